@@ -1,0 +1,15 @@
+package results
+
+// Verdict says what happened to the DUT in a trial.
+type Verdict string
+
+// The verdicts. They are judged from the kernel's own counters, never from log lines alone.
+const (
+	Clean        Verdict = "clean"          // everything offered was completed
+	TableFull    Verdict = "table-full"     // drop rose: new entries were refused at max
+	Evicting     Verdict = "evicting"       // early_drop rose: unassured entries were evicted for new ones
+	Clash        Verdict = "clash"          // insert_failed rose: two packets raced for one tuple
+	ChainTooLong Verdict = "chain-too-long" // chain_toolong rose: the hash is too small
+	NotConntrack Verdict = "not-conntrack"  // failures that conntrack's counters do not explain
+	Invalid      Verdict = "invalid"        // the measurement itself cannot be trusted
+)
