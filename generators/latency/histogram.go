@@ -1,0 +1,188 @@
+// Package latency is the HDR histogram of the generators: three significant digits from 64 ns to
+// one hour, merged without loss and carried through JSON without loss.
+package latency
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// The range that every histogram of this package covers. Values outside are counted at its edge.
+const (
+	Lowest  = 64 * time.Nanosecond
+	Highest = time.Hour
+)
+
+// Histogram is a distribution of durations. The zero value is empty and ready, a nil one is empty
+// and read-only. It is not safe for concurrent use.
+type Histogram struct {
+	counts *hdr.Histogram
+	coarse bool
+}
+
+// New returns an empty histogram of three significant digits (about 220 KB once used).
+func New() *Histogram { return new(Histogram) }
+
+// NewCoarse returns an empty histogram of two significant digits (about 30 KB once used), which is
+// what each second of a time series keeps.
+func NewCoarse() *Histogram { return &Histogram{coarse: true} }
+
+func (h *Histogram) allocate() {
+	if h.counts != nil {
+		return
+	}
+	digits := 3
+	if h.coarse {
+		digits = 2
+	}
+	h.counts = hdr.New(int64(Lowest), int64(Highest), digits)
+}
+
+// Record adds one duration.
+func (h *Histogram) Record(d time.Duration) {
+	h.allocate()
+	// The clamp keeps the value in range, which is the only error that RecordValue has.
+	_ = h.counts.RecordValue(int64(min(max(d, 0), Highest)))
+}
+
+// Merge adds all of other's durations. Merging histograms of one precision loses nothing.
+func (h *Histogram) Merge(other *Histogram) {
+	if other.Count() == 0 {
+		return
+	}
+	if h.counts == nil {
+		h.coarse = other.coarse
+	}
+	h.allocate()
+	h.counts.Merge(other.counts)
+}
+
+// Reset forgets everything recorded and keeps the memory.
+func (h *Histogram) Reset() {
+	if h.counts != nil {
+		h.counts.Reset()
+	}
+}
+
+// Count is the number of durations recorded.
+func (h *Histogram) Count() int64 {
+	if h == nil || h.counts == nil {
+		return 0
+	}
+	return h.counts.TotalCount()
+}
+
+// Quantile is the duration that a share q (0 to 1) of those recorded does not exceed; 0 when empty.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.counts.ValueAtQuantile(100 * q))
+}
+
+// Max is the longest duration, to the histogram's precision.
+func (h *Histogram) Max() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.counts.Max())
+}
+
+// Min is the shortest duration, to the histogram's precision.
+func (h *Histogram) Min() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.counts.Min())
+}
+
+// Mean is the average duration, to the histogram's precision.
+func (h *Histogram) Mean() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.counts.Mean())
+}
+
+// StdDev is the standard deviation.
+func (h *Histogram) StdDev() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.counts.StdDev())
+}
+
+// CountAbove is how many durations are longer than d, to the histogram's precision.
+func (h *Histogram) CountAbove(d time.Duration) int64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	var n int64
+	for _, bar := range h.counts.Distribution() {
+		if bar.From > int64(d) {
+			n += bar.Count
+		}
+	}
+	return n
+}
+
+// document is the JSON form: figures for people, and the whole distribution in HdrHistogram's own
+// V2 compressed base64 encoding, which its other implementations read as well.
+type document struct {
+	Count int64   `json:"count"`
+	Mean  float64 `json:"mean_ms"`
+	P50   float64 `json:"p50_ms"`
+	P90   float64 `json:"p90_ms"`
+	P99   float64 `json:"p99_ms"`
+	Max   float64 `json:"max_ms"`
+	HDR   string  `json:"hdr,omitempty"`
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// MarshalJSON writes the figures in milliseconds and the lossless encoding.
+func (h *Histogram) MarshalJSON() ([]byte, error) {
+	doc := document{
+		Count: h.Count(),
+		Mean:  milliseconds(h.Mean()),
+		P50:   milliseconds(h.Quantile(.5)),
+		P90:   milliseconds(h.Quantile(.9)),
+		P99:   milliseconds(h.Quantile(.99)),
+		Max:   milliseconds(h.Max()),
+	}
+	if doc.Count > 0 {
+		encoded, err := h.counts.EncodeV2()
+		if err != nil {
+			return nil, fmt.Errorf("encoding a histogram of %d values: %w", doc.Count, err)
+		}
+		doc.HDR = string(encoded)
+	}
+	return json.Marshal(doc)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; the figures are taken from the encoding alone.
+func (h *Histogram) UnmarshalJSON(data []byte) error {
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return fmt.Errorf("decoding a histogram: %w", err)
+	}
+	*h = Histogram{}
+	if doc.HDR == "" {
+		return nil
+	}
+	counts, err := hdr.Decode([]byte(doc.HDR))
+	if err != nil {
+		return fmt.Errorf("decoding a histogram of %d values: %w", doc.Count, err)
+	}
+	digits := counts.SignificantFigures()
+	if counts.LowestTrackableValue() != int64(Lowest) || counts.HighestTrackableValue() != int64(Highest) ||
+		digits < 2 || digits > 3 {
+		return fmt.Errorf("decoding a histogram: range %d..%d ns with %d digits is not one of ours",
+			counts.LowestTrackableValue(), counts.HighestTrackableValue(), digits)
+	}
+	h.counts, h.coarse = counts, digits == 2
+	return nil
+}

@@ -1,0 +1,115 @@
+// Package pacing says when each send of a load is due: absolute schedules, which are pure
+// functions from the number of a send to its time, and the [Pacer] that hands their slots out.
+package pacing
+
+import (
+	"math"
+	"sort"
+	"time"
+)
+
+// Schedule is when each send is due.
+type Schedule interface {
+	// At is the time of send k (from 0) as an offset from the start; false when the schedule has
+	// fewer sends than that. It never decreases with k.
+	At(k int64) (time.Duration, bool)
+}
+
+// Constant is a schedule of that many sends a second, for ever: send k is due at k/rate.
+type Constant float64
+
+// At implements [Schedule].
+func (c Constant) At(k int64) (time.Duration, bool) {
+	if !(c > 0) {
+		return 0, false
+	}
+	return seconds(float64(k) / float64(c))
+}
+
+// seconds turns seconds into a duration; false past what a duration can hold.
+func seconds(s float64) (time.Duration, bool) {
+	ns := s * float64(time.Second)
+	if !(ns < math.MaxInt64) {
+		return 0, false
+	}
+	return time.Duration(ns), true
+}
+
+// Stage is a part of a load in which the rate goes linearly from one value to another, both per
+// second. Equal rates make a plateau, different ones a ramp.
+type Stage struct {
+	From     float64       `json:"from"`
+	To       float64       `json:"to"`
+	Duration time.Duration `json:"duration"`
+}
+
+// Stages is a schedule of stages one after another; it ends with the last.
+type Stages []Stage
+
+// At implements [Schedule]. In a stage from a to b over d the number of sends after t is
+// a·t + (b-a)·t²/2d, and its inverse is 2k / (a + sqrt(a² + 2k(b-a)/d)), the form of the
+// quadratic's root that does not cancel when a and b are close.
+func (s Stages) At(k int64) (time.Duration, bool) {
+	var start time.Duration
+	rest := float64(k)
+	for _, stage := range s {
+		d := stage.Duration.Seconds()
+		n := (stage.From + stage.To) / 2 * d
+		if rest < n {
+			root := stage.From*stage.From + 2*rest*(stage.To-stage.From)/d
+			t := 0.0
+			if rest > 0 {
+				t = 2 * rest / (stage.From + math.Sqrt(max(root, 0)))
+			}
+			at, ok := seconds(min(t, d))
+			return start + at, ok
+		}
+		rest -= n
+		start += stage.Duration
+	}
+	return 0, false
+}
+
+// Bursts is a schedule of Size sends at once every Every, for ever; the first at 0.
+type Bursts struct {
+	Size  int64         `json:"size"`
+	Every time.Duration `json:"every"`
+}
+
+// At implements [Schedule].
+func (b Bursts) At(k int64) (time.Duration, bool) {
+	if b.Size <= 0 || b.Every <= 0 {
+		return 0, false
+	}
+	return seconds(float64(k/b.Size) * b.Every.Seconds())
+}
+
+// Sine is a schedule whose rate swings around Mean by Amplitude (at most Mean), both per second,
+// once every Period, for ever; it starts at the mean, rising.
+type Sine struct {
+	Mean      float64       `json:"mean"`
+	Amplitude float64       `json:"amplitude"`
+	Period    time.Duration `json:"period"`
+}
+
+// count is the number of sends until t seconds: the integral of the rate.
+func (s Sine) count(t float64) float64 {
+	w := 2 * math.Pi / s.Period.Seconds()
+	return s.Mean*t + s.Amplitude/w*(1-math.Cos(w*t))
+}
+
+// At implements [Schedule]. Whole periods are taken off first, since each holds Mean·Period sends;
+// the rest is found by bisection, to the nanosecond.
+func (s Sine) At(k int64) (time.Duration, bool) {
+	if !(s.Mean > 0) || s.Period <= 0 || s.Amplitude < 0 || s.Amplitude > s.Mean {
+		return 0, false
+	}
+	period := s.Period.Seconds()
+	whole := math.Floor(float64(k) / (s.Mean * period))
+	rest := float64(k) - whole*s.Mean*period
+	ns := sort.Search(int(s.Period), func(ns int) bool {
+		return s.count(float64(ns)/float64(time.Second)) >= rest
+	})
+	at, ok := seconds(whole * period)
+	return at + time.Duration(ns), ok
+}

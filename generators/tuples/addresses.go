@@ -1,0 +1,202 @@
+// Package tuples chooses the addresses and ports of a load: a space of sources, source ports,
+// destinations and destination ports, and an [Allocator] that walks through it in an order given
+// by a seed, without repeating a tuple until all are used. It is pure.
+package tuples
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Addresses is a set of addresses of one family in a fixed order, kept as ranges, so that a /8
+// costs no more than one address. The zero value is empty.
+type Addresses struct {
+	ranges []addressRange
+	count  uint64
+}
+
+// addressRange is count consecutive addresses.
+type addressRange struct {
+	first netip.Addr
+	count uint64
+	start uint64 // number of addresses in the ranges before this one
+}
+
+// ParseAddresses reads a comma-separated list of addresses ("192.0.2.1", "fd00::1"), prefixes
+// ("10.1.0.0/16": without the network and broadcast address for IPv4 prefixes up to /30, all
+// addresses otherwise) and ranges ("10.0.0.5-10.0.0.9"). All must be of one family, and no address
+// may occur twice. An IPv4-mapped IPv6 address counts as IPv4. At most 2^63 addresses.
+func ParseAddresses(text string) (Addresses, error) {
+	var a Addresses
+	for item := range strings.SplitSeq(text, ",") {
+		r, err := parseRange(strings.TrimSpace(item))
+		if err != nil {
+			return Addresses{}, err
+		}
+		if len(a.ranges) > 0 && a.ranges[0].first.Is4() != r.first.Is4() {
+			return Addresses{}, fmt.Errorf("addresses %q mix IPv4 and IPv6", text)
+		}
+		if a.count+r.count > math.MaxInt64 {
+			return Addresses{}, fmt.Errorf("addresses %q are more than 2^63", text)
+		}
+		r.start = a.count
+		a.count += r.count
+		a.ranges = append(a.ranges, r)
+	}
+	if err := a.disjoint(); err != nil {
+		return Addresses{}, fmt.Errorf("addresses %q: %w", text, err)
+	}
+	return a, nil
+}
+
+func parseRange(item string) (addressRange, error) {
+	if strings.Contains(item, "/") {
+		prefix, err := netip.ParsePrefix(item)
+		if err != nil {
+			return addressRange{}, fmt.Errorf("addresses %q: %w", item, err)
+		}
+		return prefixRange(prefix.Masked())
+	}
+	from, to, isRange := strings.Cut(item, "-")
+	first, err := netip.ParseAddr(from)
+	if err != nil {
+		return addressRange{}, fmt.Errorf("address %q: %w", item, err)
+	}
+	first = first.Unmap()
+	if !isRange {
+		return addressRange{first: first, count: 1}, nil
+	}
+	last, err := netip.ParseAddr(to)
+	if err != nil {
+		return addressRange{}, fmt.Errorf("addresses %q: %w", item, err)
+	}
+	last = last.Unmap()
+	if first.Is4() != last.Is4() || last.Less(first) || first.Zone() != last.Zone() {
+		return addressRange{}, fmt.Errorf("addresses %q: the end is not after the start", item)
+	}
+	n := new(big.Int).Sub(number(last), number(first))
+	n.Add(n, big.NewInt(1))
+	if !n.IsInt64() {
+		return addressRange{}, fmt.Errorf("addresses %q are more than 2^63", item)
+	}
+	return addressRange{first: first, count: n.Uint64()}, nil
+}
+
+func prefixRange(prefix netip.Prefix) (addressRange, error) {
+	bits := prefix.Addr().BitLen() - prefix.Bits()
+	if bits > 62 {
+		return addressRange{}, fmt.Errorf("addresses %q are more than 2^62", prefix)
+	}
+	r := addressRange{first: prefix.Addr(), count: 1 << bits}
+	if prefix.Addr().Is4() && bits >= 2 {
+		r.first, r.count = r.first.Next(), r.count-2
+	}
+	return r, nil
+}
+
+func number(a netip.Addr) *big.Int { return new(big.Int).SetBytes(a.AsSlice()) }
+
+func (a Addresses) disjoint() error {
+	sorted := slices.SortedFunc(slices.Values(a.ranges), func(x, y addressRange) int {
+		return x.first.Compare(y.first)
+	})
+	for i := 1; i < len(sorted); i++ {
+		if before := sorted[i-1]; add(before.first, before.count-1).Compare(sorted[i].first) >= 0 {
+			return fmt.Errorf("%s occurs twice", sorted[i].first)
+		}
+	}
+	return nil
+}
+
+// Len is the number of addresses.
+func (a Addresses) Len() uint64 { return a.count }
+
+// Is4 reports whether the addresses are IPv4.
+func (a Addresses) Is4() bool { return len(a.ranges) > 0 && a.ranges[0].first.Is4() }
+
+// At is address i of the set, 0 <= i < Len.
+func (a Addresses) At(i uint64) netip.Addr {
+	for _, r := range a.ranges {
+		if i < r.start+r.count {
+			return add(r.first, i-r.start)
+		}
+	}
+	panic(fmt.Sprintf("address %d of %d", i, a.count))
+}
+
+// All yields the addresses in order, at most limit of them.
+func (a Addresses) All(limit uint64) func(yield func(netip.Addr) bool) {
+	return func(yield func(netip.Addr) bool) {
+		for i := range min(limit, a.count) {
+			if !yield(a.At(i)) {
+				return
+			}
+		}
+	}
+}
+
+// add is the address n after a. The caller keeps to ranges that do not wrap.
+func add(a netip.Addr, n uint64) netip.Addr {
+	if a.Is4() {
+		b := a.As4()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n))
+		return netip.AddrFrom4(b)
+	}
+	b := a.As16()
+	low := binary.BigEndian.Uint64(b[8:])
+	if low+n < low {
+		binary.BigEndian.PutUint64(b[:8], binary.BigEndian.Uint64(b[:8])+1)
+	}
+	binary.BigEndian.PutUint64(b[8:], low+n)
+	return netip.AddrFrom16(b).WithZone(a.Zone())
+}
+
+// String writes the set as ParseAddresses reads it.
+func (a Addresses) String() string {
+	items := make([]string, len(a.ranges))
+	for i, r := range a.ranges {
+		items[i] = r.first.String()
+		if r.count > 1 {
+			items[i] += "-" + add(r.first, r.count-1).String()
+		}
+	}
+	return strings.Join(items, ",")
+}
+
+// ParsePorts reads a comma-separated list of ports and ranges: "80", "8000-8063,9000". Ports keep
+// their order, none may occur twice, and 0 is no port.
+func ParsePorts(text string) ([]uint16, error) {
+	var ports []uint16
+	var seen [1 << 16]bool
+	for item := range strings.SplitSeq(text, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(item), "-")
+		if !isRange {
+			to = from
+		}
+		first, err := strconv.ParseUint(from, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("ports %q: %w", item, err)
+		}
+		last, err := strconv.ParseUint(to, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("ports %q: %w", item, err)
+		}
+		if first == 0 || last < first {
+			return nil, fmt.Errorf("ports %q: want FIRST-LAST within 1-65535", item)
+		}
+		for p := first; p <= last; p++ {
+			if seen[p] {
+				return nil, fmt.Errorf("ports %q: %d occurs twice", text, p)
+			}
+			seen[p] = true
+			ports = append(ports, uint16(p))
+		}
+	}
+	return ports, nil
+}

@@ -1,0 +1,166 @@
+package tuples
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"math/bits"
+	"math/rand/v2"
+	"net/netip"
+)
+
+// ErrExhausted means that every tuple of a space has been used.
+var ErrExhausted = errors.New("tuples exhausted")
+
+// Space is the tuples that a load may use: every combination of a source address, a source port,
+// a target address and a target port. An empty dimension is left open: the address is invalid or
+// the port 0 in each tuple, and the kernel chooses.
+type Space struct {
+	Sources     Addresses
+	SourcePorts []uint16
+	Targets     Addresses
+	TargetPorts []uint16
+}
+
+// Tuple is one combination.
+type Tuple struct {
+	Source, Target netip.AddrPort
+}
+
+// Allocator walks through a space: its tuples are numbered from 0, each number is another tuple,
+// and the same seed gives the same order. Seed 0 walks in order, the target's port changing
+// fastest, then the target, then the source port, then the source. Any other seed jumps through
+// the space with a stride that has no common divisor with its size, which reaches each tuple once.
+type Allocator struct {
+	space          Space
+	sp, t, tp      uint64 // size of the dimensions but the first
+	size           uint64
+	stride, offset uint64
+	inverse        uint64 // of stride, modulo size
+}
+
+// NewAllocator returns the walk through space that belongs to seed. A space has at most 2^62 tuples.
+func NewAllocator(space Space, seed uint64) (*Allocator, error) {
+	a := &Allocator{
+		space: space,
+		sp:    max(uint64(len(space.SourcePorts)), 1),
+		t:     max(space.Targets.Len(), 1),
+		tp:    max(uint64(len(space.TargetPorts)), 1),
+		size:  1,
+	}
+	for _, n := range []uint64{max(space.Sources.Len(), 1), a.sp, a.t, a.tp} {
+		high, low := bits.Mul64(a.size, n)
+		if high != 0 || low > 1<<62 {
+			return nil, errors.New("the space of tuples has more than 2^62")
+		}
+		a.size = low
+	}
+	a.stride, a.inverse = 1, 1
+	if seed != 0 && a.size > 2 {
+		random := rand.New(rand.NewPCG(seed, 0x6374_6c6f_6164)) // any constant: it tells this use of a seed from others
+		a.offset = random.Uint64N(a.size)
+		for a.stride = 1 + random.Uint64N(a.size-1); gcd(a.stride, a.size) != 1; {
+			a.stride = 1 + random.Uint64N(a.size-1)
+		}
+		size := new(big.Int).SetUint64(a.size)
+		a.inverse = new(big.Int).ModInverse(new(big.Int).SetUint64(a.stride), size).Uint64()
+	}
+	return a, nil
+}
+
+func gcd(a, b uint64) uint64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// Len is the number of tuples in the space.
+func (a *Allocator) Len() uint64 { return a.size }
+
+// Check returns an error wrapping [ErrExhausted] that names the dimensions when the space has
+// fewer than n tuples.
+func (a *Allocator) Check(n uint64) error {
+	if n <= a.size {
+		return nil
+	}
+	return fmt.Errorf("%w: %d wanted, %s", ErrExhausted, n, a.Describe())
+}
+
+// Describe says how large the space is and of what: "131072 tuples (2 sources x 64 source ports x
+// 1 target x 1024 target ports)".
+func (a *Allocator) Describe() string {
+	return fmt.Sprintf("%d tuples (%s x %s x %s x %s)", a.size,
+		count(max(a.space.Sources.Len(), 1), "source"), count(a.sp, "source port"),
+		count(a.t, "target"), count(a.tp, "target port"))
+}
+
+func count(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// position is where in the space tuple i lies: (i·stride + offset) mod size.
+func (a *Allocator) position(i uint64) uint64 {
+	if a.stride == 1 {
+		if p := i + a.offset; p < a.size {
+			return p
+		}
+		return (i + a.offset) % a.size
+	}
+	if i < math.MaxUint32 && a.stride < math.MaxUint32 {
+		return (i*a.stride + a.offset) % a.size
+	}
+	high, low := bits.Mul64(i, a.stride)
+	low, carry := bits.Add64(low, a.offset, 0)
+	_, rest := bits.Div64((high+carry)%a.size, low, a.size)
+	return rest
+}
+
+// At is tuple i. Past the end the walk begins again, so that i and i+Len are the same tuple;
+// whoever must not repeat one asks Check first.
+func (a *Allocator) At(i uint64) Tuple {
+	s, sp, t, tp := a.Split(i)
+	var tuple Tuple
+	var source, target netip.Addr
+	var sourcePort, targetPort uint16
+	if a.space.Sources.Len() > 0 {
+		source = a.space.Sources.At(s)
+	}
+	if len(a.space.SourcePorts) > 0 {
+		sourcePort = a.space.SourcePorts[sp]
+	}
+	if a.space.Targets.Len() > 0 {
+		target = a.space.Targets.At(t)
+	}
+	if len(a.space.TargetPorts) > 0 {
+		targetPort = a.space.TargetPorts[tp]
+	}
+	tuple.Source = netip.AddrPortFrom(source, sourcePort)
+	tuple.Target = netip.AddrPortFrom(target, targetPort)
+	return tuple
+}
+
+// Split is tuple i as positions in the four dimensions.
+func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint64) {
+	p := a.position(i % a.size)
+	p, targetPort = p/a.tp, p%a.tp
+	p, target = p/a.t, p%a.t
+	source, sourcePort = p/a.sp, p%a.sp
+	return source, sourcePort, target, targetPort
+}
+
+// Index is the inverse of Split: the number of the tuple at these positions.
+func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 {
+	p := ((source*a.sp+sourcePort)*a.t+target)*a.tp + targetPort
+	p = (p + a.size - a.offset%a.size) % a.size
+	if a.stride == 1 {
+		return p
+	}
+	high, low := bits.Mul64(p, a.inverse)
+	_, rest := bits.Div64(high%a.size, low, a.size)
+	return rest
+}
