@@ -1,0 +1,210 @@
+package tuning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Applied is what Apply did, in order.
+type Applied struct {
+	Steps []Step `json:"steps"`
+}
+
+// Step is one thing that was done to the kernel.
+type Step struct {
+	What    string  `json:"what"` // as "set net.netfilter.nf_conntrack_max to 262144"
+	Seconds float64 `json:"seconds"`
+}
+
+// Apply makes the kernel as the settings ask, in the order in which that can work: modules away,
+// modules in, the hash (its resizing stops all tracking for up to a fifth of a second, so it is done
+// while nothing is tracked), rules, parameters. nf_conntrack is loaded if a setting needs it; loading it
+// tracks nothing by itself.
+//
+// The first step that fails ends it; the error says what was being done and what the tool complained
+// of, and Applied holds the steps before it. Nothing is rolled back. Privilege: CAP_NET_ADMIN in the
+// network namespace, root in the initial namespaces for modules, buckets and nf_conntrack_max.
+func (k Kernel) Apply(ctx context.Context, s Settings) (Applied, error) {
+	var applied Applied
+	if err := s.Validate(); err != nil {
+		return applied, fmt.Errorf("settings: %w", err)
+	}
+	step := func(what string, do func() error) error {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		start := time.Now()
+		if err := do(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		applied.Steps = append(applied.Steps, Step{What: what, Seconds: time.Since(start).Seconds()})
+		return nil
+	}
+	for _, part := range []func(context.Context, Settings, stepper) error{
+		k.applyRemovals, k.applyModules, k.applyBuckets, k.applyRules, k.applySysctl,
+	} {
+		if err := part(ctx, s, step); err != nil {
+			return applied, err
+		}
+	}
+	return applied, nil
+}
+
+// stepper does one step, times it and records it under its name.
+type stepper func(what string, do func() error) error
+
+func (k Kernel) applyRemovals(ctx context.Context, s Settings, step stepper) error {
+	if len(s.RemoveModules) == 0 {
+		return nil
+	}
+	if err := step("flush all rules", func() error { return k.flush(ctx) }); err != nil {
+		return err
+	}
+	for _, name := range s.RemoveModules {
+		if err := step("remove module "+moduleName(name), func() error { return k.remove(ctx, name) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) error {
+	names := s.LoadModules
+	if s.needsConntrack() && !k.conntrackLoaded() {
+		names = append([]string{conntrackModule}, names...)
+	}
+	for _, name := range names {
+		err := step("load module "+moduleName(name), func() error {
+			_, err := k.load(ctx, name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k Kernel) applyBuckets(_ context.Context, s Settings, step stepper) error {
+	if s.Buckets == 0 {
+		return nil
+	}
+	return step(fmt.Sprintf("set the hash to %d buckets", s.Buckets), func() error { return k.setBuckets(s.Buckets) })
+}
+
+// setBuckets resizes the hash through the parameter that kernels since 4.8 have, else through the
+// module's. Both refuse in any network namespace but the initial one.
+func (k Kernel) setBuckets(buckets int) error {
+	value := strconv.Itoa(buckets)
+	err := k.writeSysctl(bucketsKey, value)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	path := filepath.Join(k.sys(), "module", conntrackModule, "parameters", "hashsize")
+	file, openErr := os.OpenFile(path, os.O_WRONLY, 0)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	_, writeErr := file.WriteString(value)
+	if writeErr = errors.Join(writeErr, file.Close()); writeErr != nil {
+		return errors.Join(err, writeErr)
+	}
+	return nil
+}
+
+func (k Kernel) applyRules(ctx context.Context, s Settings, step stepper) error {
+	for _, load := range []struct{ what, text, tool string }{
+		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore")},
+		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore")},
+	} {
+		if load.text == "" {
+			continue
+		}
+		err := step(load.what, func() error {
+			_, err := k.run(ctx, terminated(load.text), load.tool)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.NFT == "" {
+		return nil
+	}
+	return step("load the nft script", func() error {
+		_, err := k.run(ctx, terminated(s.NFT), "nft", "-f", "-")
+		return err
+	})
+}
+
+// terminated ends the text with a line feed: iptables-restore overlooks a last line without one.
+func terminated(text string) string {
+	if strings.HasSuffix(text, "\n") {
+		return text
+	}
+	return text + "\n"
+}
+
+func (k Kernel) applySysctl(_ context.Context, s Settings, step stepper) error {
+	for _, p := range s.Sysctl {
+		key, _ := CanonicalKey(p.Key)
+		what := fmt.Sprintf("set %s to %s", key, strings.TrimSpace(p.Value))
+		if err := step(what, func() error { return k.writeSysctl(key, p.Value) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush removes the rules of both backends from the network namespace, where there are any.
+func (k Kernel) flush(ctx context.Context) error {
+	loaded, err := k.modules()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if k.moduleState("nf_tables", loaded) != ModuleAbsent {
+		if _, err := k.run(ctx, "", "nft", "flush", "ruleset"); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, family := range []struct{ names, tool string }{
+		{"net/ip_tables_names", "iptables-legacy-restore"},
+		{"net/ip6_tables_names", "ip6tables-legacy-restore"},
+	} {
+		text, err := k.emptyTables(family.names)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if text == "" {
+			continue
+		}
+		if _, err := k.run(ctx, text, family.tool); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// emptyTables is what iptables-legacy-restore takes to empty each table that exists.
+func (k Kernel) emptyTables(names string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(k.proc(), names))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the names of the tables: %w", err)
+	}
+	var b strings.Builder
+	for table := range strings.FieldsSeq(string(text)) {
+		fmt.Fprintf(&b, "*%s\nCOMMIT\n", table)
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,191 @@
+package tuning_test
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/agent/tuning"
+)
+
+const statefulRules = `*filter
+-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -p tcp -m state --state NEW --dport 80 -j ACCEPT
+COMMIT
+`
+
+// Both spellings must load: experiments are written with either.
+const notrackRules = `*raw
+-A PREROUTING -p tcp --dport 80 -j NOTRACK
+-A OUTPUT -p tcp --sport 80 -j CT --notrack
+COMMIT
+`
+
+func TestApplyIptables(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		for _, backend := range []string{tuning.BackendNFT, tuning.BackendLegacy} {
+			t.Run(backend, func(t *testing.T) {
+				settings := tuning.Settings{
+					Rules:        statefulRules + notrackRules,
+					Rules6:       "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT", // no line feed at the end
+					RulesBackend: backend,
+					Sysctl: []tuning.Sysctl{
+						{Key: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", Value: "5"},
+						{Key: "net.ipv4.netfilter.ip_conntrack_udp_timeout", Value: "0x0c"},
+						{Key: "net.ipv4.ip_local_port_range", Value: "2000 60000"},
+					},
+				}
+				need(t, settings.Tools()...)
+				var kernel tuning.Kernel
+				if _, err := kernel.Apply(t.Context(), settings); err != nil {
+					t.Fatal(err)
+				}
+				state, err := kernel.ReadBack(t.Context(), settings)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := tuning.Differences(settings, state); len(d) > 0 {
+					t.Errorf("differences after applying: %q\n%+v", d, state)
+				}
+				if got := state.Timeouts["net.netfilter.nf_conntrack_udp_timeout"]; got != 12 {
+					t.Errorf("udp timeout %d, want 12", got)
+				}
+				if got := state.Sysctl["net.ipv4.ip_local_port_range"]; got != "2000\t60000" {
+					t.Errorf("port range %q", got)
+				}
+				if state.Tracking.IPv4 != tuning.Yes || state.Tracking.IPv6 != tuning.No {
+					t.Errorf("tracking %+v, want IPv4 only", state.Tracking)
+				}
+				// The same reading again shows no change; a rule and a timeout altered behind our back do.
+				again, err := kernel.ReadBack(t.Context(), settings)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c := tuning.Changes(state, again); len(c) > 0 {
+					t.Errorf("changes between two readings: %q", c)
+				}
+				behind := tuning.Settings{
+					Rules: strings.Replace(statefulRules, "--dport 80", "--dport 81", 1), RulesBackend: backend,
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "31"}},
+				}
+				if _, err := kernel.Apply(t.Context(), behind); err != nil {
+					t.Fatal(err)
+				}
+				if again, err = kernel.ReadBack(t.Context(), settings); err != nil {
+					t.Fatal(err)
+				}
+				want := []string{
+					"net.netfilter.nf_conntrack_icmp_timeout changed from 30 to 31",
+					`the IPv4 rules changed: "-A INPUT -p tcp -m state --state NEW -m tcp --dport 80 -j ACCEPT" is now "-A INPUT -p tcp -m state --state NEW -m tcp --dport 81 -j ACCEPT"`,
+				}
+				if diff := cmp.Diff(want, tuning.Changes(state, again)); diff != "" {
+					t.Errorf("changes (-want +got):\n%s", diff)
+				}
+				if _, err := kernel.Apply(t.Context(), tuning.Settings{
+					Rules: "*filter\nCOMMIT\n*raw\nCOMMIT\n", Rules6: "*filter\n:INPUT ACCEPT\nCOMMIT\n", RulesBackend: backend,
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "30"}},
+				}); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	})
+}
+
+func TestApplyNFT(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		need(t, "nft")
+		settings := tuning.Settings{NFT: `
+table inet ctload {
+	chain in {
+		type filter hook input priority 0; policy accept;
+		ct state established,related accept
+	}
+}`}
+		var kernel tuning.Kernel
+		if _, err := kernel.Apply(t.Context(), settings); err != nil {
+			t.Fatal(err)
+		}
+		state, err := kernel.ReadBack(t.Context(), settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := tuning.Differences(settings, state); len(d) > 0 {
+			t.Errorf("differences after applying: %q", d)
+		}
+		if state.Tracking.IPv4 != tuning.Yes || state.Tracking.IPv6 != tuning.Yes {
+			t.Errorf("tracking %+v, want both families", state.Tracking)
+		}
+		if _, err := kernel.Apply(t.Context(), tuning.Settings{NFT: "flush ruleset"}); err != nil {
+			t.Fatal(err)
+		}
+		if state, err = kernel.ReadBack(t.Context(), settings); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"nft: table inet ctload is not in the kernel"}
+		if diff := cmp.Diff(want, tuning.Differences(settings, state)); diff != "" {
+			t.Errorf("differences (-want +got):\n%s", diff)
+		}
+		if state.Tracking.IPv4 != tuning.No {
+			t.Errorf("tracking %+v after the flush, want none", state.Tracking)
+		}
+	})
+}
+
+// TestApplyErrors proves that each failure names what was being done and why it failed.
+func TestApplyErrors(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		need(t, "iptables-nft-restore", "nft")
+		for name, test := range map[string]struct {
+			settings tuning.Settings
+			contains []string
+			is       error
+		}{
+			"rule": {
+				tuning.Settings{Rules: "*filter\n-A INPUT -m nonsense -j ACCEPT\nCOMMIT\n"},
+				[]string{"load the IPv4 rules: iptables-nft-restore", "nonsense", "line"}, nil,
+			},
+			"nft": {
+				tuning.Settings{NFT: "table inet x { chain y { nonsense } }"},
+				[]string{"load the nft script: nft -f -", "syntax error"}, nil,
+			},
+			"misspelt key": {
+				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_tcp_timeout_timewait", Value: "5"}}},
+				[]string{"did you mean net.netfilter.nf_conntrack_tcp_timeout_time_wait?"}, fs.ErrNotExist,
+			},
+			"no such folder": {
+				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.nonsense.key", Value: "5"}}},
+				[]string{"this kernel has no net.nonsense"}, fs.ErrNotExist,
+			},
+			"refused value": {
+				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
+				[]string{"set net.netfilter.nf_conntrack_udp_timeout to soon", "invalid argument"}, nil,
+			},
+			"max of another namespace": {
+				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"}}},
+				[]string{"set net.netfilter.nf_conntrack_max to 1000", "initial network namespace"}, fs.ErrPermission,
+			},
+			"hash of another namespace": {
+				tuning.Settings{Buckets: 1024}, []string{"set the hash to 1024 buckets", "initial network namespace"}, nil,
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, err := tuning.Kernel{}.Apply(t.Context(), test.settings)
+				if err == nil {
+					t.Fatal("no error")
+				}
+				for _, text := range test.contains {
+					if !strings.Contains(err.Error(), text) {
+						t.Errorf("error %q does not say %q", err, text)
+					}
+				}
+				if test.is != nil && !errors.Is(err, test.is) {
+					t.Errorf("error %v is not %v", err, test.is)
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,243 @@
+package tuning
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Differences are the ways in which the kernel is not as it was asked to be, a sentence each; none
+// means that the configuration is proved. What the kernel rounds on purpose is no difference: see
+// [Remarks].
+func Differences(s Settings, state State) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+
+	for _, p := range s.Sysctl {
+		key, _ := CanonicalKey(p.Key)
+		value, ok := state.Sysctl[key]
+		switch {
+		case !ok:
+			say("%s was asked to be %s and could not be read: %s", key, strings.TrimSpace(p.Value), state.Unread[key])
+		case key == bucketsKey && sameBuckets(p.Value, value, state.BucketMultiple):
+		case !sameValue(p.Value, value):
+			say("%s is %s, not %s as asked", key, value, strings.TrimSpace(p.Value))
+		}
+	}
+	if s.Buckets > 0 {
+		switch {
+		case state.Buckets < 0:
+			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, orText(state.Unread[bucketsKey], "connection tracking is not loaded"))
+		case roundUp(int64(s.Buckets), state.BucketMultiple) != state.Buckets:
+			say("the hash has %d buckets, not %d as asked", state.Buckets, s.Buckets)
+		}
+	}
+	for _, name := range s.LoadModules {
+		if name = moduleName(name); state.ModuleStates[name] == ModuleAbsent {
+			say("module %s is not loaded", name)
+		}
+	}
+	for _, name := range s.RemoveModules {
+		if name = moduleName(name); state.ModuleStates[name] != ModuleAbsent {
+			say("module %s is still there (%s)", name, state.ModuleStates[name])
+		}
+	}
+	for _, rules := range []struct{ what, asked, loaded, unread string }{
+		{"IPv4", s.Rules, state.Rules, state.Unread["rules"]},
+		{"IPv6", s.Rules6, state.Rules6, state.Unread["rules6"]},
+	} {
+		if rules.asked == "" {
+			continue
+		}
+		if rules.unread != "" {
+			say("the %s rules could not be listed: %s", rules.what, rules.unread)
+			continue
+		}
+		for _, difference := range rulesetDifferences(ParseRules(rules.asked), ParseRules(rules.loaded)) {
+			say("%s rules: %s", rules.what, difference)
+		}
+	}
+	if s.NFT != "" {
+		if unread := state.Unread["nft"]; unread != "" {
+			say("the nft rules could not be listed: %s", unread)
+		} else {
+			loaded := NFTTables(state.NFT)
+			for _, table := range NFTTables(s.NFT) {
+				if !slices.Contains(loaded, table) {
+					say("nft: table %s is not in the kernel", table)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// rulesetDifferences compares the chains that were asked for; the tables hold others too.
+func rulesetDifferences(asked, loaded Ruleset) []string {
+	var out []string
+	for _, table := range slices.Sorted(maps.Keys(asked)) {
+		for _, name := range slices.Sorted(maps.Keys(asked[table])) {
+			want, have := asked[table][name], loaded[table][name]
+			if want.Rules != have.Rules && !(want.AtLeast && have.Rules > 0) {
+				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", name, table, have.Rules, want.Rules))
+			}
+			if want.Policy != "" && have.Policy != want.Policy && !(have.Policy == "" && want.Policy == "ACCEPT" && want.Rules == 0) {
+				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", name, table, orText(have.Policy, "unknown"), want.Policy))
+			}
+		}
+	}
+	return out
+}
+
+// Remarks are the ways in which the kernel is as asked though not to the letter, a sentence each.
+func Remarks(s Settings, state State) []string {
+	var out []string
+	if s.Buckets > 0 && state.Buckets > int64(s.Buckets) && roundUp(int64(s.Buckets), state.BucketMultiple) == state.Buckets {
+		out = append(out, fmt.Sprintf("the kernel rounded the hash from %d up to %d buckets, a multiple of %d", s.Buckets, state.Buckets, state.BucketMultiple))
+	}
+	for _, p := range s.Sysctl {
+		key, changed := CanonicalKey(p.Key)
+		if changed && strings.ReplaceAll(strings.TrimSpace(p.Key), "/", ".") != key {
+			out = append(out, fmt.Sprintf("%s is called %s in this kernel", strings.TrimSpace(p.Key), key))
+		}
+		if value, ok := state.Sysctl[key]; ok && key == bucketsKey && !sameValue(p.Value, value) && sameBuckets(p.Value, value, state.BucketMultiple) {
+			out = append(out, fmt.Sprintf("the kernel rounded %s from %s up to %s, a multiple of %d", key, strings.TrimSpace(p.Value), value, state.BucketMultiple))
+		}
+	}
+	return out
+}
+
+// Changes are the ways in which the configuration of the kernel changed between two readings, a
+// sentence each: parameters, timeouts, sizes, rules and modules, but not the fill of the table nor
+// counters. Modules that the kernel loaded by itself are a change too.
+func Changes(before, after State) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if before.Release != after.Release {
+		say("the kernel changed from %s to %s", before.Release, after.Release)
+	}
+	if before.Loaded != after.Loaded {
+		say("connection tracking was %s and is %s", loadedWord(before.Loaded), loadedWord(after.Loaded))
+	}
+	for _, size := range []struct {
+		name  string
+		a, b  int64
+		asked bool
+	}{
+		{conntrackPrefix + "max", before.Max, after.Max, before.Sysctl[conntrackPrefix+"max"] != ""},
+		{bucketsKey, before.Buckets, after.Buckets, before.Sysctl[bucketsKey] != ""},
+	} {
+		if size.a != size.b && !size.asked { // an asked one is compared below
+			say("%s changed from %d to %d", size.name, size.a, size.b)
+		}
+	}
+	for _, key := range sortedKeys(before.Sysctl, after.Sysctl) {
+		if a, b := before.Sysctl[key], after.Sysctl[key]; !sameValue(a, b) {
+			say("%s changed from %s to %s", key, orText(a, "nothing"), orText(b, "nothing"))
+		}
+	}
+	for _, key := range sortedKeys(before.Timeouts, after.Timeouts) {
+		if _, asked := before.Sysctl[key]; asked {
+			continue
+		}
+		if a, b := before.Timeouts[key], after.Timeouts[key]; a != b {
+			say("%s changed from %d to %d", key, a, b)
+		}
+	}
+	for _, rules := range []struct{ what, a, b string }{
+		{"IPv4 rules", before.Rules, after.Rules},
+		{"IPv6 rules", before.Rules6, after.Rules6},
+		{"nft rules", before.NFT, after.NFT},
+	} {
+		if configuration(rules.a) != configuration(rules.b) {
+			say("the %s changed: %s", rules.what, firstChange(configuration(rules.a), configuration(rules.b)))
+		}
+	}
+	a, b := moduleSet(before.Modules), moduleSet(after.Modules)
+	for _, name := range sortedKeys(a, b) {
+		if a[name] != b[name] {
+			say("module %s was %s and is %s", name, loadedWord(a[name]), loadedWord(b[name]))
+		}
+	}
+	return out
+}
+
+func moduleSet(modules []Module) map[string]bool {
+	set := make(map[string]bool, len(modules))
+	for _, module := range modules {
+		set[module.Name] = true
+	}
+	return set
+}
+
+func sortedKeys[V any](a, b map[string]V) []string {
+	union := maps.Clone(a)
+	if union == nil {
+		union = map[string]V{}
+	}
+	maps.Copy(union, b)
+	return slices.Sorted(maps.Keys(union))
+}
+
+// firstChange shows the first line in which two listings differ.
+func firstChange(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range max(len(x), len(y)) {
+		var was, is string
+		if i < len(x) {
+			was = strings.TrimSpace(x[i])
+		}
+		if i < len(y) {
+			is = strings.TrimSpace(y[i])
+		}
+		if was != is {
+			return fmt.Sprintf("%q is now %q", was, is)
+		}
+	}
+	return "only in white space"
+}
+
+// sameValue compares as the kernel reads: numbers in any base that it takes, lists whatever separates
+// their members.
+func sameValue(a, b string) bool {
+	x, y := strings.Fields(a), strings.Fields(b)
+	return slices.EqualFunc(x, y, func(a, b string) bool {
+		if a == b {
+			return true
+		}
+		m, errM := strconv.ParseInt(a, 0, 64)
+		n, errN := strconv.ParseInt(b, 0, 64)
+		return errM == nil && errN == nil && m == n
+	})
+}
+
+// sameBuckets compares sizes of the hash within the kernel's rounding.
+func sameBuckets(asked, have string, multiple int64) bool {
+	a, errA := strconv.ParseInt(strings.TrimSpace(asked), 0, 64)
+	b, errB := strconv.ParseInt(strings.TrimSpace(have), 0, 64)
+	return errA == nil && errB == nil && roundUp(a, multiple) == b
+}
+
+// roundUp is what nf_ct_alloc_hashtable does to the size of the hash (net/netfilter/nf_conntrack_core.c).
+func roundUp(n, multiple int64) int64 {
+	if multiple <= 0 {
+		return n
+	}
+	return (n + multiple - 1) / multiple * multiple
+}
+
+func loadedWord(loaded bool) string {
+	if loaded {
+		return "loaded"
+	}
+	return "not loaded"
+}
+
+func orText(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

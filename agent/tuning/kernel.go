@@ -1,0 +1,55 @@
+package tuning
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+)
+
+// Kernel is the running kernel as this process reaches it. The zero value is ready for use; the fields
+// are for PID 1, which runs children and loads modules in its own way, and for tests.
+type Kernel struct {
+	// Run runs the tools; nil is [Exec].
+	Run Runner
+	// LoadModule loads a module and what it depends on; nil runs modprobe. It is called only for a
+	// module that is neither loaded nor built in.
+	LoadModule func(ctx context.Context, name string) error
+	// Proc and Sys are where procfs and sysfs are mounted; empty is /proc and /sys.
+	Proc, Sys string
+}
+
+func (k Kernel) proc() string {
+	if k.Proc == "" {
+		return "/proc"
+	}
+	return k.Proc
+}
+
+func (k Kernel) sys() string {
+	if k.Sys == "" {
+		return "/sys"
+	}
+	return k.Sys
+}
+
+func (k Kernel) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	if k.Run == nil {
+		return Exec(ctx, stdin, name, args...)
+	}
+	return k.Run(ctx, stdin, name, args...)
+}
+
+// conntrackLoaded says whether connection tracking is in the kernel, as a module or built in. Its
+// parameters appear with it; the module's own folder is asked too, since kernels before 5.7 hide the
+// parameters in network namespaces of other users.
+func (k Kernel) conntrackLoaded() bool {
+	for _, path := range []string{
+		k.procSys("net/netfilter/nf_conntrack_count"),
+		filepath.Join(k.sys(), "module", conntrackModule),
+	} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}

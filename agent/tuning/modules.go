@@ -1,0 +1,194 @@
+package tuning
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Module is a line of /proc/modules.
+type Module struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"` // bytes
+	// References counts the users: other modules, rules, open sockets; -1 when the kernel cannot unload.
+	References int      `json:"references"`
+	UsedBy     []string `json:"used_by,omitempty"` // the modules among them
+}
+
+// ModuleState is where a module is.
+type ModuleState string
+
+// The states of a module.
+const (
+	ModuleLoaded ModuleState = "loaded"
+	ModuleBuilt  ModuleState = "built in"
+	ModuleAbsent ModuleState = "absent"
+)
+
+var moduleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+func validModuleName(name string) bool { return moduleNamePattern.MatchString(name) }
+
+// moduleName is a module's name as the kernel writes it: modprobe takes a dash for an underscore.
+func moduleName(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// ParseModules reads the text of /proc/modules. A line that it cannot read is an error.
+func ParseModules(text string) ([]Module, error) {
+	var modules []Module
+	lines := bufio.NewScanner(strings.NewReader(text))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		// nf_conntrack 188416 3 xt_conntrack,nf_nat,nft_ct, Live 0xffffffffc0a4e000
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) < 3 {
+			return nil, fmt.Errorf("line %q of /proc/modules: fewer than three fields", lines.Text())
+		}
+		module := Module{Name: fields[0]}
+		if _, err := fmt.Sscanf(fields[1]+" ", "%d ", &module.Size); err != nil {
+			return nil, fmt.Errorf("size of module %s: %w", fields[0], err)
+		}
+		if fields[2] == "-" { // a kernel that cannot unload modules
+			module.References = -1
+		} else if _, err := fmt.Sscanf(fields[2]+" ", "%d ", &module.References); err != nil {
+			return nil, fmt.Errorf("references of module %s: %w", fields[0], err)
+		}
+		if len(fields) > 3 && fields[3] != "-" {
+			for name := range strings.SplitSeq(fields[3], ",") {
+				// [permanent] marks a module that has no exit function.
+				if name != "" && !strings.HasPrefix(name, "[") {
+					module.UsedBy = append(module.UsedBy, name)
+				}
+			}
+		}
+		modules = append(modules, module)
+	}
+	return modules, lines.Err()
+}
+
+// modules are the loaded modules; none on a kernel without loadable modules.
+func (k Kernel) modules() (map[string]Module, error) {
+	text, err := os.ReadFile(filepath.Join(k.proc(), "modules"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the list of modules: %w", err)
+	}
+	list, err := ParseModules(string(text))
+	if err != nil {
+		return nil, err
+	}
+	modules := make(map[string]Module, len(list))
+	for _, module := range list {
+		modules[module.Name] = module
+	}
+	return modules, nil
+}
+
+// moduleState looks for a module among the loaded ones, then among those that are part of the kernel:
+// /sys/module lists a built-in one if it has parameters, modules.builtin if it is installed.
+func (k Kernel) moduleState(name string, loaded map[string]Module) ModuleState {
+	name = moduleName(name)
+	if _, ok := loaded[name]; ok {
+		return ModuleLoaded
+	}
+	if _, err := os.Stat(filepath.Join(k.sys(), "module", name)); err == nil {
+		return ModuleBuilt
+	}
+	if k.listedAsBuiltIn(name) {
+		return ModuleBuilt
+	}
+	return ModuleAbsent
+}
+
+func (k Kernel) listedAsBuiltIn(name string) bool {
+	release, err := os.ReadFile(k.procSys("kernel/osrelease"))
+	if err != nil {
+		return false
+	}
+	list, err := os.ReadFile(filepath.Join("/lib/modules", strings.TrimSpace(string(release)), "modules.builtin"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(list)) {
+		// kernel/net/netfilter/nf_conntrack.ko
+		file := strings.TrimSuffix(filepath.Base(strings.TrimSpace(line)), ".ko")
+		if moduleName(file) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// load loads a module unless it is there.
+func (k Kernel) load(ctx context.Context, name string) (ModuleState, error) {
+	loaded, err := k.modules()
+	if err != nil {
+		return ModuleAbsent, err
+	}
+	if state := k.moduleState(name, loaded); state != ModuleAbsent {
+		return state, nil
+	}
+	if k.LoadModule != nil {
+		err = k.LoadModule(ctx, moduleName(name))
+	} else {
+		_, err = k.run(ctx, "", "modprobe", "--", moduleName(name))
+	}
+	if err != nil {
+		return ModuleAbsent, fmt.Errorf("load module %s: %w", name, err)
+	}
+	return ModuleLoaded, nil
+}
+
+// removePatience is how long a module may stay busy after its last user has gone: nf_tables drops the
+// references of deleted rules from a kernel worker, after an RCU grace period.
+const removePatience = 3 * time.Second
+
+// remove unloads a module after those that depend on it. One that is not loaded is no error.
+func (k Kernel) remove(ctx context.Context, name string) error {
+	name = moduleName(name)
+	loaded, err := k.modules()
+	if err != nil {
+		return err
+	}
+	switch k.moduleState(name, loaded) {
+	case ModuleAbsent:
+		return nil
+	case ModuleBuilt:
+		return fmt.Errorf("remove module %s: it is built into this kernel", name)
+	}
+	for _, user := range loaded[name].UsedBy {
+		if err := k.remove(ctx, user); err != nil {
+			return fmt.Errorf("remove module %s: %w", name, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, removePatience)
+	defer cancel()
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		// O_NONBLOCK: fail at once when it is in use; the kernel knows no other way any more.
+		err := unix.DeleteModule(name, unix.O_NONBLOCK)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("remove module %s: %w", name, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("remove module %s: still in use: %w", name, errors.Join(err, ctx.Err()))
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package tuning
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// State is what the kernel says about itself. Nothing in it comes from the settings but the choice of
+// what is asked.
+type State struct {
+	Release string `json:"release"` // uname -r
+	// Loaded says whether connection tracking is in the kernel. It says nothing about tracking: see
+	// Tracking.
+	Loaded bool `json:"conntrack_loaded"`
+	// Max, Buckets and Count are -1 when the kernel does not tell.
+	Max     int64 `json:"max"`
+	Buckets int64 `json:"buckets"`
+	Count   int64 `json:"count"`
+	// BucketMultiple is the unit in which this kernel sizes the hash: a page of pointers.
+	BucketMultiple int64 `json:"bucket_multiple"`
+	// Sysctl holds each asked key in its canonical form that could be read.
+	Sysctl map[string]string `json:"sysctl,omitempty"`
+	// Timeouts are all of connection tracking's, by canonical key, in seconds.
+	Timeouts map[string]int64 `json:"timeouts,omitempty"`
+	// Rules, Rules6 and NFT are the rules as iptables-save, ip6tables-save and nft list ruleset print
+	// them; empty when not asked for and the kernel has none.
+	Rules  string `json:"rules,omitempty"`
+	Rules6 string `json:"rules6,omitempty"`
+	NFT    string `json:"nft,omitempty"`
+	// Modules are the loaded ones, in the order of their names; empty on a kernel without modules.
+	Modules []Module `json:"modules,omitempty"`
+	// ModuleStates is where each asked module is.
+	ModuleStates map[string]ModuleState `json:"module_states,omitempty"`
+	// Tracking says whether anything is tracked, and why.
+	Tracking Tracking `json:"tracking"`
+	// Unread is what was asked for and could not be read, with the reason.
+	Unread map[string]string `json:"unread,omitempty"`
+}
+
+// ReadBack reads the current value of everything that the settings ask for, and of connection tracking
+// as a whole. It loads no module and switches nothing on, but for nf_tables or the legacy tables where
+// the settings ask for rules in them. A single thing that cannot be read is recorded in State.Unread;
+// an error is returned only when ctx ends.
+func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
+	state := State{
+		Release:        k.release(),
+		Loaded:         k.conntrackLoaded(),
+		Max:            -1,
+		Buckets:        -1,
+		Count:          -1,
+		BucketMultiple: int64(os.Getpagesize() / (strconv.IntSize / 8)),
+		Sysctl:         map[string]string{},
+		Timeouts:       map[string]int64{},
+		ModuleStates:   map[string]ModuleState{},
+		Unread:         map[string]string{},
+	}
+	k.readConntrack(&state)
+	for _, p := range s.Sysctl {
+		key, _ := CanonicalKey(p.Key)
+		if value, err := k.readSysctl(key); err != nil {
+			state.Unread[key] = err.Error()
+		} else {
+			state.Sysctl[key] = value
+		}
+	}
+	loaded, err := k.modules()
+	if err != nil {
+		state.Unread["modules"] = err.Error()
+	}
+	state.Modules = slices.SortedFunc(maps.Values(loaded), func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
+	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
+		state.ModuleStates[moduleName(name)] = k.moduleState(name, loaded)
+	}
+	k.readRules(ctx, s, loaded, &state)
+	state.Tracking = k.tracking(state)
+	return state, ctx.Err()
+}
+
+func (k Kernel) release() string {
+	if text, err := os.ReadFile(k.procSys("kernel/osrelease")); err == nil {
+		return strings.TrimSpace(string(text))
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// readConntrack reads the size and the fill of the table and all its timeouts.
+func (k Kernel) readConntrack(state *State) {
+	for name, field := range map[string]*int64{"max": &state.Max, "buckets": &state.Buckets, "count": &state.Count} {
+		text, err := k.readSysctl(conntrackPrefix + name)
+		if err == nil {
+			*field, err = strconv.ParseInt(text, 10, 64)
+		}
+		if err != nil && state.Loaded {
+			state.Unread[conntrackPrefix+name] = err.Error()
+		}
+	}
+	entries, err := os.ReadDir(k.procSys("net/netfilter"))
+	if err != nil {
+		return // no connection tracking: Loaded says it
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, "nf_conntrack_") || !strings.Contains(name, "_timeout") {
+			continue
+		}
+		key := "net.netfilter." + name
+		text, err := k.readSysctl(key)
+		if err != nil {
+			state.Unread[key] = err.Error()
+			continue
+		}
+		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+			state.Timeouts[key] = seconds
+		}
+	}
+}
+
+// readRules lists the rules that were asked for and, as far as their tools are here, any that are in
+// the kernel unasked.
+func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Module, state *State) {
+	for _, rules := range []struct {
+		what, asked, names, family string
+		into                       *string
+	}{
+		{"rules", s.Rules, "net/ip_tables_names", "iptables", &state.Rules},
+		{"rules6", s.Rules6, "net/ip6_tables_names", "ip6tables", &state.Rules6},
+	} {
+		var err error
+		switch {
+		case rules.asked != "":
+			*rules.into, err = k.listTables(ctx, s.tool(rules.family, "save"), rules.asked)
+		case k.hasTables(rules.names):
+			*rules.into, err = k.run(ctx, "", rules.family+"-"+BackendLegacy+"-save")
+		}
+		if err != nil {
+			state.Unread[rules.what] = err.Error()
+		}
+	}
+	iptablesNFT := (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
+	// A kernel without loadable modules does not tell whether it has nf_tables.
+	present := loaded == nil || k.moduleState("nf_tables", loaded) != ModuleAbsent
+	if s.NFT != "" || present && !iptablesNFT {
+		var err error
+		if state.NFT, err = k.run(ctx, "", "nft", "list", "ruleset"); err != nil {
+			state.Unread["nft"] = err.Error()
+		}
+	}
+}
+
+// listTables lists all tables, or those of the asked rules where the kernel hides the list of their
+// names: /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made,
+// which is nobody if its map of users was written only afterwards.
+func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, error) {
+	text, err := k.run(ctx, "", tool)
+	if err == nil {
+		return text, nil
+	}
+	var all strings.Builder
+	for _, table := range slices.Sorted(maps.Keys(ParseRules(asked))) {
+		text, tableErr := k.run(ctx, "", tool, "-t", table)
+		if tableErr != nil {
+			return "", err
+		}
+		all.WriteString(text)
+	}
+	return all.String(), nil
+}
+
+// hasTables says whether legacy iptables has any table in this namespace.
+func (k Kernel) hasTables(names string) bool {
+	text, err := os.ReadFile(filepath.Join(k.proc(), names))
+	return err == nil && strings.TrimSpace(string(text)) != ""
+}

@@ -1,0 +1,54 @@
+package tuning
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Runner runs a program to its end with stdin as its standard input and returns its standard output.
+// When the program fails, the error holds what it wrote to standard error (see [ToolError]). PID 1
+// passes its own, so that its reaper does not take the child's status away.
+type Runner func(ctx context.Context, stdin, name string, args ...string) (stdout string, err error)
+
+// ToolError is a program that could not be run or failed.
+type ToolError struct {
+	Name   string
+	Args   []string
+	Stderr string
+	Err    error // from os/exec
+}
+
+// Error names the program, how it ended and what it complained of.
+func (e *ToolError) Error() string {
+	line := strings.Join(append([]string{e.Name}, e.Args...), " ")
+	if text := strings.TrimSpace(e.Stderr); text != "" {
+		return fmt.Sprintf("%s: %v: %s", line, e.Err, text)
+	}
+	return fmt.Sprintf("%s: %v", line, e.Err)
+}
+
+// Unwrap is how the program ended.
+func (e *ToolError) Unwrap() error { return e.Err }
+
+// Exec is the [Runner] of an ordinary process.
+func Exec(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	// One language for the error texts, whatever the machine speaks.
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	// A grandchild that keeps the pipes open must not hold us after the program has gone.
+	cmd.WaitDelay = 2 * time.Second
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
+		}
+		return stdout.String(), &ToolError{Name: name, Args: args, Stderr: stderr.String(), Err: err}
+	}
+	return stdout.String(), nil
+}

@@ -1,0 +1,143 @@
+// Package tuning applies a scenario to the running kernel and proves it by reading it back.
+//
+// Three questions are kept apart. [Kernel.Apply] makes the kernel so. [Kernel.ReadBack] asks the
+// kernel what it is now, trusting nothing that Apply did. [Differences] compares the two, and
+// [Changes] compares two readings, so that a setting which was altered behind our back in the middle
+// of a trial is found. The last two are pure.
+//
+// Everything acts on the network namespace of the calling process. nf_conntrack_max and the size of
+// the hash belong to the initial network namespace: in any other they are read-only and Apply says so.
+package tuning
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The backends of iptables: the two sets of kernel tables that the tool of that name can talk to.
+const (
+	BackendNFT    = "nft"
+	BackendLegacy = "legacy"
+)
+
+// Sysctl is one kernel parameter and the value it is to have.
+type Sysctl struct {
+	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [CanonicalKey]
+	Value string `json:"value"`
+}
+
+// Settings is one kernel configuration: what a scenario asks of the kernel. The zero value asks for
+// nothing.
+type Settings struct {
+	// LoadModules are loaded first, in this order; one that is there already is left alone.
+	LoadModules []string `json:"load_modules,omitempty"`
+	// RemoveModules are removed before anything is loaded, each after those that depend on it. Since
+	// rules hold references, all packet filter rules of the namespace are flushed before that.
+	RemoveModules []string `json:"remove_modules,omitempty"`
+	// Buckets is the size of the connection-tracking hash; 0 leaves the kernel's own. The kernel rounds
+	// it up to whole pages of 8-byte pointers. Setting it does not change nf_conntrack_max.
+	Buckets int `json:"buckets,omitempty"`
+	// Rules and Rules6 are in the format of iptables-save, for IPv4 and IPv6. The tables which they name
+	// are replaced, as iptables-restore does.
+	Rules        string `json:"rules,omitempty"`
+	Rules6       string `json:"rules6,omitempty"`
+	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (the default) or BackendLegacy
+	// NFT is a script for nft -f, loaded after Rules and Rules6.
+	NFT string `json:"nft,omitempty"`
+	// Sysctl are written last and in this order, since most keys of connection tracking exist only
+	// once the module is loaded, and rules load it.
+	Sysctl []Sysctl `json:"sysctl,omitempty"`
+}
+
+const conntrackModule = "nf_conntrack"
+
+// Validate says what in the settings contradicts itself or can never be applied.
+func (s Settings) Validate() error {
+	var errs []error
+	switch s.RulesBackend {
+	case "", BackendNFT, BackendLegacy:
+	default:
+		errs = append(errs, fmt.Errorf("rules backend %q: neither %q nor %q", s.RulesBackend, BackendNFT, BackendLegacy))
+	}
+	if s.Buckets < 0 {
+		errs = append(errs, fmt.Errorf("buckets %d: negative", s.Buckets))
+	}
+	seen := map[string]bool{}
+	for _, p := range s.Sysctl {
+		if _, err := sysctlPath(p.Key); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if strings.ContainsAny(strings.TrimSpace(p.Value), "\n\x00") {
+			errs = append(errs, fmt.Errorf("sysctl %s: value %q has more than one line", p.Key, p.Value))
+		}
+		if strings.TrimSpace(p.Value) == "" {
+			errs = append(errs, fmt.Errorf("sysctl %s: empty value", p.Key))
+		}
+		canonical, _ := CanonicalKey(p.Key)
+		if seen[canonical] {
+			errs = append(errs, fmt.Errorf("sysctl %s: given twice", canonical))
+		}
+		seen[canonical] = true
+	}
+	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
+		if !validModuleName(name) {
+			errs = append(errs, fmt.Errorf("module %q: not the name of a module", name))
+		}
+	}
+	for _, name := range s.RemoveModules {
+		if slices.ContainsFunc(s.LoadModules, func(l string) bool { return moduleName(l) == moduleName(name) }) {
+			errs = append(errs, fmt.Errorf("module %s: to be loaded and to be removed", name))
+		}
+		if moduleName(name) == conntrackModule && s.needsConntrack() {
+			errs = append(errs, errors.New("module nf_conntrack is to be removed, but buckets or an nf_conntrack sysctl need it"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// needsConntrack says whether a setting can be made only while nf_conntrack is loaded.
+func (s Settings) needsConntrack() bool {
+	if s.Buckets > 0 {
+		return true
+	}
+	return slices.ContainsFunc(s.Sysctl, func(p Sysctl) bool {
+		key, _ := CanonicalKey(p.Key)
+		return strings.HasPrefix(key, conntrackPrefix)
+	})
+}
+
+func (s Settings) backend() string {
+	if s.RulesBackend == "" {
+		return BackendNFT
+	}
+	return s.RulesBackend
+}
+
+// Tools are the programs that applying and reading back these settings runs, by name and in the order
+// of their first use: what a guest must hold. Modules are loaded with modprobe only where
+// [Kernel.LoadModule] is not set; modprobe is not listed.
+func (s Settings) Tools() []string {
+	var tools []string
+	if len(s.RemoveModules) > 0 {
+		tools = append(tools, "nft")
+	}
+	if s.Rules != "" {
+		tools = append(tools, s.tool("iptables", "restore"), s.tool("iptables", "save"))
+	}
+	if s.Rules6 != "" {
+		tools = append(tools, s.tool("ip6tables", "restore"), s.tool("ip6tables", "save"))
+	}
+	if s.NFT != "" && !slices.Contains(tools, "nft") {
+		tools = append(tools, "nft")
+	}
+	return tools
+}
+
+// tool is a name as iptables-nft-restore: the plain name may be either backend, as the distribution
+// chose.
+func (s Settings) tool(family, verb string) string {
+	return family + "-" + s.backend() + "-" + verb
+}

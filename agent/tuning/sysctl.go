@@ -1,0 +1,130 @@
+package tuning
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+const (
+	conntrackPrefix = "net.netfilter.nf_conntrack_"
+	bucketsKey      = conntrackPrefix + "buckets"
+)
+
+// CanonicalKey is the key under which current kernels know a parameter, with dots, and whether that
+// differs from the key given. The names from before the move to nf_conntrack
+// (net.ipv4.netfilter.ip_conntrack_*, net.ipv4.ip_conntrack_max), which kernels since 4.10 no longer
+// have, and the alias net.nf_conntrack_max become net.netfilter.nf_conntrack_*. Slashes may be written
+// for dots, as sysctl(8) allows; then a dot stays part of a name, as in net/ipv4/conf/eth0.100/forwarding,
+// which is returned as net.ipv4.conf.eth0/100.forwarding.
+func CanonicalKey(key string) (canonical string, changed bool) {
+	canonical = strings.TrimSpace(key)
+	if i := strings.IndexAny(canonical, "./"); i >= 0 && canonical[i] == '/' {
+		canonical = swapSeparators(canonical)
+	}
+	switch canonical {
+	case "net.ipv4.ip_conntrack_max", "net.nf_conntrack_max":
+		canonical = conntrackPrefix + "max"
+	default:
+		if rest, ok := strings.CutPrefix(canonical, "net.ipv4.netfilter.ip_conntrack_"); ok {
+			canonical = conntrackPrefix + rest
+		}
+	}
+	return canonical, canonical != key
+}
+
+func swapSeparators(key string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}, key)
+}
+
+// sysctlPath is the path of a key below /proc/sys.
+func sysctlPath(key string) (string, error) {
+	canonical, _ := CanonicalKey(key)
+	path := swapSeparators(canonical)
+	// Two dots in a name become the parent folder: nothing outside /proc/sys may be written.
+	if !filepath.IsLocal(path) || filepath.Clean(path) != path || strings.ContainsAny(path, " \t\n\x00") {
+		return "", fmt.Errorf("sysctl %q: not the name of a kernel parameter", key)
+	}
+	return path, nil
+}
+
+// readSysctl is the current value of a key without the surrounding white space.
+func (k Kernel) readSysctl(key string) (string, error) {
+	path, err := sysctlPath(key)
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(k.procSys(path))
+	if err != nil {
+		return "", k.explainSysctl(key, path, err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// writeSysctl sets a key in one write, as the kernel expects it.
+func (k Kernel) writeSysctl(key, value string) error {
+	path, err := sysctlPath(key)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(k.procSys(path), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return k.explainSysctl(key, path, err)
+	}
+	_, err = file.WriteString(strings.TrimSpace(value) + "\n")
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("set %s to %q: %w", key, value, err)
+	}
+	return nil
+}
+
+// explainSysctl says why a key could not be opened, in the terms of the reader of the report.
+func (k Kernel) explainSysctl(key, path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("sysctl %s: %w: %s", key, fs.ErrNotExist, k.missingSysctl(path))
+	case errors.Is(err, fs.ErrPermission):
+		if info, statErr := os.Stat(k.procSys(path)); statErr == nil && info.Mode().Perm()&0o222 == 0 {
+			return fmt.Errorf("sysctl %s: %w: read-only here; such a key belongs to the initial network namespace", key, fs.ErrPermission)
+		}
+		return fmt.Errorf("sysctl %s: %w: needs root in the namespace that owns it, and a writable /proc/sys", key, fs.ErrPermission)
+	}
+	return fmt.Errorf("sysctl %s: %w", key, err)
+}
+
+// missingSysctl names the nearest key that exists, or what is missing from the kernel altogether.
+func (k Kernel) missingSysctl(path string) string {
+	folder, name := filepath.Split(path)
+	entries, err := os.ReadDir(k.procSys(folder))
+	if err != nil {
+		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", strings.TrimSuffix(swapSeparators(folder), "."))
+	}
+	nearest, best := "", len(name)/2+1
+	for _, entry := range entries {
+		if d := levenshtein.Distance(name, entry.Name(), nil); d < best {
+			nearest, best = entry.Name(), d
+		}
+	}
+	if nearest != "" {
+		return "did you mean " + swapSeparators(folder+nearest) + "?"
+	}
+	if strings.HasPrefix(name, conntrackModule) && !k.conntrackLoaded() {
+		return "nf_conntrack is not loaded"
+	}
+	return "nothing of a like name in " + strings.TrimSuffix(swapSeparators(folder), ".")
+}
+
+func (k Kernel) procSys(path string) string { return filepath.Join(k.proc(), "sys", path) }
