@@ -1,0 +1,220 @@
+package scenarios
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The bounds of what an experiment may ask for.
+const (
+	maxTrials   = 1000
+	maxVCPUs    = 256
+	minMemory   = Size(64 << 20)
+	maxNodesOf  = 16 // client nodes, server nodes
+	maxSampling = Rate(100)
+)
+
+var (
+	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+=[A-Za-z0-9._-]*)*$`)
+	kernelForm = regexp.MustCompile(`^[a-z][a-z0-9]*/[a-z0-9][a-z0-9._+~-]*$`)
+	moduleForm = regexp.MustCompile(`^[A-Za-z0-9_-]+( [A-Za-z0-9_]+=[^ ]*)*$`)
+)
+
+// checkName judges a name that ends up in tables and in the names of folders.
+func checkName(p *problems, at Position, what, name string) {
+	switch {
+	case len(name) > 200 || !nameForm.MatchString(name):
+		p.errorf(at, "%s is not the name of a%s %s: letters, digits, - _ and . only, a letter or digit first", quote(name), article(what), what)
+	case what == "scenario" && name == allScenarios:
+		p.errorf(at, "a scenario cannot be called %q, which means every scenario in thresholds", allScenarios)
+	}
+}
+
+func article(what string) string {
+	if strings.HasPrefix(what, "e") {
+		return "n"
+	}
+	return ""
+}
+
+// checkHead judges what stands outside of dut, workload and scenarios, and fills in its defaults.
+func checkHead(p *problems, e *Experiment, root *node) {
+	at := func(key string) Position {
+		if value := root.get(key); value != nil {
+			return value.at
+		}
+		return root.at
+	}
+	if e.Name == "" {
+		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
+	} else {
+		checkName(p, at("experiment"), "experiment", e.Name)
+	}
+	if strings.ContainsAny(e.Summary, "\n\r") {
+		p.errorf(at("summary"), "the summary is one line; documentation has room for more")
+	}
+	if e.Trials == 0 && root.get("trials") == nil {
+		e.Trials = DefaultTrials
+	}
+	if e.Trials < 1 || e.Trials > maxTrials {
+		p.errorf(at("trials"), "trials is 1 to %d", maxTrials)
+	}
+	if e.Sampling <= 0 || e.Sampling > maxSampling {
+		p.errorf(at("sampling"), "sampling is more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
+	}
+	checkTopology(p, &e.Topology, at("topology"))
+}
+
+func checkTopology(p *problems, t *Topology, at Position) {
+	if t.Kind == "" {
+		t.Kind = Server
+	}
+	if len(t.Families) == 0 {
+		t.Families = []Family{IPv4}
+	}
+	if len(t.Families) > 1 && t.Families[0] == t.Families[1] || len(t.Families) > 2 {
+		p.errorf(at, "an address family is given twice")
+	}
+	if t.Clients == 0 {
+		t.Clients = 1
+	}
+	switch {
+	case t.Kind == Server && t.Servers > 0:
+		p.errorf(at, "in the server topology the DUT is the server; servers goes with topology router")
+	case t.Kind == Router && t.Servers == 0:
+		t.Servers = 1
+	}
+	if t.Clients > maxNodesOf || t.Servers > maxNodesOf {
+		p.errorf(at, "at most %d clients and %d servers", maxNodesOf, maxNodesOf)
+	}
+}
+
+// check judges one scenario, whole. Positions come from its tree.
+func check(p *problems, tree *node, r *Resolved, topology Topology) {
+	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
+	guide(p, tree.get("dut"), &r.DUT, topology)
+	workload := tree.get("workload")
+	if len(r.Workload) == 0 {
+		p.errorf(workload.at, "the workload is empty")
+	}
+	seen := map[string]bool{}
+	for i := range r.Workload {
+		entry, at := &r.Workload[i], workload.items[i]
+		checkEntry(p, at, entry, topology)
+		checkName(p, at.at, "entry", entry.Name)
+		if seen[entry.Name] {
+			p.errorf(at.at, "two entries of the workload are called %s", quote(entry.Name))
+		}
+		seen[entry.Name] = true
+	}
+	if len(r.Workload) > 0 && !slices.ContainsFunc(r.Workload, func(e Entry) bool { return e.Generator != "" }) {
+		p.errorf(workload.at, "the workload has no generator: nothing says when the load ends")
+	}
+}
+
+func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
+	at := func(key string) Position {
+		if value := n.get(key); value != nil {
+			return value.at
+		}
+		return n.at
+	}
+	isPath := strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
+	if !isPath && c.Kernel != "host" && !kernelForm.MatchString(c.Kernel) {
+		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./", quote(c.Kernel))
+	}
+	if c.KernelModules != "" && !isPath {
+		p.errorf(at("kernel-modules"), "kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
+	}
+	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {
+		p.errorf(at("kernel-modules"), "kernel-modules is a path that begins with / or ./")
+	}
+	if c.VCPUs < 1 || c.VCPUs > maxVCPUs {
+		p.errorf(at("vcpus"), "vcpus is 1 to %d", maxVCPUs)
+	}
+	if c.Memory < minMemory {
+		p.errorf(at("memory"), "%s is too little memory for a guest: at least %s", c.Memory, minMemory)
+	}
+	if n.get("buckets") != nil && (c.Buckets < 1 || c.Buckets > 1<<31) {
+		p.errorf(at("buckets"), "buckets is 1 to %d", 1<<31)
+	}
+	for _, list := range [][]string{c.Modules.Load, c.Modules.Remove} {
+		for _, name := range list {
+			if !moduleForm.MatchString(name) {
+				p.errorf(at("modules"), "%s is not a module, such as nf_conntrack or \"nf_conntrack hashsize=4096\"", quote(name))
+			}
+		}
+	}
+	checkRules(p, n, c, topology)
+}
+
+func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
+	for _, key := range []string{"rules", "rules6"} {
+		rules := n.get(key)
+		if rules == nil {
+			continue
+		}
+		for _, t := range parseRules(p, rules) {
+			if t.name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, map[string]Family{"rules": IPv4, "rules6": IPv6}[key]) {
+				p.errorf(t.at, "both nat: %s and a *nat table of your own: one of them", c.NAT)
+			}
+			for _, line := range t.lines {
+				checkPlaceholders(p, line.at, line.text, topology)
+			}
+		}
+		if strings.TrimSpace(rules.text) == "" {
+			p.errorf(rules.at, "empty rules; %q says that there are none", noRules)
+		}
+	}
+	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
+		for i, line := range strings.Split(nft.text, "\n") {
+			checkPlaceholders(p, nft.lineAt(i), line, topology)
+		}
+	}
+	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
+		p.errorf(n.get("nat").at, "nat: %s needs a link to a server; it goes with topology router", c.NAT)
+	}
+	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && tracks(c) {
+		p.errorf(remove.at, "nf_conntrack cannot be removed while rules use it; a scenario that removes it says rules: none")
+	}
+}
+
+// readThresholds reads the expressions of each scenario, given as a list or alone.
+func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
+	if n == nil || n.kind == null {
+		return nil
+	}
+	if n.kind != mapping {
+		p.errorf(n.at, "thresholds are names of scenarios with expressions, not %s", n.what())
+		return nil
+	}
+	names := []string{allScenarios}
+	for _, r := range resolved {
+		for _, name := range []string{r.Base, r.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	var thresholds []Threshold
+	for _, e := range n.entries {
+		if len(resolved) > 0 && !slices.Contains(names, e.key) {
+			p.errorf(e.at, "there is no scenario %s%s", quote(e.key), meant(e.key, names))
+		}
+		items := e.value.items
+		if e.value.kind != list {
+			items = []*node{e.value}
+		}
+		for _, item := range items {
+			if text, ok := scalarText(p, item); ok {
+				if strings.TrimSpace(text) == "" {
+					p.errorf(item.at, "an empty threshold")
+				}
+				thresholds = append(thresholds, Threshold{e.key, text, item.at})
+			}
+		}
+	}
+	return thresholds
+}

@@ -1,0 +1,206 @@
+package scenarios
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// The keys that go with each generator and probe, beside those that go with all of them.
+var (
+	entryCommon   = []string{"name", "from", "target"}
+	generatorKeys = map[Generator][]string{
+		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload"},
+		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload"},
+		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload"},
+		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "silent"},
+		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports"},
+		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close"},
+		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload", "packets"},
+	}
+	probeKeys = map[Probe][]string{
+		ProbeTCP:  {"port", "rate", "timeout"},
+		ProbeUDP:  {"port", "rate", "timeout"},
+		ProbeICMP: {"rate", "timeout"},
+	}
+	generatorCloses = map[Generator][]Close{
+		HTTP:      {CloseFIN, CloseRST},
+		TCP:       {CloseFIN, CloseRST, CloseAbandon, CloseHalf},
+		Hold:      {CloseFIN, CloseRST, CloseAbandon, CloseHalf},
+		Handshake: {CloseFIN, CloseRST, CloseAbandon},
+	}
+	counts = []string{"requests", "connections", "flows"}
+)
+
+// checkEntry judges an entry of the workload.
+func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
+	if n.kind != mapping {
+		return // reported by decode
+	}
+	generator, probe := n.get("generator"), n.get("probe")
+	switch {
+	case generator == nil && probe == nil:
+		p.errorf(n.at, "an entry of the workload says what it is: generator: %s, or probe: %s", strings.Join(Generator("").Words(), "|"), strings.Join(Probe("").Words(), "|"))
+		return
+	case generator != nil && probe != nil:
+		p.errorf(probe.at, "an entry is a generator or a probe, not both; write two entries")
+		return
+	case e.Generator == "" && e.Probe == "":
+		return // a word that is not valid, reported by decode
+	}
+	if e.Generator != "" {
+		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "start"}, generatorKeys[e.Generator]...))
+		checkGenerator(p, n, e)
+	} else {
+		checkKeys(p, n, "probe: "+string(e.Probe), append([]string{"probe"}, probeKeys[e.Probe]...))
+		checkProbe(p, n, e)
+	}
+	checkNodes(p, n, e, topology)
+	if timeout := n.get("timeout"); timeout != nil && e.Timeout <= 0 {
+		p.errorf(timeout.at, "a timeout is more than 0s")
+	}
+}
+
+// checkKeys reports keys that exist but mean nothing beside this generator or probe.
+func checkKeys(p *problems, n *node, what string, valid []string) {
+	for _, e := range n.entries {
+		if !slices.Contains(valid, e.key) && !slices.Contains(entryCommon, e.key) && slices.Contains(entryFields, e.key) {
+			p.errorf(e.at, "%s does not go with %s%s", quote(e.key), what, insteadOf(e.key, valid))
+		}
+	}
+}
+
+// insteadOf names the key that was meant where two keys do the same for different kinds.
+func insteadOf(key string, valid []string) string {
+	for _, same := range [][]string{counts, {"port", "ports"}} {
+		if slices.Contains(same, key) {
+			for _, other := range same {
+				if slices.Contains(valid, other) {
+					return fmt.Sprintf("; did you mean %q?", other)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func checkGenerator(p *problems, n *node, e *Entry) {
+	for _, key := range append([]string{"duration", "concurrency", "rate"}, counts...) {
+		if value := n.get(key); value != nil && value.kind == scalar && isZero(e, key) {
+			p.errorf(value.at, "%s is more than 0", key)
+		}
+	}
+	count := counts[0]
+	for _, key := range counts {
+		if slices.Contains(generatorKeys[e.Generator], key) {
+			count = key
+		}
+	}
+	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil {
+		p.errorf(n.at, "how much? %s needs %s, duration or stages", e.Generator, count)
+	}
+	if e.Generator == Hold && n.get(count) == nil {
+		p.errorf(n.at, "how many connections? hold needs connections")
+	}
+	if duration := n.get("duration"); duration != nil && n.get("stages") != nil {
+		p.errorf(duration.at, "the stages say how long the load lasts; duration does not go with them")
+	}
+	checkLoop(p, n, e)
+	if close := n.get("close"); close != nil && e.Close != "" {
+		if valid := generatorCloses[e.Generator]; len(valid) > 0 && !slices.Contains(valid, e.Close) {
+			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s", e.Close, e.Generator, joinWords(valid))
+		}
+	}
+	if e.KeepAlive && e.Concurrency == 0 && n.get("keep-alive") != nil {
+		p.errorf(n.get("keep-alive").at, "keep-alive needs concurrency: the number of connections that are kept")
+	}
+	if e.Payload > 1<<20 {
+		p.errorf(n.get("payload").at, "a payload is at most %s", Size(1<<20))
+	}
+	if (e.Generator == UDP || e.Generator == ICMP) && e.Payload > 1472 {
+		p.errorf(n.get("payload").at, "a datagram of more than 1472B is fragmented; the payload of %s is at most that", e.Generator)
+	}
+	if e.Sources > 60000 {
+		p.errorf(n.get("sources").at, "at most 60000 source addresses")
+	}
+}
+
+// checkLoop judges how fast a generator goes: closed loop, or open loop, not both.
+func checkLoop(p *problems, n *node, e *Entry) {
+	var given []string
+	for _, key := range loops {
+		if n.get(key) != nil {
+			given = append(given, key)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		p.errorf(positionOf(n, given[1]), "%s and %s at once: concurrency is a closed loop, rate and stages are open ones", given[0], given[1])
+	case len(given) == 0 && e.Generator != Hold:
+		need := "rate or stages (open loop)"
+		if slices.Contains(generatorKeys[e.Generator], "concurrency") {
+			need = "concurrency (closed loop), or rate or stages (open loop)"
+		}
+		p.errorf(n.at, "how fast? %s needs %s", e.Generator, need)
+	}
+	if stages := n.get("stages"); stages != nil && stages.kind == list {
+		if len(stages.items) == 0 {
+			p.errorf(stages.at, "stages is an empty list")
+		}
+		for i, stage := range e.Stages {
+			at := stages.items[i]
+			if at.kind != mapping {
+				continue
+			}
+			if stage.Duration <= 0 {
+				p.errorf(at.at, "a stage needs a duration")
+			}
+			if at.get("rate") == nil {
+				p.errorf(at.at, "a stage needs a rate")
+			}
+		}
+	}
+}
+
+func checkProbe(p *problems, n *node, e *Entry) {
+	if e.Probe != ProbeICMP && n.get("port") == nil {
+		p.errorf(n.at, "the probe needs a port, as 22 for what an ssh login would see")
+	}
+	switch rate := n.get("rate"); {
+	case rate == nil:
+		p.errorf(n.at, "the probe needs a rate, as 10/s")
+	case rate.kind == scalar && (e.Rate <= 0 || e.Rate > 1000):
+		p.errorf(rate.at, "a probe goes at more than 0/s and at most 1000/s: it is a bystander, not load")
+	}
+}
+
+// isZero says whether a quantity was decoded as 0 (also after an error, which has been reported
+// at the same place).
+func isZero(e *Entry, key string) bool {
+	switch key {
+	case "duration":
+		return e.Duration == 0
+	case "concurrency":
+		return e.Concurrency == 0
+	case "rate":
+		return e.Rate == 0
+	case "requests":
+		return e.Requests == 0
+	case "connections":
+		return e.Connections == 0
+	default:
+		return e.Flows == 0
+	}
+}
+
+func joinWords[T ~string](words []T) string {
+	text := make([]string, len(words))
+	for i, word := range words {
+		text[i] = string(word)
+	}
+	return strings.Join(text, ", ")
+}
+
+// entryFields are all keys of an entry; a key beyond them is reported by decode.
+var entryFields = fieldKeys(reflect.TypeFor[Entry]())

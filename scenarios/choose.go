@@ -1,0 +1,96 @@
+package scenarios
+
+import (
+	"slices"
+	"strings"
+)
+
+// Select keeps the scenarios named, in the order of the file. A name is a scenario's own, or its
+// base name, which means every variant of it. An unknown name is an [*InvalidError], and nothing
+// is changed then.
+func (e *Experiment) Select(names []string) error {
+	var kept []Resolved
+	known := e.names()
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), meant(name, known))
+		}
+	}
+	for _, r := range e.resolved {
+		if slices.Contains(names, r.Name) || slices.Contains(names, r.Base) {
+			kept = append(kept, r)
+		}
+	}
+	if len(kept) == 0 {
+		return invalidf(nil, "no scenario is selected; %s has %s", e.Name, strings.Join(known, ", "))
+	}
+	e.resolved = kept
+	e.Thresholds = slices.DeleteFunc(slices.Clone(e.Thresholds), func(t Threshold) bool {
+		return !slices.ContainsFunc(kept, t.AppliesTo)
+	})
+	return nil
+}
+
+// names are the names that a scenario can be selected by: own names, and base names before their
+// first variant.
+func (e *Experiment) names() []string {
+	var names []string
+	for _, r := range e.resolved {
+		for _, name := range []string{r.Base, r.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// SetKernels runs every scenario over the kernels given, whatever the file says: with more than
+// one, each scenario becomes one for each kernel. It is called before [Experiment.Select]. What is
+// not the name of a kernel is an [*InvalidError], and nothing is changed then.
+func (e *Experiment) SetKernels(kernels []string) error {
+	if len(kernels) == 0 {
+		return invalidf(nil, "no kernel is given")
+	}
+	at := Position{File: "--kernel"}
+	value := &node{kind: scalar, at: at, text: kernels[0]}
+	if len(kernels) > 1 {
+		value = &node{kind: list, at: at}
+		for _, kernel := range kernels {
+			value.items = append(value.items, &node{kind: scalar, at: at, text: kernel})
+		}
+	}
+	root := e.root
+	dut := root.get("dut")
+	if dut == nil || dut.kind != mapping {
+		dut = &node{kind: mapping, at: root.at}
+	}
+	root = root.with("dut", dut.at, dut.with("kernel", at, value))
+	if scenarios := root.get("scenarios"); scenarios != nil && scenarios.kind == mapping {
+		changed := *scenarios
+		changed.entries = slices.Clone(scenarios.entries)
+		for i, s := range changed.entries {
+			if s.value.get("kernel") != nil {
+				changed.entries[i].value = s.value.without("kernel")
+			}
+		}
+		root = root.with("scenarios", scenarios.at, &changed)
+	}
+	p := newProblems()
+	p.sources = e.problems.sources
+	other := *e
+	other.root, other.problems = root, p
+	other.resolve()
+	if err := p.err(); err != nil {
+		return err
+	}
+	other.Thresholds = readThresholds(p, root.get("thresholds"), other.resolved)
+	*e = other
+	return nil
+}
+
+// Invalid is an error about a place in the experiment's file, for what only the program that runs
+// it can judge, such as a threshold that does not compile.
+func (e *Experiment) Invalid(at Position, message string) *InvalidError {
+	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: excerpt(e.problems.sources[at.File], at)}}}
+}

@@ -1,0 +1,186 @@
+package scenarios
+
+import (
+	"encoding"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// nodeDecoder is a type with more than one form in a file.
+type nodeDecoder interface {
+	decodeNode(p *problems, n *node)
+}
+
+// worder is a type with a closed set of values.
+type worder interface {
+	Words() []string
+}
+
+// decode fills out, a pointer, from a tree. Whatever does not fit is a problem, and decoding goes
+// on with the rest. extra are keys of the top mapping that somebody else reads.
+func decode(p *problems, n *node, out any, extra ...string) {
+	decodeValue(p, n, reflect.ValueOf(out).Elem(), extra...)
+}
+
+func decodeValue(p *problems, n *node, v reflect.Value, extra ...string) {
+	if n == nil || n.kind == null {
+		return
+	}
+	if custom, ok := v.Addr().Interface().(nodeDecoder); ok {
+		custom.decodeNode(p, n)
+		return
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		decodeValue(p, n, v.Elem())
+		return
+	}
+	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		if word, ok := scalarText(p, n); ok {
+			if err := text.UnmarshalText([]byte(word)); err != nil {
+				p.errorf(n.at, "%v", err)
+			}
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		decodeStruct(p, n, v, extra)
+	case reflect.Slice:
+		if n.kind != list {
+			p.errorf(n.at, "a list is needed here, not %s", n.what())
+			return
+		}
+		slice := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
+		for i, item := range n.items {
+			if item.kind == null {
+				p.errorf(item.at, "an item of the list is empty")
+			}
+			decodeValue(p, item, slice.Index(i))
+		}
+		v.Set(slice)
+	default:
+		if word, ok := scalarText(p, n); ok {
+			decodeScalar(p, n.at, word, v)
+		}
+	}
+}
+
+func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if closed, ok := v.Interface().(worder); ok && !slices.Contains(closed.Words(), word) {
+			p.errorf(at, "%s is not valid here%s", quote(word), meant(word, closed.Words()))
+			return
+		}
+		v.SetString(word)
+	case reflect.Bool:
+		if word != "true" && word != "false" {
+			p.errorf(at, "%s is neither true nor false", quote(word))
+			return
+		}
+		v.SetBool(word == "true")
+	case reflect.Int:
+		number, err := strconv.ParseInt(word, 10, 32)
+		if err != nil || number < 0 {
+			p.errorf(at, "%s is not a whole number from 0 to 2147483647", quote(word))
+			return
+		}
+		v.SetInt(number)
+	case reflect.Uint64:
+		number, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			p.errorf(at, "%s is not a whole number from 0 to 18446744073709551615", quote(word))
+			return
+		}
+		v.SetUint(number)
+	default:
+		panic("scenarios: no decoder for " + v.Type().String())
+	}
+}
+
+// scalarText is the text of a scalar; anything else is a problem.
+func scalarText(p *problems, n *node) (string, bool) {
+	if n.kind == scalar {
+		return n.text, true
+	}
+	p.errorf(n.at, "one value is needed here, not %s", n.what())
+	return "", false
+}
+
+func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
+	if n.kind != mapping {
+		p.errorf(n.at, "keys with values are needed here, not %s", n.what())
+		return
+	}
+	keys := append(fieldKeys(v.Type()), extra...)
+	for _, e := range n.entries {
+		if field, ok := fieldByKey(v, e.key); ok {
+			decodeValue(p, e.value, field)
+		} else if !slices.Contains(extra, e.key) {
+			p.errorf(e.at, "unknown key %s%s", quote(e.key), meant(e.key, keys))
+		}
+	}
+}
+
+// fieldKeys are the keys of a struct, in the order of its fields.
+func fieldKeys(t reflect.Type) []string {
+	var keys []string
+	for i := range t.NumField() {
+		if key := fieldKey(t.Field(i)); key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func fieldKey(f reflect.StructField) string {
+	key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return key
+}
+
+func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		if fieldKey(v.Type().Field(i)) == key {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// decodeNode reads a topology: its kind alone, or a mapping.
+func (t *Topology) decodeNode(p *problems, n *node) {
+	type plain Topology
+	if n.kind == scalar {
+		decodeValue(p, n, reflect.ValueOf(&t.Kind).Elem())
+		return
+	}
+	decode(p, n, (*plain)(t))
+}
+
+// decodeNode reads ports: one port or range, or a list of them.
+func (ports *Ports) decodeNode(p *problems, n *node) {
+	if n.kind != list {
+		n = &node{kind: list, at: n.at, items: []*node{n}}
+	}
+	type plain Ports
+	decode(p, n, (*plain)(ports))
+}
+
+// decodeNode reads sysctls, which normalise has made a mapping with today's names.
+func (s *Settings) decodeNode(p *problems, n *node) {
+	if n.kind != mapping {
+		return // reported by normalise
+	}
+	for _, e := range n.entries {
+		if e.value.kind == null {
+			p.errorf(e.at, "%s has no value", e.key)
+			continue
+		}
+		if word, ok := scalarText(p, e.value); ok {
+			*s = append(*s, Setting{e.key, word})
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package scenarios
+
+// Experiment is a loaded and checked experiment file. Its fields hold what all scenarios share;
+// [Experiment.Resolve] gives each scenario in full.
+type Experiment struct {
+	Name          string
+	Summary       string
+	Documentation Documentation
+	Topology      Topology
+	DUT           Configuration // before any scenario changes it
+	Workload      []Entry       // before any scenario changes it
+	Trials        int           // at least 1
+	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
+	// Recovery is how long the DUT is watched after the load has ended, at least 0.
+	Recovery Duration
+	// Sampling is how often the DUT is sampled.
+	Sampling   Rate
+	Thresholds []Threshold // in the order of the file
+
+	source   []byte    // as read
+	root     *node     // extends applied, old names replaced
+	problems *problems // knows the lines of the file, for errors found later
+	resolved []Resolved
+}
+
+// Resolved is one scenario with everything that it inherits: what a trial needs to know.
+type Resolved struct {
+	// Name is unique in the experiment. Where the file gives lists of values (a matrix) it is
+	// "base@key=value@key=value".
+	Name     string
+	Base     string    // the name in the file
+	Matrix   []Setting // the values chosen from lists, in the order of the file; nil without a matrix
+	Summary  string
+	DUT      Configuration
+	Workload []Entry
+	// Position is where the file defines the scenario.
+	Position Position
+}
+
+// Threshold is an expression over the figures of a trial that must hold, as
+// "conntrack.drop == 0". This package does not compile it.
+type Threshold struct {
+	Scenario   string // a scenario's name or base name, or "all"
+	Expression string
+	Position   Position
+}
+
+// AppliesTo says whether a threshold is about a scenario.
+func (t Threshold) AppliesTo(r Resolved) bool {
+	return t.Scenario == allScenarios || t.Scenario == r.Name || t.Scenario == r.Base
+}
+
+const allScenarios = "all"
+
+// Documentation is what an experiment says about itself to its readers. The program shows it and
+// draws nothing from it.
+type Documentation struct {
+	Story   string   `yaml:"story,omitempty" matrix:"no" jsonschema_description:"the incident that the experiment reproduces"`
+	Watch   string   `yaml:"watch,omitempty" matrix:"no" jsonschema_description:"which figures to look at"`
+	Expect  string   `yaml:"expect,omitempty" matrix:"no" jsonschema_description:"what the figures should show, and why"`
+	Sources []string `yaml:"sources,omitempty" jsonschema_description:"where the story comes from"`
+}
+
+// Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.
+type Topology struct {
+	Kind     TopologyKind `yaml:"kind,omitempty" jsonschema_description:"server: connections end on the DUT; router: the DUT forwards them from the client link to the server link"`
+	Families []Family     `yaml:"families,omitempty" jsonschema_description:"the address families of the links and of the load; default [ipv4]"`
+	Clients  int          `yaml:"clients,omitempty" jsonschema_description:"number of client nodes, named client (or client1), client2, ...; default 1"`
+	Servers  int          `yaml:"servers,omitempty" jsonschema_description:"router only: number of server nodes, named server (or server1), server2, ...; default 1"`
+}
+
+// TopologyKind says where connections end.
+type TopologyKind string
+
+// The topologies.
+const (
+	Server TopologyKind = "server" // client - DUT; INPUT and OUTPUT
+	Router TopologyKind = "router" // client - DUT - server; FORWARD
+)
+
+// Words are the valid values.
+func (TopologyKind) Words() []string { return []string{string(Server), string(Router)} }
+
+// Family is an address family.
+type Family string
+
+// The address families.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
+
+// Words are the valid values.
+func (Family) Words() []string { return []string{string(IPv4), string(IPv6)} }
+
+// The defaults of a file.
+const (
+	DefaultKernel            = "debian/bookworm"
+	DefaultVCPUs             = 1
+	DefaultMemory   Size     = 512 << 20
+	DefaultTrials            = 1
+	DefaultRecovery Duration = 5e9 // 5s
+	DefaultSampling Rate     = 10
+)
+
+// document is the head of a file: what is not the dut, the workload or a scenario. Those are
+// decoded apart, once they are overlaid.
+type document struct {
+	Experiment    string        `yaml:"experiment,omitempty" matrix:"no" jsonschema:"required" jsonschema_description:"the name of the experiment: letters, digits, - _ ."`
+	Extends       string        `yaml:"extends,omitempty" matrix:"no" jsonschema_description:"a shipped experiment whose parts this file overrides"`
+	Omit          []string      `yaml:"omit,omitempty" jsonschema_description:"with extends: scenarios of the shipped experiment that this one leaves out"`
+	Summary       string        `yaml:"summary,omitempty" matrix:"no" jsonschema_description:"one line"`
+	Documentation Documentation `yaml:"documentation,omitempty" jsonschema_description:"for readers; the program only shows it"`
+	Topology      Topology      `yaml:"topology,omitempty" jsonschema_description:"server or router, or a mapping; default server"`
+	Trials        int           `yaml:"trials,omitempty" jsonschema_description:"fresh boots of each scenario; default 1"`
+	Seed          uint64        `yaml:"seed,omitempty" jsonschema_description:"of the order of the trials; drawn and recorded when it is not given"`
+	Recovery      *Duration     `yaml:"recovery,omitempty" jsonschema_description:"how long the DUT is watched after the load; default 5s"`
+	Sampling      *Rate         `yaml:"sampling,omitempty" jsonschema_description:"how often the DUT is sampled; default 10/s"`
+}

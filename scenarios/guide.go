@@ -1,0 +1,185 @@
+package scenarios
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// guide warns of what guides get wrong: settings that the kernel takes without doing what their
+// author expects.
+func guide(p *problems, n *node, c *Configuration, topology Topology) {
+	guideHash(p, n, c)
+	tables := parseRules(p, n.get("rules"))
+	guideDirections(p, tables, topology)
+	guideUntracked(p, tables, topology)
+	guideNothingTracked(p, n, c)
+}
+
+// guideHash warns of a table that is much larger than its hash. Each entry is in the hash twice,
+// so that a chain holds 2 x entries / buckets on average; since Linux 5.15 an insert into a chain
+// of more than 50 to 79 entries fails (nf_conntrack_core.c, MIN_CHAINLEN, MAX_CHAINLEN).
+func guideHash(p *problems, n *node, c *Configuration) {
+	value, ok := c.Sysctl.Get(keyMax)
+	if !ok {
+		return
+	}
+	at := n.get("sysctl").at
+	if given := n.get("sysctl").get(keyMax); given != nil {
+		at = given.at
+	}
+	most, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || most < 0 {
+		p.errorf(at, "%s is not a number of entries", quote(value))
+		return
+	}
+	if most == 0 {
+		p.warnf(at, "%s 0 means no limit up to Linux 6.18, and is refused by later kernels", keyMax)
+		return
+	}
+	buckets, whose := int64(c.Buckets), "the"
+	if buckets == 0 {
+		buckets, whose = defaultBuckets(c.Memory), "the kernel's own (about)"
+	}
+	if most > 8*buckets {
+		p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d entries on average when the table is full; lookups get slow, and inserts fail (chain_toolong, no log line) well before max. Give buckets too, between max/4 and max",
+			most, whose, buckets, 2*most/buckets)
+	}
+}
+
+// defaultBuckets is about what a kernel since 5.15 gives itself (nf_conntrack_init_start).
+func defaultBuckets(memory Size) int64 {
+	switch {
+	case memory > 4<<30:
+		return 262144
+	case memory > 1<<30:
+		return 65536
+	}
+	return max(int64(memory)/16384/8, 1024)
+}
+
+// word says whether a rule has an option with a value, as "-j CT" or "--dport 80".
+func word(rule []string, option, value string) bool {
+	i := slices.Index(rule, option)
+	return i >= 0 && i+1 < len(rule) && (value == "" || rule[i+1] == value)
+}
+
+func isNotrack(rule []string) bool { return slices.Contains(rule, "--notrack") }
+
+// guideDirections warns of a notrack rule without its counterpart: on a server the replies leave
+// through OUTPUT, through a router they come in through PREROUTING with the ports exchanged.
+func guideDirections(p *problems, tables []table, topology Topology) {
+	type side struct {
+		chain string
+		reply bool // matches the ports of replies
+	}
+	found := map[side]Position{}
+	for _, t := range tables {
+		if t.name != "raw" {
+			continue
+		}
+		for _, line := range t.lines {
+			rule := strings.Fields(line.text)
+			if len(rule) < 2 || rule[0] != "-A" || !isNotrack(rule) {
+				continue
+			}
+			destination := word(rule, "--dport", "") || word(rule, "--dports", "")
+			source := word(rule, "--sport", "") || word(rule, "--sports", "")
+			for _, reply := range []bool{false, true} {
+				if reply && !destination || !reply && !source {
+					if _, ok := found[side{rule[1], reply}]; !ok {
+						found[side{rule[1], reply}] = line.at
+					}
+				}
+			}
+		}
+	}
+	replies := side{"OUTPUT", true}
+	if topology.Kind == Router {
+		replies = side{"PREROUTING", true}
+	}
+	at, there := found[side{"PREROUTING", false}]
+	replyAt, back := found[replies]
+	const outcome = "with nf_conntrack_tcp_loose=1, the kernel's default, its packets make entries all the same, and they never become ASSURED"
+	switch {
+	case there && !back:
+		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked; %s", replies.chain, outcome)
+	case back && !there:
+		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is still tracked; %s", outcome)
+	}
+}
+
+// guideUntracked warns when packets that are not tracked meet a filter that accepts by state only.
+func guideUntracked(p *problems, tables []table, topology Topology) {
+	chain := "INPUT"
+	if topology.Kind == Router {
+		chain = "FORWARD"
+	}
+	var notrack Position
+	refuses, accepts := false, false
+	for _, t := range tables {
+		for _, line := range t.lines {
+			rule := strings.Fields(line.text)
+			switch {
+			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0:
+				notrack = line.at
+			case t.name != "filter":
+			case word(rule, ":"+chain, "DROP") || len(rule) > 1 && rule[0] == ":"+chain && rule[1] == "DROP":
+				refuses = true
+			case len(rule) == 4 && rule[0] == "-A" && rule[2] == "-j" && rule[3] == "DROP",
+				len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && rule[3] == "REJECT":
+				refuses = true
+			case word(rule, "-j", "ACCEPT"):
+				byState := slices.Contains(rule, "--state") || slices.Contains(rule, "--ctstate")
+				local := word(rule, "-i", "lo") || word(rule, "-p", "icmp")
+				if strings.Contains(line.text, "UNTRACKED") || !byState && !local {
+					accepts = true
+				}
+			}
+		}
+	}
+	if notrack.Line > 0 && refuses && !accepts {
+		p.warnf(notrack, "the filter table accepts by state only, and packets that are not tracked are neither NEW nor ESTABLISHED: it refuses them. Accept UNTRACKED in %s", chain)
+	}
+}
+
+// tracks says whether anything makes the kernel track connections: since Linux 4.14 it does so
+// only where a rule needs it.
+func tracks(c *Configuration) bool {
+	for _, text := range []string{c.Rules, c.Rules6} {
+		for _, t := range tablesOf(text) {
+			if t.name == "nat" && len(t.lines) > 0 {
+				return true
+			}
+			for _, line := range t.lines {
+				for _, match := range []string{"--state", "--ctstate", "conntrack", "connlimit", "connbytes", "connmark", "CONNMARK", "connlabel", "helper", "SYNPROXY", "-j CT "} {
+					if strings.Contains(line.text, match) && !isNotrack(strings.Fields(line.text)) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	for _, match := range []string{"ct ", "masquerade", "snat", "dnat", "redirect", "synproxy", "flow add"} {
+		if strings.Contains(c.NFT, match) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.Modules.Load, func(name string) bool { return strings.Contains(name, "enable_hooks=1") })
+}
+
+// guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
+// that says "rules: none" means it.
+func guideNothingTracked(p *problems, n *node, c *Configuration) {
+	if tracks(c) || n.get("modules").get("remove") != nil {
+		return
+	}
+	at := n.at
+	if rules := n.get("rules"); rules != nil {
+		if strings.TrimSpace(rules.text) == noRules {
+			return
+		}
+		at = rules.at
+	}
+	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
+}

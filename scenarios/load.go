@@ -1,0 +1,259 @@
+package scenarios
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+//go:embed library/*.yaml
+var library embed.FS
+
+// Names are the names of the shipped experiments, sorted.
+func Names() []string {
+	files, err := fs.Glob(library, "library/*.yaml")
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(path.Base(file), ".yaml")
+	}
+	slices.Sort(files)
+	return files
+}
+
+// Shipped is the text of a shipped experiment.
+func Shipped(name string) ([]byte, error) {
+	data, err := library.ReadFile("library/" + name + ".yaml")
+	if err != nil {
+		return nil, unknownExperiment(name)
+	}
+	return data, nil
+}
+
+func unknownExperiment(name string) error {
+	hint := ""
+	if near := nearest(name, Names()); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return invalidf(fs.ErrNotExist, "there is no shipped experiment %s and no such file%s (shipped: %s)",
+		quote(name), hint, strings.Join(Names(), ", "))
+}
+
+// Load reads an experiment: a shipped one by its name, or a file by its path. What has a slash or
+// ends in .yaml or .yml is a path; any other word is the name of a shipped experiment first. The
+// error is an [*InvalidError]; warnings are given with and without it.
+func Load(nameOrPath string) (*Experiment, []Warning, error) {
+	isPath := strings.ContainsRune(nameOrPath, '/') || strings.HasSuffix(nameOrPath, ".yaml") || strings.HasSuffix(nameOrPath, ".yml")
+	if !isPath {
+		if slices.Contains(Names(), nameOrPath) {
+			data, err := Shipped(nameOrPath)
+			if err != nil {
+				return nil, nil, err
+			}
+			return Parse(nameOrPath+".yaml", data)
+		}
+		if info, err := os.Stat(nameOrPath); err != nil || info.IsDir() {
+			return nil, nil, unknownExperiment(nameOrPath)
+		}
+	}
+	data, err := readBounded(nameOrPath)
+	if err != nil {
+		return nil, nil, invalidf(err, "reading the experiment: %v", err)
+	}
+	return Parse(nameOrPath, data)
+}
+
+// readBounded reads a file up to one byte more than an experiment may have: a path may also name
+// a device without an end.
+func readBounded(path string) (data []byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return io.ReadAll(io.LimitReader(file, maxBytes+1))
+}
+
+// Parse reads an experiment from a text; name is the file name in messages. The error is an
+// [*InvalidError] with everything that is wrong; warnings are given with and without it.
+func Parse(name string, data []byte) (*Experiment, []Warning, error) {
+	p := newProblems()
+	e := &Experiment{source: slices.Clone(data), problems: p}
+	if root := parse(p, name, data); root != nil {
+		e.root = extendShipped(p, normalise(p, root))
+		e.read()
+	}
+	if err := p.err(); err != nil {
+		return nil, sorted(p.warnings), err
+	}
+	return e, sorted(p.warnings), nil
+}
+
+// Source is the text that the experiment was read from.
+func (e *Experiment) Source() []byte { return slices.Clone(e.source) }
+
+// extendShipped lays a file over the shipped experiment that it extends. Shipped experiments
+// extend nothing.
+func extendShipped(p *problems, root *node) *node {
+	omit := root.get("omit")
+	extends := root.get("extends")
+	if extends == nil || extends.kind != scalar {
+		if omit != nil {
+			p.errorf(positionOf(root, "omit"), "omit leaves out scenarios of an experiment that is extended; there is no extends")
+		}
+		return root // what is not a name is reported when the head is decoded
+	}
+	data, err := library.ReadFile("library/" + extends.text + ".yaml")
+	if err != nil || strings.ContainsAny(extends.text, "/\\") {
+		p.errorf(extends.at, "there is no shipped experiment %s%s", quote(extends.text), meant(extends.text, Names()))
+		return root
+	}
+	base := parse(p, extends.text+".yaml", data)
+	if base == nil {
+		return root
+	}
+	base = normalise(p, base)
+	if scenarios := base.get("scenarios"); scenarios != nil && omit != nil {
+		for _, item := range omit.items {
+			if scenarios.get(item.text) == nil {
+				p.errorf(item.at, "%s has no scenario %s%s", extends.text, quote(item.text), meant(item.text, entryKeys(scenarios)))
+			}
+			scenarios = scenarios.without(item.text)
+		}
+		base = base.with("scenarios", scenarios.at, scenarios)
+	}
+	return overlayFile(p, base, root)
+}
+
+func entryKeys(n *node) []string {
+	var keys []string
+	for _, e := range n.entries {
+		keys = append(keys, e.key)
+	}
+	return keys
+}
+
+// read fills the experiment from its tree.
+func (e *Experiment) read() {
+	p := e.problems
+	var head document
+	decode(p, e.root, &head, "dut", "workload", "scenarios", "thresholds")
+	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
+	e.Trials, e.Seed = head.Trials, head.Seed
+	e.Recovery, e.Sampling = DefaultRecovery, DefaultSampling
+	if head.Recovery != nil {
+		e.Recovery = *head.Recovery
+	}
+	if head.Sampling != nil {
+		e.Sampling = *head.Sampling
+	}
+	checkHead(p, e, e.root)
+	e.resolve()
+	e.Thresholds = readThresholds(p, e.root.get("thresholds"), e.resolved)
+}
+
+// machine is what one scenario comes to, as a tree is decoded into it.
+type machine struct {
+	DUT      Configuration `yaml:"dut"`
+	Workload []Entry       `yaml:"workload"`
+}
+
+// resolve overlays, expands and decodes every scenario.
+func (e *Experiment) resolve() {
+	p := e.problems
+	dut, workload := e.root.get("dut"), e.root.get("workload")
+	if dut == nil || dut.kind == null {
+		dut = &node{kind: mapping, at: e.root.at}
+	}
+	if workload == nil || workload.kind == null {
+		p.errorf(e.root.at, "there is no workload: a list of generators and probes")
+		return
+	}
+	if workload.kind != list {
+		p.errorf(workload.at, "the workload is a list of generators and probes, not %s", workload.what())
+		return
+	}
+	base := e.machines(dut, workload, Resolved{})
+	if len(base) == 0 {
+		return
+	}
+	e.DUT, e.Workload = base[0].DUT, base[0].Workload
+
+	scenarios := e.root.get("scenarios")
+	switch {
+	case scenarios == nil || scenarios.kind == null || scenarios.kind == mapping && len(scenarios.entries) == 0:
+		scenarios = &node{kind: mapping, entries: []entry{{"baseline", dut.at, &node{at: dut.at}}}}
+	case scenarios.kind != mapping:
+		p.errorf(scenarios.at, "scenarios are names with the changes that each makes to the dut, not %s", scenarios.what())
+		return
+	}
+	e.resolved = nil
+	for _, s := range scenarios.entries {
+		e.resolved = append(e.resolved, e.scenario(s, dut, workload)...)
+		if len(e.resolved) > maxScenarios {
+			p.errorf(s.at, "more than %d scenarios", maxScenarios)
+			return
+		}
+	}
+}
+
+// scenario resolves one scenario of the file into one or, with a matrix, several.
+func (e *Experiment) scenario(s entry, dut, workload *node) []Resolved {
+	p := e.problems
+	checkName(p, s.at, "scenario", s.key)
+	r := Resolved{Name: s.key, Position: s.at}
+	if s.value.kind != null {
+		if s.value.kind != mapping {
+			p.errorf(s.value.at, "a scenario is the changes that it makes to the dut, not %s", s.value.what())
+			return nil
+		}
+		var own struct {
+			Summary string `yaml:"summary"`
+		}
+		if summary := s.value.get("summary"); summary != nil {
+			decode(p, &node{kind: mapping, entries: []entry{{"summary", s.at, summary}}}, &own)
+		}
+		r.Summary = own.Summary
+		workload = overlayWorkload(p, workload, s.value.get("workload"))
+		if workload.kind != list {
+			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
+			return nil
+		}
+		dut = overlayDUT(p, dut, s.value.without("summary").without("workload"))
+	}
+	return e.machines(dut, workload, r)
+}
+
+// machines expands and decodes a dut with its workload; r says what is known of the scenario.
+func (e *Experiment) machines(dut, workload *node, r Resolved) []Resolved {
+	p := e.problems
+	tree := &node{kind: mapping, at: dut.at, entries: []entry{{"dut", dut.at, dut}, {"workload", workload.at, workload}}}
+	names := entryNames(workload)
+	var all []Resolved
+	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
+		var m machine
+		decode(p, v.tree, &m)
+		one := r
+		one.Name = variantName(r.Name, v.matrix)
+		one.Base, one.Matrix = variantOf(one.Name)
+		one.DUT, one.Workload = m.DUT, m.Workload
+		finish(&one, names, e.Topology)
+		check(p, v.tree, &one, e.Topology)
+		if slices.ContainsFunc(all, func(other Resolved) bool { return other.Name == one.Name }) {
+			p.errorf(r.Position, "the matrix gives two scenarios the name %s", quote(one.Name))
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// Resolve gives the scenarios that will run, each in full, in the order of the file.
+func (e *Experiment) Resolve() []Resolved { return slices.Clone(e.resolved) }

@@ -1,0 +1,54 @@
+package scenarios
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestShippedExperimentsLoad(t *testing.T) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			e, warnings, err := Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Name != name {
+				t.Errorf("the file of %s calls itself %s", name, e.Name)
+			}
+			for _, w := range warnings {
+				t.Errorf("warning: %s\n%s", w, w.Excerpt)
+			}
+		})
+	}
+}
+
+func TestTableFull(t *testing.T) {
+	e, _, err := Load("table-full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range e.Resolve() {
+		names = append(names, r.Name)
+	}
+	if got := strings.Join(names, " "); got != "baseline raised-max shortened-timeouts raw-notrack" {
+		t.Errorf("scenarios: %s", got)
+	}
+	notrack := e.Resolve()[3]
+	if strings.Count(notrack.DUT.Rules, "*filter") != 1 || !strings.Contains(notrack.DUT.Rules, "*raw") || !strings.Contains(notrack.DUT.Rules, "UNTRACKED") {
+		t.Errorf("raw-notrack's rules:\n%s", notrack.DUT.Rules)
+	}
+	raised := e.Resolve()[1].DUT
+	if raised.Buckets != 65536 || raised.Memory != 512<<20 || raised.VCPUs != 1 || raised.Kernel != "debian/bookworm" {
+		t.Errorf("raised-max: %+v", raised)
+	}
+}
+
+func TestUnknownNameNamesTheNearest(t *testing.T) {
+	_, _, err := Load("tabel-full")
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) || !strings.Contains(err.Error(), `did you mean "table-full"?`) {
+		t.Errorf("error: %v", err)
+	}
+}

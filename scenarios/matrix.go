@@ -1,0 +1,146 @@
+package scenarios
+
+import (
+	"encoding"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxScenarios bounds what a matrix multiplies to.
+const maxScenarios = 256
+
+// axis is a value of the dut or the workload for which a file gives a list.
+type axis struct {
+	path   []string // keys, and indices of lists, from the top
+	label  string
+	values *node // a list
+}
+
+// variant is one combination of the values of all axes.
+type variant struct {
+	matrix []Setting
+	tree   *node
+}
+
+var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+
+// axes finds the lists of a tree that stand where a type has one value.
+func axes(n *node, t reflect.Type, path []string) []axis {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var found []axis
+	switch {
+	case n == nil:
+	case t == reflect.TypeFor[Settings]():
+		for _, e := range n.entries {
+			if e.value.kind == list {
+				found = append(found, axis{extend(path, e.key), e.key[strings.LastIndexByte(e.key, '.')+1:], e.value})
+			}
+		}
+	case reflect.PointerTo(t).Implements(textUnmarshaler), t.Kind() != reflect.Struct && t.Kind() != reflect.Slice:
+		if n.kind == list {
+			found = append(found, axis{path, path[len(path)-1], n})
+		}
+	case t.Kind() == reflect.Struct:
+		for _, e := range n.entries {
+			for i := range t.NumField() {
+				if field := t.Field(i); fieldKey(field) == e.key && field.Tag.Get("matrix") != "no" {
+					found = append(found, axes(e.value, field.Type, extend(path, e.key))...)
+				}
+			}
+		}
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && t != reflect.TypeFor[Ports]():
+		for i, item := range n.items {
+			found = append(found, axes(item, t.Elem(), extend(path, strconv.Itoa(i)))...)
+		}
+	}
+	return found
+}
+
+func extend(path []string, key string) []string { return append(slices.Clip(path), key) }
+
+// replace is a copy of a tree with another value at a path.
+func replace(n *node, path []string, value *node) *node {
+	if len(path) == 0 {
+		return value
+	}
+	if n.kind == mapping {
+		for _, e := range n.entries {
+			if e.key == path[0] {
+				return n.with(e.key, e.at, replace(e.value, path[1:], value))
+			}
+		}
+	}
+	changed := *n
+	changed.items = slices.Clone(n.items)
+	index, _ := strconv.Atoi(path[0])
+	changed.items[index] = replace(n.items[index], path[1:], value)
+	return &changed
+}
+
+// expand gives every combination of the values that a tree has lists of, the last list changing
+// fastest. entries are the names of the entries of the workload; room bounds the number of results.
+func expand(p *problems, tree *node, t reflect.Type, entries []string, room int) []variant {
+	variants := []variant{{tree: tree}}
+	for _, a := range axes(tree, t, nil) {
+		if a.path[0] == "workload" && len(a.path) > 1 {
+			index, _ := strconv.Atoi(a.path[1])
+			a.label = entries[index] + "." + a.label
+		}
+		if len(a.values.items) == 0 {
+			p.errorf(a.values.at, "an empty list: a matrix needs values")
+			return nil
+		}
+		if len(variants)*len(a.values.items) > room {
+			p.errorf(a.values.at, "the lists of values give more than %d scenarios", maxScenarios)
+			return nil
+		}
+		var next []variant
+		for _, v := range variants {
+			for _, value := range a.values.items {
+				chosen := variant{v.matrix, replace(v.tree, a.path, value)}
+				if len(a.values.items) > 1 {
+					chosen.matrix = append(slices.Clip(v.matrix), Setting{a.label, value.text})
+				}
+				next = append(next, chosen)
+			}
+		}
+		variants = next
+	}
+	return variants
+}
+
+// variantName is the name of a scenario with the values chosen for it.
+func variantName(base string, matrix []Setting) string {
+	var b strings.Builder
+	b.WriteString(base)
+	for _, s := range matrix {
+		b.WriteString("@" + plainWord(s.Key) + "=" + plainWord(s.Value))
+	}
+	return b.String()
+}
+
+// variantOf takes such a name apart. It is what makes an experiment that was written out in full
+// load as what it was.
+func variantOf(name string) (base string, matrix []Setting) {
+	parts := strings.Split(name, "@")
+	for _, part := range parts[1:] {
+		key, value, _ := strings.Cut(part, "=")
+		matrix = append(matrix, Setting{key, value})
+	}
+	return parts[0], matrix
+}
+
+// plainWord keeps what is safe in a name and in a file name.
+func plainWord(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._-", r):
+			return r
+		}
+		return '-'
+	}, text)
+}

@@ -1,0 +1,112 @@
+package scenarios
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The names of nodes. client and server are the first of their kind, also called client1 and
+// server1.
+const (
+	nodeDUT    = "dut"
+	nodeClient = "client"
+	nodeServer = "server"
+)
+
+// Nodes are the names of a topology's nodes: dut, client, client2, ..., server, server2, ...
+func (t Topology) Nodes() []string {
+	nodes := []string{nodeDUT}
+	add := func(name string, n int) {
+		for i := range n {
+			if i > 0 {
+				nodes = append(nodes, fmt.Sprintf("%s%d", name, i+1))
+			} else {
+				nodes = append(nodes, name)
+			}
+		}
+	}
+	add(nodeClient, t.Clients)
+	add(nodeServer, t.Servers)
+	return nodes
+}
+
+// checkNodes judges whom an entry goes from and to.
+func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
+	nodes := topology.Nodes()
+	for _, end := range []struct {
+		key  string
+		name *string
+	}{{"from", &e.From}, {"target", &e.Target}} {
+		if *end.name == nodeClient+"1" || *end.name == nodeServer+"1" {
+			*end.name = strings.TrimSuffix(*end.name, "1")
+		}
+		if value := n.get(end.key); value != nil && value.kind == scalar && !slices.Contains(nodes, *end.name) {
+			p.errorf(value.at, "the %s topology has no node %s%s", topology.Kind, quote(*end.name), meant(*end.name, nodes))
+		}
+	}
+	if e.From == e.Target && e.From != nodeDUT {
+		p.errorf(n.at, "from %s to itself: nothing would pass the DUT", e.From)
+	}
+}
+
+// Placeholders are the words that stand in rules, rules6 and nft for what only the lab knows,
+// written ${word}:
+//
+//	client.interface, server.interface   the DUT's interface on the client or server link
+//	client.network, server.network       the network of the link, as 10.0.1.0/24
+//	client.address, server.address       the address of the first client or server
+//	dut.client.address, dut.server.address  the DUT's own address on the link
+//
+// and the last three with a 6 appended (client.address6) for IPv6. Those of the server link
+// exist in the router topology only.
+func (t Topology) Placeholders() []string {
+	links := []string{nodeClient}
+	if t.Kind == Router {
+		links = append(links, nodeServer)
+	}
+	var words []string
+	for _, link := range links {
+		words = append(words, link+".interface")
+		for _, family := range t.Families {
+			six := ""
+			if family == IPv6 {
+				six = "6"
+			}
+			words = append(words, link+".network"+six, link+".address"+six, "dut."+link+".address"+six)
+		}
+	}
+	return words
+}
+
+var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
+
+func checkPlaceholders(p *problems, at Position, text string, topology Topology) {
+	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
+		if words := topology.Placeholders(); !slices.Contains(words, found[1]) {
+			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, meant(found[1], words))
+		}
+	}
+}
+
+// Substitute is the configuration with every placeholder in its rules and script replaced by the
+// value that the lab has for it. A placeholder without a value is an error.
+func (c Configuration) Substitute(values map[string]string) (Configuration, error) {
+	var missing []string
+	fill := func(text string) string {
+		return placeholder.ReplaceAllStringFunc(text, func(found string) string {
+			word := found[2 : len(found)-1]
+			value, ok := values[word]
+			if !ok && !slices.Contains(missing, word) {
+				missing = append(missing, word)
+			}
+			return value
+		})
+	}
+	c.Rules, c.Rules6, c.NFT = fill(c.Rules), fill(c.Rules6), fill(c.NFT)
+	if len(missing) > 0 {
+		return c, fmt.Errorf("the lab has no value for the placeholders %s", strings.Join(missing, ", "))
+	}
+	return c, nil
+}

@@ -1,0 +1,203 @@
+package scenarios
+
+import (
+	"slices"
+	"strings"
+)
+
+// normalise rewrites what a file says in older or looser words into the one form that the rest of
+// the package reads, with a warning wherever the words are old.
+func normalise(p *problems, root *node) *node {
+	if dut := root.get("dut"); dut != nil && dut.kind == mapping {
+		root = root.with("dut", positionOf(root, "dut"), normaliseDUT(p, dut))
+	}
+	scenarios := root.get("scenarios")
+	if scenarios == nil || scenarios.kind != mapping {
+		return root
+	}
+	normal := *scenarios
+	normal.entries = slices.Clone(scenarios.entries)
+	for i, e := range normal.entries {
+		if e.value.kind == mapping {
+			normal.entries[i].value = normaliseDUT(p, e.value)
+		}
+	}
+	return root.with("scenarios", positionOf(root, "scenarios"), &normal)
+}
+
+// positionOf is the position of a key.
+func positionOf(n *node, key string) Position {
+	for _, e := range n.entries {
+		if e.key == key {
+			return e.at
+		}
+	}
+	return n.at
+}
+
+func normaliseDUT(p *problems, dut *node) *node {
+	if sysctl := dut.get("sysctl"); sysctl != nil {
+		dut = normaliseSysctl(p, dut, sysctlMapping(p, sysctl))
+	}
+	for _, key := range []string{"rules", "rules6"} {
+		if rules := dut.get(key); rules != nil && rules.kind == scalar {
+			dut = dut.with(key, positionOf(dut, key), normaliseRules(p, rules))
+		}
+	}
+	if modules := dut.get("modules"); modules != nil && modules.kind == mapping {
+		for _, key := range []string{"load", "remove"} {
+			if names := modules.get(key); names != nil && names.kind == list {
+				modules = modules.with(key, positionOf(modules, key), normaliseModules(p, names))
+			}
+		}
+		dut = dut.with("modules", positionOf(dut, "modules"), modules)
+	}
+	return dut
+}
+
+// sysctlMapping turns the other forms of sysctls into a mapping: a list of "key=value", as the
+// arguments of sysctl -w, and a text of "key = value" lines, as sysctl.conf.
+func sysctlMapping(p *problems, n *node) *node {
+	built := &node{kind: mapping, at: n.at}
+	add := func(text string, at Position) {
+		key, value, ok := strings.Cut(text, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if !ok || key == "" || value == "" {
+			p.errorf(at, "%s is not a setting: key=value is needed", quote(text))
+			return
+		}
+		built.entries = append(built.entries, entry{key, at, &node{kind: scalar, at: at, text: value}})
+	}
+	switch n.kind {
+	case list:
+		for _, item := range n.items {
+			text, ok := scalarText(p, item)
+			if !ok {
+				continue
+			}
+			if key, value, found := strings.Cut(text, "="); found && (key != strings.TrimRight(key, " \t") || value != strings.TrimLeft(value, " \t")) {
+				p.warnf(item.at, "%s: with spaces around the = the command sysctl -w takes each word for a setting of its own, refuses them all, and the kernel keeps its value; ctload sets %s to %s",
+					quote(text), strings.TrimSpace(key), strings.TrimSpace(value))
+			}
+			add(text, item.at)
+		}
+	case scalar:
+		for i, line := range strings.Split(n.text, "\n") {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' && line[0] != ';' {
+				add(strings.TrimPrefix(line, "-"), n.lineAt(i))
+			}
+		}
+	case mapping:
+		return n
+	default:
+	}
+	return built
+}
+
+// normaliseSysctl gives the sysctls of a dut or scenario their names of today. The hash size,
+// which is a sysctl too, becomes buckets.
+func normaliseSysctl(p *problems, dut, sysctl *node) *node {
+	built := &node{kind: mapping, at: sysctl.at}
+	for _, e := range sysctl.entries {
+		key, renamed := todaysKey(strings.TrimSpace(e.key))
+		if renamed {
+			p.warnf(e.at, "%s is the old name of %s, which is set instead", e.key, key)
+		}
+		value := e.value
+		if value.kind == scalar && value.text != strings.TrimSpace(value.text) {
+			trimmed := *value
+			trimmed.text = strings.TrimSpace(value.text)
+			value = &trimmed
+		}
+		switch {
+		case key == keyCount:
+			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, keyMax)
+			continue
+		case key == keyBuckets:
+			if given := dut.get("buckets"); given != nil && given.text != value.text {
+				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d", given.at.Line)
+				continue
+			}
+			dut = dut.with("buckets", e.at, value)
+			continue
+		}
+		checkKey(p, e.at, key)
+		if first := built.get(key); first != nil {
+			if first.text != value.text || first.kind != scalar {
+				p.errorf(e.at, "%s is given twice, first in line %d", key, first.at.Line)
+			}
+			continue
+		}
+		built.entries = append(built.entries, entry{key, e.at, value})
+	}
+	return dut.with("sysctl", positionOf(dut, "sysctl"), built)
+}
+
+// normaliseRules spells the notrack target as iptables does now. xt_NOTRACK is gone since Linux
+// 3.8; iptables still takes -j NOTRACK, in capitals only, for CT --notrack.
+func normaliseRules(p *problems, n *node) *node {
+	lines := strings.Split(n.text, "\n")
+	first := -1
+	for i, line := range lines {
+		words := strings.Fields(line)
+		for w := 0; w+1 < len(words); w++ {
+			if (strings.EqualFold(words[w], "-j") || words[w] == "--jump") && strings.EqualFold(words[w+1], "notrack") {
+				if first < 0 {
+					first = i
+				}
+				words = slices.Replace(slices.Clone(words), w, w+2, "-j", "CT", "--notrack")
+				lines[i] = strings.Join(words, " ")
+			}
+		}
+	}
+	if first < 0 {
+		return n
+	}
+	p.warnf(n.lineAt(first), "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
+	changed := *n
+	changed.lines = nil
+	for i := range lines {
+		changed.lines = append(changed.lines, n.lineAt(i))
+	}
+	changed.text = strings.Join(lines, "\n")
+	return &changed
+}
+
+// todaysModules are modules that guides name and that kernels of today do not have, with the
+// module that holds their code now.
+var todaysModules = map[string]string{
+	"ip_conntrack":            "nf_conntrack",
+	"ip_conntrack_netbios_ns": "nf_conntrack_netbios_ns",
+	"nf_conntrack_ipv4":       "nf_conntrack",
+	"nf_conntrack_ipv6":       "nf_conntrack",
+	"ip_nat":                  "nf_nat",
+	"nf_nat_ipv4":             "nf_nat",
+	"nf_nat_ipv6":             "nf_nat",
+	"ipt_MASQUERADE":          "xt_MASQUERADE",
+	"xt_NOTRACK":              "xt_CT",
+	"ipt_NOTRACK":             "xt_CT",
+	"ipt_state":               "xt_state",
+}
+
+func normaliseModules(p *problems, names *node) *node {
+	built := *names
+	built.items = nil
+	seen := map[string]bool{}
+	for _, item := range names.items {
+		if item.kind == scalar {
+			name, parameters, _ := strings.Cut(item.text, " ")
+			if today, old := todaysModules[name]; old {
+				p.warnf(item.at, "the module %s is %s in kernels of today", name, today)
+				renamed := *item
+				renamed.text = strings.TrimSpace(today + " " + parameters)
+				item = &renamed
+			}
+			if seen[item.text] {
+				continue
+			}
+			seen[item.text] = true
+		}
+		built.items = append(built.items, item)
+	}
+	return &built
+}

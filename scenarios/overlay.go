@@ -1,0 +1,181 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Overlays. Everywhere the later part wins, key by key:
+//
+//   - a plain value or a list replaces the one below it;
+//   - sysctl, modules, documentation and thresholds are merged by key;
+//   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
+//   - workload given as a mapping changes entries of the workload below it, by their names;
+//     given as a list it replaces the whole workload.
+
+// overlayDUT lays the overrides of a scenario over a dut.
+func overlayDUT(p *problems, base, over *node) *node {
+	if base == nil || base.kind != mapping {
+		return over
+	}
+	if over == nil || over.kind != mapping {
+		return base
+	}
+	for _, e := range over.entries {
+		below := base.get(e.key)
+		switch e.key {
+		case "rules", "rules6":
+			base = base.with(e.key, e.at, mergeRules(p, below, e.value))
+		case "sysctl", "modules":
+			base = base.with(e.key, e.at, overlayKeys(below, e.value))
+		default:
+			base = base.with(e.key, e.at, e.value)
+		}
+	}
+	return base
+}
+
+// overlayKeys merges two mappings by key.
+func overlayKeys(base, over *node) *node {
+	if base == nil || base.kind != mapping || over.kind != mapping {
+		return over
+	}
+	merged := *base
+	merged.entries = slices.Clone(base.entries)
+	index := make(map[string]int, len(merged.entries))
+	for i, e := range merged.entries {
+		index[e.key] = i
+	}
+	for _, e := range over.entries {
+		if i, below := index[e.key]; below {
+			merged.entries[i] = e
+		} else {
+			merged.entries = append(merged.entries, e)
+		}
+	}
+	return &merged
+}
+
+// loops are the keys that say how fast a generator goes. Only one of them can hold, so that an
+// override which gives one takes the others away.
+var loops = []string{"concurrency", "rate", "stages"}
+
+// overlayWorkload changes entries of a workload by name.
+func overlayWorkload(p *problems, base, over *node) *node {
+	if over == nil || over.kind == null {
+		return base
+	}
+	if over.kind != mapping {
+		return over
+	}
+	if base == nil || base.kind != list {
+		p.errorf(over.at, "there is no workload to change; a workload is a list of entries")
+		return base
+	}
+	names := entryNames(base)
+	changed := *base
+	changed.items = slices.Clone(base.items)
+	for _, e := range over.entries {
+		i := slices.Index(names, e.key)
+		if i < 0 {
+			p.errorf(e.at, "the workload has no entry %s%s", quote(e.key), meant(e.key, names))
+			continue
+		}
+		if e.value.kind != mapping {
+			if e.value.kind != null {
+				p.errorf(e.value.at, "the changes of an entry are keys with values, not %s", e.value.what())
+			}
+			continue
+		}
+		below := changed.items[i]
+		if slices.ContainsFunc(loops, func(key string) bool { return e.value.get(key) != nil }) {
+			for _, key := range loops {
+				below = below.without(key)
+			}
+		}
+		changed.items[i] = overlayKeys(below, e.value)
+	}
+	return &changed
+}
+
+// entryNames are the names of the entries of a workload, given or by default.
+func entryNames(workload *node) []string {
+	names := make([]string, len(workload.items))
+	taken := map[string]bool{}
+	for i, item := range workload.items {
+		if given := item.get("name"); given != nil && given.kind == scalar {
+			names[i] = given.text
+			taken[given.text] = true
+		}
+	}
+	for i, item := range workload.items {
+		if names[i] != "" {
+			continue
+		}
+		base := "entry"
+		if generator := item.get("generator"); generator != nil && generator.kind == scalar {
+			base = generator.text
+		} else if item.get("probe") != nil {
+			base = "probe"
+		}
+		names[i] = base
+		for n := 2; taken[names[i]]; n++ {
+			names[i] = fmt.Sprintf("%s-%d", base, n)
+		}
+		taken[names[i]] = true
+	}
+	return names
+}
+
+// overlayScenario lays a scenario of a file over the one of the same name in the file that it extends.
+func overlayScenario(p *problems, base, over *node) *node {
+	merged := overlayDUT(p, base, over)
+	if base != nil && over != nil {
+		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil {
+			merged = merged.with("workload", above.at, overlayOverrides(below, above))
+		}
+	}
+	return merged
+}
+
+// overlayOverrides merges two sets of changes to a workload.
+func overlayOverrides(base, over *node) *node {
+	if base.kind != mapping || over.kind != mapping {
+		return over
+	}
+	for _, e := range over.entries {
+		value := e.value
+		if below := base.get(e.key); below != nil {
+			value = overlayKeys(below, value)
+		}
+		base = base.with(e.key, e.at, value)
+	}
+	return base
+}
+
+// overlayFile lays a file over the one that it extends.
+func overlayFile(p *problems, base, over *node) *node {
+	for _, e := range over.entries {
+		below := base.get(e.key)
+		value := e.value
+		switch e.key {
+		case "extends", "omit":
+			continue
+		case "dut":
+			value = overlayDUT(p, below, value)
+		case "documentation", "thresholds":
+			value = overlayKeys(below, value)
+		case "workload":
+			value = overlayWorkload(p, below, value)
+		case "scenarios":
+			if below != nil && value.kind == mapping {
+				for _, scenario := range value.entries {
+					below = below.with(scenario.key, scenario.at, overlayScenario(p, below.get(scenario.key), scenario.value))
+				}
+				value = below
+			}
+		}
+		base = base.with(e.key, e.at, value)
+	}
+	return base
+}

@@ -1,0 +1,164 @@
+package scenarios
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Position is a place in an experiment file. Lines and columns count from 1, columns in
+// characters; Line 0 means that no place is known.
+type Position struct {
+	File   string
+	Line   int
+	Column int
+}
+
+// String is "file:line:column", or the file alone where no line is known.
+func (p Position) String() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// Problem is one thing that is wrong, or odd, in an experiment.
+type Problem struct {
+	Position
+	Message string
+	// Excerpt is the line meant with the one before it and a mark under the column; empty where no
+	// place is known.
+	Excerpt string
+}
+
+// String is "file:line:column: message".
+func (p Problem) String() string {
+	if place := p.Position.String(); place != "" {
+		return place + ": " + p.Message
+	}
+	return p.Message
+}
+
+// Warning is a problem that does not keep the experiment from running: an old name, or a setting
+// that will not do what its author expects.
+type Warning = Problem
+
+// InvalidError says why an experiment, or a choice made from it, cannot be used. The command ends
+// with exit status 2 on it.
+type InvalidError struct {
+	Problems []Problem
+	// Err is the cause where it is not the text of the experiment, such as a file that cannot be read.
+	Err error
+}
+
+// shownProblems bounds the text of an error; the rest is in Problems.
+const shownProblems = 20
+
+// Error lists the problems, each followed by its excerpt.
+func (e *InvalidError) Error() string {
+	var b strings.Builder
+	for i, p := range e.Problems {
+		if i == shownProblems {
+			fmt.Fprintf(&b, "\n(and %d more)", len(e.Problems)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(p.String())
+		if p.Excerpt != "" {
+			b.WriteByte('\n')
+			b.WriteString(p.Excerpt)
+		}
+	}
+	return b.String()
+}
+
+// Unwrap is the cause, if there is one beside the text of the experiment.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+// invalidf is an InvalidError about something that has no place in a file.
+func invalidf(cause error, format string, args ...any) *InvalidError {
+	return &InvalidError{Problems: []Problem{{Message: fmt.Sprintf(format, args...)}}, Err: cause}
+}
+
+// problems collects errors and warnings while a file is read, each only once: a scenario inherits
+// the mistakes of the dut, and they are reported where they were made.
+type problems struct {
+	sources  map[string][]string // lines of each file
+	seen     map[Problem]bool
+	errors   []Problem
+	warnings []Problem
+}
+
+func newProblems() *problems {
+	return &problems{sources: map[string][]string{}, seen: map[Problem]bool{}}
+}
+
+func (p *problems) errorf(at Position, format string, args ...any) {
+	p.errors = p.add(p.errors, at, format, args...)
+}
+
+func (p *problems) warnf(at Position, format string, args ...any) {
+	p.warnings = p.add(p.warnings, at, format, args...)
+}
+
+func (p *problems) add(list []Problem, at Position, format string, args ...any) []Problem {
+	problem := Problem{Position: at, Message: fmt.Sprintf(format, args...)}
+	if p.seen[problem] {
+		return list
+	}
+	p.seen[problem] = true
+	problem.Excerpt = excerpt(p.sources[at.File], at)
+	return append(list, problem)
+}
+
+// err is nil when nothing is wrong.
+func (p *problems) err() error {
+	if len(p.errors) == 0 {
+		return nil
+	}
+	return &InvalidError{Problems: sorted(p.errors)}
+}
+
+func sorted(list []Problem) []Problem {
+	slices.SortStableFunc(list, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return list
+}
+
+// excerpt shows the line at a position below the one before it. Long lines are cut around the
+// column, so that a message stays readable whatever the file holds.
+func excerpt(lines []string, at Position) string {
+	if at.Line < 1 || at.Line > len(lines) {
+		return ""
+	}
+	var b strings.Builder
+	if at.Line > 1 {
+		text, _ := window(lines[at.Line-2], 1)
+		fmt.Fprintf(&b, "  %4d | %s\n", at.Line-1, text)
+	}
+	text, column := window(lines[at.Line-1], at.Column)
+	fmt.Fprintf(&b, "> %4d | %s\n       | %s^", at.Line, text, strings.Repeat(" ", max(column-1, 0)))
+	return b.String()
+}
+
+// window cuts a line to the part around a column and gives the column within that part. What a
+// terminal would not show as one cell is shown as one blank.
+func window(line string, column int) (string, int) {
+	const width = 100
+	runes := []rune(strings.ToValidUTF8(line, "?"))
+	for i, r := range runes {
+		if r < ' ' || r == 0x7f {
+			runes[i] = ' '
+		}
+	}
+	start := 0
+	if column > width {
+		start = min(column-width/2, len(runes))
+	}
+	end := min(start+width, len(runes))
+	return strings.TrimRight(string(runes[start:end]), " "), column - start
+}

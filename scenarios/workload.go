@@ -1,0 +1,183 @@
+package scenarios
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Entry is one part of the workload: a generator or a probe, from its start to its end. Exactly
+// one of Generator and Probe is given.
+type Entry struct {
+	Generator Generator `yaml:"generator,omitempty" jsonschema_description:"what makes the load"`
+	Probe     Probe     `yaml:"probe,omitempty" jsonschema_description:"a bystander that tries a connection at a steady rate, from before the load until recovery has been watched"`
+
+	Name   string   `yaml:"name,omitempty" matrix:"no" jsonschema_description:"for reports and for overrides in scenarios; default: the kind, with -2, -3, ... appended when it is taken"`
+	From   string   `yaml:"from,omitempty" matrix:"no" jsonschema_description:"the node that makes it; default client"`
+	Target string   `yaml:"target,omitempty" matrix:"no" jsonschema_description:"the node that it goes to; default dut in the server topology and behind nat dnat or redirect, else server"`
+	Start  Duration `yaml:"start,omitempty" jsonschema_description:"when it starts, counted from the start of the load; default 0"`
+
+	Requests    Count `yaml:"requests,omitempty" jsonschema_description:"http: how many requests"`
+	Connections Count `yaml:"connections,omitempty" jsonschema_description:"tcp, hold: how many connections"`
+	Flows       Count `yaml:"flows,omitempty" jsonschema_description:"udp, syn, handshake, icmp: how many flows, each with its own tuple"`
+	// Duration ends a generator; for hold it is how long the connections stay open once all are.
+	Duration Duration `yaml:"duration,omitempty" jsonschema_description:"how long; with a number, whichever ends first. hold: how long the connections stay open"`
+
+	Concurrency Count   `yaml:"concurrency,omitempty" jsonschema_description:"closed loop: how many at a time, the next one when one ends"`
+	Rate        Rate    `yaml:"rate,omitempty" jsonschema_description:"open loop: how many new ones per second, whether earlier ones have ended or not"`
+	Stages      []Stage `yaml:"stages,omitempty" jsonschema_description:"open loop: a profile of rates"`
+
+	Port        Port     `yaml:"port,omitempty" jsonschema_description:"probe tcp, udp: the destination port"`
+	Ports       Ports    `yaml:"ports,omitempty" jsonschema_description:"destination ports used in turn, as 80 or [80, 8000-8063]; default 80"`
+	Sources     Count    `yaml:"sources,omitempty" jsonschema_description:"number of source addresses used in turn; default 1"`
+	SourcePorts Ports    `yaml:"source-ports,omitempty" jsonschema_description:"source ports used in turn; default: the kernel's choice, or 1024-65535 for syn, handshake and udp"`
+	Timeout     Duration `yaml:"timeout,omitempty" jsonschema_description:"when a request, connection or probe counts as failed; default 10s, for a probe 1s"`
+	Close       Close    `yaml:"close,omitempty" jsonschema_description:"how a connection ends; default fin"`
+	KeepAlive   bool     `yaml:"keep-alive,omitempty" jsonschema_description:"http: many requests on one connection; default false, a new connection for each"`
+	Payload     Size     `yaml:"payload,omitempty" jsonschema_description:"http: the body of a response; tcp, hold: sent on each connection; udp, icmp: of each datagram"`
+	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp, icmp: packets in each flow; default 1"`
+	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false"`
+}
+
+// Stage is a part of a rate profile.
+type Stage struct {
+	Duration Duration `yaml:"duration,omitempty" jsonschema_description:"how long the stage lasts"`
+	Rate     Rate     `yaml:"rate,omitempty" jsonschema_description:"the rate of the stage, or the one that it ends with"`
+	From     *Rate    `yaml:"from,omitempty" jsonschema_description:"the rate that the stage starts with, changing evenly; default: rate, which is then constant"`
+}
+
+// Start is the rate that a stage begins with.
+func (s Stage) Start() Rate {
+	if s.From != nil {
+		return *s.From
+	}
+	return s.Rate
+}
+
+// Kind is what the entry does: the generator's or the probe's word.
+func (e Entry) Kind() string {
+	if e.Probe != "" {
+		return string(e.Probe)
+	}
+	return string(e.Generator)
+}
+
+// Number is how many requests, connections or flows the entry makes; 0: until its time is over.
+func (e Entry) Number() Count { return max(e.Requests, e.Connections, e.Flows) }
+
+// Length is how long the entry makes load at most, its start not counted; 0: until its number is
+// reached.
+func (e Entry) Length() Duration {
+	length := e.Duration
+	for _, stage := range e.Stages {
+		length += stage.Duration
+	}
+	return length
+}
+
+// Generator is a kind of load.
+type Generator string
+
+// The generators.
+const (
+	HTTP      Generator = "http"      // requests
+	TCP       Generator = "tcp"       // connections opened and ended
+	Hold      Generator = "hold"      // connections opened and kept
+	UDP       Generator = "udp"       // flows of datagrams
+	SYN       Generator = "syn"       // SYN packets, never answered
+	Handshake Generator = "handshake" // whole handshakes without sockets
+	ICMP      Generator = "icmp"      // echo requests
+)
+
+// Words are the valid values.
+func (Generator) Words() []string {
+	return []string{string(HTTP), string(TCP), string(Hold), string(UDP), string(SYN), string(Handshake), string(ICMP)}
+}
+
+// Probe is a kind of bystander.
+type Probe string
+
+// The probes.
+const (
+	ProbeTCP  Probe = "tcp"  // a connection, as an ssh login or a health check makes
+	ProbeUDP  Probe = "udp"  // a datagram and its answer
+	ProbeICMP Probe = "icmp" // an echo request and its answer
+)
+
+// Words are the valid values.
+func (Probe) Words() []string {
+	return []string{string(ProbeTCP), string(ProbeUDP), string(ProbeICMP)}
+}
+
+// Close is how a connection ends, which decides the state that its entry is left in.
+type Close string
+
+// The ways to end a connection.
+const (
+	CloseFIN     Close = "fin"        // both sides say FIN: TIME_WAIT
+	CloseRST     Close = "rst"        // the client resets: CLOSE
+	CloseAbandon Close = "abandon"    // the client vanishes without a packet: ESTABLISHED stays
+	CloseHalf    Close = "half-close" // one side says FIN, the other never does: CLOSE_WAIT
+)
+
+// Words are the valid values.
+func (Close) Words() []string {
+	return []string{string(CloseFIN), string(CloseRST), string(CloseAbandon), string(CloseHalf)}
+}
+
+// Port is a TCP or UDP port, from 1.
+type Port uint16
+
+// UnmarshalText reads a port number.
+func (p *Port) UnmarshalText(text []byte) error {
+	number, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil || number == 0 {
+		return fmt.Errorf("%s is not a port, 1 to 65535", quote(string(text)))
+	}
+	*p = Port(number)
+	return nil
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last Port }
+
+// UnmarshalText reads "80" or "8000-8063".
+func (r *PortRange) UnmarshalText(text []byte) error {
+	first, last, isRange := strings.Cut(string(text), "-")
+	if err := r.First.UnmarshalText([]byte(first)); err != nil {
+		return fmt.Errorf("%s is not a port or a range of ports, as 80 or 8000-8063", quote(string(text)))
+	}
+	r.Last = r.First
+	if isRange {
+		if err := r.Last.UnmarshalText([]byte(last)); err != nil || r.Last < r.First {
+			return fmt.Errorf("%s is not a range of ports, as 8000-8063", quote(string(text)))
+		}
+	}
+	return nil
+}
+
+// String is "80" or "8000-8063".
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// MarshalText is String.
+func (r PortRange) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Ports are ports in the order in which they are used. In a file they are one port or range, or a
+// list of them.
+type Ports []PortRange
+
+// Expand is every port, in order.
+func (p Ports) Expand() []uint16 {
+	var all []uint16
+	for _, r := range p {
+		for port := int(r.First); port <= int(r.Last); port++ {
+			all = append(all, uint16(port))
+		}
+	}
+	return all
+}
