@@ -1,0 +1,205 @@
+package guest
+
+import (
+	"bufio"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// multiarch is the folder of each machine's libraries on Debian and its descendants.
+var multiarch = map[elf.Machine]string{
+	elf.EM_X86_64:  "x86_64-linux-gnu",
+	elf.EM_AARCH64: "aarch64-linux-gnu",
+}
+
+// library is a shared library or an interpreter that a program needs.
+type library struct {
+	guest string // where it belongs in the guest
+	host  string // where it is on the host
+}
+
+// needs finds all shared libraries that the ELF files need, directly or through one another, and
+// their interpreters, in the way of ld.so(8): DT_RPATH where there is no DT_RUNPATH, DT_RUNPATH,
+// the folders of /etc/ld.so.conf, the default ones. In the guest all libraries are in one folder
+// where its ld.so looks without configuration or cache.
+func needs(programs ...string) ([]library, error) {
+	var found []library
+	seen := map[string]bool{}
+	queue := slices.Clone(programs)
+	for len(queue) > 0 {
+		file, err := readELF(queue[0])
+		if err != nil {
+			return nil, err
+		}
+		queue = queue[1:]
+		if file.interpreter != "" && !seen[file.interpreter] {
+			seen[file.interpreter] = true
+			found = append(found, library{guest: file.interpreter, host: file.interpreter})
+		}
+		for _, name := range file.needed {
+			if seen[name] || seen["/lib64/"+name] || seen["/lib/"+name] { // ld.so itself is needed, too
+				continue
+			}
+			seen[name] = true
+			host, err := file.find(name)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, library{guest: filepath.Join("/usr/lib", multiarch[file.machine], filepath.Base(name)), host: host})
+			queue = append(queue, host)
+		}
+	}
+	return found, nil
+}
+
+// elfFile is what the dynamic linker reads in a file.
+type elfFile struct {
+	path        string
+	class       elf.Class
+	machine     elf.Machine
+	interpreter string
+	needed      []string
+	search      []string // folders of DT_RPATH or DT_RUNPATH
+}
+
+func readELF(name string) (*elfFile, error) {
+	f, err := elf.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer f.Close() // opened for reading: nothing can be lost
+	out := &elfFile{path: name, class: f.Class, machine: f.Machine}
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		text := make([]byte, p.Filesz)
+		if _, err := p.ReadAt(text, 0); err != nil {
+			return nil, fmt.Errorf("read the interpreter of %s: %w", name, err)
+		}
+		out.interpreter = strings.TrimRight(string(text), "\x00")
+	}
+	if f.SectionByType(elf.SHT_DYNAMIC) == nil {
+		return out, nil // static
+	}
+	if out.needed, err = f.ImportedLibraries(); err != nil {
+		return nil, fmt.Errorf("read the libraries of %s: %w", name, err)
+	}
+	paths, err := f.DynString(elf.DT_RUNPATH)
+	if err == nil && len(paths) == 0 {
+		paths, err = f.DynString(elf.DT_RPATH)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the library path of %s: %w", name, err)
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range paths {
+		for dir := range strings.SplitSeq(list, ":") {
+			dir = strings.NewReplacer("$ORIGIN", filepath.Dir(real), "${ORIGIN}", filepath.Dir(real)).Replace(dir)
+			out.search = append(out.search, dir)
+		}
+	}
+	return out, nil
+}
+
+// find looks for a library of the file's own class and machine; a folder may hold those of another.
+func (e *elfFile) find(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	arch := multiarch[e.machine]
+	dirs := slices.Concat(e.search, configuredDirs(),
+		[]string{"/lib/" + arch, "/usr/lib/" + arch, "/lib64", "/usr/lib64", "/lib", "/usr/lib"})
+	for _, dir := range dirs {
+		host := filepath.Join(dir, name)
+		f, err := elf.Open(host)
+		if err != nil {
+			continue // not there, or a linker script
+		}
+		fits := f.Class == e.class && f.Machine == e.machine
+		if err := f.Close(); err != nil {
+			return "", err
+		}
+		if fits {
+			return host, nil
+		}
+	}
+	return "", fmt.Errorf("library %s of %s: %w in %s", name, e.path, fs.ErrNotExist, strings.Join(dirs, ", "))
+}
+
+// configuredDirs are the folders that the host's /etc/ld.so.conf names.
+var configuredDirs = sync.OnceValue(func() []string { return parseLdConf("/etc/ld.so.conf", 0) })
+
+// parseLdConf reads a file of ld.so.conf(5) form and those that it includes. What cannot be read
+// is passed over, as ldconfig does.
+func parseLdConf(name string, depth int) (dirs []string) {
+	const maxDepth = 8 // of files that include one another
+	f, err := os.Open(name)
+	if err != nil || depth > maxDepth {
+		return nil
+	}
+	defer f.Close() // opened for reading: nothing can be lost
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] == "hwcap" {
+			continue
+		}
+		if words[0] != "include" {
+			for _, word := range words {
+				dirs = append(dirs, strings.FieldsFunc(word, func(r rune) bool { return r == ':' || r == ',' })...)
+			}
+			continue
+		}
+		for _, pattern := range words[1:] {
+			if !filepath.IsAbs(pattern) {
+				pattern = filepath.Join(filepath.Dir(name), pattern)
+			}
+			files, _ := filepath.Glob(pattern) // a malformed pattern matches nothing
+			for _, file := range files {
+				dirs = append(dirs, parseLdConf(file, depth+1)...)
+			}
+		}
+	}
+	return dirs
+}
+
+// addNeeds adds the libraries that the programs need.
+func (t *tree) addNeeds(programs ...string) error {
+	libraries, err := needs(programs...)
+	if err != nil {
+		return err
+	}
+	for _, lib := range libraries {
+		if t.has(lib.guest) {
+			continue
+		}
+		if err := t.addProgram(lib.guest, lib.host); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tree) addProgram(guest, host string) error {
+	data, err := os.ReadFile(host)
+	if errors.Is(err, fs.ErrPermission) {
+		return &MissingError{What: host + " cannot be read", Fix: "chmod a+r " + host, Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	t.regular(guest, 0o755, data)
+	return nil
+}

@@ -1,0 +1,50 @@
+// Package guest makes what a virtual machine boots: it finds a kernel, by name through the
+// distribution's own package archive or by path, and builds an initramfs around it that holds the
+// ctload binary as init, the modules that a scenario needs, and the host's rule tools with the
+// libraries that they link to.
+//
+// Nothing here needs root. What the host lacks is reported as a [MissingError].
+package guest
+
+import "fmt"
+
+// CommandLine is the kernel command line that guests boot with; a driver may append to it.
+//
+// Measured under emulation to the first instruction of init: cryptomgr.notests, which skips the
+// self-tests of the kernel's ciphers, saves a fifth of the boot; everything else that is commonly
+// set (tsc, lpj, no_timer_check, mitigations, rcu_expedited, trust_cpu) is within the noise.
+// panic=-1 reboots at once, which QEMU's -no-reboot turns into an exit. loglevel=5 keeps errors
+// and warnings on the console: messages cost time there, and the agent has all of them anyway.
+const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests"
+
+// MissingError says that the host lacks something that a guest is made of, and how to mend it.
+// The program ends with status 3 on it.
+type MissingError struct {
+	What     string   // what is missing, and for what
+	Fix      string   // the one command or act that mends it
+	Packages []string // Debian packages that Fix installs, if that is what it does
+	Err      error    // what was tried, may be nil
+}
+
+// Error gives the loss, its cause and the remedy.
+func (e *MissingError) Error() string {
+	text := e.What
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	if e.Fix != "" {
+		text += fmt.Sprintf(" (to mend it: %s)", e.Fix)
+	}
+	return text
+}
+
+// Unwrap gives the cause.
+func (e *MissingError) Unwrap() error { return e.Err }
+
+func missingPackages(what string, err error, packages ...string) *MissingError {
+	fix := "apt-get install -y"
+	for _, p := range packages {
+		fix += " " + p
+	}
+	return &MissingError{What: what, Fix: fix, Packages: packages, Err: err}
+}

@@ -1,0 +1,202 @@
+package guest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/vm/guest/modload"
+)
+
+// Spec is what goes into an initramfs.
+type Spec struct {
+	// Init is the path of the program that becomes /init, PID 1 of the guest. If it is linked
+	// dynamically, its libraries come along. It also answers to /sbin/modprobe.
+	Init   string
+	Kernel Kernel
+	// Boot names the modules that init loads, in order; Carry those that are there to be loaded
+	// when a rule or the agent asks for them. What these depend on comes along. A name may be a
+	// pattern (nft_*), and one that starts with ? may be absent. Nil stands for [DefaultBoot]
+	// and [DefaultCarry].
+	Boot, Carry []string
+	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for
+	// their whole families; one that starts with ? may be absent. Nil stands for [DefaultTools].
+	Tools []string
+	Files map[string]File // more files, by their path in the guest
+}
+
+// File is a regular file for the guest: Data, or the contents of the file Source on the host.
+type File struct {
+	Data   []byte
+	Source string
+	Mode   fs.FileMode // permission bits; 0 means 0644
+}
+
+// Build writes an initramfs, uncompressed, since an emulated guest reads faster than it unpacks.
+// The same spec on the same host gives the same bytes. It returns a [MissingError] for a tool that
+// the host lacks.
+func Build(w io.Writer, spec Spec) error {
+	t := newTree()
+	t.dirs("dev", "etc", "proc", "run", "sys", "tmp", "root", "var", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
+	// The merged layout of all current distributions, whichever the host has.
+	for _, dir := range mergedDirs {
+		t.link(dir, "usr/"+dir)
+	}
+	t.link("var/run", "../run")
+	t.device("dev/console", 0o600, 5, 1)
+	t.device("dev/null", 0o666, 1, 3)
+	t.device("dev/kmsg", 0o644, 1, 11)
+
+	if err := t.addInit(spec.Init); err != nil {
+		return fmt.Errorf("build initramfs: init: %w", err)
+	}
+	boot, carry, tools := spec.Boot, spec.Carry, spec.Tools
+	if boot == nil {
+		boot = DefaultBoot()
+	}
+	if carry == nil {
+		carry = DefaultCarry()
+	}
+	if tools == nil {
+		tools = DefaultTools()
+	}
+	if err := t.addModules(spec.Kernel, boot, carry); err != nil {
+		return fmt.Errorf("build initramfs: modules of %s: %w", spec.Kernel.Release, err)
+	}
+	if err := t.addTools(tools); err != nil {
+		return fmt.Errorf("build initramfs: tools: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Files)) {
+		if err := t.addFile(name, spec.Files[name]); err != nil {
+			return fmt.Errorf("build initramfs: file %s: %w", name, err)
+		}
+	}
+	if err := t.write(w); err != nil {
+		return fmt.Errorf("write initramfs: %w", err)
+	}
+	return nil
+}
+
+// BuildFile is [Build] into a file, complete or absent, and returns its size in bytes.
+func BuildFile(name string, spec Spec) (size int64, err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".initramfs-*")
+	if err != nil {
+		return 0, fmt.Errorf("build initramfs: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	err = errors.Join(Build(buffered, spec), buffered.Flush())
+	if info, statErr := f.Stat(); statErr == nil {
+		size = info.Size()
+	}
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return 0, err
+	}
+	if err = os.Rename(f.Name(), name); err != nil {
+		return 0, fmt.Errorf("build initramfs: %w", err)
+	}
+	return size, nil
+}
+
+// mergedDirs are the folders of the root that are links into /usr.
+var mergedDirs = []string{"bin", "sbin", "lib", "lib64"}
+
+// tree is an initramfs in the making: entries by their path without a leading slash.
+type tree struct{ entries map[string]entry }
+
+func newTree() *tree { return &tree{entries: map[string]entry{}} }
+
+// clean turns a path in the guest into the key of its entry: no link of the merged layout in it.
+func clean(name string) string {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	for _, dir := range mergedDirs {
+		if strings.HasPrefix(name, dir+"/") {
+			return "usr/" + name
+		}
+	}
+	return name
+}
+
+// add makes an entry and the folders above it. The first of a name stays.
+func (t *tree) add(name string, e entry) {
+	name = clean(name)
+	if dir := path.Dir(name); dir != "." {
+		if _, there := t.entries[dir]; !there {
+			t.add(dir, entry{mode: typeDir | 0o755})
+		}
+	}
+	if _, there := t.entries[name]; !there {
+		t.entries[name] = e
+	}
+}
+
+func (t *tree) has(name string) bool {
+	_, there := t.entries[clean(name)]
+	return there
+}
+
+func (t *tree) dirs(names ...string) {
+	for _, name := range names {
+		t.add(name, entry{mode: typeDir | 0o755})
+	}
+}
+
+func (t *tree) link(name, target string) {
+	t.add(name, entry{mode: typeLink | 0o777, data: []byte(target)})
+}
+
+func (t *tree) device(name string, perm, major, minor uint32) {
+	t.add(name, entry{mode: typeChar | perm, major: major, minor: minor})
+}
+
+func (t *tree) regular(name string, perm fs.FileMode, data []byte) {
+	t.add(name, entry{mode: typeRegular | uint32(perm.Perm()), data: data})
+}
+
+func (t *tree) addFile(name string, f File) error {
+	data, mode := f.Data, f.Mode
+	if f.Source != "" {
+		var err error
+		if data, err = os.ReadFile(f.Source); err != nil {
+			return err
+		}
+	}
+	if mode == 0 {
+		mode = 0o644
+	}
+	// A file of the caller's stands over one of ours.
+	delete(t.entries, clean(name))
+	t.regular(name, mode, data)
+	return nil
+}
+
+func (t *tree) addInit(program string) error {
+	data, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	t.regular("init", 0o755, data)
+	t.link(modload.Command, "/init")
+	return t.addNeeds(program)
+}
+
+// write writes the entries by name, which puts each folder before what is in it.
+func (t *tree) write(w io.Writer) error {
+	archive := &newcWriter{w: w}
+	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
+		archive.add(name, t.entries[name])
+	}
+	return archive.close()
+}

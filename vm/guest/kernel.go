@@ -1,0 +1,115 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kernel is a kernel to boot: an image that QEMU loads, and its modules.
+type Kernel struct {
+	Name      string `json:"name"`       // as asked for: debian/bookworm, host, or a path
+	Release   string `json:"release"`    // uname -r
+	Version   string `json:"version"`    // of the package, or as the image itself says
+	Image     string `json:"image"`      // path of the image (bzImage, or Image on arm64)
+	ModuleDir string `json:"module_dir"` // path of the folder that has kernel/, modules.order and modules.builtin
+}
+
+// HostName is the name of this host's own kernel.
+const HostName = "host"
+
+// KernelFiles describes a kernel given by the paths of its image and of its folder of modules,
+// which is /lib/modules/RELEASE of an installed one or INSTALL_MOD_PATH/lib/modules/RELEASE of one
+// that was built. It is an error if the two are not of the same release.
+func KernelFiles(image, moduleDir string) (Kernel, error) {
+	version, err := imageVersion(image)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("kernel image %s: %w", image, err)
+	}
+	if _, err := os.Stat(filepath.Join(moduleDir, "modules.builtin")); err != nil {
+		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
+	}
+	real, err := filepath.EvalSymlinks(moduleDir)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
+	}
+	release, _, _ := strings.Cut(version, " ")
+	if release == "" {
+		release = filepath.Base(real)
+	}
+	if base := filepath.Base(real); base != release && base != "modules" {
+		return Kernel{}, fmt.Errorf("kernel image %s is of release %s, but the modules in %s are of %s", image, release, moduleDir, base)
+	}
+	return Kernel{Name: image, Release: release, Version: version, Image: image, ModuleDir: moduleDir}, nil
+}
+
+// imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1
+// SMP ...". An image for arm64 has none, and the text is empty.
+func imageVersion(image string) (version string, err error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", and
+	// Documentation/arch/arm64/booting.rst, "Call the kernel image".
+	const (
+		magicX86, offsetX86     = "HdrS", 0x202
+		magicARM64, offsetARM64 = "ARM\x64", 0x38
+		offsetVersion           = 0x20e // of the text, from sector 1
+		sector                  = 0x200
+		maxVersion              = 512
+	)
+	head := make([]byte, offsetVersion+2)
+	if _, err := io.ReadFull(f, head); err != nil {
+		return "", fmt.Errorf("too short for a kernel: %w", err)
+	}
+	switch {
+	case string(head[offsetX86:][:len(magicX86)]) == magicX86:
+		text := make([]byte, maxVersion)
+		n, err := f.ReadAt(text, sector+int64(binary.LittleEndian.Uint16(head[offsetVersion:])))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		text, _, found := bytes.Cut(text[:n], []byte{0})
+		if !found {
+			return "", errors.New("damaged: its version text has no end")
+		}
+		return string(text), nil
+	case string(head[offsetARM64:][:len(magicARM64)]) == magicARM64:
+		return "", nil
+	}
+	return "", errors.New("not a kernel for x86 or arm64")
+}
+
+// hostKernel describes the kernel that this host runs, if its image and modules are installed.
+func hostKernel() (Kernel, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return Kernel{}, fmt.Errorf("kernel of this host: %w", err)
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	image := "/boot/vmlinuz-" + release
+	k, err := KernelFiles(image, "/lib/modules/"+release)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return Kernel{}, &MissingError{What: "the kernel image of this host cannot be read", Fix: "chmod a+r " + image, Err: err}
+	case errors.Is(err, fs.ErrNotExist):
+		return Kernel{}, &MissingError{
+			What: "the running kernel " + release + " is not installed as " + image + " with /lib/modules/" + release,
+			Fix:  "name a kernel that can be fetched, such as debian/bookworm", Err: err,
+		}
+	case err != nil:
+		return Kernel{}, err
+	}
+	k.Name = HostName
+	return k, nil
+}

@@ -1,0 +1,233 @@
+package guest
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ctload/ctload/vm/guest/modload"
+)
+
+// DefaultBoot are the modules that the virtual machine itself needs. Kernels differ in which of
+// them are built in. None of them switches connection tracking on.
+func DefaultBoot() []string {
+	return []string{"virtio_pci", "virtio_console", "virtio_net", "?virtio_rng"}
+}
+
+// DefaultCarry are the modules that rules may call for: all of netfilter for IPv4 and IPv6, and
+// the queueing disciplines of the lab's own impairments. The kernel loads them on demand, as it
+// does on an installed system; until a rule does, nothing is tracked and the DUT stays as it is.
+func DefaultCarry() []string {
+	return []string{
+		"nf_*", "nfnetlink*", "nft_*", "x_tables", "xt_*",
+		"ip_tables", "iptable_*", "ipt_*", "ip6_tables", "ip6table_*", "ip6t_*", "?ip_set*",
+		"?sch_netem", "?sch_fq", "?sch_ingress", "?tcp_bbr", "?veth",
+	}
+}
+
+// catalogue knows which modules a kernel has.
+type catalogue struct {
+	dir     string
+	files   map[string]string // path below dir by canonical name
+	builtin map[string]bool   // canonical names
+}
+
+func readCatalogue(dir string) (*catalogue, error) {
+	c := &catalogue{dir: dir, files: map[string]string{}, builtin: map[string]bool{}}
+	text, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return nil, err
+	}
+	for name := range moduleList(text) {
+		c.builtin[name] = true
+	}
+	// modules.order is written when the kernel is built: it names the files without their
+	// compression, and may name some that another package has. The folder itself is what counts.
+	err = filepath.WalkDir(filepath.Join(dir, "kernel"), func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name, _, ok := strings.Cut(d.Name(), ".ko"); ok && !d.IsDir() {
+			rel, err := filepath.Rel(dir, file)
+			if err != nil {
+				return err
+			}
+			c.files[modload.Canonical(name)] = rel
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// moduleList reads a list of modules, modules.order or modules.builtin: a path on each line. It
+// yields the canonical names with the paths.
+func moduleList(text []byte) map[string]string {
+	list := map[string]string{}
+	for line := range bytes.Lines(text) {
+		file := strings.TrimSpace(string(line))
+		name, _, ok := strings.Cut(path.Base(file), ".ko")
+		if ok && name != "" {
+			list[modload.Canonical(name)] = file
+		}
+	}
+	return list
+}
+
+// match resolves names, patterns and optional ones to the canonical names of modules that have
+// files. Those that are built in are fine and give nothing.
+func (c *catalogue) match(names []string) ([]string, error) {
+	var out []string
+	for _, asked := range names {
+		name, optional := strings.CutPrefix(asked, "?")
+		name = modload.Canonical(name)
+		var hits []string
+		if _, ok := c.files[name]; ok {
+			hits = []string{name}
+		} else if strings.ContainsAny(name, "*[") {
+			for candidate := range c.files {
+				ok, err := path.Match(name, candidate)
+				if err != nil {
+					return nil, fmt.Errorf("module %q: %w", asked, err)
+				}
+				if ok {
+					hits = append(hits, candidate)
+				}
+			}
+			slices.Sort(hits)
+		}
+		if len(hits) == 0 && !optional && !c.builtin[name] {
+			return nil, c.unknown(asked)
+		}
+		out = append(out, hits...)
+	}
+	return out, nil
+}
+
+func (c *catalogue) unknown(name string) error {
+	known := slices.Concat(slices.Collect(maps.Keys(c.files)), slices.Collect(maps.Keys(c.builtin)))
+	return fmt.Errorf("no module %q in %s%s", name, c.dir, didYouMean(modload.Canonical(name), known))
+}
+
+// load reads modules and all that they depend on.
+func (c *catalogue) load(names []string) (map[string]*module, error) {
+	loaded := map[string]*module{}
+	for wave := slices.Clone(names); len(wave) > 0; {
+		slices.Sort(wave)
+		wave = slices.DeleteFunc(slices.Compact(wave), func(name string) bool { return loaded[name] != nil })
+		found := make([]*module, len(wave))
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		for i, name := range wave {
+			group.Go(func() (err error) {
+				found[i], err = readModule(name, filepath.Join(c.dir, c.files[name]))
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return nil, err
+		}
+		var next []string
+		for _, m := range found {
+			loaded[m.name] = m
+			for _, dep := range m.depends {
+				if _, ok := c.files[dep]; ok {
+					next = append(next, dep)
+				} else if !c.builtin[dep] {
+					return nil, fmt.Errorf("module %s depends on %s, which the kernel lacks", m.name, dep)
+				}
+			}
+			for _, dep := range m.softPre {
+				if _, ok := c.files[dep]; ok {
+					next = append(next, dep)
+				}
+			}
+		}
+		wave = next
+	}
+	return loaded, nil
+}
+
+// chain appends to files what has to be loaded for a module, itself last, in order.
+func chain(loaded map[string]*module, name string, files []string) []string {
+	m := loaded[name]
+	if m == nil || slices.Contains(files, name+".ko") {
+		return files
+	}
+	for _, dep := range slices.Concat(m.softPre, m.depends) {
+		files = chain(loaded, dep, files)
+	}
+	return append(files, name+".ko")
+}
+
+// addModules adds the modules, the list of those to load at boot, and the loader's index.
+func (t *tree) addModules(k Kernel, boot, carry []string) error {
+	if k.ModuleDir == "" && len(boot)+len(carry) > 0 {
+		return errors.New("the kernel has no folder of modules")
+	}
+	c, err := readCatalogue(k.ModuleDir)
+	if err != nil {
+		return err
+	}
+	bootNames, err := c.match(boot)
+	if err != nil {
+		return err
+	}
+	carryNames, err := c.match(carry)
+	if err != nil {
+		return err
+	}
+	loaded, err := c.load(slices.Concat(bootNames, carryNames))
+	if err != nil {
+		return err
+	}
+	var order []string
+	for _, name := range bootNames {
+		order = chain(loaded, name, order)
+	}
+	for name, m := range loaded {
+		t.regular(path.Join(modload.Dir, name+".ko"), 0o644, m.data)
+	}
+	t.regular(modload.BootFile, 0o644, []byte(strings.Join(order, "\n")+"\n"))
+	t.regular(modload.IndexFile, 0o644, index(c, loaded))
+	return nil
+}
+
+// index makes the text in which the loader looks names up: for each module, each exact alias, and
+// each name of a module that is built in, a line of the name, a space and its chain. It begins
+// with a line feed, so that every line has one before it.
+func index(c *catalogue, loaded map[string]*module) []byte {
+	lines := map[string]string{}
+	for name := range c.builtin {
+		lines[name] = ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(loaded)) {
+		for _, alias := range loaded[name].aliases {
+			// Where two modules have one alias, the first by name gets it, as with modprobe
+			// the first to be listed.
+			lines[alias] = cmp.Or(lines[alias], strings.Join(chain(loaded, name, nil), " "))
+		}
+	}
+	for name := range loaded {
+		lines[name] = strings.Join(chain(loaded, name, nil), " ")
+	}
+	var text bytes.Buffer
+	text.WriteByte('\n')
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		fmt.Fprintf(&text, "%s %s\n", name, lines[name])
+	}
+	return text.Bytes()
+}

@@ -1,0 +1,179 @@
+package guest
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// family is a group of commands that are links to one program.
+type family struct {
+	program string // the program on the host
+	suffix  string // of its commands: iptables-SUFFIX, iptables-SUFFIX-restore, ...
+}
+
+// families are the tools that stand for more than one command.
+var families = map[string]family{
+	"iptables-nft":    {"xtables-nft-multi", "nft"},
+	"iptables-legacy": {"xtables-legacy-multi", "legacy"},
+}
+
+// toolPackages name the Debian package of each tool that is not called after it.
+var toolPackages = map[string]string{
+	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables", "ipset": "ipset", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2",
+}
+
+// DefaultTools are the rule tools of every guest: both back-ends of iptables, nft, and conntrack
+// where the host has it.
+func DefaultTools() []string { return []string{"iptables-nft", "iptables-legacy", "nft", "?conntrack"} }
+
+// MissingTools gives a [MissingError] that names all packages which the host lacks for the tools,
+// or nil when it has all that are not optional.
+func MissingTools(tools []string) error {
+	var names, packages []string
+	for _, tool := range tools {
+		if _, err := findTool(tool); err != nil && !strings.HasPrefix(tool, "?") {
+			names = append(names, tool)
+			packages = append(packages, toolPackage(tool))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(packages)
+	return missingPackages("the host lacks "+strings.Join(names, ", "), nil, slices.Compact(packages)...)
+}
+
+func toolPackage(tool string) string {
+	if name, ok := toolPackages[tool]; ok {
+		return name
+	}
+	return tool
+}
+
+// findTool gives the path on the host of the program behind a tool.
+func findTool(tool string) (string, error) {
+	tool = strings.TrimPrefix(tool, "?")
+	if f, ok := families[tool]; ok {
+		tool = f.program
+	}
+	return findProgram(tool)
+}
+
+// findProgram looks in the PATH and where administrators' programs are, which an ordinary user's
+// PATH on Debian does not hold.
+func findProgram(name string) (string, error) {
+	host, err := exec.LookPath(name)
+	if err == nil {
+		return filepath.Abs(host)
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		if host, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return host, nil
+		}
+	}
+	return "", err
+}
+
+// addTools adds the tools with their libraries and plugins.
+func (t *tree) addTools(tools []string) error {
+	if err := MissingTools(tools); err != nil {
+		return err
+	}
+	var xtables bool
+	for _, tool := range tools {
+		host, err := findTool(tool)
+		if err != nil {
+			continue // optional
+		}
+		tool = strings.TrimPrefix(tool, "?")
+		name := tool
+		if f, ok := families[tool]; ok {
+			name = f.program
+			xtables = true
+			t.addFamily(f)
+		}
+		if err := t.addProgram("usr/sbin/"+name, host); err != nil {
+			return err
+		}
+		if err := t.addNeeds(host); err != nil {
+			return err
+		}
+	}
+	if xtables {
+		if err := t.addPlugins(); err != nil {
+			return err
+		}
+	}
+	if len(tools) > 0 {
+		t.addNames()
+	}
+	return nil
+}
+
+// addFamily links the commands of an iptables back-end to its program. The first back-end to come
+// gets the plain names as well, unless the host has chosen another.
+func (t *tree) addFamily(f family) {
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, action := range []string{"", "-restore", "-save"} {
+			t.link("usr/sbin/"+command+"-"+f.suffix+action, f.program)
+			if plainProgram() == f.program {
+				t.link("usr/sbin/"+command+action, f.program)
+			}
+		}
+	}
+}
+
+// plainProgram is the program behind the host's own iptables command.
+func plainProgram() string {
+	host, err := findProgram("iptables")
+	if err == nil {
+		host, err = filepath.EvalSymlinks(host)
+	}
+	if err != nil {
+		return families["iptables-nft"].program
+	}
+	return filepath.Base(host)
+}
+
+// addPlugins adds the matches and targets of iptables, which it opens by name when a rule has
+// them, and those of no other tool in the same folder.
+func (t *tree) addPlugins() error {
+	var plugins []string
+	for _, dir := range []string{"/usr/lib/*-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"} {
+		for _, prefix := range []string{"libxt_", "libipt_", "libip6t_"} {
+			found, err := filepath.Glob(filepath.Join(dir, prefix+"*.so"))
+			if err != nil {
+				return err
+			}
+			plugins = append(plugins, found...)
+		}
+	}
+	if len(plugins) == 0 {
+		return missingPackages("the host has no plugins of iptables", nil, "iptables")
+	}
+	for _, plugin := range plugins {
+		target, err := filepath.EvalSymlinks(plugin)
+		if err != nil {
+			return fmt.Errorf("plugin %s: %w", plugin, err)
+		}
+		// Some are links to one another (libxt_NOTRACK.so is libxt_CT.so).
+		if target != plugin && filepath.Dir(target) == filepath.Dir(plugin) {
+			t.link(plugin, filepath.Base(target))
+		}
+		if err := t.addProgram(target, target); err != nil {
+			return err
+		}
+	}
+	return t.addNeeds(plugins...)
+}
+
+// addNames adds the files in which rule tools look up protocols and services by name.
+func (t *tree) addNames() {
+	for _, name := range []string{"/etc/protocols", "/etc/services"} {
+		// Without them, rules with numbers still work: a host that has none is no error.
+		_ = t.addFile(name, File{Source: name})
+	}
+}
