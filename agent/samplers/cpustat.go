@@ -1,0 +1,113 @@
+package samplers
+
+import (
+	"github.com/ctload/ctload/results"
+)
+
+// The per-CPU counters of connection tracking, numbered as in enum ctattr_stats_cpu of
+// include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+const (
+	statSearched      = 1 // always 0 since Linux 4.10, as are new, ignore, delete and delete_list by now
+	statFound         = 2
+	statNew           = 3
+	statInvalid       = 4
+	statIgnore        = 5
+	statDelete        = 6
+	statDeleteList    = 7
+	statInsert        = 8 // only entries made through netlink: not the rate of new connections
+	statInsertFailed  = 9
+	statDrop          = 10
+	statEarlyDrop     = 11
+	statError         = 12
+	statSearchRestart = 13
+	statClashResolve  = 14 // Linux 5.10
+	statChainTooLong  = 15 // Linux 5.15
+	statCount         = 16
+)
+
+// statNames are the counters that results.Counters holds.
+var statNames = map[int]string{
+	statDrop: "drop", statEarlyDrop: "early_drop", statInsertFailed: "insert_failed", statChainTooLong: "chain_toolong",
+	statClashResolve: "clash_resolve", statInvalid: "invalid", statFound: "found", statSearchRestart: "search_restart", statError: "error",
+}
+
+// cpuStat is one CPU's counters; the kernel's are 32 bits wide and wrap.
+type cpuStat struct {
+	cpu    int
+	values [statCount]uint32
+}
+
+// reading is the counters of all possible CPUs at one instant.
+type reading struct {
+	cpus []cpuStat
+	have [statCount]bool // which counters this kernel has
+}
+
+// accumulator turns readings into sums since a baseline that do not wrap.
+type accumulator struct {
+	last   map[int][statCount]uint32
+	sum    [statCount]int64
+	have   [statCount]bool
+	resets int64 // how often a counter fell, other than by wrapping: the module was loaded anew
+}
+
+// baseline makes this reading zero. A nil reading (connection tracking not loaded) makes the first
+// that comes later count in full, since the kernel starts at zero.
+func (a *accumulator) baseline(r *reading) {
+	*a = accumulator{last: map[int][statCount]uint32{}}
+	if r == nil {
+		return
+	}
+	a.have = r.have
+	for _, c := range r.cpus {
+		a.last[c.cpu] = c.values
+	}
+}
+
+// add accounts for a reading. Between two readings a counter may wrap once: at ten readings a second
+// that takes 20 thousand million events a second on one CPU.
+func (a *accumulator) add(r *reading) {
+	a.have = r.have
+	for _, c := range r.cpus {
+		last := a.last[c.cpu] // all zero for a CPU not seen before
+		for i, value := range c.values {
+			step := value - last[i] // modulo 2^32
+			if step > 1<<31 {
+				// It fell. No kernel counts 2^31 events between two readings: it started anew.
+				step = value
+				a.resets++
+			}
+			a.sum[i] += int64(step)
+		}
+		a.last[c.cpu] = c.values
+	}
+}
+
+// forget notes that the module has gone.
+func (a *accumulator) forget() { clear(a.last) }
+
+func (a *accumulator) counters() results.Counters {
+	return results.Counters{
+		Drop:          a.sum[statDrop],
+		EarlyDrop:     a.sum[statEarlyDrop],
+		InsertFailed:  a.sum[statInsertFailed],
+		ChainTooLong:  a.sum[statChainTooLong],
+		ClashResolve:  a.sum[statClashResolve],
+		Invalid:       a.sum[statInvalid],
+		Found:         a.sum[statFound],
+		SearchRestart: a.sum[statSearchRestart],
+		Error:         a.sum[statError],
+	}
+}
+
+// absent names the counters that this kernel does not keep, so that their zeros are not taken for
+// measured ones.
+func (a *accumulator) absent() []string {
+	var names []string
+	for i := range a.have {
+		if name, ok := statNames[i]; ok && !a.have[i] {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,88 @@
+package samplers
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// From include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
+const (
+	nfnlSubsysCTNetlink     = 1
+	ipctnlMsgCTGetStatsCPU  = 4
+	nfgenmsgLength          = 4
+	netlinkTimeout          = time.Second
+	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
+	attributeTypeMask       = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+	uint32AttributeDataSize = 4
+)
+
+// netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user namespace
+// that owns the network namespace). The first question loads nf_conntrack_netlink, and with it
+// nf_conntrack, if they are modules and absent: see [Options.LoadNetlink].
+type netlinkStats struct{ conn *netlink.Conn }
+
+func dialStats() (*netlinkStats, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	return &netlinkStats{conn: conn}, nil
+}
+
+func (s *netlinkStats) read() (*reading, error) {
+	if err := s.conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
+		return nil, fmt.Errorf("set a time limit for the netfilter socket: %w", err)
+	}
+	replies, err := s.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: statsMessageType, Flags: netlink.Request | netlink.Dump},
+		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask ctnetlink for its counters: %w", err)
+	}
+	r := &reading{cpus: make([]cpuStat, 0, len(replies))}
+	for _, reply := range replies {
+		if err := r.parseMessage(reply.Data); err != nil {
+			return nil, fmt.Errorf("read the counters of ctnetlink: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (s *netlinkStats) close() error {
+	if err := s.conn.Close(); err != nil {
+		return fmt.Errorf("close the netfilter socket: %w", err)
+	}
+	return nil
+}
+
+var errShortMessage = errors.New("message too short")
+
+// parseMessage adds one CPU: a struct nfgenmsg whose res_id is the CPU, then attributes of 32 bits, big
+// endian, by number. Attributes that are not known are left out: newer kernels may send more.
+func (r *reading) parseMessage(data []byte) error {
+	if len(data) < nfgenmsgLength {
+		return fmt.Errorf("%w: %d bytes", errShortMessage, len(data))
+	}
+	c := cpuStat{cpu: int(binary.BigEndian.Uint16(data[2:]))}
+	for data = data[nfgenmsgLength:]; len(data) >= unix.SizeofNlAttr; {
+		length := int(binary.NativeEndian.Uint16(data))
+		kind := int(binary.NativeEndian.Uint16(data[2:]) & attributeTypeMask)
+		if length < unix.SizeofNlAttr || length > len(data) {
+			return fmt.Errorf("attribute %d: length %d of %d", kind, length, len(data))
+		}
+		if kind < statCount && length == unix.SizeofNlAttr+uint32AttributeDataSize {
+			c.values[kind] = binary.BigEndian.Uint32(data[unix.SizeofNlAttr:])
+			r.have[kind] = true
+		}
+		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
+		data = data[min(aligned, len(data)):]
+	}
+	r.cpus = append(r.cpus, c)
+	return nil
+}

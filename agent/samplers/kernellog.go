@@ -1,0 +1,130 @@
+package samplers
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// LogCounts is what the kernel log said since the last mark. The kernel limits "table full" lines to
+// 10 in 5 seconds together with other messages, so Lines says that packets were dropped, never how
+// many: that is the counter drop.
+type LogCounts struct {
+	Lines int64 `json:"lines"` // "table full, dropping packet"
+	// Suppressed sums the "callbacks suppressed" lines that followed a table-full line after the mark.
+	Suppressed int64 `json:"suppressed"`
+	// Carried sums those that came before any: the kernel prints them with the next message, however much
+	// later, so they count messages from before the mark.
+	Carried int64 `json:"carried,omitempty"`
+	Missed  int64 `json:"missed,omitempty"` // records that were overwritten before they were read
+	Bad     int64 `json:"bad,omitempty"`    // lines that put the trial in doubt (see LineKind.Bad)
+	Notes   int64 `json:"notes,omitempty"`  // lines about other limits (see LineKind.Note)
+}
+
+// LogLine is a record with its meaning.
+type LogLine struct {
+	Kind LineKind `json:"kind"`
+	Record
+}
+
+// maxKeptRecords bounds the memory for records that nobody has taken: at most about 16 MiB.
+const maxKeptRecords = 1 << 15
+
+// logTally counts lines; it is pure.
+type logTally struct {
+	counts LogCounts
+	next   uint64 // sequence number expected, when started
+	begun  bool
+}
+
+// add counts one record and says what it was.
+func (t *logTally) add(r Record) LineKind {
+	if t.begun && r.Sequence > t.next {
+		t.counts.Missed += int64(r.Sequence - t.next)
+	}
+	t.next, t.begun = r.Sequence+1, true
+	kind := ClassifyLine(r.Message)
+	switch {
+	case r.Facility != 0: // written by a process: it proves nothing about the kernel
+		return ""
+	case kind == LineTableFull:
+		t.counts.Lines++
+	case kind == LineSuppressed && t.counts.Lines > 0:
+		t.counts.Suppressed += Suppressed(r.Message)
+	case kind == LineSuppressed:
+		t.counts.Carried += Suppressed(r.Message)
+	case kind.Bad():
+		t.counts.Bad++
+	case kind.Note():
+		t.counts.Notes++
+	}
+	return kind
+}
+
+// mark starts the counts anew; what is read from now on belongs to the trial.
+func (t *logTally) mark() { t.counts = LogCounts{} }
+
+// kernelLog reads /dev/kmsg without waiting. It needs CAP_SYSLOG where kernel.dmesg_restrict is 1.
+type kernelLog struct {
+	fd      int
+	buffer  []byte
+	tally   logTally
+	kept    []Record
+	dropped int64 // records not kept, for want of memory
+}
+
+func openKernelLog(path string) (*kernelLog, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the kernel log %s: %w", path, err)
+	}
+	// One record at a time; the kernel's own bound is 8 KiB (PRINTK_MESSAGE_MAX).
+	return &kernelLog{fd: fd, buffer: make([]byte, 16<<10)}, nil
+}
+
+// drain reads what has come since the last call and returns the lines that mean something. One call
+// reads no more records than could be kept, lest a kernel that logs without end holds the sampler.
+func (l *kernelLog) drain() ([]LogLine, error) {
+	var lines []LogLine
+	for range maxKeptRecords {
+		n, err := unix.Read(l.fd, l.buffer)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return lines, nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EPIPE):
+			continue // EPIPE: records were overwritten; the gap in the sequence counts them
+		case err != nil:
+			return lines, fmt.Errorf("read the kernel log: %w", err)
+		case n == 0:
+			return lines, nil
+		}
+		record, err := ParseKmsg(string(l.buffer[:n]))
+		if err != nil {
+			return lines, fmt.Errorf("read the kernel log: %w", err)
+		}
+		if kind := l.tally.add(record); kind != "" {
+			lines = append(lines, LogLine{Kind: kind, Record: record})
+		}
+		if len(l.kept) < maxKeptRecords {
+			l.kept = append(l.kept, record)
+		} else {
+			l.dropped++
+		}
+	}
+	return lines, nil
+}
+
+// take hands over the records that were read and forgets them.
+func (l *kernelLog) take() (records []Record, dropped int64) {
+	records, dropped = l.kept, l.dropped
+	l.kept, l.dropped = nil, 0
+	return records, dropped
+}
+
+func (l *kernelLog) close() error {
+	if err := unix.Close(l.fd); err != nil {
+		return fmt.Errorf("close the kernel log: %w", err)
+	}
+	return nil
+}

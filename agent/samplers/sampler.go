@@ -1,0 +1,344 @@
+// Package samplers reads what the kernel does under load: the fill of the connection-tracking table and
+// its counters, the kernel log, and what else may explain a failed connection.
+//
+// The table is never walked while it is sampled: a sample costs the same at a thousand entries and at a
+// million. Reading changes as little as can be: by default no module is loaded, so that a guest without
+// connection tracking stays without it, and no listener for its events is opened, since the kernel then
+// keeps more for each entry. [Dump] walks the table; it is for after the load.
+package samplers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/results"
+)
+
+// DefaultInterval is ten samples a second.
+const DefaultInterval = 100 * time.Millisecond
+
+// Options are how a sampler reads. The zero value is what a node wants.
+type Options struct {
+	// Proc and Sys are where procfs and sysfs are mounted; empty is /proc and /sys. Both are read through
+	// the network namespace of the process's main thread.
+	Proc, Sys string
+	// KernelLog is the device of the kernel log; empty is /dev/kmsg, "none" leaves it unread. The log is
+	// the machine's, not the namespace's.
+	KernelLog string
+	// LoadNetlink permits loading the module nf_conntrack_netlink, once nf_conntrack is there, on kernels
+	// that have no /proc/net/stat/nf_conntrack. It never loads nf_conntrack.
+	LoadNetlink bool
+}
+
+// Sample is the kernel at one instant.
+type Sample struct {
+	// Monotonic is CLOCK_MONOTONIC of the sampled machine, taken before the count was read; Realtime is
+	// its CLOCK_REALTIME at the same instant.
+	Monotonic time.Duration `json:"monotonic_ns"`
+	Realtime  time.Time     `json:"realtime"`
+	Took      time.Duration `json:"took_ns"` // what the sample itself cost
+	Missed    int64         `json:"missed"`  // samples that Run skipped so far, since the machine stood still
+	Table
+	// Counters count from the last mark; nil when they cannot be read (see Problems). While connection
+	// tracking is not loaded they stay as they were.
+	Counters *results.Counters `json:"counters,omitempty"`
+	// Log is nil when the kernel log cannot be read.
+	Log *LogCounts `json:"log,omitempty"`
+	// Lines are the lines of the kernel log with a meaning since the last sample, table-full ones left out.
+	Lines []LogLine `json:"lines,omitempty"`
+	// Problems are what could not be read, a sentence each.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Sources are where the figures come from.
+type Sources struct {
+	Counters  string   `json:"counters"`         // "netlink", "procfs", or "" while there is none
+	Absent    []string `json:"absent,omitempty"` // counters that this kernel does not keep; their zeros mean nothing
+	KernelLog string   `json:"kernel_log"`       // the device, or ""
+	Resets    int64    `json:"resets,omitempty"` // how often the counters started anew: nf_conntrack was reloaded
+}
+
+// Sampler owns the descriptors of one machine's figures. Its methods may be called at the same time.
+type Sampler struct {
+	options Options
+
+	mu       sync.Mutex
+	log      *kernelLog
+	logError error
+	netlink  *netlinkStats
+	source   string
+	sums     accumulator
+	marked   bool // whether sums has a baseline
+	buffer   []byte
+}
+
+// The sources of counters.
+const (
+	SourceNetlink = "netlink"
+	SourceProcfs  = "procfs"
+)
+
+// New opens what there is and marks the baseline. That something cannot be read is no error here: each
+// sample says so in Problems. Privilege: none for the table and for /proc/net/stat/nf_conntrack,
+// CAP_NET_ADMIN for netlink, CAP_SYSLOG for the kernel log where kernel.dmesg_restrict is 1.
+func New(options Options) (*Sampler, error) {
+	if options.Proc == "" {
+		options.Proc = "/proc"
+	}
+	if options.Sys == "" {
+		options.Sys = "/sys"
+	}
+	if options.KernelLog == "" {
+		options.KernelLog = "/dev/kmsg"
+	}
+	if _, err := os.Stat(filepath.Join(options.Proc, "net")); err != nil {
+		return nil, fmt.Errorf("sampler: procfs is not mounted on %s: %w", options.Proc, err)
+	}
+	s := &Sampler{options: options}
+	if options.KernelLog != "none" {
+		s.log, s.logError = openKernelLog(options.KernelLog)
+	}
+	s.Mark()
+	return s, nil
+}
+
+// Mark makes now the baseline: counters and counts of log lines start at zero, and what the log held
+// before is not the trial's.
+func (s *Sampler) Mark() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log != nil {
+		_, s.logError = s.log.drain()
+		s.log.tally.mark()
+	}
+	reading, err := s.readCounters()
+	if err == nil || errors.Is(err, errNotLoaded) {
+		s.sums.baseline(reading)
+		s.marked = true
+		return
+	}
+	// Unreadable at present: the first reading that succeeds is the baseline, lest what the counters
+	// held before is taken for the trial's.
+	s.sums.baseline(nil)
+	s.marked = false
+}
+
+// Sample reads one instant. It fails only when ctx has ended; see Sample.Problems for the rest.
+func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
+	if err := ctx.Err(); err != nil {
+		return Sample{}, fmt.Errorf("sample: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var sample Sample
+	problem := func(err error) { sample.Problems = append(sample.Problems, err.Error()) }
+
+	started := monotonic()
+	sample.Monotonic, sample.Realtime = started, time.Now().Round(0)
+	table, err := readTable(s.options.Proc)
+	if err != nil {
+		problem(err)
+	}
+	reading, err := s.readCounters()
+	switch {
+	case err == nil:
+		if !table.Loaded { // the parameters are hidden, the counters are not
+			if table, err = hiddenTable(); err != nil {
+				problem(err)
+			}
+		}
+		if !s.marked {
+			s.sums.baseline(reading)
+			s.marked = true
+		}
+		s.sums.add(reading)
+		counters := s.sums.counters()
+		sample.Counters = &counters
+	case errors.Is(err, errNotLoaded):
+		s.sums.forget() // should it come back, its counters begin at zero
+		counters := s.sums.counters()
+		sample.Counters = &counters
+	default:
+		problem(err)
+	}
+	sample.Table = table
+	s.readLog(&sample, problem)
+	sample.Took = monotonic() - started
+	return sample, nil
+}
+
+func (s *Sampler) readLog(sample *Sample, problem func(error)) {
+	if s.log == nil {
+		if s.logError != nil {
+			problem(s.logError)
+		}
+		return
+	}
+	lines, err := s.log.drain()
+	if err != nil {
+		problem(err)
+		return
+	}
+	counts := s.log.tally.counts
+	sample.Log = &counts
+	sample.Lines = slices.DeleteFunc(lines, func(l LogLine) bool { return l.Kind == LineTableFull })
+}
+
+// Run samples on an absolute schedule until ctx ends, which is no error. Samples whose time has passed
+// are counted in Sample.Missed, not made up for. An interval of zero is DefaultInterval.
+func (s *Sampler) Run(ctx context.Context, interval time.Duration, each func(Sample)) error {
+	if interval <= 0 {
+		interval = DefaultInterval
+	}
+	err := schedule(ctx, interval, func(missed int64) error {
+		sample, err := s.Sample(ctx)
+		if err != nil {
+			return err
+		}
+		sample.Missed = missed
+		each(sample)
+		return nil
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// TakeLog hands over the records of the kernel log since the last call, the first time from the
+// oldest that the kernel still holds, and how many more there were that did not fit into memory.
+func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log == nil {
+		return nil, 0, s.logError
+	}
+	if _, err = s.log.drain(); err != nil {
+		return nil, 0, err
+	}
+	records, dropped = s.log.take()
+	return records, dropped, nil
+}
+
+// Sources says where the figures come from at present.
+func (s *Sampler) Sources() Sources {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sources := Sources{Counters: s.source, Absent: s.sums.absent(), Resets: s.sums.resets}
+	if s.log != nil {
+		sources.KernelLog = s.options.KernelLog
+	}
+	return sources
+}
+
+// Close gives the descriptors back.
+func (s *Sampler) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.close())
+		s.log = nil
+	}
+	errs = append(errs, s.closeNetlink())
+	return errors.Join(errs...)
+}
+
+func (s *Sampler) closeNetlink() error {
+	if s.netlink == nil {
+		return nil
+	}
+	err := s.netlink.close()
+	s.netlink = nil
+	return err
+}
+
+var (
+	errNotLoaded = errors.New("connection tracking is not loaded")
+	errNoSource  = errors.New("the counters of connection tracking cannot be read: this kernel has no /proc/net/stat/nf_conntrack, and nf_conntrack_netlink is not loaded")
+)
+
+// readCounters reads the counters from the best source that is there without changing the kernel:
+// /proc/net/stat/nf_conntrack, else ctnetlink if that answers without a module being loaded (or if that
+// is permitted).
+func (s *Sampler) readCounters() (*reading, error) {
+	stat, err := s.readProcStat()
+	if err == nil {
+		s.source = SourceProcfs
+		return &stat.reading, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	s.source = ""
+	present, safe := s.netlinkSafe()
+	if !present {
+		return nil, errors.Join(errNotLoaded, s.closeNetlink())
+	}
+	if !safe {
+		return nil, errNoSource
+	}
+	if s.netlink == nil {
+		if s.netlink, err = dialStats(); err != nil {
+			return nil, err
+		}
+	}
+	r, err := s.netlink.read()
+	if err != nil {
+		return nil, errors.Join(err, s.closeNetlink())
+	}
+	s.source = SourceNetlink
+	return r, nil
+}
+
+func (s *Sampler) readProcStat() (*procStat, error) {
+	if s.buffer == nil {
+		s.buffer = make([]byte, 256<<10) // 160 bytes for each possible CPU
+	}
+	text, err := readSmall(filepath.Join(s.options.Proc, "net/stat/nf_conntrack"), s.buffer)
+	if err != nil {
+		return nil, err
+	}
+	return parseProcStat(string(text))
+}
+
+// netlinkSafe says whether connection tracking is in the kernel, and whether a question to ctnetlink
+// can be asked without loading a module: it is loaded, or there are no modules. Where nf_conntrack is
+// built in, ctnetlink may still be a module, but loading it changes nothing that is measured.
+func (s *Sampler) netlinkSafe() (present, safe bool) {
+	exists := func(elements ...string) bool {
+		_, err := os.Stat(filepath.Join(elements...))
+		return err == nil
+	}
+	present = exists(s.options.Sys, "module/nf_conntrack") || exists(s.options.Proc, "sys/net/netfilter/nf_conntrack_count")
+	if !present {
+		return false, false
+	}
+	if s.options.LoadNetlink || exists(s.options.Sys, "module/nf_conntrack_netlink") {
+		return true, true
+	}
+	modules, err := os.ReadFile(filepath.Join(s.options.Proc, "modules"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, true // a kernel without modules
+	}
+	builtIn := err == nil && !strings.HasPrefix(string(modules), "nf_conntrack ") && !strings.Contains(string(modules), "\nnf_conntrack ")
+	return true, builtIn
+}
+
+func monotonic() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0 // cannot fail on Linux
+	}
+	return time.Duration(t.Nano())
+}

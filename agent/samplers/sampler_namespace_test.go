@@ -1,0 +1,197 @@
+package samplers
+
+import (
+	"net"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ti-mo/conntrack"
+)
+
+// track switches connection tracking on with a real rule.
+func track(t *testing.T) {
+	t.Helper()
+	need(t, "iptables-nft-restore")
+	cmd := exec.CommandContext(t.Context(), "iptables-nft-restore")
+	cmd.Stdin = strings.NewReader("*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// flows sends one datagram to each of n ports of the loopback: n unreplied UDP flows.
+func flows(t *testing.T, n int) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for port := range n {
+		// A closed port answers with ICMP, which the socket reports on the next call: not a failure here.
+		_, _ = conn.WriteToUDP([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 20000 + port})
+	}
+}
+
+// tool runs a program and returns what it printed.
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	need(t, name)
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestSamplerAgreesWithConntrack(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		before, err := s.Sample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows(t, 50)
+		untracked, err := s.Sample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !before.Loaded || before.Count != 0 || untracked.Count != 0 {
+			t.Errorf("without a rule: before %+v, after 50 flows %+v; want a count of 0", before.Table, untracked.Table)
+		}
+		track(t)
+		flows(t, 700)
+		sample, err := s.Sample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		count, err := strconv.ParseInt(tool(t, "conntrack", "-C"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sample.Count != count || count < 700 {
+			t.Errorf("count %d, conntrack -C says %d", sample.Count, count)
+		}
+		if len(sample.Problems) > 0 || sample.Counters == nil || sample.Max == 0 || sample.Buckets == 0 {
+			t.Errorf("sample %+v", sample)
+		}
+		if sample.Monotonic < before.Monotonic || sample.Took <= 0 || sample.Took > time.Second {
+			t.Errorf("times %v, %v; took %v", before.Monotonic, sample.Monotonic, sample.Took)
+		}
+	})
+}
+
+// TestBothSourcesAgree makes counters rise that can be made to rise here and compares /proc, ctnetlink
+// and conntrack -S, CPU by CPU.
+func TestBothSourcesAgree(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		track(t)
+		conn, err := conntrack.Dial(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for i := range 20 { // entries made by netlink are what the counter insert counts
+			flow := conntrack.NewFlow(17, 0, addr("10.0.0.1"), addr("10.0.0.2"), uint16(1000+i), 53, 60, 0)
+			if err := conn.Create(flow); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// TCP segments that belong to nothing and have impossible flags count as invalid or error.
+		tool(t, "sh", "-c", "command -v hping3 >/dev/null || exit 0; hping3 -q -c 5 -i u1000 -SF -p 80 127.0.0.1 >/dev/null 2>&1 || true")
+
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		proc, err := s.readProcStat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		netlinkSource, err := dialStats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer netlinkSource.close()
+		viaNetlink, err := netlinkSource.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(viaNetlink.cpus) != len(proc.cpus) {
+			t.Fatalf("%d CPUs by netlink, %d in /proc", len(viaNetlink.cpus), len(proc.cpus))
+		}
+		sums := map[string]int64{}
+		for i, c := range viaNetlink.cpus {
+			if c.cpu != i {
+				t.Errorf("CPU %d in place %d", c.cpu, i)
+			}
+			for stat, name := range statNames {
+				if c.values[stat] != proc.cpus[i].values[stat] {
+					t.Errorf("CPU %d, %s: %d by netlink, %d in /proc", i, name, c.values[stat], proc.cpus[i].values[stat])
+				}
+				sums[name] += int64(c.values[stat])
+			}
+			sums["insert"] += int64(c.values[statInsert])
+		}
+		if sums["insert"] != 20 {
+			t.Errorf("insert %d after 20 entries by netlink", sums["insert"])
+		}
+		// conntrack -S prints name=value for each CPU; old versions lack some names, none has another value.
+		said := map[string]int64{}
+		for word := range strings.FieldsSeq(tool(t, "conntrack", "-S")) {
+			name, value, ok := strings.Cut(word, "=")
+			if n, err := strconv.ParseInt(value, 10, 64); ok && err == nil && name != "cpu" {
+				said[name] += n
+			}
+		}
+		for theirs, ours := range map[string]string{
+			"found": "found", "invalid": "invalid", "insert": "insert", "insert_failed": "insert_failed", "drop": "drop",
+			"early_drop": "early_drop", "error": "error", "search_restart": "search_restart", "clash_resolve": "clash_resolve",
+			"chaintoolong": "chain_toolong",
+		} {
+			if n, ok := said[theirs]; ok && n != sums[ours] {
+				t.Errorf("%s: conntrack -S says %d, we %d", ours, n, sums[ours])
+			}
+		}
+		if len(said) < 8 {
+			t.Errorf("conntrack -S named only %v", said)
+		}
+	})
+}
+
+// TestStatsGlobalAnswers guards the versions in go.mod: with mdlayher/netlink 1.10 and later the call
+// never returns.
+func TestStatsGlobalAnswers(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		track(t)
+		flows(t, 5)
+		type answer struct {
+			table Table
+			err   error
+		}
+		answers := make(chan answer, 1)
+		go func() {
+			table, err := hiddenTable()
+			answers <- answer{table, err}
+		}()
+		select {
+		case a := <-answers:
+			if a.err != nil || a.table.Count < 5 || a.table.Max <= 0 {
+				t.Errorf("%+v, %v", a.table, a.err)
+			}
+		case <-time.After(2 * time.Second):
+			t.Fatal("conntrack.StatsGlobal has not answered in 2 s: which version of mdlayher/netlink is in go.mod?")
+		}
+	})
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
