@@ -4,6 +4,10 @@
 //
 // The JSON form of [Run] is run.json, the contract with scripts: fields are added, never renamed
 // or given another unit without a new [SchemaVersion].
+//
+// The order of work on a trial: [Summarise] reduces its series to figures, [Validate] gives the
+// reasons not to trust them, [Judge] balances the accounts and says what happened. A [Folder]
+// keeps all of it while it is measured.
 package results
 
 import "time"
@@ -33,8 +37,8 @@ type Environment struct {
 	Accelerator     string `json:"accelerator"`                // kvm, tcg, none
 	AcceleratorNote string `json:"accelerator_note,omitempty"` // why not kvm
 	Kernel          string `json:"kernel"`                     // uname -r of the DUT in the first trial
-	QEMU            string `json:"qemu,omitempty"`
-	Libvirt         string `json:"libvirt,omitempty"`
+	QEMU            string `json:"qemu,omitempty"`             // version number alone, as 7.2.17
+	Libvirt         string `json:"libvirt,omitempty"`          // likewise
 	HostKernel      string `json:"host_kernel"`
 	HostCPU         string `json:"host_cpu"`
 	HostCPUs        int    `json:"host_cpus"`
@@ -47,6 +51,7 @@ type Scenario struct {
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
 	Trials        []Trial       `json:"trials"`
+	Thresholds    []Outcome     `json:"thresholds,omitempty"` // as judged at the end of the run
 }
 
 // Configuration is what was asked of the DUT's kernel.
@@ -73,7 +78,9 @@ type Trial struct {
 	Invalid    []string    `json:"invalid,omitempty"` // the reasons, when Verdict is invalid
 	Conntrack  Conntrack   `json:"conntrack"`
 	Load       Load        `json:"load"`
+	Accounting Accounting  `json:"accounting"` // set by Judge
 	Probe      *Probe      `json:"probe,omitempty"`
+	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`
 	Stages     []Stage     `json:"stages,omitempty"` // how long each stage of the trial took
 }
@@ -100,14 +107,15 @@ type Counters struct {
 	Error         int64 `json:"error"`
 }
 
-// Conntrack is what the DUT's connection tracking did in a trial.
+// Conntrack is what the DUT's connection tracking did in a trial. All times are in seconds, with
+// the resolution of the sampling; a nil time means that it did not happen while it was watched.
 type Conntrack struct {
 	Counters
 	Tracked   bool  `json:"tracked"`  // whether anything was tracked at all
 	Baseline  int64 `json:"baseline"` // entries before the load
 	Peak      int64 `json:"peak"`     // highest count sampled
 	Final     int64 `json:"final"`    // entries at the end of the trial
-	Max       int64 `json:"max"`      // nf_conntrack_max as read back
+	Max       int64 `json:"max"`      // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
 	Buckets   int64 `json:"buckets"`  // as read back
 	LogLines  int64 `json:"log_lines"`
 	LogSupp   int64 `json:"log_suppressed"` // "callbacks suppressed" that appeared in this trial
@@ -115,9 +123,39 @@ type Conntrack struct {
 	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
 	// nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
-	// SecondsToRecover is the time from the end of the load until a new connection succeeded;
-	// nil when it was not watched or did not happen while it was watched.
+	// FirstDrop and FirstEarlyDrop are the times from the start of the load to the first sample in
+	// which the counter had risen.
+	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
+	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
+	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
+	// the first successful probe that no lost one followed. Nil when it was not watched or did not
+	// happen while it was watched.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
+	// SecondsToBelow95 and SecondsToBelow10 are the times from the end of the load until the count
+	// was below 95 % and 10 % of max and stayed there; 0 when it already was.
+	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
+	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"`
+	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
+	// none came after it, nil when the last LogQuiet seconds of the watch were not quiet.
+	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
+	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
+	Alerts []Alert `json:"alerts,omitempty"`
+	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel, 0 when unknown.
+	ObjectBytes int64 `json:"object_bytes,omitempty"`
+	Samples     int64 `json:"samples"`
+	// LongestGap is the longest time in seconds between two samples.
+	LongestGap float64 `json:"longest_gap_s"`
+}
+
+// Alert is an alert of the form count / max > Share.
+type Alert struct {
+	Share float64 `json:"share"`
+	// Fired is when the first sample exceeded the share, in seconds from the start of the load. Real
+	// rules wait before they page (five minutes are common): this is the earliest moment.
+	Fired float64 `json:"fired_s"`
+	// Lead is how many seconds before the first sample with a drop it fired; negative when after it,
+	// nil when nothing was dropped.
+	Lead *float64 `json:"lead_s,omitempty"`
 }
 
 // Fill is peak / max, 0 when nothing was tracked or max is unlimited (0).
@@ -163,10 +201,44 @@ type Probe struct {
 	Latency Latency `json:"latency_ms"`
 }
 
-// Prediction is what the arithmetic said before the trial.
+// ProbeSample is one attempt of the probe.
+type ProbeSample struct {
+	Seconds float64 `json:"t"`  // when it was sent, on the axis of Sample
+	Millis  float64 `json:"ms"` // how long it took until it succeeded or was given up
+	OK      bool    `json:"ok"`
+	Cause   string  `json:"cause,omitempty"` // of the failure
+}
+
+// Stack is what the rest of the DUT's network stack counted in a trial, as differences between its
+// end and its start: the counters that explain failures which conntrack's do not. Names are the
+// kernel's in /proc/net/netstat and /proc/net/snmp, spelt in snake case.
+type Stack struct {
+	ListenOverflows int64 `json:"listen_overflows"`  // TcpExt ListenOverflows: the accept queue was full
+	ListenDrops     int64 `json:"listen_drops"`      // TcpExt ListenDrops, overflows included
+	SynCookiesSent  int64 `json:"syncookies_sent"`   // TcpExt SyncookiesSent
+	ReqQFullDrop    int64 `json:"reqq_full_drop"`    // TcpExt TCPReqQFullDrop
+	OutRsts         int64 `json:"out_rsts"`          // Tcp OutRsts: a closed port answers so
+	UDPNoPorts      int64 `json:"udp_no_ports"`      // Udp NoPorts
+	UDPRcvbufErrors int64 `json:"udp_rcvbuf_errors"` // Udp RcvbufErrors
+	ICMPOutUnreach  int64 `json:"icmp_out_unreach"`  // Icmp OutDestUnreachs
+	SoftnetDropped  int64 `json:"softnet_dropped"`   // second column of /proc/net/softnet_stat
+	LinkDropped     int64 `json:"link_dropped"`      // rx_dropped + tx_dropped of the links under test
+	QdiscDropped    int64 `json:"qdisc_dropped"`     // of the links under test
+	RulesDropped    int64 `json:"rules_dropped"`     // packets counted by DROP and REJECT rules and policies
+	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
+	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`
+}
+
+// Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.
 type Prediction struct {
 	Peak          int64    `json:"peak"`
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
+	Rate          float64  `json:"rate_per_s,omitempty"`        // new entries per second that it assumed
+	Residence     float64  `json:"residence_s,omitempty"`       // life of an entry that it assumed
+	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
+	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
+	// PeakError is measured / predicted - 1, known after the trial.
+	PeakError *float64 `json:"peak_error,omitempty"`
 }
 
 // Sample is the DUT at one instant.

@@ -1,0 +1,175 @@
+package reports
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/ctload/ctload/results"
+)
+
+// column is a column of the table. Its head is two lines: a group or unit, and the name.
+type column struct {
+	name   string // in a footnote, and as the header of other formats
+	head   [2]string
+	left   bool // aligned left
+	cell   func(row) string
+	figure func(*results.Trial) (float64, bool) // nil for a column of text
+	// optional leaves the column out when no trial has the figure.
+	optional bool
+}
+
+// columns are all columns in the order in which they are shown.
+var columns = []column{
+	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return r.name }},
+	{name: "verdict", head: [2]string{"", "verdict"}, left: true, cell: verdictCell},
+	number("offered", "", "offered", func(t *results.Trial) int64 { return t.Load.Offered }),
+	number("completed", "", "completed", func(t *results.Trial) int64 { return t.Load.Completed }),
+	number("failed", "", "failed", func(t *results.Trial) int64 { return t.Load.Failed }),
+	figure("conn/s", "", "conn/s", func(t *results.Trial) (float64, bool) { return t.Load.Rate, t.Load.Rate > 0 }),
+	connect("connect p50 ms", "p50 ms", func(l results.Latency) float64 { return l.P50 }),
+	connect("connect p99 ms", "p99 ms", func(l results.Latency) float64 { return l.P99 }),
+	connect("connect max ms", "max ms", func(l results.Latency) float64 { return l.Max }),
+	number("peak", "", "peak", func(t *results.Trial) int64 { return t.Conntrack.Peak }),
+	number("max", "", "max", func(t *results.Trial) int64 { return t.Conntrack.Max }),
+	number("buckets", "", "buckets", func(t *results.Trial) int64 { return t.Conntrack.Buckets }),
+	share("fill %", "fill", func(t *results.Trial) (float64, bool) { return t.Conntrack.Fill(), t.Conntrack.Max > 0 }),
+	number("drop", "", "drop", func(t *results.Trial) int64 { return t.Conntrack.Drop }),
+	number("early_drop", "early_", "drop", func(t *results.Trial) int64 { return t.Conntrack.EarlyDrop }),
+	number("insert_failed", "insert_", "failed", func(t *results.Trial) int64 { return t.Conntrack.InsertFailed }),
+	{name: "log lines", head: [2]string{"log", "lines"}, cell: logCell},
+	figure("seconds to full", "full", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToFull) }),
+	figure("seconds", "", "seconds", func(t *results.Trial) (float64, bool) { return t.Seconds, true }),
+	rare(number("chain_toolong", "chain_", "toolong", func(t *results.Trial) int64 { return t.Conntrack.ChainTooLong })),
+	rare(number("clash_resolve", "clash_", "resolve", func(t *results.Trial) int64 { return t.Conntrack.ClashResolve })),
+	rare(share("probe lost %", "probe lost", func(t *results.Trial) (float64, bool) {
+		if t.Probe == nil || t.Probe.Sent == 0 {
+			return 0, false
+		}
+		return float64(t.Probe.Lost) / float64(t.Probe.Sent), true
+	})),
+	rare(figure("probe p99 ms", "probe", "p99 ms", func(t *results.Trial) (float64, bool) {
+		if t.Probe == nil || t.Probe.Latency.Count == 0 {
+			return 0, false
+		}
+		return t.Probe.Latency.P99, true
+	})),
+	rare(figure("seconds to recover", "recovered", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToRecover) })),
+	rare(figure("predicted peak", "predicted", "peak", func(t *results.Trial) (float64, bool) {
+		if t.Prediction == nil {
+			return 0, false
+		}
+		return float64(t.Prediction.Peak), true
+	})),
+}
+
+// importance is the order in which columns are kept when the terminal is narrow: the last goes
+// first. docs/reports.md states it.
+var importance = []string{
+	"scenario", "verdict", "completed", "failed", "drop", "early_drop", "peak", "fill %",
+	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",
+	"connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
+	"probe lost %", "seconds to recover", "probe p99 ms", "chain_toolong", "clash_resolve", "predicted peak",
+}
+
+func number(name, group, head string, value func(*results.Trial) int64) column {
+	f := func(t *results.Trial) (float64, bool) { return float64(value(t)), true }
+	return column{name: name, head: [2]string{group, head}, figure: f, cell: func(r row) string {
+		return r.cell(f, func(v float64) string { return results.Count(int64(math.Round(v))) })
+	}}
+}
+
+func figure(name, group, head string, value func(*results.Trial) (float64, bool)) column {
+	return column{name: name, head: [2]string{group, head}, figure: value, cell: func(r row) string {
+		return r.cell(value, results.Figure)
+	}}
+}
+
+func share(name, group string, value func(*results.Trial) (float64, bool)) column {
+	percent := func(t *results.Trial) (float64, bool) {
+		v, ok := value(t)
+		return v * 100, ok
+	}
+	return column{name: name, head: [2]string{group, "%"}, figure: percent, cell: func(r row) string {
+		return r.cell(percent, shareWords)
+	}}
+}
+
+// shareWords rounds a percentage, but never something to 0 nor less than all to 100.
+func shareWords(p float64) string {
+	switch {
+	case p > 0 && p < 0.1:
+		return "<0.1"
+	case p < 10 && p != 0:
+		return strconv.FormatFloat(p, 'f', 1, 64)
+	case p > 99 && p < 100:
+		return strconv.FormatFloat(math.Floor(p*10)/10, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(p, 'f', 0, 64)
+	}
+}
+
+func connect(name, head string, value func(results.Latency) float64) column {
+	return figure(name, "connect", head, func(t *results.Trial) (float64, bool) {
+		return value(t.Load.Connect), t.Load.Connect.Count > 0
+	})
+}
+
+// rare marks a column that is left out when all its figures are 0 or missing.
+func rare(c column) column {
+	c.optional = true
+	return c
+}
+
+func (c column) empty(list []row) bool {
+	for _, r := range list {
+		for _, v := range r.values(c.figure) {
+			if v != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func optional(v *float64) (float64, bool) {
+	if v == nil {
+		return 0, false
+	}
+	return *v, true
+}
+
+func verdictCell(r row) string {
+	switch {
+	case r.trials == 0:
+		return "not run"
+	case len(r.valid) == 0:
+		return "INVALID"
+	}
+	v, n := r.verdict()
+	text := string(v)
+	if n < len(r.valid) {
+		text += fmt.Sprintf(" %d/%d", n, len(r.valid))
+	}
+	if t, ok := r.typical(); ok && t.Also != "" {
+		text += "\n+ " + string(t.Also)
+	}
+	if n := len(r.invalid); n > 0 {
+		text += fmt.Sprintf("\n%d INVALID", n)
+	}
+	return text
+}
+
+// logCell is the median of the "table full" lines, and of those that the kernel says it suppressed.
+func logCell(r row) string {
+	lines := r.values(func(t *results.Trial) (float64, bool) { return float64(t.Conntrack.LogLines), true })
+	if len(lines) == 0 {
+		return none
+	}
+	suppressed := r.values(func(t *results.Trial) (float64, bool) { return float64(t.Conntrack.LogSupp), true })
+	text := results.Count(int64(math.Round(results.Median(lines))))
+	if n := int64(math.Round(results.Median(suppressed))); n > 0 {
+		text += " +" + results.Count(n)
+	}
+	return text
+}

@@ -1,0 +1,67 @@
+// Package reports renders a run: terminal table, JSON, Markdown, CSV, JUnit XML and HTML. It only
+// renders: each figure comes from package results, and the same run gives the same bytes.
+package reports
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/ctload/ctload/results"
+)
+
+// Options say how to render. The zero value is a plain table for 80 columns.
+type Options struct {
+	// Width is the width of the terminal in columns, for the table; 0 stands for 80.
+	Width int
+	// Wide keeps all columns of the table, however wide it gets.
+	Wide bool
+	// Color marks verdicts with ANSI colours, in the table.
+	Color bool
+}
+
+// renderers are the formats by name.
+var renderers = map[string]func(io.Writer, *results.Run, Options) error{
+	"table": Table,
+	"json":  JSON,
+}
+
+// Formats are the names that [Render] knows, in alphabetical order.
+func Formats() []string {
+	names := make([]string, 0, len(renderers))
+	for name := range renderers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Check returns an error that names the nearest format when format is not one of [Formats]. It lets
+// a command refuse a misspelt format before hours of measurement.
+func Check(format string) error {
+	if _, ok := renderers[format]; ok {
+		return nil
+	}
+	names := Formats()
+	nearest := slices.MinFunc(names, func(a, b string) int {
+		return levenshtein.Distance(format, a, nil) - levenshtein.Distance(format, b, nil)
+	})
+	return fmt.Errorf("unknown format %q: did you mean %q? The formats are %s", format, nearest, strings.Join(names, ", "))
+}
+
+// Render writes the run in the given format.
+func Render(w io.Writer, format string, run *results.Run, o Options) error {
+	if err := Check(format); err != nil {
+		return err
+	}
+	if err := renderers[format](w, run, o); err != nil {
+		return fmt.Errorf("rendering the run as %s: %w", format, err)
+	}
+	return nil
+}
+
+// JSON writes the document that run.json holds.
+func JSON(w io.Writer, run *results.Run, _ Options) error { return results.Encode(w, run) }

@@ -1,0 +1,162 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
+
+	"github.com/ctload/ctload/results"
+)
+
+const (
+	defaultWidth = 80
+	minWidth     = 40
+	gap          = 2 // spaces between two columns
+)
+
+// Table writes the table for a terminal: a row for each scenario, then for each what happened in
+// words, what the figures depend on, and footnotes. Columns that do not fit are dropped in the order
+// that docs/reports.md states.
+func Table(w io.Writer, run *results.Run, o Options) error {
+	width := o.Width
+	if width == 0 {
+		width = defaultWidth
+	}
+	width = max(width, minWidth)
+	list := rows(run)
+	cells, dropped := layout(list, width, o.Wide)
+
+	var b bytes.Buffer
+	heading(&b, run, width, o.Color)
+	if len(list) == 0 {
+		b.WriteString("No scenario was run.\n")
+		dropped = nil
+	} else if err := grid(&b, cells, list, o.Color); err != nil {
+		return err
+	}
+	b.WriteByte('\n')
+	stories(&b, list, width)
+	if len(list) > 0 {
+		b.WriteByte('\n')
+	}
+	environment(&b, run, width)
+	notes(&b, run, list, dropped, width)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// line is a column with its cells, one for each row.
+type line struct {
+	column
+	cells []string
+}
+
+// width is that of the widest line of the column.
+func (l line) width() int {
+	w := max(runewidth.StringWidth(l.head[0]), runewidth.StringWidth(l.head[1]))
+	for _, c := range l.cells {
+		for part := range strings.SplitSeq(c, "\n") {
+			w = max(w, runewidth.StringWidth(part))
+		}
+	}
+	return w
+}
+
+// layout fills the columns and leaves out those that do not fit, the least important first; it
+// returns the names of the latter.
+func layout(list []row, width int, wide bool) (kept []line, dropped []string) {
+	for _, c := range columns {
+		if c.optional && c.empty(list) {
+			continue
+		}
+		l := line{column: c}
+		for _, r := range list {
+			l.cells = append(l.cells, c.cell(r))
+		}
+		kept = append(kept, l)
+	}
+	if wide {
+		return kept, nil
+	}
+	for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
+		at := slices.IndexFunc(kept, func(l line) bool { return l.name == importance[i] })
+		if at >= 0 {
+			dropped = append(dropped, importance[i])
+			kept = slices.Delete(kept, at, at+1)
+		}
+	}
+	slices.Reverse(dropped)
+	return kept, dropped
+}
+
+func total(list []line) int {
+	sum := -gap
+	for _, l := range list {
+		sum += l.width() + gap
+	}
+	return sum
+}
+
+// grid draws the table itself: no borders, a rule under the header, two spaces between columns.
+func grid(w io.Writer, lines []line, list []row, color bool) error {
+	head := make([]string, len(lines))
+	aligns := make([]tw.Align, len(lines))
+	paddings := make([]tw.Padding, len(lines))
+	for i, l := range lines {
+		head[i] = l.head[0] + "\n" + l.head[1]
+		aligns[i] = tw.AlignRight
+		if l.left {
+			aligns[i] = tw.AlignLeft
+		}
+		paddings[i] = tw.Padding{Right: strings.Repeat(" ", gap), Overwrite: true}
+		if i == len(lines)-1 {
+			paddings[i] = tw.PaddingNone
+		}
+	}
+	var b bytes.Buffer
+	section := tw.CellConfig{
+		Alignment:  tw.CellAlignment{PerColumn: aligns},
+		Padding:    tw.CellPadding{PerColumn: paddings, Global: tw.PaddingNone},
+		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
+	}
+	table := tablewriter.NewTable(&b,
+		tablewriter.WithConfig(tablewriter.Config{Header: section, Row: section, Behavior: tw.Behavior{TrimSpace: tw.Off, TrimLine: tw.Off}}),
+		tablewriter.WithHeaderAutoFormat(tw.Off),
+		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
+			Borders: tw.BorderNone,
+			Symbols: tw.NewSymbols(tw.StyleLight),
+			Settings: tw.Settings{
+				Separators: tw.SeparatorsNone,
+				Lines:      tw.Lines{ShowTop: tw.Off, ShowBottom: tw.Off, ShowHeaderLine: tw.On, ShowFooterLine: tw.Off},
+			},
+		})))
+	table.Header(head)
+	for i := range list {
+		cells := make([]string, len(lines)) // Append keeps the slice
+		for j, l := range lines {
+			cells[j] = l.cells[i]
+			if l.name == "verdict" {
+				cells[j] = paint(cells[j], list[i], color)
+			}
+		}
+		if err := table.Append(cells); err != nil {
+			return fmt.Errorf("adding the row of %s: %w", list[i].name, err)
+		}
+	}
+	if err := table.Render(); err != nil {
+		return fmt.Errorf("drawing the table: %w", err)
+	}
+	for text := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(text, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}

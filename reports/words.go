@@ -1,0 +1,162 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/ctload/ctload/results"
+)
+
+// heading is the experiment's name and summary, and whether the run came to its end.
+func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
+	b.WriteString(emphasis(run.Experiment, color))
+	b.WriteByte('\n')
+	if run.Summary != "" {
+		paragraph(b, "", run.Summary, width)
+	}
+	if run.Interrupted {
+		paragraph(b, "", fmt.Sprintf("INTERRUPTED after %s s: what follows was measured until then", results.Figure(run.Seconds)), width)
+	}
+	b.WriteByte('\n')
+}
+
+// stories say for each scenario in words what happened and why, then which trials were invalid.
+func stories(b *bytes.Buffer, list []row, width int) {
+	indent := 0
+	for _, r := range list {
+		indent = max(indent, runewidth.StringWidth(r.name)+gap)
+	}
+	indent = min(indent, width/3)
+	for _, r := range list {
+		label := r.name
+		if t, ok := r.typical(); ok {
+			text := t.Sentence
+			if len(r.valid) > 1 {
+				text = fmt.Sprintf("Trial %d: %s", t.Number, text)
+			}
+			story(b, label, text, indent, width)
+			label = ""
+		}
+		for _, t := range r.invalid {
+			story(b, label, fmt.Sprintf("INVALID, trial %d: %s", t.Number, t.Sentence), indent, width)
+			label = ""
+		}
+		if r.trials == 0 {
+			story(b, label, "Not run.", indent, width)
+		}
+	}
+}
+
+// story writes a label and beside it a text; a label that is too long gets a line of its own.
+func story(b *bytes.Buffer, label, text string, indent, width int) {
+	if runewidth.StringWidth(label)+1 > indent {
+		fmt.Fprintln(b, label)
+		label = ""
+	}
+	paragraph(b, runewidth.FillRight(label, indent), text, width)
+}
+
+// paragraph writes a text wrapped at the width, its first line after first and the others indented
+// as far.
+func paragraph(b *bytes.Buffer, first, text string, width int) {
+	indent := runewidth.StringWidth(first)
+	column := indent
+	b.WriteString(first)
+	for i, word := range strings.Fields(text) {
+		n := runewidth.StringWidth(word)
+		switch {
+		case i == 0:
+		case column+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	b.WriteByte('\n')
+}
+
+// environment is what the figures depend on, in one line.
+func environment(b *bytes.Buffer, run *results.Run, width int) {
+	e := run.Environment
+	accelerator := e.Accelerator
+	if e.AcceleratorNote != "" {
+		accelerator += " (" + e.AcceleratorNote + ")"
+	}
+	parts := []string{named("driver", e.Driver), accelerator, named("kernel", strings.Join(kernels(run), ", ")),
+		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e)}
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
+	if len(parts) > 0 {
+		paragraph(b, "", strings.Join(parts, ", "), width)
+	}
+}
+
+func named(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return name + " " + value
+}
+
+// kernels are the releases that the guests said, in the order of the scenarios.
+func kernels(run *results.Run) []string {
+	var list []string
+	for _, s := range run.Scenarios {
+		for _, t := range s.Trials {
+			if t.Kernel != "" && !slices.Contains(list, t.Kernel) {
+				list = append(list, t.Kernel)
+			}
+		}
+	}
+	if len(list) == 0 && run.Environment.Kernel != "" {
+		list = append(list, run.Environment.Kernel)
+	}
+	return list
+}
+
+func host(e results.Environment) string {
+	if e.HostCPUs == 0 {
+		return ""
+	}
+	if e.HostCPUs == 1 {
+		return "host with 1 CPU"
+	}
+	return fmt.Sprintf("host with %d CPUs", e.HostCPUs)
+}
+
+// notes are the run's warnings and what a reader must know about the figures shown.
+func notes(b *bytes.Buffer, run *results.Run, list []row, dropped []string, width int) {
+	for _, warning := range run.Warnings {
+		paragraph(b, "warning: ", warning, width)
+	}
+	for _, text := range footnotes(run, list) {
+		paragraph(b, "note: ", text, width)
+	}
+	if len(dropped) > 0 {
+		paragraph(b, "note: ", fmt.Sprintf("left out at %d columns: %s (--wide shows all)", width, strings.Join(dropped, ", ")), width)
+	}
+}
+
+// footnotes explain the figures of this run; the formats share them.
+func footnotes(run *results.Run, list []row) []string {
+	var texts []string
+	if several(list) {
+		texts = append(texts, "figures are medians over the valid trials of a scenario; ± is how far the farthest trial is from it")
+	}
+	for _, r := range list {
+		if n := len(r.invalid); n > 0 {
+			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
+		}
+	}
+	if run.Environment.Accelerator == "tcg" {
+		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
+	}
+	return texts
+}

@@ -1,0 +1,85 @@
+package results
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// Accounting sets what the generator saw beside what the DUT's kernel counted.
+//
+// The client's side balances: Offered = Completed + Failed + Unaccounted, where Failed is the sum
+// of the causes. Unaccounted is 0 in a sound trial.
+//
+// The kernel's side bounds it: a refused packet or an evicted entry belongs to one connection, so
+// it can be behind one failure at most. Failures beyond that number happened for another reason:
+// Failed = Explained + Unexplained, and Unexplained is a lower bound.
+type Accounting struct {
+	Offered     int64   `json:"offered"`
+	Completed   int64   `json:"completed"`
+	Failed      int64   `json:"failed"`
+	Causes      []Cause `json:"causes,omitempty"` // largest first
+	Unaccounted int64   `json:"unaccounted"`
+	Refused     int64   `json:"refused"`     // packets: drop + insert_failed, at most
+	Evicted     int64   `json:"evicted"`     // entries: early_drop
+	Explained   int64   `json:"explained"`   // failures that Refused and Evicted can be behind, at most
+	Unexplained int64   `json:"unexplained"` // failures that they cannot, at least
+}
+
+// Cause is why some of what was offered failed, as the client saw it.
+type Cause struct {
+	Name  string `json:"name"`
+	Count int64  `json:"count"`
+}
+
+// Account balances a generator's figures against the kernel's.
+//
+// drop + insert_failed is the highest number of packets that conntrack can have refused. The two
+// overlap: a lost clash counts in both, a long chain in insert_failed only, a full table in drop
+// only (nf_conntrack_core.c). Refused connections (a reset in answer to a SYN) are never conntrack's
+// doing, since a refused packet gets no answer.
+func Account(l Load, c Counters) Accounting {
+	a := Accounting{
+		Offered:   l.Offered,
+		Completed: l.Completed,
+		Causes:    causes(l.Causes),
+		Refused:   c.Drop + c.InsertFailed,
+		Evicted:   c.EarlyDrop,
+	}
+	var silent int64
+	for _, cause := range a.Causes {
+		a.Failed += cause.Count
+		if cause.Name != CauseRefused {
+			silent += cause.Count
+		}
+	}
+	a.Unaccounted = a.Offered - a.Completed - a.Failed
+	a.Explained = min(silent, a.Refused+a.Evicted)
+	a.Unexplained = a.Failed - a.Explained
+	return a
+}
+
+// UnitFlows is the unit of a load whose flows are sent once, without the retries of a TCP socket.
+const UnitFlows = "flows"
+
+// The causes of failure that the verdicts know; a generator may name others.
+const (
+	CauseTimeout = "timeout" // no answer within the time allowed
+	CauseReset   = "reset"   // RST on an open connection
+	CauseRefused = "refused" // RST in answer to a SYN, or ICMP port unreachable
+	CauseEPERM   = "eperm"   // the sender's own kernel refused the packet: the sender is the DUT
+	CauseNoPort  = "no-port" // the generator had no free source port
+)
+
+func causes(m map[string]int64) []Cause {
+	list := make([]Cause, 0, len(m))
+	for name, n := range maps.All(m) {
+		if n != 0 {
+			list = append(list, Cause{name, n})
+		}
+	}
+	slices.SortFunc(list, func(a, b Cause) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return list
+}

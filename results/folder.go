@@ -1,0 +1,229 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+)
+
+// Folder is the folder of a run on disk. It is written while the run goes on, so that a crash keeps
+// what was measured:
+//
+//	experiment.yaml               the experiment as run, defaults and overrides filled in
+//	run.json                      the model; replaced as a whole after each trial, never half-written
+//	trials/<scenario>-<n>/        one for each trial, n from 1 in the scenario
+//	    samples.jsonl             a Sample on each line
+//	    probe.jsonl               a ProbeSample on each line
+//	    kernel.log                the DUT's kernel log during the trial
+//	    console.log               the DUT's serial console
+//	    readback.json             settings and rules as read back, before and after
+//	    histograms.json           latency histograms as the generators kept them
+//
+// A file that a driver cannot provide is absent.
+type Folder struct {
+	path string
+}
+
+// Names of the files of a run folder.
+const (
+	FileExperiment = "experiment.yaml"
+	FileRun        = "run.json"
+	FileSamples    = "samples.jsonl"
+	FileProbe      = "probe.jsonl"
+	FileKernelLog  = "kernel.log"
+	FileConsole    = "console.log"
+	FileReadback   = "readback.json"
+	FileHistograms = "histograms.json"
+	dirTrials      = "trials"
+)
+
+// ErrNoRun is returned by [Open] for a path that holds no run.
+var ErrNoRun = errors.New("no run there")
+
+// Create makes the folder of a new run, with its parents. A folder that is not empty is an error:
+// two runs never mix.
+func Create(dir string) (*Folder, error) {
+	list, err := os.ReadDir(dir)
+	switch {
+	case err == nil && len(list) > 0:
+		return nil, fmt.Errorf("creating the run folder %s: it is not empty", dir)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("creating the run folder: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, dirTrials), 0o755); err != nil {
+		return nil, diskError("creating the run folder", err)
+	}
+	return &Folder{path: dir}, nil
+}
+
+// Open opens the folder of an earlier run. The path may be that of its run.json.
+func Open(path string) (*Folder, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() && filepath.Base(path) == FileRun {
+		path = filepath.Dir(path)
+	}
+	if _, err := os.Stat(filepath.Join(path, FileRun)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, ErrNoRun, FileRun)
+		}
+		return nil, fmt.Errorf("opening the run: %w", err)
+	}
+	return &Folder{path: path}, nil
+}
+
+// Path is the folder's path as given.
+func (f *Folder) Path() string { return f.path }
+
+// SaveExperiment writes the experiment as run.
+func (f *Folder) SaveExperiment(yaml []byte) error {
+	return writeWhole(filepath.Join(f.path, FileExperiment), func(w io.Writer) error {
+		_, err := w.Write(yaml)
+		return err
+	})
+}
+
+// Experiment is the experiment as run.
+func (f *Folder) Experiment() ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(f.path, FileExperiment))
+	if err != nil {
+		return nil, fmt.Errorf("reading the experiment as run: %w", err)
+	}
+	return data, nil
+}
+
+// Save replaces run.json. Readers see the old document or the new one, never a part, also when the
+// machine dies meanwhile.
+func (f *Folder) Save(run *Run) error {
+	return writeWhole(filepath.Join(f.path, FileRun), func(w io.Writer) error { return Encode(w, run) })
+}
+
+// Load reads run.json, of this or an older schema.
+func (f *Folder) Load() (run *Run, err error) {
+	file, err := os.Open(filepath.Join(f.path, FileRun))
+	if err != nil {
+		return nil, fmt.Errorf("opening the run: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	run, err = Decode(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	return run, nil
+}
+
+var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+
+// CreateTrial makes the folder of a trial; number counts from 1 in the scenario. The scenario's
+// name must be letters, digits, dot, dash and underscore.
+func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) {
+	if !folderName.MatchString(scenario) {
+		return nil, fmt.Errorf("creating the folder of a trial: scenario %q cannot name a folder", scenario)
+	}
+	if number < 1 {
+		return nil, fmt.Errorf("creating the folder of a trial: number %d is not from 1", number)
+	}
+	name := fmt.Sprintf("%s/%s-%d", dirTrials, scenario, number)
+	if err := os.MkdirAll(filepath.Join(f.path, dirTrials), 0o755); err != nil {
+		return nil, diskError("creating the folder of a trial", err)
+	}
+	if err := os.Mkdir(filepath.Join(f.path, name), 0o755); err != nil {
+		return nil, diskError("creating the folder of a trial", err)
+	}
+	return &TrialFolder{name: name, path: filepath.Join(f.path, name)}, nil
+}
+
+// Trial opens the folder of a trial of this run, as its Folder names it.
+func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
+	if !filepath.IsLocal(t.Folder) {
+		return nil, fmt.Errorf("opening the folder of trial %d: %q is outside the run", t.Number, t.Folder)
+	}
+	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
+}
+
+// TrialFolder is the folder of one trial.
+type TrialFolder struct {
+	name, path string
+}
+
+// Name is the folder's path in the run folder, with slashes: the Folder of a [Trial].
+func (t *TrialFolder) Name() string { return t.name }
+
+// File is the path of a file in the folder, for what others write: [FileConsole], [FileKernelLog].
+func (t *TrialFolder) File(name string) string { return filepath.Join(t.path, name) }
+
+// Samples opens the series of samples for appending.
+func (t *TrialFolder) Samples() (*Lines[Sample], error) {
+	return appendLines[Sample](t.File(FileSamples))
+}
+
+// Probes opens the series of the probe's attempts for appending.
+func (t *TrialFolder) Probes() (*Lines[ProbeSample], error) {
+	return appendLines[ProbeSample](t.File(FileProbe))
+}
+
+// ReadSamples reads the series of samples; see [ReadLines].
+func (t *TrialFolder) ReadSamples() ([]Sample, error) {
+	return readLinesFile[Sample](t.File(FileSamples))
+}
+
+// ReadProbes reads the attempts of the probe, none when there was no probe; see [ReadLines].
+func (t *TrialFolder) ReadProbes() ([]ProbeSample, error) {
+	probes, err := readLinesFile[ProbeSample](t.File(FileProbe))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return probes, err
+}
+
+// SaveJSON writes a value as a whole file, for [FileReadback] and [FileHistograms].
+func (t *TrialFolder) SaveJSON(name string, v any) error {
+	return writeWhole(t.File(name), func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(v)
+	})
+}
+
+// SaveText writes a text as a whole file, for [FileKernelLog].
+func (t *TrialFolder) SaveText(name, text string) error {
+	return writeWhole(t.File(name), func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
+}
+
+// writeWhole writes a file under another name in the same folder and renames it into place.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
+	what := "writing " + path
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return diskError(what, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	if err := errors.Join(write(file), file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
+		return diskError(what, err)
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return diskError(what, err)
+	}
+	return nil
+}
+
+// diskError says plainly that a disk is full, which the bare error hides behind a file's name.
+func diskError(what string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%s: the disk is full; what was measured before is kept: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

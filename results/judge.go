@@ -1,0 +1,111 @@
+package results
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its load, its
+// probe and the reasons in Invalid; conf is the configuration that the trial ran with and serves
+// only to say why. Judging again gives the same.
+//
+// The kernel's counters decide, in this order (nf_conntrack_core.c):
+//   - table-full: drop rose by more than the clashes that were lost, since a lost clash counts in
+//     drop as well; or it rose with the table at max or with a "table full" line;
+//   - chain-too-long: chain_toolong rose;
+//   - clash: insert_failed rose by more than chain_toolong, or clash_resolve rose;
+//   - evicting: early_drop rose;
+//   - not-conntrack: more failed than refused packets and evicted entries can be behind;
+//   - clean: none of these.
+//
+// Of table-full and chain-too-long the one that refused more packets comes first. Also is the next
+// that applies. Nothing else matters when the trial is invalid. Log lines alone decide nothing: they
+// are rate-limited, and suppressed ones surface late.
+func Judge(t *Trial, conf Configuration) {
+	t.Accounting = Account(t.Load, t.Conntrack.Counters)
+	addUnsound(t)
+	t.Also = ""
+	if len(t.Invalid) > 0 {
+		t.Verdict = Invalid
+		t.Sentence = invalidSentence(t)
+		return
+	}
+	found := findings(t)
+	t.Verdict = found[0]
+	if len(found) > 1 {
+		t.Also = found[1]
+	}
+	t.Sentence = sentence(t, conf)
+}
+
+// addUnsound adds the reasons that the figures themselves give.
+func addUnsound(t *Trial) {
+	a := t.Accounting
+	add := func(reason string) {
+		if !slices.Contains(t.Invalid, reason) {
+			t.Invalid = append(t.Invalid, reason)
+		}
+	}
+	if len(t.Invalid) == 0 && a.Offered == 0 {
+		add("no load was offered")
+	}
+	if a.Unaccounted != 0 {
+		add(fmt.Sprintf("the load does not add up: %s offered, %s completed, %s failed", Count(a.Offered), Count(a.Completed), Count(a.Failed)))
+	}
+	if t.Load.Failed != a.Failed {
+		add(fmt.Sprintf("the load does not add up: %s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed)))
+	}
+}
+
+// findings lists what happened, the verdict first; it is never empty.
+func findings(t *Trial) []Verdict {
+	c := t.Conntrack
+	var found []Verdict
+	full := refusedAtMax(c)
+	if full > 0 {
+		found = append(found, TableFull)
+	}
+	if c.ChainTooLong > 0 {
+		found = append(found, ChainTooLong)
+		if c.ChainTooLong > full {
+			slices.Reverse(found)
+		}
+	}
+	if lostClashes(c.Counters) > 0 || c.ClashResolve > 0 {
+		found = append(found, Clash)
+	}
+	// Eviction goes before a clash beside a full table, where it is the other half of the story.
+	if c.EarlyDrop > 0 {
+		at := len(found)
+		if full > 0 {
+			at = slices.Index(found, TableFull) + 1
+		}
+		found = slices.Insert(found, at, Evicting)
+	}
+	if t.Accounting.Unexplained > 0 {
+		found = append(found, NotConntrack)
+	}
+	if len(found) == 0 {
+		found = append(found, Clean)
+	}
+	return found
+}
+
+// lostClashes is how many packets lost the race for a tuple. insert_failed also counts chains that
+// were too long, and entries that died before they were confirmed, which is rare.
+func lostClashes(c Counters) int64 { return max(0, c.InsertFailed-c.ChainTooLong) }
+
+// refusedAtMax is how many packets were refused for want of a free entry, 0 when lost clashes can
+// be all of them and nothing else says that the table was full.
+func refusedAtMax(c Conntrack) int64 {
+	if c.Drop == 0 {
+		return 0
+	}
+	if c.reachedMax() || c.LogLines > 0 {
+		return max(1, c.Drop-lostClashes(c.Counters))
+	}
+	return max(0, c.Drop-lostClashes(c.Counters))
+}
+
+// reachedMax reports whether a sample found the table full.
+func (c Conntrack) reachedMax() bool { return c.Max > 0 && c.Peak >= c.Max }

@@ -1,0 +1,340 @@
+package results
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func s(v float64) *float64 { return &v }
+
+// failing is a load of n, of which failed timed out.
+func failing(unit string, n, failed int64) Load {
+	l := Load{Unit: unit, Offered: n, Completed: n - failed, Failed: failed}
+	if failed > 0 {
+		l.Causes = map[string]int64{CauseTimeout: failed}
+	}
+	return l
+}
+
+func TestJudge(t *testing.T) {
+	stateful := Configuration{Rules: "-A INPUT -m state --state NEW -j ACCEPT"}
+	for _, test := range []struct {
+		name    string
+		trial   Trial
+		conf    Configuration
+		verdict Verdict
+		also    Verdict
+		words   []string // the sentence has them
+		not     []string // and not these
+	}{
+		{
+			name: "table full",
+			trial: Trial{
+				Load:      failing("requests", 5000, 904),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096, LogLines: 10, SecondsToFull: s(1.2)},
+			},
+			verdict: TableFull,
+			words:   []string{"full at 4096 entries after 1.20 s", "refused 3616 packets", "SYN retries included", "904 of 5000 requests failed (904 timed out)"},
+			not:     []string{"without a line", "no conntrack counter"},
+		},
+		{
+			name: "table full, but retries completed all",
+			trial: Trial{
+				Load: func() Load {
+					l := failing("requests", 5000, 0)
+					l.Connect = Latency{Count: 5000, Max: 3012}
+					return l
+				}(),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 40}, Peak: 4096, Max: 4096, LogLines: 1},
+			},
+			verdict: TableFull,
+			words:   []string{"refused 40 packets", "all 5000 requests completed after retries (slowest connect 3012 ms)"},
+		},
+		{
+			name: "table full and evicting: max 2000, buckets 65536",
+			trial: Trial{
+				Load:      failing(UnitFlows, 10000, 4900),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000, Max: 2000, LogLines: 10},
+			},
+			verdict: TableFull, also: Evicting,
+			words: []string{"refused 4900 packets", "evicted 3100 entries not yet ASSURED (early_drop)"},
+			not:   []string{"SYN retries"},
+		},
+		{
+			name: "evicting alone: max 2000, buckets 2048",
+			trial: Trial{
+				Load:      failing(UnitFlows, 10000, 0),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{EarlyDrop: 8000}, Peak: 2000, Max: 2000},
+			},
+			verdict: Evicting,
+			words:   []string{"made room by evicting 8000 entries", "without a drop", "all 10,000 flows completed"},
+		},
+		{
+			name: "the peak fell between two samples",
+			trial: Trial{
+				Load:      failing("connections", 2200, 30),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 120}, Peak: 1990, Max: 2000, LogLines: 4},
+			},
+			verdict: TableFull,
+			words:   []string{"for want of a free entry", "highest count sampled was 1990 of 2000"},
+		},
+		{
+			name: "dropped far from full",
+			trial: Trial{
+				Load:      failing("connections", 2200, 3),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 12}, Peak: 190, Max: 2000},
+			},
+			verdict: TableFull,
+			words:   []string{"an allocation may have failed"},
+		},
+		{
+			name: "chain too long",
+			trial: Trial{
+				Load:      failing(UnitFlows, 30000, 13000),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 200000, Buckets: 512},
+			},
+			verdict: ChainTooLong,
+			words:   []string{"refused 13,000 inserts (chain_toolong)", "17,000 entries in 512 buckets", "8.5 % of max", "without a line in its log"},
+		},
+		{
+			name: "a few drops beside many long chains",
+			trial: Trial{
+				Load:      failing(UnitFlows, 30000, 13005),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 5, InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 17000, Buckets: 512, LogLines: 5},
+			},
+			verdict: ChainTooLong, also: TableFull,
+			words: []string{"5 packets were refused at max (drop)"},
+		},
+		{
+			name: "a lost clash counts as drop too: not table-full",
+			trial: Trial{
+				Load:      failing("requests", 1000, 3),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3, InsertFailed: 3}, Peak: 40, Max: 65536},
+			},
+			verdict: Clash,
+			words:   []string{"3 packets were dropped after losing the race for a tuple (insert_failed)", "held 40 of 65,536 entries"},
+		},
+		{
+			name: "resolved clash",
+			trial: Trial{
+				Load:      failing("requests", 1000, 0),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{ClashResolve: 1}, Peak: 40, Max: 65536},
+			},
+			verdict: Clash,
+			words:   []string{"1 race for a tuple was resolved (clash_resolve)", "all 1000 requests completed"},
+			not:     []string{"after retries"},
+		},
+		{
+			name: "clashes at a full table",
+			trial: Trial{
+				Load:      failing("requests", 1000, 100),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 103, InsertFailed: 3}, Peak: 400, Max: 400, LogLines: 1},
+			},
+			verdict: TableFull, also: Clash,
+			words: []string{"about 100 packets"},
+		},
+		{
+			name: "closed port",
+			trial: Trial{
+				Load:      Load{Unit: "connections", Offered: 100, Failed: 100, Causes: map[string]int64{CauseRefused: 100}},
+				Conntrack: Conntrack{Tracked: true, Peak: 100, Max: 65536},
+				Stack:     &Stack{OutRsts: 100},
+			},
+			verdict: NotConntrack,
+			words:   []string{"All 100 connections failed (100 refused)", "nothing was refused or evicted", "100 resets sent by the DUT (OutRsts)"},
+		},
+		{
+			name: "full listen backlog",
+			trial: Trial{
+				Load:      failing("connections", 1000, 300),
+				Conntrack: Conntrack{Tracked: true, Peak: 1000, Max: 65536},
+				Stack:     &Stack{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4},
+			},
+			verdict: NotConntrack,
+			words:   []string{"812 listen queue overflows (ListenOverflows)"},
+			not:     []string{"OutRsts"},
+		},
+		{
+			name: "more failures than conntrack can be behind",
+			trial: Trial{
+				Load:      failing("requests", 5000, 900),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 100}, Peak: 4096, Max: 4096, LogLines: 10},
+			},
+			verdict: TableFull, also: NotConntrack,
+			words: []string{"800 of the failures have no conntrack counter behind them"},
+		},
+		{
+			name: "packets out of state",
+			trial: Trial{
+				Load:      failing("requests", 100, 7),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Invalid: 31}, Peak: 100, Max: 65536},
+			},
+			verdict: NotConntrack,
+			words:   []string{"31 packets were out of state (invalid), which a rule may have dropped"},
+		},
+		{
+			name: "clean",
+			trial: Trial{
+				Load:      failing("requests", 5000, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 5004, Max: 262144},
+			},
+			conf:    stateful,
+			verdict: Clean,
+			words:   []string{"All 5000 requests completed", "5004 of 262,144 entries at most (1.9 %)"},
+		},
+		{
+			name: "clean, exempt from tracking",
+			trial: Trial{
+				Load:      failing("requests", 5000, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 6, Max: 4096},
+			},
+			conf:    Configuration{Rules: "-A PREROUTING -p tcp --dport 80 -j NOTRACK"},
+			verdict: Clean,
+			words:   []string{"held 6 entries at most because the rules exempt the load"},
+		},
+		{
+			name: "one direction forgotten",
+			trial: Trial{
+				Load:      failing("requests", 5000, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
+			},
+			conf:    Configuration{NFT: "chain pre { type filter hook prerouting priority raw; tcp dport 80 notrack }"},
+			verdict: Clean,
+			words:   []string{"although the rules exempt traffic", "both directions"},
+		},
+		{
+			name:    "nothing tracked, no rule asks for it",
+			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
+			conf:    Configuration{Rules: "-A INPUT -p tcp --dport 80 -j ACCEPT"},
+			verdict: Clean,
+			words:   []string{"nothing was tracked: no rule of the DUT uses connection tracking"},
+		},
+		{
+			name:    "nothing tracked although a rule asks for it",
+			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
+			conf:    stateful,
+			verdict: Clean,
+			words:   []string{"nothing was tracked, although the rules use connection tracking"},
+		},
+		{
+			name: "full to the last entry, nothing refused",
+			trial: Trial{
+				Load:      failing("connections", 2000, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 2000, Max: 2000, SecondsToFull: s(3)},
+			},
+			verdict: Clean,
+			words:   []string{"full at 2000 entries after 3.00 s but nothing refused or evicted"},
+		},
+		{
+			name: "a stale log line",
+			trial: Trial{
+				Load:      failing("requests", 10, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096, LogLines: 1},
+			},
+			verdict: Clean,
+			words:   []string{"the log has 1 line that a table was full, but drop did not rise"},
+		},
+		{
+			name: "the bystander",
+			trial: Trial{
+				Load:      failing("requests", 10, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096},
+				Probe:     &Probe{Sent: 100, Lost: 1},
+			},
+			verdict: Clean,
+			words:   []string{"a bystander lost 1 of 100 probes."},
+		},
+		{
+			name: "invalid wins",
+			trial: Trial{
+				Invalid:   []string{"the guest's console shows an oops"},
+				Load:      failing("requests", 5000, 904),
+				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096},
+			},
+			verdict: Invalid,
+			words:   []string{"Not measured validly: the guest's console shows an oops."},
+		},
+		{
+			name:    "nothing offered",
+			trial:   Trial{Conntrack: Conntrack{Tracked: true, Max: 4096}},
+			verdict: Invalid,
+			words:   []string{"no load was offered"},
+		},
+		{
+			name:    "figures that do not add up",
+			trial:   Trial{Load: Load{Offered: 100, Completed: 90, Failed: 8, Causes: map[string]int64{CauseTimeout: 8}}},
+			verdict: Invalid,
+			words:   []string{"100 offered, 90 completed, 8 failed"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			trial := test.trial
+			Judge(&trial, test.conf)
+			first := trial.Sentence
+			Judge(&trial, test.conf)
+			if trial.Sentence != first {
+				t.Errorf("judged again: %q, first %q", trial.Sentence, first)
+			}
+			if trial.Verdict != test.verdict || trial.Also != test.also {
+				t.Errorf("got %q also %q, want %q also %q", trial.Verdict, trial.Also, test.verdict, test.also)
+			}
+			for _, w := range test.words {
+				if !strings.Contains(trial.Sentence, w) {
+					t.Errorf("%q is not in: %s", w, trial.Sentence)
+				}
+			}
+			for _, w := range test.not {
+				if strings.Contains(trial.Sentence, w) {
+					t.Errorf("%q is in: %s", w, trial.Sentence)
+				}
+			}
+			if !strings.HasSuffix(trial.Sentence, ".") || strings.Count(trial.Sentence, "..") > 0 {
+				t.Errorf("no sentence: %s", trial.Sentence)
+			}
+		})
+	}
+}
+
+// Whatever the figures, the accounts balance and a verdict with a sentence comes out.
+func TestAccountingBalances(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	names := []string{CauseTimeout, CauseReset, CauseRefused, CauseEPERM, "other"}
+	small := func() int64 {
+		if r.IntN(2) == 0 {
+			return 0
+		}
+		return r.Int64N(1000)
+	}
+	for range 20000 {
+		trial := Trial{Load: Load{Offered: small(), Completed: small(), Causes: map[string]int64{}}}
+		for _, n := range names {
+			trial.Load.Causes[n] = small()
+			trial.Load.Failed += trial.Load.Causes[n]
+		}
+		if r.IntN(2) == 0 {
+			trial.Load.Offered = trial.Load.Completed + trial.Load.Failed
+		}
+		trial.Conntrack = Conntrack{
+			Tracked: r.IntN(2) == 0, Peak: small(), Max: small(), Buckets: small(), LogLines: small(),
+			Counters: Counters{Drop: small(), EarlyDrop: small(), InsertFailed: small(), ChainTooLong: small(), ClashResolve: small(), Invalid: small()},
+		}
+		Judge(&trial, Configuration{})
+		a := trial.Accounting
+		if a.Offered != a.Completed+a.Failed+a.Unaccounted {
+			t.Fatalf("offered does not balance: %+v", a)
+		}
+		if a.Failed != a.Explained+a.Unexplained || a.Explained < 0 || a.Unexplained < 0 {
+			t.Fatalf("failed does not balance: %+v", a)
+		}
+		if a.Explained > a.Refused+a.Evicted {
+			t.Fatalf("more explained than the kernel counted: %+v", a)
+		}
+		if trial.Sentence == "" || (trial.Verdict == Invalid) != (len(trial.Invalid) > 0) {
+			t.Fatalf("%+v", trial)
+		}
+		if trial.Verdict == Clean && (a.Failed > 0 || trial.Conntrack.Drop > 0 || trial.Conntrack.EarlyDrop > 0) {
+			t.Fatalf("clean: %+v", trial)
+		}
+	}
+}

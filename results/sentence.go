@@ -1,0 +1,295 @@
+package results
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// sentence says in words what happened in a valid trial and why, with the figures.
+func sentence(t *Trial, conf Configuration) string {
+	var what string
+	switch t.Verdict {
+	case TableFull:
+		what = tableFullWords(t)
+	case ChainTooLong:
+		what = chainWords(t.Conntrack)
+	case Clash:
+		what = clashWords(t.Conntrack)
+	case Evicting:
+		what = evictingWords(t.Conntrack)
+	case NotConntrack:
+		return finish(notConntrackWords(t, conf), t)
+	default:
+		return finish(cleanWords(t, conf), t)
+	}
+	if also := alsoWords(t); also != "" {
+		what += ", and " + also
+	}
+	what += ": " + outcome(t)
+	if t.Accounting.Unexplained > 0 {
+		what += fmt.Sprintf("; %s of the failures have no conntrack counter behind them%s",
+			Count(t.Accounting.Unexplained), stackWords(t, " (", ")"))
+	}
+	return finish(what, t)
+}
+
+// finish adds what the bystander saw and makes a sentence of it.
+func finish(s string, t *Trial) string {
+	if p := t.Probe; p != nil && p.Lost > 0 {
+		s += fmt.Sprintf("; a bystander lost %s of %s", Count(p.Lost), plural(p.Sent, "probe"))
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+func invalidSentence(t *Trial) string {
+	return "Not measured validly: " + strings.Join(t.Invalid, "; ") + "."
+}
+
+func tableFullWords(t *Trial) string {
+	c := t.Conntrack
+	packets := plural(c.Drop, "packet")
+	if n := lostClashes(c.Counters); n > 0 {
+		packets = "about " + plural(max(1, c.Drop-n), "packet")
+	}
+	retries := ""
+	if t.Load.Unit != UnitFlows {
+		retries = ", SYN retries included"
+	}
+	var s string
+	switch {
+	case c.reachedMax():
+		s = fmt.Sprintf("the table was full at %s entries%s and the kernel refused %s for new entries (drop%s)",
+			Count(c.Max), after(c.SecondsToFull), packets, retries)
+	case c.Max > 0 && c.LogLines == 0 && c.Fill() < 0.9:
+		return fmt.Sprintf("the kernel refused %s (drop%s), though the highest count sampled was %s of %s and no log line says that the table was full: an allocation may have failed",
+			packets, retries, Count(c.Peak), Count(c.Max))
+	case c.Max > 0:
+		s = fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s), though the highest count sampled was %s of %s, since a short peak falls between two samples",
+			packets, retries, Count(c.Peak), Count(c.Max))
+	default:
+		s = fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
+	}
+	if c.LogLines == 0 {
+		s += " without a line in its log"
+	}
+	return s
+}
+
+func chainWords(c Conntrack) string {
+	s := fmt.Sprintf("hash chains grew too long: the kernel refused %s (chain_toolong) with at most %s in %s",
+		plural(c.ChainTooLong, "insert"), entries(c.Peak), plural(c.Buckets, "bucket"))
+	if c.Max > 0 {
+		s += fmt.Sprintf(", at %s of max", Percent(c.Fill()))
+	}
+	if c.LogLines == 0 {
+		s += ", without a line in its log"
+	}
+	return s
+}
+
+func clashWords(c Conntrack) string {
+	var parts []string
+	if n := lostClashes(c.Counters); n > 0 {
+		parts = append(parts, fmt.Sprintf("%s dropped after losing the race for a tuple (insert_failed)", wasWere(n, "packet", "packets")))
+	}
+	if c.ClashResolve > 0 {
+		parts = append(parts, fmt.Sprintf("%s resolved (clash_resolve)", wasWere(c.ClashResolve, "race for a tuple", "races for a tuple")))
+	}
+	return fmt.Sprintf("%s, %s", list(parts), heldAtMost(c))
+}
+
+func evictingWords(c Conntrack) string {
+	full := "the table"
+	if c.reachedMax() {
+		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.Max), after(c.SecondsToFull))
+	}
+	if c.Drop == 0 {
+		return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop), without a drop", full, entries(c.EarlyDrop))
+	}
+	return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)", full, entries(c.EarlyDrop))
+}
+
+// alsoWords are the findings beside the verdict.
+func alsoWords(t *Trial) string {
+	c := t.Conntrack
+	var parts []string
+	for _, v := range findings(t)[1:] {
+		switch v {
+		case TableFull:
+			parts = append(parts, fmt.Sprintf("%s were refused at max (drop)", plural(refusedAtMax(c), "packet")))
+		case ChainTooLong:
+			parts = append(parts, fmt.Sprintf("%s failed on a long hash chain (chain_toolong)", plural(c.ChainTooLong, "insert")))
+		case Clash:
+			parts = append(parts, fmt.Sprintf("packets raced for a tuple (%s lost, %s resolved)", Count(lostClashes(c.Counters)), Count(c.ClashResolve)))
+		case Evicting:
+			parts = append(parts, fmt.Sprintf("evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop)))
+		}
+	}
+	return list(parts)
+}
+
+func notConntrackWords(t *Trial, conf Configuration) string {
+	s := outcome(t)
+	c := t.Conntrack
+	switch {
+	case !c.Tracked:
+		s += ", and nothing was tracked" + whyUntracked(conf)
+	case c.Invalid > 0:
+		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), which a rule may have dropped",
+			heldAtMost(c), wasWere(c.Invalid, "packet", "packets"))
+	default:
+		s += fmt.Sprintf(", but not by conntrack: nothing was refused or evicted, %s", heldAtMost(c))
+	}
+	return s + stackWords(t, "; ", "")
+}
+
+func cleanWords(t *Trial, conf Configuration) string {
+	c := t.Conntrack
+	s := outcome(t)
+	exempt := exemption.MatchString(conf.Rules + "\n" + conf.NFT)
+	switch {
+	case !c.Tracked:
+		s += ", and nothing was tracked" + whyUntracked(conf)
+	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
+		s += fmt.Sprintf(", yet the table held up to %s although the rules exempt traffic from tracking: are both directions exempt?", entries(c.Peak))
+		return strings.TrimSuffix(s, "?")
+	case exempt:
+		s += fmt.Sprintf(", and the table held %s at most because the rules exempt the load from tracking (notrack)", entries(c.Peak))
+	case c.reachedMax():
+		s += fmt.Sprintf(", with the table full at %s%s but nothing refused or evicted: there was no room left", entries(c.Max), after(c.SecondsToFull))
+	default:
+		s += ", " + heldAtMost(c)
+	}
+	if c.LogLines > 0 {
+		s += fmt.Sprintf("; the log has %s that a table was full, but drop did not rise here", plural(c.LogLines, "line"))
+	}
+	return s
+}
+
+// outcome says what became of the load.
+func outcome(t *Trial) string {
+	a := t.Accounting
+	unit := t.Load.Unit
+	if unit == "" {
+		unit = "requests"
+	}
+	switch {
+	case a.Failed == 0 && unit == UnitFlows && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
+		return fmt.Sprintf("all %s %s were sent, since the sender does not see what the DUT refuses", Count(a.Offered), unit)
+	case a.Failed == 0 && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
+		s := fmt.Sprintf("all %s %s completed after retries", Count(a.Offered), unit)
+		if t.Load.Connect.Max > 0 {
+			s += fmt.Sprintf(" (slowest connect %s ms)", Figure(t.Load.Connect.Max))
+		}
+		return s
+	case a.Failed == 0:
+		return fmt.Sprintf("all %s %s completed", Count(a.Offered), unit)
+	case a.Completed == 0:
+		return fmt.Sprintf("all %s %s failed (%s)", Count(a.Offered), unit, causeWords(a.Causes))
+	default:
+		return fmt.Sprintf("%s of %s %s failed (%s)", Count(a.Failed), Count(a.Offered), unit, causeWords(a.Causes))
+	}
+}
+
+var causePhrases = map[string]string{
+	CauseTimeout: "timed out",
+	CauseReset:   "reset",
+	CauseRefused: "refused",
+	CauseEPERM:   "EPERM",
+	CauseNoPort:  "no free port",
+}
+
+func causeWords(causes []Cause) string {
+	words := make([]string, len(causes))
+	for i, c := range causes {
+		phrase, ok := causePhrases[c.Name]
+		if !ok {
+			phrase = c.Name
+		}
+		words[i] = Count(c.Count) + " " + phrase
+	}
+	return strings.Join(words, ", ")
+}
+
+// stackWords names the counters of the rest of the stack that can be behind failures which
+// conntrack's are not, the largest first and three at most.
+func stackWords(t *Trial, before, after string) string {
+	if t.Stack == nil {
+		return ""
+	}
+	s := t.Stack
+	refused := t.Load.Causes[CauseRefused] > 0
+	counts := map[string]int64{
+		"listen queue overflows (ListenOverflows)":        s.ListenOverflows,
+		"SYNs dropped at a full queue (TCPReqQFullDrop)":  s.ReqQFullDrop,
+		"UDP datagrams to a closed port (NoPorts)":        s.UDPNoPorts,
+		"UDP datagrams past a full buffer (RcvbufErrors)": s.UDPRcvbufErrors,
+		"packets dropped in softirq (softnet)":            s.SoftnetDropped,
+		"packets dropped at the link":                     s.LinkDropped,
+		"packets dropped in the queueing discipline":      s.QdiscDropped,
+		"packets dropped by rules":                        s.RulesDropped,
+	}
+	if refused {
+		counts["resets sent by the DUT (OutRsts)"] = s.OutRsts
+	}
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(counts)), func(n string) bool { return counts[n] <= 0 })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	if len(names) == 0 {
+		return ""
+	}
+	var words []string
+	for _, n := range names[:min(3, len(names))] {
+		words = append(words, Count(counts[n])+" "+n)
+	}
+	return before + "beside it " + list(words) + after
+}
+
+var (
+	exemption = regexp.MustCompile(`(?i)\bnotrack\b`)
+	// Expressions that register conntrack's hooks, in iptables-save and nft words.
+	tracking = regexp.MustCompile(`(?i)--state\b|--ctstate\b|\bct (state|status|mark|direction|count|zone|helper|timeout)\b|\b[DS]?NAT\b|\b(MASQUERADE|REDIRECT|CONNMARK|SYNPROXY)\b|\bconnlimit\b`)
+)
+
+func whyUntracked(conf Configuration) string {
+	text := conf.Rules + "\n" + conf.NFT
+	switch {
+	case exemption.MatchString(text):
+		return ": the rules exempt the load from tracking (notrack)"
+	case tracking.MatchString(text):
+		return ", although the rules use connection tracking"
+	default:
+		return ": no rule of the DUT uses connection tracking, so its kernel registers no hook for it"
+	}
+}
+
+func heldAtMost(c Conntrack) string {
+	if c.Max <= 0 {
+		return fmt.Sprintf("the table held %s at most", entries(c.Peak))
+	}
+	return fmt.Sprintf("the table held %s of %s at most (%s)", Count(c.Peak), entries(c.Max), Percent(c.Fill()))
+}
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return Count(n) + " entries"
+}
+
+func wasWere(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one + " was"
+	}
+	return Count(n) + " " + many + " were"
+}
+
+func after(seconds *float64) string {
+	if seconds == nil {
+		return ""
+	}
+	return fmt.Sprintf(" after %s s", Figure(*seconds))
+}

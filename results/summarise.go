@@ -1,0 +1,142 @@
+package results
+
+import "math"
+
+// AlertShares are the shares of max at which the usual alerts fire: node_exporter's mixin at 75 %,
+// others at 80 %, netdata's warnings and critical states at 90 % and 95 %.
+var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
+
+// LogQuiet is how long in seconds the log must stay silent to count as quiet: the window of the
+// kernel's net_ratelimit.
+const LogQuiet = 5.0
+
+// Summarise reduces the series of a trial to its figures: it fills t.Conntrack, but for Tracked's
+// cause, LogMissed and ObjectBytes, and what t.Probe counts, from the samples and the attempts of
+// the probe, both in order of time. The load ran from second 0 to t.Seconds. The last sample is
+// taken for the end of the trial. With no sample at all t.Conntrack is left as it is.
+func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
+	if t.Probe != nil || len(probes) > 0 {
+		summariseProbe(t, probes)
+	}
+	if len(samples) == 0 {
+		return
+	}
+	c := &t.Conntrack
+	first, last := samples[0], samples[len(samples)-1]
+	c.Counters = last.Counters
+	c.Baseline, c.Final = first.Count, last.Count
+	c.Max, c.Buckets = last.Max, last.Buckets
+	c.LogLines, c.LogSupp = last.LogLines, last.LogSupp
+	c.Samples = int64(len(samples))
+	c.Peak, c.LongestGap, c.Tracked = 0, 0, c.Counters != Counters{}
+	c.SecondsToFull, c.FirstDrop, c.FirstEarlyDrop = nil, nil, nil
+	for i, s := range samples {
+		c.Peak = max(c.Peak, s.Count)
+		c.Tracked = c.Tracked || s.Count > 0
+		if i > 0 {
+			c.LongestGap = max(c.LongestGap, s.Seconds-samples[i-1].Seconds)
+		}
+		if s.Seconds < 0 {
+			c.Baseline = s.Count
+			continue
+		}
+		once(&c.SecondsToFull, s.Seconds, s.Max > 0 && s.Count >= s.Max)
+		once(&c.FirstDrop, s.Seconds, s.Counters.Drop > 0)
+		once(&c.FirstEarlyDrop, s.Seconds, s.Counters.EarlyDrop > 0)
+	}
+	c.Alerts = alerts(samples, c.FirstDrop)
+	c.SecondsToBelow95 = below(samples, t.Seconds, 0.95)
+	c.SecondsToBelow10 = below(samples, t.Seconds, 0.10)
+	c.SecondsToLogQuiet = logQuiet(samples, t.Seconds)
+	if t.Prediction != nil && t.Prediction.Peak > 0 {
+		e := float64(c.Peak)/float64(t.Prediction.Peak) - 1
+		t.Prediction.PeakError = &e
+	}
+}
+
+// once sets at to the first time at which the condition holds.
+func once(at **float64, seconds float64, holds bool) {
+	if *at == nil && holds {
+		*at = &seconds
+	}
+}
+
+func alerts(samples []Sample, firstDrop *float64) []Alert {
+	var fired []Alert
+	for _, share := range AlertShares {
+		for _, s := range samples {
+			if s.Max <= 0 || float64(s.Count) <= share*float64(s.Max) {
+				continue
+			}
+			a := Alert{Share: share, Fired: s.Seconds}
+			if firstDrop != nil {
+				lead := *firstDrop - s.Seconds
+				a.Lead = &lead
+			}
+			fired = append(fired, a)
+			break
+		}
+	}
+	return fired
+}
+
+// below is the time from the end of the load to the first sample from which on the count stayed
+// below the share of max.
+func below(samples []Sample, end, share float64) *float64 {
+	since := math.NaN()
+	for i := len(samples) - 1; i >= 0; i-- {
+		s := samples[i]
+		if s.Max > 0 && float64(s.Count) >= share*float64(s.Max) {
+			break
+		}
+		since = s.Seconds
+		if since <= end {
+			break
+		}
+	}
+	if math.IsNaN(since) {
+		return nil
+	}
+	seconds := max(0, since-end)
+	return &seconds
+}
+
+// logQuiet is the time from the end of the load to the last sample in which the log had grown.
+func logQuiet(samples []Sample, end float64) *float64 {
+	last := samples[len(samples)-1]
+	grew := math.Inf(-1)
+	for i, s := range samples[1:] {
+		if s.LogLines > samples[i].LogLines || s.LogSupp > samples[i].LogSupp {
+			grew = s.Seconds
+		}
+	}
+	if last.Seconds-grew < LogQuiet {
+		return nil
+	}
+	seconds := max(0, grew-end)
+	return &seconds
+}
+
+// summariseProbe counts the attempts and finds the recovery: the first success after the end of the
+// load that no lost probe followed. A probe belongs to the moment at which it was sent, and has
+// succeeded when its answer came.
+func summariseProbe(t *Trial, probes []ProbeSample) {
+	if t.Probe == nil {
+		t.Probe = &Probe{}
+	}
+	t.Probe.Sent, t.Probe.Lost = int64(len(probes)), 0
+	t.Conntrack.SecondsToRecover = nil
+	var recovered *float64
+	for _, p := range probes {
+		if !p.OK {
+			t.Probe.Lost++
+			recovered = nil
+			continue
+		}
+		if p.Seconds >= t.Seconds && recovered == nil {
+			seconds := p.Seconds + p.Millis/1000 - t.Seconds
+			recovered = &seconds
+		}
+	}
+	t.Conntrack.SecondsToRecover = recovered
+}
