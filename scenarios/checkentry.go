@@ -57,7 +57,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		checkProbe(p, n, e)
 	}
 	checkNodes(p, n, e, topology)
-	if timeout := n.get("timeout"); timeout != nil && e.Timeout <= 0 {
+	if timeout := n.get("timeout"); timeout != nil && !p.failed(timeout.at) && e.Timeout <= 0 {
 		p.errorf(timeout.at, "a timeout is more than 0s")
 	}
 }
@@ -87,7 +87,7 @@ func insteadOf(key string, valid []string) string {
 
 func checkGenerator(p *problems, n *node, e *Entry) {
 	for _, key := range append([]string{"duration", "concurrency", "rate"}, counts...) {
-		if value := n.get(key); value != nil && value.kind == scalar && isZero(e, key) {
+		if value := n.get(key); value != nil && !p.failed(value.at) && isZero(e, key) {
 			p.errorf(value.at, "%s is more than 0", key)
 		}
 	}
@@ -153,7 +153,7 @@ func checkLoop(p *problems, n *node, e *Entry) {
 			if at.kind != mapping {
 				continue
 			}
-			if stage.Duration <= 0 {
+			if duration := at.get("duration"); stage.Duration <= 0 && (duration == nil || !p.failed(duration.at)) {
 				p.errorf(at.at, "a stage needs a duration")
 			}
 			if at.get("rate") == nil {
@@ -170,13 +170,12 @@ func checkProbe(p *problems, n *node, e *Entry) {
 	switch rate := n.get("rate"); {
 	case rate == nil:
 		p.errorf(n.at, "the probe needs a rate, as 10/s")
-	case rate.kind == scalar && (e.Rate <= 0 || e.Rate > 1000):
+	case !p.failed(rate.at) && (e.Rate <= 0 || e.Rate > 1000):
 		p.errorf(rate.at, "a probe goes at more than 0/s and at most 1000/s: it is a bystander, not load")
 	}
 }
 
-// isZero says whether a quantity was decoded as 0 (also after an error, which has been reported
-// at the same place).
+// isZero says whether a quantity is 0.
 func isZero(e *Entry, key string) bool {
 	switch key {
 	case "duration":

@@ -65,13 +65,13 @@ func (e *Experiment) SetKernels(kernels []string) error {
 	if dut == nil || dut.kind != mapping {
 		dut = &node{kind: mapping, at: root.at}
 	}
-	root = root.with("dut", dut.at, dut.with("kernel", at, value))
+	root = root.with("dut", dut.at, dut.without("kernel-modules").with("kernel", at, value))
 	if scenarios := root.get("scenarios"); scenarios != nil && scenarios.kind == mapping {
 		changed := *scenarios
 		changed.entries = slices.Clone(scenarios.entries)
 		for i, s := range changed.entries {
-			if s.value.get("kernel") != nil {
-				changed.entries[i].value = s.value.without("kernel")
+			if s.value.kind == mapping {
+				changed.entries[i].value = s.value.without("kernel").without("kernel-modules")
 			}
 		}
 		root = root.with("scenarios", scenarios.at, &changed)

@@ -116,7 +116,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 		chain = "FORWARD"
 	}
 	var notrack Position
-	refuses, accepts := false, false
+	refuses, accepts, byState := false, false, false
 	for _, t := range tables {
 		for _, line := range t.lines {
 			rule := strings.Fields(line.text)
@@ -124,21 +124,17 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0:
 				notrack = line.at
 			case t.name != "filter":
-			case word(rule, ":"+chain, "DROP") || len(rule) > 1 && rule[0] == ":"+chain && rule[1] == "DROP":
-				refuses = true
-			case len(rule) == 4 && rule[0] == "-A" && rule[2] == "-j" && rule[3] == "DROP",
-				len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && rule[3] == "REJECT":
+			case word(rule, ":"+chain, "DROP"), len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && (rule[3] == "DROP" || rule[3] == "REJECT"):
 				refuses = true
 			case word(rule, "-j", "ACCEPT"):
-				byState := slices.Contains(rule, "--state") || slices.Contains(rule, "--ctstate")
+				state := slices.Contains(rule, "--state") || slices.Contains(rule, "--ctstate")
 				local := word(rule, "-i", "lo") || word(rule, "-p", "icmp")
-				if strings.Contains(line.text, "UNTRACKED") || !byState && !local {
-					accepts = true
-				}
+				byState = byState || state
+				accepts = accepts || strings.Contains(line.text, "UNTRACKED") || !state && !local
 			}
 		}
 	}
-	if notrack.Line > 0 && refuses && !accepts {
+	if notrack.Line > 0 && refuses && byState && !accepts {
 		p.warnf(notrack, "the filter table accepts by state only, and packets that are not tracked are neither NEW nor ESTABLISHED: it refuses them. Accept UNTRACKED in %s", chain)
 	}
 }

@@ -21,6 +21,9 @@ func overlayDUT(p *problems, base, over *node) *node {
 	if over == nil || over.kind != mapping {
 		return base
 	}
+	if over.get("kernel") != nil {
+		base = base.without("kernel-modules") // they belong to the kernel below
+	}
 	for _, e := range over.entries {
 		below := base.get(e.key)
 		switch e.key {

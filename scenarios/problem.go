@@ -100,6 +100,12 @@ func (p *problems) errorf(at Position, format string, args ...any) {
 	p.errors = p.add(p.errors, at, format, args...)
 }
 
+// failed says whether something is wrong at a place already, so that what follows from it need not
+// be told.
+func (p *problems) failed(at Position) bool {
+	return slices.ContainsFunc(p.errors, func(e Problem) bool { return e.Position == at })
+}
+
 func (p *problems) warnf(at Position, format string, args ...any) {
 	p.warnings = p.add(p.warnings, at, format, args...)
 }

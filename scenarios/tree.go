@@ -39,7 +39,7 @@ type node struct {
 	at      Position
 	text    string     // of a scalar
 	literal bool       // a block scalar |: line i of text is line at.Line+1+i of the file
-	lines   []Position // of a text put together from others: where each line comes from
+	lines   []Position // of a text of several lines: where each comes from, where that is known
 	items   []*node
 	entries []entry
 }
@@ -88,10 +88,7 @@ func (n *node) lineAt(line int) Position {
 	if line < len(n.lines) {
 		return n.lines[line]
 	}
-	if !n.literal {
-		return n.at
-	}
-	return Position{n.at.File, n.at.Line + 1 + line, 1}
+	return n.at
 }
 
 // what names the kind of a node for a message.
@@ -276,8 +273,7 @@ func (b *builder) build(n ast.Node, depth int) *node {
 		}
 		return built
 	case *ast.LiteralNode:
-		// Only "|" keeps lines as they are; in "|2" the digit is an indentation, in ">" lines are folded.
-		return &node{kind: scalar, at: at, text: v.Value.Value, literal: strings.HasPrefix(v.Start.Value, "|")}
+		return &node{kind: scalar, at: at, text: v.Value.Value, lines: b.blockLines(v, at)}
 	case *ast.StringNode:
 		return &node{kind: scalar, at: at, text: v.Value}
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
@@ -292,6 +288,24 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	}
 	b.errorf(at, "%s is not part of the language", quote(n.Type().YAMLName()))
 	return &node{at: at}
+}
+
+// blockLines are the places of the lines of a block scalar. Those of "|" are as in the file; those
+// of ">" are folded into others, and their places are not known.
+func (b *builder) blockLines(v *ast.LiteralNode, at Position) []Position {
+	if !strings.HasPrefix(v.Start.Value, "|") {
+		return nil
+	}
+	source := b.sources[b.file]
+	lines := make([]Position, strings.Count(v.Value.Value, "\n")+1)
+	for i := range lines {
+		lines[i] = Position{b.file, at.Line + 1 + i, 1}
+		if at.Line+i < len(source) {
+			text := source[at.Line+i]
+			lines[i].Column += len(text) - len(strings.TrimLeft(text, " "))
+		}
+	}
+	return lines
 }
 
 func (b *builder) anchor(v *ast.AnchorNode, depth int) *node {

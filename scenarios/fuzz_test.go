@@ -1,0 +1,85 @@
+package scenarios
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzParse: whatever the text, Parse comes back soon, with an experiment or with an
+// InvalidError that says something; and what loads survives being written and read again.
+func FuzzParse(f *testing.F) {
+	for _, name := range Names() {
+		data, err := Shipped(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	files, err := filepath.Glob("testdata/*/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	for _, text := range hostile {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		start := time.Now()
+		e, _, err := Parse("fuzz.yaml", data)
+		if took := time.Since(start); took > 10*time.Second {
+			t.Fatalf("Parse took %s", took)
+		}
+		if err != nil {
+			var invalid *InvalidError
+			if !errors.As(err, &invalid) || len(invalid.Problems) == 0 || err.Error() == "" {
+				t.Fatalf("not an InvalidError with problems: %#v", err)
+			}
+			return
+		}
+		roundTrip(t, e)
+	})
+}
+
+// hostile are texts that take a careless loader down.
+var hostile = []string{
+	"",
+	"\x00",
+	"\t",
+	"---\n...\n---\n",
+	"a: &a [*a]\n",
+	"experiment: &x\n  <<: *x\n",
+	"a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\n",
+	strings.Repeat("[", 5000),
+	strings.Repeat("- ", 5000),
+	strings.Repeat("{a: ", 5000),
+	strings.Repeat("a:\n", 3000),
+	"experiment: m\nworkload: [{generator: http, requests: [" + strings.Repeat("1,", 500) + "1], concurrency: [1,2,3]}]\n",
+	"experiment: m\ndut: {sysctl: 5}\nworkload: {}\nscenarios: []\nthresholds: [1]\ntopology: [a]\n",
+	"experiment: m\ndut:\nworkload:\n- \nscenarios:\n  a:\n",
+	"extends: table-full\nexperiment: m\nscenarios: {baseline: {workload: {http: {rate: 5/s}, probe: }}}\nomit: [raw-notrack, x]\n",
+}
+
+// TestHostileTexts are refused within a bound, which the fuzz target alone would check only when
+// somebody fuzzes.
+func TestHostileTexts(t *testing.T) {
+	for _, text := range hostile {
+		start := time.Now()
+		e, _, err := Parse("hostile.yaml", []byte(text))
+		if err == nil {
+			t.Errorf("%.60q loads as %+v", text, e)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%.60q took %s", text, took)
+		}
+	}
+}
