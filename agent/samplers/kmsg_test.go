@@ -1,0 +1,134 @@
+package samplers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseKmsg(t *testing.T) {
+	for _, test := range []struct {
+		record string
+		want   Record
+	}{
+		{"6,339,5140900,-;NET: Registered protocol family 10\n", Record{Level: 6, Sequence: 339, Time: 5140900 * time.Microsecond, Flags: "-", Message: "NET: Registered protocol family 10"}},
+		{"30,340,5690716,-;udevd[80]: starting version 181\n", Record{Level: 6, Facility: 3, Sequence: 340, Time: 5690716 * time.Microsecond, Flags: "-", Message: "udevd[80]: starting version 181"}},
+		{"7,160,424069,-;pci_root PNP0A03:00: host bridge window\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n", Record{Level: 7, Sequence: 160, Time: 424069 * time.Microsecond, Flags: "-", Message: "pci_root PNP0A03:00: host bridge window"}},
+		{"4,900,1,c,caller=T42,future=1;a;b\n", Record{Level: 4, Sequence: 900, Time: time.Microsecond, Flags: "c", Caller: "T42", Message: "a;b"}},
+		{"4,1,2;three fields\n", Record{Level: 4, Sequence: 1, Time: 2 * time.Microsecond, Message: "three fields"}},
+		{`12,2,3,-;tab\x09backslash\x5cend\x5` + "\n", Record{Level: 4, Facility: 1, Sequence: 2, Time: 3 * time.Microsecond, Flags: "-", Message: "tab\tbackslash\\end\\x5"}},
+		{"0,0,0,-;", Record{Flags: "-"}},
+	} {
+		test.want.Raw = test.record
+		got, err := ParseKmsg(test.record)
+		if err != nil {
+			t.Errorf("%q: %v", test.record, err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.record, diff)
+		}
+	}
+	for _, bad := range []string{"", "no semicolon", ";", "6,339;two", "x,1,2,-;m", "6,x,2,-;m", "6,1,x,-;m", "6,1,-2,-;m", "-6,1,2,-;m", "6,1,9223372036854775807,-;m"} {
+		if got, err := ParseKmsg(bad); err == nil {
+			t.Errorf("%q: %+v, want an error", bad, got)
+		}
+	}
+}
+
+func FuzzParseKmsg(f *testing.F) {
+	f.Add("6,339,5140900,-;NET: Registered protocol family 10\n SUBSYSTEM=acpi\n")
+	f.Add("4,900,1,c,caller=T42;nf_conntrack: nf_conntrack: table full, dropping packet\n")
+	f.Add(`12,2,3,-;tab\x09\x5c\x5`)
+	f.Add("4,1,2,-;net_ratelimit: 5182 callbacks suppressed")
+	f.Fuzz(func(t *testing.T, record string) {
+		r, err := ParseKmsg(record)
+		if err != nil {
+			return
+		}
+		if r.Level < 0 || r.Level > 7 || r.Facility < 0 || r.Time < 0 || r.Raw != record {
+			t.Errorf("%q: %+v", record, r)
+		}
+		if strings.Contains(r.Message, "\n") && !strings.Contains(record, `\x0a`) && !strings.Contains(record, `\x0A`) {
+			t.Errorf("%q: message %q of two lines", record, r.Message)
+		}
+		if Suppressed(r.Message) < 0 {
+			t.Errorf("%q: %d suppressed", record, Suppressed(r.Message))
+		}
+		_ = ClassifyLine(r.Message)
+	})
+}
+
+func TestClassifyLine(t *testing.T) {
+	for message, want := range map[string]LineKind{
+		"nf_conntrack: nf_conntrack: table full, dropping packet":                       LineTableFull,
+		"nf_conntrack: table full, dropping packet":                                     LineTableFull,
+		"nf_conntrack: nf_conntrack: table full in netns 4026531840, dropping packet":   LineTableFull,
+		"ip_conntrack: table full, dropping packet.":                                    LineTableFull,
+		"net_ratelimit: 5182 callbacks suppressed":                                      LineSuppressed,
+		"Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b":       LinePanic,
+		"Oops: 0000 [#1] PREEMPT SMP NOPTI":                                             LineOops,
+		"Oops: general protection fault, probably for non-canonical address: 0000 [#1]": LineOops,
+		"general protection fault: 0000 [#1] SMP":                                       LineOops,
+		"Internal error: Oops: 96000004 [#1] SMP":                                       LineOops,
+		"BUG: kernel NULL pointer dereference, address: 0000000000000008":               LineBug,
+		"kernel BUG at net/core/skbuff.c:110!":                                          LineBug,
+		"watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [swapper/0:0]":               LineLockup,
+		"NMI watchdog: Watchdog detected hard LOCKUP on cpu 1":                          LineLockup,
+		"rcu: INFO: rcu_sched self-detected stall on CPU":                               LineStall,
+		"rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:":                         LineStall,
+		"rcu: rcu_sched kthread starved for 5250 jiffies!":                              LineStall,
+		"INFO: task kworker/0:1:12 blocked for more than 120 seconds.":                  LineHungTask,
+		"ctload invoked oom-killer: gfp_mask=0x140cca, order=0":                         LineOOM,
+		"Out of memory: Killed process 812 (ctload) total-vm:1000kB":                    LineOOM,
+		"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)":                           LineOOM,
+		"swapper/0: page allocation failure: order:0, mode:0x920(GFP_ATOMIC)":           LineAllocation,
+		"SLUB: Unable to allocate memory on node -1, gfp=0x820":                         LineAllocation,
+		"WARNING: CPU: 0 PID: 1 at net/netfilter/nf_conntrack_core.c:1 x+0x1/0x2":       LineWarning,
+		"Call Trace:": LineCallTrace,
+		"Call trace:": LineCallTrace,
+		"TCP: request_sock_TCP: Possible SYN flooding on port 80. Sending cookies.":       LineSYNFlood,
+		"neighbour: arp_cache: neighbor table overflow!":                                  LineNeighbour,
+		"TCP: too many orphaned sockets":                                                  LineOrphans,
+		"Kernel command line: console=ttyS0 panic=-1 oops=panic Kernel panic Oops: BUG: ": "",
+		"Command line: Oops: BUG: Kernel panic":                                           "",
+		"ACPI: [Firmware Bug]: BIOS _OSI(Linux) query ignored":                            "",
+		"nf_conntrack: default automatic helper assignment has been turned off":           "",
+		"rcu: Hierarchical SRCU implementation.":                                          "",
+		"printk: 12 callbacks suppressed":                                                 "",
+		"":                                                                                "",
+	} {
+		if got := ClassifyLine(message); got != want {
+			t.Errorf("%q is %q, want %q", message, got, want)
+		}
+	}
+	for kind, bad := range map[LineKind]bool{LinePanic: true, LineOOM: true, LineCallTrace: true, LineTableFull: false, LineSuppressed: false, LineSYNFlood: false, "": false} {
+		if kind.Bad() != bad {
+			t.Errorf("%q.Bad() = %v", kind, !bad)
+		}
+	}
+}
+
+func TestLogTally(t *testing.T) {
+	full := "nf_conntrack: nf_conntrack: table full, dropping packet"
+	var tally logTally
+	sequence := uint64(100)
+	say := func(messages ...string) {
+		for _, message := range messages {
+			tally.add(Record{Sequence: sequence, Message: message})
+			sequence++
+		}
+	}
+	say("booting", full, full, "BUG: of the past")
+	tally.mark()
+	// The kernel prints what it suppressed before the mark with the next limited message after it.
+	say("net_ratelimit: 5182 callbacks suppressed", full, full, "net_ratelimit: 7 callbacks suppressed", "TCP: too many orphaned sockets")
+	sequence += 30
+	say("Oops: 0000 [#1]", "Call Trace:")
+	tally.add(Record{Sequence: sequence, Facility: 1, Message: "systemd says " + full})
+	want := LogCounts{Lines: 2, Suppressed: 7, Carried: 5182, Missed: 30, Bad: 2, Notes: 1}
+	if diff := cmp.Diff(want, tally.counts); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

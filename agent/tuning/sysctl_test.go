@@ -1,0 +1,69 @@
+package tuning
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCanonicalKey(t *testing.T) {
+	for _, test := range []struct {
+		key, want string
+		changed   bool
+	}{
+		{"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_max", false},
+		{"net.nf_conntrack_max", "net.netfilter.nf_conntrack_max", true},
+		{"net.ipv4.ip_conntrack_max", "net.netfilter.nf_conntrack_max", true},
+		{"net.ipv4.netfilter.ip_conntrack_max", "net.netfilter.nf_conntrack_max", true},
+		{"net.ipv4.netfilter.ip_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_established", true},
+		{"net.ipv4.netfilter.ip_conntrack_tcp_be_liberal", "net.netfilter.nf_conntrack_tcp_be_liberal", true},
+		{"net/netfilter/nf_conntrack_max", "net.netfilter.nf_conntrack_max", true},
+		{"net/ipv4/netfilter/ip_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout", true},
+		{"net.ipv4.conf.eth0/100.forwarding", "net.ipv4.conf.eth0/100.forwarding", false},
+		{"net/ipv4/conf/eth0.100/forwarding", "net.ipv4.conf.eth0/100.forwarding", true},
+		{" net.core.somaxconn ", "net.core.somaxconn", true},
+		{"", "", false},
+	} {
+		got, changed := CanonicalKey(test.key)
+		if got != test.want || changed != test.changed {
+			t.Errorf("CanonicalKey(%q) = %q, %v; want %q, %v", test.key, got, changed, test.want, test.changed)
+		}
+	}
+}
+
+func TestSysctlPathStaysBelowProcSys(t *testing.T) {
+	for key, want := range map[string]string{
+		"net.netfilter.nf_conntrack_max":    "net/netfilter/nf_conntrack_max",
+		"net.ipv4.conf.eth0/100.forwarding": "net/ipv4/conf/eth0.100/forwarding",
+		"net/ipv4/conf/eth0.100/forwarding": "net/ipv4/conf/eth0.100/forwarding",
+	} {
+		if got, err := sysctlPath(key); err != nil || got != want {
+			t.Errorf("sysctlPath(%q) = %q, %v; want %q", key, got, err, want)
+		}
+	}
+	for _, key := range []string{"", ".", "..", "a.", ".a", "a..b", "a.//.b", "/etc/passwd", "../../etc/passwd", "a b", "a\nb", "net.//.//.//.etc"} {
+		if path, err := sysctlPath(key); err == nil {
+			t.Errorf("sysctlPath(%q) = %q, want an error", key, path)
+		}
+	}
+}
+
+func FuzzSysctlPath(f *testing.F) {
+	for _, seed := range []string{"net.netfilter.nf_conntrack_max", "net/ipv4/conf/eth0.100/forwarding", "net.ipv4.ip_conntrack_max", "../x", "a.//.b", "//", ".."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		canonical, _ := CanonicalKey(key)
+		if again, changed := CanonicalKey(canonical); changed && canonical != strings.TrimSpace(canonical) {
+			t.Errorf("%q -> %q -> %q", key, canonical, again)
+		}
+		path, err := sysctlPath(key)
+		if err != nil {
+			return
+		}
+		joined := filepath.Join("/proc/sys", path)
+		if !strings.HasPrefix(joined, "/proc/sys/") || joined != "/proc/sys/"+path {
+			t.Errorf("%q leads to %q", key, joined)
+		}
+	})
+}
