@@ -1,0 +1,54 @@
+# Everything that a clone needs. `make demo` and `make test` do their own set-up.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BINARY   := bin/ctload
+# The same binary is PID 1 of the guests, so that it has to be static and small.
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/ctload
+	$(BUILD) -o $(BINARY) ./cmd/ctload
+
+.PHONY: demo
+demo: deps build ## install what is missing, then compare four scenarios in four virtual machines
+	$(BINARY) run table-full
+
+.PHONY: test
+test: deps test-deps build ## install what the tests need and run all of them, virtual machines included
+	CTLOAD_NO_SKIP=1 $(GO) test -race -timeout 30m ./...
+
+.PHONY: test-short
+test-short: build ## the tests that need neither virtual machines nor a network
+	$(GO) test -race -short ./...
+
+.PHONY: bench
+bench: deps test-deps build ## measure beside the peers, as ratios
+	$(GO) run ./bench
+
+.PHONY: lint
+lint: ## golangci-lint, govulncheck and go vet
+	./.ci/lint
+
+.PHONY: deps
+deps: ## install what ctload needs at run time
+	@./.ci/install qemu-system-x86_64=qemu-system-x86 libvirtd=libvirt-daemon /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so=libvirt-daemon-driver-qemu \
+		iptables=iptables nft=nftables dpkg-deb=dpkg /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
+		$$(grep -q '^ID=debian' /etc/os-release || echo debootstrap=debootstrap)
+
+.PHONY: test-deps
+test-deps: ## install what only the tests and benchmarks need
+	@./.ci/install gcc=gcc ip=iproute2 conntrack=conntrack ab=apache2-utils wrk=wrk hping3=hping3 trafgen=netsniff-ng h2load=nghttp2-client nginx=nginx-light
+
+.PHONY: apparmor-profile
+apparmor-profile: build ## let ctload make user namespaces where AppArmor forbids them (Ubuntu 24.04), as root
+	printf 'abi <abi/4.0>,\ninclude <tunables/global>\nprofile ctload %s flags=(unconfined) {\n  userns,\n}\n' '$(abspath $(BINARY))' > /etc/apparmor.d/ctload
+	apparmor_parser -r /etc/apparmor.d/ctload
+
+.PHONY: clean
+clean: ## remove what was built; run folders stay
+	rm -rf bin

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/agent/tuning"
+)
+
+// ChildRole is the name under which this program is the agent of a namespace.
+const ChildRole = "ctload-agent"
+
+// childFD is the descriptor of a child agent's stream.
+const childFD = 3
+
+// Child is an agent that runs as a process of its own in a new network namespace.
+type Child struct {
+	*Client
+	cmd *exec.Cmd
+}
+
+// StartChild starts an agent in a new network namespace, which ends with it. It needs CAP_SYS_ADMIN.
+func StartChild(node string) (*Child, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, fmt.Errorf("make a stream for the agent of %s: %w", node, err)
+	}
+	defer theirs.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args[0] = ChildRole
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs} // descriptor childFD
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the agent of %s: %w", node, err), ours.Close())
+	}
+	client, err := NewClient(node, ours)
+	if err != nil {
+		return nil, errors.Join(err, ours.Close(), cmd.Wait())
+	}
+	return &Child{Client: client, cmd: cmd}, nil
+}
+
+// Pid is the process whose network namespace is the node's.
+func (c *Child) Pid() int { return c.cmd.Process.Pid }
+
+// Close ends the stream, whereupon the agent ends, and waits for it.
+func (c *Child) Close() error {
+	err := c.Client.Close()
+	if wait := c.cmd.Wait(); wait != nil {
+		err = errors.Join(err, fmt.Errorf("agent process: %w", wait))
+	}
+	return err
+}
+
+// RunChild is what the process started by [StartChild] does: it answers calls until its stream ends.
+func RunChild() int {
+	stream := os.NewFile(childFD, "agent stream")
+	// A generator wants a descriptor for each connection that it has open.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		limit.Cur = limit.Max
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+	if err := serve(context.Background(), stream, new(children), tuning.Kernel{}, func() { stream.Close() }); err != nil {
+		logf("%v", err)
+		return 1
+	}
+	return 0
+}
+
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "agent stream"), os.NewFile(uintptr(fds[1]), "agent stream"), nil
+}

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/agent/tuning"
+)
+
+// children runs a node's commands one at a time. PID 1 reaps orphans in between: a blanket wait
+// beside a running command would steal its exit status.
+type children struct {
+	mu sync.Mutex
+}
+
+// exec runs a command. Its exit status is no error.
+func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Output, error) {
+	if len(argv) == 0 {
+		return nil, errors.New("run a command: its name is missing")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	err := cmd.Run()
+	out := &Output{Stdout: stdout.String(), Stderr: stderr.String()}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
+		out.Exit = exit.ExitCode()
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+	}
+	return out, nil
+}
+
+// run is exec for callers to whom a failing command is an error; it is a tuning.Runner.
+func (c *children) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
+	out, err := c.exec(ctx, stdin, append([]string{name}, args...))
+	if err != nil {
+		return "", err
+	}
+	if out.Exit != 0 {
+		return out.Stdout, &tuning.ToolError{Name: name, Args: args, Stderr: out.Stderr, Err: fmt.Errorf("exit status %d", out.Exit)}
+	}
+	return out.Stdout, nil
+}
+
+// reap waits for every orphan that has ended. Only PID 1 has any.
+func (c *children) reap() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if pid <= 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+)
+
+// stopGrace is how long a generator may take to hand over its result after it was told to stop.
+const stopGrace = 10 * time.Second
+
+// Client talks to one node's agent.
+type Client struct {
+	node  string
+	conn  *conn
+	grpc  *grpc.ClientConn
+	loads atomic.Int64
+}
+
+// NewClient speaks to the agent at the other end of stream, which it owns from then on. node is the
+// name in errors. The agent need not listen yet: calls wait for it until their context ends.
+func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
+	c := &Client{node: node, conn: newConn(stream)}
+	var dialed atomic.Bool
+	client, err := grpc.NewClient("passthrough:agent",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			if dialed.Swap(true) {
+				return nil, errStreamLost // a stream is not dialled twice
+			}
+			return c.conn, nil
+		}),
+		// A guest needs seconds from the first byte to its agent; its caller's context is the limit.
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Hour}),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodec(codec{}),
+			grpc.WaitForReady(true),
+			grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithDisableServiceConfig(), grpc.WithNoProxy())
+	if err != nil {
+		return nil, fmt.Errorf("speak to the agent of %s: %w", node, err)
+	}
+	c.grpc = client
+	return c, nil
+}
+
+// Lost is closed when the stream has ended: the node is gone, or Close was called.
+func (c *Client) Lost() <-chan struct{} { return c.conn.lost }
+
+// Close ends the stream; a guest then powers itself off.
+func (c *Client) Close() error {
+	return errors.Join(c.grpc.Close(), ignoreClosed(c.conn.Close()))
+}
+
+// Hello waits for the agent's first answer.
+func (c *Client) Hello(ctx context.Context) (Hello, error) {
+	return call[Hello](ctx, c, "Hello", Nothing{})
+}
+
+// Clock reads the node's clock.
+func (c *Client) Clock(ctx context.Context) (Clock, error) {
+	return call[Clock](ctx, c, "Clock", Nothing{})
+}
+
+// Network gives the node its addresses.
+func (c *Client) Network(ctx context.Context, network Network) error {
+	return drop(call[Nothing](ctx, c, "Network", network))
+}
+
+// Configure applies settings to the node's kernel.
+func (c *Client) Configure(ctx context.Context, settings tuning.Settings) error {
+	return drop(call[Nothing](ctx, c, "Configure", settings))
+}
+
+// ReadBack asks the kernel for what it has of settings.
+func (c *Client) ReadBack(ctx context.Context, settings tuning.Settings) (tuning.State, error) {
+	return call[tuning.State](ctx, c, "ReadBack", settings)
+}
+
+// Respond starts a responder, which serves until the node ends.
+func (c *Client) Respond(ctx context.Context, spec generators.ResponderSpec) error {
+	return drop(call[Nothing](ctx, c, "Respond", spec))
+}
+
+// KernelLog fetches the kernel log since the agent's start.
+func (c *Client) KernelLog(ctx context.Context) (KernelLog, error) {
+	return call[KernelLog](ctx, c, "KernelLog", Nothing{})
+}
+
+// Exec runs a command on the node and waits for it. A command that ends with another status than 0
+// is not an error of the call.
+func (c *Client) Exec(ctx context.Context, stdin string, argv ...string) (Output, error) {
+	return call[Output](ctx, c, "Exec", Exec{Argv: argv, Stdin: stdin})
+}
+
+// PowerOff ends the node's kernel at once, or its process.
+func (c *Client) PowerOff(ctx context.Context) error {
+	return drop(call[Nothing](ctx, c, "PowerOff", Nothing{}))
+}
+
+// Generate makes a load on the node and returns its result. When ctx ends, the generator is told to
+// stop, and what it had done comes back beside ctx's error.
+func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress func(generators.Progress)) (generators.Result, error) {
+	id := fmt.Sprint(c.loads.Add(1))
+	// The stream outlives ctx by the grace in which the result so far travels back.
+	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancelGrace := context.WithTimeout(streamCtx, stopGrace)
+		defer cancelGrace()
+		if err := drop(call[Nothing](grace, c, "Stop", Stop{ID: id})); err != nil {
+			cancel(err)
+			return
+		}
+		<-grace.Done() // the result, or the end of the grace
+		cancel(context.DeadlineExceeded)
+	})
+	defer stop()
+
+	var result generators.Result
+	var failure error
+	err := receive(streamCtx, c, "Generate", Generate{ID: id, Spec: spec}, func(event *LoadEvent) {
+		switch {
+		case event.Result != nil:
+			result = *event.Result
+			if event.Error != "" {
+				failure = fmt.Errorf("%s on %s: %s", spec.Kind, c.node, event.Error)
+			}
+		case event.Progress != nil && progress != nil:
+			progress(*event.Progress)
+		}
+	})
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	return result, errors.Join(err, failure)
+}
+
+// Sample reads the node's kernel at every interval and hands each sample over, until ctx ends, which
+// is not an error.
+func (c *Client) Sample(ctx context.Context, interval time.Duration, observe func(samplers.Sample)) error {
+	err := receive(ctx, c, "Sample", SampleRequest{Interval: interval}, func(s *samplers.Sample) { observe(*s) })
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func call[Resp any](ctx context.Context, c *Client, method string, req any) (Resp, error) {
+	ctx, end := c.bind(ctx)
+	defer end()
+	var resp Resp
+	if err := c.grpc.Invoke(ctx, "/"+serviceName+"/"+method, &req, &resp); err != nil {
+		return resp, c.explain(ctx, method, err)
+	}
+	return resp, nil
+}
+
+func receive[Event any](ctx context.Context, c *Client, method string, req any, observe func(*Event)) error {
+	ctx, end := c.bind(ctx)
+	defer end()
+	stream, err := c.grpc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+serviceName+"/"+method)
+	if err != nil {
+		return c.explain(ctx, method, err)
+	}
+	if err := errors.Join(stream.SendMsg(&req), stream.CloseSend()); err != nil {
+		return c.explain(ctx, method, err)
+	}
+	for {
+		event := new(Event)
+		err := stream.RecvMsg(event)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return c.explain(ctx, method, err)
+		}
+		observe(event)
+	}
+}
+
+// bind ends ctx when the stream ends: gRPC would otherwise wait for another connection.
+func (c *Client) bind(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-c.conn.lost:
+			cancel(errStreamLost)
+		case <-done:
+		}
+	}()
+	return ctx, func() { close(done); cancel(nil) }
+}
+
+// explain makes gRPC's error one that a reader of ctload understands.
+func (c *Client) explain(ctx context.Context, method string, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("%s on %s: %w", method, c.node, cause)
+	}
+	s := status.Convert(err)
+	if s.Code() == codes.Unknown {
+		return fmt.Errorf("%s on %s: %s", method, c.node, s.Message())
+	}
+	return fmt.Errorf("%s on %s: %w", method, c.node, err)
+}
+
+func drop[T any](_ T, err error) error { return err }
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/guest/modload"
+)
+
+// PortName is the name of the virtio-serial port on which the agent of a guest speaks.
+const PortName = "org.ctload.agent"
+
+// portWait bounds how long a guest looks for its port before it gives up.
+const portWait = 30 * time.Second
+
+// InitRole is the name under which this program is a guest's PID 1.
+const InitRole = "init"
+
+// Init is PID 1 of a guest: it mounts, loads modules, answers the agent's calls, and powers the
+// machine off when its stream has ended or anything goes wrong. It does not return.
+func Init() int {
+	err := runGuest()
+	if err != nil {
+		logf("%v", err)
+	}
+	powerOffMachine()
+	return 1
+}
+
+func runGuest() error {
+	if err := mountGuest(); err != nil {
+		return err
+	}
+	if err := modload.Boot(); err != nil {
+		return err
+	}
+	// The responder asks for a deep backlog, and the descriptors for all its connections.
+	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
+		return fmt.Errorf("raise somaxconn: %w", err)
+	}
+	const descriptors = 1 << 20
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: descriptors, Max: descriptors}); err != nil {
+		return fmt.Errorf("raise the limit of descriptors: %w", err)
+	}
+	port, err := openPort(PortName)
+	if err != nil {
+		return err
+	}
+	children := new(children)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go reapOrphans(ctx, children)
+	kernel := tuning.Kernel{LoadModule: func(_ context.Context, name string) error { return modload.Load(name) }}
+	return serve(ctx, port, children, kernel, powerOffMachine)
+}
+
+func reapOrphans(ctx context.Context, children *children) {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ended:
+			children.reap()
+		}
+	}
+}
+
+func mountGuest() error {
+	for _, m := range []struct{ kind, at string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}, {"tmpfs", "/tmp"},
+		{"tracefs", "/sys/kernel/tracing"},
+	} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil && m.kind != "tracefs" {
+			return fmt.Errorf("make %s: %w", m.at, err)
+		}
+		err := unix.Mount(m.kind, m.at, m.kind, 0, "")
+		// The kernel may have mounted /dev itself; tracefs is for drop reasons alone, which are optional.
+		if err != nil && !errors.Is(err, unix.EBUSY) && m.kind != "tracefs" {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	return nil
+}
+
+// openPort finds the virtio-serial port by its name, which appears once virtio_console has met the
+// device.
+func openPort(name string) (io.ReadWriteCloser, error) {
+	deadline := time.NewTimer(portWait)
+	defer deadline.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		named, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range named {
+			text, err := os.ReadFile(file)
+			if err != nil || strings.TrimSpace(string(text)) != name {
+				continue
+			}
+			port, err := os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(file))), os.O_RDWR|unix.O_NONBLOCK, 0)
+			if err != nil {
+				return nil, fmt.Errorf("open the agent's port: %w", err)
+			}
+			return port, nil
+		}
+		select {
+		case <-deadline.C:
+			return nil, fmt.Errorf("no virtio-serial port called %s appeared in %v", name, portWait)
+		case <-poll.C:
+		}
+	}
+}
+
+func powerOffMachine() {
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}

@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// network brings the loopback and the node's link up and gives the link its addresses.
+func (s *Server) network(_ context.Context, request *Network) (*Nothing, error) {
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("look up lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(loopback); err != nil {
+		return nil, fmt.Errorf("bring lo up: %w", err)
+	}
+	link, err := findLink(request.MAC)
+	if err != nil {
+		return nil, err
+	}
+	for _, cidr := range request.Addresses {
+		address, err := netlink.ParseAddr(cidr)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: %w", cidr, err)
+		}
+		// The link is ours alone: nobody to ask whether the address is taken, and no second to lose.
+		if address.IP.To4() == nil {
+			address.Flags |= unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrReplace(link, address); err != nil {
+			return nil, fmt.Errorf("give %s the address %s: %w", link.Attrs().Name, cidr, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return nil, fmt.Errorf("bring %s up: %w", link.Attrs().Name, err)
+	}
+	for _, r := range request.Routes {
+		_, to, err := net.ParseCIDR(r.To)
+		if err != nil {
+			return nil, fmt.Errorf("route to %q: %w", r.To, err)
+		}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Gw: net.ParseIP(r.Via)}
+		if err := netlink.RouteReplace(route); err != nil {
+			return nil, fmt.Errorf("route %s by way of %s: %w", r.To, r.Via, err)
+		}
+	}
+	return &Nothing{}, nil
+}
+
+// findLink is the network card with the given hardware address, or the only one.
+func findLink(mac string) (netlink.Link, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list the links: %w", err)
+	}
+	for _, link := range links {
+		card := link.Attrs().Flags&net.FlagLoopback == 0 && link.Attrs().EncapType == "ether"
+		if card && (mac == "" || link.Attrs().HardwareAddr.String() == mac) {
+			return link, nil
+		}
+	}
+	if mac != "" {
+		return nil, fmt.Errorf("the node has no network card %s", mac)
+	}
+	return nil, errors.New("the node has no network card (its virtio_net module may be missing)")
+}

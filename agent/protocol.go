@@ -1,0 +1,156 @@
+// Package agent is what runs on a node: PID 1 of a guest, or a child process in a network namespace.
+// It applies a scenario to the kernel ([agent/tuning]), makes load and answers it ([generators]),
+// samples ([agent/samplers]), and is told to by a [Client] over one byte stream that never crosses the
+// network under test.
+//
+// The protocol is gRPC over that single stream. Its messages are the Go types themselves, encoded as
+// JSON: both ends are the same build of the same program, so that a second description of the
+// messages (protobuf) would only be something to keep in step.
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+)
+
+// Nothing is the message of a call that has nothing to say.
+type Nothing struct{}
+
+// Hello is an agent's first answer.
+type Hello struct {
+	Release      string        // uname -r
+	Architecture string        // uname -m
+	CPUs         int           // online
+	MemoryBytes  int64         // MemTotal
+	Uptime       time.Duration // of the node's kernel
+}
+
+// Clock is the node's clock at one instant.
+type Clock struct {
+	Realtime  time.Time
+	Monotonic time.Duration // CLOCK_MONOTONIC
+}
+
+// Network is what a node has on one of its links.
+type Network struct {
+	MAC       string   // which network card; empty: the only one
+	Addresses []string // in CIDR notation
+	Routes    []Route
+}
+
+// Route says by which neighbour a network is reached.
+type Route struct {
+	To  string // in CIDR notation
+	Via string // address
+}
+
+// Exec is a command to run on the node.
+type Exec struct {
+	Argv  []string
+	Stdin string
+}
+
+// Output is what a command left behind.
+type Output struct {
+	Stdout, Stderr string
+	Exit           int
+}
+
+// Generate starts a generator.
+type Generate struct {
+	ID   string // names the load in [Stop]
+	Spec generators.Spec
+}
+
+// Stop asks a generator to end early; its stream then brings the result so far.
+type Stop struct {
+	ID string
+}
+
+// LoadEvent is one message of a running generator: progress, or its result, which is the last.
+type LoadEvent struct {
+	Progress *generators.Progress `json:",omitempty"`
+	Result   *generators.Result   `json:",omitempty"`
+	Error    string               `json:",omitempty"` // beside a Result: why it is not whole
+}
+
+// SampleRequest starts sampling.
+type SampleRequest struct {
+	Interval time.Duration
+}
+
+// KernelLog is the node's kernel log since the last call, the first time since boot.
+type KernelLog struct {
+	Records []samplers.Record
+	Dropped int64 // records that the node had no memory to keep
+}
+
+const serviceName = "ctload.Agent"
+
+// service is the table of calls.
+var service = grpc.ServiceDesc{
+	ServiceName: serviceName,
+	HandlerType: (*any)(nil),
+	Methods: []grpc.MethodDesc{
+		unary("Hello", (*Server).hello),
+		unary("Clock", (*Server).clock),
+		unary("Network", (*Server).network),
+		unary("Configure", (*Server).configure),
+		unary("ReadBack", (*Server).readBack),
+		unary("Respond", (*Server).respond),
+		unary("Stop", (*Server).stop),
+		unary("KernelLog", (*Server).kernelLog),
+		unary("Exec", (*Server).exec),
+		unary("PowerOff", (*Server).powerOff),
+	},
+	Streams: []grpc.StreamDesc{
+		streaming("Generate", (*Server).generate),
+		streaming("Sample", (*Server).sample),
+	},
+}
+
+func unary[Req, Resp any](name string, handle func(*Server, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
+	return grpc.MethodDesc{
+		MethodName: name,
+		Handler: func(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			req := new(Req)
+			if err := decode(req); err != nil {
+				return nil, err
+			}
+			return handle(server.(*Server), ctx, req)
+		},
+	}
+}
+
+func streaming[Req, Event any](name string, handle func(*Server, context.Context, *Req, func(*Event) error) error) grpc.StreamDesc {
+	return grpc.StreamDesc{
+		StreamName:    name,
+		ServerStreams: true,
+		Handler: func(server any, stream grpc.ServerStream) error {
+			req := new(Req)
+			if err := stream.RecvMsg(req); err != nil {
+				return err
+			}
+			return handle(server.(*Server), stream.Context(), req, func(event *Event) error {
+				return stream.SendMsg(event)
+			})
+		},
+	}
+}
+
+// codec encodes messages as JSON.
+type codec struct{}
+
+func (codec) Marshal(message any) ([]byte, error)      { return json.Marshal(message) }
+func (codec) Unmarshal(data []byte, message any) error { return json.Unmarshal(data, message) }
+func (codec) Name() string                             { return "json" }
+
+// maxMessage bounds one message in bytes: a result with its histograms and its series is the largest.
+const maxMessage = 256 << 20

@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+)
+
+// Server answers a [Client] on a node.
+type Server struct {
+	children *children
+	kernel   tuning.Kernel
+	sampler  *samplers.Sampler
+	poweroff func() // ends the node
+
+	mu         sync.Mutex
+	responders []*generators.Responder
+	loads      map[string]context.CancelFunc
+}
+
+// serve answers calls on stream until it ends, then closes everything that the calls started.
+func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, poweroff func()) error {
+	kernel.Run = children.run
+	s := &Server{children: children, kernel: kernel, poweroff: poweroff, loads: map[string]context.CancelFunc{}}
+	sampler, err := samplers.New(samplers.Options{})
+	if err != nil {
+		return err
+	}
+	s.sampler = sampler
+	server := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	server.RegisterService(&service, s)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		err := server.Serve(&listener{conn: newConn(stream)})
+		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, grpc.ErrServerStopped) {
+			return io.EOF // ends the group
+		}
+		return err
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		server.Stop()
+		return nil
+	})
+	err = group.Wait()
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, s.close())
+}
+
+func (s *Server) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, r := range s.responders {
+		errs = append(errs, r.Close())
+	}
+	s.responders = nil
+	return errors.Join(append(errs, s.sampler.Close())...)
+}
+
+func (s *Server) hello(context.Context, *Nothing) (*Hello, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return nil, fmt.Errorf("ask the kernel for its name: %w", err)
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, fmt.Errorf("ask the kernel for its memory: %w", err)
+	}
+	return &Hello{
+		Release:      unix.ByteSliceToString(name.Release[:]),
+		Architecture: unix.ByteSliceToString(name.Machine[:]),
+		CPUs:         runtime.NumCPU(),
+		MemoryBytes:  int64(info.Totalram) * int64(info.Unit),
+		Uptime:       time.Duration(info.Uptime) * time.Second,
+	}, nil
+}
+
+func (s *Server) clock(context.Context, *Nothing) (*Clock, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
+	return &Clock{Realtime: time.Now(), Monotonic: time.Duration(now.Nano())}, nil
+}
+
+func (s *Server) configure(ctx context.Context, settings *tuning.Settings) (*Nothing, error) {
+	_, err := s.kernel.Apply(ctx, *settings)
+	return &Nothing{}, err
+}
+
+func (s *Server) readBack(ctx context.Context, settings *tuning.Settings) (*tuning.State, error) {
+	state, err := s.kernel.ReadBack(ctx, *settings)
+	return &state, err
+}
+
+func (s *Server) respond(_ context.Context, spec *generators.ResponderSpec) (*Nothing, error) {
+	// It lives as long as the node, not as long as this call.
+	responder, err := generators.Listen(context.Background(), *spec)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.responders = append(s.responders, responder)
+	return &Nothing{}, nil
+}
+
+func (s *Server) generate(ctx context.Context, request *Generate, send func(*LoadEvent) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.loads[request.ID] = cancel
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.loads, request.ID)
+		s.mu.Unlock()
+	}()
+
+	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
+		if err := send(&LoadEvent{Progress: &p}); err != nil {
+			cancel() // nobody listens any more
+		}
+	})
+	last := LoadEvent{Result: &result}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	return send(&last)
+}
+
+func (s *Server) stop(_ context.Context, request *Stop) (*Nothing, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cancel, ok := s.loads[request.ID]
+	if !ok {
+		return nil, fmt.Errorf("stop load %s: it is not running", request.ID)
+	}
+	cancel()
+	return &Nothing{}, nil
+}
+
+// sample makes now the baseline and samples until the caller has heard enough.
+func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*samplers.Sample) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.sampler.Mark()
+	return s.sampler.Run(ctx, request.Interval, func(sample samplers.Sample) {
+		if err := send(&sample); err != nil {
+			cancel(err)
+		}
+	})
+}
+
+func (s *Server) kernelLog(context.Context, *Nothing) (*KernelLog, error) {
+	records, dropped, err := s.sampler.TakeLog()
+	return &KernelLog{Records: records, Dropped: dropped}, err
+}
+
+func (s *Server) exec(ctx context.Context, command *Exec) (*Output, error) {
+	return s.children.exec(ctx, command.Stdin, command.Argv)
+}
+
+func (s *Server) powerOff(context.Context, *Nothing) (*Nothing, error) {
+	go s.poweroff() // the answer should leave first
+	return &Nothing{}, nil
+}
+
+// logf writes to the node's console.
+func logf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "ctload agent: "+format+"\n", args...)
+}

@@ -1,0 +1,38 @@
+// Command ctload floods a virtual machine with connections and says which configuration of its kernel's
+// connection tracking survives.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/vm/guest/modload"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// roles are what this program is when it is started under another name: PID 1 of a guest, and the
+// processes that it starts itself as.
+var roles = map[string]func() int{
+	agent.InitRole:         agent.Init,
+	agent.ChildRole:        agent.RunChild,
+	"modprobe":             func() int { return modload.Main(os.Args[1:]) },
+	sandbox.SupervisorRole: sandbox.Supervise,
+	sandbox.CheckRole:      sandbox.RunCheck,
+}
+
+func main() {
+	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
+		os.Exit(role())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// run executes the command line and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "ctload",
+		Short: "measure which conntrack configuration survives a load",
+		Long: `ctload boots a virtual machine, floods it with connections, watches its kernel's connection
+tracking while it does, and says which kernel configuration survives.
+
+  ctload run table-full      the experiment to start from
+  ctload doctor              what this host can do, and what it lacks
+
+Exit status: 0 all thresholds hold; 1 a threshold or a regression failed; 2 usage or an invalid
+experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(runCommand(), reportCommand(), scenariosCommand())
+
+	// What cobra itself refuses is usage; what a command returns says what it is.
+	err := root.ExecuteContext(ctx)
+	status := exitStatus(ctx, err)
+	if err != nil {
+		fmt.Fprint(stderr, message(err))
+	}
+	return status
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/reports"
+	"github.com/ctload/ctload/reports/progress"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// runFlags are the flags of `ctload run`.
+type runFlags struct {
+	scenarios   []string
+	kernels     []string
+	trials      int
+	seed        uint64
+	out         string
+	format      string
+	accelerator string
+	wide        bool
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run EXPERIMENT",
+		Short: "boot, flood, sample and compare the scenarios of an experiment",
+		Long: `Runs an experiment: a file, or the name of a shipped one (see ctload scenarios list). Each trial
+boots a virtual machine of its own, in a lab that needs no root and leaves nothing behind.
+
+The table goes to stdout, progress to stderr, and everything that was measured into the run folder.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runExperiment(cmd, args[0], f) },
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.scenarios, "scenario", nil, "run only these scenarios, separated by commas")
+	flags.StringSliceVar(&f.kernels, "kernel", nil, "run every scenario with each of these kernels, as debian/bookworm,debian/trixie")
+	flags.IntVar(&f.trials, "trials", 0, "trials of each scenario (default: as the experiment says)")
+	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
+	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
+	flags.StringVar(&f.format, "format", "table", "what to print: "+strings.Join(reports.Formats(), ", "))
+	flags.StringVar(&f.accelerator, "accelerator", "", "kvm or tcg (default: kvm where a guest boots under it)")
+	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
+	return cmd
+}
+
+func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
+	plan, err := planRun(cmd, name, &f)
+	if err != nil {
+		return err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return host(fmt.Errorf("find the folder for caches: %w", err))
+	}
+	cache = filepath.Join(cache, "ctload")
+	store := &guest.Store{Dir: cache}
+	if sandbox.Inside() {
+		return runInside(cmd, plan, cache, f)
+	}
+	// Out here is the network, in there is none: fetch first.
+	if err := orchestrator.Prepare(cmd.Context(), plan, store); err != nil {
+		return host(err)
+	}
+	// The same command again in the sandbox, with what was decided here. Signals reach it by way of the
+	// sandbox, which then ends by itself.
+	args := append(os.Args[1:len(os.Args):len(os.Args)], "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
+	status, err := sandbox.Run(context.WithoutCancel(cmd.Context()), args)
+	if err != nil {
+		return host(err)
+	}
+	if status != statusOK {
+		return &statusError{status: status}
+	}
+	return nil
+}
+
+// planRun loads the experiment, applies the flags, and settles the seed and the run folder.
+func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
+	if err := reports.Check(f.format); err != nil {
+		return nil, err
+	}
+	experiment, warnings, err := scenarios.Load(name)
+	if !sandbox.Inside() {
+		for _, w := range warnings {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(f.kernels) > 0 {
+		if err := experiment.SetKernels(f.kernels); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.scenarios) > 0 {
+		if err := experiment.Select(f.scenarios); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case f.trials < 0:
+		return nil, fmt.Errorf("--trials %d: at least 1", f.trials)
+	case f.trials > 0:
+		experiment.Trials = f.trials
+	}
+	if f.seed == 0 {
+		f.seed = experiment.Seed
+	}
+	if f.seed == 0 {
+		f.seed = rand.Uint64()>>12 + 1 // whole in JSON readers that know only doubles
+	}
+	if f.out == "" {
+		f.out = filepath.Join("runs", experiment.Name+"-"+time.Now().Format("20060102-150405"))
+	}
+	return orchestrator.NewPlan(experiment, f.seed), nil
+}
+
+func runInside(cmd *cobra.Command, plan *orchestrator.Plan, cache string, f runFlags) error {
+	view := progress.New(os.Stderr)
+	run, runErr := orchestrator.RunEmbedded(cmd.Context(), orchestrator.Embedded{
+		Plan: plan, Store: &guest.Store{Dir: cache}, Cache: filepath.Join(cache, "libvirt"), Out: f.out, Accelerator: f.accelerator,
+		View: view, ID: filepath.Base(f.out), Version: version,
+	})
+	closeErr := view.Close()
+	var renderErr error
+	if run != nil {
+		renderErr = reports.Render(cmd.OutOrStdout(), f.format, run, reportOptions(f.wide))
+		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
+	}
+	if err := errors.Join(runErr, closeErr, renderErr); err != nil {
+		if cmd.Context().Err() != nil {
+			return &statusError{status: statusInterrupted, Err: errors.New("interrupted; what was measured is kept")}
+		}
+		return host(err)
+	}
+	return verdictStatus(run)
+}
+
+// verdictStatus is how a whole run ends the program: INVALID weighs more than a failed threshold, since
+// nothing can be said then.
+func verdictStatus(run *results.Run) error {
+	switch {
+	case run.HasInvalid():
+		return &statusError{status: statusInvalid}
+	case run.HasFailed():
+		return &statusError{status: statusFailed}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// The exit statuses; scripts rely on them.
+const (
+	statusOK          = 0
+	statusFailed      = 1 // a threshold or a regression
+	statusUsage       = 2 // the command line or the experiment
+	statusHost        = 3 // the host lacks something, or something on it broke
+	statusInvalid     = 4 // a trial was INVALID
+	statusInterrupted = 130
+)
+
+// statusError ends the program with a status of its own; Err may be nil when all has been said.
+type statusError struct {
+	status int
+	Err    error
+}
+
+func (e *statusError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.Err.Error()
+}
+
+func (e *statusError) Unwrap() error { return e.Err }
+
+// exitStatus is the status for an error; an error of a type that nobody claimed is cobra's own: usage.
+func exitStatus(ctx context.Context, err error) int {
+	if err == nil {
+		return statusOK
+	}
+	if chosen, ok := errors.AsType[*statusError](err); ok {
+		return chosen.status
+	}
+	if ctx.Err() != nil {
+		return statusInterrupted
+	}
+	if _, ok := errors.AsType[*scenarios.InvalidError](err); ok {
+		return statusUsage
+	}
+	if isHost(err) {
+		return statusHost
+	}
+	return statusUsage
+}
+
+// host marks an error as one of the host, whatever its type.
+func host(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, chosen := errors.AsType[*statusError](err); chosen {
+		return err
+	}
+	if _, invalid := errors.AsType[*scenarios.InvalidError](err); invalid {
+		return err
+	}
+	return &statusError{status: statusHost, Err: err}
+}
+
+func isHost(err error) bool {
+	_, missing := errors.AsType[*guest.MissingError](err)
+	_, forbidden := errors.AsType[*sandbox.ForbiddenError](err)
+	_, lost := errors.AsType[*vm.LostError](err)
+	_, boot := errors.AsType[*vm.BootError](err)
+	return missing || forbidden || lost || boot
+}
+
+// message is what the user reads, with the way out where there is one.
+func message(err error) string {
+	if s, ok := errors.AsType[*statusError](err); ok && s.Err == nil {
+		return ""
+	}
+	text := fmt.Sprintf("ctload: %v\n", err)
+	if forbidden, ok := errors.AsType[*sandbox.ForbiddenError](err); ok {
+		text += forbidden.Fix() + "\n"
+	}
+	return text
+}

@@ -1,0 +1,118 @@
+package orchestrator
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// settings is what the agent of the DUT is to apply: the scenario's configuration, with the lab's
+// addresses in the places that its rules leave for them, and forwarding where the DUT is a router.
+func settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.Settings, error) {
+	dut, err := dut.Substitute(placeholders(topology))
+	if err != nil {
+		return tuning.Settings{}, err
+	}
+	s := tuning.Settings{
+		LoadModules:   dut.Modules.Load,
+		RemoveModules: dut.Modules.Remove,
+		Buckets:       int(dut.Buckets),
+		Rules:         dut.Rules,
+		Rules6:        dut.Rules6,
+		RulesBackend:  string(dut.RulesBackend),
+		NFT:           dut.NFT,
+	}
+	if topology.Kind == scenarios.Router {
+		s.Sysctl = append(s.Sysctl,
+			tuning.Sysctl{Key: "net.ipv4.ip_forward", Value: "1"},
+			tuning.Sysctl{Key: "net.ipv6.conf.all.forwarding", Value: "1"})
+	}
+	for _, setting := range dut.Sysctl {
+		s.Sysctl = append(s.Sysctl, tuning.Sysctl{Key: setting.Key, Value: setting.Value})
+	}
+	return s, nil
+}
+
+// placeholders are the lab's values for the words that rules may contain. The guest names its
+// network cards in the order in which it gets them.
+func placeholders(topology scenarios.Topology) map[string]string {
+	values := map[string]string{}
+	for i, link := range []string{clientLink, serverLink} {
+		if link == serverLink && topology.Kind != scenarios.Router {
+			continue
+		}
+		values[link+".interface"] = fmt.Sprintf("eth%d", i)
+		for _, family := range topology.Families {
+			suffix := ""
+			if family == scenarios.IPv6 {
+				suffix = "6"
+			}
+			values[link+".network"+suffix] = subnet(family, link)
+			values[link+".address"+suffix] = address(family, link, firstHost)
+			values["dut."+link+".address"+suffix] = address(family, link, dutHost)
+		}
+	}
+	return values
+}
+
+// configuration is what the report says was asked for.
+func configuration(dut scenarios.Configuration) results.Configuration {
+	c := results.Configuration{
+		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
+		Buckets: int(dut.Buckets), Rules: dut.Rules, NFT: dut.NFT,
+	}
+	for _, setting := range dut.Sysctl {
+		if c.Sysctl == nil {
+			c.Sysctl = map[string]string{}
+		}
+		c.Sysctl[setting.Key] = setting.Value
+	}
+	return c
+}
+
+// load is the report's view of what the generators did together.
+func load(names []string, r generators.Result) results.Load {
+	l := results.Load{
+		Generator: strings.Join(names, "+"), Unit: r.Unit,
+		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed,
+		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(), Limits: r.Limits,
+		Connect: distribution(r.Connect), Latency: distribution(r.Total),
+	}
+	for cause, n := range r.Causes {
+		if l.Causes == nil {
+			l.Causes = map[string]int64{}
+		}
+		l.Causes[string(cause)] = n
+	}
+	return l
+}
+
+func distribution(h *latency.Histogram) results.Latency {
+	if h == nil || h.Count() == 0 {
+		return results.Latency{}
+	}
+	return results.Latency{
+		Count: h.Count(), Mean: milliseconds(h.Mean()),
+		P50: milliseconds(h.Quantile(0.5)), P90: milliseconds(h.Quantile(0.9)),
+		P99: milliseconds(h.Quantile(0.99)), P999: milliseconds(h.Quantile(0.999)),
+		Max: milliseconds(h.Max()),
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// kernelLogText is a kernel log as dmesg prints one.
+func kernelLogText(log agent.KernelLog) string {
+	var text strings.Builder
+	for _, r := range log.Records {
+		fmt.Fprintf(&text, "[%12.6f] %s\n", r.Time.Seconds(), r.Message)
+	}
+	return text.String()
+}

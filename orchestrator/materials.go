@@ -1,0 +1,65 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// Materials are what machines boot, by the name of the kernel in the experiment.
+type Materials struct {
+	Kernels map[string]Bootable
+}
+
+// Bootable is a kernel with its initramfs, as paths.
+type Bootable struct {
+	Image     string
+	Initramfs string
+}
+
+// FetchKernels finds the kernels of a plan, through the network where they are not cached yet.
+func FetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[string]guest.Kernel, error) {
+	kernels := map[string]guest.Kernel{}
+	for _, s := range plan.Scenarios {
+		if _, ok := kernels[s.DUT.Kernel]; ok {
+			continue
+		}
+		kernel, err := findKernel(ctx, store, s.DUT)
+		if err != nil {
+			return nil, err
+		}
+		kernels[s.DUT.Kernel] = kernel
+	}
+	return kernels, nil
+}
+
+func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configuration) (guest.Kernel, error) {
+	if dut.KernelModules != "" {
+		return guest.KernelFiles(dut.Kernel, dut.KernelModules)
+	}
+	return store.Kernel(ctx, dut.Kernel)
+}
+
+// self is this program, which becomes the guest's init. The link opens the running one even when the
+// file has been replaced meanwhile.
+const self = "/proc/self/exe"
+
+// BuildMaterials makes an initramfs for each kernel in folder, with this program as its init.
+func BuildMaterials(kernels map[string]guest.Kernel, folder string) (Materials, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return Materials{}, fmt.Errorf("make the folder of the initramfs: %w", err)
+	}
+	materials := Materials{Kernels: map[string]Bootable{}}
+	for name, kernel := range kernels {
+		path := filepath.Join(folder, fmt.Sprintf("initramfs-%d", len(materials.Kernels)))
+		if _, err := guest.BuildFile(path, guest.Spec{Init: self, Kernel: kernel}); err != nil {
+			return Materials{}, err
+		}
+		materials.Kernels[name] = Bootable{Image: kernel.Image, Initramfs: path}
+	}
+	return materials, nil
+}

@@ -1,0 +1,45 @@
+// Package orchestrator runs an experiment: it plans the trials, has a lab boot the nodes, drives one
+// trial after the other and hands what was measured to the results.
+//
+// The story of a run is [Run] in run.go, that of one trial is (*trial).measure in trial.go.
+package orchestrator
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/ctload/ctload/scenarios"
+)
+
+// Plan is what a run will do, decided before anything starts.
+type Plan struct {
+	Experiment *scenarios.Experiment
+	Scenarios  []scenarios.Resolved // in the order of the file, which is that of the report
+	Seed       uint64               // of the order of the trials and of the tuples
+	Order      []Slot
+}
+
+// Slot is one trial's place in a plan.
+type Slot struct {
+	Scenario int // index in Plan.Scenarios
+	Number   int // from 1, among the trials of its scenario
+}
+
+// NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
+// from seed, so that a slow drift of the host meets all scenarios alike.
+func NewPlan(experiment *scenarios.Experiment, seed uint64) *Plan {
+	resolved := experiment.Resolve()
+	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed}
+	draw := rand.New(rand.NewPCG(seed, 0))
+	for number := 1; number <= experiment.Trials; number++ {
+		for _, scenario := range draw.Perm(len(resolved)) {
+			plan.Order = append(plan.Order, Slot{Scenario: scenario, Number: number})
+		}
+	}
+	return plan
+}
+
+// Name is a trial's name, unique in the run: its folder and its title.
+func (p *Plan) Name(slot Slot) string {
+	return fmt.Sprintf("%s-%d", p.Scenarios[slot.Scenario].Name, slot.Number)
+}

@@ -1,0 +1,210 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+)
+
+// trial is one fresh boot of one scenario under the workload.
+type trial struct {
+	Request
+	slot     Slot
+	scenario scenarios.Resolved
+	folder   *results.TrialFolder
+	result   results.Trial
+
+	dut   vm.Node
+	loads map[string]vm.Node // clients and servers, by name
+
+	clock  clock
+	series *series
+	notes  notes
+	probes *running          // nil until the load begins
+	made   generators.Result // of all generators together
+	stage  time.Time         // when the current stage began
+}
+
+func newTrial(r Request, slot Slot) (*trial, error) {
+	scenario := r.Plan.Scenarios[slot.Scenario]
+	folder, err := r.Folder.CreateTrial(scenario.Name, slot.Number)
+	if err != nil {
+		return nil, err
+	}
+	series, err := newSeries(folder)
+	if err != nil {
+		return nil, err
+	}
+	return &trial{
+		Request: r, slot: slot, scenario: scenario, folder: folder,
+		series: series,
+		loads:  map[string]vm.Node{},
+		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
+	}, nil
+}
+
+// perform measures, and makes of whatever went wrong a reason why the trial is invalid. The error is
+// for the run, which may have to end.
+func (t *trial) perform(ctx context.Context) error {
+	err := t.measure(ctx)
+	switch {
+	case ctx.Err() != nil:
+		t.invalidate("interrupted in stage %q", t.stageName())
+	case err != nil:
+		t.invalidate("%v", err)
+	}
+	t.begin("destroy")
+	err = errors.Join(err, t.destroy(), t.series.close())
+	t.end()
+	return err
+}
+
+// measure is the story of a trial.
+func (t *trial) measure(ctx context.Context) error {
+	t.begin("boot")
+	if err := t.boot(ctx); err != nil {
+		return err
+	}
+
+	t.begin("configure")
+	settings, err := settings(t.Plan.Experiment.Topology, t.scenario.DUT)
+	if err != nil {
+		return err
+	}
+	if err := t.dut.Agent().Configure(ctx, settings); err != nil {
+		return err
+	}
+	if err := t.startResponders(ctx); err != nil {
+		return err
+	}
+
+	t.begin("read back")
+	before, err := t.dut.Agent().ReadBack(ctx, settings)
+	if err != nil {
+		return err
+	}
+	for _, difference := range tuning.Differences(settings, before) {
+		t.invalidate("the DUT is not as asked for: %s", difference)
+	}
+
+	t.begin("baseline")
+	sampling, err := t.startSampling(ctx)
+	if err != nil {
+		return err
+	}
+	t.begin("load")
+	err = t.makeLoad(ctx)
+	if err == nil {
+		t.begin("recovery")
+		err = t.watchRecovery(ctx)
+	}
+	err = errors.Join(err, t.stopProbes(), sampling.stop())
+
+	t.begin("collect")
+	return errors.Join(err, t.collect(settings, before))
+}
+
+// boot starts the DUT and the load nodes, and sets their clocks beside ours.
+func (t *trial) boot(ctx context.Context) error {
+	var err error
+	topology := t.Plan.Experiment.Topology
+	kernel := t.Materials.Kernels[t.scenario.DUT.Kernel]
+	t.dut, err = t.Lab.Boot(ctx, vm.Machine{
+		Name: "dut", Kernel: kernel.Image, Initramfs: kernel.Initramfs,
+		VCPUs: t.scenario.DUT.VCPUs, MemoryBytes: int64(t.scenario.DUT.Memory),
+		Ports: ports(topology), ConsoleFile: t.folder.File(results.FileConsole),
+	})
+	if err != nil {
+		return err
+	}
+	for _, node := range loadNodes(topology) {
+		if t.loads[node.Name], err = t.Lab.Join(ctx, node); err != nil {
+			return err
+		}
+	}
+	hello, err := t.dut.Agent().Hello(ctx)
+	if err != nil {
+		return err
+	}
+	t.result.Kernel = hello.Release
+	t.clock, err = readClock(ctx, t.dut.Agent())
+	return err
+}
+
+// collect reads back what the load may have changed and saves what only the DUT knows. It works on
+// when the caller's context has ended: what was measured is kept.
+func (t *trial) collect(settings tuning.Settings, before tuning.State) error {
+	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
+	defer cancel()
+	samples, probes := t.series.all()
+	results.Summarise(&t.result, samples, probes)
+	for _, reason := range t.notes.reasons() {
+		t.invalidate("%s", reason)
+	}
+	err := t.folder.SaveJSON(results.FileHistograms, t.made)
+
+	after, readErr := t.dut.Agent().ReadBack(ctx, settings)
+	if readErr != nil {
+		return errors.Join(err, t.died(readErr))
+	}
+	for _, change := range tuning.Changes(before, after) {
+		t.invalidate("the DUT was changed during the trial: %s", change)
+	}
+	log, logErr := t.dut.Agent().KernelLog(ctx)
+	if logErr != nil {
+		return errors.Join(err, t.died(logErr))
+	}
+	t.result.Conntrack.LogMissed = log.Dropped
+	return errors.Join(err,
+		t.folder.SaveJSON(results.FileReadback, map[string]tuning.State{"before": before, "after": after}),
+		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
+}
+
+// collectLimit bounds what is fetched from a DUT after the load. A saturated one needs a while.
+const collectLimit = 60 * time.Second
+
+// died adds the end of the console to an error of a DUT that does not answer any more.
+func (t *trial) died(err error) error {
+	return &vm.BootError{Node: t.dut.Name(), Reason: err, Console: t.dut.Console()}
+}
+
+// destroy ends the nodes. Nothing of them is left for the next trial.
+func (t *trial) destroy() error {
+	var errs []error
+	for _, node := range t.loads {
+		errs = append(errs, node.Close())
+	}
+	if t.dut != nil {
+		errs = append(errs, t.dut.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (t *trial) invalidate(format string, args ...any) {
+	t.result.Invalid = append(t.result.Invalid, strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+func (t *trial) begin(stage string) {
+	t.end()
+	t.stage = time.Now()
+	t.result.Stages = append(t.result.Stages, results.Stage{Name: stage})
+	t.View.Stage(stage)
+}
+
+func (t *trial) end() {
+	if n := len(t.result.Stages); n > 0 {
+		t.result.Stages[n-1].Seconds = time.Since(t.stage).Seconds()
+	}
+}
+
+func (t *trial) stageName() string {
+	return t.result.Stages[len(t.result.Stages)-1].Name
+}

@@ -1,0 +1,238 @@
+package orchestrator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+)
+
+// assignment is one entry of a workload as the node that makes it gets it.
+type assignment struct {
+	name  string
+	node  string        // the client that makes it
+	start time.Duration // after the start of the load
+	probe bool
+	spec  generators.Spec
+}
+
+// limit bounds the time that an assignment can take, from its start: a generator that is still at it
+// then is stuck. Margin is for the last ones under way and for a slow node.
+func (a assignment) limit() time.Duration {
+	const margin = 60 * time.Second
+	limit := a.spec.Duration
+	if a.spec.Count > 0 {
+		slowest := time.Duration(a.spec.Count) * a.spec.Timeout / time.Duration(max(1, a.spec.Concurrency))
+		if a.spec.Rate > 0 {
+			slowest = time.Duration(float64(a.spec.Count)/a.spec.Rate*float64(time.Second)) + a.spec.Timeout
+		}
+		if limit == 0 || slowest < limit {
+			limit = slowest
+		}
+	}
+	return a.start + limit + a.spec.Timeout + margin
+}
+
+// assignments are the entries of a scenario's workload.
+func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []assignment {
+	var list []assignment
+	for _, e := range scenario.Workload {
+		list = append(list, assignment{
+			name: e.Name, node: clientName(e.From), start: time.Duration(e.Start),
+			probe: e.Probe != "", spec: spec(topology, scenario.DUT, e, seed),
+		})
+	}
+	return list
+}
+
+// probeLimit bounds a probe, which otherwise goes on until it is stopped after the recovery.
+const probeLimit = 24 * time.Hour
+
+func spec(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry, seed uint64) generators.Spec {
+	s := generators.Spec{
+		Kind:        generators.Kind(e.Generator),
+		Target:      targets(topology, dut, e),
+		Ports:       e.Ports.Expand(),
+		Count:       int64(e.Number()),
+		Concurrency: int(e.Concurrency),
+		Rate:        float64(e.Rate),
+		Duration:    time.Duration(e.Duration),
+		Timeout:     time.Duration(e.Timeout),
+		Close:       generators.CloseMode(e.Close),
+		Payload:     int(e.Payload),
+		Seed:        seed,
+	}
+	if e.Probe != "" {
+		s.Kind, s.Protocol, s.Duration = generators.Probe, generators.Protocol(e.Probe), probeLimit
+		s.Ports = nil
+		if e.Port != 0 {
+			s.Ports = []uint16{uint16(e.Port)}
+		}
+	}
+	if e.Generator == scenarios.Hold {
+		s.Hold, s.Duration = time.Duration(e.Duration), 0
+	}
+	if e.KeepAlive != nil && *e.KeepAlive {
+		s.KeepAlive = int(e.Number())
+	}
+	if len(e.Stages) > 0 {
+		s.Profile = &generators.Profile{Stages: stages(e.Stages)}
+	}
+	if len(e.SourcePorts) > 0 {
+		s.SourcePorts = joinRanges(e.SourcePorts)
+	}
+	if e.Sources > 1 {
+		s.Sources, s.FreeBind = sources(topology, e), true
+	}
+	if e.Generator == scenarios.UDP && e.Packets > 1 {
+		s.Exchanges = int(e.Packets)
+	}
+	return s
+}
+
+func stages(list []scenarios.Stage) pacing.Stages {
+	var out pacing.Stages
+	for _, stage := range list {
+		from := stage.Rate
+		if stage.From != nil {
+			from = *stage.From
+		}
+		out = append(out, pacing.Stage{From: float64(from), To: float64(stage.Rate), Duration: time.Duration(stage.Duration)})
+	}
+	return out
+}
+
+func joinRanges(ports scenarios.Ports) string {
+	var words []string
+	for _, r := range ports {
+		words = append(words, r.String())
+	}
+	return strings.Join(words, ",")
+}
+
+// loadNodes are the clients and, behind a router, the servers.
+func loadNodes(topology scenarios.Topology) []vm.LoadNode {
+	var nodes []vm.LoadNode
+	for i := range topology.Clients {
+		nodes = append(nodes, vm.LoadNode{Name: nodeName("client", i), Port: port(topology, clientLink, firstHost+i)})
+	}
+	if topology.Kind == scenarios.Router {
+		for i := range topology.Servers {
+			nodes = append(nodes, vm.LoadNode{Name: nodeName("server", i), Port: port(topology, serverLink, firstHost+i)})
+		}
+	}
+	return nodes
+}
+
+// firstHost is the host number of the first load node on a link.
+const firstHost = dutHost + 1
+
+// nodeName is client for the first one, client2 and so on for others.
+func nodeName(kind string, index int) string {
+	if index == 0 {
+		return kind
+	}
+	return fmt.Sprintf("%s%d", kind, index+1)
+}
+
+func clientName(from string) string {
+	if from == "" || from == "client1" {
+		return "client"
+	}
+	return from
+}
+
+// targets are the addresses that an entry goes to.
+func targets(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry) string {
+	link, host := clientLink, dutHost
+	toServer := topology.Kind == scenarios.Router && e.Target != "dut" &&
+		dut.NAT != scenarios.DNAT && dut.NAT != scenarios.Redirect
+	if toServer {
+		link, host = serverLink, firstHost+nodeIndex(e.Target)
+	}
+	var list []string
+	for _, family := range topology.Families {
+		list = append(list, address(family, link, host))
+	}
+	return strings.Join(list, ",")
+}
+
+// sources are an entry's source addresses: hosts of the client link that no node has, from 10.77.1.0
+// and fd00:77::1:0 on. The client answers for them (see localRanges).
+func sources(topology scenarios.Topology, e scenarios.Entry) string {
+	var list []string
+	for _, family := range topology.Families {
+		first := sourceAddress(family, 0)
+		last := sourceAddress(family, int(e.Sources)-1)
+		list = append(list, first+"-"+last)
+	}
+	return strings.Join(list, ",")
+}
+
+// nodeIndex is 0 for server and server1, 1 for server2.
+func nodeIndex(name string) int {
+	var n int
+	if _, err := fmt.Sscanf(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"), "%d", &n); err != nil || n < 1 {
+		return 0
+	}
+	return n - 1
+}
+
+// responderSpecs are what must answer a workload: by node, one for each kind of answer.
+func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]generators.ResponderSpec {
+	byNode := map[string][]generators.ResponderSpec{}
+	for _, e := range scenario.Workload {
+		answer := answerTo(e)
+		if answer.Kind == "" {
+			continue
+		}
+		node := "dut"
+		if topology.Kind == scenarios.Router && e.Target != "dut" && scenario.DUT.NAT != scenarios.Redirect {
+			node = nodeName("server", nodeIndex(e.Target))
+		}
+		byNode[node] = addResponder(byNode[node], answer)
+	}
+	return byNode
+}
+
+// addResponder joins the ports of responders that are otherwise alike: one is enough.
+func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpec) []generators.ResponderSpec {
+	i := slices.IndexFunc(specs, func(s generators.ResponderSpec) bool {
+		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body
+	})
+	if i < 0 {
+		return append(specs, more)
+	}
+	for _, port := range more.Ports {
+		if !slices.Contains(specs[i].Ports, port) {
+			specs[i].Ports = append(specs[i].Ports, port)
+		}
+	}
+	return specs
+}
+
+// answerTo is the responder that an entry needs, on which ports; empty when none is needed, as for
+// packets that are not meant to be answered.
+func answerTo(e scenarios.Entry) generators.ResponderSpec {
+	ports := e.Ports.Expand()
+	switch {
+	case e.Probe == scenarios.ProbeTCP:
+		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: []uint16{uint16(e.Port)}}
+	case e.Probe == scenarios.ProbeUDP:
+		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{uint16(e.Port)}}
+	case e.Generator == scenarios.HTTP:
+		return generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: ports, Body: int(e.Payload)}
+	case e.Generator == scenarios.TCP, e.Generator == scenarios.Hold, e.Generator == scenarios.Handshake:
+		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: ports}
+	case e.Generator == scenarios.UDP && e.Silent:
+		return generators.ResponderSpec{Kind: generators.RespondSilent, Network: generators.ProtocolUDP, Ports: ports}
+	case e.Generator == scenarios.UDP:
+		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: ports}
+	}
+	return generators.ResponderSpec{}
+}

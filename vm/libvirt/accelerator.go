@@ -1,0 +1,88 @@
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// KVM is believed when a guest has booted under it, never because /dev/kvm is there: nested or
+// restricted hosts have the device, open it, and hang or kill their guests. The first machine of a lab
+// is that proof. When it fails, the lab falls back to TCG, says why, and remembers it until the host
+// boots again, so that the next lab does not wait for the same failure.
+
+// proofLimit is how long the first machine may take under KVM, where a boot takes about a second.
+const proofLimit = 15 * time.Second
+
+// accelerator is what is known about this host's KVM.
+type accelerator struct {
+	name   string // KVM until it has failed, or TCG
+	proven bool   // a machine has booted with it
+	note   string // why it is not KVM
+	memory string // path of the file that remembers a failure
+}
+
+// chooseAccelerator decides what the first machine is tried with. forced is KVM, TCG or empty.
+func chooseAccelerator(forced, cache string) accelerator {
+	a := accelerator{name: KVM, memory: filepath.Join(cache, "kvm-failed")}
+	switch forced {
+	case TCG:
+		return accelerator{name: TCG, proven: true, note: "TCG was asked for"}
+	case KVM:
+		a.proven = true // a failure is then an error, not a reason for something else
+		return a
+	}
+	if why := kvmAbsent(); why != "" {
+		return accelerator{name: TCG, proven: true, note: why}
+	}
+	if why := a.recall(); why != "" {
+		return accelerator{name: TCG, proven: true, note: why}
+	}
+	return a
+}
+
+// kvmAbsent says why KVM cannot even be tried.
+func kvmAbsent() string {
+	switch err := unix.Access("/dev/kvm", unix.R_OK|unix.W_OK); {
+	case errors.Is(err, unix.ENOENT):
+		return "this host has no /dev/kvm"
+	case err != nil:
+		return "/dev/kvm is not yours to use: sudo usermod -aG kvm $USER, then log in again"
+	}
+	return ""
+}
+
+// refuse falls back to TCG and remembers why.
+func (a *accelerator) refuse(reason error) {
+	first, _, _ := strings.Cut(reason.Error(), "\n")
+	a.name, a.proven = TCG, true
+	a.note = "a guest did not boot under KVM: " + first
+	// Only a convenience: without the file the next lab tries again.
+	_ = os.WriteFile(a.memory, []byte(bootID()+"\n"+a.note+"\n"), 0o600)
+}
+
+// recall is the note of an earlier failure since this host booted.
+func (a *accelerator) recall() string {
+	text, err := os.ReadFile(a.memory)
+	if err != nil {
+		return ""
+	}
+	id, note, _ := strings.Cut(string(text), "\n")
+	if id != bootID() {
+		return ""
+	}
+	return fmt.Sprintf("%s (remembered until this host boots again; to try anew remove %s)", strings.TrimSpace(note), a.memory)
+}
+
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}

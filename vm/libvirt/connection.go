@@ -1,0 +1,109 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+)
+
+// connection is a libvirt connection whose calls end when their context does: go-libvirt's own take
+// neither a context nor a time limit.
+type connection struct {
+	uri  string
+	virt *golibvirt.Libvirt
+}
+
+// connect connects to the daemon behind uri, in libvirt's own notation. A session URI must name its
+// socket (qemu:///session?socket=PATH).
+func connect(ctx context.Context, uri string) (*connection, error) {
+	parsed, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("libvirt URI %q: %w", uri, err)
+	}
+	virt, err := within(ctx, nil, func() (*golibvirt.Libvirt, error) { return golibvirt.ConnectToURI(parsed) })
+	if err != nil {
+		return nil, fmt.Errorf("connect to libvirt at %s: %w", uri, err)
+	}
+	return &connection{uri: uri, virt: virt}, nil
+}
+
+// create starts a transient domain from its XML.
+func (c *connection) create(ctx context.Context, xml string) (golibvirt.Domain, error) {
+	// The domain ends with this connection too: one more way in which nothing is left.
+	const flags = golibvirt.DomainStartAutodestroy
+	return within(ctx, c, func() (golibvirt.Domain, error) { return c.virt.DomainCreateXML(xml, flags) })
+}
+
+// destroy ends a domain at once. One that has ended by itself is no error.
+func (c *connection) destroy(ctx context.Context, domain golibvirt.Domain) error {
+	_, err := within(ctx, c, func() (struct{}, error) { return struct{}{}, c.virt.DomainDestroy(domain) })
+	if golibvirt.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// versions are those of QEMU and libvirt.
+func (c *connection) versions(ctx context.Context) (qemu, libvirt string, err error) {
+	both, err := within(ctx, c, func() ([2]uint64, error) {
+		hypervisor, err := c.virt.ConnectGetVersion()
+		if err != nil {
+			return [2]uint64{}, err
+		}
+		library, err := c.virt.ConnectGetLibVersion()
+		return [2]uint64{hypervisor, library}, err
+	})
+	if err != nil {
+		return "", "", fmt.Errorf("ask libvirt for its version: %w", err)
+	}
+	return version(both[0]), version(both[1]), nil
+}
+
+// version decodes libvirt's major*1,000,000 + minor*1,000 + release.
+func version(n uint64) string {
+	return fmt.Sprintf("%d.%d.%d", n/1_000_000, n/1_000%1_000, n%1_000)
+}
+
+func (c *connection) close(ctx context.Context) error {
+	_, err := within(ctx, c, func() (struct{}, error) { return struct{}{}, c.virt.Disconnect() })
+	return err
+}
+
+// within runs one call beside its context; when that ends first the connection is given up, which
+// frees the call.
+func within[T any](ctx context.Context, c *connection, call func() (T, error)) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		value, err := call()
+		done <- outcome{value, err}
+	}()
+	var lost <-chan struct{}
+	if c != nil {
+		lost = c.virt.Disconnected()
+	}
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-lost:
+		var none T
+		select { // the call may have ended in the same moment
+		case o := <-done:
+			return o.value, o.err
+		default:
+			return none, errors.New("the libvirt daemon is gone")
+		}
+	case <-ctx.Done():
+		if c != nil {
+			go func() { _ = c.virt.Disconnect() }()
+		}
+		var none T
+		return none, fmt.Errorf("libvirt did not answer: %w", context.Cause(ctx))
+	}
+}

@@ -1,0 +1,158 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// daemons are the programs that serve the QEMU driver, with the names of their sockets: the
+// monolithic daemon, then the modular one of distributions that ship no other.
+var daemons = []struct{ program, socket string }{
+	{"libvirtd", "libvirt-sock"},
+	{"virtqemud", "virtqemud-sock"},
+}
+
+// daemonStart is how long a daemon may take to open its socket.
+const daemonStart = 20 * time.Second
+
+// Daemon is a libvirt daemon of our own in session mode, with its own folders.
+type Daemon struct {
+	Socket string // path
+	log    string // path
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed after the daemon has been waited for
+	err    error         // how it ended; valid once exited is closed
+}
+
+// StartDaemon starts a private daemon that keeps all it needs below dir and returns when it
+// listens. dir must be short (AF_UNIX paths end at 108 bytes); the uid must not be 0, else the
+// daemon would work in system mode. cache is a folder that may outlive the daemon: what it found
+// out about the host's QEMU.
+func StartDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
+	program, socket, err := findDaemon()
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(program)
+	config := filepath.Join(dir, "config", "libvirt")
+	for _, folder := range []string{config, filepath.Join(dir, "run"), cache} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, fmt.Errorf("make the libvirt daemon's folders: %w", err)
+		}
+	}
+	d := &Daemon{
+		Socket: filepath.Join(dir, "run", "libvirt", socket),
+		log:    filepath.Join(dir, "daemon.log"),
+		exited: make(chan struct{}),
+	}
+	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", d.log)
+	// No helper daemon for the console, no security driver and no cgroups: the sandbox is all of that.
+	const qemuConf = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nremember_owner = 0\n"
+	err = errors.Join(
+		os.WriteFile(filepath.Join(config, name+".conf"), []byte(daemonConf), 0o600),
+		os.WriteFile(filepath.Join(config, "qemu.conf"), []byte(qemuConf), 0o600))
+	if err != nil {
+		return nil, fmt.Errorf("write the libvirt daemon's configuration: %w", err)
+	}
+
+	d.cmd = exec.Command(program, "-f", filepath.Join(config, name+".conf"), "-p", filepath.Join(dir, "daemon.pid"))
+	d.cmd.Env = append(os.Environ(),
+		"HOME="+dir,
+		"XDG_RUNTIME_DIR="+filepath.Join(dir, "run"),
+		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"),
+		"XDG_CACHE_HOME="+cache,
+		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
+	output, err := os.Create(filepath.Join(dir, "daemon.out"))
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	defer output.Close()
+	d.cmd.Stdout, d.cmd.Stderr = output, output
+	if err := d.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		d.err = d.cmd.Wait()
+		close(d.exited)
+	}()
+	if err := d.waitForSocket(ctx); err != nil {
+		said, _ := os.ReadFile(filepath.Join(dir, "daemon.out"))
+		logged, _ := os.ReadFile(d.log)
+		err = fmt.Errorf("start %s: %w\n%s%s", name, err, said, logged)
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// CheckHost says what the host lacks for machines of its own; the error is a *guest.MissingError.
+func CheckHost() error {
+	if _, _, err := findDaemon(); err != nil {
+		return err
+	}
+	emulator := "qemu-system-" + libvirtArch(runtime.GOARCH)
+	if _, err := exec.LookPath(emulator); err != nil {
+		return &guest.MissingError{
+			What: "there is no " + emulator + " on this host",
+			Fix:  "sudo apt-get install --no-install-recommends qemu-system-x86",
+		}
+	}
+	return nil
+}
+
+func findDaemon() (program, socket string, err error) {
+	for _, d := range daemons {
+		for _, place := range []string{d.program, "/usr/sbin/" + d.program, "/sbin/" + d.program} {
+			if path, err := exec.LookPath(place); err == nil {
+				return path, d.socket, nil
+			}
+		}
+	}
+	return "", "", &guest.MissingError{
+		What: "there is no libvirt daemon (libvirtd or virtqemud) on this host",
+		Fix:  "sudo apt-get install --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu",
+	}
+}
+
+func (d *Daemon) waitForSocket(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, daemonStart)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if _, err := os.Stat(d.Socket); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("it did not open %s: %w", d.Socket, context.Cause(ctx))
+		case <-d.exited:
+			return fmt.Errorf("it ended by itself: %w", d.err)
+		case <-poll.C:
+		}
+	}
+}
+
+// Exited is closed when the daemon has ended, wanted or not.
+func (d *Daemon) Exited() <-chan struct{} { return d.exited }
+
+// Close ends the daemon; its machines stay until the sandbox ends.
+func (d *Daemon) Close() error {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.exited:
+	case <-time.After(5 * time.Second):
+		_ = d.cmd.Process.Kill()
+		<-d.exited
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package libvirt
+
+import (
+	"fmt"
+	"runtime"
+
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// Accelerators.
+const (
+	KVM = "kvm"
+	TCG = "tcg"
+)
+
+// domain is what the XML of a machine depends on.
+type domain struct {
+	name        string
+	accelerator string
+	emulator    string // path; empty: libvirt's choice
+	machine     vm.Machine
+	cards       []card // one for each of the machine's ports, in their order
+	channel     string // path of the socket of the agent's port
+}
+
+// card is a network card of a machine.
+type card struct {
+	tap string
+	mac string
+}
+
+// xml describes a transient domain: direct kernel boot, one virtio network card on a tap that exists,
+// the agent's virtio-serial port, the serial console into a file, and nothing else, since each device
+// costs boot time under emulation.
+func (d domain) xml() (string, error) {
+	doc := &libvirtxml.Domain{
+		Type:   "qemu",
+		Name:   d.name,
+		Memory: &libvirtxml.DomainMemory{Value: uint(d.machine.MemoryBytes / 1024), Unit: "KiB"},
+		VCPU:   &libvirtxml.DomainVCPU{Value: uint(d.machine.VCPUs)},
+		OS: &libvirtxml.DomainOS{
+			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: libvirtArch(runtime.GOARCH), Machine: "pc"},
+			Kernel:  d.machine.Kernel,
+			Initrd:  d.machine.Initramfs,
+			Cmdline: guest.CommandLine,
+		},
+		Features: &libvirtxml.DomainFeatureList{
+			ACPI: &libvirtxml.DomainFeature{},
+			APIC: &libvirtxml.DomainFeatureAPIC{},
+		},
+		OnPoweroff: "destroy", OnReboot: "destroy", OnCrash: "destroy",
+		Devices: &libvirtxml.DomainDeviceList{
+			Emulator: d.emulator,
+			Controllers: []libvirtxml.DomainController{
+				{Type: "usb", Model: "none"},
+				{Type: "virtio-serial"},
+			},
+			Interfaces: interfaces(d.cards),
+			Channels: []libvirtxml.DomainChannel{{
+				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.channel}},
+				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agent.PortName}},
+			}},
+			Serials: []libvirtxml.DomainSerial{{
+				Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}},
+			}},
+			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
+		},
+	}
+	if d.accelerator == KVM {
+		doc.Type = "kvm"
+		doc.CPU = &libvirtxml.DomainCPU{Mode: "host-passthrough"}
+	}
+	text, err := doc.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("describe machine %s for libvirt: %w", d.machine.Name, err)
+	}
+	return text, nil
+}
+
+func interfaces(cards []card) []libvirtxml.DomainInterface {
+	var list []libvirtxml.DomainInterface
+	for _, c := range cards {
+		list = append(list, libvirtxml.DomainInterface{
+			Source: &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
+			Target: &libvirtxml.DomainInterfaceTarget{Dev: c.tap, Managed: "no"},
+			MAC:    &libvirtxml.DomainInterfaceMAC{Address: c.mac},
+			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+			// An option ROM would only be loaded and searched; nothing boots from the network.
+			ROM: &libvirtxml.DomainROM{Enabled: "no"},
+		})
+	}
+	return list
+}
+
+func libvirtArch(goarch string) string {
+	switch goarch {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	}
+	return goarch
+}

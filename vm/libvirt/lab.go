@@ -1,0 +1,305 @@
+// Package libvirt makes labs of virtual machines through libvirt: in a private daemon inside the
+// sandbox (the embedded lab).
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/link"
+)
+
+const (
+	// callLimit bounds a call to the daemon; a domain start takes about 0.4 s.
+	callLimit = 30 * time.Second
+	// closeLimit bounds what is cleaned up after an interrupt.
+	closeLimit = 10 * time.Second
+)
+
+// bootLimit bounds the time from a domain's start to its agent's first answer.
+var bootLimit = map[string]time.Duration{KVM: 30 * time.Second, TCG: 120 * time.Second}
+
+// Options says where a lab keeps its files and what it emulates with.
+type Options struct {
+	Runtime     string // folder for sockets, with a short path, in memory
+	Cache       string // folder that may outlive the lab
+	Accelerator string // KVM or TCG; empty: KVM where a guest boots under it
+	Tell        func(note string)
+}
+
+// Lab is the embedded lab: a private daemon, a bridge, machines on taps and load nodes on veth pairs,
+// all of it in the namespaces of the caller (see vm/sandbox).
+type Lab struct {
+	options Options
+	daemon  *Daemon
+	virt    *connection
+	bridges map[string]*link.Bridge // by the name of the link
+	accel   accelerator
+	about   vm.About
+	serial  int // numbers the machines, so that names never repeat
+}
+
+// Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
+func Open(ctx context.Context, options Options) (_ *Lab, err error) {
+	l := &Lab{options: options, bridges: map[string]*link.Bridge{}, accel: chooseAccelerator(options.Accelerator, options.Cache)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.daemon, err = StartDaemon(ctx, filepath.Join(options.Runtime, "libvirt"), options.Cache); err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if l.virt, err = connect(limited, "qemu:///session?socket="+l.daemon.Socket); err != nil {
+		return nil, err
+	}
+	qemu, libvirt, err := l.virt.versions(limited)
+	if err != nil {
+		return nil, err
+	}
+	l.about = vm.About{Driver: "libvirt", QEMU: qemu, Libvirt: libvirt}
+	return l, nil
+}
+
+// link is the bridge of that name, made when it is first asked for.
+func (l *Lab) link(name string) (*link.Bridge, error) {
+	if bridge, ok := l.bridges[name]; ok {
+		return bridge, nil
+	}
+	bridge, err := link.NewBridge(fmt.Sprintf("ctload%d", len(l.bridges)))
+	if err != nil {
+		return nil, err
+	}
+	l.bridges[name] = bridge
+	return bridge, nil
+}
+
+// About says what the lab runs on. The accelerator is certain once a machine has booted.
+func (l *Lab) About() vm.About {
+	about := l.about
+	about.Accelerator, about.AcceleratorNote = l.accel.name, l.accel.note
+	return about
+}
+
+// Close ends the lab: its link, its connection and its daemon.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, bridge := range l.bridges {
+		errs = append(errs, bridge.Close())
+	}
+	if l.virt != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		defer cancel()
+		errs = append(errs, l.virt.close(ctx))
+	}
+	if l.daemon != nil {
+		errs = append(errs, l.daemon.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// machine is a booted virtual machine.
+type machine struct {
+	name    string
+	lab     *Lab
+	cards   []card
+	domain  golibvirt.Domain
+	started bool
+	client  *agent.Client
+	console string // path
+}
+
+// Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
+// console, when the machine started but its agent did not answer in time.
+func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
+	if !l.accel.proven {
+		node, err := l.boot(ctx, spec, KVM, proofLimit)
+		if err == nil {
+			l.accel.proven = true
+			return node, nil
+		}
+		if _, started := errors.AsType[*vm.BootError](err); !started || ctx.Err() != nil {
+			return nil, err
+		}
+		l.accel.refuse(err)
+		l.options.Tell("falling back to TCG, which is much slower: " + l.accel.note)
+	}
+	return l.boot(ctx, spec, l.accel.name, bootLimit[l.accel.name])
+}
+
+func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (_ vm.Node, err error) {
+	l.serial++
+	id := fmt.Sprintf("%s%d", spec.Name, l.serial)
+	m := &machine{name: spec.Name, lab: l, console: spec.ConsoleFile}
+	defer func() {
+		if err != nil {
+			err = joinClose(err, m.Close())
+		}
+	}()
+	if err := m.addCards(spec.Ports); err != nil {
+		return nil, err
+	}
+	channel := filepath.Join(l.options.Runtime, id+".sock")
+	xml, err := domain{
+		name: "ctload-" + id, accelerator: accelerator, machine: spec,
+		cards: m.cards, channel: channel,
+	}.xml()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
+	defer cancel()
+	if m.domain, err = l.virt.create(ctx, xml); err != nil {
+		return nil, l.explainStart(spec.Name, err)
+	}
+	m.started = true
+	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", channel)
+	if err != nil {
+		return nil, &vm.BootError{Node: spec.Name, Reason: fmt.Errorf("connect to its agent's port: %w", err), Console: m.Console()}
+	}
+	if m.client, err = agent.NewClient(spec.Name, stream); err != nil {
+		return nil, errors.Join(err, stream.Close())
+	}
+	if _, err := m.client.Hello(ctx); err != nil {
+		err = errors.New("the machine ended before its agent answered")
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
+	}
+	for i, port := range spec.Ports {
+		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes}
+		if err := m.client.Network(ctx, network); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// addCards makes a tap for each port. What was made is remembered, also when a later one fails.
+func (m *machine) addCards(ports []vm.Port) error {
+	for i, port := range ports {
+		bridge, err := m.lab.link(port.Link)
+		if err != nil {
+			return err
+		}
+		tap := fmt.Sprintf("tap%d.%d", m.lab.serial, i)
+		if err := bridge.AddTap(tap); err != nil {
+			return err
+		}
+		m.cards = append(m.cards, card{tap: tap, mac: macAddress(m.lab.serial, i)})
+	}
+	return nil
+}
+
+// joinClose adds what went wrong in clearing up to the error that made it necessary.
+func joinClose(err, closing error) error {
+	if closing == nil {
+		return err
+	}
+	return errors.Join(err, closing)
+}
+
+// explainStart tells a daemon that is gone from one that refused.
+func (l *Lab) explainStart(name string, err error) error {
+	err = fmt.Errorf("start machine %s: %w", name, err)
+	select {
+	case <-l.daemon.Exited():
+		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon has ended: %w", err)}
+	default:
+		return err
+	}
+}
+
+func (m *machine) Name() string         { return m.name }
+func (m *machine) Agent() *agent.Client { return m.client }
+
+func (m *machine) Console() string {
+	text, err := os.ReadFile(m.console)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// Close ends the machine at once.
+func (m *machine) Close() error {
+	var errs []error
+	if m.client != nil {
+		errs = append(errs, m.client.Close())
+	}
+	if m.started {
+		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		defer cancel()
+		if err := m.lab.virt.destroy(ctx, m.domain); err != nil {
+			errs = append(errs, fmt.Errorf("destroy machine %s: %w", m.name, err))
+		}
+	}
+	for _, c := range m.cards {
+		errs = append(errs, link.Remove(c.tap))
+	}
+	return errors.Join(errs...)
+}
+
+// loadNode is an agent in a network namespace of its own.
+type loadNode struct {
+	name   string
+	client *agent.Child
+}
+
+// Join starts a load node beside the machines.
+func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error) {
+	l.serial++
+	child, err := agent.StartChild(spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, child.Close())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	bridge, err := l.link(spec.Port.Link)
+	if err != nil {
+		return nil, err
+	}
+	if err := bridge.AddVeth(fmt.Sprintf("veth%d", l.serial), "eth0", child.Pid()); err != nil {
+		return nil, err
+	}
+	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes}); err != nil {
+		return nil, err
+	}
+	return &loadNode{name: spec.Name, client: child}, nil
+}
+
+func (n *loadNode) Name() string         { return n.name }
+func (n *loadNode) Agent() *agent.Client { return n.client.Client }
+func (n *loadNode) Console() string      { return "" }
+
+// Close ends the agent's process; its namespace and its end of the link go with it.
+func (n *loadNode) Close() error { return n.client.Close() }
+
+// macAddress is that of a machine's nth card, in QEMU's range for local use.
+func macAddress(machine, n int) string {
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", machine>>8&0xff, machine&0xff, n&0xff)
+}
+
+var (
+	_ vm.Lab    = (*Lab)(nil)
+	_ vm.Node   = (*machine)(nil)
+	_ io.Closer = (*loadNode)(nil)
+)

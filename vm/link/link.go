@@ -1,0 +1,99 @@
+// Package link makes the isolated links of a lab in the network namespace of the caller: a bridge,
+// and on it taps for virtual machines and veth pairs for load nodes. Nothing in here has an address
+// or a route, so that no frame can leave the namespace.
+//
+// It needs CAP_NET_ADMIN in that namespace, and /dev/net/tun for taps.
+package link
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Bridge is one link of a lab.
+type Bridge struct {
+	bridge *netlink.Bridge
+}
+
+// NewBridge makes a bridge with the given name (at most 15 bytes).
+func NewBridge(name string) (*Bridge, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return nil, fmt.Errorf("make bridge %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(bridge); err != nil {
+		return nil, fmt.Errorf("bring bridge %s up: %w", name, err)
+	}
+	return &Bridge{bridge: bridge}, nil
+}
+
+// Close removes the bridge.
+func (b *Bridge) Close() error {
+	if err := netlink.LinkDel(b.bridge); err != nil {
+		return fmt.Errorf("remove bridge %s: %w", b.bridge.Name, err)
+	}
+	return nil
+}
+
+// AddTap makes a tap on the bridge for a virtual machine's network card. The caller removes it with
+// [Remove].
+func (b *Bridge) AddTap(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	// Long enough that the tap never drops what the guest has not taken yet in a burst of SYNs.
+	attrs.TxQLen = 10000
+	tap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("make tap %s: %w", name, err)
+	}
+	if err := b.attach(tap); err != nil {
+		return errors.Join(err, Remove(name))
+	}
+	return nil
+}
+
+// AddVeth makes a veth pair, one end on the bridge, the other in the network namespace of the
+// process pid under the name inner.
+func (b *Bridge) AddVeth(name, inner string, pid int) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	attrs.TxQLen = 10000
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inner, PeerNamespace: netlink.NsPid(pid)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("make veth pair %s: %w", name, err)
+	}
+	if err := b.attach(veth); err != nil {
+		return errors.Join(err, Remove(name))
+	}
+	return nil
+}
+
+func (b *Bridge) attach(port netlink.Link) error {
+	name := port.Attrs().Name
+	if err := netlink.LinkSetMaster(port, b.bridge); err != nil {
+		return fmt.Errorf("attach %s to bridge %s: %w", name, b.bridge.Name, err)
+	}
+	if err := netlink.LinkSetUp(port); err != nil {
+		return fmt.Errorf("bring %s up: %w", name, err)
+	}
+	return nil
+}
+
+// Remove removes a tap or one end of a veth pair, and the other end with it.
+func Remove(name string) error {
+	port, err := netlink.LinkByName(name)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	if err := netlink.LinkDel(port); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}

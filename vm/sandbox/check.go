@@ -1,0 +1,123 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// ForbiddenError says that this host does not let the caller make a sandbox, and why.
+type ForbiddenError struct {
+	Reason string // what was refused, with the setting that refuses it where it is known
+}
+
+func (e *ForbiddenError) Error() string {
+	return "this host does not let you make the lab's namespaces: " + e.Reason
+}
+
+// Fix names the ways out.
+func (e *ForbiddenError) Fix() string {
+	return `any one of:
+  1. run it as root:                        sudo ctload ...
+  2. allow it for ctload (AppArmor):        sudo make apparmor-profile
+     or for everybody (sysctl):             sudo sysctl -w ` + strings.Join(allowing(), " ") + `
+  3. use a libvirt daemon that exists:      ctload run --connect qemu:///system ...`
+}
+
+// Check makes a sandbox as [Run] does, tries in it what the lab needs (mounts, a bridge, a tap) and
+// ends it. The error is a *ForbiddenError when the host refuses. It takes some 20 ms.
+func Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args[0] = CheckRole
+	cmd.SysProcAttr = namespaces()
+	cmd.SysProcAttr.Pdeathsig = 0 // the calling goroutine's thread may end first
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("try the lab's namespaces: %w", ctx.Err())
+	}
+	reason := strings.TrimSpace(string(out))
+	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+		reason = err.Error()
+	}
+	if why := culprit(); why != "" {
+		reason += " (" + why + ")"
+	}
+	return &ForbiddenError{Reason: reason}
+}
+
+// RunCheck is what the process started by [Check] does.
+func RunCheck() int {
+	if err := tryAll(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func tryAll() error {
+	if err := arrange(); err != nil {
+		return err
+	}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "check"}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("make a bridge: %w", err)
+	}
+	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("make a tap (/dev/net/tun): %w", err)
+	}
+	return nil
+}
+
+// limits are the settings with which kernels and distributions forbid user namespaces, the value
+// that forbids, and the one that allows.
+var limits = []struct{ key, forbids, allows string }{
+	{"kernel.apparmor_restrict_unprivileged_userns", "1", "0"},
+	{"kernel.unprivileged_userns_clone", "0", "1"},
+	{"user.max_user_namespaces", "0", "10000"},
+}
+
+func culprit() string {
+	for _, l := range limits {
+		if forbidden(l.key, l.forbids) {
+			return l.key + " is " + l.forbids
+		}
+	}
+	if os.Getuid() != 0 && errors.Is(syscall.Access("/dev/net/tun", 6), syscall.EACCES) {
+		return "/dev/net/tun is not yours to open; sudo chmod 0666 /dev/net/tun"
+	}
+	if _, err := os.Stat("/.dockerenv"); err == nil {
+		return "this is a container; start it with --privileged"
+	}
+	return ""
+}
+
+func allowing() []string {
+	var settings []string
+	for _, l := range limits {
+		if forbidden(l.key, l.forbids) {
+			settings = append(settings, l.key+"="+l.allows)
+		}
+	}
+	if len(settings) == 0 {
+		return []string{"kernel.unprivileged_userns_clone=1"}
+	}
+	return settings
+}
+
+func forbidden(key, value string) bool {
+	text, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
+	return err == nil && strings.TrimSpace(string(text)) == value
+}

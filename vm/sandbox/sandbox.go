@@ -1,0 +1,183 @@
+// Package sandbox runs this program again inside user, mount, network and PID namespaces of its
+// own, so that whatever is made there (daemons, virtual machines, bridges, taps, sockets) ends with
+// it: when the last of its processes is gone, the kernel removes the rest. That holds for SIGKILL too.
+//
+// Three processes take part:
+//
+//	caller        ctload as the user started it; waits, forwards signals, returns the exit status
+//	supervisor    PID 1 of the namespaces; mounts, starts the command, reaps (see [Supervise])
+//	command       ctload again, with the arguments of the caller; [Inside] is true there
+//
+// The supervisor is a process of its own since PID 1 must reap every orphan, and a blanket wait in
+// the command would steal the children that os/exec waits for. Without a reaper libvirt waits 40 s
+// for each of its dead probes.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names under which this program starts itself again (argv[0]).
+const (
+	SupervisorRole = "ctload-supervisor"
+	CheckRole      = "ctload-sandbox-check"
+)
+
+// RuntimeDir is a folder in memory, private to the sandbox, with a path short enough for sockets
+// (AF_UNIX ends at 108 bytes). It covers the host's /dev/shm, which nothing in here needs.
+const RuntimeDir = "/dev/shm"
+
+const insideEnv = "CTLOAD_SANDBOX"
+
+// lifeFD is the descriptor on which the supervisor notices that the caller is gone.
+const lifeFD = 3
+
+// Inside reports whether this process runs in a sandbox made by [Run].
+func Inside() bool { return os.Getenv(insideEnv) == "1" }
+
+// Run starts this program with args in a sandbox and returns its exit status. SIGINT and SIGTERM
+// are passed on; a second one ends the sandbox at once. When ctx ends the sandbox is killed.
+//
+// It needs no privilege where the host lets users make user namespaces; see [Check].
+func Run(ctx context.Context, args []string) (int, error) {
+	// The kernel sends the death signal when the thread that started the child ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	alive, life, err := os.Pipe()
+	if err != nil {
+		return 0, fmt.Errorf("make the sandbox's life line: %w", err)
+	}
+	defer life.Close()
+
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Args[0] = SupervisorRole
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{alive} // descriptor lifeFD
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = namespaces()
+	// A session of its own: ctrl-C then reaches the caller alone, not daemons and machines.
+	cmd.SysProcAttr.Setsid = true
+
+	interrupts := make(chan os.Signal, 4)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(interrupts)
+
+	if err := cmd.Start(); err != nil {
+		alive.Close()
+		return 0, fmt.Errorf("make the sandbox's namespaces: %w", err)
+	}
+	alive.Close()
+
+	ended := make(chan struct{})
+	forwarded := make(chan struct{})
+	go func() {
+		defer close(forwarded)
+		forward(interrupts, cmd.Process, ended)
+	}()
+	err = cmd.Wait()
+	close(ended)
+	<-forwarded
+
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return 128 + int(status.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// forward passes the first signal on as SIGINT, so that the command can save what was measured, and
+// answers a second one by ending the sandbox.
+func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan struct{}) {
+	for n := 0; ; n++ {
+		select {
+		case <-ended:
+			return
+		case <-interrupts:
+			if n == 0 {
+				_ = supervisor.Signal(os.Interrupt)
+			} else {
+				_ = supervisor.Kill()
+			}
+		}
+	}
+}
+
+// namespaces describes the sandbox's own namespaces: the caller's uid under a number that is not 0
+// (libvirt then works in session mode, the same path for root and everybody else), every
+// capability kept across exec by way of the ambient set.
+func namespaces() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
+		UidMappings: mappings(os.Getuid()),
+		GidMappings: mappings(os.Getgid()),
+		AmbientCaps: allCapabilities(),
+		Pdeathsig:   syscall.SIGKILL,
+	}
+}
+
+// mappings keeps an ordinary user's id as it is. Root's range is shifted by one: root is then 1
+// and still owns the files of everybody, so that `sudo ctload` can write its run folder into a
+// user's home.
+func mappings(id int) []syscall.SysProcIDMap {
+	if id != 0 {
+		return []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
+	}
+	return []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: 65535}}
+}
+
+func allCapabilities() []uintptr {
+	caps := make([]uintptr, 0, unix.CAP_LAST_CAP+1)
+	for c := range uintptr(unix.CAP_LAST_CAP + 1) {
+		// CAP_PERFMON, CAP_BPF and CAP_CHECKPOINT_RESTORE came with 5.8 and 5.9; raising one that the
+		// kernel does not know fails.
+		if v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && v == 1 {
+			caps = append(caps, c)
+		}
+	}
+	return caps
+}
+
+// arrange gives the new namespaces what every sandbox needs: its own /proc, an empty RuntimeDir, a
+// /sys that shows its own network where the host allows one, and the loopback link.
+func arrange() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the sandbox's mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount the sandbox's /proc: %w", err)
+	}
+	if err := unix.Mount("tmpfs", RuntimeDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+		return fmt.Errorf("mount the sandbox's %s: %w", RuntimeDir, err)
+	}
+	// Containers refuse this one; only libvirt's own networks would need it.
+	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	return quietBridges()
+}
+
+// quietBridges keeps frames that cross the lab's bridges away from the rules and the conntrack of
+// the sandbox: br_netfilter passes them to both in every new network namespace by default.
+func quietBridges() error {
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		file := filepath.Join("/proc/sys/net/bridge", "bridge-nf-call-"+family)
+		if err := os.WriteFile(file, []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep the lab's bridges out of conntrack: %w", err)
+		}
+	}
+	return nil
+}
