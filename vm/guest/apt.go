@@ -1,0 +1,246 @@
+package guest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// apt is the host's apt with a state of its own: it reads and changes nothing of the system's but
+// the settings for proxies and passwords, and needs no root.
+type apt struct {
+	dir      string // holds all of its state
+	progress func(percent float64)
+}
+
+// aptConf are the settings that make apt's state private. Hooks of the host are taken out: they are
+// written for root and for the system's own lists. Archives that cannot be verified are refused,
+// whatever the host's own settings say.
+const aptConf = `#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Architectures;
+APT::Architecture "%[2]s";
+APT::Architectures "%[2]s";
+APT::Sandbox::User "";
+APT::Update::Error-Mode "any";
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::Languages "none";
+Acquire::PDiffs "false";
+Acquire::Retries "2";
+Acquire::http::Timeout "15";
+Acquire::https::Timeout "15";
+Dir::State "%[1]s/state";
+Dir::State::status "%[1]s/status";
+Dir::State::extended_states "%[1]s/extended_states";
+Dir::Cache "%[1]s/cache";
+Dir::Log "%[1]s/log";
+Dir::Etc::sourcelist "%[1]s/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "/dev/null";
+`
+
+// newApt prepares a state in dir, an absolute path.
+func newApt(dir string, from archive, progress func(percent float64)) (*apt, error) {
+	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "log"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	a := &apt{dir: dir, progress: progress}
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "apt.conf"), fmt.Appendf(nil, aptConf, dir, runtime.GOARCH), 0o644),
+		os.WriteFile(filepath.Join(dir, "sources.list"), []byte(strings.Join(from, "\n")+"\n"), 0o644),
+		os.WriteFile(filepath.Join(dir, "status"), nil, 0o644))
+	return a, err
+}
+
+// update reads the archive's index and checks its signature.
+func (a *apt) update(ctx context.Context) error {
+	_, err := a.run(ctx, a.dir, "apt-get", "update")
+	return err
+}
+
+// pkg is a version of a package.
+type pkg struct{ name, version string }
+
+// kernel finds the packages of the kernel that a meta package depends on.
+func (a *apt) kernel(ctx context.Context, meta string) (packages []pkg, err error) {
+	queue := []string{meta}
+	for len(queue) > 0 {
+		name := queue[0]
+		queue = queue[1:]
+		if slices.ContainsFunc(packages, func(p pkg) bool { return p.name == name }) {
+			continue
+		}
+		text, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", name)
+		if err != nil {
+			return nil, err
+		}
+		for stanza := range stanzas(text) {
+			if stanza["package"] != name || stanza["version"] == "" {
+				return nil, fmt.Errorf("no package %s in the archive", name)
+			}
+			packages = append(packages, pkg{name, stanza["version"]})
+			queue = append(queue, kernelParts(stanza["depends"])...)
+			break
+		}
+	}
+	if len(packages) < 2 {
+		return nil, fmt.Errorf("package %s depends on no kernel", meta)
+	}
+	return packages, nil
+}
+
+// kernelParts picks the packages out of a field Depends that hold parts of a kernel.
+func kernelParts(depends string) (names []string) {
+	for dep := range strings.SplitSeq(depends, ",") {
+		first, _, _ := strings.Cut(dep, "|")
+		words := strings.Fields(first)
+		if len(words) == 0 {
+			continue
+		}
+		name, _, _ := strings.Cut(words[0], ":")
+		for _, prefix := range []string{"linux-image-", "linux-binary-", "linux-modules-", "linux-base-"} {
+			if strings.HasPrefix(name, prefix) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// download fetches packages into the folder dir and checks them against the signed index.
+func (a *apt) download(ctx context.Context, dir string, packages []pkg) error {
+	args := []string{"download"}
+	for _, p := range packages {
+		args = append(args, p.name+"="+p.version)
+	}
+	_, err := a.run(ctx, dir, "apt-get", args...)
+	return err
+}
+
+// unpack unpacks all packages of the folder from into the folder to.
+func (a *apt) unpack(ctx context.Context, from, to string) error {
+	debs, err := filepath.Glob(filepath.Join(from, "*.deb"))
+	if err != nil {
+		return err
+	}
+	for i, deb := range debs {
+		if _, err := runTool(ctx, a.dir, nil, "dpkg-deb", "-x", deb, to); err != nil {
+			return err
+		}
+		a.progress(100 * float64(i+1) / float64(len(debs)))
+	}
+	return nil
+}
+
+func (a *apt) run(ctx context.Context, dir, program string, args ...string) (string, error) {
+	// File descriptor 3 is the first of ExtraFiles.
+	options := []string{"-q", "-c", filepath.Join(a.dir, "apt.conf"), "-o", "APT::Status-Fd=3"}
+	return runTool(ctx, dir, a.status, program, append(options, args...)...)
+}
+
+// status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...".
+func (a *apt) status(r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		fields := strings.SplitN(lines.Text(), ":", 4)
+		if len(fields) == 4 && fields[0] == "dlstatus" {
+			if percent, err := strconv.ParseFloat(fields[2], 64); err == nil {
+				a.progress(percent)
+			}
+		}
+	}
+	return lines.Err()
+}
+
+// runTool runs a program of the host to its end and gives its standard output. The program dies
+// with the context, and with this process. What it reports on descriptor 3 goes to the follower.
+func runTool(ctx context.Context, dir string, follow func(io.Reader) error, program string, args ...string) (string, error) {
+	path, err := findProgram(program)
+	if err != nil {
+		return "", &MissingError{
+			What: program + ", which fetches kernels by name, is not installed on this host",
+			Fix:  "install it, or give the kernel by the paths of its image and modules", Err: err,
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
+	// The kernel kills the program when the thread that started it ends: the thread is held.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	const grace = 3 * time.Second // between the polite end and the other
+	cmd.WaitDelay = grace
+
+	var group errgroup.Group
+	var w *os.File
+	if follow != nil {
+		var r *os.File
+		if r, w, err = os.Pipe(); err != nil {
+			return "", err
+		}
+		cmd.ExtraFiles = []*os.File{w}
+		group.Go(func() error { return errors.Join(follow(r), r.Close()) })
+	}
+	err = cmd.Start()
+	if w != nil {
+		err = errors.Join(err, w.Close())
+	}
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if followErr := group.Wait(); err == nil {
+		err = followErr
+	}
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("%s: %w", program, context.Cause(ctx))
+	}
+	if err != nil {
+		return "", toolError(program, err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// toolError puts what a program said about its failure into one line.
+func toolError(program string, err error, stderr string) error {
+	const most = 4 // lines: apt repeats itself
+	var said []string
+	for line := range strings.Lines(stderr) {
+		line = strings.TrimSpace(line)
+		if line != "" && !slices.Contains(said, line) && len(said) < most {
+			said = append(said, line)
+		}
+	}
+	if strings.Contains(stderr, syscall.ENOSPC.Error()) || strings.Contains(stderr, "No space left on device") {
+		err = syscall.ENOSPC
+	} else if errors.Is(err, fs.ErrPermission) {
+		err = fs.ErrPermission
+	}
+	return fmt.Errorf("%s: %w: %s", program, err, strings.Join(said, "; "))
+}

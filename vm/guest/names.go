@@ -1,0 +1,111 @@
+package guest
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// distribution is where kernels come from by name.
+type distribution struct {
+	id             string
+	codenames      []string // of its kernels, besides which backports may exist
+	aliases        []string // names of suites in which its archive is also known
+	backports      bool     // whether CODENAME-backports has kernels of its own
+	pockets        []string // suites of the same archive that belong to a codename, by suffix
+	security       string   // suffix of the suite of a separate archive of security fixes
+	rolling        []string // codenames that have neither
+	keyrings       []string // of its archive, the first that exists counts
+	keyringPackage string
+	script         string // of debootstrap, which names the default mirror
+	env            string // variable that names another mirror
+}
+
+var distributions = []distribution{
+	{
+		id:             "debian",
+		codenames:      []string{"bookworm", "trixie", "sid"},
+		aliases:        []string{"bullseye", "forky", "oldstable", "stable", "testing", "unstable"},
+		backports:      true,
+		security:       "-security",
+		rolling:        []string{"sid"},
+		keyrings:       []string{"/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"},
+		keyringPackage: "debian-archive-keyring",
+		script:         "sid",
+		env:            "CTLOAD_DEBIAN_MIRROR",
+	},
+	{
+		id:             "ubuntu",
+		codenames:      []string{"jammy", "noble", "resolute"},
+		aliases:        []string{"focal", "plucky", "questing"},
+		pockets:        []string{"-updates", "-security"},
+		keyrings:       []string{"/usr/share/keyrings/ubuntu-archive-keyring.gpg", "/usr/share/keyrings/ubuntu-archive-keyring.pgp"},
+		keyringPackage: "ubuntu-keyring",
+		script:         "gutsy",
+		env:            "CTLOAD_UBUNTU_MIRROR",
+	},
+}
+
+// KernelNames are the names that [Store.Kernel] knows.
+func KernelNames() []string {
+	names := []string{HostName}
+	for _, d := range distributions {
+		names = append(names, d.names()...)
+	}
+	return names
+}
+
+func (d *distribution) names() (names []string) {
+	for _, codename := range d.codenames {
+		names = append(names, d.id+"/"+codename)
+		if d.backports && !slices.Contains(d.rolling, codename) {
+			names = append(names, d.id+"/"+codename+"-backports")
+		}
+	}
+	return names
+}
+
+// metaPackage is the package that depends on the current kernel of a suite: Debian's cloud kernel
+// and Ubuntu's virtual one, which have what a virtual machine needs and little else.
+func (d *distribution) metaPackage() string {
+	if d.id == "ubuntu" {
+		return "linux-image-virtual"
+	}
+	return "linux-image-cloud-" + runtime.GOARCH // Debian and Go agree on amd64 and arm64
+}
+
+// suites are the suites of the distribution's main archive in which to look for a kernel.
+func (d *distribution) suites(suite string) []string {
+	out := []string{suite}
+	for _, pocket := range d.pockets {
+		out = append(out, suite+pocket)
+	}
+	return out
+}
+
+// owns says whether the name of a suite is one of the distribution's.
+func (d *distribution) owns(suite string) bool {
+	codename, _, _ := strings.Cut(suite, "-")
+	codename, _, _ = strings.Cut(codename, "/") // bullseye/updates
+	return slices.Contains(d.codenames, codename) || slices.Contains(d.aliases, codename)
+}
+
+// UnknownKernelError says that a kernel's name is not one of [KernelNames].
+type UnknownKernelError struct{ Name string }
+
+// Error names the nearest name, and all of them.
+func (e *UnknownKernelError) Error() string {
+	known := KernelNames()
+	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, didYouMean(e.Name, known), strings.Join(known, ", "))
+}
+
+// findDistribution gives the distribution and the suite of a kernel's name.
+func findDistribution(name string) (*distribution, string, error) {
+	for i := range distributions {
+		if d := &distributions[i]; slices.Contains(d.names(), name) {
+			return d, strings.TrimPrefix(name, d.id+"/"), nil
+		}
+	}
+	return nil, "", &UnknownKernelError{name}
+}
