@@ -1,10 +1,25 @@
 // Package generators makes load for a connection-tracking table, and the responders that it
 // needs. It knows nothing of virtual machines: a [Spec] goes in, a [Result] comes out.
+//
+// # How the load is made
+//
+// Sockets are driven by one thread for each core, each with its own epoll instance, without a
+// goroutine for each connection; packets by AF_PACKET sockets that send batches patched from a
+// template. The times of the sends come from an absolute schedule ([pacing]), latency counts from
+// the time that was intended, and addresses and ports from an allocator ([tuples]).
+//
+// # What is counted
+//
+// Whatever was begun is Offered, and ends as Completed or as Failed under one [Cause]:
+// Offered = Completed + Failed and Failed = sum of Causes hold for every [Result], also when the
+// context ended first (what was unfinished then failed as [Cancelled]).
+//
+// Linux only; kernels from 4.19 on, with better timing from 5.11 on.
 package generators
 
 import (
 	"context"
-	"time"
+	"fmt"
 )
 
 // Kind names what a generator makes.
@@ -12,47 +27,28 @@ type Kind string
 
 // The kinds of load.
 const (
-	HTTP      Kind = "http"
-	TCP       Kind = "tcp"
-	Hold      Kind = "hold"
-	UDP       Kind = "udp"
-	SYN       Kind = "syn"
-	Handshake Kind = "handshake"
-	ICMP      Kind = "icmp"
-	Probe     Kind = "probe"
+	HTTP      Kind = "http"      // requests, a connection each unless kept alive
+	TCP       Kind = "tcp"       // connections, closed in a chosen way
+	Hold      Kind = "hold"      // connections that stay
+	UDP       Kind = "udp"       // datagrams of new flows, or conversations
+	SYN       Kind = "syn"       // crafted SYNs, never answered
+	Handshake Kind = "handshake" // crafted handshakes, without sockets
+	ICMP      Kind = "icmp"      // crafted echo requests
+	Probe     Kind = "probe"     // the bystander
 )
 
-// Spec is one generator's whole assignment; it travels to a node as JSON.
-type Spec struct {
-	Kind        Kind          `json:"kind"`
-	Target      string        `json:"target"`          // address of the responder
-	Ports       []uint16      `json:"ports"`           // destination ports, used in turn
-	Count       int64         `json:"count,omitempty"` // requests, connections or flows; 0: until Duration
-	Concurrency int           `json:"concurrency,omitempty"`
-	Rate        float64       `json:"rate,omitempty"` // per second; 0: closed loop
-	Duration    time.Duration `json:"duration,omitempty"`
-	Timeout     time.Duration `json:"timeout,omitempty"` // for each request or connection
-}
-
-// Progress is what a running generator has done so far.
-type Progress struct {
-	Offered   int64 `json:"offered"`
-	Completed int64 `json:"completed"`
-	Failed    int64 `json:"failed"`
-}
-
-// Result is what a generator did.
-type Result struct {
-	Offered   int64            `json:"offered"`
-	Completed int64            `json:"completed"`
-	Failed    int64            `json:"failed"`
-	Causes    map[string]int64 `json:"causes,omitempty"`
-	Started   time.Time        `json:"started"`
-	Elapsed   time.Duration    `json:"elapsed"`
-}
-
-// Run makes the load and returns when it has ended; progress is called a few times a second.
-// When ctx ends first, the result holds what was done until then beside ctx's error.
+// Run makes the load and returns when it has ended; progress, which may be nil, is called about
+// ten times a second and once at the end, never concurrently. When ctx ends first, the result
+// holds what was done until then beside ctx's error. Any other error means that the load was not
+// made as specified, and the result is not to be used.
 func Run(ctx context.Context, spec Spec, progress func(Progress)) (Result, error) {
-	panic("being written")
+	plan, err := spec.plan()
+	if err != nil {
+		return Result{}, fmt.Errorf("%s load: %w", spec.Kind, err)
+	}
+	result, err := plan.run(ctx, progress)
+	if err != nil {
+		return result, fmt.Errorf("%s load to %s: %w", spec.Kind, spec.Target, err)
+	}
+	return result, nil
 }

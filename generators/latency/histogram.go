@@ -186,3 +186,6 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	h.counts, h.coarse = counts, digits == 2
 	return nil
 }
+
+// Coarse reports whether the histogram has two digits instead of three.
+func (h *Histogram) Coarse() bool { return h != nil && h.coarse }

@@ -3,6 +3,7 @@
 package pacing
 
 import (
+	"fmt"
 	"math"
 	"sort"
 	"time"
@@ -112,4 +113,35 @@ func (s Sine) At(k int64) (time.Duration, bool) {
 	})
 	at, ok := seconds(whole * period)
 	return at + time.Duration(ns), ok
+}
+
+// Validate reports what is wrong with the stages.
+func (s Stages) Validate() error {
+	total := 0.0
+	for i, stage := range s {
+		if !(stage.From >= 0) || !(stage.To >= 0) || stage.Duration <= 0 {
+			return fmt.Errorf("stage %d goes from %v/s to %v/s in %s: want rates of at least 0 and a time above 0", i+1, stage.From, stage.To, stage.Duration)
+		}
+		total += (stage.From + stage.To) / 2 * stage.Duration.Seconds()
+	}
+	if !(total >= 1) || math.IsInf(total, 0) {
+		return fmt.Errorf("the stages hold %v sends", total)
+	}
+	return nil
+}
+
+// Validate reports what is wrong with the bursts.
+func (b Bursts) Validate() error {
+	if b.Size <= 0 || b.Every <= 0 {
+		return fmt.Errorf("bursts of %d every %s: want both above 0", b.Size, b.Every)
+	}
+	return nil
+}
+
+// Validate reports what is wrong with the sine.
+func (s Sine) Validate() error {
+	if !(s.Mean > 0) || math.IsInf(s.Mean, 0) || s.Period <= 0 || !(s.Amplitude >= 0) || s.Amplitude > s.Mean {
+		return fmt.Errorf("a sine around %v/s by %v/s every %s: want a mean and a period above 0, and an amplitude from 0 to the mean", s.Mean, s.Amplitude, s.Period)
+	}
+	return nil
 }

@@ -200,3 +200,14 @@ func ParsePorts(text string) ([]uint16, error) {
 	}
 	return ports, nil
 }
+
+// Ranges yields the first and the last address of each range.
+func (a Addresses) Ranges() func(yield func(first, last netip.Addr) bool) {
+	return func(yield func(first, last netip.Addr) bool) {
+		for _, r := range a.ranges {
+			if !yield(r.first, add(r.first, r.count-1)) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,343 @@
+package generators
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a stream does with a connection, from connect to close.
+
+// requestBytes is what each connection sends once connected.
+func (p *plan) requestBytes() []byte {
+	if p.Kind != HTTP {
+		return make([]byte, p.Payload)
+	}
+	host := p.Host
+	if host == "" {
+		host = net.JoinHostPort(p.space.Targets.At(0).String(), strconv.Itoa(int(p.Ports[0])))
+	}
+	connection := "close"
+	if p.KeepAlive > 1 {
+		connection = "keep-alive"
+	}
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ctload\r\nAccept: */*\r\nConnection: %s\r\n\r\n", p.Path, host, connection)
+}
+
+// eagerness decides whether to look right after connect if the connection is there already. On
+// one machine the handshake is often over when connect returns, and a look then saves two calls;
+// over a wire the look is wasted, so after a few misses it is only tried now and then.
+type eagerness struct{ misses, skipped int }
+
+func (e *eagerness) try() bool {
+	if e.misses < 8 {
+		return true
+	}
+	if e.skipped++; e.skipped == 256 {
+		e.skipped = 0
+		return true
+	}
+	return false
+}
+
+func (e *eagerness) learn(hit bool) {
+	if hit {
+		e.misses = 0
+	} else {
+		e.misses++
+	}
+}
+
+// watchedEvents is everything, reported when it changes.
+const watchedEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+
+// connect begins a connection on the tuple of this number.
+func (s *stream) connect(number int64, intended, now time.Duration) {
+	tuple := s.load.tuples.At(uint64(number))
+	fd, errno := newSocket(family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	if errno != 0 {
+		s.failed(intended, now, causeOf(errno))
+		return
+	}
+	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
+		errno = bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
+	}
+	if errno == 0 {
+		s.remote.set(tuple.Target)
+		errno = connectSocket(fd, &s.remote)
+	}
+	if errno != 0 && errno != unix.EINPROGRESS {
+		closeSocket(fd)
+		s.failed(intended, now, causeOf(errno))
+		return
+	}
+	i := s.take(fd)
+	c := s.slot(i)
+	c.intended, c.begun, c.state = intended, now, connecting
+	s.open++
+	s.waiting.put(i, now+s.load.Timeout)
+	if errno == unix.EINPROGRESS && s.eager.try() {
+		errno = s.look(c)
+	}
+	switch errno {
+	case 0:
+		s.connected(i, 0)
+	case unix.EINPROGRESS, unix.EALREADY:
+	default:
+		s.fail(i, s.load.now(), causeOf(errno))
+	}
+	if c.state == connFree {
+		return // it ended at once, and nobody needs to watch it
+	}
+	if errno := s.poll.add(fd, watchedEvents, i, c.generation); errno != 0 {
+		s.fail(i, s.load.now(), causeOf(errno))
+		return
+	}
+	c.watched = true
+}
+
+// look asks whether a connection that has just begun is established already: a second connect
+// says so, or says what has gone wrong.
+func (s *stream) look(c *conn) unix.Errno {
+	errno := connectSocket(c.fd, &s.remote)
+	s.eager.learn(errno != unix.EALREADY)
+	return errno
+}
+
+// again sends the next request on a connection that was kept alive, if there is one.
+func (s *stream) again(intended, now time.Duration) bool {
+	for len(s.idle) > 0 {
+		h := s.idle[len(s.idle)-1]
+		s.idle = s.idle[:len(s.idle)-1]
+		c := s.find(h)
+		if c == nil {
+			continue
+		}
+		c.intended, c.begun, c.counted, c.answered = intended, now, false, false
+		s.open++
+		s.waiting.put(h.slot, now+s.load.Timeout)
+		s.response(h.slot).reset()
+		s.send(h.slot, 0)
+		return true
+	}
+	return false
+}
+
+// connected goes on with an established connection; events are those that came with the news.
+func (s *stream) connected(i int32, events uint32) {
+	c := s.slot(i)
+	now := s.load.now()
+	s.tally.connect.Record(now - c.intended)
+	switch {
+	case s.load.Kind == HTTP:
+		s.response(i).reset()
+		s.send(i, events)
+	case s.load.Kind == TCP && (len(s.request) > 0 || s.load.Expect > 0):
+		c.expected = int64(s.load.Expect)
+		s.send(i, events)
+	default:
+		s.exchanged(i, now, events)
+	}
+}
+
+// send sends the request, and turns to the answer when all of it has left.
+func (s *stream) send(i int32, events uint32) {
+	c := s.slot(i)
+	c.requests--
+	c.unsent = int32(len(s.request))
+	c.state = sending
+	s.sendRest(i, events)
+}
+
+func (s *stream) sendRest(i int32, events uint32) {
+	c := s.slot(i)
+	for c.unsent > 0 {
+		n, errno := sendBytes(c.fd, s.request[len(s.request)-int(c.unsent):], 0)
+		if errno == unix.EAGAIN {
+			return // EPOLLOUT comes
+		}
+		if errno != 0 {
+			s.fail(i, s.load.now(), causeOf(errno))
+			return
+		}
+		c.unsent -= int32(n)
+		s.tally.sent += int64(n)
+	}
+	c.state = receiving
+	if s.load.Kind == TCP && c.expected == 0 {
+		s.exchanged(i, s.load.now(), events)
+		return
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.receive(i, events)
+	}
+}
+
+// handle deals with one event.
+func (s *stream) handle(e *unix.EpollEvent) {
+	if e.Fd == wakeSlot {
+		s.poll.roused()
+		return
+	}
+	i := e.Fd
+	c := s.find(handle{i, uint32(e.Pad)})
+	if c == nil {
+		return
+	}
+	switch c.state {
+	case connecting:
+		if e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+			s.fail(i, s.load.now(), pendingCause(c.fd))
+		} else if e.Events&unix.EPOLLOUT != 0 {
+			s.connected(i, e.Events)
+		}
+	case sending:
+		s.sendRest(i, e.Events)
+	default:
+		if e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			s.receive(i, e.Events)
+		}
+	}
+}
+
+// pendingCause is why a socket has failed. A hang-up without an error is a peer that closed.
+func pendingCause(fd int32) causeNumber {
+	if errno := socketError(fd); errno != 0 {
+		return causeOf(errno)
+	}
+	return causeClosedEarly
+}
+
+// receive reads what is there. When the event said that the peer has closed, a read that does not
+// fill the buffer has found the end, and the read that would return 0 is saved.
+func (s *stream) receive(i int32, events uint32) {
+	c := s.slot(i)
+	for generation := c.generation; c.generation == generation; {
+		n, errno := receiveBytes(c.fd, s.buffer)
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0:
+			s.broken(i, causeOf(errno))
+			return
+		case n == 0:
+			s.peerClosed(i)
+			return
+		}
+		s.tally.received += int64(n)
+		s.received(i, s.buffer[:n])
+		if n < len(s.buffer) {
+			if events&unix.EPOLLRDHUP != 0 && c.generation == generation {
+				s.peerClosed(i)
+			}
+			return
+		}
+	}
+}
+
+// received takes bytes from the peer.
+func (s *stream) received(i int32, data []byte) {
+	c := s.slot(i)
+	if c.state != receiving {
+		return // whatever a held or closing connection is told
+	}
+	now := s.load.now()
+	if !c.answered {
+		c.answered = true
+		s.tally.firstByte.Record(now - c.intended)
+	}
+	if s.load.Kind != HTTP {
+		c.expected -= int64(len(data))
+		if c.expected < 0 {
+			s.fail(i, now, causeBadResponse)
+		} else if c.expected == 0 {
+			s.exchanged(i, now, 0)
+		}
+		return
+	}
+	r := s.response(i)
+	taken := r.feed(data)
+	switch {
+	case r.state == responseBad, r.state == responseDone && taken < len(data):
+		s.fail(i, now, causeBadResponse)
+	case r.state == responseDone:
+		s.responded(i, now)
+	}
+}
+
+// responded ends a request whose response is complete.
+func (s *stream) responded(i int32, now time.Duration) {
+	c, r := s.slot(i), s.response(i)
+	s.tally.statuses[r.status]++
+	if r.status >= 400 {
+		s.fail(i, now, causeBadResponse)
+		return
+	}
+	s.succeed(i, now)
+	switch {
+	case c.requests > 0 && !r.close:
+		s.waiting.remove(i)
+		s.open--
+		c.state = idling
+		s.idle = append(s.idle, handle{i, c.generation})
+	case s.load.CloseBy == Server:
+		c.state = closing
+	default:
+		s.end(i)
+	}
+}
+
+// exchanged goes on after connecting and, where asked for, payload and answer.
+func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
+	c := s.slot(i)
+	switch {
+	case s.load.Kind == Hold || s.load.Kind == TCP && s.load.Hold > 0:
+		s.hold(i, now)
+	case s.load.Kind == TCP && s.load.CloseBy == Server:
+		c.state = closing
+		if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			s.receive(i, events)
+		}
+	default:
+		s.succeed(i, now)
+		s.end(i)
+	}
+}
+
+// peerClosed deals with the peer's FIN.
+func (s *stream) peerClosed(i int32) {
+	c := s.slot(i)
+	now := s.load.now()
+	switch c.state {
+	case closing:
+		if !c.counted {
+			s.succeed(i, now)
+		}
+		s.end(i)
+	case idling, lingering:
+		s.end(i)
+	case receiving:
+		if s.load.Kind == HTTP && s.response(i).ended() {
+			s.responded(i, now)
+			if c.state == closing {
+				s.end(i)
+			}
+			return
+		}
+		s.fail(i, now, causeClosedEarly)
+	default:
+		s.fail(i, now, causeClosedEarly)
+	}
+}
+
+// broken deals with an error of an established connection.
+func (s *stream) broken(i int32, cause causeNumber) {
+	if c := s.slot(i); c.counted {
+		s.end(i)
+		return
+	}
+	s.fail(i, s.load.now(), cause)
+}

@@ -1,0 +1,185 @@
+package generators
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How the connections of a stream are held and how they end.
+
+// hold keeps a connection open, under no time limit but its own.
+func (s *stream) hold(i int32, now time.Duration) {
+	c := s.slot(i)
+	c.state = holding
+	s.held++
+	s.waiting.remove(i)
+	c.until = 0
+	if s.load.Hold > 0 {
+		c.until = now + s.load.Hold
+	}
+	s.schedule(i, now)
+}
+
+// schedule sets the timer for what a held connection does next: send its bytes or end.
+func (s *stream) schedule(i int32, now time.Duration) {
+	c := s.slot(i)
+	at := c.until
+	if s.load.Interval > 0 && s.load.Payload > 0 && s.load.Kind == Hold {
+		if next := now + s.load.Interval; at == 0 || next < at {
+			at = next
+		}
+	}
+	if at > 0 {
+		s.timers.push(timer{at, handle{i, c.generation}})
+	}
+}
+
+// expire ends what has run out of time, and does what held connections have to do by now.
+func (s *stream) expire(now time.Duration) {
+	for s.waiting.due(now) {
+		i := s.waiting.head
+		if s.slot(i).counted {
+			s.end(i) // the peer, whose turn it was, did not close
+		} else {
+			s.fail(i, now, causeTimeout)
+		}
+	}
+	for len(s.timers) > 0 && s.timers[0].at <= now {
+		h := s.timers.pop().handle
+		c := s.find(h)
+		if c == nil || c.state != holding {
+			continue
+		}
+		if c.until > 0 && c.until <= now {
+			s.succeed(h.slot, now)
+			s.end(h.slot)
+			continue
+		}
+		n, errno := sendBytes(c.fd, s.request, 0)
+		s.tally.sent += int64(n)
+		if errno != 0 && errno != unix.EAGAIN { // a full buffer only means that the peer does not read
+			s.fail(h.slot, now, causeOf(errno))
+			continue
+		}
+		s.schedule(h.slot, now)
+	}
+}
+
+// succeed counts a connection or request as completed.
+func (s *stream) succeed(i int32, now time.Duration) {
+	c := s.slot(i)
+	c.counted = true
+	s.tally.complete(c.intended, now)
+	s.point(c.intended, now, "")
+}
+
+// fail counts a connection or request as failed and takes its socket away.
+func (s *stream) fail(i int32, now time.Duration, cause causeNumber) {
+	c := s.slot(i)
+	if !c.counted {
+		s.failed(c.intended, now, cause)
+	}
+	c.counted = true
+	s.remove(i)
+}
+
+// failed counts what failed, perhaps before it had a socket.
+func (s *stream) failed(intended, now time.Duration, cause causeNumber) {
+	s.tally.fail(now, cause)
+	s.point(intended, now, causes[cause])
+}
+
+// point notes a sample of the probe.
+func (s *stream) point(intended, now time.Duration, cause Cause) {
+	if s.load.Kind == Probe {
+		s.tally.probe = append(s.tally.probe, ProbePoint{
+			At:      s.load.start.Add(intended),
+			Latency: now - intended,
+			OK:      cause == "",
+			Cause:   cause,
+		})
+	}
+}
+
+// end closes a connection the way that the spec asks for. Where the peer closed first or was to,
+// plain close is all that is left, except that abandoned ones never send anything.
+func (s *stream) end(i int32) {
+	c := s.slot(i)
+	mode := s.load.Close
+	if c.state == closing && mode != CloseAbandon {
+		mode = CloseFIN
+	}
+	switch mode {
+	case CloseRST:
+		resetOnClose(c.fd)
+	case CloseHalf:
+		if c.state != lingering && shutdownWrite(c.fd) == 0 {
+			s.leave(c)
+			s.waiting.remove(i)
+			c.state = lingering
+			return
+		}
+	}
+	s.remove(i)
+}
+
+// remove closes a connection's socket at once.
+func (s *stream) remove(i int32) {
+	c := s.slot(i)
+	if s.load.Close == CloseAbandon {
+		vanishOnClose(c.fd)
+	}
+	closeSocket(c.fd)
+	s.waiting.remove(i)
+	s.leave(c)
+	s.drop(i)
+}
+
+// leave takes a connection from the numbers of those open and held.
+func (s *stream) leave(c *conn) {
+	switch c.state {
+	case idling, lingering:
+		return
+	case holding:
+		s.held--
+	}
+	s.open--
+}
+
+// each calls f with every slot in use.
+func (s *stream) each(f func(i int32, c *conn)) {
+	for n, chunk := range s.chunks {
+		for i := range chunk {
+			if c := &chunk[i]; c.state != connFree {
+				f(int32(n*chunkSize+i), c)
+			}
+		}
+	}
+}
+
+// release ends the connections that were held until the end of the load.
+func (s *stream) release(now time.Duration) {
+	s.each(func(i int32, c *conn) {
+		if c.state == holding {
+			s.succeed(i, now)
+			s.end(i)
+		}
+	})
+}
+
+// cancel ends everything because the context has ended. Connections that were held had done their
+// work until then; what was unfinished failed.
+func (s *stream) cancel(now time.Duration) {
+	s.release(now)
+	s.each(func(i int32, c *conn) {
+		if !c.counted {
+			s.fail(i, now, causeCancelled)
+		}
+	})
+}
+
+// closeAll closes the sockets that have nothing more to do.
+func (s *stream) closeAll() {
+	s.each(func(i int32, c *conn) { s.remove(i) })
+}

@@ -1,0 +1,68 @@
+package generators
+
+import (
+	"fmt"
+
+	"github.com/ctload/ctload/generators/pacing"
+)
+
+// The shares from which a load counts as not the one that was specified.
+const (
+	lateShare   = 0.01  // of the sends left late
+	missedShare = 0.005 // of the slots were given up
+	busyShare   = 0.95  // of the workers' time was spent on a CPU
+)
+
+// descriptors is how many descriptors the load may need at once, and some for the process.
+func (p *plan) descriptors() uint64 {
+	const others = 256
+	n := int64(p.Concurrency)
+	if p.Kind == Hold && p.Count > 0 {
+		n = p.Count
+	}
+	return uint64(n) + others
+}
+
+// judge says which of the generator's own limits were hit, and what else is worth a remark.
+func (p *plan) judge(r Result) (limits, notes []string) {
+	for _, own := range []struct {
+		cause Cause
+		text  string
+	}{
+		{NoDescriptor, fmt.Sprintf("descriptors: %%d found none, the limit is %d", r.Usage.Descriptors)},
+		{NoPort, "source ports: %d found none free for their destination"},
+		{NoBuffer, "memory: %d found no room in this host's queues"},
+		{EPERM, "netfilter: %d were dropped by this host's own rules or full table"},
+	} {
+		if n := r.Causes[string(own.cause)]; n > 0 {
+			limits = append(limits, fmt.Sprintf(own.text, n))
+		}
+	}
+	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak > u.ConntrackBefore {
+		limits = append(limits, fmt.Sprintf("conntrack: the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak))
+	}
+	busy := r.Usage.Busy > busyShare
+	if late := r.LateShare(); late > lateShare {
+		limits = append(limits, fmt.Sprintf("pacing: %.1f %% of the sends left more than %s late%s", 100*late, pacing.LateAfter, why(busy)))
+	}
+	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
+		limits = append(limits, fmt.Sprintf("pacing: %d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy)))
+	}
+	if busy && !p.openLoop() {
+		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))
+	}
+	if r.Tuples.Wrapped && p.namedTuples() {
+		notes = append(notes, fmt.Sprintf("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered))
+	}
+	return limits, notes
+}
+
+// namedTuples reports whether the kernel chose no part of the tuples.
+func (p *plan) namedTuples() bool { return len(p.space.SourcePorts) > 0 }
+
+func why(busy bool) string {
+	if busy {
+		return ", with the workers' CPUs busy"
+	}
+	return ""
+}

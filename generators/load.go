@@ -1,0 +1,75 @@
+package generators
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/pacing"
+)
+
+// load is one run of a plan: what its workers share.
+type load struct {
+	*plan
+	pacer   *pacing.Pacer
+	start   time.Time   // set before any worker works
+	stopped atomic.Bool // the context ended
+}
+
+// worker makes its share of a load on a thread of its own. It is made on that thread, in the
+// namespace of the load, before the clock starts; work returns when all that it began has ended.
+type worker interface {
+	work() error
+	rouse()         // ends a wait; safe from any goroutine, also after close
+	counts() *tally // the live part may be read meanwhile
+	close() error
+}
+
+// now is the time since the start of the load.
+func (l *load) now() time.Duration { return time.Since(l.start) }
+
+// newWorker sets up a worker of the plan's kind on the calling thread.
+func (l *load) newWorker(number int) (worker, error) {
+	switch l.Kind {
+	case HTTP, TCP, Hold:
+		return newStream(l, number)
+	case Probe:
+		if l.Protocol == ProtocolTCP {
+			return newStream(l, number)
+		}
+	}
+	return nil, fmt.Errorf("kind %s is not made yet", l.Kind)
+}
+
+// run makes the load: the story of a generator.
+func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error) {
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	t := newTeam(p)
+	if err := t.assemble(); err != nil {
+		return Result{}, errors.Join(err, t.dismiss())
+	}
+	stop := context.AfterFunc(ctx, t.stop)
+	err := t.work(progress)
+	stop()
+	result := t.result()
+	if ctx.Err() != nil {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return result, errors.Join(err, t.dismiss())
+}
+
+// pin keeps the calling thread on one CPU.
+func pin(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pinning a worker to CPU %d: %w", cpu, err)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package generators
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// plan is a spec that was found sound, with its defaults filled in and its lists expanded.
+type plan struct {
+	Spec
+
+	space    tuples.Space
+	tuples   *tuples.Allocator
+	schedule pacing.Schedule // nil: closed loop, or as fast as possible
+	unit     string
+}
+
+// Validate reports what is wrong with the spec, without a look at the machine.
+func (s Spec) Validate() error {
+	_, err := s.plan()
+	return err
+}
+
+func (s Spec) plan() (*plan, error) {
+	p := &plan{Spec: s}
+	p.defaults()
+	if err := errors.Join(p.checkBounds(), p.checkKind()); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.schedule, err = p.newSchedule(); err != nil {
+		return nil, err
+	}
+	if p.space, err = p.newSpace(); err != nil {
+		return nil, err
+	}
+	p.tuples, err = tuples.NewAllocator(p.space, p.Seed)
+	return p, err
+}
+
+func (p *plan) defaults() {
+	probe := p.Kind == Probe
+	p.unit = map[Kind]string{HTTP: "requests", TCP: "connections", Hold: "connections", Handshake: "connections",
+		UDP: "flows", SYN: "packets", ICMP: "packets", Probe: "samples"}[p.Kind]
+	if probe {
+		p.Timeout = cmp.Or(p.Timeout, DefaultProbeTimeout)
+		p.Protocol = cmp.Or(p.Protocol, ProtocolTCP)
+		p.Close = cmp.Or(p.Close, CloseRST)
+		p.Workers = cmp.Or(p.Workers, 1)
+	}
+	p.Timeout = cmp.Or(p.Timeout, DefaultTimeout)
+	p.Close = cmp.Or(p.Close, CloseFIN)
+	p.KeepAlive = max(p.KeepAlive, 1)
+	p.Path = cmp.Or(p.Path, "/")
+	p.Workers = cmp.Or(p.Workers, runtime.NumCPU())
+	if p.CloseBy == "" {
+		p.CloseBy = Client
+		if p.Kind == HTTP && p.KeepAlive == 1 {
+			p.CloseBy = Server
+		}
+	}
+	if p.Concurrency > 0 {
+		p.Workers = min(p.Workers, p.Concurrency)
+	}
+	if p.Count > 0 {
+		p.Workers = int(min(int64(p.Workers), p.Count))
+	}
+}
+
+// openLoop reports whether a rate drives the load.
+func (p *plan) openLoop() bool { return p.schedule != nil }
+
+// crafted reports whether the packets are made in user space.
+func (p *plan) crafted() bool {
+	return p.Kind == SYN || p.Kind == Handshake || p.Kind == ICMP
+}
+
+func (p *plan) checkBounds() error {
+	var errs []error
+	if p.Count <= 0 && p.Duration <= 0 {
+		errs = append(errs, errors.New("neither count nor duration bounds it"))
+	}
+	for _, bound := range []struct {
+		name  string
+		value float64
+		most  float64
+	}{
+		{"count", float64(p.Count), 1 << 50},
+		{"concurrency", float64(p.Concurrency), 1 << 30},
+		{"rate", p.Rate, 1e8},
+		{"duration", p.Duration.Seconds(), (30 * 24 * time.Hour).Seconds()},
+		{"timeout", p.Timeout.Seconds(), time.Hour.Seconds()},
+		{"slack", p.Slack.Seconds(), time.Hour.Seconds()},
+		{"hold", p.Hold.Seconds(), (30 * 24 * time.Hour).Seconds()},
+		{"interval", p.Interval.Seconds(), (24 * time.Hour).Seconds()},
+		{"payload", float64(p.Payload), 1 << 20},
+		{"expect", float64(p.Expect), 1 << 40},
+		{"exchanges", float64(p.Exchanges), 1 << 20},
+		{"keep-alive", float64(p.KeepAlive), 1 << 30},
+		{"workers", float64(p.Workers), 1024},
+	} {
+		if bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value) {
+			errs = append(errs, fmt.Errorf("%s %v is not within 0 and %v", bound.name, bound.value, bound.most))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *plan) checkKind() error {
+	var errs []error
+	switch p.Kind {
+	case HTTP, TCP, Hold:
+		if p.Rate == 0 && p.Profile == nil && p.Concurrency == 0 {
+			errs = append(errs, errors.New("neither rate nor concurrency drives it"))
+		}
+		if p.Kind == Hold && p.Duration <= 0 {
+			errs = append(errs, errors.New("no duration says how long to hold"))
+		}
+	case Probe:
+		if p.Rate == 0 && p.Profile == nil {
+			errs = append(errs, errors.New("no rate drives it"))
+		}
+		switch p.Protocol {
+		case ProtocolTCP, ProtocolUDP, ProtocolICMP:
+		default:
+			errs = append(errs, fmt.Errorf("protocol %q is none of tcp, udp, icmp", p.Protocol))
+		}
+	case UDP, SYN, Handshake, ICMP:
+	default:
+		errs = append(errs, fmt.Errorf("kind %q is none of http, tcp, hold, udp, syn, handshake, icmp, probe", p.Kind))
+	}
+	switch p.Close {
+	case CloseFIN, CloseRST, CloseAbandon, CloseHalf:
+	default:
+		errs = append(errs, fmt.Errorf("close mode %q is none of fin, rst, abandon, half-close", p.Close))
+	}
+	switch p.CloseBy {
+	case Client, Server:
+	default:
+		errs = append(errs, fmt.Errorf("side %q that closes first is neither client nor server", p.CloseBy))
+	}
+	if portless := p.Kind == ICMP || p.Kind == Probe && p.Protocol == ProtocolICMP; portless != (len(p.Ports) == 0) {
+		errs = append(errs, fmt.Errorf("%d destination ports for %s", len(p.Ports), p.Kind))
+	}
+	return errors.Join(errs...)
+}
+
+// newSchedule turns rate or profile into a schedule.
+func (p *plan) newSchedule() (pacing.Schedule, error) {
+	if p.Profile == nil {
+		if p.Rate == 0 {
+			return nil, nil
+		}
+		return pacing.Constant(p.Rate), nil
+	}
+	if p.Rate != 0 {
+		return nil, errors.New("both rate and profile drive it")
+	}
+	return p.Profile.schedule()
+}
+
+func (f Profile) schedule() (pacing.Schedule, error) {
+	var schedules []pacing.Schedule
+	var errs []error
+	if len(f.Stages) > 0 {
+		schedules, errs = append(schedules, f.Stages), append(errs, f.Stages.Validate())
+	}
+	if f.Bursts != nil {
+		schedules, errs = append(schedules, *f.Bursts), append(errs, f.Bursts.Validate())
+	}
+	if f.Sine != nil {
+		schedules, errs = append(schedules, *f.Sine), append(errs, f.Sine.Validate())
+	}
+	if len(schedules) != 1 {
+		return nil, fmt.Errorf("a profile has one of stages, bursts and sine, this one %d", len(schedules))
+	}
+	return schedules[0], errors.Join(errs...)
+}
+
+// newSpace expands addresses and ports, and refuses targets that no test may load.
+func (p *plan) newSpace() (tuples.Space, error) {
+	space := tuples.Space{TargetPorts: p.Ports}
+	var err error
+	if space.Targets, err = tuples.ParseAddresses(p.Target); err != nil {
+		return space, fmt.Errorf("target: %w", err)
+	}
+	if !p.AllowPublic {
+		if public, found := firstPublic(space.Targets); found {
+			return space, fmt.Errorf("target %s is a public address, and that was not allowed explicitly", public)
+		}
+	}
+	if p.Sources != "" {
+		if space.Sources, err = tuples.ParseAddresses(p.Sources); err != nil {
+			return space, fmt.Errorf("sources: %w", err)
+		}
+		if space.Sources.Is4() != space.Targets.Is4() {
+			return space, fmt.Errorf("sources %s and target %s are of different families", p.Sources, p.Target)
+		}
+	}
+	if p.SourcePorts != "" {
+		if space.SourcePorts, err = tuples.ParsePorts(p.SourcePorts); err != nil {
+			return space, fmt.Errorf("source ports: %w", err)
+		}
+	}
+	return space, nil
+}
+
+// harmless are the ranges that a load may go to without being asked twice: they are not routed on
+// the public Internet (IANA's special-purpose registries, RFC 6890).
+var harmless = func() []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, s := range []string{
+		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "100.64.0.0/10",
+		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15",
+		"::1/128", "fc00::/7", "fe80::/10", "2001:db8::/32", "2001:2::/48",
+	} {
+		prefixes = append(prefixes, netip.MustParsePrefix(s))
+	}
+	return prefixes
+}()
+
+// firstPublic finds an address of the set outside the harmless ranges. A range of the set lies in
+// one of them if its two ends do.
+func firstPublic(set tuples.Addresses) (netip.Addr, bool) {
+	for first, last := range set.Ranges() {
+		inside := false
+		for _, prefix := range harmless {
+			inside = inside || prefix.Contains(first.WithZone("")) && prefix.Contains(last.WithZone(""))
+		}
+		if !inside {
+			return first, true
+		}
+	}
+	return netip.Addr{}, false
+}

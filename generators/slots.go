@@ -1,0 +1,130 @@
+package generators
+
+import "time"
+
+// conn is one connection of a [stream].
+type conn struct {
+	intended   time.Duration // since the start of the load: when the connection or its current request was to begin
+	begun      time.Duration // when it did
+	link                     // in the queue of those under the time limit
+	until      time.Duration // when a held connection ends; 0: with the load
+	expected   int64         // bytes still to come (tcp)
+	fd         int32
+	generation uint32
+	unsent     int32 // bytes of the request still to send
+	requests   int32 // that may still be sent, the current one not included
+	state      connState
+	watched    bool // by epoll
+	counted    bool // its end was counted; what is left is to close it
+	answered   bool // the first byte came
+}
+
+type connState uint8
+
+const (
+	connFree connState = iota
+	connecting
+	sending
+	receiving
+	holding
+	closing   // it is the peer's turn to close
+	idling    // kept alive, without a request
+	lingering // half closed, until the load ends
+)
+
+// handle is a connection that may have ended since.
+type handle struct {
+	slot       int32
+	generation uint32
+}
+
+// chunkSize is how many slots are made at once.
+const chunkSize = 1024
+
+// slot is connection i.
+func (s *stream) slot(i int32) *conn { return &s.chunks[i/chunkSize][i%chunkSize] }
+
+// response is what connection i reads (http).
+func (s *stream) response(i int32) *response { return &s.responses[i/chunkSize][i%chunkSize] }
+
+// take makes a free slot the connection of a socket.
+func (s *stream) take(fd int32) int32 {
+	if len(s.free) == 0 {
+		first := int32(len(s.chunks) * chunkSize)
+		s.chunks = append(s.chunks, make([]conn, chunkSize))
+		if s.load.Kind == HTTP {
+			s.responses = append(s.responses, make([]response, chunkSize))
+		}
+		for i := first + chunkSize - 1; i >= first; i-- {
+			s.free = append(s.free, i)
+		}
+	}
+	i := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	c := s.slot(i)
+	*c = conn{fd: fd, generation: c.generation, requests: int32(s.load.KeepAlive)}
+	return i
+}
+
+// drop gives a slot back, after its socket was closed.
+func (s *stream) drop(i int32) {
+	c := s.slot(i)
+	c.state = connFree
+	c.generation++ // events and timers of this connection that are still around are told by it
+	s.free = append(s.free, i)
+}
+
+// find is the connection that a handle means, nil when it has ended.
+func (s *stream) find(h handle) *conn {
+	if c := s.slot(h.slot); c.generation == h.generation && c.state != connFree {
+		return c
+	}
+	return nil
+}
+
+// timers is a heap by time of what held connections do next. A timer of a connection that has
+// ended stays in it until its time and is then ignored.
+type timers []timer
+
+type timer struct {
+	at time.Duration
+	handle
+}
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
+func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+// push and pop are container/heap's without its boxing into an interface.
+func (t *timers) push(next timer) {
+	*t = append(*t, next)
+	for i := len(*t) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !t.Less(i, parent) {
+			return
+		}
+		t.Swap(i, parent)
+		i = parent
+	}
+}
+
+func (t *timers) pop() timer {
+	first := (*t)[0]
+	last := len(*t) - 1
+	t.Swap(0, last)
+	*t = (*t)[:last]
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= last {
+			return first
+		}
+		if child+1 < last && t.Less(child+1, child) {
+			child++
+		}
+		if !t.Less(child, i) {
+			return first
+		}
+		t.Swap(i, child)
+		i = child
+	}
+}

@@ -1,0 +1,170 @@
+package generators
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stream is a worker that drives TCP sockets: http, tcp, hold and the tcp probe. It is one thread
+// with one epoll instance; every connection is a slot of a table without pointers.
+//
+// A connection costs socket, connect, epoll_ctl, close and, where bytes travel, one send and one
+// receive: descriptors are watched once, edge-triggered, for everything, and a peer's FIN that the
+// event announces saves the read that would find it.
+type stream struct {
+	load  *load
+	tally *tally
+	poll  *poller
+
+	chunks    [][]conn // the slots, in pieces that never move
+	responses [][]response
+	free      []int32
+	open      int      // connections with something to do, or whose peer is to close
+	held      int      // of those, the ones that are held
+	idle      []handle // kept-alive connections without a request
+	waiting   queue    // open connections under the time limit
+	timers    timers   // what held connections do next
+
+	concurrency int // this worker's share; 0: no limit
+	request     []byte
+	buffer      []byte
+	eager       eagerness
+	local       sockaddr
+	remote      sockaddr
+	intended    [1]time.Duration
+}
+
+func newStream(l *load, number int) (*stream, error) {
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{
+		load:    l,
+		tally:   newTally(),
+		poll:    poll,
+		buffer:  make([]byte, 64<<10),
+		request: l.requestBytes(),
+	}
+	s.waiting = newQueue(func(i int32) *link { return &s.slot(i).link })
+	if l.Concurrency > 0 {
+		s.concurrency = (l.Concurrency + l.Workers - 1 - number) / l.Workers
+	}
+	if l.Close == CloseAbandon {
+		if err := canVanish(l.space.Targets.At(0)); err != nil {
+			return nil, fmt.Errorf("%w, and closing the poller: %w", err, poll.close())
+		}
+	}
+	return s, nil
+}
+
+// canVanish tries the repair mode that close mode abandon needs.
+func canVanish(target netip.Addr) error {
+	fd, errno := newSocket(family(target), unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	if errno != 0 {
+		return fmt.Errorf("opening a socket: %w", errno)
+	}
+	defer closeSocket(fd)
+	if errno := vanishOnClose(fd); errno != 0 {
+		return fmt.Errorf("close mode abandon needs CAP_NET_ADMIN in the network namespace: %w", errno)
+	}
+	return nil
+}
+
+func (s *stream) counts() *tally { return s.tally }
+func (s *stream) rouse()         { s.poll.rouse() }
+func (s *stream) close() error   { return s.poll.close() }
+
+// work implements worker.
+func (s *stream) work() error {
+	defer s.closeAll()
+	for {
+		now := s.load.now()
+		s.expire(now)
+		wait := s.begin(now)
+		if s.ended(now, wait) {
+			return nil
+		}
+		events, err := s.poll.wait(s.sleep(wait))
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			s.handle(&events[i])
+		}
+	}
+}
+
+// ended reports whether the load is over for this worker, after having ended what is held.
+func (s *stream) ended(now, wait time.Duration) bool {
+	if s.load.stopped.Load() {
+		s.cancel(now)
+		return true
+	}
+	if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
+		s.release(now)
+	}
+	return wait < 0 && s.open == 0
+}
+
+// sleep is how long to wait for events when the next begin is wait away (negative: never).
+func (s *stream) sleep(wait time.Duration) time.Duration {
+	now := s.load.now()
+	if first, ok := s.waiting.first(); ok {
+		wait = sooner(wait, first-now)
+	}
+	if len(s.timers) > 0 {
+		wait = sooner(wait, s.timers[0].at-now)
+	}
+	if s.load.Kind == Hold && s.open > 0 && now < s.load.Duration {
+		wait = sooner(wait, s.load.Duration-now)
+	}
+	return wait
+}
+
+// sooner is the shorter of a wait that may be without end (negative) and a time that may be past.
+func sooner(wait, until time.Duration) time.Duration {
+	until = max(until, 0)
+	if wait < 0 {
+		return until
+	}
+	return min(wait, until)
+}
+
+// beginAtOnce is how many connections are begun between two looks at the others.
+const beginAtOnce = 32
+
+// begin opens the connections that are due and returns how long until the next is, negative for
+// never (or not before another one ends).
+func (s *stream) begin(now time.Duration) time.Duration {
+	for range beginAtOnce {
+		if s.concurrency > 0 && s.open-s.held >= s.concurrency {
+			if s.load.pacer.Over() {
+				return -1
+			}
+			return s.blocked()
+		}
+		number, n, wait := s.load.pacer.Take(now, s.intended[:])
+		if n == 0 {
+			return wait
+		}
+		now = s.load.now()
+		s.tally.offer(s.intended[0], now, s.load.openLoop())
+		if !s.again(s.intended[0], now) {
+			s.connect(number, s.intended[0], now)
+		}
+	}
+	return 0
+}
+
+// blocked is how long to wait when the concurrency is used up: until something ends. A bounded
+// load looks at the time now and then, since its duration may pass meanwhile.
+func (s *stream) blocked() time.Duration {
+	if s.load.Duration > 0 {
+		return 100 * time.Millisecond
+	}
+	return time.Second
+}

@@ -1,0 +1,109 @@
+package generators
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/generators/pacing"
+)
+
+// tally is what one worker counts. Only its worker writes; the three live counters may be read by
+// others meanwhile, everything else after the worker has ended.
+type tally struct {
+	offered, completed, failed atomic.Int64
+
+	causes         [len(causes)]int64
+	statuses       map[int]int64
+	received, sent int64
+	first, last    time.Duration // the last begin and the last end
+	late           int64
+
+	connect, firstByte, total, lateness *latency.Histogram
+	seconds                             []Second
+	probe                               []ProbePoint
+
+	cpu cpuTime // what the worker's thread used
+}
+
+func newTally() *tally {
+	return &tally{
+		statuses:  make(map[int]int64),
+		connect:   latency.New(),
+		firstByte: latency.New(),
+		total:     latency.New(),
+		lateness:  latency.New(),
+	}
+}
+
+// second is the entry of the series for a time.
+func (t *tally) second(now time.Duration) *Second {
+	i := int(now / time.Second)
+	for len(t.seconds) <= i {
+		t.seconds = append(t.seconds, Second{})
+	}
+	return &t.seconds[i]
+}
+
+// offer counts n begun at now; paced ones also by how late they are.
+func (t *tally) offer(intended, now time.Duration, paced bool) {
+	t.offered.Add(1)
+	t.second(now).Offered++
+	t.first = now
+	if !paced {
+		return
+	}
+	t.lateness.Record(now - intended)
+	if now-intended > pacing.LateAfter {
+		t.late++
+	}
+}
+
+// complete counts one that began at intended and ended well at now.
+func (t *tally) complete(intended, now time.Duration) {
+	t.completed.Add(1)
+	second := t.second(now)
+	second.Completed++
+	if second.Latency == nil {
+		second.Latency = latency.NewCoarse()
+	}
+	second.Latency.Record(now - intended)
+	t.total.Record(now - intended)
+	t.last = now
+}
+
+// fail counts one that ended badly at now.
+func (t *tally) fail(now time.Duration, cause causeNumber) {
+	t.failed.Add(1)
+	t.causes[cause]++
+	t.second(now).Failed++
+	t.last = now
+}
+
+// result is the tally as a part of a [Result].
+func (t *tally) result() Result {
+	r := Result{
+		Offered:   t.offered.Load(),
+		Completed: t.completed.Load(),
+		Failed:    t.failed.Load(),
+		Causes:    make(map[string]int64),
+		Statuses:  t.statuses,
+		Received:  t.received,
+		Sent:      t.sent,
+		Elapsed:   max(t.first, t.last),
+		Sending:   t.first,
+		Connect:   t.connect,
+		FirstByte: t.firstByte,
+		Total:     t.total,
+		Lateness:  t.lateness,
+		Late:      t.late,
+		Series:    t.seconds,
+		Probe:     t.probe,
+	}
+	for i, n := range t.causes {
+		if n > 0 {
+			r.Causes[string(causes[i])] = n
+		}
+	}
+	return r
+}

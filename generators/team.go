@@ -1,0 +1,191 @@
+package generators
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ctload/ctload/generators/pacing"
+)
+
+// observeEvery is how often progress is reported and the own namespace looked at.
+const observeEvery = 100 * time.Millisecond
+
+// team is the workers of a load, each on its thread, and an observer on another.
+type team struct {
+	load    *load
+	workers []worker
+	begin   chan struct{} // closed when the clock starts
+	ended   chan error    // one from each worker
+	watch   *watch
+	usage   Usage
+
+	progress func(Progress)
+	over     chan struct{} // closed when all workers have ended
+	observed chan error
+}
+
+func newTeam(p *plan) *team {
+	return &team{
+		load: &load{
+			plan:  p,
+			pacer: pacing.NewPacer(p.schedule, pacing.Limits{Count: p.Count, Duration: p.Duration, Slack: p.Slack, CatchUp: p.CatchUp}),
+		},
+		begin:    make(chan struct{}),
+		ended:    make(chan error, p.Workers),
+		over:     make(chan struct{}),
+		observed: make(chan error, 1),
+	}
+}
+
+// assemble starts the threads and sets the workers up on them, each waiting for the start.
+func (t *team) assemble() error {
+	ready := make(chan error)
+	onThread(t.load.Namespace, func(err error) { t.observe(err, ready) })
+	if err := <-ready; err != nil {
+		close(t.begin)
+		return err
+	}
+	// One after another: setting up is quick, and the list then needs no lock.
+	for i := range t.load.Workers {
+		onThread(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
+		if err := <-ready; err != nil {
+			t.load.stopped.Store(true)
+			t.load.pacer.Stop()
+			return errors.Join(err, t.work(nil)) // those already there end at once
+		}
+	}
+	return nil
+}
+
+// thread is the life of a worker's thread.
+func (t *team) thread(number int, err error, ready chan<- error) {
+	if cpus := t.load.CPUs; err == nil && len(cpus) > 0 {
+		err = pin(cpus[number%len(cpus)])
+	}
+	var w worker
+	if err == nil {
+		w, err = t.load.newWorker(number)
+	}
+	if err == nil {
+		t.workers = append(t.workers, w)
+	}
+	ready <- err
+	if err != nil {
+		return
+	}
+	<-t.begin
+	before, err := threadCPU()
+	if err != nil {
+		t.ended <- err
+		return
+	}
+	err = w.work()
+	after, cpuErr := threadCPU()
+	w.counts().cpu = after - before
+	t.ended <- errors.Join(err, cpuErr)
+}
+
+// work lets the workers go and returns when all have ended. When one fails, the others are stopped.
+func (t *team) work(progress func(Progress)) error {
+	t.progress = progress
+	t.load.start = time.Now()
+	close(t.begin)
+	var errs []error
+	for range t.workers {
+		if err := <-t.ended; err != nil {
+			errs = append(errs, err)
+			t.stop()
+		}
+	}
+	close(t.over)
+	return errors.Join(append(errs, <-t.observed)...)
+}
+
+// stop ends the load early.
+func (t *team) stop() {
+	t.load.stopped.Store(true)
+	t.load.pacer.Stop()
+	for _, w := range t.workers {
+		w.rouse()
+	}
+}
+
+// observe is the life of the observer's thread.
+func (t *team) observe(err error, ready chan<- error) {
+	if err == nil {
+		t.watch, err = startWatch(t.load.descriptors())
+	}
+	ready <- err
+	if err != nil {
+		t.observed <- nil
+		return
+	}
+	<-t.begin
+	ticker := time.NewTicker(observeEvery)
+	defer ticker.Stop()
+	var errs []error
+	for running := true; running; {
+		select {
+		case <-ticker.C:
+		case <-t.over:
+			running = false
+		}
+		if len(errs) == 0 {
+			errs = append(errs, t.watch.sample())
+		}
+		if t.progress != nil {
+			t.progress(t.live())
+		}
+	}
+	errs = append(errs, t.watch.finish(&t.usage))
+	t.observed <- errors.Join(errs...)
+}
+
+// live is the sum of what the workers have counted so far. What ended is read before what began,
+// so that never more seems to have ended than began.
+func (t *team) live() Progress {
+	var p Progress
+	for _, w := range t.workers {
+		c := w.counts()
+		p.Failed += c.failed.Load()
+		p.Completed += c.completed.Load()
+		p.Offered += c.offered.Load()
+	}
+	p.Open = p.Offered - p.Completed - p.Failed
+	p.Elapsed = t.load.now()
+	return p
+}
+
+// result is what the workers did, after they ended.
+func (t *team) result() Result {
+	l := t.load
+	r := Result{Kind: l.Kind, Unit: l.unit, Started: l.start}
+	var cpu cpuTime
+	for _, w := range t.workers {
+		part := w.counts().result()
+		part.Started = l.start
+		r.Merge(part)
+		cpu += w.counts().cpu
+	}
+	r.Missed = l.pacer.Missed()
+	r.Usage = t.usage
+	r.Usage.Workers = len(t.workers)
+	r.Usage.CPUSeconds = time.Duration(cpu).Seconds()
+	if wall := r.Elapsed.Seconds() * float64(len(t.workers)); wall > 0 {
+		r.Usage.Busy = r.Usage.CPUSeconds / wall
+	}
+	r.Tuples.Size = l.tuples.Len()
+	r.Tuples.Used = min(uint64(r.Offered), r.Tuples.Size)
+	r.Tuples.Wrapped = uint64(r.Offered) > r.Tuples.Size
+	r.Limits, r.Notes = l.judge(r)
+	return r
+}
+
+// dismiss frees what the workers hold.
+func (t *team) dismiss() error {
+	var errs []error
+	for _, w := range t.workers {
+		errs = append(errs, w.close())
+	}
+	return errors.Join(errs...)
+}
