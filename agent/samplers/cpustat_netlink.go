@@ -13,10 +13,13 @@ import (
 // From include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
 const (
 	nfnlSubsysCTNetlink     = 1
+	nfnlSubsysCTNetlinkExp  = 2
 	ipctnlMsgCTGetStatsCPU  = 4
+	ipctnlMsgExpGetStatsCPU = 3
 	nfgenmsgLength          = 4
 	netlinkTimeout          = time.Second
 	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
+	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
 	attributeTypeMask       = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 	uint32AttributeDataSize = 4
 )
@@ -34,12 +37,34 @@ func dialStats() (*netlinkStats, error) {
 	return &netlinkStats{conn: conn}, nil
 }
 
-func (s *netlinkStats) read() (*reading, error) {
+func (s *netlinkStats) read() (*reading, error) { return s.ask(statsMessageType) }
+
+// Of enum ctattr_expect_stats.
+const (
+	statExpectCreate = 2
+	statExpectDelete = 3
+)
+
+// expectations is the number of expectations at present.
+func (s *netlinkStats) expectations() (int64, error) {
+	r, err := s.ask(expStatsMessageType)
+	if err != nil {
+		return 0, err
+	}
+	var n uint32
+	for _, c := range r.cpus {
+		n += c.values[statExpectCreate] - c.values[statExpectDelete]
+	}
+	return int64(int32(n)), nil
+}
+
+// ask gets one message of counters for each possible CPU.
+func (s *netlinkStats) ask(kind netlink.HeaderType) (*reading, error) {
 	if err := s.conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
 		return nil, fmt.Errorf("set a time limit for the netfilter socket: %w", err)
 	}
 	replies, err := s.conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: statsMessageType, Flags: netlink.Request | netlink.Dump},
+		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump},
 		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
 	})
 	if err != nil {

@@ -38,6 +38,8 @@ type Options struct {
 	// LoadNetlink permits loading the module nf_conntrack_netlink, once nf_conntrack is there, on kernels
 	// that have no /proc/net/stat/nf_conntrack. It never loads nf_conntrack.
 	LoadNetlink bool
+	// SystemInterval is how often a sample holds System as well; 0 is DefaultSystemInterval, negative never.
+	SystemInterval time.Duration
 }
 
 // Sample is the kernel at one instant.
@@ -56,6 +58,8 @@ type Sample struct {
 	Log *LogCounts `json:"log,omitempty"`
 	// Lines are the lines of the kernel log with a meaning since the last sample, table-full ones left out.
 	Lines []LogLine `json:"lines,omitempty"`
+	// System is nil in most samples: see Options.SystemInterval.
+	System *System `json:"system,omitempty"`
 	// Problems are what could not be read, a sentence each.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -80,6 +84,9 @@ type Sampler struct {
 	sums     accumulator
 	marked   bool // whether sums has a baseline
 	buffer   []byte
+	machine  *systemReader
+	base     System        // the machine's figures at the mark
+	systemAt time.Duration // when they were last read, on the monotonic clock; 0 is never
 }
 
 // The sources of counters.
@@ -104,7 +111,14 @@ func New(options Options) (*Sampler, error) {
 	if _, err := os.Stat(filepath.Join(options.Proc, "net")); err != nil {
 		return nil, fmt.Errorf("sampler: procfs is not mounted on %s: %w", options.Proc, err)
 	}
-	s := &Sampler{options: options}
+	if options.SystemInterval == 0 {
+		options.SystemInterval = DefaultSystemInterval
+	}
+	machine, err := newSystemReader(options.Proc)
+	if err != nil {
+		return nil, fmt.Errorf("sampler: %w", err)
+	}
+	s := &Sampler{options: options, machine: machine}
 	if options.KernelLog != "none" {
 		s.log, s.logError = openKernelLog(options.KernelLog)
 	}
@@ -121,6 +135,7 @@ func (s *Sampler) Mark() {
 		_, s.logError = s.log.drain()
 		s.log.tally.mark()
 	}
+	s.base, s.systemAt = s.machine.read(), 0
 	reading, err := s.readCounters()
 	if err == nil || errors.Is(err, errNotLoaded) {
 		s.sums.baseline(reading)
@@ -135,6 +150,15 @@ func (s *Sampler) Mark() {
 
 // Sample reads one instant. It fails only when ctx has ended; see Sample.Problems for the rest.
 func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
+	return s.sample(ctx, false)
+}
+
+// FullSample reads one instant, Sample.System included.
+func (s *Sampler) FullSample(ctx context.Context) (Sample, error) {
+	return s.sample(ctx, true)
+}
+
+func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	if err := ctx.Err(); err != nil {
 		return Sample{}, fmt.Errorf("sample: %w", err)
 	}
@@ -173,6 +197,10 @@ func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
 	}
 	sample.Table = table
 	s.readLog(&sample, problem)
+	due := s.options.SystemInterval > 0 && (s.systemAt == 0 || started-s.systemAt >= s.options.SystemInterval)
+	if due || full {
+		sample.System, s.systemAt = s.system(), started
+	}
 	sample.Took = monotonic() - started
 	return sample, nil
 }
@@ -250,7 +278,7 @@ func (s *Sampler) Close() error {
 		errs = append(errs, s.log.close())
 		s.log = nil
 	}
-	errs = append(errs, s.closeNetlink())
+	errs = append(errs, s.closeNetlink(), s.machine.close())
 	return errors.Join(errs...)
 }
 

@@ -1,0 +1,272 @@
+package samplers
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/procfs"
+)
+
+// DefaultSystemInterval is how often a sample holds [System]. It costs several times what the rest of a
+// sample costs, so it is read less often.
+const DefaultSystemInterval = time.Second
+
+// System is what else may explain a failed connection or an untrustworthy figure: time, memory and the
+// losses of the other parts of the network stack. Counters and times are since the last mark; gauges,
+// which say so, are of the moment. The network figures are the namespace's, time and memory the machine's.
+type System struct {
+	Took time.Duration `json:"took_ns"` // what reading all this cost
+	CPU  CPU           `json:"cpu"`
+	// MemoryAvailable and SlabUnreclaimable are gauges in bytes. The latter holds the entries of
+	// connection tracking and their extensions, among all else that the kernel allocates.
+	MemoryTotal       int64      `json:"memory_total"`
+	MemoryAvailable   int64      `json:"memory_available"`
+	SlabUnreclaimable int64      `json:"slab_unreclaimable"`
+	Network           NetLosses  `json:"network"`
+	Links             []LinkLoss `json:"links,omitempty"`
+	// Expectations is a gauge: connections that helpers wait for; -1 when the kernel does not tell.
+	Expectations int64    `json:"expectations"`
+	Problems     []string `json:"problems,omitempty"` // what could not be read; its figures are 0
+}
+
+// CPU is time in seconds since the mark, summed over all CPUs; the kernel counts it in ticks of 10 ms.
+type CPU struct {
+	Count   int     `json:"count"` // CPUs online
+	User    float64 `json:"user"`  // with nice
+	System  float64 `json:"system"`
+	IRQ     float64 `json:"irq"`
+	SoftIRQ float64 `json:"softirq"` // where packets are received and tracked
+	Steal   float64 `json:"steal"`   // taken by the hypervisor; 0 where it does not tell, as under TCG
+	Idle    float64 `json:"idle"`    // with iowait
+}
+
+// NetLosses are counters of the network stack since the mark, those of IPv4 and IPv6 added up.
+type NetLosses struct {
+	// From /proc/net/softnet_stat, over all CPUs: packets that found the backlog full, and rounds of
+	// reception that ended early for want of time.
+	SoftnetProcessed int64 `json:"softnet_processed"`
+	SoftnetDropped   int64 `json:"softnet_dropped"`
+	SoftnetSqueezed  int64 `json:"softnet_squeezed"`
+	// TcpExt and Tcp of /proc/net/netstat and /proc/net/snmp.
+	ListenOverflows   int64 `json:"listen_overflows"` // accept queue full
+	ListenDrops       int64 `json:"listen_drops"`     // SYNs and ACKs that a listener dropped, overflows included
+	RequestQueueDrops int64 `json:"request_queue_drops"`
+	SYNCookiesSent    int64 `json:"syn_cookies_sent"`
+	SYNCookiesFailed  int64 `json:"syn_cookies_failed"`
+	TCPTimeouts       int64 `json:"tcp_timeouts"`
+	TCPRetransmits    int64 `json:"tcp_retransmits"`
+	TCPResetsSent     int64 `json:"tcp_resets_sent"` // as for a SYN to a closed port
+	TCPErrors         int64 `json:"tcp_errors"`
+	TCPAttemptFails   int64 `json:"tcp_attempt_fails"`
+	TCPAbortsOnMemory int64 `json:"tcp_aborts_on_memory"`
+	TCPBacklogDrops   int64 `json:"tcp_backlog_drops"`
+	TimeWaitOverflow  int64 `json:"time_wait_overflow"` // tcp_max_tw_buckets reached
+	UDPNoPorts        int64 `json:"udp_no_ports"`
+	UDPErrors         int64 `json:"udp_errors"`
+	UDPReceiveBuffer  int64 `json:"udp_receive_buffer_errors"`
+	UDPSendBuffer     int64 `json:"udp_send_buffer_errors"`
+	ICMPErrors        int64 `json:"icmp_errors"`
+	ICMPUnreachSent   int64 `json:"icmp_unreachable_sent"`
+	ICMPUnreachGot    int64 `json:"icmp_unreachable_received"`
+	IPInDiscards      int64 `json:"ip_in_discards"`
+	IPOutDiscards     int64 `json:"ip_out_discards"`
+	IPNoRoutes        int64 `json:"ip_no_routes"`
+	IPHeaderErrors    int64 `json:"ip_header_errors"`
+	IPAddressErrors   int64 `json:"ip_address_errors"`
+	ReversePathDrops  int64 `json:"reverse_path_drops"` // rp_filter
+}
+
+// fields are all counters, in the order of the struct.
+func (n *NetLosses) fields() []*int64 {
+	return []*int64{
+		&n.SoftnetProcessed, &n.SoftnetDropped, &n.SoftnetSqueezed,
+		&n.ListenOverflows, &n.ListenDrops, &n.RequestQueueDrops, &n.SYNCookiesSent, &n.SYNCookiesFailed,
+		&n.TCPTimeouts, &n.TCPRetransmits, &n.TCPResetsSent, &n.TCPErrors, &n.TCPAttemptFails,
+		&n.TCPAbortsOnMemory, &n.TCPBacklogDrops, &n.TimeWaitOverflow,
+		&n.UDPNoPorts, &n.UDPErrors, &n.UDPReceiveBuffer, &n.UDPSendBuffer,
+		&n.ICMPErrors, &n.ICMPUnreachSent, &n.ICMPUnreachGot,
+		&n.IPInDiscards, &n.IPOutDiscards, &n.IPNoRoutes, &n.IPHeaderErrors, &n.IPAddressErrors, &n.ReversePathDrops,
+	}
+}
+
+// since is the difference to an earlier reading.
+func (n NetLosses) since(base NetLosses) NetLosses {
+	earlier := base.fields()
+	for i, field := range n.fields() {
+		*field -= *earlier[i]
+	}
+	// These are 32 bits wide in the kernel, for each CPU, and may have wrapped.
+	for _, field := range []*int64{&n.SoftnetProcessed, &n.SoftnetDropped, &n.SoftnetSqueezed} {
+		for *field < 0 {
+			*field += 1 << 32
+		}
+	}
+	return n
+}
+
+func (c CPU) since(base CPU) CPU {
+	return CPU{
+		Count: c.Count, User: c.User - base.User, System: c.System - base.System, IRQ: c.IRQ - base.IRQ,
+		SoftIRQ: c.SoftIRQ - base.SoftIRQ, Steal: c.Steal - base.Steal, Idle: c.Idle - base.Idle,
+	}
+}
+
+// systemReader reads the machine's figures as they are, since boot.
+type systemReader struct {
+	proc  procfs.FS
+	links *linkReader
+}
+
+func newSystemReader(proc string) (*systemReader, error) {
+	fs, err := procfs.NewFS(proc)
+	if err != nil {
+		return nil, fmt.Errorf("open procfs on %s: %w", proc, err)
+	}
+	return &systemReader{proc: fs}, nil
+}
+
+func (r *systemReader) close() error {
+	if r == nil || r.links == nil {
+		return nil
+	}
+	return r.links.close()
+}
+
+// read reads everything that can be read; each thing that cannot is a problem.
+func (r *systemReader) read() System {
+	s := System{Expectations: -1}
+	problem := func(what string, err error) {
+		s.Problems = append(s.Problems, fmt.Sprintf("read %s: %v", what, err))
+	}
+	if stat, err := r.proc.Stat(); err != nil {
+		problem("the CPUs' time", err)
+	} else {
+		t := stat.CPUTotal
+		s.CPU = CPU{
+			Count: len(stat.CPU), User: t.User + t.Nice, System: t.System, IRQ: t.IRQ,
+			SoftIRQ: t.SoftIRQ, Steal: t.Steal, Idle: t.Idle + t.Iowait,
+		}
+	}
+	if memory, err := r.proc.Meminfo(); err != nil {
+		problem("the memory", err)
+	} else {
+		s.MemoryTotal = value(memory.MemTotalBytes)
+		s.MemoryAvailable = value(memory.MemAvailableBytes)
+		s.SlabUnreclaimable = value(memory.SUnreclaimBytes)
+	}
+	if softnet, err := r.proc.NetSoftnetStat(); err != nil {
+		problem("the backlog of reception", err)
+	} else {
+		for _, cpu := range softnet {
+			s.Network.SoftnetProcessed += int64(cpu.Processed)
+			s.Network.SoftnetDropped += int64(cpu.Dropped)
+			s.Network.SoftnetSqueezed += int64(cpu.TimeSqueezed)
+		}
+	}
+	if err := r.readProtocols(&s.Network); err != nil {
+		problem("the protocols' counters", err)
+	}
+	if r.links == nil {
+		var err error
+		if r.links, err = newLinkReader(); err != nil {
+			problem("the links", err)
+			return s
+		}
+	}
+	var err error
+	if s.Links, err = r.links.read(); err != nil {
+		problem("the links", err)
+	}
+	return s
+}
+
+func (r *systemReader) readProtocols(n *NetLosses) error {
+	self, err := r.proc.Self()
+	if err != nil {
+		return err
+	}
+	ext, err := self.Netstat()
+	if err != nil {
+		return err
+	}
+	snmp, err := self.Snmp()
+	if err != nil {
+		return err
+	}
+	snmp6, err := self.Snmp6() // all nil where IPv6 is off
+	if err != nil {
+		return err
+	}
+	add := func(field *int64, counters ...*float64) {
+		for _, c := range counters {
+			*field += value(c)
+		}
+	}
+	add(&n.ListenOverflows, ext.ListenOverflows)
+	add(&n.ListenDrops, ext.ListenDrops)
+	add(&n.RequestQueueDrops, ext.TCPReqQFullDrop)
+	add(&n.SYNCookiesSent, ext.SyncookiesSent)
+	add(&n.SYNCookiesFailed, ext.SyncookiesFailed)
+	add(&n.TCPTimeouts, ext.TCPTimeouts)
+	add(&n.TCPAbortsOnMemory, ext.TCPAbortOnMemory)
+	add(&n.TCPBacklogDrops, ext.TCPBacklogDrop)
+	add(&n.TimeWaitOverflow, ext.TCPTimeWaitOverflow)
+	add(&n.ReversePathDrops, ext.IPReversePathFilter)
+	add(&n.TCPRetransmits, snmp.RetransSegs)
+	add(&n.TCPResetsSent, snmp.OutRsts)
+	add(&n.TCPErrors, snmp.InErrs)
+	add(&n.TCPAttemptFails, snmp.AttemptFails)
+	add(&n.UDPNoPorts, snmp.Udp.NoPorts, snmp6.Udp6.NoPorts)
+	add(&n.UDPErrors, snmp.Udp.InErrors, snmp6.Udp6.InErrors)
+	add(&n.UDPReceiveBuffer, snmp.Udp.RcvbufErrors, snmp6.Udp6.RcvbufErrors)
+	add(&n.UDPSendBuffer, snmp.Udp.SndbufErrors, snmp6.Udp6.SndbufErrors)
+	add(&n.ICMPErrors, snmp.Icmp.InErrors, snmp.Icmp.OutErrors, snmp6.Icmp6.InErrors, snmp6.Icmp6.OutErrors)
+	add(&n.ICMPUnreachSent, snmp.OutDestUnreachs, snmp6.OutDestUnreachs)
+	add(&n.ICMPUnreachGot, snmp.InDestUnreachs, snmp6.InDestUnreachs)
+	add(&n.IPInDiscards, snmp.InDiscards, snmp6.InDiscards)
+	add(&n.IPOutDiscards, snmp.OutDiscards, snmp6.OutDiscards)
+	add(&n.IPNoRoutes, snmp.OutNoRoutes, snmp6.OutNoRoutes)
+	add(&n.IPHeaderErrors, snmp.InHdrErrors, snmp6.InHdrErrors)
+	add(&n.IPAddressErrors, snmp.InAddrErrors, snmp6.InAddrErrors)
+	return nil
+}
+
+// value is a figure that the kernel may not have.
+func value[T float64 | uint64](p *T) int64 {
+	if p == nil {
+		return 0
+	}
+	return int64(*p)
+}
+
+// system reads the machine's figures, relative to the mark.
+func (s *Sampler) system() *System {
+	started := monotonic()
+	now := s.machine.read()
+	now.CPU = now.CPU.since(s.base.CPU)
+	now.Network = now.Network.since(s.base.Network)
+	now.Links = linksSince(now.Links, s.base.Links)
+	now.Expectations = s.expectations()
+	now.Took = monotonic() - started
+	return &now
+}
+
+// expectations is the number of expectations at present: those made less those removed, as the per-CPU
+// counters have it, without a walk.
+func (s *Sampler) expectations() int64 {
+	stat, err := s.readProcStat()
+	if err == nil {
+		return int64(int32(stat.expectCreate - stat.expectDelete))
+	}
+	if present, _ := s.netlinkSafe(); !present {
+		return 0
+	}
+	if s.netlink == nil {
+		return -1
+	}
+	n, err := s.netlink.expectations()
+	if err != nil {
+		return -1
+	}
+	return n
+}

@@ -1,0 +1,184 @@
+package samplers
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestSystemCountsLosses makes each kind of loss happen and looks for it, and for no other, in the figures.
+func TestSystemCountsLosses(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		first, err := s.FullSample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.System == nil || len(first.System.Problems) > 0 {
+			t.Fatalf("%+v", first.System)
+		}
+		if first.System.MemoryAvailable <= 0 || first.System.MemoryTotal < first.System.MemoryAvailable || first.System.SlabUnreclaimable <= 0 || first.System.CPU.Count < 1 {
+			t.Errorf("%+v", first.System)
+		}
+		losses := func() NetLosses {
+			t.Helper()
+			s, err := s.FullSample(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.System.Network
+		}
+		before := losses()
+		flows(t, 40)
+		if n := losses().since(before); n.UDPNoPorts != 40 {
+			t.Errorf("40 datagrams to closed ports: %+v", n)
+		}
+		before = losses()
+		for range 7 {
+			if conn, err := net.Dial("tcp4", "127.0.0.1:9"); err == nil {
+				conn.Close()
+				t.Fatal("the port is open")
+			}
+		}
+		if n := losses().since(before); n.TCPResetsSent != 7 || n.TCPAttemptFails != 7 || n.ListenDrops != 0 {
+			t.Errorf("7 SYNs to a closed port: %+v", n)
+		}
+		before = losses()
+		overflow(t)
+		if n := losses().since(before); n.ListenOverflows == 0 || n.ListenDrops < n.ListenOverflows {
+			t.Errorf("a full accept queue: %+v", n)
+		}
+	})
+}
+
+// overflow fills the accept queue of a listener that accepts nothing.
+func overflow(t *testing.T) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	address := &syscall.SockaddrInet4{Port: 4242, Addr: [4]byte{127, 0, 0, 1}}
+	if err := syscall.Bind(fd, address); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	dialer := net.Dialer{Timeout: 300 * time.Millisecond}
+	for range 6 {
+		if conn, err := dialer.Dial("tcp4", "127.0.0.1:4242"); err == nil {
+			defer conn.Close()
+		}
+	}
+}
+
+func TestSystemCountsQueueDrops(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		need(t, "tc")
+		if out, err := exec.CommandContext(t.Context(), "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8kbit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
+			skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
+		}
+		flows(t, 100)
+		sample, err := s.FullSample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lo := sample.System.Links[0]
+		if lo.Name != "lo" || lo.QueueDrops < 50 || lo.QueueDrops > 100 {
+			t.Errorf("%+v after 100 datagrams into a queue of 200 bytes", lo)
+		}
+		s.Mark()
+		if sample, err = s.FullSample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if lo := sample.System.Links[0]; lo.QueueDrops != 0 || lo.RxPackets != 0 {
+			t.Errorf("%+v after the mark", lo)
+		}
+		// tc prints the same count.
+		if text := tool(t, "tc", "-s", "qdisc", "show", "dev", "lo"); !strings.Contains(text, "dropped") {
+			t.Errorf("tc: %s", text)
+		}
+	})
+}
+
+func TestSystemIsTimed(t *testing.T) {
+	proc := newFakeProc(t)
+	s, err := New(Options{Proc: proc.root, Sys: proc.root, KernelLog: "none", SystemInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, want := range []bool{true, false, false} {
+		if sample := sampleOf(t, s); (sample.System != nil) != want {
+			t.Errorf("sample %d: system %+v", i, sample.System)
+		}
+	}
+	full, err := s.FullSample(t.Context())
+	if err != nil || full.System == nil || len(full.System.Problems) == 0 {
+		t.Errorf("%+v, %v", full.System, err)
+	}
+}
+
+func TestNetLossesSince(t *testing.T) {
+	var base, now NetLosses
+	for i, field := range base.fields() {
+		*field = int64(10 * i)
+	}
+	for i, field := range now.fields() {
+		*field = int64(11 * i)
+	}
+	difference := now.since(base)
+	for i, field := range difference.fields() {
+		if *field != int64(i) {
+			t.Errorf("field %d: %d", i, *field)
+		}
+	}
+	wrapped := NetLosses{SoftnetDropped: 5}.since(NetLosses{SoftnetDropped: 1<<32 - 1})
+	if diff := cmp.Diff(NetLosses{SoftnetDropped: 6}, wrapped); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestLinksSince(t *testing.T) {
+	base := []LinkLoss{{Name: "eth0", RxDropped: 5, QueueDrops: 1<<32 - 1, queueDrops: 1<<32 - 1}}
+	now := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 7, QueueDrops: 4, queueDrops: 4, QueueLength: 9}}
+	want := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 2, QueueDrops: 5, queueDrops: 4, QueueLength: 9}}
+	if diff := cmp.Diff(want, linksSince(now, base), cmp.AllowUnexported(LinkLoss{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestExpectations reads those that helpers made and took back from the counters of the namespace.
+func TestExpectations(t *testing.T) {
+	proc := newFakeProc(t)
+	s := proc.sampler()
+	if got := s.expectations(); got != 0 {
+		t.Errorf("%d without connection tracking", got)
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "nf_conntrack-4.19"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc.write("net/stat/nf_conntrack", string(text))
+	if got := s.expectations(); got != 0 {
+		t.Errorf("%d after one made and one removed on another CPU", got)
+	}
+}
