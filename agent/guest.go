@@ -41,6 +41,10 @@ func runGuest() error {
 	if err := mountGuest(); err != nil {
 		return err
 	}
+	// The kernel gives PID 1 a PATH of its own choosing, without the places of the rule tools.
+	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
+		return err
+	}
 	if err := modload.Boot(); err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ctload/ctload/agent/samplers"
-	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 )
 

@@ -15,7 +15,7 @@ import (
 type Embedded struct {
 	Plan        *Plan
 	Store       *guest.Store
-	Cache       string // folder for what libvirt found out about the host's QEMU
+	Cache       string // folder for what was found out about the host; see libvirt.Options
 	Out         string // path of the run folder, which is made
 	Accelerator string // kvm, tcg or empty; see libvirt.Options
 	View        View

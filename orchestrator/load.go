@@ -143,8 +143,7 @@ func (t *trial) probe(ctx context.Context, a assignment, zero time.Time) error {
 			Seconds: p.At.Sub(zero).Seconds(), Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause),
 		})
 	}
-	t.series.addProbes(attempts)
-	t.keepProbeLatency(result)
+	t.series.addProbes(attempts, result.Total)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/results"
 )
 
@@ -17,6 +18,7 @@ type series struct {
 	waiting []timed
 	samples []results.Sample
 	probes  []results.ProbeSample
+	answers latency.Histogram // of the probes that were answered
 
 	sampleFile *results.Lines[results.Sample]
 	probeFile  *results.Lines[results.ProbeSample]
@@ -94,10 +96,13 @@ func (s *series) progress(name string, completed, failed int64) (allDone, allFai
 	return allDone, allFailed
 }
 
-// addProbes takes the attempts of a probe.
-func (s *series) addProbes(probes []results.ProbeSample) {
+// addProbes takes the attempts of a probe and the latency of those that were answered.
+func (s *series) addProbes(probes []results.ProbeSample, answers *latency.Histogram) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if answers != nil {
+		s.answers.Merge(answers)
+	}
 	s.probes = append(s.probes, probes...)
 	slices.SortStableFunc(s.probes, func(a, b results.ProbeSample) int {
 		switch {

@@ -146,6 +146,9 @@ func (t *trial) collect(settings tuning.Settings, before tuning.State) error {
 	defer cancel()
 	samples, probes := t.series.all()
 	results.Summarise(&t.result, samples, probes)
+	if t.result.Probe != nil {
+		t.result.Probe.Latency = distribution(&t.series.answers)
+	}
 	for _, reason := range t.notes.reasons() {
 		t.invalidate("%s", reason)
 	}

@@ -77,7 +77,7 @@ func spec(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.
 	if e.Generator == scenarios.Hold {
 		s.Hold, s.Duration = time.Duration(e.Duration), 0
 	}
-	if e.KeepAlive != nil && *e.KeepAlive {
+	if e.KeepAlive {
 		s.KeepAlive = int(e.Number())
 	}
 	if len(e.Stages) > 0 {

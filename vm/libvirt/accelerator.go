@@ -86,3 +86,9 @@ func bootID() string {
 	}
 	return strings.TrimSpace(string(id))
 }
+
+// KVMRefused says why machines of this host will be emulated; empty when KVM will be tried. cache is
+// the folder that was given to [Open].
+func KVMRefused(cache string) string {
+	return chooseAccelerator("", cache).note
+}

@@ -130,7 +130,7 @@ func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 			l.accel.proven = true
 			return node, nil
 		}
-		if _, started := errors.AsType[*vm.BootError](err); !started || ctx.Err() != nil {
+		if _, lost := errors.AsType[*vm.LostError](err); lost || ctx.Err() != nil {
 			return nil, err
 		}
 		l.accel.refuse(err)

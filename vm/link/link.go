@@ -8,6 +8,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/vishvananda/netlink"
 )
@@ -46,7 +47,11 @@ func (b *Bridge) AddTap(name string) error {
 	attrs.Name = name
 	// Long enough that the tap never drops what the guest has not taken yet in a burst of SYNs.
 	attrs.TxQLen = 10000
-	tap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
+	tap := &netlink.Tuntap{
+		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+		// Root, which is the default, is nobody in the sandbox.
+		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
+	}
 	if err := netlink.LinkAdd(tap); err != nil {
 		return fmt.Errorf("make tap %s: %w", name, err)
 	}

@@ -74,7 +74,7 @@ func tryAll() error {
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("make a bridge: %w", err)
 	}
-	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP}
+	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid())}
 	if err := netlink.LinkAdd(tap); err != nil {
 		return fmt.Errorf("make a tap (/dev/net/tun): %w", err)
 	}

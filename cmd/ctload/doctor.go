@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctload/ctload/orchestrator"
+)
+
+func doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "what this host can do, what it lacks, and the command that mends it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cache, err := cacheFolder()
+			if err != nil {
+				return err
+			}
+			lacking := false
+			for _, f := range orchestrator.Examine(cmd.Context(), cache) {
+				fmt.Fprintf(cmd.OutOrStdout(), "%-8s %-26s %s\n", f.Level, f.What, f.Detail)
+				if f.Fix != "" {
+					fmt.Fprintf(cmd.OutOrStdout(), "         mend it with: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
+				}
+				lacking = lacking || f.Level == orchestrator.Missing
+			}
+			if lacking {
+				return &statusError{status: statusHost}
+			}
+			return nil
+		},
+	}
+}
