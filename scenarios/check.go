@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -47,9 +48,9 @@ func checkHead(p *problems, e *Experiment, root *node) {
 		}
 		return root.at
 	}
-	if e.Name == "" {
+	if e.Name == "" && !p.failed(at("experiment")) {
 		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
-	} else {
+	} else if e.Name != "" {
 		checkName(p, at("experiment"), "experiment", e.Name)
 	}
 	if strings.ContainsAny(e.Summary, "\n\r") {
@@ -58,10 +59,10 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
-	if e.Trials < 1 || e.Trials > maxTrials {
+	if !p.failed(at("trials")) && (e.Trials < 1 || e.Trials > maxTrials) {
 		p.errorf(at("trials"), "trials is 1 to %d", maxTrials)
 	}
-	if e.Sampling <= 0 || e.Sampling > maxSampling {
+	if !p.failed(at("sampling")) && (e.Sampling <= 0 || e.Sampling > maxSampling) {
 		p.errorf(at("sampling"), "sampling is more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
 	}
 	checkTopology(p, &e.Topology, at("topology"))
@@ -109,7 +110,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 		}
 		seen[entry.Name] = true
 	}
-	if len(r.Workload) > 0 && !slices.ContainsFunc(r.Workload, func(e Entry) bool { return e.Generator != "" }) {
+	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
 		p.errorf(workload.at, "the workload has no generator: nothing says when the load ends")
 	}
 }
@@ -123,7 +124,7 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	}
 	isPath := strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
 	if !isPath && c.Kernel != "host" && !kernelForm.MatchString(c.Kernel) {
-		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./", quote(c.Kernel))
+		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))
 	}
 	if c.KernelModules != "" && !isPath {
 		p.errorf(at("kernel-modules"), "kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
@@ -131,13 +132,13 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {
 		p.errorf(at("kernel-modules"), "kernel-modules is a path that begins with / or ./")
 	}
-	if c.VCPUs < 1 || c.VCPUs > maxVCPUs {
+	if !p.failed(at("vcpus")) && (c.VCPUs < 1 || c.VCPUs > maxVCPUs) {
 		p.errorf(at("vcpus"), "vcpus is 1 to %d", maxVCPUs)
 	}
-	if c.Memory < minMemory {
+	if !p.failed(at("memory")) && c.Memory < minMemory {
 		p.errorf(at("memory"), "%s is too little memory for a guest: at least %s", c.Memory, minMemory)
 	}
-	if n.get("buckets") != nil && (c.Buckets < 1 || c.Buckets > 1<<31) {
+	if n.get("buckets") != nil && !p.failed(at("buckets")) && (c.Buckets < 1 || c.Buckets > 1<<31) {
 		p.errorf(at("buckets"), "buckets is 1 to %d", 1<<31)
 	}
 	for _, list := range [][]string{c.Modules.Load, c.Modules.Remove} {
@@ -148,6 +149,20 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		}
 	}
 	checkRules(p, n, c, topology)
+}
+
+// kernelMeant is the kernel whose name ends in a word, or is near to it.
+func kernelMeant(word string) string {
+	known := []string{"debian/bookworm", "debian/trixie", "debian/sid", "ubuntu/jammy", "ubuntu/noble", "host"}
+	for _, kernel := range known {
+		if strings.HasSuffix(kernel, "/"+strings.ToLower(word)) {
+			return fmt.Sprintf("; did you mean %q?", kernel)
+		}
+	}
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
 }
 
 func checkRules(p *problems, n *node, c *Configuration, topology Topology) {

@@ -86,7 +86,7 @@ func insteadOf(key string, valid []string) string {
 }
 
 func checkGenerator(p *problems, n *node, e *Entry) {
-	for _, key := range append([]string{"duration", "concurrency", "rate"}, counts...) {
+	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
 		if value := n.get(key); value != nil && !p.failed(value.at) && isZero(e, key) {
 			p.errorf(value.at, "%s is more than 0", key)
 		}
@@ -188,6 +188,10 @@ func isZero(e *Entry, key string) bool {
 		return e.Requests == 0
 	case "connections":
 		return e.Connections == 0
+	case "sources":
+		return e.Sources == 0
+	case "packets":
+		return e.Packets == 0
 	default:
 		return e.Flows == 0
 	}

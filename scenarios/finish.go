@@ -11,67 +11,61 @@ const (
 
 // finish gives a decoded scenario the defaults of the language, so that whoever runs it need not
 // know them.
-func finish(r *Resolved, names []string, topology Topology) {
-	c := &r.DUT
-	if c.Kernel == "" {
-		c.Kernel = DefaultKernel
-	}
-	if c.VCPUs == 0 {
-		c.VCPUs = DefaultVCPUs
-	}
-	if c.Memory == 0 {
-		c.Memory = DefaultMemory
-	}
-	if c.RulesBackend == "" {
-		c.RulesBackend = BackendNFT
-	}
-	if c.NAT == "" {
-		c.NAT = NoNAT
-	}
+func finish(r *Resolved, tree *node, names []string, topology Topology) {
+	c, dut := &r.DUT, tree.get("dut")
+	orDefault(dut, "kernel", &c.Kernel, DefaultKernel)
+	orDefault(dut, "vcpus", &c.VCPUs, DefaultVCPUs)
+	orDefault(dut, "memory", &c.Memory, DefaultMemory)
+	orDefault(dut, "rules-backend", &c.RulesBackend, BackendNFT)
+	orDefault(dut, "nat", &c.NAT, NoNAT)
 	if c.NFT == noRules {
 		c.NFT = ""
 	}
 	c.Rules = rulesText(append(tablesOf(c.Rules), natTables(c.NAT, topology, IPv4)...))
 	c.Rules6 = rulesText(append(tablesOf(c.Rules6), natTables(c.NAT, topology, IPv6)...))
 	for i := range r.Workload {
-		finishEntry(&r.Workload[i], c.NAT, topology)
+		finishEntry(&r.Workload[i], tree.get("workload").items[i], c.NAT, topology)
 		if r.Workload[i].Name == "" {
 			r.Workload[i].Name = names[i]
 		}
 	}
 }
 
-func finishEntry(e *Entry, nat NAT, topology Topology) {
-	if e.From == "" {
-		e.From = nodeClient
+// orDefault gives a value that a file does not mention its default. One that is mentioned keeps
+// what it says, 0 too, for the checks to judge.
+func orDefault[T comparable](n *node, key string, value *T, standard T) {
+	var zero T
+	if given := n.get(key); *value == zero && (given == nil || given.kind == null) {
+		*value = standard
 	}
-	if e.Target == "" {
-		e.Target = nodeServer
-		if topology.Kind == Server || nat == DNAT || nat == Redirect {
-			e.Target = nodeDUT
-		}
+}
+
+func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
+	orDefault(n, "from", &e.From, nodeClient)
+	target := nodeServer
+	if topology.Kind == Server || nat == DNAT || nat == Redirect {
+		target = nodeDUT
 	}
+	orDefault(n, "target", &e.Target, target)
 	if e.Probe != "" {
-		if e.Timeout == 0 {
-			e.Timeout = defaultProbeTimeout
-		}
+		orDefault(n, "timeout", &e.Timeout, defaultProbeTimeout)
 		return
 	}
-	keys := generatorKeys[e.Generator]
-	if len(e.Ports) == 0 && slices.Contains(keys, "ports") {
-		e.Ports = Ports{{defaultPort, defaultPort}}
-	}
-	if e.Timeout == 0 && slices.Contains(keys, "timeout") {
-		e.Timeout = defaultTimeout
-	}
-	if e.Close == "" && slices.Contains(keys, "close") {
-		e.Close = CloseFIN
-	}
-	if e.Sources == 0 && slices.Contains(keys, "sources") {
-		e.Sources = 1
-	}
-	if e.Packets == 0 && slices.Contains(keys, "packets") {
-		e.Packets = 1
+	for _, key := range generatorKeys[e.Generator] {
+		switch key {
+		case "ports":
+			if n.get(key) == nil {
+				e.Ports = Ports{{defaultPort, defaultPort}}
+			}
+		case "timeout":
+			orDefault(n, key, &e.Timeout, defaultTimeout)
+		case "close":
+			orDefault(n, key, &e.Close, CloseFIN)
+		case "sources":
+			orDefault(n, key, &e.Sources, 1)
+		case "packets":
+			orDefault(n, key, &e.Packets, 1)
+		}
 	}
 }
 

@@ -100,12 +100,11 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 	}
 	at, there := found[side{"PREROUTING", false}]
 	replyAt, back := found[replies]
-	const outcome = "with nf_conntrack_tcp_loose=1, the kernel's default, its packets make entries all the same, and they never become ASSURED"
 	switch {
 	case there && !back:
-		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked; %s", replies.chain, outcome)
+		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the same", replies.chain)
 	case back && !there:
-		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is still tracked; %s", outcome)
+		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is still tracked, and every SYN makes an entry that never sees its reply")
 	}
 }
 

@@ -145,7 +145,7 @@ func entryKeys(n *node) []string {
 func (e *Experiment) read() {
 	p := e.problems
 	var head document
-	decode(p, e.root, &head, "dut", "workload", "scenarios", "thresholds")
+	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
 	e.Trials, e.Seed = head.Trials, head.Seed
 	e.Recovery, e.Sampling = DefaultRecovery, DefaultSampling
@@ -158,6 +158,14 @@ func (e *Experiment) read() {
 	checkHead(p, e, e.root)
 	e.resolve()
 	e.Thresholds = readThresholds(p, e.root.get("thresholds"), e.resolved)
+}
+
+// withoutPrivate is a tree without its keys that begin with x-: a place for anchors that several
+// parts of a file share.
+func withoutPrivate(root *node) *node {
+	public := *root
+	public.entries = slices.DeleteFunc(slices.Clone(root.entries), func(e entry) bool { return strings.HasPrefix(e.key, "x-") })
+	return &public
 }
 
 // machine is what one scenario comes to, as a tree is decoded into it.
@@ -174,7 +182,9 @@ func (e *Experiment) resolve() {
 		dut = &node{kind: mapping, at: e.root.at}
 	}
 	if workload == nil || workload.kind == null {
-		p.errorf(e.root.at, "there is no workload: a list of generators and probes")
+		if e.root.get("extends") == nil { // else what was to be extended is unknown, which has been reported
+			p.errorf(e.root.at, "there is no workload: a list of generators and probes")
+		}
 		return
 	}
 	if workload.kind != list {
@@ -197,7 +207,12 @@ func (e *Experiment) resolve() {
 	}
 	e.resolved = nil
 	for _, s := range scenarios.entries {
-		e.resolved = append(e.resolved, e.scenario(s, dut, workload)...)
+		for _, r := range e.scenario(s, dut, workload) {
+			if slices.ContainsFunc(e.resolved, func(other Resolved) bool { return other.Name == r.Name }) {
+				p.errorf(s.at, "two scenarios get the name %s", quote(r.Name))
+			}
+			e.resolved = append(e.resolved, r)
+		}
 		if len(e.resolved) > maxScenarios {
 			p.errorf(s.at, "more than %d scenarios", maxScenarios)
 			return
@@ -245,11 +260,8 @@ func (e *Experiment) machines(dut, workload *node, r Resolved) []Resolved {
 		one.Name = variantName(r.Name, v.matrix)
 		one.Base, one.Matrix = variantOf(one.Name)
 		one.DUT, one.Workload = m.DUT, m.Workload
-		finish(&one, names, e.Topology)
+		finish(&one, v.tree, names, e.Topology)
 		check(p, v.tree, &one, e.Topology)
-		if slices.ContainsFunc(all, func(other Resolved) bool { return other.Name == one.Name }) {
-			p.errorf(r.Position, "the matrix gives two scenarios the name %s", quote(one.Name))
-		}
 		all = append(all, one)
 	}
 	return all

@@ -26,6 +26,11 @@ type variant struct {
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
+// isAxis says whether a type has one value, so that a list of values is an axis.
+func isAxis(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(textUnmarshaler) || t.Kind() != reflect.Struct && t.Kind() != reflect.Slice
+}
+
 // axes finds the lists of a tree that stand where a type has one value.
 func axes(n *node, t reflect.Type, path []string) []axis {
 	if t.Kind() == reflect.Pointer {
@@ -40,7 +45,7 @@ func axes(n *node, t reflect.Type, path []string) []axis {
 				found = append(found, axis{extend(path, e.key), e.key[strings.LastIndexByte(e.key, '.')+1:], e.value})
 			}
 		}
-	case reflect.PointerTo(t).Implements(textUnmarshaler), t.Kind() != reflect.Struct && t.Kind() != reflect.Slice:
+	case isAxis(t):
 		if n.kind == list {
 			found = append(found, axis{path, path[len(path)-1], n})
 		}
@@ -93,6 +98,12 @@ func expand(p *problems, tree *node, t reflect.Type, entries []string, room int)
 		if len(a.values.items) == 0 {
 			p.errorf(a.values.at, "an empty list: a matrix needs values")
 			return nil
+		}
+		for i, item := range a.values.items {
+			if slices.ContainsFunc(a.values.items[:i], func(other *node) bool { return plainWord(other.text) == plainWord(item.text) }) {
+				p.errorf(item.at, "%s is in the list twice", item.what())
+				return nil
+			}
 		}
 		if len(variants)*len(a.values.items) > room {
 			p.errorf(a.values.at, "the lists of values give more than %d scenarios", maxScenarios)

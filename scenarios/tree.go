@@ -136,7 +136,12 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		p.errorf(syntaxPosition(file, err), "not valid YAML: %s", syntaxMessage(err))
+		at := syntaxPosition(file, err)
+		hint := ""
+		if at.Line > 0 && at.Line <= len(p.sources[file]) && strings.HasPrefix(strings.TrimLeft(p.sources[file][at.Line-1], " "), "\t") {
+			hint = "; lines are indented with spaces, not with tabs"
+		}
+		p.errorf(at, "not valid YAML: %s%s", syntaxMessage(err), hint)
 		return nil
 	}
 	b := &builder{problems: p, file: file, anchors: map[string]*node{}}

@@ -68,8 +68,9 @@ func writeValue(b *strings.Builder, n *node, indent int) {
 	}
 }
 
-// plainScalar is what needs no quotes wherever it stands: the words and numbers of the language.
-var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+=-]*( [A-Za-z0-9_./@+=(][A-Za-z0-9_./@+=(),-]*)*$`)
+// plainScalar is what needs no quotes wherever a value stands: words, numbers and expressions,
+// with single blanks between them.
+var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+='(),;-]*( [A-Za-z0-9_./@+=(<>!&|][A-Za-z0-9_./@+='(),;<>!&|-]*)*$`)
 
 // reserved are the words that YAML, of one version or another, takes for something else.
 var reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$`)
@@ -78,11 +79,13 @@ func writeScalar(text string) string {
 	if plainScalar.MatchString(text) && (!reserved.MatchString(text) || text == "true" || text == "false") {
 		return text
 	}
-	quoted, err := json.Marshal(text)
-	if err != nil {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b) // a JSON string is a YAML one
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(text); err != nil {
 		panic(err) // a string can always be written
 	}
-	return string(quoted)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // isBlock says whether a text keeps its bytes as a block scalar: lines of visible characters, the

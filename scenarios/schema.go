@@ -1,0 +1,180 @@
+package scenarios
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+)
+
+// schemaID names the schema; it is a name, and nothing is fetched from there.
+const schemaID = "https://github.com/ctload/ctload/scenarios/experiment"
+
+// Schema is the JSON schema (draft 2020-12) of an experiment file, indented. Editors complete and
+// check files with it. It is made from the types that files are decoded into; what only the
+// loader can judge, such as names of scenarios in thresholds, it leaves open.
+func Schema() ([]byte, error) {
+	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, ExpandedStruct: true, Anonymous: true, Mapper: schemaOf}
+	top := r.Reflect(document{})
+	top.ID = schemaID
+	top.Title = "a ctload experiment"
+	for _, part := range []any{Configuration{}, Entry{}} {
+		reflected := r.Reflect(part)
+		for name, definition := range reflected.Definitions {
+			top.Definitions[name] = definition
+		}
+		reflected.Definitions, reflected.Version = nil, ""
+		top.Definitions[reflect.TypeOf(part).Name()] = reflected
+	}
+	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage]()} {
+		allowLists(top.Definitions[t.Name()], t)
+	}
+	entrySchema(top.Definitions["Entry"])
+	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
+	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": {Description: "ignored: a place for anchors"}}
+	set := func(key, description string, value *jsonschema.Schema) {
+		value.Description = description
+		top.Properties.Set(key, value)
+	}
+	set("dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
+	set("workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
+		anyOf(&jsonschema.Schema{Type: "array", Items: ref("Entry")}, overridesSchema()))
+	set("scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
+		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
+	text := &jsonschema.Schema{Type: "string"}
+	set("thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
+		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(text, &jsonschema.Schema{Type: "array", Items: text})}, nothing()))
+	return json.MarshalIndent(top, "", "  ")
+}
+
+func ref(name string) *jsonschema.Schema { return &jsonschema.Schema{Ref: "#/$defs/" + name} }
+
+func anyOf(schemas ...*jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{AnyOf: schemas}
+}
+
+func nothing() *jsonschema.Schema { return &jsonschema.Schema{Type: "null"} }
+
+func pattern(form string, examples ...any) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: form, Examples: examples}
+}
+
+// schemaOf are the types that a file writes in another way than Go holds them.
+func schemaOf(t reflect.Type) *jsonschema.Schema {
+	zero := reflect.New(t).Elem().Interface()
+	if closed, ok := zero.(worder); ok {
+		s := &jsonschema.Schema{Type: "string"}
+		for _, word := range closed.Words() {
+			s.Enum = append(s.Enum, word)
+		}
+		return s
+	}
+	whole := &jsonschema.Schema{Type: "integer", Minimum: "0"}
+	port := &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: "65535"}
+	switch zero.(type) {
+	case Size:
+		return pattern(`^[0-9]{1,15}\s*(`+strings.Join(sizeUnits, "|")+`)$`, "512MiB", "2GiB")
+	case Duration:
+		return pattern(`^([0-9]{1,15}(\.[0-9]{1,9})?(`+strings.Join(timeUnits, "|")+`|µs))+$`, "500ms", "5s", "2m")
+	case Rate:
+		return pattern(`^[0-9]{1,15}(\.[0-9]{1,9})?[kM]?/(`+strings.Join(rateUnits, "|")+`)$`, "3000/s", "600/min")
+	case Count:
+		return anyOf(whole, pattern(`^[0-9]{1,15}[kM]?$`, "5k", "1M"))
+	case int, uint64:
+		return whole
+	case Port:
+		return port
+	case PortRange:
+		return anyOf(port, pattern(`^[0-9]{1,5}(-[0-9]{1,5})?$`, "8000-8063"))
+	case Ports:
+		one := schemaOf(reflect.TypeFor[PortRange]())
+		return anyOf(one, &jsonschema.Schema{Type: "array", Items: one})
+	case Settings:
+		value := anyOf(&jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "number"}, &jsonschema.Schema{Type: "boolean"})
+		return anyOf(
+			&jsonschema.Schema{Type: "object", AdditionalProperties: orList(value)},
+			&jsonschema.Schema{Type: "array", Items: pattern("=", "net.netfilter.nf_conntrack_max=262144")},
+			&jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"})
+	case Topology:
+		type plain Topology
+		r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
+		mapping := r.Reflect(plain{})
+		mapping.Version = ""
+		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), mapping)
+	}
+	return nil
+}
+
+// orList is one value, or the list of values of a matrix.
+func orList(s *jsonschema.Schema) *jsonschema.Schema {
+	one := uint64(1)
+	return anyOf(s, &jsonschema.Schema{Type: "array", Items: s, MinItems: &one})
+}
+
+// allowLists lets every value of a type that can be the axis of a matrix be a list.
+func allowLists(s *jsonschema.Schema, t reflect.Type) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		of := f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if f.Tag.Get("matrix") == "no" || !isAxis(of) {
+			continue
+		}
+		if property, ok := s.Properties.Get(fieldKey(f)); ok {
+			description := property.Description
+			property.Description = ""
+			wide := orList(property)
+			wide.Description = description
+			s.Properties.Set(fieldKey(f), wide)
+		}
+	}
+}
+
+// entrySchema ties the keys of an entry to its kind, so that an editor offers the right ones.
+func entrySchema(s *jsonschema.Schema) {
+	s.OneOf = []*jsonschema.Schema{{Required: []string{"generator"}}, {Required: []string{"probe"}}}
+	for _, word := range (Generator("")).Words() {
+		s.AllOf = append(s.AllOf, onlyKeys("generator", word, append([]string{"start"}, generatorKeys[Generator(word)]...)))
+	}
+	for _, word := range (Probe("")).Words() {
+		s.AllOf = append(s.AllOf, onlyKeys("probe", word, probeKeys[Probe(word)]))
+	}
+}
+
+func onlyKeys(key, word string, keys []string) *jsonschema.Schema {
+	is := jsonschema.NewProperties()
+	is.Set(key, &jsonschema.Schema{Const: word})
+	names := &jsonschema.Schema{Enum: []any{key}}
+	for _, list := range [][]string{entryCommon, keys} {
+		for _, each := range list {
+			names.Enum = append(names.Enum, each)
+		}
+	}
+	return &jsonschema.Schema{
+		If:   &jsonschema.Schema{Properties: is, Required: []string{key}},
+		Then: &jsonschema.Schema{PropertyNames: names},
+	}
+}
+
+// overridesSchema is a workload changed by the names of its entries.
+func overridesSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "object"},
+		Description: "entries of the workload by name, with the keys to change"}
+}
+
+// scenarioSchema is a configuration with what a scenario has beside it.
+func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
+	s := *configuration
+	s.Properties = jsonschema.NewProperties()
+	s.Properties.Set("summary", &jsonschema.Schema{Type: "string", Description: "one line"})
+	for pair := configuration.Properties.Oldest(); pair != nil; pair = pair.Next() {
+		s.Properties.Set(pair.Key, pair.Value)
+	}
+	workload := anyOf(overridesSchema(), &jsonschema.Schema{Type: "array", Items: ref("Entry")})
+	workload.Description = "changes to entries of the workload, by name; or a workload of its own"
+	s.Properties.Set("workload", workload)
+	return &s
+}
