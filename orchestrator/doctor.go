@@ -67,8 +67,11 @@ func examineMachines() Finding {
 
 func examineKVM(cache string) Finding {
 	f := Finding{What: "KVM", Level: Good, Detail: "/dev/kvm is usable; the first machine of a run proves it"}
-	if why := libvirt.KVMRefused(cache); why != "" {
-		f.Level, f.Detail = Slow, why+"; guests are emulated (TCG), some 10 to 50 times slower"
+	if why, memory := libvirt.KVMRefused(cache); why != "" {
+		f.Level, f.Detail = Slow, why+"; guests are emulated (TCG), which is much slower"
+		if memory != "" {
+			f.Fix = "rm " + memory + "   (the next run then tries KVM again)"
+		}
 	}
 	return f
 }

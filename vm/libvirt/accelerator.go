@@ -2,13 +2,15 @@ package libvirt
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/vm"
 )
 
 // KVM is believed when a guest has booted under it, never because /dev/kvm is there: nested or
@@ -41,7 +43,7 @@ func chooseAccelerator(forced, cache string) accelerator {
 		return accelerator{name: TCG, proven: true, note: why}
 	}
 	if why := a.recall(); why != "" {
-		return accelerator{name: TCG, proven: true, note: why}
+		a.name, a.proven, a.note = TCG, true, why
 	}
 	return a
 }
@@ -59,11 +61,25 @@ func kvmAbsent() string {
 
 // refuse falls back to TCG and remembers why.
 func (a *accelerator) refuse(reason error) {
-	first, _, _ := strings.Cut(reason.Error(), "\n")
 	a.name, a.proven = TCG, true
-	a.note = "a guest did not boot under KVM: " + first
+	a.note = "a guest did not boot under KVM: " + briefly(reason)
 	// Only a convenience: without the file the next lab tries again.
 	_ = os.WriteFile(a.memory, []byte(bootID()+"\n"+a.note+"\n"), 0o600)
+}
+
+// emulatorError is what QEMU says of itself, in the middle of what libvirt says about it.
+var emulatorError = regexp.MustCompile(`(?m)qemu-system-\w+: (?:error: )?(.*)$`)
+
+// briefly is the part of a boot's error that tells KVM's troubles.
+func briefly(err error) string {
+	if said := emulatorError.FindStringSubmatch(err.Error()); said != nil {
+		return "QEMU says: " + said[1]
+	}
+	if boot, ok := errors.AsType[*vm.BootError](err); ok {
+		return boot.Reason.Error()
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return first
 }
 
 // recall is the note of an earlier failure since this host booted.
@@ -76,7 +92,7 @@ func (a *accelerator) recall() string {
 	if id != bootID() {
 		return ""
 	}
-	return fmt.Sprintf("%s (remembered until this host boots again; to try anew remove %s)", strings.TrimSpace(note), a.memory)
+	return strings.TrimSpace(note)
 }
 
 func bootID() string {
@@ -87,8 +103,12 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// KVMRefused says why machines of this host will be emulated; empty when KVM will be tried. cache is
-// the folder that was given to [Open].
-func KVMRefused(cache string) string {
-	return chooseAccelerator("", cache).note
+// KVMRefused says why machines of this host will be emulated, empty when KVM will be tried, and which
+// file remembers it, if one does. cache is the folder that was given to [Open].
+func KVMRefused(cache string) (why, memory string) {
+	a := chooseAccelerator("", cache)
+	if a.recall() != "" {
+		memory = a.memory
+	}
+	return a.note, memory
 }
