@@ -93,12 +93,7 @@ func (s *stream) failed(intended, now time.Duration, cause causeNumber) {
 // point notes a sample of the probe.
 func (s *stream) point(intended, now time.Duration, cause Cause) {
 	if s.load.Kind == Probe {
-		s.tally.probe = append(s.tally.probe, ProbePoint{
-			At:      s.load.start.Add(intended),
-			Latency: now - intended,
-			OK:      cause == "",
-			Cause:   cause,
-		})
+		s.tally.point(s.load.start, intended, now, cause)
 	}
 }
 

@@ -48,6 +48,9 @@ func (p *plan) judge(r Result) (limits, notes []string) {
 	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
 		limits = append(limits, fmt.Sprintf("pacing: %d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy)))
 	}
+	if p.Count == 0 && p.exhaustible() && uint64(r.Offered) == p.tuples.Len() {
+		limits = append(limits, fmt.Sprintf("tuples exhausted before the time was over: %s", p.tuples.Describe()))
+	}
 	if busy && !p.openLoop() {
 		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))
 	}

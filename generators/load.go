@@ -41,6 +41,9 @@ func (l *load) newWorker(number int) (worker, error) {
 		if l.Protocol == ProtocolTCP {
 			return newStream(l, number)
 		}
+		return newDatagrams(l, number)
+	case UDP:
+		return newDatagrams(l, number)
 	}
 	return nil, fmt.Errorf("kind %s is not made yet", l.Kind)
 }

@@ -18,6 +18,10 @@ func (r *Result) Merge(other Result) {
 	if r.Kind == "" {
 		r.Kind, r.Unit = other.Kind, other.Unit
 	}
+	if r.Target == "" {
+		r.Target, r.Ports, r.Path = other.Target, other.Ports, other.Path
+	}
+	r.Concurrency += other.Concurrency
 	r.Offered += other.Offered
 	r.Completed += other.Completed
 	r.Failed += other.Failed

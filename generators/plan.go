@@ -42,8 +42,35 @@ func (s Spec) plan() (*plan, error) {
 	if p.space, err = p.newSpace(); err != nil {
 		return nil, err
 	}
-	p.tuples, err = tuples.NewAllocator(p.space, p.Seed)
-	return p, err
+	if p.tuples, err = tuples.NewAllocator(p.space, p.Seed); err != nil {
+		return nil, err
+	}
+	return p, p.checkTuples()
+}
+
+// exhaustible reports whether the load must end when each of its tuples has been used once: those
+// of crafted packets, and of datagrams whose source ports were named.
+func (p *plan) exhaustible() bool {
+	return !p.Reuse && (p.crafted() || p.Kind == UDP && len(p.space.SourcePorts) > 0)
+}
+
+// checkTuples refuses a count for which there are not enough tuples.
+func (p *plan) checkTuples() error {
+	if p.Count == 0 || !p.exhaustible() {
+		return nil
+	}
+	if err := p.tuples.Check(uint64(p.Count)); err != nil {
+		return fmt.Errorf("%w; reuse would begin again", err)
+	}
+	return nil
+}
+
+// most is how many may be begun at all; 0: no limit but the time.
+func (p *plan) most() int64 {
+	if p.Count == 0 && p.exhaustible() {
+		return int64(p.tuples.Len())
+	}
+	return p.Count
 }
 
 func (p *plan) defaults() {

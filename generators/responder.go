@@ -214,7 +214,7 @@ func (r *Responder) start(i int, addresses []netip.Addr) error {
 
 func (r *Responder) newServer(addresses []netip.Addr) (server, error) {
 	if r.spec.Network == ProtocolUDP {
-		return nil, errors.New("udp is not made yet")
+		return newDatagramServer(&r.spec, addresses, len(r.servers) == 0)
 	}
 	return newStreamServer(&r.spec, addresses, len(r.servers) == 0)
 }

@@ -28,6 +28,11 @@ type Result struct {
 	Received  int64            `json:"received"`           // bytes of payload from the target
 	Sent      int64            `json:"sent"`               // bytes of payload to the target
 
+	Target      string `json:"target"`
+	Ports       string `json:"ports,omitempty"` // as [tuples.ParsePorts] reads them
+	Path        string `json:"path,omitempty"`  // http
+	Concurrency int    `json:"concurrency,omitempty"`
+
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"elapsed"` // until the last one ended
 	Sending time.Duration `json:"sending"` // until the last one began
@@ -80,7 +85,7 @@ type Tuples struct {
 	Wrapped bool   `json:"wrapped,omitempty"` // some were used again
 }
 
-// Share is a part of a whole, 0 when there is no whole.
+// share is a part of a whole, 0 when there is no whole.
 func share(part, whole int64) float64 {
 	if whole == 0 {
 		return 0

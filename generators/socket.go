@@ -115,3 +115,8 @@ func shutdownWrite(fd int32) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 	return errno
 }
+
+func receiveMessage(fd int32, header *unix.Msghdr, flags int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), uintptr(flags))
+	return int(n), errno
+}

@@ -72,6 +72,18 @@ func (t *tally) complete(intended, now time.Duration) {
 	t.last = now
 }
 
+// accept counts one that ended when the kernel had taken it, of which there is no latency to tell.
+func (t *tally) accept(now time.Duration) {
+	t.completed.Add(1)
+	t.second(now).Completed++
+	t.last = now
+}
+
+// point notes a sample of a probe, with the cause of its failure or "".
+func (t *tally) point(start time.Time, intended, now time.Duration, cause Cause) {
+	t.probe = append(t.probe, ProbePoint{At: start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
+}
+
 // fail counts one that ended badly at now.
 func (t *tally) fail(now time.Duration, cause causeNumber) {
 	t.failed.Add(1)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/tuples"
 )
 
 // observeEvery is how often progress is reported and the own namespace looked at.
@@ -28,7 +29,7 @@ func newTeam(p *plan) *team {
 	return &team{
 		load: &load{
 			plan:  p,
-			pacer: pacing.NewPacer(p.schedule, pacing.Limits{Count: p.Count, Duration: p.Duration, Slack: p.Slack, CatchUp: p.CatchUp}),
+			pacer: pacing.NewPacer(p.schedule, pacing.Limits{Count: p.most(), Duration: p.Duration, Slack: p.Slack, CatchUp: p.CatchUp}),
 		},
 		begin:    make(chan struct{}),
 		ended:    make(chan error, p.Workers),
@@ -159,7 +160,10 @@ func (t *team) live() Progress {
 // result is what the workers did, after they ended.
 func (t *team) result() Result {
 	l := t.load
-	r := Result{Kind: l.Kind, Unit: l.unit, Started: l.start}
+	r := Result{Kind: l.Kind, Unit: l.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
+	if l.Kind == HTTP {
+		r.Path = l.Path
+	}
 	var cpu cpuTime
 	for _, w := range t.workers {
 		part := w.counts().result()

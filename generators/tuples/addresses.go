@@ -211,3 +211,21 @@ func (a Addresses) Ranges() func(yield func(first, last netip.Addr) bool) {
 		}
 	}
 }
+
+// FormatPorts writes ports as ParsePorts reads them, runs of neighbours as ranges.
+func FormatPorts(ports []uint16) string {
+	var items []string
+	for i := 0; i < len(ports); {
+		last := i
+		for last+1 < len(ports) && ports[last+1] == ports[last]+1 {
+			last++
+		}
+		item := strconv.Itoa(int(ports[i]))
+		if last > i {
+			item += "-" + strconv.Itoa(int(ports[last]))
+		}
+		items = append(items, item)
+		i = last + 1
+	}
+	return strings.Join(items, ",")
+}

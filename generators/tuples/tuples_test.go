@@ -219,6 +219,10 @@ func FuzzParsePorts(f *testing.F) {
 		if len(ports) == 0 || slices.Contains(ports, 0) {
 			t.Fatalf("%q: %v", text, ports)
 		}
+		again, err := ParsePorts(FormatPorts(ports))
+		if err != nil || !slices.Equal(ports, again) {
+			t.Fatalf("%q prints as %q, which reads as %v, %v", text, FormatPorts(ports), again, err)
+		}
 	})
 }
 

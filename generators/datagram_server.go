@@ -1,0 +1,174 @@
+package generators
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// datagramServer is a worker of a udp responder: it answers in batches, from the address that was
+// asked.
+type datagramServer struct {
+	spec    *ResponderSpec
+	live    liveCounters
+	poll    *poller
+	sockets []int32
+	batch   *batch
+	delayed []delayedDatagram // of a slow responder, the oldest first
+	start   time.Time
+}
+
+// delayedDatagram is an answer that waits.
+type delayedDatagram struct {
+	at      time.Duration
+	socket  int32
+	to      sockaddr
+	data    []byte
+	control []byte
+}
+
+const (
+	largestDatagram = 64 << 10
+	// mostDelayed is how many answers a slow responder keeps; further ones are lost, and counted.
+	mostDelayed = 1 << 16
+	// datagramControl is room for the packet information of either family.
+	datagramControl = 64
+)
+
+func newDatagramServer(spec *ResponderSpec, addresses []netip.Addr, first bool) (*datagramServer, error) {
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	s := &datagramServer{spec: spec, poll: poll, start: time.Now(), batch: newBatch(16, largestDatagram, datagramControl)}
+	if s.sockets, err = listeners(spec, addresses, first); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	for i, fd := range s.sockets {
+		errno := askDestination(fd)
+		if errno == 0 {
+			errno = poll.add(fd, unix.EPOLLIN, int32(i), 0)
+		}
+		if errno != 0 {
+			return nil, errors.Join(fmt.Errorf("watching a udp socket: %w", errno), s.close())
+		}
+	}
+	return s, nil
+}
+
+// askDestination makes a socket say to which address each datagram came.
+func askDestination(fd int32) unix.Errno {
+	if errno := setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1); errno == 0 {
+		return 0 // an IPv6 socket says so for IPv4 too
+	}
+	return setOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+}
+
+func (s *datagramServer) counts() *liveCounters { return &s.live }
+func (s *datagramServer) rouse()                { s.poll.rouse() }
+func (s *datagramServer) now() time.Duration    { return time.Since(s.start) }
+
+func (s *datagramServer) close() error {
+	for _, fd := range s.sockets {
+		closeSocket(fd)
+	}
+	return s.poll.close()
+}
+
+func (s *datagramServer) serve() error {
+	for !s.live.stopping.Load() {
+		wait := time.Duration(-1)
+		s.sendDelayed()
+		if len(s.delayed) > 0 {
+			wait = sooner(wait, s.delayed[0].at-s.now())
+		}
+		events, err := s.poll.wait(wait)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Fd == wakeSlot {
+				s.poll.roused()
+				continue
+			}
+			s.read(s.sockets[e.Fd])
+		}
+	}
+	return nil
+}
+
+// read takes a batch and answers it. What is left makes the next event.
+func (s *datagramServer) read(fd int32) {
+	n, errno := s.batch.receive(fd)
+	if errno != 0 {
+		return // nothing there, or an ICMP error for an earlier answer, which reading has cleared
+	}
+	s.live.requests.Add(int64(n))
+	for i := range n {
+		s.live.received.Add(int64(len(s.batch.received(i))))
+		if s.spec.Kind != RespondSilent {
+			s.batch.answer(i)
+		}
+	}
+	switch s.spec.Kind {
+	case RespondEcho:
+		s.send(fd, n)
+	case RespondSlow:
+		for i := range n {
+			s.delay(fd, i)
+		}
+	}
+}
+
+// send sends the first n messages of the batch.
+func (s *datagramServer) send(fd int32, n int) {
+	for from := 0; from < n; {
+		sent, errno := s.batch.send(fd, from, n)
+		for i := range sent {
+			s.live.sent.Add(int64(len(s.batch.received(from + i))))
+		}
+		from += sent
+		if errno != 0 {
+			s.live.unsent.Add(1)
+			from++
+		}
+	}
+}
+
+// delay keeps message i of the batch for later.
+func (s *datagramServer) delay(fd int32, i int) {
+	if len(s.delayed) >= mostDelayed {
+		s.live.unsent.Add(1)
+		return
+	}
+	b := s.batch
+	control := b.controls[i*b.control : i*b.control+int(b.headers[i].header.Controllen)]
+	s.delayed = append(s.delayed, delayedDatagram{
+		at: s.now() + s.spec.Delay, socket: fd, to: b.names[i],
+		data: bytes.Clone(b.received(i)), control: bytes.Clone(control),
+	})
+}
+
+func (s *datagramServer) sendDelayed() {
+	now := s.now()
+	due := 0
+	for ; due < len(s.delayed) && s.delayed[due].at <= now; due++ {
+		d := &s.delayed[due]
+		b := s.batch
+		copy(b.message(0), d.data)
+		copy(b.controls, d.control)
+		*b.to(0) = d.to
+		h := &b.headers[0]
+		h.length = uint32(len(d.data))
+		h.header.Control = &b.controls[0]
+		h.header.SetControllen(len(d.control))
+		b.answer(0)
+		s.send(d.socket, 1)
+	}
+	clear(s.delayed[:due]) // for the garbage collector
+	s.delayed = s.delayed[due:]
+}

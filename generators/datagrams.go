@@ -1,0 +1,356 @@
+package generators
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// datagrams is a worker that sends datagrams from ordinary sockets, without privilege: kind udp,
+// and the udp and icmp probes. New flows need no new socket: one socket sends to each target and
+// port in turn, in batches, and each is a flow of its own.
+type datagrams struct {
+	load  *load
+	tally *tally
+	poll  *poller
+
+	sources *tuples.Allocator // whose tuple i is the socket i
+	targets *tuples.Allocator // to whom each socket sends
+	sockets []int32           // -1 where a position is vacant
+	vacant  []int32           // positions
+	numbers map[uint64]int32  // position in sockets of each source that is open
+	flows   *flows            // nil when nobody waits for answers
+	echo    *echo             // for icmp
+
+	out      *batch
+	in       *batch
+	intended [batchSize]time.Duration
+}
+
+func newDatagrams(l *load, number int) (*datagrams, error) {
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	size := l.Payload
+	d := &datagrams{load: l, tally: newTally(), poll: poll, numbers: make(map[uint64]int32)}
+	if l.awaited() {
+		size = max(size, labelSize)
+		d.flows = newFlows()
+	}
+	if l.Kind == Probe && l.Protocol == ProtocolICMP {
+		size += echoHeader
+		d.echo = newEcho(l.space.Targets.Is4(), number)
+	}
+	d.out = newBatch(batchSize, size, 0)
+	for i := range batchSize {
+		d.out.to(i)
+	}
+	if d.flows != nil {
+		d.in = newBatch(batchSize, size+maxIPHeader, errorControl)
+	}
+	d.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed)
+	if err == nil {
+		d.targets, err = tuples.NewAllocator(tuples.Space{Targets: l.space.Targets, TargetPorts: l.space.TargetPorts}, l.Seed)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// awaited reports whether datagrams are to be answered.
+func (p *plan) awaited() bool { return p.Reply || p.Exchanges > 0 || p.Kind == Probe }
+
+func (d *datagrams) counts() *tally { return d.tally }
+func (d *datagrams) rouse()         { d.poll.rouse() }
+
+func (d *datagrams) close() error {
+	for _, fd := range d.sockets {
+		if fd >= 0 {
+			closeSocket(fd)
+		}
+	}
+	return d.poll.close()
+}
+
+// work implements worker.
+func (d *datagrams) work() error {
+	for {
+		now := d.load.now()
+		if d.load.stopped.Load() {
+			d.cancel(now)
+			return nil
+		}
+		d.expire(now)
+		wait := d.begin(now)
+		if wait < 0 && (d.flows == nil || d.flows.open == 0) {
+			return nil
+		}
+		events, err := d.poll.wait(d.sleep(wait))
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Fd == wakeSlot {
+				d.poll.roused()
+				continue
+			}
+			d.read(e.Fd)
+		}
+	}
+}
+
+// sleep is how long to wait for answers when the next begin is wait away (negative: never).
+func (d *datagrams) sleep(wait time.Duration) time.Duration {
+	if d.flows == nil {
+		return wait
+	}
+	now := d.load.now()
+	for _, q := range []*queue{&d.flows.waiting, &d.flows.resting} {
+		if first, ok := q.first(); ok {
+			wait = sooner(wait, first-now)
+		}
+	}
+	return wait
+}
+
+// begin sends the datagrams of the flows that are due and returns how long until the next is.
+func (d *datagrams) begin(now time.Duration) time.Duration {
+	room := batchSize
+	if c := d.load.Concurrency; c > 0 && d.flows != nil {
+		if room = min(room, (c+d.load.Workers-1)/d.load.Workers-d.flows.open); room <= 0 {
+			if d.load.pacer.Over() {
+				return -1
+			}
+			return time.Second // an answer or a time limit comes first
+		}
+	}
+	first, n, wait := d.load.pacer.Take(now, d.intended[:room])
+	if n == 0 {
+		return wait
+	}
+	now = d.load.now()
+	for i := 0; i < n; {
+		i = d.run(first, i, n, now)
+	}
+	return 0
+}
+
+// run sends those from i on that leave by the same socket, and returns the first that does not.
+func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
+	perSocket := d.perSocket()
+	source := uint64(first+int64(i)) / perSocket
+	socket, errno := d.socket(source)
+	end := i
+	for ; end < n && uint64(first+int64(end))/perSocket == source; end++ {
+		d.tally.offer(d.intended[end], now, d.load.openLoop())
+		if errno != 0 {
+			d.failed(d.intended[end], now, causeOf(errno))
+			continue
+		}
+		number := first + int64(end)
+		var slot int32
+		if d.flows != nil {
+			slot = d.flows.add(d.intended[end], now, number, max(int32(d.load.Exchanges), 1), socket)
+		}
+		d.fill(end, slot, number)
+	}
+	if errno == 0 {
+		d.send(socket, i, end, now)
+	}
+	return end
+}
+
+// fill makes message i of the batch the datagram of a flow.
+func (d *datagrams) fill(i int, slot int32, number int64) {
+	d.out.names[i].set(d.targets.At(uint64(number) % d.targets.Len()).Target)
+	data := d.out.message(i)
+	if d.echo != nil {
+		data = d.echo.payload(data)
+	}
+	if d.flows != nil {
+		d.flows.label(slot, data)
+	}
+	if d.echo != nil {
+		d.echo.seal(d.out.message(i), slot)
+	}
+}
+
+// send sends messages from i to end by a socket and counts what became of them.
+func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
+	fd := d.sockets[socket]
+	for tries := 0; i < end; {
+		n, errno := d.out.send(fd, i, end)
+		for range n {
+			d.taken(i, now)
+			i++
+		}
+		if errno == 0 {
+			tries = 0
+			continue
+		}
+		// Where answers are awaited, the error may be that of an earlier datagram, told by ICMP; it
+		// is cleared by telling, and its details wait in the socket's error queue. A full socket
+		// buffer empties by itself. Only what persists is this datagram's.
+		if tries++; tries <= retries(errno, d.flows != nil) {
+			if errno == unix.EAGAIN || errno == unix.ENOBUFS {
+				d.pause()
+			}
+			continue
+		}
+		tries = 0
+		d.refused(i, now, errno)
+		i++
+	}
+}
+
+// retries is how often a failed send is tried again.
+func retries(errno unix.Errno, awaited bool) int {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS:
+		return 100
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT, unix.EACCES:
+		if awaited {
+			return 2
+		}
+	}
+	return 0
+}
+
+// pause gives a full queue a moment. Nothing but a rouse can cut it short, and that is seen later.
+func (d *datagrams) pause() {
+	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
+	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
+}
+
+// taken counts message i as sent.
+func (d *datagrams) taken(i int, now time.Duration) {
+	d.tally.sent += int64(d.load.Payload)
+	if d.flows == nil {
+		d.tally.accept(d.load.now())
+		return
+	}
+	slot, ok := d.flows.find(d.labelled(i))
+	if ok {
+		d.flows.waiting.put(slot, now+d.load.Timeout)
+	}
+}
+
+// labelled is the part of message i that has the label.
+func (d *datagrams) labelled(i int) []byte {
+	data := d.out.message(i)
+	if d.echo != nil {
+		data = d.echo.payload(data)
+	}
+	return data
+}
+
+// refused counts message i as one that the kernel did not take.
+func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
+	if d.flows == nil {
+		d.tally.fail(now, causeOf(errno))
+		return
+	}
+	if slot, ok := d.flows.find(d.labelled(i)); ok {
+		d.fail(slot, now, causeOf(errno))
+	}
+}
+
+// perSocket is how many flows one socket makes: one to each target, and a single one for a probe,
+// each sample of which is to be as new as a newcomer's.
+func (d *datagrams) perSocket() uint64 {
+	if d.load.Kind == Probe {
+		return 1
+	}
+	return d.targets.Len()
+}
+
+// socket is the position of the socket of a source, which it opens the first time.
+func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
+	if position, ok := d.numbers[source]; ok {
+		return position, 0
+	}
+	fd, errno := d.open(source)
+	if errno != 0 {
+		return 0, errno
+	}
+	if d.disposable() {
+		for source, position := range d.numbers {
+			d.closeSocket(source, position)
+		}
+	}
+	var position int32
+	if last := len(d.vacant) - 1; last >= 0 {
+		position, d.vacant = d.vacant[last], d.vacant[:last]
+		d.sockets[position] = fd
+	} else {
+		position = int32(len(d.sockets))
+		d.sockets = append(d.sockets, fd)
+	}
+	d.numbers[source] = position
+	if d.flows != nil {
+		if errno := d.poll.add(fd, unix.EPOLLIN|unix.EPOLLERR, position, 0); errno != 0 {
+			d.closeSocket(source, position)
+			return 0, errno
+		}
+	}
+	return position, 0
+}
+
+func (d *datagrams) closeSocket(source uint64, position int32) {
+	closeSocket(d.sockets[position])
+	d.sockets[position] = -1
+	d.vacant = append(d.vacant, position)
+	delete(d.numbers, source)
+}
+
+// disposable reports whether a socket may be closed once its datagrams are sent. Where the kernel
+// chose its port, that would be free to be chosen again, and the tuples would repeat; where answers
+// are awaited, they still come.
+func (d *datagrams) disposable() bool {
+	return len(d.load.space.SourcePorts) > 0 && d.flows == nil
+}
+
+func (d *datagrams) open(source uint64) (int32, unix.Errno) {
+	tuple := d.sources.At(source)
+	target := d.load.space.Targets.At(0)
+	var fd int32
+	var errno unix.Errno
+	if d.echo != nil {
+		fd, errno = d.echo.open()
+	} else {
+		fd, errno = newSocket(family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+	}
+	if errno != 0 {
+		return -1, errno
+	}
+	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
+		errno = bindSource(fd, tuple.Source, target, d.load.FreeBind, &d.out.names[0])
+	}
+	if errno == 0 && d.flows != nil {
+		errno = askErrors(fd, target.Is6())
+	}
+	if errno != 0 {
+		closeSocket(fd)
+		return -1, errno
+	}
+	return fd, 0
+}
+
+// cancel ends what is unfinished because the context has ended.
+func (d *datagrams) cancel(now time.Duration) {
+	if d.flows == nil {
+		return
+	}
+	for n, chunk := range d.flows.chunks {
+		for i := range chunk {
+			if chunk[i].used {
+				d.fail(int32(n*chunkSize+i), now, causeCancelled)
+			}
+		}
+	}
+}

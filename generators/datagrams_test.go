@@ -1,0 +1,103 @@
+package generators
+
+import (
+	"testing"
+	"time"
+)
+
+func TestUDP(t *testing.T) {
+	echo := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0, 0, 0, 0}})
+	silent := startResponder(t, ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0, 0, 0, 0}})
+	slow := startResponder(t, ResponderSpec{Kind: RespondSlow, Delay: 50 * time.Millisecond, Network: ProtocolUDP, Ports: []uint16{0}})
+	for _, test := range []struct {
+		name  string
+		to    *Responder
+		spec  Spec
+		cause Cause // of all; "": none fails
+		least time.Duration
+	}{
+		{"flows", silent, Spec{Count: 20_000, Reuse: true}, "", 0},
+		{"named source ports", silent, Spec{Count: 4000, SourcePorts: "20000-20999", Payload: 10}, "", 0},
+		{"answered", echo, Spec{Count: 1000, Reply: true, Concurrency: 100}, "", 0},
+		{"answered slowly", slow, Spec{Count: 1, Reply: true}, "", 50 * time.Millisecond},
+		{"conversations", echo, Spec{Count: 200, Exchanges: 3, Interval: 20 * time.Millisecond, Rate: 2000, Payload: 100}, "", 40 * time.Millisecond},
+		{"unanswered", silent, Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := test.to.Counters().Requests
+			spec := test.spec
+			spec.Kind, spec.Target, spec.Ports = UDP, "127.0.0.1", test.to.Ports()
+			got, err := Run(t.Context(), spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			want := spec.Count
+			if test.cause != "" {
+				want = 0
+				if got.Causes[string(test.cause)] != spec.Count {
+					t.Errorf("failed by %v, all by %s were wanted", got.Causes, test.cause)
+				}
+			}
+			if got.Offered != spec.Count || got.Completed != want {
+				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+			}
+			if got.Total.Min() < test.least {
+				t.Errorf("the quickest took %s, want at least %s", got.Total.Min(), test.least)
+			}
+			if test.name == "flows" {
+				return // faster than the responder reads: its socket buffer may overflow
+			}
+			came := test.to.Counters().Requests - before
+			if n := spec.Count * int64(max(spec.Exchanges, 1)); spec.Reply && came < n || came > n {
+				t.Errorf("%d datagrams came, %d were to", came, n)
+			}
+		})
+	}
+}
+
+func TestProbe(t *testing.T) {
+	tcp := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
+	udp := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
+	closed := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		spec  Spec
+		cause Cause
+	}{
+		{"tcp", Spec{Ports: tcp.Ports()}, ""},
+		{"udp", Spec{Protocol: ProtocolUDP, Ports: udp.Ports()}, ""},
+		{"icmp", Spec{Protocol: ProtocolICMP}, ""},
+		{"icmp6", Spec{Protocol: ProtocolICMP, Target: "::1"}, ""},
+		{"tcp, closed", Spec{Ports: closed.Ports()}, Refused},
+		{"udp, closed", Spec{Protocol: ProtocolUDP, Ports: closed.Ports()}, Refused},
+		{"udp6, closed", Spec{Protocol: ProtocolUDP, Ports: closed.Ports(), Target: "::1"}, Refused},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := test.spec
+			spec.Kind, spec.Rate, spec.Duration = Probe, 100, 500*time.Millisecond
+			if spec.Target == "" {
+				spec.Target = "127.0.0.1"
+			}
+			got, err := Run(t.Context(), spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			if got.Missed == 0 && len(got.Probe) != 50 || int64(len(got.Probe)) != got.Offered {
+				t.Fatalf("%d samples, %d offered, %d missed", len(got.Probe), got.Offered, got.Missed)
+			}
+			for i, point := range got.Probe {
+				if point.OK != (test.cause == "") || point.Cause != test.cause {
+					t.Errorf("sample %d: %+v", i, point)
+				}
+				if at := point.At.Sub(got.Started); at%(10*time.Millisecond) != 0 || at >= spec.Duration {
+					t.Errorf("sample %d was to be sent at %s, which is none of the schedule's times", i, at)
+				}
+			}
+		})
+	}
+}

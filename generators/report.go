@@ -1,0 +1,133 @@
+package generators
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/generators/latency"
+)
+
+// WriteAB writes a result in the lines of ApacheBench, so that whoever reads ab's output, people
+// or scripts, reads this one. For http the labels are ab's own; other kinds say connections, flows
+// and so on in place of requests. Below ab's lines stand what ab does not have: causes, lateness
+// and the generator's own limits. Connection times count from the intended start; where ab has
+// Processing and Waiting, which start after the connect, this has the first byte, which includes it.
+func WriteAB(w io.Writer, r Result) error {
+	var b bytes.Buffer
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-23s "+format+"\n", append([]any{label + ":"}, args...)...)
+	}
+	unit := r.Unit
+	Unit := strings.ToUpper(unit[:min(1, len(unit))]) + unit[min(1, len(unit)):]
+	line("Server Hostname", "%s", r.Target)
+	if r.Ports != "" {
+		line("Server Port", "%s", r.Ports)
+	}
+	if r.Path != "" {
+		fmt.Fprintln(&b)
+		line("Document Path", "%s", r.Path)
+	}
+	fmt.Fprintln(&b)
+	if r.Concurrency > 0 {
+		line("Concurrency Level", "%d", r.Concurrency)
+	}
+	line("Time taken for tests", "%.3f seconds", r.Elapsed.Seconds())
+	line("Complete "+unit, "%d", r.Completed)
+	line("Failed "+unit, "%d", r.Failed)
+	if r.Failed > 0 {
+		fmt.Fprintf(&b, "   (%s)\n", causeList(r.Causes))
+	}
+	if n := non2xx(r.Statuses); n > 0 {
+		line("Non-2xx responses", "%d", n)
+	}
+	line("Total transferred", "%d bytes", r.Received)
+	line("Total body sent", "%d", r.Sent)
+	line(Unit+" per second", "%.2f [#/sec] (mean)", r.Rate())
+	if r.Concurrency > 0 && r.Completed > 0 {
+		each := r.Elapsed.Seconds() * 1000 / float64(r.Completed)
+		line("Time per "+strings.TrimSuffix(unit, "s"), "%.3f [ms] (mean)", each*float64(r.Concurrency))
+		line("Time per "+strings.TrimSuffix(unit, "s"), "%.3f [ms] (mean, across all concurrent %s)", each, unit)
+	}
+	if r.Elapsed > 0 {
+		line("Transfer rate", "%.2f [Kbytes/sec] received", float64(r.Received)/1024/r.Elapsed.Seconds())
+	}
+	writeTimes(&b, r)
+	writePercentiles(&b, r)
+	writeOwn(&b, r, line)
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+// causeList is "timeout: 3, refused: 1", in order of the causes' names.
+func causeList(causes map[string]int64) string {
+	var items []string
+	for _, cause := range slices.Sorted(maps.Keys(causes)) {
+		items = append(items, fmt.Sprintf("%s: %d", cause, causes[cause]))
+	}
+	return strings.Join(items, ", ")
+}
+
+func non2xx(statuses map[int]int64) int64 {
+	var n int64
+	for status, count := range statuses {
+		if status < 200 || status > 299 {
+			n += count
+		}
+	}
+	return n
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func writeTimes(b *bytes.Buffer, r Result) {
+	if r.Connect.Count() == 0 && r.Total.Count() == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nConnection Times (ms)\n%-12s %9s %9s %9s %9s %9s\n", "", "min", "mean", "[+/-sd]", "median", "max")
+	for _, row := range []struct {
+		name string
+		h    *latency.Histogram
+	}{{"Connect:", r.Connect}, {"First byte:", r.FirstByte}, {"Total:", r.Total}} {
+		if h := row.h; h.Count() > 0 {
+			fmt.Fprintf(b, "%-12s %9.3f %9.3f %9.3f %9.3f %9.3f\n", row.name, ms(h.Min()), ms(h.Mean()), ms(h.StdDev()), ms(h.Quantile(.5)), ms(h.Max()))
+		}
+	}
+}
+
+func writePercentiles(b *bytes.Buffer, r Result) {
+	if r.Total.Count() == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nPercentage of the %s served within a certain time (ms)\n", r.Unit)
+	for _, p := range []int{50, 66, 75, 80, 90, 95, 98, 99} {
+		fmt.Fprintf(b, " %3d%% %9.3f\n", p, ms(r.Total.Quantile(float64(p)/100)))
+	}
+	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(r.Total.Max()), strings.TrimSuffix(r.Unit, "s"))
+}
+
+// writeOwn writes how the generator itself fared.
+func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ...any)) {
+	fmt.Fprintln(b)
+	if n := r.Lateness.Count(); n > 0 {
+		line("Offered rate", "%.2f [#/sec]", r.OfferedRate())
+		line("Late sends", "%.3f %% (p99 %.3f ms)", 100*r.LateShare(), ms(r.Lateness.Quantile(.99)))
+		line("Slots given up", "%d", r.Missed)
+	}
+	line("Generator CPU", "%.2f s (%.0f %% of %d workers' time)", r.Usage.CPUSeconds, 100*r.Usage.Busy, r.Usage.Workers)
+	if r.Usage.Retransmitted > 0 {
+		line("Retransmitted", "%d segments, %d of them SYN", r.Usage.Retransmitted, r.Usage.SYNRetransmitted)
+	}
+	for _, text := range r.Limits {
+		line("Generator limit", "%s", text)
+	}
+	for _, text := range r.Notes {
+		line("Note", "%s", text)
+	}
+}
