@@ -2,7 +2,6 @@ package samplers
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,8 +19,6 @@ const (
 	netlinkTimeout          = time.Second
 	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
 	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
-	attributeTypeMask       = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-	uint32AttributeDataSize = 4
 )
 
 // netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user namespace
@@ -86,27 +83,22 @@ func (s *netlinkStats) close() error {
 	return nil
 }
 
-var errShortMessage = errors.New("message too short")
-
 // parseMessage adds one CPU: a struct nfgenmsg whose res_id is the CPU, then attributes of 32 bits, big
 // endian, by number. Attributes that are not known are left out: newer kernels may send more.
 func (r *reading) parseMessage(data []byte) error {
 	if len(data) < nfgenmsgLength {
-		return fmt.Errorf("%w: %d bytes", errShortMessage, len(data))
+		return fmt.Errorf("%w: message of %d bytes", errNetlinkFormat, len(data))
 	}
 	c := cpuStat{cpu: int(binary.BigEndian.Uint16(data[2:]))}
-	for data = data[nfgenmsgLength:]; len(data) >= unix.SizeofNlAttr; {
-		length := int(binary.NativeEndian.Uint16(data))
-		kind := int(binary.NativeEndian.Uint16(data[2:]) & attributeTypeMask)
-		if length < unix.SizeofNlAttr || length > len(data) {
-			return fmt.Errorf("attribute %d: length %d of %d", kind, length, len(data))
-		}
-		if kind < statCount && length == unix.SizeofNlAttr+uint32AttributeDataSize {
-			c.values[kind] = binary.BigEndian.Uint32(data[unix.SizeofNlAttr:])
+	err := attributes(data[nfgenmsgLength:], func(kind int, value []byte) error {
+		if kind < statCount && len(value) == 4 {
+			c.values[kind] = binary.BigEndian.Uint32(value)
 			r.have[kind] = true
 		}
-		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
-		data = data[min(aligned, len(data)):]
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	r.cpus = append(r.cpus, c)
 	return nil

@@ -1,0 +1,282 @@
+package samplers
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/ti-mo/conntrack"
+)
+
+// TestDump fills a table with a known mixture and finds it again, through ctnetlink and through /proc.
+func TestDump(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		conn, err := conntrack.Dial(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		create := func(n int, protocol uint8, state uint8, status conntrack.Status, source string) {
+			t.Helper()
+			for i := range n {
+				flow := conntrack.NewFlow(protocol, status, addr(source), addr("10.9.9.9"), uint16(1000+i), uint16(1000+int(state)), 600, 0)
+				if strings.Contains(source, ":") {
+					flow = conntrack.NewFlow(protocol, status, addr(source), addr("fd00::9"), uint16(1000+i), uint16(1000+int(state)), 600, 0)
+				}
+				if protocol == 6 {
+					flow.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: state}
+				}
+				if err := conn.Create(flow); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		replied := conntrack.StatusConfirmed | conntrack.StatusSeenReply
+		assured := replied | conntrack.StatusAssured
+		create(300, 6, 3, assured, "10.0.0.1")
+		create(200, 6, 7, assured, "10.0.0.2")
+		create(100, 6, 1, 0, "10.0.0.1")
+		create(50, 17, 0, 0, "10.0.0.3")
+		create(40, 17, 1, replied, "fd00::1")
+		create(30, 17, 2, assured, "fd00::1")
+		want := Composition{
+			Entries: 720, Assured: 530, Addresses: 4,
+			States: []StateCount{
+				{Protocol: "tcp", State: "ESTABLISHED", Entries: 300, Assured: 300},
+				{Protocol: "tcp", State: "TIME_WAIT", Entries: 200, Assured: 200},
+				{Protocol: "tcp", State: "SYN_SENT", Entries: 100},
+				{Protocol: "udp", State: "REPLIED", Entries: 70, Assured: 30},
+				{Protocol: "udp", State: "UNREPLIED", Entries: 50},
+			},
+			Sources: []SourceCount{
+				{Address: addr("10.0.0.1"), Entries: 400},
+				{Address: addr("10.0.0.2"), Entries: 200},
+				{Address: addr("fd00::1"), Entries: 70},
+			},
+		}
+		if said := tool(t, "conntrack", "-C"); said != "720" {
+			t.Fatalf("conntrack -C says %s", said)
+		}
+		ignore := cmpopts.IgnoreFields(Composition{}, "Took", "Source")
+		compare := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		got, err := s.Dump(t.Context(), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, ignore, compare); diff != "" {
+			t.Errorf("through ctnetlink (-want +got):\n%s", diff)
+		}
+		if got.Source != SourceNetlink || got.Took <= 0 {
+			t.Errorf("source %q, took %v", got.Source, got.Took)
+		}
+		tally := newTableTally()
+		if err := walkProc(t.Context(), "/proc/net/nf_conntrack", tally.add); err != nil {
+			if !errors.Is(err, os.ErrPermission) && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+			t.Logf("/proc/net/nf_conntrack: %v", err) // not readable by an ordinary user's namespace on every kernel
+		} else if diff := cmp.Diff(want, tally.composition(3), ignore, compare); diff != "" {
+			t.Errorf("through /proc (-want +got):\n%s", diff)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Dump(ctx, 3); !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	})
+}
+
+func TestDumpWithoutConntrack(t *testing.T) {
+	got, err := newFakeProc(t).sampler().Dump(t.Context(), 0)
+	if err != nil || got.Entries != 0 || got.Source != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestDumpWithoutNetlink reads a captured listing, since asking ctnetlink would load a module.
+func TestDumpWithoutNetlink(t *testing.T) {
+	proc := newFakeProc(t)
+	proc.load(7, 0)
+	proc.write("modules", "nf_conntrack 1 0 - Live 0x0\n")
+	s := proc.sampler()
+	if _, err := s.Dump(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "nf_conntrack_netlink is not loaded") {
+		t.Errorf("without a listing: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "proc-nf_conntrack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc.write("net/nf_conntrack", string(text))
+	got, err := s.Dump(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Composition{
+		Entries: 9, Assured: 4, Addresses: 6, Source: SourceProcfs,
+		States: []StateCount{
+			{Protocol: "udp", State: "REPLIED", Entries: 2, Assured: 1},
+			{Protocol: "99", State: "UNREPLIED", Entries: 1},
+			{Protocol: "icmp", State: "REPLIED", Entries: 1},
+			{Protocol: "sctp", State: "COOKIE_WAIT", Entries: 1},
+			{Protocol: "tcp", State: "ESTABLISHED", Entries: 1, Assured: 1},
+			{Protocol: "tcp", State: "REPLIED", Entries: 1, Assured: 1},
+			{Protocol: "tcp", State: "TIME_WAIT", Entries: 1, Assured: 1},
+			{Protocol: "udp", State: "UNREPLIED", Entries: 1},
+		},
+		Sources: []SourceCount{{Address: addr("10.0.0.1"), Entries: 4}, {Address: addr("10.0.0.7"), Entries: 1}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Composition{}, "Took"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	proc.write("net/nf_conntrack", "nonsense\n")
+	if _, err := s.Dump(t.Context(), 2); !errors.Is(err, errTableLine) {
+		t.Errorf("nonsense: %v", err)
+	}
+}
+
+func TestHeavyHitters(t *testing.T) {
+	h := newHeavyHitters(64)
+	random := rand.New(rand.NewPCG(1, 2))
+	truth := map[netip.Addr]int64{}
+	var total int64
+	say := func(address netip.Addr) {
+		h.add(address)
+		truth[address]++
+		total++
+	}
+	heavy := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
+	for range 20000 {
+		say(netip.AddrFrom4([4]byte{172, byte(random.IntN(256)), byte(random.IntN(256)), byte(random.IntN(256))}))
+		for i := range 3 {
+			if random.IntN(i+2) == 0 {
+				say(heavy(i))
+			}
+		}
+	}
+	top := h.top(3)
+	for i, s := range top {
+		if s.Address != heavy(i) || s.Entries < truth[s.Address] || s.Entries-s.Error > truth[s.Address] || s.Error > total/64 {
+			t.Errorf("place %d: %+v, truly %d", i, s, truth[s.Address])
+		}
+	}
+	if h.distinct() != 0 || len(h.counters) != 64 || len(h.rarest) != 64 {
+		t.Errorf("%d distinct, %d and %d counters", h.distinct(), len(h.counters), len(h.rarest))
+	}
+	if got := newHeavyHitters(1).top(5); len(got) != 0 {
+		t.Errorf("%v of nothing", got)
+	}
+}
+
+func FuzzParseTableLine(f *testing.F) {
+	text, err := os.ReadFile(filepath.Join("testdata", "proc-nf_conntrack"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		e, err := parseTableLine(line)
+		if err == nil && (!e.source.IsValid() || stateName(e) == "") {
+			t.Errorf("%q: %+v", line, e)
+		}
+	})
+}
+
+func FuzzParseDump(f *testing.F) {
+	f.Add(dumpRequest())
+	f.Add([]byte{16, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
+	f.Add(append([]byte{48, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0},
+		28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 12, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n := 0
+		_, _ = parseDump(data, func(e entry) {
+			n++
+			if stateName(e) == "" || protocolName(e.protocol) == "" {
+				t.Errorf("%+v", e)
+			}
+		})
+		if n > len(data)/20 {
+			t.Errorf("%d entries in %d bytes", n, len(data))
+		}
+	})
+}
+
+func TestParseDumpOfOneEntry(t *testing.T) {
+	data := append([]byte{48, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0},
+		28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 12, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0)
+	var got []entry
+	done, err := parseDump(data, func(e entry) { got = append(got, e) })
+	if done || err != nil {
+		t.Errorf("%v, %v", done, err)
+	}
+	want := []entry{{protocol: 6, state: noState, source: addr("10.0.0.1")}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entry{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestReadMemory(t *testing.T) {
+	proc := newFakeProc(t)
+	s := proc.sampler()
+	if _, err := s.ReadMemory(); !errors.Is(err, ErrNoSlab) {
+		t.Errorf("without a listing: %v", err)
+	}
+	for _, test := range []struct {
+		file string
+		want Memory
+	}{
+		{"slabinfo-6.1", Memory{EntryBytes: 256, Entries: 200016, SlabBytes: 12501 * 4096, HashBytes: 4096 * 8, Source: "/proc/slabinfo"}},
+		{"slabinfo-3.10", Memory{EntryBytes: 312, Entries: 1000 + 26, SlabBytes: (40*2 + 1*2) * 4096, HashBytes: 4096 * 8, Source: "/proc/slabinfo"}},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata", test.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		proc.write("slabinfo", string(text))
+		proc.load(1, 0)
+		got, err := s.ReadMemory()
+		if err != nil {
+			t.Errorf("%s: %v", test.file, err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.file, diff)
+		}
+	}
+	proc.write("slabinfo", "slabinfo - version: 2.1\n# name\nnf_conntrack_expect 0 0 208 19 1 : tunables 0 0 0 : slabdata 0 0 0\n")
+	if _, err := s.ReadMemory(); !errors.Is(err, ErrNoSlab) {
+		t.Errorf("without the cache: %v", err)
+	}
+}
+
+// TestEntrySize holds the running kernel's own slab against the range that is known.
+func TestEntrySize(t *testing.T) {
+	if os.Getuid() != 0 {
+		skip(t, "/proc/slabinfo is for root")
+	}
+	s, err := New(Options{KernelLog: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m, err := s.ReadMemory()
+	if errors.Is(err, ErrNoSlab) {
+		skip(t, "%v", err)
+	}
+	if err != nil || m.EntryBytes < 200 || m.EntryBytes > 512 || m.HashBytes < 8*1024 || m.SlabBytes < m.Entries*m.EntryBytes {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
