@@ -232,10 +232,13 @@ type Stack struct {
 // Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.
 type Prediction struct {
 	Peak          int64    `json:"peak"`
-	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
+	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
 	Rate          float64  `json:"rate_per_s,omitempty"`        // new entries per second that it assumed
 	Residence     float64  `json:"residence_s,omitempty"`       // life of an entry that it assumed
+	Alive         int64    `json:"alive,omitempty"`             // rate x residence alone (Little's law), at most max
 	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
+	Overflow      int64    `json:"overflow,omitempty"`          // new entries that find the table full
+	RefusedShare  float64  `json:"refused_share,omitempty"`     // of Overflow, when all entries may be evicted
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
 	// PeakError is measured / predicted - 1, known after the trial.
 	PeakError *float64 `json:"peak_error,omitempty"`

@@ -1,0 +1,159 @@
+package results
+
+import (
+	"fmt"
+	"math"
+)
+
+// Load of a [Plan]: what a table has to carry.
+type Demand struct {
+	Rate      float64 // new connections or flows per second
+	Residence float64 // seconds from the first packet to the last, and the timeout that follows
+	Held      int64   // entries open all the time beside those
+	// Fill is the share of max that the peak may take; 0 stands for 0.75, at which the first of the
+	// usual alerts fires.
+	Fill        float64
+	Kernel      KernelVersion
+	MemoryBytes int64 // MemTotal of the machine
+	ObjectBytes int64 // size of an entry's slab object; 0 stands for EntryBytes
+}
+
+// Plan is the answer to a [Demand].
+type Plan struct {
+	Default    TableSize  `json:"default"`     // what the kernel makes by itself
+	AtDefault  Prediction `json:"at_default"`  // what becomes of the load there
+	Folk       int64      `json:"folk_max"`    // what the formula of the guides gives
+	Size       TableSize  `json:"size"`        // what carries the load
+	AtSize     Prediction `json:"at_size"`     // what becomes of the load there
+	Memory     int64      `json:"memory"`      // bytes of a full table and its hash, at Size
+	MemoryPart float64    `json:"memory_part"` // of the machine's memory
+	Sysctl     []string   `json:"sysctl"`      // lines for a file in /etc/sysctl.d
+	Notes      []string   `json:"notes"`       // why, in sentences
+}
+
+// Size limits: the kernel takes any max up to the range of an int; buckets are allocated in
+// whole pages.
+const largestMax = math.MaxInt32
+
+// MakePlan sizes the table for a load that goes on for ever.
+//
+// The peak is what [Predict] gives for a table without limit: it includes the expired entries that
+// the kernel still counts, so it is more than rate x residence. Since those depend on the number
+// of buckets, which follows from max, the two are raised together until they fit.
+func MakePlan(d Demand) (Plan, error) {
+	if d.Fill == 0 {
+		d.Fill = 0.75
+	}
+	switch {
+	case d.Rate < 0 || d.Held < 0 || d.Residence < 0:
+		return Plan{}, fmt.Errorf("planning a table: rate, residence and held entries cannot be negative")
+	case d.Rate == 0 && d.Held == 0:
+		return Plan{}, fmt.Errorf("planning a table: there is no load, neither a rate nor held entries")
+	case d.Rate > 0 && d.Residence == 0:
+		return Plan{}, fmt.Errorf("planning a table: a rate needs the residence of an entry")
+	case d.Fill <= 0 || d.Fill > 1:
+		return Plan{}, fmt.Errorf("planning a table: the fill %v is not a share above 0 and up to 1", d.Fill)
+	case d.MemoryBytes <= 0:
+		return Plan{}, fmt.Errorf("planning a table: the memory of the machine is not known")
+	}
+	p := Plan{Default: DefaultSize(d.Kernel, d.MemoryBytes), Folk: FolkMax(d.MemoryBytes)}
+	p.AtDefault = d.predict(p.Default)
+	if p.AtDefault.Overflow == 0 && float64(p.AtDefault.Peak) <= d.Fill*float64(p.Default.Max) {
+		p.Size = p.Default
+	} else {
+		size, err := d.size()
+		if err != nil {
+			return Plan{}, err
+		}
+		p.Size = size
+	}
+	p.AtSize = d.predict(p.Size)
+	object := d.ObjectBytes
+	if object == 0 {
+		object = EntryBytes
+	}
+	p.Memory = p.Size.Max*object + p.Size.Buckets*BucketBytes
+	p.MemoryPart = float64(p.Memory) / float64(d.MemoryBytes)
+	p.Sysctl = sysctlLines(d.Kernel, p.Size)
+	p.Notes = planNotes(d, p)
+	return p, nil
+}
+
+// predict is the load at a table of the given size, for ever.
+func (d Demand) predict(size TableSize) Prediction {
+	e := Expectation{
+		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held,
+		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
+	}
+	if size.Max > 0 && d.Held > size.Max {
+		e.Baseline = size.Max
+	}
+	p := Predict(e)
+	p.Overflow += d.Held - e.Baseline
+	return p
+}
+
+// size is the smallest power of two that carries the load, with as many buckets.
+func (d Demand) size() (TableSize, error) {
+	for n := int64(1024); n <= largestMax; n *= 2 {
+		free := d.predict(TableSize{Buckets: n})
+		if float64(free.Peak) <= d.Fill*float64(n) {
+			return TableSize{Max: n, Buckets: n}, nil
+		}
+	}
+	return TableSize{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need more than %d entries, the most that the kernel takes",
+		d.Rate, d.Residence, d.Held, int64(largestMax))
+}
+
+// sysctlLines set the size. The number of buckets is a sysctl from 4.8 on, and only in the
+// initial network namespace; it is set first, since raising max alone lengthens the chains.
+func sysctlLines(v KernelVersion, size TableSize) []string {
+	if !v.AtLeast(4, 8) {
+		return []string{
+			fmt.Sprintf("# before 4.8 the hash is a module parameter: echo %d > /sys/module/nf_conntrack/parameters/hashsize", size.Buckets),
+			fmt.Sprintf("net.netfilter.nf_conntrack_max = %d", size.Max),
+		}
+	}
+	return []string{
+		fmt.Sprintf("net.netfilter.nf_conntrack_buckets = %d", size.Buckets),
+		fmt.Sprintf("net.netfilter.nf_conntrack_max = %d", size.Max),
+	}
+}
+
+// planNotes say why, and where the usual sources differ.
+func planNotes(d Demand, p Plan) []string {
+	var notes []string
+	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	switch {
+	case p.Size == p.Default:
+		add("The kernel's own table of %s carries this: its peak is %s.", entries(p.Default.Max), Count(p.AtDefault.Peak))
+	case p.AtDefault.SecondsToFull != nil:
+		add("The kernel's own table of %s is full after %s s; it sustains %s new ones per second.",
+			entries(p.Default.Max), Figure(*p.AtDefault.SecondsToFull), Figure(p.AtDefault.Sustainable))
+	case p.AtDefault.Overflow > 0:
+		add("The kernel's own table of %s does not hold the entries that are open all the time.", entries(p.Default.Max))
+	default:
+		add("The kernel's own table of %s is filled to %s.", entries(p.Default.Max), Percent(float64(p.AtDefault.Peak)/float64(p.Default.Max)))
+	}
+	if expired := p.AtSize.Peak - p.AtSize.Alive; expired > p.AtSize.Alive/20 {
+		add("Of the peak of %s, %s have expired: the kernel counts them until a packet of a new flow walks their bucket or the next garbage collection comes, up to a minute later.",
+			entries(p.AtSize.Peak), Count(expired))
+	}
+	if share := RefusedShare(p.Default.Max, p.Default.Buckets); p.Size != p.Default {
+		add("At its limit the default table refuses %s of the new entries of an unanswered flood (drop) and evicts for the others (early_drop); while all entries are ASSURED it refuses all.", Percent(share))
+	}
+	switch {
+	case p.Folk == p.Default.Max:
+	case d.Kernel.AtLeast(5, 15):
+		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s. The formula is the rule of kernels before 5.15 (max is 4 x buckets) without its steps; from 5.15 on max equals the buckets, which step at 1 GiB and 4 GiB.",
+			Count(p.Folk), d.Kernel, Count(p.Default.Max))
+	default:
+		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s, since above 1 GiB the number of buckets is fixed.",
+			Count(p.Folk), d.Kernel, Count(p.Default.Max))
+	}
+	if p.Size != p.Default {
+		add("Buckets are raised along with max: setting one does not change the other, and long chains cost CPU time and from 5.15 on entries (chain_toolong).")
+		add("net.netfilter.nf_conntrack_buckets can be set in the initial network namespace only, and both only once nf_conntrack is loaded: list the module in /etc/modules-load.d.")
+	}
+	return notes
+}

@@ -1,0 +1,160 @@
+package results
+
+import "math"
+
+// Expectation is what is known of a load and of the DUT before a trial. Times are in seconds.
+type Expectation struct {
+	Entries   int64   // entries that the load will ask for in all; 0: as many as fit into Duration
+	Rate      float64 // new entries per second; 0: as fast as they go (a closed loop)
+	Duration  float64 // of the load; 0: until all Entries were asked for, or for ever
+	Residence float64 // life of an entry: from its first packet to its last, and the timeout after that
+	Baseline  int64   // entries before the load, which stay
+	Max       int64   // 0: unlimited
+	Buckets   int64
+	// ObjectBytes is the size of an entry's slab object as the kernel has it; 0 stands for
+	// [EntryBytes].
+	ObjectBytes int64
+	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
+	// stands for one that begins as the load does and waits its longest ([IdleScan]). The kernel
+	// scans one second after the module was loaded, and then once a minute while idle.
+	NextScan *float64
+	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for 250.
+	Hertz int
+}
+
+// Sizes in memory. The entry is the slab object of 6.1, 6.12 and 6.18 (256 B with
+// SLAB_HWCACHE_ALIGN); older kernels have 304 to 384 B, and each extension in use (accounting,
+// timestamps, labels, NAT, helpers, events) is another allocation of 128 B or more.
+const (
+	EntryBytes  = 256
+	BucketBytes = 8
+)
+
+// Predict says what a load will do to the table, before it is measured.
+//
+// Alive entries follow Little's law: rate x residence. The count that the kernel limits is higher,
+// since it includes expired entries until something frees them: the walk of a bucket by a packet of
+// an unknown flow, which frees all that expired in that bucket, or the garbage collector, whose next
+// scan comes after the mean remaining life of the entries and the bias of an idle kernel (from 5.19
+// and the stable kernels with the same fix; see scanInterval). With many buckets and short timeouts
+// the expired entries outnumber the living.
+//
+// The simulation takes arrivals to be even and hashes to be random. Without a rate all entries are
+// taken to be made at once, which is the upper bound.
+func Predict(e Expectation) Prediction {
+	p := Prediction{Rate: e.Rate, Residence: e.Residence}
+	if e.Residence > 0 && e.Max > 0 {
+		p.Sustainable = float64(e.Max) / e.Residence
+	}
+	if e.Max > 0 && e.Buckets > 0 {
+		p.RefusedShare = RefusedShare(e.Max, e.Buckets)
+	}
+	switch {
+	case e.Rate > 0 && e.Residence > 0:
+		simulate(e, &p)
+	default:
+		atOnce(e, &p)
+	}
+	object := e.ObjectBytes
+	if object == 0 {
+		object = EntryBytes
+	}
+	p.MemoryBytes = p.Peak*object + e.Buckets*BucketBytes
+	return p
+}
+
+// atOnce is the bound for a load whose rate is not known: nothing expires while it lasts.
+func atOnce(e Expectation, p *Prediction) {
+	want := e.Baseline + e.Entries
+	p.Alive = capped(want, e.Max)
+	p.Peak = p.Alive
+	p.Overflow = want - p.Peak
+}
+
+// simulate follows the table through the load in small steps.
+func simulate(e Expectation, p *Prediction) {
+	duration := e.Duration
+	if e.Entries > 0 && (duration <= 0 || float64(e.Entries)/e.Rate < duration) {
+		duration = float64(e.Entries) / e.Rate
+	}
+	settled := 3*e.Residence + 10*IdleScan // after three lifes and ten idle scans the table repeats itself
+	if duration <= 0 {
+		duration = settled
+	}
+	p.Alive = capped(e.Baseline+int64(math.Round(e.Rate*min(duration, e.Residence))), e.Max)
+
+	horizon := min(duration, settled)
+	step := max(0.01, min(horizon/100_000, e.Residence/100))
+	steps := int(math.Ceil(horizon / step))
+	life := max(1, int(math.Round(e.Residence/step)))
+	admitted := make([]float64, steps)
+	room := math.Inf(1)
+	if e.Max > 0 {
+		room = float64(e.Max - e.Baseline)
+	}
+	scan := IdleScan
+	if e.NextScan != nil {
+		scan = *e.NextScan
+	}
+	var alive, expired, peak, overflow, overflowed float64
+	for i := range steps {
+		now := float64(i) * step
+		offered := e.Rate * min(step, horizon-now)
+		if i >= life {
+			alive -= admitted[i-life]
+			expired += admitted[i-life]
+		}
+		if now >= scan {
+			expired = 0
+			scan = now + scanInterval(alive, e.Residence, now, e.Hertz)
+		}
+		if e.Buckets > 0 {
+			// Each new flow walks one bucket, and an entry is in two.
+			expired *= math.Exp(-2 * offered / float64(e.Buckets))
+		}
+		admitted[i] = min(offered, max(0, room-alive-expired))
+		if refused := offered - admitted[i]; refused > 0 {
+			overflow += refused
+			if p.SecondsToFull == nil {
+				p.SecondsToFull = &now
+			}
+			if e.Buckets > 0 {
+				// Early drop looks through earlyDropBuckets of them, and frees what expired there too.
+				expired *= math.Exp(-2 * earlyDropBuckets * refused / float64(e.Buckets))
+			}
+		}
+		alive += admitted[i]
+		peak = max(peak, alive+expired)
+		if now < horizon/2 {
+			overflowed = overflow
+		}
+	}
+	// What overflows goes on as in the second half.
+	overflow += (overflow - overflowed) / (horizon / 2) * (duration - horizon)
+	p.Peak = capped(e.Baseline+int64(math.Round(peak)), e.Max)
+	p.Overflow = int64(math.Round(overflow))
+}
+
+func capped(n, limit int64) int64 {
+	if limit > 0 {
+		return min(n, limit)
+	}
+	return n
+}
+
+// earlyDropBuckets is how many buckets the kernel searches for an entry to evict
+// (NF_CT_EVICTION_RANGE).
+const earlyDropBuckets = 8
+
+// RefusedShare is the share of the new entries at a full table that is refused (drop) rather than
+// admitted in place of an evicted one (early_drop), when no entry is ASSURED: a SYN or unreplied UDP
+// flood. The kernel searches 8 buckets, and evicts all that it finds in the first that holds
+// any. With max entries in random buckets, each in two, a bucket holds 2 max / buckets on
+// average, so all 8 are empty with probability exp(-16 max / buckets). With max equal to buckets
+// nothing is refused; with 32 buckets for each entry, most is. For ASSURED entries all is refused.
+func RefusedShare(max, buckets int64) float64 {
+	inBucket := 2 * float64(max) / float64(buckets)
+	empty := math.Exp(-earlyDropBuckets * inBucket)
+	evicted := inBucket / -math.Expm1(-inBucket) // by one search that finds any
+	return empty / (empty + (1-empty)*evicted)
+}
