@@ -167,20 +167,13 @@ func kernelMeant(word string) string {
 
 func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	for _, key := range []string{"rules", "rules6"} {
-		rules := n.get(key)
-		if rules == nil {
-			continue
-		}
-		for _, t := range parseRules(p, rules) {
+		for _, t := range rulesOf(n.get(key)) {
 			if t.name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, map[string]Family{"rules": IPv4, "rules6": IPv6}[key]) {
 				p.errorf(t.at, "both nat: %s and a *nat table of your own: one of them", c.NAT)
 			}
 			for _, line := range t.lines {
 				checkPlaceholders(p, line.at, line.text, topology)
 			}
-		}
-		if strings.TrimSpace(rules.text) == "" {
-			p.errorf(rules.at, "empty rules; %q says that there are none", noRules)
 		}
 	}
 	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
@@ -191,7 +184,7 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
 		p.errorf(n.get("nat").at, "nat: %s needs a link to a server; it goes with topology router", c.NAT)
 	}
-	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && tracks(c) {
+	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && tracks(n, c) {
 		p.errorf(remove.at, "nf_conntrack cannot be removed while rules use it; a scenario that removes it says rules: none")
 	}
 }

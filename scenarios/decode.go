@@ -119,7 +119,7 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	for _, e := range n.entries {
 		if field, ok := fieldByKey(v, e.key); ok {
 			decodeValue(p, e.value, field)
-		} else if !slices.Contains(extra, e.key) {
+		} else if !slices.Contains(extra, e.key) && !p.failed(e.at) {
 			p.errorf(e.at, "unknown key %s%s", quote(e.key), meant(e.key, keys))
 		}
 	}

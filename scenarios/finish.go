@@ -1,6 +1,9 @@
 package scenarios
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // defaultTimeout is for a request or connection, defaultProbeTimeout for one try of a probe.
 const (
@@ -21,14 +24,21 @@ func finish(r *Resolved, tree *node, names []string, topology Topology) {
 	if c.NFT == noRules {
 		c.NFT = ""
 	}
-	c.Rules = rulesText(append(tablesOf(c.Rules), natTables(c.NAT, topology, IPv4)...))
-	c.Rules6 = rulesText(append(tablesOf(c.Rules6), natTables(c.NAT, topology, IPv6)...))
+	c.Rules = finishRules(c.Rules, natTables(c.NAT, topology, IPv4))
+	c.Rules6 = finishRules(c.Rules6, natTables(c.NAT, topology, IPv6))
 	for i := range r.Workload {
 		finishEntry(&r.Workload[i], tree.get("workload").items[i], c.NAT, topology)
 		if r.Workload[i].Name == "" {
 			r.Workload[i].Name = names[i]
 		}
 	}
+}
+
+func finishRules(rules string, nat []table) string {
+	if rules == noRules {
+		rules = ""
+	}
+	return rules + rulesText(nat)
 }
 
 // orDefault gives a value that a file does not mention its default. One that is mentioned keeps
@@ -91,5 +101,5 @@ func natTables(nat NAT, topology Topology, family Family) []table {
 	default:
 		return nil
 	}
-	return []table{{name: "nat", lines: []ruleLine{{text: rule}}}}
+	return []table{{name: "nat", lines: []ruleLine{{text: rule, words: strings.Fields(rule)}}}}
 }

@@ -10,7 +10,7 @@ import (
 // author expects.
 func guide(p *problems, n *node, c *Configuration, topology Topology) {
 	guideHash(p, n, c)
-	tables := parseRules(p, n.get("rules"))
+	tables := rulesOf(n.get("rules"))
 	guideDirections(p, tables, topology)
 	guideUntracked(p, tables, topology)
 	guideNothingTracked(p, n, c)
@@ -79,7 +79,7 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 			continue
 		}
 		for _, line := range t.lines {
-			rule := strings.Fields(line.text)
+			rule := line.words
 			if len(rule) < 2 || rule[0] != "-A" || !isNotrack(rule) {
 				continue
 			}
@@ -118,7 +118,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 	refuses, accepts, byState := false, false, false
 	for _, t := range tables {
 		for _, line := range t.lines {
-			rule := strings.Fields(line.text)
+			rule := line.words
 			switch {
 			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0:
 				notrack = line.at
@@ -138,35 +138,38 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 	}
 }
 
+// The words of rules that make the kernel track connections.
+var (
+	trackingOptions = []string{"--state", "--ctstate", "conntrack", "connlimit", "connbytes", "connmark", "CONNMARK", "connlabel", "helper", "SYNPROXY", "CT"}
+	trackingScript  = []string{"ct ", "masquerade", "snat", "dnat", "redirect", "synproxy", "flow add"}
+)
+
 // tracks says whether anything makes the kernel track connections: since Linux 4.14 it does so
 // only where a rule needs it.
-func tracks(c *Configuration) bool {
-	for _, text := range []string{c.Rules, c.Rules6} {
-		for _, t := range tablesOf(text) {
-			if t.name == "nat" && len(t.lines) > 0 {
-				return true
-			}
+func tracks(n *node, c *Configuration) bool {
+	if c.NAT != NoNAT {
+		return true
+	}
+	for _, key := range []string{"rules", "rules6"} {
+		for _, t := range rulesOf(n.get(key)) {
 			for _, line := range t.lines {
-				for _, match := range []string{"--state", "--ctstate", "conntrack", "connlimit", "connbytes", "connmark", "CONNMARK", "connlabel", "helper", "SYNPROXY", "-j CT "} {
-					if strings.Contains(line.text, match) && !isNotrack(strings.Fields(line.text)) {
-						return true
-					}
+				if strings.HasPrefix(line.text, ":") || isNotrack(line.words) {
+					continue
+				}
+				if t.name == "nat" || slices.ContainsFunc(line.words, func(word string) bool { return slices.Contains(trackingOptions, word) }) {
+					return true
 				}
 			}
 		}
 	}
-	for _, match := range []string{"ct ", "masquerade", "snat", "dnat", "redirect", "synproxy", "flow add"} {
-		if strings.Contains(c.NFT, match) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(c.Modules.Load, func(name string) bool { return strings.Contains(name, "enable_hooks=1") })
+	return slices.ContainsFunc(trackingScript, func(word string) bool { return strings.Contains(c.NFT, word) }) ||
+		slices.ContainsFunc(c.Modules.Load, func(name string) bool { return strings.Contains(name, "enable_hooks=1") })
 }
 
 // guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
 // that says "rules: none" means it.
 func guideNothingTracked(p *problems, n *node, c *Configuration) {
-	if tracks(c) || n.get("modules").get("remove") != nil {
+	if tracks(n, c) || n.get("modules").get("remove") != nil {
 		return
 	}
 	at := n.at

@@ -242,7 +242,7 @@ func (e *Experiment) scenario(s entry, dut, workload *node) []Resolved {
 			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
 			return nil
 		}
-		dut = overlayDUT(p, dut, s.value.without("summary").without("workload"))
+		dut = overlayDUT(dut, s.value.without("summary").without("workload"))
 	}
 	return e.machines(dut, workload, r)
 }

@@ -8,8 +8,9 @@ import (
 // normalise rewrites what a file says in older or looser words into the one form that the rest of
 // the package reads, with a warning wherever the words are old.
 func normalise(p *problems, root *node) *node {
+	n := normaliser{p, map[*node]*node{}}
 	if dut := root.get("dut"); dut != nil && dut.kind == mapping {
-		root = root.with("dut", positionOf(root, "dut"), normaliseDUT(p, dut))
+		root = root.with("dut", positionOf(root, "dut"), n.normaliseDUT(dut))
 	}
 	scenarios := root.get("scenarios")
 	if scenarios == nil || scenarios.kind != mapping {
@@ -19,7 +20,7 @@ func normalise(p *problems, root *node) *node {
 	normal.entries = slices.Clone(scenarios.entries)
 	for i, e := range normal.entries {
 		if e.value.kind == mapping {
-			normal.entries[i].value = normaliseDUT(p, e.value)
+			normal.entries[i].value = n.normaliseDUT(e.value)
 		}
 	}
 	return root.with("scenarios", positionOf(root, "scenarios"), &normal)
@@ -35,19 +36,28 @@ func positionOf(n *node, key string) Position {
 	return n.at
 }
 
-func normaliseDUT(p *problems, dut *node) *node {
+// normaliser remembers the rules that it has seen: with an alias many scenarios share one text.
+type normaliser struct {
+	*problems
+	rules map[*node]*node
+}
+
+func (p normaliser) normaliseDUT(dut *node) *node {
 	if sysctl := dut.get("sysctl"); sysctl != nil {
-		dut = normaliseSysctl(p, dut, sysctlMapping(p, sysctl))
+		dut = normaliseSysctl(p.problems, dut, sysctlMapping(p.problems, sysctl))
 	}
 	for _, key := range []string{"rules", "rules6"} {
 		if rules := dut.get(key); rules != nil && rules.kind == scalar {
-			dut = dut.with(key, positionOf(dut, key), normaliseRules(p, rules))
+			if p.rules[rules] == nil {
+				p.rules[rules] = normaliseRules(p.problems, rules)
+			}
+			dut = dut.with(key, positionOf(dut, key), p.rules[rules])
 		}
 	}
 	if modules := dut.get("modules"); modules != nil && modules.kind == mapping {
 		for _, key := range []string{"load", "remove"} {
 			if names := modules.get(key); names != nil && names.kind == list {
-				modules = modules.with(key, positionOf(modules, key), normaliseModules(p, names))
+				modules = modules.with(key, positionOf(modules, key), normaliseModules(p.problems, names))
 			}
 		}
 		dut = dut.with("modules", positionOf(dut, "modules"), modules)
@@ -133,34 +143,31 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	return dut.with("sysctl", positionOf(dut, "sysctl"), built)
 }
 
-// normaliseRules spells the notrack target as iptables does now. xt_NOTRACK is gone since Linux
-// 3.8; iptables still takes -j NOTRACK, in capitals only, for CT --notrack.
+// normaliseRules takes an iptables-save text apart and spells the notrack target as iptables does
+// now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in capitals only, for
+// CT --notrack.
 func normaliseRules(p *problems, n *node) *node {
-	lines := strings.Split(n.text, "\n")
-	first := -1
-	for i, line := range lines {
-		words := strings.Fields(line)
-		for w := 0; w+1 < len(words); w++ {
-			if (strings.EqualFold(words[w], "-j") || words[w] == "--jump") && strings.EqualFold(words[w+1], "notrack") {
-				if first < 0 {
-					first = i
+	if strings.TrimSpace(n.text) == "" {
+		p.errorf(n.at, "empty rules; %q says that there are none", noRules)
+	}
+	tables := parseRules(p, n)
+	told := false
+	for _, t := range tables {
+		for i, line := range t.lines {
+			for w := 0; w+1 < len(line.words); w++ {
+				if (line.words[w] == "-j" || line.words[w] == "-J" || line.words[w] == "--jump") && strings.EqualFold(line.words[w+1], "notrack") {
+					if !told {
+						p.warnf(line.at, "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
+						told = true
+					}
+					t.lines[i].words = slices.Replace(slices.Clone(line.words), w, w+2, "-j", "CT", "--notrack")
+					t.lines[i].text = strings.Join(t.lines[i].words, " ")
+					break
 				}
-				words = slices.Replace(slices.Clone(words), w, w+2, "-j", "CT", "--notrack")
-				lines[i] = strings.Join(words, " ")
 			}
 		}
 	}
-	if first < 0 {
-		return n
-	}
-	p.warnf(n.lineAt(first), "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
-	changed := *n
-	changed.lines = nil
-	for i := range lines {
-		changed.lines = append(changed.lines, n.lineAt(i))
-	}
-	changed.text = strings.Join(lines, "\n")
-	return &changed
+	return rulesNode(n.at, tables)
 }
 
 // todaysModules are modules that guides name and that kernels of today do not have, with the

@@ -14,7 +14,7 @@ import (
 //     given as a list it replaces the whole workload.
 
 // overlayDUT lays the overrides of a scenario over a dut.
-func overlayDUT(p *problems, base, over *node) *node {
+func overlayDUT(base, over *node) *node {
 	if base == nil || base.kind != mapping {
 		return over
 	}
@@ -28,7 +28,7 @@ func overlayDUT(p *problems, base, over *node) *node {
 		below := base.get(e.key)
 		switch e.key {
 		case "rules", "rules6":
-			base = base.with(e.key, e.at, mergeRules(p, below, e.value))
+			base = base.with(e.key, e.at, mergeRules(below, e.value))
 		case "sysctl", "modules":
 			base = base.with(e.key, e.at, overlayKeys(below, e.value))
 		default:
@@ -131,8 +131,8 @@ func entryNames(workload *node) []string {
 }
 
 // overlayScenario lays a scenario of a file over the one of the same name in the file that it extends.
-func overlayScenario(p *problems, base, over *node) *node {
-	merged := overlayDUT(p, base, over)
+func overlayScenario(base, over *node) *node {
+	merged := overlayDUT(base, over)
 	if base != nil && over != nil {
 		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil {
 			merged = merged.with("workload", above.at, overlayOverrides(below, above))
@@ -165,7 +165,7 @@ func overlayFile(p *problems, base, over *node) *node {
 		case "extends", "omit":
 			continue
 		case "dut":
-			value = overlayDUT(p, below, value)
+			value = overlayDUT(below, value)
 		case "documentation", "thresholds":
 			value = overlayKeys(below, value)
 		case "workload":
@@ -173,7 +173,7 @@ func overlayFile(p *problems, base, over *node) *node {
 		case "scenarios":
 			if below != nil && value.kind == mapping {
 				for _, scenario := range value.entries {
-					below = below.with(scenario.key, scenario.at, overlayScenario(p, below.get(scenario.key), scenario.value))
+					below = below.with(scenario.key, scenario.at, overlayScenario(below.get(scenario.key), scenario.value))
 				}
 				value = below
 			}

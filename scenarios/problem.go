@@ -88,22 +88,27 @@ func invalidf(cause error, format string, args ...any) *InvalidError {
 type problems struct {
 	sources  map[string][]string // lines of each file
 	seen     map[Problem]bool
+	wrong    map[Position]bool
 	errors   []Problem
 	warnings []Problem
 }
 
 func newProblems() *problems {
-	return &problems{sources: map[string][]string{}, seen: map[Problem]bool{}}
+	return &problems{sources: map[string][]string{}, seen: map[Problem]bool{}, wrong: map[Position]bool{}}
 }
 
+// maxProblems bounds what is collected: nobody reads more, and a hostile file could hold a million.
+const maxProblems = 500
+
 func (p *problems) errorf(at Position, format string, args ...any) {
+	p.wrong[at] = true
 	p.errors = p.add(p.errors, at, format, args...)
 }
 
 // failed says whether something is wrong at a place already, so that what follows from it need not
 // be told.
 func (p *problems) failed(at Position) bool {
-	return slices.ContainsFunc(p.errors, func(e Problem) bool { return e.Position == at })
+	return p.wrong[at]
 }
 
 func (p *problems) warnf(at Position, format string, args ...any) {
@@ -111,6 +116,9 @@ func (p *problems) warnf(at Position, format string, args ...any) {
 }
 
 func (p *problems) add(list []Problem, at Position, format string, args ...any) []Problem {
+	if len(list) >= maxProblems {
+		return list
+	}
 	problem := Problem{Position: at, Message: fmt.Sprintf(format, args...)}
 	if p.seen[problem] {
 		return list

@@ -11,6 +11,11 @@ var iptablesTables = []string{"raw", "mangle", "nat", "filter", "security"}
 // noRules is the text that takes inherited rules away.
 const noRules = "none"
 
+// ruleSet is an iptables-save text taken apart.
+type ruleSet struct {
+	tables []table
+}
+
 // table is one table of an iptables-save text, its lines without the first ("*filter") and the
 // last ("COMMIT").
 type table struct {
@@ -20,19 +25,30 @@ type table struct {
 }
 
 type ruleLine struct {
-	text string
-	at   Position
+	text  string
+	words []string
+	at    Position
+}
+
+// rulesOf are the tables of a node that is normalised; none where it is missing or no text.
+func rulesOf(n *node) []table {
+	if n == nil || n.rules == nil {
+		return nil
+	}
+	return n.rules.tables
 }
 
 // parseRules splits an iptables-save text into its tables. It checks the frame that
 // iptables-restore needs; the rules themselves are judged by the real tool in the DUT.
 func parseRules(p *problems, n *node) []table {
 	var tables []table
-	if n == nil || n.kind != scalar || strings.TrimSpace(n.text) == noRules {
+	if strings.TrimSpace(n.text) == noRules {
 		return nil
 	}
 	var open *table
-	for i, text := range strings.Split(n.text, "\n") {
+	i := -1
+	for text := range strings.SplitSeq(n.text, "\n") {
+		i++
 		at, line := n.lineAt(i), strings.TrimSpace(text)
 		switch {
 		case line == "" || strings.HasPrefix(line, "#"):
@@ -43,8 +59,7 @@ func parseRules(p *problems, n *node) []table {
 			}
 			if !slices.Contains(iptablesTables, name) {
 				p.errorf(at, "%s is not a table of iptables%s", quote(name), meant(name, iptablesTables))
-			}
-			if slices.ContainsFunc(tables, func(t table) bool { return t.name == name }) {
+			} else if slices.ContainsFunc(tables, func(t table) bool { return t.name == name }) {
 				p.errorf(at, "the table %s is given twice", quote(name))
 			}
 			tables = append(tables, table{name: name, at: at})
@@ -58,9 +73,12 @@ func parseRules(p *problems, n *node) []table {
 			p.errorf(at, "%s is outside of a table: iptables-save text begins a table with *filter, *raw, ... and ends it with COMMIT", quote(line))
 			return tables
 		case strings.HasPrefix(line, "-"), strings.HasPrefix(line, ":"), strings.HasPrefix(line, "["):
-			open.lines = append(open.lines, ruleLine{line, at})
+			open.lines = append(open.lines, ruleLine{line, strings.Fields(line), at})
 		default:
 			p.errorf(at, "%s is not a line of iptables-save: those are *table, :CHAIN POLICY, -A CHAIN ..., COMMIT and # comments", quote(line))
+		}
+		if len(p.errors) >= maxProblems {
+			return tables
 		}
 	}
 	if open != nil {
@@ -69,35 +87,23 @@ func parseRules(p *problems, n *node) []table {
 	return tables
 }
 
-// rulesNode puts tables together again, every line with its place.
+// rulesNode is a node for tables, with the text that they make.
 func rulesNode(at Position, tables []table) *node {
-	if len(tables) == 0 {
-		return &node{kind: scalar, at: at, text: noRules}
+	text := rulesText(tables)
+	if text == "" {
+		text = noRules
 	}
-	n := &node{kind: scalar, at: at}
-	var text []string
-	add := func(line string, at Position) {
-		text, n.lines = append(text, line), append(n.lines, at)
-	}
-	for _, t := range tables {
-		add("*"+t.name, t.at)
-		for _, line := range t.lines {
-			add(line.text, line.at)
-		}
-		add("COMMIT", t.at)
-	}
-	n.text = strings.Join(text, "\n") + "\n"
-	return n
+	return &node{kind: scalar, at: at, text: text, rules: &ruleSet{tables}}
 }
 
 // mergeRules lays one iptables-save text over another: each table that over gives replaces the
 // same table of base, the other tables stay. "none" takes all tables away.
-func mergeRules(p *problems, base, over *node) *node {
-	if base == nil || over.kind != scalar || strings.TrimSpace(over.text) == noRules {
+func mergeRules(base, over *node) *node {
+	if base == nil || base.rules == nil || over.rules == nil || len(over.rules.tables) == 0 {
 		return over
 	}
-	merged := parseRules(p, base)
-	for _, t := range parseRules(p, over) {
+	merged := slices.Clone(base.rules.tables)
+	for _, t := range over.rules.tables {
 		if i := slices.IndexFunc(merged, func(m table) bool { return m.name == t.name }); i >= 0 {
 			merged[i] = t
 		} else {
@@ -107,15 +113,20 @@ func mergeRules(p *problems, base, over *node) *node {
 	return rulesNode(over.at, merged)
 }
 
-// tablesOf is parseRules for a text that has been checked.
+// tablesOf takes a text apart that has been checked.
 func tablesOf(text string) []table {
 	return parseRules(newProblems(), &node{kind: scalar, text: text})
 }
 
-// rulesText is the text that iptables-restore takes; "" for no rules.
+// rulesText is the text that iptables-restore takes; "" for no tables.
 func rulesText(tables []table) string {
-	if len(tables) == 0 {
-		return ""
+	var b strings.Builder
+	for _, t := range tables {
+		b.WriteString("*" + t.name + "\n")
+		for _, line := range t.lines {
+			b.WriteString(line.text + "\n")
+		}
+		b.WriteString("COMMIT\n")
 	}
-	return rulesNode(Position{}, tables).text
+	return b.String()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // The bounds of a file. They keep the parser, which is not linear in the number of keys, and the
@@ -40,6 +41,7 @@ type node struct {
 	text    string     // of a scalar
 	literal bool       // a block scalar |: line i of text is line at.Line+1+i of the file
 	lines   []Position // of a text of several lines: where each comes from, where that is known
+	rules   *ruleSet   // of rules and rules6, once they are normalised
 	items   []*node
 	entries []entry
 }
@@ -130,7 +132,7 @@ func parse(p *problems, file string, data []byte) (top *node) {
 		p.errorf(Position{File: file}, "the file has more than %d parts", maxTokens)
 		return nil
 	}
-	if nesting(string(data)) > maxDepth {
+	if nesting(tokens) > maxDepth {
 		p.errorf(Position{File: file}, "the file is nested more than %d deep", maxDepth)
 		return nil
 	}
@@ -168,27 +170,24 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	return top
 }
 
-// nesting is an upper bound of the depth of a file, found without parsing: flow brackets that are
-// open at once, and the dashes that open a line ("- - - x").
-func nesting(text string) int {
-	deepest, open := 0, 0
-	for line := range strings.Lines(text) {
-		dashes := 0
-		trimmed := strings.TrimLeft(line, " ")
-		for strings.HasPrefix(trimmed, "- ") || strings.HasPrefix(trimmed, "? ") {
-			dashes++
-			trimmed = strings.TrimLeft(trimmed[2:], " ")
-		}
-		deepest = max(deepest, dashes)
-	}
-	for _, r := range text {
-		switch r {
-		case '[', '{':
+// nesting is an upper bound of the depth of a file, found before it is parsed: flow brackets that
+// are open at once, and the dashes and question marks of one line ("- - - x"). The depth of blocks
+// that are indented is bounded by the tree's own count.
+func nesting(tokens token.Tokens) int {
+	deepest, open, entries, line := 0, 0, 0, 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
 			open++
-		case ']', '}':
+		case token.SequenceEndType, token.MappingEndType:
 			open = max(open-1, 0)
+		case token.SequenceEntryType, token.MappingKeyType:
+			if t.Position.Line != line {
+				entries, line = 0, t.Position.Line
+			}
+			entries++
 		}
-		deepest = max(deepest, open)
+		deepest = max(deepest, open+entries)
 	}
 	return deepest
 }
@@ -233,8 +232,8 @@ func (b *builder) position(n ast.Node) Position {
 			return b.position(v.Value)
 		}
 	}
-	if token := n.GetToken(); token != nil && token.Position != nil {
-		return Position{b.file, max(token.Position.Line, 1), max(token.Position.Column, 1)}
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return Position{b.file, max(t.Position.Line, 1), max(t.Position.Column, 1)}
 	}
 	return Position{File: b.file}
 }
