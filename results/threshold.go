@@ -1,11 +1,196 @@
 package results
 
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
+)
+
 // Outcome is what became of a threshold in a scenario: it passes when it held in every valid trial.
 // A scenario without a valid trial passes nothing.
 type Outcome struct {
 	Expression string `json:"expression"`
 	Passed     bool   `json:"passed"`
 	// Actual says what the fields of the expression were, in the first trial that failed it or else
-	// in the last one: "conntrack.drop = 312 in trial 2".
+	// in the last one: "trial 2: conntrack.drop = 312".
 	Actual string `json:"actual"`
+}
+
+// Threshold is a condition on a trial, in the expr language (expr-lang.org) over the fields of a
+// trial as run.json names them:
+//
+//	conntrack.drop == 0
+//	load.failed <= 0.01 * load.offered
+//	load.latency_ms.p99 < 250 and probe.lost == 0
+//	verdict in ["clean", "evicting"]
+//
+// A time that did not come (seconds_to_full of a table that was never full) is later than any
+// other, and equal to the name never. A cause that did not occur is 0.
+type Threshold struct {
+	expression string
+	program    *vm.Program
+	fields     []string // as named in the expression, each once
+}
+
+// ExpressionError is a threshold that does not compile, and where.
+type ExpressionError struct {
+	Expression   string
+	Line, Column int // from 1, in characters
+	Message      string
+}
+
+func (e *ExpressionError) Error() string {
+	return fmt.Sprintf("threshold %q, line %d, column %d: %s", e.Expression, e.Line, e.Column, e.Message)
+}
+
+// CompileThreshold compiles a condition. An error is an [*ExpressionError], and names the nearest
+// field when one is misspelt.
+func CompileThreshold(expression string) (*Threshold, error) {
+	if strings.TrimSpace(expression) == "" {
+		return nil, &ExpressionError{expression, 1, 1, "it is empty"}
+	}
+	tree, err := parser.Parse(expression)
+	if err != nil {
+		return nil, expressionError(expression, err)
+	}
+	names := &fieldNames{expression: expression}
+	ast.Walk(&tree.Node, names)
+	if names.err != nil {
+		return nil, names.err
+	}
+	program, err := expr.Compile(expression, expr.Env(fieldTypes), expr.AsBool())
+	if err != nil {
+		return nil, expressionError(expression, err)
+	}
+	return &Threshold{expression, program, names.leaves()}, nil
+}
+
+func (t *Threshold) String() string { return t.expression }
+
+// expressionError takes the position out of an error of the expr language.
+func expressionError(expression string, err error) error {
+	if at, ok := errors.AsType[*file.Error](err); ok {
+		at.Bind(file.NewSource(expression))
+		return &ExpressionError{expression, at.Line, at.Column + 1, at.Message}
+	}
+	return &ExpressionError{expression, 1, 1, err.Error()}
+}
+
+// Check evaluates the condition on a trial, and says what the fields that it names were. Passed is
+// false when a field does not exist in this trial, as those of a probe in a trial without one.
+func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
+	env := fieldValues(trial)
+	var words []string
+	for _, name := range t.fields {
+		words = append(words, name+" = "+fieldWords(env, name))
+	}
+	actual = strings.Join(words, ", ")
+	result, err := expr.Run(t.program, env)
+	if err != nil {
+		return false, fmt.Sprintf("%s: not to be evaluated", actual)
+	}
+	passed, _ = result.(bool) // the compiler saw to it
+	return passed, actual
+}
+
+// CheckThresholds judges the thresholds of a scenario on its valid trials.
+func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
+	outcomes := make([]Outcome, 0, len(thresholds))
+	for _, th := range thresholds {
+		o := Outcome{Expression: th.expression, Actual: "there is no valid trial"}
+		for i := range s.Trials {
+			t := &s.Trials[i]
+			if t.Verdict == Invalid {
+				continue
+			}
+			passed, actual := th.Check(t)
+			o.Passed, o.Actual = passed, fmt.Sprintf("trial %d: %s", t.Number, actual)
+			if !passed {
+				break
+			}
+		}
+		outcomes = append(outcomes, o)
+	}
+	return outcomes
+}
+
+// fieldNames collects the fields that an expression names, and the first that does not exist.
+type fieldNames struct {
+	expression string
+	named      []string
+	err        error
+}
+
+// Visit implements [ast.Visitor]. Children come before their parents.
+func (f *fieldNames) Visit(node *ast.Node) {
+	path, ok := fieldPath(*node)
+	if !ok || f.err != nil {
+		return
+	}
+	root, _, _ := strings.Cut(path, ".")
+	if _, isField := knownFields[root]; !isField && path != root {
+		return // the root was refused or is not ours
+	}
+	if _, known := knownFields[path]; !known && !underMap(path) {
+		at := (*node).Location()
+		if m, isMember := (*node).(*ast.MemberNode); isMember {
+			at = m.Property.Location()
+		}
+		e := &file.Error{Location: at}
+		e.Bind(file.NewSource(f.expression))
+		f.err = &ExpressionError{
+			f.expression, e.Line, e.Column + 1,
+			fmt.Sprintf("a trial has no field %q: did you mean %q?", path, nearestField(path)),
+		}
+		return
+	}
+	if path != neverName && !slices.Contains(f.named, path) {
+		f.named = append(f.named, path)
+	}
+}
+
+// leaves are the fields that no other named field is inside of.
+func (f *fieldNames) leaves() []string {
+	return slices.DeleteFunc(slices.Clone(f.named), func(name string) bool {
+		return slices.ContainsFunc(f.named, func(other string) bool { return strings.HasPrefix(other, name+".") })
+	})
+}
+
+// fieldPath is the dotted path of a chain of fields from an identifier.
+func fieldPath(node ast.Node) (string, bool) {
+	switch n := node.(type) {
+	case *ast.IdentifierNode:
+		return n.Value, true
+	case *ast.MemberNode:
+		parent, ok := fieldPath(n.Node)
+		property, isName := n.Property.(*ast.StringNode)
+		if !ok || !isName {
+			return "", false
+		}
+		return parent + "." + property.Value, true
+	default:
+		return "", false
+	}
+}
+
+// nearestField is the known field that resembles the misspelt one most: by its whole path, or by its
+// last part alone, so that "drop" finds conntrack.drop.
+func nearestField(path string) string {
+	last := path[strings.LastIndexByte(path, '.')+1:]
+	distance := func(known string) int {
+		d := levenshtein.Distance(path, known, nil)
+		if known[strings.LastIndexByte(known, '.')+1:] == last {
+			d = min(d, 1)
+		}
+		return d
+	}
+	return slices.MinFunc(sortedFields, func(a, b string) int { return distance(a) - distance(b) })
 }

@@ -1,0 +1,23 @@
+package results
+
+import "regexp"
+
+// faults are lines that a kernel prints to its console when something went wrong that spoils a
+// measurement. The list follows the kernel's own messages; "table full" is none of them.
+var faults = regexp.MustCompile(`Kernel panic - not syncing|` +
+	`\bBUG: |` + // unable to handle, soft lockup, scheduling while atomic, KASAN
+	`\bOops: |Oops\[#|general protection fault|` +
+	`(Internal error|Unhandled fault): |` +
+	`\bWARNING: (CPU: |\S+:\d+ at )|` + // the second form from 6.19 on
+	`watchdog: .* (lockup|stuck)|` +
+	`rcu: INFO: .* (self-detected stall|detected stalls)|rcu_(sched|preempt|bh) (self-)?detected|` +
+	`INFO: task .* blocked for more than|` +
+	`[Oo]ut of memory: |invoked oom-killer|oom-kill:|Memory cgroup out of memory|` +
+	`page allocation failure|SLUB: Unable to allocate memory|` +
+	`nf_conntrack: .*(unable to|can't) allocate|` +
+	`EXT4-fs error|I/O error, dev |` +
+	`clocksource: .* (unstable|skew)|Marking clocksource .* unstable`)
+
+// ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial:
+// an oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.
+func ConsoleFault(line string) bool { return faults.MatchString(line) }

@@ -1,0 +1,175 @@
+package results
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr/types"
+)
+
+// neverName is the time that did not come, in thresholds.
+const neverName = "never"
+
+// The fields of a trial under their names in run.json: their types for the compiler of thresholds,
+// and their paths.
+var (
+	fieldTypes   = trialTypes()
+	knownFields  = map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}
+	sortedFields []string
+)
+
+func init() {
+	paths(reflect.TypeFor[Trial](), "", knownFields)
+	sortedFields = slices.Sorted(maps.Keys(knownFields))
+}
+
+func trialTypes() types.Map {
+	m := typesOf(reflect.TypeFor[Trial]())
+	m[neverName] = types.Float64
+	return m
+}
+
+// eachField calls f for each field of a struct with its name in JSON; embedded structs lie flat.
+func eachField(t reflect.Type, f func(name string, field reflect.StructField)) {
+	for _, field := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if field.IsExported() && name != "" && name != "-" {
+			f(name, field)
+		}
+	}
+}
+
+// isPlainStruct reports whether a type is one of the model's structs, or a pointer to one.
+func isPlainStruct(t reflect.Type) (reflect.Type, bool) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t, t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[Trial]().PkgPath()
+}
+
+func typesOf(t reflect.Type) types.Map {
+	m := types.Map{}
+	eachField(t, func(name string, field reflect.StructField) { m[name] = typeOf(field.Type) })
+	return m
+}
+
+func typeOf(t reflect.Type) types.Type {
+	if s, ok := isPlainStruct(t); ok {
+		return typesOf(s)
+	}
+	switch t.Kind() {
+	case reflect.Pointer: // an optional time
+		return types.Float64
+	case reflect.Int64, reflect.Int:
+		return types.Int
+	case reflect.String:
+		return types.String
+	case reflect.Slice:
+		return types.TypeOf([]any{})
+	case reflect.Map:
+		return types.TypeOf(map[string]int{})
+	default:
+		return types.TypeOf(reflect.Zero(t).Interface())
+	}
+}
+
+func paths(t reflect.Type, prefix string, into map[string]reflect.Type) {
+	eachField(t, func(name string, field reflect.StructField) {
+		into[prefix+name] = field.Type
+		if s, ok := isPlainStruct(field.Type); ok {
+			paths(s, prefix+name+".", into)
+		}
+	})
+}
+
+// underMap reports whether a path leads into a map, whose keys are free: load.causes.timeout.
+func underMap(path string) bool {
+	at := strings.LastIndexByte(path, '.')
+	if at < 0 {
+		return false
+	}
+	t, ok := knownFields[path[:at]]
+	return ok && t.Kind() == reflect.Map
+}
+
+// fieldValues are the values of a trial's fields, as the types say.
+func fieldValues(t *Trial) map[string]any {
+	m := valuesOf(reflect.ValueOf(*t))
+	m[neverName] = math.Inf(1)
+	return m
+}
+
+func valuesOf(v reflect.Value) map[string]any {
+	m := map[string]any{}
+	eachField(v.Type(), func(name string, field reflect.StructField) { m[name] = valueOf(v.FieldByIndex(field.Index)) })
+	return m
+}
+
+func valueOf(v reflect.Value) any {
+	if _, ok := isPlainStruct(v.Type()); ok {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				return nil
+			}
+			v = v.Elem()
+		}
+		return valuesOf(v)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return math.Inf(1)
+		}
+		return v.Elem().Float()
+	case reflect.Int64, reflect.Int:
+		return int(v.Int())
+	case reflect.String:
+		return v.String()
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = valueOf(v.Index(i))
+		}
+		return list
+	case reflect.Map:
+		m := map[string]int{}
+		for key, value := range v.Seq2() {
+			m[key.String()] = int(value.Int())
+		}
+		return m
+	default:
+		return v.Interface()
+	}
+}
+
+// fieldWords is the value at a path, in words.
+func fieldWords(env map[string]any, path string) string {
+	var v any = env
+	for name := range strings.SplitSeq(path, ".") {
+		switch m := v.(type) {
+		case map[string]any:
+			v = m[name]
+		case map[string]int:
+			v = m[name]
+		default:
+			return "missing"
+		}
+	}
+	switch x := v.(type) {
+	case nil:
+		return "missing"
+	case float64:
+		if math.IsInf(x, 1) {
+			return neverName
+		}
+		return fmt.Sprintf("%.6g", x)
+	case string:
+		return fmt.Sprintf("%q", x)
+	default:
+		return fmt.Sprint(x)
+	}
+}

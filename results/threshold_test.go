@@ -1,0 +1,125 @@
+package results
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestThreshold(t *testing.T) {
+	trial := &Trial{
+		Number: 2, Verdict: TableFull, Seconds: 12.5,
+		Conntrack: Conntrack{Counters: Counters{Drop: 312}, Peak: 4096, Max: 4096, SecondsToFull: s(1.25), Alerts: []Alert{{Share: 0.75}}},
+		Load:      Load{Offered: 5000, Completed: 4096, Failed: 904, Causes: map[string]int64{"timeout": 904}, Latency: Latency{P99: 31.5}},
+	}
+	for _, test := range []struct {
+		expression string
+		passed     bool
+		actual     string
+	}{
+		{"conntrack.drop == 0", false, "conntrack.drop = 312"},
+		{"conntrack.drop > 0 and load.failed > 0", true, "conntrack.drop = 312, load.failed = 904"},
+		{"conntrack.peak <= 10", false, "conntrack.peak = 4096"},
+		{"load.failed <= 0.01 * load.offered", false, "load.failed = 904, load.offered = 5000"},
+		{"load.latency_ms.p99 < 250", true, "load.latency_ms.p99 = 31.5"},
+		{"conntrack.peak <= conntrack.max", true, "conntrack.peak = 4096, conntrack.max = 4096"},
+		{`verdict in ["clean", "evicting"]`, false, `verdict = "table-full"`},
+		{"conntrack.seconds_to_full > 60", false, "conntrack.seconds_to_full = 1.25"},
+		{"conntrack.seconds_to_recover < 10", false, "conntrack.seconds_to_recover = never"},
+		{"conntrack.seconds_to_first_drop == never", true, "conntrack.seconds_to_first_drop = never"},
+		{"load.causes.timeout == 904 && load.causes.reset == 0", true, "load.causes.timeout = 904, load.causes.reset = 0"},
+		{"len(conntrack.alerts) == 0", false, "conntrack.alerts = [map[fired_s:0 lead_s:+Inf share:0.75]]"},
+		{"probe.lost == 0", false, "probe.lost = missing: not to be evaluated"},
+		{"probe == nil or probe.lost == 0", true, "probe.lost = missing"},
+		{"accounting.unexplained == 0", true, "accounting.unexplained = 0"},
+		{"seconds < 60", true, "seconds = 12.5"},
+	} {
+		t.Run(test.expression, func(t *testing.T) {
+			th, err := CompileThreshold(test.expression)
+			if err != nil {
+				t.Fatal(err)
+			}
+			passed, actual := th.Check(trial)
+			if passed != test.passed || actual != test.actual {
+				t.Errorf("%v: %s\nwant %v: %s", passed, actual, test.passed, test.actual)
+			}
+		})
+	}
+}
+
+func TestThresholdErrors(t *testing.T) {
+	for _, test := range []struct {
+		expression   string
+		line, column int
+		words        string
+	}{
+		{"conntrak.drop == 0", 1, 1, `no field "conntrak": did you mean "conntrack"`},
+		{"conntrack.drops == 0", 1, 11, `no field "conntrack.drops": did you mean "conntrack.drop"`},
+		{"load.failed == 0 and drop == 0", 1, 22, `did you mean "conntrack.drop"`},
+		{"load.failed == 0 and\n  load.latncy_ms.p99 < 5", 2, 8, `did you mean "load.latency_ms`},
+		{"conntrack.drop ==", 1, 17, "unexpected token EOF"},
+		{"conntrack.drop", 1, 1, "expected bool"},
+		{"conntrack.drop == true", 1, 16, "mismatched types"},
+		{"verdict > 5", 1, 9, "mismatched types"},
+		{"", 1, 1, "empty"},
+		{"probe.latency.p99 < 5", 1, 7, `did you mean "probe.latency_ms"`},
+	} {
+		t.Run(test.expression, func(t *testing.T) {
+			_, err := CompileThreshold(test.expression)
+			at, ok := errors.AsType[*ExpressionError](err)
+			if !ok {
+				t.Fatalf("got %v", err)
+			}
+			if at.Line != test.line || at.Column != test.column || !strings.Contains(at.Message, test.words) {
+				t.Errorf("got %v\nwant line %d, column %d: %s", err, test.line, test.column, test.words)
+			}
+		})
+	}
+}
+
+func TestCheckThresholds(t *testing.T) {
+	th, err := CompileThreshold("conntrack.drop == 0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial := func(n int, v Verdict, drop int64) Trial {
+		return Trial{Number: n, Verdict: v, Conntrack: Conntrack{Counters: Counters{Drop: drop}}}
+	}
+	for _, test := range []struct {
+		name   string
+		trials []Trial
+		want   Outcome
+	}{
+		{"held", []Trial{trial(1, Clean, 0), trial(2, Clean, 0)}, Outcome{"conntrack.drop == 0", true, "trial 2: conntrack.drop = 0"}},
+		{"one failed", []Trial{trial(1, Clean, 0), trial(2, TableFull, 7), trial(3, Clean, 0)}, Outcome{"conntrack.drop == 0", false, "trial 2: conntrack.drop = 7"}},
+		{"invalid ones do not count", []Trial{trial(1, Clean, 0), trial(2, Invalid, 7)}, Outcome{"conntrack.drop == 0", true, "trial 1: conntrack.drop = 0"}},
+		{"nothing measured", []Trial{trial(1, Invalid, 0)}, Outcome{"conntrack.drop == 0", false, "there is no valid trial"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := CheckThresholds([]*Threshold{th}, &Scenario{Trials: test.trials})
+			if diff := cmp.Diff([]Outcome{test.want}, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// No expression, however broken, makes the compiler or the evaluation panic.
+func FuzzThreshold(f *testing.F) {
+	for _, seed := range []string{"conntrack.drop == 0", "load.causes.x > 1", "probe?.lost == 0", "a.b.c", "[", "let x = load; x.failed == 0", "all(conntrack.alerts, .share > 0.5)", "\"", "load[\"failed\"] == 0", "conntrack.drop.x == 0", "seconds > 1 ? true : false"} {
+		f.Add(seed)
+	}
+	trial := &Trial{Conntrack: Conntrack{Alerts: []Alert{{Share: 0.75}}}}
+	f.Fuzz(func(t *testing.T, expression string) {
+		th, err := CompileThreshold(expression)
+		if err != nil {
+			if _, ok := errors.AsType[*ExpressionError](err); !ok {
+				t.Errorf("%q: %T", expression, err)
+			}
+			return
+		}
+		th.Check(trial)
+	})
+}

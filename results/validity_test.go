@@ -1,0 +1,134 @@
+package results
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestValidate(t *testing.T) {
+	sound := Evidence{
+		Asked:  map[string]string{"net.netfilter.nf_conntrack_max": "4096", "net.ipv4.ip_local_port_range": "1024 65535"},
+		Before: map[string]string{"net.netfilter.nf_conntrack_max": "4096", "net.ipv4.ip_local_port_range": "1024\t65535", "other": "1"},
+		After:  map[string]string{"net.netfilter.nf_conntrack_max": "0x1000", "net.ipv4.ip_local_port_range": "1024\t65535", "other": "1"},
+		Steal:  0.01, GeneratorCPU: 0.5, Interval: 0.1, OwnTable: 3,
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*Trial, *Evidence)
+		want   []string // one word for each reason
+	}{
+		{"sound", func(*Trial, *Evidence) {}, nil},
+		{"not applied", func(_ *Trial, e *Evidence) {
+			e.Before = map[string]string{"net.netfilter.nf_conntrack_max": "8192", "net.ipv4.ip_local_port_range": "1024 65535"}
+			e.After = e.Before
+		}, []string{"net.netfilter.nf_conntrack_max is 8192, and 4096 was asked for"}},
+		{"missing", func(_ *Trial, e *Evidence) {
+			e.Before = map[string]string{"net.ipv4.ip_local_port_range": "1024 65535"}
+			e.After = e.Before
+		}, []string{"nf_conntrack_max is missing"}},
+		{"changed behind our back", func(_ *Trial, e *Evidence) {
+			e.After = map[string]string{"net.netfilter.nf_conntrack_max": "8192", "net.ipv4.ip_local_port_range": "1024 65535", "other": "1"}
+		}, []string{"nf_conntrack_max changed during the load: 4096 before, 8192 after"}},
+		{"never read back", func(_ *Trial, e *Evidence) { e.Before, e.After = nil, nil }, []string{"not read back"}},
+		{"rules", func(_ *Trial, e *Evidence) { e.RulesBefore, e.RulesAfter = "-A a\n-A b", "-A a\n-A c" }, []string{`"-A b" became "-A c"`}},
+		{"a rule gone", func(_ *Trial, e *Evidence) { e.RulesBefore, e.RulesAfter = "-A a\n-A b", "-A a" }, []string{`"-A b" is gone`}},
+		{"limits", func(t *Trial, _ *Evidence) { t.Load.Limits = []string{"no file descriptors left (1024)", "no ports"} },
+			[]string{"no file descriptors left", "no ports"}},
+		{"late", func(t *Trial, _ *Evidence) { t.Load.Late = 0.02 }, []string{"2.0 % of its sends left late, more than 1.0 %"}},
+		{"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 }, []string{"busy 99.9 % of the time"}},
+		{"tracked twice", func(_ *Trial, e *Evidence) { e.OwnTable = 900 }, []string{"grew by 900 entries"}},
+		{"steal", func(_ *Trial, e *Evidence) { e.Steal = 0.2 }, []string{"took 20 %"}},
+		{"stall", func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 5 }, []string{"5.00 s without a sample"}},
+		{"slow sampling is no stall", func(t *Trial, e *Evidence) { t.Conntrack.LongestGap, e.Interval = 5, 1 }, nil},
+		{"no sample", func(t *Trial, _ *Evidence) { t.Conntrack.Samples = 0 }, []string{"not sampled"}},
+		{"oops", func(_ *Trial, e *Evidence) { e.Console = []string{"Kernel panic - not syncing: x"} }, []string{"Kernel panic"}},
+		{"interrupted", func(_ *Trial, e *Evidence) { e.Interrupted = true }, []string{"interrupted"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			trial := Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Samples: 100, LongestGap: 0.12}}
+			e := sound
+			test.change(&trial, &e)
+			got := Validate(&trial, e)
+			if len(got) != len(test.want) {
+				t.Fatalf("got %q, want %d reasons", got, len(test.want))
+			}
+			for i, w := range test.want {
+				if !strings.Contains(got[i], w) {
+					t.Errorf("%q is not in %q", w, got[i])
+				}
+			}
+		})
+	}
+}
+
+func TestConsoleFault(t *testing.T) {
+	for _, line := range []string{
+		"[   12.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009",
+		"[    3.2] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+		"[    3.2] Oops: 0002 [#1] PREEMPT SMP PTI",
+		"watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [ksoftirqd/0:12]",
+		"rcu: INFO: rcu_preempt self-detected stall on CPU",
+		"INFO: task ctload:44 blocked for more than 120 seconds.",
+		"Out of memory: Killed process 71 (ctload) total-vm:1kB",
+		"ctload invoked oom-killer: gfp_mask=0xcc0, order=0",
+		"WARNING: CPU: 0 PID: 1 at net/netfilter/nf_conntrack_core.c:1200",
+		"WARNING: net/netfilter/nf_conntrack_core.c:1200 at gc_worker+0x1/0x2, CPU#0: kworker/0:1/12",
+		"general protection fault, probably for non-canonical address",
+		"swapper/0: page allocation failure: order:0, mode:0x820(GFP_ATOMIC)",
+		"clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable because the skew is too large:",
+	} {
+		if !ConsoleFault(line) {
+			t.Errorf("missed: %s", line)
+		}
+	}
+	for _, line := range []string{
+		"[   10.0] nf_conntrack: nf_conntrack: table full, dropping packet",
+		"net_ratelimit: 220 callbacks suppressed",
+		"TCP: request_sock_TCP: Possible SYN flooding on port 0.0.0.0:80. Sending cookies.",
+		"x86/cpu: SGX disabled by BIOS.",
+		"Debian bug reports: https://bugs.debian.org",
+		"sched_clock: Marking stable (1234, 567)",
+		"printk: legacy bootconsole [earlyser0] disabled",
+		"Run /init as init process",
+	} {
+		if ConsoleFault(line) {
+			t.Errorf("false alarm: %s", line)
+		}
+	}
+}
+
+func TestReconcile(t *testing.T) {
+	ok := Trial{Kernel: "6.1", Load: failing("requests", 10, 0), Conntrack: Conntrack{Tracked: true, Max: 4096, Buckets: 4096}}
+	with := func(change func(*Trial)) Trial {
+		t := ok
+		change(&t)
+		Judge(&t, Configuration{})
+		return t
+	}
+	good := with(func(*Trial) {})
+	for _, test := range []struct {
+		name   string
+		trials []Trial
+		want   []bool // valid
+	}{
+		{"alike", []Trial{good, good, good}, []bool{true, true, true}},
+		{"another table", []Trial{good, with(func(t *Trial) { t.Conntrack.Max = 8192 }), good}, []bool{true, false, true}},
+		{"another kernel", []Trial{with(func(t *Trial) { t.Kernel = "6.12" }), good, good}, []bool{false, true, true}},
+		{"no majority", []Trial{good, with(func(t *Trial) { t.Conntrack.Buckets = 512 })}, []bool{false, false}},
+		{"an invalid one has no say", []Trial{good, with(func(t *Trial) { t.Conntrack.Max = 1; t.Invalid = []string{"x"} })}, []bool{true, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			run := &Run{Scenarios: []Scenario{{Trials: test.trials}}}
+			Reconcile(run)
+			got := []bool{}
+			for _, tr := range run.Scenarios[0].Trials {
+				got = append(got, tr.Verdict != Invalid)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
