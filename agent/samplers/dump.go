@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -198,13 +197,4 @@ func stateName(e entry) string {
 		return names[e.state]
 	}
 	return "state " + strconv.Itoa(int(e.state))
-}
-
-// openForReading is a file as a stream, for listings of any length.
-func openForReading(path string) (*os.File, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return file, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 // walkProc lists the table through /proc/net/nf_conntrack, line by line.
 func walkProc(ctx context.Context, path string, each func(entry)) (err error) {
-	file, err := openForReading(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}

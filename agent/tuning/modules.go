@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,13 +57,17 @@ func ParseModules(text string) ([]Module, error) {
 			return nil, fmt.Errorf("line %q of /proc/modules: fewer than three fields", lines.Text())
 		}
 		module := Module{Name: fields[0]}
-		if _, err := fmt.Sscanf(fields[1]+" ", "%d ", &module.Size); err != nil {
+		size, err := strconv.ParseUint(fields[1], 10, 63)
+		if err != nil {
 			return nil, fmt.Errorf("size of module %s: %w", fields[0], err)
 		}
+		module.Size = int64(size)
 		if fields[2] == "-" { // a kernel that cannot unload modules
 			module.References = -1
-		} else if _, err := fmt.Sscanf(fields[2]+" ", "%d ", &module.References); err != nil {
+		} else if references, err := strconv.ParseUint(fields[2], 10, 31); err != nil {
 			return nil, fmt.Errorf("references of module %s: %w", fields[0], err)
+		} else {
+			module.References = int(references)
 		}
 		if len(fields) > 3 && fields[3] != "-" {
 			for name := range strings.SplitSeq(fields[3], ",") {

@@ -27,7 +27,7 @@ old 4096 - - Live 0x0
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, bad := range []string{"nf_conntrack", "nf_conntrack x 3 -", "nf_conntrack 1 y -"} {
+	for _, bad := range []string{"nf_conntrack", "nf_conntrack x 3 -", "nf_conntrack 1 y -", "nf_conntrack 1 -7 -"} {
 		if got, err := ParseModules(bad); err == nil {
 			t.Errorf("%q: %+v, want an error", bad, got)
 		}
@@ -36,6 +36,7 @@ old 4096 - - Live 0x0
 
 func FuzzParseModules(f *testing.F) {
 	f.Add("nf_conntrack 188416 3 xt_conntrack,nf_nat, Live 0xffffffffc0a4e000\n")
+	f.Add("a 1 -7 -")
 	f.Add("a 1 - -\n\nb 2 0 [permanent],")
 	f.Fuzz(func(t *testing.T, text string) {
 		modules, err := ParseModules(text)
