@@ -23,7 +23,7 @@ func writeNode(b *strings.Builder, n *node, indent int) {
 			if i > 0 {
 				b.WriteString(pad)
 			}
-			b.WriteString(writeScalar(e.key) + ":")
+			b.WriteString(writeScalar(e.key, plainKey) + ":")
 			writeValue(b, e.value, indent)
 		}
 	case n.kind == list && len(n.items) > 0:
@@ -61,7 +61,7 @@ func writeValue(b *strings.Builder, n *node, indent int) {
 			b.WriteString(line)
 		}
 	case n.kind == scalar:
-		b.WriteString(" " + writeScalar(n.text) + "\n")
+		b.WriteString(" " + writeScalar(n.text, plainScalar) + "\n")
 	default:
 		b.WriteString("\n" + pad)
 		writeNode(b, n, indent+2)
@@ -72,11 +72,15 @@ func writeValue(b *strings.Builder, n *node, indent int) {
 // with single blanks between them.
 var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+='(),;-]*( [A-Za-z0-9_./@+=(<>!&|][A-Za-z0-9_./@+='(),;<>!&|-]*)*$`)
 
+// plainKey is what needs no quotes before a colon.
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+=-]*$`)
+
 // reserved are the words that YAML, of one version or another, takes for something else.
 var reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$`)
 
-func writeScalar(text string) string {
-	if plainScalar.MatchString(text) && (!reserved.MatchString(text) || text == "true" || text == "false") {
+// writeScalar writes a text without quotes where it has the plain form and means nothing else.
+func writeScalar(text string, plain *regexp.Regexp) string {
+	if plain.MatchString(text) && (!reserved.MatchString(text) || text == "true" || text == "false") && !strings.Contains(text, "<<") {
 		return text
 	}
 	var b strings.Builder
