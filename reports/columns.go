@@ -64,7 +64,7 @@ var columns = []column{
 }
 
 // importance is the order in which columns are kept when the terminal is narrow: the last goes
-// first. docs/reports.md states it.
+// first.
 var importance = []string{
 	"scenario", "verdict", "completed", "failed", "drop", "early_drop", "peak", "fill %",
 	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",

@@ -23,7 +23,7 @@ const (
 
 // Table writes the table for a terminal: a row for each scenario, then for each what happened in
 // words, what the figures depend on, and footnotes. Columns that do not fit are dropped in the order
-// that docs/reports.md states.
+// that the package documentation states.
 func Table(w io.Writer, run *results.Run, o Options) error {
 	width := o.Width
 	if width == 0 {

@@ -119,6 +119,18 @@ func TestImportanceNamesAllColumns(t *testing.T) {
 	}
 }
 
+// The package documentation states the order in which columns are dropped.
+func TestImportanceIsDocumented(t *testing.T) {
+	source, err := os.ReadFile("reports.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", "")), " ")
+	if want := strings.Join(importance, ", "); !strings.Contains(words, want) {
+		t.Errorf("reports.go does not say: %s", want)
+	}
+}
+
 func TestUnknownFormat(t *testing.T) {
 	err := Render(&bytes.Buffer{}, "jsn", fixture(), Options{})
 	if err == nil || !strings.Contains(err.Error(), `did you mean "json"?`) {

@@ -5,17 +5,61 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"reflect"
+	"strings"
 )
 
-// Encode writes run.json: the run as indented JSON with a newline at its end.
+// Encode writes run.json: the run as indented JSON with a newline at its end. A list without elements
+// is written as one, never as null. A figure that is no number is an error that names it, since JSON
+// has no such thing and no measurement either.
 func Encode(w io.Writer, run *Run) error {
+	document := *run
+	document.Scenarios = make([]Scenario, len(run.Scenarios))
+	for i, s := range run.Scenarios {
+		if s.Trials == nil {
+			s.Trials = []Trial{}
+		}
+		document.Scenarios[i] = s
+	}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	if err := e.Encode(run); err != nil {
+	if err := e.Encode(document); err != nil {
+		if path, found := notNumber(reflect.ValueOf(document), ""); found {
+			return fmt.Errorf("writing the run as JSON: %s is no number: %w", path, err)
+		}
 		return fmt.Errorf("writing the run as JSON: %w", err)
 	}
 	return nil
+}
+
+// notNumber finds the first figure that JSON cannot hold.
+func notNumber(v reflect.Value, path string) (string, bool) {
+	switch v.Kind() {
+	case reflect.Float64:
+		return path, math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0)
+	case reflect.Pointer:
+		if v.IsNil() {
+			return "", false
+		}
+		return notNumber(v.Elem(), path)
+	case reflect.Slice:
+		for i := range v.Len() {
+			if p, found := notNumber(v.Index(i), fmt.Sprintf("%s[%d]", path, i)); found {
+				return p, true
+			}
+		}
+	case reflect.Struct:
+		found := ""
+		eachField(v.Type(), func(name string, field reflect.StructField) {
+			if p, ok := notNumber(v.FieldByIndex(field.Index), strings.TrimPrefix(path+"."+name, ".")); ok && found == "" {
+				found = p
+			}
+		})
+		return found, found != ""
+	}
+	return "", false
 }
 
 // Decode reads run.json as this or an older ctload wrote it. Unknown fields are left out: a newer

@@ -27,8 +27,10 @@ type Run struct {
 	Seed        uint64      `json:"seed"`
 	Interrupted bool        `json:"interrupted,omitempty"`
 	Environment Environment `json:"environment"`
-	Scenarios   []Scenario  `json:"scenarios"`
-	Warnings    []string    `json:"warnings,omitempty"`
+	// Workload is the workload as run, in one canonical text: runs are compared only when it is equal.
+	Workload  string     `json:"workload,omitempty"`
+	Scenarios []Scenario `json:"scenarios"`
+	Warnings  []string   `json:"warnings,omitempty"`
 }
 
 // Environment is what the figures depend on besides the experiment.

@@ -1,0 +1,282 @@
+package results
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Comparison sets samples of the same figures side by side: the scenarios of several runs, or the
+// scenarios of one run. The first side is the base that the others are tested against.
+type Comparison struct {
+	Sides  []string // what is compared: names of runs or of scenarios
+	Groups []Group
+	// Notes say what a reader must know: differences that are allowed, too few trials.
+	Notes []string
+}
+
+// Group is the part of a comparison that belongs together: one scenario in several runs, or all the
+// scenarios of one run.
+type Group struct {
+	Name     string // of the scenario, or empty
+	Verdicts []string
+	Rows     []ComparedMetric
+}
+
+// ComparedMetric is one figure on all sides.
+type ComparedMetric struct {
+	Metric Metric
+	Cells  []ComparedCell // one for each side
+}
+
+// ComparedCell is a figure on one side, and its difference from the base.
+type ComparedCell struct {
+	Stat
+	Test
+	// Adjusted is P after Holm's correction over all cells of the comparison.
+	Adjusted    float64
+	Significant bool
+	// Change is the change of the median as a share of the base's; see Delta for its meaning in words.
+	Change float64
+}
+
+// Delta is the difference from the base as it is shown: "~" when it is not significant, "=" when
+// all values are equal, "+12 %", "new" when the base is 0, "never" for a time that no longer comes, "now" for
+// one that never came in the base.
+func (c ComparedCell) Delta() string {
+	switch {
+	case c.Constant:
+		return "="
+	case !c.Significant:
+		return "~"
+	case math.IsInf(c.Median, 1):
+		return neverName
+	case math.IsNaN(c.Change): // the base is a time that never came
+		return "now"
+	case math.IsInf(c.Change, 0):
+		return "new"
+	default:
+		return fmt.Sprintf("%+.0f %%", c.Change*100)
+	}
+}
+
+// UnlikeError is returned for runs that cannot be compared, with everything in which they differ.
+type UnlikeError struct {
+	Reasons []string
+}
+
+func (e *UnlikeError) Error() string {
+	return "the runs cannot be compared: " + strings.Join(e.Reasons, "; ")
+}
+
+// CompareRuns compares the scenarios that all runs have, run by run against the first. Names name
+// the runs. Runs of different experiments, workloads, drivers, accelerators, hosts or guests are
+// unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
+// a scenario may differ, since that is what one compares; the notes name them.
+func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
+	if len(runs) < 2 || len(names) != len(runs) {
+		return nil, errors.New("comparing runs: at least two are needed, each with a name")
+	}
+	c := &Comparison{Sides: names}
+	var unlike []string
+	for i, run := range runs[1:] {
+		reasons, notes := differences(names[0], runs[0], names[i+1], run)
+		unlike = append(unlike, reasons...)
+		c.Notes = append(c.Notes, notes...)
+	}
+	for _, s := range runs[0].Scenarios {
+		sides := make([]*Scenario, len(runs))
+		missing := ""
+		for i, run := range runs {
+			if sides[i] = run.scenario(s.Name); sides[i] == nil {
+				missing = names[i]
+			}
+		}
+		if missing != "" {
+			c.Notes = append(c.Notes, fmt.Sprintf("scenario %s is not in %s and left out", s.Name, missing))
+			continue
+		}
+		c.Groups = append(c.Groups, group(s.Name, sides))
+	}
+	if len(c.Groups) == 0 {
+		unlike = append(unlike, "they have no scenario in common")
+	}
+	if len(unlike) > 0 {
+		return nil, &UnlikeError{unlike}
+	}
+	c.settle()
+	return c, nil
+}
+
+// CompareScenarios compares the scenarios of a run with its first.
+func CompareScenarios(run *Run) (*Comparison, error) {
+	if len(run.Scenarios) < 2 {
+		return nil, errors.New("comparing scenarios: the run has only one")
+	}
+	c := &Comparison{}
+	sides := make([]*Scenario, len(run.Scenarios))
+	for i := range run.Scenarios {
+		sides[i] = &run.Scenarios[i]
+		c.Sides = append(c.Sides, sides[i].Name)
+	}
+	c.Groups = []Group{group("", sides)}
+	c.settle()
+	return c, nil
+}
+
+func (r *Run) scenario(name string) *Scenario {
+	for i := range r.Scenarios {
+		if r.Scenarios[i].Name == name {
+			return &r.Scenarios[i]
+		}
+	}
+	return nil
+}
+
+// group describes and tests the metrics that any side has.
+func group(name string, sides []*Scenario) Group {
+	g := Group{Name: name}
+	for _, s := range sides {
+		g.Verdicts = append(g.Verdicts, verdictWords(s))
+	}
+	for _, m := range Metrics {
+		row := ComparedMetric{Metric: m}
+		base := m.Values(sides[0])
+		found := false
+		for i, s := range sides {
+			values := m.Values(s)
+			found = found || len(values) > 0
+			cell := ComparedCell{Stat: Describe(values), Test: Test{P: 1, Least: 1, Constant: i == 0}}
+			if i > 0 {
+				cell.Test = MannWhitney(base, values)
+				cell.Change = relative(row.Cells[0].Median, cell.Median)
+			}
+			row.Cells = append(row.Cells, cell)
+		}
+		if found {
+			g.Rows = append(g.Rows, row)
+		}
+	}
+	return g
+}
+
+// verdictWords are the verdicts of the valid trials, each once, the worst first.
+func verdictWords(s *Scenario) string {
+	var list []string
+	var verdicts []Verdict
+	for _, t := range s.Trials {
+		if t.Verdict != Invalid && !slices.Contains(verdicts, t.Verdict) {
+			verdicts = append(verdicts, t.Verdict)
+		}
+	}
+	slices.SortFunc(verdicts, func(a, b Verdict) int { return severity[b] - severity[a] })
+	for _, v := range verdicts {
+		list = append(list, string(v))
+	}
+	if len(list) == 0 {
+		return "no valid trial"
+	}
+	return strings.Join(list, ", ")
+}
+
+// settle corrects the p-values for being many and says where trials are too few. Cells whose values
+// are all equal are no tests: whether they are is a property of the pooled values, on which the
+// test is conditioned anyway.
+func (c *Comparison) settle() {
+	var cells []*ComparedCell
+	for g := range c.Groups {
+		for r := range c.Groups[g].Rows {
+			row := c.Groups[g].Rows[r].Cells
+			for i := 1; i < len(row); i++ {
+				if !row[i].Constant && row[i].N > 0 && row[0].N > 0 {
+					cells = append(cells, &row[i])
+				}
+			}
+		}
+	}
+	p := make([]float64, len(cells))
+	few := false
+	for i, cell := range cells {
+		p[i] = cell.P
+		few = few || cell.Least*float64(len(cells)) >= Alpha
+	}
+	for i, adjusted := range Holm(p) {
+		cells[i].Adjusted = adjusted
+		cells[i].Significant = adjusted < Alpha
+	}
+	if few {
+		c.Notes = append(c.Notes, fmt.Sprintf("too few trials to tell: among %d cells that differ, a difference can only be significant from %d trials on each side; ~ says nothing there",
+			len(cells), enoughTrials(len(cells))))
+	}
+}
+
+// differences are what makes two runs unlike, and what may differ but must be known.
+func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []string) {
+	check := func(what, x, y string) {
+		if x != y {
+			unlike = append(unlike, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
+		}
+	}
+	note := func(what, x, y string) {
+		if x != y {
+			notes = append(notes, fmt.Sprintf("%s differs: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
+		}
+	}
+	check("experiment", a.Experiment, b.Experiment)
+	check("workload", a.Workload, b.Workload)
+	check("driver", a.Environment.Driver, b.Environment.Driver)
+	check("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
+	check("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
+	check("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
+	note("kernel", a.Environment.Kernel, b.Environment.Kernel)
+	note("ctload", a.Ctload, b.Ctload)
+	note("QEMU", a.Environment.QEMU, b.Environment.QEMU)
+	for i := range a.Scenarios {
+		x := &a.Scenarios[i]
+		y := b.scenario(x.Name)
+		if y == nil {
+			continue
+		}
+		cx, cy := x.Configuration, y.Configuration
+		check("vcpus of "+x.Name, fmt.Sprint(cx.VCPUs), fmt.Sprint(cy.VCPUs))
+		check("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
+		note("sysctls of "+x.Name, settingWords(cx.Sysctl), settingWords(cy.Sysctl))
+		note("buckets of "+x.Name, fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
+		if cx.Rules != cy.Rules || cx.NFT != cy.NFT {
+			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT, cy.Rules+cy.NFT)))
+		}
+		gx, gy := loadWords(x), loadWords(y)
+		if gx != "" && gy != "" {
+			check("load of "+x.Name, gx, gy)
+		}
+	}
+	return unlike, notes
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func settingWords(m map[string]string) string {
+	words := make([]string, 0, len(m))
+	for name, value := range m {
+		words = append(words, name+"="+value)
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+// loadWords say what load the valid trials of a scenario made, empty when there is none.
+func loadWords(s *Scenario) string {
+	for _, t := range s.Trials {
+		if t.Verdict != Invalid {
+			return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,171 @@
+package results
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCompareRefusesUnlike(t *testing.T) {
+	names := []string{"last", "this"}
+	for _, test := range []struct {
+		name   string
+		change func(*Run)
+		words  []string
+	}{
+		{"experiment", func(r *Run) { r.Experiment = "y" }, []string{"experiment: x in last, y in this"}},
+		{"accelerator", func(r *Run) { r.Environment.Accelerator = "tcg" }, []string{"accelerator: kvm in last, tcg in this"}},
+		{"two things", func(r *Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 }, []string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"}},
+		{"workload", func(r *Run) { r.Workload = "http 9000" }, []string{"workload: none in last, http 9000"}},
+		{"guest", func(r *Run) { r.Scenarios[1].Configuration.VCPUs = 4 }, []string{"vcpus of b: 0 in last, 4 in this"}},
+		{"generator", func(r *Run) {
+			for i := range r.Scenarios[0].Trials {
+				r.Scenarios[0].Trials[i].Load.Generator = "tcp"
+			}
+		}, []string{"load of a: http requests in last, tcp requests"}},
+		{"no common scenario", func(r *Run) { r.Scenarios[0].Name = "c"; r.Scenarios[1].Name = "d" }, []string{"no scenario in common"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
+			test.change(b)
+			_, err := CompareRuns(names, []*Run{a, b})
+			if _, ok := errors.AsType[*UnlikeError](err); !ok {
+				t.Fatalf("got %v", err)
+			}
+			for _, w := range test.words {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q is not in: %v", w, err)
+				}
+			}
+		})
+	}
+}
+
+func TestCompareNotes(t *testing.T) {
+	a, b := random(rand.New(rand.NewPCG(1, 1)), 3, 1), random(rand.New(rand.NewPCG(1, 2)), 3, 1)
+	b.Environment.Kernel = "6.12"
+	b.Scenarios[0].Configuration.Sysctl = map[string]string{"net.netfilter.nf_conntrack_max": "2048"}
+	b.Scenarios[1].Name = "other"
+	c, err := CompareRuns([]string{"last", "this"}, []*Run{a, b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(c.Notes, "\n")
+	for _, w := range []string{"kernel differs: none in last, 6.12 in this", "sysctls of a differs: none in last, net.netfilter.nf_conntrack_max=2048", "scenario b is not in this", "too few trials to tell"} {
+		if !strings.Contains(notes, w) {
+			t.Errorf("%q is not in:\n%s", w, notes)
+		}
+	}
+	if len(c.Groups) != 1 || len(significant(c)) > 0 {
+		t.Errorf("%+v", c.Groups)
+	}
+	for _, row := range c.Groups[0].Rows {
+		want := "~"
+		if row.Metric.Name == "conntrack.peak" || strings.HasPrefix(row.Metric.Name, "conntrack.") && strings.HasSuffix(row.Metric.Name, "early_drop") ||
+			row.Metric.Name == "conntrack.insert_failed" || row.Metric.Name == "conntrack.seconds_to_recover" {
+			want = "="
+		}
+		if got := row.Cells[1].Delta(); got != want {
+			t.Errorf("%s: %q, want %q", row.Metric.Name, got, want)
+		}
+	}
+}
+
+func TestCompareScenarios(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	run := random(r, 12, 1)
+	for i := range run.Scenarios[1].Trials {
+		tr := &run.Scenarios[1].Trials[i]
+		tr.Load.Failed, tr.Load.Completed, tr.Conntrack.Drop, tr.Conntrack.SecondsToFull, tr.Verdict = 0, 5000, 0, nil, Clean
+	}
+	c, err := CompareScenarios(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, row := range c.Groups[0].Rows {
+		got[row.Metric.Name] = row.Cells[1].Delta()
+	}
+	want := map[string]string{"load.failed": "-100 %", "conntrack.drop": "-100 %", "conntrack.seconds_to_full": "never", "conntrack.peak": "=", "load.rate_per_s": "~"}
+	for name, delta := range want {
+		if got[name] != delta {
+			t.Errorf("%s: %q, want %q", name, got[name], delta)
+		}
+	}
+	if diff := cmp.Diff([]string{"table-full", "clean"}, c.Groups[0].Verdicts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// simple is a run of one scenario with the given failures in each trial.
+func simple(accelerator string, v Verdict, drop int64, failed ...int64) *Run {
+	sc := Scenario{Name: "baseline"}
+	for i, n := range failed {
+		tr := Trial{Number: i + 1, Verdict: v, Load: failing("requests", 5000, n)}
+		tr.Conntrack.Drop = drop
+		tr.Load.Rate = 100
+		sc.Trials = append(sc.Trials, tr)
+	}
+	return &Run{Environment: Environment{Accelerator: accelerator}, Scenarios: []Scenario{sc}}
+}
+
+func TestFindRegressions(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		base, run *Run
+		want      []string
+	}{
+		{"the same twice", simple("kvm", TableFull, 3600, 904), simple("kvm", TableFull, 3600, 904), nil},
+		{"within the allowance", simple("kvm", TableFull, 3600, 904), simple("kvm", TableFull, 3900, 950), nil},
+		{
+			"a lower max", simple("tcg", TableFull, 3600, 904, 910), simple("tcg", TableFull, 9000, 2952, 2960),
+			[]string{"baseline: load.completed was 4093 and is 2044", "baseline: load.failed was 907 and is 2956"},
+		},
+		{
+			"from clean to full", simple("tcg", Clean, 0, 0), simple("tcg", TableFull, 40, 20),
+			[]string{"baseline: verdict was clean and is table-full", "baseline: load.failed was 0 and is 20", "baseline: conntrack.drop was 0 and is 40"},
+		},
+		{"overlapping trials are noise", simple("kvm", TableFull, 9, 100, 400), simple("kvm", TableFull, 9, 390, 800), nil},
+		{"below the floor", simple("kvm", NotConntrack, 0, 1), simple("kvm", NotConntrack, 0, 5), nil},
+		{"better", simple("kvm", TableFull, 9, 100), simple("kvm", Clean, 0, 0), nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			found, _, err := FindRegressions(test.base, test.run, 0.10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range found {
+				got = append(got, r.String())
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if _, _, err := FindRegressions(simple("kvm", Clean, 0, 0), simple("kvm", Invalid, 0, 0), 0.1); err == nil {
+		t.Error("a run without a valid trial passed")
+	}
+	if _, _, err := FindRegressions(simple("kvm", Clean, 0, 0), simple("tcg", Clean, 0, 0), 0.1); err == nil {
+		t.Error("unlike runs were compared")
+	}
+}
+
+// Times and rates are judged where they mean something and differ significantly.
+func TestRegressionOfTimes(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	for _, accelerator := range []string{"kvm", "tcg"} {
+		base, run := random(r, 10, 1), random(r, 10, 2)
+		base.Environment.Accelerator, run.Environment.Accelerator = accelerator, accelerator
+		found, _, err := FindRegressions(base, run, 0.10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]int{"kvm": 10, "tcg": 0}[accelerator]; len(found) != want {
+			t.Errorf("%s: %v", accelerator, found)
+		}
+	}
+}

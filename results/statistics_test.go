@@ -1,0 +1,159 @@
+package results
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMannWhitneyPublished(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		a, b []float64
+		want float64
+	}{
+		{
+			// Hollander & Wolfe 1973, p. 69: permeability of the human chorioamnion; the exact one-sided
+			// p of R's wilcox.test is 0.1272.
+			"chorioamnion",
+			[]float64{0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46},
+			[]float64{1.15, 0.88, 0.90, 0.74, 1.21},
+			0.2544,
+		},
+		{
+			// Age at the diagnosis of diabetes, the example of SciPy's mannwhitneyu: exact p = 1/9.
+			"diabetes", []float64{19, 22, 16, 29, 24}, []float64{20, 11, 17, 12}, 0.1111,
+		},
+		{"as far apart as three and three can be", []float64{1, 2, 3}, []float64{4, 5, 6}, 0.1},
+		{"equal", []float64{7, 7, 7}, []float64{7, 7, 7}, 1},
+		{"with times that never came", []float64{1, 2, 3, 4}, []float64{math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1)}, 2.0 / 70},
+		{"nothing", nil, []float64{1}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := MannWhitney(test.a, test.b); math.Abs(got.P-test.want) > 5e-5 {
+				t.Errorf("p = %.5f, want %.5f", got.P, test.want)
+			}
+			if x, y := MannWhitney(test.a, test.b), MannWhitney(test.b, test.a); math.Abs(x.P-y.P) > 1e-12 || x.Least != y.Least {
+				t.Errorf("not symmetric: %v, %v", x, y)
+			}
+		})
+	}
+	if got := MannWhitney([]float64{1, 2, 3}, []float64{4, 5, 6}); math.Abs(got.P-got.Least) > 1e-9 {
+		t.Errorf("the lowest p of three and three is %v, got %v", got.Least, got.P)
+	}
+}
+
+// The example of Holm's procedure that textbooks share: at 0.05 the first and the last of these are
+// rejected.
+func TestHolmPublished(t *testing.T) {
+	got := Holm([]float64{0.01, 0.04, 0.03, 0.005})
+	if diff := cmp.Diff([]float64{0.03, 0.06, 0.06, 0.02}, got, nearly); diff != "" {
+		t.Error(diff)
+	}
+	if got := Holm(nil); len(got) != 0 {
+		t.Error(got)
+	}
+	if diff := cmp.Diff([]float64{1, 1}, Holm([]float64{0.9, 0.8}), nearly); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMedianAndSpread(t *testing.T) {
+	for _, test := range []struct {
+		values         []float64
+		median, spread float64
+	}{
+		{[]float64{5}, 5, 0},
+		{[]float64{3, 1, 2}, 2, 0.5},
+		{[]float64{4, 1, 2, 3}, 2.5, 0.6},
+		{[]float64{0, 0, 0}, 0, 0},
+		{[]float64{0, 0, 9}, 0, math.Inf(1)},
+	} {
+		if got := Median(test.values); got != test.median {
+			t.Errorf("median of %v: %v", test.values, got)
+		}
+		if got := Spread(test.values); math.Abs(got-test.spread) > 1e-12 && got != test.spread {
+			t.Errorf("spread of %v: %v", test.values, got)
+		}
+	}
+	if !math.IsNaN(Median(nil)) {
+		t.Error("median of nothing")
+	}
+}
+
+// random is a run of two scenarios whose trials vary as measured ones do; slower multiplies its
+// latencies.
+func random(r *rand.Rand, trials int, slower float64) *Run {
+	run := &Run{Experiment: "x", Environment: Environment{Driver: "libvirt", Accelerator: "kvm"}}
+	for _, name := range []string{"a", "b"} {
+		sc := Scenario{Name: name}
+		for n := range trials {
+			failed := int64(900 + r.IntN(40))
+			lat := func() Latency {
+				p50 := slower * math.Exp(r.NormFloat64()/10) * 3
+				return Latency{Count: 1, P50: p50, P99: p50 * (10 + r.Float64())}
+			}
+			tr := Trial{
+				Number: n + 1, Verdict: TableFull, Seconds: 30,
+				Load: Load{
+					Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed, Failed: failed,
+					Rate: 130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
+				},
+				Conntrack: Conntrack{Counters: Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096, SecondsToFull: s(4 + r.Float64())},
+				Probe:     &Probe{Sent: 300, Lost: 40 + r.Int64N(20), Latency: lat()},
+			}
+			sc.Trials = append(sc.Trials, tr)
+		}
+		run.Scenarios = append(run.Scenarios, sc)
+	}
+	return run
+}
+
+// Two runs of the same thing differ in no cell in at least 19 of 20 repetitions, however many cells
+// there are; and a real difference is found.
+func TestSimulatedNull(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 7))
+	const repetitions = 400
+	wrong := 0
+	for range repetitions {
+		c, err := CompareRuns([]string{"a", "b"}, []*Run{random(r, 10, 1), random(r, 10, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(significant(c)) > 0 {
+			wrong++
+		}
+	}
+	t.Logf("%d of %d runs of the same thing differ somewhere", wrong, repetitions)
+	// 20 are expected at most; 35 would be over three standard deviations more.
+	if wrong > 35 {
+		t.Errorf("%d of %d", wrong, repetitions)
+	}
+	c, err := CompareRuns([]string{"a", "b"}, []*Run{random(r, 10, 1), random(r, 10, 1.5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"a load.connect_ms.p50", "a load.connect_ms.p99", "a load.latency_ms.p50", "a load.latency_ms.p99", "a probe.latency_ms.p99",
+		"b load.connect_ms.p50", "b load.connect_ms.p99", "b load.latency_ms.p50", "b load.latency_ms.p99", "b probe.latency_ms.p99",
+	}
+	if diff := cmp.Diff(want, significant(c)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func significant(c *Comparison) []string {
+	var list []string
+	for _, g := range c.Groups {
+		for _, row := range g.Rows {
+			for _, cell := range row.Cells {
+				if cell.Significant {
+					list = append(list, g.Name+" "+row.Metric.Name)
+				}
+			}
+		}
+	}
+	return list
+}
