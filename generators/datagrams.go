@@ -62,9 +62,6 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	return d, nil
 }
 
-// awaited reports whether datagrams are to be answered.
-func (p *plan) awaited() bool { return p.Reply || p.Exchanges > 0 || p.Kind == Probe }
-
 func (d *datagrams) counts() *tally { return d.tally }
 func (d *datagrams) rouse()         { d.poll.rouse() }
 
@@ -198,7 +195,7 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 		// buffer empties by itself. Only what persists is this datagram's.
 		if tries++; tries <= retries(errno, d.flows != nil) {
 			if errno == unix.EAGAIN || errno == unix.ENOBUFS {
-				d.pause()
+				pause()
 			}
 			continue
 		}
@@ -219,12 +216,6 @@ func retries(errno unix.Errno, awaited bool) int {
 		}
 	}
 	return 0
-}
-
-// pause gives a full queue a moment. Nothing but a rouse can cut it short, and that is seen later.
-func (d *datagrams) pause() {
-	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
-	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
 }
 
 // taken counts message i as sent.

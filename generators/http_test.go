@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/generators/tuples"
 )
 
 // startResponder starts a responder on loopback that ends with the test.
@@ -108,4 +110,28 @@ func TestHTTPExactCount(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startIn starts a responder on all addresses of a namespace.
+func startIn(t testing.TB, spec ResponderSpec) *Responder {
+	t.Helper()
+	r, err := Listen(context.Background(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func mustPorts(t testing.TB, text string) []uint16 {
+	t.Helper()
+	ports, err := tuples.ParsePorts(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ports
 }

@@ -38,6 +38,9 @@ func (p *plan) judge(r Result) (limits, notes []string) {
 			limits = append(limits, fmt.Sprintf(own.text, n))
 		}
 	}
+	if n := r.Usage.AnswersLost + r.Usage.RepliesUnsent; n > 0 {
+		limits = append(limits, fmt.Sprintf("packets: %d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent))
+	}
 	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak > u.ConntrackBefore {
 		limits = append(limits, fmt.Sprintf("conntrack: the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak))
 	}

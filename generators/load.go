@@ -18,6 +18,9 @@ type load struct {
 	pacer   *pacing.Pacer
 	start   time.Time   // set before any worker works
 	stopped atomic.Bool // the context ended
+
+	awaiting *awaiting // crafted packets that are to be answered, nil when none are
+	fanout   int32     // the group of the packet sockets that read the answers
 }
 
 // worker makes its share of a load on a thread of its own. It is made on that thread, in the
@@ -32,6 +35,29 @@ type worker interface {
 // now is the time since the start of the load.
 func (l *load) now() time.Duration { return time.Since(l.start) }
 
+// prepare completes the plan with what only a look at the namespace tells, on a thread in it.
+func (l *load) prepare() error {
+	if l.crafted() {
+		if err := l.prepareCrafted(); err != nil {
+			return err
+		}
+	}
+	l.pacer = pacing.NewPacer(l.schedule, pacing.Limits{Count: l.most(), Duration: l.Duration, Slack: l.Slack, CatchUp: l.CatchUp})
+	return nil
+}
+
+// settle counts what is still unfinished when all workers have ended: crafted packets whose
+// answers nobody awaits any more. The count goes to the first worker's tally.
+func (l *load) settle(workers []worker) {
+	if l.awaiting == nil || len(workers) == 0 {
+		return
+	}
+	now := l.now()
+	for range l.awaiting.open.Load() {
+		workers[0].counts().fail(now, causeCancelled)
+	}
+}
+
 // newWorker sets up a worker of the plan's kind on the calling thread.
 func (l *load) newWorker(number int) (worker, error) {
 	switch l.Kind {
@@ -44,8 +70,10 @@ func (l *load) newWorker(number int) (worker, error) {
 		return newDatagrams(l, number)
 	case UDP:
 		return newDatagrams(l, number)
+	case SYN, Handshake, ICMP:
+		return newCrafted(l, number)
 	}
-	return nil, fmt.Errorf("kind %s is not made yet", l.Kind)
+	return nil, fmt.Errorf("kind %q has no worker", l.Kind)
 }
 
 // run makes the load: the story of a generator.

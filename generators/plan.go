@@ -42,10 +42,16 @@ func (s Spec) plan() (*plan, error) {
 	if p.space, err = p.newSpace(); err != nil {
 		return nil, err
 	}
+	return p, p.allocate()
+}
+
+// allocate orders the tuples.
+func (p *plan) allocate() error {
+	var err error
 	if p.tuples, err = tuples.NewAllocator(p.space, p.Seed); err != nil {
-		return nil, err
+		return err
 	}
-	return p, p.checkTuples()
+	return p.checkTuples()
 }
 
 // exhaustible reports whether the load must end when each of its tuples has been used once: those
@@ -67,10 +73,14 @@ func (p *plan) checkTuples() error {
 
 // most is how many may be begun at all; 0: no limit but the time.
 func (p *plan) most() int64 {
-	if p.Count == 0 && p.exhaustible() {
-		return int64(p.tuples.Len())
+	most := p.Count
+	if most == 0 && p.exhaustible() {
+		most = int64(p.tuples.Len())
 	}
-	return p.Count
+	if p.crafted() && p.awaited() {
+		most = min(most, mostAwaited)
+	}
+	return most
 }
 
 func (p *plan) defaults() {
@@ -84,7 +94,13 @@ func (p *plan) defaults() {
 		p.Workers = cmp.Or(p.Workers, 1)
 	}
 	p.Timeout = cmp.Or(p.Timeout, DefaultTimeout)
+	if p.Kind == Handshake {
+		p.Close = cmp.Or(p.Close, CloseAbandon)
+	}
 	p.Close = cmp.Or(p.Close, CloseFIN)
+	if p.crafted() {
+		p.SourcePorts = cmp.Or(p.SourcePorts, "1024-65535")
+	}
 	p.KeepAlive = max(p.KeepAlive, 1)
 	p.Path = cmp.Or(p.Path, "/")
 	p.Workers = cmp.Or(p.Workers, runtime.NumCPU())
@@ -160,7 +176,9 @@ func (p *plan) checkKind() error {
 		default:
 			errs = append(errs, fmt.Errorf("protocol %q is none of tcp, udp, icmp", p.Protocol))
 		}
-	case UDP, SYN, Handshake, ICMP:
+	case SYN, Handshake, ICMP:
+		errs = append(errs, p.checkCrafted())
+	case UDP:
 	default:
 		errs = append(errs, fmt.Errorf("kind %q is none of http, tcp, hold, udp, syn, handshake, icmp, probe", p.Kind))
 	}
@@ -178,6 +196,28 @@ func (p *plan) checkKind() error {
 		errs = append(errs, fmt.Errorf("%d destination ports for %s", len(p.Ports), p.Kind))
 	}
 	return errors.Join(errs...)
+}
+
+func (p *plan) checkCrafted() error {
+	var errs []error
+	if p.Kind != ICMP && p.Sources == "" {
+		errs = append(errs, errors.New("no sources: a host's own kernel would reset what comes back to its addresses"))
+	}
+	if p.awaited() && p.Reuse {
+		errs = append(errs, errors.New("tuples whose packets await answers cannot be used again"))
+	}
+	if p.awaited() && p.Timeout > longestAwaiting {
+		errs = append(errs, fmt.Errorf("a timeout of %s is over %s", p.Timeout, longestAwaiting))
+	}
+	if p.awaited() && p.Count > mostAwaited {
+		errs = append(errs, fmt.Errorf("%d packets that await answers are over %d", p.Count, mostAwaited))
+	}
+	return errors.Join(errs...)
+}
+
+// awaited reports whether what is sent is to be answered.
+func (p *plan) awaited() bool {
+	return p.Reply || p.Kind == Handshake || p.Kind == Probe || p.Kind == UDP && p.Exchanges > 0
 }
 
 // newSchedule turns rate or profile into a schedule.

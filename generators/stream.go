@@ -83,9 +83,16 @@ func (s *stream) work() error {
 	defer s.closeAll()
 	for {
 		now := s.load.now()
+		if s.load.stopped.Load() {
+			s.cancel(now)
+			return nil
+		}
 		s.expire(now)
 		wait := s.begin(now)
-		if s.ended(now, wait) {
+		if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
+			s.release(now)
+		}
+		if wait < 0 && s.open == 0 {
 			return nil
 		}
 		events, err := s.poll.wait(s.sleep(wait))
@@ -96,18 +103,6 @@ func (s *stream) work() error {
 			s.handle(&events[i])
 		}
 	}
-}
-
-// ended reports whether the load is over for this worker, after having ended what is held.
-func (s *stream) ended(now, wait time.Duration) bool {
-	if s.load.stopped.Load() {
-		s.cancel(now)
-		return true
-	}
-	if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
-		s.release(now)
-	}
-	return wait < 0 && s.open == 0
 }
 
 // sleep is how long to wait for events when the next begin is wait away (negative: never).

@@ -18,6 +18,8 @@ type tally struct {
 	received, sent int64
 	first, last    time.Duration // the last begin and the last end
 	late           int64
+	unsent         int64 // replies to answers that this host did not take
+	lost           int64 // answers that found the own receive queue full
 
 	connect, firstByte, total, lateness *latency.Histogram
 	seconds                             []Second
@@ -59,6 +61,22 @@ func (t *tally) offer(intended, now time.Duration, paced bool) {
 	}
 }
 
+// offerAll counts a batch that was begun at now.
+func (t *tally) offerAll(intended []time.Duration, now time.Duration, paced bool) {
+	t.offered.Add(int64(len(intended)))
+	t.second(now).Offered += int64(len(intended))
+	t.first = now
+	if !paced {
+		return
+	}
+	for _, at := range intended {
+		t.lateness.Record(now - at)
+		if now-at > pacing.LateAfter {
+			t.late++
+		}
+	}
+}
+
 // complete counts one that began at intended and ended well at now.
 func (t *tally) complete(intended, now time.Duration) {
 	t.completed.Add(1)
@@ -76,6 +94,13 @@ func (t *tally) complete(intended, now time.Duration) {
 func (t *tally) accept(now time.Duration) {
 	t.completed.Add(1)
 	t.second(now).Completed++
+	t.last = now
+}
+
+// acceptAll is accept for n at once.
+func (t *tally) acceptAll(n int64, now time.Duration) {
+	t.completed.Add(n)
+	t.second(now).Completed += n
 	t.last = now
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -27,10 +26,7 @@ type team struct {
 
 func newTeam(p *plan) *team {
 	return &team{
-		load: &load{
-			plan:  p,
-			pacer: pacing.NewPacer(p.schedule, pacing.Limits{Count: p.most(), Duration: p.Duration, Slack: p.Slack, CatchUp: p.CatchUp}),
-		},
+		load:     &load{plan: p},
 		begin:    make(chan struct{}),
 		ended:    make(chan error, p.Workers),
 		over:     make(chan struct{}),
@@ -51,7 +47,6 @@ func (t *team) assemble() error {
 		onThread(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
 		if err := <-ready; err != nil {
 			t.load.stopped.Store(true)
-			t.load.pacer.Stop()
 			return errors.Join(err, t.work(nil)) // those already there end at once
 		}
 	}
@@ -98,6 +93,7 @@ func (t *team) work(progress func(Progress)) error {
 			t.stop()
 		}
 	}
+	t.load.settle(t.workers)
 	close(t.over)
 	return errors.Join(append(errs, <-t.observed)...)
 }
@@ -105,7 +101,6 @@ func (t *team) work(progress func(Progress)) error {
 // stop ends the load early.
 func (t *team) stop() {
 	t.load.stopped.Store(true)
-	t.load.pacer.Stop()
 	for _, w := range t.workers {
 		w.rouse()
 	}
@@ -113,6 +108,9 @@ func (t *team) stop() {
 
 // observe is the life of the observer's thread.
 func (t *team) observe(err error, ready chan<- error) {
+	if err == nil {
+		err = t.load.prepare()
+	}
 	if err == nil {
 		t.watch, err = startWatch(t.load.descriptors())
 	}
@@ -170,6 +168,8 @@ func (t *team) result() Result {
 		part.Started = l.start
 		r.Merge(part)
 		cpu += w.counts().cpu
+		t.usage.AnswersLost += w.counts().lost
+		t.usage.RepliesUnsent += w.counts().unsent
 	}
 	r.Missed = l.pacer.Missed()
 	r.Usage = t.usage

@@ -30,6 +30,11 @@ type Usage struct {
 	// TCPSynRetrans), others' in the same namespace included: the client's evidence of lost packets.
 	Retransmitted    int64 `json:"retransmitted"`
 	SYNRetransmitted int64 `json:"syn_retransmitted"`
+
+	// AnswersLost are frames that found the own receive queue full, RepliesUnsent ACKs and the like
+	// that this host did not take (crafted packets only).
+	AnswersLost   int64 `json:"answers_lost,omitempty"`
+	RepliesUnsent int64 `json:"replies_unsent,omitempty"`
 }
 
 func (u *Usage) add(other Usage) {
@@ -49,6 +54,8 @@ func (u *Usage) add(other Usage) {
 	u.ConntrackPeak = max(u.ConntrackPeak, other.ConntrackPeak)
 	u.Retransmitted += other.Retransmitted
 	u.SYNRetransmitted += other.SYNRetransmitted
+	u.AnswersLost += other.AnswersLost
+	u.RepliesUnsent += other.RepliesUnsent
 }
 
 // wall is the wall time of all workers together.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -228,4 +229,30 @@ func FormatPorts(ports []uint16) string {
 		i = last + 1
 	}
 	return strings.Join(items, ",")
+}
+
+// Index is the inverse of At: the position of an address, false when it is not in the set.
+func (a Addresses) Index(address netip.Addr) (uint64, bool) {
+	for _, r := range a.ranges {
+		if r.first.Is4() != address.Is4() || address.Less(r.first) || r.first.Zone() != address.Zone() {
+			continue
+		}
+		var distance uint64
+		if address.Is4() {
+			x, y := address.As4(), r.first.As4()
+			distance = uint64(binary.BigEndian.Uint32(x[:]) - binary.BigEndian.Uint32(y[:]))
+		} else {
+			x, y := address.As16(), r.first.As16()
+			high := binary.BigEndian.Uint64(x[:8]) - binary.BigEndian.Uint64(y[:8])
+			low, borrow := bits.Sub64(binary.BigEndian.Uint64(x[8:]), binary.BigEndian.Uint64(y[8:]), 0)
+			if high-borrow != 0 {
+				continue
+			}
+			distance = low
+		}
+		if distance < r.count {
+			return r.start + distance, true
+		}
+	}
+	return 0, false
 }

@@ -38,6 +38,8 @@ type Allocator struct {
 	size           uint64
 	stride, offset uint64
 	inverse        uint64 // of stride, modulo size
+
+	sourcePorts, targetPorts map[uint16]uint64 // positions, for Find
 }
 
 // NewAllocator returns the walk through space that belongs to seed. A space has at most 2^62 tuples.
@@ -48,6 +50,9 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 		t:     max(space.Targets.Len(), 1),
 		tp:    max(uint64(len(space.TargetPorts)), 1),
 		size:  1,
+
+		sourcePorts: positions(space.SourcePorts),
+		targetPorts: positions(space.TargetPorts),
 	}
 	for _, n := range []uint64{max(space.Sources.Len(), 1), a.sp, a.t, a.tp} {
 		high, low := bits.Mul64(a.size, n)
@@ -163,4 +168,48 @@ func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 
 	high, low := bits.Mul64(p, a.inverse)
 	_, rest := bits.Div64(high%a.size, low, a.size)
 	return rest
+}
+
+// Find is the number of a tuple; false when the space does not have it. A dimension that was left
+// open takes anything.
+func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
+	var position [4]uint64
+	for i, set := range []Addresses{a.space.Sources, a.space.Targets} {
+		address := tuple.Source.Addr()
+		if i == 1 {
+			address = tuple.Target.Addr()
+		}
+		if set.Len() == 0 {
+			continue
+		}
+		at, ok := set.Index(address)
+		if !ok {
+			return 0, false
+		}
+		position[2*i] = at
+	}
+	for i, ports := range []map[uint16]uint64{a.sourcePorts, a.targetPorts} {
+		port := tuple.Source.Port()
+		if i == 1 {
+			port = tuple.Target.Port()
+		}
+		if len(ports) == 0 {
+			continue
+		}
+		at, ok := ports[port]
+		if !ok {
+			return 0, false
+		}
+		position[2*i+1] = at
+	}
+	return a.Index(position[0], position[1], position[2], position[3]), true
+}
+
+// positions is where each port stands in a list.
+func positions(ports []uint16) map[uint16]uint64 {
+	at := make(map[uint16]uint64, len(ports))
+	for i, port := range ports {
+		at[port] = uint64(i)
+	}
+	return at
 }

@@ -120,12 +120,19 @@ func TestAllocatorProperties(t *testing.T) {
 			if got := again.At(i); got != tuple {
 				t.Fatalf("seed %d: tuple %d is %v and %v", seed, i, tuple, got)
 			}
+			if got, ok := a.Find(tuple); !ok || got != i {
+				t.Fatalf("seed %d, %s: tuple %d is found at %d, %t", seed, a.Describe(), i, got, ok)
+			}
 			if got := a.Index(a.Split(i)); got != i {
 				t.Fatalf("seed %d, %s: index of tuple %d is %d", seed, a.Describe(), i, got)
 			}
 		}
 		if got, want := a.At(a.Len()+3), a.At(3%a.Len()); got != want {
 			t.Fatalf("the walk does not begin again: %v, want %v", got, want)
+		}
+		stranger := Tuple{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("192.0.2.1:9")}
+		if _, ok := a.Find(stranger); ok && space.Sources.Len()+space.Targets.Len()+uint64(len(space.SourcePorts)+len(space.TargetPorts)) > 0 {
+			t.Fatalf("%s: a stranger was found", a.Describe())
 		}
 		if err := a.Check(a.Len()); err != nil {
 			t.Fatal(err)

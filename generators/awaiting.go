@@ -1,0 +1,102 @@
+package generators
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// awaiting keeps, for each crafted packet that is to be answered, when it was to be sent and
+// whether its fate is known: four bytes a packet, shared by all workers. Packets are known by
+// their number, which the tuple that an answer names leads back to.
+type awaiting struct {
+	pieces []atomic.Pointer[awaitingPiece]
+	open   atomic.Int64 // sent, and their fate unknown
+	next   int64        // the first whose fate may be unknown; only worker 0 uses it
+}
+
+// awaitingPiece is made when the first of its packets is sent.
+type awaitingPiece [awaitingSize]atomic.Uint32
+
+const (
+	awaitingSize = 1 << 16
+	// mostAwaited is how many packets a load may await answers for.
+	mostAwaited = 1 << 28
+
+	// A packet's state: its time in microseconds, modulo the mask's range of about 18 minutes, and
+	// two bits. Zero: not sent.
+	awaitingSent    = 1 << 30
+	awaitingSettled = 1 << 31
+	awaitingTime    = awaitingSent - 1
+	// longestAwaiting keeps times apart in spite of the modulus.
+	longestAwaiting = 15 * time.Minute
+)
+
+func newAwaiting(most int64) *awaiting {
+	return &awaiting{pieces: make([]atomic.Pointer[awaitingPiece], (most+awaitingSize-1)/awaitingSize)}
+}
+
+func (a *awaiting) at(number int64) *atomic.Uint32 {
+	piece := &a.pieces[number/awaitingSize]
+	p := piece.Load()
+	if p == nil {
+		piece.CompareAndSwap(nil, new(awaitingPiece))
+		p = piece.Load()
+	}
+	return &p[number%awaitingSize]
+}
+
+// sent notes that a packet is about to be sent. It must be called before, since the answer may
+// come before the call that sends it returns.
+func (a *awaiting) sent(number int64, intended time.Duration) {
+	a.open.Add(1)
+	a.at(number).Store(awaitingSent | uint32(intended.Microseconds())&awaitingTime)
+}
+
+// settle makes the fate of a packet known, and returns the time since it was to be sent. It is
+// false when the packet was not sent or its fate was known already.
+func (a *awaiting) settle(number int64, now time.Duration) (time.Duration, bool) {
+	if number/awaitingSize >= int64(len(a.pieces)) {
+		return 0, false
+	}
+	state := a.at(number)
+	before := state.Load()
+	if before&awaitingSent == 0 || before&awaitingSettled != 0 || !state.CompareAndSwap(before, before|awaitingSettled) {
+		return 0, false
+	}
+	a.open.Add(-1)
+	return since(before, now), true
+}
+
+// wasSent reports whether a packet was sent, whatever came of it.
+func (a *awaiting) wasSent(number int64) bool {
+	return number/awaitingSize < int64(len(a.pieces)) && a.at(number).Load()&awaitingSent != 0
+}
+
+// since is the time from a state to now.
+func since(state uint32, now time.Duration) time.Duration {
+	us := (uint32(now.Microseconds()) - state) & awaitingTime
+	return time.Duration(us) * time.Microsecond
+}
+
+// expire settles the packets that have waited for longer than limit, in the order of their
+// numbers, and calls failed for each. It returns how long until the next could be due, negative
+// when none waits. Only one worker may call it.
+func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Duration)) time.Duration {
+	for a.next < int64(len(a.pieces))*awaitingSize {
+		state := a.at(a.next).Load()
+		switch {
+		case state&awaitingSent == 0:
+			return -1 // not sent yet; numbers are sent nearly in order
+		case state&awaitingSettled == 0:
+			waited := since(state, now)
+			if waited < limit {
+				return limit - waited
+			}
+			if _, ok := a.settle(a.next, now); ok {
+				failed(now - waited)
+			}
+		}
+		a.next++
+	}
+	return -1
+}

@@ -1,0 +1,271 @@
+package generators
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// crafted is a worker that makes packets in user space: syn, handshake and icmp. It sends batches
+// that are patched from a template, and where answers matter, reads them from the same interface
+// beside the kernel, which takes no part: the addresses are not its own.
+type crafted struct {
+	load   *load
+	number int
+	tally  *tally
+	poll   *poller
+
+	out      int32
+	template packets.Template
+	batch    *batch
+	intended [batchSize]time.Duration
+
+	in *inlet // nil when nobody waits for answers
+}
+
+// craftedConcurrency is how many handshakes or echo requests a closed loop has in flight when the
+// spec does not say.
+const craftedConcurrency = 1024
+
+func newCrafted(l *load, number int) (*crafted, error) {
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	c := &crafted{load: l, number: number, tally: newTally(), poll: poll, out: -1}
+	if err := c.open(); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// prepareCrafted finds out, in the namespace of the load, what a plan for crafted packets lacks, and
+// refuses sources whose handshakes could not succeed.
+func (l *load) prepareCrafted() error {
+	if err := l.mayCraft(); err != nil {
+		return err
+	}
+	if l.Sources == "" {
+		way, err := l.findOutlet(context.Background())
+		if err != nil {
+			return err
+		}
+		if l.space.Sources, err = tuples.ParseAddresses(way.source.String()); err != nil {
+			return fmt.Errorf("the own address: %w", err)
+		}
+		if err := l.allocate(); err != nil {
+			return err
+		}
+	}
+	if l.Kind == Handshake {
+		own, found, err := ownAddress(l.space.Sources)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("source %s belongs to this host, whose kernel would reset the handshake", own)
+		}
+	}
+	if l.awaited() {
+		l.awaiting = newAwaiting(l.most())
+	}
+	return nil
+}
+
+// mayCraft refuses raw packets where they could reach something else than a lab.
+func (l *load) mayCraft() error {
+	if l.InLab {
+		return nil
+	}
+	initial, err := initialNamespace()
+	if err != nil {
+		return err
+	}
+	if initial {
+		return errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
+	}
+	return nil
+}
+
+func (c *crafted) open() error {
+	l := c.load
+	way, err := l.findOutlet(context.Background())
+	if err != nil {
+		return err
+	}
+	if c.out, err = sendingSocket(way.index); err != nil {
+		return err
+	}
+	six := l.space.Targets.At(0).Is6()
+	switch l.Kind {
+	case ICMP:
+		c.template = packets.NewEcho(way.link, six, make([]byte, l.Payload))
+	default:
+		c.template = packets.NewTCP(way.link, six, packets.SYN, nil)
+	}
+	c.batch = newBatch(batchSize, len(c.template.Frame), 0)
+	for i := range batchSize {
+		copy(c.batch.message(i), c.template.Frame)
+	}
+	if l.awaiting == nil {
+		return nil
+	}
+	c.in, err = newInlet(l, c, way, six)
+	return err
+}
+
+func (c *crafted) counts() *tally { return c.tally }
+func (c *crafted) rouse()         { c.poll.rouse() }
+
+func (c *crafted) close() error {
+	if c.in != nil {
+		closeSocket(c.in.fd)
+	}
+	if c.out >= 0 {
+		closeSocket(c.out)
+	}
+	return c.poll.close()
+}
+
+// work implements worker.
+func (c *crafted) work() error {
+	if c.in != nil {
+		defer func() { c.tally.lost = c.in.lost() }()
+	}
+	for {
+		if c.load.stopped.Load() {
+			return nil // what is unfinished is settled when all workers have ended
+		}
+		now := c.load.now()
+		wait := c.begin(now)
+		if c.in == nil {
+			if wait < 0 {
+				return nil
+			}
+		} else {
+			if wait < 0 && c.load.awaiting.open.Load() == 0 {
+				return nil
+			}
+			wait = c.in.sleep(wait)
+		}
+		events, err := c.poll.wait(wait)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Fd == wakeSlot {
+				c.poll.roused()
+				continue
+			}
+			c.in.read()
+		}
+	}
+}
+
+// begin sends the packets that are due and returns how long until the next is, negative for never.
+func (c *crafted) begin(now time.Duration) time.Duration {
+	room := int64(batchSize)
+	if a, most := c.load.awaiting, c.load.inFlight(); a != nil && most > 0 {
+		if room = min(room, most-a.open.Load()); room <= 0 {
+			if c.load.pacer.Over() {
+				return -1
+			}
+			return time.Millisecond // an answer to another worker may make room
+		}
+	}
+	first, n, wait := c.load.pacer.Take(now, c.intended[:room])
+	if n == 0 {
+		return wait
+	}
+	now = c.load.now()
+	c.tally.offerAll(c.intended[:n], now, c.load.openLoop())
+	for i := range n {
+		c.fill(i, first+int64(i))
+	}
+	c.send(first, n, now)
+	return 0
+}
+
+// inFlight is how many packets may be unanswered at once; 0: no limit.
+func (l *load) inFlight() int64 {
+	if l.Concurrency == 0 && !l.openLoop() {
+		return craftedConcurrency
+	}
+	return int64(l.Concurrency)
+}
+
+// fill makes message i of the batch the packet of this number.
+func (c *crafted) fill(i int, number int64) {
+	tuple := c.load.tuples.At(uint64(number))
+	if c.load.awaiting != nil {
+		c.load.awaiting.sent(number, c.intended[i])
+	}
+	if c.load.Kind == ICMP {
+		c.template.SetEcho(c.batch.message(i), tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
+		return
+	}
+	c.template.SetTCP(c.batch.message(i), tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
+}
+
+// initialSequence is the first sequence number of a packet's connection, scattered by the seed
+// (the finaliser of MurmurHash3).
+func (l *load) initialSequence(number int64) uint32 {
+	x := uint64(number) ^ l.Seed<<32
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return uint32(x >> 32)
+}
+
+// send sends the first n messages and counts what became of them.
+func (c *crafted) send(first int64, n int, now time.Duration) {
+	for i, tries := 0, 0; i < n; {
+		sent, errno := c.batch.send(c.out, i, n)
+		i += sent
+		if sent > 0 {
+			tries = 0
+			c.tally.sent += int64(sent * len(c.template.Frame))
+			if c.load.awaiting == nil {
+				c.tally.acceptAll(int64(sent), now)
+			}
+		}
+		if errno == 0 || i == n {
+			continue
+		}
+		// The queue of the interface empties by itself; what persists is this packet's failure.
+		if tries++; tries <= retries(errno, false) {
+			pause()
+			continue
+		}
+		tries = 0
+		c.refused(first+int64(i), now, errno)
+		i++
+	}
+}
+
+func (c *crafted) refused(number int64, now time.Duration, errno unix.Errno) {
+	cause := causeOf(errno)
+	if errno == unix.EAGAIN {
+		cause = causeNoBuffer
+	}
+	if c.load.awaiting == nil {
+		c.tally.fail(now, cause)
+		return
+	}
+	if _, ok := c.load.awaiting.settle(number, now); ok {
+		c.tally.fail(now, cause)
+	}
+}
+
+// pause gives a full queue a moment.
+func pause() {
+	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
+	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
+}

@@ -1,0 +1,263 @@
+package generators
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// insideVariable tells the test binary that it is in namespaces of its own.
+const insideVariable = "CTLOAD_TEST_INSIDE"
+
+// inside reports whether the test runs in a user, network and mount namespace of its own, where it
+// has all privileges and can reach nobody. Outside, it runs the test again inside, as root or as
+// an ordinary user, takes over its outcome and returns false.
+func inside(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideVariable) != "" {
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.count=1", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
+	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	runtime.LockOSThread() // Pdeathsig follows the thread
+	defer runtime.UnlockOSThread()
+	output, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		skip(t, "this host does not let us make namespaces: %v", err)
+	}
+	t.Logf("inside: %s", output)
+	if err != nil {
+		t.Errorf("inside: %v", err)
+	} else if strings.Contains(string(output), "--- SKIP") {
+		t.Skip("skipped inside")
+	}
+	return false
+}
+
+// skip is for what a host truly lacks; where nothing may be skipped it fails.
+func skip(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CTLOAD_NO_SKIP") == "1" {
+		t.Fatalf("must not be skipped: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// namespace is a network namespace of a test.
+type namespace struct {
+	file *os.File
+	net  *netlink.Handle
+}
+
+// path is what Spec.Namespace takes.
+func (n *namespace) path() string { return fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()) }
+
+// within runs f on a thread in the namespace.
+func (n *namespace) within(t testing.TB, f func() error) {
+	t.Helper()
+	done := make(chan error)
+	onThread(n.path(), func(err error) {
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sysctl sets a value in the namespace.
+func (n *namespace) sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	n.within(t, func() error {
+		return os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0)
+	})
+}
+
+// count is the number of conntrack entries in the namespace.
+func (n *namespace) count(t testing.TB) int64 {
+	t.Helper()
+	var count int64
+	n.within(t, func() (err error) {
+		count, _, err = conntrackCount()
+		return err
+	})
+	return count
+}
+
+func newNamespace(t testing.TB) *namespace {
+	t.Helper()
+	n := new(namespace)
+	done := make(chan error)
+	onThread("", func(error) {
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			n.file, err = os.Open("/proc/thread-self/ns/net")
+		}
+		if err == nil {
+			n.net, err = netlink.NewHandle()
+		}
+		done <- err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.net.Close()
+		if err := n.file.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	n.up(t, "lo")
+	return n
+}
+
+func (n *namespace) up(t testing.TB, name string) {
+	t.Helper()
+	link, err := n.net.LinkByName(name)
+	if err == nil {
+		err = n.net.LinkSetUp(link)
+	}
+	if err != nil {
+		t.Fatalf("bringing %s up: %v", name, err)
+	}
+}
+
+func (n *namespace) address(t testing.TB, name, cidr string) {
+	t.Helper()
+	link, err := n.net.LinkByName(name)
+	var address *netlink.Addr
+	if err == nil {
+		address, err = netlink.ParseAddr(cidr)
+	}
+	if err == nil {
+		address.Flags = unix.IFA_F_NODAD
+		err = n.net.AddrAdd(link, address)
+	}
+	if err != nil {
+		t.Fatalf("giving %s to %s: %v", cidr, name, err)
+	}
+}
+
+// route sends a prefix to a gateway, or with a gateway of "" makes it local.
+func (n *namespace) route(t testing.TB, prefix, gateway string) {
+	t.Helper()
+	_, destination, err := net.ParseCIDR(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := &netlink.Route{Dst: destination, Gw: net.ParseIP(gateway)}
+	if gateway == "" {
+		lo, err := n.net.LinkByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		route.LinkIndex, route.Type, route.Table, route.Scope = lo.Attrs().Index, unix.RTN_LOCAL, unix.RT_TABLE_LOCAL, netlink.SCOPE_HOST
+	}
+	if err := n.net.RouteAdd(route); err != nil {
+		t.Fatalf("adding route %s via %q: %v", prefix, gateway, err)
+	}
+}
+
+// join makes a link between two namespaces.
+func join(t testing.TB, a *namespace, aName string, b *namespace, bName string) {
+	t.Helper()
+	veth := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: aName},
+		PeerName:      bName,
+		PeerNamespace: netlink.NsFd(int(b.file.Fd())),
+	}
+	if err := a.net.LinkAdd(veth); err != nil {
+		t.Fatalf("joining %s and %s: %v", aName, bName, err)
+	}
+	a.up(t, aName)
+	b.up(t, bName)
+}
+
+// Addresses of the pair.
+const (
+	clientAddress  = "10.77.0.1"
+	serverAddress  = "10.77.0.2"
+	clientAddress6 = "fd77::1"
+	serverAddress6 = "fd77::2"
+	nowhere        = "10.77.0.99" // an address of the link that nobody has
+	crowd          = "10.78.0.0/16"
+	crowd6         = "fd78::/96"
+)
+
+// pair is two namespaces on one link. The server's routes lead to the client for a crowd of
+// addresses that nobody owns.
+type pair struct{ client, server *namespace }
+
+func newPair(t testing.TB) *pair {
+	t.Helper()
+	p := &pair{newNamespace(t), newNamespace(t)}
+	join(t, p.client, "link", p.server, "link")
+	p.client.address(t, "link", clientAddress+"/24")
+	p.client.address(t, "link", clientAddress6+"/64")
+	p.server.address(t, "link", serverAddress+"/24")
+	p.server.address(t, "link", serverAddress6+"/64")
+	p.server.route(t, crowd, clientAddress)
+	p.server.route(t, crowd6, clientAddress6)
+	return p
+}
+
+// track makes a namespace track connections, as any rule that asks for their state does.
+func (n *namespace) track(t testing.TB) {
+	t.Helper()
+	n.rules(t, nil, &expr.Ct{Register: 1, Key: expr.CtKeySTATE})
+}
+
+// rules adds a rule to the input hook.
+func (n *namespace) rules(t testing.TB, verdict expr.Any, expressions ...expr.Any) {
+	t.Helper()
+	n.hook(t, nftables.ChainHookInput, verdict, expressions...)
+}
+
+func (n *namespace) hook(t testing.TB, hook *nftables.ChainHook, verdict expr.Any, expressions ...expr.Any) {
+	t.Helper()
+	conn, err := nftables.New(nftables.WithNetNSFd(int(n.file.Fd())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
+	chain := conn.AddChain(&nftables.Chain{Table: table, Name: fmt.Sprintf("hook%d", *hook), Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
+	if verdict != nil {
+		expressions = append(expressions, verdict)
+	}
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: expressions})
+	if err := conn.Flush(); err != nil {
+		t.Fatalf("adding a rule: %v", err)
+	}
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,179 @@
+package packets
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var link = Link{Source: HardwareAddress{2, 0, 0, 0, 0, 1}, Target: HardwareAddress{2, 0, 0, 0, 0, 2}}
+
+// verify computes the checksums of a frame from scratch, the plain way of RFC 1071 and 9293.
+func verify(t *testing.T, frame []byte) {
+	t.Helper()
+	plain := func(pieces ...[]byte) uint16 {
+		data := bytes.Join(pieces, nil)
+		if len(data)%2 == 1 {
+			data = append(data, 0)
+		}
+		var sum uint32
+		for i := 0; i < len(data); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(data[i:]))
+			sum = sum>>16 + sum&0xffff
+		}
+		return uint16(sum)
+	}
+	ip := frame[14:]
+	upper, protocol, addresses := ip[20:], ip[9], ip[12:20]
+	if ip[0]>>4 == 6 {
+		upper, protocol, addresses = ip[40:], ip[6], ip[8:40]
+	} else if got := plain(ip[:20]); got != 0xffff {
+		t.Errorf("the IPv4 header adds up to %#04x, not to 0xffff", got)
+	}
+	pseudo := binary.BigEndian.AppendUint32(bytes.Clone(addresses), uint32(len(upper)))
+	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(protocol))
+	if protocol == protocolICMP {
+		pseudo = nil
+	}
+	if got := plain(pseudo, upper); got != 0xffff {
+		t.Errorf("protocol %d adds up to %#04x, not to 0xffff", protocol, got)
+	}
+}
+
+func randomAddress(random *rand.Rand, six bool) netip.Addr {
+	var b [16]byte
+	for i := range b {
+		b[i] = byte(random.Uint32())
+	}
+	if six {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom4([4]byte(b[:4]))
+}
+
+// One frame is patched again and again; its checksums must stay right, also at the corners where
+// one's complement has two zeros.
+func TestTemplates(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for _, six := range []bool{false, true} {
+		tcp := NewTCP(link, six, SYN, nil)
+		data := NewTCP(link, six, PSH|ACK, []byte("odd"))
+		echo := NewEcho(link, six, []byte("payload"))
+		verify(t, tcp.Frame)
+		verify(t, data.Frame)
+		verify(t, echo.Frame)
+		for _, template := range []*Template{&tcp, &data} {
+			frame := bytes.Clone(template.Frame)
+			for i := range 2000 {
+				source := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
+				target := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
+				sequence, acknowledged := random.Uint32(), random.Uint32()
+				if i%10 == 0 {
+					source, target, sequence, acknowledged = netip.AddrPortFrom(source.Addr(), 0), netip.AddrPortFrom(target.Addr(), 0xffff), 0, 0xffffffff
+				}
+				template.SetTCP(frame, source, target, sequence, acknowledged)
+				verify(t, frame)
+				got := Parse(frame)
+				want := Answer{Kind: Segment, Source: target, Target: source, Sequence: sequence, Acknowledged: acknowledged, Flags: Flags(frame[template.upper+13])}
+				if template == &tcp {
+					want.Kind, want.Source, want.Target = Opening, source, target
+				}
+				if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+					t.Fatal(diff)
+				}
+			}
+		}
+		frame := bytes.Clone(echo.Frame)
+		for range 2000 {
+			echo.SetEcho(frame, randomAddress(random, six), randomAddress(random, six), uint16(random.Uint32()), uint16(random.Uint32()))
+			verify(t, frame)
+		}
+	}
+}
+
+// The example of RFC 1624, section 4: where RFC 1141's equation gives 0xffff, the right answer is 0.
+func TestUpdateRFC1624(t *testing.T) {
+	if got := Update(0xdd2f, 0x5555, 0x3285); got != 0 {
+		t.Errorf("got %#04x, want 0", got)
+	}
+}
+
+func TestUpdateEqualsChecksum(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, 2))
+	for range 100_000 {
+		data := make([]byte, 2+2*random.IntN(20))
+		for i := range data {
+			data[i] = byte(random.Uint32())
+		}
+		before := Checksum(data)
+		at := 2 * random.IntN(len(data)/2)
+		old := Sum(0, data[at:at+2])
+		binary.BigEndian.PutUint16(data[at:], uint16(random.Uint32()))
+		got := Update(before, old, Sum(0, data[at:at+2]))
+		if want := Checksum(data); got != want && !(Fold(Sum(0, data)) == 0 && got == 0) {
+			t.Fatalf("%x: updated to %#04x, computed %#04x", data, got, want)
+		}
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	inner := NewTCP(link, false, SYN, nil)
+	inner.SetTCP(inner.Frame, source, target, 77, 0)
+	quotation := inner.Frame[14 : 14+28] // what RFC 792 guarantees
+	for _, test := range []struct {
+		name string
+		code byte
+		want AnswerKind
+	}{{"host", 1, Unreachable}, {"port", 3, Refusing}, {"prohibited", 13, Unreachable}} {
+		t.Run(test.name, func(t *testing.T) {
+			outer := NewEcho(link, false, quotation)
+			outer.SetEcho(outer.Frame, target.Addr(), source.Addr(), 0, 0)
+			outer.Frame[34], outer.Frame[35] = 3, test.code
+			got := Parse(outer.Frame)
+			if got.Kind != test.want || got.Source != source || got.Target != target || got.Sequence != 77 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestParseHardwareAddress(t *testing.T) {
+	got, err := ParseHardwareAddress("02:00:0a:FF:00:10")
+	if want := (HardwareAddress{2, 0, 10, 255, 0, 16}); err != nil || got != want {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"", "02:00:00:00:00", "02:00:00:00:00:zz", "02:00:00:00:00:01:02"} {
+		if got, err := ParseHardwareAddress(bad); err == nil {
+			t.Errorf("%q read as %v", bad, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, six := range []bool{false, true} {
+		tcp, echo := NewTCP(link, six, SYN|ACK, nil), NewEcho(link, six, nil)
+		f.Add(tcp.Frame)
+		f.Add(echo.Frame)
+		f.Add(NewEcho(link, six, tcp.Frame[14:]).Frame)
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		a := Parse(frame)
+		if a.Kind != Unrelated && (!a.Source.IsValid() || !a.Target.IsValid()) {
+			t.Errorf("%+v without addresses", a)
+		}
+	})
+}
+
+func BenchmarkSetTCP(b *testing.B) {
+	template := NewTCP(link, false, SYN, nil)
+	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	for b.Loop() {
+		template.SetTCP(template.Frame, source, target, 1, 2)
+	}
+}

@@ -1,0 +1,175 @@
+package packets
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// HardwareAddress is an Ethernet address.
+type HardwareAddress [6]byte
+
+// Link is the two ends of the Ethernet link that frames go over.
+type Link struct{ Source, Target HardwareAddress }
+
+// Flags are TCP's control bits.
+type Flags uint8
+
+// The control bits (RFC 9293).
+const (
+	FIN Flags = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+)
+
+const (
+	ethernetSize = 14
+	ipv4Size     = 20
+	ipv6Size     = 40
+	tcpSize      = 20
+	echoSize     = 8
+
+	protocolICMP   = 1
+	protocolTCP    = 6
+	protocolICMPv6 = 58
+
+	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
+
+	timeToLive = 64
+	window     = 65535
+)
+
+// Template is a frame whose addresses, ports and numbers are still zero, with checksums that are
+// right for that. Copies of it are patched, any number of times, by its methods.
+type Template struct {
+	Frame []byte
+
+	source   int // offset of the source address; the target address follows it
+	size     int // of an address
+	upper    int // offset of the TCP or ICMP header
+	checksum int // offset of its checksum
+	pseudo   bool
+}
+
+// NewTCP is a template of TCP segments without options.
+func NewTCP(link Link, six bool, flags Flags, payload []byte) Template {
+	header := make([]byte, tcpSize, tcpSize+len(payload))
+	header[12] = tcpSize / 4 << 4
+	header[13] = byte(flags)
+	binary.BigEndian.PutUint16(header[14:], window)
+	return newTemplate(link, six, protocolTCP, 16, append(header, payload...))
+}
+
+// NewEcho is a template of ICMP or ICMPv6 echo requests.
+func NewEcho(link Link, six bool, payload []byte) Template {
+	header := make([]byte, echoSize, echoSize+len(payload))
+	header[0] = 8
+	protocol := byte(protocolICMP)
+	if six {
+		header[0], protocol = 128, protocolICMPv6
+	}
+	return newTemplate(link, six, protocol, 2, append(header, payload...))
+}
+
+func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte) Template {
+	frame := make([]byte, 0, ethernetSize+ipv6Size+len(upper))
+	frame = append(frame, link.Target[:]...)
+	frame = append(frame, link.Source[:]...)
+	t := Template{pseudo: protocol != protocolICMP}
+	if six {
+		frame = binary.BigEndian.AppendUint16(frame, etherTypeIPv6)
+		ip := make([]byte, ipv6Size)
+		ip[0] = 6 << 4
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(upper)))
+		ip[6], ip[7] = protocol, timeToLive
+		frame = append(frame, ip...)
+		t.source, t.size = ethernetSize+8, 16
+	} else {
+		frame = binary.BigEndian.AppendUint16(frame, etherTypeIPv4)
+		ip := make([]byte, ipv4Size)
+		ip[0] = 4<<4 | ipv4Size/4
+		binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Size+len(upper)))
+		ip[6] = 0x40 // do not fragment
+		ip[8], ip[9] = timeToLive, protocol
+		binary.BigEndian.PutUint16(ip[10:], Checksum(ip))
+		frame = append(frame, ip...)
+		t.source, t.size = ethernetSize+12, 4
+	}
+	t.upper = len(frame)
+	t.checksum = t.upper + checksum
+	t.Frame = append(frame, upper...)
+	sum := Sum(0, upper)
+	if t.pseudo { // the addresses of the pseudo header are zero
+		sum += uint64(protocol) + uint64(len(upper))
+	}
+	binary.BigEndian.PutUint16(t.Frame[t.checksum:], ^Fold(sum))
+	return t
+}
+
+// SetTCP makes a copy of a TCP template the segment from source to target with these numbers. It
+// patches the checksums by what has changed (RFC 1624), so the rest of the frame is not read.
+func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence, acknowledged uint32) {
+	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
+	header := frame[t.upper : t.upper+12 : t.upper+12]
+	before = Sum(before, header)
+	binary.BigEndian.PutUint16(header, source.Port())
+	binary.BigEndian.PutUint16(header[2:], target.Port())
+	binary.BigEndian.PutUint32(header[4:], sequence)
+	binary.BigEndian.PutUint32(header[8:], acknowledged)
+	t.setChecksum(frame, before, Sum(after, header))
+}
+
+// SetEcho makes a copy of an echo template the request from source to target with this identifier
+// and number.
+func (t *Template) SetEcho(frame []byte, source, target netip.Addr, identifier, sequence uint16) {
+	before, after := t.setAddresses(frame, source, target)
+	if !t.pseudo {
+		before, after = 0, 0
+	}
+	header := frame[t.upper+4 : t.upper+8 : t.upper+8]
+	before = Sum(before, header)
+	binary.BigEndian.PutUint16(header, identifier)
+	binary.BigEndian.PutUint16(header[2:], sequence)
+	t.setChecksum(frame, before, Sum(after, header))
+}
+
+// setAddresses writes the addresses and the IPv4 checksum, and returns the sums of the old and the
+// new addresses.
+func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before, after uint64) {
+	addresses := frame[t.source : t.source+2*t.size : t.source+2*t.size]
+	before = Sum(0, addresses)
+	if t.size == 4 {
+		s, d := source.As4(), target.As4()
+		copy(addresses, s[:])
+		copy(addresses[4:], d[:])
+		after = Sum(0, addresses)
+		checksum := frame[ethernetSize+10 : ethernetSize+12]
+		binary.BigEndian.PutUint16(checksum, Update(binary.BigEndian.Uint16(checksum), before, after))
+		return before, after
+	}
+	s, d := source.As16(), target.As16()
+	copy(addresses, s[:])
+	copy(addresses[16:], d[:])
+	return before, Sum(0, addresses)
+}
+
+func (t *Template) setChecksum(frame []byte, before, after uint64) {
+	checksum := frame[t.checksum : t.checksum+2]
+	binary.BigEndian.PutUint16(checksum, Update(binary.BigEndian.Uint16(checksum), before, after))
+}
+
+// ParseHardwareAddress reads "02:00:00:00:00:01".
+func ParseHardwareAddress(text string) (HardwareAddress, error) {
+	mac, err := net.ParseMAC(text)
+	if err != nil {
+		return HardwareAddress{}, fmt.Errorf("hardware address: %w", err)
+	}
+	if len(mac) != len(HardwareAddress{}) {
+		return HardwareAddress{}, fmt.Errorf("hardware address %q is not Ethernet's", text)
+	}
+	return HardwareAddress(mac), nil
+}

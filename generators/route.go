@@ -1,0 +1,167 @@
+package generators
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// outlet is where crafted packets leave.
+type outlet struct {
+	index  int
+	link   packets.Link
+	source netip.Addr // the address that the kernel would use
+}
+
+// findOutlet follows the routes of the calling thread's network namespace to the target, and asks
+// the next hop for its hardware address as the kernel would.
+func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
+	target := p.space.Targets.At(0)
+	routes, err := netlink.RouteGet(target.AsSlice())
+	if err != nil {
+		return outlet{}, fmt.Errorf("finding a route to %s: %w", target, err)
+	}
+	if len(routes) == 0 {
+		return outlet{}, fmt.Errorf("no route to %s", target)
+	}
+	route := routes[0]
+	index := route.LinkIndex
+	if p.Interface != "" {
+		named, err := netlink.LinkByName(p.Interface)
+		if err != nil {
+			return outlet{}, fmt.Errorf("finding interface %s: %w", p.Interface, err)
+		}
+		index = named.Attrs().Index
+	}
+	device, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return outlet{}, fmt.Errorf("finding interface %d: %w", index, err)
+	}
+	o := outlet{index: index}
+	if source, ok := netip.AddrFromSlice(route.Src); ok {
+		o.source = source.Unmap()
+	}
+	attributes := device.Attrs()
+	if attributes.EncapType != "ether" && attributes.EncapType != "loopback" {
+		return outlet{}, fmt.Errorf("interface %s is of type %s: crafted packets need Ethernet", attributes.Name, attributes.EncapType)
+	}
+	if attributes.EncapType == "loopback" {
+		return o, nil // it has no hardware addresses, and all are right
+	}
+	copy(o.link.Source[:], attributes.HardwareAddr)
+	if p.Gateway != "" {
+		o.link.Target, err = packets.ParseHardwareAddress(p.Gateway)
+		return o, err
+	}
+	hop := target
+	if gateway, ok := netip.AddrFromSlice(route.Gw); ok {
+		hop = gateway.Unmap()
+	}
+	o.link.Target, err = neighbour(ctx, index, hop)
+	return o, err
+}
+
+// neighbourTimeout is how long a next hop may take to say its hardware address: the kernel itself
+// asks three times, a second apart.
+const neighbourTimeout = 4 * time.Second
+
+// neighbour is the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE), so
+// that no other packet is sent. Needs CAP_NET_ADMIN in the network namespace.
+func neighbour(ctx context.Context, index int, hop netip.Addr) (packets.HardwareAddress, error) {
+	family := family(hop)
+	ctx, cancel := context.WithTimeout(ctx, neighbourTimeout)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for asked := false; ; asked = true {
+		known, err := netlink.NeighList(index, family)
+		if err != nil {
+			return packets.HardwareAddress{}, fmt.Errorf("listing neighbours: %w", err)
+		}
+		for _, n := range known {
+			const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
+			if n.IP.Equal(hop.AsSlice()) && n.State&valid != 0 && len(n.HardwareAddr) == 6 {
+				return packets.HardwareAddress(n.HardwareAddr), nil
+			}
+		}
+		if !asked {
+			ask := netlink.Neigh{LinkIndex: index, Family: family, IP: hop.AsSlice(), State: netlink.NUD_NONE, Flags: netlink.NTF_USE}
+			if err := netlink.NeighSet(&ask); err != nil {
+				return packets.HardwareAddress{}, fmt.Errorf("asking for the hardware address of %s: %w", hop, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return packets.HardwareAddress{}, fmt.Errorf("asking for the hardware address of %s: %w", hop, context.Cause(ctx))
+		case <-ticker.C:
+		}
+	}
+}
+
+// ownAddress finds one of the set that this network namespace owns.
+func ownAddress(set tuples.Addresses) (netip.Addr, bool, error) {
+	family := unix.AF_INET6
+	if set.Is4() {
+		family = unix.AF_INET
+	}
+	own, err := netlink.AddrList(nil, family)
+	if err != nil {
+		return netip.Addr{}, false, fmt.Errorf("listing the own addresses: %w", err)
+	}
+	for _, a := range own {
+		address, ok := netip.AddrFromSlice(a.IP)
+		if !ok {
+			continue
+		}
+		if _, inside := set.Index(address.Unmap()); inside {
+			return address.Unmap(), true, nil
+		}
+	}
+	return netip.Addr{}, false, nil
+}
+
+// packetSocket opens a packet socket on an interface. With a protocol of 0 it only sends.
+func packetSocket(index int, protocol uint16) (int32, error) {
+	fd, errno := newSocket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("opening a packet socket (needs CAP_NET_RAW in the network namespace): %w", errno)
+	}
+	address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
+	if err := unix.Bind(int(fd), &address); err != nil {
+		closeSocket(fd)
+		return -1, fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
+	}
+	return fd, nil
+}
+
+func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
+
+// sendingSocket opens a packet socket for a flood: past the queueing discipline, which would only
+// drop what the interface's own queue has no room for (Linux 3.14), and with a large buffer.
+func sendingSocket(index int) (int32, error) {
+	fd, err := packetSocket(index, 0)
+	if err != nil {
+		return -1, err
+	}
+	errno := setOption(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+	if errno != 0 {
+		closeSocket(fd)
+		return -1, fmt.Errorf("passing by the queueing discipline: %w", errno)
+	}
+	enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, 4<<20)
+	return fd, nil
+}
+
+// enlarge sets a buffer past the host's limit where that is allowed, else up to it.
+func enlarge(fd int32, force, plain int, size int32) {
+	if setOption(fd, unix.SOL_SOCKET, force, size) != 0 {
+		_ = setOption(fd, unix.SOL_SOCKET, plain, size) // never fails: the kernel cuts it to its limit
+	}
+}
