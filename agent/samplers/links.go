@@ -39,10 +39,7 @@ func newLinkReader() (*linkReader, error) {
 	return &linkReader{handle: handle}, nil
 }
 
-func (r *linkReader) close() error {
-	r.handle.Close()
-	return nil
-}
+func (r *linkReader) close() { r.handle.Close() }
 
 func (r *linkReader) read() ([]LinkLoss, error) {
 	links, err := r.handle.LinkList()

@@ -57,7 +57,7 @@ func (s *Sampler) ReadMemory() (Memory, error) {
 	if m.EntryBytes == 0 {
 		return Memory{}, ErrNoSlab
 	}
-	table, err := readTable(s.options.Proc)
+	table, err := s.Table()
 	if err != nil {
 		return m, err
 	}

@@ -83,6 +83,8 @@ type Sampler struct {
 	source   string
 	sums     accumulator
 	marked   bool // whether sums has a baseline
+	table    *tableReader
+	stat     procFile
 	buffer   []byte
 	machine  *systemReader
 	base     System        // the machine's figures at the mark
@@ -118,7 +120,13 @@ func New(options Options) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sampler: %w", err)
 	}
-	s := &Sampler{options: options, machine: machine}
+	s := &Sampler{
+		options: options,
+		machine: machine,
+		table:   newTableReader(options.Proc),
+		stat:    procFile{path: filepath.Join(options.Proc, "net/stat/nf_conntrack")},
+		buffer:  make([]byte, 256<<10), // /proc/net/stat/nf_conntrack has 160 bytes for each possible CPU
+	}
 	if options.KernelLog != "none" {
 		s.log, s.logError = openKernelLog(options.KernelLog)
 	}
@@ -169,7 +177,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 
 	started := monotonic()
 	sample.Monotonic, sample.Realtime = started, time.Now().Round(0)
-	table, err := readTable(s.options.Proc)
+	table, err := s.table.read()
 	if err != nil {
 		problem(err)
 	}
@@ -203,6 +211,13 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	}
 	sample.Took = monotonic() - started
 	return sample, nil
+}
+
+// Table reads the size and the fill of the table alone.
+func (s *Sampler) Table() (Table, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.read()
 }
 
 func (s *Sampler) readLog(sample *Sample, problem func(error)) {
@@ -278,7 +293,7 @@ func (s *Sampler) Close() error {
 		errs = append(errs, s.log.close())
 		s.log = nil
 	}
-	errs = append(errs, s.closeNetlink(), s.machine.close())
+	errs = append(errs, s.closeNetlink(), s.table.close(), s.stat.close(), s.machine.close())
 	return errors.Join(errs...)
 }
 
@@ -330,10 +345,7 @@ func (s *Sampler) readCounters() (*reading, error) {
 }
 
 func (s *Sampler) readProcStat() (*procStat, error) {
-	if s.buffer == nil {
-		s.buffer = make([]byte, 256<<10) // 160 bytes for each possible CPU
-	}
-	text, err := readSmall(filepath.Join(s.options.Proc, "net/stat/nf_conntrack"), s.buffer)
+	text, err := s.stat.read(s.buffer)
 	if err != nil {
 		return nil, err
 	}

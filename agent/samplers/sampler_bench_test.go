@@ -45,7 +45,7 @@ func fill(b *testing.B, n int) {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	have, err := readTable("/proc")
+	have, err := newTableReader("/proc").read()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func BenchmarkSample(b *testing.B) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		b.Fatal(err)
 	}
-	table, err := readTable("/proc")
+	table, err := newTableReader("/proc").read()
 	if err != nil {
 		b.Fatal(err)
 	}

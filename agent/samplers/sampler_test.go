@@ -3,6 +3,7 @@ package samplers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,7 +48,11 @@ func (p fakeProc) load(count, drop int) {
 	p.write("net/stat/nf_conntrack", fmt.Sprintf("entries drop\n%08x %08x\n", count, drop))
 }
 
-func (p fakeProc) unload() {
+// unload removes the files. In procfs their open descriptors die with the module; here they are closed.
+func (p fakeProc) unload(s *Sampler) {
+	if err := errors.Join(s.table.close(), s.stat.close()); err != nil {
+		p.t.Fatal(err)
+	}
 	for _, name := range []string{"sys/net/netfilter", "net/stat"} {
 		if err := os.RemoveAll(filepath.Join(p.root, name)); err != nil {
 			p.t.Fatal(err)
@@ -91,7 +96,7 @@ func TestSamplerFollowsTheModule(t *testing.T) {
 		{"absent", func() {}, Table{}, 0},
 		{"loaded in mid-run: it counts from zero", func() { proc.load(5, 3) }, Table{true, 5, 4096, 4096}, 3},
 		{"counting on", func() { proc.load(6, 10) }, Table{true, 6, 4096, 4096}, 10},
-		{"removed", proc.unload, Table{}, 10},
+		{"removed", func() { proc.unload(s) }, Table{}, 10},
 		{"back again", func() { proc.load(1, 11) }, Table{true, 1, 4096, 4096}, 21},
 		{"reloaded between two samples", func() { proc.load(1, 2) }, Table{true, 1, 4096, 4096}, 23},
 	} {

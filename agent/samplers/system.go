@@ -113,8 +113,10 @@ func (c CPU) since(base CPU) CPU {
 
 // systemReader reads the machine's figures as they are, since boot.
 type systemReader struct {
-	proc  procfs.FS
-	links *linkReader
+	proc      procfs.FS
+	protocols *protocolReader
+	links     *linkReader
+	buffer    []byte
 }
 
 func newSystemReader(proc string) (*systemReader, error) {
@@ -122,14 +124,15 @@ func newSystemReader(proc string) (*systemReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open procfs on %s: %w", proc, err)
 	}
-	return &systemReader{proc: fs}, nil
+	return &systemReader{proc: fs, protocols: newProtocolReader(proc), buffer: make([]byte, 64<<10)}, nil
 }
 
 func (r *systemReader) close() error {
-	if r == nil || r.links == nil {
-		return nil
+	err := r.protocols.close()
+	if r.links != nil {
+		r.links.close()
 	}
-	return r.links.close()
+	return err
 }
 
 // read reads everything that can be read; each thing that cannot is a problem.
@@ -163,7 +166,7 @@ func (r *systemReader) read() System {
 			s.Network.SoftnetSqueezed += int64(cpu.TimeSqueezed)
 		}
 	}
-	if err := r.readProtocols(&s.Network); err != nil {
+	if err := r.protocols.read(&s.Network, r.buffer); err != nil {
 		problem("the protocols' counters", err)
 	}
 	if r.links == nil {
@@ -180,59 +183,8 @@ func (r *systemReader) read() System {
 	return s
 }
 
-func (r *systemReader) readProtocols(n *NetLosses) error {
-	self, err := r.proc.Self()
-	if err != nil {
-		return err
-	}
-	ext, err := self.Netstat()
-	if err != nil {
-		return err
-	}
-	snmp, err := self.Snmp()
-	if err != nil {
-		return err
-	}
-	snmp6, err := self.Snmp6() // all nil where IPv6 is off
-	if err != nil {
-		return err
-	}
-	add := func(field *int64, counters ...*float64) {
-		for _, c := range counters {
-			*field += value(c)
-		}
-	}
-	add(&n.ListenOverflows, ext.ListenOverflows)
-	add(&n.ListenDrops, ext.ListenDrops)
-	add(&n.RequestQueueDrops, ext.TCPReqQFullDrop)
-	add(&n.SYNCookiesSent, ext.SyncookiesSent)
-	add(&n.SYNCookiesFailed, ext.SyncookiesFailed)
-	add(&n.TCPTimeouts, ext.TCPTimeouts)
-	add(&n.TCPAbortsOnMemory, ext.TCPAbortOnMemory)
-	add(&n.TCPBacklogDrops, ext.TCPBacklogDrop)
-	add(&n.TimeWaitOverflow, ext.TCPTimeWaitOverflow)
-	add(&n.ReversePathDrops, ext.IPReversePathFilter)
-	add(&n.TCPRetransmits, snmp.RetransSegs)
-	add(&n.TCPResetsSent, snmp.OutRsts)
-	add(&n.TCPErrors, snmp.InErrs)
-	add(&n.TCPAttemptFails, snmp.AttemptFails)
-	add(&n.UDPNoPorts, snmp.Udp.NoPorts, snmp6.Udp6.NoPorts)
-	add(&n.UDPErrors, snmp.Udp.InErrors, snmp6.Udp6.InErrors)
-	add(&n.UDPReceiveBuffer, snmp.Udp.RcvbufErrors, snmp6.Udp6.RcvbufErrors)
-	add(&n.UDPSendBuffer, snmp.Udp.SndbufErrors, snmp6.Udp6.SndbufErrors)
-	add(&n.ICMPErrors, snmp.Icmp.InErrors, snmp.Icmp.OutErrors, snmp6.Icmp6.InErrors, snmp6.Icmp6.OutErrors)
-	add(&n.ICMPUnreachSent, snmp.OutDestUnreachs, snmp6.OutDestUnreachs)
-	add(&n.ICMPUnreachGot, snmp.InDestUnreachs, snmp6.InDestUnreachs)
-	add(&n.IPInDiscards, snmp.InDiscards, snmp6.InDiscards)
-	add(&n.IPOutDiscards, snmp.OutDiscards, snmp6.OutDiscards)
-	add(&n.IPNoRoutes, snmp.OutNoRoutes, snmp6.OutNoRoutes)
-	add(&n.IPHeaderErrors, snmp.InHdrErrors, snmp6.InHdrErrors)
-	add(&n.IPAddressErrors, snmp.InAddrErrors, snmp6.InAddrErrors)
-	return nil
-}
-
 // value is a figure that the kernel may not have.
-func value[T float64 | uint64](p *T) int64 {
+func value(p *uint64) int64 {
 	if p == nil {
 		return 0
 	}

@@ -1,11 +1,9 @@
 package samplers
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 
 	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
@@ -20,19 +18,28 @@ type Table struct {
 	Buckets int64 `json:"buckets"`
 }
 
-// readTable reads the table's parameters from /proc/sys, which loads nothing and needs no privilege.
-// That they are missing means that connection tracking is not loaded; kernels before 5.7 hide them in
-// a namespace of an ordinary user, where the sampler falls back.
-func readTable(proc string) (Table, error) {
+// tableReader reads the table's parameters from /proc/sys, which loads nothing and needs no privilege.
+type tableReader struct{ count, max, buckets procFile }
+
+func newTableReader(proc string) *tableReader {
+	file := func(name string) procFile {
+		return procFile{path: filepath.Join(proc, "sys/net/netfilter/nf_conntrack_"+name)}
+	}
+	return &tableReader{count: file("count"), max: file("max"), buckets: file("buckets")}
+}
+
+// read takes missing parameters as a sign that connection tracking is not loaded. Kernels before 5.7 hide
+// them in a namespace of an ordinary user, where the sampler falls back on hiddenTable.
+func (r *tableReader) read() (Table, error) {
 	var t Table
 	for _, p := range []struct {
-		name  string
+		file  *procFile
 		value *int64
 	}{
 		// The count first: it is the figure that the sample's time stands for.
-		{"nf_conntrack_count", &t.Count}, {"nf_conntrack_max", &t.Max}, {"nf_conntrack_buckets", &t.Buckets},
+		{&r.count, &t.Count}, {&r.max, &t.Max}, {&r.buckets, &t.Buckets},
 	} {
-		n, err := readNumber(filepath.Join(proc, "sys/net/netfilter", p.name))
+		n, err := p.file.number()
 		if errors.Is(err, unix.ENOENT) {
 			return Table{}, nil // not loaded, or being removed this very moment
 		}
@@ -43,6 +50,10 @@ func readTable(proc string) (Table, error) {
 	}
 	t.Loaded = true
 	return t, nil
+}
+
+func (r *tableReader) close() error {
+	return errors.Join(r.count.close(), r.max.close(), r.buckets.close())
 }
 
 // hiddenTable asks ctnetlink for the fill and the limit (Linux 4.18 for the limit, CAP_NET_ADMIN), where
@@ -58,43 +69,4 @@ func hiddenTable() (t Table, err error) {
 		return t, fmt.Errorf("ask ctnetlink for the size of the table: %w", err)
 	}
 	return Table{Loaded: true, Count: int64(global.Entries), Max: int64(global.MaxEntries)}, nil
-}
-
-// readNumber reads a file that holds one number, with three system calls and no more.
-func readNumber(path string) (int64, error) {
-	var buffer [32]byte
-	text, err := readSmall(path, buffer[:])
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	return n, nil
-}
-
-// readSmall reads a file of procfs that fits the buffer, past the run-time's poller, which procfs does
-// not know and which costs more than the read.
-func readSmall(path string, buffer []byte) (text []byte, err error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	n := 0
-	for n < len(buffer) {
-		m, err := unix.Read(fd, buffer[n:])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		if m == 0 {
-			return buffer[:n], nil
-		}
-		n += m
-	}
-	return nil, fmt.Errorf("read %s: more than %d bytes", path, len(buffer))
 }
