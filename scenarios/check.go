@@ -42,12 +42,7 @@ func article(what string) string {
 
 // checkHead judges what stands outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
-	at := func(key string) Position {
-		if value := root.get(key); value != nil {
-			return value.at
-		}
-		return root.at
-	}
+	at := func(key string) Position { return root.place(key) }
 	if e.Name == "" && !p.failed(at("experiment")) {
 		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
 	} else if e.Name != "" {
@@ -116,12 +111,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 }
 
 func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
-	at := func(key string) Position {
-		if value := n.get(key); value != nil {
-			return value.at
-		}
-		return n.at
-	}
+	at := func(key string) Position { return n.place(key) }
 	isPath := strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
 	if !isPath && c.Kernel != "host" && !kernelForm.MatchString(c.Kernel) {
 		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))

@@ -45,7 +45,7 @@ func finishRules(rules string, nat []table) string {
 // what it says, 0 too, for the checks to judge.
 func orDefault[T comparable](n *node, key string, value *T, standard T) {
 	var zero T
-	if given := n.get(key); *value == zero && (given == nil || given.kind == null) {
+	if *value == zero && n.get(key) == nil {
 		*value = standard
 	}
 }

@@ -119,10 +119,11 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 	for _, t := range tables {
 		for _, line := range t.lines {
 			rule := line.words
+			elsewhere := len(rule) > 1 && rule[1] != chain && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, rule[1])
 			switch {
 			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0:
 				notrack = line.at
-			case t.name != "filter":
+			case t.name != "filter" || elsewhere:
 			case word(rule, ":"+chain, "DROP"), len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && (rule[3] == "DROP" || rule[3] == "REJECT"):
 				refuses = true
 			case word(rule, "-j", "ACCEPT"):

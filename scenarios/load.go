@@ -123,14 +123,14 @@ func extendShipped(p *problems, root *node) *node {
 	base = normalise(p, base)
 	if scenarios := base.get("scenarios"); scenarios != nil && omit != nil {
 		for _, item := range omit.items {
-			if scenarios.get(item.text) == nil {
+			if !slices.Contains(entryKeys(scenarios), item.text) {
 				p.errorf(item.at, "%s has no scenario %s%s", extends.text, quote(item.text), meant(item.text, entryKeys(scenarios)))
 			}
 			scenarios = scenarios.without(item.text)
 		}
 		base = base.with("scenarios", scenarios.at, scenarios)
 	}
-	return overlayFile(p, base, root)
+	return overlayFile(p, base.without("experiment"), root)
 }
 
 func entryKeys(n *node) []string {
@@ -178,11 +178,11 @@ type machine struct {
 func (e *Experiment) resolve() {
 	p := e.problems
 	dut, workload := e.root.get("dut"), e.root.get("workload")
-	if dut == nil || dut.kind == null {
+	if dut == nil {
 		dut = &node{kind: mapping, at: e.root.at}
 	}
-	if workload == nil || workload.kind == null {
-		if e.root.get("extends") == nil { // else what was to be extended is unknown, which has been reported
+	if workload == nil {
+		if extends := e.root.get("extends"); extends == nil || !p.failed(extends.at) {
 			p.errorf(e.root.at, "there is no workload: a list of generators and probes")
 		}
 		return
@@ -199,7 +199,7 @@ func (e *Experiment) resolve() {
 
 	scenarios := e.root.get("scenarios")
 	switch {
-	case scenarios == nil || scenarios.kind == null || scenarios.kind == mapping && len(scenarios.entries) == 0:
+	case scenarios == nil || scenarios.kind == mapping && len(scenarios.entries) == 0:
 		scenarios = &node{kind: mapping, entries: []entry{{"baseline", dut.at, &node{at: dut.at}}}}
 	case scenarios.kind != mapping:
 		p.errorf(scenarios.at, "scenarios are names with the changes that each makes to the dut, not %s", scenarios.what())

@@ -65,7 +65,11 @@ func fields(v reflect.Value, base *reflect.Value) *node {
 		case base != nil && reflect.DeepEqual(v.Field(i).Interface(), base.Field(i).Interface()):
 			continue
 		}
-		n.entries = append(n.entries, entry{key: key, value: valueTree(v.Field(i))})
+		value := valueTree(v.Field(i))
+		if v.Field(i).IsZero() {
+			value = &node{} // "key:" alone takes away what base has
+		}
+		n.entries = append(n.entries, entry{key: key, value: value})
 	}
 	if len(n.entries) == 0 {
 		return nil

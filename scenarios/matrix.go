@@ -100,6 +100,9 @@ func expand(p *problems, tree *node, t reflect.Type, entries []string, room int)
 			return nil
 		}
 		for i, item := range a.values.items {
+			if item.kind == null {
+				p.errorf(item.at, "an item of the list is empty")
+			}
 			if slices.ContainsFunc(a.values.items[:i], func(other *node) bool { return plainWord(other.text) == plainWord(item.text) }) {
 				p.errorf(item.at, "%s is in the list twice", item.what())
 				return nil

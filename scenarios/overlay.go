@@ -7,7 +7,7 @@ import (
 
 // Overlays. Everywhere the later part wins, key by key:
 //
-//   - a plain value or a list replaces the one below it;
+//   - a plain value or a list replaces the one below it; a key without a value takes it away;
 //   - sysctl, modules, documentation and thresholds are merged by key;
 //   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
 //   - workload given as a mapping changes entries of the workload below it, by their names;
@@ -15,11 +15,11 @@ import (
 
 // overlayDUT lays the overrides of a scenario over a dut.
 func overlayDUT(base, over *node) *node {
-	if base == nil || base.kind != mapping {
-		return over
-	}
-	if over == nil || over.kind != mapping {
+	if over == nil || over.kind == null {
 		return base
+	}
+	if base == nil || base.kind != mapping || over.kind != mapping {
+		return over
 	}
 	if over.get("kernel") != nil {
 		base = base.without("kernel-modules") // they belong to the kernel below

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/invopop/jsonschema"
@@ -29,6 +30,9 @@ func Schema() ([]byte, error) {
 	}
 	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage]()} {
 		allowLists(top.Definitions[t.Name()], t)
+	}
+	for _, s := range []*jsonschema.Schema{top, top.Definitions["Configuration"], top.Definitions["Modules"]} {
+		allowNothing(s)
 	}
 	entrySchema(top.Definitions["Entry"])
 	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
@@ -130,6 +134,24 @@ func allowLists(s *jsonschema.Schema, t reflect.Type) {
 			wide.Description = description
 			s.Properties.Set(fieldKey(f), wide)
 		}
+	}
+}
+
+// allowNothing lets the keys of a mapping stand without a value, which is as if they were not
+// there, or takes away what is inherited.
+func allowNothing(s *jsonschema.Schema) {
+	for pair := s.Properties.Oldest(); pair != nil; pair = pair.Next() {
+		if slices.Contains(s.Required, pair.Key) {
+			continue
+		}
+		description := pair.Value.Description
+		pair.Value.Description = ""
+		wide := anyOf(pair.Value, nothing())
+		if len(pair.Value.AnyOf) > 0 {
+			wide = anyOf(append(pair.Value.AnyOf, nothing())...)
+		}
+		wide.Description = description
+		s.Properties.Set(pair.Key, wide)
 	}
 }
 

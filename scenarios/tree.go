@@ -53,15 +53,27 @@ type entry struct {
 	value *node
 }
 
+// get is the value of a key; nil where the key is missing or has no value, which is the same in
+// the language: "key:" alone takes an inherited value away.
 func (n *node) get(key string) *node {
 	if n != nil {
 		for _, e := range n.entries {
-			if e.key == key {
+			if e.key == key && e.value.kind != null {
 				return e.value
 			}
 		}
 	}
 	return nil
+}
+
+// place is where the value of a key stands, or the mapping where the key is missing.
+func (n *node) place(key string) Position {
+	for _, e := range n.entries {
+		if e.key == key {
+			return e.value.at
+		}
+	}
+	return n.at
 }
 
 // with is a copy of a mapping in which a key has another value; a new key goes to the end.
