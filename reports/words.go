@@ -38,11 +38,17 @@ func stories(b *bytes.Buffer, list []row, width int) {
 			if len(r.valid) > 1 {
 				text = fmt.Sprintf("Trial %d: %s", t.Number, text)
 			}
-			story(b, label, text, indent, width)
-			label = ""
+			for _, s := range append([]string{text}, results.Insights(&t)...) {
+				story(b, label, s, indent, width)
+				label = ""
+			}
 		}
 		for _, t := range r.invalid {
-			story(b, label, fmt.Sprintf("INVALID, trial %d: %s", t.Number, t.Sentence), indent, width)
+			text := "INVALID: "
+			if r.trials > 1 {
+				text = fmt.Sprintf("INVALID, trial %d: ", t.Number)
+			}
+			story(b, label, text+strings.Join(t.Invalid, "; ")+".", indent, width)
 			label = ""
 		}
 		if r.trials == 0 {
@@ -86,11 +92,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 // environment is what the figures depend on, in one line.
 func environment(b *bytes.Buffer, run *results.Run, width int) {
 	e := run.Environment
-	accelerator := e.Accelerator
-	if e.AcceleratorNote != "" {
-		accelerator += " (" + e.AcceleratorNote + ")"
-	}
-	parts := []string{named("driver", e.Driver), accelerator, named("kernel", strings.Join(kernels(run), ", ")),
+	parts := []string{named("driver", e.Driver), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
 		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e)}
 	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
 	if len(parts) > 0 {
@@ -151,12 +153,15 @@ func footnotes(run *results.Run, list []row) []string {
 		texts = append(texts, "figures are medians over the valid trials of a scenario; ± is how far the farthest trial is from it")
 	}
 	for _, r := range list {
-		if n := len(r.invalid); n > 0 {
+		if n := len(r.invalid); n > 0 && n < r.trials {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
+	}
+	if note := run.Environment.AcceleratorNote; note != "" {
+		texts = append(texts, "why "+run.Environment.Accelerator+": "+note)
 	}
 	return texts
 }

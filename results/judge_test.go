@@ -58,7 +58,7 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000, Max: 2000, LogLines: 10},
 			},
 			verdict: TableFull, also: Evicting,
-			words: []string{"refused 4900 packets", "evicted 3100 entries not yet ASSURED (early_drop)"},
+			words: []string{"refused 4900 packets", "; it evicted 3100 entries not yet ASSURED (early_drop): 4900 of"},
 			not:   []string{"SYN retries"},
 		},
 		{

@@ -130,8 +130,8 @@ type Conntrack struct {
 	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
 	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
 	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
-	// the first successful probe that no lost one followed. Nil when it was not watched or did not
-	// happen while it was watched.
+	// the first successful probe that no lost one followed for two seconds or more. Nil when it was not
+	// watched or did not happen while it was watched.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
 	// SecondsToBelow95 and SecondsToBelow10 are the times from the end of the load until the count
 	// was below 95 % and 10 % of max and stayed there; 0 when it already was.

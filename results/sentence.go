@@ -26,8 +26,8 @@ func sentence(t *Trial, conf Configuration) string {
 	default:
 		return finish(cleanWords(t, conf), t)
 	}
-	if also := alsoWords(t); also != "" {
-		what += ", and " + also
+	for _, also := range alsoWords(t) {
+		what += "; " + also
 	}
 	what += ": " + outcome(t)
 	if t.Accounting.Unexplained > 0 {
@@ -91,16 +91,7 @@ func chainWords(c Conntrack) string {
 	return s
 }
 
-func clashWords(c Conntrack) string {
-	var parts []string
-	if n := lostClashes(c.Counters); n > 0 {
-		parts = append(parts, fmt.Sprintf("%s dropped after losing the race for a tuple (insert_failed)", wasWere(n, "packet", "packets")))
-	}
-	if c.ClashResolve > 0 {
-		parts = append(parts, fmt.Sprintf("%s resolved (clash_resolve)", wasWere(c.ClashResolve, "race for a tuple", "races for a tuple")))
-	}
-	return fmt.Sprintf("%s, %s", list(parts), heldAtMost(c))
-}
+func clashWords(c Conntrack) string { return clashes(c) + ", " + heldAtMost(c) }
 
 func evictingWords(c Conntrack) string {
 	full := "the table"
@@ -114,20 +105,32 @@ func evictingWords(c Conntrack) string {
 }
 
 // alsoWords are the findings beside the verdict.
-func alsoWords(t *Trial) string {
+func alsoWords(t *Trial) []string {
 	c := t.Conntrack
 	var parts []string
 	for _, v := range findings(t)[1:] {
 		switch v {
 		case TableFull:
-			parts = append(parts, fmt.Sprintf("%s were refused at max (drop)", plural(refusedAtMax(c), "packet")))
+			parts = append(parts, fmt.Sprintf("%s refused at max (drop)", wasWere(refusedAtMax(c), "packet", "packets")))
 		case ChainTooLong:
 			parts = append(parts, fmt.Sprintf("%s failed on a long hash chain (chain_toolong)", plural(c.ChainTooLong, "insert")))
 		case Clash:
-			parts = append(parts, fmt.Sprintf("packets raced for a tuple (%s lost, %s resolved)", Count(lostClashes(c.Counters)), Count(c.ClashResolve)))
+			parts = append(parts, clashes(c))
 		case Evicting:
-			parts = append(parts, fmt.Sprintf("evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop)))
+			parts = append(parts, fmt.Sprintf("it evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop)))
 		}
+	}
+	return parts
+}
+
+// clashes says how many packets raced for a tuple, and how that ended.
+func clashes(c Conntrack) string {
+	var parts []string
+	if n := lostClashes(c.Counters); n > 0 {
+		parts = append(parts, fmt.Sprintf("%s dropped after losing the race for a tuple (insert_failed)", wasWere(n, "packet", "packets")))
+	}
+	if c.ClashResolve > 0 {
+		parts = append(parts, fmt.Sprintf("%s resolved (clash_resolve)", wasWere(c.ClashResolve, "race for a tuple", "races for a tuple")))
 	}
 	return list(parts)
 }

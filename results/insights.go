@@ -1,0 +1,104 @@
+package results
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Insights are sentences about a valid trial beside its own: which of the usual alerts would have
+// told, how it recovered, how good the prediction was. A trial in which nothing happened has none
+// but the last.
+func Insights(t *Trial) []string {
+	if t.Verdict == Invalid {
+		return nil
+	}
+	var list []string
+	for _, s := range []string{alertWords(t), recoveryWords(t), predictionWords(t)} {
+		if s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// troubled reports whether conntrack harmed something.
+func troubled(t *Trial) bool { return t.Verdict != Clean && t.Verdict != NotConntrack }
+
+func alertWords(t *Trial) string {
+	c := t.Conntrack
+	if !troubled(t) || c.Max <= 0 {
+		return ""
+	}
+	if len(c.Alerts) == 0 {
+		return fmt.Sprintf("No alert on the table's fill would have fired: it was %s at most.", Percent(c.Fill()))
+	}
+	var parts []string
+	for i, a := range c.Alerts {
+		if i == 0 || i == len(c.Alerts)-1 {
+			parts = append(parts, fmt.Sprintf("at %.0f %% %s", a.Share*100, alertTime(a)))
+		}
+	}
+	s := "Alerts on the table's fill: " + strings.Join(parts, ", ")
+	if c.Drop == 0 {
+		s += "; on drops: never"
+	}
+	return s + "."
+}
+
+func alertTime(a Alert) string {
+	switch {
+	case a.Lead == nil:
+		return fmt.Sprintf("%s s into the load", Figure(max(0, a.Fired)))
+	case *a.Lead < 0:
+		return fmt.Sprintf("%s s after the first drop", Figure(-*a.Lead))
+	default:
+		return fmt.Sprintf("%s s before the first drop", Figure(*a.Lead))
+	}
+}
+
+func recoveryWords(t *Trial) string {
+	c := t.Conntrack
+	if !troubled(t) || len(c.Alerts) == 0 {
+		return ""
+	}
+	var parts []string
+	switch {
+	case t.Probe == nil:
+	case c.SecondsToRecover == nil:
+		parts = append(parts, "new connections not yet reliable")
+	default:
+		parts = append(parts, fmt.Sprintf("new connections after %s s", Figure(*c.SecondsToRecover)))
+	}
+	switch {
+	case c.SecondsToBelow95 == nil:
+		parts = append(parts, "the table still above 95 %")
+	case c.SecondsToBelow10 == nil:
+		parts = append(parts, fmt.Sprintf("the table below 95 %% after %s s, still above 10 %%", Figure(*c.SecondsToBelow95)))
+	default:
+		parts = append(parts, fmt.Sprintf("the table below 95 %% after %s s, below 10 %% after %s s", Figure(*c.SecondsToBelow95), Figure(*c.SecondsToBelow10)))
+	}
+	return "Recovery, as far as it was watched: " + strings.Join(parts, ", ") + "."
+}
+
+func predictionWords(t *Trial) string {
+	p := t.Prediction
+	if p == nil || p.PeakError == nil {
+		return ""
+	}
+	s := fmt.Sprintf("Predicted was a peak of %s", Count(p.Peak))
+	switch e := *p.PeakError; {
+	case t.Conntrack.Peak == p.Peak:
+		s += ", as measured"
+	default:
+		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(t.Conntrack.Peak), e*100)
+	}
+	if p.SecondsToFull != nil {
+		s += fmt.Sprintf(", and a full table after %s s", Figure(*p.SecondsToFull))
+		if at := t.Conntrack.SecondsToFull; at != nil {
+			s += fmt.Sprintf("; measured were %s s", Figure(*at))
+		} else {
+			s += "; it was never full"
+		}
+	}
+	return strings.TrimSpace(s) + "."
+}
