@@ -106,6 +106,12 @@ func (c *Client) Exec(ctx context.Context, stdin string, argv ...string) (Output
 	return call[Output](ctx, c, "Exec", Exec{Argv: argv, Stdin: stdin})
 }
 
+// ReadFile reads a small file of the node, as those in /proc.
+func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
+	file, err := call[File](ctx, c, "ReadFile", File{Path: path})
+	return file.Text, err
+}
+
 // PowerOff ends the node's kernel at once, or its process.
 func (c *Client) PowerOff(ctx context.Context) error {
 	return drop(call[Nothing](ctx, c, "PowerOff", Nothing{}))

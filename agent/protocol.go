@@ -62,6 +62,12 @@ type Output struct {
 	Exit           int
 }
 
+// File is a file of the node, by its path.
+type File struct {
+	Path string
+	Text string // empty in the question
+}
+
 // Generate starts a generator.
 type Generate struct {
 	ID   string // names the load in [Stop]
@@ -107,6 +113,7 @@ var service = grpc.ServiceDesc{
 		unary("Stop", (*Server).stop),
 		unary("KernelLog", (*Server).kernelLog),
 		unary("Exec", (*Server).exec),
+		unary("ReadFile", (*Server).readFile),
 		unary("PowerOff", (*Server).powerOff),
 	},
 	Streams: []grpc.StreamDesc{

@@ -178,6 +178,11 @@ func (s *Server) exec(ctx context.Context, command *Exec) (*Output, error) {
 	return s.children.exec(ctx, command.Stdin, command.Argv)
 }
 
+func (s *Server) readFile(_ context.Context, file *File) (*File, error) {
+	text, err := os.ReadFile(file.Path)
+	return &File{Path: file.Path, Text: string(text)}, err
+}
+
 func (s *Server) powerOff(context.Context, *Nothing) (*Nothing, error) {
 	go s.poweroff() // the answer should leave first
 	return &Nothing{}, nil

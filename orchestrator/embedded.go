@@ -38,7 +38,11 @@ func RunEmbedded(ctx context.Context, e Embedded) (run *results.Run, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := folder.SaveExperiment(e.Plan.Experiment.Source()); err != nil {
+	asRun, err := e.Plan.Experiment.MarshalYAML()
+	if err != nil {
+		return nil, err
+	}
+	if err := folder.SaveExperiment(asRun); err != nil {
 		return nil, err
 	}
 	lab, err := libvirt.Open(ctx, libvirt.Options{

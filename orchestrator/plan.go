@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -17,6 +18,7 @@ type Plan struct {
 	Scenarios  []scenarios.Resolved // in the order of the file, which is that of the report
 	Seed       uint64               // of the order of the trials and of the tuples
 	Order      []Slot
+	thresholds [][]*results.Threshold // of each scenario
 }
 
 // Slot is one trial's place in a plan.
@@ -27,16 +29,29 @@ type Slot struct {
 
 // NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
 // from seed, so that a slow drift of the host meets all scenarios alike.
-func NewPlan(experiment *scenarios.Experiment, seed uint64) *Plan {
+//
+// The error is a *scenarios.InvalidError: a threshold that does not compile.
+func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
-	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed}
+	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed, thresholds: make([][]*results.Threshold, len(resolved))}
+	for _, t := range experiment.Thresholds {
+		compiled, err := results.CompileThreshold(t.Expression)
+		if err != nil {
+			return nil, experiment.Invalid(t.Position, err.Error())
+		}
+		for i, s := range resolved {
+			if t.AppliesTo(s) {
+				plan.thresholds[i] = append(plan.thresholds[i], compiled)
+			}
+		}
+	}
 	draw := rand.New(rand.NewPCG(seed, 0))
 	for number := 1; number <= experiment.Trials; number++ {
 		for _, scenario := range draw.Perm(len(resolved)) {
 			plan.Order = append(plan.Order, Slot{Scenario: scenario, Number: number})
 		}
 	}
-	return plan
+	return plan, nil
 }
 
 // Name is a trial's name, unique in the run: its folder and its title.

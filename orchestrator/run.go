@@ -66,13 +66,22 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		}
 		if boot, failed := errors.AsType[*vm.BootError](err); failed {
 			if failedBoots++; failedBoots == failedBootsInARow {
-				return run, fmt.Errorf("%d machines in a row did not boot: %w", failedBoots, boot)
+				return run, fmt.Errorf("%d machines in a row did not boot, giving up: %s", failedBoots, boot.Brief())
 			}
 			continue
 		}
 		failedBoots = 0
 	}
-	return run, nil
+	conclude(run, r.Plan)
+	return run, r.save(run)
+}
+
+// conclude judges what only the whole run can show.
+func conclude(run *results.Run, plan *Plan) {
+	results.Reconcile(run)
+	for i := range run.Scenarios {
+		run.Scenarios[i].Thresholds = results.CheckThresholds(plan.thresholds[i], &run.Scenarios[i])
+	}
 }
 
 func newRun(r Request) *results.Run {

@@ -30,6 +30,7 @@ type trial struct {
 	notes  notes
 	probes *running          // nil until the load begins
 	made   generators.Result // of all generators together
+	boots  int               // length of the console when the load began
 	stage  time.Time         // when the current stage began
 }
 
@@ -55,12 +56,17 @@ func newTrial(r Request, slot Slot) (*trial, error) {
 // for the run, which may have to end.
 func (t *trial) perform(ctx context.Context) error {
 	err := t.measure(ctx)
+	boot, dead := errors.AsType[*vm.BootError](err)
 	switch {
 	case ctx.Err() != nil:
 		t.invalidate("interrupted in stage %q", t.stageName())
+	case dead:
+		t.invalidate("%s", boot.Brief())
+		t.View.Note(boot.Error())
 	case err != nil:
 		t.invalidate("%v", err)
 	}
+	t.result.Invalid = append(t.result.Invalid, results.Validate(&t.result, t.evidence())...)
 	t.begin("destroy")
 	err = errors.Join(err, t.destroy(), t.series.close())
 	t.end()
@@ -96,11 +102,13 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	t.begin("baseline")
+	witness := t.hearWitness(ctx, false)
 	sampling, err := t.startSampling(ctx)
 	if err != nil {
 		return err
 	}
 	t.begin("load")
+	t.boots = len(t.dut.Console())
 	err = t.makeLoad(ctx)
 	if err == nil {
 		t.begin("recovery")
@@ -109,7 +117,7 @@ func (t *trial) measure(ctx context.Context) error {
 	err = errors.Join(err, t.stopProbes(), sampling.stop())
 
 	t.begin("collect")
-	return errors.Join(err, t.collect(settings, before))
+	return errors.Join(err, t.collect(settings, before, witness))
 }
 
 // boot starts the DUT and the load nodes, and sets their clocks beside ours.
@@ -141,16 +149,13 @@ func (t *trial) boot(ctx context.Context) error {
 
 // collect reads back what the load may have changed and saves what only the DUT knows. It works on
 // when the caller's context has ended: what was measured is kept.
-func (t *trial) collect(settings tuning.Settings, before tuning.State) error {
+func (t *trial) collect(settings tuning.Settings, before tuning.State, witness Witness) error {
 	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
 	defer cancel()
 	samples, probes := t.series.all()
 	results.Summarise(&t.result, samples, probes)
 	if t.result.Probe != nil {
 		t.result.Probe.Latency = distribution(&t.series.answers)
-	}
-	for _, reason := range t.notes.reasons() {
-		t.invalidate("%s", reason)
 	}
 	err := t.folder.SaveJSON(results.FileHistograms, t.made)
 
@@ -167,6 +172,7 @@ func (t *trial) collect(settings tuning.Settings, before tuning.State) error {
 	}
 	t.result.Conntrack.LogMissed = log.Dropped
 	return errors.Join(err,
+		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": t.hearWitness(ctx, true)}),
 		t.folder.SaveJSON(results.FileReadback, map[string]tuning.State{"before": before, "after": after}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }

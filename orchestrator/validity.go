@@ -1,53 +1,69 @@
 package orchestrator
 
 import (
-	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/results"
 )
 
-// notes gathers what the samples say about the validity of a trial.
+// evidence is what this trial knows of how it was measured; results.Validate judges it. Settings are
+// compared where they are read back (see measure), by those who know the kernel's own rounding.
+func (t *trial) evidence() results.Evidence {
+	e := results.Evidence{Console: t.faults()}
+	if t.result.Conntrack.Samples > 0 {
+		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
+	}
+	if usage := t.made.Usage; usage.ConntrackBefore >= 0 {
+		e.OwnTable = max(0, usage.ConntrackPeak-usage.ConntrackBefore)
+	}
+	return e
+}
+
+// faults are the lines of the DUT's kernel log and console since the load began that say that its
+// kernel is not well, each once. The console is the only one that a dead kernel leaves.
+func (t *trial) faults() []string {
+	lines := t.notes.lines()
+	if t.dut == nil {
+		return lines
+	}
+	console := t.dut.Console()
+	for line := range strings.Lines(console[min(t.boots, len(console)):]) {
+		line = strings.TrimSpace(line)
+		known := func(l string) bool { return strings.Contains(line, l) }
+		if results.ConsoleFault(line) && !slices.ContainsFunc(lines, known) {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) > mostFaults {
+		lines = lines[:mostFaults]
+	}
+	return lines
+}
+
+// mostFaults are named; an oops prints dozens of lines.
+const mostFaults = 3
+
+// notes gathers what the samples say about the DUT's kernel.
 type notes struct {
-	mu       sync.Mutex
-	bad      []string
-	missed   int64
-	problems map[string]bool
+	mu  sync.Mutex
+	bad []string
 }
 
 func (n *notes) take(s samplers.Sample) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.missed = max(n.missed, s.Missed)
 	for _, line := range s.Lines {
 		if line.Kind.Bad() {
-			n.bad = append(n.bad, fmt.Sprintf("%s: %s", line.Kind, line.Message))
+			n.bad = append(n.bad, line.Message)
 		}
-	}
-	for _, p := range s.Problems {
-		if n.problems == nil {
-			n.problems = map[string]bool{}
-		}
-		n.problems[p] = true
 	}
 }
 
-// reasons are sentences for a trial that cannot be trusted.
-func (n *notes) reasons() []string {
+func (n *notes) lines() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var list []string
-	for i, line := range n.bad {
-		if i == 3 {
-			list = append(list, fmt.Sprintf("and %d more lines of that kind in the kernel log", len(n.bad)-i))
-			break
-		}
-		list = append(list, "the DUT's kernel is not well: "+line)
-	}
-	for _, p := range slices.Sorted(maps.Keys(n.problems)) {
-		list = append(list, "a figure could not be read: "+p)
-	}
-	return list
+	return slices.Clone(n.bad)
 }

@@ -74,22 +74,23 @@ type LostError struct {
 func (e *LostError) Error() string { return fmt.Sprintf("the lab is gone: %v", e.Reason) }
 func (e *LostError) Unwrap() error { return e.Reason }
 
-// BootError says that a machine did not reach its agent, with the end of its console.
+// BootError says that a machine did not reach its agent, or lost it, with the end of its console.
 type BootError struct {
 	Node    string
 	Reason  error
 	Console string
 }
 
-func (e *BootError) Error() string {
-	return fmt.Sprintf("boot %s: %v%s", e.Node, e.Reason, consoleTail(e.Console))
-}
+func (e *BootError) Error() string { return e.Brief() + consoleTail(e.Console) }
+
+// Brief is the error without the console.
+func (e *BootError) Brief() string { return fmt.Sprintf("%s: %v", e.Node, e.Reason) }
 
 func (e *BootError) Unwrap() error { return e.Reason }
 
 // consoleTail is the last lines of a console, indented below an error message.
 func consoleTail(console string) string {
-	const lines = 15
+	const lines = 40
 	console = strings.TrimRight(strings.ReplaceAll(console, "\r", ""), "\n")
 	if console == "" {
 		return "\n  (its console is empty)"

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -93,6 +95,9 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	if err := reports.Check(f.format); err != nil {
 		return nil, err
 	}
+	if !slices.Contains([]string{"", libvirt.KVM, libvirt.TCG}, f.accelerator) {
+		return nil, fmt.Errorf("--accelerator %s: it is %s or %s", f.accelerator, libvirt.KVM, libvirt.TCG)
+	}
 	experiment, warnings, err := scenarios.Load(name)
 	if !sandbox.Inside() {
 		for _, w := range warnings {
@@ -127,7 +132,7 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	if f.out == "" {
 		f.out = filepath.Join("runs", experiment.Name+"-"+time.Now().Format("20060102-150405"))
 	}
-	return orchestrator.NewPlan(experiment, f.seed), nil
+	return orchestrator.NewPlan(experiment, f.seed)
 }
 
 func runInside(cmd *cobra.Command, plan *orchestrator.Plan, cache string, f runFlags) error {
@@ -163,12 +168,19 @@ func cacheFolder() (string, error) {
 // verdictStatus is how a whole run ends the program: INVALID weighs more than a failed threshold, since
 // nothing can be said then.
 func verdictStatus(run *results.Run) error {
+	failed := false
 	for _, scenario := range run.Scenarios {
 		for _, trial := range scenario.Trials {
 			if trial.Verdict == results.Invalid {
 				return &statusError{status: statusInvalid}
 			}
 		}
+		for _, threshold := range scenario.Thresholds {
+			failed = failed || !threshold.Passed
+		}
+	}
+	if failed {
+		return &statusError{status: statusFailed}
 	}
 	return nil
 }

@@ -47,10 +47,7 @@ func exitStatus(ctx context.Context, err error) int {
 	if ctx.Err() != nil {
 		return statusInterrupted
 	}
-	if _, ok := errors.AsType[*scenarios.InvalidError](err); ok {
-		return statusUsage
-	}
-	if isHost(err) {
+	if isHost(err) && !isUsage(err) {
 		return statusHost
 	}
 	return statusUsage
@@ -64,10 +61,16 @@ func host(err error) error {
 	if _, chosen := errors.AsType[*statusError](err); chosen {
 		return err
 	}
-	if _, invalid := errors.AsType[*scenarios.InvalidError](err); invalid {
+	if isUsage(err) {
 		return err
 	}
 	return &statusError{status: statusHost, Err: err}
+}
+
+func isUsage(err error) bool {
+	_, invalid := errors.AsType[*scenarios.InvalidError](err)
+	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
+	return invalid || unknown
 }
 
 func isHost(err error) bool {

@@ -162,7 +162,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
 	if m.domain, err = l.virt.create(ctx, xml); err != nil {
-		return nil, l.explainStart(spec.Name, err)
+		return nil, l.explain("start machine "+spec.Name, err)
 	}
 	m.started = true
 	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", channel)
@@ -212,9 +212,9 @@ func joinClose(err, closing error) error {
 	return errors.Join(err, closing)
 }
 
-// explainStart tells a daemon that is gone from one that refused.
-func (l *Lab) explainStart(name string, err error) error {
-	err = fmt.Errorf("start machine %s: %w", name, err)
+// explain tells a daemon that is gone from one that refused.
+func (l *Lab) explain(doing string, err error) error {
+	err = fmt.Errorf("%s: %w", doing, err)
 	select {
 	case <-l.daemon.Exited():
 		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon has ended: %w", err)}
@@ -244,7 +244,7 @@ func (m *machine) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 		defer cancel()
 		if err := m.lab.virt.destroy(ctx, m.domain); err != nil {
-			errs = append(errs, fmt.Errorf("destroy machine %s: %w", m.name, err))
+			errs = append(errs, m.lab.explain("destroy machine "+m.name, err))
 		}
 	}
 	for _, c := range m.cards {

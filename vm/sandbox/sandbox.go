@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -124,21 +125,36 @@ func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan s
 func namespaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
-		UidMappings: mappings(os.Getuid()),
-		GidMappings: mappings(os.Getgid()),
+		UidMappings: mappings(os.Getuid(), "/proc/self/uid_map"),
+		GidMappings: mappings(os.Getgid(), "/proc/self/gid_map"),
 		AmbientCaps: allCapabilities(),
 		Pdeathsig:   syscall.SIGKILL,
 	}
 }
 
-// mappings keeps an ordinary user's id as it is. Root's range is shifted by one: root is then 1
-// and still owns the files of everybody, so that `sudo ctload` can write its run folder into a
-// user's home.
-func mappings(id int) []syscall.SysProcIDMap {
+// mappings keeps an ordinary user's id as it is. Root's range, as far as own (the map of the namespace
+// that the caller is in) says that there is one, is shifted by one: root is then 1 and still owns the
+// files of everybody, so that `sudo ctload` can write its run folder into a user's home.
+func mappings(id int, own string) []syscall.SysProcIDMap {
 	if id != 0 {
 		return []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
 	}
-	return []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: 65535}}
+	return []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: rangeFromZero(own)}}
+}
+
+// rangeFromZero is how many ids from 0 on an id map covers, at least 1 and at most those of 16 bits.
+func rangeFromZero(file string) int {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 1
+	}
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, size int
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err == nil && inside == 0 {
+			return max(1, min(size, 1<<16-1))
+		}
+	}
+	return 1
 }
 
 func allCapabilities() []uintptr {

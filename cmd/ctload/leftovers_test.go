@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// process is one that carries a test's mark in its environment, in whatever namespace it lives.
+type process struct {
+	pid     int
+	command string
+}
+
+// marked lists the processes whose environment has mark.
+func marked(t *testing.T, mark string) []process {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []process
+	for _, dir := range dirs {
+		environment, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil || !strings.Contains(string(environment), mark) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		list = append(list, process{pid, strings.ReplaceAll(string(line), "\x00", " ")})
+	}
+	return list
+}
+
+// links names the network links of this namespace.
+func links(t *testing.T) map[string]bool {
+	t.Helper()
+	list, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, l := range list {
+		names[l.Attrs().Name] = true
+	}
+	return names
+}
+
+// files lists everything below dir.
+func files(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		names[path] = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// killRounds is how often TestKillLeavesNothing kills.
+const killRounds = 50
+
+// TestKillLeavesNothing kills ctload with SIGKILL at random moments, from its first steps to the middle
+// of a load, and looks two seconds later for what is left: processes in any namespace (daemon, machine,
+// agent: with the last one its namespaces end, and with those taps, bridges, sockets and files in
+// memory), links in this namespace, files in the temporary folder and beside the caches.
+func TestKillLeavesNothing(t *testing.T) {
+	needsLab(t)
+	path := experiment(t, fmt.Sprintf(small, 100_000))
+	if o := ctload(t, 5*time.Minute, "scenarios", "validate", path); o.status != 0 {
+		t.Fatal(o.stderr)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporary := t.TempDir()
+	linksBefore, cacheBefore := links(t), files(t, filepath.Join(cache, "ctload"))
+	shmBefore := files(t, "/dev/shm")
+
+	for round := range killRounds {
+		mark := fmt.Sprintf("CTLOAD_TEST=%s-%d", temporary, round)
+		cmd := command(t, "run", path, "--out", filepath.Join(t.TempDir(), "run"))
+		cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Most moments are in the first seconds, where the most is being made.
+		moment := time.Duration(rand.ExpFloat64() * float64(2*time.Second))
+		timer := time.NewTimer(min(moment, 12*time.Second))
+		<-timer.C
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
+			t.Errorf("round %d, killed after %v: processes are left: %v", round, moment, marked(t, mark))
+			for _, p := range marked(t, mark) {
+				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			}
+		}
+	}
+	for name := range links(t) {
+		if !linksBefore[name] {
+			t.Errorf("link %s is left", name)
+		}
+	}
+	for name := range files(t, temporary) {
+		if name != temporary {
+			t.Errorf("temporary file %s is left", name)
+		}
+	}
+	for name := range files(t, "/dev/shm") {
+		if !shmBefore[name] {
+			t.Errorf("file %s is left", name)
+		}
+	}
+	for name := range files(t, filepath.Join(cache, "ctload")) {
+		// What libvirt learnt about QEMU is kept on purpose.
+		if !cacheBefore[name] && !strings.Contains(name, "/libvirt") && !strings.HasSuffix(name, "kvm-failed") {
+			t.Errorf("file %s is left in the cache", name)
+		}
+	}
+}

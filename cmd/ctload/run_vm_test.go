@@ -1,0 +1,216 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/results"
+)
+
+// TestTableFull is the main job: what the shipped experiment must show on any host. The figures are the
+// guest kernel's doing.
+func TestTableFull(t *testing.T) {
+	needsLab(t)
+	out := filepath.Join(t.TempDir(), "run")
+	o := ctload(t, 10*time.Minute, "run", "table-full", "--format", "json", "--out", out)
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	run := decode(t, o.stdout)
+	trials := map[string]results.Trial{}
+	for _, s := range run.Scenarios {
+		if len(s.Trials) != 1 {
+			t.Fatalf("%s has %d trials, want 1", s.Name, len(s.Trials))
+		}
+		trials[s.Name] = s.Trials[0]
+		t.Logf("%s: %s", s.Name, s.Trials[0].Sentence)
+	}
+
+	baseline := trials["baseline"]
+	if c := baseline.Conntrack; c.Max != 4096 || c.Peak < c.Max || c.Drop == 0 {
+		t.Errorf("baseline: peak %d of max %d, drop %d; want the default table of 512 MiB (4096) full and dropping", c.Peak, c.Max, c.Drop)
+	}
+	if baseline.Load.Failed == 0 || baseline.Verdict != results.TableFull {
+		t.Errorf("baseline: failed %d, verdict %s; want failures and table-full", baseline.Load.Failed, baseline.Verdict)
+	}
+	for _, name := range []string{"raised-max", "raw-notrack"} {
+		if r := trials[name]; r.Load.Completed != 5000 || r.Conntrack.Drop != 0 {
+			t.Errorf("%s: completed %d, drop %d; want all 5000 and 0", name, r.Load.Completed, r.Conntrack.Drop)
+		}
+	}
+	if peak := trials["raised-max"].Conntrack.Peak; peak <= 5000 {
+		t.Errorf("raised-max: peak %d, want over 5000", peak)
+	}
+	if peak := trials["raw-notrack"].Conntrack.Peak; peak > 10 {
+		t.Errorf("raw-notrack: peak %d, want at most 10", peak)
+	}
+	if s := trials["shortened-timeouts"]; s.Verdict == results.Invalid || s.Load.Offered != 5000 {
+		t.Errorf("shortened-timeouts: verdict %s, offered %d; want a valid trial of 5000", s.Verdict, s.Load.Offered)
+	}
+	for name, trial := range trials {
+		if trial.Load.Offered != trial.Load.Completed+trial.Load.Failed {
+			t.Errorf("%s: offered %d is not completed %d + failed %d", name, trial.Load.Offered, trial.Load.Completed, trial.Load.Failed)
+		}
+		for _, file := range []string{results.FileSamples, results.FileKernelLog, results.FileConsole, results.FileReadback} {
+			if _, err := os.Stat(filepath.Join(out, trial.Folder, file)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if again := ctload(t, time.Minute, "report", out, "--format", "json"); again.stdout != o.stdout {
+		t.Error("ctload report prints another document than ctload run did")
+	}
+}
+
+// TestFiguresAgreeWithTheGuest compares the report with what the guest's own kernel and tools say at
+// the end of a trial in which the table overflows.
+func TestFiguresAgreeWithTheGuest(t *testing.T) {
+	needsLab(t)
+	out := filepath.Join(t.TempDir(), "run")
+	text := fmt.Sprintf(small, 3000) + "\ntrials: 1\n"
+	text = strings.Replace(text, "  tracked: {}", "  tracked: {sysctl: {net.netfilter.nf_conntrack_max: 1000}, buckets: 65536}", 1)
+	text = strings.Replace(text, "    concurrency: 50", "    concurrency: 50\n    timeout: 3s\n    duration: 20s", 1)
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json", "--out", out)
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
+
+	data, err := os.ReadFile(filepath.Join(out, trial.Folder, "witness.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness := map[string]orchestrator.Witness{}
+	if err := json.Unmarshal(data, &witness); err != nil {
+		t.Fatal(err)
+	}
+	before, after := statSums(t, witness["before"].Stat), statSums(t, witness["after"].Stat)
+	c := trial.Conntrack
+	for name, got := range map[string]int64{
+		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed, "chaintoolong": c.ChainTooLong,
+		"clashres": c.ClashResolve, "invalid": c.Invalid, "found": c.Found, "search_restart": c.SearchRestart,
+	} {
+		if want := after[name] - before[name]; got != want {
+			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d", name, got, want)
+		}
+	}
+	if c.Drop == 0 {
+		t.Error("nothing was dropped: the comparison proves little")
+	}
+	count, err := strconv.ParseInt(witness["after"].Count, 10, 64)
+	if err != nil {
+		t.Fatalf("conntrack -C in the guest: %v", err)
+	}
+	// Between the last sample and the tool the kernel may free expired entries.
+	if d := c.Final - count; d < -2 || d > 20 {
+		t.Errorf("final count %d, conntrack -C says %d", c.Final, count)
+	}
+}
+
+// statSums reads /proc/net/stat/nf_conntrack by an independent way: columns by their names in the
+// kernel's own seq_printf, chain length and clashes under the headers that it mislabels.
+func statSums(t *testing.T, text string) map[string]int64 {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	header := strings.Fields(lines[0])
+	sums := map[string]int64{}
+	for _, line := range lines[1:] {
+		for i, field := range strings.Fields(line) {
+			n, err := strconv.ParseInt(field, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sums[header[i]] += n
+		}
+	}
+	// Kernels name these columns in more than one way.
+	for _, alias := range [][2]string{{"searched", "clashres"}, {"clash_resolve", "clashres"}, {"delete_list", "chainlength"}, {"chainlength", "chaintoolong"}} {
+		if n, ok := sums[alias[0]]; ok {
+			if _, named := sums[alias[1]]; !named {
+				sums[alias[1]] = n
+			}
+		}
+	}
+	return sums
+}
+
+// TestInterruptKeepsWhatWasMeasured presses ctrl-C in the middle of a load.
+func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
+	needsLab(t)
+	out := filepath.Join(t.TempDir(), "run")
+	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 100_000)), "--format", "json", "--out", out)
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "  done ", 3*time.Minute, &stderr) // the first line about a load under way
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	o := wait(t, cmd, 30*time.Second, &stdout, &stderr)
+	if o.status != statusInterrupted {
+		t.Fatalf("exit status %d, want %d\n%s", o.status, statusInterrupted, o.stderr)
+	}
+	run := decode(t, o.stdout)
+	trial := run.Scenarios[0].Trials[0]
+	if !run.Interrupted || trial.Verdict != results.Invalid {
+		t.Errorf("interrupted %v, verdict %s; want a run marked as interrupted with an invalid trial", run.Interrupted, trial.Verdict)
+	}
+	if trial.Load.Completed == 0 || trial.Conntrack.Peak == 0 {
+		t.Errorf("completed %d, peak %d: what was measured is lost", trial.Load.Completed, trial.Conntrack.Peak)
+	}
+}
+
+// TestGuestThatPanics gives the guest too little memory to unpack its initramfs.
+func TestGuestThatPanics(t *testing.T) {
+	needsLab(t)
+	text := strings.Replace(fmt.Sprintf(small, 100), "256MiB", "96MiB", 1)
+	o := ctload(t, 3*time.Minute, "run", experiment(t, text), "--accelerator", "tcg")
+	if o.status != statusInvalid && o.status != statusHost {
+		t.Errorf("exit status %d, want %d or %d", o.status, statusInvalid, statusHost)
+	}
+	if all := o.stdout + o.stderr; !strings.Contains(all, "Kernel panic") && !strings.Contains(all, "out of memory") {
+		t.Errorf("the end of the console is not shown:\n%s", all)
+	}
+}
+
+// TestDaemonThatDies kills the libvirt daemon in the middle of a load: the trial under way is kept, and
+// the run ends.
+func TestDaemonThatDies(t *testing.T) {
+	needsLab(t)
+	out := filepath.Join(t.TempDir(), "run")
+	mark := "CTLOAD_TEST=" + out
+	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 1500)), "--trials", "3", "--out", out)
+	cmd.Env = append(os.Environ(), mark)
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "  load", 3*time.Minute, &stderr)
+	killed := false
+	for _, p := range marked(t, mark) {
+		if strings.Contains(p.command, "libvirtd") || strings.Contains(p.command, "virtqemud") {
+			killed = syscall.Kill(p.pid, syscall.SIGKILL) == nil
+		}
+	}
+	if !killed {
+		t.Fatal("there was no daemon to kill")
+	}
+	o := wait(t, cmd, 2*time.Minute, &stdout, &stderr)
+	if o.status != statusHost || !strings.Contains(o.stderr, "libvirt daemon") {
+		t.Errorf("exit status %d, want %d and a word about the libvirt daemon:\n%s", o.status, statusHost, o.stderr)
+	}
+	if left := marked(t, mark); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+}
