@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bufio"
+	"bytes"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -110,6 +111,27 @@ func readELF(name string) (*elfFile, error) {
 		}
 	}
 	return out, nil
+}
+
+// loadable cuts off what a program's file holds beyond the segments that the kernel loads: symbols
+// and debugging sections, a third of a Go program. What is no 64-bit ELF file stays as it is.
+func loadable(program []byte) []byte {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil || f.Class != elf.ELFCLASS64 {
+		return program
+	}
+	const headerSize, sectionTable, sectionCount = 0x40, 0x28, 0x3c // Elf64_Ehdr: its size, e_shoff, e_shnum and e_shstrndx
+	end := uint64(headerSize)
+	for _, p := range f.Progs {
+		end = max(end, p.Off+p.Filesz)
+	}
+	if end > uint64(len(program)) {
+		return program
+	}
+	out := slices.Clone(program[:end])
+	clear(out[sectionTable:][:8])
+	clear(out[sectionCount:][:4])
+	return out
 }
 
 // find looks for a library of the file's own class and machine; a folder may hold those of another.

@@ -24,8 +24,9 @@ type Spec struct {
 	Kernel Kernel
 	// Boot names the modules that init loads, in order; Carry those that are there to be loaded
 	// when a rule or the agent asks for them. What these depend on comes along. A name may be a
-	// pattern (nft_*), and one that starts with ? may be absent. Nil stands for [DefaultBoot]
-	// and [DefaultCarry].
+	// pattern (nft_*); one that starts with ? may be absent, and one that starts with ! takes
+	// modules out again that names before it let in. Nil stands for [DefaultBoot] and
+	// [DefaultCarry].
 	Boot, Carry []string
 	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for
 	// their whole families; one that starts with ? may be absent. Nil stands for [DefaultTools].
@@ -187,7 +188,7 @@ func (t *tree) addInit(program string) error {
 	if err != nil {
 		return err
 	}
-	t.regular("init", 0o755, data)
+	t.regular("init", 0o755, loadable(data))
 	t.link(modload.Command, "/init")
 	return t.addNeeds(program)
 }
