@@ -40,16 +40,28 @@ func (s *Server) network(_ context.Context, request *Network) (*Nothing, error) 
 		return nil, fmt.Errorf("bring %s up: %w", link.Attrs().Name, err)
 	}
 	for _, r := range request.Routes {
-		_, to, err := net.ParseCIDR(r.To)
-		if err != nil {
-			return nil, fmt.Errorf("route to %q: %w", r.To, err)
-		}
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Gw: net.ParseIP(r.Via)}
-		if err := netlink.RouteReplace(route); err != nil {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(r.Via)}
+		if err := addRoute(route, r.To); err != nil {
 			return nil, fmt.Errorf("route %s by way of %s: %w", r.To, r.Via, err)
 		}
 	}
+	for _, network := range request.Local {
+		// The kernel answers ARP and neighbour solicitations on other links for what is local.
+		route := &netlink.Route{LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
+		if err := addRoute(route, network); err != nil {
+			return nil, fmt.Errorf("make %s local: %w", network, err)
+		}
+	}
 	return &Nothing{}, nil
+}
+
+func addRoute(route *netlink.Route, to string) error {
+	_, network, err := net.ParseCIDR(to)
+	if err != nil {
+		return err
+	}
+	route.Dst = network
+	return netlink.RouteReplace(route)
 }
 
 // findLink is the network card with the given hardware address, or the only one.

@@ -42,6 +42,7 @@ type Network struct {
 	MAC       string   // which network card; empty: the only one
 	Addresses []string // in CIDR notation
 	Routes    []Route
+	Local     []string // networks, in CIDR notation, whose every address is the node's own
 }
 
 // Route says by which neighbour a network is reached.

@@ -9,7 +9,10 @@ import (
 )
 
 // The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them anywhere. The DUT
-// is host 1, load nodes follow from 2; a load node's further source addresses are in 10.77.1.0 and up.
+// is host 1, load nodes follow from 2. In the upper half of the client link each client has 4096 further
+// addresses of its own to send from, which it answers for. Strangers, from whom crafted packets
+// come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180): the DUT sends its
+// answers to the first client, whose kernel drops them without a word, as a host that is not there.
 const (
 	clientLink = "client"
 	serverLink = "server"
@@ -24,13 +27,40 @@ func address(family scenarios.Family, link string, host int) string {
 	return fmt.Sprintf("10.%d.0.%d", linkNumber[link], host)
 }
 
-// sourceAddress is the nth further source address on the client link.
-func sourceAddress(family scenarios.Family, n int) string {
-	n += 1 << 8
+// furtherEach is how many further addresses a client has.
+const furtherEach = 1 << 12
+
+// furtherRange holds the further addresses of the ith client, in CIDR notation.
+func furtherRange(family scenarios.Family, client int) string {
 	if family == scenarios.IPv6 {
-		return fmt.Sprintf("fd00:%d::%x", linkNumber[clientLink], n)
+		return fmt.Sprintf("%s/116", furtherAddress(family, client, 0))
 	}
-	return fmt.Sprintf("10.%d.%d.%d", linkNumber[clientLink], n>>8&0xff, n&0xff)
+	return fmt.Sprintf("%s/20", furtherAddress(family, client, 0))
+}
+
+func furtherAddress(family scenarios.Family, client, n int) string {
+	host := 1<<15 + client*furtherEach + n
+	if family == scenarios.IPv6 {
+		return fmt.Sprintf("fd00:%d::%x", linkNumber[clientLink], host)
+	}
+	return fmt.Sprintf("10.%d.%d.%d", linkNumber[clientLink], host>>8, host&0xff)
+}
+
+// further are n of a client's further addresses, as the generators read them.
+func further(family scenarios.Family, client, n int) string {
+	return furtherAddress(family, client, 0) + "-" + furtherAddress(family, client, min(n, furtherEach)-1)
+}
+
+// strangerNetworks are the ranges of strangers.
+var strangerNetworks = map[scenarios.Family]string{scenarios.IPv4: "198.18.0.0/15", scenarios.IPv6: "2001:2::/48"}
+
+// strangers are n of them, as the generators read them.
+func strangers(family scenarios.Family, n int) string {
+	n = min(n, 1<<16) - 1
+	if family == scenarios.IPv6 {
+		return fmt.Sprintf("2001:2::1:0-2001:2::1:%x", n)
+	}
+	return fmt.Sprintf("198.18.0.0-198.18.%d.%d", n>>8, n&0xff)
 }
 
 func subnet(family scenarios.Family, link string) string {
@@ -58,6 +88,12 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 				other = clientLink
 			}
 			p.Routes = append(p.Routes, agent.Route{To: subnet(family, other), Via: address(family, link, dutHost)})
+		}
+		switch {
+		case link == clientLink && host == dutHost:
+			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family], Via: address(family, link, firstHost)})
+		case link == serverLink && host != dutHost:
+			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family], Via: address(family, link, dutHost)})
 		}
 	}
 	return p

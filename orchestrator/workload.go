@@ -38,16 +38,33 @@ func (a assignment) limit() time.Duration {
 	return a.start + limit + a.spec.Timeout + margin
 }
 
-// assignments are the entries of a scenario's workload.
+// assignments are the entries of a scenario's workload, each once for every address family, which
+// share its number and its rate.
 func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []assignment {
 	var list []assignment
 	for _, e := range scenario.Workload {
-		list = append(list, assignment{
-			name: e.Name, node: clientName(e.From), start: time.Duration(e.Start),
-			probe: e.Probe != "", spec: spec(topology, scenario.DUT, e, seed),
-		})
+		for i, family := range topology.Families {
+			a := assignment{
+				name: e.Name, node: clientName(e.From), start: time.Duration(e.Start),
+				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
+			}
+			if n := len(topology.Families); n > 1 {
+				a.name += "-" + string(family)
+				a.spec.Count = part(a.spec.Count, i, n)
+				a.spec.Concurrency = int(part(int64(a.spec.Concurrency), i, n))
+				if !a.probe {
+					a.spec.Rate /= float64(n)
+				}
+			}
+			list = append(list, a)
+		}
 	}
 	return list
+}
+
+// part is the ith of n parts that make up the whole.
+func part(whole int64, i, n int) int64 {
+	return whole*int64(i+1)/int64(n) - whole*int64(i)/int64(n)
 }
 
 // allPorts are the source ports of a load that names none.
@@ -56,10 +73,10 @@ const allPorts = "1024-65535"
 // probeLimit bounds a probe, which otherwise goes on until it is stopped after the recovery.
 const probeLimit = 24 * time.Hour
 
-func spec(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry, seed uint64) generators.Spec {
+func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry, seed uint64) generators.Spec {
 	s := generators.Spec{
 		Kind:        generators.Kind(e.Generator),
-		Target:      targets(topology, dut, e),
+		Target:      target(topology, family, dut, e),
 		Ports:       e.Ports.Expand(),
 		Count:       int64(e.Number()),
 		Concurrency: int(e.Concurrency),
@@ -93,11 +110,18 @@ func spec(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.
 		// entry: of 5000 connections some 400 would leave none of their own.
 		s.SourcePorts = allPorts
 	}
-	if e.Sources > 1 {
-		s.Sources, s.FreeBind = sources(topology, e), true
+	switch {
+	case crafted(e.Generator):
+		s.Sources = strangers(family, max(1, int(e.Sources)))
+	case e.Sources > 1:
+		s.Sources, s.FreeBind = further(family, clientIndex(e.From), int(e.Sources)), true
 	}
-	if e.Generator == scenarios.UDP && e.Packets > 1 {
-		s.Exchanges = int(e.Packets)
+	switch {
+	case e.Generator == scenarios.ICMP:
+		s.Ports = nil
+	case e.Generator == scenarios.UDP && !e.Silent:
+		// Each datagram is to be answered: the flow is completed when all were.
+		s.Exchanges = max(1, int(e.Packets))
 	}
 	return s
 }
@@ -122,11 +146,18 @@ func joinRanges(ports scenarios.Ports) string {
 	return strings.Join(words, ",")
 }
 
+// clientIndex is 0 for the first client.
+func clientIndex(from string) int { return nodeIndex(clientName(from)) }
+
 // loadNodes are the clients and, behind a router, the servers.
 func loadNodes(topology scenarios.Topology) []vm.LoadNode {
 	var nodes []vm.LoadNode
 	for i := range topology.Clients {
-		nodes = append(nodes, vm.LoadNode{Name: nodeName("client", i), Port: port(topology, clientLink, firstHost+i)})
+		node := vm.LoadNode{Name: nodeName("client", i), Port: port(topology, clientLink, firstHost+i)}
+		for _, family := range topology.Families {
+			node.Port.Local = append(node.Port.Local, furtherRange(family, i))
+		}
+		nodes = append(nodes, node)
 	}
 	if topology.Kind == scenarios.Router {
 		for i := range topology.Servers {
@@ -154,31 +185,20 @@ func clientName(from string) string {
 	return from
 }
 
-// targets are the addresses that an entry goes to.
-func targets(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry) string {
-	link, host := clientLink, dutHost
+// target is the address that an entry goes to.
+func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry) string {
 	toServer := topology.Kind == scenarios.Router && e.Target != "dut" &&
 		dut.NAT != scenarios.DNAT && dut.NAT != scenarios.Redirect
 	if toServer {
-		link, host = serverLink, firstHost+nodeIndex(e.Target)
+		return address(family, serverLink, firstHost+nodeIndex(e.Target))
 	}
-	var list []string
-	for _, family := range topology.Families {
-		list = append(list, address(family, link, host))
-	}
-	return strings.Join(list, ",")
+	return address(family, clientLink, dutHost)
 }
 
-// sources are an entry's source addresses: hosts of the client link that no node has, from 10.77.1.0
-// and fd00:77::1:0 on. The client answers for them (see localRanges).
-func sources(topology scenarios.Topology, e scenarios.Entry) string {
-	var list []string
-	for _, family := range topology.Families {
-		first := sourceAddress(family, 0)
-		last := sourceAddress(family, int(e.Sources)-1)
-		list = append(list, first+"-"+last)
-	}
-	return strings.Join(list, ",")
+// crafted reports whether a generator's packets come from no socket. Their sources are addresses that
+// no host owns, else the client's own kernel would answer what comes back with a reset.
+func crafted(g scenarios.Generator) bool {
+	return g == scenarios.SYN || g == scenarios.Handshake
 }
 
 // nodeIndex is 0 for server and server1, 1 for server2.

@@ -49,6 +49,7 @@ type Port struct {
 	Link      string
 	Addresses []string // in CIDR notation
 	Routes    []agent.Route
+	Local     []string // networks whose every address the node takes for its own
 }
 
 // LoadNode is a node that makes load; it needs no kernel of its own.

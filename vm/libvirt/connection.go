@@ -73,6 +73,8 @@ func (c *connection) close(ctx context.Context) error {
 	return err
 }
 
+var errDaemonGone = errors.New("the libvirt daemon is gone")
+
 // within runs one call beside its context; when that ends first the connection is given up, which
 // frees the call.
 func within[T any](ctx context.Context, c *connection, call func() (T, error)) (T, error) {
@@ -98,7 +100,7 @@ func within[T any](ctx context.Context, c *connection, call func() (T, error)) (
 		case o := <-done:
 			return o.value, o.err
 		default:
-			return none, errors.New("the libvirt daemon is gone")
+			return none, errDaemonGone
 		}
 	case <-ctx.Done():
 		if c != nil {

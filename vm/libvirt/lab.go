@@ -180,7 +180,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
 	}
 	for i, port := range spec.Ports {
-		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes}
+		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := m.client.Network(ctx, network); err != nil {
 			return nil, err
 		}
@@ -280,7 +280,7 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err := bridge.AddVeth(fmt.Sprintf("veth%d", l.serial), "eth0", child.Pid()); err != nil {
 		return nil, err
 	}
-	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes}); err != nil {
+	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
 	return &loadNode{name: spec.Name, client: child}, nil

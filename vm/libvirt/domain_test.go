@@ -1,0 +1,82 @@
+package libvirt
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/vm"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestDomainXML holds the machine's description to a golden file for each accelerator.
+func TestDomainXML(t *testing.T) {
+	for _, accelerator := range []string{KVM, TCG} {
+		got, err := domain{
+			name: "ctload-dut1", accelerator: accelerator,
+			machine: vm.Machine{
+				Name: "dut", Kernel: "/k/vmlinuz", Initramfs: "/dev/shm/guest/initramfs-0",
+				VCPUs: 2, MemoryBytes: 512 << 20, ConsoleFile: "/runs/x/console.log",
+			},
+			cards:   []card{{tap: "tap1.0", mac: macAddress(1, 0)}, {tap: "tap1.1", mac: macAddress(1, 1)}},
+			channel: "/dev/shm/dut1.sock",
+		}.xml()
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden := filepath.Join("testdata", accelerator+".xml")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got+"\n"); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", accelerator, diff)
+		}
+	}
+}
+
+// TestKVMFailureIsRememberedUntilTheHostBoots goes through what a lab does on a host whose KVM does not
+// work, and on the same host later.
+func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
+	cache := t.TempDir()
+	a := accelerator{name: KVM, memory: filepath.Join(cache, "kvm-failed")}
+	a.refuse(&vm.BootError{Node: "dut", Reason: errDaemonGone, Console: "x"})
+	if a.name != TCG || !a.proven {
+		t.Errorf("after a failure: %s, proven %v", a.name, a.proven)
+	}
+	again := accelerator{memory: a.memory}
+	if got := again.recall(); got != a.note {
+		t.Errorf("remembered %q, want %q", got, a.note)
+	}
+	if err := os.WriteFile(a.memory, []byte("another boot\nwhatever\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.recall(); got != "" {
+		t.Errorf("remembered %q across a boot of the host", got)
+	}
+	if forced := chooseAccelerator(KVM, cache); forced.name != KVM {
+		t.Errorf("kvm was asked for and %s chosen", forced.name)
+	}
+	if forced := chooseAccelerator(TCG, cache); forced.name != TCG || forced.note == "" {
+		t.Errorf("tcg was asked for: %+v", forced)
+	}
+}
+
+// TestBriefly finds QEMU's own words in libvirt's.
+func TestBriefly(t *testing.T) {
+	err := errors.New("internal error: process exited while connecting to monitor: 2026-11-20T13:05:18.910338Z " +
+		"qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../x.c:1: assertion")
+	if got, want := briefly(err), "QEMU says: failed to set MSR 0x10a to 0x69"; got != want {
+		t.Errorf("briefly: %q, want %q", got, want)
+	}
+}
