@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/ctload/ctload/results"
 )
@@ -21,7 +22,7 @@ type column struct {
 
 // columns are all columns in the order in which they are shown.
 var columns = []column{
-	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return r.name }},
+	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }},
 	{name: "verdict", head: [2]string{"", "verdict"}, left: true, cell: verdictCell},
 	number("offered", "", "offered", func(t *results.Trial) int64 { return t.Load.Offered }),
 	number("completed", "", "completed", func(t *results.Trial) int64 { return t.Load.Completed }),

@@ -54,6 +54,7 @@ func fixture() *results.Run {
 				results.Conntrack{
 					Tracked: true, Counters: results.Counters{Drop: 3616, EarlyDrop: 17}, Baseline: 0, Peak: 4096, Final: 3890, Max: 4096, Buckets: 4096,
 					LogLines: 10, LogSupp: 220, SecondsToFull: seconds(4.2), FirstDrop: seconds(4.3), SecondsToRecover: seconds(7.1),
+					Alerts: []results.Alert{{Share: 0.75, Fired: 3.1, Lead: seconds(1.2)}, {Share: 0.95, Fired: 4, Lead: seconds(0.3)}},
 				})}},
 			{Name: "raised-max", Configuration: raised, Trials: []results.Trial{trial(1, raised,
 				load(0, 8.1, latency(2.9, 48.2, 1031)),

@@ -42,8 +42,11 @@ type Options struct {
 
 // renderers are the formats by name.
 var renderers = map[string]func(io.Writer, *results.Run, Options) error{
-	"table": Table,
-	"json":  JSON,
+	"table":    Table,
+	"json":     JSON,
+	"markdown": Markdown,
+	"csv":      CSV,
+	"junit":    JUnit,
 }
 
 // Formats are the names that [Render] knows, in alphabetical order.

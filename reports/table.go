@@ -46,7 +46,15 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	if len(list) > 0 {
 		b.WriteByte('\n')
 	}
-	environment(&b, run, width)
+	if lines := judgements(run); len(lines) > 0 {
+		for _, line := range lines {
+			paragraph(&b, "", line, width)
+		}
+		b.WriteByte('\n')
+	}
+	if line := environment(run); line != "" {
+		paragraph(&b, "", line, width)
+	}
 	notes(&b, run, list, dropped, width)
 	_, err := w.Write(b.Bytes())
 	return err

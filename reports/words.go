@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mattn/go-runewidth"
 
@@ -13,7 +14,7 @@ import (
 
 // heading is the experiment's name and summary, and whether the run came to its end.
 func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
-	b.WriteString(emphasis(run.Experiment, color))
+	b.WriteString(emphasis(printable(run.Experiment), color))
 	b.WriteByte('\n')
 	if run.Summary != "" {
 		paragraph(b, "", run.Summary, width)
@@ -24,46 +25,103 @@ func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
 	b.WriteByte('\n')
 }
 
-// stories say for each scenario in words what happened and why, then which trials were invalid.
+// told is what there is to say about one scenario, a sentence or more for each line.
+type told struct {
+	name  string
+	lines []string
+}
+
+// tell says for each scenario in words what happened and why, then which trials were invalid.
+func tell(list []row) []told {
+	var all []told
+	for _, r := range list {
+		t := told{name: r.name}
+		if typical, ok := r.typical(); ok {
+			text := typical.Sentence
+			if len(r.valid) > 1 {
+				text = fmt.Sprintf("Trial %d: %s", typical.Number, text)
+			}
+			t.lines = append(append(t.lines, text), results.Insights(&typical)...)
+		}
+		for _, bad := range r.invalid {
+			text := "INVALID: "
+			if r.trials > 1 {
+				text = fmt.Sprintf("INVALID, trial %d: ", bad.Number)
+			}
+			t.lines = append(t.lines, text+strings.Join(bad.Invalid, "; ")+".")
+		}
+		if r.trials == 0 {
+			t.lines = append(t.lines, "Not run.")
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// stories write what [tell] says beside the names of the scenarios.
 func stories(b *bytes.Buffer, list []row, width int) {
 	indent := 0
 	for _, r := range list {
 		indent = max(indent, runewidth.StringWidth(r.name)+gap)
 	}
 	indent = min(indent, width/3)
-	for _, r := range list {
-		label := r.name
-		if t, ok := r.typical(); ok {
-			text := t.Sentence
-			if len(r.valid) > 1 {
-				text = fmt.Sprintf("Trial %d: %s", t.Number, text)
-			}
-			for _, s := range append([]string{text}, results.Insights(&t)...) {
-				story(b, label, s, indent, width)
-				label = ""
-			}
-		}
-		for _, t := range r.invalid {
-			text := "INVALID: "
-			if r.trials > 1 {
-				text = fmt.Sprintf("INVALID, trial %d: ", t.Number)
-			}
-			story(b, label, text+strings.Join(t.Invalid, "; ")+".", indent, width)
+	for _, t := range tell(list) {
+		label := t.name
+		for _, text := range t.lines {
+			story(b, label, text, indent, width)
 			label = ""
-		}
-		if r.trials == 0 {
-			story(b, label, "Not run.", indent, width)
 		}
 	}
 }
 
+// judgements are the thresholds and regressions of the run: how many held, and each that did not.
+func judgements(run *results.Run) []string {
+	var lines []string
+	all, held := 0, 0
+	for _, s := range run.Scenarios {
+		for _, o := range s.Thresholds {
+			all++
+			if o.Passed {
+				held++
+				continue
+			}
+			lines = append(lines, fmt.Sprintf("FAILED %s: %s (%s)", s.Name, o.Expression, o.Actual))
+		}
+	}
+	if all > 0 {
+		lines = append([]string{fmt.Sprintf("%d of %d thresholds held", held, all)}, lines...)
+	}
+	if run.Baseline != "" && len(run.Regressions) == 0 {
+		lines = append(lines, "no regression against "+run.Baseline)
+	}
+	for _, r := range run.Regressions {
+		lines = append(lines, "REGRESSION "+r.String())
+	}
+	if s := results.Recommend(run); s != "" {
+		lines = append(lines, s)
+	}
+	return lines
+}
+
 // story writes a label and beside it a text; a label that is too long gets a line of its own.
 func story(b *bytes.Buffer, label, text string, indent, width int) {
+	label = printable(label)
 	if runewidth.StringWidth(label)+1 > indent {
 		fmt.Fprintln(b, label)
 		label = ""
 	}
 	paragraph(b, runewidth.FillRight(label, indent), text, width)
+}
+
+// printable replaces what a terminal would take for a command: names come from files, and sentences
+// quote consoles.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }
 
 // paragraph writes a text wrapped at the width, its first line after first and the others indented
@@ -72,7 +130,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 	indent := runewidth.StringWidth(first)
 	column := indent
 	b.WriteString(first)
-	for i, word := range strings.Fields(text) {
+	for i, word := range strings.Fields(printable(text)) {
 		n := runewidth.StringWidth(word)
 		switch {
 		case i == 0:
@@ -90,14 +148,13 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 }
 
 // environment is what the figures depend on, in one line.
-func environment(b *bytes.Buffer, run *results.Run, width int) {
+func environment(run *results.Run) string {
 	e := run.Environment
-	parts := []string{named("driver", e.Driver), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
-		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e)}
-	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
-	if len(parts) > 0 {
-		paragraph(b, "", strings.Join(parts, ", "), width)
+	parts := []string{
+		named("driver", e.Driver), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
+		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e),
 	}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
 }
 
 func named(name, value string) string {

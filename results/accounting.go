@@ -72,7 +72,7 @@ const (
 )
 
 func causes(m map[string]int64) []Cause {
-	list := make([]Cause, 0, len(m))
+	var list []Cause
 	for name, n := range maps.All(m) {
 		if n != 0 {
 			list = append(list, Cause{name, n})

@@ -30,6 +30,9 @@ func alertWords(t *Trial) string {
 		return ""
 	}
 	if len(c.Alerts) == 0 {
+		if c.Fill() > AlertShares[0] {
+			return "" // there was no series to see them in
+		}
 		return fmt.Sprintf("No alert on the table's fill would have fired: it was %s at most.", Percent(c.Fill()))
 	}
 	var parts []string

@@ -31,6 +31,9 @@ type Run struct {
 	Workload  string     `json:"workload,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
+	// Baseline names the run that this one was compared with, and Regressions are what became worse.
+	Baseline    string       `json:"baseline,omitempty"`
+	Regressions []Regression `json:"regressions,omitempty"`
 }
 
 // Environment is what the figures depend on besides the experiment.

@@ -1,0 +1,213 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// judged is repeated with thresholds, a baseline, and text that every format has to escape.
+func judged() *results.Run {
+	run := repeated()
+	run.Interrupted = false
+	run.Summary = `pipes | stars * <tags> & "quotes"`
+	run.Baseline = "runs/last"
+	run.Regressions = []results.Regression{{Scenario: "baseline", Metric: "load.failed", Before: "880", After: "904"}}
+	run.Scenarios[0].Thresholds = []results.Outcome{
+		{Expression: "conntrack.drop == 0", Actual: "trial 1: conntrack.drop = 3616"},
+		{Expression: `verdict in ["clean", "table-full"]`, Passed: true, Actual: `trial 3: verdict = "table-full"`},
+	}
+	run.Scenarios[3].Thresholds = []results.Outcome{{Expression: "conntrack.peak <= 10", Actual: "there is no valid trial"}}
+	return run
+}
+
+func TestFormatsGolden(t *testing.T) {
+	for format, name := range map[string]string{"markdown": "run.md", "csv": "run.csv", "junit": "run.junit.xml", "json": "run.json"} {
+		t.Run(format, func(t *testing.T) { golden(t, name, render(t, format, judged(), Options{})) })
+	}
+	golden(t, "table-judged.txt", render(t, "table", judged(), Options{}))
+}
+
+// Every format takes every run, also one without scenarios, trials or figures.
+func TestFormatsTakeAnyRun(t *testing.T) {
+	for name, run := range map[string]*results.Run{
+		"nothing":        {},
+		"not run":        {Scenarios: []results.Scenario{{Name: "a"}, {Name: "b"}}},
+		"all invalid":    {Scenarios: []results.Scenario{{Name: "a", Trials: []results.Trial{{Verdict: results.Invalid, Invalid: []string{"x"}}}}}},
+		"no figures":     {Scenarios: []results.Scenario{{Name: "a", Trials: []results.Trial{{Verdict: results.Clean, Sentence: "Nothing."}}}}},
+		"strange names":  {Experiment: "a|b\n<c>", Scenarios: []results.Scenario{{Name: strings.Repeat("長い名前", 20)}}},
+		"control bytes":  {Experiment: "a\x00\x1b[31mb"},
+		"three and more": judged(),
+	} {
+		for _, format := range Formats() {
+			for _, o := range []Options{{}, {Wide: true, Color: true}, {Width: 1}} {
+				if len(render(t, format, run, o)) == 0 {
+					t.Errorf("%s as %s is empty", name, format)
+				}
+			}
+		}
+	}
+}
+
+// Nothing in a run can command the terminal.
+func TestTableIsPrintable(t *testing.T) {
+	bad := "a\x1b]0;x\x07\x00b"
+	trial := results.Trial{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad}
+	run := &results.Run{
+		Experiment: bad, Summary: bad, Warnings: []string{bad}, Environment: results.Environment{AcceleratorNote: bad, Driver: bad},
+		Scenarios: []results.Scenario{{Name: bad, Trials: []results.Trial{trial}, Thresholds: []results.Outcome{{Expression: bad, Actual: bad}}}},
+	}
+	for _, b := range render(t, "table", run, Options{}) {
+		if b < ' ' && b != '\n' {
+			t.Fatalf("byte %#x", b)
+		}
+	}
+}
+
+// The same run gives the same bytes.
+func TestFormatsAreStable(t *testing.T) {
+	for _, format := range Formats() {
+		first := render(t, format, judged(), Options{})
+		for range 10 {
+			if !bytes.Equal(first, render(t, format, judged(), Options{})) {
+				t.Errorf("%s differs", format)
+			}
+		}
+	}
+}
+
+func TestJSONIsTheRun(t *testing.T) {
+	var got results.Run
+	if err := json.Unmarshal(render(t, "json", judged(), Options{}), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := *judged()
+	want.Scenarios[3].Trials = []results.Trial{}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A spreadsheet reads the figures back as they are in the run.
+func TestCSVReadBack(t *testing.T) {
+	run := judged()
+	records, err := csv.NewReader(bytes.NewReader(render(t, "csv", run, Options{}))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[string]int{}
+	for i, name := range records[0] {
+		if _, twice := at[name]; twice {
+			t.Errorf("two columns are named %s", name)
+		}
+		at[name] = i
+	}
+	i := 1
+	for _, s := range run.Scenarios {
+		for _, trial := range s.Trials {
+			record := records[i]
+			i++
+			for name, want := range map[string]float64{
+				"conntrack.drop": float64(trial.Conntrack.Drop), "load.rate_per_s": trial.Load.Rate,
+				"load.connect_ms.p99": trial.Load.Connect.P99, "number": float64(trial.Number),
+			} {
+				if got, err := strconv.ParseFloat(record[at[name]], 64); err != nil || got != want {
+					t.Errorf("%s, trial %d: %s is %q, want %v", s.Name, trial.Number, name, record[at[name]], want)
+				}
+			}
+			if record[at["scenario"]] != s.Name || record[at["verdict"]] != string(trial.Verdict) {
+				t.Errorf("row %d: %v", i, record)
+			}
+			if record[at["probe.sent"]] != "" {
+				t.Errorf("a probe that was not there sent %q", record[at["probe.sent"]])
+			}
+		}
+	}
+	if i != len(records) {
+		t.Errorf("%d rows, want %d", len(records), i)
+	}
+}
+
+// A Markdown table has as many cells in each row as in its header, whatever the text.
+func TestMarkdownTable(t *testing.T) {
+	run := judged()
+	run.Scenarios[0].Name = "a|b"
+	cells := -1
+	for line := range strings.Lines(string(render(t, "markdown", run, Options{}))) {
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		n := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|")
+		if cells < 0 {
+			cells = n
+		}
+		if n != cells {
+			t.Errorf("%d cells, want %d: %s", n, cells, line)
+		}
+	}
+	if cells < 10 {
+		t.Errorf("no table: %d cells", cells)
+	}
+}
+
+func TestJUnitCounts(t *testing.T) {
+	var doc junitSuites
+	if err := xml.Unmarshal(render(t, "junit", judged(), Options{}), &doc); err != nil {
+		t.Fatal(err)
+	}
+	type counts struct{ Tests, Failures, Errors int }
+	got := map[string]counts{}
+	for _, s := range doc.Suites {
+		got[s.Name] = counts{s.Tests, s.Failures, s.Errors}
+	}
+	want := map[string]counts{
+		"baseline":           {4, 2, 1}, // a threshold and the regression; an invalid trial
+		"raised-max":         {2, 0, 0},
+		"shortened-timeouts": {2, 0, 0},
+		"raw-notrack":        {3, 0, 2}, // not run: neither valid nor its threshold
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The document is valid after the schema of Ant's dialect, for a parser that follows XSD.
+func TestJUnitSchema(t *testing.T) {
+	lint, err := exec.LookPath("xmllint")
+	if err != nil {
+		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
+			t.Fatal("xmllint is missing (Debian: libxml2-utils)")
+		}
+		t.Skip("xmllint is missing (Debian: libxml2-utils)")
+	}
+	check := func(data []byte) error {
+		file := filepath.Join(t.TempDir(), "run.xml")
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(lint, "--noout", "--nonet", "--schema", "testdata/junit.xsd", file).CombinedOutput()
+		if err != nil {
+			return errors.New(string(out))
+		}
+		return nil
+	}
+	good := render(t, "junit", judged(), Options{})
+	if err := check(good); err != nil {
+		t.Error(err)
+	}
+	if err := check(bytes.Replace(good, []byte(` hostname="localhost"`), nil, 1)); err == nil {
+		t.Error("the schema lets anything pass")
+	}
+}

@@ -1,0 +1,148 @@
+package reports
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ctload/ctload/results"
+)
+
+// The elements of JUnit XML as Ant writes it, which is the strictest of its dialects: all attributes
+// are there and the children in its order.
+type (
+	junitSuites struct {
+		XMLName xml.Name     `xml:"testsuites"`
+		Suites  []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Package    string          `xml:"package,attr"`
+		ID         int             `xml:"id,attr"`
+		Name       string          `xml:"name,attr"`
+		Timestamp  string          `xml:"timestamp,attr"` // without a zone
+		Hostname   string          `xml:"hostname,attr"`
+		Tests      int             `xml:"tests,attr"`
+		Failures   int             `xml:"failures,attr"`
+		Errors     int             `xml:"errors,attr"`
+		Time       string          `xml:"time,attr"`
+		Properties []junitProperty `xml:"properties>property"`
+		Cases      []junitCase     `xml:"testcase"`
+		Out        string          `xml:"system-out"`
+		Err        string          `xml:"system-err"`
+	}
+	junitProperty struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	}
+	junitCase struct {
+		Name    string       `xml:"name,attr"`
+		Class   string       `xml:"classname,attr"`
+		Time    string       `xml:"time,attr"`
+		Error   *junitResult `xml:"error"`
+		Failure *junitResult `xml:"failure"`
+	}
+	junitResult struct {
+		Type    string `xml:"type,attr"`
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+// JUnit writes the run as test results: a suite for each scenario, and in it a case that all its
+// trials were measured validly (else an error), one for each threshold, and one for the baseline when
+// there was one. What happened is in system-out.
+func JUnit(w io.Writer, run *results.Run, _ Options) error {
+	var doc junitSuites
+	list := rows(run)
+	stories := tell(list)
+	for i, s := range run.Scenarios {
+		suite := junitSuite{
+			Package: run.Experiment, ID: i, Name: s.Name, Hostname: "localhost",
+			Timestamp:  run.Started.UTC().Format("2006-01-02T15:04:05"),
+			Time:       "0.000",
+			Properties: []junitProperty{{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)}},
+			Out:        strings.Join(stories[i].lines, "\n"),
+		}
+		seconds := 0.0
+		for _, t := range s.Trials {
+			seconds += t.Seconds
+		}
+		suite.Time = fmt.Sprintf("%.3f", seconds)
+		class := run.Experiment + "." + s.Name
+		suite.add(validCase(list[i], class))
+		for _, o := range s.Thresholds {
+			suite.add(thresholdCase(o, list[i], class))
+		}
+		if run.Baseline != "" {
+			suite.add(regressionCase(run, s.Name, class))
+		}
+		doc.Suites = append(doc.Suites, suite)
+	}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return err
+	}
+	e := xml.NewEncoder(w)
+	e.Indent("", "  ")
+	if err := e.Encode(doc); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
+
+func (s *junitSuite) add(c junitCase) {
+	s.Tests++
+	if c.Error != nil {
+		s.Errors++
+	}
+	if c.Failure != nil {
+		s.Failures++
+	}
+	s.Cases = append(s.Cases, c)
+}
+
+func validCase(r row, class string) junitCase {
+	c := junitCase{Name: "measured validly", Class: class, Time: "0.000"}
+	switch {
+	case r.trials == 0:
+		c.Error = &junitResult{Type: "invalid", Message: "not run"}
+	case len(r.invalid) > 0:
+		var reasons []string
+		for _, t := range r.invalid {
+			reasons = append(reasons, fmt.Sprintf("trial %d: %s", t.Number, strings.Join(t.Invalid, "; ")))
+		}
+		c.Error = &junitResult{
+			Type:    "invalid",
+			Message: fmt.Sprintf("%d of %d trials INVALID", len(r.invalid), r.trials),
+			Text:    strings.Join(reasons, "\n"),
+		}
+	}
+	return c
+}
+
+func thresholdCase(o results.Outcome, r row, class string) junitCase {
+	c := junitCase{Name: o.Expression, Class: class, Time: "0.000"}
+	switch {
+	case o.Passed:
+	case len(r.valid) == 0:
+		c.Error = &junitResult{Type: "invalid", Message: o.Actual}
+	default:
+		c.Failure = &junitResult{Type: "threshold", Message: o.Actual, Text: fmt.Sprintf("%s does not hold: %s", o.Expression, o.Actual)}
+	}
+	return c
+}
+
+func regressionCase(run *results.Run, scenario, class string) junitCase {
+	c := junitCase{Name: "no regression against " + run.Baseline, Class: class, Time: "0.000"}
+	var worse []string
+	for _, r := range run.Regressions {
+		if r.Scenario == scenario {
+			worse = append(worse, fmt.Sprintf("%s was %s and is %s", r.Metric, r.Before, r.After))
+		}
+	}
+	if len(worse) > 0 {
+		c.Failure = &junitResult{Type: "regression", Message: worse[0], Text: strings.Join(worse, "\n")}
+	}
+	return c
+}

@@ -1,0 +1,84 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ctload/ctload/results"
+)
+
+// Markdown writes the run for a pull request or a wiki: whether it passed, the table with all
+// columns, and the words beneath it (GitHub's flavour).
+func Markdown(w io.Writer, run *results.Run, _ Options) error {
+	var b strings.Builder
+	list := rows(run)
+	fmt.Fprintf(&b, "## %s\n\n", markdownText(run.Experiment))
+	if run.Summary != "" {
+		fmt.Fprintf(&b, "%s\n\n", markdownText(run.Summary))
+	}
+	if run.Interrupted {
+		fmt.Fprintf(&b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
+	}
+	for _, line := range judgements(run) {
+		mark := ""
+		if strings.HasPrefix(line, "FAILED ") || strings.HasPrefix(line, "REGRESSION ") {
+			mark = "❌ "
+		}
+		fmt.Fprintf(&b, "- %s%s\n", mark, markdownText(line))
+	}
+	b.WriteString("\n")
+	markdownTable(&b, list)
+	for _, t := range tell(list) {
+		fmt.Fprintf(&b, "- **%s**: %s\n", markdownText(t.name), markdownText(strings.Join(t.lines, " ")))
+	}
+	fmt.Fprintf(&b, "\n%s\n", markdownText(environment(run)))
+	for _, text := range run.Warnings {
+		fmt.Fprintf(&b, "\n> **Warning:** %s\n", markdownText(text))
+	}
+	for _, text := range footnotes(run, list) {
+		fmt.Fprintf(&b, "\n> %s\n", markdownText(text))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func markdownTable(b *strings.Builder, list []row) {
+	if len(list) == 0 {
+		b.WriteString("No scenario was run.\n\n")
+		return
+	}
+	lines, _ := layout(list, 0, true)
+	b.WriteString("|")
+	for _, l := range lines {
+		fmt.Fprintf(b, " %s |", markdownText(l.name))
+	}
+	b.WriteString("\n|")
+	for _, l := range lines {
+		if l.left {
+			b.WriteString(" :--- |")
+		} else {
+			b.WriteString(" ---: |")
+		}
+	}
+	b.WriteString("\n")
+	for i := range list {
+		b.WriteString("|")
+		for _, l := range lines {
+			fmt.Fprintf(b, " %s |", markdownText(l.cells[i]))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+}
+
+// markdownText keeps text from being taken for markup: it escapes what Markdown and HTML give a
+// meaning, and makes one line of several.
+func markdownText(s string) string {
+	return markdownEscapes.Replace(strings.TrimSpace(s))
+}
+
+var markdownEscapes = strings.NewReplacer(
+	`\`, `\\`, `|`, `\|`, `*`, `\*`, `_`, `\_`, "`", "\\`", `[`, `\[`, `]`, `\]`, `#`, `\#`, `~`, `\~`,
+	`<`, `&lt;`, `>`, `&gt;`, `&`, `&amp;`, "\r", "", "\n", "<br>",
+)

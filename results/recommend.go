@@ -1,0 +1,180 @@
+package results
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Recommend says in one sentence which scenario met all its thresholds with the smallest change
+// from the first one, and what that costs; empty when there is nothing to choose from. A scenario
+// without thresholds meets them when all its valid trials were clean.
+//
+// A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
+// when its table takes less memory.
+func Recommend(run *Run) string {
+	if len(run.Scenarios) < 2 || run.Interrupted {
+		return ""
+	}
+	first := &run.Scenarios[0]
+	var met []*Scenario
+	for i := range run.Scenarios {
+		if s := &run.Scenarios[i]; meets(s) {
+			met = append(met, s)
+		}
+	}
+	if len(met) == 0 {
+		return "No scenario met its thresholds or, without any, stayed clean."
+	}
+	if met[0] == first {
+		return fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
+	}
+	best := slices.MinFunc(met, func(a, b *Scenario) int {
+		return cmp.Or(
+			compareBool(exempts(a), exempts(b)),
+			cmp.Compare(len(changes(first, a)), len(changes(first, b))),
+			cmp.Compare(tableBytes(a), tableBytes(b)))
+	})
+	return fmt.Sprintf("The smallest change that %s is %s (%s); %s.",
+		achievement(best), best.Name, strings.Join(changes(first, best), ", "), costs(first, best))
+}
+
+func meets(s *Scenario) bool {
+	if validTrials(s) == 0 {
+		return false
+	}
+	for _, o := range s.Thresholds {
+		if !o.Passed {
+			return false
+		}
+	}
+	return len(s.Thresholds) > 0 || worst(s) == Clean
+}
+
+func achievement(s *Scenario) string {
+	if len(s.Thresholds) > 0 {
+		return "met all thresholds"
+	}
+	return "carried the load cleanly"
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+func exempts(s *Scenario) bool {
+	return exemption.MatchString(s.Configuration.Rules) || exemption.MatchString(s.Configuration.NFT)
+}
+
+// changes are the settings of a scenario that differ from the first, in words.
+func changes(first, s *Scenario) []string {
+	a, b := first.Configuration, s.Configuration
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(b.Sysctl)) {
+		if b.Sysctl[name] != a.Sysctl[name] {
+			list = append(list, fmt.Sprintf("%s = %s", strings.TrimPrefix(name, "net.netfilter."), b.Sysctl[name]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Sysctl)) {
+		if _, ok := b.Sysctl[name]; !ok {
+			list = append(list, strings.TrimPrefix(name, "net.netfilter.")+" left at its default")
+		}
+	}
+	if a.Buckets != b.Buckets {
+		list = append(list, fmt.Sprintf("%s buckets", bucketWords(b.Buckets)))
+	}
+	if a.Rules != b.Rules || a.NFT != b.NFT {
+		list = append(list, "other rules")
+	}
+	if a.Kernel != b.Kernel {
+		list = append(list, "kernel "+b.Kernel)
+	}
+	if a.MemoryBytes != b.MemoryBytes {
+		list = append(list, Bytes(b.MemoryBytes)+" of memory")
+	}
+	if a.VCPUs != b.VCPUs {
+		list = append(list, plural(int64(b.VCPUs), "vCPU"))
+	}
+	return list
+}
+
+func bucketWords(n int) string {
+	if n == 0 {
+		return "the kernel's own"
+	}
+	return Count(int64(n))
+}
+
+// tableBytes is what the scenario's table takes when full, as its trials read it back.
+func tableBytes(s *Scenario) int64 {
+	for _, t := range s.Trials {
+		if t.Verdict != Invalid {
+			object := t.Conntrack.ObjectBytes
+			if object == 0 {
+				object = EntryBytes
+			}
+			return t.Conntrack.Max*object + t.Conntrack.Buckets*BucketBytes
+		}
+	}
+	return 0
+}
+
+// costs say what the change gives up.
+func costs(first, s *Scenario) string {
+	var parts []string
+	if more := tableBytes(s) - tableBytes(first); more > 0 && !exempts(s) {
+		parts = append(parts, fmt.Sprintf("its table takes up to %s of kernel memory, %s more", Bytes(tableBytes(s)), Bytes(more)))
+	}
+	if exempts(s) {
+		parts = append(parts, "exempt traffic has no state: stateful rules do not see it and it cannot be translated (NAT)")
+	}
+	if slices.ContainsFunc(slices.Collect(maps.Keys(s.Configuration.Sysctl)), func(name string) bool { return shortened(first, s, name) }) {
+		parts = append(parts, "the kernel forgets idle connections earlier, and what comes after that is new or invalid to it")
+	}
+	if len(parts) == 0 {
+		return "it costs no memory"
+	}
+	return strings.Join(parts, ", and ")
+}
+
+// defaultTimeouts are the kernel's own, in seconds (6.12).
+var defaultTimeouts = map[string]int{
+	"tcp_timeout_syn_sent": 120, "tcp_timeout_syn_recv": 60, "tcp_timeout_established": 432000, "tcp_timeout_fin_wait": 120,
+	"tcp_timeout_close_wait": 60, "tcp_timeout_last_ack": 30, "tcp_timeout_time_wait": 120, "tcp_timeout_close": 10,
+	"tcp_timeout_max_retrans": 300, "tcp_timeout_unacknowledged": 300, "udp_timeout": 30, "udp_timeout_stream": 120,
+	"icmp_timeout": 30, "icmpv6_timeout": 30, "generic_timeout": 600,
+}
+
+// shortened reports whether a sysctl is a timeout that is shorter than in the first scenario.
+func shortened(first, s *Scenario, name string) bool {
+	before, ok := defaultTimeouts[strings.TrimPrefix(name, "net.netfilter.nf_conntrack_")]
+	if set, is := first.Configuration.Sysctl[name]; is {
+		if n, err := strconv.Atoi(set); err == nil {
+			before, ok = n, true
+		}
+	}
+	after, err := strconv.Atoi(s.Configuration.Sysctl[name])
+	return ok && err == nil && after < before
+}
+
+// SettingLines are the configuration as lines for a file in /etc/sysctl.d.
+func (c Configuration) SettingLines() []string {
+	var lines []string
+	if c.Buckets > 0 {
+		lines = append(lines, fmt.Sprintf("net.netfilter.nf_conntrack_buckets = %d", c.Buckets))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sysctl)) {
+		lines = append(lines, fmt.Sprintf("%s = %s", name, c.Sysctl[name]))
+	}
+	return lines
+}

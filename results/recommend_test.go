@@ -1,0 +1,43 @@
+package results
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRecommend(t *testing.T) {
+	scenario := func(name string, v Verdict, size TableSize, c Configuration, o ...Outcome) Scenario {
+		return Scenario{Name: name, Configuration: c, Thresholds: o, Trials: []Trial{{Verdict: v, Conntrack: Conntrack{Max: size.Max, Buckets: size.Buckets}}}}
+	}
+	small := TableSize{4096, 4096}
+	baseline := scenario("baseline", TableFull, small, Configuration{})
+	raised := scenario("raised-max", Clean, TableSize{262144, 65536}, Configuration{Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"}})
+	shorter := scenario("shorter", Clean, small, Configuration{Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_timeout_time_wait": "5"}})
+	exempt := scenario("raw-notrack", Clean, small, Configuration{Rules: "-j NOTRACK"}, Outcome{Passed: true})
+	for _, test := range []struct {
+		name  string
+		run   Run
+		words []string
+	}{
+		{"baseline is enough", Run{Scenarios: []Scenario{shorter, raised}}, []string{"No change is needed: shorter"}},
+		{"none", Run{Scenarios: []Scenario{baseline, baseline}}, []string{"No scenario met"}},
+		{"fewest settings", Run{Scenarios: []Scenario{baseline, raised, shorter, exempt}},
+			[]string{"shorter (nf_conntrack_tcp_timeout_time_wait = 5)", "forgets idle connections earlier"}},
+		{"tracked before exempt", Run{Scenarios: []Scenario{baseline, exempt, raised}},
+			[]string{"raised-max (nf_conntrack_max = 262144, 65,536 buckets)", "up to 64.5 MiB of kernel memory, 63.5 MiB more"}},
+		{"exempt alone", Run{Scenarios: []Scenario{baseline, exempt}}, []string{"raw-notrack (other rules)", "cannot be translated (NAT)"}},
+		{"a failed threshold", Run{Scenarios: []Scenario{baseline, scenario("x", Clean, small, Configuration{}, Outcome{Passed: false})}}, []string{"No scenario met"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := Recommend(&test.run)
+			for _, w := range test.words {
+				if !strings.Contains(got, w) {
+					t.Errorf("%q is not in: %s", w, got)
+				}
+			}
+		})
+	}
+	if got := Recommend(&Run{Scenarios: []Scenario{baseline}}); got != "" {
+		t.Errorf("one scenario: %s", got)
+	}
+}
