@@ -158,6 +158,9 @@ func overlayOverrides(base, over *node) *node {
 
 // overlayFile lays a file over the one that it extends.
 func overlayFile(p *problems, base, over *node) *node {
+	own := *base
+	own.at = over.at
+	base = &own
 	for _, e := range over.entries {
 		below := base.get(e.key)
 		value := e.value

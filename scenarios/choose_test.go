@@ -1,0 +1,170 @@
+package scenarios
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func names(e *Experiment) string {
+	var names []string
+	for _, r := range e.Resolve() {
+		names = append(names, r.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+const chosen = `
+experiment: chosen
+dut:
+  kernel: ./vmlinuz
+  kernel-modules: ./modules
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate NEW -j ACCEPT
+    COMMIT
+workload: [{generator: syn, flows: 10, rate: 1/s}]
+scenarios:
+  a: {vcpus: [1, 2]}
+  b: {kernel: debian/sid}
+thresholds:
+  a: conntrack.drop == 0
+  b: conntrack.drop == 1
+  all: conntrack.drop == 2
+`
+
+func parsed(t *testing.T, text string) *Experiment {
+	t.Helper()
+	e, warnings, err := Parse("test.yaml", []byte(text))
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(warnings, err)
+	}
+	return e
+}
+
+func TestSelect(t *testing.T) {
+	e := parsed(t, chosen)
+	if got := names(e); got != "a@vcpus=1 a@vcpus=2 b" {
+		t.Fatalf("scenarios: %s", got)
+	}
+	a := e.Resolve()[1]
+	if a.Base != "a" || !cmp.Equal(a.Matrix, []Setting{{"vcpus", "2"}}) {
+		t.Errorf("variant: %+v", a)
+	}
+	err := e.Select([]string{"c"})
+	if invalid, ok := errors.AsType[*InvalidError](err); !ok || !strings.Contains(invalid.Error(), "valid here: a, a@vcpus=1, a@vcpus=2, b") {
+		t.Errorf("an unknown scenario: %v", err)
+	}
+	if got := names(e); got != "a@vcpus=1 a@vcpus=2 b" {
+		t.Errorf("a failed choice has changed the experiment: %s", got)
+	}
+	if err := e.Select([]string{"b", "a@vcpus=2"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(e); got != "a@vcpus=2 b" {
+		t.Errorf("chosen: %s", got)
+	}
+	if err := e.Select([]string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(e); got != "a@vcpus=2" || len(e.Thresholds) != 2 {
+		t.Errorf("chosen by base name: %s, thresholds %v", got, e.Thresholds)
+	}
+	if err := e.Select(nil); err == nil {
+		t.Error("choosing nothing succeeds")
+	}
+}
+
+func TestSetKernels(t *testing.T) {
+	e := parsed(t, chosen)
+	if err := e.SetKernels([]string{"debian/bookworm", "debian/trixie"}); err != nil {
+		t.Fatal(err)
+	}
+	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 a@kernel=debian-trixie@vcpus=1 a@kernel=debian-trixie@vcpus=2 b@kernel=debian-bookworm b@kernel=debian-trixie"
+	if got := names(e); got != want {
+		t.Errorf("scenarios: %s", got)
+	}
+	for _, r := range e.Resolve() {
+		if !strings.Contains(r.Name, strings.ReplaceAll(r.DUT.Kernel, "/", "-")) || r.DUT.KernelModules != "" {
+			t.Errorf("%s runs on %s, modules %q", r.Name, r.DUT.Kernel, r.DUT.KernelModules)
+		}
+	}
+	before := names(e)
+	for _, bad := range [][]string{nil, {"bookworm"}, {"debian/bookworm", "debian/bookworm"}, {""}} {
+		var invalid *InvalidError
+		if err := e.SetKernels(bad); !errors.As(err, &invalid) {
+			t.Errorf("kernels %q: %v", bad, err)
+		}
+	}
+	if got := names(e); got != before {
+		t.Errorf("a failed choice has changed the experiment: %s", got)
+	}
+	if err := e.SetKernels([]string{"debian/sid"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(e); got != "a@vcpus=1 a@vcpus=2 b" {
+		t.Errorf("one kernel gives no variants: %s", got)
+	}
+}
+
+func TestInvalidPointsAtTheFile(t *testing.T) {
+	e := parsed(t, chosen)
+	got := e.Invalid(e.Thresholds[1].Position, "does not compile").Error()
+	want := "test.yaml:16:6: does not compile\n    15 |   a: conntrack.drop == 0\n>   16 |   b: conntrack.drop == 1\n       |      ^"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSubstitute(t *testing.T) {
+	topology := Topology{Kind: Router, Families: []Family{IPv4}}
+	c := Configuration{Rules: "-o ${server.interface} -s ${client.network} ${server.interface}", NFT: "oif ${server.interface}"}
+	filled, err := c.Substitute(map[string]string{"server.interface": "eth1", "client.network": "10.0.0.0/24"})
+	if err != nil || filled.Rules != "-o eth1 -s 10.0.0.0/24 eth1" || filled.NFT != "oif eth1" {
+		t.Errorf("%+v, %v", filled, err)
+	}
+	if _, err := c.Substitute(map[string]string{"client.network": "10.0.0.0/24"}); err == nil || !strings.Contains(err.Error(), "server.interface") {
+		t.Errorf("a placeholder without a value: %v", err)
+	}
+	want := []string{"client.interface", "client.network", "client.address", "dut.client.address", "server.interface", "server.network", "server.address", "dut.server.address"}
+	if diff := cmp.Diff(want, topology.Placeholders()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadPaths(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "own.yaml")
+	if err := os.WriteFile(file, []byte(chosen), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := Load(file)
+	if err != nil || e.Name != "chosen" || e.Resolve()[0].Position.File != file {
+		t.Errorf("%+v, %v", e, err)
+	}
+	t.Chdir(folder)
+	if err := os.Rename("own.yaml", "own"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load("own"); err != nil {
+		t.Errorf("a file without an ending: %v", err)
+	}
+	for _, missing := range []string{"own.yaml", "./own2", folder + "/none.yaml", "own2", ""} {
+		_, _, err := Load(missing)
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", missing, err)
+		}
+	}
+	for _, bad := range []string{"/dev/zero", folder, "./"} {
+		_, _, err := Load(bad)
+		var invalid *InvalidError
+		if !errors.As(err, &invalid) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
