@@ -23,7 +23,7 @@ const (
 
 // netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user namespace
 // that owns the network namespace). The first question loads nf_conntrack_netlink, and with it
-// nf_conntrack, if they are modules and absent: see [Options.LoadNetlink].
+// nf_conntrack, if they are modules and absent: see counterReader.
 type netlinkStats struct{ conn *netlink.Conn }
 
 func dialStats() (*netlinkStats, error) {

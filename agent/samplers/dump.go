@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -53,35 +52,47 @@ type SourceCount struct {
 // expired, and takes 0.2 s or more for 100,000 entries on an idle machine. Memory is bounded whatever the
 // size of the table: entries are read in pieces of 64 KiB and counted at once.
 //
-// It asks ctnetlink (CAP_NET_ADMIN) where that loads no module, else reads /proc/net/nf_conntrack (root,
-// CONFIG_NF_CONNTRACK_PROCFS). A table that is not there is empty. When ctx ends first, what was counted
-// until then is returned with ctx's error.
+// It asks ctnetlink (CAP_NET_ADMIN), which makes the kernel load nf_conntrack_netlink unless Options.Passive
+// forbids it, else reads /proc/net/nf_conntrack (root, CONFIG_NF_CONNTRACK_PROCFS). A table that is not there
+// is empty. When ctx ends first, what was counted until then is returned with ctx's error.
 func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
+	s.mu.Lock()
+	counters := s.counters
+	table, err := s.table.read()
+	s.mu.Unlock()
+	if err != nil {
+		return Composition{}, err
+	}
 	if top <= 0 {
 		top = DefaultTop
 	}
+	if !table.Loaded && !counters.present() {
+		return Composition{}, nil
+	}
 	started := monotonic()
-	tally := newTableTally()
-	present, safe := s.netlinkSafe()
-	if !present {
-		return tally.composition(top), nil
-	}
-	source := SourceNetlink
-	walk := func() error { return walkNetlink(ctx, tally.add) }
-	if !safe {
-		source = SourceProcfs
-		walk = func() error { return walkProc(ctx, filepath.Join(s.options.Proc, "net/nf_conntrack"), tally.add) }
-	}
-	err := walk()
-	if errors.Is(err, fs.ErrNotExist) && source == SourceProcfs {
-		err = errors.New("the table cannot be listed: this kernel has no /proc/net/nf_conntrack, and nf_conntrack_netlink is not loaded")
-	}
+	tally, source, err := walk(ctx, filepath.Join(s.options.Proc, "net/nf_conntrack"), counters.mayAsk())
 	c := tally.composition(top)
 	c.Source, c.Took = source, monotonic()-started
 	if err != nil {
 		return c, fmt.Errorf("list the connection-tracking table: %w", err)
 	}
 	return c, nil
+}
+
+// walk counts the entries, through ctnetlink if it may be asked and answers.
+func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, source string, err error) {
+	tally = newTableTally()
+	netlinkErr := errNoSource
+	if mayAsk {
+		netlinkErr = walkNetlink(ctx, tally.add)
+		if netlinkErr == nil || tally.total > 0 || ctx.Err() != nil {
+			return tally, SourceNetlink, netlinkErr
+		}
+	}
+	if err := walkProc(ctx, path, tally.add); err != nil {
+		return tally, SourceProcfs, errors.Join(netlinkErr, err)
+	}
+	return tally, SourceProcfs, nil
 }
 
 // entry is what is counted of an entry of the table.
@@ -97,6 +108,7 @@ const noState = 0xff
 
 // tableTally counts entries in bounded memory.
 type tableTally struct {
+	total     int64
 	states    map[stateKey]*StateCount
 	addresses *heavyHitters
 }
@@ -115,6 +127,7 @@ func newTableTally() *tableTally {
 }
 
 func (t *tableTally) add(e entry) {
+	t.total++
 	key := stateKey{protocol: e.protocol, state: e.state}
 	if e.state == noState {
 		key.replied = e.replied
@@ -134,9 +147,8 @@ func (t *tableTally) add(e entry) {
 }
 
 func (t *tableTally) composition(top int) Composition {
-	var c Composition
+	c := Composition{Entries: t.total}
 	for _, count := range t.states {
-		c.Entries += count.Entries
 		c.Assured += count.Assured
 		c.States = append(c.States, *count)
 	}

@@ -31,6 +31,9 @@ type LogLine struct {
 // maxKeptRecords bounds the memory for records that nobody has taken: at most about 16 MiB.
 const maxKeptRecords = 1 << 15
 
+// maxKeptLines bounds the lines that one sample brings.
+const maxKeptLines = 256
+
 // logTally counts lines; it is pure.
 type logTally struct {
 	counts LogCounts
@@ -65,13 +68,17 @@ func (t *logTally) add(r Record) LineKind {
 // mark starts the counts anew; what is read from now on belongs to the trial.
 func (t *logTally) mark() { t.counts = LogCounts{} }
 
+// skip passes a record without counting it.
+func (t *logTally) skip(sequence uint64) { t.next, t.begun = sequence+1, true }
+
 // kernelLog reads /dev/kmsg without waiting. It needs CAP_SYSLOG where kernel.dmesg_restrict is 1.
 type kernelLog struct {
 	fd      int
 	buffer  []byte
 	tally   logTally
-	kept    []Record
-	dropped int64 // records not kept, for want of memory
+	lines   []LogLine // with a meaning, not taken yet
+	kept    []string  // raw records, not taken yet
+	dropped int64     // records not kept, for want of memory
 }
 
 func openKernelLog(path string) (*kernelLog, error) {
@@ -83,43 +90,82 @@ func openKernelLog(path string) (*kernelLog, error) {
 	return &kernelLog{fd: fd, buffer: make([]byte, 16<<10)}, nil
 }
 
-// drain reads what has come since the last call and returns the lines that mean something. One call
-// reads no more records than could be kept, lest a kernel that logs without end holds the sampler.
-func (l *kernelLog) drain() ([]LogLine, error) {
-	var lines []LogLine
+// mark starts the counts anew with what is logged from now on. What was logged before is kept, but not
+// looked at: under emulation, judging a boot's lines takes longer than a sample may.
+func (l *kernelLog) mark() error {
+	err := l.readAll(func(record string) error {
+		sequence, err := kmsgSequence(record)
+		l.tally.skip(sequence)
+		return err
+	})
+	l.tally.mark()
+	l.lines = nil
+	return err
+}
+
+// drain reads and counts what has come since the last call.
+func (l *kernelLog) drain() error {
+	return l.readAll(func(record string) error {
+		r, err := ParseKmsg(record)
+		if err != nil {
+			return err
+		}
+		// Of table-full lines the count says all; of others there may be many in an endless oops.
+		if kind := l.tally.add(r); kind != "" && kind != LineTableFull && len(l.lines) < maxKeptLines {
+			l.lines = append(l.lines, LogLine{Kind: kind, Record: r})
+		}
+		return nil
+	})
+}
+
+// readAll calls each for every new record and keeps it. One call reads no more records than can be kept,
+// lest a kernel that logs without end holds the sampler.
+func (l *kernelLog) readAll(each func(record string) error) error {
 	for range maxKeptRecords {
 		n, err := unix.Read(l.fd, l.buffer)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			return lines, nil
+			return nil
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EPIPE):
 			continue // EPIPE: records were overwritten; the gap in the sequence counts them
 		case err != nil:
-			return lines, fmt.Errorf("read the kernel log: %w", err)
+			return fmt.Errorf("read the kernel log: %w", err)
 		case n == 0:
-			return lines, nil
+			return nil
 		}
-		record, err := ParseKmsg(string(l.buffer[:n]))
-		if err != nil {
-			return lines, fmt.Errorf("read the kernel log: %w", err)
-		}
-		if kind := l.tally.add(record); kind != "" {
-			lines = append(lines, LogLine{Kind: kind, Record: record})
-		}
+		record := string(l.buffer[:n])
 		if len(l.kept) < maxKeptRecords {
 			l.kept = append(l.kept, record)
 		} else {
 			l.dropped++
 		}
+		if err := each(record); err != nil {
+			return fmt.Errorf("read the kernel log: %w", err)
+		}
 	}
-	return lines, nil
+	return nil
 }
 
-// take hands over the records that were read and forgets them.
-func (l *kernelLog) take() (records []Record, dropped int64) {
-	records, dropped = l.kept, l.dropped
+// takeLines hands over the lines with a meaning and forgets them.
+func (l *kernelLog) takeLines() []LogLine {
+	lines := l.lines
+	l.lines = nil
+	return lines
+}
+
+// takeRecords hands over the records and forgets them.
+func (l *kernelLog) takeRecords() (records []Record, dropped int64, err error) {
+	records = make([]Record, 0, len(l.kept))
+	for _, raw := range l.kept {
+		record, err := ParseKmsg(raw)
+		if err != nil {
+			return nil, 0, err
+		}
+		records = append(records, record)
+	}
+	dropped = l.dropped
 	l.kept, l.dropped = nil, 0
-	return records, dropped
+	return records, dropped, nil
 }
 
 func (l *kernelLog) close() error {

@@ -69,6 +69,20 @@ func ParseKmsg(record string) (Record, error) {
 	return r, nil
 }
 
+// kmsgSequence is the sequence number of a record, which is all that is wanted of one that is passed over.
+func kmsgSequence(record string) (uint64, error) {
+	_, rest, ok := strings.Cut(record, ",")
+	if !ok {
+		return 0, fmt.Errorf("%w: no comma in %.60q", errKmsg, record)
+	}
+	number, _, _ := strings.Cut(rest, ",")
+	sequence, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: sequence: %w", errKmsg, err)
+	}
+	return sequence, nil
+}
+
 // unescapeKmsg undoes the kernel's \xNN for control characters and the backslash itself.
 func unescapeKmsg(s string) string {
 	if !strings.Contains(s, `\x`) {

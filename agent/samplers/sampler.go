@@ -11,11 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,9 +32,9 @@ type Options struct {
 	// KernelLog is the device of the kernel log; empty is /dev/kmsg, "none" leaves it unread. The log is
 	// the machine's, not the namespace's.
 	KernelLog string
-	// LoadNetlink permits loading the module nf_conntrack_netlink, once nf_conntrack is there, on kernels
-	// that have no /proc/net/stat/nf_conntrack. It never loads nf_conntrack.
-	LoadNetlink bool
+	// Passive forbids a sampler to make the kernel load nf_conntrack_netlink. Without it that happens where
+	// nothing else tells the counters, and for Dump, but only once nf_conntrack is there.
+	Passive bool
 	// SystemInterval is how often a sample holds System as well; 0 is DefaultSystemInterval, negative never.
 	SystemInterval time.Duration
 }
@@ -79,23 +76,14 @@ type Sampler struct {
 	mu       sync.Mutex
 	log      *kernelLog
 	logError error
-	netlink  *netlinkStats
-	source   string
+	table    *tableReader
+	counters *counterReader
 	sums     accumulator
 	marked   bool // whether sums has a baseline
-	table    *tableReader
-	stat     procFile
-	buffer   []byte
 	machine  *systemReader
-	base     System        // the machine's figures at the mark
+	base     *System       // the machine's figures at the mark; nil until they are first wanted
 	systemAt time.Duration // when they were last read, on the monotonic clock; 0 is never
 }
-
-// The sources of counters.
-const (
-	SourceNetlink = "netlink"
-	SourceProcfs  = "procfs"
-)
 
 // New opens what there is and marks the baseline. That something cannot be read is no error here: each
 // sample says so in Problems. Privilege: none for the table and for /proc/net/stat/nf_conntrack,
@@ -121,30 +109,39 @@ func New(options Options) (*Sampler, error) {
 		return nil, fmt.Errorf("sampler: %w", err)
 	}
 	s := &Sampler{
-		options: options,
-		machine: machine,
-		table:   newTableReader(options.Proc),
-		stat:    procFile{path: filepath.Join(options.Proc, "net/stat/nf_conntrack")},
-		buffer:  make([]byte, 256<<10), // /proc/net/stat/nf_conntrack has 160 bytes for each possible CPU
+		options:  options,
+		machine:  machine,
+		table:    newTableReader(options.Proc),
+		counters: newCounterReader(options),
 	}
 	if options.KernelLog != "none" {
 		s.log, s.logError = openKernelLog(options.KernelLog)
 	}
-	s.Mark()
+	s.mark()
 	return s, nil
 }
 
-// Mark makes now the baseline: counters and counts of log lines start at zero, and what the log held
-// before is not the trial's.
+// Mark makes now the baseline: counters, times and counts of log lines start at zero, and what the log
+// held before is not the trial's.
 func (s *Sampler) Mark() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mark()
+	base := s.machine.read()
+	s.base = &base
+}
+
+// mark is all of Mark but the machine's figures, which a node that boots has no use for.
+func (s *Sampler) mark() {
 	if s.log != nil {
-		_, s.logError = s.log.drain()
-		s.log.tally.mark()
+		s.logError = s.log.mark()
 	}
-	s.base, s.systemAt = s.machine.read(), 0
-	reading, err := s.readCounters()
+	s.base, s.systemAt = nil, 0
+	table, err := s.table.read()
+	var reading *reading
+	if err == nil {
+		reading, err = s.counters.read(table.Loaded)
+	}
 	if err == nil || errors.Is(err, errNotLoaded) {
 		s.sums.baseline(reading)
 		s.marked = true
@@ -181,11 +178,13 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	if err != nil {
 		problem(err)
 	}
-	reading, err := s.readCounters()
+	reading, err := s.counters.read(table.Loaded)
 	switch {
 	case err == nil:
 		if !table.Loaded { // the parameters are hidden, the counters are not
-			if table, err = hiddenTable(); err != nil {
+			if !s.counters.mayAsk() {
+				problem(errHidden)
+			} else if table, err = hiddenTable(); err != nil {
 				problem(err)
 			}
 		}
@@ -207,7 +206,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	s.readLog(&sample, problem)
 	due := s.options.SystemInterval > 0 && (s.systemAt == 0 || started-s.systemAt >= s.options.SystemInterval)
 	if due || full {
-		sample.System, s.systemAt = s.system(), started
+		sample.System, s.systemAt = s.system(table.Loaded), started
 	}
 	sample.Took = monotonic() - started
 	return sample, nil
@@ -227,14 +226,12 @@ func (s *Sampler) readLog(sample *Sample, problem func(error)) {
 		}
 		return
 	}
-	lines, err := s.log.drain()
-	if err != nil {
+	if err := s.log.drain(); err != nil {
 		problem(err)
 		return
 	}
 	counts := s.log.tally.counts
-	sample.Log = &counts
-	sample.Lines = slices.DeleteFunc(lines, func(l LogLine) bool { return l.Kind == LineTableFull })
+	sample.Log, sample.Lines = &counts, s.log.takeLines()
 }
 
 // Run samples on an absolute schedule until ctx ends, which is no error. Samples whose time has passed
@@ -266,18 +263,17 @@ func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
 	if s.log == nil {
 		return nil, 0, s.logError
 	}
-	if _, err = s.log.drain(); err != nil {
+	if err := s.log.drain(); err != nil {
 		return nil, 0, err
 	}
-	records, dropped = s.log.take()
-	return records, dropped, nil
+	return s.log.takeRecords()
 }
 
 // Sources says where the figures come from at present.
 func (s *Sampler) Sources() Sources {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sources := Sources{Counters: s.source, Absent: s.sums.absent(), Resets: s.sums.resets}
+	sources := Sources{Counters: s.counters.source, Absent: s.sums.absent(), Resets: s.sums.resets}
 	if s.log != nil {
 		sources.KernelLog = s.options.KernelLog
 	}
@@ -293,86 +289,8 @@ func (s *Sampler) Close() error {
 		errs = append(errs, s.log.close())
 		s.log = nil
 	}
-	errs = append(errs, s.closeNetlink(), s.table.close(), s.stat.close(), s.machine.close())
+	errs = append(errs, s.table.close(), s.counters.close(), s.machine.close())
 	return errors.Join(errs...)
-}
-
-func (s *Sampler) closeNetlink() error {
-	if s.netlink == nil {
-		return nil
-	}
-	err := s.netlink.close()
-	s.netlink = nil
-	return err
-}
-
-var (
-	errNotLoaded = errors.New("connection tracking is not loaded")
-	errNoSource  = errors.New("the counters of connection tracking cannot be read: this kernel has no /proc/net/stat/nf_conntrack, and nf_conntrack_netlink is not loaded")
-)
-
-// readCounters reads the counters from the best source that is there without changing the kernel:
-// /proc/net/stat/nf_conntrack, else ctnetlink if that answers without a module being loaded (or if that
-// is permitted).
-func (s *Sampler) readCounters() (*reading, error) {
-	stat, err := s.readProcStat()
-	if err == nil {
-		s.source = SourceProcfs
-		return &stat.reading, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	s.source = ""
-	present, safe := s.netlinkSafe()
-	if !present {
-		return nil, errors.Join(errNotLoaded, s.closeNetlink())
-	}
-	if !safe {
-		return nil, errNoSource
-	}
-	if s.netlink == nil {
-		if s.netlink, err = dialStats(); err != nil {
-			return nil, err
-		}
-	}
-	r, err := s.netlink.read()
-	if err != nil {
-		return nil, errors.Join(err, s.closeNetlink())
-	}
-	s.source = SourceNetlink
-	return r, nil
-}
-
-func (s *Sampler) readProcStat() (*procStat, error) {
-	text, err := s.stat.read(s.buffer)
-	if err != nil {
-		return nil, err
-	}
-	return parseProcStat(string(text))
-}
-
-// netlinkSafe says whether connection tracking is in the kernel, and whether a question to ctnetlink
-// can be asked without loading a module: it is loaded, or there are no modules. Where nf_conntrack is
-// built in, ctnetlink may still be a module, but loading it changes nothing that is measured.
-func (s *Sampler) netlinkSafe() (present, safe bool) {
-	exists := func(elements ...string) bool {
-		_, err := os.Stat(filepath.Join(elements...))
-		return err == nil
-	}
-	present = exists(s.options.Sys, "module/nf_conntrack") || exists(s.options.Proc, "sys/net/netfilter/nf_conntrack_count")
-	if !present {
-		return false, false
-	}
-	if s.options.LoadNetlink || exists(s.options.Sys, "module/nf_conntrack_netlink") {
-		return true, true
-	}
-	modules, err := os.ReadFile(filepath.Join(s.options.Proc, "modules"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, true // a kernel without modules
-	}
-	builtIn := err == nil && !strings.HasPrefix(string(modules), "nf_conntrack ") && !strings.Contains(string(modules), "\nnf_conntrack ")
-	return true, builtIn
 }
 
 func monotonic() time.Duration {

@@ -113,7 +113,7 @@ func TestBothSourcesAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		proc, err := s.readProcStat()
+		proc, err := s.counters.readStat()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,3 +195,31 @@ func TestStatsGlobalAnswers(t *testing.T) {
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// TestSamplerWithoutProc takes the file away that the counters come from first: ctnetlink must give the same.
+func TestSamplerWithoutProc(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		track(t)
+		s, err := New(Options{KernelLog: "none", SystemInterval: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.counters.stat.close(); err != nil {
+			t.Fatal(err)
+		}
+		s.counters.stat.path = "/nonexistent"
+		s.Mark()
+		flows(t, 20)
+		sample, err := s.FullSample(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sample.Problems) > 0 || sample.Counters == nil || s.Sources().Counters != SourceNetlink || s.Sources().Absent != nil {
+			t.Errorf("%+v from %+v", sample, s.Sources())
+		}
+		if sample.System.Expectations != 0 || sample.Count < 20 {
+			t.Errorf("%d entries, %d expectations", sample.Count, sample.System.Expectations)
+		}
+	})
+}

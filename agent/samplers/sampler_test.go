@@ -50,7 +50,7 @@ func (p fakeProc) load(count, drop int) {
 
 // unload removes the files. In procfs their open descriptors die with the module; here they are closed.
 func (p fakeProc) unload(s *Sampler) {
-	if err := errors.Join(s.table.close(), s.stat.close()); err != nil {
+	if err := errors.Join(s.table.close(), s.counters.close()); err != nil {
 		p.t.Fatal(err)
 	}
 	for _, name := range []string{"sys/net/netfilter", "net/stat"} {
@@ -62,7 +62,7 @@ func (p fakeProc) unload(s *Sampler) {
 
 func (p fakeProc) sampler() *Sampler {
 	p.t.Helper()
-	s, err := New(Options{Proc: p.root, Sys: filepath.Join(p.root, "none"), KernelLog: "none"})
+	s, err := New(Options{Proc: p.root, Sys: filepath.Join(p.root, "none"), KernelLog: "none", Passive: true})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestSamplerDoesNotAskCtnetlink(t *testing.T) {
 	proc.write("modules", "x_tables 1 0 - Live 0x0\nnf_conntrack 1 0 - Live 0x0\n")
 	s := proc.sampler()
 	sample := sampleOf(t, s)
-	if sample.Counters != nil || len(sample.Problems) != 1 || !strings.Contains(sample.Problems[0], "nf_conntrack_netlink is not loaded") || s.netlink != nil {
+	if sample.Counters != nil || len(sample.Problems) != 1 || !strings.Contains(sample.Problems[0], "nf_conntrack_netlink is not loaded") || s.counters.netlink != nil {
 		t.Errorf("%+v", sample)
 	}
 	if sample.Count != 5 {

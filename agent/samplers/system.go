@@ -2,6 +2,7 @@ package samplers
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -12,8 +13,8 @@ import (
 const DefaultSystemInterval = time.Second
 
 // System is what else may explain a failed connection or an untrustworthy figure: time, memory and the
-// losses of the other parts of the network stack. Counters and times are since the last mark; gauges,
-// which say so, are of the moment. The network figures are the namespace's, time and memory the machine's.
+// losses of the other parts of the network stack. Counters and times are since the last Mark
+// (since the first sample that held them, where there was none); gauges, which say so, are of the moment. The network figures are the namespace's, time and memory the machine's.
 type System struct {
 	Took time.Duration `json:"took_ns"` // what reading all this cost
 	CPU  CPU           `json:"cpu"`
@@ -192,33 +193,18 @@ func value(p *uint64) int64 {
 }
 
 // system reads the machine's figures, relative to the mark.
-func (s *Sampler) system() *System {
+func (s *Sampler) system(loaded bool) *System {
 	started := monotonic()
 	now := s.machine.read()
+	if s.base == nil {
+		base := now
+		base.Links = slices.Clone(now.Links)
+		s.base = &base
+	}
 	now.CPU = now.CPU.since(s.base.CPU)
 	now.Network = now.Network.since(s.base.Network)
 	now.Links = linksSince(now.Links, s.base.Links)
-	now.Expectations = s.expectations()
+	now.Expectations = s.counters.expectations(loaded)
 	now.Took = monotonic() - started
 	return &now
-}
-
-// expectations is the number of expectations at present: those made less those removed, as the per-CPU
-// counters have it, without a walk.
-func (s *Sampler) expectations() int64 {
-	stat, err := s.readProcStat()
-	if err == nil {
-		return int64(int32(stat.expectCreate - stat.expectDelete))
-	}
-	if present, _ := s.netlinkSafe(); !present {
-		return 0
-	}
-	if s.netlink == nil {
-		return -1
-	}
-	n, err := s.netlink.expectations()
-	if err != nil {
-		return -1
-	}
-	return n
 }

@@ -96,6 +96,7 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8kbit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
 			skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
 		}
+		s.Mark()
 		flows(t, 100)
 		sample, err := s.FullSample(t.Context())
 		if err != nil {
@@ -170,7 +171,7 @@ func TestLinksSince(t *testing.T) {
 func TestExpectations(t *testing.T) {
 	proc := newFakeProc(t)
 	s := proc.sampler()
-	if got := s.expectations(); got != 0 {
+	if got := s.counters.expectations(false); got != 0 {
 		t.Errorf("%d without connection tracking", got)
 	}
 	text, err := os.ReadFile(filepath.Join("testdata", "nf_conntrack-4.19"))
@@ -178,7 +179,7 @@ func TestExpectations(t *testing.T) {
 		t.Fatal(err)
 	}
 	proc.write("net/stat/nf_conntrack", string(text))
-	if got := s.expectations(); got != 0 {
+	if got := s.counters.expectations(false); got != 0 {
 		t.Errorf("%d after one made and one removed on another CPU", got)
 	}
 }

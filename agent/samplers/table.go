@@ -56,6 +56,8 @@ func (r *tableReader) close() error {
 	return errors.Join(r.count.close(), r.max.close(), r.buckets.close())
 }
 
+var errHidden = errors.New("the size of the table is hidden: this kernel shows no /proc/sys/net/netfilter here, and nf_conntrack_netlink is not loaded")
+
 // hiddenTable asks ctnetlink for the fill and the limit (Linux 4.18 for the limit, CAP_NET_ADMIN), where
 // the parameters are hidden. The size of the hash stays unknown.
 func hiddenTable() (t Table, err error) {

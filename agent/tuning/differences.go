@@ -3,6 +3,7 @@ package tuning
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,8 +111,8 @@ func Remarks(s Settings, state State) []string {
 }
 
 // Changes are the ways in which the configuration of the kernel changed between two readings, a
-// sentence each: parameters, timeouts, sizes, rules and modules, but not the fill of the table nor
-// counters. Modules that the kernel loaded by itself are a change too.
+// sentence each: parameters, timeouts, sizes, rules and modules that touch packets, but not the fill of the
+// table, nor counters, nor the modules through which the kernel is observed.
 func Changes(before, after State) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -164,13 +165,22 @@ func Changes(before, after State) []string {
 	return out
 }
 
+// moduleSet are the modules whose coming or going changes what happens to a packet.
 func moduleSet(modules []Module) map[string]bool {
-	set := make(map[string]bool, len(modules))
+	set := map[string]bool{}
 	for _, module := range modules {
-		set[module.Name] = true
+		if packetModule.MatchString(module.Name) && !slices.Contains(observers, module.Name) {
+			set[module.Name] = true
+		}
 	}
 	return set
 }
+
+// packetModule matches netfilter, bridges, traffic control, congestion control, IPVS and Open vSwitch.
+var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_tables|ip6_tables|iptable_|ip6table_|ebtable|arptable|x_tables|ip_set|ip_vs|bridge|br_netfilter|sch_|cls_|act_|tcp_|openvswitch|nfnetlink_queue|veth|ifb)`)
+
+// observers are loaded by asking: by a sampler that reads counters, by the listing of rules.
+var observers = []string{"nf_conntrack_netlink", "nf_tables", "nft_compat", "x_tables", "ip_tables", "ip6_tables"}
 
 func sortedKeys[V any](a, b map[string]V) []string {
 	union := maps.Clone(a)

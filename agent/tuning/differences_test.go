@@ -118,7 +118,7 @@ func TestChanges(t *testing.T) {
 	}
 	same := before
 	same.Count, same.Rules = 4000, "*filter\n:INPUT ACCEPT [99:9999]\nCOMMIT\n"
-	same.Modules = []Module{{Name: "nf_conntrack", References: 7}}
+	same.Modules = []Module{{Name: "nf_conntrack", References: 7}, {Name: "nf_conntrack_netlink"}, {Name: "nfnetlink_hook"}, {Name: "virtio_rng"}}
 	if got := Changes(before, same); len(got) > 0 {
 		t.Errorf("the fill, counters and references count as changes: %q", got)
 	}

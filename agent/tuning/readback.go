@@ -74,12 +74,16 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	if err != nil {
 		state.Unread["modules"] = err.Error()
 	}
+	k.readRules(ctx, s, loaded, &state)
+	state.Tracking = k.tracking(state)
+	// Last, since the questions above may load the modules that answer them.
+	if loaded, err = k.modules(); err != nil {
+		state.Unread["modules"] = err.Error()
+	}
 	state.Modules = slices.SortedFunc(maps.Values(loaded), func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
 	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
 		state.ModuleStates[moduleName(name)] = k.moduleState(name, loaded)
 	}
-	k.readRules(ctx, s, loaded, &state)
-	state.Tracking = k.tracking(state)
 	return state, ctx.Err()
 }
 
