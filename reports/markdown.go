@@ -49,6 +49,11 @@ func markdownTable(b *strings.Builder, list []row) {
 		return
 	}
 	lines, _ := layout(list, 0, true)
+	markdownGrid(b, lines)
+}
+
+// markdownGrid writes columns as a table.
+func markdownGrid(b *strings.Builder, lines []line) {
 	b.WriteString("|")
 	for _, l := range lines {
 		fmt.Fprintf(b, " %s |", markdownText(l.name))
@@ -62,7 +67,7 @@ func markdownTable(b *strings.Builder, list []row) {
 		}
 	}
 	b.WriteString("\n")
-	for i := range list {
+	for i := range lines[0].cells {
 		b.WriteString("|")
 		for _, l := range lines {
 			fmt.Fprintf(b, " %s |", markdownText(l.cells[i]))

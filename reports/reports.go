@@ -22,6 +22,7 @@ package reports
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -50,14 +51,9 @@ var renderers = map[string]func(io.Writer, *results.Run, Options) error{
 }
 
 // Formats are the names that [Render] knows, in alphabetical order.
-func Formats() []string {
-	names := make([]string, 0, len(renderers))
-	for name := range renderers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Formats() []string { return sortedNames(renderers) }
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Check returns an error that names the nearest format when format is not one of [Formats]. It lets
 // a command refuse a misspelt format before hours of measurement.
@@ -65,7 +61,10 @@ func Check(format string) error {
 	if _, ok := renderers[format]; ok {
 		return nil
 	}
-	names := Formats()
+	return unknownFormat(format, Formats())
+}
+
+func unknownFormat(format string, names []string) error {
 	nearest := slices.MinFunc(names, func(a, b string) int {
 		return levenshtein.Distance(format, a, nil) - levenshtein.Distance(format, b, nil)
 	})

@@ -46,6 +46,10 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	if len(list) > 0 {
 		b.WriteByte('\n')
 	}
+	comparison, err := differences(&b, run, list, width, o.Wide)
+	if err != nil {
+		return err
+	}
 	if lines := judgements(run); len(lines) > 0 {
 		for _, line := range lines {
 			paragraph(&b, "", line, width)
@@ -55,8 +59,8 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	if line := environment(run); line != "" {
 		paragraph(&b, "", line, width)
 	}
-	notes(&b, run, list, dropped, width)
-	_, err := w.Write(b.Bytes())
+	notes(&b, run, append(footnotes(run, list), comparison...), dropped, width)
+	_, err = w.Write(b.Bytes())
 	return err
 }
 
@@ -93,6 +97,12 @@ func layout(list []row, width int, wide bool) (kept []line, dropped []string) {
 	if wide {
 		return kept, nil
 	}
+	return fit(kept, width)
+}
+
+// fit drops columns until the others fit; the two most important stay.
+func fit(lines []line, width int) (kept []line, dropped []string) {
+	kept = slices.Clone(lines)
 	for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
 		at := slices.IndexFunc(kept, func(l line) bool { return l.name == importance[i] })
 		if at >= 0 {
@@ -117,8 +127,11 @@ func grid(w io.Writer, lines []line, list []row, color bool) error {
 	head := make([]string, len(lines))
 	aligns := make([]tw.Align, len(lines))
 	paddings := make([]tw.Padding, len(lines))
+	groups := slices.ContainsFunc(lines, func(l line) bool { return l.head[0] != "" })
 	for i, l := range lines {
-		head[i] = l.head[0] + "\n" + l.head[1]
+		if head[i] = l.head[1]; groups {
+			head[i] = l.head[0] + "\n" + l.head[1]
+		}
 		aligns[i] = tw.AlignRight
 		if l.left {
 			aligns[i] = tw.AlignLeft

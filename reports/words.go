@@ -191,11 +191,11 @@ func host(e results.Environment) string {
 }
 
 // notes are the run's warnings and what a reader must know about the figures shown.
-func notes(b *bytes.Buffer, run *results.Run, list []row, dropped []string, width int) {
+func notes(b *bytes.Buffer, run *results.Run, texts, dropped []string, width int) {
 	for _, warning := range run.Warnings {
 		paragraph(b, "warning: ", warning, width)
 	}
-	for _, text := range footnotes(run, list) {
+	for _, text := range texts {
 		paragraph(b, "note: ", text, width)
 	}
 	if len(dropped) > 0 {

@@ -15,6 +15,8 @@ type Comparison struct {
 	Groups []Group
 	// Notes say what a reader must know: differences that are allowed, too few trials.
 	Notes []string
+	// TooFew tells that no difference can be significant with so few trials.
+	TooFew bool
 }
 
 // Group is the part of a comparison that belongs together: one scenario in several runs, or all the
@@ -58,7 +60,11 @@ func (c ComparedCell) Delta() string {
 	case math.IsInf(c.Change, 0):
 		return "new"
 	default:
-		return fmt.Sprintf("%+.0f %%", c.Change*100)
+		percent := math.Round(c.Change * 100)
+		if percent == -100 && c.Change > -1 || percent == 0 {
+			return fmt.Sprintf("%+.1f %%", math.Trunc(c.Change*1000)/10)
+		}
+		return fmt.Sprintf("%+.0f %%", percent)
 	}
 }
 
@@ -198,9 +204,12 @@ func (c *Comparison) settle() {
 	}
 	p := make([]float64, len(cells))
 	few := false
+	c.TooFew = len(cells) > 0
 	for i, cell := range cells {
 		p[i] = cell.P
-		few = few || cell.Least*float64(len(cells)) >= Alpha
+		hopeless := cell.Least*float64(len(cells)) >= Alpha
+		few = few || hopeless
+		c.TooFew = c.TooFew && hopeless
 	}
 	for i, adjusted := range Holm(p) {
 		cells[i].Adjusted = adjusted

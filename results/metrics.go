@@ -81,3 +81,29 @@ func (m Metric) Values(s *Scenario) []float64 {
 	}
 	return values
 }
+
+// Words writes a value of the metric with its unit, Bare without.
+func (m Metric) Words(v float64) string {
+	switch {
+	case m.Unit == "" || math.IsInf(v, 0) || math.IsNaN(v):
+		return m.Bare(v)
+	case m.Unit == "/s":
+		return m.Bare(v) + m.Unit
+	default:
+		return m.Bare(v) + " " + m.Unit
+	}
+}
+
+// Bare writes a value of the metric; its name says the unit.
+func (m Metric) Bare(v float64) string {
+	switch {
+	case math.IsInf(v, 1):
+		return neverName
+	case math.IsNaN(v):
+		return "–"
+	case m.Unit == "":
+		return Count(int64(math.Round(v)))
+	default:
+		return Figure(v)
+	}
+}

@@ -82,22 +82,6 @@ func (m Metric) worsened(before, after *Scenario, allowed float64) bool {
 	return math.IsInf(ma, 0) || math.IsInf(mb, 0) || sign*(ma-mb) > allowed*math.Abs(mb)
 }
 
-// Words writes a value of the metric with its unit.
-func (m Metric) Words(v float64) string {
-	switch {
-	case math.IsInf(v, 1):
-		return neverName
-	case math.IsNaN(v):
-		return "–"
-	case m.Unit == "":
-		return Count(int64(math.Round(v)))
-	case m.Unit == "/s":
-		return Figure(v) + m.Unit
-	default:
-		return Figure(v) + " " + m.Unit
-	}
-}
-
 func offered(s *Scenario) float64 {
 	var values []float64
 	for _, t := range s.Trials {
