@@ -66,6 +66,7 @@ var hostile = []string{
 	"experiment: m\nworkload: [{generator: http, requests: [" + strings.Repeat("1,", 500) + "1], concurrency: [1,2,3]}]\n",
 	"experiment: m\ndut: {sysctl: 5}\nworkload: {}\nscenarios: []\nthresholds: [1]\ntopology: [a]\n",
 	"experiment: m\nextends:\n",
+	"experiment: m\nextends: table-full\nscenarios: {new: , baseline: , raised-max: 5}\n",
 	"experiment: m\ndut:\nworkload:\n- \nscenarios:\n  a:\n",
 	"extends: table-full\nexperiment: m\nscenarios: {baseline: {workload: {http: {rate: 5/s}, probe: }}}\nomit: [raw-notrack, x]\n",
 }

@@ -119,11 +119,11 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 			trimmed.text = strings.TrimSpace(value.text)
 			value = &trimmed
 		}
-		switch {
-		case key == keyCount:
+		switch key {
+		case keyCount:
 			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, keyMax)
 			continue
-		case key == keyBuckets:
+		case keyBuckets:
 			if given := dut.get("buckets"); given != nil && given.text != value.text {
 				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d", given.at.Line)
 				continue

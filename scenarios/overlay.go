@@ -15,7 +15,7 @@ import (
 
 // overlayDUT lays the overrides of a scenario over a dut.
 func overlayDUT(base, over *node) *node {
-	if over == nil || over.kind == null {
+	if base != nil && (over == nil || over.kind == null) {
 		return base
 	}
 	if base == nil || base.kind != mapping || over.kind != mapping {

@@ -36,10 +36,7 @@ var conntrackKeys = strings.Fields(`
 // Kernels up to 4.8 had net.ipv4.netfilter.ip_conntrack_* (CONFIG_NF_CONNTRACK_PROC_COMPAT), 2.4
 // had net.ipv4.ip_conntrack_*; net.nf_conntrack_max still exists beside its new name.
 func todaysKey(given string) (key string, renamed bool) {
-	key = given
-	if strings.HasPrefix(key, "/proc/sys/") {
-		key = strings.TrimPrefix(key, "/proc/sys/")
-	}
+	key = strings.TrimPrefix(given, "/proc/sys/")
 	if slash := strings.IndexByte(key, '/'); slash >= 0 {
 		if dot := strings.IndexByte(key, '.'); dot < 0 || slash < dot {
 			key = strings.NewReplacer("/", ".", ".", "/").Replace(key)
