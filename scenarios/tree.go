@@ -218,4 +218,3 @@ func syntaxMessage(err error) string {
 	}
 	return err.Error()
 }
-
