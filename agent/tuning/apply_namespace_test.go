@@ -3,6 +3,7 @@ package tuning_test
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"strings"
 	"testing"
 
@@ -88,6 +89,61 @@ func TestApplyIptables(t *testing.T) {
 					Rules: "*filter\nCOMMIT\n*raw\nCOMMIT\n", Rules6: "*filter\n:INPUT ACCEPT\nCOMMIT\n", RulesBackend: backend,
 					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "30"}},
 				}); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	})
+}
+
+// TestHitsOfRealRules sends datagrams through rules of each kind and finds them in the rules' counters.
+func TestHitsOfRealRules(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		rules := "*filter\n-A INPUT -p udp -m udp --dport 9 -j DROP\nCOMMIT\n"
+		nft := "table inet ctload {\n chain in {\n type filter hook input priority 0;\n udp dport 9 counter drop\n }\n}\n"
+		for name, settings := range map[string]tuning.Settings{
+			"nft backend":    {Rules: rules},
+			"legacy backend": {Rules: rules, RulesBackend: tuning.BackendLegacy},
+			"nft":            {NFT: nft},
+		} {
+			t.Run(name, func(t *testing.T) {
+				need(t, settings.Tools()...)
+				var kernel tuning.Kernel
+				read := func() tuning.State {
+					t.Helper()
+					state, err := kernel.ReadBack(t.Context(), settings)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return state
+				}
+				if _, err := kernel.Apply(t.Context(), settings); err != nil {
+					t.Fatal(err)
+				}
+				before := read()
+				conn, err := net.Dial("udp4", "127.0.0.1:9")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				for range 12 {
+					if _, err := conn.Write([]byte("x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				after := read()
+				if changes := tuning.Changes(before, after); len(changes) > 0 {
+					t.Errorf("counters count as changes: %q", changes)
+				}
+				hits := tuning.Hits(before, after)
+				if len(hits) == 0 || hits[0].Packets != 12 || hits[0].Bytes != 12*29 || !strings.Contains(strings.ToLower(hits[0].Rule), "drop") {
+					t.Errorf("12 datagrams: %+v", hits)
+				}
+				undo := tuning.Settings{NFT: "flush ruleset"}
+				if settings.RulesBackend == tuning.BackendLegacy {
+					undo = tuning.Settings{Rules: "*filter\nCOMMIT\n", RulesBackend: tuning.BackendLegacy}
+				}
+				if _, err := kernel.Apply(t.Context(), undo); err != nil {
 					t.Fatal(err)
 				}
 			})

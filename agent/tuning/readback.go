@@ -29,8 +29,8 @@ type State struct {
 	Sysctl map[string]string `json:"sysctl,omitempty"`
 	// Timeouts are all of connection tracking's, by canonical key, in seconds.
 	Timeouts map[string]int64 `json:"timeouts,omitempty"`
-	// Rules, Rules6 and NFT are the rules as iptables-save, ip6tables-save and nft list ruleset print
-	// them; empty when not asked for and the kernel has none.
+	// Rules, Rules6 and NFT are the rules with their counters, as iptables-save -c, ip6tables-save -c and nft
+	// list ruleset print them; empty when not asked for and the kernel has none.
 	Rules  string `json:"rules,omitempty"`
 	Rules6 string `json:"rules6,omitempty"`
 	NFT    string `json:"nft,omitempty"`
@@ -145,7 +145,7 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 		case rules.asked != "":
 			*rules.into, err = k.listTables(ctx, s.tool(rules.family, "save"), rules.asked)
 		case k.hasTables(rules.names):
-			*rules.into, err = k.run(ctx, "", rules.family+"-"+BackendLegacy+"-save")
+			*rules.into, err = k.run(ctx, "", rules.family+"-"+BackendLegacy+"-save", "-c")
 		}
 		if err != nil {
 			state.Unread[rules.what] = err.Error()
@@ -166,13 +166,13 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 // names: /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made,
 // which is nobody if its map of users was written only afterwards.
 func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, error) {
-	text, err := k.run(ctx, "", tool)
+	text, err := k.run(ctx, "", tool, "-c")
 	if err == nil {
 		return text, nil
 	}
 	var all strings.Builder
 	for _, table := range slices.Sorted(maps.Keys(ParseRules(asked))) {
-		text, tableErr := k.run(ctx, "", tool, "-t", table)
+		text, tableErr := k.run(ctx, "", tool, "-c", "-t", table)
 		if tableErr != nil {
 			return "", err
 		}

@@ -199,7 +199,7 @@ func configuration(listing string) string {
 		if strings.HasPrefix(line, "# ") {
 			continue
 		}
-		line = savedCounter.ReplaceAllString(line, "[0:0]")
+		line = strings.TrimPrefix(savedCounter.ReplaceAllString(line, "[0:0]"), "[0:0] ")
 		line = nftCounter.ReplaceAllString(line, "packets 0 bytes 0")
 		b.WriteString(nftExpiry.ReplaceAllString(line, ""))
 	}

@@ -100,16 +100,21 @@ func IptablesNeed(text string) string {
 			switch word {
 			case "-m", "--match":
 				if slices.Contains(trackingMatches, next) {
-					return strings.TrimSpace(line)
+					return withoutCounters(line)
 				}
 			case "-j", "--jump", "-g", "--goto":
 				if slices.Contains(trackingTargets, next) && !slices.Contains(words, "--notrack") {
-					return strings.TrimSpace(line)
+					return withoutCounters(line)
 				}
 			}
 		}
 	}
 	return ""
+}
+
+// withoutCounters is a rule without the counters that iptables-save -c puts before it.
+func withoutCounters(line string) string {
+	return strings.TrimSpace(savedCounter.ReplaceAllString(line, ""))
 }
 
 // nftNeed matches the expressions of nft that register the hooks: ct keys, NAT, flow tables, synproxy.
@@ -136,7 +141,7 @@ func NFTNeed(text string) (families []string, rule string) {
 			continue
 		}
 		if rule == "" {
-			rule = strings.TrimSpace(line)
+			rule = strings.TrimSpace(nftRuleCounters.ReplaceAllString(line, ""))
 		}
 		switch family {
 		case "ip", "ip6":
