@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The peers, as their users call them. Each returns what it did a second.
+
+var (
+	abFailed   = regexp.MustCompile(`Failed requests:\s+([0-9]+)`)
+	abRate     = regexp.MustCompile(`Requests per second:\s+([0-9.]+)`)
+	wrkRate    = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	h2loadRate = regexp.MustCompile(`finished in [0-9.a-z]+, ([0-9.]+) req/s`)
+)
+
+// figure runs a command and finds the figure that it prints.
+func figure(cmd *exec.Cmd, pattern *regexp.Regexp) (float64, error) {
+	out, err := output(cmd)
+	if err != nil {
+		return 0, err
+	}
+	return find(out, pattern)
+}
+
+func find(out []byte, pattern *regexp.Regexp) (float64, error) {
+	found := pattern.FindSubmatch(out)
+	if found == nil {
+		return 0, fmt.Errorf("no figure like %s in: %s", pattern, out)
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
+}
+
+func (l *lab) ab(ctx context.Context, cpus, url string, requests int) (float64, error) {
+	out, err := output(l.in(ctx, "client", cpus, "ab", "-q", "-r", "-c", "100", "-n", strconv.Itoa(requests), url))
+	if err != nil {
+		return 0, err
+	}
+	failed, err := find(out, abFailed)
+	if err == nil && failed > float64(requests)/100 {
+		err = fmt.Errorf("ab failed %.0f of %d", failed, requests)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return find(out, abRate)
+}
+
+func (l *lab) wrk(ctx context.Context, cpus, url string, threads int, d time.Duration) (float64, error) {
+	return figure(l.in(ctx, "client", cpus, "wrk", "-t", strconv.Itoa(threads), "-c", "100", "-d", d.String(),
+		"-H", "Connection: close", url), wrkRate)
+}
+
+// h2load opens a new connection where the server has closed the one before. (With a duration
+// instead of a count it does not come back from that.)
+func (l *lab) h2load(ctx context.Context, cpus, url string, threads, requests int) (float64, error) {
+	return figure(l.in(ctx, "client", cpus, "h2load", "--h1", "-t", strconv.Itoa(threads), "-c", "100",
+		"-n", strconv.Itoa(requests), "-H", "Connection: close", url), h2loadRate)
+}
+
+const nginxConfig = `user root root; daemon off; master_process off; pid nginx.pid; error_log stderr crit; worker_rlimit_nofile 65535;
+events { worker_connections 16384; multi_accept on; }
+http { access_log off; keepalive_timeout 0; client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+server { listen 80 backlog=65535; location / { return 200 "the quick brown fox jumps over the lazy dog, and then once more for the measure\n"; } } }
+`
+
+// nginx starts one worker in the router's namespace.
+func (l *lab) nginx(ctx context.Context, cpus string) (func() error, error) {
+	config := filepath.Join(l.folder, "nginx.conf")
+	if err := os.WriteFile(config, []byte(nginxConfig), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := l.in(ctx, "router", cpus, "nginx", "-p", l.folder, "-c", config)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		if _, err := l.ab(ctx, "", "http://"+routerAddress+"/", 1000); err == nil {
+			return func() error { return end(cmd) }, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(errors.New("nginx does not answer"), end(cmd))
+		}
+		if err := rest(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// rest waits.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// trafgenSYN is trafgen's configuration for SYNs from random sources, with right checksums.
+func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
+	source, err := l.hardwareAddress(ctx, "client", "link")
+	if err != nil {
+		return "", err
+	}
+	hop, err := l.hardwareAddress(ctx, "router", "near")
+	if err != nil {
+		return "", err
+	}
+	config := fmt.Sprintf("{ eth(sa=%s, da=%s), ipv4(sa=10.90.0.0, df, da=%s), tcp(sp=drnd(1024, 65535), dp=80, syn, seq=drnd()) }\n", source, hop, target)
+	path := filepath.Join(l.folder, "syn.cfg")
+	return path, os.WriteFile(path, []byte(config), 0o600)
+}
+
+func (l *lab) hardwareAddress(ctx context.Context, namespace, device string) (string, error) {
+	out, err := output(l.in(ctx, namespace, "", "cat", "/sys/class/net/"+device+"/address"))
+	return strings.TrimSpace(string(out)), err
+}

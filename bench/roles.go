@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators"
+)
+
+// roles are what the program is when it starts itself again.
+var roles = map[string]func(ctx context.Context, args []string, stdout io.Writer) error{
+	"generate":     generate,
+	"serve":        serve,
+	"connect-loop": connectLoop,
+}
+
+// generate reads a spec and writes a result.
+func generate(ctx context.Context, _ []string, stdout io.Writer) error {
+	var spec generators.Spec
+	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
+		return fmt.Errorf("reading the spec: %w", err)
+	}
+	result, err := generators.Run(ctx, spec, nil)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(outcome{Result: result, PeakMemory: peakMemory()})
+}
+
+// outcome is what a generator process tells.
+type outcome struct {
+	Result     generators.Result `json:"result"`
+	PeakMemory int64             `json:"peak_memory"` // bytes resident at most
+}
+
+func peakMemory() int64 {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return -1
+	}
+	return usage.Maxrss << 10
+}
+
+// serve reads the spec of a responder, says when it is ready and goes on until it is killed.
+func serve(ctx context.Context, _ []string, stdout io.Writer) error {
+	var spec generators.ResponderSpec
+	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
+		return fmt.Errorf("reading the spec: %w", err)
+	}
+	r, err := generators.Listen(ctx, spec)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "ready")
+	<-ctx.Done()
+	return r.Close()
+}
+
+// connectLoop is the peer of the crafted handshakes: connect() in a loop, the sockets kept, as
+// plainly as can be, in as many threads as there are CPUs. It prints the seconds that it took.
+func connectLoop(ctx context.Context, args []string, stdout io.Writer) error {
+	target, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return err
+	}
+	count, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	threads := runtime.NumCPU()
+	errs := make([]error, threads)
+	var all sync.WaitGroup
+	start := time.Now()
+	for i := range threads {
+		all.Go(func() { errs[i] = connectMany(target, count/threads, i) })
+	}
+	all.Wait()
+	fmt.Fprintln(stdout, time.Since(start).Seconds())
+	return errors.Join(errs...)
+}
+
+// connectMany opens and keeps connections. The ports take turns, so that the kernel's search for a
+// source port stays short.
+func connectMany(target netip.Addr, count, first int) error {
+	for k := range count {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening socket %d: %w", k, err)
+		}
+		to := unix.SockaddrInet4{Port: firstPort + (first+k)%ports, Addr: target.As4()}
+		if err := unix.Connect(fd, &to); err != nil {
+			return fmt.Errorf("connecting socket %d: %w", k, err)
+		}
+	}
+	return nil
+}
+
+// The ports that the responders listen on.
+const (
+	firstPort = 7000
+	ports     = 16
+)
+
+func portList(n int) []uint16 {
+	list := make([]uint16, n)
+	for i := range list {
+		list[i] = uint16(firstPort + i)
+	}
+	return list
+}
+
+// generator runs a spec in a process of its own in the client's namespace, on these CPUs.
+func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) (outcome, error) {
+	var out outcome
+	output, err := output(withInput(l.in(ctx, "client", cpus, selfPath, "generate"), spec))
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(output, &out); err != nil {
+		return out, fmt.Errorf("reading the generator's result: %w", err)
+	}
+	if r := out.Result; r.Failed > r.Offered/100 {
+		return out, fmt.Errorf("the generator failed %d of %d: %v", r.Failed, r.Offered, r.Causes)
+	}
+	return out, nil
+}
+
+// responder starts one in a namespace and returns what ends it.
+func (l *lab) responder(ctx context.Context, namespace, cpus string, spec generators.ResponderSpec) (func() error, error) {
+	cmd := withInput(l.in(ctx, namespace, cpus, selfPath, "serve"), spec)
+	cmd.Stderr = os.Stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fscan(pipe, new(string)); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a responder: %w", err), cmd.Wait())
+	}
+	return func() error { return end(cmd) }, nil
+}
+
+// selfPath is this program, by a name that stays right in other processes.
+var selfPath = func() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "/proc/self/exe"
+	}
+	return path
+}()
+
+// end interrupts a process that would go on for ever, and waits for it.
+func end(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	err := cmd.Wait()
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil // it ended because it was told to
+	}
+	return err
+}
+
+// output runs a command and returns its standard output; its standard error goes into the error.
+func output(cmd *exec.Cmd) ([]byte, error) {
+	out, err := cmd.Output()
+	if err != nil {
+		var stderr string
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			stderr = string(exit.Stderr)
+		}
+		return out, fmt.Errorf("%v: %w: %s", cmd.Args[4:], err, stderr)
+	}
+	return out, nil
+}
+
+// portsFrom is all ports from first to last.
+func portsFrom(first, last int) []uint16 {
+	var list []uint16
+	for p := first; p <= last; p++ {
+		list = append(list, uint16(p))
+	}
+	return list
+}
+
+// withInput gives a command a document to read.
+func withInput(cmd *exec.Cmd, document any) *exec.Cmd {
+	text, err := json.Marshal(document)
+	cmd.Err = errors.Join(cmd.Err, err)
+	cmd.Stdin = bytes.NewReader(text)
+	return cmd
+}
