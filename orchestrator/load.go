@@ -10,6 +10,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // startResponders starts what the workload needs an answer from.
@@ -81,12 +82,14 @@ type running struct {
 
 // makeLoad starts the probes and the generators of the workload together and waits for the
 // generators; the probes go on.
-func (t *trial) makeLoad(ctx context.Context) error {
-	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
+func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	var want int64
-	for _, a := range entries {
+	for i, a := range entries {
 		if !a.probe {
 			want += a.spec.Count
+		}
+		if t.Lab.About().Accelerator == libvirt.TCG {
+			entries[i].spec.Slack = emulatedSlack
 		}
 	}
 	zero := time.Now()

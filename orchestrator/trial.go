@@ -101,6 +101,9 @@ func (t *trial) measure(ctx context.Context) error {
 		t.invalidate("the DUT is not as asked for: %s", difference)
 	}
 
+	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
+	t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT)
+
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)
 	sampling, err := t.startSampling(ctx)
@@ -109,7 +112,7 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 	t.begin("load")
 	t.boots = len(t.dut.Console())
-	err = t.makeLoad(ctx)
+	err = t.makeLoad(ctx, entries)
 	if err == nil {
 		t.begin("recovery")
 		err = t.watchRecovery(ctx)

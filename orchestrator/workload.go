@@ -38,6 +38,10 @@ func (a assignment) limit() time.Duration {
 	return a.start + limit + a.spec.Timeout + margin
 }
 
+// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
+// counts hold, its times are no performance figures anyway.
+const emulatedSlack = 100 * time.Millisecond
+
 // assignments are the entries of a scenario's workload, each once for every address family, which
 // share its number and its rate.
 func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []assignment {
@@ -67,8 +71,12 @@ func part(whole int64, i, n int) int64 {
 	return whole*int64(i+1)/int64(n) - whole*int64(i)/int64(n)
 }
 
-// allPorts are the source ports of a load that names none.
-const allPorts = "1024-65535"
+// The source ports of a load that names none, and of a probe. They are apart: a port that one socket has
+// been given by number is not free for another, whatever its destination.
+const (
+	loadPorts  = "1024-60999"
+	probePorts = "61000-65535"
+)
 
 // probeLimit bounds a probe, which otherwise goes on until it is stopped after the recovery.
 const probeLimit = 24 * time.Hour
@@ -91,11 +99,11 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		s.Kind, s.Protocol, s.Duration = generators.Probe, generators.Protocol(e.Probe), probeLimit
 		s.Ports = nil
 		if e.Port != 0 {
-			s.Ports = []uint16{uint16(e.Port)}
+			s.Ports, s.SourcePorts = []uint16{uint16(e.Port)}, probePorts
 		}
 	}
 	if e.Generator == scenarios.Hold {
-		s.Hold, s.Duration = time.Duration(e.Duration), 0
+		hold(&s)
 	}
 	if e.KeepAlive {
 		s.KeepAlive = int(e.Number())
@@ -105,10 +113,10 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	}
 	if len(e.SourcePorts) > 0 {
 		s.SourcePorts = joinRanges(e.SourcePorts)
-	} else if e.Probe == "" && e.Generator != scenarios.ICMP {
+	} else if e.Probe == "" && e.Generator != scenarios.ICMP && !crafted(e.Generator) {
 		// The kernel would draw ports at random, and a port drawn again soon takes the place of its old
 		// entry: of 5000 connections some 400 would leave none of their own.
-		s.SourcePorts = allPorts
+		s.SourcePorts = loadPorts
 	}
 	switch {
 	case crafted(e.Generator):
@@ -124,6 +132,25 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		s.Exchanges = max(1, int(e.Packets))
 	}
 	return s
+}
+
+// rampLimit bounds how long a hold may take to open connections as fast as they are accepted.
+const rampLimit = 10 * time.Minute
+
+// hold makes of the time that connections are to stay open once all are, which is what an experiment
+// says, the time that each stays open, which is what a generator does: the first one also waits for
+// the last to be opened.
+func hold(s *generators.Spec) {
+	s.Hold = s.Duration
+	switch {
+	case s.Rate > 0:
+		ramp := time.Duration(float64(s.Count) / s.Rate * float64(time.Second))
+		s.Hold += ramp
+		s.Duration = 2*ramp + s.Timeout
+	default:
+		s.Concurrency = int(s.Count)
+		s.Duration = rampLimit
+	}
 }
 
 func stages(list []scenarios.Stage) pacing.Stages {
@@ -254,7 +281,8 @@ func answerTo(e scenarios.Entry) generators.ResponderSpec {
 		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{uint16(e.Port)}}
 	case e.Generator == scenarios.HTTP:
 		return generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: ports, Body: int(e.Payload)}
-	case e.Generator == scenarios.TCP, e.Generator == scenarios.Hold, e.Generator == scenarios.Handshake:
+	case e.Generator == scenarios.TCP, e.Generator == scenarios.Hold, e.Generator == scenarios.Handshake,
+		e.Generator == scenarios.SYN: // without a listener the DUT resets, and the reset ends the entry
 		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: ports}
 	case e.Generator == scenarios.UDP && e.Silent:
 		return generators.ResponderSpec{Kind: generators.RespondSilent, Network: generators.ProtocolUDP, Ports: ports}

@@ -33,7 +33,6 @@ type Evidence struct {
 // Limits of validity. Each is where the figures begin to say more about the measurement than about
 // the DUT.
 const (
-	MaxLate         = 0.01 // share of an open loop's sends that left late
 	MaxSteal        = 0.05 // share of the DUT's CPU time
 	MaxGeneratorCPU = 0.95 // share of the generator's CPUs
 	MaxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
@@ -58,9 +57,6 @@ func Validate(t *Trial, e Evidence) []string {
 	}
 	for _, limit := range t.Load.Limits {
 		add("the generator was the limit: %s", limit)
-	}
-	if t.Load.Late > MaxLate {
-		add("the generator was the limit: %s of its sends left late, more than %s", Percent(t.Load.Late), Percent(MaxLate))
 	}
 	if e.GeneratorCPU > MaxGeneratorCPU {
 		add("the generator was the limit: its CPUs were busy %s of the time", Percent(e.GeneratorCPU))

@@ -36,7 +36,6 @@ func TestValidate(t *testing.T) {
 		{"a rule gone", func(_ *Trial, e *Evidence) { e.RulesBefore, e.RulesAfter = "-A a\n-A b", "-A a" }, []string{`"-A b" is gone`}},
 		{"limits", func(t *Trial, _ *Evidence) { t.Load.Limits = []string{"no file descriptors left (1024)", "no ports"} },
 			[]string{"no file descriptors left", "no ports"}},
-		{"late", func(t *Trial, _ *Evidence) { t.Load.Late = 0.02 }, []string{"2.0 % of its sends left late, more than 1.0 %"}},
 		{"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 }, []string{"busy 99.9 % of the time"}},
 		{"tracked twice", func(_ *Trial, e *Evidence) { e.OwnTable = 900 }, []string{"grew by 900 entries"}},
 		{"steal", func(_ *Trial, e *Evidence) { e.Steal = 0.2 }, []string{"took 20 %"}},

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ctload/ctload/reports"
-	"github.com/ctload/ctload/results"
 )
 
 func reportCommand() *cobra.Command {
@@ -23,11 +22,7 @@ func reportCommand() *cobra.Command {
 			if err := reports.Check(format); err != nil {
 				return err
 			}
-			folder, err := results.Open(args[0])
-			if err != nil {
-				return err
-			}
-			run, err := folder.Load()
+			run, err := loadRun(args[0])
 			if err != nil {
 				return err
 			}

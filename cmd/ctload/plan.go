@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+func planCommand() *cobra.Command {
+	var demand results.Demand
+	var residence, memory, kernel, format string
+	cmd := &cobra.Command{
+		Use:   "plan --rate N --residence T",
+		Short: "the arithmetic alone: what a load needs, as sysctl lines",
+		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence, and what the kernel
+still counts after that), and says which max and how many buckets carry it.
+
+  ctload plan --rate 2000 --residence 120s                 short connections in TIME_WAIT
+  ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
+  ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readDemand(&demand, residence, memory, kernel); err != nil {
+				return err
+			}
+			plan, err := results.MakePlan(demand)
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				encoder := json.NewEncoder(cmd.OutOrStdout())
+				encoder.SetIndent("", "  ")
+				return encoder.Encode(plan)
+			}
+			return writePlan(cmd.OutOrStdout(), plan)
+		},
+	}
+	flags := cmd.Flags()
+	flags.Float64Var(&demand.Rate, "rate", 0, "new connections or flows per second")
+	flags.StringVar(&residence, "residence", "", "life of an entry: its connection and the timeout after it, as 120s")
+	flags.Int64Var(&demand.Held, "held", 0, "connections that are open all the time")
+	flags.Float64Var(&demand.Fill, "fill", 0.75, "share of max that the peak may take; the first of the usual alerts fires at 0.75")
+	flags.StringVar(&memory, "memory", "", "memory of the machine, as 4GiB (default: this one's)")
+	flags.StringVar(&kernel, "kernel", "", "version of the machine's kernel, as 6.1 (default: this one's)")
+	flags.StringVar(&format, "format", "text", "text or json")
+	return cmd
+}
+
+// readDemand completes a demand from the flags that carry units, and from this machine.
+func readDemand(d *results.Demand, residence, memory, kernel string) error {
+	if residence != "" {
+		var t scenarios.Duration
+		if err := t.UnmarshalText([]byte(residence)); err != nil {
+			return fmt.Errorf("--residence: %w", err)
+		}
+		d.Residence = t.Seconds()
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return host(fmt.Errorf("ask for this machine's memory: %w", err))
+	}
+	d.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
+	if memory != "" {
+		var size scenarios.Size
+		if err := size.UnmarshalText([]byte(memory)); err != nil {
+			return fmt.Errorf("--memory: %w", err)
+		}
+		d.MemoryBytes = int64(size)
+	}
+	if kernel == "" {
+		var name unix.Utsname
+		if err := unix.Uname(&name); err != nil {
+			return host(fmt.Errorf("ask for this machine's kernel: %w", err))
+		}
+		kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	version, err := results.ParseKernel(kernel)
+	if err != nil {
+		return fmt.Errorf("--kernel: %w", err)
+	}
+	d.Kernel = version
+	return nil
+}
+
+func writePlan(w io.Writer, p results.Plan) error {
+	fmt.Fprintf(w, "the kernel's own table   max %d, buckets %d: peak %d", p.Default.Max, p.Default.Buckets, p.AtDefault.Peak)
+	if full := p.AtDefault.SecondsToFull; full != nil {
+		fmt.Fprintf(w, ", full after %s s", results.Figure(*full))
+	}
+	if p.AtDefault.Sustainable > 0 {
+		fmt.Fprintf(w, ", sustains %s/s", results.Figure(p.AtDefault.Sustainable))
+	}
+	fmt.Fprintf(w, "\nwhat carries the load    max %d, buckets %d: peak %d, %s of memory when full (%s)\n",
+		p.Size.Max, p.Size.Buckets, p.AtSize.Peak, results.Bytes(p.Memory), results.Percent(p.MemoryPart))
+	fmt.Fprintf(w, "the formula of guides    max %d\n\n", p.Folk)
+	for _, note := range p.Notes {
+		fmt.Fprintf(w, "# %s\n", note)
+	}
+	for _, line := range p.Sysctl {
+		fmt.Fprintln(w, line)
+	}
+	return nil
+}
