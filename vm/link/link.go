@@ -40,13 +40,15 @@ func (b *Bridge) Close() error {
 	return nil
 }
 
+// queueLength is so many packets that a link does not drop what a slow guest has not yet taken of a
+// burst: what is lost in the lab is to be lost in the DUT.
+const queueLength = 10000
+
 // AddTap makes a tap on the bridge for a virtual machine's network card. The caller removes it with
 // [Remove].
 func (b *Bridge) AddTap(name string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	// Long enough that the tap never drops what the guest has not taken yet in a burst of SYNs.
-	attrs.TxQLen = 10000
 	tap := &netlink.Tuntap{
 		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
 		// Root, which is the default, is nobody in the sandbox.
@@ -54,6 +56,10 @@ func (b *Bridge) AddTap(name string) error {
 	}
 	if err := netlink.LinkAdd(tap); err != nil {
 		return fmt.Errorf("make tap %s: %w", name, err)
+	}
+	// A tap is made with the default length, whatever is asked for.
+	if err := netlink.LinkSetTxQLen(tap, queueLength); err != nil {
+		return errors.Join(fmt.Errorf("lengthen the queue of tap %s: %w", name, err), Remove(name))
 	}
 	if err := b.attach(tap); err != nil {
 		return errors.Join(err, Remove(name))
@@ -66,7 +72,7 @@ func (b *Bridge) AddTap(name string) error {
 func (b *Bridge) AddVeth(name, inner string, pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	attrs.TxQLen = 10000
+	attrs.TxQLen = queueLength
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inner, PeerNamespace: netlink.NsPid(pid)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth pair %s: %w", name, err)
