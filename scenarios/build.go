@@ -78,6 +78,9 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	case *ast.LiteralNode:
 		return &node{kind: scalar, at: at, text: v.Value.Value, lines: b.blockLines(v, at)}
 	case *ast.StringNode:
+		if strings.ContainsRune(v.Value, 0) {
+			b.errorf(at, "a text with a NUL character")
+		}
 		return &node{kind: scalar, at: at, text: v.Value}
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		return &node{kind: scalar, at: at, text: n.GetToken().Value}

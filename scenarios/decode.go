@@ -180,6 +180,9 @@ func (s *Settings) decodeNode(p *problems, n *node) {
 			continue
 		}
 		if word, ok := scalarText(p, e.value); ok {
+			if strings.ContainsAny(word, "\r\n") {
+				p.errorf(e.value.at, "the value of a sysctl is one line")
+			}
 			*s = append(*s, Setting{e.key, word})
 		}
 	}

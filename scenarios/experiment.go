@@ -7,8 +7,8 @@ type Experiment struct {
 	Summary       string
 	Documentation Documentation
 	Topology      Topology
-	DUT           Configuration // before any scenario changes it
-	Workload      []Entry       // before any scenario changes it
+	DUT           Configuration // before any scenario changes it; of a matrix the first values
+	Workload      []Entry       // likewise
 	Trials        int           // at least 1
 	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
 	// Recovery is how long the DUT is watched after the load has ended, at least 0.
@@ -29,7 +29,7 @@ type Resolved struct {
 	// "base@key=value@key=value".
 	Name     string
 	Base     string    // the name in the file
-	Matrix   []Setting // the values chosen from lists, in the order of the file; nil without a matrix
+	Matrix   []Setting // the values chosen from lists, as in Name; nil without a matrix
 	Summary  string
 	DUT      Configuration
 	Workload []Entry

@@ -124,7 +124,7 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, keyMax)
 			continue
 		case keyBuckets:
-			if given := dut.get("buckets"); given != nil && given.text != value.text {
+			if given := dut.get("buckets"); given != nil && (given.text != value.text || given.kind != scalar) {
 				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d", given.at.Line)
 				continue
 			}
