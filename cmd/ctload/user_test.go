@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestOrdinaryUser runs as nobody, from the kernel's fetching on. Started by anybody but root, every
+// other test is that already.
+func TestOrdinaryUser(t *testing.T) {
+	needsLab(t)
+	if os.Getuid() != 0 {
+		t.Log("this test is run by an ordinary user: so are all others")
+		return
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not in t.TempDir(), which only root may enter.
+	home, err := os.MkdirTemp("/tmp", "ctload-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	program, file := filepath.Join(home, "ctload"), filepath.Join(home, "experiment.yaml")
+	copyFile(t, path, program, 0o755)
+	if err := os.WriteFile(file, []byte(fmt.Sprintf(small, 200)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A host may keep /dev/net/tun to root; its users then cannot run a lab. This one's may, in a mount
+	// namespace of the test's own.
+	script := `set -e
+mknod "$1/tun" c 10 200
+chmod 0666 "$1/tun"
+mount --bind "$1/tun" /dev/net/tun
+chown nobody "$1"
+cd "$1"
+exec env HOME="$1" XDG_CACHE_HOME="$1/cache" setpriv --reuid nobody --regid nogroup --clear-groups "$1/ctload" run "$1/experiment.yaml" --format json`
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", home)
+	cmd.Dir = home
+	o := finish(t, cmd, 10*time.Minute)
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	if trial := decode(t, o.stdout).Scenarios[0].Trials[0]; trial.Load.Completed != 200 {
+		t.Errorf("completed %d of 200: %s", trial.Load.Completed, trial.Sentence)
+	}
+	if !strings.Contains(o.stderr, "run folder:") {
+		t.Errorf("the run folder is not named:\n%s", o.stderr)
+	}
+}
+
+func copyFile(t *testing.T, from, to string, mode os.FileMode) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, mode); err != nil {
+		t.Fatal(err)
+	}
+}
