@@ -39,6 +39,8 @@ type Options struct {
 	Wide bool
 	// Color marks verdicts with ANSI colours, in the table.
 	Color bool
+	// Series hands out what was sampled, for the charts of the HTML page; nil leaves them out.
+	Series SeriesSource
 }
 
 // renderers are the formats by name.
@@ -48,6 +50,7 @@ var renderers = map[string]func(io.Writer, *results.Run, Options) error{
 	"markdown": Markdown,
 	"csv":      CSV,
 	"junit":    JUnit,
+	"html":     HTML,
 }
 
 // Formats are the names that [Render] knows, in alphabetical order.

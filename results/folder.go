@@ -146,6 +146,21 @@ func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
 }
 
+// Series reads the samples of a trial and the attempts of its probe, none where there was none. A
+// trial that was never sampled has no samples, which is no error.
+func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
+	tf, err := f.Trial(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	samples, err := tf.ReadSamples()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	probes, err := tf.ReadProbes()
+	return samples, probes, err
+}
+
 // TrialFolder is the folder of one trial.
 type TrialFolder struct {
 	name, path string

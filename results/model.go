@@ -259,8 +259,9 @@ type Sample struct {
 	Counters Counters `json:"counters"`
 	LogLines int64    `json:"log_lines"`
 	LogSupp  int64    `json:"log_suppressed"`
-	// Done is how many requests, connections or flows the generators had completed, Failed how many
-	// had failed, as last heard.
-	Done   int64 `json:"done"`
-	Failed int64 `json:"failed"`
+	// Offered is how many requests, connections or flows the generators had begun, Done how many had
+	// completed, Failed how many had failed, as last heard.
+	Offered int64 `json:"offered,omitempty"`
+	Done    int64 `json:"done"`
+	Failed  int64 `json:"failed"`
 }

@@ -19,7 +19,21 @@ func Recommend(run *Run) string {
 	if len(run.Scenarios) < 2 || run.Interrupted {
 		return ""
 	}
-	first := &run.Scenarios[0]
+	first, best := &run.Scenarios[0], Best(run)
+	switch best {
+	case nil:
+		return "No scenario met its thresholds or, without any, stayed clean."
+	case first:
+		return fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
+	default:
+		return fmt.Sprintf("The smallest change that %s is %s (%s); %s.",
+			achievement(best), best.Name, strings.Join(changes(first, best), ", "), costs(first, best))
+	}
+}
+
+// Best is the scenario that [Recommend] names, nil when there is none. It is the first one when that
+// met its thresholds.
+func Best(run *Run) *Scenario {
 	var met []*Scenario
 	for i := range run.Scenarios {
 		if s := &run.Scenarios[i]; meets(s) {
@@ -27,19 +41,18 @@ func Recommend(run *Run) string {
 		}
 	}
 	if len(met) == 0 {
-		return "No scenario met its thresholds or, without any, stayed clean."
+		return nil
 	}
+	first := &run.Scenarios[0]
 	if met[0] == first {
-		return fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
+		return first
 	}
-	best := slices.MinFunc(met, func(a, b *Scenario) int {
+	return slices.MinFunc(met, func(a, b *Scenario) int {
 		return cmp.Or(
 			compareBool(exempts(a), exempts(b)),
 			cmp.Compare(len(changes(first, a)), len(changes(first, b))),
 			cmp.Compare(tableBytes(a), tableBytes(b)))
 	})
-	return fmt.Sprintf("The smallest change that %s is %s (%s); %s.",
-		achievement(best), best.Name, strings.Join(changes(first, best), ", "), costs(first, best))
 }
 
 func meets(s *Scenario) bool {

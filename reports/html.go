@@ -1,0 +1,238 @@
+package reports
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/results"
+)
+
+// The page's own parts, and uPlot 1.6.32 (MIT, page/uplot.LICENSE), which draws its charts.
+var (
+	//go:embed page/page.html
+	pageHTML string
+	//go:embed page/page.css
+	pageCSS string
+	//go:embed page/page.js
+	pageJS string
+	//go:embed page/uplot.min.js
+	uplotJS string
+	//go:embed page/uplot.min.css
+	uplotCSS string
+)
+
+var page = template.Must(template.New("page").Parse(pageHTML))
+
+type pageData struct {
+	Title, Summary, Started string
+	Interrupted             string
+	Styles                  template.CSS
+	Library, Script         template.JS
+	Judgements              []judgement
+	Stories                 []pageStory
+	Head                    []string
+	Rows                    []pageRow
+	Latencies               []latencyRow
+	HasSeries               bool
+	Plot                    []plotScenario
+	Facts                   [][2]string
+	Notes                   []string
+	Winner                  *winner
+	Commands                []string
+}
+
+type judgement struct {
+	Text string
+	Bad  bool
+}
+
+type pageStory struct {
+	Name, Verdict, Badge, Also string
+	Lines                      []string
+}
+
+type pageRow struct {
+	Name, Verdict string
+	Cells         []string
+}
+
+type latencyRow struct {
+	Name, Kind                string
+	Count                     string
+	P50, P90, P99, P999, Slow string
+}
+
+type winner struct {
+	Name, Why  string
+	Sysctl     string
+	Rules, NFT string
+}
+
+// HTML writes the run as one page that needs nothing else: no network, no other file. The charts
+// need o.Series; without it, or without JavaScript, the page still has all its words and tables.
+func HTML(w io.Writer, run *results.Run, o Options) error {
+	list := rows(run)
+	d := pageData{
+		Title: run.Experiment, Summary: run.Summary,
+		Styles:  template.CSS(uplotCSS + pageCSS),
+		Library: template.JS(uplotJS), Script: template.JS(pageJS),
+		Notes: append(append([]string{}, run.Warnings...), footnotes(run, list)...),
+		Plot:  []plotScenario{},
+		Facts: facts(run), Winner: winnerOf(run), Commands: commands(run),
+	}
+	if d.Title == "" {
+		d.Title = "ctload"
+	}
+	if !run.Started.IsZero() {
+		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
+	}
+	if run.Interrupted {
+		d.Interrupted = results.Figure(run.Seconds)
+	}
+	for _, text := range judgements(run) {
+		d.Judgements = append(d.Judgements, judgement{text, strings.HasPrefix(text, "FAILED ") || strings.HasPrefix(text, "REGRESSION ")})
+	}
+	for i, t := range tell(list) {
+		d.Stories = append(d.Stories, storyOf(list[i], t))
+	}
+	fillTable(&d, list)
+	if err := fillPlot(&d, run, list, o.Series); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := page.Execute(&b, d); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func storyOf(r row, t told) pageStory {
+	s := pageStory{Name: t.name, Lines: t.lines, Verdict: verdictClass(r), Badge: strings.SplitN(verdictCell(r), "\n", 2)[0]}
+	if typical, ok := r.typical(); ok {
+		s.Also = string(typical.Also)
+	}
+	return s
+}
+
+// verdictClass is the name by which the page colours a row.
+func verdictClass(r row) string {
+	if r.trials == 0 {
+		return "not-run"
+	}
+	v, _ := r.verdict()
+	return string(v)
+}
+
+func fillTable(d *pageData, list []row) {
+	lines, _ := layout(list, 0, true)
+	for _, l := range lines[1:] {
+		d.Head = append(d.Head, l.name)
+	}
+	for i, r := range list {
+		row := pageRow{Name: r.name, Verdict: verdictClass(r)}
+		for _, l := range lines[1:] {
+			row.Cells = append(row.Cells, l.cells[i])
+		}
+		d.Rows = append(d.Rows, row)
+	}
+}
+
+func fillPlot(d *pageData, run *results.Run, list []row, source SeriesSource) error {
+	trials := 0
+	for _, s := range run.Scenarios {
+		trials += len(s.Trials)
+	}
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		p := plotScenario{Name: s.Name, Trials: []plotTrial{}}
+		typical, ok := list[i].typical()
+		for j := range s.Trials {
+			t := &s.Trials[j]
+			if ok && t.Number == typical.Number {
+				p.Typical = j
+			}
+			var samples []results.Sample
+			var probes []results.ProbeSample
+			if source != nil {
+				var err error
+				if samples, probes, err = source.Series(t); err != nil {
+					return fmt.Errorf("reading the series of trial %d of %s: %w", t.Number, s.Name, err)
+				}
+			}
+			d.HasSeries = d.HasSeries || len(samples) > 0
+			p.Trials = append(p.Trials, plotOf(t, samples, probes, pointsPerTrial(trials)))
+		}
+		if ok {
+			p.Connect, p.Total = plotLatencyOf(typical.Load.Connect), plotLatencyOf(typical.Load.Latency)
+			d.Latencies = append(d.Latencies, latencyRowOf(s.Name, "connect", typical.Load.Connect), latencyRowOf(s.Name, "total", typical.Load.Latency))
+			if typical.Probe != nil {
+				d.Latencies = append(d.Latencies, latencyRowOf(s.Name, "bystander", typical.Probe.Latency))
+			}
+		}
+		d.Plot = append(d.Plot, p)
+	}
+	return nil
+}
+
+func latencyRowOf(name, kind string, l results.Latency) latencyRow {
+	if l.Count == 0 {
+		return latencyRow{name, kind, "0", none, none, none, none, none}
+	}
+	f := results.Figure
+	return latencyRow{name, kind, results.Count(l.Count), f(l.P50), f(l.P90), f(l.P99), f(l.P999), f(l.Max)}
+}
+
+// facts are the environment, a name and a value each.
+func facts(run *results.Run) [][2]string {
+	e := run.Environment
+	list := [][2]string{
+		{"run", run.ID}, {"ctload", run.Ctload}, {"seed", strconv.FormatUint(run.Seed, 10)},
+		{"driver", e.Driver}, {"accelerator", e.Accelerator}, {"kernel of the DUT", strings.Join(kernels(run), ", ")},
+		{"QEMU", e.QEMU}, {"libvirt", e.Libvirt}, {"host kernel", e.HostKernel}, {"host CPU", e.HostCPU},
+	}
+	if e.HostCPUs > 0 {
+		list = append(list, [2]string{"host CPUs", strconv.Itoa(e.HostCPUs)}, [2]string{"host memory", results.Bytes(e.HostMemoryBytes)})
+	}
+	if run.Seconds > 0 {
+		list = append(list, [2]string{"took", (time.Duration(run.Seconds*10) * time.Second / 10).String()})
+	}
+	var kept [][2]string
+	for _, f := range list {
+		if f[1] != "" {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// winnerOf are the lines that bring the recommended scenario to a machine.
+func winnerOf(run *results.Run) *winner {
+	best := results.Best(run)
+	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
+		return nil
+	}
+	c := best.Configuration
+	return &winner{
+		Name: best.Name, Why: results.Recommend(run),
+		Sysctl: strings.Join(c.SettingLines(), "\n"), Rules: strings.TrimSpace(c.Rules), NFT: strings.TrimSpace(c.NFT),
+	}
+}
+
+// commands do the run again, and render it again.
+func commands(run *results.Run) []string {
+	if run.Experiment == "" {
+		return nil
+	}
+	list := []string{fmt.Sprintf("ctload run %s --seed %d", run.Experiment, run.Seed)}
+	if run.ID != "" {
+		list = append(list, fmt.Sprintf("ctload report runs/%s --format html -o %s.html", run.ID, run.Experiment))
+	}
+	return list
+}

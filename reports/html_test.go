@@ -1,0 +1,359 @@
+package reports
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// sampled hands out the same made-up series for each trial: a table that fills, drops, and empties.
+type sampled struct{ samples int }
+
+func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSample, error) {
+	if t.Verdict == results.Invalid {
+		return nil, nil, nil // never measured
+	}
+	var samples []results.Sample
+	var probes []results.ProbeSample
+	for i := range s.samples {
+		at := float64(i-5) / 10
+		x := float64(i) / float64(s.samples)
+		count := min(t.Conntrack.Max, int64(x*2*float64(t.Conntrack.Peak+1)))
+		samples = append(samples, results.Sample{
+			Seconds: at, Count: count, Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets,
+			Counters: results.Counters{Drop: int64(x * float64(t.Conntrack.Drop)), EarlyDrop: int64(x * float64(t.Conntrack.EarlyDrop))},
+			Offered:  int64(x * 5000), Done: int64(x * float64(t.Load.Completed)), Failed: int64(x * float64(t.Load.Failed)),
+		})
+		probes = append(probes, results.ProbeSample{Seconds: at, Millis: 1 + 10*math.Abs(math.Sin(at)), OK: t.Load.Failed == 0 || i%7 != 0})
+	}
+	return samples, probes, nil
+}
+
+func TestHTMLGolden(t *testing.T) {
+	// The parts that are files of their own are left out of the golden file.
+	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
+	for name, part := range map[string]string{"uplot.min.js": uplotJS, "page.js": pageJS, "uplot.min.css": uplotCSS, "page.css": pageCSS} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not in the page", name)
+		}
+		text = strings.Replace(text, part, "/* "+name+" */", 1)
+	}
+	golden(t, "run.html", []byte(text))
+}
+
+// The page names no address that a browser would fetch.
+func TestHTMLFetchesNothing(t *testing.T) {
+	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
+	if m := regexp.MustCompile(`(?i)(src|href|action|data-src)\s*=\s*["']?(https?:|//)|@import|url\(\s*["']?(https?:|//)`).FindString(text); m != "" {
+		t.Errorf("found %q", m)
+	}
+	if !strings.Contains(text, `default-src 'none'`) {
+		t.Error("no content security policy")
+	}
+}
+
+// What comes from a run is text, never markup or script.
+func TestHTMLEscapes(t *testing.T) {
+	bad := `</script><script>alert(1)</script><img src=x onerror=alert(1)>`
+	run := &results.Run{
+		Experiment: bad, Summary: bad, ID: bad, Ctload: bad, Warnings: []string{bad},
+		Scenarios: []results.Scenario{{
+			Name: bad, Configuration: results.Configuration{Rules: bad},
+			Trials:     []results.Trial{{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad}},
+			Thresholds: []results.Outcome{{Expression: bad, Actual: bad}},
+		}},
+	}
+	text := string(render(t, "html", run, Options{Series: sampled{20}}))
+	if strings.Contains(text, "<script>alert") || strings.Contains(text, "<img") {
+		t.Error("the run's text became markup")
+	}
+	if strings.Count(text, "</script>") != 3 {
+		t.Errorf("%d scripts end", strings.Count(text, "</script>"))
+	}
+}
+
+func TestHTMLIsSmall(t *testing.T) {
+	// Four scenarios of a minute at ten samples a second.
+	if n := len(render(t, "html", fixture(), Options{Series: sampled{600}})); n > 1<<20 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+func TestThinKeepsPeaksAndEnds(t *testing.T) {
+	samples := make([]results.Sample, 50_000)
+	for i := range samples {
+		samples[i] = results.Sample{Seconds: float64(i) / 10, Count: int64(i % 100)}
+	}
+	samples[31_337].Count = 1_000_000
+	kept := thin(samples, 500)
+	if len(kept) > 504 {
+		t.Errorf("%d are left", len(kept))
+	}
+	if kept[0].Seconds != 0 || kept[len(kept)-1].Seconds != 4999.9 {
+		t.Errorf("from %v to %v", kept[0].Seconds, kept[len(kept)-1].Seconds)
+	}
+	found := false
+	for i, s := range kept {
+		found = found || s.Count == 1_000_000
+		if i > 0 && s.Seconds <= kept[i-1].Seconds {
+			t.Fatalf("not in order at %v", s.Seconds)
+		}
+	}
+	if !found {
+		t.Error("the peak is gone")
+	}
+	probes := make([]results.ProbeSample, 10_000)
+	for i := range probes {
+		probes[i] = results.ProbeSample{Seconds: float64(i), Millis: 1, OK: true}
+	}
+	probes[77].OK = false
+	probes[9_000].Millis = 500
+	lost, slow := false, false
+	for _, p := range thinProbes(probes, 100) {
+		lost = lost || !p.OK
+		slow = slow || p.Millis == 500
+	}
+	if !lost || !slow {
+		t.Errorf("lost %v, slow %v", lost, slow)
+	}
+}
+
+// browse opens the page in Chromium, runs a script in it when it has drawn itself, and decodes what
+// the script returns. What the page says to the console is an error.
+func browse(t *testing.T, document []byte, size, script string, into any) {
+	t.Helper()
+	chromium := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			chromium = path
+			break
+		}
+	}
+	if chromium == "" {
+		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
+			t.Fatal("chromium is missing")
+		}
+		t.Skip("chromium is missing")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "page.html")
+	document = bytes.Replace(document, []byte("</body>"), []byte(`<script>{
+const out = document.createElement("pre");
+out.id = "returned";
+(async () => {`+script+`})().catch(e => ({error: String(e.stack)})).then(v => {
+  out.textContent = JSON.stringify(v);
+  document.body.append(out);
+});
+}</script></body>`), 1)
+	if err := os.WriteFile(path, document, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+		"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size, "--enable-logging=stderr",
+		"--timeout=60000", "--dump-dom", "file://"+path)
+	// In a folder that nobody else uses, so that its cleaning up disturbs nobody.
+	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Run(); err != nil {
+		t.Fatalf("running chromium: %v\n%s", err, &stderr)
+	}
+	for line := range strings.Lines(stderr.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			t.Errorf("console: %s", line)
+		}
+	}
+	m := regexp.MustCompile(`(?s)<pre id="returned">(.*?)</pre>`).FindStringSubmatch(stdout.String())
+	if m == nil {
+		t.Fatalf("the page returned nothing\n%s", &stderr)
+	}
+	returned := []byte(html.UnescapeString(m[1]))
+	var failed struct{ Error string }
+	if err := json.Unmarshal(returned, &failed); err == nil && failed.Error != "" {
+		t.Fatal(errors.New(failed.Error))
+	}
+	if err := json.Unmarshal(returned, into); err != nil {
+		t.Fatalf("%v: %s", err, returned)
+	}
+}
+
+// The charts show the run's own figures, and nothing is fetched.
+func TestHTMLShowsTheRun(t *testing.T) {
+	run := fixture()
+	source := sampled{600}
+	var got struct {
+		Count, T  []float64
+		ProbeLost int
+		Titles    []string
+		Resources []string
+		Latency   [][]float64
+	}
+	browse(t, render(t, "html", run, Options{Series: source}), "1200,900", `
+const find = title => window.ctload.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith(title));
+const table = find("Entries"), probe = find("Bystander");
+const curve = (p, label) => p.data[p.series.findIndex(s => s.label === label)];
+return {
+  count: curve(table, "count"), t: table.data[0],
+  probeLost: curve(probe, "lost").filter(v => v != null).length,
+  titles: [...document.querySelectorAll(".chart h3")].map(e => e.textContent),
+  resources: performance.getEntriesByType("resource").map(e => e.name),
+  latency: window.ctload.scenarios.map(s => [s.total.p50, s.total.p99, s.total.max]),
+};`, &got)
+	samples, probes, _ := source.Series(&run.Scenarios[0].Trials[0])
+	var want struct {
+		Count, T  []float64
+		ProbeLost int
+		Titles    []string
+		Resources []string
+		Latency   [][]float64
+	}
+	for _, s := range samples {
+		want.Count = append(want.Count, float64(s.Count))
+		want.T = append(want.T, s.Seconds)
+	}
+	for _, p := range probes {
+		if !p.OK {
+			want.ProbeLost++
+		}
+	}
+	want.Titles = []string{"Load, per second", "Entries in the table", "Refused or evicted, per second", "Bystander: latency in ms, ✕ lost"}
+	want.Resources = []string{}
+	for _, s := range run.Scenarios {
+		l := s.Trials[0].Load.Latency
+		want.Latency = append(want.Latency, []float64{l.P50, l.P99, l.Max})
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-6 })); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Zoom, cursor, overlay, tabs and the theme work with buttons and keys.
+func TestHTMLControls(t *testing.T) {
+	var got struct {
+		Zoomed, Load, All, Same bool
+		Readout                 string
+		Single, Overlaid, Fewer int
+		Light, Dark             string
+		Tab                     string
+		Labelled, Focusable     bool
+	}
+	browse(t, render(t, "html", fixture(), Options{Series: sampled{600}}), "1200,900", `
+const c = window.ctload, $ = id => document.getElementById(id);
+const key = k => $("charts").dispatchEvent(new KeyboardEvent("keydown", {key: k, bubbles: true, cancelable: true}));
+const span = () => c.range()[1] - c.range()[0];
+const out = {}, whole = span();
+const settle = async () => { for (let i = 0; i < 20; i++) await null; }; // uPlot draws in a microtask
+$("zoom-in").click();
+await settle();
+out.zoomed = span() < 0.6 * whole;
+out.same = c.plots().every(p => Math.abs(p.scales.x.min - c.range()[0]) < 1e-9 && Math.abs(p.scales.x.max - c.range()[1]) < 1e-9);
+key("l");
+await settle();
+out.load = c.range()[0] === 0 && Math.abs(c.range()[1] - c.scenarios[0].trials[0].seconds) < 1e-9;
+key("0");
+await settle();
+out.all = Math.abs(span() - whole) < 1e-9;
+key("ArrowRight");
+out.readout = $("readout").textContent;
+const curves = () => c.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith("Load")).series.length - 1;
+out.single = curves();
+$("overlay").click();
+out.overlaid = curves();
+document.querySelectorAll("#overlays input")[1].click();
+out.fewer = curves();
+$("tabs").children[1].click();
+out.tab = $("tabs").querySelector("[aria-selected=true]").textContent + " " + $("overlay").checked;
+out.light = getComputedStyle(document.documentElement).backgroundColor;
+$("theme").click();
+out.dark = getComputedStyle(document.documentElement).backgroundColor;
+out.labelled = [...document.querySelectorAll("button, select, input, [role=application]")].every(e => e.textContent.trim() || e.getAttribute("aria-label") || e.closest("label"));
+out.focusable = $("charts").tabIndex === 0;
+return out;`, &got)
+	if !got.Zoomed || !got.Load || !got.All || !got.Same || !got.Labelled || !got.Focusable {
+		t.Errorf("%+v", got)
+	}
+	if !strings.HasPrefix(got.Readout, "At ") || !strings.Contains(got.Readout, "count ") {
+		t.Errorf("cursor: %q", got.Readout)
+	}
+	// Offered, completed and failed of one; completed of four and failed of two; without the second.
+	if got.Single != 3 || got.Overlaid != 6 || got.Fewer != 5 {
+		t.Errorf("curves: %d, overlaid %d, %d", got.Single, got.Overlaid, got.Fewer)
+	}
+	if got.Tab != "raised-max false" {
+		t.Errorf("tab: %s", got.Tab)
+	}
+	if got.Light == got.Dark {
+		t.Errorf("theme: %s and %s", got.Light, got.Dark)
+	}
+}
+
+// On a narrow screen nothing but the tables scrolls sideways.
+func TestHTMLOnAPhone(t *testing.T) {
+	var got struct{ Inner, Scroll, Chart float64 }
+	browse(t, render(t, "html", judged(), Options{Series: sampled{300}}), "1200,900", `
+document.body.style.width = "400px";
+window.dispatchEvent(new Event("beforeprint"));
+return {inner: 400, scroll: document.body.scrollWidth, chart: document.querySelector(".uplot").offsetWidth};`, &got)
+	if got.Scroll > got.Inner || got.Chart > got.Inner || got.Chart < 300 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A hundred trials of ten minutes at ten samples a second still open at once.
+func TestHTMLOpensFast(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens a large page")
+	}
+	run := fixture()
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		for n := 2; n <= 25; n++ {
+			trial := s.Trials[0]
+			trial.Number = n
+			s.Trials = append(s.Trials, trial)
+		}
+	}
+	document := render(t, "html", run, Options{Series: sampled{6000}})
+	best := math.Inf(1)
+	for range 3 { // the machine may be busy
+		var got struct{ Millis float64 }
+		browse(t, document, "1200,900", `return {millis: performance.now()};`, &got)
+		if best = min(best, got.Millis); best < 3000 {
+			break
+		}
+	}
+	t.Logf("%.1f MB open in %.0f ms", float64(len(document))/1e6, best)
+	if best > 3000 {
+		t.Errorf("opened after %.0f ms", best)
+	}
+}
+
+// A page of a run without series, trials or scenarios opens without an error.
+func TestHTMLOfAnyRun(t *testing.T) {
+	for i, run := range []*results.Run{{}, judged(), {Scenarios: []results.Scenario{{Name: "a"}}}} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			var got struct{ Heading string }
+			browse(t, render(t, "html", run, Options{}), "800,600", `return {heading: document.querySelector("h1").textContent};`, &got)
+			if got.Heading == "" {
+				t.Error("no heading")
+			}
+		})
+	}
+}

@@ -1,0 +1,382 @@
+"use strict";
+// Draws the charts of the page from the JSON in #data: four on one time axis for the chosen trial, or
+// for several scenarios laid over each other, and the latency distribution.
+(function () {
+  const root = document.documentElement;
+  root.classList.add("js");
+  const $ = id => document.getElementById(id);
+  const color = name => getComputedStyle(root).getPropertyValue("--" + name).trim();
+
+  // The theme follows the system until the button is used.
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = "";
+  function theme() {
+    const dark = chosen ? chosen === "dark" : system.matches;
+    root.dataset.theme = dark ? "dark" : "light";
+    $("theme").setAttribute("aria-pressed", dark);
+  }
+  theme();
+
+  // Numbers travel as differences from the one before.
+  function sums(list, scale) {
+    let sum = 0;
+    return (list || []).map(d => (sum += d) * (scale || 1));
+  }
+  const scenarios = JSON.parse($("data").textContent).map(s => ({ ...s, opened: {} }));
+  function open(scenario, index) {
+    if (!scenario.opened[index]) {
+      const t = scenario.trials[index];
+      const o = { ...t, t: sums(t.t, 1e-3), drawn: (t.t || []).length > 0 };
+      for (const name of ["count", "max", "offered", "done", "failed", "drop", "early_drop", "insert_failed"]) o[name] = sums(t[name]);
+      o.probe = { t: sums(t.probe.t, 1e-3), ms: sums(t.probe.us, 1e-3), lost: t.probe.lost || [] };
+      scenario.opened[index] = o;
+    }
+    return scenario.opened[index];
+  }
+
+  // A rate is the mean over the half second before, or over one step where that is longer.
+  function rate(t, total) {
+    const out = new Array(t.length).fill(null);
+    for (let i = 1, j = 0; i < t.length; i++) {
+      while (j < i - 1 && t[i] - t[j + 1] >= 0.5) j++;
+      if (t[i] > t[j]) out[i] = (total[i] - total[j]) / (t[i] - t[j]);
+    }
+    return out;
+  }
+  const any = list => list.some(v => v > 0);
+
+  const state = { scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)) };
+  let plots = [], range = null, full = [0, 1];
+
+  function chosenTrials() {
+    if (!state.overlay) return [{ scenario: scenarios[state.scenario], index: state.scenario, trial: open(scenarios[state.scenario], state.trial) }];
+    return [...state.over].sort((a, b) => a - b).map(i => ({ scenario: scenarios[i], index: i, trial: open(scenarios[i], scenarios[i].typical) }));
+  }
+
+  // Each chart is a title and a list of curves: label, colour, times, values and how to draw them.
+  function charts() {
+    const list = chosenTrials().filter(c => c.trial.drawn || c.trial.probe.t.length);
+    const own = (single, c) => state.overlay ? color("c" + c.index % 8) : color(single);
+    const name = (label, c) => state.overlay ? c.scenario.name + (label ? " " + label : "") : label;
+    const load = { title: "Load, per second", curves: [] };
+    const table = { title: "Entries in the table", curves: [] };
+    const refused = { title: "Refused or evicted, per second", curves: [] };
+    const probe = { title: "Bystander: latency in ms, ✕ lost", curves: [], log: true };
+    for (const c of list) {
+      const t = c.trial;
+      const curve = (chart, label, tone, values, more) => chart.curves.push({ label: name(label, c), tone: own(tone, c), t: t.t, values, ...more });
+      if (any(t.offered) && !state.overlay) curve(load, "offered", "c7", rate(t.t, t.offered), { dash: [4, 3] });
+      curve(load, state.overlay ? "" : "completed", "c2", rate(t.t, t.done));
+      if (any(t.failed)) curve(load, "failed", "c1", rate(t.t, t.failed), { dash: state.overlay ? [2, 3] : undefined });
+      curve(table, state.overlay ? "" : "count", "c0", t.count, { fill: !state.overlay });
+      if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) curve(table, "max", "c1", t.max, { dash: [6, 4], quiet: true });
+      if (!state.overlay || any(t.drop)) curve(refused, "drop", "bad", rate(t.t, t.drop));
+      if (!state.overlay || any(t.early_drop)) curve(refused, "early_drop", "c4", rate(t.t, t.early_drop), { dash: state.overlay ? [6, 3] : undefined });
+      if (any(t.insert_failed)) curve(refused, "insert_failed", "c3", rate(t.t, t.insert_failed), { dash: state.overlay ? [2, 3] : undefined });
+      if (t.probe.t.length) {
+        const at = want => t.probe.ms.map((ms, i) => (t.probe.lost[i] === 1) === want ? Math.max(ms, 0.01) : null);
+        probe.curves.push({ label: name("answered", c), tone: own("c0", c), t: t.probe.t, values: at(false), points: true });
+        if (any(t.probe.lost)) probe.curves.push({ label: name("lost", c), tone: state.overlay ? own("c0", c) : color("bad"), t: t.probe.t, values: at(true), cross: true });
+      }
+    }
+    return [load, table, refused, probe].filter(c => c.curves.length);
+  }
+
+  const short = v => v == null ? "" : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(3) + "M" : Math.abs(v) >= 1e4 ? +(v / 1e3).toPrecision(3) + "k" : String(+v.toPrecision(3));
+  const exact = v => v == null ? "–" : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
+
+  // Crosses for what was lost.
+  function crosses(u, si) {
+    const { ctx } = u;
+    const size = 3.5 * devicePixelRatio;
+    ctx.save();
+    ctx.strokeStyle = u.series[si].stroke(u, si);
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.beginPath();
+    u.data[si].forEach((v, i) => {
+      const x = u.data[0][i];
+      if (v == null || x < u.scales.x.min || x > u.scales.x.max) return;
+      const px = u.valToPos(x, "x", true), py = u.valToPos(v, "y", true);
+      ctx.moveTo(px - size, py - size); ctx.lineTo(px + size, py + size);
+      ctx.moveTo(px + size, py - size); ctx.lineTo(px - size, py + size);
+    });
+    ctx.stroke();
+    ctx.restore();
+    return null;
+  }
+
+  // The time of the load is shaded, the moments are lines; their names stand in the first chart.
+  function decorate(named) {
+    return {
+      hooks: {
+        drawClear: [u => {
+          const list = chosenTrials();
+          if (list.length !== 1) return;
+          const { left, top, width, height } = u.bbox;
+          const edge = s => Math.max(left, Math.min(left + width, u.valToPos(s, "x", true)));
+          u.ctx.fillStyle = color("load");
+          u.ctx.fillRect(edge(0), top, edge(list[0].trial.seconds) - edge(0), height);
+        }],
+        draw: [u => {
+          const list = chosenTrials();
+          if (list.length !== 1) return;
+          const { ctx, bbox } = u;
+          ctx.save();
+          ctx.beginPath();
+          ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
+          ctx.clip();
+          ctx.font = 11 * devicePixelRatio + "px system-ui, sans-serif";
+          ctx.textAlign = "left";
+          ctx.textBaseline = "alphabetic";
+          ctx.lineWidth = devicePixelRatio;
+          let rows = [];
+          for (const m of [...list[0].trial.marks].sort((a, b) => a.t - b.t)) {
+            if (m.t < u.scales.x.min || m.t > u.scales.x.max) continue;
+            const x = Math.round(u.valToPos(m.t, "x", true));
+            ctx.strokeStyle = ctx.fillStyle = color(/drop|full/.test(m.text) ? "bad" : "quiet");
+            ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+            ctx.beginPath();
+            ctx.moveTo(x, bbox.top);
+            ctx.lineTo(x, bbox.top + bbox.height);
+            ctx.stroke();
+            if (!named) continue;
+            // Names that would overlap go to a lower row; one at the right edge stands left of its line.
+            const w = ctx.measureText(m.text).width + 8 * devicePixelRatio;
+            const from = x + w > bbox.left + bbox.width ? x - w : x;
+            let row = rows.findIndex(end => end <= from);
+            if (row < 0) row = rows.push(0) - 1;
+            rows[row] = from + w;
+            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top + (12 + 13 * row) * devicePixelRatio);
+          }
+          ctx.restore();
+        }],
+        setScale: [(u, key) => {
+          const { min, max } = u.scales.x;
+          if (key === "x" && !(range && range[0] === min && range[1] === max)) setRange(min, max, u);
+        }],
+        setCursor: [u => { if (u === plots[0]) readout(); }],
+      },
+    };
+  }
+
+  // Every chart shows the same stretch of time. uPlot tells of a change later, when range has it already.
+  function setRange(min, max, from) {
+    range = [min, max];
+    for (const p of plots) if (p !== from) p.setScale("x", { min, max });
+  }
+  function zoom(factor) {
+    const [min, max] = range;
+    const c = plots[0] && plots[0].cursor;
+    const mid = c && c.left >= 0 ? plots[0].posToVal(c.left, "x") : (min + max) / 2;
+    let a = mid - (mid - min) * factor, b = mid + (max - mid) * factor;
+    a = Math.max(full[0], a);
+    b = Math.min(full[1], b);
+    if (b - a > 0.05) setRange(a, b);
+  }
+  function showLoad() {
+    const t = chosenTrials()[0];
+    if (t) setRange(Math.max(full[0], 0), Math.min(full[1], t.trial.seconds));
+  }
+
+  function readout() {
+    const u = plots[0];
+    if (!u || u.cursor.idx == null) { $("readout").textContent = ""; return; }
+    const at = u.data[0][u.cursor.idx];
+    const parts = [];
+    for (const p of plots) {
+      const i = p.valToIdx(at);
+      p.series.slice(1).forEach((s, k) => {
+        const v = p.data[k + 1][i];
+        if (v != null) parts.push(s.label + " " + exact(v));
+      });
+    }
+    $("readout").textContent = "At " + at.toFixed(1) + " s: " + parts.join(", ");
+  }
+
+  function draw() {
+    const box = $("charts");
+    if (!box) return;
+    plots.forEach(p => p.destroy());
+    plots = [];
+    box.textContent = "";
+    const list = charts();
+    let min = Infinity, max = -Infinity;
+    for (const c of list) for (const k of c.curves) {
+      min = Math.min(min, k.t[0]);
+      max = Math.max(max, k.t[k.t.length - 1]);
+    }
+    if (!list.length) { box.textContent = "Nothing was sampled in this trial."; return; }
+    full = [min, max > min ? max : min + 1];
+    if (!range || range[0] < full[0] || range[1] > full[1]) range = full.slice();
+    const width = box.clientWidth;
+    list.forEach((c, i) => {
+      const frame = document.createElement("div");
+      frame.className = "chart";
+      const title = document.createElement("h3");
+      title.textContent = c.title;
+      frame.append(title);
+      box.append(frame);
+      const data = c.curves.length === 1 ? [c.curves[0].t, c.curves[0].values] : uPlot.join(c.curves.map(k => [k.t, k.values]));
+      const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
+      plots.push(new uPlot({
+        width, height: i === 1 ? 230 : 170,
+        cursor: { sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false }, focus: { prox: 24 } },
+        scales: {
+          x: { time: false, min: range[0], max: range[1] },
+          y: c.log ? { distr: 3 } : { range: (u, lo, hi) => [0, Math.max(1, hi * 1.05)] },
+        },
+        axes: [
+          { ...axis, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
+          { ...axis, size: 52, values: (u, v) => v.map(short) },
+        ],
+        series: [{ label: "time", value: (u, v) => v == null ? "–" : v.toFixed(2) + " s" }].concat(c.curves.map(k => ({
+          label: k.label || "value", stroke: k.tone, width: k.quiet ? 1.2 : 1.8, dash: k.dash, spanGaps: !k.points && !k.cross,
+          fill: k.fill ? k.tone + "22" : undefined, value: (u, v) => exact(v),
+          paths: k.points ? () => null : k.cross ? (u, si) => crosses(u, si) : undefined,
+          points: k.points ? { show: true, size: 4, fill: k.tone } : { show: false },
+        }))),
+        plugins: [decorate(i === 0)],
+      }, data, frame));
+    });
+  }
+
+  // Percentiles on an axis of nines: each step right is ten times rarer.
+  let distribution = null;
+  function drawDistribution() {
+    const box = $("distribution");
+    if (!box) return;
+    if (distribution) distribution.destroy();
+    box.textContent = "";
+    distribution = null;
+    const list = scenarios.map((s, index) => ({ s, index })).filter(c => c.s.total);
+    if (!list.length) return;
+    const at = [2, 10, 100, 1000];
+    const curves = list.map(c => {
+      const l = c.s.total, x = [], y = [];
+      [l.p50, l.p90, l.p99, l.p999].forEach((v, i) => { if (l.count >= at[i]) { x.push(at[i]); y.push(Math.max(v, 0.001)); } });
+      x.push(Math.max(l.count, x.length ? x[x.length - 1] * 1.01 : 2));
+      y.push(Math.max(l.max, 0.001));
+      return { ...c, x, y };
+    });
+    const title = document.createElement("h3");
+    title.textContent = "Total latency in ms, by percentile";
+    box.append(title);
+    const data = curves.length === 1 ? [curves[0].x, curves[0].y] : uPlot.join(curves.map(c => [c.x, c.y]));
+    const names = { 2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999" };
+    const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
+    distribution = new uPlot({
+      width: box.clientWidth, height: 240, padding: [null, 24, null, null],
+      scales: { x: { time: false, distr: 3, range: () => [2, Math.max(...curves.flatMap(c => c.x)) * 1.3] }, y: { distr: 3 } },
+      axes: [
+        { ...axis, splits: u => Object.keys(names).map(Number).filter(x => x <= u.scales.x.max), values: (u, v) => v.map(x => names[x] || "") },
+        { ...axis, size: 52, values: (u, v) => v.map(short) },
+      ],
+      cursor: { drag: { x: false, y: false } },
+      series: [{ label: "percentile", value: (u, v) => v == null ? "–" : names[v] || (v >= 2 ? "max" : "") }].concat(curves.map(c => ({
+        label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true, points: { show: true, size: 5 },
+        value: (u, v) => exact(v),
+      }))),
+    }, data, box);
+  }
+
+  function redraw() { draw(); drawDistribution(); }
+
+  // Controls.
+  function selectScenario(i) {
+    state.scenario = i;
+    state.trial = scenarios[i].typical;
+    range = null;
+    controls();
+    draw();
+  }
+  function controls() {
+    if (!$("tabs")) return;
+    [...$("tabs").children].forEach((b, i) => {
+      b.setAttribute("aria-selected", !state.overlay && i === state.scenario);
+      b.tabIndex = i === state.scenario ? 0 : -1;
+    });
+    const trials = scenarios[state.scenario].trials;
+    $("trial").replaceChildren(...trials.map((t, i) => new Option(t.number + " (" + t.verdict + ")", i, false, i === state.trial)));
+    $("trial-label").hidden = state.overlay || trials.length < 2;
+    $("overlays").hidden = !state.overlay;
+  }
+  if ($("tabs")) {
+    scenarios.forEach((s, i) => {
+      const tab = document.createElement("button");
+      tab.type = "button";
+      tab.role = "tab";
+      tab.textContent = s.name;
+      tab.addEventListener("click", () => { state.overlay = $("overlay").checked = false; selectScenario(i); });
+      $("tabs").append(tab);
+      const label = document.createElement("label");
+      const check = document.createElement("input");
+      check.type = "checkbox";
+      check.checked = true;
+      check.addEventListener("change", () => { state.over[check.checked ? "add" : "delete"](i); draw(); });
+      const swatch = document.createElement("span");
+      swatch.textContent = "■ ";
+      swatch.style.color = "var(--c" + i % 8 + ")";
+      label.append(check, " ", swatch, s.name);
+      $("overlays").append(label);
+    });
+    $("tabs").addEventListener("keydown", e => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+      if (!step) return;
+      e.preventDefault();
+      const i = (state.scenario + step + scenarios.length) % scenarios.length;
+      $("tabs").children[i].click();
+      $("tabs").children[i].focus();
+    });
+    $("trial").addEventListener("change", e => { state.trial = +e.target.value; range = null; draw(); });
+    $("overlay").addEventListener("change", e => { state.overlay = e.target.checked; range = null; controls(); draw(); });
+    $("overlay").disabled = scenarios.length < 2;
+    $("zoom-in").addEventListener("click", () => zoom(0.5));
+    $("zoom-out").addEventListener("click", () => zoom(2));
+    $("zoom-all").addEventListener("click", () => setRange(...full));
+    $("zoom-load").addEventListener("click", showLoad);
+    $("charts").addEventListener("keydown", e => {
+      const u = plots[0];
+      if (!u || e.ctrlKey || e.metaKey || e.altKey) return;
+      const move = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+      if (move) {
+        const now = u.cursor.left >= 0 ? u.cursor.left : u.over.clientWidth / 2;
+        const left = Math.max(0, Math.min(u.over.clientWidth, now + move * (e.shiftKey ? 40 : 8)));
+        plots.forEach(p => p.setCursor({ left, top: 10 }));
+      } else if (e.key === "+" || e.key === "=") zoom(0.5);
+      else if (e.key === "-") zoom(2);
+      else if (e.key === "0") setRange(...full);
+      else if (e.key === "l") showLoad();
+      else return;
+      e.preventDefault();
+    });
+    state.scenario = Math.max(0, scenarios.findIndex(s => s.trials.some(t => (t.t || []).length)));
+    state.trial = scenarios[state.scenario].typical;
+    controls();
+  }
+  $("theme").addEventListener("click", () => {
+    chosen = root.dataset.theme === "dark" ? "light" : "dark";
+    theme();
+    redraw();
+  });
+  system.addEventListener("change", () => { theme(); redraw(); });
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
+  addEventListener("beforeprint", redraw);
+  for (const button of document.querySelectorAll(".copy")) {
+    button.addEventListener("click", async () => {
+      const pre = button.closest("figure").querySelector("pre");
+      try {
+        await navigator.clipboard.writeText(pre.textContent);
+      } catch {
+        // A page from a file may not write to the clipboard: select the text instead.
+        getSelection().selectAllChildren(pre);
+        return;
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+  }
+  redraw();
+  // For tests, and for whoever wants the figures in the console.
+  window.ctload = { scenarios, open, state, plots: () => plots, range: () => range, distribution: () => distribution };
+})();

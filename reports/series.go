@@ -1,0 +1,201 @@
+package reports
+
+import (
+	"math"
+
+	"github.com/ctload/ctload/results"
+)
+
+// SeriesSource hands out what was sampled in a trial; a [results.Folder] is one.
+type SeriesSource interface {
+	Series(*results.Trial) ([]results.Sample, []results.ProbeSample, error)
+}
+
+// Points that a page may hold, over all its trials, and at least and at most for each.
+const (
+	pagePoints = 120_000
+	fewPoints  = 300
+	manyPoints = 2_000
+)
+
+// pointsPerTrial is how finely each trial is drawn.
+func pointsPerTrial(trials int) int {
+	if trials == 0 {
+		return manyPoints
+	}
+	return max(fewPoints, min(manyPoints, pagePoints/trials))
+}
+
+// thin leaves at most about n samples: of each stretch of time the ones with the lowest and the
+// highest count, which keeps every peak. Counters go on from sample to sample, so none of their rise
+// is lost. The first and the last sample stay, as does the one before each event that the page marks.
+func thin(samples []results.Sample, n int) []results.Sample {
+	if len(samples) <= n {
+		return samples
+	}
+	var kept []results.Sample
+	size := float64(len(samples)) / (float64(n) / 2)
+	for from := 0.0; int(from) < len(samples); from += size {
+		stretch := samples[int(from):min(len(samples), int(from+size))]
+		low, high := 0, 0
+		for i, s := range stretch {
+			if s.Count < stretch[low].Count {
+				low = i
+			}
+			if s.Count >= stretch[high].Count {
+				high = i
+			}
+		}
+		if len(stretch) == 0 {
+			continue
+		}
+		kept = append(kept, stretch[min(low, high)])
+		if low != high {
+			kept = append(kept, stretch[max(low, high)])
+		}
+	}
+	if kept[0].Seconds != samples[0].Seconds {
+		kept = append([]results.Sample{samples[0]}, kept...)
+	}
+	if last := samples[len(samples)-1]; kept[len(kept)-1].Seconds != last.Seconds {
+		kept = append(kept, last)
+	}
+	return kept
+}
+
+// thinProbes leaves at most about n attempts: of each stretch the slowest answer and, if there is
+// one, a lost probe.
+func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
+	if len(probes) <= n {
+		return probes
+	}
+	var kept []results.ProbeSample
+	size := float64(len(probes)) / (float64(n) / 2)
+	for from := 0.0; int(from) < len(probes); from += size {
+		slowest, lost := -1, -1
+		stretch := probes[int(from):min(len(probes), int(from+size))]
+		for i, p := range stretch {
+			switch {
+			case !p.OK:
+				lost = i
+			case slowest < 0 || p.Millis > stretch[slowest].Millis:
+				slowest = i
+			}
+		}
+		for _, i := range []int{min(slowest, lost), max(slowest, lost)} {
+			if i >= 0 {
+				kept = append(kept, stretch[i])
+			}
+		}
+	}
+	return kept
+}
+
+// The curves of a trial as the page gets them: each number is the difference from the one before,
+// which keeps the page small. Times are in milliseconds, latencies in microseconds.
+type (
+	plotTrial struct {
+		Number    int       `json:"number"`
+		Verdict   string    `json:"verdict"`
+		Seconds   float64   `json:"seconds"`
+		Marks     []mark    `json:"marks"`
+		T         []int64   `json:"t"`
+		Count     []int64   `json:"count"`
+		Max       []int64   `json:"max"`
+		Offered   []int64   `json:"offered"`
+		Done      []int64   `json:"done"`
+		Failed    []int64   `json:"failed"`
+		Drop      []int64   `json:"drop"`
+		EarlyDrop []int64   `json:"early_drop"`
+		Insert    []int64   `json:"insert_failed"`
+		Probe     plotProbe `json:"probe"`
+	}
+	plotProbe struct {
+		T      []int64 `json:"t"`
+		Micros []int64 `json:"us"`   // of an answer; of a lost probe, how long it was waited for
+		Lost   []int64 `json:"lost"` // 0 or 1, not as differences
+	}
+	mark struct {
+		Seconds float64 `json:"t"`
+		Text    string  `json:"text"`
+	}
+	plotScenario struct {
+		Name    string       `json:"name"`
+		Trials  []plotTrial  `json:"trials"`
+		Typical int          `json:"typical"` // index of the trial that speaks for the scenario
+		Connect *plotLatency `json:"connect"` // of that trial, nil without it
+		Total   *plotLatency `json:"total"`
+	}
+	plotLatency struct {
+		Count int64   `json:"count"`
+		P50   float64 `json:"p50"`
+		P90   float64 `json:"p90"`
+		P99   float64 `json:"p99"`
+		P999  float64 `json:"p999"`
+		Max   float64 `json:"max"`
+	}
+)
+
+func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSample, points int) plotTrial {
+	p := plotTrial{Number: t.Number, Verdict: string(t.Verdict), Seconds: t.Seconds, Marks: marks(t)}
+	samples = thin(samples, points)
+	column := func(value func(results.Sample) int64) []int64 { return steps(samples, value) }
+	p.T = column(func(s results.Sample) int64 { return millis(s.Seconds) })
+	p.Count = column(func(s results.Sample) int64 { return s.Count })
+	p.Max = column(func(s results.Sample) int64 { return s.Max })
+	p.Offered = column(func(s results.Sample) int64 { return s.Offered })
+	p.Done = column(func(s results.Sample) int64 { return s.Done })
+	p.Failed = column(func(s results.Sample) int64 { return s.Failed })
+	p.Drop = column(func(s results.Sample) int64 { return s.Counters.Drop })
+	p.EarlyDrop = column(func(s results.Sample) int64 { return s.Counters.EarlyDrop })
+	p.Insert = column(func(s results.Sample) int64 { return s.Counters.InsertFailed })
+	probes = thinProbes(probes, points)
+	p.Probe.T = steps(probes, func(s results.ProbeSample) int64 { return millis(s.Seconds) })
+	p.Probe.Micros = steps(probes, func(s results.ProbeSample) int64 { return int64(math.Round(s.Millis * 1000)) })
+	for _, s := range probes {
+		lost := int64(0)
+		if !s.OK {
+			lost = 1
+		}
+		p.Probe.Lost = append(p.Probe.Lost, lost)
+	}
+	return p
+}
+
+func millis(seconds float64) int64 { return int64(math.Round(seconds * 1000)) }
+
+// steps are the differences of a figure from one element to the next, from 0 on.
+func steps[T any](list []T, value func(T) int64) []int64 {
+	out := make([]int64, len(list))
+	last := int64(0)
+	for i, v := range list {
+		out[i] = value(v) - last
+		last = value(v)
+	}
+	return out
+}
+
+// marks are the moments that the charts name.
+func marks(t *results.Trial) []mark {
+	list := []mark{{0, "load starts"}, {t.Seconds, "load ends"}}
+	add := func(at *float64, text string) {
+		if at != nil {
+			list = append(list, mark{*at, text})
+		}
+	}
+	c := t.Conntrack
+	add(c.SecondsToFull, "full")
+	add(c.FirstDrop, "first drop")
+	add(c.FirstEarlyDrop, "first early_drop")
+	if c.SecondsToRecover != nil && t.Verdict != results.Clean {
+		list = append(list, mark{t.Seconds + *c.SecondsToRecover, "recovered"})
+	}
+	return list
+}
+
+func plotLatencyOf(l results.Latency) *plotLatency {
+	if l.Count == 0 {
+		return nil
+	}
+	return &plotLatency{l.Count, l.P50, l.P90, l.P99, l.P999, l.Max}
+}
