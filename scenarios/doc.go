@@ -1,12 +1,13 @@
 // Package scenarios is the experiment language: one YAML file says which machine is under test,
 // what load it meets and which kernel configurations are compared. The package loads such files
 // strictly, resolves every scenario to the whole configuration that it stands for, and ships a
-// library of experiments. LANGUAGE.md, beside this file, is its reference. The package touches neither the network nor a virtual machine.
+// library of experiments. LANGUAGE.md, beside this file, is the reference. The package touches
+// neither the network nor a virtual machine.
 //
 // A file is read in five steps, each in its own source file:
 //
-//   - parse (tree.go, build.go): YAML becomes a tree of [node], anchors and merge keys expanded, every node
-//     with its line and column;
+//   - parse (tree.go, build.go): YAML becomes a tree of [node], anchors and merge keys expanded,
+//     every node with its line and column;
 //   - normalise (normalise.go): old spellings become today's, with a [Warning];
 //   - overlay (overlay.go): extends, then the dut and each scenario's overrides on top of it;
 //   - expand (matrix.go): a list where one value is meant gives one scenario for each value;
