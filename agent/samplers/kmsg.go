@@ -20,7 +20,7 @@ type Record struct {
 	Flags   string        `json:"flags,omitempty"`  // "-", or "c" for the fragment of a line
 	Caller  string        `json:"caller,omitempty"` // thread or CPU, with CONFIG_PRINTK_CALLER
 	Message string        `json:"message"`          // with the escapes undone; may hold any byte
-	Raw     string        `json:"-"`                // the record as read
+	Raw     string        `json:"raw,omitempty"`    // the record as read
 }
 
 var errKmsg = errors.New("not a record of the kernel log")

@@ -25,6 +25,7 @@ const (
 	LineSYNFlood   LineKind = "syn-flood"          // a listener's SYN queue overflowed
 	LineNeighbour  LineKind = "neighbour-overflow" // gc_thresh3 reached
 	LineOrphans    LineKind = "orphaned-sockets"
+	LineLostTime   LineKind = "lost-time" // the machine stood still: its host took the CPU away
 )
 
 // Bad says whether such a line puts the measurement in doubt: the kernel broke, or was short of
@@ -37,9 +38,9 @@ func (k LineKind) Bad() bool {
 	return false
 }
 
-// Note says whether such a line explains failures that are not connection tracking's doing.
+// Note says whether such a line explains failures, or delays, that are not connection tracking's doing.
 func (k LineKind) Note() bool {
-	return k == LineSYNFlood || k == LineNeighbour || k == LineOrphans
+	return k == LineSYNFlood || k == LineNeighbour || k == LineOrphans || k == LineLostTime
 }
 
 // linePatterns are tried in turn; the first that matches names the line.
@@ -64,6 +65,7 @@ var linePatterns = []struct {
 	{LineSYNFlood, regexp.MustCompile(`Possible SYN flooding`)},
 	{LineNeighbour, regexp.MustCompile(`neighbou?r table overflow`)},
 	{LineOrphans, regexp.MustCompile(`too many orphaned sockets|TCP: out of memory`)},
+	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
 }
 
 // ClassifyLine says what a line of the kernel log means.

@@ -1,10 +1,3 @@
-// Package samplers reads what the kernel does under load: the fill of the connection-tracking table and
-// its counters, the kernel log, and what else may explain a failed connection.
-//
-// The table is never walked while it is sampled: a sample costs the same at a thousand entries and at a
-// million. Reading changes as little as can be: by default no module is loaded, so that a guest without
-// connection tracking stays without it, and no listener for its events is opened, since the kernel then
-// keeps more for each entry. [Dump] walks the table; it is for after the load.
 package samplers
 
 import (

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/ti-mo/conntrack"
 )
 
@@ -220,6 +221,125 @@ func TestSamplerWithoutProc(t *testing.T) {
 		}
 		if sample.System.Expectations != 0 || sample.Count < 20 {
 			t.Errorf("%d entries, %d expectations", sample.Count, sample.System.Expectations)
+		}
+	})
+}
+
+// TestTCPFlows opens real connections and finds them in the table, first established, then in TIME_WAIT.
+func TestTCPFlows(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		track(t)
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		listener, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		const n = 25
+		var ends []net.Conn
+		for range n {
+			client, err := net.Dial("tcp4", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, client, server)
+		}
+		expect := func(state string) {
+			t.Helper()
+			dump, err := s.Dump(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []StateCount{{Protocol: "tcp", State: state, Entries: n, Assured: n}}
+			if diff := cmp.Diff(want, dump.States); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			sample, err := s.Sample(t.Context())
+			if err != nil || sample.Count != n || strconv.FormatInt(sample.Count, 10) != tool(t, "conntrack", "-C") {
+				t.Errorf("count %d, %v", sample.Count, err)
+			}
+		}
+		expect("ESTABLISHED")
+		for _, end := range ends {
+			if err := end.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect("TIME_WAIT")
+	})
+}
+
+// TestRealExpectation lets a helper make an expectation and finds it among the counters.
+func TestRealExpectation(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		need(t, "nft")
+		cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(`table ip x {
+	ct helper ftp { type "ftp" protocol tcp; }
+	chain out { type filter hook output priority filter; tcp dport 2121 ct helper set "ftp"; }
+	chain pre { type filter hook prerouting priority filter; tcp dport 2121 ct helper set "ftp"; }
+}`)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			skip(t, "this kernel has no helper for ftp: %v: %s", err, out)
+		}
+		s, err := New(Options{KernelLog: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		listener, err := net.Listen("tcp4", "127.0.0.1:2121")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		client, err := net.Dial("tcp4", "127.0.0.1:2121")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		server, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		if _, err := server.Write([]byte("220 ready\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		// The helper takes a command only where it has seen the end of the line before.
+		for _, command := range []string{"USER x\r\n", "PORT 127,0,0,1,200,10\r\n"} {
+			if _, err := client.Write([]byte(command)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := server.Read(make([]byte, 64)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, source := range []string{SourceProcfs, SourceNetlink} {
+			if source == SourceNetlink {
+				if err := s.counters.stat.close(); err != nil {
+					t.Fatal(err)
+				}
+				s.counters.stat.path = "/nonexistent"
+				s.Mark()
+			}
+			sample, err := s.FullSample(t.Context())
+			if err != nil || sample.System.Expectations != 1 || s.Sources().Counters != source {
+				t.Errorf("through %s: %d expectations, want 1 (%v)", source, sample.System.Expectations, err)
+			}
+		}
+		if said := tool(t, "conntrack", "-L", "expect"); !strings.Contains(said, "dport=51210") {
+			t.Errorf("conntrack -L expect: %s", said)
 		}
 	})
 }

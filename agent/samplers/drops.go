@@ -1,0 +1,156 @@
+package samplers
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+)
+
+// dropReasons bounds the reasons that are told apart; Linux 6.18 has about 120. Those of other
+// subsystems (wireless, Open vSwitch) begin at 65536 and are counted together.
+const dropReasons = 512
+
+// otherReasons is the name of what is counted together.
+const otherReasons = "OTHER"
+
+// dropWatcher counts the packets that the kernel drops, by its own reason: a program at the raw tracepoint
+// kfree_skb adds one to an element of an array. It needs Linux 5.17 (or 5.15 of Ubuntu), CONFIG_BPF_SYSCALL, BTF for the names,
+// and CAP_BPF with CAP_PERFMON in the initial user namespace. It sees the whole machine.
+//
+// The limit of locked memory needs no raising: every kernel that has reasons accounts to memory cgroups.
+// (The library's package for it works in init, before a guest's PID 1 has mounted anything.)
+//
+// What connection tracking drops has the reason NETFILTER_DROP, as has what a rule drops: the counter drop
+// tells them apart.
+type dropWatcher struct {
+	counts *ebpf.Map
+	link   link.Link
+	names  map[uint32]string
+}
+
+var errNoReasons = errors.New("this kernel gives no reasons with its drops (Linux 5.17 does)")
+
+func watchDrops() (w *dropWatcher, err error) {
+	w = &dropWatcher{}
+	if w.names, err = reasonNames(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+			w = nil
+		}
+	}()
+	if w.counts, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: dropReasons}); err != nil {
+		return w, fmt.Errorf("make the map of drops: %w", err)
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.RawTracepoint, Name: "ctload_drops", License: "Apache-2.0", Instructions: countDrops(w.counts.FD()),
+	})
+	if err != nil {
+		return w, fmt.Errorf("load the program that counts drops: %w", err)
+	}
+	w.link, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "kfree_skb", Program: program})
+	err = errors.Join(err, program.Close()) // the link holds it
+	if err != nil {
+		return w, fmt.Errorf("attach to the tracepoint kfree_skb: %w", err)
+	}
+	return w, nil
+}
+
+// countDrops adds one to the element of the reason, the third argument of kfree_skb(skb, location,
+// reason, ...). The last element takes all reasons beyond the array.
+func countDrops(counts int) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R1, 16, asm.DWord),
+		asm.LSh.Imm(asm.R1, 32), // an int in a register: only the lower half is said to be set
+		asm.RSh.Imm(asm.R1, 32),
+		asm.JLT.Imm(asm.R1, dropReasons-1, "known"),
+		asm.Mov.Imm(asm.R1, dropReasons-1),
+		asm.StoreMem(asm.RFP, -4, asm.R1, asm.Word).WithSymbol("known"),
+		asm.LoadMapPtr(asm.R1, counts),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "end"),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
+		asm.Return(),
+	}
+}
+
+// reasonNames are the kernel's own names of its reasons, without their prefix.
+func reasonNames() (map[uint32]string, error) {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types (BTF): %w", err)
+	}
+	var reasons *btf.Enum
+	if err := spec.TypeByName("skb_drop_reason", &reasons); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoReasons, err)
+	}
+	names := make(map[uint32]string, len(reasons.Values))
+	for _, v := range reasons.Values {
+		name := strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
+		// Not reasons, but the ends of the list and the marker of a packet that was consumed.
+		if v.Value < dropReasons-1 && name != "MAX" && name != "SUBSYS_MASK" {
+			names[uint32(v.Value)] = name
+		}
+	}
+	return names, nil
+}
+
+// read is the number of packets by reason since the watcher began; reasons without any are left out.
+func (w *dropWatcher) read() (map[string]int64, error) {
+	keys, values := make([]uint32, dropReasons), make([]uint64, dropReasons)
+	var cursor ebpf.MapBatchCursor
+	n, err := w.counts.BatchLookup(&cursor, keys, values, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which says that the end was reached
+		return nil, fmt.Errorf("read the drops by reason: %w", err)
+	}
+	drops := map[string]int64{}
+	for i := range n {
+		if values[i] == 0 {
+			continue
+		}
+		name, ok := w.names[keys[i]]
+		switch {
+		case !ok && keys[i] == dropReasons-1:
+			name = otherReasons
+		case !ok:
+			name = fmt.Sprintf("reason %d", keys[i])
+		}
+		drops[name] += int64(values[i])
+	}
+	return drops, nil
+}
+
+func (w *dropWatcher) close() error {
+	if w == nil {
+		return nil
+	}
+	var errs []error
+	if w.link != nil {
+		errs = append(errs, w.link.Close())
+	}
+	if w.counts != nil {
+		errs = append(errs, w.counts.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// dropsSince is the difference to an earlier reading.
+func dropsSince(now, base map[string]int64) map[string]int64 {
+	for name, count := range base {
+		if now[name] -= count; now[name] <= 0 {
+			delete(now, name)
+		}
+	}
+	return now
+}
