@@ -95,6 +95,16 @@ func (c *Client) Respond(ctx context.Context, spec generators.ResponderSpec) err
 	return drop(call[Nothing](ctx, c, "Respond", spec))
 }
 
+// FinalSample is one whole sample, since the same baseline as those of Sample.
+func (c *Client) FinalSample(ctx context.Context) (samplers.Sample, error) {
+	return call[samplers.Sample](ctx, c, "FinalSample", Nothing{})
+}
+
+// Dump walks the node's table once. It is for after the load.
+func (c *Client) Dump(ctx context.Context) (Table, error) {
+	return call[Table](ctx, c, "Dump", Nothing{})
+}
+
 // KernelLog fetches the kernel log since the agent's start.
 func (c *Client) KernelLog(ctx context.Context) (KernelLog, error) {
 	return call[KernelLog](ctx, c, "KernelLog", Nothing{})

@@ -92,6 +92,12 @@ type SampleRequest struct {
 	Interval time.Duration
 }
 
+// Table is what the node's table holds after the load, and what an entry costs there.
+type Table struct {
+	Composition samplers.Composition
+	Memory      samplers.Memory
+}
+
 // KernelLog is the node's kernel log since the last call, the first time since boot.
 type KernelLog struct {
 	Records []samplers.Record
@@ -112,6 +118,8 @@ var service = grpc.ServiceDesc{
 		unary("ReadBack", (*Server).readBack),
 		unary("Respond", (*Server).respond),
 		unary("Stop", (*Server).stop),
+		unary("FinalSample", (*Server).finalSample),
+		unary("Dump", (*Server).dump),
 		unary("KernelLog", (*Server).kernelLog),
 		unary("Exec", (*Server).exec),
 		unary("ReadFile", (*Server).readFile),

@@ -169,6 +169,22 @@ func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*
 	})
 }
 
+// finalSample is a whole sample, with the figures that sampling reads less often.
+func (s *Server) finalSample(ctx context.Context, _ *Nothing) (*samplers.Sample, error) {
+	sample, err := s.sampler.FullSample(ctx)
+	return &sample, err
+}
+
+func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
+	// Before the walk, which may load a module.
+	memory, err := s.sampler.ReadMemory()
+	if err != nil && !errors.Is(err, samplers.ErrNoSlab) {
+		return nil, err
+	}
+	composition, err := s.sampler.Dump(ctx, 0)
+	return &Table{Composition: composition, Memory: memory}, err
+}
+
 func (s *Server) kernelLog(context.Context, *Nothing) (*KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return &KernelLog{Records: records, Dropped: dropped}, err

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/latency"
@@ -108,11 +108,7 @@ func distribution(h *latency.Histogram) results.Latency {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// kernelLogText is a kernel log as dmesg prints one.
-func kernelLogText(log agent.KernelLog) string {
-	var text strings.Builder
-	for _, r := range log.Records {
-		fmt.Fprintf(&text, "[%12.6f] %s\n", r.Time.Seconds(), r.Message)
-	}
-	return text.String()
+// dmesgLine is a record of the kernel log as dmesg prints it.
+func dmesgLine(r samplers.Record) string {
+	return fmt.Sprintf("[%12.6f] %s\n", r.Time.Seconds(), r.Message)
 }

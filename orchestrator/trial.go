@@ -25,6 +25,8 @@ type trial struct {
 	dut   vm.Node
 	loads map[string]vm.Node // clients and servers, by name
 
+	settings tuning.Settings // asked of the DUT's kernel
+
 	clock  clock
 	series *series
 	notes  notes
@@ -66,6 +68,9 @@ func (t *trial) perform(ctx context.Context) error {
 	case err != nil:
 		t.invalidate("%v", err)
 	}
+	for _, problem := range t.notes.unread() {
+		t.invalidate("a figure could not be read: %s", problem)
+	}
 	t.result.Invalid = append(t.result.Invalid, results.Validate(&t.result, t.evidence())...)
 	t.begin("destroy")
 	err = errors.Join(err, t.destroy(), t.series.close())
@@ -81,11 +86,11 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	t.begin("configure")
-	settings, err := settings(t.Plan.Experiment.Topology, t.scenario.DUT)
-	if err != nil {
+	var err error
+	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
 		return err
 	}
-	if err := t.dut.Agent().Configure(ctx, settings); err != nil {
+	if err := t.dut.Agent().Configure(ctx, t.settings); err != nil {
 		return err
 	}
 	if err := t.startResponders(ctx); err != nil {
@@ -93,11 +98,11 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	t.begin("read back")
-	before, err := t.dut.Agent().ReadBack(ctx, settings)
+	before, err := t.dut.Agent().ReadBack(ctx, t.settings)
 	if err != nil {
 		return err
 	}
-	for _, difference := range tuning.Differences(settings, before) {
+	for _, difference := range tuning.Differences(t.settings, before) {
 		t.invalidate("the DUT is not as asked for: %s", difference)
 	}
 
@@ -120,7 +125,7 @@ func (t *trial) measure(ctx context.Context) error {
 	err = errors.Join(err, t.stopProbes(), sampling.stop())
 
 	t.begin("collect")
-	return errors.Join(err, t.collect(settings, before, witness))
+	return errors.Join(err, t.collect(before, witness))
 }
 
 // boot starts the DUT and the load nodes, and sets their clocks beside ours.
@@ -148,44 +153,6 @@ func (t *trial) boot(ctx context.Context) error {
 	t.result.Kernel = hello.Release
 	t.clock, err = readClock(ctx, t.dut.Agent())
 	return err
-}
-
-// collect reads back what the load may have changed and saves what only the DUT knows. It works on
-// when the caller's context has ended: what was measured is kept.
-func (t *trial) collect(settings tuning.Settings, before tuning.State, witness Witness) error {
-	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
-	defer cancel()
-	samples, probes := t.series.all()
-	results.Summarise(&t.result, samples, probes)
-	if t.result.Probe != nil {
-		t.result.Probe.Latency = distribution(&t.series.answers)
-	}
-	err := t.folder.SaveJSON(results.FileHistograms, t.made)
-
-	after, readErr := t.dut.Agent().ReadBack(ctx, settings)
-	if readErr != nil {
-		return errors.Join(err, t.died(readErr))
-	}
-	for _, change := range tuning.Changes(before, after) {
-		t.invalidate("the DUT was changed during the trial: %s", change)
-	}
-	log, logErr := t.dut.Agent().KernelLog(ctx)
-	if logErr != nil {
-		return errors.Join(err, t.died(logErr))
-	}
-	t.result.Conntrack.LogMissed = log.Dropped
-	return errors.Join(err,
-		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": t.hearWitness(ctx, true)}),
-		t.folder.SaveJSON(results.FileReadback, map[string]tuning.State{"before": before, "after": after}),
-		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
-}
-
-// collectLimit bounds what is fetched from a DUT after the load. A saturated one needs a while.
-const collectLimit = 60 * time.Second
-
-// died adds the end of the console to an error of a DUT that does not answer any more.
-func (t *trial) died(err error) error {
-	return &vm.BootError{Node: t.dut.Name(), Reason: err, Console: t.dut.Console()}
 }
 
 // destroy ends the nodes. Nothing of them is left for the next trial.

@@ -16,6 +16,7 @@ func (t *trial) evidence() results.Evidence {
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
 	}
+	e.Steal = t.notes.steal()
 	if usage := t.made.Usage; usage.ConntrackBefore >= 0 {
 		e.OwnTable = max(0, usage.ConntrackPeak-usage.ConntrackBefore)
 	}
@@ -46,10 +47,12 @@ func (t *trial) faults() []string {
 // mostFaults are named; an oops prints dozens of lines.
 const mostFaults = 3
 
-// notes gathers what the samples say about the DUT's kernel.
+// notes gathers what the samples say about the DUT's kernel and about themselves.
 type notes struct {
-	mu  sync.Mutex
-	bad []string
+	mu       sync.Mutex
+	bad      []string
+	problems []string
+	cpu      samplers.CPU
 }
 
 func (n *notes) take(s samplers.Sample) {
@@ -60,10 +63,36 @@ func (n *notes) take(s samplers.Sample) {
 			n.bad = append(n.bad, line.Message)
 		}
 	}
+	for _, p := range s.Problems {
+		if !slices.Contains(n.problems, p) {
+			n.problems = append(n.problems, p)
+		}
+	}
+	if s.System != nil {
+		n.cpu = s.System.CPU
+	}
 }
 
 func (n *notes) lines() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.bad)
+}
+
+// unread are the figures that a sample could not read, a sentence each.
+func (n *notes) unread() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.problems)
+}
+
+// steal is the share of the DUT's CPU time that its hypervisor gave to others.
+func (n *notes) steal() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := n.cpu.User + n.cpu.System + n.cpu.IRQ + n.cpu.SoftIRQ + n.cpu.Steal + n.cpu.Idle
+	if all == 0 {
+		return 0
+	}
+	return n.cpu.Steal / all
 }

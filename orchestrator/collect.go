@@ -1,0 +1,125 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
+)
+
+// collectLimit bounds what is fetched from a DUT after the load. A saturated one needs a while.
+const collectLimit = 60 * time.Second
+
+// fileTable is the file of the trial's folder with what the table held after the load.
+const fileTable = "table.json"
+
+// collect takes the last figures, reads back what may have changed since before, and saves what only the
+// DUT knows. It works on when the caller's context has ended: what was measured is kept.
+func (t *trial) collect(before tuning.State, witness Witness) error {
+	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
+	defer cancel()
+	dut := t.dut.Agent()
+	last, err := dut.FinalSample(ctx)
+	if err == nil {
+		t.sampled(last)
+	}
+	t.summarise()
+	err = errors.Join(err, t.folder.SaveJSON(results.FileHistograms, t.made))
+	if err != nil {
+		return t.died(err)
+	}
+
+	after, err := dut.ReadBack(ctx, t.settings)
+	if err != nil {
+		return t.died(err)
+	}
+	for _, change := range tuning.Changes(before, after) {
+		t.invalidate("the DUT was changed during the trial: %s", change)
+	}
+	hits := tuning.Hits(before, after)
+	t.result.Stack = stack(last.System, hits)
+
+	// Only now what changes the DUT: the dump and conntrack(8) load a module.
+	table, err := dut.Dump(ctx)
+	if err != nil {
+		return t.died(err)
+	}
+	t.result.Conntrack.ObjectBytes = table.Memory.EntryBytes
+	end := t.hearWitness(ctx, true)
+	log, err := dut.KernelLog(ctx)
+	if err != nil {
+		return t.died(err)
+	}
+	t.result.Conntrack.LogMissed = log.Dropped
+	return errors.Join(
+		t.folder.SaveJSON(fileTable, table),
+		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": end}),
+		t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: after, Rules: hits}),
+		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
+}
+
+// readback is what the kernel said that it is set to, and which rules matched in between.
+type readback struct {
+	Before tuning.State `json:"before"`
+	After  tuning.State `json:"after"`
+	Rules  []tuning.Hit `json:"rules_matched,omitempty"`
+}
+
+// summarise reduces the series to the trial's figures.
+func (t *trial) summarise() {
+	samples, probes := t.series.all()
+	results.Summarise(&t.result, samples, probes)
+	if t.result.Probe != nil {
+		t.result.Probe.Latency = distribution(&t.series.answers)
+	}
+}
+
+// died adds the end of the console to an error of a DUT that does not answer any more.
+func (t *trial) died(err error) error {
+	select {
+	case <-t.dut.Agent().Lost():
+		return &vm.BootError{Node: t.dut.Name(), Reason: err, Console: t.dut.Console()}
+	default:
+		return err
+	}
+}
+
+// stack is what the rest of the DUT's network stack counted.
+func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
+	if system == nil {
+		return nil
+	}
+	n := system.Network
+	s := &results.Stack{
+		ListenOverflows: n.ListenOverflows, ListenDrops: n.ListenDrops, SynCookiesSent: n.SYNCookiesSent,
+		ReqQFullDrop: n.RequestQueueDrops, OutRsts: n.TCPResetsSent,
+		UDPNoPorts: n.UDPNoPorts, UDPRcvbufErrors: n.UDPReceiveBuffer,
+		ICMPOutUnreach: n.ICMPUnreachSent, SoftnetDropped: n.SoftnetDropped,
+	}
+	for _, link := range system.Links {
+		s.LinkDropped += link.RxDropped + link.TxDropped
+		s.QdiscDropped += link.QueueDrops
+	}
+	for _, hit := range hits {
+		rule := strings.ToUpper(hit.Rule)
+		if strings.Contains(rule, "DROP") || strings.Contains(rule, "REJECT") {
+			s.RulesDropped += hit.Packets
+		}
+	}
+	return s
+}
+
+// kernelLogText is a kernel log as dmesg prints one.
+func kernelLogText(log agent.KernelLog) string {
+	var text strings.Builder
+	for _, r := range log.Records {
+		text.WriteString(dmesgLine(r))
+	}
+	return text.String()
+}
