@@ -9,8 +9,8 @@ import (
 func seconds(s float64) *float64 { return &s }
 
 // trial makes a trial of the fixture and judges it, so that the sentences are the real ones.
-func trial(n int, conf results.Configuration, load results.Load, ct results.Conntrack) results.Trial {
-	t := results.Trial{Number: n, Seconds: load.Seconds, Kernel: "6.1.0-37-cloud-amd64", Load: load, Conntrack: ct}
+func trial(conf results.Configuration, load results.Load, ct results.Conntrack) results.Trial {
+	t := results.Trial{Number: 1, Seconds: load.Seconds, Kernel: "6.1.0-37-cloud-amd64", Load: load, Conntrack: ct}
 	results.Judge(&t, conf)
 	return t
 }
@@ -49,23 +49,23 @@ func fixture() *results.Run {
 			QEMU: "7.2.17", Libvirt: "9.0.0", HostKernel: "6.18.5", HostCPU: "Xeon", HostCPUs: 2, HostMemoryBytes: 24 << 30,
 		},
 		Scenarios: []results.Scenario{
-			{Name: "baseline", Configuration: base, Trials: []results.Trial{trial(1, base,
+			{Name: "baseline", Configuration: base, Trials: []results.Trial{trial(base,
 				load(904, 31.2, latency(3.1, 1043, 7180)),
 				results.Conntrack{
 					Tracked: true, Counters: results.Counters{Drop: 3616, EarlyDrop: 17}, Baseline: 0, Peak: 4096, Final: 3890, Max: 4096, Buckets: 4096,
 					LogLines: 10, LogSupp: 220, SecondsToFull: seconds(4.2), FirstDrop: seconds(4.3), SecondsToRecover: seconds(7.1),
 					Alerts: []results.Alert{{Share: 0.75, Fired: 3.1, Lead: seconds(1.2)}, {Share: 0.95, Fired: 4, Lead: seconds(0.3)}},
 				})}},
-			{Name: "raised-max", Configuration: raised, Trials: []results.Trial{trial(1, raised,
+			{Name: "raised-max", Configuration: raised, Trials: []results.Trial{trial(raised,
 				load(0, 8.1, latency(2.9, 48.2, 1031)),
 				results.Conntrack{Tracked: true, Peak: 5004, Final: 5003, Max: 262144, Buckets: 65536})}},
-			{Name: "shortened-timeouts", Configuration: shorter, Trials: []results.Trial{trial(1, shorter,
+			{Name: "shortened-timeouts", Configuration: shorter, Trials: []results.Trial{trial(shorter,
 				load(212, 24.9, latency(3.0, 1039, 7004)),
 				results.Conntrack{
 					Tracked: true, Counters: results.Counters{Drop: 848}, Peak: 4096, Final: 1102, Max: 4096, Buckets: 4096,
 					LogLines: 10, SecondsToFull: seconds(4.4),
 				})}},
-			{Name: "raw-notrack", Configuration: exempt, Trials: []results.Trial{trial(1, exempt,
+			{Name: "raw-notrack", Configuration: exempt, Trials: []results.Trial{trial(exempt,
 				load(0, 6.4, latency(2.2, 31.7, 88)),
 				results.Conntrack{Tracked: true, Peak: 6, Final: 4, Max: 4096, Buckets: 4096})}},
 		},

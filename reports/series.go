@@ -28,7 +28,7 @@ func pointsPerTrial(trials int) int {
 
 // thin leaves at most about n samples: of each stretch of time the ones with the lowest and the
 // highest count, which keeps every peak. Counters go on from sample to sample, so none of their rise
-// is lost. The first and the last sample stay, as does the one before each event that the page marks.
+// is lost. The first and the last sample stay.
 func thin(samples []results.Sample, n int) []results.Sample {
 	if len(samples) <= n {
 		return samples

@@ -3,6 +3,7 @@ package results
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -90,10 +91,10 @@ func Decode(r io.Reader) (*Run, error) {
 // jsonError says where in the document the error is.
 func jsonError(data []byte, err error) error {
 	offset := int64(-1)
-	switch e := err.(type) {
-	case *json.SyntaxError:
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = e.Offset
-	case *json.UnmarshalTypeError:
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		offset = e.Offset
 	}
 	if offset < 0 || offset > int64(len(data)) {

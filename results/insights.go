@@ -89,11 +89,10 @@ func predictionWords(t *Trial) string {
 		return ""
 	}
 	s := fmt.Sprintf("Predicted was a peak of %s", Count(p.Peak))
-	switch e := *p.PeakError; {
-	case t.Conntrack.Peak == p.Peak:
+	if t.Conntrack.Peak == p.Peak {
 		s += ", as measured"
-	default:
-		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(t.Conntrack.Peak), e*100)
+	} else {
+		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(t.Conntrack.Peak), *p.PeakError*100)
 	}
 	if p.SecondsToFull != nil {
 		s += fmt.Sprintf(", and a full table after %s s", Figure(*p.SecondsToFull))

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// Load of a [Plan]: what a table has to carry.
+// Demand is the load of a [Plan]: what a table has to carry.
 type Demand struct {
 	Rate      float64 // new connections or flows per second
 	Residence float64 // seconds from the first packet to the last, and the timeout that follows
@@ -20,15 +20,17 @@ type Demand struct {
 
 // Plan is the answer to a [Demand].
 type Plan struct {
-	Default    TableSize  `json:"default"`     // what the kernel makes by itself
-	AtDefault  Prediction `json:"at_default"`  // what becomes of the load there
-	Folk       int64      `json:"folk_max"`    // what the formula of the guides gives
-	Size       TableSize  `json:"size"`        // what carries the load
-	AtSize     Prediction `json:"at_size"`     // what becomes of the load there
-	Memory     int64      `json:"memory"`      // bytes of a full table and its hash, at Size
-	MemoryPart float64    `json:"memory_part"` // of the machine's memory
-	Sysctl     []string   `json:"sysctl"`      // lines for a file in /etc/sysctl.d
-	Notes      []string   `json:"notes"`       // why, in sentences
+	Default   TableSize  `json:"default"`    // what the kernel makes by itself
+	AtDefault Prediction `json:"at_default"` // what becomes of the load there
+	Folk      int64      `json:"folk_max"`   // what the formula of the guides gives
+	Size      TableSize  `json:"size"`       // what carries the load
+	AtSize    Prediction `json:"at_size"`    // what becomes of the load there
+	Memory    int64      `json:"memory"`     // bytes of a full table and its hash, at Size
+	// DefaultMemory is the same at Default.
+	DefaultMemory int64    `json:"default_memory"`
+	MemoryPart    float64  `json:"memory_part"` // of the machine's memory
+	Sysctl        []string `json:"sysctl"`      // lines for a file in /etc/sysctl.d; none when the default is enough
+	Notes         []string `json:"notes"`       // why, in sentences
 }
 
 // Size limits: the kernel takes any max up to the range of an int; buckets are allocated in
@@ -73,8 +75,11 @@ func MakePlan(d Demand) (Plan, error) {
 		object = EntryBytes
 	}
 	p.Memory = p.Size.Max*object + p.Size.Buckets*BucketBytes
+	p.DefaultMemory = p.Default.Max*object + p.Default.Buckets*BucketBytes
 	p.MemoryPart = float64(p.Memory) / float64(d.MemoryBytes)
-	p.Sysctl = sysctlLines(d.Kernel, p.Size)
+	if p.Size != p.Default {
+		p.Sysctl = sysctlLines(d.Kernel, p.Size)
+	}
 	p.Notes = planNotes(d, p)
 	return p, nil
 }
@@ -147,8 +152,11 @@ func planNotes(d Demand, p Plan) []string {
 	case d.Kernel.AtLeast(5, 15):
 		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s. The formula is the rule of kernels before 5.15 (max is 4 x buckets) without its steps; from 5.15 on max equals the buckets, which step at 1 GiB and 4 GiB.",
 			Count(p.Folk), d.Kernel, Count(p.Default.Max))
-	default:
+	case d.MemoryBytes > 1<<30:
 		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s, since above 1 GiB the number of buckets is fixed.",
+			Count(p.Folk), d.Kernel, Count(p.Default.Max))
+	default:
+		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s, since it allocates the hash in whole pages.",
 			Count(p.Folk), d.Kernel, Count(p.Default.Max))
 	}
 	if p.Size != p.Default {

@@ -83,7 +83,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 }
 
 // full is a run in which every field has a value.
-func full(t *testing.T) *Run {
+func full() *Run {
 	run := &Run{}
 	fill(reflect.ValueOf(run).Elem())
 	run.Schema = SchemaVersion
@@ -131,7 +131,7 @@ func fill(v reflect.Value) {
 func TestSchemaAcceptsRuns(t *testing.T) {
 	strict, open := compileSchema(t, makeSchema(t, true)), compileSchema(t, Schema)
 	for name, run := range map[string]*Run{
-		"full":        full(t),
+		"full":        full(),
 		"empty":       {Schema: SchemaVersion},
 		"not run":     {Schema: SchemaVersion, Scenarios: []Scenario{{Name: "a"}}},
 		"interrupted": {Schema: SchemaVersion, Interrupted: true, Scenarios: []Scenario{{Trials: []Trial{{Verdict: Invalid, Invalid: []string{"x"}}}}}},
@@ -178,7 +178,7 @@ func TestSchemaRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			if err := Encode(&b, full(t)); err != nil {
+			if err := Encode(&b, full()); err != nil {
 				t.Fatal(err)
 			}
 			document, err := jsonschema.UnmarshalJSON(&b)
@@ -199,7 +199,7 @@ func trial0(m map[string]any) map[string]any {
 }
 
 func TestEncodeNamesWhatIsNoNumber(t *testing.T) {
-	run := full(t)
+	run := full()
 	run.Scenarios[0].Trials[0].Load.Connect.P99 = math.NaN()
 	err := Encode(&bytes.Buffer{}, run)
 	if err == nil || !strings.Contains(err.Error(), "scenarios[0].trials[0].load.connect_ms.p99 is no number") {

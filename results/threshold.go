@@ -78,7 +78,7 @@ func (t *Threshold) String() string { return t.expression }
 // expressionError takes the position out of an error of the expr language.
 func expressionError(expression string, err error) error {
 	if at, ok := errors.AsType[*file.Error](err); ok {
-		at.Bind(file.NewSource(expression))
+		at = at.Bind(file.NewSource(expression))
 		return &ExpressionError{expression, at.Line, at.Column + 1, at.Message}
 	}
 	return &ExpressionError{expression, 1, 1, err.Error()}
@@ -144,8 +144,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 		if m, isMember := (*node).(*ast.MemberNode); isMember {
 			at = m.Property.Location()
 		}
-		e := &file.Error{Location: at}
-		e.Bind(file.NewSource(f.expression))
+		e := (&file.Error{Location: at}).Bind(file.NewSource(f.expression))
 		f.err = &ExpressionError{
 			f.expression, e.Line, e.Column + 1,
 			fmt.Sprintf("a trial has no field %q: did you mean %q?", path, nearestField(path)),

@@ -85,6 +85,13 @@
   const short = v => v == null ? "" : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(3) + "M" : Math.abs(v) >= 1e4 ? +(v / 1e3).toPrecision(3) + "k" : String(+v.toPrecision(3));
   const exact = v => v == null ? "–" : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
 
+  // Powers of ten, for axes that are logarithmic.
+  const tens = (u, i, min, max) => {
+    const out = [];
+    for (let v = 10 ** Math.ceil(Math.log10(min) - 1e-9); v <= max * 1.000001; v *= 10) out.push(v);
+    return out;
+  };
+
   // Crosses for what was lost.
   function crosses(u, si) {
     const { ctx } = u;
@@ -227,7 +234,7 @@
         },
         axes: [
           { ...axis, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
-          { ...axis, size: 52, values: (u, v) => v.map(short) },
+          { ...axis, size: 52, values: (u, v) => v.map(short), splits: c.log ? tens : undefined },
         ],
         series: [{ label: "time", value: (u, v) => v == null ? "–" : v.toFixed(2) + " s" }].concat(c.curves.map(k => ({
           label: k.label || "value", stroke: k.tone, width: k.quiet ? 1.2 : 1.8, dash: k.dash, spanGaps: !k.points && !k.cross,
