@@ -48,7 +48,7 @@ func newCrafted(l *load, number int) (*crafted, error) {
 // prepareCrafted finds out, in the namespace of the load, what a plan for crafted packets lacks, and
 // refuses sources whose handshakes could not succeed.
 func (l *load) prepareCrafted() error {
-	if err := l.mayCraft(); err != nil {
+	if err := mayCraft(l.InLab); err != nil {
 		return err
 	}
 	if l.Sources == "" {
@@ -79,8 +79,8 @@ func (l *load) prepareCrafted() error {
 }
 
 // mayCraft refuses raw packets where they could reach something else than a lab.
-func (l *load) mayCraft() error {
-	if l.InLab {
+func mayCraft(inLab bool) error {
+	if inLab {
 		return nil
 	}
 	initial, err := initialNamespace()
@@ -136,7 +136,7 @@ func (c *crafted) close() error {
 // work implements worker.
 func (c *crafted) work() error {
 	if c.in != nil {
-		defer func() { c.tally.lost = c.in.lost() }()
+		defer func() { c.tally.lost = droppedFrames(c.in.fd) }()
 	}
 	for {
 		if c.load.stopped.Load() {

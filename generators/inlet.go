@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unsafe"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/packets"
@@ -31,30 +29,18 @@ type inlet struct {
 }
 
 const (
-	answerSize  = 128 // of a frame: more than headers, options and what an error quotes
-	answerQueue = 16 << 20
+	answerSize = 128 // of a frame: more than headers, options and what an error quotes
 )
 
 func newInlet(l *load, worker *crafted, way outlet, six bool) (*inlet, error) {
 	in := &inlet{worker: worker, load: l, batch: newBatch(batchSize, answerSize, 0)}
-	protocol := uint16(unix.ETH_P_IP)
-	if six {
-		protocol = unix.ETH_P_IPV6
-	}
-	fd, err := packetSocket(way.index, 0)
+	fd, err := listeningSocket(way.index, six, packets.SYN|packets.RST|packets.FIN)
 	if err != nil {
 		return nil, err
 	}
 	in.fd = fd
-	enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, answerQueue)
-	// First the filter, then the protocol: otherwise strangers' frames get in between.
-	err = in.attach(six)
-	address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: way.index}
-	if bindErr := unix.Bind(int(fd), &address); bindErr != nil {
-		err = errors.Join(err, fmt.Errorf("binding a packet socket to interface %d: %w", way.index, bindErr))
-	}
 	if l.Workers > 1 {
-		err = errors.Join(err, in.share())
+		err = shareAmong(fd, worker.number, &l.fanout)
 	}
 	if errno := worker.poll.add(fd, unix.EPOLLIN, 0, 0); errno != 0 {
 		err = errors.Join(err, fmt.Errorf("watching a packet socket: %w", errno))
@@ -82,65 +68,6 @@ func replyBatch(link packets.Link, six bool, flags packets.Flags) (packets.Templ
 		copy(b.message(i), template.Frame)
 	}
 	return template, b
-}
-
-// attach lets only those frames in that may be answers: of the protocol in question, and ICMP.
-// Segments without SYN, RST or FIN are not looked at, nor what this host sends.
-func (in *inlet) attach(six bool) error {
-	const accept = answerSize
-	protocolAt, icmp := uint32(14+9), uint32(unix.IPPROTO_ICMP)
-	flags := []bpf.Instruction{bpf.LoadMemShift{Off: 14}, bpf.LoadIndirect{Off: 14 + 13, Size: 1}}
-	if six {
-		protocolAt, icmp = 14+6, unix.IPPROTO_ICMPV6
-		flags = []bpf.Instruction{bpf.LoadAbsolute{Off: 14 + 40 + 13, Size: 1}}
-	}
-	program := []bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: uint8(len(flags) + 5)},
-		bpf.LoadAbsolute{Off: protocolAt, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmp, SkipTrue: uint8(len(flags) + 2)},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: uint8(len(flags) + 2)},
-	}
-	program = append(program, flags...)
-	program = append(program,
-		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: uint32(packets.SYN | packets.RST | packets.FIN), SkipTrue: 1},
-		bpf.RetConstant{Val: accept},
-		bpf.RetConstant{Val: 0},
-	)
-	raw, err := bpf.Assemble(program)
-	if err != nil {
-		return fmt.Errorf("assembling the filter: %w", err)
-	}
-	filter := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	err = unix.SetsockoptSockFprog(int(in.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
-	if err != nil {
-		return fmt.Errorf("attaching the filter: %w", err)
-	}
-	return nil
-}
-
-// share makes the workers' sockets a group, each of which gets a part of the answers: those of one
-// tuple always the same one.
-func (in *inlet) share() error {
-	const kind = unix.PACKET_FANOUT_HASH
-	if in.worker.number > 0 {
-		if errno := setOption(in.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, in.load.fanout|kind<<16); errno != 0 {
-			return fmt.Errorf("joining the group of packet sockets: %w", errno)
-		}
-		return nil
-	}
-	if errno := setOption(in.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, (kind|unix.PACKET_FANOUT_FLAG_UNIQUEID)<<16); errno != 0 {
-		return fmt.Errorf("making a group of packet sockets: %w", errno)
-	}
-	value, err := unix.GetsockoptInt(int(in.fd), unix.SOL_PACKET, unix.PACKET_FANOUT)
-	if err != nil {
-		return fmt.Errorf("reading the group of packet sockets: %w", err)
-	}
-	in.load.fanout = int32(value & 0xffff)
-	return nil
 }
 
 // sleep is how long to wait for answers, doing on the way what time has come for.
@@ -194,7 +121,9 @@ func (in *inlet) answer(a packets.Answer, now time.Duration) {
 		if in.load.Kind == Handshake {
 			in.acknowledge(a, isn+1, a.Sequence+1) // also a repeated one: then our ACK was lost
 		}
-		if waited, ok := in.load.awaiting.settle(number, now); ok {
+		if in.load.Close == CloseFIN && in.load.Kind == Handshake {
+			in.finish(a, isn+1) // completed by the peer's FIN
+		} else if waited, ok := in.load.awaiting.settle(number, now); ok {
 			in.complete(now, waited)
 			in.finish(a, isn+1)
 		}
@@ -207,7 +136,10 @@ func (in *inlet) answer(a packets.Answer, now time.Duration) {
 		}
 	case packets.Segment:
 		if a.Flags&packets.FIN != 0 && in.load.Kind == Handshake && in.load.Close == CloseFIN {
-			in.acknowledge(a, a.Acknowledged, a.Sequence+1)
+			in.acknowledge(a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
+			if waited, ok := in.load.awaiting.settle(number, now); ok {
+				in.complete(now, waited)
+			}
 		}
 	case packets.Resetting, packets.Refusing:
 		in.fail(number, now, causeRefused)
@@ -274,16 +206,4 @@ func (in *inlet) reply(b *batch, n int) int {
 		pause()
 	}
 	return 0
-}
-
-// lost is how many answers found the receive queue full.
-func (in *inlet) lost() int64 {
-	var stats unix.TpacketStats
-	size := uint32(unsafe.Sizeof(stats))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(in.fd), unix.SOL_PACKET, unix.PACKET_STATISTICS,
-		uintptr(unsafe.Pointer(&stats)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return 0
-	}
-	return int64(stats.Drops)
 }

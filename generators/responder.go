@@ -19,6 +19,10 @@ type ResponderKind string
 
 // The kinds of responder.
 const (
+	// RespondHandshake completes handshakes with addresses that no host owns, without sockets:
+	// crafted packets, as the kind of generator of that name. The routes must lead here.
+	RespondHandshake ResponderKind = "handshake"
+
 	RespondHTTP   ResponderKind = "http"   // a fixed answer to each request, HTTP/1.0 and 1.1 (tcp)
 	RespondEcho   ResponderKind = "echo"   // what came goes back (tcp, udp)
 	RespondSilent ResponderKind = "silent" // reads and never answers or closes first (tcp, udp)
@@ -39,6 +43,10 @@ type ResponderSpec struct {
 	// Backlog is the length of each accept queue; 0: DefaultBacklog. The kernel caps it at
 	// net.core.somaxconn of the network namespace, which is the caller's to raise.
 	Backlog int `json:"backlog,omitempty"`
+	// Interface is where a handshake responder works; "": the only one besides loopback.
+	Interface string `json:"interface,omitempty"`
+	// InLab is as in [Spec.InLab], for a handshake responder.
+	InLab bool `json:"in_lab,omitempty"`
 	// Body is the size of the http answer's body in bytes.
 	Body int `json:"body,omitempty"`
 	// Delay is how long a slow responder waits.
@@ -79,6 +87,7 @@ type Responder struct {
 	servers []server
 	ended   sync.WaitGroup
 	stop    func() bool
+	group   int32 // of the packet sockets of a handshake responder
 	once    sync.Once
 
 	mu   sync.Mutex
@@ -155,19 +164,27 @@ func (s *ResponderSpec) defaults() error {
 			return errors.New("no delay says how slow")
 		}
 		return nil
+	case RespondHandshake:
+		if !tcp || s.Address == "" {
+			return errors.New("it needs tcp, and the addresses to answer for")
+		}
+		return nil
 	case RespondHTTP, RespondClose, RespondLeak:
 		if !tcp {
 			return errors.New("it needs tcp")
 		}
 		return nil
 	}
-	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close", s.Kind)
+	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close, handshake", s.Kind)
 }
 
 // mostAddresses is how many addresses a responder listens on: each costs a socket for each port.
 const mostAddresses = 4096
 
 func (s *ResponderSpec) addresses() ([]netip.Addr, error) {
+	if s.Kind == RespondHandshake {
+		return nil, nil // it listens on none
+	}
 	if s.Address == "" {
 		return []netip.Addr{netip.IPv6Unspecified()}, nil // takes IPv4 as well
 	}
@@ -213,6 +230,12 @@ func (r *Responder) start(i int, addresses []netip.Addr) error {
 }
 
 func (r *Responder) newServer(addresses []netip.Addr) (server, error) {
+	if r.spec.Kind == RespondHandshake {
+		if err := mayCraft(r.spec.InLab); err != nil {
+			return nil, err
+		}
+		return newHandshakeServer(&r.spec, len(r.servers), &r.group)
+	}
 	if r.spec.Network == ProtocolUDP {
 		return newDatagramServer(&r.spec, addresses, len(r.servers) == 0)
 	}

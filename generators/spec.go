@@ -82,7 +82,8 @@ type Spec struct {
 	// Sockets always may, since a connection that has ended frees its tuple.
 	Reuse bool `json:"reuse,omitempty"`
 
-	// Close is how a connection ends; "": fin, and rst for a probe.
+	// Close is how a connection ends; "": fin, rst for a probe, and abandon for handshakes. A
+	// handshake with fin is completed when the peer has closed as well.
 	Close CloseMode `json:"close,omitempty"`
 	// CloseBy is who closes first; "": the server for http, the client otherwise. When it is the
 	// server's turn and it does not close within Timeout, a tcp connection fails.

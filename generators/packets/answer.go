@@ -29,6 +29,7 @@ type Answer struct {
 	Sequence       uint32 // of the frame; of an echo reply, its number
 	Acknowledged   uint32
 	Flags          Flags
+	Payload        int // bytes of a TCP segment, by the IP header's word
 }
 
 // Parse reads a frame from its Ethernet header on. Whatever it does not understand is Unrelated:
@@ -61,6 +62,7 @@ type ipPacket struct {
 	source, target netip.Addr
 	protocol       byte
 	upper          []byte
+	length         int // of upper, by the header's word: a capture may hold less, a short frame more
 }
 
 func parseIP(packet []byte) (ipPacket, bool) {
@@ -79,6 +81,7 @@ func parseIP(packet []byte) (ipPacket, bool) {
 			target:   netip.AddrFrom4([4]byte(packet[16:20])),
 			protocol: packet[9],
 			upper:    packet[header:],
+			length:   int(binary.BigEndian.Uint16(packet[2:])) - header,
 		}, true
 	case 6:
 		if len(packet) < ipv6Size {
@@ -89,6 +92,7 @@ func parseIP(packet []byte) (ipPacket, bool) {
 			target:   netip.AddrFrom16([16]byte(packet[24:40])),
 			protocol: packet[6],
 			upper:    packet[ipv6Size:],
+			length:   int(binary.BigEndian.Uint16(packet[4:])),
 		}, true
 	}
 	return ipPacket{}, false
@@ -108,6 +112,7 @@ func parseTCP(ip ipPacket) Answer {
 		Sequence:     binary.BigEndian.Uint32(h[4:]),
 		Acknowledged: binary.BigEndian.Uint32(h[8:]),
 		Flags:        Flags(h[13]),
+		Payload:      max(ip.length-int(h[12]>>4)*4, 0),
 	}
 	switch {
 	case a.Flags&RST != 0:

@@ -1,0 +1,187 @@
+package generators
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// handshakeServer is a worker of a responder without sockets: it answers each SYN to addresses that
+// no host owns with a SYN-ACK, acknowledges data and answers a FIN with its own, all from what the
+// segment itself says. So it is the far end of any number of connections at no cost for each.
+type handshakeServer struct {
+	live    liveCounters
+	poll    *poller
+	fd      int32
+	space   *tuples.Allocator
+	in      *batch
+	out     *batch
+	replies int
+	accept  packets.Template
+	ack     packets.Template
+	finish  packets.Template
+}
+
+// handshakeSequence is the first sequence number of every connection; any will do.
+const handshakeSequence = 0x10000000
+
+func newHandshakeServer(spec *ResponderSpec, number int, group *int32) (*handshakeServer, error) {
+	set, err := tuples.ParseAddresses(spec.Address)
+	if err != nil {
+		return nil, err
+	}
+	if own, found, err := ownAddress(set); err != nil || found {
+		return nil, errors.Join(err, fmt.Errorf("address %s belongs to this host, whose kernel would reset the handshakes", own))
+	}
+	space, err := tuples.NewAllocator(tuples.Space{Targets: set, TargetPorts: spec.Ports}, 0)
+	if err != nil {
+		return nil, err
+	}
+	index, err := interfaceIndex(spec.Interface)
+	if err != nil {
+		return nil, err
+	}
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	six := !set.Is4()
+	s := &handshakeServer{
+		poll: poll, fd: -1, space: space, in: newBatch(batchSize, answerSize, 0),
+		accept: packets.NewTCP(packets.Link{}, six, packets.SYN|packets.ACK, nil),
+		ack:    packets.NewTCP(packets.Link{}, six, packets.ACK, nil),
+		finish: packets.NewTCP(packets.Link{}, six, packets.FIN|packets.ACK, nil),
+	}
+	s.out = newBatch(batchSize, len(s.accept.Frame), 0)
+	if s.fd, err = listeningSocket(index, six, packets.SYN|packets.FIN|packets.PSH); err == nil && spec.Workers > 1 {
+		err = shareAmong(s.fd, number, group)
+	}
+	if err == nil {
+		if errno := poll.add(s.fd, unix.EPOLLIN, 0, 0); errno != 0 {
+			err = fmt.Errorf("watching a packet socket: %w", errno)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// interfaceIndex is the index of a named interface of the calling thread's network namespace, or of
+// the only one besides loopback.
+func interfaceIndex(name string) (int, error) {
+	if name != "" {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return 0, fmt.Errorf("finding interface %s: %w", name, err)
+		}
+		return link.Attrs().Index, nil
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return 0, fmt.Errorf("listing interfaces: %w", err)
+	}
+	var found []int
+	for _, link := range links {
+		if a := link.Attrs(); a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 {
+			found = append(found, a.Index)
+		}
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("%d interfaces are up, and none was named", len(found))
+	}
+	return found[0], nil
+}
+
+func (s *handshakeServer) counts() *liveCounters { return &s.live }
+func (s *handshakeServer) rouse()                { s.poll.rouse() }
+
+func (s *handshakeServer) close() error {
+	if s.fd >= 0 {
+		closeSocket(s.fd)
+	}
+	return s.poll.close()
+}
+
+func (s *handshakeServer) serve() error {
+	for !s.live.stopping.Load() {
+		events, err := s.poll.wait(-1)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Fd == wakeSlot {
+				s.poll.roused()
+				continue
+			}
+			s.read()
+		}
+	}
+	s.live.exhausted.Add(droppedFrames(s.fd))
+	return nil
+}
+
+// read takes a batch of segments and answers it.
+func (s *handshakeServer) read() {
+	n, errno := s.in.receive(s.fd)
+	if errno != 0 {
+		return
+	}
+	for i := range n {
+		s.answer(s.in.received(i))
+	}
+	for i, tries := 0, 0; i < s.replies; {
+		sent, errno := s.out.send(s.fd, i, s.replies)
+		i += sent
+		if errno == 0 {
+			continue
+		}
+		if tries++; tries > retries(errno, false) {
+			tries = 0
+			s.live.unsent.Add(1)
+			i++
+			continue
+		}
+		pause()
+	}
+	s.replies = 0
+}
+
+// answer puts the answer to a segment into the batch to be sent.
+func (s *handshakeServer) answer(frame []byte) {
+	a := packets.Parse(frame)
+	mine := a.Source // whom the segment came for
+	theirs := a.Target
+	if a.Kind == packets.Opening {
+		mine, theirs = a.Target, a.Source
+	}
+	if _, ok := s.space.Find(tuples.Tuple{Target: mine}); !ok {
+		return
+	}
+	template, sequence := &s.ack, a.Acknowledged
+	acknowledged := a.Sequence + uint32(a.Payload)
+	switch {
+	case a.Kind == packets.Opening:
+		template, sequence, acknowledged = &s.accept, handshakeSequence, a.Sequence+1
+		s.live.accepted.Add(1)
+	case a.Kind == packets.Segment && a.Flags&packets.FIN != 0:
+		template, acknowledged = &s.finish, acknowledged+1
+		s.live.closed.Add(1)
+	case a.Kind == packets.Segment && a.Payload > 0:
+		s.live.received.Add(int64(a.Payload))
+	default:
+		return
+	}
+	message := s.out.message(s.replies)
+	copy(message, template.Frame)
+	copy(message, frame[6:12]) // back to where it came from
+	copy(message[6:], frame[:6])
+	template.SetTCP(message, mine, theirs, sequence, acknowledged)
+	s.replies++
+}
