@@ -35,6 +35,7 @@ func DefaultCarry() []string {
 		"nf_*", "nfnetlink*", "nft_*", "x_tables", "xt_*",
 		"?ip_tables", "?iptable_*", "?ipt_*", "?ip6_tables", "?ip6table_*", "?ip6t_*",
 		"!*bridge*", "!xt_ipvs", "!xt_set", "!*_h323",
+		"?ts_*", // searches in packets, for -m string and helpers
 		"?sch_netem", "?sch_fq", "?sch_ingress", "?tcp_bbr", "?veth",
 	}
 }

@@ -1,12 +1,14 @@
-// The program init is PID 1 of the guests that the tests of package guest boot. It runs the
-// commands of /script.json and prints what each gave as a line of JSON on the console. It is also
-// the guest's modprobe, as the agent is in a real one.
+// The program init is PID 1 of the guests that the tests of package guest boot. It loads the boot
+// modules, runs the commands of /script.json and writes what each gave as a line of JSON to a
+// virtio-serial port, which would not be there without those modules. As the agent in a real
+// guest, it is the kernel's modprobe as well.
 package main
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +20,8 @@ import (
 	"github.com/ctload/ctload/vm/guest/modload"
 )
 
-// Step is a command of the script; cat FILE and load MODULE are done by init itself.
+// Step is a command of the script. Those of init itself are load MODULE [PARAM...], load-all,
+// cat FILE and traffic PORT.
 type Step struct {
 	Args  []string
 	Stdin string
@@ -32,69 +35,127 @@ type Result struct {
 	Millis int64
 }
 
+const port = "/dev/vport0p1"
+
 func main() {
-	if filepath.Base(os.Args[0]) == filepath.Base(modload.Command) {
-		os.Exit(modload.Main(os.Args[1:]))
-	}
-	fmt.Println("\nINIT reached")
+	fmt.Println("INIT reached")
 	if err := run(); err != nil {
-		fmt.Println("FAILED", err)
+		fmt.Println("INIT failed:", err)
 	}
-	fmt.Println("INIT done")
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
-		fmt.Println("FAILED to power off:", err)
+		fmt.Println("INIT cannot power off:", err)
 	}
 	select {}
 }
 
 func run() error {
-	for _, fs := range []string{"proc", "sysfs /sys", "devtmpfs /dev", "tmpfs /run"} {
-		kind, dir, _ := strings.Cut(fs, " ")
-		if dir == "" {
-			dir = "/proc"
-		}
-		if err := unix.Mount(kind, dir, kind, 0, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", dir, err)
+	for _, mount := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}} {
+		if err := unix.Mount(mount[0], mount[1], mount[0], 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", mount[1], err)
 		}
 	}
 	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin"); err != nil {
 		return err
 	}
-	var steps []Step
+	if err := modload.Boot(); err != nil {
+		return err
+	}
+	if err := loopbackUp(); err != nil {
+		return err
+	}
 	text, err := os.ReadFile("/script.json")
 	if err != nil {
 		return err
 	}
+	var steps []Step
 	if err := json.Unmarshal(text, &steps); err != nil {
 		return err
 	}
+	out, err := openPort()
+	if err != nil {
+		return err
+	}
+	lines := json.NewEncoder(out)
 	for _, step := range steps {
 		start := time.Now()
-		result := Result{Step: strings.Join(step.Args, " ")}
-		out, err := do(step)
-		result.Output, result.Millis = string(out), time.Since(start).Milliseconds()
+		output, err := do(step)
+		result := Result{Step: strings.Join(step.Args, " "), Output: string(output), Millis: time.Since(start).Milliseconds()}
 		if err != nil {
 			result.Err = err.Error()
 		}
-		line, err := json.Marshal(result)
-		if err != nil {
+		if err := lines.Encode(result); err != nil {
 			return err
 		}
-		fmt.Printf("\nRESULT %s\n", line)
 	}
-	return nil
+	return out.Close()
+}
+
+// openPort waits for the port: the kernel makes it a moment after its driver is loaded.
+func openPort() (f *os.File, err error) {
+	for range 100 {
+		if f, err = os.OpenFile(port, os.O_WRONLY, 0); err == nil {
+			return f, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, err
 }
 
 func do(step Step) ([]byte, error) {
 	switch step.Args[0] {
-	case "boot":
-		return nil, modload.Boot()
 	case "load":
 		return nil, modload.Load(step.Args[1], step.Args[2:]...)
+	case "load-all":
+		return loadAll()
 	case "cat":
 		return os.ReadFile(step.Args[1])
+	case "traffic":
+		return nil, traffic(step.Args[1])
 	}
 	cmd := exec.Command(step.Args[0], step.Args[1:]...)
 	cmd.Stdin = bytes.NewReader([]byte(step.Stdin))
 	return cmd.CombinedOutput()
+}
+
+// loadAll loads all modules that the initramfs carries and names those that would not load.
+func loadAll() ([]byte, error) {
+	files, err := filepath.Glob(filepath.Join(modload.Dir, "*.ko"))
+	if err != nil {
+		return nil, err
+	}
+	var failed []byte
+	for _, file := range files {
+		if err := modload.Load(strings.TrimSuffix(filepath.Base(file), ".ko")); err != nil {
+			failed = fmt.Appendf(failed, "%v\n", err)
+		}
+	}
+	return failed, nil
+}
+
+// traffic opens a TCP connection to a port of the loopback device and closes it.
+func traffic(port string) error {
+	l, err := net.Listen("tcp4", "127.0.0.1:"+port)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	c, err := net.DialTimeout("tcp4", l.Addr().String(), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func loopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request)
 }
