@@ -160,7 +160,7 @@ func TestSamplerBaselineAfterTrouble(t *testing.T) {
 
 func TestSamplerKernelLog(t *testing.T) {
 	proc := newFakeProc(t)
-	s, err := New(Options{Proc: proc.root, KernelLog: filepath.Join(proc.root, "no-such-device")})
+	s, err := New(Options{Proc: proc.root, Sys: proc.root, KernelLog: filepath.Join(proc.root, "no-such-device")})
 	if err != nil {
 		t.Fatal(err)
 	}

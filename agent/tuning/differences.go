@@ -81,10 +81,12 @@ func rulesetDifferences(asked, loaded Ruleset) []string {
 	for _, table := range slices.Sorted(maps.Keys(asked)) {
 		for _, name := range slices.Sorted(maps.Keys(asked[table])) {
 			want, have := asked[table][name], loaded[table][name]
-			if want.Rules != have.Rules && !(want.AtLeast && have.Rules > 0) {
+			if unknown := want.AtLeast && have.Rules > 0; want.Rules != have.Rules && !unknown {
 				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", name, table, have.Rules, want.Rules))
 			}
-			if want.Policy != "" && have.Policy != want.Policy && !(have.Policy == "" && want.Policy == "ACCEPT" && want.Rules == 0) {
+			// A chain of the kernel's that holds nothing and accepts all need not be listed.
+			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && want.Rules == 0
+			if want.Policy != "" && have.Policy != want.Policy && !unlisted {
 				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", name, table, orText(have.Policy, "unknown"), want.Policy))
 			}
 		}
