@@ -1,0 +1,65 @@
+package results
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testdata/run-1.json is a document of schema 1 as it was first written, with every field. It is
+// never rewritten: each of its figures must still be read, and be called the same.
+func TestOldRunIsStillRead(t *testing.T) {
+	data, err := os.ReadFile("testdata/run-1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := Encode(&again, run); err != nil {
+		t.Fatal(err)
+	}
+	var before, after any
+	if err := json.Unmarshal(data, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(again.Bytes(), &after); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, common(after, before)); diff != "" {
+		t.Errorf("lost or renamed (-then +now):\n%s", diff)
+	}
+}
+
+// common leaves of a document what the other one has as well: later builds add fields.
+func common(document, other any) any {
+	switch d := document.(type) {
+	case map[string]any:
+		o, _ := other.(map[string]any)
+		kept := map[string]any{}
+		for key, value := range d {
+			if theirs, ok := o[key]; ok {
+				kept[key] = common(value, theirs)
+			}
+		}
+		return kept
+	case []any:
+		o, _ := other.([]any)
+		kept := make([]any, len(d))
+		for i := range d {
+			var theirs any
+			if i < len(o) {
+				theirs = o[i]
+			}
+			kept[i] = common(d[i], theirs)
+		}
+		return kept
+	default:
+		return document
+	}
+}
