@@ -55,12 +55,11 @@ type record struct {
 // limitForEach is how long one measurement may take.
 const limitForEach = 2 * time.Minute
 
-func measure(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
+func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	l, err := newLab(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
 	rows := l.rows()
 	for _, name := range o.rows {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {

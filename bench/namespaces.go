@@ -10,23 +10,20 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
+	"time"
 )
 
 // insideVariable tells the program that it is in namespaces of its own.
 const insideVariable = "CTLOAD_BENCH_INSIDE"
 
-// enter runs the program again in user, network and mount namespaces of its own, where it is root
-// and can reach nobody.
+// enter runs the program again in user, network, mount and PID namespaces of its own, where it is
+// root, can reach nobody, and takes all that it has started with it when it ends.
 func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	// Descriptors for a million held connections; only root may raise the limit past the hard one.
-	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20})
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
@@ -54,7 +51,7 @@ const (
 
 const labScript = `
 mount -t tmpfs none /run
-mkdir -p /run/netns
+mkdir -p /run/netns /run/bench
 for n in client router far; do ip netns add $n; ip -n $n link set lo up; done
 ip -n client link add dev link type veth peer name near netns router
 ip -n router link add dev far type veth peer name link netns far
@@ -78,18 +75,9 @@ ip netns exec router sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
 `
 
 func newLab(ctx context.Context) (*lab, error) {
-	folder, err := os.MkdirTemp("", "ctload-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("making a folder: %w", err)
-	}
-	l := &lab{folder: folder}
-	if err := l.script(ctx, labScript); err != nil {
-		return nil, err
-	}
-	return l, nil
+	l := &lab{folder: "/run/bench"} // in the file system that vanishes with the mount namespace
+	return l, l.script(ctx, labScript)
 }
-
-func (l *lab) close() error { return os.RemoveAll(l.folder) }
 
 // script runs shell commands outside the three namespaces.
 func (l *lab) script(ctx context.Context, text string) error {
@@ -107,7 +95,10 @@ func (l *lab) in(ctx context.Context, namespace, cpus string, args ...string) *e
 		all = append(all, "taskset", "-c", cpus)
 	}
 	cmd := exec.CommandContext(ctx, "ip", append(all, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A group of its own, since some peers leave the work to children and do not end them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
 	cmd.Dir = l.folder
 	return cmd
 }
@@ -124,7 +115,16 @@ func (l *lab) nft(ctx context.Context, namespace, rules string) error {
 
 // Rules of the rows.
 const (
-	dropAtIngress = `table netdev bench { chain in { type filter hook ingress device near priority 0; ip protocol { tcp, udp } drop; } }`
-	trackForward  = `table ip bench { chain fwd { type filter hook forward priority 0; ct state new accept; } }`
-	dropAtFar     = `table netdev bench { chain in { type filter hook ingress device link priority 0; ip protocol tcp drop; } }`
+	dropAtIngress = `table netdev bench {
+	chain c { type filter hook ingress device near priority 0; ip protocol { tcp, udp } drop; }
+}
+`
+	trackForward = `table ip bench {
+	chain c { type filter hook forward priority 0; ct state new accept; }
+}
+`
+	dropAtFar = `table netdev bench {
+	chain c { type filter hook ingress device link priority 0; ip protocol tcp drop; }
+}
+`
 )

@@ -108,7 +108,8 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// trafgenSYN is trafgen's configuration for SYNs from random sources, with right checksums.
+// trafgenSYN is trafgen's configuration for SYNs from random sources of the crowd, with the
+// checksums that connection tracking asks for. It returns the name of the file.
 func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
 	source, err := l.hardwareAddress(ctx, "client", "link")
 	if err != nil {
@@ -118,9 +119,17 @@ func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	config := fmt.Sprintf("{ eth(sa=%s, da=%s), ipv4(sa=10.90.0.0, df, da=%s), tcp(sp=drnd(1024, 65535), dp=80, syn, seq=drnd()) }\n", source, hop, target)
+	config := fmt.Sprintf("{ %s, %s, 0x08, 0x00,\n"+
+		"0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, csumip(14, 33), 10, 90, drnd(2), %s,\n"+
+		"drnd(2), 0, 80, drnd(4), 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, csumtcp(14, 34), 0, 0 }\n",
+		octets(hop, ":", "0x"), octets(source, ":", "0x"), octets(target, ".", ""))
 	path := filepath.Join(l.folder, "syn.cfg")
 	return path, os.WriteFile(path, []byte(config), 0o600)
+}
+
+// octets writes an address as trafgen's bytes.
+func octets(address, separator, prefix string) string {
+	return prefix + strings.Join(strings.Split(address, separator), ", "+prefix)
 }
 
 func (l *lab) hardwareAddress(ctx context.Context, namespace, device string) (string, error) {

@@ -12,9 +12,10 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"sync"
+	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators"
@@ -70,8 +71,8 @@ func serve(ctx context.Context, _ []string, stdout io.Writer) error {
 }
 
 // connectLoop is the peer of the crafted handshakes: connect() in a loop, the sockets kept, as
-// plainly as can be, in as many threads as there are CPUs. It prints the seconds that it took.
-func connectLoop(ctx context.Context, args []string, stdout io.Writer) error {
+// plainly as can be. It says when it is ready, begins when it is told to and ends when its input does.
+func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	target, err := netip.ParseAddr(args[0])
 	if err != nil {
 		return err
@@ -80,32 +81,74 @@ func connectLoop(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	threads := runtime.NumCPU()
-	errs := make([]error, threads)
-	var all sync.WaitGroup
-	start := time.Now()
-	for i := range threads {
-		all.Go(func() { errs[i] = connectMany(target, count/threads, i) })
+	fmt.Fprintln(stdout, "ready")
+	if _, err := fmt.Fscan(os.Stdin, new(string)); err != nil {
+		return err
 	}
-	all.Wait()
-	fmt.Fprintln(stdout, time.Since(start).Seconds())
-	return errors.Join(errs...)
-}
-
-// connectMany opens and keeps connections. The ports take turns, so that the kernel's search for a
-// source port stays short.
-func connectMany(target netip.Addr, count, first int) error {
 	for k := range count {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("opening socket %d: %w", k, err)
 		}
-		to := unix.SockaddrInet4{Port: firstPort + (first+k)%ports, Addr: target.As4()}
+		to := unix.SockaddrInet4{Port: firstPort + k%ports, Addr: target.As4()} // short searches for a source port
 		if err := unix.Connect(fd, &to); err != nil {
 			return fmt.Errorf("connecting socket %d: %w", k, err)
 		}
 	}
-	return nil
+	fmt.Fprintln(stdout, "done")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// perLoop is how many sockets one connect loop holds: a usual limit of descriptors is 20000.
+const perLoop = 15_000
+
+// connectLoops runs connect loops side by side, one for each CPU at a time, until all of them
+// together hold count sockets. It returns the seconds from the first connect to the last, and what
+// closes the sockets.
+func (l *lab) connectLoops(ctx context.Context, target string, count int) (seconds float64, release func() error, err error) {
+	type loop struct {
+		cmd *exec.Cmd
+		in  io.WriteCloser
+		out io.Reader
+	}
+	loops := make([]loop, count/perLoop)
+	release = func() error {
+		var errs []error
+		for _, one := range loops {
+			if one.cmd != nil && one.cmd.Process != nil {
+				errs = append(errs, one.in.Close(), one.cmd.Wait())
+			}
+		}
+		return errors.Join(errs...)
+	}
+	for i := range loops {
+		cmd := l.in(ctx, "client", "", selfPath, "connect-loop", target, strconv.Itoa(perLoop))
+		cmd.Stderr = os.Stderr
+		in, inErr := cmd.StdinPipe()
+		out, outErr := cmd.StdoutPipe()
+		if err := errors.Join(inErr, outErr, cmd.Start()); err != nil {
+			return 0, release, err
+		}
+		loops[i] = loop{cmd, in, out}
+		if _, err := fmt.Fscan(out, new(string)); err != nil {
+			return 0, release, err
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(runtime.NumCPU())
+	start := time.Now()
+	for _, one := range loops {
+		group.Go(func() error {
+			if _, err := fmt.Fprintln(one.in, "go"); err != nil {
+				return err
+			}
+			_, err := fmt.Fscan(one.out, new(string))
+			return err
+		})
+	}
+	err = group.Wait()
+	return time.Since(start).Seconds(), release, err
 }
 
 // The ports that the responders listen on.
@@ -166,7 +209,7 @@ var selfPath = func() string {
 
 // end interrupts a process that would go on for ever, and waits for it.
 func end(cmd *exec.Cmd) error {
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
 		return err
 	}
 	err := cmd.Wait()
