@@ -89,7 +89,7 @@ func load(names []string, r generators.Result) results.Load {
 		if l.Causes == nil {
 			l.Causes = map[string]int64{}
 		}
-		l.Causes[string(cause)] = n
+		l.Causes[cause] = n
 	}
 	return l
 }

@@ -123,7 +123,7 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 		return generators.Result{}, err
 	}
 	return t.loads[a.node].Agent().Generate(ctx, a.spec, func(p generators.Progress) {
-		done, failed := t.series.progress(a.name, p.Completed, p.Failed)
+		done, failed := t.series.progress(a.name, p)
 		t.View.Load(done, failed, want)
 	})
 }

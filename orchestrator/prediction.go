@@ -1,8 +1,10 @@
 package orchestrator
 
 import (
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/results"
@@ -10,9 +12,11 @@ import (
 )
 
 // predict says before the load what it will make of the table, from the workload and from what the
-// kernel says that it is set to.
-func predict(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration) *results.Prediction {
-	e := results.Expectation{Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count)}
+// kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
+// scans a second after that, and every minute while the table is idle.
+func predict(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
+	e := results.Expectation{Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan}
 	open := true // whether all of the load has a rate
 	var weighted float64
 	for _, a := range entries {

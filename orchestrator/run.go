@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -90,6 +91,9 @@ func newRun(r Request) *results.Run {
 		Experiment: r.Plan.Experiment.Name, Summary: r.Plan.Experiment.Summary,
 		Started: time.Now(), Seed: r.Plan.Seed,
 		Environment: environment(r.Lab.About()),
+	}
+	if workload, err := json.Marshal(r.Plan.Experiment.Workload); err == nil {
+		run.Workload = string(workload)
 	}
 	for _, s := range r.Plan.Scenarios {
 		run.Scenarios = append(run.Scenarios, results.Scenario{

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/results"
 )
@@ -24,7 +25,7 @@ type series struct {
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
 
-	done, failed map[string]int64 // of each generator, as last heard
+	offered, done, failed map[string]int64 // of each generator, as last heard
 	first        chan struct{}    // closed when the first sample has come
 }
 
@@ -44,7 +45,7 @@ func newSeries(folder *results.TrialFolder) (*series, error) {
 	}
 	return &series{
 		sampleFile: samples, probeFile: probes,
-		done: map[string]int64{}, failed: map[string]int64{}, first: make(chan struct{}),
+		offered: map[string]int64{}, done: map[string]int64{}, failed: map[string]int64{}, first: make(chan struct{}),
 	}, nil
 }
 
@@ -64,6 +65,7 @@ func (s *series) add(at time.Time, sample results.Sample) results.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.done {
+		sample.Offered += s.offered[name]
 		sample.Done += s.done[name]
 		sample.Failed += s.failed[name]
 	}
@@ -85,10 +87,10 @@ func (s *series) put(at time.Time, sample results.Sample) {
 }
 
 // progress notes what one generator has done, and returns what all of them have.
-func (s *series) progress(name string, completed, failed int64) (allDone, allFailed int64) {
+func (s *series) progress(name string, p generators.Progress) (allDone, allFailed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.done[name], s.failed[name] = completed, failed
+	s.offered[name], s.done[name], s.failed[name] = p.Offered, p.Completed, p.Failed
 	for name := range s.done {
 		allDone += s.done[name]
 		allFailed += s.failed[name]

@@ -86,6 +86,7 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	t.begin("configure")
+	loaded := time.Now()
 	var err error
 	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
-	t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT)
+	t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT, time.Since(loaded))
 
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)

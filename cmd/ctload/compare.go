@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +23,7 @@ refused, and what is unlike is named.`,
 			var names []string
 			var runs []*results.Run
 			for _, path := range args {
-				run, err := loadRun(path)
+				run, _, err := loadRun(path)
 				if err != nil {
 					return err
 				}
@@ -43,14 +42,11 @@ refused, and what is unlike is named.`,
 }
 
 // loadRun reads a run folder.
-func loadRun(path string) (*results.Run, error) {
+func loadRun(path string) (*results.Run, *results.Folder, error) {
 	folder, err := results.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	run, err := folder.Load()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return run, nil
+	return run, folder, err
 }

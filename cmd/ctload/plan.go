@@ -1,13 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -33,12 +32,7 @@ still counts after that), and says which max and how many buckets carry it.
 			if err != nil {
 				return err
 			}
-			if format == "json" {
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(plan)
-			}
-			return writePlan(cmd.OutOrStdout(), plan)
+			return reports.Plan(cmd.OutOrStdout(), format, plan, reportOptions(false))
 		},
 	}
 	flags := cmd.Flags()
@@ -48,7 +42,7 @@ still counts after that), and says which max and how many buckets carry it.
 	flags.Float64Var(&demand.Fill, "fill", 0.75, "share of max that the peak may take; the first of the usual alerts fires at 0.75")
 	flags.StringVar(&memory, "memory", "", "memory of the machine, as 4GiB (default: this one's)")
 	flags.StringVar(&kernel, "kernel", "", "version of the machine's kernel, as 6.1 (default: this one's)")
-	flags.StringVar(&format, "format", "text", "text or json")
+	flags.StringVar(&format, "format", "table", "table or json")
 	return cmd
 }
 
@@ -85,25 +79,5 @@ func readDemand(d *results.Demand, residence, memory, kernel string) error {
 		return fmt.Errorf("--kernel: %w", err)
 	}
 	d.Kernel = version
-	return nil
-}
-
-func writePlan(w io.Writer, p results.Plan) error {
-	fmt.Fprintf(w, "the kernel's own table   max %d, buckets %d: peak %d", p.Default.Max, p.Default.Buckets, p.AtDefault.Peak)
-	if full := p.AtDefault.SecondsToFull; full != nil {
-		fmt.Fprintf(w, ", full after %s s", results.Figure(*full))
-	}
-	if p.AtDefault.Sustainable > 0 {
-		fmt.Fprintf(w, ", sustains %s/s", results.Figure(p.AtDefault.Sustainable))
-	}
-	fmt.Fprintf(w, "\nwhat carries the load    max %d, buckets %d: peak %d, %s of memory when full (%s)\n",
-		p.Size.Max, p.Size.Buckets, p.AtSize.Peak, results.Bytes(p.Memory), results.Percent(p.MemoryPart))
-	fmt.Fprintf(w, "the formula of guides    max %d\n\n", p.Folk)
-	for _, note := range p.Notes {
-		fmt.Fprintf(w, "# %s\n", note)
-	}
-	for _, line := range p.Sysctl {
-		fmt.Fprintln(w, line)
-	}
 	return nil
 }

@@ -22,18 +22,20 @@ func reportCommand() *cobra.Command {
 			if err := reports.Check(format); err != nil {
 				return err
 			}
-			run, err := loadRun(args[0])
+			run, folder, err := loadRun(args[0])
 			if err != nil {
 				return err
 			}
+			options := reportOptions(wide)
+			options.Series = folder
 			if out == "" {
-				return reports.Render(cmd.OutOrStdout(), format, run, reportOptions(wide))
+				return reports.Render(cmd.OutOrStdout(), format, run, options)
 			}
 			file, err := os.Create(out)
 			if err != nil {
 				return err
 			}
-			return errors.Join(reports.Render(file, format, run, reports.Options{Wide: wide}), file.Close())
+			return errors.Join(reports.Render(file, format, run, reports.Options{Wide: wide, Series: folder}), file.Close())
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "table", "one of "+strings.Join(reports.Formats(), ", "))

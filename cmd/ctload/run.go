@@ -79,7 +79,7 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	}
 	// The same command again in the sandbox, with what was decided here. Signals reach it by way of the
 	// sandbox, which then ends by itself.
-	args := append(os.Args[1:len(os.Args):len(os.Args)], "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
+	args := append(slices.Clone(os.Args[1:]), "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
 	status, err := sandbox.Run(context.WithoutCancel(cmd.Context()), args)
 	if err != nil {
 		return host(err)
@@ -144,7 +144,11 @@ func runInside(cmd *cobra.Command, plan *orchestrator.Plan, cache string, f runF
 	closeErr := view.Close()
 	var renderErr error
 	if run != nil {
-		renderErr = reports.Render(cmd.OutOrStdout(), f.format, run, reportOptions(f.wide))
+		options := reportOptions(f.wide)
+		if folder, err := results.Open(f.out); err == nil {
+			options.Series = folder
+		}
+		renderErr = reports.Render(cmd.OutOrStdout(), f.format, run, options)
 		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	}
 	if err := errors.Join(runErr, closeErr, renderErr); err != nil {
