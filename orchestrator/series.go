@@ -26,7 +26,7 @@ type series struct {
 	err        error // the first failure to write
 
 	offered, done, failed map[string]int64 // of each generator, as last heard
-	first        chan struct{}    // closed when the first sample has come
+	first                 chan struct{}    // closed when the first sample has come
 }
 
 type timed struct {
