@@ -136,7 +136,7 @@ func (t *team) observe(err error, ready chan<- error) {
 			t.progress(t.live())
 		}
 	}
-	errs = append(errs, t.watch.finish(&t.usage))
+	errs = append(errs, t.watch.finish(&t.usage), t.watch.close())
 	t.observed <- errors.Join(errs...)
 }
 

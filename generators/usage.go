@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -78,51 +79,86 @@ func threadCPU() (cpuTime, error) {
 	return cpuTime(ts.Nano()), nil
 }
 
-// watch follows the generator's own namespace. Its methods must be called on one thread, inside
-// that namespace.
+// watch follows the generator's own namespace. Its files are opened before the load begins, since
+// the load may take the last descriptor.
 type watch struct {
-	before       netCounters
-	conntrack    int64 // before
-	peak         int64
-	tracking     bool
-	descriptors  uint64
-	neededOpen   uint64
-	raisedToNeed bool
+	count         *os.File // nil when this kernel has no connection tracking
+	snmp, netstat *os.File
+	before        netCounters
+	conntrack     int64 // before; -1 without connection tracking
+	peak          int64
+	descriptors   uint64
 }
 
+// startWatch must be called on a thread in the namespace.
 func startWatch(needed uint64) (*watch, error) {
 	limit, err := raiseDescriptors(needed)
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{descriptors: limit, neededOpen: needed, raisedToNeed: limit >= needed, conntrack: -1, peak: -1}
-	if w.before, err = readNetCounters(); err != nil {
-		return nil, err
+	w := &watch{descriptors: limit, conntrack: -1, peak: -1}
+	if err := w.open(); err != nil {
+		return nil, errors.Join(err, w.close())
 	}
-	w.conntrack, w.tracking, err = conntrackCount()
-	if err != nil {
-		return nil, err
+	if w.before, err = w.counters(); err != nil {
+		return nil, errors.Join(err, w.close())
 	}
-	w.peak = w.conntrack
+	if w.count != nil {
+		if err := w.sample(); err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+		w.conntrack = w.peak
+	}
 	return w, nil
+}
+
+func (w *watch) open() (err error) {
+	if w.snmp, err = os.Open("/proc/thread-self/net/snmp"); err != nil {
+		return fmt.Errorf("opening the own network counters: %w", err)
+	}
+	if w.netstat, err = os.Open("/proc/thread-self/net/netstat"); err != nil {
+		return fmt.Errorf("opening the own network counters: %w", err)
+	}
+	w.count, err = os.Open(conntrackCountFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("opening the own conntrack count: %w", err)
+	}
+	return nil
+}
+
+func (w *watch) close() error {
+	var errs []error
+	for _, f := range []*os.File{w.count, w.snmp, w.netstat} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sample notes the size of the own table.
 func (w *watch) sample() error {
-	if !w.tracking {
+	if w.count == nil {
 		return nil
 	}
-	n, _, err := conntrackCount()
+	text, err := readAgain(w.count)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		return fmt.Errorf("reading the own conntrack count: %w", err)
+	}
 	w.peak = max(w.peak, n)
-	return err
+	return nil
 }
 
-// finish fills in usage.
+// finish takes the last sample and fills in usage.
 func (w *watch) finish(u *Usage) error {
 	if err := w.sample(); err != nil {
 		return err
 	}
-	after, err := readNetCounters()
+	after, err := w.counters()
 	if err != nil {
 		return err
 	}
@@ -132,6 +168,37 @@ func (w *watch) finish(u *Usage) error {
 	u.SYNRetransmitted = after.synRetransmitted - w.before.synRetransmitted
 	return nil
 }
+
+// counters reads what tells of lost packets.
+func (w *watch) counters() (netCounters, error) {
+	snmp, err := readAgain(w.snmp)
+	if err != nil {
+		return netCounters{}, err
+	}
+	netstat, err := readAgain(w.netstat)
+	if err != nil {
+		return netCounters{}, err
+	}
+	return netCounters{
+		retransmitted:    parseNetCounters(snmp)["Tcp RetransSegs"],
+		synRetransmitted: parseNetCounters(netstat)["TcpExt TCPSynRetrans"],
+	}, nil
+}
+
+// netCounters are the counters of a network namespace that tell of lost packets.
+type netCounters struct{ retransmitted, synRetransmitted int64 }
+
+// readAgain reads a file of /proc from its start.
+func readAgain(f *os.File) (string, error) {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", f.Name(), err)
+	}
+	return string(data), nil
+}
+
+// conntrackCountFile is the number of conntrack entries in the network namespace of whoever opens it.
+const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 // raiseDescriptors raises this process's limit of open files to needed where it may, and returns
 // the limit that then holds. It never lowers it.
@@ -153,47 +220,6 @@ func raiseDescriptors(needed uint64) (uint64, error) {
 		}
 	}
 	return limit.Cur, nil
-}
-
-// conntrackCount is the number of conntrack entries in the calling thread's network namespace;
-// false when this kernel has no connection tracking.
-func conntrackCount() (int64, bool, error) {
-	data, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
-	if errors.Is(err, fs.ErrNotExist) {
-		return -1, false, nil
-	}
-	if err != nil {
-		return -1, false, fmt.Errorf("reading the own conntrack count: %w", err)
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-	if err != nil {
-		return -1, false, fmt.Errorf("reading the own conntrack count: %w", err)
-	}
-	return n, true, nil
-}
-
-// netCounters are the counters of the calling thread's network namespace that tell of lost packets.
-type netCounters struct {
-	retransmitted, synRetransmitted int64
-}
-
-func readNetCounters() (netCounters, error) {
-	var c netCounters
-	for file, fields := range map[string]map[string]*int64{
-		"snmp":    {"Tcp RetransSegs": &c.retransmitted},
-		"netstat": {"TcpExt TCPSynRetrans": &c.synRetransmitted},
-	} {
-		data, err := os.ReadFile("/proc/thread-self/net/" + file)
-		if err != nil {
-			return c, fmt.Errorf("reading the own network counters: %w", err)
-		}
-		for name, value := range parseNetCounters(string(data)) {
-			if to, ok := fields[name]; ok {
-				*to = value
-			}
-		}
-	}
-	return c, nil
 }
 
 // parseNetCounters reads the format of /proc/net/snmp and /proc/net/netstat: pairs of lines, the

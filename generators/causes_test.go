@@ -1,0 +1,307 @@
+package generators
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// toPort is a match on a tcp or udp destination port.
+func toPort(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+	}
+}
+
+// listener opens a listening socket in a namespace and hands what is accepted to serve, if there
+// is such a thing.
+func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(*net.TCPConn)) {
+	t.Helper()
+	var listener net.Listener
+	n.within(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(port)}), unix.Listen(fd, backlog)); err != nil {
+			return err
+		}
+		file := os.NewFile(uintptr(fd), "listener")
+		listener, err = net.FileListener(file)
+		return errors.Join(err, file.Close())
+	})
+	var done sync.WaitGroup
+	if serve != nil {
+		done.Go(func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				serve(conn.(*net.TCPConn))
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		done.Wait()
+	})
+}
+
+// Every cause of failure, provoked one by one.
+func TestCauses(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	lab := newPair(t)
+	in := func(r ResponderSpec) { r.Namespace = lab.server.path(); startIn(t, r) }
+	in(ResponderSpec{Kind: RespondSilent, Ports: []uint16{1000, 1001, 1002, 1003, 1004, 1005}})
+	in(ResponderSpec{Kind: RespondEcho, Ports: []uint16{1200}})
+	in(ResponderSpec{Kind: RespondSlow, Delay: 2 * time.Second, Ports: []uint16{1300}})
+	in(ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{1000, 1004}})
+	in(ResponderSpec{Kind: RespondSilent, Ports: []uint16{1400}, Idle: 100 * time.Millisecond})
+	lab.server.listener(t, 1500, 0, nil)
+	lab.server.listener(t, 1600, 100, func(c *net.TCPConn) {
+		_, _ = io.ReadFull(c, make([]byte, 10)) // until the request has come
+		_ = c.SetLinger(0)
+		_ = c.Close()
+	})
+	answer := func(text string) func(c *net.TCPConn) {
+		return func(c *net.TCPConn) {
+			_, _ = c.Read(make([]byte, 1000))
+			_, _ = io.WriteString(c, text)
+			_ = c.Close()
+		}
+	}
+	lab.server.listener(t, 1700, 100, answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
+	lab.server.listener(t, 1701, 100, answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"))
+	lab.server.listener(t, 1702, 100, answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ntoo long"))
+	lab.server.listener(t, 1703, 100, answer("HTTP/1.1 200 OK\r\n\r\nuntil the end"))
+
+	lab.server.rules(t, &expr.Verdict{Kind: expr.VerdictDrop}, toPort(1001)...)
+	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3}, toPort(1002)...)
+	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}, toPort(1003)...)
+	lab.client.hook(t, nftables.ChainHookOutput, &expr.Verdict{Kind: expr.VerdictDrop}, toPort(1004)...)
+	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 1}, toPort(1005)...)
+	lab.server.sysctl(t, "net.ipv4.tcp_syncookies", "0")
+	lab.server.sysctl(t, "net.ipv4.icmp_ratelimit", "0")
+	lab.server.sysctl(t, "net.ipv4.icmp_msgs_per_sec", "100000")
+
+	const n = 20
+	tcp := Spec{Kind: TCP, Concurrency: n, Close: CloseRST}
+	http := Spec{Kind: HTTP, Concurrency: n}
+	udp := Spec{Kind: UDP, Rate: 1000, Reply: true}
+	syn := Spec{Kind: SYN, Sources: crowd, Reply: true}
+	hold := Spec{Kind: Hold, Rate: 1000, Duration: 500 * time.Millisecond}
+	for _, test := range []struct {
+		name      string
+		spec      Spec
+		port      uint16
+		cause     Cause // of all; "": none fails
+		connected int64 // at least
+		limit     string
+	}{
+		{name: "tcp fine", spec: tcp, port: 1000, connected: n},
+		{name: "tcp refused", spec: tcp, port: 9, cause: Refused},
+		{name: "tcp dropped", spec: tcp, port: 1001, cause: Timeout},
+		{name: "tcp rejected by ICMP", spec: tcp, port: 1002, cause: Refused},
+		{name: "tcp rejected by RST", spec: tcp, port: 1003, cause: Refused},
+		{name: "tcp host unreachable", spec: tcp, port: 1005, cause: Unreachable},
+		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout}, // the kernel hides EPERM from connect
+		{name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere; s.Timeout = 10 * time.Second }), port: 1000, cause: Unreachable},
+		{name: "http stalls", spec: http, port: 1000, cause: Timeout, connected: n},
+		{name: "http too slow", spec: http, port: 1300, cause: Timeout, connected: n},
+		{name: "http slow", spec: with(http, func(s *Spec) { s.Timeout = 5 * time.Second }), port: 1300, connected: n},
+		{name: "http reset", spec: http, port: 1600, cause: Reset, connected: n},
+		{name: "http cut short", spec: http, port: 1701, cause: ClosedEarly, connected: n},
+		{name: "http too long", spec: http, port: 1702, cause: BadResponse, connected: n},
+		{name: "http until the end", spec: http, port: 1703, connected: n},
+		{name: "http error", spec: http, port: 1700, cause: BadResponse, connected: n},
+		{name: "not http", spec: http, port: 1200, cause: BadResponse, connected: n},
+		{name: "udp refused", spec: udp, port: 9, cause: Refused},
+		{name: "udp silent", spec: udp, port: 1000, cause: Timeout},
+		{name: "udp own rule", spec: udp, port: 1004, cause: EPERM, limit: "netfilter"},
+		{name: "udp own rule, no reply", spec: Spec{Kind: UDP}, port: 1004, cause: EPERM, limit: "netfilter"},
+		{name: "syn fine", spec: syn, port: 1000},
+		{name: "syn refused", spec: syn, port: 9, cause: Refused},
+		{name: "syn dropped", spec: syn, port: 1001, cause: Timeout},
+		{name: "syn rejected by ICMP", spec: syn, port: 1002, cause: Refused},
+		{name: "syn host unreachable", spec: syn, port: 1005, cause: Unreachable},
+		{name: "hold fine", spec: hold, port: 1000, connected: n},
+		{name: "hold lost", spec: hold, port: 1400, cause: ClosedEarly, connected: n},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := test.spec
+			spec.Ports, spec.Count, spec.Namespace = []uint16{test.port}, n, lab.client.path()
+			if spec.Target == "" {
+				spec.Target = serverAddress
+			}
+			if spec.Timeout == 0 {
+				spec.Timeout = 300 * time.Millisecond
+			}
+			if spec.Kind == UDP && !spec.Reply {
+				spec.SourcePorts = "2000-2999"
+			}
+			got, err := Run(t.Context(), spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			want := map[string]int64{}
+			if test.cause != "" {
+				want[string(test.cause)] = n
+			}
+			if got.Offered != n || len(got.Causes) != len(want) || got.Causes[string(test.cause)] != want[string(test.cause)] {
+				t.Errorf("offered %d, completed %d, failed by %v; want all by %q", got.Offered, got.Completed, got.Causes, test.cause)
+			}
+			if got.Connect.Count() < test.connected {
+				t.Errorf("%d were connected, want %d", got.Connect.Count(), test.connected)
+			}
+			if limited := strings.Join(got.Limits, "; "); (limited == "") != (test.limit == "") || !strings.Contains(limited, test.limit) {
+				t.Errorf("limits are %q, want %q", got.Limits, test.limit)
+			}
+		})
+	}
+	t.Run("full backlog", func(t *testing.T) {
+		spec := with(tcp, func(s *Spec) {
+			s.Target, s.Ports, s.Count, s.Timeout, s.Namespace = serverAddress, []uint16{1500}, n, 300*time.Millisecond, lab.client.path()
+			s.Kind, s.Duration, s.Close = Hold, 600*time.Millisecond, CloseFIN
+		})
+		got, err := Run(t.Context(), spec, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound(t, got)
+		// A backlog of 0 takes one; the rest of the SYNs are dropped or their third step is.
+		if got.Completed == 0 || got.Causes[string(Timeout)] < n/2 || got.Failed != got.Causes[string(Timeout)] {
+			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+		}
+		if got.Usage.SYNRetransmitted != 0 {
+			t.Errorf("%d SYNs were repeated within 300 ms", got.Usage.SYNRetransmitted)
+		}
+	})
+	t.Run("no port", func(t *testing.T) {
+		lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "20000 20009")
+		spec := with(hold, func(s *Spec) {
+			s.Target, s.Ports, s.Count, s.Namespace = serverAddress, []uint16{1000}, n, lab.client.path()
+		})
+		got, err := Run(t.Context(), spec, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound(t, got)
+		if got.Completed != 10 || got.Causes[string(NoPort)] != 10 {
+			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+		}
+		if !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.HasPrefix(s, "source ports") }) {
+			t.Errorf("limits are %q", got.Limits)
+		}
+	})
+	t.Run("own table", func(t *testing.T) {
+		lab.client.track(t)
+		spec := with(tcp, func(s *Spec) {
+			s.Target, s.Ports, s.Count, s.Namespace, s.SourcePorts = serverAddress, []uint16{1000}, n, lab.client.path(), "3000-3999"
+		})
+		got, err := Run(t.Context(), spec, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Usage.ConntrackPeak != n || !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.HasPrefix(s, "conntrack") }) {
+			t.Errorf("usage %+v, limits %q", got.Usage, got.Limits)
+		}
+	})
+}
+
+func with(spec Spec, change func(*Spec)) Spec {
+	change(&spec)
+	return spec
+}
+
+// The limit of descriptors cannot be given back, so this test is alone in its process.
+func TestCauseNoDescriptor(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	lab := newPair(t)
+	startIn(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{1000}, Namespace: lab.server.path(), Workers: 1})
+	const limit = 200
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Run(t.Context(), Spec{
+		Kind: Hold, Target: serverAddress, Ports: []uint16{1000}, Count: 400, Rate: 2000, Duration: time.Second, Namespace: lab.client.path(), Workers: 2,
+		Timeout: 100 * time.Millisecond,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, got)
+	// The responder shares the process and its limit, so some wait in vain for being accepted; that
+	// does not keep them from being held.
+	if got.Causes[string(NoDescriptor)] < 400-limit || got.Completed == 0 {
+		t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+	}
+	if !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.Contains(s, "the limit is 200") }) {
+		t.Errorf("limits are %q", got.Limits)
+	}
+}
+
+// A context that ends leaves a result that adds up.
+func TestCancel(t *testing.T) {
+	silent := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
+	quiet := startResponder(t, ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0}})
+	stopped := errors.New("enough")
+	for _, test := range []struct {
+		name string
+		spec Spec
+		held bool
+	}{
+		{"http", Spec{Kind: HTTP, Ports: silent.Ports(), Concurrency: 50, Count: 1000}, false},
+		{"hold", Spec{Kind: Hold, Ports: silent.Ports(), Rate: 1000, Count: 50, Duration: time.Hour}, true},
+		{"tcp held", Spec{Kind: TCP, Ports: silent.Ports(), Concurrency: 50, Count: 1000, Hold: time.Hour}, true},
+		{"udp", Spec{Kind: UDP, Ports: quiet.Ports(), Rate: 1000, Count: 50, Reply: true}, false},
+		{"probe", Spec{Kind: Probe, Ports: silent.Ports(), Rate: 10, Duration: time.Hour}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			spec := test.spec
+			spec.Target = "127.0.0.1"
+			start := time.Now()
+			got, err := Run(ctx, spec, func(p Progress) {
+				if p.Elapsed > 300*time.Millisecond {
+					cancel(stopped)
+				}
+			})
+			if !errors.Is(err, stopped) {
+				t.Fatalf("the error is %v", err)
+			}
+			if took := time.Since(start); took > 3*time.Second {
+				t.Errorf("it took %s to end", took)
+			}
+			sound(t, got)
+			if got.Offered == 0 || test.held && got.Failed > 0 || !test.held && got.Causes[string(Cancelled)] != got.Offered {
+				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if _, err := Run(ctx, Spec{Kind: TCP, Target: "127.0.0.1", Ports: []uint16{1}, Count: 1, Concurrency: 1}, nil); !errors.Is(err, stopped) {
+		t.Errorf("begun in spite of a context that had ended: %v", err)
+	}
+}
