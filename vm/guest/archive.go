@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -143,7 +144,8 @@ exit 0`
 	cmd := exec.CommandContext(ctx, "sh", "-c", ask, script)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "ARCH=" + runtime.GOARCH, "SUITE=" + suite, "DEBOOTSTRAP_DIR=" + filepath.Dir(filepath.Dir(script))}
 	out, err := cmd.Output()
-	if err != nil {
+	// A shell that stops at what it does not understand has met no mirror until then.
+	if _, stopped := errors.AsType[*exec.ExitError](err); err != nil && (!stopped || ctx.Err() != nil) {
 		return "", fmt.Errorf("ask %s for its default mirror: %w", script, err)
 	}
 	return strings.TrimSpace(string(out)), nil

@@ -63,6 +63,22 @@ func (s *slot) clean() error {
 	return errors.Join(errs...)
 }
 
+// fetchFirst fetches from the first archive that has the kernel.
+func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string, report func(stage string) func(float64)) (Kernel, error) {
+	var failures []error
+	for _, from := range archives {
+		k, err := s.fetch(ctx, from, meta, report)
+		if err == nil {
+			return k, nil
+		}
+		failures = append(failures, err)
+		if ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) {
+			break // another mirror would not help
+		}
+	}
+	return Kernel{}, errors.Join(failures...)
+}
+
 // fetch brings the current version of a kernel from an archive into the slot.
 func (s *slot) fetch(ctx context.Context, from archive, meta string, report func(stage string) func(float64)) (k Kernel, err error) {
 	work, err := os.MkdirTemp(s.dir, s.partial())

@@ -60,10 +60,12 @@ func imageVersion(image string) (version string, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", and
-	// Documentation/arch/arm64/booting.rst, "Call the kernel image".
+	// Documentation/arch/arm64/booting.rst, "Call the kernel image"; the last is an image that
+	// unpacks itself (CONFIG_EFI_ZBOOT).
 	const (
 		magicX86, offsetX86     = "HdrS", 0x202
 		magicARM64, offsetARM64 = "ARM\x64", 0x38
+		magicZBoot, offsetZBoot = "zimg", 0x4
 		offsetVersion           = 0x20e // of the text, from sector 1
 		sector                  = 0x200
 		maxVersion              = 512
@@ -84,7 +86,7 @@ func imageVersion(image string) (version string, err error) {
 			return "", errors.New("damaged: its version text has no end")
 		}
 		return string(text), nil
-	case string(head[offsetARM64:][:len(magicARM64)]) == magicARM64:
+	case string(head[offsetARM64:][:len(magicARM64)]) == magicARM64, string(head[offsetZBoot:][:len(magicZBoot)]) == magicZBoot:
 		return "", nil
 	}
 	return "", errors.New("not a kernel for x86 or arm64")

@@ -17,12 +17,11 @@ import (
 
 // module is a kernel module, decompressed, and what it says about itself.
 type module struct {
-	name     string // canonical
-	data     []byte
-	depends  []string // modules whose symbols it uses, canonical
-	softPre  []string // modules that it would like to have loaded before itself
-	softPost []string // modules that it may ask for later
-	aliases  []string // exact ones only: those with * are matched by udev, never by the kernel
+	name    string // canonical
+	data    []byte
+	depends []string // modules whose symbols it uses, canonical
+	softPre []string // modules that it would like to have loaded before itself
+	aliases []string // exact ones only: those with * are matched by udev, never by the kernel
 }
 
 // readModule reads a module's file, .ko, .ko.xz, .ko.zst or .ko.gz.
@@ -64,19 +63,13 @@ func (m *module) parse(info []byte) {
 				}
 			}
 		case "softdep":
-			list := &m.softPre
-			for _, word := range strings.Fields(value) {
-				switch word {
-				case "pre:":
-					list = &m.softPre
-				case "post:":
-					list = &m.softPost
-				default:
-					*list = append(*list, modload.Canonical(word))
+			// What follows post: is for udev's sake, which a guest has none of.
+			before, _, _ := strings.Cut(value, "post:")
+			for word := range strings.FieldsSeq(before) {
+				if word != "pre:" {
+					m.softPre = append(m.softPre, modload.Canonical(word))
 				}
 			}
-		case "weakdep":
-			m.softPost = append(m.softPost, modload.Canonical(value))
 		case "alias":
 			if value != "" && !strings.ContainsAny(value, "*?[ \n") {
 				m.aliases = append(m.aliases, modload.Canonical(value))

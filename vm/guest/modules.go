@@ -98,7 +98,9 @@ func (c *catalogue) match(names []string) ([]string, error) {
 	for _, asked := range names {
 		name, optional := strings.CutPrefix(asked, "?")
 		name, excluded := strings.CutPrefix(name, "!")
-		name = modload.Canonical(name)
+		if !strings.Contains(name, "[") { // where a - has a meaning of its own
+			name = modload.Canonical(name)
+		}
 		hits, err := c.find(name)
 		switch {
 		case err != nil:
@@ -176,16 +178,25 @@ func (c *catalogue) load(names []string) (map[string]*module, error) {
 	return loaded, nil
 }
 
-// chain appends to files what has to be loaded for a module, itself last, in order.
-func chain(loaded map[string]*module, name string, files []string) []string {
-	m := loaded[name]
-	if m == nil || slices.Contains(files, name+".ko") {
-		return files
+// chain gives the files to load for a module, in order: what it depends on, then itself.
+func chain(loaded map[string]*module, names ...string) (files []string) {
+	seen := map[string]bool{} // soft dependencies may go in circles
+	var visit func(name string)
+	visit = func(name string) {
+		m := loaded[name]
+		if m == nil || seen[name] {
+			return
+		}
+		seen[name] = true
+		for _, dep := range slices.Concat(m.softPre, m.depends) {
+			visit(dep)
+		}
+		files = append(files, name+".ko")
 	}
-	for _, dep := range slices.Concat(m.softPre, m.depends) {
-		files = chain(loaded, dep, files)
+	for _, name := range names {
+		visit(name)
 	}
-	return append(files, name+".ko")
+	return files
 }
 
 // addModules adds the modules, the list of those to load at boot, and the loader's index.
@@ -209,10 +220,7 @@ func (t *tree) addModules(k Kernel, boot, carry []string) error {
 	if err != nil {
 		return err
 	}
-	var order []string
-	for _, name := range bootNames {
-		order = chain(loaded, name, order)
-	}
+	order := chain(loaded, bootNames...)
 	for name, m := range loaded {
 		t.regular(path.Join(modload.Dir, name+".ko"), 0o644, m.data)
 	}
@@ -233,11 +241,11 @@ func index(c *catalogue, loaded map[string]*module) []byte {
 		for _, alias := range loaded[name].aliases {
 			// Where two modules have one alias, the first by name gets it, as with modprobe
 			// the first to be listed.
-			lines[alias] = cmp.Or(lines[alias], strings.Join(chain(loaded, name, nil), " "))
+			lines[alias] = cmp.Or(lines[alias], strings.Join(chain(loaded, name), " "))
 		}
 	}
 	for name := range loaded {
-		lines[name] = strings.Join(chain(loaded, name, nil), " ")
+		lines[name] = strings.Join(chain(loaded, name), " ")
 	}
 	var text bytes.Buffer
 	text.WriteByte('\n')

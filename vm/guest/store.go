@@ -115,18 +115,7 @@ func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite str
 	if err != nil {
 		return Kernel{}, err
 	}
-	var failures []error
-	for _, from := range archives {
-		k, err := slot.fetch(ctx, from, d.metaPackage(), report)
-		if err == nil {
-			return k, nil
-		}
-		failures = append(failures, err)
-		if ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) {
-			break // another mirror would not help
-		}
-	}
-	return Kernel{}, errors.Join(failures...)
+	return slot.fetchFirst(ctx, archives, d.metaPackage(), report)
 }
 
 // fetchError tells the user how to mend what stopped a fetch.

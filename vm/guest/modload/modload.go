@@ -59,6 +59,9 @@ func Load(name string, params ...string) error {
 // Chain finds the files to load for a name or alias in the text of an index, the named module
 // last. A module that is built into the kernel has an empty chain.
 func Chain(index []byte, name string) (files []string, ok bool) {
+	if strings.ContainsAny(name, " \n") {
+		return nil, false // it would match the beginning of a line, or two
+	}
 	// The index is searched as it is, not parsed: a modprobe is a new process each time, and
 	// a map of it would cost an emulated guest more than everything else here.
 	key := []byte("\n" + Canonical(name) + " ")

@@ -75,6 +75,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("INIT ready")
 	lines := json.NewEncoder(out)
 	for _, step := range steps {
 		start := time.Now()

@@ -1,0 +1,70 @@
+package guest
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestStoreTriesEachArchive falls back on the next archive where one fails.
+func TestStoreTriesEachArchive(t *testing.T) {
+	newFakeApt(t)
+	dir := t.TempDir()
+	s := &slot{dir: dir, name: testKernel, key: "debian-bookworm"}
+	quiet := func(string) func(float64) { return func(float64) {} }
+	bad, good := archive{"deb http://bad.example/debian bookworm main"}, archive{"deb http://good.example/debian bookworm main"}
+	if k, err := s.fetchFirst(t.Context(), []archive{bad, good}, "linux-image-cloud-amd64", quiet); err != nil || k.Release != "6.1.1-test" {
+		t.Errorf("%+v, %v", k, err)
+	}
+	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, "linux-image-cloud-amd64", quiet); err == nil {
+		t.Error("no error from two archives that fail")
+	}
+}
+
+func TestKernelParts(t *testing.T) {
+	for depends, want := range map[string][]string{
+		"linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)":                                        {"linux-image-6.1.0-50-cloud-amd64"},
+		"kmod, linux-base (>= 4.3~), linux-modules-6.8.0-1-generic, wireless-regdb | crda":      {"linux-modules-6.8.0-1-generic"},
+		"linux-base-7.2-amd64 (= 1), linux-binary-7.2-amd64:amd64 (= 1) | x, linux-modules-7.2": {"linux-base-7.2-amd64", "linux-binary-7.2-amd64", "linux-modules-7.2"},
+		"": nil, ",, |": nil,
+	} {
+		if got := kernelParts(depends); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", depends, got, want)
+		}
+	}
+}
+
+// TestFetchFromTheArchive fetches a real kernel through this host's apt.
+func TestFetchFromTheArchive(t *testing.T) {
+	s := &Store{Dir: t.TempDir()}
+	percents := map[string]float64{}
+	s.Progress = func(p Progress) { percents[p.Stage] = max(percents[p.Stage], p.Percent) }
+	start := time.Now()
+	k, err := s.Kernel(t.Context(), testKernel)
+	if missing, ok := errors.AsType[*MissingError](err); ok {
+		skip(t, "%v", missing)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s, package %s, in %v", k.Release, k.Version, time.Since(start).Round(time.Millisecond))
+	if !strings.HasPrefix(k.Release, "6.1.") || !strings.HasPrefix(k.Version, "6.1.") {
+		t.Errorf("kernel %+v is not bookworm's", k)
+	}
+	if percents["download"] != 100 || percents["unpack"] != 100 {
+		t.Errorf("progress %v", percents)
+	}
+	c, err := readCatalogue(k.ModuleDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.match(slices.Concat(DefaultBoot(), DefaultCarry())); err != nil {
+		t.Error(err)
+	}
+	cached, err := s.Kernel(t.Context(), testKernel)
+	if err != nil || cached != k {
+		t.Errorf("from the store: %+v, %v", cached, err)
+	}
+}
