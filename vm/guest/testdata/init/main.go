@@ -54,6 +54,10 @@ func run() error {
 			return fmt.Errorf("mount %s: %w", mount[1], err)
 		}
 	}
+	// Newer versions of nft open /dev/stdin, which devtmpfs does not have.
+	if err := os.Symlink("/proc/self/fd/0", "/dev/stdin"); err != nil {
+		return err
+	}
 	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin"); err != nil {
 		return err
 	}
