@@ -15,8 +15,14 @@ build: ## build bin/ctload
 	$(BUILD) -o $(BINARY) ./cmd/ctload
 
 .PHONY: demo
-demo: deps build ## install what is missing, then compare four scenarios in four virtual machines
+demo: deps build userns ## install what is missing, then compare four scenarios in four virtual machines
 	$(BINARY) run table-full
+
+.PHONY: userns
+userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04), allow them to ctload
+	@if [ "$$(id -u)" != 0 ] && [ "$$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ] && [ ! -e /etc/apparmor.d/ctload ]; then \
+		sudo $(MAKE) apparmor-profile; \
+	fi
 
 .PHONY: test
 test: deps test-deps build ## install what the tests need and run all of them, virtual machines included
@@ -29,6 +35,7 @@ test-short: build ## the tests that need neither virtual machines nor a network
 .PHONY: bench
 bench: deps test-deps build ## measure beside the peers, as ratios
 	$(GO) run ./bench
+	$(GO) run ./bench/boot -ctload $(BINARY)
 
 .PHONY: lint
 lint: ## golangci-lint, govulncheck and go vet

@@ -144,15 +144,22 @@ func (f *generateFlags) aim(target string) error {
 	if f.ports == "" {
 		return nil
 	}
-	s.Ports = nil
-	for _, word := range strings.Split(f.ports, ",") {
+	var err error
+	s.Ports, err = expandPorts(f.ports)
+	return err
+}
+
+// expandPorts reads ports and ranges separated by commas.
+func expandPorts(text string) ([]uint16, error) {
+	var ports []uint16
+	for word := range strings.SplitSeq(text, ",") {
 		var r scenarios.PortRange
 		if err := r.UnmarshalText([]byte(word)); err != nil {
-			return fmt.Errorf("--ports: %w", err)
+			return nil, fmt.Errorf("--ports: %w", err)
 		}
-		s.Ports = append(s.Ports, scenarios.Ports{r}.Expand()...)
+		ports = append(ports, scenarios.Ports{r}.Expand()...)
 	}
-	return nil
+	return ports, nil
 }
 
 func aimURL(s *generators.Spec, target string) error {

@@ -28,7 +28,7 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), planCommand(), doctorCommand())
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand())
 
 	// What cobra itself refuses is usage; what a command returns says what it is.
 	err := root.ExecuteContext(ctx)
