@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -97,7 +98,9 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 
 	probing, cancel := context.WithCancel(ctx)
 	t.probes = &running{group: new(errgroup.Group), cancel: cancel}
-	loads, loadCtx := errgroup.WithContext(ctx)
+	living, release := t.whileDUTLives(ctx)
+	defer release()
+	loads, loadCtx := errgroup.WithContext(living)
 	made := make([]generators.Result, len(entries))
 	for i, a := range entries {
 		if a.probe {
@@ -113,6 +116,23 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	err := loads.Wait()
 	t.account(entries, made, zero)
 	return err
+}
+
+// errDUTLost is why a load ends early when its DUT is gone.
+var errDUTLost = errors.New("the DUT's agent is gone")
+
+// whileDUTLives ends with the DUT: a load on a dead one would only time out, request by request.
+func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	released := make(chan struct{})
+	go func() {
+		select {
+		case <-t.dut.Agent().Lost():
+			cancel(errDUTLost)
+		case <-released:
+		}
+	}()
+	return ctx, func() { close(released); cancel(nil) }
 }
 
 // generate makes one entry's load on its node.

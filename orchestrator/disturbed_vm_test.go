@@ -1,0 +1,181 @@
+package orchestrator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
+)
+
+// steady is an experiment whose load goes on for a while, so that there is a middle of it.
+const steady = `
+experiment: disturbed
+dut:
+  memory: 256MiB
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: udp, rate: 50/s, duration: %v, silent: true}
+recovery: 1s
+trials: %d
+scenarios:
+  one: {}
+`
+
+// underWay tells when a load of [steady] has begun.
+func underWay(s results.Sample) bool { return s.Count > 20 }
+
+// invalidFor holds the first trial to be INVALID for a reason with the given words.
+func invalidFor(t *testing.T, run *results.Run, words ...string) results.Trial {
+	t.Helper()
+	trial := run.Scenarios[0].Trials[0]
+	if trial.Verdict != results.Invalid {
+		t.Errorf("verdict %s, want INVALID: %s", trial.Verdict, trial.Sentence)
+	}
+	for _, word := range words {
+		if !strings.Contains(strings.Join(trial.Invalid, "\n"), word) {
+			t.Errorf("the reasons do not say %q:\n%s", word, strings.Join(trial.Invalid, "\n"))
+		}
+	}
+	return trial
+}
+
+// TestSettingChangedBehindOurBack changes a timeout in mid-trial.
+func TestSettingChangedBehindOurBack(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: fmt.Sprintf(steady, 3*time.Second, 1),
+			when: underWay,
+			act: func(ctx context.Context, dut vm.Node) error {
+				return dut.Agent().Configure(ctx, tuning.Settings{
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "77"}},
+				})
+			},
+		}.run(t)
+		invalidFor(t, run, "net.netfilter.nf_conntrack_udp_timeout changed from 30 to 77")
+	})
+}
+
+// TestGuestOops crashes the guest's kernel in mid-trial: the cause is on the console, the load ends
+// soon, and the next trial is a valid one.
+func TestGuestOops(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		var crashed time.Time
+		run := play{
+			text:  fmt.Sprintf(steady, 25*time.Second, 2),
+			when:  underWay,
+			tools: []string{"tee"},
+			act: func(ctx context.Context, dut vm.Node) error {
+				crashed = time.Now()
+				_, err := dut.Agent().Exec(ctx, "c", "tee", "/proc/sysrq-trigger")
+				if err == nil {
+					return errors.New("the guest lives on")
+				}
+				return nil
+			},
+		}.run(t)
+		trial := invalidFor(t, run, "sysrq")
+		var took time.Duration
+		for _, stage := range trial.Stages {
+			took += time.Duration(stage.Seconds * float64(time.Second))
+		}
+		if lasted := trial.Started.Add(took).Sub(crashed); lasted > 12*time.Second {
+			t.Errorf("the trial went on for %v after its DUT had died", lasted)
+		}
+		if next := run.Scenarios[0].Trials[1]; next.Verdict != results.Clean {
+			t.Errorf("the next trial: %s: %s", next.Verdict, next.Sentence)
+		}
+	})
+}
+
+// TestGuestStopped stops the machine for five seconds. Its clock goes on: it finds samples missing.
+func TestGuestStopped(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: fmt.Sprintf(steady, 9*time.Second, 1),
+			when: underWay,
+			act: func(ctx context.Context, _ vm.Node) error {
+				machine, err := findProcess("qemu-system")
+				if err != nil {
+					return err
+				}
+				if err := machine.Signal(syscall.SIGSTOP); err != nil {
+					return err
+				}
+				return errors.Join(wait(ctx, 5*time.Second), machine.Signal(syscall.SIGCONT))
+			},
+		}.run(t)
+		invalidFor(t, run, "the agent stalled: ")
+	})
+}
+
+// findProcess is the one process of the sandbox whose command line begins with a program of that name.
+func findProcess(name string) (*os.Process, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if program, _, _ := bytes.Cut(line, []byte{0}); err != nil || !strings.Contains(filepath.Base(string(program)), name) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		return os.FindProcess(pid)
+	}
+	return nil, fmt.Errorf("no process of %s", name)
+}
+
+// TestDatagramsThatRace has two CPUs of the DUT send datagrams of one socket at once, by way of DNAT.
+func TestDatagramsThatRace(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: `
+experiment: race
+dut:
+  vcpus: 2
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+    *nat
+    -A OUTPUT -p udp -d 10.77.0.250 --dport 53 -j DNAT --to-destination 10.77.0.2:5353
+    COMMIT
+workload:
+  - {generator: http, requests: 500, concurrency: 2}
+recovery: 5s
+scenarios:
+  one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
+`,
+			when: underWay,
+			act: func(ctx context.Context, dut vm.Node) error {
+				out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "1000")
+				if err == nil && out.Exit != 0 {
+					err = errors.New(out.Stderr)
+				}
+				t.Log(strings.TrimSpace(out.Stdout))
+				return err
+			},
+		}.run(t)
+		trial := run.Scenarios[0].Trials[0]
+		if c := trial.Conntrack; trial.Verdict != results.Clash || c.ClashResolve+c.InsertFailed == 0 {
+			t.Errorf("verdict %s, clash_resolve %d, insert_failed %d; want clash, and one of the counters risen", trial.Verdict, c.ClashResolve, c.InsertFailed)
+		}
+	})
+}

@@ -1,0 +1,250 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// enterRole is the test binary as the caller of a sandbox; its arguments are those of the test inside.
+const enterRole = "ctload-enter-lab"
+
+// initEnv tells a test inside the sandbox where the guest's init is: the real program, built as users
+// build it. The test binary itself is linked dynamically with -race, and slow.
+const initEnv = "CTLOAD_TEST_INIT"
+
+// TestMain makes the test binary what ctload is under its other names, but for the guest's init.
+func TestMain(m *testing.M) {
+	roles := map[string]func() int{
+		agent.ChildRole:        agent.RunChild,
+		sandbox.SupervisorRole: sandbox.Supervise,
+		sandbox.CheckRole:      sandbox.RunCheck,
+		enterRole:              enterSandbox,
+	}
+	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
+		os.Exit(role())
+	}
+	status := m.Run()
+	if folder, err := programs(); err == nil {
+		_ = os.RemoveAll(folder)
+	}
+	os.Exit(status)
+}
+
+func enterSandbox() int {
+	status, err := sandbox.Run(context.Background(), os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return status
+}
+
+// programs is the folder of what guests run: ctload as init, and the tools of this package's tests.
+var programs = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(initEnv); path != "" {
+		return "", errors.New("already inside a sandbox")
+	}
+	folder, err := os.MkdirTemp("", "ctload-test-")
+	if err != nil {
+		return "", err
+	}
+	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(folder, name), source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return folder, fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	return folder, nil
+})
+
+// inLab runs play in a sandbox, where labs can be made: outside it starts the test binary again, with
+// this test alone, and reports what came of that.
+func inLab(t *testing.T, play func(t *testing.T)) {
+	t.Helper()
+	if sandbox.Inside() {
+		play(t)
+		return
+	}
+	if testing.Short() {
+		t.Skip("it boots virtual machines")
+	}
+	if err := errors.Join(sandbox.Check(t.Context()), libvirt.CheckHost()); err != nil {
+		if os.Getenv("CTLOAD_NO_SKIP") != "" {
+			t.Fatalf("no lab can be made here: %v", err)
+		}
+		t.Skipf("no lab can be made here: %v", err)
+	}
+	folder, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// There is no network inside.
+	if _, err := new(guest.Store).Kernel(t.Context(), scenarios.DefaultKernel); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m")
+	cmd.Args[0] = enterRole
+	cmd.Env = append(os.Environ(), initEnv+"="+folder)
+	// The sandbox ends when the process that made it does; that one is to end with this.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGKILL) }
+	out, err := cmd.CombinedOutput()
+	t.Logf("in the sandbox:\n%s", out)
+	if err != nil {
+		t.Fatalf("in the sandbox: %v", err)
+	}
+	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatal("the test did not run in the sandbox")
+	}
+}
+
+// stage is where a test acts: it knows the DUT of the trial under way, and hears of its samples.
+type stage struct {
+	vm.Lab
+	t *testing.T
+
+	// when tells by a sample of the load that it is time to act; act is done then, once in a run.
+	when func(results.Sample) bool
+	act  func(context.Context, vm.Node) error
+
+	mu      sync.Mutex
+	dut     vm.Node
+	loading bool
+	acted   bool
+	acting  sync.WaitGroup
+}
+
+// Boot remembers the machine.
+func (s *stage) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
+	node, err := s.Lab.Boot(ctx, machine)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dut = node
+	return node, err
+}
+
+func (s *stage) Trial(index, total int, name string) {
+	s.t.Logf("trial %d of %d: %s", index, total, name)
+}
+func (s *stage) Load(int64, int64, int64)  {}
+func (s *stage) Note(text string)          { s.t.Log(text) }
+func (s *stage) Ended(trial results.Trial) { s.t.Logf("%s: %s", trial.Verdict, trial.Sentence) }
+
+func (s *stage) Stage(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loading = name == "load"
+}
+
+// Table acts when it is time. The action has a goroutine of its own: samples go on to come.
+func (s *stage) Table(sample results.Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.act == nil || s.acted || !s.loading || !s.when(sample) {
+		return
+	}
+	s.acted = true
+	dut := s.dut
+	s.acting.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := s.act(ctx, dut); err != nil {
+			s.t.Errorf("the action on the DUT: %v", err)
+		}
+	})
+}
+
+// play is an experiment, what is done to its DUT meanwhile, and what its guests need for that.
+type play struct {
+	text  string
+	when  func(results.Sample) bool
+	act   func(context.Context, vm.Node) error
+	tools []string // of the host, for the guest
+}
+
+// run runs the experiment in a lab of its own, as RunEmbedded does.
+func (p play) run(t *testing.T) *results.Run {
+	t.Helper()
+	ctx := t.Context()
+	file := filepath.Join(t.TempDir(), "experiment.yaml")
+	if err := os.WriteFile(file, []byte(p.text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	experiment, _, err := scenarios.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := NewPlan(experiment, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab, err := libvirt.Open(ctx, libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := lab.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	}()
+	s := &stage{Lab: lab, t: t, when: p.when, act: p.act}
+	run, err := Run(ctx, Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"})
+	s.acting.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.act != nil && !s.acted {
+		t.Fatal("the moment to act never came")
+	}
+	return run
+}
+
+// materials are those of BuildMaterials, with the program that was built for the test as init, and with
+// more tools.
+func (p play) materials(t *testing.T, plan *Plan) Materials {
+	t.Helper()
+	kernels, err := FetchKernels(t.Context(), plan, new(guest.Store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := os.Getenv(initEnv)
+	materials := Materials{Kernels: map[string]Bootable{}}
+	for name, kernel := range kernels {
+		path := filepath.Join(sandbox.RuntimeDir, "initramfs")
+		_, err := guest.BuildFile(path, guest.Spec{
+			Init: filepath.Join(folder, "ctload"), Kernel: kernel,
+			Tools: append(guest.DefaultTools(), p.tools...),
+			Files: map[string]guest.File{"/usr/bin/race": {Source: filepath.Join(folder, "race"), Mode: 0o755}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		materials.Kernels[name] = Bootable{Image: kernel.Image, Initramfs: path}
+	}
+	return materials
+}
