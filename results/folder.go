@@ -117,10 +117,10 @@ func (f *Folder) Load() (run *Run, err error) {
 	return run, nil
 }
 
-var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@=-]*$`)
 
 // CreateTrial makes the folder of a trial; number counts from 1 in the scenario. The scenario's
-// name must be letters, digits, dot, dash and underscore.
+// name must be letters, digits, and . - _ @ =.
 func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) {
 	if !folderName.MatchString(scenario) {
 		return nil, fmt.Errorf("creating the folder of a trial: scenario %q cannot name a folder", scenario)
