@@ -157,13 +157,7 @@ const (
 	ports     = 16
 )
 
-func portList(n int) []uint16 {
-	list := make([]uint16, n)
-	for i := range list {
-		list[i] = uint16(firstPort + i)
-	}
-	return list
-}
+func portList() []uint16 { return portsFrom(firstPort, firstPort+ports-1) }
 
 // generator runs a spec in a process of its own in the client's namespace, on these CPUs.
 func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) (outcome, error) {
@@ -182,8 +176,8 @@ func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) 
 }
 
 // responder starts one in a namespace and returns what ends it.
-func (l *lab) responder(ctx context.Context, namespace, cpus string, spec generators.ResponderSpec) (func() error, error) {
-	cmd := withInput(l.in(ctx, namespace, cpus, selfPath, "serve"), spec)
+func (l *lab) responder(ctx context.Context, namespace string, spec generators.ResponderSpec) (func() error, error) {
+	cmd := withInput(l.in(ctx, namespace, "", selfPath, "serve"), spec)
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {

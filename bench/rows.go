@@ -69,7 +69,7 @@ func (l *lab) tcp() row {
 		name: "tcp", unit: "connections/s",
 		work: "connect and reset, against an accept loop that answers those who ask, all cores",
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "router", "", generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{firstPort}})
+			return l.responder(ctx, "router", generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{firstPort}})
 		},
 		contenders: []contender{
 			l.ours("ctload", "", spec),
@@ -272,7 +272,7 @@ func (l *lab) udp() row {
 }
 
 func (l *lab) handshake() row {
-	spec := generators.Spec{Kind: generators.Handshake, Target: heldTarget, Ports: portList(ports), Sources: crowd, Seed: 1, Count: entries}
+	spec := generators.Spec{Kind: generators.Handshake, Target: heldTarget, Ports: portList(), Sources: crowd, Seed: 1, Count: entries}
 	return row{
 		name: "handshake", unit: "entries/s",
 		work:  "ESTABLISHED, ASSURED entries in a router that tracks them, the same far end, all cores",
@@ -301,7 +301,7 @@ func (l *lab) holding(ctx context.Context, client func() (float64, func() error,
 	if err := l.forget(ctx); err != nil {
 		return 0, err
 	}
-	stop, err := l.responder(ctx, "far", "", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList(ports)})
+	stop, err := l.responder(ctx, "far", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList()})
 	if err != nil {
 		return 0, err
 	}
@@ -325,12 +325,12 @@ func (l *lab) holding(ctx context.Context, client func() (float64, func() error,
 // go through the router untracked, since the table's limit is this host's.
 func (l *lab) memory() row {
 	const million = 1_000_000
-	spec := generators.Spec{Kind: generators.Handshake, Target: farCrowd, Ports: portList(ports), Sources: crowd, Seed: 1, Count: million}
+	spec := generators.Spec{Kind: generators.Handshake, Target: farCrowd, Ports: portList(), Sources: crowd, Seed: 1, Count: million}
 	return row{
 		name: "memory", unit: "MB",
 		work: "resident memory of a generator that holds 1,000,000 handshakes",
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "far", "", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList(ports)})
+			return l.responder(ctx, "far", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList()})
 		},
 		contenders: []contender{{name: "ctload", measure: func(ctx context.Context) (float64, error) {
 			out, err := l.generator(ctx, "", spec)
@@ -348,7 +348,7 @@ func (l *lab) pacing(rate float64) row {
 	late := contender{name: "late p99", measure: nil}
 	var last generators.Result
 	spec := generators.Spec{
-		Kind: generators.TCP, Target: routerAddress, Ports: portList(ports), Close: generators.CloseRST,
+		Kind: generators.TCP, Target: routerAddress, Ports: portList(), Close: generators.CloseRST,
 		Rate: rate, Duration: 10 * time.Second, SourcePorts: "1024-65535",
 	}
 	count.measure = func(ctx context.Context) (float64, error) {
@@ -364,7 +364,7 @@ func (l *lab) pacing(rate float64) row {
 		name: fmt.Sprintf("pacing-%.0fk", rate/1000), unit: "%",
 		work: fmt.Sprintf("%.0f connections a second for 10 s: off the intended count, and the p99 of lateness in percent of 1 ms", rate),
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "router", "", generators.ResponderSpec{Kind: generators.RespondSilent, Ports: portList(ports)})
+			return l.responder(ctx, "router", generators.ResponderSpec{Kind: generators.RespondSilent, Ports: portList()})
 		},
 		contenders: []contender{count, late}, together: true,
 		wants: []want{{ours: "off by", most: .5}, {ours: "late p99", most: 100}},

@@ -10,7 +10,7 @@ import (
 // their number, which the tuple that an answer names leads back to.
 type awaiting struct {
 	pieces []atomic.Pointer[awaitingPiece]
-	open   atomic.Int64 // sent, and their fate unknown
+	open   atomic.Int64 // sent or about to be, and their fate unknown
 	next   int64        // the first whose fate may be unknown; only worker 0 uses it
 }
 
@@ -45,10 +45,15 @@ func (a *awaiting) at(number int64) *atomic.Uint32 {
 	return &p[number%awaitingSize]
 }
 
-// sent notes that a packet is about to be sent. It must be called before, since the answer may
-// come before the call that sends it returns.
+// reserve announces up to n packets before they are taken from the pacer, so that no other worker
+// finds the pacer empty and nothing open and goes home; release takes back those that were not taken.
+func (a *awaiting) reserve(n int64) { a.open.Add(n) }
+
+func (a *awaiting) release(n int64) { a.open.Add(-n) }
+
+// sent notes that a reserved packet is about to be sent. It must be called before, since the answer
+// may come before the call that sends it returns.
 func (a *awaiting) sent(number int64, intended time.Duration) {
-	a.open.Add(1)
 	a.at(number).Store(awaitingSent | uint32(intended.Microseconds())&awaitingTime)
 }
 

@@ -179,7 +179,13 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 			return time.Millisecond // an answer to another worker may make room
 		}
 	}
+	if c.load.awaiting != nil {
+		c.load.awaiting.reserve(room)
+	}
 	first, n, wait := c.load.pacer.Take(now, c.intended[:room])
+	if c.load.awaiting != nil {
+		c.load.awaiting.release(room - int64(n))
+	}
 	if n == 0 {
 		return wait
 	}

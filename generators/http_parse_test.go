@@ -83,7 +83,11 @@ func FuzzResponse(f *testing.F) {
 		}
 		complete := whole.ended()
 		std, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), nil)
-		if err != nil || std.ProtoMajor != 1 || std.StatusCode < 200 || len(std.TransferEncoding) > 0 {
+		if err != nil {
+			return
+		}
+		defer func() { _ = std.Body.Close() }()
+		if std.ProtoMajor != 1 || std.StatusCode < 200 || len(std.TransferEncoding) > 0 {
 			return
 		}
 		if _, err := io.ReadAll(std.Body); err == nil && !complete && whole.state != responseBad {

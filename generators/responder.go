@@ -131,7 +131,7 @@ func Listen(ctx context.Context, spec ResponderSpec) (*Responder, error) {
 			return nil, errors.Join(fmt.Errorf("%s responder: %w", spec.Kind, err), r.Close())
 		}
 	}
-	r.stop = context.AfterFunc(ctx, r.shutdown)
+	r.stop = context.AfterFunc(ctx, r.end)
 	return r, nil
 }
 
@@ -263,26 +263,27 @@ func (r *Responder) Counters() ResponderCounters {
 	return c
 }
 
-func (r *Responder) shutdown() {
-	for _, s := range r.servers {
-		s.counts().stopping.Store(true)
-		s.rouse()
-	}
-}
-
-// Close stops listening, closes all connections and returns when the threads have ended, with what
-// went wrong in them. Closing twice is harmless.
-func (r *Responder) Close() error {
+// end ends the threads and frees what they hold.
+func (r *Responder) end() {
 	r.once.Do(func() {
-		if r.stop != nil {
-			r.stop()
+		for _, s := range r.servers {
+			s.counts().stopping.Store(true)
+			s.rouse()
 		}
-		r.shutdown()
 		r.ended.Wait()
 		for _, s := range r.servers {
 			r.errs = append(r.errs, s.close())
 		}
 	})
+}
+
+// Close stops listening, closes all connections and returns when the threads have ended, with what
+// went wrong in them. Closing twice is harmless, and needed also when the context has ended.
+func (r *Responder) Close() error {
+	if r.stop != nil {
+		r.stop()
+	}
+	r.end()
 	if err := errors.Join(r.errs...); err != nil {
 		return fmt.Errorf("%s responder: %w", r.spec.Kind, err)
 	}

@@ -101,7 +101,8 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	}
 	t.upper = len(frame)
 	t.checksum = t.upper + checksum
-	t.Frame = append(frame, upper...)
+	frame = append(frame, upper...)
+	t.Frame = frame
 	sum := Sum(0, upper)
 	if t.pseudo { // the addresses of the pseudo header are zero
 		sum += uint64(protocol) + uint64(len(upper))

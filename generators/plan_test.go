@@ -1,0 +1,146 @@
+package generators
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+func TestValidate(t *testing.T) {
+	good := Spec{Kind: HTTP, Target: "10.0.0.1", Ports: []uint16{80}, Count: 1, Concurrency: 1}
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	syn := with(good, func(s *Spec) { s.Kind, s.Sources = SYN, "10.1.0.0/24" })
+	if err := syn.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*Spec)
+		want   string
+	}{
+		{"unknown kind", func(s *Spec) { s.Kind = "ftp" }, `kind "ftp" is none of`},
+		{"unbounded", func(s *Spec) { s.Count = 0 }, "neither count nor duration bounds it"},
+		{"undriven", func(s *Spec) { s.Concurrency = 0 }, "neither rate nor concurrency"},
+		{"hold for ever", func(s *Spec) { s.Kind = Hold }, "how long to hold"},
+		{"undriven probe", func(s *Spec) { s.Kind = Probe }, "no rate drives it"},
+		{"probe's protocol", func(s *Spec) { s.Kind, s.Rate, s.Protocol = Probe, 1, "sctp" }, `protocol "sctp"`},
+		{"close mode", func(s *Spec) { s.Close = "slam" }, `close mode "slam"`},
+		{"side", func(s *Spec) { s.CloseBy = "me" }, `side "me"`},
+		{"negative", func(s *Spec) { s.Timeout = -1 }, "timeout"},
+		{"not a number", func(s *Spec) { s.Rate = math.NaN() }, "rate"},
+		{"infinite", func(s *Spec) { s.Rate = math.Inf(1) }, "rate"},
+		{"no ports", func(s *Spec) { s.Ports = nil }, "0 destination ports"},
+		{"ports for icmp", func(s *Spec) { s.Kind = ICMP }, "1 destination ports"},
+		{"no target", func(s *Spec) { s.Target = "" }, "target"},
+		{"a name", func(s *Spec) { s.Target = "localhost" }, "target"},
+		{"public", func(s *Spec) { s.Target = "1.1.1.1" }, "1.1.1.1 is a public address"},
+		{"public in a range", func(s *Spec) { s.Target = "10.255.255.0-11.0.0.5" }, "is a public address"},
+		{"public IPv6", func(s *Spec) { s.Target = "2600::1" }, "is a public address"},
+		{"families", func(s *Spec) { s.Sources = "fd00::1" }, "different families"},
+		{"sources", func(s *Spec) { s.Sources = "x" }, "sources"},
+		{"source ports", func(s *Spec) { s.SourcePorts = "0" }, "source ports"},
+		{"rate and profile", func(s *Spec) { s.Rate, s.Profile = 1, &Profile{Bursts: &pacing.Bursts{Size: 1, Every: 1}} }, "both rate and profile"},
+		{"empty profile", func(s *Spec) { s.Profile = &Profile{} }, "this one 0"},
+		{"two profiles", func(s *Spec) {
+			s.Profile = &Profile{Bursts: &pacing.Bursts{Size: 1, Every: 1}, Sine: &pacing.Sine{Mean: 1, Period: 1}}
+		}, "this one 2"},
+		{"bad profile", func(s *Spec) { s.Profile = &Profile{Sine: &pacing.Sine{}} }, "a sine"},
+		{"syn without sources", func(s *Spec) { s.Kind = SYN }, "no sources"},
+		{"too few tuples", func(s *Spec) { *s = syn; s.SourcePorts, s.Count = "1-10", 2541 }, "2541 wanted, 2540 tuples (254 sources x 10 source ports x 1 target x 1 target port); reuse would begin again"},
+		{"reuse of awaited", func(s *Spec) { *s = syn; s.Reuse, s.Reply = true, true }, "cannot be used again"},
+		{"awaited too long", func(s *Spec) { *s = syn; s.Timeout, s.Reply = time.Hour, true }, "is over 15m0s"},
+		{"awaited too many", func(s *Spec) { *s = syn; s.Count, s.Reply = 1<<29, true }, "await answers"},
+		{"too many tuples", func(s *Spec) { s.Sources, s.Target = "fd00::/66", "fd01::/66" }, "2^62"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := good
+			test.change(&spec)
+			err := spec.Validate()
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if _, runErr := Run(t.Context(), spec, nil); runErr == nil {
+				t.Error("it ran")
+			}
+		})
+	}
+	few := with(syn, func(s *Spec) { s.SourcePorts, s.Count = "1", 1000 })
+	if err := few.Validate(); !errors.Is(err, tuples.ErrExhausted) {
+		t.Errorf("exhaustion is not named: %v", err)
+	}
+	few.Reuse = true
+	if err := few.Validate(); err != nil {
+		t.Errorf("reuse: %v", err)
+	}
+	public := with(good, func(s *Spec) { s.Target, s.AllowPublic = "1.1.1.1", true })
+	if err := public.Validate(); err != nil {
+		t.Errorf("allowed explicitly: %v", err)
+	}
+}
+
+func TestSpecJSON(t *testing.T) {
+	spec := Spec{
+		Kind: TCP, Target: "10.0.0.1", Ports: []uint16{80, 81}, Count: 5, Concurrency: 2, Timeout: time.Second, Seed: 1 << 63,
+		Profile: &Profile{Stages: pacing.Stages{{From: 1, To: 2, Duration: time.Second}}}, CPUs: []int{0, 1}, Close: CloseHalf, CloseBy: Server,
+	}
+	data, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Spec
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(spec, back); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Crafted packets never leave the initial network namespace. In a container the tests have no way
+// there, and then the answer must be that this is not it.
+func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
+	initial, err := initialNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, buckets := os.Stat("/proc/sys/net/core/netdev_max_backlog") // also kept only there
+	if initial != (buckets == nil) {
+		t.Fatalf("initial is %t", initial)
+	}
+	if !initial {
+		skip(t, "not in the initial network namespace")
+	}
+	for _, kind := range []Kind{SYN, Handshake, ICMP} {
+		spec := Spec{Kind: kind, Target: "127.0.0.1", Sources: "10.66.0.1", Count: 1}
+		if kind != ICMP {
+			spec.Ports = []uint16{1}
+		}
+		if _, err := Run(context.Background(), spec, nil); err == nil || !strings.Contains(err.Error(), "initial one") {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if r, err := Listen(t.Context(), ResponderSpec{Kind: RespondHandshake, Address: "10.66.0.1", Ports: []uint16{1}}); err == nil || !strings.Contains(err.Error(), "initial one") {
+		t.Errorf("responder %v: %v", r, err)
+	}
+}
+
+func TestOtherNamespacesAreNotInitial(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	if initial, err := initialNamespace(); err != nil || initial {
+		t.Errorf("initial %t, %v", initial, err)
+	}
+}

@@ -1,0 +1,90 @@
+package generators
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The queue against a plain list, under random puts and removals.
+func TestQueue(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	links := make([]link, 20)
+	q := newQueue(func(i int32) *link { return &links[i] })
+	var model []int32
+	for now := range 20_000 {
+		i := int32(random.IntN(len(links)))
+		model = slices.DeleteFunc(model, func(x int32) bool { return x == i })
+		if random.IntN(3) == 0 {
+			q.remove(i)
+		} else {
+			q.put(i, time.Duration(now))
+			model = append(model, i)
+		}
+		var got []int32
+		for at := q.head; at != none; at = links[at].next {
+			got = append(got, at)
+		}
+		if !slices.Equal(got, model) {
+			t.Fatalf("the queue is %v, want %v", got, model)
+		}
+		first, ok := q.first()
+		if ok != (len(model) > 0) || ok && first != links[model[0]].deadline || ok && (q.due(first-1) || !q.due(first)) {
+			t.Fatalf("first %s, %t of %v", first, ok, model)
+		}
+	}
+}
+
+func TestTimers(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, 2))
+	var heap timers
+	var model []time.Duration
+	for range 10_000 {
+		if random.IntN(5) < 3 || len(model) == 0 {
+			at := time.Duration(random.IntN(1000))
+			heap.push(timer{at: at})
+			model = append(model, at)
+			continue
+		}
+		least := slices.Min(model)
+		at := slices.Index(model, least)
+		model = slices.Delete(model, at, at+1)
+		if got := heap.pop().at; got != least {
+			t.Fatalf("popped %d, want %d", got, least)
+		}
+	}
+}
+
+func TestAwaiting(t *testing.T) {
+	const most = 3*awaitingSize + 5
+	a := newAwaiting(most)
+	if _, ok := a.settle(7, 0); ok || a.wasSent(7) || a.wasSent(1<<40) {
+		t.Error("what was not sent is known")
+	}
+	a.reserve(200)
+	for number := int64(0); number < most; number += 1000 {
+		a.sent(number, time.Duration(number)*time.Microsecond)
+	}
+	if waited, ok := a.settle(1000, 3*time.Millisecond); !ok || waited != 2*time.Millisecond {
+		t.Errorf("waited %s, %t", waited, ok)
+	}
+	if _, ok := a.settle(1000, 3*time.Millisecond); ok {
+		t.Error("settled twice")
+	}
+	var failed []time.Duration
+	fail := func(at time.Duration) { failed = append(failed, at) }
+	if wait := a.expire(time.Millisecond, 5*time.Millisecond, fail); wait != 4*time.Millisecond {
+		t.Errorf("the first is due in %s", wait)
+	}
+	// Number 1 was not sent yet, so nothing after it is looked at.
+	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait >= 0 || len(failed) != 1 || failed[0] != 0 {
+		t.Errorf("wait %s, failed %v", wait, failed)
+	}
+	// Times of over 18 minutes differ in spite of the modulus.
+	late := 40 * time.Minute
+	a.sent(1, late)
+	if waited, ok := a.settle(1, late+14*time.Minute); !ok || waited != 14*time.Minute {
+		t.Errorf("waited %s, %t", waited, ok)
+	}
+}

@@ -1,0 +1,232 @@
+package generators
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func dial(t *testing.T, r *Responder) *net.TCPConn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// The standard library's client, and requests as other clients send them, are served.
+func TestHTTPResponder(t *testing.T) {
+	const body = 300_000 // more than a socket takes at once
+	r := startResponder(t, ResponderSpec{Kind: RespondHTTP, Ports: []uint16{0}, Body: body})
+	address := fmt.Sprintf("http://127.0.0.1:%d/", r.Ports()[0])
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for range 3 {
+		answer, err := client.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(answer.Body)
+		if err != nil || len(data) != body || answer.StatusCode != 200 {
+			t.Fatalf("status %d, %d bytes, %v", answer.StatusCode, len(data), err)
+		}
+		_ = answer.Body.Close()
+	}
+	if c := r.Counters(); c.Accepted != 1 || c.Requests != 3 {
+		t.Errorf("kept alive: %+v", c)
+	}
+
+	// Two requests in one packet, and a third in pieces, on one connection.
+	conn := dial(t, r)
+	answers := bufio.NewReader(conn)
+	if _, err := io.WriteString(conn, "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if i == 2 {
+			if _, err := io.WriteString(conn, "TP/1.1\r\nConnection: close\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		if n, err := io.Copy(io.Discard, answer.Body); n != body || err != nil {
+			t.Fatalf("answer %d: %d bytes, %v", i, n, err)
+		}
+		_ = answer.Body.Close()
+	}
+	if _, err := answers.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("told to close, it did not: %v", err)
+	}
+
+	// HTTP/1.0 closes by itself; what is not HTTP is hung up on.
+	for _, text := range []string{"GET / HTTP/1.0\r\n\r\n", "nonsense\r\n\r\n"} {
+		conn := dial(t, r)
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(conn)
+		if err != nil || strings.HasPrefix(text, "GET") != bytes.HasPrefix(data, []byte("HTTP/1.1 200 OK\r\n")) {
+			t.Errorf("%q: %d bytes, %v", text, len(data), err)
+		}
+	}
+}
+
+func TestTCPResponders(t *testing.T) {
+	timeout := func(conn *net.TCPConn) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err := conn.Read(make([]byte, 10)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read %d, %v; nothing was to come", n, err)
+		}
+	}
+	t.Run("echo", func(t *testing.T) {
+		conn := dial(t, startResponder(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}}))
+		sent := bytes.Repeat([]byte("0123456789"), 100_000)
+		go func() {
+			_, _ = conn.Write(sent)
+			_ = conn.CloseWrite()
+		}()
+		got, err := io.ReadAll(conn)
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d of %d bytes came back, %v", len(got), len(sent), err)
+		}
+	})
+	t.Run("silent", func(t *testing.T) {
+		r := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
+		conn := dial(t, r)
+		_, _ = conn.Write([]byte("hello"))
+		timeout(conn)
+		_ = conn.CloseWrite()
+		eventually(t, "it closes after us", func() bool { return r.Counters().Open() == 0 })
+	})
+	t.Run("leak", func(t *testing.T) {
+		r := startResponder(t, ResponderSpec{Kind: RespondLeak, Ports: []uint16{0}})
+		conn := dial(t, r)
+		_ = conn.CloseWrite()
+		timeout(conn)
+		if r.Counters().Open() != 1 {
+			t.Errorf("%+v", r.Counters())
+		}
+	})
+	t.Run("close", func(t *testing.T) {
+		conn := dial(t, startResponder(t, ResponderSpec{Kind: RespondClose, Ports: []uint16{0}}))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("read: %v", err)
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		conn := dial(t, startResponder(t, ResponderSpec{Kind: RespondSlow, Delay: 150 * time.Millisecond, Ports: []uint16{0}}))
+		start := time.Now()
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n") // each after its own delay
+		answers, err := io.ReadAll(conn)
+		if n := bytes.Count(answers, []byte("200 OK")); err != nil || n != 2 {
+			t.Errorf("%d answers, %v", n, err)
+		}
+		if took := time.Since(start); took < 300*time.Millisecond {
+			t.Errorf("it took %s", took)
+		}
+	})
+	t.Run("idle", func(t *testing.T) {
+		r := startResponder(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}, Idle: 200 * time.Millisecond})
+		conn := dial(t, r)
+		start := time.Now()
+		for range 4 {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(100 * time.Millisecond)
+		}
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(start) < 500*time.Millisecond {
+			t.Errorf("ended after %s: %v", time.Since(start), err)
+		}
+		eventually(t, "it is counted", func() bool { return r.Counters().Expired == 1 })
+	})
+}
+
+// A datagram is answered from the address that it came to, also where the host has several.
+func TestUDPResponderAnswersFromWhereItWasAsked(t *testing.T) {
+	r := startIn(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
+	for _, host := range []string{"127.0.0.1", "127.0.0.77", "::1"} {
+		// A connected socket takes answers from that address only.
+		conn, err := net.Dial("udp", net.JoinHostPort(host, fmt.Sprint(r.Ports()[0])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		_, _ = conn.Write([]byte("hello"))
+		got := make([]byte, 10)
+		n, err := conn.Read(got)
+		if err != nil || string(got[:n]) != "hello" {
+			t.Errorf("%s: %q, %v", host, got[:n], err)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestListenErrors(t *testing.T) {
+	taken := startResponder(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}, Workers: 2})
+	for _, spec := range []ResponderSpec{
+		{Kind: "ftp", Ports: []uint16{0}},
+		{Kind: RespondEcho},
+		{Kind: RespondSlow, Ports: []uint16{0}},
+		{Kind: RespondHTTP, Network: ProtocolUDP, Ports: []uint16{0}},
+		{Kind: RespondEcho, Network: ProtocolICMP, Ports: []uint16{0}},
+		{Kind: RespondEcho, Ports: []uint16{0}, Backlog: -1},
+		{Kind: RespondHTTP, Ports: []uint16{0}, Body: 1 << 30},
+		{Kind: RespondEcho, Ports: []uint16{0}, Address: "10.0.0.0/8"},
+		{Kind: RespondEcho, Ports: []uint16{0}, Address: "192.0.2.1"}, // not ours
+		{Kind: RespondEcho, Ports: []uint16{0}, Namespace: "/nowhere"},
+		{Kind: RespondHandshake, Ports: []uint16{0}},
+		{Kind: RespondEcho, Ports: taken.Ports(), Address: "127.0.0.1", Workers: 1},
+		{Kind: RespondEcho, Ports: taken.Ports(), Address: "127.0.0.1", Workers: 2}, // not shared unnoticed
+	} {
+		if r, err := Listen(t.Context(), spec); err == nil {
+			t.Errorf("%+v was started", spec)
+			_ = r.Close()
+		}
+	}
+}
+
+func TestResponderEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := Listen(ctx, ResponderSpec{Kind: RespondEcho, Address: "127.0.0.1", Ports: []uint16{0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	eventually(t, "nobody answers", func() bool {
+		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 100*time.Millisecond)
+		if err == nil {
+			_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
+			_, _ = conn.Write([]byte("x"))
+			_, err = conn.Read(make([]byte, 1))
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	for range 2 {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

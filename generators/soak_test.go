@@ -1,0 +1,121 @@
+package generators
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// soakVariable is how long the soak test takes, as "10m"; a few seconds when it is not set.
+const soakVariable = "CTLOAD_SOAK"
+
+// held is what a process holds: it must not grow with use.
+type held struct {
+	goroutines, threads, descriptors int
+	heap                             uint64
+}
+
+func holds(t *testing.T) held {
+	t.Helper()
+	for range 3 {
+		runtime.GC()
+	}
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	h := held{goroutines: runtime.NumGoroutine(), heap: memory.HeapAlloc}
+	for folder, count := range map[string]*int{"/proc/self/fd": &h.descriptors, "/proc/self/task": &h.threads} {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*count = len(entries)
+	}
+	return h
+}
+
+// One after another and side by side, loads of every kind, with responders that come and go, leave
+// nothing behind: no memory, no descriptor, no goroutine, no thread.
+func TestSoak(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	duration := 4 * time.Second
+	if text := os.Getenv(soakVariable); text != "" {
+		var err error
+		if duration, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lab := newPair(t)
+	lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "1024 65535")
+	var offered int64
+	round := func() {
+		t.Helper()
+		tcp, err := Listen(t.Context(), ResponderSpec{Kind: RespondHTTP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path(), Idle: 50 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := Listen(t.Context(), ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group errgroup.Group
+		counts := make(chan int64, 20)
+		for _, spec := range []Spec{
+			{Kind: HTTP, Concurrency: 50},
+			{Kind: HTTP, Concurrency: 20, KeepAlive: 5},
+			{Kind: TCP, Rate: 2000, Close: CloseRST},
+			{Kind: TCP, Rate: 500, Close: CloseAbandon},
+			{Kind: Hold, Rate: 2000, Count: 100, Interval: 20 * time.Millisecond, Payload: 5},
+			{Kind: UDP, Rate: 5000, Reply: true},
+			{Kind: SYN, Rate: 2000, Sources: crowd, Reuse: true},
+			{Kind: Handshake, Rate: 500, Sources: "10.78.99.0/24"},
+			{Kind: ICMP, Rate: 500, Reply: true},
+			{Kind: Probe, Rate: 100},
+			{Kind: Probe, Rate: 100, Protocol: ProtocolUDP},
+		} {
+			spec.Target, spec.Namespace, spec.Duration, spec.Timeout = serverAddress, lab.client.path(), 300*time.Millisecond, 200*time.Millisecond
+			if spec.Kind != ICMP {
+				spec.Ports = mustPorts(t, "80-83")
+			}
+			group.Go(func() error {
+				r, err := Run(t.Context(), spec, func(Progress) {})
+				sound(t, r)
+				if r.Offered == 0 {
+					err = errors.Join(err, errors.New(string(spec.Kind)+" offered nothing"))
+				}
+				counts <- r.Offered
+				return err
+			})
+		}
+		if err := errors.Join(group.Wait(), tcp.Close(), udp.Close()); err != nil {
+			t.Fatal(err)
+		}
+		close(counts)
+		for n := range counts {
+			offered += n
+		}
+	}
+	round()
+	round()
+	before := holds(t)
+	start := time.Now()
+	rounds := 0
+	for ; time.Since(start) < duration; rounds++ {
+		round()
+	}
+	// The runtime keeps a thread that has ended for a moment.
+	eventually(t, "the threads are those of before", func() bool { return holds(t).threads <= before.threads+3 })
+	after := holds(t)
+	t.Logf("%d rounds, %d offered: from %+v to %+v", rounds, offered, before, after)
+	if after.goroutines > before.goroutines || after.descriptors > before.descriptors {
+		t.Errorf("something is left: before %+v, after %+v", before, after)
+	}
+	if after.heap > before.heap+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes in %d rounds", before.heap, after.heap, rounds)
+	}
+}
