@@ -49,6 +49,9 @@ func newDatagramServer(spec *ResponderSpec, addresses []netip.Addr, first bool) 
 		return nil, errors.Join(err, s.close())
 	}
 	for i, fd := range s.sockets {
+		if spec.Kind == RespondDeaf {
+			break
+		}
 		errno := askDestination(fd)
 		if errno == 0 {
 			errno = poll.add(fd, unix.EPOLLIN, int32(i), 0)

@@ -29,6 +29,7 @@ const (
 	RespondSlow   ResponderKind = "slow"   // the http answer, Delay after the request (tcp), or the echo (udp)
 	RespondLeak   ResponderKind = "leak"   // as silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT
 	RespondClose  ResponderKind = "close"  // closes first, as soon as it has accepted (tcp)
+	RespondDeaf   ResponderKind = "deaf"   // listens and takes nothing, so that its queue fills (tcp, udp)
 )
 
 // ResponderSpec is a responder's whole assignment; it travels to a node as JSON.
@@ -157,7 +158,7 @@ func (s *ResponderSpec) defaults() error {
 		return fmt.Errorf("a body of %d bytes is over 16 MiB", s.Body)
 	}
 	switch s.Kind {
-	case RespondEcho, RespondSilent:
+	case RespondEcho, RespondSilent, RespondDeaf:
 		return nil
 	case RespondSlow:
 		if s.Delay == 0 {
@@ -175,7 +176,7 @@ func (s *ResponderSpec) defaults() error {
 		}
 		return nil
 	}
-	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close, handshake", s.Kind)
+	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close, deaf, handshake", s.Kind)
 }
 
 // mostAddresses is how many addresses a responder listens on: each costs a socket for each port.

@@ -230,3 +230,19 @@ func TestResponderEndsWithItsContext(t *testing.T) {
 		}
 	}
 }
+
+// Whoever listens and takes nothing has a queue that fills: one more than its length get in.
+func TestDeafResponder(t *testing.T) {
+	const backlog = 4
+	r := startResponder(t, ResponderSpec{Kind: RespondDeaf, Ports: []uint16{0}, Backlog: backlog, Workers: 1})
+	for range backlog + 1 {
+		dial(t, r)
+	}
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 500*time.Millisecond)
+	if err == nil {
+		t.Fatalf("a connection found room: %v", conn.Close())
+	}
+	if c := r.Counters(); c.Accepted != 0 {
+		t.Errorf("it took %d connections", c.Accepted)
+	}
+}

@@ -67,6 +67,9 @@ func newStreamServer(spec *ResponderSpec, addresses []netip.Addr, first bool) (*
 		return nil, errors.Join(err, s.close())
 	}
 	for i, fd := range s.listeners {
+		if spec.Kind == RespondDeaf {
+			break
+		}
 		if errno := poll.add(fd, unix.EPOLLIN, listenerSlot-int32(i), 0); errno != 0 {
 			return nil, errors.Join(fmt.Errorf("watching a listener: %w", errno), s.close())
 		}

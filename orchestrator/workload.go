@@ -257,7 +257,7 @@ func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) ma
 // addResponder joins the ports of responders that are otherwise alike: one is enough.
 func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpec) []generators.ResponderSpec {
 	i := slices.IndexFunc(specs, func(s generators.ResponderSpec) bool {
-		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body
+		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body && s.Backlog == more.Backlog
 	})
 	if i < 0 {
 		return append(specs, more)
@@ -270,11 +270,22 @@ func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpe
 	return specs
 }
 
+// fullBacklog is the accept queue of a listener that takes nothing; the kernel lets one more in.
+const fullBacklog = 16
+
 // answerTo is the responder that an entry needs, on which ports; empty when none is needed, as for
 // packets that are not meant to be answered.
 func answerTo(e scenarios.Entry) generators.ResponderSpec {
 	ports := e.Ports.Expand()
 	switch {
+	case e.Listener == scenarios.ListenerClosed:
+	case e.Listener == scenarios.ListenerFull:
+		// One worker: each has a queue of its own.
+		deaf := generators.ResponderSpec{Kind: generators.RespondDeaf, Ports: ports, Backlog: fullBacklog, Workers: 1}
+		if e.Generator == scenarios.UDP {
+			deaf.Network = generators.ProtocolUDP
+		}
+		return deaf
 	case e.Probe == scenarios.ProbeTCP:
 		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: []uint16{uint16(e.Port)}}
 	case e.Probe == scenarios.ProbeUDP:

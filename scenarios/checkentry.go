@@ -11,12 +11,12 @@ import (
 var (
 	entryCommon   = []string{"name", "from", "target"}
 	generatorKeys = map[Generator][]string{
-		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload"},
-		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload"},
-		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload"},
-		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "silent"},
-		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports"},
-		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close"},
+		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
+		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "listener"},
+		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "listener"},
+		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "silent", "listener"},
+		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "listener"},
+		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "listener"},
 		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload", "packets"},
 	}
 	probeKeys = map[Probe][]string{

@@ -37,6 +37,7 @@ type Entry struct {
 	Payload     Size     `yaml:"payload,omitempty" jsonschema_description:"http: the body of a response; tcp, hold: sent on each connection; udp, icmp: of each datagram"`
 	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp, icmp: packets in each flow; default 1"`
 	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false"`
+	Listener    Listener `yaml:"listener,omitempty" jsonschema_description:"what the target does at the ports: open (default), closed: nothing listens there, full: a program listens and takes nothing, so that its queue of 16 fills"`
 }
 
 // Stage is a part of a rate profile.
@@ -123,6 +124,21 @@ const (
 // Words are the valid values.
 func (Close) Words() []string {
 	return []string{string(CloseFIN), string(CloseRST), string(CloseAbandon), string(CloseHalf)}
+}
+
+// Listener is what the target of a generator does at its ports.
+type Listener string
+
+// The listeners.
+const (
+	ListenerOpen   Listener = "open"   // it takes what comes, and answers
+	ListenerClosed Listener = "closed" // nothing listens: a reset, or ICMP port unreachable
+	ListenerFull   Listener = "full"   // a program listens and takes nothing: its queue fills
+)
+
+// Words are the valid values.
+func (Listener) Words() []string {
+	return []string{string(ListenerOpen), string(ListenerClosed), string(ListenerFull)}
 }
 
 // Port is a TCP or UDP port, from 1.
