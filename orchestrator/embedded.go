@@ -19,6 +19,7 @@ type Embedded struct {
 	Out         string // path of the run folder, which is made
 	Accelerator string // kvm, tcg or empty; see libvirt.Options
 	View        View
+	Baseline    *results.Baseline // see Request
 	ID          string
 	Version     string
 }
@@ -57,6 +58,6 @@ func RunEmbedded(ctx context.Context, e Embedded) (run *results.Run, err error) 
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	return Run(ctx, Request{
 		Plan: e.Plan, Materials: materials, Lab: lab, Folder: folder,
-		View: e.View, ID: e.ID, Version: e.Version,
+		View: e.View, Baseline: e.Baseline, ID: e.ID, Version: e.Version,
 	})
 }

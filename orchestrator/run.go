@@ -28,8 +28,9 @@ type Request struct {
 	Lab       vm.Lab
 	Folder    *results.Folder
 	View      View
-	ID        string // of the run
-	Version   string // of the program
+	Baseline  *results.Baseline // that the run is held against at its end, or nil
+	ID        string            // of the run
+	Version   string            // of the program
 }
 
 // failedBootsInARow after which a run gives up: the next boot would fail as well.
@@ -37,7 +38,8 @@ const failedBootsInARow = 2
 
 // Run performs every trial of a plan and returns what was measured, also beside an error: when ctx
 // ends (the run is then marked as interrupted), when the lab breaks, or when machines do not boot.
-// The run folder is brought up to date after each trial.
+// The run folder is brought up to date after each trial. A baseline that turns out to be of another kind
+// is an error as well, a *results.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
 	run := newRun(r)
 	if err := r.save(run); err != nil {
@@ -73,29 +75,40 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		}
 		failedBoots = 0
 	}
-	conclude(run, r.Plan)
-	return run, r.save(run)
+	err := conclude(run, r)
+	return run, errors.Join(err, r.save(run))
 }
 
 // conclude judges what only the whole run can show.
-func conclude(run *results.Run, plan *Plan) {
+func conclude(run *results.Run, r Request) error {
 	results.Reconcile(run)
 	for i := range run.Scenarios {
-		run.Scenarios[i].Thresholds = results.CheckThresholds(plan.thresholds[i], &run.Scenarios[i])
+		run.Scenarios[i].Thresholds = results.CheckThresholds(r.Plan.thresholds[i], &run.Scenarios[i])
 	}
+	if r.Baseline == nil {
+		return nil
+	}
+	return r.Baseline.Judge(run)
 }
 
 func newRun(r Request) *results.Run {
+	run := r.Plan.Expected()
+	run.ID, run.Ctload, run.Started = r.ID, r.Version, time.Now()
+	run.Environment = environment(r.Lab.About())
+	return run
+}
+
+// Expected is what is known of a plan's run before it starts: its scenarios without trials, and the host.
+// What the lab will be is not known yet.
+func (p *Plan) Expected() *results.Run {
 	run := &results.Run{
-		Schema: results.SchemaVersion, ID: r.ID, Ctload: r.Version,
-		Experiment: r.Plan.Experiment.Name, Summary: r.Plan.Experiment.Summary,
-		Started: time.Now(), Seed: r.Plan.Seed,
-		Environment: environment(r.Lab.About()),
+		Schema: results.SchemaVersion, Experiment: p.Experiment.Name, Summary: p.Experiment.Summary,
+		Seed: p.Seed, Environment: environment(vm.About{}),
 	}
-	if workload, err := json.Marshal(r.Plan.Experiment.Workload); err == nil {
+	if workload, err := json.Marshal(p.Experiment.Workload); err == nil {
 		run.Workload = string(workload)
 	}
-	for _, s := range r.Plan.Scenarios {
+	for _, s := range p.Scenarios {
 		run.Scenarios = append(run.Scenarios, results.Scenario{
 			Name: s.Name, Summary: s.Summary, Configuration: configuration(s.DUT),
 		})

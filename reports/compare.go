@@ -11,6 +11,7 @@ import (
 
 // comparisonRenderers are the formats of a comparison by name.
 var comparisonRenderers = map[string]func(io.Writer, *results.Comparison, Options) error{
+	"json":     comparisonJSON,
 	"table":    comparisonTable,
 	"markdown": comparisonMarkdown,
 }

@@ -96,7 +96,7 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 		d.Interrupted = results.Figure(run.Seconds)
 	}
 	for _, text := range judgements(run) {
-		d.Judgements = append(d.Judgements, judgement{text, strings.HasPrefix(text, "FAILED ") || strings.HasPrefix(text, "REGRESSION ")})
+		d.Judgements = append(d.Judgements, judgement{text, failed(text)})
 	}
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))

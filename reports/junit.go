@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/ctload/ctload/results"
@@ -51,7 +52,7 @@ type (
 
 // JUnit writes the run as test results: a suite for each scenario, and in it a case that all its
 // trials were measured validly (else an error), one for each threshold, and one for the baseline when
-// there was one. What happened is in system-out.
+// it was compared with one. What happened is in system-out.
 func JUnit(w io.Writer, run *results.Run, _ Options) error {
 	var doc junitSuites
 	list := rows(run)
@@ -74,7 +75,7 @@ func JUnit(w io.Writer, run *results.Run, _ Options) error {
 		for _, o := range s.Thresholds {
 			suite.add(thresholdCase(o, list[i], class))
 		}
-		if run.Baseline != "" {
+		if slices.Contains(run.BaselineScenarios, s.Name) {
 			suite.add(regressionCase(run, s.Name, class))
 		}
 		doc.Suites = append(doc.Suites, suite)

@@ -22,7 +22,7 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	}
 	for _, line := range judgements(run) {
 		mark := ""
-		if strings.HasPrefix(line, "FAILED ") || strings.HasPrefix(line, "REGRESSION ") {
+		if failed(line) {
 			mark = "❌ "
 		}
 		fmt.Fprintf(&b, "- %s%s\n", mark, markdownText(line))

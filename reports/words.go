@@ -91,8 +91,8 @@ func judgements(run *results.Run) []string {
 	if all > 0 {
 		lines = append([]string{fmt.Sprintf("%d of %d thresholds held", held, all)}, lines...)
 	}
-	if run.Baseline != "" && len(run.Regressions) == 0 {
-		lines = append(lines, "no regression against "+run.Baseline)
+	if run.Baseline != "" {
+		lines = append(lines, fmt.Sprintf("%s against %s (%s allowed)", howMany(len(run.Regressions), "regression"), run.Baseline, results.Percent(run.MaxRegression)))
 	}
 	for _, r := range run.Regressions {
 		lines = append(lines, "REGRESSION "+r.String())
@@ -101,6 +101,27 @@ func judgements(run *results.Run) []string {
 		lines = append(lines, s)
 	}
 	return lines
+}
+
+func howMany(n int, noun string) string {
+	switch n {
+	case 0:
+		return "no " + noun
+	case 1:
+		return "1 " + noun
+	default:
+		return fmt.Sprintf("%d %ss", n, noun)
+	}
+}
+
+// Failures are the thresholds of a run that did not hold, and its regressions, a line for each.
+func Failures(run *results.Run) []string {
+	return slices.DeleteFunc(judgements(run), func(text string) bool { return !failed(text) })
+}
+
+// failed reports whether a line of [judgements] is a reason to fail.
+func failed(judgement string) bool {
+	return strings.HasPrefix(judgement, "FAILED ") || strings.HasPrefix(judgement, "REGRESSION ")
 }
 
 // story writes a label and beside it a text; a label that is too long gets a line of its own.
@@ -214,6 +235,7 @@ func footnotes(run *results.Run, list []row) []string {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
+	texts = append(texts, run.BaselineNotes...)
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
 	}

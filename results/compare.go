@@ -82,6 +82,16 @@ func (e *UnlikeError) Error() string {
 // unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
 // a scenario may differ, since that is what one compares; the notes name them.
 func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
+	c, err := align(names, runs)
+	if err != nil {
+		return nil, err
+	}
+	c.settle()
+	return c, nil
+}
+
+// align sets the scenarios that all runs have side by side.
+func align(names []string, runs []*Run) (*Comparison, error) {
 	if len(runs) < 2 || len(names) != len(runs) {
 		return nil, errors.New("comparing runs: at least two are needed, each with a name")
 	}
@@ -106,13 +116,19 @@ func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
 		}
 		c.Groups = append(c.Groups, group(s.Name, sides))
 	}
+	for i, run := range runs[1:] {
+		for _, s := range run.Scenarios {
+			if runs[0].scenario(s.Name) == nil {
+				c.Notes = append(c.Notes, fmt.Sprintf("scenario %s of %s is not in %s and left out", s.Name, names[i+1], names[0]))
+			}
+		}
+	}
 	if len(c.Groups) == 0 {
 		unlike = append(unlike, "they have no scenario in common")
 	}
 	if len(unlike) > 0 {
 		return nil, &UnlikeError{unlike}
 	}
-	c.settle()
 	return c, nil
 }
 
@@ -234,7 +250,7 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 		}
 	}
 	check("experiment", a.Experiment, b.Experiment)
-	check("workload", a.Workload, b.Workload)
+	unlike = append(unlike, workloadDifferences(aName, a.Workload, bName, b.Workload)...)
 	check("driver", a.Environment.Driver, b.Environment.Driver)
 	check("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
 	check("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)

@@ -215,7 +215,7 @@ func TestJudge(t *testing.T) {
 			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
 			conf:    stateful,
 			verdict: Clean,
-			words:   []string{"nothing was tracked, although the rules use connection tracking"},
+			words:   []string{"no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset"},
 		},
 		{
 			name: "full to the last entry, nothing refused",

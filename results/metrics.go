@@ -12,6 +12,11 @@ type Metric struct {
 	// Timing is a figure that depends on the speed of the host and not only on the kernel's doing.
 	Timing bool
 	value  func(*Trial) (float64, bool)
+	// of is the number of attempts that the metric counts some of; nil stands for what was offered.
+	of func(*Trial) int64
+	// noise is what a difference must exceed to mean something: of a count the share of those attempts,
+	// of a time in its own unit.
+	noise float64
 }
 
 // Metrics are the figures that are compared, in the order in which they are shown. A time that did
@@ -28,16 +33,20 @@ var Metrics = []Metric{
 	count("conntrack.drop", 1, func(t *Trial) int64 { return t.Conntrack.Drop }),
 	count("conntrack.early_drop", 1, func(t *Trial) int64 { return t.Conntrack.EarlyDrop }),
 	count("conntrack.insert_failed", 1, func(t *Trial) int64 { return t.Conntrack.InsertFailed }),
-	timing("conntrack.seconds_to_full", "s", -1, func(t *Trial) (float64, bool) { return moment(t.Conntrack.SecondsToFull), true }),
-	timing("conntrack.seconds_to_recover", "s", 1, func(t *Trial) (float64, bool) {
+	sampled(timing("conntrack.seconds_to_full", "s", -1, func(t *Trial) (float64, bool) { return moment(t.Conntrack.SecondsToFull), true })),
+	sampled(timing("conntrack.seconds_to_recover", "s", 1, func(t *Trial) (float64, bool) {
 		return moment(t.Conntrack.SecondsToRecover), t.Probe != nil
-	}),
-	{Name: "probe.lost", Worse: 1, value: func(t *Trial) (float64, bool) {
-		if t.Probe == nil {
-			return 0, false
-		}
-		return float64(t.Probe.Lost), true
-	}},
+	})),
+	{
+		Name: "probe.lost", Worse: 1, noise: 0.02,
+		value: func(t *Trial) (float64, bool) {
+			if t.Probe == nil {
+				return 0, false
+			}
+			return float64(t.Probe.Lost), true
+		},
+		of: func(t *Trial) int64 { return t.Probe.Sent },
+	},
 	quantile("probe.latency_ms.p99", func(t *Trial) *Latency {
 		if t.Probe == nil {
 			return &Latency{}
@@ -47,11 +56,17 @@ var Metrics = []Metric{
 }
 
 func count(name string, worse int, value func(*Trial) int64) Metric {
-	return Metric{Name: name, Worse: worse, value: func(t *Trial) (float64, bool) { return float64(value(t)), true }}
+	return Metric{Name: name, Worse: worse, noise: 0.001, value: func(t *Trial) (float64, bool) { return float64(value(t)), true }}
 }
 
 func timing(name, unit string, worse int, value func(*Trial) (float64, bool)) Metric {
 	return Metric{Name: name, Unit: unit, Worse: worse, Timing: true, value: value}
+}
+
+// sampled is a moment, known as finely as samples and probes follow each other.
+func sampled(m Metric) Metric {
+	m.noise = 0.5
+	return m
 }
 
 func quantile(name string, of func(*Trial) *Latency, value func(*Latency) float64) Metric {

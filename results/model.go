@@ -31,9 +31,15 @@ type Run struct {
 	Workload  string     `json:"workload,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
-	// Baseline names the run that this one was compared with, and Regressions are what became worse.
-	Baseline    string       `json:"baseline,omitempty"`
-	Regressions []Regression `json:"regressions,omitempty"`
+	// Baseline names the run that this one was compared with, and Regressions are what became worse by
+	// more than the share MaxRegression (0.1 is 10 %); see [FindRegressions].
+	Baseline      string       `json:"baseline,omitempty"`
+	MaxRegression float64      `json:"max_regression,omitempty"`
+	Regressions   []Regression `json:"regressions,omitempty"`
+	// BaselineScenarios are the scenarios that were compared: those that both runs have valid trials of.
+	BaselineScenarios []string `json:"baseline_scenarios,omitempty"`
+	// BaselineNotes are differences from the baseline that were allowed, and what could not be judged.
+	BaselineNotes []string `json:"baseline_notes,omitempty"`
 }
 
 // Environment is what the figures depend on besides the experiment.

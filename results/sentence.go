@@ -140,7 +140,7 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	c := t.Conntrack
 	switch {
 	case !c.Tracked:
-		s += ", and nothing was tracked" + whyUntracked(conf)
+		s += ", and " + untracked(conf)
 	case c.Invalid > 0:
 		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), which a rule may have dropped",
 			heldAtMost(c), wasWere(c.Invalid, "packet", "packets"))
@@ -156,7 +156,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	exempt := exemption.MatchString(conf.Rules + "\n" + conf.NFT)
 	switch {
 	case !c.Tracked:
-		s += ", and nothing was tracked" + whyUntracked(conf)
+		s += ", and " + untracked(conf)
 	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
 		s += fmt.Sprintf(", yet the table held up to %s although the rules exempt traffic from tracking: are both directions exempt?", entries(c.Peak))
 		return strings.TrimSuffix(s, "?")
@@ -257,15 +257,16 @@ var (
 	tracking = regexp.MustCompile(`(?i)--state\b|--ctstate\b|\bct (state|status|mark|direction|count|zone|helper|timeout)\b|\b[DS]?NAT\b|\b(MASQUERADE|REDIRECT|CONNMARK|SYNPROXY)\b|\bconnlimit\b`)
 )
 
-func whyUntracked(conf Configuration) string {
+// untracked says why no sample held an entry.
+func untracked(conf Configuration) string {
 	text := conf.Rules + "\n" + conf.NFT
 	switch {
 	case exemption.MatchString(text):
-		return ": the rules exempt the load from tracking (notrack)"
+		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
 	case tracking.MatchString(text):
-		return ", although the rules use connection tracking"
+		return "no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset, and is none before its first packet has passed all rules"
 	default:
-		return ": no rule of the DUT uses connection tracking, so its kernel registers no hook for it"
+		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel registers no hook for it"
 	}
 }
 

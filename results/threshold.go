@@ -61,7 +61,9 @@ func CompileThreshold(expression string) (*Threshold, error) {
 	if err != nil {
 		return nil, expressionError(expression, err)
 	}
-	names := &fieldNames{expression: expression}
+	variables := variableNames{}
+	ast.Walk(&tree.Node, variables)
+	names := &fieldNames{expression: expression, variables: variables}
 	ast.Walk(&tree.Node, names)
 	if names.err != nil {
 		return nil, names.err
@@ -122,9 +124,20 @@ func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
 	return outcomes
 }
 
+// variableNames are what an expression itself names: let x = load.failed; x < 3.
+type variableNames map[string]bool
+
+// Visit implements [ast.Visitor].
+func (v variableNames) Visit(node *ast.Node) {
+	if let, ok := (*node).(*ast.VariableDeclaratorNode); ok {
+		v[let.Name] = true
+	}
+}
+
 // fieldNames collects the fields that an expression names, and the first that does not exist.
 type fieldNames struct {
 	expression string
+	variables  variableNames
 	named      []string
 	err        error
 }
@@ -136,6 +149,9 @@ func (f *fieldNames) Visit(node *ast.Node) {
 		return
 	}
 	root, _, _ := strings.Cut(path, ".")
+	if f.variables[root] {
+		return
+	}
 	if _, isField := knownFields[root]; !isField && path != root {
 		return // the root was refused or is not ours
 	}

@@ -35,6 +35,7 @@ func TestThreshold(t *testing.T) {
 		{"probe == nil or probe.lost == 0", true, "probe.lost = missing"},
 		{"accounting.unexplained == 0", true, "accounting.unexplained = 0"},
 		{"seconds < 60", true, "seconds = 12.5"},
+		{"let lost = load.failed / load.offered; lost < 0.1", false, "load.failed = 904, load.offered = 5000"},
 	} {
 		t.Run(test.expression, func(t *testing.T) {
 			th, err := CompileThreshold(test.expression)

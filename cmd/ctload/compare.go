@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,20 +17,20 @@ func compareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare RUN RUN...",
 		Short: "set the scenarios of several runs side by side, with significance",
-		Long: `Compares the scenarios that all runs have, run by run against the first. Runs of unlike things are
-refused, and what is unlike is named.`,
+		Long: `Compares the scenarios that all runs have, run by run against the first: medians with their spread, and
+for each difference whether it is significant (Mann-Whitney U test, Holm's correction over all cells).
+Runs of unlike things are refused, and what is unlike is named.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var names []string
 			var runs []*results.Run
 			for _, path := range args {
 				run, _, err := loadRun(path)
 				if err != nil {
 					return err
 				}
-				names, runs = append(names, filepath.Base(filepath.Clean(path))), append(runs, run)
+				runs = append(runs, run)
 			}
-			comparison, err := results.CompareRuns(names, runs)
+			comparison, err := results.CompareRuns(shortNames(args), runs)
 			if err != nil {
 				return err
 			}
@@ -39,6 +40,19 @@ refused, and what is unlike is named.`,
 	cmd.Flags().StringVar(&format, "format", "table", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
 	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns, however wide")
 	return cmd
+}
+
+// shortNames are the last parts of the paths, or the paths where those are not unique.
+func shortNames(paths []string) []string {
+	var short []string
+	for _, path := range paths {
+		name := filepath.Base(filepath.Clean(path))
+		if slices.Contains(short, name) {
+			return paths
+		}
+		short = append(short, name)
+	}
+	return short
 }
 
 // loadRun reads a run folder.

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -12,35 +10,50 @@ import (
 )
 
 func reportCommand() *cobra.Command {
-	var format, out string
-	var wide bool
+	var f reportFlags
+	var b baselineFlags
+	var out string
 	cmd := &cobra.Command{
 		Use:   "report RUN",
 		Short: "print a run again, in any format",
-		Args:  cobra.ExactArgs(1),
+		Long: `Renders a run folder, or its run.json. With --baseline the run is also compared with another one, and
+the exit status is what ctload run would have ended with.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := reports.Check(format); err != nil {
+			if out != "" {
+				f.files = append(f.files, f.format+"="+out)
+			}
+			files, err := f.check()
+			if err != nil {
 				return err
 			}
 			run, folder, err := loadRun(args[0])
 			if err != nil {
 				return err
 			}
-			options := reportOptions(wide)
-			options.Series = folder
-			if out == "" {
-				return reports.Render(cmd.OutOrStdout(), format, run, options)
-			}
-			file, err := os.Create(out)
+			baseline, err := b.load(cmd)
 			if err != nil {
 				return err
 			}
-			return errors.Join(reports.Render(file, format, run, reports.Options{Wide: wide, Series: folder}), file.Close())
+			if baseline != nil {
+				if err := baseline.Judge(run); err != nil {
+					return err
+				}
+			}
+			if out != "" {
+				err = reports.WriteFiles(files, run, reports.Options{Wide: f.wide, Series: folder})
+			} else {
+				err = f.print(cmd, run, folder, files)
+			}
+			if err != nil || baseline == nil {
+				return host(err)
+			}
+			return conclusion(run)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "table", "one of "+strings.Join(reports.Formats(), ", "))
+	f.register(cmd.Flags())
+	b.register(cmd.Flags())
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file instead of stdout")
-	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns, however wide")
 	return cmd
 }
 

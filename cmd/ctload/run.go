@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,12 +27,13 @@ import (
 type runFlags struct {
 	scenarios   []string
 	kernels     []string
+	thresholds  []string
 	trials      int
 	seed        uint64
 	out         string
-	format      string
 	accelerator string
-	wide        bool
+	reportFlags
+	baselineFlags
 }
 
 func runCommand() *cobra.Command {
@@ -54,16 +54,30 @@ The table goes to stdout, progress to stderr, and everything that was measured i
 	flags.IntVar(&f.trials, "trials", 0, "trials of each scenario (default: as the experiment says)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
 	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
-	flags.StringVar(&f.format, "format", "table", "what to print: "+strings.Join(reports.Formats(), ", "))
 	flags.StringVar(&f.accelerator, "accelerator", "", "kvm or tcg (default: kvm where a guest boots under it)")
-	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
+	flags.StringArrayVar(&f.thresholds, "threshold", nil, "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
+	f.reportFlags.register(flags)
+	f.baselineFlags.register(flags)
 	return cmd
 }
 
 func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
+	files, err := f.check()
+	if err != nil {
+		return err
+	}
 	plan, err := planRun(cmd, name, &f)
 	if err != nil {
 		return err
+	}
+	baseline, err := f.load(cmd)
+	if err != nil {
+		return err
+	}
+	if baseline != nil {
+		if err := baseline.Check(plan.Expected()); err != nil {
+			return err
+		}
 	}
 	cache, err := cacheFolder()
 	if err != nil {
@@ -71,7 +85,10 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	}
 	store := &guest.Store{Dir: cache}
 	if sandbox.Inside() {
-		return runInside(cmd, plan, cache, f)
+		return runInside(cmd, f, orchestrator.Embedded{
+			Plan: plan, Store: store, Cache: cache, Out: f.out, Accelerator: f.accelerator,
+			Baseline: baseline, ID: filepath.Base(f.out), Version: version,
+		}, files)
 	}
 	// Out here is the network, in there is none: fetch first.
 	if err := orchestrator.Prepare(cmd.Context(), plan, store); err != nil {
@@ -92,9 +109,6 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 
 // planRun loads the experiment, applies the flags, and settles the seed and the run folder.
 func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
-	if err := reports.Check(f.format); err != nil {
-		return nil, err
-	}
 	if !slices.Contains([]string{"", libvirt.KVM, libvirt.TCG}, f.accelerator) {
 		return nil, fmt.Errorf("--accelerator %s: it is %s or %s", f.accelerator, libvirt.KVM, libvirt.TCG)
 	}
@@ -132,32 +146,31 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	if f.out == "" {
 		f.out = filepath.Join("runs", experiment.Name+"-"+time.Now().Format("20060102-150405"))
 	}
+	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
+		return nil, err
+	}
 	return orchestrator.NewPlan(experiment, f.seed)
 }
 
-func runInside(cmd *cobra.Command, plan *orchestrator.Plan, cache string, f runFlags) error {
+func runInside(cmd *cobra.Command, f runFlags, e orchestrator.Embedded, files []reports.File) error {
 	view := progress.New(os.Stderr)
-	run, runErr := orchestrator.RunEmbedded(cmd.Context(), orchestrator.Embedded{
-		Plan: plan, Store: &guest.Store{Dir: cache}, Cache: cache, Out: f.out, Accelerator: f.accelerator,
-		View: view, ID: filepath.Base(f.out), Version: version,
-	})
+	e.View = view
+	run, runErr := orchestrator.RunEmbedded(cmd.Context(), e)
 	closeErr := view.Close()
-	var renderErr error
+	var reportErr error
 	if run != nil {
-		options := reportOptions(f.wide)
-		if folder, err := results.Open(f.out); err == nil {
-			options.Series = folder
-		}
-		renderErr = reports.Render(cmd.OutOrStdout(), f.format, run, options)
+		// Where even the folder cannot be opened the charts are left out, and the run is still printed.
+		folder, err := results.Open(f.out)
+		reportErr = errors.Join(err, f.print(cmd, run, folder, files))
 		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	}
-	if err := errors.Join(runErr, closeErr, renderErr); err != nil {
+	if err := errors.Join(runErr, closeErr, reportErr); err != nil {
 		if cmd.Context().Err() != nil {
 			return &statusError{status: statusInterrupted, Err: errors.New("interrupted; what was measured is kept")}
 		}
 		return host(err)
 	}
-	return verdictStatus(run)
+	return conclusion(run)
 }
 
 // cacheFolder is where kernels are kept, and what libvirt found out about the host's QEMU.
@@ -167,24 +180,4 @@ func cacheFolder() (string, error) {
 		return "", host(fmt.Errorf("find the folder for caches: %w", err))
 	}
 	return filepath.Join(cache, "ctload"), nil
-}
-
-// verdictStatus is how a whole run ends the program: INVALID weighs more than a failed threshold, since
-// nothing can be said then.
-func verdictStatus(run *results.Run) error {
-	failed := false
-	for _, scenario := range run.Scenarios {
-		for _, trial := range scenario.Trials {
-			if trial.Verdict == results.Invalid {
-				return &statusError{status: statusInvalid}
-			}
-		}
-		for _, threshold := range scenario.Thresholds {
-			failed = failed || !threshold.Passed
-		}
-	}
-	if failed {
-		return &statusError{status: statusFailed}
-	}
-	return nil
 }

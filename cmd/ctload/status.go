@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -70,7 +71,8 @@ func host(err error) error {
 func isUsage(err error) bool {
 	_, invalid := errors.AsType[*scenarios.InvalidError](err)
 	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
-	return invalid || unknown
+	_, unlike := errors.AsType[*results.UnlikeError](err)
+	return invalid || unknown || unlike
 }
 
 func isHost(err error) bool {

@@ -1,0 +1,68 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Baseline is an earlier run that a new one is held against.
+type Baseline struct {
+	Name    string // as the reports call it
+	Run     *Run
+	Allowed float64 // share by which a figure may be worse: 0.1 for 10 %
+}
+
+// Check refuses a baseline before the run that it is for: planned holds what is known by then, its
+// scenarios without trials. What is not known yet, an empty driver or accelerator, is taken to be as in
+// the baseline, and found out by [Baseline.Judge]. Unlike runs are an [*UnlikeError].
+func (b *Baseline) Check(planned *Run) error {
+	like := *planned
+	if like.Environment.Driver == "" {
+		like.Environment.Driver = b.Run.Environment.Driver
+	}
+	if like.Environment.Accelerator == "" {
+		like.Environment.Accelerator = b.Run.Environment.Accelerator
+	}
+	c, err := align([]string{b.Name, "this run"}, []*Run{b.Run, &like})
+	if err != nil {
+		return err
+	}
+	var unlike []string
+	for _, g := range c.Groups {
+		if validTrials(b.Run.scenario(g.Name)) == 0 {
+			unlike = append(unlike, fmt.Sprintf("%s has no valid trial of %s", b.Name, g.Name))
+		}
+	}
+	if len(unlike) > 0 {
+		return &UnlikeError{unlike}
+	}
+	return nil
+}
+
+// Judge compares a run with the baseline and records in it what became worse. The error of unlike
+// runs is an [*UnlikeError]; the run is as before then.
+func (b *Baseline) Judge(run *Run) error {
+	r, err := FindRegressions(b.Run, run, b.Allowed)
+	if err != nil {
+		return err
+	}
+	run.Baseline, run.MaxRegression = b.Name, b.Allowed
+	run.Regressions, run.BaselineScenarios, run.BaselineNotes = r.Found, r.Scenarios, r.Notes
+	return nil
+}
+
+// ParsePercent reads a share from 0 upwards with its sign: 10% or 2.5 %.
+func ParsePercent(text string) (float64, error) {
+	number, isPercent := strings.CutSuffix(strings.TrimSpace(text), "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	switch {
+	case err != nil || v < 0 || v > 1e6 || math.IsNaN(v):
+		return 0, fmt.Errorf("%q is not a percentage, such as 10%%", text)
+	case !isPercent:
+		return 0, fmt.Errorf("%q has no unit; did you mean %q?", text, strings.TrimSpace(number)+"%")
+	default:
+		return v / 100, nil
+	}
+}

@@ -1,0 +1,91 @@
+package results
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// planned is what is known of a run before it starts.
+func planned(r *Run) *Run {
+	p := *r
+	p.Environment.Driver, p.Environment.Accelerator = "", ""
+	p.Scenarios = nil
+	for _, s := range r.Scenarios {
+		s.Trials = nil
+		p.Scenarios = append(p.Scenarios, s)
+	}
+	return &p
+}
+
+func TestBaselineIsCheckedBefore(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		base  *Run
+		now   *Run
+		words string // of the refusal; empty: none
+	}{
+		{"alike", simple("kvm", Clean, 0, 0), simple("kvm", Clean, 0, 0), ""},
+		{"the accelerator is known later", simple("kvm", Clean, 0, 0), simple("tcg", Clean, 0, 0), ""},
+		{"nothing valid there", simple("kvm", Invalid, 0, 0), simple("kvm", Clean, 0, 0), "last has no valid trial of baseline"},
+		{"another experiment", &Run{Experiment: "x", Scenarios: simple("kvm", Clean, 0, 0).Scenarios}, simple("kvm", Clean, 0, 0), "experiment: x in last, none in this run"},
+		{"another scenario", &Run{Scenarios: []Scenario{{Name: "other"}}}, simple("kvm", Clean, 0, 0), "no scenario in common"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := &Baseline{Name: "last", Run: test.base}
+			err := b.Check(planned(test.now))
+			_, unlike := errors.AsType[*UnlikeError](err)
+			if unlike != (test.words != "") || err != nil && !strings.Contains(err.Error(), test.words) {
+				t.Errorf("got %v, want %q", err, test.words)
+			}
+		})
+	}
+}
+
+func TestBaselineJudges(t *testing.T) {
+	b := &Baseline{Name: "last", Run: simple("tcg", Clean, 0, 0), Allowed: 0.1}
+	run := simple("tcg", TableFull, 40, 20)
+	if err := b.Judge(run); err != nil {
+		t.Fatal(err)
+	}
+	want := []Regression{{"baseline", "verdict", "clean", "table-full"}, {"baseline", "load.failed", "0", "20"}, {"baseline", "conntrack.drop", "0", "40"}}
+	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" || run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {
+		t.Errorf("%+v\n%s", run, diff)
+	}
+	// Judged again, against something better.
+	again := &Baseline{Name: "other", Run: simple("tcg", TableFull, 40, 20), Allowed: 0.2}
+	if err := again.Judge(run); err != nil || run.Regressions != nil || run.Baseline != "other" {
+		t.Errorf("%v: %+v", err, run)
+	}
+	unlike := simple("kvm", Clean, 0, 0)
+	if err := b.Judge(unlike); err == nil || unlike.Baseline != "" {
+		t.Errorf("%v: %+v", err, unlike)
+	}
+}
+
+func TestParsePercent(t *testing.T) {
+	for text, want := range map[string]float64{"10%": 0.1, "2.5 %": 0.025, " 0% ": 0, "250%": 2.5} {
+		if got, err := ParsePercent(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for text, words := range map[string]string{"10": `"10%"`, "0.1": "no unit", "": "not a percentage", "-5%": "not a percentage", "ten%": "not a percentage", "NaN%": "not a percentage", "inf%": "not a percentage", "%": "not a percentage"} {
+		if _, err := ParsePercent(text); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func FuzzParsePercent(f *testing.F) {
+	for _, text := range []string{"10%", "2.5 %", "1e3%", "NaN%", "-0%", "10", "%%"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if v, err := ParsePercent(text); err == nil && (math.IsNaN(v) || v < 0 || v > 1e4) {
+			t.Errorf("%q: %v", text, v)
+		}
+	})
+}

@@ -1,0 +1,64 @@
+package results
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// workloadDifferences are the settings in which two workloads differ, as [Run].Workload holds them: a
+// JSON list with an object for each generator and probe. A setting that is missing is one that was not
+// there yet when the run was made, and equal to one that is zero.
+func workloadDifferences(aName, a, bName, b string) []string {
+	if a == b {
+		return nil
+	}
+	as, okA := workloadEntries(a)
+	bs, okB := workloadEntries(b)
+	if !okA || !okB {
+		return []string{fmt.Sprintf("workload: %s in %s, %s in %s", orNone(a), aName, orNone(b), bName)}
+	}
+	if len(as) != len(bs) {
+		return []string{fmt.Sprintf("workload: %s in %s, %s in %s", entries(int64(len(as))), aName, entries(int64(len(bs))), bName)}
+	}
+	var list []string
+	for i := range as {
+		names := slices.Collect(maps.Keys(as[i]))
+		for name := range bs[i] {
+			if _, both := as[i][name]; !both {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if x, y := as[i][name], bs[i][name]; x != y {
+				list = append(list, fmt.Sprintf("%s of entry %d of the workload: %s in %s, %s in %s", name, i+1, orNone(x), aName, orNone(y), bName))
+			}
+		}
+	}
+	return list
+}
+
+// workloadEntries are the settings of each entry that are not zero, as JSON.
+func workloadEntries(text string) ([]map[string]string, bool) {
+	if text == "" {
+		return nil, true
+	}
+	var raw []map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &raw) != nil {
+		return nil, false
+	}
+	list := make([]map[string]string, len(raw))
+	for i, entry := range raw {
+		list[i] = map[string]string{}
+		for name, value := range entry {
+			switch v := string(value); v {
+			case `null`, `""`, `0`, `false`, `[]`, `{}`, `"0"`, `"0s"`, `"0B"`, `"0/s"`:
+			default:
+				list[i][name] = v
+			}
+		}
+	}
+	return list, true
+}
