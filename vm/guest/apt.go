@@ -26,6 +26,7 @@ import (
 type apt struct {
 	dir      string // holds all of its state
 	progress func(percent float64)
+	stall    time.Duration // of no progress, after which a program is given up
 }
 
 // aptConf are the settings that make apt's state private. Hooks of the host are taken out: they are
@@ -45,9 +46,9 @@ Acquire::AllowWeakRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
-Acquire::Retries "2";
-Acquire::http::Timeout "15";
-Acquire::https::Timeout "15";
+Acquire::Retries "1";
+Acquire::http::Timeout "10";
+Acquire::https::Timeout "10";
 Dir::State "%[1]s/state";
 Dir::State::status "%[1]s/status";
 Dir::State::extended_states "%[1]s/extended_states";
@@ -68,7 +69,7 @@ func newApt(dir string, from archive, progress func(percent float64)) (*apt, err
 			return nil, err
 		}
 	}
-	a := &apt{dir: dir, progress: progress}
+	a := &apt{dir: dir, progress: progress, stall: aptStall}
 	err := errors.Join(
 		os.WriteFile(filepath.Join(dir, "apt.conf"), fmt.Appendf(nil, aptConf, dir, runtime.GOARCH), 0o644),
 		os.WriteFile(filepath.Join(dir, "sources.list"), []byte(strings.Join(from, "\n")+"\n"), 0o644),
@@ -156,21 +157,38 @@ func (a *apt) unpack(ctx context.Context, from, to string) error {
 	return nil
 }
 
+// aptStall is how long apt may go on without any progress. Its own time limits are shorter, but
+// hold for the network alone: a full disk makes it wait for ever.
+const aptStall = 90 * time.Second
+
 func (a *apt) run(ctx context.Context, dir, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("no progress for %v", a.stall)) })
+	defer watchdog.Stop()
+	follow := func(r io.Reader) error {
+		return a.status(r, func() { watchdog.Reset(a.stall) })
+	}
 	// File descriptor 3 is the first of ExtraFiles.
 	options := []string{"-q", "-c", filepath.Join(a.dir, "apt.conf"), "-o", "APT::Status-Fd=3"}
-	return runTool(ctx, dir, a.status, program, append(options, args...)...)
+	return runTool(ctx, dir, follow, program, append(options, args...)...)
 }
 
-// status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...".
-func (a *apt) status(r io.Reader) error {
-	lines := bufio.NewScanner(r)
+// status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...". They come
+// whether anything has changed or not; moved is called when it has.
+func (a *apt) status(r io.Reader, moved func()) error {
+	lines, last := bufio.NewScanner(r), ""
 	for lines.Scan() {
 		fields := strings.SplitN(lines.Text(), ":", 4)
-		if len(fields) == 4 && fields[0] == "dlstatus" {
-			if percent, err := strconv.ParseFloat(fields[2], 64); err == nil {
-				a.progress(percent)
-			}
+		if len(fields) < 4 || fields[0] != "dlstatus" {
+			continue
+		}
+		if percent, err := strconv.ParseFloat(fields[2], 64); err == nil {
+			a.progress(percent)
+		}
+		if fields[2] != last {
+			last = fields[2]
+			moved()
 		}
 	}
 	return lines.Err()
@@ -233,7 +251,9 @@ func toolError(program string, err error, stderr string) error {
 	var said []string
 	for line := range strings.Lines(stderr) {
 		line = strings.TrimSpace(line)
-		if line != "" && !slices.Contains(said, line) && len(said) < most {
+		line = strings.TrimPrefix(line, "E: ")
+		summary := strings.HasPrefix(line, "Some index files failed to download") // of the lines before it
+		if line != "" && !summary && !slices.Contains(said, line) && len(said) < most {
 			said = append(said, line)
 		}
 	}

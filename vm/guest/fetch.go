@@ -81,6 +81,9 @@ func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string, 
 
 // fetch brings the current version of a kernel from an archive into the slot.
 func (s *slot) fetch(ctx context.Context, from archive, meta string, report func(stage string) func(float64)) (k Kernel, err error) {
+	if err := room(s.dir); err != nil {
+		return Kernel{}, err
+	}
 	work, err := os.MkdirTemp(s.dir, s.partial())
 	if err != nil {
 		return Kernel{}, err
@@ -130,6 +133,20 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 		return Kernel{}, err
 	}
 	return s.point(k)
+}
+
+// room checks that a fetch will not fill the disk: apt may stand still for ever when it is full.
+func room(dir string) error {
+	// The largest, Ubuntu's: 100 MB of packages, 200 MB unpacked, 100 MB of index.
+	const need = 400 << 20
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < need {
+		return fmt.Errorf("%w: %d MB are free, a fetch takes up to %d", syscall.ENOSPC, free>>20, need>>20)
+	}
+	return nil
 }
 
 // find looks for the image and the modules in an unpacked entry. Its paths are relative to the store.

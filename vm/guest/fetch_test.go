@@ -2,8 +2,12 @@ package guest
 
 import (
 	"errors"
+	"io/fs"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,6 +24,33 @@ func TestStoreTriesEachArchive(t *testing.T) {
 	}
 	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, "linux-image-cloud-amd64", quiet); err == nil {
 		t.Error("no error from two archives that fail")
+	}
+}
+
+// TestFetchStalls gives up an apt that goes on without any progress.
+func TestFetchStalls(t *testing.T) {
+	fake := newFakeApt(t)
+	fake.trouble("hang")
+	a, err := newApt(t.TempDir(), archive{"deb http://good.example/debian bookworm main"}, func(float64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.stall = time.Second
+	if err := a.update(t.Context()); err == nil || err.Error() != "apt-get: no progress for 1s" {
+		t.Errorf("error %v", err)
+	}
+	if !gone(fake.hanging()) {
+		t.Error("apt-get goes on")
+	}
+}
+
+// TestFetchWithoutRoom refuses to begin what would fill the disk.
+func TestFetchWithoutRoom(t *testing.T) {
+	if err := room("/proc"); !errors.Is(err, syscall.ENOSPC) { // a file system of no size
+		t.Errorf("error %v", err)
+	}
+	if err := room(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -67,4 +98,33 @@ func TestFetchFromTheArchive(t *testing.T) {
 	if err != nil || cached != k {
 		t.Errorf("from the store: %+v, %v", cached, err)
 	}
+}
+
+// TestFetchWithoutNetwork has the real apt meet a mirror that does not answer.
+func TestFetchWithoutNetwork(t *testing.T) {
+	if _, err := findProgram("apt-get"); err != nil {
+		skip(t, "no apt: %v", err)
+	}
+	if _, err := distributions[0].keyring(); err != nil {
+		skip(t, "%v", err)
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CTLOAD_DEBIAN_MIRROR", "http://"+l.Addr().String()+"/debian")
+	if err := l.Close(); err != nil { // nobody listens from now on
+		t.Fatal(err)
+	}
+	s := &Store{Dir: t.TempDir()}
+	start := time.Now()
+	_, err = s.Kernel(t.Context(), testKernel)
+	missing, ok := errors.AsType[*MissingError](err)
+	if !ok || !strings.Contains(err.Error(), "Could not connect") || !strings.Contains(missing.Fix, "network") {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %v to see that nobody answers", took)
+	}
+	wantNames(t, s, "debian-bookworm.lock")
 }
