@@ -1,0 +1,77 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/results"
+)
+
+// TestNotConntrack has loads fail at listeners: the verdict clears connection tracking, and names the
+// counter of the stack that explains the failures.
+func TestNotConntrack(t *testing.T) {
+	needsLab(t)
+	text := `
+experiment: listeners
+dut:
+  memory: 256MiB` + tracked + `
+workload:
+  - {generator: http, requests: 100, concurrency: 50, timeout: 2s}
+recovery: 1s
+scenarios:
+  closed: {workload: {http: {listener: closed}}}
+  full: {workload: {http: {listener: full}}}
+  datagrams: {workload: [{generator: udp, flows: 100, rate: 100/s, timeout: 2s, listener: closed}]}
+`
+	o := ctload(t, 10*time.Minute, "run", experiment(t, text), "--format", "json")
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	for _, s := range decode(t, o.stdout).Scenarios {
+		trial := s.Trials[0]
+		t.Logf("%s: %s", s.Name, trial.Sentence)
+		if trial.Verdict != results.NotConntrack || trial.Load.Failed != 100 {
+			t.Errorf("%s: verdict %s, failed %d; want not-conntrack and all 100", s.Name, trial.Verdict, trial.Load.Failed)
+		}
+		truth := map[string]struct {
+			cause, counter string
+			rose           int64
+		}{
+			"closed": {results.CauseRefused, "OutRsts", trial.Stack.OutRsts},
+			"full":   {results.CauseTimeout, "ListenOverflows", trial.Stack.ListenOverflows},
+			// The kernel limits how many it tells by ICMP: most flows time out.
+			"datagrams": {"", "NoPorts", trial.Stack.UDPNoPorts},
+		}[s.Name]
+		if truth.cause != "" && trial.Load.Causes[truth.cause] != 100 {
+			t.Errorf("%s: causes %v, want %s alone", s.Name, trial.Load.Causes, truth.cause)
+		}
+		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
+			t.Errorf("%s: %s is %d and is to be named in: %s", s.Name, truth.counter, truth.rose, trial.Sentence)
+		}
+	}
+}
+
+// TestGeneratorPacedAboveItsCPU asks for a rate that no machine sends.
+func TestGeneratorPacedAboveItsCPU(t *testing.T) {
+	needsLab(t)
+	text := `
+experiment: too-fast
+dut:
+  memory: 256MiB` + tracked + `
+workload:
+  - {generator: udp, rate: 50M/s, duration: 2s, silent: true}
+recovery: 1s
+scenarios:
+  one: {}
+`
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json")
+	if o.status != statusInvalid {
+		t.Fatalf("exit status %d, want %d\n%s\n%s", o.status, statusInvalid, o.stdout, o.stderr)
+	}
+	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
+	t.Log(trial.Sentence)
+	if trial.Verdict != results.Invalid || !strings.Contains(trial.Sentence, "pacing: ") {
+		t.Errorf("verdict %s; want INVALID with the generator's limit: %s", trial.Verdict, trial.Sentence)
+	}
+}
