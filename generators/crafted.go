@@ -21,10 +21,10 @@ type crafted struct {
 	tally  *tally
 	poll   *poller
 
-	out      int32
+	out      *outbox
 	template packets.Template
-	batch    *batch
 	intended [batchSize]time.Duration
+	accepted int64 // of the batch under way, where no answers are awaited
 
 	in *inlet // nil when nobody waits for answers
 }
@@ -38,7 +38,7 @@ func newCrafted(l *load, number int) (*crafted, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crafted{load: l, number: number, tally: newTally(), poll: poll, out: -1}
+	c := &crafted{load: l, number: number, tally: newTally(), poll: poll}
 	if err := c.open(); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
@@ -99,7 +99,7 @@ func (c *crafted) open() error {
 	if err != nil {
 		return err
 	}
-	if c.out, err = sendingSocket(way.index); err != nil {
+	if c.out, err = newOutbox(way.index, c.number, c.lost); err != nil {
 		return err
 	}
 	six := l.space.Targets.At(0).Is6()
@@ -109,9 +109,8 @@ func (c *crafted) open() error {
 	default:
 		c.template = packets.NewTCP(way.link, six, packets.SYN, nil)
 	}
-	c.batch = newBatch(batchSize, len(c.template.Frame), 0)
-	for i := range batchSize {
-		copy(c.batch.message(i), c.template.Frame)
+	if len(c.template.Frame) > mostFrame {
+		return fmt.Errorf("a payload of %d bytes does not fit into a frame of %d", l.Payload, mostFrame)
 	}
 	if l.awaiting == nil {
 		return nil
@@ -127,10 +126,11 @@ func (c *crafted) close() error {
 	if c.in != nil {
 		closeSocket(c.in.fd)
 	}
-	if c.out >= 0 {
-		closeSocket(c.out)
+	var err error
+	if c.out != nil {
+		err = c.out.close()
 	}
-	return c.poll.close()
+	return errors.Join(err, c.poll.close())
 }
 
 // work implements worker.
@@ -192,9 +192,11 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 	now = c.load.now()
 	c.tally.offerAll(c.intended[:n], now, c.load.openLoop())
 	for i := range n {
-		c.fill(i, first+int64(i))
+		c.put(first+int64(i), c.intended[i])
 	}
-	c.send(first, n, now)
+	c.out.flush()
+	c.tally.acceptAll(c.accepted, now)
+	c.accepted = 0
 	return 0
 }
 
@@ -206,17 +208,21 @@ func (l *load) inFlight() int64 {
 	return int64(l.Concurrency)
 }
 
-// fill makes message i of the batch the packet of this number.
-func (c *crafted) fill(i int, number int64) {
+// put makes the packet of this number and puts it into the batch.
+func (c *crafted) put(number int64, intended time.Duration) {
 	tuple := c.load.tuples.At(uint64(number))
 	if c.load.awaiting != nil {
-		c.load.awaiting.sent(number, c.intended[i])
+		c.load.awaiting.sent(number, intended)
+	} else {
+		c.accepted++
 	}
+	c.tally.sent += int64(len(c.template.Frame))
+	frame := c.out.put(&c.template, number)
 	if c.load.Kind == ICMP {
-		c.template.SetEcho(c.batch.message(i), tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
+		c.template.SetEcho(frame, tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
 		return
 	}
-	c.template.SetTCP(c.batch.message(i), tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
+	c.template.SetTCP(frame, tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
 }
 
 // initialSequence is the first sequence number of a packet's connection, scattered by the seed
@@ -230,43 +236,24 @@ func (l *load) initialSequence(number int64) uint32 {
 	return uint32(x >> 32)
 }
 
-// send sends the first n messages and counts what became of them.
-func (c *crafted) send(first int64, n int, now time.Duration) {
-	for i, tries := 0, 0; i < n; {
-		sent, errno := c.batch.send(c.out, i, n)
-		i += sent
-		if sent > 0 {
-			tries = 0
-			c.tally.sent += int64(sent * len(c.template.Frame))
-			if c.load.awaiting == nil {
-				c.tally.acceptAll(int64(sent), now)
-			}
-		}
-		if errno == 0 || i == n {
-			continue
-		}
-		// The queue of the interface empties by itself; what persists is this packet's failure.
-		if tries++; tries <= retries(errno, false) {
-			pause()
-			continue
-		}
-		tries = 0
-		c.refused(first+int64(i), now, errno)
-		i++
-	}
-}
-
-func (c *crafted) refused(number int64, now time.Duration, errno unix.Errno) {
+// lost counts a frame that the device did not take: a packet of this number, or a reply to an
+// answer, which is lost as if on the way.
+func (c *crafted) lost(number int64, errno unix.Errno) {
+	now := c.load.now()
 	cause := causeOf(errno)
 	if errno == unix.EAGAIN {
 		cause = causeNoBuffer
 	}
-	if c.load.awaiting == nil {
+	switch {
+	case number == replyFrame:
+		c.tally.unsent++
+	case c.load.awaiting == nil:
+		c.accepted--
 		c.tally.fail(now, cause)
-		return
-	}
-	if _, ok := c.load.awaiting.settle(number, now); ok {
-		c.tally.fail(now, cause)
+	default:
+		if _, ok := c.load.awaiting.settle(number, now); ok {
+			c.tally.fail(now, cause)
+		}
 	}
 }
 

@@ -16,16 +16,15 @@ import (
 // no host owns with a SYN-ACK, acknowledges data and answers a FIN with its own, all from what the
 // segment itself says. So it is the far end of any number of connections at no cost for each.
 type handshakeServer struct {
-	live    liveCounters
-	poll    *poller
-	fd      int32
-	space   *tuples.Allocator
-	in      *batch
-	out     *batch
-	replies int
-	accept  packets.Template
-	ack     packets.Template
-	finish  packets.Template
+	live   liveCounters
+	poll   *poller
+	fd     int32
+	space  *tuples.Allocator
+	in     *batch
+	out    *outbox
+	accept packets.Template
+	ack    packets.Template
+	finish packets.Template
 }
 
 // handshakeSequence is the first sequence number of every connection; any will do.
@@ -58,7 +57,10 @@ func newHandshakeServer(spec *ResponderSpec, number int, group *int32) (*handsha
 		ack:    packets.NewTCP(packets.Link{}, six, packets.ACK, nil),
 		finish: packets.NewTCP(packets.Link{}, six, packets.FIN|packets.ACK, nil),
 	}
-	s.out = newBatch(batchSize, len(s.accept.Frame), 0)
+	s.out, err = newOutbox(index, number, func(int64, unix.Errno) { s.live.unsent.Add(1) })
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	if s.fd, err = listeningSocket(index, six, packets.SYN|packets.FIN|packets.PSH); err == nil && spec.Workers > 1 {
 		err = shareAmong(s.fd, number, group)
 	}
@@ -106,7 +108,11 @@ func (s *handshakeServer) close() error {
 	if s.fd >= 0 {
 		closeSocket(s.fd)
 	}
-	return s.poll.close()
+	var err error
+	if s.out != nil {
+		err = s.out.close()
+	}
+	return errors.Join(err, s.poll.close())
 }
 
 func (s *handshakeServer) serve() error {
@@ -136,21 +142,7 @@ func (s *handshakeServer) read() {
 	for i := range n {
 		s.answer(s.in.received(i))
 	}
-	for i, tries := 0, 0; i < s.replies; {
-		sent, errno := s.out.send(s.fd, i, s.replies)
-		i += sent
-		if errno == 0 {
-			continue
-		}
-		if tries++; tries > retries(errno, false) {
-			tries = 0
-			s.live.unsent.Add(1)
-			i++
-			continue
-		}
-		pause()
-	}
-	s.replies = 0
+	s.out.flush()
 }
 
 // answer puts the answer to a segment into the batch to be sent.
@@ -178,10 +170,8 @@ func (s *handshakeServer) answer(frame []byte) {
 	default:
 		return
 	}
-	message := s.out.message(s.replies)
-	copy(message, template.Frame)
+	message := s.out.put(template, replyFrame)
 	copy(message, frame[6:12]) // back to where it came from
 	copy(message[6:], frame[:6])
 	template.SetTCP(message, mine, theirs, sequence, acknowledged)
-	s.replies++
 }

@@ -20,12 +20,9 @@ type inlet struct {
 	fd     int32
 	batch  *batch
 
-	ack     packets.Template
-	replies *batch // to be sent after a batch of answers: ACKs, and closes
-	filled  int
-	ending  packets.Template // closes a handshake, when it is to be closed
-	endings *batch
-	ended   int
+	ack    packets.Template
+	ending packets.Template // closes a handshake, where it is to be closed
+	closes bool
 }
 
 const (
@@ -49,25 +46,15 @@ func newInlet(l *load, worker *crafted, way outlet, six bool) (*inlet, error) {
 		closeSocket(fd)
 		return nil, err
 	}
-	if l.Kind == Handshake {
-		in.ack, in.replies = replyBatch(way.link, six, packets.ACK)
-		switch l.Close {
-		case CloseRST:
-			in.ending, in.endings = replyBatch(way.link, six, packets.RST|packets.ACK)
-		case CloseFIN, CloseHalf:
-			in.ending, in.endings = replyBatch(way.link, six, packets.FIN|packets.ACK)
+	in.ack = packets.NewTCP(way.link, six, packets.ACK, nil)
+	if in.closes = l.Kind == Handshake && l.Close != CloseAbandon; in.closes {
+		flags := packets.FIN | packets.ACK
+		if l.Close == CloseRST {
+			flags = packets.RST | packets.ACK
 		}
+		in.ending = packets.NewTCP(way.link, six, flags, nil)
 	}
 	return in, nil
-}
-
-func replyBatch(link packets.Link, six bool, flags packets.Flags) (packets.Template, *batch) {
-	template := packets.NewTCP(link, six, flags, nil)
-	b := newBatch(batchSize, len(template.Frame), 0)
-	for i := range batchSize {
-		copy(b.message(i), template.Frame)
-	}
-	return template, b
 }
 
 // sleep is how long to wait for answers, doing on the way what time has come for.
@@ -99,7 +86,7 @@ func (in *inlet) read() {
 		in.worker.tally.received += int64(len(frame))
 		in.answer(packets.Parse(frame), now)
 	}
-	in.flush()
+	in.worker.out.flush()
 }
 
 // answer deals with one answer.
@@ -161,49 +148,17 @@ func (in *inlet) fail(number int64, now time.Duration, cause causeNumber) {
 	}
 }
 
-// acknowledge puts an ACK into the batch of replies.
+// replyFrame is the tag of frames that are replies to answers.
+const replyFrame = -1
+
+// acknowledge sends an ACK.
 func (in *inlet) acknowledge(a packets.Answer, sequence, acknowledged uint32) {
-	if in.filled == batchSize {
-		in.flush()
-	}
-	in.ack.SetTCP(in.replies.message(in.filled), a.Source, a.Target, sequence, acknowledged)
-	in.filled++
+	in.ack.SetTCP(in.worker.out.put(&in.ack, replyFrame), a.Source, a.Target, sequence, acknowledged)
 }
 
 // finish closes a completed handshake, where it is to be closed.
 func (in *inlet) finish(a packets.Answer, sequence uint32) {
-	if in.endings == nil {
-		return
+	if in.closes {
+		in.ending.SetTCP(in.worker.out.put(&in.ending, replyFrame), a.Source, a.Target, sequence, a.Sequence+1)
 	}
-	if in.ended == batchSize {
-		in.flush()
-	}
-	in.ending.SetTCP(in.endings.message(in.ended), a.Source, a.Target, sequence, a.Sequence+1)
-	in.ended++
-}
-
-// flush sends the replies, the ACKs before what closes.
-func (in *inlet) flush() {
-	in.filled = in.reply(in.replies, in.filled)
-	in.ended = in.reply(in.endings, in.ended)
-}
-
-// reply sends the first n messages and returns 0. One that is not taken is lost like one that is
-// lost on the way: the target sends its SYN-ACK again.
-func (in *inlet) reply(b *batch, n int) int {
-	for i, tries := 0, 0; i < n; {
-		sent, errno := b.send(in.worker.out, i, n)
-		i += sent
-		if errno == 0 {
-			continue
-		}
-		if tries++; tries > retries(errno, false) {
-			tries = 0
-			in.worker.tally.unsent++
-			i++
-			continue
-		}
-		pause()
-	}
-	return 0
 }

@@ -26,22 +26,6 @@ func packetSocket(index int, protocol uint16) (int32, error) {
 
 func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
 
-// sendingSocket opens a packet socket for a flood: past the queueing discipline, which would only
-// drop what the interface's own queue has no room for (Linux 3.14), and with a large buffer.
-func sendingSocket(index int) (int32, error) {
-	fd, err := packetSocket(index, 0)
-	if err != nil {
-		return -1, err
-	}
-	errno := setOption(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
-	if errno != 0 {
-		closeSocket(fd)
-		return -1, fmt.Errorf("passing by the queueing discipline: %w", errno)
-	}
-	enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, 4<<20)
-	return fd, nil
-}
-
 // enlarge sets a buffer past the host's limit where that is allowed, else up to it.
 func enlarge(fd int32, force, plain int, size int32) {
 	if setOption(fd, unix.SOL_SOCKET, force, size) != 0 {
