@@ -12,10 +12,10 @@ type distribution struct {
 	id             string
 	codenames      []string // of its kernels, besides which backports may exist
 	aliases        []string // names of suites in which its archive is also known
-	backports      bool     // whether CODENAME-backports has kernels of its own
+	backports      []string // codenames for which CODENAME-backports has kernels of its own
 	pockets        []string // suites of the same archive that belong to a codename, by suffix
 	security       string   // suffix of the suite of a separate archive of security fixes
-	rolling        []string // codenames that have neither
+	rolling        []string // codenames that have no such suite
 	keyrings       []string // of its archive, the first that exists counts
 	keyringPackage string
 	script         string // of debootstrap, which names the default mirror
@@ -25,9 +25,9 @@ type distribution struct {
 var distributions = []distribution{
 	{
 		id:             "debian",
-		codenames:      []string{"bookworm", "trixie", "sid"},
-		aliases:        []string{"bullseye", "forky", "oldstable", "stable", "testing", "unstable"},
-		backports:      true,
+		codenames:      []string{"bullseye", "bookworm", "trixie", "sid"},
+		aliases:        []string{"forky", "oldstable", "stable", "testing", "unstable"},
+		backports:      []string{"bookworm", "trixie"},
 		security:       "-security",
 		rolling:        []string{"sid"},
 		keyrings:       []string{"/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"},
@@ -37,8 +37,8 @@ var distributions = []distribution{
 	},
 	{
 		id:             "ubuntu",
-		codenames:      []string{"jammy", "noble", "resolute"},
-		aliases:        []string{"focal", "plucky", "questing"},
+		codenames:      []string{"focal", "jammy", "noble", "resolute"},
+		aliases:        []string{"plucky", "questing"},
 		pockets:        []string{"-updates", "-security"},
 		keyrings:       []string{"/usr/share/keyrings/ubuntu-archive-keyring.gpg", "/usr/share/keyrings/ubuntu-archive-keyring.pgp"},
 		keyringPackage: "ubuntu-keyring",
@@ -59,7 +59,7 @@ func KernelNames() []string {
 func (d *distribution) names() (names []string) {
 	for _, codename := range d.codenames {
 		names = append(names, d.id+"/"+codename)
-		if d.backports && !slices.Contains(d.rolling, codename) {
+		if slices.Contains(d.backports, codename) {
 			names = append(names, d.id+"/"+codename+"-backports")
 		}
 	}
