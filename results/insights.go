@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// Insights are sentences about a valid trial beside its own: which of the usual alerts would have
-// told, how it recovered, how good the prediction was. A trial in which nothing happened has none
+// Insights are sentences about a valid trial beside its own: what a bystander saw, which of the usual
+// alerts would have told, how it recovered, how good the prediction was. A trial in which nothing happened has none
 // but the last.
 func Insights(t *Trial) []string {
 	if t.Verdict == Invalid {
 		return nil
 	}
 	var list []string
-	for _, s := range []string{alertWords(t), recoveryWords(t), predictionWords(t)} {
+	for _, s := range []string{bystanderWords(t), alertWords(t), recoveryWords(t), predictionWords(t)} {
 		if s != "" {
 			list = append(list, s)
 		}
@@ -23,6 +23,29 @@ func Insights(t *Trial) []string {
 
 // troubled reports whether conntrack harmed something.
 func troubled(t *Trial) bool { return t.Verdict != Clean && t.Verdict != NotConntrack }
+
+// bystanderWords say what an ssh login would have seen before, during and after the load.
+func bystanderWords(t *Trial) string {
+	p := t.Probe
+	if p == nil || p.During.Sent == 0 || p.Lost == 0 && !troubled(t) {
+		return ""
+	}
+	var parts []string
+	for _, phase := range []struct {
+		name string
+		ProbePhase
+	}{{"before the load", p.Before}, {"during it", p.During}, {"after it", p.After}} {
+		if phase.Sent == 0 {
+			continue
+		}
+		s := phase.name + " " + Percent(float64(phase.Lost)/float64(phase.Sent)) + " lost"
+		if l := phase.Latency; l.Count > 0 {
+			s += fmt.Sprintf(" and %s ms at the median, %s ms at most", Figure(l.P50), Figure(l.Max))
+		}
+		parts = append(parts, s)
+	}
+	return "A bystander's connections: " + strings.Join(parts, "; ") + "."
+}
 
 func alertWords(t *Trial) string {
 	c := t.Conntrack

@@ -93,7 +93,27 @@ type Trial struct {
 	Probe      *Probe      `json:"probe,omitempty"`
 	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`
-	Stages     []Stage     `json:"stages,omitempty"` // how long each stage of the trial took
+	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Clock says how well the guest's times fit the client's; nil when it was not measured.
+	Clock *Clock `json:"clock,omitempty"`
+	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest counted
+	// it (it cannot under tcg); LostCPU the share of the load's time that the guest's CPUs were ready to
+	// run and waited for the host's, as the host counted it.
+	Steal   float64 `json:"steal,omitempty"`
+	LostCPU float64 `json:"lost_cpu,omitempty"`
+	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
+}
+
+// Clock is how the guest's clock was compared with that of the machine that runs ctload, before, during
+// and after the load. Times of the guest are corrected by straight lines between the comparisons.
+type Clock struct {
+	// ErrorMillis bounds what is left: half the round trip of the slowest comparison that was used, or how
+	// far one of them was off the line between its neighbours, whichever is more.
+	ErrorMillis float64 `json:"error_ms"`
+	// DriftPPM is how much faster the guest's clock went than the other, in parts per million.
+	DriftPPM float64 `json:"drift_ppm"`
+	Readings int     `json:"readings"` // comparisons that were used
 }
 
 // Stage is a named part of a trial and its wall time in seconds.
@@ -210,6 +230,17 @@ type Probe struct {
 	Sent    int64   `json:"sent"`
 	Lost    int64   `json:"lost"`
 	Latency Latency `json:"latency_ms"`
+	// Before, During and After are its parts, divided by the start and the end of the load.
+	Before ProbePhase `json:"before"`
+	During ProbePhase `json:"during"`
+	After  ProbePhase `json:"after"`
+}
+
+// ProbePhase is what the probe saw in a part of a trial.
+type ProbePhase struct {
+	Sent    int64   `json:"sent"`
+	Lost    int64   `json:"lost"`
+	Latency Latency `json:"latency_ms"` // of those answered
 }
 
 // ProbeSample is one attempt of the probe.

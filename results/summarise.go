@@ -116,36 +116,3 @@ func logQuiet(samples []Sample, end float64) *float64 {
 	seconds := max(0, grew-end)
 	return &seconds
 }
-
-// recoverHold is how many seconds new connections must go on to succeed to count as recovered: at its
-// limit a table takes a few whenever some entries end. It is more where a lost probe takes longer
-// to be known as lost, since those under way at the end of the watch are not in the series.
-const recoverHold = 2.0
-
-// summariseProbe counts the attempts and finds the recovery: the first success after the end of the
-// load that no lost probe followed, for as long as recoverHold. A probe belongs to the moment at
-// which it was sent, and has succeeded when its answer came.
-func summariseProbe(t *Trial, probes []ProbeSample) {
-	if t.Probe == nil {
-		t.Probe = &Probe{}
-	}
-	t.Probe.Sent, t.Probe.Lost = int64(len(probes)), 0
-	t.Conntrack.SecondsToRecover = nil
-	hold, since := recoverHold, math.Inf(1)
-	var recovered *float64
-	for _, p := range probes {
-		if !p.OK {
-			t.Probe.Lost++
-			recovered = nil
-			hold = max(hold, p.Millis/1000+recoverHold/2)
-			continue
-		}
-		if p.Seconds >= t.Seconds && recovered == nil {
-			seconds := p.Seconds + p.Millis/1000 - t.Seconds
-			recovered, since = &seconds, p.Seconds
-		}
-	}
-	if recovered != nil && probes[len(probes)-1].Seconds-since >= hold-1e-9 {
-		t.Conntrack.SecondsToRecover = recovered
-	}
-}

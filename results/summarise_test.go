@@ -54,6 +54,19 @@ func TestSummarise(t *testing.T) {
 	if trial.Probe.Sent != 7 || trial.Probe.Lost != 2 {
 		t.Errorf("probe: %+v", trial.Probe)
 	}
+	for name, p := range map[string]struct {
+		got        ProbePhase
+		sent, lost int64
+		p50, most  float64
+	}{
+		"before": {trial.Probe.Before, 0, 0, 0, 0},
+		"during": {trial.Probe.During, 2, 1, 1, 1},
+		"after":  {trial.Probe.After, 5, 1, 1, 500},
+	} {
+		if p.got.Sent != p.sent || p.got.Lost != p.lost || p.got.Latency.P50 != p.p50 || p.got.Latency.Max != p.most {
+			t.Errorf("probe %s the load: %+v", name, p.got)
+		}
+	}
 	if diff := cmp.Diff(s(0.25), trial.Prediction.PeakError, nearly); diff != "" {
 		t.Error(diff)
 	}

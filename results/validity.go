@@ -22,6 +22,9 @@ type Evidence struct {
 	// Steal is the share of the DUT's CPU time that its hypervisor gave to others; GeneratorCPU the
 	// share of its CPUs that the generator was busy.
 	Steal, GeneratorCPU float64
+	// LostCPU is the share of its time that the DUT waited for a CPU of its host. It is evidence only where
+	// CPU time is what is measured, not under emulation.
+	LostCPU float64
 	// Interval is the time between two samples that was asked for, in seconds.
 	Interval float64
 	// Console are lines of the DUT's console that [ConsoleFault] found, in order.
@@ -33,7 +36,8 @@ type Evidence struct {
 // Limits of validity. Each is where the figures begin to say more about the measurement than about
 // the DUT.
 const (
-	MaxSteal        = 0.05 // share of the DUT's CPU time
+	MaxSteal        = 0.05 // share of the DUT's CPU time, stolen or lost
+	MaxClockError   = 10.0 // ms between a time of the DUT and one of the client
 	MaxGeneratorCPU = 0.95 // share of the generator's CPUs
 	MaxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
 	MaxGap          = 2.0  // seconds without a sample, or 20 intervals where that is more
@@ -66,6 +70,12 @@ func Validate(t *Trial, e Evidence) []string {
 	}
 	if e.Steal > MaxSteal {
 		add("the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
+	}
+	if e.LostCPU > MaxSteal {
+		add("the DUT waited %s of the time for a CPU of its host", Percent(e.LostCPU))
+	}
+	if c := t.Clock; c != nil && c.ErrorMillis > MaxClockError {
+		add("the DUT's times are uncertain by %s ms: its clock ran unevenly, or could not be read in time", Figure(c.ErrorMillis))
 	}
 	if limit := max(MaxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
 		add("the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
@@ -134,31 +144,47 @@ func firstDifference(before, after string) string {
 	return "nothing"
 }
 
-// Reconcile finds trials of one scenario whose kernel or table differ from its other trials',
-// though nothing in the experiment asks for that, and makes them invalid: such trials cannot be
-// compared. Where trials disagree, the most frequent value is right; without a majority all are
-// wrong. It is called once when the run has ended.
+// Reconcile finds trials that differ though nothing in the experiment asks for that, and makes them
+// invalid, since they cannot be compared: in the kernel where the same one was asked for, in the memory
+// that this kernel has where it was given the same, in the table where they are of the same scenario.
+// Where trials disagree, the most frequent value is right; without a majority all are wrong. It is called
+// once when the run has ended.
 func Reconcile(run *Run) {
-	for i := range run.Scenarios {
-		s := &run.Scenarios[i]
-		for _, p := range []struct {
-			name  string
-			value func(*Trial) string
-		}{
-			{"the kernel", func(t *Trial) string { return t.Kernel }},
-			{"nf_conntrack_max", func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Max, 10) }},
-			{"nf_conntrack_buckets", func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Buckets, 10) }},
-		} {
-			reconcile(s, p.name, p.value)
+	for _, p := range []struct {
+		name  string
+		like  func(Configuration) string // trials for which it is equal are to be alike
+		alone bool                       // only within a scenario
+		value func(*Trial) string
+	}{
+		{"the kernel", func(c Configuration) string { return c.Kernel }, false,
+			func(t *Trial) string { return t.Kernel }},
+		{"the memory", func(c Configuration) string { return fmt.Sprint(c.Kernel, c.MemoryBytes, c.VCPUs) }, false,
+			func(t *Trial) string { return strconv.FormatInt(t.MemoryBytes>>20, 10) + " MiB" }},
+		{"nf_conntrack_max", nil, true, func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Max, 10) }},
+		{"nf_conntrack_buckets", nil, true, func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Buckets, 10) }},
+	} {
+		groups := map[string][]*Scenario{}
+		for i := range run.Scenarios {
+			s := &run.Scenarios[i]
+			key := s.Name
+			if !p.alone {
+				key = p.like(s.Configuration)
+			}
+			groups[key] = append(groups[key], s)
+		}
+		for _, group := range groups {
+			reconcile(group, p.name, p.value)
 		}
 	}
 }
 
-func reconcile(s *Scenario, name string, value func(*Trial) string) {
+func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	votes := map[string]int{}
-	for i := range s.Trials {
-		if s.Trials[i].Verdict != Invalid {
-			votes[value(&s.Trials[i])]++
+	for _, s := range group {
+		for i := range s.Trials {
+			if s.Trials[i].Verdict != Invalid {
+				votes[value(&s.Trials[i])]++
+			}
 		}
 	}
 	if len(votes) < 2 {
@@ -168,17 +194,19 @@ func reconcile(s *Scenario, name string, value func(*Trial) string) {
 		return cmp.Or(cmp.Compare(votes[b], votes[a]), cmp.Compare(a, b))
 	})
 	right, tie := values[0], votes[values[0]] == votes[values[1]]
-	for i := range s.Trials {
-		t := &s.Trials[i]
-		got := value(t)
-		if t.Verdict == Invalid || !tie && got == right {
-			continue
+	for _, s := range group {
+		for i := range s.Trials {
+			t := &s.Trials[i]
+			got := value(t)
+			if t.Verdict == Invalid || !tie && got == right {
+				continue
+			}
+			reason := fmt.Sprintf("%s was %s, and %s in other trials that are to be like it", name, got, right)
+			if tie {
+				reason = fmt.Sprintf("%s differs between trials that are to be alike: %s", name, strings.Join(values, ", "))
+			}
+			t.Invalid = append(t.Invalid, reason)
+			Judge(t, s.Configuration)
 		}
-		reason := fmt.Sprintf("%s was %s, and %s in other trials of the scenario", name, got, right)
-		if tie {
-			reason = fmt.Sprintf("%s differs between the trials of the scenario: %s", name, strings.Join(values, ", "))
-		}
-		t.Invalid = append(t.Invalid, reason)
-		Judge(t, s.Configuration)
 	}
 }

@@ -39,6 +39,9 @@ func TestValidate(t *testing.T) {
 		{"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 }, []string{"busy 99.9 % of the time"}},
 		{"tracked twice", func(_ *Trial, e *Evidence) { e.OwnTable = 900 }, []string{"grew by 900 entries"}},
 		{"steal", func(_ *Trial, e *Evidence) { e.Steal = 0.2 }, []string{"took 20 %"}},
+		{"lost CPU", func(_ *Trial, e *Evidence) { e.LostCPU = 0.3 }, []string{"waited 30 % of the time"}},
+		{"clock", func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 12} }, []string{"uncertain by 12"}},
+		{"good clock", func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 9.9, DriftPPM: 14000} }, nil},
 		{"stall", func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 5 }, []string{"5.00 s without a sample"}},
 		{"slow sampling is no stall", func(t *Trial, e *Evidence) { t.Conntrack.LongestGap, e.Interval = 5, 1 }, nil},
 		{"no sample", func(t *Trial, _ *Evidence) { t.Conntrack.Samples = 0 }, []string{"not sampled"}},
@@ -95,6 +98,50 @@ func TestConsoleFault(t *testing.T) {
 		if ConsoleFault(line) {
 			t.Errorf("false alarm: %s", line)
 		}
+	}
+}
+
+// Scenarios that ask for the same kernel and memory are to have got the same.
+func TestReconcileScenarios(t *testing.T) {
+	trial := func(kernel string, memory int64) []Trial {
+		t := Trial{Kernel: kernel, MemoryBytes: memory, Load: failing("requests", 10, 0)}
+		Judge(&t, Configuration{})
+		return []Trial{t}
+	}
+	bookworm := Configuration{Kernel: "debian/bookworm", MemoryBytes: 1 << 29}
+	small := Configuration{Kernel: "debian/bookworm", MemoryBytes: 1 << 28}
+	trixie := Configuration{Kernel: "debian/trixie", MemoryBytes: 1 << 29}
+	for _, test := range []struct {
+		name      string
+		scenarios []Scenario
+		want      []bool
+	}{
+		{"asked for", []Scenario{
+			{Name: "a", Configuration: bookworm, Trials: trial("6.1", 480<<20)},
+			{Name: "b", Configuration: small, Trials: trial("6.1", 230<<20)},
+			{Name: "c", Configuration: trixie, Trials: trial("6.12", 478<<20)},
+		}, []bool{true, true, true}},
+		{"another kernel", []Scenario{
+			{Name: "a", Configuration: bookworm, Trials: trial("6.1.0-1", 480<<20)},
+			{Name: "b", Configuration: small, Trials: trial("6.1.0-2", 230<<20)},
+			{Name: "c", Configuration: bookworm, Trials: trial("6.1.0-2", 480<<20)},
+		}, []bool{false, true, true}},
+		{"other memory", []Scenario{
+			{Name: "a", Configuration: bookworm, Trials: trial("6.1", 480<<20)},
+			{Name: "b", Configuration: bookworm, Trials: trial("6.1", 470<<20)},
+		}, []bool{false, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			run := &Run{Scenarios: test.scenarios}
+			Reconcile(run)
+			got := []bool{}
+			for _, s := range run.Scenarios {
+				got = append(got, s.Trials[0].Verdict != Invalid)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 
