@@ -64,7 +64,7 @@ func (d *distribution) keyring() (string, error) {
 			return keyring, nil
 		}
 	}
-	return "", missingPackages("the keys that sign the kernels of "+d.id+" are not installed", nil, d.keyringPackage)
+	return "", missingPackages("the keys that sign the kernels of "+d.id+" are not installed"+d.keyringNote, nil, d.keyringPackage)
 }
 
 // configured picks the archives of the distribution out of the host's sources. Others may have

@@ -18,6 +18,7 @@ type distribution struct {
 	rolling        []string // codenames that have no such suite
 	keyrings       []string // of its archive, the first that exists counts
 	keyringPackage string
+	keyringNote    string // where else than on its own hosts there is such a package
 	script         string // of debootstrap, which names the default mirror
 	env            string // variable that names another mirror
 }
@@ -42,6 +43,7 @@ var distributions = []distribution{
 		pockets:        []string{"-updates", "-security"},
 		keyrings:       []string{"/usr/share/keyrings/ubuntu-archive-keyring.gpg", "/usr/share/keyrings/ubuntu-archive-keyring.pgp"},
 		keyringPackage: "ubuntu-keyring",
+		keyringNote:    " (Debian has that package from 13 on)",
 		script:         "gutsy",
 		env:            "CTLOAD_UBUNTU_MIRROR",
 	},
