@@ -8,8 +8,12 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Markdown writes the run for a pull request or a wiki: whether it passed, the table with all
-// columns, and the words beneath it (GitHub's flavour).
+// markdownWidth is how many columns of text the table of a summary takes; the rest of its columns are
+// folded away, since a pull request is no wider.
+const markdownWidth = 110
+
+// Markdown writes the run for a pull request or a wiki: whether it passed, the table, and the words
+// beneath it (GitHub's flavour, which GitLab reads as well).
 func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	var b strings.Builder
 	list := rows(run)
@@ -20,6 +24,7 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	if run.Interrupted {
 		fmt.Fprintf(&b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
 	}
+	fmt.Fprintf(&b, "**%s**\n\n", outcome(run))
 	for _, line := range judgements(run) {
 		mark := ""
 		if failed(line) {
@@ -48,8 +53,25 @@ func markdownTable(b *strings.Builder, list []row) {
 		b.WriteString("No scenario was run.\n\n")
 		return
 	}
-	lines, _ := layout(list, 0, true)
+	lines, dropped := layout(list, markdownWidth, false)
 	markdownGrid(b, lines)
+	if len(dropped) > 0 {
+		lines, _ = layout(list, 0, true)
+		b.WriteString("<details><summary>All figures</summary>\n\n")
+		markdownGrid(b, lines)
+		b.WriteString("</details>\n\n")
+	}
+}
+
+// outcome is the run in a word or two.
+func outcome(run *results.Run) string {
+	if len(results.Unmeasured(run)) > 0 {
+		return "⚠️ INVALID: not everything was measured"
+	}
+	if len(Failures(run)) > 0 {
+		return "❌ failed"
+	}
+	return "✅ passed"
 }
 
 // markdownGrid writes columns as a table.

@@ -246,7 +246,7 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 	}
 	note := func(what, x, y string) {
 		if x != y {
-			notes = append(notes, fmt.Sprintf("%s differs: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
+			notes = append(notes, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
 		}
 	}
 	check("experiment", a.Experiment, b.Experiment)
@@ -255,9 +255,9 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 	check("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
 	check("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
 	check("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
-	note("kernel", a.Environment.Kernel, b.Environment.Kernel)
-	note("ctload", a.Ctload, b.Ctload)
-	note("QEMU", a.Environment.QEMU, b.Environment.QEMU)
+	note("kernel differs", a.Environment.Kernel, b.Environment.Kernel)
+	note("ctload differs", a.Ctload, b.Ctload)
+	note("QEMU differs", a.Environment.QEMU, b.Environment.QEMU)
 	for i := range a.Scenarios {
 		x := &a.Scenarios[i]
 		y := b.scenario(x.Name)
@@ -267,8 +267,8 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 		cx, cy := x.Configuration, y.Configuration
 		check("vcpus of "+x.Name, fmt.Sprint(cx.VCPUs), fmt.Sprint(cy.VCPUs))
 		check("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
-		note("sysctls of "+x.Name, settingWords(cx.Sysctl), settingWords(cy.Sysctl))
-		note("buckets of "+x.Name, fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
+		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
+		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
 		if cx.Rules != cy.Rules || cx.NFT != cy.NFT {
 			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT, cy.Rules+cy.NFT)))
 		}

@@ -78,29 +78,11 @@ func (f *baselineFlags) load(cmd *cobra.Command) (*results.Baseline, error) {
 // conclusion is how a whole run ends the program. INVALID weighs more than a failed threshold, since
 // nothing can be said then.
 func conclusion(run *results.Run) error {
-	for _, s := range run.Scenarios {
-		valid := 0
-		for _, t := range s.Trials {
-			if t.Verdict == results.Invalid {
-				return &statusError{status: statusInvalid, Err: fmt.Errorf("INVALID: trial %d of %s%s", t.Number, s.Name, reason(t))}
-			}
-			valid++
-		}
-		if valid == 0 {
-			return &statusError{status: statusInvalid, Err: fmt.Errorf("INVALID: no trial of %s", s.Name)}
-		}
+	if list := results.Unmeasured(run); len(list) > 0 {
+		return &statusError{status: statusInvalid, Err: errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))}
 	}
 	if failures := reports.Failures(run); len(failures) > 0 {
 		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
 	}
 	return nil
-}
-
-// reason is the first line of why a trial is invalid; the reports have the rest.
-func reason(t results.Trial) string {
-	if len(t.Invalid) == 0 {
-		return ""
-	}
-	line, _, _ := strings.Cut(t.Invalid[0], "\n")
-	return ": " + line
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/results"
+)
+
+// TestBaseline runs the same thing twice, which passes, and then with a table that is too small, which
+// fails and says in what.
+func TestBaseline(t *testing.T) {
+	needsLab(t)
+	text := strings.Replace(fmt.Sprintf(small, 300), "    concurrency: 50", "    concurrency: 50\n    timeout: 3s", 1)
+	limited := func(limit int) string {
+		return experiment(t, strings.Replace(text, "  tracked: {}", fmt.Sprintf("  tracked: {sysctl: {net.netfilter.nf_conntrack_max: %d}}", limit), 1))
+	}
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+
+	before := ctload(t, 5*time.Minute, "run", limited(5000), "--out", at("before"))
+	if before.status != statusOK {
+		t.Fatalf("exit status %d\n%s", before.status, before.stderr)
+	}
+	again := ctload(t, 5*time.Minute, "run", limited(5000), "--out", at("again"), "--format", "json",
+		"--baseline", at("before"), "--threshold", "conntrack.drop == 0", "--threshold", "tracked=load.failed == 0")
+	if again.status != statusOK {
+		t.Fatalf("the same run twice: exit status %d\n%s", again.status, again.stderr)
+	}
+	same := decode(t, again.stdout)
+	if same.Baseline != at("before") || len(same.Regressions) > 0 || !slices.Equal(same.BaselineScenarios, []string{"tracked"}) {
+		t.Errorf("compared with %q, scenarios %v: %v", same.Baseline, same.BaselineScenarios, same.Regressions)
+	}
+	if held := same.Scenarios[0].Thresholds; len(held) != 2 || !held[0].Passed || !held[1].Passed {
+		t.Errorf("thresholds of the command line: %+v", held)
+	}
+
+	worse := ctload(t, 5*time.Minute, "run", limited(100), "--out", at("worse"), "--baseline", at("before"),
+		"--max-regression", "20%", "--report", "junit="+at("junit.xml"), "--report", "markdown="+at("summary.md"), "--report", "html="+at("page.html"))
+	if worse.status != statusFailed {
+		t.Fatalf("a table of 100: exit status %d\n%s\n%s", worse.status, worse.stdout, worse.stderr)
+	}
+	folder, err := results.Open(at("worse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := folder.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := run.Scenarios[0].Trials[0].Load.Failed
+	want := results.Regression{Scenario: "tracked", Metric: "load.failed", Before: "0", After: fmt.Sprint(failed)}
+	if failed == 0 || !slices.Contains(run.Regressions, want) || !slices.Contains(run.Regressions, results.Regression{Scenario: "tracked", Metric: "verdict", Before: "clean", After: "table-full"}) {
+		t.Errorf("%d failed; run.json has %v", failed, run.Regressions)
+	}
+	line := fmt.Sprintf("tracked: load.failed was 0 and is %d", failed)
+	texts := map[string]string{"stdout": worse.stdout, "stderr": worse.stderr}
+	for _, name := range []string{"junit.xml", "summary.md", "page.html"} {
+		data, err := os.ReadFile(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(data)
+	}
+	for name, text := range texts {
+		words := line
+		if name == "junit.xml" {
+			words = strings.TrimPrefix(line, "tracked: ") // the suite is named tracked
+		}
+		if !strings.Contains(text, words) {
+			t.Errorf("%q is not in %s:\n%s", words, name, text)
+		}
+	}
+
+	// The same by hand, later.
+	later := ctload(t, time.Minute, "report", at("worse"), "--baseline", at("before"))
+	if later.status != statusFailed || !strings.Contains(later.stdout, line) {
+		t.Errorf("ctload report: exit status %d\n%s", later.status, later.stdout)
+	}
+	// A baseline of another kind is refused before anything starts.
+	other := ctload(t, 20*time.Second, "run", experiment(t, strings.Replace(text, "requests: 300", "requests: 900", 1)), "--baseline", at("before"), "--out", at("other"))
+	if _, err := os.Stat(at("other")); other.status != statusUsage || err == nil || !strings.Contains(other.stderr, `Requests of entry 1 of the workload: "300" in`) {
+		t.Errorf("another workload: exit status %d\n%s", other.status, other.stderr)
+	}
+}
