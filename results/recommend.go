@@ -40,6 +40,10 @@ func Best(run *Run) *Scenario {
 			met = append(met, s)
 		}
 	}
+	// Thresholds may assert that a fault shows: where some scenario is clean, only such are a cure.
+	if clean := slices.DeleteFunc(slices.Clone(met), func(s *Scenario) bool { return worst(s) != Clean }); len(clean) > 0 {
+		met = clean
+	}
 	if len(met) == 0 {
 		return nil
 	}

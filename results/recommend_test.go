@@ -41,3 +41,20 @@ func TestRecommend(t *testing.T) {
 		t.Errorf("one scenario: %s", got)
 	}
 }
+
+// TestRecommendTheCure has a fault row whose thresholds assert the fault: it is not the recommendation.
+func TestRecommendTheCure(t *testing.T) {
+	trial := func(v Verdict) []Trial { return []Trial{{Number: 1, Verdict: v}} }
+	held := []Outcome{{Expression: "x", Passed: true}}
+	run := &Run{Scenarios: []Scenario{
+		{Name: "fault", Trials: trial(TableFull), Thresholds: held},
+		{Name: "cure", Configuration: Configuration{Buckets: 65536}, Trials: trial(Clean), Thresholds: held},
+	}}
+	if best := Best(run); best == nil || best.Name != "cure" {
+		t.Errorf("best is %v, want the cure", best)
+	}
+	run.Scenarios[1].Trials = trial(TableFull)
+	if best := Best(run); best == nil || best.Name != "fault" {
+		t.Errorf("best is %v: without a clean one, the first that met its thresholds", best)
+	}
+}
