@@ -172,7 +172,9 @@ func TestCauses(t *testing.T) {
 			if got.Connect.Count() < test.connected {
 				t.Errorf("%d were connected, want %d", got.Connect.Count(), test.connected)
 			}
-			if limited := strings.Join(got.Limits, "; "); (limited == "") != (test.limit == "") || !strings.Contains(limited, test.limit) {
+			// A busy machine may miss a slot, which is no cause of failure.
+			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l string) bool { return strings.HasPrefix(l, "pacing: ") })
+			if limited := strings.Join(limits, "; "); (limited == "") != (test.limit == "") || !strings.Contains(limited, test.limit) {
 				t.Errorf("limits are %q, want %q", got.Limits, test.limit)
 			}
 		})
