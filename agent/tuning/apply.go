@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,11 +78,13 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings, step stepper) err
 
 func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) error {
 	names := s.LoadModules
-	if s.needsConntrack() && !k.conntrackLoaded() {
+	// With parameters of its own it is loaded in its turn: to one that is there they are lost.
+	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == conntrackModule })
+	if s.needsConntrack() && !listed && !k.conntrackLoaded() {
 		names = append([]string{conntrackModule}, names...)
 	}
 	for _, name := range names {
-		err := step("load module "+moduleName(name), func() error {
+		err := step("load module "+strings.Join(strings.Fields(name), " "), func() error {
 			_, err := k.load(ctx, name)
 			return err
 		})

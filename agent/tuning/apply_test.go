@@ -31,8 +31,8 @@ func fakeKernel(t *testing.T, files map[string]string) (Kernel, *[]string) {
 			done = append(done, strings.TrimSpace(strings.Join(append([]string{name}, args...), " ")+" <"+strings.ReplaceAll(stdin, "\n", "|")))
 			return "", nil
 		},
-		LoadModule: func(_ context.Context, name string) error {
-			done = append(done, "load "+name)
+		LoadModule: func(_ context.Context, name string, parameters ...string) error {
+			done = append(done, strings.Join(append([]string{"load", name}, parameters...), " "))
 			// The parameters appear with the module.
 			folder := filepath.Join(root, "proc/sys/net/netfilter")
 			return errors.Join(os.MkdirAll(folder, 0o755),
@@ -74,7 +74,7 @@ func TestApplyOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"load module nf_conntrack",
-		"load module xt_conntrack",
+		"load module xt-conntrack",
 		"load module ip_tables",
 		"set the hash to 65536 buckets",
 		"load the IPv4 rules",
@@ -91,6 +91,33 @@ func TestApplyOrder(t *testing.T) {
 	}
 	if state.Max != 262144 || state.Buckets != 65536 || state.Release != "6.1.0-test" || !state.Loaded || state.Sysctl["net.core.rmem_max"] != "7" {
 		t.Errorf("state %+v", state)
+	}
+}
+
+// TestApplyModuleParameters gives a module its parameters, though a setting needs the module as well.
+func TestApplyModuleParameters(t *testing.T) {
+	kernel, done := fakeKernel(t, map[string]string{"proc/modules": "", "proc/sys/net/core/rmem_max": "1\n"})
+	settings := Settings{
+		LoadModules: []string{"nf-conntrack  hashsize=4096 enable_hooks=1"},
+		Sysctl:      []Sysctl{{"net.netfilter.nf_conntrack_max", "100"}},
+	}
+	applied, err := kernel.Apply(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"load nf_conntrack hashsize=4096 enable_hooks=1"}, *done); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := applied.Steps[0].What; got != "load module nf-conntrack hashsize=4096 enable_hooks=1" {
+		t.Errorf("the first step is %q", got)
+	}
+	kernel.LoadModule = nil
+	*done = nil
+	if _, err := kernel.load(t.Context(), "ip_vs conn_tab_bits=12"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"modprobe -- ip_vs conn_tab_bits=12 <"}, *done); diff != "" {
+		t.Errorf("without a loader (-want +got):\n%s", diff)
 	}
 }
 
@@ -141,6 +168,8 @@ func TestValidate(t *testing.T) {
 		"empty value":              {Sysctl: []Sysctl{{"net.a", " "}}},
 		"nf_conntrack_max: given":  {Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_max", "1"}, {"net.ipv4.ip_conntrack_max", "2"}}},
 		"not the name of a module": {LoadModules: []string{"a/b"}},
+		"\"x y=\\\"1\\\"\": not":   {LoadModules: []string{"x y=\"1\""}},
+		"\"nf_nat x=1\": not":      {RemoveModules: []string{"nf_nat x=1"}},
 		"and to be removed":        {LoadModules: []string{"nf-nat"}, RemoveModules: []string{"nf_nat"}},
 		"is to be removed, but":    {Buckets: 512, RemoveModules: []string{"nf_conntrack"}},
 	} {

@@ -12,8 +12,8 @@ type Kernel struct {
 	// Run runs the tools; nil is [Exec].
 	Run Runner
 	// LoadModule loads a module and what it depends on; nil runs modprobe. It is called only for a
-	// module that is neither loaded nor built in.
-	LoadModule func(ctx context.Context, name string) error
+	// module that is neither loaded nor built in. Parameters are as modprobe takes them.
+	LoadModule func(ctx context.Context, name string, parameters ...string) error
 	// Proc and Sys are where procfs and sysfs are mounted; empty is /proc and /sys.
 	Proc, Sys string
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +40,30 @@ var moduleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func validModuleName(name string) bool { return moduleNamePattern.MatchString(name) }
 
-// moduleName is a module's name as the kernel writes it: modprobe takes a dash for an underscore.
-func moduleName(name string) string { return strings.ReplaceAll(name, "-", "_") }
+// moduleParameter is one parameter as modprobe takes it: enable_hooks, hashsize=4096.
+var moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.-]+(=[^\s"'\x00]*)?$`)
+
+// moduleName is the name of a module to load, without its parameters, as the kernel writes it:
+// modprobe takes a dash for an underscore.
+func moduleName(entry string) string {
+	name, _ := splitModule(entry)
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+// splitModule takes the parameters from an entry of [Settings.LoadModules].
+func splitModule(entry string) (name string, parameters []string) {
+	words := strings.Fields(entry)
+	if len(words) == 0 {
+		return "", nil
+	}
+	return words[0], words[1:]
+}
+
+// validModule checks an entry of [Settings.LoadModules].
+func validModule(entry string) bool {
+	name, parameters := splitModule(entry)
+	return validModuleName(name) && !slices.ContainsFunc(parameters, func(p string) bool { return !moduleParameter.MatchString(p) })
+}
 
 // ParseModules reads the text of /proc/modules. A line that it cannot read is an error.
 func ParseModules(text string) ([]Module, error) {
@@ -137,8 +160,10 @@ func (k Kernel) listedAsBuiltIn(name string) bool {
 	return false
 }
 
-// load loads a module unless it is there.
-func (k Kernel) load(ctx context.Context, name string) (ModuleState, error) {
+// load loads a module, with its parameters, unless it is there.
+func (k Kernel) load(ctx context.Context, entry string) (ModuleState, error) {
+	_, parameters := splitModule(entry)
+	name := moduleName(entry)
 	loaded, err := k.modules()
 	if err != nil {
 		return ModuleAbsent, err
@@ -147,9 +172,9 @@ func (k Kernel) load(ctx context.Context, name string) (ModuleState, error) {
 		return state, nil
 	}
 	if k.LoadModule != nil {
-		err = k.LoadModule(ctx, moduleName(name))
+		err = k.LoadModule(ctx, name, parameters...)
 	} else {
-		_, err = k.run(ctx, "", "modprobe", "--", moduleName(name))
+		_, err = k.run(ctx, "", "modprobe", append([]string{"--", name}, parameters...)...)
 	}
 	if err != nil {
 		return ModuleAbsent, fmt.Errorf("load module %s: %w", name, err)

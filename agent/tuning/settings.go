@@ -31,7 +31,8 @@ type Sysctl struct {
 // Settings is one kernel configuration: what a scenario asks of the kernel. The zero value asks for
 // nothing.
 type Settings struct {
-	// LoadModules are loaded first, in this order; one that is there already is left alone.
+	// LoadModules are loaded first, in this order; one that is there already is left alone. Parameters may
+	// follow a name, as in "nf_conntrack hashsize=4096"; a module that is there already does not get them.
 	LoadModules []string `json:"load_modules,omitempty"`
 	// RemoveModules are removed before anything is loaded, each after those that depend on it. Since
 	// rules hold references, all packet filter rules of the namespace are flushed before that.
@@ -82,7 +83,12 @@ func (s Settings) Validate() error {
 		}
 		seen[canonical] = true
 	}
-	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
+	for _, name := range s.LoadModules {
+		if !validModule(name) {
+			errs = append(errs, fmt.Errorf("module %q: not the name of a module, with parameters such as hashsize=4096", name))
+		}
+	}
+	for _, name := range s.RemoveModules {
 		if !validModuleName(name) {
 			errs = append(errs, fmt.Errorf("module %q: not the name of a module", name))
 		}
