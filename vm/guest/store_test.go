@@ -384,7 +384,7 @@ func TestStoreKilled(t *testing.T) {
 	apt.trouble("hang")
 	s := &Store{Dir: t.TempDir()}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestStoreKilled$")
-	cmd.Env = append(os.Environ(), helper+"="+s.Dir)
+	cmd.Env = append(os.Environ(), helper+"="+s.Dir, "TMPDIR="+t.TempDir()) // it cannot clear up after itself
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
