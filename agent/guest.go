@@ -95,6 +95,19 @@ func mountGuest() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
+	return linkStandardStreams()
+}
+
+// linkStandardStreams adds the links that udev would: nft from 1.0.9 on opens /dev/stdin to read a script
+// from its standard input, and devtmpfs has no such file.
+func linkStandardStreams() error {
+	for name, to := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(to, filepath.Join("/dev", name)); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("link /dev/%s: %w", name, err)
+		}
+	}
 	return nil
 }
 
