@@ -44,7 +44,7 @@ type state struct {
 const unknownWant = 1 << 62
 
 func newBars(w io.Writer) *bars {
-	return &bars{w: w, p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))}
+	return &bars{w: w, p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
 }
 
 // now is the state at this moment.
