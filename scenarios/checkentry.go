@@ -17,7 +17,7 @@ var (
 		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "silent", "listener"},
 		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "listener"},
 		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "listener"},
-		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload", "packets"},
+		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload"},
 	}
 	probeKeys = map[Probe][]string{
 		ProbeTCP:  {"port", "rate", "timeout"},
@@ -120,6 +120,9 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 	}
 	if (e.Generator == UDP || e.Generator == ICMP) && e.Payload > 1472 {
 		p.errorf(n.get("payload").at, "a datagram of more than 1472B is fragmented; the payload of %s is at most that", e.Generator)
+	}
+	if packets := n.get("packets"); packets != nil && e.Silent && e.Packets > 1 {
+		p.errorf(packets.at, "packets does not go with silent: each datagram of a flow is sent when the one before was answered")
 	}
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")

@@ -1,7 +1,7 @@
 // Package scenarios is the experiment language: one YAML file says which machine is under test,
 // what load it meets and which kernel configurations are compared. The package loads such files
 // strictly, resolves every scenario to the whole configuration that it stands for, and ships a
-// library of experiments. LANGUAGE.md, beside this file, is the reference. The package touches
+// library of experiments. docs/language.md is the reference. The package touches
 // neither the network nor a virtual machine.
 //
 // A file is read in five steps, each in its own source file:

@@ -80,8 +80,8 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 		}
 		for _, line := range t.lines {
 			rule := line.words
-			if len(rule) < 2 || rule[0] != "-A" || !isNotrack(rule) {
-				continue
+			if len(rule) < 2 || rule[0] != "-A" || !isNotrack(rule) || slices.Contains(rule, "--syn") {
+				continue // SYNs alone: SYNPROXY makes the entry when the handshake is complete
 			}
 			destination := word(rule, "--dport", "") || word(rule, "--dports", "")
 			source := word(rule, "--sport", "") || word(rule, "--sports", "")
@@ -126,6 +126,8 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			case t.name != "filter" || elsewhere:
 			case word(rule, ":"+chain, "DROP"), len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && (rule[3] == "DROP" || rule[3] == "REJECT"):
 				refuses = true
+			case word(rule, "-j", "SYNPROXY"):
+				accepts = accepts || strings.Contains(line.text, "UNTRACKED")
 			case word(rule, "-j", "ACCEPT"):
 				state := slices.Contains(rule, "--state") || slices.Contains(rule, "--ctstate")
 				local := word(rule, "-i", "lo") || word(rule, "-p", "icmp")

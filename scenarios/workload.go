@@ -35,7 +35,7 @@ type Entry struct {
 	Close       Close    `yaml:"close,omitempty" jsonschema_description:"how a connection ends; default fin"`
 	KeepAlive   bool     `yaml:"keep-alive,omitempty" jsonschema_description:"http: many requests on one connection; default false, a new connection for each"`
 	Payload     Size     `yaml:"payload,omitempty" jsonschema_description:"http: the body of a response; tcp, hold: sent on each connection; udp, icmp: of each datagram"`
-	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp, icmp: packets in each flow; default 1"`
+	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp that is answered: datagrams in each flow, each sent when the one before was answered; default 1"`
 	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false"`
 	Listener    Listener `yaml:"listener,omitempty" jsonschema_description:"what the target does at the ports: open (default), closed: nothing listens there, full: a program listens and takes nothing, so that its queue of 16 fills"`
 }
