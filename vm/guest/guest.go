@@ -16,7 +16,8 @@ import "fmt"
 // too late for the kernel's check, which panics. panic=-1 reboots at once, which QEMU's -no-reboot
 // turns into an exit. loglevel=5 keeps errors and warnings on the console: messages cost time
 // there, and the agent has all of them anyway.
-const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_timer_check"
+const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_timer_check " +
+	"initcall_blacklist=crypto_kdf108_init,jent_mod_init,init_encrypted"
 
 // MissingError says that the host lacks something that a guest is made of, and how to mend it.
 // The program ends with status 3 on it.
