@@ -28,6 +28,16 @@ userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04
 test: deps test-deps build ## install what the tests need and run all of them, virtual machines included
 	CTLOAD_NO_SKIP=1 $(GO) test -race -timeout 30m ./...
 
+.PHONY: library
+library: deps build userns ## run every shipped experiment: the faults must show and the cures must hold
+	@rm -rf bin/library; mkdir -p bin/library; failed=; for name in $$($(BINARY) scenarios list | awk '{print $$1}'); do \
+		start=$$(date +%s); want=0; [ $$name != generator-limit ] || want=4; \
+		$(BINARY) run $$name --out bin/library/$$name >bin/library/$$name.log 2>&1; got=$$?; \
+		said=ok; [ $$got = $$want ] || { said="FAILED, exit status $$got"; failed="$$failed $$name"; }; \
+		printf '%-24s %4d s  %s\n' $$name $$(($$(date +%s) - start)) "$$said"; \
+		[ $$got = $$want ] || tail -n 20 bin/library/$$name.log; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
 	$(GO) test -race -short ./...

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// canaries are the shipped experiments that always run; CTLOAD_LIBRARY=1 runs all of them.
+var canaries = []string{"stale-dnat", "udp-fan-out", "not-applied"}
+
+// TestLibrary runs shipped experiments: what their documentation claims stands in their thresholds, for
+// the scenarios with the fault as for those with the cure.
+func TestLibrary(t *testing.T) {
+	needsLab(t)
+	names := canaries
+	if os.Getenv("CTLOAD_LIBRARY") != "" {
+		names = scenarios.Names()
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			want := statusOK
+			if name == "generator-limit" {
+				want = statusInvalid // which is what it shows
+			}
+			o := ctload(t, 15*time.Minute, "run", name, "--format", "json")
+			if o.status != want {
+				t.Errorf("exit status %d, want %d\n%s", o.status, want, o.stderr)
+			}
+			var run results.Run
+			if err := json.Unmarshal([]byte(o.stdout), &run); err != nil {
+				t.Fatalf("%v in %s", err, o.stdout)
+			}
+			asserted := 0
+			for _, s := range run.Scenarios {
+				for _, trial := range s.Trials {
+					t.Logf("%s: %s", s.Name, trial.Sentence)
+					if deliberate := name == "generator-limit" && s.Name == "200-ports"; (trial.Verdict == results.Invalid) != deliberate {
+						t.Errorf("%s: verdict %s", s.Name, trial.Verdict)
+					}
+				}
+				asserted += len(s.Thresholds)
+				for _, outcome := range s.Thresholds {
+					if !outcome.Passed {
+						t.Errorf("%s: %s does not hold: %s", s.Name, outcome.Expression, outcome.Actual)
+					}
+				}
+			}
+			if asserted == 0 {
+				t.Error("the experiment asserts nothing")
+			}
+		})
+	}
+}
