@@ -2,35 +2,143 @@ package orchestrator
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/results"
 )
 
-// clock translates the monotonic clock of a node into the time of this host.
+// clock translates the monotonic clock of a node into the time of this host. An emulated guest's clock
+// can go a hundredth too fast or too slow, so that it is compared before, during and after a load, and
+// goes along straight lines between the comparisons.
 type clock struct {
-	zero        time.Time     // this host's time when the node's monotonic clock was 0
-	uncertainty time.Duration // half the round trip of the exchange that it was read in
+	mu       sync.Mutex
+	readings []reading // in the order of their times
 }
 
-// clockExchanges is how often the clocks are compared; the quickest exchange is believed (as NTP does,
-// RFC 5905: the error is at most half the round trip).
-const clockExchanges = 8
+// reading is one comparison of the clocks.
+type reading struct {
+	here        time.Time     // this host's time in the middle of the exchange
+	there       time.Duration // the node's clock when it answered
+	uncertainty time.Duration // half the round trip; the error is at most that (as in NTP, RFC 5905)
+}
 
-func readClock(ctx context.Context, client *agent.Client) (clock, error) {
-	var best clock
-	for i := range clockExchanges {
-		asked := time.Now()
-		there, err := client.Clock(ctx)
+const (
+	// clockExchanges is how often the clocks are compared for one reading, at least; the quickest exchange
+	// is believed. Where none is quick enough it goes on for clockPatience.
+	clockExchanges = 8
+	clockPatience  = 3 * time.Second
+	// clockTrust is the uncertainty of an exchange that is quick enough.
+	clockTrust = 3 * time.Millisecond
+	// clockEvery is the time between two readings during a load. A saturated node answers late: such an
+	// exchange says nothing and is left out.
+	clockEvery = 2 * time.Second
+)
+
+func exchange(ctx context.Context, client *agent.Client) (reading, error) {
+	asked := time.Now()
+	there, err := client.Clock(ctx)
+	if err != nil {
+		return reading{}, err
+	}
+	half := time.Since(asked) / 2
+	return reading{here: asked.Add(half), there: there.Monotonic, uncertainty: half}, nil
+}
+
+// compare adds the best reading that can be had of a node without load.
+func (c *clock) compare(ctx context.Context, client *agent.Client) error {
+	var best reading
+	patience := time.Now().Add(clockPatience)
+	for i := 0; i < clockExchanges || best.uncertainty > clockTrust && time.Now().Before(patience); i++ {
+		r, err := exchange(ctx, client)
 		if err != nil {
-			return clock{}, err
+			return err
 		}
-		trip := time.Since(asked)
-		if i == 0 || trip/2 < best.uncertainty {
-			best = clock{zero: asked.Add(trip/2 - there.Monotonic), uncertainty: trip / 2}
+		if i == 0 || r.uncertainty < best.uncertainty {
+			best = r
 		}
 	}
-	return best, nil
+	c.add(best)
+	return nil
 }
 
-func (c clock) at(monotonic time.Duration) time.Time { return c.zero.Add(monotonic) }
+// watch adds readings until ctx ends or the node is gone.
+func (c *clock) watch(ctx context.Context, client *agent.Client) {
+	tick := time.NewTicker(clockEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r, err := exchange(ctx, client)
+		if err != nil {
+			return // whoever needs the node says why
+		}
+		if r.uncertainty <= clockTrust {
+			c.add(r)
+		}
+	}
+}
+
+func (c *clock) add(r reading) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readings = append(c.readings, r)
+}
+
+// at is this host's time when the node's clock says there. Beyond the first and the last reading both
+// clocks are taken to go alike.
+func (c *clock) at(there time.Duration) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.readings) - 1
+	if last < 0 {
+		return time.Time{}
+	}
+	if there <= c.readings[0].there {
+		return c.readings[0].here.Add(there - c.readings[0].there)
+	}
+	for i := range last {
+		if there <= c.readings[i+1].there {
+			return between(c.readings[i], c.readings[i+1], there)
+		}
+	}
+	return c.readings[last].here.Add(there - c.readings[last].there)
+}
+
+// between is a point of the line through two readings.
+func between(a, b reading, there time.Duration) time.Time {
+	if b.there == a.there {
+		return a.here
+	}
+	part := float64(there-a.there) / float64(b.there-a.there)
+	return a.here.Add(time.Duration(part * float64(b.here.Sub(a.here))))
+}
+
+// summary says how good the clock is. early is by how much a figure of the node came before the time that
+// the clock gives it, which shows what no comparison can: that the clock stood still between two of them.
+func (c *clock) summary(early time.Duration) *results.Clock {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.readings)
+	if n == 0 {
+		return nil
+	}
+	worst := early
+	for i, r := range c.readings {
+		worst = max(worst, r.uncertainty)
+		if i > 0 && i < n-1 {
+			line := between(c.readings[i-1], c.readings[i+1], r.there)
+			worst = max(worst, r.here.Sub(line).Abs())
+		}
+	}
+	s := &results.Clock{ErrorMillis: milliseconds(worst), Readings: n}
+	first, last := c.readings[0], c.readings[n-1]
+	if here := last.here.Sub(first.here); here > 0 {
+		s.DriftPPM = (float64(last.there-first.there)/float64(here) - 1) * 1e6
+	}
+	return s
+}

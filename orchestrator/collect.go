@@ -28,6 +28,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
+		err = t.clock.compare(ctx, dut)
 	}
 	t.summarise()
 	err = errors.Join(err, t.folder.SaveJSON(results.FileHistograms, t.made))
@@ -73,11 +74,24 @@ type readback struct {
 
 // summarise reduces the series to the trial's figures.
 func (t *trial) summarise() {
+	t.series.align(t.begun)
+	t.result.Clock = t.clock.summary(max(t.series.early(), t.stepped()))
+	t.result.Steal = t.notes.steal()
 	samples, probes := t.series.all()
 	results.Summarise(&t.result, samples, probes)
 	if t.result.Probe != nil {
 		t.result.Probe.Latency = distribution(&t.series.answers)
 	}
+}
+
+// stepped is by how much this host's time of day was set forth or back since the load began: times that
+// come from load nodes are times of day.
+func (t *trial) stepped() time.Duration {
+	if t.zero.IsZero() {
+		return 0
+	}
+	now := time.Now()
+	return (now.Round(0).Sub(t.zero.Round(0)) - now.Sub(t.zero)).Abs()
 }
 
 // died adds the end of the console to an error of a DUT that does not answer any more.

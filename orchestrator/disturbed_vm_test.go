@@ -5,17 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	golibvirt "github.com/digitalocean/go-libvirt"
+
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/sandbox"
 )
 
 // steady is an experiment whose load goes on for a while, so that there is a middle of it.
@@ -119,6 +124,38 @@ func TestGuestStopped(t *testing.T) {
 			},
 		}.run(t)
 		invalidFor(t, run, "the agent stalled: ")
+	})
+}
+
+// TestGuestPaused has libvirt pause the machine for three seconds, as a migration or a snapshot does. The
+// guest's own clock stands still, so that no sample seems to be missing: the comparison of the
+// clocks tells.
+func TestGuestPaused(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: fmt.Sprintf(steady, 9*time.Second, 1),
+			when: underWay,
+			act: func(ctx context.Context, _ vm.Node) error {
+				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
+				sockets = slices.DeleteFunc(sockets, func(s string) bool { return strings.Contains(s, "admin") })
+				if err != nil || len(sockets) != 1 {
+					return fmt.Errorf("libvirt's sockets: %q, %v", sockets, err)
+				}
+				virt, err := golibvirt.ConnectToURI(&url.URL{Scheme: "qemu", Path: "/session", RawQuery: "socket=" + sockets[0]})
+				if err != nil {
+					return err
+				}
+				domains, _, err := virt.ConnectListAllDomains(1, golibvirt.ConnectListDomainsActive)
+				if err != nil {
+					return err
+				}
+				return errors.Join(virt.DomainSuspend(domains[0]), wait(ctx, 3*time.Second), virt.DomainResume(domains[0]), virt.Disconnect())
+			},
+		}.run(t)
+		trial := invalidFor(t, run, "its clock ran unevenly")
+		if trial.Clock == nil || trial.Clock.ErrorMillis < 300 {
+			t.Errorf("clock %+v, want an error of the order of seconds", trial.Clock)
+		}
 	})
 }
 

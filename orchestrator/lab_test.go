@@ -65,7 +65,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race"} {
+	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(folder, name), source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -120,6 +120,8 @@ type stage struct {
 	vm.Lab
 	t *testing.T
 
+	booted func(context.Context, vm.Node) error // what is done to a machine that has booted, or nil
+
 	// when tells by a sample of the load that it is time to act; act is done then, once in a run.
 	when func(results.Sample) bool
 	act  func(context.Context, vm.Node) error
@@ -134,6 +136,9 @@ type stage struct {
 // Boot remembers the machine.
 func (s *stage) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
 	node, err := s.Lab.Boot(ctx, machine)
+	if err == nil && s.booted != nil {
+		err = s.booted(ctx, node)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dut = node
@@ -173,10 +178,12 @@ func (s *stage) Table(sample results.Sample) {
 
 // play is an experiment, what is done to its DUT meanwhile, and what its guests need for that.
 type play struct {
-	text  string
-	when  func(results.Sample) bool
-	act   func(context.Context, vm.Node) error
-	tools []string // of the host, for the guest
+	text   string
+	booted func(context.Context, vm.Node) error // see stage
+	when   func(results.Sample) bool
+	act    func(context.Context, vm.Node) error
+	tools  []string                       // of the host, for the guest
+	look   func(samples []results.Sample) // at the samples of the first trial, or nil
 }
 
 // run runs the experiment in a lab of its own, as RunEmbedded does.
@@ -212,7 +219,7 @@ func (p play) run(t *testing.T) *results.Run {
 			t.Errorf("close the lab: %v", err)
 		}
 	}()
-	s := &stage{Lab: lab, t: t, when: p.when, act: p.act}
+	s := &stage{Lab: lab, t: t, booted: p.booted, when: p.when, act: p.act}
 	run, err := Run(ctx, Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"})
 	s.acting.Wait()
 	if err != nil {
@@ -220,6 +227,13 @@ func (p play) run(t *testing.T) *results.Run {
 	}
 	if p.act != nil && !s.acted {
 		t.Fatal("the moment to act never came")
+	}
+	if p.look != nil {
+		samples, _, err := folder.Series(&run.Scenarios[0].Trials[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.look(samples)
 	}
 	return run
 }
@@ -239,7 +253,10 @@ func (p play) materials(t *testing.T, plan *Plan) Materials {
 		_, err := guest.BuildFile(path, guest.Spec{
 			Init: filepath.Join(folder, "ctload"), Kernel: kernel,
 			Tools: append(guest.DefaultTools(), p.tools...),
-			Files: map[string]guest.File{"/usr/bin/race": {Source: filepath.Join(folder, "race"), Mode: 0o755}},
+			Files: map[string]guest.File{
+				"/usr/bin/race":      {Source: filepath.Join(folder, "race"), Mode: 0o755},
+				"/usr/bin/clockrate": {Source: filepath.Join(folder, "clockrate"), Mode: 0o755},
+			},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -72,17 +72,37 @@ func (t *trial) sampled(s samplers.Sample) {
 		sample.LogLines, sample.LogSupp = s.Log.Lines, s.Log.Suppressed
 	}
 	t.notes.take(s)
-	t.View.Table(t.series.add(t.clock.at(s.Monotonic), sample))
+	t.View.Table(t.series.add(s.Monotonic, sample))
 }
 
-// running is a load that was started and not yet waited for.
-type running struct {
+// probing are the bystanders and what goes on beside them until the recovery has been watched.
+type probing struct {
 	group  *errgroup.Group
 	cancel context.CancelFunc
 }
 
-// makeLoad starts the probes and the generators of the workload together and waits for the
-// generators; the probes go on.
+// probeLead is how long the bystanders go on before the load, so that there is a "before".
+const probeLead = time.Second
+
+// startProbes starts the bystanders and the watch over the clock, and lets the lead pass.
+func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
+	background, cancel := context.WithCancel(ctx)
+	t.probes = &probing{group: new(errgroup.Group), cancel: cancel}
+	t.probes.group.Go(func() error { t.clock.watch(background, t.dut.Agent()); return nil })
+	any := false
+	for _, a := range entries {
+		if a.probe {
+			any = true
+			t.probes.group.Go(func() error { return t.probe(background, a) })
+		}
+	}
+	if !any {
+		return nil
+	}
+	return wait(ctx, probeLead)
+}
+
+// makeLoad starts the generators of the workload together and waits for them.
 func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	var want int64
 	for i, a := range entries {
@@ -93,18 +113,15 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 			entries[i].spec.Slack = emulatedSlack
 		}
 	}
-	zero := time.Now()
-	t.series.start(zero)
+	t.zero = time.Now()
+	t.series.start(t.zero)
 
-	probing, cancel := context.WithCancel(ctx)
-	t.probes = &running{group: new(errgroup.Group), cancel: cancel}
 	living, release := t.whileDUTLives(ctx)
 	defer release()
 	loads, loadCtx := errgroup.WithContext(living)
 	made := make([]generators.Result, len(entries))
 	for i, a := range entries {
 		if a.probe {
-			t.probes.group.Go(func() error { return t.probe(probing, a, zero) })
 			continue
 		}
 		loads.Go(func() error {
@@ -114,7 +131,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 		})
 	}
 	err := loads.Wait()
-	t.account(entries, made, zero)
+	t.account(entries, made)
 	return err
 }
 
@@ -149,22 +166,17 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 }
 
 // probe runs a bystander until ctx ends, which is how every probe ends.
-func (t *trial) probe(ctx context.Context, a assignment, zero time.Time) error {
-	if err := wait(ctx, a.start); err != nil {
-		return nil
-	}
+func (t *trial) probe(ctx context.Context, a assignment) error {
 	result, err := t.loads[a.node].Agent().Generate(ctx, a.spec, nil)
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	var attempts []results.ProbeSample
+	var attempts []attempt
 	for _, p := range result.Probe {
 		if p.Cause == generators.Cancelled {
 			continue // under way when the probe was stopped: neither answered nor lost
 		}
-		attempts = append(attempts, results.ProbeSample{
-			Seconds: p.At.Sub(zero).Seconds(), Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause),
-		})
+		attempts = append(attempts, attempt{p.At, results.ProbeSample{Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause)}})
 	}
 	t.series.addProbes(attempts, result.Total)
 	return nil
@@ -196,8 +208,10 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// account puts what the generators did into the trial's result.
-func (t *trial) account(entries []assignment, made []generators.Result, zero time.Time) {
+// account puts what the generators did into the trial's result. The load began when the first of them did,
+// a little after it was told to.
+func (t *trial) account(entries []assignment, made []generators.Result) {
+	begun, ended := time.Time{}, time.Time{}
 	var sum generators.Result
 	var names []string
 	for i, a := range entries {
@@ -205,9 +219,21 @@ func (t *trial) account(entries []assignment, made []generators.Result, zero tim
 		if a.probe || r.Started.IsZero() {
 			continue
 		}
-		t.result.Seconds = max(t.result.Seconds, r.Started.Add(r.Elapsed).Sub(zero).Seconds())
+		if begin := r.Started.Add(-a.start); begun.IsZero() || begin.Before(begun) {
+			begun = begin
+		}
+		if end := r.Started.Add(r.Elapsed); end.After(ended) {
+			ended = end
+		}
+		if a.closedLoop() {
+			t.busy = max(t.busy, r.Usage.Busy)
+		}
 		names = append(names, a.name)
 		sum.Merge(r)
+	}
+	if !begun.IsZero() {
+		t.begun = begun
+		t.result.Seconds = ended.Sub(begun).Seconds()
 	}
 	t.result.Load = load(names, sum)
 	t.made = sum

@@ -13,13 +13,16 @@ import (
 
 // series gathers what is measured during a trial on one time axis, whose zero is the start of the
 // load, and writes it to the trial's folder as it comes. What comes before zero is known waits for it.
+// When the load has ended and the clocks have been compared once more, align gives everything its final
+// time and writes it again.
 type series struct {
-	mu      sync.Mutex
-	zero    time.Time // not yet known while it is the zero time
-	waiting []timed
-	samples []results.Sample
-	probes  []results.ProbeSample
-	answers latency.Histogram // of the probes that were answered
+	clock *clock // of the DUT
+
+	mu       sync.Mutex
+	zero     time.Time // not yet known while it is the zero time
+	samples  []taken
+	attempts []attempt
+	answers  latency.Histogram // of the probes that were answered
 
 	sampleFile *results.Lines[results.Sample]
 	probeFile  *results.Lines[results.ProbeSample]
@@ -29,12 +32,20 @@ type series struct {
 	first                 chan struct{}    // closed when the first sample has come
 }
 
-type timed struct {
-	at     time.Time
-	sample results.Sample
+// taken is a sample of the DUT.
+type taken struct {
+	there   time.Duration // the DUT's clock when it was taken
+	arrived time.Time     // this host's time when it came
+	sample  results.Sample
 }
 
-func newSeries(folder *results.TrialFolder) (*series, error) {
+// attempt is one of a probe.
+type attempt struct {
+	at     time.Time
+	sample results.ProbeSample
+}
+
+func newSeries(folder *results.TrialFolder, clock *clock) (*series, error) {
 	samples, err := folder.Samples()
 	if err != nil {
 		return nil, err
@@ -44,7 +55,7 @@ func newSeries(folder *results.TrialFolder) (*series, error) {
 		return nil, errors.Join(err, samples.Close())
 	}
 	return &series{
-		sampleFile: samples, probeFile: probes,
+		clock: clock, sampleFile: samples, probeFile: probes,
 		offered: map[string]int64{}, done: map[string]int64{}, failed: map[string]int64{}, first: make(chan struct{}),
 	}, nil
 }
@@ -54,14 +65,17 @@ func (s *series) start(zero time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.zero = zero
-	for _, w := range s.waiting {
-		s.put(w.at, w.sample)
+	for i := range s.samples {
+		s.place(&s.samples[i])
+		s.keep(s.sampleFile.Append(s.samples[i].sample))
 	}
-	s.waiting = nil
 }
 
-// add takes a sample of the DUT and returns it with the generators' progress.
-func (s *series) add(at time.Time, sample results.Sample) results.Sample {
+// place gives a sample its time.
+func (s *series) place(t *taken) { t.sample.Seconds = s.clock.at(t.there).Sub(s.zero).Seconds() }
+
+// add takes a sample of the DUT and returns it with its time and the generators' progress.
+func (s *series) add(there time.Duration, sample results.Sample) results.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.done {
@@ -69,21 +83,16 @@ func (s *series) add(at time.Time, sample results.Sample) results.Sample {
 		sample.Done += s.done[name]
 		sample.Failed += s.failed[name]
 	}
-	if s.zero.IsZero() {
-		if len(s.waiting) == 0 {
-			close(s.first)
-		}
-		s.waiting = append(s.waiting, timed{at, sample})
-	} else {
-		s.put(at, sample)
+	t := taken{there: there, arrived: time.Now(), sample: sample}
+	if len(s.samples) == 0 {
+		close(s.first)
 	}
-	return sample
-}
-
-func (s *series) put(at time.Time, sample results.Sample) {
-	sample.Seconds = at.Sub(s.zero).Seconds()
-	s.samples = append(s.samples, sample)
-	s.keep(s.sampleFile.Append(sample))
+	if !s.zero.IsZero() {
+		s.place(&t)
+		s.keep(s.sampleFile.Append(t.sample))
+	}
+	s.samples = append(s.samples, t)
+	return t.sample
 }
 
 // progress notes what one generator has done, and returns what all of them have.
@@ -99,25 +108,14 @@ func (s *series) progress(name string, p generators.Progress) (allDone, allFaile
 }
 
 // addProbes takes the attempts of a probe and the latency of those that were answered.
-func (s *series) addProbes(probes []results.ProbeSample, answers *latency.Histogram) {
+func (s *series) addProbes(attempts []attempt, answers *latency.Histogram) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if answers != nil {
 		s.answers.Merge(answers)
 	}
-	s.probes = append(s.probes, probes...)
-	slices.SortStableFunc(s.probes, func(a, b results.ProbeSample) int {
-		switch {
-		case a.Seconds < b.Seconds:
-			return -1
-		case a.Seconds > b.Seconds:
-			return 1
-		}
-		return 0
-	})
-	for _, p := range probes {
-		s.keep(s.probeFile.Append(p))
-	}
+	s.attempts = append(s.attempts, attempts...)
+	slices.SortStableFunc(s.attempts, func(a, b attempt) int { return a.at.Compare(b.at) })
 }
 
 func (s *series) keep(err error) {
@@ -126,20 +124,54 @@ func (s *series) keep(err error) {
 	}
 }
 
-// all is everything gathered.
+// align gives everything its final time, with zero where the load began in truth, and writes it anew.
+func (s *series) align(zero time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if zero.IsZero() { // the load never began: the last sample is the best zero there is
+		if n := len(s.samples); n > 0 {
+			zero = s.clock.at(s.samples[n-1].there)
+		}
+	}
+	s.zero = zero
+	samples, probes := make([]results.Sample, len(s.samples)), make([]results.ProbeSample, len(s.attempts))
+	for i := range s.samples {
+		s.place(&s.samples[i])
+		samples[i] = s.samples[i].sample
+	}
+	for i := range s.attempts {
+		a := &s.attempts[i]
+		a.sample.Seconds = a.at.Sub(zero).Seconds()
+		probes[i] = a.sample
+	}
+	s.keep(s.sampleFile.Replace(samples))
+	s.keep(s.probeFile.Replace(probes))
+}
+
+// early is the longest time by which a sample arrived before the time at which it was taken, 0 when the
+// clock never contradicts the order of things.
+func (s *series) early() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var most time.Duration
+	for _, t := range s.samples {
+		most = max(most, s.clock.at(t.there).Sub(t.arrived))
+	}
+	return most
+}
+
+// all is everything gathered, on the axis.
 func (s *series) all() ([]results.Sample, []results.ProbeSample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.zero.IsZero() { // the load never started: the last sample is the best zero there is
-		if n := len(s.waiting); n > 0 {
-			s.zero = s.waiting[n-1].at
-			for _, w := range s.waiting {
-				s.put(w.at, w.sample)
-			}
-			s.waiting = nil
-		}
+	samples, probes := make([]results.Sample, len(s.samples)), make([]results.ProbeSample, len(s.attempts))
+	for i, t := range s.samples {
+		samples[i] = t.sample
 	}
-	return slices.Clone(s.samples), slices.Clone(s.probes)
+	for i, a := range s.attempts {
+		probes[i] = a.sample
+	}
+	return samples, probes
 }
 
 func (s *series) close() error {

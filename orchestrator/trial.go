@@ -27,11 +27,14 @@ type trial struct {
 
 	settings tuning.Settings // asked of the DUT's kernel
 
-	clock  clock
+	clock  *clock
 	series *series
 	notes  notes
-	probes *running          // nil until the load begins
+	probes *probing          // nil until they begin
+	zero   time.Time         // when the generators were told to begin
+	begun  time.Time         // when the first of them did; a time of day, without this host's monotonic clock
 	made   generators.Result // of all generators together
+	busy   float64           // share of their time that the workers of closed loops were busy, the busiest
 	boots  int               // length of the console when the load began
 	stage  time.Time         // when the current stage began
 }
@@ -42,13 +45,14 @@ func newTrial(r Request, slot Slot) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	series, err := newSeries(folder)
+	clock := new(clock)
+	series, err := newSeries(folder, clock)
 	if err != nil {
 		return nil, err
 	}
 	return &trial{
 		Request: r, slot: slot, scenario: scenario, folder: folder,
-		series: series,
+		clock: clock, series: series,
 		loads:  map[string]vm.Node{},
 		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
 	}, nil
@@ -112,13 +116,21 @@ func (t *trial) measure(ctx context.Context) error {
 
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)
+	if err := t.clock.compare(ctx, t.dut.Agent()); err != nil {
+		return err
+	}
 	sampling, err := t.startSampling(ctx)
 	if err != nil {
 		return err
 	}
-	t.begin("load")
 	t.boots = len(t.dut.Console())
-	err = t.makeLoad(ctx, entries)
+	err = t.startProbes(ctx, entries)
+	if err == nil {
+		t.begin("load")
+		host := t.watchHost(ctx)
+		err = t.makeLoad(ctx, entries)
+		t.result.LostCPU = host.lost(ctx)
+	}
 	if err == nil {
 		t.begin("recovery")
 		err = t.watchRecovery(ctx)
@@ -129,7 +141,7 @@ func (t *trial) measure(ctx context.Context) error {
 	return errors.Join(err, t.collect(before, witness))
 }
 
-// boot starts the DUT and the load nodes, and sets their clocks beside ours.
+// boot starts the DUT and the load nodes.
 func (t *trial) boot(ctx context.Context) error {
 	var err error
 	topology := t.Plan.Experiment.Topology
@@ -151,9 +163,8 @@ func (t *trial) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.result.Kernel = hello.Release
-	t.clock, err = readClock(ctx, t.dut.Agent())
-	return err
+	t.result.Kernel, t.result.MemoryBytes = hello.Release, hello.MemoryBytes
+	return nil
 }
 
 // destroy ends the nodes. Nothing of them is left for the next trial.

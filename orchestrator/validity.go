@@ -7,6 +7,7 @@ import (
 
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // evidence is what this trial knows of how it was measured; results.Validate judges it. Settings are
@@ -16,7 +17,10 @@ func (t *trial) evidence() results.Evidence {
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
 	}
-	e.Steal = t.notes.steal()
+	e.Steal, e.GeneratorCPU = t.result.Steal, t.busy
+	if t.Lab.About().Accelerator == libvirt.KVM {
+		e.LostCPU = t.result.LostCPU
+	}
 	if usage := t.made.Usage; usage.ConntrackBefore >= 0 {
 		e.OwnTable = max(0, usage.ConntrackPeak-usage.ConntrackBefore)
 	}

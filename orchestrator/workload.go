@@ -21,6 +21,9 @@ type assignment struct {
 	spec  generators.Spec
 }
 
+// closedLoop reports whether the answers set its pace, as fast as generator and DUT can.
+func (a assignment) closedLoop() bool { return a.spec.Rate == 0 && a.spec.Profile == nil }
+
 // limit bounds the time that an assignment can take, from its start: a generator that is still at it
 // then is stuck. Margin is for the last ones under way and for a slow node.
 func (a assignment) limit() time.Duration {

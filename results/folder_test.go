@@ -186,3 +186,33 @@ func TestDecode(t *testing.T) {
 		})
 	}
 }
+
+func TestReplaceLines(t *testing.T) {
+	folder, err := Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial, err := folder.CreateTrial("a", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := trial.Samples()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []error{
+		lines.Append(Sample{Seconds: 1}), lines.Append(Sample{Seconds: 2}),
+		lines.Replace([]Sample{{Seconds: 1.5}}), lines.Append(Sample{Seconds: 3}), lines.Close(),
+	} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	got, err := trial.ReadSamples()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Sample{{Seconds: 1.5}, {Seconds: 3}}, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -50,6 +50,37 @@ func (l *Lines[T]) Append(v T) error {
 	return nil
 }
 
+// Replace puts other values in the place of all that were written. Readers see the old file or the new
+// one. What is appended then follows.
+func (l *Lines[T]) Replace(values []T) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	path := l.file.Name()
+	err := writeWhole(path, func(w io.Writer) error {
+		encoder := json.NewEncoder(w) // ends each value with a newline
+		encoder.SetEscapeHTML(false)
+		for _, v := range values {
+			if err := encoder.Encode(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	again, err := appendLines[T](path)
+	if err != nil {
+		return err
+	}
+	err = l.file.Close()
+	l.file, l.size = again.file, again.size
+	if err != nil {
+		return diskError("closing a series", err)
+	}
+	return nil
+}
+
 // Close closes the file.
 func (l *Lines[T]) Close() error {
 	if err := l.file.Close(); err != nil {

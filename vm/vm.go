@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/ctload/ctload/agent"
 )
@@ -30,6 +31,17 @@ type Node interface {
 	// Console is the text that the node's kernel has printed so far; empty where there is none.
 	Console() string
 	io.Closer
+}
+
+// Hosted is a node whose host tells how the node's CPUs fare there.
+type Hosted interface {
+	Scheduled(ctx context.Context) (Scheduled, error)
+}
+
+// Scheduled is what the CPUs of a machine got of their host since it was started, all added up.
+type Scheduled struct {
+	Ran    time.Duration
+	Waited time.Duration // ready to run, while the host's CPUs were busy with others
 }
 
 // Machine is a node with a kernel of its own.

@@ -1,0 +1,65 @@
+package orchestrator
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// guestClock makes readings of a clock that goes faster by the given share.
+func guestClock(start time.Time, faster float64, at ...time.Duration) *clock {
+	c := new(clock)
+	for _, passed := range at {
+		there := time.Duration(float64(passed) * (1 + faster))
+		c.add(reading{here: start.Add(passed), there: there, uncertainty: time.Millisecond})
+	}
+	return c
+}
+
+// A clock that is 1.4 % fast puts a moment after 30 s some 420 ms off, if it is only compared before.
+func TestClockThatGoesTooFast(t *testing.T) {
+	start := time.Now()
+	c := guestClock(start, 0.014, 0, 10*time.Second, 60*time.Second)
+	for _, passed := range []time.Duration{0, 5 * time.Second, 30 * time.Second, 60 * time.Second} {
+		there := time.Duration(float64(passed) * 1.014)
+		if off := c.at(there).Sub(start.Add(passed)).Abs(); off > time.Microsecond {
+			t.Errorf("after %v it is %v off", passed, off)
+		}
+	}
+	s := c.summary(0)
+	if math.Abs(s.DriftPPM-14000) > 1 || s.Readings != 3 || s.ErrorMillis != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A clock that stood still for five seconds is found out, by a comparison in between or by figures that
+// come before their time.
+func TestClockThatStoodStill(t *testing.T) {
+	start := time.Now()
+	stopped := new(clock)
+	for _, passed := range []time.Duration{0, 10 * time.Second, 20 * time.Second} {
+		there := passed
+		if passed > 5*time.Second {
+			there -= 5 * time.Second
+		}
+		stopped.add(reading{here: start.Add(passed), there: there})
+	}
+	if s := stopped.summary(0); s.ErrorMillis < 1000 {
+		t.Errorf("%+v; want an error of seconds", s)
+	}
+	unwatched := &clock{readings: []reading{stopped.readings[0], stopped.readings[2]}}
+	s := &series{clock: unwatched, samples: []taken{{there: 5 * time.Second, arrived: start.Add(5 * time.Second)}}}
+	if early := s.early(); early < time.Second {
+		t.Errorf("a sample of before the stop is %v early, want seconds", early)
+	}
+}
+
+func TestClockWithoutReadings(t *testing.T) {
+	if s := new(clock).summary(0); s != nil {
+		t.Errorf("%+v from nothing", s)
+	}
+	one := guestClock(time.Now(), 0, 0)
+	if got := one.at(time.Second).Sub(one.at(0)); got != time.Second {
+		t.Errorf("a second takes %v", got)
+	}
+}
