@@ -121,7 +121,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			rule := line.words
 			elsewhere := len(rule) > 1 && rule[1] != chain && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, rule[1])
 			switch {
-			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0:
+			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0 && !word(rule, "-i", "lo") && !word(rule, "-o", "lo"):
 				notrack = line.at
 			case t.name != "filter" || elsewhere:
 			case word(rule, ":"+chain, "DROP"), len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && (rule[3] == "DROP" || rule[3] == "REJECT"):

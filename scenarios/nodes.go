@@ -49,6 +49,16 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	if e.From == e.Target && e.From != nodeDUT {
 		p.errorf(n.at, "from %s to itself: nothing would pass the DUT", e.From)
 	}
+	sockets := []Generator{HTTP, TCP, Hold, UDP}
+	if from := n.get("from"); from != nil && e.From == nodeDUT && !slices.Contains(sockets, e.Generator) {
+		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client", joinWords(sockets))
+	}
+	if sources := n.get("sources"); sources != nil && e.From == nodeDUT && e.Sources > 1 {
+		p.errorf(sources.at, "the DUT has no further addresses to send from")
+	}
+	if target := n.get("target"); target != nil && strings.HasPrefix(e.Target, nodeClient) {
+		p.errorf(target.at, "nothing answers on a client; a load goes to the dut, or behind a router to a server")
+	}
 }
 
 // Placeholders are the words that stand in rules, rules6 and nft for what only the lab knows,
