@@ -1,10 +1,11 @@
 // Command bench measures the generators beside the tools that people would otherwise use, on one
 // machine, in one run, and prints the ratios that the project promises beside those it reached.
 //
-//	go run ./bench [-rounds 5] [-rows http,tcp,...] [-json FILE]
+//	go run ./bench [-rounds 5] [-rows http,tcp,...] [-idle 90] [-json FILE]
 //
 // Absolute figures drift with the machine and its other work, so only ratios count: the tools take
-// turns, round by round, and each ratio is one of medians. Everything happens in namespaces that
+// turns, round by round, and each ratio is one of medians. With -idle a measurement waits until the
+// machine does little else, and one that was disturbed is repeated. Everything happens in namespaces that
 // the program makes and that vanish with it; as root or as an ordinary user. It needs ab, wrk,
 // h2load, hping3, trafgen, nginx, ip, nft and taskset; a row whose peer is missing says so.
 package main
@@ -36,6 +37,7 @@ type options struct {
 	rounds int
 	rows   []string
 	json   string
+	idle   float64
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -45,6 +47,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds, each of which measures every tool once")
 	flags.StringVar(&rows, "rows", "", "comma-separated rows to measure; all when empty")
+	flags.Float64Var(&o.idle, "idle", 0, "percent of the machine that must be idle before each measurement, waiting for up to 10 minutes")
 	flags.StringVar(&o.json, "json", "", "file to write every single measurement to")
 	if err := flags.Parse(args); err != nil {
 		return o, err

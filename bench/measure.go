@@ -49,7 +49,7 @@ type record struct {
 	Contender string  `json:"contender"`
 	Round     int     `json:"round"`
 	Value     float64 `json:"value"`
-	Load      string  `json:"load"` // of the machine, before
+	Others    float64 `json:"others"` // percent of the machine that other work used meanwhile
 }
 
 // limitForEach is how long one measurement may take.
@@ -71,7 +71,7 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if len(o.rows) > 0 && !slices.Contains(o.rows, r.name) {
 			continue
 		}
-		found, err := r.run(ctx, o.rounds, stderr)
+		found, err := r.run(ctx, o, stderr)
 		if err != nil {
 			return fmt.Errorf("row %s: %w", r.name, err)
 		}
@@ -89,13 +89,13 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 }
 
 // run measures every contender once a round, each round beginning with another one.
-func (r row) run(ctx context.Context, rounds int, stderr io.Writer) (records []record, err error) {
+func (r row) run(ctx context.Context, o options, stderr io.Writer) (records []record, err error) {
 	teardown, err := r.setup(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, teardown()) }()
-	for round := range rounds {
+	for round := range o.rounds {
 		for i := range r.contenders {
 			if !r.together {
 				i = (round + i) % len(r.contenders)
@@ -107,18 +107,12 @@ func (r row) run(ctx context.Context, rounds int, stderr io.Writer) (records []r
 					continue
 				}
 			}
-			load, err := os.ReadFile("/proc/loadavg")
-			if err != nil {
-				return records, err
-			}
-			limited, cancel := context.WithTimeout(ctx, limitForEach)
-			value, err := c.measure(limited)
-			cancel()
+			value, others, err := c.undisturbed(ctx, o.idle, !r.together || i == 0)
 			if err != nil {
 				return records, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
-			fmt.Fprintf(stderr, "%-10s round %d  %-24s %14.2f %s\n", r.name, round+1, c.name, value, r.unit)
-			records = append(records, record{r.name, c.name, round + 1, value, strings.TrimSpace(string(load))})
+			fmt.Fprintf(stderr, "%-10s round %d  %-24s %14.2f %s (others used %.0f %% of the machine)\n", r.name, round+1, c.name, value, r.unit, others)
+			records = append(records, record{r.name, c.name, round + 1, value, others})
 			if err := rest(ctx, 300*time.Millisecond); err != nil {
 				return records, err
 			}

@@ -50,6 +50,7 @@ const (
 )
 
 const labScript = `
+mount -t proc none /proc
 mount -t tmpfs none /run
 mkdir -p /run/netns /run/bench
 for n in client router far; do ip netns add $n; ip -n $n link set lo up; done

@@ -85,7 +85,7 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 	switch errno {
 	case 0:
 		s.connected(i, 0)
-	case unix.EINPROGRESS, unix.EALREADY:
+	case unix.EINPROGRESS:
 	default:
 		s.fail(i, s.load.now(), causeOf(errno))
 	}
@@ -99,11 +99,24 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 	c.watched = true
 }
 
-// look asks whether a connection that has just begun is established already: a second connect
-// says so, or says what has gone wrong.
+// look asks whether a connection that has just begun is established already, by sending the request
+// where there is one, else by a second connect. Either says too what has gone wrong.
 func (s *stream) look(c *conn) unix.Errno {
-	errno := connectSocket(c.fd, &s.remote)
-	s.eager.learn(errno != unix.EALREADY)
+	var errno unix.Errno
+	if len(s.request) > 0 && s.load.Kind != Hold {
+		var n int
+		if n, errno = sendBytes(c.fd, s.request, 0); errno == 0 {
+			c.presend = int32(n)
+			s.tally.sent += int64(n)
+		}
+	} else {
+		errno = connectSocket(c.fd, &s.remote)
+	}
+	early := errno == unix.EALREADY || errno == unix.EAGAIN
+	s.eager.learn(!early)
+	if early {
+		return unix.EINPROGRESS
+	}
 	return errno
 }
 
@@ -147,7 +160,8 @@ func (s *stream) connected(i int32, events uint32) {
 func (s *stream) send(i int32, events uint32) {
 	c := s.slot(i)
 	c.requests--
-	c.unsent = int32(len(s.request))
+	c.unsent = int32(len(s.request)) - c.presend
+	c.presend = 0
 	c.state = sending
 	s.sendRest(i, events)
 }
@@ -215,6 +229,10 @@ func pendingCause(fd int32) causeNumber {
 // fill the buffer has found the end, and the read that would return 0 is saved.
 func (s *stream) receive(i int32, events uint32) {
 	c := s.slot(i)
+	if c.state == closing && c.counted && events&unix.EPOLLRDHUP != 0 {
+		s.peerClosed(i) // the answer was complete, so that there is nothing to read
+		return
+	}
 	for generation := c.generation; c.generation == generation; {
 		n, errno := receiveBytes(c.fd, s.buffer)
 		switch {

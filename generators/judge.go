@@ -13,6 +13,9 @@ const (
 	busyShare   = 0.95  // of the workers' time was spent on a CPU
 )
 
+// unrelatedEntries is by how much the own table may grow through what others do meanwhile.
+const unrelatedEntries = 16
+
 // descriptors is how many descriptors the load may need at once, and some for the process.
 func (p *plan) descriptors() uint64 {
 	const others = 256
@@ -41,7 +44,7 @@ func (p *plan) judge(r Result) (limits, notes []string) {
 	if n := r.Usage.AnswersLost + r.Usage.RepliesUnsent; n > 0 {
 		limits = append(limits, fmt.Sprintf("packets: %d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent))
 	}
-	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak > u.ConntrackBefore {
+	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak-u.ConntrackBefore > unrelatedEntries+r.Offered/100 {
 		limits = append(limits, fmt.Sprintf("conntrack: the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak))
 	}
 	busy := r.Usage.Busy > busyShare

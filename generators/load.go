@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ctload/ctload/generators/pacing"
 )
 
@@ -93,14 +91,4 @@ func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error)
 		err = errors.Join(err, context.Cause(ctx))
 	}
 	return result, errors.Join(err, t.dismiss())
-}
-
-// pin keeps the calling thread on one CPU.
-func pin(cpu int) error {
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("pinning a worker to CPU %d: %w", cpu, err)
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/ctload/ctload/generators/pacing"
@@ -163,6 +164,9 @@ func (p *plan) checkKind() error {
 	case HTTP, TCP, Hold:
 		if p.Rate == 0 && p.Profile == nil && p.Concurrency == 0 {
 			errs = append(errs, errors.New("neither rate nor concurrency drives it"))
+		}
+		if strings.ContainsFunc(p.Path+p.Host, func(r rune) bool { return r <= ' ' || r == 0x7f }) || p.Path[0] != '/' {
+			errs = append(errs, fmt.Errorf("path %q or host %q cannot stand in a request", p.Path, p.Host))
 		}
 		if p.Kind == Hold && p.Duration <= 0 {
 			errs = append(errs, errors.New("no duration says how long to hold"))

@@ -38,6 +38,8 @@ func TestValidate(t *testing.T) {
 		{"probe's protocol", func(s *Spec) { s.Kind, s.Rate, s.Protocol = Probe, 1, "sctp" }, `protocol "sctp"`},
 		{"close mode", func(s *Spec) { s.Close = "slam" }, `close mode "slam"`},
 		{"side", func(s *Spec) { s.CloseBy = "me" }, `side "me"`},
+		{"path", func(s *Spec) { s.Path = "x" }, `path "x"`},
+		{"header smuggled", func(s *Spec) { s.Host = "x\r\nY: z" }, "cannot stand in a request"},
 		{"negative", func(s *Spec) { s.Timeout = -1 }, "timeout"},
 		{"not a number", func(s *Spec) { s.Rate = math.NaN() }, "rate"},
 		{"infinite", func(s *Spec) { s.Rate = math.Inf(1) }, "rate"},
@@ -142,5 +144,25 @@ func TestOtherNamespacesAreNotInitial(t *testing.T) {
 	}
 	if initial, err := initialNamespace(); err != nil || initial {
 		t.Errorf("initial %t, %v", initial, err)
+	}
+}
+
+func TestParseURL(t *testing.T) {
+	for text, want := range map[string]Spec{
+		"http://127.0.0.1:8080/a?b=c": {Kind: HTTP, Target: "127.0.0.1", Ports: []uint16{8080}, Path: "/a?b=c", Host: "127.0.0.1:8080"},
+		"http://[fd00::1]":            {Kind: HTTP, Target: "fd00::1", Ports: []uint16{80}, Path: "/", Host: "[fd00::1]"},
+	} {
+		got, err := ParseURL(t.Context(), text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	for _, bad := range []string{"", "127.0.0.1", "https://127.0.0.1/", "http://", "http://127.0.0.1:0/", "http://127.0.0.1:99999/", "http://u:p@127.0.0.1/", ":"} {
+		if got, err := ParseURL(t.Context(), bad); err == nil {
+			t.Errorf("%q read as %+v", bad, got)
+		}
 	}
 }

@@ -12,6 +12,7 @@ type conn struct {
 	fd         int32
 	generation uint32
 	unsent     int32 // bytes of the request still to send
+	presend    int32 // bytes of it that were sent before the connection was known to be established
 	requests   int32 // that may still be sent, the current one not included
 	state      connState
 	watched    bool // by epoll

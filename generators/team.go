@@ -58,6 +58,9 @@ func (t *team) thread(number int, err error, ready chan<- error) {
 	if cpus := t.load.CPUs; err == nil && len(cpus) > 0 {
 		err = pin(cpus[number%len(cpus)])
 	}
+	if t.load.openLoop() {
+		punctual()
+	}
 	var w worker
 	if err == nil {
 		w, err = t.load.newWorker(number)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,18 +64,6 @@ func (u Usage) wall() float64 {
 		return 0
 	}
 	return u.CPUSeconds / u.Busy
-}
-
-// cpuTime is the time that a thread spent on a CPU.
-type cpuTime time.Duration
-
-// threadCPU is what the calling thread has used so far.
-func threadCPU() (cpuTime, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		return 0, fmt.Errorf("reading the thread's CPU time: %w", err)
-	}
-	return cpuTime(ts.Nano()), nil
 }
 
 // watch follows the generator's own namespace. Its files are opened before the load begins, since
@@ -200,6 +187,9 @@ func readAgain(f *os.File) (string, error) {
 // conntrackCountFile is the number of conntrack entries in the network namespace of whoever opens it.
 const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
+// plentyDescriptors is the usual fs.nr_open, which bounds the limit of open files.
+const plentyDescriptors = 1 << 20
+
 // raiseDescriptors raises this process's limit of open files to needed where it may, and returns
 // the limit that then holds. It never lowers it.
 func raiseDescriptors(needed uint64) (uint64, error) {
@@ -210,8 +200,10 @@ func raiseDescriptors(needed uint64) (uint64, error) {
 	if limit.Cur >= needed {
 		return limit.Cur, nil
 	}
-	// Beyond the hard limit needs CAP_SYS_RESOURCE in the initial user namespace; else up to it.
+	// Beyond the hard limit needs CAP_SYS_RESOURCE in the initial user namespace. Then it becomes
+	// plenty at once, since other loads of this process need theirs beside this one.
 	for _, want := range []unix.Rlimit{
+		{Cur: max(needed, plentyDescriptors), Max: max(needed, plentyDescriptors, limit.Max)},
 		{Cur: needed, Max: max(needed, limit.Max)},
 		{Cur: min(needed, limit.Max), Max: limit.Max},
 	} {

@@ -131,6 +131,19 @@ func (a Addresses) At(i uint64) netip.Addr {
 	panic(fmt.Sprintf("address %d of %d", i, a.count))
 }
 
+// pick is At, or the zero address when the set is empty: a dimension that was left open.
+func (a *Addresses) pick(i uint64) netip.Addr {
+	for r := range a.ranges {
+		if r := &a.ranges[r]; i < r.start+r.count {
+			if i == r.start {
+				return r.first
+			}
+			return add(r.first, i-r.start)
+		}
+	}
+	return netip.Addr{}
+}
+
 // All yields the addresses in order, at most limit of them.
 func (a Addresses) All(limit uint64) func(yield func(netip.Addr) bool) {
 	return func(yield func(netip.Addr) bool) {

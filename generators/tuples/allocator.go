@@ -130,31 +130,34 @@ func (a *Allocator) position(i uint64) uint64 {
 func (a *Allocator) At(i uint64) Tuple {
 	s, sp, t, tp := a.Split(i)
 	var tuple Tuple
-	var source, target netip.Addr
-	var sourcePort, targetPort uint16
-	if a.space.Sources.Len() > 0 {
-		source = a.space.Sources.At(s)
-	}
+	var port uint16
 	if len(a.space.SourcePorts) > 0 {
-		sourcePort = a.space.SourcePorts[sp]
+		port = a.space.SourcePorts[sp]
 	}
-	if a.space.Targets.Len() > 0 {
-		target = a.space.Targets.At(t)
+	tuple.Source = netip.AddrPortFrom(a.space.Sources.pick(s), port)
+	if port = 0; len(a.space.TargetPorts) > 0 {
+		port = a.space.TargetPorts[tp]
 	}
-	if len(a.space.TargetPorts) > 0 {
-		targetPort = a.space.TargetPorts[tp]
-	}
-	tuple.Source = netip.AddrPortFrom(source, sourcePort)
-	tuple.Target = netip.AddrPortFrom(target, targetPort)
+	tuple.Target = netip.AddrPortFrom(a.space.Targets.pick(t), port)
 	return tuple
 }
 
 // Split is tuple i as positions in the four dimensions.
 func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint64) {
-	p := a.position(i % a.size)
-	p, targetPort = p/a.tp, p%a.tp
-	p, target = p/a.t, p%a.t
-	source, sourcePort = p/a.sp, p%a.sp
+	if i >= a.size {
+		i %= a.size
+	}
+	// Divisions are what this costs, and many a dimension has a size of 1.
+	source = a.position(i)
+	if a.tp > 1 {
+		source, targetPort = source/a.tp, source%a.tp
+	}
+	if a.t > 1 {
+		source, target = source/a.t, source%a.t
+	}
+	if a.sp > 1 {
+		source, sourcePort = source/a.sp, source%a.sp
+	}
 	return source, sourcePort, target, targetPort
 }
 

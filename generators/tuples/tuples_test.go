@@ -250,3 +250,19 @@ func BenchmarkAllocator(b *testing.B) {
 	}
 	_ = sum
 }
+
+func BenchmarkAt(b *testing.B) {
+	ports, err := ParsePorts("1024-65535")
+	if err != nil {
+		b.Fatal(err)
+	}
+	a, err := NewAllocator(Space{Sources: parse(b, "10.0.0.0/16"), SourcePorts: ports, Targets: parse(b, "10.128.0.1"), TargetPorts: []uint16{80}}, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var i uint64
+	for b.Loop() {
+		a.At(i)
+		i++
+	}
+}

@@ -1,0 +1,32 @@
+package generators
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+)
+
+// ParseURL is a spec for http load on a URL: http://HOST[:PORT][/PATH]. A host's name is resolved,
+// and its first address taken. The rest of the spec is the caller's.
+func ParseURL(ctx context.Context, text string) (Spec, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return Spec{}, err
+	}
+	if u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
+		return Spec{}, fmt.Errorf("URL %q: want http://HOST[:PORT][/PATH]", text)
+	}
+	port := uint64(80)
+	if u.Port() != "" {
+		if port, err = strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+			return Spec{}, fmt.Errorf("URL %q: port %q is not within 1-65535", text, u.Port())
+		}
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return Spec{}, fmt.Errorf("URL %q: %w", text, err)
+	}
+	return Spec{Kind: HTTP, Target: addresses[0].Unmap().String(), Ports: []uint16{uint16(port)}, Path: u.RequestURI(), Host: u.Host}, nil
+}
