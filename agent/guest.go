@@ -64,7 +64,9 @@ func runGuest() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go reapOrphans(ctx, children)
-	kernel := tuning.Kernel{LoadModule: func(_ context.Context, name string, parameters ...string) error { return modload.Load(name, parameters...) }}
+	kernel := tuning.Kernel{LoadModule: func(_ context.Context, name string, parameters ...string) error {
+		return modload.Load(name, parameters...)
+	}}
 	return serve(ctx, port, children, kernel, powerOffMachine)
 }
 

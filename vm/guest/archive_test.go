@@ -32,7 +32,7 @@ func withKeyring(t *testing.T, id string) (*distribution, string) {
 func TestArchives(t *testing.T) {
 	debian := []source{
 		{uris: []string{"http://mirror.example/debian/"}, suites: []string{"bookworm", "bookworm-updates"}, components: []string{"main"}},
-		{uris: []string{"http://security.example/debian-security"}, suites: []string{"bookworm-security"}, components: []string{"main"}},
+		{uris: []string{"http://fixes.example/debian-security"}, suites: []string{"bookworm-security"}, components: []string{"main"}},
 		{uris: []string{"https://apt.example/internal"}, suites: []string{"trixie"}, components: []string{"main"}, signedBy: "/usr/share/keyrings/debian-archive-keyring.gpg"},
 	}
 	foreign := []source{

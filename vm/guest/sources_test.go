@@ -60,7 +60,7 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 types: deb
-uris: http://security.example/debian-security http://other.example/debian-security
+uris: http://fixes.example/debian-security http://other.example/debian-security
 suites: bookworm-security
 components: main
 enabled: yes
@@ -70,7 +70,7 @@ enabled: yes
 			signedBy: "/usr/share/keyrings/debian-archive-keyring.gpg",
 		},
 		{
-			uris:   []string{"http://security.example/debian-security", "http://other.example/debian-security"},
+			uris:   []string{"http://fixes.example/debian-security", "http://other.example/debian-security"},
 			suites: []string{"bookworm-security"}, components: []string{"main"},
 		},
 	}},
