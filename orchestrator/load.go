@@ -159,10 +159,16 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 	if err := wait(ctx, a.start); err != nil {
 		return generators.Result{}, err
 	}
-	return t.loads[a.node].Agent().Generate(ctx, a.spec, func(p generators.Progress) {
+	progress := func(p generators.Progress) {
 		done, failed := t.series.progress(a.name, p)
 		t.View.Load(done, failed, want)
-	})
+	}
+	if a.node == t.dut.Name() {
+		begun := time.Now()
+		result, err := t.dut.Agent().Generate(ctx, a.spec, progress)
+		return byDUT(result, begun), err
+	}
+	return t.loads[a.node].Agent().Generate(ctx, a.spec, progress)
 }
 
 // probe runs a bystander until ctx ends, which is how every probe ends.

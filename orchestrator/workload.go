@@ -197,6 +197,9 @@ func loadNodes(topology scenarios.Topology) []vm.LoadNode {
 	return nodes
 }
 
+// dutNode is the DUT where the language names nodes.
+const dutNode = "dut"
+
 // firstHost is the host number of the first load node on a link.
 const firstHost = dutHost + 1
 
@@ -215,8 +218,26 @@ func clientName(from string) string {
 	return from
 }
 
+// byDUT is the result of a load that the DUT itself has made, from when it was told to: its clock is not
+// ours, and what would be limits of any other generator, that its own table grows and refuses, are
+// what such a load is there to show.
+func byDUT(r generators.Result, begun time.Time) generators.Result {
+	r.Started = begun.Round(0)
+	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
+	r.Limits = slices.DeleteFunc(r.Limits, func(limit string) bool {
+		return strings.HasPrefix(limit, "conntrack: ") || strings.HasPrefix(limit, "netfilter: ")
+	})
+	return r
+}
+
 // target is the address that an entry goes to.
 func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry) string {
+	if e.From == dutNode && e.Target == dutNode {
+		if family == scenarios.IPv6 {
+			return "::1"
+		}
+		return "127.0.0.1"
+	}
 	toServer := topology.Kind == scenarios.Router && e.Target != "dut" &&
 		dut.NAT != scenarios.DNAT && dut.NAT != scenarios.Redirect
 	if toServer {
@@ -295,6 +316,8 @@ func answerTo(e scenarios.Entry) generators.ResponderSpec {
 		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{uint16(e.Port)}}
 	case e.Generator == scenarios.HTTP:
 		return generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: ports, Body: int(e.Payload)}
+	case e.Close == scenarios.CloseHalf: // a peer that closed its side too would end the entry in TIME_WAIT
+		return generators.ResponderSpec{Kind: generators.RespondLeak, Ports: ports}
 	case e.Generator == scenarios.TCP, e.Generator == scenarios.Hold, e.Generator == scenarios.Handshake,
 		e.Generator == scenarios.SYN: // without a listener the DUT resets, and the reset ends the entry
 		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: ports}
