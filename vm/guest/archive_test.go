@@ -50,11 +50,11 @@ func TestArchives(t *testing.T) {
 		want            []string // the first archives; the last may be debootstrap's
 	}{
 		{"with security", "debian", "bookworm", append(foreign, debian...), []string{
-			"mirror.example/debian bookworm|security.example/debian-security bookworm-security",
-			"apt.example/internal bookworm|security.example/debian-security bookworm-security",
+			"mirror.example/debian bookworm|fixes.example/debian-security bookworm-security",
+			"apt.example/internal bookworm|fixes.example/debian-security bookworm-security",
 		}},
 		{"another suite of the host's mirror", "debian", "trixie", debian[:2], []string{
-			"mirror.example/debian trixie|security.example/debian-security trixie-security",
+			"mirror.example/debian trixie|fixes.example/debian-security trixie-security",
 		}},
 		{"backports have no security of their own", "debian", "bookworm-backports", debian[:2], []string{"mirror.example/debian bookworm-backports"}},
 		{"nor has sid", "debian", "sid", debian[:2], []string{"mirror.example/debian sid"}},
