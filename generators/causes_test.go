@@ -115,15 +115,19 @@ func TestCauses(t *testing.T) {
 		cause     Cause // of all; "": none fails
 		connected int64 // at least
 		limit     string
+		repeated  int64 // SYNs, at least; none when 0, any number when -1
+		within    time.Duration
 	}{
 		{name: "tcp fine", spec: tcp, port: 1000, connected: n},
 		{name: "tcp refused", spec: tcp, port: 9, cause: Refused},
 		{name: "tcp dropped", spec: tcp, port: 1001, cause: Timeout},
+		{name: "tcp dropped, one repetition", spec: with(tcp, func(s *Spec) { s.SYNRetries, s.Timeout = 1, 10*time.Second }), port: 1001, cause: Timeout, repeated: n, within: 9 * time.Second},
 		{name: "tcp rejected by ICMP", spec: tcp, port: 1002, cause: Refused},
 		{name: "tcp rejected by RST", spec: tcp, port: 1003, cause: Refused},
-		{name: "tcp host unreachable", spec: tcp, port: 1005, cause: Unreachable},
+		// While connect itself is under way, the kernel only makes a note of the error; the next SYN's counts.
+		{name: "tcp host unreachable", spec: with(tcp, func(s *Spec) { s.Timeout = 10 * time.Second }), port: 1005, cause: Unreachable, repeated: -1},
 		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout}, // the kernel hides EPERM from connect
-		{name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere; s.Timeout = 10 * time.Second }), port: 1000, cause: Unreachable},
+		{name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere; s.Timeout = 10 * time.Second }), port: 1000, cause: Unreachable, repeated: -1},
 		{name: "http stalls", spec: http, port: 1000, cause: Timeout, connected: n},
 		{name: "http too slow", spec: http, port: 1300, cause: Timeout, connected: n},
 		{name: "http slow", spec: with(http, func(s *Spec) { s.Timeout = 5 * time.Second }), port: 1300, connected: n},
@@ -174,6 +178,12 @@ func TestCauses(t *testing.T) {
 			}
 			// A busy machine may miss a slot, which is no cause of failure.
 			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l string) bool { return strings.HasPrefix(l, "pacing: ") })
+			if test.within > 0 && got.Elapsed > test.within {
+				t.Errorf("it took %s", got.Elapsed)
+			}
+			if n := got.Usage.SYNRetransmitted; n < test.repeated || test.repeated == 0 && n > 0 {
+				t.Errorf("%d SYNs were repeated, want %d", got.Usage.SYNRetransmitted, test.repeated)
+			}
 			if limited := strings.Join(limits, "; "); (limited == "") != (test.limit == "") || !strings.Contains(limited, test.limit) {
 				t.Errorf("limits are %q, want %q", got.Limits, test.limit)
 			}

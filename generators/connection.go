@@ -62,7 +62,10 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 		s.failed(intended, now, causeOf(errno))
 		return
 	}
-	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
+	if n := s.load.SYNRetries; n > 0 {
+		errno = setOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
+	}
+	if errno == 0 && (tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0) {
 		errno = bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
 	}
 	if errno == 0 {

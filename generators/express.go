@@ -30,7 +30,7 @@ type express struct {
 type transmitDescriptor struct {
 	address uint64
 	length  uint32
-	options uint32
+	_       uint32 // options
 }
 
 // ring is a ring of entries that is shared with the kernel, one side of which produces and the other

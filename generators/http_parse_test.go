@@ -67,6 +67,7 @@ func TestResponse(t *testing.T) {
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot in 1.0",
 		"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nx", "HTTP/1.1 304 N\r\nContent-Length: 3\r\n\r\n", "",
 	} {
 		f.Add([]byte(seed), 3)

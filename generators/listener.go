@@ -3,6 +3,9 @@ package generators
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,4 +110,17 @@ func listeners(spec *ResponderSpec, addresses []netip.Addr, first bool) (fds []i
 func acceptSocket(fd int32) (int32, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	return int32(n), errno
+}
+
+// cappedBacklog is what the calling thread's network namespace makes of a backlog.
+func cappedBacklog(backlog int) (int, error) {
+	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
+	if err != nil {
+		return 0, fmt.Errorf("reading the cap of accept queues: %w", err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("reading the cap of accept queues: %w", err)
+	}
+	return min(backlog, most), nil
 }

@@ -142,6 +142,7 @@ func (p *plan) checkBounds() error {
 		{"rate", p.Rate, 1e8},
 		{"duration", p.Duration.Seconds(), (30 * 24 * time.Hour).Seconds()},
 		{"timeout", p.Timeout.Seconds(), time.Hour.Seconds()},
+		{"syn retries", float64(p.SYNRetries), 127},
 		{"slack", p.Slack.Seconds(), time.Hour.Seconds()},
 		{"hold", p.Hold.Seconds(), (30 * 24 * time.Hour).Seconds()},
 		{"interval", p.Interval.Seconds(), (24 * time.Hour).Seconds()},

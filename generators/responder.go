@@ -88,6 +88,7 @@ type Responder struct {
 	servers []server
 	ended   sync.WaitGroup
 	stop    func() bool
+	backlog int
 	group   int32 // of the packet sockets of a handshake responder
 	once    sync.Once
 
@@ -240,11 +241,19 @@ func (r *Responder) newServer(addresses []netip.Addr) (server, error) {
 	if r.spec.Network == ProtocolUDP {
 		return newDatagramServer(&r.spec, addresses, len(r.servers) == 0)
 	}
+	var err error
+	if r.backlog, err = cappedBacklog(r.spec.Backlog); err != nil {
+		return nil, err
+	}
 	return newStreamServer(&r.spec, addresses, len(r.servers) == 0)
 }
 
 // Ports are the ports it listens on, in the order of the spec.
 func (r *Responder) Ports() []uint16 { return r.ports }
+
+// Backlog is the length that each accept queue has: the spec's, capped by net.core.somaxconn of the
+// network namespace as it was when the responder started. 0 for udp and handshake responders.
+func (r *Responder) Backlog() int { return r.backlog }
 
 // Counters are what it has done so far, over all its workers.
 func (r *Responder) Counters() ResponderCounters {

@@ -163,6 +163,20 @@ func TestTCPResponders(t *testing.T) {
 	})
 }
 
+func TestResponderBacklog(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	lab := newPair(t)
+	for somaxconn, want := range map[string]int{"65535": DefaultBacklog, "100": 100} {
+		lab.server.sysctl(t, "net.core.somaxconn", somaxconn)
+		r := startIn(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}, Namespace: lab.server.path()})
+		if r.Backlog() != want {
+			t.Errorf("with somaxconn %s the backlog is %d, want %d", somaxconn, r.Backlog(), want)
+		}
+	}
+}
+
 // A datagram is answered from the address that it came to, also where the host has several.
 func TestUDPResponderAnswersFromWhereItWasAsked(t *testing.T) {
 	r := startIn(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})

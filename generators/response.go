@@ -14,6 +14,7 @@ type response struct {
 	length int64  // of the body or of the chunk that is still to come; -1: until the peer closes
 	close  bool   // the connection ends with this response
 	chunk  bool
+	old    bool // HTTP/1.0, which has no chunks
 }
 
 type responseState uint8
@@ -123,7 +124,8 @@ func (r *response) takeStatus(line []byte) {
 		return
 	}
 	r.status, r.length = status, -1
-	r.close = string(version) == "HTTP/1.0"
+	r.old = string(version) == "HTTP/1.0"
+	r.close = r.old
 	r.state = inHeader
 }
 
@@ -139,7 +141,7 @@ func (r *response) takeHeader(line []byte) {
 		}
 		r.length = n
 	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
-		r.chunk = bytes.EqualFold(value, []byte("chunked"))
+		r.chunk = !r.old && bytes.EqualFold(value, []byte("chunked"))
 	case bytes.EqualFold(name, []byte("Connection")):
 		if bytes.EqualFold(value, []byte("close")) {
 			r.close = true

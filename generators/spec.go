@@ -62,6 +62,9 @@ type Spec struct {
 	Duration time.Duration `json:"duration,omitempty"`
 	// Timeout is for each request or connection, from its actual begin; 0: DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
+	// SYNRetries is how often the kernel repeats an unanswered SYN (TCP_SYNCNT; the first time after
+	// 1 s, then at its own pace) before the connection fails as a timeout; 0: the kernel's tcp_syn_retries. Sockets only.
+	SYNRetries int `json:"syn_retries,omitempty"`
 	// CatchUp makes up for slots of the schedule that were missed, in a burst.
 	CatchUp bool `json:"catch_up,omitempty"`
 	// Slack is how late a send may be before its slot is given up; 0: [pacing.DefaultSlack].
