@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -15,39 +16,102 @@ import (
 // kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
 // scans a second after that, and every minute while the table is idle.
 func predict(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+	load, probes := flowsOf(entries, workload, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
-	e := results.Expectation{Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan}
+	p := results.Predict(results.Expectation{
+		Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan,
+		Entries: load.count + probes.count, Rate: load.with(probes).rate, Duration: load.seconds, Residence: load.with(probes).residence(),
+	})
+	// What is said of rate and life is said of the load; a bystander changes the table, not the question.
+	p.Rate, p.Residence = load.rate, load.residence()
+	if p.Sustainable = 0; p.Residence > 0 {
+		p.Sustainable = float64(before.Max) / p.Residence
+	}
+	return &p
+}
+
+// flows is what a part of a workload asks of a table.
+type flows struct {
+	count   int64
+	rate    float64 // new ones per second; 0: not known, since answers set the pace
+	seconds float64 // until the last of them is begun; 0: not known
+	lives   float64 // sum of their lives in seconds, weighted
+	weights float64
+}
+
+func (f *flows) add(rate, life, seconds float64, count int64) {
+	f.count += count
+	f.rate += rate
+	f.seconds = max(f.seconds, seconds)
+	f.lives += max(rate, 1) * life
+	f.weights += max(rate, 1)
+}
+
+// residence is the mean life, weighted by the rates, which keeps Little's law for the sum.
+func (f flows) residence() float64 {
+	if f.weights == 0 {
+		return 0
+	}
+	return f.lives / f.weights
+}
+
+// with adds bystanders; their rate says nothing where that of the load is not known.
+func (f flows) with(probes flows) flows {
+	if f.rate > 0 {
+		f.rate += probes.rate
+		f.lives += probes.lives
+		f.weights += probes.weights
+	}
+	return f
+}
+
+// flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the load goes on.
+func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
-	var weighted float64
 	for _, a := range entries {
 		entry := entryOf(workload, a)
-		if a.probe || before.Tracking.IPv4 == tuning.No || exempt(dut, entry) {
+		if a.probe || !tracked(before, dut, entry) {
 			continue
 		}
-		rate := a.spec.Rate
-		if rate == 0 {
+		rate, count, seconds := a.spec.Rate, a.spec.Count, 0.0
+		if a.spec.Profile != nil {
+			rate, count = mean(a.spec.Profile.Stages)
+		}
+		switch {
+		case entry.KeepAlive: // as many connections as go at a time
+			rate, count = 0, int64(a.spec.Concurrency)
+		case count == 0:
+			count = int64(rate * a.spec.Duration.Seconds())
+		}
+		if rate > 0 {
+			seconds = a.start.Seconds() + float64(count)/rate
+		} else {
 			open = false
 		}
-		e.Entries += a.spec.Count
-		if a.spec.Count == 0 && rate > 0 {
-			e.Entries += int64(rate * a.spec.Duration.Seconds())
-		}
-		e.Rate += rate
-		weighted += max(rate, 1) * residence(entry, before.Timeouts)
-		e.Duration = max(e.Duration, a.spec.Duration.Seconds())
-		e.Residence += max(rate, 1)
-	}
-	if e.Residence > 0 {
-		e.Residence = weighted / e.Residence
+		load.add(rate, residence(entry, before.Timeouts), seconds, count)
 	}
 	if !open {
-		e.Rate = 0
+		load.rate, load.seconds = 0, 0
 	}
-	if entriesHold(workload) {
-		e.Residence = 0
+	for _, a := range entries {
+		if entry := entryOf(workload, a); a.probe && tracked(before, dut, entry) {
+			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, int64(a.spec.Rate*load.seconds))
+		}
 	}
-	p := results.Predict(e)
-	return &p
+	return load, probes
+}
+
+// mean is the mean rate of a profile, and how many it makes.
+func mean(stages pacing.Stages) (rate float64, count int64) {
+	var n, seconds float64
+	for _, s := range stages {
+		n += (s.From + s.To) / 2 * s.Duration.Seconds()
+		seconds += s.Duration.Seconds()
+	}
+	if seconds == 0 {
+		return 0, 0
+	}
+	return n / seconds, int64(n)
 }
 
 func entryOf(workload []scenarios.Entry, a assignment) scenarios.Entry {
@@ -55,13 +119,15 @@ func entryOf(workload []scenarios.Entry, a assignment) scenarios.Entry {
 	return workload[max(0, i)]
 }
 
-func entriesHold(workload []scenarios.Entry) bool {
-	return slices.ContainsFunc(workload, func(e scenarios.Entry) bool { return e.Generator == scenarios.Hold })
+// tracked reports whether an entry of the workload leaves entries in the table.
+func tracked(before tuning.State, dut scenarios.Configuration, e scenarios.Entry) bool {
+	reset := e.Listener == scenarios.ListenerClosed && e.Generator != scenarios.UDP // ends it at once
+	return before.Tracking.IPv4 != tuning.No && !reset && !exempt(dut, e)
 }
 
 // residence is how long an entry lives in seconds, by the state in which the load leaves it (the
 // kernel's timeouts of nf_conntrack_proto_tcp.c and its siblings). The connection itself is short
-// beside its timeout.
+// beside its timeout; a held one sends nothing meanwhile.
 func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	state := ""
 	switch e.Generator {
@@ -82,6 +148,17 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	case scenarios.ICMP:
 		state = "icmp_timeout"
 	}
+	switch e.Probe {
+	case scenarios.ProbeTCP: // it resets what it opened
+		state = "tcp_timeout_close"
+	case scenarios.ProbeUDP:
+		state = "udp_timeout"
+	case scenarios.ProbeICMP:
+		state = "icmp_timeout"
+	}
+	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP { // no answer to its SYNs
+		state = "tcp_timeout_syn_sent"
+	}
 	return float64(timeouts["net.netfilter.nf_conntrack_"+state])
 }
 
@@ -90,6 +167,9 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 // and says so by its error.
 func exempt(dut scenarios.Configuration, e scenarios.Entry) bool {
 	ports := e.Ports.Expand()
+	if e.Port != 0 {
+		ports = []uint16{uint16(e.Port)}
+	}
 	if len(ports) == 0 {
 		return false
 	}

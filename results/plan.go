@@ -10,6 +10,10 @@ type Demand struct {
 	Rate      float64 // new connections or flows per second
 	Residence float64 // seconds from the first packet to the last, and the timeout that follows
 	Held      int64   // entries open all the time beside those
+	// Entries and Seconds bound the load: so many new ones in all, for so long; 0: without end. Entries
+	// without a rate come all at once.
+	Entries int64
+	Seconds float64
 	// Fill is the share of max that the peak may take; 0 stands for 0.75, at which the first of the
 	// usual alerts fires.
 	Fill        float64
@@ -37,7 +41,7 @@ type Plan struct {
 // whole pages.
 const largestMax = math.MaxInt32
 
-// MakePlan sizes the table for a load that goes on for ever.
+// MakePlan sizes the table for a load, one that goes on for ever where nothing bounds it.
 //
 // The peak is what [Predict] gives for a table without limit: it includes the expired entries that
 // the kernel still counts, so it is more than rate x residence. Since those depend on the number
@@ -47,9 +51,9 @@ func MakePlan(d Demand) (Plan, error) {
 		d.Fill = 0.75
 	}
 	switch {
-	case d.Rate < 0 || d.Held < 0 || d.Residence < 0:
+	case d.Rate < 0 || d.Held < 0 || d.Residence < 0 || d.Entries < 0 || d.Seconds < 0:
 		return Plan{}, fmt.Errorf("planning a table: rate, residence and held entries cannot be negative")
-	case d.Rate == 0 && d.Held == 0:
+	case d.Rate == 0 && d.Held == 0 && d.Entries == 0:
 		return Plan{}, fmt.Errorf("planning a table: there is no load, neither a rate nor held entries")
 	case d.Rate > 0 && d.Residence == 0:
 		return Plan{}, fmt.Errorf("planning a table: a rate needs the residence of an entry")
@@ -84,10 +88,10 @@ func MakePlan(d Demand) (Plan, error) {
 	return p, nil
 }
 
-// predict is the load at a table of the given size, for ever.
+// predict is the load at a table of the given size.
 func (d Demand) predict(size TableSize) Prediction {
 	e := Expectation{
-		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held,
+		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held, Entries: d.Entries, Duration: d.Seconds,
 		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
 	}
 	if size.Max > 0 && d.Held > size.Max {
@@ -135,6 +139,9 @@ func planNotes(d Demand, p Plan) []string {
 	case p.AtDefault.SecondsToFull != nil:
 		add("The kernel's own table of %s is full after %s s; it sustains %s new ones per second.",
 			entries(p.Default.Max), Figure(*p.AtDefault.SecondsToFull), Figure(p.AtDefault.Sustainable))
+	case p.AtDefault.Overflow > 0 && d.Rate == 0 && d.Entries > 0:
+		add("The kernel's own table of %s does not hold the %s of this load. How fast they come is not known, so that none is taken to expire meanwhile.",
+			entries(p.Default.Max), Count(d.Entries))
 	case p.AtDefault.Overflow > 0:
 		add("The kernel's own table of %s does not hold the entries that are open all the time.", entries(p.Default.Max))
 	default:

@@ -257,13 +257,17 @@ var (
 	tracking = regexp.MustCompile(`(?i)--state\b|--ctstate\b|\bct (state|status|mark|direction|count|zone|helper|timeout)\b|\b[DS]?NAT\b|\b(MASQUERADE|REDIRECT|CONNMARK|SYNPROXY)\b|\bconnlimit\b`)
 )
 
+// UsesTracking reports whether a rule of the configuration makes the kernel track connections; from Linux
+// 4.14 on it tracks nothing without one.
+func (c Configuration) UsesTracking() bool { return tracking.MatchString(c.Rules + "\n" + c.NFT) }
+
 // untracked says why no sample held an entry.
 func untracked(conf Configuration) string {
 	text := conf.Rules + "\n" + conf.NFT
 	switch {
 	case exemption.MatchString(text):
 		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
-	case tracking.MatchString(text):
+	case conf.UsesTracking():
 		return "no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset, and is none before its first packet has passed all rules"
 	default:
 		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel registers no hook for it"

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -15,16 +16,26 @@ func planCommand() *cobra.Command {
 	var demand results.Demand
 	var residence, memory, kernel, format string
 	cmd := &cobra.Command{
-		Use:   "plan --rate N --residence T",
+		Use:   "plan [EXPERIMENT | --rate N --residence T]",
 		Short: "the arithmetic alone: what a load needs, as sysctl lines",
 		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence, and what the kernel
-still counts after that), and says which max and how many buckets carry it.
+still counts after that), and says which max and how many buckets carry it. With an experiment, it says so of
+each of its scenarios, before anything is booted.
 
   ctload plan --rate 2000 --residence 120s                 short connections in TIME_WAIT
   ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
-  ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+  ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
+  ctload plan table-full                                   a shipped experiment, or a file`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				for _, flag := range []string{"rate", "residence", "held", "memory", "kernel"} {
+					if cmd.Flags().Changed(flag) {
+						return fmt.Errorf("--%s does not go with an experiment, which says it itself", flag)
+					}
+				}
+				return planExperiment(cmd, args[0], demand.Fill, format)
+			}
 			if err := readDemand(&demand, residence, memory, kernel); err != nil {
 				return err
 			}
@@ -44,6 +55,22 @@ still counts after that), and says which max and how many buckets carry it.
 	flags.StringVar(&kernel, "kernel", "", "version of the machine's kernel, as 6.1 (default: this one's)")
 	flags.StringVar(&format, "format", "table", "table or json")
 	return cmd
+}
+
+// planExperiment forecasts the scenarios of an experiment.
+func planExperiment(cmd *cobra.Command, name string, fill float64, format string) error {
+	experiment, warnings, err := scenarios.Load(name)
+	for _, w := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+	}
+	if err != nil {
+		return err
+	}
+	plan, err := orchestrator.NewPlan(experiment, 1)
+	if err != nil {
+		return err
+	}
+	return reports.Forecast(cmd.OutOrStdout(), format, orchestrator.Forecast(plan, fill), reportOptions(false))
 }
 
 // readDemand completes a demand from the flags that carry units, and from this machine.

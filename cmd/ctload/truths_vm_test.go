@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"os/exec"
@@ -210,12 +211,21 @@ workload:
 recovery: 1s
 scenarios:
 ` + scenarios.String()
-	o := ctload(t, 15*time.Minute, "run", experiment(t, text), "--format", "json")
+	file := experiment(t, text)
+	// The same arithmetic without a machine.
+	var planned []results.Forecast
+	if o := ctload(t, time.Minute, "plan", file, "--format", "json"); json.Unmarshal([]byte(o.stdout), &planned) != nil {
+		t.Fatalf("ctload plan: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	o := ctload(t, 15*time.Minute, "run", file, "--format", "json")
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	for _, s := range decode(t, o.stdout).Scenarios {
+	for i, s := range decode(t, o.stdout).Scenarios {
 		trial := s.Trials[0]
+		if plan := planned[i].Prediction; plan.Peak != trial.Prediction.Peak && math.Abs(float64(plan.Peak)/float64(trial.Prediction.Peak)-1) > 0.02 {
+			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d", s.Name, plan.Peak, trial.Prediction.Peak)
+		}
 		p, c := trial.Prediction, trial.Conntrack
 		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", s.Name, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
 		if e := math.Abs(float64(c.Peak)/float64(p.Peak) - 1); e > 0.10 {

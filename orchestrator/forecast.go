@@ -1,0 +1,104 @@
+package orchestrator
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// moduleAge is about how long a fresh guest's nf_conntrack has been loaded when its load begins.
+const moduleAge = 3 * time.Second
+
+// Forecast is the prediction of a trial for each scenario of a plan, from the experiment alone: the kernel's
+// defaults are those of the version that its name stands for and of the memory that it will see. fill is
+// the share of max that a load may take at its peak in the table that is proposed.
+func Forecast(plan *Plan, fill float64) []results.Forecast {
+	var list []results.Forecast
+	for _, s := range plan.Scenarios {
+		list = append(list, forecast(plan.Experiment.Topology, s, fill))
+	}
+	return list
+}
+
+func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
+	version := assumedVersion(s.DUT.Kernel)
+	memory := visibleMemory(int64(s.DUT.Memory))
+	state := assumedState(s.DUT, version, memory)
+	entries := assignments(topology, s, 1)
+	f := results.Forecast{
+		Scenario: s.Name, Kernel: version.String(),
+		Tracked: state.Tracking.IPv4 == tuning.Yes,
+		Table:   results.TableSize{Max: state.Max, Buckets: state.Buckets},
+	}
+	load, probes := flowsOf(entries, s.Workload, state, s.DUT)
+	f.Tracked = f.Tracked && load.count+probes.count > 0
+	if !f.Tracked {
+		return f
+	}
+	f.Prediction = *predict(entries, s.Workload, state, s.DUT, moduleAge)
+	if f.Prediction.Overflow == 0 && f.Fill() <= fill {
+		return f
+	}
+	both := load.with(probes)
+	made, err := results.MakePlan(results.Demand{
+		Rate: both.rate, Residence: both.residence(), Entries: load.count + probes.count, Seconds: load.seconds,
+		Fill: fill, Kernel: version, MemoryBytes: memory,
+	})
+	if err != nil {
+		f.Reason = err.Error()
+		return f
+	}
+	f.Plan = &made
+	return f
+}
+
+// assumedState is what a kernel of that version will say of itself once a scenario has been applied.
+func assumedState(dut scenarios.Configuration, version results.KernelVersion, memory int64) tuning.State {
+	size := results.DefaultSize(version, memory)
+	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: defaultTimeouts(version)}
+	for _, module := range dut.Modules.Load {
+		words := strings.Fields(module)
+		for _, word := range words[1:] {
+			if n, ok := numberAfter(word, "hashsize="); ok {
+				state.Buckets, state.Max = n, 8*n // all versions
+			}
+		}
+	}
+	if dut.Buckets > 0 {
+		state.Buckets = int64(dut.Buckets)
+	}
+	for _, setting := range dut.Sysctl {
+		n, err := strconv.ParseInt(setting.Value, 10, 64)
+		if err != nil {
+			continue
+		}
+		key, _ := tuning.CanonicalKey(setting.Key)
+		switch key {
+		case conntrackKey + "max":
+			state.Max = n
+		case conntrackKey + "buckets":
+			state.Buckets = n
+		default:
+			if _, known := state.Timeouts[key]; known {
+				state.Timeouts[key] = n
+			}
+		}
+	}
+	state.Tracking.IPv4 = tuning.No
+	hooks := slices.ContainsFunc(dut.Modules.Load, func(module string) bool { return strings.Contains(module, "enable_hooks=1") })
+	if hooks || configuration(dut).UsesTracking() || !version.AtLeast(4, 14) {
+		state.Tracking.IPv4 = tuning.Yes
+	}
+	return state
+}
+
+func numberAfter(word, prefix string) (int64, bool) {
+	text, ok := strings.CutPrefix(word, prefix)
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, ok && err == nil
+}

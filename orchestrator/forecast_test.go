@@ -1,0 +1,79 @@
+package orchestrator
+
+import (
+	"testing"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// forecasts are those of a shipped experiment, by scenario.
+func forecasts(t *testing.T, name string) map[string]results.Forecast {
+	t.Helper()
+	experiment, _, err := scenarios.Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := NewPlan(experiment, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]results.Forecast{}
+	for _, f := range Forecast(plan, 0.75) {
+		byName[f.Scenario] = f
+	}
+	return byName
+}
+
+func TestForecast(t *testing.T) {
+	list := forecasts(t, "table-full")
+	for _, tc := range []struct {
+		scenario       string
+		tracked, needs bool
+		table          results.TableSize
+		peak           int64
+	}{
+		{"baseline", true, true, results.TableSize{Max: 4096, Buckets: 4096}, 4096},
+		{"raised-max", true, false, results.TableSize{Max: 262144, Buckets: 65536}, 5000},
+		{"shortened-timeouts", true, true, results.TableSize{Max: 4096, Buckets: 4096}, 4096},
+		{"raw-notrack", false, false, results.TableSize{Max: 4096, Buckets: 4096}, 0},
+	} {
+		f := list[tc.scenario]
+		if f.Tracked != tc.tracked || (f.Plan != nil) != tc.needs || f.Table != tc.table || f.Prediction.Peak != tc.peak {
+			t.Errorf("%s: %+v; want %+v", tc.scenario, f, tc)
+		}
+	}
+	if f := list["baseline"]; f.Plan.Size.Max != 8192 || len(f.Plan.Sysctl) != 2 {
+		t.Errorf("a table for 5000 entries: %+v", f.Plan)
+	}
+}
+
+func TestAssumedState(t *testing.T) {
+	rules := "*filter\n-A INPUT -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT"
+	for _, tc := range []struct {
+		name    string
+		dut     scenarios.Configuration
+		size    results.TableSize
+		tracked bool
+	}{
+		{"the kernel's own", scenarios.Configuration{Kernel: "debian/bookworm", Memory: 512 << 20, Rules: rules}, results.TableSize{Max: 4096, Buckets: 4096}, true},
+		{"an older kernel's", scenarios.Configuration{Kernel: "debian/bullseye", Memory: 512 << 20, Rules: rules}, results.TableSize{Max: 16384, Buckets: 4096}, true},
+		{"nothing tracks", scenarios.Configuration{Kernel: "/boot/vmlinuz-6.12.0", Memory: 2 << 30}, results.TableSize{Max: 65536, Buckets: 65536}, false},
+		{"a parameter of the module", scenarios.Configuration{
+			Kernel: "debian/bookworm", Memory: 512 << 20,
+			Modules: scenarios.Modules{Load: []string{"nf_conntrack hashsize=1024 enable_hooks=1"}},
+		}, results.TableSize{Max: 8192, Buckets: 1024}, true},
+		{"settings", scenarios.Configuration{
+			Kernel: "debian/bookworm", Memory: 512 << 20, Buckets: 512, Rules: rules,
+			Sysctl: scenarios.Settings{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "5"}},
+		}, results.TableSize{Max: 1000, Buckets: 512}, true},
+	} {
+		state := assumedState(tc.dut, assumedVersion(tc.dut.Kernel), visibleMemory(int64(tc.dut.Memory)))
+		if got := (results.TableSize{Max: state.Max, Buckets: state.Buckets}); got != tc.size || (state.Tracking.IPv4 == "yes") != tc.tracked {
+			t.Errorf("%s: %+v, tracking %s; want %+v, %v", tc.name, got, state.Tracking.IPv4, tc.size, tc.tracked)
+		}
+		if tc.name == "settings" && state.Timeouts[conntrackKey+"udp_timeout"] != 5 {
+			t.Errorf("udp timeout %d, want 5", state.Timeouts[conntrackKey+"udp_timeout"])
+		}
+	}
+}

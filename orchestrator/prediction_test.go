@@ -1,0 +1,67 @@
+package orchestrator
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// predicted is the prediction for the first scenario of an experiment, of a table of 1000.
+func predicted(t *testing.T, workload, dut string) *results.Prediction {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "experiment.yaml")
+	text := "experiment: x\ndut: {" + dut + "}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	experiment, _, err := scenarios.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scenario := experiment.Resolve()[0]
+	state := tuning.State{Max: 1000, Buckets: 1024, Timeouts: map[string]int64{
+		"net.netfilter.nf_conntrack_tcp_timeout_time_wait":   120,
+		"net.netfilter.nf_conntrack_tcp_timeout_established": 432000,
+		"net.netfilter.nf_conntrack_tcp_timeout_close":       10,
+		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":    120,
+		"net.netfilter.nf_conntrack_udp_timeout":             30,
+	}}
+	return predict(assignments(experiment.Topology, scenario, 1), scenario.Workload, state, scenario.DUT, 3*time.Second)
+}
+
+func TestPredict(t *testing.T) {
+	const probe = ", {probe: tcp, port: 22, rate: 10/s}"
+	for _, tc := range []struct {
+		name, workload, dut string
+		peak                int64
+		full                float64 // 0: never, or not known
+		residence           float64
+	}{
+		{"closed loop", "{generator: http, requests: 900, concurrency: 10}" + probe, "", 900, 0, 120},
+		{"kept alive", "{generator: http, requests: 900, concurrency: 10, keep-alive: true}", "", 10, 0, 120},
+		{"open loop", "{generator: udp, flows: 5000, rate: 500/s, silent: true}", "", 1000, 2, 30},
+		{"beside a bystander", "{generator: udp, flows: 1100, rate: 90/s, silent: true}" + probe, "", 1000, 10, 30},
+		{"held", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}", "", 1000, 10, 432000},
+		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, {duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
+		{"nobody listens", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "", 0, 0, 0},
+		{"nobody accepts", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "", 500, 0, 120},
+		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, `nft: "table ip x { chain y { type filter hook prerouting priority raw; udp dport 80 notrack; tcp dport 22 notrack; } }"`, 0, 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := predicted(t, tc.workload, tc.dut)
+			full := 0.0
+			if p.SecondsToFull != nil {
+				full = *p.SecondsToFull
+			}
+			if p.Peak != tc.peak || math.Abs(full-tc.full) > 0.05 || math.Abs(p.Residence-tc.residence) > 1e-6 {
+				t.Errorf("peak %d, full after %.2f s, residence %v; want %d, %v, %v", p.Peak, full, p.Residence, tc.peak, tc.full, tc.residence)
+			}
+		})
+	}
+}

@@ -1,0 +1,134 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/results"
+)
+
+// Forecast writes what the arithmetic says of the scenarios of an experiment, one in a line, and below
+// it the table that would carry the load of each that overflows or comes near. With format "json" it
+// writes the list of [results.Forecast] itself.
+func Forecast(w io.Writer, format string, list []results.Forecast, o Options) error {
+	switch format {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(list)
+	case "table":
+		return forecastTable(w, list, o)
+	default:
+		return unknownFormat(format, []string{"json", "table"})
+	}
+}
+
+func forecastTable(w io.Writer, list []results.Forecast, o Options) error {
+	width := o.Width
+	if width == 0 {
+		width = defaultWidth
+	}
+	width = max(width, minWidth)
+	columns := []struct {
+		head [2]string
+		cell func(results.Forecast) string
+	}{
+		{[2]string{"", "scenario"}, func(f results.Forecast) string { return f.Scenario }},
+		{[2]string{"", "kernel"}, func(f results.Forecast) string { return f.Kernel }},
+		{[2]string{"", "max"}, func(f results.Forecast) string { return results.Count(f.Table.Max) }},
+		{[2]string{"", "buckets"}, func(f results.Forecast) string { return results.Count(f.Table.Buckets) }},
+		{[2]string{"", "peak"}, func(f results.Forecast) string { return results.Count(f.Prediction.Peak) }},
+		{[2]string{"fill", "%"}, func(f results.Forecast) string {
+			return strings.TrimSuffix(filled(f.Prediction.Peak, f.Table.Max), " %")
+		}},
+		{[2]string{"full", "after"}, func(f results.Forecast) string {
+			if f.Prediction.Rate == 0 && f.Prediction.Overflow > 0 {
+				return "?" // the answers set the pace
+			}
+			return fullAfter(f.Prediction)
+		}},
+		{[2]string{"over", "max"}, func(f results.Forecast) string { return results.Count(f.Prediction.Overflow) }},
+		{[2]string{"sustain-", "able/s"}, func(f results.Forecast) string {
+			if f.Prediction.Sustainable == 0 {
+				return none
+			}
+			return results.Figure(f.Prediction.Sustainable)
+		}},
+		{[2]string{"", "memory"}, func(f results.Forecast) string { return results.Bytes(f.Prediction.MemoryBytes) }},
+	}
+	lines := make([]line, len(columns))
+	for i, c := range columns {
+		lines[i] = line{column: column{name: c.head[1], head: c.head, left: i < 2}}
+		for _, f := range list {
+			lines[i].cells = append(lines[i].cells, c.cell(f))
+		}
+	}
+	var out bytes.Buffer
+	if err := grid(&out, lines, make([]row, len(list)), false); err != nil {
+		return err
+	}
+	for _, group := range alike(list) {
+		f := list[group[0]]
+		words := forecastWords(f)
+		if words == "" {
+			continue
+		}
+		var names []string
+		for _, i := range group {
+			names = append(names, list[i].Scenario)
+		}
+		out.WriteByte('\n')
+		paragraph(&out, "", strings.Join(names, ", ")+": "+words, width)
+		if f.Plan != nil {
+			for _, s := range f.Plan.Sysctl {
+				fmt.Fprintln(&out, "    "+s)
+			}
+			for _, note := range f.Plan.Notes {
+				paragraph(&out, "  - ", note, width)
+			}
+		}
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// alike groups the scenarios of which the same is to be said, by their indices.
+func alike(list []results.Forecast) [][]int {
+	var groups [][]int
+	said := map[string]int{}
+	for i, f := range list {
+		key := forecastWords(f)
+		if f.Plan != nil {
+			key += strings.Join(append(slices.Clone(f.Plan.Sysctl), f.Plan.Notes...), "\n")
+		}
+		at, ok := said[key]
+		if !ok {
+			at = len(groups)
+			said[key], groups = at, append(groups, nil)
+		}
+		groups[at] = append(groups[at], i)
+	}
+	return groups
+}
+
+// forecastWords say what is to be said of a scenario beside its figures; nothing where the table carries
+// the load.
+func forecastWords(f results.Forecast) string {
+	switch {
+	case !f.Tracked:
+		return "nothing of the load is tracked."
+	case f.Reason != "":
+		return f.Reason + "."
+	case f.Plan != nil && len(f.Plan.Sysctl) == 0:
+		return fmt.Sprintf("the kernel's own table, %s entries in %s buckets, would carry this load.",
+			results.Count(f.Plan.Size.Max), results.Count(f.Plan.Size.Buckets))
+	case f.Plan != nil:
+		return fmt.Sprintf("a table that carries this load has %s entries and takes %s of memory when it is full.",
+			results.Count(f.Plan.Size.Max), results.Bytes(f.Plan.Memory))
+	}
+	return ""
+}
