@@ -139,7 +139,7 @@ func TestGuestPaused(t *testing.T) {
 				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
 				sockets = slices.DeleteFunc(sockets, func(s string) bool { return strings.Contains(s, "admin") })
 				if err != nil || len(sockets) != 1 {
-					return fmt.Errorf("libvirt's sockets: %q, %v", sockets, err)
+					return errors.Join(err, fmt.Errorf("libvirt has %d sockets: %q", len(sockets), sockets))
 				}
 				virt, err := golibvirt.ConnectToURI(&url.URL{Scheme: "qemu", Path: "/session", RawQuery: "socket=" + sockets[0]})
 				if err != nil {

@@ -85,8 +85,7 @@ func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) erro
 	}
 	for _, name := range names {
 		err := step("load module "+strings.Join(strings.Fields(name), " "), func() error {
-			_, err := k.load(ctx, name)
-			return err
+			return k.load(ctx, name)
 		})
 		if err != nil {
 			return err

@@ -161,15 +161,15 @@ func (k Kernel) listedAsBuiltIn(name string) bool {
 }
 
 // load loads a module, with its parameters, unless it is there.
-func (k Kernel) load(ctx context.Context, entry string) (ModuleState, error) {
+func (k Kernel) load(ctx context.Context, entry string) error {
 	_, parameters := splitModule(entry)
 	name := moduleName(entry)
 	loaded, err := k.modules()
 	if err != nil {
-		return ModuleAbsent, err
+		return err
 	}
-	if state := k.moduleState(name, loaded); state != ModuleAbsent {
-		return state, nil
+	if k.moduleState(name, loaded) != ModuleAbsent {
+		return nil
 	}
 	if k.LoadModule != nil {
 		err = k.LoadModule(ctx, name, parameters...)
@@ -177,9 +177,9 @@ func (k Kernel) load(ctx context.Context, entry string) (ModuleState, error) {
 		_, err = k.run(ctx, "", "modprobe", append([]string{"--", name}, parameters...)...)
 	}
 	if err != nil {
-		return ModuleAbsent, fmt.Errorf("load module %s: %w", name, err)
+		return fmt.Errorf("load module %s: %w", name, err)
 	}
-	return ModuleLoaded, nil
+	return nil
 }
 
 // removePatience is how long a module may stay busy after its last user has gone: nf_tables drops the
