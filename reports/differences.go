@@ -16,22 +16,33 @@ var compared = map[string]string{
 	"seconds to recover": "conntrack.seconds_to_recover", "probe lost %": "probe.lost", "probe p99 ms": "probe.latency_ms.p99",
 }
 
-// differences draws how the other scenarios differ from the first, under the columns that the
-// table has, when there are trials enough to have a spread. It returns the notes of the comparison.
-func differences(b *bytes.Buffer, run *results.Run, list []row, width int, wide bool) ([]string, error) {
+// differences are how the other scenarios differ from the first, under the columns that the table has.
+type differences struct {
+	title string
+	lines []line // none when there are too few trials for any difference to be significant
+	rows  []row
+	notes []string
+}
+
+// differencesOf compares the scenarios when there are trials enough to have a spread.
+func differencesOf(run *results.Run, list []row) (differences, error) {
 	if !several(list) || len(list) < 2 || len(list[0].valid) == 0 {
-		return nil, nil
+		return differences{}, nil
 	}
 	c, err := results.CompareScenarios(run)
 	if err != nil {
-		return nil, fmt.Errorf("comparing the scenarios: %w", err)
+		return differences{}, fmt.Errorf("comparing the scenarios: %w", err)
+	}
+	d := differences{
+		title: fmt.Sprintf("Difference from %s (~: not significant, =: no difference)", list[0].name),
+		rows:  list[1:], notes: c.Notes,
 	}
 	if c.TooFew {
-		return c.Notes, nil
+		return d, nil
 	}
-	lines := []line{{column: columns[0]}}
-	for _, r := range list[1:] {
-		lines[0].cells = append(lines[0].cells, columns[0].cell(r))
+	d.lines = []line{{column: columns[0]}}
+	for _, r := range d.rows {
+		d.lines[0].cells = append(d.lines[0].cells, columns[0].cell(r))
 	}
 	for _, col := range columns {
 		for _, m := range c.Groups[0].Rows {
@@ -42,19 +53,28 @@ func differences(b *bytes.Buffer, run *results.Run, list []row, width int, wide 
 			for _, cell := range m.Cells[1:] {
 				l.cells = append(l.cells, delta(cell))
 			}
-			lines = append(lines, l)
+			d.lines = append(d.lines, l)
 		}
 	}
+	return d, nil
+}
+
+// write draws the differences for a terminal.
+func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
+	if len(d.lines) == 0 {
+		return nil
+	}
+	lines := d.lines
 	if !wide {
 		lines, _ = fit(lines, width)
 	}
-	paragraph(b, "", fmt.Sprintf("Difference from %s (~: not significant, =: no difference)", list[0].name), width)
+	paragraph(b, "", d.title, width)
 	b.WriteByte('\n')
-	if err := grid(b, lines, list[1:], false); err != nil {
-		return nil, err
+	if err := grid(b, lines, d.rows, false); err != nil {
+		return err
 	}
 	b.WriteByte('\n')
-	return c.Notes, nil
+	return nil
 }
 
 func delta(c results.ComparedCell) string {

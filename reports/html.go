@@ -3,9 +3,11 @@ package reports
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -34,17 +36,19 @@ type pageData struct {
 	Interrupted             string
 	Styles                  template.CSS
 	Library, Script         template.JS
+	Outcome, OutcomeClass   string
 	Judgements              []judgement
 	Stories                 []pageStory
-	Head                    []string
-	Rows                    []pageRow
+	Table                   pageTable
+	Differences             pageTable
 	Latencies               []latencyRow
 	HasSeries               bool
 	Plot                    []plotScenario
 	Facts                   [][2]string
 	Notes                   []string
-	Winner                  *winner
+	Apply                   *applied
 	Commands                []string
+	Experiment              string // as run
 }
 
 type judgement struct {
@@ -55,6 +59,13 @@ type judgement struct {
 type pageStory struct {
 	Name, Verdict, Badge, Also string
 	Lines                      []string
+}
+
+// pageTable is a table of the page; a head is two lines, as in a terminal.
+type pageTable struct {
+	Title string
+	Head  [][2]string
+	Rows  []pageRow
 }
 
 type pageRow struct {
@@ -68,24 +79,32 @@ type latencyRow struct {
 	P50, P90, P99, P999, Slow string
 }
 
-type winner struct {
-	Name, Why  string
-	Sysctl     string
-	Rules, NFT string
-}
-
 // HTML writes the run as one page that needs nothing else: no network, no other file. The charts
 // need o.Series; without it, or without JavaScript, the page still has all its words and tables.
 func HTML(w io.Writer, run *results.Run, o Options) error {
 	list := rows(run)
+	comparison, err := differencesOf(run, list)
+	if err != nil {
+		return err
+	}
 	d := pageData{
 		Title: run.Experiment, Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
 		Library: template.JS(uplotJS), Script: template.JS(pageJS),
 		Notes: append(append([]string{}, run.Warnings...), footnotes(run, list)...),
 		Plot:  []plotScenario{},
-		Facts: facts(run), Winner: winnerOf(run), Commands: commands(run),
+		Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
+		Table: tableOf("", list, wideLines(list)), Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
+	d.Notes = append(d.Notes, comparison.notes...)
+	if o.Series != nil {
+		text, err := o.Series.Experiment()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		d.Experiment = strings.TrimSpace(string(text))
+	}
+	d.Outcome, d.OutcomeClass = outcomeOf(run)
 	if d.Title == "" {
 		d.Title = "ctload"
 	}
@@ -101,7 +120,6 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))
 	}
-	fillTable(&d, list)
 	if err := fillPlot(&d, run, list, o.Series); err != nil {
 		return err
 	}
@@ -109,7 +127,7 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 	if err := page.Execute(&b, d); err != nil {
 		return err
 	}
-	_, err := w.Write(b.Bytes())
+	_, err = w.Write(b.Bytes())
 	return err
 }
 
@@ -130,21 +148,31 @@ func verdictClass(r row) string {
 	return string(v)
 }
 
-func fillTable(d *pageData, list []row) {
+func wideLines(list []row) []line {
 	lines, _ := layout(list, 0, true)
+	return lines
+}
+
+// tableOf fills a table with lines, of which the first is the scenarios' names.
+func tableOf(title string, list []row, lines []line) pageTable {
+	t := pageTable{Title: title}
+	if len(lines) == 0 || len(list) == 0 {
+		return t
+	}
 	for _, l := range lines[1:] {
-		d.Head = append(d.Head, l.name)
+		t.Head = append(t.Head, l.head)
 	}
 	for i, r := range list {
 		row := pageRow{Name: r.name, Verdict: verdictClass(r)}
 		for _, l := range lines[1:] {
 			row.Cells = append(row.Cells, l.cells[i])
 		}
-		d.Rows = append(d.Rows, row)
+		t.Rows = append(t.Rows, row)
 	}
+	return t
 }
 
-func fillPlot(d *pageData, run *results.Run, list []row, source SeriesSource) error {
+func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource) error {
 	trials := 0
 	for _, s := range run.Scenarios {
 		trials += len(s.Trials)
@@ -166,17 +194,24 @@ func fillPlot(d *pageData, run *results.Run, list []row, source SeriesSource) er
 					return fmt.Errorf("reading the series of trial %d of %s: %w", t.Number, s.Name, err)
 				}
 			}
-			d.HasSeries = d.HasSeries || len(samples) > 0
+			data.HasSeries = data.HasSeries || len(samples) > 0
 			p.Trials = append(p.Trials, plotOf(t, samples, probes, pointsPerTrial(trials)))
 		}
 		if ok {
-			p.Connect, p.Total = plotLatencyOf(typical.Load.Connect), plotLatencyOf(typical.Load.Latency)
-			d.Latencies = append(d.Latencies, latencyRowOf(s.Name, "connect", typical.Load.Connect), latencyRowOf(s.Name, "total", typical.Load.Latency))
+			var d results.Distributions
+			if source != nil {
+				var err error
+				if d, err = source.Distributions(&typical); err != nil {
+					return err
+				}
+			}
+			p.Connect, p.Total = plotLatencyOf(typical.Load.Connect, d.Connect), plotLatencyOf(typical.Load.Latency, d.Total)
+			data.Latencies = append(data.Latencies, latencyRowOf(s.Name, "connect", typical.Load.Connect), latencyRowOf(s.Name, "total", typical.Load.Latency))
 			if typical.Probe != nil {
-				d.Latencies = append(d.Latencies, latencyRowOf(s.Name, "bystander", typical.Probe.Latency))
+				data.Latencies = append(data.Latencies, latencyRowOf(s.Name, "bystander", typical.Probe.Latency))
 			}
 		}
-		d.Plot = append(d.Plot, p)
+		data.Plot = append(data.Plot, p)
 	}
 	return nil
 }
@@ -212,27 +247,13 @@ func facts(run *results.Run) [][2]string {
 	return kept
 }
 
-// winnerOf are the lines that bring the recommended scenario to a machine.
-func winnerOf(run *results.Run) *winner {
-	best := results.Best(run)
-	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
-		return nil
-	}
-	c := best.Configuration
-	return &winner{
-		Name: best.Name, Why: results.Recommend(run),
-		Sysctl: strings.Join(c.SettingLines(), "\n"), Rules: strings.TrimSpace(c.Rules), NFT: strings.TrimSpace(c.NFT),
-	}
-}
-
 // commands do the run again, and render it again.
 func commands(run *results.Run) []string {
 	if run.Experiment == "" {
 		return nil
 	}
-	list := []string{fmt.Sprintf("ctload run %s --seed %d", run.Experiment, run.Seed)}
-	if run.ID != "" {
-		list = append(list, fmt.Sprintf("ctload report runs/%s --format html -o %s.html", run.ID, run.Experiment))
+	return []string{
+		fmt.Sprintf("ctload run experiment.yaml --seed %d", run.Seed),
+		fmt.Sprintf("ctload report RUN --format html -o %s.html", run.Experiment),
 	}
-	return list
 }

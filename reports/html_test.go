@@ -44,6 +44,17 @@ func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSamp
 	return samples, probes, nil
 }
 
+func (s sampled) Experiment() ([]byte, error) { return []byte("experiment: table-full\n"), nil }
+
+// Distributions are as many latencies as completed, from a millisecond upwards.
+func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) {
+	var bars []results.Bar
+	for i := range int64(200) {
+		bars = append(bars, results.Bar{Millis: math.Pow(1.04, float64(i)), Count: t.Load.Completed / 200})
+	}
+	return results.Distributions{Connect: bars[:100], Total: bars}, nil
+}
+
 func TestHTMLGolden(t *testing.T) {
 	// The parts that are files of their own are left out of the golden file.
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
@@ -135,7 +146,7 @@ func TestThinKeepsPeaksAndEnds(t *testing.T) {
 
 // browse opens the page in Chromium, runs a script in it when it has drawn itself, and decodes what
 // the script returns. What the page says to the console is an error.
-func browse(t *testing.T, document []byte, size, script string, into any) {
+func browse(t *testing.T, document []byte, size, script string, into any, flags ...string) {
 	t.Helper()
 	chromium := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -165,9 +176,10 @@ out.id = "returned";
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+	c := exec.CommandContext(ctx, chromium, append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+		"--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size, "--enable-logging=stderr",
-		"--timeout=60000", "--dump-dom", "file://"+path)
+		"--timeout=60000", "--dump-dom", "file://"+path)...)
 	// In a folder that nobody else uses, so that its cleaning up disturbs nobody.
 	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
 	var stdout, stderr bytes.Buffer
@@ -204,6 +216,8 @@ func TestHTMLShowsTheRun(t *testing.T) {
 		Titles    []string
 		Resources []string
 		Latency   [][]float64
+		Quantiles [][]float64
+		Curves    []int
 	}
 	browse(t, render(t, "html", run, Options{Series: source}), "1200,900", `
 const find = title => window.ctload.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith(title));
@@ -215,6 +229,8 @@ return {
   titles: [...document.querySelectorAll(".chart h3")].map(e => e.textContent),
   resources: performance.getEntriesByType("resource").map(e => e.name),
   latency: window.ctload.scenarios.map(s => [s.total.p50, s.total.p99, s.total.max]),
+  quantiles: window.ctload.scenarios.map(s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.total, q))),
+  curves: window.ctload.distribution().data.slice(1).map(c => c.filter(v => v != null).length > 50 ? 1 : 0),
 };`, &got)
 	samples, probes, _ := source.Series(&run.Scenarios[0].Trials[0])
 	var want struct {
@@ -223,6 +239,8 @@ return {
 		Titles    []string
 		Resources []string
 		Latency   [][]float64
+		Quantiles [][]float64
+		Curves    []int
 	}
 	for _, s := range samples {
 		want.Count = append(want.Count, float64(s.Count))
@@ -238,6 +256,11 @@ return {
 	for _, s := range run.Scenarios {
 		l := s.Trials[0].Load.Latency
 		want.Latency = append(want.Latency, []float64{l.P50, l.P99, l.Max})
+		// The histogram has 200 bars of the same height, rounded to microseconds in the page.
+		d, _ := source.Distributions(&s.Trials[0])
+		at := func(i int) float64 { return math.Round(d.Total[i].Millis*1000) / 1000 }
+		want.Quantiles = append(want.Quantiles, []float64{at(99), at(197), at(199)})
+		want.Curves = append(want.Curves, 1)
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-6 })); diff != "" {
 		t.Error(diff)
@@ -251,6 +274,7 @@ func TestHTMLControls(t *testing.T) {
 		Readout                 string
 		Single, Overlaid, Fewer int
 		Light, Dark             string
+		Together                string
 		Tab                     string
 		Labelled, Focusable     bool
 	}
@@ -276,6 +300,8 @@ const curves = () => c.plots().find((p, i) => document.querySelectorAll(".chart 
 out.single = curves();
 $("overlay").click();
 out.overlaid = curves();
+key("ArrowRight");
+out.together = $("readout").textContent;
 document.querySelectorAll("#overlays input")[1].click();
 out.fewer = curves();
 $("tabs").children[1].click();
@@ -292,6 +318,12 @@ return out;`, &got)
 	if !strings.HasPrefix(got.Readout, "At ") || !strings.Contains(got.Readout, "count ") {
 		t.Errorf("cursor: %q", got.Readout)
 	}
+	// The cursor reads every curve, whenever each was sampled.
+	for _, name := range []string{"baseline failed ", "raised-max ", "shortened-timeouts drop ", "raw-notrack "} {
+		if !strings.Contains(got.Together, name) {
+			t.Errorf("%q is not under the cursor: %q", name, got.Together)
+		}
+	}
 	// Offered, completed and failed of one; completed of four and failed of two; without the second.
 	if got.Single != 3 || got.Overlaid != 6 || got.Fewer != 5 {
 		t.Errorf("curves: %d, overlaid %d, %d", got.Single, got.Overlaid, got.Fewer)
@@ -304,15 +336,97 @@ return out;`, &got)
 	}
 }
 
-// On a narrow screen nothing but the tables scrolls sideways.
+// On a narrow screen nothing but the tables and the commands scrolls sideways.
 func TestHTMLOnAPhone(t *testing.T) {
-	var got struct{ Inner, Scroll, Chart float64 }
-	browse(t, render(t, "html", judged(), Options{Series: sampled{300}}), "1200,900", `
-document.body.style.width = "400px";
-window.dispatchEvent(new Event("beforeprint"));
-return {inner: 400, scroll: document.body.scrollWidth, chart: document.querySelector(".uplot").offsetWidth};`, &got)
-	if got.Scroll > got.Inner || got.Chart > got.Inner || got.Chart < 300 {
+	inside := html.EscapeString(string(render(t, "html", judged(), Options{Series: sampled{300}})))
+	// Chromium's own window is never narrower than 500 pixels: a frame is.
+	frame := `<!DOCTYPE html><body style="margin:0"><iframe style="border:0;width:400px;height:800px" srcdoc="` + inside + `"></iframe></body>`
+	var got struct {
+		Inner, Scroll float64
+		Charts        []float64
+		Out           []string
+	}
+	browse(t, []byte(frame), "1200,900", `
+const w = document.querySelector("iframe").contentWindow;
+while (!w.ctload) await new Promise(done => setTimeout(done, 50));
+const scrolls = e => e.closest(".scroll, pre, .skip");
+return {
+  inner: w.innerWidth, scroll: w.document.documentElement.scrollWidth,
+  charts: [...w.document.querySelectorAll(".uplot")].map(e => e.offsetWidth),
+  out: [...w.document.querySelectorAll("main *, header *")].filter(e => !scrolls(e) && e.getBoundingClientRect().right > 400.5).map(e => e.outerHTML.slice(0, 80)),
+};`, &got)
+	if got.Inner != 400 || got.Scroll > 400 || len(got.Out) > 0 || len(got.Charts) < 4 {
 		t.Errorf("%+v", got)
+	}
+	for _, width := range got.Charts {
+		if width < 300 || width > 400 {
+			t.Errorf("a chart is %v wide", width)
+		}
+	}
+}
+
+// The page is dark where the system is, and legible in both: text has a contrast of 4.5 at least.
+func TestHTMLColors(t *testing.T) {
+	for name, flags := range map[string][]string{"light": nil, "dark": {"--blink-settings=preferredColorScheme=0"}} {
+		var got struct {
+			Theme    string
+			Contrast map[string]float64
+		}
+		browse(t, render(t, "html", judged(), Options{Series: sampled{20}}), "1200,900", `
+const probe = document.createElement("span");
+document.body.append(probe);
+const light = name => {
+  probe.style.color = "var(--" + name + ")";
+  const c = getComputedStyle(probe).color.match(/[\d.]+/g).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2];
+};
+const contrast = {};
+for (const text of ["ink", "quiet", "accent", "good", "bad", "warn", "void"]) for (const under of ["paper", "card"]) {
+  const [a, b] = [light(text), light(under)].sort((x, y) => y - x);
+  contrast[text + " on " + under] = (a + 0.05) / (b + 0.05);
+}
+return {theme: document.documentElement.dataset.theme, contrast};`, &got, flags...)
+		if got.Theme != name || len(got.Contrast) != 14 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		for what, ratio := range got.Contrast {
+			if ratio < 4.5 {
+				t.Errorf("%s: %s has %.2f", name, what, ratio)
+			}
+		}
+	}
+}
+
+// On paper nobody can choose: all scenarios are drawn, in light colours and no wider than a page.
+func TestHTMLOnPaper(t *testing.T) {
+	var got struct {
+		Before, Paper, After int
+		Titles               []string
+		Theme                []string
+		Widest               float64
+	}
+	browse(t, render(t, "html", fixture(), Options{Series: sampled{100}}), "1200,900", `
+const c = window.ctload, theme = () => document.documentElement.dataset.theme;
+document.getElementById("theme").click();
+const out = {before: c.plots().length, theme: [theme()]};
+dispatchEvent(new Event("beforeprint"));
+for (let i = 0; i < 20; i++) await null; // uPlot draws in a microtask
+out.paper = c.plots().length;
+out.theme.push(theme());
+out.titles = [...document.querySelectorAll("#charts h2")].map(e => e.textContent);
+out.widest = Math.max(...[...document.querySelectorAll(".uplot")].map(e => e.querySelector(".u-wrap").offsetWidth));
+dispatchEvent(new Event("afterprint"));
+out.after = c.plots().length;
+out.theme.push(theme());
+return out;`, &got)
+	if got.Before != 4 || got.Paper != 16 || got.After != 4 || got.Widest > 960 {
+		t.Errorf("%+v", got)
+	}
+	if diff := cmp.Diff([]string{"baseline, trial 1", "raised-max, trial 1", "shortened-timeouts, trial 1", "raw-notrack, trial 1"}, got.Titles); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"dark", "light", "dark"}, got.Theme); diff != "" {
+		t.Error(diff)
 	}
 }
 

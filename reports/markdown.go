@@ -24,7 +24,9 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	if run.Interrupted {
 		fmt.Fprintf(&b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
 	}
-	fmt.Fprintf(&b, "**%s**\n\n", outcome(run))
+	word, kind := outcomeOf(run)
+	mark := map[string]string{outcomeInvalid: "⚠️ ", outcomeFailed: "❌ ", outcomePassed: "✅ "}[kind]
+	fmt.Fprintf(&b, "**%s%s**\n\n", mark, word)
 	for _, line := range judgements(run) {
 		mark := ""
 		if failed(line) {
@@ -34,6 +36,14 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	}
 	b.WriteString("\n")
 	markdownTable(&b, list)
+	comparison, err := differencesOf(run, list)
+	if err != nil {
+		return err
+	}
+	if len(comparison.lines) > 0 {
+		fmt.Fprintf(&b, "%s\n\n", markdownText(comparison.title))
+		markdownGrid(&b, comparison.lines)
+	}
 	for _, t := range tell(list) {
 		fmt.Fprintf(&b, "- **%s**: %s\n", markdownText(t.name), markdownText(strings.Join(t.lines, " ")))
 	}
@@ -41,10 +51,10 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	for _, text := range run.Warnings {
 		fmt.Fprintf(&b, "\n> **Warning:** %s\n", markdownText(text))
 	}
-	for _, text := range footnotes(run, list) {
+	for _, text := range append(footnotes(run, list), comparison.notes...) {
 		fmt.Fprintf(&b, "\n> %s\n", markdownText(text))
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err = io.WriteString(w, b.String())
 	return err
 }
 
@@ -61,17 +71,6 @@ func markdownTable(b *strings.Builder, list []row) {
 		markdownGrid(b, lines)
 		b.WriteString("</details>\n\n")
 	}
-}
-
-// outcome is the run in a word or two.
-func outcome(run *results.Run) string {
-	if len(results.Unmeasured(run)) > 0 {
-		return "⚠️ INVALID: not everything was measured"
-	}
-	if len(Failures(run)) > 0 {
-		return "❌ failed"
-	}
-	return "✅ passed"
 }
 
 // markdownGrid writes columns as a table.

@@ -6,9 +6,11 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// SeriesSource hands out what was sampled in a trial; a [results.Folder] is one.
+// SeriesSource hands out what the folder of a run has beside run.json; a [results.Folder] is one.
 type SeriesSource interface {
+	Experiment() ([]byte, error)
 	Series(*results.Trial) ([]results.Sample, []results.ProbeSample, error)
+	Distributions(*results.Trial) (results.Distributions, error)
 }
 
 // Points that a page may hold, over all its trials, and at least and at most for each.
@@ -126,14 +128,6 @@ type (
 		Connect *plotLatency `json:"connect"` // of that trial, nil without it
 		Total   *plotLatency `json:"total"`
 	}
-	plotLatency struct {
-		Count int64   `json:"count"`
-		P50   float64 `json:"p50"`
-		P90   float64 `json:"p90"`
-		P99   float64 `json:"p99"`
-		P999  float64 `json:"p999"`
-		Max   float64 `json:"max"`
-	}
 )
 
 func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSample, points int) plotTrial {
@@ -175,9 +169,9 @@ func steps[T any](list []T, value func(T) int64) []int64 {
 	return out
 }
 
-// marks are the moments that the charts name.
+// marks are the moments that the charts name: where phases begin, and what happened.
 func marks(t *results.Trial) []mark {
-	list := []mark{{0, "load starts"}, {t.Seconds, "load ends"}}
+	list := []mark{{0, "load"}, {t.Seconds, "recovery"}}
 	add := func(at *float64, text string) {
 		if at != nil {
 			list = append(list, mark{*at, text})
@@ -191,11 +185,4 @@ func marks(t *results.Trial) []mark {
 		list = append(list, mark{t.Seconds + *c.SecondsToRecover, "recovered"})
 	}
 	return list
-}
-
-func plotLatencyOf(l results.Latency) *plotLatency {
-	if l.Count == 0 {
-		return nil
-	}
-	return &plotLatency{l.Count, l.P50, l.P90, l.P99, l.P999, l.Max}
 }

@@ -46,8 +46,11 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	if len(list) > 0 {
 		b.WriteByte('\n')
 	}
-	comparison, err := differences(&b, run, list, width, o.Wide)
+	comparison, err := differencesOf(run, list)
 	if err != nil {
+		return err
+	}
+	if err := comparison.write(&b, width, o.Wide); err != nil {
 		return err
 	}
 	if lines := judgements(run); len(lines) > 0 {
@@ -59,7 +62,7 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	if line := environment(run); line != "" {
 		paragraph(&b, "", line, width)
 	}
-	notes(&b, run, append(footnotes(run, list), comparison...), dropped, width)
+	notes(&b, run, append(footnotes(run, list), comparison.notes...), dropped, width)
 	_, err = w.Write(b.Bytes())
 	return err
 }

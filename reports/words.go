@@ -119,6 +119,28 @@ func Failures(run *results.Run) []string {
 	return slices.DeleteFunc(judgements(run), func(text string) bool { return !failed(text) })
 }
 
+// The kinds of outcome that a run has.
+const (
+	outcomePassed  = "passed"
+	outcomeFailed  = "failed"
+	outcomeInvalid = "invalid"
+	outcomeOpen    = "open" // nothing was asked of it
+)
+
+// outcomeOf is the run as a whole in a word or two, and their kind.
+func outcomeOf(run *results.Run) (words, kind string) {
+	switch n := len(Failures(run)); {
+	case len(results.Unmeasured(run)) > 0:
+		return "INVALID: not everything was measured", outcomeInvalid
+	case n > 0:
+		return "failed", outcomeFailed
+	case run.Baseline == "" && !slices.ContainsFunc(run.Scenarios, func(s results.Scenario) bool { return len(s.Thresholds) > 0 }):
+		return "no thresholds", outcomeOpen
+	default:
+		return "passed", outcomePassed
+	}
+}
+
 // failed reports whether a line of [judgements] is a reason to fail.
 func failed(judgement string) bool {
 	return strings.HasPrefix(judgement, "FAILED ") || strings.HasPrefix(judgement, "REGRESSION ")

@@ -10,8 +10,8 @@
   // The theme follows the system until the button is used.
   const system = matchMedia("(prefers-color-scheme: dark)");
   let chosen = "";
-  function theme() {
-    const dark = chosen ? chosen === "dark" : system.matches;
+  function theme(want) {
+    const dark = (want || chosen) ? (want || chosen) === "dark" : system.matches;
     root.dataset.theme = dark ? "dark" : "light";
     $("theme").setAttribute("aria-pressed", dark);
   }
@@ -43,10 +43,23 @@
     }
     return out;
   }
+  // The value of a curve at a moment: that of its nearest point, if it is that near at all.
+  function valueAt(curve, at) {
+    const t = curve.t;
+    let lo = 0, hi = t.length - 1;
+    while (hi - lo > 1) {
+      const mid = (lo + hi) >> 1;
+      if (t[mid] <= at) lo = mid; else hi = mid;
+    }
+    const i = Math.abs(t[hi] - at) < Math.abs(t[lo] - at) ? hi : lo;
+    const near = Math.max(0.5, 2 * (t[hi] - t[lo]));
+    return t.length && Math.abs(t[i] - at) <= near ? curve.values[i] : null;
+  }
   const any = list => list.some(v => v > 0);
 
   const state = { scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)) };
   let plots = [], range = null, full = [0, 1];
+  let paper = 0; // width of the charts in print, in pixels of CSS: a landscape page
 
   function chosenTrials() {
     if (!state.overlay) return [{ scenario: scenarios[state.scenario], index: state.scenario, trial: open(scenarios[state.scenario], state.trial) }];
@@ -54,8 +67,8 @@
   }
 
   // Each chart is a title and a list of curves: label, colour, times, values and how to draw them.
-  function charts() {
-    const list = chosenTrials().filter(c => c.trial.drawn || c.trial.probe.t.length);
+  function charts(trials) {
+    const list = trials.filter(c => c.trial.drawn || c.trial.probe.t.length);
     const own = (single, c) => state.overlay ? color("c" + c.index % 8) : color(single);
     const name = (label, c) => state.overlay ? c.scenario.name + (label ? " " + label : "") : label;
     const load = { title: "Load, per second", curves: [] };
@@ -83,7 +96,7 @@
   }
 
   const short = v => v == null ? "" : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(3) + "M" : Math.abs(v) >= 1e4 ? +(v / 1e3).toPrecision(3) + "k" : String(+v.toPrecision(3));
-  const exact = v => v == null ? "–" : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
+  const exact = v => v == null ? "" : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
 
   // Powers of ten, for axes that are logarithmic.
   const tens = (u, i, min, max) => {
@@ -113,11 +126,10 @@
   }
 
   // The time of the load is shaded, the moments are lines; their names stand in the first chart.
-  function decorate(named) {
+  function decorate(named, list) {
     return {
       hooks: {
         drawClear: [u => {
-          const list = chosenTrials();
           if (list.length !== 1) return;
           const { left, top, width, height } = u.bbox;
           const edge = s => Math.max(left, Math.min(left + width, u.valToPos(s, "x", true)));
@@ -125,8 +137,10 @@
           u.ctx.fillRect(edge(0), top, edge(list[0].trial.seconds) - edge(0), height);
         }],
         draw: [u => {
-          const list = chosenTrials();
-          if (list.length !== 1) return;
+          // Of one trial all moments; of several laid over each other, when each began to drop.
+          const moments = state.overlay
+            ? list.flatMap(c => c.trial.marks.filter(m => m.text === "first drop").map(m => ({ t: m.t, text: c.scenario.name + ": first drop", tone: color("c" + c.index % 8) })))
+            : list.flatMap(c => c.trial.marks.map(m => ({ ...m, tone: color(/drop|full/.test(m.text) ? "bad" : "quiet") })));
           const { ctx, bbox } = u;
           ctx.save();
           ctx.beginPath();
@@ -137,10 +151,10 @@
           ctx.textBaseline = "alphabetic";
           ctx.lineWidth = devicePixelRatio;
           let rows = [];
-          for (const m of [...list[0].trial.marks].sort((a, b) => a.t - b.t)) {
+          for (const m of moments.sort((a, b) => a.t - b.t)) {
             if (m.t < u.scales.x.min || m.t > u.scales.x.max) continue;
             const x = Math.round(u.valToPos(m.t, "x", true));
-            ctx.strokeStyle = ctx.fillStyle = color(/drop|full/.test(m.text) ? "bad" : "quiet");
+            ctx.strokeStyle = ctx.fillStyle = m.tone;
             ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
             ctx.beginPath();
             ctx.moveTo(x, bbox.top);
@@ -153,13 +167,13 @@
             let row = rows.findIndex(end => end <= from);
             if (row < 0) row = rows.push(0) - 1;
             rows[row] = from + w;
-            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top + (12 + 13 * row) * devicePixelRatio);
+            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top - (33 - 13 * row) * devicePixelRatio);
           }
           ctx.restore();
         }],
         setScale: [(u, key) => {
           const { min, max } = u.scales.x;
-          if (key === "x" && !(range && range[0] === min && range[1] === max)) setRange(min, max, u);
+          if (key === "x" && !paper && !(range && range[0] === min && range[1] === max)) setRange(min, max, u);
         }],
         setCursor: [u => { if (u === plots[0]) readout(); }],
       },
@@ -187,15 +201,12 @@
 
   function readout() {
     const u = plots[0];
-    if (!u || u.cursor.idx == null) { $("readout").textContent = ""; return; }
-    const at = u.data[0][u.cursor.idx];
+    if (!u || !(u.cursor.left >= 0)) { $("readout").textContent = ""; return; }
+    const at = u.posToVal(u.cursor.left, "x");
     const parts = [];
-    for (const p of plots) {
-      const i = p.valToIdx(at);
-      p.series.slice(1).forEach((s, k) => {
-        const v = p.data[k + 1][i];
-        if (v != null) parts.push(s.label + " " + exact(v));
-      });
+    for (const p of plots) for (const c of p.curves) {
+      const v = valueAt(c, at);
+      if (v != null) parts.push(c.label + " " + exact(v));
     }
     $("readout").textContent = "At " + at.toFixed(1) + " s: " + parts.join(", ");
   }
@@ -206,7 +217,24 @@
     plots.forEach(p => p.destroy());
     plots = [];
     box.textContent = "";
-    const list = charts();
+    if (!paper || state.overlay) { drawTrials(box, chosenTrials()); return; }
+    // On paper nobody chooses: every scenario, whole.
+    scenarios.forEach((scenario, index) => {
+      const trial = scenario.trials[scenario.typical] && open(scenario, scenario.typical);
+      if (!trial || !trial.drawn) return;
+      const part = document.createElement("div");
+      part.className = "part";
+      const title = document.createElement("h2");
+      title.textContent = scenario.name + ", trial " + trial.number;
+      part.append(title);
+      box.append(part);
+      drawTrials(part, [{ scenario, index, trial }]);
+    });
+    range = null;
+  }
+
+  function drawTrials(box, trials) {
+    const list = charts(trials);
     let min = Infinity, max = -Infinity;
     for (const c of list) for (const k of c.curves) {
       min = Math.min(min, k.t[0]);
@@ -214,8 +242,8 @@
     }
     if (!list.length) { box.textContent = "Nothing was sampled in this trial."; return; }
     full = [min, max > min ? max : min + 1];
-    if (!range || range[0] < full[0] || range[1] > full[1]) range = full.slice();
-    const width = box.clientWidth;
+    if (paper || !range || range[0] < full[0] || range[1] > full[1]) range = full.slice();
+    const width = paper || box.clientWidth;
     list.forEach((c, i) => {
       const frame = document.createElement("div");
       frame.className = "chart";
@@ -225,29 +253,62 @@
       box.append(frame);
       const data = c.curves.length === 1 ? [c.curves[0].t, c.curves[0].values] : uPlot.join(c.curves.map(k => [k.t, k.values]));
       const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
-      plots.push(new uPlot({
-        width, height: i === 1 ? 230 : 170,
-        cursor: { sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false }, focus: { prox: 24 } },
+      const plot = new uPlot({
+        width, height: (paper ? 0.7 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0), // on paper a scenario to a page
+        padding: [i === 0 ? 46 : null, null, null, null], // above the first chart are the names of the moments
+        cursor: { y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false } },
         scales: {
           x: { time: false, min: range[0], max: range[1] },
           y: c.log ? { distr: 3 } : { range: (u, lo, hi) => [0, Math.max(1, hi * 1.05)] },
         },
         axes: [
-          { ...axis, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
+          { ...axis, size: 28, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
           { ...axis, size: 52, values: (u, v) => v.map(short), splits: c.log ? tens : undefined },
         ],
-        series: [{ label: "time", value: (u, v) => v == null ? "–" : v.toFixed(2) + " s" }].concat(c.curves.map(k => ({
+        series: [{ label: " ", value: u => u.cursor.left >= 0 ? "At " + u.posToVal(u.cursor.left, "x").toFixed(2) + " s" : "" }].concat(c.curves.map(k => ({
           label: k.label || "value", stroke: k.tone, width: k.quiet ? 1.2 : 1.8, dash: k.dash, spanGaps: !k.points && !k.cross,
-          fill: k.fill ? k.tone + "22" : undefined, value: (u, v) => exact(v),
+          fill: k.fill ? k.tone + "22" : undefined, value: u => u.cursor.left >= 0 ? exact(valueAt(k, u.posToVal(u.cursor.left, "x"))) : "",
           paths: k.points ? () => null : k.cross ? (u, si) => crosses(u, si) : undefined,
           points: k.points ? { show: true, size: 4, fill: k.tone } : { show: false },
         }))),
-        plugins: [decorate(i === 0)],
-      }, data, frame));
+        legend: { markers: { fill: (u, si) => u.series[si]._stroke } },
+        plugins: [decorate(i === 0, trials)],
+      }, data, frame);
+      plot.curves = c.curves;
+      plots.push(plot);
     });
   }
 
-  // Percentiles on an axis of nines: each step right is ten times rarer.
+  // A distribution as a curve over how rare a latency is: at x, one in x took that long or longer. Of a
+  // histogram every bar, otherwise the percentiles that are known.
+  function curveOf(l) {
+    const x = [], y = [];
+    if ((l.us || []).length) {
+      const micros = sums(l.us), total = l.n.reduce((a, b) => a + b, 0);
+      let below = 0;
+      l.n.forEach((n, i) => {
+        below += n;
+        const at = total / (total - below + 0.5);
+        // Points closer than a pixel add nothing.
+        if (i === l.n.length - 1 || !x.length || at > x[x.length - 1] * 1.004) { x.push(at); y.push(micros[i] / 1000); }
+      });
+      return { x, y };
+    }
+    [[2, l.p50], [10, l.p90], [100, l.p99], [1000, l.p999]].forEach(([at, v]) => { if (l.count >= at) { x.push(at); y.push(v); } });
+    x.push(2 * l.count);
+    y.push(l.max);
+    return { x, y };
+  }
+  // The latency that a share q of all does not exceed.
+  function quantile(l, q) {
+    if (!(l.us || []).length) return null;
+    const micros = sums(l.us), total = l.n.reduce((a, b) => a + b, 0);
+    let below = 0;
+    for (let i = 0; i < l.n.length; i++) if ((below += l.n[i]) >= q * total - 1e-6) return micros[i] / 1000;
+    return null;
+  }
+
+  // Each step right is ten times rarer.
   let distribution = null;
   function drawDistribution() {
     const box = $("distribution");
@@ -255,33 +316,33 @@
     if (distribution) distribution.destroy();
     box.textContent = "";
     distribution = null;
-    const list = scenarios.map((s, index) => ({ s, index })).filter(c => c.s.total);
-    if (!list.length) return;
-    const at = [2, 10, 100, 1000];
-    const curves = list.map(c => {
-      const l = c.s.total, x = [], y = [];
-      [l.p50, l.p90, l.p99, l.p999].forEach((v, i) => { if (l.count >= at[i]) { x.push(at[i]); y.push(Math.max(v, 0.001)); } });
-      x.push(Math.max(l.count, x.length ? x[x.length - 1] * 1.01 : 2));
-      y.push(Math.max(l.max, 0.001));
-      return { ...c, x, y };
+    const which = document.querySelector("input[name=latency]:checked").value;
+    const curves = scenarios.map((s, index) => ({ s, index })).filter(c => c.s[which]).map(c => {
+      const { x, y } = curveOf(c.s[which]);
+      return { ...c, x, t: x, values: y.map(v => Math.max(v, 0.001)) };
     });
+    if (!curves.length) { box.textContent = "No latency was recorded."; return; }
     const title = document.createElement("h3");
-    title.textContent = "Total latency in ms, by percentile";
+    title.textContent = "Latency in ms by percentile";
     box.append(title);
-    const data = curves.length === 1 ? [curves[0].x, curves[0].y] : uPlot.join(curves.map(c => [c.x, c.y]));
-    const names = { 2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999" };
+    const data = curves.length === 1 ? [curves[0].x, curves[0].values] : uPlot.join(curves.map(c => [c.x, c.values]));
+    const names = { 2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999", 1000000: "p99.9999" };
     const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
+    const most = Math.max(10, ...curves.map(c => c.x[c.x.length - 1]));
+    const share = x => x > 1 ? "p" + +(100 - 100 / x).toPrecision(2 + Math.max(1, Math.ceil(Math.log10(x)))) : "";
+    // A step holds from the point before it on: the latency at x is that of the first point not left of it.
+    const at = (c, x) => x > c.x[c.x.length - 1] ? null : c.values[c.x.findIndex(v => v >= x)];
     distribution = new uPlot({
-      width: box.clientWidth, height: 240, padding: [null, 24, null, null],
-      scales: { x: { time: false, distr: 3, range: () => [2, Math.max(...curves.flatMap(c => c.x)) * 1.3] }, y: { distr: 3 } },
+      width: paper || box.clientWidth, height: 240, padding: [null, 24, null, null],
+      scales: { x: { time: false, distr: 3, range: () => [1, most * 1.1] }, y: { distr: 3 } },
       axes: [
-        { ...axis, splits: u => Object.keys(names).map(Number).filter(x => x <= u.scales.x.max), values: (u, v) => v.map(x => names[x] || "") },
+        { ...axis, size: 28, filter: (u, v) => v, splits: u => Object.keys(names).map(Number).filter(x => x <= u.scales.x.max), values: (u, v) => v.map(x => names[x] || "") },
         { ...axis, size: 52, values: (u, v) => v.map(short) },
       ],
-      cursor: { drag: { x: false, y: false } },
-      series: [{ label: "percentile", value: (u, v) => v == null ? "–" : names[v] || (v >= 2 ? "max" : "") }].concat(curves.map(c => ({
-        label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true, points: { show: true, size: 5 },
-        value: (u, v) => exact(v),
+      cursor: { y: false, drag: { x: false, y: false } },
+      series: [{ label: " ", value: u => u.cursor.left >= 0 ? share(u.posToVal(u.cursor.left, "x")) : "" }].concat(curves.map(c => ({
+        label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true, points: { show: !(c.s[which].us || []).length, size: 5 },
+        value: u => u.cursor.left >= 0 ? exact(at(c, u.posToVal(u.cursor.left, "x"))) : "",
       }))),
     }, data, box);
   }
@@ -360,6 +421,7 @@
     state.trial = scenarios[state.scenario].typical;
     controls();
   }
+  document.querySelectorAll("input[name=latency]").forEach(e => e.addEventListener("change", drawDistribution));
   $("theme").addEventListener("click", () => {
     chosen = root.dataset.theme === "dark" ? "light" : "dark";
     theme();
@@ -368,7 +430,9 @@
   system.addEventListener("change", () => { theme(); redraw(); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
-  addEventListener("beforeprint", redraw);
+  // Paper is light.
+  addEventListener("beforeprint", () => { paper = 950; theme("light"); redraw(); });
+  addEventListener("afterprint", () => { paper = 0; theme(); redraw(); });
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", async () => {
       const pre = button.closest("figure").querySelector("pre");
@@ -385,5 +449,5 @@
   }
   redraw();
   // For tests, and for whoever wants the figures in the console.
-  window.ctload = { scenarios, open, state, plots: () => plots, range: () => range, distribution: () => distribution };
+  window.ctload = { scenarios, open, quantile, state, plots: () => plots, range: () => range, distribution: () => distribution };
 })();

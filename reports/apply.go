@@ -1,0 +1,122 @@
+package reports
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/results"
+)
+
+// applied is how to bring the recommended scenario to a machine.
+type applied struct {
+	Name, Why string
+	Steps     []step
+	// Full is all that the scenario set, changed or not.
+	Full string
+}
+
+// step is a block of a shell's commands.
+type step struct {
+	Title, Note, Text string
+}
+
+// applyOf has the commands that change a machine from the first scenario to the recommended one; nil
+// when there is nothing to recommend.
+func applyOf(run *results.Run) *applied {
+	best := results.Best(run)
+	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
+		return nil
+	}
+	first, c := run.Scenarios[0].Configuration, best.Configuration
+	a := &applied{Name: best.Name, Why: results.Recommend(run), Full: inFull(c)}
+	if best.Name == run.Scenarios[0].Name {
+		return a // as it is
+	}
+	if lines := changedSettings(first, c); len(lines) > 0 {
+		a.Steps = append(a.Steps, step{
+			Title: "Settings",
+			Note:  "At boot, sysctl comes before the first rule loads the module and would set nothing: hence modules-load.d.",
+			Text: strings.Join([]string{
+				"sudo modprobe nf_conntrack",
+				"echo nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf",
+				heredoc("sudo tee /etc/sysctl.d/90-conntrack.conf", strings.Join(lines, "\n")),
+				"sudo sysctl -p /etc/sysctl.d/90-conntrack.conf",
+			}, "\n"),
+		})
+	}
+	if rules := changedTables(first.Rules, c.Rules); rules != "" {
+		a.Steps = append(a.Steps, step{
+			Title: "Rules",
+			Note:  "Replaces the tables named in it as a whole: put your own rules in first.",
+			Text:  heredoc("sudo iptables-restore", rules),
+		})
+	}
+	if nft := strings.TrimSpace(c.NFT); nft != "" && nft != strings.TrimSpace(first.NFT) {
+		a.Steps = append(a.Steps, step{
+			Title: "Rules of nftables",
+			Note:  "Adds to the ruleset, but for what the script itself flushes.",
+			Text:  heredoc("sudo nft -f -", nft),
+		})
+	}
+	return a
+}
+
+// heredoc gives a command a text to read.
+func heredoc(command, text string) string {
+	end := "EOF"
+	for slices.Contains(strings.Split(text, "\n"), end) {
+		end += "_"
+	}
+	return command + " <<'" + end + "'\n" + text + "\n" + end
+}
+
+// changedSettings are the lines for sysctl.d that differ from the first scenario's.
+func changedSettings(first, c results.Configuration) []string {
+	before := first.SettingLines()
+	return slices.DeleteFunc(c.SettingLines(), func(line string) bool { return slices.Contains(before, line) })
+}
+
+// tables are the tables of an iptables-save text by their names.
+func tables(rules string) map[string]string {
+	list := map[string]string{}
+	for _, t := range table.FindAllStringSubmatch(rules, -1) {
+		list[t[1]] = strings.TrimSpace(t[0])
+	}
+	return list
+}
+
+var table = regexp.MustCompile(`(?ms)^\s*\*(\w+)\s*$.*?^\s*COMMIT\s*$`)
+
+// changedTables are the tables that differ, in alphabetical order. A table that is gone is emptied.
+func changedTables(before, after string) string {
+	was, is := tables(before), tables(after)
+	for name := range was {
+		if _, kept := is[name]; !kept {
+			is[name] = "*" + name + "\nCOMMIT"
+		}
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if is[name] != was[name] {
+			parts = append(parts, is[name])
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+// inFull is everything that a configuration sets.
+func inFull(c results.Configuration) string {
+	var parts []string
+	for _, p := range []struct{ title, text string }{
+		{"# sysctl", strings.Join(c.SettingLines(), "\n")},
+		{"# iptables-restore", strings.TrimSpace(c.Rules)},
+		{"# nft -f", strings.TrimSpace(c.NFT)},
+	} {
+		if p.text != "" {
+			parts = append(parts, p.title+"\n"+p.text)
+		}
+	}
+	return strings.Join(parts, "\n\n")
+}

@@ -1,0 +1,99 @@
+package reports
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// winning is a run whose second scenario is the recommended one.
+func winning(first, second results.Configuration) *results.Run {
+	trial := func(v results.Verdict) []results.Trial { return []results.Trial{{Number: 1, Verdict: v}} }
+	return &results.Run{Experiment: "x", Scenarios: []results.Scenario{
+		{Name: "first", Configuration: first, Trials: trial(results.TableFull)},
+		{Name: "second", Configuration: second, Trials: trial(results.Clean)},
+	}}
+}
+
+func texts(a *applied) []string {
+	var list []string
+	for _, s := range a.Steps {
+		list = append(list, s.Text)
+	}
+	return list
+}
+
+const filter = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n"
+
+func TestApply(t *testing.T) {
+	const raw = "*raw\n-A PREROUTING -j CT --notrack\nCOMMIT"
+	settings := func(lines string) string {
+		return "sudo modprobe nf_conntrack\necho nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf\nsudo tee /etc/sysctl.d/90-conntrack.conf <<'EOF'\n" +
+			lines + "\nEOF\nsudo sysctl -p /etc/sysctl.d/90-conntrack.conf"
+	}
+	type conf = results.Configuration
+	for _, test := range []struct {
+		name          string
+		first, second conf
+		want          []string
+	}{
+		{
+			"only what changes, and no rules that are the same",
+			conf{Rules: filter, Sysctl: map[string]string{"a": "1", "b": "2"}},
+			conf{Rules: filter, Sysctl: map[string]string{"a": "1", "b": "3"}, Buckets: 65536},
+			[]string{settings("net.netfilter.nf_conntrack_buckets = 65536\nb = 3")},
+		},
+		{"a further table", conf{Rules: filter}, conf{Rules: filter + "\n" + raw}, []string{"sudo iptables-restore <<'EOF'\n" + raw + "\nEOF"}},
+		{"a table less", conf{Rules: filter + raw}, conf{Rules: filter}, []string{"sudo iptables-restore <<'EOF'\n*raw\nCOMMIT\nEOF"}},
+		{"nftables", conf{}, conf{NFT: "table inet x {}\nEOF\n"}, []string{"sudo nft -f - <<'EOF_'\ntable inet x {}\nEOF\nEOF_"}},
+		{"another kernel", conf{Rules: filter}, conf{Rules: filter, Kernel: "debian/trixie"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := applyOf(winning(test.first, test.second))
+			if a == nil {
+				t.Fatal("nothing")
+			}
+			if diff := cmp.Diff(test.want, texts(a)); diff != "" || a.Name != "second" {
+				t.Errorf("%s: %s", a.Name, diff)
+			}
+			for _, rules := range []string{test.second.Rules, test.second.NFT} {
+				if !strings.Contains(a.Full, strings.TrimSpace(rules)) {
+					t.Errorf("not in full: %s", a.Full)
+				}
+			}
+		})
+	}
+}
+
+// A shell takes the commands as they are, whatever is in them.
+func TestApplyIsPasted(t *testing.T) {
+	rules := "*raw\n-A PREROUTING -m comment --comment \"it's $HOME `id` \\\\\" -j CT --notrack\nCOMMIT"
+	a := applyOf(winning(results.Configuration{}, results.Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
+	dir := t.TempDir()
+	// In place of sudo, what keeps what it is given.
+	script := "#!/bin/sh\necho \"$@\" >>" + dir + "/said\ncase $1 in modprobe|sysctl) ;; *) cat >>" + dir + "/said ;; esac\n"
+	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("sh", "-e")
+	c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	c.Stdin = strings.NewReader(strings.Join(texts(a), "\n"))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	said, err := os.ReadFile(filepath.Join(dir, "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "modprobe nf_conntrack\ntee /etc/modules-load.d/nf_conntrack.conf\nnf_conntrack\ntee /etc/sysctl.d/90-conntrack.conf\na = 1 2\n" +
+		"sysctl -p /etc/sysctl.d/90-conntrack.conf\niptables-restore\n" + rules + "\n"
+	if diff := cmp.Diff(want, string(said)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,95 @@
+package results
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/google/go-cmp/cmp"
+)
+
+// histograms is a document as the generators write it, with the same latencies (in ns) as both.
+func histograms(t testing.TB, latencies ...int64) []byte {
+	t.Helper()
+	h := hdr.New(64, 3600e9, 3)
+	for _, ns := range latencies {
+		if err := h.RecordValue(ns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	encoded, err := h.EncodeV2()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := map[string]any{"count": len(latencies), "hdr": string(encoded)}
+	data, err := json.Marshal(map[string]any{"kind": "http", "connect": one, "total": one})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestDistributions(t *testing.T) {
+	folder, err := Create(t.TempDir() + "/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tf, err := folder.CreateTrial("a", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial := &Trial{Number: 1, Folder: tf.Name()}
+	if d, err := folder.Distributions(trial); err != nil || d.Connect != nil || d.Total != nil {
+		t.Errorf("without histograms: %v, %v", d, err)
+	}
+	write := func(data []byte) {
+		if err := os.WriteFile(filepath.Join(folder.Path(), tf.Name(), FileHistograms), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(histograms(t, 1_000_000, 1_000_000, 2_500_000, 7_130_000_000))
+	d, err := folder.Distributions(trial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Bar{{1, 2}, {2.5, 1}, {7130, 1}}
+	nearly := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 0.001*b })
+	if diff := cmp.Diff(want, d.Total, nearly); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(d.Total, d.Connect); diff != "" {
+		t.Error(diff)
+	}
+	for _, bad := range []string{"", "{", `{"total": {"hdr": "AAAA"}}`, `{"connect": {"hdr": "?"}}`} {
+		write([]byte(bad))
+		if d, err := folder.Distributions(trial); err == nil {
+			t.Errorf("%q: %v", bad, d)
+		}
+	}
+	if _, err := folder.Distributions(&Trial{Folder: "../else"}); err == nil {
+		t.Error("a folder outside the run")
+	}
+}
+
+func FuzzDecodeDistributions(f *testing.F) {
+	f.Add(histograms(f, 1e6, 2e6, 3e9))
+	f.Add(histograms(f))
+	f.Add([]byte(fmt.Sprintf(`{"total": {"hdr": %q}}`, "HISTFAAAABx4nJNpmSzMwMDAxQABzFCaEUwLMHwAAAvjAd8=")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := decodeDistributions(data)
+		if err != nil {
+			return
+		}
+		last := -1.0
+		for _, b := range d.Total {
+			if b.Millis <= last || b.Count <= 0 {
+				t.Errorf("%v after %v", b, last)
+			}
+			last = b.Millis
+		}
+	})
+}
