@@ -95,6 +95,14 @@ func (c *Client) Respond(ctx context.Context, spec generators.ResponderSpec) err
 	return drop(call[Nothing](ctx, c, "Respond", spec))
 }
 
+// WatchDrops makes the node count dropped packets by the kernel's own reason from now on, where its kernel
+// can (see samplers.Sampler.WatchDrops); elsewhere missing says why not. It counts for the whole
+// kernel of the node, and is to be asked before Sample.
+func (c *Client) WatchDrops(ctx context.Context) (missing string, err error) {
+	watch, err := call[DropWatch](ctx, c, "WatchDrops", Nothing{})
+	return watch.Missing, err
+}
+
 // FinalSample is one whole sample, since the same baseline as those of Sample.
 func (c *Client) FinalSample(ctx context.Context) (samplers.Sample, error) {
 	return call[samplers.Sample](ctx, c, "FinalSample", Nothing{})

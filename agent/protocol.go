@@ -92,6 +92,11 @@ type SampleRequest struct {
 	Interval time.Duration
 }
 
+// DropWatch says whether the node counts dropped packets by the kernel's reason.
+type DropWatch struct {
+	Missing string // why it does not; empty when it does
+}
+
 // Table is what the node's table holds after the load, and what an entry costs there.
 type Table struct {
 	Composition samplers.Composition
@@ -118,6 +123,7 @@ var service = grpc.ServiceDesc{
 		unary("ReadBack", (*Server).readBack),
 		unary("Respond", (*Server).respond),
 		unary("Stop", (*Server).stop),
+		unary("WatchDrops", (*Server).watchDrops),
 		unary("FinalSample", (*Server).finalSample),
 		unary("Dump", (*Server).dump),
 		unary("KernelLog", (*Server).kernelLog),

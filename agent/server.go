@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -167,6 +168,15 @@ func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*
 			cancel(err)
 		}
 	})
+}
+
+func (s *Server) watchDrops(context.Context, *Nothing) (*DropWatch, error) {
+	err := s.sampler.WatchDrops()
+	debug.FreeOSMemory() // the kernel's types are large, and a guest is small
+	if err != nil {
+		return &DropWatch{Missing: err.Error()}, nil
+	}
+	return &DropWatch{}, nil
 }
 
 // finalSample is a whole sample, with the figures that sampling reads less often.

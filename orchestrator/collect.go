@@ -45,6 +45,9 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	}
 	hits := tuning.Hits(before, after)
 	t.result.Stack = stack(last.System, hits)
+	if t.result.Stack != nil {
+		t.result.Stack.DropReasonsMissing = t.dropsUnseen
+	}
 
 	// Only now what changes the DUT: the dump and conntrack(8) load a module.
 	table, err := dut.Dump(ctx)
@@ -115,6 +118,7 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 		ReqQFullDrop: n.RequestQueueDrops, OutRsts: n.TCPResetsSent,
 		UDPNoPorts: n.UDPNoPorts, UDPRcvbufErrors: n.UDPReceiveBuffer,
 		ICMPOutUnreach: n.ICMPUnreachSent, SoftnetDropped: n.SoftnetDropped,
+		DropReasons: system.Drops,
 	}
 	for _, link := range system.Links {
 		s.LinkDropped += link.RxDropped + link.TxDropped

@@ -27,16 +27,17 @@ type trial struct {
 
 	settings tuning.Settings // asked of the DUT's kernel
 
-	clock  *clock
-	series *series
-	notes  notes
-	probes *probing          // nil until they begin
-	zero   time.Time         // when the generators were told to begin
-	begun  time.Time         // when the first of them did; a time of day, without this host's monotonic clock
-	made   generators.Result // of all generators together
-	busy   float64           // share of their time that the workers of closed loops were busy, the busiest
-	boots  int               // length of the console when the load began
-	stage  time.Time         // when the current stage began
+	clock       *clock
+	series      *series
+	notes       notes
+	probes      *probing          // nil until they begin
+	zero        time.Time         // when the generators were told to begin
+	begun       time.Time         // when the first of them did; a time of day, without this host's monotonic clock
+	made        generators.Result // of all generators together
+	dropsUnseen string            // why drops are not counted by reason; empty when they are
+	busy        float64           // share of their time that the workers of closed loops were busy, the busiest
+	boots       int               // length of the console when the load began
+	stage       time.Time         // when the current stage began
 }
 
 func newTrial(r Request, slot Slot) (*trial, error) {
@@ -117,6 +118,9 @@ func (t *trial) measure(ctx context.Context) error {
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)
 	if err := t.clock.compare(ctx, t.dut.Agent()); err != nil {
+		return err
+	}
+	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
 		return err
 	}
 	sampling, err := t.startSampling(ctx)

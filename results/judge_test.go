@@ -139,10 +139,13 @@ func TestJudge(t *testing.T) {
 			trial: Trial{
 				Load:      Load{Unit: "connections", Offered: 100, Failed: 100, Causes: map[string]int64{CauseRefused: 100}},
 				Conntrack: Conntrack{Tracked: true, Peak: 100, Max: 65536},
-				Stack:     &Stack{OutRsts: 100},
+				Stack:     &Stack{OutRsts: 100, DropReasons: map[string]int64{"NO_SOCKET": 100, "NOT_SPECIFIED": 900, "A": 1, "B": 2}},
 			},
 			verdict: NotConntrack,
-			words:   []string{"All 100 connections failed (100 refused)", "nothing was refused or evicted", "100 resets sent by the DUT (OutRsts)"},
+			words: []string{
+				"All 100 connections failed (100 refused)", "nothing was refused or evicted", "100 resets sent by the DUT (OutRsts)",
+				"the kernel's reasons for what it dropped: 100 NO_SOCKET and 2 B.",
+			},
 		},
 		{
 			name: "full listen backlog",

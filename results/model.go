@@ -269,6 +269,8 @@ type Stack struct {
 	RulesDropped    int64 `json:"rules_dropped"`     // packets counted by DROP and REJECT rules and policies
 	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
 	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`
+	// DropReasonsMissing says why they were not counted.
+	DropReasonsMissing string `json:"drop_reasons_missing,omitempty"`
 }
 
 // Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.

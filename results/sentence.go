@@ -147,7 +147,28 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	default:
 		s += fmt.Sprintf(", but not by conntrack: nothing was refused or evicted, %s", heldAtMost(c))
 	}
-	return s + stackWords(t, "; ", "")
+	return s + stackWords(t, "; ", "") + dropWords(t)
+}
+
+// unspecified is the kernel's reason for drops that it gives no reason for.
+const unspecified = "NOT_SPECIFIED"
+
+// dropWords names the kernel's own reasons for what it dropped, the most frequent first and two at most.
+func dropWords(t *Trial) string {
+	if t.Stack == nil {
+		return ""
+	}
+	reasons := t.Stack.DropReasons
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(reasons)), func(n string) bool { return n == unspecified || reasons[n] <= 0 })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(reasons[b], reasons[a]) })
+	if len(names) == 0 {
+		return ""
+	}
+	var words []string
+	for _, n := range names[:min(2, len(names))] {
+		words = append(words, Count(reasons[n])+" "+n)
+	}
+	return "; the kernel's reasons for what it dropped: " + list(words)
 }
 
 func cleanWords(t *Trial, conf Configuration) string {

@@ -46,6 +46,9 @@ scenarios:
 		if truth.cause != "" && trial.Load.Causes[truth.cause] != 100 {
 			t.Errorf("%s: causes %v, want %s alone", s.Name, trial.Load.Causes, truth.cause)
 		}
+		if s.Name == "closed" && trial.Stack.DropReasons["NO_SOCKET"] < 100 {
+			t.Errorf("%s: the kernel's reasons are %v, without 100 times NO_SOCKET (%s)", s.Name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
+		}
 		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
 			t.Errorf("%s: %s is %d and is to be named in: %s", s.Name, truth.counter, truth.rose, trial.Sentence)
 		}

@@ -52,6 +52,10 @@ scenarios:
 					if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop != 8000 {
 						t.Errorf("drop %d + early_drop %d, want both, and 8000 together: what did not fit", c.Drop, c.EarlyDrop)
 					}
+					// An independent witness: no rule drops here, so that the reason is conntrack's.
+					if n := trial.Stack.DropReasons["NETFILTER_DROP"]; n != c.Drop {
+						t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s", c.Drop, n, trial.Stack.DropReasonsMissing)
+					}
 				}},
 				"few-in-few-buckets": {results.Evicting, "", func(t *testing.T, trial results.Trial) {
 					c := trial.Conntrack
