@@ -257,6 +257,7 @@ func (m *machine) Close() error {
 type loadNode struct {
 	name   string
 	client *agent.Child
+	veth   string // the lab's end of its link
 }
 
 // Join starts a load node beside the machines.
@@ -277,21 +278,29 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err != nil {
 		return nil, err
 	}
-	if err := bridge.AddVeth(fmt.Sprintf("veth%d", l.serial), "eth0", child.Pid()); err != nil {
+	veth := fmt.Sprintf("veth%d", l.serial)
+	if err := bridge.AddVeth(veth, "eth0", child.Pid()); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, link.Remove(veth))
+		}
+	}()
 	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
-	return &loadNode{name: spec.Name, client: child}, nil
+	return &loadNode{name: spec.Name, client: child, veth: veth}, nil
 }
 
 func (n *loadNode) Name() string         { return n.name }
 func (n *loadNode) Agent() *agent.Client { return n.client.Client }
 func (n *loadNode) Console() string      { return "" }
 
-// Close ends the agent's process; its namespace and its end of the link go with it.
-func (n *loadNode) Close() error { return n.client.Close() }
+// Close ends the node's link and then the agent's process. The link goes first and by name: the kernel clears a
+// network namespace away in its own time, and until then a node that was left its link would answer
+// for its address in the next trial, and say goodbye to the connections of this one.
+func (n *loadNode) Close() error { return errors.Join(link.Remove(n.veth), n.client.Close()) }
 
 // macAddress is that of a machine's nth card, in QEMU's range for local use.
 func macAddress(machine, n int) string {
