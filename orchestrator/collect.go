@@ -19,6 +19,9 @@ const collectLimit = 60 * time.Second
 // fileTable is the file of the trial's folder with what the table held after the load.
 const fileTable = "table.json"
 
+// fileSystem is the file with what else the DUT's kernel counted: CPU time by kind, memory, the network stack.
+const fileSystem = "system.json"
+
 // collect takes the last figures, reads back what may have changed since before, and saves what only the
 // DUT knows. It works on when the caller's context has ended: what was measured is kept.
 func (t *trial) collect(before tuning.State, witness Witness) error {
@@ -62,7 +65,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	}
 	t.result.Conntrack.LogMissed = log.Dropped
 	return errors.Join(
-		t.folder.SaveJSON(fileTable, table),
+		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
 		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": end}),
 		t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: after, Rules: hits}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))

@@ -64,7 +64,7 @@ func TestSettingChangedBehindOurBack(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 3*time.Second, 1),
 			when: underWay,
-			act: func(ctx context.Context, dut vm.Node) error {
+			act: func(ctx context.Context, dut, _ vm.Node) error {
 				return dut.Agent().Configure(ctx, tuning.Settings{
 					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "77"}},
 				})
@@ -83,7 +83,7 @@ func TestGuestOops(t *testing.T) {
 			text:  fmt.Sprintf(steady, 25*time.Second, 2),
 			when:  underWay,
 			tools: []string{"tee"},
-			act: func(ctx context.Context, dut vm.Node) error {
+			act: func(ctx context.Context, dut, _ vm.Node) error {
 				crashed = time.Now()
 				_, err := dut.Agent().Exec(ctx, "c", "tee", "/proc/sysrq-trigger")
 				if err == nil {
@@ -106,13 +106,31 @@ func TestGuestOops(t *testing.T) {
 	})
 }
 
+// TestGeneratorTracksItself gives the client a rule by state, so that its own kernel tracks the load too.
+func TestGeneratorTracksItself(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: fmt.Sprintf(steady, 3*time.Second, 1),
+			joined: func(ctx context.Context, client vm.Node) error {
+				rules := "table ip own {\n chain out {\n type filter hook output priority 0\n ct state established accept\n }\n}\n"
+				out, err := client.Agent().Exec(ctx, rules, "/usr/sbin/nft", "-f", "-")
+				if err == nil && out.Exit != 0 {
+					err = errors.New(out.Stderr)
+				}
+				return err
+			},
+		}.run(t)
+		invalidFor(t, run, "the generator's own connection-tracking table grew", "entries")
+	})
+}
+
 // TestGuestStopped stops the machine for five seconds. Its clock goes on: it finds samples missing.
 func TestGuestStopped(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 9*time.Second, 1),
 			when: underWay,
-			act: func(ctx context.Context, _ vm.Node) error {
+			act: func(ctx context.Context, _, _ vm.Node) error {
 				machine, err := findProcess("qemu-system")
 				if err != nil {
 					return err
@@ -135,7 +153,7 @@ func TestGuestPaused(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 9*time.Second, 1),
 			when: underWay,
-			act: func(ctx context.Context, _ vm.Node) error {
+			act: func(ctx context.Context, _, _ vm.Node) error {
 				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
 				sockets = slices.DeleteFunc(sockets, func(s string) bool { return strings.Contains(s, "admin") })
 				if err != nil || len(sockets) != 1 {
@@ -201,7 +219,7 @@ scenarios:
   one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
 `,
 			when: underWay,
-			act: func(ctx context.Context, dut vm.Node) error {
+			act: func(ctx context.Context, dut, _ vm.Node) error {
 				out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "1000")
 				if err == nil && out.Exit != 0 {
 					err = errors.New(out.Stderr)
@@ -213,6 +231,50 @@ scenarios:
 		trial := run.Scenarios[0].Trials[0]
 		if c := trial.Conntrack; trial.Verdict != results.Clash || c.ClashResolve+c.InsertFailed == 0 {
 			t.Errorf("verdict %s, clash_resolve %d, insert_failed %d; want clash, and one of the counters risen", trial.Verdict, c.ClashResolve, c.InsertFailed)
+		}
+	})
+}
+
+// TestExistingConnectionsLiveOn asks over a connection of before while new ones find the table full.
+func TestExistingConnectionsLiveOn(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		run := play{
+			text: `
+experiment: existing
+dut:
+  memory: 256MiB
+  sysctl: {net.netfilter.nf_conntrack_max: 1000}
+  buckets: 1024
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: http, requests: 5, concurrency: 1, ports: 81}
+  - {generator: hold, connections: 1400, rate: 200/s, duration: 5s, timeout: 4s, start: 2s}
+recovery: 2s
+scenarios:
+  one: {}
+`,
+			when: func(s results.Sample) bool { return s.Seconds > 0 },
+			act: func(ctx context.Context, _, client vm.Node) error {
+				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "12")
+				if err != nil {
+					return err
+				}
+				var asked, answered int
+				if _, err := fmt.Sscan(out.Stdout, &asked, &answered); err != nil {
+					return fmt.Errorf("%s: %w", out.Stderr, err)
+				}
+				if asked != answered {
+					t.Errorf("of %d questions on a connection of before %d were answered", asked, answered)
+				}
+				return nil
+			},
+		}.run(t)
+		trial := run.Scenarios[0].Trials[0]
+		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 10 {
+			t.Errorf("verdict %s, full after %v s: the table was not full while it asked", trial.Verdict, c.SecondsToFull)
 		}
 	})
 }

@@ -65,7 +65,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate"} {
+	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate", "asker": "./testdata/asker"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(folder, name), source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -121,13 +121,15 @@ type stage struct {
 	t *testing.T
 
 	booted func(context.Context, vm.Node) error // what is done to a machine that has booted, or nil
+	joined func(context.Context, vm.Node) error // and to a load node
 
 	// when tells by a sample of the load that it is time to act; act is done then, once in a run.
 	when func(results.Sample) bool
-	act  func(context.Context, vm.Node) error
+	act  func(ctx context.Context, dut, client vm.Node) error
 
 	mu      sync.Mutex
 	dut     vm.Node
+	client  vm.Node // the first
 	loading bool
 	acted   bool
 	acting  sync.WaitGroup
@@ -142,6 +144,20 @@ func (s *stage) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dut = node
+	return node, err
+}
+
+// Join remembers the first client.
+func (s *stage) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
+	node, err := s.Lab.Join(ctx, load)
+	if err == nil && s.joined != nil {
+		err = s.joined(ctx, node)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if load.Name == clientLink {
+		s.client = node
+	}
 	return node, err
 }
 
@@ -166,11 +182,11 @@ func (s *stage) Table(sample results.Sample) {
 		return
 	}
 	s.acted = true
-	dut := s.dut
+	dut, client := s.dut, s.client
 	s.acting.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := s.act(ctx, dut); err != nil {
+		if err := s.act(ctx, dut, client); err != nil {
 			s.t.Errorf("the action on the DUT: %v", err)
 		}
 	})
@@ -180,8 +196,9 @@ func (s *stage) Table(sample results.Sample) {
 type play struct {
 	text   string
 	booted func(context.Context, vm.Node) error // see stage
+	joined func(context.Context, vm.Node) error
 	when   func(results.Sample) bool
-	act    func(context.Context, vm.Node) error
+	act    func(ctx context.Context, dut, client vm.Node) error
 	tools  []string                       // of the host, for the guest
 	look   func(samples []results.Sample) // at the samples of the first trial, or nil
 }
@@ -219,7 +236,7 @@ func (p play) run(t *testing.T) *results.Run {
 			t.Errorf("close the lab: %v", err)
 		}
 	}()
-	s := &stage{Lab: lab, t: t, booted: p.booted, when: p.when, act: p.act}
+	s := &stage{Lab: lab, t: t, booted: p.booted, joined: p.joined, when: p.when, act: p.act}
 	run, err := Run(ctx, Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"})
 	s.acting.Wait()
 	if err != nil {
