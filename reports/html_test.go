@@ -271,6 +271,7 @@ return {
 func TestHTMLControls(t *testing.T) {
 	var got struct {
 		Zoomed, Load, All, Same bool
+		Dragged                 []float64
 		Readout                 string
 		Single, Overlaid, Fewer int
 		Light, Dark             string
@@ -294,6 +295,15 @@ out.load = c.range()[0] === 0 && Math.abs(c.range()[1] - c.scenarios[0].trials[0
 key("0");
 await settle();
 out.all = Math.abs(span() - whole) < 1e-9;
+const over = c.plots()[1].over, box = over.getBoundingClientRect();
+const mouse = (type, share, more) => over.dispatchEvent(new MouseEvent(type, {
+  bubbles: true, cancelable: true, view: window, button: 0, buttons: 1, movementX: 10, clientX: box.left + share * box.width, clientY: box.top + 50, ...more,
+}));
+mouse("mouseenter", 0.25); mouse("mousemove", 0.25); mouse("mousedown", 0.25); mouse("mousemove", 0.5); mouse("mousemove", 0.75); mouse("mouseup", 0.75, {buttons: 0});
+await settle();
+out.dragged = [(c.range()[0] - c.plots()[0].data[0][0]) / whole, span() / whole, c.plots()[3].scales.x.max - c.range()[1]];
+key("0");
+await settle();
 key("ArrowRight");
 out.readout = $("readout").textContent;
 const curves = () => c.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith("Load")).series.length - 1;
@@ -314,6 +324,10 @@ out.focusable = $("charts").tabIndex === 0;
 return out;`, &got)
 	if !got.Zoomed || !got.Load || !got.All || !got.Same || !got.Labelled || !got.Focusable {
 		t.Errorf("%+v", got)
+	}
+	// From a quarter to three quarters of the second chart: all show that half.
+	if d := got.Dragged; len(d) != 3 || math.Abs(d[0]-0.25) > 0.02 || math.Abs(d[1]-0.5) > 0.02 || math.Abs(d[2]) > 1e-9 {
+		t.Errorf("dragged: %v", d)
 	}
 	if !strings.HasPrefix(got.Readout, "At ") || !strings.Contains(got.Readout, "count ") {
 		t.Errorf("cursor: %q", got.Readout)

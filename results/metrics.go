@@ -11,8 +11,6 @@ type Metric struct {
 	Worse int
 	// Timing is a figure that depends on the speed of the host and not only on the kernel's doing.
 	Timing bool
-	// cutOff marks a count of what took longer than a short time limit, of which a slow host makes more.
-	cutOff bool
 	value  func(*Trial) (float64, bool)
 	// of is the number of attempts that the metric counts some of; nil stands for what was offered.
 	of func(*Trial) int64
@@ -40,7 +38,7 @@ var Metrics = []Metric{
 		return moment(t.Conntrack.SecondsToRecover), t.Probe != nil
 	})),
 	{
-		Name: "probe.lost", Worse: 1, noise: 0.02, cutOff: true,
+		Name: "probe.lost", Worse: 1, noise: 0.02,
 		value: func(t *Trial) (float64, bool) {
 			if t.Probe == nil {
 				return 0, false
