@@ -1,0 +1,193 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+)
+
+// brokenLab boots nothing: each boot ends with the next of its errors.
+type brokenLab struct {
+	errs  []error
+	boots int
+}
+
+func (l *brokenLab) Boot(context.Context, vm.Machine) (vm.Node, error) {
+	l.boots++
+	return nil, l.errs[min(l.boots, len(l.errs))-1]
+}
+func (l *brokenLab) Join(context.Context, vm.LoadNode) (vm.Node, error) {
+	return nil, errors.ErrUnsupported
+}
+func (l *brokenLab) About() vm.About { return vm.About{Driver: "none", Accelerator: "none"} }
+func (l *brokenLab) Close() error    { return nil }
+
+// silent is a view that shows nothing.
+type silent struct{ notes []string }
+
+func (*silent) Trial(int, int, string)   {}
+func (*silent) Stage(string)             {}
+func (*silent) Load(int64, int64, int64) {}
+func (*silent) Table(results.Sample)     {}
+func (*silent) Ended(results.Trial)      {}
+func (v *silent) Note(text string)       { v.notes = append(v.notes, text) }
+
+// planned is the plan of an experiment given as text.
+func planned(t *testing.T, text string) *Plan {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "experiment.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	experiment, _, err := scenarios.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := NewPlan(experiment, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+const threeScenarios = `
+experiment: three
+workload: [{generator: http, requests: 10, concurrency: 2}]
+scenarios: {a: {}, b: {}, c: {}}
+trials: 2
+`
+
+func TestRunWithoutMachines(t *testing.T) {
+	boot := &vm.BootError{Node: "dut", Reason: errors.New("no kernel"), Console: "Kernel panic - not syncing: VFS"}
+	lost := &vm.LostError{Reason: errors.New("the daemon has ended")}
+	for _, tc := range []struct {
+		name  string
+		errs  []error
+		boots int
+		word  string // in the error of the run
+		note  string
+	}{
+		{"the next boot would fail as well", []error{boot}, failedBootsInARow, "2 machines in a row did not boot", "Kernel panic"},
+		{"the lab is gone", []error{lost}, 1, "the lab is gone", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lab, view := &brokenLab{errs: tc.errs}, &silent{}
+			run, err := Run(t.Context(), Request{Plan: planned(t, threeScenarios), Lab: lab, Folder: folder, View: view, ID: "x"})
+			if err == nil || !strings.Contains(err.Error(), tc.word) || lab.boots != tc.boots {
+				t.Errorf("%v after %d boots; want an error with %q after %d", err, lab.boots, tc.word, tc.boots)
+			}
+			if !strings.Contains(strings.Join(view.notes, "\n"), tc.note) {
+				t.Errorf("the notes %q lack %q", view.notes, tc.note)
+			}
+			kept, err := folder.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			invalid := 0
+			for _, s := range kept.Scenarios {
+				for _, trial := range s.Trials {
+					if trial.Verdict == results.Invalid && len(trial.Invalid) > 0 {
+						invalid++
+					}
+				}
+			}
+			if invalid != tc.boots || len(run.Scenarios) != 3 {
+				t.Errorf("%d INVALID trials are kept of %d", invalid, tc.boots)
+			}
+		})
+	}
+}
+
+func TestRunThatIsInterrupted(t *testing.T) {
+	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	run, err := Run(ctx, Request{Plan: planned(t, threeScenarios), Lab: &brokenLab{errs: []error{ctx.Err()}}, Folder: folder, View: &silent{}})
+	if !errors.Is(err, context.Canceled) || !run.Interrupted {
+		t.Errorf("%v, interrupted %v", err, run.Interrupted)
+	}
+}
+
+// Trials go in rounds, so that a drift of the host meets all scenarios alike; the same seed gives the
+// same order.
+func TestPlanOrder(t *testing.T) {
+	plan := planned(t, threeScenarios)
+	for round := range 2 {
+		seen := map[int]bool{}
+		for _, slot := range plan.Order[3*round : 3*round+3] {
+			if slot.Number != round+1 {
+				t.Errorf("trial %d in round %d", slot.Number, round+1)
+			}
+			seen[slot.Scenario] = true
+		}
+		if len(seen) != 3 {
+			t.Errorf("round %d has %d of 3 scenarios", round+1, len(seen))
+		}
+	}
+	if diff := cmp.Diff(plan.Order, planned(t, threeScenarios).Order); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWorkload(t *testing.T) {
+	plan := planned(t, `
+experiment: dual
+topology: {kind: router, families: [ipv4, ipv6], clients: 2}
+workload:
+  - {generator: udp, flows: 101, rate: 50/s, ports: 53, from: client2}
+  - {generator: http, requests: 10, concurrency: 3, keep-alive: true}
+  - {probe: tcp, port: 22, rate: 10/s}
+scenarios: {a: {}}
+`)
+	topology, scenario := plan.Experiment.Topology, plan.Scenarios[0]
+	type made struct {
+		Name, Node, Target string
+		Count              int64
+		Concurrency        int
+		Rate               float64
+	}
+	var got []made
+	for _, a := range assignments(topology, scenario, 1) {
+		got = append(got, made{a.name, a.node, a.spec.Target, a.spec.Count, a.spec.Concurrency, a.spec.Rate})
+		if err := a.spec.Validate(); err != nil {
+			t.Errorf("%s: %v", a.name, err)
+		}
+	}
+	want := []made{
+		{"udp-ipv4", "client2", "10.78.0.2", 50, 0, 25},
+		{"udp-ipv6", "client2", "fd00:78::2", 51, 0, 25},
+		{"http-ipv4", "client", "10.78.0.2", 5, 1, 0},
+		{"http-ipv6", "client", "fd00:78::2", 5, 2, 0},
+		{"probe-ipv4", "client", "10.78.0.2", 0, 0, 10},
+		{"probe-ipv6", "client", "fd00:78::2", 0, 0, 10},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	var kinds []string
+	for _, r := range responderSpecs(topology, scenario)["server"] {
+		kinds = append(kinds, string(r.Kind)+"/"+string(r.Network))
+	}
+	if diff := cmp.Diff([]string{"echo/udp", "http/", "silent/"}, kinds); diff != "" {
+		t.Error(diff)
+	}
+	if nodes := loadNodes(topology); len(nodes) != 3 || nodes[1].Name != "client2" || len(nodes[2].Port.Routes) != 4 {
+		t.Errorf("%+v", nodes)
+	}
+}
