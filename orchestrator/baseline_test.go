@@ -1,0 +1,54 @@
+package orchestrator
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// What the lab turns out to be is known only after a run: a baseline of another accelerator passes the
+// check before, and is refused at the end, when the thresholds have been judged all the same.
+func TestBaselineOfAnotherAccelerator(t *testing.T) {
+	experiment, _, err := scenarios.Load("table-full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := experiment.Select([]string{"raw-notrack"}); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := NewPlan(experiment, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := func(accelerator string) *results.Run {
+		run := plan.Expected()
+		run.Environment.Driver, run.Environment.Accelerator = "libvirt", accelerator
+		run.Scenarios[0].Trials = []results.Trial{{Number: 1, Verdict: results.Clean, Load: results.Load{Offered: 10, Completed: 10}}}
+		return run
+	}
+	for accelerator, wantUnlike := range map[string]bool{"tcg": false, "kvm": true} {
+		baseline := &results.Baseline{Name: "last", Run: measured(accelerator), Allowed: 0.1}
+		if err := baseline.Check(plan.Expected()); err != nil {
+			t.Errorf("%s, before the run: %v", accelerator, err)
+		}
+		run := measured("tcg")
+		err := conclude(run, Request{Plan: plan, Baseline: baseline})
+		if _, unlike := errors.AsType[*results.UnlikeError](err); unlike != wantUnlike || !unlike && err != nil {
+			t.Errorf("%s: %v", accelerator, err)
+		}
+		if compared := run.Baseline == "last"; compared == wantUnlike {
+			t.Errorf("%s: compared with %q", accelerator, run.Baseline)
+		}
+		if len(run.Scenarios[0].Thresholds) == 0 {
+			t.Errorf("%s: no threshold was judged", accelerator)
+		}
+	}
+	// Another host is known before.
+	other := measured("tcg")
+	other.Environment.HostCPU = "another CPU"
+	if err := (&results.Baseline{Name: "last", Run: other}).Check(plan.Expected()); err == nil {
+		t.Error("a baseline of another CPU passed")
+	}
+}

@@ -1,0 +1,364 @@
+package reports
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// browse opens the page in Chromium, runs a script in it when it has drawn itself, and decodes what
+// the script returns. What the page says to the console is an error.
+func browse(t *testing.T, document []byte, size, script string, into any, flags ...string) {
+	t.Helper()
+	chromium := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			chromium = path
+			break
+		}
+	}
+	if chromium == "" {
+		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
+			t.Fatal("chromium is missing")
+		}
+		t.Skip("chromium is missing")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "page.html")
+	document = bytes.Replace(document, []byte("</body>"), []byte(`<script>{
+const out = document.createElement("pre");
+out.id = "returned";
+(async () => {`+script+`})().catch(e => ({error: String(e.stack)})).then(v => {
+  out.textContent = JSON.stringify(v);
+  document.body.append(out);
+});
+}</script></body>`), 1)
+	if err := os.WriteFile(path, document, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, chromium, append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+		"--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size, "--enable-logging=stderr",
+		"--timeout=60000", "--dump-dom", "file://"+path)...)
+	// In a folder that nobody else uses, so that its cleaning up disturbs nobody.
+	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Run(); err != nil {
+		t.Fatalf("running chromium: %v\n%s", err, &stderr)
+	}
+	for line := range strings.Lines(stderr.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			t.Errorf("console: %s", line)
+		}
+	}
+	m := regexp.MustCompile(`(?s)<pre id="returned">(.*?)</pre>`).FindStringSubmatch(stdout.String())
+	if m == nil {
+		t.Fatalf("the page returned nothing\n%s", &stderr)
+	}
+	returned := []byte(html.UnescapeString(m[1]))
+	var failed struct{ Error string }
+	if err := json.Unmarshal(returned, &failed); err == nil && failed.Error != "" {
+		t.Fatal(errors.New(failed.Error))
+	}
+	if err := json.Unmarshal(returned, into); err != nil {
+		t.Fatalf("%v: %s", err, returned)
+	}
+}
+
+// The charts show the run's own figures, and nothing is fetched.
+func TestHTMLShowsTheRun(t *testing.T) {
+	run := fixture()
+	source := sampled{600}
+	var got struct {
+		Count, T  []float64
+		ProbeLost int
+		Titles    []string
+		Resources []string
+		Latency   [][]float64
+		Quantiles [][]float64
+		Curves    []int
+	}
+	browse(t, render(t, "html", run, Options{Series: source}), "1200,900", `
+const find = title => window.ctload.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith(title));
+const table = find("Entries"), probe = find("Bystander");
+const curve = (p, label) => p.data[p.series.findIndex(s => s.label === label)];
+return {
+  count: curve(table, "count"), t: table.data[0],
+  probeLost: curve(probe, "lost").filter(v => v != null).length,
+  titles: [...document.querySelectorAll(".chart h3")].map(e => e.textContent),
+  resources: performance.getEntriesByType("resource").map(e => e.name),
+  latency: window.ctload.scenarios.map(s => [s.total.p50, s.total.p99, s.total.max]),
+  quantiles: window.ctload.scenarios.map(s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.total, q))),
+  curves: window.ctload.distribution().data.slice(1).map(c => c.filter(v => v != null).length > 50 ? 1 : 0),
+};`, &got)
+	samples, probes, _ := source.Series(&run.Scenarios[0].Trials[0])
+	var want struct {
+		Count, T  []float64
+		ProbeLost int
+		Titles    []string
+		Resources []string
+		Latency   [][]float64
+		Quantiles [][]float64
+		Curves    []int
+	}
+	for _, s := range samples {
+		want.Count = append(want.Count, float64(s.Count))
+		want.T = append(want.T, s.Seconds)
+	}
+	for _, p := range probes {
+		if !p.OK {
+			want.ProbeLost++
+		}
+	}
+	want.Titles = []string{"Load, per second", "Entries in the table", "Refused or evicted, per second", "Bystander: latency in ms, ✕ lost"}
+	want.Resources = []string{}
+	for _, s := range run.Scenarios {
+		l := s.Trials[0].Load.Latency
+		want.Latency = append(want.Latency, []float64{l.P50, l.P99, l.Max})
+		// The histogram has 200 bars of the same height, rounded to microseconds in the page.
+		d, _ := source.Distributions(&s.Trials[0])
+		at := func(i int) float64 { return math.Round(d.Total[i].Millis*1000) / 1000 }
+		want.Quantiles = append(want.Quantiles, []float64{at(99), at(197), at(199)})
+		want.Curves = append(want.Curves, 1)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-6 })); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Zoom, cursor, overlay, tabs and the theme work with buttons and keys.
+func TestHTMLControls(t *testing.T) {
+	var got struct {
+		Zoomed, Load, All, Same bool
+		Dragged                 []float64
+		Readout                 string
+		Single, Overlaid, Fewer int
+		Light, Dark             string
+		Together                string
+		Tab                     string
+		Labelled, Focusable     bool
+	}
+	browse(t, render(t, "html", fixture(), Options{Series: sampled{600}}), "1200,900", `
+const c = window.ctload, $ = id => document.getElementById(id);
+const key = k => $("charts").dispatchEvent(new KeyboardEvent("keydown", {key: k, bubbles: true, cancelable: true}));
+const span = () => c.range()[1] - c.range()[0];
+const out = {}, whole = span();
+const settle = async () => { for (let i = 0; i < 20; i++) await null; }; // uPlot draws in a microtask
+$("zoom-in").click();
+await settle();
+out.zoomed = span() < 0.6 * whole;
+out.same = c.plots().every(p => Math.abs(p.scales.x.min - c.range()[0]) < 1e-9 && Math.abs(p.scales.x.max - c.range()[1]) < 1e-9);
+key("l");
+await settle();
+out.load = c.range()[0] === 0 && Math.abs(c.range()[1] - c.scenarios[0].trials[0].seconds) < 1e-9;
+key("0");
+await settle();
+out.all = Math.abs(span() - whole) < 1e-9;
+const over = c.plots()[1].over, box = over.getBoundingClientRect();
+const mouse = (type, share, more) => over.dispatchEvent(new MouseEvent(type, {
+  bubbles: true, cancelable: true, view: window, button: 0, buttons: 1, movementX: 10, clientX: box.left + share * box.width, clientY: box.top + 50, ...more,
+}));
+mouse("mouseenter", 0.25); mouse("mousemove", 0.25); mouse("mousedown", 0.25); mouse("mousemove", 0.5); mouse("mousemove", 0.75); mouse("mouseup", 0.75, {buttons: 0});
+await settle();
+out.dragged = [(c.range()[0] - c.plots()[0].data[0][0]) / whole, span() / whole, c.plots()[3].scales.x.max - c.range()[1]];
+key("0");
+await settle();
+key("ArrowRight");
+out.readout = $("readout").textContent;
+const curves = () => c.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith("Load")).series.length - 1;
+out.single = curves();
+$("overlay").click();
+out.overlaid = curves();
+key("ArrowRight");
+out.together = $("readout").textContent;
+document.querySelectorAll("#overlays input")[1].click();
+out.fewer = curves();
+$("tabs").children[1].click();
+out.tab = $("tabs").querySelector("[aria-selected=true]").textContent + " " + $("overlay").checked;
+out.light = getComputedStyle(document.documentElement).backgroundColor;
+$("theme").click();
+out.dark = getComputedStyle(document.documentElement).backgroundColor;
+out.labelled = [...document.querySelectorAll("button, select, input, [role=application]")].every(e => e.textContent.trim() || e.getAttribute("aria-label") || e.closest("label"));
+out.focusable = $("charts").tabIndex === 0;
+return out;`, &got)
+	if !got.Zoomed || !got.Load || !got.All || !got.Same || !got.Labelled || !got.Focusable {
+		t.Errorf("%+v", got)
+	}
+	// From a quarter to three quarters of the second chart: all show that half.
+	if d := got.Dragged; len(d) != 3 || math.Abs(d[0]-0.25) > 0.02 || math.Abs(d[1]-0.5) > 0.02 || math.Abs(d[2]) > 1e-9 {
+		t.Errorf("dragged: %v", d)
+	}
+	if !strings.HasPrefix(got.Readout, "At ") || !strings.Contains(got.Readout, "count ") {
+		t.Errorf("cursor: %q", got.Readout)
+	}
+	// The cursor reads every curve, whenever each was sampled.
+	for _, name := range []string{"baseline failed ", "raised-max ", "shortened-timeouts drop ", "raw-notrack "} {
+		if !strings.Contains(got.Together, name) {
+			t.Errorf("%q is not under the cursor: %q", name, got.Together)
+		}
+	}
+	// Offered, completed and failed of one; completed of four and failed of two; without the second.
+	if got.Single != 3 || got.Overlaid != 6 || got.Fewer != 5 {
+		t.Errorf("curves: %d, overlaid %d, %d", got.Single, got.Overlaid, got.Fewer)
+	}
+	if got.Tab != "raised-max false" {
+		t.Errorf("tab: %s", got.Tab)
+	}
+	if got.Light == got.Dark {
+		t.Errorf("theme: %s and %s", got.Light, got.Dark)
+	}
+}
+
+// On a narrow screen nothing but the tables and the commands scrolls sideways.
+func TestHTMLOnAPhone(t *testing.T) {
+	inside := html.EscapeString(string(render(t, "html", judged(), Options{Series: sampled{300}})))
+	// Chromium's own window is never narrower than 500 pixels: a frame is.
+	frame := `<!DOCTYPE html><body style="margin:0"><iframe style="border:0;width:400px;height:800px" srcdoc="` + inside + `"></iframe></body>`
+	var got struct {
+		Inner, Scroll float64
+		Charts        []float64
+		Out           []string
+	}
+	browse(t, []byte(frame), "1200,900", `
+const w = document.querySelector("iframe").contentWindow;
+while (!w.ctload) await new Promise(done => setTimeout(done, 50));
+const scrolls = e => e.closest(".scroll, pre, .skip");
+return {
+  inner: w.innerWidth, scroll: w.document.documentElement.scrollWidth,
+  charts: [...w.document.querySelectorAll(".uplot")].map(e => e.offsetWidth),
+  out: [...w.document.querySelectorAll("main *, header *")].filter(e => !scrolls(e) && e.getBoundingClientRect().right > 400.5).map(e => e.outerHTML.slice(0, 80)),
+};`, &got)
+	if got.Inner != 400 || got.Scroll > 400 || len(got.Out) > 0 || len(got.Charts) < 4 {
+		t.Errorf("%+v", got)
+	}
+	for _, width := range got.Charts {
+		if width < 300 || width > 400 {
+			t.Errorf("a chart is %v wide", width)
+		}
+	}
+}
+
+// The page is dark where the system is, and legible in both: text has a contrast of 4.5 at least.
+func TestHTMLColors(t *testing.T) {
+	for name, flags := range map[string][]string{"light": nil, "dark": {"--blink-settings=preferredColorScheme=0"}} {
+		var got struct {
+			Theme    string
+			Contrast map[string]float64
+		}
+		browse(t, render(t, "html", judged(), Options{Series: sampled{20}}), "1200,900", `
+const probe = document.createElement("span");
+document.body.append(probe);
+const light = name => {
+  probe.style.color = "var(--" + name + ")";
+  const c = getComputedStyle(probe).color.match(/[\d.]+/g).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2];
+};
+const contrast = {};
+for (const text of ["ink", "quiet", "accent", "good", "bad", "warn", "void"]) for (const under of ["paper", "card"]) {
+  const [a, b] = [light(text), light(under)].sort((x, y) => y - x);
+  contrast[text + " on " + under] = (a + 0.05) / (b + 0.05);
+}
+return {theme: document.documentElement.dataset.theme, contrast};`, &got, flags...)
+		if got.Theme != name || len(got.Contrast) != 14 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		for what, ratio := range got.Contrast {
+			if ratio < 4.5 {
+				t.Errorf("%s: %s has %.2f", name, what, ratio)
+			}
+		}
+	}
+}
+
+// On paper nobody can choose: all scenarios are drawn, in light colours and no wider than a page.
+func TestHTMLOnPaper(t *testing.T) {
+	var got struct {
+		Before, Paper, After int
+		Titles               []string
+		Theme                []string
+		Widest               float64
+	}
+	browse(t, render(t, "html", fixture(), Options{Series: sampled{100}}), "1200,900", `
+const c = window.ctload, theme = () => document.documentElement.dataset.theme;
+document.getElementById("theme").click();
+const out = {before: c.plots().length, theme: [theme()]};
+dispatchEvent(new Event("beforeprint"));
+for (let i = 0; i < 20; i++) await null; // uPlot draws in a microtask
+out.paper = c.plots().length;
+out.theme.push(theme());
+out.titles = [...document.querySelectorAll("#charts h2")].map(e => e.textContent);
+out.widest = Math.max(...[...document.querySelectorAll(".uplot")].map(e => e.querySelector(".u-wrap").offsetWidth));
+dispatchEvent(new Event("afterprint"));
+out.after = c.plots().length;
+out.theme.push(theme());
+return out;`, &got)
+	if got.Before != 4 || got.Paper != 16 || got.After != 4 || got.Widest > 960 {
+		t.Errorf("%+v", got)
+	}
+	if diff := cmp.Diff([]string{"baseline, trial 1", "raised-max, trial 1", "shortened-timeouts, trial 1", "raw-notrack, trial 1"}, got.Titles); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"dark", "light", "dark"}, got.Theme); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A hundred trials of ten minutes at ten samples a second still open at once.
+func TestHTMLOpensFast(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens a large page")
+	}
+	run := fixture()
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		for n := 2; n <= 25; n++ {
+			trial := s.Trials[0]
+			trial.Number = n
+			s.Trials = append(s.Trials, trial)
+		}
+	}
+	document := render(t, "html", run, Options{Series: sampled{6000}})
+	best := math.Inf(1)
+	for range 3 { // the machine may be busy
+		var got struct{ Millis float64 }
+		browse(t, document, "1200,900", `return {millis: performance.now()};`, &got)
+		if best = min(best, got.Millis); best < 3000 {
+			break
+		}
+	}
+	t.Logf("%.1f MB open in %.0f ms", float64(len(document))/1e6, best)
+	if best > 3000 {
+		t.Errorf("opened after %.0f ms", best)
+	}
+}
+
+// A page of a run without series, trials or scenarios opens without an error.
+func TestHTMLOfAnyRun(t *testing.T) {
+	for i, run := range []*results.Run{{}, judged(), {Scenarios: []results.Scenario{{Name: "a"}}}} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			var got struct{ Heading string }
+			browse(t, render(t, "html", run, Options{}), "800,600", `return {heading: document.querySelector("h1").textContent};`, &got)
+			if got.Heading == "" {
+				t.Error("no heading")
+			}
+		})
+	}
+}
