@@ -45,6 +45,11 @@ func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *result
 		reports.WriteFiles(files, run, options))
 }
 
+// registerThresholds adds the flag of conditions on a run.
+func registerThresholds(flags *pflag.FlagSet, texts *[]string) {
+	flags.StringArrayVar(texts, "threshold", nil, "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
+}
+
 // baselineFlags name the run that another is held against.
 type baselineFlags struct {
 	baseline      string

@@ -76,7 +76,7 @@ const killRounds = 50
 // agent: with the last one its namespaces end, and with those taps, bridges, sockets and files in
 // memory), links in this namespace, files in the temporary folder and beside the caches.
 func TestKillLeavesNothing(t *testing.T) {
-	needsLab(t)
+	needsLabAlone(t)
 	path := experiment(t, fmt.Sprintf(small, 100_000))
 	if o := ctload(t, 5*time.Minute, "scenarios", "validate", path); o.status != 0 {
 		t.Fatal(o.stderr)

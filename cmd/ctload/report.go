@@ -1,23 +1,26 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/ctload/ctload/reports"
+	"github.com/ctload/ctload/results"
 )
 
 func reportCommand() *cobra.Command {
 	var f reportFlags
 	var b baselineFlags
 	var out string
+	var thresholds []string
 	cmd := &cobra.Command{
 		Use:   "report RUN",
 		Short: "print a run again, in any format",
-		Long: `Renders a run folder, or its run.json. With --baseline the run is also compared with another one, and
-the exit status is what ctload run would have ended with.`,
+		Long: `Renders a run folder, or its run.json. With --threshold or --baseline the run is judged once more, and the
+exit status is what ctload run would have ended with.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out != "" {
@@ -30,6 +33,9 @@ the exit status is what ctload run would have ended with.`,
 			run, folder, err := loadRun(args[0])
 			if err != nil {
 				return err
+			}
+			if err := results.AddThresholds(run, thresholds); err != nil {
+				return fmt.Errorf("--threshold: %w", err)
 			}
 			baseline, err := b.load(cmd)
 			if err != nil {
@@ -45,7 +51,7 @@ the exit status is what ctload run would have ended with.`,
 			} else {
 				err = f.print(cmd, run, folder, files)
 			}
-			if err != nil || baseline == nil {
+			if err != nil || baseline == nil && thresholds == nil {
 				return host(err)
 			}
 			return conclusion(run)
@@ -53,6 +59,7 @@ the exit status is what ctload run would have ended with.`,
 	}
 	f.register(cmd.Flags())
 	b.register(cmd.Flags())
+	registerThresholds(cmd.Flags(), &thresholds)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file instead of stdout")
 	return cmd
 }

@@ -55,7 +55,7 @@ The table goes to stdout, progress to stderr, and everything that was measured i
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
 	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
 	flags.StringVar(&f.accelerator, "accelerator", "", "kvm or tcg (default: kvm where a guest boots under it)")
-	flags.StringArrayVar(&f.thresholds, "threshold", nil, "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
+	registerThresholds(flags, &f.thresholds)
 	f.reportFlags.register(flags)
 	f.baselineFlags.register(flags)
 	return cmd

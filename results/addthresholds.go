@@ -1,0 +1,68 @@
+package results
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// AllScenarios is what a threshold says that is about all of them.
+const AllScenarios = "all"
+
+// ParseThreshold takes a threshold apart as a command line gives it: EXPRESSION for all scenarios,
+// SCENARIO=EXPRESSION for one of names. The expression is not compiled yet.
+func ParseThreshold(text string, names []string) (scenario, expression string, err error) {
+	scenario, expression = AllScenarios, text
+	for _, name := range append([]string{AllScenarios}, names...) {
+		// The name of one scenario may begin that of another.
+		rest, ok := strings.CutPrefix(text, name+"=")
+		if ok && !strings.HasPrefix(rest, "=") && (scenario == AllScenarios || len(name) > len(scenario)) {
+			scenario, expression = name, rest
+		}
+	}
+	if name := named.FindStringSubmatch(expression); name != nil {
+		return "", "", fmt.Errorf("%q: there is no scenario %q here, but %s; and to compare, it is ==",
+			text, name[1], strings.Join(append([]string{AllScenarios}, names...), ", "))
+	}
+	return scenario, expression, nil
+}
+
+// named is an expression after a name and an equals sign, which no expression begins with.
+var named = regexp.MustCompile(`^\s*([A-Za-z0-9_][A-Za-z0-9_.@/-]*)\s*=[^=]`)
+
+// AddThresholds judges a run that was measured by more thresholds, as a command line gives them, beside
+// those that it was judged by. A scenario may be named without what a matrix added to its name.
+func AddThresholds(run *Run, texts []string) error {
+	var names []string
+	for _, s := range run.Scenarios {
+		for _, name := range []string{baseName(s.Name), s.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	for _, text := range texts {
+		scenario, expression, err := ParseThreshold(text, names)
+		if err != nil {
+			return err
+		}
+		threshold, err := CompileThreshold(expression)
+		if err != nil {
+			return err
+		}
+		for i := range run.Scenarios {
+			s := &run.Scenarios[i]
+			if scenario == AllScenarios || scenario == s.Name || scenario == baseName(s.Name) {
+				s.Thresholds = append(s.Thresholds, CheckThresholds([]*Threshold{threshold}, s)...)
+			}
+		}
+	}
+	return nil
+}
+
+// baseName is the name of a scenario without what a matrix or a choice of kernels added to it.
+func baseName(name string) string {
+	base, _, _ := strings.Cut(name, "@")
+	return base
+}
