@@ -27,7 +27,7 @@ func pair(t *testing.T) (client *Client, ended <-chan error, poweredOff <-chan s
 	done := make(chan error, 1)
 	var once sync.Once
 	go func() {
-		done <- serve(context.Background(), theirs, new(children), tuning.Kernel{}, func() { once.Do(func() { close(off) }) })
+		done <- serve(context.Background(), theirs, new(children), tuning.Kernel{}, false, func() { once.Do(func() { close(off) }) })
 	}()
 	if client, err = NewClient("node", ours); err != nil {
 		t.Fatal(err)

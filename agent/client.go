@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
@@ -111,6 +112,17 @@ func (c *Client) FinalSample(ctx context.Context) (samplers.Sample, error) {
 // Dump walks the node's table once. It is for after the load.
 func (c *Client) Dump(ctx context.Context) (Table, error) {
 	return call[Table](ctx, c, "Dump", Nothing{})
+}
+
+// Apply makes a fault on the node and says what the kernel had before and has after it. On an error
+// nothing of it is left. The node takes it back when Revert asks for that or the stream ends.
+func (c *Client) Apply(ctx context.Context, fault faults.Fault) (faults.Reading, error) {
+	return call[faults.Reading](ctx, c, "Apply", fault)
+}
+
+// Revert takes a fault back, whose id it is.
+func (c *Client) Revert(ctx context.Context, id string) (faults.Reading, error) {
+	return call[faults.Reading](ctx, c, "Revert", Revert{ID: id})
 }
 
 // KernelLog fetches the kernel log since the agent's start.

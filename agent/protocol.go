@@ -103,6 +103,11 @@ type Table struct {
 	Memory      samplers.Memory
 }
 
+// Revert names the fault to take back.
+type Revert struct {
+	ID string
+}
+
 // KernelLog is the node's kernel log since the last call, the first time since boot.
 type KernelLog struct {
 	Records []samplers.Record
@@ -127,6 +132,8 @@ var service = grpc.ServiceDesc{
 		unary("FinalSample", (*Server).finalSample),
 		unary("Dump", (*Server).dump),
 		unary("KernelLog", (*Server).kernelLog),
+		unary("Apply", (*Server).apply),
+		unary("Revert", (*Server).revert),
 		unary("Exec", (*Server).exec),
 		unary("ReadFile", (*Server).readFile),
 		unary("PowerOff", (*Server).powerOff),

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
@@ -25,6 +26,7 @@ type Server struct {
 	children *children
 	kernel   tuning.Kernel
 	sampler  *samplers.Sampler
+	faults   *faults.Set
 	poweroff func() // ends the node
 
 	mu         sync.Mutex
@@ -32,8 +34,9 @@ type Server struct {
 	loads      map[string]context.CancelFunc
 }
 
-// serve answers calls on stream until it ends, then closes everything that the calls started.
-func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, poweroff func()) error {
+// serve answers calls on stream until it ends, then takes back every fault and closes everything that the
+// calls started. own says that the node's kernel is its own, and not its host's.
+func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool, poweroff func()) error {
 	kernel.Run = children.run
 	s := &Server{children: children, kernel: kernel, poweroff: poweroff, loads: map[string]context.CancelFunc{}}
 	sampler, err := samplers.New(samplers.Options{})
@@ -41,6 +44,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 		return err
 	}
 	s.sampler = sampler
+	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own})
 	server := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	server.RegisterService(&service, s)
 
@@ -65,9 +69,10 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 }
 
 func (s *Server) close() error {
+	// First, since a responder may be stopped by a fault.
+	errs := []error{s.faults.Close()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
 	for _, r := range s.responders {
 		errs = append(errs, r.Close())
 	}
@@ -198,6 +203,16 @@ func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
 func (s *Server) kernelLog(context.Context, *Nothing) (*KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return &KernelLog{Records: records, Dropped: dropped}, err
+}
+
+func (s *Server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {
+	reading, err := s.faults.Apply(ctx, *fault)
+	return &reading, err
+}
+
+func (s *Server) revert(ctx context.Context, request *Revert) (*faults.Reading, error) {
+	reading, err := s.faults.Revert(ctx, request.ID)
+	return &reading, err
 }
 
 func (s *Server) exec(ctx context.Context, command *Exec) (*Output, error) {

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // TestWatchDrops makes the kernel drop datagrams for want of a port and by a rule, and finds the reasons.
@@ -18,7 +20,7 @@ import (
 // its own.
 func TestWatchDrops(t *testing.T) {
 	if os.Getuid() != 0 {
-		skip(t, "loading a program is for root")
+		netnstest.Skip(t, "loading a program is for root")
 	}
 	type outcome struct {
 		system  *System
@@ -37,7 +39,7 @@ func TestWatchDrops(t *testing.T) {
 		t.Fatal(o.err)
 	}
 	if o.refused != nil {
-		skip(t, "%v", o.refused)
+		netnstest.Skip(t, "%v", o.refused)
 	}
 	// The rest of the machine may drop some too.
 	if n := o.system.Drops["NO_SOCKET"]; n < 25 || n > 1000 {
@@ -82,7 +84,7 @@ func dropDatagrams(ctx context.Context) (system *System, refused, err error) {
 }
 
 func TestWatchDropsIsRefused(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
 			t.Fatal(err)

@@ -13,11 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/ti-mo/conntrack"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // TestDump fills a table with a known mixture and finds it again, through ctnetlink and through /proc.
 func TestDump(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		conn, err := conntrack.Dial(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -265,7 +267,7 @@ func TestReadMemory(t *testing.T) {
 // TestEntrySize holds the running kernel's own slab against the range that is known.
 func TestEntrySize(t *testing.T) {
 	if os.Getuid() != 0 {
-		skip(t, "/proc/slabinfo is for root")
+		netnstest.Skip(t, "/proc/slabinfo is for root")
 	}
 	s, err := New(Options{KernelLog: "none"})
 	if err != nil {
@@ -274,7 +276,7 @@ func TestEntrySize(t *testing.T) {
 	defer s.Close()
 	m, err := s.ReadMemory()
 	if errors.Is(err, ErrNoSlab) {
-		skip(t, "%v", err)
+		netnstest.Skip(t, "%v", err)
 	}
 	if err != nil || m.EntryBytes < 200 || m.EntryBytes > 512 || m.HashBytes < 8*1024 || m.SlabBytes < m.Entries*m.EntryBytes {
 		t.Errorf("%+v, %v", m, err)

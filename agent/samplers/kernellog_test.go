@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // fakeKernelLog is a kernel log whose records the test writes. A socket of packets keeps their borders, as
@@ -115,7 +117,7 @@ func TestKernelLogOfThisMachine(t *testing.T) {
 	defer s.Close()
 	records, _, err := s.TakeLog()
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		skip(t, "%v", err)
+		netnstest.Skip(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

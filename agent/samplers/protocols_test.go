@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/procfs"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // TestProtocolCounters reads what kernels of two generations print: the older lacks names and has others.
@@ -57,7 +59,7 @@ func TestProtocolCounters(t *testing.T) {
 
 // TestProtocolCountersAgree holds our reading of this machine's files against the library's.
 func TestProtocolCountersAgree(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		flows(t, 30)
 		fs, err := procfs.NewFS("/proc")
 		if err != nil {

@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain runs benchmarks in namespaces of their own, as inNamespace does for tests.
+// namespaceVariable tells benchmarks that they are in namespaces of their own.
+const namespaceVariable = "CTLOAD_BENCH_NAMESPACE"
+
+// TestMain runs benchmarks in namespaces of their own, as netnstest does tests.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	bench := flag.Lookup("test.bench").Value.String() != ""

@@ -11,12 +11,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ti-mo/conntrack"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // track switches connection tracking on with a real rule.
 func track(t *testing.T) {
 	t.Helper()
-	need(t, "iptables-nft-restore")
+	netnstest.Need(t, "iptables-nft-restore")
 	cmd := exec.CommandContext(t.Context(), "iptables-nft-restore")
 	cmd.Stdin = strings.NewReader("*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -41,7 +43,7 @@ func flows(t *testing.T, n int) {
 // tool runs a program and returns what it printed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	need(t, name)
+	netnstest.Need(t, name)
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v: %s", name, args, err, out)
@@ -50,7 +52,7 @@ func tool(t *testing.T, name string, args ...string) string {
 }
 
 func TestSamplerAgreesWithConntrack(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +95,7 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 // TestBothSourcesAgree makes counters rise that can be made to rise here and compares /proc, ctnetlink
 // and conntrack -S, CPU by CPU.
 func TestBothSourcesAgree(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		track(t)
 		conn, err := conntrack.Dial(nil)
 		if err != nil {
@@ -172,7 +174,7 @@ func TestBothSourcesAgree(t *testing.T) {
 // TestStatsGlobalAnswers guards the versions in go.mod: with mdlayher/netlink 1.10 and later the call
 // never returns.
 func TestStatsGlobalAnswers(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		track(t)
 		flows(t, 5)
 		type answer struct {
@@ -199,7 +201,7 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // TestSamplerWithoutProc takes the file away that the counters come from first: ctnetlink must give the same.
 func TestSamplerWithoutProc(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		track(t)
 		s, err := New(Options{KernelLog: "none", SystemInterval: -1})
 		if err != nil {
@@ -227,7 +229,7 @@ func TestSamplerWithoutProc(t *testing.T) {
 
 // TestTCPFlows opens real connections and finds them in the table, first established, then in TIME_WAIT.
 func TestTCPFlows(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		track(t)
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
@@ -279,8 +281,8 @@ func TestTCPFlows(t *testing.T) {
 
 // TestRealExpectation lets a helper make an expectation and finds it among the counters.
 func TestRealExpectation(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		need(t, "nft")
+	netnstest.Run(t, func(t *testing.T) {
+		netnstest.Need(t, "nft")
 		cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
 		cmd.Stdin = strings.NewReader(`table ip x {
 	ct helper ftp { type "ftp" protocol tcp; }
@@ -288,7 +290,7 @@ func TestRealExpectation(t *testing.T) {
 	chain pre { type filter hook prerouting priority filter; tcp dport 2121 ct helper set "ftp"; }
 }`)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			skip(t, "this kernel has no helper for ftp: %v: %s", err, out)
+			netnstest.Skip(t, "this kernel has no helper for ftp: %v: %s", err, out)
 		}
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // TestSystemCountsLosses makes each kind of loss happen and looks for it, and for no other, in the figures.
 func TestSystemCountsLosses(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
 			t.Fatal(err)
@@ -86,15 +88,15 @@ func overflow(t *testing.T) {
 }
 
 func TestSystemCountsQueueDrops(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		need(t, "tc")
+		netnstest.Need(t, "tc")
 		if out, err := exec.CommandContext(t.Context(), "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8kbit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
-			skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
+			netnstest.Skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
 		}
 		s.Mark()
 		flows(t, 100)

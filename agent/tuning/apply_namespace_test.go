@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 const statefulRules = `*filter
@@ -26,7 +27,7 @@ COMMIT
 `
 
 func TestApplyIptables(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		for _, backend := range []string{tuning.BackendNFT, tuning.BackendLegacy} {
 			t.Run(backend, func(t *testing.T) {
 				settings := tuning.Settings{
@@ -39,7 +40,7 @@ func TestApplyIptables(t *testing.T) {
 						{Key: "net.ipv4.ip_local_port_range", Value: "2000 60000"},
 					},
 				}
-				need(t, settings.Tools()...)
+				netnstest.Need(t, settings.Tools()...)
 				var kernel tuning.Kernel
 				if _, err := kernel.Apply(t.Context(), settings); err != nil {
 					t.Fatal(err)
@@ -98,7 +99,7 @@ func TestApplyIptables(t *testing.T) {
 
 // TestHitsOfRealRules sends datagrams through rules of each kind and finds them in the rules' counters.
 func TestHitsOfRealRules(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
 		rules := "*filter\n-A INPUT -p udp -m udp --dport 9 -j DROP\nCOMMIT\n"
 		nft := "table inet ctload {\n chain in {\n type filter hook input priority 0;\n udp dport 9 counter drop\n }\n}\n"
 		for name, settings := range map[string]tuning.Settings{
@@ -107,7 +108,7 @@ func TestHitsOfRealRules(t *testing.T) {
 			"nft":            {NFT: nft},
 		} {
 			t.Run(name, func(t *testing.T) {
-				need(t, settings.Tools()...)
+				netnstest.Need(t, settings.Tools()...)
 				var kernel tuning.Kernel
 				read := func() tuning.State {
 					t.Helper()
@@ -152,8 +153,8 @@ func TestHitsOfRealRules(t *testing.T) {
 }
 
 func TestApplyNFT(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		need(t, "nft")
+	netnstest.Run(t, func(t *testing.T) {
+		netnstest.Need(t, "nft")
 		settings := tuning.Settings{NFT: `
 table inet ctload {
 	chain in {
@@ -193,8 +194,8 @@ table inet ctload {
 
 // TestApplyErrors proves that each failure names what was being done and why it failed.
 func TestApplyErrors(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		need(t, "iptables-nft-restore", "nft")
+	netnstest.Run(t, func(t *testing.T) {
+		netnstest.Need(t, "iptables-nft-restore", "nft")
 		for name, test := range map[string]struct {
 			settings tuning.Settings
 			contains []string

@@ -1,0 +1,135 @@
+package tuning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// The parts of [Kernel.Apply] one by one, for what is changed on a kernel under load: nothing is checked
+// or loaded beside the one thing that is asked for.
+
+// ReadSysctl is the current value of a parameter, in any spelling that [CanonicalKey] knows.
+func (k Kernel) ReadSysctl(key string) (string, error) {
+	canonical, _ := CanonicalKey(key)
+	return k.readSysctl(canonical)
+}
+
+// WriteSysctl sets a parameter and proves it by reading it back.
+func (k Kernel) WriteSysctl(key, value string) error {
+	canonical, _ := CanonicalKey(key)
+	if err := k.writeSysctl(canonical, value); err != nil {
+		return err
+	}
+	now, err := k.readSysctl(canonical)
+	if err != nil {
+		return err
+	}
+	multiple := int64(os.Getpagesize() / (strconv.IntSize / 8))
+	if !sameValue(value, now) && !(canonical == bucketsKey && sameBuckets(value, now, multiple)) {
+		return fmt.Errorf("%s is %s, not %s as asked", canonical, now, strings.TrimSpace(value))
+	}
+	return nil
+}
+
+// ConntrackSysctls are all parameters of connection tracking that can be written, but for the size of the
+// hash, with their values: what is lost with the module.
+func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
+	entries, err := os.ReadDir(k.procSys("net/netfilter"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the parameters of connection tracking: %w", err)
+	}
+	var list []Sysctl
+	for _, entry := range entries {
+		key := "net.netfilter." + entry.Name()
+		info, err := entry.Info()
+		if err != nil || info.Mode().Perm()&0o222 == 0 || !strings.HasPrefix(key, conntrackPrefix) || key == bucketsKey {
+			continue
+		}
+		value, err := k.readSysctl(key)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Sysctl{Key: key, Value: value})
+	}
+	return list, nil
+}
+
+// ReadBuckets is the size of the hash of connection tracking, 0 where that is not loaded.
+func (k Kernel) ReadBuckets() (int, error) {
+	text, err := k.readSysctl(bucketsKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
+
+// SetBuckets resizes the hash of connection tracking, which stops all tracking meanwhile: 0.2 s for 200,000
+// entries under emulation. Linux 4.8; before, the parameter of the module is set. Initial network
+// namespace only.
+func (k Kernel) SetBuckets(buckets int) error {
+	if err := k.setBuckets(buckets); err != nil {
+		return err
+	}
+	now, err := k.ReadBuckets()
+	if err != nil {
+		return err
+	}
+	if multiple := int64(os.Getpagesize() / (strconv.IntSize / 8)); roundUp(int64(buckets), multiple) != int64(now) {
+		return fmt.Errorf("the hash has %d buckets, not %d as asked", now, buckets)
+	}
+	return nil
+}
+
+// ReadCount is the number of entries in the table of this network namespace, -1 where connection
+// tracking is not loaded.
+func (k Kernel) ReadCount() (int64, error) {
+	text, err := k.readSysctl(conntrackPrefix + "count")
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
+// LoadedModules are the names of the modules that are loaded, in no order; none on a kernel without
+// modules.
+func (k Kernel) LoadedModules() ([]string, error) {
+	loaded, err := k.modules()
+	names := make([]string, 0, len(loaded))
+	for name := range loaded {
+		names = append(names, name)
+	}
+	return names, err
+}
+
+// ModuleState is where a module is.
+func (k Kernel) ModuleState(name string) (ModuleState, error) {
+	loaded, err := k.modules()
+	if err != nil {
+		return ModuleAbsent, err
+	}
+	return k.moduleState(name, loaded), nil
+}
+
+// Load loads a module with all that it depends on, unless it is there.
+func (k Kernel) Load(ctx context.Context, name string) error { return k.load(ctx, name) }
+
+// Remove removes a module after those that depend on it. It must have no users any more: rules go first.
+func (k Kernel) Remove(ctx context.Context, name string) error { return k.remove(ctx, name) }
+
+// FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of iptables
+// over nf_tables; of legacy iptables the rules, while the policies of its chains stay.
+func (k Kernel) FlushRules(ctx context.Context) error { return k.flush(ctx) }

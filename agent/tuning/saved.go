@@ -1,0 +1,215 @@
+package tuning
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// SavedRules are the rules of all kinds at one time, in the form in which the tools load them again.
+type SavedRules struct {
+	Legacy, Legacy6 string // of iptables-legacy-save and ip6tables-legacy-save
+	NFT4, NFT6      string // of iptables-nft-save and ip6tables-nft-save
+	// Tables are the tables of nf_tables, as "inet filter"; those that iptables keeps there too.
+	Tables []string
+	Script string // the tables that are nft's own, as nft -s list prints them
+}
+
+// SaveRules lists the rules of this network namespace, those of iptables with iptables' own tools: what
+// iptables keeps in nf_tables cannot be loaded again from what nft prints. Counters are left out.
+func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
+	var saved SavedRules
+	for _, family := range []struct {
+		names, tool string
+		into        *string
+	}{
+		{"net/ip_tables_names", "iptables-legacy-save", &saved.Legacy},
+		{"net/ip6_tables_names", "ip6tables-legacy-save", &saved.Legacy6},
+	} {
+		if !k.hasTables(family.names) {
+			continue
+		}
+		var err error
+		if *family.into, err = k.run(ctx, "", family.tool); err != nil {
+			return saved, err
+		}
+	}
+	var err error
+	if saved.Tables, err = k.nftTables(ctx); err != nil || len(saved.Tables) == 0 {
+		return saved, err
+	}
+	covered := map[string]bool{}
+	for _, family := range []struct {
+		name, tool string
+		into       *string
+	}{
+		{"ip", "iptables-nft-save", &saved.NFT4},
+		{"ip6", "ip6tables-nft-save", &saved.NFT6},
+	} {
+		if !slices.ContainsFunc(saved.Tables, func(t string) bool { return strings.HasPrefix(t, family.name+" ") }) {
+			continue
+		}
+		if *family.into, err = k.run(ctx, "", family.tool); err != nil {
+			return saved, err
+		}
+		// A table that is nft's own is only mentioned, in a comment.
+		for table := range ParseRules(*family.into) {
+			covered[family.name+" "+table] = true
+		}
+	}
+	var script strings.Builder
+	for _, table := range saved.Tables {
+		if covered[table] {
+			continue
+		}
+		text, err := k.run(ctx, "", "nft", append([]string{"-s", "list", "table"}, strings.Fields(table)...)...)
+		if err != nil {
+			return saved, err
+		}
+		script.WriteString(terminated(text))
+	}
+	saved.Script = script.String()
+	return saved, nil
+}
+
+// nftTables are the tables of nf_tables, none where that is not in the kernel.
+func (k Kernel) nftTables(ctx context.Context) ([]string, error) {
+	loaded, err := k.modules()
+	if err != nil {
+		return nil, err
+	}
+	// A kernel without loadable modules does not tell whether it has nf_tables.
+	if loaded != nil && k.moduleState("nf_tables", loaded) == ModuleAbsent {
+		return nil, nil
+	}
+	text, err := k.run(ctx, "", "nft", "list", "tables")
+	if err != nil {
+		return nil, err
+	}
+	return NFTTables(text), nil
+}
+
+// RestoreRules makes the rules of this network namespace those that were saved: what was replaced is
+// there again, what was added is gone. A table of legacy iptables that did not exist stays, empty, since
+// only its module can take it away. Counters begin at zero. nft's part is one transaction, as is each of
+// iptables' tables.
+func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
+	present, err := k.nftTables(ctx)
+	if err != nil {
+		return err
+	}
+	own := NFTTables(saved.Script)
+	var script strings.Builder
+	for _, table := range present {
+		// A table of iptables that was there is restored by iptables itself.
+		if slices.Contains(own, table) || !slices.Contains(saved.Tables, table) {
+			fmt.Fprintf(&script, "delete table %s\n", table)
+		}
+	}
+	script.WriteString(saved.Script)
+	if script.Len() > 0 {
+		if _, err := k.run(ctx, script.String(), "nft", "-f", "-"); err != nil {
+			return err
+		}
+	}
+	for _, family := range []struct{ text, names, tool string }{
+		{saved.NFT4, "", "iptables-nft-restore"},
+		{saved.NFT6, "", "ip6tables-nft-restore"},
+		{saved.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
+		{saved.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
+	} {
+		text := family.text
+		if family.names != "" {
+			text += k.emptyNewTables(family.names, family.text)
+		}
+		if text == "" {
+			continue
+		}
+		if _, err := k.run(ctx, terminated(text), family.tool); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// builtinChains are the chains of each table of legacy iptables, which have a policy.
+var builtinChains = map[string][]string{
+	"raw":      {"PREROUTING", "OUTPUT"},
+	"mangle":   {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"},
+	"nat":      {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
+	"filter":   {"INPUT", "FORWARD", "OUTPUT"},
+	"security": {"INPUT", "FORWARD", "OUTPUT"},
+}
+
+// emptyNewTables is what empties the legacy tables that exist and were not saved.
+func (k Kernel) emptyNewTables(names, saved string) string {
+	text, err := os.ReadFile(filepath.Join(k.proc(), names))
+	if err != nil {
+		return ""
+	}
+	before := ParseRules(saved)
+	var b strings.Builder
+	for table := range strings.FieldsSeq(string(text)) {
+		if _, ok := before[table]; ok {
+			continue
+		}
+		fmt.Fprintf(&b, "*%s\n", table)
+		for _, chain := range builtinChains[table] {
+			fmt.Fprintf(&b, ":%s ACCEPT [0:0]\n", chain)
+		}
+		b.WriteString("COMMIT\n")
+	}
+	return b.String()
+}
+
+// Text is the saved rules for a reader, without dates and counters.
+func (s SavedRules) Text() string {
+	var b strings.Builder
+	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6, s.Script} {
+		b.WriteString(configuration(part))
+	}
+	return b.String()
+}
+
+// LoadRules loads rules as [Kernel.Apply] does; add keeps what the tables of iptables hold already.
+func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
+	var flags []string
+	if add {
+		flags = append(flags, "--noflush")
+	}
+	for _, load := range []struct{ text, tool string }{
+		{s.Rules, s.tool("iptables", "restore")},
+		{s.Rules6, s.tool("ip6tables", "restore")},
+	} {
+		if load.text == "" {
+			continue
+		}
+		if _, err := k.run(ctx, terminated(load.text), load.tool, flags...); err != nil {
+			return err
+		}
+	}
+	if s.NFT != "" {
+		if _, err := k.run(ctx, terminated(s.NFT), "nft", "-f", "-"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Differences are the ways in which these rules are not those of the settings, as the function of that
+// name has them.
+func (s SavedRules) Differences(asked Settings) []string {
+	four, six := s.NFT4, s.NFT6
+	if asked.backend() == BackendLegacy {
+		four, six = s.Legacy, s.Legacy6
+	}
+	var tables strings.Builder
+	for _, table := range s.Tables {
+		fmt.Fprintf(&tables, "table %s\n", table)
+	}
+	only := Settings{Rules: asked.Rules, Rules6: asked.Rules6, NFT: asked.NFT, RulesBackend: asked.RulesBackend}
+	return Differences(only, State{Rules: four, Rules6: six, NFT: tables.String()})
+}

@@ -1,0 +1,126 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Conditions are what a link does to the frames between one node and the rest of the link. The zero
+// value is a link in order. A share is between 0 and 1.
+//
+// The words are those of netem (tc-netem(8)), which makes all but the last two: loss, delay and so on hold
+// for each direction on its own, so that 10 ms on both are 20 ms on a round trip, and a loss of 5 % on both
+// costs an exchange of two frames with a probability of 9.75 %.
+type Conditions struct {
+	Direction Direction     `json:"direction,omitempty"` // empty: both
+	Loss      float64       `json:"loss,omitempty"`      // share of frames
+	Delay     time.Duration `json:"delay,omitempty"`
+	Jitter    time.Duration `json:"jitter,omitempty"`    // the delay lies within ±jitter; frames may overtake each other
+	Reorder   float64       `json:"reorder,omitempty"`   // share of frames that overtake those delayed; needs a delay
+	Duplicate float64       `json:"duplicate,omitempty"` // share of frames sent twice
+	Corrupt   float64       `json:"corrupt,omitempty"`   // share of frames in which one bit is turned
+	Rate      int64         `json:"rate,omitempty"`      // bits per second; 0: as fast as it goes
+
+	// Partitioned lets no frame pass, while the node still sees a carrier.
+	Partitioned bool `json:"partitioned,omitempty"`
+	// Down takes the carrier away, as a cable that is pulled out.
+	Down bool `json:"down,omitempty"`
+}
+
+// Direction is the way of the frames that conditions hold for, seen from the node.
+type Direction string
+
+// The directions.
+const (
+	Both Direction = "both"
+	To   Direction = "to"   // towards the node
+	From Direction = "from" // from the node
+)
+
+// Holds reports whether the conditions are for that one direction.
+func (c Conditions) Holds(direction Direction) bool {
+	return c.Direction == "" || c.Direction == Both || c.Direction == direction
+}
+
+// Shapes reports whether frames that pass are lost, delayed, copied or changed, for which a link needs
+// netem.
+func (c Conditions) Shapes() bool {
+	c.Direction, c.Partitioned, c.Down = "", false, false
+	return c != Conditions{}
+}
+
+// longestDelay is far above any network's; netem keeps every frame for so long.
+const longestDelay = time.Minute
+
+// Validate says what in the conditions is out of its range or contradicts itself.
+func (c Conditions) Validate() error {
+	var errs []error
+	for _, share := range []struct {
+		name  string
+		value float64
+	}{{"loss", c.Loss}, {"reorder", c.Reorder}, {"duplicate", c.Duplicate}, {"corrupt", c.Corrupt}} {
+		if !(share.value >= 0 && share.value <= 1) {
+			errs = append(errs, fmt.Errorf("%s %v: a share lies between 0 and 1", share.name, share.value))
+		}
+	}
+	for _, time := range []struct {
+		name  string
+		value time.Duration
+	}{{"delay", c.Delay}, {"jitter", c.Jitter}} {
+		if time.value < 0 || time.value > longestDelay {
+			errs = append(errs, fmt.Errorf("%s %v: not between 0 and %v", time.name, time.value, longestDelay))
+		}
+	}
+	switch {
+	case c.Jitter > c.Delay:
+		errs = append(errs, fmt.Errorf("jitter %v is over the delay %v: a frame cannot arrive before it was sent", c.Jitter, c.Delay))
+	case c.Reorder > 0 && c.Delay == 0:
+		errs = append(errs, errors.New("reorder needs a delay: frames overtake those that wait"))
+	}
+	if c.Rate < 0 || c.Rate > 0 && c.Rate < 8 {
+		errs = append(errs, fmt.Errorf("rate %d: not a number of bits per second, of 8 or more", c.Rate))
+	}
+	switch c.Direction {
+	case "", Both, To, From:
+	default:
+		errs = append(errs, fmt.Errorf("direction %q: none of %q, %q, %q", c.Direction, Both, To, From))
+	}
+	if (c.Down || c.Partitioned) && !c.Holds(To) || (c.Down || c.Partitioned) && !c.Holds(From) {
+		errs = append(errs, errors.New("a link that is down or partitioned is so in both directions"))
+	}
+	if c == (Conditions{Direction: c.Direction}) {
+		errs = append(errs, errors.New("nothing is asked of the link"))
+	}
+	return errors.Join(errs...)
+}
+
+// String is the conditions in a few words, as "loss 5%, delay 50ms".
+func (c Conditions) String() string {
+	var words []string
+	add := func(on bool, format string, args ...any) {
+		if on {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
+	}
+	add(c.Down, "down")
+	add(c.Partitioned, "partitioned")
+	add(c.Loss > 0, "loss %.4g%%", 100*c.Loss)
+	add(c.Delay > 0, "delay %v", c.Delay)
+	add(c.Jitter > 0, "jitter %v", c.Jitter)
+	add(c.Reorder > 0, "reorder %.4g%%", 100*c.Reorder)
+	add(c.Duplicate > 0, "duplicate %.4g%%", 100*c.Duplicate)
+	add(c.Corrupt > 0, "corrupt %.4g%%", 100*c.Corrupt)
+	add(c.Rate > 0, "rate %dbit/s", c.Rate)
+	if len(words) == 0 {
+		return "in order"
+	}
+	if !c.Holds(From) {
+		words = append(words, "towards the node alone")
+	}
+	if !c.Holds(To) {
+		words = append(words, "from the node alone")
+	}
+	return strings.Join(words, ", ")
+}
