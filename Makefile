@@ -59,7 +59,7 @@ deps: ## install what ctload needs at run time
 
 .PHONY: test-deps
 test-deps: ## install what only the tests and benchmarks need
-	@./.ci/install gcc=gcc ip=iproute2 conntrack=conntrack ab=apache2-utils wrk=wrk hping3=hping3 trafgen=netsniff-ng h2load=nghttp2-client nginx=nginx-light \
+	@./.ci/install gcc=gcc ip=iproute2 depmod=kmod conntrack=conntrack ab=apache2-utils wrk=wrk hping3=hping3 trafgen=netsniff-ng h2load=nghttp2-client nginx=nginx-light \
 		xmllint=libxml2-utils chromium=chromium
 
 .PHONY: apparmor-profile

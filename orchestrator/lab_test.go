@@ -92,6 +92,7 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 		}
 		t.Skipf("no lab can be made here: %v", err)
 	}
+	t.Parallel() // most of a trial is waiting
 	folder, err := programs()
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func (d domain) xml() (string, error) {
 			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: libvirtArch(runtime.GOARCH), Machine: "pc"},
 			Kernel:  d.machine.Kernel,
 			Initrd:  d.machine.Initramfs,
-			Cmdline: guest.CommandLine,
+			Cmdline: d.commandLine(),
 		},
 		Features: &libvirtxml.DomainFeatureList{
 			ACPI: &libvirtxml.DomainFeature{},
@@ -82,6 +82,16 @@ func (d domain) xml() (string, error) {
 		return "", fmt.Errorf("describe machine %s for libvirt: %w", d.machine.Name, err)
 	}
 	return text, nil
+}
+
+// commandLine is the kernel's. Emulation takes the guest's TSC from the host's clock, so that it is as good
+// as the HPET that the kernel would watch it by; on a busy host it is the watchdog that comes late, and a
+// clock which it has declared unstable spoils the trial.
+func (d domain) commandLine() string {
+	if d.accelerator == TCG {
+		return guest.CommandLine + " tsc=reliable"
+	}
+	return guest.CommandLine
 }
 
 // emulatedCPU is QEMU's default CPU without cmpxchg16b: QEMU 7.2 leaves garbage in the flags after that
