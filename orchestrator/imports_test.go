@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"reports/progress": {"results"},
 	"agent/tuning":     {},
 	"agent/samplers":   {"results"},
-	"agent/faults":     {"agent/tuning", "vm/link"},
+	"agent/faults":     {"agent/samplers", "agent/tuning", "vm/link"},
 	"agent":            {"agent/...", "generators", "results", "vm/guest/modload"},
 	"vm":               {"agent", "vm/link"},
 	"vm/guest":         {"vm/guest/..."},

@@ -131,8 +131,8 @@ const MaxCPU = 0.95
 
 // Reading is what a fault did, as the kernel told before and after it.
 type Reading struct {
-	ID      string        `json:"id"`
-	Figures []Figure      `json:"figures,omitempty"`
+	ID      string   `json:"id"`
+	Figures []Figure `json:"figures,omitempty"`
 	// Began is the node's CLOCK_MONOTONIC when the change began, the clock of its samples; Took is the
 	// change alone, without the readings around it.
 	Began time.Duration `json:"began_ns"`

@@ -64,8 +64,11 @@ type change struct {
 	id      string
 	parts   []*part
 	do      func(context.Context) error
-	figures []Figure // that do found out, beside those of the parts
+	check   func(context.Context) error // proves after do that the kernel is as asked; nil where do does
+	figures []Figure                    // that do found out, beside those of the parts
 	remarks []string
+
+	remarkLoaded func() // says what the kernel has loaded for it
 }
 
 // part is one thing that a fault changes.
@@ -98,7 +101,7 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 		return Reading{}, fmt.Errorf("%s: %w", f.Kind, err)
 	}
 	c.id = f.ID
-	reading, err := c.measure(ctx, c.parts, c.do)
+	reading, err := c.measure(ctx, c.parts, c.do, c.check)
 	reading.Figures = append(reading.Figures, c.figures...)
 	reading.Remarks = append(reading.Remarks, c.remarks...)
 	if err != nil {
@@ -135,7 +138,7 @@ func (s *Set) Revert(ctx context.Context, id string) (Reading, error) {
 		own = append(own, p)
 	}
 	c.figures, c.remarks = nil, nil
-	reading, err := c.measure(ctx, own, func(ctx context.Context) error { return restore(ctx, own) })
+	reading, err := c.measure(ctx, own, func(ctx context.Context) error { return restore(ctx, own) }, nil)
 	reading.Figures = append(reading.Figures, c.figures...)
 	reading.Remarks = append(append(reading.Remarks, c.remarks...), covered...)
 	s.active = slices.Delete(s.active, i, i+1)
@@ -187,8 +190,8 @@ func restore(ctx context.Context, parts []*part) error {
 	return errors.Join(errs...)
 }
 
-// measure does something between two readings of the parts.
-func (c *change) measure(ctx context.Context, parts []*part, do func(context.Context) error) (Reading, error) {
+// measure does something between two readings of the parts, and has it checked.
+func (c *change) measure(ctx context.Context, parts []*part, do, check func(context.Context) error) (Reading, error) {
 	reading := Reading{ID: c.id}
 	figures := make([]Figure, 0, len(parts))
 	for _, p := range parts {
@@ -209,6 +212,9 @@ func (c *change) measure(ctx context.Context, parts []*part, do func(context.Con
 	begun := time.Now()
 	err := do(ctx)
 	reading.Took = time.Since(begun)
+	if err == nil && check != nil {
+		err = check(ctx)
+	}
 	i := 0
 	for _, p := range parts {
 		if p.read == nil {
@@ -232,6 +238,16 @@ func (s *Set) prepare(ctx context.Context, f Fault) (*change, error) {
 		return s.sysctl(f)
 	case Buckets:
 		return s.buckets(f)
+	case RulesLoad:
+		return s.loadRules(ctx, f)
+	case RulesRemove:
+		return s.removeRules(ctx)
+	case Flush:
+		return s.flush()
+	case Delete:
+		return s.remove(f)
+	case ModuleRemove:
+		return s.removeModules(ctx, f)
 	}
 	return nil, errors.New("this version cannot make it yet")
 }

@@ -13,6 +13,12 @@ const attributeTypeMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 
 var errNetlinkFormat = errors.New("not the format of ctnetlink")
 
+// Attributes calls each for every netlink attribute in data, without copying. The numbers come without the
+// flags that share their field.
+func Attributes(data []byte, each func(kind int, value []byte) error) error {
+	return attributes(data, each)
+}
+
 // attributes calls each for every netlink attribute in data, without copying.
 func attributes(data []byte, each func(kind int, value []byte) error) error {
 	for len(data) >= unix.SizeofNlAttr {

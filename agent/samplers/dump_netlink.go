@@ -32,9 +32,25 @@ const (
 	ipsAssured   = 1 << 2
 )
 
-// walkNetlink lists the table through ctnetlink, in pieces as the kernel sends them. mdlayher/netlink
-// would gather the whole answer first, which a guest of 512 MiB has no room for.
-func walkNetlink(ctx context.Context, each func(entry)) (err error) {
+// walkNetlink lists the table through ctnetlink.
+func walkNetlink(ctx context.Context, each func(entry)) error { return Walk(ctx, parsed(each)) }
+
+// parsed is what takes the attributes of an entry for one that takes the entry.
+func parsed(each func(entry)) func([]byte) error {
+	return func(attributes []byte) error {
+		e, err := parseEntry(attributes)
+		if err == nil {
+			each(e)
+		}
+		return err
+	}
+}
+
+// Walk lists the connection-tracking table of the calling thread's network namespace through ctnetlink
+// (CAP_NET_ADMIN) and hands over the attributes of each entry, which are valid until the call returns. The
+// pieces come as the kernel sends them: mdlayher/netlink would gather the whole answer first, which a guest
+// of 512 MiB has no room for.
+func Walk(ctx context.Context, each func(attributes []byte) error) (err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("open a netfilter socket: %w", err)
@@ -62,7 +78,7 @@ func walkNetlink(ctx context.Context, each func(entry)) (err error) {
 		case flags&unix.MSG_TRUNC != 0:
 			return fmt.Errorf("read the table from ctnetlink: a piece of more than %d bytes", len(buffer))
 		}
-		done, err := parseDump(buffer[:n], each)
+		done, err := parseMessages(buffer[:n], each)
 		if done || err != nil {
 			return err
 		}
@@ -78,8 +94,13 @@ func dumpRequest() []byte {
 	return request
 }
 
-// parseDump reads the messages of one piece of the answer and says whether it was the last.
+// parseDump reads the entries of one piece of the answer and says whether it was the last.
 func parseDump(data []byte, each func(entry)) (done bool, err error) {
+	return parseMessages(data, parsed(each))
+}
+
+// parseMessages hands over the attributes of each entry in one piece of the answer.
+func parseMessages(data []byte, each func(attributes []byte) error) (done bool, err error) {
 	for len(data) >= unix.SizeofNlMsghdr {
 		length := int(binary.NativeEndian.Uint32(data))
 		kind := binary.NativeEndian.Uint16(data[4:])
@@ -103,11 +124,9 @@ func parseDump(data []byte, each func(entry)) (done bool, err error) {
 			if len(payload) < nfgenmsgLength {
 				return false, fmt.Errorf("%w: entry of %d bytes", errNetlinkFormat, len(payload))
 			}
-			e, err := parseEntry(payload[nfgenmsgLength:])
-			if err != nil {
+			if err := each(payload[nfgenmsgLength:]); err != nil {
 				return false, err
 			}
-			each(e)
 		}
 		data = data[min(align(length), len(data)):]
 	}

@@ -213,3 +213,34 @@ func (s SavedRules) Differences(asked Settings) []string {
 	only := Settings{Rules: asked.Rules, Rules6: asked.Rules6, NFT: asked.NFT, RulesBackend: asked.RulesBackend}
 	return Differences(only, State{Rules: four, Rules6: six, NFT: tables.String()})
 }
+
+// Rules are the rules of all kinds, a line each, in no order that matters: those of legacy iptables and of
+// iptables over nf_tables as "table -A CHAIN ...", policies other than ACCEPT among them, then nft's own
+// listing line by line. Empty tables and chains of iptables leave no line.
+func (s SavedRules) Rules() []string {
+	var lines []string
+	for _, family := range []struct{ name, text string }{
+		{"legacy ip", s.Legacy}, {"legacy ip6", s.Legacy6}, {"ip", s.NFT4}, {"ip6", s.NFT6},
+	} {
+		table := ""
+		for line := range strings.Lines(configuration(family.text)) {
+			line = strings.TrimSpace(line)
+			words := strings.Fields(line)
+			switch {
+			case len(words) == 0 || words[0] == "COMMIT" || strings.HasPrefix(line, "#"):
+			case strings.HasPrefix(line, "*"):
+				table = line[1:]
+			case strings.HasPrefix(line, ":") && len(words) > 1 && (words[1] == "ACCEPT" || words[1] == "-"):
+			default:
+				lines = append(lines, family.name+" "+table+" "+line)
+			}
+		}
+	}
+	slices.Sort(lines)
+	for line := range strings.Lines(configuration(s.Script)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}

@@ -1,0 +1,175 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/agent/tuning"
+)
+
+// rulesSubject are all packet filter rules of the node: whoever changes some may touch any.
+const rulesSubject = "rules"
+
+// rulesPart is the rules as they are now.
+func (s *Set) rulesPart(ctx context.Context) (*part, error) {
+	k := s.node.Kernel
+	before, err := k.SaveRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &part{
+		subject: rulesSubject,
+		read: func(ctx context.Context) (string, error) {
+			now, err := k.SaveRules(ctx)
+			return now.Text(), err
+		},
+		restore: func(ctx context.Context) error {
+			if err := k.RestoreRules(ctx, before); err != nil {
+				return err
+			}
+			now, err := k.SaveRules(ctx)
+			if err != nil {
+				return err
+			}
+			return sameRules(before, now)
+		},
+	}, nil
+}
+
+// sameRules is an error where the rules are not those of before, but for empty tables.
+func sameRules(before, now tuning.SavedRules) error {
+	was, is := before.Rules(), now.Rules()
+	if slices.Equal(was, is) {
+		return nil
+	}
+	return fmt.Errorf("the rules are not as before: they were\n%s\nand are\n%s", strings.Join(was, "\n"), strings.Join(is, "\n"))
+}
+
+// loadRules loads rules with the real tools.
+func (s *Set) loadRules(ctx context.Context, f Fault) (*change, error) {
+	k := s.node.Kernel
+	rules, err := s.rulesPart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asked := f.Rules.settings()
+	return &change{parts: []*part{rules}, do: func(ctx context.Context) error {
+		return k.LoadRules(ctx, asked, f.Rules.Add)
+	}, check: func(ctx context.Context) error {
+		if f.Rules.Add { // what was there before is in the same chains
+			asked.Rules, asked.Rules6 = "", ""
+		}
+		now, err := k.SaveRules(ctx)
+		if err != nil {
+			return err
+		}
+		if differences := now.Differences(asked); len(differences) > 0 {
+			return errors.New(strings.Join(differences, "; "))
+		}
+		return nil
+	}}, nil
+}
+
+// removeRules removes all rules.
+func (s *Set) removeRules(ctx context.Context) (*change, error) {
+	k := s.node.Kernel
+	rules, err := s.rulesPart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &change{parts: []*part{rules}, do: k.FlushRules, check: s.noRules}, nil
+}
+
+func (s *Set) noRules(ctx context.Context) error {
+	now, err := s.node.Kernel.SaveRules(ctx)
+	if err != nil {
+		return err
+	}
+	if rules := now.Rules(); len(rules) > 0 {
+		return fmt.Errorf("there are rules still: %s", strings.Join(rules, "; "))
+	}
+	return nil
+}
+
+// removeModules removes the rules, which hold references, and then modules.
+func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
+	k := s.node.Kernel
+	if !s.node.Own {
+		return nil, &HostError{Kind: f.Kind, What: "the modules " + strings.Join(f.modules(), ", ")}
+	}
+	for _, name := range f.modules() {
+		state, err := k.ModuleState(name)
+		if err != nil {
+			return nil, err
+		}
+		if state != tuning.ModuleLoaded {
+			return nil, fmt.Errorf("module %s is %s: there is nothing to remove", name, state)
+		}
+	}
+	c := &change{}
+	// They are put back in the other order: modules, rules, parameters.
+	parameters, err := k.ConntrackSysctls()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parameters {
+		part := s.parameter(p.Key, p.Value)
+		part.read = nil // all of them go with the module
+		c.parts = append(c.parts, part)
+	}
+	if buckets, err := k.ReadBuckets(); err != nil {
+		return nil, err
+	} else if buckets > 0 {
+		c.parts = append(c.parts, s.hash(buckets))
+	}
+	rules, err := s.rulesPart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := s.modulesPart()
+	if err != nil {
+		return nil, err
+	}
+	c.parts = append(c.parts, rules, modules)
+	c.do = func(ctx context.Context) error {
+		if err := k.FlushRules(ctx); err != nil {
+			return err
+		}
+		for _, name := range f.modules() {
+			if err := k.Remove(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c, nil
+}
+
+// modulesPart is which modules are loaded.
+func (s *Set) modulesPart() (*part, error) {
+	k := s.node.Kernel
+	before, err := k.LoadedModules()
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(before)
+	return &part{
+		subject: "modules",
+		read: func(context.Context) (string, error) {
+			now, err := k.LoadedModules()
+			slices.Sort(now)
+			return strings.Join(now, " "), err
+		},
+		restore: func(ctx context.Context) error {
+			for _, name := range before {
+				if err := k.Load(ctx, name); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}, nil
+}
