@@ -78,6 +78,9 @@ func (l *load) prepareCrafted() error {
 	return nil
 }
 
+// ErrInitialNamespace refuses crafted packets where they could leave the machine.
+var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
+
 // mayCraft refuses raw packets where they could reach something else than a lab.
 func mayCraft(inLab bool) error {
 	if inLab {
@@ -88,7 +91,7 @@ func mayCraft(inLab bool) error {
 		return err
 	}
 	if initial {
-		return errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
+		return ErrInitialNamespace
 	}
 	return nil
 }

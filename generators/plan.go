@@ -114,6 +114,9 @@ func (p *plan) defaults() {
 	if p.Concurrency > 0 {
 		p.Workers = min(p.Workers, p.Concurrency)
 	}
+	if p.AtOnce > 1 {
+		p.Workers = 1 // whose threads are those of the chorus
+	}
 	if p.Count > 0 {
 		p.Workers = int(min(int64(p.Workers), p.Count))
 	}
@@ -129,7 +132,7 @@ func (p *plan) crafted() bool {
 
 func (p *plan) checkBounds() error {
 	var errs []error
-	if p.Count <= 0 && p.Duration <= 0 {
+	if p.Count <= 0 && p.Duration <= 0 && (p.Profile == nil || len(p.Profile.Stages) == 0) {
 		errs = append(errs, errors.New("neither count nor duration bounds it"))
 	}
 	for _, bound := range []struct {
@@ -151,6 +154,7 @@ func (p *plan) checkBounds() error {
 		{"exchanges", float64(p.Exchanges), 1 << 20},
 		{"keep-alive", float64(p.KeepAlive), 1 << 30},
 		{"workers", float64(p.Workers), 1024},
+		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
 		if bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value) {
 			errs = append(errs, fmt.Errorf("%s %v is not within 0 and %v", bound.name, bound.value, bound.most))
@@ -186,6 +190,13 @@ func (p *plan) checkKind() error {
 	case UDP:
 	default:
 		errs = append(errs, fmt.Errorf("kind %q is none of http, tcp, hold, udp, syn, handshake, icmp, probe", p.Kind))
+	}
+	switch {
+	case p.AtOnce <= 1 || p.Kind == UDP:
+	case p.Kind != TCP:
+		errs = append(errs, fmt.Errorf("several at once are for udp and tcp, not for %s", p.Kind))
+	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
+		errs = append(errs, fmt.Errorf("%d connections at once from one source need source ports, and as many ports to go to", p.AtOnce))
 	}
 	switch p.Close {
 	case CloseFIN, CloseRST, CloseAbandon, CloseHalf:

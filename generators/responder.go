@@ -62,6 +62,18 @@ type ResponderSpec struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
+// Validate reports what is wrong with the spec, without a look at the machine.
+func (s ResponderSpec) Validate() error {
+	err := s.defaults()
+	if err == nil {
+		_, err = s.addresses()
+	}
+	if err != nil {
+		return fmt.Errorf("%s responder: %w", s.Kind, err)
+	}
+	return nil
+}
+
 // DefaultBacklog is the accept queue of a responder, before the kernel's own cap.
 const DefaultBacklog = 65535
 

@@ -38,7 +38,7 @@ const (
 )
 
 // Spec is one generator's whole assignment; it travels to a node as JSON (durations in
-// nanoseconds). Every load must be bounded by Count, by Duration or by both.
+// nanoseconds). Every load must be bounded by Count, by Duration or by the stages of its profile.
 type Spec struct {
 	Kind Kind `json:"kind"`
 
@@ -48,7 +48,7 @@ type Spec struct {
 	// Ports are the destination ports, used in turn. None for icmp.
 	Ports []uint16 `json:"ports,omitempty"`
 
-	// Count is how many requests, connections or flows; 0: until Duration.
+	// Count is how many requests, connections or flows; 0: until Duration or the end of the stages.
 	Count int64 `json:"count,omitempty"`
 	// Concurrency is how many are in flight at once at most. It drives a closed loop; with a rate,
 	// it is a limit, and 0 means none.
@@ -108,6 +108,10 @@ type Spec struct {
 	// Exchanges makes udp flows conversations of that many datagrams, Interval apart, each of which
 	// must be answered; a flow becomes ASSURED when it is answered for more than 2 s.
 	Exchanges int `json:"exchanges,omitempty"`
+	// AtOnce sends each datagram of udp that many times, or begins that many connections of tcp from one
+	// source port to as many ports, at the same moment on as many threads: what races itself through
+	// the kernel. A udp flow is completed when all are answered. 0 or 1: one.
+	AtOnce int `json:"at_once,omitempty"`
 	// Interval is the time between keep-alive bytes of hold and between datagrams of udp.
 	Interval time.Duration `json:"interval,omitempty"`
 	// Reply makes icmp, syn and udp wait for an answer to each packet, up to Timeout; without it a

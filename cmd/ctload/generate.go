@@ -5,89 +5,79 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ctload/ctload/generators"
-	"github.com/ctload/ctload/scenarios"
 )
-
-// generateFlags are the flags of `ctload generate`, in the units that people write.
-type generateFlags struct {
-	spec                generators.Spec
-	ports, rate, format string
-}
 
 func generateCommand() *cobra.Command {
 	parent := &cobra.Command{
-		Use:   "generate",
+		Use:   "generate KIND",
 		Short: "the generators alone, ab-style",
 		Long: `Makes load without a lab, towards loopback, a private address, or whatever --allow-public permits. Crafted
 packets (syn, handshake, icmp) leave only from a network namespace that you made: ip netns exec NAME ctload ...
-or --namespace FILE. Every load is bounded, by -n, --duration or both.
+or --namespace FILE. Every load is bounded, by a number, a duration or stages.
 
+How fast: -c keeps that many in flight, the next begins when one ends (closed loop); a rate begins them on an absolute
+schedule whatever becomes of them (open loop): --rate, --ramp, --stages, --burst or --sine. Latency counts from
+the intended time, what leaves late is reported, and slots that were missed are not made up for in bursts unless
+--catch-up asks for it.
+
+Exit status: 0; 2 usage; 3 the host lacks something; 4 the generator itself was the limit (its ports, descriptors,
+conntrack table, CPU), so that the figures are not the target's; 130 interrupted, with the result so far.`,
+		Example: `  ctload respond http --ports 8080 &
   ctload generate http -c 1000 -n 5000 http://127.0.0.1:8080/`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("; did you mean %q?", near[0])
+			}
+			return fmt.Errorf("there is no generator %q%s", args[0], hint)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, kind := range []struct {
-		kind  generators.Kind
-		short string
-	}{
-		{generators.HTTP, "requests, a new connection each unless --keep-alive"},
-		{generators.TCP, "connections, closed in a chosen way"},
-		{generators.Hold, "connections that are opened and kept"},
-		{generators.UDP, "new flows, or conversations that are answered"},
-		{generators.SYN, "half-open connections from any source"},
-		{generators.Handshake, "full handshakes from addresses that no host owns"},
-		{generators.ICMP, "echo requests with varying ids"},
-		{generators.Probe, "a steady tcp, udp or icmp bystander"},
-	} {
-		parent.AddCommand(generateKind(kind.kind, kind.short))
+	parent.SuggestionsMinimumDistance = 2
+	for _, kind := range kinds {
+		parent.AddCommand(generateKind(kind))
 	}
 	return parent
 }
 
-func generateKind(kind generators.Kind, short string) *cobra.Command {
-	f := generateFlags{spec: generators.Spec{Kind: kind}}
-	use := string(kind) + " TARGET"
-	if kind == generators.HTTP {
-		use = "http URL"
-	}
+func generateKind(kind kindHelp) *cobra.Command {
+	f := generateFlags{spec: generators.Spec{Kind: kind.kind}}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return generate(cmd, args[0], &f) },
+		Use:     fmt.Sprintf("%s %s", kind.kind, kind.argument),
+		Short:   kind.short,
+		Long:    kind.long,
+		Example: kind.example,
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return generate(cmd, args[0], &f) },
 	}
-	flags := cmd.Flags()
-	s := &f.spec
-	flags.Int64VarP(&s.Count, "number", "n", 0, "how many requests, connections or flows")
-	flags.IntVarP(&s.Concurrency, "concurrency", "c", 0, "how many at a time (closed loop)")
-	flags.StringVarP(&f.rate, "rate", "r", "", "how many begin each second, as 3000/s (open loop)")
-	flags.DurationVarP(&s.Duration, "duration", "t", 0, "how long new ones begin, as 10s")
-	flags.DurationVar(&s.Timeout, "timeout", 0, "for each request or connection (default 10s, probe 1s)")
-	flags.StringVarP(&f.ports, "ports", "p", "", "destination ports used in turn, as 80 or 8000-8063,9000")
-	flags.StringVar(&s.Sources, "sources", "", "source addresses: addresses, prefixes, ranges, separated by commas")
-	flags.StringVar(&s.SourcePorts, "source-ports", "", "source ports used in turn, as 1024-65535 (default: the kernel's choice)")
-	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
-	flags.Uint64Var(&s.Seed, "seed", 0, "order of the tuples; 0: in order")
-	flags.BoolVar(&s.Reuse, "reuse", false, "begin again when every tuple has been used")
-	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots of the schedule, in bursts")
-	flags.StringVar((*string)(&s.Close), "close", "", "how a connection ends: fin, rst, abandon, half-close")
-	flags.StringVar((*string)(&s.CloseBy), "close-by", "", "who closes first: client or server")
-	flags.IntVarP(&s.KeepAlive, "keep-alive", "k", 0, "requests on each connection")
-	flags.IntVar(&s.Payload, "payload", 0, "bytes sent on each connection or in each datagram")
-	flags.IntVar(&s.Exchanges, "exchanges", 0, "datagrams of a udp conversation, each to be answered")
-	flags.DurationVar(&s.Hold, "hold", 0, "how long each connection stays open")
-	flags.DurationVar(&s.Interval, "interval", 0, "between keep-alive bytes of hold, and datagrams of udp")
-	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each packet")
-	flags.StringVar((*string)(&s.Protocol), "protocol", "", "of a probe: tcp, udp, icmp")
-	flags.StringVar(&s.Interface, "interface", "", "that crafted packets leave by (default: the route's)")
-	flags.IntVar(&s.Workers, "workers", 0, "threads (default: one for each CPU)")
-	flags.StringVar(&s.Namespace, "namespace", "", "file of the network namespace to work in")
-	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target outside private, loopback and test ranges")
-	flags.StringVar(&f.format, "format", "ab", "ab or json")
+	all := f.declare()
+	for _, name := range append(kind.flags, commonFlags...) {
+		cmd.Flags().AddFlag(all.Lookup(name))
+	}
+	cmd.MarkFlagsMutuallyExclusive(profileFlags...)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		unknown, ok := errors.AsType[*pflag.NotExistError](err)
+		if !ok {
+			return err
+		}
+		known := all.Lookup(unknown.GetSpecifiedName())
+		if len(unknown.GetSpecifiedName()) == 1 {
+			known = all.ShorthandLookup(unknown.GetSpecifiedName())
+		}
+		if known != nil {
+			return fmt.Errorf("--%s does not go with %s; %s --help lists what does", known.Name, kind.kind, cmd.CommandPath())
+		}
+		return flagError(cmd, err)
+	})
 	return cmd
 }
 
@@ -95,13 +85,21 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	if f.format != "ab" && f.format != "json" {
 		return fmt.Errorf("--format %s: it is ab or json", f.format)
 	}
-	if err := f.aim(target); err != nil {
+	if err := f.read(cmd.Context(), target); err != nil {
 		return err
 	}
-	result, err := generators.Run(cmd.Context(), f.spec, nil)
+	if err := f.spec.Validate(); err != nil {
+		return fmt.Errorf("%s: %w", f.spec.Kind, err)
+	}
+	show := newLive(cmd.ErrOrStderr())
+	result, err := generators.Run(cmd.Context(), f.spec, show.progress)
+	show.end()
 	interrupted := errors.Is(err, context.Canceled)
-	if err != nil && !interrupted {
+	switch {
+	case errors.Is(err, generators.ErrInitialNamespace):
 		return err
+	case err != nil && !interrupted:
+		return host(err)
 	}
 	if f.format == "json" {
 		encoder := json.NewEncoder(cmd.OutOrStdout())
@@ -117,77 +115,6 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 		return &statusError{status: statusInterrupted}
 	case len(result.Limits) > 0:
 		return &statusError{status: statusInvalid, Err: fmt.Errorf("the generator was the limit: %s", strings.Join(result.Limits, "; "))}
-	}
-	return nil
-}
-
-// aim reads the target, the ports and the rate.
-func (f *generateFlags) aim(target string) error {
-	s := &f.spec
-	if f.rate != "" {
-		var rate scenarios.Rate
-		if err := rate.UnmarshalText([]byte(f.rate)); err != nil {
-			return fmt.Errorf("--rate: %w", err)
-		}
-		s.Rate = float64(rate)
-	}
-	if s.Kind == generators.HTTP {
-		if err := aimURL(s, target); err != nil {
-			return err
-		}
-	} else if host, port, err := net.SplitHostPort(target); err == nil && f.ports == "" {
-		target, f.ports = host, port
-		s.Target = target
-	} else {
-		s.Target = strings.Trim(target, "[]")
-	}
-	if f.ports == "" {
-		return nil
-	}
-	var err error
-	s.Ports, err = expandPorts(f.ports)
-	return err
-}
-
-// expandPorts reads ports and ranges separated by commas.
-func expandPorts(text string) ([]uint16, error) {
-	var ports []uint16
-	for word := range strings.SplitSeq(text, ",") {
-		var r scenarios.PortRange
-		if err := r.UnmarshalText([]byte(word)); err != nil {
-			return nil, fmt.Errorf("--ports: %w", err)
-		}
-		ports = append(ports, scenarios.Ports{r}.Expand()...)
-	}
-	return ports, nil
-}
-
-func aimURL(s *generators.Spec, target string) error {
-	if !strings.Contains(target, "://") {
-		target = "http://" + target
-	}
-	u, err := url.Parse(target)
-	if err != nil {
-		return err
-	}
-	if u.Scheme != "http" {
-		return fmt.Errorf("%s: only http is made, not %s", target, u.Scheme)
-	}
-	addresses, err := net.LookupHost(u.Hostname())
-	if err != nil {
-		return host(err)
-	}
-	s.Target, s.Host, s.Path = addresses[0], u.Host, u.RequestURI()
-	s.Ports = []uint16{80}
-	if u.Port() != "" {
-		port, err := strconv.ParseUint(u.Port(), 10, 16)
-		if err != nil {
-			return fmt.Errorf("port %s: %w", u.Port(), err)
-		}
-		s.Ports = []uint16{uint16(port)}
-	}
-	if s.Concurrency == 0 && s.Rate == 0 {
-		s.Concurrency = 1
 	}
 	return nil
 }

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/pacing"
+)
+
+// answering starts `ctload respond` with a free port of loopback and returns its address and what ends it,
+// with what the responder says that came.
+func answering(t *testing.T, args ...string) (address string, end func() generators.ResponderCounters) {
+	t.Helper()
+	cmd := command(t, append([]string{"respond", "--ports", "0"}, args...)...)
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	t.Cleanup(func() {
+		if !ended {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	waitFor(t, "answering on ports", 10*time.Second, &stderr)
+	port := regexp.MustCompile(`ports ([0-9]+)`).FindStringSubmatch(stderr.String())[1]
+	return "127.0.0.1:" + port, func() generators.ResponderCounters {
+		t.Helper()
+		ended = true
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		o := wait(t, cmd, 10*time.Second, &stdout, &stderr)
+		var counters generators.ResponderCounters
+		if err := json.Unmarshal([]byte(o.stdout), &counters); err != nil || o.status != 0 {
+			t.Fatalf("exit status %d, %v: %s%s", o.status, err, o.stdout, o.stderr)
+		}
+		return counters
+	}
+}
+
+// TestGenerate makes load of each kind that needs no namespace, as a user does, and counts at both ends.
+func TestGenerate(t *testing.T) {
+	for _, tc := range []struct {
+		kind      string
+		responder []string
+		args      []string
+		completed int64
+		accepted  int64
+	}{
+		{"http", []string{"http", "--body", "1KiB"}, []string{"-c", "50", "-n", "1000"}, 1000, 1000},
+		{"http", []string{"http"}, []string{"-c", "1", "-n", "1000", "-k", "100"}, 1000, 10},
+		{"tcp", []string{"silent"}, []string{"-c", "20", "-n", "500", "--close", "rst"}, 500, 500},
+		{"tcp", []string{"echo"}, []string{"-c", "20", "-n", "500", "--payload", "1KiB", "--expect", "1024"}, 500, 500},
+		{"tcp", []string{"close"}, []string{"-c", "20", "-n", "500", "--close-by", "server"}, 500, 500},
+		{"tcp", []string{"silent"}, []string{"--rate", "500/s", "-n", "200"}, 200, 200},
+		{"tcp", []string{"silent"}, []string{"--stages", "0/s-400/s:500ms,400/s:250ms", "--catch-up"}, 200, 200},
+		{"tcp", []string{"silent"}, []string{"--ramp", "0/s-800/s", "-t", "500ms", "--catch-up"}, 200, 200},
+		{"tcp", []string{"silent"}, []string{"--burst", "50:200ms", "-n", "200"}, 200, 200},
+		{"tcp", []string{"silent"}, []string{"--sine", "400/s:400/s:500ms", "-t", "500ms", "--catch-up"}, 200, 200},
+		{"hold", []string{"silent"}, []string{"-n", "100", "--rate", "1k/s", "-t", "500ms", "--payload", "1B", "--interval", "100ms"}, 100, 100},
+		{"udp", []string{"echo", "--network", "udp"}, []string{"-n", "200", "--rate", "1k/s", "--reply", "--sources", "127.0.0.1", "--source-ports", "20000-29999"}, 200, 0},
+		{"probe", []string{"silent"}, []string{"--rate", "50/s", "-n", "20"}, 20, 20},
+	} {
+		t.Run(tc.kind+" "+strings.Join(tc.args, " "), func(t *testing.T) {
+			address, end := answering(t, tc.responder...)
+			o := ctload(t, 30*time.Second, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
+			var r generators.Result
+			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
+				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
+			}
+			if r.Offered != tc.completed || r.Completed != tc.completed {
+				t.Errorf("offered %d, completed %d, failed by %v", r.Offered, r.Completed, r.Causes)
+			}
+			if n := end().Accepted; n != tc.accepted {
+				t.Errorf("%d connections were accepted", n)
+			}
+		})
+	}
+}
+
+// TestGenerateLines reads the lines that ab's readers read.
+func TestGenerateLines(t *testing.T) {
+	address, _ := answering(t, "http")
+	o := ctload(t, 30*time.Second, "generate", "http", "-c", "5", "-n", "100", "http://"+address+"/some/where")
+	for _, line := range []string{
+		`Document Path: +/some/where`, `Concurrency Level: +5`, `Complete requests: +100`, `Failed requests: +0`, `Requests per second: +[0-9.]+ \[#/sec\] \(mean\)`,
+		` 100% +[0-9.]+ \(longest request\)`, `Connect: +[0-9.]+`, `First byte: +[0-9.]+`,
+	} {
+		if !regexp.MustCompile(`(?m)^` + line).MatchString(o.stdout) {
+			t.Errorf("no line %q in\n%s", line, o.stdout)
+		}
+	}
+	if o.status != 0 || o.stderr != "" {
+		t.Errorf("exit status %d: %s", o.status, o.stderr)
+	}
+}
+
+// TestGenerateInterrupted ends a load early: what was done is told.
+func TestGenerateInterrupted(t *testing.T) {
+	address, _ := answering(t, "silent")
+	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "-t", "1h", address)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	o := wait(t, cmd, 10*time.Second, &stdout, &stderr)
+	if o.status != statusInterrupted || !strings.Contains(o.stdout, "Complete connections:   10\n") {
+		t.Errorf("exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+	}
+}
+
+// TestGenerateRefusals gives the generators what they cannot make.
+func TestGenerateRefusals(t *testing.T) {
+	for _, tc := range []struct {
+		args   string
+		status int
+		says   []string
+	}{
+		{"htpp http://127.0.0.1/", statusUsage, []string{`"htpp"`, `did you mean "http"`}},
+		{"http -c 1 http://127.0.0.1/", statusUsage, []string{"neither count nor duration bounds it"}},
+		{"tcp -n 1 127.0.0.1:9", statusUsage, []string{"neither rate nor concurrency"}},
+		{"tcp -n 1 -c 1 127.0.0.1", statusUsage, []string{"0 destination ports"}},
+		{"tcp -n 1 -c 1 -p 80 127.0.0.1:9", statusUsage, []string{"--ports 80"}},
+		{"tcp -n 1 -c 1 -p 99999 127.0.0.1", statusUsage, []string{"--ports", "99999"}},
+		{"tcp -n 1 -c 1 9.9.9.9:9", statusUsage, []string{"public address"}},
+		{"http -n 1 https://127.0.0.1/", statusUsage, []string{"http://"}},
+		{"tcp -n 1 --rate 100 127.0.0.1:9", statusUsage, []string{"100/s"}},
+		{"tcp -n 1 --ramp 0/s-9/s 127.0.0.1:9", statusUsage, []string{"--duration"}},
+		{"tcp --stages 10/s 127.0.0.1:9", statusUsage, []string{"--stages", "1000/s:10s"}},
+		{"tcp --stages 10/s-:1s 127.0.0.1:9", statusUsage, []string{"--stages", "0/s-1000/s"}},
+		{"tcp -n 1 --burst 5 127.0.0.1:9", statusUsage, []string{"--burst", "500:1s"}},
+		{"tcp -n 1 --sine 5/s:9/s:1s 127.0.0.1:9", statusUsage, []string{"sine", "amplitude"}},
+		{"tcp -n 1 --rate 1/s --burst 1:1s 127.0.0.1:9", statusUsage, []string{"rate", "burst"}},
+		{"tcp -n 1 -c 1 --close slam 127.0.0.1:9", statusUsage, []string{"slam", "half-close"}},
+		{"icmp -n 1 --close rst 127.0.0.1", statusUsage, []string{"--close does not go with icmp"}},
+		{"udp -n 1 -k 5 127.0.0.1:9", statusUsage, []string{"--keep-alive does not go with udp"}},
+		{"tcp -n 1 --concurency 5 127.0.0.1:9", statusUsage, []string{"did you mean --concurrency"}},
+		{"syn -n 9 --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
+		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusHost, []string{"/no/such"}},
+		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"ab or json"}},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			o := ctload(t, 20*time.Second, append([]string{"generate"}, strings.Fields(tc.args)...)...)
+			if o.status != tc.status || o.stdout != "" {
+				t.Errorf("exit status %d, want %d\n%s", o.status, tc.status, o.stdout)
+			}
+			for _, word := range tc.says {
+				if !strings.Contains(o.stderr, word) {
+					t.Errorf("it does not say %q:\n%s", word, o.stderr)
+				}
+			}
+		})
+	}
+	o := ctload(t, 20*time.Second, "respond", "sylent")
+	if o.status != statusUsage || !strings.Contains(o.stderr, "silent") {
+		t.Errorf("exit status %d: %s", o.status, o.stderr)
+	}
+	o = ctload(t, 20*time.Second, "respond", "slow")
+	if o.status != statusUsage || !strings.Contains(o.stderr, "delay") {
+		t.Errorf("exit status %d: %s", o.status, o.stderr)
+	}
+}
+
+// TestGenerateOwnLimit lets a generator hit its own limit of descriptors: that is its fault, not the
+// target's, and has its own exit status.
+func TestGenerateOwnLimit(t *testing.T) {
+	address, _ := answering(t, "silent")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "hold", "-n", "200", "--rate", "1k/s", "-t", "1s", address)
+	// In a user namespace root too has the limits of everybody.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	o := finish(t, cmd, 20*time.Second)
+	if o.status != statusInvalid || !strings.Contains(o.stderr, "the generator was the limit: descriptors:") {
+		t.Errorf("exit status %d: %s%s", o.status, o.stdout, o.stderr)
+	}
+}
+
+// TestGenerateHelp asks each kind for its help and tries the command lines that it shows.
+func TestGenerateHelp(t *testing.T) {
+	for _, kind := range kinds {
+		o := ctload(t, 20*time.Second, "generate", string(kind.kind), "--help")
+		for _, word := range []string{"Examples:", "--rate", "--stages"} {
+			if !strings.Contains(o.stdout, word) {
+				t.Errorf("%s: no %q in\n%s", kind.kind, word, o.stdout)
+			}
+		}
+		found := 0
+		for _, match := range regexp.MustCompile(`(?m)^.*ctload (generate .*?)(?:   .*)?$`).FindAllStringSubmatch(kind.example, -1) {
+			found++
+			if o := ctload(t, 20*time.Second, append(strings.Fields(match[1]), "--help")...); o.status != 0 {
+				t.Errorf("ctload %s: %s", match[1], o.stderr)
+			}
+		}
+		if found < 2 {
+			t.Errorf("%s has %d examples", kind.kind, found)
+		}
+	}
+}
+
+func TestReadProfile(t *testing.T) {
+	for _, tc := range []struct {
+		text profileText
+		want generators.Spec
+	}{
+		{profileText{rate: "3k/s"}, generators.Spec{Rate: 3000}},
+		{profileText{ramp: "0/s-600/min"}, generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 10, Duration: time.Minute}}}}},
+		{profileText{stages: "0/s-5/s:1s,5/s:1m30s"}, generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 5, Duration: time.Second}, {From: 5, To: 5, Duration: 90 * time.Second}}}}},
+		{profileText{burst: "1k:500ms"}, generators.Spec{Profile: &generators.Profile{Bursts: &pacing.Bursts{Size: 1000, Every: 500 * time.Millisecond}}}},
+		{profileText{sine: "10/s:5/s:1m"}, generators.Spec{Profile: &generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Minute}}}},
+		{profileText{}, generators.Spec{}},
+	} {
+		tc.want.Duration = time.Minute
+		got := generators.Spec{Duration: time.Minute}
+		if err := tc.text.read(&got); err != nil {
+			t.Errorf("%+v: %v", tc.text, err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%+v: %s", tc.text, diff)
+		}
+	}
+}

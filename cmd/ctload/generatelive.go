@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/ctload/ctload/generators"
+)
+
+// live shows a running generator on stderr: on a terminal one line that changes, elsewhere a line now
+// and then, so that a short load says nothing at all.
+type live struct {
+	w        io.Writer
+	terminal bool
+	last     generators.Progress // what was shown last
+	shown    bool
+}
+
+// How often the line changes, and how often one is written where there is no terminal.
+const (
+	liveEvery     = 200 * time.Millisecond
+	liveLineEvery = 10 * time.Second
+)
+
+func newLive(w io.Writer) *live {
+	l := &live{w: w}
+	if file, ok := w.(*os.File); ok {
+		l.terminal = term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
+	}
+	return l
+}
+
+// progress is what [generators.Run] calls.
+func (l *live) progress(p generators.Progress) {
+	since := p.Elapsed - l.last.Elapsed
+	if l.terminal && since < liveEvery || !l.terminal && since < liveLineEvery {
+		return
+	}
+	line := fmt.Sprintf("%5.1f s  %d begun, %d completed, %d failed, %d open, %.0f/s",
+		p.Elapsed.Seconds(), p.Offered, p.Completed, p.Failed, p.Open, float64(p.Offered-l.last.Offered)/since.Seconds())
+	if l.terminal {
+		fmt.Fprintf(l.w, "\r%s\x1b[K", line)
+	} else {
+		fmt.Fprintln(l.w, line)
+	}
+	l.last, l.shown = p, true
+}
+
+// end takes the line away.
+func (l *live) end() {
+	if l.terminal && l.shown {
+		fmt.Fprint(l.w, "\r\x1b[K")
+	}
+}
