@@ -77,6 +77,16 @@ func configuration(dut scenarios.Configuration) results.Configuration {
 	return c
 }
 
+// phases are those of the load, as the report has them.
+func phases(all scenarios.Phases) []results.Phase {
+	var list []results.Phase
+	for _, phase := range all {
+		start, _ := all.Start(phase.Name)
+		list = append(list, results.Phase{Name: phase.Name, Start: time.Duration(start).Seconds(), Seconds: time.Duration(phase.Length).Seconds()})
+	}
+	return list
+}
+
 // load is the report's view of what the generators did together.
 func load(names []string, r generators.Result) results.Load {
 	l := results.Load{

@@ -130,6 +130,9 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 			return err
 		})
 	}
+	if total := t.scenario.Phases.Total(); total > 0 {
+		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) }) // a phase may be a pause
+	}
 	err := loads.Wait()
 	t.account(entries, made)
 	return err

@@ -108,6 +108,7 @@ func (p *Plan) Expected() *results.Run {
 	if workload, err := json.Marshal(p.Experiment.Workload); err == nil {
 		run.Workload = string(workload)
 	}
+	run.Phases = phases(p.Experiment.Phases)
 	for _, s := range p.Scenarios {
 		run.Scenarios = append(run.Scenarios, results.Scenario{
 			Name: s.Name, Summary: s.Summary, Configuration: configuration(s.DUT),

@@ -52,7 +52,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 	for _, e := range scenario.Workload {
 		for i, family := range topology.Families {
 			a := assignment{
-				name: e.Name, node: clientName(e.From), start: time.Duration(e.Start),
+				name: e.Name, node: clientName(e.From), start: time.Duration(scenario.Begins(e)),
 				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			if n := len(topology.Families); n > 1 {

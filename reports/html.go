@@ -195,7 +195,9 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 				}
 			}
 			data.HasSeries = data.HasSeries || len(samples) > 0
-			p.Trials = append(p.Trials, plotOf(t, samples, probes, pointsPerTrial(trials)))
+			plot := plotOf(t, samples, probes, pointsPerTrial(trials))
+			plot.Marks = append(plot.Marks, phaseMarks(run)...)
+			p.Trials = append(p.Trials, plot)
 		}
 		if ok {
 			var d results.Distributions

@@ -169,7 +169,16 @@ func steps[T any](list []T, value func(T) int64) []int64 {
 	return out
 }
 
-// marks are the moments that the charts name: where phases begin, and what happened.
+// phaseMarks are where the phases of the load begin.
+func phaseMarks(run *results.Run) []mark {
+	var list []mark
+	for _, phase := range run.Phases {
+		list = append(list, mark{phase.Start, phase.Name})
+	}
+	return list
+}
+
+// marks are the moments that the charts name of every trial, and of what happened in this one.
 func marks(t *results.Trial) []mark {
 	list := []mark{{0, "load"}, {t.Seconds, "recovery"}}
 	add := func(at *float64, text string) {

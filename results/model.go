@@ -29,6 +29,7 @@ type Run struct {
 	Environment Environment `json:"environment"`
 	// Workload is the workload as run, in one canonical text: runs are compared only when it is equal.
 	Workload  string     `json:"workload,omitempty"`
+	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none where it is not divided
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
 	// Baseline names the run that this one was compared with, and Regressions are what became worse by
@@ -40,6 +41,13 @@ type Run struct {
 	BaselineScenarios []string `json:"baseline_scenarios,omitempty"`
 	// BaselineNotes are differences from the baseline that were allowed, and what could not be judged.
 	BaselineNotes []string `json:"baseline_notes,omitempty"`
+}
+
+// Phase is a named part of the load's time.
+type Phase struct {
+	Name    string  `json:"name"`
+	Start   float64 `json:"start"` // seconds after the start of the load
+	Seconds float64 `json:"seconds"`
 }
 
 // Environment is what the figures depend on besides the experiment.

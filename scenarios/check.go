@@ -99,6 +99,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	for i := range r.Workload {
 		entry, at := &r.Workload[i], workload.items[i]
 		checkEntry(p, at, entry, topology)
+		checkPhase(p, at, entry, r.Phases)
 		checkName(p, at.at, "entry", entry.Name)
 		if seen[entry.Name] {
 			p.errorf(at.at, "two entries of the workload are called %s", quote(entry.Name))

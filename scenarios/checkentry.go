@@ -50,7 +50,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		return // a word that is not valid, reported by decode
 	}
 	if e.Generator != "" {
-		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "start"}, generatorKeys[e.Generator]...))
+		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "phase", "start"}, generatorKeys[e.Generator]...))
 		checkGenerator(p, n, e)
 	} else {
 		checkKeys(p, n, "probe: "+string(e.Probe), append([]string{"probe"}, probeKeys[e.Probe]...))
@@ -97,7 +97,7 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 			count = key
 		}
 	}
-	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil {
+	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil && n.get("phase") == nil {
 		p.errorf(n.at, "how much? %s needs %s, duration or stages", e.Generator, count)
 	}
 	if e.Generator == Hold && n.get(count) == nil {

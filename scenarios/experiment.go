@@ -9,6 +9,7 @@ type Experiment struct {
 	Topology      Topology
 	DUT           Configuration // before any scenario changes it; of a matrix the first values
 	Workload      []Entry       // likewise
+	Phases        Phases        // of the load's time; nil when the file gives none
 	Trials        int           // at least 1
 	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
 	// Recovery is how long the DUT is watched after the load has ended, at least 0.
@@ -33,6 +34,7 @@ type Resolved struct {
 	Summary  string
 	DUT      Configuration
 	Workload []Entry
+	Phases   Phases // the experiment's
 	// Position is where the file defines the scenario.
 	Position Position
 }
@@ -112,6 +114,7 @@ type document struct {
 	Summary       string        `yaml:"summary,omitempty" matrix:"no" jsonschema_description:"one line"`
 	Documentation Documentation `yaml:"documentation,omitempty" jsonschema_description:"for readers; the program only shows it"`
 	Topology      Topology      `yaml:"topology,omitempty" jsonschema_description:"server or router, or a mapping; default server"`
+	Phases        Phases        `yaml:"phases,omitempty" matrix:"no" jsonschema_description:"named parts of the load's time, one after the other, with their lengths; a generator with phase starts and ends with it"`
 	Trials        int           `yaml:"trials,omitempty" jsonschema_description:"fresh boots of each scenario; default 1"`
 	Seed          uint64        `yaml:"seed,omitempty" jsonschema_description:"of the order of the trials; drawn and recorded when it is not given"`
 	Recovery      *Duration     `yaml:"recovery,omitempty" jsonschema_description:"how long the DUT is watched after the load; default 5s"`

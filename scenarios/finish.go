@@ -28,6 +28,7 @@ func finish(r *Resolved, tree *node, names []string, topology Topology) {
 	c.Rules6 = finishRules(c.Rules6, natTables(c.NAT, topology, IPv6))
 	for i := range r.Workload {
 		finishEntry(&r.Workload[i], tree.get("workload").items[i], c.NAT, topology)
+		finishPhase(&r.Workload[i], tree.get("workload").items[i], r.Phases)
 		if r.Workload[i].Name == "" {
 			r.Workload[i].Name = names[i]
 		}

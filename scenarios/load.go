@@ -147,7 +147,7 @@ func (e *Experiment) read() {
 	var head document
 	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
-	e.Trials, e.Seed = head.Trials, head.Seed
+	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
 	e.Recovery, e.Sampling = DefaultRecovery, DefaultSampling
 	if head.Recovery != nil {
 		e.Recovery = *head.Recovery
@@ -259,7 +259,7 @@ func (e *Experiment) machines(dut, workload *node, r Resolved) []Resolved {
 		one := r
 		one.Name = variantName(r.Name, v.matrix)
 		one.Base, one.Matrix = variantOf(one.Name)
-		one.DUT, one.Workload = m.DUT, m.Workload
+		one.DUT, one.Workload, one.Phases = m.DUT, m.Workload, e.Phases
 		finish(&one, v.tree, names, e.Topology)
 		check(p, v.tree, &one, e.Topology)
 		all = append(all, one)

@@ -25,6 +25,7 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 	add("documentation", fields(reflect.ValueOf(e.Documentation), nil))
 	add("topology", fields(reflect.ValueOf(e.Topology), nil))
 	add("dut", e.DUT.tree(nil))
+	add("phases", e.Phases.tree())
 	add("workload", workloadTree(e.Workload))
 	scenarios := &node{kind: mapping}
 	for _, r := range e.resolved {

@@ -8,7 +8,7 @@ import (
 // Overlays. Everywhere the later part wins, key by key:
 //
 //   - a plain value or a list replaces the one below it; a key without a value takes it away;
-//   - sysctl, modules, documentation and thresholds are merged by key;
+//   - sysctl, modules, documentation, phases and thresholds are merged by key;
 //   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
 //   - workload given as a mapping changes entries of the workload below it, by their names;
 //     given as a list it replaces the whole workload.
@@ -169,7 +169,7 @@ func overlayFile(p *problems, base, over *node) *node {
 			continue
 		case "dut":
 			value = overlayDUT(below, value)
-		case "documentation", "thresholds":
+		case "documentation", "thresholds", "phases":
 			value = overlayKeys(below, value)
 		case "workload":
 			value = overlayWorkload(p, below, value)

@@ -100,6 +100,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 			&jsonschema.Schema{Type: "object", AdditionalProperties: orList(value)},
 			&jsonschema.Schema{Type: "array", Items: pattern("=", "net.netfilter.nf_conntrack_max=262144")},
 			&jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"})
+	case Phases:
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: schemaOf(reflect.TypeFor[Duration]())}
 	case Topology:
 		type plain Topology
 		r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
@@ -159,7 +161,7 @@ func allowNothing(s *jsonschema.Schema) {
 func entrySchema(s *jsonschema.Schema) {
 	s.OneOf = []*jsonschema.Schema{{Required: []string{"generator"}}, {Required: []string{"probe"}}}
 	for _, word := range (Generator("")).Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("generator", word, append([]string{"start"}, generatorKeys[Generator(word)]...)))
+		s.AllOf = append(s.AllOf, onlyKeys("generator", word, append([]string{"phase", "start"}, generatorKeys[Generator(word)]...)))
 	}
 	for _, word := range (Probe("")).Words() {
 		s.AllOf = append(s.AllOf, onlyKeys("probe", word, probeKeys[Probe(word)]))

@@ -15,7 +15,8 @@ type Entry struct {
 	Name   string   `yaml:"name,omitempty" matrix:"no" jsonschema_description:"for reports and for overrides in scenarios; default: the kind, with -2, -3, ... appended when it is taken"`
 	From   string   `yaml:"from,omitempty" matrix:"no" jsonschema_description:"the node that makes it; default client"`
 	Target string   `yaml:"target,omitempty" matrix:"no" jsonschema_description:"the node that it goes to; default dut in the server topology and behind nat dnat or redirect, else server"`
-	Start  Duration `yaml:"start,omitempty" jsonschema_description:"when it starts, counted from the start of the load; default 0"`
+	Phase  string   `yaml:"phase,omitempty" matrix:"no" jsonschema_description:"generators: the phase that it starts and ends with; its start counts from there"`
+	Start  Duration `yaml:"start,omitempty" jsonschema_description:"when it starts, counted from the start of the load or of its phase; default 0"`
 
 	Requests    Count `yaml:"requests,omitempty" jsonschema_description:"http: how many requests"`
 	Connections Count `yaml:"connections,omitempty" jsonschema_description:"tcp, hold: how many connections"`
