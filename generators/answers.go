@@ -91,6 +91,11 @@ func (d *datagrams) answered(slot int32) {
 	if f.sequence == 0 {
 		d.tally.firstByte.Record(now - f.intended)
 	}
+	if f.due > 0 {
+		f.due--
+		return
+	}
+	f.due = d.extra()
 	if f.left--; f.left > 0 {
 		f.sequence++
 		f.resting = true
@@ -104,6 +109,9 @@ func (d *datagrams) answered(slot int32) {
 	}
 	d.end(slot)
 }
+
+// extra is how many answers an exchange has beyond the first.
+func (d *datagrams) extra() int32 { return max(int32(d.load.AtOnce), 1) - 1 }
 
 // fail ends a flow badly.
 func (d *datagrams) fail(slot int32, now time.Duration, cause causeNumber) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/tuples"
 )
 
 // What a stream does with a connection, from connect to close.
@@ -56,11 +58,18 @@ const watchedEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOL
 
 // connect begins a connection on the tuple of this number.
 func (s *stream) connect(number int64, intended, now time.Duration) {
-	tuple := s.load.tuples.At(uint64(number))
+	fd, errno := s.prepare(s.load.tuples.At(uint64(number)))
+	if errno == 0 {
+		errno = connectSocket(fd, &s.remote)
+	}
+	s.begun(fd, errno, intended, now)
+}
+
+// prepare opens the socket of a tuple, -1 where there is none, and makes its target the remote one.
+func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
 	fd, errno := newSocket(family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
-		s.failed(intended, now, causeOf(errno))
-		return
+		return -1, errno
 	}
 	if n := s.load.SYNRetries; n > 0 {
 		errno = setOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
@@ -68,12 +77,16 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 	if errno == 0 && (tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0) {
 		errno = bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
 	}
-	if errno == 0 {
-		s.remote.set(tuple.Target)
-		errno = connectSocket(fd, &s.remote)
-	}
+	s.remote.set(tuple.Target)
+	return fd, errno
+}
+
+// begun goes on with a connection after the call of connect, which said errno.
+func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) {
 	if errno != 0 && errno != unix.EINPROGRESS {
-		closeSocket(fd)
+		if fd >= 0 {
+			closeSocket(fd)
+		}
 		s.failed(intended, now, causeOf(errno))
 		return
 	}

@@ -23,6 +23,7 @@ type datagrams struct {
 	vacant  []int32           // positions
 	numbers map[uint64]int32  // position in sockets of each source that is open
 	flows   *flows            // nil when nobody waits for answers
+	chorus  *chorus           // nil unless each datagram is sent several times at once
 	echo    *echo             // for icmp
 
 	out      *batch
@@ -52,6 +53,9 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	if d.flows != nil {
 		d.in = newBatch(batchSize, size+maxIPHeader, errorControl)
 	}
+	if l.AtOnce > 1 {
+		d.chorus = newChorus(l.AtOnce)
+	}
 	d.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed)
 	if err == nil {
 		d.targets, err = tuples.NewAllocator(tuples.Space{Targets: l.space.Targets, TargetPorts: l.space.TargetPorts}, l.Seed)
@@ -66,6 +70,7 @@ func (d *datagrams) counts() *tally { return d.tally }
 func (d *datagrams) rouse()         { d.poll.rouse() }
 
 func (d *datagrams) close() error {
+	d.chorus.close()
 	for _, fd := range d.sockets {
 		if fd >= 0 {
 			closeSocket(fd)
@@ -153,6 +158,7 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 		var slot int32
 		if d.flows != nil {
 			slot = d.flows.add(d.intended[end], now, number, max(int32(d.load.Exchanges), 1), socket)
+			d.flows.at(slot).due = d.extra()
 		}
 		d.fill(end, slot, number)
 	}
@@ -180,6 +186,9 @@ func (d *datagrams) fill(i int, slot int32, number int64) {
 // send sends messages from i to end by a socket and counts what became of them.
 func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 	fd := d.sockets[socket]
+	for ; d.chorus != nil && i < end; i++ {
+		d.sendTogether(fd, i, now)
+	}
 	for tries := 0; i < end; {
 		n, errno := d.out.send(fd, i, end)
 		for range n {

@@ -13,6 +13,7 @@ type flow struct {
 	number     int64 // of its tuple
 	generation uint32
 	left       int32 // exchanges still to do, the current one included
+	due        int32 // answers of the current one that are still to come, but for the last
 	socket     int32 // position in the worker's list
 	sequence   uint16
 	used       bool

@@ -67,6 +67,12 @@ func sendBytes(fd int32, data []byte, flags int) (int, unix.Errno) {
 	return int(n), errno
 }
 
+func sendTo(fd int32, data []byte, to *sockaddr) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
+		uintptr(unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	return errno
+}
+
 func receiveBytes(fd int32, buffer []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)),
 		unix.MSG_DONTWAIT, 0, 0)

@@ -1,6 +1,7 @@
 package generators
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -35,6 +36,7 @@ type stream struct {
 	local       sockaddr
 	remote      sockaddr
 	intended    [1]time.Duration
+	volley      *volley // nil unless several begin at once
 }
 
 func newStream(l *load, number int) (*stream, error) {
@@ -52,6 +54,11 @@ func newStream(l *load, number int) (*stream, error) {
 	s.waiting = newQueue(func(i int32) *link { return &s.slot(i).link })
 	if l.Concurrency > 0 {
 		s.concurrency = (l.Concurrency + l.Workers - 1 - number) / l.Workers
+	}
+	if l.AtOnce > 1 {
+		if s.volley, err = newVolley(l); err != nil {
+			return nil, errors.Join(err, poll.close())
+		}
 	}
 	if l.Close == CloseAbandon {
 		if err := canVanish(l.space.Targets.At(0)); err != nil {
@@ -76,7 +83,13 @@ func canVanish(target netip.Addr) error {
 
 func (s *stream) counts() *tally { return s.tally }
 func (s *stream) rouse()         { s.poll.rouse() }
-func (s *stream) close() error   { return s.poll.close() }
+
+func (s *stream) close() error {
+	if s.volley != nil {
+		s.volley.chorus.close()
+	}
+	return s.poll.close()
+}
 
 // work implements worker.
 func (s *stream) work() error {
@@ -144,9 +157,17 @@ func (s *stream) begin(now time.Duration) time.Duration {
 		}
 		number, n, wait := s.load.pacer.Take(now, s.intended[:])
 		if n == 0 {
+			if wait < 0 && s.volley != nil && len(s.volley.due) > 0 {
+				s.volleyOff() // the last one is not whole
+				return 0
+			}
 			return wait
 		}
 		now = s.load.now()
+		if s.volley != nil {
+			s.beginTogether(number, s.intended[0])
+			continue
+		}
 		s.tally.offer(s.intended[0], now, s.load.openLoop())
 		if !s.again(s.intended[0], now) {
 			s.connect(number, s.intended[0], now)
