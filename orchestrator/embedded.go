@@ -2,62 +2,43 @@ package orchestrator
 
 import (
 	"context"
-	"errors"
-	"path/filepath"
+	"io"
 
-	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// Embedded says how to run a plan in the embedded lab.
-type Embedded struct {
-	Plan        *Plan
-	Store       *guest.Store
-	Cache       string // folder for what was found out about the host; see libvirt.Options
-	Out         string // path of the run folder, which is made
-	Accelerator string // kvm, tcg or empty; see libvirt.Options
-	View        View
-	Baseline    *results.Baseline // see Request
-	ID          string
-	Version     string
+// prepareEmbedded looks for what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the kernels,
+// which it fetches where they are not cached.
+func prepareEmbedded(ctx context.Context, j Job) error {
+	if err := sandbox.Check(ctx); err != nil {
+		return err
+	}
+	if err := libvirt.CheckHost(); err != nil {
+		return err
+	}
+	return prepareKernels(ctx, j)
 }
 
-// RunEmbedded runs a plan in a lab inside the sandbox that this process is in: kernels and initramfs,
-// a libvirt daemon of its own, the trials, and the end of all of it.
-func RunEmbedded(ctx context.Context, e Embedded) (run *results.Run, err error) {
-	kernels, err := FetchKernels(ctx, e.Plan, e.Store) // from the cache: the sandbox has no network
+// prepareKernels fetches the kernels of a plan, and finds out whether an initramfs can be made for each.
+func prepareKernels(ctx context.Context, j Job) error {
+	kernels, err := FetchKernels(ctx, j.Plan, j.Store)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	materials, err := BuildMaterials(kernels, filepath.Join(sandbox.RuntimeDir, "guest"))
-	if err != nil {
-		return nil, err
+	for _, kernel := range kernels {
+		if err := guest.Build(io.Discard, guest.Spec{Init: self, Kernel: kernel}); err != nil {
+			return err
+		}
 	}
-	folder, err := results.Create(e.Out)
-	if err != nil {
-		return nil, err
-	}
-	asRun, err := e.Plan.Experiment.MarshalYAML()
-	if err != nil {
-		return nil, err
-	}
-	if err := folder.SaveExperiment(asRun); err != nil {
-		return nil, err
-	}
-	lab, err := libvirt.Open(ctx, libvirt.Options{
-		Runtime:     sandbox.RuntimeDir,
-		Cache:       e.Cache,
-		Accelerator: e.Accelerator,
-		Tell:        e.View.Note,
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, lab.Close()) }()
-	return Run(ctx, Request{
-		Plan: e.Plan, Materials: materials, Lab: lab, Folder: folder,
-		View: e.View, Baseline: e.Baseline, ID: e.ID, Version: e.Version,
+	return nil
+}
+
+// openEmbedded starts a libvirt daemon of the lab's own in the sandbox that this process is in.
+func openEmbedded(ctx context.Context, j Job, at place) (vm.Lab, error) {
+	return libvirt.Open(ctx, libvirt.Options{
+		Runtime: at.folder, Cache: j.Cache, Accelerator: j.Choice.Accelerator, Tell: j.View.Note,
 	})
 }

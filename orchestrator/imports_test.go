@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"vm/guest":         {"vm/guest/..."},
 	"vm/guest/modload": {},
 	"vm/link":          {},
+	"vm/journal":       {},
 	"vm/sandbox":       {},
 	"vm/libvirt":       {"agent", "vm", "vm/guest", "vm/link"},
 }

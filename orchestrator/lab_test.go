@@ -204,7 +204,7 @@ type play struct {
 	look   func(samples []results.Sample) // at the samples of the first trial, or nil
 }
 
-// run runs the experiment in a lab of its own, as RunEmbedded does.
+// run runs the experiment in a lab of its own, as Job.Run does.
 func (p play) run(t *testing.T) *results.Run {
 	t.Helper()
 	ctx := t.Context()

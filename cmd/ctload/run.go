@@ -19,19 +19,18 @@ import (
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
 // runFlags are the flags of `ctload run`.
 type runFlags struct {
-	scenarios   []string
-	kernels     []string
-	thresholds  []string
-	trials      int
-	seed        uint64
-	out         string
-	accelerator string
+	scenarios  []string
+	kernels    []string
+	thresholds []string
+	trials     int
+	seed       uint64
+	out        string
+	choice     orchestrator.Choice
 	reportFlags
 	baselineFlags
 }
@@ -42,7 +41,8 @@ func runCommand() *cobra.Command {
 		Use:   "run EXPERIMENT",
 		Short: "boot, flood, sample and compare the scenarios of an experiment",
 		Long: `Runs an experiment: a file, or the name of a shipped one (see ctload scenarios list). Each trial
-boots a virtual machine of its own, in a lab that needs no root and leaves nothing behind.
+boots a virtual machine of its own, in a lab that needs no root and leaves nothing behind. --driver and
+--connect choose another lab.
 
 The table goes to stdout, progress to stderr, and everything that was measured into the run folder.`,
 		Args: cobra.ExactArgs(1),
@@ -54,7 +54,7 @@ The table goes to stdout, progress to stderr, and everything that was measured i
 	flags.IntVar(&f.trials, "trials", 0, "trials of each scenario (default: as the experiment says)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
 	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
-	flags.StringVar(&f.accelerator, "accelerator", "", "kvm or tcg (default: kvm where a guest boots under it)")
+	registerChoice(flags, &f.choice)
 	registerThresholds(flags, &f.thresholds)
 	f.reportFlags.register(flags)
 	f.baselineFlags.register(flags)
@@ -83,16 +83,18 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	store := &guest.Store{Dir: cache}
-	if sandbox.Inside() {
-		return runInside(cmd, f, orchestrator.Embedded{
-			Plan: plan, Store: store, Cache: cache, Out: f.out, Accelerator: f.accelerator,
-			Baseline: baseline, ID: filepath.Base(f.out), Version: version,
-		}, files)
+	job := orchestrator.Job{
+		Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Out: f.out,
+		Baseline: baseline, ID: filepath.Base(f.out), Version: version,
 	}
-	// Out here is the network, in there is none: fetch first.
-	if err := orchestrator.Prepare(cmd.Context(), plan, store); err != nil {
+	if sandbox.Inside() {
+		return runHere(cmd, f, job, files)
+	}
+	if err := job.Prepare(cmd.Context()); err != nil {
 		return host(err)
+	}
+	if !f.choice.Sandboxed() {
+		return runHere(cmd, f, job, files)
 	}
 	// The same command again in the sandbox, with what was decided here. Signals reach it by way of the
 	// sandbox, which then ends by itself.
@@ -109,9 +111,6 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 
 // planRun loads the experiment, applies the flags, and settles the seed and the run folder.
 func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
-	if !slices.Contains([]string{"", libvirt.KVM, libvirt.TCG}, f.accelerator) {
-		return nil, fmt.Errorf("--accelerator %s: it is %s or %s", f.accelerator, libvirt.KVM, libvirt.TCG)
-	}
 	experiment, warnings, err := scenarios.Load(name)
 	if !sandbox.Inside() {
 		for _, w := range warnings {
@@ -149,13 +148,17 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
 		return nil, err
 	}
-	return orchestrator.NewPlan(experiment, f.seed)
+	plan, err := orchestrator.NewPlan(experiment, f.seed)
+	if err != nil {
+		return nil, err
+	}
+	return plan, f.choice.Check(plan)
 }
 
-func runInside(cmd *cobra.Command, f runFlags, e orchestrator.Embedded, files []reports.File) error {
+func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []reports.File) error {
 	view := progress.New(os.Stderr)
-	e.View = view
-	run, runErr := orchestrator.RunEmbedded(cmd.Context(), e)
+	job.View = view
+	run, runErr := job.Run(cmd.Context())
 	closeErr := view.Close()
 	var reportErr error
 	if run != nil {

@@ -1,0 +1,129 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// Job is a plan with everything that running it takes.
+type Job struct {
+	Plan     *Plan
+	Choice   Choice
+	Store    *guest.Store
+	Cache    string // folder for what was found out about the host; see libvirt.Options
+	Out      string // path of the run folder, which is made
+	View     View
+	Baseline *results.Baseline // see Request
+	ID       string
+	Version  string
+}
+
+// Prepare finds out before anything starts whether the host has what the run needs, and does what cannot be
+// done in the sandbox: it fetches kernels that are not cached.
+func (j Job) Prepare(ctx context.Context) error {
+	d, err := j.Choice.driver()
+	if err != nil {
+		return err
+	}
+	return d.prepare(ctx, j)
+}
+
+// Run runs the plan in the lab of its choice, here: for a lab in the sandbox this process is the one in
+// there. It makes the lab, performs the trials, and ends all of it.
+func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
+	d, err := j.Choice.driver()
+	if err != nil {
+		return nil, err
+	}
+	at, leave, err := j.place(d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
+	materials, err := j.materials(ctx, d, at)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := results.Create(j.Out)
+	if err != nil {
+		return nil, err
+	}
+	asRun, err := j.Plan.Experiment.MarshalYAML()
+	if err != nil {
+		return nil, err
+	}
+	if err := folder.SaveExperiment(asRun); err != nil {
+		return nil, err
+	}
+	lab, err := d.open(ctx, j, at)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	return Run(ctx, Request{
+		Plan: j.Plan, Materials: materials, Lab: lab, Folder: folder,
+		View: j.View, Baseline: j.Baseline, ID: j.ID, Version: j.Version,
+	})
+}
+
+// materials are what the driver's machines boot, if they do. The kernels come from the cache: the sandbox has
+// no network.
+func (j Job) materials(ctx context.Context, d driver, at place) (Materials, error) {
+	if !d.kernels {
+		return Materials{}, nil
+	}
+	kernels, err := FetchKernels(ctx, j.Plan, j.Store)
+	if err != nil {
+		return Materials{}, err
+	}
+	return BuildMaterials(kernels, filepath.Join(at.folder, "guest"))
+}
+
+// place makes the room of a lab: in the sandbox what ends with it, else a folder and a journal. leave gives
+// it back once the lab is closed.
+func (j Job) place(d driver) (at place, leave func() error, err error) {
+	if d.sandboxed {
+		return place{folder: sandbox.RuntimeDir}, func() error { return nil }, nil
+	}
+	state, err := journal.Folder()
+	if err != nil {
+		return place{}, nil, err
+	}
+	if at.journal, err = journal.Create(state, j.Out); err != nil {
+		return place{}, nil, err
+	}
+	at.folder = filepath.Join(runtimeFolder(), "ctload-"+at.journal.ID())
+	entry := journal.Entry{Kind: journal.Path, Name: at.folder}
+	leave = func() error {
+		err := os.RemoveAll(at.folder)
+		if err == nil {
+			err = at.journal.Gone(entry)
+		}
+		return errors.Join(err, at.journal.Close())
+	}
+	if err := at.journal.Record(entry); err != nil {
+		return place{}, nil, errors.Join(err, at.journal.Close())
+	}
+	if err := os.Mkdir(at.folder, 0o700); err != nil {
+		return place{}, nil, errors.Join(fmt.Errorf("make the run's runtime folder: %w", err), leave())
+	}
+	return at, leave, nil
+}
+
+// runtimeFolder is where the user's sockets and other passing things belong.
+func runtimeFolder() string {
+	if folder := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(folder) {
+		if info, err := os.Stat(folder); err == nil && info.IsDir() {
+			return folder
+		}
+	}
+	return os.TempDir()
+}

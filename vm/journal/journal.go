@@ -1,0 +1,266 @@
+// Package journal remembers what a run makes outside its own sandbox, so that it can be found and removed
+// after the run was killed: domains and networks of a daemon that others use too, files, settings of
+// the host.
+//
+// Each run has one file. An [Entry] is written to it, and to the disk, before the thing that it names is made,
+// so that whatever exists is in the file; after a clean end the file is gone. The run holds a lock on the
+// file for as long as it lives, which the kernel lets go however it ends: a file without that lock is a dead
+// run's. [Collect] removes what dead runs left, and nothing else.
+package journal
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind is what an entry names.
+type Kind string
+
+// The kinds.
+const (
+	Domain      Kind = "domain"       // of the libvirt daemon Where
+	Network     Kind = "network"      // of the libvirt daemon Where
+	Pool        Kind = "pool"         // a storage pool of the libvirt daemon Where
+	Volume      Kind = "volume"       // of the libvirt daemon Where; Detail is its pool
+	Path        Kind = "path"         // a file or a folder with all that is in it; Where is empty: this host
+	Interface   Kind = "interface"    // a network interface of this host
+	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail is its value of before
+	Vagrant     Kind = "vagrant"      // a folder with the state of Vagrant machines
+)
+
+// Entry is one thing that a run is about to make or change. Two entries are the same thing when they are
+// equal.
+type Entry struct {
+	Kind   Kind   `json:"kind"`
+	Where  string `json:"where,omitempty"` // the daemon's URI; empty: this host
+	Name   string `json:"name"`
+	Detail string `json:"detail,omitempty"` // what its remover needs besides; see the kinds
+}
+
+func (e Entry) String() string {
+	text := string(e.Kind) + " " + e.Name
+	if e.Kind == HostSetting {
+		text += " (was " + e.Detail + ")"
+	}
+	if e.Where != "" {
+		text += " on " + e.Where
+	}
+	return text
+}
+
+// Run is whose file it is.
+type Run struct {
+	// ID is in the name of everything that the run makes: eight hexadecimal digits, drawn for each run.
+	ID      string    `json:"id"`
+	Label   string    `json:"label"` // what its user knows it by: the run folder
+	PID     int       `json:"pid"`   // for readers; the lock is what counts
+	Started time.Time `json:"started"`
+	Boot    string    `json:"boot"` // which boot of the host
+}
+
+// SameBoot reports whether the host has not booted since: what its kernel alone held is gone otherwise.
+func (r Run) SameBoot() bool { return r.Boot == bootID() }
+
+// line is one line of the file: the first says whose it is, the others what it makes and what is gone.
+type line struct {
+	Run  *Run   `json:"run,omitempty"`
+	Make *Entry `json:"make,omitempty"`
+	Gone *Entry `json:"gone,omitempty"`
+}
+
+// Journal is the file of a run that this process owns. Its methods may be called at the same time.
+type Journal struct {
+	run  Run
+	path string
+
+	mu   sync.Mutex
+	file *os.File // holds the lock
+	left []Entry  // recorded and not gone
+}
+
+// Folder is where the user's journals are.
+func Folder() (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(state) { // which is to be ignored, as its specification says
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the folder for the state of runs: %w", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "ctload", "runs"), nil
+}
+
+const suffix = ".jsonl"
+
+// Create begins the journal of a run in folder, which is made. label is what its user knows the run by.
+func Create(folder, label string) (_ *Journal, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("begin the journal of this run: %w", err)
+		}
+	}()
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	var id [4]byte
+	rand.Read(id[:])
+	j := &Journal{run: Run{ID: hex.EncodeToString(id[:]), Label: label, PID: os.Getpid(), Started: time.Now().Round(0), Boot: bootID()}}
+	j.path = filepath.Join(folder, j.run.ID+suffix)
+	// Under another name until it is locked: nobody may take it for a dead run's.
+	hidden := filepath.Join(folder, "."+j.run.ID)
+	if j.file, err = os.OpenFile(hidden, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600); err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(j.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = errors.Join(err, j.append(line{Run: &j.run}))
+	if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, j.path, unix.RENAME_NOREPLACE)
+	}
+	if err == nil {
+		err = syncFolder(folder)
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.file.Close(), os.Remove(hidden))
+	}
+	return j, nil
+}
+
+// Run says whose journal it is.
+func (j *Journal) Run() Run { return j.run }
+
+// ID is the run's.
+func (j *Journal) ID() string { return j.run.ID }
+
+// Record notes what is about to be made. Once it returns, the entry is on the disk. What is recorded already
+// is not recorded again.
+func (j *Journal) Record(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if slices.Contains(j.left, e) {
+		return nil
+	}
+	if err := j.append(line{Make: &e}); err != nil {
+		return fmt.Errorf("record %s before it is made: %w", e, err)
+	}
+	j.left = append(j.left, e)
+	return nil
+}
+
+// Gone notes that a recorded thing is gone, or was never made.
+func (j *Journal) Gone(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.Index(j.left, e)
+	if i < 0 {
+		return nil
+	}
+	if err := j.append(line{Gone: &e}); err != nil {
+		return fmt.Errorf("record that %s is gone: %w", e, err)
+	}
+	j.left = slices.Delete(j.left, i, i+1)
+	return nil
+}
+
+// Left are the recorded things that are not gone, in the order in which they were made.
+func (j *Journal) Left() []Entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.left)
+}
+
+// LeftError says what a run could not remove at its end; `ctload gc` will try again.
+type LeftError struct {
+	Left []Entry
+}
+
+func (e *LeftError) Error() string {
+	var names []string
+	for _, entry := range e.Left {
+		names = append(names, entry.String())
+	}
+	return "not removed: " + strings.Join(names, ", ") + "; ctload gc tries again"
+}
+
+// Close ends the journal. When nothing is left the file is removed; else it stays for [Collect], and
+// the error is a *LeftError.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var err error
+	if len(j.left) == 0 {
+		err = os.Remove(j.path)
+	} else {
+		err = &LeftError{Left: slices.Clone(j.left)}
+	}
+	return errors.Join(err, j.file.Close())
+}
+
+func (j *Journal) append(l line) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	if _, err := j.file.Write(append(text, '\n')); err != nil {
+		return err
+	}
+	return j.file.Sync()
+}
+
+// parse reads the text of a journal. A last line without its end was being written when the run was
+// killed: what it would have named was not made yet.
+func parse(text []byte) (run Run, left []Entry, err error) {
+	whole := text[:bytes.LastIndexByte(text, '\n')+1]
+	number := 0
+	for raw := range bytes.Lines(whole) {
+		number++
+		var l line
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return run, left, fmt.Errorf("line %d: %w", number, err)
+		}
+		switch {
+		case l.Run != nil:
+			run = *l.Run
+		case l.Make != nil:
+			left = append(left, *l.Make)
+		case l.Gone != nil:
+			if i := slices.Index(left, *l.Gone); i >= 0 {
+				left = slices.Delete(left, i, i+1)
+			}
+		}
+	}
+	if run.ID == "" {
+		return run, left, errors.New("it does not say whose journal it is")
+	}
+	return run, left, nil
+}
+
+// syncFolder makes the names in a folder last.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// bootID names this boot of the host; empty where it cannot be read.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
