@@ -16,6 +16,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // toPort is a match on a tcp or udp destination port.
@@ -65,7 +67,7 @@ func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(
 
 // Every cause of failure, provoked one by one.
 func TestCauses(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)
@@ -246,7 +248,7 @@ func with(spec Spec, change func(*Spec)) Spec {
 
 // The limit of descriptors cannot be given back, so this test is alone in its process.
 func TestCauseNoDescriptor(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)

@@ -3,11 +3,13 @@ package generators
 import (
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // Each way of closing leaves its own state in the target's table.
 func TestCloseModes(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	const n = 500
@@ -66,7 +68,7 @@ func TestCloseModes(t *testing.T) {
 
 // Connections are held until the end and all there meanwhile, with bytes now and then.
 func TestHold(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)
@@ -90,11 +92,14 @@ func TestHold(t *testing.T) {
 	if got.Completed != n || most != n {
 		t.Errorf("completed %d, %d were open at once, failed by %v", got.Completed, most, got.Causes)
 	}
-	if got.Total.Min() < 1400*time.Millisecond {
-		t.Errorf("the shortest was held for %s", got.Total.Min())
+	// The last to be opened is held the shortest: 1.5 s, or less where this machine was busy.
+	shortest := 2*time.Second - got.Sending - 10*time.Millisecond
+	if got.Total.Min() < shortest {
+		t.Errorf("the shortest was held for %s, want %s", got.Total.Min(), shortest)
 	}
-	// Held for 1.5 to 2 s, each sends 7 to 9 times.
-	if c := r.Counters(); c.Received < 6*10*n || c.Received > 10*10*n || c.Received != got.Sent {
+	// Each sends every 200 ms: at most 10 times, and where all goes to plan 7 at least.
+	least := int64(shortest/(200*time.Millisecond)) / 2
+	if c := r.Counters(); c.Received < least*10*n || c.Received > 10*10*n || c.Received != got.Sent {
 		t.Errorf("%d bytes were sent, %d came", got.Sent, c.Received)
 	}
 	if states, assured := lab.server.entries(t); lab.server.count(t) != n || assured != n || states["ESTABLISHED"] > 0 {

@@ -35,6 +35,9 @@ const (
 	largestDatagram = 64 << 10
 	// mostDelayed is how many answers a slow responder keeps; further ones are lost, and counted.
 	mostDelayed = 1 << 16
+	// datagramQueue is how many bytes may wait to be read, so that a burst is not lost here, where it
+	// would count as lost on its way.
+	datagramQueue = 4 << 20
 	// datagramControl is room for the packet information of either family.
 	datagramControl = 64
 )
@@ -52,6 +55,7 @@ func newDatagramServer(spec *ResponderSpec, addresses []netip.Addr, first bool) 
 		if spec.Kind == RespondDeaf {
 			break
 		}
+		enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, datagramQueue)
 		errno := askDestination(fd)
 		if errno == 0 {
 			errno = poll.add(fd, unix.EPOLLIN, int32(i), 0)
@@ -93,6 +97,7 @@ func (s *datagramServer) serve() error {
 		if err != nil {
 			return err
 		}
+		s.live.stall()
 		for _, e := range events {
 			if e.Fd == wakeSlot {
 				s.poll.roused()

@@ -1,8 +1,11 @@
 package generators
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 func TestUDP(t *testing.T) {
@@ -51,6 +54,36 @@ func TestUDP(t *testing.T) {
 			came := test.to.Counters().Requests - before
 			if n := spec.Count * int64(max(spec.Exchanges, 1)); spec.Reply && came < n || came > n {
 				t.Errorf("%d datagrams came, %d were to", came, n)
+			}
+		})
+	}
+}
+
+// Flows that are answered for more than two seconds become streams: ASSURED, so that a full table keeps them.
+func TestUDPStreams(t *testing.T) {
+	if !netnstest.Inside(t) {
+		return
+	}
+	lab := newPair(t)
+	lab.server.track(t)
+	startIn(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{53}, Namespace: lab.server.path()})
+	const n = 500
+	for i, test := range []struct {
+		name      string
+		exchanges int
+		assured   int
+	}{{"brief", 2, 0}, {"long", 4, n}} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Run(t.Context(), Spec{
+				Kind: UDP, Target: serverAddress, Ports: []uint16{53}, SourcePorts: fmt.Sprintf("%d-%d", 2000*(i+1), 2000*(i+1)+n-1),
+				Count: n, Rate: 10_000, Exchanges: test.exchanges, Interval: 750 * time.Millisecond, Namespace: lab.client.path(),
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			if _, assured := lab.server.entries(t); got.Completed != n || assured != test.assured {
+				t.Errorf("completed %d, %d are ASSURED, failed by %v", got.Completed, assured, got.Causes)
 			}
 		})
 	}

@@ -1,36 +1,53 @@
 package generators
 
 import (
+	"cmp"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // What a generator says that it offered is what the kernel's connection tracking has counted, for
 // each kind: as many entries as tuples, no more and no less.
 func TestExactEntries(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
-	const n = 20_000
-	ports := "5000-5003"
 	for _, test := range []struct {
 		name      string
+		n         int64 // 10,000 when 0
+		ports     string
 		spec      Spec
 		responder ResponderSpec
 	}{
 		{name: "http", spec: Spec{Kind: HTTP, Concurrency: 200, SourcePorts: "10000-14999"}, responder: ResponderSpec{Kind: RespondHTTP}},
+		{name: "http6", n: 2000, spec: Spec{Kind: HTTP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999"}, responder: ResponderSpec{Kind: RespondHTTP}},
 		{name: "tcp fin", spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Seed: 9}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "tcp rst", spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseRST}, responder: ResponderSpec{Kind: RespondSilent}},
+		{name: "tcp6", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999"}, responder: ResponderSpec{Kind: RespondSilent}},
+		{name: "tcp abandon", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseAbandon}, responder: ResponderSpec{Kind: RespondSilent}},
+		{name: "tcp half-close", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseHalf}, responder: ResponderSpec{Kind: RespondLeak}},
+		// More connections to one address and port than one source address has ports.
+		{name: "tcp past 64k", n: 66_000, ports: "5000", spec: Spec{Kind: TCP, Concurrency: 200, Sources: clientAddress + "," + clientAddressToo, SourcePorts: "1024-65535", Close: CloseRST}, responder: ResponderSpec{Kind: RespondSilent}},
+		{name: "hold", n: 2000, spec: Spec{Kind: Hold, Concurrency: 200, SourcePorts: "10000-14999", Duration: time.Minute, Hold: 300 * time.Millisecond}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "udp", spec: Spec{Kind: UDP, SourcePorts: "10000-14999", Rate: 100_000}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
+		{name: "udp6", n: 2000, spec: Spec{Kind: UDP, Target: serverAddress6, SourcePorts: "10000-14999", Rate: 100_000}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
+		{name: "udp conversations", n: 2000, spec: Spec{Kind: UDP, SourcePorts: "10000-10499", Concurrency: 100, Exchanges: 3, Interval: 10 * time.Millisecond}, responder: ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP}},
 		{name: "syn", spec: Spec{Kind: SYN, Sources: crowd, SourcePorts: "1024-2023", Seed: 1}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "syn6", spec: Spec{Kind: SYN, Target: serverAddress6, Sources: crowd6, Seed: 1}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "handshake", spec: Spec{Kind: Handshake, Sources: crowd, Seed: 2}, responder: ResponderSpec{Kind: RespondClose}},
 		{name: "handshake6", spec: Spec{Kind: Handshake, Target: serverAddress6, Sources: crowd6, Seed: 2}, responder: ResponderSpec{Kind: RespondClose}},
 		{name: "icmp", spec: Spec{Kind: ICMP, Reply: true}},
 		{name: "icmp6", spec: Spec{Kind: ICMP, Target: serverAddress6, Sources: crowd6}},
+		{name: "probe tcp", n: 200, ports: "5000", spec: Spec{Kind: Probe, Rate: 1000, SourcePorts: "10000-14999"}, responder: ResponderSpec{Kind: RespondSilent}},
+		{name: "probe udp", n: 200, ports: "5000", spec: Spec{Kind: Probe, Protocol: ProtocolUDP, Rate: 1000, SourcePorts: "10000-14999"}, responder: ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP}},
+		{name: "probe icmp", n: 200, spec: Spec{Kind: Probe, Protocol: ProtocolICMP, Rate: 1000}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			n, ports := cmp.Or(test.n, 10_000), cmp.Or(test.ports, "5000-5003")
 			lab := newPair(t)
+			lab.client.address(t, "link", clientAddressToo+"/24")
 			lab.server.track(t)
 			lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "1024 65535")
 			lab.server.sysctl(t, "net.core.somaxconn", "65535")
@@ -43,7 +60,7 @@ func TestExactEntries(t *testing.T) {
 				startIn(t, r)
 				spec.Ports = r.Ports
 			}
-			spec.Count, spec.Namespace, spec.Timeout = n, lab.client.path(), 20*time.Second
+			spec.Count, spec.Namespace, spec.Timeout = n, lab.client.path(), 10*time.Second
 			if spec.Target == "" {
 				spec.Target = serverAddress
 			}
@@ -55,8 +72,8 @@ func TestExactEntries(t *testing.T) {
 			if got.Offered != n || got.Completed != n {
 				t.Errorf("offered %d, completed %d, failed by %v, limits %q", got.Offered, got.Completed, got.Causes, got.Limits)
 			}
-			if entries := lab.server.count(t); entries != n {
-				t.Errorf("%d tuples were offered, the kernel counts %d entries", got.Offered, entries)
+			if counted := lab.server.count(t); counted != n {
+				t.Errorf("%d tuples were offered, the kernel counts %d entries", got.Offered, counted)
 			}
 			if own := lab.client.count(t); own != 0 {
 				t.Errorf("the client's own table has %d entries", own)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // entries are the conntrack entries of a namespace, by state of the connection.
@@ -38,7 +40,7 @@ func (n *namespace) entries(t testing.TB) (byState map[string]int, assured int) 
 // A router between two ends that have no sockets holds the connections as if they were real, and in
 // the state that the close mode leaves them in.
 func TestHandshakeWithoutSockets(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	const n = 10_000
@@ -94,7 +96,7 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 }
 
 func TestHandshakeRefusesOwnAddresses(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)

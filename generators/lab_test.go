@@ -1,15 +1,11 @@
 package generators
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,49 +14,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// insideVariable tells the test binary that it is in namespaces of its own.
-const insideVariable = "CTLOAD_TEST_INSIDE"
-
-// inside reports whether the test runs in a user, network and mount namespace of its own, where it
-// has all privileges and can reach nobody. Outside, it runs the test again inside, as root or as
-// an ordinary user, takes over its outcome and returns false.
-func inside(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(insideVariable) != "" {
-		return true
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.count=1", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
-	runtime.LockOSThread() // Pdeathsig follows the thread
-	defer runtime.UnlockOSThread()
-	output, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-		skip(t, "this host does not let us make namespaces: %v", err)
-	}
-	t.Logf("inside: %s", output)
-	if err != nil {
-		t.Errorf("inside: %v", err)
-	} else if strings.Contains(string(output), "--- SKIP") {
-		t.Skip("skipped inside")
-	}
-	return false
-}
-
-// skip is for what a host truly lacks; where nothing may be skipped it fails.
-func skip(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CTLOAD_NO_SKIP") == "1" {
-		t.Fatalf("must not be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
 
 // namespace is a network namespace of a test.
 type namespace struct {
@@ -199,13 +152,14 @@ func join(t testing.TB, a *namespace, aName string, b *namespace, bName string) 
 
 // Addresses of the pair.
 const (
-	clientAddress  = "10.77.0.1"
-	serverAddress  = "10.77.0.2"
-	clientAddress6 = "fd77::1"
-	serverAddress6 = "fd77::2"
-	nowhere        = "10.77.0.99" // an address of the link that nobody has
-	crowd          = "10.78.0.0/16"
-	crowd6         = "fd78::/96"
+	clientAddress    = "10.77.0.1"
+	clientAddressToo = "10.77.0.3" // for tests that give the client a second one
+	serverAddress    = "10.77.0.2"
+	clientAddress6   = "fd77::1"
+	serverAddress6   = "fd77::2"
+	nowhere          = "10.77.0.99" // an address of the link that nobody has
+	crowd            = "10.78.0.0/16"
+	crowd6           = "fd78::/96"
 )
 
 // pair is two namespaces on one link. The server's routes lead to the client for a crowd of

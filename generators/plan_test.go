@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/tuples"
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 func TestValidate(t *testing.T) {
@@ -122,7 +123,7 @@ func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
 		t.Fatalf("initial is %t", initial)
 	}
 	if !initial {
-		skip(t, "not in the initial network namespace")
+		netnstest.Skip(t, "not in the initial network namespace")
 	}
 	for _, kind := range []Kind{SYN, Handshake, ICMP} {
 		spec := Spec{Kind: kind, Target: "127.0.0.1", Sources: "10.66.0.1", Count: 1}
@@ -139,7 +140,7 @@ func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
 }
 
 func TestOtherNamespacesAreNotInitial(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	if initial, err := initialNamespace(); err != nil || initial {

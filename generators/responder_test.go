@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 func dial(t *testing.T, r *Responder) *net.TCPConn {
@@ -164,7 +166,7 @@ func TestTCPResponders(t *testing.T) {
 }
 
 func TestResponderBacklog(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)

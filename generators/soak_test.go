@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // soakVariable is how long the soak test takes, as "10m"; a few seconds when it is not set.
@@ -40,7 +42,7 @@ func holds(t *testing.T) held {
 // One after another and side by side, loads of every kind, with responders that come and go, leave
 // nothing behind: no memory, no descriptor, no goroutine, no thread.
 func TestSoak(t *testing.T) {
-	if !inside(t) {
+	if !netnstest.Inside(t) {
 		return
 	}
 	duration := 4 * time.Second

@@ -1,0 +1,113 @@
+// Package netnstest runs tests in user and network namespaces of their own, where they have all
+// privileges and can reach nobody, and decides what may be skipped. Only tests import it.
+package netnstest
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// insideVariable names the test that a process was started for.
+const insideVariable = "CTLOAD_TEST_INSIDE"
+
+// nobody is the ordinary user that root's tests are run as too.
+const nobody = 65534
+
+// Inside reports whether the calling test, which is no subtest, runs in namespaces of its own, with
+// loopback up. Outside, it runs the test again inside, as the user who runs the tests, takes over its
+// outcome and returns false; the test then returns at once.
+func Inside(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideVariable) == t.Name() {
+		enter(t)
+		return true
+	}
+	again(t, t.Name(), os.Getuid(), os.Getgid())
+	return false
+}
+
+// Run runs the body of the calling test in namespaces of its own, with loopback up: once as the user
+// who runs the tests and, when that is root, once more as an ordinary user.
+func Run(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(insideVariable) == t.Name() {
+		enter(t)
+		body(t)
+		return
+	}
+	test := t.Name()
+	t.Run("own user", func(t *testing.T) { again(t, test, os.Getuid(), os.Getgid()) })
+	if os.Getuid() == 0 {
+		t.Run("ordinary user", func(t *testing.T) { again(t, test, nobody, nobody) })
+	}
+}
+
+// enter makes the new namespaces habitable.
+func enter(t *testing.T) {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatalf("bringing lo up: %v", err)
+	}
+	// The legacy tools lock a file in /run, which an ordinary user cannot write.
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+}
+
+// again runs a test in a process of its own, inside, and takes over its outcome.
+func again(t *testing.T, test string, uid, gid int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+test+"$", "-test.v", "-test.count=1")
+	// The race detector otherwise makes each process wait for a second before it ends.
+	cmd.Env = append(os.Environ(), insideVariable+"="+test, "TMPDIR=/tmp", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+		Credential:  &syscall.Credential{NoSetGroups: true},
+	}
+	runtime.LockOSThread() // Pdeathsig follows the thread
+	defer runtime.UnlockOSThread()
+	out, err := cmd.CombinedOutput()
+	switch {
+	case len(out) == 0 && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC)):
+		Skip(t, "this host lets this user make no namespaces: %v", err)
+	case err != nil:
+		t.Fatalf("inside: %v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP: "+test):
+		Skip(t, "inside: %s", out)
+	case !strings.Contains(string(out), "--- PASS: "+test):
+		t.Fatalf("the test did not run inside:\n%s", out)
+	}
+	t.Logf("inside: %s", strings.TrimSpace(string(out)))
+}
+
+// Skip is for what a host truly lacks; where nothing may be skipped (CTLOAD_NO_SKIP) it fails.
+func Skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CTLOAD_NO_SKIP") != "" {
+		t.Fatalf("must not be skipped: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// Need skips unless the programs are installed.
+func Need(t testing.TB, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			Skip(t, "%v", err)
+		}
+	}
+}
