@@ -110,7 +110,8 @@ func waitIdle(ctx context.Context, percent float64) error {
 
 // undisturbed measures while others use no more than is allowed, up to three times, and returns the
 // measurement that was disturbed the least and by how much.
-func (c contender) undisturbed(ctx context.Context, idle float64, wait bool) (value, others float64, err error) {
+func (c contender) undisturbed(ctx context.Context, l *lab, idle float64, wait bool) (value, others float64, err error) {
+	var spent cpu // by the measurement that is returned
 	for try := range 3 {
 		if wait {
 			if err := waitIdle(ctx, idle); err != nil {
@@ -120,6 +121,9 @@ func (c contender) undisturbed(ctx context.Context, idle float64, wait bool) (va
 		before, err := readBusy()
 		if err != nil {
 			return 0, 0, err
+		}
+		if wait {
+			l.spent = cpu{}
 		}
 		limited, cancel := context.WithTimeout(ctx, limitForEach)
 		got, err := c.measure(limited)
@@ -136,11 +140,12 @@ func (c contender) undisturbed(ctx context.Context, idle float64, wait bool) (va
 			disturbed = max(0, 100*(after.machine-before.machine-(after.own-before.own))/total)
 		}
 		if try == 0 || disturbed < others {
-			value, others = got, disturbed
+			value, others, spent = got, disturbed, l.spent
 		}
 		if idle == 0 || !wait || others <= 100-idle {
 			break
 		}
 	}
+	l.spent = spent
 	return value, others, nil
 }

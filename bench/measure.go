@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -33,16 +32,6 @@ type contender struct {
 	measure func(ctx context.Context) (float64, error)
 }
 
-// want is a ratio that was promised: of a contender's median by the best median of some others. A
-// want without others is a bound on the median itself.
-type want struct {
-	ours   string
-	best   []string
-	least  float64
-	most   float64
-	remark string
-}
-
 // record is one measurement.
 type record struct {
 	Row       string  `json:"row"`
@@ -50,6 +39,7 @@ type record struct {
 	Round     int     `json:"round"`
 	Value     float64 `json:"value"`
 	Others    float64 `json:"others"` // percent of the machine that other work used meanwhile
+	CPU       cpu     `json:"cpu"`
 }
 
 // limitForEach is how long one measurement may take.
@@ -67,17 +57,19 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		}
 	}
 	var records []record
+	var verdicts []verdict
 	for _, r := range rows {
 		if len(o.rows) > 0 && !slices.Contains(o.rows, r.name) {
 			continue
 		}
-		found, err := r.run(ctx, o, stderr)
+		found, err := r.run(ctx, l, o, stderr)
 		if err != nil {
 			return fmt.Errorf("row %s: %w", r.name, err)
 		}
 		records = append(records, found...)
-		r.print(stdout, found)
+		verdicts = append(verdicts, r.print(stdout, found)...)
 	}
+	summarise(stdout, verdicts)
 	if o.json == "" {
 		return nil
 	}
@@ -89,7 +81,7 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 }
 
 // run measures every contender once a round, each round beginning with another one.
-func (r row) run(ctx context.Context, o options, stderr io.Writer) (records []record, err error) {
+func (r row) run(ctx context.Context, l *lab, o options, stderr io.Writer) (records []record, err error) {
 	teardown, err := r.setup(ctx)
 	if err != nil {
 		return nil, err
@@ -107,12 +99,12 @@ func (r row) run(ctx context.Context, o options, stderr io.Writer) (records []re
 					continue
 				}
 			}
-			value, others, err := c.undisturbed(ctx, o.idle, !r.together || i == 0)
+			value, others, err := c.undisturbed(ctx, l, o.idle, !r.together || i == 0)
 			if err != nil {
 				return records, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
 			fmt.Fprintf(stderr, "%-10s round %d  %-24s %14.2f %s (others used %.0f %% of the machine)\n", r.name, round+1, c.name, value, r.unit, others)
-			records = append(records, record{r.name, c.name, round + 1, value, others})
+			records = append(records, record{r.name, c.name, round + 1, value, others, l.spent})
 			if err := rest(ctx, 300*time.Millisecond); err != nil {
 				return records, err
 			}
@@ -129,6 +121,10 @@ func values(records []record, name string) []float64 {
 			list = append(list, rec.Value)
 		}
 	}
+	return sorted(list)
+}
+
+func sorted(list []float64) []float64 {
 	slices.Sort(list)
 	return list
 }
@@ -139,47 +135,4 @@ func median(sorted []float64) float64 {
 		return 0
 	}
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
-func (r row) print(w io.Writer, records []record) {
-	fmt.Fprintf(w, "\n%s: %s\n", r.name, r.work)
-	for _, c := range r.contenders {
-		list := values(records, c.name)
-		if len(list) == 0 {
-			fmt.Fprintf(w, "  %-26s not measured\n", c.name)
-			continue
-		}
-		fmt.Fprintf(w, "  %-26s %14.2f %-12s (%.2f to %.2f, %d rounds)\n", c.name, median(list), r.unit, list[0], list[len(list)-1], len(list))
-	}
-	for _, want := range r.wants {
-		fmt.Fprintf(w, "  %s\n", want.judge(records))
-	}
-}
-
-// judge says what was wanted, what came out and whether that will do.
-func (want want) judge(records []record) string {
-	got := median(values(records, want.ours))
-	what := want.ours
-	if len(want.best) > 0 {
-		best, name := 0.0, ""
-		for _, other := range want.best {
-			if m := median(values(records, other)); m > best {
-				best, name = m, other
-			}
-		}
-		if best == 0 {
-			return fmt.Sprintf("%s: nobody to compare with", what)
-		}
-		got /= best
-		what += " / " + name
-	}
-	outcome := "reached"
-	if want.least > 0 && got < want.least || want.most > 0 && got > want.most || got == 0 {
-		outcome = "NOT reached"
-	}
-	wanted := fmt.Sprintf("at least %.2f", want.least)
-	if want.most > 0 {
-		wanted = fmt.Sprintf("at most %.2f", want.most)
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s: %.2f, %s wanted: %s %s", what, got, wanted, outcome, want.remark))
 }

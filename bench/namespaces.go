@@ -39,7 +39,10 @@ func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 //	client 10.80.0.1 -- 10.80.0.2 router 10.81.0.1 -- 10.81.0.2 far
 //
 // Routes lead to the client for 10.90.0.0/16 and to the far end for 10.91.0.0/16, which nobody owns.
-type lab struct{ folder string }
+type lab struct {
+	folder string
+	spent  cpu // by the tool that is measured
+}
 
 const (
 	clientAddress = "10.80.0.1"

@@ -23,8 +23,8 @@ var (
 )
 
 // figure runs a command and finds the figure that it prints.
-func figure(cmd *exec.Cmd, pattern *regexp.Regexp) (float64, error) {
-	out, err := output(cmd)
+func (l *lab) figure(cmd *exec.Cmd, pattern *regexp.Regexp) (float64, error) {
+	out, err := l.tool(cmd)
 	if err != nil {
 		return 0, err
 	}
@@ -40,7 +40,7 @@ func find(out []byte, pattern *regexp.Regexp) (float64, error) {
 }
 
 func (l *lab) ab(ctx context.Context, cpus, url string, requests int) (float64, error) {
-	out, err := output(l.in(ctx, "client", cpus, "ab", "-q", "-r", "-c", "100", "-n", strconv.Itoa(requests), url))
+	out, err := l.tool(l.in(ctx, "client", cpus, "ab", "-q", "-r", "-c", "100", "-n", strconv.Itoa(requests), url))
 	if err != nil {
 		return 0, err
 	}
@@ -55,14 +55,14 @@ func (l *lab) ab(ctx context.Context, cpus, url string, requests int) (float64, 
 }
 
 func (l *lab) wrk(ctx context.Context, cpus, url string, threads int, d time.Duration) (float64, error) {
-	return figure(l.in(ctx, "client", cpus, "wrk", "-t", strconv.Itoa(threads), "-c", "100", "-d", d.String(),
+	return l.figure(l.in(ctx, "client", cpus, "wrk", "-t", strconv.Itoa(threads), "-c", "100", "-d", d.String(),
 		"-H", "Connection: close", url), wrkRate)
 }
 
 // h2load opens a new connection where the server has closed the one before. (With a duration
 // instead of a count it does not come back from that.)
 func (l *lab) h2load(ctx context.Context, cpus, url string, threads, requests int) (float64, error) {
-	return figure(l.in(ctx, "client", cpus, "h2load", "--h1", "-t", strconv.Itoa(threads), "-c", "100",
+	return l.figure(l.in(ctx, "client", cpus, "h2load", "--h1", "-t", strconv.Itoa(threads), "-c", "100",
 		"-n", strconv.Itoa(requests), "-H", "Connection: close", url), h2loadRate)
 }
 

@@ -113,13 +113,16 @@ func (l *lab) connectLoops(ctx context.Context, target string, count int) (secon
 		out io.Reader
 	}
 	loops := make([]loop, count/perLoop)
+	var start time.Time
 	release = func() error {
 		var errs []error
 		for _, one := range loops {
 			if one.cmd != nil && one.cmd.Process != nil {
 				errs = append(errs, one.in.Close(), one.cmd.Wait())
+				l.ran(one.cmd, start)
 			}
 		}
+		l.spent.Wall = seconds // the rest was waiting and looking
 		return errors.Join(errs...)
 	}
 	for i := range loops {
@@ -137,7 +140,7 @@ func (l *lab) connectLoops(ctx context.Context, target string, count int) (secon
 	}
 	var group errgroup.Group
 	group.SetLimit(runtime.NumCPU())
-	start := time.Now()
+	start = time.Now()
 	for _, one := range loops {
 		group.Go(func() error {
 			if _, err := fmt.Fprintln(one.in, "go"); err != nil {
@@ -162,7 +165,7 @@ func portList() []uint16 { return portsFrom(firstPort, firstPort+ports-1) }
 // generator runs a spec in a process of its own in the client's namespace, on these CPUs.
 func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) (outcome, error) {
 	var out outcome
-	output, err := output(withInput(l.in(ctx, "client", cpus, selfPath, "generate"), spec))
+	output, err := l.tool(withInput(l.in(ctx, "client", cpus, selfPath, "generate"), spec))
 	if err != nil {
 		return out, err
 	}

@@ -143,7 +143,8 @@ func (l *lab) between(ctx context.Context, cmd *exec.Cmd, warmUp, during time.Du
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, end(cmd)) }()
+	started := time.Now()
+	defer func() { err = errors.Join(err, end(cmd)); l.ran(cmd, started) }()
 	if err := rest(ctx, warmUp); err != nil {
 		return 0, err
 	}
@@ -230,7 +231,8 @@ func (l *lab) filling(ctx context.Context, cmd *exec.Cmd) (rate float64, err err
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, end(cmd)) }()
+	started := time.Now()
+	defer func() { err = errors.Join(err, end(cmd)); l.ran(cmd, started) }()
 	var start time.Time
 	var first float64
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
