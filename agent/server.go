@@ -30,7 +30,7 @@ type Server struct {
 	poweroff func() // ends the node
 
 	mu         sync.Mutex
-	responders []*generators.Responder
+	responders []*responder
 	loads      map[string]context.CancelFunc
 }
 
@@ -44,7 +44,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 		return err
 	}
 	s.sampler = sampler
-	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own})
+	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own, Servers: s.servers})
 	server := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	server.RegisterService(&service, s)
 
@@ -117,8 +117,7 @@ func (s *Server) readBack(ctx context.Context, settings *tuning.Settings) (*tuni
 }
 
 func (s *Server) respond(_ context.Context, spec *generators.ResponderSpec) (*Nothing, error) {
-	// It lives as long as the node, not as long as this call.
-	responder, err := generators.Listen(context.Background(), *spec)
+	responder, err := newResponder(*spec)
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +202,17 @@ func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
 func (s *Server) kernelLog(context.Context, *Nothing) (*KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return &KernelLog{Records: records, Dropped: dropped}, err
+}
+
+// servers are the node's responders as faults see them.
+func (s *Server) servers() []faults.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var servers []faults.Server
+	for _, r := range s.responders {
+		servers = append(servers, r)
+	}
+	return servers
 }
 
 func (s *Server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {

@@ -121,6 +121,7 @@ func (s *handshakeServer) serve() error {
 		if err != nil {
 			return err
 		}
+		s.live.stall()
 		for _, e := range events {
 			if e.Fd == wakeSlot {
 				s.poll.roused()

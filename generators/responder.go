@@ -121,6 +121,7 @@ type liveCounters struct {
 	accepted, requests, closed, reset, expired, received, sent, exhausted, unsent atomic.Int64
 
 	stopping atomic.Bool
+	stalled  atomic.Bool
 }
 
 // Listen starts a responder. It returns when all ports are open, and goes on until Close, or

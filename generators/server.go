@@ -113,6 +113,7 @@ func (s *streamServer) serve() error {
 		if err != nil {
 			return err
 		}
+		s.live.stall()
 		for i := range events {
 			s.handle(&events[i])
 		}

@@ -23,18 +23,6 @@ type Node struct {
 	Servers func() []Server
 }
 
-// Server is a responder as faults see it.
-type Server interface {
-	Name() string    // for a reader
-	Ports() []uint16 // that it listens on
-	// Stop closes its listeners and its connections; Start opens the listeners again.
-	Stop() error
-	Start() error
-	// Stall stops it with everything open; Resume lets it go on.
-	Stall()
-	Resume()
-}
-
 // HostError says that a fault would change the kernel of the node's host.
 type HostError struct {
 	Kind Kind
@@ -248,6 +236,16 @@ func (s *Set) prepare(ctx context.Context, f Fault) (*change, error) {
 		return s.remove(f)
 	case ModuleRemove:
 		return s.removeModules(ctx, f)
+	case ClockJump:
+		return s.clockJump(f)
+	case CPUThrottle:
+		return s.cpuThrottle(f)
+	case MemoryPressure:
+		return s.memoryPressure(f)
+	case ServerStop, ServerStall, ServerRestart:
+		return s.servers(f)
+	case Network:
+		return s.network(f)
 	}
-	return nil, errors.New("this version cannot make it yet")
+	return nil, errors.New("nobody knows how to make it")
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/vm/guest/modload"
 	"github.com/ctload/ctload/vm/sandbox"
 )
@@ -22,6 +23,7 @@ var version = "unknown"
 var roles = map[string]func() int{
 	agent.InitRole:         agent.Init,
 	agent.ChildRole:        agent.RunChild,
+	faults.EaterRole:       faults.RunEater,
 	"modprobe":             func() int { return modload.Main(os.Args[1:]) },
 	sandbox.SupervisorRole: sandbox.Supervise,
 	sandbox.CheckRole:      sandbox.RunCheck,

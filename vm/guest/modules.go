@@ -36,7 +36,7 @@ func DefaultCarry() []string {
 		"?ip_tables", "?iptable_*", "?ipt_*", "?ip6_tables", "?ip6table_*", "?ip6t_*",
 		"!*bridge*", "!xt_ipvs", "!xt_set", "!*_h323",
 		"?ts_*", // searches in packets, for -m string and helpers
-		"?sch_netem", "?sch_fq", "?sch_ingress", "?tcp_bbr", "?veth",
+		"?sch_netem", "?sch_fq", "?sch_ingress", "?ifb", "?cls_matchall", "?act_mirred", "?tcp_bbr", "?veth",
 	}
 }
 

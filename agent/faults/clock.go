@@ -1,0 +1,93 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// clockSubject is how far CLOCK_REALTIME is from CLOCK_BOOTTIME, which nothing can set.
+const clockSubject = "CLOCK_REALTIME - CLOCK_BOOTTIME"
+
+const (
+	// clockTolerance is by how much a clock that was set may read otherwise: its source is adjusted
+	// meanwhile, and the two clocks are read one after the other.
+	clockTolerance = 10 * time.Millisecond
+	// clockReadings are taken for one offset; the quickest is believed.
+	clockReadings = 8
+)
+
+// clockJump sets the time of day by an offset. Connection tracking does not notice, since its timeouts count
+// jiffies; the timestamps of entries and of logs do.
+func (s *Set) clockJump(f Fault) (*change, error) {
+	if !s.node.Own {
+		return nil, &HostError{Kind: f.Kind, What: "the clock"}
+	}
+	before, err := clockOffset()
+	if err != nil {
+		return nil, err
+	}
+	// What a time daemon has mended meanwhile is not mended twice: only the rest is taken back.
+	setTo := func(offset time.Duration) error {
+		now, err := clockOffset()
+		if err != nil {
+			return err
+		}
+		if by := offset - now; by.Abs() > time.Millisecond {
+			if err := shiftClock(by); err != nil {
+				return err
+			}
+		}
+		now, err = clockOffset()
+		if err == nil && (now-offset).Abs() > clockTolerance {
+			err = fmt.Errorf("the clock is off by %v after it was set", now-offset)
+		}
+		return err
+	}
+	return &change{
+		parts: []*part{{
+			subject: clockSubject,
+			read: func(context.Context) (string, error) {
+				offset, err := clockOffset()
+				return fmt.Sprintf("%.6f s", offset.Seconds()), err
+			},
+			restore: func(context.Context) error { return setTo(before) },
+		}},
+		do: func(context.Context) error { return setTo(before + f.Clock) },
+	}, nil
+}
+
+func clockOffset() (time.Duration, error) {
+	var best, offset time.Duration
+	for i := range clockReadings {
+		var begin, real, end unix.Timespec
+		for _, reading := range []struct {
+			clock int32
+			into  *unix.Timespec
+		}{{unix.CLOCK_BOOTTIME, &begin}, {unix.CLOCK_REALTIME, &real}, {unix.CLOCK_BOOTTIME, &end}} {
+			if err := unix.ClockGettime(reading.clock, reading.into); err != nil {
+				return 0, fmt.Errorf("read a clock: %w", err)
+			}
+		}
+		if took := time.Duration(end.Nano() - begin.Nano()); i == 0 || took < best {
+			best, offset = took, time.Duration(real.Nano()-begin.Nano())-took/2
+		}
+	}
+	return offset, nil
+}
+
+// shiftClock adds to CLOCK_REALTIME in one step (ADJ_SETOFFSET, Linux 2.6.39, CAP_SYS_TIME).
+func shiftClock(by time.Duration) error {
+	seconds, rest := by/time.Second, by%time.Second
+	if rest < 0 {
+		seconds, rest = seconds-1, rest+time.Second
+	}
+	adjust := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
+	adjust.Time.Sec, adjust.Time.Usec = int64(seconds), int64(rest)
+	if _, err := unix.ClockAdjtime(unix.CLOCK_REALTIME, &adjust); err != nil {
+		return fmt.Errorf("set the clock by %v: %w", by, err)
+	}
+	return nil
+}

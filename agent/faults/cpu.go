@@ -1,0 +1,96 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuThrottle takes a share of each CPU.
+func (s *Set) cpuThrottle(f Fault) (*change, error) {
+	if !s.node.Own {
+		return nil, &HostError{Kind: f.Kind, What: "the CPUs"}
+	}
+	e := newEater(f.Kind, strconv.FormatFloat(f.CPU, 'g', -1, 64))
+	var started time.Time
+	c := &change{}
+	c.parts = []*part{{
+		subject: "real-time threads of " + f.ID,
+		read:    func(context.Context) (string, error) { return strconv.Itoa(realtimeThreads(e.pid())), nil },
+		restore: func(context.Context) error {
+			if pid := e.pid(); pid != 0 {
+				used, err := processTime(pid)
+				if err != nil {
+					return err
+				}
+				c.figures = append(c.figures, Figure{Name: "CPU seconds taken", Before: "0", After: fmt.Sprintf("%.2f", used.Seconds())})
+				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %.2f s in %.2f s", used.Seconds(), time.Since(started).Seconds()))
+			}
+			e.stop()
+			return nil
+		},
+	}}
+	c.do = func(ctx context.Context) error {
+		started = time.Now()
+		return e.start(ctx)
+	}
+	c.check = func(context.Context) error {
+		if realtimeThreads(e.pid()) == 0 {
+			return fmt.Errorf("%s has no real-time thread", EaterRole)
+		}
+		return nil
+	}
+	return c, nil
+}
+
+// realtimeThreads is how many threads of a process the kernel schedules as SCHED_FIFO; 0 where there is none.
+func realtimeThreads(pid int) int {
+	if pid == 0 {
+		return 0
+	}
+	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
+	if err != nil {
+		return 0
+	}
+	count := 0
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			continue
+		}
+		if attributes, err := unix.SchedGetAttr(tid, 0); err == nil && attributes.Policy == unix.SCHED_FIFO {
+			count++
+		}
+	}
+	return count
+}
+
+// clockTick is the unit of /proc/PID/stat on every architecture that Go knows (USER_HZ).
+const clockTick = 10 * time.Millisecond
+
+// processTime is the CPU time that a process has used.
+func processTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
+	}
+	// The name, in brackets, may hold anything; utime and stime are the 14th and 15th field.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var ticks time.Duration
+	if fields := strings.Fields(rest); len(fields) > 12 {
+		for _, field := range fields[11:13] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
+			}
+			ticks += time.Duration(n)
+		}
+	}
+	return ticks * clockTick, nil
+}

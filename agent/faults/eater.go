@@ -1,0 +1,275 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// EaterRole is the name under which this program takes CPU time or memory away, as a child of the agent: what
+// the kernel stops or kills for it is to be this child.
+const EaterRole = "ctload-eater"
+
+// RunEater is what the process called [EaterRole] does: its arguments are what to eat and how much. It ends
+// when its standard input does, which is when the agent has gone.
+func RunEater() int {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	if err := eat(os.Args[1:]); err != nil {
+		fmt.Printf("error: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// ready is what an eater says when what it was told to take is taken.
+const ready = "ready"
+
+func eat(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%d arguments", len(args))
+	}
+	switch Kind(args[0]) {
+	case CPUThrottle:
+		share, err := strconv.ParseFloat(args[1], 64)
+		if err != nil {
+			return err
+		}
+		return eatCPU(share)
+	case MemoryPressure:
+		leave, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return err
+		}
+		return eatMemory(leave)
+	}
+	return fmt.Errorf("nobody eats %s", args[0])
+}
+
+// eaterPeriod is how often a share of a CPU is taken: short beside the timeouts of any connection, long
+// beside the tick of a kernel.
+const eaterPeriod = 10 * time.Millisecond
+
+// eatCPU takes a share of each CPU that it may run on, for ever. Its threads are real-time ones of the lowest
+// priority (SCHED_FIFO, CAP_SYS_NICE): every ordinary process and kernel thread waits for them, ksoftirqd
+// among them, while interrupts and what the kernel does at their end come first, as in a container whose
+// cpu.max is used up.
+func eatCPU(share float64) error {
+	var cpus unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return fmt.Errorf("ask for the CPUs: %w", err)
+	}
+	// One more than the eating threads: somebody has to notice the agent's end.
+	runtime.GOMAXPROCS(cpus.Count() + 1)
+	started := make(chan error)
+	for cpu, left := 0, cpus.Count(); left > 0; cpu++ {
+		if !cpus.IsSet(cpu) {
+			continue
+		}
+		left--
+		go func() {
+			runtime.LockOSThread()
+			var own unix.CPUSet
+			own.Set(cpu)
+			err := unix.SchedSetaffinity(0, &own)
+			if err == nil {
+				err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+			}
+			started <- err
+			if err == nil {
+				burn(share)
+			}
+		}()
+	}
+	var errs []error
+	for range cpus.Count() {
+		errs = append(errs, <-started)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("become a real-time process: %w", err)
+	}
+	fmt.Println(ready)
+	select {}
+}
+
+// burn keeps the calling thread's CPU busy for a share of each period.
+func burn(share float64) {
+	busy := time.Duration(share * float64(eaterPeriod))
+	for next := time.Now(); ; {
+		for time.Since(next) < busy {
+		}
+		next = next.Add(eaterPeriod)
+		// After a stall, as of the host, it goes on from now: what was missed is not made up for.
+		if now := time.Now(); next.Before(now) {
+			next = now
+		}
+		rest := unix.NsecToTimespec(int64(time.Until(next)))
+		_ = unix.Nanosleep(&rest, nil)
+	}
+}
+
+// eater is the agent's end of a child that eats.
+type eater struct {
+	args []string
+	quit chan struct{} // closed by stop
+
+	mu    sync.Mutex
+	child *eaterChild // the present one, or the last; nil before the first
+	kills int         // of children that others have killed
+}
+
+type eaterChild struct {
+	process *os.Process
+	life    io.Closer     // its standard input
+	ended   chan struct{} // closed when it has gone
+}
+
+func newEater(kind Kind, much string) *eater {
+	return &eater{args: []string{string(kind), much}, quit: make(chan struct{})}
+}
+
+var errEaterStopped = errors.New("it is to eat no more")
+
+// start starts the child and returns when it has taken what it is to take.
+func (e *eater) start(ctx context.Context) error {
+	child, words, err := e.spawn()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", EaterRole, err)
+	}
+	select {
+	case word, ok := <-words:
+		switch {
+		case word == ready:
+			return nil
+		case !ok:
+			err = errors.New("it was killed before it had taken what it was to take")
+		default:
+			err = errors.New(strings.TrimPrefix(word, "error: "))
+		}
+	case <-e.quit:
+		err = errEaterStopped
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	child.kill()
+	return fmt.Errorf("%s %s: %w", EaterRole, e.args[0], err)
+}
+
+// spawn makes a child the present one. Its first line comes through the channel, which is closed when it ends.
+func (e *eater) spawn() (*eaterChild, <-chan string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.quit:
+		return nil, nil, errEaterStopped
+	default:
+	}
+	cmd := exec.Command("/proc/self/exe", e.args...)
+	cmd.Args[0] = EaterRole
+	cmd.Stderr = os.Stderr
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, errors.Join(err, life.Close())
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	child := &eaterChild{process: cmd.Process, life: life, ended: make(chan struct{})}
+	words := make(chan string, 1)
+	go func() {
+		if line := bufio.NewScanner(said); line.Scan() {
+			words <- line.Text()
+		}
+		_, _ = io.Copy(io.Discard, said) // until it ends
+		close(words)
+		_ = cmd.Wait() // PID 1 may have reaped it already
+		close(child.ended)
+	}()
+	e.child = child
+	return child, words, nil
+}
+
+// kill ends a child and waits for that.
+func (c *eaterChild) kill() {
+	_ = c.process.Kill()
+	_ = c.life.Close()
+	<-c.ended
+}
+
+// keep starts the child again whenever others have killed it, until stop.
+func (e *eater) keep(pause time.Duration) {
+	for {
+		select {
+		case <-e.present().ended:
+		case <-e.quit:
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-e.quit:
+			return
+		}
+		e.mu.Lock()
+		e.kills++
+		e.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), eaterPatience)
+		_ = e.start(ctx) // killed again: the next turn tries anew
+		cancel()
+	}
+}
+
+// eaterPatience is how long a child that was started again may take.
+const eaterPatience = 15 * time.Second
+
+// stop ends the child for good and says how often others had killed it.
+func (e *eater) stop() (kills int) {
+	e.mu.Lock()
+	select {
+	case <-e.quit:
+	default:
+		close(e.quit)
+	}
+	child, kills := e.child, e.kills
+	e.mu.Unlock()
+	if child != nil {
+		child.kill()
+	}
+	return kills
+}
+
+func (e *eater) present() *eaterChild {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.child
+}
+
+// pid is the child's, 0 where there is none.
+func (e *eater) pid() int {
+	child := e.present()
+	if child == nil {
+		return 0
+	}
+	select {
+	case <-child.ended:
+		return 0
+	default:
+		return child.process.Pid
+	}
+}

@@ -1,0 +1,163 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it never does.
+	oomVictim = "1000"
+	oomExempt = "-1000"
+	oomFile   = "/proc/self/oom_score_adj"
+)
+
+// memoryRetry is how long memory stays free after the kernel has killed the child that held it.
+const memoryRetry = 100 * time.Millisecond
+
+// memoryPressure takes memory until little is left and holds it. What a kernel thread or a process asks for
+// then makes the kernel kill the child that holds it, which begins anew: the pressure has gaps, and the
+// reading at its end tells how many. The agent is exempt, as PID 1 always is.
+//
+// Allocations in interrupts (GFP_ATOMIC), as those of connection tracking and of arriving packets, wait for
+// nobody: they use up the last reserves and fail. Connection tracking then drops the packet and counts it
+// as drop, without a line in the log; the log has the kernel's "page allocation failure".
+func (s *Set) memoryPressure(f Fault) (*change, error) {
+	if !s.node.Own {
+		return nil, &HostError{Kind: f.Kind, What: "the memory"}
+	}
+	e := newEater(f.Kind, strconv.FormatInt(f.Leave, 10))
+	c := &change{}
+	var kept sync.WaitGroup
+	exempt, err := os.ReadFile(oomFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's own oom_score_adj: %w", err)
+	}
+	c.parts = []*part{
+		{subject: "MemFree", read: memoryFigure("MemFree")},
+		{subject: "MemAvailable", read: memoryFigure("MemAvailable")},
+		{subject: "memory of " + f.ID, restore: func(context.Context) error {
+			kills := e.stop()
+			kept.Wait()
+			if kills > 0 {
+				c.remarks = append(c.remarks, fmt.Sprintf("the kernel killed what held the memory %d times; it was taken again each time", kills))
+			}
+			c.figures = append(c.figures, Figure{Name: "OOM kills", Before: "0", After: strconv.Itoa(kills)})
+			return os.WriteFile(oomFile, exempt, 0)
+		}},
+	}
+	c.do = func(ctx context.Context) error {
+		if err := os.WriteFile(oomFile, []byte(oomExempt), 0); err != nil {
+			return fmt.Errorf("exempt the agent from being killed for memory: %w", err)
+		}
+		if err := e.start(ctx); err != nil {
+			return err
+		}
+		kept.Go(func() { e.keep(memoryRetry) })
+		return nil
+	}
+	return c, nil
+}
+
+// memoryFigure reads a line of /proc/meminfo.
+func memoryFigure(name string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		kib, err := meminfo(name)
+		return fmt.Sprintf("%d KiB", kib), err
+	}
+}
+
+func meminfo(name string) (kib int64, err error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("read the state of the memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			return strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
+}
+
+const (
+	memoryPiece     = 1 << 20
+	memoryLastPiece = 64 << 10 // near the aim
+	memoryWatch     = 10 * time.Millisecond
+)
+
+// eatMemory takes memory until no more than leave bytes are available, or with 0 until the free pages are
+// near the watermark below which the kernel grants none to processes, and then whatever becomes free
+// again. Its pages are locked, so that none goes to swap (CAP_IPC_LOCK).
+func eatMemory(leave int64) error {
+	if err := os.WriteFile(oomFile, []byte(oomVictim), 0); err != nil {
+		return fmt.Errorf("become the first to be killed for memory: %w", err)
+	}
+	name, aim := "MemAvailable", leave>>10
+	if leave == 0 {
+		reserve, err := minimumFree()
+		if err != nil {
+			return err
+		}
+		name, aim = "MemFree", reserve+reserve/8
+	}
+	said := false
+	for {
+		have, err := meminfo(name)
+		if err != nil {
+			return err
+		}
+		over := (have - aim) << 10
+		if over < memoryLastPiece {
+			if !said {
+				fmt.Println(ready)
+				said = true
+			}
+			time.Sleep(memoryWatch)
+			continue
+		}
+		piece := memoryLastPiece
+		if over > 8*memoryPiece {
+			piece = memoryPiece
+		}
+		_, err = unix.Mmap(-1, 0, piece, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE|unix.MAP_LOCKED)
+		switch {
+		case errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN):
+			time.Sleep(memoryWatch)
+		case err != nil:
+			return fmt.Errorf("take memory: %w", err)
+		}
+	}
+}
+
+// minimumFree is the sum of the zones' min watermarks in KiB: with less free, the kernel grants memory only
+// to those who cannot wait.
+func minimumFree() (kib int64, err error) {
+	text, err := os.ReadFile("/proc/zoneinfo")
+	if err != nil {
+		return 0, fmt.Errorf("read the watermarks of the memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || fields[0] != "min" {
+			continue
+		}
+		pages, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the watermarks of the memory: %w", err)
+		}
+		kib += pages * int64(os.Getpagesize()) >> 10
+	}
+	if kib == 0 {
+		return 0, errors.New("/proc/zoneinfo has no watermark")
+	}
+	return kib, nil
+}

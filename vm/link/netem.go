@@ -1,0 +1,263 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Shape makes conditions with netem on an interface of the caller's network namespace, in the place of
+// what an earlier Shape made there: sent holds for the frames that go out through the interface, received
+// for those that come in. Zero conditions leave a direction alone. Carrier and partition are not netem's and
+// are not looked at.
+//
+// Frames that come in are led through an interface of their own, an ifb, since a queueing discipline works
+// on what goes out. It needs CAP_NET_ADMIN, and a kernel with sch_netem, and for received also ifb,
+// sch_ingress, cls_matchall and act_mirred (Linux 4.8); see [MissingNetem].
+//
+// An interface that has a queueing discipline of somebody's own is refused.
+func Shape(name string, sent, received Conditions) error {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	if err := unshape(port); err != nil {
+		return err
+	}
+	if sent.Shapes() {
+		if err := addNetem(port, sent); err != nil {
+			return err
+		}
+	}
+	if received.Shapes() {
+		if err := shapeReceived(port, received); err != nil {
+			return errors.Join(err, unshape(port))
+		}
+	}
+	return nil
+}
+
+// Unshape takes back what [Shape] made. It is harmless where there is nothing, and for an interface
+// that is gone.
+func Unshape(name string) error {
+	port, err := netlink.LinkByName(name)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+		return removeIFB(name)
+	}
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	return unshape(port)
+}
+
+// Near reports whether conditions that were read back are those that were asked for, as nearly as netem's
+// units let them.
+func (c Conditions) Near(asked Conditions) bool {
+	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
+	return near(c.Loss, asked.Loss) && near(c.Reorder, asked.Reorder) && near(c.Duplicate, asked.Duplicate) && near(c.Corrupt, asked.Corrupt) &&
+		(c.Delay-asked.Delay).Abs() < time.Microsecond && (c.Jitter-asked.Jitter).Abs() < time.Microsecond &&
+		c.Rate/8 == asked.Rate/8
+}
+
+// Split is what conditions ask of each direction, seen from the node; a partition is a loss of all.
+func (c Conditions) Split() (to, from Conditions) {
+	one := c
+	one.Direction, one.Partitioned, one.Down = "", false, false
+	if c.Partitioned {
+		one.Loss = 1
+	}
+	if c.Holds(To) {
+		to = one
+	}
+	if c.Holds(From) {
+		from = one
+	}
+	return to, from
+}
+
+// Shaped reads back from the kernel what netem does on an interface: to what goes out, and to what comes
+// in. Times come in netem's unit of 64 ns, shares in 1/2^32.
+func Shaped(name string) (sent, received Conditions, err error) {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return sent, received, fmt.Errorf("look up %s: %w", name, err)
+	}
+	if sent, err = readNetem(port); err != nil {
+		return sent, received, err
+	}
+	ifb, err := netlink.LinkByName(ifbName(name))
+	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
+		return sent, received, nil
+	}
+	if err != nil {
+		return sent, received, fmt.Errorf("look up %s: %w", ifbName(name), err)
+	}
+	received, err = readNetem(ifb)
+	return sent, received, err
+}
+
+// MissingNetem says what keeps the kernel of the caller's network namespace from shaping, by trying it on an
+// interface made for that; "" where it can.
+func MissingNetem() string {
+	const name = "ctload-netem"
+	bridge, err := NewBridge(name)
+	if err != nil {
+		return err.Error()
+	}
+	some := Conditions{Delay: time.Millisecond}
+	if err := errors.Join(Shape(name, some, some), Unshape(name), bridge.Close()); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// netemHandle names netem's discipline at the root of an interface, and tells ours from others.
+var netemHandle = netlink.MakeHandle(0xc71d, 0)
+
+// addNetem makes netem the root discipline of an interface.
+func addNetem(port netlink.Link, c Conditions) error {
+	name := port.Attrs().Name
+	disciplines, err := netlink.QdiscList(port)
+	if err != nil {
+		return fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
+	}
+	for _, q := range disciplines {
+		// What the kernel gives an interface by itself has no handle.
+		if a := q.Attrs(); a.LinkIndex == port.Attrs().Index && a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
+			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone", name, q.Type())
+		}
+	}
+	netem := c.netem()
+	netem.LinkIndex, netem.Parent, netem.Handle = port.Attrs().Index, netlink.HANDLE_ROOT, netemHandle
+	err = netlink.QdiscAdd(netem)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("the kernel has no sch_netem, or does not find it: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("shape %s (%v): %w", name, c, err)
+	}
+	return nil
+}
+
+// netem is the conditions in netem's own terms.
+func (c Conditions) netem() *netlink.Netem {
+	// Reordering: of the frames that are delayed, those that are not are sent at once.
+	gap := uint32(0)
+	if c.Reorder > 0 {
+		gap = 1
+	}
+	return &netlink.Netem{
+		Latency: toTicks(c.Delay), Jitter: toTicks(c.Jitter),
+		Loss: toShare(c.Loss), Duplicate: toShare(c.Duplicate), CorruptProb: toShare(c.Corrupt),
+		ReorderProb: toShare(c.Reorder), Gap: gap,
+		Rate64: uint64(c.Rate / 8),
+		Limit:  netemLimit,
+	}
+}
+
+// netemLimit is how many frames may wait: more than any load sends in a second or two, since what is lost
+// is to be lost by the share that was asked for.
+const netemLimit = 200000
+
+// tick is netem's unit of time in struct tc_netem_qopt: PSCHED_SHIFT is 6 since Linux 2.6.32.
+const tick = 64 * time.Nanosecond
+
+func toTicks(d time.Duration) uint32   { return uint32(min(int64(d/tick), math.MaxUint32)) }
+func fromTicks(n uint32) time.Duration { return time.Duration(n) * tick }
+
+func toShare(share float64) uint32   { return uint32(math.Round(share * math.MaxUint32)) }
+func fromShare(share uint32) float64 { return float64(share) / math.MaxUint32 }
+
+func readNetem(port netlink.Link) (Conditions, error) {
+	disciplines, err := netlink.QdiscList(port)
+	if err != nil {
+		return Conditions{}, fmt.Errorf("list the queueing disciplines of %s: %w", port.Attrs().Name, err)
+	}
+	for _, q := range disciplines {
+		netem, ok := q.(*netlink.Netem)
+		if !ok || netem.Handle != netemHandle || netem.LinkIndex != port.Attrs().Index {
+			continue
+		}
+		return Conditions{
+			Loss: fromShare(netem.Loss), Delay: fromTicks(netem.Latency), Jitter: fromTicks(netem.Jitter),
+			Reorder: fromShare(netem.ReorderProb), Duplicate: fromShare(netem.Duplicate), Corrupt: fromShare(netem.CorruptProb),
+			Rate: int64(netem.Rate64) * 8,
+		}, nil
+	}
+	return Conditions{}, nil
+}
+
+// ifbName is the interface through which the frames go that come in through another; both names have
+// at most 15 bytes.
+func ifbName(name string) string {
+	const prefix = "ctif."
+	return prefix + name[max(0, len(name)-(unix.IFNAMSIZ-1-len(prefix))):]
+}
+
+// shapeReceived leads what comes in through an ifb with netem on it, from where it goes on as if it had just
+// arrived.
+func shapeReceived(port netlink.Link, c Conditions) error {
+	name := port.Attrs().Name
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = ifbName(name)
+	attrs.TxQLen = queueLength
+	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}); err != nil {
+		return fmt.Errorf("make an ifb for what comes in through %s: %w", name, err)
+	}
+	ifb, err := netlink.LinkByName(attrs.Name)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", attrs.Name, err)
+	}
+	if err := addNetem(ifb, c); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(ifb); err != nil {
+		return fmt.Errorf("bring %s up: %w", attrs.Name, err)
+	}
+	index := port.Attrs().Index
+	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
+	if err := netlink.QdiscAdd(ingress); err != nil {
+		return fmt.Errorf("take what comes in through %s (sch_ingress): %w", name, err)
+	}
+	redirect := &netlink.MatchAll{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
+		Actions:     []netlink.Action{netlink.NewMirredAction(ifb.Attrs().Index)},
+	}
+	if err := netlink.FilterAdd(redirect); err != nil {
+		return fmt.Errorf("lead what comes in through %s into %s (cls_matchall, act_mirred): %w", name, attrs.Name, err)
+	}
+	return nil
+}
+
+// unshape removes our disciplines of both directions, those of nobody else.
+func unshape(port netlink.Link) error {
+	name := port.Attrs().Name
+	disciplines, err := netlink.QdiscList(port)
+	if err != nil {
+		return fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
+	}
+	ours, err := netlink.LinkByName(ifbName(name))
+	_, none := errors.AsType[netlink.LinkNotFoundError](err)
+	if err != nil && !none {
+		return fmt.Errorf("look up %s: %w", ifbName(name), err)
+	}
+	var errs []error
+	for _, q := range disciplines {
+		a := q.Attrs()
+		if a.LinkIndex != port.Attrs().Index {
+			continue
+		}
+		if a.Handle == netemHandle || ours != nil && a.Parent == netlink.HANDLE_INGRESS {
+			if err := netlink.QdiscDel(q); err != nil {
+				errs = append(errs, fmt.Errorf("take the queueing discipline %s off %s: %w", q.Type(), name, err))
+			}
+		}
+	}
+	return errors.Join(append(errs, removeIFB(name))...)
+}
+
+func removeIFB(name string) error { return Remove(ifbName(name)) }
