@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+func gcCommand() *cobra.Command {
+	var connect []string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "remove what killed runs left behind",
+		Long: `Lists and removes what runs that were killed left outside their sandboxes: machines, networks and volumes of a
+libvirt daemon, Vagrant machines, files, changed settings of this host. Each run records what it makes before it
+makes it; only what is recorded, and carries the run's id, is touched. Runs that still go on are left alone.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			nothing := true
+			err := orchestrator.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
+				if f.State == journal.Skipped {
+					return
+				}
+				nothing = false
+				fmt.Fprintln(cmd.OutOrStdout(), foundLine(f))
+			})
+			if nothing && err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), "no killed run has left anything")
+			}
+			return host(err)
+		},
+	}
+	cmd.Flags().StringArrayVar(&connect, "connect", nil, "only what is at the libvirt daemon with this URI; can be repeated")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list it")
+	return cmd
+}
+
+// foundLine is one thing that a run left, or a run that goes on.
+func foundLine(f journal.Finding) string {
+	if f.State == journal.Alive {
+		return fmt.Sprintf("%-8s run %s (%s), process %d", f.State, f.Run.ID, f.Run.Label, f.Run.PID)
+	}
+	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, f.Run.ID, f.Run.Label)
+}

@@ -1,0 +1,26 @@
+package orchestrator
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// removers know the things that runs leave, by their kind.
+var removers = map[journal.Kind]journal.Remover{
+	journal.Path: journal.Paths{},
+}
+
+// Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each thing. With
+// URIs of libvirt daemons it is only about what is there. The error says what could not be removed.
+func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) error {
+	state, err := journal.Folder()
+	if err != nil {
+		return err
+	}
+	return journal.Collect(ctx, journal.Options{
+		Folder: state, Removers: removers, DryRun: dryRun, Tell: tell,
+		Only: func(e journal.Entry) bool { return len(connect) == 0 || slices.Contains(connect, e.Where) },
+	})
+}

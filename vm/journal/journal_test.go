@@ -1,0 +1,274 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// keeperEnv makes the test binary a run that records an entry, makes the file that it names, and waits to be
+// killed.
+const keeperEnv = "CTLOAD_TEST_KEEPER"
+
+func TestMain(m *testing.M) {
+	if folder := os.Getenv(keeperEnv); folder != "" {
+		os.Exit(keep(folder))
+	}
+	os.Exit(m.Run())
+}
+
+func keep(folder string) int {
+	j, err := Create(folder, "keeper")
+	if err == nil {
+		file := filepath.Join(folder, "thing-"+j.ID())
+		err = errors.Join(j.Record(Entry{Kind: Path, Name: file}), os.WriteFile(file, nil, 0o600))
+	}
+	if err != nil {
+		os.Stderr.WriteString(err.Error())
+		return 1
+	}
+	os.Stdout.WriteString("ready\n")
+	time.Sleep(time.Minute)
+	return 1
+}
+
+// collectAll collects with the remover of files, and returns what was told, without the runs.
+func collectAll(t *testing.T, folder string, dryRun bool) []Finding {
+	t.Helper()
+	var found []Finding
+	err := Collect(t.Context(), Options{
+		Folder: folder, DryRun: dryRun, Removers: map[Kind]Remover{Path: Paths{}},
+		Tell: func(f Finding) { found = append(found, f) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func states(found []Finding) []State {
+	var list []State
+	for _, f := range found {
+		list = append(list, f.State)
+	}
+	return list
+}
+
+func files(t *testing.T, folder string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestKilledRun: a run that lives is left alone; a killed one is found, and what it made is removed.
+func TestKilledRun(t *testing.T) {
+	folder := t.TempDir()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), keeperEnv+"="+folder)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(collectAll(t, folder, false)); !cmp.Equal(got, []State{Alive}) {
+		t.Errorf("while it lives: %v", got)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if got := states(collectAll(t, folder, true)); !cmp.Equal(got, []State{There}) {
+		t.Errorf("asked for after the kill: %v", got)
+	}
+	if got := files(t, folder); len(got) != 2 {
+		t.Errorf("after a look: %v", got)
+	}
+	if got := states(collectAll(t, folder, false)); !cmp.Equal(got, []State{Removed}) {
+		t.Errorf("collected: %v", got)
+	}
+	if got := files(t, folder); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// TestCleanEnd: what is gone is not listed, and the file of a run that left nothing is gone with it.
+func TestCleanEnd(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "state", "runs")
+	j, err := Create(folder, "clean")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := Entry{Kind: Domain, Where: "test:///default", Name: "a"}, Entry{Kind: HostSetting, Name: "b", Detail: "1"}
+	for _, err := range []error{j.Record(one), j.Record(one), j.Record(two), j.Gone(one)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := j.Left(); !cmp.Equal(got, []Entry{two}) {
+		t.Errorf("left: %v", got)
+	}
+	if err := j.Gone(two); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, folder); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// TestLeft: a run that ends and could not remove something says so, and it is found later.
+func TestLeft(t *testing.T) {
+	folder := t.TempDir()
+	j, err := Create(folder, "stuck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := Entry{Kind: Domain, Where: "qemu:///system", Name: "ctload-" + j.ID()}
+	if err := j.Record(stuck); err != nil {
+		t.Fatal(err)
+	}
+	var left *LeftError
+	if err := j.Close(); !errors.As(err, &left) || !cmp.Equal(left.Left, []Entry{stuck}) {
+		t.Errorf("closing says %v", err)
+	}
+	found, err := Dead(folder, func(_ Run, e Entry) bool { return e.Kind == Domain })
+	if err != nil || len(found) != 1 || found[0].Entry != stuck || found[0].Run.ID != j.ID() {
+		t.Errorf("found %v, %v", found, err)
+	}
+	err = Collect(t.Context(), Options{Folder: folder, Tell: func(f Finding) {
+		if f.State != Failed {
+			t.Errorf("without a remover: %v", f)
+		}
+	}})
+	if err == nil || !strings.Contains(err.Error(), "does not know") {
+		t.Errorf("without a remover: %v", err)
+	}
+	var skipped []Finding
+	if err := Collect(t.Context(), Options{
+		Folder: folder, Only: func(e Entry) bool { return e.Where == "" }, Tell: func(f Finding) { skipped = append(skipped, f) },
+	}); err != nil || !cmp.Equal(states(skipped), []State{Skipped}) {
+		t.Errorf("not meant: %v, %v", skipped, err)
+	}
+	if got := files(t, folder); len(got) != 1 {
+		t.Errorf("its journal is gone: %v", got)
+	}
+}
+
+// TestForeign: a path without the run's id is nobody's to remove, whatever a journal says.
+func TestForeign(t *testing.T) {
+	folder, foreign := t.TempDir(), filepath.Join(t.TempDir(), "foreign")
+	if err := os.Mkdir(foreign, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j, err := Create(folder, "foreign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Record(Entry{Kind: Path, Name: foreign}); err != nil {
+		t.Fatal(err)
+	}
+	_ = j.Close()
+	err = Collect(t.Context(), Options{Folder: folder, Removers: map[Kind]Remover{Path: Paths{}}, Tell: func(Finding) {}})
+	if err == nil || !strings.Contains(err.Error(), "left alone") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTornLine: a run killed in the middle of writing had not made the thing yet.
+func TestTornLine(t *testing.T) {
+	folder := t.TempDir()
+	j, err := Create(folder, "torn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := Entry{Kind: Domain, Name: "whole"}
+	if err := j.Record(whole); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.file.WriteString(`{"make":{"kind":"dom`); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Dead(folder, func(Run, Entry) bool { return true })
+	if err != nil || len(found) != 1 || found[0].Entry != whole {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+// remembering is a remover of things that are in a list.
+type remembering map[string]bool
+
+func (r remembering) Exists(_ context.Context, _ Run, e Entry) (bool, error) { return r[e.Name], nil }
+func (r remembering) Remove(_ context.Context, _ Run, e Entry) error {
+	delete(r, e.Name)
+	return nil
+}
+
+// TestReboot: a setting of the host went with the kernel that had it; what is on disk did not.
+func TestReboot(t *testing.T) {
+	folder := t.TempDir()
+	j, err := Create(folder, "before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.Record(Entry{Kind: HostSetting, Name: "a", Detail: "1"}), j.Record(Entry{Kind: Vagrant, Name: "b"})); err != nil {
+		t.Fatal(err)
+	}
+	_ = j.Close()
+	text, err := os.ReadFile(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(text), bootID(), "another-boot", 1)
+	if err := os.WriteFile(j.path, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	things := remembering{"a": true, "b": true}
+	var got []State
+	err = Collect(t.Context(), Options{
+		Folder: folder, Removers: map[Kind]Remover{HostSetting: things, Vagrant: things},
+		Tell: func(f Finding) { got = append(got, f.State) },
+	})
+	if err != nil || !cmp.Equal(got, []State{Removed, Absent}) || !things["a"] || things["b"] {
+		t.Errorf("%v, %v, left %v", got, err, things)
+	}
+}
+
+// FuzzParse: whatever is in a journal, reading it ends, and only what was made can be left.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"run":{"id":"0123abcd"}}` + "\n" + `{"make":{"kind":"path","name":"/a"}}` + "\n" + `{"gone":{"kind":"path","name":"/a"}}` + "\n"))
+	f.Add([]byte("{}\n{"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		_, left, err := parse(text)
+		if err == nil && len(left) > strings.Count(strings.ToLower(string(text)), `"make"`) {
+			t.Errorf("%d entries left of %q", len(left), text)
+		}
+	})
+}
