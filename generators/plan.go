@@ -104,6 +104,9 @@ func (p *plan) defaults() {
 	}
 	p.KeepAlive = max(p.KeepAlive, 1)
 	p.Path = cmp.Or(p.Path, "/")
+	if p.Kind == UDP && p.awaited() && p.SourcePorts != "" {
+		p.Workers = 1 // the answers to a port that two workers had opened would all come to one of them
+	}
 	p.Workers = cmp.Or(p.Workers, runtime.NumCPU())
 	if p.CloseBy == "" {
 		p.CloseBy = Client

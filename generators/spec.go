@@ -125,7 +125,8 @@ type Spec struct {
 	// Gateway is the hardware address that crafted packets go to; "": the neighbour of the route.
 	Gateway string `json:"gateway,omitempty"`
 
-	// Workers is how many threads; 0: one for each CPU, and one for a probe.
+	// Workers is how many threads; 0: one for each CPU, and one for a probe. Datagrams from named ports that
+	// are to be answered always have one.
 	Workers int `json:"workers,omitempty"`
 	// CPUs pins worker i to CPUs[i mod len]; empty: not pinned.
 	CPUs []int `json:"cpus,omitempty"`
