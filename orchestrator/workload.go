@@ -111,6 +111,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	if e.KeepAlive {
 		s.KeepAlive = int(e.Number())
 	}
+	s.AtOnce = int(e.AtOnce)
 	if len(e.Stages) > 0 {
 		s.Profile = &generators.Profile{Stages: stages(e.Stages)}
 	}

@@ -12,9 +12,9 @@ var (
 	entryCommon   = []string{"name", "from", "target"}
 	generatorKeys = map[Generator][]string{
 		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
-		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "listener"},
+		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
 		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "listener"},
-		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "silent", "listener"},
+		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
 		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "listener"},
 		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "listener"},
 		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload"},
@@ -124,8 +124,23 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 	if packets := n.get("packets"); packets != nil && e.Silent && e.Packets > 1 {
 		p.errorf(packets.at, "packets does not go with silent: each datagram of a flow is sent when the one before was answered")
 	}
+	checkAtOnce(p, n, e)
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")
+	}
+}
+
+// mostAtOnce bounds at-once: each of them has a thread.
+const mostAtOnce = 16
+
+func checkAtOnce(p *problems, n *node, e *Entry) {
+	at := n.get("at-once")
+	switch {
+	case at == nil || p.failed(at.at):
+	case e.AtOnce < 1 || e.AtOnce > mostAtOnce:
+		p.errorf(at.at, "at-once is 1 to %d", mostAtOnce)
+	case e.Generator == TCP && len(e.Ports.Expand()) < int(e.AtOnce):
+		p.errorf(at.at, "%d connections at once from one source port need as many ports to go to", e.AtOnce)
 	}
 }
 

@@ -37,6 +37,7 @@ type Entry struct {
 	KeepAlive   bool     `yaml:"keep-alive,omitempty" jsonschema_description:"http: many requests on one connection; default false, a new connection for each"`
 	Payload     Size     `yaml:"payload,omitempty" jsonschema_description:"http: the body of a response; tcp, hold: sent on each connection; udp, icmp: of each datagram"`
 	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp that is answered: datagrams in each flow, each sent when the one before was answered; default 1"`
+	AtOnce      Count    `yaml:"at-once,omitempty" jsonschema_description:"udp: each datagram is sent that many times, tcp: that many connections begin from one source port, at the same moment on as many CPUs; default 1"`
 	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false"`
 	Listener    Listener `yaml:"listener,omitempty" jsonschema_description:"what the target does at the ports: open (default), closed: nothing listens there, full: a program listens and takes nothing, so that its queue of 16 fills"`
 }
