@@ -59,7 +59,11 @@ func BuildMaterials(kernels map[string]guest.Kernel, folder string) (Materials, 
 		if _, err := guest.BuildFile(path, guest.Spec{Init: self, Kernel: kernel}); err != nil {
 			return Materials{}, err
 		}
-		materials.Kernels[name] = Bootable{Image: kernel.Image, Initramfs: path}
+		image, err := guest.UnpackKernel(kernel.Image, filepath.Join(folder, fmt.Sprintf("kernel-%d", len(materials.Kernels))))
+		if err != nil {
+			return Materials{}, err
+		}
+		materials.Kernels[name] = Bootable{Image: image, Initramfs: path}
 	}
 	return materials, nil
 }
