@@ -20,6 +20,7 @@ type Choice struct {
 	Driver           string   // one of [Drivers]; empty: libvirt
 	Connect          []string // URIs of libvirt daemons that exist; none: a private daemon in the sandbox
 	Accelerator      string   // kvm, tcg or empty; see libvirt.Options
+	Box              string   // vagrant: a box; see vagrant.FindBox
 	AllowHostChanges bool     // netns: settings of this host's kernel may be changed, and are put back
 }
 
@@ -49,6 +50,7 @@ type place struct {
 // drivers are the labs that there are.
 var drivers = []driver{
 	{name: "libvirt", sandboxed: true, kernels: true, prepare: prepareEmbedded, open: openEmbedded},
+	{name: driverVagrant, sandboxed: true, prepare: prepareVagrant, open: openVagrant},
 }
 
 // Drivers are the names that [Choice] may have.
@@ -101,6 +103,9 @@ func (c Choice) Check(plan *Plan) error {
 	}
 	if accelerators := []string{libvirt.KVM, libvirt.TCG}; c.Accelerator != "" && !slices.Contains(accelerators, c.Accelerator) {
 		return fmt.Errorf("--accelerator %s: it is %s or %s", c.Accelerator, libvirt.KVM, libvirt.TCG)
+	}
+	if c.Box != "" && d.name != driverVagrant {
+		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
 	}
 	if !d.kernels {
 		if err := refuseKernels(plan, d.name); err != nil {

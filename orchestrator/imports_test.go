@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"vm/journal":       {},
 	"vm/sandbox":       {},
 	"vm/libvirt":       {"agent", "vm", "vm/guest", "vm/link"},
+	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt"},
 
 	"internal/netnstest": {}, // which tests alone import
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/vm/guest/modload"
+	"github.com/ctload/ctload/vm/link"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -23,6 +24,8 @@ var version = "unknown"
 var roles = map[string]func() int{
 	agent.InitRole:         agent.Init,
 	agent.ChildRole:        agent.RunChild,
+	agent.StdioRole:        agent.RunStdio,
+	link.HelperRole:        link.RunHelper,
 	faults.EaterRole:       faults.RunEater,
 	"modprobe":             func() int { return modload.Main(os.Args[1:]) },
 	sandbox.SupervisorRole: sandbox.Supervise,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // daemons are the programs that serve the QEMU driver, with the names of their sockets: the
@@ -57,10 +58,15 @@ func StartDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	}
 	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", d.log)
 	// No helper daemon for the console, no security driver and no cgroups: the sandbox is all of that.
-	const qemuConf = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nremember_owner = 0\n"
+	const qemuConf = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nremember_owner = 0\nbridge_helper = %q\n"
+	helper, self := filepath.Join(dir, link.HelperRole), "/proc/self/exe"
+	if path, err := os.Executable(); err == nil {
+		self = path
+	}
 	err = errors.Join(
+		os.Symlink(self, helper),
 		os.WriteFile(filepath.Join(config, name+".conf"), []byte(daemonConf), 0o600),
-		os.WriteFile(filepath.Join(config, "qemu.conf"), []byte(qemuConf), 0o600))
+		os.WriteFile(filepath.Join(config, "qemu.conf"), fmt.Appendf(nil, qemuConf, helper), 0o600))
 	if err != nil {
 		return nil, fmt.Errorf("write the libvirt daemon's configuration: %w", err)
 	}

@@ -124,19 +124,13 @@ type machine struct {
 // Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
 // console, when the machine started but its agent did not answer in time.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
-	if !l.accel.proven {
-		node, err := l.boot(ctx, spec, KVM, proofLimit)
-		if err == nil {
-			l.accel.proven = true
-			return node, nil
+	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
+		limit := bootLimit[accelerator]
+		if !proven {
+			limit = proofLimit
 		}
-		if _, lost := errors.AsType[*vm.LostError](err); lost || ctx.Err() != nil {
-			return nil, err
-		}
-		l.accel.refuse(err)
-		l.options.Tell("falling back to TCG, which is much slower: " + l.accel.note)
-	}
-	return l.boot(ctx, spec, l.accel.name, bootLimit[l.accel.name])
+		return l.boot(ctx, spec, accelerator, limit)
+	})
 }
 
 func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (_ vm.Node, err error) {

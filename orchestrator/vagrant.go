@@ -1,0 +1,41 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/sandbox"
+	"github.com/ctload/ctload/vm/vagrant"
+)
+
+// driverVagrant is the name of the driver of boxes.
+const driverVagrant = "vagrant"
+
+// prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no network.
+func prepareVagrant(ctx context.Context, j Job) error {
+	if err := sandbox.Check(ctx); err != nil {
+		return err
+	}
+	if err := libvirt.CheckHost(); err != nil {
+		return err
+	}
+	if err := vagrant.CheckHost(ctx); err != nil {
+		return err
+	}
+	_, err := vagrant.FindBox(ctx, j.Choice.Box, j.Cache, func(note string) { fmt.Fprintln(os.Stderr, note) })
+	return err
+}
+
+// openVagrant starts a lab whose DUT is a machine of a box, in the sandbox that this process is in.
+func openVagrant(ctx context.Context, j Job, at place) (vm.Lab, error) {
+	box, err := vagrant.FindBox(ctx, j.Choice.Box, j.Cache, j.View.Note)
+	if err != nil {
+		return nil, err
+	}
+	return vagrant.Open(ctx, vagrant.Options{
+		Box: box, Runtime: at.folder, Cache: j.Cache, Accelerator: j.Choice.Accelerator, Tell: j.View.Note,
+	})
+}

@@ -1,0 +1,118 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ctload/ctload/vm"
+)
+
+// What another driver needs that has machines of its own made in an embedded lab, by a program that knows
+// libvirt (vm/vagrant).
+
+// URI is where the lab's daemon listens, in libvirt's notation.
+func (l *Lab) URI() string { return l.virt.uri }
+
+// Link is the name of the bridge that is the link of that name, made when it is first asked for.
+func (l *Lab) Link(name string) (bridge string, err error) {
+	b, err := l.link(name)
+	if err != nil {
+		return "", err
+	}
+	return b.Name(), nil
+}
+
+// managementBridge is the bridge of [Lab.Management].
+const managementBridge = "ctmanage"
+
+// Management makes a network of the daemon with addresses by DHCP, from which machines are reached from here and
+// which leads nowhere else, and returns the name of its bridge. It ends with the daemon.
+func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
+	network := libvirtxml.Network{
+		Name:   "management",
+		Bridge: &libvirtxml.NetworkBridge{Name: managementBridge, STP: "off"},
+		IPs: []libvirtxml.NetworkIP{{
+			Address: "192.168.121.1", Netmask: "255.255.255.0",
+			DHCP: &libvirtxml.NetworkDHCP{Ranges: []libvirtxml.NetworkDHCPRange{{Start: "192.168.121.2", End: "192.168.121.254"}}},
+		}},
+	}
+	xml, err := network.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("describe the management network for libvirt: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	_, err = within(ctx, l.virt, func() (golibvirt.Network, error) { return l.virt.virt.NetworkCreateXML(xml) })
+	if err != nil {
+		return "", l.explain("make the management network", err)
+	}
+	return managementBridge, nil
+}
+
+// domainNamed looks a machine up.
+func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, error) {
+	domain, err := within(ctx, l.virt, func() (golibvirt.Domain, error) { return l.virt.virt.DomainLookupByName(name) })
+	if err != nil {
+		return domain, l.explain("look up machine "+name, err)
+	}
+	return domain, nil
+}
+
+// Restore puts a machine back to the state in which a snapshot of it was saved. The machine runs afterwards if it did then.
+func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	domain, err := l.domainNamed(ctx, machine)
+	if err != nil {
+		return err
+	}
+	_, err = within(ctx, l.virt, func() (struct{}, error) {
+		saved, err := l.virt.virt.DomainSnapshotLookupByName(domain, snapshot, 0)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, l.virt.virt.DomainRevertToSnapshot(saved, 0)
+	})
+	if err != nil {
+		return l.explain(fmt.Sprintf("restore the snapshot %s of machine %s", snapshot, machine), err)
+	}
+	return nil
+}
+
+// ScheduledOf is [vm.Hosted] for a machine by its name.
+func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	domain, err := l.domainNamed(ctx, machine)
+	if err != nil {
+		return vm.Scheduled{}, err
+	}
+	params, err := l.virt.vcpuStats(ctx, domain)
+	if err != nil {
+		return vm.Scheduled{}, l.explain("ask for the CPUs of "+machine, err)
+	}
+	return scheduled(params)
+}
+
+// Accelerated has boot boot a machine with what the lab emulates with. KVM is proved by the first machine: when
+// boot fails with it, it is called once more for TCG. proven is false where a failure is to be expected,
+// which then should not take long.
+func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
+	if !l.accel.proven {
+		node, err := boot(KVM, false)
+		if err == nil {
+			l.accel.proven = true
+			return node, nil
+		}
+		if _, lost := errors.AsType[*vm.LostError](err); lost || ctx.Err() != nil {
+			return nil, err
+		}
+		l.accel.refuse(err)
+		l.options.Tell("falling back to TCG, which is much slower: " + l.accel.note)
+	}
+	return boot(l.accel.name, true)
+}

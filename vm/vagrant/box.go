@@ -1,0 +1,154 @@
+package vagrant
+
+import (
+	"context"
+	_ "embed" // the script
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+//go:embed box
+var boxScript string
+
+// BuildBox is the name of the box that is built on this host, of its own distribution's packages.
+const BuildBox = "build"
+
+// DefaultBox is the box of a catalogue that is used where none is named and none was built.
+const DefaultBox = "debian/bookworm64"
+
+// Times that getting a box may take: the packages of a distribution, or a box of a catalogue, of a gigabyte
+// over a slow line.
+const (
+	buildLimit = 15 * time.Minute
+	fetchLimit = 30 * time.Minute
+)
+
+// Box is a box that Vagrant has.
+type Box struct {
+	Name  string // to Vagrant
+	Asked string // to the user: a name or a path
+	boxes string // folder that Vagrant finds it in
+}
+
+// FindBox finds a box, and gets it where it is not there yet: builds it, adds its file, or fetches it from
+// Vagrant's catalogue. asked is [BuildBox], the path of a .box file, the name of a box in a catalogue, or
+// empty: the one that was built earlier, else [DefaultBox]. cache is the folder for what is to be
+// kept. Where there is no network, call it first where there is one. The error is a *guest.MissingError when the box cannot be had.
+func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, error) {
+	built := filepath.Join(cache, "boxes", "built.box")
+	switch {
+	case asked == BuildBox:
+		if err := build(ctx, built, tell); err != nil {
+			return Box{}, err
+		}
+		return addFile(ctx, built, cache, tell)
+	case asked == "":
+		if _, err := os.Stat(built); err == nil {
+			return addFile(ctx, built, cache, tell)
+		}
+		return fetch(ctx, DefaultBox, cache, tell)
+	case strings.HasSuffix(asked, ".box"):
+		return addFile(ctx, asked, cache, tell)
+	}
+	return fetch(ctx, asked, cache, tell)
+}
+
+// build makes the box of the host's own distribution unless it is there.
+func build(ctx context.Context, path string, tell func(string)) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	tell("building a box of this host's distribution, which takes a minute or two")
+	ctx, cancel := context.WithTimeoutCause(ctx, buildLimit, fmt.Errorf("it did not end within %v", buildLimit))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-s", "--", path)
+	cmd.Stdin = strings.NewReader(boxScript)
+	var said tail
+	cmd.Stderr = &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return &guest.MissingError{
+			What: "a box of this host's distribution could not be built", Fix: "see above, or name a box of a catalogue: --box " + DefaultBox,
+			Err: fmt.Errorf("%w: %s", err, sentence(said.String())),
+		}
+	}
+	return nil
+}
+
+// addFile has Vagrant unpack the file of a box, unless it has. The name stands for the file as it is now.
+func addFile(ctx context.Context, path, cache string, tell func(string)) (Box, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Box{}, &guest.MissingError{What: "there is no box " + path, Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages", Err: err}
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return Box{}, err
+	}
+	stamp := fnv.New32a()
+	fmt.Fprint(stamp, absolute, info.Size(), info.ModTime().UnixNano())
+	box := Box{
+		Name:  fmt.Sprintf("ctload-%s-%08x", strings.TrimSuffix(filepath.Base(path), ".box"), stamp.Sum32()),
+		Asked: path, boxes: filepath.Join(cache, "vagrant", "boxes"),
+	}
+	return box, box.add(ctx, "--name", box.Name, absolute)
+}
+
+// fetch has Vagrant fetch a box from its catalogue, unless the user has it.
+func fetch(ctx context.Context, name, cache string, tell func(string)) (Box, error) {
+	box := Box{Name: name, Asked: name, boxes: filepath.Join(userHome(), "boxes")}
+	if !box.there() {
+		tell("fetching the box " + name)
+	}
+	return box, box.add(ctx, name)
+}
+
+// there reports whether Vagrant has the box unpacked, for libvirt. Below the box's folder are its version, its
+// architecture with Vagrant 2.4, and the provider.
+func (b Box) there() bool {
+	folder := filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-"))
+	for _, below := range []string{"*/libvirt/metadata.json", "*/*/libvirt/metadata.json"} {
+		if list, err := filepath.Glob(filepath.Join(folder, below)); err == nil && len(list) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// add runs `vagrant box add` unless the box is there.
+func (b Box) add(ctx context.Context, args ...string) error {
+	if b.there() {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "ctload-vagrant-")
+	if err != nil {
+		return fmt.Errorf("add the box %s: %w", b.Asked, err)
+	}
+	defer os.RemoveAll(dir)
+	s, err := newState(dir, b.boxes)
+	if err != nil {
+		return err
+	}
+	_, err = s.run(ctx, fetchLimit, append([]string{"box", "add", "--no-tty", "--provider", "libvirt"}, args...)...)
+	if failed, ok := errors.AsType[*CommandError](err); ok && ctx.Err() == nil {
+		return &guest.MissingError{
+			What: "the box " + b.Asked + " cannot be had", Err: failed,
+			Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages; --box takes the path of a .box file, too",
+		}
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+package vagrant
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// coverFolders gives the sandbox folders of its own where libvirt's helper for DHCP leases writes, whatever the
+// daemon is told: /run and /var/lib/libvirt/dnsmasq, which may not be there and are not the user's.
+func coverFolders() error {
+	const libvirt = "/var/lib/libvirt"
+	if err := cover("/run"); err != nil {
+		return err
+	}
+	covered := libvirt
+	if _, err := os.Stat(libvirt); errors.Is(err, fs.ErrNotExist) {
+		covered = filepath.Dir(libvirt)
+	}
+	if err := cover(covered); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(libvirt, "dnsmasq"), 0o755); err != nil {
+		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
+	}
+	return nil
+}
+
+// cover lays a folder in memory over dir that has the same in it: a new file in it is the sandbox's own.
+func cover(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+	}
+	below, err := os.Open(dir) // stays reachable by its descriptor
+	if err != nil {
+		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+	}
+	defer below.Close()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+	}
+	for _, entry := range entries {
+		from := fmt.Sprintf("/proc/self/fd/%d/%s", below.Fd(), entry.Name())
+		to := filepath.Join(dir, entry.Name())
+		switch {
+		case entry.Type()&fs.ModeSymlink != 0:
+			if target, err := os.Readlink(from); err == nil {
+				_ = os.Symlink(target, to)
+			}
+			continue
+		case entry.IsDir():
+			err = os.Mkdir(to, 0o755)
+		default:
+			err = os.WriteFile(to, nil, 0o600)
+		}
+		if err == nil {
+			err = unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, "")
+		}
+		// What may not be shown is not missed: what is needed of here is the user's home, if it is here.
+		if err != nil {
+			_ = os.Remove(to)
+		}
+	}
+	return nil
+}
+
+// room is what a lab needs of memory besides the box's disk: the machine, its snapshot, the daemon and Vagrant.
+const room = 1500 << 20
+
+// fits says whether the machine's disk fits into memory, where it is kept so that nothing is left of it.
+func (b Box) fits() error {
+	var size int64
+	err := filepath.WalkDir(filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-")), func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look at the box %s: %w", b.Asked, err)
+	}
+	available, err := memoryAvailable()
+	if err != nil {
+		return err
+	}
+	if need := size + room; available < need {
+		return &guest.MissingError{
+			What: fmt.Sprintf("the box %s needs %d MiB of memory for its disk and its machine, and %d MiB are available", b.Asked, need>>20, available>>20),
+			Fix:  "a smaller box (--box " + BuildBox + "), or more memory",
+		}
+	}
+	return nil
+}
+
+// memoryAvailable is MemAvailable in bytes.
+func memoryAvailable() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("ask for the host's memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("ask for the host's memory: /proc/meminfo does not tell what is available")
+}

@@ -1,0 +1,343 @@
+package vagrant
+
+import (
+	"context"
+	_ "embed" // the script
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/libvirt"
+)
+
+//go:embed prepare.sh
+var prepareScript string
+
+// Options says what a lab is made of.
+type Options struct {
+	Box         Box
+	Runtime     string // folder in memory, with a short path; it holds the disk of the machine, too
+	Cache       string // see libvirt.Options
+	Accelerator string // see libvirt.Options
+	Tell        func(note string)
+}
+
+// Lab is an embedded lab (libvirt.Lab) whose DUT is a machine of a box.
+type Lab struct {
+	*libvirt.Lab
+	options    Options
+	state      *state
+	management string // bridge
+	console    string // path
+	dut        *dut   // nil until the first boot
+}
+
+// names of what is made in the private daemon.
+const (
+	prefix   = "ctload"
+	domain   = prefix + "-dut"
+	snapshot = "fresh"
+)
+
+// agentPath is where the agent lies on the machine.
+const agentPath = "/var/lib/ctload/" + agent.StdioRole
+
+// Limits of what Vagrant does. Emulated, a distribution boots in some 25 s on an idle host.
+const (
+	upLimit       = 5 * time.Minute
+	proofLimit    = 90 * time.Second // under KVM, before KVM has been proved
+	destroyLimit  = time.Minute
+	snapshotLimit = 2 * time.Minute
+	agentLimit    = time.Minute
+)
+
+// Open starts the embedded lab. It needs the sandbox (vm/sandbox).
+func Open(ctx context.Context, options Options) (_ *Lab, err error) {
+	if err := coverFolders(); err != nil {
+		return nil, err
+	}
+	if err := options.Box.fits(); err != nil {
+		return nil, err
+	}
+	embedded, err := libvirt.Open(ctx, libvirt.Options{
+		Runtime: options.Runtime, Cache: options.Cache, Accelerator: options.Accelerator, Tell: options.Tell,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, embedded.Close())
+		}
+	}()
+	l := &Lab{Lab: embedded, options: options, console: filepath.Join(options.Runtime, "console")}
+	if l.management, err = embedded.Management(ctx); err != nil {
+		return nil, err
+	}
+	l.state, err = newState(filepath.Join(options.Runtime, "vagrant"), options.Box.boxes)
+	return l, err
+}
+
+// About says what the lab runs on.
+func (l *Lab) About() vm.About {
+	about := l.Lab.About()
+	about.Driver = "vagrant"
+	return about
+}
+
+// dut is the one machine of a lab, through all trials.
+type dut struct {
+	shape    shape
+	endpoint endpoint
+	saved    bool   // there is a snapshot to restore
+	used     bool   // by a trial, since it was brought up or restored
+	unsaved  string // why there is no snapshot
+}
+
+// shape is what can only be changed with another machine.
+type shape struct {
+	vcpus       int
+	memoryBytes int64
+	links       string
+	accelerator string
+}
+
+// Boot brings the machine up, or restores it to what it was after its boot, and starts its agent. It takes
+// the box's own kernel. The error is a *vm.BootError when the machine started and could not be used.
+func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
+	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
+		limit := upLimit
+		if !proven {
+			limit = proofLimit
+		}
+		return l.boot(ctx, spec, accelerator, limit)
+	})
+}
+
+func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (vm.Node, error) {
+	wanted := shape{vcpus: spec.VCPUs, memoryBytes: spec.MemoryBytes, accelerator: accelerator}
+	var names []string
+	for _, port := range spec.Ports {
+		names = append(names, port.Link)
+	}
+	wanted.links = strings.Join(names, ",")
+	var err error
+	switch {
+	case l.dut == nil || l.dut.shape != wanted:
+		err = l.up(ctx, wanted, limit)
+	case l.dut.used:
+		err = l.restore(ctx)
+	}
+	if err != nil {
+		return nil, l.failed(spec.Name, err)
+	}
+	l.dut.used = true
+	m := &machine{lab: l, name: spec.Name, consoleFile: spec.ConsoleFile, consoleFrom: l.consoleSize()}
+	if err := m.start(ctx, spec.Ports); err != nil {
+		return nil, errors.Join(l.failed(spec.Name, err), m.Close())
+	}
+	return m, nil
+}
+
+// failed tells a machine that started, which the next boot may mend, from one that Vagrant cannot make.
+func (l *Lab) failed(name string, err error) error {
+	if text := l.consoleText(0); text != "" {
+		return &vm.BootError{Node: name, Reason: err, Console: text}
+	}
+	if l.dut == nil {
+		return &vm.LostError{Reason: err}
+	}
+	return &vm.BootError{Node: name, Reason: err}
+}
+
+// up makes a machine of the wanted shape, in the place of the one that is there.
+func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
+	if err := l.destroy(ctx); err != nil {
+		return err
+	}
+	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.options.Box.Asked))
+	bridges := []string{l.management}
+	for name := range strings.SplitSeq(wanted.links, ",") {
+		bridge, err := l.Link(name)
+		if err != nil {
+			return err
+		}
+		bridges = append(bridges, bridge)
+	}
+	virt := "qemu"
+	if wanted.accelerator == libvirt.KVM {
+		virt = "kvm"
+	}
+	l.state.env = []string{
+		"CTLOAD_ID=" + prefix, "CTLOAD_BOX=" + l.options.Box.Name, "CTLOAD_URI=" + l.URI(), "CTLOAD_VIRT=" + virt,
+		"CTLOAD_CPUS=" + strconv.Itoa(wanted.vcpus), "CTLOAD_MEMORY=" + strconv.FormatInt(wanted.memoryBytes>>20, 10),
+		"CTLOAD_BRIDGES=" + strings.Join(bridges, ","), "CTLOAD_ROUTER=" + strconv.Itoa(len(bridges)-2),
+		"CTLOAD_POOL=" + filepath.Join(l.options.Runtime, "pool"), "CTLOAD_CONSOLE=" + l.console, "CTLOAD_ADDRESSES=0",
+	}
+	if _, err := l.state.run(ctx, limit, "up", "--no-tty", "--provider", "libvirt", "dut"); err != nil {
+		return err
+	}
+	config, err := l.state.run(ctx, snapshotLimit, "ssh-config", "dut")
+	if err != nil {
+		return err
+	}
+	reached, err := parseSSHConfig(config)
+	if err != nil {
+		return err
+	}
+	d := &dut{shape: wanted, endpoint: reached}
+	if err := l.prepare(ctx, d); err != nil {
+		return err
+	}
+	if _, err := l.state.run(ctx, snapshotLimit, "snapshot", "save", "--no-tty", "dut", snapshot); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		d.unsaved = err.Error()
+		l.options.Tell("no snapshot can be saved here, so that the machine is rebooted before each trial: " + d.unsaved)
+	} else {
+		d.saved = true
+	}
+	l.dut = d
+	return nil
+}
+
+// destroy ends the machine and removes its disk. What a bring-up left that failed half way goes as well.
+func (l *Lab) destroy(ctx context.Context) error {
+	if l.state.env == nil {
+		return nil // never tried
+	}
+	l.dut = nil
+	_ = os.Remove(l.console)
+	_, err := l.state.run(ctx, destroyLimit, "destroy", "--no-tty", "--force", "dut")
+	return err
+}
+
+// prepare brings the agent to the machine and takes its management out of the network under test.
+func (l *Lab) prepare(ctx context.Context, d *dut) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, snapshotLimit, fmt.Errorf("it took more than %v", snapshotLimit))
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := d.endpoint.copy(ctx, self, agentPath); err != nil {
+		return fmt.Errorf("copy the agent to the machine: %w", err)
+	}
+	if _, err := d.endpoint.run(ctx, strings.NewReader(prepareScript), "sudo -n sh -s "+d.endpoint.host); err != nil {
+		return fmt.Errorf("prepare the machine: %w", err)
+	}
+	// A connection in the old place fails; in the new one it finds no card under test.
+	if err := d.endpoint.until(ctx, "test $(readlink /proc/self/ns/net) != $(sudo -n readlink /proc/1/ns/net)"); err != nil {
+		return fmt.Errorf("reach the machine again once its management has moved: %w", err)
+	}
+	return nil
+}
+
+// restore puts the machine back to what it was before the first trial.
+func (l *Lab) restore(ctx context.Context) error {
+	if l.dut.saved {
+		return l.Restore(ctx, domain, snapshot)
+	}
+	if _, err := l.state.run(ctx, upLimit, "reload", "--no-tty", "dut"); err != nil {
+		return err
+	}
+	return l.prepare(ctx, l.dut)
+}
+
+// consoleSize is how long the machine's console is now.
+func (l *Lab) consoleSize() int64 {
+	info, err := os.Stat(l.console)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// consoleText is the console from an offset on; all of it, when it has begun anew meanwhile.
+func (l *Lab) consoleText(from int64) string {
+	text, err := os.ReadFile(l.console)
+	if err != nil {
+		return ""
+	}
+	if from > int64(len(text)) {
+		from = 0
+	}
+	return string(text[from:])
+}
+
+// machine is the DUT during one trial.
+type machine struct {
+	lab         *Lab
+	name        string
+	client      *agent.Client
+	consoleFile string // path
+	consoleFrom int64  // offset at which the trial began
+}
+
+// start starts the agent, sets the machine's clock, which stood still since the snapshot, and gives the cards their addresses.
+func (m *machine) start(ctx context.Context, ports []vm.Port) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, agentLimit, fmt.Errorf("its agent did not answer within %v", agentLimit))
+	defer cancel()
+	// The network and the mounts of PID 1, whatever those of the ssh server are.
+	stream, err := m.lab.dut.endpoint.stream("exec sudo -n nsenter --target 1 --net --mount " + agentPath)
+	if err != nil {
+		return err
+	}
+	if m.client, err = agent.NewClient(m.name, stream); err != nil {
+		return errors.Join(err, stream.Close())
+	}
+	if _, err := m.client.Hello(ctx); err != nil {
+		return fmt.Errorf("%w: %s", err, stream.said.String())
+	}
+	now := strconv.FormatFloat(float64(time.Now().UnixMilli())/1000, 'f', 3, 64)
+	out, err := m.client.Exec(ctx, "", "date", "--set", "@"+now)
+	if err != nil {
+		return err
+	}
+	if out.Exit != 0 {
+		return fmt.Errorf("set the machine's clock: %s", strings.TrimSpace(out.Stderr))
+	}
+	for i, port := range ports {
+		network := agent.Network{MAC: macAddress(i), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
+		if err := m.client.Network(ctx, network); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// macAddress is that of the machine's card on its nth link, as the Vagrantfile has it.
+func macAddress(n int) string { return fmt.Sprintf("52:54:00:%02x:00:01", 77+n) }
+
+func (m *machine) Name() string         { return m.name }
+func (m *machine) Agent() *agent.Client { return m.client }
+func (m *machine) Console() string      { return m.lab.consoleText(m.consoleFrom) }
+
+// Scheduled implements [vm.Hosted].
+func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
+	return m.lab.ScheduledOf(ctx, domain)
+}
+
+// Close ends the agent and keeps what the console said during the trial. The machine goes on until it is restored.
+func (m *machine) Close() error {
+	var errs []error
+	if m.client != nil {
+		errs = append(errs, m.client.Close())
+	}
+	if m.consoleFile != "" {
+		errs = append(errs, os.WriteFile(m.consoleFile, []byte(m.Console()), 0o600))
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	_ vm.Lab    = (*Lab)(nil)
+	_ vm.Hosted = (*machine)(nil)
+)

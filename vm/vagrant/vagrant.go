@@ -1,0 +1,198 @@
+// Package vagrant makes labs whose DUT is a distribution as its makers ship it: a machine of a Vagrant box,
+// with the box's own kernel, user space, sysctls and tools.
+//
+// The machine is brought up once, by `vagrant up` in a sandbox's private libvirt daemon, and a snapshot of it is
+// restored before each trial. Its agent speaks over the standard streams of ssh. The load nodes are those
+// of the embedded lab, network namespaces beside the machine: an emulated load machine would be the limit
+// of what it measures.
+//
+// The Vagrantfile is the one at the top of the repository, which works by itself too.
+package vagrant
+
+import (
+	"context"
+	_ "embed" // the Vagrantfile and the scripts
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+//go:embed Vagrantfile
+var vagrantfile []byte
+
+// state is a folder with all that Vagrant knows of the machines of one run, and vagrant(1) in it. Nothing is
+// written into the user's own Vagrant folder.
+type state struct {
+	dir string
+	env []string // CTLOAD_* for the Vagrantfile
+}
+
+// newState makes the folder dir. boxes is the folder that Vagrant finds boxes in.
+func newState(dir, boxes string) (*state, error) {
+	home := filepath.Join(dir, "home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of Vagrant's state: %w", err)
+	}
+	if err := os.MkdirAll(boxes, 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of boxes: %w", err)
+	}
+	links := map[string]string{"boxes": boxes}
+	// Plugins that the user has installed are part of the user's folder.
+	for _, part := range []string{"gems", "plugins.json"} {
+		links[part] = filepath.Join(userHome(), part)
+	}
+	for name, to := range links {
+		if _, err := os.Stat(to); err != nil {
+			continue
+		}
+		if err := os.Symlink(to, filepath.Join(home, name)); err != nil {
+			return nil, fmt.Errorf("make the folder of Vagrant's state: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Vagrantfile"), vagrantfile, 0o600); err != nil {
+		return nil, fmt.Errorf("write the Vagrantfile: %w", err)
+	}
+	return &state{dir: dir}, nil
+}
+
+// userHome is the user's own Vagrant folder.
+func userHome() string {
+	if dir := os.Getenv("VAGRANT_HOME"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".vagrant.d")
+}
+
+// CommandError is a vagrant(1) that failed, in its own words.
+type CommandError struct {
+	Args []string
+	Said string
+	Err  error
+}
+
+func (e *CommandError) Error() string {
+	text := fmt.Sprintf("vagrant %s: %v", strings.Join(e.Args, " "), e.Err)
+	if e.Said != "" {
+		text += ": " + e.Said
+	}
+	return text
+}
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// run runs vagrant within limit and returns its standard output. The error is a *CommandError.
+func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it did not end within %v", limit))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "vagrant", args...)
+	cmd.Dir = s.dir
+	// A log would be mixed with what it says.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(setting string) bool { return strings.HasPrefix(setting, "VAGRANT_LOG=") })
+	cmd.Env = append(cmd.Env, s.env...)
+	cmd.Env = append(cmd.Env,
+		"VAGRANT_CWD="+s.dir, "VAGRANT_DOTFILE_PATH="+filepath.Join(s.dir, ".vagrant"), "VAGRANT_HOME="+filepath.Join(s.dir, "home"),
+		"VAGRANT_DEFAULT_PROVIDER=libvirt", "VAGRANT_CHECKPOINT_DISABLE=1", "VAGRANT_NO_COLOR=1", "VAGRANT_VAGRANTFILE=Vagrantfile")
+	var stdout strings.Builder
+	var said tail
+	cmd.Stdout, cmd.Stderr = &stdout, &said
+	// It starts ssh and others, which end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 2 * time.Second
+	err := cmd.Run()
+	if err == nil {
+		return stdout.String(), nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", missingVagrant()
+	}
+	return stdout.String(), &CommandError{Args: args, Said: sentence(said.String()), Err: err}
+}
+
+// sentence makes one line of what Vagrant says on several, which it wraps and indents, without the places in its
+// source.
+func sentence(text string) string {
+	var words []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if i := strings.LastIndexByte(line, '\r'); i >= 0 { // progress, overwritten
+			line = strings.TrimSpace(line[i+1:])
+		}
+		if line != "" && !strings.HasPrefix(line, "from /") && !slices.Contains(words, line) {
+			words = append(words, line)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func missingVagrant() error {
+	return &guest.MissingError{
+		What: "there is no vagrant on this host", Packages: packages,
+		Fix: "sudo apt-get install --no-install-recommends " + strings.Join(packages, " "),
+	}
+}
+
+// packages are what a host needs for this driver besides what the embedded lab needs.
+var packages = []string{"vagrant", "vagrant-libvirt", "qemu-utils", "dnsmasq-base", "openssh-client"}
+
+// CheckHost says what the host lacks for machines of boxes; the error is a *guest.MissingError. It takes a second
+// or two, which Vagrant needs to list its plugins.
+func CheckHost(ctx context.Context) error {
+	for _, need := range []struct{ program, what string }{
+		{"vagrant", "vagrant"}, {"qemu-img", "qemu-img, with which Vagrant copies disks"},
+		{"dnsmasq", "dnsmasq, which gives machines their addresses"}, {"ssh", "ssh"},
+	} {
+		if !found(need.program) {
+			return &guest.MissingError{
+				What: "there is no " + need.what + " on this host", Packages: packages,
+				Fix: "sudo apt-get install --no-install-recommends " + strings.Join(packages, " "),
+			}
+		}
+	}
+	dir, err := os.MkdirTemp("", "ctload-vagrant-")
+	if err != nil {
+		return fmt.Errorf("ask Vagrant for its plugins: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	s, err := newState(dir, filepath.Join(dir, "boxes"))
+	if err != nil {
+		return err
+	}
+	list, err := s.run(ctx, time.Minute, "plugin", "list")
+	if err != nil {
+		return &guest.MissingError{What: "Vagrant does not work on this host", Fix: "vagrant plugin repair", Err: err}
+	}
+	for line := range strings.Lines(list) {
+		if name, _, _ := strings.Cut(line, " "); name == "vagrant-libvirt" {
+			return nil
+		}
+	}
+	return &guest.MissingError{
+		What: "Vagrant has no plugin vagrant-libvirt on this host", Packages: packages,
+		Fix: "sudo apt-get install --no-install-recommends vagrant-libvirt   (or: vagrant plugin install vagrant-libvirt)",
+	}
+}
+
+func found(program string) bool {
+	for _, place := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
+		if _, err := exec.LookPath(place); err == nil {
+			return true
+		}
+	}
+	return false
+}
