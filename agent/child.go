@@ -25,8 +25,9 @@ type Child struct {
 	cmd *exec.Cmd
 }
 
-// StartChild starts an agent in a new network namespace, which ends with it. It needs CAP_SYS_ADMIN.
-func StartChild(node string) (*Child, error) {
+// StartChild starts an agent in a new network namespace, which ends with it; environment is added to the
+// caller's, as KEY=value. It needs CAP_SYS_ADMIN.
+func StartChild(node string, environment ...string) (*Child, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("make a stream for the agent of %s: %w", node, err)
@@ -35,6 +36,7 @@ func StartChild(node string) (*Child, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args[0] = ChildRole
 	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), environment...)
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor childFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
@@ -62,6 +64,11 @@ func (c *Child) Close() error {
 // RunChild is what the process started by [StartChild] does: it answers calls until its stream ends.
 func RunChild() int {
 	stream := os.NewFile(childFD, "agent stream")
+	// A responder asks for a deep backlog, which each network namespace limits.
+	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
+		logf("raise somaxconn: %v", err)
+		return 1
+	}
 	// A generator wants a descriptor for each connection that it has open.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {

@@ -29,6 +29,7 @@ type Hello struct {
 	CPUs         int           // online
 	MemoryBytes  int64         // MemTotal
 	Uptime       time.Duration // of the node's kernel
+	Shared       bool          // the kernel is that of its host: it has no log, and no drops, of the node alone
 }
 
 // Clock is the node's clock at one instant.

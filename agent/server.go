@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -25,6 +26,7 @@ import (
 type Server struct {
 	children *children
 	kernel   tuning.Kernel
+	own      bool // whether that kernel is the node's own, and not its host's
 	sampler  *samplers.Sampler
 	faults   *faults.Set
 	poweroff func() // ends the node
@@ -38,8 +40,12 @@ type Server struct {
 // calls started. own says that the node's kernel is its own, and not its host's.
 func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool, poweroff func()) error {
 	kernel.Run = children.run
-	s := &Server{children: children, kernel: kernel, poweroff: poweroff, loads: map[string]context.CancelFunc{}}
-	sampler, err := samplers.New(samplers.Options{})
+	s := &Server{children: children, kernel: kernel, own: own, poweroff: poweroff, loads: map[string]context.CancelFunc{}}
+	options := samplers.Options{}
+	if !own {
+		options.KernelLog = "none" // it is the host's, with the lines of everybody
+	}
+	sampler, err := samplers.New(options)
 	if err != nil {
 		return err
 	}
@@ -95,6 +101,7 @@ func (s *Server) hello(context.Context, *Nothing) (*Hello, error) {
 		CPUs:         runtime.NumCPU(),
 		MemoryBytes:  int64(info.Totalram) * int64(info.Unit),
 		Uptime:       time.Duration(info.Uptime) * time.Second,
+		Shared:       !s.own,
 	}, nil
 }
 
@@ -175,6 +182,9 @@ func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*
 }
 
 func (s *Server) watchDrops(context.Context, *Nothing) (*DropWatch, error) {
+	if !s.own {
+		return &DropWatch{Missing: "the kernel is the host's, which counts the drops of all together"}, nil
+	}
 	err := s.sampler.WatchDrops()
 	debug.FreeOSMemory() // the kernel's types are large, and a guest is small
 	if err != nil {
@@ -192,7 +202,8 @@ func (s *Server) finalSample(ctx context.Context, _ *Nothing) (*samplers.Sample,
 func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
 	// Before the walk, which may load a module.
 	memory, err := s.sampler.ReadMemory()
-	if err != nil && !errors.Is(err, samplers.ErrNoSlab) {
+	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from everybody but the host's root
+	if err != nil && !errors.Is(err, samplers.ErrNoSlab) && !hidden {
 		return nil, err
 	}
 	composition, err := s.sampler.Dump(ctx, 0)

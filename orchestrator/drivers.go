@@ -10,8 +10,10 @@ import (
 
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/netns"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -34,8 +36,13 @@ type driver struct {
 	sandboxed bool
 	// kernels says that its machines boot the kernels that the experiment names.
 	kernels bool
+	// kernel is how experiments call the one kernel that the DUT has otherwise; empty: by no name.
+	kernel string
 	// refuse says what in a plan or in the choice cannot be done in this lab, whatever the host; nil: nothing.
 	refuse func(*Plan, Choice) error
+	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for; nil: it has
+	// what they ask for.
+	adapt func(*Plan)
 	// prepare finds out, before anything starts, whether the host has what the lab needs.
 	prepare func(context.Context, Job) error
 	open    func(context.Context, Job, place) (vm.Lab, error)
@@ -50,6 +57,10 @@ type place struct {
 // drivers are the labs that there are.
 var drivers = []driver{
 	{name: "libvirt", sandboxed: true, kernels: true, prepare: prepareEmbedded, open: openEmbedded},
+	{
+		name: netns.Driver, sandboxed: true, kernel: guest.HostName,
+		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
+	},
 	{name: driverVagrant, sandboxed: true, prepare: prepareVagrant, open: openVagrant},
 }
 
@@ -95,7 +106,8 @@ func nearestOf(word string, candidates []string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
-// Check says what in the choice, or in the plan, cannot be done there, whatever the host.
+// Check says what in the choice, or in the plan, cannot be done there, whatever the host. It gives the
+// scenarios of the plan what their DUT has whatever they ask for.
 func (c Choice) Check(plan *Plan) error {
 	d, err := c.driver()
 	if err != nil {
@@ -107,15 +119,31 @@ func (c Choice) Check(plan *Plan) error {
 	if c.Box != "" && d.name != driverVagrant {
 		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
 	}
+	if c.AllowHostChanges && d.name != netns.Driver {
+		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)
+	}
 	if !d.kernels {
-		if err := refuseKernels(plan, d.name); err != nil {
+		if err := refuseKernels(plan, d); err != nil {
 			return err
 		}
 	}
-	if d.refuse == nil {
-		return nil
+	if d.refuse != nil {
+		if err := d.refuse(plan, c); err != nil {
+			return err
+		}
 	}
-	return d.refuse(plan, c)
+	if d.adapt != nil {
+		d.adapt(plan)
+	}
+	return nil
+}
+
+// Confine starts this program with args in the sandbox that the lab wants, and returns its exit status.
+func (c Choice) Confine(ctx context.Context, args []string) (int, error) {
+	if c.AllowHostChanges {
+		return sandbox.RunAsRoot(ctx, args)
+	}
+	return sandbox.Run(ctx, args)
 }
 
 // Sandboxed reports whether the run is made by this program started again in the sandbox.
@@ -124,18 +152,21 @@ func (c Choice) Sandboxed() bool {
 	return err == nil && d.sandboxed && !sandbox.Inside()
 }
 
-// refuseKernels refuses a plan that asks for another kernel than every experiment does that asks for none,
-// where the DUT has the kernel that is there.
-func refuseKernels(plan *Plan, name string) error {
-	var asking []string
-	for _, s := range plan.Scenarios {
-		if s.DUT.Kernel != scenarios.DefaultKernel {
-			asking = append(asking, fmt.Sprintf("%s (%s)", s.Name, s.DUT.Kernel))
+// refuseKernels refuses a plan for a lab whose DUT has the kernel that is there, when it asks for another. An
+// experiment that asks for none has the default, which is not taken for a wish.
+func refuseKernels(plan *Plan, d driver) error {
+	var wants []string
+	for i := range plan.Scenarios {
+		s := &plan.Scenarios[i]
+		if s.DUT.Kernel != scenarios.DefaultKernel && s.DUT.Kernel != d.kernel {
+			wants = append(wants, fmt.Sprintf("scenario %s asks for the kernel %s; there is no choice here", s.Name, s.DUT.Kernel))
+		}
+		if d.kernel != "" {
+			s.DUT.Kernel = d.kernel
 		}
 	}
-	if len(asking) == 0 {
-		return nil
+	if len(wants) > 0 {
+		return &UnfitError{Driver: d.name, Wants: wants, Way: machinesCan}
 	}
-	return fmt.Errorf("--driver %s has no kernel but the one that is there; these scenarios ask for another: %s. "+
-		"The lab that can run them: --driver libvirt", name, strings.Join(asking, ", "))
+	return nil
 }

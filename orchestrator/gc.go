@@ -5,11 +5,13 @@ import (
 	"slices"
 
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/netns"
 )
 
 // removers know the things that runs leave, by their kind.
 var removers = map[journal.Kind]journal.Remover{
-	journal.Path: journal.Paths{},
+	journal.Path:        journal.Paths{},
+	journal.HostSetting: netns.Remover{},
 }
 
 // Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each thing. With

@@ -87,18 +87,22 @@ func (j Job) materials(ctx context.Context, d driver, at place) (Materials, erro
 	return BuildMaterials(kernels, filepath.Join(at.folder, "guest"))
 }
 
-// place makes the room of a lab: in the sandbox what ends with it, else a folder and a journal. leave gives
-// it back once the lab is closed.
+// place makes the room of a lab: in the sandbox what ends with it, else a folder; and a journal where something
+// may outlive the run. leave gives it back once the lab is closed.
 func (j Job) place(d driver) (at place, leave func() error, err error) {
-	if d.sandboxed {
+	if d.sandboxed && !j.Choice.AllowHostChanges {
 		return place{folder: sandbox.RuntimeDir}, func() error { return nil }, nil
 	}
 	state, err := journal.Folder()
 	if err != nil {
 		return place{}, nil, err
 	}
-	if at.journal, err = journal.Create(state, j.Out); err != nil {
+	if at.journal, err = journal.Create(state, j.Out, sandbox.Caller()); err != nil {
 		return place{}, nil, err
+	}
+	if d.sandboxed {
+		at.folder = sandbox.RuntimeDir
+		return at, at.journal.Close, nil
 	}
 	at.folder = filepath.Join(runtimeFolder(), "ctload-"+at.journal.ID())
 	entry := journal.Entry{Kind: journal.Path, Name: at.folder}

@@ -96,7 +96,7 @@ func (t *trial) measure(ctx context.Context) error {
 	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
 		return err
 	}
-	if err := t.dut.Agent().Configure(ctx, t.settings); err != nil {
+	if err := t.configure(ctx); err != nil {
 		return err
 	}
 	if err := t.startResponders(ctx); err != nil {
@@ -168,7 +168,18 @@ func (t *trial) boot(ctx context.Context) error {
 		return err
 	}
 	t.result.Kernel, t.result.MemoryBytes = hello.Release, hello.MemoryBytes
+	if hello.Shared {
+		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with the lines of everybody"
+	}
 	return nil
+}
+
+// configure applies the settings to the DUT's kernel.
+func (t *trial) configure(ctx context.Context) error {
+	if node, ok := t.dut.(vm.Configurer); ok {
+		return node.Configure(ctx, t.settings)
+	}
+	return t.dut.Agent().Configure(ctx, t.settings)
 }
 
 // destroy ends the nodes. Nothing of them is left for the next trial.

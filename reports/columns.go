@@ -163,7 +163,9 @@ func verdictCell(r row) string {
 
 // logCell is the median of the "table full" lines, and of those that the kernel says it suppressed.
 func logCell(r row) string {
-	lines := r.values(func(t *results.Trial) (float64, bool) { return float64(t.Conntrack.LogLines), true })
+	lines := r.values(func(t *results.Trial) (float64, bool) {
+		return float64(t.Conntrack.LogLines), t.Conntrack.LogMissing == ""
+	})
 	if len(lines) == 0 {
 		return none
 	}

@@ -99,6 +99,10 @@ func underMap(path string) bool {
 // fieldValues are the values of a trial's fields, as the types say.
 func fieldValues(t *Trial) map[string]any {
 	m := valuesOf(reflect.ValueOf(*t))
+	if c, ok := m["conntrack"].(map[string]any); ok && t.Conntrack.LogMissing != "" {
+		delete(c, "log_lines")
+		delete(c, "log_suppressed")
+	}
 	m[neverName] = math.Inf(1)
 	return m
 }

@@ -22,8 +22,16 @@ type CellOfTrial struct {
 func Flatten(t *Trial) []CellOfTrial {
 	var cells []CellOfTrial
 	flatten(reflect.ValueOf(*t), "", &cells)
+	for i := range cells {
+		if logPaths[cells[i].Path] && t.Conntrack.LogMissing != "" {
+			cells[i].Value = ""
+		}
+	}
 	return cells
 }
+
+// logPaths are the figures that come from the kernel's log.
+var logPaths = map[string]bool{"conntrack.log_lines": true, "conntrack.log_suppressed": true}
 
 func flatten(v reflect.Value, prefix string, cells *[]CellOfTrial) {
 	eachField(v.Type(), func(name string, field reflect.StructField) {

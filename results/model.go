@@ -159,6 +159,8 @@ type Conntrack struct {
 	LogLines  int64 `json:"log_lines"`
 	LogSupp   int64 `json:"log_suppressed"` // "callbacks suppressed" that appeared in this trial
 	LogMissed int64 `json:"log_missed,omitempty"`
+	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
+	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
 	// nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
@@ -185,6 +187,9 @@ type Conntrack struct {
 	// LongestGap is the longest time in seconds between two samples.
 	LongestGap float64 `json:"longest_gap_s"`
 }
+
+// silent reports that the kernel's log was read, and no line in it says that the table was full.
+func (c Conntrack) silent() bool { return c.LogMissing == "" && c.LogLines == 0 }
 
 // Alert is an alert of the form count / max > Share.
 type Alert struct {

@@ -64,7 +64,7 @@ func tableFullWords(t *Trial) string {
 	case c.reachedMax():
 		s = fmt.Sprintf("the table was full at %s entries%s and the kernel refused %s for new entries (drop%s)",
 			Count(c.Max), after(c.SecondsToFull), packets, retries)
-	case c.Max > 0 && c.LogLines == 0 && c.Fill() < 0.9:
+	case c.Max > 0 && c.silent() && c.Fill() < 0.9:
 		return fmt.Sprintf("the kernel refused %s (drop%s), though the highest count sampled was %s of %s and no log line says that the table was full: an allocation may have failed",
 			packets, retries, Count(c.Peak), Count(c.Max))
 	case c.Max > 0:
@@ -73,7 +73,7 @@ func tableFullWords(t *Trial) string {
 	default:
 		s = fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
 	}
-	if c.LogLines == 0 {
+	if c.silent() {
 		s += " without a line in its log"
 	}
 	return s
@@ -85,7 +85,7 @@ func chainWords(c Conntrack) string {
 	if c.Max > 0 {
 		s += fmt.Sprintf(", at %s of max", Percent(c.Fill()))
 	}
-	if c.LogLines == 0 {
+	if c.silent() {
 		s += ", without a line in its log"
 	}
 	return s

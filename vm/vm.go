@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/tuning"
 )
 
 // Lab makes the nodes of one trial after another, on links that lead nowhere else.
@@ -31,6 +32,12 @@ type Node interface {
 	// Console is the text that the node's kernel has printed so far; empty where there is none.
 	Console() string
 	io.Closer
+}
+
+// Configurer is a DUT whose configuration takes more than its agent can do.
+type Configurer interface {
+	// Configure applies settings to the node's kernel, as [agent.Client.Configure] does.
+	Configure(ctx context.Context, settings tuning.Settings) error
 }
 
 // Hosted is a node whose host tells how the node's CPUs fare there.

@@ -99,7 +99,7 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	// The same command again in the sandbox, with what was decided here. Signals reach it by way of the
 	// sandbox, which then ends by itself.
 	args := append(slices.Clone(os.Args[1:]), "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
-	status, err := sandbox.Run(context.WithoutCancel(cmd.Context()), args)
+	status, err := f.choice.Confine(context.WithoutCancel(cmd.Context()), args)
 	if err != nil {
 		return host(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -72,7 +73,8 @@ func isUsage(err error) bool {
 	_, invalid := errors.AsType[*scenarios.InvalidError](err)
 	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
 	_, unlike := errors.AsType[*results.UnlikeError](err)
-	return invalid || unknown || unlike
+	_, unfit := errors.AsType[*orchestrator.UnfitError](err)
+	return invalid || unknown || unlike || unfit
 }
 
 func isHost(err error) bool {

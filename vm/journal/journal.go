@@ -105,8 +105,9 @@ func Folder() (string, error) {
 
 const suffix = ".jsonl"
 
-// Create begins the journal of a run in folder, which is made. label is what its user knows the run by.
-func Create(folder, label string) (_ *Journal, err error) {
+// Create begins the journal of a run in folder, which is made. label is what its user knows the run by, pid
+// the process that he would look for.
+func Create(folder, label string, pid int) (_ *Journal, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("begin the journal of this run: %w", err)
@@ -117,7 +118,7 @@ func Create(folder, label string) (_ *Journal, err error) {
 	}
 	var id [4]byte
 	rand.Read(id[:])
-	j := &Journal{run: Run{ID: hex.EncodeToString(id[:]), Label: label, PID: os.Getpid(), Started: time.Now().Round(0), Boot: bootID()}}
+	j := &Journal{run: Run{ID: hex.EncodeToString(id[:]), Label: label, PID: pid, Started: time.Now().Round(0), Boot: bootID()}}
 	j.path = filepath.Join(folder, j.run.ID+suffix)
 	// Under another name until it is locked: nobody may take it for a dead run's.
 	hidden := filepath.Join(folder, "."+j.run.ID)

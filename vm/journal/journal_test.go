@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 func keep(folder string) int {
-	j, err := Create(folder, "keeper")
+	j, err := Create(folder, "keeper", os.Getpid())
 	if err == nil {
 		file := filepath.Join(folder, "thing-"+j.ID())
 		err = errors.Join(j.Record(Entry{Kind: Path, Name: file}), os.WriteFile(file, nil, 0o600))
@@ -114,7 +114,7 @@ func TestKilledRun(t *testing.T) {
 // TestCleanEnd: what is gone is not listed, and the file of a run that left nothing is gone with it.
 func TestCleanEnd(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "state", "runs")
-	j, err := Create(folder, "clean")
+	j, err := Create(folder, "clean", os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestCleanEnd(t *testing.T) {
 // TestLeft: a run that ends and could not remove something says so, and it is found later.
 func TestLeft(t *testing.T) {
 	folder := t.TempDir()
-	j, err := Create(folder, "stuck")
+	j, err := Create(folder, "stuck", os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestForeign(t *testing.T) {
 	if err := os.Mkdir(foreign, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	j, err := Create(folder, "foreign")
+	j, err := Create(folder, "foreign", os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestForeign(t *testing.T) {
 // TestTornLine: a run killed in the middle of writing had not made the thing yet.
 func TestTornLine(t *testing.T) {
 	folder := t.TempDir()
-	j, err := Create(folder, "torn")
+	j, err := Create(folder, "torn", os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func (r remembering) Remove(_ context.Context, _ Run, e Entry) error {
 // TestReboot: a setting of the host went with the kernel that had it; what is on disk did not.
 func TestReboot(t *testing.T) {
 	folder := t.TempDir()
-	j, err := Create(folder, "before")
+	j, err := Create(folder, "before", os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -69,11 +70,14 @@ func (b *Bridge) AddTap(name string) error {
 
 // AddVeth makes a veth pair, one end on the bridge, the other in the network namespace of the
 // process pid under the name inner.
-func (b *Bridge) AddVeth(name, inner string, pid int) error {
+func (b *Bridge) AddVeth(name, inner string, pid int) error { return b.AddCard(name, inner, nil, pid) }
+
+// AddCard is AddVeth with a hardware address for the inner end; nil lets the kernel draw one.
+func (b *Bridge) AddCard(name, inner string, mac net.HardwareAddr, pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	attrs.TxQLen = queueLength
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inner, PeerNamespace: netlink.NsPid(pid)}
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inner, PeerHardwareAddr: mac, PeerNamespace: netlink.NsPid(pid)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth pair %s: %w", name, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -38,19 +39,32 @@ const (
 // (AF_UNIX ends at 108 bytes). It covers the host's /dev/shm, which nothing in here needs.
 const RuntimeDir = "/dev/shm"
 
+// insideEnv tells a process in the sandbox which process made it, by its id outside.
 const insideEnv = "CTLOAD_SANDBOX"
 
 // lifeFD is the descriptor on which the supervisor notices that the caller is gone.
 const lifeFD = 3
 
-// Inside reports whether this process runs in a sandbox made by [Run].
-func Inside() bool { return os.Getenv(insideEnv) == "1" }
+// Inside reports whether this process runs in a sandbox made by [Run] or [RunAsRoot].
+func Inside() bool { return os.Getenv(insideEnv) != "" }
+
+// Caller is the process that the user knows a run by: the one that made the sandbox, or this one outside.
+func Caller() int {
+	if pid, err := strconv.Atoi(os.Getenv(insideEnv)); err == nil {
+		return pid
+	}
+	return os.Getpid()
+}
 
 // Run starts this program with args in a sandbox and returns its exit status. SIGINT and SIGTERM
 // are passed on; a second one ends the sandbox at once. When ctx ends the sandbox is killed.
 //
 // It needs no privilege where the host lets users make user namespaces; see [Check].
-func Run(ctx context.Context, args []string) (int, error) {
+func Run(ctx context.Context, args []string) (int, error) { return run(ctx, args, namespaces()) }
+
+// run starts this program with args in namespaces. Further files are descriptors of the supervisor, from
+// lifeFD+1 on.
+func run(ctx context.Context, args []string, attr *syscall.SysProcAttr, further ...*os.File) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -64,9 +78,9 @@ func Run(ctx context.Context, args []string) (int, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Args[0] = SupervisorRole
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{alive} // descriptor lifeFD
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = namespaces()
+	cmd.ExtraFiles = append([]*os.File{alive}, further...) // descriptor lifeFD
+	cmd.Env = append(os.Environ(), insideEnv+"="+strconv.Itoa(os.Getpid()))
+	cmd.SysProcAttr = attr
 	// A session of its own: ctrl-C then reaches the caller alone, not daemons and machines.
 	cmd.SysProcAttr.Setsid = true
 

@@ -30,6 +30,9 @@ func Supervise() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = "ctload"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if os.Getenv(hostEnv) != "" {
+		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")} // descriptor hostFD
+	}
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: start the command in the sandbox: %v\n", err)
 		return 3

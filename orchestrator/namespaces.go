@@ -1,0 +1,140 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/netns"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// UnfitError says that a plan asks for what the chosen lab cannot do, and which lab can.
+type UnfitError struct {
+	Driver string
+	Wants  []string // scenarios and what they want, a phrase each
+	Way    string   // the ways out
+}
+
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("--driver %s cannot run this:\n  %s\n%s", e.Driver, strings.Join(e.Wants, "\n  "), e.Way)
+}
+
+// machinesCan is the way out that always exists.
+const machinesCan = "a lab of machines can: --driver libvirt"
+
+// refuseHostWide refuses scenarios that want of the host's kernel what is not the DUT's alone, unless that is
+// allowed.
+func refuseHostWide(plan *Plan, choice Choice) error {
+	var wants []string
+	way := machinesCan + "; or leave these out with --scenario"
+	for _, s := range plan.Scenarios {
+		asked, err := settings(plan.Experiment.Topology, s.DUT)
+		if err != nil {
+			return err
+		}
+		list := netns.HostWide(asked)
+		if choice.AllowHostChanges {
+			list = netns.ModuleChanges(asked)
+		} else if len(list) > len(netns.ModuleChanges(asked)) {
+			way = machinesCan + "; or leave these out with --scenario; or let the host be changed and put back: sudo ctload run --driver netns --allow-host-changes"
+		}
+		if len(list) > 0 {
+			wants = append(wants, fmt.Sprintf("scenario %s changes what is the whole host's: %s", s.Name, strings.Join(list, ", ")))
+		}
+	}
+	if len(wants) > 0 {
+		return &UnfitError{Driver: netns.Driver, Wants: wants, Way: way}
+	}
+	return nil
+}
+
+// adaptToHost gives the scenarios the kernel, the CPUs and the memory that a namespace has, those of this host.
+func adaptToHost(plan *Plan) {
+	var info unix.Sysinfo_t
+	_ = unix.Sysinfo(&info) // cannot fail with an address that is good
+	for i := range plan.Scenarios {
+		dut := &plan.Scenarios[i].DUT
+		dut.VCPUs, dut.Memory = runtime.NumCPU(), scenarios.Size(uint64(info.Totalram)*uint64(info.Unit))
+	}
+}
+
+// prepareNamespaces looks for what a lab of namespaces needs: a sandbox, connection tracking in the host's
+// kernel, the rule tools, and a host that no killed run has left changed.
+func prepareNamespaces(ctx context.Context, j Job) error {
+	if err := checkNamespaces(ctx, j.Choice.AllowHostChanges); err != nil {
+		return err
+	}
+	for _, s := range j.Plan.Scenarios {
+		asked, err := settings(j.Plan.Experiment.Topology, s.DUT)
+		if err != nil {
+			return err
+		}
+		for _, tool := range asked.Tools() {
+			if !found(tool) {
+				return &guest.MissingError{What: "there is no " + tool + ", which the rules of " + s.Name + " need", Fix: "sudo apt-get install --no-install-recommends iptables nftables"}
+			}
+		}
+	}
+	return j.mendHost(ctx)
+}
+
+// checkNamespaces says what this host lacks for a lab of namespaces.
+func checkNamespaces(ctx context.Context, changes bool) error {
+	if changes {
+		if err := netns.Changeable(); err != nil {
+			return &guest.MissingError{What: "the settings of this host cannot be changed", Err: err, Fix: "sudo ctload run ..., outside of containers"}
+		}
+	} else if err := sandbox.Check(ctx); err != nil {
+		return err
+	}
+	if !netns.Tracks() {
+		return &guest.MissingError{What: "connection tracking (nf_conntrack) is not in this host's kernel", Fix: "sudo modprobe nf_conntrack"}
+	}
+	return nil
+}
+
+// mendHost puts the settings back that a killed run has left changed, where it may, or says how.
+func (j Job) mendHost(ctx context.Context) error {
+	state, err := journal.Folder()
+	if err != nil {
+		return err
+	}
+	var left []string
+	err = journal.Collect(ctx, journal.Options{
+		Folder: state, Removers: removers, DryRun: !j.Choice.AllowHostChanges,
+		Only: func(e journal.Entry) bool { return e.Kind == journal.HostSetting },
+		Tell: func(f journal.Finding) {
+			if f.State == journal.There {
+				left = append(left, f.Entry.String())
+			}
+		},
+	})
+	if len(left) > 0 {
+		err = errors.Join(err, &guest.MissingError{
+			What: "a run that was killed has left this host changed: " + strings.Join(left, ", "), Fix: "sudo ctload gc",
+		})
+	}
+	return err
+}
+
+// openNamespaces makes a lab of namespaces in the sandbox that this process is in.
+func openNamespaces(_ context.Context, j Job, at place) (vm.Lab, error) {
+	// Once more: which parameters a namespace has is seen in one.
+	if err := refuseHostWide(j.Plan, j.Choice); err != nil {
+		return nil, err
+	}
+	j.View.Note("the DUT is a namespace: its kernel, its CPUs and its memory are this host's, whatever the experiment says of them")
+	if at.journal == nil {
+		return netns.Open(at.folder, nil), nil
+	}
+	return netns.Open(at.folder, netns.NewSettings(at.journal)), nil
+}

@@ -1,0 +1,173 @@
+// Package netns makes labs of network namespaces on this host's kernel: the DUT is one, the load nodes are
+// others, and nothing is booted. It runs at the host's full speed.
+//
+// The DUT has a network stack of its own (addresses, rules, connection tracking with its count, its counters
+// and its timeouts), but not a kernel of its own: nf_conntrack_max and the size of the hash are the host's,
+// as are modules, memory and CPUs. What a scenario asks of those is refused (see [HostWide]) unless the lab
+// has been given [Settings] of the host to change.
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/link"
+)
+
+// Driver is the name of this driver in reports.
+const Driver = "netns"
+
+// joinLimit bounds the start of a node, which takes some 20 ms.
+const joinLimit = 30 * time.Second
+
+// Lab is a lab of namespaces. It belongs into a sandbox (see vm/sandbox), with which all of it ends.
+type Lab struct {
+	host    *Settings // that may be changed, or nil
+	lock    string    // of the legacy rule tools: path
+	bridges map[string]*link.Bridge
+	serial  int // numbers the nodes, so that names never repeat
+}
+
+// Open makes a lab that keeps its passing files in runtime. host are the settings of the host that
+// scenarios may change; nil: none. It needs the capabilities and the namespaces of the sandbox.
+func Open(runtime string, host *Settings) *Lab {
+	return &Lab{host: host, lock: runtime + "/xtables.lock", bridges: map[string]*link.Bridge{}}
+}
+
+// About says that nothing is emulated here.
+func (l *Lab) About() vm.About { return vm.About{Driver: Driver} }
+
+// Close removes the links and puts the host's settings back.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, bridge := range l.bridges {
+		errs = append(errs, bridge.Close())
+	}
+	return errors.Join(append(errs, l.restore())...)
+}
+
+func (l *Lab) restore() error {
+	if l.host == nil {
+		return nil
+	}
+	return l.host.Restore()
+}
+
+// link is the bridge of that name, made when it is first asked for.
+func (l *Lab) link(name string) (*link.Bridge, error) {
+	if bridge, ok := l.bridges[name]; ok {
+		return bridge, nil
+	}
+	bridge, err := link.NewBridge(fmt.Sprintf("ctload%d", len(l.bridges)))
+	if err != nil {
+		return nil, err
+	}
+	l.bridges[name] = bridge
+	return bridge, nil
+}
+
+// Boot starts a namespace as the DUT. Of the machine only name and ports matter: the kernel, its CPUs and its
+// memory are the host's.
+func (l *Lab) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
+	if err := l.restore(); err != nil { // nothing of the trial before
+		return nil, err
+	}
+	n, err := l.start(ctx, machine.Name, machine.Ports)
+	if err != nil {
+		return nil, err
+	}
+	return &dut{node: n}, nil
+}
+
+// Join starts a load node.
+func (l *Lab) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
+	return l.start(ctx, load.Name, []vm.Port{load.Port})
+}
+
+// start starts a namespace with a card on each link, named eth0, eth1 and so on.
+func (l *Lab) start(ctx context.Context, name string, ports []vm.Port) (_ *node, err error) {
+	l.serial++
+	// The tools of legacy iptables lock a file in /run, which only root can write.
+	child, err := agent.StartChild(name, "XTABLES_LOCKFILE="+l.lock, "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
+	if err != nil {
+		return nil, err
+	}
+	n := &node{name: name, lab: l, child: child}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, joinLimit, fmt.Errorf("the agent of %s did not answer within %v", name, joinLimit))
+	defer cancel()
+	for i, port := range ports {
+		bridge, err := l.link(port.Link)
+		if err != nil {
+			return nil, err
+		}
+		mac := net.HardwareAddr{0x52, 0x54, 0, byte(l.serial >> 8), byte(l.serial), byte(i)}
+		veth := fmt.Sprintf("veth%d.%d", l.serial, i)
+		if err := bridge.AddCard(veth, fmt.Sprintf("eth%d", i), mac, child.Pid()); err != nil {
+			return nil, err
+		}
+		n.veths = append(n.veths, veth)
+		network := agent.Network{MAC: mac.String(), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
+		if err := child.Network(ctx, network); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// node is an agent in a network namespace of its own.
+type node struct {
+	name  string
+	lab   *Lab
+	child *agent.Child
+	veths []string // the lab's ends of its links
+}
+
+func (n *node) Name() string         { return n.name }
+func (n *node) Agent() *agent.Client { return n.child.Client }
+
+// Console is empty: what the kernel prints is the host's, and everybody's.
+func (n *node) Console() string { return "" }
+
+// Close ends the node's links and then the agent's process. The links go first and by name: the kernel clears
+// a network namespace away in its own time, and until then a node that was left its link would answer for
+// its address in the next trial.
+func (n *node) Close() error {
+	var errs []error
+	for _, veth := range n.veths {
+		errs = append(errs, link.Remove(veth))
+	}
+	return errors.Join(append(errs, n.child.Close())...)
+}
+
+// dut is the namespace under test.
+type dut struct {
+	*node
+}
+
+// Configure applies what is the host's to the host, where that is allowed, and the rest to the namespace.
+func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
+	host, own := split(s)
+	if d.lab.host != nil {
+		if err := d.lab.host.Apply(host); err != nil {
+			return err
+		}
+	}
+	return d.child.Configure(ctx, own)
+}
+
+var (
+	_ vm.Lab        = (*Lab)(nil)
+	_ vm.Configurer = (*dut)(nil)
+)

@@ -1,0 +1,137 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// Settings are parameters of the host's kernel that a run changes: recorded before, put back after. They need
+// root in the initial namespaces.
+type Settings struct {
+	journal *journal.Journal
+
+	mu      sync.Mutex
+	changed []journal.Entry // in the order of the changes
+}
+
+// NewSettings changes nothing yet. What it will change goes into j first.
+func NewSettings(j *journal.Journal) *Settings { return &Settings{journal: j} }
+
+// Apply sets parameters, each after its value of before is on the disk.
+func (s *Settings) Apply(parameters []tuning.Sysctl) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range parameters {
+		old, err := readHost(p.Key)
+		if err != nil {
+			return err
+		}
+		e := journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: old}
+		if err := s.journal.Record(e); err != nil {
+			return err
+		}
+		s.changed = append(s.changed, e)
+		if err := writeHost(p.Key, p.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Restore puts everything back as it was, the last change first.
+func (s *Settings) Restore() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for len(s.changed) > 0 {
+		last := len(s.changed) - 1
+		e := s.changed[last]
+		s.changed = s.changed[:last]
+		err := putBack(e)
+		if err == nil {
+			err = s.journal.Gone(e)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Remover puts settings back that a killed run has changed. It is a [journal.Remover].
+type Remover struct{}
+
+// Exists reports whether the setting is another than before the run.
+func (Remover) Exists(_ context.Context, _ journal.Run, e journal.Entry) (bool, error) {
+	now, err := readHost(e.Name)
+	return err == nil && now != e.Detail, err
+}
+
+// Remove puts the setting back. It needs root in the initial namespaces.
+func (Remover) Remove(_ context.Context, _ journal.Run, e journal.Entry) error { return putBack(e) }
+
+func putBack(e journal.Entry) error {
+	if err := writeHost(e.Name, e.Detail); err != nil {
+		return fmt.Errorf("put it back: %w", err)
+	}
+	now, err := readHost(e.Name)
+	if err == nil && now != e.Detail {
+		err = fmt.Errorf("put %s back to %s: it is %s", e.Name, e.Detail, now)
+	}
+	return err
+}
+
+// Changeable says whether this process may change the host's connection tracking: root, in the initial
+// network namespace, where the parameters can be written.
+func Changeable() error {
+	if os.Getuid() != 0 {
+		return errors.New("you are not root")
+	}
+	file, err := os.OpenFile(hostPath(maxKey), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("this is not the host's own network namespace, or its settings are read-only: %w", err)
+	}
+	return file.Close()
+}
+
+// hostPath is the file of a parameter by its canonical key.
+func hostPath(key string) string {
+	return filepath.Join("/proc/sys", strings.Map(func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}, key))
+}
+
+func readHost(key string) (value string, err error) {
+	err = sandbox.OnHost(func() error {
+		text, err := os.ReadFile(hostPath(key))
+		value = strings.TrimSpace(string(text))
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read %s of the host: %w", key, err)
+	}
+	return value, nil
+}
+
+func writeHost(key, value string) error {
+	err := sandbox.OnHost(func() error {
+		return os.WriteFile(hostPath(key), []byte(strings.TrimSpace(value)+"\n"), 0)
+	})
+	if err != nil {
+		return fmt.Errorf("set %s of the host to %s: %w", key, strings.TrimSpace(value), err)
+	}
+	return nil
+}
