@@ -58,12 +58,16 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 		return t.died(err)
 	}
 	t.result.Conntrack.ObjectBytes = table.Memory.EntryBytes
+	t.result.Contents = contents(table)
 	end := t.hearWitness(ctx, true)
 	log, err := dut.KernelLog(ctx)
 	if err != nil {
 		return t.died(err)
 	}
 	t.result.Conntrack.LogMissed = log.Dropped
+	if last.Log != nil {
+		t.result.Conntrack.LogMissed += last.Log.Missed // gaps in the sequence
+	}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
 		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": end}),
@@ -82,7 +86,10 @@ type readback struct {
 func (t *trial) summarise() {
 	t.series.align(t.begun)
 	t.result.Clock = t.clock.summary(max(t.series.early(), t.stepped()))
-	t.result.Steal = t.notes.steal()
+	t.result.CPU = t.notes.time()
+	if t.result.CPU != nil {
+		t.result.Steal = t.result.CPU.StealShare()
+	}
 	samples, probes := t.series.all()
 	results.Summarise(&t.result, samples, probes)
 	if t.result.Probe != nil {
@@ -119,8 +126,8 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 	s := &results.Stack{
 		ListenOverflows: n.ListenOverflows, ListenDrops: n.ListenDrops, SynCookiesSent: n.SYNCookiesSent,
 		ReqQFullDrop: n.RequestQueueDrops, OutRsts: n.TCPResetsSent,
-		UDPNoPorts: n.UDPNoPorts, UDPRcvbufErrors: n.UDPReceiveBuffer,
-		ICMPOutUnreach: n.ICMPUnreachSent, SoftnetDropped: n.SoftnetDropped,
+		UDPNoPorts: n.UDPNoPorts, UDPInErrors: n.UDPErrors, UDPRcvbufErrors: n.UDPReceiveBuffer,
+		ICMPInErrors: n.ICMPErrors, ICMPOutUnreach: n.ICMPUnreachSent, SoftnetDropped: n.SoftnetDropped,
 		DropReasons: system.Drops,
 	}
 	for _, link := range system.Links {
@@ -134,6 +141,21 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 		}
 	}
 	return s
+}
+
+// contents is what the table held, as the report has it.
+func contents(table agent.Table) *results.Contents {
+	c := &results.Contents{
+		Entries: table.Composition.Entries, Assured: table.Composition.Assured, Addresses: table.Composition.Addresses,
+		SlabBytes: table.Memory.SlabBytes, HashBytes: table.Memory.HashBytes,
+	}
+	for _, s := range table.Composition.States {
+		c.States = append(c.States, results.StateCount{Protocol: s.Protocol, State: s.State, Entries: s.Entries})
+	}
+	for _, s := range table.Composition.Sources {
+		c.Sources = append(c.Sources, results.SourceCount{Address: s.Address.String(), Entries: s.Entries, Error: s.Error})
+	}
+	return c
 }
 
 // kernelLogText is a kernel log as dmesg prints one.

@@ -1,12 +1,15 @@
 package orchestrator
 
 import (
+	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -26,8 +29,31 @@ func environment(lab vm.About) results.Environment {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
 		e.HostMemoryBytes = int64(info.Totalram) * int64(info.Unit)
+		for _, load := range info.Loads {
+			e.HostLoad = append(e.HostLoad, math.Round(float64(load)/loadUnit*100)/100)
+		}
 	}
 	return e
+}
+
+// loadUnit is a load of 1 as sysinfo(2) has it: 1 << SI_LOAD_SHIFT.
+const loadUnit = 1 << 16
+
+// moduleNames are the names of the modules that a node has loaded.
+func moduleNames(state tuning.State) []string {
+	names := make([]string, len(state.Modules))
+	for i, m := range state.Modules {
+		names[i] = m.Name
+	}
+	return names
+}
+
+// inAll are the names that are in both lists; without an earlier one, those of the trial.
+func inAll(earlier, trial []string) []string {
+	if earlier == nil {
+		return trial
+	}
+	return slices.DeleteFunc(slices.Clone(earlier), func(name string) bool { return !slices.Contains(trial, name) })
 }
 
 func cpuModel() string {

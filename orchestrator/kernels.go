@@ -1,12 +1,15 @@
 package orchestrator
 
 import (
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 )
 
@@ -62,6 +65,30 @@ func defaultTimeouts(v results.KernelVersion) map[string]int64 {
 		named[conntrackKey+name] = seconds
 	}
 	return named
+}
+
+// Residence reads the life of an entry in seconds: a duration with its unit, or the state in which the load
+// leaves it, as time_wait or udp, which is as long as that timeout of a kernel of this version by itself.
+func Residence(text string, v results.KernelVersion) (seconds float64, err error) {
+	var d scenarios.Duration
+	durationErr := d.UnmarshalText([]byte(text))
+	if durationErr == nil {
+		return d.Seconds(), nil
+	}
+	if text == "" || text[0] >= '0' && text[0] <= '9' || text[0] == '-' {
+		return 0, durationErr
+	}
+	timeouts := defaultTimeouts(v)
+	var names []string
+	for key, n := range timeouts {
+		name := strings.TrimPrefix(strings.TrimPrefix(key, conntrackKey), "tcp_timeout_")
+		if name = strings.Replace(name, "_timeout", "", 1); name == text { // udp_timeout_stream is udp_stream
+			return float64(n), nil
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return 0, fmt.Errorf("%q is neither a duration, as 120s, nor a state: %s", text, strings.Join(names, ", "))
 }
 
 // conntrackKey begins the names of connection tracking's parameters.

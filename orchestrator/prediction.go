@@ -21,6 +21,7 @@ func predict(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 	p := results.Predict(results.Expectation{
 		Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan,
 		Entries: load.count + probes.count, Rate: load.with(probes).rate, Duration: load.seconds, Residence: load.with(probes).residence(),
+		Assured: 2*load.assured > load.count,
 	})
 	// What is said of rate and life is said of the load; a bystander changes the table, not the question.
 	p.Rate, p.Residence = load.rate, load.residence()
@@ -37,6 +38,7 @@ type flows struct {
 	seconds float64 // until the last of them is begun; 0: not known
 	lives   float64 // sum of their lives in seconds, weighted
 	weights float64
+	assured int64 // of count, those whose entries become ASSURED
 }
 
 func (f *flows) add(rate, life, seconds float64, count int64) {
@@ -89,6 +91,9 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 			open = false
 		}
 		load.add(rate, residence(entry, before.Timeouts), seconds, count)
+		if assured(entry) {
+			load.assured += count
+		}
 	}
 	if !open {
 		load.rate, load.seconds = 0, 0
@@ -160,6 +165,12 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 		state = "tcp_timeout_syn_sent"
 	}
 	return float64(timeouts["net.netfilter.nf_conntrack_"+state])
+}
+
+// assured reports whether the entries of a load become ASSURED: those of complete handshakes do at once, those
+// of datagrams only after two seconds of conversation.
+func assured(e scenarios.Entry) bool {
+	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
 }
 
 // exempt reports whether the rules of the raw table, or an nft script, take all of an entry's ports out

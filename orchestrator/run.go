@@ -125,6 +125,9 @@ func record(run *results.Run, slot Slot, trial results.Trial, about vm.About) {
 	if run.Environment.Kernel == "" {
 		run.Environment.Kernel = trial.Kernel
 	}
+	if trial.Modules != nil {
+		run.Environment.Modules = inAll(run.Environment.Modules, trial.Modules)
+	}
 	run.Seconds = time.Since(run.Started).Seconds()
 }
 

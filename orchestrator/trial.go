@@ -108,6 +108,7 @@ func (t *trial) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.result.Modules = moduleNames(before)
 	for _, difference := range tuning.Differences(t.settings, before) {
 		t.invalidate("the DUT is not as asked for: %s", difference)
 	}

@@ -90,13 +90,13 @@ func (n *notes) unread() []string {
 	return slices.Clone(n.problems)
 }
 
-// steal is the share of the DUT's CPU time that its hypervisor gave to others.
-func (n *notes) steal() float64 {
+// time is where the DUT's CPU time went, nil when no sample has told.
+func (n *notes) time() *results.CPU {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all := n.cpu.User + n.cpu.System + n.cpu.IRQ + n.cpu.SoftIRQ + n.cpu.Steal + n.cpu.Idle
-	if all == 0 {
-		return 0
+	c := results.CPU(n.cpu)
+	if c.Count == 0 {
+		return nil
 	}
-	return n.cpu.Steal / all
+	return &c
 }

@@ -62,6 +62,12 @@ var columns = []column{
 		}
 		return float64(t.Prediction.Peak), true
 	})),
+	rare(share("softirq %", "softirq", func(t *results.Trial) (float64, bool) {
+		if t.CPU == nil {
+			return 0, false
+		}
+		return t.CPU.SoftIRQShare(), true
+	})),
 }
 
 // importance is the order in which columns are kept when the terminal is narrow: the last goes
@@ -70,7 +76,7 @@ var importance = []string{
 	"scenario", "verdict", "completed", "failed", "drop", "early_drop", "peak", "fill %",
 	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",
 	"connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
-	"probe lost %", "seconds to recover", "probe p99 ms", "chain_toolong", "clash_resolve", "predicted peak",
+	"probe lost %", "seconds to recover", "probe p99 ms", "chain_toolong", "clash_resolve", "predicted peak", "softirq %",
 }
 
 func number(name, group, head string, value func(*results.Trial) int64) column {

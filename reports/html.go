@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -237,6 +238,13 @@ func facts(run *results.Run) [][2]string {
 	if e.HostCPUs > 0 {
 		list = append(list, [2]string{"host CPUs", strconv.Itoa(e.HostCPUs)}, [2]string{"host memory", results.Bytes(e.HostMemoryBytes)})
 	}
+	if len(e.HostLoad) > 0 {
+		list = append(list, [2]string{"host load at the start", loadWords(e.HostLoad)})
+	}
+	list = append(list, [2]string{"modules in every DUT", strings.Join(e.Modules, ", ")})
+	for _, s := range run.Scenarios {
+		list = append(list, [2]string{"more in " + s.Name, strings.Join(moreModules(s, e.Modules), ", ")})
+	}
 	if run.Seconds > 0 {
 		list = append(list, [2]string{"took", (time.Duration(run.Seconds*10) * time.Second / 10).String()})
 	}
@@ -247,6 +255,28 @@ func facts(run *results.Run) [][2]string {
 		}
 	}
 	return kept
+}
+
+// loadWords are load averages over 1, 5 and 15 minutes.
+func loadWords(averages []float64) string {
+	words := make([]string, len(averages))
+	for i, a := range averages {
+		words[i] = strconv.FormatFloat(a, 'f', 2, 64)
+	}
+	return strings.Join(words, ", ") + " (1, 5, 15 min)"
+}
+
+// moreModules are those that some trial of a scenario had loaded beside the others.
+func moreModules(s results.Scenario, common []string) []string {
+	var more []string
+	for _, t := range s.Trials {
+		for _, name := range t.Modules {
+			if !slices.Contains(common, name) && !slices.Contains(more, name) {
+				more = append(more, name)
+			}
+		}
+	}
+	return more
 }
 
 // commands do the run again, and render it again.

@@ -131,3 +131,22 @@ func TestThinKeepsPeaksAndEnds(t *testing.T) {
 		t.Errorf("lost %v, slow %v", lost, slow)
 	}
 }
+
+func TestFactsOfHostAndModules(t *testing.T) {
+	run := fixture()
+	run.Environment.HostLoad = []float64{0.5, 1.25, 2}
+	run.Environment.Modules = []string{"nf_conntrack", "x_tables"}
+	run.Scenarios[1].Trials[0].Modules = []string{"ip_set", "nf_conntrack", "x_tables"}
+	got := map[string]string{}
+	for _, fact := range facts(run) {
+		got[fact[0]] = fact[1]
+	}
+	for name, want := range map[string]string{
+		"host load at the start": "0.50, 1.25, 2.00 (1, 5, 15 min)", "modules in every DUT": "nf_conntrack, x_tables",
+		"more in raised-max": "ip_set", "more in baseline": "",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+}

@@ -14,7 +14,7 @@
 //	scenario, verdict, completed, failed, drop, early_drop, peak, fill %, connect p99 ms, conn/s,
 //	max, seconds to full, insert_failed, log lines, connect p50 ms, connect max ms, offered,
 //	buckets, seconds, probe lost %, seconds to recover, probe p99 ms, chain_toolong,
-//	clash_resolve, predicted peak
+//	clash_resolve, predicted peak, softirq %
 //
 // The columns after seconds appear only where a trial has something to show in them.
 package reports

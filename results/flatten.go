@@ -90,6 +90,10 @@ func cellText(v reflect.Value) string {
 		return x.Format(time.RFC3339)
 	case Cause:
 		return fmt.Sprintf("%s=%d", x.Name, x.Count)
+	case StateCount:
+		return fmt.Sprintf("%s %s=%d", x.Protocol, x.State, x.Entries)
+	case SourceCount:
+		return fmt.Sprintf("%s=%d", x.Address, x.Entries)
 	case Alert:
 		return fmt.Sprintf("%g=%g", x.Share, x.Fired)
 	default:

@@ -6,14 +6,14 @@ import (
 )
 
 // Insights are sentences about a valid trial beside its own: what a bystander saw, which of the usual
-// alerts would have told, how it recovered, how good the prediction was. A trial in which nothing happened has none
-// but the last.
+// alerts would have told, how it recovered, what the table held in the end, how good the prediction was. A trial
+// in which nothing happened has none but the last.
 func Insights(t *Trial) []string {
 	if t.Verdict == Invalid {
 		return nil
 	}
 	var list []string
-	for _, s := range []string{bystanderWords(t), alertWords(t), recoveryWords(t), predictionWords(t)} {
+	for _, s := range []string{bystanderWords(t), alertWords(t), recoveryWords(t), contentsWords(t), predictionWords(t)} {
 		if s != "" {
 			list = append(list, s)
 		}
@@ -124,6 +124,9 @@ func predictionWords(t *Trial) string {
 		} else {
 			s += "; it was never full"
 		}
+	}
+	if p.DropError != nil {
+		s += fmt.Sprintf(", and %s refused (drop); measured were %s", entries(p.Drop), Count(t.Conntrack.Drop))
 	}
 	return strings.TrimSpace(s) + "."
 }

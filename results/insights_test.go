@@ -58,6 +58,26 @@ func TestInsights(t *testing.T) {
 			},
 			[]string{"Predicted was a peak of 4000; measured were 4096 (+2.4 %), and a full table after 8.50 s; measured were 9.00 s."},
 		},
+		{
+			"what the table held",
+			Trial{
+				Verdict: Evicting, Conntrack: Conntrack{Counters: Counters{EarlyDrop: 1}},
+				Contents: &Contents{
+					Entries: 2000, Assured: 12, Addresses: 2, SlabBytes: 512 << 10, HashBytes: 16 << 10,
+					States:  []StateCount{{"udp", "UNREPLIED", 1900}, {"tcp", "TIME_WAIT", 100}},
+					Sources: []SourceCount{{"10.77.0.2", 1990, 0}, {"10.77.0.3", 10, 0}},
+				},
+			},
+			[]string{"At the end the table held 2000 entries, 12 of them ASSURED, 1900 udp UNREPLIED, 100 tcp TIME_WAIT; the most from one address were 1990 (10.77.0.2); they took 512 KiB of slab memory, and the hash 16.0 KiB."},
+		},
+		{
+			"predicted drops",
+			Trial{
+				Verdict: TableFull, Conntrack: Conntrack{Counters: Counters{Drop: 4900}, Peak: 2000},
+				Prediction: &Prediction{Peak: 2000, Drop: 4890, PeakError: s(0), DropError: s(0.002)},
+			},
+			[]string{"Predicted was a peak of 2000, as measured, and 4890 entries refused (drop); measured were 4900."},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, Insights(&test.trial)); diff != "" {

@@ -62,6 +62,10 @@ type Environment struct {
 	HostCPU         string `json:"host_cpu"`
 	HostCPUs        int    `json:"host_cpus"`
 	HostMemoryBytes int64  `json:"host_memory_bytes"`
+	// HostLoad are the host's load averages over 1, 5 and 15 minutes when the run started.
+	HostLoad []float64 `json:"host_load,omitempty"`
+	// Modules are those that the DUT's kernel had loaded in every trial; see Trial.Modules.
+	Modules []string `json:"modules,omitempty"`
 }
 
 // Scenario is one kernel configuration of the DUT with its trials.
@@ -103,6 +107,11 @@ type Trial struct {
 	Prediction *Prediction `json:"prediction,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Modules are the kernel modules that the guest had loaded when the load began, by name.
+	Modules []string `json:"modules,omitempty"`
+	// CPU is where the guest's CPU time went, and Contents what its table held in the end; nil when not read.
+	CPU      *CPU      `json:"cpu,omitempty"`
+	Contents *Contents `json:"contents,omitempty"`
 	// Clock says how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
 	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest counted
@@ -161,6 +170,8 @@ type Conntrack struct {
 	LogMissed int64 `json:"log_missed,omitempty"`
 	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
+	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" that appeared in this trial
+	LogMissed int64 `json:"log_missed,omitempty"` // lines that were overwritten before they could be read
 	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
 	// nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
@@ -274,7 +285,9 @@ type Stack struct {
 	ReqQFullDrop    int64 `json:"reqq_full_drop"`    // TcpExt TCPReqQFullDrop
 	OutRsts         int64 `json:"out_rsts"`          // Tcp OutRsts: a closed port answers so
 	UDPNoPorts      int64 `json:"udp_no_ports"`      // Udp NoPorts
+	UDPInErrors     int64 `json:"udp_in_errors"`     // Udp InErrors, full buffers included
 	UDPRcvbufErrors int64 `json:"udp_rcvbuf_errors"` // Udp RcvbufErrors
+	ICMPInErrors    int64 `json:"icmp_in_errors"`    // Icmp InErrors
 	ICMPOutUnreach  int64 `json:"icmp_out_unreach"`  // Icmp OutDestUnreachs
 	SoftnetDropped  int64 `json:"softnet_dropped"`   // second column of /proc/net/softnet_stat
 	LinkDropped     int64 `json:"link_dropped"`      // rx_dropped + tx_dropped of the links under test
@@ -296,9 +309,13 @@ type Prediction struct {
 	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
 	Overflow      int64    `json:"overflow,omitempty"`          // new entries that find the table full
 	RefusedShare  float64  `json:"refused_share,omitempty"`     // of Overflow, when all entries may be evicted
+	Drop          int64    `json:"drop,omitempty"`              // new entries refused, each counted once
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
-	// PeakError is measured / predicted - 1, known after the trial.
+	// PeakError, FullError and DropError are measured / predicted - 1, known after the trial; nil where one of
+	// the two is missing, and for drops where the load repeats what was refused (SYNs).
 	PeakError *float64 `json:"peak_error,omitempty"`
+	FullError *float64 `json:"full_error,omitempty"`
+	DropError *float64 `json:"drop_error,omitempty"`
 }
 
 // Sample is the DUT at one instant.

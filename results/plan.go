@@ -154,21 +154,32 @@ func planNotes(d Demand, p Plan) []string {
 	if share := RefusedShare(p.Default.Max, p.Default.Buckets); p.Size != p.Default {
 		add("At its limit the default table refuses %s of the new entries of an unanswered flood (drop) and evicts for the others (early_drop); while all entries are ASSURED it refuses all.", Percent(share))
 	}
-	switch {
-	case p.Folk == p.Default.Max:
-	case d.Kernel.AtLeast(5, 15):
-		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s. The formula is the rule of kernels before 5.15 (max is 4 x buckets) without its steps; from 5.15 on max equals the buckets, which step at 1 GiB and 4 GiB.",
-			Count(p.Folk), d.Kernel, Count(p.Default.Max))
-	case d.MemoryBytes > 1<<30:
-		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s, since above 1 GiB the number of buckets is fixed.",
-			Count(p.Folk), d.Kernel, Count(p.Default.Max))
-	default:
-		add("The formula RAM / 16384 / (arch / 32) gives %s; kernel %s makes %s, since it allocates the hash in whole pages.",
-			Count(p.Folk), d.Kernel, Count(p.Default.Max))
-	}
+	notes = append(notes, sizingRule(d.Kernel, d.MemoryBytes), folkNote(d, p))
 	if p.Size != p.Default {
 		add("Buckets are raised along with max: setting one does not change the other, and long chains cost CPU time and from 5.15 on entries (chain_toolong).")
 		add("net.netfilter.nf_conntrack_buckets can be set in the initial network namespace only, and both only once nf_conntrack is loaded: list the module in /etc/modules-load.d.")
 	}
 	return notes
+}
+
+// folkNote says what the formula of the guides gives, and why the kernel makes something else.
+func folkNote(d Demand, p Plan) string {
+	const formula = "The formula RAM / 16384 / (arch / 32), which guides quote for max, gives "
+	gives, steps := Count(p.Folk), "above 1 GiB the number of buckets is fixed, and the formula grows with the memory"
+	switch {
+	case d.MemoryBytes <= 1<<30:
+		steps = "it allocates the hash in whole pages"
+	case d.MemoryBytes > 4<<30 && d.Kernel.AtLeast(3, 19):
+		steps = "above 4 GiB the number of buckets is fixed, and the formula grows with the memory"
+	}
+	switch {
+	case p.Folk == p.Default.Max && d.MemoryBytes <= 1<<30 && !d.Kernel.AtLeast(5, 15):
+		return formula + "the same here: up to 1 GiB it is the rule of kernels before 5.15."
+	case p.Folk == p.Default.Max:
+		return formula + "the same here, by chance: " + steps + "."
+	case d.Kernel.AtLeast(5, 15):
+		return formula + gives + ": it is the rule of kernels before 5.15 (max is 4 x buckets) without their steps at 1 GiB and 4 GiB."
+	default:
+		return formula + gives + ": the kernel makes " + Count(p.Default.Max) + ", since " + steps + "."
+	}
 }

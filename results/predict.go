@@ -11,6 +11,8 @@ type Expectation struct {
 	Baseline  int64   // entries before the load, which stay
 	Max       int64   // 0: unlimited
 	Buckets   int64
+	// Assured tells that the entries become ASSURED, so that none is evicted for a new one (early_drop).
+	Assured bool
 	// ObjectBytes is the size of an entry's slab object as the kernel has it; 0 stands for
 	// [EntryBytes].
 	ObjectBytes int64
@@ -54,6 +56,10 @@ func Predict(e Expectation) Prediction {
 		simulate(e, &p)
 	default:
 		atOnce(e, &p)
+	}
+	p.Drop = p.Overflow
+	if !e.Assured && p.RefusedShare > 0 {
+		p.Drop = int64(math.Round(p.RefusedShare * float64(p.Overflow)))
 	}
 	object := e.ObjectBytes
 	if object == 0 {

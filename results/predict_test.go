@@ -97,6 +97,19 @@ func TestRefusedShareMeasured(t *testing.T) {
 	}
 }
 
+// TestPredictDrops holds the predicted drops to those measured of unreplied flows, and to all that overflows
+// where no entry can be evicted.
+func TestPredictDrops(t *testing.T) {
+	flood := Expectation{Rate: 2000, Entries: 10000, Residence: 30, Max: 2000, Buckets: 65536}
+	if p := Predict(flood); p.Drop < 4800 || p.Drop > 5000 {
+		t.Errorf("%d drops predicted, measured were 4900", p.Drop)
+	}
+	flood.Assured = true
+	if p := Predict(flood); p.Drop != p.Overflow || p.Drop < 7990 {
+		t.Errorf("%d drops predicted of %d that overflow, want all", p.Drop, p.Overflow)
+	}
+}
+
 func TestSustainable(t *testing.T) {
 	for _, test := range []struct {
 		max       int64

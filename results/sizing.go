@@ -79,6 +79,29 @@ func DefaultSize(v KernelVersion, memory int64) TableSize {
 	return TableSize{Max: 4 * buckets, Buckets: buckets}
 }
 
+// sizingRule is the rule of [DefaultSize] that a kernel of this version follows with this much memory, in words.
+func sizingRule(v KernelVersion, memory int64) string {
+	const gib = 1 << 30
+	size := DefaultSize(v, memory)
+	kernels, maximum := "from 5.15 on", "max is equal to them"
+	switch {
+	case v.AtLeast(5, 15):
+	case v.AtLeast(3, 19):
+		kernels, maximum = "from 3.19 to 5.14", "max is 4 times that"
+	default:
+		kernels, maximum = "up to 3.18", "max is 4 times that"
+	}
+	rule := "memory / 16384 / 8, in whole pages of 512"
+	switch {
+	case memory > 4*gib && v.AtLeast(3, 19):
+		rule = "a fixed number above 4 GiB"
+	case memory > gib:
+		rule = "a fixed number above 1 GiB"
+	}
+	return fmt.Sprintf("Kernel %s by itself makes %s buckets with %s of memory (kernels %s: %s), and %s: %s.",
+		v, Count(size.Buckets), Bytes(memory), kernels, rule, maximum, Count(size.Max))
+}
+
 func wholePages(buckets int64) int64 {
 	const inPage = 4096 / BucketBytes
 	return (buckets + inPage - 1) / inPage * inPage

@@ -48,10 +48,25 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	c.SecondsToBelow95 = below(samples, t.Seconds, 0.95)
 	c.SecondsToBelow10 = below(samples, t.Seconds, 0.10)
 	c.SecondsToLogQuiet = logQuiet(samples, t.Seconds)
-	if t.Prediction != nil && t.Prediction.Peak > 0 {
-		e := float64(c.Peak)/float64(t.Prediction.Peak) - 1
-		t.Prediction.PeakError = &e
+	if p := t.Prediction; p != nil {
+		p.PeakError = off(float64(c.Peak), float64(p.Peak))
+		p.FullError, p.DropError = nil, nil
+		if p.SecondsToFull != nil && c.SecondsToFull != nil {
+			p.FullError = off(*c.SecondsToFull, *p.SecondsToFull)
+		}
+		if t.Load.Unit == UnitFlows {
+			p.DropError = off(float64(c.Drop), float64(p.Drop))
+		}
 	}
+}
+
+// off is by which share a measured figure is more than the predicted one; nil where none was predicted.
+func off(measured, predicted float64) *float64 {
+	if predicted <= 0 {
+		return nil
+	}
+	e := measured/predicted - 1
+	return &e
 }
 
 // once sets at to the first time at which the condition holds.

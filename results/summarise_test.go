@@ -25,7 +25,7 @@ func series() []Sample {
 }
 
 func TestSummarise(t *testing.T) {
-	trial := Trial{Seconds: 2, Prediction: &Prediction{Peak: 800}}
+	trial := Trial{Seconds: 2, Load: Load{Unit: UnitFlows}, Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100}}
 	Summarise(&trial, series(), []ProbeSample{
 		{Seconds: 0.1, Millis: 1, OK: true},
 		{Seconds: 1.1, Millis: 1000, Cause: CauseTimeout},
@@ -67,7 +67,8 @@ func TestSummarise(t *testing.T) {
 			t.Errorf("probe %s the load: %+v", name, p.got)
 		}
 	}
-	if diff := cmp.Diff(s(0.25), trial.Prediction.PeakError, nearly); diff != "" {
+	predicted := Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.4), DropError: s(-0.05)}
+	if diff := cmp.Diff(predicted, *trial.Prediction, nearly); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -22,7 +22,8 @@ func planCommand() *cobra.Command {
 still counts after that), and says which max and how many buckets carry it. With an experiment, it says so of
 each of its scenarios, before anything is booted.
 
-  ctload plan --rate 2000 --residence 120s                 short connections in TIME_WAIT
+  ctload plan --rate 2000 --residence time_wait            short connections, at the kernel's own timeout
+  ctload plan --rate 2000 --residence 30s                  the same with another timeout
   ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
   ctload plan table-full                                   a shipped experiment, or a file`,
@@ -48,7 +49,7 @@ each of its scenarios, before anything is booted.
 	}
 	flags := cmd.Flags()
 	flags.Float64Var(&demand.Rate, "rate", 0, "new connections or flows per second")
-	flags.StringVar(&residence, "residence", "", "life of an entry: its connection and the timeout after it, as 120s")
+	flags.StringVar(&residence, "residence", "", "life of an entry: its connection and the timeout after it, as 120s, or a state, as time_wait, syn_sent, established, udp")
 	flags.Int64Var(&demand.Held, "held", 0, "connections that are open all the time")
 	flags.Float64Var(&demand.Fill, "fill", 0.75, "share of max that the peak may take; the first of the usual alerts fires at 0.75")
 	flags.StringVar(&memory, "memory", "", "memory of the machine, as 4GiB (default: this one's)")
@@ -75,13 +76,6 @@ func planExperiment(cmd *cobra.Command, name string, fill float64, format string
 
 // readDemand completes a demand from the flags that carry units, and from this machine.
 func readDemand(d *results.Demand, residence, memory, kernel string) error {
-	if residence != "" {
-		var t scenarios.Duration
-		if err := t.UnmarshalText([]byte(residence)); err != nil {
-			return fmt.Errorf("--residence: %w", err)
-		}
-		d.Residence = t.Seconds()
-	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return host(fmt.Errorf("ask for this machine's memory: %w", err))
@@ -106,5 +100,10 @@ func readDemand(d *results.Demand, residence, memory, kernel string) error {
 		return fmt.Errorf("--kernel: %w", err)
 	}
 	d.Kernel = version
+	if residence != "" {
+		if d.Residence, err = orchestrator.Residence(residence, version); err != nil {
+			return fmt.Errorf("--residence: %w", err)
+		}
+	}
 	return nil
 }

@@ -13,6 +13,10 @@ func TestPlan(t *testing.T) {
 		word   string
 	}{
 		{[]string{"--rate", "2000", "--residence", "120s", "--memory", "8GiB", "--kernel", "6.1"}, statusOK, "net.netfilter.nf_conntrack_max = "},
+		{[]string{"--rate", "2000", "--residence", "time_wait", "--memory", "8GiB", "--kernel", "6.1"}, statusOK, "full after                          132 s"},
+		{[]string{"--rate", "100", "--residence", "udp_stream", "--memory", "512MiB", "--kernel", "4.19"}, statusOK, "full after                          164 s"},
+		{[]string{"--rate", "2000", "--residence", "timewait"}, statusUsage, "time_wait"},
+		{[]string{"--rate", "2000", "--residence", "120"}, statusUsage, "120s"},
 		{[]string{"table-full"}, statusOK, "baseline, shortened-timeouts: a table that carries this load"},
 		{[]string{"table-full", "--format", "json"}, statusOK, `"sysctl"`},
 		{[]string{"table-ful"}, statusUsage, "table-full"},

@@ -1,0 +1,43 @@
+package orchestrator
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/vm"
+)
+
+// TestHostLoad holds the load averages to those of /proc/loadavg, which is a little later.
+func TestHostLoad(t *testing.T) {
+	got := environment(vm.About{}).HostLoad
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, field := range strings.Fields(string(text))[:3] {
+		want, err := strconv.ParseFloat(field, 64)
+		if err != nil || len(got) != 3 {
+			t.Fatalf("%v, %v", got, err)
+		}
+		if off := got[i] - want; off > 0.5 || off < -0.5 {
+			t.Errorf("load %d: %v, /proc/loadavg says %v", i, got[i], want)
+		}
+	}
+}
+
+func TestModulesOfEveryTrial(t *testing.T) {
+	var common []string
+	for _, trial := range [][]string{{"a", "b", "c"}, {"b", "c", "d"}, {"c", "b"}} {
+		common = inAll(common, trial)
+	}
+	if diff := cmp.Diff([]string{"b", "c"}, common); diff != "" {
+		t.Error(diff)
+	}
+	if common = inAll(inAll(nil, []string{"a"}), []string{"b"}); common == nil || len(common) > 0 {
+		t.Errorf("%v, want an empty list: a third trial is not to begin anew", common)
+	}
+}

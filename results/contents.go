@@ -1,0 +1,82 @@
+package results
+
+import "fmt"
+
+// Contents is what the table held when the watch over a trial had ended, from one walk over it (never
+// during the load), and the memory that it took then.
+type Contents struct {
+	Entries   int64         `json:"entries"`
+	Assured   int64         `json:"assured"`           // that early_drop may not evict
+	States    []StateCount  `json:"states,omitempty"`  // by falling number of entries
+	Sources   []SourceCount `json:"sources,omitempty"` // addresses that the most entries came from, by falling number
+	Addresses int64         `json:"addresses"`         // different source addresses; 0: too many to count
+	SlabBytes int64         `json:"slab_bytes"`        // pages of the slab nf_conntrack; 0: the kernel does not tell
+	HashBytes int64         `json:"hash_bytes"`
+}
+
+// StateCount is the entries of one protocol in one state, which is UNREPLIED or REPLIED for protocols
+// without states.
+type StateCount struct {
+	Protocol string `json:"protocol"`
+	State    string `json:"state"`
+	Entries  int64  `json:"entries"`
+}
+
+// SourceCount is the entries from one address: between Entries - Error and Entries of them.
+type SourceCount struct {
+	Address string `json:"address"`
+	Entries int64  `json:"entries"`
+	Error   int64  `json:"error,omitempty"`
+}
+
+// CPU is time of the DUT's CPUs in seconds, all of them together, from the baseline sample to the last;
+// its kernel counts it in ticks.
+type CPU struct {
+	Count   int     `json:"count"`
+	User    float64 `json:"user_s"`
+	System  float64 `json:"system_s"`
+	IRQ     float64 `json:"irq_s"`
+	SoftIRQ float64 `json:"softirq_s"` // where packets are received, tracked and filtered
+	Steal   float64 `json:"steal_s"`   // taken by the hypervisor; 0 where it does not tell, as under tcg
+	Idle    float64 `json:"idle_s"`
+}
+
+// total is all time that was counted.
+func (c CPU) total() float64 { return c.User + c.System + c.IRQ + c.SoftIRQ + c.Steal + c.Idle }
+
+// StealShare is the share of the time that the hypervisor gave to others.
+func (c CPU) StealShare() float64 { return c.share(c.Steal) }
+
+// SoftIRQShare is the share of the time in softirq.
+func (c CPU) SoftIRQShare() float64 { return c.share(c.SoftIRQ) }
+
+func (c CPU) share(part float64) float64 {
+	if all := c.total(); all > 0 {
+		return part / all
+	}
+	return 0
+}
+
+// contentsWords say what a troubled trial left in the table: the states that hold half of it or more, and
+// the address that most came from.
+func contentsWords(t *Trial) string {
+	c := t.Contents
+	if c == nil || !troubled(t) || c.Entries == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("At the end the table held %s, %s of them ASSURED", entries(c.Entries), Count(c.Assured))
+	for i, state := range c.States[:min(2, len(c.States))] {
+		if i > 0 && 20*state.Entries < c.Entries {
+			break
+		}
+		s += fmt.Sprintf(", %s %s %s", Count(state.Entries), state.Protocol, state.State)
+	}
+	if len(c.Sources) > 0 {
+		top := c.Sources[0]
+		s += fmt.Sprintf("; the most from one address were %s (%s)", Count(top.Entries), top.Address)
+	}
+	if c.SlabBytes > 0 {
+		s += fmt.Sprintf("; they took %s of slab memory, and the hash %s", Bytes(c.SlabBytes), Bytes(c.HashBytes))
+	}
+	return s + "."
+}
