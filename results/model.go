@@ -166,12 +166,10 @@ type Conntrack struct {
 	Max       int64 `json:"max"`      // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
 	Buckets   int64 `json:"buckets"`  // as read back
 	LogLines  int64 `json:"log_lines"`
-	LogSupp   int64 `json:"log_suppressed"` // "callbacks suppressed" that appeared in this trial
-	LogMissed int64 `json:"log_missed,omitempty"`
-	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
-	LogMissing string `json:"log_missing,omitempty"`
 	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" that appeared in this trial
 	LogMissed int64 `json:"log_missed,omitempty"` // lines that were overwritten before they could be read
+	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
+	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
 	// nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
