@@ -11,7 +11,7 @@ import (
 )
 
 // network brings the loopback and the node's link up and gives the link its addresses.
-func (s *Server) network(_ context.Context, request *Network) (*Nothing, error) {
+func (s *Server) network(ctx context.Context, request *Network) (*Nothing, error) {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("look up lo: %w", err)
@@ -19,7 +19,7 @@ func (s *Server) network(_ context.Context, request *Network) (*Nothing, error) 
 	if err := netlink.LinkSetUp(loopback); err != nil {
 		return nil, fmt.Errorf("bring lo up: %w", err)
 	}
-	link, err := findLink(request.MAC)
+	link, err := s.card(ctx, request.MAC)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,19 @@ func addRoute(route *netlink.Route, to string) error {
 	}
 	route.Dst = network
 	return netlink.RouteReplace(route)
+}
+
+// card is the network card with the given hardware address, or the only one. A guest of our own making
+// loads the driver of its cards only now, so as to answer sooner.
+func (s *Server) card(ctx context.Context, mac string) (netlink.Link, error) {
+	link, err := findLink(mac)
+	if err == nil || !s.own || s.kernel.LoadModule == nil {
+		return link, err
+	}
+	if err := s.kernel.LoadModule(ctx, "virtio_net"); err != nil {
+		return nil, err
+	}
+	return findLink(mac)
 }
 
 // findLink is the network card with the given hardware address, or the only one.

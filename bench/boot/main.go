@@ -149,8 +149,8 @@ func bootAgent(ctx context.Context, lab *libvirt.Lab, image, initramfs, console 
 	if err != nil {
 		return 0, err
 	}
-	took := time.Since(start)
-	return took, node.Close()
+	answered := node.(interface{ Answered() time.Time }).Answered()
+	return answered.Sub(start), node.Close()
 }
 
 // bootBare is the time from the start of QEMU to the first word of the bare init.

@@ -19,19 +19,21 @@ import (
 	"github.com/ctload/ctload/vm/guest/modload"
 )
 
-// DefaultBoot are the modules that the virtual machine itself needs. Kernels differ in which of
+// DefaultBoot are the modules that a virtual machine needs for its agent's port. Kernels differ in which of
 // them are built in. None of them switches connection tracking on.
 func DefaultBoot() []string {
-	return []string{"virtio_pci", "virtio_console", "virtio_net", "?virtio_rng"}
+	return []string{"virtio_pci", "virtio_console"}
 }
 
-// DefaultCarry are the modules that rules may call for: netfilter for IPv4 and IPv6, and the
+// DefaultCarry are the modules that come after the agent's first answer: the driver of the network cards,
+// which the agent loads, and what rules may call for: netfilter for IPv4 and IPv6, and the
 // queueing disciplines of the lab's own impairments. The kernel loads them on demand, as it does
 // on an installed system; until a rule does, nothing is tracked and the DUT stays as it is. Left
 // out is what needs a bridge, IPVS or ipset, or is as large as it is rare: each megabyte costs an
 // emulated guest 8 ms.
 func DefaultCarry() []string {
 	return []string{
+		"virtio_net",
 		"nf_*", "nfnetlink*", "nft_*", "x_tables", "xt_*",
 		"?ip_tables", "?iptable_*", "?ipt_*", "?ip6_tables", "?ip6table_*", "?ip6t_*",
 		"!*bridge*", "!xt_ipvs", "!xt_set", "!*_h323",

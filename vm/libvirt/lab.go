@@ -119,6 +119,8 @@ type machine struct {
 	started bool
 	client  *agent.Client
 	console string // path
+
+	answered time.Time // when its agent first did
 }
 
 // Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
@@ -173,6 +175,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		}
 		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
 	}
+	m.answered = time.Now()
 	for i, port := range spec.Ports {
 		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := m.client.Network(ctx, network); err != nil {
@@ -217,7 +220,11 @@ func (l *Lab) explain(doing string, err error) error {
 	}
 }
 
-func (m *machine) Name() string         { return m.name }
+func (m *machine) Name() string { return m.name }
+
+// Answered is when the machine's agent first did, before its links were brought up.
+func (m *machine) Answered() time.Time { return m.answered }
+
 func (m *machine) Agent() *agent.Client { return m.client }
 
 func (m *machine) Console() string {
