@@ -18,6 +18,11 @@ func (s *stream) hold(i int32, now time.Duration) {
 	if s.load.Hold > 0 {
 		c.until = now + s.load.Hold
 	}
+	if s.load.Kind == Hold && s.load.Interval > 0 && s.load.Payload > 0 {
+		// What is sent from now on is to be acknowledged in time, or the connection is broken. Where the
+		// kernel refuses, it takes its own time to find out.
+		_ = setOption(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int32(s.load.Timeout.Milliseconds()))
+	}
 	s.schedule(i, now)
 }
 
@@ -79,6 +84,9 @@ func (s *stream) fail(i int32, now time.Duration, cause causeNumber) {
 	c := s.slot(i)
 	if !c.counted {
 		s.failed(c.intended, now, cause)
+		if c.state == holding && cause != causeCancelled {
+			s.tally.broken.Add(1)
+		}
 	}
 	c.counted = true
 	s.remove(i)

@@ -25,6 +25,7 @@ func (r *Result) Merge(other Result) {
 	r.Offered += other.Offered
 	r.Completed += other.Completed
 	r.Failed += other.Failed
+	r.Broken += other.Broken
 	r.Received += other.Received
 	r.Sent += other.Sent
 	r.Late += other.Late

@@ -9,11 +9,14 @@ import (
 // Progress is what a running generator has done so far. Offered - Completed - Failed is in flight
 // (or held).
 type Progress struct {
-	Offered   int64         `json:"offered"`
-	Completed int64         `json:"completed"`
-	Failed    int64         `json:"failed"`
-	Open      int64         `json:"open"` // in flight or held
-	Elapsed   time.Duration `json:"elapsed"`
+	Offered   int64 `json:"offered"`
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+	Broken    int64 `json:"broken,omitempty"` // see Result
+	// Answered is how long the last answer to a probe took; 0 for anything else.
+	Answered time.Duration `json:"answered,omitempty"`
+	Open     int64         `json:"open"` // in flight or held
+	Elapsed  time.Duration `json:"elapsed"`
 }
 
 // Result is what a generator did. Offered = Completed + Failed, and Failed is the sum of Causes.
@@ -23,6 +26,7 @@ type Result struct {
 	Offered   int64            `json:"offered"`
 	Completed int64            `json:"completed"`
 	Failed    int64            `json:"failed"`
+	Broken    int64            `json:"broken,omitempty"`   // of those failed: connections that were open and held
 	Causes    map[string]int64 `json:"causes,omitempty"`   // by [Cause]
 	Statuses  map[int]int64    `json:"statuses,omitempty"` // http responses by status
 	Received  int64            `json:"received"`           // bytes of payload from the target

@@ -8,10 +8,11 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// tally is what one worker counts. Only its worker writes; the three live counters may be read by
-// others meanwhile, everything else after the worker has ended.
+// tally is what one worker counts. Only its worker writes; the live counters may be read by others
+// meanwhile, everything else after the worker has ended.
 type tally struct {
-	offered, completed, failed atomic.Int64
+	offered, completed, failed, broken atomic.Int64
+	answered                           atomic.Int64 // nanoseconds that the last answer to a probe took
 
 	causes         [len(causes)]int64
 	statuses       map[int]int64
@@ -106,6 +107,9 @@ func (t *tally) acceptAll(n int64, now time.Duration) {
 
 // point notes a sample of a probe, with the cause of its failure or "".
 func (t *tally) point(start time.Time, intended, now time.Duration, cause Cause) {
+	if cause == "" {
+		t.answered.Store(int64(now - intended))
+	}
 	t.probe = append(t.probe, ProbePoint{At: start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
@@ -123,6 +127,7 @@ func (t *tally) result() Result {
 		Offered:   t.offered.Load(),
 		Completed: t.completed.Load(),
 		Failed:    t.failed.Load(),
+		Broken:    t.broken.Load(),
 		Causes:    make(map[string]int64),
 		Statuses:  t.statuses,
 		Received:  t.received,

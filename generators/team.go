@@ -149,9 +149,11 @@ func (t *team) live() Progress {
 	var p Progress
 	for _, w := range t.workers {
 		c := w.counts()
+		p.Broken += c.broken.Load()
 		p.Failed += c.failed.Load()
 		p.Completed += c.completed.Load()
 		p.Offered += c.offered.Load()
+		p.Answered = max(p.Answered, time.Duration(c.answered.Load()))
 	}
 	p.Open = p.Offered - p.Completed - p.Failed
 	p.Elapsed = t.load.now()

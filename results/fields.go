@@ -14,23 +14,23 @@ import (
 // neverName is the time that did not come, in thresholds.
 const neverName = "never"
 
-// The fields of a trial under their names in run.json: their types for the compiler of thresholds,
-// and their paths.
-var (
-	fieldTypes   = trialTypes()
-	knownFields  = map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}
-	sortedFields []string
-)
-
-func init() {
-	paths(reflect.TypeFor[Trial](), "", knownFields)
-	sortedFields = slices.Sorted(maps.Keys(knownFields))
+// fieldSet is what expressions may name: types for the compiler, and paths.
+type fieldSet struct {
+	owner  string // in errors
+	types  types.Map
+	known  map[string]reflect.Type
+	sorted []string
 }
 
-func trialTypes() types.Map {
-	m := typesOf(reflect.TypeFor[Trial]())
-	m[neverName] = types.Float64
-	return m
+// trialFields are the fields of a trial under their names in run.json.
+var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial")
+
+func newFieldSet(of reflect.Type, owner string) *fieldSet {
+	f := &fieldSet{owner: owner, types: typesOf(of), known: map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}}
+	f.types[neverName] = types.Float64
+	paths(of, "", f.known)
+	f.sorted = slices.Sorted(maps.Keys(f.known))
+	return f
 }
 
 // eachField calls f for each field of a struct with its name in JSON; embedded structs lie flat.
@@ -87,12 +87,12 @@ func paths(t reflect.Type, prefix string, into map[string]reflect.Type) {
 }
 
 // underMap reports whether a path leads into a map, whose keys are free: load.causes.timeout.
-func underMap(path string) bool {
+func (f *fieldSet) underMap(path string) bool {
 	at := strings.LastIndexByte(path, '.')
 	if at < 0 {
 		return false
 	}
-	t, ok := knownFields[path[:at]]
+	t, ok := f.known[path[:at]]
 	return ok && t.Kind() == reflect.Map
 }
 

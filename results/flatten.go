@@ -90,6 +90,8 @@ func cellText(v reflect.Value) string {
 		return x.Format(time.RFC3339)
 	case Cause:
 		return fmt.Sprintf("%s=%d", x.Name, x.Count)
+	case Action:
+		return x.String()
 	case StateCount:
 		return fmt.Sprintf("%s %s=%d", x.Protocol, x.State, x.Entries)
 	case SourceCount:

@@ -13,7 +13,7 @@ func Insights(t *Trial) []string {
 		return nil
 	}
 	var list []string
-	for _, s := range []string{bystanderWords(t), alertWords(t), recoveryWords(t), contentsWords(t), predictionWords(t)} {
+	for _, s := range []string{actionWords(t), healWords(t), bystanderWords(t), alertWords(t), recoveryWords(t), contentsWords(t), predictionWords(t)} {
 		if s != "" {
 			list = append(list, s)
 		}

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -108,4 +109,7 @@ func refusedAtMax(c Conntrack) int64 {
 }
 
 // reachedMax reports whether a sample found the table full.
-func (c Conntrack) reachedMax() bool { return c.Max > 0 && c.Peak >= c.Max }
+func (c Conntrack) reachedMax() bool { return c.FullAt > 0 || c.Max > 0 && c.Peak >= c.Max }
+
+// fullMax is the max that was reached.
+func (c Conntrack) fullMax() int64 { return cmp.Or(c.FullAt, c.Max) }

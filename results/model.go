@@ -13,7 +13,10 @@ package results
 import "time"
 
 // SchemaVersion is the version of run.json that this build writes.
-const SchemaVersion = 1
+//
+// 2: a trial may have actions. Conntrack is then what the actions left, Max the last one before they were
+// taken back. Documents of 1 differ in nothing else.
+const SchemaVersion = 2
 
 // Run is one execution of an experiment.
 type Run struct {
@@ -105,6 +108,8 @@ type Trial struct {
 	Probe      *Probe      `json:"probe,omitempty"`
 	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`
+	Actions    []Action    `json:"actions,omitempty"` // faults and fixes, in the order of their beginnings
+	Heal       *Heal       `json:"heal,omitempty"`    // nil where the experiment does not say what normal means
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Modules are the kernel modules that the guest had loaded when the load began, by name.
@@ -173,6 +178,8 @@ type Conntrack struct {
 	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
 	// nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
+	// FullAt is the max that it had then, which an action may have changed since.
+	FullAt int64 `json:"full_at,omitempty"`
 	// FirstDrop and FirstEarlyDrop are the times from the start of the load to the first sample in
 	// which the counter had risen.
 	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
@@ -238,6 +245,7 @@ type Load struct {
 	Offered   int64            `json:"offered"`
 	Completed int64            `json:"completed"`
 	Failed    int64            `json:"failed"`
+	Broken    int64            `json:"broken,omitempty"` // of those failed: connections that were open and held
 	Causes    map[string]int64 `json:"causes,omitempty"`
 	Seconds   float64          `json:"seconds"`
 	Rate      float64          `json:"rate_per_s"` // completed per second
@@ -331,4 +339,5 @@ type Sample struct {
 	Offered int64 `json:"offered,omitempty"`
 	Done    int64 `json:"done"`
 	Failed  int64 `json:"failed"`
+	Broken  int64 `json:"broken,omitempty"` // of those failed: connections that were open and held
 }

@@ -3,16 +3,23 @@ package results
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// testdata/run-1.json is a document of schema 1 as it was first written, with every field. It is
-// never rewritten: each of its figures must still be read, and be called the same.
+// testdata/run-N.json is a document of schema N as it was first written, with every field. It is never
+// rewritten: each of its figures must still be read, and be called the same.
 func TestOldRunIsStillRead(t *testing.T) {
-	data, err := os.ReadFile("testdata/run-1.json")
+	for version := range SchemaVersion {
+		t.Run(fmt.Sprint(version+1), func(t *testing.T) { stillRead(t, version+1) })
+	}
+}
+
+func stillRead(t *testing.T, version int) {
+	data, err := os.ReadFile(fmt.Sprintf("testdata/run-%d.json", version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,6 +38,7 @@ func TestOldRunIsStillRead(t *testing.T) {
 	if err := json.Unmarshal(again.Bytes(), &after); err != nil {
 		t.Fatal(err)
 	}
+	before.(map[string]any)["schema"] = float64(SchemaVersion) // what is read is of today
 	if diff := cmp.Diff(before, common(after, before)); diff != "" {
 		t.Errorf("lost or renamed (-then +now):\n%s", diff)
 	}

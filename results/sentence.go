@@ -63,7 +63,7 @@ func tableFullWords(t *Trial) string {
 	switch {
 	case c.reachedMax():
 		s = fmt.Sprintf("the table was full at %s entries%s and the kernel refused %s for new entries (drop%s)",
-			Count(c.Max), after(c.SecondsToFull), packets, retries)
+			Count(c.fullMax()), after(c.SecondsToFull), packets, retries)
 	case c.Max > 0 && c.silent() && c.Fill() < 0.9:
 		return fmt.Sprintf("the kernel refused %s (drop%s), though the highest count sampled was %s of %s and no log line says that the table was full: an allocation may have failed",
 			packets, retries, Count(c.Peak), Count(c.Max))
@@ -96,7 +96,7 @@ func clashWords(c Conntrack) string { return clashes(c) + ", " + heldAtMost(c) }
 func evictingWords(c Conntrack) string {
 	full := "the table"
 	if c.reachedMax() {
-		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.Max), after(c.SecondsToFull))
+		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.fullMax()), after(c.SecondsToFull))
 	}
 	if c.Drop == 0 {
 		return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop), without a drop", full, entries(c.EarlyDrop))
@@ -184,7 +184,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	case exempt:
 		s += fmt.Sprintf(", and the table held %s at most because the rules exempt the load from tracking (notrack)", entries(c.Peak))
 	case c.reachedMax():
-		s += fmt.Sprintf(", with the table full at %s%s but nothing refused or evicted: there was no room left", entries(c.Max), after(c.SecondsToFull))
+		s += fmt.Sprintf(", with the table full at %s%s but nothing refused or evicted: there was no room left", entries(c.fullMax()), after(c.SecondsToFull))
 	default:
 		s += ", " + heldAtMost(c)
 	}

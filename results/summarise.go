@@ -29,18 +29,20 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	c.LogLines, c.LogSupp = last.LogLines, last.LogSupp
 	c.Samples = int64(len(samples))
 	c.Peak, c.LongestGap, c.Tracked = 0, 0, c.Counters != Counters{}
-	c.SecondsToFull, c.FirstDrop, c.FirstEarlyDrop = nil, nil, nil
+	c.SecondsToFull, c.FullAt, c.FirstDrop, c.FirstEarlyDrop = nil, 0, nil, nil
 	for i, s := range samples {
 		c.Peak = max(c.Peak, s.Count)
 		c.Tracked = c.Tracked || s.Count > 0
-		if i > 0 {
+		if i > 0 && !stopped(t.Actions, samples[i-1].Seconds, s.Seconds) {
 			c.LongestGap = max(c.LongestGap, s.Seconds-samples[i-1].Seconds)
 		}
 		if s.Seconds < 0 {
 			c.Baseline = s.Count
 			continue
 		}
-		once(&c.SecondsToFull, s.Seconds, s.Max > 0 && s.Count >= s.Max)
+		if c.SecondsToFull == nil && s.Max > 0 && s.Count >= s.Max {
+			c.SecondsToFull, c.FullAt = &s.Seconds, s.Max
+		}
 		once(&c.FirstDrop, s.Seconds, s.Counters.Drop > 0)
 		once(&c.FirstEarlyDrop, s.Seconds, s.Counters.EarlyDrop > 0)
 	}

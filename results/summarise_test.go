@@ -38,7 +38,7 @@ func TestSummarise(t *testing.T) {
 	want := Conntrack{
 		Counters: Counters{EarlyDrop: 9, Drop: 95, Found: 1}, Tracked: true,
 		Baseline: 4, Peak: 1000, Final: 50, Max: 1000, Buckets: 1024, LogLines: 10, LogSupp: 80,
-		SecondsToFull: s(0.7), FirstDrop: s(0.8), FirstEarlyDrop: s(0.6),
+		SecondsToFull: s(0.7), FullAt: 1000, FirstDrop: s(0.8), FirstEarlyDrop: s(0.6),
 		SecondsToRecover: s(2.6), SecondsToBelow95: s(2), SecondsToBelow10: s(7), SecondsToLogQuiet: s(1),
 		Alerts: []Alert{
 			{Share: 0.75, Fired: 0.5, Lead: s(0.3)},

@@ -40,37 +40,43 @@ type Threshold struct {
 	fields     []string // as named in the expression, each once
 }
 
-// ExpressionError is a threshold that does not compile, and where.
+// ExpressionError is an expression that does not compile, and where.
 type ExpressionError struct {
+	What         string // threshold, condition
 	Expression   string
 	Line, Column int // from 1, in characters
 	Message      string
 }
 
 func (e *ExpressionError) Error() string {
-	return fmt.Sprintf("threshold %q, line %d, column %d: %s", e.Expression, e.Line, e.Column, e.Message)
+	return fmt.Sprintf("%s %q, line %d, column %d: %s", e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
 // CompileThreshold compiles a condition. An error is an [*ExpressionError], and names the nearest
 // field when one is misspelt.
 func CompileThreshold(expression string) (*Threshold, error) {
+	return compile(expression, "threshold", trialFields)
+}
+
+// compile compiles a condition over some fields; what says in errors what it is.
+func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 	if strings.TrimSpace(expression) == "" {
-		return nil, &ExpressionError{expression, 1, 1, "it is empty"}
+		return nil, &ExpressionError{what, expression, 1, 1, "it is empty"}
 	}
 	tree, err := parser.Parse(expression)
 	if err != nil {
-		return nil, expressionError(expression, err)
+		return nil, expressionError(what, expression, err)
 	}
 	variables := variableNames{}
 	ast.Walk(&tree.Node, variables)
-	names := &fieldNames{expression: expression, variables: variables}
+	names := &fieldNames{fieldSet: fields, what: what, expression: expression, variables: variables}
 	ast.Walk(&tree.Node, names)
 	if names.err != nil {
 		return nil, names.err
 	}
-	program, err := expr.Compile(expression, expr.Env(fieldTypes), expr.AsBool())
+	program, err := expr.Compile(expression, expr.Env(fields.types), expr.AsBool())
 	if err != nil {
-		return nil, expressionError(expression, err)
+		return nil, expressionError(what, expression, err)
 	}
 	return &Threshold{expression, program, names.leaves()}, nil
 }
@@ -78,12 +84,12 @@ func CompileThreshold(expression string) (*Threshold, error) {
 func (t *Threshold) String() string { return t.expression }
 
 // expressionError takes the position out of an error of the expr language.
-func expressionError(expression string, err error) error {
+func expressionError(what, expression string, err error) error {
 	if at, ok := errors.AsType[*file.Error](err); ok {
 		at = at.Bind(file.NewSource(expression))
-		return &ExpressionError{expression, at.Line, at.Column + 1, at.Message}
+		return &ExpressionError{what, expression, at.Line, at.Column + 1, at.Message}
 	}
-	return &ExpressionError{expression, 1, 1, err.Error()}
+	return &ExpressionError{what, expression, 1, 1, err.Error()}
 }
 
 // Check evaluates the condition on a trial, and says what the fields that it names were. Passed is
@@ -136,6 +142,8 @@ func (v variableNames) Visit(node *ast.Node) {
 
 // fieldNames collects the fields that an expression names, and the first that does not exist.
 type fieldNames struct {
+	*fieldSet
+	what       string // of the expression
 	expression string
 	variables  variableNames
 	named      []string
@@ -152,18 +160,18 @@ func (f *fieldNames) Visit(node *ast.Node) {
 	if f.variables[root] {
 		return
 	}
-	if _, isField := knownFields[root]; !isField && path != root {
+	if _, isField := f.known[root]; !isField && path != root {
 		return // the root was refused or is not ours
 	}
-	if _, known := knownFields[path]; !known && !underMap(path) {
+	if _, known := f.known[path]; !known && !f.underMap(path) {
 		at := (*node).Location()
 		if m, isMember := (*node).(*ast.MemberNode); isMember {
 			at = m.Property.Location()
 		}
 		e := (&file.Error{Location: at}).Bind(file.NewSource(f.expression))
 		f.err = &ExpressionError{
-			f.expression, e.Line, e.Column + 1,
-			fmt.Sprintf("a trial has no field %q: did you mean %q?", path, nearestField(path)),
+			f.what, f.expression, e.Line, e.Column + 1,
+			fmt.Sprintf("%s has no field %q: did you mean %q?", f.owner, path, f.nearest(path)),
 		}
 		return
 	}
@@ -196,9 +204,9 @@ func fieldPath(node ast.Node) (string, bool) {
 	}
 }
 
-// nearestField is the known field that resembles the misspelt one most: by its whole path, or by its
+// nearest is the known field that resembles the misspelt one most: by its whole path, or by its
 // last part alone, so that "drop" finds conntrack.drop.
-func nearestField(path string) string {
+func (f *fieldSet) nearest(path string) string {
 	last := path[strings.LastIndexByte(path, '.')+1:]
 	distance := func(known string) int {
 		d := levenshtein.Distance(path, known, nil)
@@ -207,5 +215,5 @@ func nearestField(path string) string {
 		}
 		return d
 	}
-	return slices.MinFunc(sortedFields, func(a, b string) int { return distance(a) - distance(b) })
+	return slices.MinFunc(f.sorted, func(a, b string) int { return distance(a) - distance(b) })
 }

@@ -182,7 +182,7 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	votes := map[string]int{}
 	for _, s := range group {
 		for i := range s.Trials {
-			if s.Trials[i].Verdict != Invalid {
+			if s.Trials[i].Verdict != Invalid && len(s.Trials[i].Actions) == 0 {
 				votes[value(&s.Trials[i])]++
 			}
 		}
@@ -198,7 +198,7 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 		for i := range s.Trials {
 			t := &s.Trials[i]
 			got := value(t)
-			if t.Verdict == Invalid || !tie && got == right {
+			if t.Verdict == Invalid || len(t.Actions) > 0 || !tie && got == right {
 				continue
 			}
 			reason := fmt.Sprintf("%s was %s, and %s in other trials that are to be like it", name, got, right)

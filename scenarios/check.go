@@ -106,6 +106,12 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 		}
 		seen[entry.Name] = true
 	}
+	checkActions(p, tree.get("actions"), r, topology)
+	for i, steady := range r.Steady {
+		if strings.TrimSpace(steady.Text) == "" && !p.failed(tree.get("steady").items[i].at) {
+			p.errorf(tree.get("steady").items[i].at, "an empty expression")
+		}
+	}
 	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
 		p.errorf(workload.at, "the workload has no generator: nothing says when the load ends")
 	}

@@ -13,7 +13,7 @@ var (
 	generatorKeys = map[Generator][]string{
 		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
 		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
-		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "listener"},
+		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
 		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
 		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "listener"},
 		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "listener"},
@@ -125,6 +125,9 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 		p.errorf(packets.at, "packets does not go with silent: each datagram of a flow is sent when the one before was answered")
 	}
 	checkAtOnce(p, n, e)
+	if interval := n.get("interval"); interval != nil && !p.failed(interval.at) && (e.Interval <= 0 || e.Payload == 0) {
+		p.errorf(interval.at, "interval is more than 0s, and needs a payload to send")
+	}
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")
 	}

@@ -10,6 +10,8 @@ type Experiment struct {
 	DUT           Configuration // before any scenario changes it; of a matrix the first values
 	Workload      []Entry       // likewise
 	Phases        Phases        // of the load's time; nil when the file gives none
+	Steady        []Expression  // what normal means, before any scenario changes it
+	Actions       []Action      // faults and fixes on the time line, likewise
 	Trials        int           // at least 1
 	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
 	// Recovery is how long the DUT is watched after the load has ended, at least 0.
@@ -35,6 +37,8 @@ type Resolved struct {
 	DUT      Configuration
 	Workload []Entry
 	Phases   Phases // the experiment's
+	Steady   []Expression
+	Actions  []Action
 	// Position is where the file defines the scenario.
 	Position Position
 }

@@ -14,7 +14,7 @@ const (
 
 // finish gives a decoded scenario the defaults of the language, so that whoever runs it need not
 // know them.
-func finish(r *Resolved, tree *node, names []string, topology Topology) {
+func finish(r *Resolved, tree *node, names map[string][]string, topology Topology) {
 	c, dut := &r.DUT, tree.get("dut")
 	orDefault(dut, "kernel", &c.Kernel, DefaultKernel)
 	orDefault(dut, "vcpus", &c.VCPUs, DefaultVCPUs)
@@ -30,8 +30,11 @@ func finish(r *Resolved, tree *node, names []string, topology Topology) {
 		finishEntry(&r.Workload[i], tree.get("workload").items[i], c.NAT, topology)
 		finishPhase(&r.Workload[i], tree.get("workload").items[i], r.Phases)
 		if r.Workload[i].Name == "" {
-			r.Workload[i].Name = names[i]
+			r.Workload[i].Name = names["workload"][i]
 		}
+	}
+	for i := range r.Actions {
+		finishAction(&r.Actions[i], tree.get("actions").items[i], names["actions"][i])
 	}
 }
 

@@ -145,7 +145,7 @@ func entryKeys(n *node) []string {
 func (e *Experiment) read() {
 	p := e.problems
 	var head document
-	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds")
+	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds", "steady", "actions")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
 	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
 	e.Recovery, e.Sampling = DefaultRecovery, DefaultSampling
@@ -172,7 +172,12 @@ func withoutPrivate(root *node) *node {
 type machine struct {
 	DUT      Configuration `yaml:"dut"`
 	Workload []Entry       `yaml:"workload"`
+	Steady   []Expression  `yaml:"steady"`
+	Actions  []Action      `yaml:"actions"`
 }
+
+// plot is the tree of what happens in a scenario: to which machine, under which load, and by which actions.
+type plot struct{ dut, workload, steady, actions *node }
 
 // resolve overlays, expands and decodes every scenario.
 func (e *Experiment) resolve() {
@@ -191,11 +196,12 @@ func (e *Experiment) resolve() {
 		p.errorf(workload.at, "the workload is a list of generators and probes, not %s", workload.what())
 		return
 	}
-	base := e.machines(dut, workload, Resolved{})
+	all := plot{dut, workload, listOf(p, e.root, "steady", steadyWhat), listOf(p, e.root, "actions", actionsWhat)}
+	base := e.machines(all, Resolved{})
 	if len(base) == 0 {
 		return
 	}
-	e.DUT, e.Workload = base[0].DUT, base[0].Workload
+	e.DUT, e.Workload, e.Steady, e.Actions = base[0].DUT, base[0].Workload, base[0].Steady, base[0].Actions
 
 	scenarios := e.root.get("scenarios")
 	switch {
@@ -207,7 +213,7 @@ func (e *Experiment) resolve() {
 	}
 	e.resolved = nil
 	for _, s := range scenarios.entries {
-		for _, r := range e.scenario(s, dut, workload) {
+		for _, r := range e.scenario(s, all) {
 			if slices.ContainsFunc(e.resolved, func(other Resolved) bool { return other.Name == r.Name }) {
 				p.errorf(s.at, "two scenarios get the name %s", quote(r.Name))
 			}
@@ -221,7 +227,7 @@ func (e *Experiment) resolve() {
 }
 
 // scenario resolves one scenario of the file into one or, with a matrix, several.
-func (e *Experiment) scenario(s entry, dut, workload *node) []Resolved {
+func (e *Experiment) scenario(s entry, all plot) []Resolved {
 	p := e.problems
 	checkName(p, s.at, "scenario", s.key)
 	r := Resolved{Name: s.key, Position: s.at}
@@ -237,21 +243,26 @@ func (e *Experiment) scenario(s entry, dut, workload *node) []Resolved {
 			decode(p, &node{kind: mapping, entries: []entry{{"summary", s.at, summary}}}, &own)
 		}
 		r.Summary = own.Summary
-		workload = overlayWorkload(p, workload, s.value.get("workload"))
-		if workload.kind != list {
-			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
+		all.workload = overlayWorkload(p, all.workload, s.value.get("workload"))
+		if all.workload.kind != list {
+			p.errorf(all.workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", all.workload.what())
 			return nil
 		}
-		dut = overlayDUT(dut, s.value.without("summary").without("workload"))
+		all.actions = overlayActions(p, all.actions, s.value)
+		all.steady = overlaySteady(p, all.steady, s.value)
+		all.dut = overlayDUT(all.dut, s.value.without("summary").without("workload").without("actions").without("steady"))
 	}
-	return e.machines(dut, workload, r)
+	return e.machines(all, r)
 }
 
-// machines expands and decodes a dut with its workload; r says what is known of the scenario.
-func (e *Experiment) machines(dut, workload *node, r Resolved) []Resolved {
+// machines expands and decodes a dut with its workload and its actions; r says what is known of the scenario.
+func (e *Experiment) machines(what plot, r Resolved) []Resolved {
 	p := e.problems
-	tree := &node{kind: mapping, at: dut.at, entries: []entry{{"dut", dut.at, dut}, {"workload", workload.at, workload}}}
-	names := entryNames(workload)
+	tree := &node{kind: mapping, at: what.dut.at, entries: []entry{
+		{"dut", what.dut.at, what.dut}, {"workload", what.workload.at, what.workload},
+		{"steady", what.steady.at, what.steady}, {"actions", what.actions.at, what.actions},
+	}}
+	names := map[string][]string{"workload": entryNames(what.workload), "actions": actionNames(what.actions)}
 	var all []Resolved
 	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
 		var m machine
@@ -259,7 +270,7 @@ func (e *Experiment) machines(dut, workload *node, r Resolved) []Resolved {
 		one := r
 		one.Name = variantName(r.Name, v.matrix)
 		one.Base, one.Matrix = variantOf(one.Name)
-		one.DUT, one.Workload, one.Phases = m.DUT, m.Workload, e.Phases
+		one.DUT, one.Workload, one.Phases, one.Steady, one.Actions = m.DUT, m.Workload, e.Phases, m.Steady, m.Actions
 		finish(&one, v.tree, names, e.Topology)
 		check(p, v.tree, &one, e.Topology)
 		all = append(all, one)

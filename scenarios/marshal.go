@@ -27,6 +27,8 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 	add("dut", e.DUT.tree(nil))
 	add("phases", e.Phases.tree())
 	add("workload", workloadTree(e.Workload))
+	add("steady", steadyTree(e.Steady))
+	add("actions", actionsTree(e.Actions))
 	scenarios := &node{kind: mapping}
 	for _, r := range e.resolved {
 		scenario := r.DUT.tree(&e.DUT)
@@ -36,6 +38,7 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 		if !reflect.DeepEqual(r.Workload, e.Workload) {
 			scenario.entries = append(scenario.entries, entry{key: "workload", value: workloadTree(r.Workload)})
 		}
+		scenario.entries = append(scenario.entries, changedActions(r, e)...)
 		if r.Summary != "" {
 			scenario.entries = slices.Insert(scenario.entries, 0, entry{key: "summary", value: text(r.Summary)})
 		}

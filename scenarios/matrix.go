@@ -87,13 +87,14 @@ func replace(n *node, path []string, value *node) *node {
 }
 
 // expand gives every combination of the values that a tree has lists of, the last list changing
-// fastest. entries are the names of the entries of the workload; room bounds the number of results.
-func expand(p *problems, tree *node, t reflect.Type, entries []string, room int) []variant {
+// fastest. names are those of the entries of the workload and of the actions; room bounds the number of
+// results.
+func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, room int) []variant {
 	variants := []variant{{tree: tree}}
 	for _, a := range axes(tree, t, nil) {
-		if a.path[0] == "workload" && len(a.path) > 1 {
+		if of, ok := names[a.path[0]]; ok && len(a.path) > 1 {
 			index, _ := strconv.Atoi(a.path[1])
-			a.label = entries[index] + "." + a.label
+			a.label = of[index] + "." + a.label
 		}
 		if len(a.values.items) == 0 {
 			p.errorf(a.values.at, "an empty list: a matrix needs values")

@@ -12,6 +12,9 @@ func normalise(p *problems, root *node) *node {
 	if dut := root.get("dut"); dut != nil && dut.kind == mapping {
 		root = root.with("dut", positionOf(root, "dut"), n.normaliseDUT(dut))
 	}
+	if actions := root.get("actions"); actions != nil {
+		root = root.with("actions", positionOf(root, "actions"), n.normaliseActions(actions))
+	}
 	scenarios := root.get("scenarios")
 	if scenarios == nil || scenarios.kind != mapping {
 		return root
@@ -21,6 +24,9 @@ func normalise(p *problems, root *node) *node {
 	for i, e := range normal.entries {
 		if e.value.kind == mapping {
 			normal.entries[i].value = n.normaliseDUT(e.value)
+			if actions := e.value.get("actions"); actions != nil {
+				normal.entries[i].value = normal.entries[i].value.with("actions", positionOf(e.value, "actions"), n.normaliseActions(actions))
+			}
 		}
 	}
 	return root.with("scenarios", positionOf(root, "scenarios"), &normal)

@@ -11,7 +11,7 @@ import (
 //   - sysctl, modules, documentation, phases and thresholds are merged by key;
 //   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
 //   - workload given as a mapping changes entries of the workload below it, by their names;
-//     given as a list it replaces the whole workload.
+//     given as a list it replaces the whole workload; actions likewise.
 
 // overlayDUT lays the overrides of a scenario over a dut.
 func overlayDUT(base, over *node) *node {
@@ -103,24 +103,32 @@ func overlayWorkload(p *problems, base, over *node) *node {
 
 // entryNames are the names of the entries of a workload, given or by default.
 func entryNames(workload *node) []string {
-	names := make([]string, len(workload.items))
+	return namesBy(workload, func(item *node) string {
+		if generator := item.get("generator"); generator != nil && generator.kind == scalar {
+			return generator.text
+		} else if item.get("probe") != nil {
+			return "probe"
+		}
+		return "entry"
+	})
+}
+
+// namesBy are the names of the items of a list, given or by default: their kind, with a number where it is
+// taken.
+func namesBy(items *node, kind func(*node) string) []string {
+	names := make([]string, len(items.items))
 	taken := map[string]bool{}
-	for i, item := range workload.items {
+	for i, item := range items.items {
 		if given := item.get("name"); given != nil && given.kind == scalar {
 			names[i] = given.text
 			taken[given.text] = true
 		}
 	}
-	for i, item := range workload.items {
+	for i, item := range items.items {
 		if names[i] != "" {
 			continue
 		}
-		base := "entry"
-		if generator := item.get("generator"); generator != nil && generator.kind == scalar {
-			base = generator.text
-		} else if item.get("probe") != nil {
-			base = "probe"
-		}
+		base := kind(item)
 		names[i] = base
 		for n := 2; taken[names[i]]; n++ {
 			names[i] = fmt.Sprintf("%s-%d", base, n)
@@ -136,6 +144,9 @@ func overlayScenario(base, over *node) *node {
 	if base != nil && over != nil {
 		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil {
 			merged = merged.with("workload", above.at, overlayOverrides(below, above))
+		}
+		if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil {
+			merged = merged.with("actions", above.at, overlayNamed(below, above, actionNames, actionMoment))
 		}
 	}
 	return merged
@@ -173,6 +184,8 @@ func overlayFile(p *problems, base, over *node) *node {
 			value = overlayKeys(below, value)
 		case "workload":
 			value = overlayWorkload(p, below, value)
+		case "actions":
+			value = overlayActions(p, below, &node{kind: mapping, at: e.at, entries: []entry{e}})
 		case "scenarios":
 			if below != nil && value.kind == mapping {
 				for _, scenario := range value.entries {

@@ -20,7 +20,7 @@ func Schema() ([]byte, error) {
 	top := r.Reflect(document{})
 	top.ID = schemaID
 	top.Title = "a ctload experiment"
-	for _, part := range []any{Configuration{}, Entry{}} {
+	for _, part := range []any{Configuration{}, Entry{}, Action{}} {
 		reflected := r.Reflect(part)
 		for name, definition := range reflected.Definitions {
 			top.Definitions[name] = definition
@@ -28,13 +28,14 @@ func Schema() ([]byte, error) {
 		reflected.Definitions, reflected.Version = nil, ""
 		top.Definitions[reflect.TypeOf(part).Name()] = reflected
 	}
-	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage]()} {
+	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage](), reflect.TypeFor[Action]()} {
 		allowLists(top.Definitions[t.Name()], t)
 	}
 	for _, s := range []*jsonschema.Schema{top, top.Definitions["Configuration"], top.Definitions["Modules"]} {
 		allowNothing(s)
 	}
 	entrySchema(top.Definitions["Entry"])
+	actionSchema(top.Definitions["Action"])
 	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
 	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": {Description: "ignored: a place for anchors"}}
 	set := func(key, description string, value *jsonschema.Schema) {
@@ -44,6 +45,8 @@ func Schema() ([]byte, error) {
 	set("dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
 	set("workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
 		anyOf(&jsonschema.Schema{Type: "array", Items: ref("Entry")}, overridesSchema()))
+	set("steady", steadyMeans, anyOf(steadySchema(), nothing()))
+	set("actions", actionsMean, anyOf(&jsonschema.Schema{Type: "array", Items: ref("Action")}, overridesSchema(), nothing()))
 	set("scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
 		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
 	text := &jsonschema.Schema{Type: "string"}
@@ -100,6 +103,14 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 			&jsonschema.Schema{Type: "object", AdditionalProperties: orList(value)},
 			&jsonschema.Schema{Type: "array", Items: pattern("=", "net.netfilter.nf_conntrack_max=262144")},
 			&jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"})
+	case Expression:
+		return &jsonschema.Schema{Type: "string"}
+	case Share:
+		return pattern(`^[0-9]{1,3}(\.[0-9]{1,6})?\s*%$`, "2%", "0.5%")
+	case Offset:
+		return pattern(`^[+-]?([0-9]{1,15}(\.[0-9]{1,9})?(`+strings.Join(timeUnits, "|")+`|µs))+$`, "30s", "-30s")
+	case Bandwidth:
+		return pattern(`^[0-9]{1,12}(\.[0-9]{1,6})?\s*(`+strings.Join(bandwidths, "|")+`)(/s)?$`, "10Mbit/s")
 	case Phases:
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: schemaOf(reflect.TypeFor[Duration]())}
 	case Topology:
@@ -200,5 +211,11 @@ func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	workload := anyOf(overridesSchema(), &jsonschema.Schema{Type: "array", Items: ref("Entry")})
 	workload.Description = "changes to entries of the workload, by name; or a workload of its own"
 	s.Properties.Set("workload", workload)
+	actions := anyOf(overridesSchema(), &jsonschema.Schema{Type: "array", Items: ref("Action")}, nothing())
+	actions.Description = "changes to actions, by name; or actions of its own"
+	s.Properties.Set("actions", actions)
+	steady := anyOf(steadySchema(), nothing())
+	steady.Description = steadyMeans + "; in place of the experiment's"
+	s.Properties.Set("steady", steady)
 	return &s
 }

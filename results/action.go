@@ -1,0 +1,84 @@
+package results
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Action is a fault or a fix that was made in a trial. Times are seconds after the start of the load.
+type Action struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Where string `json:"where"`           // the node or the link
+	Asked string `json:"asked,omitempty"` // what was asked for, in words
+	Fix   bool   `json:"fix,omitempty"`   // meant to heal
+	// Begun is when it took effect at the earliest, nil when its moment never came; Took is how long that
+	// took.
+	Begun *float64 `json:"begun_s,omitempty"`
+	Took  float64  `json:"took_s,omitempty"`
+	// Ended is when it was taken back in the middle of the trial; nil when it lasted until the end of it,
+	// or cannot be taken back.
+	Ended *float64 `json:"ended_s,omitempty"`
+	// Effects are what the kernel, or the lab, said before and after.
+	Effects []Effect `json:"effects,omitempty"`
+	Remarks []string `json:"remarks,omitempty"`
+	// Failure is why it could not be made or taken back, which makes the trial INVALID.
+	Failure string `json:"failure,omitempty"`
+}
+
+// Effect is one thing before and after an action.
+type Effect struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// The kinds of action that stop a DUT's samples, or change what its log may say.
+const (
+	actionPause  = "pause"
+	actionReset  = "reset"
+	actionMemory = "memory-pressure"
+)
+
+// end is when an action was over, +window where it never was.
+func (a Action) end(never float64) float64 {
+	if a.Ended != nil {
+		return *a.Ended
+	}
+	if a.Kind == actionReset && a.Begun != nil {
+		return *a.Begun + a.Took
+	}
+	return never
+}
+
+// afterStop is how many seconds a DUT may need for its first sample after it stood still.
+const afterStop = 2.0
+
+// stopped reports whether an action kept the DUT from giving samples between two times.
+func stopped(actions []Action, from, to float64) bool {
+	return slices.ContainsFunc(actions, func(a Action) bool {
+		return (a.Kind == actionPause || a.Kind == actionReset) && a.Begun != nil && *a.Begun < to && a.end(to)+afterStop > from
+	})
+}
+
+// StarvesMemory reports whether a trial was to run out of memory, so that failed allocations in its log are
+// what was asked for.
+func StarvesMemory(actions []Action) bool {
+	return slices.ContainsFunc(actions, func(a Action) bool { return a.Kind == actionMemory && a.Begun != nil })
+}
+
+// String is the action in a few words.
+func (a Action) String() string {
+	s := a.Name
+	if a.Asked != "" {
+		s += " (" + a.Asked + ")"
+	}
+	if a.Begun == nil {
+		return s + ": its moment never came"
+	}
+	s += fmt.Sprintf(" at %s s", Figure(*a.Begun))
+	if a.Ended != nil {
+		s += fmt.Sprintf(" for %s s", Figure(*a.Ended-*a.Begun))
+	}
+	return s
+}

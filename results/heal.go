@@ -1,0 +1,222 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Heal is how a trial left its steady state and came back to it. Times are in seconds, as exact as the
+// sampling; a nil time means that it did not happen while it was watched.
+type Heal struct {
+	Steady []string `json:"steady"` // what normal means, as the experiment says
+	// Deviated is when the first sample was out of the normal, Healed the first that was normal again and
+	// stayed so, on the axis of the samples. What gets well only because the load has ended has not healed.
+	Deviated *float64 `json:"deviated_s,omitempty"`
+	Healed   *float64 `json:"healed_s,omitempty"`
+	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
+	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
+	// SecondsToHeal counts from the first fix; without one from the end of the last action, or from its
+	// beginning when it lasts or cannot be taken back; without any action from the deviation. 0: there was
+	// nothing to heal by then.
+	SecondsToHeal *float64 `json:"seconds_to_heal,omitempty"`
+	// What was lost from the deviation on until it had healed, or until the end: packets for new entries
+	// that the kernel refused (drop and insert_failed), attempts of the load that failed, and of the
+	// bystanders that were lost.
+	Refused    int64 `json:"refused"`
+	Failed     int64 `json:"failed"`
+	ProbesLost int64 `json:"probes_lost"`
+	// Broken are the connections held open that broke, from the first action on.
+	Broken int64 `json:"broken"`
+}
+
+const (
+	// steadyBefore is how many seconds before the first action must be normal.
+	steadyBefore = 2.0
+	// lone is how many seconds around a sample out of the normal must be normal for it to be noise.
+	lone = 1.0
+)
+
+// JudgeHeal fills t.Heal from the series, of which both are in order of time. The steady state is what all
+// conditions hold in; timeout is how many seconds after its beginning an attempt of the load fails
+// at the latest. It returns why the trial was not in its steady state before the first action, "" when it was.
+func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64) (unsteady string) {
+	t.Heal = nil
+	if len(steady) == 0 || len(samples) == 0 {
+		return ""
+	}
+	h := &Heal{}
+	t.Heal = h
+	for _, c := range steady {
+		h.Steady = append(h.Steady, c.String())
+	}
+	moments := Moments(samples, probes)
+	normal := make([]bool, len(moments))
+	for i := range moments {
+		normal[i] = !slices.ContainsFunc(steady, func(c *Condition) bool { return !c.Holds(&moments[i]) })
+	}
+	ignoreLone(moments, normal)
+	acts := actsOf(t.Actions)
+	if i := unsteadyBefore(moments, normal, acts); i >= 0 {
+		unsteady = "not in its steady state before the first action: " + unsteadyWords(steady, &moments[i])
+	}
+	h.find(t, moments, normal, acts)
+	h.count(moments, probes, acts, timeout)
+	return unsteady
+}
+
+// ignoreLone takes single samples out of the normal for noise.
+func ignoreLone(moments []Moment, normal []bool) {
+	previous := math.Inf(-1)
+	for i := range normal {
+		if normal[i] {
+			continue
+		}
+		next := math.Inf(1)
+		if j := slices.Index(normal[i+1:], false); j >= 0 {
+			next = moments[i+1+j].Elapsed
+		}
+		at := moments[i].Elapsed
+		if at-previous > lone && next-at > lone {
+			normal[i] = true
+		}
+		previous = at
+	}
+}
+
+// acts are the moments of a trial's actions that matter for its health.
+type acts struct {
+	first    *Action // of all
+	fault    *Action // the first that is no fix
+	fix      *Action // the first
+	faultEnd float64 // when the last fault was over, or began where it lasts
+}
+
+func actsOf(actions []Action) acts {
+	var a acts
+	earlier := func(than, action *Action) bool { return than == nil || *action.Begun < *than.Begun }
+	a.faultEnd = math.Inf(-1)
+	for i := range actions {
+		one := &actions[i]
+		if one.Begun == nil {
+			continue
+		}
+		if earlier(a.first, one) {
+			a.first = one
+		}
+		switch {
+		case one.Fix && earlier(a.fix, one):
+			a.fix = one
+		case !one.Fix:
+			if earlier(a.fault, one) {
+				a.fault = one
+			}
+			a.faultEnd = max(a.faultEnd, one.end(*one.Begun))
+		}
+	}
+	return a
+}
+
+// unsteadyBefore is the index of a moment before the first action, or the load where there is none but fixes,
+// that was not normal; -1 when there is none.
+func unsteadyBefore(moments []Moment, normal []bool, a acts) int {
+	before := 0.0
+	if a.fault != nil && a.fault == a.first {
+		before = *a.fault.Begun
+	}
+	for i, m := range moments {
+		if m.Elapsed >= before-steadyBefore && m.Elapsed < before && !normal[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+func unsteadyWords(steady []*Condition, m *Moment) string {
+	for _, c := range steady {
+		if !c.Holds(m) {
+			return fmt.Sprintf("%s did not hold at %s s (%s)", c, Figure(m.Elapsed), c.Words(m))
+		}
+	}
+	return ""
+}
+
+// find sets the times.
+func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
+	from := 0.0
+	if a.fault != nil && (a.fix == nil || *a.fault.Begun <= *a.fix.Begun) {
+		from = *a.fault.Begun
+	}
+	first := slices.IndexFunc(moments, func(m Moment) bool { return m.Elapsed >= from })
+	if first < 0 {
+		return
+	}
+	deviated := slices.Index(normal[first:], false)
+	if deviated < 0 {
+		h.SecondsToHeal = new(float64)
+		return
+	}
+	deviated += first
+	h.Deviated = &moments[deviated].Elapsed
+	after := *h.Deviated - from
+	h.SecondsToDeviate = &after
+
+	since := *h.Deviated
+	switch {
+	case a.fix != nil:
+		since = *a.fix.Begun
+	case a.fault != nil:
+		since = a.faultEnd
+	}
+	last := len(moments) - 1
+	if since < t.Seconds {
+		// Under the load: that the load has ended is no cure.
+		for last > deviated && moments[last].Elapsed > t.Seconds {
+			last--
+		}
+	}
+	healed := last
+	for healed >= deviated && normal[healed] {
+		healed--
+	}
+	healed++
+	if healed > last || moments[last].Elapsed-moments[healed].Elapsed < recoverHold {
+		return
+	}
+	h.Healed = &moments[healed].Elapsed
+	seconds := max(0, *h.Healed-since)
+	h.SecondsToHeal = &seconds
+}
+
+// count sets what was lost.
+func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout float64) {
+	end := moments[len(moments)-1]
+	if a.first != nil {
+		h.Broken = end.Load.Broken - at(moments, *a.first.Begun).Load.Broken
+	}
+	if h.Deviated == nil {
+		return
+	}
+	before, healed, failed := at(moments, *h.Deviated-1e-9), end, end
+	if h.Healed != nil {
+		healed, failed = at(moments, *h.Healed), at(moments, *h.Healed+timeout)
+	}
+	h.Refused = healed.Conntrack.Drop + healed.Conntrack.InsertFailed - before.Conntrack.Drop - before.Conntrack.InsertFailed
+	h.Failed = failed.Load.Failed - failed.Load.Broken - before.Load.Failed + before.Load.Broken
+	for _, p := range probes {
+		if !p.OK && p.Seconds > before.Elapsed && p.Seconds <= healed.Elapsed {
+			h.ProbesLost++
+		}
+	}
+}
+
+// at is the last moment that is not after a time, or the first one.
+func at(moments []Moment, seconds float64) Moment {
+	i := slices.IndexFunc(moments, func(m Moment) bool { return m.Elapsed > seconds })
+	switch {
+	case i < 0:
+		return moments[len(moments)-1]
+	default:
+		return moments[max(0, i-1)]
+	}
+}

@@ -1,0 +1,126 @@
+package results
+
+// Moment is one instant of a trial's time line: what the steady state and the conditions of actions are
+// expressions over. Counts go on from the start of the trial; rates are those of the second before.
+type Moment struct {
+	Elapsed   float64     `json:"elapsed"` // seconds after the start of the load, negative before
+	Conntrack MomentTable `json:"conntrack"`
+	Load      MomentLoad  `json:"load"`
+	Probe     MomentProbe `json:"probe"`
+}
+
+// MomentTable is the DUT's table.
+type MomentTable struct {
+	Count   int64   `json:"count"`
+	Max     int64   `json:"max"`
+	Buckets int64   `json:"buckets"`
+	Fill    float64 `json:"fill"` // count / max
+	Counters
+	Drops       float64 `json:"drop_per_s"`
+	EarlyDrops  float64 `json:"early_drop_per_s"`
+	InsertFails float64 `json:"insert_failed_per_s"`
+}
+
+// MomentLoad is what the generators have done.
+type MomentLoad struct {
+	Offered     int64   `json:"offered"`
+	Completed   int64   `json:"completed"`
+	Failed      int64   `json:"failed"`
+	Broken      int64   `json:"broken"` // of those failed: connections that were open and held
+	Offering    float64 `json:"offered_per_s"`
+	Completions float64 `json:"completed_per_s"`
+	Failures    float64 `json:"failed_per_s"`
+}
+
+// MomentProbe is what the bystanders see. Loss is the share of the attempts since the sample before that
+// were lost, and Latency the slowest answer among them in milliseconds; where none was made since, they
+// are as before.
+type MomentProbe struct {
+	Sent    int64   `json:"sent"`
+	Lost    int64   `json:"lost"`
+	Loss    float64 `json:"loss"`
+	Latency float64 `json:"latency_ms"`
+}
+
+// rateWindow is how many seconds a rate is taken over.
+const rateWindow = 1.0
+
+// Moments are the time line of a trial, one for each sample, from the samples and the attempts of the
+// bystanders, both in order of time. An attempt belongs to the first sample at or after it was sent.
+func Moments(samples []Sample, probes []ProbeSample) []Moment {
+	list := make([]Moment, len(samples))
+	next, back := 0, 0
+	var probe MomentProbe
+	for i, s := range samples {
+		for back < i-1 && samples[back+1].Seconds <= s.Seconds-rateWindow {
+			back++
+		}
+		sent, lost, slowest := int64(0), int64(0), -1.0
+		for ; next < len(probes) && probes[next].Seconds <= s.Seconds; next++ {
+			sent++
+			if !probes[next].OK {
+				lost++
+			} else {
+				slowest = max(slowest, probes[next].Millis)
+			}
+		}
+		if sent > 0 {
+			probe.Sent, probe.Lost = probe.Sent+sent, probe.Lost+lost
+			probe.Loss = float64(lost) / float64(sent)
+		}
+		if slowest >= 0 {
+			probe.Latency = slowest
+		}
+		list[i] = momentOf(samples[back], s)
+		list[i].Probe = probe
+	}
+	return list
+}
+
+// momentOf is the moment of a sample, its rates counted from an earlier one.
+func momentOf(before, s Sample) Moment {
+	m := Moment{
+		Elapsed:   s.Seconds,
+		Conntrack: MomentTable{Count: s.Count, Max: s.Max, Buckets: s.Buckets, Counters: s.Counters},
+		Load:      MomentLoad{Offered: s.Offered, Completed: s.Done, Failed: s.Failed, Broken: s.Broken},
+	}
+	if s.Max > 0 {
+		m.Conntrack.Fill = float64(s.Count) / float64(s.Max)
+	}
+	seconds := s.Seconds - before.Seconds
+	rate := func(now, then int64) float64 {
+		if seconds <= 0 {
+			return 0
+		}
+		return float64(now-then) / seconds
+	}
+	m.Conntrack.Drops = rate(s.Counters.Drop, before.Counters.Drop)
+	m.Conntrack.EarlyDrops = rate(s.Counters.EarlyDrop, before.Counters.EarlyDrop)
+	m.Conntrack.InsertFails = rate(s.Counters.InsertFailed, before.Counters.InsertFailed)
+	m.Load.Offering = rate(s.Offered, before.Offered)
+	m.Load.Completions = rate(s.Done, before.Done)
+	m.Load.Failures = rate(s.Failed, before.Failed)
+	return m
+}
+
+// Live gathers the time line while the trial goes on. What bystanders see is known then only as numbers,
+// so that the loss is that of the last second.
+type Live struct {
+	recent []Sample
+	probes []MomentProbe
+}
+
+// Add takes a sample, and how many attempts of the bystanders had ended and been lost by then and how
+// long the last answer took, and returns the moment.
+func (l *Live) Add(s Sample, probe MomentProbe) Moment {
+	l.recent, l.probes = append(l.recent, s), append(l.probes, probe)
+	for len(l.recent) > 2 && l.recent[1].Seconds <= s.Seconds-rateWindow {
+		l.recent, l.probes = l.recent[1:], l.probes[1:]
+	}
+	m := momentOf(l.recent[0], s)
+	if sent := probe.Sent - l.probes[0].Sent; sent > 0 {
+		probe.Loss = float64(probe.Lost-l.probes[0].Lost) / float64(sent)
+	}
+	m.Probe = probe
+	return m
+}
