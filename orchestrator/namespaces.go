@@ -93,7 +93,7 @@ func checkNamespaces(ctx context.Context, changes bool) error {
 		if err := netns.Changeable(); err != nil {
 			return &guest.MissingError{What: "the settings of this host cannot be changed", Err: err, Fix: "sudo ctload run ..., outside of containers"}
 		}
-	} else if err := sandbox.Check(ctx); err != nil {
+	} else if err := sandbox.CheckNamespaces(ctx); err != nil {
 		return err
 	}
 	if !netns.Tracks() {

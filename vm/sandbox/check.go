@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,12 +32,20 @@ func (e *ForbiddenError) Fix() string {
   3. use a libvirt daemon that exists:      ctload run --connect qemu:///system ...`
 }
 
-// Check makes a sandbox as [Run] does, tries in it what the lab needs (mounts, a bridge, a tap) and
+// Check makes a sandbox as [Run] does, tries in it what a lab of machines needs (mounts, a bridge, a tap) and
 // ends it. The error is a *ForbiddenError when the host refuses. It takes some 20 ms.
-func Check(ctx context.Context) error {
+func Check(ctx context.Context) error { return check(ctx, withTap) }
+
+// CheckNamespaces is [Check] for a lab without machines, which needs no tap.
+func CheckNamespaces(ctx context.Context) error { return check(ctx) }
+
+// withTap asks [RunCheck] for a tap as well.
+const withTap = "tap"
+
+func check(ctx context.Context, further ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", further...)
 	cmd.Args[0] = CheckRole
 	cmd.SysProcAttr = namespaces()
 	cmd.SysProcAttr.Pdeathsig = 0 // the calling goroutine's thread may end first
@@ -59,14 +68,14 @@ func Check(ctx context.Context) error {
 
 // RunCheck is what the process started by [Check] does.
 func RunCheck() int {
-	if err := tryAll(); err != nil {
+	if err := tryAll(slices.Contains(os.Args[1:], withTap)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func tryAll() error {
+func tryAll(tap bool) error {
 	if err := arrange(); err != nil {
 		return err
 	}
@@ -74,8 +83,11 @@ func tryAll() error {
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("make a bridge: %w", err)
 	}
-	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid())}
-	if err := netlink.LinkAdd(tap); err != nil {
+	if !tap {
+		return nil
+	}
+	card := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid())}
+	if err := netlink.LinkAdd(card); err != nil {
 		return fmt.Errorf("make a tap (/dev/net/tun): %w", err)
 	}
 	return nil
