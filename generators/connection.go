@@ -58,7 +58,12 @@ const watchedEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOL
 
 // connect begins a connection on the tuple of this number.
 func (s *stream) connect(number int64, intended, now time.Duration) {
-	fd, errno := s.prepare(s.load.tuples.At(uint64(number)))
+	tuple := s.load.tuples.At(uint64(number))
+	if i := s.spareFor(tuple); i != none {
+		s.underWay(i, connectSocket(s.slot(i).fd, &s.remote), intended, now)
+		return
+	}
+	fd, errno := s.prepare(tuple)
 	if errno == 0 {
 		errno = connectSocket(fd, &s.remote)
 	}
@@ -74,11 +79,19 @@ func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
 	if n := s.load.SYNRetries; n > 0 {
 		errno = setOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
 	}
-	if errno == 0 && (tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0) {
-		errno = bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
+	if errno == 0 {
+		errno = s.bind(fd, tuple)
 	}
 	s.remote.set(tuple.Target)
 	return fd, errno
+}
+
+// bind gives a socket the tuple's source, where that names one.
+func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
+	if !tuple.Source.Addr().IsValid() && tuple.Source.Port() == 0 {
+		return 0
+	}
+	return bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
 }
 
 // begun goes on with a connection after the call of connect, which said errno.
@@ -90,7 +103,11 @@ func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) 
 		s.failed(intended, now, causeOf(errno))
 		return
 	}
-	i := s.take(fd)
+	s.underWay(s.take(fd), errno, intended, now)
+}
+
+// underWay goes on with a connection that has a slot.
+func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration) {
 	c := s.slot(i)
 	c.intended, c.begun, c.state = intended, now, connecting
 	s.open++
@@ -98,6 +115,7 @@ func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) 
 	if errno == unix.EINPROGRESS && s.eager.try() {
 		errno = s.look(c)
 	}
+	generation := c.generation
 	switch errno {
 	case 0:
 		s.connected(i, 0)
@@ -105,14 +123,14 @@ func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) 
 	default:
 		s.fail(i, s.load.now(), causeOf(errno))
 	}
-	if c.state == connFree {
-		return // it ended at once, and nobody needs to watch it
+	if c.generation != generation || c.watched {
+		return // it ended at once, and nobody needs to watch it, or its socket is watched already
 	}
-	if errno := s.poll.add(fd, watchedEvents, i, c.generation); errno != 0 {
+	if errno := s.poll.add(c.fd, watchedEvents, i, c.generation); errno != 0 {
 		s.fail(i, s.load.now(), causeOf(errno))
 		return
 	}
-	c.watched = true
+	c.watched, c.registered = true, generation
 }
 
 // look asks whether a connection that has just begun is established already, by sending the request
@@ -213,11 +231,12 @@ func (s *stream) handle(e *unix.EpollEvent) {
 		return
 	}
 	i := e.Fd
-	c := s.find(handle{i, uint32(e.Pad)})
-	if c == nil {
-		return
+	c := s.slot(i)
+	if !c.watched || c.registered != uint32(e.Pad) {
+		return // of a socket that was closed
 	}
 	switch c.state {
+	case connFree, spare: // that it is not connected is no news
 	case connecting:
 		if e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			s.fail(i, s.load.now(), pendingCause(c.fd))
@@ -262,6 +281,7 @@ func (s *stream) receive(i int32, events uint32) {
 			return
 		}
 		s.tally.received += int64(n)
+		c.received += int64(n)
 		s.received(i, s.buffer[:n])
 		if n < len(s.buffer) {
 			if events&unix.EPOLLRDHUP != 0 && c.generation == generation {
@@ -344,6 +364,7 @@ func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
 // peerClosed deals with the peer's FIN.
 func (s *stream) peerClosed(i int32) {
 	c := s.slot(i)
+	c.left = true
 	now := s.load.now()
 	switch c.state {
 	case closing:

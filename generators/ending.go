@@ -114,7 +114,14 @@ func (s *stream) end(i int32) {
 		mode = CloseFIN
 	}
 	switch mode {
+	case CloseFIN:
+		if s.finish(c) && s.keep(i) {
+			return
+		}
 	case CloseRST:
+		if s.keep(i) {
+			return
+		}
 		resetOnClose(c.fd)
 	case CloseHalf:
 		if c.state != lingering && shutdownWrite(c.fd) == 0 {
@@ -142,7 +149,7 @@ func (s *stream) remove(i int32) {
 // leave takes a connection from the numbers of those open and held.
 func (s *stream) leave(c *conn) {
 	switch c.state {
-	case idling, lingering:
+	case idling, lingering, spare:
 		return
 	case holding:
 		s.held--
@@ -176,7 +183,7 @@ func (s *stream) release(now time.Duration) {
 func (s *stream) cancel(now time.Duration) {
 	s.release(now)
 	s.each(func(i int32, c *conn) {
-		if !c.counted {
+		if !c.counted && c.state != spare {
 			s.fail(i, now, causeCancelled)
 		}
 	})

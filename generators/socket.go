@@ -117,6 +117,27 @@ func vanishOnClose(fd int32) unix.Errno {
 	return setOption(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1)
 }
 
+// disconnectSocket makes a TCP socket one that was never connected: connect to an address of family AF_UNSPEC.
+// If it still is, the peer gets RST, as with resetOnClose.
+func disconnectSocket(fd int32) unix.Errno {
+	var nobody sockaddr
+	nobody.size = unix.SizeofSockaddrInet6
+	return connectSocket(fd, &nobody)
+}
+
+// tcpInfo is the state of a TCP socket and its options, from the start of struct tcp_info; zeros where the
+// kernel does not tell.
+func tcpInfo(fd int32) (state, options uint8) {
+	var info [6]uint8 // state, congestion state, retransmits, probes, backoff, options
+	size := uint32(len(info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 || size < uint32(len(info)) {
+		return 0, 0
+	}
+	return info[0], info[5]
+}
+
 func shutdownWrite(fd int32) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 	return errno

@@ -14,7 +14,8 @@ import (
 //
 // A connection costs socket, connect, epoll_ctl, close and, where bytes travel, one send and one
 // receive: descriptors are watched once, edge-triggered, for everything, and a peer's FIN that the
-// event announces saves the read that would find it.
+// event announces saves the read that would find it. Short ones make do with sockets of earlier ones (see
+// [stream.keep]).
 type stream struct {
 	load  *load
 	tally *tally
@@ -26,13 +27,16 @@ type stream struct {
 	open      int      // connections with something to do, or whose peer is to close
 	held      int      // of those, the ones that are held
 	idle      []handle // kept-alive connections without a request
+	spares    []int32  // sockets to be connected again
+	reuses    bool     // whether there may be such
 	waiting   queue    // open connections under the time limit
 	timers    timers   // what held connections do next
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
 	buffer      []byte
-	eager       eagerness
+	eager       eagerness // to be established
+	prompt      eagerness // to have ended
 	local       sockaddr
 	remote      sockaddr
 	intended    [1]time.Duration
@@ -50,6 +54,7 @@ func newStream(l *load, number int) (*stream, error) {
 		poll:    poll,
 		buffer:  make([]byte, 64<<10),
 		request: l.requestBytes(),
+		reuses:  l.reusesSockets(),
 	}
 	s.waiting = newQueue(func(i int32) *link { return &s.slot(i).link })
 	if l.Concurrency > 0 {

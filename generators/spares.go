@@ -1,0 +1,78 @@
+package generators
+
+import (
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// Sockets that are connected again. To make, watch and free a socket is a fifth of what the kernel does for
+// a short connection, and a socket that was disconnected can be connected anew, to another port and from
+// another one.
+//
+// What travels is what fresh sockets send, but for the first sequence number: the kernel goes on from the
+// socket's last connection instead of drawing one for the tuple. A peer looks at it when the tuple is still
+// in TIME_WAIT there, and then only if the connection has no timestamps (RFC 6191). So a socket is kept
+// after a RST, which leaves no TIME_WAIT, or if it had timestamps; and only while its buffers have not grown,
+// since the window of the next SYN would show it.
+
+// mostSpares is how many sockets wait to be connected again.
+const mostSpares = 256
+
+// spareBytes is how much a connection may have carried in either direction: less than the kernel's first
+// look at whether the buffers should be larger, which comes after ten segments.
+const spareBytes = 4096
+
+// reusesSockets reports whether the sockets of a load may be connected again: not where the port is named,
+// which its socket keeps for ever, where a connection has a life after its end (timers, a list of idle ones),
+// where several hosts may disagree on timestamps, or where a fresh socket is the point.
+func (p *plan) reusesSockets() bool {
+	brief := p.Kind == HTTP && p.KeepAlive == 1 || p.Kind == TCP && p.Hold == 0
+	ends := p.Close == CloseFIN || p.Close == CloseRST
+	return brief && ends && p.AtOnce <= 1 && p.SourcePorts == "" && p.space.Targets.Len() == 1 && p.Payload <= spareBytes
+}
+
+// spareFor is the slot of a spare socket that is now bound to the tuple's source, none when there is none.
+func (s *stream) spareFor(tuple tuples.Tuple) int32 {
+	last := len(s.spares) - 1
+	if last < 0 {
+		return none
+	}
+	i := s.spares[last]
+	s.spares = s.spares[:last]
+	if s.bind(s.slot(i).fd, tuple) != 0 {
+		s.remove(i)
+		return none
+	}
+	s.remote.set(tuple.Target)
+	return i
+}
+
+// keep makes the socket of a connection that has ended a spare one, still watched, and reports whether it
+// did. If it is still connected, the peer gets the RST that it would get from a close without lingering.
+func (s *stream) keep(i int32) bool {
+	c := s.slot(i)
+	if !s.reuses || len(s.spares) >= mostSpares || s.load.stopped.Load() || c.received > spareBytes || disconnectSocket(c.fd) != 0 {
+		return false
+	}
+	s.waiting.remove(i)
+	s.leave(c)
+	*c = conn{fd: c.fd, generation: c.generation + 1, registered: c.registered, watched: c.watched, state: spare, requests: int32(s.load.KeepAlive)}
+	s.spares = append(s.spares, i)
+	return true
+}
+
+// finish sends the FIN of a connection whose peer has sent its own, and reports whether the socket can be
+// kept: when that has ended the connection at once, as it mostly does on one machine, and it had timestamps.
+func (s *stream) finish(c *conn) bool {
+	if !s.reuses || !c.left || !s.prompt.try() || shutdownWrite(c.fd) != 0 {
+		return false
+	}
+	state, options := tcpInfo(c.fd)
+	s.prompt.learn(state == tcpClosed)
+	return state == tcpClosed && options&tcpTimestamps != 0
+}
+
+// The kernel's TCP_CLOSE, the state of a TCP socket that has no connection, and TCPI_OPT_TIMESTAMPS.
+const (
+	tcpClosed     = 7
+	tcpTimestamps = 1
+)
