@@ -28,6 +28,7 @@ func settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.
 		Rules6:        dut.Rules6,
 		RulesBackend:  string(dut.RulesBackend),
 		NFT:           dut.NFT,
+		IPVS:          dut.IPVS,
 	}
 	if topology.Kind == scenarios.Router {
 		s.Sysctl = append(s.Sysctl,
@@ -66,7 +67,7 @@ func placeholders(topology scenarios.Topology) map[string]string {
 func configuration(dut scenarios.Configuration) results.Configuration {
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Buckets: int(dut.Buckets), Rules: dut.Rules, NFT: dut.NFT,
+		Buckets: int(dut.Buckets), Rules: dut.Rules, NFT: dut.NFT, IPVS: dut.IPVS,
 	}
 	for _, setting := range dut.Sysctl {
 		if c.Sysctl == nil {

@@ -84,7 +84,7 @@ func (j Job) materials(ctx context.Context, d driver, at place) (Materials, erro
 	if err != nil {
 		return Materials{}, err
 	}
-	return BuildMaterials(kernels, filepath.Join(at.folder, "guest"))
+	return BuildMaterials(j.Plan, kernels, filepath.Join(at.folder, "guest"))
 }
 
 // place makes the room of a lab: in the sandbox what ends with it, else a folder; and a journal where something

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
@@ -48,15 +49,36 @@ func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configura
 // file has been replaced meanwhile.
 const self = "/proc/self/exe"
 
-// BuildMaterials makes an initramfs for each kernel in folder, with this program as its init.
-func BuildMaterials(kernels map[string]guest.Kernel, folder string) (Materials, error) {
+// extras are the modules and tools that a plan needs beyond what every guest has: modules that its
+// scenarios load by name, where the kernel has them, and the tool of the load balancer.
+func extras(plan *Plan) (modules, tools []string) {
+	for _, s := range plan.Scenarios {
+		for _, module := range s.DUT.Modules.Load {
+			name, _, _ := strings.Cut(module, " ")
+			modules = append(modules, "?"+name)
+		}
+		if s.DUT.IPVS != "" && len(tools) == 0 {
+			modules = append(modules, "ip_vs", "ip_vs_*")
+			tools = append(tools, "ipvsadm")
+		}
+	}
+	return modules, tools
+}
+
+// BuildMaterials makes an initramfs for each kernel of a plan in folder, with this program as its init, and with
+// further tools of the host (see guest.Spec).
+func BuildMaterials(plan *Plan, kernels map[string]guest.Kernel, folder string, further ...string) (Materials, error) {
+	modules, tools := extras(plan)
+	tools = append(tools, further...)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return Materials{}, fmt.Errorf("make the folder of the initramfs: %w", err)
 	}
 	materials := Materials{Kernels: map[string]Bootable{}}
 	for name, kernel := range kernels {
 		path := filepath.Join(folder, fmt.Sprintf("initramfs-%d", len(materials.Kernels)))
-		if _, err := guest.BuildFile(path, guest.Spec{Init: self, Kernel: kernel}); err != nil {
+		if _, err := guest.BuildFile(path, guest.Spec{
+			Init: self, Kernel: kernel, Carry: append(guest.DefaultCarry(), modules...), Tools: append(guest.DefaultTools(), tools...),
+		}); err != nil {
 			return Materials{}, err
 		}
 		image, err := guest.UnpackKernel(kernel.Image, filepath.Join(folder, fmt.Sprintf("kernel-%d", len(materials.Kernels))))

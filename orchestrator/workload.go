@@ -270,13 +270,28 @@ func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) ma
 		if answer.Kind == "" {
 			continue
 		}
-		node := "dut"
-		if topology.Kind == scenarios.Router && e.Target != "dut" && scenario.DUT.NAT != scenarios.Redirect {
-			node = nodeName("server", nodeIndex(e.Target))
+		for _, node := range answering(topology, scenario.DUT, e) {
+			byNode[node] = addResponder(byNode[node], answer)
 		}
-		byNode[node] = addResponder(byNode[node], answer)
 	}
 	return byNode
+}
+
+// answering are the nodes that an entry's connections may end on.
+func answering(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry) []string {
+	switch {
+	case topology.Kind == scenarios.Server || dut.NAT == scenarios.Redirect:
+		return []string{dutNode}
+	case e.Target != dutNode || dut.NAT == scenarios.DNAT: // which goes to the first server
+		return []string{nodeName("server", nodeIndex(e.Target))}
+	case dut.IPVS != "": // services of the DUT's address, with any server behind them
+		nodes := []string{dutNode}
+		for i := range topology.Servers {
+			nodes = append(nodes, nodeName("server", i))
+		}
+		return nodes
+	}
+	return []string{dutNode}
 }
 
 // addResponder joins the ports of responders that are otherwise alike: one is enough.

@@ -113,6 +113,7 @@ func inFull(c results.Configuration) string {
 		{"# sysctl", strings.Join(c.SettingLines(), "\n")},
 		{"# iptables-restore", strings.TrimSpace(c.Rules)},
 		{"# nft -f", strings.TrimSpace(c.NFT)},
+		{"# ipvsadm -R", strings.TrimSpace(c.IPVS)},
 	} {
 		if p.text != "" {
 			parts = append(parts, p.title+"\n"+p.text)

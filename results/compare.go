@@ -269,8 +269,8 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 		check("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
 		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
 		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
-		if cx.Rules != cy.Rules || cx.NFT != cy.NFT {
-			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT, cy.Rules+cy.NFT)))
+		if cx.Rules != cy.Rules || cx.NFT != cy.NFT || cx.IPVS != cy.IPVS {
+			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT+cx.IPVS, cy.Rules+cy.NFT+cy.IPVS)))
 		}
 		gx, gy := loadWords(x), loadWords(y)
 		if gx != "" && gy != "" {

@@ -89,6 +89,7 @@ type Configuration struct {
 	Buckets     int               `json:"buckets,omitempty"` // 0: the kernel's own
 	Rules       string            `json:"rules,omitempty"`   // iptables-save format
 	NFT         string            `json:"nft,omitempty"`
+	IPVS        string            `json:"ipvs,omitempty"` // what ipvsadm -R takes
 }
 
 // Trial is one fresh boot of one scenario under the workload.

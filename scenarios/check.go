@@ -173,9 +173,16 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 			}
 		}
 	}
-	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
-		for i, line := range strings.Split(nft.text, "\n") {
-			checkPlaceholders(p, nft.lineAt(i), line, topology)
+	for _, key := range []string{"nft", "ipvs"} {
+		script := n.get(key)
+		if script == nil || script.kind != scalar {
+			continue
+		}
+		for i, line := range strings.Split(script.text, "\n") {
+			checkPlaceholders(p, script.lineAt(i), line, topology)
+			if key == "ipvs" {
+				checkIPVS(p, script.lineAt(i), line)
+			}
 		}
 	}
 	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
@@ -184,6 +191,16 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && tracks(n, c) {
 		p.errorf(remove.at, "nf_conntrack cannot be removed while rules use it; a scenario that removes it says rules: none")
 	}
+}
+
+// checkIPVS judges a line of what ipvsadm -R takes; the real tool judges the rest of it in the DUT.
+func checkIPVS(p *problems, at Position, line string) {
+	commands := []string{"-A", "--add-service", "-a", "--add-server"}
+	words := strings.Fields(line)
+	if len(words) == 0 || strings.HasPrefix(words[0], "#") || line == noRules || slices.Contains(commands, words[0]) {
+		return
+	}
+	p.errorf(at, "%s is not a line of ipvsadm -S: those add a service (-A) or a server to one (-a)", quote(strings.TrimSpace(line)))
 }
 
 // readThresholds reads the expressions of each scenario, given as a list or alone.

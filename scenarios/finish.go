@@ -24,6 +24,9 @@ func finish(r *Resolved, tree *node, names map[string][]string, topology Topolog
 	if c.NFT == noRules {
 		c.NFT = ""
 	}
+	if c.IPVS == noRules {
+		c.IPVS = ""
+	}
 	c.Rules = finishRules(c.Rules, natTables(c.NAT, topology, IPv4))
 	c.Rules6 = finishRules(c.Rules6, natTables(c.NAT, topology, IPv6))
 	for i := range r.Workload {

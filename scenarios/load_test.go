@@ -9,8 +9,10 @@ import (
 // traps are the experiments that show a mistake of a guide on purpose, with the warning for it.
 var traps = map[string]string{
 	"log-flood":            "nf_conntrack_count cannot be written",
+	"nat-kinds":            "no rule needs connection tracking",
 	"production-entrance":  "Accept UNTRACKED in INPUT",
 	"invalid-reset":        "notrack in one direction only",
+	"ipvs-reuse":           "notrack in one direction only",
 	"small-hash":           "max is raised but not the hash",
 	"tracking-by-accident": "no rule needs connection tracking",
 }

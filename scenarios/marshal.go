@@ -133,6 +133,8 @@ func (c Configuration) tree(base *Configuration) *node {
 			n.entries[i].value = rulesTree(c.Rules6, b.Rules6)
 		case "nft":
 			n.entries[i].value = textTree(c.NFT)
+		case "ipvs":
+			n.entries[i].value = textTree(c.IPVS)
 		case "sysctl":
 			n.entries[i].value = settingsTree(c.Sysctl, b.Sysctl)
 		case "modules":

@@ -61,7 +61,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
-// Placeholders are the words that stand in rules, rules6 and nft for what only the lab knows,
+// Placeholders are the words that stand in rules, rules6, nft and ipvs for what only the lab knows,
 // written ${word}:
 //
 //	client.interface, server.interface   the DUT's interface on the client or server link
@@ -114,7 +114,7 @@ func (c Configuration) Substitute(values map[string]string) (Configuration, erro
 			return value
 		})
 	}
-	c.Rules, c.Rules6, c.NFT = fill(c.Rules), fill(c.Rules6), fill(c.NFT)
+	c.Rules, c.Rules6, c.NFT, c.IPVS = fill(c.Rules), fill(c.Rules6), fill(c.NFT), fill(c.IPVS)
 	if len(missing) > 0 {
 		return c, fmt.Errorf("the lab has no value for the placeholders %s", strings.Join(missing, ", "))
 	}

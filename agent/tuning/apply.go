@@ -49,7 +49,7 @@ func (k Kernel) Apply(ctx context.Context, s Settings) (Applied, error) {
 		return nil
 	}
 	for _, part := range []func(context.Context, Settings, stepper) error{
-		k.applyRemovals, k.applyModules, k.applyBuckets, k.applyRules, k.applySysctl,
+		k.applyRemovals, k.applyModules, k.applyBuckets, k.applyRules, k.applyIPVS, k.applySysctl,
 	} {
 		if err := part(ctx, s, step); err != nil {
 			return applied, err

@@ -72,7 +72,7 @@ func Differences(s Settings, state State) []string {
 			}
 		}
 	}
-	return out
+	return append(out, ipvsDifferences(s, state)...)
 }
 
 // rulesetDifferences compares the chains that were asked for; the tables hold others too.
@@ -153,6 +153,7 @@ func Changes(before, after State) []string {
 		{"IPv4 rules", before.Rules, after.Rules},
 		{"IPv6 rules", before.Rules6, after.Rules6},
 		{"nft rules", before.NFT, after.NFT},
+		{"IPVS services", before.IPVS, after.IPVS},
 	} {
 		if configuration(rules.a) != configuration(rules.b) {
 			say("the %s changed: %s", rules.what, firstChange(configuration(rules.a), configuration(rules.b)))

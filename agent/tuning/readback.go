@@ -34,6 +34,8 @@ type State struct {
 	Rules  string `json:"rules,omitempty"`
 	Rules6 string `json:"rules6,omitempty"`
 	NFT    string `json:"nft,omitempty"`
+	// IPVS are the services of the load balancer as ipvsadm -S -n prints them; empty when not asked for.
+	IPVS string `json:"ipvs,omitempty"`
 	// Modules are the loaded ones, in the order of their names; empty on a kernel without modules.
 	Modules []Module `json:"modules,omitempty"`
 	// ModuleStates is where each asked module is.
@@ -75,6 +77,7 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 		state.Unread["modules"] = err.Error()
 	}
 	k.readRules(ctx, s, loaded, &state)
+	k.readIPVS(ctx, s, &state)
 	state.Tracking = k.tracking(state)
 	// Last, since the questions above may load the modules that answer them.
 	if loaded, err = k.modules(); err != nil {

@@ -47,6 +47,8 @@ type Settings struct {
 	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (the default) or BackendLegacy
 	// NFT is a script for nft -f, loaded after Rules and Rules6.
 	NFT string `json:"nft,omitempty"`
+	// IPVS is what ipvsadm -R takes: services of the kernel's load balancer, added after the rules.
+	IPVS string `json:"ipvs,omitempty"`
 	// Sysctl are written last and in this order, since most keys of connection tracking exist only
 	// once the module is loaded, and rules load it.
 	Sysctl []Sysctl `json:"sysctl,omitempty"`
@@ -138,6 +140,9 @@ func (s Settings) Tools() []string {
 	}
 	if s.NFT != "" && !slices.Contains(tools, "nft") {
 		tools = append(tools, "nft")
+	}
+	if s.IPVS != "" {
+		tools = append(tools, "ipvsadm")
 	}
 	return tools
 }

@@ -1,0 +1,83 @@
+package tuning
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Services of the kernel's load balancer (IPVS), as its own tool ipvsadm saves and restores them.
+
+func (k Kernel) applyIPVS(ctx context.Context, s Settings, step stepper) error {
+	if s.IPVS == "" {
+		return nil
+	}
+	if err := step("load module ip_vs", func() error { return k.load(ctx, "ip_vs") }); err != nil {
+		return err
+	}
+	return step("load the IPVS services", func() error {
+		_, err := k.run(ctx, terminated(s.IPVS), "ipvsadm", "-R")
+		return err
+	})
+}
+
+// readIPVS lists the services, if any were asked for.
+func (k Kernel) readIPVS(ctx context.Context, s Settings, state *State) {
+	if s.IPVS == "" {
+		return
+	}
+	var err error
+	if state.IPVS, err = k.run(ctx, "", "ipvsadm", "-S", "-n"); err != nil {
+		state.Unread["ipvs"] = err.Error()
+	}
+}
+
+// ipvsDifferences are the services and servers that were asked for and are not there.
+func ipvsDifferences(s Settings, state State) []string {
+	if s.IPVS == "" {
+		return nil
+	}
+	if unread := state.Unread["ipvs"]; unread != "" {
+		return []string{"the IPVS services could not be listed: " + unread}
+	}
+	var out []string
+	loaded := IPVSServices(state.IPVS)
+	for _, service := range IPVSServices(s.IPVS) {
+		if !slices.Contains(loaded, service) {
+			out = append(out, fmt.Sprintf("IPVS: %s is not in the kernel", service))
+		}
+	}
+	return out
+}
+
+// IPVSServices are the services and the servers in a text that ipvsadm -R takes: a line each with what
+// tells it from others, as "-A -t 10.0.0.1:80" or "-a -t 10.0.0.1:80 -r 10.0.1.2:80". Schedulers, weights
+// and ways of forwarding have defaults and are left out.
+func IPVSServices(text string) []string {
+	var out []string
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 3 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		command := map[string]string{"-A": "-A", "--add-service": "-A", "-a": "-a", "--add-server": "-a"}[words[0]]
+		service, server := "", ""
+		for i := 1; i+1 < len(words); i++ {
+			switch words[i] {
+			case "-t", "--tcp-service":
+				service = "-t " + words[i+1]
+			case "-u", "--udp-service":
+				service = "-u " + words[i+1]
+			case "-f", "--fwmark-service":
+				service = "-f " + words[i+1]
+			case "-r", "--real-server":
+				server = " -r " + words[i+1]
+			}
+		}
+		if command != "" && service != "" {
+			out = append(out, command+" "+service+server)
+		}
+	}
+	return out
+}
