@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"vm/journal":       {},
 	"vm/netns":         {"agent", "agent/tuning", "vm", "vm/journal", "vm/link", "vm/sandbox"},
 	"vm/sandbox":       {},
-	"vm/libvirt":       {"agent", "vm", "vm/guest", "vm/link"},
+	"vm/libvirt":       {"agent", "agent/faults", "vm", "vm/guest", "vm/link"},
 	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt"},
 
 	"internal/netnstest": {}, // which tests alone import

@@ -137,6 +137,9 @@ type Reading struct {
 	// change alone, without the readings around it.
 	Began time.Duration `json:"began_ns"`
 	Took  time.Duration `json:"took_ns"`
+	// Sent and Received are what netem does to the node's card after it (Network).
+	Sent     link.Conditions `json:"sent,omitzero"`
+	Received link.Conditions `json:"received,omitzero"`
 	// Remarks are what else a reader should know, a sentence each: that the kernel rounded a number, that a
 	// module had to be loaded for it.
 	Remarks []string `json:"remarks,omitempty"`

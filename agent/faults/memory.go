@@ -94,20 +94,20 @@ const (
 	memoryWatch     = 10 * time.Millisecond
 )
 
-// eatMemory takes memory until no more than leave bytes are available, or with 0 until the free pages are
-// near the watermark below which the kernel grants none to processes, and then whatever becomes free
-// again. Its pages are locked, so that none goes to swap (CAP_IPC_LOCK).
+// eatMemory takes memory until no more than leave bytes are available, or with 0 until no more is free
+// than [lowFree], and then whatever becomes free again. Its pages are locked, so that none goes to swap
+// (CAP_IPC_LOCK).
 func eatMemory(leave int64) error {
 	if err := os.WriteFile(oomFile, []byte(oomVictim), 0); err != nil {
 		return fmt.Errorf("become the first to be killed for memory: %w", err)
 	}
 	name, aim := "MemAvailable", leave>>10
 	if leave == 0 {
-		reserve, err := minimumFree()
+		reserve, err := lowFree()
 		if err != nil {
 			return err
 		}
-		name, aim = "MemFree", reserve+reserve/8
+		name, aim = "MemFree", reserve
 	}
 	said := false
 	for {
@@ -138,26 +138,36 @@ func eatMemory(leave int64) error {
 	}
 }
 
-// minimumFree is the sum of the zones' min watermarks in KiB: with less free, the kernel grants memory only
-// to those who cannot wait.
-func minimumFree() (kib int64, err error) {
+// lowFree is how much memory in KiB is free when the kernel begins to look for more: the sum of the zones'
+// low watermarks, and of what each zone keeps from those who could have been served by another. Processes
+// are still served down to the min watermark, one fifth less, so that the kernel kills nobody yet; below that
+// only those who cannot wait are.
+func lowFree() (kib int64, err error) {
 	text, err := os.ReadFile("/proc/zoneinfo")
 	if err != nil {
 		return 0, fmt.Errorf("read the watermarks of the memory: %w", err)
 	}
+	var pages int64
 	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) != 2 || fields[0] != "min" {
+		fields := strings.Fields(strings.NewReplacer("(", " ", ")", " ", ",", " ").Replace(line))
+		var most int64
+		switch {
+		case len(fields) == 2 && fields[0] == "low":
+		case len(fields) > 1 && fields[0] == "protection:":
+		default:
 			continue
 		}
-		pages, err := strconv.ParseInt(fields[1], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read the watermarks of the memory: %w", err)
+		for _, field := range fields[1:] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the watermarks of the memory: %q: %w", line, err)
+			}
+			most = max(most, n)
 		}
-		kib += pages * int64(os.Getpagesize()) >> 10
+		pages += most
 	}
-	if kib == 0 {
+	if pages == 0 {
 		return 0, errors.New("/proc/zoneinfo has no watermark")
 	}
-	return kib, nil
+	return pages * int64(os.Getpagesize()) >> 10, nil
 }

@@ -23,14 +23,19 @@ func (s *Set) network(f Fault) (*change, error) {
 		return nil, err
 	}
 	to, from := f.Conditions.Split()
-	return &change{
+	restore, err := s.unloading(func(context.Context) error { return link.Shape(card, sent, received) })
+	if err != nil {
+		return nil, err
+	}
+	c := &change{}
+	*c = change{
 		parts: []*part{{
 			subject: "netem on " + card,
 			read: func(context.Context) (string, error) {
 				sent, received, err := link.Shaped(card)
 				return fmt.Sprintf("sent: %v; received: %v", sent, received), err
 			},
-			restore: func(context.Context) error { return link.Shape(card, sent, received) },
+			restore: restore,
 		}},
 		do: func(context.Context) error { return link.Shape(card, from, to) },
 		check: func(context.Context) error {
@@ -38,9 +43,11 @@ func (s *Set) network(f Fault) (*change, error) {
 			if err == nil && !(sent.Near(from) && received.Near(to)) {
 				err = fmt.Errorf("netem on %s is not as asked: sent: %v; received: %v", card, sent, received)
 			}
+			c.sent, c.received = sent, received
 			return err
 		},
-	}, nil
+	}
+	return c, nil
 }
 
 // findCard is the name of the network card with the given hardware address, or of the only one.

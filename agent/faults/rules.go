@@ -20,23 +20,24 @@ func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
+	restore, err := s.unloading(func(ctx context.Context) error {
+		if err := k.RestoreRules(ctx, before); err != nil {
+			return err
+		}
+		now, err := k.SaveRules(ctx)
+		if err != nil {
+			return err
+		}
+		return sameRules(before, now)
+	})
 	return &part{
 		subject: rulesSubject,
 		read: func(ctx context.Context) (string, error) {
 			now, err := k.SaveRules(ctx)
 			return now.Text(), err
 		},
-		restore: func(ctx context.Context) error {
-			if err := k.RestoreRules(ctx, before); err != nil {
-				return err
-			}
-			now, err := k.SaveRules(ctx)
-			if err != nil {
-				return err
-			}
-			return sameRules(before, now)
-		},
-	}, nil
+		restore: restore,
+	}, err
 }
 
 // sameRules is an error where the rules are not those of before, but for empty tables.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // Node is what faults act on.
@@ -56,6 +57,8 @@ type change struct {
 	figures []Figure                    // that do found out, beside those of the parts
 	remarks []string
 
+	sent, received link.Conditions // of Network, as read back
+
 	remarkLoaded func() // says what the kernel has loaded for it
 }
 
@@ -92,6 +95,7 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	reading, err := c.measure(ctx, c.parts, c.do, c.check)
 	reading.Figures = append(reading.Figures, c.figures...)
 	reading.Remarks = append(reading.Remarks, c.remarks...)
+	reading.Sent, reading.Received = c.sent, c.received
 	if err != nil {
 		// Whatever was done of it goes, also when the caller has lost its patience.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
@@ -176,6 +180,24 @@ func restore(ctx context.Context, parts []*part) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unloading is a restore that then removes the modules which the kernel has loaded for the fault, on a node
+// with a kernel of its own: how many there are is part of its configuration.
+func (s *Set) unloading(restore func(context.Context) error) (func(context.Context) error, error) {
+	if !s.node.Own {
+		return restore, nil
+	}
+	before, err := s.node.Kernel.LoadedModules()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		if err := restore(ctx); err != nil {
+			return err
+		}
+		return s.node.Kernel.RemoveUnused(ctx, before)
+	}, nil
 }
 
 // measure does something between two readings of the parts, and has it checked.

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The parts of [Kernel.Apply] one by one, for what is changed on a kernel under load: nothing is checked
@@ -129,6 +133,47 @@ func (k Kernel) Load(ctx context.Context, name string) error { return k.load(ctx
 
 // Remove removes a module after those that depend on it. It must have no users any more: rules go first.
 func (k Kernel) Remove(ctx context.Context, name string) error { return k.remove(ctx, name) }
+
+// unusedPatience is how long it is waited for users of modules to let go of them: the kernel drops
+// references from workers, after an RCU grace period.
+const unusedPatience = 2 * time.Second
+
+// RemoveUnused removes the modules that are loaded now and are not among those of before, as far as nobody
+// uses them: what the kernel has loaded for rules or disciplines that are gone. It is for a kernel of
+// the caller's own.
+func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
+	deadline := time.Now().Add(unusedPatience)
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		loaded, err := k.modules()
+		if err != nil {
+			return err
+		}
+		removed, left := false, false
+		for name, module := range loaded {
+			if slices.Contains(before, name) || slices.Contains(observers, name) {
+				continue
+			}
+			left = true
+			if module.References == 0 && unix.DeleteModule(name, unix.O_NONBLOCK) == nil {
+				removed = true
+			}
+		}
+		if !left || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if removed {
+			continue // those that it used may be free now
+		}
+		if time.Now().After(deadline) {
+			return nil // somebody uses them
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of iptables
 // over nf_tables; of legacy iptables the rules, while the policies of its chains stay.

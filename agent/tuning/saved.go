@@ -15,7 +15,13 @@ type SavedRules struct {
 	NFT4, NFT6      string // of iptables-nft-save and ip6tables-nft-save
 	// Tables are the tables of nf_tables, as "inet filter"; those that iptables keeps there too.
 	Tables []string
-	Script string // the tables that are nft's own, as nft -s list prints them
+	Own    []OwnTable // those that are nft's own, in the same order
+}
+
+// OwnTable is a table of nft's own, as nft -s list prints it.
+type OwnTable struct {
+	Name string // as in SavedRules.Tables
+	Text string
 }
 
 // SaveRules lists the rules of this network namespace, those of iptables with iptables' own tools: what
@@ -60,7 +66,6 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 			covered[family.name+" "+table] = true
 		}
 	}
-	var script strings.Builder
 	for _, table := range saved.Tables {
 		if covered[table] {
 			continue
@@ -69,9 +74,8 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		if err != nil {
 			return saved, err
 		}
-		script.WriteString(terminated(text))
+		saved.Own = append(saved.Own, OwnTable{Name: table, Text: terminated(text)})
 	}
-	saved.Script = script.String()
 	return saved, nil
 }
 
@@ -92,35 +96,29 @@ func (k Kernel) nftTables(ctx context.Context) ([]string, error) {
 	return NFTTables(text), nil
 }
 
-// RestoreRules makes the rules of this network namespace those that were saved: what was replaced is
-// there again, what was added is gone. A table of legacy iptables that did not exist stays, empty, since
-// only its module can take it away. Counters begin at zero. nft's part is one transaction, as is each of
-// iptables' tables.
+// RestoreRules makes the rules of this network namespace those that were saved: what was replaced is there
+// again, what was added is gone, what is as it was stays with its counters, while those of the others begin
+// at zero. A table of legacy iptables that did not exist stays, empty, since only its module can take it
+// away. nft's part is one transaction, as is each of iptables' tables.
 func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
-	present, err := k.nftTables(ctx)
+	now, err := k.SaveRules(ctx)
 	if err != nil {
 		return err
 	}
-	own := NFTTables(saved.Script)
-	var script strings.Builder
-	for _, table := range present {
-		// A table of iptables that was there is restored by iptables itself.
-		if slices.Contains(own, table) || !slices.Contains(saved.Tables, table) {
-			fmt.Fprintf(&script, "delete table %s\n", table)
-		}
-	}
-	script.WriteString(saved.Script)
-	if script.Len() > 0 {
-		if _, err := k.run(ctx, script.String(), "nft", "-f", "-"); err != nil {
+	if script := restoreScript(saved, now); script != "" {
+		if _, err := k.run(ctx, script, "nft", "-f", "-"); err != nil {
 			return err
 		}
 	}
-	for _, family := range []struct{ text, names, tool string }{
-		{saved.NFT4, "", "iptables-nft-restore"},
-		{saved.NFT6, "", "ip6tables-nft-restore"},
-		{saved.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
-		{saved.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
+	for _, family := range []struct{ text, now, names, tool string }{
+		{saved.NFT4, now.NFT4, "", "iptables-nft-restore"},
+		{saved.NFT6, now.NFT6, "", "ip6tables-nft-restore"},
+		{saved.Legacy, now.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
+		{saved.Legacy6, now.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
 	} {
+		if configuration(family.text) == configuration(family.now) {
+			continue
+		}
 		text := family.text
 		if family.names != "" {
 			text += k.emptyNewTables(family.names, family.text)
@@ -133,6 +131,40 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 		}
 	}
 	return nil
+}
+
+// restoreScript is what nft takes to make its tables those that were saved. Tables of iptables that are gone
+// are made, empty, for the order in which all are listed, and filled by iptables itself.
+func restoreScript(saved, now SavedRules) string {
+	var script strings.Builder
+	for _, table := range now.Tables {
+		was, own := saved.own(table)
+		is, _ := now.own(table)
+		if !slices.Contains(saved.Tables, table) || own && was != is {
+			fmt.Fprintf(&script, "delete table %s\n", table)
+		}
+	}
+	for _, table := range saved.Tables {
+		was, own := saved.own(table)
+		is, _ := now.own(table)
+		switch {
+		case own && was != is:
+			script.WriteString(was)
+		case !own && !slices.Contains(now.Tables, table):
+			fmt.Fprintf(&script, "add table %s\n", table)
+		}
+	}
+	return script.String()
+}
+
+// own is the text of a table, if it is nft's own.
+func (s SavedRules) own(table string) (text string, own bool) {
+	for _, t := range s.Own {
+		if t.Name == table {
+			return t.Text, true
+		}
+	}
+	return "", false
 }
 
 // builtinChains are the chains of each table of legacy iptables, which have a policy.
@@ -168,8 +200,11 @@ func (k Kernel) emptyNewTables(names, saved string) string {
 // Text is the saved rules for a reader, without dates and counters.
 func (s SavedRules) Text() string {
 	var b strings.Builder
-	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6, s.Script} {
+	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6} {
 		b.WriteString(configuration(part))
+	}
+	for _, table := range s.Own {
+		b.WriteString(configuration(table.Text))
 	}
 	return b.String()
 }
@@ -237,9 +272,11 @@ func (s SavedRules) Rules() []string {
 		}
 	}
 	slices.Sort(lines)
-	for line := range strings.Lines(configuration(s.Script)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
+	for _, table := range s.Own {
+		for line := range strings.Lines(configuration(table.Text)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
+			}
 		}
 	}
 	return lines

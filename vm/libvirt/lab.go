@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -47,6 +48,7 @@ type Lab struct {
 	accel   accelerator
 	about   vm.About
 	serial  int // numbers the machines, so that names never repeat
+	places  places
 }
 
 // Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
@@ -114,13 +116,17 @@ func (l *Lab) Close() error {
 type machine struct {
 	name    string
 	lab     *Lab
+	ports   []vm.Port
 	cards   []card
 	domain  golibvirt.Domain
 	started bool
-	client  *agent.Client
+	channel string // path of the socket of the agent's port
 	console string // path
+	limit   time.Duration
 
-	answered time.Time // when its agent first did
+	mu       sync.Mutex
+	client   *agent.Client // another one after each reset
+	answered time.Time     // when it first did, after the boot or the reset
 }
 
 // Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
@@ -138,7 +144,10 @@ func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (_ vm.Node, err error) {
 	l.serial++
 	id := fmt.Sprintf("%s%d", spec.Name, l.serial)
-	m := &machine{name: spec.Name, lab: l, console: spec.ConsoleFile}
+	m := &machine{
+		name: spec.Name, lab: l, ports: spec.Ports, limit: limit,
+		channel: filepath.Join(l.options.Runtime, id+".sock"), console: spec.ConsoleFile,
+	}
 	defer func() {
 		if err != nil {
 			err = joinClose(err, m.Close())
@@ -147,10 +156,9 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	if err := m.addCards(spec.Ports); err != nil {
 		return nil, err
 	}
-	channel := filepath.Join(l.options.Runtime, id+".sock")
 	xml, err := domain{
 		name: "ctload-" + id, accelerator: accelerator, machine: spec,
-		cards: m.cards, channel: channel,
+		cards: m.cards, channel: m.channel,
 	}.xml()
 	if err != nil {
 		return nil, err
@@ -161,28 +169,45 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		return nil, l.explain("start machine "+spec.Name, err)
 	}
 	m.started = true
-	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", channel)
+	if err := m.reach(ctx); err != nil {
+		return nil, err
+	}
+	for i, port := range spec.Ports {
+		l.places.add(place{node: spec.Name, link: port.Link, end: m.cards[i].tap, mac: m.cards[i].mac, machine: m})
+	}
+	return m, nil
+}
+
+// reach connects to the machine's agent once that answers, and gives the cards their addresses.
+func (m *machine) reach(ctx context.Context) error {
+	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", m.channel)
 	if err != nil {
-		return nil, &vm.BootError{Node: spec.Name, Reason: fmt.Errorf("connect to its agent's port: %w", err), Console: m.Console()}
+		return &vm.BootError{Node: m.name, Reason: fmt.Errorf("connect to its agent's port: %w", err), Console: m.Console()}
 	}
-	if m.client, err = agent.NewClient(spec.Name, stream); err != nil {
-		return nil, errors.Join(err, stream.Close())
+	client, err := agent.NewClient(m.name, stream)
+	if err != nil {
+		return errors.Join(err, stream.Close())
 	}
-	if _, err := m.client.Hello(ctx); err != nil {
+	m.mu.Lock()
+	m.client = client
+	m.mu.Unlock()
+	if _, err := client.Hello(ctx); err != nil {
 		err = errors.New("the machine ended before its agent answered")
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
+		return &vm.BootError{Node: m.name, Reason: err, Console: m.Console()}
 	}
+	m.mu.Lock()
 	m.answered = time.Now()
-	for i, port := range spec.Ports {
+	m.mu.Unlock()
+	for i, port := range m.ports {
 		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
-		if err := m.client.Network(ctx, network); err != nil {
-			return nil, err
+		if err := client.Network(ctx, network); err != nil {
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // addCards makes a tap for each port. What was made is remembered, also when a later one fails.
@@ -223,9 +248,17 @@ func (l *Lab) explain(doing string, err error) error {
 func (m *machine) Name() string { return m.name }
 
 // Answered is when the machine's agent first did, before its links were brought up.
-func (m *machine) Answered() time.Time { return m.answered }
+func (m *machine) Answered() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answered
+}
 
-func (m *machine) Agent() *agent.Client { return m.client }
+func (m *machine) Agent() *agent.Client {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
 
 func (m *machine) Console() string {
 	text, err := os.ReadFile(m.console)
@@ -238,8 +271,8 @@ func (m *machine) Console() string {
 // Close ends the machine at once.
 func (m *machine) Close() error {
 	var errs []error
-	if m.client != nil {
-		errs = append(errs, m.client.Close())
+	if client := m.Agent(); client != nil {
+		errs = append(errs, client.Close())
 	}
 	if m.started {
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
@@ -249,7 +282,7 @@ func (m *machine) Close() error {
 		}
 	}
 	for _, c := range m.cards {
-		errs = append(errs, link.Remove(c.tap))
+		errs = append(errs, m.lab.places.remove(c.tap), link.Remove(c.tap))
 	}
 	return errors.Join(errs...)
 }
@@ -257,6 +290,7 @@ func (m *machine) Close() error {
 // loadNode is an agent in a network namespace of its own.
 type loadNode struct {
 	name   string
+	lab    *Lab
 	client *agent.Child
 	veth   string // the lab's end of its link
 }
@@ -291,7 +325,8 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
-	return &loadNode{name: spec.Name, client: child, veth: veth}, nil
+	l.places.add(place{node: spec.Name, link: spec.Port.Link, end: veth})
+	return &loadNode{name: spec.Name, lab: l, client: child, veth: veth}, nil
 }
 
 func (n *loadNode) Name() string         { return n.name }
@@ -301,7 +336,9 @@ func (n *loadNode) Console() string      { return "" }
 // Close ends the node's link and then the agent's process. The link goes first and by name: the kernel clears a
 // network namespace away in its own time, and until then a node that was left its link would answer
 // for its address in the next trial, and say goodbye to the connections of this one.
-func (n *loadNode) Close() error { return errors.Join(link.Remove(n.veth), n.client.Close()) }
+func (n *loadNode) Close() error {
+	return errors.Join(n.lab.places.remove(n.veth), link.Remove(n.veth), n.Resume(context.Background()), n.client.Close())
+}
 
 // macAddress is that of a machine's nth card, in QEMU's range for local use.
 func macAddress(machine, n int) string {

@@ -112,3 +112,50 @@ func Remove(name string) error {
 	}
 	return nil
 }
+
+// Part takes a tap or one end of a veth pair off its bridge, so that no frame passes, while whoever is behind
+// it still sees a carrier.
+func Part(name string) error {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	if err := netlink.LinkSetNoMaster(port); err != nil {
+		return fmt.Errorf("take %s off its bridge: %w", name, err)
+	}
+	return nil
+}
+
+// Join puts what [Part] took off back on the bridge.
+func (b *Bridge) Join(name string) error {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	return b.attach(port)
+}
+
+// State says whether a tap or veth is on a bridge, and whether it is up.
+func State(name string) (joined, up bool, err error) {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, false, fmt.Errorf("look up %s: %w", name, err)
+	}
+	return port.Attrs().MasterIndex != 0, port.Attrs().Flags&net.FlagUp != 0, nil
+}
+
+// SetUp brings the lab's end of a veth pair up, or down, and the carrier of its other end with it.
+func SetUp(name string, up bool) error {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", name, err)
+	}
+	set, word := netlink.LinkSetUp, "up"
+	if !up {
+		set, word = netlink.LinkSetDown, "down"
+	}
+	if err := set(port); err != nil {
+		return fmt.Errorf("bring %s %s: %w", name, word, err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package orchestrator
+
+import (
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/link"
+)
+
+// network shapes the guest's own card.
+func (w ward) network() {
+	clean := w.impairment()
+	_, revert := w.make(faults.Fault{Kind: faults.Network, Conditions: link.Conditions{Delay: 40 * time.Millisecond, Loss: 0.1}})
+	during := w.impairment()
+	revert()
+	after := w.impairment()
+	w.holds(clean.loss == 0, "before: %+v", clean)
+	// Each way on its own: 1 - 0.9 * 0.9.
+	w.holds(during.loss > 0.12 && during.loss < 0.27, "a loss of 10 %% each way lost %.1f %% of the exchanges, 19 are expected", 100*during.loss)
+	w.holds(during.fastest >= 80*time.Millisecond && during.fastest < 150*time.Millisecond, "a delay of 40 ms each way made the quickest exchange one of %v", during.fastest)
+	w.holds(after.loss == 0 && after.fastest < 40*time.Millisecond, "afterwards: %+v", after)
+}
+
+// set asks the lab for conditions, and clear puts the link in order.
+func (w ward) set(node string, c link.Conditions) {
+	w.Helper()
+	now, err := w.lab.SetLink(w.Context(), node, clientLink, c)
+	w.must(err)
+	w.Logf("%s: %v", node, now)
+}
+
+func (w ward) clear(node string) {
+	w.Helper()
+	_, err := w.lab.ClearLink(w.Context(), node, clientLink)
+	w.must(err)
+}
+
+// link has the lab shape, part and unplug its links.
+func (w ward) link() {
+	w.set("dut", link.Conditions{Delay: 60 * time.Millisecond, Jitter: 30 * time.Millisecond, Direction: link.To})
+	jittery := w.impairment()
+	w.set("dut", link.Conditions{Duplicate: 0.5, Direction: link.From})
+	twice := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 100, Rate: 500, Exchanges: 1, Timeout: time.Second, Slack: time.Second})
+	w.clear("dut")
+	w.holds(jittery.fastest >= 30*time.Millisecond && jittery.spread > 15*time.Millisecond, "60±30 ms one way: %+v", jittery)
+	w.holds(twice.Completed == 100, "half of the answers twice: %d of 100 exchanges", twice.Completed)
+
+	for _, node := range []string{"dut", "client"} {
+		w.set(node, link.Conditions{Partitioned: true})
+		carrier := w.file("/sys/class/net/eth0/carrier")
+		parted := w.flows(50)
+		w.clear(node)
+		joined := w.flows(50)
+		w.holds(carrier == "1" && parted.Completed == 0, "%s parted: the carrier is %s, %d of 50 flows were answered", node, carrier, parted.Completed)
+		w.holds(joined.Completed >= 49, "%s joined: %d of 50", node, joined.Completed)
+	}
+	w.set("dut", link.Conditions{Down: true})
+	carrier := w.file("/sys/class/net/eth0/carrier")
+	w.clear("dut")
+	w.holds(carrier == "0", "unplugged, the guest sees the carrier %s", carrier)
+	w.within(5*time.Second, "the guest sees its carrier again", func() bool { return w.file("/sys/class/net/eth0/carrier") == "1" })
+	w.within(5*time.Second, "flows are answered again", func() bool { return w.flows(5).Completed == 5 })
+	w.set("client", link.Conditions{Down: true})
+	carrier, err := w.client.Agent().ReadFile(w.Context(), "/sys/class/net/eth0/carrier")
+	w.clear("client")
+	w.holds(err != nil || strings.TrimSpace(carrier) == "0", "unplugged, the client sees the carrier %q (%v)", carrier, err)
+	w.within(5*time.Second, "flows are answered again", func() bool { return w.flows(5).Completed == 5 })
+
+	if _, err := w.lab.SetLink(w.Context(), "dutt", clientLink, link.Conditions{Loss: 1}); err == nil || !strings.Contains(err.Error(), "dut on client") {
+		w.Errorf("a node that is not there: %v", err)
+	}
+	if _, err := w.lab.SetLink(w.Context(), "dut", clientLink, link.Conditions{Loss: 2}); err == nil {
+		w.Error("a loss of 200 % is taken")
+	}
+}
+
+// within waits for something.
+func (w ward) within(limit time.Duration, what string, happens func() bool) {
+	w.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		if happens() {
+			w.Log("holds: " + what)
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Errorf("does not hold within %v: %s", limit, what)
+			return
+		}
+	}
+}
+
+// pause stops the guest for a while: what was asked meanwhile is answered afterwards.
+func (w ward) pause() {
+	machine := w.dut.(vm.Pausable)
+	before := w.offset()
+	answered := make(chan generators.Result)
+	go func() {
+		answered <- w.generate(generators.Spec{
+			Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 300, Rate: 100, Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Second,
+		})
+	}()
+	time.Sleep(500 * time.Millisecond)
+	w.must(machine.Pause(w.Context()))
+	paused, err := machine.Paused(w.Context())
+	w.must(err)
+	time.Sleep(1500 * time.Millisecond)
+	w.must(machine.Resume(w.Context()))
+	r := <-answered
+	w.holds(paused, "it says that it is paused")
+	w.holds(r.Completed == 300 && r.Total.Max() > 1400*time.Millisecond && r.Total.Quantile(0.3) < 300*time.Millisecond,
+		"of 300 flows over 3 s %d were answered, one after %v, the first third within %v", r.Completed, r.Total.Max(), r.Total.Quantile(0.3))
+	behind := before - w.offset()
+	w.holds(behind > 1300*time.Millisecond && behind < 2*time.Second, "the guest's clock stood still for %v", behind)
+	w.holds(w.flows(20).Total.Max() < 300*time.Millisecond, "afterwards answers are quick")
+	w.must(machine.Resume(w.Context()))
+
+	node := w.client.(vm.Pausable)
+	w.must(node.Pause(w.Context()))
+	w.within(time.Second, "the client stands still", func() bool { paused, err := node.Paused(w.Context()); return err == nil && paused })
+	w.must(node.Resume(w.Context()))
+	w.holds(w.flows(20).Completed == 20, "and goes on")
+}
+
+// memoryPressure takes the guest's memory and lets flows ask for more.
+func (w ward) memoryPressure() {
+	free := func() int {
+		for line := range strings.Lines(w.file("/proc/meminfo")) {
+			if fields := strings.Fields(line); fields[0] == "MemFree:" {
+				return atoi(fields[1])
+			}
+		}
+		return -1
+	}
+	before := free()
+	_, revert := w.make(faults.Fault{Kind: faults.MemoryPressure, Leave: 32 << 20})
+	during := free()
+	revert()
+	w.holds(during < 60<<10 && before > 100<<10, "of %d KiB %d were free when 32 MiB were to be left", before, during)
+	w.holds(free() > before-20<<10, "afterwards %d KiB", free())
+
+	_, err := w.dut.Agent().KernelLog(w.Context()) // what was before
+	w.must(err)
+	_, revert = w.make(faults.Fault{Kind: faults.MemoryPressure})
+	flood := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 30000, Rate: 10000, Slack: time.Second})
+	count := w.count()
+	log, err := w.dut.Agent().KernelLog(w.Context())
+	w.must(err)
+	revert()
+	failures := 0
+	for _, record := range log.Records {
+		if strings.Contains(record.Message, "page allocation failure") || strings.Contains(record.Message, "Unable to allocate memory") {
+			failures++
+		}
+	}
+	w.Logf("a flood of %d flows left %d entries of at most 65536; %d records, %d of allocation failures", flood.Completed, count, len(log.Records), failures)
+	for i, record := range log.Records {
+		if i < 12 {
+			w.Log(record.Message)
+		}
+	}
+	w.holds(failures > 0, "the kernel's log has %d allocation failures", failures)
+	w.holds(w.flows(100).Completed == 100, "afterwards flows are answered")
+	w.make(faults.Fault{Kind: faults.Flush})
+}
+
+func atoi(text string) int {
+	n := 0
+	for _, digit := range text {
+		n = 10*n + int(digit-'0')
+	}
+	return n
+}
+
+// reset presses the guest's button. It is last: the guest is another one afterwards.
+func (w ward) reset() {
+	before, err := w.dut.Agent().Hello(w.Context())
+	w.must(err)
+	w.set("dut", link.Conditions{Delay: time.Millisecond})
+	lost := w.dut.Agent().Lost()
+	begun := time.Now()
+	w.must(w.dut.(vm.Resettable).Reset(w.Context()))
+	w.Logf("back after %v", time.Since(begun))
+	select {
+	case <-lost:
+	default:
+		w.Error("the client of before is not lost")
+	}
+	if log, err := w.dut.Agent().KernelLog(w.Context()); err == nil {
+		for _, r := range log.Records {
+			if r.Time > 3*time.Second {
+				w.Log(r.Time, r.Message)
+			}
+		}
+	}
+	after, err := w.dut.Agent().Hello(w.Context())
+	w.must(err)
+	w.holds(after.Uptime < before.Uptime, "up for %v, before for %v", after.Uptime, before.Uptime)
+	w.clear("dut")
+	w.furnish()
+	w.flows(100)
+	w.holds(w.count() >= 100 && w.count() < 150, "a new table, with %d entries", w.count())
+}

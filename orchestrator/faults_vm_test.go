@@ -1,0 +1,433 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// ward is a guest with a client, on which faults are made one after another.
+type ward struct {
+	*testing.T
+	lab    *libvirt.Lab
+	dut    vm.Node
+	client vm.Node
+}
+
+// wardSettings are what its guest is configured with, and must be again after each fault.
+var wardSettings = tuning.Settings{
+	Rules: "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n",
+	NFT:   "table inet own {\n chain in {\n type filter hook input priority 10\n tcp dport 4444 drop\n }\n}\n",
+	Sysctl: []tuning.Sysctl{
+		{Key: "net.netfilter.nf_conntrack_max", Value: "65536"},
+		{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "77"},
+	},
+}
+
+const (
+	dutAddress = "10.77.0.1"
+	echoPort   = 7
+	webPort    = 80
+)
+
+// TestFaults makes each kind of fault on one guest, sees it in figures that the fault did not produce, and
+// sees them as before when it has been reverted.
+func TestFaults(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		w := newWard(t)
+		for _, act := range []struct {
+			name string
+			play func(ward)
+		}{
+			{"sysctl", ward.sysctl}, {"buckets", ward.buckets}, {"rules-load", ward.rulesLoad}, {"rules-remove", ward.rulesRemove},
+			{"flush", ward.flush}, {"delete", ward.delete}, {"module-remove", ward.moduleRemove}, {"clock-jump", ward.clockJump},
+			{"cpu-throttle", ward.cpuThrottle}, {"servers", ward.servers},
+			{"network", ward.network}, {"link", ward.link}, {"pause", ward.pause},
+			{"overlap", ward.overlap}, {"refused", ward.refused}, {"memory-pressure", ward.memoryPressure}, {"reset", ward.reset},
+		} {
+			t.Run(act.name, func(t *testing.T) {
+				w := w
+				w.T = t
+				before := w.state()
+				act.play(w)
+				if act.name == "reset" {
+					return // another boot
+				}
+				for _, change := range tuning.Changes(before, w.state()) {
+					t.Errorf("afterwards: %s", change)
+				}
+			})
+		}
+	})
+}
+
+func newWard(t *testing.T) ward {
+	ctx := t.Context()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab, err := libvirt.Open(ctx, libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := ward{T: t, lab: lab}
+	t.Cleanup(func() {
+		for _, node := range []vm.Node{w.client, w.dut} {
+			if node != nil {
+				if err := node.Close(); err != nil {
+					t.Errorf("close %s: %v", node.Name(), err)
+				}
+			}
+		}
+		if err := lab.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	kernel, err := new(guest.Store).Kernel(ctx, scenarios.DefaultKernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	initramfs := filepath.Join(sandbox.RuntimeDir, "initramfs")
+	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: filepath.Join(os.Getenv(initEnv), "ctload"), Kernel: kernel}); err != nil {
+		t.Fatal(err)
+	}
+	w.dut, err = lab.Boot(ctx, vm.Machine{
+		Name: "dut", Kernel: kernel.Image, Initramfs: initramfs, VCPUs: 1, MemoryBytes: 256 << 20,
+		Ports:       []vm.Port{{Link: clientLink, Addresses: []string{dutAddress + "/16"}}},
+		ConsoleFile: filepath.Join(t.TempDir(), "console"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.client, err = lab.Join(ctx, vm.LoadNode{Name: "client", Port: vm.Port{Link: clientLink, Addresses: []string{"10.77.0.2/16"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.furnish()
+	return w
+}
+
+// furnish configures the guest and starts what answers on it.
+func (w ward) furnish() {
+	w.Helper()
+	w.must(w.dut.Agent().Configure(w.Context(), wardSettings))
+	w.must(w.dut.Agent().Respond(w.Context(), generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{echoPort}}))
+	w.must(w.dut.Agent().Respond(w.Context(), generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{webPort}}))
+}
+
+func (w ward) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w ward) state() tuning.State {
+	w.Helper()
+	state, err := w.dut.Agent().ReadBack(w.Context(), wardSettings)
+	w.must(err)
+	return state
+}
+
+// make makes a fault and returns what takes it back.
+func (w ward) make(f faults.Fault) (made faults.Reading, revert func() faults.Reading) {
+	w.Helper()
+	if f.ID == "" {
+		f.ID = "it"
+	}
+	made, err := w.dut.Agent().Apply(w.Context(), f)
+	w.must(err)
+	w.Logf("%s took %v: %.300v %v", f.Kind, made.Took.Round(time.Microsecond), made.Figures, made.Remarks)
+	return made, func() faults.Reading {
+		w.Helper()
+		undone, err := w.dut.Agent().Revert(w.Context(), f.ID)
+		w.must(err)
+		w.Logf("undone in %v: %.300v %v", undone.Took.Round(time.Microsecond), undone.Figures, undone.Remarks)
+		return undone
+	}
+}
+
+// file is a file of the guest's.
+func (w ward) file(path string) string {
+	w.Helper()
+	text, err := w.dut.Agent().ReadFile(w.Context(), path)
+	w.must(err)
+	return strings.TrimSpace(text)
+}
+
+// count is the fill of the guest's table.
+func (w ward) count() int {
+	w.Helper()
+	count, err := strconv.Atoi(w.file("/proc/sys/net/netfilter/nf_conntrack_count"))
+	w.must(err)
+	return count
+}
+
+// flows sends datagrams of as many flows to the guest, each of which is to be echoed within 300 ms.
+func (w ward) flows(n int) generators.Result {
+	w.Helper()
+	return w.generate(generators.Spec{
+		Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: int64(n), Rate: 500,
+		Exchanges: 1, Timeout: 300 * time.Millisecond, Slack: time.Second,
+	})
+}
+
+func (w ward) generate(spec generators.Spec) generators.Result {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	defer cancel()
+	result, err := w.client.Agent().Generate(ctx, spec, nil)
+	w.must(err)
+	return result
+}
+
+// holds fails the test where a figure is not as the words say.
+func (w ward) holds(ok bool, format string, args ...any) {
+	w.Helper()
+	text := fmt.Sprintf(format, args...)
+	if !ok {
+		w.Errorf("does not hold: %s", text)
+		return
+	}
+	w.Log("holds: " + text)
+}
+
+func (w ward) sysctl() {
+	_, empty := w.make(faults.Fault{Kind: faults.Flush})
+	_ = empty
+	_, revert := w.make(faults.Fault{Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "40"}}})
+	w.flows(200)
+	full := w.count()
+	revert()
+	w.flows(200)
+	after := w.count()
+	w.holds(full <= 41, "with a maximum of 40, 200 flows left %d entries", full)
+	w.holds(after >= 200, "with the maximum of before, 200 flows left %d entries", after)
+}
+
+func (w ward) buckets() {
+	const file = "/sys/module/nf_conntrack/parameters/hashsize"
+	before := w.file(file)
+	_, revert := w.make(faults.Fault{Kind: faults.Buckets, Buckets: 16000})
+	during := w.file(file)
+	revert()
+	w.holds(during == "16384", "asked for 16000 buckets, the module has %s", during)
+	w.holds(w.file(file) == before, "afterwards %s, before %s", w.file(file), before)
+}
+
+const notrack = "*raw\n-A PREROUTING -p udp --dport 7 -j NOTRACK\n-A OUTPUT -p udp --sport 7 -j NOTRACK\nCOMMIT\n"
+
+func (w ward) rulesLoad() {
+	for name, rules := range map[string]faults.Rules{
+		"nft":    {IPv4: notrack},
+		"legacy": {IPv4: notrack, Backend: tuning.BackendLegacy},
+		"script": {NFT: "table ip fix {\n chain in {\n type filter hook prerouting priority raw\n udp dport 7 notrack\n }\n chain out {\n type filter hook output priority raw\n udp sport 7 notrack\n }\n}\n"},
+	} {
+		w.make(faults.Fault{Kind: faults.Flush})
+		_, revert := w.make(faults.Fault{Kind: faults.RulesLoad, Rules: rules})
+		untracked := w.flows(100)
+		count := w.count()
+		revert()
+		w.flows(100)
+		w.holds(untracked.Completed == 100 && count < 10, "%s: with NOTRACK %d of 100 flows were answered and left %d entries", name, untracked.Completed, count)
+		w.holds(w.count() >= 100, "%s: without, 100 flows left %d entries", name, w.count())
+	}
+	_, revert := w.make(faults.Fault{Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: "*filter\n-A INPUT -p udp --dport 7 -j DROP\nCOMMIT\n", Add: true}})
+	blocked := w.flows(50)
+	state := w.state()
+	revert()
+	w.holds(blocked.Completed == 0, "with a rule that was added, %d of 50 flows were answered", blocked.Completed)
+	w.holds(strings.Contains(state.Rules, "ESTABLISHED"), "the rules of before are there beside it")
+	w.holds(w.flows(50).Completed == 50, "without it all are")
+}
+
+func (w ward) rulesRemove() {
+	w.make(faults.Fault{Kind: faults.Flush})
+	_, revert := w.make(faults.Fault{Kind: faults.RulesRemove})
+	w.flows(100)
+	count := w.count()
+	revert()
+	w.flows(100)
+	w.holds(count == 0, "without rules 100 flows left %d entries", count)
+	w.holds(w.count() >= 100, "with those of before %d", w.count())
+}
+
+func (w ward) flush() {
+	w.flows(300)
+	before := w.count()
+	made, _ := w.make(faults.Fault{Kind: faults.Flush})
+	after := w.count()
+	w.holds(before >= 300 && after < 10, "a flush left %d of %d entries", after, before)
+	w.holds(made.Figures[0].Before != made.Figures[0].After, "it says %v", made.Figures)
+}
+
+// in is how many entries of the table have a protocol and a state.
+func (w ward) in(protocol, state string) int64 {
+	w.Helper()
+	table, err := w.dut.Agent().Dump(w.Context())
+	w.must(err)
+	var n int64
+	for _, s := range table.Composition.States {
+		if s.Protocol == protocol && (state == "" || s.State == state) {
+			n += s.Entries
+		}
+	}
+	return n
+}
+
+func (w ward) delete() {
+	w.make(faults.Fault{Kind: faults.Flush})
+	w.flows(100)
+	w.generate(generators.Spec{Kind: generators.HTTP, Target: dutAddress, Ports: []uint16{webPort}, Count: 200, Concurrency: 4})
+	w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress, Ports: []uint16{webPort}, Count: 50, Concurrency: 4, Close: generators.CloseAbandon})
+	waiting, open, datagrams := w.in("tcp", "TIME_WAIT"), w.in("tcp", "ESTABLISHED"), w.in("udp", "")
+	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{State: "TIME_WAIT"}})
+	w.holds(waiting >= 190 && w.in("tcp", "TIME_WAIT") == 0, "of %d entries in TIME_WAIT %d are left", waiting, w.in("tcp", "TIME_WAIT"))
+	w.holds(w.in("tcp", "ESTABLISHED") == open && open >= 50, "of %d in ESTABLISHED %d", open, w.in("tcp", "ESTABLISHED"))
+	w.holds(w.in("udp", "") == datagrams, "of %d of udp %d", datagrams, w.in("udp", ""))
+	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{Protocol: "udp", Port: echoPort + 1}})
+	w.holds(w.in("udp", "") == datagrams, "another port: %d of %d", w.in("udp", ""), datagrams)
+	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{Source: "10.77.0.0/24", Port: echoPort}})
+	w.holds(w.in("udp", "") == 0, "by network and port: %d of %d", w.in("udp", ""), datagrams)
+}
+
+func (w ward) moduleRemove() {
+	_, revert := w.make(faults.Fault{Kind: faults.ModuleRemove})
+	modules := w.file("/proc/modules")
+	answered := w.flows(100).Completed
+	revert()
+	w.holds(!strings.Contains(modules, "nf_conntrack ") && answered == 100, "without the module %d of 100 flows are answered", answered)
+	w.flows(100)
+	w.holds(w.count() >= 100, "with it there are %d entries", w.count())
+	timeout := w.file("/proc/sys/net/netfilter/nf_conntrack_udp_timeout")
+	w.holds(timeout == "77", "the timeout that was set before is %s again", timeout)
+}
+
+// offset is how far the guest's clock is from ours.
+func (w ward) offset() time.Duration {
+	w.Helper()
+	clock, err := w.dut.Agent().Clock(w.Context())
+	w.must(err)
+	return time.Until(clock.Realtime)
+}
+
+func (w ward) clockJump() {
+	for _, by := range []time.Duration{time.Hour + 500*time.Millisecond, -90 * time.Minute} {
+		before := w.offset()
+		_, revert := w.make(faults.Fault{Kind: faults.ClockJump, Clock: by})
+		during := w.offset()
+		revert()
+		after := w.offset()
+		w.holds((during-before-by).Abs() < 200*time.Millisecond, "set by %v, the clock is off by %v", by, during-before)
+		w.holds((after-before).Abs() < 200*time.Millisecond, "and afterwards by %v", after-before)
+	}
+}
+
+// pages is how many requests a closed loop gets answered in a second.
+func (w ward) pages() int64 {
+	w.Helper()
+	return w.generate(generators.Spec{
+		Kind: generators.HTTP, Target: dutAddress, Ports: []uint16{webPort}, Concurrency: 8, KeepAlive: 1 << 20, Duration: time.Second,
+	}).Completed
+}
+
+func (w ward) cpuThrottle() {
+	before := w.pages()
+	_, revert := w.make(faults.Fault{Kind: faults.CPUThrottle, CPU: 0.9})
+	during := w.pages()
+	undone := revert()
+	after := w.pages()
+	w.holds(float64(during) < 0.5*float64(before), "with 0.9 of the CPU taken %d requests a second, before %d", during, before)
+	w.holds(float64(after) > 0.6*float64(before), "afterwards %d", after)
+	w.holds(slices.ContainsFunc(undone.Figures, func(f faults.Figure) bool { return f.Name == "CPU seconds taken" }), "it says what was taken")
+}
+
+// connect opens a connection to the web port and asks for a page.
+func (w ward) page() generators.Result {
+	w.Helper()
+	return w.generate(generators.Spec{
+		Kind: generators.HTTP, Target: dutAddress, Ports: []uint16{webPort}, Concurrency: 1, Count: 5, Timeout: 300 * time.Millisecond,
+	})
+}
+
+func (w ward) servers() {
+	for kind, cause := range map[faults.Kind]generators.Cause{faults.ServerStop: generators.Refused, faults.ServerStall: generators.Timeout} {
+		_, revert := w.make(faults.Fault{Kind: kind, Ports: []uint16{webPort}})
+		during, other := w.page(), w.flows(20)
+		revert()
+		w.holds(during.Completed == 0 && during.Causes[string(cause)] == 5, "%s: %d requests were answered, and failed by %v", kind, during.Completed, during.Causes)
+		w.holds(other.Completed == 20, "%s: the other responder answered %d of 20", kind, other.Completed)
+		w.holds(w.page().Completed == 5, "%s: afterwards all are answered", kind)
+	}
+	held := make(chan generators.Result)
+	go func() {
+		held <- w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress, Ports: []uint16{webPort}, Concurrency: 5, Count: 5, Hold: 2 * time.Second})
+	}()
+	time.Sleep(time.Second)
+	w.make(faults.Fault{Kind: faults.ServerRestart})
+	broken := <-held
+	w.holds(broken.Failed == 5, "a restart broke %d of 5 connections: %v", broken.Failed, broken.Causes)
+	w.holds(w.page().Completed == 5, "and all new ones are answered")
+}
+
+// impairment is what a link did to flows of one datagram and its echo.
+type impairment struct {
+	loss     float64
+	fastest  time.Duration
+	spread   time.Duration
+	duration time.Duration
+}
+
+func (w ward) impairment() impairment {
+	w.Helper()
+	r := w.flows(500)
+	return impairment{loss: float64(r.Failed) / float64(r.Offered), fastest: r.Total.Min(), spread: r.Total.Quantile(0.9) - r.Total.Min()}
+}
+
+// refused sees that bad faults leave nothing.
+func (w ward) refused() {
+	for word, f := range map[string]faults.Fault{
+		"did you mean flush":       {Kind: "flusch"},
+		"did you mean net.netfilt": {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "99"}, {Key: "net.netfilter.nf_conntrack_maxx", Value: "1"}}},
+		"udp_timeout":              {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "777"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
+		"iptables-nft-restore":     {Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: "*raw\n-A PREROUTING -j NOWHERE\nCOMMIT\n"}},
+		"open are 7, 80":           {Kind: faults.ServerStop, Ports: []uint16{8080}},
+		"nothing to remove":        {Kind: faults.ModuleRemove, Modules: []string{"nf_flow_table"}},
+	} {
+		f.ID = "bad"
+		_, err := w.dut.Agent().Apply(w.Context(), f)
+		if err == nil || !strings.Contains(err.Error(), word) {
+			w.Errorf("%s: the error does not say %q: %v", f.Kind, word, err)
+		}
+	}
+	if _, err := w.dut.Agent().Revert(w.Context(), "bad"); err == nil {
+		w.Error("a fault that was refused can be reverted")
+	}
+}
+
+// overlap reverts a fault while a later one covers it.
+func (w ward) overlap() {
+	const file, key = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout"
+	_, first := w.make(faults.Fault{ID: "first", Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "100"}}})
+	_, second := w.make(faults.Fault{ID: "second", Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "200"}}})
+	first()
+	w.holds(w.file(file) == "200", "the later fault stays: %s", w.file(file))
+	second()
+	w.holds(w.file(file) == "77", "and then it is as before both: %s", w.file(file))
+}
