@@ -29,14 +29,14 @@ test: deps test-deps build ## install what the tests need and run all of them, v
 	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
 
 .PHONY: library
-library: deps build userns ## run every shipped experiment: the faults must show and the cures must hold
-	@rm -rf bin/library; mkdir -p bin/library; failed=; for name in $$($(BINARY) scenarios list | awk '{print $$1}'); do \
+library: deps build userns library-deps ## run every shipped experiment: the faults must show and the cures must hold
+	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); for name in $$($(BINARY) scenarios list | awk '{print $$1}'); do \
 		start=$$(date +%s); want=0; [ $$name != generator-limit ] || want=4; \
 		$(BINARY) run $$name --out bin/library/$$name >bin/library/$$name.log 2>&1; got=$$?; \
 		said=ok; [ $$got = $$want ] || { said="FAILED, exit status $$got"; failed="$$failed $$name"; }; \
 		printf '%-24s %4d s  %s\n' $$name $$(($$(date +%s) - start)) "$$said"; \
 		[ $$got = $$want ] || tail -n 20 bin/library/$$name.log; \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	done; printf '%-24s %4d s\n' 'all of them' $$(($$(date +%s) - all)); [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
@@ -61,6 +61,10 @@ deps: ## install what ctload needs at run time
 test-deps: ## install what only the tests and benchmarks need
 	@./.ci/install gcc=gcc ip=iproute2 depmod=kmod conntrack=conntrack ab=apache2-utils wrk=wrk hping3=hping3 trafgen=netsniff-ng h2load=nghttp2-client nginx=nginx-light \
 		xmllint=libxml2-utils chromium=chromium
+
+.PHONY: library-deps
+library-deps: # ipvs-reuse sets up the kernel's load balancer with its own tool
+	@./.ci/install ipvsadm=ipvsadm
 
 .PHONY: apparmor-profile
 apparmor-profile: build ## let ctload make user namespaces where AppArmor forbids them (Ubuntu 24.04), as root
