@@ -22,6 +22,7 @@ type reading struct {
 	here        time.Time     // this host's time in the middle of the exchange
 	there       time.Duration // the node's clock when it answered
 	uncertainty time.Duration // half the round trip; the error is at most that (as in NTP, RFC 5905)
+	step        bool          // no comparison: where the node's clock stood still, and where it went on
 }
 
 const (
@@ -48,19 +49,26 @@ func exchange(ctx context.Context, client *agent.Client) (reading, error) {
 
 // compare adds the best reading that can be had of a node without load.
 func (c *clock) compare(ctx context.Context, client *agent.Client) error {
-	var best reading
+	best, err := bestExchange(ctx, client)
+	if err != nil {
+		return err
+	}
+	c.add(best)
+	return nil
+}
+
+func bestExchange(ctx context.Context, client *agent.Client) (best reading, err error) {
 	patience := time.Now().Add(clockPatience)
 	for i := 0; i < clockExchanges || best.uncertainty > clockTrust && time.Now().Before(patience); i++ {
 		r, err := exchange(ctx, client)
 		if err != nil {
-			return err
+			return best, err
 		}
 		if i == 0 || r.uncertainty < best.uncertainty {
 			best = r
 		}
 	}
-	c.add(best)
-	return nil
+	return best, nil
 }
 
 // watch adds readings until ctx ends or the node is gone.
@@ -87,6 +95,23 @@ func (c *clock) add(r reading) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readings = append(c.readings, r)
+}
+
+// jumped compares the clock of a node that has stood still since a moment, and notes for how long its clock did.
+func (c *clock) jumped(ctx context.Context, client *agent.Client, stood time.Time) error {
+	best, err := bestExchange(ctx, client)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.readings[len(c.readings)-1]
+	there := min(last.there+stood.Sub(last.here), best.there)
+	c.readings = append(c.readings,
+		reading{here: stood, there: there, step: true},
+		reading{here: best.here.Add(there - best.there), there: there, step: true},
+		best)
+	return nil
 }
 
 // at is this host's time when the node's clock says there. Beyond the first and the last reading both
@@ -128,16 +153,20 @@ func (c *clock) summary(early time.Duration) *results.Clock {
 		return nil
 	}
 	worst := early
+	stood := time.Duration(0) // while the node did
 	for i, r := range c.readings {
 		worst = max(worst, r.uncertainty)
-		if i > 0 && i < n-1 {
+		if r.step && i > 0 && c.readings[i-1].step {
+			stood += r.here.Sub(c.readings[i-1].here)
+		}
+		if i > 0 && i < n-1 && !r.step && !c.readings[i-1].step && !c.readings[i+1].step {
 			line := between(c.readings[i-1], c.readings[i+1], r.there)
 			worst = max(worst, r.here.Sub(line).Abs())
 		}
 	}
 	s := &results.Clock{ErrorMillis: milliseconds(worst), Readings: n}
 	first, last := c.readings[0], c.readings[n-1]
-	if here := last.here.Sub(first.here); here > 0 {
+	if here := last.here.Sub(first.here) - stood; here > 0 {
 		s.DriftPPM = (float64(last.there-first.there)/float64(here) - 1) * 1e6
 	}
 	return s

@@ -48,7 +48,7 @@ func TestClockThatStoodStill(t *testing.T) {
 		t.Errorf("%+v; want an error of seconds", s)
 	}
 	unwatched := &clock{readings: []reading{stopped.readings[0], stopped.readings[2]}}
-	s := &series{clock: unwatched, samples: []taken{{there: 5 * time.Second, arrived: start.Add(5 * time.Second)}}}
+	s := &series{clock: unwatched, samples: []taken{{clock: unwatched, there: 5 * time.Second, arrived: start.Add(5 * time.Second)}}}
 	if early := s.early(); early < time.Second {
 		t.Errorf("a sample of before the stop is %v early, want seconds", early)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -27,13 +28,15 @@ const fileSystem = "system.json"
 func (t *trial) collect(before tuning.State, witness Witness) error {
 	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
 	defer cancel()
+	t.timeline.rest()
 	dut := t.dut.Agent()
 	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
-		err = t.clock.compare(ctx, dut)
+		err = t.series.current().compare(ctx, dut)
 	}
 	t.summarise()
+	err = errors.Join(err, t.timeline.stop())
 	err = errors.Join(err, t.folder.SaveJSON(results.FileHistograms, t.made))
 	if err != nil {
 		return t.died(err)
@@ -44,6 +47,9 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 		return t.died(err)
 	}
 	for _, change := range tuning.Changes(before, after) {
+		if len(t.result.Actions) > 0 && strings.HasPrefix(change, "module ") && strings.HasSuffix(change, " was not loaded and is loaded") {
+			continue // what an action needed: a module stays
+		}
 		t.invalidate("the DUT was changed during the trial: %s", change)
 	}
 	hits := tuning.Hits(before, after)
@@ -85,16 +91,31 @@ type readback struct {
 // summarise reduces the series to the trial's figures.
 func (t *trial) summarise() {
 	t.series.align(t.begun)
-	t.result.Clock = t.clock.summary(max(t.series.early(), t.stepped()))
+	t.result.Clock = t.series.clockSummary(max(t.series.early(), t.stepped()))
 	t.result.CPU = t.notes.time()
 	if t.result.CPU != nil {
 		t.result.Steal = t.result.CPU.StealShare()
 	}
 	samples, probes := t.series.all()
+	t.result.Actions = t.timeline.actions(t.begun)
 	results.Summarise(&t.result, samples, probes)
+	if reason := results.JudgeHeal(&t.result, t.Plan.steady[t.slot.Scenario], samples, probes, t.patience()); reason != "" {
+		t.invalidate("%s", reason)
+	}
 	if t.result.Probe != nil {
 		t.result.Probe.Latency = distribution(&t.series.answers)
 	}
+}
+
+// patience is how many seconds after its beginning an attempt of the load has failed at the latest.
+func (t *trial) patience() float64 {
+	var most scenarios.Duration
+	for _, e := range t.scenario.Workload {
+		if e.Generator != "" {
+			most = max(most, e.Timeout)
+		}
+	}
+	return most.Seconds()
 }
 
 // stepped is by how much this host's time of day was set forth or back since the load began: times that
@@ -137,7 +158,7 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 	for _, hit := range hits {
 		rule := strings.ToUpper(hit.Rule)
 		if strings.Contains(rule, "DROP") || strings.Contains(rule, "REJECT") {
-			s.RulesDropped += hit.Packets
+			s.RulesDropped += max(0, hit.Packets) // an action may have loaded the rules anew
 		}
 	}
 	return s

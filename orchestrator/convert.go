@@ -92,7 +92,7 @@ func phases(all scenarios.Phases) []results.Phase {
 func load(names []string, r generators.Result) results.Load {
 	l := results.Load{
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
-		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed,
+		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(), Limits: r.Limits,
 		Connect: distribution(r.Connect), Latency: distribution(r.Total),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,15 +17,19 @@ import (
 
 // startResponders starts what the workload needs an answer from.
 func (t *trial) startResponders(ctx context.Context) error {
-	for name, specs := range responderSpecs(t.Plan.Experiment.Topology, t.scenario) {
-		node := t.dut
-		if name != t.dut.Name() {
-			node = t.loads[name]
+	for name := range responderSpecs(t.Plan.Experiment.Topology, t.scenario) {
+		if err := t.startServers(ctx, name); err != nil {
+			return err
 		}
-		for _, spec := range specs {
-			if err := node.Agent().Respond(ctx, spec); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// startServers starts the responders of one node.
+func (t *trial) startServers(ctx context.Context, name string) error {
+	for _, spec := range responderSpecs(t.Plan.Experiment.Topology, t.scenario)[name] {
+		if err := t.node(name).Agent().Respond(ctx, spec); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -48,7 +53,14 @@ func (t *trial) startSampling(ctx context.Context) (*sampling, error) {
 	s := &sampling{cancel: cancel, ended: make(chan error, 1)}
 	interval := time.Duration(float64(time.Second) / float64(t.Plan.Experiment.Sampling))
 	go func() {
-		s.ended <- t.dut.Agent().Sample(stream, interval, t.sampled)
+		for {
+			client := t.dut.Agent()
+			err := client.Sample(stream, interval, t.sampled)
+			if err == nil || !t.timeline.back(stream, client) {
+				s.ended <- err
+				return
+			}
+		}
 	}()
 	select {
 	case <-t.series.first:
@@ -72,7 +84,9 @@ func (t *trial) sampled(s samplers.Sample) {
 		sample.LogLines, sample.LogSupp = s.Log.Lines, s.Log.Suppressed
 	}
 	t.notes.take(s)
-	t.View.Table(t.series.add(s.Monotonic, sample))
+	sample = t.series.add(s.Monotonic, sample)
+	t.timeline.observe(sample)
+	t.View.Table(sample)
 }
 
 // probing are the bystanders and what goes on beside them until the recovery has been watched.
@@ -88,7 +102,14 @@ const probeLead = time.Second
 func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
 	background, cancel := context.WithCancel(ctx)
 	t.probes = &probing{group: new(errgroup.Group), cancel: cancel}
-	t.probes.group.Go(func() error { t.clock.watch(background, t.dut.Agent()); return nil })
+	t.probes.group.Go(func() error {
+		for client := t.dut.Agent(); ; client = t.dut.Agent() {
+			t.series.current().watch(background, client)
+			if !t.timeline.back(background, client) {
+				return nil
+			}
+		}
+	})
 	any := false
 	for _, a := range entries {
 		if a.probe {
@@ -113,18 +134,28 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 			entries[i].spec.Slack = emulatedSlack
 		}
 	}
+	t.timeline.start(ctx)
 	t.zero = time.Now()
 	t.series.start(t.zero)
+	close(t.timeline.begun)
+	defer close(t.timeline.ended)
 
 	living, release := t.whileDUTLives(ctx)
 	defer release()
 	loads, loadCtx := errgroup.WithContext(living)
 	made := make([]generators.Result, len(entries))
+	var others sync.WaitGroup // that wait for no action
 	for i, a := range entries {
 		if a.probe {
 			continue
 		}
+		own := func() {}
+		if t.timeline.joined[a.entry] == nil {
+			others.Add(1)
+			own = others.Done
+		}
 		loads.Go(func() error {
+			defer own()
 			var err error
 			made[i], err = t.generate(loadCtx, a, want)
 			return err
@@ -133,6 +164,8 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	if total := t.scenario.Phases.Total(); total > 0 {
 		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) }) // a phase may be a pause
 	}
+	others.Wait()
+	close(t.timeline.alone)
 	err := loads.Wait()
 	t.account(entries, made)
 	return err
@@ -146,10 +179,16 @@ func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	released := make(chan struct{})
 	go func() {
-		select {
-		case <-t.dut.Agent().Lost():
-			cancel(errDUTLost)
-		case <-released:
+		for client := t.dut.Agent(); ; client = t.dut.Agent() {
+			select {
+			case <-client.Lost():
+				if !t.timeline.back(ctx, client) {
+					cancel(errDUTLost)
+					return
+				}
+			case <-released:
+				return
+			}
 		}
 	}()
 	return ctx, func() { close(released); cancel(nil) }
@@ -157,6 +196,15 @@ func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 
 // generate makes one entry's load on its node.
 func (t *trial) generate(ctx context.Context, a assignment, want int64) (generators.Result, error) {
+	if joined := t.timeline.joined[a.entry]; joined != nil {
+		select {
+		case <-joined:
+		case <-t.timeline.alone:
+			return generators.Result{}, nil // the rest of the load has ended without it
+		case <-ctx.Done():
+			return generators.Result{}, context.Cause(ctx)
+		}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.limit(), fmt.Errorf("%s did not end within %v", a.name, a.limit()))
 	defer cancel()
 	if err := wait(ctx, a.start); err != nil {
@@ -176,7 +224,8 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 
 // probe runs a bystander until ctx ends, which is how every probe ends.
 func (t *trial) probe(ctx context.Context, a assignment) error {
-	result, err := t.loads[a.node].Agent().Generate(ctx, a.spec, nil)
+	progress := func(p generators.Progress) { t.timeline.probed(a.name, p) }
+	result, err := t.loads[a.node].Agent().Generate(ctx, a.spec, progress)
 	if err != nil && ctx.Err() == nil {
 		return err
 	}

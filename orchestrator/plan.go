@@ -19,6 +19,8 @@ type Plan struct {
 	Seed       uint64               // of the order of the trials and of the tuples
 	Order      []Slot
 	thresholds [][]*results.Threshold // of each scenario
+	conditions [][]*results.Condition // of each scenario, for each action; nil where it comes at a time
+	steady     [][]*results.Condition // of each scenario
 }
 
 // Slot is one trial's place in a plan.
@@ -30,7 +32,7 @@ type Slot struct {
 // NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
 // from seed, so that a slow drift of the host meets all scenarios alike.
 //
-// The error is a *scenarios.InvalidError: a threshold that does not compile.
+// The error is a *scenarios.InvalidError: an expression that does not compile.
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
 	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed, thresholds: make([][]*results.Threshold, len(resolved))}
@@ -45,6 +47,9 @@ func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 			}
 		}
 	}
+	if err := plan.compile(); err != nil {
+		return nil, err
+	}
 	draw := rand.New(rand.NewPCG(seed, 0))
 	for number := 1; number <= experiment.Trials; number++ {
 		for _, scenario := range draw.Perm(len(resolved)) {
@@ -52,6 +57,39 @@ func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// compile compiles what the actions wait for, and what is normal.
+func (p *Plan) compile() error {
+	compiled := func(e scenarios.Expression) (*results.Condition, error) {
+		c, err := results.CompileCondition(e.Text)
+		if err != nil {
+			return nil, p.Experiment.Invalid(e.Position, err.Error())
+		}
+		return c, nil
+	}
+	for _, s := range p.Scenarios {
+		conditions := make([]*results.Condition, len(s.Actions))
+		for i, a := range s.Actions {
+			if a.When.Text == "" {
+				continue
+			}
+			var err error
+			if conditions[i], err = compiled(a.When); err != nil {
+				return err
+			}
+		}
+		var steady []*results.Condition
+		for _, e := range s.Steady {
+			c, err := compiled(e)
+			if err != nil {
+				return err
+			}
+			steady = append(steady, c)
+		}
+		p.conditions, p.steady = append(p.conditions, conditions), append(p.steady, steady)
+	}
+	return nil
 }
 
 // Name is a trial's name, unique in the run: its folder and its title.

@@ -16,7 +16,9 @@ import (
 // When the load has ended and the clocks have been compared once more, align gives everything its final
 // time and writes it again.
 type series struct {
-	clock *clock // of the DUT
+	clock  *clock         // of the DUT, since it booted last
+	clocks []*clock       // all there were
+	carry  results.Sample // what was counted before that boot
 
 	mu       sync.Mutex
 	zero     time.Time // not yet known while it is the zero time
@@ -28,12 +30,13 @@ type series struct {
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
 
-	offered, done, failed map[string]int64 // of each generator, as last heard
-	first                 chan struct{}    // closed when the first sample has come
+	offered, done, failed, broken map[string]int64 // of each generator, as last heard
+	first                         chan struct{}    // closed when the first sample has come
 }
 
 // taken is a sample of the DUT.
 type taken struct {
+	clock   *clock
 	there   time.Duration // the DUT's clock when it was taken
 	arrived time.Time     // this host's time when it came
 	sample  results.Sample
@@ -45,7 +48,7 @@ type attempt struct {
 	sample results.ProbeSample
 }
 
-func newSeries(folder *results.TrialFolder, clock *clock) (*series, error) {
+func newSeries(folder *results.TrialFolder, of *clock) (*series, error) {
 	samples, err := folder.Samples()
 	if err != nil {
 		return nil, err
@@ -55,8 +58,9 @@ func newSeries(folder *results.TrialFolder, clock *clock) (*series, error) {
 		return nil, errors.Join(err, samples.Close())
 	}
 	return &series{
-		clock: clock, sampleFile: samples, probeFile: probes,
-		offered: map[string]int64{}, done: map[string]int64{}, failed: map[string]int64{}, first: make(chan struct{}),
+		clock: of, clocks: []*clock{of}, sampleFile: samples, probeFile: probes,
+		offered: map[string]int64{}, done: map[string]int64{}, failed: map[string]int64{}, broken: map[string]int64{},
+		first: make(chan struct{}),
 	}, nil
 }
 
@@ -72,7 +76,7 @@ func (s *series) start(zero time.Time) {
 }
 
 // place gives a sample its time.
-func (s *series) place(t *taken) { t.sample.Seconds = s.clock.at(t.there).Sub(s.zero).Seconds() }
+func (s *series) place(t *taken) { t.sample.Seconds = t.clock.at(t.there).Sub(s.zero).Seconds() }
 
 // add takes a sample of the DUT and returns it with its time and the generators' progress.
 func (s *series) add(there time.Duration, sample results.Sample) results.Sample {
@@ -82,8 +86,12 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 		sample.Offered += s.offered[name]
 		sample.Done += s.done[name]
 		sample.Failed += s.failed[name]
+		sample.Broken += s.broken[name]
 	}
-	t := taken{there: there, arrived: time.Now(), sample: sample}
+	sample.Counters.Add(s.carry.Counters)
+	sample.LogLines += s.carry.LogLines
+	sample.LogSupp += s.carry.LogSupp
+	t := taken{clock: s.clock, there: there, arrived: time.Now(), sample: sample}
 	if len(s.samples) == 0 {
 		close(s.first)
 	}
@@ -99,7 +107,7 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 func (s *series) progress(name string, p generators.Progress) (allDone, allFailed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.offered[name], s.done[name], s.failed[name] = p.Offered, p.Completed, p.Failed
+	s.offered[name], s.done[name], s.failed[name], s.broken[name] = p.Offered, p.Completed, p.Failed, p.Broken
 	for name := range s.done {
 		allDone += s.done[name]
 		allFailed += s.failed[name]
@@ -130,7 +138,7 @@ func (s *series) align(zero time.Time) {
 	defer s.mu.Unlock()
 	if zero.IsZero() { // the load never began: the last sample is the best zero there is
 		if n := len(s.samples); n > 0 {
-			zero = s.clock.at(s.samples[n-1].there)
+			zero = s.samples[n-1].clock.at(s.samples[n-1].there)
 		}
 	}
 	s.zero = zero
@@ -155,9 +163,40 @@ func (s *series) early() time.Duration {
 	defer s.mu.Unlock()
 	var most time.Duration
 	for _, t := range s.samples {
-		most = max(most, s.clock.at(t.there).Sub(t.arrived))
+		most = max(most, t.clock.at(t.there).Sub(t.arrived))
 	}
 	return most
+}
+
+// current is the DUT's clock.
+func (s *series) current() *clock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clock
+}
+
+// rebooted goes on with another clock, and with counters that begin at zero.
+func (s *series) rebooted(clock *clock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock, s.clocks = clock, append(s.clocks, clock)
+	if n := len(s.samples); n > 0 {
+		s.carry = s.samples[n-1].sample
+	}
+}
+
+// clockSummary is how good the clocks of all boots were, the worst of them.
+func (s *series) clockSummary(early time.Duration) *results.Clock {
+	s.mu.Lock()
+	clocks := slices.Clone(s.clocks)
+	s.mu.Unlock()
+	var worst *results.Clock
+	for _, c := range clocks {
+		if one := c.summary(early); worst == nil || one != nil && one.ErrorMillis > worst.ErrorMillis {
+			worst = one
+		}
+	}
+	return worst
 }
 
 // all is everything gathered, on the axis.

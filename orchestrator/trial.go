@@ -27,8 +27,8 @@ type trial struct {
 
 	settings tuning.Settings // asked of the DUT's kernel
 
-	clock       *clock
 	series      *series
+	timeline    *timeline
 	notes       notes
 	probes      *probing          // nil until they begin
 	zero        time.Time         // when the generators were told to begin
@@ -46,17 +46,17 @@ func newTrial(r Request, slot Slot) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	clock := new(clock)
-	series, err := newSeries(folder, clock)
+	series, err := newSeries(folder, new(clock))
 	if err != nil {
 		return nil, err
 	}
-	return &trial{
-		Request: r, slot: slot, scenario: scenario, folder: folder,
-		clock: clock, series: series,
+	t := &trial{
+		Request: r, slot: slot, scenario: scenario, folder: folder, series: series,
 		loads:  map[string]vm.Node{},
 		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
-	}, nil
+	}
+	t.timeline, err = newTimeline(t)
+	return t, err
 }
 
 // perform measures, and makes of whatever went wrong a reason why the trial is invalid. The error is
@@ -118,7 +118,7 @@ func (t *trial) measure(ctx context.Context) error {
 
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)
-	if err := t.clock.compare(ctx, t.dut.Agent()); err != nil {
+	if err := t.series.current().compare(ctx, t.dut.Agent()); err != nil {
 		return err
 	}
 	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {

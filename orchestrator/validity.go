@@ -42,6 +42,9 @@ func (t *trial) faults() []string {
 			lines = append(lines, line)
 		}
 	}
+	if results.StarvesMemory(t.result.Actions) {
+		lines = slices.DeleteFunc(slices.Clone(lines), results.MemoryFault)
+	}
 	if len(lines) > mostFaults {
 		lines = lines[:mostFaults]
 	}

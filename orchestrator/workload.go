@@ -15,6 +15,7 @@ import (
 // assignment is one entry of a workload as the node that makes it gets it.
 type assignment struct {
 	name  string
+	entry string        // of the workload; name where it has one address family
 	node  string        // the client that makes it
 	start time.Duration // after the start of the load
 	probe bool
@@ -52,7 +53,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 	for _, e := range scenario.Workload {
 		for i, family := range topology.Families {
 			a := assignment{
-				name: e.Name, node: clientName(e.From), start: time.Duration(scenario.Begins(e)),
+				name: e.Name, entry: e.Name, node: clientName(e.From), start: time.Duration(scenario.Begins(e)),
 				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			if n := len(topology.Families); n > 1 {
@@ -96,6 +97,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		Timeout:     time.Duration(e.Timeout),
 		Close:       generators.CloseMode(e.Close),
 		Payload:     int(e.Payload),
+		Interval:    time.Duration(e.Interval),
 		Seed:        seed,
 	}
 	if e.Probe != "" {

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Action is a fault or a fix that was made in a trial. Times are seconds after the start of the load.
@@ -81,4 +82,17 @@ func (a Action) String() string {
 		s += fmt.Sprintf(" for %s s", Figure(*a.Ended-*a.Begun))
 	}
 	return s
+}
+
+// ActionEvent is a line of [FileActions]: an action is about to begin, was made, is about to be taken back,
+// was, or has failed. Time is that of the host which runs ctload.
+type ActionEvent struct {
+	Time    time.Time `json:"time"`
+	Event   string    `json:"event"` // begin, made, undo, undone, failed
+	Name    string    `json:"name"`
+	Kind    string    `json:"kind"`
+	Where   string    `json:"where"`
+	Asked   string    `json:"asked,omitempty"`
+	Effects []Effect  `json:"effects,omitempty"`
+	Remarks []string  `json:"remarks,omitempty"`
 }

@@ -18,6 +18,13 @@ var faults = regexp.MustCompile(`Kernel panic - not syncing|` +
 	`EXT4-fs error|I/O error, dev |` +
 	`clocksource: .* (unstable|skew)|Marking clocksource .* unstable`)
 
+// memoryFaults are those of a kernel that has run out of memory and knows it.
+var memoryFaults = regexp.MustCompile(`[Oo]ut of memory: |invoked oom-killer|oom-kill:|page allocation failure|SLUB: Unable to allocate memory|` +
+	`nf_conntrack: .*(unable to|can't) allocate`)
+
+// MemoryFault reports whether a line tells of memory that ran out, which spoils no trial that was to.
+func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
+
 // ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial:
 // an oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.
 func ConsoleFault(line string) bool { return faults.MatchString(line) }

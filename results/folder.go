@@ -20,6 +20,7 @@ import (
 //	trials/<scenario>-<n>/        one for each trial, n from 1 in the scenario
 //	    samples.jsonl             a Sample on each line
 //	    probe.jsonl               a ProbeSample on each line
+//	    actions.jsonl             an ActionEvent on each line, each written before what it announces
 //	    kernel.log                the DUT's kernel log during the trial
 //	    console.log               the DUT's serial console
 //	    readback.json             settings and rules as read back, before and after
@@ -36,6 +37,7 @@ const (
 	FileRun        = "run.json"
 	FileSamples    = "samples.jsonl"
 	FileProbe      = "probe.jsonl"
+	FileActions    = "actions.jsonl"
 	FileKernelLog  = "kernel.log"
 	FileConsole    = "console.log"
 	FileReadback   = "readback.json"
@@ -180,6 +182,11 @@ func (t *TrialFolder) Samples() (*Lines[Sample], error) {
 // Probes opens the series of the probe's attempts for appending.
 func (t *TrialFolder) Probes() (*Lines[ProbeSample], error) {
 	return appendLines[ProbeSample](t.File(FileProbe))
+}
+
+// Actions opens the record of the actions for appending.
+func (t *TrialFolder) Actions() (*Lines[ActionEvent], error) {
+	return appendLines[ActionEvent](t.File(FileActions))
 }
 
 // ReadSamples reads the series of samples; see [ReadLines].

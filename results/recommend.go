@@ -16,8 +16,8 @@ import (
 // A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
 // when its table takes less memory.
 func Recommend(run *Run) string {
-	if len(run.Scenarios) < 2 || run.Interrupted {
-		return ""
+	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return acted(&s) }) {
+		return "" // what an action does is no configuration to choose
 	}
 	first, best := &run.Scenarios[0], Best(run)
 	switch best {
@@ -29,6 +29,11 @@ func Recommend(run *Run) string {
 		return fmt.Sprintf("The smallest change that %s is %s (%s); %s.",
 			achievement(best), best.Name, strings.Join(changes(first, best), ", "), costs(first, best))
 	}
+}
+
+// acted reports whether faults or fixes were made in a scenario.
+func acted(s *Scenario) bool {
+	return slices.ContainsFunc(s.Trials, func(t Trial) bool { return len(t.Actions) > 0 })
 }
 
 // Best is the scenario that [Recommend] names, nil when there is none. It is the first one when that

@@ -30,6 +30,7 @@ type runFlags struct {
 	trials     int
 	seed       uint64
 	out        string
+	dryRun     bool
 	choice     orchestrator.Choice
 	reportFlags
 	baselineFlags
@@ -54,6 +55,7 @@ The table goes to stdout, progress to stderr, and everything that was measured i
 	flags.IntVar(&f.trials, "trials", 0, "trials of each scenario (default: as the experiment says)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
 	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time line of a trial of each scenario, and boot nothing")
 	registerChoice(flags, &f.choice)
 	registerThresholds(flags, &f.thresholds)
 	f.reportFlags.register(flags)
@@ -69,6 +71,9 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	plan, err := planRun(cmd, name, &f)
 	if err != nil {
 		return err
+	}
+	if f.dryRun {
+		return reports.TimeLine(cmd.OutOrStdout(), f.format, plan.TimeLine(), reportOptions(f.wide))
 	}
 	baseline, err := f.load(cmd)
 	if err != nil {

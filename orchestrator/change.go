@@ -1,0 +1,345 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/link"
+)
+
+// change is an action that has been made: what it did, and how it is taken back.
+type change struct {
+	effects effects
+	undo    func(context.Context) (effects, error) // nil where nothing is to be taken back
+}
+
+// effects are what was seen of a change.
+type effects struct {
+	seen    []results.Effect
+	remarks []string
+	began   instant // its clock is nil where only this host knows
+	took    time.Duration
+}
+
+// change makes an action. On an error nothing of it is left.
+func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (change, error) {
+	switch a.Kind {
+	case scenarios.Pause:
+		return t.pause(ctx, a)
+	case scenarios.Reset:
+		return t.reset(ctx)
+	case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
+		return t.worsen(ctx, a, id)
+	case scenarios.Join:
+		close(t.timeline.joined[a.Entry])
+		return change{}, nil
+	default:
+		return t.fault(ctx, a.Node, id, a)
+	}
+}
+
+// node is a node by its name.
+func (t *trial) node(name string) vm.Node {
+	if name == t.dut.Name() {
+		return t.dut
+	}
+	return t.loads[name]
+}
+
+// fault has the agent of a node make a change.
+func (t *trial) fault(ctx context.Context, name, id string, a scenarios.Action) (change, error) {
+	fault, err := t.faultOf(a, id)
+	if err != nil {
+		return change{}, err
+	}
+	return t.apply(ctx, name, fault, a.Kind.Undoable())
+}
+
+func (t *trial) apply(ctx context.Context, name string, fault faults.Fault, undoable bool) (change, error) {
+	client := t.node(name).Agent()
+	reading, err := client.Apply(ctx, fault)
+	if err != nil {
+		return change{}, err
+	}
+	c := change{effects: t.read(name, reading)}
+	if undoable {
+		c.undo = func(ctx context.Context) (effects, error) {
+			select {
+			case <-client.Lost():
+				return effects{remarks: []string{"gone with the agent that made it"}}, nil // as after a reset
+			default:
+			}
+			reading, err := client.Revert(ctx, fault.ID)
+			return t.read(name, reading), err
+		}
+	}
+	return c, nil
+}
+
+// read is what an agent said of a change.
+func (t *trial) read(name string, r faults.Reading) effects {
+	e := effects{remarks: r.Remarks, took: r.Took}
+	if name == t.dut.Name() && r.Began > 0 {
+		e.began = instant{clock: t.series.current(), there: r.Began}
+	}
+	for _, f := range r.Figures {
+		e.seen = append(e.seen, results.Effect{Name: f.Name, Before: f.Before, After: f.After})
+	}
+	return e
+}
+
+// faultOf is an action as an agent is asked for it.
+func (t *trial) faultOf(a scenarios.Action, id string) (faults.Fault, error) {
+	a, err := a.Substitute(placeholders(t.Plan.Experiment.Topology))
+	if err != nil {
+		return faults.Fault{}, err
+	}
+	f := faults.Fault{
+		ID: id, Kind: faults.Kind(a.Kind), Buckets: int(a.Buckets), Modules: a.Modules,
+		Rules: faults.Rules{IPv4: a.Rules, IPv6: a.Rules6, NFT: a.NFT, Add: a.Add, Backend: string(t.scenario.DUT.RulesBackend)},
+		Delete: faults.Filter{
+			Protocol: a.Protocol, State: a.State, Source: a.Source, Destination: a.Destination,
+			Port: uint16(a.Port), SourcePort: uint16(a.SourcePort), Unassured: a.Unassured,
+		},
+		Clock: time.Duration(a.By), CPU: float64(a.Share), Leave: int64(a.Leave), Ports: a.Ports.Expand(),
+	}
+	for _, s := range a.Sysctl {
+		f.Sysctl = append(f.Sysctl, tuning.Sysctl{Key: s.Key, Value: s.Value})
+	}
+	return f, nil
+}
+
+// pause stops a node. When it goes on, the DUT's clock is behind by the time that it stood still.
+func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
+	node := t.node(a.Node)
+	pausable, ok := node.(vm.Pausable)
+	if !ok {
+		return change{}, fmt.Errorf("pause %s: %w", a.Node, errNotHere)
+	}
+	if node == t.dut {
+		// What the clock shows until now is read now: it will jump.
+		if err := t.series.current().compare(ctx, t.dut.Agent()); err != nil {
+			return change{}, err
+		}
+	}
+	if err := pausable.Pause(ctx); err != nil {
+		return change{}, err
+	}
+	stood := time.Now()
+	seen := func(before string) (effects, error) {
+		paused, err := pausable.Paused(ctx)
+		after := "running"
+		if paused {
+			after = "paused"
+		}
+		if err == nil && after == before {
+			err = fmt.Errorf("%s reads back as %s", a.Node, after)
+		}
+		return effects{seen: []results.Effect{{Name: a.Node, Before: before, After: after}}}, err
+	}
+	resume := func(ctx context.Context) (effects, error) {
+		if err := pausable.Resume(ctx); err != nil {
+			return effects{}, err
+		}
+		if node == t.dut {
+			if err := t.series.current().jumped(ctx, t.dut.Agent(), stood); err != nil {
+				return effects{}, err
+			}
+		}
+		return seen("paused")
+	}
+	e, err := seen("running")
+	if err != nil {
+		_, again := resume(ctx)
+		return change{}, errors.Join(err, again)
+	}
+	return change{effects: e, undo: resume}, nil
+}
+
+// reset resets the DUT, and sets it up again as its own boot would: configuration, servers, sampling.
+func (t *trial) reset(ctx context.Context) (change, error) {
+	machine, ok := t.dut.(vm.Resettable)
+	if !ok {
+		return change{}, fmt.Errorf("reset %s: %w", t.dut.Name(), errNotHere)
+	}
+	before, err := t.dut.Agent().Hello(ctx)
+	if err != nil {
+		return change{}, err
+	}
+	l, done := t.timeline, make(chan struct{})
+	l.mu.Lock()
+	l.resetting = done
+	l.mu.Unlock()
+	defer close(done)
+	if err := machine.Reset(ctx); err != nil {
+		return change{}, err
+	}
+	after, err := t.dut.Agent().Hello(ctx)
+	if err != nil {
+		return change{}, err
+	}
+	clock := new(clock)
+	err = errors.Join(t.dut.Agent().Configure(ctx, t.settings), t.startServers(ctx, t.dut.Name()), clock.compare(ctx, t.dut.Agent()))
+	if err != nil {
+		return change{}, err
+	}
+	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
+		return change{}, err
+	}
+	t.series.rebooted(clock)
+	uptime := func(d time.Duration) string { return d.Round(time.Second).String() }
+	return change{effects: effects{seen: []results.Effect{{Name: "uptime", Before: uptime(before.Uptime), After: uptime(after.Uptime)}}}}, nil
+}
+
+// worsen makes links of a node worse.
+func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (change, error) {
+	node, name, named := strings.Cut(a.Link, "/")
+	links := []string{name}
+	if a.Kind == scenarios.Partition {
+		node, named = a.Node, false
+	}
+	if !named {
+		links = t.Plan.Experiment.Topology.LinksOf(node)
+	}
+	conditions := conditionsOf(a)
+	lab, ok := t.Lab.(vm.LinkFaulty)
+	if !ok {
+		if a.Kind != scenarios.Network || !conditions.Shapes() {
+			return change{}, fmt.Errorf("%s of %s: %w", a.Kind, node, errNotHere)
+		}
+		return t.apply(ctx, node, faults.Fault{ID: id, Kind: faults.Network, Conditions: conditions}, true)
+	}
+	var c change
+	undo := func(ctx context.Context) (e effects, err error) {
+		for _, each := range links {
+			back, clearErr := lab.ClearLink(ctx, node, each)
+			err = errors.Join(err, clearErr)
+			e.seen = append(e.seen, results.Effect{Name: node + "/" + each, Before: conditions.String(), After: back.String()})
+		}
+		return e, err
+	}
+	for _, each := range links {
+		var got link.Conditions
+		var err error
+		if a.Kind == scenarios.Network && !conditions.Shapes() {
+			got, err = lab.ClearLink(ctx, node, each) // 0 %, one of the values of a matrix
+		} else {
+			got, err = lab.SetLink(ctx, node, each, conditions)
+		}
+		if err != nil {
+			_, again := undo(ctx)
+			return change{}, errors.Join(err, again)
+		}
+		c.effects.seen = append(c.effects.seen, results.Effect{Name: node + "/" + each, Before: link.Conditions{}.String(), After: got.String()})
+	}
+	c.undo = undo
+	return c, nil
+}
+
+func conditionsOf(a scenarios.Action) link.Conditions {
+	switch a.Kind {
+	case scenarios.LinkDown:
+		return link.Conditions{Down: true}
+	case scenarios.Partition:
+		return link.Conditions{Partitioned: true}
+	}
+	return link.Conditions{
+		Direction: link.Direction(a.Direction), Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
+		Reorder: float64(a.Reorder), Duplicate: float64(a.Duplicate), Corrupt: float64(a.Corrupt), Rate: int64(a.Rate),
+	}
+}
+
+// where is the node or the link of an action.
+func where(a scenarios.Action) string {
+	switch {
+	case a.Link != "":
+		return a.Link
+	case a.Kind == scenarios.Join:
+		return a.Entry
+	default:
+		return a.Node
+	}
+}
+
+// asked is what an action is to do, in words.
+func asked(a scenarios.Action) string {
+	switch a.Kind {
+	case scenarios.SetSysctl:
+		var words []string
+		for _, s := range a.Sysctl {
+			words = append(words, fmt.Sprintf("%s = %s", strings.TrimPrefix(s.Key, "net.netfilter."), s.Value))
+		}
+		return strings.Join(words, ", ")
+	case scenarios.SetBuckets:
+		return fmt.Sprintf("%d buckets", a.Buckets)
+	case scenarios.RulesLoad:
+		return "rules loaded"
+	case scenarios.RulesRemove:
+		return "all rules removed"
+	case scenarios.Flush:
+		return "all entries removed"
+	case scenarios.Delete:
+		return "entries removed: " + filterWords(a)
+	case scenarios.ModuleRemove:
+		if len(a.Modules) == 0 {
+			return "rules and nf_conntrack removed"
+		}
+		return "rules and " + strings.Join(a.Modules, ", ") + " removed"
+	case scenarios.ClockJump:
+		return "time of day set by " + a.By.String()
+	case scenarios.CPUThrottle:
+		return a.Share.String() + " of each CPU taken"
+	case scenarios.MemoryPressure:
+		if a.Leave > 0 {
+			return "memory taken until " + a.Leave.String() + " are left"
+		}
+		return "memory taken until allocations fail"
+	case scenarios.ServerStop:
+		return "servers stopped"
+	case scenarios.ServerStall:
+		return "servers stalled"
+	case scenarios.ServerRestart:
+		return "servers restarted"
+	case scenarios.Pause:
+		return "paused"
+	case scenarios.Reset:
+		return "reset without warning"
+	case scenarios.Join:
+		return a.Entry + " starts"
+	default:
+		return conditionsOf(a).String()
+	}
+}
+
+func filterWords(a scenarios.Action) string {
+	var words []string
+	add := func(name, value string) {
+		if value != "" {
+			words = append(words, strings.TrimSpace(name+" "+value))
+		}
+	}
+	number := func(p scenarios.Port) string {
+		if p == 0 {
+			return ""
+		}
+		return fmt.Sprint(p)
+	}
+	add("", a.Protocol)
+	add("", a.State)
+	add("from", a.Source)
+	add("to", a.Destination)
+	add("port", number(a.Port))
+	add("source port", number(a.SourcePort))
+	if a.Unassured {
+		words = append(words, "not ASSURED")
+	}
+	return strings.Join(words, ", ")
+}
