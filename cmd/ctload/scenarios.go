@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -12,23 +15,33 @@ func scenariosCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scenarios",
 		Short: "the experiments that come with ctload, and the language that they are written in",
+		Long: `The experiments that come with ctload, and the language that they are written in (docs/language.md).
+
+  ctload scenarios list                       what there is
+  ctload scenarios show table-full > my.yaml  the text of one, to copy and change
+  ctload scenarios validate my.yaml           is it right? Nothing is run
+  ctload run my.yaml                          run it`,
+		SuggestionsMinimumDistance: 3,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("; did you mean %q?", near[0])
+			}
+			return fmt.Errorf("ctload scenarios has no command %q%s (list, show, validate, schema)", args[0], hint)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "list", Short: "list the shipped experiments", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				for _, name := range scenarios.Names() {
-					experiment, _, err := scenarios.Load(name)
-					if err != nil {
-						return err
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%-24s %s\n", name, experiment.Summary)
-				}
-				return nil
-			},
+			RunE: func(cmd *cobra.Command, _ []string) error { return listScenarios(cmd.OutOrStdout()) },
 		},
 		&cobra.Command{
-			Use: "show NAME", Short: "print a shipped experiment, to read or to copy", Args: cobra.ExactArgs(1),
+			Use: "show NAME", Short: "print a shipped experiment, to read or to copy",
+			Args: needs(1, 1, "the name of an experiment; ctload scenarios list has them"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				text, err := scenarios.Shipped(args[0])
 				if err != nil {
@@ -39,19 +52,14 @@ func scenariosCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "validate FILE...", Short: "check experiment files", Args: cobra.MinimumNArgs(1),
+			Use: "validate FILE...", Short: "check experiment files, thresholds included, without running them",
+			Args: needs(1, 1000, "experiment files"),
 			RunE: func(cmd *cobra.Command, args []string) error {
+				var errs []error
 				for _, name := range args {
-					experiment, warnings, err := scenarios.Load(name)
-					for _, w := range warnings {
-						fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
-					}
-					if err != nil {
-						return err
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d scenarios\n", name, experiment.Name, len(experiment.Resolve()))
+					errs = append(errs, validate(cmd.OutOrStdout(), cmd.ErrOrStderr(), name))
 				}
-				return nil
+				return errors.Join(errs...)
 			},
 		},
 		&cobra.Command{
@@ -61,9 +69,54 @@ func scenariosCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = cmd.OutOrStdout().Write(schema)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schema)
 				return err
 			},
 		})
 	return cmd
+}
+
+// needs refuses other numbers of arguments, and says what is needed.
+func needs(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("%s needs %s", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}
+
+func listScenarios(out io.Writer) error {
+	for _, name := range scenarios.Names() {
+		experiment, _, err := scenarios.Load(name)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%-24s %s\n", name, experiment.Summary); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validate checks one file as a run would.
+func validate(out, notes io.Writer, name string) error {
+	experiment, warnings, err := scenarios.Load(name)
+	for _, w := range warnings {
+		if _, err := fmt.Fprintf(notes, "warning: %v\n", w); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := orchestrator.NewPlan(experiment, 1); err != nil {
+		return err
+	}
+	count, plural := len(experiment.Resolve()), "s"
+	if count == 1 {
+		plural = ""
+	}
+	_, err = fmt.Fprintf(out, "%s: %s, %d scenario%s\n", name, experiment.Name, count, plural)
+	return err
 }
