@@ -67,6 +67,7 @@ func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(
 
 // Every cause of failure, provoked one by one.
 func TestCauses(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
 		return
 	}
@@ -277,6 +278,7 @@ func TestCauseNoDescriptor(t *testing.T) {
 
 // A context that ends leaves a result that adds up.
 func TestCancel(t *testing.T) {
+	t.Parallel() // it mostly waits
 	silent := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
 	quiet := startResponder(t, ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0}})
 	stopped := errors.New("enough")

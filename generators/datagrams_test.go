@@ -61,6 +61,7 @@ func TestUDP(t *testing.T) {
 
 // Flows that are answered for more than two seconds become streams: ASSURED, so that a full table keeps them.
 func TestUDPStreams(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
 		return
 	}
@@ -90,6 +91,7 @@ func TestUDPStreams(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	t.Parallel() // it mostly waits
 	tcp := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
 	udp := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
 	closed := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})

@@ -85,6 +85,7 @@ func newNamespace(t testing.TB) *namespace {
 		}
 	})
 	n.up(t, "lo")
+	n.sysctl(t, "net.ipv6.conf.default.accept_dad", "0") // it makes links wait for two seconds
 	return n
 }
 

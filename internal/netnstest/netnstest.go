@@ -57,11 +57,14 @@ func enter(t *testing.T) {
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
 	}
-	if err != nil {
-		t.Fatalf("bringing lo up: %v", err)
+	// The legacy tools lock a file in /run, which an ordinary user cannot write. The process is this test's
+	// alone, so that it may be a parallel one.
+	if err == nil {
+		err = os.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
 	}
-	// The legacy tools lock a file in /run, which an ordinary user cannot write.
-	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatalf("making the namespaces habitable: %v", err)
+	}
 }
 
 // again runs a test in a process of its own, inside, and takes over its outcome.
