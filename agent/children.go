@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -14,10 +15,40 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 )
 
-// children runs a node's commands one at a time. PID 1 reaps orphans in between: a blanket wait
-// beside a running command would steal its exit status.
+// children runs a node's commands. PID 1 reaps orphans in between: a blanket wait beside a running command would
+// steal its exit status.
 type children struct {
-	mu sync.Mutex
+	mu      sync.Mutex
+	running map[int]bool // by process id
+}
+
+// start starts a command.
+func (c *children) start(cmd *exec.Cmd) error { return c.startBy(cmd, cmd.Start) }
+
+// startBy is start by other means than the command's own, which start it too.
+func (c *children) startBy(cmd *exec.Cmd, start func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := start(); err != nil {
+		return err
+	}
+	if c.running == nil {
+		c.running = map[int]bool{}
+	}
+	c.running[cmd.Process.Pid] = true
+	return nil
+}
+
+// wait waits for a command that was started.
+func (c *children) wait(cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	c.mu.Lock()
+	delete(c.running, cmd.Process.Pid)
+	c.mu.Unlock()
+	if os.Getpid() == 1 {
+		c.reap() // what ended beside it
+	}
+	return err
 }
 
 // exec runs a command. Its exit status is no error.
@@ -25,12 +56,13 @@ func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Outp
 	if len(argv) == 0 {
 		return nil, errors.New("run a command: its name is missing")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	err := cmd.Run()
+	err := c.start(cmd)
+	if err == nil {
+		err = c.wait(cmd)
+	}
 	out := &Output{Stdout: stdout.String(), Stderr: stderr.String()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		out.Exit = exit.ExitCode()
@@ -54,11 +86,11 @@ func (c *children) run(ctx context.Context, stdin string, name string, args ...s
 	return out.Stdout, nil
 }
 
-// reap waits for every orphan that has ended. Only PID 1 has any.
+// reap waits for every orphan that has ended, once no command is running. Only PID 1 has any.
 func (c *children) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
+	for len(c.running) == 0 {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		if err == unix.EINTR {
 			continue

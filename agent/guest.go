@@ -86,7 +86,7 @@ func reapOrphans(ctx context.Context, children *children) {
 func mountGuest() error {
 	for _, m := range []struct{ kind, at string }{
 		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}, {"tmpfs", "/tmp"},
-		{"tracefs", "/sys/kernel/tracing"},
+		{"devpts", "/dev/pts"}, {"tracefs", "/sys/kernel/tracing"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil && m.kind != "tracefs" {
 			return fmt.Errorf("make %s: %w", m.at, err)

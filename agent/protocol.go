@@ -142,6 +142,7 @@ var service = grpc.ServiceDesc{
 	Streams: []grpc.StreamDesc{
 		streaming("Generate", (*Server).generate),
 		streaming("Sample", (*Server).sample),
+		interactions,
 	},
 }
 

@@ -27,10 +27,11 @@ var mayImport = map[string][]string{
 	"vm/guest/modload": {},
 	"vm/link":          {},
 	"vm/journal":       {},
+	"vm/control":       {"agent", "vm"},
 	"vm/netns":         {"agent", "agent/tuning", "vm", "vm/journal", "vm/link", "vm/sandbox"},
 	"vm/sandbox":       {},
 	"vm/libvirt":       {"agent", "agent/faults", "vm", "vm/guest", "vm/link"},
-	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt"},
+	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt", "vm/link"},
 
 	"internal/netnstest": {}, // which tests alone import
 }

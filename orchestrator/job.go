@@ -39,44 +39,56 @@ func (j Job) Prepare(ctx context.Context) error {
 // Run runs the plan in the lab of its choice, here: for a lab in the sandbox this process is the one in
 // there. It makes the lab, performs the trials, and ends all of it.
 func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
-	d, err := j.Choice.driver()
-	if err != nil {
-		return nil, err
-	}
-	at, leave, err := j.place(d)
+	r, leave, err := j.open(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, leave()) }()
-	materials, err := j.materials(ctx, d, at)
+	return Run(ctx, r)
+}
+
+// open makes all that trials need: a place, what machines boot (with further tools of the host), the run folder
+// and the lab. leave ends the lab and gives the place back.
+func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() error, err error) {
+	d, err := j.Choice.driver()
 	if err != nil {
-		return nil, err
+		return r, nil, err
 	}
-	folder, err := results.Create(j.Out)
+	at, vacate, err := j.place(d)
 	if err != nil {
-		return nil, err
+		return r, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, vacate())
+		}
+	}()
+	r = Request{Plan: j.Plan, View: j.View, Baseline: j.Baseline, ID: j.ID, Version: j.Version}
+	if r.Materials, err = j.materials(ctx, d, at, tools); err != nil {
+		return r, nil, err
+	}
+	if j.Out == "" { // nobody wants to keep it
+		j.Out = filepath.Join(at.folder, "run")
+	}
+	if r.Folder, err = results.Create(j.Out); err != nil {
+		return r, nil, err
 	}
 	asRun, err := j.Plan.Experiment.MarshalYAML()
 	if err != nil {
-		return nil, err
+		return r, nil, err
 	}
-	if err := folder.SaveExperiment(asRun); err != nil {
-		return nil, err
+	if err := r.Folder.SaveExperiment(asRun); err != nil {
+		return r, nil, err
 	}
-	lab, err := d.open(ctx, j, at)
-	if err != nil {
-		return nil, err
+	if r.Lab, err = d.open(ctx, j, at); err != nil {
+		return r, nil, err
 	}
-	defer func() { err = errors.Join(err, lab.Close()) }()
-	return Run(ctx, Request{
-		Plan: j.Plan, Materials: materials, Lab: lab, Folder: folder,
-		View: j.View, Baseline: j.Baseline, ID: j.ID, Version: j.Version,
-	})
+	return r, func() error { return errors.Join(r.Lab.Close(), vacate()) }, nil
 }
 
 // materials are what the driver's machines boot, if they do. The kernels come from the cache: the sandbox has
 // no network.
-func (j Job) materials(ctx context.Context, d driver, at place) (Materials, error) {
+func (j Job) materials(ctx context.Context, d driver, at place, tools []string) (Materials, error) {
 	if !d.kernels {
 		return Materials{}, nil
 	}
@@ -84,7 +96,7 @@ func (j Job) materials(ctx context.Context, d driver, at place) (Materials, erro
 	if err != nil {
 		return Materials{}, err
 	}
-	return BuildMaterials(j.Plan, kernels, filepath.Join(at.folder, "guest"))
+	return BuildMaterials(j.Plan, kernels, filepath.Join(at.folder, "guest"), tools...)
 }
 
 // place makes the room of a lab: in the sandbox what ends with it, else a folder; and a journal where something

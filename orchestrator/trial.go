@@ -92,14 +92,7 @@ func (t *trial) measure(ctx context.Context) error {
 
 	t.begin("configure")
 	loaded := time.Now()
-	var err error
-	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
-		return err
-	}
 	if err := t.configure(ctx); err != nil {
-		return err
-	}
-	if err := t.startResponders(ctx); err != nil {
 		return err
 	}
 
@@ -175,12 +168,20 @@ func (t *trial) boot(ctx context.Context) error {
 	return nil
 }
 
-// configure applies the settings to the DUT's kernel.
+// configure applies the scenario to the DUT's kernel and starts what answers the workload.
 func (t *trial) configure(ctx context.Context) error {
-	if node, ok := t.dut.(vm.Configurer); ok {
-		return node.Configure(ctx, t.settings)
+	var err error
+	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
+		return err
 	}
-	return t.dut.Agent().Configure(ctx, t.settings)
+	apply := t.dut.Agent().Configure
+	if node, ok := t.dut.(vm.Configurer); ok {
+		apply = node.Configure
+	}
+	if err := apply(ctx, t.settings); err != nil {
+		return err
+	}
+	return t.startResponders(ctx)
 }
 
 // destroy ends the nodes. Nothing of them is left for the next trial.

@@ -29,7 +29,7 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand())
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand())
 
 	// What cobra itself refuses is usage; what a command returns says what it is.
 	err := root.ExecuteContext(ctx)

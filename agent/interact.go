@@ -1,0 +1,291 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+)
+
+// Interaction is a command with which somebody at a terminal, or a script, talks while it runs.
+type Interaction struct {
+	Argv        []string      // empty: a shell
+	Environment []string      // added to the agent's, as TERM=xterm
+	Terminal    *TerminalSize // nil: its standard streams are pipes
+}
+
+// TerminalSize is in characters.
+type TerminalSize struct {
+	Rows, Cols uint16
+}
+
+// InteractInput is one message to a command: how it is started, which is the first, or what follows.
+type InteractInput struct {
+	Start *Interaction  `json:",omitempty"`
+	Data  []byte        `json:",omitempty"` // for its standard input
+	End   bool          `json:",omitempty"` // of its standard input
+	Size  *TerminalSize `json:",omitempty"` // of the terminal, which has changed
+}
+
+// InteractOutput is one message of a command: what it wrote, or how it ended, which is the last.
+type InteractOutput struct {
+	Stdout []byte `json:",omitempty"`
+	Stderr []byte `json:",omitempty"`
+	Exit   *int   `json:",omitempty"` // 128 + the signal, where one ended it
+}
+
+// shells are looked for in this order.
+var shells = []string{"bash", "sh", "ash"}
+
+// maxPart bounds what one message carries.
+const maxPart = 32 << 10
+
+// interactions is the call in which both sides speak as they like.
+var interactions = grpc.StreamDesc{StreamName: "Interact", ServerStreams: true, ClientStreams: true, Handler: interact}
+
+func interact(server any, stream grpc.ServerStream) error {
+	var first InteractInput
+	if err := stream.RecvMsg(&first); err != nil {
+		return err
+	}
+	if first.Start == nil {
+		return errors.New("run a command: the first message does not say which")
+	}
+	argv := first.Start.Argv
+	if len(argv) == 0 {
+		shell, err := findShell()
+		if err != nil {
+			return err
+		}
+		argv = []string{shell}
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), first.Start.Environment...)
+	// All that it has started: a shell's job would hold the terminal open.
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	p := &interaction{children: server.(*Server).children, cmd: cmd, stream: stream, cancel: cancel}
+	var exit int
+	var err error
+	if first.Start.Terminal != nil {
+		exit, err = p.onTerminal(*first.Start.Terminal)
+	} else {
+		exit, err = p.onPipes()
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		exit, err = notFound, p.send(InteractOutput{Stderr: []byte("ctload: this node has no " + argv[0] + "\n")})
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", argv[0], err)
+	}
+	return p.send(InteractOutput{Exit: &exit})
+}
+
+// notFound is the exit status of shells for a command that is not there.
+const notFound = 127
+
+func findShell() (string, error) {
+	for _, shell := range shells {
+		if path, err := exec.LookPath(shell); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("this node has no shell; name a command")
+}
+
+// interaction is a command under way.
+type interaction struct {
+	children *children
+	cmd      *exec.Cmd
+	stream   grpc.ServerStream
+	cancel   context.CancelFunc
+
+	mu sync.Mutex // of sending
+}
+
+func (p *interaction) send(out InteractOutput) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stream.SendMsg(&out)
+}
+
+func (p *interaction) onTerminal(size TerminalSize) (int, error) {
+	var terminal *os.File
+	err := p.children.startBy(p.cmd, func() (err error) {
+		terminal, err = pty.StartWithSize(p.cmd, &pty.Winsize{Rows: size.Rows, Cols: size.Cols})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	const endOfInput = 4 // ctrl-D
+	go p.receive(func(in InteractInput) error {
+		var err error
+		switch {
+		case in.Size != nil:
+			err = pty.Setsize(terminal, &pty.Winsize{Rows: in.Size.Rows, Cols: in.Size.Cols})
+		case in.End:
+			_, err = terminal.Write([]byte{endOfInput})
+		default:
+			_, err = terminal.Write(in.Data)
+		}
+		return err
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.copy(terminal, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
+	}()
+	exit, err := p.end()
+	// The last process to hold the terminal ends it, with EIO; one in the background may stay.
+	select {
+	case <-ended:
+	case <-time.After(lastWords):
+	}
+	return exit, errors.Join(err, terminal.Close())
+}
+
+// lastWords is how long what a command wrote before its end may take to come.
+const lastWords = time.Second
+
+func (p *interaction) onPipes() (int, error) {
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := p.children.start(p.cmd); err != nil {
+		return 0, err
+	}
+	go p.receive(func(in InteractInput) error {
+		if in.End {
+			return stdin.Close()
+		}
+		_, _ = stdin.Write(in.Data) // it may have closed it, which is its right
+		return nil
+	})
+	var copies errgroup.Group
+	copies.Go(func() error {
+		return p.copy(stdout, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
+	})
+	copies.Go(func() error {
+		return p.copy(stderr, func(data []byte) InteractOutput { return InteractOutput{Stderr: data} })
+	})
+	copied := copies.Wait() // before the wait, which closes the pipes
+	exit, err := p.end()
+	return exit, errors.Join(err, copied)
+}
+
+// receive hands over what comes until the other side is gone, and then ends the command.
+func (p *interaction) receive(take func(InteractInput) error) {
+	for {
+		var in InteractInput
+		err := p.stream.RecvMsg(&in)
+		if errors.Is(err, io.EOF) {
+			return // it has said all that it wants to say
+		}
+		if err != nil {
+			p.cancel()
+			return
+		}
+		if take(in) != nil {
+			return
+		}
+	}
+}
+
+// copy sends what the command writes.
+func (p *interaction) copy(from io.Reader, message func([]byte) InteractOutput) error {
+	buffer := make([]byte, maxPart)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if err := p.send(message(buffer[:n])); err != nil {
+				p.cancel()
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.EIO) || errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// end waits for the command; its exit status is no error.
+func (p *interaction) end() (int, error) {
+	err := p.children.wait(p.cmd)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return 128 + int(status.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// Interact runs a command on the node. Input is asked for what the command is to read, until it gives an error,
+// io.EOF at its end; output hears what it writes. The exit status is no error. When ctx ends the command is
+// killed.
+func (c *Client) Interact(ctx context.Context, command Interaction, input func() (InteractInput, error), output func(InteractOutput) error) (exit int, err error) {
+	ctx, end := c.bind(ctx)
+	defer end()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.grpc.NewStream(ctx, &interactions, "/"+serviceName+"/Interact")
+	if err == nil {
+		err = stream.SendMsg(&InteractInput{Start: &command})
+	}
+	if err != nil {
+		return 0, c.explain(ctx, "Interact", err)
+	}
+	go func() {
+		for {
+			in, err := input()
+			if errors.Is(err, io.EOF) {
+				_ = stream.CloseSend()
+				return
+			}
+			if err != nil {
+				cancel() // whoever spoke is gone
+				return
+			}
+			if stream.SendMsg(&in) != nil {
+				return
+			}
+		}
+	}()
+	for {
+		var out InteractOutput
+		if err := stream.RecvMsg(&out); err != nil {
+			return 0, c.explain(ctx, "Interact", err)
+		}
+		if out.Exit != nil {
+			return *out.Exit, nil
+		}
+		if err := output(out); err != nil {
+			return 0, err
+		}
+	}
+}
