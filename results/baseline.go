@@ -25,7 +25,7 @@ func (b *Baseline) Check(planned *Run) error {
 	if like.Environment.Accelerator == "" {
 		like.Environment.Accelerator = b.Run.Environment.Accelerator
 	}
-	c, err := align([]string{b.Name, "this run"}, []*Run{b.Run, &like})
+	c, err := align([]string{b.Name, "this run"}, []*Run{b.Run, &like}, false)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (b *Baseline) Check(planned *Run) error {
 		}
 	}
 	if len(unlike) > 0 {
-		return &UnlikeError{unlike}
+		return &UnlikeError{Reasons: unlike}
 	}
 	return nil
 }

@@ -71,10 +71,16 @@ func (c ComparedCell) Delta() string {
 // UnlikeError is returned for runs that cannot be compared, with everything in which they differ.
 type UnlikeError struct {
 	Reasons []string
+	// LabsAlone tells that all of it is where they ran, which [CompareAcrossLabs] allows.
+	LabsAlone bool
 }
 
 func (e *UnlikeError) Error() string {
-	return "the runs cannot be compared: " + strings.Join(e.Reasons, "; ")
+	text := "the runs cannot be compared: " + strings.Join(e.Reasons, "; ")
+	if e.LabsAlone {
+		text += "; --across-labs sets their verdicts and counts side by side"
+	}
+	return text
 }
 
 // CompareRuns compares the scenarios that all runs have, run by run against the first. Names name
@@ -82,7 +88,12 @@ func (e *UnlikeError) Error() string {
 // unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
 // a scenario may differ, since that is what one compares; the notes name them.
 func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
-	c, err := align(names, runs)
+	c, err := align(names, runs, false)
+	if unlike, ok := errors.AsType[*UnlikeError](err); ok {
+		_, err := align(names, runs, true)
+		unlike.LabsAlone = err == nil
+		return nil, unlike
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -90,15 +101,28 @@ func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
 	return c, nil
 }
 
-// align sets the scenarios that all runs have side by side.
-func align(names []string, runs []*Run) (*Comparison, error) {
+// CompareAcrossLabs is [CompareRuns] for runs of one experiment in different labs: driver, accelerator, host,
+// and the CPUs and the memory of the DUT may differ as well, and the notes name them. What the kernel
+// counted can then be held against each other, times and rates say as much of the machines.
+func CompareAcrossLabs(names []string, runs []*Run) (*Comparison, error) {
+	c, err := align(names, runs, true)
+	if err != nil {
+		return nil, err
+	}
+	c.Notes = append(c.Notes, "across labs: verdicts and counts can be held against each other; times and rates are those of different machines")
+	c.settle()
+	return c, nil
+}
+
+// align sets the scenarios that all runs have side by side; acrossLabs lets it be of no account where they ran.
+func align(names []string, runs []*Run, acrossLabs bool) (*Comparison, error) {
 	if len(runs) < 2 || len(names) != len(runs) {
 		return nil, errors.New("comparing runs: at least two are needed, each with a name")
 	}
 	c := &Comparison{Sides: names}
 	var unlike []string
 	for i, run := range runs[1:] {
-		reasons, notes := differences(names[0], runs[0], names[i+1], run)
+		reasons, notes := differences(names[0], runs[0], names[i+1], run, acrossLabs)
 		unlike = append(unlike, reasons...)
 		c.Notes = append(c.Notes, notes...)
 	}
@@ -127,7 +151,7 @@ func align(names []string, runs []*Run) (*Comparison, error) {
 		unlike = append(unlike, "they have no scenario in common")
 	}
 	if len(unlike) > 0 {
-		return nil, &UnlikeError{unlike}
+		return nil, &UnlikeError{Reasons: unlike}
 	}
 	return c, nil
 }
@@ -238,7 +262,7 @@ func (c *Comparison) settle() {
 }
 
 // differences are what makes two runs unlike, and what may differ but must be known.
-func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []string) {
+func differences(aName string, a *Run, bName string, b *Run, acrossLabs bool) (unlike, notes []string) {
 	check := func(what, x, y string) {
 		if x != y {
 			unlike = append(unlike, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
@@ -249,12 +273,16 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 			notes = append(notes, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
 		}
 	}
+	lab := check
+	if acrossLabs {
+		lab = note
+	}
 	check("experiment", a.Experiment, b.Experiment)
 	unlike = append(unlike, workloadDifferences(aName, a.Workload, bName, b.Workload)...)
-	check("driver", a.Environment.Driver, b.Environment.Driver)
-	check("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
-	check("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
-	check("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
+	lab("driver", a.Environment.Driver, b.Environment.Driver)
+	lab("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
+	lab("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
+	lab("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
 	note("kernel differs", a.Environment.Kernel, b.Environment.Kernel)
 	note("ctload differs", a.Ctload, b.Ctload)
 	note("QEMU differs", a.Environment.QEMU, b.Environment.QEMU)
@@ -265,8 +293,8 @@ func differences(aName string, a *Run, bName string, b *Run) (unlike, notes []st
 			continue
 		}
 		cx, cy := x.Configuration, y.Configuration
-		check("vcpus of "+x.Name, fmt.Sprint(cx.VCPUs), fmt.Sprint(cy.VCPUs))
-		check("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
+		lab("vcpus of "+x.Name, fmt.Sprint(cx.VCPUs), fmt.Sprint(cy.VCPUs))
+		lab("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
 		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
 		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
 		if cx.Rules != cy.Rules || cx.NFT != cy.NFT || cx.IPVS != cy.IPVS {

@@ -44,6 +44,33 @@ func TestCompareRefusesUnlike(t *testing.T) {
 	}
 }
 
+func TestCompareAcrossLabs(t *testing.T) {
+	a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
+	b.Environment.Driver, b.Environment.Accelerator, b.Scenarios[0].Configuration.VCPUs = "netns", "", 2
+	names := []string{"machines", "namespaces"}
+	_, err := CompareRuns(names, []*Run{a, b})
+	if err == nil || !strings.Contains(err.Error(), "--across-labs") {
+		t.Errorf("without being asked: %v", err)
+	}
+	c, err := CompareAcrossLabs(names, []*Run{a, b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(c.Notes, "\n")
+	for _, w := range []string{"driver: libvirt in machines, netns in namespaces", "accelerator: kvm in machines, none in namespaces", "vcpus of a: 0 in machines, 2 in namespaces", "across labs"} {
+		if !strings.Contains(notes, w) {
+			t.Errorf("%q is not in:\n%s", w, notes)
+		}
+	}
+	b.Experiment = "another"
+	if _, err := CompareRuns(names, []*Run{a, b}); err == nil || strings.Contains(err.Error(), "--across-labs") {
+		t.Errorf("another experiment: %v", err)
+	}
+	if _, err := CompareAcrossLabs(names, []*Run{a, b}); err == nil {
+		t.Error("another experiment was compared")
+	}
+}
+
 func TestCompareNotes(t *testing.T) {
 	a, b := random(rand.New(rand.NewPCG(1, 1)), 3, 1), random(rand.New(rand.NewPCG(1, 2)), 3, 1)
 	b.Environment.Kernel = "6.12"

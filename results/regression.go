@@ -52,7 +52,7 @@ type Regressions struct {
 //
 // The error of unlike runs, or of a baseline without a valid trial of a scenario, is an [*UnlikeError].
 func FindRegressions(base, run *Run, allowed float64) (*Regressions, error) {
-	c, err := align([]string{"the baseline", "this run"}, []*Run{base, run})
+	c, err := align([]string{"the baseline", "this run"}, []*Run{base, run}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func FindRegressions(base, run *Run, allowed float64) (*Regressions, error) {
 	for _, g := range c.Groups {
 		before, after := base.scenario(g.Name), run.scenario(g.Name)
 		if validTrials(before) == 0 {
-			return nil, &UnlikeError{[]string{"the baseline has no valid trial of " + g.Name}}
+			return nil, &UnlikeError{Reasons: []string{"the baseline has no valid trial of " + g.Name}}
 		}
 		if validTrials(after) == 0 {
 			r.Notes = append(r.Notes, fmt.Sprintf("%s was not compared with the baseline: it has no valid trial", g.Name))

@@ -12,14 +12,15 @@ import (
 )
 
 func compareCommand() *cobra.Command {
-	var wide bool
+	var wide, acrossLabs bool
 	var format string
 	cmd := &cobra.Command{
 		Use:   "compare RUN RUN...",
 		Short: "set the scenarios of several runs side by side, with significance",
 		Long: `Compares the scenarios that all runs have, run by run against the first: medians with their spread, and
 for each difference whether it is significant (Mann-Whitney U test, Holm's correction over all cells).
-Runs of unlike things are refused, and what is unlike is named.`,
+Runs of unlike things are refused, and what is unlike is named. --across-labs allows for one experiment that ran with
+different drivers or on different hosts: its verdicts and counts side by side.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run
@@ -30,7 +31,11 @@ Runs of unlike things are refused, and what is unlike is named.`,
 				}
 				runs = append(runs, run)
 			}
-			comparison, err := results.CompareRuns(shortNames(args), runs)
+			compare := results.CompareRuns
+			if acrossLabs {
+				compare = results.CompareAcrossLabs
+			}
+			comparison, err := compare(shortNames(args), runs)
 			if err != nil {
 				return err
 			}
@@ -38,6 +43,7 @@ Runs of unlike things are refused, and what is unlike is named.`,
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "table", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
+	cmd.Flags().BoolVar(&acrossLabs, "across-labs", false, "the runs may differ in driver, accelerator, host, and the CPUs and memory of the DUT")
 	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns, however wide")
 	return cmd
 }
