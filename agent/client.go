@@ -151,6 +151,12 @@ func (c *Client) PowerOff(ctx context.Context) error {
 // Generate makes a load on the node and returns its result. When ctx ends, the generator is told to
 // stop, and what it had done comes back beside ctx's error.
 func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress func(generators.Progress)) (generators.Result, error) {
+	return c.GenerateAt(ctx, spec, 0, progress)
+}
+
+// GenerateAt is Generate from an instant of the node's monotonic clock on, so that several nodes can begin
+// together; an instant that is past is at once.
+func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin time.Duration, progress func(generators.Progress)) (generators.Result, error) {
 	id := fmt.Sprint(c.loads.Add(1))
 	// The stream outlives ctx by the grace in which the result so far travels back.
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -169,7 +175,7 @@ func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress fu
 
 	var result generators.Result
 	var failure error
-	err := receive(streamCtx, c, "Generate", Generate{ID: id, Spec: spec}, func(event *LoadEvent) {
+	err := receive(streamCtx, c, "Generate", Generate{ID: id, Spec: spec, Begin: begin}, func(event *LoadEvent) {
 		switch {
 		case event.Result != nil:
 			result = *event.Result

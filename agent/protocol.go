@@ -72,8 +72,9 @@ type File struct {
 
 // Generate starts a generator.
 type Generate struct {
-	ID   string // names the load in [Stop]
-	Spec generators.Spec
+	ID    string // names the load in [Stop]
+	Spec  generators.Spec
+	Begin time.Duration // CLOCK_MONOTONIC of the node when it begins; 0 or past: at once
 }
 
 // Stop asks a generator to end early; its stream then brings the result so far.

@@ -146,6 +146,9 @@ func (s *Server) generate(ctx context.Context, request *Generate, send func(*Loa
 		s.mu.Unlock()
 	}()
 
+	if err := waitUntil(ctx, request.Begin); err != nil {
+		return send(&LoadEvent{Result: new(generators.Result), Error: err.Error()})
+	}
 	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
 		if err := send(&LoadEvent{Progress: &p}); err != nil {
 			cancel() // nobody listens any more
@@ -156,6 +159,22 @@ func (s *Server) generate(ctx context.Context, request *Generate, send func(*Loa
 		last.Error = err.Error()
 	}
 	return send(&last)
+}
+
+// waitUntil waits for an instant of CLOCK_MONOTONIC.
+func waitUntil(ctx context.Context, instant time.Duration) error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("read the clock: %w", err)
+	}
+	timer := time.NewTimer(instant - time.Duration(now.Nano()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (s *Server) stop(_ context.Context, request *Stop) (*Nothing, error) {

@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"fmt"
+	"math/bits"
+	"net/netip"
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/scenarios"
@@ -11,8 +13,9 @@ import (
 // The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them anywhere. The DUT
 // is host 1, load nodes follow from 2. In the upper half of the client link each client has 4096 further
 // addresses of its own to send from, which it answers for. Strangers, from whom crafted packets
-// come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180): the DUT sends its
-// answers to the first client, whose kernel drops them without a word, as a host that is not there.
+// come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180), of which each client
+// has a part of its own: the DUT sends its answers to that client, whose kernel drops them without a
+// word, as a host that is not there.
 const (
 	clientLink = "client"
 	serverLink = "server"
@@ -52,15 +55,40 @@ func further(family scenarios.Family, client, n int) string {
 }
 
 // strangerNetworks are the ranges of strangers.
-var strangerNetworks = map[scenarios.Family]string{scenarios.IPv4: "198.18.0.0/15", scenarios.IPv6: "2001:2::/48"}
+var strangerNetworks = map[scenarios.Family]netip.Prefix{
+	scenarios.IPv4: netip.MustParsePrefix("198.18.0.0/15"), scenarios.IPv6: netip.MustParsePrefix("2001:2::/48"),
+}
 
-// strangers are n of them, as the generators read them.
-func strangers(family scenarios.Family, n int) string {
-	n = min(n, 1<<16) - 1
-	if family == scenarios.IPv6 {
-		return fmt.Sprintf("2001:2::1:0-2001:2::1:%x", n)
+// strangerNetwork is the part of the ith of several clients: the whole of a single one.
+func strangerNetwork(family scenarios.Family, client, clients int) netip.Prefix {
+	whole := strangerNetworks[family]
+	longer := whole.Bits() + bits.Len(uint(clients-1))
+	first := whole.Addr().AsSlice()
+	for bit := whole.Bits(); bit < longer; bit++ {
+		if client>>(longer-1-bit)&1 == 1 {
+			first[bit/8] |= 0x80 >> (bit % 8)
+		}
 	}
-	return fmt.Sprintf("198.18.0.0-198.18.%d.%d", n>>8, n&0xff)
+	addr, _ := netip.AddrFromSlice(first)
+	return netip.PrefixFrom(addr, longer)
+}
+
+// strangers are n of a client's, as the generators read them: 65,536 of a single IPv4 client at most.
+func strangers(family scenarios.Family, client, clients, n int) string {
+	network := strangerNetwork(family, client, clients)
+	first := network.Addr()
+	if family == scenarios.IPv6 { // within the part, the last 64 bits are free
+		raw := first.As16()
+		raw[13] = 1
+		first = netip.AddrFrom16(raw)
+	} else {
+		n = min(n, 1<<(first.BitLen()-network.Bits()))
+	}
+	n = min(n, 1<<16) - 1
+	last := first.AsSlice()
+	last[len(last)-2], last[len(last)-1] = last[len(last)-2]|byte(n>>8), byte(n)
+	end, _ := netip.AddrFromSlice(last)
+	return first.String() + "-" + end.String()
 }
 
 func subnet(family scenarios.Family, link string) string {
@@ -91,9 +119,13 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 		}
 		switch {
 		case link == clientLink && host == dutHost:
-			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family], Via: address(family, link, firstHost)})
+			for i := range topology.Clients {
+				p.Routes = append(p.Routes, agent.Route{
+					To: strangerNetwork(family, i, topology.Clients).String(), Via: address(family, link, firstHost+i),
+				})
+			}
 		case link == serverLink && host != dutHost:
-			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family], Via: address(family, link, dutHost)})
+			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family].String(), Via: address(family, link, dutHost)})
 		}
 	}
 	return p

@@ -92,6 +92,9 @@ type readback struct {
 func (t *trial) summarise() {
 	t.series.align(t.begun)
 	t.result.Clock = t.series.clockSummary(max(t.series.early(), t.stepped()))
+	if t.result.Clock != nil {
+		t.result.Clock.StartSkewMillis = milliseconds(t.skew)
+	}
 	t.result.CPU = t.notes.time()
 	if t.result.CPU != nil {
 		t.result.Steal = t.result.CPU.StealShare()

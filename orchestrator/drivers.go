@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,9 @@ import (
 type Choice struct {
 	Driver           string   // one of [Drivers]; empty: libvirt
 	Connect          []string // URIs of libvirt daemons that exist; none: a private daemon in the sandbox
+	Pool             string   // storage pool of those daemons for kernels; empty: see libvirt.SharedOptions
+	Networks         []string // that all their hosts have, for the links; none: isolated ones, or a VXLAN
+	Parallel         int      // trials at once on those hosts; 0: one
 	Accelerator      string   // kvm, tcg or empty; see libvirt.Options
 	Box              string   // vagrant: a box; see vagrant.FindBox
 	AllowHostChanges bool     // netns: settings of this host's kernel may be changed, and are put back
@@ -52,11 +56,14 @@ type driver struct {
 type place struct {
 	folder  string           // for this run alone, with a path short enough for sockets; it ends with the run
 	journal *journal.Journal // of what outlives a kill; nil in the sandbox, where nothing does
+
+	materials Materials // what machines boot
 }
 
 // drivers are the labs that there are.
 var drivers = []driver{
 	{name: "libvirt", sandboxed: true, kernels: true, prepare: prepareEmbedded, open: openEmbedded},
+	{name: "libvirt", connected: true, kernels: true, refuse: refuseConnected, prepare: prepareConnected, open: openConnected},
 	{
 		name: netns.Driver, sandboxed: true, kernel: guest.HostName,
 		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
@@ -115,6 +122,9 @@ func (c Choice) Check(plan *Plan) error {
 	}
 	if accelerators := []string{libvirt.KVM, libvirt.TCG}; c.Accelerator != "" && !slices.Contains(accelerators, c.Accelerator) {
 		return fmt.Errorf("--accelerator %s: it is %s or %s", c.Accelerator, libvirt.KVM, libvirt.TCG)
+	}
+	if len(c.Connect) == 0 && (c.Pool != "" || len(c.Networks) > 0 || c.Parallel > 0) {
+		return errors.New("--pool, --network and --parallel are for daemons that exist: name one with --connect")
 	}
 	if c.Box != "" && d.name != driverVagrant {
 		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)

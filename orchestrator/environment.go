@@ -22,6 +22,10 @@ func environment(lab vm.About) results.Environment {
 		QEMU: lab.QEMU, Libvirt: lab.Libvirt,
 		HostCPUs: runtime.NumCPU(), HostCPU: cpuModel(),
 	}
+	if h := lab.Host; h != nil {
+		e.HostCPU, e.HostCPUs, e.HostMemoryBytes = h.CPU, h.CPUs, h.MemoryBytes
+		return e
+	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		e.HostKernel = unix.ByteSliceToString(name.Release[:])

@@ -2,13 +2,16 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// removers know the things that runs leave, by their kind.
+// removers know the things that runs leave on this host, by their kind; libvirt.Removers those on daemons.
 var removers = map[journal.Kind]journal.Remover{
 	journal.Path:        journal.Paths{},
 	journal.HostSetting: netns.Remover{},
@@ -16,13 +19,19 @@ var removers = map[journal.Kind]journal.Remover{
 
 // Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each thing. With
 // URIs of libvirt daemons it is only about what is there. The error says what could not be removed.
-func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) error {
+func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) (err error) {
 	state, err := journal.Folder()
 	if err != nil {
 		return err
 	}
+	daemons := libvirt.NewRemovers()
+	defer func() { err = errors.Join(err, daemons.Close()) }()
+	all := maps.Clone(removers)
+	for _, kind := range daemons.Kinds() {
+		all[kind] = daemons
+	}
 	return journal.Collect(ctx, journal.Options{
-		Folder: state, Removers: removers, DryRun: dryRun, Tell: tell,
+		Folder: state, Removers: all, DryRun: dryRun, Tell: tell,
 		Only: func(e journal.Entry) bool { return len(connect) == 0 || slices.Contains(connect, e.Where) },
 	})
 }

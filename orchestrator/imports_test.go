@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"vm/control":       {"agent", "vm"},
 	"vm/netns":         {"agent", "agent/tuning", "vm", "vm/journal", "vm/link", "vm/sandbox"},
 	"vm/sandbox":       {},
-	"vm/libvirt":       {"agent", "agent/faults", "vm", "vm/guest", "vm/link"},
+	"vm/libvirt":       {"agent", "agent/faults", "generators", "vm", "vm/guest", "vm/journal", "vm/link"},
 	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt", "vm/link"},
 
 	"internal/netnstest": {}, // which tests alone import

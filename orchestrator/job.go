@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -67,6 +68,7 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 	if r.Materials, err = j.materials(ctx, d, at, tools); err != nil {
 		return r, nil, err
 	}
+	at.materials = r.Materials
 	if j.Out == "" { // nobody wants to keep it
 		j.Out = filepath.Join(at.folder, "run")
 	}
@@ -83,7 +85,11 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 	if r.Lab, err = d.open(ctx, j, at); err != nil {
 		return r, nil, err
 	}
-	return r, func() error { return errors.Join(r.Lab.Close(), vacate()) }, nil
+	lab := r.Lab
+	if several, ok := lab.(interface{ Labs() []vm.Lab }); ok {
+		r.Lab, r.Beside = several.Labs()[0], several.Labs()[1:]
+	}
+	return r, func() error { return errors.Join(lab.Close(), vacate()) }, nil
 }
 
 // materials are what the driver's machines boot, if they do. The kernels come from the cache: the sandbox has
@@ -123,7 +129,13 @@ func (j Job) place(d driver) (at place, leave func() error, err error) {
 		if err == nil {
 			err = at.journal.Gone(entry)
 		}
-		return errors.Join(err, at.journal.Close())
+		closing := at.journal.Close()
+		if left, ok := errors.AsType[*journal.LeftError](closing); ok {
+			// What could not be removed is an error already, and what is on a host that died is none of this run.
+			j.View.Note(left.Error())
+			closing = nil
+		}
+		return errors.Join(err, closing)
 	}
 	if err := at.journal.Record(entry); err != nil {
 		return place{}, nil, errors.Join(err, at.journal.Close())

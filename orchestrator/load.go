@@ -132,10 +132,16 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 		}
 		if t.Lab.About().Accelerator == libvirt.TCG {
 			entries[i].spec.Slack = emulatedSlack
+			if c := t.clocks[a.node]; c != nil && !c.ours {
+				entries[i].spec.Slack = emulatedLoadSlack
+			}
 		}
 	}
 	t.timeline.start(ctx)
 	t.zero = time.Now()
+	if t.elsewhere() {
+		t.zero = t.zero.Add(startLead)
+	}
 	t.series.start(t.zero)
 	close(t.timeline.begun)
 	defer close(t.timeline.ended)
@@ -167,6 +173,10 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	others.Wait()
 	close(t.timeline.alone)
 	err := loads.Wait()
+	err = errors.Join(err, t.compareLoads(ctx))
+	for i, a := range entries {
+		t.clocks[a.node].translate(&made[i])
+	}
 	t.account(entries, made)
 	return err
 }
@@ -207,7 +217,8 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.limit(), fmt.Errorf("%s did not end within %v", a.name, a.limit()))
 	defer cancel()
-	if err := wait(ctx, a.start); err != nil {
+	begin, err := t.beginAt(ctx, a.node, t.zero.Add(a.start))
+	if err != nil {
 		return generators.Result{}, err
 	}
 	progress := func(p generators.Progress) {
@@ -219,7 +230,7 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 		result, err := t.dut.Agent().Generate(ctx, a.spec, progress)
 		return byDUT(result, begun), err
 	}
-	return t.loads[a.node].Agent().Generate(ctx, a.spec, progress)
+	return t.loads[a.node].Agent().GenerateAt(ctx, a.spec, begin, progress)
 }
 
 // probe runs a bystander until ctx ends, which is how every probe ends.
@@ -229,6 +240,7 @@ func (t *trial) probe(ctx context.Context, a assignment) error {
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
+	t.clocks[a.node].translate(&result)
 	var attempts []attempt
 	for _, p := range result.Probe {
 		if p.Cause == generators.Cancelled {
@@ -269,7 +281,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // account puts what the generators did into the trial's result. The load began when the first of them did,
 // a little after it was told to.
 func (t *trial) account(entries []assignment, made []generators.Result) {
-	begun, ended := time.Time{}, time.Time{}
+	var begun, latest, ended time.Time
 	var sum generators.Result
 	var names []string
 	for i, a := range entries {
@@ -277,8 +289,12 @@ func (t *trial) account(entries []assignment, made []generators.Result) {
 		if a.probe || r.Started.IsZero() {
 			continue
 		}
-		if begin := r.Started.Add(-a.start); begun.IsZero() || begin.Before(begun) {
+		begin := r.Started.Add(-a.start)
+		if begun.IsZero() || begin.Before(begun) {
 			begun = begin
+		}
+		if latest.IsZero() || begin.After(latest) {
+			latest = begin
 		}
 		if end := r.Started.Add(r.Elapsed); end.After(ended) {
 			ended = end
@@ -291,6 +307,9 @@ func (t *trial) account(entries []assignment, made []generators.Result) {
 	}
 	if !begun.IsZero() {
 		t.begun = begun
+		if t.elsewhere() {
+			t.skew = latest.Sub(begun)
+		}
 		t.result.Seconds = ended.Sub(begun).Seconds()
 	}
 	t.result.Load = load(names, sum)

@@ -4,14 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
 
-// View is told what a run does while it happens. Its methods are called from several goroutines.
+// View is told what a run does while it happens. Its methods are called from several goroutines. Of trials
+// beside each other it only hears when they begin and end, as notes.
 type View interface {
 	Trial(index, total int, name string) // the index-th trial, from 1, begins
 	Stage(name string)                   // what it does now
@@ -26,15 +29,13 @@ type Request struct {
 	Plan      *Plan
 	Materials Materials
 	Lab       vm.Lab
+	Beside    []vm.Lab // further labs that are like it: trials run in all of them at once
 	Folder    *results.Folder
 	View      View
 	Baseline  *results.Baseline // that the run is held against at its end, or nil
 	ID        string            // of the run
 	Version   string            // of the program
 }
-
-// failedBootsInARow after which a run gives up: the next boot would fail as well.
-const failedBootsInARow = 2
 
 // Run performs every trial of a plan and returns what was measured, also beside an error: when ctx
 // ends (the run is then marked as interrupted), when the lab breaks, or when machines do not boot.
@@ -45,35 +46,14 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 	if err := r.save(run); err != nil {
 		return run, err
 	}
-	failedBoots := 0
-	for i, slot := range r.Plan.Order {
-		r.View.Trial(i+1, len(r.Plan.Order), r.Plan.Name(slot))
-		t, err := newTrial(r, slot)
-		if err != nil {
-			return run, err
-		}
-		err = t.perform(ctx)
-		results.Judge(&t.result, run.Scenarios[slot.Scenario].Configuration)
-		record(run, slot, t.result, r.Lab.About())
-		if saveErr := r.save(run); saveErr != nil {
-			return run, errors.Join(err, saveErr)
-		}
-		r.View.Ended(t.result)
-
-		if ctx.Err() != nil {
-			run.Interrupted = true
-			return run, errors.Join(context.Cause(ctx), r.save(run))
-		}
-		if _, lost := errors.AsType[*vm.LostError](err); lost {
-			return run, err
-		}
-		if boot, failed := errors.AsType[*vm.BootError](err); failed {
-			if failedBoots++; failedBoots == failedBootsInARow {
-				return run, fmt.Errorf("%d machines in a row did not boot, giving up: %s", failedBoots, boot.Brief())
-			}
-			continue
-		}
-		failedBoots = 0
+	p := newProgramme(r, run)
+	var labs errgroup.Group
+	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
+		labs.Go(func() error { return p.follow(ctx, lab) })
+	}
+	if err := labs.Wait(); err != nil {
+		run.Interrupted = ctx.Err() != nil
+		return run, errors.Join(err, r.save(run))
 	}
 	err := conclude(run, r)
 	return run, errors.Join(err, r.save(run))
@@ -121,6 +101,7 @@ func (p *Plan) Expected() *results.Run {
 func record(run *results.Run, slot Slot, trial results.Trial, about vm.About) {
 	scenario := &run.Scenarios[slot.Scenario]
 	scenario.Trials = append(scenario.Trials, trial)
+	slices.SortStableFunc(scenario.Trials, func(a, b results.Trial) int { return a.Number - b.Number })
 	run.Environment.Accelerator, run.Environment.AcceleratorNote = about.Accelerator, about.AcceleratorNote
 	if run.Environment.Kernel == "" {
 		run.Environment.Kernel = trial.Kernel

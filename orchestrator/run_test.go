@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,14 +33,22 @@ func (l *brokenLab) About() vm.About { return vm.About{Driver: "none", Accelerat
 func (l *brokenLab) Close() error    { return nil }
 
 // silent is a view that shows nothing.
-type silent struct{ notes []string }
+type silent struct {
+	mu    sync.Mutex
+	notes []string
+}
 
 func (*silent) Trial(int, int, string)   {}
 func (*silent) Stage(string)             {}
 func (*silent) Load(int64, int64, int64) {}
 func (*silent) Table(results.Sample)     {}
 func (*silent) Ended(results.Trial)      {}
-func (v *silent) Note(text string)       { v.notes = append(v.notes, text) }
+
+func (v *silent) Note(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.notes = append(v.notes, text)
+}
 
 // planned is the plan of an experiment given as text.
 func planned(t *testing.T, text string) *Plan {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
@@ -27,12 +29,14 @@ type trial struct {
 
 	settings tuning.Settings // asked of the DUT's kernel
 
+	clocks      map[string]*loadClock // of the load nodes
 	series      *series
 	timeline    *timeline
 	notes       notes
 	probes      *probing          // nil until they begin
 	zero        time.Time         // when the generators were told to begin
 	begun       time.Time         // when the first of them did; a time of day, without this host's monotonic clock
+	skew        time.Duration     // how far apart loads began on nodes with clocks of their own
 	made        generators.Result // of all generators together
 	dropsUnseen string            // why drops are not counted by reason; empty when they are
 	busy        float64           // share of their time that the workers of closed loops were busy, the busiest
@@ -52,7 +56,7 @@ func newTrial(r Request, slot Slot) (*trial, error) {
 	}
 	t := &trial{
 		Request: r, slot: slot, scenario: scenario, folder: folder, series: series,
-		loads:  map[string]vm.Node{},
+		loads: map[string]vm.Node{}, clocks: map[string]*loadClock{},
 		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
 	}
 	t.timeline, err = newTimeline(t)
@@ -114,6 +118,9 @@ func (t *trial) measure(ctx context.Context) error {
 	if err := t.series.current().compare(ctx, t.dut.Agent()); err != nil {
 		return err
 	}
+	if err := t.readLoads(ctx); err != nil {
+		return err
+	}
 	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
 		return err
 	}
@@ -152,10 +159,8 @@ func (t *trial) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, node := range loadNodes(topology) {
-		if t.loads[node.Name], err = t.Lab.Join(ctx, node); err != nil {
-			return err
-		}
+	if err := t.join(ctx, loadNodes(topology)); err != nil {
+		return err
 	}
 	hello, err := t.dut.Agent().Hello(ctx)
 	if err != nil {
@@ -166,6 +171,28 @@ func (t *trial) boot(ctx context.Context) error {
 		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with the lines of everybody"
 	}
 	return nil
+}
+
+// join starts the load nodes; beside each other on hosts where they are machines, which take seconds to boot.
+func (t *trial) join(ctx context.Context, nodes []vm.LoadNode) error {
+	joined := make([]vm.Node, len(nodes))
+	joining, ctx := errgroup.WithContext(ctx)
+	if _, machines := t.Lab.(spread); !machines {
+		joining.SetLimit(1)
+	}
+	for i, node := range nodes {
+		joining.Go(func() (err error) {
+			joined[i], err = t.Lab.Join(ctx, node)
+			return err
+		})
+	}
+	err := joining.Wait()
+	for i, node := range joined {
+		if node != nil {
+			t.loads[nodes[i].Name] = node
+		}
+	}
+	return err
 }
 
 // configure applies the scenario to the DUT's kernel and starts what answers the workload.

@@ -46,6 +46,9 @@ func (a assignment) limit() time.Duration {
 // counts hold, its times are no performance figures anyway.
 const emulatedSlack = 100 * time.Millisecond
 
+// emulatedLoadSlack is that of a generator which is in an emulated machine itself.
+const emulatedLoadSlack = time.Second
+
 // assignments are the entries of a scenario's workload, each once for every address family, which
 // share its number and its rate.
 func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []assignment {
@@ -126,7 +129,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	}
 	switch {
 	case crafted(e.Generator):
-		s.Sources = strangers(family, max(1, int(e.Sources)))
+		s.Sources = strangers(family, clientIndex(e.From), topology.Clients, max(1, int(e.Sources)))
 	case e.Sources > 1:
 		s.Sources, s.FreeBind = further(family, clientIndex(e.From), int(e.Sources)), true
 	}

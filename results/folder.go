@@ -174,6 +174,9 @@ func (t *TrialFolder) Name() string { return t.name }
 // File is the path of a file in the folder, for what others write: [FileConsole], [FileKernelLog].
 func (t *TrialFolder) File(name string) string { return filepath.Join(t.path, name) }
 
+// Remove removes the folder, for a trial that is done again.
+func (t *TrialFolder) Remove() error { return os.RemoveAll(t.path) }
+
 // Samples opens the series of samples for appending.
 func (t *TrialFolder) Samples() (*Lines[Sample], error) {
 	return appendLines[Sample](t.File(FileSamples))

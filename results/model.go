@@ -137,6 +137,9 @@ type Clock struct {
 	// DriftPPM is how much faster the guest's clock went than the other, in parts per million.
 	DriftPPM float64 `json:"drift_ppm"`
 	Readings int     `json:"readings"` // comparisons that were used
+	// StartSkewMillis is how far apart loads began that were to begin together, on nodes with clocks of their
+	// own, by those clocks as compared; 0 where all nodes have one clock.
+	StartSkewMillis float64 `json:"start_skew_ms,omitempty"`
 }
 
 // Stage is a named part of a trial and its wall time in seconds.

@@ -84,6 +84,14 @@ type About struct {
 	AcceleratorNote string // why it is not kvm
 	QEMU            string // version
 	Libvirt         string // version
+	Host            *Host  // that the DUT is on; nil: this one
+}
+
+// Host is another host than this one, as far as is known of it.
+type Host struct {
+	CPU         string // model
+	CPUs        int
+	MemoryBytes int64
 }
 
 // LostError says that the lab itself is gone, so that no further trial can be made in it.

@@ -10,7 +10,8 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var connect []string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "what this host can do, what it lacks, and the command that mends it",
 		Args:  cobra.NoArgs,
@@ -19,8 +20,12 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			findings := orchestrator.ExamineHosts(cmd.Context(), connect)
+			if len(connect) == 0 {
+				findings = orchestrator.Examine(cmd.Context(), cache)
+			}
 			lacking := false
-			for _, f := range orchestrator.Examine(cmd.Context(), cache) {
+			for _, f := range findings {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-8s %-26s %s\n", f.Level, f.What, f.Detail)
 				if f.Fix != "" {
 					fmt.Fprintf(cmd.OutOrStdout(), "         mend it with: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
@@ -33,4 +38,6 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringArrayVar(&connect, "connect", nil, "look at the libvirt daemon with this URI instead of this host; can be repeated")
+	return cmd
 }

@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
 )
 
 // KVM is believed when a guest has booted under it, never because /dev/kvm is there: nested or
@@ -31,7 +33,7 @@ type accelerator struct {
 
 // chooseAccelerator decides what the first machine is tried with. forced is KVM, TCG or empty.
 func chooseAccelerator(forced, cache string) accelerator {
-	a := accelerator{name: KVM, memory: filepath.Join(cache, "kvm-failed")}
+	a := accelerator{name: KVM, memory: kvmMemory(cache)}
 	switch forced {
 	case TCG:
 		return accelerator{name: TCG, proven: true, note: "TCG was asked for"}
@@ -42,10 +44,51 @@ func chooseAccelerator(forced, cache string) accelerator {
 	if why := kvmAbsent(); why != "" {
 		return accelerator{name: TCG, proven: true, note: why}
 	}
+	a.remember()
+	return a
+}
+
+// kvmMemory is the file that remembers a failure of this host.
+func kvmMemory(cache string) string {
+	if cache == "" {
+		return ""
+	}
+	return filepath.Join(cache, "kvm-failed")
+}
+
+// remember takes an earlier failure since this host booted for granted.
+func (a *accelerator) remember() {
 	if why := a.recall(); why != "" {
 		a.name, a.proven, a.note = TCG, true, why
 	}
-	return a
+}
+
+// boot starts a machine with what is known to work. Where nothing is known yet, the machine is the proof.
+func (a *accelerator) boot(ctx context.Context, tell func(string), start func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
+	if !a.proven {
+		node, err := start(KVM, false)
+		if err == nil {
+			a.proven = true
+			return node, nil
+		}
+		_, lost := errors.AsType[*vm.LostError](err)
+		_, missing := errors.AsType[*guest.MissingError](err)
+		// A host that lacks something else would lack it under TCG as well.
+		if lost || missing && !emulatorError.MatchString(err.Error()) || ctx.Err() != nil {
+			return nil, err
+		}
+		a.refuse(err)
+		tell("falling back to TCG, which is much slower: " + a.note)
+	}
+	return start(a.name, true)
+}
+
+// limitOf bounds a boot, which is short where a failure is to be expected.
+func limitOf(accelerator string, proven bool) time.Duration {
+	if !proven {
+		return proofLimit
+	}
+	return bootLimit[accelerator]
 }
 
 // kvmAbsent says why KVM cannot even be tried.
@@ -63,6 +106,9 @@ func kvmAbsent() string {
 func (a *accelerator) refuse(reason error) {
 	a.name, a.proven = TCG, true
 	a.note = "a guest did not boot under KVM: " + briefly(reason)
+	if a.memory == "" { // another host's, of which nothing is remembered
+		return
+	}
 	// Only a convenience: without the file the next lab tries again.
 	_ = os.WriteFile(a.memory, []byte(bootID()+"\n"+a.note+"\n"), 0o600)
 }

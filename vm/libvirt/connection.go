@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"syscall"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
@@ -16,30 +16,32 @@ type connection struct {
 	virt *golibvirt.Libvirt
 }
 
-// connect connects to the daemon behind uri, in libvirt's own notation. A session URI must name its
-// socket (qemu:///session?socket=PATH).
-func connect(ctx context.Context, uri string) (*connection, error) {
-	parsed, err := url.Parse(uri)
+// connect connects to the daemon behind a URI. The error is a *guest.MissingError.
+func connect(ctx context.Context, at *endpoint) (*connection, error) {
+	virt := golibvirt.NewWithDialer(at)
+	_, err := within(ctx, nil, func() (struct{}, error) { return struct{}{}, virt.ConnectToURI(golibvirt.RemoteURI(at.uri)) })
 	if err != nil {
-		return nil, fmt.Errorf("libvirt URI %q: %w", uri, err)
+		return nil, at.explain(err)
 	}
-	virt, err := within(ctx, nil, func() (*golibvirt.Libvirt, error) { return golibvirt.ConnectToURI(parsed) })
-	if err != nil {
-		return nil, fmt.Errorf("connect to libvirt at %s: %w", uri, err)
-	}
-	return &connection{uri: uri, virt: virt}, nil
+	return &connection{uri: at.uri.String(), virt: virt}, nil
 }
 
-// create starts a transient domain from its XML.
-func (c *connection) create(ctx context.Context, xml string) (golibvirt.Domain, error) {
+// create starts a transient domain from its XML; more are further flags.
+func (c *connection) create(ctx context.Context, xml string, more golibvirt.DomainCreateFlags) (golibvirt.Domain, error) {
 	// The domain ends with this connection too: one more way in which nothing is left.
-	const flags = golibvirt.DomainStartAutodestroy
+	flags := golibvirt.DomainStartAutodestroy | more
 	return within(ctx, c, func() (golibvirt.Domain, error) { return c.virt.DomainCreateXML(xml, flags) })
+}
+
+// do makes a call that returns nothing.
+func (c *connection) do(ctx context.Context, call func() error) error {
+	_, err := within(ctx, c, func() (struct{}, error) { return struct{}{}, call() })
+	return err
 }
 
 // destroy ends a domain at once. One that has ended by itself is no error.
 func (c *connection) destroy(ctx context.Context, domain golibvirt.Domain) error {
-	_, err := within(ctx, c, func() (struct{}, error) { return struct{}{}, c.virt.DomainDestroy(domain) })
+	err := c.do(ctx, func() error { return c.virt.DomainDestroy(domain) })
 	if golibvirt.IsNotFound(err) {
 		return nil
 	}
@@ -70,6 +72,9 @@ func version(n uint64) string {
 func (c *connection) close(ctx context.Context) error {
 	// Not beside the connection's own end, which is what is wanted here.
 	_, err := within(ctx, nil, func() (struct{}, error) { return struct{}{}, c.virt.Disconnect() })
+	if errors.Is(err, golibvirt.ErrInterrupted) { // the other side was quicker than its answer, as over ssh
+		return nil
+	}
 	return err
 }
 
@@ -93,12 +98,12 @@ func within[T any](ctx context.Context, c *connection, call func() (T, error)) (
 	}
 	select {
 	case o := <-done:
-		return o.value, o.err
+		return o.value, inWords(c, o.err)
 	case <-lost:
 		var none T
 		select { // the call may have ended in the same moment
 		case o := <-done:
-			return o.value, o.err
+			return o.value, inWords(c, o.err)
 		default:
 			return none, errDaemonGone
 		}
@@ -109,4 +114,13 @@ func within[T any](ctx context.Context, c *connection, call func() (T, error)) (
 		var none T
 		return none, fmt.Errorf("libvirt did not answer: %w", context.Cause(ctx))
 	}
+}
+
+// inWords is the error of a call on a connection that was there. go-libvirt says EINVAL where it is not any
+// more, and that a call was interrupted where it went meanwhile.
+func inWords(c *connection, err error) error {
+	if c != nil && (errors.Is(err, syscall.EINVAL) || errors.Is(err, golibvirt.ErrInterrupted)) {
+		return errDaemonGone
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 
@@ -20,30 +21,36 @@ const (
 // domain is what the XML of a machine depends on.
 type domain struct {
 	name        string
+	uuid        string // empty: libvirt's choice
+	run         string // id of the run, kept with the domain; empty: none
+	kind        string // QEMU's machine; empty: pc
 	accelerator string
-	emulator    string // path; empty: libvirt's choice
 	machine     vm.Machine
+	cpus        string // CPUs of the host that it may use, as "2,3"; empty: all
 	cards       []card // one for each of the machine's ports, in their order
-	channel     string // path of the socket of the agent's port
+	channel     string // path of the socket of the agent's port; empty: libvirt's choice
 }
 
-// card is a network card of a machine.
+// card is a network card of a machine, on one of three things.
 type card struct {
-	tap string
-	mac string
+	tap     string // that exists
+	network string // of libvirt
+	bridge  string // of the host
+	mac     string
 }
 
-// xml describes a transient domain: direct kernel boot, one virtio network card on a tap that exists,
-// the agent's virtio-serial port, the serial console into a file, and nothing else, since each device
-// costs boot time under emulation.
+// xml describes a transient domain: direct kernel boot, a virtio network card for each port, the agent's
+// virtio-serial port, the serial console into a file (or, without one, to whoever opens it), and nothing
+// else, since each device costs boot time under emulation.
 func (d domain) xml() (string, error) {
 	doc := &libvirtxml.Domain{
 		Type:   "qemu",
 		Name:   d.name,
+		UUID:   d.uuid,
 		Memory: &libvirtxml.DomainMemory{Value: uint(d.machine.MemoryBytes / 1024), Unit: "KiB"},
-		VCPU:   &libvirtxml.DomainVCPU{Value: uint(d.machine.VCPUs)},
+		VCPU:   &libvirtxml.DomainVCPU{Value: uint(d.machine.VCPUs), CPUSet: d.cpus},
 		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: libvirtArch(runtime.GOARCH), Machine: "pc"},
+			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: libvirtArch(runtime.GOARCH), Machine: cmp.Or(d.kind, "pc")},
 			Kernel:  d.machine.Kernel,
 			Initrd:  d.machine.Initramfs,
 			Cmdline: d.commandLine(),
@@ -54,7 +61,6 @@ func (d domain) xml() (string, error) {
 		},
 		OnPoweroff: "destroy", OnReboot: "destroy", OnCrash: "destroy",
 		Devices: &libvirtxml.DomainDeviceList{
-			Emulator: d.emulator,
 			Controllers: []libvirtxml.DomainController{
 				{Type: "usb", Model: "none"},
 				{Type: "virtio-serial"},
@@ -64,11 +70,12 @@ func (d domain) xml() (string, error) {
 				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.channel}},
 				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agent.PortName}},
 			}},
-			Serials: []libvirtxml.DomainSerial{{
-				Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}},
-			}},
+			Serials:    []libvirtxml.DomainSerial{{Source: d.console()}},
 			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
 		},
+	}
+	if d.run != "" {
+		doc.Metadata = &libvirtxml.DomainMetadata{XML: metadata(d.run)}
 	}
 	switch {
 	case d.accelerator == KVM:
@@ -82,6 +89,18 @@ func (d domain) xml() (string, error) {
 		return "", fmt.Errorf("describe machine %s for libvirt: %w", d.machine.Name, err)
 	}
 	return text, nil
+}
+
+func (d domain) console() *libvirtxml.DomainChardevSource {
+	if d.machine.ConsoleFile == "" {
+		return &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
+	}
+	return &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}}
+}
+
+// metadata says whose an object is, for those who come across it.
+func metadata(run string) string {
+	return fmt.Sprintf(`<ctload:run xmlns:ctload="https://github.com/ctload/ctload">%s</ctload:run>`, run)
 }
 
 // commandLine is the kernel's. Emulation takes the guest's TSC from the host's clock, so that it is as good
@@ -108,14 +127,22 @@ func emulatedCPU() *libvirtxml.DomainCPU {
 func interfaces(cards []card) []libvirtxml.DomainInterface {
 	var list []libvirtxml.DomainInterface
 	for _, c := range cards {
-		list = append(list, libvirtxml.DomainInterface{
-			Source: &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
-			Target: &libvirtxml.DomainInterfaceTarget{Dev: c.tap, Managed: "no"},
-			MAC:    &libvirtxml.DomainInterfaceMAC{Address: c.mac},
-			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+		i := libvirtxml.DomainInterface{
+			MAC:   &libvirtxml.DomainInterfaceMAC{Address: c.mac},
+			Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 			// An option ROM would only be loaded and searched; nothing boots from the network.
 			ROM: &libvirtxml.DomainROM{Enabled: "no"},
-		})
+		}
+		switch {
+		case c.network != "":
+			i.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: c.network}}
+		case c.bridge != "":
+			i.Source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: c.bridge}}
+		default:
+			i.Source = &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}}
+			i.Target = &libvirtxml.DomainInterfaceTarget{Dev: c.tap, Managed: "no"}
+		}
+		list = append(list, i)
 	}
 	return list
 }

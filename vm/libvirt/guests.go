@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -102,17 +101,5 @@ func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, er
 // boot fails with it, it is called once more for TCG. proven is false where a failure is to be expected,
 // which then should not take long.
 func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
-	if !l.accel.proven {
-		node, err := boot(KVM, false)
-		if err == nil {
-			l.accel.proven = true
-			return node, nil
-		}
-		if _, lost := errors.AsType[*vm.LostError](err); lost || ctx.Err() != nil {
-			return nil, err
-		}
-		l.accel.refuse(err)
-		l.options.Tell("falling back to TCG, which is much slower: " + l.accel.note)
-	}
-	return boot(l.accel.name, true)
+	return l.accel.boot(ctx, l.options.Tell, boot)
 }

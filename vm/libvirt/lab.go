@@ -64,7 +64,11 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	if l.virt, err = connect(limited, "qemu:///session?socket="+l.daemon.Socket); err != nil {
+	at, err := parseEndpoint("qemu:///session?socket=" + l.daemon.Socket)
+	if err != nil {
+		return nil, err
+	}
+	if l.virt, err = connect(limited, at); err != nil {
 		return nil, err
 	}
 	qemu, libvirt, err := l.virt.versions(limited)
@@ -133,11 +137,7 @@ type machine struct {
 // console, when the machine started but its agent did not answer in time.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
-		limit := bootLimit[accelerator]
-		if !proven {
-			limit = proofLimit
-		}
-		return l.boot(ctx, spec, accelerator, limit)
+		return l.boot(ctx, spec, accelerator, limitOf(accelerator, proven))
 	})
 }
 
@@ -165,7 +165,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if m.domain, err = l.virt.create(ctx, xml); err != nil {
+	if m.domain, err = l.virt.create(ctx, xml, 0); err != nil {
 		return nil, l.explain("start machine "+spec.Name, err)
 	}
 	m.started = true

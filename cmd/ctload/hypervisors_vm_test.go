@@ -1,0 +1,292 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+)
+
+// TestConnectRefusals is about hosts that cannot be used: each is named with a way out, quickly, and is the
+// host's fault.
+func TestConnectRefusals(t *testing.T) {
+	path := experiment(t, fmt.Sprintf(small, 100))
+	for _, tc := range []struct {
+		args   []string
+		status int
+		said   string
+	}{
+		{[]string{"--connect", "xen:///system"}, statusHost, "only libvirt's qemu driver"},
+		{[]string{"--connect", "qemu+tcp://127.0.0.1:1/system"}, statusHost, "connection refused"},
+		{[]string{"--connect", "qemu:///system?socket=/nowhere"}, statusHost, "no such file"},
+		{[]string{"--connect", "qemu+ssh://127.0.0.1:1/system"}, statusHost, "ssh "},
+		{[]string{"--network", "br0"}, statusUsage, "--connect"},
+		{[]string{"--connect", "qemu:///system", "--driver", "vagrant"}, statusUsage, "--driver vagrant"},
+		{[]string{"--connect", "qemu:///system", "--parallel", "2", "--network", "br0"}, statusUsage, "--network"},
+	} {
+		out := filepath.Join(t.TempDir(), "run")
+		o := ctload(t, 30*time.Second, append([]string{"run", path, "--out", out}, tc.args...)...)
+		if o.status != tc.status || !strings.Contains(o.stderr, tc.said) {
+			t.Errorf("%v: exit status %d, want %d with %q\n%s", tc.args, o.status, tc.status, tc.said, o.stderr)
+		}
+		if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v: the run folder was made", tc.args)
+		}
+	}
+}
+
+// twoClients make a known number of connections each, at a rate.
+const twoClients = `
+experiment: two-clients
+topology: {kind: server, clients: 2}
+dut:
+  memory: 256MiB
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: tcp, name: one, connections: 150, rate: 50/s, ports: 80, from: client}
+  - {generator: tcp, name: two, connections: 150, rate: 50/s, ports: 80, from: client2}
+  - {probe: tcp, port: 22, rate: 10/s}
+recovery: 1s
+trials: 2
+scenarios:
+  baseline: {}
+`
+
+// hosts are two hypervisors, joined by one cable that they are managed over and by another one between
+// bridges, which is for the load.
+func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
+	a, b = libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
+	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
+	libvirttest.Cable(t, "load", a, "", b, "", "brload")
+	return a, b
+}
+
+// on runs ctload on a hypervisor, with the state folder of the test. Its process is ctload's own.
+func on(t *testing.T, h *libvirttest.Hypervisor, state string, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.Command(path, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state, "XDG_RUNTIME_DIR=")
+	return cmd
+}
+
+// clean fails when a hypervisor has a machine, a link or a file that it did not have before.
+func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, machines int) {
+	t.Helper()
+	if !poll(10*time.Second, func() bool { return h.Machines() == machines }) {
+		t.Errorf("%d machines are left, want %d", h.Machines(), machines)
+	}
+	for link := range h.Links() {
+		if !before[link] {
+			t.Errorf("link %s is left", link)
+		}
+	}
+	if left := h.Images(); len(left) > 0 {
+		t.Errorf("images are left: %v", left)
+	}
+}
+
+// TestTwoHypervisors spreads two clients over two hypervisors with the DUT on the first, and kills the daemon of
+// the second in the middle of the second trial: what had been measured is kept, the trial is done again on
+// the first alone, nothing is left there, and gc cleans the other one when it is back.
+func TestTwoHypervisors(t *testing.T) {
+	a, b := hosts(t)
+	linksA, linksB := a.Links(), b.Links()
+	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")
+	cmd := on(t, a, state, "run", experiment(t, twoClients), "--out", folder, "--format", "json",
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload")
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan outcome, 1)
+	go func() { ended <- wait(t, cmd, 5*time.Minute, &stdout, &stderr) }()
+
+	waitFor(t, "trial 1 of 2", time.Minute, &stderr)
+	waitForLoad := func(after string) {
+		t.Helper()
+		if !poll(2*time.Minute, func() bool {
+			_, rest, ok := strings.Cut(stderr.String(), after)
+			return ok && strings.Contains(rest, "s  load")
+		}) {
+			t.Fatalf("no load after %q:\n%s", after, stderr.String())
+		}
+	}
+	waitForLoad("trial 1 of 2")
+	if onA, onB := a.Machines(), b.Machines(); onA != 2 || onB != 1 {
+		t.Errorf("%d machines on the first and %d on the second; want the DUT and client2, and client", onA, onB)
+	}
+	waitForLoad("trial 2 of 2")
+	b.KillDaemon()
+	killed := time.Now()
+	o := <-ended
+	t.Logf("ended %v after the kill\n%s", time.Since(killed), o.stderr)
+	if o.status != statusOK {
+		t.Errorf("exit status %d", o.status)
+	}
+	if !strings.Contains(o.stderr, "10.9.0.2") || !strings.Contains(o.stderr, "baseline-2 is done again") {
+		t.Error("it does not say what was done again, and why")
+	}
+	run := decode(t, o.stdout)
+	if len(run.Warnings) != 1 || !strings.Contains(run.Warnings[0], "10.9.0.2") {
+		t.Errorf("the run's warnings: %q", run.Warnings)
+	}
+	if len(run.Scenarios[0].Trials) != 2 {
+		t.Fatalf("%d trials", len(run.Scenarios[0].Trials))
+	}
+	for _, trial := range run.Scenarios[0].Trials {
+		// Twice what one client offers, every connection with an entry of its own, and nothing lost in the sums.
+		if trial.Verdict != results.Clean || trial.Load.Offered != 300 || trial.Load.Completed != 300 {
+			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
+		}
+		if skew := trial.Clock.StartSkewMillis; skew <= 0 || skew > 200 {
+			t.Errorf("trial %d: the two loads began %.1f ms apart", trial.Number, skew)
+		}
+		if peak := trial.Conntrack.Peak; peak < 300 {
+			t.Errorf("trial %d: %d entries of 300 connections", trial.Number, peak)
+		}
+	}
+	clean(t, a, linksA, 0)
+	if left := files(t, filepath.Join(state, "ctload")); len(left) < 3 {
+		t.Errorf("the journal has gone, with what is on the dead host: %v", left)
+	}
+
+	// While it is away, gc says so, and keeps what it knows.
+	o = finish(t, on(t, a, state, "gc"), time.Minute)
+	if o.status != statusHost || !strings.Contains(o.stdout+o.stderr, "10.9.0.2") {
+		t.Errorf("gc without the daemon: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+	}
+	b.StartDaemon()
+	o = finish(t, on(t, a, state, "gc"), time.Minute)
+	t.Logf("gc:\n%s%s", o.stdout, o.stderr)
+	if o.status != statusOK {
+		t.Errorf("gc: exit status %d", o.status)
+	}
+	clean(t, b, linksB, 0)
+}
+
+// TestParallelTrials runs the trials of an experiment on two hypervisors at once, each in a lab of its own.
+func TestParallelTrials(t *testing.T) {
+	a, b := hosts(t)
+	linksA, linksB := a.Links(), b.Links()
+	state := t.TempDir()
+	cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "3")
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	together := make(chan bool, 1)
+	go func() {
+		together <- poll(2*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
+	}()
+	o := wait(t, cmd, 5*time.Minute, &stdout, &stderr)
+	if o.status != statusOK || !<-together {
+		t.Fatalf("exit status %d, or they did not run at once\n%s", o.status, o.stderr)
+	}
+	for _, said := range []string{"2 trials at once, not 3", "trial 1 of 2 begins", "trial 2 of 2 begins"} {
+		if !strings.Contains(o.stderr, said) {
+			t.Errorf("it does not say %q:\n%s", said, o.stderr)
+		}
+	}
+	for i, trial := range decode(t, o.stdout).Scenarios[0].Trials {
+		if trial.Number != i+1 || trial.Verdict != results.Clean || trial.Load.Completed != 300 {
+			t.Errorf("trial %d: %s, %d completed %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Invalid)
+		}
+	}
+	clean(t, a, linksA, 0)
+	clean(t, b, linksB, 0)
+}
+
+// sharedKills is how often TestKillOnSharedDaemon kills; with CTLOAD_LIBRARY as often as the issue of it asks.
+func sharedKills() int {
+	if os.Getenv("CTLOAD_LIBRARY") != "" {
+		return 20
+	}
+	return 5
+}
+
+// TestKillOnSharedDaemon kills ctload with SIGKILL at random moments while it uses a daemon that others use as
+// well: gc then removes everything of ours, and nothing of theirs.
+func TestKillOnSharedDaemon(t *testing.T) {
+	h := libvirttest.Start(t, "shared")
+	theirs(t, h)
+	before, machines := h.Links(), h.Machines()
+	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
+	made := 0
+	for round := range sharedKills() {
+		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		moment := time.Duration(rand.Int64N(int64(8 * time.Second)))
+		<-time.After(moment)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		made += len(h.Images())
+		t.Logf("round %d: killed after %v; left: %d machines, images %v", round, moment, h.Machines()-machines, h.Images())
+		if round%2 == 1 { // also what several runs have left is removed at once
+			continue
+		}
+		if o := finish(t, on(t, h, state, "gc"), time.Minute); o.status != statusOK {
+			t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+		}
+	}
+	o := finish(t, on(t, h, state, "gc"), time.Minute)
+	if o.status != statusOK {
+		t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+	}
+	if made == 0 {
+		t.Error("no kill met anything that was made")
+	}
+	clean(t, h, before, machines)
+	for link := range before {
+		if !h.Links()[link] {
+			t.Errorf("their link %s is gone", link)
+		}
+	}
+	if left := files(t, filepath.Join(state, "ctload", "runs")); len(left) != 1 {
+		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// theirs makes a network and a machine of somebody else's, whose names look like ours.
+func theirs(t *testing.T, h *libvirttest.Hypervisor) {
+	t.Helper()
+	uri, err := url.Parse(h.URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	virt, err := golibvirt.ConnectToURI(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = virt.NetworkCreateXML(`<network><name>ctload-theirs-client</name><bridge name="theirs0"/></network>`)
+	_, domainErr := virt.DomainCreateXML(`<domain type="qemu"><name>ctload-theirs-dut-1</name><memory unit="MiB">16</memory>
+		<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`, golibvirt.DomainStartPaused)
+	if err := errors.Join(err, domainErr, virt.Disconnect()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,82 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/libvirt"
+)
+
+// refuseConnected refuses what cannot be done on daemons that exist.
+func refuseConnected(_ *Plan, c Choice) error {
+	switch {
+	case c.Parallel < 0:
+		return fmt.Errorf("--parallel %d: at least 1", c.Parallel)
+	case c.Parallel > 1 && len(c.Networks) > 0:
+		return errors.New("--parallel keeps each trial on one host, and --network is for a trial on several")
+	}
+	return nil
+}
+
+// prepareConnected finds out whether the hosts can hold the trials, before anything is made on them.
+func prepareConnected(ctx context.Context, j Job) error {
+	if err := libvirt.CheckShared(ctx, j.shared(place{}, func(string) {})); err != nil {
+		return err
+	}
+	return prepareKernels(ctx, j)
+}
+
+// openConnected opens the lab on the hosts, or as many labs as trials are to run at once.
+func openConnected(ctx context.Context, j Job, at place) (vm.Lab, error) {
+	options := j.shared(at, j.View.Note)
+	if j.Choice.Parallel > 1 {
+		return libvirt.ConnectBeside(ctx, options, j.Choice.Parallel)
+	}
+	return libvirt.Connect(ctx, options)
+}
+
+// shared is what the plan asks of the hosts.
+func (j Job) shared(at place, tell func(string)) libvirt.SharedOptions {
+	o := libvirt.SharedOptions{
+		URIs: j.Choice.Connect, Pool: j.Choice.Pool, Networks: j.Choice.Networks,
+		Accelerator: j.Choice.Accelerator, Cache: j.Cache, Journal: at.journal, Tell: tell,
+	}
+	if at.journal != nil {
+		o.Run = at.journal.ID()
+	}
+	for _, s := range j.Plan.Scenarios {
+		o.DUT.VCPUs = max(o.DUT.VCPUs, s.DUT.VCPUs)
+		o.DUT.MemoryBytes = max(o.DUT.MemoryBytes, int64(s.DUT.Memory))
+	}
+	for _, node := range loadNodes(j.Plan.Experiment.Topology) {
+		o.LoadNodes = append(o.LoadNodes, node.Name)
+	}
+	// Load nodes have one kernel in all scenarios: what makes the load is to be the same in all.
+	kernel := at.materials.Kernels[j.Plan.Scenarios[0].DUT.Kernel]
+	o.Load.Kernel, o.Load.Initramfs = kernel.Image, kernel.Initramfs
+	return o
+}
+
+// ExamineHosts looks at libvirt daemons that exist.
+func ExamineHosts(ctx context.Context, uris []string) []Finding {
+	var findings []Finding
+	for _, uri := range uris {
+		f := Finding{What: uri, Level: Good}
+		facts, err := libvirt.Examine(ctx, uri)
+		if err != nil {
+			findings = append(findings, missing(f, err))
+			continue
+		}
+		f.Detail = facts.String()
+		findings = append(findings, f)
+		if facts.KVM != "" {
+			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.KVM + "; guests are emulated (TCG), which is much slower"})
+		}
+		if facts.Warning != "" {
+			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.Warning, Fix: facts.Fix})
+		}
+	}
+	return findings
+}

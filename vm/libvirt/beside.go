@@ -1,0 +1,133 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ctload/ctload/vm"
+)
+
+// Beside is several labs for trials beside each other, each on CPUs of its own of one host. Used as one lab, it
+// is the first.
+type Beside struct {
+	vm.Lab
+	labs []vm.Lab
+	all  *Shared // which has the hosts
+}
+
+// Labs are all of them.
+func (b *Beside) Labs() []vm.Lab { return b.labs }
+
+// ConnectBeside opens at most that many labs. Hosts that are not like the first are left out, since trials on
+// them could not be compared; on each host there are as many labs as it has CPUs for, in whole cores, and
+// memory. The error is that of [Connect].
+func ConnectBeside(ctx context.Context, options SharedOptions, most int) (_ *Beside, err error) {
+	b := &Beside{all: &Shared{options: options}}
+	defer func() {
+		if err != nil {
+			err = joinClose(err, b.Close())
+		}
+	}()
+	if err := b.all.openHosts(ctx); err != nil {
+		return nil, err
+	}
+	b.all.warn(ctx)
+	first := b.all.hosts[0]
+	sets := map[*hypervisor][]string{}
+	for _, h := range b.all.hosts {
+		if why := h.unlike(first); why != "" {
+			options.Tell(fmt.Sprintf("%s is left out: %s", h.at.name(), why))
+			continue
+		}
+		one := b.lab(h, "", "")
+		if err := one.arrange(); err != nil { // it must hold one trial
+			return nil, err
+		}
+		sets[h] = one.sets()
+	}
+	// The first of each host, then the second of each: heat and turbo are shared out evenly.
+	for i := 0; len(b.labs) < most; i++ {
+		before := len(b.labs)
+		for _, h := range b.all.hosts {
+			if i < len(sets[h]) && len(b.labs) < most {
+				lab := b.lab(h, fmt.Sprintf("%d-", len(b.labs)+1), sets[h][i])
+				if err := lab.arrange(); err != nil {
+					return nil, err
+				}
+				b.labs = append(b.labs, lab)
+			}
+		}
+		if len(b.labs) == before {
+			break
+		}
+	}
+	b.Lab = b.labs[0]
+	if n := len(b.labs); n < most {
+		options.Tell(fmt.Sprintf("%d trials at once, not %d: a trial takes %d CPUs of a host for itself", n, most, b.lab(first, "", "").need()))
+	}
+	return b, nil
+}
+
+// lab is one on a host that is open.
+func (b *Beside) lab(h *hypervisor, lane, cpus string) *Shared {
+	return &Shared{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
+}
+
+// Close removes everything that was made on all hosts.
+func (b *Beside) Close() error { return b.all.Close() }
+
+// need is how many CPUs a trial takes on one host.
+func (l *Shared) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)*l.load().VCPUs }
+
+// sets are the sets of CPUs that a host has for labs, as many as its memory holds; one of all CPUs where a
+// trial needs more than there are.
+func (l *Shared) sets() []string {
+	h := l.hosts[0]
+	sets := cpuSets(h.cpus, l.need())
+	if len(sets) == 0 {
+		return []string{""}
+	}
+	trial := l.options.DUT.MemoryBytes + hostMemory + int64(len(l.options.LoadNodes))*(l.load().MemoryBytes+hostMemory)
+	return sets[:min(len(sets), int(h.memory/trial))]
+}
+
+// cpuSets divides a host's cores into sets of at least need threads, none of which share a core.
+func cpuSets(cores []core, need int) []string {
+	var sets []string
+	var set []int
+	for _, c := range cores {
+		set = append(set, c...)
+		if len(set) >= need {
+			sets = append(sets, joinNumbers(set))
+			set = nil
+		}
+	}
+	return sets
+}
+
+func joinNumbers(numbers []int) string {
+	words := make([]string, len(numbers))
+	for i, n := range slices.Sorted(slices.Values(numbers)) {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, ",")
+}
+
+// unlike says how a host differs from another in what decides figures; empty when it does not.
+func (h *hypervisor) unlike(other *hypervisor) string {
+	for _, d := range []struct{ what, mine, theirs string }{
+		{"CPUs", h.model, other.model},
+		{"number of CPUs", strconv.Itoa(h.threads()), strconv.Itoa(other.threads())},
+		{"QEMU", h.qemu, other.qemu},
+		{"libvirt", h.libvirt, other.libvirt},
+		{"accelerator", h.accel.name, other.accel.name},
+	} {
+		if d.mine != d.theirs {
+			return fmt.Sprintf("its %s: %s, that of %s: %s", d.what, d.mine, other.at.name(), d.theirs)
+		}
+	}
+	return ""
+}

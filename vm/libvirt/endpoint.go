@@ -1,0 +1,178 @@
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/digitalocean/go-libvirt/socket"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// endpoint is where a libvirt daemon listens: a URI in libvirt's notation.
+type endpoint struct {
+	uri       *url.URL
+	transport string // unix, tcp, tls or ssh
+	dialer    socket.Dialer
+}
+
+// forms are the URIs that are understood, for errors.
+const forms = "qemu:///system, qemu+ssh://HOST/system, qemu+tls://HOST/system or qemu+tcp://HOST/system"
+
+// parseEndpoint understands a URI. A session URI must name its socket (qemu:///session?socket=PATH).
+func parseEndpoint(text string) (*endpoint, error) {
+	wrong := func(why string) error {
+		return &guest.MissingError{What: fmt.Sprintf("--connect %s: %s", text, why), Fix: "--connect with " + forms}
+	}
+	uri, err := url.Parse(text)
+	if err != nil {
+		return nil, wrong("this is no URI")
+	}
+	driver, transport, _ := strings.Cut(uri.Scheme, "+")
+	if transport == "" {
+		transport = "unix"
+		if uri.Host != "" {
+			transport = "tls" // libvirt's own default for another host
+		}
+	}
+	local := transport == "unix"
+	switch {
+	case driver != "qemu":
+		return nil, wrong("only libvirt's qemu driver is understood")
+	case uri.Opaque != "" || uri.Path != "/system" && uri.Path != "/session":
+		return nil, wrong("its path is /system (or /session with ?socket=PATH)")
+	case uri.Path == "/session" && uri.Query().Get("socket") == "":
+		return nil, wrong("a session daemon is found by its socket: qemu:///session?socket=PATH")
+	case local && uri.Host != "":
+		return nil, wrong("a local daemon has no host: three slashes")
+	case !local && uri.Hostname() == "":
+		return nil, wrong("it names no host")
+	}
+	a := &endpoint{uri: uri, transport: transport}
+	switch transport {
+	case "unix":
+		var options []dialers.LocalOption
+		if path := uri.Query().Get("socket"); path != "" {
+			options = append(options, dialers.WithSocket(path))
+		}
+		a.dialer = dialers.NewLocal(options...)
+	case "tcp":
+		var options []dialers.RemoteOption
+		if port := uri.Port(); port != "" {
+			options = append(options, dialers.UsePort(port))
+		}
+		a.dialer = dialers.NewRemote(uri.Hostname(), options...)
+	case "tls":
+		var options []dialers.TLSOption
+		if port := uri.Port(); port != "" {
+			options = append(options, dialers.UseTLSPort(port))
+		}
+		if path := uri.Query().Get("pkipath"); path != "" {
+			options = append(options, dialers.UsePKIPath(path))
+		}
+		if uri.Query().Get("no_verify") == "1" {
+			options = append(options, dialers.WithInsecureNoVerify())
+		}
+		a.dialer = dialers.NewTLS(uri.Hostname(), options...)
+	case "ssh":
+		a.dialer = &sshDialer{uri: uri}
+	default:
+		return nil, wrong(fmt.Sprintf("there is no way called %q", transport))
+	}
+	return a, nil
+}
+
+// name is what messages call the host.
+func (a *endpoint) name() string {
+	if a.transport == "unix" {
+		if path := a.uri.Query().Get("socket"); path != "" {
+			return path
+		}
+		return "this host"
+	}
+	return a.uri.Host
+}
+
+// here reports whether the daemon is this host's own. Behind a socket that is named may be another's.
+func (a *endpoint) here() bool { return a.transport == "unix" && a.uri.Query().Get("socket") == "" }
+
+// How soon a host that does not answer any more counts as gone: after deadAfter without a packet the
+// kernel asks, and gives up after that long again.
+const deadAfter = 5 * time.Second
+
+// Dial implements [socket.Dialer]. A connection over the network ends by itself when the host at its other
+// end is gone without a word.
+func (a *endpoint) Dial() (net.Conn, error) {
+	conn, err := a.dialer.Dial()
+	if err != nil {
+		return nil, err
+	}
+	inner := conn
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		inner = secured.NetConn()
+	}
+	if tcp, ok := inner.(*net.TCPConn); ok {
+		if err := endWithHost(tcp); err != nil {
+			return nil, errors.Join(fmt.Errorf("watch the connection to %s: %w", a.name(), err), conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// endWithHost bounds how long the kernel waits for a peer: silent (keep-alives), or with data under way
+// (TCP_USER_TIMEOUT, Linux 2.6.37).
+func endWithHost(conn *net.TCPConn) error {
+	const probes = 5
+	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: deadAfter, Interval: deadAfter / probes, Count: probes})
+	if err != nil {
+		return err
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	err = raw.Control(func(fd uintptr) {
+		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*deadAfter/time.Millisecond))
+	})
+	return errors.Join(err, failure)
+}
+
+// explain makes the error of a connection that was not made one that says what to do. It is a
+// *guest.MissingError.
+func (a *endpoint) explain(err error) error {
+	missing := &guest.MissingError{What: fmt.Sprintf("no connection to libvirt at %s", a.uri), Err: err}
+	var unknown *net.DNSError
+	switch {
+	case a.transport == "ssh":
+		missing.Fix = "ssh " + strings.Join(a.dialer.(*sshDialer).whom(), " ") + " true   (it must work without a question)"
+		if said := a.dialer.(*sshDialer).said(); said != "" {
+			missing.Err = errors.New(said)
+		}
+	case errors.As(err, &unknown):
+		missing.Fix = "check the name in --connect; " + a.uri.Hostname() + " has no address"
+	case a.transport == "unix" && errors.Is(err, os.ErrNotExist):
+		missing.Fix = "sudo apt-get install --no-install-recommends libvirt-daemon-system && sudo systemctl enable --now libvirtd"
+	case errors.Is(err, os.ErrPermission):
+		missing.Fix = "sudo usermod -aG libvirt $USER, then log in again"
+	case errors.Is(err, syscall.ECONNREFUSED) && a.transport == "unix":
+		missing.Fix = "sudo systemctl restart libvirtd"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		missing.Fix = fmt.Sprintf("on %s: sudo systemctl enable --now libvirtd-%s.socket", a.uri.Hostname(), a.transport)
+	case a.transport == "tls":
+		missing.Fix = "virt-pki-validate, or name the folder of cacert.pem, clientcert.pem and clientkey.pem with ?pkipath=FOLDER"
+	case strings.Contains(err.Error(), "authentication"):
+		missing.Fix = "passwords (SASL) are not understood: qemu+ssh:// or qemu+tls:// need none"
+	default:
+		missing.Fix = "virsh -c '" + a.uri.String() + "' version"
+	}
+	return missing
+}

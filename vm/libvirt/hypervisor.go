@@ -1,0 +1,298 @@
+package libvirt
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// hypervisor is one libvirt daemon that exists, and what this run has made there.
+type hypervisor struct {
+	at      *endpoint
+	virt    *connection
+	options SharedOptions
+
+	qemu, libvirt string // versions
+	model         string // of its CPUs
+	cpus          []core
+	total, memory int64                  // in bytes: of the host, and what new machines could have
+	kind          string                 // of machine that its QEMU knows
+	pool          *golibvirt.StoragePool // nil: there is none yet
+
+	proof sync.Mutex // held while a machine is the proof of accel
+	accel accelerator
+
+	making   sync.Mutex        // what is made once for several machines is made by one of them
+	images   map[string]string // path of an image there, by the path here
+	networks map[string]string // name of a network there, by the link's
+
+	mu   sync.Mutex
+	made []journal.Entry // in the order in which they were
+}
+
+// core is a core of a host's CPUs: the numbers of its threads.
+type core []int
+
+// oldest is the oldest libvirt that understands what is asked of it: a network card without an option ROM
+// came with 4.3.0.
+const oldest = 4_003_000
+
+// answerLimit bounds how long a daemon may take to say what its host can do.
+var answerLimit = callLimit
+
+// hostMemory is what a machine costs its host besides its own memory: QEMU itself.
+const hostMemory = 100 << 20
+
+// openHypervisor connects to a daemon and finds out what its host can do. The error is a
+// *guest.MissingError.
+func openHypervisor(ctx context.Context, uri string, options SharedOptions) (_ *hypervisor, err error) {
+	at, err := parseEndpoint(uri)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer within %v", answerLimit))
+	defer cancel()
+	h := &hypervisor{at: at, options: options, images: map[string]string{}, networks: map[string]string{}}
+	if h.virt, err = connect(ctx, at); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.virt.close(ctx))
+		}
+	}()
+	if err := h.examine(ctx); err != nil {
+		return nil, err
+	}
+	if h.pool, err = h.findPool(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// lacks is the error of a host that cannot be used.
+func (h *hypervisor) lacks(fix, format string, args ...any) error {
+	return &guest.MissingError{What: h.at.name() + ": " + fmt.Sprintf(format, args...), Fix: fix}
+}
+
+// examine asks the daemon for its versions and its host for its size.
+func (h *hypervisor) examine(ctx context.Context) error {
+	library, err := within(ctx, h.virt, h.virt.virt.ConnectGetLibVersion)
+	if err != nil {
+		return fmt.Errorf("ask libvirt at %s for its version: %w", h.at.name(), err)
+	}
+	if library < oldest {
+		return h.lacks("a distribution of 2018 or later", "its libvirt %s is too old, %s is the oldest that will do", version(library), version(oldest))
+	}
+	if h.qemu, h.libvirt, err = h.virt.versions(ctx); err != nil {
+		return h.lacks("sudo apt-get install --no-install-recommends qemu-system-x86", "its libvirt has no QEMU: %v", err)
+	}
+	text, err := within(ctx, h.virt, h.virt.virt.ConnectGetCapabilities)
+	if err != nil {
+		return fmt.Errorf("ask %s for its capabilities: %w", h.at.name(), err)
+	}
+	var caps libvirtxml.Caps
+	if err := caps.Unmarshal(text); err != nil {
+		return fmt.Errorf("read the capabilities of %s: %w", h.at.name(), err)
+	}
+	if err := h.read(caps); err != nil {
+		return err
+	}
+	h.memory, err = h.availableMemory(ctx)
+	return err
+}
+
+// read takes what matters out of a host's capabilities.
+func (h *hypervisor) read(caps libvirtxml.Caps) error {
+	arch := libvirtArch(runtime.GOARCH)
+	i := slices.IndexFunc(caps.Guests, func(g libvirtxml.CapsGuest) bool { return g.OSType == "hvm" && g.Arch.Name == arch })
+	if i < 0 {
+		return h.lacks("sudo apt-get install --no-install-recommends qemu-system", "its QEMU has no machines for %s, which this ctload is made for", arch)
+	}
+	machines := caps.Guests[i].Arch
+	h.kind = "pc"
+	if !slices.ContainsFunc(machines.Machines, func(m libvirtxml.CapsGuestMachine) bool { return m.Name == "pc" }) {
+		h.kind = "q35"
+	}
+	h.accel = accelerator{name: TCG, proven: true, note: h.at.name() + " has no KVM"}
+	if slices.ContainsFunc(machines.Domains, func(d libvirtxml.CapsGuestDomain) bool { return d.Type == KVM }) {
+		h.accel = accelerator{name: KVM}
+		if h.at.here() {
+			h.accel.memory = kvmMemory(h.options.Cache)
+			h.accel.remember()
+		}
+	}
+	switch h.options.Accelerator {
+	case TCG:
+		h.accel = accelerator{name: TCG, proven: true, note: "TCG was asked for"}
+	case KVM:
+		h.accel = accelerator{name: KVM, proven: true}
+	}
+	h.cpus = cores(caps.Host.NUMA)
+	if caps.Host.CPU != nil {
+		h.model = caps.Host.CPU.Model
+	}
+	if len(h.cpus) == 0 {
+		return h.lacks("virsh -c '"+h.at.uri.String()+"' capabilities", "it does not say which CPUs it has")
+	}
+	return nil
+}
+
+// cores groups a host's CPUs by core, in the order of their numbers.
+func cores(numa *libvirtxml.CapsHostNUMATopology) []core {
+	if numa == nil || numa.Cells == nil {
+		return nil
+	}
+	var list []core
+	where := map[[3]int]int{} // index in list by cell, socket and core
+	for _, cell := range numa.Cells.Cells {
+		if cell.CPUS == nil {
+			continue
+		}
+		for _, cpu := range cell.CPUS.CPUs {
+			place := [3]int{cell.ID, -1, -1 - cpu.ID} // a core of its own where the host does not tell
+			if cpu.SocketID != nil && cpu.CoreID != nil {
+				place = [3]int{cell.ID, *cpu.SocketID, *cpu.CoreID}
+			}
+			i, known := where[place]
+			if !known {
+				i, where[place] = len(list), len(list)
+				list = append(list, nil)
+			}
+			list[i] = append(list[i], cpu.ID)
+		}
+	}
+	return list
+}
+
+// threads is how many CPUs a host has.
+func (h *hypervisor) threads() int {
+	n := 0
+	for _, c := range h.cpus {
+		n += len(c)
+	}
+	return n
+}
+
+// availableMemory is what is free, or would be if the host dropped its caches, in bytes.
+func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
+	const allCells = -1
+	stats, err := within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
+		_, n, err := h.virt.virt.NodeGetMemoryStats(0, allCells, 0)
+		if err != nil {
+			return nil, err
+		}
+		stats, _, err := h.virt.virt.NodeGetMemoryStats(n, allCells, 0)
+		return stats, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for its memory: %w", h.at.name(), err)
+	}
+	var bytes int64
+	for _, s := range stats {
+		if s.Field == "total" {
+			h.total = int64(s.Value) << 10
+		}
+		if s.Field == "free" || s.Field == "buffers" || s.Field == "cached" {
+			bytes += int64(s.Value) << 10
+		}
+	}
+	return bytes, nil
+}
+
+// alive asks the daemon whether it is still there.
+func (h *hypervisor) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*deadAfter, fmt.Errorf("no answer within %v", 2*deadAfter))
+	defer cancel()
+	_, err := within(ctx, h.virt, h.virt.virt.ConnectGetLibVersion)
+	return err
+}
+
+// lost is a *vm.LostError when the daemon is gone, nil when it is there.
+func (h *hypervisor) lost(doing string, err error) error {
+	select {
+	case <-h.virt.virt.Disconnected():
+		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon at %s went away: %s: %w", h.at.name(), doing, err)}
+	default:
+		return nil
+	}
+}
+
+// explain tells a daemon that is gone from one that refused.
+func (h *hypervisor) explain(doing string, err error) error {
+	if lost := h.lost(doing, err); lost != nil {
+		return lost
+	}
+	return fmt.Errorf("%s on %s: %w", doing, h.at.name(), err)
+}
+
+// close removes everything that was made, the last first, and ends the connection. What a daemon that is
+// gone keeps stays in the journal.
+func (h *hypervisor) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	var errs []error
+	for _, o := range slices.Backward(h.whatWasMade()) {
+		errs = append(errs, h.remove(ctx, o))
+	}
+	return errors.Join(append(errs, h.virt.close(ctx))...)
+}
+
+// remove removes a thing and strikes it from the journal. One that turned out to be somebody else's, whose
+// name was taken, is only struck.
+func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
+	if err := remove(ctx, h.virt, e); err != nil && !errors.Is(err, errNotOurs) {
+		return h.explain(fmt.Sprintf("remove %s %s", e.Kind, e.Name), err)
+	}
+	return h.forget(e)
+}
+
+// record notes a thing in the journal, and for the end, before it is made. detail is its UUID, or a volume's
+// pool.
+func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Entry, error) {
+	e := journal.Entry{Kind: kind, Where: h.at.uri.String(), Name: name, Detail: detail}
+	if err := h.options.Journal.Record(e); err != nil {
+		return e, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.made = append(h.made, e)
+	return e, nil
+}
+
+// whatWasMade is what was recorded and not forgotten, in the order in which it was made.
+func (h *hypervisor) whatWasMade() []journal.Entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.made)
+}
+
+// forget strikes a thing that is gone.
+func (h *hypervisor) forget(e journal.Entry) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.made = slices.DeleteFunc(h.made, func(other journal.Entry) bool { return other == e })
+	return h.options.Journal.Gone(e)
+}
+
+// objectName is what an object of this run is called: it says whose it is.
+func (o SharedOptions) objectName(what string) string { return "ctload-" + o.Run + "-" + what }
+
+// newUUID is a random one (RFC 9562, version 4).
+func newUUID() string {
+	var u [16]byte
+	_, _ = rand.Read(u[:]) // never fails
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}

@@ -1,0 +1,205 @@
+package libvirt
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// Everything that is made on a daemon is in the journal before it is made, so that whatever a killed run
+// leaves is known by name; and it is removed only when its UUID is the one that was recorded, so that nobody
+// else's is ever touched. A volume has no UUID; its name has a random part.
+
+// VXLAN is a network device on the host of the libvirt daemon Where.
+const VXLAN journal.Kind = "vxlan"
+
+// errNotOurs says that there is an object of that name with another UUID.
+var errNotOurs = errors.New("it is somebody else's")
+
+// Removers are the kinds of things that a run leaves on a daemon, for [journal.Collect]. They work on one
+// daemon after another and are not safe for concurrent use. Close ends their connections.
+type Removers struct {
+	open map[string]*connection // by URI
+	dead map[string]error       // daemons that do not answer: asked once
+}
+
+// NewRemovers has no connections yet.
+func NewRemovers() *Removers {
+	return &Removers{open: map[string]*connection{}, dead: map[string]error{}}
+}
+
+// Kinds are what they remove.
+func (r *Removers) Kinds() []journal.Kind {
+	return []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, VXLAN}
+}
+
+// daemon is a connection to the daemon of that URI.
+func (r *Removers) daemon(ctx context.Context, uri string) (*connection, error) {
+	if c, ok := r.open[uri]; ok {
+		return c, nil
+	}
+	if err, ok := r.dead[uri]; ok {
+		return nil, err
+	}
+	at, err := parseEndpoint(uri)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	c, err := connect(ctx, at)
+	if err != nil {
+		r.dead[uri] = err
+		return nil, err
+	}
+	r.open[uri] = c
+	return c, nil
+}
+
+// Exists implements [journal.Remover]. What has the name and another UUID is somebody else's: ours was never
+// made, or is gone.
+func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (bool, error) {
+	if e.Kind == VXLAN {
+		return existsVXLAN(ctx, e)
+	}
+	c, err := r.daemon(ctx, e.Where)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	err = c.do(ctx, func() error { return find(c.virt, e, false) })
+	if gone(err) || errors.Is(err, errNotOurs) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Remove implements [journal.Remover].
+func (r *Removers) Remove(ctx context.Context, _ journal.Run, e journal.Entry) error {
+	var c *connection
+	if e.Kind != VXLAN {
+		var err error
+		if c, err = r.daemon(ctx, e.Where); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	return remove(ctx, c, e)
+}
+
+// Close ends the connections.
+func (r *Removers) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	var errs []error
+	for _, c := range r.open {
+		errs = append(errs, c.close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes a thing; one that is not there is no error.
+func remove(ctx context.Context, c *connection, e journal.Entry) error {
+	if e.Kind == VXLAN {
+		return removeVXLAN(ctx, e)
+	}
+	err := c.do(ctx, func() error { return find(c.virt, e, true) })
+	if gone(err) {
+		return nil
+	}
+	return err
+}
+
+// find looks a thing up and, if it is ours and that is wanted, removes it.
+func find(virt *golibvirt.Libvirt, e journal.Entry, remove bool) error {
+	switch e.Kind {
+	case journal.Domain:
+		domain, err := virt.DomainLookupByName(e.Name)
+		if err = check(e, domain.UUID, err); err != nil || !remove {
+			return err
+		}
+		return virt.DomainDestroy(domain)
+	case journal.Network:
+		network, err := virt.NetworkLookupByName(e.Name)
+		if err = check(e, network.UUID, err); err != nil || !remove {
+			return err
+		}
+		return virt.NetworkDestroy(network)
+	case journal.Pool:
+		pool, err := virt.StoragePoolLookupByName(e.Name)
+		if err = check(e, pool.UUID, err); err != nil || !remove {
+			return err
+		}
+		return removePool(virt, pool)
+	case journal.Volume:
+		pool, err := virt.StoragePoolLookupByName(e.Detail)
+		if err != nil {
+			return err
+		}
+		// The pool may not have looked since the volume was made.
+		_ = virt.StoragePoolRefresh(pool, 0)
+		volume, err := virt.StorageVolLookupByName(pool, e.Name)
+		if err != nil || !remove {
+			return err
+		}
+		return virt.StorageVolDelete(volume, 0)
+	}
+	return fmt.Errorf("nobody knows how to remove a %s", e.Kind)
+}
+
+// removePool removes a pool that a run made, with its folder and whatever is still in it.
+func removePool(virt *golibvirt.Libvirt, pool golibvirt.StoragePool) error {
+	active, err := virt.StoragePoolIsActive(pool)
+	if err != nil {
+		return err
+	}
+	if active != 0 {
+		_ = virt.StoragePoolRefresh(pool, 0)
+		volumes, _, err := virt.StoragePoolListAllVolumes(pool, 1, 0)
+		if err != nil {
+			return err
+		}
+		for _, volume := range volumes {
+			if err := virt.StorageVolDelete(volume, 0); err != nil {
+				return err
+			}
+		}
+		if err := virt.StoragePoolDestroy(pool); err != nil {
+			return err
+		}
+	}
+	// The folder may never have been made: then this fails, and nothing is left.
+	_ = virt.StoragePoolDelete(pool, golibvirt.StoragePoolDeleteNormal)
+	return virt.StoragePoolUndefine(pool)
+}
+
+// check compares what was found under a thing's name with what was made.
+func check(e journal.Entry, found golibvirt.UUID, err error) error {
+	if err == nil && hex.EncodeToString(found[:]) != strings.ReplaceAll(e.Detail, "-", "") {
+		return errNotOurs
+	}
+	return err
+}
+
+// gone reports whether an error says that there is no such object.
+func gone(err error) bool {
+	failure, ok := errors.AsType[golibvirt.Error](err)
+	if !ok {
+		return false
+	}
+	switch golibvirt.ErrorNumber(failure.Code) {
+	case golibvirt.ErrNoDomain, golibvirt.ErrNoNetwork, golibvirt.ErrNoStoragePool, golibvirt.ErrNoStorageVol:
+		return true
+	}
+	return false
+}
+
+var _ journal.Remover = (*Removers)(nil)

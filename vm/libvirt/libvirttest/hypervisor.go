@@ -1,0 +1,292 @@
+// Package libvirttest stands for hypervisors in tests: each is a libvirt daemon in system mode in mount,
+// network, PID and IPC namespaces of its own, with private folders, so that several of them share a
+// machine without knowing of each other. They need root.
+package libvirttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Hypervisor is one of them.
+type Hypervisor struct {
+	t      testing.TB
+	name   string
+	pid    int // of PID 1 in there, outside
+	folder string
+	daemon *exec.Cmd
+}
+
+// prepare makes the namespaces a host: folders of its own where libvirt keeps things, a /sys that shows the
+// network in here, the user that Debian's libvirt wants to know, and bridges whose frames no rule sees. PID 1 then reaps until its standard input ends,
+// as it does when the test is gone.
+const prepare = `set -e
+mount -t sysfs sysfs /sys
+for dir in /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
+	mkdir -p $dir
+	mount -t tmpfs -o size=512m tmpfs $dir
+done
+mkdir -p /run/libvirt /run/lock /var/lib/libvirt/images
+ip link set lo up
+for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done
+cp "$1"/libvirtd.conf "$1"/qemu.conf /etc/libvirt/
+for file in passwd group; do
+	{ cat /etc/$file; [ $file = passwd ] && echo libvirt-qemu:x:64055:64055::/:/bin/false || echo libvirt-qemu:x:64055:; } >"$1/$file"
+	mount --bind "$1/$file" /etc/$file
+done
+echo ready >"$1/ready"
+cat >/dev/null
+`
+
+const qemuConf = `user = "root"
+group = "root"
+security_driver = "none"
+dynamic_ownership = 0
+remember_owner = 0
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+`
+
+const libvirtdConf = `listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+auth_unix_rw = "none"
+log_outputs = "2:file:%s"
+`
+
+// Start makes a hypervisor and starts its daemon. name is for its files; more is added to libvirtd.conf.
+// It ends with the test.
+func Start(t testing.TB, name string, more ...string) *Hypervisor {
+	t.Helper()
+	need(t)
+	h := &Hypervisor{t: t, name: name, folder: t.TempDir()}
+	h.write("qemu.conf", qemuConf)
+	h.write("libvirtd.conf", fmt.Sprintf(libvirtdConf, filepath.Join(h.folder, "daemon.log"))+strings.Join(more, "\n")+"\n")
+	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc",
+		"sh", "-c", prepare, "sh", h.folder)
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &strings.Builder{}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		h.stop(life)
+		_ = cmd.Wait()
+	})
+	h.await(func() bool { return h.exists("ready") }, "its namespaces", said)
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(children), &h.pid); err != nil {
+		t.Fatalf("%s has no PID 1: %v", name, err)
+	}
+	h.StartDaemon()
+	return h
+}
+
+// need skips where a hypervisor cannot be made; with CTLOAD_NO_SKIP that is a failure.
+func need(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it boots virtual machines")
+	}
+	err := error(nil)
+	if os.Getuid() != 0 {
+		err = errors.New("a daemon in system mode needs root")
+	}
+	for _, program := range []string{"libvirtd", "qemu-system-x86_64", "ip", "nsenter", "unshare"} {
+		if _, missing := exec.LookPath(program); missing != nil {
+			err = errors.Join(err, missing)
+		}
+	}
+	if err == nil {
+		return
+	}
+	if os.Getenv("CTLOAD_NO_SKIP") != "" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+// StartDaemon starts the daemon, or starts it again.
+func (h *Hypervisor) StartDaemon() {
+	h.t.Helper()
+	output, err := os.Create(filepath.Join(h.folder, "daemon.out"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer output.Close()
+	h.daemon = exec.Command("nsenter", "-t", fmt.Sprint(h.pid), "-m", "-n", "-i", "-p", "libvirtd", "-l", "-f", "/etc/libvirt/libvirtd.conf")
+	h.daemon.Stdout, h.daemon.Stderr = output, output
+	if err := h.daemon.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.await(func() bool { return h.Run("test", "-S", "/run/libvirt/libvirt-sock") == nil }, "its socket", nil)
+}
+
+// KillDaemon kills the daemon with SIGKILL: its machines stay behind, unless they notice.
+func (h *Hypervisor) KillDaemon() {
+	h.t.Helper()
+	if err := h.Run("sh", "-c", "kill -9 $(cat /run/libvirtd.pid)"); err != nil {
+		h.t.Fatalf("kill the daemon of %s: %v", h.name, err)
+	}
+	_ = h.daemon.Wait()
+	if err := h.Run("rm", "-f", "/run/libvirt/libvirt-sock", "/run/libvirtd.pid"); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Command runs a program in the hypervisor's network namespace alone. Its process is the program's own.
+func (h *Hypervisor) Command(program string, args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(h.pid), "-n", "--", program}, args...)...)
+}
+
+// URI leads to the hypervisor's daemon from this machine.
+func (h *Hypervisor) URI() string {
+	return "qemu:///system?socket=" + h.Root("/run/libvirt/libvirt-sock")
+}
+
+// Enter runs a program in all namespaces of the hypervisor.
+func (h *Hypervisor) Enter(ctx context.Context, program string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(h.pid), "-m", "-n", "-i", "-p", "--", program}, args...)...)
+}
+
+// Run runs a program in the hypervisor to its end.
+func (h *Hypervisor) Run(program string, args ...string) error {
+	cmd := h.Enter(context.Background(), program, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s on %s: %w: %s", program, h.name, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Output is what a program prints in the hypervisor.
+func (h *Hypervisor) Output(program string, args ...string) string {
+	h.t.Helper()
+	out, err := h.Enter(context.Background(), program, args...).Output()
+	if err != nil {
+		h.t.Fatalf("%s on %s: %v", program, h.name, err)
+	}
+	return string(out)
+}
+
+// Root is a path that leads to the hypervisor's files.
+func (h *Hypervisor) Root(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid, path) }
+
+// Links are the names of the network links of the hypervisor.
+func (h *Hypervisor) Links() map[string]bool {
+	h.t.Helper()
+	links := map[string]bool{}
+	for line := range strings.Lines(h.Output("ip", "-o", "link", "show")) {
+		fields := strings.Fields(line)
+		name, _, _ := strings.Cut(strings.TrimSuffix(fields[1], ":"), "@")
+		links[name] = true
+	}
+	return links
+}
+
+// Images are the files in the folder where libvirt keeps images.
+func (h *Hypervisor) Images() []string {
+	h.t.Helper()
+	return strings.Fields(h.Output("ls", "/var/lib/libvirt/images"))
+}
+
+// Machines counts the hypervisor's QEMU processes.
+func (h *Hypervisor) Machines() int {
+	h.t.Helper()
+	n := 0
+	for line := range strings.Lines(h.Output("sh", "-c", "cat /proc/[0-9]*/comm")) {
+		if strings.HasPrefix(line, "qemu-system") {
+			n++
+		}
+	}
+	return n
+}
+
+// Cable joins two hypervisors by a veth pair of that name, with an address at each end (in CIDR notation,
+// or none). With bridge, the ends are ports of a bridge of that name on each.
+func Cable(t testing.TB, name string, a *Hypervisor, addressA string, b *Hypervisor, addressB string, bridge string) {
+	t.Helper()
+	run := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("ip", "link", "add", name, "netns", fmt.Sprint(a.pid), "type", "veth", "peer", "name", name, "netns", fmt.Sprint(b.pid)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("a cable between %s and %s: %v: %s", a.name, b.name, err, out)
+	}
+	for _, end := range []struct {
+		h       *Hypervisor
+		address string
+	}{{a, addressA}, {b, addressB}} {
+		if bridge != "" {
+			run(end.h.Run("ip", "link", "add", bridge, "type", "bridge"))
+			run(end.h.Run("ip", "link", "set", name, "master", bridge))
+			run(end.h.Run("ip", "link", "set", bridge, "up"))
+		}
+		if end.address != "" {
+			run(end.h.Run("ip", "address", "add", end.address, "dev", name))
+		}
+		run(end.h.Run("ip", "link", "set", name, "up"))
+	}
+}
+
+// stop ends the daemon and everything else in the namespaces.
+func (h *Hypervisor) stop(life io.Closer) {
+	if h.t.Failed() {
+		for _, file := range []string{"daemon.log", "daemon.out"} {
+			if text, err := os.ReadFile(filepath.Join(h.folder, file)); err == nil && len(text) > 0 {
+				h.t.Logf("%s of %s:\n%s", file, h.name, text)
+			}
+		}
+	}
+	_ = life.Close()
+	if h.daemon != nil {
+		_ = h.daemon.Process.Signal(syscall.SIGTERM)
+		_ = h.daemon.Wait()
+	}
+}
+
+func (h *Hypervisor) await(done func() bool, what string, said fmt.Stringer) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			h.t.Fatalf("%s: %s did not appear: %v %v", h.name, what, ctx.Err(), said)
+		}
+	}
+}
+
+func (h *Hypervisor) exists(name string) bool {
+	_, err := os.Stat(filepath.Join(h.folder, name))
+	return err == nil
+}
+
+func (h *Hypervisor) write(name, text string) {
+	h.t.Helper()
+	if err := os.WriteFile(filepath.Join(h.folder, name), []byte(text), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+}

@@ -1,0 +1,204 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// linker makes the links of a shared lab and says how a machine's card is put on one.
+type linker interface {
+	card(ctx context.Context, h *hypervisor, link string) (card, error)
+	// leaves reports whether a link goes through what others have a hand in, so that it has to be tried.
+	leaves() bool
+	// hint says what to do when nothing comes through.
+	hint() string
+}
+
+// newLinker chooses: networks that the user names, isolated ones where all nodes are on one host, and
+// else a VXLAN between the hosts.
+func newLinker(options SharedOptions, hosts []*hypervisor) (linker, error) {
+	switch {
+	case len(options.Networks) > 0:
+		return &namedLinks{networks: options.Networks, links: map[string]string{}}, nil
+	case len(hosts) == 1:
+		return isolatedLinks{}, nil
+	}
+	return newVXLAN(options, hosts)
+}
+
+// isolatedLinks are libvirt networks without a way out, on one host.
+type isolatedLinks struct{}
+
+func (isolatedLinks) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+	network, err := h.network(ctx, link, 0)
+	return card{network: network}, err
+}
+
+func (isolatedLinks) leaves() bool { return false }
+
+// network is the name of a libvirt network for a link, which is made when it is first asked for: transient,
+// without a way out, without addresses, without DHCP. mtu 0 is the default.
+func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string, error) {
+	h.making.Lock()
+	defer h.making.Unlock()
+	if name, ok := h.networks[link]; ok {
+		return name, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	made, err := h.record(journal.Network, h.options.objectName(link), newUUID())
+	if err != nil {
+		return "", err
+	}
+	text, err := networkXML(made, h.options.Run, mtu)
+	if err != nil {
+		return "", err
+	}
+	if _, err := within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.virt.NetworkCreateXML(text) }); err != nil {
+		return "", h.refused(err, "make network "+made.Name)
+	}
+	h.networks[link] = made.Name
+	return made.Name, nil
+}
+
+func networkXML(made journal.Entry, run string, mtu uint) (string, error) {
+	doc := libvirtxml.Network{
+		Name: made.Name, UUID: made.Detail, Metadata: &libvirtxml.NetworkMetadata{XML: metadata(run)},
+		// No forward element: isolated. The bridge's name is libvirt's choice.
+		Bridge: &libvirtxml.NetworkBridge{STP: "off", Delay: "0"},
+		DNS:    &libvirtxml.NetworkDNS{Enable: "no"},
+	}
+	if mtu > 0 {
+		doc.MTU = &libvirtxml.NetworkMTU{Size: mtu}
+	}
+	text, err := doc.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("describe network %s for libvirt: %w", made.Name, err)
+	}
+	return text, nil
+}
+
+// unlink removes the links that were made on a host.
+func (h *hypervisor) unlink(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	var errs []error
+	h.making.Lock()
+	defer h.making.Unlock()
+	for _, e := range slices.Backward(h.whatWasMade()) {
+		if e.Kind == journal.Network || e.Kind == VXLAN {
+			errs = append(errs, h.remove(ctx, e))
+		}
+	}
+	h.networks = map[string]string{}
+	return errors.Join(errs...)
+}
+
+// namedLinks are bridges or libvirt networks that the user has made on every host.
+type namedLinks struct {
+	networks []string
+	links    map[string]string // network by link, in the order in which links are asked for
+}
+
+func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+	h.making.Lock()
+	defer h.making.Unlock()
+	name, ok := n.links[link]
+	if !ok {
+		if len(n.links) == len(n.networks) {
+			return card{}, &guest.MissingError{
+				What: fmt.Sprintf("there is no network for link %s: each link needs one of its own", link),
+				Fix:  "--network once for each link: the clients', then the servers'",
+			}
+		}
+		name = n.networks[len(n.links)]
+		n.links[link] = name
+	}
+	_, err := within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.virt.NetworkLookupByName(name) })
+	switch {
+	case gone(err):
+		return card{bridge: name}, nil
+	case err != nil:
+		return card{}, h.explain("look for network "+name, err)
+	}
+	return card{network: name}, nil
+}
+
+func (*namedLinks) leaves() bool { return true }
+
+// How long a load node tries to reach the DUT before the link counts as broken.
+const (
+	reachRate  = 5 // each second
+	reachLimit = 10 * time.Second
+)
+
+// reach tries whether a load node reaches the DUT over a link that others have a hand in: a link that
+// carries nothing would look like a table that drops everything.
+func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
+	target := l.dutAddress(port.Link)
+	if target == "" || !l.links.leaves() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachLimit+callLimit)
+	defer cancel()
+	tried := generators.Spec{
+		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: target,
+		Rate: reachRate, Count: int64(reachRate * reachLimit / time.Second), Timeout: time.Second,
+	}
+	answered := make(chan struct{}, 1)
+	trying, stop := context.WithCancel(ctx)
+	defer stop()
+	result, err := node.Agent().Generate(trying, tried, func(p generators.Progress) {
+		if p.Completed > 0 {
+			select {
+			case answered <- struct{}{}:
+				stop()
+			default:
+			}
+		}
+	})
+	if result.Completed > 0 || len(answered) > 0 {
+		return nil
+	}
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	return &guest.MissingError{
+		What: fmt.Sprintf("%s on %s does not reach the DUT on %s over the %s link: %d pings, no answer",
+			node.Name(), h.at.name(), l.places[dutPlace].at.name(), port.Link, result.Offered),
+		Fix: l.links.hint(),
+	}
+}
+
+// dutAddress is the DUT's first address on a link, without its prefix.
+func (l *Shared) dutAddress(link string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, port := range l.dutPorts {
+		if port.Link == link && len(port.Addresses) > 0 {
+			if prefix, err := netip.ParsePrefix(port.Addresses[0]); err == nil {
+				return prefix.Addr().String()
+			}
+		}
+	}
+	return ""
+}
+
+func (n *namedLinks) hint() string {
+	return "check that " + strings.Join(n.networks, " and ") + " of all hosts is one network, and that no rule of theirs is in the way"
+}
+
+func (isolatedLinks) hint() string { return "" }

@@ -1,0 +1,208 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// imagesFolder is where libvirt keeps images, which its security drivers expect them in.
+const imagesFolder = "/var/lib/libvirt/images"
+
+// findPool is the storage pool for kernels: the one that was named, else the one called default, else any
+// that is a folder; none where there is none.
+func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, error) {
+	virt := h.virt.virt
+	if name := h.options.Pool; name != "" {
+		pool, err := within(ctx, h.virt, func() (golibvirt.StoragePool, error) { return virt.StoragePoolLookupByName(name) })
+		if gone(err) {
+			return nil, h.lacks("virsh -c '"+h.at.uri.String()+"' pool-list --all", "it has no storage pool called %s", name)
+		}
+		return &pool, err
+	}
+	pools, err := within(ctx, h.virt, func() ([]golibvirt.StoragePool, error) {
+		const flags = golibvirt.ConnectListStoragePoolsActive | golibvirt.ConnectListStoragePoolsDir
+		pools, _, err := virt.ConnectListAllStoragePools(1, flags)
+		return pools, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the storage pools of %s: %w", h.at.name(), err)
+	}
+	for _, pool := range pools {
+		if pool.Name == "default" {
+			return &pool, nil
+		}
+	}
+	for _, pool := range pools {
+		if !strings.HasPrefix(pool.Name, "ctload-") { // which goes with its run
+			return &pool, nil
+		}
+	}
+	return nil, nil
+}
+
+// makePool makes one for this run, with a folder of its own in libvirt's: two pools cannot share one, and two
+// runs must not depend on each other's.
+func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error) {
+	made, err := h.record(journal.Pool, h.options.objectName("pool"), newUUID())
+	if err != nil {
+		return golibvirt.StoragePool{}, err
+	}
+	doc := libvirtxml.StoragePool{
+		Type: "dir", Name: made.Name, UUID: made.Detail, Target: &libvirtxml.StoragePoolTarget{Path: imagesFolder + "/" + made.Name},
+	}
+	text, err := doc.Marshal()
+	if err != nil {
+		return golibvirt.StoragePool{}, err
+	}
+	pool, err := within(ctx, h.virt, func() (golibvirt.StoragePool, error) {
+		virt := h.virt.virt
+		pool, err := virt.StoragePoolDefineXML(text, 0) // a transient one could not remove its folder
+		if err != nil {
+			return pool, err
+		}
+		if err := virt.StoragePoolBuild(pool, golibvirt.StoragePoolBuildNew); err != nil {
+			return pool, err
+		}
+		return pool, virt.StoragePoolCreate(pool, golibvirt.StoragePoolCreateNormal)
+	})
+	if err != nil {
+		return pool, h.lacks("name a pool with --pool; virsh -c '"+h.at.uri.String()+"' pool-list --all",
+			"it has no storage pool, and one in %s could not be made: %v", imagesFolder, err)
+	}
+	return pool, nil
+}
+
+// image is the path on the hypervisor of a file of this host, which is carried over when it is first asked for.
+func (h *hypervisor) image(ctx context.Context, path string) (string, error) {
+	h.making.Lock()
+	defer h.making.Unlock()
+	if there, ok := h.images[path]; ok {
+		return there, nil
+	}
+	if h.pool == nil {
+		pool, err := h.makePool(ctx)
+		if err != nil {
+			return "", err
+		}
+		h.pool = &pool
+	}
+	there, err := h.upload(ctx, path, fmt.Sprintf("image%d", len(h.images)))
+	if err != nil {
+		return "", err
+	}
+	h.images[path] = there
+	return there, nil
+}
+
+// uploadLimit bounds the carrying of an image: a slow line carries a megabyte each second.
+func uploadLimit(size int64) time.Duration {
+	return callLimit + time.Duration(size>>20)*time.Second
+}
+
+func (h *hypervisor) upload(ctx context.Context, path, name string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	size := info.Size()
+	ctx, cancel := context.WithTimeoutCause(ctx, uploadLimit(size), fmt.Errorf("an image of %d MiB did not arrive in time", size>>20))
+	defer cancel()
+	if err := h.roomFor(ctx, size); err != nil {
+		return "", err
+	}
+	volumeName := h.options.objectName(name) + "-" + newUUID()[:8]
+	if _, err := h.record(journal.Volume, volumeName, h.pool.Name); err != nil {
+		return "", err
+	}
+	// Readable for QEMU's user whatever another machine's end sets the owner to; nothing in it is secret.
+	doc := libvirtxml.StorageVolume{
+		Name: volumeName, Capacity: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
+		Target: &libvirtxml.StorageVolumeTarget{
+			Format: &libvirtxml.StorageVolumeTargetFormat{Type: "raw"}, Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0644"},
+		},
+	}
+	text, err := doc.Marshal()
+	if err != nil {
+		return "", err
+	}
+	there, err := within(ctx, h.virt, func() (string, error) {
+		volume, err := h.virt.virt.StorageVolCreateXML(*h.pool, text, 0)
+		if err != nil {
+			return "", err
+		}
+		return h.virt.virt.StorageVolGetPath(volume)
+	})
+	if err != nil {
+		return "", h.refused(err, "make volume "+volumeName)
+	}
+	// On a connection of its own: go-libvirt gives a broken upload up only with it.
+	carrier, err := connect(ctx, h.at)
+	if err != nil {
+		return "", err
+	}
+	err = carrier.do(ctx, func() error {
+		volume, err := carrier.virt.StorageVolLookupByPath(there)
+		if err != nil {
+			return err
+		}
+		return carrier.virt.StorageVolUpload(volume, file, 0, uint64(size), 0)
+	})
+	if err = errors.Join(err, carrier.close(ctx)); err != nil {
+		return "", h.refused(err, "carry an image to volume "+volumeName)
+	}
+	return there, nil
+}
+
+// roomFor checks that a pool can hold size more bytes.
+func (h *hypervisor) roomFor(ctx context.Context, size int64) error {
+	available, err := within(ctx, h.virt, func() (uint64, error) {
+		// Whoever else writes into the folder does not tell the pool.
+		if err := h.virt.virt.StoragePoolRefresh(*h.pool, 0); err != nil {
+			return 0, err
+		}
+		_, _, _, available, err := h.virt.virt.StoragePoolGetInfo(*h.pool)
+		return available, err
+	})
+	if err != nil {
+		return h.refused(err, "ask for the room in pool "+h.pool.Name)
+	}
+	if int64(available) < size {
+		return h.lacks("free some, or name another pool with --pool", "storage pool %s has %d MiB left, an image needs %d MiB",
+			h.pool.Name, available>>20, size>>20+1)
+	}
+	return nil
+}
+
+// refused is the error of something that a daemon did not make; a *vm.LostError when the daemon is gone,
+// otherwise a *guest.MissingError.
+func (h *hypervisor) refused(err error, doing string) error {
+	if lost := h.lost(doing, err); lost != nil {
+		return lost
+	}
+	missing := &guest.MissingError{What: h.at.name() + ": it refused to " + doing, Err: err}
+	failure, _ := errors.AsType[golibvirt.Error](err)
+	switch golibvirt.ErrorNumber(failure.Code) {
+	case golibvirt.ErrStorageVolExist, golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:
+		missing.Fix = "ctload gc, if a run that was killed has left it; else start the run again, which draws another name"
+	case golibvirt.ErrOperationFailed, golibvirt.ErrOperationInvalid:
+		missing.Fix = "ctload gc lists what runs that were killed have left"
+	default:
+		missing.Fix = "journalctl -u libvirtd, there"
+	}
+	return missing
+}

@@ -1,0 +1,260 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// SharedOptions says which daemons a lab uses and what it may do there.
+type SharedOptions struct {
+	URIs        []string         // of the daemons; the DUT is on the first
+	Run         string           // id of the run, part of the name of whatever is made
+	Journal     *journal.Journal // of what is made
+	Pool        string           // storage pool; empty: see findPool
+	Networks    []string         // bridges or libvirt networks that all hosts have, one for each link
+	Accelerator string           // KVM or TCG; empty: KVM where a guest boots under it
+	Cache       string           // folder that may outlive the lab; see Options
+	DUT         vm.Machine       // the largest that will be asked for: VCPUs and MemoryBytes count
+	LoadNodes   []string         // names of those that will join
+	Load        vm.Machine       // what they are: kernel, initramfs; 0 VCPUs and bytes: chosen here
+	Tell        func(string)
+}
+
+// Shared is a lab on libvirt daemons that exist, which others may use as well: every node is a machine,
+// links are isolated networks, kernels travel through a storage pool, and the agents are spoken to through
+// the daemons. Whatever is made is transient, carries the run's id and is in the journal before it is made.
+type Shared struct {
+	options SharedOptions
+	hosts   []*hypervisor // alive
+	places  map[string]*hypervisor
+	links   linker
+
+	// Of a lab that is one of several on a host: its name in those of its objects, its CPUs ("2,3"; empty: all)
+	// and that the host is another's to close.
+	lane     string
+	cpus     string
+	borrowed bool
+
+	mu       sync.Mutex
+	serial   int       // numbers the machines, so that names never repeat
+	dutPorts []vm.Port // of the DUT that was booted last
+}
+
+// Connect opens a lab. It checks before anything is made that the hosts can hold what will be asked for;
+// the error is then a *guest.MissingError.
+func Connect(ctx context.Context, options SharedOptions) (_ *Shared, err error) {
+	l := &Shared{options: options}
+	defer func() {
+		if err != nil {
+			err = joinClose(err, l.Close())
+		}
+	}()
+	if err := l.openHosts(ctx); err != nil {
+		return nil, err
+	}
+	l.warn(ctx)
+	return l, l.arrange()
+}
+
+// warn tells of hosts that have a hand in what is measured.
+func (l *Shared) warn(ctx context.Context) {
+	for _, h := range l.hosts {
+		if h.filtered(ctx) {
+			l.options.Tell(fmt.Sprintf("%s tracks and filters what crosses its bridges, the load too: there, %s", h.at.name(), quietBridges))
+		}
+	}
+}
+
+// CheckShared finds out what [Connect] would, without making anything.
+func CheckShared(ctx context.Context, options SharedOptions) error {
+	l := &Shared{options: options}
+	err := l.openHosts(ctx)
+	if err == nil {
+		err = l.arrange()
+	}
+	return joinClose(err, l.Close())
+}
+
+// openHosts connects to all daemons at once. Those that were opened are kept also when another was not.
+func (l *Shared) openHosts(ctx context.Context) error {
+	hosts := make([]*hypervisor, len(l.options.URIs))
+	var opening errgroup.Group
+	for i, uri := range l.options.URIs {
+		opening.Go(func() error {
+			h, err := openHypervisor(ctx, uri, l.options)
+			hosts[i] = h
+			return err
+		})
+	}
+	err := opening.Wait()
+	l.hosts = slices.DeleteFunc(hosts, func(h *hypervisor) bool { return h == nil })
+	return err
+}
+
+// arrange decides which node goes where and how the links go between them.
+func (l *Shared) arrange() error {
+	load := l.load()
+	var room []room
+	for _, h := range l.hosts {
+		room = append(room, h.room())
+	}
+	places, err := placeNodes(room, l.options.DUT, l.options.LoadNodes, load)
+	if err != nil {
+		return err
+	}
+	l.places = map[string]*hypervisor{dutPlace: l.hosts[0]}
+	used := []*hypervisor{l.hosts[0]}
+	for name, i := range places {
+		l.places[name] = l.hosts[i]
+		if !slices.Contains(used, l.hosts[i]) {
+			used = append(used, l.hosts[i])
+		}
+	}
+	l.links, err = newLinker(l.options, used)
+	return err
+}
+
+// dutPlace is the DUT in places.
+const dutPlace = "dut"
+
+// load is what a load node is: two CPUs where the smallest host has them beside a DUT, else one.
+func (l *Shared) load() vm.Machine {
+	load := l.options.Load
+	if load.MemoryBytes == 0 {
+		load.MemoryBytes = loadMemory
+	}
+	if load.VCPUs == 0 {
+		load.VCPUs = loadCPUs
+		for i, h := range l.hosts {
+			free := h.threads()
+			if i == 0 && len(l.hosts) == 1 {
+				free -= l.options.DUT.VCPUs
+			}
+			load.VCPUs = max(1, min(load.VCPUs, free/max(1, len(l.options.LoadNodes))))
+		}
+	}
+	return load
+}
+
+// A load node by default: enough for 60,000 sockets of a closed loop (4 KiB each in the kernel, more in the
+// generator).
+const (
+	loadCPUs   = 2
+	loadMemory = 1 << 30
+)
+
+// About says what the lab runs on: the DUT's host.
+func (l *Shared) About() vm.About {
+	if len(l.hosts) == 0 {
+		return vm.About{Driver: "libvirt"}
+	}
+	h := l.hosts[0]
+	about := vm.About{
+		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt,
+		Accelerator: h.accel.name, AcceleratorNote: h.accel.note,
+	}
+	if !h.at.here() {
+		about.Host = &vm.Host{CPU: h.model, CPUs: h.threads(), MemoryBytes: h.total}
+	}
+	return about
+}
+
+// Boot starts a machine on the DUT's host and waits for its agent.
+func (l *Shared) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
+	l.mu.Lock()
+	l.dutPorts = spec.Ports
+	l.mu.Unlock()
+	return l.start(ctx, l.places[dutPlace], spec)
+}
+
+// Join starts a load node as a machine of its own, on the host that it was given.
+func (l *Shared) Join(ctx context.Context, spec vm.LoadNode) (vm.Node, error) {
+	h, ok := l.places[spec.Name]
+	if !ok {
+		return nil, fmt.Errorf("load node %s was not planned for", spec.Name)
+	}
+	machine := l.load()
+	machine.Name, machine.Ports = spec.Name, []vm.Port{spec.Port}
+	node, err := l.start(ctx, h, machine)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.reach(ctx, node, h, spec.Port); err != nil {
+		return nil, errors.Join(err, node.Close())
+	}
+	return node, nil
+}
+
+func (l *Shared) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Node, error) {
+	l.mu.Lock()
+	l.serial++
+	serial := l.serial
+	l.mu.Unlock()
+	h.proof.Lock()
+	if h.accel.proven {
+		h.proof.Unlock()
+	} else { // one machine is the proof, and the others wait for it
+		defer h.proof.Unlock()
+	}
+	return h.accel.boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
+		return l.boot(ctx, h, spec, serial, accelerator, limitOf(accelerator, proven))
+	})
+}
+
+// Survey asks every host whether it is still there and goes on without those that are not; it says which.
+// The error is a *vm.LostError when what is left cannot hold a trial.
+func (l *Shared) Survey(ctx context.Context) (dead []string, err error) {
+	var left []*hypervisor
+	for _, h := range l.hosts {
+		if err := h.alive(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			dead = append(dead, fmt.Sprintf("%s does not answer any more: %v", h.at.name(), err))
+			// What it holds stays in the journal.
+			l.options.Tell("ctload gc removes what is left on " + h.at.name() + " when it is back")
+			continue
+		}
+		left = append(left, h)
+	}
+	if len(dead) == 0 {
+		return nil, nil
+	}
+	why := errors.New(strings.Join(dead, "; "))
+	l.hosts = left
+	if len(left) == 0 {
+		return dead, &vm.LostError{Reason: why}
+	}
+	// The links that went to the dead one are made anew.
+	var errs []error
+	for _, h := range left {
+		errs = append(errs, h.unlink(ctx))
+	}
+	if err := errors.Join(append(errs, l.arrange())...); err != nil {
+		return dead, &vm.LostError{Reason: fmt.Errorf("%w; the others cannot go on alone: %w", why, err)}
+	}
+	return dead, nil
+}
+
+// Close removes everything that was made.
+func (l *Shared) Close() error {
+	if l.borrowed {
+		return nil
+	}
+	var errs []error
+	for _, h := range l.hosts {
+		errs = append(errs, h.close())
+	}
+	return errors.Join(errs...)
+}
+
+var _ vm.Lab = (*Shared)(nil)

@@ -1,0 +1,139 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+)
+
+// newJournal is that of a run.
+func newJournal(t *testing.T) *journal.Journal {
+	t.Helper()
+	j, err := journal.Create(t.TempDir(), "test", os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// bootable is a kernel and an initramfs with ctload as users build it.
+var bootable = sync.OnceValues(func() (vm.Machine, error) {
+	folder, err := os.MkdirTemp("", "ctload-test-")
+	if err != nil {
+		return vm.Machine{}, err
+	}
+	program := filepath.Join(folder, "ctload")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/ctload")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return vm.Machine{}, fmt.Errorf("build ctload: %w\n%s", err, out)
+	}
+	kernel, err := new(guest.Store).Kernel(context.Background(), "debian/bookworm")
+	if err != nil {
+		return vm.Machine{}, err
+	}
+	initramfs := filepath.Join(folder, "initramfs")
+	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: program, Kernel: kernel}); err != nil {
+		return vm.Machine{}, err
+	}
+	return vm.Machine{Kernel: kernel.Image, Initramfs: initramfs}, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if machine, err := bootable(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(machine.Initramfs))
+	}
+	os.Exit(status)
+}
+
+// TestSharedLab boots a DUT and a client on one daemon, and lets the client talk to the DUT: kernels travel
+// through the storage pool, agents are spoken to through the daemon, and nothing is left.
+func TestSharedLab(t *testing.T) {
+	h := libvirttest.Start(t, "one")
+	machine, err := bootable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := h.Links()
+	made := newJournal(t)
+	dut := machine
+	dut.Name, dut.VCPUs, dut.MemoryBytes = "dut", 1, 256<<20
+	dut.ConsoleFile = filepath.Join(t.TempDir(), "console.log")
+	dut.Ports = []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
+	machine.VCPUs, machine.MemoryBytes = 1, 256<<20
+	lab, err := Connect(t.Context(), SharedOptions{
+		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut, LoadNodes: []string{"client"}, Load: machine,
+		Tell: func(note string) { t.Log(note) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lab.Close() })
+	began := time.Now()
+	node, err := lab.Boot(t.Context(), dut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the DUT took %v", time.Since(began))
+	client, err := lab.Join(t.Context(), vm.LoadNode{Name: "client", Port: vm.Port{Link: "client", Addresses: []string{"10.77.0.2/16"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Agent().Respond(t.Context(), generators.ResponderSpec{Kind: generators.RespondSilent, Ports: []uint16{80}}); err != nil {
+		t.Fatal(err)
+	}
+	result, err := client.Agent().Generate(t.Context(), generators.Spec{
+		Kind: generators.TCP, Target: "10.77.0.1", Ports: []uint16{80}, Count: 500, Concurrency: 10,
+	}, nil)
+	if err != nil || result.Completed != 500 {
+		t.Fatalf("%d of 500 completed: %v %v", result.Completed, result.Causes, err)
+	}
+	if node.Console() == "" { // the kernel is quiet, yet says what it could not find
+		t.Error("the DUT's console is empty")
+	}
+	if kinds := kindsOf(made.Left()); !slices.Equal(kinds, []journal.Kind{journal.Domain, journal.Network, journal.Pool, journal.Volume}) {
+		t.Errorf("the journal has %v", made.Left())
+	}
+	if err := errors.Join(client.Close(), node.Close(), lab.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := made.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := h.Machines(); n > 0 {
+		t.Errorf("%d machines are left", n)
+	}
+	for link := range h.Links() {
+		if !links[link] {
+			t.Errorf("link %s is left", link)
+		}
+	}
+	left, err := filepath.Glob(h.Root(imagesFolder + "/*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v are left: %v", left, err)
+	}
+}
+
+// kindsOf are the kinds of what a journal holds, each once.
+func kindsOf(list []journal.Entry) []journal.Kind {
+	kinds := map[journal.Kind]bool{}
+	for _, e := range list {
+		kinds[e.Kind] = true
+	}
+	return slices.Sorted(maps.Keys(kinds))
+}

@@ -1,0 +1,131 @@
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sshDialer reaches a daemon as virsh does: ssh with the user's own configuration, and on the other side
+// the helper that comes with libvirt, or nc where a socket is named or the helper is missing. ssh ends
+// with the connection, also when this program is killed, since its standard streams do.
+type sshDialer struct {
+	uri *url.URL
+
+	mu   sync.Mutex
+	last *saying // of the ssh that was started last
+}
+
+// saying keeps what a program wrote to its standard error. Safe for concurrent use.
+type saying struct {
+	mu    sync.Mutex
+	text  strings.Builder
+	ended chan struct{}
+}
+
+func (s *saying) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.text.Len() < most {
+		s.text.Write(p)
+	}
+	return len(p), nil
+}
+
+// target are ssh's options and the host, without a command.
+func (d *sshDialer) target() []string {
+	return append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
+		"-o", fmt.Sprintf("ServerAliveInterval=%d", int(deadAfter/time.Second)), "-o", "ServerAliveCountMax=2"}, d.whom()...)
+}
+
+// whom are the options that the user's URI stands for, and the host.
+func (d *sshDialer) whom() []string {
+	query := d.uri.Query()
+	var args []string
+	if port := d.uri.Port(); port != "" {
+		args = append(args, "-p", port)
+	}
+	if user := d.uri.User.Username(); user != "" {
+		args = append(args, "-l", user)
+	}
+	if key := query.Get("keyfile"); key != "" {
+		args = append(args, "-i", key, "-o", "IdentitiesOnly=yes")
+	}
+	if known := query.Get("known_hosts"); known != "" {
+		args = append(args, "-o", "UserKnownHostsFile="+known)
+	}
+	if query.Get("no_verify") == "1" {
+		args = append(args, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+	}
+	return append(args, "--", d.uri.Hostname())
+}
+
+// helper is what is run on the other side.
+func (d *sshDialer) helper() string {
+	path := d.uri.Query().Get("socket")
+	if path != "" {
+		return "nc -U " + quote(path)
+	}
+	return "if command -v virt-ssh-helper >/dev/null; then exec virt-ssh-helper qemu:///system; " +
+		"else exec nc -U /var/run/libvirt/libvirt-sock; fi"
+}
+
+// Dial implements [socket.Dialer].
+func (d *sshDialer) Dial() (net.Conn, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ssh"), os.NewFile(uintptr(fds[1]), "ssh")
+	defer theirs.Close()
+	defer ours.Close()
+	said := &saying{ended: make(chan struct{})}
+	cmd := exec.Command("ssh", append(d.target(), "sh -c "+quote(d.helper()))...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ctrl-C is for this program alone
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start ssh: %w", err), conn.Close())
+	}
+	go func() {
+		_ = cmd.Wait() // what it said is the error
+		close(said.ended)
+	}()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = said
+	return conn, nil
+}
+
+// said is what the last ssh wrote to its standard error before it ended.
+func (d *sshDialer) said() string {
+	d.mu.Lock()
+	last := d.last
+	d.mu.Unlock()
+	if last == nil {
+		return ""
+	}
+	select {
+	case <-last.ended:
+	case <-time.After(time.Second): // the connection is gone, and it soon
+	}
+	last.mu.Lock()
+	defer last.mu.Unlock()
+	return strings.TrimSpace(last.text.String())
+}
+
+// quote makes text one word of a shell.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -1,0 +1,258 @@
+package libvirt
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+)
+
+// sshServer lets one key in, and runs what it is told to in a hypervisor, as sshd would there.
+type sshServer struct {
+	t       *testing.T
+	host    *libvirttest.Hypervisor
+	own     string // the hypervisor's address, as sshd tells those who came to it
+	config  *ssh.ServerConfig
+	key     string // path of the private key that is let in
+	known   string // path of a known_hosts file
+	address string
+}
+
+func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServer {
+	t.Helper()
+	if _, err := exec.LookPath("ssh"); err != nil {
+		if os.Getenv("CTLOAD_NO_SKIP") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	s := &sshServer{t: t, host: h, own: own}
+	let, path := newKey(t)
+	s.key = path
+	hostKey, _ := newKey(t)
+	s.config = &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+		if string(key.Marshal()) != string(let.PublicKey().Marshal()) {
+			return nil, errors.New("a stranger")
+		}
+		return &ssh.Permissions{}, nil
+	}}
+	s.config.AddHostKey(hostKey)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	s.address = listener.Addr().String()
+	s.known = filepath.Join(t.TempDir(), "known_hosts")
+	if err := os.WriteFile(s.known, []byte(knownhosts.Line([]string{s.address}, hostKey.PublicKey())+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	return s
+}
+
+// newKey is a key pair and the path of its private half.
+func newKey(t *testing.T) (ssh.Signer, string) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return signer, path
+}
+
+// uri leads to the hypervisor's daemon with a key and a file of known hosts.
+func (s *sshServer) uri(key, known string) string {
+	query := url.Values{"keyfile": {key}, "known_hosts": {known}}
+	return "qemu+ssh://root@" + s.address + "/system?" + query.Encode()
+}
+
+func (s *sshServer) serve(conn net.Conn) {
+	defer conn.Close()
+	server, channels, requests, err := ssh.NewServerConn(conn, s.config)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go ssh.DiscardRequests(requests)
+	for channel := range channels {
+		if channel.ChannelType() != "session" {
+			_ = channel.Reject(ssh.UnknownChannelType, "sessions alone")
+			continue
+		}
+		session, requests, err := channel.Accept()
+		if err != nil {
+			return
+		}
+		go s.session(session, requests)
+	}
+}
+
+// session runs one command.
+func (s *sshServer) session(session ssh.Channel, requests <-chan *ssh.Request) {
+	defer session.Close()
+	for request := range requests {
+		if request.Type != "exec" {
+			_ = request.Reply(request.Type == "env", nil)
+			continue
+		}
+		var exec struct{ Command string }
+		if err := ssh.Unmarshal(request.Payload, &exec); err != nil {
+			return
+		}
+		_ = request.Reply(true, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		cmd := s.host.Enter(ctx, "env", "SSH_CONNECTION=10.9.0.254 1 "+s.own+" 22", "sh", "-c", exec.Command)
+		input, err := cmd.StdinPipe()
+		if err != nil {
+			s.t.Error(err)
+		}
+		go func() { _, _ = io.Copy(input, session); _ = input.Close() }()
+		go func() { ssh.DiscardRequests(requests); cancel() }() // the client has gone
+		cmd.Stdout, cmd.Stderr = session, session.Stderr()
+		_ = cmd.Run()
+		cancel()
+		_, _ = session.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(max(0, cmd.ProcessState.ExitCode()))}))
+		return
+	}
+}
+
+// TestSSH goes to a daemon through ssh, with the right key and known_hosts and without.
+func TestSSH(t *testing.T) {
+	h := libvirttest.Start(t, "ssh")
+	s := newSSHServer(t, h, "127.0.0.1")
+	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
+	const limit = 10 * time.Second
+	lab := opened(t, SharedOptions{URIs: []string{s.uri(s.key, s.known)}, DUT: dut})
+	if _, err := lab.hosts[0].network(t.Context(), "client", 0); err != nil {
+		t.Error(err)
+	}
+	if err := lab.Close(); err != nil {
+		t.Error(err)
+	}
+	_, stranger := newKey(t)
+	refused(t, SharedOptions{URIs: []string{s.uri(stranger, s.known)}}, limit, "Permission denied (publickey)")
+	empty := filepath.Join(t.TempDir(), "known_hosts")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, SharedOptions{URIs: []string{s.uri(s.key, empty)}}, limit, "Host key verification failed")
+	h.KillDaemon()
+	refused(t, SharedOptions{URIs: []string{s.uri(s.key, s.known)}}, limit, "libvirt-sock")
+}
+
+// TestVXLAN makes a link between two hypervisors that only have the network in common which they are managed
+// over, sends something through it, and removes it, as gc would for a run that was killed.
+func TestVXLAN(t *testing.T) {
+	a, b := libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
+	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
+	overA, overB := newSSHServer(t, a, "10.9.0.1"), newSSHServer(t, b, "10.9.0.2")
+	linksA, linksB := a.Links(), b.Links()
+	made := newJournal(t)
+	lab, err := Connect(t.Context(), SharedOptions{
+		URIs: []string{overA.uri(overA.key, overA.known), overB.uri(overB.key, overB.known)}, Run: "vxlan", Journal: made,
+		DUT: vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}, LoadNodes: []string{"client"}, Load: vm.Machine{VCPUs: 1, MemoryBytes: 128 << 20},
+		Tell: func(note string) { t.Log(note) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range lab.hosts {
+		if _, err := lab.links.card(t.Context(), h, "client"); err != nil {
+			t.Fatal(err)
+		}
+		network, err := h.virt.virt.NetworkLookupByName("ctload-vxlan-client")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bridge, err := h.virt.virt.NetworkGetBridgeName(network)
+		if err != nil {
+			t.Fatal(err)
+		}
+		side := []*libvirttest.Hypervisor{a, b}[i]
+		if mtu := strings.TrimSpace(side.Output("cat", "/sys/class/net/"+bridge+"/mtu")); mtu != "1430" {
+			t.Errorf("the bridge's MTU is %s", mtu)
+		}
+		if err := side.Run("ip", "address", "add", []string{"10.77.0.1/16", "10.77.0.2/16"}[i], "dev", bridge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A neighbour that is found is enough: the question and the answer went through.
+	const ask = `for i in 1 2 3 4 5 6 7 8 9 10; do
+	bash -c 'echo >/dev/tcp/10.77.0.2/9' 2>/dev/null || true
+	ip neigh show 10.77.0.2 | grep -q lladdr && exit 0
+done; ip neigh; exit 1`
+	if err := a.Run("sh", "-c", ask); err != nil {
+		t.Errorf("nothing comes through: %v", err)
+	}
+
+	// As after a kill: the connections end, the things stay.
+	entries := made.Left()
+	if kinds := kindsOf(entries); !slices.Equal(kinds, []journal.Kind{journal.Network, VXLAN}) {
+		t.Errorf("the journal has %v", entries)
+	}
+	removers := NewRemovers()
+	t.Cleanup(func() { _ = removers.Close() })
+	for _, e := range slices.Backward(entries) {
+		if there, err := removers.Exists(t.Context(), journal.Run{}, e); err != nil || !there {
+			t.Errorf("%v is not there: %v", e, err)
+		}
+		if err := removers.Remove(t.Context(), journal.Run{}, e); err != nil {
+			t.Error(err)
+		}
+		if there, err := removers.Exists(t.Context(), journal.Run{}, e); err != nil || there {
+			t.Errorf("%v is still there: %v", e, err)
+		}
+	}
+	if err := lab.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, side := range []struct {
+		h      *libvirttest.Hypervisor
+		before map[string]bool
+	}{{a, linksA}, {b, linksB}} {
+		for link := range side.h.Links() {
+			if !side.before[link] {
+				t.Errorf("link %s is left", link)
+			}
+		}
+	}
+}

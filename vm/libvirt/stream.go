@@ -1,0 +1,201 @@
+package libvirt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket"
+)
+
+// A channel and a console of a domain are streams of libvirt's remote protocol that go both ways for as
+// long as the domain lives. go-libvirt's calls for them only read, so that they are opened here, on
+// go-libvirt's socket: the calls that come before, then packets in both directions. Each stream has a
+// connection of its own: a reader that is slow for once stops the whole connection.
+
+// Numbers of libvirt's remote protocol (remote_protocol.x); they never change.
+const (
+	remoteProgram     = 0x20008086
+	procConnectOpen   = 1
+	procAuthList      = 66
+	procAuthPolkit    = 70
+	procDomainConsole = 201
+	procDomainChannel = 296
+
+	authPolkit = 2
+)
+
+// streamChunk is the most that one packet carries: daemons before 1.0.2 take no more than 262,120 bytes.
+const streamChunk = 128 << 10
+
+// stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has ended.
+type stream struct {
+	socket   *socket.Socket
+	proc     uint32
+	serial   int32      // of the call that opened it, which every packet of it carries
+	replies  chan reply // to the one call that is under way
+	incoming *io.PipeReader
+	arrive   *io.PipeWriter
+}
+
+// reply is the daemon's answer to a call.
+type reply struct {
+	status  uint32
+	payload []byte
+}
+
+// openChannel opens the virtio-serial port of that name of a domain.
+func (a *endpoint) openChannel(ctx context.Context, domain golibvirt.Domain, name string) (*stream, error) {
+	s, err := a.openStream(ctx, procDomainChannel, domain, name)
+	if err != nil {
+		return nil, fmt.Errorf("open port %s of %s: %w", name, domain.Name, err)
+	}
+	return s, nil
+}
+
+// openConsole opens the first serial console of a domain.
+func (a *endpoint) openConsole(ctx context.Context, domain golibvirt.Domain) (*stream, error) {
+	s, err := a.openStream(ctx, procDomainConsole, domain, "")
+	if err != nil {
+		return nil, fmt.Errorf("open the console of %s: %w", domain.Name, err)
+	}
+	return s, nil
+}
+
+func (a *endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt.Domain, name string) (*stream, error) {
+	s := &stream{proc: proc, replies: make(chan reply, 1)}
+	s.incoming, s.arrive = io.Pipe()
+	s.socket = socket.New(a, s)
+	_, err := within(ctx, nil, func() (struct{}, error) { return struct{}{}, s.open(string(golibvirt.RemoteURI(a.uri)), domain, name) })
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// open goes from a connection to a stream.
+func (s *stream) open(uri string, domain golibvirt.Domain, name string) error {
+	if err := s.socket.Connect(); err != nil {
+		return err
+	}
+	gone := s.socket.Disconnected()
+	go func() {
+		<-gone
+		_ = s.arrive.CloseWithError(io.EOF)
+	}()
+	kinds, err := s.call(gone, procAuthList, nil)
+	if err != nil {
+		return err
+	}
+	if needsPolkit(kinds) {
+		if _, err := s.call(gone, procAuthPolkit, nil); err != nil {
+			return err
+		}
+	}
+	if _, err := s.call(gone, procConnectOpen, appendUint32(appendOptional(nil, uri), 0)); err != nil {
+		return err
+	}
+	args := appendString(nil, domain.Name)
+	args = append(args, domain.UUID[:]...)
+	args = appendUint32(args, uint32(domain.ID))
+	args = appendOptional(args, name)
+	_, err = s.call(gone, s.proc, appendUint32(args, 0))
+	return err
+}
+
+// call makes one call and waits for the daemon's answer.
+func (s *stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, error) {
+	s.serial++
+	if err := s.socket.SendPacket(s.serial, proc, remoteProgram, args, socket.Call, socket.StatusOK); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-s.replies:
+		if r.status != socket.StatusOK {
+			return nil, remoteError(r.payload)
+		}
+		return r.payload, nil
+	case <-gone:
+		return nil, errDaemonGone
+	}
+}
+
+// Route implements [socket.Router]: it takes what the daemon sends. It returns when a reader has taken the
+// data, which is how a slow one slows the guest down.
+func (s *stream) Route(h *socket.Header, payload []byte) {
+	switch {
+	case h.Type == socket.Reply:
+		s.replies <- reply{h.Status, payload}
+	case h.Type != socket.Stream:
+	case h.Status == socket.StatusError:
+		_ = s.arrive.CloseWithError(remoteError(payload))
+	case h.Status == socket.StatusOK, len(payload) == 0:
+		_ = s.arrive.CloseWithError(io.EOF)
+	default:
+		_, _ = s.arrive.Write(payload) // fails when nobody will read any more
+	}
+}
+
+func (s *stream) Read(p []byte) (int, error) { return s.incoming.Read(p) }
+
+func (s *stream) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		n := min(len(p), streamChunk)
+		if err := s.socket.SendPacket(s.serial, s.proc, remoteProgram, p[:n], socket.Stream, socket.StatusContinue); err != nil {
+			return written, err
+		}
+		written, p = written+n, p[n:]
+	}
+	return written, nil
+}
+
+// Close ends the stream with its connection.
+func (s *stream) Close() error {
+	_ = s.incoming.Close()
+	return s.socket.Disconnect()
+}
+
+// The encoding is XDR (RFC 4506): numbers in four bytes, big end first; strings with their length before
+// and zeros up to a whole four after.
+
+func appendUint32(to []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(to, n) }
+
+func appendString(to []byte, text string) []byte {
+	to = append(appendUint32(to, uint32(len(text))), text...)
+	return append(to, make([]byte, -len(text)&3)...)
+}
+
+// appendOptional appends a string that may be missing, which an empty one is.
+func appendOptional(to []byte, text string) []byte {
+	if text == "" {
+		return appendUint32(to, 0)
+	}
+	return appendString(appendUint32(to, 1), text)
+}
+
+// needsPolkit reads a list of kinds of authentication.
+func needsPolkit(list []byte) bool {
+	for i := 4; i+4 <= len(list); i += 4 {
+		if binary.BigEndian.Uint32(list[i:]) == authPolkit {
+			return true
+		}
+	}
+	return false
+}
+
+// remoteError decodes the first fields of libvirt's remote_error: code, domain, and the message.
+func remoteError(payload []byte) error {
+	const header = 16 // code, domain, a flag that the message is there, and its length
+	if len(payload) < header {
+		return errors.New("libvirt refused without a word")
+	}
+	text := payload[header:]
+	length := min(int(binary.BigEndian.Uint32(payload[header-4:])), len(text))
+	return golibvirt.Error{Code: binary.BigEndian.Uint32(payload), Message: string(text[:length])}
+}
+
+var _ io.ReadWriteCloser = (*stream)(nil)

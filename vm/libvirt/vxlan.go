@@ -1,0 +1,170 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"sync"
+
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+)
+
+// vxlan carries links between hosts that have no network in common but the one they are managed by: on
+// each an isolated libvirt network, and in its bridge a VXLAN device (RFC 7348) with the other hosts as
+// peers. libvirt makes no such devices: they are made with ip(8), through ssh, or here where the daemon
+// is this host's. That needs root there, by itself or through sudo without a question.
+type vxlan struct {
+	options   SharedOptions
+	hosts     []*hypervisor
+	addresses map[*hypervisor]string
+
+	mu    sync.Mutex
+	links map[string]int // number of a link, once it is there
+}
+
+// vxlanMTU is what is left of 1500 bytes, with IPv6 outside.
+const vxlanMTU = 1430
+
+// vxlanPort is IANA's.
+const vxlanPort = 4789
+
+func newVXLAN(options SharedOptions, hosts []*hypervisor) (*vxlan, error) {
+	for _, h := range hosts {
+		if h.at.transport != "ssh" && !h.at.here() {
+			return nil, &guest.MissingError{
+				What: fmt.Sprintf("%s: a VXLAN between the hosts cannot be made through qemu+%s", h.at.name(), h.at.transport),
+				Fix:  "--network NAME, a bridge or libvirt network that all hosts have; or qemu+ssh://",
+			}
+		}
+	}
+	return &vxlan{options: options, hosts: hosts, links: map[string]int{}}, nil
+}
+
+func (v *vxlan) leaves() bool { return true }
+
+func (v *vxlan) hint() string {
+	return fmt.Sprintf("let UDP port %d pass between the hosts, or name a network that all have with --network", vxlanPort)
+}
+
+func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.links[link]; !ok {
+		if err := v.make(ctx, link); err != nil {
+			return card{}, err
+		}
+		v.links[link] = len(v.links)
+	}
+	network, err := h.network(ctx, link, vxlanMTU)
+	return card{network: network}, err
+}
+
+// make makes a link on all hosts.
+func (v *vxlan) make(ctx context.Context, link string) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if v.addresses == nil {
+		if err := v.findAddresses(ctx); err != nil {
+			return err
+		}
+	}
+	for _, h := range v.hosts {
+		name, err := h.network(ctx, link, vxlanMTU)
+		if err != nil {
+			return err
+		}
+		bridge, err := within(ctx, h.virt, func() (string, error) {
+			network, err := h.virt.virt.NetworkLookupByName(name)
+			if err != nil {
+				return "", err
+			}
+			return h.virt.virt.NetworkGetBridgeName(network)
+		})
+		if err != nil {
+			return h.refused(err, "name the bridge of network "+name)
+		}
+		made, err := h.record(VXLAN, "ctvx"+newUUID()[:8], "")
+		if err != nil {
+			return err
+		}
+		if _, err := h.at.run(ctx, v.script(h, made.Name, link, bridge)); err != nil {
+			return h.lacks("root there (or sudo without a question) and iproute2; or --network NAME", "a VXLAN could not be made: %v", err)
+		}
+	}
+	return nil
+}
+
+// script makes one host's end of a link.
+func (v *vxlan) script(h *hypervisor, device, link, bridge string) string {
+	id := fnv.New32a()
+	_, _ = id.Write([]byte(v.options.Run + "/" + link))
+	lines := []string{
+		fmt.Sprintf("ip link add %s type vxlan id %d local %s dstport %d", device, id.Sum32()>>8, v.addresses[h], vxlanPort),
+		fmt.Sprintf("ip link set %s txqueuelen 10000 alias %s", device, quote("ctload "+v.options.Run)),
+	}
+	for _, peer := range v.hosts {
+		if peer != h { // whom broadcasts and frames to the unknown go to
+			lines = append(lines, fmt.Sprintf("bridge fdb append 00:00:00:00:00:00 dev %s dst %s", device, v.addresses[peer]))
+		}
+	}
+	return strings.Join(append(lines, fmt.Sprintf("ip link set %s master %s up", device, bridge)), "\n")
+}
+
+// findAddresses asks every host which address of it the others can reach: over ssh, the one that ssh came to;
+// this host, the one that it would take to the first of the others.
+func (v *vxlan) findAddresses(ctx context.Context) error {
+	addresses := map[*hypervisor]string{}
+	var peer string
+	for _, h := range v.hosts {
+		if h.at.transport != "ssh" {
+			continue
+		}
+		out, err := h.at.shell(ctx, `set -- $SSH_CONNECTION; echo "$3"`)
+		if err != nil {
+			return h.lacks("ssh to it must work", "it does not tell its address: %v", err)
+		}
+		addresses[h] = strings.TrimSpace(out)
+		peer = addresses[h]
+	}
+	for _, h := range v.hosts {
+		if !h.at.here() {
+			continue
+		}
+		out, err := h.at.run(ctx, "ip -o route get "+peer+` | sed 's/.* src \([^ ]*\).*/\1/'`)
+		if err != nil || peer == "" {
+			return h.lacks("--network NAME", "which of its addresses the other hosts can reach is not known: %v", err)
+		}
+		addresses[h] = strings.TrimSpace(out)
+	}
+	for h, address := range addresses {
+		if address == "" {
+			return h.lacks("--network NAME", "it does not tell its address")
+		}
+	}
+	v.addresses = addresses
+	return nil
+}
+
+// existsVXLAN looks for a device.
+func existsVXLAN(ctx context.Context, e journal.Entry) (bool, error) {
+	at, err := parseEndpoint(e.Where)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	out, err := at.run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%s ] || echo there", e.Name))
+	return strings.TrimSpace(out) == "there", err
+}
+
+// removeVXLAN removes a device; one that is not there is no error.
+func removeVXLAN(ctx context.Context, e journal.Entry) error {
+	at, err := parseEndpoint(e.Where)
+	if err != nil {
+		return err
+	}
+	_, err = at.run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%[1]s ] || ip link del %[1]s type vxlan", e.Name))
+	return err
+}
