@@ -14,6 +14,8 @@ type cpu struct {
 	Wall   float64 `json:"wall"`
 }
 
+func (c cpu) total() float64 { return c.User + c.Kernel }
+
 // ran adds a tool that has ended, and that was started at since, to what the measurement has spent.
 func (l *lab) ran(cmd *exec.Cmd, since time.Time) {
 	if cmd.ProcessState == nil {

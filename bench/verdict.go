@@ -19,7 +19,7 @@ type want struct {
 
 // verdict is what became of a want.
 type verdict struct {
-	row, what, got, wanted, outcome, remark string
+	row, what, got, byCPU, wanted, outcome, remark string
 }
 
 // The outcomes. What was not measured has not been reached.
@@ -49,6 +49,9 @@ func (w want) judge(row string, records []record) verdict {
 		}
 		got /= best
 		v.what += " / " + name
+		if mine, other := each(records, w.ours).total(), each(records, name).total(); mine > 0 && other > 0 {
+			v.byCPU = fmt.Sprintf("%.2f", other/mine)
+		}
 	}
 	if len(values(records, w.ours)) == 0 {
 		return v
@@ -70,8 +73,8 @@ func (r row) print(w io.Writer, records []record) []verdict {
 			continue
 		}
 		fmt.Fprintf(w, "  %-26s %14.2f %-13s (%.2f to %.2f, %d rounds)", c.name, median(list), r.unit, list[0], list[len(list)-1], len(list))
-		if user, kernel, ok := each(records, c.name); ok && strings.HasSuffix(r.unit, "/s") {
-			fmt.Fprintf(w, "  each took %.2f µs of user and %.2f µs of kernel time", user, kernel)
+		if took := each(records, c.name); took.total() > 0 && strings.HasSuffix(r.unit, "/s") {
+			fmt.Fprintf(w, "  each took %.2f µs of user and %.2f µs of kernel time", took.User, took.Kernel)
 		}
 		fmt.Fprintln(w)
 	}
@@ -82,25 +85,26 @@ func (r row) print(w io.Writer, records []record) []verdict {
 	return verdicts
 }
 
-// each is the median CPU time of a tool for each of what it did, in microseconds.
-func each(records []record, name string) (user, kernel float64, ok bool) {
+// each is the median CPU time of a tool for each of what it did, in microseconds; zeros where that is unknown.
+func each(records []record, name string) cpu {
 	var users, kernels []float64
 	for _, rec := range records {
-		if work := rec.Value * rec.CPU.Wall; rec.Contender == name && rec.CPU.User+rec.CPU.Kernel > 0 && work > 0 {
+		if work := rec.Value * rec.CPU.Wall; rec.Contender == name && work > 0 {
 			users = append(users, 1e6*rec.CPU.User/work)
 			kernels = append(kernels, 1e6*rec.CPU.Kernel/work)
 		}
 	}
-	return median(sorted(users)), median(sorted(kernels)), len(users) > 0
+	return cpu{User: median(sorted(users)), Kernel: median(sorted(kernels))}
 }
 
-// summarise writes the table of what was promised.
+// summarise writes the table of what was promised. Beside each ratio of what was done in a second stands the
+// one of what was done in a second of CPU time, which other work on the machine distorts less.
 func summarise(w io.Writer, verdicts []verdict) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "row\tratio\tgot\twanted\t\t")
+	fmt.Fprintln(t, "row\tratio\tgot\tby CPU time\twanted\t\t")
 	for _, v := range verdicts {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.row, v.what, v.got, v.wanted, v.outcome, v.remark)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.row, v.what, v.got, v.byCPU, v.wanted, v.outcome, v.remark)
 	}
 	_ = t.Flush() // to where the rows above have gone
 }
