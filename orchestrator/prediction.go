@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -77,7 +76,7 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 		}
 		rate, count, seconds := a.spec.Rate, a.spec.Count, 0.0
 		if a.spec.Profile != nil {
-			rate, count = mean(a.spec.Profile.Stages)
+			rate = meanRate(a.spec.Profile)
 		}
 		switch {
 		case entry.KeepAlive: // as many connections as go at a time
@@ -104,19 +103,6 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 		}
 	}
 	return load, probes
-}
-
-// mean is the mean rate of a profile, and how many it makes.
-func mean(stages pacing.Stages) (rate float64, count int64) {
-	var n, seconds float64
-	for _, s := range stages {
-		n += (s.From + s.To) / 2 * s.Duration.Seconds()
-		seconds += s.Duration.Seconds()
-	}
-	if seconds == 0 {
-		return 0, 0
-	}
-	return n / seconds, int64(n)
 }
 
 func entryOf(workload []scenarios.Entry, a assignment) scenarios.Entry {

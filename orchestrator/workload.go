@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
-	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
@@ -65,6 +64,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 				a.spec.Concurrency = int(part(int64(a.spec.Concurrency), i, n))
 				if !a.probe {
 					a.spec.Rate /= float64(n)
+					a.spec.Profile = shareOf(a.spec.Profile, i, n)
 				}
 			}
 			list = append(list, a)
@@ -96,7 +96,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		Count:       int64(e.Number()),
 		Concurrency: int(e.Concurrency),
 		Rate:        float64(e.Rate),
-		Duration:    time.Duration(e.Duration),
+		Duration:    time.Duration(e.Length()),
 		Timeout:     time.Duration(e.Timeout),
 		Close:       generators.CloseMode(e.Close),
 		Payload:     int(e.Payload),
@@ -117,9 +117,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		s.KeepAlive = int(e.Number())
 	}
 	s.AtOnce = int(e.AtOnce)
-	if len(e.Stages) > 0 {
-		s.Profile = &generators.Profile{Stages: stages(e.Stages)}
-	}
+	s.Profile = profile(e)
 	if len(e.SourcePorts) > 0 {
 		s.SourcePorts = joinRanges(e.SourcePorts)
 	} else if e.Probe == "" && e.Generator != scenarios.ICMP && !crafted(e.Generator) {
@@ -160,18 +158,6 @@ func hold(s *generators.Spec) {
 		s.Concurrency = int(s.Count)
 		s.Duration = rampLimit
 	}
-}
-
-func stages(list []scenarios.Stage) pacing.Stages {
-	var out pacing.Stages
-	for _, stage := range list {
-		from := stage.Rate
-		if stage.From != nil {
-			from = *stage.From
-		}
-		out = append(out, pacing.Stage{From: float64(from), To: float64(stage.Rate), Duration: time.Duration(stage.Duration)})
-	}
-	return out
 }
 
 func joinRanges(ports scenarios.Ports) string {

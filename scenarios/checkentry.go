@@ -11,13 +11,13 @@ import (
 var (
 	entryCommon   = []string{"name", "from", "target"}
 	generatorKeys = map[Generator][]string{
-		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
-		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
-		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
-		UDP:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
-		SYN:       {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "listener"},
-		Handshake: {"flows", "duration", "rate", "stages", "ports", "sources", "source-ports", "timeout", "close", "listener"},
-		ICMP:      {"flows", "duration", "rate", "stages", "sources", "timeout", "payload"},
+		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
+		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
+		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
+		UDP:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
+		SYN:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "listener"},
+		Handshake: {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "listener"},
+		ICMP:      {"flows", "duration", "rate", "stages", "burst", "sine", "sources", "timeout", "payload"},
 	}
 	probeKeys = map[Probe][]string{
 		ProbeTCP:  {"port", "rate", "timeout"},
@@ -107,6 +107,7 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 		p.errorf(duration.at, "the stages say how long the load lasts; duration does not go with them")
 	}
 	checkLoop(p, n, e)
+	checkProfiles(p, n, e)
 	if close := n.get("close"); close != nil && e.Close != "" {
 		if valid := generatorCloses[e.Generator]; len(valid) > 0 && !slices.Contains(valid, e.Close) {
 			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s", e.Close, e.Generator, joinWords(valid))
@@ -157,11 +158,11 @@ func checkLoop(p *problems, n *node, e *Entry) {
 	}
 	switch {
 	case len(given) > 1:
-		p.errorf(positionOf(n, given[1]), "%s and %s at once: concurrency is a closed loop, rate and stages are open ones", given[0], given[1])
+		p.errorf(positionOf(n, given[1]), "%s and %s at once: concurrency is a closed loop, rate, stages, burst and sine are open ones", given[0], given[1])
 	case len(given) == 0 && e.Generator != Hold:
-		need := "rate or stages (open loop)"
+		need := "rate, stages, burst or sine (open loop)"
 		if slices.Contains(generatorKeys[e.Generator], "concurrency") {
-			need = "concurrency (closed loop), or rate or stages (open loop)"
+			need = "concurrency (closed loop), or rate, stages, burst or sine (open loop)"
 		}
 		p.errorf(n.at, "how fast? %s needs %s", e.Generator, need)
 	}
@@ -181,6 +182,26 @@ func checkLoop(p *problems, n *node, e *Entry) {
 				p.errorf(at.at, "a stage needs a rate")
 			}
 		}
+	}
+}
+
+// checkProfiles judges the profiles that are no list.
+func checkProfiles(p *problems, n *node, e *Entry) {
+	sound := func(at *node) bool {
+		return at.kind == mapping && !slices.ContainsFunc(at.entries, func(e entry) bool { return p.failed(e.value.at) })
+	}
+	if at := n.get("burst"); e.Burst != nil && sound(at) && (e.Burst.Size <= 0 || e.Burst.Every <= 0) {
+		p.errorf(at.at, "a burst has a size and says how often: burst: {size: 500, every: 1s}")
+	}
+	at := n.get("sine")
+	if e.Sine == nil || !sound(at) {
+		return
+	}
+	switch s := e.Sine; {
+	case s.Mean <= 0 || s.Period <= 0:
+		p.errorf(at.at, "a sine has a mean and a period: sine: {mean: 1000/s, amplitude: 800/s, period: 30s}")
+	case s.Amplitude > s.Mean:
+		p.errorf(n.get("sine").place("amplitude"), "the rate would fall below 0: the amplitude of a sine is at most its mean")
 	}
 }
 

@@ -61,7 +61,7 @@ func overlayKeys(base, over *node) *node {
 
 // loops are the keys that say how fast a generator goes. Only one of them can hold, so that an
 // override which gives one takes the others away.
-var loops = []string{"concurrency", "rate", "stages"}
+var loops = []string{"concurrency", "rate", "stages", "burst", "sine"}
 
 // overlayWorkload changes entries of a workload by name.
 func overlayWorkload(p *problems, base, over *node) *node {

@@ -27,6 +27,8 @@ type Entry struct {
 	Concurrency Count   `yaml:"concurrency,omitempty" jsonschema_description:"closed loop: how many at a time, the next one when one ends"`
 	Rate        Rate    `yaml:"rate,omitempty" jsonschema_description:"open loop: how many new ones per second, whether earlier ones have ended or not"`
 	Stages      []Stage `yaml:"stages,omitempty" jsonschema_description:"open loop: a profile of rates"`
+	Burst       *Burst  `yaml:"burst,omitempty" jsonschema_description:"open loop: so many new ones at once, again and again"`
+	Sine        *Sine   `yaml:"sine,omitempty" jsonschema_description:"open loop: a rate that swings around a mean"`
 
 	Port        Port     `yaml:"port,omitempty" jsonschema_description:"probe tcp, udp: the destination port"`
 	Ports       Ports    `yaml:"ports,omitempty" jsonschema_description:"destination ports used in turn, as 80 or [80, 8000-8063]; default 80"`
@@ -48,6 +50,19 @@ type Stage struct {
 	Duration Duration `yaml:"duration,omitempty" jsonschema_description:"how long the stage lasts"`
 	Rate     Rate     `yaml:"rate,omitempty" jsonschema_description:"the rate of the stage, or the one that it ends with"`
 	From     *Rate    `yaml:"from,omitempty" jsonschema_description:"the rate that the stage starts with, changing evenly; default: rate, which is then constant"`
+}
+
+// Burst is a rate profile of so many at once, the first at the start.
+type Burst struct {
+	Size  Count    `yaml:"size,omitempty" jsonschema_description:"how many at once"`
+	Every Duration `yaml:"every,omitempty" jsonschema_description:"from one burst to the next"`
+}
+
+// Sine is a rate profile that swings around a mean, from where it begins to rise.
+type Sine struct {
+	Mean      Rate     `yaml:"mean,omitempty" jsonschema_description:"the mean rate"`
+	Amplitude Rate     `yaml:"amplitude,omitempty" jsonschema_description:"by how much the rate swings, at most the mean"`
+	Period    Duration `yaml:"period,omitempty" jsonschema_description:"how long a swing takes"`
 }
 
 // Start is the rate that a stage begins with.
