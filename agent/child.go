@@ -54,6 +54,7 @@ func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
 // Close ends the stream, whereupon the agent ends, and waits for it.
 func (c *Child) Close() error {
+	_ = c.Resume() // a paused one would never notice; one that is gone needs nothing
 	err := c.Client.Close()
 	if wait := c.cmd.Wait(); wait != nil {
 		err = errors.Join(err, fmt.Errorf("agent process: %w", wait))

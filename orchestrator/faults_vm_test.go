@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/link"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -58,7 +60,7 @@ func TestFaults(t *testing.T) {
 			{"flush", ward.flush}, {"delete", ward.delete}, {"module-remove", ward.moduleRemove}, {"clock-jump", ward.clockJump},
 			{"cpu-throttle", ward.cpuThrottle}, {"servers", ward.servers},
 			{"network", ward.network}, {"link", ward.link}, {"pause", ward.pause},
-			{"overlap", ward.overlap}, {"refused", ward.refused}, {"memory-pressure", ward.memoryPressure}, {"reset", ward.reset},
+			{"overlap", ward.overlap}, {"refused", ward.refused}, {"killed", ward.killed}, {"memory-pressure", ward.memoryPressure}, {"reset", ward.reset},
 		} {
 			t.Run(act.name, func(t *testing.T) {
 				w := w
@@ -104,7 +106,11 @@ func newWard(t *testing.T) ward {
 		t.Fatal(err)
 	}
 	initramfs := filepath.Join(sandbox.RuntimeDir, "initramfs")
-	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: filepath.Join(os.Getenv(initEnv), "ctload"), Kernel: kernel}); err != nil {
+	_, err = guest.BuildFile(initramfs, guest.Spec{
+		Init: filepath.Join(os.Getenv(initEnv), "ctload"), Kernel: kernel,
+		Files: map[string]guest.File{"/usr/bin/owner": {Source: filepath.Join(os.Getenv(initEnv), "owner"), Mode: 0o755}},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	w.dut, err = lab.Boot(ctx, vm.Machine{
@@ -430,4 +436,38 @@ func (w ward) overlap() {
 	w.holds(w.file(file) == "200", "the later fault stays: %s", w.file(file))
 	second()
 	w.holds(w.file(file) == "77", "and then it is as before both: %s", w.file(file))
+}
+
+// killed has an owner of faults end by SIGKILL in their middle, on a machine that lives on.
+func (w ward) killed() {
+	key := func(name, value string) []tuning.Sysctl {
+		return []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_" + name, Value: value}}
+	}
+	for _, list := range [][]faults.Fault{
+		{
+			{ID: "1", Kind: faults.Sysctl, Sysctl: key("max", "1234")},
+			{ID: "2", Kind: faults.Buckets, Buckets: 4096},
+			{ID: "3", Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: notrack}},
+			{ID: "4", Kind: faults.ClockJump, Clock: time.Hour},
+			{ID: "5", Kind: faults.CPUThrottle, CPU: 0.3},
+			{ID: "6", Kind: faults.MemoryPressure, Leave: 64 << 20},
+			{ID: "7", Kind: faults.Network, Conditions: link.Conditions{Delay: 100 * time.Millisecond}},
+			{ID: "8", Kind: faults.Sysctl, Sysctl: key("max", "4321")},
+		},
+		{{ID: "1", Kind: faults.RulesRemove}, {ID: "2", Kind: faults.ModuleRemove}},
+	} {
+		offset := w.offset()
+		text, err := json.Marshal(list)
+		w.must(err)
+		_, err = w.dut.Agent().Exec(w.Context(), string(text), "/usr/bin/owner")
+		w.holds(err != nil && strings.Contains(err.Error(), "killed"), "the owner of %d faults was killed: %v", len(list), err)
+		w.within(20*time.Second, "no agent and no eater is left", func() bool {
+			out, err := w.dut.Agent().Exec(w.Context(), "", "/usr/bin/owner", "left")
+			w.must(err)
+			w.Log(strings.TrimSpace(out.Stdout + out.Stderr))
+			return out.Exit == 0
+		})
+		w.holds((w.offset()-offset).Abs() < 200*time.Millisecond, "the clock is off by %v", w.offset()-offset)
+		w.holds(w.flows(20).Total.Max() < 100*time.Millisecond, "flows are as quick as before")
+	}
 }

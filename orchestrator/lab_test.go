@@ -65,7 +65,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate", "asker": "./testdata/asker"} {
+	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate", "asker": "./testdata/asker", "owner": "./testdata/owner"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(folder, name), source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

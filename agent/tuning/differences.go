@@ -152,7 +152,7 @@ func Changes(before, after State) []string {
 	for _, rules := range []struct{ what, a, b string }{
 		{"IPv4 rules", before.Rules, after.Rules},
 		{"IPv6 rules", before.Rules6, after.Rules6},
-		{"nft rules", before.NFT, after.NFT},
+		{"nft rules", tablesByName(before.NFT), tablesByName(after.NFT)},
 		{"IPVS services", before.IPVS, after.IPVS},
 	} {
 		if configuration(rules.a) != configuration(rules.b) {

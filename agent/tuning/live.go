@@ -177,4 +177,25 @@ func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 
 // FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of iptables
 // over nf_tables; of legacy iptables the rules, while the policies of its chains stay.
-func (k Kernel) FlushRules(ctx context.Context) error { return k.flush(ctx) }
+func (k Kernel) FlushRules(ctx context.Context) error {
+	tables, err := k.nftChains(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if tables != "" {
+		_, err := k.run(ctx, "", "nft", "flush", "ruleset")
+		errs = append(errs, err)
+	}
+	for _, family := range []struct{ names, tool string }{
+		{"net/ip_tables_names", "iptables-legacy-restore"},
+		{"net/ip6_tables_names", "ip6tables-legacy-restore"},
+	} {
+		text, err := k.emptyTables(family.names)
+		if err == nil && text != "" {
+			_, err = k.run(ctx, text, family.tool)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

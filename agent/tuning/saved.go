@@ -43,8 +43,8 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 			return saved, err
 		}
 	}
-	var err error
-	if saved.Tables, err = k.nftTables(ctx); err != nil || len(saved.Tables) == 0 {
+	listing, err := k.nftChains(ctx)
+	if saved.Tables = NFTTables(listing); err != nil || len(saved.Tables) == 0 {
 		return saved, err
 	}
 	covered := map[string]bool{}
@@ -58,9 +58,11 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		if !slices.ContainsFunc(saved.Tables, func(t string) bool { return strings.HasPrefix(t, family.name+" ") }) {
 			continue
 		}
-		if *family.into, err = k.run(ctx, "", family.tool); err != nil {
+		text, err := k.run(ctx, "", family.tool)
+		if err != nil {
 			return saved, err
 		}
+		*family.into = existingChains(text, family.name, listing)
 		// A table that is nft's own is only mentioned, in a comment.
 		for table := range ParseRules(*family.into) {
 			covered[family.name+" "+table] = true
@@ -79,21 +81,45 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 	return saved, nil
 }
 
-// nftTables are the tables of nf_tables, none where that is not in the kernel.
-func (k Kernel) nftTables(ctx context.Context) ([]string, error) {
+// nftChains are the tables of nf_tables with the names of their chains, as nft list chains prints them; empty
+// where that is not in the kernel.
+func (k Kernel) nftChains(ctx context.Context) (string, error) {
 	loaded, err := k.modules()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	// A kernel without loadable modules does not tell whether it has nf_tables.
 	if loaded != nil && k.moduleState("nf_tables", loaded) == ModuleAbsent {
-		return nil, nil
+		return "", nil
 	}
-	text, err := k.run(ctx, "", "nft", "list", "tables")
-	if err != nil {
-		return nil, err
+	return k.run(ctx, "", "nft", "list", "chains")
+}
+
+// existingChains leaves out of a text of iptables-nft-save the chains that it lists and that do not exist:
+// it names all that iptables knows, and makes one when a rule needs it.
+func existingChains(saved, family, listing string) string {
+	chains := map[string]bool{}
+	table := ""
+	for line := range strings.Lines(listing) {
+		line = strings.TrimSpace(line)
+		if match := nftTable.FindStringSubmatch(line); match != nil {
+			table = match[2] + " " + match[3]
+		} else if match := nftChain.FindStringSubmatch(line); match != nil {
+			chains[table+" "+match[1]] = true
+		}
 	}
-	return NFTTables(text), nil
+	var b strings.Builder
+	for line := range strings.Lines(saved) {
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = family + " " + strings.TrimSpace(name)
+		}
+		name, declares := strings.CutPrefix(line, ":")
+		name, _, _ = strings.Cut(name, " ")
+		if !declares || chains[table+" "+name] {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // RestoreRules makes the rules of this network namespace those that were saved: what was replaced is there
@@ -116,10 +142,7 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 		{saved.Legacy, now.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
 		{saved.Legacy6, now.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
 	} {
-		if configuration(family.text) == configuration(family.now) {
-			continue
-		}
-		text := family.text
+		text := changedTables(family.text, family.now)
 		if family.names != "" {
 			text += k.emptyNewTables(family.names, family.text)
 		}
@@ -155,6 +178,47 @@ func restoreScript(saved, now SavedRules) string {
 		}
 	}
 	return script.String()
+}
+
+// changedTables are the tables in a text of iptables-save that are not the same in another one. What is the
+// same is better left alone: iptables-restore makes a table anew, with counters at zero, at the end of all
+// tables.
+func changedTables(saved, now string) string {
+	present := map[string]bool{}
+	for _, table := range blocks(now, "*") {
+		present[table] = true
+	}
+	var b strings.Builder
+	for _, table := range blocks(saved, "*") {
+		if !present[table] {
+			b.WriteString(table)
+		}
+	}
+	return b.String()
+}
+
+// tablesByName is a listing of nft with its tables in the order of their names: that of the kernel is the one
+// in which they were made, and tells nothing.
+func tablesByName(listing string) string {
+	tables := blocks(listing, "table ")
+	slices.Sort(tables)
+	return strings.Join(tables, "")
+}
+
+// blocks are the parts of a listing that begin with a mark at the beginning of a line, as configuration has
+// them, without blank lines.
+func blocks(listing, mark string) []string {
+	var list []string
+	for line := range strings.Lines(terminated(configuration(listing))) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if strings.HasPrefix(line, mark) || len(list) == 0 {
+			list = append(list, "")
+		}
+		list[len(list)-1] += line
+	}
+	return list
 }
 
 // own is the text of a table, if it is nft's own.

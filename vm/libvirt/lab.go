@@ -48,7 +48,7 @@ type Lab struct {
 	accel   accelerator
 	about   vm.About
 	serial  int // numbers the machines, so that names never repeat
-	places  places
+	ends    link.Ends
 }
 
 // Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
@@ -173,7 +173,10 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		return nil, err
 	}
 	for i, port := range spec.Ports {
-		l.places.add(place{node: spec.Name, link: port.Link, end: m.cards[i].tap, mac: m.cards[i].mac, machine: m})
+		l.ends.Add(link.End{
+			Node: spec.Name, Link: port.Link, Name: m.cards[i].tap, Bridge: l.bridges[port.Link],
+			Card: &plugged{machine: m, card: m.cards[i]},
+		})
 	}
 	return m, nil
 }
@@ -282,7 +285,7 @@ func (m *machine) Close() error {
 		}
 	}
 	for _, c := range m.cards {
-		errs = append(errs, m.lab.places.remove(c.tap), link.Remove(c.tap))
+		errs = append(errs, m.lab.ends.Remove(c.tap), link.Remove(c.tap))
 	}
 	return errors.Join(errs...)
 }
@@ -325,7 +328,7 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
-	l.places.add(place{node: spec.Name, link: spec.Port.Link, end: veth})
+	l.ends.Add(link.End{Node: spec.Name, Link: spec.Port.Link, Name: veth, Bridge: bridge})
 	return &loadNode{name: spec.Name, lab: l, client: child, veth: veth}, nil
 }
 
@@ -337,7 +340,7 @@ func (n *loadNode) Console() string      { return "" }
 // network namespace away in its own time, and until then a node that was left its link would answer
 // for its address in the next trial, and say goodbye to the connections of this one.
 func (n *loadNode) Close() error {
-	return errors.Join(n.lab.places.remove(n.veth), link.Remove(n.veth), n.Resume(context.Background()), n.client.Close())
+	return errors.Join(n.lab.ends.Remove(n.veth), link.Remove(n.veth), n.client.Close())
 }
 
 // macAddress is that of a machine's nth card, in QEMU's range for local use.

@@ -4,13 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
-	"syscall"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
-	"libvirt.org/go/libvirtxml"
 
 	"github.com/ctload/ctload/vm"
 )
@@ -53,7 +48,7 @@ func (m *machine) Reset(ctx context.Context) (err error) {
 		err = errors.Join(err, onReboot(context.WithoutCancel(ctx), golibvirt.DomainLifecycleActionDestroy))
 	}()
 	before := m.Agent()
-	m.lab.places.reset(m)
+	m.lab.ends.Rebooted(m.name)
 	// It stands still meanwhile: the agent of before is not to notice the end of its stream, which would
 	// power the machine off, nor to take in the beginning of the new one.
 	if err := m.Pause(ctx); err != nil {
@@ -85,73 +80,14 @@ func (m *machine) do(ctx context.Context, doing string, call func(*golibvirt.Lib
 	return nil
 }
 
-// setCarrier plugs the cable of one of the machine's cards in or out.
-func (m *machine) setCarrier(ctx context.Context, mac string, up bool) error {
-	for _, c := range m.cards {
-		if c.mac != mac {
-			continue
-		}
-		card := interfaces([]card{c})[0]
-		card.Link = &libvirtxml.DomainInterfaceLink{State: "up"}
-		if !up {
-			card.Link.State = "down"
-		}
-		xml, err := card.Marshal()
-		if err != nil {
-			return fmt.Errorf("describe a card of %s for libvirt: %w", m.name, err)
-		}
-		return m.do(ctx, "change the carrier of a card of", func(virt *golibvirt.Libvirt) error {
-			return virt.DomainUpdateDeviceFlags(m.domain, xml, golibvirt.DomainDeviceModifyLive)
-		})
-	}
-	return fmt.Errorf("machine %s has no card %s", m.name, mac)
-}
-
-// carrier says whether libvirt has the cable of a card plugged in.
-func (m *machine) carrier(ctx context.Context, mac string) (up bool, err error) {
-	var xml string
-	err = m.do(ctx, "describe", func(virt *golibvirt.Libvirt) (err error) {
-		xml, err = virt.DomainGetXMLDesc(m.domain, 0)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	var doc libvirtxml.Domain
-	if err := doc.Unmarshal(xml); err != nil {
-		return false, fmt.Errorf("read libvirt's description of %s: %w", m.name, err)
-	}
-	for _, card := range doc.Devices.Interfaces {
-		if card.MAC != nil && card.MAC.Address == mac {
-			return card.Link == nil || card.Link.State != "down", nil
-		}
-	}
-	return false, fmt.Errorf("libvirt's description of %s has no card %s", m.name, mac)
-}
-
-// Pause implements [vm.Pausable]: it stops the processes of the node. Its network stack is the host's and
-// goes on to answer.
-func (n *loadNode) Pause(context.Context) error { return n.signal(syscall.SIGSTOP) }
+// Pause implements [vm.Pausable].
+func (n *loadNode) Pause(context.Context) error { return n.client.Pause() }
 
 // Resume implements [vm.Pausable].
-func (n *loadNode) Resume(context.Context) error { return n.signal(syscall.SIGCONT) }
+func (n *loadNode) Resume(context.Context) error { return n.client.Resume() }
 
 // Paused implements [vm.Pausable].
-func (n *loadNode) Paused(context.Context) (bool, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(n.client.Pid()) + "/stat")
-	if err != nil {
-		return false, fmt.Errorf("ask for the state of %s: %w", n.name, err)
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name in brackets may hold anything
-	return strings.HasPrefix(rest, "T"), nil
-}
-
-func (n *loadNode) signal(signal syscall.Signal) error {
-	if err := syscall.Kill(n.client.Pid(), signal); err != nil {
-		return fmt.Errorf("send %v to %s: %w", signal, n.name, err)
-	}
-	return nil
-}
+func (n *loadNode) Paused(context.Context) (bool, error) { return n.client.Paused() }
 
 var (
 	_ vm.Pausable   = (*machine)(nil)

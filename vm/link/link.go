@@ -113,9 +113,9 @@ func Remove(name string) error {
 	return nil
 }
 
-// Part takes a tap or one end of a veth pair off its bridge, so that no frame passes, while whoever is behind
+// part takes a tap or one end of a veth pair off its bridge, so that no frame passes, while whoever is behind
 // it still sees a carrier.
-func Part(name string) error {
+func part(name string) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", name, err)
@@ -126,8 +126,8 @@ func Part(name string) error {
 	return nil
 }
 
-// Join puts what [Part] took off back on the bridge.
-func (b *Bridge) Join(name string) error {
+// join puts what part took off back on the bridge.
+func (b *Bridge) join(name string) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", name, err)
@@ -135,8 +135,8 @@ func (b *Bridge) Join(name string) error {
 	return b.attach(port)
 }
 
-// State says whether a tap or veth is on a bridge, and whether it is up.
-func State(name string) (joined, up bool, err error) {
+// state says whether a tap or veth is on a bridge, and whether it is up.
+func state(name string) (joined, up bool, err error) {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return false, false, fmt.Errorf("look up %s: %w", name, err)
@@ -144,8 +144,8 @@ func State(name string) (joined, up bool, err error) {
 	return port.Attrs().MasterIndex != 0, port.Attrs().Flags&net.FlagUp != 0, nil
 }
 
-// SetUp brings the lab's end of a veth pair up, or down, and the carrier of its other end with it.
-func SetUp(name string, up bool) error {
+// setUp brings the lab's end of a veth pair up, or down, and the carrier of its other end with it.
+func setUp(name string, up bool) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", name, err)

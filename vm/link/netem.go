@@ -261,17 +261,3 @@ func unshape(port netlink.Link) error {
 }
 
 func removeIFB(name string) error { return Remove(ifbName(name)) }
-
-// Merge is the conditions of both directions as one, the way in which they were asked for: equal in both, or
-// in one alone.
-func Merge(to, from Conditions) Conditions {
-	switch {
-	case to == from:
-		return to
-	case from == Conditions{}:
-		to.Direction = To
-		return to
-	}
-	from.Direction = From
-	return from
-}

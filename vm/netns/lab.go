@@ -33,6 +33,7 @@ type Lab struct {
 	lock    string    // of the legacy rule tools: path
 	bridges map[string]*link.Bridge
 	serial  int // numbers the nodes, so that names never repeat
+	ends    link.Ends
 }
 
 // Open makes a lab that keeps its passing files in runtime. host are the settings of the host that
@@ -88,7 +89,11 @@ func (l *Lab) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
 
 // Join starts a load node.
 func (l *Lab) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
-	return l.start(ctx, load.Name, []vm.Port{load.Port})
+	n, err := l.start(ctx, load.Name, []vm.Port{load.Port})
+	if err != nil {
+		return nil, err
+	}
+	return &loadNode{node: n}, nil
 }
 
 // start starts a namespace with a card on each link, named eth0, eth1 and so on.
@@ -118,6 +123,7 @@ func (l *Lab) start(ctx context.Context, name string, ports []vm.Port) (_ *node,
 			return nil, err
 		}
 		n.veths = append(n.veths, veth)
+		l.ends.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge})
 		network := agent.Network{MAC: mac.String(), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := child.Network(ctx, network); err != nil {
 			return nil, err
@@ -146,7 +152,7 @@ func (n *node) Console() string { return "" }
 func (n *node) Close() error {
 	var errs []error
 	for _, veth := range n.veths {
-		errs = append(errs, link.Remove(veth))
+		errs = append(errs, n.lab.ends.Remove(veth), link.Remove(veth))
 	}
 	return errors.Join(append(errs, n.child.Close())...)
 }

@@ -1,0 +1,131 @@
+package faults
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/link"
+)
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		fault Fault
+		want  string // in the error; empty: none
+	}{
+		{Fault{Kind: Flush}, ""},
+		{Fault{Kind: "flushh"}, "did you mean flush?"},
+		{Fault{Kind: "coffee"}, "there are sysctl, buckets"},
+		{Fault{Kind: Sysctl}, "no parameter"},
+		{Fault{Kind: Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}}, "not the name of a kernel parameter"},
+		{Fault{Kind: Buckets}, "not a size"},
+		{Fault{Kind: RulesLoad}, "no rules"},
+		{Fault{Kind: RulesLoad, Rules: Rules{IPv4: "*raw\nCOMMIT\n", Backend: "ebpf"}}, "ebpf"},
+		{Fault{Kind: Delete}, "for all entries there is flush"},
+		{Fault{Kind: Delete, Delete: Filter{State: "TIMEWAIT"}}, "TIME_WAIT"},
+		{Fault{Kind: Delete, Delete: Filter{State: "TIME_WAIT", Protocol: "udp"}}, "of tcp alone"},
+		{Fault{Kind: Delete, Delete: Filter{Protocol: "tpc"}}, "neither a number nor"},
+		{Fault{Kind: Delete, Delete: Filter{Source: "10.0.0.0/33"}}, "neither an address nor a network"},
+		{Fault{Kind: Delete, Delete: Filter{Protocol: "47", Destination: "fd00::/8"}}, ""},
+		{Fault{Kind: ModuleRemove}, ""},
+		{Fault{Kind: ModuleRemove, Modules: []string{"nf conntrack"}}, "not the name of a module"},
+		{Fault{Kind: ClockJump}, "no time at all"},
+		{Fault{Kind: ClockJump, Clock: -time.Hour}, ""},
+		{Fault{Kind: CPUThrottle, CPU: 1}, "at most 0.95"},
+		{Fault{Kind: CPUThrottle}, "not above 0"},
+		{Fault{Kind: MemoryPressure, Leave: -1}, "-1 bytes"},
+		{Fault{Kind: Network}, "nothing is asked"},
+		{Fault{Kind: Network, Conditions: link.Conditions{Down: true}}, "the lab can"},
+		{Fault{Kind: Network, Conditions: link.Conditions{Loss: 0.02}}, ""},
+	} {
+		err := c.fault.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.fault, err, c.want)
+		}
+	}
+}
+
+// TestFaultTravels holds a fault to be the same after its way to a node.
+func TestFaultTravels(t *testing.T) {
+	f := Fault{
+		ID: "1", Kind: Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}}, Buckets: 7, Rules: Rules{NFT: "x", Add: true},
+		Delete: Filter{Protocol: "tcp", State: "CLOSE", Port: 80, Unassured: true}, Modules: []string{"m"}, Clock: -time.Second, CPU: 0.5,
+		Leave: 1 << 20, Ports: []uint16{80}, Card: "52:54:00:00:00:01", Conditions: link.Conditions{Loss: 0.1, Direction: link.To},
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Fault
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(f, back); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestFilterMatches(t *testing.T) {
+	web := entry{
+		protocol: 6, state: 7, source: netip.MustParseAddr("10.0.0.1"), destination: netip.MustParseAddr("10.0.1.1"),
+		sourcePort: 1234, destinationPort: 80, assured: true,
+	}
+	dns := entry{protocol: 17, state: noState, source: netip.MustParseAddr("fd00::1"), destination: netip.MustParseAddr("fd00::2"), sourcePort: 99, destinationPort: 53}
+	for _, c := range []struct {
+		filter   Filter
+		web, dns bool
+	}{
+		{Filter{Protocol: "TCP"}, true, false},
+		{Filter{State: "time_wait"}, true, false},
+		{Filter{State: "CLOSE"}, false, false},
+		{Filter{Port: 53}, false, true},
+		{Filter{SourcePort: 1234}, true, false},
+		{Filter{Unassured: true}, false, true},
+		{Filter{Source: "10.0.0.0/24"}, true, false},
+		{Filter{Destination: "10.0.0.0/24"}, false, false},
+		{Filter{Destination: "fd00::2"}, false, true},
+		{Filter{Protocol: "17", Source: "10.0.0.0/24"}, false, false},
+	} {
+		m, err := c.filter.compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.matches(web); got != c.web {
+			t.Errorf("%+v: the web entry: %v", c.filter, got)
+		}
+		if got := m.matches(dns); got != c.dns {
+			t.Errorf("%+v: the dns entry: %v", c.filter, got)
+		}
+	}
+}
+
+// FuzzParseEntry holds the parser to take whatever the kernel could send, and what is deleted to be what was
+// listed.
+func FuzzParseEntry(f *testing.F) {
+	tuple := appendAttribute(nil, ctaTupleIP, appendAttribute(appendAttribute(nil, ctaIPv4Src, []byte{10, 0, 0, 1}), ctaIPv4Dst, []byte{10, 0, 0, 2}))
+	tuple = appendAttribute(tuple, ctaTupleProto, appendAttribute(appendAttribute(nil, ctaProtoNum, []byte{6}), ctaProtoTarget, []byte{0, 80}))
+	f.Add(appendAttribute(appendAttribute(nil, ctaTupleOrig, tuple), ctaID, []byte{1, 2, 3, 4}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := parseEntry(data)
+		if err != nil {
+			return
+		}
+		const headers = 16 + 4
+		again, err := parseEntry(appendDeletion(nil, e)[headers:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := cmp.Options{cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreFields(entry{}, "state", "assured"), cmpopts.EquateEmpty()}
+		if len(data) < 1<<15 {
+			if d := cmp.Diff(e, again, same); d != "" {
+				t.Error(d)
+			}
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Ends are the lab's ends of all its nodes' links, at which conditions are made. The zero value is ready for
+// use.
+type Ends struct {
+	mu  sync.Mutex // held for a whole change: two of one link would mix
+	all []*End
+
+	look    sync.Once
+	missing string // why this kernel cannot shape; empty where it can
+}
+
+// End is the lab's end of a node's link.
+type End struct {
+	Node, Link string // names
+	Name       string // of the tap, or of the lab's end of the veth pair
+	Bridge     *Bridge
+	// Card is the other end where that is a machine's; nil for a namespace of this kernel.
+	Card Card
+
+	shaped   bool // by netem on this end
+	inside   bool // by netem in the machine itself, and then what it reads back:
+	to, from Conditions
+}
+
+// Card is the network card of a machine.
+type Card interface {
+	// Shape has the machine's own kernel shape what passes, in the place of what it did before; zero
+	// conditions end that. It returns what reads back there.
+	Shape(ctx context.Context, conditions Conditions) (to, from Conditions, err error)
+	// SetCarrier plugs the cable in or out; Carrier says how it is.
+	SetCarrier(ctx context.Context, up bool) error
+	Carrier(ctx context.Context) (up bool, err error)
+}
+
+// Add remembers an end.
+func (e *Ends) Add(end End) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, &end)
+}
+
+// Remove forgets an end, with what was made beside it; the end itself goes with [Remove]. One that is not
+// known is no error.
+func (e *Ends) Remove(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var err error
+	e.all = slices.DeleteFunc(e.all, func(end *End) bool {
+		if end.Name != name {
+			return false
+		}
+		if end.shaped {
+			err = Unshape(name)
+		}
+		return true
+	})
+	return err
+}
+
+// Rebooted forgets what a machine's own kernel did to the links of a node: that is gone.
+func (e *Ends) Rebooted(node string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, end := range e.all {
+		if end.Node == node {
+			end.inside = false
+		}
+	}
+}
+
+// Set makes conditions between a node and one of its links, in the place of those of before, and returns
+// what reads back. Frames are shaped by netem on the lab's end, outside of the node. Where this kernel has no
+// netem (see [MissingNetem]) a machine shapes them itself, before its connection tracking sees what comes and
+// after it saw what goes; a namespace, which has this kernel, cannot, and then the machine at the other
+// end of its link can.
+func (e *Ends) Set(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
+	if err := c.Validate(); err != nil {
+		return Conditions{}, fmt.Errorf("link %s of %s: %w", name, node, err)
+	}
+	return e.change(ctx, node, name, c)
+}
+
+// Clear puts the link of a node in order.
+func (e *Ends) Clear(ctx context.Context, node, name string) (Conditions, error) {
+	return e.change(ctx, node, name, Conditions{})
+}
+
+func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (now Conditions, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	end, err := e.find(node, name)
+	if err == nil {
+		err = e.shape(ctx, end, c)
+	}
+	if err == nil {
+		err = end.connect(ctx, c)
+	}
+	if err == nil {
+		now, err = end.conditions(ctx)
+	}
+	sameWay := !c.Shapes() || now.Holds(To) == c.Holds(To) && now.Holds(From) == c.Holds(From)
+	if err == nil && (!now.Near(c) || !sameWay || now.Down != c.Down || now.Partitioned != c.Partitioned) {
+		err = fmt.Errorf("it is now: %v", now)
+	}
+	if err != nil {
+		return now, fmt.Errorf("link %s of %s (%v): %w", name, node, c, err)
+	}
+	return now, nil
+}
+
+// find is the end of a node's link; the error names what there is.
+func (e *Ends) find(node, name string) (*End, error) {
+	var known []string
+	for _, end := range e.all {
+		if end.Node == node && end.Link == name {
+			return end, nil
+		}
+		known = append(known, end.Node+" on "+end.Link)
+	}
+	return nil, fmt.Errorf("%s is not on a link %s; there are %s", node, name, strings.Join(known, ", "))
+}
+
+// shape makes netem do as asked, where that is possible.
+func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
+	c.Partitioned, c.Down = false, false // not netem's
+	to, from := c.Split()
+	switch {
+	case end.inside:
+		end.inside = c.Shapes()
+		end.to, end.from, err = end.Card.Shape(ctx, c)
+		return err
+	case end.shaped:
+		end.shaped = c.Shapes()
+		return Shape(end.Name, to, from)
+	case !c.Shapes():
+		return nil
+	}
+	e.look.Do(func() { e.missing = MissingNetem() })
+	switch {
+	case e.missing == "":
+		end.shaped = true
+		return Shape(end.Name, to, from)
+	case end.Card == nil:
+		return fmt.Errorf("this host's kernel cannot shape what a namespace sends and receives; ask for it on the side of a machine instead, whose own kernel can: %s", e.missing)
+	}
+	if end.to, end.from, err = end.Card.Shape(ctx, c); err != nil {
+		return errors.Join(fmt.Errorf("this host's kernel cannot shape: %s", e.missing), err)
+	}
+	end.inside = true
+	return nil
+}
+
+// connect sets carrier and partition.
+func (end *End) connect(ctx context.Context, c Conditions) error {
+	joined, up, err := state(end.Name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Partitioned && joined:
+		err = part(end.Name)
+	case !c.Partitioned && !joined:
+		err = end.Bridge.join(end.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if end.Card == nil {
+		if up == c.Down {
+			return setUp(end.Name, !c.Down)
+		}
+		return nil
+	}
+	if up, err = end.Card.Carrier(ctx); err == nil && up == c.Down {
+		err = end.Card.SetCarrier(ctx, !c.Down)
+	}
+	return err
+}
+
+// conditions reads back: from the kernel that shapes, the bridge, and the machine's cable.
+func (end *End) conditions(ctx context.Context) (Conditions, error) {
+	var to, from Conditions
+	var err error
+	switch {
+	case end.inside:
+		to, from = end.to, end.from
+	case end.shaped:
+		to, from, err = Shaped(end.Name)
+	}
+	if err != nil {
+		return Conditions{}, err
+	}
+	c := merge(to, from)
+	joined, up, err := state(end.Name)
+	if err == nil && end.Card != nil {
+		up, err = end.Card.Carrier(ctx)
+	}
+	c.Partitioned, c.Down = !joined, !up
+	return c, err
+}
+
+// merge is the conditions of both directions as one, the way in which they were asked for: equal in both, or
+// in one alone.
+func merge(to, from Conditions) Conditions {
+	switch {
+	case to == from:
+		return to
+	case from == Conditions{}:
+		to.Direction = To
+		return to
+	}
+	from.Direction = From
+	return from
+}
