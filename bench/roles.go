@@ -26,6 +26,7 @@ var roles = map[string]func(ctx context.Context, args []string, stdout io.Writer
 	"generate":     generate,
 	"serve":        serve,
 	"connect-loop": connectLoop,
+	"sample":       sample,
 }
 
 // generate reads a spec and writes a result.

@@ -30,7 +30,7 @@ const (
 
 // rows are the table of the project's promises.
 func (l *lab) rows() []row {
-	return []row{l.http(), l.tcp(), l.synDropped(), l.synTracked(), l.udp(), l.handshake(), l.memory(), l.pacing(1000), l.pacing(10_000), l.pacing(50_000)}
+	return []row{l.http(), l.tcp(), l.synDropped(), l.synTracked(), l.udp(), l.handshake(), l.memory(), l.pacing(1000), l.pacing(10_000), l.pacing(50_000), l.sampling()}
 }
 
 // ours is a contender that runs a generator and takes its rate.

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/ti-mo/conntrack"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/agent/samplers"
+)
+
+// fewEntries is the small table of the row that looks at how looking at a table grows with it.
+const fewEntries = 1000
+
+// sampling is what it takes to look at a table ten times a second, as a DUT's agent does, beside the ways
+// that walk it. (With a million entries, which most hosts' nf_conntrack_max does not allow, the same is
+// measured in a guest: BenchmarkSampling of package orchestrator.)
+func (l *lab) sampling() row {
+	ours := func(n int) contender {
+		return contender{name: fmt.Sprintf("ctload, %d entries", n), measure: func(ctx context.Context) (float64, error) {
+			return number(l.in(ctx, "router", generatorCPU, selfPath, "sample", strconv.Itoa(n), "1000"))
+		}}
+	}
+	walk := func(name, program, command string) contender {
+		return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
+			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(entries), "1")); err != nil { // which fills it
+				return 0, err
+			}
+			cmd := l.in(ctx, "router", generatorCPU, "sh", "-c", command)
+			if _, err := l.tool(cmd); err != nil {
+				return 0, err
+			}
+			return share(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()), nil
+		}}
+	}
+	few, many := ours(fewEntries), ours(entries)
+	return row{
+		name: "sampling", unit: "% of a core",
+		work: fmt.Sprintf("looking at a table ten times a second; the walks at %d entries", entries),
+		setup: func(context.Context) (func() error, error) {
+			return func() error { return l.forget(context.Background()) }, nil
+		},
+		contenders: []contender{
+			few, many,
+			walk("conntrack -L | wc -l", "conntrack", "conntrack -L 2>/dev/null | wc -l"),
+			walk("nf_conntrack | wc -l", "", "wc -l < /proc/net/nf_conntrack"),
+		},
+		wants: []want{{ours: many.name, most: 1}, {ours: many.name, best: []string{few.name}, most: 1.3}},
+	}
+}
+
+// share is what a look that costs so much takes of a core, in percent, ten times a second.
+func share(each time.Duration) float64 { return 100 * 10 * each.Seconds() }
+
+// sample makes the table of its namespace hold as many entries as its first argument says, looks at it as
+// often as the second one says, and prints what ten looks a second take of a core, in percent.
+func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	times, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	s, err := samplers.New(samplers.Options{KernelLog: "none"})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := fill(s, want); err != nil {
+		return err
+	}
+	before, err := used()
+	if err != nil {
+		return err
+	}
+	for i := range times {
+		// As the agent does: one in ten with the rest of the machine's figures.
+		look := s.Sample
+		if i%10 == 0 {
+			look = s.FullSample
+		}
+		if _, err := look(ctx); err != nil {
+			return err
+		}
+	}
+	after, err := used()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, share((after-before)/time.Duration(times)))
+	return err
+}
+
+// fill makes the table hold so many entries, each of which takes this kernel some 25 µs.
+func fill(s *samplers.Sampler, want int) (err error) {
+	conn, err := conntrack.Dial(nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	table, err := s.Table()
+	if err != nil {
+		return err
+	}
+	have := int(table.Count)
+	if have > want {
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+		have = 0
+	}
+	for i := have; i < want; i++ {
+		source := netip.AddrFrom4([4]byte{10, byte(i >> 24), byte(i >> 16), 1})
+		if err := conn.Create(conntrack.NewFlow(unix.IPPROTO_UDP, 0, source, netip.AddrFrom4([4]byte{10, 255, 0, 1}), uint16(i), 53, 3600, 0)); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// used is the CPU time of this process.
+func used() (time.Duration, error) {
+	var usage unix.Rusage
+	err := unix.Getrusage(unix.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
+}
