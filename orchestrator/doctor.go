@@ -31,9 +31,11 @@ const (
 	Good    Level = "ok"
 	Slow    Level = "slow"    // it works, at a price
 	Missing Level = "missing" // a run cannot start
+	Absent  Level = "absent"  // a lab that need not be there; the others do without
 )
 
-// Examine looks at everything that the embedded lab needs. cache is the folder of [guest.Store].
+// Examine looks at everything that the embedded lab needs, and for the other labs that this host could have.
+// cache is the folder of [guest.Store].
 func Examine(ctx context.Context, cache string) []Finding {
 	return []Finding{
 		examineSandbox(ctx),
@@ -43,6 +45,10 @@ func Examine(ctx context.Context, cache string) []Finding {
 		examineKernel(ctx, cache),
 		examineMemory(),
 		examineDisk(cache),
+		examineNamespaces(ctx),
+		examineSystemDaemon(ctx),
+		examineVagrant(ctx),
+		examineLeft(),
 	}
 }
 

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/netns"
+)
+
+// hostSettings are this host's parameters of connection tracking; its fill is not one of them.
+func hostSettings(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/sys/net/netfilter/nf_conntrack_*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings[filepath.Base(file)] = strings.TrimSpace(string(text))
+	}
+	delete(settings, "nf_conntrack_count")
+	if len(settings) == 0 {
+		t.Fatal("this host has no connection tracking: modprobe nf_conntrack")
+	}
+	return settings
+}
+
+// TestNamespaces runs what the library has for it: both scenarios clean, the DUT's own count and counters, the
+// host's kernel and table in the report, what is not the DUT's left out, and the host as it was.
+func TestNamespaces(t *testing.T) {
+	needsLabAlone(t)
+	before := hostSettings(t)
+	began := time.Now()
+	o := ctload(t, time.Minute, "run", "tracking-cost", "--driver", "netns", "--format", "json")
+	t.Logf("%.1f s in all", time.Since(began).Seconds())
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	if diff := cmp.Diff(before, hostSettings(t)); diff != "" {
+		t.Errorf("the host was changed:\n%s", diff)
+	}
+	run := decode(t, o.stdout)
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	if e := run.Environment; e.Driver != netns.Driver || e.Accelerator != "" || e.Kernel != unix.ByteSliceToString(name.Release[:]) {
+		t.Errorf("environment %+v", e)
+	}
+	peaks := map[string]int64{}
+	for _, s := range run.Scenarios {
+		trial := s.Trials[0]
+		peaks[s.Name] = trial.Conntrack.Peak
+		t.Logf("%s: %.0f connections/s, %v", s.Name, trial.Load.Rate, trial.Stages)
+		c := trial.Conntrack
+		if trial.Verdict != results.Clean || trial.Load.Completed != 20_000 || fmt.Sprint(c.Max) != before["nf_conntrack_max"] {
+			t.Errorf("%s: %s %s, max %d", s.Name, trial.Verdict, trial.Sentence, c.Max)
+		}
+		if c.LogMissing == "" || trial.Stack.DropReasonsMissing == "" || trial.Stack.DropReasons != nil {
+			t.Errorf("%s: log lines and drop reasons of the whole host are given as the DUT's: %q, %+v", s.Name, c.LogMissing, trial.Stack)
+		}
+		if s.Configuration.Kernel != "host" {
+			t.Errorf("%s: the report says that its kernel was %s", s.Name, s.Configuration.Kernel)
+		}
+	}
+	if want := (map[string]int64{"baseline": 20_000, "raw-notrack": 0}); !maps.Equal(peaks, want) {
+		t.Errorf("peaks %v, want %v", peaks, want)
+	}
+}
+
+// modules asks for a module that this kernel has not.
+const modules = `
+experiment: modules
+workload: [{generator: tcp, connections: 1, concurrency: 1}]
+scenarios:
+  none: {}
+  loads: {modules: {load: [nf_no_such]}}
+`
+
+// TestNamespacesRefuse asks namespaces for what they cannot give.
+func TestNamespacesRefuse(t *testing.T) {
+	for _, tc := range []struct {
+		name         string
+		args         []string
+		says, beside []string
+	}{
+		{"table and hash", []string{"table-full"}, []string{"raised-max", "nf_conntrack_max", "nf_conntrack_buckets", "--driver libvirt", "--allow-host-changes"}, []string{"shortened-timeouts", "raw-notrack"}},
+		{"kernel", []string{"tracking-cost", "--kernel", "debian/trixie"}, []string{"debian/trixie", "--driver libvirt"}, nil},
+		{"two kernels", []string{"tracking-cost", "--kernel", "host,debian/bookworm,debian/trixie"}, []string{"debian/trixie"}, []string{"kernel host"}},
+		{"modules", []string{experiment(t, modules)}, []string{"scenario loads", "module nf_no_such loaded", "--driver libvirt"}, []string{"--allow-host-changes", "scenario none"}},
+		{"modules all the same", []string{experiment(t, modules), "--allow-host-changes"}, []string{"module nf_no_such loaded", "--driver libvirt"}, nil},
+		{"changes elsewhere", []string{"table-full", "--driver", "libvirt", "--allow-host-changes"}, []string{"--driver netns"}, nil},
+		{"nearest word", []string{"table-full", "--driver", "netsn"}, []string{`"netns"`}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			args := append([]string{"run"}, tc.args...)
+			if !strings.Contains(strings.Join(args, " "), "--driver") {
+				args = append(args, "--driver", "netns")
+			}
+			o := ctload(t, 20*time.Second, args...)
+			if o.status != statusUsage {
+				t.Errorf("exit status %d, want %d", o.status, statusUsage)
+			}
+			for _, word := range tc.says {
+				if !strings.Contains(o.stderr, word) {
+					t.Errorf("it does not say %q:\n%s", word, o.stderr)
+				}
+			}
+			for _, word := range tc.beside {
+				if strings.Contains(o.stderr, word) {
+					t.Errorf("it names %q, which is nothing to refuse:\n%s", word, o.stderr)
+				}
+			}
+		})
+	}
+}
+
+// changing asks for a larger table and hash than most hosts have, so that nobody else on the host misses
+// anything meanwhile.
+const changing = `
+experiment: changing
+dut:
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: tcp, connections: 500, concurrency: 10}
+scenarios:
+  own: {}
+  larger:
+    sysctl: {net.netfilter.nf_conntrack_max: 300032}
+    buckets: 300032
+recovery: %s
+`
+
+// TestHostChanges lets scenarios change this host: they get what they ask for, and the host is as before, also
+// after SIGKILL and gc. Who may not do that is told so.
+func TestHostChanges(t *testing.T) {
+	needsLabAlone(t)
+	before := hostSettings(t)
+	environment := append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
+	with := func(args ...string) *exec.Cmd {
+		cmd := command(t, args...)
+		cmd.Env = environment
+		return cmd
+	}
+	run := []string{"run", "--driver", "netns", "--allow-host-changes", "--format", "json"}
+	o := finish(t, with(append(run, experiment(t, fmt.Sprintf(changing, "100ms")))...), time.Minute)
+	if netns.Changeable() != nil {
+		if o.status != statusHost || !strings.Contains(o.stderr, "sudo") {
+			t.Errorf("exit status %d, want %d, and how:\n%s", o.status, statusHost, o.stderr)
+		}
+		t.Log("this test is run by somebody who may not change the host")
+		return
+	}
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	for _, s := range decode(t, o.stdout).Scenarios {
+		c := s.Trials[0].Conntrack
+		want := fmt.Sprint(c.Max) == before["nf_conntrack_max"] && fmt.Sprint(c.Buckets) == before["nf_conntrack_buckets"]
+		if s.Name == "larger" {
+			want = c.Max == 300032 && c.Buckets == 300032
+		}
+		if !want {
+			t.Errorf("%s: max %d, %d buckets", s.Name, c.Max, c.Buckets)
+		}
+	}
+	same := func(when string) {
+		t.Helper()
+		if diff := cmp.Diff(before, hostSettings(t)); diff != "" {
+			t.Errorf("the host is changed %s:\n%s", when, diff)
+		}
+	}
+	same("after the run")
+
+	killed := with(append(run, experiment(t, fmt.Sprintf(changing, "60s")), "--scenario", "larger")...)
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	changed := poll(30*time.Second, func() bool {
+		now := hostSettings(t)
+		return now["nf_conntrack_max"] == "300032" && now["nf_conntrack_buckets"] == "300032"
+	})
+	if !changed {
+		t.Error("the host was never changed")
+	}
+	if o := finish(t, with("gc"), 20*time.Second); o.status != statusOK || !strings.Contains(o.stdout, "alive") {
+		t.Errorf("gc beside a run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
+	if o := finish(t, with("run", "tracking-cost", "--driver", "netns"), 20*time.Second); o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
+		t.Errorf("a run on a host that was left changed: exit status %d\n%s", o.status, o.stderr)
+	}
+	if o := finish(t, with("gc", "--dry-run"), 20*time.Second); o.status != statusOK || strings.Count(o.stdout, "there ") != 2 {
+		t.Errorf("gc --dry-run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	if o := finish(t, with("gc"), 20*time.Second); o.status != statusOK || strings.Count(o.stdout, "removed ") != 2 {
+		t.Errorf("gc: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	same("after SIGKILL and gc")
+	if o := finish(t, with("gc"), 20*time.Second); !strings.Contains(o.stdout, "no killed run") {
+		t.Errorf("gc once more:\n%s", o.stdout)
+	}
+}
+
+// across is an experiment whose verdicts depend on no lab: a table with room, tracked or not, and rules that let
+// no new connection in.
+const across = `
+experiment: across
+dut:
+  memory: 256MiB
+workload:
+  - {generator: tcp, connections: 400, concurrency: 20, timeout: 500ms}
+scenarios:
+  tracked:
+    rules: |
+      *filter
+      -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+      COMMIT
+  untracked:
+    rules: |
+      *raw
+      -A PREROUTING -j CT --notrack
+      -A OUTPUT -j CT --notrack
+      COMMIT
+  closed:
+    rules: |
+      *filter
+      -A INPUT -p tcp --dport 80 -m conntrack --ctstate NEW -j DROP
+      COMMIT
+recovery: 100ms
+`
+
+// TestAcrossLabs runs one experiment in a lab of machines and in one of namespaces and compares the two: the
+// verdicts are the same, and so are the counts.
+func TestAcrossLabs(t *testing.T) {
+	needsLab(t)
+	file, folder := experiment(t, across), t.TempDir()
+	var runs []string
+	counts := map[string]map[string]string{}
+	for _, driver := range []string{"libvirt", "netns"} {
+		out := filepath.Join(folder, driver)
+		runs = append(runs, out)
+		o := ctload(t, 5*time.Minute, "run", file, "--driver", driver, "--out", out, "--format", "json")
+		if o.status != statusOK {
+			t.Fatalf("%s: exit status %d\n%s\n%s", driver, o.status, o.stdout, o.stderr)
+		}
+		counts[driver] = map[string]string{}
+		for _, s := range decode(t, o.stdout).Scenarios {
+			trial := s.Trials[0]
+			counts[driver][s.Name] = fmt.Sprintf("%s: %d completed, %d failed, peak %d", trial.Verdict, trial.Load.Completed, trial.Load.Failed, trial.Conntrack.Peak)
+		}
+	}
+	if diff := cmp.Diff(counts["libvirt"], counts["netns"]); diff != "" {
+		t.Errorf("machines (-) and namespaces (+) say different things:\n%s", diff)
+	}
+	if o := ctload(t, 20*time.Second, append([]string{"compare"}, runs...)...); o.status != statusUsage || !strings.Contains(o.stderr, "--across-labs") {
+		t.Errorf("compared unasked: exit status %d\n%s", o.status, o.stderr)
+	}
+	o := ctload(t, 20*time.Second, append([]string{"compare", "--across-labs"}, runs...)...)
+	if o.status != statusOK || !strings.Contains(o.stdout, "across labs") {
+		t.Errorf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+}
