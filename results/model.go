@@ -179,8 +179,9 @@ type Conntrack struct {
 	LogMissed int64 `json:"log_missed,omitempty"` // lines that were overwritten before they could be read
 	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
-	// SecondsToFull is the time from the start of the load to the first sample with count >= max;
-	// nil when the table was never full.
+	// SecondsToFull is the time from the start of the load to the first sample that tells of a full table:
+	// count >= max, or an eviction for a new entry, which the kernel does at max only and often of several
+	// at once, so that samples find the count below max again. Nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
 	// FullAt is the max that it had then, which an action may have changed since.
 	FullAt int64 `json:"full_at,omitempty"`

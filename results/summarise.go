@@ -40,7 +40,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 			c.Baseline = s.Count
 			continue
 		}
-		if c.SecondsToFull == nil && s.Max > 0 && s.Count >= s.Max {
+		if c.SecondsToFull == nil && s.Max > 0 && (s.Count >= s.Max || s.Counters.EarlyDrop > 0) {
 			c.SecondsToFull, c.FullAt = &s.Seconds, s.Max
 		}
 		once(&c.FirstDrop, s.Seconds, s.Counters.Drop > 0)

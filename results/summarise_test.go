@@ -13,7 +13,8 @@ func series() []Sample {
 		{Seconds: -0.1, Count: 4, Max: 1000, Buckets: 1024},
 		{Seconds: 0, Count: 4, Max: 1000, Buckets: 1024},
 		{Seconds: 0.5, Count: 760, Max: 1000, Buckets: 1024},
-		{Seconds: 0.6, Count: 860, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 2}},
+		{Seconds: 0.6, Count: 860, Max: 1000, Buckets: 1024},
+		{Seconds: 0.65, Count: 998, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 2}}, // full in between
 		{Seconds: 0.7, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9}},
 		{Seconds: 0.8, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 5}, LogLines: 5},
 		{Seconds: 2.0, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 90}, LogLines: 10},
@@ -38,15 +39,15 @@ func TestSummarise(t *testing.T) {
 	want := Conntrack{
 		Counters: Counters{EarlyDrop: 9, Drop: 95, Found: 1}, Tracked: true,
 		Baseline: 4, Peak: 1000, Final: 50, Max: 1000, Buckets: 1024, LogLines: 10, LogSupp: 80,
-		SecondsToFull: s(0.7), FullAt: 1000, FirstDrop: s(0.8), FirstEarlyDrop: s(0.6),
+		SecondsToFull: s(0.65), FullAt: 1000, FirstDrop: s(0.8), FirstEarlyDrop: s(0.65),
 		SecondsToRecover: s(2.6), SecondsToBelow95: s(2), SecondsToBelow10: s(7), SecondsToLogQuiet: s(1),
 		Alerts: []Alert{
 			{Share: 0.75, Fired: 0.5, Lead: s(0.3)},
 			{Share: 0.80, Fired: 0.6, Lead: s(0.2)},
-			{Share: 0.90, Fired: 0.7, Lead: s(0.1)},
-			{Share: 0.95, Fired: 0.7, Lead: s(0.1)},
+			{Share: 0.90, Fired: 0.65, Lead: s(0.15)},
+			{Share: 0.95, Fired: 0.65, Lead: s(0.15)},
 		},
-		Samples: 12, LongestGap: 5,
+		Samples: 13, LongestGap: 5,
 	}
 	if diff := cmp.Diff(want, trial.Conntrack, nearly); diff != "" {
 		t.Error(diff)
@@ -67,7 +68,7 @@ func TestSummarise(t *testing.T) {
 			t.Errorf("probe %s the load: %+v", name, p.got)
 		}
 	}
-	predicted := Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.4), DropError: s(-0.05)}
+	predicted := Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.3), DropError: s(-0.05)}
 	if diff := cmp.Diff(predicted, *trial.Prediction, nearly); diff != "" {
 		t.Error(diff)
 	}
