@@ -1,0 +1,103 @@
+package orchestrator
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/guest"
+)
+
+// planOf is the plan of an experiment given as text.
+func planOf(t *testing.T, text string) *Plan {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "experiment.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	experiment, _, err := scenarios.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := NewPlan(experiment, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+const twoScenarios = `
+experiment: two
+dut: {memory: 256MiB, rules: "*filter\n-A INPUT -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n"}
+workload: [{generator: tcp, connections: 1, concurrency: 1}]
+scenarios:
+  timeouts: {sysctl: {net.netfilter.nf_conntrack_tcp_timeout_close: 5}}
+  max: {sysctl: {net.netfilter.nf_conntrack_max: 5}}
+`
+
+// TestChoice holds what is refused before anything starts, and who is told what.
+func TestChoice(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		choice Choice
+		text   string
+		says   []string // empty: nothing is refused
+		unfit  bool
+	}{
+		{"default", Choice{}, twoScenarios, nil, false},
+		{"by name", Choice{Driver: "libvirt"}, twoScenarios, nil, false},
+		{"unknown", Choice{Driver: "libvrit"}, twoScenarios, []string{`"libvirt"`}, false},
+		{"nothing near", Choice{Driver: "docker-compose"}, twoScenarios, []string{"libvirt", "netns", "vagrant"}, false},
+		{"connect elsewhere", Choice{Driver: "netns", Connect: []string{"qemu:///system"}}, twoScenarios, []string{"--connect qemu:///system", "netns"}, false},
+		{"accelerator", Choice{Accelerator: "hvf"}, twoScenarios, []string{"kvm", "tcg"}, false},
+		{"host changes elsewhere", Choice{AllowHostChanges: true}, twoScenarios, []string{"--driver netns"}, false},
+		{"host-wide", Choice{Driver: "netns"}, twoScenarios, []string{"scenario max", "nf_conntrack_max", "--driver libvirt"}, true},
+		{"host-wide, allowed", Choice{Driver: "netns", AllowHostChanges: true}, twoScenarios, nil, false},
+		{"no host-wide setting", Choice{Driver: "netns"}, strings.Replace(twoScenarios, "nf_conntrack_max", "nf_conntrack_tcp_loose", 1), nil, false},
+		{"a kernel", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{kernel: debian/trixie, memory", 1), []string{"debian/trixie", "--driver libvirt"}, true},
+		{"the host's kernel", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{kernel: host, memory", 1), nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := tc.choice.Check(planOf(t, tc.text))
+			if (err == nil) != (tc.says == nil) {
+				t.Fatalf("it says %v", err)
+			}
+			for _, word := range tc.says {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%q is not in: %v", word, err)
+				}
+			}
+			if _, unfit := errors.AsType[*UnfitError](err); unfit != tc.unfit {
+				t.Errorf("unfit: %v, want %v", unfit, tc.unfit)
+			}
+		})
+	}
+}
+
+// TestAdapt: the report of a namespace shows the host's kernel, CPUs and memory, that of a machine its own.
+func TestAdapt(t *testing.T) {
+	for _, tc := range []struct {
+		choice Choice
+		kernel string
+		own    bool // whether the memory is what was asked for
+	}{
+		{Choice{}, scenarios.DefaultKernel, true},
+		{Choice{Driver: "netns", AllowHostChanges: true}, guest.HostName, false},
+	} {
+		plan := planOf(t, twoScenarios)
+		for range 2 { // outside of the sandbox and inside
+			if err := tc.choice.Check(plan); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range plan.Expected().Scenarios {
+			c := s.Configuration
+			if c.Kernel != tc.kernel || (c.MemoryBytes == 256<<20) != tc.own {
+				t.Errorf("%+v: kernel %s, memory %d", tc.choice, c.Kernel, c.MemoryBytes)
+			}
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package netns
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/netnstest"
+)
+
+// TestSplit divides settings in the namespace of the host, where nothing tells that a key is shared but its name.
+func TestSplit(t *testing.T) {
+	asked := tuning.Settings{
+		Buckets: 8192, Rules: "*filter\nCOMMIT\n",
+		Sysctl: []tuning.Sysctl{
+			{Key: "net.ipv4.netfilter.ip_conntrack_max", Value: "1"}, // the old name of the max
+			{Key: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", Value: "2"},
+			{Key: "net/netfilter/nf_conntrack_expect_max", Value: "3"},
+			{Key: "vm.swappiness", Value: "4"},
+			{Key: "net.ipv4.ip_forward", Value: "1"},
+		},
+	}
+	host, own := split(asked)
+	wantHost := []tuning.Sysctl{
+		{Key: bucketsKey, Value: "8192"}, {Key: maxKey, Value: "1"},
+		{Key: "net.netfilter.nf_conntrack_expect_max", Value: "3"}, {Key: "vm.swappiness", Value: "4"},
+	}
+	if diff := cmp.Diff(wantHost, host); diff != "" {
+		t.Errorf("of the host:\n%s", diff)
+	}
+	wantOwn := tuning.Settings{Rules: asked.Rules, Sysctl: []tuning.Sysctl{asked.Sysctl[1], asked.Sysctl[4]}}
+	if diff := cmp.Diff(wantOwn, own); diff != "" {
+		t.Errorf("of the namespace:\n%s", diff)
+	}
+	if len(asked.Sysctl) != 5 || asked.Buckets != 8192 {
+		t.Error("the settings were changed")
+	}
+	if list := HostWide(own); list != nil {
+		t.Errorf("what is left is said to be the host's: %q", list)
+	}
+}
+
+func TestModuleChanges(t *testing.T) {
+	there := ""
+	entries, err := os.ReadDir("/sys/module")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.ContainsAny(e.Name(), "-") {
+			there = e.Name()
+		}
+	}
+	list := ModuleChanges(tuning.Settings{
+		LoadModules:   []string{there, there + " hashsize=4096", "nf_no_such"},
+		RemoveModules: []string{there, "nf_no_such"},
+	})
+	want := []string{"module " + there + " removed", "module " + there + " hashsize=4096 loaded", "module nf_no_such loaded"}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestHostWideInside asks in a namespace, as the lab does: what it has not, or cannot write, is the host's.
+func TestHostWideInside(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		for key, want := range map[string]bool{
+			"net.core.netdev_max_backlog":      true, // there is one for all
+			"net.core.somaxconn":               false,
+			"net.ipv4.tcp_syncookies":          false,
+			"net.ipv4.conf.eth0.rp_filter":     false, // the card is not there yet
+			"net.ipv4.tcp_no_such":             true,  // neither has it: it is refused all the same
+			"kernel.pid_max":                   true,
+			"net.netfilter.nf_conntrack_max":   true,
+			"net.netfilter.nf_no_such_timeout": Tracks(),
+		} {
+			if got := hostWide(key); got != want {
+				t.Errorf("%s: %v, want %v", key, got, want)
+			}
+		}
+	})
+}
+
+// TestChangeableByNobody: in a namespace nobody may change the host, root of that namespace included.
+func TestChangeableByNobody(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		if err := Changeable(); err == nil {
+			t.Error("the host could be changed from a namespace")
+		}
+		if err := writeHost(maxKey, "1"); err == nil {
+			t.Error("the host was changed from a namespace")
+		}
+	})
+}
