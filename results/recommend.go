@@ -95,7 +95,7 @@ func compareBool(a, b bool) int {
 }
 
 func exempts(s *Scenario) bool {
-	return exemption.MatchString(s.Configuration.Rules) || exemption.MatchString(s.Configuration.NFT)
+	return s.Configuration.exempts()
 }
 
 // changes are the settings of a scenario that differ from the first, in words.

@@ -174,7 +174,7 @@ func dropWords(t *Trial) string {
 func cleanWords(t *Trial, conf Configuration) string {
 	c := t.Conntrack
 	s := outcome(t)
-	exempt := exemption.MatchString(conf.Rules + "\n" + conf.NFT)
+	exempt := conf.exempts()
 	switch {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
@@ -321,4 +321,17 @@ func after(seconds *float64) string {
 		return ""
 	}
 	return fmt.Sprintf(" after %s s", Figure(*seconds))
+}
+
+// somePackets matches rules that are about a part of each connection's packets.
+var somePackets = regexp.MustCompile(`--tcp-flags|--syn\b|--length|\btcp flags\b|\bmeta length\b|\bip length\b`)
+
+// exempts reports whether a rule takes whole connections out of tracking.
+func (c Configuration) exempts() bool {
+	for line := range strings.Lines(c.Rules + "\n" + c.NFT) {
+		if exemption.MatchString(line) && !somePackets.MatchString(line) {
+			return true
+		}
+	}
+	return false
 }
