@@ -13,7 +13,7 @@ import (
 // has them.
 var lookingTools = []string{
 	"?bash", "?sh", "?ls", "?cat", "?cp", "?mv", "?rm", "?mkdir", "?head", "?tail", "?grep", "?sed", "?sort", "?wc", "?watch", "?sleep",
-	"?ps", "?kill", "?uname", "?date", "?dmesg", "?sysctl", "?lsmod", "?free", "?df", "?mount",
+	"?true", "?env", "?stty", "?ps", "?kill", "?uname", "?date", "?dmesg", "?sysctl", "?lsmod", "?free", "?df", "?mount",
 	"?ip", "?ss", "?tc", "?nstat", "?ping", "?tcpdump", "?ethtool", "?ipset",
 }
 
