@@ -16,7 +16,7 @@ func gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "remove what killed runs left behind",
 		Long: `Lists and removes what runs that were killed left outside their sandboxes: machines, networks and volumes of a
-libvirt daemon, Vagrant machines, files, changed settings of this host. Each run records what it makes before it
+libvirt daemon, files, changed settings of this host. Each run records what it makes before it
 makes it; only what is recorded, and carries the run's id, is touched. Runs that still go on are left alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -35,9 +35,7 @@ const (
 	Pool        Kind = "pool"         // a storage pool of the libvirt daemon Where
 	Volume      Kind = "volume"       // of the libvirt daemon Where; Detail is its pool
 	Path        Kind = "path"         // a file or a folder with all that is in it; Where is empty: this host
-	Interface   Kind = "interface"    // a network interface of this host
 	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail is its value of before
-	Vagrant     Kind = "vagrant"      // a folder with the state of Vagrant machines
 )
 
 // Entry is one thing that a run is about to make or change. Two entries are the same thing when they are

@@ -238,7 +238,7 @@ func TestReboot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(j.Record(Entry{Kind: HostSetting, Name: "a", Detail: "1"}), j.Record(Entry{Kind: Vagrant, Name: "b"})); err != nil {
+	if err := errors.Join(j.Record(Entry{Kind: HostSetting, Name: "a", Detail: "1"}), j.Record(Entry{Kind: Volume, Name: "b"})); err != nil {
 		t.Fatal(err)
 	}
 	_ = j.Close()
@@ -253,7 +253,7 @@ func TestReboot(t *testing.T) {
 	things := remembering{"a": true, "b": true}
 	var got []State
 	err = Collect(t.Context(), Options{
-		Folder: folder, Removers: map[Kind]Remover{HostSetting: things, Vagrant: things},
+		Folder: folder, Removers: map[Kind]Remover{HostSetting: things, Volume: things},
 		Tell: func(f Finding) { got = append(got, f.State) },
 	})
 	if err != nil || !cmp.Equal(got, []State{Removed, Absent}) || !things["a"] || things["b"] {

@@ -60,7 +60,7 @@ func check(ctx context.Context, further ...string) error {
 	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
 		reason = err.Error()
 	}
-	if why := culprit(); why != "" {
+	if why := culprit(slices.Contains(further, withTap)); why != "" {
 		reason += " (" + why + ")"
 	}
 	return &ForbiddenError{Reason: reason}
@@ -101,13 +101,13 @@ var limits = []struct{ key, forbids, allows string }{
 	{"user.max_user_namespaces", "0", "10000"},
 }
 
-func culprit() string {
+func culprit(tap bool) string {
 	for _, l := range limits {
 		if forbidden(l.key, l.forbids) {
 			return l.key + " is " + l.forbids
 		}
 	}
-	if os.Getuid() != 0 && errors.Is(syscall.Access("/dev/net/tun", 6), syscall.EACCES) {
+	if tap && os.Getuid() != 0 && errors.Is(syscall.Access("/dev/net/tun", 6), syscall.EACCES) {
 		return "/dev/net/tun is not yours to open; sudo chmod 0666 /dev/net/tun"
 	}
 	if _, err := os.Stat("/.dockerenv"); err == nil {
