@@ -134,7 +134,7 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 		return change{}, err
 	}
 	stood := time.Now()
-	seen := func(before string) (effects, error) {
+	seen := func(ctx context.Context, before string) (effects, error) {
 		paused, err := pausable.Paused(ctx)
 		after := "running"
 		if paused {
@@ -154,9 +154,9 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 				return effects{}, err
 			}
 		}
-		return seen("paused")
+		return seen(ctx, "paused")
 	}
-	e, err := seen("running")
+	e, err := seen(ctx, "running")
 	if err != nil {
 		_, again := resume(ctx)
 		return change{}, errors.Join(err, again)

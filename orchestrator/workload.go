@@ -38,7 +38,7 @@ func (a assignment) limit() time.Duration {
 			limit = slowest
 		}
 	}
-	return a.start + limit + a.spec.Timeout + margin
+	return a.start + limit + a.spec.Hold + a.spec.Timeout + margin
 }
 
 // emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
@@ -153,7 +153,7 @@ func hold(s *generators.Spec) {
 	case s.Rate > 0:
 		ramp := time.Duration(float64(s.Count) / s.Rate * float64(time.Second))
 		s.Hold += ramp
-		s.Duration = 2*ramp + s.Timeout
+		s.Duration = 2*ramp + s.Timeout + s.Hold // it also ends those that are held
 	default:
 		s.Concurrency = int(s.Count)
 		s.Duration = rampLimit

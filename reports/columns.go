@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,8 @@ type column struct {
 	figure func(*results.Trial) (float64, bool) // nil for a column of text
 	// optional leaves the column out when no trial has the figure.
 	optional bool
+	// acted keeps an optional column where a trial of the run was acted upon.
+	acted bool
 }
 
 // columns are all columns in the order in which they are shown.
@@ -56,6 +59,18 @@ var columns = []column{
 		return t.Probe.Latency.P99, true
 	})),
 	rare(figure("seconds to recover", "recovered", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToRecover) })),
+	heal(figure("seconds to heal", "heal", "after s", func(t *results.Trial) (float64, bool) {
+		if t.Heal == nil {
+			return 0, false
+		}
+		return optional(t.Heal.SecondsToHeal)
+	})),
+	heal(figure("broken", "", "broken", func(t *results.Trial) (float64, bool) {
+		if t.Heal == nil {
+			return 0, false
+		}
+		return float64(t.Heal.Broken), true
+	})),
 	rare(figure("predicted peak", "predicted", "peak", func(t *results.Trial) (float64, bool) {
 		if t.Prediction == nil {
 			return 0, false
@@ -73,7 +88,7 @@ var columns = []column{
 // importance is the order in which columns are kept when the terminal is narrow: the last goes
 // first.
 var importance = []string{
-	"scenario", "verdict", "completed", "failed", "drop", "early_drop", "peak", "fill %",
+	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop", "peak", "fill %",
 	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",
 	"connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
 	"probe lost %", "seconds to recover", "probe p99 ms", "chain_toolong", "clash_resolve", "predicted peak", "softirq %",
@@ -128,7 +143,17 @@ func rare(c column) column {
 	return c
 }
 
+// heal marks a column that is there where a trial was acted upon: that nothing had to heal, or broke, is
+// what one wants to read then.
+func heal(c column) column {
+	c.optional, c.acted = true, true
+	return c
+}
+
 func (c column) empty(list []row) bool {
+	if c.acted {
+		return !slices.ContainsFunc(list, row.acted)
+	}
 	for _, r := range list {
 		for _, v := range r.values(c.figure) {
 			if v != 0 {

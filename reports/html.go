@@ -24,6 +24,8 @@ var (
 	pageCSS string
 	//go:embed page/page.js
 	pageJS string
+	//go:embed page/bands.js
+	bandsJS string
 	//go:embed page/uplot.min.js
 	uplotJS string
 	//go:embed page/uplot.min.css
@@ -91,7 +93,7 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 	d := pageData{
 		Title: run.Experiment, Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
-		Library: template.JS(uplotJS), Script: template.JS(pageJS),
+		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
 		Notes: append(append([]string{}, run.Warnings...), footnotes(run, list)...),
 		Plot:  []plotScenario{},
 		Facts: facts(run), Apply: applyOf(run), Commands: commands(run),

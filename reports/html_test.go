@@ -46,7 +46,7 @@ func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) 
 func TestHTMLGolden(t *testing.T) {
 	// The parts that are files of their own are left out of the golden file.
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
-	for name, part := range map[string]string{"uplot.min.js": uplotJS, "page.js": pageJS, "uplot.min.css": uplotCSS, "page.css": pageCSS} {
+	for name, part := range map[string]string{"uplot.min.js": uplotJS, "bands.js": bandsJS, "page.js": pageJS, "uplot.min.css": uplotCSS, "page.css": pageCSS} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%s is not in the page", name)
 		}

@@ -36,6 +36,11 @@ func rows(run *results.Run) []row {
 	return list
 }
 
+// acted reports whether faults or fixes were made in a trial of the scenario.
+func (r row) acted() bool {
+	return slices.ContainsFunc(r.valid, func(t results.Trial) bool { return len(t.Actions) > 0 })
+}
+
 // several reports whether any scenario has more than one trial.
 func several(list []row) bool {
 	return slices.ContainsFunc(list, func(r row) bool { return r.trials > 1 })

@@ -101,6 +101,7 @@ type (
 		Verdict   string    `json:"verdict"`
 		Seconds   float64   `json:"seconds"`
 		Marks     []mark    `json:"marks"`
+		Actions   []band    `json:"actions,omitempty"`
 		T         []int64   `json:"t"`
 		Count     []int64   `json:"count"`
 		Max       []int64   `json:"max"`
@@ -121,6 +122,13 @@ type (
 		Seconds float64 `json:"t"`
 		Text    string  `json:"text"`
 	}
+	// band is an action on the time line.
+	band struct {
+		Seconds float64  `json:"t"`
+		To      *float64 `json:"to,omitempty"` // none: it happens at an instant
+		Text    string   `json:"text"`
+		Fix     bool     `json:"fix,omitempty"`
+	}
 	plotScenario struct {
 		Name    string       `json:"name"`
 		Trials  []plotTrial  `json:"trials"`
@@ -131,7 +139,7 @@ type (
 )
 
 func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSample, points int) plotTrial {
-	p := plotTrial{Number: t.Number, Verdict: string(t.Verdict), Seconds: t.Seconds, Marks: marks(t)}
+	p := plotTrial{Number: t.Number, Verdict: string(t.Verdict), Seconds: t.Seconds, Marks: marks(t), Actions: bandsOf(t, samples)}
 	samples = thin(samples, points)
 	column := func(value func(results.Sample) int64) []int64 { return steps(samples, value) }
 	p.T = column(func(s results.Sample) int64 { return millis(s.Seconds) })
@@ -154,6 +162,22 @@ func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSa
 		p.Probe.Lost = append(p.Probe.Lost, lost)
 	}
 	return p
+}
+
+// bandsOf are where the actions of a trial lay. What was not taken back in its middle lasted until its end.
+func bandsOf(t *results.Trial, samples []results.Sample) []band {
+	var list []band
+	for _, a := range t.Actions {
+		if a.Begun == nil {
+			continue
+		}
+		b := band{Seconds: *a.Begun, To: a.Ended, Text: a.Name, Fix: a.Fix}
+		if n := len(samples); b.To == nil && a.Lasts() && n > 0 {
+			b.To = &samples[n-1].Seconds
+		}
+		list = append(list, b)
+	}
+	return list
 }
 
 func millis(seconds float64) int64 { return int64(math.Round(seconds * 1000)) }
@@ -187,6 +211,13 @@ func marks(t *results.Trial) []mark {
 		}
 	}
 	c := t.Conntrack
+	for _, a := range t.Actions {
+		add(a.Begun, a.Name)
+	}
+	if t.Heal != nil {
+		add(t.Heal.Deviated, "out of the normal")
+		add(t.Heal.Healed, "healed")
+	}
 	add(c.SecondsToFull, "full")
 	add(c.FirstDrop, "first drop")
 	add(c.FirstEarlyDrop, "first early_drop")

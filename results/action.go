@@ -52,6 +52,12 @@ func (a Action) end(never float64) float64 {
 	return never
 }
 
+// instants are the kinds of action that are over at once.
+var instants = []string{"flush", "delete", "server-restart", "join", actionReset}
+
+// Lasts reports whether the action holds until it is taken back.
+func (a Action) Lasts() bool { return !slices.Contains(instants, a.Kind) }
+
 // afterStop is how many seconds a DUT may need for its first sample after it stood still.
 const afterStop = 2.0
 

@@ -2,6 +2,7 @@ package results
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,19 @@ func TestHeal(t *testing.T) {
 				t.Errorf("%q lacks %q", words, tc.phrase)
 			}
 		})
+	}
+}
+
+// A DUT that boots gives no samples: the bystander alone tells.
+func TestHealWithoutSamples(t *testing.T) {
+	samples, probes := illBetween(5, 9)
+	samples = slices.DeleteFunc(samples, func(s Sample) bool { return s.Seconds > 5 && s.Seconds < 8.5 })
+	begun := 5.0
+	trial := &Trial{Seconds: 20, Actions: []Action{{Name: "reset", Kind: "reset", Begun: &begun, Took: 3.5}}}
+	JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples, probes, 1)
+	h := trial.Heal
+	if h.SecondsToDeviate == nil || *h.SecondsToDeviate > 0.2 || h.SecondsToHeal == nil || math.Abs(*h.SecondsToHeal-0.5) > 0.11 || h.ProbesLost != 40 {
+		t.Errorf("deviated after %v s, healed after %v s, lost %d; want 0, 0.5, 40", moment(h.SecondsToDeviate), moment(h.SecondsToHeal), h.ProbesLost)
 	}
 }
 

@@ -58,15 +58,36 @@ func (c *Counters) Add(other Counters) {
 // rateWindow is how many seconds a rate is taken over.
 const rateWindow = 1.0
 
+// silence is how many seconds without a sample are no time line: a node that is paused or boots gives none,
+// and what the bystanders see meanwhile is all there is.
+const silence = 0.5
+
 // Moments are the time line of a trial, one for each sample, from the samples and the attempts of the
-// bystanders, both in order of time. An attempt belongs to the first sample at or after it was sent.
+// bystanders, both in order of time. An attempt belongs to the first sample at or after it was sent; where
+// there was none for more than half a second it is a moment of its own, with the figures of the sample
+// before.
 func Moments(samples []Sample, probes []ProbeSample) []Moment {
-	list := make([]Moment, len(samples))
+	list := make([]Moment, 0, len(samples))
 	next, back := 0, 0
 	var probe MomentProbe
 	for i, s := range samples {
 		for back < i-1 && samples[back+1].Seconds <= s.Seconds-rateWindow {
 			back++
+		}
+		for i > 0 && s.Seconds-samples[i-1].Seconds > silence && next < len(probes) && probes[next].Seconds <= s.Seconds {
+			p := probes[next]
+			next++
+			probe.Sent++
+			probe.Loss = 0
+			if p.OK {
+				probe.Latency = p.Millis
+			} else {
+				probe.Lost++
+				probe.Loss = 1
+			}
+			m := momentOf(samples[i-1], samples[i-1])
+			m.Elapsed, m.Probe = p.Seconds, probe
+			list = append(list, m)
 		}
 		sent, lost, slowest := int64(0), int64(0), -1.0
 		for ; next < len(probes) && probes[next].Seconds <= s.Seconds; next++ {
@@ -84,8 +105,9 @@ func Moments(samples []Sample, probes []ProbeSample) []Moment {
 		if slowest >= 0 {
 			probe.Latency = slowest
 		}
-		list[i] = momentOf(samples[back], s)
-		list[i].Probe = probe
+		m := momentOf(samples[back], s)
+		m.Probe = probe
+		list = append(list, m)
 	}
 	return list
 }

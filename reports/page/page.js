@@ -135,6 +135,7 @@
           const edge = s => Math.max(left, Math.min(left + width, u.valToPos(s, "x", true)));
           u.ctx.fillStyle = color("load");
           u.ctx.fillRect(edge(0), top, edge(list[0].trial.seconds) - edge(0), height);
+          bands.draw(u, list[0].trial, color);
         }],
         draw: [u => {
           // Of one trial all moments; of several laid over each other, when each began to drop.

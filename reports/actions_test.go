@@ -1,0 +1,121 @@
+package reports
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// acted is the fixture with a fault and a fix in its first trial, which healed it.
+func acted() *results.Run {
+	run := fixture()
+	t := &run.Scenarios[0].Trials[0]
+	t.Actions = []results.Action{
+		{Name: "pause", Kind: "pause", Where: "dut", Asked: "paused", Begun: seconds(2), Ended: seconds(3)},
+		{Name: "flush", Kind: "flush", Where: "dut", Asked: "all entries removed", Begun: seconds(3.5)},
+		{
+			Name: "max", Kind: "sysctl", Where: "dut", Asked: "nf_conntrack_max = 65536", Fix: true, Begun: seconds(4.5),
+			Effects: []results.Effect{{Name: "net.netfilter.nf_conntrack_max", Before: "4096", After: "65536"}},
+		},
+		{Name: "late", Kind: "sysctl", Where: "dut", Asked: "nf_conntrack_max = 1"},
+	}
+	t.Heal = &results.Heal{
+		Steady: []string{"probe.loss == 0"}, Deviated: seconds(4.2), Healed: seconds(4.8),
+		SecondsToDeviate: seconds(2.2), SecondsToHeal: seconds(0.3), Refused: 3616, Failed: 904, ProbesLost: 6, Broken: 3,
+	}
+	return run
+}
+
+// Every format says what was done, how soon it healed and what broke.
+func TestFormatsOfActions(t *testing.T) {
+	const sentence = "normal again 0.30 s after the fix; meanwhile 3616 refused packets, 904 failed attempts of the load and 6 lost probes; 3 existing connections broke"
+	for format, want := range map[string][]string{
+		"table":    {"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536", "late (nf_conntrack_max = 1): its moment never came"},
+		"markdown": {"seconds to heal", "broken", sentence},
+		"html":     {sentence, `"text":"pause"`, "broken"},
+		"csv":      {"heal.seconds_to_heal", "heal.broken", "pause (paused) at 2.00 s for 1.00 s"},
+		"json":     {`"seconds_to_heal": 0.3`, `"broken": 3`, `"ended_s": 3`},
+		"junit":    {sentence},
+	} {
+		t.Run(format, func(t *testing.T) {
+			text := strings.Join(strings.Fields(string(render(t, format, acted(), Options{Width: 110, Series: sampled{600}}))), " ")
+			for _, words := range want {
+				if !strings.Contains(text, words) {
+					t.Errorf("%q is missing:\n%s", words, text)
+				}
+			}
+		})
+	}
+	// Without actions there are no columns for them.
+	if text := render(t, "table", fixture(), Options{Width: 110}); bytes.Contains(text, []byte("broken")) {
+		t.Errorf("a run without actions has a column for what broke:\n%s", text)
+	}
+}
+
+func TestTimeLineText(t *testing.T) {
+	lines := []results.TimeLine{{
+		Scenario: "max-raised", Steady: []string{"probe.loss == 0"},
+		Points: []results.Point{
+			{When: "0 s", What: "tcp from client to dut at 300/s, for 20s"},
+			{When: "first drop + 10s", What: "max: nf_conntrack_max = 65536 (dut), a fix, until the end", Action: true},
+		},
+	}}
+	var b bytes.Buffer
+	if err := TimeLine(&b, "table", lines, Options{Width: 60}); err != nil {
+		t.Fatal(err)
+	}
+	want := `max-raised
+  normal: probe.loss == 0
+               0 s    tcp from client to dut at 300/s, for
+                      20s
+  first drop + 10s  * max: nf_conntrack_max = 65536 (dut), a
+                      fix, until the end
+
+Times count from the start of the load; * is an action. Nothing was booted.
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	b.Reset()
+	if err := TimeLine(&b, "json", lines, Options{}); err != nil || !strings.Contains(b.String(), `"when": "first drop + 10s"`) {
+		t.Errorf("%v: %s", err, &b)
+	}
+	if err := TimeLine(&b, "junit", lines, Options{}); err == nil {
+		t.Error("a time line as junit is no error")
+	}
+}
+
+// The bands lie where the actions were, in the page as drawn, and follow a zoom.
+func TestHTMLBands(t *testing.T) {
+	var got struct {
+		All, Zoomed [][]float64
+		Fixes       []bool
+		Painted     bool
+	}
+	browse(t, render(t, "html", acted(), Options{Series: sampled{600}}), "1200,900", `
+const c = window.ctload, trial = c.open(c.scenarios[0], 0), u = c.plots()[1];
+const place = (min, max) => bands.place(trial.actions, min, max).map(a => [a.from, a.to]);
+const out = {all: place(-1, 100), zoomed: place(2.5, 4), fixes: trial.actions.map(a => !!a.fix)};
+// What the chart shows, copied once: in the band it is not what it is beside it.
+const copy = document.createElement("canvas");
+copy.width = u.ctx.canvas.width; copy.height = u.ctx.canvas.height;
+const ctx = copy.getContext("2d", { willReadFrequently: true });
+ctx.drawImage(u.ctx.canvas, 0, 0);
+const at = s => ctx.getImageData(Math.round(u.valToPos(s, "x", true)), Math.round(u.bbox.top + 4), 1, 1).data.join();
+out.painted = at(2.55) !== at(1.55);
+return out;`, &got)
+	const last = 59.4 // the last of 600 samples
+	if diff := cmp.Diff([][]float64{{2, 3}, {3.5, 3.5}, {4.5, last}}, got.All); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([][]float64{{2.5, 3}, {3.5, 3.5}}, got.Zoomed); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]bool{false, false, true}, got.Fixes); diff != "" || !got.Painted {
+		t.Errorf("%s, painted %v", diff, got.Painted)
+	}
+}
