@@ -11,13 +11,12 @@ import (
 )
 
 // HelperRole is the name under which this program stands in for qemu-bridge-helper(8): a libvirt daemon in
-// session mode starts it for each card of a machine that is to be on a bridge. QEMU's own wants to be
-// setuid root and a file below /etc; in a sandbox neither is there, nor needed.
+// session mode starts it, with no capabilities, for each card of a machine that is to be on a bridge. QEMU's own wants
+// to be setuid root and a file below /etc.
 const HelperRole = "ctload-bridge-helper"
 
-// RunHelper is what the process called [HelperRole] does: it makes a tap on the bridge and hands its
-// descriptor over. The tap ends with that descriptor. It takes QEMU's arguments: --br=BRIDGE --fd=SOCKET and
-// --use-vnet.
+// RunHelper is what the process called [HelperRole] does: it opens the tap that [Prepare] has made and
+// hands its descriptor over. It takes QEMU's arguments: --br=BRIDGE --fd=SOCKET and --use-vnet.
 func RunHelper() int {
 	if err := runHelper(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -27,12 +26,12 @@ func RunHelper() int {
 }
 
 func runHelper(args []string) error {
-	name, socket, flags := "", -1, netlink.TUNTAP_NO_PI
+	bridge, socket, flags := "", -1, uint16(unix.IFF_TAP|unix.IFF_NO_PI)
 	for _, arg := range args {
 		option, value, _ := strings.Cut(arg, "=")
 		switch option {
 		case "--br":
-			name = value
+			bridge = value
 		case "--fd":
 			fd, err := strconv.Atoi(value)
 			if err != nil {
@@ -40,40 +39,50 @@ func runHelper(args []string) error {
 			}
 			socket = fd
 		case "--use-vnet":
-			flags |= netlink.TUNTAP_VNET_HDR
+			flags |= unix.IFF_VNET_HDR
 		}
 	}
-	if name == "" || socket < 0 {
+	if bridge == "" || socket < 0 {
 		return fmt.Errorf("usage: %s --br=BRIDGE --fd=SOCKET [--use-vnet]", HelperRole)
 	}
-	found, err := netlink.LinkByName(name)
+	name := preparedTap(bridge)
+	request, err := unix.NewIfreq(name)
 	if err != nil {
-		return fmt.Errorf("look up bridge %s: %w", name, err)
+		return fmt.Errorf("open tap %s: %w", name, err)
 	}
-	bridge, ok := found.(*netlink.Bridge)
-	if !ok {
-		return fmt.Errorf("%s is no bridge", name)
+	request.SetUint16(flags)
+	tap, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/net/tun: %w", err)
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = fmt.Sprintf("card%d", os.Getpid())
-	tap := &netlink.Tuntap{
-		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: flags, Queues: 1, NonPersist: true,
-		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
+	defer unix.Close(tap)
+	if err := unix.IoctlIfreq(tap, unix.TUNSETIFF, request); err != nil {
+		return fmt.Errorf("open tap %s: %w", name, err)
 	}
-	if err := netlink.LinkAdd(tap); err != nil {
-		return fmt.Errorf("make tap %s: %w", attrs.Name, err)
-	}
-	if err := netlink.LinkSetTxQLen(tap, queueLength); err != nil {
-		return fmt.Errorf("lengthen the queue of tap %s: %w", attrs.Name, err)
-	}
-	if err := (&Bridge{bridge: bridge}).attach(tap); err != nil {
-		return err
-	}
-	rights := unix.UnixRights(int(tap.Fds[0].Fd()))
-	if err := unix.Sendmsg(socket, []byte{0}, rights, nil, 0); err != nil {
-		return fmt.Errorf("hand tap %s over: %w", attrs.Name, err)
+	if err := unix.Sendmsg(socket, []byte{0}, unix.UnixRights(tap), nil, 0); err != nil {
+		return fmt.Errorf("hand tap %s over: %w", name, err)
 	}
 	return nil
+}
+
+// preparedTap is the name of the tap of a bridge's one machine.
+func preparedTap(bridge string) string { return "card-" + bridge }
+
+// Prepare makes a tap on the named bridge for the one machine on it whose card [RunHelper] is to open, unless it is there.
+// The user owns it, so that opening it takes no privilege.
+func Prepare(bridge string) error {
+	found, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", bridge, err)
+	}
+	b, ok := found.(*netlink.Bridge)
+	if !ok {
+		return fmt.Errorf("%s is no bridge", bridge)
+	}
+	if _, err := netlink.LinkByName(preparedTap(bridge)); err == nil {
+		return nil
+	}
+	return (&Bridge{bridge: b}).AddTap(preparedTap(bridge))
 }
 
 // Name is the bridge's.

@@ -14,8 +14,9 @@ import (
 )
 
 // coverFolders gives the sandbox folders of its own where libvirt's helper for DHCP leases writes, whatever the
-// daemon is told: /run and /var/lib/libvirt/dnsmasq, which may not be there and are not the user's.
-func coverFolders() error {
+// daemon is told: /run and /var/lib/libvirt/dnsmasq, which may not be there and are not the user's. A daemon in session
+// mode looks for the leases elsewhere, in the folder leases.
+func coverFolders(leases string) error {
 	const libvirt = "/var/lib/libvirt"
 	if err := cover("/run"); err != nil {
 		return err
@@ -27,7 +28,14 @@ func coverFolders() error {
 	if err := cover(covered); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(libvirt, "dnsmasq"), 0o755); err != nil {
+	dnsmasq := filepath.Join(libvirt, "dnsmasq")
+	if err := os.MkdirAll(libvirt, 0o755); err != nil {
+		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
+	}
+	// One that the host has is a mount now, in the place of which there can be no link.
+	_ = unix.Unmount(dnsmasq, unix.MNT_DETACH)
+	_ = os.Remove(dnsmasq)
+	if err := os.Symlink(leases, dnsmasq); err != nil {
 		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
 	}
 	return nil

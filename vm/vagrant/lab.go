@@ -14,6 +14,7 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/link"
 )
 
 //go:embed prepare.sh
@@ -50,7 +51,7 @@ const agentPath = "/var/lib/ctload/" + agent.StdioRole
 
 // Limits of what Vagrant does. Emulated, a distribution boots in some 25 s on an idle host.
 const (
-	upLimit       = 5 * time.Minute
+	upLimit       = 10 * time.Minute // on a busy host
 	proofLimit    = 90 * time.Second // under KVM, before KVM has been proved
 	destroyLimit  = time.Minute
 	snapshotLimit = 2 * time.Minute
@@ -59,7 +60,7 @@ const (
 
 // Open starts the embedded lab. It needs the sandbox (vm/sandbox).
 func Open(ctx context.Context, options Options) (_ *Lab, err error) {
-	if err := coverFolders(); err != nil {
+	if err := coverFolders(filepath.Join(options.Runtime, "libvirt", "run", "libvirt", "dnsmasq", "lib")); err != nil {
 		return nil, err
 	}
 	if err := options.Box.fits(); err != nil {
@@ -169,6 +170,11 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 			return err
 		}
 		bridges = append(bridges, bridge)
+	}
+	for _, bridge := range bridges {
+		if err := link.Prepare(bridge); err != nil {
+			return err
+		}
 	}
 	virt := "qemu"
 	if wanted.accelerator == libvirt.KVM {

@@ -130,7 +130,7 @@ type tail struct {
 	kept []byte
 }
 
-const tailBytes = 4 << 10
+const tailBytes = 64 << 10
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()

@@ -1,0 +1,225 @@
+package vagrant
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/vm/guest"
+)
+
+const sshConfig = `Host dut
+  HostName 192.168.121.57
+  User vagrant
+  Port 2222
+  UserKnownHostsFile /dev/null
+  StrictHostKeyChecking no
+  IdentityFile "/home/a b/insecure_private_key"
+  IdentityFile = /home/ab/key
+  IdentitiesOnly yes
+
+Host load
+  HostName 192.168.121.58
+`
+
+func TestParseSSHConfig(t *testing.T) {
+	got, err := parseSSHConfig(sshConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := endpoint{host: "192.168.121.57", port: "2222", user: "vagrant", keys: []string{"/home/a b/insecure_private_key", "/home/ab/key"}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(endpoint{})); diff != "" {
+		t.Error(diff)
+	}
+	for text, word := range map[string]string{
+		"": "no HostName", "Host dut\n  HostName 10.0.0.1\n": "no User",
+		"Host dut\n HostName -oProxyCommand=x\n User y\n": "take for an option",
+	} {
+		if _, err := parseSSHConfig(text); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%q: %v; want an error with %q", text, err, word)
+		}
+	}
+}
+
+func FuzzParseSSHConfig(f *testing.F) {
+	f.Add(sshConfig)
+	f.Add("HostName=\"\nUser")
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := parseSSHConfig(text)
+		if err == nil && (e.host == "" || e.host[0] == '-' || e.user == "" || e.port == "") {
+			t.Errorf("%+v out of %q", e, text)
+		}
+	})
+}
+
+func TestSentence(t *testing.T) {
+	got := sentence("Progress: 1%\rProgress: 100%\nThe box could not be found.\n\n  URL: x\n\tfrom /usr/lib/x.rb:3:in `call'\n  URL: x\n")
+	if want := "Progress: 100% The box could not be found. URL: x"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// missing fails the test unless err says that the host lacks something, in the given words, with what mends it.
+func missing(t *testing.T, err error, words ...string) {
+	t.Helper()
+	lacking, ok := errors.AsType[*guest.MissingError](err)
+	if !ok || lacking.Fix == "" {
+		t.Errorf("%v; want what the host lacks, and what mends it", err)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%v lacks %q", err, word)
+		}
+	}
+}
+
+// pretend puts a vagrant of the test's own, a shell script, first into PATH.
+func pretend(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "vagrant"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestHostThatLacksSomething(t *testing.T) {
+	t.Run("vagrant", func(t *testing.T) {
+		t.Setenv("PATH", t.TempDir())
+		missing(t, CheckHost(t.Context()), "no vagrant", "apt-get install")
+	})
+	needs(t, "qemu-img", "dnsmasq", "ssh")
+	t.Run("its plugin", func(t *testing.T) {
+		pretend(t, "echo 'vagrant-other (1.0)'")
+		missing(t, CheckHost(t.Context()), "no plugin vagrant-libvirt", "plugin install")
+	})
+	t.Run("a vagrant that works", func(t *testing.T) {
+		pretend(t, "echo 'no ruby here' >&2; exit 1")
+		missing(t, CheckHost(t.Context()), "does not work", "no ruby here")
+	})
+	t.Run("nothing", func(t *testing.T) {
+		pretend(t, "echo 'vagrant-libvirt (0.11.2, system)'")
+		if err := CheckHost(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBoxThatCannotBeHad(t *testing.T) {
+	tell := func(string) {}
+	_, err := FindBox(t.Context(), "/nonexistent/x.box", t.TempDir(), tell)
+	missing(t, err, "/nonexistent/x.box", "--box build")
+
+	pretend(t, "echo 'The box could not be found' >&2; exit 1")
+	_, err = FindBox(t.Context(), "nobody/nothing", t.TempDir(), tell)
+	missing(t, err, "nobody/nothing cannot be had", "could not be found", "--box build")
+}
+
+// A file is added once; when it has changed it is another box.
+func TestBoxOfAFile(t *testing.T) {
+	cache := t.TempDir()
+	file := filepath.Join(cache, "my.box")
+	pretend(t, `while [ $# -gt 1 ]; do [ "$1" != --name ] || name=$2; shift; done
+echo $name >>`+cache+`/added
+mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/0/libvirt/metadata.json`)
+	var names []string
+	for _, content := range []string{"one", "one", "another"} {
+		if old, err := os.ReadFile(file); err != nil || string(old) != content {
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		box, err := FindBox(t.Context(), file, cache, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, box.Name)
+	}
+	added, err := os.ReadFile(filepath.Join(cache, "added"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{names[0], names[2]}, strings.Fields(string(added))); diff != "" || names[0] != names[1] || names[1] == names[2] {
+		t.Errorf("names %q; added (-want +got):\n%s", names, diff)
+	}
+}
+
+// A vagrant that hangs is ended with what it has started.
+func TestVagrantThatHangs(t *testing.T) {
+	pretend(t, "sleep 600 & sleep 600")
+	s, err := newState(filepath.Join(t.TempDir(), "state"), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_, err = s.run(t.Context(), 200*time.Millisecond, "up")
+	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") || time.Since(begun) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(begun))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.run(ctx, time.Minute, "up"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+}
+
+// The Vagrantfile at the top of the repository is the one in here, and Vagrant takes it, on every path through it.
+func TestVagrantfile(t *testing.T) {
+	top, err := os.ReadFile("../../Vagrantfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(top) != string(vagrantfile) {
+		t.Error("the Vagrantfile at the top differs from this package's")
+	}
+	needs(t, "vagrant")
+	for name, env := range map[string][]string{
+		"as it is":       nil,
+		"router":         {"CTLOAD_ROUTER=1", "CTLOAD_BOX=generic/ubuntu2204", "CTLOAD_MEMORY=1024", "CTLOAD_CPU=Nehalem"},
+		"as ctload does": {"CTLOAD_BRIDGES=a,b,c", "CTLOAD_ROUTER=1", "CTLOAD_ADDRESSES=0", "CTLOAD_CONSOLE=/c", "CTLOAD_POOL=/p", "CTLOAD_BOX=/x/y.box"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := newState(filepath.Join(t.TempDir(), "state"), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.env = env
+			if _, err := s.run(t.Context(), 2*time.Minute, "validate", "--ignore-provider"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// needs skips a test where a program is missing; with CTLOAD_NO_SKIP that is a failure.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if found(program) {
+			continue
+		}
+		if os.Getenv("CTLOAD_NO_SKIP") != "" {
+			t.Fatalf("there is no %s", program)
+		}
+		t.Skipf("there is no %s", program)
+	}
+}
+
+// The scripts are the shell's.
+func TestScripts(t *testing.T) {
+	for name, script := range map[string]string{"box": boxScript, "prepare.sh": prepareScript} {
+		cmd := exec.Command("sh", "-n")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+}
