@@ -5,13 +5,24 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // refuseConnected refuses what cannot be done on daemons that exist.
-func refuseConnected(_ *Plan, c Choice) error {
+func refuseConnected(plan *Plan, c Choice) error {
+	var wants []string
+	for _, s := range plan.Scenarios {
+		for _, a := range s.Actions {
+			if a.Kind == scenarios.Reset || a.Kind == scenarios.LinkDown || a.Kind == scenarios.Partition {
+				wants = append(wants, fmt.Sprintf("scenario %s has the action %s", s.Name, a.Kind))
+			}
+		}
+	}
 	switch {
+	case len(wants) > 0:
+		return &UnfitError{Driver: "libvirt with --connect", Wants: wants, Way: "the lab of this host can: without --connect"}
 	case c.Parallel < 0:
 		return fmt.Errorf("--parallel %d: at least 1", c.Parallel)
 	case c.Parallel > 1 && len(c.Networks) > 0:
@@ -20,17 +31,21 @@ func refuseConnected(_ *Plan, c Choice) error {
 	return nil
 }
 
-// prepareConnected finds out whether the hosts can hold the trials, before anything is made on them.
+// prepareConnected finds out whether the hosts can hold the trials. Nothing is made on them before the first machine.
 func prepareConnected(ctx context.Context, j Job) error {
-	if err := libvirt.CheckShared(ctx, j.shared(place{}, func(string) {})); err != nil {
+	lab, err := connectLab(ctx, j, j.shared(place{}, func(string) {}))
+	if err != nil {
 		return err
 	}
-	return prepareKernels(ctx, j)
+	return errors.Join(lab.Close(), prepareKernels(ctx, j))
 }
 
 // openConnected opens the lab on the hosts, or as many labs as trials are to run at once.
 func openConnected(ctx context.Context, j Job, at place) (vm.Lab, error) {
-	options := j.shared(at, j.View.Note)
+	return connectLab(ctx, j, j.shared(at, j.View.Note))
+}
+
+func connectLab(ctx context.Context, j Job, options libvirt.SharedOptions) (vm.Lab, error) {
 	if j.Choice.Parallel > 1 {
 		return libvirt.ConnectBeside(ctx, options, j.Choice.Parallel)
 	}

@@ -46,7 +46,7 @@ func (a assignment) limit() time.Duration {
 const emulatedSlack = 100 * time.Millisecond
 
 // emulatedLoadSlack is that of a generator which is in an emulated machine itself.
-const emulatedLoadSlack = time.Second
+const emulatedLoadSlack = 5 * time.Second
 
 // assignments are the entries of a scenario's workload, each once for every address family, which
 // share its number and its rate.

@@ -108,6 +108,9 @@ func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, mach
 // the second in the middle of the second trial: what had been measured is kept, the trial is done again on
 // the first alone, nothing is left there, and gc cleans the other one when it is back.
 func TestTwoHypervisors(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")
@@ -158,7 +161,8 @@ func TestTwoHypervisors(t *testing.T) {
 		if trial.Verdict != results.Clean || trial.Load.Offered != 300 || trial.Load.Completed != 300 {
 			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
-		if skew := trial.Clock.StartSkewMillis; skew <= 0 || skew > 200 {
+		// An emulated node on a busy host gets to run when it does.
+		if skew, most := trial.Clock.StartSkewMillis, map[string]float64{"kvm": 100, "tcg": 3000}[run.Environment.Accelerator]; skew <= 0 || skew > most {
 			t.Errorf("trial %d: the two loads began %.1f ms apart", trial.Number, skew)
 		}
 		if peak := trial.Conntrack.Peak; peak < 300 {
@@ -186,6 +190,9 @@ func TestTwoHypervisors(t *testing.T) {
 
 // TestParallelTrials runs the trials of an experiment on two hypervisors at once, each in a lab of its own.
 func TestParallelTrials(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state := t.TempDir()
@@ -229,6 +236,9 @@ func sharedKills() int {
 // TestKillOnSharedDaemon kills ctload with SIGKILL at random moments while it uses a daemon that others use as
 // well: gc then removes everything of ours, and nothing of theirs.
 func TestKillOnSharedDaemon(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	h := libvirttest.Start(t, "shared")
 	theirs(t, h)
 	before, machines := h.Links(), h.Machines()

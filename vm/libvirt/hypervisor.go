@@ -31,14 +31,14 @@ type hypervisor struct {
 	pool          *golibvirt.StoragePool // nil: there is none yet
 
 	proof sync.Mutex // held while a machine is the proof of accel
-	accel accelerator
 
 	making   sync.Mutex        // what is made once for several machines is made by one of them
 	images   map[string]string // path of an image there, by the path here
 	networks map[string]string // name of a network there, by the link's
 
-	mu   sync.Mutex
-	made []journal.Entry // in the order in which they were
+	mu    sync.Mutex
+	accel accelerator
+	made  []journal.Entry // in the order in which they were
 }
 
 // core is a core of a host's CPUs: the numbers of its threads.
@@ -209,6 +209,22 @@ func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 		}
 	}
 	return bytes, nil
+}
+
+// accelerator is what is known of the host's KVM.
+func (h *hypervisor) accelerator() accelerator {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.accel
+}
+
+// learn keeps what a boot has shown; a proof is not undone by who began before it.
+func (h *hypervisor) learn(accel accelerator) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if accel.proven {
+		h.accel = accel
+	}
 }
 
 // alive asks the daemon whether it is still there.

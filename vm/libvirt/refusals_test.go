@@ -124,6 +124,9 @@ func TestNoDaemon(t *testing.T) {
 
 // TestHostsThatAreTooSmall is about a real daemon whose host lacks something. No machine is booted.
 func TestHostsThatAreTooSmall(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	h := libvirttest.Start(t, "small")
 	uris := []string{h.URI()}
 	const limit = 10 * time.Second

@@ -49,8 +49,8 @@ type Shared struct {
 	dutPorts []vm.Port // of the DUT that was booted last
 }
 
-// Connect opens a lab. It checks before anything is made that the hosts can hold what will be asked for;
-// the error is then a *guest.MissingError.
+// Connect opens a lab. Nothing is made before the first machine; until then Journal may be nil. It checks that the
+// hosts can hold what will be asked for: the error is then a *guest.MissingError.
 func Connect(ctx context.Context, options SharedOptions) (_ *Shared, err error) {
 	l := &Shared{options: options}
 	defer func() {
@@ -72,16 +72,6 @@ func (l *Shared) warn(ctx context.Context) {
 			l.options.Tell(fmt.Sprintf("%s tracks and filters what crosses its bridges, the load too: there, %s", h.at.name(), quietBridges))
 		}
 	}
-}
-
-// CheckShared finds out what [Connect] would, without making anything.
-func CheckShared(ctx context.Context, options SharedOptions) error {
-	l := &Shared{options: options}
-	err := l.openHosts(ctx)
-	if err == nil {
-		err = l.arrange()
-	}
-	return joinClose(err, l.Close())
 }
 
 // openHosts connects to all daemons at once. Those that were opened are kept also when another was not.
@@ -120,7 +110,27 @@ func (l *Shared) arrange() error {
 		}
 	}
 	l.links, err = newLinker(l.options, used)
+	l.warnOfCrowds(load)
 	return err
+}
+
+// warnOfCrowds tells of hosts whose machines will take each other's CPUs.
+func (l *Shared) warnOfCrowds(load vm.Machine) {
+	for _, h := range l.hosts {
+		cpus := 0
+		for name, host := range l.places {
+			switch {
+			case host != h:
+			case name == dutPlace:
+				cpus += l.options.DUT.VCPUs
+			default:
+				cpus += load.VCPUs
+			}
+		}
+		if cpus > h.threads() {
+			l.options.Tell(fmt.Sprintf("%s: the machines of a trial have %d CPUs together, the host %d: they will take each other's", h.at.name(), cpus, h.threads()))
+		}
+	}
 }
 
 // dutPlace is the DUT in places.
@@ -158,9 +168,9 @@ func (l *Shared) About() vm.About {
 		return vm.About{Driver: "libvirt"}
 	}
 	h := l.hosts[0]
+	accel := h.accelerator()
 	about := vm.About{
-		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt,
-		Accelerator: h.accel.name, AcceleratorNote: h.accel.note,
+		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt, Accelerator: accel.name, AcceleratorNote: accel.note,
 	}
 	if !h.at.here() {
 		about.Host = &vm.Host{CPU: h.model, CPUs: h.threads(), MemoryBytes: h.total}
@@ -200,14 +210,17 @@ func (l *Shared) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.
 	serial := l.serial
 	l.mu.Unlock()
 	h.proof.Lock()
-	if h.accel.proven {
+	accel := h.accelerator()
+	if accel.proven {
 		h.proof.Unlock()
 	} else { // one machine is the proof, and the others wait for it
 		defer h.proof.Unlock()
 	}
-	return h.accel.boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
+	node, err := accel.boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
 		return l.boot(ctx, h, spec, serial, accelerator, limitOf(accelerator, proven))
 	})
+	h.learn(accel)
+	return node, err
 }
 
 // Survey asks every host whether it is still there and goes on without those that are not; it says which.

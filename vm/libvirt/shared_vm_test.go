@@ -64,20 +64,23 @@ func TestMain(m *testing.M) {
 // TestSharedLab boots a DUT and a client on one daemon, and lets the client talk to the DUT: kernels travel
 // through the storage pool, agents are spoken to through the daemon, and nothing is left.
 func TestSharedLab(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	h := libvirttest.Start(t, "one")
-	machine, err := bootable()
+	load, err := bootable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	links := h.Links()
 	made := newJournal(t)
-	dut := machine
+	dut := load
 	dut.Name, dut.VCPUs, dut.MemoryBytes = "dut", 1, 256<<20
 	dut.ConsoleFile = filepath.Join(t.TempDir(), "console.log")
 	dut.Ports = []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
-	machine.VCPUs, machine.MemoryBytes = 1, 256<<20
+	load.VCPUs, load.MemoryBytes = 1, 256<<20
 	lab, err := Connect(t.Context(), SharedOptions{
-		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut, LoadNodes: []string{"client"}, Load: machine,
+		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut, LoadNodes: []string{"client"}, Load: load,
 		Tell: func(note string) { t.Log(note) },
 	})
 	if err != nil {
@@ -102,6 +105,13 @@ func TestSharedLab(t *testing.T) {
 	}, nil)
 	if err != nil || result.Completed != 500 {
 		t.Fatalf("%d of 500 completed: %v %v", result.Completed, result.Causes, err)
+	}
+	machine := node.(vm.Pausable)
+	if err := errors.Join(machine.Pause(t.Context()), stands(t, machine, true), machine.Resume(t.Context()), stands(t, machine, false)); err != nil {
+		t.Error(err)
+	}
+	if _, err := node.Agent().Hello(t.Context()); err != nil {
+		t.Errorf("after a pause: %v", err)
 	}
 	if node.Console() == "" { // the kernel is quiet, yet says what it could not find
 		t.Error("the DUT's console is empty")
@@ -136,4 +146,14 @@ func kindsOf(list []journal.Entry) []journal.Kind {
 		kinds[e.Kind] = true
 	}
 	return slices.Sorted(maps.Keys(kinds))
+}
+
+// stands checks whether a machine stands still.
+func stands(t *testing.T, machine vm.Pausable, want bool) error {
+	t.Helper()
+	paused, err := machine.Paused(t.Context())
+	if err == nil && paused != want {
+		err = fmt.Errorf("paused %v, want %v", paused, want)
+	}
+	return err
 }

@@ -157,6 +157,9 @@ func (s *sshServer) session(session ssh.Channel, requests <-chan *ssh.Request) {
 
 // TestSSH goes to a daemon through ssh, with the right key and known_hosts and without.
 func TestSSH(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	h := libvirttest.Start(t, "ssh")
 	s := newSSHServer(t, h, "127.0.0.1")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
@@ -182,6 +185,9 @@ func TestSSH(t *testing.T) {
 // TestVXLAN makes a link between two hypervisors that only have the network in common which they are managed
 // over, sends something through it, and removes it, as gc would for a run that was killed.
 func TestVXLAN(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
 	a, b := libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
 	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
 	overA, overB := newSSHServer(t, a, "10.9.0.1"), newSSHServer(t, b, "10.9.0.2")

@@ -57,18 +57,20 @@ namespaces = []
 stdio_handler = "file"
 `
 
-const libvirtdConf = `listen_tls = 0
-listen_tcp = 1
+const libvirtdConf = `listen_tcp = 1
 auth_tcp = "none"
 auth_unix_rw = "none"
 log_outputs = "2:file:%s"
 `
 
 // Start makes a hypervisor and starts its daemon. name is for its files; more is added to libvirtd.conf.
-// It ends with the test.
+// It listens for TCP, and for TLS when more says so. It ends with the test.
 func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	t.Helper()
 	need(t)
+	if len(more) == 0 {
+		more = []string{"listen_tls = 0"}
+	}
 	h := &Hypervisor{t: t, name: name, folder: t.TempDir()}
 	h.write("qemu.conf", qemuConf)
 	h.write("libvirtd.conf", fmt.Sprintf(libvirtdConf, filepath.Join(h.folder, "daemon.log"))+strings.Join(more, "\n")+"\n")
@@ -97,6 +99,30 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	}
 	h.StartDaemon()
 	return h
+}
+
+// Root makes a test root's, who alone can have a daemon in system mode: it reports whether this process is. Where
+// it is not, the test has been run by the same program, started again through sudo, and what came of it is
+// reported.
+func Root(t *testing.T) bool {
+	t.Helper()
+	if os.Getuid() == 0 || testing.Short() {
+		return true
+	}
+	if err := exec.Command("sudo", "-n", "true").Run(); err != nil {
+		return true // need says what is missing
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sudo", "-n", "-E", "--", self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=20m")
+	out, err := cmd.CombinedOutput()
+	t.Logf("as root:\n%s", out)
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("as root: %v", err)
+	}
+	return false
 }
 
 // need skips where a hypervisor cannot be made; with CTLOAD_NO_SKIP that is a failure.
