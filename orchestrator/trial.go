@@ -111,7 +111,6 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 
 	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
-	t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT, time.Since(loaded))
 
 	t.begin("baseline")
 	witness := t.hearWitness(ctx, false)
@@ -131,6 +130,7 @@ func (t *trial) measure(ctx context.Context) error {
 	t.boots = len(t.dut.Console())
 	err = t.startProbes(ctx, entries)
 	if err == nil {
+		t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT, time.Since(loaded))
 		t.begin("load")
 		host := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,5 +136,18 @@ func TestUnknownFormat(t *testing.T) {
 	err := Render(&bytes.Buffer{}, "jsn", fixture(), Options{})
 	if err == nil || !strings.Contains(err.Error(), `did you mean "json"?`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestUnseenDropsAreSaid(t *testing.T) {
+	run := fixture()
+	for i := range run.Scenarios[:2] {
+		for j := range run.Scenarios[i].Trials {
+			run.Scenarios[i].Trials[j].Stack = &results.Stack{DropReasonsMissing: "this kernel gives no reasons"}
+		}
+	}
+	want := "baseline, raised-max: drops were not counted by the kernel's reason: this kernel gives no reasons"
+	if notes := footnotes(run, rows(run)); !slices.Contains(notes, want) {
+		t.Errorf("%q is not in %q", want, notes)
 	}
 }

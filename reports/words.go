@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -257,12 +258,30 @@ func footnotes(run *results.Run, list []row) []string {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
+	texts = append(texts, unseenDrops(list)...)
 	texts = append(texts, run.BaselineNotes...)
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
 	}
 	if note := run.Environment.AcceleratorNote; note != "" {
 		texts = append(texts, "why "+run.Environment.Accelerator+": "+note)
+	}
+	return texts
+}
+
+// unseenDrops say in which scenarios the kernel's reasons for drops were not counted, and why.
+func unseenDrops(list []row) []string {
+	names := map[string][]string{}
+	for _, r := range list {
+		for _, t := range r.valid {
+			if s := t.Stack; s != nil && s.DropReasonsMissing != "" && !slices.Contains(names[s.DropReasonsMissing], r.name) {
+				names[s.DropReasonsMissing] = append(names[s.DropReasonsMissing], r.name)
+			}
+		}
+	}
+	var texts []string
+	for _, reason := range slices.Sorted(maps.Keys(names)) {
+		texts = append(texts, fmt.Sprintf("%s: drops were not counted by the kernel's reason: %s", strings.Join(names[reason], ", "), reason))
 	}
 	return texts
 }
