@@ -60,7 +60,8 @@ deps: ## install what ctload needs at run time
 .PHONY: test-deps
 test-deps: ## install what only the tests and benchmarks need
 	@./.ci/install gcc=gcc ip=iproute2 depmod=kmod conntrack=conntrack ab=apache2-utils wrk=wrk hping3=hping3 trafgen=netsniff-ng h2load=nghttp2-client nginx=nginx-light \
-		xmllint=libxml2-utils chromium=chromium ssh=openssh-client
+		xmllint=libxml2-utils chromium=chromium ssh=openssh-client \
+		vagrant=vagrant /usr/share/rubygems-integration/all/gems/vagrant-libvirt-*=vagrant-libvirt qemu-img=qemu-utils dnsmasq=dnsmasq-base mmdebstrap=mmdebstrap
 
 .PHONY: library-deps
 library-deps: # ipvs-reuse sets up the kernel's load balancer with its own tool
