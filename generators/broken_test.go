@@ -32,8 +32,8 @@ func TestHeldConnectionsThatBreak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Broken != 30 || got.Failed != 30 || live != 30 || got.Causes[string(Timeout)] != 30 {
-		t.Errorf("broken %d (live %d), failed %d by %v; want all 30 by timeout", got.Broken, live, got.Failed, got.Causes)
+	if n := got.Offered; n < 10 || got.Broken != n || got.Failed != n || live != n || got.Causes[string(Timeout)] != n {
+		t.Errorf("of %d broken %d (live %d), failed %d by %v; want all of them by timeout", n, got.Broken, live, got.Failed, got.Causes)
 	}
 	if got.Elapsed > 5*time.Second {
 		t.Errorf("it took %s to notice", got.Elapsed)

@@ -54,6 +54,30 @@ func TestClockThatStoodStill(t *testing.T) {
 	}
 }
 
+// A clock that is known to have stood still is right on both sides of that, and no worse for it.
+func TestClockThatWasPaused(t *testing.T) {
+	start := time.Now()
+	c := guestClock(start, 0, 0, 4*time.Second)
+	for _, r := range []reading{
+		{here: start.Add(5 * time.Second), there: 5 * time.Second, step: true},
+		{here: start.Add(8 * time.Second), there: 5 * time.Second, step: true},
+		{here: start.Add(9 * time.Second), there: 6 * time.Second, uncertainty: time.Millisecond},
+		{here: start.Add(20 * time.Second), there: 17 * time.Second, uncertainty: time.Millisecond},
+	} {
+		c.add(r)
+	}
+	for there, passed := range map[time.Duration]time.Duration{
+		4500 * time.Millisecond: 4500 * time.Millisecond, 5500 * time.Millisecond: 8500 * time.Millisecond, 10 * time.Second: 13 * time.Second,
+	} {
+		if off := c.at(there).Sub(start.Add(passed)).Abs(); off > time.Microsecond {
+			t.Errorf("at %v it is %v off", there, off)
+		}
+	}
+	if s := c.summary(0); s.ErrorMillis > 1.01 || math.Abs(s.DriftPPM) > 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestClockWithoutReadings(t *testing.T) {
 	if s := new(clock).summary(0); s != nil {
 		t.Errorf("%+v from nothing", s)
