@@ -63,7 +63,7 @@ func adaptToHost(plan *Plan) {
 	_ = unix.Sysinfo(&info) // cannot fail with an address that is good
 	for i := range plan.Scenarios {
 		dut := &plan.Scenarios[i].DUT
-		dut.VCPUs, dut.Memory = runtime.NumCPU(), scenarios.Size(uint64(info.Totalram)*uint64(info.Unit))
+		dut.VCPUs, dut.Memory = runtime.NumCPU(), scenarios.Size(info.Totalram*uint64(info.Unit))
 	}
 }
 

@@ -13,7 +13,7 @@ type Configuration struct {
 	Rules6        string       `yaml:"rules6,omitempty" matrix:"no" jsonschema_description:"the same for IPv6, ip6tables-save text"`
 	RulesBackend  RulesBackend `yaml:"rules-backend,omitempty" jsonschema_description:"which iptables loads the rules: nft (default) or legacy"`
 	NFT           string       `yaml:"nft,omitempty" matrix:"no" jsonschema_description:"an nft script, loaded after the rules; a scenario replaces it whole; none: no script"`
-	IPVS string `yaml:"ipvs,omitempty" matrix:"no" jsonschema_description:"services of the kernel's load balancer, as ipvsadm -S saves them; a scenario replaces them whole; none: no services"`
+	IPVS          string       `yaml:"ipvs,omitempty" matrix:"no" jsonschema_description:"services of the kernel's load balancer, as ipvsadm -S saves them; a scenario replaces them whole; none: no services"`
 	// NAT has its rules in Rules (and Rules6) already.
 	NAT     NAT      `yaml:"nat,omitempty" jsonschema_description:"address translation by the DUT, written for the links of the lab"`
 	Sysctl  Settings `yaml:"sysctl,omitempty" jsonschema_description:"kernel settings, applied in this order"`

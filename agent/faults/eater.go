@@ -28,16 +28,14 @@ func RunEater() int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	if err := eat(os.Args[1:]); err != nil {
-		fmt.Printf("error: %v\n", err)
-		return 1
-	}
-	return 0
+	fmt.Printf("error: %v\n", eat(os.Args[1:]))
+	return 1
 }
 
 // ready is what an eater says when what it was told to take is taken.
 const ready = "ready"
 
+// eat returns only when it cannot eat.
 func eat(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%d arguments", len(args))

@@ -50,16 +50,16 @@ func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, 
 		if err := build(ctx, built, tell); err != nil {
 			return Box{}, err
 		}
-		return addFile(ctx, built, cache, tell)
+		return addFile(ctx, built, cache)
 	case asked == "":
 		if _, err := os.Stat(built); err == nil {
-			return addFile(ctx, built, cache, tell)
+			return addFile(ctx, built, cache)
 		}
-		return fetch(ctx, DefaultBox, cache, tell)
+		return fetch(ctx, DefaultBox, tell)
 	case strings.HasSuffix(asked, ".box"):
-		return addFile(ctx, asked, cache, tell)
+		return addFile(ctx, asked, cache)
 	}
-	return fetch(ctx, asked, cache, tell)
+	return fetch(ctx, asked, tell)
 }
 
 // build makes the box of the host's own distribution unless it is there.
@@ -90,7 +90,7 @@ func build(ctx context.Context, path string, tell func(string)) error {
 }
 
 // addFile has Vagrant unpack the file of a box, unless it has. The name stands for the file as it is now.
-func addFile(ctx context.Context, path, cache string, tell func(string)) (Box, error) {
+func addFile(ctx context.Context, path, cache string) (Box, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return Box{}, &guest.MissingError{What: "there is no box " + path, Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages", Err: err}
@@ -109,7 +109,7 @@ func addFile(ctx context.Context, path, cache string, tell func(string)) (Box, e
 }
 
 // fetch has Vagrant fetch a box from its catalogue, unless the user has it.
-func fetch(ctx context.Context, name, cache string, tell func(string)) (Box, error) {
+func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
 	box := Box{Name: name, Asked: name, boxes: filepath.Join(userHome(), "boxes")}
 	if !box.there() {
 		tell("fetching the box " + name)
