@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
 	}
-	duration := 4 * time.Second
+	duration := 2 * time.Second
 	if text := os.Getenv(soakVariable); text != "" {
 		var err error
 		if duration, err = time.ParseDuration(text); err != nil {
