@@ -80,7 +80,9 @@ func TestGuestOops(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		var crashed time.Time
 		run := play{
-			text:  fmt.Sprintf(steady, 25*time.Second, 2),
+			text: fmt.Sprintf(steady, 25*time.Second, 1) +
+				"  after: {workload: [{generator: udp, rate: 50/s, duration: 2s, silent: true}]}\n",
+			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}},
 			when:  underWay,
 			tools: []string{"tee"},
 			act: func(ctx context.Context, dut, _ vm.Node) error {
@@ -100,7 +102,7 @@ func TestGuestOops(t *testing.T) {
 		if lasted := trial.Started.Add(took).Sub(crashed); lasted > 12*time.Second {
 			t.Errorf("the trial went on for %v after its DUT had died", lasted)
 		}
-		if next := run.Scenarios[0].Trials[1]; next.Verdict != results.Clean {
+		if next := run.Scenarios[1].Trials[0]; next.Verdict != results.Clean {
 			t.Errorf("the next trial: %s: %s", next.Verdict, next.Sentence)
 		}
 	})
@@ -128,7 +130,7 @@ func TestGeneratorTracksItself(t *testing.T) {
 func TestGuestStopped(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
-			text: fmt.Sprintf(steady, 9*time.Second, 1),
+			text: fmt.Sprintf(steady, 7*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, _, _ vm.Node) error {
 				machine, err := findProcess("qemu-system")
@@ -151,7 +153,7 @@ func TestGuestStopped(t *testing.T) {
 func TestGuestPaused(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
-			text: fmt.Sprintf(steady, 9*time.Second, 1),
+			text: fmt.Sprintf(steady, 6*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, _, _ vm.Node) error {
 				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
@@ -213,14 +215,14 @@ dut:
     -A OUTPUT -p udp -d 10.77.0.250 --dport 53 -j DNAT --to-destination 10.77.0.2:5353
     COMMIT
 workload:
-  - {generator: http, requests: 500, concurrency: 2}
+  - {generator: udp, rate: 50/s, duration: 3s, silent: true}
 recovery: 5s
 scenarios:
   one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
 `,
 			when: underWay,
 			act: func(ctx context.Context, dut, _ vm.Node) error {
-				out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "1000")
+				out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "200")
 				if err == nil && out.Exit != 0 {
 					err = errors.New(out.Stderr)
 				}
@@ -251,14 +253,14 @@ dut:
     COMMIT
 workload:
   - {generator: http, requests: 5, concurrency: 1, ports: 81}
-  - {generator: hold, connections: 1400, rate: 200/s, duration: 5s, timeout: 4s, start: 2s}
-recovery: 2s
+  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 2s}
+recovery: 1s
 scenarios:
   one: {}
 `,
 			when: func(s results.Sample) bool { return s.Seconds > 0 },
 			act: func(ctx context.Context, _, client vm.Node) error {
-				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "12")
+				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "8")
 				if err != nil {
 					return err
 				}
@@ -273,7 +275,7 @@ scenarios:
 			},
 		}.run(t)
 		trial := run.Scenarios[0].Trials[0]
-		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 10 {
+		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 7 {
 			t.Errorf("verdict %s, full after %v s: the table was not full while it asked", trial.Verdict, c.SecondsToFull)
 		}
 	})

@@ -83,6 +83,16 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 		play(t)
 		return
 	}
+	needsLab(t)
+	t.Parallel() // most of a trial is waiting
+	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
+		t.Fatal("the test did not run in the sandbox")
+	}
+}
+
+// needsLab skips a test where no lab can be made; with CTLOAD_NO_SKIP that is a failure.
+func needsLab(t testing.TB) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("it boots virtual machines")
 	}
@@ -92,7 +102,11 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 		}
 		t.Skipf("no lab can be made here: %v", err)
 	}
-	t.Parallel() // most of a trial is waiting
+}
+
+// again starts the test binary in a sandbox with these arguments and returns what it printed.
+func again(t testing.TB, args ...string) string {
+	t.Helper()
 	folder, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +115,7 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 	if _, err := new(guest.Store).Kernel(t.Context(), scenarios.DefaultKernel); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Args[0] = enterRole
 	cmd.Env = append(os.Environ(), initEnv+"="+folder)
 	// The sandbox ends when the process that made it does; that one is to end with this.
@@ -111,15 +125,13 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 	if err != nil {
 		t.Fatalf("in the sandbox: %v", err)
 	}
-	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatal("the test did not run in the sandbox")
-	}
+	return string(out)
 }
 
 // stage is where a test acts: it knows the DUT of the trial under way, and hears of its samples.
 type stage struct {
 	vm.Lab
-	t *testing.T
+	t testing.TB
 
 	booted func(context.Context, vm.Node) error // what is done to a machine that has booted, or nil
 	joined func(context.Context, vm.Node) error // and to a load node
@@ -196,6 +208,7 @@ func (s *stage) Table(sample results.Sample) {
 // play is an experiment, what is done to its DUT meanwhile, and what its guests need for that.
 type play struct {
 	text   string
+	order  []Slot                               // of the trials; nil: as planned
 	booted func(context.Context, vm.Node) error // see stage
 	joined func(context.Context, vm.Node) error
 	when   func(results.Sample) bool
@@ -204,10 +217,9 @@ type play struct {
 	look   func(samples []results.Sample) // at the samples of the first trial, or nil
 }
 
-// run runs the experiment in a lab of its own, as Job.Run does.
-func (p play) run(t *testing.T) *results.Run {
+// request is the experiment as [Run] takes it, in a lab of its own as RunEmbedded opens it.
+func (p play) request(t testing.TB) Request {
 	t.Helper()
-	ctx := t.Context()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
 	if err := os.WriteFile(file, []byte(p.text), 0o600); err != nil {
 		t.Fatal(err)
@@ -220,6 +232,9 @@ func (p play) run(t *testing.T) *results.Run {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if p.order != nil {
+		plan.Order = p.order
+	}
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
 	if err != nil {
 		t.Fatal(err)
@@ -228,17 +243,25 @@ func (p play) run(t *testing.T) *results.Run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := libvirt.Open(ctx, libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	lab, err := libvirt.Open(t.Context(), libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := lab.Close(); err != nil {
 			t.Errorf("close the lab: %v", err)
 		}
-	}()
+	})
 	s := &stage{Lab: lab, t: t, booted: p.booted, joined: p.joined, when: p.when, act: p.act}
-	run, err := Run(ctx, Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"})
+	return Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"}
+}
+
+// run runs the experiment.
+func (p play) run(t *testing.T) *results.Run {
+	t.Helper()
+	r := p.request(t)
+	run, err := Run(t.Context(), r)
+	s := r.View.(*stage)
 	s.acting.Wait()
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +270,7 @@ func (p play) run(t *testing.T) *results.Run {
 		t.Fatal("the moment to act never came")
 	}
 	if p.look != nil {
-		samples, _, err := folder.Series(&run.Scenarios[0].Trials[0])
+		samples, _, err := r.Folder.Series(&run.Scenarios[0].Trials[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +281,7 @@ func (p play) run(t *testing.T) *results.Run {
 
 // materials are those of BuildMaterials, with the program that was built for the test as init, and with
 // more tools.
-func (p play) materials(t *testing.T, plan *Plan) Materials {
+func (p play) materials(t testing.TB, plan *Plan) Materials {
 	t.Helper()
 	kernels, err := FetchKernels(t.Context(), plan, new(guest.Store))
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestNotConntrack has loads fail at listeners: the verdict clears connection tracking, and names the
-// counter of the stack that explains the failures.
+// TestNotConntrack has loads fail at listeners and at a rule: the verdict clears connection tracking, and
+// names the counter that explains the failures.
 func TestNotConntrack(t *testing.T) {
 	needsLab(t)
 	text := `
@@ -23,16 +23,18 @@ scenarios:
   closed: {workload: {http: {listener: closed}}}
   full: {workload: {http: {listener: full}}}
   datagrams: {workload: [{generator: udp, flows: 100, rate: 100/s, timeout: 2s, listener: closed}]}
+  firewall:
+    rules: |
+      *filter
+      -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+      -A INPUT -p tcp --dport 80 -j DROP
+      COMMIT
 `
-	o := ctload(t, 10*time.Minute, "run", experiment(t, text), "--format", "json")
-	if o.status != statusOK {
-		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-	}
-	for _, s := range decode(t, o.stdout).Scenarios {
-		trial := s.Trials[0]
-		t.Logf("%s: %s", s.Name, trial.Sentence)
+	for name, m := range measuredTrials(t, experiment(t, text)) {
+		trial := m.trial
+		t.Logf("%s: %s", name, trial.Sentence)
 		if trial.Verdict != results.NotConntrack || trial.Load.Failed != 100 {
-			t.Errorf("%s: verdict %s, failed %d; want not-conntrack and all 100", s.Name, trial.Verdict, trial.Load.Failed)
+			t.Errorf("%s: verdict %s, failed %d; want not-conntrack and all 100", name, trial.Verdict, trial.Load.Failed)
 		}
 		truth := map[string]struct {
 			cause, counter string
@@ -42,15 +44,16 @@ scenarios:
 			"full":   {results.CauseTimeout, "ListenOverflows", trial.Stack.ListenOverflows},
 			// The kernel limits how many it tells by ICMP: most flows time out.
 			"datagrams": {"", "NoPorts", trial.Stack.UDPNoPorts},
-		}[s.Name]
+			"firewall":  {results.CauseTimeout, "dropped by rules", trial.Stack.RulesDropped},
+		}[name]
 		if truth.cause != "" && trial.Load.Causes[truth.cause] != 100 {
-			t.Errorf("%s: causes %v, want %s alone", s.Name, trial.Load.Causes, truth.cause)
+			t.Errorf("%s: causes %v, want %s alone", name, trial.Load.Causes, truth.cause)
 		}
-		if s.Name == "closed" && trial.Stack.DropReasons["NO_SOCKET"] < 100 {
-			t.Errorf("%s: the kernel's reasons are %v, without 100 times NO_SOCKET (%s)", s.Name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
+		if name == "closed" && trial.Stack.DropReasons["NO_SOCKET"] < 100 {
+			t.Errorf("%s: the kernel's reasons are %v, without 100 times NO_SOCKET (%s)", name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
 		}
 		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
-			t.Errorf("%s: %s is %d and is to be named in: %s", s.Name, truth.counter, truth.rose, trial.Sentence)
+			t.Errorf("%s: %s is %d and is to be named in: %s", name, truth.counter, truth.rose, trial.Sentence)
 		}
 	}
 }
@@ -63,7 +66,7 @@ experiment: too-fast
 dut:
   memory: 256MiB` + tracked + `
 workload:
-  - {generator: udp, rate: 50M/s, duration: 2s, silent: true}
+  - {generator: udp, rate: 50M/s, duration: 1s, silent: true}
 recovery: 1s
 scenarios:
   one: {}

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/results"
 )
 
@@ -68,78 +65,6 @@ func TestTableFull(t *testing.T) {
 	if again := ctload(t, time.Minute, "report", out, "--format", "json"); again.stdout != o.stdout {
 		t.Error("ctload report prints another document than ctload run did")
 	}
-}
-
-// TestFiguresAgreeWithTheGuest compares the report with what the guest's own kernel and tools say at
-// the end of a trial in which the table overflows.
-func TestFiguresAgreeWithTheGuest(t *testing.T) {
-	needsLab(t)
-	out := filepath.Join(t.TempDir(), "run")
-	text := fmt.Sprintf(small, 3000) + "\ntrials: 1\n"
-	text = strings.Replace(text, "  tracked: {}", "  tracked: {sysctl: {net.netfilter.nf_conntrack_max: 1000}, buckets: 65536}", 1)
-	text = strings.Replace(text, "    concurrency: 50", "    concurrency: 50\n    timeout: 3s\n    duration: 20s", 1)
-	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json", "--out", out)
-	if o.status != statusOK {
-		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-	}
-	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
-
-	data, err := os.ReadFile(filepath.Join(out, trial.Folder, "witness.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	witness := map[string]orchestrator.Witness{}
-	if err := json.Unmarshal(data, &witness); err != nil {
-		t.Fatal(err)
-	}
-	before, after := statSums(t, witness["before"].Stat), statSums(t, witness["after"].Stat)
-	c := trial.Conntrack
-	for name, got := range map[string]int64{
-		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed, "chaintoolong": c.ChainTooLong,
-		"clashres": c.ClashResolve, "invalid": c.Invalid, "found": c.Found, "search_restart": c.SearchRestart,
-	} {
-		if want := after[name] - before[name]; got != want {
-			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d", name, got, want)
-		}
-	}
-	if c.Drop == 0 {
-		t.Error("nothing was dropped: the comparison proves little")
-	}
-	count, err := strconv.ParseInt(witness["after"].Count, 10, 64)
-	if err != nil {
-		t.Fatalf("conntrack -C in the guest: %v", err)
-	}
-	// Between the last sample and the tool the kernel may free expired entries.
-	if d := c.Final - count; d < -2 || d > 20 {
-		t.Errorf("final count %d, conntrack -C says %d", c.Final, count)
-	}
-}
-
-// statSums reads /proc/net/stat/nf_conntrack by an independent way: columns by their names in the
-// kernel's own seq_printf, chain length and clashes under the headers that it mislabels.
-func statSums(t *testing.T, text string) map[string]int64 {
-	t.Helper()
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	header := strings.Fields(lines[0])
-	sums := map[string]int64{}
-	for _, line := range lines[1:] {
-		for i, field := range strings.Fields(line) {
-			n, err := strconv.ParseInt(field, 16, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sums[header[i]] += n
-		}
-	}
-	// Kernels name these columns in more than one way.
-	for _, alias := range [][2]string{{"searched", "clashres"}, {"clash_resolve", "clashres"}, {"delete_list", "chainlength"}, {"chainlength", "chaintoolong"}} {
-		if n, ok := sums[alias[0]]; ok {
-			if _, named := sums[alias[1]]; !named {
-				sums[alias[1]] = n
-			}
-		}
-	}
-	return sums
 }
 
 // TestInterruptKeepsWhatWasMeasured presses ctrl-C in the middle of a load.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +40,8 @@ func TestTruths(t *testing.T) {
 experiment: datagrams
 dut:` + tracked + `
 workload:
-  - {generator: udp, flows: 10000, rate: 2000/s, silent: true}
-recovery: 3s
+  - {generator: udp, flows: 10000, rate: 4000/s, silent: true}
+recovery: 1s
 scenarios:
   few-in-many-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 65536}
   few-in-few-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
@@ -52,6 +52,12 @@ scenarios:
 					if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop != 8000 {
 						t.Errorf("drop %d + early_drop %d, want both, and 8000 together: what did not fit", c.Drop, c.EarlyDrop)
 					}
+					if a := c.Alerts; len(a) != len(results.AlertShares) || a[0].Lead == nil || *a[0].Lead < *a[3].Lead || *a[3].Lead < 0 {
+						t.Errorf("alerts %+v, want all of them, the lowest first and before the first drop", a)
+					}
+					if p := trial.Prediction; math.Abs(float64(c.Drop)/float64(p.Drop)-1) > 0.1 {
+						t.Errorf("%d were dropped, %d were predicted", c.Drop, p.Drop)
+					}
 					// An independent witness: no rule drops here, so that the reason is conntrack's.
 					if n := trial.Stack.DropReasons["NETFILTER_DROP"]; n != c.Drop {
 						t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s", c.Drop, n, trial.Stack.DropReasonsMissing)
@@ -61,6 +67,14 @@ scenarios:
 					c := trial.Conntrack
 					if c.Drop != 0 || c.LogLines != 0 || c.EarlyDrop < 7900 {
 						t.Errorf("drop %d, %d log lines, early_drop %d; want 0, 0 and about 8000", c.Drop, c.LogLines, c.EarlyDrop)
+					}
+					held := trial.Contents
+					state, source := results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: held.Entries}, results.SourceCount{Address: "10.77.0.2", Entries: held.Entries}
+					if held.Entries < 1900 || !slices.Contains(held.States, state) || !slices.Contains(held.Sources, source) || held.SlabBytes < 256*held.Entries {
+						t.Errorf("the table held %+v, want about 2000 unreplied ones of the client", held)
+					}
+					if !slices.Contains(trial.Modules, "nf_conntrack") || trial.CPU.SoftIRQ == 0 {
+						t.Errorf("modules %q, CPU time %+v", trial.Modules, trial.CPU)
 					}
 				}},
 			},
@@ -73,7 +87,7 @@ dut:
   memory: 1GiB` + tracked + `
 workload:
   - {generator: udp, flows: 30000, rate: 4000/s, silent: true}
-recovery: 3s
+recovery: 4s # an emulated guest has a backlog then
 scenarios:
   tiny-hash: {sysctl: {net.netfilter.nf_conntrack_max: 200000}, buckets: 512}
 `,
@@ -90,9 +104,10 @@ scenarios:
 			name: "held handshakes",
 			text: `
 experiment: held
+sampling: 100/s
 dut:` + tracked + `
 workload:
-  - {generator: hold, connections: 2200, rate: 200/s, duration: 3s, timeout: 4s}
+  - {generator: hold, connections: 2200, rate: 400/s, duration: 3s, timeout: 4s}
 recovery: 1s
 scenarios:
   full: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
@@ -101,6 +116,9 @@ scenarios:
 				"full": {results.TableFull, "", func(t *testing.T, trial results.Trial) {
 					if l := trial.Load; l.Completed != 2000 || l.Failed != 200 {
 						t.Errorf("completed %d, failed %d %v; want 2000 and 200", l.Completed, l.Failed, l.Causes)
+					}
+					if rate := float64(trial.Conntrack.Samples) / (trial.Seconds + 1); rate < 20 || rate > 130 {
+						t.Errorf("%.0f samples a second, want 100, or what an emulated guest manages on a busy host", rate)
 					}
 				}},
 			},
@@ -111,7 +129,7 @@ scenarios:
 experiment: blameless
 dut: {memory: 256MiB}
 workload:
-  - {generator: http, requests: 300, concurrency: 20, timeout: 2s}
+  - {generator: http, requests: 100, concurrency: 20, timeout: 2s}
 recovery: 1s
 scenarios:
   no-rule: {modules: {load: [nf_conntrack]}}
@@ -126,48 +144,17 @@ scenarios:
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := ctload(t, 10*time.Minute, "run", experiment(t, tc.text), "--format", "json", "--out", filepath.Join(t.TempDir(), "run"))
-			if o.status != statusOK {
-				t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-			}
-			for _, s := range decode(t, o.stdout).Scenarios {
-				want, trial := tc.truths[s.Name], s.Trials[0]
-				t.Logf("%s: %s", s.Name, trial.Sentence)
+			t.Parallel()
+			for name, m := range measuredTrials(t, experiment(t, tc.text)) {
+				want, trial := tc.truths[name], m.trial
+				t.Logf("%s: %s", name, trial.Sentence)
 				if trial.Verdict != want.verdict || trial.Also != want.also {
-					t.Errorf("%s: verdict %s + %s, want %s + %s", s.Name, trial.Verdict, trial.Also, want.verdict, want.also)
+					t.Errorf("%s: verdict %s + %s, want %s + %s", name, trial.Verdict, trial.Also, want.verdict, want.also)
 				}
 				want.check(t, trial)
+				agreesWithGuest(t, m.run, trial)
 			}
 		})
-	}
-}
-
-// TestFirewallIsNotConntrack has rules drop every new connection: the failures are the firewall's.
-func TestFirewallIsNotConntrack(t *testing.T) {
-	needsLab(t)
-	text := `
-experiment: firewall
-dut:
-  memory: 256MiB
-  rules: |
-    *filter
-    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
-    -A INPUT -p tcp --dport 80 -j DROP
-    COMMIT
-workload:
-  - {generator: http, requests: 60, concurrency: 20, timeout: 2s}
-recovery: 1s
-scenarios:
-  drop: {}
-`
-	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json")
-	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
-	t.Log(trial.Sentence)
-	if trial.Verdict != results.NotConntrack || trial.Load.Failed != 60 {
-		t.Errorf("verdict %s, failed %d; want not-conntrack and all 60", trial.Verdict, trial.Load.Failed)
-	}
-	if trial.Stack == nil || trial.Stack.RulesDropped < 60 || !strings.Contains(trial.Sentence, "rule") {
-		t.Errorf("the rule that dropped them is not named: %+v\n%s", trial.Stack, trial.Sentence)
 	}
 }
 
@@ -196,51 +183,73 @@ scenarios:
 	}
 }
 
-// TestPredictions compares prediction and measurement over pairs of rate and timeout.
+// TestPredictions compares prediction and measurement over pairs of rate and timeout, chosen so that none is
+// near the line between a table that fills and one that does not.
 func TestPredictions(t *testing.T) {
 	needsLab(t)
-	var scenarios strings.Builder
-	for _, rate := range []int{200, 400} {
-		for _, timeout := range []int{2, 5, 30} {
-			fmt.Fprintf(&scenarios, "  r%dt%d: {workload: [{generator: udp, rate: %d/s, duration: 12s, silent: true}], sysctl: {net.netfilter.nf_conntrack_udp_timeout: %d}}\n", rate, timeout, rate, timeout)
-		}
-	}
 	text := `
 experiment: predictions
-dut:` + tracked + `
-  sysctl: {net.netfilter.nf_conntrack_max: 3000}
-  buckets: 3072
+dut:
+  memory: 256MiB` + tracked + `
+  sysctl: {net.netfilter.nf_conntrack_max: 2000}
+  buckets: 2048
 workload:
-  - {generator: udp, rate: 300/s, duration: 12s, silent: true}
+  - {generator: udp, rate: 250/s, duration: 5s, silent: true}
 recovery: 1s
 scenarios:
-` + scenarios.String()
+`
+	for _, rate := range []int{250, 500} {
+		for _, timeout := range []int{1, 4, 30} {
+			text += fmt.Sprintf("  r%dt%d: {workload: [{generator: udp, rate: %d/s, duration: 5s, silent: true}], sysctl: {net.netfilter.nf_conntrack_udp_timeout: %d}}\n", rate, timeout, rate, timeout)
+		}
+	}
 	file := experiment(t, text)
 	// The same arithmetic without a machine.
 	var planned []results.Forecast
 	if o := ctload(t, time.Minute, "plan", file, "--format", "json"); json.Unmarshal([]byte(o.stdout), &planned) != nil {
 		t.Fatalf("ctload plan: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	o := ctload(t, 15*time.Minute, "run", file, "--format", "json")
-	if o.status != statusOK {
-		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-	}
-	for i, s := range decode(t, o.stdout).Scenarios {
-		trial := s.Trials[0]
-		if plan := planned[i].Prediction; plan.Peak != trial.Prediction.Peak && math.Abs(float64(plan.Peak)/float64(trial.Prediction.Peak)-1) > 0.02 {
-			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d", s.Name, plan.Peak, trial.Prediction.Peak)
+	measured := measuredTrials(t, file)
+	full := 0
+	for _, plan := range planned {
+		trial, p := measured[plan.Scenario].trial, plan.Prediction
+		if trial.Prediction == nil {
+			t.Errorf("%s: the trial predicts nothing", plan.Scenario)
+			continue
 		}
-		p, c := trial.Prediction, trial.Conntrack
-		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", s.Name, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
+		// On a host so slow that the minute's garbage collection falls into the load, the trial knows better.
+		soon := ageAtLoad(trial) < 50
+		if e := math.Abs(float64(p.Peak)/float64(trial.Prediction.Peak) - 1); soon && e > 0.02 {
+			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d", plan.Scenario, p.Peak, trial.Prediction.Peak)
+		}
+		p, c := *trial.Prediction, trial.Conntrack
+		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
 		if e := math.Abs(float64(c.Peak)/float64(p.Peak) - 1); e > 0.10 {
-			t.Errorf("%s: peak %d, predicted %d: %.0f %% off", s.Name, c.Peak, p.Peak, 100*e)
+			t.Errorf("%s: peak %d, predicted %d: %.0f %% off", plan.Scenario, c.Peak, p.Peak, 100*e)
 		}
-		if (p.SecondsToFull == nil) != (c.SecondsToFull == nil) {
-			t.Errorf("%s: full after %v, predicted %v", s.Name, seconds(c.SecondsToFull), seconds(p.SecondsToFull))
-		} else if p.SecondsToFull != nil && math.Abs(*c.SecondsToFull/(*p.SecondsToFull)-1) > 0.10 {
-			t.Errorf("%s: full after %.2f s, predicted %.2f s", s.Name, *c.SecondsToFull, *p.SecondsToFull)
+		switch {
+		case (p.SecondsToFull == nil) != (c.SecondsToFull == nil):
+			t.Errorf("%s: full after %v, predicted %v", plan.Scenario, seconds(c.SecondsToFull), seconds(p.SecondsToFull))
+		case p.SecondsToFull != nil:
+			full++
+			if e := math.Abs(*c.SecondsToFull/(*p.SecondsToFull) - 1); e > 0.10 || p.FullError == nil {
+				t.Errorf("%s: full after %.2f s, predicted %.2f s", plan.Scenario, *c.SecondsToFull, *p.SecondsToFull)
+			}
 		}
 	}
+	if full != 2 {
+		t.Errorf("%d tables were to fill, want 2 of the 6", full)
+	}
+}
+
+// ageAtLoad is about how long nf_conntrack had been loaded when the load began, in seconds.
+func ageAtLoad(t results.Trial) (age float64) {
+	for _, s := range t.Stages {
+		if s.Name == "configure" || s.Name == "read back" || s.Name == "baseline" {
+			age += s.Seconds
+		}
+	}
+	return age
 }
 
 func seconds(s *float64) string {

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/results"
+)
+
+// agreesWithGuest holds a trial's counters to what the guest's own kernel and conntrack(8) said before and
+// after it.
+func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(run, trial.Folder, "witness.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var witness map[string]orchestrator.Witness
+	if err := json.Unmarshal(data, &witness); err != nil {
+		t.Fatal(err)
+	}
+	before, after := statSums(t, witness["before"].Stat), statSums(t, witness["after"].Stat)
+	c := trial.Conntrack
+	for name, got := range map[string]int64{
+		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed, "chaintoolong": c.ChainTooLong,
+		"clashres": c.ClashResolve, "invalid": c.Invalid, "found": c.Found, "search_restart": c.SearchRestart,
+	} {
+		if want := after[name] - before[name]; got != want {
+			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d", name, got, want)
+		}
+	}
+	count, err := strconv.ParseInt(witness["after"].Count, 10, 64)
+	if err != nil {
+		t.Fatalf("conntrack -C in the guest: %v", err)
+	}
+	// Between the last sample and the tool the kernel may free expired entries.
+	if d := c.Final - count; d < -2 || d > 20 {
+		t.Errorf("final count %d, conntrack -C says %d", c.Final, count)
+	}
+	if d := trial.Contents.Entries - count; d < -20 || d > 20 {
+		t.Errorf("the walk over the table found %d entries, conntrack -C says %d", trial.Contents.Entries, count)
+	}
+}
+
+// statSums reads /proc/net/stat/nf_conntrack by an independent way: columns by their names in the
+// kernel's own seq_printf, chain length and clashes under the headers that it mislabels.
+func statSums(t *testing.T, text string) map[string]int64 {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	header := strings.Fields(lines[0])
+	sums := map[string]int64{}
+	for _, line := range lines[1:] {
+		for i, field := range strings.Fields(line) {
+			n, err := strconv.ParseInt(field, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sums[header[i]] += n
+		}
+	}
+	// Kernels name these columns in more than one way.
+	for _, alias := range [][2]string{{"searched", "clashres"}, {"clash_resolve", "clashres"}, {"delete_list", "chainlength"}, {"chainlength", "chaintoolong"}} {
+		if n, ok := sums[alias[0]]; ok {
+			if _, named := sums[alias[1]]; !named {
+				sums[alias[1]] = n
+			}
+		}
+	}
+	return sums
+}
