@@ -14,7 +14,7 @@ var (
 		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
 		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
 		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
-		UDP:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
+		UDP:       {"flows", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
 		SYN:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "listener"},
 		Handshake: {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "listener"},
 		ICMP:      {"flows", "duration", "rate", "stages", "burst", "sine", "sources", "timeout", "payload"},
@@ -124,6 +124,9 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 	}
 	if packets := n.get("packets"); packets != nil && e.Silent && e.Packets > 1 {
 		p.errorf(packets.at, "packets does not go with silent: each datagram of a flow is sent when the one before was answered")
+	}
+	if concurrency := n.get("concurrency"); concurrency != nil && e.Silent {
+		p.errorf(concurrency.at, "concurrency does not go with silent: the next flow begins when one was answered; a rate does not wait")
 	}
 	checkAtOnce(p, n, e)
 	if interval := n.get("interval"); interval != nil && !p.failed(interval.at) && (e.Interval <= 0 || e.Payload == 0) {
