@@ -125,18 +125,16 @@ func vmShellCommand() *cobra.Command {
 		Use:   "shell [NODE] [-- COMMAND...]",
 		Short: "a shell in a node of the lab that is up, or a command; the DUT where no node is named",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			node, argv := "dut", args
+			node, argv := "dut", []string(nil)
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
 				args, argv = args[:at], args[at:]
-			} else {
-				argv = nil
 			}
 			switch len(args) {
 			case 0:
 			case 1:
 				node = args[0]
 			default:
-				return fmt.Errorf("one node, and a command after --: ctload vm shell %s -- %s ...", args[0], args[1])
+				return fmt.Errorf("a command goes after --, as in: ctload vm shell %s -- %s", args[0], args[1])
 			}
 			return vmShell(cmd, node, argv)
 		},
