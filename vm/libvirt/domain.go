@@ -29,6 +29,7 @@ type domain struct {
 	cpus        string // CPUs of the host that it may use, as "2,3"; empty: all
 	cards       []card // one for each of the machine's ports, in their order
 	channel     string // path of the socket of the agent's port; empty: libvirt's choice
+	appending   bool   // to the file of its console
 }
 
 // card is a network card of a machine, on one of three things.
@@ -95,7 +96,11 @@ func (d domain) console() *libvirtxml.DomainChardevSource {
 	if d.machine.ConsoleFile == "" {
 		return &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
 	}
-	return &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}}
+	file := &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}
+	if d.appending {
+		file.Append = "on"
+	}
+	return &libvirtxml.DomainChardevSource{File: file}
 }
 
 // metadata says whose an object is, for those who come across it.

@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // remoteMachine is a machine on a daemon that exists.
@@ -27,6 +28,7 @@ type remoteMachine struct {
 	client  *agent.Client
 	streams []io.Closer
 	console *console
+	leave   []func() error // takes it off the lab's links
 }
 
 // boot starts a machine and waits for its agent. The machine is created paused, so that nothing of its
@@ -69,6 +71,7 @@ func (l *Shared) boot(ctx context.Context, h *hypervisor, spec vm.Machine, seria
 		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
 	}
 	for i, port := range spec.Ports {
+		m.leave = append(m.leave, l.ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &plugged{machine: m, card: description.cards[i]}}))
 		network := agent.Network{MAC: description.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := m.client.Network(ctx, network); err != nil {
 			return nil, err
@@ -158,6 +161,9 @@ func (m *remoteMachine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 // Close ends the machine at once.
 func (m *remoteMachine) Close() error {
 	var errs []error
+	for _, leave := range m.leave {
+		errs = append(errs, leave())
+	}
 	if m.client != nil {
 		errs = append(errs, m.client.Close())
 	}

@@ -122,13 +122,15 @@ type machine struct {
 	lab     *Lab
 	ports   []vm.Port
 	cards   []card
-	domain  golibvirt.Domain
-	started bool
 	channel string // path of the socket of the agent's port
 	console string // path
 	limit   time.Duration
+	started bool
+	again   func(context.Context) error // starts it once more, its console continued
+	leave   []func() error              // takes it off the lab's links
 
 	mu       sync.Mutex
+	domain   golibvirt.Domain
 	client   *agent.Client // another one after each reset
 	answered time.Time     // when it first did, after the boot or the reset
 }
@@ -156,29 +158,49 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	if err := m.addCards(spec.Ports); err != nil {
 		return nil, err
 	}
-	xml, err := domain{
+	description := domain{
 		name: "ctload-" + id, accelerator: accelerator, machine: spec,
 		cards: m.cards, channel: m.channel,
-	}.xml()
-	if err != nil {
-		return nil, err
+	}
+	m.again = func(ctx context.Context) error {
+		description.appending = true
+		return m.start(ctx, description)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if m.domain, err = l.virt.create(ctx, xml, 0); err != nil {
-		return nil, l.explain("start machine "+spec.Name, err)
-	}
-	m.started = true
-	if err := m.reach(ctx); err != nil {
+	if err := m.start(ctx, description); err != nil {
 		return nil, err
 	}
 	for i, port := range spec.Ports {
-		l.ends.Add(link.End{
+		m.leave = append(m.leave, l.ends.Add(link.End{
 			Node: spec.Name, Link: port.Link, Name: m.cards[i].tap, Bridge: l.bridges[port.Link],
 			Card: &plugged{machine: m, card: m.cards[i]},
-		})
+		}))
 	}
 	return m, nil
+}
+
+// start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
+func (m *machine) start(ctx context.Context, description domain) error {
+	xml, err := description.xml()
+	if err != nil {
+		return err
+	}
+	running, err := m.lab.virt.create(ctx, xml, 0)
+	if err != nil {
+		return m.lab.explain("start machine "+m.name, err)
+	}
+	m.mu.Lock()
+	m.domain, m.started = running, true
+	m.mu.Unlock()
+	return m.reach(ctx)
+}
+
+// running is libvirt's handle of the machine.
+func (m *machine) running() golibvirt.Domain {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.domain
 }
 
 // reach connects to the machine's agent once that answers, and gives the cards their addresses.
@@ -280,12 +302,15 @@ func (m *machine) Close() error {
 	if m.started {
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 		defer cancel()
-		if err := m.lab.virt.destroy(ctx, m.domain); err != nil {
+		if err := m.lab.virt.destroy(ctx, m.running()); err != nil {
 			errs = append(errs, m.lab.explain("destroy machine "+m.name, err))
 		}
 	}
+	for _, leave := range m.leave {
+		errs = append(errs, leave())
+	}
 	for _, c := range m.cards {
-		errs = append(errs, m.lab.ends.Remove(c.tap), link.Remove(c.tap))
+		errs = append(errs, link.Remove(c.tap))
 	}
 	return errors.Join(errs...)
 }
@@ -293,7 +318,7 @@ func (m *machine) Close() error {
 // loadNode is an agent in a network namespace of its own.
 type loadNode struct {
 	name   string
-	lab    *Lab
+	leave  func() error // takes it off the lab's links
 	client *agent.Child
 	veth   string // the lab's end of its link
 }
@@ -328,8 +353,8 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
-	l.ends.Add(link.End{Node: spec.Name, Link: spec.Port.Link, Name: veth, Bridge: bridge})
-	return &loadNode{name: spec.Name, lab: l, client: child, veth: veth}, nil
+	leave := l.ends.Add(link.End{Node: spec.Name, Link: spec.Port.Link, Name: veth, Bridge: bridge})
+	return &loadNode{name: spec.Name, client: child, veth: veth, leave: leave}, nil
 }
 
 func (n *loadNode) Name() string         { return n.name }
@@ -340,7 +365,7 @@ func (n *loadNode) Console() string      { return "" }
 // network namespace away in its own time, and until then a node that was left its link would answer
 // for its address in the next trial, and say goodbye to the connections of this one.
 func (n *loadNode) Close() error {
-	return errors.Join(n.lab.ends.Remove(n.veth), link.Remove(n.veth), n.client.Close())
+	return errors.Join(n.leave(), link.Remove(n.veth), n.client.Close())
 }
 
 // macAddress is that of a machine's nth card, in QEMU's range for local use.

@@ -25,7 +25,7 @@ func (l *Lab) ClearLink(ctx context.Context, node, name string) (link.Conditions
 
 // plugged is one of a machine's cards as links see it.
 type plugged struct {
-	machine *machine
+	machine domainOwner
 	card    card
 	shaping *agent.Client // that was asked to shape it, and has not been asked to end it; or nil
 }
@@ -41,7 +41,7 @@ func (p *plugged) Shape(ctx context.Context, c link.Conditions) (to, from link.C
 			return to, from, err
 		}
 	}
-	if !c.Shapes() {
+	if !c.Shapes() && !c.Partitioned {
 		return to, from, nil
 	}
 	reading, err := client.Apply(ctx, fault)
@@ -61,18 +61,18 @@ func (p *plugged) SetCarrier(ctx context.Context, up bool) error {
 	}
 	xml, err := card.Marshal()
 	if err != nil {
-		return fmt.Errorf("describe a card of %s for libvirt: %w", p.machine.name, err)
+		return fmt.Errorf("describe a card of %s for libvirt: %w", p.machine.Name(), err)
 	}
-	return p.machine.do(ctx, "change the carrier of a card of", func(virt *golibvirt.Libvirt) error {
-		return virt.DomainUpdateDeviceFlags(p.machine.domain, xml, golibvirt.DomainDeviceModifyLive)
+	return p.machine.do(ctx, "change the carrier of a card of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
+		return virt.DomainUpdateDeviceFlags(domain, xml, golibvirt.DomainDeviceModifyLive)
 	})
 }
 
 // Carrier implements [link.Card], by libvirt's description of the machine.
 func (p *plugged) Carrier(ctx context.Context) (up bool, err error) {
 	var xml string
-	err = p.machine.do(ctx, "describe", func(virt *golibvirt.Libvirt) (err error) {
-		xml, err = virt.DomainGetXMLDesc(p.machine.domain, 0)
+	err = p.machine.do(ctx, "describe", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) (err error) {
+		xml, err = virt.DomainGetXMLDesc(domain, 0)
 		return err
 	})
 	if err != nil {
@@ -80,14 +80,28 @@ func (p *plugged) Carrier(ctx context.Context) (up bool, err error) {
 	}
 	var doc libvirtxml.Domain
 	if err := doc.Unmarshal(xml); err != nil {
-		return false, fmt.Errorf("read libvirt's description of %s: %w", p.machine.name, err)
+		return false, fmt.Errorf("read libvirt's description of %s: %w", p.machine.Name(), err)
 	}
 	for _, card := range doc.Devices.Interfaces {
 		if card.MAC != nil && card.MAC.Address == p.card.mac {
 			return card.Link == nil || card.Link.State != "down", nil
 		}
 	}
-	return false, fmt.Errorf("libvirt's description of %s has no card %s", p.machine.name, p.card.mac)
+	return false, fmt.Errorf("libvirt's description of %s has no card %s", p.machine.Name(), p.card.mac)
 }
 
-var _ vm.LinkFaulty = (*Lab)(nil)
+// SetLink implements [vm.LinkFaulty]. The links are on other hosts, or others' bridges: machines shape what
+// passes through their own cards, and a partition is a loss of all.
+func (l *Shared) SetLink(ctx context.Context, node, name string, c link.Conditions) (link.Conditions, error) {
+	return l.ends.Set(ctx, node, name, c)
+}
+
+// ClearLink implements [vm.LinkFaulty].
+func (l *Shared) ClearLink(ctx context.Context, node, name string) (link.Conditions, error) {
+	return l.ends.Clear(ctx, node, name)
+}
+
+var (
+	_ vm.LinkFaulty = (*Lab)(nil)
+	_ vm.LinkFaulty = (*Shared)(nil)
+)

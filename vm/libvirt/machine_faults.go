@@ -2,80 +2,102 @@ package libvirt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/vm"
 )
 
-// Pause implements [vm.Pausable]: QEMU stops the CPUs.
-func (m *machine) Pause(ctx context.Context) error {
-	return m.do(ctx, "pause", func(virt *golibvirt.Libvirt) error { return virt.DomainSuspend(m.domain) })
+// domainOwner is a machine of either lab.
+type domainOwner interface {
+	Name() string
+	Agent() *agent.Client
+	// do makes one call about the machine's domain; doing is for the error, as "pause".
+	do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error
+}
+
+// pausing is [vm.Pausable] for a machine: QEMU stops the CPUs.
+type pausing struct{ domainOwner }
+
+// Pause implements [vm.Pausable].
+func (p pausing) Pause(ctx context.Context) error {
+	return p.do(ctx, "pause", (*golibvirt.Libvirt).DomainSuspend)
 }
 
 // Resume implements [vm.Pausable].
-func (m *machine) Resume(ctx context.Context) error {
-	if paused, err := m.Paused(ctx); err != nil || !paused {
+func (p pausing) Resume(ctx context.Context) error {
+	if paused, err := p.Paused(ctx); err != nil || !paused {
 		return err
 	}
-	return m.do(ctx, "resume", func(virt *golibvirt.Libvirt) error { return virt.DomainResume(m.domain) })
+	return p.do(ctx, "resume", (*golibvirt.Libvirt).DomainResume)
 }
 
 // Paused implements [vm.Pausable].
-func (m *machine) Paused(ctx context.Context) (paused bool, err error) {
-	err = m.do(ctx, "ask for the state of", func(virt *golibvirt.Libvirt) error {
-		state, _, err := virt.DomainGetState(m.domain, 0)
+func (p pausing) Paused(ctx context.Context) (paused bool, err error) {
+	err = p.do(ctx, "ask for the state of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
+		state, _, err := virt.DomainGetState(domain, 0)
 		paused = golibvirt.DomainState(state) == golibvirt.DomainPaused
 		return err
 	})
 	return paused, err
 }
 
-// Reset implements [vm.Resettable]. A machine that reboots by itself ends (on_reboot, QEMU's no-reboot), and
-// that would end one that is reset as well, so that it is allowed for as long as this reset takes.
-func (m *machine) Reset(ctx context.Context) (err error) {
-	onReboot := func(ctx context.Context, action golibvirt.DomainLifecycleAction) error {
-		return m.do(ctx, "say what ends", func(virt *golibvirt.Libvirt) error {
-			return virt.DomainSetLifecycleAction(m.domain, uint32(golibvirt.DomainLifecycleReboot), uint32(action), golibvirt.DomainAffectLive)
-		})
-	}
-	if err := onReboot(ctx, golibvirt.DomainLifecycleActionRestart); err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, onReboot(context.WithoutCancel(ctx), golibvirt.DomainLifecycleActionDestroy))
-	}()
-	before := m.Agent()
+// Pause implements [vm.Pausable].
+func (m *machine) Pause(ctx context.Context) error { return pausing{m}.Pause(ctx) }
+
+// Resume implements [vm.Pausable].
+func (m *machine) Resume(ctx context.Context) error { return pausing{m}.Resume(ctx) }
+
+// Paused implements [vm.Pausable].
+func (m *machine) Paused(ctx context.Context) (bool, error) { return pausing{m}.Paused(ctx) }
+
+// Pause implements [vm.Pausable].
+func (m *remoteMachine) Pause(ctx context.Context) error { return pausing{m}.Pause(ctx) }
+
+// Resume implements [vm.Pausable].
+func (m *remoteMachine) Resume(ctx context.Context) error { return pausing{m}.Resume(ctx) }
+
+// Paused implements [vm.Pausable].
+func (m *remoteMachine) Paused(ctx context.Context) (bool, error) { return pausing{m}.Paused(ctx) }
+
+// Reset implements [vm.Resettable] by a power cut: the machine ends at once, whatever it was about, and starts
+// again. libvirt's own reset is not that: QEMU's clock goes on through it, and under TCG a guest that is reset
+// then stands still for as long as it was up before (QEMU 7.2).
+func (m *machine) Reset(ctx context.Context) error {
 	m.lab.ends.Rebooted(m.name)
-	// It stands still meanwhile: the agent of before is not to notice the end of its stream, which would
-	// power the machine off, nor to take in the beginning of the new one.
-	if err := m.Pause(ctx); err != nil {
-		return err
-	}
-	if err := m.do(ctx, "reset", func(virt *golibvirt.Libvirt) error { return virt.DomainReset(m.domain, 0) }); err != nil {
-		return err
+	before := m.Agent()
+	limited, cancel := context.WithTimeout(ctx, callLimit)
+	err := m.lab.virt.destroy(limited, m.running())
+	cancel()
+	if err != nil {
+		return m.lab.explain("cut the power of machine "+m.name, err)
 	}
 	if err := before.Close(); err != nil {
-		return fmt.Errorf("reset machine %s: end the stream of before: %w", m.name, err)
+		return fmt.Errorf("cut the power of machine %s: end the stream of before: %w", m.name, err)
 	}
-	if err := m.do(ctx, "resume", func(virt *golibvirt.Libvirt) error { return virt.DomainResume(m.domain) }); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("its agent did not answer within %v after a reset", m.limit))
+	ctx, cancel = context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("its agent did not answer within %v after a reset", m.limit))
 	defer cancel()
-	return m.reach(ctx)
+	return m.again(ctx)
 }
 
-// do makes one call about the machine's domain.
-func (m *machine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt) error) error {
+func (m *machine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	virt := m.lab.virt
-	_, err := within(ctx, virt, func() (struct{}, error) { return struct{}{}, call(virt.virt) })
-	if err != nil {
+	if err := virt.do(ctx, func() error { return call(virt.virt, m.running()) }); err != nil {
 		return m.lab.explain(doing+" machine "+m.name, err)
+	}
+	return nil
+}
+
+func (m *remoteMachine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	virt := m.host.virt
+	if err := virt.do(ctx, func() error { return call(virt.virt, m.domain) }); err != nil {
+		return m.host.explain(doing+" machine "+m.name, err)
 	}
 	return nil
 }
@@ -93,4 +115,5 @@ var (
 	_ vm.Pausable   = (*machine)(nil)
 	_ vm.Resettable = (*machine)(nil)
 	_ vm.Pausable   = (*loadNode)(nil)
+	_ vm.Pausable   = (*remoteMachine)(nil)
 )

@@ -17,7 +17,7 @@ import (
 func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	params, err := m.lab.virt.vcpuStats(ctx, m.domain)
+	params, err := m.lab.virt.vcpuStats(ctx, m.running())
 	if err != nil {
 		return vm.Scheduled{}, m.lab.explain("ask for the CPUs of "+m.name, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // SharedOptions says which daemons a lab uses and what it may do there.
@@ -37,6 +38,7 @@ type Shared struct {
 	hosts   []*hypervisor // alive
 	places  map[string]*hypervisor
 	links   linker
+	ends    link.Ends
 
 	// Of a lab that is one of several on a host: its name in those of its objects, its CPUs ("2,3"; empty: all)
 	// and that the host is another's to close.

@@ -22,14 +22,17 @@ type Ends struct {
 // End is the lab's end of a node's link.
 type End struct {
 	Node, Link string // names
-	Name       string // of the tap, or of the lab's end of the veth pair
-	Bridge     *Bridge
+	// Name is that of the tap, or of the lab's end of the veth pair, and Bridge where it is; empty for a link that
+	// is not in this namespace, where a partition is a loss of all frames.
+	Name   string
+	Bridge *Bridge
 	// Card is the other end where that is a machine's; nil for a namespace of this kernel.
 	Card Card
 
 	shaped   bool // by netem on this end
 	inside   bool // by netem in the machine itself, and then what it reads back:
 	to, from Conditions
+	parted   bool // where there is no bridge to take it off
 }
 
 // Card is the network card of a machine.
@@ -42,29 +45,22 @@ type Card interface {
 	Carrier(ctx context.Context) (up bool, err error)
 }
 
-// Add remembers an end.
-func (e *Ends) Add(end End) {
+// Add remembers an end. What it returns forgets it again, with what was made beside it; the end itself goes with
+// [Remove], after that.
+func (e *Ends) Add(end End) (leave func() error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.all = append(e.all, &end)
-}
-
-// Remove forgets an end, with what was made beside it; the end itself goes with [Remove]. One that is not
-// known is no error.
-func (e *Ends) Remove(name string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var err error
-	e.all = slices.DeleteFunc(e.all, func(end *End) bool {
-		if end.Name != name {
-			return false
+	added := &end
+	e.all = append(e.all, added)
+	return func() error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.all = slices.DeleteFunc(e.all, func(end *End) bool { return end == added })
+		if added.shaped {
+			return Unshape(added.Name)
 		}
-		if end.shaped {
-			err = Unshape(name)
-		}
-		return true
-	})
-	return err
+		return nil
+	}
 }
 
 // Rebooted forgets what a machine's own kernel did to the links of a node: that is gone.
@@ -73,7 +69,7 @@ func (e *Ends) Rebooted(node string) {
 	defer e.mu.Unlock()
 	for _, end := range e.all {
 		if end.Node == node {
-			end.inside = false
+			end.inside, end.parted = false, false
 		}
 	}
 }
@@ -132,7 +128,15 @@ func (e *Ends) find(node, name string) (*End, error) {
 
 // shape makes netem do as asked, where that is possible.
 func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
-	c.Partitioned, c.Down = false, false // not netem's
+	c.Down = false // not netem's
+	if end.Name == "" {
+		if end.to, end.from, err = end.Card.Shape(ctx, c); err != nil {
+			return err
+		}
+		end.inside, end.parted = c != Conditions{}, c.Partitioned
+		return nil
+	}
+	c.Partitioned = false // the bridge does that
 	to, from := c.Split()
 	switch {
 	case end.inside:
@@ -162,6 +166,9 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 
 // connect sets carrier and partition.
 func (end *End) connect(ctx context.Context, c Conditions) error {
+	if end.Name == "" {
+		return end.plug(ctx, !c.Down)
+	}
 	joined, up, err := state(end.Name)
 	if err != nil {
 		return err
@@ -181,8 +188,14 @@ func (end *End) connect(ctx context.Context, c Conditions) error {
 		}
 		return nil
 	}
-	if up, err = end.Card.Carrier(ctx); err == nil && up == c.Down {
-		err = end.Card.SetCarrier(ctx, !c.Down)
+	return end.plug(ctx, !c.Down)
+}
+
+// plug sets the cable of a machine's card.
+func (end *End) plug(ctx context.Context, up bool) error {
+	now, err := end.Card.Carrier(ctx)
+	if err == nil && now != up {
+		err = end.Card.SetCarrier(ctx, up)
 	}
 	return err
 }
@@ -201,7 +214,12 @@ func (end *End) conditions(ctx context.Context) (Conditions, error) {
 		return Conditions{}, err
 	}
 	c := merge(to, from)
-	joined, up, err := state(end.Name)
+	joined, up := !end.parted, true
+	if end.Name != "" {
+		joined, up, err = state(end.Name)
+	} else if end.parted {
+		c.Loss = 0 // its way to be parted
+	}
 	if err == nil && end.Card != nil {
 		up, err = end.Card.Carrier(ctx)
 	}

@@ -123,7 +123,7 @@ func (l *Lab) start(ctx context.Context, name string, ports []vm.Port) (_ *node,
 			return nil, err
 		}
 		n.veths = append(n.veths, veth)
-		l.ends.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge})
+		n.leave = append(n.leave, l.ends.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge}))
 		network := agent.Network{MAC: mac.String(), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := child.Network(ctx, network); err != nil {
 			return nil, err
@@ -137,7 +137,8 @@ type node struct {
 	name  string
 	lab   *Lab
 	child *agent.Child
-	veths []string // the lab's ends of its links
+	veths []string       // the lab's ends of its links
+	leave []func() error // takes it off them
 }
 
 func (n *node) Name() string         { return n.name }
@@ -151,8 +152,11 @@ func (n *node) Console() string { return "" }
 // its address in the next trial.
 func (n *node) Close() error {
 	var errs []error
+	for _, leave := range n.leave {
+		errs = append(errs, leave())
+	}
 	for _, veth := range n.veths {
-		errs = append(errs, n.lab.ends.Remove(veth), link.Remove(veth))
+		errs = append(errs, link.Remove(veth))
 	}
 	return errors.Join(append(errs, n.child.Close())...)
 }
