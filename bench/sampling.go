@@ -19,8 +19,7 @@ import (
 const fewEntries = 1000
 
 // sampling is what it takes to look at a table ten times a second, as a DUT's agent does, beside the ways
-// that walk it. (With a million entries, which most hosts' nf_conntrack_max does not allow, the same is
-// measured in a guest: BenchmarkSampling of package orchestrator.)
+// that walk it. The larger table is what the default nf_conntrack_max of a host leaves room for.
 func (l *lab) sampling() row {
 	ours := func(n int) contender {
 		return contender{name: fmt.Sprintf("ctload, %d entries", n), measure: func(ctx context.Context) (float64, error) {
