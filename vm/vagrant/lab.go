@@ -225,6 +225,19 @@ func (l *Lab) destroy(ctx context.Context) error {
 	return err
 }
 
+// aboutBox is a shell command that tells what of the distribution's own is part of what is measured.
+const aboutBox = `. /etc/os-release
+echo "$PRETTY_NAME, kernel $(uname -r);"
+own=
+for unit in firewalld ufw nftables iptables netfilter-persistent; do
+	! sudo -n systemctl --quiet is-active $unit.service 2>/dev/null || own="$own $unit"
+done
+echo "firewall of its own:${own:- none};"
+cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null | sed 's/^/it tracks, with nf_conntrack_max /' | grep . || echo "nothing is tracked before the rules of an experiment"
+for tool in iptables-restore nft modprobe; do
+	PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || echo "; it has no $tool"
+done`
+
 // prepare brings the agent to the machine and takes its management out of the network under test.
 func (l *Lab) prepare(ctx context.Context, d *dut) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, snapshotLimit, fmt.Errorf("it took more than %v", snapshotLimit))
@@ -233,6 +246,11 @@ func (l *Lab) prepare(ctx context.Context, d *dut) error {
 	if err != nil {
 		return err
 	}
+	about, err := d.endpoint.run(ctx, nil, aboutBox)
+	if err != nil {
+		return fmt.Errorf("ask the machine what it is: %w", err)
+	}
+	l.options.Tell("the machine is " + strings.Join(strings.Fields(about), " "))
 	if err := d.endpoint.copy(ctx, self, agentPath); err != nil {
 		return fmt.Errorf("copy the agent to the machine: %w", err)
 	}
