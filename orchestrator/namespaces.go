@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -102,19 +103,26 @@ func checkNamespaces(ctx context.Context, changes bool) error {
 	return nil
 }
 
-// mendHost puts the settings back that a killed run has left changed, where it may, or says how.
+// mendHost puts the settings back that a killed run has left changed, where it may, or says how; and refuses to
+// measure on a host that another run is changing.
 func (j Job) mendHost(ctx context.Context) error {
 	state, err := journal.Folder()
 	if err != nil {
 		return err
 	}
+	ofHost := func(e journal.Entry) bool { return e.Kind == journal.HostSetting }
 	var left []string
+	var changing error
 	err = journal.Collect(ctx, journal.Options{
-		Folder: state, Removers: removers, DryRun: !j.Choice.AllowHostChanges,
-		Only: func(e journal.Entry) bool { return e.Kind == journal.HostSetting },
+		Folder: state, Removers: removers, DryRun: !j.Choice.AllowHostChanges, Only: ofHost,
 		Tell: func(f journal.Finding) {
-			if f.State == journal.There {
+			switch {
+			case f.State == journal.There:
 				left = append(left, f.Entry.String())
+			case f.State == journal.Alive && slices.ContainsFunc(f.Has, ofHost):
+				changing = &guest.MissingError{
+					What: fmt.Sprintf("another run (%s, process %d) is changing this host's settings", f.Run.Label, f.Run.PID), Fix: "wait for its end",
+				}
 			}
 		},
 	})
@@ -123,7 +131,7 @@ func (j Job) mendHost(ctx context.Context) error {
 			What: "a run that was killed has left this host changed: " + strings.Join(left, ", "), Fix: "sudo ctload gc",
 		})
 	}
-	return err
+	return errors.Join(err, changing)
 }
 
 // openNamespaces makes a lab of namespaces in the sandbox that this process is in.

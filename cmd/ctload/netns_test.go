@@ -203,10 +203,21 @@ func TestHostChanges(t *testing.T) {
 	if o := finish(t, with("gc"), 20*time.Second); o.status != statusOK || !strings.Contains(o.stdout, "alive") {
 		t.Errorf("gc beside a run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
+	beside := finish(t, with("run", "tracking-cost", "--driver", "netns"), 20*time.Second)
+	if beside.status != statusHost || !strings.Contains(beside.stderr, "another run") {
+		t.Errorf("a run on a host that another one changes: exit status %d\n%s", beside.status, beside.stderr)
+	}
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = killed.Wait()
+	// Its sandbox ends a moment later.
+	dead := poll(10*time.Second, func() bool {
+		return !strings.Contains(finish(t, with("gc", "--dry-run"), 20*time.Second).stdout, "alive")
+	})
+	if !dead {
+		t.Error("the killed run is still taken for alive")
+	}
 	t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
 	if o := finish(t, with("run", "tracking-cost", "--driver", "netns"), 20*time.Second); o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
 		t.Errorf("a run on a host that was left changed: exit status %d\n%s", o.status, o.stderr)
@@ -230,7 +241,7 @@ experiment: across
 dut:
   memory: 256MiB
 workload:
-  - {generator: tcp, connections: 400, concurrency: 20, timeout: 500ms}
+  - {generator: tcp, connections: 60, concurrency: 30, timeout: 3s}
 scenarios:
   tracked:
     rules: |

@@ -27,7 +27,8 @@ type Finding struct {
 	Run   Run
 	Entry Entry
 	State State
-	Err   error // why it is still there
+	Has   []Entry // of a run that is alive: what it has made so far
+	Err   error   // why it is still there
 }
 
 // State is what is the matter with a thing.
@@ -57,12 +58,12 @@ type Options struct {
 // host are gone with a reboot: they are not put back after one.
 func Collect(ctx context.Context, o Options) error {
 	return each(o.Folder,
-		func(living Run) { o.Tell(Finding{Run: living, State: Alive}) },
+		func(living *aliveError) { o.Tell(Finding{Run: living.run, State: Alive, Has: living.left}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
 }
 
 // each hands the journals of dead runs, claimed, to dead, and tells of those that are alive.
-func each(folder string, alive func(Run), dead func(*Journal) error) error {
+func each(folder string, alive func(*aliveError), dead func(*Journal) error) error {
 	paths, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func each(folder string, alive func(Run), dead func(*Journal) error) error {
 	for _, path := range paths {
 		j, err := claim(path)
 		if living, ok := errors.AsType[*aliveError](err); ok {
-			alive(living.run)
+			alive(living)
 			continue
 		}
 		if errors.Is(err, fs.ErrNotExist) { // it ended meanwhile, or somebody else was quicker
@@ -137,7 +138,8 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 
 // aliveError says that a run still goes on.
 type aliveError struct {
-	run Run
+	run  Run
+	left []Entry
 }
 
 func (e *aliveError) Error() string {
@@ -166,7 +168,7 @@ func claim(path string) (_ *Journal, err error) {
 		return nil, fmt.Errorf("read the journal %s: %w", path, err)
 	}
 	if errors.Is(locked, unix.EWOULDBLOCK) {
-		return nil, &aliveError{run: run}
+		return nil, &aliveError{run: run, left: left}
 	}
 	if locked != nil {
 		return nil, fmt.Errorf("lock the journal %s: %w", path, locked)
@@ -182,7 +184,7 @@ func claim(path string) (_ *Journal, err error) {
 // Dead are the things that dead runs recorded, as far as keep wants them, and whose they are. Nothing is touched.
 func Dead(folder string, keep func(Run, Entry) bool) ([]Finding, error) {
 	var list []Finding
-	err := each(folder, func(Run) {}, func(j *Journal) error {
+	err := each(folder, func(*aliveError) {}, func(j *Journal) error {
 		for _, e := range j.left {
 			if keep(j.run, e) {
 				list = append(list, Finding{Run: j.run, Entry: e})

@@ -90,7 +90,7 @@ func TestKilledRun(t *testing.T) {
 	if _, err := out.Read(make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	if got := states(collectAll(t, folder, false)); !cmp.Equal(got, []State{Alive}) {
+	if got := collectAll(t, folder, false); !cmp.Equal(states(got), []State{Alive}) || len(got[0].Has) != 1 || got[0].Has[0].Kind != Path {
 		t.Errorf("while it lives: %v", got)
 	}
 	if err := cmd.Process.Kill(); err != nil {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestVM makes a lab, looks around in it and ends it, with machines and with namespaces.
+func TestVM(t *testing.T) {
+	needsLabAlone(t)
+	for _, driver := range []string{"libvirt", "netns"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			testVM(t, driver)
+		})
+	}
+}
+
+func testVM(t *testing.T, driver string) {
+	// A short path: sockets want one.
+	runtime, err := os.MkdirTemp("/tmp", "ctload-vm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
+	mark := "CTLOAD_TEST=" + runtime
+	with := func(args ...string) *exec.Cmd {
+		cmd := command(t, append([]string{"vm"}, args...)...)
+		cmd.Env = append(os.Environ(), mark, "XDG_RUNTIME_DIR="+runtime)
+		return cmd
+	}
+	do := func(args ...string) outcome {
+		t.Helper()
+		return finish(t, with(args...), time.Minute)
+	}
+	if o := do("shell", "--", "true"); o.status != statusHost || !strings.Contains(o.stderr, "ctload vm up") {
+		t.Errorf("a shell in no lab: exit status %d\n%s", o.status, o.stderr)
+	}
+	var said lockedBuffer
+	up := with("up", experiment(t, fmt.Sprintf(small, 1)), "--driver", driver)
+	up.Stdout, up.Stderr = &said, &said
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = up.Process.Kill() })
+	waitFor(t, "is up", 2*time.Minute, &said)
+
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		stdin  string
+		status int
+		stdout string
+		stderr string
+	}{
+		{name: "output, errors and status", args: []string{"client", "--", "sh", "-c", "echo out; echo err >&2; exit 7"}, status: 7, stdout: "out\n", stderr: "err\n"},
+		{name: "input", args: []string{"--", "cat"}, stdin: strings.Repeat("0123456789", 50_000), stdout: strings.Repeat("0123456789", 50_000)},
+		{name: "a shell without a terminal", args: nil, stdin: "exit 5\n", status: 5},
+		{name: "a signal", args: []string{"--", "sh", "-c", "kill -KILL $$"}, status: 137},
+		{name: "no such command", args: []string{"--", "no-such-command"}, status: 127, stderr: "ctload: this node has no no-such-command\n"},
+	} {
+		cmd := with(append([]string{"shell"}, tc.args...)...)
+		cmd.Stdin = strings.NewReader(tc.stdin)
+		o := finish(t, cmd, time.Minute)
+		if o.status != tc.status || o.stdout != tc.stdout || o.stderr != tc.stderr {
+			t.Errorf("%s: exit status %d, want %d; %d bytes of output, want %d; errors %q, want %q", tc.name, o.status, tc.status, len(o.stdout), len(tc.stdout), o.stderr, tc.stderr)
+		}
+	}
+	if o := do("shell", "clint", "--", "true"); o.status != statusUsage || !strings.Contains(o.stderr, `"client"`) {
+		t.Errorf("a node that is not there: exit status %d\n%s", o.status, o.stderr)
+	}
+
+	var host unix.Utsname
+	if err := unix.Uname(&host); err != nil {
+		t.Fatal(err)
+	}
+	kernel := do("shell", "dut", "--", "uname", "-r").stdout
+	if ofHost := strings.TrimSpace(kernel) == unix.ByteSliceToString(host.Release[:]); ofHost != (driver == "netns") {
+		t.Errorf("the kernel of the DUT is %q", kernel)
+	}
+	if rules := do("shell", "--", "iptables-save").stdout; !strings.Contains(rules, "--ctstate ESTABLISHED") {
+		t.Errorf("the DUT is not configured:\n%s", rules)
+	}
+	if listening := do("shell", "--", "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout; !strings.Contains(listening, ":0050 ") {
+		t.Errorf("nothing listens on port 80 of the DUT:\n%s", listening)
+	}
+	onTerminal(t, with("shell"))
+	if o := finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"), time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "up already") {
+		t.Errorf("a second lab: exit status %d\n%s", o.status, o.stderr)
+	}
+
+	if o := do("down"); o.status != statusOK {
+		t.Errorf("down: exit status %d\n%s", o.status, o.stderr)
+	}
+	if o := wait(t, up, time.Minute, &said, &said); o.status != statusOK {
+		t.Errorf("the lab ended with exit status %d:\n%s", o.status, o.stdout)
+	}
+	if left := marked(t, mark); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if o := do("down"); o.status != statusHost {
+		t.Errorf("down of no lab: exit status %d\n%s", o.status, o.stderr)
+	}
+}
+
+// onTerminal talks with a shell through a terminal of its own, as script(1) makes one.
+func onTerminal(t *testing.T, shell *exec.Cmd) {
+	t.Helper()
+	if _, err := exec.LookPath("script"); err != nil {
+		if os.Getenv("CTLOAD_NO_SKIP") != "" {
+			t.Error(err)
+		}
+		return
+	}
+	cmd := exec.Command("script", "-qec", strings.Join(shell.Args, " "), "/dev/null")
+	cmd.Env, cmd.Dir = append(shell.Env, "TERM=vt100"), shell.Dir
+	cmd.Stdin = strings.NewReader("stty rows 42 2>/dev/null; test -t 0 && echo a term''inal of type $TERM; exit 6\n")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	o := wait(t, cmd, time.Minute, &out, &out)
+	if o.status != 6 || !strings.Contains(o.stdout, "a terminal of type vt100") {
+		t.Errorf("a shell on a terminal: exit status %d\n%s", o.status, o.stdout)
+	}
+}
