@@ -6,6 +6,7 @@ import (
 
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/link"
 )
@@ -151,17 +152,13 @@ func (w ward) memoryPressure() {
 	revert()
 	failures := 0
 	for _, record := range log.Records {
-		if strings.Contains(record.Message, "page allocation failure") || strings.Contains(record.Message, "Unable to allocate memory") {
+		if results.MemoryFault(record.Message) {
 			failures++
-		}
-	}
-	w.Logf("a flood of %d flows left %d entries of at most 65536; %d records, %d of allocation failures", flood.Completed, count, len(log.Records), failures)
-	for i, record := range log.Records {
-		if i < 12 {
 			w.Log(record.Message)
 		}
 	}
-	w.holds(failures > 0, "the kernel's log has %d allocation failures", failures)
+	w.Logf("a flood of %d flows left %d entries of at most 65536", flood.Completed, count)
+	w.holds(failures > 0, "the kernel's log tells %d times that memory ran out", failures)
 	w.within(10*time.Second, "afterwards flows are answered", func() bool { return w.patient(100).Completed == 100 })
 	w.make(faults.Fault{Kind: faults.Flush})
 }
