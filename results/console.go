@@ -20,7 +20,7 @@ var faults = regexp.MustCompile(`Kernel panic - not syncing|` +
 
 // memoryFaults are those of a kernel that has run out of memory and knows it.
 var memoryFaults = regexp.MustCompile(`[Oo]ut of memory: |invoked oom-killer|oom-kill:|page allocation failure|SLUB: Unable to allocate memory|` +
-	`nf_conntrack: .*(unable to|can't) allocate`)
+	`nf_conntrack: .*(unable to|can't) allocate|Call Trace:`) // a trace follows a failed allocation; an oops has lines of its own
 
 // MemoryFault reports whether a line tells of memory that ran out, which spoils no trial that was to.
 func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }

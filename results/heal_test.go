@@ -162,3 +162,18 @@ func TestLive(t *testing.T) {
 		}
 	}
 }
+
+// Memory that ran out spoils no trial that was to run out of it; an oops does.
+func TestMemoryFault(t *testing.T) {
+	for line, want := range map[string]bool{
+		"swapper/0: page allocation failure: order:0, mode:0x800(GFP_ATOMIC)": true,
+		"Call Trace:": true,
+		"Out of memory: Killed process 71 (ctload)":                           true,
+		"BUG: unable to handle page fault for address: 0000000000000010":      false,
+		"Kernel panic - not syncing: Out of memory and no killable processes": false,
+	} {
+		if got := MemoryFault(line); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}
