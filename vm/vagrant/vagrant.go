@@ -29,7 +29,7 @@ import (
 var vagrantfile []byte
 
 // state is a folder with all that Vagrant knows of the machines of one run, and vagrant(1) in it. Nothing is
-// written into the user's own Vagrant folder.
+// written into the user's own Vagrant folder but the boxes that are fetched.
 type state struct {
 	dir string
 	env []string // CTLOAD_* for the Vagrantfile

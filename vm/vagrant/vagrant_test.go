@@ -118,6 +118,7 @@ func TestBoxThatCannotBeHad(t *testing.T) {
 	_, err := FindBox(t.Context(), "/nonexistent/x.box", t.TempDir(), tell)
 	missing(t, err, "/nonexistent/x.box", "--box build")
 
+	t.Setenv("VAGRANT_HOME", t.TempDir())
 	pretend(t, "echo 'The box could not be found' >&2; exit 1")
 	_, err = FindBox(t.Context(), "nobody/nothing", t.TempDir(), tell)
 	missing(t, err, "nobody/nothing cannot be had", "could not be found", "--box build")
