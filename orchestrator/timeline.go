@@ -41,7 +41,7 @@ type timeline struct {
 // waiter is a condition that has not come true.
 type waiter struct {
 	condition *results.Condition
-	true      chan struct{}
+	came      chan struct{} // closed when it has
 }
 
 // made is an action that has been made, or was to be.
@@ -124,7 +124,7 @@ func (l *timeline) observe(s results.Sample) {
 		if !w.condition.Holds(&moment) {
 			return false
 		}
-		close(w.true)
+		close(w.came)
 		return true
 	})
 }
@@ -141,7 +141,7 @@ func (l *timeline) moment(ctx context.Context, a scenarios.Action, w *waiter) er
 	start, delay := l.begun, time.Duration(a.At)
 	switch {
 	case w != nil:
-		start, delay = w.true, time.Duration(a.After)
+		start, delay = w.came, time.Duration(a.After)
 	case a.Phase == scenarios.PhaseRecovery:
 		start = l.ended
 	default:
