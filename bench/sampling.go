@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ti-mo/conntrack"
@@ -18,9 +20,21 @@ import (
 // fewEntries is the small table of the row that looks at how looking at a table grows with it.
 const fewEntries = 1000
 
+// manyEntries is the large one, where this host's nf_conntrack_max has room for it; elsewhere it is as large
+// as other rows make theirs.
+func manyEntries() int {
+	const million = 1_000_000
+	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
+	if limit, numberErr := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && numberErr == nil && limit > million {
+		return million
+	}
+	return entries
+}
+
 // sampling is what it takes to look at a table ten times a second, as a DUT's agent does, beside the ways
-// that walk it. The larger table is what the default nf_conntrack_max of a host leaves room for.
+// that walk it.
 func (l *lab) sampling() row {
+	large := manyEntries()
 	ours := func(n int) contender {
 		return contender{name: fmt.Sprintf("ctload, %d entries", n), measure: func(ctx context.Context) (float64, error) {
 			return number(l.in(ctx, "router", generatorCPU, selfPath, "sample", strconv.Itoa(n), "1000"))
@@ -28,7 +42,7 @@ func (l *lab) sampling() row {
 	}
 	walk := func(name, program, command string) contender {
 		return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
-			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(entries), "1")); err != nil { // which fills it
+			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(large), "1")); err != nil { // which fills it
 				return 0, err
 			}
 			cmd := l.in(ctx, "router", generatorCPU, "sh", "-c", command)
@@ -38,10 +52,10 @@ func (l *lab) sampling() row {
 			return share(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()), nil
 		}}
 	}
-	few, many := ours(fewEntries), ours(entries)
+	few, many := ours(fewEntries), ours(large)
 	return row{
 		name: "sampling", unit: "% of a core",
-		work: fmt.Sprintf("looking at a table ten times a second; the walks at %d entries", entries),
+		work: fmt.Sprintf("looking at a table ten times a second; the walks at %d entries", large),
 		setup: func(context.Context) (func() error, error) {
 			return func() error { return l.forget(context.Background()) }, nil
 		},

@@ -28,3 +28,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	return fmt.Errorf("%w; did you mean --%s?", err, best)
 }
+
+// meant ends a complaint about a subcommand that cmd does not have: with the nearest one, if any is near.
+func meant(cmd *cobra.Command, word string) string {
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return ""
+}

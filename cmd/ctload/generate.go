@@ -34,11 +34,7 @@ conntrack table, CPU), so that the figures are not the target's; 130 interrupted
 			if len(args) == 0 {
 				return nil
 			}
-			hint := ""
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf("; did you mean %q?", near[0])
-			}
-			return fmt.Errorf("there is no generator %q%s", args[0], hint)
+			return fmt.Errorf("there is no generator %q%s", args[0], meant(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -26,11 +26,7 @@ func scenariosCommand() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			hint := ""
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf("; did you mean %q?", near[0])
-			}
-			return fmt.Errorf("ctload scenarios has no command %q%s (list, show, validate, schema)", args[0], hint)
+			return fmt.Errorf("ctload scenarios has no command %q%s (list, show, validate, schema)", args[0], meant(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
