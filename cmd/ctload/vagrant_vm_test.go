@@ -11,10 +11,9 @@ import (
 func TestVagrant(t *testing.T) {
 	needsLab(t)
 	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
 	mark := "CTLOAD_TEST=" + temporary
 	cmd := command(t, "run", "table-full", "--driver", "vagrant", "--box", "build", "--scenario", "baseline,raw-notrack", "--format", "json")
-	cmd.Env = append(os.Environ(), mark)
+	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
 	o := finish(t, cmd, 20*time.Minute)
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
