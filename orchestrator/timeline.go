@@ -90,6 +90,8 @@ func newTimeline(t *trial) (*timeline, error) {
 // start lets the actions wait for their moments.
 func (l *timeline) start(ctx context.Context) {
 	ctx, l.cancel = context.WithCancel(ctx)
+	l.mu.Lock() // samples come already
+	defer l.mu.Unlock()
 	l.group = new(errgroup.Group)
 	for i, a := range l.t.scenario.Actions {
 		var w *waiter
