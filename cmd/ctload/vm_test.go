@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +121,7 @@ func onTerminal(t *testing.T, shell *exec.Cmd) {
 		return
 	}
 	cmd := exec.Command("script", "-qec", strings.Join(shell.Args, " "), "/dev/null")
-	cmd.Env, cmd.Dir = append(shell.Env, "TERM=vt100"), shell.Dir
+	cmd.Env, cmd.Dir = slices.Concat(shell.Env, []string{"TERM=vt100"}), shell.Dir
 	cmd.Stdin = strings.NewReader("stty rows 42 2>/dev/null; test -t 0 && echo a term''inal of type $TERM; exit 6\n")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
