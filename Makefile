@@ -26,7 +26,7 @@ userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04
 
 .PHONY: test
 test: deps test-deps build ## install what the tests need and run all of them, virtual machines included
-	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
+	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -parallel 3 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
 
 .PHONY: library
 library: deps build userns library-deps ## run every shipped experiment: the faults must show and the cures must hold

@@ -89,28 +89,14 @@ func TestKillLeavesNothing(t *testing.T) {
 	linksBefore, cacheBefore := links(t), files(t, filepath.Join(cache, "ctload"))
 	shmBefore := files(t, "/dev/shm")
 
-	for round := range killRounds {
-		mark := fmt.Sprintf("CTLOAD_TEST=%s-%d", temporary, round)
-		cmd := command(t, "run", path, "--out", filepath.Join(t.TempDir(), "run"))
-		cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
+	t.Run("rounds", func(t *testing.T) {
+		for round := range killRounds {
+			t.Run(strconv.Itoa(round), func(t *testing.T) {
+				t.Parallel() // with other rounds, and with nothing else
+				kill(t, path, fmt.Sprintf("CTLOAD_TEST=%s-%d.", temporary, round), temporary)
+			})
 		}
-		// Most moments are in the first seconds, where the most is being made.
-		moment := time.Duration(rand.ExpFloat64() * float64(2*time.Second))
-		timer := time.NewTimer(min(moment, 12*time.Second))
-		<-timer.C
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = cmd.Wait()
-		if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
-			t.Errorf("round %d, killed after %v: processes are left: %v", round, moment, marked(t, mark))
-			for _, p := range marked(t, mark) {
-				_ = syscall.Kill(p.pid, syscall.SIGKILL)
-			}
-		}
-	}
+	})
 	for name := range links(t) {
 		if !linksBefore[name] {
 			t.Errorf("link %s is left", name)
@@ -130,6 +116,30 @@ func TestKillLeavesNothing(t *testing.T) {
 		// What libvirt learnt about QEMU is kept on purpose.
 		if !cacheBefore[name] && !strings.Contains(name, "/libvirt") && !strings.HasSuffix(name, "kvm-failed") {
 			t.Errorf("file %s is left in the cache", name)
+		}
+	}
+}
+
+// kill runs the experiment of that path, kills ctload at a random moment, and looks for what is left of it.
+func kill(t *testing.T, path, mark, temporary string) {
+	t.Helper()
+	cmd := command(t, "run", path, "--out", filepath.Join(t.TempDir(), "run"))
+	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Most moments are in the first seconds, where the most is being made.
+	moment := min(time.Duration(rand.ExpFloat64()*float64(2*time.Second)), 12*time.Second)
+	timer := time.NewTimer(moment)
+	<-timer.C
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
+		t.Errorf("killed after %v: processes are left: %v", moment, marked(t, mark))
+		for _, p := range marked(t, mark) {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 	}
 }
