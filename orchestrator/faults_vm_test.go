@@ -259,7 +259,7 @@ func (w ward) rulesLoad() {
 		untracked := w.patient(100)
 		count := w.count()
 		revert()
-		w.flows(100)
+		w.patient(100)
 		w.holds(untracked.Completed == 100 && count < 10, "%s: with NOTRACK %d of 100 flows were answered and left %d entries", name, untracked.Completed, count)
 		w.holds(w.count() >= 100, "%s: without, 100 flows left %d entries", name, w.count())
 	}
