@@ -16,8 +16,8 @@ import (
 )
 
 // UnpackKernel writes the kernel inside a bzImage to the file to, and returns the path of what a machine
-// should boot: to, or the image itself where there is nothing to gain. An emulated guest takes half a
-// second to unpack its own kernel, which takes the host some hundredths; QEMU (4.0 and later) enters an
+// should boot: to, or the image itself where there is nothing to gain. An emulated guest takes tenths
+// of a second to unpack its own kernel, which takes the host hundredths; QEMU (4.0 and later) enters an
 // unpacked one by the PVH protocol, if the kernel was built for that (CONFIG_PVH, as distributions do).
 // Such a kernel stays at its link address: nothing randomises it (KASLR).
 //
