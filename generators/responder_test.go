@@ -262,3 +262,19 @@ func TestDeafResponder(t *testing.T) {
 		t.Errorf("it took %d connections", c.Accepted)
 	}
 }
+
+// Connections that the kernel has answered count also when the responder ends before it comes to them.
+func TestResponderEndsWithAFullQueue(t *testing.T) {
+	r := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
+	r.Stall()
+	time.Sleep(5 * stallPoll)
+	for range 20 {
+		dial(t, r)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Counters(); c.Accepted != 20 || c.Open() != 0 {
+		t.Errorf("of 20 connections: %+v", c)
+	}
+}

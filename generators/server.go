@@ -118,7 +118,28 @@ func (s *streamServer) serve() error {
 			s.handle(&events[i])
 		}
 	}
+	s.drain()
 	return nil
+}
+
+// drain counts what waits in the accept queues when the responder is told to stop: the kernel has
+// answered these connections, and their senders count them as made.
+func (s *streamServer) drain() {
+	if s.spec.Kind == RespondDeaf {
+		return // never accepts
+	}
+	for _, listener := range s.listeners {
+		for range s.spec.Backlog { // whoever still connects does not keep it from stopping
+			fd, errno := acceptSocket(listener)
+			if errno == 0 {
+				s.live.accepted.Add(1)
+				s.live.closed.Add(1)
+				closeSocket(fd)
+			} else if errno == unix.EAGAIN || errno == unix.EMFILE || errno == unix.ENFILE {
+				break
+			}
+		}
+	}
 }
 
 // expire answers what was delayed for long enough, and closes what was idle for too long.

@@ -76,8 +76,16 @@ func TestGenerate(t *testing.T) {
 		{"probe", []string{"silent"}, []string{"--rate", "50/s", "-n", "20"}, 20, 20},
 	} {
 		t.Run(tc.kind+" "+strings.Join(tc.args, " "), func(t *testing.T) {
-			address, end := answering(t, tc.responder...)
-			o := ctload(t, 30*time.Second, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
+			var o outcome
+			var end func() generators.ResponderCounters
+			for range 3 { // a host that is busy in the wrong 10 ms costs a slot, and the generator says so
+				var address string
+				address, end = answering(t, tc.responder...)
+				o = ctload(t, 30*time.Second, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
+				if !strings.Contains(o.stderr, "the generator was the limit: pacing: ") {
+					break
+				}
+			}
 			var r generators.Result
 			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
