@@ -86,6 +86,7 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	if _, err := fmt.Fscan(os.Stdin, new(string)); err != nil {
 		return err
 	}
+	var held []int
 	for k := range count {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -95,10 +96,18 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 		if err := unix.Connect(fd, &to); err != nil {
 			return fmt.Errorf("connecting socket %d: %w", k, err)
 		}
+		held = append(held, fd)
 	}
 	fmt.Fprintln(stdout, "done")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	for _, fd := range held { // ends by reset: a FIN that nobody answers would keep its port from the next row
+		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+			return fmt.Errorf("letting go of the sockets: %w", err)
+		}
+	}
+	return nil
 }
 
 // perLoop is how many sockets one connect loop holds: a usual limit of descriptors is 20000.
