@@ -91,7 +91,7 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	if !tuple.Source.Addr().IsValid() && tuple.Source.Port() == 0 {
 		return 0
 	}
-	return bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, &s.local)
+	return bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, true, &s.local)
 }
 
 // begun goes on with a connection after the call of connect, which said errno.

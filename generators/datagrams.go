@@ -329,7 +329,9 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 		return -1, errno
 	}
 	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
-		errno = bindSource(fd, tuple.Source, target, d.load.FreeBind, &d.out.names[0])
+		// A datagram socket takes from everybody: who awaits answers on a port must be alone there, and
+		// a port in use is a failure of this host's, not an answer that was lost on the way.
+		errno = bindSource(fd, tuple.Source, target, d.load.FreeBind, d.flows == nil, &d.out.names[0])
 	}
 	if errno == 0 && d.flows != nil {
 		errno = askErrors(fd, target.Is6())

@@ -2,8 +2,11 @@ package generators
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/netnstest"
 )
@@ -56,6 +59,31 @@ func TestUDP(t *testing.T) {
 				t.Errorf("%d datagrams came, %d were to", came, n)
 			}
 		})
+	}
+}
+
+// A port that another socket has is no port to await answers on: they could go to either.
+func TestUDPPortInUse(t *testing.T) {
+	echo := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
+	var scratch sockaddr
+	fd, errno := newSocket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+	if errno == 0 {
+		defer closeSocket(fd)
+		errno = bindSource(fd, netip.MustParseAddrPort("127.0.0.1:20999"), netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
+	}
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	for reply, want := range map[bool]int64{true: 9, false: 10} {
+		got, err := Run(t.Context(), Spec{
+			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999", Count: 10, Rate: 1000, Reply: reply, Timeout: 5 * time.Second,
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Completed != want || got.Causes[string(NoPort)] != 10-want {
+			t.Errorf("answers awaited: %v: completed %d, want %d; failed by %v", reply, got.Completed, want, got.Causes)
+		}
 	}
 }
 

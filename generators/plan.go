@@ -55,6 +55,22 @@ func (p *plan) allocate() error {
 	return p.checkTuples()
 }
 
+// Tuples is how many different tuples a load has; 0 where the kernel chooses its ports, or where the spec
+// is not sound.
+func (s Spec) Tuples() int64 {
+	p := &plan{Spec: s}
+	p.defaults()
+	space, err := p.newSpace()
+	if err != nil || len(space.SourcePorts) == 0 {
+		return 0
+	}
+	n := 1.0
+	for _, size := range []uint64{uint64(len(space.SourcePorts)), uint64(len(space.TargetPorts)), space.Sources.Len(), space.Targets.Len()} {
+		n *= float64(max(size, 1))
+	}
+	return int64(min(n, 1<<62))
+}
+
 // exhaustible reports whether the load must end when each of its tuples has been used once: those
 // of crafted packets, and of datagrams whose source ports were named.
 func (p *plan) exhaustible() bool {

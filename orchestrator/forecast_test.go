@@ -48,6 +48,16 @@ func TestForecast(t *testing.T) {
 	}
 }
 
+// What a generator cannot make is not predicted.
+func TestForecastOfFewPorts(t *testing.T) {
+	list := forecasts(t, "generator-limit")
+	for name, peak := range map[string]int64{"200-ports": 200, "more-addresses": 500} {
+		if f := list[name]; f.Prediction.Peak != peak {
+			t.Errorf("%s: a peak of %d is predicted, not %d", name, f.Prediction.Peak, peak)
+		}
+	}
+}
+
 func TestAssumedState(t *testing.T) {
 	rules := "*filter\n-A INPUT -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT"
 	for _, tc := range []struct {

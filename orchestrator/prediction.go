@@ -89,6 +89,7 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 		} else {
 			open = false
 		}
+		count = distinct(a, count)
 		load.add(rate, residence(entry, before.Timeouts), seconds, count)
 		if assured(entry) {
 			load.assured += count
@@ -99,10 +100,19 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 	}
 	for _, a := range entries {
 		if entry := entryOf(workload, a); a.probe && tracked(before, dut, entry) {
-			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, int64(a.spec.Rate*load.seconds))
+			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.spec.Rate*load.seconds)))
 		}
 	}
 	return load, probes
+}
+
+// distinct is how many entries count flows can have at most: one for each tuple. A flow on a tuple that was
+// used before takes over its entry, one that finds none free is not made at all.
+func distinct(a assignment, count int64) int64 {
+	if tuples := a.spec.Tuples(); tuples > 0 {
+		return min(count, tuples)
+	}
+	return count
 }
 
 func entryOf(workload []scenarios.Entry, a assignment) scenarios.Entry {

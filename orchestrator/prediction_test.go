@@ -51,6 +51,10 @@ func TestPredict(t *testing.T) {
 		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, {duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
 		{"nobody listens", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "", 0, 0, 0},
 		{"nobody accepts", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "", 500, 0, 120},
+		{"few source ports", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, source-ports: 20000-20199}", "", 200, 0, 432000},
+		{"few source ports of four addresses", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, source-ports: 20000-20199, sources: 4}", "", 500, 0, 432000},
+		{"few source ports to two ports", "{generator: http, requests: 900, concurrency: 10, source-ports: [1024-1099, 2000], ports: [80, 81]}", "", 154, 0, 120},
+		{"few source ports, a table that is smaller", "{generator: hold, connections: 4000, rate: 200/s, duration: 2s, source-ports: 20000-21999}", "", 1000, 5, 432000},
 		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, `nft: "table ip x { chain y { type filter hook prerouting priority raw; udp dport 80 notrack; tcp dport 22 notrack; } }"`, 0, 0, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -19,6 +19,8 @@ type assignment struct {
 	start time.Duration // after the start of the load
 	probe bool
 	spec  generators.Spec
+
+	unnamed portRange // the source ports that it shares with others, since it names none; none: zero
 }
 
 // closedLoop reports whether the answers set its pace, as fast as generator and DUT can.
@@ -58,6 +60,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 				name: e.Name, entry: e.Name, node: clientName(e.From), start: time.Duration(scenario.Begins(e)),
 				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
 			}
+			a.unnamed, _ = unnamedPorts(e)
 			if n := len(topology.Families); n > 1 {
 				a.name += "-" + string(family)
 				a.spec.Count = part(a.spec.Count, i, n)
@@ -70,6 +73,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 			list = append(list, a)
 		}
 	}
+	keepApart(list)
 	return list
 }
 
@@ -77,13 +81,6 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 func part(whole int64, i, n int) int64 {
 	return whole*int64(i+1)/int64(n) - whole*int64(i)/int64(n)
 }
-
-// The source ports of a load that names none, and of a probe. They are apart: a port that one socket has
-// been given by number is not free for another, whatever its destination.
-const (
-	loadPorts  = "1024-60999"
-	probePorts = "61000-65535"
-)
 
 // probeLimit bounds a probe, which otherwise goes on until it is stopped after the recovery.
 const probeLimit = 24 * time.Hour
@@ -107,7 +104,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 		s.Kind, s.Protocol, s.Duration = generators.Probe, generators.Protocol(e.Probe), probeLimit
 		s.Ports = nil
 		if e.Port != 0 {
-			s.Ports, s.SourcePorts = []uint16{uint16(e.Port)}, probePorts
+			s.Ports = []uint16{uint16(e.Port)}
 		}
 	}
 	if e.Generator == scenarios.Hold {
@@ -118,12 +115,9 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	}
 	s.AtOnce = int(e.AtOnce)
 	s.Profile = profile(e)
-	if len(e.SourcePorts) > 0 {
-		s.SourcePorts = joinRanges(e.SourcePorts)
-	} else if e.Probe == "" && e.Generator != scenarios.ICMP && !crafted(e.Generator) {
-		// The kernel would draw ports at random, and a port drawn again soon takes the place of its old
-		// entry: of 5000 connections some 400 would leave none of their own.
-		s.SourcePorts = loadPorts
+	s.SourcePorts = joinRanges(e.SourcePorts)
+	if unnamed, ok := unnamedPorts(e); ok {
+		s.SourcePorts = unnamed.String()
 	}
 	switch {
 	case crafted(e.Generator):
@@ -155,7 +149,9 @@ func hold(s *generators.Spec) {
 		s.Hold += ramp
 		s.Duration = 2*ramp + s.Timeout + s.Hold // it also ends those that are held
 	default:
-		s.Concurrency = int(s.Count)
+		if s.Concurrency == 0 {
+			s.Concurrency = int(s.Count)
+		}
 		s.Duration = rampLimit
 	}
 }

@@ -112,6 +112,26 @@ func TestSetKernels(t *testing.T) {
 	}
 }
 
+// Kernels by path stand beside those by name, in a file and on the command line.
+func TestKernelPaths(t *testing.T) {
+	e := parsed(t, strings.Replace(chosen, "kernel: ./vmlinuz\n  kernel-modules: ./modules", "kernel: [debian/bookworm, ./vmlinuz, /boot/vmlinuz-6.12.0]", 1))
+	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 a@kernel=.-vmlinuz@vcpus=1 a@kernel=.-vmlinuz@vcpus=2" +
+		" a@kernel=-boot-vmlinuz-6.12.0@vcpus=1 a@kernel=-boot-vmlinuz-6.12.0@vcpus=2 b"
+	if got := names(e); got != want {
+		t.Errorf("scenarios: %s", got)
+	}
+	if err := e.SetKernels([]string{"./vmlinuz", "/boot/vmlinuz-6.12.0"}); err != nil {
+		t.Fatal(err)
+	}
+	kernels := map[string]int{}
+	for _, r := range e.Resolve() {
+		kernels[r.DUT.Kernel]++
+	}
+	if diff := cmp.Diff(map[string]int{"./vmlinuz": 3, "/boot/vmlinuz-6.12.0": 3}, kernels); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestInvalidPointsAtTheFile(t *testing.T) {
 	e := parsed(t, chosen)
 	got := e.Invalid(e.Thresholds[1].Position, "does not compile").Error()

@@ -33,7 +33,7 @@ type Entry struct {
 	Port        Port     `yaml:"port,omitempty" jsonschema_description:"probe tcp, udp: the destination port"`
 	Ports       Ports    `yaml:"ports,omitempty" jsonschema_description:"destination ports used in turn, as 80 or [80, 8000-8063]; default 80"`
 	Sources     Count    `yaml:"sources,omitempty" jsonschema_description:"number of source addresses used in turn; default 1"`
-	SourcePorts Ports    `yaml:"source-ports,omitempty" jsonschema_description:"source ports used in turn; default: the kernel's choice, or 1024-65535 for syn, handshake and udp"`
+	SourcePorts Ports    `yaml:"source-ports,omitempty" jsonschema_description:"source ports used in turn; default: those that no other entry of the node needs"`
 	Timeout     Duration `yaml:"timeout,omitempty" jsonschema_description:"when a request, connection or probe counts as failed; default 10s, for a probe 1s"`
 	Close       Close    `yaml:"close,omitempty" jsonschema_description:"how a connection ends; default fin"`
 	KeepAlive   bool     `yaml:"keep-alive,omitempty" jsonschema_description:"http: many requests on one connection; default false, a new connection for each"`

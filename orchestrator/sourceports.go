@@ -1,0 +1,96 @@
+package orchestrator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// portRange is a range of source ports, both ends included.
+type portRange struct{ first, last int }
+
+func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.first, r.last) }
+
+// part is the ith of n parts that make up the range.
+func (r portRange) part(i, n int) portRange {
+	whole := r.last - r.first + 1
+	return portRange{r.first + whole*i/n, r.first + whole*(i+1)/n - 1}
+}
+
+// The source ports of entries that name none: those of loads, of probes and of crafted packets. The first
+// two are apart: a port that one socket has been given by number is not free for another, whatever its
+// destination. Crafted packets have addresses of their own.
+var (
+	loadPorts    = portRange{1024, 60999}
+	probePorts   = portRange{61000, 65535}
+	craftedPorts = portRange{1024, 65535} // and identifiers, for icmp
+)
+
+// unnamedPorts are the source ports of an entry that names none; false where there are none to choose.
+//
+// The kernel would draw ports at random, and a port drawn again soon takes the place of its old entry: of
+// 5000 connections some 400 would leave none of their own.
+func unnamedPorts(e scenarios.Entry) (portRange, bool) {
+	switch {
+	case len(e.SourcePorts) > 0 || e.Probe == scenarios.ProbeICMP: // whose identifiers are the kernel's
+		return portRange{}, false
+	case e.Probe != "":
+		return probePorts, true
+	case crafted(e.Generator) || e.Generator == scenarios.ICMP:
+		return craftedPorts, true
+	default:
+		return loadPorts, true
+	}
+}
+
+// crowd is who may meet: those that take their source ports from one range on one node.
+type crowd struct {
+	node      string
+	ports     portRange
+	transport generators.Protocol
+	four      bool
+}
+
+func (a assignment) crowd() crowd {
+	c := crowd{a.node, a.unnamed, generators.ProtocolTCP, false}
+	switch {
+	case a.spec.Kind == generators.UDP || a.spec.Protocol == generators.ProtocolUDP:
+		c.transport = generators.ProtocolUDP
+	case a.spec.Kind == generators.ICMP:
+		c.transport = generators.ProtocolICMP
+	}
+	if target, err := netip.ParseAddr(a.spec.Target); err == nil {
+		c.four = target.Is4()
+	}
+	return c
+}
+
+// meets reports whether two entries would be on one tuple, or be two datagram sockets on one port.
+func (a assignment) meets(other assignment) bool {
+	if a.name == other.name || a.crowd() != other.crowd() {
+		return false
+	}
+	return a.crowd().transport != generators.ProtocolTCP ||
+		a.spec.Target == other.spec.Target && slices.ContainsFunc(a.spec.Ports, func(port uint16) bool { return slices.Contains(other.spec.Ports, port) })
+}
+
+// keepApart gives entries that would meet a part each of the source ports that they share. All walk
+// through them in the same order, so that what begins at the same rate would be on the same port at the
+// same time: of two datagram sockets there the kernel gives one the answers to both, and a connection
+// would take over the entry of another.
+func keepApart(list []assignment) {
+	crowds := map[crowd][]int{}
+	for i, a := range list {
+		if a.unnamed != (portRange{}) && slices.ContainsFunc(list, a.meets) {
+			crowds[a.crowd()] = append(crowds[a.crowd()], i)
+		}
+	}
+	for _, members := range crowds {
+		for i, at := range members {
+			list[at].spec.SourcePorts = list[at].unnamed.part(i, len(members)).String()
+		}
+	}
+}
