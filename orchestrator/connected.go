@@ -5,24 +5,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// refuseConnected refuses what cannot be done on daemons that exist.
-func refuseConnected(plan *Plan, c Choice) error {
-	var wants []string
-	for _, s := range plan.Scenarios {
-		for _, a := range s.Actions {
-			if a.Kind == scenarios.Reset || a.Kind == scenarios.LinkDown || a.Kind == scenarios.Partition {
-				wants = append(wants, fmt.Sprintf("scenario %s has the action %s", s.Name, a.Kind))
-			}
-		}
-	}
+// refuseConnected refuses choices that contradict each other.
+func refuseConnected(_ *Plan, c Choice) error {
 	switch {
-	case len(wants) > 0:
-		return &UnfitError{Driver: "libvirt with --connect", Wants: wants, Way: "the lab of this host can: without --connect"}
 	case c.Parallel < 0:
 		return fmt.Errorf("--parallel %d: at least 1", c.Parallel)
 	case c.Parallel > 1 && len(c.Networks) > 0:

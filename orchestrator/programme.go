@@ -10,6 +10,7 @@ import (
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
 )
 
 // programme hands out the trials of a plan to the labs and keeps what they measure.
@@ -158,6 +159,9 @@ func giveUp(ctx context.Context, err error, failedBoots *int) error {
 	}
 	if _, lost := errors.AsType[*vm.LostError](err); lost {
 		return err
+	}
+	if missing, ok := errors.AsType[*guest.MissingError](err); ok {
+		return missing // the next trial would meet the same
 	}
 	boot, failed := errors.AsType[*vm.BootError](err)
 	if !failed {

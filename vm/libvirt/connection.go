@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
@@ -12,9 +13,15 @@ import (
 // connection is a libvirt connection whose calls end when their context does: go-libvirt's own take
 // neither a context nor a time limit.
 type connection struct {
-	uri  string
-	virt *golibvirt.Libvirt
+	uri      string
+	virt     *golibvirt.Libvirt
+	patience time.Duration // see callPatience
 }
+
+// callPatience is how long a call may still go on when its context has ended, before the connection is given up to be
+// free of it. Most calls end by themselves within a second, and over the connection goes whatever is to be cleaned up,
+// and what others are about.
+const callPatience = 5 * time.Second
 
 // connect connects to the daemon behind a URI. The error is a *guest.MissingError.
 func connect(ctx context.Context, at *endpoint) (*connection, error) {
@@ -23,7 +30,7 @@ func connect(ctx context.Context, at *endpoint) (*connection, error) {
 	if err != nil {
 		return nil, at.explain(err)
 	}
-	return &connection{uri: at.uri.String(), virt: virt}, nil
+	return &connection{uri: at.uri.String(), virt: virt, patience: callPatience}, nil
 }
 
 // create starts a transient domain from its XML; more are further flags.
@@ -80,9 +87,13 @@ func (c *connection) close(ctx context.Context) error {
 
 var errDaemonGone = errors.New("the libvirt daemon is gone")
 
-// within runs one call beside its context; when that ends first the connection is given up, which
-// frees the call.
+// within runs one call beside its context. One that is under way when that ends is waited for, for as long as the
+// connection's patience, and then ends with the connection: what it did is known, or no more can come of it.
 func within[T any](ctx context.Context, c *connection, call func() (T, error)) (T, error) {
+	var none T
+	if c != nil && ctx.Err() != nil {
+		return none, fmt.Errorf("libvirt was not asked: %w", context.Cause(ctx))
+	}
 	type outcome struct {
 		value T
 		err   error
@@ -100,7 +111,6 @@ func within[T any](ctx context.Context, c *connection, call func() (T, error)) (
 	case o := <-done:
 		return o.value, inWords(c, o.err)
 	case <-lost:
-		var none T
 		select { // the call may have ended in the same moment
 		case o := <-done:
 			return o.value, inWords(c, o.err)
@@ -108,12 +118,19 @@ func within[T any](ctx context.Context, c *connection, call func() (T, error)) (
 			return none, errDaemonGone
 		}
 	case <-ctx.Done():
-		if c != nil {
+	}
+	if c != nil {
+		patience := time.NewTimer(c.patience)
+		defer patience.Stop()
+		select {
+		case o := <-done:
+			return o.value, inWords(c, o.err)
+		case <-lost:
+		case <-patience.C:
 			go func() { _ = c.virt.Disconnect() }()
 		}
-		var none T
-		return none, fmt.Errorf("libvirt did not answer: %w", context.Cause(ctx))
 	}
+	return none, fmt.Errorf("libvirt did not answer: %w", context.Cause(ctx))
 }
 
 // inWords is the error of a call on a connection that was there. go-libvirt says EINVAL where it is not any

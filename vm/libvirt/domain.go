@@ -38,6 +38,7 @@ type card struct {
 	network string // of libvirt
 	bridge  string // of the host
 	mac     string
+	mtu     uint // that the machine is told; 0: it takes 1500 bytes
 }
 
 // xml describes a transient domain: direct kernel boot, a virtio network card for each port, the agent's
@@ -145,6 +146,9 @@ func interfaces(cards []card) []libvirtxml.DomainInterface {
 			Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 			// An option ROM would only be loaded and searched; nothing boots from the network.
 			ROM: &libvirtxml.DomainROM{Enabled: "no"},
+		}
+		if c.mtu > 0 {
+			i.MTU = &libvirtxml.DomainInterfaceMTU{Size: c.mtu}
 		}
 		switch {
 		case c.network != "":

@@ -21,20 +21,25 @@ import (
 
 // remoteMachine is a machine on a daemon that exists.
 type remoteMachine struct {
-	name    string
-	host    *hypervisor
-	entry   journal.Entry // of its domain; empty until it was recorded
-	domain  golibvirt.Domain
-	client  *agent.Client
-	streams []io.Closer
-	console *console
-	leave   []func() error // takes it off the lab's links
+	name        string
+	lab         *Shared
+	host        *hypervisor
+	ports       []vm.Port
+	description domain        // with which it is started, and started again
+	entry       journal.Entry // of its domain; empty until it was recorded
+	limit       time.Duration // of a start
+	console     *console
+	leave       []func() error // takes it off the lab's links
+
+	mu     sync.Mutex
+	domain golibvirt.Domain
+	client *agent.Client // another one after each reset, as the stream
+	text   io.Closer     // of the console
 }
 
-// boot starts a machine and waits for its agent. The machine is created paused, so that nothing of its
-// console is missed.
+// boot starts a machine and waits for its agent.
 func (l *Shared) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string, limit time.Duration) (_ vm.Node, err error) {
-	m := &remoteMachine{name: spec.Name, host: h}
+	m := &remoteMachine{name: spec.Name, lab: l, host: h, ports: spec.Ports, limit: limit}
 	defer func() {
 		if err != nil {
 			err = joinClose(err, m.Close())
@@ -43,41 +48,61 @@ func (l *Shared) boot(ctx context.Context, h *hypervisor, spec vm.Machine, seria
 	if m.console, err = newConsole(spec.ConsoleFile); err != nil {
 		return nil, err
 	}
-	description, err := l.describe(ctx, h, spec, serial, accelerator)
-	if err != nil {
+	if m.description, err = l.describe(ctx, h, spec, serial, accelerator); err != nil {
 		return nil, err
 	}
-	if m.entry, err = h.record(journal.Domain, description.name, newUUID()); err != nil {
+	if m.entry, err = h.record(journal.Domain, m.description.name, newUUID()); err != nil {
 		return nil, err
 	}
-	description.uuid = m.entry.Detail
-	xml, err := description.xml()
-	if err != nil {
-		return nil, err
-	}
+	m.description.uuid = m.entry.Detail
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if m.domain, err = h.virt.create(ctx, xml, golibvirt.DomainStartPaused); err != nil {
-		err = h.refused(err, "start machine "+spec.Name)
+	if err := m.start(ctx); err != nil {
 		if missing, ok := errors.AsType[*guest.MissingError](err); ok && len(l.options.Networks) > 0 {
 			missing.Fix = "--network with a bridge or a libvirt network that every host has"
 		}
 		return nil, err
 	}
-	if err := m.converse(ctx); err != nil {
-		if lost := h.lost("start machine "+spec.Name, err); lost != nil {
-			return nil, lost
-		}
-		return nil, &vm.BootError{Node: spec.Name, Reason: err, Console: m.Console()}
-	}
 	for i, port := range spec.Ports {
-		m.leave = append(m.leave, l.ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &plugged{machine: m, card: description.cards[i]}}))
-		network := agent.Network{MAC: description.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
-		if err := m.client.Network(ctx, network); err != nil {
-			return nil, err
-		}
+		m.leave = append(m.leave, l.Ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &plugged{machine: m, card: m.description.cards[i]}}))
 	}
 	return m, nil
+}
+
+// start starts the machine and returns when its agent has answered and its cards have their addresses. It is created
+// paused, so that nothing of its console is missed.
+func (m *remoteMachine) start(ctx context.Context) error {
+	xml, err := m.description.xml()
+	if err != nil {
+		return err
+	}
+	domain, err := m.host.virt.create(ctx, xml, golibvirt.DomainStartPaused)
+	if err != nil {
+		return m.host.refused(err, "start machine "+m.name)
+	}
+	m.mu.Lock()
+	m.domain = domain
+	m.mu.Unlock()
+	if err := m.converse(ctx); err != nil {
+		if lost := m.host.lost("start machine "+m.name, err); lost != nil {
+			return lost
+		}
+		return &vm.BootError{Node: m.name, Reason: err, Console: m.Console()}
+	}
+	for i, port := range m.ports {
+		network := agent.Network{MAC: m.description.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
+		if err := m.Agent().Network(ctx, network); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// running is libvirt's handle of the machine.
+func (m *remoteMachine) running() golibvirt.Domain {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.domain
 }
 
 // describe brings everything that a machine needs to its host.
@@ -117,24 +142,34 @@ func (l *Shared) mac(machine, n int) string {
 
 // converse lets the machine go and waits until its agent has answered.
 func (m *remoteMachine) converse(ctx context.Context) error {
-	at := m.host.at
-	text, err := at.openConsole(ctx, m.domain)
+	domain := m.running()
+	text, err := m.host.at.openConsole(ctx, domain)
 	if err != nil {
 		return err
 	}
-	m.streams = append(m.streams, text)
+	m.mu.Lock()
+	before := m.text
+	m.text = text
+	m.mu.Unlock()
+	if before != nil {
+		_ = before.Close() // it has ended with the domain of before
+	}
 	go func() { _, _ = io.Copy(m.console, text) }() // ends with the stream
-	port, err := at.openChannel(ctx, m.domain, agent.PortName)
+	port, err := m.host.at.openChannel(ctx, domain, agent.PortName)
 	if err != nil {
 		return err
 	}
-	if m.client, err = agent.NewClient(m.name, port); err != nil {
+	client, err := agent.NewClient(m.name, port)
+	if err != nil {
 		return errors.Join(err, port.Close())
 	}
-	if err := m.host.virt.do(ctx, func() error { return m.host.virt.virt.DomainResume(m.domain) }); err != nil {
+	m.mu.Lock()
+	m.client = client
+	m.mu.Unlock()
+	if err := m.host.virt.do(ctx, func() error { return m.host.virt.virt.DomainResume(domain) }); err != nil {
 		return fmt.Errorf("let it go: %w", err)
 	}
-	if _, err := m.client.Hello(ctx); err != nil {
+	if _, err := client.Hello(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -143,15 +178,20 @@ func (m *remoteMachine) converse(ctx context.Context) error {
 	return nil
 }
 
-func (m *remoteMachine) Name() string         { return m.name }
-func (m *remoteMachine) Agent() *agent.Client { return m.client }
-func (m *remoteMachine) Console() string      { return m.console.String() }
+func (m *remoteMachine) Name() string    { return m.name }
+func (m *remoteMachine) Console() string { return m.console.String() }
+
+func (m *remoteMachine) Agent() *agent.Client {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
 
 // Scheduled implements [vm.Hosted].
 func (m *remoteMachine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	params, err := m.host.virt.vcpuStats(ctx, m.domain)
+	params, err := m.host.virt.vcpuStats(ctx, m.running())
 	if err != nil {
 		return vm.Scheduled{}, m.host.explain("ask for the CPUs of "+m.name, err)
 	}
@@ -164,11 +204,14 @@ func (m *remoteMachine) Close() error {
 	for _, leave := range m.leave {
 		errs = append(errs, leave())
 	}
-	if m.client != nil {
-		errs = append(errs, m.client.Close())
+	if client := m.Agent(); client != nil {
+		errs = append(errs, client.Close())
 	}
-	for _, s := range m.streams {
-		errs = append(errs, s.Close())
+	m.mu.Lock()
+	text := m.text
+	m.mu.Unlock()
+	if text != nil {
+		errs = append(errs, text.Close())
 	}
 	if m.entry.Name != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)

@@ -259,7 +259,14 @@ func (h *hypervisor) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	var errs []error
-	for _, o := range slices.Backward(h.whatWasMade()) {
+	made := h.whatWasMade()
+	if len(made) > 0 && h.lost("", nil) != nil {
+		// It may have been given up in the middle of a call: what was made goes if the daemon is still there.
+		if again, err := connect(ctx, h.at); err == nil {
+			h.virt = again
+		}
+	}
+	for _, o := range slices.Backward(made) {
 		errs = append(errs, h.remove(ctx, o))
 	}
 	return errors.Join(append(errs, h.virt.close(ctx))...)

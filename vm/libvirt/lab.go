@@ -48,7 +48,8 @@ type Lab struct {
 	accel   accelerator
 	about   vm.About
 	serial  int // numbers the machines, so that names never repeat
-	ends    link.Ends
+
+	link.Ends // of its nodes' links
 }
 
 // Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
@@ -126,8 +127,9 @@ type machine struct {
 	console string // path
 	limit   time.Duration
 	started bool
-	again   func(context.Context) error // starts it once more, its console continued
-	leave   []func() error              // takes it off the lab's links
+	leave   []func() error // takes it off the lab's links
+
+	description domain // with which it is started, and started again
 
 	mu       sync.Mutex
 	domain   golibvirt.Domain
@@ -158,21 +160,17 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	if err := m.addCards(spec.Ports); err != nil {
 		return nil, err
 	}
-	description := domain{
+	m.description = domain{
 		name: "ctload-" + id, accelerator: accelerator, machine: spec,
 		cards: m.cards, channel: m.channel,
 	}
-	m.again = func(ctx context.Context) error {
-		description.appending = true
-		return m.start(ctx, description)
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if err := m.start(ctx, description); err != nil {
+	if err := m.start(ctx); err != nil {
 		return nil, err
 	}
 	for i, port := range spec.Ports {
-		m.leave = append(m.leave, l.ends.Add(link.End{
+		m.leave = append(m.leave, l.Ends.Add(link.End{
 			Node: spec.Name, Link: port.Link, Name: m.cards[i].tap, Bridge: l.bridges[port.Link],
 			Card: &plugged{machine: m, card: m.cards[i]},
 		}))
@@ -181,11 +179,12 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 }
 
 // start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
-func (m *machine) start(ctx context.Context, description domain) error {
-	xml, err := description.xml()
+func (m *machine) start(ctx context.Context) error {
+	xml, err := m.description.xml()
 	if err != nil {
 		return err
 	}
+	m.description.appending = true // its console goes on when it is started again
 	running, err := m.lab.virt.create(ctx, xml, 0)
 	if err != nil {
 		return m.lab.explain("start machine "+m.name, err)
@@ -353,7 +352,7 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 	if err := child.Network(ctx, agent.Network{Addresses: spec.Port.Addresses, Routes: spec.Port.Routes, Local: spec.Port.Local}); err != nil {
 		return nil, err
 	}
-	leave := l.ends.Add(link.End{Node: spec.Name, Link: spec.Port.Link, Name: veth, Bridge: bridge})
+	leave := l.Ends.Add(link.End{Node: spec.Name, Link: spec.Port.Link, Name: veth, Bridge: bridge})
 	return &loadNode{name: spec.Name, client: child, veth: veth, leave: leave}, nil
 }
 

@@ -13,16 +13,6 @@ import (
 	"github.com/ctload/ctload/vm/link"
 )
 
-// SetLink implements [vm.LinkFaulty].
-func (l *Lab) SetLink(ctx context.Context, node, name string, c link.Conditions) (link.Conditions, error) {
-	return l.ends.Set(ctx, node, name, c)
-}
-
-// ClearLink implements [vm.LinkFaulty].
-func (l *Lab) ClearLink(ctx context.Context, node, name string) (link.Conditions, error) {
-	return l.ends.Clear(ctx, node, name)
-}
-
 // plugged is one of a machine's cards as links see it.
 type plugged struct {
 	machine domainOwner
@@ -88,17 +78,6 @@ func (p *plugged) Carrier(ctx context.Context) (up bool, err error) {
 		}
 	}
 	return false, fmt.Errorf("libvirt's description of %s has no card %s", p.machine.Name(), p.card.mac)
-}
-
-// SetLink implements [vm.LinkFaulty]. The links are on other hosts, or others' bridges: machines shape what
-// passes through their own cards, and a partition is a loss of all.
-func (l *Shared) SetLink(ctx context.Context, node, name string, c link.Conditions) (link.Conditions, error) {
-	return l.ends.Set(ctx, node, name, c)
-}
-
-// ClearLink implements [vm.LinkFaulty].
-func (l *Shared) ClearLink(ctx context.Context, node, name string) (link.Conditions, error) {
-	return l.ends.Clear(ctx, node, name)
 }
 
 var (

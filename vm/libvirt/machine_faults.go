@@ -3,11 +3,13 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // domainOwner is a machine of either lab.
@@ -62,24 +64,43 @@ func (m *remoteMachine) Resume(ctx context.Context) error { return pausing{m}.Re
 // Paused implements [vm.Pausable].
 func (m *remoteMachine) Paused(ctx context.Context) (bool, error) { return pausing{m}.Paused(ctx) }
 
-// Reset implements [vm.Resettable] by a power cut: the machine ends at once, whatever it was about, and starts
-// again. libvirt's own reset is not that: QEMU's clock goes on through it, and under TCG a guest that is reset
-// then stands still for as long as it was up before (QEMU 7.2).
-func (m *machine) Reset(ctx context.Context) error {
-	m.lab.ends.Rebooted(m.name)
+// restartable is a machine that can be started again.
+type restartable interface {
+	domainOwner
+	// start starts it and returns when its agent has answered and its cards have their addresses.
+	start(ctx context.Context) error
+}
+
+// reset is [vm.Resettable] by a power cut: the machine ends at once, whatever it was about, and starts again within
+// limit, on the same links, of which ends knows. libvirt's own reset is not that: QEMU's clock goes on through it, and
+// under TCG a guest that is reset then stands still for as long as it was up before (QEMU 7.2).
+func reset(ctx context.Context, m restartable, ends *link.Ends, limit time.Duration) error {
+	ends.Rebooted(m.Name())
 	before := m.Agent()
-	limited, cancel := context.WithTimeout(ctx, callLimit)
-	err := m.lab.virt.destroy(limited, m.running())
-	cancel()
+	err := m.do(ctx, "cut the power of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
+		err := virt.DomainDestroy(domain)
+		if golibvirt.IsNotFound(err) { // it has ended by itself
+			return nil
+		}
+		return err
+	})
 	if err != nil {
-		return m.lab.explain("cut the power of machine "+m.name, err)
+		return err
 	}
 	if err := before.Close(); err != nil {
-		return fmt.Errorf("cut the power of machine %s: end the stream of before: %w", m.name, err)
+		return fmt.Errorf("cut the power of machine %s: end the stream of before: %w", m.Name(), err)
 	}
-	ctx, cancel = context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("its agent did not answer within %v after a reset", m.limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v after a reset", limit))
 	defer cancel()
-	return m.again(ctx)
+	return m.start(ctx)
+}
+
+// Reset implements [vm.Resettable].
+func (m *machine) Reset(ctx context.Context) error { return reset(ctx, m, &m.lab.Ends, m.limit) }
+
+// Reset implements [vm.Resettable]. Its domain has the same UUID afterwards, which is in the journal.
+func (m *remoteMachine) Reset(ctx context.Context) error {
+	return reset(ctx, m, &m.lab.Ends, m.limit)
 }
 
 func (m *machine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
@@ -96,7 +117,7 @@ func (m *remoteMachine) do(ctx context.Context, doing string, call func(*golibvi
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	virt := m.host.virt
-	if err := virt.do(ctx, func() error { return call(virt.virt, m.domain) }); err != nil {
+	if err := virt.do(ctx, func() error { return call(virt.virt, m.running()) }); err != nil {
 		return m.host.explain(doing+" machine "+m.name, err)
 	}
 	return nil
@@ -116,4 +137,5 @@ var (
 	_ vm.Resettable = (*machine)(nil)
 	_ vm.Pausable   = (*loadNode)(nil)
 	_ vm.Pausable   = (*remoteMachine)(nil)
+	_ vm.Resettable = (*remoteMachine)(nil)
 )

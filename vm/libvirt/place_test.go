@@ -1,8 +1,6 @@
 package libvirt
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -103,7 +101,7 @@ func TestSharedXML(t *testing.T) {
 	machine, err := domain{
 		name: "ctload-0badcafe-dut-1", uuid: "00000000-0000-4000-8000-000000000001", run: "0badcafe", kind: "q35", accelerator: KVM, cpus: "2,3",
 		machine: vm.Machine{Name: "dut", Kernel: "/pool/kernel", Initramfs: "/pool/initramfs", VCPUs: 2, MemoryBytes: 512 << 20},
-		cards:   []card{{network: "ctload-0badcafe-client", mac: "52:54:00:01:01:00"}, {bridge: "br0", mac: "52:54:00:01:01:01"}},
+		cards:   []card{{network: "ctload-0badcafe-client", mac: "52:54:00:01:01:00", mtu: vxlanMTU}, {bridge: "br0", mac: "52:54:00:01:01:01"}},
 	}.xml()
 	if err != nil {
 		t.Fatal(err)
@@ -112,21 +110,8 @@ func TestSharedXML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, got := range map[string]string{"shared.xml": machine, "network.xml": network} {
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(golden, []byte(got+"\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got+"\n"); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
+	golden(t, "shared.xml", machine)
+	golden(t, "network.xml", network)
 	if strings.Contains(network, "forward") || strings.Contains(network, "dhcp") {
 		t.Errorf("the network is not isolated:\n%s", network)
 	}

@@ -155,6 +155,7 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if err != nil {
 		return "", err
 	}
+	carrier.patience = 0
 	err = carrier.do(ctx, func() error {
 		volume, err := carrier.virt.StorageVolLookupByPath(there)
 		if err != nil {

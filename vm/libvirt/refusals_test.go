@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	golibvirt "github.com/digitalocean/go-libvirt"
+
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
@@ -170,6 +172,32 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		}
 		if _, err := mine.hosts[0].virt.virt.NetworkLookupByName("ctload-taken-client"); err != nil {
 			t.Errorf("somebody else's network was removed: %v", err)
+		}
+	})
+	t.Run("name of a machine taken", func(t *testing.T) {
+		theirs := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "machine", Accelerator: TCG})
+		const xml = `<domain type="qemu"><name>ctload-machine-dut-1</name><memory unit="MiB">16</memory>
+			<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
+		host := theirs.hosts[0].virt
+		taken, err := host.create(t.Context(), xml, golibvirt.DomainStartPaused)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "kernel")
+		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ours := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "machine", Accelerator: TCG})
+		_, err = ours.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20})
+		holds(t, err, "ctload-machine-dut-1", "already exists")
+		if err := ours.Close(); err != nil {
+			t.Errorf("its end: %v", err)
+		}
+		if _, err := host.virt.DomainLookupByName("ctload-machine-dut-1"); err != nil {
+			t.Errorf("somebody else's machine was removed: %v", err)
+		}
+		if err := host.destroy(t.Context(), taken); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("no such bridge", func(t *testing.T) {

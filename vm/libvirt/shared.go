@@ -38,7 +38,10 @@ type Shared struct {
 	hosts   []*hypervisor // alive
 	places  map[string]*hypervisor
 	links   linker
-	ends    link.Ends
+
+	// Ends are those of the machines' cards: the links are on other hosts, or others' bridges. Machines shape what
+	// passes through their own cards, and a partition is a loss of all.
+	link.Ends
 
 	// Of a lab that is one of several on a host: its name in those of its objects, its CPUs ("2,3"; empty: all)
 	// and that the host is another's to close.

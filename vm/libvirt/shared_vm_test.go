@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+	"github.com/ctload/ctload/vm/link"
 )
 
 // newJournal is that of a run.
@@ -113,6 +115,7 @@ func TestSharedLab(t *testing.T) {
 	if _, err := node.Agent().Hello(t.Context()); err != nil {
 		t.Errorf("after a pause: %v", err)
 	}
+	worsened(t, lab, node, client)
 	if node.Console() == "" { // the kernel is quiet, yet says what it could not find
 		t.Error("the DUT's console is empty")
 	}
@@ -136,6 +139,57 @@ func TestSharedLab(t *testing.T) {
 	left, err := filepath.Glob(h.Root(imagesFolder + "/*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("%v are left: %v", left, err)
+	}
+}
+
+// worsened parts and unplugs the links of a DUT and its client, and cuts the DUT's power: libvirt plugs and starts, the
+// machines' own kernels part.
+func worsened(t *testing.T, lab *Shared, dut, client vm.Node) {
+	t.Helper()
+	answered := func() int64 {
+		t.Helper()
+		result, err := client.Agent().Generate(t.Context(), generators.Spec{
+			Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: "10.77.0.1", Rate: 10, Count: 3, Timeout: 500 * time.Millisecond,
+		}, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return result.Completed
+	}
+	for _, node := range []vm.Node{dut, client} {
+		for _, c := range []link.Conditions{{Partitioned: true}, {Down: true}} {
+			now, err := lab.SetLink(t.Context(), node.Name(), "client", c)
+			if err != nil || now != c {
+				t.Errorf("%s, %v: it reads back as %v (%v)", node.Name(), c, now, err)
+			}
+			carrier, err := node.Agent().ReadFile(t.Context(), "/sys/class/net/eth0/carrier")
+			if up := err == nil && strings.TrimSpace(carrier) == "1"; up == c.Down {
+				t.Errorf("%s, %v: the carrier is %q (%v)", node.Name(), c, carrier, err)
+			}
+			if n := answered(); n != 0 {
+				t.Errorf("%s, %v: %d pings are answered", node.Name(), c, n)
+			}
+			if now, err := lab.ClearLink(t.Context(), node.Name(), "client"); err != nil || now != (link.Conditions{}) {
+				t.Errorf("%s in order: it reads back as %v (%v)", node.Name(), now, err)
+			}
+			if answered() == 0 && answered() == 0 { // a carrier takes a moment
+				t.Errorf("%s after %v: no ping is answered", node.Name(), c)
+			}
+		}
+	}
+	before := dut.Agent()
+	if err := dut.(vm.Resettable).Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if dut.Agent() == before {
+		t.Error("after a reset the agent is that of before")
+	}
+	hello, err := dut.Agent().Hello(t.Context())
+	if err != nil || hello.Uptime > 30*time.Second {
+		t.Errorf("after a reset it is up for %v (%v)", hello.Uptime, err)
+	}
+	if answered() == 0 {
+		t.Error("after a reset no ping is answered")
 	}
 }
 

@@ -58,7 +58,7 @@ func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (card, err
 		v.links[link] = len(v.links)
 	}
 	network, err := h.network(ctx, link, vxlanMTU)
-	return card{network: network}, err
+	return card{network: network, mtu: vxlanMTU}, err // the machine hears nothing of the network's
 }
 
 // make makes a link on all hosts.

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Ends are the lab's ends of all its nodes' links, at which conditions are made. The zero value is ready for
-// use.
+// Ends are the lab's ends of all its nodes' links, at which conditions are made: what makes the lab that embeds it
+// one whose links can be made worse. The zero value is ready for use.
 type Ends struct {
 	mu  sync.Mutex // held for a whole change: two of one link would mix
 	all []*End
@@ -74,20 +74,20 @@ func (e *Ends) Rebooted(node string) {
 	}
 }
 
-// Set makes conditions between a node and one of its links, in the place of those of before, and returns
+// SetLink makes conditions between a node and one of its links, in the place of those of before, and returns
 // what reads back. Frames are shaped by netem on the lab's end, outside of the node. Where this kernel has no
 // netem (see [MissingNetem]) a machine shapes them itself, before its connection tracking sees what comes and
 // after it saw what goes; a namespace, which has this kernel, cannot, and then the machine at the other
 // end of its link can.
-func (e *Ends) Set(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
+func (e *Ends) SetLink(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
 	if err := c.Validate(); err != nil {
 		return Conditions{}, fmt.Errorf("link %s of %s: %w", name, node, err)
 	}
 	return e.change(ctx, node, name, c)
 }
 
-// Clear puts the link of a node in order.
-func (e *Ends) Clear(ctx context.Context, node, name string) (Conditions, error) {
+// ClearLink puts the link of a node in order.
+func (e *Ends) ClearLink(ctx context.Context, node, name string) (Conditions, error) {
 	return e.change(ctx, node, name, Conditions{})
 }
 

@@ -40,7 +40,7 @@ func TestEnds(t *testing.T) {
 		}
 		set := func(c Conditions) {
 			t.Helper()
-			now, err := ends.Set(t.Context(), "client", "lan", c)
+			now, err := ends.SetLink(t.Context(), "client", "lan", c)
 			if err != nil {
 				t.Error(err)
 			}
@@ -56,14 +56,14 @@ func TestEnds(t *testing.T) {
 		if master, up := look(); master == 0 || up {
 			t.Errorf("down, it is on bridge %d, up: %v", master, up)
 		}
-		if now, err := ends.Clear(t.Context(), "client", "lan"); err != nil || now != (Conditions{}) {
+		if now, err := ends.ClearLink(t.Context(), "client", "lan"); err != nil || now != (Conditions{}) {
 			t.Errorf("in order, it reads back as %v (%v)", now, err)
 		}
 		if master, up := look(); master == 0 || !up {
 			t.Errorf("in order, it is on bridge %d, up: %v", master, up)
 		}
 
-		now, err := ends.Set(t.Context(), "client", "lan", Conditions{Delay: 10 * time.Millisecond, Loss: 0.5})
+		now, err := ends.SetLink(t.Context(), "client", "lan", Conditions{Delay: 10 * time.Millisecond, Loss: 0.5})
 		switch missing := MissingNetem(); {
 		case missing == "":
 			if err != nil || !now.Near(Conditions{Delay: 10 * time.Millisecond, Loss: 0.5}) {
@@ -75,7 +75,7 @@ func TestEnds(t *testing.T) {
 		if err := leave(); err != nil {
 			t.Error(err)
 		}
-		if _, err := ends.Set(t.Context(), "client", "lan", Conditions{Down: true}); err == nil {
+		if _, err := ends.SetLink(t.Context(), "client", "lan", Conditions{Down: true}); err == nil {
 			t.Error("a link that was left can be set")
 		}
 		if links, err := netlink.LinkList(); err != nil || len(links) != 3 { // lo, b0, v0

@@ -33,7 +33,8 @@ type Lab struct {
 	lock    string    // of the legacy rule tools: path
 	bridges map[string]*link.Bridge
 	serial  int // numbers the nodes, so that names never repeat
-	ends    link.Ends
+
+	link.Ends // of its nodes' links; loss, delay and the like need netem in this host's kernel
 }
 
 // Open makes a lab that keeps its passing files in runtime. host are the settings of the host that
@@ -123,7 +124,7 @@ func (l *Lab) start(ctx context.Context, name string, ports []vm.Port) (_ *node,
 			return nil, err
 		}
 		n.veths = append(n.veths, veth)
-		n.leave = append(n.leave, l.ends.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge}))
+		n.leave = append(n.leave, l.Ends.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge}))
 		network := agent.Network{MAC: mac.String(), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := child.Network(ctx, network); err != nil {
 			return nil, err
