@@ -19,7 +19,7 @@ import (
 func environment(lab vm.About) results.Environment {
 	e := results.Environment{
 		Driver: lab.Driver, Accelerator: lab.Accelerator, AcceleratorNote: lab.AcceleratorNote,
-		QEMU: lab.QEMU, Libvirt: lab.Libvirt,
+		Box: lab.Box, BoxVersion: lab.BoxVersion, QEMU: lab.QEMU, Libvirt: lab.Libvirt,
 		HostCPUs: runtime.NumCPU(), HostCPU: cpuModel(),
 	}
 	if h := lab.Host; h != nil {

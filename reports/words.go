@@ -195,7 +195,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 func environment(run *results.Run) string {
 	e := run.Environment
 	parts := []string{
-		named("driver", e.Driver), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
+		named("driver", e.Driver), named("box", e.Boxed()), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
 		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e),
 	}
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")

@@ -283,6 +283,7 @@ func differences(aName string, a *Run, bName string, b *Run, acrossLabs bool) (u
 	lab("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
 	lab("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
 	lab("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
+	note("box differs", a.Environment.Boxed(), b.Environment.Boxed())
 	note("kernel differs", a.Environment.Kernel, b.Environment.Kernel)
 	note("ctload differs", a.Ctload, b.Ctload)
 	note("QEMU differs", a.Environment.QEMU, b.Environment.QEMU)

@@ -10,7 +10,10 @@
 // keeps all of it while it is measured.
 package results
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // SchemaVersion is the version of run.json that this build writes.
 //
@@ -58,6 +61,8 @@ type Environment struct {
 	Driver          string `json:"driver"`                     // libvirt, vagrant, netns
 	Accelerator     string `json:"accelerator"`                // kvm, tcg, none
 	AcceleratorNote string `json:"accelerator_note,omitempty"` // why not kvm
+	Box             string `json:"box,omitempty"`              // vagrant: the box of the DUT, its name or its file's
+	BoxVersion      string `json:"box_version,omitempty"`      // of the catalogue; of a file, what tells it from another
 	Kernel          string `json:"kernel"`                     // uname -r of the DUT in the first trial
 	QEMU            string `json:"qemu,omitempty"`             // version number alone, as 7.2.17
 	Libvirt         string `json:"libvirt,omitempty"`          // likewise
@@ -70,6 +75,9 @@ type Environment struct {
 	// Modules are those that the DUT's kernel had loaded in every trial; see Trial.Modules.
 	Modules []string `json:"modules,omitempty"`
 }
+
+// Boxed is the box of the DUT with its version, in words; empty where there is none.
+func (e Environment) Boxed() string { return strings.TrimSpace(e.Box + " " + e.BoxVersion) }
 
 // Scenario is one kernel configuration of the DUT with its trials.
 type Scenario struct {

@@ -82,6 +82,8 @@ type About struct {
 	Driver          string
 	Accelerator     string // kvm or tcg; none where no machine is emulated
 	AcceleratorNote string // why it is not kvm
+	Box             string // of the DUT; empty: it is none of a box
+	BoxVersion      string
 	QEMU            string // version
 	Libvirt         string // version
 	Host            *Host  // that the DUT is on; nil: this one

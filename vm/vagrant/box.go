@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,6 +39,42 @@ type Box struct {
 	Name  string // to Vagrant
 	Asked string // to the user: a name or a path
 	boxes string // folder that Vagrant finds it in
+	stamp string // of a file: tells it from others of that name
+}
+
+// Identity is what the box is called and which one of that name it is: its version in the catalogue, or a stamp of its
+// file. The version is the one that the Vagrantfile takes: CTLOAD_BOX_VERSION, else the newest that is there.
+func (b Box) Identity() (name, version string) {
+	if b.stamp != "" {
+		return filepath.Base(b.Asked), b.stamp
+	}
+	if version = os.Getenv("CTLOAD_BOX_VERSION"); version != "" {
+		return b.Name, version
+	}
+	entries, _ := os.ReadDir(b.folder())
+	for _, entry := range entries {
+		if entry.IsDir() && (version == "" || newer(entry.Name(), version)) {
+			version = entry.Name()
+		}
+	}
+	return b.Name, version
+}
+
+// newer compares versions number by number, as 20240905.1 and 20240717.1.
+func newer(a, b string) bool {
+	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(x, y string) int {
+		m, errX := strconv.Atoi(x)
+		n, errY := strconv.Atoi(y)
+		if errX != nil || errY != nil {
+			return strings.Compare(x, y)
+		}
+		return m - n
+	}) > 0
+}
+
+// folder is where Vagrant has the box: a folder for each version, some with one for each architecture.
+func (b Box) folder() string {
+	return filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-"))
 }
 
 // FindBox finds a box, and gets it where it is not there yet: builds it, adds its file, or fetches it from
@@ -102,9 +140,9 @@ func addFile(ctx context.Context, path, cache string) (Box, error) {
 	stamp := fnv.New32a()
 	fmt.Fprint(stamp, absolute, info.Size(), info.ModTime().UnixNano())
 	box := Box{
-		Name:  fmt.Sprintf("ctload-%s-%08x", strings.TrimSuffix(filepath.Base(path), ".box"), stamp.Sum32()),
-		Asked: path, boxes: filepath.Join(cache, "vagrant", "boxes"),
+		Asked: path, boxes: filepath.Join(cache, "vagrant", "boxes"), stamp: fmt.Sprintf("%08x", stamp.Sum32()),
 	}
+	box.Name = "ctload-" + strings.TrimSuffix(filepath.Base(path), ".box") + "-" + box.stamp
 	return box, box.add(ctx, "--name", box.Name, absolute)
 }
 
@@ -117,12 +155,11 @@ func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
 	return box, box.add(ctx, name)
 }
 
-// there reports whether Vagrant has the box unpacked, for libvirt. Below the box's folder are its version, its
+// there reports whether Vagrant has the box unpacked, for libvirt. Below its folder are its version, its
 // architecture with Vagrant 2.4, and the provider.
 func (b Box) there() bool {
-	folder := filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-"))
 	for _, below := range []string{"*/libvirt/metadata.json", "*/*/libvirt/metadata.json"} {
-		if list, err := filepath.Glob(filepath.Join(folder, below)); err == nil && len(list) > 0 {
+		if list, err := filepath.Glob(filepath.Join(b.folder(), below)); err == nil && len(list) > 0 {
 			return true
 		}
 	}

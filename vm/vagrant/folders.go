@@ -86,7 +86,7 @@ const room = 1500 << 20
 // fits says whether the machine's disk fits into memory, where it is kept so that nothing is left of it.
 func (b Box) fits() error {
 	var size int64
-	err := filepath.WalkDir(filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-")), func(_ string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(b.folder(), func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -143,6 +143,9 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 			t.Fatal(err)
 		}
 		names = append(names, box.Name)
+		if name, version := box.Identity(); name != "my.box" || version == "" || !strings.HasSuffix(box.Name, version) {
+			t.Errorf("%s is called %s %s", box.Name, name, version)
+		}
 	}
 	added, err := os.ReadFile(filepath.Join(cache, "added"))
 	if err != nil {
@@ -150,6 +153,27 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 	}
 	if diff := cmp.Diff([]string{names[0], names[2]}, strings.Fields(string(added))); diff != "" || names[0] != names[1] || names[1] == names[2] {
 		t.Errorf("names %q; added (-want +got):\n%s", names, diff)
+	}
+}
+
+// The box of a catalogue is known by its version: the newest that is there, or the one that is asked for.
+func TestVersionOfABox(t *testing.T) {
+	boxes := t.TempDir()
+	for _, version := range []string{"12.9.1", "12.20250126.1", "12.20240905.1"} {
+		if err := os.MkdirAll(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", version, "libvirt"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", "metadata_url"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	box := Box{Name: "debian/bookworm64", Asked: "debian/bookworm64", boxes: boxes}
+	if name, version := box.Identity(); name != "debian/bookworm64" || version != "12.20250126.1" {
+		t.Errorf("%s %s", name, version)
+	}
+	t.Setenv("CTLOAD_BOX_VERSION", "12.9.1")
+	if _, version := box.Identity(); version != "12.9.1" {
+		t.Errorf("version %s, and 12.9.1 was asked for", version)
 	}
 }
 
