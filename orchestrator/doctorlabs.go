@@ -70,7 +70,7 @@ func examineLeft() Finding {
 	if err != nil {
 		return absent(f, err)
 	}
-	left, err := journal.Dead(state, func(run journal.Run, e journal.Entry) bool { return e.Kind != journal.HostSetting || run.SameBoot() })
+	left, err := journal.Dead(state, func(run journal.Run, e journal.Entry) bool { return !e.Kind.OfHost() || run.SameBoot() })
 	if err != nil {
 		return absent(f, &guest.MissingError{What: "the journals of runs cannot be read", Err: err, Fix: "look into " + state})
 	}

@@ -68,7 +68,7 @@ var drivers = []driver{
 		name: netns.Driver, sandboxed: true, kernel: guest.HostName,
 		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
 	},
-	{name: driverVagrant, sandboxed: true, prepare: prepareVagrant, open: openVagrant},
+	{name: driverVagrant, sandboxed: true, refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant},
 }
 
 // Drivers are the names that [Choice] may have.
@@ -96,7 +96,7 @@ func (c Choice) driver() (driver, error) {
 			return d, nil
 		}
 	}
-	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s", c.Connect[0], name)
+	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
 }
 
 // nearestOf suggests the candidate that a word most likely means, or all of them.
@@ -179,4 +179,25 @@ func refuseKernels(plan *Plan, d driver) error {
 		return &UnfitError{Driver: d.name, Wants: wants, Way: machinesCan}
 	}
 	return nil
+}
+
+// refuseActions refuses a plan for a lab in which some actions cannot be made.
+func refuseActions(plan *Plan, driver string, cannot func(scenarios.Action) bool) error {
+	var wants []string
+	for _, s := range plan.Scenarios {
+		for _, a := range s.Actions {
+			if cannot(a) {
+				wants = append(wants, fmt.Sprintf("scenario %s has the action %s of %s", s.Name, a.Kind, where(a)))
+			}
+		}
+	}
+	if len(wants) > 0 {
+		return &UnfitError{Driver: driver, Wants: wants, Way: machinesCan}
+	}
+	return nil
+}
+
+// stopsDUT reports whether an action stops the DUT, or cuts its power.
+func stopsDUT(a scenarios.Action) bool {
+	return a.Kind == scenarios.Reset || a.Kind == scenarios.Pause && a.Node == dutNode
 }

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,16 @@ scenarios:
   max: {sysctl: {net.netfilter.nf_conntrack_max: 5}}
 `
 
+// actsOn is an experiment with one action.
+func actsOn(kind, more string) string {
+	return fmt.Sprintf(`
+experiment: acting
+workload: [{generator: tcp, connections: 100, rate: 10/s}]
+actions: [{action: %s, at: 1s, %s}]
+scenarios: {a: {}}
+`, kind, more)
+}
+
 // TestChoice holds what is refused before anything starts, and who is told what.
 func TestChoice(t *testing.T) {
 	for _, tc := range []struct {
@@ -57,6 +68,12 @@ func TestChoice(t *testing.T) {
 		{"host-wide", Choice{Driver: "netns"}, twoScenarios, []string{"scenario max", "nf_conntrack_max", "--driver libvirt"}, true},
 		{"host-wide, allowed", Choice{Driver: "netns", AllowHostChanges: true}, twoScenarios, nil, false},
 		{"no host-wide setting", Choice{Driver: "netns"}, strings.Replace(twoScenarios, "nf_conntrack_max", "nf_conntrack_tcp_loose", 1), nil, false},
+		{"a power cut of the host", Choice{Driver: "netns", AllowHostChanges: true}, actsOn("reset", ""), []string{"action reset of dut", "--driver libvirt"}, true},
+		{"a pause of a client", Choice{Driver: "netns"}, actsOn("pause", "node: client, for: 1s"), nil, false},
+		{"a power cut of a box", Choice{Driver: "vagrant"}, actsOn("reset", ""), []string{"action reset of dut", "--driver libvirt"}, true},
+		{"a box unplugged", Choice{Driver: "vagrant"}, actsOn("link-down", ""), []string{"action link-down of dut/client", "--driver libvirt"}, true},
+		{"a client unplugged", Choice{Driver: "vagrant"}, actsOn("link-down", "link: client/client"), nil, false},
+		{"all of it elsewhere", Choice{Connect: []string{"qemu:///system"}}, actsOn("reset", ""), nil, false},
 		{"a kernel", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{kernel: debian/trixie, memory", 1), []string{"debian/trixie", "--driver libvirt"}, true},
 		{"the host's kernel", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{kernel: host, memory", 1), nil, false},
 	} {

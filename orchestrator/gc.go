@@ -15,6 +15,7 @@ import (
 var removers = map[journal.Kind]journal.Remover{
 	journal.Path:        journal.Paths{},
 	journal.HostSetting: netns.Remover{},
+	journal.HostModule:  netns.Remover{},
 }
 
 // Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each thing. With

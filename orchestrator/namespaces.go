@@ -32,28 +32,30 @@ func (e *UnfitError) Error() string {
 // machinesCan is the way out that always exists.
 const machinesCan = "a lab of machines can: --driver libvirt"
 
-// refuseHostWide refuses scenarios that want of the host's kernel what is not the DUT's alone, unless that is
-// allowed.
+// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that want of that kernel
+// what is not the DUT's alone, unless that is allowed.
 func refuseHostWide(plan *Plan, choice Choice) error {
+	if err := refuseActions(plan, netns.Driver, stopsDUT); err != nil {
+		return err
+	}
+	if choice.AllowHostChanges {
+		return nil
+	}
 	var wants []string
-	way := machinesCan + "; or leave these out with --scenario"
 	for _, s := range plan.Scenarios {
 		asked, err := settings(plan.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
-		list := netns.HostWide(asked)
-		if choice.AllowHostChanges {
-			list = netns.ModuleChanges(asked)
-		} else if len(list) > len(netns.ModuleChanges(asked)) {
-			way = machinesCan + "; or leave these out with --scenario; or let the host be changed and put back: sudo ctload run --driver netns --allow-host-changes"
-		}
-		if len(list) > 0 {
+		if list := netns.HostWide(asked); len(list) > 0 {
 			wants = append(wants, fmt.Sprintf("scenario %s changes what is the whole host's: %s", s.Name, strings.Join(list, ", ")))
 		}
 	}
 	if len(wants) > 0 {
-		return &UnfitError{Driver: netns.Driver, Wants: wants, Way: way}
+		return &UnfitError{
+			Driver: netns.Driver, Wants: wants,
+			Way: machinesCan + "; or leave these out with --scenario; or let the host be changed and put back: sudo ctload run --driver netns --allow-host-changes",
+		}
 	}
 	return nil
 }
@@ -85,7 +87,24 @@ func prepareNamespaces(ctx context.Context, j Job) error {
 			}
 		}
 	}
-	return j.mendHost(ctx)
+	if err := j.mendHost(ctx); err != nil {
+		return err
+	}
+	return j.checkModules(ctx)
+}
+
+// checkModules finds out whether the modules that scenarios want can come and go on this host.
+func (j Job) checkModules(ctx context.Context) error {
+	for _, s := range j.Plan.Scenarios {
+		asked, err := settings(j.Plan.Experiment.Topology, s.DUT)
+		if err != nil {
+			return err
+		}
+		if err := netns.CheckModules(ctx, asked); err != nil {
+			return &guest.MissingError{What: "scenario " + s.Name + " cannot have its modules here", Err: err, Fix: machinesCan}
+		}
+	}
+	return nil
 }
 
 // checkNamespaces says what this host lacks for a lab of namespaces.
@@ -110,7 +129,7 @@ func (j Job) mendHost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofHost := func(e journal.Entry) bool { return e.Kind == journal.HostSetting }
+	ofHost := func(e journal.Entry) bool { return e.Kind.OfHost() }
 	var left []string
 	var changing error
 	err = journal.Collect(ctx, journal.Options{

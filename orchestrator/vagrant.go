@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -13,6 +15,18 @@ import (
 
 // driverVagrant is the name of the driver of boxes.
 const driverVagrant = "vagrant"
+
+// refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of the links.
+func refuseOnBox(plan *Plan, _ Choice) error {
+	return refuseActions(plan, driverVagrant, func(a scenarios.Action) bool {
+		switch a.Kind {
+		case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
+			node, _, _ := strings.Cut(where(a), "/")
+			return node == dutNode
+		}
+		return stopsDUT(a)
+	})
+}
 
 // prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no network.
 func prepareVagrant(ctx context.Context, j Job) error {

@@ -114,7 +114,7 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	if o.Only != nil && !o.Only(e) {
 		return Skipped, nil
 	}
-	if e.Kind == HostSetting && !run.SameBoot() {
+	if e.Kind.OfHost() && !run.SameBoot() {
 		return Absent, nil
 	}
 	remover, ok := o.Removers[e.Kind]

@@ -36,7 +36,11 @@ const (
 	Volume      Kind = "volume"       // of the libvirt daemon Where; Detail is its pool
 	Path        Kind = "path"         // a file or a folder with all that is in it; Where is empty: this host
 	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail is its value of before
+	HostModule  Kind = "host-module"  // a module of this host's kernel; Detail is how it was before
 )
+
+// OfHost reports whether it is a change of this host's kernel, which is gone with the next boot.
+func (k Kind) OfHost() bool { return k == HostSetting || k == HostModule }
 
 // Entry is one thing that a run is about to make or change. Two entries are the same thing when they are
 // equal.
@@ -49,7 +53,7 @@ type Entry struct {
 
 func (e Entry) String() string {
 	text := string(e.Kind) + " " + e.Name
-	if e.Kind == HostSetting {
+	if e.Kind.OfHost() {
 		text += " (was " + e.Detail + ")"
 	}
 	if e.Where != "" {

@@ -42,52 +42,28 @@ func hostWide(key string) bool {
 func HostWide(s tuning.Settings) []string {
 	var list []string
 	host, _ := split(s)
-	for _, p := range host {
+	for _, p := range host.Sysctl {
 		list = append(list, p.Key)
 	}
 	return append(list, ModuleChanges(s)...)
 }
 
-// ModuleChanges says which modules settings want to come or go that are not so already, a phrase each. They are
-// the whole kernel's, and what they did to others meanwhile cannot be put back. (What a rule needs, the kernel
-// loads by itself when the rule comes.)
-func ModuleChanges(s tuning.Settings) []string {
-	var list []string
-	for _, name := range s.RemoveModules {
-		if hasModule(name) {
-			list = append(list, "module "+name+" removed")
-		}
-	}
-	for _, entry := range s.LoadModules {
-		name, parameters, _ := strings.Cut(strings.TrimSpace(entry), " ")
-		if !hasModule(name) || parameters != "" {
-			list = append(list, "module "+entry+" loaded")
-		}
-	}
-	return list
-}
-
-// hasModule reports whether the kernel has a module now.
-func hasModule(name string) bool {
-	_, err := os.Stat(filepath.Join("/sys/module", strings.ReplaceAll(name, "-", "_")))
-	return err == nil
-}
-
 // Tracks reports whether connection tracking is in this kernel now. Only root can load it.
-func Tracks() bool { return hasModule("nf_conntrack") }
+func Tracks() bool { return hasModule(conntrackModule) }
 
-// split divides settings into parameters of the host, in the order in which they are to be set, and what is
+// split divides settings into what is the host's, its parameters in the order in which they are to be set, and what is
 // left for the namespace.
-func split(s tuning.Settings) (host []tuning.Sysctl, own tuning.Settings) {
+func split(s tuning.Settings) (host, own tuning.Settings) {
 	own = s
-	own.Buckets, own.Sysctl = 0, nil
+	host.LoadModules, host.RemoveModules = s.LoadModules, s.RemoveModules
+	own.LoadModules, own.RemoveModules, own.Buckets, own.Sysctl = nil, nil, 0, nil
 	if s.Buckets > 0 {
-		host = append(host, tuning.Sysctl{Key: bucketsKey, Value: fmt.Sprint(s.Buckets)})
+		host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: bucketsKey, Value: fmt.Sprint(s.Buckets)})
 	}
 	for _, p := range s.Sysctl {
 		key, _ := tuning.CanonicalKey(p.Key)
 		if hostWide(key) {
-			host = append(host, tuning.Sysctl{Key: key, Value: p.Value})
+			host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: key, Value: p.Value})
 		} else {
 			own.Sysctl = append(own.Sysctl, p)
 		}

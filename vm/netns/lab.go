@@ -171,7 +171,7 @@ type dut struct {
 func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
 	host, own := split(s)
 	if d.lab.host != nil {
-		if err := d.lab.host.Apply(host); err != nil {
+		if err := d.lab.host.Apply(ctx, host); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,8 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// Settings are parameters of the host's kernel that a run changes: recorded before, put back after. They need
-// root in the initial namespaces.
+// Settings are parameters and modules of the host's kernel that a run changes: recorded before, put back after. They
+// need root in the initial namespaces.
 type Settings struct {
 	journal *journal.Journal
 
@@ -26,24 +27,42 @@ type Settings struct {
 // NewSettings changes nothing yet. What it will change goes into j first.
 func NewSettings(j *journal.Journal) *Settings { return &Settings{journal: j} }
 
-// Apply sets parameters, each after its value of before is on the disk.
-func (s *Settings) Apply(parameters []tuning.Sysctl) error {
+// Apply removes and loads modules and sets parameters, each after what it was before is on the disk. The rest of the
+// settings is not the host's.
+func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range parameters {
+	for _, name := range asked.RemoveModules {
+		if err := s.removeModule(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, entry := range asked.LoadModules {
+		if err := s.loadModule(ctx, entry); err != nil {
+			return err
+		}
+	}
+	for _, p := range asked.Sysctl {
 		old, err := readHost(p.Key)
 		if err != nil {
 			return err
 		}
-		e := journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: old}
-		if err := s.journal.Record(e); err != nil {
+		if err := s.record(journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: old}); err != nil {
 			return err
 		}
-		s.changed = append(s.changed, e)
 		if err := writeHost(p.Key, p.Value); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// record notes in the journal, and for the end, how something was.
+func (s *Settings) record(e journal.Entry) error {
+	if err := s.journal.Record(e); err != nil {
+		return err
+	}
+	s.changed = append(s.changed, e)
 	return nil
 }
 
@@ -56,7 +75,7 @@ func (s *Settings) Restore() error {
 		last := len(s.changed) - 1
 		e := s.changed[last]
 		s.changed = s.changed[:last]
-		err := putBack(e)
+		err := putBack(context.Background(), e)
 		if err == nil {
 			err = s.journal.Gone(e)
 		}
@@ -65,19 +84,30 @@ func (s *Settings) Restore() error {
 	return errors.Join(errs...)
 }
 
-// Remover puts settings back that a killed run has changed. It is a [journal.Remover].
+// Remover puts settings and modules back that a killed run has changed. It is a [journal.Remover].
 type Remover struct{}
 
-// Exists reports whether the setting is another than before the run.
+// Exists reports whether the setting or the module is not as it was before the run.
 func (Remover) Exists(_ context.Context, _ journal.Run, e journal.Entry) (bool, error) {
+	if e.Kind == journal.HostModule {
+		return moduleChanged(e)
+	}
 	now, err := readHost(e.Name)
+	if errors.Is(err, fs.ErrNotExist) { // gone with its module, which was recorded later and comes back first
+		return true, nil
+	}
 	return err == nil && now != e.Detail, err
 }
 
-// Remove puts the setting back. It needs root in the initial namespaces.
-func (Remover) Remove(_ context.Context, _ journal.Run, e journal.Entry) error { return putBack(e) }
+// Remove puts it back. It needs root in the initial namespaces.
+func (Remover) Remove(ctx context.Context, _ journal.Run, e journal.Entry) error {
+	return putBack(ctx, e)
+}
 
-func putBack(e journal.Entry) error {
+func putBack(ctx context.Context, e journal.Entry) error {
+	if e.Kind == journal.HostModule {
+		return putModuleBack(ctx, e)
+	}
 	if err := writeHost(e.Name, e.Detail); err != nil {
 		return fmt.Errorf("put it back: %w", err)
 	}

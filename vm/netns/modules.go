@@ -1,0 +1,300 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// moduleKernel is the host's kernel as far as its modules go. All its names have underscores.
+type moduleKernel interface {
+	// loaded are the modules that are loaded now, by name. The error is fs.ErrNotExist on a kernel without.
+	loaded() (map[string]tuning.Module, error)
+	// needs are the modules that come with one, in the order in which they are loaded; the module itself is the last.
+	needs(ctx context.Context, name string) ([]string, error)
+	// parameters are those of a loaded module, as modprobe takes them.
+	parameters(name string) []string
+	load(ctx context.Context, name string, parameters []string) error
+	// remove removes one that nobody uses.
+	remove(ctx context.Context, name string) error
+}
+
+// hostModules are this host's; a test on a kernel without modules puts another in its place.
+var hostModules moduleKernel = modprobe{}
+
+// conntrackModule has parameters of connection tracking that go with it.
+const conntrackModule = "nf_conntrack"
+
+// The state of a module before a run changed it, as its journal has it. The parameters of a loaded one follow.
+const (
+	wasAbsent = "absent"
+	wasLoaded = "loaded"
+)
+
+// kernelName is a module's name as the kernel writes it.
+func kernelName(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// ModuleChanges says which modules settings want to come or go that are not so already, a phrase each. They are
+// the whole kernel's. (What a rule needs, the kernel loads by itself when the rule comes.)
+func ModuleChanges(s tuning.Settings) []string {
+	var list []string
+	for _, name := range s.RemoveModules {
+		if hasModule(name) {
+			list = append(list, "module "+name+" removed")
+		}
+	}
+	for _, entry := range s.LoadModules {
+		name, parameters, _ := strings.Cut(strings.TrimSpace(entry), " ")
+		if !hasModule(name) || parameters != "" {
+			list = append(list, "module "+entry+" loaded")
+		}
+	}
+	return list
+}
+
+// hasModule reports whether a module is in the kernel now, loaded or built in.
+func hasModule(name string) bool {
+	state, err := tuning.Kernel{}.ModuleState(name)
+	return err == nil && state != tuning.ModuleAbsent
+}
+
+// CheckModules says why the modules that settings want cannot come or go on this host; nil when they can, as far as
+// can be told before it is tried.
+func CheckModules(ctx context.Context, s tuning.Settings) error {
+	changes := ModuleChanges(s)
+	if len(changes) == 0 {
+		return nil
+	}
+	loaded, err := hostModules.loaded()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("this host's kernel has no loadable modules (%s)", strings.Join(changes, ", "))
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range s.RemoveModules {
+		if _, there := loaded[kernelName(name)]; !there && hasModule(name) {
+			return fmt.Errorf("module %s cannot be removed: it is built into this host's kernel", name)
+		}
+	}
+	for _, entry := range s.LoadModules {
+		words := strings.Fields(entry)
+		switch {
+		case hasModule(words[0]) && len(words) > 1:
+			return fmt.Errorf("module %s is there already, and does not get %s", words[0], strings.Join(words[1:], " "))
+		case hasModule(words[0]):
+			continue
+		}
+		if _, err := hostModules.needs(ctx, kernelName(words[0])); err != nil {
+			return fmt.Errorf("module %s cannot be loaded: %w", words[0], err)
+		}
+	}
+	return nil
+}
+
+// removeModule removes a module of the host, after those that use it. The host's rules stay: a module that they use
+// is not removed, which is an error. With connection tracking its parameters go as well; they are put back with it,
+// in the host's own namespace alone.
+func (s *Settings) removeModule(ctx context.Context, name string) error {
+	loaded, err := hostModules.loaded()
+	if err != nil {
+		return fmt.Errorf("remove module %s of the host: %w", name, err)
+	}
+	for _, each := range usersFirst(loaded, kernelName(name), nil) {
+		if each == conntrackModule {
+			if err := s.recordTracking(); err != nil {
+				return err
+			}
+		}
+		before := strings.Join(append([]string{wasLoaded}, hostModules.parameters(each)...), " ")
+		if err := s.record(journal.Entry{Kind: journal.HostModule, Name: each, Detail: before}); err != nil {
+			return err
+		}
+		if err := hostModules.remove(ctx, each); err != nil {
+			return fmt.Errorf("remove module %s of the host: %w", each, err)
+		}
+	}
+	return nil
+}
+
+// usersFirst are the modules that use one, and itself at the end; none when it is not loaded.
+func usersFirst(loaded map[string]tuning.Module, name string, sofar []string) []string {
+	module, there := loaded[name]
+	if !there || slices.Contains(sofar, name) {
+		return sofar
+	}
+	for _, user := range module.UsedBy {
+		sofar = usersFirst(loaded, user, sofar)
+	}
+	return append(sofar, name)
+}
+
+// recordTracking notes every parameter of the host's connection tracking.
+func (s *Settings) recordTracking() error {
+	var list []tuning.Sysctl
+	err := sandbox.OnHost(func() (err error) {
+		list, err = tuning.Kernel{}.ConntrackSysctls()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	buckets, err := readHost(bucketsKey)
+	if err != nil {
+		return err
+	}
+	for _, p := range append(list, tuning.Sysctl{Key: bucketsKey, Value: buckets}) {
+		if err := s.record(journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: strings.TrimSpace(p.Value)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadModule loads a module into the host's kernel, with those that it needs, unless it is there.
+func (s *Settings) loadModule(ctx context.Context, entry string) error {
+	words := strings.Fields(entry)
+	name := kernelName(words[0])
+	if hasModule(name) {
+		return nil
+	}
+	loaded, err := hostModules.loaded()
+	if err != nil {
+		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+	}
+	needs, err := hostModules.needs(ctx, name)
+	if err != nil {
+		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+	}
+	for _, each := range needs {
+		if _, there := loaded[each]; there {
+			continue
+		}
+		if err := s.record(journal.Entry{Kind: journal.HostModule, Name: each, Detail: wasAbsent}); err != nil {
+			return err
+		}
+	}
+	if err := hostModules.load(ctx, name, words[1:]); err != nil {
+		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+	}
+	return nil
+}
+
+// moduleChanged reports whether a module is not as it was.
+func moduleChanged(e journal.Entry) (bool, error) {
+	loaded, err := hostModules.loaded()
+	_, there := loaded[e.Name]
+	return there == (e.Detail == wasAbsent), err
+}
+
+// putModuleBack loads a module that was removed, with its parameters, or removes one that was loaded.
+func putModuleBack(ctx context.Context, e journal.Entry) error {
+	changed, err := moduleChanged(e)
+	switch {
+	case err != nil || !changed:
+	case e.Detail == wasAbsent:
+		err = hostModules.remove(ctx, e.Name)
+	default:
+		err = hostModules.load(ctx, e.Name, strings.Fields(e.Detail)[1:])
+	}
+	if err != nil {
+		return fmt.Errorf("put module %s back, which was %s: %w", e.Name, e.Detail, err)
+	}
+	return nil
+}
+
+// modprobe is the kernel of this host, through modprobe(8).
+type modprobe struct{}
+
+func (modprobe) loaded() (map[string]tuning.Module, error) {
+	text, err := os.ReadFile("/proc/modules")
+	if err != nil {
+		return nil, err
+	}
+	list, err := tuning.ParseModules(string(text))
+	if err != nil {
+		return nil, err
+	}
+	modules := map[string]tuning.Module{}
+	for _, m := range list {
+		modules[m.Name] = m
+	}
+	return modules, nil
+}
+
+// needs asks modprobe, which answers "insmod PATH PARAMETERS" and "builtin NAME", a line for each module.
+func (modprobe) needs(ctx context.Context, name string) ([]string, error) {
+	out, err := tuning.Exec(ctx, "", "modprobe", "--show-depends", "--", name)
+	if err != nil {
+		return nil, err
+	}
+	return parseDepends(out), nil
+}
+
+func parseDepends(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "insmod" {
+			continue
+		}
+		file, _, _ := strings.Cut(filepath.Base(words[1]), ".ko")
+		names = append(names, kernelName(file))
+	}
+	return names
+}
+
+// parameters reads /sys/module, which has those that can be seen. What has blanks, or no value, is left out.
+func (modprobe) parameters(name string) []string {
+	files, _ := filepath.Glob(filepath.Join("/sys/module", name, "parameters", "*"))
+	var list []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		value := strings.TrimSpace(string(text))
+		if err != nil || value == "" || value == "(null)" || strings.ContainsAny(value, " \t\n") {
+			continue
+		}
+		list = append(list, filepath.Base(file)+"="+value)
+	}
+	return list
+}
+
+func (modprobe) load(ctx context.Context, name string, parameters []string) error {
+	_, err := tuning.Exec(ctx, "", "modprobe", append([]string{"--", name}, parameters...)...)
+	return err
+}
+
+// removePatience is how long a module may stay busy: the kernel clears the namespaces of a trial away in its own time,
+// and with them the rules that hold it.
+const removePatience = 10 * time.Second
+
+func (modprobe) remove(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, removePatience)
+	defer cancel()
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		err := unix.DeleteModule(name, unix.O_NONBLOCK)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("it is in use: %w", err)
+		}
+	}
+}
