@@ -46,6 +46,35 @@ func TestConnectRefusals(t *testing.T) {
 	}
 }
 
+// TestConnectHostIsFull runs on a daemon whose host has no room, which is seen before anything boots or, of the storage pool,
+// only then: it is the host's fault either way, and nothing is left.
+func TestConnectHostIsFull(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
+	h := libvirttest.Start(t, "full")
+	before := h.Links()
+	if err := h.Run("mount", "-o", "remount,size=8m", "/var/lib/libvirt"); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(small, 100)
+	for _, tc := range []struct{ text, said string }{
+		{strings.Replace(text, "256MiB", "64TiB", 1), "MiB are free"},
+		{text, "MiB left"},
+	} {
+		began, state := time.Now(), t.TempDir()
+		o := finish(t, on(t, h, state, "run", experiment(t, tc.text), "--trials", "3", "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run")), time.Minute)
+		t.Logf("%.1f s: %s", time.Since(began).Seconds(), o.stderr)
+		if o.status != statusHost || !strings.Contains(o.stderr, tc.said) || strings.Contains(o.stderr, "trial 2 of 3") {
+			t.Errorf("exit status %d, want %d with %q, and no second trial:\n%s", o.status, statusHost, tc.said, o.stderr)
+		}
+		if left, _ := filepath.Glob(filepath.Join(state, "ctload", "runs", "*")); len(left) > 0 {
+			t.Errorf("journals are left: %v", left)
+		}
+	}
+	clean(t, h, before, 0)
+}
+
 // twoClients make a known number of connections each, at a rate.
 const twoClients = `
 experiment: two-clients

@@ -18,6 +18,21 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Log("this test is run by an ordinary user: so are all others")
 		return
 	}
+	o := asNobody(t, fmt.Sprintf(small, 200), func(string) []string { return nil })
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	if trial := decode(t, o.stdout).Scenarios[0].Trials[0]; trial.Load.Completed != 200 {
+		t.Errorf("completed %d of 200: %s", trial.Load.Completed, trial.Sentence)
+	}
+	if !strings.Contains(o.stderr, "run folder:") {
+		t.Errorf("the run folder is not named:\n%s", o.stderr)
+	}
+}
+
+// asNobody runs an experiment as nobody, with the flags that more returns, which is given nobody's home. It needs root.
+func asNobody(t *testing.T, text string, more func(home string) []string) outcome {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -30,30 +45,22 @@ func TestOrdinaryUser(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	program, file := filepath.Join(home, "ctload"), filepath.Join(home, "experiment.yaml")
 	copyFile(t, path, program, 0o755)
-	if err := os.WriteFile(file, []byte(fmt.Sprintf(small, 200)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// A host may keep /dev/net/tun to root; its users then cannot run a lab. This one's may, in a mount
 	// namespace of the test's own.
-	script := `set -e
-mknod "$1/tun" c 10 200
-chmod 0666 "$1/tun"
-mount --bind "$1/tun" /dev/net/tun
-chown nobody "$1"
-cd "$1"
-exec env HOME="$1" XDG_CACHE_HOME="$1/cache" setpriv --reuid nobody --regid nogroup --clear-groups "$1/ctload" run "$1/experiment.yaml" --format json`
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", home)
+	const script = `set -e
+home=$1; shift
+mknod "$home/tun" c 10 200
+chmod 0666 "$home/tun"
+mount --bind "$home/tun" /dev/net/tun
+chown nobody "$home"
+cd "$home"
+exec env HOME="$home" XDG_CACHE_HOME="$home/cache" setpriv --reuid nobody --regid nogroup --clear-groups "$home/ctload" run "$home/experiment.yaml" --format json "$@"`
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, "sh", home}, more(home)...)...)
 	cmd.Dir = home
-	o := finish(t, cmd, 10*time.Minute)
-	if o.status != statusOK {
-		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-	}
-	if trial := decode(t, o.stdout).Scenarios[0].Trials[0]; trial.Load.Completed != 200 {
-		t.Errorf("completed %d of 200: %s", trial.Load.Completed, trial.Sentence)
-	}
-	if !strings.Contains(o.stderr, "run folder:") {
-		t.Errorf("the run folder is not named:\n%s", o.stderr)
-	}
+	return finish(t, cmd, 10*time.Minute)
 }
 
 func copyFile(t *testing.T, from, to string, mode os.FileMode) {

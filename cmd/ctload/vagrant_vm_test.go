@@ -2,42 +2,187 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// TestVagrant runs a shipped experiment on a distribution as its makers ship it, from a box that is built
-// here: the verdicts are those of the embedded lab, the second trial on a restored machine, and nothing is left.
-func TestVagrant(t *testing.T) {
+// What TestAcrossLabs does not do on boxes, each with machines of its own, which take minutes: CTLOAD_LIBRARY=1 runs it.
+func needsLibrary(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CTLOAD_LIBRARY") == "" {
+		t.Skip("it takes minutes: CTLOAD_LIBRARY=1")
+	}
 	needsLab(t)
-	temporary := t.TempDir()
-	mark := "CTLOAD_TEST=" + temporary
-	cmd := command(t, "run", "table-full", "--driver", "vagrant", "--box", "build", "--scenario", "baseline,raw-notrack", "--format", "json")
-	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
-	o := finish(t, cmd, 20*time.Minute)
+}
+
+// builtBox is the file of the box that --box build makes.
+func builtBox(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cache, "ctload", "boxes", "built.box")
+	if out, err := exec.Command("../../vm/vagrant/box", path).CombinedOutput(); err != nil {
+		t.Fatalf("build a box: %v\n%s", err, out)
+	}
+	return path
+}
+
+// modulesOfHost changes modules of the kernel that it runs on: one comes with what it needs, one goes.
+const modulesOfHost = `
+experiment: modules
+workload: [{generator: tcp, connections: 20, concurrency: 2}]
+scenarios:
+  loads: {modules: {load: [nf_nat_ftp]}}
+  removes: {modules: {remove: [nf_conntrack_tftp]}}
+  both: {modules: {load: [nf_nat_ftp], remove: [nf_conntrack_tftp]}}
+recovery: RECOVERY
+`
+
+// TestVMOnBox looks around on a distribution. Its kernel has loadable modules, so that namespaces there, on what is then the
+// host, may load and remove them: afterwards, and after SIGKILL and gc, they are as before.
+func TestVMOnBox(t *testing.T) {
+	needsLibrary(t)
+	lookingAround{
+		text: strings.Replace(strings.Replace(small, "%d", "1", 1), "256MiB", "640MiB", 1), args: []string{"--driver", "vagrant", "--box", builtBox(t)},
+		look: func(shell func(argv ...string) outcome) { changeModules(t, shell) },
+	}.test(t)
+}
+
+func changeModules(t *testing.T, shell func(argv ...string) outcome) {
+	t.Helper()
+	sh := func(script string) string {
+		t.Helper()
+		o := shell("sh", "-c", "cd /root; "+script)
+		if o.status != 0 {
+			t.Errorf("%s: exit status %d\n%s\n%s", script, o.status, o.stdout, o.stderr)
+		}
+		return o.stdout
+	}
+	const state = `cut -d' ' -f1 /proc/modules | grep -E '^nf_(nat|conntrack)' | sort; cat /sys/module/nf_conntrack_tftp/parameters/ports`
+	const run = `HOME=/root ctload run %.yaml --driver netns --allow-host-changes --format json `
+	sh("cp /proc/$PPID/exe /usr/local/bin/ctload; modprobe nf_conntrack_tftp ports=69,7069")
+	for name, recovery := range map[string]string{"short": "100ms", "long": "60s"} {
+		sh("cat >" + name + ".yaml <<'END'" + strings.Replace(modulesOfHost, "RECOVERY", recovery, 1) + "END\n")
+	}
+	before := sh(state)
+	if !strings.Contains(before, "69,7069") || strings.Contains(before, "ftp\n") && !strings.Contains(before, "tftp\n") {
+		t.Fatalf("before: %s", before)
+	}
+	doc := decode(t, sh(strings.Replace(run, "%", "short", 1)))
+	for i, want := range []struct{ loads, removes bool }{{true, false}, {false, true}, {true, true}} {
+		s := doc.Scenarios[i]
+		trial := s.Trials[0]
+		if trial.Verdict == results.Invalid || slices.Contains(trial.Modules, "nf_nat_ftp") != want.loads || slices.Contains(trial.Modules, "nf_conntrack_tftp") == want.removes {
+			t.Errorf("%s: %s %v, with the modules %v", s.Name, trial.Verdict, trial.Invalid, trial.Modules)
+		}
+	}
+	if after := sh(state); after != before {
+		t.Errorf("afterwards:\n%s\nbefore:\n%s", after, before)
+	}
+	during := sh(strings.Replace(run, "%", "long", 1) + `--scenario both >/dev/null 2>&1 & run=$!
+for i in $(seq 300); do grep -q '^nf_nat_ftp ' /proc/modules && break; sleep 0.2; done
+kill -9 $run
+for i in $(seq 50); do ctload gc --dry-run | grep -q alive || break; sleep 0.2; done
+` + strings.Replace(state, "; cat", "; true || cat", 1))
+	if !strings.Contains(during, "nf_nat_ftp") || strings.Contains(during, "nf_conntrack_tftp") {
+		t.Errorf("what the kill left:\n%s", during)
+	}
+	if said := sh("HOME=/root ctload gc"); strings.Count(said, "removed  host-module") < 3 {
+		t.Errorf("gc:\n%s", said)
+	}
+	if after := sh(state); after != before {
+		t.Errorf("after SIGKILL and gc:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// TestRouterOnBox lets a box forward, and belongs to an ordinary user.
+func TestRouterOnBox(t *testing.T) {
+	needsLibrary(t)
+	if !libvirttest.Root(t) {
+		return
+	}
+	const routed = `
+experiment: routed
+topology: router
+dut:
+  memory: 512MiB
+  rules: |
+    *filter
+    -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: http, requests: 200, concurrency: 10}
+scenarios:
+  tracked: {}
+recovery: 1s
+trials: 2
+`
+	o := asNobody(t, routed, func(home string) []string {
+		copyFile(t, builtBox(t), filepath.Join(home, "my.box"), 0o644)
+		return []string{"--driver", "vagrant", "--box", filepath.Join(home, "my.box")}
+	})
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
 	run := decode(t, o.stdout)
-	if run.Environment.Driver != "vagrant" {
-		t.Errorf("the driver is %q", run.Environment.Driver)
+	if e := run.Environment; e.Driver != "vagrant" || e.Box != "my.box" || e.BoxVersion == "" {
+		t.Errorf("environment %+v", e)
 	}
-	for i, want := range []string{"table-full", "clean"} {
-		trial := run.Scenarios[i].Trials[0]
-		if string(trial.Verdict) != want {
-			t.Errorf("%s: %s, want %s: %s", run.Scenarios[i].Name, trial.Verdict, want, trial.Sentence)
-		}
-		// Not the agent's own connection: its card is in a namespace of its own.
-		if want == "clean" && trial.Conntrack.Peak > 10 {
-			t.Errorf("%d entries in a table that tracks nothing", trial.Conntrack.Peak)
+	for _, trial := range run.Scenarios[0].Trials {
+		if trial.Verdict != results.Clean || trial.Load.Completed != 200 || trial.Conntrack.Peak < 200 {
+			t.Errorf("trial %d: %s, %d of 200 completed, %d entries", trial.Number, trial.Verdict, trial.Load.Completed, trial.Conntrack.Peak)
 		}
 	}
-	if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
-		t.Errorf("processes are left: %v", marked(t, mark))
+}
+
+// TestPlayground brings both machines of the Vagrantfile up with Vagrant alone, on a daemon in system mode, and lets one talk to the
+// other.
+func TestPlayground(t *testing.T) {
+	needsLibrary(t)
+	if !libvirttest.Root(t) {
+		return
 	}
-	for name := range files(t, temporary) {
-		if name != temporary {
-			t.Errorf("file %s is left", name)
+	h := libvirttest.Start(t, "playground")
+	if err := h.Run("mount", "-o", "remount,size=4g", "/var/lib/libvirt"); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	copyFile(t, "../../Vagrantfile", filepath.Join(folder, "Vagrantfile"), 0o644)
+	vagrant := func(limit time.Duration, args ...string) outcome {
+		t.Helper()
+		cmd := h.Enter(t.Context(), "env", append([]string{
+			"HOME=" + folder, "VAGRANT_HOME=" + folder + "/home", "VAGRANT_CWD=" + folder, "VAGRANT_CHECKPOINT_DISABLE=1",
+			"CTLOAD_BOX=" + builtBox(t), "vagrant",
+		}, args...)...)
+		began := time.Now()
+		o := finish(t, cmd, limit)
+		t.Logf("vagrant %v: %.0f s", args, time.Since(began).Seconds())
+		if o.status != 0 {
+			t.Errorf("vagrant %v: exit status %d\n%s\n%s", args, o.status, o.stdout, o.stderr)
 		}
+		return o
+	}
+	vagrant(10*time.Minute, "up", "--no-tty", "--provider", "libvirt")
+	if n := h.Machines(); n != 2 {
+		t.Errorf("%d machines are up", n)
+	}
+	if said := vagrant(time.Minute, "ssh", "load", "-c", "bash -c 'exec 3<>/dev/tcp/10.77.0.11/22 && head -c 7 <&3'").stdout; said != "SSH-2.0" {
+		t.Errorf("the dut says %q to load", said)
+	}
+	if said := vagrant(time.Minute, "ssh", "dut", "-c", "sudo modprobe nf_conntrack && sudo conntrack -C").stdout; strings.TrimSpace(said) == "" {
+		t.Error("the dut does not tell its count")
+	}
+	vagrant(2*time.Minute, "destroy", "--force")
+	if n := h.Machines(); n != 0 {
+		t.Errorf("%d machines are left", n)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
 // TestVM makes a lab, looks around in it and ends it, with machines and with namespaces.
@@ -19,12 +21,34 @@ func TestVM(t *testing.T) {
 	for _, driver := range []string{"libvirt", "netns"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			testVM(t, driver)
+			lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--driver", driver}, shared: driver == "netns"}.test(t)
 		})
 	}
 }
 
-func testVM(t *testing.T, driver string) {
+// TestVMOnDaemon does the same on a libvirt daemon that exists, where nothing is left.
+func TestVMOnDaemon(t *testing.T) {
+	needsLab(t)
+	if !libvirttest.Root(t) {
+		return
+	}
+	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
+		lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--connect", h.URI()}, environment: []string{"XDG_STATE_HOME=" + state}}.test(t)
+	})
+}
+
+// lookingAround is a lab to look around in.
+type lookingAround struct {
+	text        string   // of its experiment
+	args        []string // that choose it
+	shared      bool     // its DUT has the kernel of this host
+	environment []string // of all commands, besides this one's
+	// look is what else is to be done with commands in the DUT; nil: nothing.
+	look func(shell func(argv ...string) outcome)
+}
+
+func (s lookingAround) test(t *testing.T) {
+	t.Helper()
 	// A short path: sockets want one.
 	runtime, err := os.MkdirTemp("/tmp", "ctload-vm-")
 	if err != nil {
@@ -34,7 +58,7 @@ func testVM(t *testing.T, driver string) {
 	mark := "CTLOAD_TEST=" + runtime
 	with := func(args ...string) *exec.Cmd {
 		cmd := command(t, append([]string{"vm"}, args...)...)
-		cmd.Env = append(os.Environ(), mark, "XDG_RUNTIME_DIR="+runtime)
+		cmd.Env = slices.Concat(os.Environ(), []string{mark, "XDG_RUNTIME_DIR=" + runtime}, s.environment)
 		return cmd
 	}
 	do := func(args ...string) outcome {
@@ -45,13 +69,13 @@ func testVM(t *testing.T, driver string) {
 		t.Errorf("a shell in no lab: exit status %d\n%s", o.status, o.stderr)
 	}
 	var said lockedBuffer
-	up := with("up", experiment(t, fmt.Sprintf(small, 1)), "--driver", driver)
+	up := with(append([]string{"up", experiment(t, s.text)}, s.args...)...)
 	up.Stdout, up.Stderr = &said, &said
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = up.Process.Kill() })
-	waitFor(t, "is up", 2*time.Minute, &said)
+	waitFor(t, "is up", 5*time.Minute, &said)
 
 	for _, tc := range []struct {
 		name   string
@@ -83,7 +107,7 @@ func testVM(t *testing.T, driver string) {
 		t.Fatal(err)
 	}
 	kernel := do("shell", "dut", "--", "uname", "-r").stdout
-	if ofHost := strings.TrimSpace(kernel) == unix.ByteSliceToString(host.Release[:]); ofHost != (driver == "netns") {
+	if ofHost := strings.TrimSpace(kernel) == unix.ByteSliceToString(host.Release[:]); ofHost != s.shared {
 		t.Errorf("the kernel of the DUT is %q", kernel)
 	}
 	if rules := do("shell", "--", "iptables-save").stdout; !strings.Contains(rules, "--ctstate ESTABLISHED") {
@@ -93,6 +117,11 @@ func testVM(t *testing.T, driver string) {
 		t.Errorf("nothing listens on port 80 of the DUT:\n%s", listening)
 	}
 	onTerminal(t, with("shell"))
+	if s.look != nil {
+		s.look(func(argv ...string) outcome {
+			return finish(t, with(append([]string{"shell", "--"}, argv...)...), 5*time.Minute)
+		})
+	}
 	if o := finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"), time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "up already") {
 		t.Errorf("a second lab: exit status %d\n%s", o.status, o.stderr)
 	}

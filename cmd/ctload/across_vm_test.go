@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+	"github.com/ctload/ctload/vm/netns"
+)
+
+// acrossLabs is the shipped table-full with the size of its table spelled out, which the labs would choose by their own
+// memory.
+func acrossLabs(t *testing.T) string {
+	t.Helper()
+	text := ctload(t, time.Minute, "scenarios", "show", "table-full").stdout
+	const kernels = "    summary: the kernel's own table\n"
+	if !strings.Contains(text, kernels) {
+		t.Fatal("table-full is not what it was")
+	}
+	text = strings.Replace(text, kernels, "    sysctl: {net.netfilter.nf_conntrack_max: 4096}\n    buckets: 4096\n", 1)
+	return experiment(t, strings.Replace(text, "recovery: 10s", "recovery: 1s", 1))
+}
+
+// TestAcrossLabs runs one experiment file in every lab: in machines of this host, in namespaces, on a distribution from a box that
+// is built here, and on a libvirt daemon that exists. The verdicts are the same, and one table shows them beside each other.
+func TestAcrossLabs(t *testing.T) {
+	needsLabAlone(t)
+	if !libvirttest.Root(t) {
+		return
+	}
+	file, folder := acrossLabs(t), t.TempDir()
+	var runs []string
+	in := func(lab string, args ...string) []string {
+		out := filepath.Join(folder, lab)
+		runs = append(runs, out)
+		return append([]string{"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json"}, args...)
+	}
+	check := func(lab string, o outcome) {
+		t.Helper()
+		if o.status != statusOK {
+			t.Errorf("%s: exit status %d\n%s\n%s", lab, o.status, o.stdout, o.stderr)
+			return
+		}
+		run := decode(t, o.stdout)
+		if boxed := run.Environment.Box != "" && run.Environment.BoxVersion != ""; boxed != (lab == "vagrant") {
+			t.Errorf("%s: its environment is %+v", lab, run.Environment)
+		}
+		for i, want := range []results.Verdict{results.TableFull, results.Clean} {
+			s := run.Scenarios[i]
+			trial := s.Trials[0]
+			t.Logf("%s: %s: %s", lab, s.Name, trial.Sentence)
+			c := trial.Conntrack
+			if full := want == results.TableFull; trial.Verdict != want || full != (c.Drop > 0) || full != (trial.Load.Failed > 0) || full && c.Max != 4096 {
+				t.Errorf("%s: %s: %s, want %s; max %d, drop %d, %d failed", lab, s.Name, trial.Verdict, want, c.Max, c.Drop, trial.Load.Failed)
+			}
+			// Also on the box: the agent's own connection is in a namespace of its own.
+			if want == results.Clean && c.Peak > 10 {
+				t.Errorf("%s: %d entries in a table that tracks nothing", lab, c.Peak)
+			}
+		}
+	}
+
+	// Alone, since it is this host's table that is smaller meanwhile.
+	before := hostSettings(t)
+	if err := netns.Changeable(); err != nil {
+		t.Logf("without namespaces: %v", err)
+	} else {
+		check("netns", ctload(t, 2*time.Minute, in("netns", "--driver", "netns", "--allow-host-changes")...))
+		if diff := cmp.Diff(before, hostSettings(t)); diff != "" {
+			t.Errorf("the host was changed:\n%s", diff)
+		}
+	}
+	t.Parallel()
+	check("machines", ctload(t, 5*time.Minute, in("machines")...))
+	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
+		check("daemon", finish(t, on(t, h, state, in("daemon", "--connect", h.URI())...), 5*time.Minute))
+	})
+	endsClean(t, func(environment []string) {
+		cmd := command(t, in("vagrant", "--driver", "vagrant", "--box", "build")...)
+		cmd.Env = environment
+		check("vagrant", finish(t, cmd, 20*time.Minute))
+	})
+
+	if o := ctload(t, time.Minute, append([]string{"compare"}, runs...)...); o.status != statusUsage || !strings.Contains(o.stderr, "--across-labs") {
+		t.Errorf("compared unasked: exit status %d\n%s", o.status, o.stderr)
+	}
+	o := ctload(t, time.Minute, append([]string{"compare", "--across-labs"}, runs...)...)
+	t.Logf("compared:\n%s", o.stdout)
+	if o.status != statusOK || !strings.Contains(o.stdout, "across labs") {
+		t.Errorf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+}
+
+// onDaemon makes a daemon for others, lets do use it, and looks for what is left there and in the state folder.
+func onDaemon(t *testing.T, do func(h *libvirttest.Hypervisor, state string)) {
+	t.Helper()
+	h, state := libvirttest.Start(t, "daemon"), t.TempDir()
+	before := h.Links()
+	do(h, state)
+	clean(t, h, before, 0)
+	if left, _ := filepath.Glob(filepath.Join(state, "ctload", "runs", "*")); len(left) > 0 {
+		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// endsClean lets do run ctload in an environment with a mark and a folder for temporary files, and looks for processes with the one
+// and files in the other afterwards.
+func endsClean(t *testing.T, do func(environment []string)) {
+	t.Helper()
+	temporary := t.TempDir()
+	mark := fmt.Sprintf("CTLOAD_TEST=%s.", temporary)
+	do(append(os.Environ(), mark, "TMPDIR="+temporary))
+	if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
+		t.Errorf("processes are left: %v", marked(t, mark))
+	}
+	for name := range files(t, temporary) {
+		if name != temporary {
+			t.Errorf("file %s is left", name)
+		}
+	}
+}
