@@ -127,6 +127,9 @@ func changes(first, s *Scenario) []string {
 	if a.VCPUs != b.VCPUs {
 		list = append(list, plural(int64(b.VCPUs), "vCPU"))
 	}
+	if len(list) == 0 { // the two that a configuration does not have
+		list = append(list, "another load or other modules")
+	}
 	return list
 }
 

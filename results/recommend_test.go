@@ -26,6 +26,7 @@ func TestRecommend(t *testing.T) {
 		{"tracked before exempt", Run{Scenarios: []Scenario{baseline, exempt, raised}},
 			[]string{"raised-max (nf_conntrack_max = 262144, 65,536 buckets)", "up to 64.5 MiB of kernel memory, 63.5 MiB more"}},
 		{"exempt alone", Run{Scenarios: []Scenario{baseline, exempt}}, []string{"raw-notrack (other rules)", "cannot be translated (NAT)"}},
+		{"another load", Run{Scenarios: []Scenario{baseline, scenario("keep-alive", Clean, small, Configuration{})}}, []string{"keep-alive (another load or other modules); it costs no memory"}},
 		{"a failed threshold", Run{Scenarios: []Scenario{baseline, scenario("x", Clean, small, Configuration{}, Outcome{Passed: false})}}, []string{"No scenario met"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
