@@ -232,11 +232,11 @@ func (h *Hypervisor) Images() []string {
 	return strings.Fields(h.Output("ls", "/var/lib/libvirt/images"))
 }
 
-// Machines counts the hypervisor's QEMU processes.
+// Machines counts the hypervisor's QEMU processes. Others may end while they are counted.
 func (h *Hypervisor) Machines() int {
 	h.t.Helper()
 	n := 0
-	for line := range strings.Lines(h.Output("sh", "-c", "cat /proc/[0-9]*/comm")) {
+	for line := range strings.Lines(h.Output("sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true")) {
 		if strings.HasPrefix(line, "qemu-system") {
 			n++
 		}
