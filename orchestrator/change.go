@@ -31,6 +31,24 @@ type effects struct {
 
 // change makes an action. On an error nothing of it is left.
 func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (change, error) {
+	release, err := t.timeline.take(a.Holds(t.Plan.Experiment.Topology), a.Name)
+	if err != nil {
+		return change{}, err
+	}
+	c, err := t.carryOut(ctx, a, id)
+	if err != nil || c.undo == nil {
+		release()
+		return c, err
+	}
+	undo := c.undo
+	c.undo = func(ctx context.Context) (effects, error) {
+		defer release()
+		return undo(ctx)
+	}
+	return c, nil
+}
+
+func (t *trial) carryOut(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	switch a.Kind {
 	case scenarios.Pause:
 		return t.pause(ctx, a)

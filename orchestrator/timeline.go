@@ -35,7 +35,8 @@ type timeline struct {
 	waiting    []*waiter
 	made       []*made
 	problems   []string
-	resetting  chan struct{} // closed when the DUT is back; nil while none is under way
+	held       map[string]string // what an action has for itself, and the action's name
+	resetting  chan struct{}     // closed when the DUT is back; nil while none is under way
 }
 
 // waiter is a condition that has not come true.
@@ -72,7 +73,7 @@ const actionLimit = 150 * time.Second
 func newTimeline(t *trial) (*timeline, error) {
 	l := &timeline{
 		t: t, begun: make(chan struct{}), ended: make(chan struct{}), alone: make(chan struct{}),
-		joined: map[string]chan struct{}{}, bystanders: map[string]generators.Progress{},
+		joined: map[string]chan struct{}{}, bystanders: map[string]generators.Progress{}, held: map[string]string{},
 	}
 	for _, a := range t.scenario.Actions {
 		if a.Kind == scenarios.Join {
@@ -101,6 +102,28 @@ func (l *timeline) start(ctx context.Context) {
 		}
 		l.group.Go(func() error { l.perform(ctx, a, w); return nil })
 	}
+}
+
+// take gives an action what it has for itself, until release. It is an error when another one has any of it:
+// where conditions say when, only the trial shows that.
+func (l *timeline) take(what []string, action string) (release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, each := range what {
+		if other, taken := l.held[each]; taken {
+			return nil, fmt.Errorf("%s still has %s, which takes one action at a time", other, each)
+		}
+	}
+	for _, each := range what {
+		l.held[each] = action
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, each := range what {
+			delete(l.held, each)
+		}
+	}, nil
 }
 
 // observe takes a sample of the DUT, and lets go what waits for what it shows.

@@ -80,6 +80,7 @@ func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 		}
 		seen[a.Name] = true
 	}
+	checkOverlaps(p, n, r, topology)
 }
 
 func checkActionKeys(p *problems, n *node, a *Action) {
