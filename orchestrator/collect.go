@@ -56,6 +56,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	t.result.Stack = stack(last.System, hits)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen
+		t.result.Stack.MemoryFaults = t.notes.memoryFaults()
 	}
 
 	// Only now what changes the DUT: the dump and conntrack(8) load a module.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -91,10 +92,22 @@ func (p *Plan) Expected() *results.Run {
 	run.Phases = phases(p.Experiment.Phases)
 	for _, s := range p.Scenarios {
 		run.Scenarios = append(run.Scenarios, results.Scenario{
-			Name: s.Name, Summary: s.Summary, Configuration: configuration(s.DUT),
+			Name: s.Name, Summary: s.Summary, Configuration: configuration(s.DUT), Actions: canonical(s.Actions),
 		})
 	}
 	return run
+}
+
+// canonical is actions as the report has them; empty without any.
+func canonical(actions []scenarios.Action) string {
+	if len(actions) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(actions)
+	if err != nil {
+		return "" // as above: no value of the language fails
+	}
+	return string(text)
 }
 
 // record puts a trial into the run. The lab knows its accelerator only once a machine has booted.

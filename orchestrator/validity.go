@@ -60,6 +60,7 @@ type notes struct {
 	bad      []string
 	problems []string
 	cpu      samplers.CPU
+	starved  int64 // lines of memory that ran out
 }
 
 func (n *notes) take(s samplers.Sample) {
@@ -68,6 +69,9 @@ func (n *notes) take(s samplers.Sample) {
 	for _, line := range s.Lines {
 		if line.Kind.Bad() {
 			n.bad = append(n.bad, line.Message)
+		}
+		if line.Kind == samplers.LineAllocation || line.Kind == samplers.LineOOM {
+			n.starved++
 		}
 	}
 	for _, p := range s.Problems {
@@ -91,6 +95,13 @@ func (n *notes) unread() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.problems)
+}
+
+// memoryFaults is how many lines of the kernel's log told that memory ran out.
+func (n *notes) memoryFaults() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.starved
 }
 
 // time is where the DUT's CPU time went, nil when no sample has told.

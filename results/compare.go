@@ -84,7 +84,7 @@ func (e *UnlikeError) Error() string {
 }
 
 // CompareRuns compares the scenarios that all runs have, run by run against the first. Names name
-// the runs. Runs of different experiments, workloads, drivers, accelerators, hosts or guests are
+// the runs. Runs of different experiments, workloads, actions, drivers, accelerators, hosts or guests are
 // unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
 // a scenario may differ, since that is what one compares; the notes name them.
 func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
@@ -301,6 +301,7 @@ func differences(aName string, a *Run, bName string, b *Run, acrossLabs bool) (u
 		if cx.Rules != cy.Rules || cx.NFT != cy.NFT || cx.IPVS != cy.IPVS {
 			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT+cx.IPVS, cy.Rules+cy.NFT+cy.IPVS)))
 		}
+		unlike = append(unlike, actionDifferences(x.Name, aName, x.Actions, bName, y.Actions)...)
 		gx, gy := loadWords(x), loadWords(y)
 		if gx != "" && gy != "" {
 			check("load of "+x.Name, gx, gy)

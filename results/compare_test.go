@@ -20,6 +20,7 @@ func TestCompareRefusesUnlike(t *testing.T) {
 		{"accelerator", func(r *Run) { r.Environment.Accelerator = "tcg" }, []string{"accelerator: kvm in last, tcg in this"}},
 		{"two things", func(r *Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 }, []string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"}},
 		{"workload", func(r *Run) { r.Workload = "http 9000" }, []string{"workload: none in last, http 9000"}},
+		{"actions alone", func(r *Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` }, []string{"actions of a: 0 entries in last, 1 entry in this"}},
 		{"guest", func(r *Run) { r.Scenarios[1].Configuration.VCPUs = 4 }, []string{"vcpus of b: 0 in last, 4 in this"}},
 		{"generator", func(r *Run) {
 			for i := range r.Scenarios[0].Trials {

@@ -102,6 +102,9 @@ func fieldValues(t *Trial) map[string]any {
 	if c, ok := m["conntrack"].(map[string]any); ok && t.Conntrack.LogMissing != "" {
 		delete(c, "log_lines")
 		delete(c, "log_suppressed")
+		if stack, ok := m["stack"].(map[string]any); ok {
+			delete(stack, "memory_faults")
+		}
 	}
 	m[neverName] = math.Inf(1)
 	return m

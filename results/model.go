@@ -84,8 +84,11 @@ type Scenario struct {
 	Name          string        `json:"name"`
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
-	Trials        []Trial       `json:"trials"`
-	Thresholds    []Outcome     `json:"thresholds,omitempty"` // as judged at the end of the run
+	// Actions are the faults and fixes that were asked for, in one canonical text: runs are compared only when it is
+	// equal.
+	Actions    string    `json:"actions,omitempty"`
+	Trials     []Trial   `json:"trials"`
+	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
 }
 
 // Configuration is what was asked of the DUT's kernel.
@@ -312,6 +315,10 @@ type Stack struct {
 	LinkDropped     int64 `json:"link_dropped"`      // rx_dropped + tx_dropped of the links under test
 	QdiscDropped    int64 `json:"qdisc_dropped"`     // of the links under test
 	RulesDropped    int64 `json:"rules_dropped"`     // packets counted by DROP and REJECT rules and policies
+	// MemoryFaults counts lines of the kernel's log which tell that memory ran out: an allocation that failed, a process
+	// that was killed for it. Such lines are rate-limited: that there are any says more than how many. None where the log
+	// was not read.
+	MemoryFaults int64 `json:"memory_faults,omitempty"`
 	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
 	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`
 	// DropReasonsMissing says why they were not counted.

@@ -256,6 +256,7 @@ func stackWords(t *Trial, before, after string) string {
 		"packets dropped at the link":                     s.LinkDropped,
 		"packets dropped in the queueing discipline":      s.QdiscDropped,
 		"packets dropped by rules":                        s.RulesDropped,
+		"lines in the log of memory that ran out":         s.MemoryFaults,
 	}
 	if refused {
 		counts["resets sent by the DUT (OutRsts)"] = s.OutRsts

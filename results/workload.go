@@ -11,16 +11,27 @@ import (
 // JSON list with an object for each generator and probe. A setting that is missing is one that was not
 // there yet when the run was made, and equal to one that is zero.
 func workloadDifferences(aName, a, bName, b string) []string {
+	return entryDifferences("workload", "entry", aName, a, bName, b)
+}
+
+// actionDifferences are likewise those of a scenario's actions, as [Scenario].Actions holds them.
+func actionDifferences(scenario, aName, a, bName, b string) []string {
+	return entryDifferences("actions of "+scenario, "number", aName, a, bName, b)
+}
+
+// entryDifferences are the settings in which two JSON lists of objects differ; one is what an object of them
+// is called.
+func entryDifferences(what, one, aName, a, bName, b string) []string {
 	if a == b {
 		return nil
 	}
 	as, okA := workloadEntries(a)
 	bs, okB := workloadEntries(b)
 	if !okA || !okB {
-		return []string{fmt.Sprintf("workload: %s in %s, %s in %s", orNone(a), aName, orNone(b), bName)}
+		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(a), aName, orNone(b), bName)}
 	}
 	if len(as) != len(bs) {
-		return []string{fmt.Sprintf("workload: %s in %s, %s in %s", entries(int64(len(as))), aName, entries(int64(len(bs))), bName)}
+		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, entries(int64(len(as))), aName, entries(int64(len(bs))), bName)}
 	}
 	var list []string
 	for i := range as {
@@ -33,14 +44,14 @@ func workloadDifferences(aName, a, bName, b string) []string {
 		slices.Sort(names)
 		for _, name := range names {
 			if x, y := as[i][name], bs[i][name]; x != y {
-				list = append(list, fmt.Sprintf("%s of entry %d of the workload: %s in %s, %s in %s", name, i+1, orNone(x), aName, orNone(y), bName))
+				list = append(list, fmt.Sprintf("%s of %s %d of the %s: %s in %s, %s in %s", name, one, i+1, what, orNone(x), aName, orNone(y), bName))
 			}
 		}
 	}
 	return list
 }
 
-// workloadEntries are the settings of each entry that are not zero, as JSON.
+// workloadEntries are the settings of each object that are not zero, as JSON.
 func workloadEntries(text string) ([]map[string]string, bool) {
 	if text == "" {
 		return nil, true
@@ -54,7 +65,7 @@ func workloadEntries(text string) ([]map[string]string, bool) {
 		list[i] = map[string]string{}
 		for name, value := range entry {
 			switch v := string(value); v {
-			case `null`, `""`, `0`, `false`, `[]`, `{}`, `"0"`, `"0s"`, `"0B"`, `"0/s"`:
+			case `null`, `""`, `0`, `false`, `[]`, `{}`, `"0"`, `"0s"`, `"0B"`, `"0/s"`, `"0%"`, `"0bit/s"`:
 			default:
 				list[i][name] = v
 			}

@@ -27,6 +27,14 @@ func TestWorkloadDifferences(t *testing.T) {
 	}
 }
 
+func TestActionDifferences(t *testing.T) {
+	got := actionDifferences("fixed", "last", `[{"Kind":"flush","At":"5s","Node":"dut"}]`, "this", `[{"Kind":"flush","At":"9s","Node":"dut","Loss":"0%"}]`)
+	want := []string{`At of number 1 of the actions of fixed: "5s" in last, "9s" in this`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func FuzzWorkloadDifferences(f *testing.F) {
 	f.Add(`[{"Requests":"5000"}]`, `[{"Requests":9}]`)
 	f.Add(``, `[]`)

@@ -29,7 +29,8 @@ const memoryRetry = 100 * time.Millisecond
 //
 // Allocations in interrupts (GFP_ATOMIC), as those of connection tracking and of arriving packets, wait for
 // nobody: they use up the last reserves and fail. Connection tracking then drops the packet and counts it
-// as drop, without a line in the log; the log has the kernel's "page allocation failure".
+// as drop, without a line of its own in the log, which has the kernel's "page allocation failure". That takes a burst:
+// mostly somebody who may wait asks first, for whom the kernel kills the child.
 func (s *Set) memoryPressure(f Fault) (*change, error) {
 	if !s.node.Own {
 		return nil, &HostError{Kind: f.Kind, What: "the memory"}
@@ -94,28 +95,33 @@ const (
 	memoryWatch     = 10 * time.Millisecond
 )
 
-// eatMemory takes memory until no more than leave bytes are available, or with 0 until no more is free
-// than [lowFree], and then whatever becomes free again. Its pages are locked, so that none goes to swap
+// eatMemory takes memory until no more than leave bytes are available, but where leave is 0 or less than can be had
+// until no more is free than [lowFree], and then whatever becomes free again. Its pages are locked, so that none goes to swap
 // (CAP_IPC_LOCK).
 func eatMemory(leave int64) error {
 	if err := os.WriteFile(oomFile, []byte(oomVictim), 0); err != nil {
 		return fmt.Errorf("become the first to be killed for memory: %w", err)
 	}
-	name, aim := "MemAvailable", leave>>10
-	if leave == 0 {
-		reserve, err := lowFree()
-		if err != nil {
-			return err
-		}
-		name, aim = "MemFree", reserve
+	reserve, err := lowFree()
+	if err != nil {
+		return err
 	}
 	said := false
 	for {
-		have, err := meminfo(name)
-		if err != nil {
-			return err
+		// This asks the kernel for no memory: nobody is to be killed for the question.
+		var now unix.Sysinfo_t
+		if err := unix.Sysinfo(&now); err != nil {
+			return fmt.Errorf("ask for the free memory: %w", err)
 		}
-		over := (have - aim) << 10
+		over := int64(now.Freeram)*int64(now.Unit) - reserve<<10
+		if leave > 0 {
+			// Of what counts as available not all can be had: who asks for more than is free is killed for it.
+			available, err := meminfo("MemAvailable")
+			if err != nil {
+				return err
+			}
+			over = min(over, available<<10-leave)
+		}
 		if over < memoryLastPiece {
 			if !said {
 				fmt.Println(ready)

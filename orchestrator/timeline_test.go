@@ -1,0 +1,64 @@
+package orchestrator
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// What one action has no other one gets, wholly or in part, before it is over.
+func TestTimelineTake(t *testing.T) {
+	l := &timeline{held: map[string]string{}}
+	release, err := l.take([]string{"dut/client", "dut/server"}, "parted")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.take([]string{"client/client", "dut/server"}, "slow"); err == nil || !strings.Contains(err.Error(), "parted still has dut/server") {
+		t.Errorf("taken twice: %v", err)
+	}
+	other, err := l.take([]string{"client/client"}, "slow")
+	if err != nil {
+		t.Errorf("of what was refused something is taken: %v", err)
+	}
+	release()
+	if _, err := l.take([]string{"dut/server"}, "later"); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	other()
+}
+
+// Runs whose experiments differ in their actions alone are not compared; where those stand in the file is no difference.
+func TestActionsTellRunsApart(t *testing.T) {
+	const text = `
+experiment: apart
+workload: [{generator: udp, rate: 10/s, duration: 5s, silent: true}]
+actions:
+  - {action: network, loss: 0%, when: first drop, after: 1s}
+  - {action: flush, at: 2s}
+scenarios: {a: {}}
+`
+	run := func(text string) *results.Run {
+		e, _, err := scenarios.Parse("apart.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := NewPlan(e, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Expected()
+	}
+	names, last := []string{"last", "this"}, run(text)
+	if _, err := results.CompareRuns(names, []*results.Run{last, run("# moved\n\n" + text)}); err != nil {
+		t.Errorf("the same actions: %v", err)
+	}
+	for _, change := range [][2]string{{"at: 2s", "at: 3s"}, {"after: 1s", "after: 2s"}, {"first drop", "first loss"}, {"loss: 0%", "loss: 1%"}, {"flush", "rules-remove"}, {"  - {action: flush, at: 2s}\n", ""}} {
+		_, err := results.CompareRuns(names, []*results.Run{last, run(strings.Replace(text, change[0], change[1], 1))})
+		if _, unlike := errors.AsType[*results.UnlikeError](err); !unlike || !strings.Contains(err.Error(), "actions of a") {
+			t.Errorf("%q for %q: %v", change[1], change[0], err)
+		}
+	}
+}
