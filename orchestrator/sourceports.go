@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -92,5 +93,27 @@ func keepApart(list []assignment) {
 		for i, at := range members {
 			list[at].spec.SourcePorts = list[at].unnamed.part(i, len(members)).String()
 		}
+	}
+}
+
+// spareListeners takes the ports that a node listens on from the source ports of its own entries, as far
+// as those name none: a port with a listener is not free, and one connection in some ten thousand would
+// fail on it.
+func spareListeners(list []assignment, responders map[string][]generators.ResponderSpec) {
+	for i, a := range list {
+		listening := map[uint16]bool{}
+		for _, r := range responders[a.node] {
+			for _, port := range r.Ports {
+				listening[port] = true
+			}
+		}
+		if len(listening) == 0 || a.unnamed == (portRange{}) {
+			continue
+		}
+		ports, err := tuples.ParsePorts(a.spec.SourcePorts)
+		if err != nil {
+			continue // which the generator will say
+		}
+		list[i].spec.SourcePorts = tuples.FormatPorts(slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] }))
 	}
 }

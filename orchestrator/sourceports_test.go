@@ -52,6 +52,26 @@ scenarios: {a: {}}
 	}
 }
 
+// A node that loads itself leaves out the ports that it listens on.
+func TestSourcePortsBesideListeners(t *testing.T) {
+	plan := planOf(t, `
+experiment: itself
+workload:
+  - {generator: tcp, name: program, from: dut, target: dut, connections: 10, concurrency: 3, ports: [8080, 8081, 50000]}
+  - {generator: udp, name: named, from: dut, target: dut, flows: 10, rate: 5/s, ports: 53, source-ports: 8000-8099}
+  - {probe: tcp, name: ssh, port: 22, rate: 1/s}
+scenarios: {a: {}}
+`)
+	got := map[string]string{}
+	for _, a := range assignments(plan.Experiment.Topology, plan.Scenarios[0], 1) {
+		got[a.name] = a.spec.SourcePorts
+	}
+	want := map[string]string{"program": "1024-8079,8082-49999,50001-60999", "named": "8000-8099", "ssh": "61000-65535"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Two probes that ask at the same times lose no answer to each other.
 func TestProbesBesideEachOther(t *testing.T) {
 	plan := planOf(t, `

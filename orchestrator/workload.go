@@ -74,6 +74,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 		}
 	}
 	keepApart(list)
+	spareListeners(list, responderSpecs(topology, scenario))
 	return list
 }
 
