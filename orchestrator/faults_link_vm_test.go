@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,66 @@ func (w ward) link() {
 	if _, err := w.lab.SetLink(w.Context(), "dut", clientLink, link.Conditions{Loss: 2}); err == nil {
 		w.Error("a loss of 200 % is taken")
 	}
+}
+
+// datagrams is a counter of the guest's UDP.
+func (w ward) datagrams(name string) int {
+	w.Helper()
+	var names []string
+	for line := range strings.Lines(w.file("/proc/net/snmp")) {
+		fields := strings.Fields(line)
+		if fields[0] != "Udp:" {
+			continue
+		}
+		if i := slices.Index(names, name); i >= 0 {
+			return atoi(fields[i])
+		}
+		names = fields
+	}
+	w.Fatalf("the guest counts no %s", name)
+	return 0
+}
+
+// frames has the link copy, turn bits of, hold up and reorder what goes to the guest, and sees that in what the guest
+// counts and in how long the answers take.
+func (w ward) frames() {
+	const flows = 200
+	ask := func(c link.Conditions) (r generators.Result, received, broken int) {
+		w.Helper()
+		if c != (link.Conditions{}) {
+			c.Direction = link.To
+			w.set("dut", c)
+			defer w.clear("dut")
+		}
+		received, broken = w.datagrams("InDatagrams"), w.datagrams("InCsumErrors")
+		r = w.generate(generators.Spec{
+			Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: flows, Rate: 1000, Payload: 1000,
+			Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Second,
+		})
+		return r, w.datagrams("InDatagrams") - received, w.datagrams("InCsumErrors") - broken
+	}
+	as := func(before string) {
+		w.Helper()
+		r, received, broken := ask(link.Conditions{})
+		w.holds(r.Completed == flows && received == flows && broken == 0, "%s: of %d datagrams the guest got %d and %d broken ones, %d were answered", before, flows, received, broken, r.Completed)
+		w.holds(r.Total.Quantile(0.5) < 100*time.Millisecond, "%s: half of the answers within %v", before, r.Total.Quantile(0.5))
+	}
+	as("in order")
+	r, received, _ := ask(link.Conditions{Duplicate: 0.5})
+	w.holds(r.Completed == flows && received > flows*5/4 && received < flows*7/4, "every second one twice: the guest got %d of %d", received, flows)
+	as("after duplicates")
+	r, _, broken := ask(link.Conditions{Corrupt: 0.5})
+	// A bit of the Ethernet or IP header is turned now and then; those of the payload make a wrong checksum.
+	w.holds(broken > flows/4 && broken < flows*3/4 && r.Failed >= int64(broken), "a bit turned in every second one: the guest counts %d of %d as broken, %d were not answered", broken, flows, r.Failed)
+	as("after broken ones")
+	r, _, _ = ask(link.Conditions{Rate: 1_000_000})
+	// 200 frames of 1042 bytes take 1.67 s, and all were sent within 0.2.
+	w.holds(r.Completed == flows && r.Total.Max() > 1200*time.Millisecond && r.Total.Max() < 4*time.Second, "at 1 Mbit/s the last one waited %v", r.Total.Max())
+	as("after a narrow link")
+	r, _, _ = ask(link.Conditions{Delay: 300 * time.Millisecond, Reorder: 0.5})
+	w.holds(r.Completed == flows && r.Total.Quantile(0.25) < 200*time.Millisecond && r.Total.Quantile(0.75) >= 300*time.Millisecond,
+		"every second one overtakes: a quarter within %v, the last quarter from %v on", r.Total.Quantile(0.25), r.Total.Quantile(0.75))
+	as("after reordering")
 }
 
 // within waits for something.

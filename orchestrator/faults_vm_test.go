@@ -59,7 +59,7 @@ func TestFaults(t *testing.T) {
 			{"sysctl", ward.sysctl}, {"buckets", ward.buckets}, {"rules-load", ward.rulesLoad}, {"rules-remove", ward.rulesRemove},
 			{"flush", ward.flush}, {"delete", ward.delete}, {"module-remove", ward.moduleRemove}, {"clock-jump", ward.clockJump},
 			{"cpu-throttle", ward.cpuThrottle}, {"servers", ward.servers},
-			{"network", ward.network}, {"link", ward.link}, {"pause", ward.pause},
+			{"network", ward.network}, {"link", ward.link}, {"frames", ward.frames}, {"pause", ward.pause},
 			{"overlap", ward.overlap}, {"refused", ward.refused}, {"killed", ward.killed}, {"memory-pressure", ward.memoryPressure}, {"reset", ward.reset},
 		} {
 			t.Run(act.name, func(t *testing.T) {

@@ -1,0 +1,235 @@
+package orchestrator
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
+)
+
+// acting has one action after another on its time line, each over before the next one begins.
+const acting = `
+experiment: acting
+dut:
+  memory: 256MiB
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+  sysctl: {net.netfilter.nf_conntrack_max: 65536}
+workload:
+  - {generator: http, name: pages, rate: 40/s, duration: 24s, timeout: 1s}
+  - {generator: tcp, name: more, connections: 100, rate: 200/s, ports: 81, timeout: 2s}
+  - {probe: udp, port: 7, rate: 20/s, timeout: 1s}
+actions:
+  - {action: join, entry: more, at: 1500ms}
+  - {action: server-stop, ports: 80, at: 4s, for: 1s}
+  - {action: server-stall, ports: 80, at: 6s, for: 2s}
+  - {action: link-down, at: 10s, for: 500ms, every: 3s, times: 2}
+  - {action: partition, at: 17s, for: 1s}
+  - {action: clock-jump, by: 1h, at: 21s, for: 1s}
+recovery: 1s
+scenarios:
+  one: {}
+  throttled:
+    workload:
+      - {generator: http, name: pages, concurrency: 4, duration: 10s}
+    actions:
+      - {action: cpu-throttle, share: 80%, at: 3s, for: 3s}
+  meeting:
+    workload:
+      - {generator: udp, rate: 20/s, duration: 4s, silent: true}
+    actions:
+      - {action: network, name: slow, delay: 5ms, at: 1s}
+      - {action: link-down, name: cut, when: elapsed > 2, for: 500ms}
+`
+
+// played is a trial that is over, as its files have it.
+type played struct {
+	*testing.T
+	trial   results.Trial
+	samples []results.Sample
+	probes  []results.ProbeSample
+}
+
+// acts are the actions of a name, each made and, where that can be, taken back.
+func (p played) acts(name string, n int) []results.Action {
+	p.Helper()
+	var list []results.Action
+	for _, a := range p.trial.Actions {
+		if a.Name != name {
+			continue
+		}
+		if a.Failure != "" || a.Begun == nil || a.Lasts() && a.Ended == nil {
+			p.Fatalf("%s was not made and taken back: %+v", name, a)
+		}
+		if a.Lasts() && len(a.Effects) == 0 {
+			p.Errorf("%s was not read back", name)
+		}
+		p.Logf("%v, from %+v", a, a.Effects)
+		list = append(list, a)
+	}
+	if len(list) != n {
+		p.Fatalf("%d actions are called %s, want %d", len(list), name, n)
+	}
+	return list
+}
+
+// between is how much a figure of the samples grew from one time to another.
+func (p played) between(from, to float64, figure func(results.Sample) int64) int64 {
+	at := func(seconds float64) (value int64) {
+		for _, s := range p.samples {
+			if s.Seconds <= seconds {
+				value = figure(s)
+			}
+		}
+		return value
+	}
+	return at(to) - at(from)
+}
+
+// lost is how many probes that were sent between two times were lost, of how many.
+func (p played) lost(from, to float64) (lost, sent int) {
+	for _, probe := range p.probes {
+		if probe.Seconds >= from && probe.Seconds < to {
+			sent++
+			if !probe.OK {
+				lost++
+			}
+		}
+	}
+	return lost, sent
+}
+
+func (p played) holds(ok bool, format string, args ...any) {
+	p.Helper()
+	if !ok {
+		p.Errorf("does not hold: "+format, args...)
+		return
+	}
+	p.Logf("holds: "+format, args...)
+}
+
+func count(s results.Sample) int64  { return s.Count }
+func failed(s results.Sample) int64 { return s.Failed }
+func done(s results.Sample) int64   { return s.Done }
+
+// TestActions leads actions from an experiment through the time line of a trial: each is read back, shows in figures
+// that it did not make (the fill of the table, the answers that load and bystander get, the time of day), and
+// shows no more when its time is over.
+func TestActions(t *testing.T) {
+	inLab(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var offsets []time.Duration // of the guest's time of day from ours
+		p := play{
+			text:  acting,
+			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}, {Scenario: 2, Number: 1}},
+			when:  func(s results.Sample) bool { return s.Seconds > 20.5 },
+			act: func(ctx context.Context, dut, _ vm.Node) error {
+				for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); {
+					clock, err := dut.Agent().Clock(ctx)
+					if err != nil {
+						return err
+					}
+					mu.Lock()
+					offsets = append(offsets, time.Until(clock.Realtime))
+					mu.Unlock()
+					if err := wait(ctx, 100*time.Millisecond); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+		}
+		r := p.request(t)
+		s := r.View.(*stage)
+		r.Lab = struct { // the stage, with what its lab can do to links
+			*stage
+			vm.LinkFaulty
+		}{s, s.Lab.(vm.LinkFaulty)}
+		run, err := Run(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.acting.Wait()
+		over := func(scenario int) played {
+			trial := run.Scenarios[scenario].Trials[0]
+			samples, probes, err := r.Folder.Series(&trial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, reason := range trial.Invalid {
+				t.Logf("INVALID: %s", reason) // a busy host; the effects are there all the same
+			}
+			return played{t, trial, samples, probes}
+		}
+		disturbed := over(0)
+		disturbed.join()
+		disturbed.servers()
+		disturbed.links()
+		disturbed.clock(offsets)
+		over(1).throttled()
+		if met := over(2).trial; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
+			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
+		}
+	})
+}
+
+func (p played) join() {
+	at := *p.acts("join", 1)[0].Begun
+	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+1, count), p.between(at+1.5, at+2.4, count)
+	p.holds(before < 60 && with > 110 && after < 60, "the table grew by %d entries in 0.9 s before, %d in 1.1 s with 100 more, %d in 0.9 s afterwards", before, with, after)
+}
+
+func (p played) servers() {
+	stop, stall := p.acts("server-stop", 1)[0], p.acts("server-stall", 1)[0]
+	quiet := p.between(0, *stop.Begun-0.1, failed)
+	stopped, rest := p.between(*stop.Begun-0.1, *stop.Ended+0.5, failed), p.between(*stop.Ended+0.5, *stall.Begun-0.1, failed)
+	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+1.2, failed), p.between(*stall.Ended+1.2, 9.9, failed)
+	causes := p.trial.Load.Causes
+	p.holds(quiet == 0 && stopped >= 30 && rest == 0, "%d requests failed before, %d of 40 while the server was stopped, %d afterwards", quiet, stopped, rest)
+	p.holds(causes["refused"] >= 30, "they were refused: %v", causes)
+	p.holds(stalled >= 25 && gone == 0, "%d of 80 while it was stalled, %d afterwards", stalled, gone)
+	lost, sent := p.lost(*stop.Begun-1, *stall.Ended)
+	p.holds(lost == 0 && sent > 50, "%d of %d probes to the other server were lost", lost, sent)
+}
+
+func (p played) links() {
+	// A card that is plugged in again waits for a second before its kernel uses it.
+	const settled = 1.6
+	flaps := p.acts("link-down", 2)
+	part := p.acts("partition", 1)[0]
+	for i, down := range append(flaps, part) {
+		next := []float64{*flaps[1].Begun, *part.Begun, *part.Ended + 3}[i]
+		lost, sent := p.lost(*down.Begun+0.05, *down.Ended-0.05)
+		late, rest := p.lost(*down.Ended+settled, next-0.1)
+		p.holds(lost == sent && sent >= 7, "%s: %d of %d probes were lost", down.Name, lost, sent)
+		p.holds(late <= 1 && rest >= 10, "%s: %d of %d afterwards", down.Name, late, rest)
+	}
+}
+
+func (p played) clock(offsets []time.Duration) {
+	p.acts("clock-jump", 1)
+	jumped := 0
+	for _, offset := range offsets {
+		if (offset - time.Hour).Abs() < time.Second {
+			jumped++
+		}
+	}
+	if len(offsets) == 0 {
+		p.Fatal("nobody looked at the clock")
+	}
+	first, last := offsets[0], offsets[len(offsets)-1]
+	p.holds(first.Abs() < time.Second && jumped >= 5 && last.Abs() < time.Second, "the guest's time of day was off by %v, an hour in %d of %d looks, and by %v in the end", first, jumped, len(offsets), last)
+}
+
+func (p played) throttled() {
+	a := p.acts("cpu-throttle", 1)[0]
+	rate := func(from, to float64) float64 { return float64(p.between(from, to, done)) / (to - from) }
+	before, during, after := rate(0.5, *a.Begun-0.1), rate(*a.Begun+0.5, *a.Ended-0.1), rate(*a.Ended+0.5, p.trial.Seconds-0.2)
+	p.holds(during < 0.5*before && during < 0.5*after, "%.0f requests a second, %.0f with 80 %% of the CPU taken, %.0f afterwards", before, during, after)
+}
