@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -308,6 +309,41 @@ func TestKillOnSharedDaemon(t *testing.T) {
 	}
 	if left := files(t, filepath.Join(state, "ctload", "runs")); len(left) != 1 {
 		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// TestInterruptOnSharedDaemon presses ctrl-C at random moments, also in the middle of a call to the daemon: what was made goes with
+// the run, without gc.
+func TestInterruptOnSharedDaemon(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
+	h := libvirttest.Start(t, "interrupted")
+	before := h.Links()
+	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
+	for round := range 4 {
+		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg", "--out", filepath.Join(t.TempDir(), "run"))
+		var stdout, stderr lockedBuffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// From the first call on, until both machines have been started.
+		moment := time.Second + time.Duration(rand.Int64N(int64(3*time.Second)))
+		<-time.After(moment)
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		o := wait(t, cmd, time.Minute, &stdout, &stderr)
+		t.Logf("round %d: interrupted after %v, ended %.1f s later with exit status %d", round, moment, time.Since(began).Seconds(), o.status)
+		if o.status != statusInterrupted {
+			t.Errorf("exit status %d, want %d\n%s", o.status, statusInterrupted, o.stderr)
+		}
+		clean(t, h, before, 0)
+		if left, _ := filepath.Glob(filepath.Join(state, "ctload", "runs", "*")); len(left) > 0 {
+			t.Errorf("journals are left: %v\n%s", left, o.stderr)
+		}
 	}
 }
 

@@ -96,6 +96,9 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 		return runHere(cmd, f, job, files)
 	}
 	if err := job.Prepare(cmd.Context()); err != nil {
+		if cmd.Context().Err() != nil {
+			return &statusError{status: statusInterrupted, Err: errors.New("interrupted before anything was measured")}
+		}
 		return host(err)
 	}
 	if !f.choice.Sandboxed() {
