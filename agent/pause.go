@@ -6,14 +6,39 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Pause stops the agent's process, and with it all that makes or answers load there. The network stack of its
-// namespace is the kernel's and goes on.
-func (c *Child) Pause() error { return c.signal(syscall.SIGSTOP) }
+// namespace is the kernel's and goes on. It returns when the process stands still.
+func (c *Child) Pause() error {
+	if err := c.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return c.until(true)
+}
 
 // Resume lets a paused agent go on; one that is not paused is not harmed.
-func (c *Child) Resume() error { return c.signal(syscall.SIGCONT) }
+func (c *Child) Resume() error {
+	if err := c.signal(syscall.SIGCONT); err != nil {
+		return err
+	}
+	return c.until(false)
+}
+
+// pauseLimit bounds how long a process takes to heed a signal: its threads get it when the kernel next looks at them.
+const pauseLimit = 5 * time.Second
+
+func (c *Child) until(paused bool) error {
+	for deadline := time.Now().Add(pauseLimit); ; time.Sleep(time.Millisecond) {
+		switch now, err := c.Paused(); {
+		case err != nil || now == paused:
+			return err
+		case time.Now().After(deadline):
+			return fmt.Errorf("the agent of %s does not heed a signal: paused %v after %v", c.node, now, pauseLimit)
+		}
+	}
+}
 
 // Paused reports whether the agent's process is stopped.
 func (c *Child) Paused() (bool, error) {

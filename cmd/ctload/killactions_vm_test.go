@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm/libvirt/libvirttest"
+	"github.com/ctload/ctload/vm/netns"
+)
+
+// underActions is a load in whose middle actions hold: those of the language that last, as a list.
+const underActions = `
+experiment: under-actions
+topology: {kind: server, clients: 3}
+dut:
+  memory: 256MiB
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - {generator: udp, rate: 20/s, duration: 180s, silent: true}
+  - {probe: tcp, port: 22, rate: 5/s}
+recovery: 1s
+scenarios:
+  one: %s
+actions:
+%s`
+
+// What any DUT can do, what one with a kernel of its own can, and what is done to links and nodes. A DUT that stands
+// still comes last: it does nothing any more.
+const (
+	anyKernel = `
+  - {action: sysctl, name: timeout, sysctl: {net.netfilter.nf_conntrack_udp_timeout: 77}, at: 1s}
+  - {action: rules-load, rules: "*raw\n-A PREROUTING -p udp --dport 9 -j NOTRACK\nCOMMIT\n", at: 1s}
+  - {action: server-stall, ports: 22, at: 1s}
+`
+	ownKernel = `
+  - {action: sysctl, name: max, sysctl: {net.netfilter.nf_conntrack_max: 4321}, at: 1s}
+  - {action: buckets, buckets: 8192, at: 1s}
+  - {action: clock-jump, by: 1h, at: 1s}
+  - {action: cpu-throttle, share: 30%, at: 1s}
+  - {action: memory-pressure, leave: 64MiB, at: 1s}
+`
+	ownCard = `
+  - {action: network, delay: 10ms, loss: 1%, at: 1s}
+  - {action: pause, name: dut-stands-still, at: 15s, for: 150s}
+`
+	linksAndNodes = `
+  - {action: link-down, link: client2, at: 2s}
+  - {action: partition, node: client, at: 2s}
+  - {action: pause, node: client3, at: 2s, for: 150s}
+`
+)
+
+// patience is how long the actions may keep a test waiting: a box boots for minutes on a busy host.
+const patience = 10 * time.Minute
+
+// midst waits until every action of a run holds. A run that ends before, or an action that cannot be made, fails the
+// test.
+func midst(t *testing.T, out string, actions int, ended <-chan struct{}, said *lockedBuffer) {
+	t.Helper()
+	events := func(event string) (names []string) {
+		file, err := os.Open(filepath.Join(out, "trials", "one-1", results.FileActions))
+		if err != nil {
+			return nil
+		}
+		defer file.Close()
+		for lines := bufio.NewScanner(file); lines.Scan(); {
+			var e results.ActionEvent
+			if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == event {
+				names = append(names, strings.Join(append([]string{e.Name}, e.Remarks...), ": "))
+			}
+		}
+		return names
+	}
+	over := func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return len(events("failed")) > 0
+		}
+	}
+	poll(patience, func() bool { return over() || len(events("made")) >= actions })
+	if over() || len(events("made")) < actions {
+		t.Fatalf("of %d actions were made %v, failed %v:\n%s", actions, events("made"), events("failed"), said.String())
+	}
+}
+
+// killAmid starts a command, waits until its actions hold, looks around, and kills it with SIGKILL.
+func killAmid(t *testing.T, cmd *exec.Cmd, out string, actions int, look func()) {
+	t.Helper()
+	var said lockedBuffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	midst(t, out, actions, ended, &said)
+	look()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+}
+
+// leavesNothing runs the experiment and kills it in the middle of its actions: no process of it is left in any
+// namespace two seconds later (with the last one its namespaces end, and what holds in them: queueing disciplines,
+// rules, links, machines that stand still), no link here, no file.
+func leavesNothing(t *testing.T, path string, actions int, more ...string) {
+	t.Helper()
+	temporary := t.TempDir()
+	linksBefore, shmBefore := links(t), files(t, "/dev/shm")
+	mark, out := "CTLOAD_TEST="+temporary, filepath.Join(t.TempDir(), "run")
+	cmd := command(t, append([]string{"run", path, "--out", out}, more...)...)
+	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary, "XDG_STATE_HOME="+filepath.Join(temporary, "state"))
+	killAmid(t, cmd, out, actions, func() {
+		if len(marked(t, mark)) < 3 {
+			t.Errorf("of its processes only %v are seen", marked(t, mark))
+		}
+	})
+	if !poll(2*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
+		t.Errorf("processes are left: %v", marked(t, mark))
+	}
+	for name := range links(t) {
+		if !linksBefore[name] {
+			t.Errorf("link %s is left", name)
+		}
+	}
+	for name := range files(t, "/dev/shm") {
+		if !shmBefore[name] {
+			t.Errorf("file %s is left", name)
+		}
+	}
+	for name := range files(t, temporary) {
+		if name != temporary && !strings.HasPrefix(name, filepath.Join(temporary, "state")) {
+			t.Errorf("temporary file %s is left", name)
+		}
+	}
+}
+
+// numberOf is how many actions a text of them has.
+func numberOf(actions string) int { return strings.Count(actions, "action: ") }
+
+// TestKillAmidActions kills ctload in the middle of every kind of action that lasts, all at once, in the labs that are
+// this host's own.
+func TestKillAmidActions(t *testing.T) {
+	needsLabAlone(t)
+	before := hostSettings(t)
+	t.Run("embedded", func(t *testing.T) {
+		actions := anyKernel + linksAndNodes + ownKernel + ownCard
+		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
+	})
+	t.Run("netns", func(t *testing.T) {
+		actions := anyKernel + linksAndNodes
+		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions), "--driver", "netns")
+	})
+	t.Run("netns, the host changed", func(t *testing.T) {
+		if err := netns.Changeable(); err != nil {
+			t.Logf("this test is run by somebody who may not change the host: %v", err)
+			return
+		}
+		state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
+		actions := anyKernel + linksAndNodes
+		path := experiment(t, fmt.Sprintf(underActions, "{sysctl: {net.netfilter.nf_conntrack_max: 300032}}", actions))
+		with := func(args ...string) *exec.Cmd {
+			cmd := command(t, args...)
+			cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
+			return cmd
+		}
+		t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
+		killAmid(t, with("run", path, "--driver", "netns", "--allow-host-changes", "--out", out), out, numberOf(actions), func() {
+			if now := hostSettings(t)["nf_conntrack_max"]; now != "300032" {
+				t.Errorf("nf_conntrack_max is %s", now)
+			}
+		})
+		removed := poll(10*time.Second, func() bool {
+			return strings.Contains(finish(t, with("gc"), 20*time.Second).stdout, "removed ")
+		})
+		if !removed {
+			t.Error("gc put nothing back")
+		}
+	})
+	if diff := cmp.Diff(before, hostSettings(t)); diff != "" {
+		t.Errorf("the host is changed:\n%s", diff)
+	}
+}
+
+// TestKillAmidActionsOnBox does so to a machine of a box.
+func TestKillAmidActionsOnBox(t *testing.T) {
+	needsLabAlone(t)
+	actions := anyKernel + linksAndNodes + ownKernel
+	text := strings.Replace(fmt.Sprintf(underActions, "{}", actions), "256MiB", "512MiB", 1)
+	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
+}
+
+// TestKillAmidActionsOnSharedDaemon does so on a daemon that others use as well: machines stand still, one is unplugged,
+// one is cut off, and when gc has been there none of them is.
+func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
+	if !libvirttest.Root(t) {
+		return
+	}
+	h := libvirttest.Start(t, "acting")
+	theirs(t, h)
+	before, machines, stood := h.Links(), h.Machines(), standing(t, h)
+	state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
+	actions := anyKernel + linksAndNodes + ownKernel + ownCard
+	path := experiment(t, fmt.Sprintf(underActions, "{}", actions))
+	killAmid(t, on(t, h, state, "run", path, "--connect", h.URI(), "--out", out), out, numberOf(actions), func() {
+		if now := standing(t, h); now != stood+2 {
+			t.Errorf("%d machines stand still, want the DUT and client3 beside %d of others", now, stood)
+		}
+	})
+	if o := finish(t, on(t, h, state, "gc"), time.Minute); o.status != statusOK {
+		t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+	}
+	clean(t, h, before, machines)
+	if now := standing(t, h); now != stood {
+		t.Errorf("%d machines stand still, before %d", now, stood)
+	}
+	if left := files(t, filepath.Join(state, "ctload", "runs")); len(left) != 1 {
+		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// standing is how many machines of a hypervisor are paused.
+func standing(t *testing.T, h *libvirttest.Hypervisor) int {
+	t.Helper()
+	uri, err := url.Parse(h.URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	virt, err := golibvirt.ConnectToURI(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = virt.Disconnect() }()
+	paused, _, err := virt.ConnectListAllDomains(1, golibvirt.ConnectListDomainsPaused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(paused)
+}
