@@ -56,7 +56,7 @@ const (
 `
 	ownCard = `
   - {action: network, delay: 10ms, loss: 1%, at: 1s}
-  - {action: pause, name: dut-stands-still, at: 15s, for: 150s}
+  - {action: pause, name: dut-stands-still, at: 10s, for: 150s}
 `
 	linksAndNodes = `
   - {action: link-down, link: client2, at: 2s}
