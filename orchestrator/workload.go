@@ -250,7 +250,8 @@ func nodeIndex(name string) int {
 	return n - 1
 }
 
-// responderSpecs are what must answer a workload: by node, one for each kind of answer.
+// responderSpecs are what must answer a workload: by node, one for each kind of answer, but for ports that an action
+// chooses: a responder stops as a whole.
 func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]generators.ResponderSpec {
 	byNode := map[string][]generators.ResponderSpec{}
 	for _, e := range scenario.Workload {
@@ -259,7 +260,10 @@ func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) ma
 			continue
 		}
 		for _, node := range answering(topology, scenario.DUT, e) {
-			byNode[node] = addResponder(byNode[node], answer)
+			chosen := func(port uint16) string { return choosing(scenario.Actions, node, port) }
+			for _, part := range apart(answer, chosen) {
+				byNode[node] = addResponder(byNode[node], part, chosen)
+			}
 		}
 	}
 	return byNode
@@ -282,10 +286,38 @@ func answering(topology scenarios.Topology, dut scenarios.Configuration, e scena
 	return []string{dutNode}
 }
 
+// choosing names the actions that choose a node's server at a port.
+func choosing(actions []scenarios.Action, node string, port uint16) string {
+	var names []string
+	for _, a := range actions {
+		if a.Node == node && slices.Contains(a.Ports.Expand(), port) {
+			names = append(names, a.Name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// apart divides a responder by what chooses its ports.
+func apart(whole generators.ResponderSpec, chosen func(uint16) string) []generators.ResponderSpec {
+	var parts []generators.ResponderSpec
+	var by []string
+	for _, port := range whole.Ports {
+		i := slices.Index(by, chosen(port))
+		if i < 0 {
+			part := whole
+			part.Ports = nil
+			i, parts, by = len(parts), append(parts, part), append(by, chosen(port))
+		}
+		parts[i].Ports = append(parts[i].Ports, port)
+	}
+	return parts
+}
+
 // addResponder joins the ports of responders that are otherwise alike: one is enough.
-func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpec) []generators.ResponderSpec {
+func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpec, chosen func(uint16) string) []generators.ResponderSpec {
 	i := slices.IndexFunc(specs, func(s generators.ResponderSpec) bool {
-		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body && s.Backlog == more.Backlog
+		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body && s.Backlog == more.Backlog &&
+			chosen(s.Ports[0]) == chosen(more.Ports[0])
 	})
 	if i < 0 {
 		return append(specs, more)
