@@ -312,6 +312,24 @@ func TestKillOnSharedDaemon(t *testing.T) {
 	}
 }
 
+// TestActionsOnDaemon runs a shipped experiment whose DUT loses its power on a daemon that exists: what its documentation claims stands in
+// its thresholds.
+func TestActionsOnDaemon(t *testing.T) {
+	needsLibrary(t)
+	if !libvirttest.Root(t) {
+		return
+	}
+	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
+		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 5*time.Minute)
+		if o.status != statusOK {
+			t.Fatalf("exit status %d\n%s", o.status, o.stderr)
+		}
+		for _, s := range decode(t, o.stdout).Scenarios {
+			t.Logf("%s: %s", s.Name, s.Trials[0].Sentence)
+		}
+	})
+}
+
 // TestInterruptOnSharedDaemon presses ctrl-C at random moments, also in the middle of a call to the daemon: what was made goes with
 // the run, without gc.
 func TestInterruptOnSharedDaemon(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// What TestAcrossLabs does not do on boxes, each with machines of its own, which take minutes: CTLOAD_LIBRARY=1 runs it.
+// needsLibrary is needsLab for what takes minutes: CTLOAD_LIBRARY=1 runs it.
 func needsLibrary(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CTLOAD_LIBRARY") == "" {
