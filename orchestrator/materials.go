@@ -39,7 +39,7 @@ func FetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[stri
 }
 
 func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configuration) (guest.Kernel, error) {
-	if dut.KernelModules != "" {
+	if strings.HasPrefix(dut.Kernel, "/") || strings.HasPrefix(dut.Kernel, ".") {
 		return guest.KernelFiles(dut.Kernel, dut.KernelModules)
 	}
 	return store.Kernel(ctx, dut.Kernel)

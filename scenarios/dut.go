@@ -6,7 +6,7 @@ type Configuration struct {
 	// Kernel is a name such as "debian/bookworm", "host", or the path of a kernel image.
 	Kernel string `yaml:"kernel,omitempty" jsonschema_description:"debian/bookworm, debian/trixie, ..., host (the kernel of this machine), or the path of an image; default debian/bookworm"`
 	// KernelModules is the folder with the modules of a kernel given by path; "" beside a name.
-	KernelModules string       `yaml:"kernel-modules,omitempty" matrix:"no" jsonschema_description:"beside a kernel given by path: its modules folder, as /lib/modules/6.12.0"`
+	KernelModules string       `yaml:"kernel-modules,omitempty" matrix:"no" jsonschema_description:"beside a kernel given by path: its modules folder, as /lib/modules/6.12.0; default: lib/modules/RELEASE near the image, or this host's"`
 	VCPUs         int          `yaml:"vcpus,omitempty" jsonschema_description:"number of CPUs of the DUT; default 1"`
 	Memory        Size         `yaml:"memory,omitempty" jsonschema_description:"memory of the DUT; its kernel sizes the table by it; default 512MiB"`
 	Rules         string       `yaml:"rules,omitempty" matrix:"no" jsonschema_description:"iptables-save text; a scenario replaces the tables that it gives; none: no rules"`

@@ -28,11 +28,18 @@ const HostName = "host"
 
 // KernelFiles describes a kernel given by the paths of its image and of its folder of modules,
 // which is /lib/modules/RELEASE of an installed one or INSTALL_MOD_PATH/lib/modules/RELEASE of one
-// that was built. It is an error if the two are not of the same release.
+// that was built. An empty moduleDir stands for the folder of the image's release where packages and
+// builds put it: above the image, beside it, or below / of this host. It is an error if the two are
+// not of the same release.
 func KernelFiles(image, moduleDir string) (Kernel, error) {
 	version, err := imageVersion(image)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("kernel image %s: %w", image, err)
+	}
+	if moduleDir == "" {
+		if moduleDir, err = findModules(image, version); err != nil {
+			return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
+		}
 	}
 	if _, err := os.Stat(filepath.Join(moduleDir, "modules.builtin")); err != nil {
 		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
@@ -49,6 +56,29 @@ func KernelFiles(image, moduleDir string) (Kernel, error) {
 		return Kernel{}, fmt.Errorf("kernel image %s is of release %s, but the modules in %s are of %s", image, release, moduleDir, base)
 	}
 	return Kernel{Name: image, Release: release, Version: version, Image: image, ModuleDir: moduleDir}, nil
+}
+
+// findModules is the folder with the modules of an image.
+func findModules(image, version string) (string, error) {
+	release, _, _ := strings.Cut(version, " ")
+	if release == "" {
+		return "", errors.New("the image does not say its release, so that their folder has to be given (kernel-modules)")
+	}
+	real, err := filepath.EvalSymlinks(image)
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Dir(real)
+	places := []string{filepath.Dir(folder), filepath.Join(folder, "lib/modules")} // the image is in lib/modules/RELEASE, or in a build's folder
+	for _, root := range []string{filepath.Dir(folder), "/"} {                     // the image is in boot
+		places = append(places, filepath.Join(root, "lib/modules"), filepath.Join(root, "usr/lib/modules"))
+	}
+	for _, place := range places {
+		if _, err := os.Stat(filepath.Join(place, release, "modules.builtin")); err == nil {
+			return filepath.Join(place, release), nil
+		}
+	}
+	return "", fmt.Errorf("no folder %s in %s; kernel-modules says where it is", release, strings.Join(places, ", "))
 }
 
 // imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1

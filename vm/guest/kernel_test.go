@@ -88,6 +88,34 @@ func TestKernelFiles(t *testing.T) {
 	}
 }
 
+// The modules of an image are found where packages and builds have them.
+func TestModulesOfImage(t *testing.T) {
+	const release = "6.99.0-test"
+	image := string(x86Image(release + " (who@where) #1 SMP"))
+	for _, tt := range []struct{ image, modules string }{
+		{"boot/vmlinuz-" + release, "lib/modules/" + release},
+		{"boot/vmlinuz-" + release, "usr/lib/modules/" + release},
+		{"usr/lib/modules/" + release + "/vmlinuz", "usr/lib/modules/" + release},
+		{"vmlinuz", "lib/modules/" + release},
+	} {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, tt.image), image)
+		if _, err := KernelFiles(filepath.Join(dir, tt.image), ""); err == nil || !strings.Contains(err.Error(), "no folder "+release) {
+			t.Errorf("%s without modules: %v", tt.image, err)
+		}
+		writeFile(t, filepath.Join(dir, tt.modules, "modules.builtin"), "")
+		k, err := KernelFiles(filepath.Join(dir, tt.image), "")
+		if err != nil || k.Release != release || k.ModuleDir != filepath.Join(dir, tt.modules) {
+			t.Errorf("%s: %+v, %v", tt.image, k, err)
+		}
+	}
+	silent := filepath.Join(t.TempDir(), "Image")
+	writeFile(t, silent, string(arm64Image()))
+	if _, err := KernelFiles(silent, ""); err == nil || !strings.Contains(err.Error(), "does not say its release") {
+		t.Errorf("an image without a version: %v", err)
+	}
+}
+
 func FuzzKernelFiles(f *testing.F) {
 	f.Add(x86Image("6.1.0 (a@b) #1"))
 	f.Add(arm64Image())
