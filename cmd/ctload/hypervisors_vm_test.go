@@ -218,6 +218,25 @@ func TestTwoHypervisors(t *testing.T) {
 	clean(t, b, linksB, 0)
 }
 
+// TestShortFrames joins two hypervisors by a network that loses full frames, which is said before it is taken for a table that drops.
+func TestShortFrames(t *testing.T) {
+	needsLibrary(t)
+	if !libvirttest.Root(t) {
+		return
+	}
+	a, b := hosts(t)
+	for _, h := range []*libvirttest.Hypervisor{a, b} {
+		if err := h.Run("ip", "link", "set", "load", "mtu", "1400"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := finish(t, on(t, a, t.TempDir(), "run", experiment(t, fmt.Sprintf(small, 100)), "--out", filepath.Join(t.TempDir(), "run"),
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload"), 3*time.Minute)
+	if o.status != statusHost || !strings.Contains(o.stderr, "client on 10.9.0.2 does not reach the DUT") || !strings.Contains(o.stderr, "1500 bytes") {
+		t.Errorf("exit status %d, want %d\n%s", o.status, statusHost, o.stderr)
+	}
+}
+
 // TestParallelTrials runs the trials of an experiment on two hypervisors at once, each in a lab of its own.
 func TestParallelTrials(t *testing.T) {
 	if !libvirttest.Root(t) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ctload/ctload/generators"
@@ -127,14 +129,28 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (card
 		name = n.networks[len(n.links)]
 		n.links[link] = name
 	}
-	_, err := within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.virt.NetworkLookupByName(name) })
+	text, err := within(ctx, h.virt, func() (string, error) {
+		network, err := h.virt.virt.NetworkLookupByName(name)
+		if err != nil {
+			return "", err
+		}
+		return h.virt.virt.NetworkGetXMLDesc(network, 0)
+	})
 	switch {
 	case gone(err):
 		return card{bridge: name}, nil
 	case err != nil:
 		return card{}, h.explain("look for network "+name, err)
 	}
-	return card{network: name}, nil
+	var doc libvirtxml.Network
+	if err := doc.Unmarshal(text); err != nil {
+		return card{}, fmt.Errorf("read what %s says of network %s: %w", h.at.name(), name, err)
+	}
+	c := card{network: name}
+	if doc.MTU != nil {
+		c.mtu = doc.MTU.Size // which machines are not told by themselves
+	}
+	return c, nil
 }
 
 func (*namedLinks) leaves() bool { return true }
@@ -143,19 +159,24 @@ func (*namedLinks) leaves() bool { return true }
 const (
 	reachRate  = 5 // each second
 	reachLimit = 10 * time.Second
+	reachBytes = 1500 - 8 // of an IP packet after its ICMP header: as long as machines send them
 )
 
 // reach tries whether a load node reaches the DUT over a link that others have a hand in: a link that
-// carries nothing would look like a table that drops everything.
+// carries nothing, or no long frames, would look like a table that drops.
 func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
-	target := l.dutAddress(port.Link)
-	if target == "" || !l.links.leaves() {
+	address := l.dutAddress(port.Link)
+	if !address.IsValid() || !l.links.leaves() {
 		return nil
+	}
+	payload := reachBytes - ipv6.HeaderLen
+	if address.Is4() {
+		payload = reachBytes - ipv4.HeaderLen
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachLimit+callLimit)
 	defer cancel()
 	tried := generators.Spec{
-		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: target,
+		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: address.String(), Payload: payload,
 		Rate: reachRate, Count: int64(reachRate * reachLimit / time.Second), Timeout: time.Second,
 	}
 	answered := make(chan struct{}, 1)
@@ -177,28 +198,28 @@ func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm
 		return err
 	}
 	return &guest.MissingError{
-		What: fmt.Sprintf("%s on %s does not reach the DUT on %s over the %s link: %d pings, no answer",
+		What: fmt.Sprintf("%s on %s does not reach the DUT on %s over the %s link: %d pings in full frames, no answer",
 			node.Name(), h.at.name(), l.places[dutPlace].at.name(), port.Link, result.Offered),
 		Fix: l.links.hint(),
 	}
 }
 
 // dutAddress is the DUT's first address on a link, without its prefix.
-func (l *Shared) dutAddress(link string) string {
+func (l *Shared) dutAddress(link string) netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, port := range l.dutPorts {
 		if port.Link == link && len(port.Addresses) > 0 {
 			if prefix, err := netip.ParsePrefix(port.Addresses[0]); err == nil {
-				return prefix.Addr().String()
+				return prefix.Addr()
 			}
 		}
 	}
-	return ""
+	return netip.Addr{}
 }
 
 func (n *namedLinks) hint() string {
-	return "check that " + strings.Join(n.networks, " and ") + " of all hosts is one network, and that no rule of theirs is in the way"
+	return "check that " + strings.Join(n.networks, " and ") + " of all hosts is one network for frames of 1500 bytes, and that no rule of theirs is in the way"
 }
 
 func (isolatedLinks) hint() string { return "" }
