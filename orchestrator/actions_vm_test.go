@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,8 @@ workload:
   - {generator: http, name: pages, rate: 40/s, duration: 24s, timeout: 1s}
   - {generator: tcp, name: more, connections: 100, rate: 200/s, ports: 81, timeout: 2s}
   - {probe: udp, port: 7, rate: 20/s, timeout: 1s}
+steady:
+  - probe.loss == 0
 actions:
   - {action: join, entry: more, at: 1500ms}
   - {action: server-stop, ports: 80, at: 4s, for: 1s}
@@ -171,6 +174,7 @@ func TestActions(t *testing.T) {
 		disturbed.join()
 		disturbed.servers()
 		disturbed.links()
+		disturbed.heal()
 		disturbed.clock(offsets)
 		over(1).throttled()
 		if met := over(2).trial; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
@@ -210,6 +214,36 @@ func (p played) links() {
 		p.holds(lost == sent && sent >= 7, "%s: %d of %d probes were lost", down.Name, lost, sent)
 		p.holds(late <= 1 && rest >= 10, "%s: %d of %d afterwards", down.Name, late, rest)
 	}
+}
+
+// heal holds the moment from which all was well to the bystander's own log.
+func (p played) heal() {
+	end := *p.acts("partition", 1)[0].Ended
+	lastLost, answered := 0.0, 0.0
+	for _, probe := range p.probes {
+		if !probe.OK && probe.Seconds < end+1 {
+			lastLost = probe.Seconds
+		}
+	}
+	for _, probe := range p.probes {
+		if probe.OK && probe.Seconds > lastLost {
+			answered = probe.Seconds
+			break
+		}
+	}
+	if p.trial.Heal == nil || p.trial.Heal.Healed == nil {
+		p.Fatalf("it has not healed: %+v", p.trial.Heal)
+	}
+	interval := 0.0
+	for i, s := range p.samples[1:] {
+		if math.Abs(s.Seconds-answered) < 1 {
+			interval = max(interval, s.Seconds-p.samples[i].Seconds)
+		}
+	}
+	healed := *p.trial.Heal.Healed
+	// A sample that has both, the last one lost and the first one answered, is not normal yet.
+	p.holds(healed > lastLost && healed-answered <= interval+answered-lastLost, "well from %.2f s on, by the bystander's log after %.2f and until %.2f s; samples are %.2f s apart at most",
+		healed, lastLost, answered, interval)
 }
 
 func (p played) clock(offsets []time.Duration) {
