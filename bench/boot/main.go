@@ -112,7 +112,7 @@ func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rou
 			return err
 		}
 		bares = append(bares, took)
-		if took, err = bootBare(ctx, unpacked, least, guest.CommandLine); err != nil {
+		if took, err = bootBare(ctx, unpacked, least, guest.EmulatedCommandLine(1)); err != nil {
 			return err
 		}
 		tuned = append(tuned, took)

@@ -19,6 +19,22 @@ import "fmt"
 const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_timer_check " +
 	"initcall_blacklist=crypto_kdf108_init,jent_mod_init,init_encrypted"
 
+// EmulatedCommandLine is that of a guest whose CPUs are emulated.
+//
+// Emulation takes the guest's TSC from the host's clock, so that it is as good as the HPET that the kernel would
+// watch it by; on a busy host it is the watchdog that comes late, and a clock which it has declared unstable
+// spoils the trial (tsc=reliable).
+//
+// Of one CPU alone, the kernel need not patch each of its locked instructions into a plain one (noreplace-smp):
+// emulation runs both alike, and code that changes has to be translated again, a tenth of a boot. (nolapic_timer
+// would save as much, but the HPET that ticks instead comes late.)
+func EmulatedCommandLine(vcpus int) string {
+	if vcpus == 1 {
+		return CommandLine + " tsc=reliable noreplace-smp"
+	}
+	return CommandLine + " tsc=reliable"
+}
+
 // MissingError says that the host lacks something that a guest is made of, and how to mend it.
 // The program ends with status 3 on it.
 type MissingError struct {

@@ -109,22 +109,11 @@ func metadata(run string) string {
 	return fmt.Sprintf(`<ctload:run xmlns:ctload="https://github.com/ctload/ctload">%s</ctload:run>`, run)
 }
 
-// commandLine is the kernel's. Emulation takes the guest's TSC from the host's clock, so that it is as good
-// as the HPET that the kernel would watch it by; on a busy host it is the watchdog that comes late, and a
-// clock which it has declared unstable spoils the trial.
-//
-// Where one CPU is emulated, the kernel need not patch each of its locked instructions into a plain one
-// (noreplace-smp): emulation runs both alike, and code that changes has to be translated again, a tenth of a
-// boot. (nolapic_timer would save as much, but the HPET that ticks instead comes late.)
 func (d domain) commandLine() string {
-	line := guest.CommandLine
 	if d.accelerator == TCG {
-		line += " tsc=reliable"
-		if d.machine.VCPUs == 1 {
-			line += " noreplace-smp"
-		}
+		return guest.EmulatedCommandLine(d.machine.VCPUs)
 	}
-	return line
+	return guest.CommandLine
 }
 
 // emulatedCPU is QEMU's default CPU without cmpxchg16b: QEMU 7.2 leaves garbage in the flags after that
