@@ -253,7 +253,7 @@ dut:
     COMMIT
 workload:
   - {generator: http, requests: 5, concurrency: 1, ports: 81}
-  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 2s}
+  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 2s, source-ports: 1024-30000} # the asker's is above
 recovery: 1s
 scenarios:
   one: {}
