@@ -204,7 +204,16 @@ func (k Kernel) remove(ctx context.Context, name string) error {
 			return fmt.Errorf("remove module %s: %w", name, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, removePatience)
+	if err := DeleteModule(ctx, name, removePatience); err != nil {
+		return fmt.Errorf("remove module %s: %w", name, err)
+	}
+	return nil
+}
+
+// DeleteModule takes a module that no other one uses out of the running kernel, and waits as long as patience says
+// while it is in use. One that is not loaded is no error. It needs CAP_SYS_MODULE; name has underscores.
+func DeleteModule(ctx context.Context, name string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
 		// O_NONBLOCK: fail at once when it is in use; the kernel knows no other way any more.
@@ -213,12 +222,12 @@ func (k Kernel) remove(ctx context.Context, name string) error {
 			return nil
 		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("remove module %s: %w", name, err)
+			return err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return fmt.Errorf("remove module %s: still in use: %w", name, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("still in use: %w", errors.Join(err, ctx.Err()))
 		}
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -281,20 +279,5 @@ func (modprobe) load(ctx context.Context, name string, parameters []string) erro
 const removePatience = 10 * time.Second
 
 func (modprobe) remove(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, removePatience)
-	defer cancel()
-	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		err := unix.DeleteModule(name, unix.O_NONBLOCK)
-		if err == nil || errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return fmt.Errorf("it is in use: %w", err)
-		}
-	}
+	return tuning.DeleteModule(ctx, name, removePatience)
 }
