@@ -12,14 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/ctload/ctload/vm/guest/modload"
 )
 
 // Spec is what goes into an initramfs.
 type Spec struct {
 	// Init is the path of the program that becomes /init, PID 1 of the guest. If it is linked
-	// dynamically, its libraries come along. It also answers to /sbin/modprobe.
+	// dynamically, its libraries come along. It becomes /sbin/modprobe as well (modload.Boot).
 	Init   string
 	Kernel Kernel
 	// Boot names the modules that init loads, in order; Carry those that are there to be loaded
@@ -189,7 +187,6 @@ func (t *tree) addInit(program string) error {
 		return err
 	}
 	t.regular("init", 0o755, loadable(data))
-	t.link(modload.Command, "/init")
 	return t.addNeeds(program)
 }
 
