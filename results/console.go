@@ -4,7 +4,7 @@ import "regexp"
 
 // faults are lines that a kernel prints to its console when something went wrong that spoils a
 // measurement. The list follows the kernel's own messages; "table full" is none of them.
-var faults = regexp.MustCompile(`Kernel panic - not syncing|` +
+var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` +
 	`\bBUG: |` + // unable to handle, soft lockup, scheduling while atomic, KASAN
 	`\bOops: |Oops\[#|general protection fault|` +
 	`(Internal error|Unhandled fault): |` +
