@@ -27,8 +27,9 @@ const tracked = `
 func TestTruths(t *testing.T) {
 	needsLab(t)
 	type truth struct {
-		verdict, also results.Verdict
-		check         func(*testing.T, results.Trial)
+		verdict results.Verdict
+		also    []results.Verdict // one of them
+		check   func(*testing.T, results.Trial)
 	}
 	for _, tc := range []struct {
 		name, text string
@@ -47,7 +48,7 @@ scenarios:
   few-in-few-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
 `,
 			truths: map[string]truth{
-				"few-in-many-buckets": {results.TableFull, results.Evicting, func(t *testing.T, trial results.Trial) {
+				"few-in-many-buckets": {results.TableFull, []results.Verdict{results.Evicting}, func(t *testing.T, trial results.Trial) {
 					c := trial.Conntrack
 					if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop != 8000 {
 						t.Errorf("drop %d + early_drop %d, want both, and 8000 together: what did not fit", c.Drop, c.EarlyDrop)
@@ -63,7 +64,7 @@ scenarios:
 						t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s", c.Drop, n, trial.Stack.DropReasonsMissing)
 					}
 				}},
-				"few-in-few-buckets": {results.Evicting, "", func(t *testing.T, trial results.Trial) {
+				"few-in-few-buckets": {results.Evicting, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
 					c := trial.Conntrack
 					if c.Drop != 0 || c.LogLines != 0 || c.EarlyDrop < 7900 {
 						t.Errorf("drop %d, %d log lines, early_drop %d; want 0, 0 and about 8000", c.Drop, c.LogLines, c.EarlyDrop)
@@ -92,7 +93,7 @@ scenarios:
   tiny-hash: {sysctl: {net.netfilter.nf_conntrack_max: 200000}, buckets: 512}
 `,
 			truths: map[string]truth{
-				"tiny-hash": {results.ChainTooLong, "", func(t *testing.T, trial results.Trial) {
+				"tiny-hash": {results.ChainTooLong, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
 					c := trial.Conntrack
 					if c.InsertFailed == 0 || c.ChainTooLong == 0 || c.Drop != 0 {
 						t.Errorf("insert_failed %d, chain_toolong %d, drop %d; want both of the first and no drop", c.InsertFailed, c.ChainTooLong, c.Drop)
@@ -113,9 +114,15 @@ scenarios:
   full: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
 `,
 			truths: map[string]truth{
-				"full": {results.TableFull, "", func(t *testing.T, trial results.Trial) {
-					if l := trial.Load; l.Completed != 2000 || l.Failed != 200 {
-						t.Errorf("completed %d, failed %d %v; want 2000 and 200", l.Completed, l.Failed, l.Causes)
+				"full": {results.TableFull, []results.Verdict{"", results.Evicting}, func(t *testing.T, trial results.Trial) {
+					// A handshake that is under way, for longer on a busy host, may lose its entry to another; its
+					// client may have had its answer by then.
+					evicted := trial.Conntrack.EarlyDrop
+					if l := trial.Load; l.Completed < 2000 || l.Completed > 2000+evicted || l.Completed+l.Failed != 2200 {
+						t.Errorf("completed %d, failed %d %v, evicted %d; want 2000 and 200, or as many more completed as were evicted", l.Completed, l.Failed, l.Causes, evicted)
+					}
+					if evicted > 50 || (evicted > 0) != (trial.Also == results.Evicting) {
+						t.Errorf("early_drop %d of 2200 in order, second verdict %q", evicted, trial.Also)
 					}
 					if rate := float64(trial.Conntrack.Samples) / (trial.Seconds + 1); rate < 20 || rate > 130 {
 						t.Errorf("%.0f samples a second, want 100, or what an emulated guest manages on a busy host", rate)
@@ -135,7 +142,7 @@ scenarios:
   no-rule: {modules: {load: [nf_conntrack]}}
 `,
 			truths: map[string]truth{
-				"no-rule": {results.Clean, "", func(t *testing.T, trial results.Trial) {
+				"no-rule": {results.Clean, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
 					if trial.Conntrack.Peak != 0 || !strings.Contains(trial.Sentence, "nothing was tracked") {
 						t.Errorf("peak %d: %s", trial.Conntrack.Peak, trial.Sentence)
 					}
@@ -148,8 +155,8 @@ scenarios:
 			for name, m := range measuredTrials(t, experiment(t, tc.text)) {
 				want, trial := tc.truths[name], m.trial
 				t.Logf("%s: %s", name, trial.Sentence)
-				if trial.Verdict != want.verdict || trial.Also != want.also {
-					t.Errorf("%s: verdict %s + %s, want %s + %s", name, trial.Verdict, trial.Also, want.verdict, want.also)
+				if trial.Verdict != want.verdict || !slices.Contains(want.also, trial.Also) {
+					t.Errorf("%s: verdict %s + %s, want %s + one of %q", name, trial.Verdict, trial.Also, want.verdict, want.also)
 				}
 				want.check(t, trial)
 				agreesWithGuest(t, m.run, trial)
