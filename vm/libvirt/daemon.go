@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,14 +130,15 @@ func findDaemon() (program, socket string, err error) {
 	}
 }
 
+// waitForSocket returns when the daemon takes connections. Its socket has a name a moment before it listens there.
 func (d *Daemon) waitForSocket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, daemonStart)
 	defer cancel()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		if _, err := os.Stat(d.Socket); err == nil {
-			return nil
+		if conn, err := net.Dial("unix", d.Socket); err == nil {
+			return conn.Close()
 		}
 		select {
 		case <-ctx.Done():
