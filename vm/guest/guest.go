@@ -25,12 +25,11 @@ const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_time
 // watch it by; on a busy host it is the watchdog that comes late, and a clock which it has declared unstable
 // spoils the trial (tsc=reliable).
 //
-// Of one CPU alone, the kernel need not patch each of its locked instructions into a plain one (noreplace-smp):
-// emulation runs both alike, and code that changes has to be translated again, a tenth of a boot. (nolapic_timer
-// would save as much, but the HPET that ticks instead comes late.)
+// A machine with one CPU has room for a second one, so that QEMU keeps the order of its memory for the devices;
+// the kernel is not to reckon with it (nr_cpus=1).
 func EmulatedCommandLine(vcpus int) string {
 	if vcpus == 1 {
-		return CommandLine + " tsc=reliable noreplace-smp"
+		return CommandLine + " tsc=reliable nr_cpus=1"
 	}
 	return CommandLine + " tsc=reliable"
 }

@@ -14,14 +14,18 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestDomainXML holds the machine's description to a golden file for each accelerator.
+// TestDomainXML holds the machine's description to a golden file for each accelerator, and for a single CPU, for
+// which emulation needs room for another one.
 func TestDomainXML(t *testing.T) {
-	for _, accelerator := range []string{KVM, TCG} {
+	for _, tc := range []struct {
+		file, accelerator string
+		vcpus             int
+	}{{"kvm.xml", KVM, 2}, {"tcg.xml", TCG, 2}, {"kvm-single.xml", KVM, 1}, {"tcg-single.xml", TCG, 1}} {
 		got, err := domain{
-			name: "ctload-dut1", accelerator: accelerator,
+			name: "ctload-dut1", accelerator: tc.accelerator,
 			machine: vm.Machine{
 				Name: "dut", Kernel: "/k/vmlinuz", Initramfs: "/dev/shm/guest/initramfs-0",
-				VCPUs: 2, MemoryBytes: 512 << 20, ConsoleFile: "/runs/x/console.log",
+				VCPUs: tc.vcpus, MemoryBytes: 512 << 20, ConsoleFile: "/runs/x/console.log",
 			},
 			cards:   []card{{tap: "tap1.0", mac: macAddress(1, 0)}, {tap: "tap1.1", mac: macAddress(1, 1)}},
 			channel: "/dev/shm/dut1.sock",
@@ -29,7 +33,7 @@ func TestDomainXML(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, accelerator+".xml", got)
+		golden(t, tc.file, got)
 	}
 }
 
