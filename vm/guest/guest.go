@@ -26,10 +26,12 @@ const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_time
 // spoils the trial (tsc=reliable).
 //
 // A machine with one CPU has room for a second one, so that QEMU keeps the order of its memory for the devices;
-// the kernel is not to reckon with it (nr_cpus=1).
+// the kernel is not to reckon with it (nr_cpus=1). Nor need it patch each of its locked instructions into a
+// plain one (noreplace-smp): emulated code that changes has to be translated again, which costs a boot more than
+// the locks cost a load. (nolapic_timer would save as much, but the HPET that ticks instead comes late.)
 func EmulatedCommandLine(vcpus int) string {
 	if vcpus == 1 {
-		return CommandLine + " tsc=reliable nr_cpus=1"
+		return CommandLine + " tsc=reliable nr_cpus=1 noreplace-smp"
 	}
 	return CommandLine + " tsc=reliable"
 }
