@@ -15,7 +15,7 @@ import (
 
 // TestOneTimeAxis sends flows at an even rate: the n-th entry is made n / rate after the start, on the
 // client's clock, so that each sample of the count tells how far the two axes are apart. The guest's clock
-// goes 1.4 % too fast; CTLOAD_LIBRARY=1 adds a guest whose clock goes right.
+// goes 1.4 % too fast; make test-long adds a guest whose clock goes right.
 func TestOneTimeAxis(t *testing.T) {
 	const rate = 500
 	text := fmt.Sprintf(`
@@ -34,7 +34,7 @@ scenarios:
 `, rate)
 	inLab(t, func(t *testing.T) {
 		rates := []int{14000}
-		if os.Getenv("CTLOAD_LIBRARY") != "" {
+		if os.Getenv("CTLOAD_LONG") != "" {
 			rates = append(rates, 0)
 		}
 		for _, ppm := range rates {

@@ -220,7 +220,7 @@ func TestTwoHypervisors(t *testing.T) {
 
 // TestShortFrames joins two hypervisors by a network that loses full frames, which is said before it is taken for a table that drops.
 func TestShortFrames(t *testing.T) {
-	needsLibrary(t)
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}
@@ -274,9 +274,9 @@ func TestParallelTrials(t *testing.T) {
 	clean(t, b, linksB, 0)
 }
 
-// sharedKills is how often TestKillOnSharedDaemon kills; with CTLOAD_LIBRARY as often as the issue of it asks.
+// sharedKills is how often TestKillOnSharedDaemon kills.
 func sharedKills() int {
-	if os.Getenv("CTLOAD_LIBRARY") != "" {
+	if os.Getenv("CTLOAD_LONG") != "" {
 		return 20
 	}
 	return 5
@@ -334,7 +334,7 @@ func TestKillOnSharedDaemon(t *testing.T) {
 // TestActionsOnDaemon runs a shipped experiment whose DUT loses its power on a daemon that exists: what its documentation claims stands in
 // its thresholds.
 func TestActionsOnDaemon(t *testing.T) {
-	needsLibrary(t)
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// canaries are the shipped experiments that always run; CTLOAD_LIBRARY=1 runs all of them.
+// canaries are the shipped experiments that always run; make test-long runs all of them.
 var canaries = []string{"stale-dnat", "udp-fan-out", "not-applied"}
 
 // TestLibrary runs shipped experiments: what their documentation claims stands in their thresholds, for
@@ -18,7 +18,7 @@ var canaries = []string{"stale-dnat", "udp-fan-out", "not-applied"}
 func TestLibrary(t *testing.T) {
 	needsLab(t)
 	names := canaries
-	if os.Getenv("CTLOAD_LIBRARY") != "" {
+	if os.Getenv("CTLOAD_LONG") != "" {
 		names = scenarios.Names()
 	}
 	for _, name := range names {

@@ -13,11 +13,11 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// needsLibrary is needsLab for what takes minutes: CTLOAD_LIBRARY=1 runs it.
-func needsLibrary(t *testing.T) {
+// needsTime is needsLab for what takes minutes: make test-long runs it.
+func needsTime(t *testing.T) {
 	t.Helper()
-	if os.Getenv("CTLOAD_LIBRARY") == "" {
-		t.Skip("it takes minutes: CTLOAD_LIBRARY=1")
+	if os.Getenv("CTLOAD_LONG") == "" {
+		t.Skip("it takes minutes: make test-long")
 	}
 	needsLab(t)
 }
@@ -50,7 +50,7 @@ recovery: RECOVERY
 // TestVMOnBox looks around on a distribution. Its kernel has loadable modules, so that namespaces there, on what is then the
 // host, may load and remove them: afterwards, and after SIGKILL and gc, they are as before.
 func TestVMOnBox(t *testing.T) {
-	needsLibrary(t)
+	needsTime(t)
 	lookingAround{
 		text: strings.Replace(strings.Replace(small, "%d", "1", 1), "256MiB", "640MiB", 1), args: []string{"--driver", "vagrant", "--box", builtBox(t)},
 		look: func(shell func(argv ...string) outcome) { changeModules(t, shell) },
@@ -107,7 +107,7 @@ for i in $(seq 50); do ctload gc --dry-run | grep -q alive || break; sleep 0.2; 
 
 // TestRouterOnBox lets a box forward, and belongs to an ordinary user.
 func TestRouterOnBox(t *testing.T) {
-	needsLibrary(t)
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}
@@ -148,7 +148,7 @@ trials: 2
 // TestPlayground brings both machines of the Vagrantfile up with Vagrant alone, on a daemon in system mode, and lets one talk to the
 // other.
 func TestPlayground(t *testing.T) {
-	needsLibrary(t)
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}
