@@ -39,6 +39,9 @@ func verify(t *testing.T, frame []byte) {
 	if protocol == protocolICMP {
 		pseudo = nil
 	}
+	if protocol == protocolUDP && binary.BigEndian.Uint16(upper[6:]) == 0 {
+		t.Error("a datagram says that it has no checksum")
+	}
 	if got := plain(pseudo, upper); got != 0xffff {
 		t.Errorf("protocol %d adds up to %#04x, not to 0xffff", protocol, got)
 	}
@@ -89,10 +92,63 @@ func TestTemplates(t *testing.T) {
 				}
 			}
 		}
+		for _, payload := range []string{"", "odd", "even"} {
+			udp := NewUDP(link, six, []byte(payload))
+			verify(t, udp.Frame)
+			frame := bytes.Clone(udp.Frame)
+			for i := range 2000 {
+				source := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
+				target := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
+				if i%10 == 0 {
+					source, target = netip.AddrPortFrom(source.Addr(), 0), netip.AddrPortFrom(target.Addr(), 0xffff)
+				}
+				udp.SetUDP(frame, source, target)
+				verify(t, frame)
+				checkUDP(t, frame, source, target, payload)
+			}
+		}
 		frame := bytes.Clone(echo.Frame)
 		for range 2000 {
 			echo.SetEcho(frame, randomAddress(random, six), randomAddress(random, six), uint16(random.Uint32()), uint16(random.Uint32()))
 			verify(t, frame)
+		}
+	}
+}
+
+// checkUDP reads a datagram back.
+func checkUDP(t *testing.T, frame []byte, source, target netip.AddrPort, payload string) {
+	t.Helper()
+	ip, ok := parseIP(frame[ethernetSize:])
+	if !ok || ip.protocol != protocolUDP || ip.length != udpSize+len(payload) || len(ip.upper) != ip.length {
+		t.Fatalf("no datagram of %d bytes: %x", len(payload), frame)
+	}
+	from := netip.AddrPortFrom(ip.source, binary.BigEndian.Uint16(ip.upper))
+	to := netip.AddrPortFrom(ip.target, binary.BigEndian.Uint16(ip.upper[2:]))
+	length := int(binary.BigEndian.Uint16(ip.upper[4:]))
+	if from != source || to != target || length != ip.length || string(ip.upper[udpSize:]) != payload {
+		t.Fatalf("%d bytes %q from %s to %s, want %q from %s to %s", length, ip.upper[udpSize:], from, to, payload, source, target)
+	}
+}
+
+// Of all source ports one makes the checksum 0, which is sent as 0xffff: 0 would say that there is none.
+// The ports after it find the checksum right again.
+func TestNoChecksumOfZero(t *testing.T) {
+	for _, six := range []bool{false, true} {
+		source, target := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddrPort("10.0.0.2:53")
+		if six {
+			source, target = netip.MustParseAddr("fd00::1"), netip.MustParseAddrPort("[fd00::2]:53")
+		}
+		template := NewUDP(link, six, []byte("payload"))
+		found := 0
+		for port := range 1 << 16 {
+			template.SetUDP(template.Frame, netip.AddrPortFrom(source, uint16(port)), target)
+			verify(t, template.Frame)
+			if binary.BigEndian.Uint16(template.Frame[template.checksum:]) == 0xffff {
+				found++
+			}
+		}
+		if found == 0 {
+			t.Error("no port has a checksum of 0xffff")
 		}
 	}
 }
@@ -162,6 +218,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(tcp.Frame)
 		f.Add(echo.Frame)
 		f.Add(NewEcho(link, six, tcp.Frame[14:]).Frame)
+		f.Add(NewUDP(link, six, nil).Frame)
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, frame []byte) {
@@ -170,6 +227,14 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v without addresses", a)
 		}
 	})
+}
+
+func BenchmarkSetUDP(b *testing.B) {
+	template := NewUDP(link, false, nil)
+	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	for b.Loop() {
+		template.SetUDP(template.Frame, source, target)
+	}
 }
 
 func BenchmarkSetTCP(b *testing.B) {

@@ -30,10 +30,12 @@ const (
 	ipv4Size     = 20
 	ipv6Size     = 40
 	tcpSize      = 20
+	udpSize      = 8
 	echoSize     = 8
 
 	protocolICMP   = 1
 	protocolTCP    = 6
+	protocolUDP    = 17
 	protocolICMPv6 = 58
 
 	etherTypeIPv4 = 0x0800
@@ -50,9 +52,10 @@ type Template struct {
 
 	source   int // offset of the source address; the target address follows it
 	size     int // of an address
-	upper    int // offset of the TCP or ICMP header
+	upper    int // offset of the TCP, UDP or ICMP header
 	checksum int // offset of its checksum
 	pseudo   bool
+	nonzero  bool // a checksum of 0 would say that there is none
 }
 
 // NewTCP is a template of TCP segments without options.
@@ -62,6 +65,13 @@ func NewTCP(link Link, six bool, flags Flags, payload []byte) Template {
 	header[13] = byte(flags)
 	binary.BigEndian.PutUint16(header[14:], window)
 	return newTemplate(link, six, protocolTCP, 16, append(header, payload...))
+}
+
+// NewUDP is a template of UDP datagrams.
+func NewUDP(link Link, six bool, payload []byte) Template {
+	header := make([]byte, udpSize, udpSize+len(payload))
+	binary.BigEndian.PutUint16(header[4:], uint16(udpSize+len(payload)))
+	return newTemplate(link, six, protocolUDP, 6, append(header, payload...))
 }
 
 // NewEcho is a template of ICMP or ICMPv6 echo requests.
@@ -79,7 +89,7 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	frame := make([]byte, 0, ethernetSize+ipv6Size+len(upper))
 	frame = append(frame, link.Target[:]...)
 	frame = append(frame, link.Source[:]...)
-	t := Template{pseudo: protocol != protocolICMP}
+	t := Template{pseudo: protocol != protocolICMP, nonzero: protocol == protocolUDP}
 	if six {
 		frame = binary.BigEndian.AppendUint16(frame, etherTypeIPv6)
 		ip := make([]byte, ipv6Size)
@@ -107,7 +117,7 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	if t.pseudo { // the addresses of the pseudo header are zero
 		sum += uint64(protocol) + uint64(len(upper))
 	}
-	binary.BigEndian.PutUint16(t.Frame[t.checksum:], ^Fold(sum))
+	t.putChecksum(t.Frame, ^Fold(sum))
 	return t
 }
 
@@ -117,11 +127,24 @@ func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence,
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+12 : t.upper+12]
 	before = Sum(before, header)
-	binary.BigEndian.PutUint16(header, source.Port())
-	binary.BigEndian.PutUint16(header[2:], target.Port())
+	putPorts(header, source, target)
 	binary.BigEndian.PutUint32(header[4:], sequence)
 	binary.BigEndian.PutUint32(header[8:], acknowledged)
 	t.setChecksum(frame, before, Sum(after, header))
+}
+
+// SetUDP makes a copy of a UDP template the datagram from source to target.
+func (t *Template) SetUDP(frame []byte, source, target netip.AddrPort) {
+	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
+	header := frame[t.upper : t.upper+4 : t.upper+4]
+	before = Sum(before, header)
+	putPorts(header, source, target)
+	t.setChecksum(frame, before, Sum(after, header))
+}
+
+func putPorts(header []byte, source, target netip.AddrPort) {
+	binary.BigEndian.PutUint16(header, source.Port())
+	binary.BigEndian.PutUint16(header[2:], target.Port())
 }
 
 // SetEcho makes a copy of an echo template the request from source to target with this identifier
@@ -159,8 +182,16 @@ func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before
 }
 
 func (t *Template) setChecksum(frame []byte, before, after uint64) {
-	checksum := frame[t.checksum : t.checksum+2]
-	binary.BigEndian.PutUint16(checksum, Update(binary.BigEndian.Uint16(checksum), before, after))
+	t.putChecksum(frame, Update(binary.BigEndian.Uint16(frame[t.checksum:t.checksum+2]), before, after))
+}
+
+// putChecksum writes a checksum; one of UDP that comes out as 0 goes as the other zero of one's complement
+// (RFC 768).
+func (t *Template) putChecksum(frame []byte, checksum uint16) {
+	if checksum == 0 && t.nonzero {
+		checksum = 0xffff
+	}
+	binary.BigEndian.PutUint16(frame[t.checksum:], checksum)
 }
 
 // ParseHardwareAddress reads "02:00:00:00:00:01".
