@@ -1,6 +1,9 @@
 package generators
 
 import (
+	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -10,10 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// wrongChecksums is how many segments and ICMP messages the namespace's kernel threw away because their
+// wrongChecksums is how many segments, datagrams and ICMP messages the namespace's kernel threw away because their
 // checksums were wrong.
 func (n *namespace) wrongChecksums(t testing.TB) (total int64) {
 	t.Helper()
@@ -23,10 +27,10 @@ func (n *namespace) wrongChecksums(t testing.TB) (total int64) {
 			return err
 		}
 		counters := parseNetCounters(string(snmp))
-		total = counters["Tcp InCsumErrors"] + counters["Icmp InCsumErrors"]
+		total = counters["Tcp InCsumErrors"] + counters["Udp InCsumErrors"] + counters["Icmp InCsumErrors"]
 		snmp6, err := os.ReadFile("/proc/thread-self/net/snmp6")
 		for line := range strings.Lines(string(snmp6)) {
-			if f := strings.Fields(line); len(f) == 2 && f[0] == "Icmp6InCsumErrors" {
+			if f := strings.Fields(line); len(f) == 2 && (f[0] == "Icmp6InCsumErrors" || f[0] == "Udp6InCsumErrors") {
 				count, err := strconv.ParseInt(f[1], 10, 64)
 				if err != nil {
 					return err
@@ -87,11 +91,21 @@ func TestChecksumsByReceiver(t *testing.T) {
 	}
 	// The receiver does look: what is wrong is found.
 	spec := Spec{Kind: SYN, Target: serverAddress, Ports: []uint16{5000}, Sources: crowd, Count: 1}
+	lab.client.falsify(t, spec, n, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
+		template.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
+		frame[len(frame)-3] ^= 1 // the last byte of the checksum
+	})
+	eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
+}
+
+// falsify sends packets of a load that patch has made wrong.
+func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*packets.Template, []byte, tuples.Tuple)) {
+	t.Helper()
 	plan, err := spec.plan()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.client.within(t, func() error {
+	n.within(t, func() error {
 		way, err := plan.findOutlet(t.Context())
 		if err != nil {
 			return err
@@ -100,15 +114,115 @@ func TestChecksumsByReceiver(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		template := packets.NewTCP(way.link, false, packets.SYN, nil)
-		for i := range int64(n) {
-			tuple := plan.tuples.At(uint64(i))
-			frame := o.put(&template, i)
-			template.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
-			frame[len(frame)-3] ^= 1 // the last byte of the checksum
+		template, err := plan.newTemplate(way.link)
+		for i := range count {
+			patch(&template, o.put(&template, i), plan.tuples.At(uint64(i)))
 		}
 		o.flush()
-		return o.close()
+		return errors.Join(err, o.close())
 	})
-	eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
+}
+
+// A real kernel gives every crafted datagram to a socket, with its tuple and its payload, and none whose
+// checksum is wrong. The sockets have room for all of them, however late they are read.
+func TestDatagramsByReceiver(t *testing.T) {
+	if !netnstest.Inside(t) {
+		return
+	}
+	const (
+		n        = 2000
+		firstOne = 5000
+		each     = 40 // whole frames: a socket's queue has room for twice as many by default
+	)
+	var ports []uint16
+	for i := range n / each {
+		ports = append(ports, uint16(firstOne+i))
+	}
+	for _, test := range []struct {
+		name string
+		spec Spec
+	}{
+		{"empty", Spec{Target: serverAddress, Sources: crowd}},
+		{"payload", Spec{Target: serverAddress, Sources: crowd, Payload: 33, Seed: 5}},
+		{"whole frames", Spec{Target: serverAddress, Sources: crowd, Payload: 1472}},
+		{"empty6", Spec{Target: serverAddress6, Sources: crowd6}},
+		{"payload6", Spec{Target: serverAddress6, Sources: crowd6, Payload: 33, Seed: 5}},
+		{"whole frames6", Spec{Target: serverAddress6, Sources: crowd6, Payload: 1452}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lab := newPair(t)
+			spec := test.spec
+			spec.Kind, spec.Crafted, spec.Ports, spec.Count, spec.Namespace = UDP, true, ports, n, lab.client.path()
+			var sockets []*net.UDPConn
+			lab.server.within(t, func() error {
+				for _, port := range ports {
+					socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(spec.Target), port)))
+					if err != nil {
+						return err
+					}
+					sockets = append(sockets, socket)
+				}
+				return nil
+			})
+			t.Cleanup(func() {
+				for _, socket := range sockets {
+					if err := socket.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			got, err := Run(t.Context(), spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			if got.Offered != n || got.Completed != n {
+				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+			}
+			plan, err := spec.plan()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[tuples.Tuple]bool{}
+			for i := range uint64(n) {
+				want[plan.tuples.At(i)] = true
+			}
+			room := make([]byte, mostFrame)
+			for i, socket := range sockets {
+				for range each {
+					if err := socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+						t.Fatal(err)
+					}
+					size, from, err := socket.ReadFromUDPAddrPort(room)
+					if err != nil {
+						t.Fatal(err)
+					}
+					tuple := tuples.Tuple{Source: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), Target: netip.AddrPortFrom(netip.MustParseAddr(spec.Target), ports[i])}
+					if !want[tuple] || size != spec.Payload {
+						t.Fatalf("%d bytes on %v, which were not sent, or came twice", size, tuple)
+					}
+					delete(want, tuple)
+				}
+			}
+			if wrong := lab.server.wrongChecksums(t); wrong > 0 {
+				t.Errorf("the receiver found %d wrong checksums", wrong)
+			}
+			// The receiver does look. A socket's kernel does so when somebody reads.
+			const few = 10
+			spec.Ports = ports[:1]
+			lab.client.falsify(t, spec, few, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
+				template.SetUDP(frame, tuple.Source, tuple.Target)
+				frame[len(frame)-spec.Payload-1] ^= 1 // the last byte of the checksum
+			})
+			eventually(t, "every wrong checksum is found", func() bool {
+				if err := sockets[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				if size, from, err := sockets[0].ReadFromUDPAddrPort(room); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatalf("%d bytes from %s, %v", size, from, err)
+				}
+				return lab.server.wrongChecksums(t) == few
+			})
+		})
+	}
 }

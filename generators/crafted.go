@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// crafted is a worker that makes packets in user space: syn, handshake and icmp. It sends batches
+// crafted is a worker that makes packets in user space: syn, handshake, icmp, and udp that is crafted. It sends batches
 // that are patched from a template, and where answers matter, reads them from the same interface
 // beside the kernel, which takes no part: the addresses are not its own.
 type crafted struct {
@@ -105,21 +105,28 @@ func (c *crafted) open() error {
 	if c.out, err = newOutbox(way.index, c.number, c.lost); err != nil {
 		return err
 	}
-	six := l.space.Targets.At(0).Is6()
-	switch l.Kind {
-	case ICMP:
-		c.template = packets.NewEcho(way.link, six, make([]byte, l.Payload))
-	default:
-		c.template = packets.NewTCP(way.link, six, packets.SYN, nil)
+	if c.template, err = l.newTemplate(way.link); err != nil || l.awaiting == nil {
+		return err
 	}
-	if len(c.template.Frame) > mostFrame {
-		return fmt.Errorf("a payload of %d bytes does not fit into a frame of %d", l.Payload, mostFrame)
-	}
-	if l.awaiting == nil {
-		return nil
-	}
-	c.in, err = newInlet(l, c, way, six)
+	c.in, err = newInlet(l, c, way, l.space.Targets.At(0).Is6())
 	return err
+}
+
+// newTemplate is the frame that a load is made of.
+func (p *plan) newTemplate(link packets.Link) (template packets.Template, err error) {
+	six := p.space.Targets.At(0).Is6()
+	switch p.Kind {
+	case ICMP:
+		template = packets.NewEcho(link, six, make([]byte, p.Payload))
+	case UDP:
+		template = packets.NewUDP(link, six, make([]byte, p.Payload))
+	default:
+		template = packets.NewTCP(link, six, packets.SYN, nil)
+	}
+	if over := len(template.Frame) - mostFrame; over > 0 {
+		return template, fmt.Errorf("a payload of %d bytes is %d more than fit into a frame of %d", p.Payload, over, mostFrame)
+	}
+	return template, nil
 }
 
 func (c *crafted) counts() *tally { return c.tally }
@@ -221,11 +228,14 @@ func (c *crafted) put(number int64, intended time.Duration) {
 	}
 	c.tally.sent += int64(len(c.template.Frame))
 	frame := c.out.put(&c.template, number)
-	if c.load.Kind == ICMP {
+	switch c.load.Kind {
+	case ICMP:
 		c.template.SetEcho(frame, tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
-		return
+	case UDP:
+		c.template.SetUDP(frame, tuple.Source, tuple.Target)
+	default:
+		c.template.SetTCP(frame, tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
 	}
-	c.template.SetTCP(frame, tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
 }
 
 // initialSequence is the first sequence number of a packet's connection, scattered by the seed

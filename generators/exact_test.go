@@ -33,6 +33,8 @@ func TestExactEntries(t *testing.T) {
 		{name: "hold", n: 2000, spec: Spec{Kind: Hold, Concurrency: 200, SourcePorts: "10000-14999", Duration: time.Minute, Hold: 300 * time.Millisecond}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "udp", spec: Spec{Kind: UDP, SourcePorts: "10000-14999", Rate: 100_000}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
 		{name: "udp6", n: 2000, spec: Spec{Kind: UDP, Target: serverAddress6, SourcePorts: "10000-14999", Rate: 100_000}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
+		{name: "udp crafted", spec: Spec{Kind: UDP, Crafted: true, Sources: crowd, SourcePorts: "1024-2023", Seed: 4}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
+		{name: "udp6 crafted", spec: Spec{Kind: UDP, Crafted: true, Target: serverAddress6, Sources: crowd6, Seed: 4, Payload: 31}, responder: ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP}},
 		{name: "udp conversations", n: 2000, spec: Spec{Kind: UDP, SourcePorts: "10000-10499", Concurrency: 100, Exchanges: 3, Interval: 10 * time.Millisecond}, responder: ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP}},
 		{name: "syn", spec: Spec{Kind: SYN, Sources: crowd, SourcePorts: "1024-2023", Seed: 1}, responder: ResponderSpec{Kind: RespondSilent}},
 		{name: "syn6", spec: Spec{Kind: SYN, Target: serverAddress6, Sources: crowd6, Seed: 1}, responder: ResponderSpec{Kind: RespondSilent}},

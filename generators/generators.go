@@ -30,7 +30,7 @@ const (
 	HTTP      Kind = "http"      // requests, a connection each unless kept alive
 	TCP       Kind = "tcp"       // connections, closed in a chosen way
 	Hold      Kind = "hold"      // connections that stay
-	UDP       Kind = "udp"       // datagrams of new flows, or conversations
+	UDP       Kind = "udp"       // datagrams of new flows, from sockets or crafted; or conversations
 	SYN       Kind = "syn"       // crafted SYNs, never answered
 	Handshake Kind = "handshake" // crafted handshakes, without sockets
 	ICMP      Kind = "icmp"      // crafted echo requests

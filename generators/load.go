@@ -58,6 +58,9 @@ func (l *load) settle(workers []worker) {
 
 // newWorker sets up a worker of the plan's kind on the calling thread.
 func (l *load) newWorker(number int) (worker, error) {
+	if l.crafted() {
+		return newCrafted(l, number)
+	}
 	switch l.Kind {
 	case HTTP, TCP, Hold:
 		return newStream(l, number)
@@ -68,8 +71,6 @@ func (l *load) newWorker(number int) (worker, error) {
 		return newDatagrams(l, number)
 	case UDP:
 		return newDatagrams(l, number)
-	case SYN, Handshake, ICMP:
-		return newCrafted(l, number)
 	}
 	return nil, fmt.Errorf("kind %q has no worker", l.Kind)
 }

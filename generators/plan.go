@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/packets"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -42,6 +43,11 @@ func (s Spec) plan() (*plan, error) {
 	}
 	if p.space, err = p.newSpace(); err != nil {
 		return nil, err
+	}
+	if p.crafted() {
+		if _, err := p.newTemplate(packets.Link{}); err != nil {
+			return nil, err
+		}
 	}
 	return p, p.allocate()
 }
@@ -146,7 +152,7 @@ func (p *plan) openLoop() bool { return p.schedule != nil }
 
 // crafted reports whether the packets are made in user space.
 func (p *plan) crafted() bool {
-	return p.Kind == SYN || p.Kind == Handshake || p.Kind == ICMP
+	return p.Kind == SYN || p.Kind == Handshake || p.Kind == ICMP || p.Kind == UDP && p.Crafted
 }
 
 func (p *plan) checkBounds() error {
@@ -204,12 +210,11 @@ func (p *plan) checkKind() error {
 		default:
 			errs = append(errs, fmt.Errorf("protocol %q is none of tcp, udp, icmp", p.Protocol))
 		}
-	case SYN, Handshake, ICMP:
-		errs = append(errs, p.checkCrafted())
-	case UDP:
+	case SYN, Handshake, ICMP, UDP:
 	default:
 		errs = append(errs, fmt.Errorf("kind %q is none of http, tcp, hold, udp, syn, handshake, icmp, probe", p.Kind))
 	}
+	errs = append(errs, p.checkCrafted())
 	switch {
 	case p.AtOnce <= 1 || p.Kind == UDP:
 	case p.Kind != TCP:
@@ -233,10 +238,20 @@ func (p *plan) checkKind() error {
 	return errors.Join(errs...)
 }
 
+// checkCrafted refuses what packets that come from no socket cannot do, and of sockets what only such packets can.
 func (p *plan) checkCrafted() error {
 	var errs []error
+	if p.Crafted && p.Kind != UDP {
+		errs = append(errs, errors.New("crafted is a choice for udp alone: syn, handshake and icmp always are, the others need sockets"))
+	}
+	if !p.crafted() {
+		if p.Interface != "" || p.Gateway != "" {
+			errs = append(errs, errors.New("interface and gateway are for crafted packets: sockets follow the kernel's routes"))
+		}
+		return errors.Join(errs...)
+	}
 	if p.Kind != ICMP && p.Sources == "" {
-		errs = append(errs, errors.New("no sources: a host's own kernel would reset what comes back to its addresses"))
+		errs = append(errs, errors.New("no sources: name addresses that this host does not own, since its kernel would refuse what comes back to them"))
 	}
 	if p.awaited() && p.Reuse {
 		errs = append(errs, errors.New("tuples whose packets await answers cannot be used again"))
@@ -247,7 +262,34 @@ func (p *plan) checkCrafted() error {
 	if p.awaited() && p.Count > mostAwaited {
 		errs = append(errs, fmt.Errorf("%d packets that await answers are over %d", p.Count, mostAwaited))
 	}
+	if p.Kind == UDP {
+		errs = append(errs, p.checkSilent())
+	}
 	return errors.Join(errs...)
+}
+
+// checkSilent refuses crafted datagrams that are to do what takes a socket, or an answer.
+func (p *plan) checkSilent() error {
+	var with []string
+	for _, asked := range []struct {
+		name string
+		is   bool
+	}{
+		{"reply", p.Reply},
+		{"exchanges", p.Exchanges > 0},
+		{"interval", p.Interval > 0},
+		{"concurrency", p.Concurrency > 0},
+		{"at once", p.AtOnce > 1},
+		{"free bind", p.FreeBind},
+	} {
+		if asked.is {
+			with = append(with, asked.name)
+		}
+	}
+	if len(with) == 0 {
+		return nil
+	}
+	return fmt.Errorf("crafted datagrams have no socket and await no answer: leave out %s, or crafted", strings.Join(with, ", "))
 }
 
 // awaited reports whether what is sent is to be answered.

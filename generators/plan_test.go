@@ -26,6 +26,10 @@ func TestValidate(t *testing.T) {
 	if err := syn.Validate(); err != nil {
 		t.Fatal(err)
 	}
+	udp := with(syn, func(s *Spec) { s.Kind, s.Concurrency, s.Crafted, s.Payload = UDP, 0, true, 1452 })
+	if err := udp.Validate(); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name   string
 		change func(*Spec)
@@ -62,6 +66,19 @@ func TestValidate(t *testing.T) {
 		{"bad profile", func(s *Spec) { s.Profile = &Profile{Sine: &pacing.Sine{}} }, "a sine"},
 		{"syn without sources", func(s *Spec) { s.Kind = SYN }, "no sources"},
 		{"too few tuples", func(s *Spec) { *s = syn; s.SourcePorts, s.Count = "1-10", 2541 }, "2541 wanted, 2540 tuples (254 sources x 10 source ports x 1 target x 1 target port); reuse would begin again"},
+		{"crafted without sources", func(s *Spec) { s.Kind, s.Crafted = UDP, true }, "no sources"},
+		{"crafted and answered", func(s *Spec) { *s = udp; s.Reply, s.Exchanges = true, 2 }, "leave out reply, exchanges, or crafted"},
+		{"crafted in a closed loop", func(s *Spec) { *s = udp; s.Concurrency = 5 }, "leave out concurrency, or crafted"},
+		{"crafted with sockets", func(s *Spec) { *s = udp; s.AtOnce, s.FreeBind = 2, true }, "leave out at once, free bind, or crafted"},
+		{"crafted at intervals", func(s *Spec) { *s = udp; s.Interval = time.Second }, "leave out interval, or crafted"},
+		{"crafted http", func(s *Spec) { s.Crafted = true }, "a choice for udp alone"},
+		{"crafted syn", func(s *Spec) { *s = syn; s.Crafted = true }, "a choice for udp alone"},
+		{"crafted to a public address", func(s *Spec) { *s = udp; s.Target = "1.1.1.1" }, "is a public address"},
+		{"crafted with too few tuples", func(s *Spec) { *s = udp; s.SourcePorts, s.Count = "1-10", 2541 }, "2541 wanted, 2540 tuples"},
+		{"crafted and too large", func(s *Spec) { *s = udp; s.Payload = 1473 }, "1 more than fit into a frame"},
+		{"crafted and too large for IPv6", func(s *Spec) { *s = udp; s.Target, s.Sources, s.Payload = "fd00::1", "fd01::/96", 1453 }, "1 more than fit into a frame"},
+		{"an interface for sockets", func(s *Spec) { s.Interface = "lo" }, "for crafted packets"},
+		{"a gateway for datagram sockets", func(s *Spec) { *s = udp; s.Crafted, s.Gateway = false, "02:00:00:00:00:01" }, "for crafted packets"},
 		{"reuse of awaited", func(s *Spec) { *s = syn; s.Reuse, s.Reply = true, true }, "cannot be used again"},
 		{"awaited too long", func(s *Spec) { *s = syn; s.Timeout, s.Reply = time.Hour, true }, "is over 15m0s"},
 		{"awaited too many", func(s *Spec) { *s = syn; s.Count, s.Reply = 1<<29, true }, "await answers"},
@@ -97,6 +114,7 @@ func TestSpecJSON(t *testing.T) {
 	spec := Spec{
 		Kind: TCP, Target: "10.0.0.1", Ports: []uint16{80, 81}, Count: 5, Concurrency: 2, Timeout: time.Second, Seed: 1 << 63,
 		Profile: &Profile{Stages: pacing.Stages{{From: 1, To: 2, Duration: time.Second}}}, CPUs: []int{0, 1}, Close: CloseHalf, CloseBy: Server,
+		Crafted: true,
 	}
 	data, err := json.Marshal(spec)
 	if err != nil {
@@ -125,8 +143,8 @@ func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
 	if !initial {
 		netnstest.Skip(t, "not in the initial network namespace")
 	}
-	for _, kind := range []Kind{SYN, Handshake, ICMP} {
-		spec := Spec{Kind: kind, Target: "127.0.0.1", Sources: "10.66.0.1", Count: 1}
+	for _, kind := range []Kind{SYN, Handshake, ICMP, UDP} {
+		spec := Spec{Kind: kind, Target: "127.0.0.1", Sources: "10.66.0.1", Count: 1, Crafted: kind == UDP}
 		if kind != ICMP {
 			spec.Ports = []uint16{1}
 		}

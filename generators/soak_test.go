@@ -77,6 +77,7 @@ func TestSoak(t *testing.T) {
 			{Kind: Hold, Rate: 2000, Count: 100, Interval: 20 * time.Millisecond, Payload: 5},
 			{Kind: UDP, Rate: 5000, Reply: true},
 			{Kind: SYN, Rate: 2000, Sources: crowd, Reuse: true},
+			{Kind: UDP, Crafted: true, Rate: 2000, Sources: crowd, Reuse: true},
 			{Kind: Handshake, Rate: 500, Sources: "10.78.99.0/24"},
 			{Kind: ICMP, Rate: 500, Reply: true},
 			{Kind: Probe, Rate: 100},

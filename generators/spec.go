@@ -73,6 +73,10 @@ type Spec struct {
 	// Sources are the source addresses, written as Target is; empty: the kernel chooses. Sockets
 	// need addresses that are local, or FreeBind; crafted packets take any.
 	Sources string `json:"sources,omitempty"`
+	// Crafted makes udp of frames from any source, whoever owns its address, instead of from sockets: one
+	// datagram for each flow, which is completed when the device has taken it, and no answer is awaited. It
+	// takes Sources, CAP_NET_RAW and CAP_NET_ADMIN. The kinds syn, handshake and icmp are always crafted.
+	Crafted bool `json:"crafted,omitempty"`
 	// SourcePorts are the source ports, as "1024-65535"; empty: the kernel chooses, or for crafted
 	// packets 1024-65535.
 	SourcePorts string `json:"source_ports,omitempty"`

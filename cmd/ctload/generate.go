@@ -18,8 +18,8 @@ func generateCommand() *cobra.Command {
 		Use:   "generate KIND",
 		Short: "the generators alone, ab-style",
 		Long: `Makes load without a lab, towards loopback, a private address, or whatever --allow-public permits. Crafted
-packets (syn, handshake, icmp) leave only from a network namespace that you made: ip netns exec NAME ctload ...
-or --namespace FILE. Every load is bounded, by a number, a duration or stages.
+packets (syn, handshake, icmp, udp --crafted) leave only from a network namespace that you made: ip netns exec NAME
+ctload ... or --namespace FILE. Every load is bounded, by a number, a duration or stages.
 
 How fast: -c keeps that many in flight, the next begins when one ends (closed loop); a rate begins them on an absolute
 schedule whatever becomes of them (open loop): --rate, --ramp, --stages, --burst or --sine. Latency counts from

@@ -176,6 +176,14 @@ func TestGenerateRefusals(t *testing.T) {
 		{"udp -n 1 -k 5 127.0.0.1:9", statusUsage, []string{"--keep-alive does not go with udp"}},
 		{"tcp -n 1 --concurency 5 127.0.0.1:9", statusUsage, []string{"did you mean --concurrency"}},
 		{"syn -n 9 --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
+		{"udp -n 1 --crafted 10.0.0.1:9", statusUsage, []string{"no sources", "name addresses"}},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --reply --exchanges 2 --interval 1s 10.0.0.1:9", statusUsage, []string{"leave out reply, exchanges, interval, or crafted"}},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --free-bind -c 5 10.0.0.1:9", statusUsage, []string{"leave out concurrency, free bind, or crafted"}},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --payload 1473B 10.0.0.1:9", statusUsage, []string{"1473 bytes is 1 more than fit"}},
+		{"udp -n 1 --crafted --sources 10.9.0.1 9.9.9.9:9", statusUsage, []string{"public address"}},
+		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
+		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", statusUsage, []string{"for crafted packets"}},
+		{"syn -n 1 --crafted --sources 10.9.0.1 10.0.0.1:9", statusUsage, []string{"--crafted does not go with syn"}},
 		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusHost, []string{"/no/such"}},
 		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"ab or json"}},
 	} {
@@ -219,6 +227,37 @@ func TestGenerateOwnLimit(t *testing.T) {
 	o := finish(t, cmd, 20*time.Second)
 	if o.status != statusInvalid || !strings.Contains(o.stderr, "the generator was the limit: descriptors:") {
 		t.Errorf("exit status %d: %s%s", o.status, o.stdout, o.stderr)
+	}
+}
+
+// TestGenerateCrafted floods the loopback interface of a namespace of its own with what comes from no socket, and
+// counts what came.
+func TestGenerateCrafted(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"syn", "udp --crafted", "udp --crafted --payload 1KiB --rate 10k/s --catch-up"} {
+		t.Run(args, func(t *testing.T) {
+			words := append(strings.Fields(args), "-n", "2000", "--sources", "10.9.0.0/16", "--seed", "1", "--format", "json", "127.0.0.1:53")
+			cmd := exec.Command("sh", append([]string{"-c", `ip link set lo up && "$0" generate "$@" && grep lo: /proc/net/dev >&2`, path}, words...)...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+			}
+			o := finish(t, cmd, 20*time.Second)
+			var r generators.Result
+			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
+				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
+			}
+			if r.Offered != 2000 || r.Completed != 2000 {
+				t.Errorf("offered %d, completed %d, failed by %v", r.Offered, r.Completed, r.Causes)
+			}
+			if came := strings.Fields(o.stderr); len(came) < 3 || came[2] != "2000" {
+				t.Errorf("the interface has %q packets, want 2000", came)
+			}
+		})
 	}
 }
 

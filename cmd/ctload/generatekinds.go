@@ -53,11 +53,16 @@ that is a failure (closed-early, reset). Run another generator beside it for wha
 		short: "new flows, or conversations that are answered",
 		long: `UDP flows, without any privilege: one socket sends to each address and port in turn, and each is a new flow. With
 --reply the first datagram of each must be answered, with --exchanges that many; a flow that is answered for more
-than 2 s becomes an ASSURED stream. An answer is what carries the datagram's label back: ctload respond echo.`,
+than 2 s becomes an ASSURED stream. An answer is what carries the datagram's label back: ctload respond echo.
+
+With --crafted the datagrams come from --sources, addresses that need not exist, and from no socket: a flood from very
+many or spoofed sources, at the speed of syn. Nothing is awaited; a flow is completed when the device has taken its
+datagram. Only in a lab or a network namespace that you made.`,
 		example: `  ctload generate udp -n 60000 -p 1024-65535 10.0.0.2                    as fast as can be, unanswered
   ctload generate udp --rate 5000/s -t 10s --sources 10.0.0.1 --source-ports 1024-65535 10.0.0.2:53
-  ctload generate udp -n 1000 --rate 200/s --exchanges 5 --interval 1s 10.0.0.2:53`,
-		flags: []string{"concurrency", "ports", "payload", "exchanges", "interval", "reply", "free-bind", "reuse"},
+  ctload generate udp -n 1000 --rate 200/s --exchanges 5 --interval 1s 10.0.0.2:53
+  ctload generate udp --crafted --namespace /run/netns/client -n 100000 --sources 10.9.0.0/16 --seed 1 10.0.0.2:53`,
+		flags: []string{"concurrency", "ports", "payload", "exchanges", "interval", "reply", "free-bind", "reuse", "crafted", "interface", "gateway"},
 	},
 	{
 		kind: generators.SYN, argument: "ADDRESS[:PORT]",
