@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +20,12 @@ import (
 
 func dial(t *testing.T, r *Responder) *net.TCPConn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 5*time.Second)
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	return conn.(*net.TCPConn)
@@ -116,11 +117,12 @@ func TestTCPResponders(t *testing.T) {
 		_, _ = conn.Write([]byte("hello"))
 		timeout(conn)
 		_ = conn.CloseWrite()
-		eventually(t, "it closes after us", func() bool { return r.Counters().Open() == 0 })
+		eventually(t, "it closes after us", func() bool { return r.Counters().Accepted == 1 && r.Counters().Open() == 0 })
 	})
 	t.Run("leak", func(t *testing.T) {
 		r := startResponder(t, ResponderSpec{Kind: RespondLeak, Ports: []uint16{0}})
 		conn := dial(t, r)
+		eventually(t, "it accepts", func() bool { return r.Counters().Accepted == 1 })
 		_ = conn.CloseWrite()
 		timeout(conn)
 		if r.Counters().Open() != 1 {
@@ -146,23 +148,46 @@ func TestTCPResponders(t *testing.T) {
 		}
 	})
 	t.Run("idle", func(t *testing.T) {
-		r := startResponder(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}, Idle: 200 * time.Millisecond})
-		conn := dial(t, r)
-		start := time.Now()
-		for range 4 {
-			if _, err := conn.Write([]byte("x")); err != nil {
-				t.Fatal(err)
+		const idle = 200 * time.Millisecond
+		r := startResponder(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{0}, Idle: idle})
+		tries := int64(1)
+		for ; !outlives(t, r, idle); tries++ { // this host, standing still, left the connection idle
+			if tries == 20 {
+				t.Fatalf("%d connections were left idle", tries)
 			}
-			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(100 * time.Millisecond)
 		}
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(start) < 500*time.Millisecond {
-			t.Errorf("ended after %s: %v", time.Since(start), err)
-		}
-		eventually(t, "it is counted", func() bool { return r.Counters().Expired == 1 })
+		eventually(t, "each is counted", func() bool { return r.Counters().Expired == tries })
 	})
+}
+
+// outlives keeps a connection for longer than it may be idle, by talking in between, and then sees it end. It is
+// false when this host let it be idle for too long.
+func outlives(t *testing.T, r *Responder, idle time.Duration) bool {
+	t.Helper()
+	conn := dial(t, r)
+	var last time.Time // not after the responder heard from the connection
+	exchange := func() error {
+		last = time.Now()
+		_, err := conn.Write([]byte("x"))
+		if err == nil {
+			_, err = io.ReadFull(conn, make([]byte, 1))
+		}
+		return err
+	}
+	for range 4 {
+		before := last
+		if err := exchange(); err != nil {
+			if !before.IsZero() && time.Since(before) < idle {
+				t.Errorf("ended after %s: %v", time.Since(before), err)
+			}
+			return false
+		}
+		<-time.After(idle / 2)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(last) < idle {
+		t.Errorf("ended after %s: %v", time.Since(last), err)
+	}
+	return true
 }
 
 func TestResponderBacklog(t *testing.T) {
@@ -188,7 +213,7 @@ func TestUDPResponderAnswersFromWhereItWasAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		_, _ = conn.Write([]byte("hello"))
 		got := make([]byte, 10)
 		n, err := conn.Read(got)
@@ -254,6 +279,7 @@ func TestDeafResponder(t *testing.T) {
 	for range backlog + 1 {
 		dial(t, r)
 	}
+	eventually(t, "the queue is full", func() bool { return acceptQueue(t, r.Ports()[0]) == backlog+1 })
 	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 500*time.Millisecond)
 	if err == nil {
 		t.Fatalf("a connection found room: %v", conn.Close())
@@ -261,6 +287,27 @@ func TestDeafResponder(t *testing.T) {
 	if c := r.Counters(); c.Accepted != 0 {
 		t.Errorf("it took %d connections", c.Accepted)
 	}
+}
+
+// acceptQueue is how many connections wait to be accepted on a port of this namespace.
+func acceptQueue(t *testing.T, port uint16) int64 {
+	t.Helper()
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		// sl, local address, remote address, state, queues: what a listener is to accept stands where others have unread bytes
+		if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+			_, waiting, _ := strings.Cut(f[4], ":")
+			n, err := strconv.ParseInt(waiting, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	return -1
 }
 
 // Connections that the kernel has answered count also when the responder ends before it comes to them.
