@@ -65,7 +65,7 @@ func TestCloseModes(t *testing.T) {
 				if test.state == "CLOSE" {
 					some = 0
 				}
-				return states[test.state]+some == n && some <= n/4
+				return states[test.state]+some == n && some <= n/2
 			})
 
 		})
@@ -74,20 +74,26 @@ func TestCloseModes(t *testing.T) {
 
 // Connections are held until the end and all there meanwhile, with bytes now and then.
 func TestHold(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
 		return
 	}
 	lab := newPair(t)
 	lab.server.track(t)
 	r := startIn(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
-	const n = 2000
-	most := int64(0)
+	const (
+		n        = 500
+		duration = 6 * time.Second // so long that a host which stands still opens all of them before the end
+		interval = 200 * time.Millisecond
+		payload  = 10
+	)
+	open := int64(0)
 	got, err := Run(t.Context(), Spec{
-		Kind: Hold, Target: serverAddress, Ports: []uint16{80, 81}, Count: n, Rate: 4000, Duration: 2 * time.Second,
-		Interval: 200 * time.Millisecond, Payload: 10, Namespace: lab.client.path(),
+		Kind: Hold, Target: serverAddress, Ports: []uint16{80, 81}, Count: n, Rate: 1000, CatchUp: true, Duration: duration,
+		Interval: interval, Payload: payload, Namespace: lab.client.path(),
 	}, func(p Progress) {
-		most = max(most, p.Open)
-		if p.Elapsed < 2*time.Second && p.Completed > 0 {
+		open = max(open, p.Open)
+		if p.Elapsed < duration && p.Completed > 0 {
 			t.Errorf("%d ended after %s", p.Completed, p.Elapsed)
 		}
 	})
@@ -95,20 +101,25 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	sound(t, got)
-	if got.Completed != n || most != n {
-		t.Errorf("completed %d, %d were open at once, failed by %v", got.Completed, most, got.Causes)
+	if got.Completed != n || open != n {
+		t.Errorf("completed %d, %d were open at once, failed by %v", got.Completed, open, got.Causes)
 	}
-	// The last to be opened is held the shortest: 1.5 s, or less where this machine was busy.
-	shortest := 2*time.Second - got.Sending - 10*time.Millisecond
+	// The last to be opened is held the shortest, by as much as this machine was late.
+	shortest := duration - got.Sending - 10*time.Millisecond
 	if got.Total.Min() < shortest {
 		t.Errorf("the shortest was held for %s, want %s", got.Total.Min(), shortest)
 	}
-	// Each sends every 200 ms: at most 10 times, and where all goes to plan 7 at least.
-	least := int64(shortest/(200*time.Millisecond)) / 2
-	if c := r.Counters(); c.Received < least*10*n || c.Received > 10*10*n || c.Received != got.Sent {
+	// Each sends at every interval, or where this machine stood still, not for as long.
+	most := int64(duration / interval)
+	least := int64(shortest/interval) / 4
+	if c := r.Counters(); c.Received < least*payload*n || c.Received > most*payload*n || c.Received != got.Sent {
 		t.Errorf("%d bytes were sent, %d came", got.Sent, c.Received)
 	}
-	if states, assured := lab.server.entries(t); lab.server.count(t) != n || assured != n || states["ESTABLISHED"] > 0 {
+	eventually(t, "all are closed", func() bool {
+		states, _ := lab.server.entries(t)
+		return states["ESTABLISHED"] == 0
+	})
+	if states, assured := lab.server.entries(t); lab.server.count(t) != n || assured != n {
 		t.Errorf("the states are %v, %d are ASSURED", states, assured)
 	}
 }

@@ -76,7 +76,7 @@ func TestUDPPortInUse(t *testing.T) {
 	}
 	for reply, want := range map[bool]int64{true: 9, false: 10} {
 		got, err := Run(t.Context(), Spec{
-			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999", Count: 10, Rate: 1000, Reply: reply, Timeout: 5 * time.Second,
+			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999", Count: 10, Rate: 1000, Reply: reply, Timeout: 30 * time.Second,
 		}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +101,7 @@ func TestUDPStreams(t *testing.T) {
 		name      string
 		exchanges int
 		assured   int
-	}{{"brief", 2, 0}, {"long", 4, n}} {
+	}{{"brief", 2, 0}, {"long", 5, n}} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := Run(t.Context(), Spec{
 				Kind: UDP, Target: serverAddress, Ports: []uint16{53}, SourcePorts: fmt.Sprintf("%d-%d", 2000*(i+1), 2000*(i+1)+n-1),
@@ -111,8 +111,10 @@ func TestUDPStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			sound(t, got)
-			if _, assured := lab.server.entries(t); got.Completed != n || assured != test.assured {
-				t.Errorf("completed %d, %d are ASSURED, failed by %v", got.Completed, assured, got.Causes)
+			// What was brief took longer where this host stood still.
+			most := max(test.assured, int(got.Total.CountAbove(1900*time.Millisecond)))
+			if _, assured := lab.server.entries(t); got.Completed != n || assured < test.assured || assured > most {
+				t.Errorf("completed %d, %d are ASSURED, want %d to %d, failed by %v", got.Completed, assured, test.assured, most, got.Causes)
 			}
 		})
 	}
@@ -122,10 +124,7 @@ func TestProbe(t *testing.T) {
 	t.Parallel() // it mostly waits
 	tcp := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
 	udp := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
-	closed := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	closed := []uint16{1} // none that the kernel gives to somebody meanwhile, the prober included
 	for _, test := range []struct {
 		name  string
 		spec  Spec
@@ -135,13 +134,13 @@ func TestProbe(t *testing.T) {
 		{"udp", Spec{Protocol: ProtocolUDP, Ports: udp.Ports()}, ""},
 		{"icmp", Spec{Protocol: ProtocolICMP}, ""},
 		{"icmp6", Spec{Protocol: ProtocolICMP, Target: "::1"}, ""},
-		{"tcp, closed", Spec{Ports: closed.Ports()}, Refused},
-		{"udp, closed", Spec{Protocol: ProtocolUDP, Ports: closed.Ports()}, Refused},
-		{"udp6, closed", Spec{Protocol: ProtocolUDP, Ports: closed.Ports(), Target: "::1"}, Refused},
+		{"tcp, closed", Spec{Ports: closed}, Refused},
+		{"udp, closed", Spec{Protocol: ProtocolUDP, Ports: closed}, Refused},
+		{"udp6, closed", Spec{Protocol: ProtocolUDP, Ports: closed, Target: "::1"}, Refused},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := test.spec
-			spec.Kind, spec.Rate, spec.Duration = Probe, 100, 500*time.Millisecond
+			spec.Kind, spec.Rate, spec.Duration, spec.Timeout = Probe, 100, 500*time.Millisecond, 30*time.Second
 			if spec.Target == "" {
 				spec.Target = "127.0.0.1"
 			}

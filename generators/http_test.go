@@ -76,7 +76,7 @@ func TestHTTPExactCount(t *testing.T) {
 			before := r.Counters()
 			spec := test.spec
 			spec.Kind, spec.Target, spec.Ports = HTTP, "127.0.0.1", r.Ports()
-			spec.Count, spec.Timeout = 5000, 5*time.Second
+			spec.Count, spec.Timeout = 5000, 30*time.Second
 			if spec.Rate == 0 {
 				spec.Concurrency = 1000
 			}

@@ -127,22 +127,26 @@ func TestSpareSocketsLookFresh(t *testing.T) {
 				t.Errorf("%d completed; SYNs differ: %v", got.Completed, syns)
 			}
 			for _, count := range syns {
-				if count != n {
-					t.Errorf("%d SYNs for %d connections", count, n)
+				if int64(count) != n+got.Usage.SYNRetransmitted {
+					t.Errorf("%d SYNs for %d connections, %d of them sent again", count, n, got.Usage.SYNRetransmitted)
 				}
 			}
-			if ends != n {
-				t.Errorf("%d were ended by %v, not %d", ends, test.last, n)
+			if again := got.Usage.Retransmitted - got.Usage.SYNRetransmitted; int64(ends) < n || int64(ends) > n+again {
+				t.Errorf("%d were ended by %v, not %d; %d segments were sent again", ends, test.last, n, again)
 			}
 			if reused < n/2 {
 				t.Errorf("only %d sockets had a connection before", reused)
 			}
-			if got.Usage.Retransmitted != 0 {
+			if got.Usage.Retransmitted > mostRepeated(n) {
 				t.Errorf("%d segments were sent again", got.Usage.Retransmitted)
 			}
 		})
 	}
 }
+
+// mostRepeated is how many segments of so many connections a busy kernel may send again, because it came to its timers
+// before it came to the answers. A peer that refuses what it should take refuses many.
+func mostRepeated(connections int64) int64 { return connections / 100 }
 
 // Without timestamps, a peer in TIME_WAIT goes by the sequence numbers, and those of sockets that had other
 // tuples before would be as good as random: then each connection gets a fresh one.
@@ -156,13 +160,13 @@ func TestNoSpareSocketsForTimeWait(t *testing.T) {
 	lab.server.sysctl(t, "net.ipv4.tcp_timestamps", "0")
 	startIn(t, ResponderSpec{Kind: RespondHTTP, Ports: []uint16{80}, Namespace: lab.server.path()})
 	got, err := Run(t.Context(), Spec{
-		Kind: HTTP, Target: serverAddress, Ports: []uint16{80}, Count: n, Concurrency: 8, Namespace: lab.client.path(), Timeout: 5 * time.Second,
+		Kind: HTTP, Target: serverAddress, Ports: []uint16{80}, Count: n, Concurrency: 8, Namespace: lab.client.path(), Timeout: 30 * time.Second,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sound(t, got)
-	if got.Completed != n || got.Usage.SYNRetransmitted != 0 {
+	if got.Completed != n || got.Usage.SYNRetransmitted > mostRepeated(n) {
 		t.Errorf("%d of %d were completed, %d SYNs were sent again, failed by %v", got.Completed, n, got.Usage.SYNRetransmitted, got.Causes)
 	}
 }
