@@ -27,7 +27,7 @@ func TestLibrary(t *testing.T) {
 			if name == "generator-limit" {
 				want = statusInvalid // which is what it shows
 			}
-			o := ctload(t, 15*time.Minute, "run", name, "--format", "json")
+			o, _ := measuredRun(t, 15*time.Minute, name)
 			if o.status != want {
 				t.Errorf("exit status %d, want %d\n%s", o.status, want, o.stderr)
 			}

@@ -45,7 +45,7 @@ func TestNamespaces(t *testing.T) {
 	needsLabAlone(t)
 	before := hostSettings(t)
 	began := time.Now()
-	o := ctload(t, time.Minute, "run", "tracking-cost", "--driver", "netns", "--format", "json")
+	o, _ := measuredRun(t, 5*time.Minute, "tracking-cost", "--driver", "netns")
 	t.Logf("%.1f s in all", time.Since(began).Seconds())
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
@@ -110,7 +110,7 @@ func TestNamespacesRefuse(t *testing.T) {
 			if !strings.Contains(strings.Join(args, " "), "--driver") {
 				args = append(args, "--driver", "netns")
 			}
-			o := ctload(t, 20*time.Second, args...)
+			o := ctload(t, time.Minute, args...)
 			if o.status != statusUsage {
 				t.Errorf("exit status %d, want %d", o.status, statusUsage)
 			}
@@ -151,7 +151,7 @@ recovery: %s
 // why it cannot be had, before anything starts.
 func TestModulesOfTheHost(t *testing.T) {
 	needsLab(t)
-	o := ctload(t, time.Minute, "run", experiment(t, modules), "--driver", "netns", "--allow-host-changes")
+	o := ctload(t, 2*time.Minute, "run", experiment(t, modules), "--driver", "netns", "--allow-host-changes")
 	said := []string{"scenario loads", "nf_no_such", "--driver libvirt"}
 	if netns.Changeable() != nil {
 		said = []string{"sudo"}
@@ -175,7 +175,10 @@ func TestHostChanges(t *testing.T) {
 		return cmd
 	}
 	run := []string{"run", "--driver", "netns", "--allow-host-changes", "--format", "json"}
-	o := finish(t, with(append(run, experiment(t, fmt.Sprintf(changing, "100ms")))...), time.Minute)
+	o := untilMeasured(t, func() (outcome, string) {
+		o := finish(t, with(append(run, experiment(t, fmt.Sprintf(changing, "100ms")))...), 2*time.Minute)
+		return o, o.stdout
+	})
 	if netns.Changeable() != nil {
 		if o.status != statusHost || !strings.Contains(o.stderr, "sudo") {
 			t.Errorf("exit status %d, want %d, and how:\n%s", o.status, statusHost, o.stderr)
@@ -204,21 +207,22 @@ func TestHostChanges(t *testing.T) {
 	}
 	same("after the run")
 
-	killed := with(append(run, experiment(t, fmt.Sprintf(changing, "60s")), "--scenario", "larger")...)
+	killed := with(append(run, experiment(t, fmt.Sprintf(changing, "5m")), "--scenario", "larger")...)
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
-	changed := poll(30*time.Second, func() bool {
+	t.Cleanup(func() { _ = killed.Process.Kill() })
+	changed := poll(2*time.Minute, func() bool {
 		now := hostSettings(t)
 		return now["nf_conntrack_max"] == "300032" && now["nf_conntrack_buckets"] == "300032"
 	})
 	if !changed {
 		t.Error("the host was never changed")
 	}
-	if o := finish(t, with("gc"), 20*time.Second); o.status != statusOK || !strings.Contains(o.stdout, "alive") {
+	if o := finish(t, with("gc"), time.Minute); o.status != statusOK || !strings.Contains(o.stdout, "alive") {
 		t.Errorf("gc beside a run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	beside := finish(t, with("run", "tracking-cost", "--driver", "netns"), 20*time.Second)
+	beside := finish(t, with("run", "tracking-cost", "--driver", "netns"), time.Minute)
 	if beside.status != statusHost || !strings.Contains(beside.stderr, "another run") {
 		t.Errorf("a run on a host that another one changes: exit status %d\n%s", beside.status, beside.stderr)
 	}
@@ -227,24 +231,24 @@ func TestHostChanges(t *testing.T) {
 	}
 	_ = killed.Wait()
 	// Its sandbox ends a moment later.
-	dead := poll(10*time.Second, func() bool {
-		return !strings.Contains(finish(t, with("gc", "--dry-run"), 20*time.Second).stdout, "alive")
+	dead := poll(time.Minute, func() bool {
+		return !strings.Contains(finish(t, with("gc", "--dry-run"), time.Minute).stdout, "alive")
 	})
 	if !dead {
 		t.Error("the killed run is still taken for alive")
 	}
 	t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
-	if o := finish(t, with("run", "tracking-cost", "--driver", "netns"), 20*time.Second); o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
+	if o := finish(t, with("run", "tracking-cost", "--driver", "netns"), time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
 		t.Errorf("a run on a host that was left changed: exit status %d\n%s", o.status, o.stderr)
 	}
-	if o := finish(t, with("gc", "--dry-run"), 20*time.Second); o.status != statusOK || strings.Count(o.stdout, "there ") != 2 {
+	if o := finish(t, with("gc", "--dry-run"), time.Minute); o.status != statusOK || strings.Count(o.stdout, "there ") != 2 {
 		t.Errorf("gc --dry-run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	if o := finish(t, with("gc"), 20*time.Second); o.status != statusOK || strings.Count(o.stdout, "removed ") != 2 {
+	if o := finish(t, with("gc"), time.Minute); o.status != statusOK || strings.Count(o.stdout, "removed ") != 2 {
 		t.Errorf("gc: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
 	same("after SIGKILL and gc")
-	if o := finish(t, with("gc"), 20*time.Second); !strings.Contains(o.stdout, "no killed run") {
+	if o := finish(t, with("gc"), time.Minute); !strings.Contains(o.stdout, "no killed run") {
 		t.Errorf("gc once more:\n%s", o.stdout)
 	}
 }

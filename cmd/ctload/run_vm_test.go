@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,8 +17,7 @@ import (
 // guest kernel's doing.
 func TestTableFull(t *testing.T) {
 	needsLab(t)
-	out := filepath.Join(t.TempDir(), "run")
-	o := ctload(t, 10*time.Minute, "run", "table-full", "--format", "json", "--out", out)
+	o, out := measuredRun(t, 10*time.Minute, "table-full")
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
@@ -77,11 +77,14 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "  done ", 3*time.Minute, &stderr) // the first line about a load under way
+	underWay := regexp.MustCompile(`  done [1-9].* table [1-9]`) // a line about a load that has got somewhere
+	if !poll(5*time.Minute, func() bool { return underWay.MatchString(stderr.String()) }) {
+		t.Fatalf("no load under way:\n%s", stderr.String())
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	o := wait(t, cmd, 30*time.Second, &stdout, &stderr)
+	o := wait(t, cmd, 2*time.Minute, &stdout, &stderr)
 	if o.status != statusInterrupted {
 		t.Fatalf("exit status %d, want %d\n%s", o.status, statusInterrupted, o.stderr)
 	}
@@ -99,7 +102,7 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 func TestGuestThatPanics(t *testing.T) {
 	needsLab(t)
 	text := strings.Replace(fmt.Sprintf(small, 100), "256MiB", "96MiB", 1)
-	o := ctload(t, 3*time.Minute, "run", experiment(t, text), "--accelerator", "tcg")
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--accelerator", "tcg")
 	if o.status != statusInvalid && o.status != statusHost {
 		t.Errorf("exit status %d, want %d or %d", o.status, statusInvalid, statusHost)
 	}
@@ -121,7 +124,7 @@ func TestDaemonThatDies(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "  load", 3*time.Minute, &stderr)
+	waitFor(t, "  load", 5*time.Minute, &stderr)
 	killed := false
 	for _, p := range marked(t, mark) {
 		if strings.Contains(p.command, "libvirtd") || strings.Contains(p.command, "virtqemud") {
@@ -135,7 +138,5 @@ func TestDaemonThatDies(t *testing.T) {
 	if o.status != statusHost || !strings.Contains(o.stderr, "libvirt daemon") {
 		t.Errorf("exit status %d, want %d and a word about the libvirt daemon:\n%s", o.status, statusHost, o.stderr)
 	}
-	if left := marked(t, mark); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
-	}
+	noneLeft(t, mark)
 }

@@ -127,9 +127,12 @@ scenarios:
 recovery: 1s
 trials: 2
 `
-	o := asNobody(t, routed, func(home string) []string {
-		copyFile(t, builtBox(t), filepath.Join(home, "my.box"), 0o644)
-		return []string{"--driver", "vagrant", "--box", filepath.Join(home, "my.box")}
+	o := untilMeasured(t, func() (outcome, string) {
+		o := asNobody(t, routed, func(home string) []string {
+			copyFile(t, builtBox(t), filepath.Join(home, "my.box"), 0o644)
+			return []string{"--driver", "vagrant", "--box", filepath.Join(home, "my.box")}
+		})
+		return o, o.stdout
 	})
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)

@@ -63,7 +63,7 @@ func (s lookingAround) test(t *testing.T) {
 	}
 	do := func(args ...string) outcome {
 		t.Helper()
-		return finish(t, with(args...), time.Minute)
+		return finish(t, with(args...), 2*time.Minute)
 	}
 	if o := do("shell", "--", "true"); o.status != statusHost || !strings.Contains(o.stderr, "ctload vm up") {
 		t.Errorf("a shell in no lab: exit status %d\n%s", o.status, o.stderr)
@@ -93,7 +93,7 @@ func (s lookingAround) test(t *testing.T) {
 	} {
 		cmd := with(append([]string{"shell"}, tc.args...)...)
 		cmd.Stdin = strings.NewReader(tc.stdin)
-		o := finish(t, cmd, time.Minute)
+		o := finish(t, cmd, 2*time.Minute)
 		if o.status != tc.status || o.stdout != tc.stdout || o.stderr != tc.stderr {
 			t.Errorf("%s: exit status %d, want %d; %d bytes of output, want %d; errors %q, want %q", tc.name, o.status, tc.status, len(o.stdout), len(tc.stdout), o.stderr, tc.stderr)
 		}
@@ -122,19 +122,17 @@ func (s lookingAround) test(t *testing.T) {
 			return finish(t, with(append([]string{"shell", "--"}, argv...)...), 5*time.Minute)
 		})
 	}
-	if o := finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"), time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "up already") {
+	if o := finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"), 2*time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "up already") {
 		t.Errorf("a second lab: exit status %d\n%s", o.status, o.stderr)
 	}
 
 	if o := do("down"); o.status != statusOK {
 		t.Errorf("down: exit status %d\n%s", o.status, o.stderr)
 	}
-	if o := wait(t, up, time.Minute, &said, &said); o.status != statusOK {
+	if o := wait(t, up, 2*time.Minute, &said, &said); o.status != statusOK {
 		t.Errorf("the lab ended with exit status %d:\n%s", o.status, o.stdout)
 	}
-	if left := marked(t, mark); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
-	}
+	noneLeft(t, mark)
 	if o := do("down"); o.status != statusHost {
 		t.Errorf("down of no lab: exit status %d\n%s", o.status, o.stderr)
 	}
@@ -157,7 +155,7 @@ func onTerminal(t *testing.T, shell *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	o := wait(t, cmd, time.Minute, &out, &out)
+	o := wait(t, cmd, 2*time.Minute, &out, &out)
 	if o.status != 6 || !strings.Contains(o.stdout, "a terminal of type vt100") {
 		t.Errorf("a shell on a terminal: exit status %d\n%s", o.status, o.stdout)
 	}
