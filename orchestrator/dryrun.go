@@ -67,7 +67,11 @@ func loadEnd(s scenarios.Resolved) (end float64, known bool) {
 }
 
 func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
-	what := fmt.Sprintf("%s: %s from %s to %s", e.Name, e.Kind(), e.From, e.Target)
+	kind := e.Kind()
+	if e.Crafted {
+		kind = "crafted " + kind
+	}
+	what := fmt.Sprintf("%s: %s from %s to %s", e.Name, kind, e.From, e.Target)
 	switch {
 	case e.Rate > 0:
 		what += " at " + e.Rate.String()

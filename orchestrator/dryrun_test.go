@@ -17,7 +17,7 @@ experiment: acts
 topology: router
 phases: {fill: 5s, rest: 10s}
 workload:
-  - {generator: udp, rate: 100/s, phase: fill, silent: true}
+  - {generator: udp, rate: 100/s, phase: fill, crafted: true}
   - {generator: tcp, name: second, connections: 10, rate: 5/s}
   - {probe: tcp, port: 22, rate: 10/s}
 steady: [probe.loss == 0]
@@ -39,7 +39,7 @@ func TestTimeLine(t *testing.T) {
 	}
 	want := []string{
 		"-1.00 s  probe: tcp from client to server at 10/s, until the end",
-		"0 s  udp: udp from client to server at 100/s, for 5s",
+		"0 s  udp: crafted udp from client to server at 100/s, for 5s",
 		"0 s  second: tcp from client to server at 5/s, 10 of them",
 		"0 s  phase fill",
 		"5.00 s  phase rest",

@@ -46,6 +46,8 @@ func TestPredict(t *testing.T) {
 		{"closed loop", "{generator: http, requests: 900, concurrency: 10}" + probe, "", 900, 0, 120},
 		{"kept alive", "{generator: http, requests: 900, concurrency: 10, keep-alive: true}", "", 10, 0, 120},
 		{"open loop", "{generator: udp, flows: 5000, rate: 500/s, silent: true}", "", 1000, 2, 30},
+		{"crafted", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, sources: 5k}", "", 1000, 2, 30},
+		{"crafted, few tuples", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, sources: 4, source-ports: 1024-1123}", "", 400, 0, 30},
 		{"beside a bystander", "{generator: udp, flows: 1100, rate: 90/s, silent: true}" + probe, "", 1000, 10, 30},
 		{"held", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}", "", 1000, 10, 432000},
 		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, {duration: 3s, rate: 100/s}]}", "", 500, 0, 30},

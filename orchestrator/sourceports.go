@@ -40,7 +40,7 @@ func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 		return portRange{}, false
 	case e.Probe != "":
 		return probePorts, true
-	case crafted(e.Generator) || e.Generator == scenarios.ICMP:
+	case crafted(e) || e.Generator == scenarios.ICMP:
 		return craftedPorts, true
 	default:
 		return loadPorts, true
@@ -74,7 +74,8 @@ func (a assignment) meets(other assignment) bool {
 	if a.name == other.name || a.crowd() != other.crowd() {
 		return false
 	}
-	return a.crowd().transport != generators.ProtocolTCP ||
+	sockets := a.crowd().transport != generators.ProtocolTCP && !a.spec.Crafted
+	return sockets ||
 		a.spec.Target == other.spec.Target && slices.ContainsFunc(a.spec.Ports, func(port uint16) bool { return slices.Contains(other.spec.Ports, port) })
 }
 

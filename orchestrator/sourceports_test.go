@@ -26,6 +26,9 @@ workload:
   - {generator: udp, name: own, flows: 10, rate: 5/s, ports: 53, source-ports: 5000-5009}
   - {generator: syn, name: flood, flows: 10, rate: 5/s}
   - {generator: syn, name: wave, flows: 10, rate: 5/s}
+  - {generator: udp, name: spoofed, flows: 10, rate: 5/s, crafted: true, ports: 53}
+  - {generator: udp, name: spoofed-too, flows: 10, rate: 5/s, crafted: true, ports: [53, 123]}
+  - {generator: udp, name: spoofed-elsewhere, flows: 10, rate: 5/s, crafted: true, ports: 514}
   - {generator: icmp, name: echo, flows: 10, rate: 5/s}
   - {probe: tcp, name: ssh, port: 22, rate: 1/s}
   - {probe: udp, name: dns, port: 53, rate: 1/s}
@@ -45,6 +48,7 @@ scenarios: {a: {}}
 		"web": "1024-31011", "web-too": "31012-60999", "elsewhere": "1024-60999", "neighbour": "1024-60999",
 		"query": "1024-31011", "log": "31012-60999", "own": "5000-5009",
 		"flood": "1024-33279", "wave": "33280-65535", "echo": "1024-65535",
+		"spoofed": "1024-33279", "spoofed-too": "33280-65535", "spoofed-elsewhere": "1024-65535",
 		"ssh": "61000-65535", "dns": "61000-62511", "ntp": "62512-64023", "snmp": "64024-65535", "ping": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -114,14 +114,14 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	if e.KeepAlive {
 		s.KeepAlive = int(e.Number())
 	}
-	s.AtOnce = int(e.AtOnce)
+	s.AtOnce, s.Crafted = int(e.AtOnce), e.Crafted
 	s.Profile = profile(e)
 	s.SourcePorts = joinRanges(e.SourcePorts)
 	if unnamed, ok := unnamedPorts(e); ok {
 		s.SourcePorts = unnamed.String()
 	}
 	switch {
-	case crafted(e.Generator):
+	case crafted(e):
 		s.Sources = strangers(family, clientIndex(e.From), topology.Clients, max(1, int(e.Sources)))
 	case e.Sources > 1:
 		s.Sources, s.FreeBind = further(family, clientIndex(e.From), int(e.Sources)), true
@@ -235,10 +235,10 @@ func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.
 	return address(family, clientLink, dutHost)
 }
 
-// crafted reports whether a generator's packets come from no socket. Their sources are addresses that
-// no host owns, else the client's own kernel would answer what comes back with a reset.
-func crafted(g scenarios.Generator) bool {
-	return g == scenarios.SYN || g == scenarios.Handshake
+// crafted reports whether an entry's packets come from addresses that no host owns: of a host that owned them,
+// the kernel would answer what comes back with a reset.
+func crafted(e scenarios.Entry) bool {
+	return e.Generator == scenarios.SYN || e.Generator == scenarios.Handshake || e.Crafted
 }
 
 // nodeIndex is 0 for server and server1, 1 for server2.

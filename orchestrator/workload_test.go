@@ -1,9 +1,57 @@
 package orchestrator
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/tuples"
+	"github.com/ctload/ctload/scenarios"
 )
+
+// Crafted datagrams come from strangers of their own client, whatever a socket could have; the target reads them and
+// says nothing.
+func TestCraftedDatagrams(t *testing.T) {
+	plan := planOf(t, `
+experiment: spoofed
+topology: {kind: router, clients: 2, families: [ipv4, ipv6]}
+workload:
+  - {generator: udp, name: one, flows: 2M, rate: 10k/s, crafted: true, sources: 60k, ports: 53}
+  - {generator: udp, name: two, flows: 10, rate: 5/s, crafted: true, from: client2, ports: 53}
+scenarios: {a: {}}
+`)
+	topology, scenario := plan.Experiment.Topology, plan.Scenarios[0]
+	for _, a := range assignments(topology, scenario, 1) {
+		s := a.spec
+		if err := s.Validate(); err != nil {
+			t.Errorf("%s: %v", a.name, err)
+		}
+		if !s.Crafted || s.FreeBind || s.Exchanges > 0 || s.Reply {
+			t.Errorf("%s: %+v", a.name, s)
+		}
+		family, first := scenarios.IPv4, netip.MustParseAddr(strings.Split(s.Sources, "-")[0])
+		if first.Is6() {
+			family = scenarios.IPv6
+		}
+		sources, err := tuples.ParseAddresses(s.Sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := uint64(60_000)
+		if a.node == "client2" {
+			want = 1
+		}
+		if network := strangerNetwork(family, clientIndex(a.node), topology.Clients); sources.Len() != want || !network.Contains(first) {
+			t.Errorf("%s from %s: %d sources %s, want %d of %s", a.name, a.node, sources.Len(), s.Sources, want, network)
+		}
+	}
+	answers := responderSpecs(topology, scenario)["server"]
+	if len(answers) != 1 || answers[0].Kind != generators.RespondSilent || answers[0].Network != generators.ProtocolUDP {
+		t.Errorf("the server has %+v", answers)
+	}
+}
 
 // Held connections are opened as many at a time as the file says, or else as fast as they are accepted.
 func TestHold(t *testing.T) {

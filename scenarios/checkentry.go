@@ -14,7 +14,7 @@ var (
 		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
 		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
 		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
-		UDP:       {"flows", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "listener"},
+		UDP:       {"flows", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "crafted", "listener"},
 		SYN:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "listener"},
 		Handshake: {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "listener"},
 		ICMP:      {"flows", "duration", "rate", "stages", "burst", "sine", "sources", "timeout", "payload"},
@@ -51,7 +51,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	if e.Generator != "" {
 		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "phase", "start"}, generatorKeys[e.Generator]...))
-		checkGenerator(p, n, e)
+		checkGenerator(p, n, e, topology)
 	} else {
 		checkKeys(p, n, "probe: "+string(e.Probe), append([]string{"probe"}, probeKeys[e.Probe]...))
 		checkProbe(p, n, e)
@@ -85,7 +85,7 @@ func insteadOf(key string, valid []string) string {
 	return ""
 }
 
-func checkGenerator(p *problems, n *node, e *Entry) {
+func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
 		if value := n.get(key); value != nil && !p.failed(value.at) && isZero(e, key) {
 			p.errorf(value.at, "%s is more than 0", key)
@@ -119,21 +119,45 @@ func checkGenerator(p *problems, n *node, e *Entry) {
 	if e.Payload > 1<<20 {
 		p.errorf(n.get("payload").at, "a payload is at most %s", Size(1<<20))
 	}
-	if (e.Generator == UDP || e.Generator == ICMP) && e.Payload > 1472 {
-		p.errorf(n.get("payload").at, "a datagram of more than 1472B is fragmented; the payload of %s is at most that", e.Generator)
+	if most := mostDatagram(topology); (e.Generator == UDP || e.Generator == ICMP) && e.Payload > most {
+		p.errorf(n.get("payload").at, "a datagram of more than %s is fragmented; the payload of %s is at most that", most, e.Generator)
 	}
-	if packets := n.get("packets"); packets != nil && e.Silent && e.Packets > 1 {
-		p.errorf(packets.at, "packets does not go with silent: each datagram of a flow is sent when the one before was answered")
-	}
-	if concurrency := n.get("concurrency"); concurrency != nil && e.Silent {
-		p.errorf(concurrency.at, "concurrency does not go with silent: the next flow begins when one was answered; a rate does not wait")
-	}
+	checkUnanswered(p, n, e)
 	checkAtOnce(p, n, e)
 	if interval := n.get("interval"); interval != nil && !p.failed(interval.at) && (e.Interval <= 0 || e.Payload == 0) {
 		p.errorf(interval.at, "interval is more than 0s, and needs a payload to send")
 	}
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")
+	}
+}
+
+// mostDatagram is the largest payload of a datagram or an echo request that a frame has room for.
+func mostDatagram(topology Topology) Size {
+	const frame, ip, ip6, header = 1500, 20, 40, 8
+	if slices.Contains(topology.Families, IPv6) {
+		return frame - ip6 - header
+	}
+	return frame - ip - header
+}
+
+// checkUnanswered refuses beside datagrams that nobody answers what would wait for an answer.
+func checkUnanswered(p *problems, n *node, e *Entry) {
+	why := "silent"
+	if e.Crafted {
+		why = "crafted"
+		if silent := n.get("silent"); silent != nil && !e.Silent && !p.failed(silent.at) {
+			p.errorf(silent.at, "silent: false does not go with crafted: nobody takes an answer to an address that no host owns")
+		}
+	}
+	if !e.Silent && !e.Crafted {
+		return
+	}
+	if packets := n.get("packets"); packets != nil && e.Packets > 1 {
+		p.errorf(packets.at, "packets does not go with %s: each datagram of a flow is sent when the one before was answered", why)
+	}
+	if concurrency := n.get("concurrency"); concurrency != nil {
+		p.errorf(concurrency.at, "concurrency does not go with %s: the next flow begins when one was answered; a rate does not wait", why)
 	}
 }
 
@@ -146,6 +170,8 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 	case at == nil || p.failed(at.at):
 	case e.AtOnce < 1 || e.AtOnce > mostAtOnce:
 		p.errorf(at.at, "at-once is 1 to %d", mostAtOnce)
+	case e.Crafted && e.AtOnce > 1:
+		p.errorf(at.at, "at-once does not go with crafted: datagrams race each other through the socket that they share")
 	case e.Generator == TCP && len(e.Ports.Expand()) < int(e.AtOnce):
 		p.errorf(at.at, "%d connections at once from one source port need as many ports to go to", e.AtOnce)
 	}

@@ -50,7 +50,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 		p.errorf(n.at, "from %s to itself: nothing would pass the DUT", e.From)
 	}
 	sockets := []Generator{HTTP, TCP, Hold, UDP}
-	if from := n.get("from"); from != nil && e.From == nodeDUT && !slices.Contains(sockets, e.Generator) {
+	if from := n.get("from"); from != nil && e.From == nodeDUT && (e.Crafted || !slices.Contains(sockets, e.Generator)) {
 		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client", joinWords(sockets))
 	}
 	if sources := n.get("sources"); sources != nil && e.From == nodeDUT && e.Sources > 1 {

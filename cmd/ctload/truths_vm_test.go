@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -46,6 +47,7 @@ recovery: 1s
 scenarios:
   few-in-many-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 65536}
   few-in-few-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
+  from-strangers: {sysctl: {net.netfilter.nf_conntrack_udp_timeout: 600}, workload: {udp: {flows: 2000, crafted: true, sources: 2000}}}
 `,
 			truths: map[string]truth{
 				"few-in-many-buckets": {results.TableFull, []results.Verdict{results.Evicting}, func(t *testing.T, trial results.Trial) {
@@ -76,6 +78,18 @@ scenarios:
 					}
 					if !slices.Contains(trial.Modules, "nf_conntrack") || trial.CPU.SoftIRQ == 0 {
 						t.Errorf("modules %q, CPU time %+v", trial.Modules, trial.CPU)
+					}
+				}},
+				"from-strangers": {results.Clean, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
+					held, state := trial.Contents, results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: 2000}
+					if !slices.Contains(held.States, state) || trial.Load.Offered != 2000 || trial.Prediction.Peak != 2000 {
+						t.Errorf("%d offered, %d entries predicted, the table held %+v; want 2000 each", trial.Load.Offered, trial.Prediction.Peak, held)
+					}
+					strangers := netip.MustParsePrefix("198.18.0.0/15")
+					if len(held.Sources) < 2 || slices.ContainsFunc(held.Sources, func(s results.SourceCount) bool {
+						return s.Entries > 10 || !strangers.Contains(netip.MustParseAddr(s.Address))
+					}) {
+						t.Errorf("most entries came from %+v, want a few each from many of %s", held.Sources, strangers)
 					}
 				}},
 			},
