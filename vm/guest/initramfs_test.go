@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-cmp/cmp"
@@ -150,7 +149,7 @@ func buildStatic(t *testing.T, name string) {
 	}
 }
 
-func TestBuildIsDeterministicAndQuick(t *testing.T) {
+func TestBuildIsDeterministic(t *testing.T) {
 	spec := Spec{Init: buildInit(t), Kernel: hostKernelFor(t, bootKernels[0])}
 	if err := MissingTools(DefaultTools()); err != nil {
 		skip(t, "%v", err)
@@ -164,14 +163,9 @@ func TestBuildIsDeterministicAndQuick(t *testing.T) {
 		t.Errorf("initramfs of %d bytes", first.Len())
 	}
 	name := filepath.Join(t.TempDir(), "initramfs")
-	start := time.Now()
 	size, err := BuildFile(name, spec)
 	if err != nil {
 		t.Fatal(err)
-	}
-	// A tenth of this is usual; hosts on which tests run are loaded.
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("built in %v", took)
 	}
 	second, err := os.ReadFile(name)
 	if err != nil {

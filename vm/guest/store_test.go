@@ -65,7 +65,7 @@ func (f *fakeApt) calls(word string) int {
 // hanging waits until apt-get hangs and gives its process.
 func (f *fakeApt) hanging() int {
 	f.t.Helper()
-	for range 500 {
+	for range 3000 {
 		if text, err := os.ReadFile(filepath.Join(f.dir, "hanging")); err == nil {
 			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 			if err != nil {
@@ -100,7 +100,7 @@ func wantNames(t *testing.T, s *Store, want ...string) {
 }
 
 func gone(pid int) bool {
-	for range 300 {
+	for range 3000 {
 		if syscall.Kill(pid, 0) != nil {
 			return true
 		}
@@ -138,13 +138,9 @@ func TestStoreFetchesOnce(t *testing.T) {
 
 	// From now on no program of the host is needed.
 	t.Setenv("PATH", t.TempDir())
-	start := time.Now()
 	again, err := s.Kernel(t.Context(), testKernel)
 	if err != nil || again != want {
 		t.Errorf("the second time: %+v, %v", again, err)
-	}
-	if took := time.Since(start); took > 100*time.Millisecond {
-		t.Errorf("a kernel that is there took %v", took)
 	}
 	if n := apt.calls("update"); n != 1 {
 		t.Errorf("%d updates", n)
@@ -325,11 +321,16 @@ func TestStoreWaitsForAnother(t *testing.T) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	waited := false
-	s.Progress = func(p Progress) { waited = waited || p.Stage == "wait" }
-	if _, err := s.Kernel(ctx, testKernel); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "wait for another fetch of "+testKernel) {
+	s.Progress = func(p Progress) {
+		if p.Stage == "wait" {
+			waited = true
+			cancel()
+		}
+	}
+	if _, err := s.Kernel(ctx, testKernel); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "wait for another fetch of "+testKernel) {
 		t.Errorf("error %v", err)
 	}
 	if !waited {
@@ -363,7 +364,7 @@ func TestStoreCancelled(t *testing.T) {
 		if _, ok := errors.AsType[*MissingError](err); ok {
 			t.Errorf("an interrupted fetch says that the host lacks something: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a fetch goes on after it is cancelled")
 	}
 	if !gone(pid) {
