@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func answering(t *testing.T, args ...string) (address string, end func() generat
 			_ = cmd.Wait()
 		}
 	})
-	waitFor(t, "answering on ports", 10*time.Second, &stderr)
+	waitFor(t, "answering on ports", time.Minute, &stderr)
 	port := regexp.MustCompile(`ports ([0-9]+)`).FindStringSubmatch(stderr.String())[1]
 	return "127.0.0.1:" + port, func() generators.ResponderCounters {
 		t.Helper()
@@ -45,7 +44,7 @@ func answering(t *testing.T, args ...string) (address string, end func() generat
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		o := wait(t, cmd, 10*time.Second, &stdout, &stderr)
+		o := wait(t, cmd, time.Minute, &stdout, &stderr)
 		var counters generators.ResponderCounters
 		if err := json.Unmarshal([]byte(o.stdout), &counters); err != nil || o.status != 0 {
 			t.Fatalf("exit status %d, %v: %s%s", o.status, err, o.stdout, o.stderr)
@@ -76,11 +75,11 @@ func TestGenerate(t *testing.T) {
 		{"tcp", []string{"silent"}, []string{"--sine", "400/s:400/s:500ms", "-t", "500ms", "--catch-up"}, 200, 200},
 		{"hold", []string{"silent"}, []string{"-n", "100", "--rate", "1k/s", "-t", "500ms", "--payload", "1B", "--interval", "100ms", "--catch-up"}, 100, 100},
 		{"udp", []string{"echo", "--network", "udp"}, []string{"-n", "200", "--rate", "1k/s", "--reply", "--sources", "127.0.0.1", "--source-ports", "20000-29999", "--catch-up"}, 200, 0},
-		{"probe", []string{"silent"}, []string{"--rate", "50/s", "-n", "20", "--catch-up"}, 20, 20},
+		{"probe", []string{"silent"}, []string{"--rate", "50/s", "-n", "20", "--timeout", "10s", "--catch-up"}, 20, 20},
 	} {
 		t.Run(tc.kind+" "+strings.Join(tc.args, " "), func(t *testing.T) {
 			address, end := answering(t, tc.responder...)
-			o := ctload(t, 30*time.Second, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
+			o := ctload(t, time.Minute, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
 			var r generators.Result
 			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
@@ -98,7 +97,7 @@ func TestGenerate(t *testing.T) {
 // TestGenerateLines reads the lines that ab's readers read.
 func TestGenerateLines(t *testing.T) {
 	address, _ := answering(t, "http")
-	o := ctload(t, 30*time.Second, "generate", "http", "-c", "5", "-n", "100", "http://"+address+"/some/where")
+	o := ctload(t, time.Minute, "generate", "http", "-c", "5", "-n", "100", "http://"+address+"/some/where")
 	for _, line := range []string{
 		`Document Path: +/some/where`, `Concurrency Level: +5`, `Complete requests: +100`, `Failed requests: +0`, `Requests per second: +[0-9.]+ \[#/sec\] \(mean\)`,
 		` 100% +[0-9.]+ \(longest request\)`, `Connect: +[0-9.]+`, `First byte: +[0-9.]+`,
@@ -130,20 +129,20 @@ func established(t *testing.T, port string) int {
 func TestGenerateInterrupted(t *testing.T) {
 	address, _ := answering(t, "silent")
 	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "--catch-up", "-t", "1h", address)
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr lockedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	_, port, _ := strings.Cut(address, ":")
-	for deadline := time.Now().Add(20 * time.Second); established(t, port) < 10 && time.Now().Before(deadline); {
-		time.Sleep(50 * time.Millisecond)
+	if !poll(time.Minute, func() bool { return established(t, port) == 10 }) {
+		t.Fatalf("%d connections are established", established(t, port))
 	}
-	time.Sleep(500 * time.Millisecond) // the kernel knows of the last one before the generator does
+	waitFor(t, " 10 open", time.Minute, &stderr) // the kernel knows of the last one before the generator does
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	o := wait(t, cmd, 10*time.Second, &stdout, &stderr)
+	o := wait(t, cmd, time.Minute, &stdout, &stderr)
 	if o.status != statusInterrupted || !strings.Contains(o.stdout, "Complete connections:   10\n") {
 		t.Errorf("exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 	}
@@ -217,14 +216,14 @@ func TestGenerateOwnLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "hold", "-n", "200", "--rate", "1k/s", "-t", "1s", address)
+	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "hold", "-n", "500", "--rate", "1k/s", "-t", "1s", address)
 	// In a user namespace root too has the limits of everybody.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
-	o := finish(t, cmd, 20*time.Second)
+	o := finish(t, cmd, time.Minute)
 	if o.status != statusInvalid || !strings.Contains(o.stderr, "the generator was the limit: descriptors:") {
 		t.Errorf("exit status %d: %s%s", o.status, o.stdout, o.stderr)
 	}
@@ -246,7 +245,7 @@ func TestGenerateCrafted(t *testing.T) {
 				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 			}
-			o := finish(t, cmd, 20*time.Second)
+			o := finish(t, cmd, time.Minute)
 			var r generators.Result
 			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
