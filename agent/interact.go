@@ -149,15 +149,31 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	}()
 	exit, err := p.end()
 	// The last process to hold the terminal ends it, with EIO; one in the background may stay.
-	select {
-	case <-ended:
-	case <-time.After(lastWords):
+	for said := false; !said; {
+		select {
+		case <-ended:
+			said = true
+		case <-time.After(lastWords):
+			said = unread(terminal) == 0 // else this node stood still, and reads it now
+		}
 	}
 	return exit, errors.Join(err, terminal.Close())
 }
 
 // lastWords is how long what a command wrote before its end may take to come.
 const lastWords = time.Second
+
+// unread is how many bytes written to a terminal were not read yet; 0 too where it cannot tell.
+func unread(terminal *os.File) (n int) {
+	conn, err := terminal.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	if conn.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) != nil || err != nil {
+		return 0
+	}
+	return n
+}
 
 func (p *interaction) onPipes() (int, error) {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
