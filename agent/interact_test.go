@@ -74,9 +74,9 @@ func TestInteractOnTerminal(t *testing.T) {
 	// One that stays in the background holds the terminal; its shell's end is the end all the same.
 	began := time.Now()
 	_, _, exit = talk(ctx, t, client, Interaction{
-		Argv: []string{"sh", "-c", "trap '' HUP; sleep 5 & exit 6"}, Terminal: &TerminalSize{Rows: 24, Cols: 80},
+		Argv: []string{"sh", "-c", "trap '' HUP; sleep 20 & exit 6"}, Terminal: &TerminalSize{Rows: 24, Cols: 80},
 	})
-	if took := time.Since(began); exit != 6 || took > 4*time.Second {
+	if took := time.Since(began); exit != 6 || took > 19*time.Second {
 		t.Errorf("exit status %d after %v", exit, took)
 	}
 }
@@ -98,7 +98,7 @@ func TestInteractLeft(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		stat, err := client.ReadFile(limit(t), "/proc/"+child+"/stat")
 		if err != nil || strings.Contains(stat, ") Z ") {

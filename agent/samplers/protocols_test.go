@@ -1,6 +1,7 @@
 package samplers
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -61,6 +62,13 @@ func TestProtocolCounters(t *testing.T) {
 func TestProtocolCountersAgree(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		flows(t, 30)
+		comes(t, func() string {
+			var got NetLosses
+			if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil || got.UDPNoPorts < 30 {
+				return fmt.Sprintf("of 30 datagrams %d met a closed port, %v", got.UDPNoPorts, err)
+			}
+			return ""
+		})
 		fs, err := procfs.NewFS("/proc")
 		if err != nil {
 			t.Fatal(err)

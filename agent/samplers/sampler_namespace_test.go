@@ -40,6 +40,22 @@ func flows(t *testing.T, n int) {
 	}
 }
 
+// comes waits until nothing is wrong any more: the kernel may come to packets of the loopback a moment after they were
+// sent, and a host may stand still for seconds.
+func comes(t *testing.T, wrong func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		text := wrong()
+		if text == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Error(text)
+			return
+		}
+	}
+}
+
 // tool runs a program and returns what it printed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
@@ -72,7 +88,9 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 		}
 		track(t)
 		flows(t, 700)
+		began := time.Now()
 		sample, err := s.Sample(t.Context())
+		most := time.Since(began)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +104,8 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 		if len(sample.Problems) > 0 || sample.Counters == nil || sample.Max == 0 || sample.Buckets == 0 {
 			t.Errorf("sample %+v", sample)
 		}
-		if sample.Monotonic < before.Monotonic || sample.Took <= 0 || sample.Took > time.Second {
-			t.Errorf("times %v, %v; took %v", before.Monotonic, sample.Monotonic, sample.Took)
+		if sample.Monotonic < before.Monotonic || sample.Took <= 0 || sample.Took > most {
+			t.Errorf("times %v, %v; took %v of %v", before.Monotonic, sample.Monotonic, sample.Took, most)
 		}
 	})
 }
@@ -191,8 +209,8 @@ func TestStatsGlobalAnswers(t *testing.T) {
 			if a.err != nil || a.table.Count < 5 || a.table.Max <= 0 {
 				t.Errorf("%+v, %v", a.table, a.err)
 			}
-		case <-time.After(2 * time.Second):
-			t.Fatal("conntrack.StatsGlobal has not answered in 2 s: which version of mdlayher/netlink is in go.mod?")
+		case <-time.After(30 * time.Second):
+			t.Fatal("conntrack.StatsGlobal has not answered in 30 s: which version of mdlayher/netlink is in go.mod?")
 		}
 	})
 }
@@ -256,14 +274,14 @@ func TestTCPFlows(t *testing.T) {
 		}
 		expect := func(state string) {
 			t.Helper()
-			dump, err := s.Dump(t.Context(), 0)
-			if err != nil {
-				t.Fatal(err)
-			}
 			want := []StateCount{{Protocol: "tcp", State: state, Entries: n, Assured: n}}
-			if diff := cmp.Diff(want, dump.States); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			comes(t, func() string { // the last segments may be under way
+				dump, err := s.Dump(t.Context(), 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return cmp.Diff(want, dump.States)
+			})
 			sample, err := s.Sample(t.Context())
 			if err != nil || sample.Count != n || strconv.FormatInt(sample.Count, 10) != tool(t, "conntrack", "-C") {
 				t.Errorf("count %d, %v", sample.Count, err)
