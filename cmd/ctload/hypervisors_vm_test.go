@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
+	"github.com/ctload/ctload/internal/measuredtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
@@ -37,7 +40,7 @@ func TestConnectRefusals(t *testing.T) {
 		{[]string{"--connect", "qemu:///system", "--parallel", "2", "--network", "br0"}, statusUsage, "--network"},
 	} {
 		out := filepath.Join(t.TempDir(), "run")
-		o := ctload(t, 30*time.Second, append([]string{"run", path, "--out", out}, tc.args...)...)
+		o := ctload(t, time.Minute, append([]string{"run", path, "--out", out}, tc.args...)...)
 		if o.status != tc.status || !strings.Contains(o.stderr, tc.said) {
 			t.Errorf("%v: exit status %d, want %d with %q\n%s", tc.args, o.status, tc.status, tc.said, o.stderr)
 		}
@@ -64,7 +67,7 @@ func TestConnectHostIsFull(t *testing.T) {
 		{text, "MiB left"},
 	} {
 		began, state := time.Now(), t.TempDir()
-		o := finish(t, on(t, h, state, "run", experiment(t, tc.text), "--trials", "3", "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run")), time.Minute)
+		o := finish(t, on(t, h, state, "run", experiment(t, tc.text), "--trials", "3", "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run")), 5*time.Minute)
 		t.Logf("%.1f s: %s", time.Since(began).Seconds(), o.stderr)
 		if o.status != statusHost || !strings.Contains(o.stderr, tc.said) || strings.Contains(o.stderr, "trial 2 of 3") {
 			t.Errorf("exit status %d, want %d with %q, and no second trial:\n%s", o.status, statusHost, tc.said, o.stderr)
@@ -76,7 +79,8 @@ func TestConnectHostIsFull(t *testing.T) {
 	clean(t, h, before, 0)
 }
 
-// twoClients make a known number of connections each, at a rate.
+// twoClients make a known number of connections each, at a rate, for long enough that there is a middle of it on a
+// busy host too.
 const twoClients = `
 experiment: two-clients
 topology: {kind: server, clients: 2}
@@ -87,8 +91,8 @@ dut:
     -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
     COMMIT
 workload:
-  - {generator: tcp, name: one, connections: 150, rate: 50/s, ports: 80, from: client}
-  - {generator: tcp, name: two, connections: 150, rate: 50/s, ports: 80, from: client2}
+  - {generator: tcp, name: one, connections: 250, rate: 25/s, ports: 80, from: client}
+  - {generator: tcp, name: two, connections: 250, rate: 25/s, ports: 80, from: client2}
   - {probe: tcp, port: 22, rate: 10/s}
 recovery: 1s
 trials: 2
@@ -121,13 +125,15 @@ func on(t *testing.T, h *libvirttest.Hypervisor, state string, args ...string) *
 // clean fails when a hypervisor has a machine, a link or a file that it did not have before.
 func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, machines int) {
 	t.Helper()
-	if !poll(10*time.Second, func() bool { return h.Machines() == machines }) {
+	if !poll(time.Minute, func() bool { return h.Machines() == machines }) {
 		t.Errorf("%d machines are left, want %d", h.Machines(), machines)
 	}
-	for link := range h.Links() {
-		if !before[link] {
-			t.Errorf("link %s is left", link)
-		}
+	var left []string
+	if !poll(time.Minute, func() bool {
+		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())), func(link string) bool { return before[link] })
+		return len(left) == 0
+	}) {
+		t.Errorf("links are left: %v", left)
 	}
 	if left := h.Images(); len(left) > 0 {
 		t.Errorf("images are left: %v", left)
@@ -152,12 +158,12 @@ func TestTwoHypervisors(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan outcome, 1)
-	go func() { ended <- wait(t, cmd, 5*time.Minute, &stdout, &stderr) }()
+	go func() { ended <- wait(t, cmd, 15*time.Minute, &stdout, &stderr) }()
 
-	waitFor(t, "trial 1 of 2", 3*time.Minute, &stderr)
+	waitFor(t, "trial 1 of 2", 5*time.Minute, &stderr)
 	waitForLoad := func(after string) {
 		t.Helper()
-		if !poll(2*time.Minute, func() bool {
+		if !poll(5*time.Minute, func() bool {
 			_, rest, ok := strings.Cut(stderr.String(), after)
 			return ok && strings.Contains(rest, "s  load")
 		}) {
@@ -173,13 +179,14 @@ func TestTwoHypervisors(t *testing.T) {
 	killed := time.Now()
 	o := <-ended
 	t.Logf("ended %v after the kill\n%s", time.Since(killed), o.stderr)
-	if o.status != statusOK {
+	run := decode(t, o.stdout)
+	// This is about hosts: what one that is busy does to a trial's validity changes no count.
+	if o.status != statusOK && (o.status != statusInvalid || len(measuredtest.SpoiltIn(run)) == 0) {
 		t.Errorf("exit status %d", o.status)
 	}
 	if !strings.Contains(o.stderr, "10.9.0.2") || !strings.Contains(o.stderr, "baseline-2 is done again") {
 		t.Error("it does not say what was done again, and why")
 	}
-	run := decode(t, o.stdout)
 	if len(run.Warnings) != 1 || !strings.Contains(run.Warnings[0], "10.9.0.2") {
 		t.Errorf("the run's warnings: %q", run.Warnings)
 	}
@@ -188,15 +195,15 @@ func TestTwoHypervisors(t *testing.T) {
 	}
 	for _, trial := range run.Scenarios[0].Trials {
 		// Twice what one client offers, every connection with an entry of its own, and nothing lost in the sums.
-		if trial.Verdict != results.Clean || trial.Load.Offered != 300 || trial.Load.Completed != 300 {
+		if trial.Verdict != results.Clean && !measuredtest.Spoilt(trial) || trial.Load.Offered != 500 || trial.Load.Completed != 500 {
 			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
 		// An emulated node on a busy host gets to run when it does.
-		if skew, most := trial.Clock.StartSkewMillis, map[string]float64{"kvm": 100, "tcg": 3000}[run.Environment.Accelerator]; skew <= 0 || skew > most {
+		if skew, most := trial.Clock.StartSkewMillis, map[string]float64{"kvm": 100, "tcg": 10_000}[run.Environment.Accelerator]; skew <= 0 || skew > most {
 			t.Errorf("trial %d: the two loads began %.1f ms apart", trial.Number, skew)
 		}
-		if peak := trial.Conntrack.Peak; peak < 300 {
-			t.Errorf("trial %d: %d entries of 300 connections", trial.Number, peak)
+		if peak := trial.Conntrack.Peak; peak < 500 {
+			t.Errorf("trial %d: %d entries of 500 connections", trial.Number, peak)
 		}
 	}
 	clean(t, a, linksA, 0)
@@ -205,12 +212,12 @@ func TestTwoHypervisors(t *testing.T) {
 	}
 
 	// While it is away, gc says so, and keeps what it knows.
-	o = finish(t, on(t, a, state, "gc"), time.Minute)
+	o = finish(t, on(t, a, state, "gc"), 3*time.Minute)
 	if o.status != statusHost || !strings.Contains(o.stdout+o.stderr, "10.9.0.2") {
 		t.Errorf("gc without the daemon: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 	}
 	b.StartDaemon()
-	o = finish(t, on(t, a, state, "gc"), time.Minute)
+	o = finish(t, on(t, a, state, "gc"), 3*time.Minute)
 	t.Logf("gc:\n%s%s", o.stdout, o.stderr)
 	if o.status != statusOK {
 		t.Errorf("gc: exit status %d", o.status)
@@ -231,7 +238,7 @@ func TestShortFrames(t *testing.T) {
 		}
 	}
 	o := finish(t, on(t, a, t.TempDir(), "run", experiment(t, fmt.Sprintf(small, 100)), "--out", filepath.Join(t.TempDir(), "run"),
-		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload"), 3*time.Minute)
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload"), 10*time.Minute)
 	if o.status != statusHost || !strings.Contains(o.stderr, "client on 10.9.0.2 does not reach the DUT") || !strings.Contains(o.stderr, "1500 bytes") {
 		t.Errorf("exit status %d, want %d\n%s", o.status, statusHost, o.stderr)
 	}
@@ -245,19 +252,24 @@ func TestParallelTrials(t *testing.T) {
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state := t.TempDir()
-	cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
-		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "2")
-	var stdout, stderr lockedBuffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	together := make(chan bool, 1)
-	go func() {
-		together <- poll(2*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
-	}()
-	o := wait(t, cmd, 5*time.Minute, &stdout, &stderr)
-	if o.status != statusOK || !<-together {
+	var together bool
+	o := untilMeasured(t, func() (outcome, string) {
+		cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
+			"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "2")
+		var stdout, stderr lockedBuffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		seen := make(chan bool, 1)
+		go func() {
+			seen <- poll(5*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
+		}()
+		o := wait(t, cmd, 10*time.Minute, &stdout, &stderr)
+		together = <-seen
+		return o, o.stdout
+	})
+	if o.status != statusOK || !together {
 		t.Fatalf("exit status %d, or they did not run at once\n%s", o.status, o.stderr)
 	}
 	for _, said := range []string{"trial 1 of 2 begins", "trial 2 of 2 begins"} {
@@ -300,6 +312,9 @@ func TestKillOnSharedDaemon(t *testing.T) {
 		}
 		moment := time.Duration(rand.Int64N(int64(8 * time.Second)))
 		<-time.After(moment)
+		if made == 0 && round == sharedKills()-1 { // a busy host has made nothing so soon
+			poll(2*time.Minute, func() bool { return len(h.Images()) > 0 })
+		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -309,11 +324,11 @@ func TestKillOnSharedDaemon(t *testing.T) {
 		if round%2 == 1 { // also what several runs have left is removed at once
 			continue
 		}
-		if o := finish(t, on(t, h, state, "gc"), time.Minute); o.status != statusOK {
+		if o := finish(t, on(t, h, state, "gc"), 3*time.Minute); o.status != statusOK {
 			t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 		}
 	}
-	o := finish(t, on(t, h, state, "gc"), time.Minute)
+	o := finish(t, on(t, h, state, "gc"), 3*time.Minute)
 	if o.status != statusOK {
 		t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 	}
@@ -339,7 +354,7 @@ func TestActionsOnDaemon(t *testing.T) {
 		return
 	}
 	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
-		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 5*time.Minute)
+		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 10*time.Minute)
 		if o.status != statusOK {
 			t.Fatalf("exit status %d\n%s", o.status, o.stderr)
 		}
@@ -359,20 +374,24 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 	before := h.Links()
 	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
 	for round := range 4 {
-		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg", "--out", filepath.Join(t.TempDir(), "run"))
+		out := filepath.Join(t.TempDir(), "run")
+		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg", "--out", out)
 		var stdout, stderr lockedBuffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// From the first call on, until both machines have been started.
-		moment := time.Second + time.Duration(rand.Int64N(int64(3*time.Second)))
+		// From the first call on, right before which the folder is made, until both machines have been started.
+		if !poll(time.Minute, func() bool { _, err := os.Stat(out); return err == nil }) {
+			t.Error("it makes no run folder")
+		}
+		moment := time.Duration(rand.Int64N(int64(3 * time.Second)))
 		<-time.After(moment)
 		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		o := wait(t, cmd, time.Minute, &stdout, &stderr)
+		o := wait(t, cmd, 3*time.Minute, &stdout, &stderr)
 		t.Logf("round %d: interrupted after %v, ended %.1f s later with exit status %d", round, moment, time.Since(began).Seconds(), o.status)
 		if o.status != statusInterrupted {
 			t.Errorf("exit status %d, want %d\n%s", o.status, statusInterrupted, o.stderr)

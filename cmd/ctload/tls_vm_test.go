@@ -107,7 +107,7 @@ func TestTLS(t *testing.T) {
 		{"we do not believe the daemon", ours.folder(others), statusHost, "certificate signed by unknown authority"},
 	} {
 		uri := "qemu+tls://127.0.0.1/system?" + url.Values{"pkipath": {tc.folder}}.Encode()
-		o := finish(t, on(t, h, t.TempDir(), "doctor", "--connect", uri), time.Minute)
+		o := finish(t, on(t, h, t.TempDir(), "doctor", "--connect", uri), 2*time.Minute)
 		if o.status != tc.status || !strings.Contains(o.stdout, tc.said) {
 			t.Errorf("%s: exit status %d\n%s%s", tc.name, o.status, o.stdout, o.stderr)
 		}

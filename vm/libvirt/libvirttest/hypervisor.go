@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
 // Hypervisor is one of them.
@@ -162,7 +165,18 @@ func (h *Hypervisor) StartDaemon() {
 	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	h.await(func() bool { return h.Run("test", "-S", "/run/libvirt/libvirt-sock") == nil }, "its socket", nil)
+	h.await(h.answers, "its daemon", nil)
+}
+
+// answers reports whether the daemon does. Its socket has a name before it listens there, and it listens there before
+// it does for TCP and TLS; calls are answered when all that is done.
+func (h *Hypervisor) answers() bool {
+	uri, err := url.Parse(h.URI())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	virt, err := golibvirt.ConnectToURI(uri)
+	return err == nil && virt.Disconnect() == nil
 }
 
 // KillDaemon kills the daemon with SIGKILL: its machines stay behind, unless they notice.
@@ -292,7 +306,7 @@ func (h *Hypervisor) stop(life io.Closer) {
 
 func (h *Hypervisor) await(done func() bool, what string, said fmt.Stringer) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
