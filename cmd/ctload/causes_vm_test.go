@@ -17,12 +17,12 @@ experiment: listeners
 dut:
   memory: 256MiB` + tracked + `
 workload:
-  - {generator: http, requests: 100, concurrency: 50, timeout: 2s}
+  - {generator: http, requests: 100, concurrency: 100, timeout: 5s}
 recovery: 1s
 scenarios:
   closed: {workload: {http: {listener: closed}}}
   full: {workload: {http: {listener: full}}}
-  datagrams: {workload: [{generator: udp, flows: 100, rate: 100/s, timeout: 2s, listener: closed}]}
+  datagrams: {workload: [{generator: udp, flows: 100, rate: 100/s, timeout: 5s, listener: closed}]}
   firewall:
     rules: |
       *filter
@@ -77,7 +77,7 @@ scenarios:
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	t.Log(trial.Sentence)
-	if trial.Verdict != results.Invalid || !strings.Contains(trial.Sentence, "pacing: ") {
+	if trial.Verdict != results.Invalid || !strings.Contains(trial.Sentence, "the generator was the limit: pacing: ") {
 		t.Errorf("verdict %s; want INVALID with the generator's limit: %s", trial.Verdict, trial.Sentence)
 	}
 }
