@@ -108,6 +108,7 @@ scenarios: {a: {}}
 			}
 		})
 		spec.Target, spec.Ports, spec.Duration, spec.Slack = "127.0.0.1", slow.Ports(), time.Second, time.Second
+		spec.Timeout, spec.CatchUp = 10*time.Second, true // on a host that stands still meanwhile too
 		done.Go(func() {
 			result, err := generators.Run(t.Context(), spec, nil)
 			if err != nil {
