@@ -251,7 +251,15 @@ func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 
 // explain makes gRPC's error one that a reader of ctload understands.
 func (c *Client) explain(ctx context.Context, method string, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
+	cause := context.Cause(ctx)
+	if cause == nil && status.Code(err) == codes.Unavailable {
+		select {
+		case <-c.conn.lost: // gRPC was told before the context was
+			cause = errStreamLost
+		default:
+		}
+	}
+	if cause != nil {
 		return fmt.Errorf("%s on %s: %w", method, c.node, cause)
 	}
 	s := status.Convert(err)
