@@ -30,6 +30,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	defer cancel()
 	t.timeline.rest()
 	dut := t.dut.Agent()
+	nearly := t.hearWitness(ctx, false)
 	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
@@ -77,7 +78,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
-		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "after": end}),
+		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "last": nearly, "after": end}),
 		t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: after, Rules: hits}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }

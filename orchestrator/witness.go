@@ -13,7 +13,8 @@ type Witness struct {
 	Count string `json:"conntrack_C,omitempty"`                // what `conntrack -C` printed
 }
 
-// fileWitness is the file of the trial's folder that holds it, before and after the load.
+// fileWitness is the file of the trial's folder that holds it: before the load, right before the last sample, and
+// after that, when stray packets may have been counted on.
 const fileWitness = "witness.json"
 
 // hearWitness reads the file, and at the end of a trial also runs the tool: that loads a module, so that

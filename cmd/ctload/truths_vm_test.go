@@ -250,7 +250,7 @@ scenarios:
 		}
 		p, c := *trial.Prediction, trial.Conntrack
 		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
-		// A guest that stood still for less than an INVALID trial takes does so behind its clock's back.
+		// A guest that stood still, for less than would make the trial INVALID, made its entries that much later.
 		stood := max(0, c.LongestGap-0.2)
 		if e := math.Abs(float64(c.Peak)/float64(p.Peak) - 1); e > 0.10 {
 			t.Errorf("%s: peak %d, predicted %d: %.0f %% off", plan.Scenario, c.Peak, p.Peak, 100*e)
