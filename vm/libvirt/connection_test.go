@@ -57,12 +57,12 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 	if _, err := within(ctx, host.virt, func() (string, error) { <-never; return "", nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call that never ends: %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to give it up", took)
 	}
 	select {
 	case <-host.virt.virt.Disconnected():
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("its connection is still there")
 	}
 	if err := lab.Close(); err != nil {

@@ -98,7 +98,7 @@ func TestURIs(t *testing.T) {
 
 // TestNoDaemon meets everything that is not a libvirt daemon.
 func TestNoDaemon(t *testing.T) {
-	const quick = 5 * time.Second
+	const quick = callLimit - 5*time.Second // not by the time limit of a call
 	refused(t, SharedOptions{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick, "no such file")
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -131,7 +131,7 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 	}
 	h := libvirttest.Start(t, "small")
 	uris := []string{h.URI()}
-	const limit = 10 * time.Second
+	const limit = callLimit - 5*time.Second // not by the time limit of a call
 	small := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
 
 	t.Run("memory", func(t *testing.T) {

@@ -164,7 +164,7 @@ func TestSSH(t *testing.T) {
 	h := libvirttest.Start(t, "ssh")
 	s := newSSHServer(t, h, "127.0.0.1")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
-	const limit = 10 * time.Second
+	const limit = callLimit - 5*time.Second // not by the time limit of a call
 	lab := opened(t, SharedOptions{URIs: []string{s.uri(s.key, s.known)}, DUT: dut})
 	if _, err := lab.hosts[0].network(t.Context(), "client", 0); err != nil {
 		t.Error(err)
@@ -276,14 +276,6 @@ func TestVXLAN(t *testing.T) {
 	if err := lab.Close(); err != nil {
 		t.Error(err)
 	}
-	for _, side := range []struct {
-		h      *libvirttest.Hypervisor
-		before map[string]bool
-	}{{a, linksA}, {b, linksB}} {
-		for link := range side.h.Links() {
-			if !side.before[link] {
-				t.Errorf("link %s is left", link)
-			}
-		}
-	}
+	noLinksLeft(t, a, linksA)
+	noLinksLeft(t, b, linksB)
 }
