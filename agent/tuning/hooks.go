@@ -19,8 +19,9 @@ const (
 	nfnlaHookFunc    = 4
 )
 
-// hookTimeout bounds one question to the kernel about its hooks.
-const hookTimeout = 2 * time.Second
+// hookTimeout bounds one question to the kernel about its hooks, which it answers at once unless the node stands still. The kernel answers at once; a node that stands still
+// meanwhile is no failure.
+const hookTimeout = 5 * time.Second
 
 // hookTracking asks the kernel which functions are registered at PREROUTING and OUTPUT (nfnetlink_hook,
 // Linux 5.14, needs CAP_NET_ADMIN and names of functions in the kernel, CONFIG_KALLSYMS). Connection

@@ -184,7 +184,7 @@ func (k Kernel) load(ctx context.Context, entry string) error {
 
 // removePatience is how long a module may stay busy after its last user has gone: nf_tables drops the
 // references of deleted rules from a kernel worker, after an RCU grace period.
-const removePatience = 3 * time.Second
+const removePatience = 10 * time.Second
 
 // remove unloads a module after those that depend on it. One that is not loaded is no error.
 func (k Kernel) remove(ctx context.Context, name string) error {
