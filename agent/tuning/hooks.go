@@ -19,7 +19,7 @@ const (
 	nfnlaHookFunc    = 4
 )
 
-// hookTimeout bounds one question to the kernel about its hooks, which it answers at once unless the node stands still. The kernel answers at once; a node that stands still
+// hookTimeout bounds one question to the kernel about its hooks. The kernel answers at once; a node that stands still
 // meanwhile is no failure.
 const hookTimeout = 5 * time.Second
 
