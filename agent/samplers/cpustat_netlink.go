@@ -16,7 +16,7 @@ const (
 	ipctnlMsgCTGetStatsCPU  = 4
 	ipctnlMsgExpGetStatsCPU = 3
 	nfgenmsgLength          = 4
-	netlinkTimeout          = time.Second
+	netlinkTimeout          = 5 * time.Second // the kernel answers at once; a node that stands still meanwhile is no failure
 	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
 	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
 )

@@ -57,7 +57,7 @@ func Walk(ctx context.Context, each func(attributes []byte) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	// The kernel answers at once; that it is silent for so long means that something is wrong.
-	patience := unix.NsecToTimeval((5 * netlinkTimeout).Nanoseconds())
+	patience := unix.NsecToTimeval(netlinkTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
 		return fmt.Errorf("set a time limit for the netfilter socket: %w", err)
 	}
