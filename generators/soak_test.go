@@ -110,15 +110,16 @@ func TestSoak(t *testing.T) {
 	for ; time.Since(start) < duration; rounds++ {
 		round()
 	}
-	// The runtime keeps a thread that has ended for a moment.
-	eventually(t, "the threads are those of before", func() bool { return holds(t).threads <= before.threads+3 })
-	after := holds(t)
-	t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after)
+	// The runtime keeps a thread that has ended for a moment, and on a busy host makes a few more than it needs; a load
+	// that left one behind would leave dozens.
+	var after held
+	defer func() { t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after) }()
+	eventually(t, "what is held is what was held before", func() bool {
+		after = holds(t)
+		return after.threads <= before.threads+10 && after.goroutines <= before.goroutines && after.descriptors <= before.descriptors
+	})
 	if len(offered) != 8 || slices.Contains(slices.Collect(maps.Values(offered)), 0) {
 		t.Errorf("not every kind offered something: %v", offered)
-	}
-	if after.goroutines > before.goroutines || after.descriptors > before.descriptors {
-		t.Errorf("something is left: before %+v, after %+v", before, after)
 	}
 	if after.heap > before.heap+4<<20 {
 		t.Errorf("the heap grew from %d to %d bytes in %d rounds", before.heap, after.heap, rounds)
