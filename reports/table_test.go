@@ -38,7 +38,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func render(t *testing.T, format string, run *results.Run, o Options) []byte {
+func render(t testing.TB, format string, run *results.Run, o Options) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := Render(&b, format, run, o); err != nil {
