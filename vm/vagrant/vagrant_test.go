@@ -186,7 +186,7 @@ func TestVagrantThatHangs(t *testing.T) {
 	}
 	begun := time.Now()
 	_, err = s.run(t.Context(), 200*time.Millisecond, "up")
-	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") || time.Since(begun) > 10*time.Second {
+	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") || time.Since(begun) > time.Minute {
 		t.Errorf("%v after %v", err, time.Since(begun))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
