@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		start := time.Now()
 		e, _, err := Parse("fuzz.yaml", data)
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Fatalf("Parse took %s", took)
 		}
 		if err != nil {
@@ -80,7 +80,7 @@ func TestHostileTexts(t *testing.T) {
 		if err == nil {
 			t.Errorf("%.60q loads as %+v", text, e)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%.60q took %s", text, took)
 		}
 	}
