@@ -40,7 +40,7 @@ actions:
 %s`
 
 // What any DUT can do, what one with a kernel of its own can, and what is done to links and nodes. A DUT that stands
-// still comes last: it does nothing any more.
+// still comes last, when a slow one has done the rest too: it does nothing any more.
 const (
 	anyKernel = `
   - {action: sysctl, name: timeout, sysctl: {net.netfilter.nf_conntrack_udp_timeout: 77}, at: 1s}
@@ -56,7 +56,7 @@ const (
 `
 	ownCard = `
   - {action: network, delay: 10ms, loss: 1%, at: 1s}
-  - {action: pause, name: dut-stands-still, at: 10s, for: 150s}
+  - {action: pause, name: dut-stands-still, at: 25s, for: 150s}
 `
 	linksAndNodes = `
   - {action: link-down, link: client2, at: 2s}
