@@ -2,17 +2,20 @@ package orchestrator
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/measuredtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
 
-// acting has one action after another on its time line, each over before the next one begins.
+// acting has one action after another on its time line, each over before the next one begins. A machine may stand
+// still for as long as a valid trial allows (results.MaxGap) anywhere in it: what must succeed has longer.
 const acting = `
 experiment: acting
 dut:
@@ -23,29 +26,29 @@ dut:
     COMMIT
   sysctl: {net.netfilter.nf_conntrack_max: 65536}
 workload:
-  - {generator: http, name: pages, rate: 40/s, duration: 24s, timeout: 1s}
-  - {generator: tcp, name: more, connections: 100, rate: 200/s, ports: 81, timeout: 2s}
-  - {probe: udp, port: 7, rate: 20/s, timeout: 1s}
+  - {generator: http, name: pages, rate: 40/s, duration: 43s, timeout: 3s}
+  - {generator: tcp, name: more, connections: 400, rate: 200/s, ports: 81, timeout: 5s}
+  - {probe: udp, port: 7, rate: 20/s, timeout: 3s}
 steady:
   - probe.loss == 0
 actions:
-  - {action: join, entry: more, at: 1500ms}
-  - {action: server-stop, ports: 80, at: 4s, for: 1s}
-  - {action: server-stall, ports: 80, at: 6s, for: 2s}
-  - {action: link-down, at: 10s, for: 500ms, every: 3s, times: 2}
-  - {action: partition, at: 17s, for: 1s}
-  - {action: clock-jump, by: 1h, at: 21s, for: 1s}
+  - {action: join, entry: more, at: 2s}
+  - {action: server-stop, ports: 80, at: 6500ms, for: 2s}
+  - {action: server-stall, ports: 80, at: 11s, for: 5s}
+  - {action: link-down, at: 21s, for: 1s, every: 6s, times: 2}
+  - {action: partition, at: 33s, for: 1s}
+  - {action: clock-jump, by: 1h, at: 38s, for: 3s}
 recovery: 1s
 scenarios:
   one: {}
   throttled:
     workload:
-      - {generator: http, name: pages, concurrency: 4, duration: 10s}
+      - {generator: http, name: pages, concurrency: 4, duration: 18s, timeout: 10s}
     actions:
-      - {action: cpu-throttle, share: 80%, at: 3s, for: 3s}
+      - {action: cpu-throttle, share: 80%, at: 6s, for: 6s}
   meeting:
     workload:
-      - {generator: udp, rate: 20/s, duration: 4s, silent: true}
+      - {generator: udp, rate: 20/s, duration: 8s, silent: true}
     actions:
       - {action: network, name: slow, delay: 5ms, at: 1s}
       - {action: link-down, name: cut, when: elapsed > 2, for: 500ms}
@@ -57,6 +60,7 @@ type played struct {
 	trial   results.Trial
 	samples []results.Sample
 	probes  []results.ProbeSample
+	unmet   *[]string // what does not hold
 }
 
 // acts are the actions of a name, each made and, where that can be, taken back.
@@ -70,9 +74,7 @@ func (p played) acts(name string, n int) []results.Action {
 		if a.Failure != "" || a.Begun == nil || a.Lasts() && a.Ended == nil {
 			p.Fatalf("%s was not made and taken back: %+v", name, a)
 		}
-		if a.Lasts() && len(a.Effects) == 0 {
-			p.Errorf("%s was not read back", name)
-		}
+		p.holds(!a.Lasts() || len(a.Effects) > 0, "%s was read back", name)
 		p.Logf("%v, from %+v", a, a.Effects)
 		list = append(list, a)
 	}
@@ -111,7 +113,7 @@ func (p played) lost(from, to float64) (lost, sent int) {
 func (p played) holds(ok bool, format string, args ...any) {
 	p.Helper()
 	if !ok {
-		p.Errorf("does not hold: "+format, args...)
+		*p.unmet = append(*p.unmet, fmt.Sprintf(format, args...))
 		return
 	}
 	p.Logf("holds: "+format, args...)
@@ -131,16 +133,19 @@ func TestActions(t *testing.T) {
 		p := play{
 			text:  acting,
 			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}, {Scenario: 2, Number: 1}},
-			when:  func(s results.Sample) bool { return s.Seconds > 20.5 },
+			when:  func(s results.Sample) bool { return s.Seconds > 36 },
 			act: func(ctx context.Context, dut, _ vm.Node) error {
-				for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); {
+				for end := time.Now().Add(6 * time.Second); time.Now().Before(end); {
+					asked := time.Now()
 					clock, err := dut.Agent().Clock(ctx)
 					if err != nil {
 						return err
 					}
-					mu.Lock()
-					offsets = append(offsets, time.Until(clock.Realtime))
-					mu.Unlock()
+					if time.Since(asked) < 500*time.Millisecond { // else it says little
+						mu.Lock()
+						offsets = append(offsets, time.Until(clock.Realtime))
+						mu.Unlock()
+					}
 					if err := wait(ctx, 100*time.Millisecond); err != nil {
 						return err
 					}
@@ -154,65 +159,91 @@ func TestActions(t *testing.T) {
 			*stage
 			vm.LinkFaulty
 		}{s, s.Lab.(vm.LinkFaulty)}
-		run, err := Run(t.Context(), r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.acting.Wait()
-		over := func(scenario int) played {
-			trial := run.Scenarios[scenario].Trials[0]
-			samples, probes, err := r.Folder.Series(&trial)
-			if err != nil {
-				t.Fatal(err)
+		for attempt := 1; ; attempt++ {
+			offsets = nil
+			run := once(t, r)
+			unmet := judged(t, r, run, offsets)
+			if s.failure != nil {
+				unmet = append(unmet, fmt.Sprintf("the clock is told: %v", s.failure))
 			}
-			for _, reason := range trial.Invalid {
-				t.Logf("INVALID: %s", reason) // a busy host; the effects are there all the same
+			spoilt := measuredtest.Spoilt(run.Scenarios[0].Trials[0]) || measuredtest.Spoilt(run.Scenarios[1].Trials[0])
+			if len(unmet) > 0 && spoilt && attempt < measuredtest.Attempts {
+				t.Logf("spoilt by the host, once more, since these do not hold: %q", unmet)
+				r = renewed(t, r)
+				continue
 			}
-			return played{t, trial, samples, probes}
-		}
-		disturbed := over(0)
-		disturbed.join()
-		disturbed.servers()
-		disturbed.links()
-		disturbed.heal()
-		disturbed.clock(offsets)
-		over(1).throttled()
-		if met := over(2).trial; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
-			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
+			for _, claim := range unmet {
+				t.Errorf("does not hold: %s", claim)
+			}
+			if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
+				t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
+			}
+			return
 		}
 	})
 }
 
+// judged returns what does not hold of a run of acting. offsets are those of the guest's time of day.
+func judged(t *testing.T, r Request, run *results.Run, offsets []time.Duration) (unmet []string) {
+	t.Helper()
+	over := func(scenario int) played {
+		trial := run.Scenarios[scenario].Trials[0]
+		samples, probes, err := r.Folder.Series(&trial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, reason := range trial.Invalid {
+			t.Logf("INVALID: %s", reason) // a busy host; the effects are there all the same
+		}
+		return played{t, trial, samples, probes, &unmet}
+	}
+	disturbed := over(0)
+	disturbed.join()
+	disturbed.servers()
+	disturbed.links()
+	disturbed.heal()
+	disturbed.clock(offsets)
+	over(1).throttled()
+	return unmet
+}
+
 func (p played) join() {
 	at := *p.acts("join", 1)[0].Begun
-	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+1, count), p.between(at+1.5, at+2.4, count)
-	p.holds(before < 60 && with > 110 && after < 60, "the table grew by %d entries in 0.9 s before, %d in 1.1 s with 100 more, %d in 0.9 s afterwards", before, with, after)
+	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+3.4, count), p.between(at+3.4, at+4.3, count)
+	// Pages and probes make 60 entries a second. What came while a guest stood still it makes afterwards.
+	p.holds(before < 180 && with > 450 && after < 180, "the table grew by %d entries in 0.9 s before, %d in 3.5 s with 400 more, %d in 0.9 s afterwards", before, with, after)
 }
 
 func (p played) servers() {
 	stop, stall := p.acts("server-stop", 1)[0], p.acts("server-stall", 1)[0]
 	quiet := p.between(0, *stop.Begun-0.1, failed)
-	stopped, rest := p.between(*stop.Begun-0.1, *stop.Ended+0.5, failed), p.between(*stop.Ended+0.5, *stall.Begun-0.1, failed)
-	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+1.2, failed), p.between(*stall.Ended+1.2, 9.9, failed)
+	stopped, rest := p.between(*stop.Begun-0.1, *stop.Ended+1.5, failed), p.between(*stop.Ended+1.5, *stall.Begun-0.1, failed)
+	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+2.5, failed), p.between(*stall.Ended+2.5, 20.9, failed)
 	causes := p.trial.Load.Causes
-	p.holds(quiet == 0 && stopped >= 30 && rest == 0, "%d requests failed before, %d of 40 while the server was stopped, %d afterwards", quiet, stopped, rest)
+	p.holds(quiet == 0 && stopped >= 30 && rest == 0, "%d requests failed before, %d of 80 while the server was stopped, %d afterwards", quiet, stopped, rest)
 	p.holds(causes["refused"] >= 30, "they were refused: %v", causes)
-	p.holds(stalled >= 25 && gone == 0, "%d of 80 while it was stalled, %d afterwards", stalled, gone)
+	p.holds(stalled >= 25 && gone == 0, "%d of 200 while it was stalled, %d afterwards", stalled, gone)
 	lost, sent := p.lost(*stop.Begun-1, *stall.Ended)
 	p.holds(lost == 0 && sent > 50, "%d of %d probes to the other server were lost", lost, sent)
 }
 
 func (p played) links() {
-	// A card that is plugged in again waits for a second before its kernel uses it.
-	const settled = 1.6
 	flaps := p.acts("link-down", 2)
 	part := p.acts("partition", 1)[0]
 	for i, down := range append(flaps, part) {
-		next := []float64{*flaps[1].Begun, *part.Begun, *part.Ended + 3}[i]
-		lost, sent := p.lost(*down.Begun+0.05, *down.Ended-0.05)
-		late, rest := p.lost(*down.Ended+settled, next-0.1)
-		p.holds(lost == sent && sent >= 7, "%s: %d of %d probes were lost", down.Name, lost, sent)
-		p.holds(late <= 1 && rest >= 10, "%s: %d of %d afterwards", down.Name, late, rest)
+		next := []float64{*flaps[1].Begun, *part.Begun, *part.Ended + 4.5}[i]
+		lost, sent := p.lost(*down.Begun+down.Took+0.05, *down.Ended-0.05)
+		p.holds(lost == sent && sent >= 5, "%s: %d of %d probes were lost", down.Name, lost, sent)
+		// A card that is plugged in again waits for a second before its kernel uses it, a busy host for longer.
+		back := math.Inf(1)
+		for _, probe := range p.probes {
+			if probe.OK && probe.Seconds > *down.Ended {
+				back = probe.Seconds
+				break
+			}
+		}
+		late, rest := p.lost(back, next-0.1)
+		p.holds(late <= 1 && rest >= 10, "%s: answered again %.2f s after its end, and then %d of %d lost", down.Name, back-*down.Ended, late, rest)
 	}
 }
 
@@ -232,7 +263,8 @@ func (p played) heal() {
 		}
 	}
 	if p.trial.Heal == nil || p.trial.Heal.Healed == nil {
-		p.Fatalf("it has not healed: %+v", p.trial.Heal)
+		p.holds(false, "it has healed: %+v", p.trial.Heal)
+		return
 	}
 	interval := 0.0
 	for i, s := range p.samples[1:] {
@@ -249,7 +281,8 @@ func (p played) heal() {
 func (p played) clock(offsets []time.Duration) {
 	p.acts("clock-jump", 1)
 	if len(offsets) == 0 {
-		p.Fatal("nobody looked at the clock")
+		p.holds(false, "somebody looked at the clock")
+		return
 	}
 	first, last := offsets[0], offsets[len(offsets)-1] // before and after; the guest set it to a whole second as it booted
 	jumped := 0

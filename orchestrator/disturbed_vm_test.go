@@ -18,6 +18,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/measuredtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -80,7 +81,7 @@ func TestGuestOops(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		var crashed time.Time
 		run := play{
-			text: fmt.Sprintf(steady, 25*time.Second, 1) +
+			text: fmt.Sprintf(steady, 2*time.Minute, 1) +
 				"  after: {workload: [{generator: udp, rate: 50/s, duration: 2s, silent: true}]}\n",
 			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}},
 			when:  underWay,
@@ -93,13 +94,13 @@ func TestGuestOops(t *testing.T) {
 				}
 				return nil
 			},
-		}.run(t)
+		}.until(t, func(run *results.Run) bool { return !measuredtest.Spoilt(run.Scenarios[1].Trials[0]) })
 		trial := invalidFor(t, run, "sysrq")
 		var took time.Duration
 		for _, stage := range trial.Stages {
 			took += time.Duration(stage.Seconds * float64(time.Second))
 		}
-		if lasted := trial.Started.Add(took).Sub(crashed); lasted > 12*time.Second {
+		if lasted := trial.Started.Add(took).Sub(crashed); lasted > time.Minute {
 			t.Errorf("the trial went on for %v after its DUT had died", lasted)
 		}
 		if next := run.Scenarios[1].Trials[0]; next.Verdict != results.Clean {
@@ -215,21 +216,26 @@ dut:
     -A OUTPUT -p udp -d 10.77.0.250 --dport 53 -j DNAT --to-destination 10.77.0.2:5353
     COMMIT
 workload:
-  - {generator: udp, rate: 50/s, duration: 3s, silent: true}
+  - {generator: udp, rate: 50/s, duration: 10s, silent: true}
 recovery: 5s
 scenarios:
   one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
 `,
 			when: underWay,
 			act: func(ctx context.Context, dut, _ vm.Node) error {
-				out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "200")
-				if err == nil && out.Exit != 0 {
-					err = errors.New(out.Stderr)
+				for range 5 { // the host may have no time for both CPUs at once
+					out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "200")
+					if err == nil && out.Exit != 0 {
+						err = errors.New(out.Stderr)
+					}
+					if err != nil {
+						return err
+					}
+					t.Log(strings.TrimSpace(out.Stdout))
 				}
-				t.Log(strings.TrimSpace(out.Stdout))
-				return err
+				return nil
 			},
-		}.run(t)
+		}.measured(t)
 		trial := run.Scenarios[0].Trials[0]
 		if c := trial.Conntrack; trial.Verdict != results.Clash || c.ClashResolve+c.InsertFailed == 0 {
 			t.Errorf("verdict %s, clash_resolve %d, insert_failed %d; want clash, and one of the counters risen", trial.Verdict, c.ClashResolve, c.InsertFailed)
@@ -240,6 +246,7 @@ scenarios:
 // TestExistingConnectionsLiveOn asks over a connection of before while new ones find the table full.
 func TestExistingConnectionsLiveOn(t *testing.T) {
 	inLab(t, func(t *testing.T) {
+		var asked, answered int
 		run := play{
 			text: `
 experiment: existing
@@ -253,29 +260,28 @@ dut:
     COMMIT
 workload:
   - {generator: http, requests: 5, concurrency: 1, ports: 81}
-  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 2s, source-ports: 1024-30000} # the asker's is above
+  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 3s, source-ports: 1024-30000} # the asker's is above
 recovery: 1s
 scenarios:
   one: {}
 `,
 			when: func(s results.Sample) bool { return s.Seconds > 0 },
 			act: func(ctx context.Context, _, client vm.Node) error {
-				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "8")
+				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "10")
 				if err != nil {
 					return err
 				}
-				var asked, answered int
 				if _, err := fmt.Sscan(out.Stdout, &asked, &answered); err != nil {
 					return fmt.Errorf("%s: %w", out.Stderr, err)
 				}
-				if asked != answered {
-					t.Errorf("of %d questions on a connection of before %d were answered", asked, answered)
-				}
 				return nil
 			},
-		}.run(t)
+		}.measured(t)
+		if asked == 0 || asked != answered {
+			t.Errorf("of %d questions on a connection of before %d were answered", asked, answered)
+		}
 		trial := run.Scenarios[0].Trials[0]
-		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 7 {
+		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 8 {
 			t.Errorf("verdict %s, full after %v s: the table was not full while it asked", trial.Verdict, c.SecondsToFull)
 		}
 	})

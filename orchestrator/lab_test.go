@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/measuredtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -146,6 +147,7 @@ type stage struct {
 	loading bool
 	acted   bool
 	acting  sync.WaitGroup
+	failure error // of the action
 }
 
 // Boot remembers the machine.
@@ -199,9 +201,7 @@ func (s *stage) Table(sample results.Sample) {
 	s.acting.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := s.act(ctx, dut, client); err != nil {
-			s.t.Errorf("the action on the DUT: %v", err)
-		}
+		s.failure = s.act(ctx, dut, client)
 	})
 }
 
@@ -256,18 +256,30 @@ func (p play) request(t testing.TB) Request {
 	return Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"}
 }
 
-// run runs the experiment.
+// run runs the experiment, once.
 func (p play) run(t *testing.T) *results.Run {
 	t.Helper()
+	return p.until(t, func(*results.Run) bool { return true })
+}
+
+// measured runs the experiment, and again while the host has spoilt a trial.
+func (p play) measured(t *testing.T) *results.Run {
+	t.Helper()
+	return p.until(t, func(run *results.Run) bool { return len(measuredtest.SpoiltIn(run)) == 0 })
+}
+
+// until runs the experiment until a run is good, or has been made often enough.
+func (p play) until(t *testing.T, good func(*results.Run) bool) *results.Run {
+	t.Helper()
 	r := p.request(t)
-	run, err := Run(t.Context(), r)
-	s := r.View.(*stage)
-	s.acting.Wait()
-	if err != nil {
-		t.Fatal(err)
+	run := once(t, r)
+	for attempt := 1; attempt < measuredtest.Attempts && !good(run); attempt++ {
+		t.Log("once more")
+		r = renewed(t, r)
+		run = once(t, r)
 	}
-	if p.act != nil && !s.acted {
-		t.Fatal("the moment to act never came")
+	if err := r.View.(*stage).failure; err != nil {
+		t.Errorf("the action on the DUT: %v", err)
 	}
 	if p.look != nil {
 		samples, _, err := r.Folder.Series(&run.Scenarios[0].Trials[0])
@@ -277,6 +289,34 @@ func (p play) run(t *testing.T) *results.Run {
 		p.look(samples)
 	}
 	return run
+}
+
+// once runs what is asked for, and waits for the action on the DUT.
+func once(t *testing.T, r Request) *results.Run {
+	t.Helper()
+	s := r.View.(*stage)
+	run, err := Run(t.Context(), r)
+	s.acting.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.act != nil && !s.acted {
+		t.Fatal("the moment to act never came")
+	}
+	return run
+}
+
+// renewed is a request that has been met, to be met again in the same lab.
+func renewed(t *testing.T, r Request) Request {
+	t.Helper()
+	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Folder = folder
+	s := r.View.(*stage)
+	s.acted, s.failure = false, nil
+	return r
 }
 
 // materials are those of BuildMaterials, with the program that was built for the test as init, and with

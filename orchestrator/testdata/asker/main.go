@@ -25,7 +25,7 @@ func run(address, seconds string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func run(address, seconds string) error {
 	answered := 0
 	for range 10 * n {
 		<-tick.C
-		if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			return err
 		}
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: dut\r\n\r\n"); err != nil {
