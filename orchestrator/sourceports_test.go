@@ -28,7 +28,7 @@ workload:
   - {generator: syn, name: wave, flows: 10, rate: 5/s}
   - {generator: udp, name: spoofed, flows: 10, rate: 5/s, crafted: true, ports: 53}
   - {generator: udp, name: spoofed-too, flows: 10, rate: 5/s, crafted: true, ports: [53, 123]}
-  - {generator: udp, name: spoofed-elsewhere, flows: 10, rate: 5/s, crafted: true, ports: 514}
+  - {generator: udp, name: spoofed-elsewhere, flows: 10, rate: 5/s, crafted: true, silent: true, ports: 514}
   - {generator: icmp, name: echo, flows: 10, rate: 5/s}
   - {probe: tcp, name: ssh, port: 22, rate: 1/s}
   - {probe: udp, name: dns, port: 53, rate: 1/s}

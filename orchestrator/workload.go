@@ -129,7 +129,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	switch {
 	case e.Generator == scenarios.ICMP:
 		s.Ports = nil
-	case e.Generator == scenarios.UDP && !e.Silent:
+	case e.Generator == scenarios.UDP && !e.Silent && !e.Crafted:
 		// Each datagram is to be answered: the flow is completed when all were.
 		s.Exchanges = max(1, int(e.Packets))
 	}
@@ -253,37 +253,31 @@ func nodeIndex(name string) int {
 // responderSpecs are what must answer a workload: by node, one for each kind of answer, but for ports that an action
 // chooses: a responder stops as a whole.
 func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]generators.ResponderSpec {
+	type program struct {
+		scenarios.Program
+		chosen string
+	}
 	byNode := map[string][]generators.ResponderSpec{}
-	for _, e := range scenario.Workload {
-		answer := answerTo(e)
-		if answer.Kind == "" {
-			continue
-		}
-		for _, node := range answering(topology, scenario.DUT, e) {
-			chosen := func(port uint16) string { return choosing(scenario.Actions, node, port) }
-			for _, part := range apart(answer, chosen) {
-				byNode[node] = addResponder(byNode[node], part, chosen)
+	for node, list := range scenario.Answering(topology) {
+		ports := map[program][]uint16{}
+		var order []program
+		for _, l := range list {
+			one := program{l.Program, choosing(scenario.Actions, node, l.Port)}
+			if l.Answer == scenarios.AnswerAny {
+				one.Answer = scenarios.AnswerSilent
 			}
+			if ports[one] == nil {
+				order = append(order, one)
+			}
+			ports[one] = append(ports[one], l.Port)
+		}
+		for _, one := range order {
+			spec := responderSpec(one.Program)
+			spec.Ports = ports[one]
+			byNode[node] = append(byNode[node], spec)
 		}
 	}
 	return byNode
-}
-
-// answering are the nodes that an entry's connections may end on.
-func answering(topology scenarios.Topology, dut scenarios.Configuration, e scenarios.Entry) []string {
-	switch {
-	case topology.Kind == scenarios.Server || dut.NAT == scenarios.Redirect:
-		return []string{dutNode}
-	case e.Target != dutNode || dut.NAT == scenarios.DNAT: // which goes to the first server
-		return []string{nodeName("server", nodeIndex(e.Target))}
-	case dut.IPVS != "": // services of the DUT's address, with any server behind them
-		nodes := []string{dutNode}
-		for i := range topology.Servers {
-			nodes = append(nodes, nodeName("server", i))
-		}
-		return nodes
-	}
-	return []string{dutNode}
 }
 
 // choosing names the actions that choose a node's server at a port.
@@ -297,70 +291,26 @@ func choosing(actions []scenarios.Action, node string, port uint16) string {
 	return strings.Join(names, " ")
 }
 
-// apart divides a responder by what chooses its ports.
-func apart(whole generators.ResponderSpec, chosen func(uint16) string) []generators.ResponderSpec {
-	var parts []generators.ResponderSpec
-	var by []string
-	for _, port := range whole.Ports {
-		i := slices.Index(by, chosen(port))
-		if i < 0 {
-			part := whole
-			part.Ports = nil
-			i, parts, by = len(parts), append(parts, part), append(by, chosen(port))
-		}
-		parts[i].Ports = append(parts[i].Ports, port)
-	}
-	return parts
-}
-
-// addResponder joins the ports of responders that are otherwise alike: one is enough.
-func addResponder(specs []generators.ResponderSpec, more generators.ResponderSpec, chosen func(uint16) string) []generators.ResponderSpec {
-	i := slices.IndexFunc(specs, func(s generators.ResponderSpec) bool {
-		return s.Kind == more.Kind && s.Network == more.Network && s.Body == more.Body && s.Backlog == more.Backlog &&
-			chosen(s.Ports[0]) == chosen(more.Ports[0])
-	})
-	if i < 0 {
-		return append(specs, more)
-	}
-	for _, port := range more.Ports {
-		if !slices.Contains(specs[i].Ports, port) {
-			specs[i].Ports = append(specs[i].Ports, port)
-		}
-	}
-	return specs
-}
-
 // fullBacklog is the accept queue of a listener that takes nothing; the kernel lets one more in.
 const fullBacklog = 16
 
-// answerTo is the responder that an entry needs, on which ports; empty when none is needed, as for
-// packets that are not meant to be answered.
-func answerTo(e scenarios.Entry) generators.ResponderSpec {
-	ports := e.Ports.Expand()
-	switch {
-	case e.Listener == scenarios.ListenerClosed:
-	case e.Listener == scenarios.ListenerFull:
-		// One worker: each has a queue of its own.
-		deaf := generators.ResponderSpec{Kind: generators.RespondDeaf, Ports: ports, Backlog: fullBacklog, Workers: 1}
-		if e.Generator == scenarios.UDP {
-			deaf.Network = generators.ProtocolUDP
-		}
-		return deaf
-	case e.Probe == scenarios.ProbeTCP:
-		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: []uint16{uint16(e.Port)}}
-	case e.Probe == scenarios.ProbeUDP:
-		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{uint16(e.Port)}}
-	case e.Generator == scenarios.HTTP:
-		return generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: ports, Body: int(e.Payload)}
-	case e.Close == scenarios.CloseHalf: // a peer that closed its side too would end the entry in TIME_WAIT
-		return generators.ResponderSpec{Kind: generators.RespondLeak, Ports: ports}
-	case e.Generator == scenarios.TCP, e.Generator == scenarios.Hold, e.Generator == scenarios.Handshake,
-		e.Generator == scenarios.SYN: // without a listener the DUT resets, and the reset ends the entry
-		return generators.ResponderSpec{Kind: generators.RespondSilent, Ports: ports}
-	case e.Generator == scenarios.UDP && e.Silent:
-		return generators.ResponderSpec{Kind: generators.RespondSilent, Network: generators.ProtocolUDP, Ports: ports}
-	case e.Generator == scenarios.UDP:
-		return generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: ports}
+// responderSpec is the responder that a program of the target is.
+func responderSpec(p scenarios.Program) (spec generators.ResponderSpec) {
+	if p.Transport == "udp" {
+		spec.Network = generators.ProtocolUDP
 	}
-	return generators.ResponderSpec{}
+	switch p.Answer {
+	case scenarios.AnswerHTTP:
+		spec.Kind, spec.Body = generators.RespondHTTP, int(p.Body)
+	case scenarios.AnswerEcho:
+		spec.Kind = generators.RespondEcho
+	case scenarios.AnswerSilent, scenarios.AnswerAny:
+		spec.Kind = generators.RespondSilent
+	case scenarios.AnswerLeak:
+		spec.Kind = generators.RespondLeak
+	case scenarios.AnswerDeaf:
+		// One worker: each has a queue of its own.
+		spec.Kind, spec.Backlog, spec.Workers = generators.RespondDeaf, fullBacklog, 1
+	}
+	return spec
 }

@@ -1,18 +1,20 @@
 package orchestrator
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Crafted datagrams come from strangers of their own client, whatever a socket could have; the target reads them and
-// says nothing.
+// Crafted datagrams come from strangers of their own client, whatever a socket could have; the target answers to nobody.
 func TestCraftedDatagrams(t *testing.T) {
 	plan := planOf(t, `
 experiment: spoofed
@@ -48,8 +50,29 @@ scenarios: {a: {}}
 		}
 	}
 	answers := responderSpecs(topology, scenario)["server"]
-	if len(answers) != 1 || answers[0].Kind != generators.RespondSilent || answers[0].Network != generators.ProtocolUDP {
+	if len(answers) != 1 || answers[0].Kind != generators.RespondEcho || answers[0].Network != generators.ProtocolUDP {
 		t.Errorf("the server has %+v", answers)
+	}
+}
+
+// Who wants no more than that somebody listens meets the program that others need; nobody listens where nobody is wanted.
+func TestSharedPorts(t *testing.T) {
+	plan := planOf(t, `
+experiment: shared
+workload:
+  - {probe: tcp, port: 80, rate: 5/s}
+  - {generator: syn, flows: 5, rate: 5/s, ports: 80-81}
+  - {generator: http, requests: 5, rate: 5/s, payload: 1KiB}
+  - {generator: tcp, connections: 5, rate: 5/s, ports: [80, 82], listener: closed}
+  - {generator: udp, flows: 5, rate: 5/s, ports: 80}
+scenarios: {a: {}}
+`)
+	var got []string
+	for _, spec := range responderSpecs(plan.Experiment.Topology, plan.Scenarios[0])["dut"] {
+		got = append(got, fmt.Sprintf("%s%s %v %d", spec.Kind, spec.Network, spec.Ports, spec.Body))
+	}
+	if diff := cmp.Diff([]string{"http [80] 1024", "silent [81] 0", "echoudp [80] 0"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -106,6 +106,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 		}
 		seen[entry.Name] = true
 	}
+	checkAnswering(p, workload, r, topology)
 	checkActions(p, tree.get("actions"), r, topology)
 	for i, steady := range r.Steady {
 		if strings.TrimSpace(steady.Text) == "" && !p.failed(tree.get("steady").items[i].at) {

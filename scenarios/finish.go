@@ -82,8 +82,6 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 			orDefault(n, key, &e.Sources, 1)
 		case "packets":
 			orDefault(n, key, &e.Packets, 1)
-		case "silent": // nobody could take the answers
-			orDefault(n, key, &e.Silent, e.Crafted)
 		}
 	}
 }

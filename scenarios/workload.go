@@ -41,8 +41,8 @@ type Entry struct {
 	Packets     Count    `yaml:"packets,omitempty" jsonschema_description:"udp that is answered: datagrams in each flow, each sent when the one before was answered; default 1"`
 	AtOnce      Count    `yaml:"at-once,omitempty" jsonschema_description:"udp: each datagram is sent that many times, tcp: that many connections begin from one source port, at the same moment on as many CPUs; default 1"`
 	Interval    Duration `yaml:"interval,omitempty" jsonschema_description:"hold with payload: each connection sends it again that often, and is broken when the target does not acknowledge it within timeout; default: once open, it is silent"`
-	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false, with crafted true"`
-	Crafted     bool     `yaml:"crafted,omitempty" jsonschema_description:"udp: each datagram is a frame from an address that no host owns, from no socket and never answered: a flood from spoofed or very many sources; default false"`
+	Silent      bool     `yaml:"silent,omitempty" jsonschema_description:"udp: the target does not answer; default false"`
+	Crafted     bool     `yaml:"crafted,omitempty" jsonschema_description:"udp: each datagram is a frame from an address that no host owns, from no socket, and nobody takes its answer: a flood from spoofed or very many sources; default false"`
 	Listener    Listener `yaml:"listener,omitempty" jsonschema_description:"what the target does at the ports: open (default), closed: nothing listens there, full: a program listens and takes nothing, so that its queue of 16 fills"`
 }
 

@@ -1,0 +1,172 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Answer is what a program does with those who come to its port.
+type Answer string
+
+// The answers.
+const (
+	AnswerNothing Answer = "nothing listens"                                          // a reset, or ICMP port unreachable
+	AnswerAny     Answer = "any program that takes connections"                       // who comes does not say a word
+	AnswerHTTP    Answer = "a web server"                                             // with bodies of one size
+	AnswerEcho    Answer = "a program that answers"                                   // with what came
+	AnswerSilent  Answer = "a program that reads and says nothing"                    // and closes after its peer
+	AnswerLeak    Answer = "a program that never closes its side"                     // entries stay in CLOSE_WAIT
+	AnswerDeaf    Answer = "a program that takes nothing, so that its queue fills up" // listener: full
+)
+
+// Program is what answers at a port.
+type Program struct {
+	Transport string // tcp or udp
+	Answer    Answer
+	Body      Size // of what a web server sends
+}
+
+// String says in words what the program does.
+func (p Program) String() string {
+	if p.Answer == AnswerHTTP && p.Body > 0 {
+		return fmt.Sprintf("%s with bodies of %s", p.Answer, p.Body)
+	}
+	return string(p.Answer)
+}
+
+// program is what an entry wants to meet at its ports; none for one that goes to no port, or wants nobody there:
+// rules may lead it past a program that another entry meets.
+func (e Entry) program() (p Program, ports []uint16) {
+	ports, p.Transport = e.Ports.Expand(), "tcp"
+	if e.Probe != "" {
+		ports = []uint16{uint16(e.Port)}
+	}
+	if e.Generator == UDP || e.Probe == ProbeUDP {
+		p.Transport = "udp"
+	}
+	switch {
+	case e.Generator == ICMP, e.Probe == ProbeICMP, e.Listener == ListenerClosed:
+		return Program{}, nil
+	case e.Listener == ListenerFull:
+		p.Answer = AnswerDeaf
+	case e.Generator == UDP && e.Silent:
+		p.Answer = AnswerSilent
+	case p.Transport == "udp":
+		p.Answer = AnswerEcho
+	case e.Generator == HTTP:
+		p.Answer, p.Body = AnswerHTTP, e.Payload
+	case e.Close == CloseHalf: // a peer that closed its side too would end the entry in TIME_WAIT
+		p.Answer = AnswerLeak
+	case e.Payload > 0: // which a web server would take for a request
+		p.Answer = AnswerSilent
+	default: // a SYN too: without a listener the target resets, and the reset ends the entry
+		p.Answer = AnswerAny
+	}
+	return p, ports
+}
+
+// joined is the program that is right for those who want a and those who want b, if there is one.
+func joined(a, b Program) (Program, bool) {
+	switch {
+	case a == b, b.Answer == AnswerAny:
+		return a, true
+	case a.Answer == AnswerAny:
+		return b, true
+	}
+	return a, false
+}
+
+// Listening is a port of a node and what answers there.
+type Listening struct {
+	Program
+	Port uint16
+}
+
+// Answering are the programs at the ports of each node that a workload goes to, by node, in the order in which the
+// workload names the ports.
+func (r Resolved) Answering(topology Topology) map[string][]Listening {
+	all, _ := r.answering(topology)
+	return all
+}
+
+// clash is a port at which two entries of a workload, by number, want programs of different kinds.
+type clash struct {
+	first, second int
+	node          string
+	port          uint16
+}
+
+func (r Resolved) answering(topology Topology) (all map[string][]Listening, clashes []clash) {
+	type place struct {
+		node, transport string
+		port            uint16
+	}
+	type taken struct{ entry, index int }
+	found := map[place]taken{}
+	all = map[string][]Listening{}
+	for i, e := range r.Workload {
+		program, ports := e.program()
+		for _, node := range r.endsOn(topology, e) {
+			clashed := false
+			for _, port := range ports {
+				at := place{node, program.Transport, port}
+				before, there := found[at]
+				if !there {
+					found[at] = taken{i, len(all[node])}
+					all[node] = append(all[node], Listening{program, port})
+					continue
+				}
+				both, ok := joined(all[node][before.index].Program, program)
+				all[node][before.index].Program = both
+				if !ok && !clashed { // one of its ports is enough to say
+					clashed = true
+					clashes = append(clashes, clash{before.entry, i, node, port})
+				}
+			}
+		}
+	}
+	return all, clashes
+}
+
+// endsOn are the nodes that an entry's connections may end on.
+func (r Resolved) endsOn(topology Topology, e Entry) []string {
+	switch nat := r.DUT.NAT; {
+	case topology.Kind == Server || nat == Redirect:
+		return []string{nodeDUT}
+	case e.Target != nodeDUT:
+		return []string{e.Target}
+	case nat == DNAT: // which goes to the first server
+		return []string{nodeServer}
+	case r.DUT.IPVS != "": // services of the DUT's address, with any server behind them
+		return slices.DeleteFunc(topology.Nodes(), func(name string) bool { return strings.HasPrefix(name, nodeClient) })
+	}
+	return []string{nodeDUT}
+}
+
+// checkAnswering refuses two entries that want different programs at one port.
+func checkAnswering(p *problems, n *node, r *Resolved, topology Topology) {
+	_, clashes := r.answering(topology)
+	for _, c := range clashes {
+		first, second := r.Workload[c.first], r.Workload[c.second]
+		key := "ports"
+		if second.Probe != "" {
+			key = "port"
+		}
+		at := n.items[c.second].place(key)
+		if p.failed(at) || p.failed(n.items[c.first].at) {
+			continue
+		}
+		wants := func(e Entry) string {
+			program, _ := e.program()
+			return fmt.Sprintf("%s wants %s", quote(e.Name), program)
+		}
+		hint := ""
+		if first.Silent != second.Silent {
+			hint = ", or leave out silent"
+		}
+		p.errorf(at, "one program answers at port %s of %s, and %s, %s: give one of them another port%s",
+			strconv.Itoa(int(c.port)), c.node, wants(first), wants(second), hint)
+	}
+}
