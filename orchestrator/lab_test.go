@@ -86,7 +86,7 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 	}
 	needsLab(t)
 	t.Parallel() // most of a trial is waiting
-	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
+	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=30m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
 		t.Fatal("the test did not run in the sandbox")
 	}
 }
