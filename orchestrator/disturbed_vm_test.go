@@ -63,7 +63,7 @@ func invalidFor(t *testing.T, run *results.Run, words ...string) results.Trial {
 func TestSettingChangedBehindOurBack(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
-			text: fmt.Sprintf(steady, 3*time.Second, 1),
+			text: fmt.Sprintf(steady, 8*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, dut, _ vm.Node) error {
 				return dut.Agent().Configure(ctx, tuning.Settings{
@@ -131,7 +131,7 @@ func TestGeneratorTracksItself(t *testing.T) {
 func TestGuestStopped(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
-			text: fmt.Sprintf(steady, 7*time.Second, 1),
+			text: fmt.Sprintf(steady, 12*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, _, _ vm.Node) error {
 				machine, err := findProcess("qemu-system")
@@ -154,7 +154,7 @@ func TestGuestStopped(t *testing.T) {
 func TestGuestPaused(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
-			text: fmt.Sprintf(steady, 6*time.Second, 1),
+			text: fmt.Sprintf(steady, 10*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, _, _ vm.Node) error {
 				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
