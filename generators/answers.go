@@ -21,15 +21,15 @@ func askErrors(fd int32, six bool) unix.Errno {
 }
 
 // read takes what came to a socket: its errors first, since taking them is what quietens it.
-func (d *datagrams) read(position int32) {
+func (d *datagrams) read(position int32) (all bool) {
 	for d.sockets[position] >= 0 && d.readError(d.sockets[position]) {
 	}
 	if d.sockets[position] < 0 {
-		return // what was told ended the only flow of this socket
+		return true // what was told ended the only flow of this socket
 	}
 	n, errno := d.in.receive(d.sockets[position])
 	if errno != 0 {
-		return // nothing there, or an error that the error queue explains
+		return true // nothing there, or an error that the error queue explains
 	}
 	for i := range n {
 		data := d.in.received(i)
@@ -44,6 +44,7 @@ func (d *datagrams) read(position int32) {
 			d.answered(slot)
 		}
 	}
+	return n < batchSize
 }
 
 // readError takes one ICMP error and fails the flow that it is for. It reports whether there may
@@ -137,12 +138,12 @@ func (d *datagrams) end(slot int32) {
 	d.flows.remove(slot)
 }
 
-// expire fails what was not answered in time, and sends the next datagrams of conversations.
-func (d *datagrams) expire(now time.Duration) {
+// expire fails what was not answered by limit, and sends the next datagrams of conversations.
+func (d *datagrams) expire(now, limit time.Duration) {
 	if d.flows == nil {
 		return
 	}
-	for d.flows.waiting.due(now) {
+	for d.flows.waiting.due(limit) {
 		d.fail(d.flows.waiting.head, now, causeTimeout)
 	}
 	for d.flows.resting.due(now) {

@@ -10,8 +10,9 @@ import (
 // their number, which the tuple that an answer names leads back to.
 type awaiting struct {
 	pieces []atomic.Pointer[awaitingPiece]
-	open   atomic.Int64 // sent or about to be, and their fate unknown
-	next   int64        // the first whose fate may be unknown; only worker 0 uses it
+	open   atomic.Int64   // sent or about to be, and their fate unknown
+	next   int64          // the first whose fate may be unknown; only worker 0 uses it
+	away   []atomic.Int64 // for how long each worker stood still, while it may have answers unread
 }
 
 // awaitingPiece is made when the first of its packets is sent.
@@ -31,8 +32,11 @@ const (
 	longestAwaiting = 15 * time.Minute
 )
 
-func newAwaiting(most int64) *awaiting {
-	return &awaiting{pieces: make([]atomic.Pointer[awaitingPiece], (most+awaitingSize-1)/awaitingSize)}
+func newAwaiting(most int64, workers int) *awaiting {
+	return &awaiting{
+		pieces: make([]atomic.Pointer[awaitingPiece], (most+awaitingSize-1)/awaitingSize),
+		away:   make([]atomic.Int64, workers),
+	}
 }
 
 func (a *awaiting) at(number int64) *atomic.Uint32 {
@@ -87,6 +91,11 @@ func since(state uint32, now time.Duration) time.Duration {
 // numbers, and calls failed for each. It returns how long until the next could be due, negative
 // when none waits. Only one worker may call it.
 func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Duration)) time.Duration {
+	longest := int64(0)
+	for i := range a.away {
+		longest = max(longest, a.away[i].Load())
+	}
+	limit += time.Duration(longest)
 	for a.next < int64(len(a.pieces))*awaitingSize {
 		state := a.at(a.next).Load()
 		switch {

@@ -110,15 +110,27 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 		if err != nil {
 			return err
 		}
-		o, err := newOutbox(way.index, 0, func(_ int64, errno unix.Errno) { t.Error(errno) })
+		var lost []int64
+		var cause unix.Errno
+		o, err := newOutbox(way.index, 0, func(number int64, errno unix.Errno) { lost, cause = append(lost, number), errno })
 		if err != nil {
 			return err
 		}
 		template, err := plan.newTemplate(way.link)
-		for i := range count {
-			patch(&template, o.put(&template, i), plan.tuples.At(uint64(i)))
+		pending := make([]int64, count)
+		for i := range pending {
+			pending[i] = int64(i)
 		}
-		o.flush()
+		for attempt := 0; len(pending) > 0; attempt++ { // a busy host may have no buffers for a moment
+			if attempt == 1000 {
+				return errors.Join(cause, o.close())
+			}
+			for _, number := range pending {
+				patch(&template, o.put(&template, number), plan.tuples.At(uint64(number)))
+			}
+			o.flush()
+			pending, lost = lost, nil
+		}
 		return errors.Join(err, o.close())
 	})
 }

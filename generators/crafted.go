@@ -26,7 +26,8 @@ type crafted struct {
 	intended [batchSize]time.Duration
 	accepted int64 // of the batch under way, where no answers are awaited
 
-	in *inlet // nil when nobody waits for answers
+	in        *inlet // nil when nobody waits for answers
+	attention attention
 }
 
 // craftedConcurrency is how many handshakes or echo requests a closed loop has in flight when the
@@ -73,7 +74,7 @@ func (l *load) prepareCrafted() error {
 		}
 	}
 	if l.awaited() {
-		l.awaiting = newAwaiting(l.most())
+		l.awaiting = newAwaiting(l.most(), l.Workers)
 	}
 	return nil
 }
@@ -153,6 +154,7 @@ func (c *crafted) work() error {
 			return nil // what is unfinished is settled when all workers have ended
 		}
 		now := c.load.now()
+		limit := c.attention.turn(now)
 		wait := c.begin(now)
 		if c.in == nil {
 			if wait < 0 {
@@ -162,19 +164,22 @@ func (c *crafted) work() error {
 			if wait < 0 && c.load.awaiting.open.Load() == 0 {
 				return nil
 			}
+			c.load.awaiting.away[c.number].Store(int64(now - limit))
 			wait = c.in.sleep(wait)
 		}
 		events, err := c.poll.wait(wait)
 		if err != nil {
 			return err
 		}
+		all := c.poll.all(events)
 		for _, e := range events {
 			if e.Fd == wakeSlot {
 				c.poll.roused()
 				continue
 			}
-			c.in.read()
+			all = c.in.read() && all
 		}
+		c.attention.looked(wait, all)
 	}
 }
 

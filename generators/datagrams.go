@@ -26,6 +26,8 @@ type datagrams struct {
 	chorus  *chorus           // nil unless each datagram is sent several times at once
 	echo    *echo             // for icmp
 
+	attention attention
+
 	out      *batch
 	in       *batch
 	intended [batchSize]time.Duration
@@ -87,22 +89,25 @@ func (d *datagrams) work() error {
 			d.cancel(now)
 			return nil
 		}
-		d.expire(now)
+		d.expire(now, d.attention.turn(now))
 		wait := d.begin(now)
 		if wait < 0 && (d.flows == nil || d.flows.open == 0) {
 			return nil
 		}
-		events, err := d.poll.wait(d.sleep(wait))
+		wait = d.sleep(wait)
+		events, err := d.poll.wait(wait)
 		if err != nil {
 			return err
 		}
+		all := d.poll.all(events)
 		for _, e := range events {
 			if e.Fd == wakeSlot {
 				d.poll.roused()
 				continue
 			}
-			d.read(e.Fd)
+			all = d.read(e.Fd) && all
 		}
+		d.attention.looked(wait, all)
 	}
 }
 

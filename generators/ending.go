@@ -40,9 +40,9 @@ func (s *stream) schedule(i int32, now time.Duration) {
 	}
 }
 
-// expire ends what has run out of time, and does what held connections have to do by now.
-func (s *stream) expire(now time.Duration) {
-	for s.waiting.due(now) {
+// expire ends what has run out of time at limit, and does what held connections have to do by now.
+func (s *stream) expire(now, limit time.Duration) {
+	for s.waiting.due(limit) {
 		i := s.waiting.head
 		if s.slot(i).counted {
 			s.end(i) // the peer, whose turn it was, did not close

@@ -74,11 +74,11 @@ func (in *inlet) sleep(wait time.Duration) time.Duration {
 	return wait
 }
 
-// read takes a batch of answers.
-func (in *inlet) read() {
+// read takes a batch of answers, and reports whether these were all.
+func (in *inlet) read() (all bool) {
 	n, errno := in.batch.receive(in.fd)
 	if errno != 0 {
-		return
+		return true
 	}
 	now := in.load.now()
 	for i := range n {
@@ -87,6 +87,7 @@ func (in *inlet) read() {
 		in.answer(packets.Parse(frame), now)
 	}
 	in.worker.out.flush()
+	return n < batchSize
 }
 
 // answer deals with one answer.

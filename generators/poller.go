@@ -64,6 +64,9 @@ func (p *poller) wait(timeout time.Duration) ([]unix.EpollEvent, error) {
 	return nil, fmt.Errorf("waiting for events: %w", errno)
 }
 
+// all reports whether these were all events that there were.
+func (p *poller) all(events []unix.EpollEvent) bool { return len(events) < len(p.events) }
+
 // block waits with nanosecond precision where the kernel can (epoll_pwait2, Linux 5.11), else in
 // milliseconds rounded down, so that a send is never late because of the rounding.
 func (p *poller) block(timeout time.Duration) (uintptr, unix.Errno) {

@@ -58,7 +58,7 @@ func TestTimers(t *testing.T) {
 
 func TestAwaiting(t *testing.T) {
 	const most = 3*awaitingSize + 5
-	a := newAwaiting(most)
+	a := newAwaiting(most, 2)
 	if _, ok := a.settle(7, 0); ok || a.wasSent(7) || a.wasSent(1<<40) {
 		t.Error("what was not sent is known")
 	}
@@ -77,6 +77,11 @@ func TestAwaiting(t *testing.T) {
 	if wait := a.expire(time.Millisecond, 5*time.Millisecond, fail); wait != 4*time.Millisecond {
 		t.Errorf("the first is due in %s", wait)
 	}
+	a.away[1].Store(int64(time.Hour)) // a worker that stood still may have its answer
+	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait < time.Minute || len(failed) > 0 {
+		t.Errorf("wait %s, failed %v", wait, failed)
+	}
+	a.away[1].Store(0)
 	// Number 1 was not sent yet, so nothing after it is looked at.
 	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait >= 0 || len(failed) != 1 || failed[0] != 0 {
 		t.Errorf("wait %s, failed %v", wait, failed)

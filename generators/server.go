@@ -22,6 +22,7 @@ type streamServer struct {
 	unsent    map[int32][]byte // the part of an answer that did not fit into the socket
 	partial   map[int32][]byte // the part of a request that has come, or a request whose turn is later
 	start     time.Time
+	attention attention
 	eager     eagerness
 	buffer    []byte
 	once      []byte // the http answer before closing
@@ -103,7 +104,7 @@ func (s *streamServer) serve() error {
 	for !s.live.stopping.Load() {
 		wait := time.Duration(-1)
 		now := s.now()
-		s.expire(now)
+		s.expire(now, s.attention.turn(now))
 		for _, q := range []*queue{&s.idle, &s.slow} {
 			if first, ok := q.first(); ok {
 				wait = sooner(wait, first-now)
@@ -113,6 +114,7 @@ func (s *streamServer) serve() error {
 		if err != nil {
 			return err
 		}
+		s.attention.looked(wait, s.poll.all(events))
 		s.live.stall()
 		for i := range events {
 			s.handle(&events[i])
@@ -142,8 +144,8 @@ func (s *streamServer) drain() {
 	}
 }
 
-// expire answers what was delayed for long enough, and closes what was idle for too long.
-func (s *streamServer) expire(now time.Duration) {
+// expire answers what was delayed for long enough, and closes what was idle for too long at limit.
+func (s *streamServer) expire(now, limit time.Duration) {
 	for s.slow.due(now) {
 		fd := s.slow.head
 		s.slow.remove(fd)
@@ -153,7 +155,7 @@ func (s *streamServer) expire(now time.Duration) {
 			s.next(fd, 0)
 		}
 	}
-	for s.idle.due(now) {
+	for s.idle.due(limit) {
 		s.live.expired.Add(1)
 		s.end(s.idle.head)
 	}

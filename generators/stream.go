@@ -31,6 +31,7 @@ type stream struct {
 	reuses    bool     // whether there may be such
 	waiting   queue    // open connections under the time limit
 	timers    timers   // what held connections do next
+	attention attention
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
@@ -105,7 +106,7 @@ func (s *stream) work() error {
 			s.cancel(now)
 			return nil
 		}
-		s.expire(now)
+		s.expire(now, s.attention.turn(now))
 		wait := s.begin(now)
 		if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
 			s.release(now)
@@ -113,10 +114,12 @@ func (s *stream) work() error {
 		if wait < 0 && s.open == 0 {
 			return nil
 		}
-		events, err := s.poll.wait(s.sleep(wait))
+		wait = s.sleep(wait)
+		events, err := s.poll.wait(wait)
 		if err != nil {
 			return err
 		}
+		s.attention.looked(wait, s.poll.all(events))
 		for i := range events {
 			s.handle(&events[i])
 		}

@@ -148,6 +148,48 @@ func TestGenerateInterrupted(t *testing.T) {
 	}
 }
 
+// TestGenerateStoodStill stops a generator for longer than its time limit while more answers are on their way than it
+// reads at once: they came in time, and are no timeouts.
+func TestGenerateStoodStill(t *testing.T) {
+	const limit = 3 * time.Second
+	for _, tc := range []struct {
+		kind      string
+		responder []string
+		args      []string
+	}{
+		{"udp", []string{"slow", "--delay", "1s", "--network", "udp"}, []string{"--reply"}},
+		{"http", []string{"slow", "--delay", "1s"}, nil},
+	} {
+		t.Run(tc.kind, func(t *testing.T) {
+			t.Parallel() // it mostly waits
+			address, _ := answering(t, tc.responder...)
+			cmd := command(t, slices.Concat([]string{"generate", tc.kind, "--rate", "200/s", "-t", "8s", "--timeout", limit.String(), "--format", "json", address}, tc.args)...)
+			var stdout, stderr lockedBuffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(limit + time.Second)
+			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			o := wait(t, cmd, time.Minute, &stdout, &stderr)
+			var r generators.Result
+			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 && o.status != statusInvalid {
+				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
+			}
+			// What the host held up besides may cost a few.
+			if n := r.Causes[string(generators.Timeout)]; r.Offered < 200 || n > 10 {
+				t.Errorf("of %d offered %d timed out", r.Offered, n)
+			}
+		})
+	}
+}
+
 // TestGenerateRefusals gives the generators what they cannot make.
 func TestGenerateRefusals(t *testing.T) {
 	for _, tc := range []struct {
