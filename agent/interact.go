@@ -149,12 +149,13 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	}()
 	exit, err := p.end()
 	// The last process to hold the terminal ends it, with EIO; one in the background may stay.
-	for said := false; !said; {
+	// Is something unread after lastWords, then this node stood still and reads it now, or one in the background goes on and on.
+	for said, left := false, 10; !said && left > 0; left-- {
 		select {
 		case <-ended:
 			said = true
 		case <-time.After(lastWords):
-			said = unread(terminal) == 0 // else this node stood still, and reads it now
+			said = unread(terminal) == 0
 		}
 	}
 	return exit, errors.Join(err, terminal.Close())
