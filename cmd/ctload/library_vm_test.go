@@ -11,7 +11,7 @@ import (
 )
 
 // canaries are the shipped experiments that always run; make test-long runs all of them.
-var canaries = []string{"stale-dnat", "udp-fan-out", "not-applied"}
+var canaries = []string{"stale-dnat", "not-applied"}
 
 // TestLibrary runs shipped experiments: what their documentation claims stands in their thresholds, for
 // the scenarios with the fault as for those with the cure.
