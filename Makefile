@@ -26,11 +26,11 @@ userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04
 
 .PHONY: test
 test: deps test-deps build ## install what the tests need and run all of them, virtual machines included
-	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -parallel 3 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
+	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -parallel 4 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
 
 .PHONY: test-long
 test-long: deps test-deps library-deps build ## the same and what takes minutes: every shipped experiment, built boxes, ten minutes of load; hours in all
-	CTLOAD_NO_SKIP=1 CTLOAD_LONG=1 CTLOAD_SOAK=10m $(GO) test -race -p 1 -parallel 3 -timeout 240m ./...
+	CTLOAD_NO_SKIP=1 CTLOAD_LONG=1 CTLOAD_SOAK=10m $(GO) test -race -p 1 -parallel 4 -timeout 240m ./...
 
 .PHONY: library
 library: deps build userns library-deps ## run every shipped experiment: the faults must show and the cures must hold

@@ -127,6 +127,7 @@ func established(t *testing.T, port string) int {
 
 // TestGenerateInterrupted ends a load early: what was done is told.
 func TestGenerateInterrupted(t *testing.T) {
+	t.Parallel() // it mostly waits
 	address, _ := answering(t, "silent")
 	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "--catch-up", "-t", "1h", address)
 	var stdout, stderr lockedBuffer

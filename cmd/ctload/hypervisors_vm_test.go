@@ -300,6 +300,7 @@ func TestKillOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "shared")
 	theirs(t, h)
 	before, machines := h.Links(), h.Machines()
@@ -370,6 +371,7 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "interrupted")
 	before := h.Links()
 	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
