@@ -12,12 +12,12 @@ import (
 )
 
 func TestUDP(t *testing.T) {
-	echo := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0, 0, 0, 0}})
-	silent := startResponder(t, ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0, 0, 0, 0}})
-	slow := startResponder(t, ResponderSpec{Kind: RespondSlow, Delay: 50 * time.Millisecond, Network: ProtocolUDP, Ports: []uint16{0}})
+	echo := ResponderSpec{Kind: RespondEcho, Ports: []uint16{0, 0, 0, 0}}
+	silent := ResponderSpec{Kind: RespondSilent, Ports: []uint16{0, 0, 0, 0}}
+	slow := ResponderSpec{Kind: RespondSlow, Delay: 50 * time.Millisecond, Ports: []uint16{0}}
 	for _, test := range []struct {
 		name  string
-		to    *Responder
+		to    ResponderSpec // of its own: what a responder has not read yet it counts later
 		spec  Spec
 		cause Cause // of all; "": none fails
 		least time.Duration
@@ -30,9 +30,10 @@ func TestUDP(t *testing.T) {
 		{"unanswered", silent, Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before := test.to.Counters().Requests
+			test.to.Network = ProtocolUDP
+			to := startResponder(t, test.to)
 			spec := test.spec
-			spec.Kind, spec.Target, spec.Ports = UDP, "127.0.0.1", test.to.Ports()
+			spec.Kind, spec.Target, spec.Ports = UDP, "127.0.0.1", to.Ports()
 			got, err := Run(t.Context(), spec, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +55,7 @@ func TestUDP(t *testing.T) {
 			if test.name == "flows" {
 				return // faster than the responder reads: its socket buffer may overflow
 			}
-			came := test.to.Counters().Requests - before
+			came := to.Counters().Requests
 			if n := spec.Count * int64(max(spec.Exchanges, 1)); spec.Reply && came < n || came > n {
 				t.Errorf("%d datagrams came, %d were to", came, n)
 			}
