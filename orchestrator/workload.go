@@ -263,7 +263,7 @@ func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) ma
 		var order []program
 		for _, l := range list {
 			one := program{l.Program, choosing(scenario.Actions, node, l.Port)}
-			if l.Answer == scenarios.AnswerAny {
+			if l.Answer == scenarios.AnswerAny { // a silent one will do, and serves those who want it as well
 				one.Answer = scenarios.AnswerSilent
 			}
 			if ports[one] == nil {
@@ -304,7 +304,7 @@ func responderSpec(p scenarios.Program) (spec generators.ResponderSpec) {
 		spec.Kind, spec.Body = generators.RespondHTTP, int(p.Body)
 	case scenarios.AnswerEcho:
 		spec.Kind = generators.RespondEcho
-	case scenarios.AnswerSilent, scenarios.AnswerAny:
+	case scenarios.AnswerSilent:
 		spec.Kind = generators.RespondSilent
 	case scenarios.AnswerLeak:
 		spec.Kind = generators.RespondLeak
