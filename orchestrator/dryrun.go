@@ -14,7 +14,7 @@ import (
 // TimeLine is what a trial of each scenario will do and when, as far as that is known before it runs.
 func (p *Plan) TimeLine() []results.TimeLine {
 	var list []results.TimeLine
-	for _, s := range p.Scenarios {
+	for i, s := range p.Scenarios {
 		line := results.TimeLine{Scenario: s.Name}
 		for _, e := range s.Steady {
 			line.Steady = append(line.Steady, e.Text)
@@ -26,13 +26,18 @@ func (p *Plan) TimeLine() []results.TimeLine {
 		for _, phase := range phases(s.Phases) {
 			line.Points = append(line.Points, results.Point{At: phase.Start, When: seconds(phase.Start), What: "phase " + phase.Name})
 		}
-		recovery := p.Experiment.Recovery.Seconds()
+		bounds := p.recovery(i)
+		recovery := bounds.AtMost.Seconds()
+		watched := "for " + seconds(recovery)
+		if bounds.AtLeast < bounds.AtMost {
+			watched = "for at most " + seconds(recovery)
+		}
 		over, last := "load over", "load over + "+seconds(recovery)
 		if known {
 			over, last = seconds(end), seconds(end+recovery)
 		}
 		line.Points = append(line.Points,
-			results.Point{At: end, When: over, What: fmt.Sprintf("the load is over; recovery watched for %s", seconds(recovery))},
+			results.Point{At: end, When: over, What: "the load is over; recovery watched " + watched},
 			results.Point{At: math.MaxFloat64, When: last, What: "what still holds is taken back; collected"})
 		for _, a := range s.Actions {
 			line.Points = append(line.Points, actionPoint(s, a, end, known))

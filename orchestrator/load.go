@@ -235,7 +235,10 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 
 // probe runs a bystander until ctx ends, which is how every probe ends.
 func (t *trial) probe(ctx context.Context, a assignment) error {
-	progress := func(p generators.Progress) { t.timeline.probed(a.name, p) }
+	progress := func(p generators.Progress) {
+		t.timeline.probed(a.name, p)
+		t.bystanders.hear(a, p)
+	}
 	result, err := t.loads[a.node].Agent().Generate(ctx, a.spec, progress)
 	if err != nil && ctx.Err() == nil {
 		return err
@@ -259,11 +262,6 @@ func (t *trial) stopProbes() error {
 	}
 	t.probes.cancel()
 	return t.probes.group.Wait()
-}
-
-// watchRecovery goes on sampling and probing after the load.
-func (t *trial) watchRecovery(ctx context.Context) error {
-	return wait(ctx, time.Duration(t.Plan.Experiment.Recovery))
 }
 
 // wait passes the time, unless ctx ends first.

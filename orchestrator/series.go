@@ -213,6 +213,21 @@ func (s *series) all() ([]results.Sample, []results.ProbeSample) {
 	return samples, probes
 }
 
+// since returns the samples from a time of the axis on.
+func (s *series) since(seconds float64) []results.Sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []results.Sample
+	for _, t := range slices.Backward(s.samples) {
+		if t.sample.Seconds < seconds {
+			break
+		}
+		list = append(list, t.sample)
+	}
+	slices.Reverse(list)
+	return list
+}
+
 func (s *series) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,6 +33,7 @@ type trial struct {
 	series      *series
 	timeline    *timeline
 	notes       notes
+	bystanders  bystanders
 	probes      *probing          // nil until they begin
 	zero        time.Time         // when the generators were told to begin
 	begun       time.Time         // when the first of them did; a time of day, without this host's monotonic clock

@@ -11,8 +11,8 @@ import (
 const recoverHold = 2.0
 
 // summariseProbe counts the attempts, before, during and after the load, and finds the recovery: the
-// first success after the end of the load that no lost probe followed, for as long as recoverHold. A
-// probe belongs to the moment at which it was sent, and has succeeded when its answer came.
+// first success after the end of the load that no lost probe followed, for as long as recoverHold;
+// at once where none was lost at all. A probe belongs to the moment at which it was sent, and has succeeded when its answer came.
 func summariseProbe(t *Trial, probes []ProbeSample) {
 	if t.Probe == nil {
 		t.Probe = &Probe{}
@@ -43,7 +43,11 @@ func summariseProbe(t *Trial, probes []ProbeSample) {
 		}
 	}
 	t.Probe.Before, t.Probe.During, t.Probe.After = phase(before), phase(during), phase(after)
-	if recovered != nil && probes[len(probes)-1].Seconds-since >= hold-1e-9 {
+	switch {
+	case len(probes) == 0:
+	case t.Probe.Lost == 0:
+		t.Conntrack.SecondsToRecover = new(float64)
+	case recovered != nil && probes[len(probes)-1].Seconds-since >= hold-1e-9:
 		t.Conntrack.SecondsToRecover = recovered
 	}
 }

@@ -103,7 +103,11 @@ func recoveryWords(t *Trial) string {
 	default:
 		parts = append(parts, fmt.Sprintf("the table below 95 %% after %s s, below 10 %% after %s s", Figure(*c.SecondsToBelow95), Figure(*c.SecondsToBelow10)))
 	}
-	return "Recovery, as far as it was watched: " + strings.Join(parts, ", ") + "."
+	watched := "as far as it was watched"
+	if t.Recovery != nil {
+		watched = fmt.Sprintf("watched for %s s", Figure(t.Recovery.Watched))
+	}
+	return "Recovery, " + watched + ": " + strings.Join(parts, ", ") + "."
 }
 
 func predictionWords(t *Trial) string {

@@ -122,6 +122,8 @@ type Trial struct {
 	Prediction *Prediction `json:"prediction,omitempty"`
 	Actions    []Action    `json:"actions,omitempty"` // faults and fixes, in the order of their beginnings
 	Heal       *Heal       `json:"heal,omitempty"`    // nil where the experiment does not say what normal means
+	// Recovery says how long the trial was watched after its load; nil when it ended before.
+	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Modules are the kernel modules that the guest had loaded when the load began, by name.
@@ -201,15 +203,16 @@ type Conntrack struct {
 	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
 	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
 	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
-	// the first successful probe that no lost one followed for two seconds or more. Nil when it was not
-	// watched or did not happen while it was watched.
+	// the first successful probe that no lost one followed for two seconds or more; 0 when the whole trial
+	// lost none. Nil when it was not watched or did not happen while it was watched.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
 	// SecondsToBelow95 and SecondsToBelow10 are the times from the end of the load until the count
 	// was below 95 % and 10 % of max and stayed there; 0 when it already was.
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
 	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"`
 	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
-	// none came after it, nil when the last LogQuiet seconds of the watch were not quiet.
+	// none came after it, nil when the last LogQuiet seconds of the watch were not quiet; two seconds are
+	// enough where nothing was refused in them.
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
 	Alerts []Alert `json:"alerts,omitempty"`

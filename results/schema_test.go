@@ -27,12 +27,18 @@ func makeSchema(t *testing.T, strict bool) []byte {
 		ExpandedStruct:            true,
 		BaseSchemaID:              "https://github.com/ctload/ctload/results",
 		Mapper: func(typ reflect.Type) *invopop.Schema {
-			if typ != reflect.TypeFor[Verdict]() {
-				return nil
-			}
 			s := &invopop.Schema{Type: "string"}
-			for _, v := range []Verdict{Clean, TableFull, Evicting, Clash, ChainTooLong, NotConntrack, Invalid} {
-				s.Enum = append(s.Enum, string(v))
+			switch typ {
+			case reflect.TypeFor[Verdict]():
+				for _, v := range []Verdict{Clean, TableFull, Evicting, Clash, ChainTooLong, NotConntrack, Invalid} {
+					s.Enum = append(s.Enum, string(v))
+				}
+			case reflect.TypeFor[RecoveryEnd]():
+				for _, e := range []RecoveryEnd{Undisturbed, Settled, TimeOver, Interrupted} {
+					s.Enum = append(s.Enum, string(e))
+				}
+			default:
+				return nil
 			}
 			return s
 		},
@@ -88,6 +94,7 @@ func full() *Run {
 	fill(reflect.ValueOf(run).Elem())
 	run.Schema = SchemaVersion
 	run.Scenarios[0].Trials[0].Verdict, run.Scenarios[0].Trials[0].Also = TableFull, Evicting
+	run.Scenarios[0].Trials[0].Recovery.Ended = Settled
 	return run
 }
 

@@ -7,8 +7,15 @@ import "math"
 var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
 
 // LogQuiet is how long in seconds the log must stay silent to count as quiet: the window of the
-// kernel's net_ratelimit.
+// kernel's net_ratelimit. Where nothing was refused meanwhile recoverHold is enough, since there was
+// nothing to log.
 const LogQuiet = 5.0
+
+// highMark and lowMark are the shares of max that a table in recovery is reported to fall below.
+const (
+	highMark = 0.95
+	lowMark  = 0.10
+)
 
 // Summarise reduces the series of a trial to its figures: it fills t.Conntrack, but for Tracked's
 // cause, LogMissed and ObjectBytes, and what t.Probe counts, from the samples and the attempts of
@@ -47,8 +54,8 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		once(&c.FirstEarlyDrop, s.Seconds, s.Counters.EarlyDrop > 0)
 	}
 	c.Alerts = alerts(samples, c.FirstDrop)
-	c.SecondsToBelow95 = below(samples, t.Seconds, 0.95)
-	c.SecondsToBelow10 = below(samples, t.Seconds, 0.10)
+	c.SecondsToBelow95 = below(samples, t.Seconds, highMark)
+	c.SecondsToBelow10 = below(samples, t.Seconds, lowMark)
 	c.SecondsToLogQuiet = logQuiet(samples, t.Seconds)
 	if p := t.Prediction; p != nil {
 		p.PeakError = off(float64(c.Peak), float64(p.Peak))
@@ -121,13 +128,17 @@ func below(samples []Sample, end, share float64) *float64 {
 // logQuiet is the time from the end of the load to the last sample in which the log had grown.
 func logQuiet(samples []Sample, end float64) *float64 {
 	last := samples[len(samples)-1]
-	grew := math.Inf(-1)
+	grew, lastRefusal := math.Inf(-1), math.Inf(-1)
 	for i, s := range samples[1:] {
-		if s.LogLines > samples[i].LogLines || s.LogSupp > samples[i].LogSupp {
+		if logged(samples[i], s) {
 			grew = s.Seconds
 		}
+		if refused(s) > refused(samples[i]) {
+			lastRefusal = s.Seconds
+		}
 	}
-	if last.Seconds-grew < LogQuiet {
+	silence := last.Seconds - grew
+	if silence < LogQuiet && (silence < recoverHold || last.Seconds-lastRefusal < recoverHold) {
 		return nil
 	}
 	seconds := max(0, grew-end)

@@ -83,6 +83,26 @@ func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 
 func (t *Threshold) String() string { return t.expression }
 
+// ofRecovery are the fields whose values depend on how long a trial is watched after its load, with
+// those inside of them.
+var ofRecovery = []string{
+	"contents", "heal", "probe.after", "probe.sent", "recovery", "conntrack.final",
+	"conntrack.seconds_to_below_10", "conntrack.seconds_to_below_95",
+	"conntrack.seconds_to_log_quiet", "conntrack.seconds_to_recover",
+}
+
+// OfRecovery reports whether the condition depends on how long a trial is watched after its load.
+func (t *Threshold) OfRecovery() bool {
+	return slices.ContainsFunc(t.fields, func(field string) bool {
+		return slices.ContainsFunc(ofRecovery, func(f string) bool { return within(field, f) || within(f, field) })
+	})
+}
+
+// within reports whether a field is another one or inside of it.
+func within(field, outer string) bool {
+	return field == outer || strings.HasPrefix(field, outer+".")
+}
+
 // expressionError takes the position out of an error of the expr language.
 func expressionError(what, expression string, err error) error {
 	if at, ok := errors.AsType[*file.Error](err); ok {
@@ -183,7 +203,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 // leaves are the fields that no other named field is inside of.
 func (f *fieldNames) leaves() []string {
 	return slices.DeleteFunc(slices.Clone(f.named), func(name string) bool {
-		return slices.ContainsFunc(f.named, func(other string) bool { return strings.HasPrefix(other, name+".") })
+		return slices.ContainsFunc(f.named, func(other string) bool { return other != name && within(other, name) })
 	})
 }
 

@@ -160,6 +160,30 @@ func (t *Topology) decodeNode(p *problems, n *node) {
 	decode(p, n, (*plain)(t))
 }
 
+// decodeNode reads a recovery: the most alone, or a mapping.
+func (r *Recovery) decodeNode(p *problems, n *node) {
+	type plain Recovery
+	if n.kind != mapping {
+		decodeValue(p, n, reflect.ValueOf(&r.AtMost).Elem())
+		return
+	}
+	decode(p, n, (*plain)(r))
+	switch most := n.get("at-most"); {
+	case most == nil:
+		r.AtMost = max(DefaultRecovery, r.AtLeast)
+	case r.AtLeast > r.AtMost && !p.failed(most.at):
+		p.errorf(most.at, "at most %s is less than at least %s", r.AtMost, r.AtLeast)
+	}
+}
+
+// tree is what decodeNode reads.
+func (r Recovery) tree() *node {
+	if r.AtLeast > 0 {
+		return fields(reflect.ValueOf(r), nil)
+	}
+	return text(r.AtMost.String())
+}
+
 // decodeNode reads ports: one port or range, or a list of them.
 func (ports *Ports) decodeNode(p *problems, n *node) {
 	if n.kind != list {

@@ -14,8 +14,7 @@ type Experiment struct {
 	Actions       []Action      // faults and fixes on the time line, likewise
 	Trials        int           // at least 1
 	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
-	// Recovery is how long the DUT is watched after the load has ended, at least 0.
-	Recovery Duration
+	Recovery      Recovery
 	// Sampling is how often the DUT is sampled.
 	Sampling   Rate
 	Thresholds []Threshold // in the order of the file
@@ -67,6 +66,13 @@ type Documentation struct {
 	Sources []string `yaml:"sources,omitempty" jsonschema_description:"where the story comes from"`
 }
 
+// Recovery bounds how long the DUT is watched after the load has ended. In a file it is AtMost alone, or a
+// mapping. Where both are equal the time is fixed.
+type Recovery struct {
+	AtLeast Duration `yaml:"at-least,omitempty" jsonschema_description:"watch for so long whatever happens; default 0s"`
+	AtMost  Duration `yaml:"at-most,omitempty" jsonschema_description:"watch no longer; default 5s, or at-least where that is more"`
+}
+
 // Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.
 type Topology struct {
 	Kind     TopologyKind `yaml:"kind,omitempty" jsonschema_description:"server: connections end on the DUT; router: the DUT forwards them from the client link to the server link"`
@@ -105,7 +111,7 @@ const (
 	DefaultVCPUs             = 1
 	DefaultMemory   Size     = 512 << 20
 	DefaultTrials            = 1
-	DefaultRecovery Duration = 5e9 // 5s
+	DefaultRecovery Duration = 5e9 // 5s, at most
 	DefaultSampling Rate     = 10
 )
 
@@ -121,6 +127,6 @@ type document struct {
 	Phases        Phases        `yaml:"phases,omitempty" matrix:"no" jsonschema_description:"named parts of the load's time, one after the other, with their lengths; a generator with phase starts and ends with it"`
 	Trials        int           `yaml:"trials,omitempty" jsonschema_description:"fresh boots of each scenario; default 1"`
 	Seed          uint64        `yaml:"seed,omitempty" jsonschema_description:"of the order of the trials; drawn and recorded when it is not given"`
-	Recovery      *Duration     `yaml:"recovery,omitempty" jsonschema_description:"how long the DUT is watched after the load; default 5s"`
+	Recovery      *Recovery     `yaml:"recovery,omitempty" matrix:"no" jsonschema_description:"how long the DUT is watched after the load: at most so long, or a mapping; it ends early when new connections work again and nothing changes any more; default 5s"`
 	Sampling      *Rate         `yaml:"sampling,omitempty" jsonschema_description:"how often the DUT is sampled; default 10/s"`
 }

@@ -148,7 +148,7 @@ func (e *Experiment) read() {
 	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds", "steady", "actions")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
 	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
-	e.Recovery, e.Sampling = DefaultRecovery, DefaultSampling
+	e.Recovery, e.Sampling = Recovery{AtMost: DefaultRecovery}, DefaultSampling
 	if head.Recovery != nil {
 		e.Recovery = *head.Recovery
 	}

@@ -49,7 +49,7 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 	if e.Seed != 0 {
 		add("seed", text(strconv.FormatUint(e.Seed, 10)))
 	}
-	add("recovery", text(e.Recovery.String()))
+	add("recovery", e.Recovery.tree())
 	add("sampling", text(e.Sampling.String()))
 	add("thresholds", thresholdsTree(e.Thresholds))
 	return write(top), nil

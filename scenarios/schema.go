@@ -115,12 +115,20 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: schemaOf(reflect.TypeFor[Duration]())}
 	case Topology:
 		type plain Topology
-		r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
-		mapping := r.Reflect(plain{})
-		mapping.Version = ""
-		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), mapping)
+		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), mappingOf(plain{}))
+	case Recovery:
+		type plain Recovery
+		return anyOf(schemaOf(reflect.TypeFor[Duration]()), mappingOf(plain{}))
 	}
 	return nil
+}
+
+// mappingOf is the schema of a struct that a file writes as a mapping, among other forms.
+func mappingOf(of any) *jsonschema.Schema {
+	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
+	s := r.Reflect(of)
+	s.Version = ""
+	return s
 }
 
 // orList is one value, or the list of values of a matrix.

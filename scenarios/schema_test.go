@@ -99,6 +99,7 @@ func TestSchemaRefuses(t *testing.T) {
 		head + "dut: {memory: [512MiB, 2]}\n",
 		head + "recovery: 5\n",
 		head + "recovery: [5s, 6s]\n",
+		head + "recovery: {at-leats: 5s}\n",
 		head + "topology: bridge\n",
 		head + "scenarios: {a: {sysctls: {a.b: 1}}}\n",
 		head + "trials: -1\n",

@@ -1,0 +1,116 @@
+package orchestrator
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// recovery returns how long trials of a scenario are watched after their load. The time is fixed where
+// what it shows is asked for: by a steady state, by an action, by a threshold.
+func (p *Plan) recovery(scenario int) scenarios.Recovery {
+	r, s := p.Experiment.Recovery, p.Scenarios[scenario]
+	if len(s.Actions)+len(s.Steady) > 0 || slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery) {
+		r.AtLeast = r.AtMost
+	}
+	return r
+}
+
+// recoveryEvery is how often the watch after the load looks whether it is over.
+const recoveryEvery = 50 * time.Millisecond
+
+// watchRecovery goes on sampling and probing after the load, until the DUT has settled or the time is over.
+func (t *trial) watchRecovery(ctx context.Context) error {
+	bounds := t.Plan.recovery(t.slot.Scenario)
+	began := time.Now()
+	w := results.Watch{
+		LoadEnd: began.Sub(t.zero).Seconds(), Failed: t.result.Load.Failed,
+		AtLeast: time.Duration(bounds.AtLeast).Seconds(), AtMost: time.Duration(bounds.AtMost).Seconds(),
+	}
+	done := func(why results.RecoveryEnd) {
+		t.result.Recovery = &results.Recovery{AtMost: w.AtMost, Watched: time.Since(began).Seconds(), Ended: why}
+	}
+	tick := time.NewTicker(recoveryEvery)
+	defer tick.Stop()
+	for {
+		w.Now = time.Since(t.zero).Seconds()
+		w.Samples, w.Bystanders = t.series.since(w.LoadEnd), t.bystanders.since(began, t.zero)
+		if why, over := w.End(); over {
+			done(why)
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			done(results.Interrupted)
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// bystanders gathers what the probes of a trial have seen so far.
+type bystanders struct {
+	mu     sync.Mutex
+	byName map[string]*bystander
+}
+
+// bystander is one of them. Times are zero until they come.
+type bystander struct {
+	spec      generators.Spec
+	last      generators.Progress
+	heardLoss time.Time // when the last loss was heard of
+	answered  time.Time // when the last answered attempt was sent
+	none      time.Time // when last no attempt was without a result
+}
+
+// hear takes the news of a probe.
+func (b *bystanders) hear(a assignment, p generators.Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.byName == nil {
+		b.byName = map[string]*bystander{}
+	}
+	one := b.byName[a.name]
+	if one == nil {
+		one = &bystander{spec: a.spec}
+		b.byName[a.name] = one
+	}
+	now := time.Now()
+	if p.Failed > one.last.Failed {
+		one.heardLoss = now
+	}
+	if p.Completed > one.last.Completed {
+		one.answered = now.Add(-p.Answered)
+	}
+	if p.Open == 0 {
+		one.none = now
+	}
+	one.last = p
+}
+
+// since returns what the probes have seen, on an axis whose zero is given, for the end of the load.
+func (b *bystanders) since(loadEnd, zero time.Time) []results.Bystander {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	seconds := func(at time.Time) float64 {
+		if at.IsZero() {
+			return 0
+		}
+		return at.Sub(zero).Seconds()
+	}
+	var list []results.Bystander
+	for one := range maps.Values(b.byName) {
+		list = append(list, results.Bystander{
+			Interval: 1 / one.spec.Rate, Timeout: one.spec.Timeout.Seconds(), Lost: one.last.Failed,
+			HeardLoss: seconds(one.heardLoss), Answered: seconds(one.answered),
+			Pending: !one.none.After(loadEnd) && time.Since(loadEnd) < one.spec.Timeout+recoveryEvery,
+		})
+	}
+	return list
+}

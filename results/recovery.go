@@ -1,0 +1,164 @@
+package results
+
+import "slices"
+
+// Recovery is how long the DUT was watched after the load, and why no longer.
+type Recovery struct {
+	AtMost  float64     `json:"at_most_s"` // seconds, as the experiment says
+	Watched float64     `json:"watched_s"` // seconds
+	Ended   RecoveryEnd `json:"ended"`
+}
+
+// RecoveryEnd is why the watch after the load ended.
+type RecoveryEnd string
+
+// The reasons.
+const (
+	// Undisturbed: the load disturbed nothing, so that nothing had to recover.
+	Undisturbed RecoveryEnd = "undisturbed"
+	// Settled: new connections worked again, and longer watching would have shown the same.
+	Settled RecoveryEnd = "settled"
+	// TimeOver: the time that the experiment gives was over.
+	TimeOver RecoveryEnd = "time-over"
+	// Interrupted: the caller ended the trial.
+	Interrupted RecoveryEnd = "interrupted"
+)
+
+// Watch is what is known of a trial while its recovery is watched. Times are in seconds on the axis
+// of the samples.
+type Watch struct {
+	LoadEnd, Now float64
+	// AtLeast and AtMost bound the watch, counted from LoadEnd.
+	AtLeast, AtMost float64
+	// Failed counts the attempts of the load that failed.
+	Failed int64
+	// Samples are those since LoadEnd, in order of time. Their counters go on from the baseline.
+	Samples    []Sample
+	Bystanders []Bystander
+}
+
+// Bystander is what is known of a probe while it goes on.
+type Bystander struct {
+	Interval float64 // seconds between two attempts
+	Timeout  float64 // seconds after which an attempt is lost
+	Lost     int64
+	// HeardLoss is when the last loss was heard of, Answered when the last attempt was sent that was
+	// answered. Both are 0 without any.
+	HeardLoss, Answered float64
+	// Pending reports that attempts from before LoadEnd may still be without a result.
+	Pending bool
+}
+
+const (
+	// idle is how many seconds a table without trouble must stand still before the watch ends: packets
+	// of the load can wait in the queues of a slow guest.
+	idle = 0.5
+	// lag is how many seconds news of a bystander may take, or its attempts come early or late.
+	lag = 0.3
+)
+
+// End reports whether the watch is over, and why. It ends early only where no figure of the trial
+// would become another one by the same going on until AtMost; see docs/decisions.
+func (w Watch) End() (why RecoveryEnd, over bool) {
+	watched := w.Now - w.LoadEnd
+	switch {
+	case watched >= w.AtMost:
+		return TimeOver, true
+	case watched < w.AtLeast || len(w.Samples) == 0:
+		return "", false
+	case w.undisturbed():
+		return Undisturbed, w.still(idle) && w.marksKept(idle)
+	default:
+		return Settled, w.still(recoverHold) && w.marksKept(recoverHold) && w.quiet() && w.reliable()
+	}
+}
+
+// undisturbed reports whether conntrack refused, evicted and lost nothing, no attempt of the load failed,
+// and no bystander lost anything.
+func (w Watch) undisturbed() bool {
+	s := w.Samples[len(w.Samples)-1]
+	c := s.Counters
+	return c.Drop+c.EarlyDrop+c.InsertFailed+c.ChainTooLong+s.LogLines+w.Failed == 0 &&
+		!slices.ContainsFunc(w.Bystanders, func(b Bystander) bool { return b.Lost > 0 || b.Pending })
+}
+
+// since returns the last sample that is at least so many seconds older than the newest one, if there is
+// one.
+func (w Watch) since(seconds float64) (Sample, bool) {
+	newest := w.Samples[len(w.Samples)-1].Seconds
+	for _, s := range slices.Backward(w.Samples) {
+		if s.Seconds <= newest-seconds {
+			return s, true
+		}
+	}
+	return Sample{}, false
+}
+
+// still reports whether the table has taken no more new entries for so many seconds than the bystanders
+// make.
+func (w Watch) still(seconds float64) bool {
+	before, ok := w.since(seconds)
+	if !ok {
+		return false
+	}
+	newest := w.Samples[len(w.Samples)-1]
+	own := 1.0
+	for _, b := range w.Bystanders {
+		own += (newest.Seconds-before.Seconds)/b.Interval + 1
+	}
+	return float64(newest.Count-before.Count) <= own
+}
+
+// quiet reports whether the kernel has refused nothing for recoverHold, nor logged that it did.
+func (w Watch) quiet() bool {
+	before, ok := w.since(recoverHold)
+	newest := w.Samples[len(w.Samples)-1]
+	return ok && refused(before) == refused(newest) && !logged(before, newest)
+}
+
+// marksKept reports whether the count, changing on as it did for so many seconds, stays on its side of
+// the shares of max whose crossing is reported.
+func (w Watch) marksKept(seconds float64) bool {
+	before, ok := w.since(seconds)
+	newest := w.Samples[len(w.Samples)-1]
+	if !ok {
+		return false
+	}
+	left := w.LoadEnd + w.AtMost - newest.Seconds
+	then := float64(newest.Count) + float64(newest.Count-before.Count)/(newest.Seconds-before.Seconds)*left
+	for _, share := range []float64{highMark, lowMark} {
+		mark := share * float64(newest.Max)
+		if newest.Max > 0 && (float64(newest.Count) >= mark) != (then >= mark) {
+			return false
+		}
+	}
+	return true
+}
+
+// reliable reports whether every bystander's attempts have been answered for as long as summariseProbe
+// wants to see before it calls new connections recovered.
+func (w Watch) reliable() bool {
+	hold, well := 0.0, w.LoadEnd
+	for _, b := range w.Bystanders {
+		if b.Lost > 0 {
+			hold = max(hold, recoverHold, b.Timeout+recoverHold/2)
+			well = max(well, b.HeardLoss)
+		}
+	}
+	for _, b := range w.Bystanders {
+		if b.Pending || hold > 0 && b.Answered < well+hold+b.Interval+lag {
+			return false
+		}
+	}
+	return true
+}
+
+// refused counts the packets that the kernel refused an entry.
+func refused(s Sample) int64 {
+	return s.Counters.Drop + s.Counters.InsertFailed + s.Counters.ChainTooLong
+}
+
+// logged reports whether the kernel's log has grown between two samples.
+func logged(before, after Sample) bool {
+	return after.LogLines > before.LogLines || after.LogSupp > before.LogSupp
+}
