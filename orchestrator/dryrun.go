@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -46,29 +45,6 @@ func (p *Plan) TimeLine() []results.TimeLine {
 		list = append(list, line)
 	}
 	return list
-}
-
-// loadEnd is when a load ends at the latest. Known is false where its speed is the target's; then it sorts
-// after all that is known.
-func loadEnd(s scenarios.Resolved) (end float64, known bool) {
-	end = time.Duration(s.Phases.Total()).Seconds()
-	for _, e := range s.Workload {
-		if e.Probe != "" {
-			continue
-		}
-		length := e.Length().Seconds()
-		if n := float64(e.Number()); n > 0 && e.Rate > 0 && e.Generator != scenarios.Hold && (length == 0 || n/float64(e.Rate) < length) {
-			length = n / float64(e.Rate)
-		}
-		if e.Generator == scenarios.Hold && e.Rate > 0 {
-			length += float64(e.Number()) / float64(e.Rate)
-		}
-		if _, joins := s.Joined(e); length == 0 || joins || e.Generator == scenarios.Hold && e.Rate == 0 {
-			return math.MaxFloat64 / 2, false
-		}
-		end = max(end, s.Begins(e).Seconds()+length)
-	}
-	return end, true
 }
 
 func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {

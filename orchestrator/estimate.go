@@ -1,0 +1,164 @@
+package orchestrator
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/netns"
+)
+
+// pace is how long a lab takes for what an experiment leaves open, as measured on hosts of two cores.
+type pace struct {
+	lab       float64 // seconds to make the lab, once
+	boot      float64 // seconds until the nodes of a trial answer
+	around    float64 // seconds of a trial besides boot, load and recovery, without the lead of probes
+	perSecond float64 // what a load offers and gets where the answers set its pace
+}
+
+var (
+	emulatedPace   = pace{lab: 1.5, boot: 2.8, around: 2.2, perSecond: 900}
+	kvmPace        = pace{lab: 1.5, boot: 1.2, around: 1, perSecond: 6000}
+	namespacesPace = pace{lab: 0.5, boot: 0.1, around: 0.3, perSecond: 10000}
+	boxPace        = pace{lab: 60, boot: 15, around: 3, perSecond: 900}
+)
+
+// atOnceRecovery and troubledRecovery are how many seconds a trial is usually watched after its load where
+// it may end early: without trouble, and with it.
+const (
+	atOnceRecovery   = 0.7
+	troubledRecovery = 3.0
+)
+
+// Estimate predicts how long a run of the plan takes in machines of this host, one trial after the other, once
+// kernels are fetched. Emulated says that they run without KVM. A busy host may take half as long again.
+func (p *Plan) Estimate(emulated bool) time.Duration {
+	if emulated {
+		return p.estimate(emulatedPace)
+	}
+	return p.estimate(kvmPace)
+}
+
+func (p *Plan) estimate(of pace) time.Duration {
+	seconds := 0.0
+	for i, s := range p.Scenarios {
+		seconds += float64(p.Experiment.Trials) * p.trialSeconds(i, s, of)
+	}
+	return time.Duration((of.lab + seconds) * float64(time.Second)).Round(100 * time.Millisecond)
+}
+
+// trialSeconds predicts how long a trial of a scenario takes.
+func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) float64 {
+	seconds := of.boot + of.around
+	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
+		seconds += probeLead.Seconds()
+	}
+	overflow := forecast(p.Experiment.Topology, s, 1).Prediction.Overflow > 0
+	seconds += loadSeconds(s, of, overflow)
+	bounds, usual := p.recovery(i), atOnceRecovery
+	if overflow {
+		usual = troubledRecovery
+	}
+	return seconds + min(bounds.AtMost.Seconds(), max(bounds.AtLeast.Seconds(), usual))
+}
+
+// loadSeconds predicts how long a load takes. In a table that overflows its last attempts wait for their
+// time limits.
+func loadSeconds(s scenarios.Resolved, of pace, overflow bool) float64 {
+	end := s.Phases.Total().Seconds()
+	for _, e := range s.Workload {
+		if e.Probe != "" {
+			continue
+		}
+		begins := s.Begins(e).Seconds()
+		if a, joins := s.Joined(e); joins {
+			at, _ := s.ActionBegins(a) // of a condition no more is known
+			begins = at.Seconds()
+		}
+		length, known := entrySeconds(e)
+		offered := float64(e.Number()) / of.perSecond
+		switch {
+		case !known: // hold: for how long
+			length += offered
+		case e.Concurrency > 0 && offered > 0:
+			length = min(length, offered)
+		}
+		if overflow && slices.Contains([]scenarios.Generator{scenarios.HTTP, scenarios.TCP, scenarios.Hold}, e.Generator) {
+			length += e.Timeout.Seconds()
+		}
+		end = max(end, begins+length)
+	}
+	return end
+}
+
+// entrySeconds returns how long an entry of the workload makes load at the latest, its start not counted.
+// Where that is not known, since the target sets its pace, it returns what is known of it: a bound, or for
+// how long connections are held.
+func entrySeconds(e scenarios.Entry) (length float64, known bool) {
+	length = e.Length().Seconds()
+	n, rate := float64(e.Number()), float64(e.Rate)
+	switch {
+	case e.Generator == scenarios.Hold:
+		if rate == 0 {
+			return length, false
+		}
+		return length + n/rate, true
+	case n > 0 && rate > 0 && (length == 0 || n/rate < length):
+		return n / rate, true
+	default:
+		return length, length > 0
+	}
+}
+
+// Span is a prediction of a run's length in words: from what a host takes that is otherwise idle to half as
+// long again.
+func Span(d time.Duration) string {
+	low, high := d.Seconds()*0.9, d.Seconds()*1.5
+	unit, step := "s", 5.0
+	if high > 100 {
+		unit, step, low, high = "min", 1, low/60, high/60
+	}
+	low, high = max(step, step*math.Floor(low/step)), step*math.Ceil(high/step)
+	if low == high {
+		return fmt.Sprintf("%.0f %s", low, unit)
+	}
+	return fmt.Sprintf("%.0f to %.0f %s", low, high, unit)
+}
+
+// Expect says in words how long a run of the plan takes in the lab of the choice. cache is as in [Job].
+func (c Choice) Expect(p *Plan, cache string) string {
+	switch refused, _ := libvirt.KVMRefused(cache); {
+	case c.Driver == netns.Driver:
+		return Span(p.estimate(namespacesPace))
+	case c.Driver == driverVagrant:
+		return Span(p.estimate(boxPace))
+	case len(c.Connect) > 0:
+		return Span(p.Estimate(c.Accelerator == libvirt.TCG) / time.Duration(max(1, c.Parallel)))
+	case c.Accelerator == libvirt.TCG || c.Accelerator == "" && refused != "":
+		return Span(p.Estimate(true)) + " without KVM"
+	case c.Accelerator == libvirt.KVM:
+		return Span(p.Estimate(false)) + " with KVM"
+	default: // only a boot tells whether it works
+		return Span(p.Estimate(false)) + " with KVM, " + Span(p.Estimate(true)) + " if it does not work here"
+	}
+}
+
+// loadEnd is when a load ends at the latest. Known is false where its speed is the target's; then it sorts
+// after all that is known.
+func loadEnd(s scenarios.Resolved) (end float64, known bool) {
+	end = time.Duration(s.Phases.Total()).Seconds()
+	for _, e := range s.Workload {
+		if e.Probe != "" {
+			continue
+		}
+		length, fixed := entrySeconds(e)
+		if _, joins := s.Joined(e); !fixed || joins {
+			return math.MaxFloat64 / 2, false
+		}
+		end = max(end, s.Begins(e).Seconds()+length)
+	}
+	return end, true
+}
