@@ -2,6 +2,8 @@ module github.com/ctload/ctload
 
 go 1.26.0
 
+toolchain go1.26.8
+
 exclude (
 	github.com/mdlayher/netlink v1.10.0
 	github.com/mdlayher/netlink v1.10.1
