@@ -24,8 +24,10 @@ func listOf(p *problems, root *node, key, what string) *node {
 }
 
 func needList(p *problems, n *node, what string) *node {
-	if n.kind != list {
+	if n.kind != list && !n.empty() {
 		p.errorf(n.at, "%s; this is %s", what, n.what())
+	}
+	if n.kind != list {
 		return &node{kind: list, at: n.at}
 	}
 	return n
@@ -46,7 +48,7 @@ func overlaySteady(p *problems, base, scenario *node) *node {
 	switch over := given(scenario, "steady"); {
 	case over == nil:
 		return base
-	case over.kind == null:
+	case over.empty():
 		return &node{kind: list, at: over.at}
 	default:
 		return needList(p, over, steadyWhat)
@@ -60,7 +62,7 @@ func overlayActions(p *problems, base, from *node) *node {
 	switch {
 	case over == nil:
 		return base
-	case over.kind == null:
+	case over.empty():
 		return &node{kind: list, at: over.at}
 	case over.kind != mapping:
 		return needList(p, over, "a scenario changes actions by name, or gives a list of its own")
@@ -68,20 +70,12 @@ func overlayActions(p *problems, base, from *node) *node {
 		p.errorf(over.at, "there are no actions to change; actions are a list")
 		return &node{kind: list, at: over.at}
 	}
-	names := actionNames(base)
-	for _, e := range over.entries {
-		switch {
-		case !slices.Contains(names, e.key):
-			p.errorf(e.at, "there is no action %s%s", quote(e.key), meant(e.key, names))
-		case e.value.kind != mapping && e.value.kind != null:
-			p.errorf(e.value.at, "the changes of an action are keys with values, not %s", e.value.what())
-		}
-	}
+	checkNamed(p, over, "action", actionNames(base))
 	return overlayNamed(base, over, actionNames, actionMoment)
 }
 
-// overlayNamed changes items of a list by their names, or merges two sets of such changes. apart are keys
-// of which one takes the others away.
+// overlayNamed changes items of a list by their names, or merges two sets of such changes; an empty
+// change takes the item away. apart are keys of which one takes the others away.
 func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string) *node {
 	if over.kind != mapping {
 		return over
@@ -94,8 +88,8 @@ func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string
 	names := namesOf(base)
 	for _, e := range over.entries {
 		i := slices.Index(names, e.key)
-		if i < 0 || e.value.kind != mapping {
-			continue
+		if i < 0 || e.value.kind != mapping && !e.value.empty() {
+			continue // reported by checkNamed
 		}
 		below := changed.items[i]
 		if slices.ContainsFunc(apart, func(key string) bool { return e.value.get(key) != nil }) {
@@ -105,6 +99,7 @@ func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string
 		}
 		changed.items[i] = overlayKeys(below, e.value)
 	}
+	changed.items = slices.DeleteFunc(changed.items, func(item *node) bool { return item.taken })
 	return &changed
 }
 

@@ -223,6 +223,9 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 	}
 	var thresholds []Threshold
 	for _, e := range n.entries {
+		if e.value.empty() {
+			continue
+		}
 		if len(resolved) > 0 && !slices.Contains(names, e.key) {
 			p.errorf(e.at, "there is no scenario %s%s", quote(e.key), meant(e.key, names))
 		}

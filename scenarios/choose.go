@@ -77,7 +77,7 @@ func (e *Experiment) SetKernels(kernels []string) error {
 		root = root.with("scenarios", scenarios.at, &changed)
 	}
 	p := newProblems()
-	p.sources = e.problems.sources
+	p.sources, p.inherited = e.problems.sources, e.problems.inherited
 	other := *e
 	other.root, other.problems = root, p
 	other.resolve()
@@ -92,5 +92,6 @@ func (e *Experiment) SetKernels(kernels []string) error {
 // Invalid is an error about a place in the experiment's file, for what only the program that runs
 // it can judge, such as a threshold that does not compile.
 func (e *Experiment) Invalid(at Position, message string) *InvalidError {
+	at, message = e.problems.own(at, message)
 	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: excerpt(e.problems.sources[at.File], at)}}}
 }

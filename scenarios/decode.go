@@ -200,7 +200,9 @@ func (s *Settings) decodeNode(p *problems, n *node) {
 	}
 	for _, e := range n.entries {
 		if e.value.kind == null {
-			p.errorf(e.at, "%s has no value", e.key)
+			if !e.value.taken {
+				p.errorf(e.at, "%s has no value", e.key)
+			}
 			continue
 		}
 		if word, ok := scalarText(p, e.value); ok {

@@ -67,3 +67,100 @@ func TestExtends(t *testing.T) {
 		t.Errorf("the schema refuses it: %v", err)
 	}
 }
+
+// extended parses a file that extends a shipped experiment; the error is nil where it loads.
+func extended(experiment, rest string) (*Experiment, error) {
+	e, _, err := Parse("mine.yaml", []byte("experiment: mine\nextends: "+experiment+"\n"+rest))
+	return e, err
+}
+
+// TestExtends_EmptyValues takes away each kind of value that is merged, in each way to say so.
+func TestExtends_EmptyValues(t *testing.T) {
+	tests := []struct {
+		experiment, file string
+		left             func(*Experiment) bool // whether anything of it is left
+	}{
+		{"table-full", "thresholds: %s\n", func(e *Experiment) bool { return len(e.Thresholds) > 0 }},
+		{"table-full", "thresholds: {raised-max: %s, raw-notrack: %s}\n", func(e *Experiment) bool { return len(e.Thresholds) > 0 }},
+		{"table-full", "documentation: %s\n", func(e *Experiment) bool { return e.Documentation.Story != "" }},
+		{"table-full", "documentation: {story: %s}\n", func(e *Experiment) bool { return e.Documentation.Story != "" || e.Documentation.Watch == "" }},
+		{"emergency-fixes", "dut: %s\n", func(e *Experiment) bool { return e.DUT.Rules != "" || e.DUT.Memory != DefaultMemory }},
+		{"emergency-fixes", "dut: {sysctl: %s}\n", func(e *Experiment) bool { return len(e.DUT.Sysctl) > 0 || e.DUT.Rules == "" }},
+		{"emergency-fixes", "dut: {sysctl: {net.netfilter.nf_conntrack_max: %s}}\n", func(e *Experiment) bool { return len(e.DUT.Sysctl) > 0 }},
+		{"emergency-fixes", "dut: {rules: %s}\n", func(e *Experiment) bool { return e.DUT.Rules != "" }},
+		{"emergency-fixes", "workload: {open: %s}\n", func(e *Experiment) bool { return len(e.Workload) != 2 }},
+		{"emergency-fixes", "steady: %s\n", func(e *Experiment) bool { return len(e.Steady) > 0 || len(e.Resolve()[0].Steady) > 0 }},
+		{"emergency-fixes", "scenarios: {flushed: {actions: %s}}\n", func(e *Experiment) bool { return len(e.Resolve()[4].Actions) > 0 }},
+		{"emergency-fixes", "scenarios: {max-raised: %s}\n", func(e *Experiment) bool { return len(e.Resolve()[1].Actions) > 0 }},
+		{"emergency-fixes", "scenarios: %s\n", func(e *Experiment) bool { return names(e) != "baseline" || len(e.Thresholds) != 2 }},
+		{"hash-resize", "actions: %s\nscenarios:\nthresholds:\n", func(e *Experiment) bool { return len(e.Actions) > 0 }},
+		{"log-flood", "phases: {lull: %s}\n", func(e *Experiment) bool { return len(e.Phases) != 2 }},
+		{"table-full", "scenarios: {raised-max: {sysctl: %s}}\n", func(e *Experiment) bool { return len(e.Resolve()[1].DUT.Sysctl) > 0 }},
+		{"ipvs-reuse", "dut: {ipvs: %s}\n", func(e *Experiment) bool { return e.DUT.IPVS != "" }},
+	}
+	for _, test := range tests {
+		for _, empty := range []string{"", "{}", "[]", `""`} {
+			isText := strings.Contains(test.file, "rules:") || strings.Contains(test.file, "ipvs:") || strings.Contains(test.file, "story:")
+			if empty == `""` != isText && empty != "" {
+				continue
+			}
+			file := strings.ReplaceAll(test.file, "%s", empty)
+			e, err := extended(test.experiment, file)
+			if err != nil {
+				t.Errorf("%s: %s%v", test.experiment, file, err)
+				continue
+			}
+			if test.left(e) {
+				t.Errorf("%s: %s leaves it as it was", test.experiment, file)
+			}
+			roundTrip(t, e)
+			if empty != "" {
+				continue
+			}
+			if err := validate(compiledSchema(t), []byte("experiment: mine\nextends: "+test.experiment+"\n"+file)); err != nil {
+				t.Errorf("the schema refuses %s: %v", file, err)
+			}
+		}
+	}
+}
+
+// TestExtends_EmptyOverNothing keeps what an empty value does not stand over.
+func TestExtends_EmptyOverNothing(t *testing.T) {
+	e, err := extended("log-flood", "dut: {sysctl: {net.netfilter.nf_conntrack_tcp_loose: 0}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range e.Resolve() {
+		// count-written gives a setting that the loader leaves out, which takes none away.
+		if loose, ok := r.DUT.Sysctl.Get(keyLoose); loose != "0" || !ok {
+			t.Errorf("%s lacks the setting of the dut: %+v", r.Name, r.DUT.Sysctl)
+		}
+	}
+}
+
+// TestExtends_OmitAndDefineAgain: the scenario of the same name is a new one, without the
+// thresholds of the one that is left out.
+func TestExtends_OmitAndDefineAgain(t *testing.T) {
+	e, err := extended("table-full", "omit: [raised-max, raised-max]\nscenarios: {raised-max: {buckets: 4096}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := e.Resolve()[3]
+	if r.Name != "raised-max" || r.DUT.Buckets != 4096 || len(r.DUT.Sysctl) > 0 || r.Summary != "" {
+		t.Errorf("raised-max: %+v", r)
+	}
+	for _, threshold := range e.Thresholds {
+		if threshold.AppliesTo(r) {
+			t.Errorf("inherited: %s", threshold.Expression)
+		}
+	}
+}
+
+// TestExtends_FileOfTheSameName: positions in the user's file and in the shipped one are told apart.
+func TestExtends_FileOfTheSameName(t *testing.T) {
+	_, _, err := Parse("table-full.yaml", []byte("experiment: mine\nextends: table-full\ndut: {vcpus: 0}\n"))
+	want := "table-full.yaml:3:14: vcpus is 1 to 256\n     2 | extends: table-full\n>    3 | dut: {vcpus: 0}\n       |              ^"
+	if err == nil || err.Error() != want {
+		t.Errorf("error: %v", err)
+	}
+}

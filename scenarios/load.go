@@ -116,24 +116,55 @@ func extendShipped(p *problems, root *node) *node {
 		p.errorf(extends.at, "there is no shipped experiment %s%s", quote(extends.text), meant(extends.text, Names()))
 		return root
 	}
-	base := parse(p, extends.text+".yaml", data)
+	file := "shipped " + extends.text + ".yaml"
+	base := parse(p, file, data)
 	if base == nil {
 		return root
 	}
-	base = normalise(p, base)
-	if scenarios := base.get("scenarios"); scenarios != nil && omit != nil {
-		for _, item := range omit.items {
-			if !slices.Contains(entryKeys(scenarios), item.text) {
-				p.errorf(item.at, "%s has no scenario %s%s", extends.text, quote(item.text), meant(item.text, entryKeys(scenarios)))
-			}
-			scenarios = scenarios.without(item.text)
-		}
-		base = base.with("scenarios", scenarios.at, scenarios)
+	p.inherited = &inheritance{file, extends.text, extends.at, base}
+	if own := given(root, "scenarios"); own != nil && own.empty() {
+		base = withoutScenarios(base, entryKeys(base.get("scenarios")))
+	} else if omit != nil {
+		base = withoutScenarios(base, omitted(p, extends.text, omit, entryKeys(base.get("scenarios"))))
 	}
-	return overlayFile(p, base.without("experiment"), root)
+	return overlayFile(p, normalise(p, base).without("experiment"), root)
 }
 
+// omitted are the scenarios that a file leaves out of an experiment with the scenarios in known.
+func omitted(p *problems, experiment string, omit *node, known []string) []string {
+	var names []string
+	for _, item := range omit.items {
+		if !slices.Contains(known, item.text) {
+			p.errorf(item.at, "%s has no scenario %s%s", experiment, quote(item.text), meant(item.text, known))
+		}
+		names = append(names, item.text)
+	}
+	return names
+}
+
+// withoutScenarios is an experiment without some of its scenarios, and without what is about them
+// alone: their thresholds.
+func withoutScenarios(root *node, names []string) *node {
+	for key, baseOf := range map[string]func(string) string{
+		"scenarios":  func(name string) string { return name },
+		"thresholds": func(name string) string { base, _ := variantOf(name); return base },
+	} {
+		below := root.get(key)
+		if below == nil || below.kind != mapping {
+			continue
+		}
+		left := *below
+		left.entries = slices.DeleteFunc(slices.Clone(below.entries), func(e entry) bool { return slices.Contains(names, baseOf(e.key)) })
+		root = root.with(key, positionOf(root, key), &left)
+	}
+	return root
+}
+
+// entryKeys are the keys of a mapping; none where it is missing.
 func entryKeys(n *node) []string {
+	if n == nil {
+		return nil
+	}
 	var keys []string
 	for _, e := range n.entries {
 		keys = append(keys, e.key)
@@ -205,7 +236,7 @@ func (e *Experiment) resolve() {
 
 	scenarios := e.root.get("scenarios")
 	switch {
-	case scenarios == nil || scenarios.kind == mapping && len(scenarios.entries) == 0:
+	case scenarios == nil || scenarios.empty():
 		scenarios = &node{kind: mapping, entries: []entry{{"baseline", dut.at, &node{at: dut.at}}}}
 	case scenarios.kind != mapping:
 		p.errorf(scenarios.at, "scenarios are names with the changes that each makes to the dut, not %s", scenarios.what())
@@ -231,7 +262,7 @@ func (e *Experiment) scenario(s entry, all plot) []Resolved {
 	p := e.problems
 	checkName(p, s.at, "scenario", s.key)
 	r := Resolved{Name: s.key, Position: s.at}
-	if s.value.kind != null {
+	if !s.value.empty() {
 		if s.value.kind != mapping {
 			p.errorf(s.value.at, "a scenario is the changes that it makes to the dut, not %s", s.value.what())
 			return nil
@@ -243,7 +274,7 @@ func (e *Experiment) scenario(s entry, all plot) []Resolved {
 			decode(p, &node{kind: mapping, entries: []entry{{"summary", s.at, summary}}}, &own)
 		}
 		r.Summary = own.Summary
-		all.workload = overlayWorkload(p, all.workload, s.value.get("workload"))
+		all.workload = overlayWorkload(p, all.workload, s.value)
 		if all.workload.kind != list {
 			p.errorf(all.workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", all.workload.what())
 			return nil

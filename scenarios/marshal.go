@@ -178,6 +178,11 @@ func settingsTree(settings, base Settings) *node {
 			n.entries = append(n.entries, entry{key: s.Key, value: text(s.Value)})
 		}
 	}
+	for _, b := range base {
+		if _, ok := settings.Get(b.Key); !ok {
+			n.entries = append(n.entries, entry{key: b.Key, value: &node{}})
+		}
+	}
 	return n
 }
 

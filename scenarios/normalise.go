@@ -51,6 +51,9 @@ type normaliser struct {
 func (p normaliser) normaliseDUT(dut *node) *node {
 	if sysctl := dut.get("sysctl"); sysctl != nil {
 		dut = normaliseSysctl(p.problems, dut, sysctlMapping(p.problems, sysctl))
+		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
+			dut = dut.without("sysctl") // nothing is left of what was given: that takes nothing away
+		}
 	}
 	for _, key := range []string{"rules", "rules6"} {
 		if rules := dut.get(key); rules != nil && rules.kind == scalar {
@@ -153,9 +156,6 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 // now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in capitals only, for
 // CT --notrack.
 func normaliseRules(p *problems, n *node) *node {
-	if strings.TrimSpace(n.text) == "" {
-		p.errorf(n.at, "empty rules; %q says that there are none", noRules)
-	}
 	tables := parseRules(p, n)
 	told := false
 	for _, t := range tables {

@@ -7,11 +7,12 @@ import (
 
 // Overlays. Everywhere the later part wins, key by key:
 //
-//   - a plain value or a list replaces the one below it; a key without a value takes it away;
+//   - a plain value or a list replaces the one below it;
 //   - sysctl, modules, documentation, phases and thresholds are merged by key;
 //   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
 //   - workload given as a mapping changes entries of the workload below it, by their names;
-//     given as a list it replaces the whole workload; actions likewise.
+//     given as a list it replaces the whole workload; actions likewise;
+//   - an empty value takes away what is below it.
 
 // overlayDUT lays the overrides of a scenario over a dut.
 func overlayDUT(base, over *node) *node {
@@ -40,6 +41,9 @@ func overlayDUT(base, over *node) *node {
 
 // overlayKeys merges two mappings by key.
 func overlayKeys(base, over *node) *node {
+	if base != nil && over.empty() {
+		return takenAway(over.at)
+	}
 	if base == nil || base.kind != mapping || over.kind != mapping {
 		return over
 	}
@@ -50,10 +54,14 @@ func overlayKeys(base, over *node) *node {
 		index[e.key] = i
 	}
 	for _, e := range over.entries {
-		if i, below := index[e.key]; below {
-			merged.entries[i] = e
-		} else {
+		i, below := index[e.key]
+		switch {
+		case !below:
 			merged.entries = append(merged.entries, e)
+		case e.value.empty():
+			merged.entries[i] = entry{e.key, e.at, takenAway(e.value.at)}
+		default:
+			merged.entries[i] = e
 		}
 	}
 	return &merged
@@ -63,42 +71,44 @@ func overlayKeys(base, over *node) *node {
 // override which gives one takes the others away.
 var loops = []string{"concurrency", "rate", "stages", "burst", "sine"}
 
-// overlayWorkload changes entries of a workload by name.
-func overlayWorkload(p *problems, base, over *node) *node {
-	if over == nil || over.kind == null {
+// overlayWorkload lays what a mapping says of the workload over the one below: changes by name, or
+// a list in its place.
+func overlayWorkload(p *problems, base, from *node) *node {
+	over := given(from, "workload")
+	switch {
+	case over == nil:
 		return base
-	}
-	if over.kind != mapping {
+	case over.empty():
+		p.errorf(over.at, "an empty workload: a trial without a load measures nothing; give a list of entries, or leave the key out")
+		return base
+	case over.kind != mapping:
 		return over
-	}
-	if base == nil || base.kind != list {
+	case base == nil || base.kind != list:
 		p.errorf(over.at, "there is no workload to change; a workload is a list of entries")
 		return base
 	}
-	names := entryNames(base)
-	changed := *base
-	changed.items = slices.Clone(base.items)
+	checkNamed(p, over, "entry of the workload", entryNames(base))
+	return overlayNamed(base, over, entryNames, loops)
+}
+
+// checkNamed judges changes to the items of a list by their names.
+func checkNamed(p *problems, over *node, what string, names []string) {
 	for _, e := range over.entries {
-		i := slices.Index(names, e.key)
-		if i < 0 {
-			p.errorf(e.at, "the workload has no entry %s%s", quote(e.key), meant(e.key, names))
-			continue
+		switch {
+		case !slices.Contains(names, e.key):
+			p.errorf(e.at, "there is no %s %s%s", what, quote(e.key), meant(e.key, names))
+		case e.value.kind != mapping && !e.value.empty():
+			p.errorf(e.value.at, "the changes of an %s are keys with values, not %s", what, e.value.what())
 		}
-		if e.value.kind != mapping {
-			if e.value.kind != null {
-				p.errorf(e.value.at, "the changes of an entry are keys with values, not %s", e.value.what())
-			}
-			continue
-		}
-		below := changed.items[i]
-		if slices.ContainsFunc(loops, func(key string) bool { return e.value.get(key) != nil }) {
-			for _, key := range loops {
-				below = below.without(key)
-			}
-		}
-		changed.items[i] = overlayKeys(below, e.value)
 	}
-	return &changed
+}
+
+// itemNames are the names of entries or of actions, given or by default.
+func itemNames(items *node) []string {
+	if slices.ContainsFunc(items.items, func(item *node) bool { return item.get("action") != nil }) {
+		return actionNames(items)
+	}
+	return entryNames(items)
 }
 
 // entryNames are the names of the entries of a workload, given or by default.
@@ -138,14 +148,18 @@ func namesBy(items *node, kind func(*node) string) []string {
 	return names
 }
 
-// overlayScenario lays a scenario of a file over the one of the same name in the file that it extends.
+// overlayScenario lays a scenario of a file over the one of the same name in the file that it
+// extends. An empty one is a scenario without changes, as everywhere.
 func overlayScenario(base, over *node) *node {
+	if base == nil || over.empty() {
+		return over
+	}
 	merged := overlayDUT(base, over)
-	if base != nil && over != nil {
-		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil {
+	if base.kind == mapping && over.kind == mapping {
+		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil && !above.empty() {
 			merged = merged.with("workload", above.at, overlayOverrides(below, above))
 		}
-		if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil {
+		if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil && !above.empty() {
 			merged = merged.with("actions", above.at, overlayNamed(below, above, actionNames, actionMoment))
 		}
 	}
@@ -179,13 +193,17 @@ func overlayFile(p *problems, base, over *node) *node {
 		case "extends", "omit":
 			continue
 		case "dut":
-			value = overlayDUT(below, value)
+			if value.empty() {
+				value = &node{kind: mapping, at: e.at}
+			} else {
+				value = overlayDUT(below, value)
+			}
 		case "documentation", "thresholds", "phases":
 			value = overlayKeys(below, value)
 		case "workload":
-			value = overlayWorkload(p, below, value)
+			value = overlayWorkload(p, below, over)
 		case "actions":
-			value = overlayActions(p, below, &node{kind: mapping, at: e.at, entries: []entry{e}})
+			value = overlayActions(p, below, over)
 		case "scenarios":
 			if below != nil && value.kind == mapping {
 				for _, scenario := range value.entries {

@@ -66,6 +66,9 @@ func (all *Phases) decodeNode(p *problems, n *node) {
 		return
 	}
 	for _, e := range n.entries {
+		if e.value.taken {
+			continue
+		}
 		phase := Phase{Name: e.key}
 		checkName(p, e.at, "phase", e.key)
 		decodeValue(p, e.value, reflect.ValueOf(&phase.Length).Elem())

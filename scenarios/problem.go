@@ -91,6 +91,57 @@ type problems struct {
 	wrong    map[Position]bool
 	errors   []Problem
 	warnings []Problem
+	// inherited is the experiment that the file extends, nil without one.
+	inherited *inheritance
+}
+
+// inheritance is a shipped experiment that a file extends.
+type inheritance struct {
+	file string   // as in its positions
+	name string   // of the experiment
+	at   Position // where the file names it
+	tree *node    // of the shipped file
+}
+
+// own turns a problem of the shipped experiment, which the user cannot edit, into one of the file
+// that extends it: at the line which names it, with the key to override.
+func (p *problems) own(at Position, message string) (Position, string) {
+	from := p.inherited
+	if from == nil || at.File != from.file {
+		return at, message
+	}
+	path := pathTo(from.tree, at)
+	if len(path) == 0 {
+		return from.at, fmt.Sprintf("%s, which is extended, does not go with this file: %s", from.name, message)
+	}
+	key, omit := strings.Join(path, "."), ""
+	if len(path) > 1 && path[0] == "scenarios" {
+		omit = fmt.Sprintf(", or leave the scenario out with omit: [%s]", path[1])
+	}
+	return from.at, fmt.Sprintf("%s has in its line %d, under %s, what does not go with this file: %s; give %s a value here, or none to take it away%s",
+		from.name, at.Line, key, message, key, omit)
+}
+
+// pathTo is the path of keys, and of names of entries and actions, to what stands at a position;
+// empty where nothing stands there.
+func pathTo(n *node, at Position) []string {
+	for _, e := range n.entries {
+		if e.at == at || e.value.at == at || slices.Contains(e.value.lines, at) {
+			return []string{e.key}
+		}
+		if rest := pathTo(e.value, at); len(rest) > 0 {
+			return append([]string{e.key}, rest...)
+		}
+		if slices.ContainsFunc(e.value.items, func(item *node) bool { return item.at == at }) {
+			return []string{e.key}
+		}
+	}
+	for i, item := range n.items {
+		if rest := pathTo(item, at); len(rest) > 0 {
+			return append([]string{itemNames(n)[i]}, rest...)
+		}
+	}
+	return nil
 }
 
 func newProblems() *problems {
@@ -102,7 +153,8 @@ const maxProblems = 500
 
 func (p *problems) errorf(at Position, format string, args ...any) {
 	p.wrong[at] = true
-	p.errors = p.add(p.errors, at, format, args...)
+	at, message := p.own(at, fmt.Sprintf(format, args...))
+	p.errors = p.add(p.errors, at, message)
 }
 
 // failed says whether something is wrong at a place already, so that what follows from it need not
@@ -112,14 +164,14 @@ func (p *problems) failed(at Position) bool {
 }
 
 func (p *problems) warnf(at Position, format string, args ...any) {
-	p.warnings = p.add(p.warnings, at, format, args...)
+	p.warnings = p.add(p.warnings, at, fmt.Sprintf(format, args...))
 }
 
-func (p *problems) add(list []Problem, at Position, format string, args ...any) []Problem {
+func (p *problems) add(list []Problem, at Position, message string) []Problem {
 	if len(list) >= maxProblems {
 		return list
 	}
-	problem := Problem{Position: at, Message: fmt.Sprintf(format, args...)}
+	problem := Problem{Position: at, Message: message}
 	if p.seen[problem] {
 		return list
 	}

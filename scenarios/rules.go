@@ -42,7 +42,7 @@ func rulesOf(n *node) []table {
 // iptables-restore needs; the rules themselves are judged by the real tool in the DUT.
 func parseRules(p *problems, n *node) []table {
 	var tables []table
-	if strings.TrimSpace(n.text) == noRules {
+	if text := strings.TrimSpace(n.text); text == noRules || text == "" {
 		return nil
 	}
 	var open *table
@@ -97,8 +97,11 @@ func rulesNode(at Position, tables []table) *node {
 }
 
 // mergeRules lays one iptables-save text over another: each table that over gives replaces the
-// same table of base, the other tables stay. "none" takes all tables away.
+// same table of base, the other tables stay. "none", or an empty value, takes all tables away.
 func mergeRules(base, over *node) *node {
+	if base != nil && over.empty() {
+		return rulesNode(over.at, nil)
+	}
 	if base == nil || base.rules == nil || over.rules == nil || len(over.rules.tables) == 0 {
 		return over
 	}

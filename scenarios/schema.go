@@ -31,7 +31,7 @@ func Schema() ([]byte, error) {
 	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage](), reflect.TypeFor[Action]()} {
 		allowLists(top.Definitions[t.Name()], t)
 	}
-	for _, s := range []*jsonschema.Schema{top, top.Definitions["Configuration"], top.Definitions["Modules"]} {
+	for _, s := range []*jsonschema.Schema{top, top.Definitions["Configuration"], top.Definitions["Modules"], top.Definitions["Documentation"]} {
 		allowNothing(s)
 	}
 	entrySchema(top.Definitions["Entry"])
@@ -51,7 +51,7 @@ func Schema() ([]byte, error) {
 		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
 	text := &jsonschema.Schema{Type: "string"}
 	set("thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
-		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(text, &jsonschema.Schema{Type: "array", Items: text})}, nothing()))
+		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(text, &jsonschema.Schema{Type: "array", Items: text}, nothing())}, nothing()))
 	return json.MarshalIndent(top, "", "  ")
 }
 
@@ -100,7 +100,7 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	case Settings:
 		value := anyOf(&jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "number"}, &jsonschema.Schema{Type: "boolean"})
 		return anyOf(
-			&jsonschema.Schema{Type: "object", AdditionalProperties: orList(value)},
+			&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(orList(value), nothing())},
 			&jsonschema.Schema{Type: "array", Items: pattern("=", "net.netfilter.nf_conntrack_max=262144")},
 			&jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"})
 	case Expression:
@@ -112,7 +112,7 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	case Bandwidth:
 		return pattern(`^[0-9]{1,12}(\.[0-9]{1,6})?\s*(`+strings.Join(bandwidths, "|")+`)(/s)?$`, "10Mbit/s")
 	case Phases:
-		return &jsonschema.Schema{Type: "object", AdditionalProperties: schemaOf(reflect.TypeFor[Duration]())}
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(schemaOf(reflect.TypeFor[Duration]()), nothing())}
 	case Topology:
 		type plain Topology
 		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), mappingOf(plain{}))
@@ -204,7 +204,7 @@ func onlyKeys(key, word string, keys []string) *jsonschema.Schema {
 
 // overridesSchema is a workload changed by the names of its entries.
 func overridesSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "object"},
+	return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(&jsonschema.Schema{Type: "object"}, nothing()),
 		Description: "entries of the workload by name, with the keys to change"}
 }
 

@@ -42,6 +42,7 @@ type node struct {
 	rules   *ruleSet   // of rules and rules6, once they are normalised
 	items   []*node
 	entries []entry
+	taken   bool // of a null: it took away what another part of the file, or the file below, has
 }
 
 // entry is a key of a mapping with its value, in the order of the file.
@@ -63,6 +64,15 @@ func (n *node) get(key string) *node {
 	}
 	return nil
 }
+
+// empty reports whether a node is a null, a mapping without keys or a list without items. Over a
+// value that is merged it takes that value away.
+func (n *node) empty() bool {
+	return n.kind == null || n.kind == mapping && len(n.entries) == 0 || n.kind == list && len(n.items) == 0
+}
+
+// takenAway is what an empty value leaves of the one below it.
+func takenAway(at Position) *node { return &node{at: at, taken: true} }
 
 // place is where the value of a key stands, or the mapping where the key is missing.
 func (n *node) place(key string) Position {

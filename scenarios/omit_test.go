@@ -1,0 +1,72 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// loadShipped loads a shipped experiment.
+func loadShipped(t *testing.T, name string) *Experiment {
+	t.Helper()
+	e, _, err := Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// TestOmit_EachShippedScenario leaves out each scenario of each shipped experiment alone, then all
+// but that one: what is left is what it is in the shipped experiment, its thresholds included.
+func TestOmit_EachShippedScenario(t *testing.T) {
+	omitted := 0
+	for _, name := range Names() {
+		whole := loadShipped(t, name)
+		var bases []string
+		for _, r := range whole.Resolve() {
+			if !slices.Contains(bases, r.Base) {
+				bases = append(bases, r.Base)
+			}
+		}
+		for _, one := range bases {
+			omitted++
+			others := slices.DeleteFunc(slices.Clone(bases), func(base string) bool { return base == one })
+			checkOmit(t, whole, []string{one}, others)
+			checkOmit(t, whole, others, []string{one})
+		}
+	}
+	if omitted < 142 {
+		t.Errorf("only %d scenarios were left out", omitted)
+	}
+}
+
+// checkOmit extends a shipped experiment without the scenarios in omit and compares the rest.
+func checkOmit(t *testing.T, whole *Experiment, omit, kept []string) {
+	t.Helper()
+	file := fmt.Sprintf("experiment: mine\nextends: %s\nomit: [%s]\n", whole.Name, strings.Join(omit, ", "))
+	e, _, err := Parse("mine.yaml", []byte(file))
+	if err != nil {
+		t.Errorf("%s without %s: %v", whole.Name, strings.Join(omit, ", "), err)
+		return
+	}
+	places := cmp.Options{cmpopts.IgnoreTypes(Position{}), cmpopts.EquateEmpty()}
+	if len(kept) == 0 { // the dut as it is, which every file without scenarios means
+		if got := names(e); got != "baseline" {
+			t.Errorf("%s without any scenario has %s", whole.Name, got)
+		}
+		return
+	}
+	isKept := func(r Resolved) bool { return slices.Contains(kept, r.Base) }
+	want := slices.DeleteFunc(whole.Resolve(), func(r Resolved) bool { return !isKept(r) })
+	if diff := cmp.Diff(want, e.Resolve(), places); diff != "" {
+		t.Errorf("%s without %s:\n%s", whole.Name, strings.Join(omit, ", "), diff)
+	}
+	thresholds := slices.DeleteFunc(slices.Clone(whole.Thresholds), func(t Threshold) bool { return !slices.ContainsFunc(want, t.AppliesTo) })
+	if diff := cmp.Diff(thresholds, e.Thresholds, places); diff != "" {
+		t.Errorf("thresholds of %s without %s:\n%s", whole.Name, strings.Join(omit, ", "), diff)
+	}
+}
