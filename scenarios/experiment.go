@@ -60,6 +60,7 @@ const allScenarios = "all"
 // Documentation is what an experiment says about itself to its readers. The program shows it and
 // draws nothing from it.
 type Documentation struct {
+	Group   Group    `yaml:"group,omitempty" jsonschema_description:"what kind of experiment it is: lists are ordered by it"`
 	Story   string   `yaml:"story,omitempty" matrix:"no" jsonschema_description:"the incident that the experiment reproduces"`
 	Watch   string   `yaml:"watch,omitempty" matrix:"no" jsonschema_description:"which figures to look at"`
 	Expect  string   `yaml:"expect,omitempty" matrix:"no" jsonschema_description:"what the figures should show, and why"`
@@ -71,6 +72,40 @@ type Documentation struct {
 type Recovery struct {
 	AtLeast Duration `yaml:"at-least,omitempty" jsonschema_description:"watch for so long whatever happens; default 0s"`
 	AtMost  Duration `yaml:"at-most,omitempty" jsonschema_description:"watch no longer; default 5s, or at-least where that is more"`
+}
+
+// Group is what kind of experiment it is; "" where the file does not say.
+type Group string
+
+// The groups, in the order of lists.
+const (
+	Classic  Group = "classic"  // a textbook load against the table: what to start from
+	WriteUp  Group = "write-up" // a published write-up of an incident, with its cures and its mistakes
+	Incident Group = "incident" // a class of incidents that operators report
+	Cure     Group = "cure"     // a well-known cure, by itself
+	Chaos    Group = "chaos"    // faults and emergency fixes on the time line of a trial
+)
+
+// Words are the valid values.
+func (Group) Words() []string {
+	return []string{string(Classic), string(WriteUp), string(Incident), string(Cure), string(Chaos)}
+}
+
+// Title is a heading for the experiments of a group.
+func (g Group) Title() string {
+	switch g {
+	case Classic:
+		return "Classics: textbook loads against the table, to start from"
+	case WriteUp:
+		return "Write-ups: published incidents, with their cures and their mistakes"
+	case Incident:
+		return "Incidents: the classes that operators report, the fault beside the cure"
+	case Cure:
+		return "Cures: what a well-known one does, and what it does not"
+	case Chaos:
+		return "Chaos: faults and emergency fixes in the middle of a load"
+	}
+	return "Others"
 }
 
 // Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.

@@ -27,6 +27,9 @@ func TestShippedExperimentsLoad(t *testing.T) {
 			if e.Name != name {
 				t.Errorf("the file of %s calls itself %s", name, e.Name)
 			}
+			if e.Documentation.Group == "" {
+				t.Error("the experiment is in no group")
+			}
 			for _, w := range warnings {
 				if want, ok := traps[name]; !ok || !strings.Contains(w.Message, want) {
 					t.Errorf("warning: %s\n%s", w, w.Excerpt)

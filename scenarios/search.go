@@ -1,0 +1,294 @@
+package scenarios
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+// Found is a shipped experiment in which every word of a search stands.
+type Found struct {
+	Experiment string
+	Group      Group
+	Lines      []FoundLine // the fewest that hold all words, best first
+	score      int
+}
+
+// FoundLine is a line of an experiment's file in which words of a search stand.
+type FoundLine struct {
+	Line  int    // from 1
+	Where string // what the line belongs to, as "story" or "scenario baseline: rules"
+	Text  string // without its indentation
+}
+
+// Search finds words in the files of the shipped experiments: names, summaries, stories, settings,
+// rules, and comments, which have the lines of write-ups as they stand there. Every word must
+// occur; case does not count, and an old name of a setting, a module or a target also means the
+// name of today. The experiments come best first; none without words.
+func Search(text string) []Found {
+	words := searchWords(text)
+	var all []Found
+	for _, p := range pages() {
+		if found, ok := searchIn(p, words); ok {
+			all = append(all, found)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Found) int { return cmp.Compare(b.score, a.score) })
+	return all
+}
+
+// Suggestions are what to try where a search finds nothing: the word of the library that is nearest
+// to each word that stands nowhere, "" where none is near; and the experiments with most of the
+// words, at most three.
+func Suggestions(text string) (words map[string]string, experiments []string) {
+	type counted struct {
+		name  string
+		words int
+	}
+	wanted := searchWords(text)
+	words = map[string]string{}
+	var nearby []counted
+	var vocabulary []string
+	for _, w := range wanted {
+		words[w.text] = ""
+	}
+	for _, p := range pages() {
+		n := 0
+		for _, w := range wanted {
+			if slices.ContainsFunc(p.lines, func(l pageLine) bool { return w.value(l) > 0 }) {
+				delete(words, w.text)
+				n++
+			}
+		}
+		if n > 0 {
+			nearby = append(nearby, counted{p.name, n})
+		}
+		for _, l := range p.lines {
+			vocabulary = append(vocabulary, strings.FieldsFunc(l.lower, func(r rune) bool { return !isWordRune(r) && r != '-' })...)
+		}
+	}
+	slices.Sort(vocabulary)
+	vocabulary = slices.Compact(vocabulary)
+	for w := range words {
+		words[w] = nearest(w, vocabulary)
+	}
+	slices.SortStableFunc(nearby, func(a, b counted) int { return cmp.Compare(b.words, a.words) })
+	for _, c := range nearby[:min(len(nearby), 3)] {
+		experiments = append(experiments, c.name)
+	}
+	return words, experiments
+}
+
+// searchWord is a word that is searched for.
+type searchWord struct {
+	text  string // in lower case
+	today string // its name of today in lower case; "" where that is the same
+}
+
+// kernelTime is what dmesg writes before a line.
+var kernelTime = regexp.MustCompile(`\[ *\d+\.\d+\]`)
+
+// searchWords takes a text apart, which may be a line of a log or of a write-up.
+func searchWords(text string) []searchWord {
+	var words []searchWord
+	for _, field := range strings.Fields(kernelTime.ReplaceAllString(text, " ")) {
+		field = strings.Trim(field, `.,:;!?"'()[]`)
+		if field == "" {
+			continue
+		}
+		w := searchWord{text: strings.ToLower(field)}
+		if today := todaysWord(field); !strings.EqualFold(today, field) {
+			w.today = strings.ToLower(today)
+		}
+		if !slices.Contains(words, w) {
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
+// todaysWord is the name of today of a setting, with or without its value, a module or a target.
+func todaysWord(word string) string {
+	for old, today := range todaysModules {
+		if strings.EqualFold(word, old) {
+			return today
+		}
+	}
+	if strings.EqualFold(word, "notrack") {
+		return "--notrack"
+	}
+	today, _ := todaysKey(word)
+	return today
+}
+
+// value is what a line is worth to a word: nothing where the word is not in it, twice as much where
+// it stands there whole, and half as much where it is the name of today.
+func (w searchWord) value(l pageLine) int {
+	return max(2*occurrence(l.lower, w.text), occurrence(l.lower, w.today)) * l.weight
+}
+
+// occurrence is 0 where a text lacks a word, 1 where the word is a part of others, else 2.
+func occurrence(text, word string) int {
+	best := 0
+	for at := 0; word != ""; {
+		i := strings.Index(text[at:], word)
+		if i < 0 {
+			break
+		}
+		begin, end := at+i, at+i+len(word)
+		if !wordBefore(text, begin) && !wordAfter(text, end) {
+			return 2
+		}
+		best, at = 1, end
+	}
+	return best
+}
+
+func wordBefore(text string, at int) bool { return at > 0 && isWordRune(rune(text[at-1])) }
+
+func wordAfter(text string, at int) bool { return at < len(text) && isWordRune(rune(text[at])) }
+
+func isWordRune(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+// searchIn looks for all words in one experiment.
+func searchIn(p page, words []searchWord) (Found, bool) {
+	found := Found{Experiment: p.name, Group: p.group}
+	missing := slices.Clone(words)
+	for len(missing) > 0 {
+		best, most, worth := -1, 0, 0
+		for i, l := range p.lines {
+			n, sum := 0, 0
+			for _, w := range missing {
+				if value := w.value(l); value > 0 {
+					n, sum = n+1, sum+value
+				}
+			}
+			if n > most || n == most && sum > worth {
+				best, most, worth = i, n, sum
+			}
+		}
+		if best < 0 {
+			return found, false
+		}
+		line := p.lines[best]
+		found.Lines = append(found.Lines, line.FoundLine)
+		missing = slices.DeleteFunc(missing, func(w searchWord) bool { return w.value(line) > 0 })
+		found.score += worth
+	}
+	// Words that stand together are what was meant.
+	if len(found.Lines) > 0 {
+		found.score /= len(found.Lines)
+	}
+	return found, len(words) > 0
+}
+
+// page is an experiment's file as it is searched.
+type page struct {
+	name  string
+	group Group
+	lines []pageLine
+}
+
+type pageLine struct {
+	FoundLine
+	lower  string
+	weight int
+}
+
+// pages are the shipped experiments.
+var pages = sync.OnceValue(func() []page {
+	var all []page
+	for _, name := range Names() {
+		all = append(all, pageOf(name))
+	}
+	return all
+})
+
+// pageOf reads a shipped experiment for a search.
+func pageOf(name string) page {
+	data, err := Shipped(name)
+	if err != nil {
+		panic(err) // the name is one of Names
+	}
+	p := newProblems()
+	root := parse(p, name, data)
+	if root == nil {
+		panic(p.err()) // a test loads all of them
+	}
+	source := p.sources[name]
+	paths := make([][]string, len(source)+1) // of each line, from 1
+	markLines(root, nil, paths)
+	for line := len(source) - 1; line > 0; line-- {
+		if paths[line] == nil && strings.HasPrefix(strings.TrimSpace(source[line-1]), "#") {
+			paths[line] = paths[line+1] // a comment is about what follows
+		}
+	}
+	found := page{name: name}
+	if group := root.get("documentation").get("group"); group != nil {
+		found.group = Group(group.text)
+	}
+	var path []string
+	for i, text := range source {
+		if paths[i+1] != nil {
+			path = paths[i+1]
+		}
+		where, weight := place(path)
+		text = strings.TrimSpace(text)
+		if where == "name" && strings.HasPrefix(text, "#") {
+			where, weight = "comment", 40 // at the head of the file
+		}
+		found.lines = append(found.lines, pageLine{FoundLine{i + 1, where, text}, strings.ToLower(text), weight})
+	}
+	return found
+}
+
+// markLines notes for each line the path of keys of what begins first in it.
+func markLines(n *node, path []string, paths [][]string) {
+	mark := func(at Position, path []string) {
+		if at.Line > 0 && at.Line < len(paths) && paths[at.Line] == nil {
+			paths[at.Line] = path
+		}
+	}
+	for _, at := range n.lines {
+		mark(at, path)
+	}
+	for _, e := range n.entries {
+		mark(e.at, extend(path, e.key))
+		markLines(e.value, extend(path, e.key), paths)
+	}
+	for _, item := range n.items {
+		mark(item.at, path)
+		markLines(item, path, paths)
+	}
+}
+
+// place names a path for readers, and says how much a word in it tells of what the experiment is
+// about.
+func place(path []string) (where string, weight int) {
+	if len(path) == 0 {
+		return "head", 30
+	}
+	switch path[0] {
+	case "experiment":
+		return "name", 100
+	case "summary":
+		return "summary", 60
+	case "documentation":
+		if weights := map[string]int{"story": 40, "sources": 25}; len(path) > 1 {
+			return path[1], max(weights[path[1]], 15)
+		}
+	case "thresholds":
+		return strings.Join(path, " "), 10
+	case "scenarios":
+		switch {
+		case len(path) == 2:
+			return "scenario " + path[1], 50
+		case len(path) > 2:
+			return "scenario " + path[1] + ": " + strings.Join(path[2:], " "), 45
+		}
+	}
+	return strings.Join(path, " "), 30
+}
