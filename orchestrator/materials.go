@@ -50,7 +50,8 @@ func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configura
 const self = "/proc/self/exe"
 
 // extras are the modules and tools that a plan needs beyond what every guest has: modules that its
-// scenarios load by name, where the kernel has them, and the tool of the load balancer.
+// scenarios load by name, where the kernel has them, the tool of the load balancer, and those that refuse
+// command lines.
 func extras(plan *Plan) (modules, tools []string) {
 	for _, s := range plan.Scenarios {
 		for _, module := range s.DUT.Modules.Load {
@@ -62,7 +63,7 @@ func extras(plan *Plan) (modules, tools []string) {
 			tools = append(tools, "ipvsadm")
 		}
 	}
-	return modules, tools
+	return modules, append(tools, refusingTools(plan)...)
 }
 
 // BuildMaterials makes an initramfs for each kernel of a plan in folder, with this program as its init, and with

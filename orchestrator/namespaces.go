@@ -38,10 +38,18 @@ func refuseHostWide(plan *Plan, choice Choice) error {
 	if err := refuseActions(plan, netns.Driver, stopsDUT); err != nil {
 		return err
 	}
+	var wants []string
+	for _, s := range plan.Scenarios {
+		if len(s.DUT.Refused) > 0 {
+			wants = append(wants, fmt.Sprintf("scenario %s runs command lines with a mistake, which on a shared kernel would prove nothing", s.Name))
+		}
+	}
+	if len(wants) > 0 {
+		return &UnfitError{Driver: netns.Driver, Wants: wants, Way: machinesCan + "; or leave these out with --scenario"}
+	}
 	if choice.AllowHostChanges {
 		return nil
 	}
-	var wants []string
 	for _, s := range plan.Scenarios {
 		asked, err := settings(plan.Experiment.Topology, s.DUT)
 		if err != nil {

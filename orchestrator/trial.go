@@ -101,6 +101,10 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 
+	if err := t.tryRefused(ctx); err != nil {
+		return err
+	}
+
 	t.begin("read back")
 	before, err := t.dut.Agent().ReadBack(ctx, t.settings)
 	if err != nil {

@@ -120,6 +120,7 @@ type Trial struct {
 	Probe      *Probe      `json:"probe,omitempty"`
 	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`
+	Refused    []Refusal   `json:"refused,omitempty"` // command lines with a mistake, as the DUT's tools took them
 	Actions    []Action    `json:"actions,omitempty"` // faults and fixes, in the order of their beginnings
 	Heal       *Heal       `json:"heal,omitempty"`    // nil where the experiment does not say what normal means
 	// Recovery says how long the trial was watched after its load; nil when it ended before.
@@ -139,6 +140,13 @@ type Trial struct {
 	Steal   float64 `json:"steal,omitempty"`
 	LostCPU float64 `json:"lost_cpu,omitempty"`
 	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
+}
+
+// Refusal is a command line with a mistake in it that was run on the DUT, whose tool refused it.
+type Refusal struct {
+	Command string `json:"command"`
+	Status  int    `json:"status"` // with which the tool ended; 0: it refused nothing, and the trial is invalid
+	Said    string `json:"said"`   // the first line of its complaint
 }
 
 // Clock is how the guest's clock was compared with that of the machine that runs ctload, before, during

@@ -37,10 +37,13 @@ func sentence(t *Trial, conf Configuration) string {
 	return finish(what, t)
 }
 
-// finish adds what the bystander saw and makes a sentence of it.
+// finish adds what the bystander saw and what the DUT refused, and makes a sentence of it.
 func finish(s string, t *Trial) string {
 	if p := t.Probe; p != nil && p.Lost > 0 {
 		s += fmt.Sprintf("; a bystander lost %s of %s", Count(p.Lost), plural(p.Sent, "probe"))
+	}
+	for _, r := range t.Refused {
+		s += fmt.Sprintf("; %s was refused (%s)", r.Command, strings.TrimRight(r.Said, "."))
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }

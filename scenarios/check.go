@@ -146,7 +146,29 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 			}
 		}
 	}
+	if refused := n.get("refused"); refused != nil && refused.kind == list {
+		for i, line := range c.Refused {
+			checkRefused(p, refused.items[i].at, line)
+		}
+	}
 	checkRules(p, n, c, topology)
+}
+
+// refusingTools are the programs that a command line with a mistake may be for: each is in the
+// guest, and what it refuses changes nothing.
+var refusingTools = []string{"sysctl", "iptables", "ip6tables", "nft"}
+
+// checkRefused judges a command line, which is run without a shell.
+func checkRefused(p *problems, at Position, line string) {
+	words := strings.Fields(line)
+	switch {
+	case len(words) < 2:
+		p.errorf(at, "%s is not a command line, as sysctl -w key = value", quote(line))
+	case !slices.Contains(refusingTools, words[0]):
+		p.errorf(at, "%s is not a command line of a tool that refuses mistakes%s", quote(line), meant(words[0], refusingTools))
+	case strings.ContainsAny(line, "'\"`$|&;<>\n"):
+		p.errorf(at, "%s needs a shell, and none runs it: words alone, without quotes, pipes and redirections", quote(line))
+	}
 }
 
 // kernelMeant is the kernel whose name ends in a word, or is near to it.

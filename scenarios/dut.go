@@ -19,6 +19,8 @@ type Configuration struct {
 	Sysctl  Settings `yaml:"sysctl,omitempty" jsonschema_description:"kernel settings, applied in this order"`
 	Buckets Count    `yaml:"buckets,omitempty" jsonschema_description:"size of the conntrack hash (nf_conntrack_buckets); the kernel's own when it is not given"`
 	Modules Modules  `yaml:"modules,omitempty" jsonschema_description:"kernel modules"`
+	// Refused are command lines with a mistake, which the DUT's own tools refuse.
+	Refused []string `yaml:"refused,omitempty" jsonschema_description:"command lines of sysctl, iptables, ip6tables or nft that the tool refuses for a mistake in them: run after everything else is set; one that succeeds makes the trial invalid"`
 }
 
 // Modules are the kernel modules that a scenario loads before its rules and sysctls, and removes

@@ -128,6 +128,9 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 			trimmed.text = strings.TrimSpace(value.text)
 			value = &trimmed
 		}
+		if given := value.text; strings.HasPrefix(key, conntrackPrefix) && strings.HasSuffix(given, ".") {
+			p.errorf(value.at, "%s ends with a full stop, and the kernel refuses it (EINVAL): %s", quote(given), strings.TrimRight(given, "."))
+		}
 		switch key {
 		case keyCount:
 			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, keyMax)

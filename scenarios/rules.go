@@ -73,7 +73,11 @@ func parseRules(p *problems, n *node) []table {
 			p.errorf(at, "%s is outside of a table: iptables-save text begins a table with *filter, *raw, ... and ends it with COMMIT", quote(line))
 			return tables
 		case strings.HasPrefix(line, "-"), strings.HasPrefix(line, ":"), strings.HasPrefix(line, "["):
-			open.lines = append(open.lines, ruleLine{line, strings.Fields(line), at})
+			words := strings.Fields(line)
+			if i := slices.IndexFunc(words, func(word string) bool { return strings.HasPrefix(word, "–") || strings.HasPrefix(word, "—") }); i >= 0 {
+				p.errorf(at, "%s begins with a dash where iptables wants hyphens, and is refused by it; write --%s", quote(words[i]), strings.TrimLeft(words[i], "–—"))
+			}
+			open.lines = append(open.lines, ruleLine{line, words, at})
 		default:
 			p.errorf(at, "%s is not a line of iptables-save: those are *table, :CHAIN POLICY, -A CHAIN ..., COMMIT and # comments", quote(line))
 		}

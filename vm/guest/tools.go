@@ -22,7 +22,7 @@ var families = map[string]family{
 
 // toolPackages name the Debian package of each tool that is not called after it.
 var toolPackages = map[string]string{
-	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables", "ipset": "ipset", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2",
+	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables", "ipset": "ipset", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
 }
 
 // DefaultTools are the rule tools of every guest: both back-ends of iptables, nft, and conntrack
