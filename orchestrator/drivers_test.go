@@ -69,6 +69,7 @@ func TestChoice(t *testing.T) {
 		{"host-wide, allowed", Choice{Driver: "netns", AllowHostChanges: true}, twoScenarios, nil, false},
 		{"no host-wide setting", Choice{Driver: "netns"}, strings.Replace(twoScenarios, "nf_conntrack_max", "nf_conntrack_tcp_loose", 1), nil, false},
 		{"a power cut of the host", Choice{Driver: "netns", AllowHostChanges: true}, actsOn("reset", ""), []string{"action reset of dut", "--driver libvirt"}, true},
+		{"a mistake on the host", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{refused: [sysctl -w a = b], memory", 1), []string{"scenario timeouts", "command lines", "--driver libvirt"}, true},
 		{"a pause of a client", Choice{Driver: "netns"}, actsOn("pause", "node: client, for: 1s"), nil, false},
 		{"a power cut of a box", Choice{Driver: "vagrant"}, actsOn("reset", ""), []string{"action reset of dut", "--driver libvirt"}, true},
 		{"a box unplugged", Choice{Driver: "vagrant"}, actsOn("link-down", ""), []string{"action link-down of dut/client", "--driver libvirt"}, true},

@@ -6,35 +6,38 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
 
-// tryRefused runs the command lines of the scenario that have a mistake in them, and records what the
-// DUT's own tools say. One that succeeds makes the trial invalid: the scenario then shows another thing
-// than it says.
-func (t *trial) tryRefused(ctx context.Context) error {
-	for _, line := range t.scenario.DUT.Refused {
+// executor runs a command on a node; see [agent.Client.Exec].
+type executor interface {
+	Exec(ctx context.Context, stdin string, argv ...string) (agent.Output, error)
+}
+
+// refusals runs the command lines of a scenario that have a mistake in them, and returns what the DUT's
+// own tools say to each.
+func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]results.Refusal, error) {
+	var list []results.Refusal
+	for _, line := range c.Refused {
 		argv := strings.Fields(line)
 		if argv[0] == "iptables" || argv[0] == "ip6tables" {
-			argv[0] += "-" + string(t.scenario.DUT.RulesBackend)
+			argv[0] += "-" + string(c.RulesBackend)
 		}
-		out, err := t.dut.Agent().Exec(ctx, "", argv...)
+		out, err := dut.Exec(ctx, "", argv...)
 		if err != nil {
-			return fmt.Errorf("run %q on the DUT: %w", line, err)
+			return list, fmt.Errorf("run %q on the DUT: %w", line, err)
 		}
 		said, _, _ := strings.Cut(strings.TrimSpace(out.Stderr), "\n")
-		t.result.Refused = append(t.result.Refused, results.Refusal{Command: line, Status: out.Exit, Said: said})
-		if out.Exit == 0 {
-			t.invalidate("%q was to be refused, and succeeded", line)
-		}
+		list = append(list, results.Refusal{Command: line, Status: out.Exit, Said: said})
 	}
-	return nil
+	return list, nil
 }
 
 // refusingTools are the programs beyond those of every guest that refuse the command lines of a plan.
 func refusingTools(plan *Plan) []string {
-	sysctl := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "sysctl ") }
+	sysctl := func(line string) bool { return strings.Fields(line)[0] == "sysctl" }
 	if slices.ContainsFunc(plan.Scenarios, func(s scenarios.Resolved) bool { return slices.ContainsFunc(s.DUT.Refused, sysctl) }) {
 		return []string{"sysctl"}
 	}

@@ -101,7 +101,8 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 
-	if err := t.tryRefused(ctx); err != nil {
+	var err error
+	if t.result.Refused, err = refusals(ctx, t.dut.Agent(), t.scenario.DUT); err != nil {
 		return err
 	}
 

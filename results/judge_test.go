@@ -249,6 +249,16 @@ func TestJudge(t *testing.T) {
 			words:   []string{"a bystander lost 1 of 100 probes."},
 		},
 		{
+			name: "a mistake",
+			trial: Trial{
+				Load:      failing("requests", 10, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096},
+				Refused:   []Refusal{{Command: "iptables –t raw -F", Status: 2, Said: "Bad argument `–t'"}},
+			},
+			verdict: Clean,
+			words:   []string{"; iptables –t raw -F was refused (Bad argument `–t')."},
+		},
+		{
 			name: "invalid wins",
 			trial: Trial{
 				Invalid:   []string{"the guest's console shows an oops"},

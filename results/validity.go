@@ -59,6 +59,11 @@ func Validate(t *Trial, e Evidence) []string {
 	if e.RulesBefore != e.RulesAfter {
 		add("the rules changed during the load: %s", firstDifference(e.RulesBefore, e.RulesAfter))
 	}
+	for _, r := range t.Refused {
+		if r.Status == 0 {
+			add("the DUT accepted %q, a command line with a mistake that its tool should refuse", r.Command)
+		}
+	}
 	for _, limit := range t.Load.Limits {
 		add("the generator was the limit: %s", limit)
 	}

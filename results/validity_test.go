@@ -34,6 +34,9 @@ func TestValidate(t *testing.T) {
 		{"never read back", func(_ *Trial, e *Evidence) { e.Before, e.After = nil, nil }, []string{"not read back"}},
 		{"rules", func(_ *Trial, e *Evidence) { e.RulesBefore, e.RulesAfter = "-A a\n-A b", "-A a\n-A c" }, []string{`"-A b" became "-A c"`}},
 		{"a rule gone", func(_ *Trial, e *Evidence) { e.RulesBefore, e.RulesAfter = "-A a\n-A b", "-A a" }, []string{`"-A b" is gone`}},
+		{"a mistake accepted", func(t *Trial, _ *Evidence) {
+			t.Refused = []Refusal{{Command: "sysctl -w a = b", Status: 1}, {Command: "sysctl -w a=b"}}
+		}, []string{`accepted "sysctl -w a=b"`}},
 		{"limits", func(t *Trial, _ *Evidence) { t.Load.Limits = []string{"no file descriptors left (1024)", "no ports"} },
 			[]string{"no file descriptors left", "no ports"}},
 		{"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 }, []string{"busy 99.9 % of the time"}},
