@@ -45,7 +45,7 @@ test-long: modules deps test-deps library-deps build ## the same and what takes 
 
 .PHONY: library
 library: modules deps build userns library-deps ## run every shipped experiment: the faults must show and the cures must hold
-	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); for name in $$($(BINARY) scenarios list | awk '{print $$1}'); do \
+	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); for name in $$($(BINARY) scenarios list --names); do \
 		start=$$(date +%s); want=0; [ $$name != generator-limit ] || want=4; \
 		$(BINARY) run $$name --out bin/library/$$name >bin/library/$$name.log 2>&1; got=$$?; \
 		said=ok; [ $$got = $$want ] || { said="FAILED, exit status $$got"; failed="$$failed $$name"; }; \

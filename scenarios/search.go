@@ -20,7 +20,7 @@ type Found struct {
 // FoundLine is a line of an experiment's file in which words of a search stand.
 type FoundLine struct {
 	Line  int    // from 1
-	Where string // what the line belongs to, as "story" or "scenario baseline: rules"
+	Where string // what the line belongs to, as "story" or "scenario baseline"
 	Text  string // without its indentation
 }
 
@@ -252,8 +252,8 @@ func markLines(n *node, path []string, paths [][]string) {
 			paths[at.Line] = path
 		}
 	}
-	for _, at := range n.lines {
-		mark(at, path)
+	for i := range strings.Count(n.text, "\n") {
+		mark(n.lineAt(i), path)
 	}
 	for _, e := range n.entries {
 		mark(e.at, extend(path, e.key))
@@ -281,14 +281,11 @@ func place(path []string) (where string, weight int) {
 			return path[1], max(weights[path[1]], 15)
 		}
 	case "thresholds":
-		return strings.Join(path, " "), 10
+		return "thresholds", 10
 	case "scenarios":
-		switch {
-		case len(path) == 2:
-			return "scenario " + path[1], 50
-		case len(path) > 2:
-			return "scenario " + path[1] + ": " + strings.Join(path[2:], " "), 45
+		if len(path) > 1 {
+			return "scenario " + path[1], 45
 		}
 	}
-	return strings.Join(path, " "), 30
+	return path[0], 30
 }

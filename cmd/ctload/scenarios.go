@@ -17,7 +17,9 @@ func scenariosCommand() *cobra.Command {
 		Short: "the experiments that come with ctload, and the language that they are written in",
 		Long: `The experiments that come with ctload, and the language that they are written in (docs/language.md).
 
-  ctload scenarios list                       what there is
+  ctload scenarios list                       what there is, in groups
+  ctload scenarios find table full            where words stand: messages, settings, rules, commands
+  ctload scenarios show table-full --brief    what one is about
   ctload scenarios show table-full > my.yaml  the text of one, to copy and change
   ctload scenarios validate my.yaml           is it right? Nothing is run
   ctload run my.yaml                          run it`,
@@ -26,27 +28,12 @@ func scenariosCommand() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("ctload scenarios has no command %q%s (list, show, validate, schema)", args[0], meant(cmd, args[0]))
+			return fmt.Errorf("ctload scenarios has no command %q%s (list, find, show, validate, schema)", args[0], meant(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		&cobra.Command{
-			Use: "list", Short: "list the shipped experiments", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return listScenarios(cmd.OutOrStdout()) },
-		},
-		&cobra.Command{
-			Use: "show NAME", Short: "print a shipped experiment, to read or to copy",
-			Args: needs(1, 1, "the name of an experiment; ctload scenarios list has them"),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				text, err := scenarios.Shipped(args[0])
-				if err != nil {
-					return err
-				}
-				_, err = cmd.OutOrStdout().Write(text)
-				return err
-			},
-		},
+		listCommand(), findCommand(), showCommand(),
 		&cobra.Command{
 			Use: "validate FILE...", Short: "check experiment files, thresholds included, without running them",
 			Args: needs(1, 1000, "experiment files"),
@@ -80,19 +67,6 @@ func needs(least, most int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-func listScenarios(out io.Writer) error {
-	for _, name := range scenarios.Names() {
-		experiment, _, err := scenarios.Load(name)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(out, "%-24s %s\n", name, experiment.Summary); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // validate checks one file as a run would.

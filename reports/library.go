@@ -1,0 +1,120 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/ctload/ctload/results"
+)
+
+// Catalogue writes what there is to run, in groups: as text, or as JSON. Without a width each
+// experiment has a line, for programs that read lines.
+func Catalogue(w io.Writer, format string, list []results.Description, o Options) error {
+	switch format {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(list)
+	case "table":
+	default:
+		return unknownFormat(format, []string{"json", "table"})
+	}
+	width := math.MaxInt
+	if o.Width > 0 {
+		width = max(minWidth, o.Width)
+	}
+	indent := 0
+	for _, d := range list {
+		indent = max(indent, runewidth.StringWidth(d.Name)+gap)
+	}
+	var b bytes.Buffer
+	title := ""
+	for _, d := range list {
+		if d.Title != title {
+			if title != "" {
+				b.WriteByte('\n')
+			}
+			title = d.Title
+			fmt.Fprintln(&b, emphasis(title, o.Color))
+		}
+		label := runewidth.FillRight(d.Name, indent) + fmt.Sprintf("%7s%*s", about(d.Seconds), gap, "")
+		paragraph(&b, label, d.Summary, width)
+	}
+	b.WriteString("\nThe times are estimates without KVM; boots are quicker with it.\n")
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// Brief writes what one experiment is about, in a screen.
+func Brief(w io.Writer, d results.Description, o Options) error {
+	width := defaultWidth
+	if o.Width > 0 {
+		width = max(minWidth, o.Width)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s  (%s; about %s without KVM)\n", emphasis(printable(d.Name), o.Color), d.Group, about(d.Seconds))
+	paragraph(&b, "", d.Summary, width)
+	part := func(title, text string) {
+		if strings.TrimSpace(text) != "" {
+			fmt.Fprintln(&b)
+			paragraph(&b, runewidth.FillRight(title, briefIndent), text, width)
+		}
+	}
+	part("story", d.Story)
+	part("watch", d.Watch)
+	indent := 0
+	for _, s := range d.Scenarios {
+		indent = max(indent, runewidth.StringWidth(s.Name)+gap)
+	}
+	title := "compares"
+	fmt.Fprintln(&b)
+	for _, s := range d.Scenarios {
+		paragraph(&b, runewidth.FillRight(title, briefIndent)+runewidth.FillRight(printable(s.Name), indent), s.Summary, width)
+		title = ""
+	}
+	part("sources", strings.Join(d.Sources, "; "))
+	fmt.Fprintf(&b, "\nctload run %s\n", d.Name)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// briefIndent is where the texts of [Brief] begin.
+const briefIndent = 10
+
+// Hits writes what a search has found, a line for each hit; long lines are cut at the width.
+func Hits(w io.Writer, hits []results.Hit, o Options) error {
+	groups, names := 0, 0
+	place := func(h results.Hit) string { return fmt.Sprintf("%s:%d", h.Experiment, h.Line) }
+	for _, h := range hits {
+		groups, names = max(groups, runewidth.StringWidth(h.Group)), max(names, runewidth.StringWidth(place(h)))
+	}
+	var b bytes.Buffer
+	for _, h := range hits {
+		line := runewidth.FillRight(h.Group, groups+gap) + runewidth.FillRight(place(h), names+gap) + printable(h.Where+": "+h.Text)
+		if o.Width > 0 {
+			line = runewidth.Truncate(line, max(minWidth, o.Width), "...")
+		}
+		fmt.Fprintln(&b, line)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// about is a length of time as one says it: 50 s, 1.5 min, 12 min.
+func about(seconds float64) string {
+	switch minutes := seconds / 60; {
+	case seconds < 55:
+		return fmt.Sprintf("%.0f s", 10*math.Ceil(seconds/10))
+	case minutes < 9.5:
+		return fmt.Sprintf("%.4g min", math.Ceil(2*minutes)/2)
+	default:
+		return fmt.Sprintf("%.0f min", math.Ceil(minutes))
+	}
+}

@@ -1,0 +1,30 @@
+package results
+
+// Description is what an experiment says of itself, for who looks for one to run.
+type Description struct {
+	Name    string `json:"name"`
+	Group   string `json:"group"` // a word, as chaos
+	Title   string `json:"-"`     // the heading of its group
+	Summary string `json:"summary"`
+	// Seconds is about how long a run takes, all trials of all scenarios, where guests are emulated.
+	Seconds   float64           `json:"seconds_without_kvm"`
+	Scenarios []DescribedOption `json:"scenarios"`
+	Story     string            `json:"story,omitempty"`
+	Watch     string            `json:"watch,omitempty"`
+	Sources   []string          `json:"sources,omitempty"`
+}
+
+// DescribedOption is one of the scenarios that an experiment compares.
+type DescribedOption struct {
+	Name    string `json:"name"`
+	Summary string `json:"summary,omitempty"`
+}
+
+// Hit is a line of an experiment's file in which a search has found words.
+type Hit struct {
+	Experiment string
+	Group      string
+	Line       int    // from 1
+	Where      string // what the line belongs to, as "story"
+	Text       string
+}
