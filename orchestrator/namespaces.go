@@ -41,7 +41,7 @@ func refuseHostWide(plan *Plan, choice Choice) error {
 	var wants []string
 	for _, s := range plan.Scenarios {
 		if len(s.DUT.Refused) > 0 {
-			wants = append(wants, fmt.Sprintf("scenario %s runs command lines with a mistake, which on a shared kernel would prove nothing", s.Name))
+			wants = append(wants, fmt.Sprintf("scenario %s runs command lines with a mistake (refused), which would meet the host's own kernel", s.Name))
 		}
 	}
 	if len(wants) > 0 {

@@ -35,7 +35,7 @@ func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]r
 	return list, nil
 }
 
-// refusingTools are the programs beyond those of every guest that refuse the command lines of a plan.
+// refusingTools returns the programs beyond those of every guest that the refused command lines of a plan name.
 func refusingTools(plan *Plan) []string {
 	sysctl := func(line string) bool { return strings.Fields(line)[0] == "sysctl" }
 	if slices.ContainsFunc(plan.Scenarios, func(s scenarios.Resolved) bool { return slices.ContainsFunc(s.DUT.Refused, sysctl) }) {

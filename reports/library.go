@@ -107,10 +107,10 @@ func Hits(w io.Writer, hits []results.Hit, o Options) error {
 	return err
 }
 
-// about is a length of time as one says it: 50 s, 1.5 min, 12 min.
+// about formats a length of time roughly: 50 s, 1.5 min, 12 min.
 func about(seconds float64) string {
 	switch minutes := seconds / 60; {
-	case seconds < 55:
+	case seconds <= 50:
 		return fmt.Sprintf("%.0f s", 10*math.Ceil(seconds/10))
 	case minutes < 9.5:
 		return fmt.Sprintf("%.4g min", math.Ceil(2*minutes)/2)

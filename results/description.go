@@ -1,6 +1,6 @@
 package results
 
-// Description is what an experiment says of itself, for who looks for one to run.
+// Description is what an experiment says of itself to a user who looks for one to run.
 type Description struct {
 	Name    string `json:"name"`
 	Group   string `json:"group"` // a word, as chaos

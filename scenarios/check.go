@@ -245,7 +245,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 	}
 	var thresholds []Threshold
 	for _, e := range n.entries {
-		if e.value.empty() {
+		if e.value.taken {
 			continue
 		}
 		if len(resolved) > 0 && !slices.Contains(names, e.key) {
@@ -256,6 +256,9 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 			items = []*node{e.value}
 		}
 		for _, item := range items {
+			if item.empty() {
+				continue
+			}
 			if text, ok := scalarText(p, item); ok {
 				if strings.TrimSpace(text) == "" {
 					p.errorf(item.at, "an empty threshold")

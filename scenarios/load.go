@@ -130,7 +130,7 @@ func extendShipped(p *problems, root *node) *node {
 	return overlayFile(p, normalise(p, base).without("experiment"), root)
 }
 
-// omitted are the scenarios that a file leaves out of an experiment with the scenarios in known.
+// omitted returns the scenarios that a file leaves out of an experiment; known are all of its scenarios.
 func omitted(p *problems, experiment string, omit *node, known []string) []string {
 	var names []string
 	for _, item := range omit.items {
@@ -142,8 +142,7 @@ func omitted(p *problems, experiment string, omit *node, known []string) []strin
 	return names
 }
 
-// withoutScenarios is an experiment without some of its scenarios, and without what is about them
-// alone: their thresholds.
+// withoutScenarios returns an experiment without some of its scenarios and their thresholds.
 func withoutScenarios(root *node, names []string) *node {
 	for key, baseOf := range map[string]func(string) string{
 		"scenarios":  func(name string) string { return name },
@@ -160,7 +159,7 @@ func withoutScenarios(root *node, names []string) *node {
 	return root
 }
 
-// entryKeys are the keys of a mapping; none where it is missing.
+// entryKeys returns the keys of a mapping; none where it is missing.
 func entryKeys(n *node) []string {
 	if n == nil {
 		return nil

@@ -37,6 +37,7 @@ func TestOmit_EachShippedScenario(t *testing.T) {
 			others := slices.DeleteFunc(slices.Clone(bases), func(base string) bool { return base == one })
 			checkOmit(t, whole, []string{one}, others)
 			checkOmit(t, whole, others, []string{one})
+			checkSelect(t, whole, one)
 		}
 	}
 	if omitted < 142 {
@@ -68,5 +69,23 @@ func checkOmit(t *testing.T, whole *Experiment, omit, kept []string) {
 	thresholds := slices.DeleteFunc(slices.Clone(whole.Thresholds), func(t Threshold) bool { return !slices.ContainsFunc(want, t.AppliesTo) })
 	if diff := cmp.Diff(thresholds, e.Thresholds, places); diff != "" {
 		t.Errorf("thresholds of %s without %s:\n%s", whole.Name, strings.Join(omit, ", "), diff)
+	}
+}
+
+// checkSelect selects one scenario of a shipped experiment, as ctload run --scenario does.
+func checkSelect(t *testing.T, whole *Experiment, one string) {
+	t.Helper()
+	e := loadShipped(t, whole.Name)
+	if err := e.Select([]string{one}); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.DeleteFunc(whole.Resolve(), func(r Resolved) bool { return r.Base != one })
+	if diff := cmp.Diff(want, e.Resolve()); diff != "" {
+		t.Errorf("%s, %s selected:\n%s", whole.Name, one, diff)
+	}
+	for _, threshold := range e.Thresholds {
+		if !slices.ContainsFunc(want, threshold.AppliesTo) {
+			t.Errorf("%s, %s selected: a threshold of %s", whole.Name, one, threshold.Scenario)
+		}
 	}
 }

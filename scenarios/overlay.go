@@ -103,7 +103,7 @@ func checkNamed(p *problems, over *node, what string, names []string) {
 	}
 }
 
-// itemNames are the names of entries or of actions, given or by default.
+// itemNames returns the names of entries or of actions, given or by default.
 func itemNames(items *node) []string {
 	if slices.ContainsFunc(items.items, func(item *node) bool { return item.get("action") != nil }) {
 		return actionNames(items)

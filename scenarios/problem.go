@@ -103,8 +103,8 @@ type inheritance struct {
 	tree *node    // of the shipped file
 }
 
-// own turns a problem of the shipped experiment, which the user cannot edit, into one of the file
-// that extends it: at the line which names it, with the key to override.
+// own moves a problem of the shipped experiment, which the user cannot edit, to the line that
+// extends it, and names the key to override.
 func (p *problems) own(at Position, message string) (Position, string) {
 	from := p.inherited
 	if from == nil || at.File != from.file {
@@ -112,18 +112,17 @@ func (p *problems) own(at Position, message string) (Position, string) {
 	}
 	path := pathTo(from.tree, at)
 	if len(path) == 0 {
-		return from.at, fmt.Sprintf("%s, which is extended, does not go with this file: %s", from.name, message)
+		return from.at, fmt.Sprintf("%s conflicts with this file: %s", from.name, message)
 	}
 	key, omit := strings.Join(path, "."), ""
 	if len(path) > 1 && path[0] == "scenarios" {
-		omit = fmt.Sprintf(", or leave the scenario out with omit: [%s]", path[1])
+		omit = fmt.Sprintf("; omit: [%s] leaves the scenario out", path[1])
 	}
-	return from.at, fmt.Sprintf("%s has in its line %d, under %s, what does not go with this file: %s; give %s a value here, or none to take it away%s",
-		from.name, at.Line, key, message, key, omit)
+	return from.at, fmt.Sprintf("%s of %s conflicts with this file: %s; set it here, or give it an empty value to remove it%s", key, from.name, message, omit)
 }
 
-// pathTo is the path of keys, and of names of entries and actions, to what stands at a position;
-// empty where nothing stands there.
+// pathTo returns the path of keys, and of names of entries and actions, to the value at a position;
+// empty without one.
 func pathTo(n *node, at Position) []string {
 	for _, e := range n.entries {
 		if e.at == at || e.value.at == at || slices.Contains(e.value.lines, at) {

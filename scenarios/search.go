@@ -40,9 +40,9 @@ func Search(text string) []Found {
 	return all
 }
 
-// Suggestions are what to try where a search finds nothing: the word of the library that is nearest
-// to each word that stands nowhere, "" where none is near; and the experiments with most of the
-// words, at most three.
+// Suggestions returns what to try after a search that found nothing: for each word that no
+// experiment has the nearest one of the library, "" without one; and the experiments with most of
+// the words, at most three.
 func Suggestions(text string) (words map[string]string, experiments []string) {
 	type counted struct {
 		name  string
@@ -110,7 +110,7 @@ func searchWords(text string) []searchWord {
 	return words
 }
 
-// todaysWord is the name of today of a setting, with or without its value, a module or a target.
+// todaysWord returns the name of today of a setting, with or without its value, a module or a target.
 func todaysWord(word string) string {
 	for old, today := range todaysModules {
 		if strings.EqualFold(word, old) {
@@ -124,13 +124,13 @@ func todaysWord(word string) string {
 	return today
 }
 
-// value is what a line is worth to a word: nothing where the word is not in it, twice as much where
+// value returns what a line is worth to a word: 0 where the word is not in it, twice as much where
 // it stands there whole, and half as much where it is the name of today.
 func (w searchWord) value(l pageLine) int {
 	return max(2*occurrence(l.lower, w.text), occurrence(l.lower, w.today)) * l.weight
 }
 
-// occurrence is 0 where a text lacks a word, 1 where the word is a part of others, else 2.
+// occurrence returns 0 where a text lacks a word, 1 where the word is a part of others, else 2.
 func occurrence(text, word string) int {
 	best := 0
 	for at := 0; word != ""; {

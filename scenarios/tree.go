@@ -42,7 +42,7 @@ type node struct {
 	rules   *ruleSet   // of rules and rules6, once they are normalised
 	items   []*node
 	entries []entry
-	taken   bool // of a null: it took away what another part of the file, or the file below, has
+	taken   bool // of a null: it took a value away, from the dut or from the file that is extended
 }
 
 // entry is a key of a mapping with its value, in the order of the file.
@@ -71,7 +71,7 @@ func (n *node) empty() bool {
 	return n.kind == null || n.kind == mapping && len(n.entries) == 0 || n.kind == list && len(n.items) == 0
 }
 
-// takenAway is what an empty value leaves of the one below it.
+// takenAway returns what an empty value leaves of the one below it.
 func takenAway(at Position) *node { return &node{at: at, taken: true} }
 
 // place is where the value of a key stands, or the mapping where the key is missing.
