@@ -51,7 +51,6 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 	wanted := searchWords(text)
 	words = map[string]string{}
 	var nearby []counted
-	var vocabulary []string
 	for _, w := range wanted {
 		words[w.text] = ""
 	}
@@ -66,14 +65,9 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 		if n > 0 {
 			nearby = append(nearby, counted{p.name, n})
 		}
-		for _, l := range p.lines {
-			vocabulary = append(vocabulary, strings.FieldsFunc(l.lower, func(r rune) bool { return !isWordRune(r) && r != '-' })...)
-		}
 	}
-	slices.Sort(vocabulary)
-	vocabulary = slices.Compact(vocabulary)
 	for w := range words {
-		words[w] = nearest(w, vocabulary)
+		words[w] = nearest(w, vocabulary())
 	}
 	slices.SortStableFunc(nearby, func(a, b counted) int { return cmp.Compare(b.words, a.words) })
 	for _, c := range nearby[:min(len(nearby), 3)] {
@@ -205,6 +199,18 @@ var pages = sync.OnceValue(func() []page {
 		all = append(all, pageOf(name))
 	}
 	return all
+})
+
+// vocabulary is every word of the library, in lower case.
+var vocabulary = sync.OnceValue(func() []string {
+	var words []string
+	for _, p := range pages() {
+		for _, l := range p.lines {
+			words = append(words, strings.FieldsFunc(l.lower, func(r rune) bool { return !isWordRune(r) && r != '-' })...)
+		}
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
 })
 
 // pageOf reads a shipped experiment for a search.
