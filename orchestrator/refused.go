@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ctload/ctload/agent"
@@ -37,9 +36,12 @@ func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]r
 
 // refusingTools returns the programs beyond those of every guest that the refused command lines of a plan name.
 func refusingTools(plan *Plan) []string {
-	sysctl := func(line string) bool { return strings.Fields(line)[0] == "sysctl" }
-	if slices.ContainsFunc(plan.Scenarios, func(s scenarios.Resolved) bool { return slices.ContainsFunc(s.DUT.Refused, sysctl) }) {
-		return []string{"sysctl"}
+	for _, s := range plan.Scenarios {
+		for _, line := range s.DUT.Refused {
+			if strings.Fields(line)[0] == "sysctl" {
+				return []string{"sysctl"}
+			}
+		}
 	}
 	return nil
 }

@@ -67,7 +67,9 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 		}
 	}
 	for w := range words {
-		words[w] = nearest(w, vocabulary())
+		if len(w) > 4 && strings.ContainsFunc(w, unicode.IsLetter) { // others are near to anything
+			words[w] = nearest(w, vocabulary())
+		}
 	}
 	slices.SortStableFunc(nearby, func(a, b counted) int { return cmp.Compare(b.words, a.words) })
 	for _, c := range nearby[:min(len(nearby), 3)] {
@@ -115,6 +117,9 @@ func todaysWord(word string) string {
 		return "--notrack"
 	}
 	today, _ := todaysKey(word)
+	if today == keyBuckets {
+		return "buckets:" // a key of the language
+	}
 	return today
 }
 

@@ -26,6 +26,7 @@ func TestSearch_FindsWhatOperatorsType(t *testing.T) {
 		{"rmmod", "log-flood", "scenario modules-removed", "rmmod"},
 		{"modprobe -r", "max-and-hash", "scenario module-removed", "modprobe -r"},
 		{"hashsize", "log-flood", "scenario max-131072", "/sys/module/nf_conntrack/parameters/hashsize"},
+		{"net.netfilter.nf_conntrack_buckets", "small-hash", "scenario hash-to-match", "buckets:"},
 		{"nf_conntrack_tcp_be_liberal", "invalid-reset", "scenario", "be_liberal"},
 	}
 	for _, test := range tests {
@@ -73,11 +74,10 @@ func TestSearch_AllWords(t *testing.T) {
 
 // TestSuggestions_NearestWord offers the nearest word and the experiments that have most words.
 func TestSuggestions_NearestWord(t *testing.T) {
-	words, experiments := Suggestions("flowtabel offload")
-	if words["flowtabel"] != "flowtable" {
+	if words, _ := Suggestions("flowtabel offload"); words["flowtabel"] != "flowtable" {
 		t.Errorf("words: %v", words)
 	}
-	words, experiments = Suggestions("masquerade five days of flowtables")
+	words, experiments := Suggestions("masquerade five days of flowtables")
 	if len(words) > 0 && words["masquerade"] != "" || len(experiments) == 0 || len(experiments) > 3 {
 		t.Errorf("words %v, experiments %v", words, experiments)
 	}

@@ -107,7 +107,10 @@ Exit status: 1 when nothing is found.`,
 			var hits []results.Hit
 			for _, found := range scenarios.Search(text) {
 				for _, line := range found.Lines {
-					hits = append(hits, results.Hit{Experiment: found.Experiment, Group: string(found.Group), Line: line.Line, Where: line.Where, Text: line.Text})
+					hits = append(hits, results.Hit{
+						Experiment: found.Experiment, Group: string(found.Group),
+						Line: line.Line, Where: line.Where, Text: line.Text,
+					})
 				}
 			}
 			if len(hits) == 0 {
