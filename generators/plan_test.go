@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/tuples"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -141,7 +142,7 @@ func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
 		t.Fatalf("initial is %t", initial)
 	}
 	if !initial {
-		netnstest.Skip(t, "not in the initial network namespace")
+		hosttest.Skip(t, "not in the initial network namespace")
 	}
 	for _, kind := range []Kind{SYN, Handshake, ICMP, UDP} {
 		spec := Spec{Kind: kind, Target: "127.0.0.1", Sources: "10.66.0.1", Count: 1, Crafted: kind == UDP}

@@ -33,7 +33,8 @@ var mayImport = map[string][]string{
 	"vm/libvirt":       {"agent", "agent/faults", "generators", "vm", "vm/guest", "vm/journal", "vm/link"},
 	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt", "vm/link"},
 
-	"internal/netnstest": {}, // which tests alone import
+	"internal/hosttest":  {}, // which tests alone import, as the next
+	"internal/netnstest": {"internal/hosttest"},
 }
 
 const module = "github.com/ctload/ctload/"

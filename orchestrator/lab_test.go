@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/measuredtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -91,17 +92,14 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 	}
 }
 
-// needsLab skips a test where no lab can be made; with CTLOAD_NO_SKIP that is a failure.
+// needsLab skips a test where no lab can be made.
 func needsLab(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it boots virtual machines")
 	}
 	if err := errors.Join(sandbox.Check(t.Context()), libvirt.CheckHost()); err != nil {
-		if os.Getenv("CTLOAD_NO_SKIP") != "" {
-			t.Fatalf("no lab can be made here: %v", err)
-		}
-		t.Skipf("no lab can be made here: %v", err)
+		hosttest.Skip(t, "no lab can be made here: %v", err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -26,19 +27,7 @@ import (
 // the script returns. What the page says to the console is an error.
 func browse(t testing.TB, document []byte, size, script string, into any, flags ...string) {
 	t.Helper()
-	chromium := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			chromium = path
-			break
-		}
-	}
-	if chromium == "" {
-		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
-			t.Fatal("chromium is missing")
-		}
-		t.Skip("chromium is missing")
-	}
+	chromium := hosttest.OneOf(t, "chromium", "chromium-browser", "google-chrome")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "page.html")
 	document = bytes.Replace(document, []byte("</body>"), []byte(`<script>{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -189,13 +190,7 @@ func TestJUnitCounts(t *testing.T) {
 
 // The document is valid after the schema of Ant's dialect, for a parser that follows XSD.
 func TestJUnitSchema(t *testing.T) {
-	lint, err := exec.LookPath("xmllint")
-	if err != nil {
-		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
-			t.Fatal("xmllint is missing (Debian: libxml2-utils)")
-		}
-		t.Skip("xmllint is missing (Debian: libxml2-utils)")
-	}
+	lint := hosttest.Program(t, "xmllint")
 	check := func(data []byte) error {
 		file := filepath.Join(t.TempDir(), "run.xml")
 		if err := os.WriteFile(file, data, 0o644); err != nil {

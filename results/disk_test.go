@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 const smallDisk = "CTLOAD_TEST_SMALL_DISK"
@@ -84,10 +86,7 @@ func inMountNamespace(t *testing.T) {
 	}
 	out, err := c.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) {
-		if os.Getenv("CTLOAD_NO_SKIP") == "1" {
-			t.Fatalf("no user namespace here: %v", err)
-		}
-		t.Skipf("no user namespace here: %v", err)
+		hosttest.Skip(t, "no user namespace here: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

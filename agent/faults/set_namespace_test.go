@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -21,7 +22,7 @@ const tracked = "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\
 // whose stream ends.
 func TestSetInNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
-		netnstest.Need(t, "iptables-nft-restore", "iptables-nft-save", "nft")
+		hosttest.Need(t, "iptables-nft-restore", "iptables-nft-save", "nft")
 		var kernel tuning.Kernel
 		settings := tuning.Settings{Rules: tracked, NFT: "table ip own {\n chain c {\n type filter hook input priority 5\n udp dport 9 counter\n }\n}\n"}
 		if _, err := kernel.Apply(t.Context(), settings); err != nil {
@@ -82,7 +83,7 @@ func TestSetInNamespace(t *testing.T) {
 // TestEntriesInNamespace removes entries of a namespace's table.
 func TestEntriesInNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
-		netnstest.Need(t, "iptables-nft-restore")
+		hosttest.Need(t, "iptables-nft-restore")
 		var kernel tuning.Kernel
 		if _, err := kernel.Apply(t.Context(), tuning.Settings{Rules: tracked}); err != nil {
 			t.Fatal(err)

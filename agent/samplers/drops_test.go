@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -21,7 +22,7 @@ import (
 // its own.
 func TestWatchDrops(t *testing.T) {
 	if os.Getuid() != 0 {
-		netnstest.Skip(t, "loading a program is for root")
+		hosttest.Skip(t, "loading a program is for root")
 	}
 	type outcome struct {
 		system  *System
@@ -40,7 +41,7 @@ func TestWatchDrops(t *testing.T) {
 		t.Fatal(o.err)
 	}
 	if o.refused != nil {
-		netnstest.Skip(t, "%v", o.refused)
+		hosttest.Skip(t, "%v", o.refused)
 	}
 	// The rest of the machine may drop some too.
 	if n := o.system.Drops["NO_SOCKET"]; n < fewestDrops || n > 1000 {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/ti-mo/conntrack"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -267,7 +268,7 @@ func TestReadMemory(t *testing.T) {
 // TestEntrySize holds the running kernel's own slab against the range that is known.
 func TestEntrySize(t *testing.T) {
 	if os.Getuid() != 0 {
-		netnstest.Skip(t, "/proc/slabinfo is for root")
+		hosttest.Skip(t, "/proc/slabinfo is for root")
 	}
 	s, err := New(Options{KernelLog: "none"})
 	if err != nil {
@@ -276,7 +277,7 @@ func TestEntrySize(t *testing.T) {
 	defer s.Close()
 	m, err := s.ReadMemory()
 	if errors.Is(err, ErrNoSlab) {
-		netnstest.Skip(t, "%v", err)
+		hosttest.Skip(t, "%v", err)
 	}
 	if err != nil || m.EntryBytes < 200 || m.EntryBytes > 512 || m.HashBytes < 8*1024 || m.SlabBytes < m.Entries*m.EntryBytes {
 		t.Errorf("%+v, %v", m, err)

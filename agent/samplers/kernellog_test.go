@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/ctload/ctload/internal/netnstest"
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // fakeKernelLog is a kernel log whose records the test writes. A socket of packets keeps their borders, as
@@ -117,7 +117,7 @@ func TestKernelLogOfThisMachine(t *testing.T) {
 	defer s.Close()
 	records, _, err := s.TakeLog()
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		netnstest.Skip(t, "%v", err)
+		hosttest.Skip(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

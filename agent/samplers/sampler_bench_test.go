@@ -13,6 +13,8 @@ import (
 	"github.com/ti-mo/conntrack"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // namespaceVariable tells benchmarks that they are in namespaces of their own.
@@ -91,6 +93,7 @@ func BenchmarkSample(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
+	hosttest.Need(b, "conntrack")
 	for _, entries := range []int{1000, 100_000, 250_000, 1_000_000} {
 		if int64(entries) > table.Max {
 			b.Logf("%d entries: nf_conntrack_max of this machine is %d", entries, table.Max)

@@ -12,14 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/ti-mo/conntrack"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
 // track switches connection tracking on with a real rule.
 func track(t *testing.T) {
 	t.Helper()
-	netnstest.Need(t, "iptables-nft-restore")
-	cmd := exec.CommandContext(t.Context(), "iptables-nft-restore")
+	cmd := exec.CommandContext(t.Context(), hosttest.Program(t, "iptables-nft-restore"))
 	cmd.Stdin = strings.NewReader("*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -59,8 +59,7 @@ func comes(t *testing.T, wrong func() string) {
 // tool runs a program and returns what it printed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	netnstest.Need(t, name)
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), hosttest.Program(t, name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v: %s", name, args, err, out)
 	}
@@ -300,15 +299,14 @@ func TestTCPFlows(t *testing.T) {
 // TestRealExpectation lets a helper make an expectation and finds it among the counters.
 func TestRealExpectation(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
-		netnstest.Need(t, "nft")
-		cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+		cmd := exec.CommandContext(t.Context(), hosttest.Program(t, "nft"), "-f", "-")
 		cmd.Stdin = strings.NewReader(`table ip x {
 	ct helper ftp { type "ftp" protocol tcp; }
 	chain out { type filter hook output priority filter; tcp dport 2121 ct helper set "ftp"; }
 	chain pre { type filter hook prerouting priority filter; tcp dport 2121 ct helper set "ftp"; }
 }`)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			netnstest.Skip(t, "this kernel has no helper for ftp: %v: %s", err, out)
+			hosttest.Skip(t, "this kernel has no helper for ftp: %v: %s", err, out)
 		}
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {

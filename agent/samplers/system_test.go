@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -98,9 +99,8 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		netnstest.Need(t, "tc")
-		if out, err := exec.CommandContext(t.Context(), "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8bit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
-			netnstest.Skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
+		if out, err := exec.CommandContext(t.Context(), hosttest.Program(t, "tc"), "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8bit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
+			hosttest.Skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
 		}
 		s.Mark()
 		flows(t, 100)

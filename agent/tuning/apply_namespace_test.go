@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -41,7 +42,7 @@ func TestApplyIptables(t *testing.T) {
 						{Key: "net.ipv4.ip_local_port_range", Value: "2000 60000"},
 					},
 				}
-				netnstest.Need(t, settings.Tools()...)
+				hosttest.Need(t, settings.Tools()...)
 				var kernel tuning.Kernel
 				if _, err := kernel.Apply(t.Context(), settings); err != nil {
 					t.Fatal(err)
@@ -109,7 +110,7 @@ func TestHitsOfRealRules(t *testing.T) {
 			"nft":            {NFT: nft},
 		} {
 			t.Run(name, func(t *testing.T) {
-				netnstest.Need(t, settings.Tools()...)
+				hosttest.Need(t, settings.Tools()...)
 				var kernel tuning.Kernel
 				read := func() tuning.State {
 					t.Helper()
@@ -160,7 +161,7 @@ func TestHitsOfRealRules(t *testing.T) {
 
 func TestApplyNFT(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
-		netnstest.Need(t, "nft")
+		hosttest.Need(t, "nft")
 		settings := tuning.Settings{NFT: `
 table inet ctload {
 	chain in {
@@ -201,7 +202,7 @@ table inet ctload {
 // TestApplyErrors proves that each failure names what was being done and why it failed.
 func TestApplyErrors(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
-		netnstest.Need(t, "iptables-nft-restore", "nft")
+		hosttest.Need(t, "iptables-nft-restore", "nft")
 		for name, test := range map[string]struct {
 			settings tuning.Settings
 			contains []string

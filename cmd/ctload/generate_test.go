@@ -17,6 +17,7 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // answering starts `ctload respond` with a free port of loopback and returns its address and what ends it,
@@ -275,6 +276,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 // TestGenerateCrafted floods the loopback interface of a namespace of its own with what comes from no socket, and
 // counts what came.
 func TestGenerateCrafted(t *testing.T) {
+	hosttest.Need(t, "ip")
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // TestOrdinaryUser runs as nobody, from the kernel's fetching on. Started by anybody but root, every
@@ -36,6 +38,7 @@ func TestOrdinaryUser(t *testing.T) {
 // asNobody runs an experiment as nobody, with the flags that more returns, which is given nobody's home. It needs root.
 func asNobody(t *testing.T, text string, more func(home string) []string) outcome {
 	t.Helper()
+	hosttest.Need(t, "unshare", "mount", "setpriv")
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
@@ -141,13 +142,7 @@ func (s lookingAround) test(t *testing.T) {
 // onTerminal talks with a shell through a terminal of its own, as script(1) makes one.
 func onTerminal(t *testing.T, shell *exec.Cmd) {
 	t.Helper()
-	if _, err := exec.LookPath("script"); err != nil {
-		if os.Getenv("CTLOAD_NO_SKIP") != "" {
-			t.Error(err)
-		}
-		return
-	}
-	cmd := exec.Command("script", "-qec", strings.Join(shell.Args, " "), "/dev/null")
+	cmd := exec.Command(hosttest.Program(t, "script"), "-qec", strings.Join(shell.Args, " "), "/dev/null")
 	cmd.Env, cmd.Dir = slices.Concat(shell.Env, []string{"TERM=vt100"}), shell.Dir
 	cmd.Stdin = strings.NewReader("stty rows 42 2>/dev/null; test -t 0 && echo a term''inal of type $TERM; exit 6\n")
 	var out bytes.Buffer

@@ -1,5 +1,5 @@
 // Package netnstest runs tests in user and network namespaces of their own, where they have all
-// privileges and can reach nobody, and decides what may be skipped. Only tests import it.
+// privileges and can reach nobody. Only tests import it.
 package netnstest
 
 import (
@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // insideVariable names the test that a process was started for.
@@ -85,32 +87,13 @@ func again(t *testing.T, test string, uid, gid int) {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case len(out) == 0 && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC)):
-		Skip(t, "this host lets this user make no namespaces: %v", err)
+		hosttest.Skip(t, "this host lets this user make no namespaces: %v", err)
 	case err != nil:
 		t.Fatalf("inside: %v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP: "+test):
-		Skip(t, "inside: %s", out)
+		hosttest.Skip(t, "inside: %s", out)
 	case !strings.Contains(string(out), "--- PASS: "+test):
 		t.Fatalf("the test did not run inside:\n%s", out)
 	}
 	t.Logf("inside: %s", strings.TrimSpace(string(out)))
-}
-
-// Skip is for what a host truly lacks; where nothing may be skipped (CTLOAD_NO_SKIP) it fails.
-func Skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CTLOAD_NO_SKIP") != "" {
-		t.Fatalf("must not be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// Need skips unless the programs are installed.
-func Need(t testing.TB, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			Skip(t, "%v", err)
-		}
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // withKeyring gives a distribution whose keyring exists, and its path.
@@ -155,9 +157,7 @@ func TestProgramMirror(t *testing.T) {
 
 // TestDefaultMirrorOfThisHost asks the debootstrap that is installed here.
 func TestDefaultMirrorOfThisHost(t *testing.T) {
-	if _, err := findProgram("debootstrap"); err != nil {
-		skip(t, "no debootstrap: %v", err)
-	}
+	hosttest.Need(t, "debootstrap")
 	for _, d := range distributions {
 		mirror, err := d.defaultMirror(t.Context(), d.codenames[0])
 		if err != nil || !strings.HasPrefix(mirror, "http") || !strings.Contains(mirror, d.id) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // BenchmarkBoot compares boots under emulation, from the start of QEMU: of an initramfs that holds
@@ -16,7 +18,7 @@ import (
 // everything that this package puts into a guest; both get the same QEMU and command line.
 func BenchmarkBoot(b *testing.B) {
 	if err := MissingTools(DefaultTools()); err != nil {
-		skip(b, "%v", err)
+		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {
 		b.Run(strings.ReplaceAll(name, "/", "-"), func(b *testing.B) {
@@ -81,7 +83,7 @@ func median(d []time.Duration) time.Duration { return slices.Sorted(slices.Value
 // BenchmarkBuild is the time to build a complete initramfs.
 func BenchmarkBuild(b *testing.B) {
 	if err := MissingTools(DefaultTools()); err != nil {
-		skip(b, "%v", err)
+		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {
 		b.Run(strings.ReplaceAll(name, "/", "-"), func(b *testing.B) {

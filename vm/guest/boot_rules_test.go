@@ -3,6 +3,8 @@ package guest
 import (
 	"strings"
 	"testing"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // statefulRules, in the form of iptables-save, are those of an incident: a stateful firewall.
@@ -62,9 +64,7 @@ var ruleTools = []ruleTool{iptablesTool("legacy"), iptablesTool("nft"), {
 
 // TestBootRules has the kernel load by itself what rules need, with each of the rule tools.
 func TestBootRules(t *testing.T) {
-	if _, err := findTool("conntrack"); err != nil {
-		skip(t, "no conntrack: %v", err)
-	}
+	hosttest.Need(t, "conntrack")
 	for _, name := range bootKernels {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
 			var steps []Step

@@ -13,23 +13,16 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// skip skips a test for what the host lacks, unless nothing may be skipped.
-func skip(tb testing.TB, format string, args ...any) {
-	tb.Helper()
-	if os.Getenv("CTLOAD_NO_SKIP") == "1" {
-		tb.Fatalf(format, args...)
-	}
-	tb.Skipf(format, args...)
-}
+	"github.com/ctload/ctload/internal/hosttest"
+)
 
 // hostKernelFor gives a kernel out of the user's own store, so that tests fetch it but once.
 func hostKernelFor(tb testing.TB, name string) Kernel {
 	tb.Helper()
 	k, err := new(Store).Kernel(tb.Context(), name)
 	if _, ok := errors.AsType[*MissingError](err); ok {
-		skip(tb, "no kernel: %v", err)
+		hosttest.Skip(tb, "no kernel: %v", err)
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -40,10 +33,7 @@ func hostKernelFor(tb testing.TB, name string) Kernel {
 // qemu gives the command that boots a guest in the way of the lab, without acceleration.
 func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string, more ...string) *exec.Cmd {
 	tb.Helper()
-	program, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		skip(tb, "no QEMU: %v", err)
-	}
+	program := hosttest.Program(tb, "qemu-system-x86_64")
 	// The emulation of cmpxchg16b by QEMU 7.2 spoils the flags, which crashes guests at random.
 	args := []string{
 		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
@@ -81,7 +71,7 @@ func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	start := time.Now()
 	size, err := BuildFile(initramfs, spec)
 	if missing, ok := errors.AsType[*MissingError](err); ok {
-		skip(t, "no tools: %v", missing)
+		hosttest.Skip(t, "no tools: %v", missing)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // TestStoreTriesEachArchive falls back on the next archive where one fails.
@@ -81,7 +83,7 @@ func TestFetchFromTheArchive(t *testing.T) {
 	start := time.Now()
 	k, err := s.Kernel(t.Context(), testKernel)
 	if missing, ok := errors.AsType[*MissingError](err); ok {
-		skip(t, "%v", missing)
+		hosttest.Skip(t, "%v", missing)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -108,11 +110,9 @@ func TestFetchFromTheArchive(t *testing.T) {
 
 // TestFetchWithoutNetwork has the real apt meet a mirror that does not answer.
 func TestFetchWithoutNetwork(t *testing.T) {
-	if _, err := findProgram("apt-get"); err != nil {
-		skip(t, "no apt: %v", err)
-	}
+	hosttest.Need(t, "apt-get")
 	if _, err := distributions[0].keyring(); err != nil {
-		skip(t, "%v", err)
+		hosttest.Skip(t, "%v", err)
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

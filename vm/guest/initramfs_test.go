@@ -15,6 +15,8 @@ import (
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // readArchive lists an archive in the words of ls -l: mode, size or target, by path.
@@ -152,7 +154,7 @@ func buildStatic(t *testing.T, name string) {
 func TestBuildIsDeterministic(t *testing.T) {
 	spec := Spec{Init: buildInit(t), Kernel: hostKernelFor(t, bootKernels[0])}
 	if err := MissingTools(DefaultTools()); err != nil {
-		skip(t, "%v", err)
+		hosttest.Skip(t, "%v", err)
 	}
 	var first bytes.Buffer
 	if err := Build(&first, spec); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm/guest/modload"
 )
 
@@ -171,10 +172,7 @@ func TestChainAndIndex(t *testing.T) {
 
 // TestModulesAsDepmodSees compares the dependencies with those that depmod computes from symbols.
 func TestModulesAsDepmodSees(t *testing.T) {
-	depmod, err := findProgram("depmod")
-	if err != nil {
-		skip(t, "no depmod: %v", err)
-	}
+	depmod := hosttest.Program(t, "depmod")
 	k := hostKernelFor(t, bootKernels[0])
 	// depmod writes into the folder that it reads: a copy of links gives it its own.
 	dir := filepath.Join(t.TempDir(), "lib/modules", k.Release)
@@ -250,10 +248,7 @@ func TestDecompress(t *testing.T) {
 	plain := bytes.Repeat([]byte("kernel module "), 1000)
 	for suffix, program := range map[string][]string{".xz": {"xz", "-c"}, ".zst": {"zstd", "-c"}, ".gz": {"gzip", "-c"}} {
 		t.Run(suffix, func(t *testing.T) {
-			if _, err := exec.LookPath(program[0]); err != nil {
-				skip(t, "no %s: %v", program[0], err)
-			}
-			cmd := exec.Command(program[0], program[1:]...)
+			cmd := exec.Command(hosttest.Program(t, program[0]), program[1:]...)
 			cmd.Stdin = bytes.NewReader(plain)
 			packed, err := cmd.Output()
 			if err != nil {

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // realTool gives the path of a tool of this host.
@@ -22,8 +24,9 @@ func realTool(t *testing.T, tool string) string {
 	t.Helper()
 	host, err := findTool(tool)
 	if err != nil {
-		skip(t, "no %s: %v", tool, err)
+		hosttest.Skip(t, "no %s: %v", tool, err)
 	}
+	hosttest.Need(t, filepath.Base(host))
 	return host
 }
 
@@ -77,7 +80,7 @@ func TestToolsRunInTheirTree(t *testing.T) {
 	}
 	if err := tr.addTools([]string{"iptables-nft", "iptables-legacy", "nft", "?conntrack", "?no-such-tool"}); err != nil {
 		if _, ok := errors.AsType[*MissingError](err); ok {
-			skip(t, "%v", err)
+			hosttest.Skip(t, "%v", err)
 		}
 		t.Fatal(err)
 	}
@@ -156,10 +159,7 @@ func TestParseLdConf(t *testing.T) {
 
 // TestNeedsByRunpath finds libraries beside the program, and none for another machine.
 func TestNeedsByRunpath(t *testing.T) {
-	compiler, err := exec.LookPath("cc")
-	if err != nil {
-		skip(t, "no C compiler: %v", err)
-	}
+	compiler := hosttest.Program(t, "cc")
 	dir := t.TempDir()
 	for name, text := range map[string]string{"lib.c": "int f(void) { return 0; }", "main.c": "int f(void); int main(void) { return f(); }"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -190,7 +190,7 @@ func TestNeedsByRunpath(t *testing.T) {
 			t.Errorf("%s: libown.so is not among %v", program, libraries)
 		}
 	}
-	_, err = needs(filepath.Join(dir, "nopath"))
+	_, err := needs(filepath.Join(dir, "nopath"))
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "library libown.so of ") {
 		t.Errorf("nopath: %v", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
@@ -39,12 +39,7 @@ type sshServer struct {
 
 func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServer {
 	t.Helper()
-	if _, err := exec.LookPath("ssh"); err != nil {
-		if os.Getenv("CTLOAD_NO_SKIP") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	hosttest.Need(t, "ssh")
 	s := &sshServer{t: t, host: h, own: own}
 	let, path := newKey(t)
 	s.key = path

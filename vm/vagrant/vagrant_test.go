@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm/guest"
 )
 
@@ -96,7 +97,7 @@ func TestHostThatLacksSomething(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
 		missing(t, CheckHost(t.Context()), "no vagrant", "apt-get install")
 	})
-	needs(t, "qemu-img", "dnsmasq", "ssh")
+	hosttest.Need(t, "qemu-img", "dnsmasq", "ssh")
 	t.Run("its plugin", func(t *testing.T) {
 		pretend(t, "echo 'vagrant-other (1.0)'")
 		missing(t, CheckHost(t.Context()), "no plugin vagrant-libvirt", "plugin install")
@@ -205,7 +206,7 @@ func TestVagrantfile(t *testing.T) {
 	if string(top) != string(vagrantfile) {
 		t.Error("the Vagrantfile at the top differs from this package's")
 	}
-	needs(t, "vagrant")
+	hosttest.Need(t, "vagrant")
 	for name, env := range map[string][]string{
 		"as it is":       nil,
 		"router":         {"CTLOAD_ROUTER=1", "CTLOAD_BOX=generic/ubuntu2204", "CTLOAD_MEMORY=1024", "CTLOAD_CPU=Nehalem"},
@@ -221,20 +222,6 @@ func TestVagrantfile(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// needs skips a test where a program is missing; with CTLOAD_NO_SKIP that is a failure.
-func needs(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		if found(program) {
-			continue
-		}
-		if os.Getenv("CTLOAD_NO_SKIP") != "" {
-			t.Fatalf("there is no %s", program)
-		}
-		t.Skipf("there is no %s", program)
 	}
 }
 

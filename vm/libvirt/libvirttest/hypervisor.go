@@ -5,7 +5,6 @@ package libvirttest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // Hypervisor is one of them.
@@ -128,28 +129,16 @@ func Root(t *testing.T) bool {
 	return false
 }
 
-// need skips where a hypervisor cannot be made; with CTLOAD_NO_SKIP that is a failure.
+// need skips where a hypervisor cannot be made.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it boots virtual machines")
 	}
-	err := error(nil)
 	if os.Getuid() != 0 {
-		err = errors.New("a daemon in system mode needs root")
+		hosttest.Skip(t, "a daemon in system mode needs root")
 	}
-	for _, program := range []string{"libvirtd", "qemu-system-x86_64", "ip", "nsenter", "unshare"} {
-		if _, missing := exec.LookPath(program); missing != nil {
-			err = errors.Join(err, missing)
-		}
-	}
-	if err == nil {
-		return
-	}
-	if os.Getenv("CTLOAD_NO_SKIP") != "" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
+	hosttest.Need(t, "libvirtd", "qemu-system-x86_64", "ip", "nsenter", "unshare")
 }
 
 // StartDaemon starts the daemon, or starts it again.

@@ -1,0 +1,175 @@
+// Package hosttest gives tests the programs of the host, and decides whether a test that lacks something is
+// skipped or fails. Only tests import it.
+package hosttest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Skip skips a test for what the host lacks. Where nothing may be skipped (CTLOAD_NO_SKIP, which `make test` sets) the
+// test fails.
+func Skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CTLOAD_NO_SKIP") != "" {
+		t.Fatalf("must not be skipped: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// Program returns the path of a program of the host. The test is skipped without it, and fails where
+// the list of what make installs (.ci/programs) does not name it.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	need, err := listed(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := look(name)
+	if err != nil && need.elsewhere() {
+		t.Skipf("%s, which no package of this distribution has, is missing", name)
+	}
+	if err != nil {
+		Skip(t, "%v (package %s)", err, need.pkg)
+	}
+	return found
+}
+
+// Need skips a test that lacks one of the programs, as [Program] does.
+func Need(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		Program(t, name)
+	}
+}
+
+// OneOf returns the path of the first of the programs that the host has, as [Program] does.
+func OneOf(t testing.TB, names ...string) string {
+	t.Helper()
+	for _, name := range names[:len(names)-1] {
+		if _, err := look(name); err == nil {
+			return Program(t, name)
+		}
+	}
+	return Program(t, names[len(names)-1])
+}
+
+// look finds a program in the PATH and where administrators' programs are, which the PATH of an
+// ordinary user of Debian does not hold.
+func look(name string) (string, error) {
+	found, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if err == nil {
+			break
+		}
+		if inDir, missing := exec.LookPath(filepath.Join(dir, name)); missing == nil {
+			return inDir, nil
+		}
+	}
+	return found, err
+}
+
+// line is one line of .ci/programs.
+type line struct {
+	set      string
+	programs []string // names or patterns
+	pkg      string   // package that has them
+}
+
+// elsewhere reports whether make installs the package on another distribution than this host's alone.
+func (l line) elsewhere() bool {
+	_, distribution, only := strings.Cut(l.set, "-")
+	return only && distribution != hostID()
+}
+
+// hostID returns the ID of the host's distribution.
+var hostID = sync.OnceValue(func() string {
+	text, _ := os.ReadFile("/etc/os-release")
+	for text := range strings.Lines(string(text)) {
+		if id, ok := strings.CutPrefix(text, "ID="); ok {
+			return strings.Trim(strings.TrimSpace(id), `"`)
+		}
+	}
+	return ""
+})
+
+// started is the folder that the test binary was started in: its package's.
+var started, errStarted = os.Getwd()
+
+// root returns the folder of the module that the test belongs to.
+func root() (string, error) {
+	if errStarted != nil {
+		return "", errStarted
+	}
+	for dir := started; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", fmt.Errorf("no go.mod in %s or above it", started)
+		}
+	}
+}
+
+// lines returns the list of what make installs.
+var lines = sync.OnceValues(func() ([]line, error) {
+	dir, err := root()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, ".ci/programs"))
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
+})
+
+// parse reads the text of .ci/programs.
+func parse(text []byte) (list []line, err error) {
+	scanner := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; scanner.Scan(); n++ {
+		fields := strings.Fields(scanner.Text())
+		switch {
+		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
+		case len(fields) != 3:
+			return nil, fmt.Errorf(".ci/programs:%d: want SET PROGRAM PACKAGE, not %q", n, scanner.Text())
+		default:
+			l := line{fields[0], strings.Split(fields[1], "|"), fields[2]}
+			for _, pattern := range l.programs {
+				if _, err := path.Match(pattern, ""); err != nil {
+					return nil, fmt.Errorf(".ci/programs:%d: %s: %w", n, pattern, err)
+				}
+			}
+			list = append(list, l)
+		}
+	}
+	return list, scanner.Err()
+}
+
+// listed returns the line that names a program; of several, one that holds for this host's distribution.
+func listed(name string) (found line, err error) {
+	list, err := lines()
+	if err != nil {
+		return line{}, err
+	}
+	known := false
+	for _, l := range list {
+		for _, pattern := range l.programs {
+			if ok, _ := path.Match(pattern, name); ok && (!known || found.elsewhere()) {
+				found, known = l, true
+			}
+		}
+	}
+	if !known {
+		return line{}, fmt.Errorf("make does not install %s: name it and its package in .ci/programs", name)
+	}
+	return found, nil
+}
