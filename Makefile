@@ -2,7 +2,8 @@
 
 # .ci/go runs the user's own Go where it is new enough, and brings one elsewhere.
 GO       ?= ./.ci/go
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Without git the version is empty, and the program takes it from its build information.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 BINARY   := bin/ctload
 # The same binary is PID 1 of the guests, so that it has to be static and small.
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'

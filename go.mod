@@ -4,14 +4,6 @@ go 1.26.0
 
 toolchain go1.26.8
 
-exclude (
-	github.com/mdlayher/netlink v1.10.0
-	github.com/mdlayher/netlink v1.10.1
-	github.com/mdlayher/netlink v1.11.0
-	github.com/mdlayher/netlink v1.11.1
-	github.com/mdlayher/netlink v1.11.2
-)
-
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/agext/levenshtein v1.2.3
@@ -39,6 +31,7 @@ require (
 	github.com/vbauerster/mpb/v8 v8.15.2
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/crypto v0.58.0
+	golang.org/x/mod v0.41.0
 	golang.org/x/net v0.62.0
 	golang.org/x/perf v0.0.0-20260908200009-22c9c6c9d4da
 	golang.org/x/sync v0.24.0

@@ -188,8 +188,8 @@ func TestBothSourcesAgree(t *testing.T) {
 	})
 }
 
-// TestStatsGlobalAnswers guards the versions in go.mod: with mdlayher/netlink 1.10 and later the call
-// never returns.
+// TestStatsGlobalAnswers guards the version of mdlayher/netlink in go.mod: from 1.10 on the call never
+// returns. One answer within 2 s out of three suffices, since a busy host may delay one.
 func TestStatsGlobalAnswers(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)
@@ -198,19 +198,22 @@ func TestStatsGlobalAnswers(t *testing.T) {
 			table Table
 			err   error
 		}
-		answers := make(chan answer, 1)
-		go func() {
-			table, err := hiddenTable()
-			answers <- answer{table, err}
-		}()
-		select {
-		case a := <-answers:
-			if a.err != nil || a.table.Count < 5 || a.table.Max <= 0 {
-				t.Errorf("%+v, %v", a.table, a.err)
+		for range 3 {
+			answers := make(chan answer, 1)
+			go func() {
+				table, err := hiddenTable()
+				answers <- answer{table, err}
+			}()
+			select {
+			case a := <-answers:
+				if a.err != nil || a.table.Count < 5 || a.table.Max <= 0 {
+					t.Errorf("%+v, %v", a.table, a.err)
+				}
+				return
+			case <-time.After(2 * time.Second):
 			}
-		case <-time.After(30 * time.Second):
-			t.Fatal("conntrack.StatsGlobal has not answered in 30 s: which version of mdlayher/netlink is in go.mod?")
 		}
+		t.Fatal("conntrack.StatsGlobal did not answer within 2 s, three times: which version of mdlayher/netlink is in go.mod?")
 	})
 }
 

@@ -16,9 +16,6 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// version is set by the linker.
-var version = "unknown"
-
 // roles are what this program is when it is started under another name: PID 1 of a guest, and the
 // processes that it starts itself as.
 var roles = map[string]func() int{

@@ -21,15 +21,16 @@ tracking while it does, and says which kernel configuration survives.
 
 Exit status: 0 all thresholds hold; 1 a threshold or a regression failed; 2 usage or an invalid
 experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`,
-		Version:       version,
+		Version:       thisBuild().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand())
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
 
 	// What cobra itself refuses is usage; what a command returns says what it is.
 	err := root.ExecuteContext(ctx)

@@ -90,7 +90,7 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	}
 	job := orchestrator.Job{
 		Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Out: f.out,
-		Baseline: baseline, ID: filepath.Base(f.out), Version: version,
+		Baseline: baseline, ID: filepath.Base(f.out), Version: thisBuild().Version,
 	}
 	if sandbox.Inside() {
 		return runHere(cmd, f, job, files)

@@ -67,7 +67,7 @@ func vmUp(cmd *cobra.Command, name string, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	job := orchestrator.Job{Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Version: version}
+	job := orchestrator.Job{Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Version: thisBuild().Version}
 	if sandbox.Inside() {
 		return stand(cmd, job, os.Getenv(socketEnv))
 	}
