@@ -15,13 +15,13 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// root is the top of the module, seen from this package.
-const root = "../.."
+// moduleRoot is the top of the module, seen from this package.
+const moduleRoot = "../.."
 
 // TestModuleFile_InstallsByName holds go.mod to what `go install PATH@VERSION` accepts, and the
 // netlink library to the last version that works.
 func TestModuleFile_InstallsByName(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	data, err := os.ReadFile(filepath.Join(moduleRoot, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func serveTree(t *testing.T, m module.Version) string {
 	if err := os.MkdirAll(versions, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	goMod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	goMod, err := os.ReadFile(filepath.Join(moduleRoot, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func serveTree(t *testing.T, m module.Version) string {
 func treeFiles(t *testing.T) []zip.File {
 	t.Helper()
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	list.Dir = root
+	list.Dir = moduleRoot
 	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("git ls-files: %v", err)
@@ -151,5 +151,5 @@ func treeFiles(t *testing.T) []zip.File {
 type treeFile string
 
 func (f treeFile) Path() string                 { return string(f) }
-func (f treeFile) Lstat() (os.FileInfo, error)  { return os.Lstat(filepath.Join(root, string(f))) }
-func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(root, string(f))) }
+func (f treeFile) Lstat() (os.FileInfo, error)  { return os.Lstat(filepath.Join(moduleRoot, string(f))) }
+func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(moduleRoot, string(f))) }

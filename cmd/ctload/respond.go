@@ -48,7 +48,6 @@ func respondCommand() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgs: responders,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Kind = generators.ResponderKind(args[0])
 			var err error

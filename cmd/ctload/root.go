@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// run executes the command line and returns the exit status.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// rootCommand returns the whole command line of ctload.
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ctload",
 		Short: "measure which conntrack configuration survives a load",
@@ -26,11 +26,18 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
+	addCompletions(root)
+	return root
+}
+
+// run executes the command line and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := rootCommand()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
 
 	// What cobra itself refuses is usage; what a command returns says what it is.
 	err := root.ExecuteContext(ctx)

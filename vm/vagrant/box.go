@@ -74,7 +74,27 @@ func newer(a, b string) bool {
 
 // folder is where Vagrant has the box: a folder for each version, some with one for each architecture.
 func (b Box) folder() string {
-	return filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", "-VAGRANTSLASH-"))
+	return filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", slash))
+}
+
+// slash stands for a slash of a box's name in the name of its folder.
+const slash = "-VAGRANTSLASH-"
+
+// InstalledBoxes returns the names of the boxes for libvirt that the user's Vagrant has.
+func InstalledBoxes() []string {
+	boxes := filepath.Join(userHome(), "boxes")
+	entries, err := os.ReadDir(boxes)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, entry := range entries {
+		box := Box{Name: strings.ReplaceAll(entry.Name(), slash, "/"), boxes: boxes}
+		if box.there() {
+			names = append(names, box.Name)
+		}
+	}
+	return names
 }
 
 // FindBox finds a box, and gets it where it is not there yet: builds it, adds its file, or fetches it from
