@@ -101,8 +101,24 @@ func StartDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	return d, nil
 }
 
+// checkArchitecture reports whether a ctload that is built for goarch can boot machines. They are
+// PCs (domain.xml, guest.CommandLine), and this program is their init. The error is a
+// *guest.MissingError.
+func checkArchitecture(goarch string) error {
+	if goarch == "amd64" {
+		return nil
+	}
+	return &guest.MissingError{
+		What: "ctload boots x86-64 machines only, and this build is for " + goarch,
+		Fix:  "ctload run EXPERIMENT --driver netns   runs on this host's kernel; machines need an x86-64 host",
+	}
+}
+
 // CheckHost says what the host lacks for machines of its own; the error is a *guest.MissingError.
 func CheckHost() error {
+	if err := checkArchitecture(runtime.GOARCH); err != nil {
+		return err
+	}
 	if _, _, err := findDaemon(); err != nil {
 		return err
 	}

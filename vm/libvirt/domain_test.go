@@ -5,11 +5,13 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -52,6 +54,17 @@ func golden(t *testing.T, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got+"\n"); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+// TestCheckArchitecture refuses a build whose machines no test has booted, and names what works there.
+func TestCheckArchitecture(t *testing.T) {
+	if err := checkArchitecture("amd64"); err != nil {
+		t.Error(err)
+	}
+	missing, ok := errors.AsType[*guest.MissingError](checkArchitecture("arm64"))
+	if !ok || !strings.Contains(missing.Fix, "--driver netns") {
+		t.Errorf("arm64: %+v", missing)
 	}
 }
 

@@ -88,6 +88,9 @@ func (h *hypervisor) lacks(fix, format string, args ...any) error {
 
 // examine asks the daemon for its versions and its host for its size.
 func (h *hypervisor) examine(ctx context.Context) error {
+	if err := checkArchitecture(runtime.GOARCH); err != nil {
+		return err
+	}
 	library, err := within(ctx, h.virt, h.virt.virt.ConnectGetLibVersion)
 	if err != nil {
 		return fmt.Errorf("ask libvirt at %s for its version: %w", h.at.name(), err)
