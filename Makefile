@@ -79,6 +79,14 @@ test-deps: ## install what only the tests and benchmarks need
 library-deps: # what only the longest experiments need
 	@./.ci/install long
 
+.PHONY: release
+release: modules ## make archives, packages, SBOMs and checksums in dist/; VERSION=v1.2.3 for a release
+	@./.ci/release "$(VERSION)"
+
+.PHONY: release-test
+release-test: release ## and install the .deb on a minimal system, as root, and run experiments there
+	@./.ci/release-test
+
 .PHONY: apparmor-profile
 apparmor-profile: build ## let ctload make user namespaces where AppArmor forbids them (Ubuntu 24.04), as root
 	printf 'abi <abi/4.0>,\ninclude <tunables/global>\nprofile ctload %s flags=(unconfined) {\n  userns,\n}\n' '$(abspath $(BINARY))' > /etc/apparmor.d/ctload
@@ -86,4 +94,4 @@ apparmor-profile: build ## let ctload make user namespaces where AppArmor forbid
 
 .PHONY: clean
 clean: ## remove what was built; run folders stay
-	rm -rf bin
+	rm -rf bin dist

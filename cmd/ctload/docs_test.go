@@ -12,13 +12,13 @@ import (
 )
 
 // documented is a command line of ctload in a text, up to what a shell would take for its end.
-var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond)\b[^\n#|;&]*)`)
+var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond|version|completion)\b[^\n#|;&]*)`)
 
 // TestDocumentedCommands takes each command line of the documentation and asks the program for the help
 // of it: flags that it does not know are errors.
 func TestDocumentedCommands(t *testing.T) {
 	n := 0
-	for _, file := range []string{"README.md", "docs/ci.md", "docs/generators.md", ".github/workflows/conntrack.yml"} {
+	for _, file := range []string{"README.md", "docs/ci.md", "docs/install.md", "docs/generators.md", ".github/workflows/conntrack.yml"} {
 		text, err := os.ReadFile(filepath.Join("../..", file))
 		if err != nil {
 			t.Fatal(err)

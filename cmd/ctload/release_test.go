@@ -1,0 +1,70 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRelease_NeedsAChangelog refuses to release a version of which CHANGELOG.md says nothing.
+func TestRelease_NeedsAChangelog(t *testing.T) {
+	release := exec.Command("./.ci/release", "v99.0.0")
+	release.Dir = moduleRoot
+	if o := finish(t, release, time.Minute); o.status != 2 || !strings.Contains(o.stderr, `"## v99.0.0 - YYYY-MM-DD"`) {
+		t.Errorf("exit status %d, %s", o.status, o.stderr)
+	}
+}
+
+// TestChangelog_HasTheFormOfReleases holds the headings to what .ci/release looks for.
+func TestChangelog_HasTheFormOfReleases(t *testing.T) {
+	headings := regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(readFile(t, "CHANGELOG.md"), -1)
+	form := regexp.MustCompile(`^v\d+\.\d+\.\d+(-rc\.\d+)? - \d{4}-\d{2}-\d{2}$`)
+	for i, heading := range headings {
+		if i == 0 && heading[1] != "Unreleased" || i > 0 && !form.MatchString(heading[1]) {
+			t.Errorf("section %d is %q, want Unreleased, then such as \"v1.2.3 - 2026-01-31\"", i+1, heading[1])
+		}
+	}
+	if len(headings) == 0 {
+		t.Error("no sections")
+	}
+}
+
+// TestDocumentedPackages holds the apt-get lines of the documentation to .ci/programs, but for what
+// every Debian system has.
+func TestDocumentedPackages(t *testing.T) {
+	everywhere := []string{"apt", "dash", "dpkg"}
+	var want []string
+	for line := range strings.Lines(readFile(t, ".ci/programs")) {
+		if f := strings.Fields(line); len(f) == 3 && (f[0] == "run" || f[0] == "run-ubuntu") && !slices.Contains(everywhere, f[2]) {
+			want = append(want, f[2])
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	n := 0
+	for _, page := range []string{"docs/install.md", "docs/ci.md"} {
+		for _, match := range regexp.MustCompile(`apt-get install .*--no-install-recommends (.*qemu.*)`).FindAllStringSubmatch(readFile(t, page), -1) {
+			n++
+			if got := slices.Sorted(strings.FieldsSeq(match[1])); !slices.Equal(got, want) {
+				t.Errorf("%s installs %v, and ctload needs %v", page, got, want)
+			}
+		}
+	}
+	if n < 3 {
+		t.Errorf("only %d apt-get lines were found", n)
+	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(moduleRoot, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
