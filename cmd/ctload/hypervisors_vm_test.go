@@ -56,6 +56,7 @@ func TestConnectHostIsFull(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "full")
 	before := h.Links()
 	if err := h.Run("mount", "-o", "remount,size=8m", "/var/lib/libvirt"); err != nil {
@@ -147,6 +148,7 @@ func TestTwoHypervisors(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")
@@ -231,6 +233,7 @@ func TestShortFrames(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	a, b := hosts(t)
 	for _, h := range []*libvirttest.Hypervisor{a, b} {
 		if err := h.Run("ip", "link", "set", "load", "mtu", "1400"); err != nil {
@@ -249,6 +252,7 @@ func TestParallelTrials(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state := t.TempDir()
@@ -354,6 +358,7 @@ func TestActionsOnDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
 		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 10*time.Minute)
 		if o.status != statusOK {

@@ -158,17 +158,19 @@ func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 // numberOf is how many actions a text of them has.
 func numberOf(actions string) int { return strings.Count(actions, "action: ") }
 
-// TestKillAmidActions kills ctload in the middle of every kind of action that lasts, all at once, in the labs that are
-// this host's own.
+// TestKillAmidActions kills ctload in the middle of every kind of action that lasts, all at once.
 func TestKillAmidActions(t *testing.T) {
+	needsLab(t)
+	actions := anyKernel + linksAndNodes + ownKernel + ownCard
+	leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
+}
+
+// TestKillAmidActionsInNamespaces does so where the DUT shares this host's kernel, and with the host itself changed.
+func TestKillAmidActionsInNamespaces(t *testing.T) {
 	needsLabAlone(t)
 	before := hostSettings(t)
-	t.Run("embedded", func(t *testing.T) {
-		actions := anyKernel + linksAndNodes + ownKernel + ownCard
-		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
-	})
+	actions := anyKernel + linksAndNodes
 	t.Run("netns", func(t *testing.T) {
-		actions := anyKernel + linksAndNodes
 		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions), "--driver", "netns")
 	})
 	t.Run("netns, the host changed", func(t *testing.T) {
@@ -177,7 +179,6 @@ func TestKillAmidActions(t *testing.T) {
 			return
 		}
 		state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
-		actions := anyKernel + linksAndNodes
 		path := experiment(t, fmt.Sprintf(underActions, "{sysctl: {net.netfilter.nf_conntrack_max: 300032}}", actions))
 		with := func(args ...string) *exec.Cmd {
 			cmd := command(t, args...)
@@ -204,7 +205,7 @@ func TestKillAmidActions(t *testing.T) {
 
 // TestKillAmidActionsOnBox does so to a machine of a box.
 func TestKillAmidActionsOnBox(t *testing.T) {
-	needsLabAlone(t)
+	needsLab(t)
 	actions := anyKernel + linksAndNodes + ownKernel
 	text := strings.Replace(fmt.Sprintf(underActions, "{}", actions), "256MiB", "512MiB", 1)
 	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
@@ -216,6 +217,7 @@ func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "acting")
 	theirs(t, h)
 	before, machines, stood := h.Links(), h.Machines(), standing(t, h)

@@ -93,6 +93,7 @@ func TestTLS(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	ours, others := newAuthority(t), newAuthority(t)
 	daemon := ours.folder(ours)
 	h := libvirttest.Start(t, "tls", "listen_tls = 1",

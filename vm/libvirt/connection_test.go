@@ -17,6 +17,7 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "interrupted")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
 	lab := opened(t, SharedOptions{URIs: []string{h.URI()}, DUT: dut, Accelerator: TCG})

@@ -129,6 +129,7 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "small")
 	uris := []string{h.URI()}
 	const limit = callLimit - 5*time.Second // not by the time limit of a call

@@ -69,6 +69,7 @@ func TestSharedLab(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "one")
 	load, err := bootable()
 	if err != nil {

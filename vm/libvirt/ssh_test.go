@@ -156,6 +156,7 @@ func TestSSH(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "ssh")
 	s := newSSHServer(t, h, "127.0.0.1")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
@@ -184,6 +185,7 @@ func TestVXLAN(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
+	t.Parallel() // it has a network and processes of its own
 	a, b := libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
 	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
 	overA, overB := newSSHServer(t, a, "10.9.0.1"), newSSHServer(t, b, "10.9.0.2")
