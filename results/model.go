@@ -120,9 +120,9 @@ type Trial struct {
 	Probe      *Probe      `json:"probe,omitempty"`
 	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`
-	Refused    []Refusal   `json:"refused,omitempty"` // command lines with a mistake, as the DUT's tools took them
-	Actions    []Action    `json:"actions,omitempty"` // faults and fixes, in the order of their beginnings
-	Heal       *Heal       `json:"heal,omitempty"`    // nil where the experiment does not say what normal means
+	Refused    []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
+	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
+	Heal       *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
 	// Recovery says how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
