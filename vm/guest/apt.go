@@ -46,7 +46,7 @@ Acquire::AllowWeakRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
-Acquire::Retries "1";
+Acquire::Retries "3";
 Acquire::http::Timeout "10";
 Acquire::https::Timeout "10";
 Dir::State "%[1]s/state";

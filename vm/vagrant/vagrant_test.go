@@ -225,6 +225,44 @@ func TestVagrantfile(t *testing.T) {
 	}
 }
 
+// TestBoxTriesDownloadsAgain gives the script that builds boxes an mmdebstrap that fails: a download is tried
+// three times, all else once, and what apt said is in the error.
+func TestBoxTriesDownloadsAgain(t *testing.T) {
+	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; echo '  502 Bad Gateway'; echo 'E: apt-get update failed'"
+	for name, tc := range map[string]struct {
+		script   string // of mmdebstrap, at its n-th start
+		attempts int
+		said     string
+	}{
+		"each download fails": {fetch, 3, "502 Bad Gateway"},
+		"one download fails":  {"case $n in 1) " + fetch + ";; *) echo 'E: no such suite';; esac", 2, "no such suite"},
+		"no download fails":   {"echo 'dpkg: error: out of cheese'; echo 'E: run_chroot failed'", 1, "out of cheese"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			count := filepath.Join(dir, "count")
+			for program, script := range map[string]string{
+				"mmdebstrap": "echo >>" + count + "; n=$(wc -l <" + count + "); { " + tc.script + "; } >&2; exit 1",
+				"sleep":      "", "mke2fs": "", "qemu-img": "", "fakeroot": "", "newuidmap": "",
+			} {
+				if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			boxes := filepath.Join(dir, "boxes")
+			missing(t, build(t.Context(), filepath.Join(boxes, "built.box"), func(string) {}), "could not be built", tc.said)
+			starts, err := os.ReadFile(count)
+			if err != nil || len(starts) != tc.attempts {
+				t.Errorf("%d attempts, %v; want %d", len(starts), err, tc.attempts)
+			}
+			if left, err := os.ReadDir(boxes); err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}
+
 // The scripts are the shell's.
 func TestScripts(t *testing.T) {
 	for name, script := range map[string]string{"box": boxScript, "prepare.sh": prepareScript} {
