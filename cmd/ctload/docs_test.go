@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,36 @@ func words(line string) []string {
 		list = append(list, strings.NewReplacer(`'`, "", `"`, "").Replace(w))
 	}
 	return list
+}
+
+// TestContinuousIntegration reads the workflow of this project's own CI: it runs what a submission must pass, on pull
+// requests and on what is merged.
+func TestContinuousIntegration(t *testing.T) {
+	text, err := os.ReadFile("../../.github/workflows/ci.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var workflow struct {
+		On struct {
+			Push struct{ Branches []string }
+		}
+		Jobs map[string]struct{ Steps []struct{ Run string } }
+	}
+	if err := yaml.Unmarshal(text, &workflow); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\n  pull_request:\n") || !slices.Equal(workflow.On.Push.Branches, []string{"main"}) {
+		t.Errorf("it runs on %+v", workflow.On)
+	}
+	runs := false
+	for _, job := range workflow.Jobs {
+		for _, step := range job.Steps {
+			runs = runs || strings.TrimSpace(step.Run) == "./.ci/run"
+		}
+	}
+	if info, err := os.Stat("../../.ci/run"); !runs || err != nil || info.Mode()&0o111 == 0 {
+		t.Errorf("it does not run .ci/run: %v", err)
+	}
 }
 
 // TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflow in it is the
