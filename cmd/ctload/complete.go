@@ -130,15 +130,19 @@ func unfinished(candidates ...string) cobra.CompletionFunc {
 	}
 }
 
-// commas completes the last of several words separated by commas, with those not yet given.
+// commas completes the last of several words separated by commas, with those not yet given. Only the
+// first has its description: cobra's script for bash finds none that has a comma and a description.
 func commas(candidates func(*cobra.Command, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		given := word[:strings.LastIndexByte(word, ',')+1]
 		var list []string
 		for _, candidate := range candidates(cmd, args) {
 			name, _, _ := strings.Cut(candidate, "\t")
-			if !slices.Contains(strings.Split(given, ","), name) {
-				list = append(list, given+candidate)
+			switch {
+			case given == "":
+				list = append(list, candidate)
+			case !slices.Contains(strings.Split(given, ","), name):
+				list = append(list, given+name)
 			}
 		}
 		return offer(word, list)
