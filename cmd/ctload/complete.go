@@ -24,15 +24,15 @@ import (
 
 // argumentCompletions complete the arguments of a command, by its path below ctload.
 var argumentCompletions = map[string]cobra.CompletionFunc{
-	"run":                only(1, experiments),
-	"vm up":              only(1, experiments),
-	"plan":               only(1, experiments),
+	"run":                first(experiments),
+	"vm up":              first(experiments),
+	"plan":               first(experiments),
 	"scenarios validate": experiments,
-	"scenarios show":     only(1, shippedExperiments),
-	"report":             only(1, runs),
+	"scenarios show":     first(shippedExperiments),
+	"report":             first(runs),
 	"compare":            runs,
-	"vm shell":           only(1, nodes),
-	"respond":            only(1, oneOf(responders...)),
+	"vm shell":           first(nodes),
+	"respond":            first(oneOf(responders...)),
 }
 
 // flagCompletions complete the value of a flag, by its name, or by the path of a command and its
@@ -105,10 +105,10 @@ func offer(word string, candidates []string) ([]string, cobra.ShellCompDirective
 	return fitting, directive
 }
 
-// only completes the first n arguments.
-func only(n int, complete cobra.CompletionFunc) cobra.CompletionFunc {
+// first completes the first argument alone.
+func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-		if len(args) >= n {
+		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return complete(cmd, args, word)
