@@ -181,7 +181,7 @@ func (s *stage) Load(int64, int64, int64)  {}
 func (s *stage) Note(text string)          { s.t.Log(text) }
 func (s *stage) Ended(trial results.Trial) { s.t.Logf("%s: %s", trial.Verdict, trial.Sentence) }
 
-func (s *stage) Stage(name string) {
+func (s *stage) Stage(name string, _ time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loading = name == "load"

@@ -96,7 +96,7 @@ type probing struct {
 }
 
 // probeLead is how long the bystanders go on before the load, so that there is a "before".
-const probeLead = time.Second
+const probeLead = 500 * time.Millisecond
 
 // startProbes starts the bystanders and the watch over the clock, and lets the lead pass.
 func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
@@ -125,11 +125,8 @@ func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
 
 // makeLoad starts the generators of the workload together and waits for them.
 func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
-	var want int64
+	want := wanted(entries)
 	for i, a := range entries {
-		if !a.probe {
-			want += a.spec.Count
-		}
 		if t.Lab.About().Accelerator == libvirt.TCG {
 			entries[i].spec.Slack = emulatedSlack
 			if c := t.clocks[a.node]; c != nil && !c.ours {

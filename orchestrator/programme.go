@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
@@ -206,6 +207,6 @@ func (b beside) Ended(trial results.Trial) {
 	b.Note(fmt.Sprintf("%s: %s: %s", strings.TrimPrefix(trial.Folder, "trials/"), trial.Verdict, trial.Sentence))
 }
 
-func (beside) Stage(string)             {}
-func (beside) Load(int64, int64, int64) {}
-func (beside) Table(results.Sample)     {}
+func (beside) Stage(string, time.Duration) {}
+func (beside) Load(int64, int64, int64)    {}
+func (beside) Table(results.Sample)        {}

@@ -18,11 +18,12 @@ import (
 // beside each other it only hears when they begin and end, as notes.
 type View interface {
 	Trial(index, total int, name string) // the index-th trial, from 1, begins
-	Stage(name string)                   // what it does now
 	Load(done, failed, want int64)       // what the generators have done so far; want 0: unknown
 	Table(sample results.Sample)         // the DUT's table at this instant
 	Ended(trial results.Trial)           // what came of it
 	Note(text string)                    // something worth a line
+	// Stage is what it does now, for at most so long; 0: unknown.
+	Stage(name string, atMost time.Duration)
 }
 
 // Request is what [Run] needs besides the plan.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -38,11 +39,11 @@ type silent struct {
 	notes []string
 }
 
-func (*silent) Trial(int, int, string)   {}
-func (*silent) Stage(string)             {}
-func (*silent) Load(int64, int64, int64) {}
-func (*silent) Table(results.Sample)     {}
-func (*silent) Ended(results.Trial)      {}
+func (*silent) Trial(int, int, string)      {}
+func (*silent) Stage(string, time.Duration) {}
+func (*silent) Load(int64, int64, int64)    {}
+func (*silent) Table(results.Sample)        {}
+func (*silent) Ended(results.Trial)         {}
 
 func (v *silent) Note(text string) {
 	v.mu.Lock()

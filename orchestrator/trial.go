@@ -45,6 +45,12 @@ type trial struct {
 	stage       time.Time         // when the current stage began
 }
 
+// The stages of a trial whose length is known beforehand, at least sometimes.
+const (
+	stageLoad     = "load"
+	stageRecovery = "recovery"
+)
+
 func newTrial(r Request, slot Slot) (*trial, error) {
 	scenario := r.Plan.Scenarios[slot.Scenario]
 	folder, err := r.Folder.CreateTrial(scenario.Name, slot.Number)
@@ -137,13 +143,13 @@ func (t *trial) measure(ctx context.Context) error {
 	err = t.startProbes(ctx, entries)
 	if err == nil {
 		t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT, time.Since(loaded))
-		t.begin("load")
+		t.begin(stageLoad)
 		host := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)
 		t.result.LostCPU = host.lost(ctx)
 	}
 	if err == nil {
-		t.begin("recovery")
+		t.begin(stageRecovery)
 		err = t.watchRecovery(ctx)
 	}
 	err = errors.Join(err, t.stopProbes(), sampling.stop())
@@ -237,7 +243,23 @@ func (t *trial) begin(stage string) {
 	t.end()
 	t.stage = time.Now()
 	t.result.Stages = append(t.result.Stages, results.Stage{Name: stage})
-	t.View.Stage(stage)
+	t.View.Stage(stage, t.stageLimit(stage))
+}
+
+// stageLimit returns how long a stage takes at most, 0 where that is not known.
+func (t *trial) stageLimit(stage string) time.Duration {
+	switch stage {
+	case stageLoad:
+		end, known := loadEnd(t.scenario)
+		if !known {
+			return 0
+		}
+		return time.Duration(end * float64(time.Second))
+	case stageRecovery:
+		return time.Duration(t.Plan.recovery(t.slot.Scenario).AtMost)
+	default:
+		return 0
+	}
 }
 
 func (t *trial) end() {

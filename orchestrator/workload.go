@@ -43,6 +43,31 @@ func (a assignment) limit() time.Duration {
 	return a.start + limit + a.spec.Hold + a.spec.Timeout + margin
 }
 
+// wanted returns how many requests, connections or flows a load makes at most; 0 where the answers and the
+// clock decide.
+func wanted(entries []assignment) int64 {
+	var sum int64
+	for _, a := range entries {
+		if a.probe {
+			continue
+		}
+		n, rate := a.spec.Count, a.spec.Rate
+		if a.spec.Profile != nil {
+			rate = meanRate(a.spec.Profile)
+		}
+		if rate > 0 && a.spec.Duration > 0 && a.spec.Kind != generators.Hold {
+			if most := int64(rate * a.spec.Duration.Seconds()); n == 0 || most < n {
+				n = most
+			}
+		}
+		if n == 0 {
+			return 0
+		}
+		sum += n
+	}
+	return sum
+}
+
 // emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
 // counts hold, its times are no performance figures anyway.
 const emulatedSlack = 100 * time.Millisecond

@@ -28,7 +28,7 @@ func acrossLabs(t *testing.T) string {
 		t.Fatal("table-full is not what it was")
 	}
 	text = strings.Replace(text, kernels, "    sysctl: {net.netfilter.nf_conntrack_max: 4096}\n    buckets: 4096\n", 1)
-	return experiment(t, strings.Replace(text, "recovery: 10s", "recovery: 1s", 1))
+	return experiment(t, strings.Replace(text, "recovery: 5s", "recovery: 1s", 1))
 }
 
 // TestAcrossLabs runs one experiment file in every lab: in machines of this host, in namespaces, on a distribution from a box that

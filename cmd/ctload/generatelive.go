@@ -27,11 +27,13 @@ const (
 )
 
 func newLive(w io.Writer) *live {
-	l := &live{w: w}
-	if file, ok := w.(*os.File); ok {
-		l.terminal = term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
-	}
-	return l
+	return &live{w: w, terminal: terminal(w)}
+}
+
+// terminal reports whether somebody reads along at a terminal that can more than print.
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 // progress is what [generators.Run] calls.

@@ -95,6 +95,16 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	if sandbox.Inside() {
 		return runHere(cmd, f, job, files)
 	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, trials(len(plan.Order)), f.choice.Expect(plan, cache))
+	err = runSomewhere(cmd, f, job, files)
+	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
+		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
+	}
+	return err
+}
+
+// runSomewhere runs the job where its lab is made: in the sandbox, or here.
+func runSomewhere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []reports.File) error {
 	if err := job.Prepare(cmd.Context()); err != nil {
 		if cmd.Context().Err() != nil {
 			return &statusError{status: statusInterrupted, Err: errors.New("interrupted before anything was measured")}
@@ -115,6 +125,33 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 		return &statusError{status: status}
 	}
 	return nil
+}
+
+// trials counts trials in words.
+func trials(n int) string {
+	if n == 1 {
+		return "1 trial"
+	}
+	return fmt.Sprintf("%d trials", n)
+}
+
+// whatNext says what a run can be followed by. program is how the user calls ctload, experiment what was
+// run, a file or the name of a shipped one.
+func whatNext(program, experiment, out string) string {
+	rows := [][2]string{{fmt.Sprintf("%s report %s --format html > %s.html", program, out, filepath.Base(out)), "the run as a page, with charts"}}
+	if slices.Contains(scenarios.Names(), experiment) {
+		rows = append(rows, [2]string{fmt.Sprintf("%s scenarios show %s > mine.yaml", program, experiment), "your own rules and load: change it, run it"})
+	}
+	rows = append(rows, [2]string{program + " scenarios list", "which experiment fits your incident"})
+	text := ""
+	for i, row := range rows {
+		head := "next: "
+		if i > 0 {
+			head = "      "
+		}
+		text += fmt.Sprintf("%s%s  # %s\n", head, row[0], row[1])
+	}
+	return text
 }
 
 // planRun loads the experiment, applies the flags, and settles the seed and the run folder.

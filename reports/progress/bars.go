@@ -3,9 +3,11 @@ package progress
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -18,8 +20,9 @@ import (
 // A bar draws, and so calls the decorators, in a goroutine of its own that also serves the bar's
 // methods. The decorators therefore take the lock of the state only, under which no bar is called.
 type bars struct {
-	w io.Writer
-	p *mpb.Progress
+	w     io.Writer
+	width func() int // of the terminal, in columns
+	p     *mpb.Progress
 
 	calls sync.Mutex // orders the calls of the bars
 	load  *mpb.Bar
@@ -29,22 +32,19 @@ type bars struct {
 	state state
 }
 
-// state is what the bars show.
-type state struct {
-	name         string
-	index, total int
-	stage        string
-	began        time.Time
-	done, failed int64
-	want         int64
-	sample       results.Sample
-}
+// whole is the total of a bar: a bar is ended by its trial, not by its last request.
+const whole = 1000
 
-// unknownWant is the total of a bar whose end is not known: it stays empty.
-const unknownWant = 1 << 62
+// Columns of a line of 80: the head, at least so many for the bar, the tail, and one that stays free.
+const (
+	headWidth = 28
+	barWidth  = 12
+)
 
-func newBars(w io.Writer) *bars {
-	return &bars{w: w, p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
+// newBars is a view on a terminal that has so many columns.
+func newBars(w io.Writer, width func() int) *bars {
+	return &bars{w: w, width: width, p: mpb.New(
+		mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
 }
 
 // now is the state at this moment.
@@ -60,98 +60,121 @@ func (b *bars) change(f func(*state)) {
 	f(&b.state)
 }
 
+// Trial implements [View].
 func (b *bars) Trial(index, total int, name string) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
 	b.drop()
-	b.change(func(s *state) { *s = state{name: name, index: index, total: total, began: time.Now()} })
-	b.load = b.bar(b.loadHead, b.loadTail)
-	b.table = b.bar(b.tableHead, b.tableTail)
+	b.change(func(s *state) { *s = newState(index, total, name) })
+	b.load = b.bar(state.loadHead, state.loadPieces)
+	b.table = b.bar(func(state) string { return "    conntrack table" }, state.tablePieces)
 }
 
-func (b *bars) bar(head, tail func() string) *mpb.Bar {
+func (b *bars) bar(head func(state) string, pieces func(state) []string) *mpb.Bar {
 	style := mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("").Padding("░")
-	return b.p.New(unknownWant, style,
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-36s ", head()) })),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return tail() })),
+	return b.p.New(whole+1, style,
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
+			return runewidth.FillRight(runewidth.Truncate(head(b.now()), headWidth, "…"), headWidth) + " "
+		})),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			return " " + fit(pieces(b.now()), b.width()-headWidth-barWidth-3)
+		})),
 		mpb.BarRemoveOnComplete())
 }
 
-func (b *bars) loadHead() string {
-	s := b.now()
-	return fmt.Sprintf("%d/%d %s: %s", s.index, s.total, s.name, s.stage)
-}
-
-func (b *bars) loadTail() string {
-	s := b.now()
-	if s.done+s.failed == 0 {
-		return fmt.Sprintf(" %.0f s", time.Since(s.began).Seconds())
-	}
-	return fmt.Sprintf(" %s done, %d failed", share(s.done, s.want), s.failed)
-}
-
-func (b *bars) tableHead() string { return "    conntrack table" }
-
-func (b *bars) tableTail() string {
-	s := b.now().sample
-	if s.Max == 0 {
-		return ""
-	}
-	text := fmt.Sprintf(" %d of %d", s.Count, s.Max)
-	if s.Counters.Drop > 0 {
-		text += fmt.Sprintf(", drop %d", s.Counters.Drop)
-	}
-	if s.Counters.EarlyDrop > 0 {
-		text += fmt.Sprintf(", early_drop %d", s.Counters.EarlyDrop)
+// fit joins as many pieces as width has room for, the first ones first.
+func fit(pieces []string, width int) string {
+	text := ""
+	for i, piece := range pieces {
+		if i > 0 {
+			piece = ", " + piece
+		}
+		if runewidth.StringWidth(text+piece) > width {
+			break
+		}
+		text += piece
 	}
 	return text
 }
 
-func (b *bars) Stage(name string) { b.change(func(s *state) { s.stage = name }) }
+// Stage implements [View].
+func (b *bars) Stage(name string, atMost time.Duration) {
+	b.change(func(s *state) { s.enter(name, atMost) })
+}
 
+// Load implements [View].
 func (b *bars) Load(done, failed, want int64) {
 	b.change(func(s *state) { s.done, s.failed, s.want = done, failed, want })
 	b.calls.Lock()
 	defer b.calls.Unlock()
-	fill(b.load, done+failed, want)
+	fill(b.load, b.now().share())
 }
 
+// Table implements [View].
 func (b *bars) Table(sample results.Sample) {
 	b.change(func(s *state) { s.sample = sample })
 	b.calls.Lock()
 	defer b.calls.Unlock()
-	fill(b.table, sample.Count, sample.Max)
-}
-
-// fill moves a bar. Its total is one more than wanted: a bar is ended by its trial, not by its last
-// request.
-func fill(bar *mpb.Bar, current, want int64) {
-	if bar == nil || want <= 0 {
-		return
+	if sample.Max > 0 {
+		fill(b.table, float64(sample.Count)/float64(sample.Max))
 	}
-	bar.SetTotal(want+1, false)
-	bar.SetCurrent(min(current, want))
 }
 
+// fill moves a bar.
+func fill(bar *mpb.Bar, share float64) {
+	if bar != nil {
+		bar.SetCurrent(int64(whole * min(1, share)))
+	}
+}
+
+// Ended implements [View].
 func (b *bars) Ended(trial results.Trial) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
 	b.drop()
-	s := b.now()
-	b.line(fmt.Sprintf("%d/%d %s: %s, %.0f s", s.index, s.total, s.name, outcome(trial), time.Since(s.began).Seconds()))
+	b.line(b.now().row(trial))
 }
 
+// Note implements [View].
 func (b *bars) Note(text string) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
 	b.line(text)
 }
 
-// line prints above the bars.
+// line prints above the bars, in lines that fit.
 func (b *bars) line(text string) {
+	text = wrap(text, b.width()-1)
 	if _, err := fmt.Fprintln(b.p, text); err != nil {
 		fmt.Fprintln(b.w, text) // the bars have been closed
 	}
+}
+
+// wrap breaks the lines of a text at spaces, and indents what follows a break. A word that is longer than
+// a line stays whole.
+func wrap(text string, width int) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if runewidth.StringWidth(line) <= width {
+			lines = append(lines, line)
+			continue
+		}
+		current := ""
+		for _, word := range strings.Fields(line) {
+			switch {
+			case current == "":
+				current = word
+			case runewidth.StringWidth(current+" "+word) > width:
+				lines = append(lines, current)
+				current = "    " + word
+			default:
+				current += " " + word
+			}
+		}
+		lines = append(lines, current)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (b *bars) drop() {
@@ -164,6 +187,7 @@ func (b *bars) drop() {
 	b.load, b.table = nil, nil
 }
 
+// Close implements [View].
 func (b *bars) Close() error {
 	b.calls.Lock()
 	defer b.calls.Unlock()

@@ -17,9 +17,9 @@ import (
 type View interface {
 	// Trial starts trial number index (from 1) of the run's total.
 	Trial(index, total int, name string)
-	// Stage names what the trial does now: boot, configure, load ...
-	Stage(name string)
-	// Load tells what the generators have done of want (0: unknown) so far.
+	// Stage names what the trial does now: boot, configure, load ... It takes at most so long; 0: unknown.
+	Stage(name string, atMost time.Duration)
+	// Load tells what the generators have done so far of what they want (0: unknown).
 	Load(done, failed, want int64)
 	// Table is the DUT's table at this instant.
 	Table(sample results.Sample)
@@ -34,23 +34,23 @@ type View interface {
 // New is a view on w: bars when w is a terminal, lines otherwise.
 func New(w *os.File) View {
 	if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" {
-		return newBars(w)
+		return newBars(w, func() int {
+			width, _, err := term.GetSize(int(w.Fd()))
+			if err != nil || width <= 0 {
+				return 80
+			}
+			return width
+		})
 	}
 	return NewLines(w)
 }
 
 // Lines writes a line for each stage and, while the load runs, one every few seconds.
 type Lines struct {
-	mu      sync.Mutex
-	w       io.Writer
-	name    string
-	began   time.Time
-	last    time.Time // of the last line about the load
-	table   results.Sample
-	done    int64
-	failed  int64
-	want    int64
-	loading bool
+	mu    sync.Mutex
+	w     io.Writer
+	last  time.Time // of the last line about the load
+	state state
 }
 
 // linesEvery is how often a running load is mentioned where there is no terminal.
@@ -63,23 +63,28 @@ func NewLines(w io.Writer) *Lines { return &Lines{w: w} }
 func (l *Lines) Trial(index, total int, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.name, l.began, l.table, l.done, l.failed, l.want, l.loading = name, time.Now(), results.Sample{}, 0, 0, 0, false
+	l.state = newState(index, total, name)
 	fmt.Fprintf(l.w, "trial %d of %d: %s\n", index, total, name)
 }
 
 // Stage implements [View].
-func (l *Lines) Stage(name string) {
+func (l *Lines) Stage(name string, atMost time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loading, l.last = name == "load", time.Now()
-	fmt.Fprintf(l.w, "  %6.1f s  %s\n", time.Since(l.began).Seconds(), name)
+	l.state.enter(name, atMost)
+	l.last = time.Now()
+	text := name
+	if atMost > 0 {
+		text += fmt.Sprintf(", at most %.0f s", atMost.Seconds())
+	}
+	l.line(text)
 }
 
 // Load implements [View].
 func (l *Lines) Load(done, failed, want int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.done, l.failed, l.want = done, failed, want
+	l.state.done, l.state.failed, l.state.want = done, failed, want
 	l.mention()
 }
 
@@ -87,38 +92,34 @@ func (l *Lines) Load(done, failed, want int64) {
 func (l *Lines) Table(sample results.Sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.table = sample
+	l.state.sample = sample
 	l.mention()
 }
 
 func (l *Lines) mention() {
-	if !l.loading || time.Since(l.last) < linesEvery {
+	if l.state.stage != "load" || time.Since(l.last) < linesEvery {
 		return
 	}
 	l.last = time.Now()
-	fmt.Fprintf(l.w, "  %6.1f s  done %s, failed %d, table %d of %d, drop %d, early_drop %d\n",
-		time.Since(l.began).Seconds(), share(l.done, l.want), l.failed,
-		l.table.Count, l.table.Max, l.table.Counters.Drop, l.table.Counters.EarlyDrop)
+	table := l.state.sample
+	text := fmt.Sprintf("%s, failed %d, table %d of %d, drop %d, early_drop %d",
+		l.state.count(), l.state.failed, table.Count, table.Max, table.Counters.Drop, table.Counters.EarlyDrop)
+	if seconds, known := l.state.left(); known {
+		text += fmt.Sprintf(", %.0f s left", seconds)
+	}
+	l.line(text)
 }
 
-func share(done, want int64) string {
-	if want > 0 {
-		return fmt.Sprintf("%d of %d", done, want)
-	}
-	return fmt.Sprint(done)
+// line writes a line of the trial, with how long the trial has taken so far.
+func (l *Lines) line(text string) {
+	fmt.Fprintf(l.w, "  %6.1f s  %s\n", time.Since(l.state.began).Seconds(), text)
 }
 
 // Ended implements [View].
 func (l *Lines) Ended(trial results.Trial) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loading = false
-	fmt.Fprintf(l.w, "  %6.1f s  %s\n", time.Since(l.began).Seconds(), outcome(trial))
-}
-
-func outcome(trial results.Trial) string {
-	return fmt.Sprintf("%s: %d of %d completed, peak %d of %d", trial.Verdict,
-		trial.Load.Completed, trial.Load.Offered, trial.Conntrack.Peak, trial.Conntrack.Max)
+	l.line(outcome(trial))
 }
 
 // Note implements [View].

@@ -2,11 +2,18 @@ package progress
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"math"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/creack/pty"
+	"github.com/mattn/go-runewidth"
 
 	"github.com/ctload/ctload/results"
 )
@@ -14,9 +21,9 @@ import (
 // tell plays a short run to a view, from several goroutines as a real one does.
 func tell(v View) {
 	v.Trial(1, 2, "baseline-1")
-	v.Stage("boot")
+	v.Stage("boot", 0)
 	v.Note("falling back to TCG")
-	v.Stage("load")
+	v.Stage("load", 0)
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -29,7 +36,7 @@ func tell(v View) {
 	group.Wait()
 	v.Ended(results.Trial{Verdict: results.TableFull, Load: results.Load{Offered: 100, Completed: 99}, Conntrack: results.Conntrack{Peak: 50, Max: 50}})
 	v.Trial(2, 2, "cure-1")
-	v.Stage("boot")
+	v.Stage("boot", 0)
 }
 
 func TestLines(t *testing.T) {
@@ -56,7 +63,7 @@ func TestBarsEnd(t *testing.T) {
 	defer file.Close()
 	done := make(chan error, 1)
 	go func() {
-		v := newBars(file)
+		v := newBars(file, func() int { return 80 })
 		tell(v)
 		done <- v.Close()
 	}()
@@ -74,5 +81,91 @@ func TestBarsEnd(t *testing.T) {
 	}
 	if !strings.Contains(string(text), "falling back to TCG") || !strings.Contains(string(text), "baseline-1: table-full") {
 		t.Errorf("lines above the bars are lost:\n%q", text)
+	}
+}
+
+// escape is a control sequence of a terminal.
+var escape = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+
+// TestBars_OnATerminal plays a trial to a terminal of 80 columns: no line is longer, and words stay whole.
+func TestBars_OnATerminal(t *testing.T) {
+	master, terminal, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	if err := pty.Setsize(terminal, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TERM", "xterm")
+	shown := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(master) // the error is that the terminal was closed
+		shown <- string(text)
+	}()
+	v := New(terminal)
+	v.Trial(4, 4, "shortened-timeouts@kernel=debian-trixie-1")
+	v.Stage("load", time.Minute)
+	v.Load(11999, 12345, 120000)
+	v.Table(results.Sample{Count: 262144, Max: 262144, Counters: results.Counters{Drop: 1234567, EarlyDrop: 7654321}})
+	time.Sleep(300 * time.Millisecond) // more than one refresh
+	v.Note("a guest did not boot under KVM: " + strings.Repeat("its agent did not answer ", 8))
+	v.Stage("recovery", 10*time.Second)
+	time.Sleep(300 * time.Millisecond)
+	v.Ended(results.Trial{Verdict: results.TableFull, Load: results.Load{Offered: 5000, Completed: 4201}, Conntrack: results.Conntrack{Peak: 4096, Max: 4096}})
+	if err := errors.Join(v.Close(), terminal.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text := <-shown
+	for line := range strings.FieldsFuncSeq(escape.ReplaceAllString(text, ""), func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if width := runewidth.StringWidth(line); width > 80 {
+			t.Errorf("%d columns: %q", width, line)
+		}
+	}
+	for _, want := range []string{
+		"load 4/4 shortened-timeouts…  █", "  11999 of 120000, ", "  262144 of 262144, drop 1234567\r",
+		"recovery 4/4 shortened-time…  █", "  at most ", " s left, 12345 failed\r", "did not\r\n    answer",
+		"4/4 shortened-timeouts@kernel=debian-trixie-1: table-full: 4201 of 5000\r\n    completed, peak",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%q", want, text)
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	s := newState(1, 2, "a-1")
+	s.enter("load", 0)
+	s.entered = s.entered.Add(-10 * time.Second)
+	s.done, s.failed, s.want = 20, 5, 100
+	if seconds, known := s.left(); s.share() != 0.25 || !known || math.Round(seconds) != 30 || s.count() != "20 of 100" {
+		t.Errorf("by count: %v, %v s left, %s", s.share(), seconds, s.count())
+	}
+	s.want, s.atMost = 0, 40*time.Second
+	if seconds, _ := s.left(); math.Round(100*s.share()) != 25 || math.Round(seconds) != 30 || s.count() != "20 done" {
+		t.Errorf("by time: %v, %v s left, %s", s.share(), seconds, s.count())
+	}
+	s.done = 1000
+	s.want = 20
+	if s.share() != 1 {
+		t.Errorf("more than wanted: %v", s.share())
+	}
+	s.enter("boot", 0)
+	if _, known := s.left(); known {
+		t.Error("a boot takes as long as it takes")
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for text, want := range map[string]string{
+		"short":               "short",
+		"one two three":       "one two\n    three",
+		"unbreakably-long":    "unbreakably-long",
+		"a\nbb cc dd ee ff":   "a\nbb cc dd\n    ee ff",
+		"a unbreakably-longs": "a\n    unbreakably-longs",
+	} {
+		if got := wrap(text, 9); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 }
