@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -32,14 +33,7 @@ func (here) Exec(ctx context.Context, stdin string, argv ...string) (agent.Outpu
 // TestRefusals gives the shipped mistakes whose arguments are refused to the real tools of this host.
 func TestRefusals(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
-	for _, tool := range []string{"sysctl", "iptables-nft", "iptables-legacy"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CTLOAD_NO_SKIP") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	hosttest.Need(t, "sysctl", "iptables-nft", "iptables-legacy")
 	experiment, _, err := scenarios.Load("typos")
 	if err != nil {
 		t.Fatal(err)
