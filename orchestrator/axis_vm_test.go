@@ -29,7 +29,7 @@ dut:
     COMMIT
 workload:
   - {generator: udp, rate: %d/s, duration: 9s, silent: true}
-recovery: 1s
+recovery: {at-least: 1s, at-most: 1s}
 scenarios:
   one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
 `, rate)

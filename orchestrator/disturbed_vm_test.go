@@ -35,7 +35,7 @@ dut:
     COMMIT
 workload:
   - {generator: udp, rate: 50/s, duration: %v, silent: true}
-recovery: 1s
+recovery: {at-least: 1s, at-most: 1s}
 trials: %d
 scenarios:
   one: {}
@@ -217,7 +217,7 @@ dut:
     COMMIT
 workload:
   - {generator: udp, rate: 50/s, duration: 10s, silent: true}
-recovery: 5s
+recovery: {at-least: 5s}
 scenarios:
   one: {sysctl: {net.netfilter.nf_conntrack_max: 65536}, buckets: 65536}
 `,
@@ -261,7 +261,7 @@ dut:
 workload:
   - {generator: http, requests: 5, concurrency: 1, ports: 81}
   - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 3s, source-ports: 1024-30000} # the asker's is above
-recovery: 1s
+recovery: {at-least: 1s, at-most: 1s}
 scenarios:
   one: {}
 `,

@@ -38,7 +38,7 @@ func TestTimeLine(t *testing.T) {
 		got = append(got, p.When+mark+p.What)
 	}
 	want := []string{
-		"-1.00 s  probe: tcp from client to server at 10/s, until the end",
+		"-0.50 s  probe: tcp from client to server at 10/s, until the end",
 		"0 s  udp: crafted udp from client to server at 100/s, for 5s",
 		"0 s  second: tcp from client to server at 5/s, 10 of them",
 		"0 s  phase fill",

@@ -36,7 +36,7 @@ func TestEstimate(t *testing.T) {
 		{"closed loop", "workload: [{generator: http, concurrency: 100, requests: 1800}]\n", 2.7},
 		{"closed loop, bounded", "workload: [{generator: http, concurrency: 100, requests: 3600, duration: 3s}]\n", 3.7},
 		{"a full table", "workload: [{generator: http, concurrency: 100, requests: 9000, timeout: 4s}]\n", 17},
-		{"a probe leads", "workload: [{generator: http, rate: 100/s, duration: 10s}, {probe: tcp, port: 22, rate: 10/s}]\n", 11.7},
+		{"a probe leads", "workload: [{generator: http, rate: 100/s, duration: 10s}, {probe: tcp, port: 22, rate: 10/s}]\n", 10.7 + probeLead.Seconds()},
 		{"held open", "workload: [{generator: hold, connections: 1000, rate: 100/s, duration: 3s}]\n", 13.7},
 		{"held open, as fast as may be", "workload: [{generator: hold, connections: 900, duration: 3s}]\n", 4.7},
 		{"phases", "phases: {a: 4s, b: 20s}\nworkload: [{generator: http, rate: 100/s, phase: a}]\n", 24.7},

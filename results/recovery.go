@@ -95,7 +95,7 @@ func (w Watch) since(seconds float64) (Sample, bool) {
 }
 
 // still reports whether the table has taken no more new entries for so many seconds than the bystanders
-// make.
+// make. At its limit an entry is evicted for each.
 func (w Watch) still(seconds float64) bool {
 	before, ok := w.since(seconds)
 	if !ok {
@@ -106,7 +106,8 @@ func (w Watch) still(seconds float64) bool {
 	for _, b := range w.Bystanders {
 		own += (newest.Seconds-before.Seconds)/b.Interval + 1
 	}
-	return float64(newest.Count-before.Count) <= own
+	taken := newest.Count - before.Count + newest.Counters.EarlyDrop - before.Counters.EarlyDrop
+	return float64(taken) <= own
 }
 
 // quiet reports whether the kernel has refused nothing for recoverHold, nor logged that it did.

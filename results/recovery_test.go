@@ -52,6 +52,11 @@ func TestWatch(t *testing.T) {
 		{"packets are still refused", watching(13), func(w *Watch) { last(w).Counters.Drop++ }, ""},
 		{"inserts still fail", watching(13), func(w *Watch) { last(w).Counters.InsertFailed++ }, ""},
 		{"entries are still evicted, one for another", watching(13), func(w *Watch) { last(w).Counters.EarlyDrop += 9 }, Settled},
+		{"the load still arrives, and evicts", watching(13), func(w *Watch) { last(w).Counters.EarlyDrop += 60 }, ""},
+		{"several are evicted for a few", watching(13), func(w *Watch) {
+			last(w).Counters.EarlyDrop += 60
+			last(w).Count -= 45
+		}, Settled},
 		{"the log still grows", watching(13), func(w *Watch) { last(w).LogSupp++ }, ""},
 		{"the load still arrives", watching(13), func(w *Watch) { last(w).Count += 60 }, ""},
 		{"a probe was lost late", watching(13), func(w *Watch) { w.Bystanders[0].HeardLoss = 11 }, ""},
