@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
-	"github.com/agext/levenshtein"
-
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -89,7 +87,7 @@ func (c Choice) driver() (driver, error) {
 		name = "libvirt"
 	}
 	if !slices.Contains(Drivers(), name) {
-		return driver{}, fmt.Errorf("--driver %s: there is no such driver; %s", name, nearestOf(name, Drivers()))
+		return driver{}, fmt.Errorf("--driver %s: there is no such driver%s", name, spelling.Hint(name, Drivers()))
 	}
 	for _, d := range drivers {
 		if d.name == name && d.connected == (len(c.Connect) > 0) {
@@ -97,20 +95,6 @@ func (c Choice) driver() (driver, error) {
 		}
 	}
 	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
-}
-
-// nearestOf suggests the candidate that a word most likely means, or all of them.
-func nearestOf(word string, candidates []string) string {
-	best, distance := "", 1+len(word)/2
-	for _, candidate := range candidates {
-		if d := levenshtein.Distance(word, candidate, nil); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	if best == "" {
-		return "it is one of " + strings.Join(candidates, ", ")
-	}
-	return fmt.Sprintf("did you mean %q?", best)
 }
 
 // Check says what in the choice, or in the plan, cannot be done there, whatever the host. It gives the

@@ -440,7 +440,7 @@ func (w ward) impairment() impairment {
 // refused sees that bad faults leave nothing.
 func (w ward) refused() {
 	for word, f := range map[string]faults.Fault{
-		"did you mean flush":       {Kind: "flusch"},
+		`did you mean "flush"`:     {Kind: "flusch"},
 		"did you mean net.netfilt": {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "99"}, {Key: "net.netfilter.nf_conntrack_maxx", Value: "1"}}},
 		"udp_timeout":              {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "777"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
 		"iptables-nft-restore":     {Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: "*raw\n-A PREROUTING -j NOWHERE\nCOMMIT\n"}},

@@ -25,10 +25,8 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/agext/levenshtein"
-
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/results"
 )
 
@@ -69,10 +67,7 @@ func Check(format string) error {
 }
 
 func unknownFormat(format string, names []string) error {
-	nearest := slices.MinFunc(names, func(a, b string) int {
-		return levenshtein.Distance(format, a, nil) - levenshtein.Distance(format, b, nil)
-	})
-	return fmt.Errorf("unknown format %q: did you mean %q? The formats are %s", format, nearest, strings.Join(names, ", "))
+	return fmt.Errorf("unknown format %q%s", format, spelling.Hint(format, names))
 }
 
 // Render writes the run in the given format.

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // AllScenarios is what a threshold says that is about all of them.
@@ -22,8 +24,8 @@ func ParseThreshold(text string, names []string) (scenario, expression string, e
 		}
 	}
 	if name := named.FindStringSubmatch(expression); name != nil {
-		return "", "", fmt.Errorf("%q: there is no scenario %q here, but %s; and to compare, it is ==",
-			text, name[1], strings.Join(append([]string{AllScenarios}, names...), ", "))
+		return "", "", fmt.Errorf("%q: there is no scenario %q here%s; a comparison is written ==",
+			text, name[1], spelling.Hint(name[1], append([]string{AllScenarios}, names...)))
 	}
 	return scenario, expression, nil
 }

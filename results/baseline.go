@@ -1,11 +1,6 @@
 package results
 
-import (
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // Baseline is an earlier run that a new one is held against.
 type Baseline struct {
@@ -51,18 +46,4 @@ func (b *Baseline) Judge(run *Run) error {
 	run.Baseline, run.MaxRegression = b.Name, b.Allowed
 	run.Regressions, run.BaselineScenarios, run.BaselineNotes = r.Found, r.Scenarios, r.Notes
 	return nil
-}
-
-// ParsePercent reads a share from 0 upwards with its sign: 10% or 2.5 %.
-func ParsePercent(text string) (float64, error) {
-	number, isPercent := strings.CutSuffix(strings.TrimSpace(text), "%")
-	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	switch {
-	case err != nil || v < 0 || v > 1e6 || math.IsNaN(v):
-		return 0, fmt.Errorf("%q is not a percentage, such as 10%%", text)
-	case !isPercent:
-		return 0, fmt.Errorf("%q has no unit; did you mean %q?", text, strings.TrimSpace(number)+"%")
-	default:
-		return v / 100, nil
-	}
 }

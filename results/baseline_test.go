@@ -2,7 +2,6 @@ package results
 
 import (
 	"errors"
-	"math"
 	"strings"
 	"testing"
 
@@ -64,28 +63,4 @@ func TestBaselineJudges(t *testing.T) {
 	if err := b.Judge(unlike); err == nil || unlike.Baseline != "" {
 		t.Errorf("%v: %+v", err, unlike)
 	}
-}
-
-func TestParsePercent(t *testing.T) {
-	for text, want := range map[string]float64{"10%": 0.1, "2.5 %": 0.025, " 0% ": 0, "250%": 2.5} {
-		if got, err := ParsePercent(text); err != nil || got != want {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for text, words := range map[string]string{"10": `"10%"`, "0.1": "no unit", "": "not a percentage", "-5%": "not a percentage", "ten%": "not a percentage", "NaN%": "not a percentage", "inf%": "not a percentage", "%": "not a percentage"} {
-		if _, err := ParsePercent(text); err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}
-
-func FuzzParsePercent(f *testing.F) {
-	for _, text := range []string{"10%", "2.5 %", "1e3%", "NaN%", "-0%", "10", "%%"} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if v, err := ParsePercent(text); err == nil && (math.IsNaN(v) || v < 0 || v > 1e4) {
-			t.Errorf("%q: %v", text, v)
-		}
-	})
 }

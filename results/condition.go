@@ -21,7 +21,7 @@ type Condition struct {
 }
 
 // momentFields are the names that conditions know.
-var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line")
+var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
 
 // firsts are what can come first.
 var firsts = map[string]string{

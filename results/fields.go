@@ -17,16 +17,17 @@ const neverName = "never"
 // fieldSet is what expressions may name: types for the compiler, and paths.
 type fieldSet struct {
 	owner  string // in errors
+	page   string // of the documentation that lists the fields
 	types  types.Map
 	known  map[string]reflect.Type
 	sorted []string
 }
 
 // trialFields are the fields of a trial under their names in run.json.
-var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial")
+var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial", "docs/fields.md")
 
-func newFieldSet(of reflect.Type, owner string) *fieldSet {
-	f := &fieldSet{owner: owner, types: typesOf(of), known: map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}}
+func newFieldSet(of reflect.Type, owner, page string) *fieldSet {
+	f := &fieldSet{owner: owner, page: page, types: typesOf(of), known: map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}}
 	f.types[neverName] = types.Float64
 	paths(of, "", f.known)
 	f.sorted = slices.Sorted(maps.Keys(f.known))

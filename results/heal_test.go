@@ -132,7 +132,7 @@ func TestConditions(t *testing.T) {
 		}
 	}
 	for text, words := range map[string]string{
-		"conntrack.cuont > 1": `condition "conntrack.cuont > 1", line 1, column 11: the time line has no field "conntrack.cuont": did you mean "conntrack.count"?`,
+		"conntrack.cuont > 1": `condition "conntrack.cuont > 1", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`,
 		"drop > 0":            `did you mean "conntrack.drop"?`,
 		"conntrack.count":     "expected bool",
 		"first dropp":         "nothing of the time line is called",

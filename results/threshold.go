@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Outcome is what became of a threshold in a scenario: it passes when it held in every valid trial.
@@ -191,7 +192,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 		e := (&file.Error{Location: at}).Bind(file.NewSource(f.expression))
 		f.err = &ExpressionError{
 			f.what, f.expression, e.Line, e.Column + 1,
-			fmt.Sprintf("%s has no field %q: did you mean %q?", f.owner, path, f.nearest(path)),
+			fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path)),
 		}
 		return
 	}
@@ -224,16 +225,16 @@ func fieldPath(node ast.Node) (string, bool) {
 	}
 }
 
-// nearest is the known field that resembles the misspelt one most: by its whole path, or by its
-// last part alone, so that "drop" finds conntrack.drop.
-func (f *fieldSet) nearest(path string) string {
-	last := path[strings.LastIndexByte(path, '.')+1:]
-	distance := func(known string) int {
-		d := levenshtein.Distance(path, known, nil)
-		if known[strings.LastIndexByte(known, '.')+1:] == last {
-			d = min(d, 1)
-		}
-		return d
+// hint ends a message about a field that does not exist: with the field whose whole path or whose last part
+// is near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
+func (f *fieldSet) hint(path string) string {
+	last := func(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+	near := spelling.Nearest(path, f.sorted)
+	if at := slices.IndexFunc(f.sorted, func(known string) bool { return last(known) == last(path) }); at >= 0 && (near == "" || path == last(path)) {
+		near = f.sorted[at]
 	}
-	return slices.MinFunc(f.sorted, func(a, b string) int { return distance(a) - distance(b) })
+	if near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return "; " + f.page + " lists them"
 }

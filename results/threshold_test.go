@@ -56,8 +56,8 @@ func TestThresholdErrors(t *testing.T) {
 		line, column int
 		words        string
 	}{
-		{"conntrak.drop == 0", 1, 1, `no field "conntrak": did you mean "conntrack"`},
-		{"conntrack.drops == 0", 1, 11, `no field "conntrack.drops": did you mean "conntrack.drop"`},
+		{"conntrak.drop == 0", 1, 1, `no field "conntrak"; did you mean "conntrack"`},
+		{"conntrack.drops == 0", 1, 11, `no field "conntrack.drops"; did you mean "conntrack.drop"`},
 		{"load.failed == 0 and drop == 0", 1, 22, `did you mean "conntrack.drop"`},
 		{"load.failed == 0 and\n  load.latncy_ms.p99 < 5", 2, 8, `did you mean "load.latency_ms`},
 		{"conntrack.drop ==", 1, 17, "unexpected token EOF"},

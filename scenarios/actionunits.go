@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Share is a part of a whole, 0 to 1. In a file it carries the sign: "2%", "0.5%".
@@ -16,8 +18,11 @@ type Offset Duration
 // Bandwidth is a number of bits per second. In a file: "10Mbit/s".
 type Bandwidth int64
 
+// Excess is how much more something is than something else, as a share of it, from 0 up: "10%", "150%".
+type Excess float64
+
 var (
-	shareForm     = regexp.MustCompile(`^([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%$`)
+	shareForm     = regexp.MustCompile(`^([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*%$`)
 	bandwidthForm = regexp.MustCompile(`^([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([A-Za-z]+)(?:/s)?$`)
 	bandwidths    = []string{"bit", "kbit", "Mbit", "Gbit"}
 )
@@ -25,21 +30,42 @@ var (
 // maxBandwidth is the most that the language accepts.
 const maxBandwidth Bandwidth = 1e12
 
-// UnmarshalText reads a percentage.
-func (s *Share) UnmarshalText(text []byte) error {
-	word := string(text)
+// readPercent reads a percentage as a share.
+func readPercent(word string) (float64, error) {
 	part := shareForm.FindStringSubmatch(word)
 	if part == nil {
-		if _, err := strconv.ParseFloat(word, 64); err == nil {
-			return fmt.Errorf("the share %s has no unit; did you mean %q?", quote(word), word+"%")
+		if bareNumber.MatchString(word) {
+			return 0, fmt.Errorf("the share %s has no unit; did you mean %q?", quote(word), word+"%")
 		}
-		return fmt.Errorf("%s is not a share, such as 2%% or 0.5%%", quote(word))
+		return 0, fmt.Errorf("%s is not a share, such as 2%% or 0.5%%", quote(word))
 	}
 	percent, err := strconv.ParseFloat(part[1], 64)
-	if err != nil || percent > 100 {
-		return fmt.Errorf("%s is more than all: a share is at most 100%%", quote(word))
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a share, such as 2%% or 0.5%%", quote(word))
 	}
-	*s = Share(percent / 100)
+	return percent / 100, nil
+}
+
+// UnmarshalText reads a percentage.
+func (s *Share) UnmarshalText(text []byte) error {
+	share, err := readPercent(string(text))
+	if err != nil {
+		return err
+	}
+	if share > 1 {
+		return fmt.Errorf("%s is more than all: a share is at most 100%%", quote(string(text)))
+	}
+	*s = Share(share)
+	return nil
+}
+
+// UnmarshalText reads a percentage, which may be over 100%.
+func (e *Excess) UnmarshalText(text []byte) error {
+	share, err := readPercent(string(text))
+	if err != nil {
+		return err
+	}
+	*e = Excess(share)
 	return nil
 }
 
@@ -88,7 +114,7 @@ func (b *Bandwidth) UnmarshalText(text []byte) error {
 	scale := 1.0
 	index := indexOf(bandwidths, part[2])
 	if index < 0 {
-		return fmt.Errorf("%s is not a unit of bandwidth%s", quote(part[2]), meant(part[2], bandwidths))
+		return fmt.Errorf("%s is not a unit of bandwidth%s", quote(part[2]), spelling.Hint(part[2], bandwidths))
 	}
 	for range index {
 		scale *= 1000

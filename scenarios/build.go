@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // builder turns the parser's tree into ours.
@@ -136,7 +138,7 @@ func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 			known = append(known, each)
 		}
 		slices.Sort(known)
-		b.errorf(at, "there is no anchor %s above%s", quote(name), meant(name, known))
+		b.errorf(at, "there is no anchor %s above%s", quote(name), spelling.Hint(name, known))
 		return &node{at: at}
 	}
 	size, deep := measure(target)

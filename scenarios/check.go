@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // The bounds of what an experiment may ask for.
@@ -165,7 +167,7 @@ func checkRefused(p *problems, at Position, line string) {
 	case len(words) < 2:
 		p.errorf(at, "%s is not a command line, as sysctl -w key = value", quote(line))
 	case !slices.Contains(refusingTools, words[0]):
-		p.errorf(at, "%s is not a command line of a tool that refuses mistakes%s", quote(line), meant(words[0], refusingTools))
+		p.errorf(at, "%s is not a command line of a tool that refuses mistakes%s", quote(line), spelling.Hint(words[0], refusingTools))
 	case strings.ContainsAny(line, "'\"`$|&;<>\n"):
 		p.errorf(at, "%s needs a shell, and none runs it: words alone, without quotes, pipes and redirections", quote(line))
 	}
@@ -179,7 +181,7 @@ func kernelMeant(word string) string {
 			return fmt.Sprintf("; did you mean %q?", kernel)
 		}
 	}
-	if near := nearest(word, known); near != "" {
+	if near := spelling.Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	return ""
@@ -249,7 +251,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 			continue
 		}
 		if len(resolved) > 0 && !slices.Contains(names, e.key) {
-			p.errorf(e.at, "there is no scenario %s%s", quote(e.key), meant(e.key, names))
+			p.errorf(e.at, "there is no scenario %s%s", quote(e.key), spelling.Hint(e.key, names))
 		}
 		items := e.value.items
 		if e.value.kind != list {

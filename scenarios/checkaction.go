@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // The keys that go with each kind of action, beside those that go with all of them.
@@ -122,7 +124,7 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	case when != nil:
 		p.errorf(phase.at, "phase goes with at, which counts from its start")
 	case !slices.Contains(names, a.Phase):
-		p.errorf(phase.at, "there is no phase %s%s", quote(a.Phase), meant(a.Phase, names))
+		p.errorf(phase.at, "there is no phase %s%s", quote(a.Phase), spelling.Hint(a.Phase, names))
 	case a.Phase != PhaseRecovery && length > 0 && a.At >= length:
 		p.errorf(n.place("at"), "at %s into the phase %s, which lasts %s", a.At, quote(a.Phase), length)
 	}
@@ -142,7 +144,7 @@ func checkCondition(p *problems, when *node) {
 
 // meantOnly is the tail of a message that has listed the candidates already.
 func meantOnly(word string, candidates []string) string {
-	if near := nearest(word, candidates); near != "" {
+	if near := spelling.Nearest(word, candidates); near != "" {
 		return "; did you mean \"first " + near + "\"?"
 	}
 	return ""
@@ -178,7 +180,7 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 		a.Node = strings.TrimSuffix(a.Node, "1")
 	}
 	if on := n.get("node"); on != nil && on.kind == scalar && !slices.Contains(nodes, a.Node) {
-		p.errorf(on.at, "the %s topology has no node %s%s", topology.Kind, quote(a.Node), meant(a.Node, nodes))
+		p.errorf(on.at, "the %s topology has no node %s%s", topology.Kind, quote(a.Node), spelling.Hint(a.Node, nodes))
 	}
 	if on := n.get("node"); on != nil && a.Kind == Reset && a.Node != nodeDUT {
 		p.errorf(on.at, "only the dut can be reset: a load that its client forgets would tell nothing")
@@ -195,9 +197,9 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	links := topology.LinksOf(node)
 	switch {
 	case !slices.Contains(nodes, node):
-		p.errorf(link.at, "the %s topology has no node %s%s", topology.Kind, quote(node), meant(node, nodes))
+		p.errorf(link.at, "the %s topology has no node %s%s", topology.Kind, quote(node), spelling.Hint(node, nodes))
 	case named && !slices.Contains(links, name):
-		p.errorf(link.at, "%s has no link %s%s", node, quote(name), meant(name, links))
+		p.errorf(link.at, "%s has no link %s%s", node, quote(name), spelling.Hint(name, links))
 	}
 }
 
@@ -309,7 +311,7 @@ func checkJoin(p *problems, n *node, a *Action, r *Resolved) {
 	at := n.get("entry").at
 	i := slices.IndexFunc(r.Workload, func(e Entry) bool { return e.Name == a.Entry && e.Generator != "" })
 	if i < 0 {
-		p.errorf(at, "the workload has no generator %s%s", quote(a.Entry), meant(a.Entry, names))
+		p.errorf(at, "the workload has no generator %s%s", quote(a.Entry), spelling.Hint(a.Entry, names))
 		return
 	}
 	if e := r.Workload[i]; e.Start > 0 || e.Phase != "" {

@@ -3,6 +3,8 @@ package scenarios
 import (
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Select keeps the scenarios named, in the order of the file. A name is a scenario's own, or its
@@ -13,7 +15,7 @@ func (e *Experiment) Select(names []string) error {
 	known := e.names()
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), meant(name, known))
+			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), spelling.Hint(name, known))
 		}
 	}
 	for _, r := range e.resolved {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // nodeDecoder is a type with more than one form in a file.
@@ -72,7 +74,7 @@ func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if closed, ok := v.Interface().(worder); ok && !slices.Contains(closed.Words(), word) {
-			p.errorf(at, "%s is not valid here%s", quote(word), meant(word, closed.Words()))
+			p.errorf(at, "%s is not valid here%s", quote(word), spelling.Hint(word, closed.Words()))
 			return
 		}
 		v.SetString(word)
@@ -120,7 +122,7 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 		if field, ok := fieldByKey(v, e.key); ok {
 			decodeValue(p, e.value, field)
 		} else if !slices.Contains(extra, e.key) && !p.failed(e.at) {
-			p.errorf(e.at, "unknown key %s%s", quote(e.key), meant(e.key, keys))
+			p.errorf(e.at, "unknown key %s%s", quote(e.key), spelling.Hint(e.key, keys))
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 //go:embed library/*.yaml
@@ -40,7 +42,7 @@ func Shipped(name string) ([]byte, error) {
 
 func unknownExperiment(name string) error {
 	hint := ""
-	if near := nearest(name, Names()); near != "" {
+	if near := spelling.Nearest(name, Names()); near != "" {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
 	return invalidf(fs.ErrNotExist, "there is no shipped experiment %s and no such file%s (shipped: %s)",
@@ -113,7 +115,7 @@ func extendShipped(p *problems, root *node) *node {
 	}
 	data, err := library.ReadFile("library/" + extends.text + ".yaml")
 	if err != nil || strings.ContainsAny(extends.text, "/\\") {
-		p.errorf(extends.at, "there is no shipped experiment %s%s", quote(extends.text), meant(extends.text, Names()))
+		p.errorf(extends.at, "there is no shipped experiment %s%s", quote(extends.text), spelling.Hint(extends.text, Names()))
 		return root
 	}
 	file := "shipped " + extends.text + ".yaml"
@@ -135,7 +137,7 @@ func omitted(p *problems, experiment string, omit *node, known []string) []strin
 	var names []string
 	for _, item := range omit.items {
 		if !slices.Contains(known, item.text) {
-			p.errorf(item.at, "%s has no scenario %s%s", experiment, quote(item.text), meant(item.text, known))
+			p.errorf(item.at, "%s has no scenario %s%s", experiment, quote(item.text), spelling.Hint(item.text, known))
 		}
 		names = append(names, item.text)
 	}

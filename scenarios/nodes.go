@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // The names of nodes. client and server are the first of their kind, also called client1 and
@@ -43,7 +45,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 			*end.name = strings.TrimSuffix(*end.name, "1")
 		}
 		if value := n.get(end.key); value != nil && value.kind == scalar && !slices.Contains(nodes, *end.name) {
-			p.errorf(value.at, "the %s topology has no node %s%s", topology.Kind, quote(*end.name), meant(*end.name, nodes))
+			p.errorf(value.at, "the %s topology has no node %s%s", topology.Kind, quote(*end.name), spelling.Hint(*end.name, nodes))
 		}
 	}
 	if e.From == e.Target && e.From != nodeDUT {
@@ -95,7 +97,7 @@ var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 func checkPlaceholders(p *problems, at Position, text string, topology Topology) {
 	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
 		if words := topology.Placeholders(); !slices.Contains(words, found[1]) {
-			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, meant(found[1], words))
+			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, spelling.Hint(found[1], words))
 		}
 	}
 }

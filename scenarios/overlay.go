@@ -3,6 +3,8 @@ package scenarios
 import (
 	"fmt"
 	"slices"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Overlays. Everywhere the later part wins, key by key:
@@ -96,7 +98,7 @@ func checkNamed(p *problems, over *node, what string, names []string) {
 	for _, e := range over.entries {
 		switch {
 		case !slices.Contains(names, e.key):
-			p.errorf(e.at, "there is no %s %s%s", what, quote(e.key), meant(e.key, names))
+			p.errorf(e.at, "there is no %s %s%s", what, quote(e.key), spelling.Hint(e.key, names))
 		case e.value.kind != mapping && !e.value.empty():
 			p.errorf(e.value.at, "the changes of an %s are keys with values, not %s", what, e.value.what())
 		}

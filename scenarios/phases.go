@@ -3,6 +3,8 @@ package scenarios
 import (
 	"reflect"
 	"slices"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Phase is a named part of the load's time.
@@ -114,7 +116,7 @@ func checkPhase(p *problems, n *node, e *Entry, phases Phases) {
 		p.errorf(at.at, "there are no phases; they are a key of the file, names with lengths: phases: {%s: 10s}", e.Phase)
 		return
 	case !slices.Contains(names, e.Phase):
-		p.errorf(at.at, "there is no phase %s%s", quote(e.Phase), meant(e.Phase, names))
+		p.errorf(at.at, "there is no phase %s%s", quote(e.Phase), spelling.Hint(e.Phase, names))
 		return
 	case length <= 0: // reported where the phases are read
 		return

@@ -3,6 +3,8 @@ package scenarios
 import (
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // iptablesTables are the tables of iptables and ip6tables.
@@ -58,7 +60,7 @@ func parseRules(p *problems, n *node) []table {
 				p.errorf(at, "the table %s begins before %s has ended with COMMIT", quote(name), quote(open.name))
 			}
 			if !slices.Contains(iptablesTables, name) {
-				p.errorf(at, "%s is not a table of iptables%s", quote(name), meant(name, iptablesTables))
+				p.errorf(at, "%s is not a table of iptables%s", quote(name), spelling.Hint(name, iptablesTables))
 			} else if slices.ContainsFunc(tables, func(t table) bool { return t.name == name }) {
 				p.errorf(at, "the table %s is given twice", quote(name))
 			}

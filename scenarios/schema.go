@@ -85,7 +85,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	case Duration:
 		return pattern(`^([0-9]{1,15}(\.[0-9]{1,9})?(`+strings.Join(timeUnits, "|")+`|µs))+$`, "500ms", "5s", "2m")
 	case Rate:
-		return pattern(`^[0-9]{1,15}(\.[0-9]{1,9})?[kM]?/(`+strings.Join(rateUnits, "|")+`)$`, "3000/s", "600/min")
+		number := &jsonschema.Schema{Type: "number", Minimum: "0"}
+		return anyOf(number, pattern(`^[0-9]{1,15}(\.[0-9]{1,9})?[kM]?(/(`+strings.Join(rateUnits, "|")+`))?$`, "3000/s", "600/min"))
 	case Count:
 		return anyOf(whole, pattern(`^[0-9]{1,15}[kM]?$`, "5k", "1M"))
 	case int, uint64:

@@ -107,7 +107,7 @@ func TestSchemaRefuses(t *testing.T) {
 		strings.Replace(head, "requests: 5", "flows: 5", 1),
 		strings.Replace(head, "http", "htp", 1),
 		strings.Replace(head, "generator: http, ", "", 1),
-		strings.Replace(head, "concurrency: 1", "rate: 5", 1),
+		strings.Replace(head, "concurrency: 1", "rate: 5zz", 1),
 	} {
 		if err := validate(schema, []byte(text)); err == nil {
 			t.Errorf("the schema accepts\n%s", text)

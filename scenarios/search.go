@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Found is a shipped experiment in which every word of a search stands.
@@ -68,7 +70,7 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 	}
 	for w := range words {
 		if len(w) > 4 && strings.ContainsFunc(w, unicode.IsLetter) { // others are near to anything
-			words[w] = nearest(w, vocabulary())
+			words[w] = spelling.Nearest(w, vocabulary())
 		}
 	}
 	slices.SortStableFunc(nearby, func(a, b counted) int { return cmp.Compare(b.words, a.words) })

@@ -3,6 +3,8 @@ package scenarios
 import (
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // The keys of the kernel that the language knows something about.
@@ -58,7 +60,7 @@ func checkKey(p *problems, at Position, key string) {
 	}
 	rest, ok := strings.CutPrefix(key, conntrackPrefix)
 	if !ok {
-		if near := nearest(key, []string{keyMax, keyBuckets}); near != "" && strings.Contains(key, "conntrack") {
+		if near := spelling.Nearest(key, []string{keyMax, keyBuckets}); near != "" && strings.Contains(key, "conntrack") {
 			p.errorf(at, "%s is not a setting of connection tracking; did you mean %q?", quote(key), near)
 		}
 		return
@@ -66,7 +68,7 @@ func checkKey(p *problems, at Position, key string) {
 	if slices.Contains(conntrackKeys, rest) {
 		return
 	}
-	if near := nearest(rest, conntrackKeys); near != "" {
+	if near := spelling.Nearest(rest, conntrackKeys); near != "" {
 		p.errorf(at, "%s is not a setting of nf_conntrack; did you mean %q?", quote(key), conntrackPrefix+near)
 		return
 	}

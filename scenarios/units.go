@@ -1,12 +1,15 @@
 package scenarios
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Size is an amount of memory or data in bytes. In a file it always carries a binary unit:
@@ -16,7 +19,7 @@ type Size int64
 // Duration is a span of time. In a file it always carries its units: "500ms", "5s", "2m", "1h30m".
 type Duration time.Duration
 
-// Rate is a number of events per second. In a file it carries the time that it is counted over:
+// Rate is a number of events per second. Its text may name another time that it is counted over: "3000",
 // "3000/s", "600/min", "10k/s", "0.5/s".
 type Rate float64
 
@@ -38,11 +41,12 @@ var (
 	countUnits = map[string]int64{"": 1, "k": 1e3, "M": 1e6}
 	timeUnits  = []string{"ns", "us", "ms", "s", "m", "h"}
 
-	sizeForm  = regexp.MustCompile(`^([0-9]{1,15})\s*([A-Za-z]*)$`)
-	countForm = regexp.MustCompile(`^([0-9]{1,15})([A-Za-z]*)$`)
-	rateForm  = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?)([A-Za-z]*)(?:/([A-Za-z]+))?$`)
-	timeForm  = regexp.MustCompile(`^(?:[0-9]{1,15}(?:\.[0-9]{1,9})?[A-Za-zµ]+)+$`)
-	timeUnit  = regexp.MustCompile(`[A-Za-zµ]+`)
+	sizeForm   = regexp.MustCompile(`^([0-9]{1,15})\s*([A-Za-z]*)$`)
+	countForm  = regexp.MustCompile(`^([0-9]{1,15})([A-Za-z]*)$`)
+	rateForm   = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?)([A-Za-z]*)(?:/([A-Za-z]+))?$`)
+	timeForm   = regexp.MustCompile(`^(?:[0-9]{1,15}(?:\.[0-9]{1,9})?[A-Za-zµ]+)+$`)
+	bareNumber = regexp.MustCompile(`^[0-9]{1,15}(?:\.[0-9]{1,9})?$`) // which lacks its unit
+	timeUnit   = regexp.MustCompile(`[A-Za-zµ]+`)
 )
 
 // UnmarshalText reads a size with its unit.
@@ -82,7 +86,7 @@ func sizeMeant(unit string) string {
 			}
 		}
 	}
-	return meant(unit, sizeUnits)
+	return spelling.Hint(unit, sizeUnits)
 }
 
 // String is the size with the largest unit that shows it exactly.
@@ -105,7 +109,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		*d = 0
 		return nil
 	}
-	if _, err := strconv.ParseFloat(word, 64); err == nil {
+	if bareNumber.MatchString(word) {
 		return fmt.Errorf("the duration %s has no unit; did you mean %q?", quote(word), word+"s")
 	}
 	if !timeForm.MatchString(word) {
@@ -135,7 +139,7 @@ func timeMeant(unit string) string {
 	if lower == "d" || strings.HasPrefix(lower, "day") {
 		return "; a day is 24h"
 	}
-	return meant(unit, timeUnits)
+	return spelling.Hint(unit, timeUnits)
 }
 
 // String is the duration without the zero units that [time.Duration] would append.
@@ -156,17 +160,14 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 // Seconds is the duration in seconds.
 func (d Duration) Seconds() float64 { return time.Duration(d).Seconds() }
 
-// UnmarshalText reads a rate with the time that it is counted over.
+// UnmarshalText reads a rate, per second where it does not say per what.
 func (r *Rate) UnmarshalText(text []byte) error {
 	word := string(text)
 	part := rateForm.FindStringSubmatch(word)
 	if part == nil {
 		return fmt.Errorf("%s is not a rate, such as 3000/s or 600/min", quote(word))
 	}
-	if part[3] == "" {
-		return fmt.Errorf("the rate %s does not say per what; did you mean %q?", quote(word), word+"/s")
-	}
-	scale, ok := rateScale[part[3]]
+	scale, ok := rateScale[cmp.Or(part[3], "s")]
 	if !ok {
 		return fmt.Errorf("%s is not a time that a rate is counted over%s", quote(part[3]), rateMeant(part[3]))
 	}
@@ -196,7 +197,7 @@ func rateMeant(unit string) string {
 	case strings.HasPrefix(lower, "s"):
 		return `; did you mean "s"?`
 	}
-	return meant(unit, rateUnits)
+	return spelling.Hint(unit, rateUnits)
 }
 
 // String is the rate per second, or per hour where only that is exact.

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -27,6 +28,8 @@ func TestUnits(t *testing.T) {
 		{new(Duration), "1.5s", "1500000000", "1.5s"},
 		{new(Duration), "0", "0", "0s"},
 		{new(Rate), "3000/s", "3000", "3000/s"},
+		{new(Rate), "3000", "3000", "3000/s"},
+		{new(Rate), "10k", "10000", "10000/s"},
 		{new(Rate), "600/min", "10", "10/s"},
 		{new(Rate), "1/min", "0.016666666666666666", "1/min"},
 		{new(Rate), "7/h", "0.0019444444444444444", "7/h"},
@@ -35,6 +38,9 @@ func TestUnits(t *testing.T) {
 		{new(Count), "5000", "5000", "5000"},
 		{new(Count), "5k", "5000", "5000"},
 		{new(Count), "1M", "1000000", "1000000"},
+		{new(Excess), "10%", "0.1", ""},
+		{new(Excess), "2.5 %", "0.025", ""},
+		{new(Excess), "150%", "1.5", ""},
 		{new(Port), "22", "22", ""},
 		{new(PortRange), "80", "{80 80}", "80"},
 		{new(PortRange), "8000-8063", "{8000 8063}", "8000-8063"},
@@ -53,6 +59,8 @@ func TestUnits(t *testing.T) {
 			value = fmt.Sprint(float64(*v))
 		case *Count:
 			value = fmt.Sprint(int64(*v))
+		case *Excess:
+			value = fmt.Sprint(float64(*v))
 		case *Port:
 			value = fmt.Sprint(uint16(*v))
 		case *PortRange:
@@ -76,8 +84,10 @@ func TestUnitsRefuse(t *testing.T) {
 	}{
 		{new(Size), []string{"", "512", "MiB", "512MB", "512M", "512mib", "-1MiB", "1.5GiB", "0x10MiB", "65TiB", "99999999999999999999B", "1MiB\n", "１MiB"}},
 		{new(Duration), []string{"", "5", "s", "5 s", "-5s", "5sec", "1d", "721h", "1e3s", ".5s", "5s5", "99999999999999999h"}},
-		{new(Rate), []string{"", "5", "/s", "5/", "5/sec", "5/m", "-5/s", "5 /s", "5K/s", "2G/s", "1000000001/s", "1/s/s", "NaN/s", "Inf/s", "0.000000001/h"}},
+		{new(Rate), []string{"", "5zz", "/s", "5/", "5/sec", "5/m", "-5/s", "5 /s", "5K/s", "2G/s", "1000000001/s", "1/s/s", "NaN/s", "Inf/s", "0.000000001/h"}},
 		{new(Count), []string{"", "-1", "5K", "1.5k", "5G", "1e3", "0x10", "5_000", "1000000000001", "5 k"}},
+		{new(Share), []string{"", "5", "-5%", "101%", "NaN%", "1e1%", "%"}},
+		{new(Excess), []string{"", "10", "-5%", "NaN%", "1e1%", "%", "10000000%"}},
 		{new(Port), []string{"", "0", "65536", "-1", "http", "80 "}},
 		{new(PortRange), []string{"", "0", "80-", "-80", "80-70", "80-65536", "80-90-100", "80 - 90"}},
 	} {
@@ -91,7 +101,7 @@ func TestUnitsRefuse(t *testing.T) {
 
 // FuzzUnits: what is read is written as something that reads as the same.
 func FuzzUnits(f *testing.F) {
-	for _, text := range []string{"512MiB", "5s", "1h30m", "3000/s", "7/h", "0.1/min", "5k", "80-90", "1µs"} {
+	for _, text := range []string{"512MiB", "5s", "1h30m", "3000/s", "7/h", "0.1/min", "5k", "80-90", "1µs", "2.5%"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -112,6 +122,10 @@ func FuzzUnits(f *testing.F) {
 			if err := rate2.UnmarshalText([]byte(rate.String())); err != nil || rate2 != rate || rate < 0 {
 				t.Errorf("rate %q: %s: %v (%v, %v)", text, rate, err, float64(rate), float64(rate2))
 			}
+		}
+		var excess Excess
+		if excess.UnmarshalText([]byte(text)) == nil && (math.IsNaN(float64(excess)) || excess < 0 || excess > 1e4) {
+			t.Errorf("excess %q: %v", text, float64(excess))
 		}
 		var count, count2 Count
 		if count.UnmarshalText([]byte(text)) == nil {

@@ -11,12 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
-
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/vm/link"
 )
 
@@ -161,7 +159,7 @@ func (k Kind) Undoable() bool {
 // kernel.
 func (f Fault) Validate() error {
 	if !slices.Contains(Kinds(), f.Kind) {
-		return fmt.Errorf("fault %q: no such kind%s", f.Kind, nearest(string(f.Kind)))
+		return fmt.Errorf("fault %q: no such kind%s", f.Kind, spelling.Hint(f.Kind, Kinds()))
 	}
 	if err := f.parameters(); err != nil {
 		return fmt.Errorf("%s: %w", f.Kind, err)
@@ -223,20 +221,4 @@ func (f Fault) modules() []string {
 
 func (r Rules) settings() tuning.Settings {
 	return tuning.Settings{Rules: r.IPv4, Rules6: r.IPv6, NFT: r.NFT, RulesBackend: r.Backend}
-}
-
-// nearest is the kind that was probably meant.
-func nearest(word string) string {
-	kind, best := Kind(""), len(word)/2+1
-	var all []string
-	for _, k := range Kinds() {
-		all = append(all, string(k))
-		if d := levenshtein.Distance(word, string(k), nil); d < best {
-			kind, best = k, d
-		}
-	}
-	if kind != "" {
-		return fmt.Sprintf("; did you mean %s?", kind)
-	}
-	return "; there are " + strings.Join(all, ", ")
 }

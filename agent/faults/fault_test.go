@@ -20,8 +20,8 @@ func TestValidate(t *testing.T) {
 		want  string // in the error; empty: none
 	}{
 		{Fault{Kind: Flush}, ""},
-		{Fault{Kind: "flushh"}, "did you mean flush?"},
-		{Fault{Kind: "coffee"}, "there are sysctl, buckets"},
+		{Fault{Kind: "flushh"}, `did you mean "flush"?`},
+		{Fault{Kind: "coffee"}, "valid here: sysctl, buckets"},
 		{Fault{Kind: Sysctl}, "no parameter"},
 		{Fault{Kind: Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}}, "not the name of a kernel parameter"},
 		{Fault{Kind: Buckets}, "not a size"},

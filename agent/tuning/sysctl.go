@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/agext/levenshtein"
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 const (
@@ -112,14 +112,12 @@ func (k Kernel) missingSysctl(path string) string {
 	if err != nil {
 		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", strings.TrimSuffix(swapSeparators(folder), "."))
 	}
-	nearest, best := "", len(name)/2+1
+	var names []string
 	for _, entry := range entries {
-		if d := levenshtein.Distance(name, entry.Name(), nil); d < best {
-			nearest, best = entry.Name(), d
-		}
+		names = append(names, entry.Name())
 	}
-	if nearest != "" {
-		return "did you mean " + swapSeparators(folder+nearest) + "?"
+	if near := spelling.Nearest(name, names); near != "" {
+		return "did you mean " + swapSeparators(folder+near) + "?"
 	}
 	if strings.HasPrefix(name, conntrackModule) && !k.conntrackLoaded() {
 		return "nf_conntrack is not loaded"

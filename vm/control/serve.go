@@ -13,9 +13,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/agext/levenshtein"
-
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -112,7 +111,7 @@ func (c *call) serve(ctx context.Context, about About, nodes map[string]vm.Node)
 	case doRun:
 		node, ok := nodes[r.Node]
 		if !ok {
-			_ = c.encoder.Encode(answer{Error: fmt.Sprintf("there is no node %q; %s", r.Node, nearest(r.Node, about.Nodes))})
+			_ = c.encoder.Encode(answer{Error: fmt.Sprintf("there is no node %q%s", r.Node, spelling.Hint(r.Node, about.Nodes))})
 			return false
 		}
 		err = c.run(ctx, node.Agent(), r.Command)
@@ -143,14 +142,4 @@ func (c *call) run(ctx context.Context, node *agent.Client, command agent.Intera
 		return err
 	}
 	return c.encoder.Encode(answer{InteractOutput: agent.InteractOutput{Exit: &exit}})
-}
-
-// nearest suggests the node that a word means, or names them all.
-func nearest(word string, nodes []string) string {
-	for _, node := range nodes {
-		if levenshtein.Distance(word, node, nil) <= len(word)/2 {
-			return fmt.Sprintf("did you mean %q?", node)
-		}
-	}
-	return fmt.Sprintf("there are %q", nodes)
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/vm/guest/modload"
 )
 
@@ -137,8 +138,9 @@ func (c *catalogue) find(name string) (hits []string, err error) {
 }
 
 func (c *catalogue) unknown(name string) error {
-	known := slices.Concat(slices.Collect(maps.Keys(c.files)), slices.Collect(maps.Keys(c.builtin)))
-	return fmt.Errorf("no module %q in %s%s", name, c.dir, didYouMean(modload.Canonical(name), known))
+	known := slices.Sorted(maps.Keys(c.files))
+	known = append(known, slices.Sorted(maps.Keys(c.builtin))...)
+	return fmt.Errorf("no module %q in %s%s", name, c.dir, spelling.Hint(modload.Canonical(name), known))
 }
 
 // load reads modules and all that they depend on.

@@ -124,11 +124,12 @@ func TestMatchModules(t *testing.T) {
 			t.Errorf("%q: -want +got:\n%s", tt.names, diff)
 		}
 	}
+	const all = "nf_tables, nft_ct, nft_limit, nft_reject_bridge, virtio_net, xt_CT, ipv6, virtio_pci"
 	for name, want := range map[string]string{
 		"nf_tabels": `no module "nf_tabels" in /m; did you mean "nf_tables"?`,
 		"virtio-ne": `no module "virtio-ne" in /m; did you mean "virtio_net"?`,
-		"zzzzzzzz":  `no module "zzzzzzzz" in /m`,
-		"ipt_*":     `no module "ipt_*" in /m`,
+		"zzzzzzzz":  `no module "zzzzzzzz" in /m; valid here: ` + all,
+		"ipt_*":     `no module "ipt_*" in /m; valid here: ` + all,
 		"nft_[":     `module "nft_[": syntax error in pattern`,
 	} {
 		if _, err := testCatalogue().match([]string{name}); err == nil || err.Error() != want {

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // distribution is where kernels come from by name.
@@ -99,7 +101,7 @@ type UnknownKernelError struct{ Name string }
 // Error names the nearest name, and all of them.
 func (e *UnknownKernelError) Error() string {
 	known := KernelNames()
-	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, didYouMean(e.Name, known), strings.Join(known, ", "))
+	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, spelling.Hint(e.Name, known), strings.Join(known, ", "))
 }
 
 // findDistribution gives the distribution and the suite of a kernel's name.

@@ -1,0 +1,47 @@
+// Package spelling finds the word that a mistyped one means.
+package spelling
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+// fewWords bounds the list that [Hint] shows where no word is near.
+const fewWords = 16
+
+// longestWord bounds what is compared: a longer word is no slip of the fingers.
+const longestWord = 80
+
+// Nearest returns the candidate that a mistyped word most likely means, whatever its case, or "" when none is
+// near: at most one edit in three characters, and up to two in words of four characters and more.
+func Nearest[S ~string](word S, candidates []S) S {
+	if word == "" || len(word) > longestWord {
+		return ""
+	}
+	best, bestDistance := S(""), max(len(word)/3, min(len(word)/2, 2))+1
+	for _, candidate := range candidates {
+		distance := levenshtein.Distance(strings.ToLower(string(word)), strings.ToLower(string(candidate)), nil)
+		if distance < bestDistance {
+			best, bestDistance = candidate, distance
+		}
+	}
+	return best
+}
+
+// Hint returns the end of a message about an unknown word: the nearest valid one, or all of them where they
+// are few, or nothing.
+func Hint[S ~string](word S, candidates []S) string {
+	if near := Nearest(word, candidates); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	if len(candidates) > 0 && len(candidates) <= fewWords {
+		words := make([]string, len(candidates))
+		for i, candidate := range candidates {
+			words[i] = string(candidate)
+		}
+		return "; valid here: " + strings.Join(words, ", ")
+	}
+	return ""
+}
