@@ -19,11 +19,7 @@ const unrelatedEntries = 16
 // descriptors is how many descriptors the load may need at once, and some for the process.
 func (p *plan) descriptors() uint64 {
 	const others = 256
-	n := int64(p.Concurrency)
-	if p.Kind == Hold && p.Count > 0 {
-		n = p.Count
-	}
-	return uint64(n) + others
+	return uint64(p.inFlight()) + others
 }
 
 // judge says which of the generator's own limits were hit, and what else is worth a remark.

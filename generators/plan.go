@@ -58,7 +58,7 @@ func (p *plan) allocate() error {
 	if p.tuples, err = tuples.NewAllocator(p.space, p.Seed); err != nil {
 		return err
 	}
-	return p.checkTuples()
+	return errors.Join(p.checkTuples(), p.checkInFlight())
 }
 
 // Tuples is how many different tuples a load has; 0 where the kernel chooses its ports, or where the spec
@@ -90,6 +90,53 @@ func (p *plan) checkTuples() error {
 	}
 	if err := p.tuples.Check(uint64(p.Count)); err != nil {
 		return fmt.Errorf("%w; reuse would begin again", err)
+	}
+	return nil
+}
+
+// inFlight returns how many sockets a load may have open at once; 0 where only the answers limit them.
+func (p *plan) inFlight() int64 {
+	switch {
+	case p.crafted():
+		return 0
+	case p.Kind == Hold && p.Count > 0:
+		return p.Count
+	}
+	return int64(p.Concurrency)
+}
+
+// chosenPorts is how many source ports the kernel chooses from at most (net.ipv4.ip_local_port_range).
+const chosenPorts = 1<<16 - 1024
+
+// checkInFlight refuses more at once than there are tuples for, or descriptors.
+func (p *plan) checkInFlight() error {
+	n := p.inFlight()
+	if p.descriptors() > plentyDescriptors {
+		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", n, plentyDescriptors)
+	}
+	room, ports := float64(p.tuples.Len()), ""
+	if len(p.space.SourcePorts) == 0 {
+		room, ports = room*chosenPorts, fmt.Sprintf("; of each source the kernel chooses from %d ports", chosenPorts)
+	}
+	if float64(n) > room {
+		return fmt.Errorf("%d at once are more than the tuples: %s%s; name more sources or ports", n, p.tuples.Describe(), ports)
+	}
+	return nil
+}
+
+// CheckDescriptors refuses a load that has more sockets open at once than this process may. It raises the
+// process's limit where it may.
+func (s Spec) CheckDescriptors() error {
+	p, err := s.plan()
+	if err != nil {
+		return err
+	}
+	limit, err := raiseDescriptors(p.descriptors())
+	if err != nil {
+		return err
+	}
+	if n := p.inFlight(); uint64(n) > limit {
+		return fmt.Errorf("%d at once are more than this process may open: %d; raise the limit with ulimit -n %d, or ask for fewer", n, limit, p.descriptors())
 	}
 	return nil
 }

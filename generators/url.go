@@ -12,11 +12,8 @@ import (
 // and its first address taken. The rest of the spec is the caller's.
 func ParseURL(ctx context.Context, text string) (Spec, error) {
 	u, err := url.Parse(text)
-	if err != nil {
-		return Spec{}, err
-	}
-	if u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
-		return Spec{}, fmt.Errorf("URL %q: want http://HOST[:PORT][/PATH]", text)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
+		return Spec{}, fmt.Errorf("%q is not a URL of the form http://HOST[:PORT][/PATH], such as http://10.0.0.2:8080/", text)
 	}
 	port := uint64(80)
 	if u.Port() != "" {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
@@ -88,7 +89,7 @@ func Residence(text string, v results.KernelVersion) (seconds float64, err error
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	return 0, fmt.Errorf("%q is neither a duration, as 120s, nor a state: %s", text, strings.Join(names, ", "))
+	return 0, fmt.Errorf("%q is neither a duration, such as 120s, nor a state%s", text, spelling.Hint(text, names))
 }
 
 // conntrackKey begins the names of connection tracking's parameters.

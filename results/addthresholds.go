@@ -24,7 +24,7 @@ func ParseThreshold(text string, names []string) (scenario, expression string, e
 		}
 	}
 	if name := named.FindStringSubmatch(expression); name != nil {
-		return "", "", fmt.Errorf("%q: there is no scenario %q here%s; a comparison is written ==",
+		return "", "", fmt.Errorf("%q: a comparison is written ==, and there is no scenario %q here%s",
 			text, name[1], spelling.Hint(name[1], append([]string{AllScenarios}, names...)))
 	}
 	return scenario, expression, nil

@@ -34,6 +34,9 @@ const maxBandwidth Bandwidth = 1e12
 func readPercent(word string) (float64, error) {
 	part := shareForm.FindStringSubmatch(word)
 	if part == nil {
+		if strings.Contains(word, ".") && bareNumber.MatchString(word) { // 0.5 may be 50% or 0.5%
+			return 0, fmt.Errorf("the share %s has no unit; a half is written 50%%", quote(word))
+		}
 		if bareNumber.MatchString(word) {
 			return 0, fmt.Errorf("the share %s has no unit; did you mean %q?", quote(word), word+"%")
 		}

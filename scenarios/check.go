@@ -12,7 +12,9 @@ import (
 
 // The bounds of what an experiment may ask for.
 const (
-	maxTrials   = 1000
+	// MaxTrials bounds the fresh boots of each scenario.
+	MaxTrials = 1000
+
 	maxVCPUs    = 256
 	minMemory   = Size(64 << 20)
 	maxNodesOf  = 16 // client nodes, server nodes
@@ -56,8 +58,8 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
-	if !p.failed(at("trials")) && (e.Trials < 1 || e.Trials > maxTrials) {
-		p.errorf(at("trials"), "trials is 1 to %d", maxTrials)
+	if !p.failed(at("trials")) && (e.Trials < 1 || e.Trials > MaxTrials) {
+		p.errorf(at("trials"), "trials is 1 to %d", MaxTrials)
 	}
 	if !p.failed(at("sampling")) && (e.Sampling <= 0 || e.Sampling > maxSampling) {
 		p.errorf(at("sampling"), "sampling is more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)

@@ -21,7 +21,7 @@ func compareCommand() *cobra.Command {
 for each difference whether it is significant (Mann-Whitney U test, Holm's correction over all cells).
 Runs of unlike things are refused, and what is unlike is named. --across-labs allows for one experiment that ran with
 different drivers or on different hosts: its verdicts and counts side by side.`,
-		Args: cobra.MinimumNArgs(2),
+		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run
 			for _, path := range args {
@@ -42,7 +42,7 @@ different drivers or on different hosts: its verdicts and counts side by side.`,
 			return reports.RenderComparison(cmd.OutOrStdout(), format, comparison, reportOptions(wide))
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "table", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
+	cmd.Flags().Var(wordFlag(&format, defaultFirst("table", reports.ComparisonFormats())...), "format", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
 	cmd.Flags().BoolVar(&acrossLabs, "across-labs", false, "the runs may differ in driver, accelerator, host, and the CPUs and memory of the DUT")
 	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns, however wide")
 	return cmd

@@ -14,7 +14,7 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "what this host can do, what it lacks, and the command that mends it",
-		Args:  cobra.NoArgs,
+		Args:  takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cache, err := cacheFolder()
 			if err != nil {
@@ -38,6 +38,6 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVar(&connect, "connect", nil, "look at the libvirt daemon with this URI instead of this host; can be repeated")
+	cmd.Flags().Var(textsFlag(&connect, "URI", "qemu:///system"), "connect", "look at the libvirt daemon with this URI instead of this host; can be repeated")
 	return cmd
 }

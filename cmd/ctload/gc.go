@@ -18,7 +18,7 @@ func gcCommand() *cobra.Command {
 		Long: `Lists and removes what runs that were killed left outside their sandboxes: machines, networks and volumes of a
 libvirt daemon, files, changed settings of this host. Each run records what it makes before it
 makes it; only what is recorded, and carries the run's id, is touched. Runs that still go on are left alone.`,
-		Args: cobra.NoArgs,
+		Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nothing := true
 			err := orchestrator.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
@@ -34,7 +34,7 @@ makes it; only what is recorded, and carries the run's id, is touched. Runs that
 			return host(err)
 		},
 	}
-	cmd.Flags().StringArrayVar(&connect, "connect", nil, "only what is at the libvirt daemon with this URI; can be repeated")
+	cmd.Flags().Var(textsFlag(&connect, "URI", "qemu:///system"), "connect", "only what is at the libvirt daemon with this URI; can be repeated")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list it")
 	return cmd
 }

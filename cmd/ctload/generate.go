@@ -30,19 +30,11 @@ Exit status: 0; 2 usage; 3 the host lacks something; 4 the generator itself was 
 conntrack table, CPU), so that the figures are not the target's; 130 interrupted, with the result so far.`,
 		Example: `  ctload respond http --ports 8080 &
   ctload generate http -c 1000 -n 5000 http://127.0.0.1:8080/`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fmt.Errorf("there is no generator %q%s", args[0], meant(cmd, args[0]))
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	parent.SuggestionsMinimumDistance = 2
 	for _, kind := range kinds {
 		parent.AddCommand(generateKind(kind))
 	}
-	return parent
+	return group(parent)
 }
 
 func generateKind(kind kindHelp) *cobra.Command {
@@ -52,18 +44,17 @@ func generateKind(kind kindHelp) *cobra.Command {
 		Short:   kind.short,
 		Long:    kind.long,
 		Example: kind.example,
-		Args:    cobra.ExactArgs(1),
+		Args:    needs(1, 1, kind.argument+", as in: "+strings.TrimSpace(strings.SplitN(kind.example, "\n", 2)[0])),
 		RunE:    func(cmd *cobra.Command, args []string) error { return generate(cmd, args[0], &f) },
 	}
 	all := f.declare()
 	for _, name := range append(kind.flags, commonFlags...) {
 		cmd.Flags().AddFlag(all.Lookup(name))
 	}
-	cmd.MarkFlagsMutuallyExclusive(profileFlags...)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		unknown, ok := errors.AsType[*pflag.NotExistError](err)
 		if !ok {
-			return err
+			return flagError(cmd, err)
 		}
 		known := all.Lookup(unknown.GetSpecifiedName())
 		if len(unknown.GetSpecifiedName()) == 1 {
@@ -78,14 +69,14 @@ func generateKind(kind kindHelp) *cobra.Command {
 }
 
 func generate(cmd *cobra.Command, target string, f *generateFlags) error {
-	if f.format != "ab" && f.format != "json" {
-		return fmt.Errorf("--format %s: it is ab or json", f.format)
-	}
-	if err := f.read(cmd.Context(), target); err != nil {
+	if err := f.read(cmd, target); err != nil {
 		return err
 	}
 	if err := f.spec.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", f.spec.Kind, err)
+	}
+	if err := errors.Join(f.spec.CheckDescriptors(), checkNamespace(f.spec.Namespace)); err != nil {
+		return err
 	}
 	show := newLive(cmd.ErrOrStderr())
 	result, err := generators.Run(cmd.Context(), f.spec, show.progress)

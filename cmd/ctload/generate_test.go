@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
@@ -67,7 +68,7 @@ func TestGenerate(t *testing.T) {
 		{"http", []string{"http", "--body", "1KiB"}, []string{"-c", "50", "-n", "1000"}, 1000, 1000},
 		{"http", []string{"http"}, []string{"-c", "1", "-n", "1000", "-k", "100"}, 1000, 10},
 		{"tcp", []string{"silent"}, []string{"-c", "20", "-n", "500", "--close", "rst"}, 500, 500},
-		{"tcp", []string{"echo"}, []string{"-c", "20", "-n", "500", "--payload", "1KiB", "--expect", "1024"}, 500, 500},
+		{"tcp", []string{"echo"}, []string{"-c", "20", "-n", "500", "--payload", "1KiB", "--expect", "1KiB"}, 500, 500},
 		{"tcp", []string{"close"}, []string{"-c", "20", "-n", "500", "--close-by", "server"}, 500, 500},
 		{"tcp", []string{"silent"}, []string{"--rate", "500/s", "-n", "200", "--catch-up"}, 200, 200},
 		{"tcp", []string{"silent"}, []string{"--stages", "0/s-400/s:500ms,400/s:250ms", "--catch-up"}, 200, 200},
@@ -207,7 +208,7 @@ func TestGenerateRefusals(t *testing.T) {
 		{"tcp -n 1 -c 1 -p 99999 127.0.0.1", statusUsage, []string{"--ports", "99999"}},
 		{"tcp -n 1 -c 1 9.9.9.9:9", statusUsage, []string{"public address"}},
 		{"http -n 1 https://127.0.0.1/", statusUsage, []string{"http://"}},
-		{"tcp -n 1 --rate 100 127.0.0.1:9", statusUsage, []string{"100/s"}},
+		{"tcp -n 1 --rate 100/sec 127.0.0.1:9", statusUsage, []string{"--rate", `did you mean "s"`}},
 		{"tcp -n 1 --ramp 0/s-9/s 127.0.0.1:9", statusUsage, []string{"--duration"}},
 		{"tcp --stages 10/s 127.0.0.1:9", statusUsage, []string{"--stages", "1000/s:10s"}},
 		{"tcp --stages 10/s-:1s 127.0.0.1:9", statusUsage, []string{"--stages", "0/s-1000/s"}},
@@ -225,10 +226,12 @@ func TestGenerateRefusals(t *testing.T) {
 		{"udp -n 1 --crafted --sources 10.9.0.1 --payload 1473B 10.0.0.1:9", statusUsage, []string{"1473 bytes is 1 more than fit"}},
 		{"udp -n 1 --crafted --sources 10.9.0.1 9.9.9.9:9", statusUsage, []string{"public address"}},
 		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
+		{"tcp -n 5 -c 70k 127.0.0.1:9", statusUsage, []string{"70000 at once are more than the tuples"}},
+		{"tcp -n 5 -c 9 --source-ports 1024-1031 127.0.0.1:9", statusUsage, []string{"9 at once", "8 tuples"}},
 		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", statusUsage, []string{"for crafted packets"}},
 		{"syn -n 1 --crafted --sources 10.9.0.1 10.0.0.1:9", statusUsage, []string{"--crafted does not go with syn"}},
-		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusHost, []string{"/no/such"}},
-		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"ab or json"}},
+		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusUsage, []string{"/no/such"}},
+		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"valid here: ab, json"}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			o := ctload(t, 20*time.Second, append([]string{"generate"}, strings.Fields(tc.args)...)...)
@@ -260,7 +263,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "hold", "-n", "500", "--rate", "1k/s", "-t", "1s", address)
+	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp", "--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
 	// In a user namespace root too has the limits of everybody.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
@@ -329,23 +332,30 @@ func TestGenerateHelp(t *testing.T) {
 
 func TestReadProfile(t *testing.T) {
 	for _, tc := range []struct {
-		text profileText
-		want generators.Spec
+		flag, text string
+		want       generators.Spec
 	}{
-		{profileText{rate: "3k/s"}, generators.Spec{Rate: 3000}},
-		{profileText{ramp: "0/s-600/min"}, generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 10, Duration: time.Minute}}}}},
-		{profileText{stages: "0/s-5/s:1s,5/s:1m30s"}, generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 5, Duration: time.Second}, {From: 5, To: 5, Duration: 90 * time.Second}}}}},
-		{profileText{burst: "1k:500ms"}, generators.Spec{Profile: &generators.Profile{Bursts: &pacing.Bursts{Size: 1000, Every: 500 * time.Millisecond}}}},
-		{profileText{sine: "10/s:5/s:1m"}, generators.Spec{Profile: &generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Minute}}}},
-		{profileText{}, generators.Spec{}},
+		{"rate", "3k/s", generators.Spec{Rate: 3000}},
+		{"rate", "3000", generators.Spec{Rate: 3000}},
+		{"ramp", "0/s-600/min", generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 10, Duration: time.Minute}}}}},
+		{"stages", "0-5/s:1s,5/s:1m30s", generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 5, Duration: time.Second}, {From: 5, To: 5, Duration: 90 * time.Second}}}}},
+		{"burst", "1k:500ms", generators.Spec{Profile: &generators.Profile{Bursts: &pacing.Bursts{Size: 1000, Every: 500 * time.Millisecond}}}},
+		{"sine", "10/s:5:1m", generators.Spec{Profile: &generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Minute}}}},
+		{"expect", "1KiB", generators.Spec{Expect: 1024}},
 	} {
-		tc.want.Duration = time.Minute
-		got := generators.Spec{Duration: time.Minute}
-		if err := tc.text.read(&got); err != nil {
-			t.Errorf("%+v: %v", tc.text, err)
+		f := generateFlags{spec: generators.Spec{Kind: generators.TCP}}
+		cmd := &cobra.Command{}
+		cmd.Flags().AddFlagSet(f.declare())
+		args := []string{"--duration", "1m", "--" + tc.flag, tc.text}
+		if err := cmd.ParseFlags(args); err != nil {
+			t.Errorf("%q: %v", args, err)
 		}
-		if diff := cmp.Diff(tc.want, got); diff != "" {
-			t.Errorf("%+v: %s", tc.text, diff)
+		if err := f.read(cmd, "10.0.0.2:80"); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+		tc.want.Kind, tc.want.Duration, tc.want.Target, tc.want.Ports = generators.TCP, time.Minute, "10.0.0.2", []uint16{80}
+		if diff := cmp.Diff(tc.want, f.spec); diff != "" {
+			t.Errorf("%q: %s", args, diff)
 		}
 	}
 }

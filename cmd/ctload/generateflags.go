@@ -2,22 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/ctload/ctload/generators"
-	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/generators/pacing"
 )
 
 // generateFlags are the flags of `ctload generate`, in the units that people write.
 type generateFlags struct {
-	spec           generators.Spec
-	ports, payload string
-	profile        profileText
-	format         string
+	spec   generators.Spec
+	ramp   *pacing.Stage // without its duration
+	format string
 }
 
 // commonFlags are those of every kind, and profileFlags those of them of which one at most is given.
@@ -27,78 +28,88 @@ var (
 	profileFlags = []string{"rate", "ramp", "stages", "burst", "sine"}
 )
 
+// The most that flags of generators accept: more than any host can, and far from overflow.
+const (
+	mostThings  = 1 << 50
+	mostThreads = 1024
+)
+
 // declare makes the flags of all kinds.
 func (f *generateFlags) declare() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("generate", pflag.ContinueOnError)
 	s := &f.spec
-	flags.Int64VarP(&s.Count, "number", "n", 0, "how many requests, connections, flows or packets")
-	flags.IntVarP(&s.Concurrency, "concurrency", "c", 0, "how many in flight (closed loop; beside a rate, its limit)")
-	flags.DurationVarP(&s.Duration, "duration", "t", 0, "how long new ones begin, as 10s")
-	flags.StringVarP(&f.profile.rate, "rate", "r", "", "how many begin each second, as 3000/s")
-	flags.StringVar(&f.profile.ramp, "ramp", "", "a rate that changes evenly over the duration, as 0/s-5000/s")
-	flags.StringVar(&f.profile.stages, "stages", "", "rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
-	flags.StringVar(&f.profile.burst, "burst", "", "so many at once, again and again, as 500:1s")
-	flags.StringVar(&f.profile.sine, "sine", "", "a rate that swings: mean, by how much, period, as 1000/s:800/s:30s")
+	flags.VarP(countFlag(&s.Count, 1, mostThings), "number", "n", "how many requests, connections, flows or packets, as 5000 or 5k")
+	flags.VarP(countFlag(&s.Concurrency, 1, 1<<30), "concurrency", "c", "how many in flight (closed loop; beside a rate, its limit)")
+	flags.VarP(durationFlag(&s.Duration), "duration", "t", "how long new ones begin, as 10s")
+	flags.VarP(rateFlag(&s.Rate), "rate", "r", "how many begin each second, as 3000/s or 3000")
+	flags.Var(&flagValue{kind: "ramp", read: f.readRamp}, "ramp", "a rate that changes evenly over the duration, as 0/s-5000/s")
+	flags.Var(&flagValue{kind: "stages", read: f.readStages}, "stages", "rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
+	flags.Var(&flagValue{kind: "burst", read: f.readBurst}, "burst", "so many at once, again and again, as 500:1s")
+	flags.Var(&flagValue{kind: "sine", read: f.readSine}, "sine", "a rate that swings: mean, by how much, period, as 1000/s:800/s:30s")
 	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots of the schedule, in bursts")
-	flags.DurationVar(&s.Slack, "slack", 0, "how late a send may be before its slot is given up (default 10ms)")
-	flags.DurationVar(&s.Timeout, "timeout", 0, "for each request, connection or answer (default 10s, probe 1s)")
-	flags.IntVar(&s.SYNRetries, "syn-retries", 0, "how often the kernel repeats a SYN (default: its tcp_syn_retries)")
-	flags.StringVarP(&f.ports, "ports", "p", "", "destination ports used in turn, as 80 or 8000-8063,9000")
-	flags.StringVar(&s.Sources, "sources", "", "source addresses: addresses, prefixes, ranges, separated by commas")
-	flags.StringVar(&s.SourcePorts, "source-ports", "", "source ports used in turn, as 1024-65535 (icmp: ids)")
+	flags.Var(durationFlag(&s.Slack), "slack", "how late a send may be before its slot is given up (default 10ms)")
+	flags.Var(durationFlag(&s.Timeout), "timeout", "for each request, connection or answer, as 500ms (default 10s, probe 1s)")
+	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries", "how often the kernel repeats a SYN (default: its tcp_syn_retries)")
+	flags.VarP(portsFlag(&s.Ports), "ports", "p", "destination ports used in turn, as 80 or 8000-8063,9000")
+	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources", "source addresses: addresses, prefixes, ranges, separated by commas")
+	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports", "source ports used in turn, as 1024-65535 (icmp: ids)")
 	flags.BoolVar(&s.Crafted, "crafted", false, "packets from any --sources, from no socket and unanswered; only in a namespace made for them")
 	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
-	flags.Uint64Var(&s.Seed, "seed", 0, "order of the tuples; 0: in order")
+	flags.Var(seedFlag(&s.Seed), "seed", "order of the tuples; 0: in order")
 	flags.BoolVar(&s.Reuse, "reuse", false, "begin again when every tuple has been used")
-	flags.StringVar((*string)(&s.Close), "close", "", "how a connection ends: fin, rst, abandon, half-close (not all with every kind)")
-	flags.StringVar((*string)(&s.CloseBy), "close-by", "", "who closes first: client or server")
-	flags.IntVarP(&s.KeepAlive, "keep-alive", "k", 0, "requests on each connection")
-	flags.StringVar(&f.payload, "payload", "", "what is sent on each connection, or in each datagram or packet, as 100B or 1KiB")
-	flags.IntVar(&s.Expect, "expect", 0, "bytes to wait for before closing")
-	flags.IntVar(&s.Exchanges, "exchanges", 0, "datagrams of a conversation, each sent when the one before was answered")
-	flags.DurationVar(&s.Hold, "hold", 0, "how long each connection stays open")
-	flags.DurationVar(&s.Interval, "interval", 0, "between the payloads of a held connection, or the datagrams of a conversation")
+	flags.Var(wordFlag(&s.Close, "", generators.CloseFIN, generators.CloseRST, generators.CloseAbandon, generators.CloseHalf), "close", "how a connection ends: fin, rst, abandon, half-close (not all with every kind)")
+	flags.Var(wordFlag(&s.CloseBy, "", generators.Client, generators.Server), "close-by", "who closes first: client or server")
+	flags.VarP(countFlag(&s.KeepAlive, 1, 1<<30), "keep-alive", "k", "requests on each connection")
+	flags.Var(sizeFlag(&s.Payload), "payload", "what is sent on each connection, or in each datagram or packet, as 100B or 1KiB")
+	flags.Var(sizeFlag(&s.Expect), "expect", "how much to wait for before closing, as 100B")
+	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of a conversation, each sent when the one before was answered")
+	flags.Var(durationFlag(&s.Hold), "hold", "how long each connection stays open, as 10s")
+	flags.Var(durationFlag(&s.Interval), "interval", "between the payloads of a held connection, or the datagrams of a conversation, as 1s")
 	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each")
-	flags.StringVar((*string)(&s.Protocol), "protocol", "", "tcp, udp or icmp (default tcp)")
-	flags.StringVar(&s.Interface, "interface", "", "that crafted packets leave by (default: the route's)")
-	flags.StringVar(&s.Gateway, "gateway", "", "hardware address that crafted packets go to (default: the next hop's)")
-	flags.IntVar(&s.Workers, "workers", 0, "threads (default: one for each CPU)")
-	flags.IntSliceVar(&s.CPUs, "cpus", nil, "CPUs that the threads are pinned to, as 0,1")
-	flags.StringVar(&s.Namespace, "namespace", "", "file of the network namespace to work in, as /run/netns/client")
+	flags.Var(wordFlag(&s.Protocol, "", generators.ProtocolTCP, generators.ProtocolUDP, generators.ProtocolICMP), "protocol", "tcp, udp or icmp (default tcp)")
+	flags.Var(textFlag(&s.Interface, "interface", "eth0"), "interface", "that crafted packets leave by (default: the route's)")
+	flags.Var(textFlag(&s.Gateway, "hardware address", "02:00:00:00:00:01"), "gateway", "hardware address that crafted packets go to (default: the next hop's)")
+	flags.Var(countFlag(&s.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
+	flags.Var(cpusFlag(&s.CPUs), "cpus", "CPUs that the threads are pinned to, as 0,1")
+	flags.Var(textFlag(&s.Namespace, "file", "/run/netns/client"), "namespace", "file of the network namespace to work in, as /run/netns/client")
 	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target outside private, loopback and test ranges")
-	flags.StringVar(&f.format, "format", "ab", "ab or json")
+	flags.Var(wordFlag(&f.format, "ab", "json"), "format", "ab or json")
 	return flags
 }
 
-// read completes the spec from the target and from the flags that carry units.
-func (f *generateFlags) read(ctx context.Context, target string) error {
+// readSourcePorts reads ports, which a spec keeps as text.
+func (f *generateFlags) readSourcePorts(text string) error {
+	f.spec.SourcePorts = text
+	return portsFlag(new([]uint16)).Set(text)
+}
+
+// read completes the spec from the target and from the flags that belong together.
+func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 	s := &f.spec
-	if err := f.profile.read(s); err != nil {
+	if err := exclusive(cmd, profileFlags); err != nil {
 		return err
 	}
-	if f.payload != "" {
-		var size scenarios.Size
-		if err := size.UnmarshalText([]byte(f.payload)); err != nil {
-			return fmt.Errorf("--payload: %w", err)
+	if f.ramp != nil {
+		if s.Duration <= 0 {
+			return errors.New("--ramp needs --duration: the time over which the rate changes")
 		}
-		s.Payload = int(size)
+		f.ramp.Duration = s.Duration
+		s.Profile = &generators.Profile{Stages: pacing.Stages{*f.ramp}}
 	}
 	if s.Kind == generators.HTTP {
-		return f.readURL(ctx, target)
+		return f.readURL(cmd.Context(), target)
 	}
-	if host, port, err := net.SplitHostPort(target); err == nil {
-		if f.ports != "" {
-			return fmt.Errorf("both %s and --ports %s say where to", target, f.ports)
+	if address, port, err := net.SplitHostPort(target); err == nil {
+		if cmd.Flags().Changed("ports") {
+			return fmt.Errorf("both %s and --ports %s say where to", target, cmd.Flags().Lookup("ports").Value)
 		}
-		target, f.ports = host, port
+		if err := portsFlag(&s.Ports).Set(port); err != nil {
+			return fmt.Errorf("%s: %w", target, err)
+		}
+		target = address
 	}
 	s.Target = strings.Trim(target, "[]")
-	if f.ports == "" {
-		return nil
-	}
-	var err error
-	s.Ports, err = expandPorts(f.ports)
-	return err
+	return nil
 }
 
 // readURL aims http load; a concurrency that nobody gave is 1, as ab's.
@@ -111,27 +122,12 @@ func (f *generateFlags) readURL(ctx context.Context, target string) error {
 		return err
 	}
 	s := &f.spec
-	s.Target, s.Ports, s.Path, s.Host = aim.Target, aim.Ports, aim.Path, aim.Host
-	if f.ports != "" {
-		if s.Ports, err = expandPorts(f.ports); err != nil {
-			return err
-		}
+	s.Target, s.Path, s.Host = aim.Target, aim.Path, aim.Host
+	if len(s.Ports) == 0 {
+		s.Ports = aim.Ports
 	}
 	if s.Concurrency == 0 && s.Rate == 0 && s.Profile == nil {
 		s.Concurrency = 1
 	}
 	return nil
-}
-
-// expandPorts reads ports and ranges separated by commas.
-func expandPorts(text string) ([]uint16, error) {
-	var ports []uint16
-	for word := range strings.SplitSeq(text, ",") {
-		var r scenarios.PortRange
-		if err := r.UnmarshalText([]byte(word)); err != nil {
-			return nil, fmt.Errorf("--ports: %w", err)
-		}
-		ports = append(ports, scenarios.Ports{r}.Expand()...)
-	}
-	return ports, nil
 }

@@ -1,106 +1,91 @@
 package main
 
 import (
-	"encoding"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
-	"github.com/ctload/ctload/scenarios"
 )
 
-// profileText is how a rate is given on the command line: one of these, or none for a closed loop.
-type profileText struct{ rate, ramp, stages, burst, sine string }
-
-// read sets the rate or the profile of a spec, in the units of the experiment language.
-func (p profileText) read(s *generators.Spec) error {
-	switch {
-	case p.rate != "":
-		var rate scenarios.Rate
-		if err := rate.UnmarshalText([]byte(p.rate)); err != nil {
-			return fmt.Errorf("--rate: %w", err)
-		}
-		s.Rate = float64(rate)
-	case p.ramp != "":
-		if s.Duration <= 0 {
-			return errors.New("--ramp needs --duration: the time over which the rate changes")
-		}
-		from, to, err := readRamp(p.ramp)
-		if err != nil {
-			return fmt.Errorf("--ramp: %w", err)
-		}
-		s.Profile = &generators.Profile{Stages: pacing.Stages{{From: from, To: to, Duration: s.Duration}}}
-	case p.stages != "":
-		stages, err := readStages(p.stages)
-		if err != nil {
-			return fmt.Errorf("--stages: %w", err)
-		}
-		s.Profile = &generators.Profile{Stages: stages}
-	case p.burst != "":
-		var size scenarios.Count
-		var every scenarios.Duration
-		if err := readParts(p.burst, "500:1s", &size, &every); err != nil {
-			return fmt.Errorf("--burst: %w", err)
-		}
-		s.Profile = &generators.Profile{Bursts: &pacing.Bursts{Size: int64(size), Every: time.Duration(every)}}
-	case p.sine != "":
-		var mean, amplitude scenarios.Rate
-		var period scenarios.Duration
-		if err := readParts(p.sine, "1000/s:800/s:30s", &mean, &amplitude, &period); err != nil {
-			return fmt.Errorf("--sine: %w", err)
-		}
-		s.Profile = &generators.Profile{Sine: &pacing.Sine{Mean: float64(mean), Amplitude: float64(amplitude), Period: time.Duration(period)}}
+// readRamp reads a rate that changes evenly.
+func (f *generateFlags) readRamp(text string) error {
+	from, to, err := readRates(text)
+	if err != nil {
+		return err
 	}
+	f.ramp = &pacing.Stage{From: from, To: to}
 	return nil
 }
 
 // readStages reads stages separated by commas, each a rate or a ramp and how long it lasts.
-func readStages(text string) (pacing.Stages, error) {
+func (f *generateFlags) readStages(text string) error {
 	var stages pacing.Stages
 	for word := range strings.SplitSeq(text, ",") {
 		rates, length, ok := strings.Cut(word, ":")
 		if !ok {
-			return nil, fmt.Errorf("%q is not a stage, as 1000/s:10s or 0/s-1000/s:10s", word)
+			return fmt.Errorf("%q is not a stage, as 1000/s:10s or 0/s-1000/s:10s", word)
 		}
-		from, to, err := readRamp(rates)
+		from, to, err := readRates(rates)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		var duration scenarios.Duration
-		if err := duration.UnmarshalText([]byte(length)); err != nil {
-			return nil, err
+		stage := pacing.Stage{From: from, To: to}
+		if err := durationFlag(&stage.Duration).Set(length); err != nil {
+			return err
 		}
-		stages = append(stages, pacing.Stage{From: from, To: to, Duration: time.Duration(duration)})
+		stages = append(stages, stage)
 	}
-	return stages, nil
+	f.spec.Profile = &generators.Profile{Stages: stages}
+	return nil
 }
 
-// readRamp reads "0/s-1000/s", or a single rate, which is both ends.
-func readRamp(text string) (from, to float64, err error) {
+// readBurst reads so many at once, and how often.
+func (f *generateFlags) readBurst(text string) error {
+	var b pacing.Bursts
+	if err := readParts(text, "500:1s", countFlag(&b.Size, 1, mostThings), durationFlag(&b.Every)); err != nil {
+		return err
+	}
+	f.spec.Profile = &generators.Profile{Bursts: &b}
+	return nil
+}
+
+// readSine reads a rate that swings.
+func (f *generateFlags) readSine(text string) error {
+	var s pacing.Sine
+	if err := readParts(text, "1000/s:800/s:30s", rateFlag(&s.Mean), rateFlag(&s.Amplitude), durationFlag(&s.Period)); err != nil {
+		return err
+	}
+	f.spec.Profile = &generators.Profile{Sine: &s}
+	return nil
+}
+
+// readRates reads "0/s-5000/s", or a single rate, which is both ends.
+func readRates(text string) (from, to float64, err error) {
 	first, last, isRamp := strings.Cut(text, "-")
+	if err := rateFlag(&from).Set(first); err != nil {
+		if isRamp {
+			return 0, 0, fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
+		}
+		return 0, 0, err
+	}
 	if !isRamp {
-		last = first
+		return from, from, nil
 	}
-	var a, b scenarios.Rate
-	if err := errors.Join(a.UnmarshalText([]byte(first)), b.UnmarshalText([]byte(last))); err != nil && isRamp {
+	if err := rateFlag(&to).Set(last); err != nil {
 		return 0, 0, fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
-	} else if err != nil {
-		return 0, 0, a.UnmarshalText([]byte(first)) // once is enough
 	}
-	return float64(a), float64(b), nil
+	return from, to, nil
 }
 
 // readParts reads values separated by colons.
-func readParts(text, example string, values ...encoding.TextUnmarshaler) error {
+func readParts(text, example string, values ...*flagValue) error {
 	parts := strings.Split(text, ":")
 	if len(parts) != len(values) {
-		return fmt.Errorf("%q has %d parts, want %d, as %s", text, len(parts), len(values), example)
+		return fmt.Errorf("%q has %d of %d parts, as %s", text, len(parts), len(values), example)
 	}
 	for i, part := range parts {
-		if err := values[i].UnmarshalText([]byte(part)); err != nil {
+		if err := values[i].Set(part); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,16 +22,13 @@ type reportFlags struct {
 }
 
 func (f *reportFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.format, "format", "table", "what to print: "+strings.Join(reports.Formats(), ", "))
-	flags.StringArrayVar(&f.files, "report", nil, "write a report into a file as well, as junit=report.xml; can be repeated")
+	flags.Var(wordFlag(&f.format, defaultFirst("table", reports.Formats())...), "format", "what to print: "+strings.Join(reports.Formats(), ", "))
+	flags.Var(textsFlag(&f.files, "report", "junit=report.xml"), "report", "write a report into a file as well, as junit=report.xml; can be repeated")
 	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
 }
 
 // check refuses what could not be written at the end.
 func (f *reportFlags) check() ([]reports.File, error) {
-	if err := reports.Check(f.format); err != nil {
-		return nil, err
-	}
 	return reports.ParseFiles(f.files)
 }
 
@@ -45,28 +43,29 @@ func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *result
 		reports.WriteFiles(files, run, options))
 }
 
+// defaultFirst moves the default of a flag to the front of its words.
+func defaultFirst(word string, words []string) []string {
+	return append([]string{word}, slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == word })...)
+}
+
 // registerThresholds adds the flag of conditions on a run.
 func registerThresholds(flags *pflag.FlagSet, texts *[]string) {
-	flags.StringArrayVar(texts, "threshold", nil, "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
+	flags.Var(textsFlag(texts, "threshold", "'load.failed == 0'"), "threshold", "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
 }
 
 // baselineFlags name the run that another is held against.
 type baselineFlags struct {
 	baseline      string
-	maxRegression string
+	maxRegression float64
 }
 
 func (f *baselineFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.baseline, "baseline", "", "compare with this run, and fail when something became worse")
-	flags.StringVar(&f.maxRegression, "max-regression", "10%", "by how much a figure may be worse than in the baseline")
+	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline", "compare with this run, and fail when something became worse")
+	flags.Var(excessFlag(&f.maxRegression, "10%"), "max-regression", "by how much a figure may be worse than in the baseline")
 }
 
 // load reads the baseline; nil without one.
 func (f *baselineFlags) load(cmd *cobra.Command) (*results.Baseline, error) {
-	allowed, err := results.ParsePercent(f.maxRegression)
-	if err != nil {
-		return nil, fmt.Errorf("--max-regression: %w", err)
-	}
 	if f.baseline == "" {
 		if cmd.Flags().Changed("max-regression") {
 			return nil, errors.New("--max-regression goes with --baseline RUN")
@@ -77,7 +76,7 @@ func (f *baselineFlags) load(cmd *cobra.Command) (*results.Baseline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	return &results.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: allowed}, nil
+	return &results.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: f.maxRegression}, nil
 }
 
 // conclusion is how a whole run ends the program. INVALID weighs more than a failed threshold, since

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 
 func planCommand() *cobra.Command {
 	var demand results.Demand
-	var residence, memory, kernel, format string
+	var residence, kernel, format string
 	cmd := &cobra.Command{
 		Use:   "plan [EXPERIMENT | --rate N --residence T]",
 		Short: "the arithmetic alone: what a load needs, as sysctl lines",
@@ -27,7 +28,7 @@ each of its scenarios, before anything is booted.
   ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
   ctload plan table-full                                   a shipped experiment, or a file`,
-		Args: cobra.MaximumNArgs(1),
+		Args: needs(0, 1, "one experiment, or none"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				for _, flag := range []string{"rate", "residence", "held", "memory", "kernel"} {
@@ -37,7 +38,7 @@ each of its scenarios, before anything is booted.
 				}
 				return planExperiment(cmd, args[0], demand.Fill, format)
 			}
-			if err := readDemand(&demand, residence, memory, kernel); err != nil {
+			if err := readDemand(&demand, residence, kernel); err != nil {
 				return err
 			}
 			plan, err := results.MakePlan(demand)
@@ -48,13 +49,13 @@ each of its scenarios, before anything is booted.
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64Var(&demand.Rate, "rate", 0, "new connections or flows per second")
-	flags.StringVar(&residence, "residence", "", "life of an entry: its connection and the timeout after it, as 120s, or a state, as time_wait, syn_sent, established, udp")
-	flags.Int64Var(&demand.Held, "held", 0, "connections that are open all the time")
-	flags.Float64Var(&demand.Fill, "fill", 0.75, "share of max that the peak may take; the first of the usual alerts fires at 0.75")
-	flags.StringVar(&memory, "memory", "", "memory of the machine, as 4GiB (default: this one's)")
-	flags.StringVar(&kernel, "kernel", "", "version of the machine's kernel, as 6.1 (default: this one's)")
-	flags.StringVar(&format, "format", "table", "table or json")
+	flags.Var(rateFlag(&demand.Rate), "rate", "new connections or flows, as 2000/s or 2000")
+	flags.Var(textFlag(&residence, "duration or state", "120s or time_wait"), "residence", "life of an entry: its connection and the timeout after it, as 120s, or a state, as time_wait, syn_sent, established, udp")
+	flags.Var(countFlag(&demand.Held, 0, mostThings), "held", "connections that are open all the time")
+	flags.Var(shareFlag(&demand.Fill, "75%"), "fill", "share of max that the peak may take; the first of the usual alerts fires at 75%")
+	flags.Var(sizeFlag(&demand.MemoryBytes), "memory", "memory of the machine, as 4GiB (default: this one's)")
+	flags.Var(textFlag(&kernel, "version", "6.1"), "kernel", "version of the machine's kernel, as 6.1 (default: this one's)")
+	flags.Var(wordFlag(&format, "table", "json"), "format", "table or json")
 	return cmd
 }
 
@@ -75,19 +76,12 @@ func planExperiment(cmd *cobra.Command, name string, fill float64, format string
 }
 
 // readDemand completes a demand from the flags that carry units, and from this machine.
-func readDemand(d *results.Demand, residence, memory, kernel string) error {
+func readDemand(d *results.Demand, residence, kernel string) error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return host(fmt.Errorf("ask for this machine's memory: %w", err))
 	}
-	d.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
-	if memory != "" {
-		var size scenarios.Size
-		if err := size.UnmarshalText([]byte(memory)); err != nil {
-			return fmt.Errorf("--memory: %w", err)
-		}
-		d.MemoryBytes = int64(size)
-	}
+	d.MemoryBytes = cmp.Or(d.MemoryBytes, int64(info.Totalram)*int64(info.Unit))
 	if kernel == "" {
 		var name unix.Utsname
 		if err := unix.Uname(&name); err != nil {

@@ -20,13 +20,13 @@ func TestRefusals(t *testing.T) {
 		says   []string
 	}{
 		{"no command", []string{"rum"}, statusUsage, []string{`"rum"`, "run"}},
-		{"no experiment", []string{"run"}, statusUsage, []string{"1 arg"}},
+		{"no experiment", []string{"run"}, statusUsage, []string{"needs an experiment", "ctload scenarios list"}},
 		{"unknown experiment", []string{"run", "table-ful"}, statusUsage, []string{"table-full"}},
 		{"unknown scenario", []string{"run", "table-full", "--scenario", "raw-notrak"}, statusUsage, []string{"raw-notrack"}},
 		{"unknown kernel", []string{"run", "table-full", "--kernel", "debian/bookwurm"}, statusUsage, []string{"debian/bookworm"}},
 		{"unknown format", []string{"run", "table-full", "--format", "jsn"}, statusUsage, []string{"json"}},
 		{"unknown flag", []string{"run", "table-full", "--trails", "3"}, statusUsage, []string{"--trails"}},
-		{"negative trials", []string{"run", "table-full", "--trials", "-1"}, statusUsage, []string{"at least 1"}},
+		{"negative trials", []string{"run", "table-full", "--trials", "-1"}, statusUsage, []string{"--trials", "such as 5000"}},
 		{"unknown accelerator", []string{"run", "table-full", "--accelerator", "hvf"}, statusUsage, []string{"kvm", "tcg"}},
 		{"missing file", []string{"run", "./no-such.yaml"}, statusUsage, []string{"no-such.yaml"}},
 		{"missing run", []string{"report", "/no/such/run"}, statusUsage, []string{"/no/such/run"}},

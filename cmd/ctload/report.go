@@ -21,7 +21,7 @@ func reportCommand() *cobra.Command {
 		Short: "print a run again, in any format",
 		Long: `Renders a run folder, or its run.json. With --threshold or --baseline the run is judged once more, and the
 exit status is what ctload run would have ended with.`,
-		Args: cobra.ExactArgs(1),
+		Args: needs(1, 1, "the folder of a run, as runs/table-full-20261120-130612"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out != "" {
 				f.files = append(f.files, f.format+"="+out)
@@ -60,7 +60,7 @@ exit status is what ctload run would have ended with.`,
 	f.register(cmd.Flags())
 	b.register(cmd.Flags())
 	registerThresholds(cmd.Flags(), &thresholds)
-	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file instead of stdout")
+	cmd.Flags().VarP(textFlag(&out, "file", "report.html"), "output", "o", "write to this file instead of stdout")
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/tuples"
-	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // responders are the words of `ctload respond`.
@@ -21,7 +22,6 @@ var responders = []string{
 
 func respondCommand() *cobra.Command {
 	var spec generators.ResponderSpec
-	var ports, body string
 	cmd := &cobra.Command{
 		Use:   "respond " + strings.Join(responders, "|"),
 		Short: "answer generators, on many ports, until interrupted",
@@ -40,50 +40,64 @@ func respondCommand() *cobra.Command {
   ctload respond silent --network udp --ports 9000-9063
   ctload respond handshake --namespace /run/netns/far --address 10.91.0.0/16 --ports 80`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+			if err := needs(1, 1, "one of "+strings.Join(responders, ", "))(cmd, args); err != nil {
 				return err
 			}
 			if !slices.Contains(responders, args[0]) {
-				return fmt.Errorf("there is no responder %q, but %s", args[0], strings.Join(responders, ", "))
+				return fmt.Errorf("there is no responder %q%s", args[0], spelling.Hint(args[0], responders))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Kind = generators.ResponderKind(args[0])
-			var err error
-			spec.Ports = []uint16{0}
-			if ports != "0" {
-				if spec.Ports, err = expandPorts(ports); err != nil {
-					return err
-				}
-			}
-			var size scenarios.Size
-			if body != "" {
-				if err := size.UnmarshalText([]byte(body)); err != nil {
-					return fmt.Errorf("--body: %w", err)
-				}
-			}
-			spec.Body = int(size)
 			return respond(cmd, spec)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&spec.Network), "network", "tcp", "tcp or udp")
+	flags.Var(wordFlag(&spec.Network, generators.ProtocolTCP, generators.ProtocolUDP), "network", "tcp or udp")
 	flags.StringVar(&spec.Address, "address", "127.0.0.1", "local addresses, separated by commas; \"\": all")
-	flags.StringVarP(&ports, "ports", "p", "8080", "ports, as 80 or 8000-8063,9000; 0: a free one")
-	flags.IntVar(&spec.Backlog, "backlog", 0, "accept queue of each port (default 65535; the kernel caps it at somaxconn)")
-	flags.StringVar(&body, "body", "", "size of an http answer's body, as 10KiB")
-	flags.DurationVar(&spec.Delay, "delay", 0, "how long a slow responder waits")
-	flags.DurationVar(&spec.Idle, "idle", 0, "close connections on which nothing came for that long")
-	flags.StringVar(&spec.Interface, "interface", "", "of a handshake responder (default: the only one besides loopback)")
-	flags.IntVar(&spec.Workers, "workers", 0, "threads (default: one for each CPU)")
-	flags.StringVar(&spec.Namespace, "namespace", "", "file of the network namespace to work in")
+	flags.VarP(listeningFlag(&spec.Ports, "8080"), "ports", "p", "ports, as 80 or 8000-8063,9000; 0: a free one")
+	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog", "accept queue of each port (default 65535; the kernel caps it at somaxconn)")
+	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, as 10KiB")
+	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
+	flags.Var(durationFlag(&spec.Idle), "idle", "close connections on which nothing came for that long, as 1m")
+	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface", "of a handshake responder (default: the only one besides loopback)")
+	flags.Var(countFlag(&spec.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
+	flags.Var(textFlag(&spec.Namespace, "file", "/run/netns/far"), "namespace", "file of the network namespace to work in")
 	return cmd
+}
+
+// listeningFlag is what [portsFlag] is, or 0: a free port. text is the default.
+func listeningFlag(into *[]uint16, text string) *flagValue {
+	v := portsFlag(into)
+	named := v.read
+	v.read = func(text string) error {
+		if text == "0" {
+			*into = []uint16{0}
+			return nil
+		}
+		return named(text)
+	}
+	return withDefault(v, text)
+}
+
+// checkNamespace refuses the file of a network namespace that is not there.
+func checkNamespace(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("--namespace: there is no %s; make one with: ip netns add NAME, whose file is /run/netns/NAME", path)
+	}
+	return nil
 }
 
 // respond answers until the command's context ends.
 func respond(cmd *cobra.Command, spec generators.ResponderSpec) error {
 	if err := spec.Validate(); err != nil {
+		return err
+	}
+	if err := checkNamespace(spec.Namespace); err != nil {
 		return err
 	}
 	responder, err := generators.Listen(cmd.Context(), spec)

@@ -27,9 +27,35 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
+	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		for _, shell := range completion.Commands() {
+			shell.Args = takesNothing
+		}
+		group(completion)
+	}
 	addCompletions(root)
 	return root
+}
+
+// helpCommand prints the help of a command, and refuses a word that is none.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "print the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if about != nil && about.HasSubCommands() && len(rest) > 0 {
+				return unknownCommand(about, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			return about.Help()
+		},
+	}
 }
 
 // run executes the command line and returns the exit status.
@@ -39,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 
-	// What cobra itself refuses is usage; what a command returns says what it is.
+	// An error without a status of its own is usage.
 	err := root.ExecuteContext(ctx)
 	status := exitStatus(ctx, err)
 	if err != nil {

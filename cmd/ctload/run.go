@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/sandbox"
 )
+
+// experimentArgument is what commands say that they need.
+const experimentArgument = "an experiment: a file, - for standard input, or the name of a shipped one (ctload scenarios list)"
 
 // runFlags are the flags of `ctload run`.
 type runFlags struct {
@@ -46,15 +50,15 @@ boots a virtual machine of its own, in a lab that needs no root and leaves nothi
 --connect choose another lab.
 
 The table goes to stdout, progress to stderr, and everything that was measured into the run folder.`,
-		Args: cobra.ExactArgs(1),
+		Args: needs(1, 1, experimentArgument),
 		RunE: func(cmd *cobra.Command, args []string) error { return runExperiment(cmd, args[0], f) },
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.scenarios, "scenario", nil, "run only these scenarios, separated by commas")
-	flags.StringSliceVar(&f.kernels, "kernel", nil, "run every scenario with each of these kernels, as debian/bookworm,debian/trixie")
-	flags.IntVar(&f.trials, "trials", 0, "trials of each scenario (default: as the experiment says)")
-	flags.Uint64Var(&f.seed, "seed", 0, "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
-	flags.StringVarP(&f.out, "out", "o", "", "run folder (default: runs/EXPERIMENT-TIME)")
+	flags.Var(namesFlag(&f.scenarios, "baseline,raw-notrack"), "scenario", "run only these scenarios, separated by commas")
+	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel", "run every scenario with each of these kernels, as debian/bookworm,debian/trixie")
+	flags.Var(countFlag(&f.trials, 1, scenarios.MaxTrials), "trials", "trials of each scenario (default: as the experiment says)")
+	flags.Var(seedFlag(&f.seed), "seed", "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
+	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o", "run folder (default: runs/EXPERIMENT-TIME)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time line of a trial of each scenario, and boot nothing")
 	registerChoice(flags, &f.choice)
 	registerThresholds(flags, &f.thresholds)
@@ -175,12 +179,7 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 			return nil, err
 		}
 	}
-	switch {
-	case f.trials < 0:
-		return nil, fmt.Errorf("--trials %d: at least 1", f.trials)
-	case f.trials > 0:
-		experiment.Trials = f.trials
-	}
+	experiment.Trials = cmp.Or(f.trials, experiment.Trials)
 	if f.seed == 0 {
 		f.seed = experiment.Seed
 	}

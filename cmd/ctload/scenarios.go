@@ -23,16 +23,8 @@ func scenariosCommand() *cobra.Command {
   ctload scenarios show table-full > my.yaml  the text of one, to copy and change
   ctload scenarios validate my.yaml           is it right? Nothing is run
   ctload run my.yaml                          run it`,
-		SuggestionsMinimumDistance: 3,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fmt.Errorf("ctload scenarios has no command %q%s (list, find, show, validate, schema)", args[0], meant(cmd, args[0]))
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(
+	return group(cmd,
 		listCommand(), findCommand(), showCommand(),
 		&cobra.Command{
 			Use: "validate FILE...", Short: "check experiment files, thresholds included, without running them",
@@ -46,7 +38,7 @@ func scenariosCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "schema", Short: "print the JSON schema of experiment files, for editors", Args: cobra.NoArgs,
+			Use: "schema", Short: "print the JSON schema of experiment files, for editors", Args: takesNothing,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				schema, err := scenarios.Schema()
 				if err != nil {
@@ -56,17 +48,6 @@ func scenariosCommand() *cobra.Command {
 				return err
 			},
 		})
-	return cmd
-}
-
-// needs refuses other numbers of arguments, and says what is needed.
-func needs(least, most int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
-			return fmt.Errorf("%s needs %s", cmd.CommandPath(), what)
-		}
-		return nil
-	}
 }
 
 // validate checks one file as a run would.

@@ -19,8 +19,11 @@ func listCommand() *cobra.Command {
 	var names bool
 	var format string
 	cmd := &cobra.Command{
-		Use: "list", Short: "list the shipped experiments, in groups", Args: cobra.NoArgs,
+		Use: "list", Short: "list the shipped experiments, in groups", Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := exclusive(cmd, []string{"names", "format"}); err != nil {
+				return err
+			}
 			if names {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(scenarios.Names(), "\n"))
 				return err
@@ -29,8 +32,7 @@ func listCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&names, "names", false, "print the names alone, a line each")
-	cmd.Flags().StringVar(&format, "format", "table", "what to print: table, json")
-	cmd.MarkFlagsMutuallyExclusive("names", "format")
+	cmd.Flags().Var(wordFlag(&format, "table", "json"), "format", "what to print: table, json")
 	return cmd
 }
 

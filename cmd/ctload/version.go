@@ -68,19 +68,16 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "print the version, the platform, Go's version and the commit of this build",
-		Args:  cobra.NoArgs,
+		Args:  takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := thisBuild()
-			switch format {
-			case "text":
-				fmt.Fprintln(cmd.OutOrStdout(), b)
-				return nil
-			case "json":
+			if format == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
 			}
-			return fmt.Errorf("--format must be text or json, not %q", format)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().Var(wordFlag(&format, "text", "json"), "format", "text or json")
 	return cmd
 }

@@ -37,8 +37,7 @@ func vmCommand() *cobra.Command {
   ctload vm shell client -- ip address               a command in a node; its exit status is that of ctload
   ctload vm down`,
 	}
-	cmd.AddCommand(vmUpCommand(), vmShellCommand(), vmDownCommand())
-	return cmd
+	return group(cmd, vmUpCommand(), vmShellCommand(), vmDownCommand())
 }
 
 func vmUpCommand() *cobra.Command {
@@ -46,13 +45,13 @@ func vmUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up EXPERIMENT",
 		Short: "make the lab of an experiment's first scenario, or of the named one, and keep it up",
-		Args:  cobra.ExactArgs(1),
+		Args:  needs(1, 1, experimentArgument),
 		RunE:  func(cmd *cobra.Command, args []string) error { return vmUp(cmd, args[0], f) },
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.scenarios, "scenario", nil, "the scenario (default: the first of the file)")
-	flags.StringSliceVar(&f.kernels, "kernel", nil, "with this kernel, as debian/trixie")
-	flags.Uint64Var(&f.seed, "seed", 0, "unused by a lab without a load")
+	flags.Var(namesFlag(&f.scenarios, "baseline"), "scenario", "the scenario (default: the first of the file)")
+	flags.Var(namesFlag(&f.kernels, "debian/trixie"), "kernel", "with this kernel, as debian/trixie")
+	flags.Var(seedFlag(&f.seed), "seed", "unused by a lab without a load")
 	_ = flags.MarkHidden("seed")
 	registerChoice(flags, &f.choice)
 	return cmd
@@ -124,17 +123,19 @@ func vmShellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell [NODE] [-- COMMAND...]",
 		Short: "a shell in a node of the lab that is up, or a command; the DUT where no node is named",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 && cmd.ArgsLenAtDash() != 0 && cmd.ArgsLenAtDash() != 1 {
+				return fmt.Errorf("a command goes after --, as in: ctload vm shell %s -- %s", args[0], args[1])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, argv := "dut", []string(nil)
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
 				args, argv = args[:at], args[at:]
 			}
-			switch len(args) {
-			case 0:
-			case 1:
+			if len(args) > 0 {
 				node = args[0]
-			default:
-				return fmt.Errorf("a command goes after --, as in: ctload vm shell %s -- %s", args[0], args[1])
 			}
 			return vmShell(cmd, node, argv)
 		},
@@ -211,7 +212,7 @@ func vmDownCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "end the lab that is up",
-		Args:  cobra.NoArgs,
+		Args:  takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			socket, err := control.Socket()
 			if err != nil {

@@ -197,11 +197,8 @@ func (t *Template) putChecksum(frame []byte, checksum uint16) {
 // ParseHardwareAddress reads "02:00:00:00:00:01".
 func ParseHardwareAddress(text string) (HardwareAddress, error) {
 	mac, err := net.ParseMAC(text)
-	if err != nil {
-		return HardwareAddress{}, fmt.Errorf("hardware address: %w", err)
-	}
-	if len(mac) != len(HardwareAddress{}) {
-		return HardwareAddress{}, fmt.Errorf("hardware address %q is not Ethernet's", text)
+	if err != nil || len(mac) != len(HardwareAddress{}) {
+		return HardwareAddress{}, fmt.Errorf("%q is no hardware address of Ethernet, such as 02:00:00:00:00:01", text)
 	}
 	return HardwareAddress(mac), nil
 }

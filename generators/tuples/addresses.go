@@ -60,14 +60,14 @@ func parseRange(item string) (addressRange, error) {
 	if strings.Contains(item, "/") {
 		prefix, err := netip.ParsePrefix(item)
 		if err != nil {
-			return addressRange{}, fmt.Errorf("addresses %q: %w", item, err)
+			return addressRange{}, notAddresses(item)
 		}
 		return prefixRange(prefix.Masked())
 	}
 	from, to, isRange := strings.Cut(item, "-")
 	first, err := netip.ParseAddr(from)
 	if err != nil {
-		return addressRange{}, fmt.Errorf("address %q: %w", item, err)
+		return addressRange{}, notAddresses(item)
 	}
 	first = first.Unmap()
 	if !isRange {
@@ -75,7 +75,7 @@ func parseRange(item string) (addressRange, error) {
 	}
 	last, err := netip.ParseAddr(to)
 	if err != nil {
-		return addressRange{}, fmt.Errorf("addresses %q: %w", item, err)
+		return addressRange{}, notAddresses(item)
 	}
 	last = last.Unmap()
 	if first.Is4() != last.Is4() || last.Less(first) || first.Zone() != last.Zone() {
@@ -87,6 +87,10 @@ func parseRange(item string) (addressRange, error) {
 		return addressRange{}, fmt.Errorf("addresses %q are more than 2^63", item)
 	}
 	return addressRange{first: first, count: n.Uint64()}, nil
+}
+
+func notAddresses(item string) error {
+	return fmt.Errorf("%q is no address, prefix or range, such as 10.0.0.2, 10.9.0.0/16 or 10.0.0.2-10.0.0.9", item)
 }
 
 func prefixRange(prefix netip.Prefix) (addressRange, error) {
@@ -193,16 +197,10 @@ func ParsePorts(text string) ([]uint16, error) {
 		if !isRange {
 			to = from
 		}
-		first, err := strconv.ParseUint(from, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("ports %q: %w", item, err)
-		}
-		last, err := strconv.ParseUint(to, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("ports %q: %w", item, err)
-		}
-		if first == 0 || last < first {
-			return nil, fmt.Errorf("ports %q: want FIRST-LAST within 1-65535", item)
+		first, errFirst := strconv.ParseUint(from, 10, 16)
+		last, errLast := strconv.ParseUint(to, 10, 16)
+		if errFirst != nil || errLast != nil || first == 0 || last < first {
+			return nil, fmt.Errorf("%q is not a port or a range of ports within 1-65535, such as 80 or 8000-8063", item)
 		}
 		for p := first; p <= last; p++ {
 			if seen[p] {

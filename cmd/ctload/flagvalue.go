@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// flagValue is the value of a flag. Values of one kind are read alike in all flags, and as experiment files
+// have them. It is a [pflag.Value].
+type flagValue struct {
+	kind string             // in the help
+	text string             // as it was given; the default until then
+	free bool               // any text will do, or any that is not empty
+	read func(string) error // the error says what was given, what is expected, and an example
+}
+
+func (v *flagValue) String() string { return v.text }
+func (v *flagValue) Type() string   { return v.kind }
+
+// Set implements [pflag.Value].
+func (v *flagValue) Set(text string) error {
+	if err := v.read(text); err != nil {
+		return err
+	}
+	v.text = text
+	return nil
+}
+
+// readAs reads a text as a value of the experiment language.
+func readAs[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](text string, into func(T) error) error {
+	var v T
+	if err := P(&v).UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	return into(v)
+}
+
+// unit is a value of the experiment language that is kept as another type.
+func unit[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](kind string, into func(T)) *flagValue {
+	return &flagValue{kind: kind, read: func(text string) error {
+		return readAs[T, P](text, func(v T) error { into(v); return nil })
+	}}
+}
+
+func durationFlag(into *time.Duration) *flagValue {
+	return unit("duration", func(d scenarios.Duration) { *into = time.Duration(d) })
+}
+
+// rateFlag is a rate per second.
+func rateFlag(into *float64) *flagValue {
+	return unit("rate", func(r scenarios.Rate) { *into = float64(r) })
+}
+
+// sizeFlag is a size in bytes.
+func sizeFlag[N int | int64](into *N) *flagValue {
+	return unit("size", func(s scenarios.Size) { *into = N(s) })
+}
+
+// shareFlag is a part of a whole, 0 to 1; text is the default.
+func shareFlag(into *float64, text string) *flagValue {
+	return withDefault(unit("share", func(s scenarios.Share) { *into = float64(s) }), text)
+}
+
+// excessFlag is a share by which something is more than something else; text is the default.
+func excessFlag(into *float64, text string) *flagValue {
+	return withDefault(unit("share", func(e scenarios.Excess) { *into = float64(e) }), text)
+}
+
+// withDefault gives a flag its default.
+func withDefault(v *flagValue, text string) *flagValue {
+	if err := v.Set(text); err != nil {
+		panic(err) // the default is a constant
+	}
+	return v
+}
+
+// countFlag is a number from least to most.
+func countFlag[N int | int64](into *N, least, most N) *flagValue {
+	return &flagValue{kind: "count", read: func(text string) error {
+		return readAs(text, func(c scenarios.Count) error {
+			if c < scenarios.Count(least) || c > scenarios.Count(most) {
+				return fmt.Errorf("%s is not within %d and %d", text, least, most)
+			}
+			*into = N(c)
+			return nil
+		})
+	}}
+}
+
+// seedFlag is any whole number.
+func seedFlag(into *uint64) *flagValue {
+	return &flagValue{kind: "number", read: func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a seed: a whole number from 0 to 18446744073709551615, such as 42", text)
+		}
+		*into = n
+		return nil
+	}}
+}
+
+// portsFlag is a list of ports and of ranges of them.
+func portsFlag(into *[]uint16) *flagValue {
+	return &flagValue{kind: "ports", read: func(text string) error {
+		var ports []uint16
+		for word := range strings.SplitSeq(text, ",") {
+			err := readAs(word, func(r scenarios.PortRange) error {
+				ports = append(ports, scenarios.Ports{r}.Expand()...)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		*into = ports
+		return nil
+	}}
+}
+
+// cpusFlag is a list of CPUs.
+func cpusFlag(into *[]int) *flagValue {
+	const most = 1 << 13 // CONFIG_NR_CPUS of the largest kernels
+	return &flagValue{kind: "list", read: func(text string) error {
+		var list []int
+		for word := range strings.SplitSeq(text, ",") {
+			n, err := strconv.ParseUint(word, 10, 16)
+			if err != nil || n >= most {
+				return fmt.Errorf("%q is not a list of CPUs, such as 0,1", text)
+			}
+			list = append(list, int(n))
+		}
+		*into = list
+		return nil
+	}}
+}
+
+// wordFlag is one of some words; the first is the default, which may be empty.
+func wordFlag[S ~string](into *S, words ...S) *flagValue {
+	*into = words[0]
+	known := slices.DeleteFunc(slices.Clone(words), func(w S) bool { return w == "" })
+	return &flagValue{kind: "word", text: string(words[0]), read: func(text string) error {
+		if !slices.Contains(known, S(text)) {
+			return fmt.Errorf("%q is not valid here%s", text, spelling.Hint(S(text), known))
+		}
+		*into = S(text)
+		return nil
+	}}
+}
+
+// namesFlag is a list of names, which a flag that is repeated goes on with.
+func namesFlag(into *[]string, example string) *flagValue {
+	return &flagValue{kind: "list", free: true, read: func(text string) error {
+		for word := range strings.SplitSeq(text, ",") {
+			word = strings.TrimSpace(word)
+			if word == "" {
+				return fmt.Errorf("%q has an empty name; names are separated by commas, as %s", text, example)
+			}
+			*into = append(*into, word)
+		}
+		return nil
+	}}
+}
+
+// textFlag is any text that is not empty.
+func textFlag(into *string, what, example string) *flagValue {
+	return &flagValue{kind: what, free: true, read: func(text string) error {
+		if strings.TrimSpace(text) == "" {
+			return fmt.Errorf("%q is no %s, such as %s", text, what, example)
+		}
+		*into = text
+		return nil
+	}}
+}
+
+// textsFlag is a text that is not empty, one more each time that the flag is given.
+func textsFlag(into *[]string, what, example string) *flagValue {
+	var one string
+	v := textFlag(&one, what, example)
+	return &flagValue{kind: what, free: true, read: func(text string) error {
+		if err := v.read(text); err != nil {
+			return err
+		}
+		*into = append(*into, one)
+		return nil
+	}}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// foreign is text of the libraries that read command lines and values: it names no example and no way out.
+var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|value out of range|unknown shorthand|unknown flag|` +
+	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|must be|Did you mean this|(?i)usage:`)
+
+// garbage is what no flag takes that has a form of its own.
+var garbage = []string{"x", "", "-1", "1e99", "NaN", "10zz", " ", `"`}
+
+// commands are all commands, each with its path below ctload.
+func commands(cmd *cobra.Command, path ...string) map[*cobra.Command][]string {
+	all := map[*cobra.Command][]string{cmd: path}
+	for _, c := range cmd.Commands() {
+		for sub, path := range commands(c, append(slices.Clone(path), c.Name())...) {
+			all[sub] = path
+		}
+	}
+	return all
+}
+
+// refuses runs a command line in this process. It must end with status 2, and in ctload's own words.
+func refuses(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	status := run(t.Context(), args, &stdout, &stderr)
+	said := stderr.String()
+	if status != statusUsage || !strings.HasPrefix(said, "ctload: ") || stdout.Len() > 0 {
+		t.Errorf("ctload %q: exit status %d: %s%s", args, status, stdout.String(), said)
+	}
+	if words := foreign.FindString(strings.Split(said, "\n")[0]); words != "" {
+		t.Errorf("ctload %q: %q in: %s", args, words, said)
+	}
+	return said
+}
+
+// TestGarbage gives each flag of each command values that are none. Where a flag takes any text, as that of a
+// path, the command line is wrong in its number of arguments, so that nothing runs.
+func TestGarbage(t *testing.T) {
+	n := 0
+	for cmd, path := range commands(rootCommand()) {
+		if cmd.DisableFlagParsing {
+			continue // what looks like a flag is a word to look for
+		}
+		cmd.InitDefaultHelpFlag()
+		cmd.InitDefaultVersionFlag()
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			for _, value := range garbage {
+				n++
+				args := append(slices.Clone(path), "--"+f.Name+"="+value)
+				if !anyText(f) {
+					if said := refuses(t, args...); !strings.HasPrefix(said, "ctload: --"+f.Name+": ") {
+						t.Errorf("ctload %q does not name the flag: %s", args, said)
+					}
+					continue
+				}
+				args = append(args, surplus(cmd)...)
+				if said := refuses(t, args...); strings.TrimSpace(value) == "" && !strings.Contains(said, "--"+f.Name) && f.Name != "address" {
+					t.Errorf("ctload %q takes an empty text: %s", args, said)
+				}
+			}
+			if f.Value.Type() != "bool" {
+				refuses(t, append(slices.Clone(path), "--"+f.Name)...)
+			}
+			if f.Shorthand != "" && f.Value.Type() != "bool" {
+				refuses(t, append(slices.Clone(path), "-"+f.Shorthand)...)
+			}
+		})
+		for _, wrong := range []string{"--no-such-flag", "-Z", "--=x"} {
+			refuses(t, append(slices.Clone(path), wrong)...)
+		}
+		if cmd.HasSubCommands() {
+			refuses(t, append(slices.Clone(path), "x")...)
+			refuses(t, append(slices.Clone(path), "x", "--no-such-flag")...)
+		} else if cmd.Name() != "help" {
+			refuses(t, append(slices.Clone(path), surplus(cmd)...)...)
+		}
+	}
+	if n < 500 {
+		t.Errorf("only %d values were tried", n)
+	}
+}
+
+// anyText reports whether a flag takes any text, or any that is not empty.
+func anyText(f *pflag.Flag) bool {
+	v, own := f.Value.(*flagValue)
+	return f.Value.Type() != "bool" && (!own || v.free)
+}
+
+// surplus is a number of arguments that a command does not take.
+func surplus(cmd *cobra.Command) []string {
+	for _, args := range [][]string{nil, {"x", "y", "z"}} {
+		if cmd.Args != nil && cmd.Args(cmd, args) != nil {
+			return args
+		}
+	}
+	panic(cmd.CommandPath() + " takes any arguments")
+}
+
+// TestSemanticGarbage gives texts that are read later than the flags are.
+func TestSemanticGarbage(t *testing.T) {
+	for _, value := range garbage {
+		for _, args := range [][]string{
+			{"generate", "tcp", "-n", "1", "-c", "1", value},
+			{"generate", "http", "-n", "1", "http://" + value + "/"},
+			{"generate", "tcp", "-n", "1", "-c", "1", "127.0.0.1:" + value},
+			{"generate", "tcp", "-n", "1", "-c", "1", "--sources", value, "127.0.0.1:9"},
+			{"generate", "syn", "-n", "1", "--sources", "10.9.0.0/16", "--gateway", value, "127.0.0.1:9"},
+			{"generate", "tcp", "-n", "1", "-c", "1", "--namespace", "/no/such/" + value, "127.0.0.1:9"},
+			{"plan", "--rate", "5", "--residence", value},
+			{"plan", "--rate", "5", "--residence", "5s", "--kernel", value},
+			{"plan", value + "/"},
+			{"run", "table-full", "--dry-run", "--scenario", value},
+			{"run", "table-full", "--dry-run", "--kernel", value},
+			{"run", "table-full", "--dry-run", "--threshold", value},
+			{"run", "table-full", "--dry-run", "--report", value},
+			{"run", "table-full", "--dry-run", "--connect", value},
+			{"run", "table-full", "--dry-run", "--baseline", value},
+			{"report", "testdata/runs/before", "--threshold", value},
+			{"report", "testdata/runs/before", "--report", value},
+			{"report", value},
+			{"scenarios", "show", value},
+			{"scenarios", "validate", value},
+			{"respond", value},
+			{"respond", "http", "--address", "x" + value},
+			{"help", value + "!"},
+		} {
+			refuses(t, args...)
+		}
+	}
+}
