@@ -108,18 +108,18 @@ func (p *plan) inFlight() int64 {
 // chosenPorts is how many source ports the kernel chooses from at most (net.ipv4.ip_local_port_range).
 const chosenPorts = 1<<16 - 1024
 
-// checkInFlight refuses more at once than there are tuples for, or descriptors.
+// checkInFlight refuses more at once than there are descriptors for, and a closed loop that is wider than the tuples.
+// Connections that are held may be more: what happens to those that find no port is a figure.
 func (p *plan) checkInFlight() error {
-	n := p.inFlight()
 	if p.descriptors() > plentyDescriptors {
-		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", n, plentyDescriptors)
+		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", p.inFlight(), plentyDescriptors)
 	}
 	room, ports := float64(p.tuples.Len()), ""
 	if len(p.space.SourcePorts) == 0 {
 		room, ports = room*chosenPorts, fmt.Sprintf("; of each source the kernel chooses from %d ports", chosenPorts)
 	}
-	if float64(n) > room {
-		return fmt.Errorf("%d at once are more than the tuples: %s%s; name more sources or ports", n, p.tuples.Describe(), ports)
+	if !p.crafted() && float64(p.Concurrency) > room {
+		return fmt.Errorf("%d at once are more than the tuples: %s%s; name more sources or ports", p.Concurrency, p.tuples.Describe(), ports)
 	}
 	return nil
 }

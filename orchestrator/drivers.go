@@ -14,6 +14,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
 	"github.com/ctload/ctload/vm/sandbox"
+	"github.com/ctload/ctload/vm/vagrant"
 )
 
 // Choice says in which lab a plan is to be run, as a command line gives it.
@@ -105,7 +106,7 @@ func (c Choice) Check(plan *Plan) error {
 		return err
 	}
 	if accelerators := []string{libvirt.KVM, libvirt.TCG}; c.Accelerator != "" && !slices.Contains(accelerators, c.Accelerator) {
-		return fmt.Errorf("--accelerator %s: it is %s or %s", c.Accelerator, libvirt.KVM, libvirt.TCG)
+		return fmt.Errorf("--accelerator %s: there is no such accelerator%s", c.Accelerator, spelling.Hint(c.Accelerator, accelerators))
 	}
 	if len(c.Connect) == 0 && (c.Pool != "" || len(c.Networks) > 0 || c.Parallel > 0) {
 		return errors.New("--pool, --network and --parallel are for daemons that exist: name one with --connect")
@@ -113,13 +114,18 @@ func (c Choice) Check(plan *Plan) error {
 	if c.Box != "" && d.name != driverVagrant {
 		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
 	}
+	if err := vagrant.CheckFile(c.Box); err != nil {
+		return fmt.Errorf("--box: %w", err)
+	}
 	if c.AllowHostChanges && d.name != netns.Driver {
 		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)
 	}
+	settled := plan.checkFiles
 	if !d.kernels {
-		if err := refuseKernels(plan, d); err != nil {
-			return err
-		}
+		settled = func() error { return refuseKernels(plan, d) }
+	}
+	if err := settled(); err != nil {
+		return err
 	}
 	if d.refuse != nil {
 		if err := d.refuse(plan, c); err != nil {
@@ -132,12 +138,13 @@ func (c Choice) Check(plan *Plan) error {
 	return nil
 }
 
-// Confine starts this program with args in the sandbox that the lab wants, and returns its exit status.
-func (c Choice) Confine(ctx context.Context, args []string) (int, error) {
+// Confine starts this program with args in the sandbox that the lab wants, with input as its standard input, and
+// returns its exit status.
+func (c Choice) Confine(ctx context.Context, args []string, input []byte) (int, error) {
 	if c.AllowHostChanges {
-		return sandbox.RunAsRoot(ctx, args)
+		return sandbox.RunAsRoot(ctx, args, input)
 	}
-	return sandbox.Run(ctx, args)
+	return sandbox.Run(ctx, args, input)
 }
 
 // Sandboxed reports whether the run is made by this program started again in the sandbox.

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func enterSandbox() int {
-	status, err := sandbox.Run(context.Background(), os.Args[1:])
+	status, err := sandbox.Run(context.Background(), os.Args[1:], nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -39,10 +39,15 @@ func FetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[stri
 }
 
 func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configuration) (guest.Kernel, error) {
-	if strings.HasPrefix(dut.Kernel, "/") || strings.HasPrefix(dut.Kernel, ".") {
+	if isPath(dut.Kernel) {
 		return guest.KernelFiles(dut.Kernel, dut.KernelModules)
 	}
 	return store.Kernel(ctx, dut.Kernel)
+}
+
+// isPath reports whether a kernel is named by the path of its image.
+func isPath(kernel string) bool {
+	return strings.HasPrefix(kernel, "/") || strings.HasPrefix(kernel, ".")
 }
 
 // self is this program, which becomes the guest's init. The link opens the running one even when the

@@ -5,11 +5,13 @@
 package orchestrator
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/guest"
 )
 
 // Plan is what a run will do, decided before anything starts.
@@ -32,7 +34,8 @@ type Slot struct {
 // NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
 // from seed, so that a slow drift of the host meets all scenarios alike.
 //
-// The error is a *scenarios.InvalidError: an expression that does not compile.
+// It refuses what no lab can do, whatever the host; see [Choice.Check] for the rest. The error holds a
+// *scenarios.InvalidError for each thing that is wrong.
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
 	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed, thresholds: make([][]*results.Threshold, len(resolved))}
@@ -47,7 +50,7 @@ func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 			}
 		}
 	}
-	if err := plan.compile(); err != nil {
+	if err := errors.Join(plan.compile(), plan.check()); err != nil {
 		return nil, err
 	}
 	draw := rand.New(rand.NewPCG(seed, 0))
@@ -90,6 +93,44 @@ func (p *Plan) compile() error {
 		p.conditions, p.steady = append(p.conditions, conditions), append(p.steady, steady)
 	}
 	return nil
+}
+
+// check refuses what the experiment alone shows that no lab can do: kernels that have no such name, and loads that
+// no generator makes, as with more flows than tuples.
+func (p *Plan) check() error {
+	var errs []error
+	for _, s := range p.Scenarios {
+		if err := checkKernel(s.DUT); err != nil {
+			errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
+		}
+		for _, a := range assignments(p.Experiment.Topology, s, p.Seed) {
+			if err := a.spec.Validate(); err != nil {
+				errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.entry, err)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkKernel(dut scenarios.Configuration) error {
+	if isPath(dut.Kernel) {
+		return nil
+	}
+	return guest.CheckKernelName(dut.Kernel)
+}
+
+// checkFiles refuses kernels whose files are not on this host.
+func (p *Plan) checkFiles() error {
+	var errs []error
+	for _, s := range p.Scenarios {
+		if !isPath(s.DUT.Kernel) {
+			continue
+		}
+		if _, err := guest.KernelFiles(s.DUT.Kernel, s.DUT.KernelModules); err != nil {
+			errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Name is a trial's name, unique in the run: its folder and its title.

@@ -27,8 +27,8 @@ func TestAddThresholds(t *testing.T) {
 		{text: "all=conntrack.drop == 0", want: [2]string{"all", "conntrack.drop == 0"}},
 		{text: "let x = conntrack.drop; x == 0", want: [2]string{"all", "let x = conntrack.drop; x == 0"}},
 		{text: "raw-notrak=conntrack.drop == 0", says: `no scenario "raw-notrak"`},
-		{text: "conntrack.drop = 0", says: "it is =="},
-		{text: "raw-notrack=conntrack.drop=0", says: "it is =="},
+		{text: "conntrack.drop = 0", says: "is written =="},
+		{text: "raw-notrack=conntrack.drop=0", says: "is written =="},
 	} {
 		experiment, _, err := scenarios.Load("table-full")
 		if err != nil {

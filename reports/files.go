@@ -3,9 +3,12 @@ package reports
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/results"
 )
@@ -37,12 +40,32 @@ func ParseFiles(texts []string) ([]File, error) {
 		if err == nil && !folder.IsDir() {
 			err = fmt.Errorf("%s is not a folder", filepath.Dir(path))
 		}
+		if err == nil {
+			err = writable(path)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("report %q: %w", text, err)
 		}
 		files = append(files, File{format, path})
 	}
 	return files, nil
+}
+
+// writable refuses a file that could not be written.
+func writable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		path = filepath.Dir(path)
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder", path)
+	}
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return fmt.Errorf("%s cannot be written: %w", path, err)
+	}
+	return nil
 }
 
 // WriteFiles writes the run into each file. It goes on after an error, so that one of them does not cost

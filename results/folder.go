@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Folder is the folder of a run on disk. It is written while the run goes on, so that a crash keeps
@@ -48,15 +50,37 @@ const (
 // ErrNoRun is returned by [Open] for a path that holds no run.
 var ErrNoRun = errors.New("no run there")
 
-// Create makes the folder of a new run, with its parents. A folder that is not empty is an error:
-// two runs never mix.
-func Create(dir string) (*Folder, error) {
+// CheckNew refuses the path of a run folder that [Create] could not make: one that has files, or that is
+// below something that is no folder or cannot be written.
+func CheckNew(dir string) error {
 	list, err := os.ReadDir(dir)
 	switch {
 	case err == nil && len(list) > 0:
-		return nil, fmt.Errorf("creating the run folder %s: it is not empty", dir)
+		return fmt.Errorf("the run folder %s is not empty; two runs never mix", dir)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("creating the run folder: %w", err)
+		return fmt.Errorf("the run folder %s: %w", dir, err)
+	}
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case err != nil:
+			return fmt.Errorf("the run folder %s: %w", dir, err)
+		case !info.IsDir():
+			return fmt.Errorf("the run folder %s: %s is no folder", dir, at)
+		case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
+			return fmt.Errorf("the run folder %s: %s cannot be written", dir, at)
+		}
+		return nil
+	}
+}
+
+// Create makes the folder of a new run, with its parents. A folder that is not empty is an error:
+// two runs never mix.
+func Create(dir string) (*Folder, error) {
+	if err := CheckNew(dir); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, dirTrials), 0o755); err != nil {
 		return nil, diskError("creating the run folder", err)

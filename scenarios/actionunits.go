@@ -34,10 +34,10 @@ const maxBandwidth Bandwidth = 1e12
 func readPercent(word string) (float64, error) {
 	part := shareForm.FindStringSubmatch(word)
 	if part == nil {
-		if strings.Contains(word, ".") && bareNumber.MatchString(word) { // 0.5 may be 50% or 0.5%
-			return 0, fmt.Errorf("the share %s has no unit; a half is written 50%%", quote(word))
-		}
-		if bareNumber.MatchString(word) {
+		if number, err := strconv.ParseFloat(word, 64); err == nil && bareNumber.MatchString(word) {
+			if number > 0 && number < 1 {
+				return 0, fmt.Errorf("the share %s has no unit; did you mean %q or %q?", quote(word), Share(number).String(), word+"%")
+			}
 			return 0, fmt.Errorf("the share %s has no unit; did you mean %q?", quote(word), word+"%")
 		}
 		return 0, fmt.Errorf("%s is not a share, such as 2%% or 0.5%%", quote(word))

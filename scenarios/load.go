@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -49,40 +48,51 @@ func unknownExperiment(name string) error {
 		quote(name), hint, strings.Join(Names(), ", "))
 }
 
-// Load reads an experiment: a shipped one by its name, or a file by its path. What has a slash or
-// ends in .yaml or .yml is a path; any other word is the name of a shipped experiment first. The
-// error is an [*InvalidError]; warnings are given with and without it.
+// Stdin is how a user names standard input in place of a file.
+const Stdin = "-"
+
+// Load reads and parses an experiment, see [Read] and [Parse].
 func Load(nameOrPath string) (*Experiment, []Warning, error) {
+	name, data, err := Read(nameOrPath, os.Stdin)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Parse(name, data)
+}
+
+// Read reads the text of an experiment, and returns the name that messages have for it: a shipped one by its
+// name, a file by its path, or with [Stdin] what stdin has. What has a slash or ends in .yaml or .yml is a path;
+// any other word is the name of a shipped experiment first. The error is an [*InvalidError].
+func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err error) {
+	if nameOrPath == Stdin {
+		if data, err = bounded(stdin); err != nil {
+			return "", nil, invalidf(err, "reading the experiment from standard input: %v", err)
+		}
+		return "standard input", data, nil
+	}
 	isPath := strings.ContainsRune(nameOrPath, '/') || strings.HasSuffix(nameOrPath, ".yaml") || strings.HasSuffix(nameOrPath, ".yml")
 	if !isPath {
 		if slices.Contains(Names(), nameOrPath) {
 			data, err := Shipped(nameOrPath)
-			if err != nil {
-				return nil, nil, err
-			}
-			return Parse(nameOrPath+".yaml", data)
+			return nameOrPath + ".yaml", data, err
 		}
 		if info, err := os.Stat(nameOrPath); err != nil || info.IsDir() {
-			return nil, nil, unknownExperiment(nameOrPath)
+			return "", nil, unknownExperiment(nameOrPath)
 		}
 	}
-	data, err := readBounded(nameOrPath)
+	file, err := os.Open(nameOrPath)
 	if err != nil {
-		return nil, nil, invalidf(err, "reading the experiment: %v", err)
+		return "", nil, invalidf(err, "reading the experiment: %v", err)
 	}
-	return Parse(nameOrPath, data)
+	defer file.Close()
+	if data, err = bounded(file); err != nil {
+		return "", nil, invalidf(err, "reading the experiment: %v", err)
+	}
+	return nameOrPath, data, nil
 }
 
-// readBounded reads a file up to one byte more than an experiment may have: a path may also name
-// a device without an end.
-func readBounded(path string) (data []byte, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return io.ReadAll(io.LimitReader(file, maxBytes+1))
-}
+// bounded reads up to one byte more than an experiment may have: a path may also name a device without an end.
+func bounded(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxBytes+1)) }
 
 // Parse reads an experiment from a text; name is the file name in messages. The error is an
 // [*InvalidError] with everything that is wrong; warnings are given with and without it.

@@ -70,7 +70,7 @@ func run(ctx context.Context) (int, error) {
 		if out, err := build.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("build the bare init: %w: %s", err, out)
 		}
-		return sandbox.Run(context.WithoutCancel(ctx), append(slices.Clone(os.Args[1:]), "-bare", path))
+		return sandbox.Run(context.WithoutCancel(ctx), append(slices.Clone(os.Args[1:]), "-bare", path), nil)
 	}
 	kernel, err := store.Kernel(ctx, *kernelName)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // registerChoice adds the flags that choose the lab.
 func registerChoice(flags *pflag.FlagSet, choice *orchestrator.Choice) {
 	flags.Var(wordFlag(&choice.Driver, orchestrator.Drivers()...), "driver", "where the DUT runs: "+strings.Join(orchestrator.Drivers(), ", "))
-	flags.Var(textsFlag(&choice.Connect, "URI", "qemu:///system"), "connect", "use the libvirt daemon at this URI (qemu:///system, qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, load nodes on the others")
+	flags.Var(uriFlag(&choice.Connect), "connect", "use the libvirt daemon at this URI (qemu:///system, qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, load nodes on the others")
 	flags.Var(textFlag(&choice.Pool, "pool", "default"), "pool", "storage pool of those daemons for kernels (default: the one called default, else any folder)")
 	flags.Var(textsFlag(&choice.Networks, "network", "br0"), "network", "bridge or libvirt network that all hosts have, for the links between them; once for each link (default: a VXLAN)")
 	flags.Var(countFlag(&choice.Parallel, 1, 1000), "parallel", "trials at once, each on CPUs of its own of one host (default: one, on all hosts)")

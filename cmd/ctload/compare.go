@@ -12,7 +12,8 @@ import (
 )
 
 func compareCommand() *cobra.Command {
-	var wide, acrossLabs bool
+	var width widthFlags
+	var acrossLabs bool
 	var format string
 	cmd := &cobra.Command{
 		Use:   "compare RUN RUN...",
@@ -39,12 +40,13 @@ different drivers or on different hosts: its verdicts and counts side by side.`,
 			if err != nil {
 				return err
 			}
-			return reports.RenderComparison(cmd.OutOrStdout(), format, comparison, reportOptions(wide))
+			return reports.RenderComparison(cmd.OutOrStdout(), format, comparison, width.options())
 		},
 	}
 	cmd.Flags().Var(wordFlag(&format, defaultFirst("table", reports.ComparisonFormats())...), "format", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
 	cmd.Flags().BoolVar(&acrossLabs, "across-labs", false, "the runs may differ in driver, accelerator, host, and the CPUs and memory of the DUT")
-	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns, however wide")
+	width.register(cmd.Flags())
+	cmd.Flags().BoolVar(&width.wide, "wide", false, "print all columns, however wide")
 	return cmd
 }
 

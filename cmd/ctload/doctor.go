@@ -38,6 +38,6 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().Var(textsFlag(&connect, "URI", "qemu:///system"), "connect", "look at the libvirt daemon with this URI instead of this host; can be repeated")
+	cmd.Flags().Var(uriFlag(&connect), "connect", "look at the libvirt daemon with this URI instead of this host; can be repeated")
 	return cmd
 }

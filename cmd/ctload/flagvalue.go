@@ -10,6 +10,7 @@ import (
 
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // flagValue is the value of a flag. Values of one kind are read alike in all flags, and as experiment files
@@ -181,6 +182,17 @@ func textFlag(into *string, what, example string) *flagValue {
 			return fmt.Errorf("%q is no %s, such as %s", text, what, example)
 		}
 		*into = text
+		return nil
+	}}
+}
+
+// uriFlag is the URI of a libvirt daemon, one more each time that the flag is given.
+func uriFlag(into *[]string) *flagValue {
+	return &flagValue{kind: "URI", read: func(text string) error {
+		if err := libvirt.CheckURI(text); err != nil {
+			return err
+		}
+		*into = append(*into, text)
 		return nil
 	}}
 }

@@ -34,7 +34,7 @@ makes it; only what is recorded, and carries the run's id, is touched. Runs that
 			return host(err)
 		},
 	}
-	cmd.Flags().Var(textsFlag(&connect, "URI", "qemu:///system"), "connect", "only what is at the libvirt daemon with this URI; can be repeated")
+	cmd.Flags().Var(uriFlag(&connect), "connect", "only what is at the libvirt daemon with this URI; can be repeated")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list it")
 	return cmd
 }

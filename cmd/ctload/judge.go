@@ -18,12 +18,13 @@ import (
 type reportFlags struct {
 	format string
 	files  []string
-	wide   bool
+	widthFlags
 }
 
 func (f *reportFlags) register(flags *pflag.FlagSet) {
 	flags.Var(wordFlag(&f.format, defaultFirst("table", reports.Formats())...), "format", "what to print: "+strings.Join(reports.Formats(), ", "))
 	flags.Var(textsFlag(&f.files, "report", "junit=report.xml"), "report", "write a report into a file as well, as junit=report.xml; can be repeated")
+	f.widthFlags.register(flags)
 	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
 }
 
@@ -34,7 +35,7 @@ func (f *reportFlags) check() ([]reports.File, error) {
 
 // print renders a run to stdout and into the files; folder is where its samples are, or nil.
 func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *results.Folder, files []reports.File) error {
-	options := reportOptions(f.wide)
+	options := f.options()
 	if folder != nil {
 		options.Series = folder
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
-	"github.com/ctload/ctload/scenarios"
 )
 
 func planCommand() *cobra.Command {
 	var demand results.Demand
 	var residence, kernel, format string
+	var width widthFlags
 	cmd := &cobra.Command{
 		Use:   "plan [EXPERIMENT | --rate N --residence T]",
 		Short: "the arithmetic alone: what a load needs, as sysctl lines",
@@ -36,7 +36,7 @@ each of its scenarios, before anything is booted.
 						return fmt.Errorf("--%s does not go with an experiment, which says it itself", flag)
 					}
 				}
-				return planExperiment(cmd, args[0], demand.Fill, format)
+				return planExperiment(cmd, args[0], demand.Fill, format, width.options())
 			}
 			if err := readDemand(&demand, residence, kernel); err != nil {
 				return err
@@ -45,10 +45,11 @@ each of its scenarios, before anything is booted.
 			if err != nil {
 				return err
 			}
-			return reports.Plan(cmd.OutOrStdout(), format, plan, reportOptions(false))
+			return reports.Plan(cmd.OutOrStdout(), format, plan, width.options())
 		},
 	}
 	flags := cmd.Flags()
+	width.register(flags)
 	flags.Var(rateFlag(&demand.Rate), "rate", "new connections or flows, as 2000/s or 2000")
 	flags.Var(textFlag(&residence, "duration or state", "120s or time_wait"), "residence", "life of an entry: its connection and the timeout after it, as 120s, or a state, as time_wait, syn_sent, established, udp")
 	flags.Var(countFlag(&demand.Held, 0, mostThings), "held", "connections that are open all the time")
@@ -60,11 +61,8 @@ each of its scenarios, before anything is booted.
 }
 
 // planExperiment forecasts the scenarios of an experiment.
-func planExperiment(cmd *cobra.Command, name string, fill float64, format string) error {
-	experiment, warnings, err := scenarios.Load(name)
-	for _, w := range warnings {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
-	}
+func planExperiment(cmd *cobra.Command, name string, fill float64, format string, options reports.Options) error {
+	experiment, err := loadExperiment(cmd, name)
 	if err != nil {
 		return err
 	}
@@ -72,7 +70,7 @@ func planExperiment(cmd *cobra.Command, name string, fill float64, format string
 	if err != nil {
 		return err
 	}
-	return reports.Forecast(cmd.OutOrStdout(), format, orchestrator.Forecast(plan, fill), reportOptions(false))
+	return reports.Forecast(cmd.OutOrStdout(), format, orchestrator.Forecast(plan, fill), options)
 }
 
 // readDemand completes a demand from the flags that carry units, and from this machine.

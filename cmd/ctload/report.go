@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
@@ -62,17 +60,4 @@ exit status is what ctload run would have ended with.`,
 	registerThresholds(cmd.Flags(), &thresholds)
 	cmd.Flags().VarP(textFlag(&out, "file", "report.html"), "output", "o", "write to this file instead of stdout")
 	return cmd
-}
-
-// reportOptions fit the terminal that stdout is, if it is one.
-func reportOptions(wide bool) reports.Options {
-	options := reports.Options{Wide: wide}
-	fd := int(os.Stdout.Fd())
-	if term.IsTerminal(fd) {
-		if width, _, err := term.GetSize(fd); err == nil {
-			options.Width = width
-		}
-		options.Color = os.Getenv("NO_COLOR") == ""
-	}
-	return options
 }

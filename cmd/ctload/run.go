@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -68,25 +69,13 @@ The table goes to stdout, progress to stderr, and everything that was measured i
 }
 
 func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
-	files, err := f.check()
+	checked, err := f.check(cmd, name)
 	if err != nil {
 		return err
 	}
-	plan, err := planRun(cmd, name, &f)
-	if err != nil {
-		return err
-	}
+	plan := checked.plan
 	if f.dryRun {
-		return reports.TimeLine(cmd.OutOrStdout(), f.format, plan.TimeLine(), reportOptions(f.wide))
-	}
-	baseline, err := f.load(cmd)
-	if err != nil {
-		return err
-	}
-	if baseline != nil {
-		if err := baseline.Check(plan.Expected()); err != nil {
-			return err
-		}
+		return reports.TimeLine(cmd.OutOrStdout(), f.format, plan.TimeLine(), f.options())
 	}
 	cache, err := cacheFolder()
 	if err != nil {
@@ -94,13 +83,13 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	}
 	job := orchestrator.Job{
 		Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Out: f.out,
-		Baseline: baseline, ID: filepath.Base(f.out), Version: thisBuild().Version,
+		Baseline: checked.baseline, ID: filepath.Base(f.out), Version: thisBuild().Version,
 	}
 	if sandbox.Inside() {
-		return runHere(cmd, f, job, files)
+		return runHere(cmd, f, job, checked.files)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, trials(len(plan.Order)), f.choice.Expect(plan, cache))
-	err = runSomewhere(cmd, f, job, files)
+	err = runSomewhere(cmd, f, job, checked.files)
 	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
 	}
@@ -118,10 +107,14 @@ func runSomewhere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []
 	if !f.choice.Sandboxed() {
 		return runHere(cmd, f, job, files)
 	}
-	// The same command again in the sandbox, with what was decided here. Signals reach it by way of the
-	// sandbox, which then ends by itself.
-	args := append(slices.Clone(os.Args[1:]), "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
-	status, err := f.choice.Confine(context.WithoutCancel(cmd.Context()), args)
+	return confine(cmd, f.choice, job.Plan, "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
+}
+
+// confine runs the same command again in the sandbox, with what was decided here and the text of the experiment
+// as it was read. Signals reach it by way of the sandbox, which then ends by itself.
+func confine(cmd *cobra.Command, choice orchestrator.Choice, plan *orchestrator.Plan, decided ...string) error {
+	args := append(slices.Clone(os.Args[1:]), decided...)
+	status, err := choice.Confine(context.WithoutCancel(cmd.Context()), args, plan.Experiment.Source())
 	if err != nil {
 		return host(err)
 	}
@@ -158,14 +151,60 @@ func whatNext(program, experiment, out string) string {
 	return text
 }
 
-// planRun loads the experiment, applies the flags, and settles the seed and the run folder.
-func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
-	experiment, warnings, err := scenarios.Load(name)
+// checkedRun is a run of which nothing is wrong that its command line or its experiment show.
+type checkedRun struct {
+	plan     *orchestrator.Plan
+	baseline *results.Baseline // nil without one
+	files    []reports.File
+}
+
+// check refuses what cannot be run, or not be written in the end, before anything is prepared.
+func (f *runFlags) check(cmd *cobra.Command, name string) (c checkedRun, err error) {
+	if c.files, err = f.reportFlags.check(); err != nil {
+		return c, err
+	}
+	if c.plan, err = planRun(cmd, name, f); err != nil {
+		return c, err
+	}
+	if f.out == "" {
+		f.out = filepath.Join("runs", c.plan.Experiment.Name+"-"+time.Now().Format("20060102-150405"))
+	}
 	if !sandbox.Inside() {
-		for _, w := range warnings {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+		if err := results.CheckNew(f.out); err != nil {
+			return c, fmt.Errorf("--out: %w", err)
 		}
 	}
+	if c.baseline, err = f.load(cmd); err != nil || c.baseline == nil {
+		return c, err
+	}
+	return c, c.baseline.Check(c.plan.Expected())
+}
+
+// loadExperiment reads an experiment and prints its warnings. In the sandbox the text is what the command outside
+// has read: its files may have changed since, and what came through a pipe is gone.
+func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, error) {
+	if sandbox.Inside() {
+		text, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return nil, fmt.Errorf("take the experiment over: %w", err)
+		}
+		experiment, _, err := scenarios.Parse(name, text)
+		return experiment, err
+	}
+	name, text, err := scenarios.Read(name, cmd.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	experiment, warnings, err := scenarios.Parse(name, text)
+	for _, w := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+	}
+	return experiment, err
+}
+
+// planRun loads the experiment, applies the flags, and settles the seed.
+func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
+	experiment, err := loadExperiment(cmd, name)
 	if err != nil {
 		return nil, err
 	}
@@ -185,9 +224,6 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	}
 	if f.seed == 0 {
 		f.seed = rand.Uint64()>>12 + 1 // whole in JSON readers that know only doubles
-	}
-	if f.out == "" {
-		f.out = filepath.Join("runs", experiment.Name+"-"+time.Now().Format("20060102-150405"))
 	}
 	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
 		return nil, err

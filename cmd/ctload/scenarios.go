@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +31,7 @@ func scenariosCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error {
 				var errs []error
 				for _, name := range args {
-					errs = append(errs, validate(cmd.OutOrStdout(), cmd.ErrOrStderr(), name))
+					errs = append(errs, validate(cmd, name))
 				}
 				return errors.Join(errs...)
 			},
@@ -51,13 +50,8 @@ func scenariosCommand() *cobra.Command {
 }
 
 // validate checks one file as a run would.
-func validate(out, notes io.Writer, name string) error {
-	experiment, warnings, err := scenarios.Load(name)
-	for _, w := range warnings {
-		if _, err := fmt.Fprintf(notes, "warning: %v\n", w); err != nil {
-			return err
-		}
-	}
+func validate(cmd *cobra.Command, name string) error {
+	experiment, err := loadExperiment(cmd, name)
 	if err != nil {
 		return err
 	}
@@ -68,6 +62,6 @@ func validate(out, notes io.Writer, name string) error {
 	if count == 1 {
 		plural = ""
 	}
-	_, err = fmt.Fprintf(out, "%s: %s, %d scenario%s\n", name, experiment.Name, count, plural)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d scenario%s\n", name, experiment.Name, count, plural)
 	return err
 }

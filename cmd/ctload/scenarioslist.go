@@ -18,6 +18,7 @@ import (
 func listCommand() *cobra.Command {
 	var names bool
 	var format string
+	var width widthFlags
 	cmd := &cobra.Command{
 		Use: "list", Short: "list the shipped experiments, in groups", Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,15 +29,16 @@ func listCommand() *cobra.Command {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(scenarios.Names(), "\n"))
 				return err
 			}
-			return listScenarios(cmd, format)
+			return listScenarios(cmd, format, width.options())
 		},
 	}
+	width.register(cmd.Flags())
 	cmd.Flags().BoolVar(&names, "names", false, "print the names alone, a line each")
 	cmd.Flags().Var(wordFlag(&format, "table", "json"), "format", "what to print: table, json")
 	return cmd
 }
 
-func listScenarios(cmd *cobra.Command, format string) error {
+func listScenarios(cmd *cobra.Command, format string, options reports.Options) error {
 	var list []results.Description
 	for _, name := range scenarios.Names() {
 		d, err := describe(name)
@@ -49,7 +51,7 @@ func listScenarios(cmd *cobra.Command, format string) error {
 	slices.SortStableFunc(list, func(a, b results.Description) int {
 		return slices.Index(groups, a.Group) - slices.Index(groups, b.Group)
 	})
-	return reports.Catalogue(cmd.OutOrStdout(), format, list, reportOptions(false))
+	return reports.Catalogue(cmd.OutOrStdout(), format, list, options)
 }
 
 func describe(name string) (results.Description, error) {
@@ -62,6 +64,7 @@ func describe(name string) (results.Description, error) {
 
 func showCommand() *cobra.Command {
 	var brief bool
+	var width widthFlags
 	cmd := &cobra.Command{
 		Use: "show NAME", Short: "print a shipped experiment, to read or to copy",
 		Args: needs(1, 1, "the name of an experiment; ctload scenarios list has them"),
@@ -78,9 +81,10 @@ func showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return reports.Brief(cmd.OutOrStdout(), d, reportOptions(false))
+			return reports.Brief(cmd.OutOrStdout(), d, width.options())
 		},
 	}
+	width.register(cmd.Flags())
 	cmd.Flags().BoolVar(&brief, "brief", false, "print what it is about, not its text")
 	return cmd
 }
@@ -118,7 +122,7 @@ Exit status: 1 when nothing is found.`,
 			if len(hits) == 0 {
 				return &statusError{status: statusFailed, Err: nothingFound(text)}
 			}
-			return reports.Hits(cmd.OutOrStdout(), hits, reportOptions(false))
+			return reports.Hits(cmd.OutOrStdout(), hits, new(widthFlags).options())
 		},
 	}
 }

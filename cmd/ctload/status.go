@@ -10,6 +10,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -74,7 +75,8 @@ func isUsage(err error) bool {
 	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
 	_, unlike := errors.AsType[*results.UnlikeError](err)
 	_, unfit := errors.AsType[*orchestrator.UnfitError](err)
-	return invalid || unknown || unlike || unfit
+	_, address := errors.AsType[*libvirt.URIError](err)
+	return address || invalid || unknown || unlike || unfit
 }
 
 func isHost(err error) bool {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -83,15 +82,7 @@ func vmUp(cmd *cobra.Command, name string, f runFlags) error {
 	if err := os.Setenv(socketEnv, socket); err != nil {
 		return err
 	}
-	args := append(slices.Clone(os.Args[1:]), "--seed", strconv.FormatUint(f.seed, 10))
-	status, err := f.choice.Confine(context.WithoutCancel(cmd.Context()), args)
-	if err != nil {
-		return host(err)
-	}
-	if status != statusOK {
-		return &statusError{status: status}
-	}
-	return nil
+	return confine(cmd, f.choice, plan, "--seed", strconv.FormatUint(f.seed, 10))
 }
 
 // stand keeps the lab up until somebody wants it down.

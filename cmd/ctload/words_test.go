@@ -124,7 +124,6 @@ func TestSemanticGarbage(t *testing.T) {
 			{"run", "table-full", "--dry-run", "--kernel", value},
 			{"run", "table-full", "--dry-run", "--threshold", value},
 			{"run", "table-full", "--dry-run", "--report", value},
-			{"run", "table-full", "--dry-run", "--connect", value},
 			{"run", "table-full", "--dry-run", "--baseline", value},
 			{"report", "testdata/runs/before", "--threshold", value},
 			{"report", "testdata/runs/before", "--report", value},

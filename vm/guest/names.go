@@ -104,6 +104,15 @@ func (e *UnknownKernelError) Error() string {
 	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, spelling.Hint(e.Name, known), strings.Join(known, ", "))
 }
 
+// CheckKernelName returns an [*UnknownKernelError] for what is not one of [KernelNames].
+func CheckKernelName(name string) error {
+	if name == HostName {
+		return nil
+	}
+	_, _, err := findDistribution(name)
+	return err
+}
+
 // findDistribution gives the distribution and the suite of a kernel's name.
 func findDistribution(name string) (*distribution, string, error) {
 	for i := range distributions {

@@ -27,11 +27,22 @@ type endpoint struct {
 // forms are the URIs that are understood, for errors.
 const forms = "qemu:///system, qemu+ssh://HOST/system, qemu+tls://HOST/system or qemu+tcp://HOST/system"
 
+// URIError says why a URI names no libvirt daemon.
+type URIError struct{ URI, Why string }
+
+func (e *URIError) Error() string {
+	return fmt.Sprintf("%q is no libvirt daemon: %s; valid are %s", e.URI, e.Why, forms)
+}
+
+// CheckURI returns a [*URIError] for a URI that is not understood, without a look at its host.
+func CheckURI(text string) error {
+	_, err := parseEndpoint(text)
+	return err
+}
+
 // parseEndpoint understands a URI. A session URI must name its socket (qemu:///session?socket=PATH).
 func parseEndpoint(text string) (*endpoint, error) {
-	wrong := func(why string) error {
-		return &guest.MissingError{What: fmt.Sprintf("--connect %s: %s", text, why), Fix: "--connect with " + forms}
-	}
+	wrong := func(why string) error { return &URIError{URI: text, Why: why} }
 	uri, err := url.Parse(text)
 	if err != nil {
 		return nil, wrong("this is no URI")

@@ -23,7 +23,7 @@ const (
 // RunAsRoot is [Run] for root who keeps all privileges: the sandbox has no user namespace of its own, so that
 // settings of the host can be changed from inside with [OnHost]. All else ends with it as with Run; what
 // was changed on the host does not.
-func RunAsRoot(ctx context.Context, args []string) (int, error) {
+func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
 	host, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		return 0, fmt.Errorf("open the host's network namespace: %w", err)
@@ -32,7 +32,7 @@ func RunAsRoot(ctx context.Context, args []string) (int, error) {
 	if err := os.Setenv(hostEnv, "1"); err != nil {
 		return 0, err
 	}
-	return run(ctx, args, &syscall.SysProcAttr{
+	return run(ctx, args, input, &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}, host)

@@ -14,6 +14,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,15 +57,17 @@ func Caller() int {
 	return os.Getpid()
 }
 
-// Run starts this program with args in a sandbox and returns its exit status. SIGINT and SIGTERM
+// Run starts this program with args in a sandbox, with input as its standard input, and returns its exit status. SIGINT and SIGTERM
 // are passed on; a second one ends the sandbox at once. When ctx ends the sandbox is killed.
 //
 // It needs no privilege where the host lets users make user namespaces; see [Check].
-func Run(ctx context.Context, args []string) (int, error) { return run(ctx, args, namespaces()) }
+func Run(ctx context.Context, args []string, input []byte) (int, error) {
+	return run(ctx, args, input, namespaces())
+}
 
 // run starts this program with args in namespaces. Further files are descriptors of the supervisor, from
 // lifeFD+1 on.
-func run(ctx context.Context, args []string, attr *syscall.SysProcAttr, further ...*os.File) (int, error) {
+func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProcAttr, further ...*os.File) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -77,7 +80,7 @@ func run(ctx context.Context, args []string, attr *syscall.SysProcAttr, further 
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Args[0] = SupervisorRole
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), os.Stdout, os.Stderr
 	cmd.ExtraFiles = append([]*os.File{alive}, further...) // descriptor lifeFD
 	cmd.Env = append(os.Environ(), insideEnv+"="+strconv.Itoa(os.Getpid()))
 	cmd.SysProcAttr = attr

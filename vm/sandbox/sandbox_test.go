@@ -3,6 +3,8 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +41,9 @@ func runInside() int {
 			wrong = append(wrong, "link "+n+" is visible")
 		}
 	}
+	if input, err := io.ReadAll(os.Stdin); err != nil || string(input) != "given" {
+		wrong = append(wrong, fmt.Sprintf("standard input is %q (%v)", input, err))
+	}
 	if os.Getuid() == 0 {
 		wrong = append(wrong, "the uid is 0")
 	}
@@ -63,7 +68,7 @@ func TestSandbox(t *testing.T) {
 	if err := Check(context.Background()); err != nil {
 		hosttest.Skip(t, "%v", err)
 	}
-	status, err := Run(context.Background(), []string{"inside"})
+	status, err := Run(context.Background(), []string{"inside"}, []byte("given"))
 	if err != nil || status != 7 {
 		t.Errorf("exit status %d, %v; want the command's own, 7", status, err)
 	}
@@ -73,7 +78,7 @@ func TestSandbox(t *testing.T) {
 func TestSandboxEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Run(ctx, []string{"inside"}); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ctx, []string{"inside"}, []byte("given")); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }

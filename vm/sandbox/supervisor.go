@@ -29,7 +29,7 @@ func Supervise() int {
 
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = "ctload"
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if os.Getenv(hostEnv) != "" {
 		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")} // descriptor hostFD
 	}

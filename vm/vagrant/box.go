@@ -120,6 +120,18 @@ func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, 
 	return fetch(ctx, asked, tell)
 }
 
+// CheckFile refuses the path of a .box file that is not there. What is no path is a name, which only the
+// catalogue can judge.
+func CheckFile(asked string) error {
+	if !strings.HasSuffix(asked, ".box") {
+		return nil
+	}
+	if info, err := os.Stat(asked); err != nil || !info.Mode().IsRegular() {
+		return fmt.Errorf("there is no file %s; %s builds a box of this host's packages", asked, BuildBox)
+	}
+	return nil
+}
+
 // build makes the box of the host's own distribution unless it is there.
 func build(ctx context.Context, path string, tell func(string)) error {
 	if _, err := os.Stat(path); err == nil {
