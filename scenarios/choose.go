@@ -91,6 +91,19 @@ func (e *Experiment) SetKernels(kernels []string) error {
 	return nil
 }
 
+// EntryPosition returns where the file has an entry of the workload, or otherwise where: an entry that only a
+// scenario has.
+func (e *Experiment) EntryPosition(name string, otherwise Position) Position {
+	workload := e.root.get("workload")
+	if workload == nil || workload.kind != list {
+		return otherwise
+	}
+	if i := slices.Index(entryNames(workload), name); i >= 0 {
+		return workload.items[i].at
+	}
+	return otherwise
+}
+
 // Invalid is an error about a place in the experiment's file, for what only the program that runs
 // it can judge, such as a threshold that does not compile.
 func (e *Experiment) Invalid(at Position, message string) *InvalidError {
