@@ -15,15 +15,15 @@ import (
 // it can be behind one failure at most. Failures beyond that number happened for another reason:
 // Failed = Explained + Unexplained, and Unexplained is a lower bound.
 type Accounting struct {
-	Offered     int64   `json:"offered"`
-	Completed   int64   `json:"completed"`
-	Failed      int64   `json:"failed"`
+	Offered     int64   `json:"offered"`          // as load.offered
+	Completed   int64   `json:"completed"`        // as load.completed
+	Failed      int64   `json:"failed"`           // as load.failed
 	Causes      []Cause `json:"causes,omitempty"` // largest first
-	Unaccounted int64   `json:"unaccounted"`
-	Refused     int64   `json:"refused"`     // packets: drop + insert_failed, at most
-	Evicted     int64   `json:"evicted"`     // entries: early_drop
-	Explained   int64   `json:"explained"`   // failures that Refused and Evicted can be behind, at most
-	Unexplained int64   `json:"unexplained"` // failures that they cannot, at least
+	Unaccounted int64   `json:"unaccounted"`      // offered - completed - failed, which is 0 in a valid trial
+	Refused     int64   `json:"refused"`          // packets: drop + insert_failed, at most
+	Evicted     int64   `json:"evicted"`          // entries: early_drop
+	Explained   int64   `json:"explained"`        // failures that refused and evicted can be behind, at most
+	Unexplained int64   `json:"unexplained"`      // failures that they cannot, at least
 }
 
 // Cause is why some of what was offered failed, as the client saw it.

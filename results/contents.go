@@ -5,13 +5,13 @@ import "fmt"
 // Contents is what the table held when the watch over a trial had ended, from one walk over it (never
 // during the load), and the memory that it took then.
 type Contents struct {
-	Entries   int64         `json:"entries"`
+	Entries   int64         `json:"entries"`           // entries in the table
 	Assured   int64         `json:"assured"`           // that early_drop may not evict
 	States    []StateCount  `json:"states,omitempty"`  // by falling number of entries
 	Sources   []SourceCount `json:"sources,omitempty"` // addresses that the most entries came from, by falling number
 	Addresses int64         `json:"addresses"`         // different source addresses; 0: too many to count
 	SlabBytes int64         `json:"slab_bytes"`        // pages of the slab nf_conntrack; 0: the kernel does not tell
-	HashBytes int64         `json:"hash_bytes"`
+	HashBytes int64         `json:"hash_bytes"`        // memory of the hash
 }
 
 // StateCount is the entries of one protocol in one state, which is UNREPLIED or REPLIED for protocols
@@ -32,13 +32,13 @@ type SourceCount struct {
 // CPU is time of the DUT's CPUs in seconds, all of them together, from the baseline sample to the last;
 // its kernel counts it in ticks.
 type CPU struct {
-	Count   int     `json:"count"`
-	User    float64 `json:"user_s"`
-	System  float64 `json:"system_s"`
-	IRQ     float64 `json:"irq_s"`
+	Count   int     `json:"count"`     // CPUs of the guest
+	User    float64 `json:"user_s"`    // time in programs
+	System  float64 `json:"system_s"`  // time in the kernel for programs
+	IRQ     float64 `json:"irq_s"`     // time in interrupts
 	SoftIRQ float64 `json:"softirq_s"` // where packets are received, tracked and filtered
 	Steal   float64 `json:"steal_s"`   // taken by the hypervisor; 0 where it does not tell, as under tcg
-	Idle    float64 `json:"idle_s"`
+	Idle    float64 `json:"idle_s"`    // time without work
 }
 
 // total is all time that was counted.

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -180,4 +181,101 @@ func fieldWords(env map[string]any, path string) string {
 	default:
 		return fmt.Sprint(x)
 	}
+}
+
+// Field is a figure of a trial that thresholds may name.
+type Field struct {
+	Name    string `json:"name"` // as in thresholds and in run.json: load.latency_ms.p99
+	Kind    string `json:"kind"` // number, integer, text, list, true or false, object
+	Unit    string `json:"unit,omitempty"`
+	Meaning string `json:"meaning"` // as the model documents it
+}
+
+// Fields returns the fields of a trial in the order of the model, with what its types say of them.
+func Fields() ([]Field, error) {
+	var schema struct {
+		Defs map[string]fieldSchema `json:"$defs"`
+	}
+	if err := json.Unmarshal(Schema, &schema); err != nil {
+		return nil, fmt.Errorf("reading the schema of run.json: %w", err)
+	}
+	var list []Field
+	var add func(t reflect.Type, prefix string)
+	add = func(t reflect.Type, prefix string) {
+		eachField(t, func(name string, field reflect.StructField) {
+			said := schema.Defs[t.Name()].Properties[name]
+			path := prefix + name
+			list = append(list, Field{Name: path, Kind: kindOf(field.Type), Unit: unitOf(path, field.Type), Meaning: said.meaning(field.Name)})
+			if s, ok := isPlainStruct(field.Type); ok {
+				add(s, path+".")
+			}
+		})
+	}
+	add(reflect.TypeFor[Trial](), "")
+	return list, nil
+}
+
+// fieldSchema is the part of a JSON schema that describes fields.
+type fieldSchema struct {
+	Description string                 `json:"description"`
+	Properties  map[string]fieldSchema `json:"properties"`
+}
+
+// meaning returns the comment of a field without the name that it has in Go, which thresholds do not know.
+func (s fieldSchema) meaning(name string) string {
+	said, named := strings.CutPrefix(s.Description, name+" ")
+	for _, verb := range []string{"is ", "are "} {
+		if rest, found := strings.CutPrefix(said, verb); named && found {
+			return rest
+		}
+	}
+	return said
+}
+
+func kindOf(t reflect.Type) string {
+	if s, ok := isPlainStruct(t); ok {
+		if s != t {
+			return "object or nil"
+		}
+		return "object"
+	}
+	switch t.Kind() {
+	case reflect.Pointer: // an optional time
+		return "number or " + neverName
+	case reflect.Int64, reflect.Int:
+		return "integer"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "list"
+	case reflect.Map:
+		return "object"
+	case reflect.Float64:
+		return "number"
+	default:
+		return "text"
+	}
+}
+
+// unitOf returns the unit of a figure, which its name tells.
+func unitOf(path string, t reflect.Type) string {
+	if kind := kindOf(t); kind != "integer" && !strings.HasPrefix(kind, "number") {
+		return ""
+	}
+	last := path[strings.LastIndexByte(path, '.')+1:]
+	switch {
+	case strings.HasSuffix(last, "_ms"), strings.Contains(path, "_ms.") && last != "count":
+		return "ms"
+	case strings.HasSuffix(last, "_per_s"):
+		return "1/s"
+	case strings.HasPrefix(last, "seconds"), strings.HasSuffix(last, "_s"):
+		return "s"
+	case strings.HasSuffix(last, "_bytes"):
+		return "bytes"
+	case strings.HasSuffix(last, "_ppm"):
+		return "ppm"
+	case strings.HasSuffix(last, "_share"), strings.HasSuffix(last, "_error"), path == "steal", path == "lost_cpu":
+		return "share"
+	}
+	return ""
 }

@@ -10,22 +10,20 @@ import (
 // sampling; a nil time means that it did not happen while it was watched.
 type Heal struct {
 	Steady []string `json:"steady"` // what normal means, as the experiment says
-	// Deviated is when the first sample was out of the normal, Healed the first that was normal again and
-	// stayed so, on the axis of the samples. What gets well only because the load has ended has not healed.
+	// Deviated is when the first sample was out of the normal, on the axis of the samples.
 	Deviated *float64 `json:"deviated_s,omitempty"`
-	Healed   *float64 `json:"healed_s,omitempty"`
+	Healed   *float64 `json:"healed_s,omitempty"` // when the first sample was normal again and stayed so; what gets well only because the load has ended has not healed
 	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
 	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
 	// SecondsToHeal counts from the first fix; without one from the end of the last action, or from its
 	// beginning when it lasts or cannot be taken back; without any action from the deviation. 0: there was
 	// nothing to heal by then.
 	SecondsToHeal *float64 `json:"seconds_to_heal,omitempty"`
-	// What was lost from the deviation on until it had healed, or until the end: packets for new entries
-	// that the kernel refused (drop and insert_failed), attempts of the load that failed, and of the
-	// bystanders that were lost.
+	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from the deviation
+	// on until it had healed, or until the end.
 	Refused    int64 `json:"refused"`
-	Failed     int64 `json:"failed"`
-	ProbesLost int64 `json:"probes_lost"`
+	Failed     int64 `json:"failed"`      // attempts of the load that failed meanwhile
+	ProbesLost int64 `json:"probes_lost"` // attempts of the bystanders that were lost meanwhile
 	// Broken are the connections held open that broke, from the first action on.
 	Broken int64 `json:"broken"`
 }

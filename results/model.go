@@ -105,41 +105,40 @@ type Configuration struct {
 
 // Trial is one fresh boot of one scenario under the workload.
 type Trial struct {
-	Number     int         `json:"number"` // from 1, in the scenario
-	Folder     string      `json:"folder"` // in the run folder
-	Started    time.Time   `json:"started"`
-	Seconds    float64     `json:"seconds"` // the load alone
-	Kernel     string      `json:"kernel"`  // uname -r as the guest said it
-	Verdict    Verdict     `json:"verdict"`
-	Also       Verdict     `json:"also,omitempty"`    // a second thing that happened
-	Sentence   string      `json:"sentence"`          // the evidence in words
-	Invalid    []string    `json:"invalid,omitempty"` // the reasons, when Verdict is invalid
-	Conntrack  Conntrack   `json:"conntrack"`
-	Load       Load        `json:"load"`
-	Accounting Accounting  `json:"accounting"` // set by Judge
-	Probe      *Probe      `json:"probe,omitempty"`
-	Stack      *Stack      `json:"stack,omitempty"` // nil when it was not read
-	Prediction *Prediction `json:"prediction,omitempty"`
+	Number     int         `json:"number"`                     // from 1, in the scenario
+	Folder     string      `json:"folder"`                     // in the run folder
+	Started    time.Time   `json:"started"`                    // when the load began
+	Seconds    float64     `json:"seconds"`                    // the load alone
+	Kernel     string      `json:"kernel"`                     // uname -r as the guest said it
+	Verdict    Verdict     `json:"verdict"`                    // what happened, see README.md
+	Also       Verdict     `json:"also,omitempty"`             // a second thing that happened
+	Sentence   string      `json:"sentence"`                   // the evidence in words
+	Invalid    []string    `json:"invalid,omitempty"`          // the reasons why a verdict is invalid
+	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
+	Load       Load        `json:"load"`                       // what the generators offered and what came of it
+	Accounting Accounting  `json:"accounting"`                 // what was offered against what became of it
+	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
+	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
+	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
 	Refused    []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
 	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
 	Heal       *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
-	// Recovery says how long the trial was watched after its load; nil when it ended before.
+	// Recovery is how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Modules are the kernel modules that the guest had loaded when the load began, by name.
 	Modules []string `json:"modules,omitempty"`
-	// CPU is where the guest's CPU time went, and Contents what its table held in the end; nil when not read.
+	// CPU is where the guest's CPU time went; nil when not read.
 	CPU      *CPU      `json:"cpu,omitempty"`
-	Contents *Contents `json:"contents,omitempty"`
-	// Clock says how well the guest's times fit the client's; nil when it was not measured.
+	Contents *Contents `json:"contents,omitempty"` // what the table held in the end; nil when not read
+	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
 	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest counted
-	// it (it cannot under tcg); LostCPU the share of the load's time that the guest's CPUs were ready to
-	// run and waited for the host's, as the host counted it.
+	// it (it cannot under tcg).
 	Steal   float64 `json:"steal,omitempty"`
-	LostCPU float64 `json:"lost_cpu,omitempty"`
-	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
+	LostCPU float64 `json:"lost_cpu,omitempty"` // share of the load's time that the guest's CPUs were ready to run and waited for the host's, as the host counted it
+	Stages  []Stage `json:"stages,omitempty"`   // how long each stage of the trial took
 }
 
 // Refusal is a command line with a mistake in it that was run on the DUT, whose tool refused it.
@@ -174,31 +173,31 @@ type Stage struct {
 // baseline sample. Names follow the kernel's netlink attributes (CTA_STATS_*), but for
 // early_drop and chain_toolong, which are spelt as operators read them.
 type Counters struct {
-	Drop          int64 `json:"drop"`
-	EarlyDrop     int64 `json:"early_drop"`
-	InsertFailed  int64 `json:"insert_failed"`
-	ChainTooLong  int64 `json:"chain_toolong"`
-	ClashResolve  int64 `json:"clash_resolve"`
-	Invalid       int64 `json:"invalid"`
-	Found         int64 `json:"found"`
-	SearchRestart int64 `json:"search_restart"`
-	Error         int64 `json:"error"`
+	Drop          int64 `json:"drop"`           // packets for new entries that the kernel refused, SYN retries included
+	EarlyDrop     int64 `json:"early_drop"`     // entries not yet ASSURED that were evicted for new ones
+	InsertFailed  int64 `json:"insert_failed"`  // packets dropped since their entry could not be inserted: a lost race, or a chain that was too long
+	ChainTooLong  int64 `json:"chain_toolong"`  // packets dropped since the hash chain of their entry was too long
+	ClashResolve  int64 `json:"clash_resolve"`  // races for a tuple that were resolved without a loss
+	Invalid       int64 `json:"invalid"`        // packets that could not be tracked
+	Found         int64 `json:"found"`          // lookups for a free NAT tuple that found it in use
+	SearchRestart int64 `json:"search_restart"` // lookups that began again since the hash was resized
+	Error         int64 `json:"error"`          // packets that a protocol's tracker refused as broken
 }
 
 // Conntrack is what the DUT's connection tracking did in a trial. All times are in seconds, with
 // the resolution of the sampling; a nil time means that it did not happen while it was watched.
 type Conntrack struct {
 	Counters
-	Tracked   bool  `json:"tracked"`  // whether anything was tracked at all
-	Baseline  int64 `json:"baseline"` // entries before the load
-	Peak      int64 `json:"peak"`     // highest count sampled
-	Final     int64 `json:"final"`    // entries at the end of the trial
-	Max       int64 `json:"max"`      // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
-	Buckets   int64 `json:"buckets"`  // as read back
-	LogLines  int64 `json:"log_lines"`
+	Tracked   bool  `json:"tracked"`              // whether anything was tracked at all
+	Baseline  int64 `json:"baseline"`             // entries before the load
+	Peak      int64 `json:"peak"`                 // highest count sampled
+	Final     int64 `json:"final"`                // entries at the end of the trial
+	Max       int64 `json:"max"`                  // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
+	Buckets   int64 `json:"buckets"`              // as read back
+	LogLines  int64 `json:"log_lines"`            // "table full" lines of the kernel's log, of which it writes 10 in 5 s at most
 	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" that appeared in this trial
 	LogMissed int64 `json:"log_missed,omitempty"` // lines that were overwritten before they could be read
-	// LogMissing says why the kernel's log was not read, so that LogLines and LogSupp mean nothing.
+	// LogMissing is why the kernel's log was not read, so that the figures of its lines mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample that tells of a full table:
 	// count >= max, or an eviction for a new entry, which the kernel does at max only and often of several
@@ -206,18 +205,17 @@ type Conntrack struct {
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
 	// FullAt is the max that it had then, which an action may have changed since.
 	FullAt int64 `json:"full_at,omitempty"`
-	// FirstDrop and FirstEarlyDrop are the times from the start of the load to the first sample in
-	// which the counter had risen.
+	// FirstDrop is the time from the start of the load to the first sample in which drop had risen.
 	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
-	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
+	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"` // the same for early_drop
 	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
 	// the first successful probe that no lost one followed for two seconds or more; 0 when the whole trial
 	// lost none. Nil when it was not watched or did not happen while it was watched.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
-	// SecondsToBelow95 and SecondsToBelow10 are the times from the end of the load until the count
-	// was below 95 % and 10 % of max and stayed there; 0 when it already was.
+	// SecondsToBelow95 is the time from the end of the load until the count was below 95 % of max and
+	// stayed there; 0 when it already was.
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
-	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"`
+	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"` // the same for 10 % of max
 	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
 	// none came after it, nil when the last LogQuiet seconds of the watch were not quiet; two seconds are
 	// enough where nothing was refused in them.
@@ -226,7 +224,7 @@ type Conntrack struct {
 	Alerts []Alert `json:"alerts,omitempty"`
 	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel, 0 when unknown.
 	ObjectBytes int64 `json:"object_bytes,omitempty"`
-	Samples     int64 `json:"samples"`
+	Samples     int64 `json:"samples"` // how many samples were taken
 	// LongestGap is the longest time in seconds between two samples.
 	LongestGap float64 `json:"longest_gap_s"`
 }
@@ -255,48 +253,47 @@ func (c Conntrack) Fill() float64 {
 
 // Latency is a distribution in milliseconds.
 type Latency struct {
-	Count int64   `json:"count"`
-	Mean  float64 `json:"mean"`
-	P50   float64 `json:"p50"`
-	P90   float64 `json:"p90"`
-	P99   float64 `json:"p99"`
-	P999  float64 `json:"p999"`
-	Max   float64 `json:"max"`
+	Count int64   `json:"count"` // how many were measured
+	Mean  float64 `json:"mean"`  // arithmetic mean
+	P50   float64 `json:"p50"`   // median
+	P90   float64 `json:"p90"`   // 90th percentile
+	P99   float64 `json:"p99"`   // 99th percentile
+	P999  float64 `json:"p999"`  // 99.9th percentile
+	Max   float64 `json:"max"`   // the longest
 }
 
 // Load is what a generator offered and what came of it: Offered = Completed + Failed, and Failed
 // is the sum of Causes.
 type Load struct {
-	Generator string           `json:"generator"`
-	Unit      string           `json:"unit"` // requests, connections, flows
-	Offered   int64            `json:"offered"`
-	Completed int64            `json:"completed"`
-	Failed    int64            `json:"failed"`
+	Generator string           `json:"generator"`        // kinds of the generators
+	Unit      string           `json:"unit"`             // requests, connections, flows
+	Offered   int64            `json:"offered"`          // how many were begun: completed + failed
+	Completed int64            `json:"completed"`        // how many succeeded
+	Failed    int64            `json:"failed"`           // how many did not
 	Broken    int64            `json:"broken,omitempty"` // of those failed: connections that were open and held
-	Causes    map[string]int64 `json:"causes,omitempty"`
-	Seconds   float64          `json:"seconds"`
-	Rate      float64          `json:"rate_per_s"` // completed per second
-	Connect   Latency          `json:"connect_ms"`
-	Latency   Latency          `json:"latency_ms"` // total: from the intended start to the last byte
-	Late      float64          `json:"late_share"` // share of sends that left late (open loop)
-	Limits    []string         `json:"limits,omitempty"`
+	Causes    map[string]int64 `json:"causes,omitempty"` // how many failed by each cause, as load.causes.timeout; one that did not occur is 0
+	Seconds   float64          `json:"seconds"`          // how long the load took
+	Rate      float64          `json:"rate_per_s"`       // completed per second
+	Connect   Latency          `json:"connect_ms"`       // time until a connection was established, SYN retries included
+	Latency   Latency          `json:"latency_ms"`       // total: from the intended start to the last byte
+	Late      float64          `json:"late_share"`       // share of sends that left late (open loop)
+	Limits    []string         `json:"limits,omitempty"` // the generators' own limits that were hit
 }
 
 // Probe is the bystander: what an ssh login or a health check saw.
 type Probe struct {
-	Sent    int64   `json:"sent"`
-	Lost    int64   `json:"lost"`
-	Latency Latency `json:"latency_ms"`
-	// Before, During and After are its parts, divided by the start and the end of the load.
-	Before ProbePhase `json:"before"`
-	During ProbePhase `json:"during"`
-	After  ProbePhase `json:"after"`
+	Sent    int64      `json:"sent"`       // attempts of the bystanders
+	Lost    int64      `json:"lost"`       // attempts that failed
+	Latency Latency    `json:"latency_ms"` // time of the attempts that succeeded
+	Before  ProbePhase `json:"before"`     // the part before the load
+	During  ProbePhase `json:"during"`     // the part while the load went on
+	After   ProbePhase `json:"after"`      // the part after the load
 }
 
 // ProbePhase is what the probe saw in a part of a trial.
 type ProbePhase struct {
-	Sent    int64   `json:"sent"`
-	Lost    int64   `json:"lost"`
+	Sent    int64   `json:"sent"`       // attempts in this part
+	Lost    int64   `json:"lost"`       // attempts that failed
 	Latency Latency `json:"latency_ms"` // of those answered
 }
 
@@ -338,21 +335,21 @@ type Stack struct {
 
 // Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.
 type Prediction struct {
-	Peak          int64    `json:"peak"`
+	Peak          int64    `json:"peak"`                        // highest number of entries
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
 	Rate          float64  `json:"rate_per_s,omitempty"`        // new entries per second that it assumed
 	Residence     float64  `json:"residence_s,omitempty"`       // life of an entry that it assumed
 	Alive         int64    `json:"alive,omitempty"`             // rate x residence alone (Little's law), at most max
 	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
 	Overflow      int64    `json:"overflow,omitempty"`          // new entries that find the table full
-	RefusedShare  float64  `json:"refused_share,omitempty"`     // of Overflow, when all entries may be evicted
+	RefusedShare  float64  `json:"refused_share,omitempty"`     // of the overflow, when all entries may be evicted
 	Drop          int64    `json:"drop,omitempty"`              // new entries refused, each counted once
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
-	// PeakError, FullError and DropError are measured / predicted - 1, known after the trial; nil where one of
-	// the two is missing, and for drops where the load repeats what was refused (SYNs).
+	// PeakError is measured / predicted - 1 of the peak, known after the trial; nil where one of the two is
+	// missing.
 	PeakError *float64 `json:"peak_error,omitempty"`
-	FullError *float64 `json:"full_error,omitempty"`
-	DropError *float64 `json:"drop_error,omitempty"`
+	FullError *float64 `json:"full_error,omitempty"` // the same of seconds_to_full
+	DropError *float64 `json:"drop_error,omitempty"` // the same of drop; nil where the load repeats what was refused (SYNs)
 }
 
 // Sample is the DUT at one instant.

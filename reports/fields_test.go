@@ -1,0 +1,47 @@
+package reports
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
+)
+
+// TestFieldsPage holds docs/fields.md to the model: each field that a threshold may name, each with a meaning.
+func TestFieldsPage(t *testing.T) {
+	fields, err := results.Fields()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields {
+		if f.Meaning == "" {
+			t.Errorf("the model does not say what %s means", f.Name)
+		}
+		if f.Kind == "text" || f.Kind == "list" || f.Kind == "object" {
+			continue
+		}
+		if _, err := results.CompileThreshold(f.Name + " == " + f.Name); err != nil {
+			t.Errorf("a threshold cannot name %s: %v", f.Name, err)
+		}
+	}
+	var page bytes.Buffer
+	if err := Fields(&page, "markdown", fields, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	const path = "../docs/fields.md"
+	if *update {
+		if err := os.WriteFile(path, page.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), page.String()); diff != "" {
+		t.Errorf("docs/fields.md is out of date (go test ./reports -run FieldsPage -update):\n%s", diff)
+	}
+}
