@@ -115,7 +115,7 @@ func (c Choice) Check(plan *Plan) error {
 		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
 	}
 	if err := vagrant.CheckFile(c.Box); err != nil {
-		return fmt.Errorf("--box: %w", err)
+		return err
 	}
 	if c.AllowHostChanges && d.name != netns.Driver {
 		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)

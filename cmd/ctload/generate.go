@@ -84,7 +84,7 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	interrupted := errors.Is(err, context.Canceled)
 	switch {
 	case errors.Is(err, generators.ErrInitialNamespace):
-		return fmt.Errorf("%w; make one (ip netns add NAME), join it to the target, and name it: --namespace /run/netns/NAME", err)
+		return ownNamespace(err)
 	case err != nil && !interrupted:
 		return host(err)
 	}

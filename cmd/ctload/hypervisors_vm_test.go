@@ -31,7 +31,7 @@ func TestConnectRefusals(t *testing.T) {
 		status int
 		said   string
 	}{
-		{[]string{"--connect", "xen:///system"}, statusHost, "only libvirt's qemu driver"},
+		{[]string{"--connect", "xen:///system"}, statusUsage, "only libvirt's qemu driver"},
 		{[]string{"--connect", "qemu+tcp://127.0.0.1:1/system"}, statusHost, "connection refused"},
 		{[]string{"--connect", "qemu:///system?socket=/nowhere"}, statusHost, "no such file"},
 		{[]string{"--connect", "qemu+ssh://127.0.0.1:1/system"}, statusHost, "ssh "},

@@ -2,12 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/tuples"
@@ -81,15 +82,21 @@ func listeningFlag(into *[]uint16, text string) *flagValue {
 	return withDefault(v, text)
 }
 
-// checkNamespace refuses the file of a network namespace that is not there.
+// checkNamespace refuses a path that is not the file of a namespace.
 func checkNamespace(path string) error {
 	if path == "" {
 		return nil
 	}
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("--namespace: there is no %s; make one with: ip netns add NAME, whose file is /run/netns/NAME", path)
+	var at unix.Statfs_t
+	if err := unix.Statfs(path, &at); err != nil || at.Type != unix.NSFS_MAGIC {
+		return fmt.Errorf("--namespace: %s is no network namespace; make one with: ip netns add NAME, whose file is /run/netns/NAME", path)
 	}
 	return nil
+}
+
+// ownNamespace says how to make the network namespace that crafted packets need.
+func ownNamespace(err error) error {
+	return fmt.Errorf("%w; make one (ip netns add NAME), join it to the target, and name it: --namespace /run/netns/NAME", err)
 }
 
 // respond answers until the command's context ends.
@@ -101,6 +108,9 @@ func respond(cmd *cobra.Command, spec generators.ResponderSpec) error {
 		return err
 	}
 	responder, err := generators.Listen(cmd.Context(), spec)
+	if errors.Is(err, generators.ErrInitialNamespace) {
+		return ownNamespace(err)
+	}
 	if err != nil {
 		return host(err)
 	}

@@ -127,7 +127,7 @@ func CheckFile(asked string) error {
 		return nil
 	}
 	if info, err := os.Stat(asked); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("there is no file %s; %s builds a box of this host's packages", asked, BuildBox)
+		return fmt.Errorf("there is no file %s; --box %s builds a box of this host's packages", asked, BuildBox)
 	}
 	return nil
 }
