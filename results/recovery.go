@@ -4,9 +4,9 @@ import "slices"
 
 // Recovery is how long the DUT was watched after the load, and why no longer.
 type Recovery struct {
-	AtMost  float64     `json:"at_most_s"` // seconds, as the experiment says
-	Watched float64     `json:"watched_s"` // seconds
-	Ended   RecoveryEnd `json:"ended"`
+	AtMost  float64     `json:"at_most_s"` // the longest watch, as the experiment says
+	Watched float64     `json:"watched_s"` // how long the trial was watched after its load
+	Ended   RecoveryEnd `json:"ended"`     // why the watch ended: undisturbed, settled, time-over or interrupted
 }
 
 // RecoveryEnd is why the watch after the load ended.
