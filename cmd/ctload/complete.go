@@ -221,7 +221,7 @@ func paths(prefix string, accept func(path string) bool) []string {
 
 // scenariosOf returns the scenarios of the experiment that the command line names.
 func scenariosOf(_ *cobra.Command, args []string) []string {
-	if len(args) == 0 {
+	if len(args) == 0 || args[0] == scenarios.Stdin { // which would wait for the terminal
 		return nil
 	}
 	experiment, _, err := scenarios.Load(args[0])
