@@ -27,7 +27,7 @@ func (e *ForbiddenError) Error() string {
 func (e *ForbiddenError) Fix() string {
 	return `any one of:
   1. run it as root:                        sudo ctload ...
-  2. allow it for ctload (AppArmor):        sudo make apparmor-profile
+  2. allow it for ctload (AppArmor):        sudo make apparmor-profile   (without a clone: docs/install.md)
      or for everybody (sysctl):             sudo sysctl -w ` + strings.Join(allowing(), " ") + `
   3. use a libvirt daemon that exists:      ctload run --connect qemu:///system ...`
 }
