@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 )
 
 // documented is a command line of ctload in a text, up to what a shell would take for its end.
-var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond|version|completion)\b[^\n#|;&]*)`)
+var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond|vm|gc|version|completion)\b[^\n#|;&]*)`)
 
 // TestDocumentedCommands takes each command line of the documentation and asks the program for the help
 // of it: flags that it does not know are errors.
 func TestDocumentedCommands(t *testing.T) {
 	n := 0
-	for _, file := range []string{"README.md", "docs/ci.md", "docs/install.md", "docs/generators.md", ".github/workflows/conntrack.yml"} {
+	for _, file := range []string{"README.md", "docs/reading.md", "docs/sizing.md", "docs/ci.md", "docs/install.md", "docs/labs.md", "docs/hypervisors.md", "docs/generators.md"} {
 		text, err := os.ReadFile(filepath.Join("../..", file))
 		if err != nil {
 			t.Fatal(err)
@@ -30,6 +31,9 @@ func TestDocumentedCommands(t *testing.T) {
 		for _, match := range documented.FindAllStringSubmatch(joined, -1) {
 			n++
 			args := words(match[1])
+			if rest := slices.Index(args, "--"); rest >= 0 {
+				args = args[:rest] // a command for a node, not of ctload
+			}
 			o := ctload(t, 20*time.Second, append(args, "--help")...)
 			if o.status != statusOK {
 				t.Errorf("%s: ctload %s: exit status %d: %s", file, match[1], o.status, o.stderr)
@@ -80,28 +84,123 @@ func TestContinuousIntegration(t *testing.T) {
 	}
 }
 
-// TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflow in it is the
-// one that this project runs.
+// TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflows in it are
+// those that this project runs.
 func TestDocumentedWorkflows(t *testing.T) {
 	page, err := os.ReadFile("../../docs/ci.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks of YAML, want the workflow and the job", len(blocks))
-	}
-	workflow, err := os.ReadFile("../../.github/workflows/conntrack.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if blocks[0][1] != string(workflow) {
-		t.Error("docs/ci.md has another workflow than .github/workflows/conntrack.yml")
+	var blocks []string
+	for _, match := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
+		blocks = append(blocks, match[1])
 	}
 	for _, block := range blocks {
 		var document map[string]any
-		if err := yaml.Unmarshal([]byte(block[1]), &document); err != nil {
-			t.Errorf("%v in\n%s", err, block[1])
+		if err := yaml.Unmarshal([]byte(block), &document); err != nil {
+			t.Errorf("%v in\n%s", err, block)
 		}
 	}
+	for _, name := range []string{"conntrack.yml", "nightly.yml"} {
+		workflow, err := os.ReadFile("../../.github/workflows/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(blocks, string(workflow)) {
+			t.Errorf("docs/ci.md does not contain .github/workflows/%s as it is", name)
+		}
+	}
+}
+
+// TestDocumentedPlan runs the example of docs/sizing.md: its output begins as the page shows it.
+func TestDocumentedPlan(t *testing.T) {
+	example := regexp.MustCompile("(?s)    ctload (plan [^\n]*)\n\n```\n(.*?)```").FindStringSubmatch(read(t, "../../docs/sizing.md"))
+	if example == nil {
+		t.Fatal("docs/sizing.md has no example of ctload plan")
+	}
+	o := ctload(t, 20*time.Second, words(example[1])...)
+	if shown := o.stdout[:min(len(o.stdout), len(example[2]))]; o.status != statusOK || shown != example[2] {
+		t.Errorf("exit status %d, (-documented +printed):\n%s", o.status, cmp.Diff(example[2], shown))
+	}
+}
+
+// TestDocumentation_Links resolves the relative links of every page: the file is there, and so is the
+// heading that a link names.
+func TestDocumentation_Links(t *testing.T) {
+	link := regexp.MustCompile(`(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]`)
+	n := 0
+	for _, page := range pages(t) {
+		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
+			if strings.Contains(match[1], "://") {
+				continue
+			}
+			n++
+			path, heading, _ := strings.Cut(match[1], "#")
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, match[1], err)
+			} else if heading != "" && !slices.Contains(headings(read(t, target)), heading) {
+				t.Errorf("%s links to %s: there is no such heading", page, match[1])
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d links were found", n)
+	}
+}
+
+// TestDocumentation_Index finds every page of docs/ in its index.
+func TestDocumentation_Index(t *testing.T) {
+	index := read(t, "../../docs/README.md")
+	for _, page := range pages(t) {
+		name, err := filepath.Rel("../../docs", page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !filepath.IsLocal(name) || name == "README.md" {
+			continue
+		}
+		if !strings.Contains(index, "]("+name+")") {
+			t.Errorf("docs/README.md does not link to %s", name)
+		}
+	}
+}
+
+// pages returns the paths of the Markdown files that readers meet.
+func pages(t *testing.T) []string {
+	t.Helper()
+	var paths []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob("../../" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
+	}
+	if len(paths) < 10 {
+		t.Fatalf("only these pages were found: %q", paths)
+	}
+	return paths
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// headings returns the anchors that GitHub gives the headings of a page.
+func headings(page string) []string {
+	var anchors []string
+	for _, match := range regexp.MustCompile(`(?m)^#+ +(.+)$`).FindAllStringSubmatch(page, -1) {
+		words := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(match[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(strings.TrimSpace(words), " ", "-"))
+	}
+	return anchors
 }
