@@ -119,13 +119,34 @@ func root() (string, error) {
 	}
 }
 
-// lines returns the list of what make installs.
-var lines = sync.OnceValues(func() ([]line, error) {
+// listVariable holds the list for a process that may not be able to read it.
+const listVariable = "CTLOAD_TEST_PROGRAMS"
+
+// Environ returns the environment for a test that is run again as another user, who may not enter the folder
+// of the module.
+func Environ() []string {
+	text, err := list()
+	if err != nil {
+		return os.Environ() // the test says so when it asks for a program
+	}
+	return append(os.Environ(), listVariable+"="+string(text))
+}
+
+// list returns the text of .ci/programs.
+func list() ([]byte, error) {
+	if text := os.Getenv(listVariable); text != "" {
+		return []byte(text), nil
+	}
 	dir, err := root()
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, ".ci/programs"))
+	return os.ReadFile(filepath.Join(dir, ".ci/programs"))
+}
+
+// lines returns the list of what make installs.
+var lines = sync.OnceValues(func() ([]line, error) {
+	text, err := list()
 	if err != nil {
 		return nil, err
 	}
