@@ -11,14 +11,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/ctload/ctload/generators"
-	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/control"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
@@ -35,46 +32,35 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"respond":            first(oneOf(responders...)),
 }
 
-// flagCompletions complete the value of a flag, by its name, or by the path of a command and its
-// name where commands differ.
+// flagCompletions complete the value of a flag that is no word of a set, by its name, or by the path
+// of a command and its name where commands differ.
 var flagCompletions = map[string]cobra.CompletionFunc{
-	"accelerator":       oneOf(libvirt.KVM, libvirt.TCG),
-	"baseline":          runs,
-	"box":               boxes,
-	"close":             oneOf(string(generators.CloseFIN), string(generators.CloseRST), string(generators.CloseAbandon), string(generators.CloseHalf)),
-	"close-by":          oneOf(string(generators.Client), string(generators.Server)),
-	"connect":           unfinished("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
-	"driver":            oneOf(orchestrator.Drivers()...),
-	"format":            oneOf("table", "json"),
-	"compare --format":  oneOf(reports.ComparisonFormats()...),
-	"generate --format": oneOf("ab", "json"),
-	"report --format":   oneOf(reports.Formats()...),
-	"run --format":      oneOf(reports.Formats()...),
-	"version --format":  oneOf("text", "json"),
-	"kernel":            commas(func(*cobra.Command, []string) []string { return guest.KernelNames() }),
-	"plan --kernel":     cobra.NoFileCompletions, // a version
-	"namespace":         anyFile,
-	"out":               anyFile,
-	"output":            anyFile,
-	"protocol":          oneOf("tcp", "udp", "icmp"),
-	"report":            reportFiles,
-	"respond --network": oneOf("tcp", "udp"),
-	"scenario":          commas(scenariosOf),
+	"baseline":      runs,
+	"box":           boxes,
+	"connect":       unfinished("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
+	"kernel":        commas(func(*cobra.Command, []string) []string { return guest.KernelNames() }),
+	"plan --kernel": cobra.NoFileCompletions, // a version
+	"namespace":     anyFile,
+	"out":           anyFile,
+	"output":        anyFile,
+	"report":        reportFiles,
+	"scenario":      commas(scenariosOf),
 }
 
 // addCompletions tells cobra how to complete the arguments and flags of every command. Where no
 // completion is known it offers nothing: by itself a shell would offer files.
 func addCompletions(cmd *cobra.Command) {
-	below := strings.Split(cmd.CommandPath(), " ")[1:]
-	if cmd.ValidArgsFunction = argumentCompletions[strings.Join(below, " ")]; cmd.ValidArgsFunction == nil {
+	_, path, _ := strings.Cut(cmd.CommandPath(), " ")
+	if cmd.ValidArgsFunction = argumentCompletions[path]; cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		complete := flagCompletions[f.Name]
-		for i := range below {
-			if of, differs := flagCompletions[strings.Join(below[:i+1], " ")+" --"+f.Name]; differs {
-				complete = of
-			}
+		complete := flagCompletions[path+" --"+f.Name]
+		if complete == nil {
+			complete = flagCompletions[f.Name]
+		}
+		if value, ok := f.Value.(*flagValue); ok && value.words != nil {
+			complete = oneOf(value.words...)
 		}
 		if complete == nil {
 			complete = cobra.NoFileCompletions

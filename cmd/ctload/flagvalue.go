@@ -16,10 +16,11 @@ import (
 // flagValue is the value of a flag. Values of one kind are read alike in all flags, and as experiment files
 // have them. It is a [pflag.Value].
 type flagValue struct {
-	kind string             // in the help
-	text string             // as it was given; the default until then
-	free bool               // any text will do, or any that is not empty
-	read func(string) error // the error says what was given, what is expected, and an example
+	kind  string             // in the help
+	text  string             // as it was given; the default until then
+	free  bool               // any text will do, or any that is not empty
+	words []string           // one of which it is; nil: it is no word of a set
+	read  func(string) error // the error says what was given, what is expected, and an example
 }
 
 func (v *flagValue) String() string { return v.text }
@@ -151,10 +152,15 @@ func cpusFlag(into *[]int) *flagValue {
 // wordFlag is one of some words; the first is the default, which may be empty.
 func wordFlag[S ~string](into *S, words ...S) *flagValue {
 	*into = words[0]
-	known := slices.DeleteFunc(slices.Clone(words), func(w S) bool { return w == "" })
-	return &flagValue{kind: "word", text: string(words[0]), read: func(text string) error {
-		if !slices.Contains(known, S(text)) {
-			return fmt.Errorf("%q is not valid here%s", text, spelling.Hint(S(text), known))
+	var known []string
+	for _, word := range words {
+		if word != "" {
+			known = append(known, string(word))
+		}
+	}
+	return &flagValue{kind: "word", text: string(words[0]), words: known, read: func(text string) error {
+		if !slices.Contains(known, text) {
+			return fmt.Errorf("%q is not valid here%s", text, spelling.Hint(text, known))
 		}
 		*into = S(text)
 		return nil
