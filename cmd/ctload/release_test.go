@@ -46,17 +46,16 @@ func TestDocumentedPackages(t *testing.T) {
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)
-	n := 0
 	for _, page := range []string{"docs/install.md", "docs/ci.md"} {
-		for _, match := range regexp.MustCompile(`apt-get install .*--no-install-recommends (.*qemu.*)`).FindAllStringSubmatch(readFile(t, page), -1) {
-			n++
+		lines := regexp.MustCompile(`apt-get install .*--no-install-recommends (.*qemu.*)`).FindAllStringSubmatch(readFile(t, page), -1)
+		if len(lines) == 0 {
+			t.Errorf("%s does not say what to install", page)
+		}
+		for _, match := range lines {
 			if got := slices.Sorted(strings.FieldsSeq(match[1])); !slices.Equal(got, want) {
 				t.Errorf("%s installs %v, and ctload needs %v", page, got, want)
 			}
 		}
-	}
-	if n < 3 {
-		t.Errorf("only %d apt-get lines were found", n)
 	}
 }
 
