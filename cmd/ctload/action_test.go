@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -48,16 +49,12 @@ func newJob(t *testing.T) *job {
 // step performs the step of action.yml with this id, as GitHub does for a use of the action with inputs.
 func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "action.yml"))
+	root, err := filepath.Abs(moduleRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var a action
-	if err := yaml.Unmarshal(text, &a); err != nil {
+	if err := yaml.Unmarshal([]byte(readFile(t, "action.yml")), &a); err != nil {
 		t.Fatal(err)
 	}
 	for name, input := range a.Inputs {
@@ -78,7 +75,7 @@ func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 
 	files := t.TempDir()
 	file := func(name string) string { return filepath.Join(files, name) }
-	cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step.Run)
+	cmd := exec.Command(hosttest.Program(t, "bash"), "--noprofile", "--norc", "-eo", "pipefail", "-c", step.Run)
 	cmd.Dir = j.workspace
 	cmd.Env = append(os.Environ(), "PATH="+j.programs+":"+os.Getenv("PATH"), "GITHUB_ACTION_PATH="+root, "RUNNER_TEMP="+files,
 		"GITHUB_OUTPUT="+file("output"), "GITHUB_STEP_SUMMARY="+file("summary"), "GITHUB_PATH="+file("path"))
@@ -288,7 +285,7 @@ func TestAction_Setup(t *testing.T) {
 			if o.status != 0 {
 				t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 			}
-			root, err := filepath.Abs("../..")
+			root, err := filepath.Abs(moduleRoot)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -87,12 +88,9 @@ func TestContinuousIntegration(t *testing.T) {
 // TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflows in it are
 // those that this project runs.
 func TestDocumentedWorkflows(t *testing.T) {
-	page, err := os.ReadFile("../../docs/ci.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := readFile(t, "docs/ci.md")
 	var blocks []string
-	for _, match := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
+	for _, match := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(page, -1) {
 		blocks = append(blocks, match[1])
 	}
 	for _, block := range blocks {
@@ -102,11 +100,7 @@ func TestDocumentedWorkflows(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"conntrack.yml", "nightly.yml"} {
-		workflow, err := os.ReadFile("../../.github/workflows/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Contains(blocks, string(workflow)) {
+		if !slices.Contains(blocks, readFile(t, ".github/workflows/"+name)) {
 			t.Errorf("docs/ci.md does not contain .github/workflows/%s as it is", name)
 		}
 	}
@@ -114,7 +108,7 @@ func TestDocumentedWorkflows(t *testing.T) {
 
 // TestDocumentedPlan runs the example of docs/sizing.md: its output begins as the page shows it.
 func TestDocumentedPlan(t *testing.T) {
-	example := regexp.MustCompile("(?s)    ctload (plan [^\n]*)\n\n```\n(.*?)```").FindStringSubmatch(read(t, "../../docs/sizing.md"))
+	example := regexp.MustCompile("(?s)    ctload (plan [^\n]*)\n\n```\n(.*?)```").FindStringSubmatch(readFile(t, "docs/sizing.md"))
 	if example == nil {
 		t.Fatal("docs/sizing.md has no example of ctload plan")
 	}
@@ -127,23 +121,24 @@ func TestDocumentedPlan(t *testing.T) {
 // TestDocumentation_Links resolves the relative links of every page: the file is there, and so is the
 // heading that a link names.
 func TestDocumentation_Links(t *testing.T) {
-	link := regexp.MustCompile(`(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]`)
+	link := regexp.MustCompile(`(?m)(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]|^\[.+\]: (\S+)$`)
 	n := 0
 	for _, page := range pages(t) {
-		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
-			if strings.Contains(match[1], "://") {
+		for _, match := range link.FindAllStringSubmatch(readFile(t, page), -1) {
+			to := match[1] + match[2]
+			if strings.Contains(to, "://") {
 				continue
 			}
 			n++
-			path, heading, _ := strings.Cut(match[1], "#")
+			path, heading, _ := strings.Cut(to, "#")
 			target := page
 			if path != "" {
 				target = filepath.Join(filepath.Dir(page), path)
 			}
-			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s links to %s: %v", page, match[1], err)
-			} else if heading != "" && !slices.Contains(headings(read(t, target)), heading) {
-				t.Errorf("%s links to %s: there is no such heading", page, match[1])
+			if _, err := os.Stat(filepath.Join(moduleRoot, target)); err != nil {
+				t.Errorf("%s links to %s: %v", page, to, err)
+			} else if heading != "" && !slices.Contains(headings(readFile(t, target)), heading) {
+				t.Errorf("%s links to %s: there is no such heading", page, to)
 			}
 		}
 	}
@@ -154,45 +149,30 @@ func TestDocumentation_Links(t *testing.T) {
 
 // TestDocumentation_Index finds every page of docs/ in its index.
 func TestDocumentation_Index(t *testing.T) {
-	index := read(t, "../../docs/README.md")
+	index := readFile(t, "docs/README.md")
 	for _, page := range pages(t) {
-		name, err := filepath.Rel("../../docs", page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !filepath.IsLocal(name) || name == "README.md" {
-			continue
-		}
-		if !strings.Contains(index, "]("+name+")") {
+		name, inside := strings.CutPrefix(page, "docs/")
+		if inside && name != "README.md" && !strings.Contains(index, "]("+name+")") {
 			t.Errorf("docs/README.md does not link to %s", name)
 		}
 	}
 }
 
-// pages returns the paths of the Markdown files that readers meet.
+// pages returns the names of the Markdown files that readers meet.
 func pages(t *testing.T) []string {
 	t.Helper()
-	var paths []string
+	var names []string
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
-		found, err := filepath.Glob("../../" + pattern)
+		found, err := fs.Glob(os.DirFS(moduleRoot), pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		paths = append(paths, found...)
+		names = append(names, found...)
 	}
-	if len(paths) < 10 {
-		t.Fatalf("only these pages were found: %q", paths)
+	if len(names) < 10 {
+		t.Fatalf("only these pages were found: %q", names)
 	}
-	return paths
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return names
 }
 
 // headings returns the anchors that GitHub gives the headings of a page.
