@@ -57,9 +57,6 @@ func TestDocumentedPackages(t *testing.T) {
 			}
 		}
 	}
-	if n < 2 {
-		t.Errorf("only %d apt-get lines were found", n)
-	}
 }
 
 func readFile(t *testing.T, name string) string {
