@@ -110,7 +110,7 @@ type Trial struct {
 	Started    time.Time   `json:"started"`                    // when the load began
 	Seconds    float64     `json:"seconds"`                    // the load alone
 	Kernel     string      `json:"kernel"`                     // uname -r as the guest said it
-	Verdict    Verdict     `json:"verdict"`                    // what happened, see README.md
+	Verdict    Verdict     `json:"verdict"`                    // what happened, see docs/reading.md
 	Also       Verdict     `json:"also,omitempty"`             // a second thing that happened
 	Sentence   string      `json:"sentence"`                   // the evidence in words
 	Invalid    []string    `json:"invalid,omitempty"`          // the reasons why a verdict is invalid

@@ -139,7 +139,7 @@ func whatNext(program, experiment, out string) string {
 	if slices.Contains(scenarios.Names(), experiment) {
 		rows = append(rows, [2]string{fmt.Sprintf("%s scenarios show %s > mine.yaml", program, experiment), "your own rules and load: change it, run it"})
 	}
-	rows = append(rows, [2]string{program + " scenarios list", "which experiment fits your incident"})
+	rows = append(rows, [2]string{program + " scenarios find TEXT OF YOUR LOG", "which experiment fits your incident"})
 	text := ""
 	for i, row := range rows {
 		head := "next: "
