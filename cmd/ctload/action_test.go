@@ -160,7 +160,7 @@ recovery: 200ms
 `)
 	j.write(t, "limited.yaml", `
 experiment: limited
-workload: [{generator: hold, connections: 20, concurrency: 20, duration: 1s, source-ports: 20000-20009, timeout: 1s}]
+workload: [{generator: hold, connections: 20, rate: 100/s, duration: 1s, source-ports: 20000-20009, timeout: 1s}]
 scenarios: {tracked: {}}
 recovery: 200ms
 `)

@@ -31,7 +31,7 @@ dut:
     -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
     COMMIT
 workload:
-  - {generator: udp, rate: 20/s, duration: 180s, silent: true}
+  - {generator: udp, rate: 20/s, duration: 600s, silent: true}
   - {probe: tcp, port: 22, rate: 5/s}
 recovery: 1s
 scenarios:
@@ -39,8 +39,8 @@ scenarios:
 actions:
 %s`
 
-// What any DUT can do, what one with a kernel of its own can, and what is done to links and nodes. A DUT that stands
-// still comes last, when a slow one has done the rest too: it does nothing any more.
+// What any DUT can do, what one with a kernel of its own can, and what is done to links and nodes. What starves the
+// DUT's agent comes after what the agent does, and a DUT that stands still comes last: a slow one has done the rest then.
 const (
 	anyKernel = `
   - {action: sysctl, name: timeout, sysctl: {net.netfilter.nf_conntrack_udp_timeout: 77}, at: 1s}
@@ -51,12 +51,12 @@ const (
   - {action: sysctl, name: max, sysctl: {net.netfilter.nf_conntrack_max: 4321}, at: 1s}
   - {action: buckets, buckets: 8192, at: 1s}
   - {action: clock-jump, by: 1h, at: 1s}
-  - {action: cpu-throttle, share: 30%, at: 1s}
-  - {action: memory-pressure, leave: 64MiB, at: 1s}
+  - {action: memory-pressure, leave: 64MiB, at: 15s}
+  - {action: cpu-throttle, share: 30%, at: 25s}
 `
 	ownCard = `
   - {action: network, delay: 10ms, loss: 1%, at: 1s}
-  - {action: pause, name: dut-stands-still, at: 25s, for: 150s}
+  - {action: pause, name: dut-stands-still, at: 40s, for: 150s}
 `
 	linksAndNodes = `
   - {action: link-down, link: client2, at: 2s}
