@@ -47,21 +47,36 @@ const (
 	webPort    = 80
 )
 
-// TestFaults makes each kind of fault on one guest, sees it in figures that the fault did not produce, and
-// sees them as before when it has been reverted.
-func TestFaults(t *testing.T) {
+// fault is a kind of fault and the test of it.
+type fault struct {
+	name string
+	play func(ward)
+}
+
+// TestFaults_Kernel makes each fault of a kernel's settings on one guest, sees it in figures that the
+// fault did not produce, and sees them as before when it has been reverted.
+func TestFaults_Kernel(t *testing.T) {
+	playFaults(t,
+		fault{"sysctl", ward.sysctl}, fault{"buckets", ward.buckets}, fault{"rules-load", ward.rulesLoad},
+		fault{"rules-remove", ward.rulesRemove}, fault{"flush", ward.flush}, fault{"delete", ward.delete},
+		fault{"module-remove", ward.moduleRemove}, fault{"clock-jump", ward.clockJump},
+		fault{"cpu-throttle", ward.cpuThrottle}, fault{"servers", ward.servers}, fault{"network", ward.network})
+}
+
+// TestFaults_Machine does so with the faults of links and of the machine, and with several at once.
+func TestFaults_Machine(t *testing.T) {
+	playFaults(t,
+		fault{"link", ward.link}, fault{"frames", ward.frames}, fault{"pause", ward.pause}, fault{"overlap", ward.overlap},
+		fault{"refused", ward.refused}, fault{"killed", ward.killed}, fault{"memory-pressure", ward.memoryPressure},
+		fault{"reset", ward.reset})
+}
+
+// playFaults makes faults on a guest, one after the other, and compares the guest's state before and after each.
+func playFaults(t *testing.T, faults ...fault) {
+	t.Helper()
 	inLab(t, func(t *testing.T) {
 		w := newWard(t)
-		for _, act := range []struct {
-			name string
-			play func(ward)
-		}{
-			{"sysctl", ward.sysctl}, {"buckets", ward.buckets}, {"rules-load", ward.rulesLoad}, {"rules-remove", ward.rulesRemove},
-			{"flush", ward.flush}, {"delete", ward.delete}, {"module-remove", ward.moduleRemove}, {"clock-jump", ward.clockJump},
-			{"cpu-throttle", ward.cpuThrottle}, {"servers", ward.servers},
-			{"network", ward.network}, {"link", ward.link}, {"frames", ward.frames}, {"pause", ward.pause},
-			{"overlap", ward.overlap}, {"refused", ward.refused}, {"killed", ward.killed}, {"memory-pressure", ward.memoryPressure}, {"reset", ward.reset},
-		} {
+		for _, act := range faults {
 			t.Run(act.name, func(t *testing.T) {
 				w := w
 				w.T = t
