@@ -17,7 +17,7 @@ import (
 const insideVariable = "CTLOAD_BENCH_INSIDE"
 
 // enter runs the program again in user, network, mount and PID namespaces of its own, where it is
-// root, can reach nobody, and takes all that it has started with it when it ends.
+// root, has no way out of them, and takes all that it has started with it when it ends.
 func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), insideVariable+"=1")

@@ -105,7 +105,7 @@ func (p *plan) inFlight() int64 {
 	return int64(p.Concurrency)
 }
 
-// chosenPorts is how many source ports the kernel chooses from at most (net.ipv4.ip_local_port_range).
+// chosenPorts is the largest number of source ports that the kernel chooses from (net.ipv4.ip_local_port_range).
 const chosenPorts = 1<<16 - 1024
 
 // checkInFlight refuses more at once than there are descriptors for, and a closed loop that is wider than the tuples.

@@ -11,7 +11,7 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// pace is how long a lab takes for what an experiment leaves open, as measured on hosts of two cores.
+// pace holds the times of a lab that an experiment does not set, as measured on hosts of two cores.
 type pace struct {
 	lab       float64 // seconds to make the lab, once
 	boot      float64 // seconds until the nodes of a trial answer
@@ -146,7 +146,7 @@ func (c Choice) Expect(p *Plan, cache string) string {
 	}
 }
 
-// loadEnd is when a load ends at the latest. Known is false where its speed is the target's; then it sorts
+// loadEnd returns the latest end of a load. Known is false where its speed is the target's; then it sorts
 // after all that is known.
 func loadEnd(s scenarios.Resolved) (end float64, known bool) {
 	end = time.Duration(s.Phases.Total()).Seconds()

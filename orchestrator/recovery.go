@@ -22,7 +22,7 @@ func (p *Plan) recovery(scenario int) scenarios.Recovery {
 	return r
 }
 
-// recoveryEvery is how often the watch after the load looks whether it is over.
+// recoveryEvery is the time between two looks at whether the watch after the load is over.
 const recoveryEvery = 50 * time.Millisecond
 
 // watchRecovery goes on sampling and probing after the load, until the DUT has settled or the time is over.

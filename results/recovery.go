@@ -50,10 +50,10 @@ type Bystander struct {
 }
 
 const (
-	// idle is how many seconds a table without trouble must stand still before the watch ends: packets
+	// idle is the time, in seconds, that a table without trouble must stand still before the watch ends: packets
 	// of the load can wait in the queues of a slow guest.
 	idle = 0.5
-	// lag is how many seconds news of a bystander may take, or its attempts come early or late.
+	// lag bounds, in seconds, the delay of news of a bystander, and of its attempts.
 	lag = 0.3
 )
 

@@ -178,7 +178,7 @@ func (r *Recovery) decodeNode(p *problems, n *node) {
 	}
 }
 
-// tree is what decodeNode reads.
+// tree is the input of decodeNode.
 func (r Recovery) tree() *node {
 	if r.AtLeast > 0 {
 		return fields(reflect.ValueOf(r), nil)

@@ -86,7 +86,7 @@ type searchWord struct {
 	today string // its name of today in lower case; "" where that is the same
 }
 
-// kernelTime is what dmesg writes before a line.
+// kernelTime matches the time that dmesg writes before a line.
 var kernelTime = regexp.MustCompile(`\[ *\d+\.\d+\]`)
 
 // searchWords takes a text apart, which may be a line of a log or of a write-up.

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// manual is how a release gets its manual pages. A program of their own could not import this
+// manual names the folder into which a release has its manual pages written. A program of their own could not import this
 // package, and ctload itself would grow by the generator.
 var manual = flag.String("manual", "", "keep the manual pages in this folder")
 

@@ -68,7 +68,7 @@ func respondCommand() *cobra.Command {
 	return cmd
 }
 
-// listeningFlag is what [portsFlag] is, or 0: a free port. text is the default.
+// listeningFlag returns a [portsFlag] that also takes 0, a free port. text is the default.
 func listeningFlag(into *[]uint16, text string) *flagValue {
 	v := portsFlag(into)
 	named := v.read

@@ -24,7 +24,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// experimentArgument is what commands say that they need.
+// experimentArgument names the argument in the usage of commands that take an experiment.
 const experimentArgument = "an experiment: a file, - for standard input, or the name of a shipped one (ctload scenarios list)"
 
 // runFlags are the flags of `ctload run`.

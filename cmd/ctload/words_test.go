@@ -15,7 +15,7 @@ import (
 var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|value out of range|unknown shorthand|unknown flag|` +
 	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|must be|Did you mean this|(?i)usage:`)
 
-// garbage is what no flag takes that has a form of its own.
+// garbage holds values that every flag with a form of its own refuses.
 var garbage = []string{"x", "", "-1", "1e99", "NaN", "10zz", " ", `"`}
 
 // commands are all commands, each with its path below ctload.

@@ -1,5 +1,5 @@
 // Package netnstest runs tests in user and network namespaces of their own, where they have all
-// privileges and can reach nobody. Only tests import it.
+// privileges and no way out. Only tests import it.
 package netnstest
 
 import (

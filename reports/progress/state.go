@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// state is what a view knows of the trial under way.
+// state holds the facts of the trial under way that a view shows.
 type state struct {
 	name         string
 	index, total int
@@ -67,7 +67,7 @@ func (s state) loadHead() string {
 	return fmt.Sprintf("%s %d/%d %s", s.stage, s.index, s.total, s.name)
 }
 
-// loadPieces are what the load's bar says, what matters most first.
+// loadPieces returns the texts of the load's bar, the most important first.
 func (s state) loadPieces() []string {
 	var pieces []string
 	if s.stage == "load" && s.done+s.failed > 0 {
@@ -101,7 +101,7 @@ func (s state) tablePieces() []string {
 	return pieces
 }
 
-// row is what came of a trial, in a line.
+// row returns the outcome of a trial in a line.
 func (s state) row(trial results.Trial) string {
 	return fmt.Sprintf("%d/%d %s: %s, %.0f s", s.index, s.total, s.name, outcome(trial), time.Since(s.began).Seconds())
 }
