@@ -24,9 +24,11 @@ type bars struct {
 	width func() int // of the terminal, in columns
 	p     *mpb.Progress
 
-	calls sync.Mutex // orders the calls of the bars
-	load  *mpb.Bar
-	table *mpb.Bar
+	calls   sync.Mutex // orders the calls of the bars
+	load    *mpb.Bar   // nil between trials
+	table   *mpb.Bar
+	begun   bool     // a trial has had bars
+	pending []string // texts from between trials, which wait for the next bars or the end
 
 	mu    sync.Mutex // guards state
 	state state
@@ -68,6 +70,11 @@ func (b *bars) Trial(index, total int, name string) {
 	b.change(func(s *state) { *s = newState(index, total, name) })
 	b.load = b.bar(state.loadHead, state.loadPieces)
 	b.table = b.bar(func(state) string { return "    conntrack table" }, state.tablePieces)
+	b.begun = true
+	for _, text := range b.pending {
+		b.line(text)
+	}
+	b.pending = nil
 }
 
 func (b *bars) bar(head func(state) string, pieces func(state) []string) *mpb.Bar {
@@ -131,8 +138,8 @@ func fill(bar *mpb.Bar, share float64) {
 func (b *bars) Ended(trial results.Trial) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
+	b.line(b.now().row(trial)) // before the bars go, which draws it
 	b.drop()
-	b.line(b.now().row(trial))
 }
 
 // Note implements [View].
@@ -142,11 +149,19 @@ func (b *bars) Note(text string) {
 	b.line(text)
 }
 
-// line prints above the bars, in lines that fit.
+// line prints above the bars, in lines that fit. Without bars mpb draws a text at its next refresh, and
+// never when it ends before: between trials a text waits.
 func (b *bars) line(text string) {
 	text = wrap(text, b.width()-1)
-	if _, err := fmt.Fprintln(b.p, text); err != nil {
-		fmt.Fprintln(b.w, text) // the bars have been closed
+	switch {
+	case !b.begun:
+		fmt.Fprintln(b.w, text)
+	case b.load == nil:
+		b.pending = append(b.pending, text)
+	default:
+		if _, err := fmt.Fprintln(b.p, text); err != nil {
+			fmt.Fprintln(b.w, text)
+		}
 	}
 }
 
@@ -193,5 +208,8 @@ func (b *bars) Close() error {
 	defer b.calls.Unlock()
 	b.drop()
 	b.p.Wait()
+	for _, text := range b.pending {
+		fmt.Fprintln(b.w, text)
+	}
 	return nil
 }

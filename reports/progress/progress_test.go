@@ -113,6 +113,7 @@ func TestBars_OnATerminal(t *testing.T) {
 	v.Stage("recovery", 10*time.Second)
 	time.Sleep(300 * time.Millisecond)
 	v.Ended(results.Trial{Verdict: results.TableFull, Load: results.Load{Offered: 5000, Completed: 4201}, Conntrack: results.Conntrack{Peak: 4096, Max: 4096}})
+	v.Note("a note after the last trial")
 	if err := errors.Join(v.Close(), terminal.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func TestBars_OnATerminal(t *testing.T) {
 	for _, want := range []string{
 		"load 4/4 shortened-timeouts…  █", "  11999 of 120000, ", "  262144 of 262144, drop 1234567\r",
 		"recovery 4/4 shortened-time…  █", "  at most ", " s left, 12345 failed\r", "did not\r\n    answer",
-		"4/4 shortened-timeouts@kernel=debian-trixie-1: table-full: 4201 of 5000\r\n    completed, peak",
+		"4/4 shortened-timeouts@kernel=debian-trixie-1: table-full: 4201 of 5000\r\n    completed, peak", "a note after the last trial\r\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%q", want, text)
