@@ -20,6 +20,9 @@ import (
 // hostKernelFor gives a kernel out of the user's own store, so that tests fetch it but once.
 func hostKernelFor(tb testing.TB, name string) Kernel {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("it fetches a kernel, and most tests boot it")
+	}
 	k, err := new(Store).Kernel(tb.Context(), name)
 	if _, ok := errors.AsType[*MissingError](err); ok {
 		hosttest.Skip(tb, "no kernel: %v", err)
