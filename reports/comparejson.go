@@ -1,7 +1,6 @@
 package reports
 
 import (
-	"encoding/json"
 	"io"
 	"math"
 
@@ -70,10 +69,7 @@ func comparisonJSON(w io.Writer, c *results.Comparison, _ Options) error {
 		}
 		doc.Scenarios = append(doc.Scenarios, group)
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(doc)
+	return writeJSON(w, doc)
 }
 
 // number64 is nil for what is no number.

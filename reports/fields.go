@@ -3,7 +3,6 @@ package reports
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -29,10 +28,7 @@ func Fields(w io.Writer, format string, fields []results.Field, o Options) error
 }
 
 func fieldJSON(w io.Writer, fields []results.Field, _ Options) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(fields)
+	return writeJSON(w, fields)
 }
 
 func fieldTable(w io.Writer, fields []results.Field, o Options) error {

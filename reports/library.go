@@ -2,7 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -18,10 +17,7 @@ import (
 func Catalogue(w io.Writer, format string, list []results.Description, o Options) error {
 	switch format {
 	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(list)
+		return writeJSON(w, list)
 	case "table":
 	default:
 		return unknownFormat(format, []string{"json", "table"})

@@ -2,7 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -16,10 +15,7 @@ import (
 func TimeLine(w io.Writer, format string, lines []results.TimeLine, o Options) error {
 	switch format {
 	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(lines)
+		return writeJSON(w, lines)
 	case "", "table":
 	default:
 		return fmt.Errorf("a time line is printed as table or json, not as %s", format)
