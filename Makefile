@@ -38,8 +38,7 @@ userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04
 
 .PHONY: test
 test: modules deps test-deps build ## install what the tests need and run all of them, virtual machines included
-	$(GO) build -race ./... # on all CPUs, since what follows compiles on one
-	CTLOAD_NO_SKIP=1 $(GO) test -race -p 1 -parallel 4 -timeout 60m ./... # one package at a time: machines and generators want the CPUs
+	CTLOAD_NO_SKIP=1 $(GO) test -race -p 2 -parallel 3 -timeout 60m ./... # two packages at a time: cmd/ctload's machines beside the rest
 
 .PHONY: test-long
 test-long: modules deps test-deps library-deps build ## the same and what takes minutes: every shipped experiment, built boxes, ten minutes of load; hours in all

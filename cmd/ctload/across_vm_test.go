@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 	"github.com/ctload/ctload/vm/netns"
@@ -38,17 +40,17 @@ func TestAcrossLabs(t *testing.T) {
 		return
 	}
 	file, folder := experiment(t, acrossLabs), t.TempDir()
-	var runs []string
-	check := func(lab string, limit time.Duration, command func(args ...string) *exec.Cmd, args ...string) {
+	var mu sync.Mutex
+	folders := map[string]string{} // of the measured runs, by lab
+	check := func(t *testing.T, lab string, limit time.Duration, command func(args ...string) *exec.Cmd, args ...string) {
 		t.Helper()
 		attempt := 0
 		o := untilMeasured(t, func() (outcome, string) {
 			attempt++
 			out := filepath.Join(folder, fmt.Sprintf("%s-%d", lab, attempt))
-			if attempt == 1 {
-				runs = append(runs, "")
-			}
-			runs[len(runs)-1] = out
+			mu.Lock()
+			folders[lab] = out
+			mu.Unlock()
 			o := finish(t, command(append([]string{"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json"}, args...)...), limit)
 			return o, o.stdout
 		})
@@ -81,26 +83,45 @@ func TestAcrossLabs(t *testing.T) {
 	if err := errors.Join(netns.Changeable(), hostTracksLittle()); err != nil {
 		t.Logf("without namespaces: %v", err)
 	} else {
-		check("netns", 5*time.Minute, here, "--driver", "netns", "--allow-host-changes")
+		release := hosttest.ChangesSettings(t)
+		check(t, "netns", 5*time.Minute, here, "--driver", "netns", "--allow-host-changes")
 		if diff := cmp.Diff(before, hostSettings(t)); diff != "" {
 			t.Errorf("the host was changed:\n%s", diff)
 		}
+		release()
 	}
 	t.Parallel()
-	check("machines", 10*time.Minute, here)
-	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
-		there := func(args ...string) *exec.Cmd { return on(t, h, state, args...) }
-		check("daemon", 10*time.Minute, there, "--connect", h.URI())
-	})
-	endsClean(t, func(environment []string) {
-		boxed := func(args ...string) *exec.Cmd {
-			cmd := here(args...)
-			cmd.Env = environment
-			return cmd
-		}
-		check("vagrant", 20*time.Minute, boxed, "--driver", "vagrant", "--box", "build")
+	t.Run("labs", func(t *testing.T) {
+		t.Run("machines", func(t *testing.T) {
+			t.Parallel()
+			check(t, "machines", 10*time.Minute, here)
+		})
+		t.Run("daemon", func(t *testing.T) {
+			t.Parallel()
+			onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
+				there := func(args ...string) *exec.Cmd { return on(t, h, state, args...) }
+				check(t, "daemon", 10*time.Minute, there, "--connect", h.URI())
+			})
+		})
+		t.Run("vagrant", func(t *testing.T) {
+			t.Parallel()
+			endsClean(t, func(environment []string) {
+				boxed := func(args ...string) *exec.Cmd {
+					cmd := command(t, args...)
+					cmd.Env = environment
+					return cmd
+				}
+				check(t, "vagrant", 20*time.Minute, boxed, "--driver", "vagrant", "--box", "build")
+			})
+		})
 	})
 
+	var runs []string
+	for _, lab := range []string{"netns", "machines", "daemon", "vagrant"} {
+		if out := folders[lab]; out != "" {
+			runs = append(runs, out)
+		}
+	}
 	if o := ctload(t, time.Minute, append([]string{"compare"}, runs...)...); o.status != statusUsage || !strings.Contains(o.stderr, "--across-labs") {
 		t.Errorf("compared unasked: exit status %d\n%s", o.status, o.stderr)
 	}

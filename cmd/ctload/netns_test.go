@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/netns"
 )
@@ -167,6 +168,7 @@ func TestModulesOfTheHost(t *testing.T) {
 // after SIGKILL and gc. Who may not do that is told so.
 func TestHostChanges(t *testing.T) {
 	needsLabAlone(t)
+	hosttest.ChangesSettings(t)
 	before := hostSettings(t)
 	environment := append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
 	with := func(args ...string) *exec.Cmd {

@@ -72,6 +72,8 @@ func enter(t *testing.T) {
 // again runs a test in a process of its own, inside, and takes over its outcome.
 func again(t *testing.T, test string, uid, gid int) {
 	t.Helper()
+	release := hosttest.SharesSettings(t)
+	defer release()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+test+"$", "-test.v", "-test.count=1")
 	// The race detector otherwise makes each process wait for a second before it ends.
 	cmd.Env = append(hosttest.Environ(), insideVariable+"="+test, "TMPDIR=/tmp", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))

@@ -64,9 +64,11 @@ var ruleTools = []ruleTool{iptablesTool("legacy"), iptablesTool("nft"), {
 
 // TestBootRules has the kernel load by itself what rules need, with each of the rule tools.
 func TestBootRules(t *testing.T) {
+	t.Parallel()
 	hosttest.Need(t, "conntrack")
 	for _, name := range bootKernels {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
+			t.Parallel()
 			var steps []Step
 			for _, tool := range ruleTools {
 				steps = append(steps,
@@ -187,6 +189,7 @@ const nftVocabulary = `table inet v {
 // TestBootVocabulary applies many rules, for each of which the kernel has to find modules by the
 // aliases in the index.
 func TestBootVocabulary(t *testing.T) {
+	t.Parallel()
 	var tables strings.Builder
 	for _, table := range []string{"raw", "mangle", "nat", "filter"} {
 		tables.WriteString("*" + table + "\n")
@@ -207,6 +210,7 @@ func TestBootVocabulary(t *testing.T) {
 	}
 	for _, name := range bootKernels {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
+			t.Parallel()
 			results := boot(t, hostKernelFor(t, name), steps)
 			wantOK(t, results...)
 			for _, r := range results[4:] {

@@ -150,8 +150,10 @@ var bootKernels = append([]string{"debian/bookworm", "debian/trixie"}, strings.F
 const countFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 func TestBootTracksNothingByItself(t *testing.T) {
+	t.Parallel()
 	for _, name := range bootKernels {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
+			t.Parallel()
 			steps := []Step{
 				{Args: []string{"cat", countFile}}, // 0: not there
 				{Args: []string{"load", "nf_conntrack"}},
@@ -208,6 +210,7 @@ func wantOK(t *testing.T, results ...Result) {
 
 // TestBootParameter loads a module with a parameter, in the way of modprobe.
 func TestBootParameter(t *testing.T) {
+	t.Parallel()
 	results := boot(t, hostKernelFor(t, bootKernels[0]), []Step{
 		{Args: []string{"/sbin/modprobe", "ip_conntrack", "hashsize=2048"}},
 		{Args: []string{"cat", "/sys/module/nf_conntrack/parameters/hashsize"}},
