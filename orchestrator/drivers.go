@@ -39,6 +39,8 @@ type driver struct {
 	sandboxed bool
 	// kernels says that its machines boot the kernels that the experiment names.
 	kernels bool
+	// early says that its lab can boot the DUT of the next trial beside that of the one that ends.
+	early bool
 	// kernel is how experiments call the one kernel that the DUT has otherwise; empty: by no name.
 	kernel string
 	// refuse says what in a plan or in the choice cannot be done in this lab, whatever the host; nil: nothing.
@@ -61,7 +63,7 @@ type place struct {
 
 // drivers are the labs that there are.
 var drivers = []driver{
-	{name: "libvirt", sandboxed: true, kernels: true, prepare: prepareEmbedded, open: openEmbedded},
+	{name: "libvirt", sandboxed: true, kernels: true, early: true, prepare: prepareEmbedded, open: openEmbedded},
 	{name: "libvirt", connected: true, kernels: true, refuse: refuseConnected, prepare: prepareConnected, open: openConnected},
 	{
 		name: netns.Driver, sandboxed: true, kernel: guest.HostName,

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -17,11 +18,12 @@ type pace struct {
 	boot      float64 // seconds until the nodes of a trial answer
 	around    float64 // seconds of a trial besides boot, load and recovery, without the lead of probes
 	perSecond float64 // what a load offers and gets where the answers set its pace
+	early     bool    // a DUT boots while the trial before it ends
 }
 
 var (
-	emulatedPace   = pace{lab: 1.5, boot: 2.8, around: 2.2, perSecond: 900}
-	kvmPace        = pace{lab: 1.5, boot: 1.2, around: 1, perSecond: 6000}
+	emulatedPace   = pace{lab: 1.5, boot: 2.8, around: 2.2, perSecond: 900, early: true}
+	kvmPace        = pace{lab: 1.5, boot: 1.2, around: 1, perSecond: 6000, early: true}
 	namespacesPace = pace{lab: 0.5, boot: 0.1, around: 0.3, perSecond: 10000}
 	boxPace        = pace{lab: 60, boot: 15, around: 3, perSecond: 900}
 )
@@ -44,14 +46,19 @@ func (p *Plan) Estimate(emulated bool) time.Duration {
 
 func (p *Plan) estimate(of pace) time.Duration {
 	seconds := 0.0
-	for i, s := range p.Scenarios {
-		seconds += float64(p.Experiment.Trials) * p.trialSeconds(i, s, of)
+	for n, slot := range p.Order {
+		s := p.Scenarios[slot.Scenario]
+		before, after := p.trialSeconds(slot.Scenario, s, of)
+		seconds += before + after
+		if of.early && n < len(p.Order)-1 && !p.recoveryIsAsked(slot.Scenario) && s.DUT.VCPUs+p.Scenarios[p.Order[n+1].Scenario].DUT.VCPUs <= runtime.NumCPU() {
+			seconds -= min(of.boot, after)
+		}
 	}
 	return time.Duration((of.lab + seconds) * float64(time.Second)).Round(100 * time.Millisecond)
 }
 
-// trialSeconds predicts how long a trial of a scenario takes.
-func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) float64 {
+// trialSeconds predicts how long a trial of a scenario takes until its load has ended, and after it.
+func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) (before, after float64) {
 	seconds := of.boot + of.around
 	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
 		seconds += probeLead.Seconds()
@@ -62,7 +69,7 @@ func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) float64 {
 	if overflow {
 		usual = troubledRecovery
 	}
-	return seconds + min(bounds.AtMost.Seconds(), max(bounds.AtLeast.Seconds(), usual))
+	return seconds, min(bounds.AtMost.Seconds(), max(bounds.AtLeast.Seconds(), usual))
 }
 
 // loadSeconds predicts how long a load takes. In a table that overflows its last attempts wait for their

@@ -64,7 +64,7 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 			err = errors.Join(err, vacate())
 		}
 	}()
-	r = Request{Plan: j.Plan, View: j.View, Baseline: j.Baseline, ID: j.ID, Version: j.Version}
+	r = Request{Plan: j.Plan, View: j.View, Baseline: j.Baseline, ID: j.ID, Version: j.Version, EarlyBoot: d.early}
 	if r.Materials, err = j.materials(ctx, d, at, tools); err != nil {
 		return r, nil, err
 	}

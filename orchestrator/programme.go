@@ -41,17 +41,24 @@ func newProgramme(r Request, run *results.Run) *programme {
 const failedBootsInARow = 2
 
 // follow performs one trial after another in a lab until none is left, the run ends, or the lab is gone.
-func (p *programme) follow(ctx context.Context, lab vm.Lab) error {
+func (p *programme) follow(ctx context.Context, lab vm.Lab) (err error) {
 	failedBoots := 0
+	var next *early
+	defer func() { err = errors.Join(err, next.abandon()) }()
 	for {
 		slot, ok := p.next()
 		if !ok {
 			return nil
 		}
-		t, err := p.begin(slot, lab)
+		t, err := p.begin(slot, lab, next)
+		next = nil
 		if err != nil {
 			return p.end(err)
 		}
+		t.bootNext = sync.OnceValue(func() (err error) {
+			next, err = p.bootEarly(ctx, lab, slot)
+			return err
+		})
 		err = t.perform(ctx)
 		results.Judge(&t.result, p.run.Scenarios[slot.Scenario].Configuration)
 
@@ -89,14 +96,25 @@ func (p *programme) next() (Slot, bool) {
 	return slot, true
 }
 
-func (p *programme) begin(slot Slot, lab vm.Lab) (*trial, error) {
+// peek is the next trial, if one is left.
+func (p *programme) peek() (Slot, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.open) == 0 || p.ended != nil {
+		return Slot{}, false
+	}
+	return p.open[0], true
+}
+
+// begin begins a trial, whose DUT boots already where there is an early one.
+func (p *programme) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.begun++
 	p.View.Trial(p.begun, len(p.Plan.Order), p.Plan.Name(slot))
 	r := p.Request
 	r.Lab = lab
-	return newTrial(r, slot)
+	return newTrial(r, slot, dut)
 }
 
 // spread is a lab on several hosts, any of which may go away.

@@ -15,11 +15,17 @@ import (
 // recovery returns how long trials of a scenario are watched after their load. The time is fixed where
 // what it shows is asked for: by a steady state, by an action, by a threshold.
 func (p *Plan) recovery(scenario int) scenarios.Recovery {
-	r, s := p.Experiment.Recovery, p.Scenarios[scenario]
-	if len(s.Actions)+len(s.Steady) > 0 || slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery) {
+	r := p.Experiment.Recovery
+	if p.recoveryIsAsked(scenario) {
 		r.AtLeast = r.AtMost
 	}
 	return r
+}
+
+// recoveryIsAsked reports whether something of a scenario asks what the time after its load shows.
+func (p *Plan) recoveryIsAsked(scenario int) bool {
+	s := p.Scenarios[scenario]
+	return len(s.Actions)+len(s.Steady) > 0 || slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery)
 }
 
 // recoveryEvery is the time between two looks at whether the watch after the load is over.

@@ -32,6 +32,7 @@ type Request struct {
 	Materials Materials
 	Lab       vm.Lab
 	Beside    []vm.Lab // further labs that are like it: trials run in all of them at once
+	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
 	Folder    *results.Folder
 	View      View
 	Baseline  *results.Baseline // that the run is held against at its end, or nil

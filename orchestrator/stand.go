@@ -28,7 +28,7 @@ func (j Job) Stand(ctx context.Context, use func(ctx context.Context, nodes map[
 	defer func() { err = errors.Join(err, leave()) }()
 	first := Slot{Scenario: 0, Number: 1}
 	r.View.Trial(1, 1, r.Plan.Name(first))
-	t, err := newTrial(r, first)
+	t, err := newTrial(r, first, nil)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ type trial struct {
 	folder   *results.TrialFolder
 	result   results.Trial
 
+	early    *early       // the DUT, where it boots already; nil: it does not
+	bootNext func() error // lets the DUT of the next trial boot, once; nil: nothing comes after
+
 	dut   vm.Node
 	loads map[string]vm.Node // clients and servers, by name
 
@@ -51,9 +54,9 @@ const (
 	stageRecovery = "recovery"
 )
 
-func newTrial(r Request, slot Slot) (*trial, error) {
-	scenario := r.Plan.Scenarios[slot.Scenario]
-	folder, err := r.Folder.CreateTrial(scenario.Name, slot.Number)
+// newTrial returns a trial that is about to begin; dut may boot already, or is nil.
+func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
+	folder, err := r.trialFolder(slot, dut)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +65,7 @@ func newTrial(r Request, slot Slot) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{
-		Request: r, slot: slot, scenario: scenario, folder: folder, series: series,
+		Request: r, slot: slot, scenario: r.Plan.Scenarios[slot.Scenario], folder: folder, series: series, early: dut,
 		loads: map[string]vm.Node{}, clocks: map[string]*loadClock{},
 		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
 	}
@@ -150,9 +153,15 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 	if err == nil {
 		t.begin(stageRecovery)
-		err = t.watchRecovery(ctx)
+		if !t.Plan.recoveryIsAsked(t.slot.Scenario) {
+			err = t.lookAhead()
+		}
+		err = errors.Join(err, t.watchRecovery(ctx))
 	}
 	err = errors.Join(err, t.stopProbes(), sampling.stop())
+	if err == nil {
+		err = t.lookAhead()
+	}
 
 	t.begin("collect")
 	return errors.Join(err, t.collect(before, witness))
@@ -161,17 +170,15 @@ func (t *trial) measure(ctx context.Context) error {
 // boot starts the DUT and the load nodes.
 func (t *trial) boot(ctx context.Context) error {
 	var err error
-	topology := t.Plan.Experiment.Topology
-	kernel := t.Materials.Kernels[t.scenario.DUT.Kernel]
-	t.dut, err = t.Lab.Boot(ctx, vm.Machine{
-		Name: "dut", Kernel: kernel.Image, Initramfs: kernel.Initramfs,
-		VCPUs: t.scenario.DUT.VCPUs, MemoryBytes: int64(t.scenario.DUT.Memory),
-		Ports: ports(topology), ConsoleFile: t.folder.File(results.FileConsole),
-	})
+	if t.early != nil {
+		t.dut, err = t.early.take(ctx)
+	} else {
+		t.dut, err = t.Lab.Boot(ctx, t.machine(t.slot, t.folder))
+	}
 	if err != nil {
 		return err
 	}
-	if err := t.join(ctx, loadNodes(topology)); err != nil {
+	if err := t.join(ctx, loadNodes(t.Plan.Experiment.Topology)); err != nil {
 		return err
 	}
 	hello, err := t.dut.Agent().Hello(ctx)
@@ -183,6 +190,33 @@ func (t *trial) boot(ctx context.Context) error {
 		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with the lines of everybody"
 	}
 	return nil
+}
+
+// machine returns the DUT of a trial, whose console goes to the trial's folder.
+func (r Request) machine(slot Slot, folder *results.TrialFolder) vm.Machine {
+	dut := r.Plan.Scenarios[slot.Scenario].DUT
+	kernel := r.Materials.Kernels[dut.Kernel]
+	return vm.Machine{
+		Name: dutNode, Kernel: kernel.Image, Initramfs: kernel.Initramfs,
+		VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
+		Ports: ports(r.Plan.Experiment.Topology), ConsoleFile: folder.File(results.FileConsole),
+	}
+}
+
+// trialFolder returns the folder of a trial, which an early DUT has already.
+func (r Request) trialFolder(slot Slot, dut *early) (*results.TrialFolder, error) {
+	if dut != nil {
+		return dut.folder, nil
+	}
+	return r.Folder.CreateTrial(r.Plan.Scenarios[slot.Scenario].Name, slot.Number)
+}
+
+// lookAhead lets the DUT of the next trial boot, if one comes.
+func (t *trial) lookAhead() error {
+	if t.bootNext == nil {
+		return nil
+	}
+	return t.bootNext()
 }
 
 // join starts the load nodes; beside each other on hosts where they are machines, which take seconds to boot.

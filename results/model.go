@@ -162,7 +162,8 @@ type Clock struct {
 	StartSkewMillis float64 `json:"start_skew_ms,omitempty"`
 }
 
-// Stage is a named part of a trial and its wall time in seconds.
+// Stage is a named part of a trial and its wall time in seconds. That of the boot is shorter where the DUT began to
+// boot while the trial before it ended.
 type Stage struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`

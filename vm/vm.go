@@ -60,6 +60,9 @@ type Machine struct {
 	MemoryBytes int64
 	Ports       []Port
 	ConsoleFile string // path of a file that receives the serial console
+	// Linked is closed when the machine may join its links; nil: at once. Until then Boot does not return, and
+	// nodes of an earlier trial may have the same addresses. Only the embedded lab of libvirt heeds it.
+	Linked <-chan struct{}
 }
 
 // Port is a node's place on a link. Nodes on the link of the same name reach each other, and nothing

@@ -121,6 +121,7 @@ func (l *Lab) Close() error {
 type machine struct {
 	name    string
 	lab     *Lab
+	serial  int
 	ports   []vm.Port
 	cards   []card
 	channel string // path of the socket of the agent's port
@@ -149,7 +150,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	l.serial++
 	id := fmt.Sprintf("%s%d", spec.Name, l.serial)
 	m := &machine{
-		name: spec.Name, lab: l, ports: spec.Ports, limit: limit,
+		name: spec.Name, lab: l, serial: l.serial, ports: spec.Ports, limit: limit,
 		channel: filepath.Join(l.options.Runtime, id+".sock"), console: spec.ConsoleFile,
 	}
 	defer func() {
@@ -164,9 +165,17 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		name: "ctload-" + id, accelerator: accelerator, machine: spec,
 		cards: m.cards, channel: m.channel,
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
-	defer cancel()
-	if err := m.start(ctx); err != nil {
+	if err := m.boot(ctx); err != nil {
+		return nil, err
+	}
+	if spec.Linked != nil {
+		select {
+		case <-spec.Linked:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	if err := m.join(ctx); err != nil {
 		return nil, err
 	}
 	for i, port := range spec.Ports {
@@ -180,6 +189,16 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 
 // start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
 func (m *machine) start(ctx context.Context) error {
+	if err := m.boot(ctx); err != nil {
+		return err
+	}
+	return m.join(ctx)
+}
+
+// boot starts the machine and returns when its agent has answered.
+func (m *machine) boot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("its agent did not answer within %v", m.limit))
+	defer cancel()
 	xml, err := m.description.xml()
 	if err != nil {
 		return err
@@ -202,7 +221,7 @@ func (m *machine) running() golibvirt.Domain {
 	return m.domain
 }
 
-// reach connects to the machine's agent once that answers, and gives the cards their addresses.
+// reach connects to the machine's agent once that answers.
 func (m *machine) reach(ctx context.Context) error {
 	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", m.channel)
 	if err != nil {
@@ -225,9 +244,19 @@ func (m *machine) reach(ctx context.Context) error {
 	m.mu.Lock()
 	m.answered = time.Now()
 	m.mu.Unlock()
+	return nil
+}
+
+// join puts the machine's taps on the lab's bridges and gives its cards their addresses.
+func (m *machine) join(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
 	for i, port := range m.ports {
+		if err := m.lab.bridges[port.Link].Join(m.cards[i].tap); err != nil {
+			return err
+		}
 		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
-		if err := client.Network(ctx, network); err != nil {
+		if err := m.Agent().Network(ctx, network); err != nil {
 			return err
 		}
 	}
@@ -237,15 +266,14 @@ func (m *machine) reach(ctx context.Context) error {
 // addCards makes a tap for each port. What was made is remembered, also when a later one fails.
 func (m *machine) addCards(ports []vm.Port) error {
 	for i, port := range ports {
-		bridge, err := m.lab.link(port.Link)
-		if err != nil {
+		if _, err := m.lab.link(port.Link); err != nil {
 			return err
 		}
-		tap := fmt.Sprintf("tap%d.%d", m.lab.serial, i)
-		if err := bridge.AddTap(tap); err != nil {
+		tap := fmt.Sprintf("tap%d.%d", m.serial, i)
+		if err := link.AddTap(tap); err != nil {
 			return err
 		}
-		m.cards = append(m.cards, card{tap: tap, mac: macAddress(m.lab.serial, i)})
+		m.cards = append(m.cards, card{tap: tap, mac: macAddress(m.serial, i)})
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func (end *End) connect(ctx context.Context, c Conditions) error {
 	case c.Partitioned && joined:
 		err = part(end.Name)
 	case !c.Partitioned && !joined:
-		err = end.Bridge.join(end.Name)
+		err = end.Bridge.Join(end.Name)
 	}
 	if err != nil {
 		return err

@@ -82,7 +82,10 @@ func Prepare(bridge string) error {
 	if _, err := netlink.LinkByName(preparedTap(bridge)); err == nil {
 		return nil
 	}
-	return (&Bridge{bridge: b}).AddTap(preparedTap(bridge))
+	if err := AddTap(preparedTap(bridge)); err != nil {
+		return err
+	}
+	return (&Bridge{bridge: b}).Join(preparedTap(bridge))
 }
 
 // Name is the bridge's.

@@ -45,9 +45,9 @@ func (b *Bridge) Close() error {
 // burst: what is lost in the lab is to be lost in the DUT.
 const queueLength = 10000
 
-// AddTap makes a tap on the bridge for a virtual machine's network card. The caller removes it with
-// [Remove].
-func (b *Bridge) AddTap(name string) error {
+// AddTap makes a tap for a virtual machine's network card, which passes nothing until it joins a bridge
+// ([Bridge.Join]). The caller removes it with [Remove].
+func AddTap(name string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	tap := &netlink.Tuntap{
@@ -61,9 +61,6 @@ func (b *Bridge) AddTap(name string) error {
 	// A tap is made with the default length, whatever is asked for.
 	if err := netlink.LinkSetTxQLen(tap, queueLength); err != nil {
 		return errors.Join(fmt.Errorf("lengthen the queue of tap %s: %w", name, err), Remove(name))
-	}
-	if err := b.attach(tap); err != nil {
-		return errors.Join(err, Remove(name))
 	}
 	return nil
 }
@@ -126,8 +123,8 @@ func part(name string) error {
 	return nil
 }
 
-// join puts what part took off back on the bridge.
-func (b *Bridge) join(name string) error {
+// Join puts a tap or one end of a veth pair on the bridge; one that is there stays.
+func (b *Bridge) Join(name string) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", name, err)

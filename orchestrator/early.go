@@ -1,0 +1,93 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"runtime"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
+)
+
+// early is the DUT of the next trial, which boots while the trial before it ends. It joins its links only
+// when its own trial begins, so that no frame of one trial meets the DUT of another.
+type early struct {
+	folder *results.TrialFolder
+	linked chan struct{}
+	cancel context.CancelFunc
+	booted chan struct{} // closed when node and err are set
+	node   vm.Node
+	err    error
+}
+
+// bootEarly begins to boot the DUT of the next trial; nil where the lab or the host has no room for a second DUT.
+func (p *programme) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, error) {
+	slot, ok := p.peek()
+	if !ok || !p.EarlyBoot || !p.hostHolds(now, slot) {
+		return nil, nil
+	}
+	folder, err := p.trialFolder(slot, nil)
+	if err != nil {
+		return nil, err
+	}
+	e := &early{folder: folder, linked: make(chan struct{}), booted: make(chan struct{})}
+	machine := p.machine(slot, folder)
+	machine.Linked = e.linked
+	ctx, e.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(e.booted)
+		e.node, e.err = lab.Boot(ctx, machine)
+	}()
+	return e, nil
+}
+
+// take lets the machine join its links and waits until its agent can be used.
+func (e *early) take(ctx context.Context) (vm.Node, error) {
+	close(e.linked)
+	stop := context.AfterFunc(ctx, e.cancel)
+	defer stop()
+	<-e.booted
+	if ctx.Err() != nil {
+		return e.node, context.Cause(ctx)
+	}
+	return e.node, e.err
+}
+
+// abandon ends a machine whose trial does not come.
+func (e *early) abandon() error {
+	if e == nil {
+		return nil
+	}
+	e.cancel()
+	<-e.booted
+	err := e.folder.Remove()
+	if e.node != nil {
+		err = errors.Join(err, e.node.Close())
+	}
+	return err
+}
+
+// spareMemory, in bytes, is what a second DUT leaves to the rest of the host.
+const spareMemory = 512 << 20
+
+// hostHolds reports whether this host has a CPU for each CPU of the DUTs of two trials, and the memory that the
+// second one may take.
+func (r Request) hostHolds(now, next Slot) bool {
+	one, other := r.Plan.Scenarios[now.Scenario].DUT, r.Plan.Scenarios[next.Scenario].DUT
+	return runtime.NumCPU() >= one.VCPUs+other.VCPUs && availableMemory() >= int64(other.Memory)+spareMemory
+}
+
+// availableMemory returns how many bytes of this host's memory programs can get; 0 where the kernel does not say.
+func availableMemory() int64 {
+	proc, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0
+	}
+	memory, err := proc.Meminfo()
+	if err != nil || memory.MemAvailableBytes == nil {
+		return 0
+	}
+	return int64(*memory.MemAvailableBytes)
+}
