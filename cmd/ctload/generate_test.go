@@ -154,6 +154,9 @@ func TestGenerateInterrupted(t *testing.T) {
 // TestGenerateStoodStill stops a generator for longer than its time limit while more answers are on their way than it
 // reads at once: they came in time, and are no timeouts.
 func TestGenerateStoodStill(t *testing.T) {
+	if testing.Short() { // else machines run beside it
+		t.Parallel()
+	}
 	const limit = 3 * time.Second
 	for _, tc := range []struct {
 		kind      string
@@ -258,6 +261,9 @@ func TestGenerateRefusals(t *testing.T) {
 // TestGenerateOwnLimit lets a generator hit its own limit of descriptors: that is its fault, not the
 // target's, and has its own exit status.
 func TestGenerateOwnLimit(t *testing.T) {
+	if testing.Short() { // else machines run beside it
+		t.Parallel()
+	}
 	address, _ := answering(t, "silent")
 	path, err := binary()
 	if err != nil {
