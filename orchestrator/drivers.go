@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
@@ -66,7 +66,7 @@ var drivers = []driver{
 	{name: "libvirt", sandboxed: true, kernels: true, early: true, prepare: prepareEmbedded, open: openEmbedded},
 	{name: "libvirt", connected: true, kernels: true, refuse: refuseConnected, prepare: prepareConnected, open: openConnected},
 	{
-		name: netns.Driver, sandboxed: true, kernel: guest.HostName,
+		name: netns.Driver, sandboxed: true, kernel: kernels.HostName,
 		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
 	},
 	{name: driverVagrant, sandboxed: true, refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant},

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/scenarios"
-	"github.com/ctload/ctload/vm/guest"
 )
 
 // planOf is the plan of an experiment given as text.
@@ -103,7 +103,7 @@ func TestAdapt(t *testing.T) {
 		own    bool // whether the memory is what was asked for
 	}{
 		{Choice{}, scenarios.DefaultKernel, true},
-		{Choice{Driver: "netns", AllowHostChanges: true}, guest.HostName, false},
+		{Choice{Driver: "netns", AllowHostChanges: true}, kernels.HostName, false},
 	} {
 		plan := planOf(t, twoScenarios)
 		for range 2 { // outside of the sandbox and inside

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -26,10 +27,7 @@ func environment(lab vm.About) results.Environment {
 		e.HostCPU, e.HostCPUs, e.HostMemoryBytes = h.CPU, h.CPUs, h.MemoryBytes
 		return e
 	}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		e.HostKernel = unix.ByteSliceToString(name.Release[:])
-	}
+	e.HostKernel = kernels.Running()
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
 		e.HostMemoryBytes = int64(info.Totalram) * int64(info.Unit)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -26,21 +27,21 @@ func Forecast(plan *Plan, fill float64) []results.Forecast {
 }
 
 func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
-	version := assumedVersion(s.DUT.Kernel)
-	memory := visibleMemory(int64(s.DUT.Memory))
+	version := kernels.Named(s.DUT.Kernel)
+	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
 	state := assumedState(s.DUT, version, memory)
 	entries := assignments(topology, s, 1)
 	f := results.Forecast{
 		Scenario: s.Name, Kernel: version.String(),
 		Tracked: state.Tracking.IPv4 == tuning.Yes,
-		Table:   results.TableSize{Max: state.Max, Buckets: state.Buckets},
+		Table:   kernels.Size{Max: state.Max, Buckets: state.Buckets},
 	}
-	load, probes := flowsOf(entries, s.Workload, state, s.DUT)
+	load, probes := flowsOf(entries, state, s.DUT)
 	f.Tracked = f.Tracked && load.count+probes.count > 0
 	if !f.Tracked {
 		return f
 	}
-	f.Prediction = *predict(entries, s.Workload, state, s.DUT, moduleAge)
+	f.Prediction = *predict(entries, state, s.DUT, moduleAge)
 	if f.Prediction.Overflow == 0 && f.Fill() <= fill {
 		return f
 	}
@@ -58,15 +59,12 @@ func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 }
 
 // assumedState is what a kernel of that version will say of itself once a scenario has been applied.
-func assumedState(dut scenarios.Configuration, version results.KernelVersion, memory int64) tuning.State {
-	size := results.DefaultSize(version, memory)
-	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: defaultTimeouts(version)}
+func assumedState(dut scenarios.Configuration, version kernels.Version, memory int64) tuning.State {
+	size := kernels.DefaultSize(version, memory)
+	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: kernels.Timeouts(version)}
 	for _, module := range dut.Modules.Load {
-		words := strings.Fields(module)
-		for _, word := range words[1:] {
-			if n, ok := numberAfter(word, "hashsize="); ok {
-				state.Buckets, state.Max = n, 8*n // all versions
-			}
+		if size, ok := kernels.LoadedSize(module); ok {
+			state.Max, state.Buckets = size.Max, size.Buckets
 		}
 	}
 	if dut.Buckets > 0 {
@@ -77,11 +75,11 @@ func assumedState(dut scenarios.Configuration, version results.KernelVersion, me
 		if err != nil {
 			continue
 		}
-		key, _ := tuning.CanonicalKey(setting.Key)
+		key, _ := kernels.Key(setting.Key)
 		switch key {
-		case conntrackKey + "max":
+		case kernels.KeyMax:
 			state.Max = n
-		case conntrackKey + "buckets":
+		case kernels.KeyBuckets:
 			state.Buckets = n
 		default:
 			if _, known := state.Timeouts[key]; known {
@@ -91,14 +89,8 @@ func assumedState(dut scenarios.Configuration, version results.KernelVersion, me
 	}
 	state.Tracking.IPv4 = tuning.No
 	hooks := slices.ContainsFunc(dut.Modules.Load, func(module string) bool { return strings.Contains(module, "enable_hooks=1") })
-	if hooks || configuration(dut).UsesTracking() || !version.AtLeast(4, 14) {
+	if hooks || configuration(dut).UsesTracking() || version.TracksUnasked() {
 		state.Tracking.IPv4 = tuning.Yes
 	}
 	return state
-}
-
-func numberAfter(word, prefix string) (int64, bool) {
-	text, ok := strings.CutPrefix(word, prefix)
-	n, err := strconv.ParseInt(text, 10, 64)
-	return n, ok && err == nil
 }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"testing"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -30,13 +31,13 @@ func TestForecast(t *testing.T) {
 	for _, tc := range []struct {
 		scenario       string
 		tracked, needs bool
-		table          results.TableSize
+		table          kernels.Size
 		peak           int64
 	}{
-		{"baseline", true, true, results.TableSize{Max: 4096, Buckets: 4096}, 4096},
-		{"raised-max", true, false, results.TableSize{Max: 262144, Buckets: 65536}, 5000},
-		{"shortened-timeouts", true, true, results.TableSize{Max: 4096, Buckets: 4096}, 4096},
-		{"raw-notrack", false, false, results.TableSize{Max: 4096, Buckets: 4096}, 0},
+		{"baseline", true, true, kernels.Size{Max: 4096, Buckets: 4096}, 4096},
+		{"raised-max", true, false, kernels.Size{Max: 262144, Buckets: 65536}, 5000},
+		{"shortened-timeouts", true, true, kernels.Size{Max: 4096, Buckets: 4096}, 4096},
+		{"raw-notrack", false, false, kernels.Size{Max: 4096, Buckets: 4096}, 0},
 	} {
 		f := list[tc.scenario]
 		if f.Tracked != tc.tracked || (f.Plan != nil) != tc.needs || f.Table != tc.table || f.Prediction.Peak != tc.peak {
@@ -63,27 +64,27 @@ func TestAssumedState(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		dut     scenarios.Configuration
-		size    results.TableSize
+		size    kernels.Size
 		tracked bool
 	}{
-		{"the kernel's own", scenarios.Configuration{Kernel: "debian/bookworm", Memory: 512 << 20, Rules: rules}, results.TableSize{Max: 4096, Buckets: 4096}, true},
-		{"an older kernel's", scenarios.Configuration{Kernel: "debian/bullseye", Memory: 512 << 20, Rules: rules}, results.TableSize{Max: 16384, Buckets: 4096}, true},
-		{"nothing tracks", scenarios.Configuration{Kernel: "/boot/vmlinuz-6.12.0", Memory: 2 << 30}, results.TableSize{Max: 65536, Buckets: 65536}, false},
+		{"the kernel's own", scenarios.Configuration{Kernel: "debian/bookworm", Memory: 512 << 20, Rules: rules}, kernels.Size{Max: 4096, Buckets: 4096}, true},
+		{"an older kernel's", scenarios.Configuration{Kernel: "debian/bullseye", Memory: 512 << 20, Rules: rules}, kernels.Size{Max: 16384, Buckets: 4096}, true},
+		{"nothing tracks", scenarios.Configuration{Kernel: "/boot/vmlinuz-6.12.0", Memory: 2 << 30}, kernels.Size{Max: 65536, Buckets: 65536}, false},
 		{"a parameter of the module", scenarios.Configuration{
 			Kernel: "debian/bookworm", Memory: 512 << 20,
 			Modules: scenarios.Modules{Load: []string{"nf_conntrack hashsize=1024 enable_hooks=1"}},
-		}, results.TableSize{Max: 8192, Buckets: 1024}, true},
+		}, kernels.Size{Max: 8192, Buckets: 1024}, true},
 		{"settings", scenarios.Configuration{
 			Kernel: "debian/bookworm", Memory: 512 << 20, Buckets: 512, Rules: rules,
 			Sysctl: scenarios.Settings{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "5"}},
-		}, results.TableSize{Max: 1000, Buckets: 512}, true},
+		}, kernels.Size{Max: 1000, Buckets: 512}, true},
 	} {
-		state := assumedState(tc.dut, assumedVersion(tc.dut.Kernel), visibleMemory(int64(tc.dut.Memory)))
-		if got := (results.TableSize{Max: state.Max, Buckets: state.Buckets}); got != tc.size || (state.Tracking.IPv4 == "yes") != tc.tracked {
+		state := assumedState(tc.dut, kernels.Named(tc.dut.Kernel), kernels.VisibleMemory(int64(tc.dut.Memory)))
+		if got := (kernels.Size{Max: state.Max, Buckets: state.Buckets}); got != tc.size || (state.Tracking.IPv4 == "yes") != tc.tracked {
 			t.Errorf("%s: %+v, tracking %s; want %+v, %v", tc.name, got, state.Tracking.IPv4, tc.size, tc.tracked)
 		}
-		if tc.name == "settings" && state.Timeouts[conntrackKey+"udp_timeout"] != 5 {
-			t.Errorf("udp timeout %d, want 5", state.Timeouts[conntrackKey+"udp_timeout"])
+		if tc.name == "settings" && state.Timeouts[kernels.Prefix+"udp_timeout"] != 5 {
+			t.Errorf("udp timeout %d, want 5", state.Timeouts[kernels.Prefix+"udp_timeout"])
 		}
 	}
 }

@@ -36,10 +36,11 @@ var mayImport = map[string][]string{
 	"internal/hosttest":  {}, // which tests alone import, as the next
 	"internal/netnstest": {"internal/hosttest"},
 	"internal/spelling":  {},
+	"internal/kernels":   {},
 }
 
 // everywhere are the packages that any other may import.
-var everywhere = []string{"internal/spelling"}
+var everywhere = []string{"internal/spelling", "internal/kernels"}
 
 const module = "github.com/ctload/ctload/"
 

@@ -153,7 +153,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 			continue
 		}
 		own := func() {}
-		if t.timeline.joined[a.entry] == nil {
+		if t.timeline.joined[a.entry.Name] == nil {
 			others.Add(1)
 			own = others.Done
 		}
@@ -203,7 +203,7 @@ func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 
 // generate makes one entry's load on its node.
 func (t *trial) generate(ctx context.Context, a assignment, want int64) (generators.Result, error) {
-	if joined := t.timeline.joined[a.entry]; joined != nil {
+	if joined := t.timeline.joined[a.entry.Name]; joined != nil {
 		select {
 		case <-joined:
 		case <-t.timeline.alone:

@@ -105,7 +105,7 @@ func (p *Plan) check() error {
 		}
 		for _, a := range assignments(p.Experiment.Topology, s, p.Seed) {
 			if err := a.spec.Validate(); err != nil {
-				errs = append(errs, p.Experiment.Invalid(p.Experiment.EntryPosition(a.entry, s.Position), fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.entry, err)))
+				errs = append(errs, p.Experiment.Invalid(p.Experiment.EntryPosition(a.entry.Name, s.Position), fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.entry.Name, err)))
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -14,8 +15,8 @@ import (
 // predict says before the load what it will make of the table, from the workload and from what the
 // kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
 // scans a second after that, and every minute while the table is idle.
-func predict(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
-	load, probes := flowsOf(entries, workload, before, dut)
+func predict(entries []assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+	load, probes := flowsOf(entries, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
 	p := results.Predict(results.Expectation{
 		Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan,
@@ -67,10 +68,10 @@ func (f flows) with(probes flows) flows {
 }
 
 // flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the load goes on.
-func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
+func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
 	for _, a := range entries {
-		entry := entryOf(workload, a)
+		entry := a.entry
 		if a.probe || !tracked(before, dut, entry) {
 			continue
 		}
@@ -99,7 +100,7 @@ func flowsOf(entries []assignment, workload []scenarios.Entry, before tuning.Sta
 		load.rate, load.seconds = 0, 0
 	}
 	for _, a := range entries {
-		if entry := entryOf(workload, a); a.probe && tracked(before, dut, entry) {
+		if entry := a.entry; a.probe && tracked(before, dut, entry) {
 			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.spec.Rate*load.seconds)))
 		}
 	}
@@ -113,11 +114,6 @@ func distinct(a assignment, count int64) int64 {
 		return min(count, tuples)
 	}
 	return count
-}
-
-func entryOf(workload []scenarios.Entry, a assignment) scenarios.Entry {
-	i := slices.IndexFunc(workload, func(e scenarios.Entry) bool { return e.Name == a.name || strings.HasPrefix(a.name, e.Name+"-ipv") })
-	return workload[max(0, i)]
 }
 
 // tracked reports whether an entry of the workload leaves entries in the table.
@@ -160,7 +156,7 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP { // no answer to its SYNs
 		state = "tcp_timeout_syn_sent"
 	}
-	return float64(timeouts["net.netfilter.nf_conntrack_"+state])
+	return float64(timeouts[kernels.Prefix+state])
 }
 
 // assured reports whether the entries of a load become ASSURED: those of complete handshakes do at once, those

@@ -32,7 +32,21 @@ func predicted(t *testing.T, workload, dut string) *results.Prediction {
 		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":    120,
 		"net.netfilter.nf_conntrack_udp_timeout":             30,
 	}}
-	return predict(assignments(experiment.Topology, scenario, 1), scenario.Workload, state, scenario.DUT, 3*time.Second)
+	return predict(assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
+}
+
+// TestPredict_NamesThatBeginAlike holds the prediction to the entries, whatever their names: the load that is
+// held is not taken for the datagrams whose name begins its own.
+func TestPredict_NamesThatBeginAlike(t *testing.T) {
+	var got []float64
+	for _, name := range []string{"load-ipv4", "held"} {
+		p := predicted(t, "{name: load, generator: udp, flows: 100, rate: 10/s, silent: true}, "+
+			"{name: "+name+", generator: hold, connections: 500, rate: 100/s, duration: 5s}", "")
+		got = append(got, p.Sustainable)
+	}
+	if got[0] != got[1] || got[0] > 0.01 {
+		t.Errorf("%v entries are sustained, with the names load-ipv4 and held; want one figure below 0.01", got)
+	}
 }
 
 func TestPredict(t *testing.T) {

@@ -145,7 +145,7 @@ func (t *trial) measure(ctx context.Context) error {
 	t.boots = len(t.dut.Console())
 	err = t.startProbes(ctx, entries)
 	if err == nil {
-		t.result.Prediction = predict(entries, t.scenario.Workload, before, t.scenario.DUT, time.Since(loaded))
+		t.result.Prediction = predict(entries, before, t.scenario.DUT, time.Since(loaded))
 		t.begin(stageLoad)
 		host := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)

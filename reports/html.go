@@ -234,7 +234,7 @@ func facts(run *results.Run) [][2]string {
 	e := run.Environment
 	list := [][2]string{
 		{"run", run.ID}, {"ctload", run.Ctload}, {"seed", strconv.FormatUint(run.Seed, 10)},
-		{"driver", e.Driver}, {"box", e.Boxed()}, {"accelerator", e.Accelerator}, {"kernel of the DUT", strings.Join(kernels(run), ", ")},
+		{"driver", e.Driver}, {"box", e.Boxed()}, {"accelerator", e.Accelerator}, {"kernel of the DUT", strings.Join(releases(run), ", ")},
 		{"QEMU", e.QEMU}, {"libvirt", e.Libvirt}, {"host kernel", e.HostKernel}, {"host CPU", e.HostCPU},
 	}
 	if e.HostCPUs > 0 {

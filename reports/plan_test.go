@@ -7,14 +7,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 )
 
 func TestPlan(t *testing.T) {
 	for name, d := range map[string]results.Demand{
-		"plan-churn": {Rate: 1000, Residence: 120, Kernel: results.KernelVersion{Major: 6, Minor: 1}, MemoryBytes: 1900 << 20},
-		"plan-fits":  {Rate: 10, Residence: 30, Kernel: results.KernelVersion{Major: 6, Minor: 12}, MemoryBytes: 480 << 20},
-		"plan-held":  {Held: 50_000, Kernel: results.KernelVersion{Major: 5, Minor: 4}, MemoryBytes: 480 << 20},
+		"plan-churn": {Rate: 1000, Residence: 120, Kernel: kernels.Version{Major: 6, Minor: 1}, MemoryBytes: 1900 << 20},
+		"plan-fits":  {Rate: 10, Residence: 30, Kernel: kernels.Version{Major: 6, Minor: 12}, MemoryBytes: 480 << 20},
+		"plan-held":  {Held: 50_000, Kernel: kernels.Version{Major: 5, Minor: 4}, MemoryBytes: 480 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := results.MakePlan(d)

@@ -195,7 +195,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 func environment(run *results.Run) string {
 	e := run.Environment
 	parts := []string{
-		named("driver", e.Driver), named("box", e.Boxed()), e.Accelerator, named("kernel", strings.Join(kernels(run), ", ")),
+		named("driver", e.Driver), named("box", e.Boxed()), e.Accelerator, named("kernel", strings.Join(releases(run), ", ")),
 		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e),
 	}
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
@@ -208,8 +208,8 @@ func named(name, value string) string {
 	return name + " " + value
 }
 
-// kernels are the releases that the guests said, in the order of the scenarios.
-func kernels(run *results.Run) []string {
+// releases are the kernel releases that the guests said, in the order of the scenarios.
+func releases(run *results.Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {
 		for _, t := range s.Trials {

@@ -3,6 +3,8 @@ package results
 import (
 	"fmt"
 	"math"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Demand is the load of a [Plan]: what a table has to carry.
@@ -17,19 +19,19 @@ type Demand struct {
 	// Fill is the share of max that the peak may take; 0 stands for 0.75, at which the first of the
 	// usual alerts fires.
 	Fill        float64
-	Kernel      KernelVersion
+	Kernel      kernels.Version
 	MemoryBytes int64 // MemTotal of the machine
-	ObjectBytes int64 // size of an entry's slab object; 0 stands for EntryBytes
+	ObjectBytes int64 // size of an entry's slab object; 0 stands for kernels.EntryBytes
 }
 
 // Plan is the answer to a [Demand].
 type Plan struct {
-	Default   TableSize  `json:"default"`    // what the kernel makes by itself
-	AtDefault Prediction `json:"at_default"` // what becomes of the load there
-	Folk      int64      `json:"folk_max"`   // what the formula of the guides gives
-	Size      TableSize  `json:"size"`       // what carries the load
-	AtSize    Prediction `json:"at_size"`    // what becomes of the load there
-	Memory    int64      `json:"memory"`     // bytes of a full table and its hash, at Size
+	Default   kernels.Size `json:"default"`    // what the kernel makes by itself
+	AtDefault Prediction   `json:"at_default"` // what becomes of the load there
+	Folk      int64        `json:"folk_max"`   // what the formula of the guides gives
+	Size      kernels.Size `json:"size"`       // what carries the load
+	AtSize    Prediction   `json:"at_size"`    // what becomes of the load there
+	Memory    int64        `json:"memory"`     // bytes of a full table and its hash, at Size
 	// DefaultMemory is the same at Default.
 	DefaultMemory int64    `json:"default_memory"`
 	MemoryPart    float64  `json:"memory_part"` // of the machine's memory
@@ -62,7 +64,7 @@ func MakePlan(d Demand) (Plan, error) {
 	case d.MemoryBytes <= 0:
 		return Plan{}, fmt.Errorf("planning a table: the memory of the machine is not known")
 	}
-	p := Plan{Default: DefaultSize(d.Kernel, d.MemoryBytes), Folk: FolkMax(d.MemoryBytes)}
+	p := Plan{Default: kernels.DefaultSize(d.Kernel, d.MemoryBytes), Folk: kernels.FolkMax(d.MemoryBytes)}
 	p.AtDefault = d.predict(p.Default)
 	if p.AtDefault.Overflow == 0 && float64(p.AtDefault.Peak) <= d.Fill*float64(p.Default.Max) {
 		p.Size = p.Default
@@ -74,12 +76,7 @@ func MakePlan(d Demand) (Plan, error) {
 		p.Size = size
 	}
 	p.AtSize = d.predict(p.Size)
-	object := d.ObjectBytes
-	if object == 0 {
-		object = EntryBytes
-	}
-	p.Memory = p.Size.Max*object + p.Size.Buckets*BucketBytes
-	p.DefaultMemory = p.Default.Max*object + p.Default.Buckets*BucketBytes
+	p.Memory, p.DefaultMemory = p.Size.Bytes(d.ObjectBytes), p.Default.Bytes(d.ObjectBytes)
 	p.MemoryPart = float64(p.Memory) / float64(d.MemoryBytes)
 	if p.Size != p.Default {
 		p.Sysctl = sysctlLines(d.Kernel, p.Size)
@@ -89,7 +86,7 @@ func MakePlan(d Demand) (Plan, error) {
 }
 
 // predict is the load at a table of the given size.
-func (d Demand) predict(size TableSize) Prediction {
+func (d Demand) predict(size kernels.Size) Prediction {
 	e := Expectation{
 		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held, Entries: d.Entries, Duration: d.Seconds,
 		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
@@ -103,29 +100,29 @@ func (d Demand) predict(size TableSize) Prediction {
 }
 
 // size is the smallest power of two that carries the load, with as many buckets.
-func (d Demand) size() (TableSize, error) {
+func (d Demand) size() (kernels.Size, error) {
 	for n := int64(1024); n <= largestMax; n *= 2 {
-		free := d.predict(TableSize{Buckets: n})
+		free := d.predict(kernels.Size{Buckets: n})
 		if float64(free.Peak) <= d.Fill*float64(n) {
-			return TableSize{Max: n, Buckets: n}, nil
+			return kernels.Size{Max: n, Buckets: n}, nil
 		}
 	}
-	return TableSize{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need more than %d entries, the most that the kernel takes",
+	return kernels.Size{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need more than %d entries, the most that the kernel takes",
 		d.Rate, d.Residence, d.Held, int64(largestMax))
 }
 
-// sysctlLines set the size. The number of buckets is a sysctl from 4.8 on, and only in the
-// initial network namespace; it is set first, since raising max alone lengthens the chains.
-func sysctlLines(v KernelVersion, size TableSize) []string {
-	if !v.AtLeast(4, 8) {
+// sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial network
+// namespace only, is set first, since raising max alone lengthens the chains.
+func sysctlLines(v kernels.Version, size kernels.Size) []string {
+	if !v.HasBucketsKey() {
 		return []string{
 			fmt.Sprintf("# before 4.8 the hash is a module parameter: echo %d > /sys/module/nf_conntrack/parameters/hashsize", size.Buckets),
-			fmt.Sprintf("net.netfilter.nf_conntrack_max = %d", size.Max),
+			fmt.Sprintf("%s = %d", kernels.KeyMax, size.Max),
 		}
 	}
 	return []string{
-		fmt.Sprintf("net.netfilter.nf_conntrack_buckets = %d", size.Buckets),
-		fmt.Sprintf("net.netfilter.nf_conntrack_max = %d", size.Max),
+		fmt.Sprintf("%s = %d", kernels.KeyBuckets, size.Buckets),
+		fmt.Sprintf("%s = %d", kernels.KeyMax, size.Max),
 	}
 }
 
@@ -157,9 +154,32 @@ func planNotes(d Demand, p Plan) []string {
 	notes = append(notes, sizingRule(d.Kernel, d.MemoryBytes), folkNote(d, p))
 	if p.Size != p.Default {
 		add("Buckets are raised along with max: setting one does not change the other, and long chains cost CPU time and from 5.15 on entries (chain_toolong).")
-		add("net.netfilter.nf_conntrack_buckets can be set in the initial network namespace only, and both only once nf_conntrack is loaded: list the module in /etc/modules-load.d.")
+		add(kernels.KeyBuckets + " can be set in the initial network namespace only, and both only once nf_conntrack is loaded: list the module in /etc/modules-load.d.")
 	}
 	return notes
+}
+
+// sizingRule returns, in words, the rule of [kernels.DefaultSize] that a kernel follows with this much
+// memory.
+func sizingRule(v kernels.Version, memory int64) string {
+	size := kernels.DefaultSize(v, memory)
+	which, maximum := "from 5.15 on", "max is equal to them"
+	switch {
+	case v.MaxIsBuckets():
+	case v.HasSecondStep():
+		which, maximum = "from 3.19 to 5.14", "max is 4 times that"
+	default:
+		which, maximum = "up to 3.18", "max is 4 times that"
+	}
+	rule := "memory / 16384 / 8, in whole pages of 512"
+	switch {
+	case memory > kernels.SecondStep && v.HasSecondStep():
+		rule = "a fixed number above 4 GiB"
+	case memory > kernels.FirstStep:
+		rule = "a fixed number above 1 GiB"
+	}
+	return fmt.Sprintf("Kernel %s by itself makes %s buckets with %s of memory (kernels %s: %s), and %s: %s.",
+		v, Count(size.Buckets), Bytes(memory), which, rule, maximum, Count(size.Max))
 }
 
 // folkNote says what the formula of the guides gives, and why the kernel makes something else.
@@ -167,17 +187,17 @@ func folkNote(d Demand, p Plan) string {
 	const formula = "The formula RAM / 16384 / (arch / 32), which guides quote for max, gives "
 	gives, steps := Count(p.Folk), "above 1 GiB the number of buckets is fixed, and the formula grows with the memory"
 	switch {
-	case d.MemoryBytes <= 1<<30:
+	case d.MemoryBytes <= kernels.FirstStep:
 		steps = "it allocates the hash in whole pages"
-	case d.MemoryBytes > 4<<30 && d.Kernel.AtLeast(3, 19):
+	case d.MemoryBytes > kernels.SecondStep && d.Kernel.HasSecondStep():
 		steps = "above 4 GiB the number of buckets is fixed, and the formula grows with the memory"
 	}
 	switch {
-	case p.Folk == p.Default.Max && d.MemoryBytes <= 1<<30 && !d.Kernel.AtLeast(5, 15):
+	case p.Folk == p.Default.Max && d.MemoryBytes <= kernels.FirstStep && !d.Kernel.MaxIsBuckets():
 		return formula + "the same here: up to 1 GiB it is the rule of kernels before 5.15."
 	case p.Folk == p.Default.Max:
 		return formula + "the same here, by chance: " + steps + "."
-	case d.Kernel.AtLeast(5, 15):
+	case d.Kernel.MaxIsBuckets():
 		return formula + gives + ": it is the rule of kernels before 5.15 (max is 4 x buckets) without their steps at 1 GiB and 4 GiB."
 	default:
 		return formula + gives + ": the kernel makes " + Count(p.Default.Max) + ", since " + steps + "."

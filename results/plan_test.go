@@ -5,68 +5,20 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
-func TestParseKernel(t *testing.T) {
-	for _, test := range []struct {
-		in   string
-		want KernelVersion
-		ok   bool
-	}{
-		{"6.1.0-37-cloud-amd64", KernelVersion{6, 1}, true},
-		{"5.15", KernelVersion{5, 15}, true},
-		{"v6.12-rc3", KernelVersion{6, 12}, true},
-		{"3.10.0-1160.el7.x86_64", KernelVersion{3, 10}, true},
-		{"6", KernelVersion{}, false},
-		{"debian/bookworm", KernelVersion{}, false},
-		{"99999999999999999999.1", KernelVersion{}, false},
-	} {
-		got, err := ParseKernel(test.in)
-		if got != test.want || (err == nil) != test.ok {
-			t.Errorf("%q: %v, %v", test.in, got, err)
-		}
-	}
-}
-
-// Tables of 6.1 and 6.12 as booted with this much memory in QEMU; the kernel sees about 5 % less.
-func TestDefaultSizeMeasured(t *testing.T) {
-	new := KernelVersion{6, 1}
-	for _, test := range []struct {
-		mib  int64
-		want int64
-	}{{256, 2048}, {512, 4096}, {1000, 7680}, {1200, 65536}, {2048, 65536}, {4096, 65536}, {4500, 262144}, {8192, 262144}} {
-		seen := test.mib << 20 * 955 / 1000
-		if got := DefaultSize(new, seen); got != (TableSize{test.want, test.want}) {
-			t.Errorf("%d MiB: %+v, want %d", test.mib, got, test.want)
-		}
-	}
-	// Older kernels, from their source.
-	for _, test := range []struct {
-		v    KernelVersion
-		mib  int64
-		want TableSize
-	}{
-		{KernelVersion{5, 14}, 500, TableSize{16384, 4096}},
-		{KernelVersion{5, 14}, 8192, TableSize{262144, 65536}},
-		{KernelVersion{3, 18}, 8192, TableSize{65536, 16384}},
-		{KernelVersion{3, 19}, 2048, TableSize{65536, 16384}},
-	} {
-		if diff := cmp.Diff(test.want, DefaultSize(test.v, test.mib<<20)); diff != "" {
-			t.Errorf("%v, %d MiB: %s", test.v, test.mib, diff)
-		}
-	}
-}
-
 func TestMakePlan(t *testing.T) {
-	p, err := MakePlan(Demand{Rate: 1000, Residence: 120, Kernel: KernelVersion{6, 1}, MemoryBytes: 1900 << 20})
+	p, err := MakePlan(Demand{Rate: 1000, Residence: 120, Kernel: kernels.Version{Major: 6, Minor: 1}, MemoryBytes: 1900 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Default != (TableSize{65536, 65536}) || p.AtDefault.SecondsToFull == nil || *p.AtDefault.SecondsToFull < 65 || *p.AtDefault.SecondsToFull > 66 {
+	if p.Default != (kernels.Size{Max: 65536, Buckets: 65536}) || p.AtDefault.SecondsToFull == nil || *p.AtDefault.SecondsToFull < 65 || *p.AtDefault.SecondsToFull > 66 {
 		t.Errorf("default: %+v, %+v", p.Default, p.AtDefault)
 	}
 	// 120,000 alive and some that have expired, in three quarters of max.
-	if p.Size != (TableSize{262144, 262144}) || p.AtSize.Alive != 120000 || p.AtSize.Peak <= 120000 || float64(p.AtSize.Peak) > 0.75*262144 {
+	if p.Size != (kernels.Size{Max: 262144, Buckets: 262144}) || p.AtSize.Alive != 120000 || p.AtSize.Peak <= 120000 || float64(p.AtSize.Peak) > 0.75*262144 {
 		t.Errorf("size: %+v, %+v", p.Size, p.AtSize)
 	}
 	if want := int64(262144 * 264); p.Memory != want {
@@ -84,7 +36,7 @@ func TestMakePlan(t *testing.T) {
 }
 
 func TestMakePlanEdges(t *testing.T) {
-	kernel := KernelVersion{6, 12}
+	kernel := kernels.Version{Major: 6, Minor: 12}
 	t.Run("the default is enough", func(t *testing.T) {
 		p, err := MakePlan(Demand{Rate: 1, Residence: 120, Held: 100, Kernel: kernel, MemoryBytes: 480 << 20})
 		if err != nil || p.Size != p.Default || !strings.Contains(p.Notes[0], "carries this") {
@@ -118,7 +70,7 @@ func TestMakePlanCarries(t *testing.T) {
 	for _, rate := range []float64{1, 37, 900, 20_000} {
 		for _, residence := range []float64{1, 10, 120, 3600} {
 			for _, held := range []int64{0, 5000} {
-				p, err := MakePlan(Demand{Rate: rate, Residence: residence, Held: held, Kernel: KernelVersion{6, 12}, MemoryBytes: 2 << 30})
+				p, err := MakePlan(Demand{Rate: rate, Residence: residence, Held: held, Kernel: kernels.Version{Major: 6, Minor: 12}, MemoryBytes: 2 << 30})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -1,6 +1,10 @@
 package results
 
-import "math"
+import (
+	"math"
+
+	"github.com/ctload/ctload/internal/kernels"
+)
 
 // Expectation is what is known of a load and of the DUT before a trial. Times are in seconds.
 type Expectation struct {
@@ -14,7 +18,7 @@ type Expectation struct {
 	// Assured tells that the entries become ASSURED, so that none is evicted for a new one (early_drop).
 	Assured bool
 	// ObjectBytes is the size of an entry's slab object as the kernel has it; 0 stands for
-	// [EntryBytes].
+	// [kernels.EntryBytes].
 	ObjectBytes int64
 	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
 	// stands for one that begins as the load does and waits its longest ([IdleScan]). The kernel
@@ -23,14 +27,6 @@ type Expectation struct {
 	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for 250.
 	Hertz int
 }
-
-// Sizes in memory. The entry is the slab object of 6.1, 6.12 and 6.18 (256 B with
-// SLAB_HWCACHE_ALIGN); older kernels have 304 to 384 B, and each extension in use (accounting,
-// timestamps, labels, NAT, helpers, events) is another allocation of 128 B or more.
-const (
-	EntryBytes  = 256
-	BucketBytes = 8
-)
 
 // Predict says what a load will do to the table, before it is measured.
 //
@@ -61,11 +57,7 @@ func Predict(e Expectation) Prediction {
 	if !e.Assured && p.RefusedShare > 0 {
 		p.Drop = int64(math.Round(p.RefusedShare * float64(p.Overflow)))
 	}
-	object := e.ObjectBytes
-	if object == 0 {
-		object = EntryBytes
-	}
-	p.MemoryBytes = p.Peak*object + e.Buckets*BucketBytes
+	p.MemoryBytes = kernels.Size{Max: p.Peak, Buckets: e.Buckets}.Bytes(e.ObjectBytes)
 	return p
 }
 

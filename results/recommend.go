@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Recommend says in one sentence which scenario met all its thresholds with the smallest change
@@ -144,11 +146,7 @@ func bucketWords(n int) string {
 func tableBytes(s *Scenario) int64 {
 	for _, t := range s.Trials {
 		if t.Verdict != Invalid {
-			object := t.Conntrack.ObjectBytes
-			if object == 0 {
-				object = EntryBytes
-			}
-			return t.Conntrack.Max*object + t.Conntrack.Buckets*BucketBytes
+			return kernels.Size{Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets}.Bytes(t.Conntrack.ObjectBytes)
 		}
 	}
 	return 0
@@ -172,23 +170,19 @@ func costs(first, s *Scenario) string {
 	return strings.Join(parts, ", and ")
 }
 
-// defaultTimeouts are the kernel's own, in seconds (6.12).
-var defaultTimeouts = map[string]int{
-	"tcp_timeout_syn_sent": 120, "tcp_timeout_syn_recv": 60, "tcp_timeout_established": 432000, "tcp_timeout_fin_wait": 120,
-	"tcp_timeout_close_wait": 60, "tcp_timeout_last_ack": 30, "tcp_timeout_time_wait": 120, "tcp_timeout_close": 10,
-	"tcp_timeout_max_retrans": 300, "tcp_timeout_unacknowledged": 300, "udp_timeout": 30, "udp_timeout_stream": 120,
-	"icmp_timeout": 30, "icmpv6_timeout": 30, "generic_timeout": 600,
-}
-
 // shortened reports whether a sysctl is a timeout that is shorter than in the first scenario.
 func shortened(first, s *Scenario, name string) bool {
-	before, ok := defaultTimeouts[strings.TrimPrefix(name, "net.netfilter.nf_conntrack_")]
+	release := ""
+	if len(first.Trials) > 0 {
+		release = first.Trials[0].Kernel
+	}
+	before, ok := kernels.Timeouts(kernels.Named(release))[name]
 	if set, is := first.Configuration.Sysctl[name]; is {
-		if n, err := strconv.Atoi(set); err == nil {
+		if n, err := strconv.ParseInt(set, 10, 64); err == nil {
 			before, ok = n, true
 		}
 	}
-	after, err := strconv.Atoi(s.Configuration.Sysctl[name])
+	after, err := strconv.ParseInt(s.Configuration.Sysctl[name], 10, 64)
 	return ok && err == nil && after < before
 }
 
@@ -196,7 +190,7 @@ func shortened(first, s *Scenario, name string) bool {
 func (c Configuration) SettingLines() []string {
 	var lines []string
 	if c.Buckets > 0 {
-		lines = append(lines, fmt.Sprintf("net.netfilter.nf_conntrack_buckets = %d", c.Buckets))
+		lines = append(lines, fmt.Sprintf("%s = %d", kernels.KeyBuckets, c.Buckets))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sysctl)) {
 		lines = append(lines, fmt.Sprintf("%s = %s", name, c.Sysctl[name]))

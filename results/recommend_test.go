@@ -3,15 +3,17 @@ package results
 import (
 	"strings"
 	"testing"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 func TestRecommend(t *testing.T) {
-	scenario := func(name string, v Verdict, size TableSize, c Configuration, o ...Outcome) Scenario {
+	scenario := func(name string, v Verdict, size kernels.Size, c Configuration, o ...Outcome) Scenario {
 		return Scenario{Name: name, Configuration: c, Thresholds: o, Trials: []Trial{{Verdict: v, Conntrack: Conntrack{Max: size.Max, Buckets: size.Buckets}}}}
 	}
-	small := TableSize{4096, 4096}
+	small := kernels.Size{Max: 4096, Buckets: 4096}
 	baseline := scenario("baseline", TableFull, small, Configuration{})
-	raised := scenario("raised-max", Clean, TableSize{262144, 65536}, Configuration{Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"}})
+	raised := scenario("raised-max", Clean, kernels.Size{Max: 262144, Buckets: 65536}, Configuration{Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"}})
 	shorter := scenario("shorter", Clean, small, Configuration{Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_timeout_time_wait": "5"}})
 	exempt := scenario("raw-notrack", Clean, small, Configuration{Rules: "-j NOTRACK"}, Outcome{Passed: true})
 	for _, test := range []struct {

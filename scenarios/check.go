@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
@@ -125,7 +126,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
 	at := func(key string) Position { return n.place(key) }
 	isPath := strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
-	if !isPath && c.Kernel != "host" && !kernelForm.MatchString(c.Kernel) {
+	if !isPath && c.Kernel != kernels.HostName && !kernelForm.MatchString(c.Kernel) {
 		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))
 	}
 	if c.KernelModules != "" && !isPath {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
@@ -229,7 +230,7 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 	}
 	switch a.Kind {
 	case SetSysctl:
-		if need("sysctl", "{"+keyMax+": 262144}") && len(a.Sysctl) == 0 && !given("buckets") {
+		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !given("buckets") {
 			p.errorf(n.get("sysctl").at, "no setting is given")
 		}
 	case SetBuckets:

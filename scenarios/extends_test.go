@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // TestExtends reads a file that changes parts of table-full. What it does not change may change
@@ -47,8 +49,8 @@ func TestExtends(t *testing.T) {
 		t.Errorf("keep-alive: %+v", kept)
 	}
 	raised := scenarios["raised-max"].DUT
-	loose, _ := raised.Sysctl.Get(keyLoose)
-	most, _ := raised.Sysctl.Get(keyMax)
+	loose, _ := raised.Sysctl.Get(kernels.Prefix + "tcp_loose")
+	most, _ := raised.Sysctl.Get(kernels.KeyMax)
 	if raised.Buckets != 131072 || loose != "0" || most != "262144" {
 		t.Errorf("raised-max: %+v", raised)
 	}
@@ -132,7 +134,7 @@ func TestExtends_EmptyOverNothing(t *testing.T) {
 	}
 	for _, r := range e.Resolve() {
 		// count-written gives a setting that the loader leaves out, which takes none away.
-		if loose, ok := r.DUT.Sysctl.Get(keyLoose); loose != "0" || !ok {
+		if loose, ok := r.DUT.Sysctl.Get(kernels.Prefix + "tcp_loose"); loose != "0" || !ok {
 			t.Errorf("%s lacks the setting of the dut: %+v", r.Name, r.DUT.Sysctl)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // guide warns of what guides get wrong: settings that the kernel takes without doing what their
@@ -17,15 +19,14 @@ func guide(p *problems, n *node, c *Configuration, topology Topology) {
 }
 
 // guideHash warns of a table that is much larger than its hash. Each entry is in the hash twice,
-// so that a chain holds 2 x entries / buckets on average; since Linux 5.15 an insert into a chain
-// of more than 50 to 79 entries fails (nf_conntrack_core.c, MIN_CHAINLEN, MAX_CHAINLEN).
+// so that a chain holds 2 x entries / buckets on average.
 func guideHash(p *problems, n *node, c *Configuration) {
-	value, ok := c.Sysctl.Get(keyMax)
+	value, ok := c.Sysctl.Get(kernels.KeyMax)
 	if !ok {
 		return
 	}
 	at := n.get("sysctl").at
-	if given := n.get("sysctl").get(keyMax); given != nil {
+	if given := n.get("sysctl").get(kernels.KeyMax); given != nil {
 		at = given.at
 	}
 	most, err := strconv.ParseInt(value, 10, 64)
@@ -34,28 +35,33 @@ func guideHash(p *problems, n *node, c *Configuration) {
 		return
 	}
 	if most == 0 {
-		p.warnf(at, "%s 0 means no limit up to Linux 6.18, and is refused by later kernels", keyMax)
+		p.warnf(at, "%s 0 means no limit up to Linux %s, and is refused by later kernels", kernels.KeyMax, kernels.LastUnlimited)
 		return
 	}
-	buckets, whose := int64(c.Buckets), "the"
-	if buckets == 0 {
-		buckets, whose = defaultBuckets(c.Memory), "the kernel's own (about)"
+	buckets, whose := hashSize(c)
+	if most <= 8*buckets {
+		return
 	}
-	if most > 8*buckets {
-		p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d entries on average when the table is full; lookups get slow, and inserts fail (chain_toolong, no log line) well before max. Give buckets too, between max/4 and max",
-			most, whose, buckets, 2*most/buckets)
+	suffers := "lookups get slow"
+	if kernels.Named(c.Kernel).LimitsChains() {
+		suffers = "lookups get slow, and inserts fail (chain_toolong, no log line) well before max"
 	}
+	p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d entries on average when the table is full; %s. Give buckets too, between max/4 and max",
+		most, whose, buckets, 2*most/buckets, suffers)
 }
 
-// defaultBuckets is about what a kernel since 5.15 gives itself (nf_conntrack_init_start).
-func defaultBuckets(memory Size) int64 {
-	switch {
-	case memory > 4<<30:
-		return 262144
-	case memory > 1<<30:
-		return 65536
+// hashSize returns how many buckets the DUT's kernel will have, and whose they are, in words.
+func hashSize(c *Configuration) (buckets int64, whose string) {
+	if c.Buckets > 0 {
+		return int64(c.Buckets), "the"
 	}
-	return max(int64(memory)/16384/8, 1024)
+	for _, module := range slices.Backward(c.Modules.Load) {
+		if size, ok := kernels.LoadedSize(module); ok && size.Buckets > 0 {
+			return size.Buckets, "the module's"
+		}
+	}
+	own := kernels.DefaultSize(kernels.Named(c.Kernel), kernels.VisibleMemory(int64(c.Memory)))
+	return own.Buckets, "the kernel's own (about)"
 }
 
 // word says whether a rule has an option with a value, as "-j CT" or "--dport 80".

@@ -3,6 +3,8 @@ package scenarios
 import (
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // normalise rewrites what a file says in older or looser words into the one form that the rest of
@@ -118,7 +120,7 @@ func sysctlMapping(p *problems, n *node) *node {
 func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	built := &node{kind: mapping, at: sysctl.at}
 	for _, e := range sysctl.entries {
-		key, renamed := todaysKey(strings.TrimSpace(e.key))
+		key, renamed := kernels.Key(strings.TrimSpace(e.key))
 		if renamed {
 			p.warnf(e.at, "%s is the old name of %s, which is set instead", e.key, key)
 		}
@@ -128,14 +130,14 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 			trimmed.text = strings.TrimSpace(value.text)
 			value = &trimmed
 		}
-		if given := value.text; strings.HasPrefix(key, conntrackPrefix) && strings.HasSuffix(given, ".") {
+		if given := value.text; strings.HasPrefix(key, kernels.Prefix) && strings.HasSuffix(given, ".") {
 			p.errorf(value.at, "%s ends with a full stop, and the kernel refuses it (EINVAL): %s", quote(given), strings.TrimRight(given, "."))
 		}
 		switch key {
-		case keyCount:
-			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, keyMax)
+		case kernels.KeyCount:
+			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, kernels.KeyMax)
 			continue
-		case keyBuckets:
+		case kernels.KeyBuckets:
 			if given := dut.get("buckets"); given != nil && (given.text != value.text || given.kind != scalar) {
 				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d", given.at.Line)
 				continue
@@ -179,22 +181,6 @@ func normaliseRules(p *problems, n *node) *node {
 	return rulesNode(n.at, tables)
 }
 
-// todaysModules are modules that guides name and that kernels of today do not have, with the
-// module that holds their code now.
-var todaysModules = map[string]string{
-	"ip_conntrack":            "nf_conntrack",
-	"ip_conntrack_netbios_ns": "nf_conntrack_netbios_ns",
-	"nf_conntrack_ipv4":       "nf_conntrack",
-	"nf_conntrack_ipv6":       "nf_conntrack",
-	"ip_nat":                  "nf_nat",
-	"nf_nat_ipv4":             "nf_nat",
-	"nf_nat_ipv6":             "nf_nat",
-	"ipt_MASQUERADE":          "xt_MASQUERADE",
-	"xt_NOTRACK":              "xt_CT",
-	"ipt_NOTRACK":             "xt_CT",
-	"ipt_state":               "xt_state",
-}
-
 func normaliseModules(p *problems, names *node) *node {
 	built := *names
 	built.items = nil
@@ -202,7 +188,7 @@ func normaliseModules(p *problems, names *node) *node {
 	for _, item := range names.items {
 		if item.kind == scalar {
 			name, parameters, _ := strings.Cut(item.text, " ")
-			if today, old := todaysModules[name]; old {
+			if today, old := kernels.RenamedModules[name]; old {
 				p.warnf(item.at, "the module %s is %s in kernels of today", name, today)
 				renamed := *item
 				renamed.text = strings.TrimSpace(today + " " + parameters)

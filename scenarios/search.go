@@ -8,6 +8,7 @@ import (
 	"sync"
 	"unicode"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
@@ -110,7 +111,7 @@ func searchWords(text string) []searchWord {
 
 // todaysWord returns the name of today of a setting, with or without its value, a module or a target.
 func todaysWord(word string) string {
-	for old, today := range todaysModules {
+	for old, today := range kernels.RenamedModules {
 		if strings.EqualFold(word, old) {
 			return today
 		}
@@ -118,8 +119,8 @@ func todaysWord(word string) string {
 	if strings.EqualFold(word, "notrack") {
 		return "--notrack"
 	}
-	today, _ := todaysKey(word)
-	if today == keyBuckets {
+	today, _ := kernels.Key(word)
+	if today == kernels.KeyBuckets {
 		return "buckets:" // a key of the language
 	}
 	return today

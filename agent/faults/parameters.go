@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // sysctl sets parameters, each a part of its own.
@@ -15,7 +15,7 @@ func (s *Set) sysctl(f Fault) (*change, error) {
 	k := s.node.Kernel
 	c := &change{}
 	for _, asked := range f.Sysctl {
-		key, _ := tuning.CanonicalKey(asked.Key)
+		key, _ := kernels.Key(asked.Key)
 		// What is not of a network namespace is not the node's own.
 		if !s.node.Own && !strings.HasPrefix(key, "net.") {
 			return nil, &HostError{Kind: f.Kind, What: key}
@@ -57,7 +57,7 @@ func (s *Set) parameter(key, before string) *part {
 }
 
 // hashSubject is the size of the hash, whether it is set as a parameter or for itself.
-const hashSubject = "net.netfilter.nf_conntrack_buckets"
+const hashSubject = kernels.KeyBuckets
 
 // buckets resizes the hash.
 func (s *Set) buckets(f Fault) (*change, error) {

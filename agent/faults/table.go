@@ -13,6 +13,7 @@ import (
 
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // tableLimit bounds one exchange with the kernel about the table: to flush 200,000 entries takes
@@ -66,7 +67,7 @@ func (s *Set) remove(f Fault) (*change, error) {
 }
 
 // countSubject is the fill of the table.
-const countSubject = "net.netfilter.nf_conntrack_count"
+const countSubject = kernels.KeyCount
 
 // netlinkModule answers about the table. The kernel loads it for the first question.
 const netlinkModule = "nf_conntrack_netlink"

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Applied is what Apply did, in order.
@@ -79,9 +81,9 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings, step stepper) err
 func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) error {
 	names := s.LoadModules
 	// With parameters of its own it is loaded in its turn: to one that is there they are lost.
-	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == conntrackModule })
+	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == kernels.Module })
 	if s.needsConntrack() && !listed && !k.conntrackLoaded() {
-		names = append([]string{conntrackModule}, names...)
+		names = append([]string{kernels.Module}, names...)
 	}
 	for _, name := range names {
 		err := step("load module "+strings.Join(strings.Fields(name), " "), func() error {
@@ -105,11 +107,11 @@ func (k Kernel) applyBuckets(_ context.Context, s Settings, step stepper) error 
 // module's. Both refuse in any network namespace but the initial one.
 func (k Kernel) setBuckets(buckets int) error {
 	value := strconv.Itoa(buckets)
-	err := k.writeSysctl(bucketsKey, value)
+	err := k.writeSysctl(kernels.KeyBuckets, value)
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	path := filepath.Join(k.sys(), "module", conntrackModule, "parameters", "hashsize")
+	path := filepath.Join(k.sys(), "module", kernels.Module, "parameters", "hashsize")
 	file, openErr := os.OpenFile(path, os.O_WRONLY, 0)
 	if openErr != nil {
 		return errors.Join(err, openErr)
@@ -156,7 +158,7 @@ func terminated(text string) string {
 
 func (k Kernel) applySysctl(_ context.Context, s Settings, step stepper) error {
 	for _, p := range s.Sysctl {
-		key, _ := CanonicalKey(p.Key)
+		key, _ := kernels.Key(p.Key)
 		what := fmt.Sprintf("set %s to %s", key, strings.TrimSpace(p.Value))
 		if err := step(what, func() error { return k.writeSysctl(key, p.Value) }); err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Differences are the ways in which the kernel is not as it was asked to be, a sentence each; none
@@ -17,12 +19,12 @@ func Differences(s Settings, state State) []string {
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 
 	for _, p := range s.Sysctl {
-		key, _ := CanonicalKey(p.Key)
+		key, _ := kernels.Key(p.Key)
 		value, ok := state.Sysctl[key]
 		switch {
 		case !ok:
 			say("%s was asked to be %s and could not be read: %s", key, strings.TrimSpace(p.Value), state.Unread[key])
-		case key == bucketsKey && sameBuckets(p.Value, value, state.BucketMultiple):
+		case key == kernels.KeyBuckets && sameBuckets(p.Value, value, state.BucketMultiple):
 		case !sameValue(p.Value, value):
 			say("%s is %s, not %s as asked", key, value, strings.TrimSpace(p.Value))
 		}
@@ -30,8 +32,8 @@ func Differences(s Settings, state State) []string {
 	if s.Buckets > 0 {
 		switch {
 		case state.Buckets < 0:
-			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, orText(state.Unread[bucketsKey], "connection tracking is not loaded"))
-		case roundUp(int64(s.Buckets), state.BucketMultiple) != state.Buckets:
+			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, orText(state.Unread[kernels.KeyBuckets], "connection tracking is not loaded"))
+		case kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) != state.Buckets:
 			say("the hash has %d buckets, not %d as asked", state.Buckets, s.Buckets)
 		}
 	}
@@ -97,15 +99,15 @@ func rulesetDifferences(asked, loaded Ruleset) []string {
 // Remarks are the ways in which the kernel is as asked though not to the letter, a sentence each.
 func Remarks(s Settings, state State) []string {
 	var out []string
-	if s.Buckets > 0 && state.Buckets > int64(s.Buckets) && roundUp(int64(s.Buckets), state.BucketMultiple) == state.Buckets {
+	if s.Buckets > 0 && state.Buckets > int64(s.Buckets) && kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) == state.Buckets {
 		out = append(out, fmt.Sprintf("the kernel rounded the hash from %d up to %d buckets, a multiple of %d", s.Buckets, state.Buckets, state.BucketMultiple))
 	}
 	for _, p := range s.Sysctl {
-		key, changed := CanonicalKey(p.Key)
-		if changed && strings.ReplaceAll(strings.TrimSpace(p.Key), "/", ".") != key {
+		key, renamed := kernels.Key(p.Key)
+		if renamed {
 			out = append(out, fmt.Sprintf("%s is called %s in this kernel", strings.TrimSpace(p.Key), key))
 		}
-		if value, ok := state.Sysctl[key]; ok && key == bucketsKey && !sameValue(p.Value, value) && sameBuckets(p.Value, value, state.BucketMultiple) {
+		if value, ok := state.Sysctl[key]; ok && key == kernels.KeyBuckets && !sameValue(p.Value, value) && sameBuckets(p.Value, value, state.BucketMultiple) {
 			out = append(out, fmt.Sprintf("the kernel rounded %s from %s up to %s, a multiple of %d", key, strings.TrimSpace(p.Value), value, state.BucketMultiple))
 		}
 	}
@@ -129,8 +131,8 @@ func Changes(before, after State) []string {
 		a, b  int64
 		asked bool
 	}{
-		{conntrackPrefix + "max", before.Max, after.Max, before.Sysctl[conntrackPrefix+"max"] != ""},
-		{bucketsKey, before.Buckets, after.Buckets, before.Sysctl[bucketsKey] != ""},
+		{kernels.KeyMax, before.Max, after.Max, before.Sysctl[kernels.KeyMax] != ""},
+		{kernels.KeyBuckets, before.Buckets, after.Buckets, before.Sysctl[kernels.KeyBuckets] != ""},
 	} {
 		if size.a != size.b && !size.asked { // an asked one is compared below
 			say("%s changed from %d to %d", size.name, size.a, size.b)
@@ -230,15 +232,7 @@ func sameValue(a, b string) bool {
 func sameBuckets(asked, have string, multiple int64) bool {
 	a, errA := strconv.ParseInt(strings.TrimSpace(asked), 0, 64)
 	b, errB := strconv.ParseInt(strings.TrimSpace(have), 0, 64)
-	return errA == nil && errB == nil && roundUp(a, multiple) == b
-}
-
-// roundUp is what nf_ct_alloc_hashtable does to the size of the hash (net/netfilter/nf_conntrack_core.c).
-func roundUp(n, multiple int64) int64 {
-	if multiple <= 0 {
-		return n
-	}
-	return (n + multiple - 1) / multiple * multiple
+	return errA == nil && errB == nil && kernels.RoundBuckets(a, multiple) == b
 }
 
 func loadedWord(loaded bool) string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Kernel is the running kernel as this process reaches it. The zero value is ready for use; the fields
@@ -45,7 +47,7 @@ func (k Kernel) run(ctx context.Context, stdin, name string, args ...string) (st
 func (k Kernel) conntrackLoaded() bool {
 	for _, path := range []string{
 		k.procSys("net/netfilter/nf_conntrack_count"),
-		filepath.Join(k.sys(), "module", conntrackModule),
+		filepath.Join(k.sys(), "module", kernels.Module),
 	} {
 		if _, err := os.Stat(path); err == nil {
 			return true

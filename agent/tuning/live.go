@@ -12,20 +12,22 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // The parts of [Kernel.Apply] one by one, for what is changed on a kernel under load: nothing is checked
 // or loaded beside the one thing that is asked for.
 
-// ReadSysctl is the current value of a parameter, in any spelling that [CanonicalKey] knows.
+// ReadSysctl is the current value of a parameter, in any spelling that [kernels.Key] knows.
 func (k Kernel) ReadSysctl(key string) (string, error) {
-	canonical, _ := CanonicalKey(key)
+	canonical, _ := kernels.Key(key)
 	return k.readSysctl(canonical)
 }
 
 // WriteSysctl sets a parameter and proves it by reading it back.
 func (k Kernel) WriteSysctl(key, value string) error {
-	canonical, _ := CanonicalKey(key)
+	canonical, _ := kernels.Key(key)
 	if err := k.writeSysctl(canonical, value); err != nil {
 		return err
 	}
@@ -34,7 +36,7 @@ func (k Kernel) WriteSysctl(key, value string) error {
 		return err
 	}
 	multiple := int64(os.Getpagesize() / (strconv.IntSize / 8))
-	if !sameValue(value, now) && !(canonical == bucketsKey && sameBuckets(value, now, multiple)) {
+	if !sameValue(value, now) && !(canonical == kernels.KeyBuckets && sameBuckets(value, now, multiple)) {
 		return fmt.Errorf("%s is %s, not %s as asked", canonical, now, strings.TrimSpace(value))
 	}
 	return nil
@@ -54,7 +56,7 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 	for _, entry := range entries {
 		key := "net.netfilter." + entry.Name()
 		info, err := entry.Info()
-		if err != nil || info.Mode().Perm()&0o222 == 0 || !strings.HasPrefix(key, conntrackPrefix) || key == bucketsKey {
+		if err != nil || info.Mode().Perm()&0o222 == 0 || !strings.HasPrefix(key, kernels.Prefix) || key == kernels.KeyBuckets {
 			continue
 		}
 		value, err := k.readSysctl(key)
@@ -68,7 +70,7 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 
 // ReadBuckets is the size of the hash of connection tracking, 0 where that is not loaded.
 func (k Kernel) ReadBuckets() (int, error) {
-	text, err := k.readSysctl(bucketsKey)
+	text, err := k.readSysctl(kernels.KeyBuckets)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -89,7 +91,7 @@ func (k Kernel) SetBuckets(buckets int) error {
 	if err != nil {
 		return err
 	}
-	if multiple := int64(os.Getpagesize() / (strconv.IntSize / 8)); roundUp(int64(buckets), multiple) != int64(now) {
+	if multiple := int64(os.Getpagesize() / (strconv.IntSize / 8)); kernels.RoundBuckets(int64(buckets), multiple) != int64(now) {
 		return fmt.Errorf("the hash has %d buckets, not %d as asked", now, buckets)
 	}
 	return nil
@@ -98,7 +100,7 @@ func (k Kernel) SetBuckets(buckets int) error {
 // ReadCount is the number of entries in the table of this network namespace, -1 where connection
 // tracking is not loaded.
 func (k Kernel) ReadCount() (int64, error) {
-	text, err := k.readSysctl(conntrackPrefix + "count")
+	text, err := k.readSysctl(kernels.KeyCount)
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, nil
 	}

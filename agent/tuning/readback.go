@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // State is what the kernel says about itself. Nothing in it comes from the settings but the choice of
@@ -65,7 +65,7 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	}
 	k.readConntrack(&state)
 	for _, p := range s.Sysctl {
-		key, _ := CanonicalKey(p.Key)
+		key, _ := kernels.Key(p.Key)
 		if value, err := k.readSysctl(key); err != nil {
 			state.Unread[key] = err.Error()
 		} else {
@@ -94,22 +94,18 @@ func (k Kernel) release() string {
 	if text, err := os.ReadFile(k.procSys("kernel/osrelease")); err == nil {
 		return strings.TrimSpace(string(text))
 	}
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(name.Release[:])
+	return kernels.Running()
 }
 
 // readConntrack reads the size and the fill of the table and all its timeouts.
 func (k Kernel) readConntrack(state *State) {
 	for name, field := range map[string]*int64{"max": &state.Max, "buckets": &state.Buckets, "count": &state.Count} {
-		text, err := k.readSysctl(conntrackPrefix + name)
+		text, err := k.readSysctl(kernels.Prefix + name)
 		if err == nil {
 			*field, err = strconv.ParseInt(text, 10, 64)
 		}
 		if err != nil && state.Loaded {
-			state.Unread[conntrackPrefix+name] = err.Error()
+			state.Unread[kernels.Prefix+name] = err.Error()
 		}
 	}
 	entries, err := os.ReadDir(k.procSys("net/netfilter"))

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // The backends of iptables: the two sets of kernel tables that the tool of that name can talk to.
@@ -24,7 +26,7 @@ const (
 
 // Sysctl is one kernel parameter and the value it is to have.
 type Sysctl struct {
-	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [CanonicalKey]
+	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [kernels.Key]
 	Value string `json:"value"`
 }
 
@@ -54,8 +56,6 @@ type Settings struct {
 	Sysctl []Sysctl `json:"sysctl,omitempty"`
 }
 
-const conntrackModule = "nf_conntrack"
-
 // Validate says what in the settings contradicts itself or can never be applied.
 func (s Settings) Validate() error {
 	var errs []error
@@ -79,7 +79,7 @@ func (s Settings) Validate() error {
 		if strings.TrimSpace(p.Value) == "" {
 			errs = append(errs, fmt.Errorf("sysctl %s: empty value", p.Key))
 		}
-		canonical, _ := CanonicalKey(p.Key)
+		canonical, _ := kernels.Key(p.Key)
 		if seen[canonical] {
 			errs = append(errs, fmt.Errorf("sysctl %s: given twice", canonical))
 		}
@@ -99,7 +99,7 @@ func (s Settings) Validate() error {
 		if slices.ContainsFunc(s.LoadModules, func(l string) bool { return moduleName(l) == moduleName(name) }) {
 			errs = append(errs, fmt.Errorf("module %s: to be loaded and to be removed", name))
 		}
-		if moduleName(name) == conntrackModule && s.needsConntrack() {
+		if moduleName(name) == kernels.Module && s.needsConntrack() {
 			errs = append(errs, errors.New("module nf_conntrack is to be removed, but buckets or an nf_conntrack sysctl need it"))
 		}
 	}
@@ -112,8 +112,8 @@ func (s Settings) needsConntrack() bool {
 		return true
 	}
 	return slices.ContainsFunc(s.Sysctl, func(p Sysctl) bool {
-		key, _ := CanonicalKey(p.Key)
-		return strings.HasPrefix(key, conntrackPrefix)
+		key, _ := kernels.Key(p.Key)
+		return strings.HasPrefix(key, kernels.Prefix)
 	})
 }
 

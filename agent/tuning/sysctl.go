@@ -8,52 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-const (
-	conntrackPrefix = "net.netfilter.nf_conntrack_"
-	bucketsKey      = conntrackPrefix + "buckets"
-)
-
-// CanonicalKey is the key under which current kernels know a parameter, with dots, and whether that
-// differs from the key given. The names from before the move to nf_conntrack
-// (net.ipv4.netfilter.ip_conntrack_*, net.ipv4.ip_conntrack_max), which kernels since 4.10 no longer
-// have, and the alias net.nf_conntrack_max become net.netfilter.nf_conntrack_*. Slashes may be written
-// for dots, as sysctl(8) allows; then a dot stays part of a name, as in net/ipv4/conf/eth0.100/forwarding,
-// which is returned as net.ipv4.conf.eth0/100.forwarding.
-func CanonicalKey(key string) (canonical string, changed bool) {
-	canonical = strings.TrimSpace(key)
-	if i := strings.IndexAny(canonical, "./"); i >= 0 && canonical[i] == '/' {
-		canonical = swapSeparators(canonical)
-	}
-	switch canonical {
-	case "net.ipv4.ip_conntrack_max", "net.nf_conntrack_max":
-		canonical = conntrackPrefix + "max"
-	default:
-		if rest, ok := strings.CutPrefix(canonical, "net.ipv4.netfilter.ip_conntrack_"); ok {
-			canonical = conntrackPrefix + rest
-		}
-	}
-	return canonical, canonical != key
-}
-
-func swapSeparators(key string) string {
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, key)
-}
-
 // sysctlPath is the path of a key below /proc/sys.
 func sysctlPath(key string) (string, error) {
-	canonical, _ := CanonicalKey(key)
-	path := swapSeparators(canonical)
+	canonical, _ := kernels.Key(key)
+	path := kernels.SwapSeparators(canonical)
 	// Two dots in a name become the parent folder: nothing outside /proc/sys may be written.
 	if !filepath.IsLocal(path) || filepath.Clean(path) != path || strings.ContainsAny(path, " \t\n\x00") {
 		return "", fmt.Errorf("sysctl %q: not the name of a kernel parameter", key)
@@ -110,19 +72,19 @@ func (k Kernel) missingSysctl(path string) string {
 	folder, name := filepath.Split(path)
 	entries, err := os.ReadDir(k.procSys(folder))
 	if err != nil {
-		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", strings.TrimSuffix(swapSeparators(folder), "."))
+		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", strings.TrimSuffix(kernels.SwapSeparators(folder), "."))
 	}
 	var names []string
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
 	if near := spelling.Nearest(name, names); near != "" {
-		return "did you mean " + swapSeparators(folder+near) + "?"
+		return "did you mean " + kernels.SwapSeparators(folder+near) + "?"
 	}
-	if strings.HasPrefix(name, conntrackModule) && !k.conntrackLoaded() {
+	if strings.HasPrefix(name, kernels.Module) && !k.conntrackLoaded() {
 		return "nf_conntrack is not loaded"
 	}
-	return "nothing of a like name in " + strings.TrimSuffix(swapSeparators(folder), ".")
+	return "nothing of a like name in " + strings.TrimSuffix(kernels.SwapSeparators(folder), ".")
 }
 
 func (k Kernel) procSys(path string) string { return filepath.Join(k.proc(), "sys", path) }

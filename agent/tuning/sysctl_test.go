@@ -4,32 +4,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-func TestCanonicalKey(t *testing.T) {
-	for _, test := range []struct {
-		key, want string
-		changed   bool
-	}{
-		{"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_max", false},
-		{"net.nf_conntrack_max", "net.netfilter.nf_conntrack_max", true},
-		{"net.ipv4.ip_conntrack_max", "net.netfilter.nf_conntrack_max", true},
-		{"net.ipv4.netfilter.ip_conntrack_max", "net.netfilter.nf_conntrack_max", true},
-		{"net.ipv4.netfilter.ip_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_established", true},
-		{"net.ipv4.netfilter.ip_conntrack_tcp_be_liberal", "net.netfilter.nf_conntrack_tcp_be_liberal", true},
-		{"net/netfilter/nf_conntrack_max", "net.netfilter.nf_conntrack_max", true},
-		{"net/ipv4/netfilter/ip_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout", true},
-		{"net.ipv4.conf.eth0/100.forwarding", "net.ipv4.conf.eth0/100.forwarding", false},
-		{"net/ipv4/conf/eth0.100/forwarding", "net.ipv4.conf.eth0/100.forwarding", true},
-		{" net.core.somaxconn ", "net.core.somaxconn", true},
-		{"", "", false},
-	} {
-		got, changed := CanonicalKey(test.key)
-		if got != test.want || changed != test.changed {
-			t.Errorf("CanonicalKey(%q) = %q, %v; want %q, %v", test.key, got, changed, test.want, test.changed)
-		}
-	}
-}
+	"github.com/ctload/ctload/internal/kernels"
+)
 
 func TestSysctlPathStaysBelowProcSys(t *testing.T) {
 	for key, want := range map[string]string{
@@ -53,8 +30,8 @@ func FuzzSysctlPath(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		canonical, _ := CanonicalKey(key)
-		if again, changed := CanonicalKey(canonical); changed && canonical != strings.TrimSpace(canonical) {
+		canonical, _ := kernels.Key(key)
+		if again, _ := kernels.Key(canonical); again != canonical {
 			t.Errorf("%q -> %q -> %q", key, canonical, again)
 		}
 		path, err := sysctlPath(key)

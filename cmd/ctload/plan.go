@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
@@ -81,13 +82,9 @@ func readDemand(d *results.Demand, residence, kernel string) error {
 	}
 	d.MemoryBytes = cmp.Or(d.MemoryBytes, int64(info.Totalram)*int64(info.Unit))
 	if kernel == "" {
-		var name unix.Utsname
-		if err := unix.Uname(&name); err != nil {
-			return host(fmt.Errorf("ask for this machine's kernel: %w", err))
-		}
-		kernel = unix.ByteSliceToString(name.Release[:])
+		kernel = kernels.Running()
 	}
-	version, err := results.ParseKernel(kernel)
+	version, err := kernels.Parse(kernel)
 	if err != nil {
 		return fmt.Errorf("--kernel: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // withKeyring gives a distribution whose keyring exists, and its path.
@@ -168,7 +169,7 @@ func TestDefaultMirrorOfThisHost(t *testing.T) {
 
 func TestKernelNames(t *testing.T) {
 	for _, name := range KernelNames() {
-		if name == HostName {
+		if name == kernels.HostName {
 			continue
 		}
 		d, suite, err := findDistribution(name)

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Kernel is a kernel to boot: an image that QEMU loads, and its modules.
@@ -22,9 +22,6 @@ type Kernel struct {
 	Image     string `json:"image"`      // path of the image (bzImage, or Image on arm64)
 	ModuleDir string `json:"module_dir"` // path of the folder that has kernel/, modules.order and modules.builtin
 }
-
-// HostName is the name of this host's own kernel.
-const HostName = "host"
 
 // KernelFiles describes a kernel given by the paths of its image and of its folder of modules,
 // which is /lib/modules/RELEASE of an installed one or INSTALL_MOD_PATH/lib/modules/RELEASE of one
@@ -124,11 +121,7 @@ func imageVersion(image string) (version string, err error) {
 
 // hostKernel describes the kernel that this host runs, if its image and modules are installed.
 func hostKernel() (Kernel, error) {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return Kernel{}, fmt.Errorf("kernel of this host: %w", err)
-	}
-	release := unix.ByteSliceToString(name.Release[:])
+	release := kernels.Running()
 	image := "/boot/vmlinuz-" + release
 	k, err := KernelFiles(image, "/lib/modules/"+release)
 	switch {
@@ -142,6 +135,6 @@ func hostKernel() (Kernel, error) {
 	case err != nil:
 		return Kernel{}, err
 	}
-	k.Name = HostName
+	k.Name = kernels.HostName
 	return k, nil
 }

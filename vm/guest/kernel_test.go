@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // x86Image makes the beginning of a bzImage that carries a version text.
@@ -132,7 +134,7 @@ func FuzzKernelFiles(f *testing.F) {
 
 // TestHostKernel gives this host's kernel where it is installed, and says what to do where not.
 func TestHostKernel(t *testing.T) {
-	k, err := new(Store).Kernel(t.Context(), HostName)
+	k, err := new(Store).Kernel(t.Context(), kernels.HostName)
 	if missing, ok := errors.AsType[*MissingError](err); ok {
 		if missing.Fix == "" || !strings.Contains(missing.Fix, "debian/bookworm") && !strings.Contains(missing.Fix, "chmod") {
 			t.Errorf("no way out: %v", err)
@@ -146,7 +148,7 @@ func TestHostKernel(t *testing.T) {
 	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)
 	}
-	if want := unix.ByteSliceToString(name.Release[:]); k.Release != want || k.Name != HostName {
+	if want := unix.ByteSliceToString(name.Release[:]); k.Release != want || k.Name != kernels.HostName {
 		t.Errorf("kernel %+v, want release %s", k, want)
 	}
 }

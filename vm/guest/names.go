@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
@@ -53,7 +54,7 @@ var distributions = []distribution{
 
 // KernelNames are the names that [Store.Kernel] knows.
 func KernelNames() []string {
-	names := []string{HostName}
+	names := []string{kernels.HostName}
 	for _, d := range distributions {
 		names = append(names, d.names()...)
 	}
@@ -106,7 +107,7 @@ func (e *UnknownKernelError) Error() string {
 
 // CheckKernelName returns an [*UnknownKernelError] for what is not one of [KernelNames].
 func CheckKernelName(name string) error {
-	if name == HostName {
+	if name == kernels.HostName {
 		return nil
 	}
 	_, _, err := findDistribution(name)

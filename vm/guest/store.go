@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Store keeps kernels that were fetched by name. Any number of processes may share one. Its zero
@@ -49,7 +51,7 @@ func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 }
 
 func (s *Store) kernel(ctx context.Context, name string, refresh bool) (Kernel, error) {
-	if name == HostName {
+	if name == kernels.HostName {
 		return hostKernel()
 	}
 	d, suite, err := findDistribution(name)

@@ -10,23 +10,14 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/agent/tuning"
-)
-
-// The parameters of connection tracking that all network namespaces of a kernel share, older kernels let any
-// of them write. Every other one, the timeouts above all, belongs to its namespace and begins at the kernel's
-// default.
-var sharedKeys = []string{maxKey, bucketsKey, "net.netfilter.nf_conntrack_expect_max"}
-
-const (
-	maxKey     = "net.netfilter.nf_conntrack_max"
-	bucketsKey = "net.netfilter.nf_conntrack_buckets"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // hostWide reports whether a parameter, by its canonical key, is the host's: one that is not of the network, or
 // that connection tracking shares, or that the namespace of this process (in the sandbox, one like the
 // DUT's) has not, or cannot write. Folders that are not there yet may come with a card or a module.
 func hostWide(key string) bool {
-	if !strings.HasPrefix(key, "net.") || slices.Contains(sharedKeys, key) {
+	if !strings.HasPrefix(key, "net.") || slices.Contains(kernels.SharedKeys, key) {
 		return true
 	}
 	info, err := os.Stat(hostPath(key))
@@ -49,7 +40,7 @@ func HostWide(s tuning.Settings) []string {
 }
 
 // Tracks reports whether connection tracking is in this kernel now. Only root can load it.
-func Tracks() bool { return hasModule(conntrackModule) }
+func Tracks() bool { return hasModule(kernels.Module) }
 
 // split divides settings into what is the host's, its parameters in the order in which they are to be set, and what is
 // left for the namespace.
@@ -58,10 +49,10 @@ func split(s tuning.Settings) (host, own tuning.Settings) {
 	host.LoadModules, host.RemoveModules = s.LoadModules, s.RemoveModules
 	own.LoadModules, own.RemoveModules, own.Buckets, own.Sysctl = nil, nil, 0, nil
 	if s.Buckets > 0 {
-		host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: bucketsKey, Value: fmt.Sprint(s.Buckets)})
+		host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: kernels.KeyBuckets, Value: fmt.Sprint(s.Buckets)})
 	}
 	for _, p := range s.Sysctl {
-		key, _ := tuning.CanonicalKey(p.Key)
+		key, _ := kernels.Key(p.Key)
 		if hostWide(key) {
 			host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: key, Value: p.Value})
 		} else {

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -23,7 +24,7 @@ func TestSplit(t *testing.T) {
 	}
 	host, own := split(asked)
 	wantHost := tuning.Settings{LoadModules: []string{"a"}, RemoveModules: []string{"b"}, Sysctl: []tuning.Sysctl{
-		{Key: bucketsKey, Value: "8192"}, {Key: maxKey, Value: "1"},
+		{Key: kernels.KeyBuckets, Value: "8192"}, {Key: kernels.KeyMax, Value: "1"},
 		{Key: "net.netfilter.nf_conntrack_expect_max", Value: "3"}, {Key: "vm.swappiness", Value: "4"},
 	}}
 	if diff := cmp.Diff(wantHost, host); diff != "" {
@@ -67,7 +68,7 @@ func TestChangeableByNobody(t *testing.T) {
 		if err := Changeable(); err == nil {
 			t.Error("the host could be changed from a namespace")
 		}
-		if err := writeHost(maxKey, "1"); err == nil {
+		if err := writeHost(kernels.KeyMax, "1"); err == nil {
 			t.Error("the host was changed from a namespace")
 		}
 	})

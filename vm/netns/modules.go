@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/sandbox"
 )
@@ -31,9 +32,6 @@ type moduleKernel interface {
 
 // hostModules are this host's; a test on a kernel without modules puts another in its place.
 var hostModules moduleKernel = modprobe{}
-
-// conntrackModule has parameters of connection tracking that go with it.
-const conntrackModule = "nf_conntrack"
 
 // The state of a module before a run changed it, as its journal has it. The parameters of a loaded one follow.
 const (
@@ -111,7 +109,7 @@ func (s *Settings) removeModule(ctx context.Context, name string) error {
 		return fmt.Errorf("remove module %s of the host: %w", name, err)
 	}
 	for _, each := range usersFirst(loaded, kernelName(name), nil) {
-		if each == conntrackModule {
+		if each == kernels.Module {
 			if err := s.recordTracking(); err != nil {
 				return err
 			}
@@ -149,11 +147,11 @@ func (s *Settings) recordTracking() error {
 	if err != nil {
 		return err
 	}
-	buckets, err := readHost(bucketsKey)
+	buckets, err := readHost(kernels.KeyBuckets)
 	if err != nil {
 		return err
 	}
-	for _, p := range append(list, tuning.Sysctl{Key: bucketsKey, Value: buckets}) {
+	for _, p := range append(list, tuning.Sysctl{Key: kernels.KeyBuckets, Value: buckets}) {
 		if err := s.record(journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: strings.TrimSpace(p.Value)}); err != nil {
 			return err
 		}

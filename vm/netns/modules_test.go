@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/vm/journal"
 )
 
@@ -181,8 +182,8 @@ func TestModulesThatCannotBeHad(t *testing.T) {
 		word  string
 	}{
 		{tuning.Settings{LoadModules: []string{"nf_no_such"}}, "not found"},
-		{tuning.Settings{LoadModules: []string{conntrackModule + " hashsize=1"}}, "does not get hashsize=1"},
-		{tuning.Settings{RemoveModules: []string{conntrackModule}}, "built into"},
+		{tuning.Settings{LoadModules: []string{kernels.Module + " hashsize=1"}}, "does not get hashsize=1"},
+		{tuning.Settings{RemoveModules: []string{kernels.Module}}, "built into"},
 	} {
 		if !Tracks() && tc.word != "not found" {
 			continue // it is about a module that this host has

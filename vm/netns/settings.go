@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/sandbox"
 )
@@ -124,7 +125,7 @@ func Changeable() error {
 	if os.Getuid() != 0 {
 		return errors.New("you are not root")
 	}
-	file, err := os.OpenFile(hostPath(maxKey), os.O_WRONLY, 0)
+	file, err := os.OpenFile(hostPath(kernels.KeyMax), os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("this is not the host's own network namespace, or its settings are read-only: %w", err)
 	}
