@@ -3,6 +3,7 @@ package generators
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -191,7 +192,7 @@ func TestCauses(t *testing.T) {
 				t.Errorf("%d were connected, want %d", got.Connect.Count(), test.connected)
 			}
 			// A busy machine may miss a slot, which is no cause of failure.
-			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l string) bool { return strings.HasPrefix(l, "pacing: ") })
+			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l Limit) bool { return l.Code == LimitPacing })
 			if test.within > 0 && got.Elapsed > test.within {
 				t.Errorf("it took %s", got.Elapsed)
 			}
@@ -199,7 +200,7 @@ func TestCauses(t *testing.T) {
 			if n := got.Usage.SYNRetransmitted; n < test.repeated || test.repeated == 0 && n > 0 && got.Elapsed < time.Second {
 				t.Errorf("%d SYNs were repeated, want %d", got.Usage.SYNRetransmitted, test.repeated)
 			}
-			if limited := strings.Join(limits, "; "); (limited == "") != (test.limit == "") || !strings.Contains(limited, test.limit) {
+			if limited := fmt.Sprint(limits); (len(limits) == 0) != (test.limit == "") || !strings.Contains(limited, test.limit) {
 				t.Errorf("limits are %q, want %q", got.Limits, test.limit)
 			}
 		})
@@ -235,7 +236,7 @@ func TestCauses(t *testing.T) {
 		if got.Completed != 10 || got.Causes[string(NoPort)] != 10 {
 			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
 		}
-		if !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.HasPrefix(s, "source ports") }) {
+		if !slices.ContainsFunc(got.Limits, func(l Limit) bool { return l.Code == LimitSourcePorts }) {
 			t.Errorf("limits are %q", got.Limits)
 		}
 	})
@@ -248,7 +249,7 @@ func TestCauses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Usage.ConntrackPeak != n || !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.HasPrefix(s, "conntrack") }) {
+		if got.Usage.ConntrackPeak != n || !slices.ContainsFunc(got.Limits, func(l Limit) bool { return l.Code == LimitConntrack }) {
 			t.Errorf("usage %+v, limits %q", got.Usage, got.Limits)
 		}
 	})
@@ -283,7 +284,7 @@ func TestCauseNoDescriptor(t *testing.T) {
 	if got.Causes[string(NoDescriptor)] < 400-limit || got.Completed == 0 {
 		t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
 	}
-	if !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.Contains(s, "the limit is 200") }) {
+	if !slices.ContainsFunc(got.Limits, func(l Limit) bool { return strings.Contains(l.Text, "the limit is 200") }) {
 		t.Errorf("limits are %q", got.Limits)
 	}
 }

@@ -23,25 +23,29 @@ func (p *plan) descriptors() uint64 {
 }
 
 // judge says which of the generator's own limits were hit, and what else is worth a remark.
-func (p *plan) judge(r Result) (limits, notes []string) {
+func (p *plan) judge(r Result) (limits []Limit, notes []string) {
+	hit := func(code LimitCode, format string, args ...any) {
+		limits = append(limits, Limit{code, fmt.Sprintf(format, args...)})
+	}
 	for _, own := range []struct {
 		cause Cause
+		code  LimitCode
 		text  string
 	}{
-		{NoDescriptor, fmt.Sprintf("descriptors: %%d found none, the limit is %d", r.Usage.Descriptors)},
-		{NoPort, "source ports: %d found none free for their destination"},
-		{NoBuffer, "memory: %d found no room in this host's queues"},
-		{EPERM, "netfilter: %d were dropped by this host's own rules or full table"},
+		{NoDescriptor, LimitDescriptors, fmt.Sprintf("%%d found none, the limit is %d", r.Usage.Descriptors)},
+		{NoPort, LimitSourcePorts, "%d found none free for their destination"},
+		{NoBuffer, LimitMemory, "%d found no room in this host's queues"},
+		{EPERM, LimitNetfilter, "%d were dropped by this host's own rules or full table"},
 	} {
 		if n := r.Causes[string(own.cause)]; n > 0 {
-			limits = append(limits, fmt.Sprintf(own.text, n))
+			hit(own.code, own.text, n)
 		}
 	}
 	if n := r.Usage.AnswersLost + r.Usage.RepliesUnsent; n > 0 {
-		limits = append(limits, fmt.Sprintf("packets: %d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent))
+		hit(LimitPackets, "%d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent)
 	}
 	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak-u.ConntrackBefore > unrelatedEntries+r.Offered/100 {
-		limits = append(limits, fmt.Sprintf("conntrack: the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak))
+		hit(LimitConntrack, "the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak)
 	}
 	busy := r.Usage.Busy > busyShare
 	// Late by more than a millisecond and still in its slot: the load is as specified, its pacing is not as
@@ -50,10 +54,10 @@ func (p *plan) judge(r Result) (limits, notes []string) {
 		notes = append(notes, fmt.Sprintf("pacing: %.1f %% of the sends left more than %s late%s", 100*late, pacing.LateAfter, why(busy)))
 	}
 	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
-		limits = append(limits, fmt.Sprintf("pacing: %d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy)))
+		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy))
 	}
 	if p.Count == 0 && p.exhaustible() && uint64(r.Offered) == p.tuples.Len() {
-		limits = append(limits, fmt.Sprintf("tuples exhausted before the time was over: %s", p.tuples.Describe()))
+		hit(LimitTuples, "exhausted before the time was over: %s", p.tuples.Describe())
 	}
 	if busy && !p.openLoop() {
 		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))

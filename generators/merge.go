@@ -112,7 +112,7 @@ func addCounts[K comparable](a, b map[K]int64) map[K]int64 {
 	return sum
 }
 
-func appendNew(list, more []string) []string {
+func appendNew[T comparable](list, more []T) []T {
 	for _, s := range more {
 		if !slices.Contains(list, s) {
 			list = append(list, s)

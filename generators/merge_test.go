@@ -40,7 +40,7 @@ func synthetic(random *rand.Rand, n int, started time.Time) Result {
 	r := t.result()
 	r.Kind, r.Unit, r.Target, r.Started = HTTP, "requests", "10.0.0.1", started
 	r.Usage = Usage{Workers: 1, CPUSeconds: 1, Busy: .5, Descriptors: 100}
-	r.Limits = []string{"some limit"}
+	r.Limits = []Limit{{LimitPacing, "some"}}
 	return r
 }
 

@@ -124,8 +124,8 @@ func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ..
 	if r.Usage.Retransmitted > 0 {
 		line("Retransmitted", "%d segments, %d of them SYN", r.Usage.Retransmitted, r.Usage.SYNRetransmitted)
 	}
-	for _, text := range r.Limits {
-		line("Generator limit", "%s", text)
+	for _, limit := range r.Limits {
+		line("Generator limit", "%s", limit)
 	}
 	for _, text := range r.Notes {
 		line("Note", "%s", text)

@@ -42,7 +42,7 @@ func TestWriteAB(t *testing.T) {
 		Kind: UDP, Unit: "flows", Target: "10.0.0.1", Ports: "1-1000", Offered: 5000, Completed: 5000, Sent: 100,
 		Elapsed: time.Second, Sending: time.Second, Missed: 7, Late: 50, Lateness: http.Total,
 		Usage:  Usage{Workers: 2, CPUSeconds: .5, Busy: .25, Retransmitted: 3, SYNRetransmitted: 2},
-		Limits: []string{"pacing: 7 slots were given up"}, Notes: []string{"a remark"},
+		Limits: []Limit{{LimitPacing, "7 slots were given up"}}, Notes: []string{"a remark"},
 	}
 	for name, r := range map[string]Result{"http.txt": http, "udp.txt": flows, "nothing.txt": {Kind: TCP, Unit: "connections", Target: "10.0.0.1"}} {
 		var b bytes.Buffer

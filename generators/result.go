@@ -1,6 +1,7 @@
 package generators
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ctload/ctload/generators/latency"
@@ -59,11 +60,45 @@ type Result struct {
 
 	Tuples Tuples `json:"tuples"`
 	Usage  Usage  `json:"usage"`
-	// Limits are the generator's own limits that were hit, in words: any of them makes the load
-	// differ from what was specified, and none of them is the target's doing.
-	Limits []string `json:"limits,omitempty"`
+	// Limits are the generator's own limits that were hit: any of them makes the load differ from what
+	// was specified, and none of them is the target's doing.
+	Limits []Limit `json:"limits,omitempty"`
 	// Notes are remarks that do not invalidate the load.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Limit is a limit of the generator's own that was hit. In JSON it is a text, as "pacing: 7 slots (2.0 %)
+// were given up".
+type Limit struct {
+	Code LimitCode
+	Text string // what was hit how often, in words
+}
+
+// LimitCode names a kind of [Limit].
+type LimitCode string
+
+// The limits that a generator knows of itself.
+const (
+	LimitDescriptors LimitCode = "descriptors"  // the process's limit of open files
+	LimitSourcePorts LimitCode = "source-ports" // no free port to a destination
+	LimitMemory      LimitCode = "memory"       // this host's queues had no room
+	LimitNetfilter   LimitCode = "netfilter"    // this host's rules or its full table dropped packets
+	LimitPackets     LimitCode = "packets"      // crafted packets and their answers were lost on this host
+	LimitConntrack   LimitCode = "conntrack"    // this host's own table was filled
+	LimitPacing      LimitCode = "pacing"       // overdue slots of the schedule were given up
+	LimitTuples      LimitCode = "tuples"       // every tuple was used before the time was over
+)
+
+func (l Limit) String() string { return string(l.Code) + ": " + l.Text }
+
+// MarshalText returns the limit as its String.
+func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (l *Limit) UnmarshalText(text []byte) error {
+	code, rest, _ := strings.Cut(string(text), ": ")
+	*l = Limit{LimitCode(code), rest}
+	return nil
 }
 
 // Second is one second of a load. What ended is counted in the second in which it ended.

@@ -48,10 +48,10 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 		return t.died(err)
 	}
 	for _, change := range tuning.Changes(before, after) {
-		if len(t.result.Actions) > 0 && strings.HasPrefix(change, "module ") && strings.HasSuffix(change, " was not loaded and is loaded") {
+		if len(t.result.Actions) > 0 && change.Kind == tuning.ModuleCame {
 			continue // what an action needed: a module stays
 		}
-		t.invalidate("the DUT was changed during the trial: %s", change)
+		t.invalidate(results.CodeChanged, "the DUT was changed during the trial: %s", change)
 	}
 	hits := tuning.Hits(before, after)
 	t.result.Stack = stack(last.System, hits)
@@ -104,16 +104,14 @@ func (t *trial) summarise() {
 	samples, probes := t.series.all()
 	t.result.Actions = t.timeline.actions(t.begun)
 	results.Summarise(&t.result, samples, probes)
-	if reason := results.JudgeHeal(&t.result, t.Plan.steady[t.slot.Scenario], samples, probes, t.patience()); reason != "" {
-		t.invalidate("%s", reason)
-	}
+	t.result.Invalidate(results.JudgeHeal(&t.result, t.Plan.steady[t.slot.Scenario], samples, probes, t.longestTimeout())...)
 	if t.result.Probe != nil {
 		t.result.Probe.Latency = distribution(&t.series.answers)
 	}
 }
 
-// patience is how many seconds after its beginning an attempt of the load has failed at the latest.
-func (t *trial) patience() float64 {
+// longestTimeout returns the longest timeout, in seconds, of any load entry.
+func (t *trial) longestTimeout() float64 {
 	var most scenarios.Duration
 	for _, e := range t.scenario.Workload {
 		if e.Generator != "" {

@@ -93,8 +93,11 @@ func load(names []string, r generators.Result) results.Load {
 	l := results.Load{
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
 		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
-		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(), Limits: r.Limits,
+		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(),
 		Connect: distribution(r.Connect), Latency: distribution(r.Total),
+	}
+	for _, limit := range r.Limits {
+		l.Limits = append(l.Limits, limit.String())
 	}
 	for cause, n := range r.Causes {
 		if l.Causes == nil {

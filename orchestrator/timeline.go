@@ -335,7 +335,7 @@ func (l *timeline) stop() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, text := range l.problems {
-		l.t.invalidate("%s", text)
+		l.t.invalidate(results.CodeAction, "%s", text)
 	}
 	l.problems, l.group = nil, nil
 	if l.file == nil {

@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type trial struct {
 	busy        float64           // share of their time that the workers of closed loops were busy, the busiest
 	boots       int               // length of the console when the load began
 	stage       time.Time         // when the current stage began
+	ended       string            // name of the stage that an interrupt ended; empty without one
 }
 
 // The stages of a trial whose length is known beforehand, at least sometimes.
@@ -80,17 +82,17 @@ func (t *trial) perform(ctx context.Context) error {
 	boot, dead := errors.AsType[*vm.BootError](err)
 	switch {
 	case ctx.Err() != nil:
-		t.invalidate("interrupted in stage %q", t.stageName())
+		t.invalidate(results.CodeInterrupted, "interrupted in stage %q", cmp.Or(t.ended, t.stageName()))
 	case dead:
-		t.invalidate("%s", boot.Brief())
+		t.invalidate(results.CodeBroken, "%s", boot.Brief())
 		t.View.Note(boot.Error())
 	case err != nil:
-		t.invalidate("%v", err)
+		t.invalidate(results.CodeBroken, "%v", err)
 	}
 	for _, problem := range t.notes.unread() {
-		t.invalidate("a figure could not be read: %s", problem)
+		t.invalidate(results.CodeUnread, "a figure could not be read: %s", problem)
 	}
-	t.result.Invalid = append(t.result.Invalid, results.Validate(&t.result, t.evidence())...)
+	t.result.Invalidate(results.Validate(&t.result, t.evidence())...)
 	t.begin("destroy")
 	err = errors.Join(err, t.destroy(), t.series.close())
 	t.end()
@@ -122,7 +124,7 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 	t.result.Modules = moduleNames(before)
 	for _, difference := range tuning.Differences(t.settings, before) {
-		t.invalidate("the DUT is not as asked for: %s", difference)
+		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %s", difference)
 	}
 
 	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
@@ -163,6 +165,9 @@ func (t *trial) measure(ctx context.Context) error {
 		err = t.lookAhead()
 	}
 
+	if ctx.Err() != nil { // what was measured is collected all the same
+		t.ended = t.stageName()
+	}
 	t.begin("collect")
 	return errors.Join(err, t.collect(before, witness))
 }
@@ -269,8 +274,8 @@ func (t *trial) destroy() error {
 	return errors.Join(errs...)
 }
 
-func (t *trial) invalidate(format string, args ...any) {
-	t.result.Invalid = append(t.result.Invalid, strings.TrimSpace(fmt.Sprintf(format, args...)))
+func (t *trial) invalidate(code results.Code, format string, args ...any) {
+	t.result.Invalidate(results.Reason{Code: code, Text: strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
 
 func (t *trial) begin(stage string) {

@@ -14,6 +14,9 @@ import (
 // compared where they are read back (see measure), by those who know the kernel's own rounding.
 func (t *trial) evidence() results.Evidence {
 	e := results.Evidence{Console: t.faults()}
+	for _, limit := range t.made.Limits {
+		e.Limits = append(e.Limits, results.Reason{Code: results.GeneratorLimit(string(limit.Code)), Text: limit.String()})
+	}
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
 	}

@@ -238,8 +238,8 @@ func clientName(from string) string {
 func byDUT(r generators.Result, begun time.Time) generators.Result {
 	r.Started = begun.Round(0)
 	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
-	r.Limits = slices.DeleteFunc(r.Limits, func(limit string) bool {
-		return strings.HasPrefix(limit, "conntrack: ") || strings.HasPrefix(limit, "netfilter: ")
+	r.Limits = slices.DeleteFunc(r.Limits, func(limit generators.Limit) bool {
+		return limit.Code == generators.LimitConntrack || limit.Code == generators.LimitNetfilter
 	})
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/ctload/ctload/results"
@@ -64,10 +65,8 @@ func statWords(m results.Metric, s results.Stat) string {
 		return none
 	}
 	text := m.Bare(s.Median)
-	if s.Spread > 0 && s.Spread < 1e9 {
-		if text += fmt.Sprintf(" ±%.0f%%", s.Spread*100); strings.HasSuffix(text, " ±0%") {
-			text = strings.TrimSuffix(text, " ±0%")
-		}
+	if percent := math.RoundToEven(s.Spread * 100); percent > 0 && s.Spread < 1e9 {
+		text += fmt.Sprintf(" ±%.0f%%", percent)
 	}
 	return text
 }

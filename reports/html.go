@@ -54,11 +54,6 @@ type pageData struct {
 	Experiment              string // as run
 }
 
-type judgement struct {
-	Text string
-	Bad  bool
-}
-
 type pageStory struct {
 	Name, Verdict, Badge, Also string
 	Lines                      []string
@@ -94,9 +89,9 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 		Title: run.Experiment, Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
 		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
-		Notes: append(append([]string{}, run.Warnings...), footnotes(run, list)...),
-		Plot:  []plotScenario{},
-		Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
+		Notes:      append(append([]string{}, run.Warnings...), footnotes(run, list)...),
+		Plot:       []plotScenario{},
+		Judgements: judgements(run), Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
 		Table: tableOf("", list, wideLines(list)), Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
 	d.Notes = append(d.Notes, comparison.notes...)
@@ -116,9 +111,6 @@ func HTML(w io.Writer, run *results.Run, o Options) error {
 	}
 	if run.Interrupted {
 		d.Interrupted = results.Figure(run.Seconds)
-	}
-	for _, text := range judgements(run) {
-		d.Judgements = append(d.Judgements, judgement{text, failed(text)})
 	}
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))

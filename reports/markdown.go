@@ -29,10 +29,10 @@ func Markdown(w io.Writer, run *results.Run, _ Options) error {
 	fmt.Fprintf(&b, "**%s%s**\n\n", mark, word)
 	for _, line := range judgements(run) {
 		mark := ""
-		if failed(line) {
+		if line.Bad {
 			mark = "❌ "
 		}
-		fmt.Fprintf(&b, "- %s%s\n", mark, markdownText(line))
+		fmt.Fprintf(&b, "- %s%s\n", mark, markdownText(line.Text))
 	}
 	b.WriteString("\n")
 	markdownTable(&b, list)

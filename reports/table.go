@@ -55,7 +55,7 @@ func Table(w io.Writer, run *results.Run, o Options) error {
 	}
 	if lines := judgements(run); len(lines) > 0 {
 		for _, line := range lines {
-			paragraph(&b, "", line, width)
+			paragraph(&b, "", line.Text, width)
 		}
 		b.WriteByte('\n')
 	}

@@ -75,31 +75,41 @@ func stories(b *bytes.Buffer, list []row, width int) {
 	}
 }
 
-// judgements are the thresholds and regressions of the run: how many held, and each that did not.
-func judgements(run *results.Run) []string {
-	var lines []string
+// judgement is a line about a run as a whole.
+type judgement struct {
+	Text string
+	Bad  bool // a reason to fail
+}
+
+// judgements returns how many thresholds held and each that did not, the regressions, and a recommendation.
+func judgements(run *results.Run) []judgement {
+	var lines []judgement
+	add := func(format string, args ...any) {
+		lines = append(lines, judgement{Text: fmt.Sprintf(format, args...)})
+	}
 	all, held := 0, 0
 	for _, s := range run.Scenarios {
 		for _, o := range s.Thresholds {
-			all++
-			if o.Passed {
+			if all++; o.Passed {
 				held++
-				continue
 			}
-			lines = append(lines, fmt.Sprintf("FAILED %s: %s (%s)", s.Name, o.Expression, o.Actual))
 		}
 	}
 	if all > 0 {
-		lines = append([]string{fmt.Sprintf("%d of %d thresholds held", held, all)}, lines...)
+		add("%d of %d thresholds held", held, all)
+	}
+	failures := results.Failures(run)
+	for _, f := range failures[:all-held] {
+		lines = append(lines, judgement{f.String(), true})
 	}
 	if run.Baseline != "" {
-		lines = append(lines, fmt.Sprintf("%s against %s (%s allowed)", howMany(len(run.Regressions), "regression"), run.Baseline, results.Percent(run.MaxRegression)))
+		add("%s against %s (%s allowed)", howMany(len(run.Regressions), "regression"), run.Baseline, results.Percent(run.MaxRegression))
 	}
-	for _, r := range run.Regressions {
-		lines = append(lines, "REGRESSION "+r.String())
+	for _, f := range failures[all-held:] {
+		lines = append(lines, judgement{f.String(), true})
 	}
 	if s := results.Recommend(run); s != "" {
-		lines = append(lines, s)
+		add("%s", s)
 	}
 	return lines
 }
@@ -115,11 +125,6 @@ func howMany(n int, noun string) string {
 	}
 }
 
-// Failures are the thresholds of a run that did not hold, and its regressions, a line for each.
-func Failures(run *results.Run) []string {
-	return slices.DeleteFunc(judgements(run), func(text string) bool { return !failed(text) })
-}
-
 // The kinds of outcome that a run has.
 const (
 	outcomePassed  = "passed"
@@ -130,7 +135,7 @@ const (
 
 // outcomeOf is the run as a whole in a word or two, and their kind.
 func outcomeOf(run *results.Run) (words, kind string) {
-	switch n := len(Failures(run)); {
+	switch n := len(results.Failures(run)); {
 	case len(results.Unmeasured(run)) > 0:
 		return "INVALID: not everything was measured", outcomeInvalid
 	case n > 0:
@@ -140,11 +145,6 @@ func outcomeOf(run *results.Run) (words, kind string) {
 	default:
 		return "passed", outcomePassed
 	}
-}
-
-// failed reports whether a line of [judgements] is a reason to fail.
-func failed(judgement string) bool {
-	return strings.HasPrefix(judgement, "FAILED ") || strings.HasPrefix(judgement, "REGRESSION ")
 }
 
 // story writes a label and beside it a text; a label that is too long gets a line of its own.

@@ -37,11 +37,11 @@ const (
 
 // JudgeHeal fills t.Heal from the series, of which both are in order of time. The steady state is what all
 // conditions hold in; timeout is how many seconds after its beginning an attempt of the load fails
-// at the latest. It returns why the trial was not in its steady state before the first action, "" when it was.
-func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64) (unsteady string) {
+// at the latest. It returns why the trial was not in its steady state before the first action; nothing when it was.
+func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64) (unsteady []Reason) {
 	t.Heal = nil
 	if len(steady) == 0 || len(samples) == 0 {
-		return ""
+		return nil
 	}
 	h := &Heal{}
 	t.Heal = h
@@ -56,7 +56,7 @@ func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSa
 	ignoreLone(moments, normal)
 	acts := actsOf(t.Actions)
 	if i := unsteadyBefore(moments, normal, acts); i >= 0 {
-		unsteady = "not in its steady state before the first action: " + unsteadyWords(steady, &moments[i])
+		unsteady = []Reason{{CodeUnsteady, "not in its steady state before the first action: " + unsteadyWords(steady, &moments[i])}}
 	}
 	h.find(t, moments, normal, acts)
 	h.count(moments, probes, acts, timeout)

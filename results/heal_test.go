@@ -55,7 +55,11 @@ func TestHeal(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			samples, probes := illBetween(tc.from, tc.to)
 			trial := &Trial{Seconds: 20, Actions: tc.actions, Verdict: TableFull}
-			unsteady := JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples, probes, 1)
+			reasons := JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples, probes, 1)
+			unsteady := ""
+			for _, r := range reasons {
+				unsteady = r.Text
+			}
 			if (tc.unsteady == "") != (unsteady == "") || !strings.Contains(unsteady, tc.unsteady) {
 				t.Errorf("unsteady: %q, want %q", unsteady, tc.unsteady)
 			}

@@ -42,19 +42,15 @@ func Judge(t *Trial, conf Configuration) {
 // addUnsound adds the reasons that the figures themselves give.
 func addUnsound(t *Trial) {
 	a := t.Accounting
-	add := func(reason string) {
-		if !slices.Contains(t.Invalid, reason) {
-			t.Invalid = append(t.Invalid, reason)
-		}
-	}
+	add := func(code Code, text string) { t.Invalidate(Reason{code, text}) }
 	if len(t.Invalid) == 0 && a.Offered == 0 {
-		add("no load was offered")
+		add(CodeNoLoad, "no load was offered")
 	}
 	if a.Unaccounted != 0 {
-		add(fmt.Sprintf("the load does not add up: %s offered, %s completed, %s failed", Count(a.Offered), Count(a.Completed), Count(a.Failed)))
+		add(CodeUnbalanced, fmt.Sprintf("the load does not add up: %s offered, %s completed, %s failed", Count(a.Offered), Count(a.Completed), Count(a.Failed)))
 	}
 	if t.Load.Failed != a.Failed {
-		add(fmt.Sprintf("the load does not add up: %s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed)))
+		add(CodeUnbalanced, fmt.Sprintf("the load does not add up: %s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed)))
 	}
 }
 

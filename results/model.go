@@ -105,24 +105,27 @@ type Configuration struct {
 
 // Trial is one fresh boot of one scenario under the workload.
 type Trial struct {
-	Number     int         `json:"number"`                     // from 1, in the scenario
-	Folder     string      `json:"folder"`                     // in the run folder
-	Started    time.Time   `json:"started"`                    // when the load began
-	Seconds    float64     `json:"seconds"`                    // the load alone
-	Kernel     string      `json:"kernel"`                     // uname -r as the guest said it
-	Verdict    Verdict     `json:"verdict"`                    // what happened, see docs/reading.md
-	Also       Verdict     `json:"also,omitempty"`             // a second thing that happened
-	Sentence   string      `json:"sentence"`                   // the evidence in words
-	Invalid    []string    `json:"invalid,omitempty"`          // the reasons why a verdict is invalid
-	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
-	Load       Load        `json:"load"`                       // what the generators offered and what came of it
-	Accounting Accounting  `json:"accounting"`                 // what was offered against what became of it
-	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
-	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
-	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
-	Refused    []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
-	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
-	Heal       *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
+	Number   int       `json:"number"`            // from 1, in the scenario
+	Folder   string    `json:"folder"`            // in the run folder
+	Started  time.Time `json:"started"`           // when the load began
+	Seconds  float64   `json:"seconds"`           // the load alone
+	Kernel   string    `json:"kernel"`            // uname -r as the guest said it
+	Verdict  Verdict   `json:"verdict"`           // what happened, see docs/reading.md
+	Also     Verdict   `json:"also,omitempty"`    // a second thing that happened
+	Sentence string    `json:"sentence"`          // the evidence in words
+	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
+	// InvalidCodes are the kinds of those reasons, in their order, for scripts: interrupted, clock, stalled,
+	// generator-pacing; [Code] has all.
+	InvalidCodes []Code      `json:"invalid_codes,omitempty"`
+	Conntrack    Conntrack   `json:"conntrack"`                  // what connection tracking did
+	Load         Load        `json:"load"`                       // what the generators offered and what came of it
+	Accounting   Accounting  `json:"accounting"`                 // what was offered against what became of it
+	Probe        *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
+	Stack        *Stack      `json:"stack,omitempty"`            // nil when it was not read
+	Prediction   *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
+	Refused      []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
+	Actions      []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
+	Heal         *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
 	// Recovery is how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.

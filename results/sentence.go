@@ -182,8 +182,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
 	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
-		s += fmt.Sprintf(", yet the table held up to %s although the rules exempt traffic from tracking: are both directions exempt?", entries(c.Peak))
-		return strings.TrimSuffix(s, "?")
+		return s + fmt.Sprintf(", yet the table held up to %s although the rules exempt traffic from tracking: are both directions exempt", entries(c.Peak))
 	case exempt:
 		s += fmt.Sprintf(", and the table held %s at most because the rules exempt the load from tracking (notrack)", entries(c.Peak))
 	case c.reachedMax():

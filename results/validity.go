@@ -12,11 +12,8 @@ import (
 // Evidence is what is known of how a trial was measured. A zero field was not observed and gives no
 // reason; what was observed is judged by [Validate].
 type Evidence struct {
-	// Asked, Before and After are settings by name: those asked for, and as read back before and after
-	// the load. Before and After nil: not read back, which is a reason when something was asked for.
-	Asked, Before, After map[string]string
-	// RulesBefore and RulesAfter are the loaded rules as text without their counters.
-	RulesBefore, RulesAfter string
+	// Limits are the generators' own limits that were hit, each with the code of its kind.
+	Limits []Reason
 	// OwnTable is by how many entries the generator's own connection-tracking table grew.
 	OwnTable int64
 	// Steal is the share of the DUT's CPU time that its hypervisor gave to others; GeneratorCPU the
@@ -29,8 +26,58 @@ type Evidence struct {
 	Interval float64
 	// Console are lines of the DUT's console that [ConsoleFault] found, in order.
 	Console []string
-	// Interrupted tells that the trial was cut short.
-	Interrupted bool
+}
+
+// Reason is why a trial is INVALID: its kind, and what was seen, in words.
+type Reason struct {
+	Code Code
+	Text string
+}
+
+// Code names a kind of [Reason].
+type Code string
+
+// The kinds of reason. A limit of the generator has the code [GeneratorLimit] of its own.
+const (
+	CodeInterrupted Code = "interrupted"             // the run ended in the middle of the trial
+	CodeBroken      Code = "broken"                  // a node or its agent failed, or could not do what was asked
+	CodeUnread      Code = "unread"                  // a figure could not be read
+	CodeNotAsAsked  Code = "not-as-asked"            // the kernel read back other settings
+	CodeChanged     Code = "changed"                 // the settings changed during the trial
+	CodeNotRefused  Code = "not-refused"             // the DUT took a command line that has a mistake
+	CodeAction      Code = "action"                  // an action could not be made or taken back
+	CodeUnsteady    Code = "unsteady"                // not normal before the first action
+	CodeConsole     Code = "console"                 // the DUT's kernel was not well
+	CodeOwnTable    Code = "own-table"               // the generator's own table grew
+	CodeSteal       Code = "steal"                   // the hypervisor took CPU time of the DUT
+	CodeLostCPU     Code = "lost-cpu"                // the DUT waited for a CPU of its host
+	CodeClock       Code = "clock"                   // the DUT's times are uncertain
+	CodeStalled     Code = "stalled"                 // no sample came for long
+	CodeUnsampled   Code = "unsampled"               // no sample came at all
+	CodeNoLoad      Code = "no-load"                 // nothing was offered
+	CodeUnbalanced  Code = "unbalanced"              // the load does not add up
+	CodeUnlike      Code = "unlike"                  // the trial differs from those it is to be compared with
+	CodeUnknown     Code = "unknown"                 // of a run whose ctload wrote no codes
+	CodePacing      Code = generatorLimit + "pacing" // the generator fell behind its schedule
+	CodeWorkers     Code = generatorLimit + "cpu"    // the generator's CPUs were busy
+)
+
+const generatorLimit = "generator-"
+
+// GeneratorLimit returns the code of a generator's own limit, which the generator names itself.
+func GeneratorLimit(name string) Code { return Code(generatorLimit + name) }
+
+// Invalidate adds reasons not to trust the trial, each once.
+func (t *Trial) Invalidate(reasons ...Reason) {
+	for _, r := range reasons {
+		if slices.Contains(t.Invalid, r.Text) {
+			continue
+		}
+		for len(t.InvalidCodes) < len(t.Invalid) { // a trial of an older ctload
+			t.InvalidCodes = append(t.InvalidCodes, CodeUnknown)
+		}
+		t.Invalid, t.InvalidCodes = append(t.Invalid, r.Text), append(t.InvalidCodes, r.Code)
+	}
 }
 
 // Limits of validity. Each is where the figures begin to say more about the measurement than about
@@ -44,93 +91,46 @@ const (
 	ownTableSlack   = 16   // entries that anything else on the generator's host may make
 )
 
-// Validate returns the reasons not to trust a trial, none when there are none, in words. It needs
-// the trial's Load and, after [Summarise], its Conntrack; it changes nothing.
-func Validate(t *Trial, e Evidence) []string {
-	var reasons []string
-	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
-	if e.Interrupted {
-		add("the trial was interrupted")
+// Validate returns the reasons not to trust a trial, none when there are none. It needs the trial's Load
+// and, after [Summarise], its Conntrack; it changes nothing.
+func Validate(t *Trial, e Evidence) []Reason {
+	var reasons []Reason
+	add := func(code Code, format string, args ...any) {
+		reasons = append(reasons, Reason{code, fmt.Sprintf(format, args...)})
 	}
 	for _, line := range e.Console {
-		add("the DUT's console shows %q", line)
-	}
-	reasons = append(reasons, settingReasons(e)...)
-	if e.RulesBefore != e.RulesAfter {
-		add("the rules changed during the load: %s", firstDifference(e.RulesBefore, e.RulesAfter))
+		add(CodeConsole, "the DUT's console shows %q", line)
 	}
 	for _, r := range t.Refused {
 		if r.Status == 0 {
-			add("the DUT accepted %q, a command line with a mistake that its tool should refuse", r.Command)
+			add(CodeNotRefused, "the DUT accepted %q, a command line with a mistake that its tool should refuse", r.Command)
 		}
 	}
-	for _, limit := range t.Load.Limits {
-		add("the generator was the limit: %s", limit)
+	for _, limit := range e.Limits {
+		add(limit.Code, "the generator was the limit: %s", limit.Text)
 	}
 	if e.GeneratorCPU > MaxGeneratorCPU {
-		add("the generator was the limit: its CPUs were busy %s of the time", Percent(e.GeneratorCPU))
+		add(CodeWorkers, "the generator was the limit: its CPUs were busy %s of the time", Percent(e.GeneratorCPU))
 	}
 	if e.OwnTable > ownTableSlack+int64(MaxOwnTable*float64(t.Load.Offered)) {
-		add("the generator's own connection-tracking table grew by %s: the load was tracked twice", entries(e.OwnTable))
+		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was tracked twice", entries(e.OwnTable))
 	}
 	if e.Steal > MaxSteal {
-		add("the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
+		add(CodeSteal, "the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
 	}
 	if e.LostCPU > MaxSteal {
-		add("the DUT waited %s of the time for a CPU of its host", Percent(e.LostCPU))
+		add(CodeLostCPU, "the DUT waited %s of the time for a CPU of its host", Percent(e.LostCPU))
 	}
 	if c := t.Clock; c != nil && c.ErrorMillis > MaxClockError {
-		add("the DUT's times are uncertain by %s ms: its clock ran unevenly, or could not be read in time", Figure(c.ErrorMillis))
+		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could not be read in time", Figure(c.ErrorMillis))
 	}
 	if limit := max(MaxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
-		add("the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
+		add(CodeStalled, "the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
 	}
 	if e.Interval > 0 && t.Conntrack.Samples == 0 {
-		add("the table was not sampled")
+		add(CodeUnsampled, "the table was not sampled")
 	}
 	return reasons
-}
-
-// settingReasons compares what was asked for with what was read back, before and after.
-func settingReasons(e Evidence) []string {
-	var reasons []string
-	if len(e.Asked) > 0 && (e.Before == nil || e.After == nil) {
-		reasons = append(reasons, "the settings were not read back")
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Asked)) {
-		if got, ok := e.Before[name]; e.Before != nil && (!ok || !sameSetting(got, e.Asked[name])) {
-			reasons = append(reasons, fmt.Sprintf("%s is %s, and %s was asked for", name, shown(got, ok), e.Asked[name]))
-		}
-	}
-	if e.Before == nil || e.After == nil {
-		return reasons
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Before)) {
-		if got, ok := e.After[name]; !ok || !sameSetting(got, e.Before[name]) {
-			reasons = append(reasons, fmt.Sprintf("%s changed during the load: %s before, %s after", name, e.Before[name], shown(got, ok)))
-		}
-	}
-	return reasons
-}
-
-func shown(value string, ok bool) string {
-	if !ok {
-		return "missing"
-	}
-	return value
-}
-
-// sameSetting compares values as the kernel does: numbers by value, lists by their fields.
-func sameSetting(a, b string) bool {
-	af, bf := strings.Fields(a), strings.Fields(b)
-	return slices.EqualFunc(af, bf, func(x, y string) bool {
-		if x == y {
-			return true
-		}
-		xn, xerr := strconv.ParseInt(x, 0, 64)
-		yn, yerr := strconv.ParseInt(y, 0, 64)
-		return xerr == nil && yerr == nil && xn == yn
-	})
 }
 
 // firstDifference names the first line in which two texts differ.
@@ -210,7 +210,7 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 			if tie {
 				reason = fmt.Sprintf("%s differs between trials that are to be alike: %s", name, strings.Join(values, ", "))
 			}
-			t.Invalid = append(t.Invalid, reason)
+			t.Invalidate(Reason{CodeUnlike, reason})
 			Judge(t, s.Configuration)
 		}
 	}

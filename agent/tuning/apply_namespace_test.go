@@ -85,7 +85,11 @@ func TestApplyIptables(t *testing.T) {
 					"net.netfilter.nf_conntrack_icmp_timeout changed from 30 to 31",
 					`the IPv4 rules changed: "-A INPUT -p tcp -m state --state NEW -m tcp --dport 80 -j ACCEPT" is now "-A INPUT -p tcp -m state --state NEW -m tcp --dport 81 -j ACCEPT"`,
 				}
-				if diff := cmp.Diff(want, tuning.Changes(state, again)); diff != "" {
+				var got []string
+				for _, c := range tuning.Changes(state, again) {
+					got = append(got, c.String())
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("changes (-want +got):\n%s", diff)
 				}
 				if _, err := kernel.Apply(t.Context(), tuning.Settings{

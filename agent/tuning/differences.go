@@ -114,33 +114,78 @@ func Remarks(s Settings, state State) []string {
 	return out
 }
 
-// Changes are the ways in which the configuration of the kernel changed between two readings, a
-// sentence each: parameters, timeouts, sizes, rules and modules that touch packets, but not the fill of the
-// table, nor counters, nor the modules through which the kernel is observed.
-func Changes(before, after State) []string {
-	var out []string
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	if before.Release != after.Release {
-		say("the kernel changed from %s to %s", before.Release, after.Release)
+// Change is one way in which the configuration of a kernel changed between two readings.
+type Change struct {
+	Kind   ChangeKind
+	Name   string // of the parameter, the rules or the module
+	Before string // a value; of rules the first line that differs
+	After  string
+}
+
+// ChangeKind is what changed.
+type ChangeKind int
+
+// The kinds of change.
+const (
+	ReleaseChanged ChangeKind = iota
+	TrackingCame              // connection tracking was loaded
+	TrackingWent
+	ValueChanged // of a parameter
+	RulesChanged
+	ModuleCame
+	ModuleWent
+)
+
+func (c Change) String() string {
+	switch c.Kind {
+	case ReleaseChanged:
+		return fmt.Sprintf("the kernel changed from %s to %s", c.Before, c.After)
+	case TrackingCame:
+		return "connection tracking was not loaded and is loaded"
+	case TrackingWent:
+		return "connection tracking was loaded and is not loaded"
+	case RulesChanged:
+		if c.Before == c.After {
+			return fmt.Sprintf("the %s changed: only in white space", c.Name)
+		}
+		return fmt.Sprintf("the %s changed: %q is now %q", c.Name, c.Before, c.After)
+	case ModuleCame:
+		return fmt.Sprintf("module %s was not loaded and is loaded", c.Name)
+	case ModuleWent:
+		return fmt.Sprintf("module %s was loaded and is not loaded", c.Name)
+	default:
+		return fmt.Sprintf("%s changed from %s to %s", c.Name, orText(c.Before, "nothing"), orText(c.After, "nothing"))
 	}
-	if before.Loaded != after.Loaded {
-		say("connection tracking was %s and is %s", loadedWord(before.Loaded), loadedWord(after.Loaded))
+}
+
+// Changes returns the ways in which the configuration of the kernel changed between two readings:
+// parameters, timeouts, sizes, rules and modules that touch packets, but not the fill of the table, nor
+// counters, nor the modules through which the kernel is observed.
+func Changes(before, after State) []Change {
+	var out []Change
+	add := func(kind ChangeKind, name string, a, b any) {
+		out = append(out, Change{kind, name, fmt.Sprint(a), fmt.Sprint(b)})
+	}
+	if before.Release != after.Release {
+		add(ReleaseChanged, "", before.Release, after.Release)
+	}
+	switch {
+	case after.Loaded && !before.Loaded:
+		add(TrackingCame, "", "", "")
+	case before.Loaded && !after.Loaded:
+		add(TrackingWent, "", "", "")
 	}
 	for _, size := range []struct {
-		name  string
-		a, b  int64
-		asked bool
-	}{
-		{kernels.KeyMax, before.Max, after.Max, before.Sysctl[kernels.KeyMax] != ""},
-		{kernels.KeyBuckets, before.Buckets, after.Buckets, before.Sysctl[kernels.KeyBuckets] != ""},
-	} {
-		if size.a != size.b && !size.asked { // an asked one is compared below
-			say("%s changed from %d to %d", size.name, size.a, size.b)
+		name string
+		a, b int64
+	}{{kernels.KeyMax, before.Max, after.Max}, {kernels.KeyBuckets, before.Buckets, after.Buckets}} {
+		if size.a != size.b && before.Sysctl[size.name] == "" { // an asked one is compared below
+			add(ValueChanged, size.name, size.a, size.b)
 		}
 	}
 	for _, key := range sortedKeys(before.Sysctl, after.Sysctl) {
 		if a, b := before.Sysctl[key], after.Sysctl[key]; !sameValue(a, b) {
-			say("%s changed from %s to %s", key, orText(a, "nothing"), orText(b, "nothing"))
+			add(ValueChanged, key, a, b)
 		}
 	}
 	for _, key := range sortedKeys(before.Timeouts, after.Timeouts) {
@@ -148,7 +193,7 @@ func Changes(before, after State) []string {
 			continue
 		}
 		if a, b := before.Timeouts[key], after.Timeouts[key]; a != b {
-			say("%s changed from %d to %d", key, a, b)
+			add(ValueChanged, key, a, b)
 		}
 	}
 	for _, rules := range []struct{ what, a, b string }{
@@ -157,14 +202,18 @@ func Changes(before, after State) []string {
 		{"nft rules", tablesByName(before.NFT), tablesByName(after.NFT)},
 		{"IPVS services", before.IPVS, after.IPVS},
 	} {
-		if configuration(rules.a) != configuration(rules.b) {
-			say("the %s changed: %s", rules.what, firstChange(configuration(rules.a), configuration(rules.b)))
+		if a, b := configuration(rules.a), configuration(rules.b); a != b {
+			was, is := firstChange(a, b)
+			add(RulesChanged, rules.what, was, is)
 		}
 	}
 	a, b := moduleSet(before.Modules), moduleSet(after.Modules)
 	for _, name := range sortedKeys(a, b) {
-		if a[name] != b[name] {
-			say("module %s was %s and is %s", name, loadedWord(a[name]), loadedWord(b[name]))
+		switch {
+		case b[name] && !a[name]:
+			add(ModuleCame, name, "", "")
+		case a[name] && !b[name]:
+			add(ModuleWent, name, "", "")
 		}
 	}
 	return out
@@ -196,11 +245,12 @@ func sortedKeys[V any](a, b map[string]V) []string {
 	return slices.Sorted(maps.Keys(union))
 }
 
-// firstChange shows the first line in which two listings differ.
-func firstChange(a, b string) string {
+// firstChange returns the first line in which two listings differ, as it was and as it is: two equal ones
+// where only white space does.
+func firstChange(a, b string) (was, is string) {
 	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for i := range max(len(x), len(y)) {
-		var was, is string
+		was, is = "", ""
 		if i < len(x) {
 			was = strings.TrimSpace(x[i])
 		}
@@ -208,10 +258,10 @@ func firstChange(a, b string) string {
 			is = strings.TrimSpace(y[i])
 		}
 		if was != is {
-			return fmt.Sprintf("%q is now %q", was, is)
+			return was, is
 		}
 	}
-	return "only in white space"
+	return "", ""
 }
 
 // sameValue compares as the kernel reads: numbers in any base that it takes, lists whatever separates
@@ -233,13 +283,6 @@ func sameBuckets(asked, have string, multiple int64) bool {
 	a, errA := strconv.ParseInt(strings.TrimSpace(asked), 0, 64)
 	b, errB := strconv.ParseInt(strings.TrimSpace(have), 0, 64)
 	return errA == nil && errB == nil && kernels.RoundBuckets(a, multiple) == b
-}
-
-func loadedWord(loaded bool) string {
-	if loaded {
-		return "loaded"
-	}
-	return "not loaded"
 }
 
 func orText(text, otherwise string) string {

@@ -108,6 +108,14 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// texts returns changes in words.
+func texts(changes []Change) (list []string) {
+	for _, c := range changes {
+		list = append(list, c.String())
+	}
+	return list
+}
+
 func TestChanges(t *testing.T) {
 	before := State{
 		Release: "6.1.0", Loaded: true, Max: 4096, Buckets: 4096, Count: 3,
@@ -138,10 +146,10 @@ func TestChanges(t *testing.T) {
 		`the nft rules changed: "" is now "table ip x {"`,
 		"module nft_ct was not loaded and is loaded",
 	}
-	if diff := cmp.Diff(want, Changes(before, after)); diff != "" {
+	if diff := cmp.Diff(want, texts(Changes(before, after))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Changes(before, State{Release: "6.1.0", Max: 4096, Buckets: 4096, Sysctl: before.Sysctl, Timeouts: before.Timeouts, Rules: before.Rules}); !strings.Contains(strings.Join(got, "\n"), "connection tracking was loaded and is not loaded") {
+	if got := Changes(before, State{Release: "6.1.0", Max: 4096, Buckets: 4096, Sysctl: before.Sysctl, Timeouts: before.Timeouts, Rules: before.Rules}); !strings.Contains(strings.Join(texts(got), "\n"), "connection tracking was loaded and is not loaded") {
 		t.Errorf("an unloaded module: %q", got)
 	}
 }

@@ -101,7 +101,11 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	case interrupted:
 		return &statusError{status: statusInterrupted}
 	case len(result.Limits) > 0:
-		return &statusError{status: statusInvalid, Err: fmt.Errorf("the generator was the limit: %s", strings.Join(result.Limits, "; "))}
+		var texts []string
+		for _, limit := range result.Limits {
+			texts = append(texts, limit.String())
+		}
+		return &statusError{status: statusInvalid, Err: fmt.Errorf("the generator was the limit: %s", strings.Join(texts, "; "))}
 	}
 	return nil
 }

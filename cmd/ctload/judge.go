@@ -86,7 +86,11 @@ func conclusion(run *results.Run) error {
 	if list := results.Unmeasured(run); len(list) > 0 {
 		return &statusError{status: statusInvalid, Err: errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))}
 	}
-	if failures := reports.Failures(run); len(failures) > 0 {
+	var failures []string
+	for _, f := range results.Failures(run) {
+		failures = append(failures, f.String())
+	}
+	if len(failures) > 0 {
 		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
 	}
 	return nil

@@ -5,7 +5,6 @@ package measuredtest
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/ctload/ctload/results"
 )
@@ -13,17 +12,15 @@ import (
 // Attempts is how often a test measures at most.
 const Attempts = 5
 
-// busyHost begins the reasons why a trial is INVALID that are the host's doing (see results.Validate).
-var busyHost = []string{
-	"the generator was the limit: pacing: ", "the agent stalled: ", "the DUT's times are uncertain ",
-	"the hypervisor took ", "the DUT waited ",
+// busyHost are the reasons why a trial is INVALID that are the host's doing.
+var busyHost = []results.Code{
+	results.CodePacing, results.CodeStalled, results.CodeClock, results.CodeSteal, results.CodeLostCPU,
 }
 
 // Spoilt reports whether a trial is INVALID for reasons that are all the host's doing.
 func Spoilt(trial results.Trial) bool {
-	return trial.Verdict == results.Invalid && !slices.ContainsFunc(trial.Invalid, func(reason string) bool {
-		return !slices.ContainsFunc(busyHost, func(prefix string) bool { return strings.HasPrefix(reason, prefix) })
-	})
+	return trial.Verdict == results.Invalid &&
+		!slices.ContainsFunc(trial.InvalidCodes, func(code results.Code) bool { return !slices.Contains(busyHost, code) })
 }
 
 // SpoiltIn names the scenarios of a run that have a trial which the host has spoilt. It is nothing when a trial

@@ -7,23 +7,27 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// What Validate says of a host that had no time is known here by its words; any other reason beside it is the
-// test's own affair.
+// TestSpoiltIn knows the reasons that Validate gives of a host that had no time; any other reason beside
+// them is the test's own affair.
 func TestSpoiltIn(t *testing.T) {
-	trial := func(reasons ...string) results.Trial {
-		if len(reasons) == 0 {
-			return results.Trial{Verdict: results.Clean}
+	trial := func(reasons ...results.Reason) results.Trial {
+		trial := results.Trial{Verdict: results.Clean}
+		if len(reasons) > 0 {
+			trial.Verdict = results.Invalid
 		}
-		return results.Trial{Verdict: results.Invalid, Invalid: reasons}
+		trial.Invalidate(reasons...)
+		return trial
 	}
 	busy := results.Trial{
-		Load:      results.Load{Limits: []string{"pacing: 70 slots (2.0 %) were given up"}},
 		Clock:     &results.Clock{ErrorMillis: 40},
 		Conntrack: results.Conntrack{Samples: 9, LongestGap: 3},
 	}
-	said := results.Validate(&busy, results.Evidence{Steal: 0.2, LostCPU: 0.3, Interval: 0.1})
+	said := results.Validate(&busy, results.Evidence{
+		Limits: []results.Reason{{Code: results.CodePacing, Text: "pacing: 70 slots (2.0 %) were given up"}},
+		Steal:  0.2, LostCPU: 0.3, Interval: 0.1,
+	})
 	if len(said) != 5 {
-		t.Fatalf("a host without time gives the reasons %q, want 5", said)
+		t.Fatalf("a host without time gives the reasons %v, want 5", said)
 	}
 	for _, tc := range []struct {
 		name   string
@@ -33,8 +37,8 @@ func TestSpoiltIn(t *testing.T) {
 		{"clean", []results.Trial{trial(), trial()}, nil},
 		{"each reason, twice in one scenario", []results.Trial{trial(said...), trial(said[0])}, []string{"one"}},
 		{"one of two", []results.Trial{trial(), trial(said[1])}, []string{"one"}},
-		{"another reason beside it", []results.Trial{trial(said[0], "the trial was interrupted")}, nil},
-		{"another trial for another reason", []results.Trial{trial(said[0]), trial("the table was not sampled")}, nil},
+		{"another reason beside it", []results.Trial{trial(said[0], results.Reason{Code: results.CodeInterrupted, Text: "interrupted"})}, nil},
+		{"another trial for another reason", []results.Trial{trial(said[0]), trial(results.Reason{Code: results.CodeUnsampled, Text: "the table was not sampled"})}, nil},
 	} {
 		run := &results.Run{Scenarios: []results.Scenario{{Name: "one", Trials: tc.trials}}}
 		if got := SpoiltIn(run); !slices.Equal(got, tc.want) {
