@@ -114,7 +114,7 @@ func (s *Server) clock(context.Context, *Nothing) (*Clock, error) {
 }
 
 func (s *Server) configure(ctx context.Context, settings *tuning.Settings) (*Nothing, error) {
-	_, err := s.kernel.Apply(ctx, *settings)
+	err := s.kernel.Apply(ctx, *settings)
 	return &Nothing{}, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -29,13 +30,13 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 		return run
 	}
 	for accelerator, wantUnlike := range map[string]bool{"tcg": false, "kvm": true} {
-		baseline := &results.Baseline{Name: "last", Run: measured(accelerator), Allowed: 0.1}
+		baseline := &compare.Baseline{Name: "last", Run: measured(accelerator), Allowed: 0.1}
 		if err := baseline.Check(plan.Expected()); err != nil {
 			t.Errorf("%s, before the run: %v", accelerator, err)
 		}
 		run := measured("tcg")
 		err := conclude(run, Request{Plan: plan, Baseline: baseline})
-		if _, unlike := errors.AsType[*results.UnlikeError](err); unlike != wantUnlike || !unlike && err != nil {
+		if _, unlike := errors.AsType[*compare.UnlikeError](err); unlike != wantUnlike || !unlike && err != nil {
 			t.Errorf("%s: %v", accelerator, err)
 		}
 		if compared := run.Baseline == "last"; compared == wantUnlike {
@@ -48,7 +49,7 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 	// Another host is known before.
 	other := measured("tcg")
 	other.Environment.HostCPU = "another CPU"
-	if err := (&results.Baseline{Name: "last", Run: other}).Check(plan.Expected()); err == nil {
+	if err := (&compare.Baseline{Name: "last", Run: other}).Check(plan.Expected()); err == nil {
 		t.Error("a baseline of another CPU passed")
 	}
 }

@@ -15,8 +15,9 @@ import (
 var mayImport = map[string][]string{
 	"scenarios":        {},
 	"results":          {},
+	"results/compare":  {"results"},
 	"generators":       {"generators/..."},
-	"reports":          {"results"},
+	"reports":          {"results/..."},
 	"reports/progress": {"results"},
 	"agent/tuning":     {},
 	"agent/samplers":   {"results"},

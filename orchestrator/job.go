@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
@@ -22,7 +23,7 @@ type Job struct {
 	Cache    string // folder for what was found out about the host; see libvirt.Options
 	Out      string // path of the run folder, which is made
 	View     View
-	Baseline *results.Baseline // see Request
+	Baseline *compare.Baseline // see Request
 	ID       string
 	Version  string
 }

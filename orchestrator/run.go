@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
@@ -35,7 +36,7 @@ type Request struct {
 	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
 	Folder    *results.Folder
 	View      View
-	Baseline  *results.Baseline // that the run is held against at its end, or nil
+	Baseline  *compare.Baseline // that the run is held against at its end, or nil
 	ID        string            // of the run
 	Version   string            // of the program
 }
@@ -43,7 +44,7 @@ type Request struct {
 // Run performs every trial of a plan and returns what was measured, also beside an error: when ctx
 // ends (the run is then marked as interrupted), when the lab breaks, or when machines do not boot.
 // The run folder is brought up to date after each trial. A baseline that turns out to be of another kind
-// is an error as well, a *results.UnlikeError.
+// is an error as well, a *compare.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
 	run := newRun(r)
 	if err := r.save(run); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -53,12 +54,12 @@ scenarios: {a: {}}
 		return plan.Expected()
 	}
 	names, last := []string{"last", "this"}, run(text)
-	if _, err := results.CompareRuns(names, []*results.Run{last, run("# moved\n\n" + text)}); err != nil {
+	if _, err := compare.Runs(names, []*results.Run{last, run("# moved\n\n" + text)}); err != nil {
 		t.Errorf("the same actions: %v", err)
 	}
 	for _, change := range [][2]string{{"at: 2s", "at: 3s"}, {"after: 1s", "after: 2s"}, {"first drop", "first loss"}, {"loss: 0%", "loss: 1%"}, {"flush", "rules-remove"}, {"  - {action: flush, at: 2s}\n", ""}} {
-		_, err := results.CompareRuns(names, []*results.Run{last, run(strings.Replace(text, change[0], change[1], 1))})
-		if _, unlike := errors.AsType[*results.UnlikeError](err); !unlike || !strings.Contains(err.Error(), "actions of a") {
+		_, err := compare.Runs(names, []*results.Run{last, run(strings.Replace(text, change[0], change[1], 1))})
+		if _, unlike := errors.AsType[*compare.UnlikeError](err); !unlike || !strings.Contains(err.Error(), "actions of a") {
 			t.Errorf("%q for %q: %v", change[1], change[0], err)
 		}
 	}

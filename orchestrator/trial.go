@@ -127,6 +127,8 @@ func (t *trial) measure(ctx context.Context) error {
 		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %s", difference)
 	}
 
+	t.result.Remarks = tuning.Remarks(t.settings, before)
+
 	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
 
 	t.begin("baseline")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // column is a column of the table. Its head is two lines: a group or unit, and the name.
@@ -201,8 +202,8 @@ func logCell(r row) string {
 		return none
 	}
 	suppressed := r.values(func(t *results.Trial) (float64, bool) { return float64(t.Conntrack.LogSupp), true })
-	text := results.Count(int64(math.Round(results.Median(lines))))
-	if n := int64(math.Round(results.Median(suppressed))); n > 0 {
+	text := results.Count(int64(math.Round(compare.Median(lines))))
+	if n := int64(math.Round(compare.Median(suppressed))); n > 0 {
 		text += " +" + results.Count(n)
 	}
 	return text

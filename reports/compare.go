@@ -7,11 +7,11 @@ import (
 	"math"
 	"strings"
 
-	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // comparisonRenderers are the formats of a comparison by name.
-var comparisonRenderers = map[string]func(io.Writer, *results.Comparison, Options) error{
+var comparisonRenderers = map[string]func(io.Writer, *compare.Comparison, Options) error{
 	"json":     comparisonJSON,
 	"table":    comparisonTable,
 	"markdown": comparisonMarkdown,
@@ -23,7 +23,7 @@ func ComparisonFormats() []string { return sortedNames(comparisonRenderers) }
 // RenderComparison writes a comparison of runs: for each scenario the figures of all runs side by
 // side, as medians with their spread, and how each differs from the first run with the corrected
 // p-value of the difference.
-func RenderComparison(w io.Writer, format string, c *results.Comparison, o Options) error {
+func RenderComparison(w io.Writer, format string, c *compare.Comparison, o Options) error {
 	renderer, ok := comparisonRenderers[format]
 	if !ok {
 		return unknownFormat(format, ComparisonFormats())
@@ -35,7 +35,7 @@ func RenderComparison(w io.Writer, format string, c *results.Comparison, o Optio
 }
 
 // comparisonLines are the cells of one group: a row for the verdict, then one for each metric.
-func comparisonLines(c *results.Comparison, g results.Group) []line {
+func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 	lines := []line{{column: column{name: "figure", head: [2]string{"", g.Name}, left: true}, cells: []string{"verdict"}}}
 	for i, side := range c.Sides {
 		lines = append(lines, line{column: column{name: side, head: [2]string{"", printable(side)}}, cells: []string{g.Verdicts[i]}})
@@ -60,7 +60,7 @@ func comparisonLines(c *results.Comparison, g results.Group) []line {
 	return lines
 }
 
-func statWords(m results.Metric, s results.Stat) string {
+func statWords(m compare.Metric, s compare.Stat) string {
 	if s.N == 0 {
 		return none
 	}
@@ -71,7 +71,7 @@ func statWords(m results.Metric, s results.Stat) string {
 	return text
 }
 
-func differenceWords(c results.ComparedCell) string {
+func differenceWords(c compare.Cell) string {
 	switch d := delta(c); {
 	case !c.Significant:
 		return d
@@ -82,7 +82,7 @@ func differenceWords(c results.ComparedCell) string {
 	}
 }
 
-func comparisonTable(w io.Writer, c *results.Comparison, o Options) error {
+func comparisonTable(w io.Writer, c *compare.Comparison, o Options) error {
 	var b bytes.Buffer
 	for _, g := range c.Groups {
 		lines := comparisonLines(c, g)
@@ -104,7 +104,7 @@ func comparisonTable(w io.Writer, c *results.Comparison, o Options) error {
 	return err
 }
 
-func comparisonMarkdown(w io.Writer, c *results.Comparison, _ Options) error {
+func comparisonMarkdown(w io.Writer, c *compare.Comparison, _ Options) error {
 	var b strings.Builder
 	for _, g := range c.Groups {
 		lines := comparisonLines(c, g)
@@ -119,9 +119,9 @@ func comparisonMarkdown(w io.Writer, c *results.Comparison, _ Options) error {
 	return err
 }
 
-func comparisonNotes(c *results.Comparison) []string {
+func comparisonNotes(c *compare.Comparison) []string {
 	return []string{
 		fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are from %s, by the Mann-Whitney U test with Holm's correction over all cells; ~: not significant (p >= %.2f), =: all trials are equal",
-			c.Sides[0], results.Alpha),
+			c.Sides[0], compare.Alpha),
 	}
 }

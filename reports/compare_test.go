@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // varied is the fixture with many trials that vary a little, failing more by the given number.
@@ -38,7 +39,7 @@ func varied(seed uint64, trials int, more int64) *results.Run {
 
 func TestComparisonGolden(t *testing.T) {
 	runs := []*results.Run{varied(1, 8, 0), varied(2, 8, 100)}
-	c, err := results.CompareRuns([]string{"runs/monday", "runs/friday"}, runs)
+	c, err := compare.Runs([]string{"runs/monday", "runs/friday"}, runs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestComparisonTakesMany(t *testing.T) {
 		runs = append(runs, varied(uint64(i), 3, 0))
 		names = append(names, fmt.Sprintf("run|%d", i))
 	}
-	c, err := results.CompareRuns(names, runs)
+	c, err := compare.Runs(names, runs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@ import (
 	"io"
 	"math"
 
-	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // The JSON form of a comparison. A figure that does not exist is null: the median of no trials, of a
@@ -43,9 +43,9 @@ type (
 	}
 )
 
-func comparisonJSON(w io.Writer, c *results.Comparison, _ Options) error {
+func comparisonJSON(w io.Writer, c *compare.Comparison, _ Options) error {
 	doc := jsonComparison{
-		Runs: c.Sides, Scenarios: []jsonGroup{}, Alpha: results.Alpha, TooFew: c.TooFew,
+		Runs: c.Sides, Scenarios: []jsonGroup{}, Alpha: compare.Alpha, TooFew: c.TooFew,
 		Notes: append([]string{}, c.Notes...),
 	}
 	for _, g := range c.Groups {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // compared names the metric behind a column of the table, for those that are compared.
@@ -29,7 +30,7 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 	if !several(list) || len(list) < 2 || len(list[0].valid) == 0 {
 		return differences{}, nil
 	}
-	c, err := results.CompareScenarios(run)
+	c, err := compare.Scenarios(run)
 	if err != nil {
 		return differences{}, fmt.Errorf("comparing the scenarios: %w", err)
 	}
@@ -77,7 +78,7 @@ func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
 	return nil
 }
 
-func delta(c results.ComparedCell) string {
+func delta(c compare.Cell) string {
 	if c.N == 0 {
 		return none
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // none stands for a figure that does not exist: the table was never full, nothing completed.
@@ -82,7 +83,7 @@ func (r row) typical() (results.Trial, bool) {
 	for i, t := range of {
 		failed[i] = float64(t.Load.Failed)
 	}
-	middle := results.Median(failed)
+	middle := compare.Median(failed)
 	return slices.MinFunc(of, func(a, b results.Trial) int {
 		return cmp.Compare(math.Abs(float64(a.Load.Failed)-middle), math.Abs(float64(b.Load.Failed)-middle))
 	}), true
@@ -95,9 +96,9 @@ func (r row) cell(value func(*results.Trial) (float64, bool), format func(float6
 	if len(values) == 0 {
 		return none
 	}
-	middle := results.Median(values)
+	middle := compare.Median(values)
 	text := format(middle)
-	if spread := results.Spread(values); spread > 0 {
+	if spread := compare.Spread(values); spread > 0 {
 		if math.IsInf(spread, 0) {
 			text += fmt.Sprintf(" ±%s", format(slices.Max(values)))
 		} else if percent := math.Round(spread * 100); percent > 0 {

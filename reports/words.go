@@ -258,7 +258,7 @@ func footnotes(run *results.Run, list []row) []string {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
-	texts = append(texts, unseenDrops(list)...)
+	texts = append(append(texts, remarks(list)...), unseenDrops(list)...)
 	texts = append(texts, run.BaselineNotes...)
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
@@ -269,19 +269,36 @@ func footnotes(run *results.Run, list []row) []string {
 	return texts
 }
 
-// unseenDrops say in which scenarios the kernel's reasons for drops were not counted, and why.
+// unseenDrops says in which scenarios the kernel's reasons for drops were not counted, and why.
 func unseenDrops(list []row) []string {
+	return byText(list, "drops were not counted by the kernel's reason: ", func(t results.Trial) []string {
+		if t.Stack == nil || t.Stack.DropReasonsMissing == "" {
+			return nil
+		}
+		return []string{t.Stack.DropReasonsMissing}
+	})
+}
+
+// remarks says in which scenarios the kernel took a setting otherwise than to the letter.
+func remarks(list []row) []string {
+	return byText(list, "", func(t results.Trial) []string { return t.Remarks })
+}
+
+// byText returns each text of the valid trials once, after the names of the scenarios that have it.
+func byText(list []row, what string, of func(results.Trial) []string) []string {
 	names := map[string][]string{}
 	for _, r := range list {
 		for _, t := range r.valid {
-			if s := t.Stack; s != nil && s.DropReasonsMissing != "" && !slices.Contains(names[s.DropReasonsMissing], r.name) {
-				names[s.DropReasonsMissing] = append(names[s.DropReasonsMissing], r.name)
+			for _, text := range of(t) {
+				if !slices.Contains(names[text], r.name) {
+					names[text] = append(names[text], r.name)
+				}
 			}
 		}
 	}
 	var texts []string
-	for _, reason := range slices.Sorted(maps.Keys(names)) {
-		texts = append(texts, fmt.Sprintf("%s: drops were not counted by the kernel's reason: %s", strings.Join(names[reason], ", "), reason))
+	for _, text := range slices.Sorted(maps.Keys(names)) {
+		texts = append(texts, fmt.Sprintf("%s: %s%s", strings.Join(names[text], ", "), what, text))
 	}
 	return texts
 }

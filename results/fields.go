@@ -1,6 +1,7 @@
 package results
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,8 +13,8 @@ import (
 	"github.com/expr-lang/expr/types"
 )
 
-// neverName is the time that did not come, in thresholds.
-const neverName = "never"
+// Never is the time that did not come, in thresholds and reports.
+const Never = "never"
 
 // fieldSet is what expressions may name: types for the compiler, and paths.
 type fieldSet struct {
@@ -28,8 +29,8 @@ type fieldSet struct {
 var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial", "docs/fields.md")
 
 func newFieldSet(of reflect.Type, owner, page string) *fieldSet {
-	f := &fieldSet{owner: owner, page: page, types: typesOf(of), known: map[string]reflect.Type{neverName: reflect.TypeFor[float64]()}}
-	f.types[neverName] = types.Float64
+	f := &fieldSet{owner: owner, page: page, types: typesOf(of), known: map[string]reflect.Type{Never: reflect.TypeFor[float64]()}}
+	f.types[Never] = types.Float64
 	paths(of, "", f.known)
 	f.sorted = slices.Sorted(maps.Keys(f.known))
 	return f
@@ -108,7 +109,7 @@ func fieldValues(t *Trial) map[string]any {
 			delete(stack, "memory_faults")
 		}
 	}
-	m[neverName] = math.Inf(1)
+	m[Never] = math.Inf(1)
 	return m
 }
 
@@ -173,7 +174,7 @@ func fieldWords(env map[string]any, path string) string {
 		return "missing"
 	case float64:
 		if math.IsInf(x, 1) {
-			return neverName
+			return Never
 		}
 		return fmt.Sprintf("%.6g", x)
 	case string:
@@ -241,7 +242,7 @@ func kindOf(t reflect.Type) string {
 	}
 	switch t.Kind() {
 	case reflect.Pointer: // an optional time
-		return "number or " + neverName
+		return "number or " + Never
 	case reflect.Int64, reflect.Int:
 		return "integer"
 	case reflect.Bool:
@@ -279,3 +280,10 @@ func unitOf(path string, t reflect.Type) string {
 	}
 	return ""
 }
+
+// Schema is the JSON schema (draft 2020-12) of run.json, made from the types of this package by its
+// tests (go test ./results -run Schema -update). It allows fields that it does not know, since a
+// newer build of the same [SchemaVersion] may add some.
+//
+//go:embed run.schema.json
+var Schema []byte

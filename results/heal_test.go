@@ -22,6 +22,14 @@ func illBetween(from, to float64) (samples []Sample, probes []ProbeSample) {
 	return samples, probes
 }
 
+// moment is a time that may not have come: +Inf then.
+func moment(v *float64) float64 {
+	if v == nil {
+		return math.Inf(1)
+	}
+	return *v
+}
+
 func condition(t *testing.T, text string) *Condition {
 	t.Helper()
 	c, err := CompileCondition(text)

@@ -11,6 +11,7 @@
 package results
 
 import (
+	"fmt"
 	"strings"
 	"time"
 )
@@ -39,7 +40,7 @@ type Run struct {
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
 	// Baseline names the run that this one was compared with, and Regressions are what became worse by
-	// more than the share MaxRegression (0.1 is 10 %); see [FindRegressions].
+	// more than the share MaxRegression (0.1 is 10 %); see package compare.
 	Baseline      string       `json:"baseline,omitempty"`
 	MaxRegression float64      `json:"max_regression,omitempty"`
 	Regressions   []Regression `json:"regressions,omitempty"`
@@ -116,16 +117,18 @@ type Trial struct {
 	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
 	// InvalidCodes are the kinds of those reasons, in their order, for scripts: interrupted, clock, stalled,
 	// generator-pacing; [Code] has all.
-	InvalidCodes []Code      `json:"invalid_codes,omitempty"`
-	Conntrack    Conntrack   `json:"conntrack"`                  // what connection tracking did
-	Load         Load        `json:"load"`                       // what the generators offered and what came of it
-	Accounting   Accounting  `json:"accounting"`                 // what was offered against what became of it
-	Probe        *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
-	Stack        *Stack      `json:"stack,omitempty"`            // nil when it was not read
-	Prediction   *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
-	Refused      []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
-	Actions      []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
-	Heal         *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
+	InvalidCodes []Code `json:"invalid_codes,omitempty"`
+	// Remarks are the ways in which the DUT's kernel is as asked though not to the letter: a rounded hash.
+	Remarks    []string    `json:"remarks,omitempty"`
+	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
+	Load       Load        `json:"load"`                       // what the generators offered and what came of it
+	Accounting Accounting  `json:"accounting"`                 // what was offered against what became of it
+	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
+	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
+	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
+	Refused    []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
+	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
+	Heal       *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
 	// Recovery is how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
@@ -372,4 +375,48 @@ type Sample struct {
 	Done    int64 `json:"done"`
 	Failed  int64 `json:"failed"`
 	Broken  int64 `json:"broken,omitempty"` // of those failed: connections that were open and held
+}
+
+// Regression is a figure of a scenario that became worse than in a baseline run.
+type Regression struct {
+	Scenario string `json:"scenario"`
+	Metric   string `json:"metric"` // path in run.json
+	Before   string `json:"before"`
+	After    string `json:"after"`
+}
+
+func (r Regression) String() string {
+	return fmt.Sprintf("%s: %s was %s and is %s", r.Scenario, r.Metric, r.Before, r.After)
+}
+
+// Scenario returns the scenario of that name, nil where the run has none.
+func (r *Run) Scenario(name string) *Scenario {
+	for i := range r.Scenarios {
+		if r.Scenarios[i].Name == name {
+			return &r.Scenarios[i]
+		}
+	}
+	return nil
+}
+
+// Valid returns how many trials of the scenario are valid.
+func (s *Scenario) Valid() int {
+	n := 0
+	for _, t := range s.Trials {
+		if t.Verdict != Invalid {
+			n++
+		}
+	}
+	return n
+}
+
+// Worst returns the worst verdict among the valid trials, [Invalid] without any.
+func (s *Scenario) Worst() Verdict {
+	v := Invalid
+	for _, t := range s.Trials {
+		if t.Verdict.Worse(v) {
+			v = t.Verdict
+		}
+	}
+	return v
 }

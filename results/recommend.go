@@ -48,7 +48,7 @@ func Best(run *Run) *Scenario {
 		}
 	}
 	// Thresholds may assert that a fault shows: where some scenario is clean, only such are a cure.
-	if clean := slices.DeleteFunc(slices.Clone(met), func(s *Scenario) bool { return worst(s) != Clean }); len(clean) > 0 {
+	if clean := slices.DeleteFunc(slices.Clone(met), func(s *Scenario) bool { return s.Worst() != Clean }); len(clean) > 0 {
 		met = clean
 	}
 	if len(met) == 0 {
@@ -67,7 +67,7 @@ func Best(run *Run) *Scenario {
 }
 
 func meets(s *Scenario) bool {
-	if validTrials(s) == 0 {
+	if s.Valid() == 0 {
 		return false
 	}
 	for _, o := range s.Thresholds {
@@ -75,7 +75,7 @@ func meets(s *Scenario) bool {
 			return false
 		}
 	}
-	return len(s.Thresholds) > 0 || worst(s) == Clean
+	return len(s.Thresholds) > 0 || s.Worst() == Clean
 }
 
 func achievement(s *Scenario) string {

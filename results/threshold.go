@@ -196,7 +196,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 		}
 		return
 	}
-	if path != neverName && !slices.Contains(f.named, path) {
+	if path != Never && !slices.Contains(f.named, path) {
 		f.named = append(f.named, path)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,22 +134,6 @@ func Validate(t *Trial, e Evidence) []Reason {
 	return reasons
 }
 
-// firstDifference names the first line in which two texts differ.
-func firstDifference(before, after string) string {
-	b, a := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for i := range max(len(b), len(a)) {
-		switch {
-		case i >= len(b):
-			return fmt.Sprintf("%q is new", a[i])
-		case i >= len(a):
-			return fmt.Sprintf("%q is gone", b[i])
-		case a[i] != b[i]:
-			return fmt.Sprintf("%q became %q", b[i], a[i])
-		}
-	}
-	return "nothing"
-}
-
 // Reconcile finds trials that differ though nothing in the experiment asks for that, and makes them
 // invalid, since they cannot be compared: in the kernel where the same one was asked for, in the memory
 // that this kernel has where it was given the same, in the table where they are of the same scenario.
@@ -215,3 +200,30 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 		}
 	}
 }
+
+// faults are lines that a kernel prints to its console when something went wrong that spoils a
+// measurement. The list follows the kernel's own messages; "table full" is none of them.
+var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` +
+	`\bBUG: |` + // unable to handle, soft lockup, scheduling while atomic, KASAN
+	`\bOops: |Oops\[#|general protection fault|` +
+	`(Internal error|Unhandled fault): |` +
+	`\bWARNING: (CPU: |\S+:\d+ at )|` + // the second form from 6.19 on
+	`watchdog: .* (lockup|stuck)|` +
+	`rcu: INFO: .* (self-detected stall|detected stalls)|rcu_(sched|preempt|bh) (self-)?detected|` +
+	`INFO: task .* blocked for more than|` +
+	`[Oo]ut of memory: |invoked oom-killer|oom-kill:|Memory cgroup out of memory|` +
+	`page allocation failure|SLUB: Unable to allocate memory|` +
+	`nf_conntrack: .*(unable to|can't) allocate|` +
+	`EXT4-fs error|I/O error, dev |` +
+	`clocksource: .* (unstable|skew)|Marking clocksource .* unstable`)
+
+// memoryFaults are those of a kernel that has run out of memory and knows it.
+var memoryFaults = regexp.MustCompile(`[Oo]ut of memory: |invoked oom-killer|oom-kill:|page allocation failure|SLUB: Unable to allocate memory|` +
+	`nf_conntrack: .*(unable to|can't) allocate|Call Trace:`) // a trace follows a failed allocation; an oops has lines of its own
+
+// MemoryFault reports whether a line tells of memory that ran out, which spoils no trial that was to.
+func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
+
+// ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial:
+// an oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.
+func ConsoleFault(line string) bool { return faults.MatchString(line) }

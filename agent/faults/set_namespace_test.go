@@ -25,7 +25,7 @@ func TestSetInNamespace(t *testing.T) {
 		hosttest.Need(t, "iptables-nft-restore", "iptables-nft-save", "nft")
 		var kernel tuning.Kernel
 		settings := tuning.Settings{Rules: tracked, NFT: "table ip own {\n chain c {\n type filter hook input priority 5\n udp dport 9 counter\n }\n}\n"}
-		if _, err := kernel.Apply(t.Context(), settings); err != nil {
+		if err := kernel.Apply(t.Context(), settings); err != nil {
 			t.Fatal(err)
 		}
 		before, err := kernel.ReadBack(t.Context(), settings)
@@ -85,7 +85,7 @@ func TestEntriesInNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		hosttest.Need(t, "iptables-nft-restore")
 		var kernel tuning.Kernel
-		if _, err := kernel.Apply(t.Context(), tuning.Settings{Rules: tracked}); err != nil {
+		if err := kernel.Apply(t.Context(), tuning.Settings{Rules: tracked}); err != nil {
 			t.Fatal(err)
 		}
 		const flows = 300

@@ -112,8 +112,8 @@ func dialTable() (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
 	}
-	patience := unix.NsecToTimeval(tableLimit.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
+	limit := unix.NsecToTimeval(tableLimit.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return nil, errors.Join(fmt.Errorf("set a time limit for the netfilter socket: %w", err), unix.Close(fd))
 	}
 	return &table{fd: fd, buffer: make([]byte, 16<<10)}, nil

@@ -10,75 +10,60 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ctload/ctload/internal/kernels"
 )
-
-// Applied is what Apply did, in order.
-type Applied struct {
-	Steps []Step `json:"steps"`
-}
-
-// Step is one thing that was done to the kernel.
-type Step struct {
-	What    string  `json:"what"` // as "set net.netfilter.nf_conntrack_max to 262144"
-	Seconds float64 `json:"seconds"`
-}
 
 // Apply makes the kernel as the settings ask, in the order in which that can work: modules away,
 // modules in, the hash (its resizing stops all tracking for up to a fifth of a second, so it is done
 // while nothing is tracked), rules, parameters. nf_conntrack is loaded if a setting needs it; loading it
 // tracks nothing by itself.
 //
-// The first step that fails ends it; the error says what was being done and what the tool complained
-// of, and Applied holds the steps before it. Nothing is rolled back. Privilege: CAP_NET_ADMIN in the
-// network namespace, root in the initial namespaces for modules, buckets and nf_conntrack_max.
-func (k Kernel) Apply(ctx context.Context, s Settings) (Applied, error) {
-	var applied Applied
+// The first step that fails ends it: the error says what was being done and what the tool complained of,
+// and nothing is rolled back. Privilege: CAP_NET_ADMIN in the network namespace, root in the initial
+// namespaces for modules, buckets and nf_conntrack_max.
+func (k Kernel) Apply(ctx context.Context, s Settings) error {
 	if err := s.Validate(); err != nil {
-		return applied, fmt.Errorf("settings: %w", err)
+		return fmt.Errorf("settings: %w", err)
 	}
-	step := func(what string, do func() error) error {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-		start := time.Now()
-		if err := do(); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-		applied.Steps = append(applied.Steps, Step{What: what, Seconds: time.Since(start).Seconds()})
-		return nil
-	}
-	for _, part := range []func(context.Context, Settings, stepper) error{
+	for _, part := range []func(context.Context, Settings) error{
 		k.applyRemovals, k.applyModules, k.applyBuckets, k.applyRules, k.applyIPVS, k.applySysctl,
 	} {
-		if err := part(ctx, s, step); err != nil {
-			return applied, err
-		}
-	}
-	return applied, nil
-}
-
-// stepper does one step, times it and records it under its name.
-type stepper func(what string, do func() error) error
-
-func (k Kernel) applyRemovals(ctx context.Context, s Settings, step stepper) error {
-	if len(s.RemoveModules) == 0 {
-		return nil
-	}
-	if err := step("flush all rules", func() error { return k.flush(ctx) }); err != nil {
-		return err
-	}
-	for _, name := range s.RemoveModules {
-		if err := step("remove module "+moduleName(name), func() error { return k.remove(ctx, name) }); err != nil {
+		if err := part(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) error {
+// step does one thing to the kernel unless ctx has ended; its error says what.
+func step(ctx context.Context, what string, do func() error) error {
+	err := ctx.Err()
+	if err == nil {
+		err = do()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
+	if len(s.RemoveModules) == 0 {
+		return nil
+	}
+	if err := step(ctx, "flush all rules", func() error { return k.flush(ctx) }); err != nil {
+		return err
+	}
+	for _, name := range s.RemoveModules {
+		if err := step(ctx, "remove module "+moduleName(name), func() error { return k.remove(ctx, name) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k Kernel) applyModules(ctx context.Context, s Settings) error {
 	names := s.LoadModules
 	// With parameters of its own it is loaded in its turn: to one that is there they are lost.
 	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == kernels.Module })
@@ -86,7 +71,7 @@ func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) erro
 		names = append([]string{kernels.Module}, names...)
 	}
 	for _, name := range names {
-		err := step("load module "+strings.Join(strings.Fields(name), " "), func() error {
+		err := step(ctx, "load module "+strings.Join(strings.Fields(name), " "), func() error {
 			return k.load(ctx, name)
 		})
 		if err != nil {
@@ -96,11 +81,11 @@ func (k Kernel) applyModules(ctx context.Context, s Settings, step stepper) erro
 	return nil
 }
 
-func (k Kernel) applyBuckets(_ context.Context, s Settings, step stepper) error {
+func (k Kernel) applyBuckets(ctx context.Context, s Settings) error {
 	if s.Buckets == 0 {
 		return nil
 	}
-	return step(fmt.Sprintf("set the hash to %d buckets", s.Buckets), func() error { return k.setBuckets(s.Buckets) })
+	return step(ctx, fmt.Sprintf("set the hash to %d buckets", s.Buckets), func() error { return k.setBuckets(s.Buckets) })
 }
 
 // setBuckets resizes the hash through the parameter that kernels since 4.8 have, else through the
@@ -123,7 +108,7 @@ func (k Kernel) setBuckets(buckets int) error {
 	return nil
 }
 
-func (k Kernel) applyRules(ctx context.Context, s Settings, step stepper) error {
+func (k Kernel) applyRules(ctx context.Context, s Settings) error {
 	for _, load := range []struct{ what, text, tool string }{
 		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore")},
 		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore")},
@@ -131,7 +116,7 @@ func (k Kernel) applyRules(ctx context.Context, s Settings, step stepper) error 
 		if load.text == "" {
 			continue
 		}
-		err := step(load.what, func() error {
+		err := step(ctx, load.what, func() error {
 			_, err := k.run(ctx, terminated(load.text), load.tool)
 			return err
 		})
@@ -142,7 +127,7 @@ func (k Kernel) applyRules(ctx context.Context, s Settings, step stepper) error 
 	if s.NFT == "" {
 		return nil
 	}
-	return step("load the nft script", func() error {
+	return step(ctx, "load the nft script", func() error {
 		_, err := k.run(ctx, terminated(s.NFT), "nft", "-f", "-")
 		return err
 	})
@@ -156,11 +141,11 @@ func terminated(text string) string {
 	return text + "\n"
 }
 
-func (k Kernel) applySysctl(_ context.Context, s Settings, step stepper) error {
+func (k Kernel) applySysctl(ctx context.Context, s Settings) error {
 	for _, p := range s.Sysctl {
 		key, _ := kernels.Key(p.Key)
 		what := fmt.Sprintf("set %s to %s", key, strings.TrimSpace(p.Value))
-		if err := step(what, func() error { return k.writeSysctl(key, p.Value) }); err != nil {
+		if err := step(ctx, what, func() error { return k.writeSysctl(key, p.Value) }); err != nil {
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func TestApplyIptables(t *testing.T) {
 				}
 				hosttest.Need(t, settings.Tools()...)
 				var kernel tuning.Kernel
-				if _, err := kernel.Apply(t.Context(), settings); err != nil {
+				if err := kernel.Apply(t.Context(), settings); err != nil {
 					t.Fatal(err)
 				}
 				state, err := kernel.ReadBack(t.Context(), settings)
@@ -75,7 +75,7 @@ func TestApplyIptables(t *testing.T) {
 					Rules: strings.Replace(statefulRules, "--dport 80", "--dport 81", 1), RulesBackend: backend,
 					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "31"}},
 				}
-				if _, err := kernel.Apply(t.Context(), behind); err != nil {
+				if err := kernel.Apply(t.Context(), behind); err != nil {
 					t.Fatal(err)
 				}
 				if again, err = kernel.ReadBack(t.Context(), settings); err != nil {
@@ -92,7 +92,7 @@ func TestApplyIptables(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("changes (-want +got):\n%s", diff)
 				}
-				if _, err := kernel.Apply(t.Context(), tuning.Settings{
+				if err := kernel.Apply(t.Context(), tuning.Settings{
 					Rules: "*filter\nCOMMIT\n*raw\nCOMMIT\n", Rules6: "*filter\n:INPUT ACCEPT\nCOMMIT\n", RulesBackend: backend,
 					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "30"}},
 				}); err != nil {
@@ -124,7 +124,7 @@ func TestHitsOfRealRules(t *testing.T) {
 					}
 					return state
 				}
-				if _, err := kernel.Apply(t.Context(), settings); err != nil {
+				if err := kernel.Apply(t.Context(), settings); err != nil {
 					t.Fatal(err)
 				}
 				before := read()
@@ -155,7 +155,7 @@ func TestHitsOfRealRules(t *testing.T) {
 				if settings.RulesBackend == tuning.BackendLegacy {
 					undo = tuning.Settings{Rules: "*filter\nCOMMIT\n", RulesBackend: tuning.BackendLegacy}
 				}
-				if _, err := kernel.Apply(t.Context(), undo); err != nil {
+				if err := kernel.Apply(t.Context(), undo); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -174,7 +174,7 @@ table inet ctload {
 	}
 }`}
 		var kernel tuning.Kernel
-		if _, err := kernel.Apply(t.Context(), settings); err != nil {
+		if err := kernel.Apply(t.Context(), settings); err != nil {
 			t.Fatal(err)
 		}
 		state, err := kernel.ReadBack(t.Context(), settings)
@@ -187,7 +187,7 @@ table inet ctload {
 		if state.Tracking.IPv4 != tuning.Yes || state.Tracking.IPv6 != tuning.Yes {
 			t.Errorf("tracking %+v, want both families", state.Tracking)
 		}
-		if _, err := kernel.Apply(t.Context(), tuning.Settings{NFT: "flush ruleset"}); err != nil {
+		if err := kernel.Apply(t.Context(), tuning.Settings{NFT: "flush ruleset"}); err != nil {
 			t.Fatal(err)
 		}
 		if state, err = kernel.ReadBack(t.Context(), settings); err != nil {
@@ -241,7 +241,7 @@ func TestApplyErrors(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				_, err := tuning.Kernel{}.Apply(t.Context(), test.settings)
+				err := tuning.Kernel{}.Apply(t.Context(), test.settings)
 				if err == nil {
 					t.Fatal("no error")
 				}

@@ -9,14 +9,14 @@ import (
 
 // Services of the kernel's load balancer (IPVS), as its own tool ipvsadm saves and restores them.
 
-func (k Kernel) applyIPVS(ctx context.Context, s Settings, step stepper) error {
+func (k Kernel) applyIPVS(ctx context.Context, s Settings) error {
 	if s.IPVS == "" {
 		return nil
 	}
-	if err := step("load module ip_vs", func() error { return k.load(ctx, "ip_vs") }); err != nil {
+	if err := step(ctx, "load module ip_vs", func() error { return k.load(ctx, "ip_vs") }); err != nil {
 		return err
 	}
-	return step("load the IPVS services", func() error {
+	return step(ctx, "load the IPVS services", func() error {
 		_, err := k.run(ctx, terminated(s.IPVS), "ipvsadm", "-R")
 		return err
 	})

@@ -136,15 +136,15 @@ func (k Kernel) Load(ctx context.Context, name string) error { return k.load(ctx
 // Remove removes a module after those that depend on it. It must have no users any more: rules go first.
 func (k Kernel) Remove(ctx context.Context, name string) error { return k.remove(ctx, name) }
 
-// unusedPatience is how long it is waited for users of modules to let go of them: the kernel drops
+// unusedLimit is how long RemoveUnused waits for users of modules to let go of them: the kernel drops
 // references from workers, after an RCU grace period.
-const unusedPatience = 2 * time.Second
+const unusedLimit = 2 * time.Second
 
 // RemoveUnused removes the modules that are loaded now and are not among those of before, as far as nobody
 // uses them: what the kernel has loaded for rules or disciplines that are gone. It is for a kernel of
 // the caller's own.
 func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
-	deadline := time.Now().Add(unusedPatience)
+	deadline := time.Now().Add(unusedLimit)
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
 		loaded, err := k.modules()
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 func compareCommand() *cobra.Command {
@@ -32,11 +33,11 @@ different drivers or on different hosts: its verdicts and counts side by side.`,
 				}
 				runs = append(runs, run)
 			}
-			compare := results.CompareRuns
+			sideBySide := compare.Runs
 			if acrossLabs {
-				compare = results.CompareAcrossLabs
+				sideBySide = compare.AcrossLabs
 			}
-			comparison, err := compare(shortNames(args), runs)
+			comparison, err := sideBySide(shortNames(args), runs)
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 )
 
 // reportFlags say how a run is rendered: one format to stdout, any number into files beside it.
@@ -66,7 +67,7 @@ func (f *baselineFlags) register(flags *pflag.FlagSet) {
 }
 
 // load reads the baseline; nil without one.
-func (f *baselineFlags) load(cmd *cobra.Command) (*results.Baseline, error) {
+func (f *baselineFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 	if f.baseline == "" {
 		if cmd.Flags().Changed("max-regression") {
 			return nil, errors.New("--max-regression goes with --baseline RUN")
@@ -77,7 +78,7 @@ func (f *baselineFlags) load(cmd *cobra.Command) (*results.Baseline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	return &results.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: f.maxRegression}, nil
+	return &compare.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: f.maxRegression}, nil
 }
 
 // conclusion is how a whole run ends the program. INVALID weighs more than a failed threshold, since

@@ -19,6 +19,7 @@ import (
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/reports/progress"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -154,7 +155,7 @@ func whatNext(program, experiment, out string) string {
 // checkedRun is a run of which nothing is wrong that its command line or its experiment show.
 type checkedRun struct {
 	plan     *orchestrator.Plan
-	baseline *results.Baseline // nil without one
+	baseline *compare.Baseline // nil without one
 	files    []reports.File
 }
 

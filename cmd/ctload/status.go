@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ctload/ctload/orchestrator"
-	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -73,7 +73,7 @@ func host(err error) error {
 func isUsage(err error) bool {
 	_, invalid := errors.AsType[*scenarios.InvalidError](err)
 	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
-	_, unlike := errors.AsType[*results.UnlikeError](err)
+	_, unlike := errors.AsType[*compare.UnlikeError](err)
 	_, unfit := errors.AsType[*orchestrator.UnfitError](err)
 	_, address := errors.AsType[*libvirt.URIError](err)
 	return address || invalid || unknown || unlike || unfit

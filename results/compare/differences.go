@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"encoding/json"
@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// workloadDifferences are the settings in which two workloads differ, as [Run].Workload holds them: a
+// workloadDifferences are the settings in which two workloads differ, as [results.Run].Workload holds them: a
 // JSON list with an object for each generator and probe. A setting that is missing is one that was not
 // there yet when the run was made, and equal to one that is zero.
 func workloadDifferences(aName, a, bName, b string) []string {
 	return entryDifferences("workload", "entry", aName, a, bName, b)
 }
 
-// actionDifferences are likewise those of a scenario's actions, as [Scenario].Actions holds them.
+// actionDifferences are likewise those of a scenario's actions, as [results.Scenario].Actions holds them.
 func actionDifferences(scenario, aName, a, bName, b string) []string {
 	return entryDifferences("actions of "+scenario, "number", aName, a, bName, b)
 }
@@ -31,7 +31,7 @@ func entryDifferences(what, one, aName, a, bName, b string) []string {
 		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(a), aName, orNone(b), bName)}
 	}
 	if len(as) != len(bs) {
-		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, entries(int64(len(as))), aName, entries(int64(len(bs))), bName)}
+		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, entries(len(as)), aName, entries(len(bs)), bName)}
 	}
 	var list []string
 	for i := range as {
@@ -72,4 +72,11 @@ func workloadEntries(text string) ([]map[string]string, bool) {
 		}
 	}
 	return list, true
+}
+
+func entries(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }

@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"errors"
@@ -7,32 +7,34 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
 )
 
 func TestCompareRefusesUnlike(t *testing.T) {
 	names := []string{"last", "this"}
 	for _, test := range []struct {
 		name   string
-		change func(*Run)
+		change func(*results.Run)
 		words  []string
 	}{
-		{"experiment", func(r *Run) { r.Experiment = "y" }, []string{"experiment: x in last, y in this"}},
-		{"accelerator", func(r *Run) { r.Environment.Accelerator = "tcg" }, []string{"accelerator: kvm in last, tcg in this"}},
-		{"two things", func(r *Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 }, []string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"}},
-		{"workload", func(r *Run) { r.Workload = "http 9000" }, []string{"workload: none in last, http 9000"}},
-		{"actions alone", func(r *Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` }, []string{"actions of a: 0 entries in last, 1 entry in this"}},
-		{"guest", func(r *Run) { r.Scenarios[1].Configuration.VCPUs = 4 }, []string{"vcpus of b: 0 in last, 4 in this"}},
-		{"generator", func(r *Run) {
+		{"experiment", func(r *results.Run) { r.Experiment = "y" }, []string{"experiment: x in last, y in this"}},
+		{"accelerator", func(r *results.Run) { r.Environment.Accelerator = "tcg" }, []string{"accelerator: kvm in last, tcg in this"}},
+		{"two things", func(r *results.Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 }, []string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"}},
+		{"workload", func(r *results.Run) { r.Workload = "http 9000" }, []string{"workload: none in last, http 9000"}},
+		{"actions alone", func(r *results.Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` }, []string{"actions of a: 0 entries in last, 1 entry in this"}},
+		{"guest", func(r *results.Run) { r.Scenarios[1].Configuration.VCPUs = 4 }, []string{"vcpus of b: 0 in last, 4 in this"}},
+		{"generator", func(r *results.Run) {
 			for i := range r.Scenarios[0].Trials {
 				r.Scenarios[0].Trials[i].Load.Generator = "tcp"
 			}
 		}, []string{"load of a: http requests in last, tcp requests"}},
-		{"no common scenario", func(r *Run) { r.Scenarios[0].Name = "c"; r.Scenarios[1].Name = "d" }, []string{"no scenario in common"}},
+		{"no common scenario", func(r *results.Run) { r.Scenarios[0].Name = "c"; r.Scenarios[1].Name = "d" }, []string{"no scenario in common"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
 			test.change(b)
-			_, err := CompareRuns(names, []*Run{a, b})
+			_, err := Runs(names, []*results.Run{a, b})
 			if _, ok := errors.AsType[*UnlikeError](err); !ok {
 				t.Fatalf("got %v", err)
 			}
@@ -49,11 +51,11 @@ func TestCompareAcrossLabs(t *testing.T) {
 	a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
 	b.Environment.Driver, b.Environment.Accelerator, b.Scenarios[0].Configuration.VCPUs = "netns", "", 2
 	names := []string{"machines", "namespaces"}
-	_, err := CompareRuns(names, []*Run{a, b})
+	_, err := Runs(names, []*results.Run{a, b})
 	if err == nil || !strings.Contains(err.Error(), "--across-labs") {
 		t.Errorf("without being asked: %v", err)
 	}
-	c, err := CompareAcrossLabs(names, []*Run{a, b})
+	c, err := AcrossLabs(names, []*results.Run{a, b})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +66,10 @@ func TestCompareAcrossLabs(t *testing.T) {
 		}
 	}
 	b.Experiment = "another"
-	if _, err := CompareRuns(names, []*Run{a, b}); err == nil || strings.Contains(err.Error(), "--across-labs") {
+	if _, err := Runs(names, []*results.Run{a, b}); err == nil || strings.Contains(err.Error(), "--across-labs") {
 		t.Errorf("another experiment: %v", err)
 	}
-	if _, err := CompareAcrossLabs(names, []*Run{a, b}); err == nil {
+	if _, err := AcrossLabs(names, []*results.Run{a, b}); err == nil {
 		t.Error("another experiment was compared")
 	}
 }
@@ -77,7 +79,7 @@ func TestCompareNotes(t *testing.T) {
 	b.Environment.Kernel = "6.12"
 	b.Scenarios[0].Configuration.Sysctl = map[string]string{"net.netfilter.nf_conntrack_max": "2048"}
 	b.Scenarios[1].Name = "other"
-	c, err := CompareRuns([]string{"last", "this"}, []*Run{a, b})
+	c, err := Runs([]string{"last", "this"}, []*results.Run{a, b})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +109,9 @@ func TestCompareScenarios(t *testing.T) {
 	run := random(r, 12, 1)
 	for i := range run.Scenarios[1].Trials {
 		tr := &run.Scenarios[1].Trials[i]
-		tr.Load.Failed, tr.Load.Completed, tr.Conntrack.Drop, tr.Conntrack.SecondsToFull, tr.Verdict = 0, 5000, 0, nil, Clean
+		tr.Load.Failed, tr.Load.Completed, tr.Conntrack.Drop, tr.Conntrack.SecondsToFull, tr.Verdict = 0, 5000, 0, nil, results.Clean
 	}
-	c, err := CompareScenarios(run)
+	c, err := Scenarios(run)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,22 +1,12 @@
-package results
+package compare
 
 import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/ctload/ctload/results"
 )
-
-// Regression is a figure of a scenario that became worse than in a baseline run.
-type Regression struct {
-	Scenario string `json:"scenario"`
-	Metric   string `json:"metric"` // path in run.json
-	Before   string `json:"before"`
-	After    string `json:"after"`
-}
-
-func (r Regression) String() string {
-	return fmt.Sprintf("%s: %s was %s and is %s", r.Scenario, r.Metric, r.Before, r.After)
-}
 
 // How much the figures of single trials scatter under overload was measured: in nine trials of one
 // machine with a full table between 384 and 897 of 5000 requests failed, in others between 1 and 1072.
@@ -28,20 +18,20 @@ const (
 	assumed = 0.25
 )
 
-// Regressions are what [FindRegressions] found.
-type Regressions struct {
-	Found     []Regression
+// Regressions are what [findRegressions] found.
+type regressions struct {
+	Found     []results.Regression
 	Scenarios []string // that were compared
 	// Notes are those of the comparison, and what could not be judged.
 	Notes []string
 }
 
-// FindRegressions compares a run with a baseline run. A scenario has become worse when
+// findRegressions compares a run with a baseline run. A scenario has become worse when
 //   - its verdict has: more than half of its trials have a worse one than every trial of the baseline;
 //   - a count of what went wrong is 0 in all the baseline's trials, and in all trials of the run more
 //     than noise (0.1 % of what was offered, 2 % of the probes sent);
 //   - another figure is worse by more than the allowed share of the baseline's median, and either the
-//     difference is significant in the sense of [CompareRuns], or all trials of the run are beyond all
+//     difference is significant in the sense of [Runs], or all trials of the run are beyond all
 //     of the baseline's by more than the trials of either side lie apart. With fewer than three trials
 //     on a side (four for times and rates), how far these lie apart is not known: only completed and failed
 //     are judged then, and only when they differ by more than a quarter of what was offered.
@@ -51,27 +41,27 @@ type Regressions struct {
 // where the baseline has none.
 //
 // The error of unlike runs, or of a baseline without a valid trial of a scenario, is an [*UnlikeError].
-func FindRegressions(base, run *Run, allowed float64) (*Regressions, error) {
-	c, err := align([]string{"the baseline", "this run"}, []*Run{base, run}, false)
+func findRegressions(base, run *results.Run, allowed float64) (*regressions, error) {
+	c, err := align([]string{"the baseline", "this run"}, []*results.Run{base, run}, false)
 	if err != nil {
 		return nil, err
 	}
-	r := &Regressions{Notes: c.Notes}
+	r := &regressions{Notes: c.Notes}
 	c.settle()
 	trials := math.MaxInt
 	for _, g := range c.Groups {
-		before, after := base.scenario(g.Name), run.scenario(g.Name)
-		if validTrials(before) == 0 {
+		before, after := base.Scenario(g.Name), run.Scenario(g.Name)
+		if before.Valid() == 0 {
 			return nil, &UnlikeError{Reasons: []string{"the baseline has no valid trial of " + g.Name}}
 		}
-		if validTrials(after) == 0 {
+		if after.Valid() == 0 {
 			r.Notes = append(r.Notes, fmt.Sprintf("%s was not compared with the baseline: it has no valid trial", g.Name))
 			continue
 		}
 		r.Scenarios = append(r.Scenarios, g.Name)
-		trials = min(trials, validTrials(before), validTrials(after))
-		if v := worst(before); mostlyWorse(after, v) {
-			r.Found = append(r.Found, Regression{g.Name, "verdict", string(v), string(worst(after))})
+		trials = min(trials, before.Valid(), after.Valid())
+		if v := before.Worst(); mostlyWorse(after, v) {
+			r.Found = append(r.Found, results.Regression{Scenario: g.Name, Metric: "verdict", Before: string(v), After: string(after.Worst())})
 		}
 		for _, row := range g.Rows {
 			m, cell := row.Metric, row.Cells[1]
@@ -79,7 +69,7 @@ func FindRegressions(base, run *Run, allowed float64) (*Regressions, error) {
 				continue
 			}
 			if m.worsened(before, after, allowed, cell.Significant) {
-				r.Found = append(r.Found, Regression{g.Name, m.Name, m.Words(row.Cells[0].Median), m.Words(cell.Median)})
+				r.Found = append(r.Found, results.Regression{Scenario: g.Name, Metric: m.Name, Before: m.Words(row.Cells[0].Median), After: m.Words(cell.Median)})
 			}
 		}
 	}
@@ -97,25 +87,25 @@ func unjudged(trials int, emulated bool) (notes []string) {
 	}
 	if trials < enough {
 		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is not known how much figures scatter: compared with the baseline were verdicts, what the baseline has none of, and completed and failed where they differ by more than %s of what was offered",
-			enough, Percent(assumed)))
+			enough, results.Percent(assumed)))
 	}
 	return notes
 }
 
 // mostlyWorse reports whether more than half of the valid trials have a worse verdict than v.
-func mostlyWorse(s *Scenario, v Verdict) bool {
+func mostlyWorse(s *results.Scenario, v results.Verdict) bool {
 	n := 0
 	for _, t := range s.Trials {
 		if t.Verdict.Worse(v) {
 			n++
 		}
 	}
-	return 2*n > validTrials(s)
+	return 2*n > s.Valid()
 }
 
 // worsened reports whether the metric is worse by more than the allowed share and by more than trials
 // scatter.
-func (m Metric) worsened(before, after *Scenario, allowed float64, significant bool) bool {
+func (m Metric) worsened(before, after *results.Scenario, allowed float64, significant bool) bool {
 	sign := float64(m.Worse)
 	b, a := m.Values(before), m.Values(after)
 	change := sign * (Median(a) - Median(b))
@@ -152,11 +142,11 @@ func (m Metric) worsened(before, after *Scenario, allowed float64, significant b
 }
 
 // attempts is the median number of attempts that the metric counts some of.
-func (m Metric) attempts(s *Scenario) float64 {
+func (m Metric) attempts(s *results.Scenario) float64 {
 	var values []float64
 	for i := range s.Trials {
 		t := &s.Trials[i]
-		if _, measured := m.value(t); !measured || t.Verdict == Invalid {
+		if _, measured := m.value(t); !measured || t.Verdict == results.Invalid {
 			continue
 		}
 		n := t.Load.Offered
@@ -175,25 +165,4 @@ func apart(values []float64) float64 {
 		return 0
 	}
 	return high - low
-}
-
-func validTrials(s *Scenario) int {
-	n := 0
-	for _, t := range s.Trials {
-		if t.Verdict != Invalid {
-			n++
-		}
-	}
-	return n
-}
-
-// worst is the worst verdict among the valid trials.
-func worst(s *Scenario) Verdict {
-	v := Invalid
-	for _, t := range s.Trials {
-		if t.Verdict.Worse(v) {
-			v = t.Verdict
-		}
-	}
-	return v
 }

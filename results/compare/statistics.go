@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"cmp"
@@ -19,8 +19,8 @@ type Stat struct {
 	Spread float64 `json:"spread"` // see Spread
 }
 
-// Describe summarises values.
-func Describe(values []float64) Stat {
+// describe summarises values.
+func describe(values []float64) Stat {
 	return Stat{N: len(values), Median: Median(values), Spread: Spread(values)}
 }
 
@@ -34,8 +34,8 @@ type Test struct {
 	Least float64
 }
 
-// MannWhitney tests whether two samples come from the same distribution. It assumes nothing of it.
-func MannWhitney(a, b []float64) Test {
+// mannWhitney tests whether two samples come from the same distribution. It assumes nothing of it.
+func mannWhitney(a, b []float64) Test {
 	t := Test{P: 1, Least: 1}
 	if len(a) == 0 || len(b) == 0 {
 		return t
@@ -63,9 +63,9 @@ func choose(n, k int) float64 {
 	return c
 }
 
-// Holm adjusts p-values for being several (Holm 1979): after it, taking each adjusted value below
+// holm adjusts p-values for being several (holm 1979): after it, taking each adjusted value below
 // alpha for significant is wrong about any of them with probability alpha at most.
-func Holm(p []float64) []float64 {
+func holm(p []float64) []float64 {
 	order := make([]int, len(p))
 	for i := range order {
 		order[i] = i
@@ -103,5 +103,36 @@ func relative(before, after float64) float64 {
 		return math.Inf(int(math.Copysign(1, after)))
 	default:
 		return (after - before) / math.Abs(before)
+	}
+}
+
+// Median is the middle value, or the mean of the two middle ones; NaN without values.
+func Median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	if n%2 == 1 {
+		return sorted[n/2]
+	}
+	return (sorted[n/2-1] + sorted[n/2]) / 2
+}
+
+// Spread is how far the farthest value is from the median, as a share of the median: 0 when all are
+// equal or there is one, +Inf when the median is 0 and some value is not.
+func Spread(values []float64) float64 {
+	if len(values) < 2 {
+		return 0
+	}
+	middle := Median(values)
+	far := max(slices.Max(values)-middle, middle-slices.Min(values))
+	switch {
+	case far == 0:
+		return 0
+	case middle == 0:
+		return math.Inf(1)
+	default:
+		return math.Abs(far / middle)
 	}
 }

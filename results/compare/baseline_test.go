@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"errors"
@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
 )
 
 // planned is what is known of a run before it starts.
-func planned(r *Run) *Run {
+func planned(r *results.Run) *results.Run {
 	p := *r
 	p.Environment.Driver, p.Environment.Accelerator = "", ""
 	p.Scenarios = nil
@@ -23,15 +25,15 @@ func planned(r *Run) *Run {
 func TestBaselineIsCheckedBefore(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		base  *Run
-		now   *Run
+		base  *results.Run
+		now   *results.Run
 		words string // of the refusal; empty: none
 	}{
-		{"alike", simple("kvm", Clean, 0, 0), simple("kvm", Clean, 0, 0), ""},
-		{"the accelerator is known later", simple("kvm", Clean, 0, 0), simple("tcg", Clean, 0, 0), ""},
-		{"nothing valid there", simple("kvm", Invalid, 0, 0), simple("kvm", Clean, 0, 0), "last has no valid trial of baseline"},
-		{"another experiment", &Run{Experiment: "x", Scenarios: simple("kvm", Clean, 0, 0).Scenarios}, simple("kvm", Clean, 0, 0), "experiment: x in last, none in this run"},
-		{"another scenario", &Run{Scenarios: []Scenario{{Name: "other"}}}, simple("kvm", Clean, 0, 0), "no scenario in common"},
+		{"alike", simple("kvm", results.Clean, 0, 0), simple("kvm", results.Clean, 0, 0), ""},
+		{"the accelerator is known later", simple("kvm", results.Clean, 0, 0), simple("tcg", results.Clean, 0, 0), ""},
+		{"nothing valid there", simple("kvm", results.Invalid, 0, 0), simple("kvm", results.Clean, 0, 0), "last has no valid trial of baseline"},
+		{"another experiment", &results.Run{Experiment: "x", Scenarios: simple("kvm", results.Clean, 0, 0).Scenarios}, simple("kvm", results.Clean, 0, 0), "experiment: x in last, none in this run"},
+		{"another scenario", &results.Run{Scenarios: []results.Scenario{{Name: "other"}}}, simple("kvm", results.Clean, 0, 0), "no scenario in common"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := &Baseline{Name: "last", Run: test.base}
@@ -45,21 +47,21 @@ func TestBaselineIsCheckedBefore(t *testing.T) {
 }
 
 func TestBaselineJudges(t *testing.T) {
-	b := &Baseline{Name: "last", Run: simple("tcg", Clean, 0, 0), Allowed: 0.1}
-	run := simple("tcg", TableFull, 40, 20)
+	b := &Baseline{Name: "last", Run: simple("tcg", results.Clean, 0, 0), Allowed: 0.1}
+	run := simple("tcg", results.TableFull, 40, 20)
 	if err := b.Judge(run); err != nil {
 		t.Fatal(err)
 	}
-	want := []Regression{{"baseline", "verdict", "clean", "table-full"}, {"baseline", "load.failed", "0", "20"}, {"baseline", "conntrack.drop", "0", "40"}}
+	want := []results.Regression{{Scenario: "baseline", Metric: "verdict", Before: "clean", After: "table-full"}, {Scenario: "baseline", Metric: "load.failed", Before: "0", After: "20"}, {Scenario: "baseline", Metric: "conntrack.drop", Before: "0", After: "40"}}
 	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" || run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {
 		t.Errorf("%+v\n%s", run, diff)
 	}
 	// Judged again, against something better.
-	again := &Baseline{Name: "other", Run: simple("tcg", TableFull, 40, 20), Allowed: 0.2}
+	again := &Baseline{Name: "other", Run: simple("tcg", results.TableFull, 40, 20), Allowed: 0.2}
 	if err := again.Judge(run); err != nil || run.Regressions != nil || run.Baseline != "other" {
 		t.Errorf("%v: %+v", err, run)
 	}
-	unlike := simple("kvm", Clean, 0, 0)
+	unlike := simple("kvm", results.Clean, 0, 0)
 	if err := b.Judge(unlike); err == nil || unlike.Baseline != "" {
 		t.Errorf("%v: %+v", err, unlike)
 	}

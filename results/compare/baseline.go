@@ -1,18 +1,22 @@
-package results
+package compare
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ctload/ctload/results"
+)
 
 // Baseline is an earlier run that a new one is held against.
 type Baseline struct {
 	Name    string // as the reports call it
-	Run     *Run
+	Run     *results.Run
 	Allowed float64 // share by which a figure may be worse: 0.1 for 10 %
 }
 
 // Check refuses a baseline before the run that it is for: planned holds what is known by then, its
 // scenarios without trials. What is not known yet, an empty driver or accelerator, is taken to be as in
 // the baseline, and found out by [Baseline.Judge]. Unlike runs are an [*UnlikeError].
-func (b *Baseline) Check(planned *Run) error {
+func (b *Baseline) Check(planned *results.Run) error {
 	like := *planned
 	if like.Environment.Driver == "" {
 		like.Environment.Driver = b.Run.Environment.Driver
@@ -20,13 +24,13 @@ func (b *Baseline) Check(planned *Run) error {
 	if like.Environment.Accelerator == "" {
 		like.Environment.Accelerator = b.Run.Environment.Accelerator
 	}
-	c, err := align([]string{b.Name, "this run"}, []*Run{b.Run, &like}, false)
+	c, err := align([]string{b.Name, "this run"}, []*results.Run{b.Run, &like}, false)
 	if err != nil {
 		return err
 	}
 	var unlike []string
 	for _, g := range c.Groups {
-		if validTrials(b.Run.scenario(g.Name)) == 0 {
+		if b.Run.Scenario(g.Name).Valid() == 0 {
 			unlike = append(unlike, fmt.Sprintf("%s has no valid trial of %s", b.Name, g.Name))
 		}
 	}
@@ -38,8 +42,8 @@ func (b *Baseline) Check(planned *Run) error {
 
 // Judge compares a run with the baseline and records in it what became worse. The error of unlike
 // runs is an [*UnlikeError]; the run is as before then.
-func (b *Baseline) Judge(run *Run) error {
-	r, err := FindRegressions(b.Run, run, b.Allowed)
+func (b *Baseline) Judge(run *results.Run) error {
+	r, err := findRegressions(b.Run, run, b.Allowed)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"math"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
 )
 
 func TestMannWhitneyPublished(t *testing.T) {
@@ -32,30 +34,30 @@ func TestMannWhitneyPublished(t *testing.T) {
 		{"nothing", nil, []float64{1}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := MannWhitney(test.a, test.b); math.Abs(got.P-test.want) > 5e-5 {
+			if got := mannWhitney(test.a, test.b); math.Abs(got.P-test.want) > 5e-5 {
 				t.Errorf("p = %.5f, want %.5f", got.P, test.want)
 			}
-			if x, y := MannWhitney(test.a, test.b), MannWhitney(test.b, test.a); math.Abs(x.P-y.P) > 1e-12 || x.Least != y.Least {
+			if x, y := mannWhitney(test.a, test.b), mannWhitney(test.b, test.a); math.Abs(x.P-y.P) > 1e-12 || x.Least != y.Least {
 				t.Errorf("not symmetric: %v, %v", x, y)
 			}
 		})
 	}
-	if got := MannWhitney([]float64{1, 2, 3}, []float64{4, 5, 6}); math.Abs(got.P-got.Least) > 1e-9 {
+	if got := mannWhitney([]float64{1, 2, 3}, []float64{4, 5, 6}); math.Abs(got.P-got.Least) > 1e-9 {
 		t.Errorf("the lowest p of three and three is %v, got %v", got.Least, got.P)
 	}
 }
 
-// The example of Holm's procedure that textbooks share: at 0.05 the first and the last of these are
+// The example of holm's procedure that textbooks share: at 0.05 the first and the last of these are
 // rejected.
 func TestHolmPublished(t *testing.T) {
-	got := Holm([]float64{0.01, 0.04, 0.03, 0.005})
+	got := holm([]float64{0.01, 0.04, 0.03, 0.005})
 	if diff := cmp.Diff([]float64{0.03, 0.06, 0.06, 0.02}, got, nearly); diff != "" {
 		t.Error(diff)
 	}
-	if got := Holm(nil); len(got) != 0 {
+	if got := holm(nil); len(got) != 0 {
 		t.Error(got)
 	}
-	if diff := cmp.Diff([]float64{1, 1}, Holm([]float64{0.9, 0.8}), nearly); diff != "" {
+	if diff := cmp.Diff([]float64{1, 1}, holm([]float64{0.9, 0.8}), nearly); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -85,24 +87,24 @@ func TestMedianAndSpread(t *testing.T) {
 
 // random is a run of two scenarios whose trials vary as measured ones do; slower multiplies its
 // latencies.
-func random(r *rand.Rand, trials int, slower float64) *Run {
-	run := &Run{Experiment: "x", Environment: Environment{Driver: "libvirt", Accelerator: "kvm"}}
+func random(r *rand.Rand, trials int, slower float64) *results.Run {
+	run := &results.Run{Experiment: "x", Environment: results.Environment{Driver: "libvirt", Accelerator: "kvm"}}
 	for _, name := range []string{"a", "b"} {
-		sc := Scenario{Name: name}
+		sc := results.Scenario{Name: name}
 		for n := range trials {
 			failed := int64(900 + r.IntN(40))
-			lat := func() Latency {
+			lat := func() results.Latency {
 				p50 := slower * math.Exp(r.NormFloat64()/10) * 3
-				return Latency{Count: 1, P50: p50, P99: p50 * (10 + r.Float64())}
+				return results.Latency{Count: 1, P50: p50, P99: p50 * (10 + r.Float64())}
 			}
-			tr := Trial{
-				Number: n + 1, Verdict: TableFull, Seconds: 30,
-				Load: Load{
+			tr := results.Trial{
+				Number: n + 1, Verdict: results.TableFull, Seconds: 30,
+				Load: results.Load{
 					Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed, Failed: failed,
 					Rate: 130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
 				},
-				Conntrack: Conntrack{Counters: Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096, SecondsToFull: s(4 + r.Float64())},
-				Probe:     &Probe{Sent: 300, Lost: 40 + r.Int64N(20), Latency: lat()},
+				Conntrack: results.Conntrack{Counters: results.Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096, SecondsToFull: s(4 + r.Float64())},
+				Probe:     &results.Probe{Sent: 300, Lost: 40 + r.Int64N(20), Latency: lat()},
 			}
 			sc.Trials = append(sc.Trials, tr)
 		}
@@ -118,7 +120,7 @@ func TestSimulatedNull(t *testing.T) {
 	const repetitions = 400
 	wrong := 0
 	for range repetitions {
-		c, err := CompareRuns([]string{"a", "b"}, []*Run{random(r, 10, 1), random(r, 10, 1)})
+		c, err := Runs([]string{"a", "b"}, []*results.Run{random(r, 10, 1), random(r, 10, 1)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +133,7 @@ func TestSimulatedNull(t *testing.T) {
 	if wrong > 35 {
 		t.Errorf("%d of %d", wrong, repetitions)
 	}
-	c, err := CompareRuns([]string{"a", "b"}, []*Run{random(r, 10, 1), random(r, 10, 1.5)})
+	c, err := Runs([]string{"a", "b"}, []*results.Run{random(r, 10, 1), random(r, 10, 1.5)})
 	if err != nil {
 		t.Fatal(err)
 	}

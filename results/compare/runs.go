@@ -1,4 +1,6 @@
-package results
+// Package compare sets runs, or the scenarios of a run, side by side: which figures differ significantly,
+// and which became worse than in a baseline.
+package compare
 
 import (
 	"errors"
@@ -6,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/results"
 )
 
 // Comparison sets samples of the same figures side by side: the scenarios of several runs, or the
@@ -24,20 +28,20 @@ type Comparison struct {
 type Group struct {
 	Name     string // of the scenario, or empty
 	Verdicts []string
-	Rows     []ComparedMetric
+	Rows     []Row
 }
 
-// ComparedMetric is one figure on all sides.
-type ComparedMetric struct {
+// Row is one figure on all sides.
+type Row struct {
 	Metric Metric
-	Cells  []ComparedCell // one for each side
+	Cells  []Cell // one for each side
 }
 
-// ComparedCell is a figure on one side, and its difference from the base.
-type ComparedCell struct {
+// Cell is a figure on one side, and its difference from the base.
+type Cell struct {
 	Stat
 	Test
-	// Adjusted is P after Holm's correction over all cells of the comparison.
+	// Adjusted is P after holm's correction over all cells of the comparison.
 	Adjusted    float64
 	Significant bool
 	// Change is the change of the median as a share of the base's; see Delta for its meaning in words.
@@ -47,14 +51,14 @@ type ComparedCell struct {
 // Delta is the difference from the base as it is shown: "~" when it is not significant, "=" when
 // all values are equal, "+12 %", "new" when the base is 0, "never" for a time that no longer comes, "now" for
 // one that never came in the base.
-func (c ComparedCell) Delta() string {
+func (c Cell) Delta() string {
 	switch {
 	case c.Constant:
 		return "="
 	case !c.Significant:
 		return "~"
 	case math.IsInf(c.Median, 1):
-		return neverName
+		return results.Never
 	case math.IsNaN(c.Change): // the base is a time that never came
 		return "now"
 	case math.IsInf(c.Change, 0):
@@ -71,7 +75,7 @@ func (c ComparedCell) Delta() string {
 // UnlikeError is returned for runs that cannot be compared, with everything in which they differ.
 type UnlikeError struct {
 	Reasons []string
-	// LabsAlone tells that all of it is where they ran, which [CompareAcrossLabs] allows.
+	// LabsAlone tells that all of it is where they ran, which [AcrossLabs] allows.
 	LabsAlone bool
 }
 
@@ -83,11 +87,11 @@ func (e *UnlikeError) Error() string {
 	return text
 }
 
-// CompareRuns compares the scenarios that all runs have, run by run against the first. Names name
+// Runs compares the scenarios that all runs have, run by run against the first. Names name
 // the runs. Runs of different experiments, workloads, actions, drivers, accelerators, hosts or guests are
 // unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
 // a scenario may differ, since that is what one compares; the notes name them.
-func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
+func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	c, err := align(names, runs, false)
 	if unlike, ok := errors.AsType[*UnlikeError](err); ok {
 		_, err := align(names, runs, true)
@@ -101,10 +105,10 @@ func CompareRuns(names []string, runs []*Run) (*Comparison, error) {
 	return c, nil
 }
 
-// CompareAcrossLabs is [CompareRuns] for runs of one experiment in different labs: driver, accelerator, host,
+// AcrossLabs is [Runs] for runs of one experiment in different labs: driver, accelerator, host,
 // and the CPUs and the memory of the DUT may differ as well, and the notes name them. What the kernel
 // counted can then be held against each other, times and rates say as much of the machines.
-func CompareAcrossLabs(names []string, runs []*Run) (*Comparison, error) {
+func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	c, err := align(names, runs, true)
 	if err != nil {
 		return nil, err
@@ -115,7 +119,7 @@ func CompareAcrossLabs(names []string, runs []*Run) (*Comparison, error) {
 }
 
 // align sets the scenarios that all runs have side by side; acrossLabs lets it be of no account where they ran.
-func align(names []string, runs []*Run, acrossLabs bool) (*Comparison, error) {
+func align(names []string, runs []*results.Run, acrossLabs bool) (*Comparison, error) {
 	if len(runs) < 2 || len(names) != len(runs) {
 		return nil, errors.New("comparing runs: at least two are needed, each with a name")
 	}
@@ -127,10 +131,10 @@ func align(names []string, runs []*Run, acrossLabs bool) (*Comparison, error) {
 		c.Notes = append(c.Notes, notes...)
 	}
 	for _, s := range runs[0].Scenarios {
-		sides := make([]*Scenario, len(runs))
+		sides := make([]*results.Scenario, len(runs))
 		missing := ""
 		for i, run := range runs {
-			if sides[i] = run.scenario(s.Name); sides[i] == nil {
+			if sides[i] = run.Scenario(s.Name); sides[i] == nil {
 				missing = names[i]
 			}
 		}
@@ -142,7 +146,7 @@ func align(names []string, runs []*Run, acrossLabs bool) (*Comparison, error) {
 	}
 	for i, run := range runs[1:] {
 		for _, s := range run.Scenarios {
-			if runs[0].scenario(s.Name) == nil {
+			if runs[0].Scenario(s.Name) == nil {
 				c.Notes = append(c.Notes, fmt.Sprintf("scenario %s of %s is not in %s and left out", s.Name, names[i+1], names[0]))
 			}
 		}
@@ -156,13 +160,13 @@ func align(names []string, runs []*Run, acrossLabs bool) (*Comparison, error) {
 	return c, nil
 }
 
-// CompareScenarios compares the scenarios of a run with its first.
-func CompareScenarios(run *Run) (*Comparison, error) {
+// Scenarios compares the scenarios of a run with its first.
+func Scenarios(run *results.Run) (*Comparison, error) {
 	if len(run.Scenarios) < 2 {
 		return nil, errors.New("comparing scenarios: the run has only one")
 	}
 	c := &Comparison{}
-	sides := make([]*Scenario, len(run.Scenarios))
+	sides := make([]*results.Scenario, len(run.Scenarios))
 	for i := range run.Scenarios {
 		sides[i] = &run.Scenarios[i]
 		c.Sides = append(c.Sides, sides[i].Name)
@@ -172,31 +176,22 @@ func CompareScenarios(run *Run) (*Comparison, error) {
 	return c, nil
 }
 
-func (r *Run) scenario(name string) *Scenario {
-	for i := range r.Scenarios {
-		if r.Scenarios[i].Name == name {
-			return &r.Scenarios[i]
-		}
-	}
-	return nil
-}
-
 // group describes and tests the metrics that any side has.
-func group(name string, sides []*Scenario) Group {
+func group(name string, sides []*results.Scenario) Group {
 	g := Group{Name: name}
 	for _, s := range sides {
 		g.Verdicts = append(g.Verdicts, verdictWords(s))
 	}
 	for _, m := range Metrics {
-		row := ComparedMetric{Metric: m}
+		row := Row{Metric: m}
 		base := m.Values(sides[0])
 		found := false
 		for i, s := range sides {
 			values := m.Values(s)
 			found = found || len(values) > 0
-			cell := ComparedCell{Stat: Describe(values), Test: Test{P: 1, Least: 1, Constant: i == 0}}
+			cell := Cell{Stat: describe(values), Test: Test{P: 1, Least: 1, Constant: i == 0}}
 			if i > 0 {
-				cell.Test = MannWhitney(base, values)
+				cell.Test = mannWhitney(base, values)
 				cell.Change = relative(row.Cells[0].Median, cell.Median)
 			}
 			row.Cells = append(row.Cells, cell)
@@ -209,15 +204,15 @@ func group(name string, sides []*Scenario) Group {
 }
 
 // verdictWords are the verdicts of the valid trials, each once, the worst first.
-func verdictWords(s *Scenario) string {
+func verdictWords(s *results.Scenario) string {
 	var list []string
-	var verdicts []Verdict
+	var verdicts []results.Verdict
 	for _, t := range s.Trials {
-		if t.Verdict != Invalid && !slices.Contains(verdicts, t.Verdict) {
+		if t.Verdict != results.Invalid && !slices.Contains(verdicts, t.Verdict) {
 			verdicts = append(verdicts, t.Verdict)
 		}
 	}
-	slices.SortFunc(verdicts, func(a, b Verdict) int { return severity[b] - severity[a] })
+	slices.SortFunc(verdicts, func(a, b results.Verdict) int { return b.Compare(a) })
 	for _, v := range verdicts {
 		list = append(list, string(v))
 	}
@@ -231,7 +226,7 @@ func verdictWords(s *Scenario) string {
 // are all equal are no tests: whether they are is a property of the pooled values, on which the
 // test is conditioned anyway.
 func (c *Comparison) settle() {
-	var cells []*ComparedCell
+	var cells []*Cell
 	for g := range c.Groups {
 		for r := range c.Groups[g].Rows {
 			row := c.Groups[g].Rows[r].Cells
@@ -251,7 +246,7 @@ func (c *Comparison) settle() {
 		few = few || hopeless
 		c.TooFew = c.TooFew && hopeless
 	}
-	for i, adjusted := range Holm(p) {
+	for i, adjusted := range holm(p) {
 		cells[i].Adjusted = adjusted
 		cells[i].Significant = adjusted < Alpha
 	}
@@ -262,7 +257,7 @@ func (c *Comparison) settle() {
 }
 
 // differences are what makes two runs unlike, and what may differ but must be known.
-func differences(aName string, a *Run, bName string, b *Run, acrossLabs bool) (unlike, notes []string) {
+func differences(aName string, a *results.Run, bName string, b *results.Run, acrossLabs bool) (unlike, notes []string) {
 	check := func(what, x, y string) {
 		if x != y {
 			unlike = append(unlike, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
@@ -289,13 +284,13 @@ func differences(aName string, a *Run, bName string, b *Run, acrossLabs bool) (u
 	note("QEMU differs", a.Environment.QEMU, b.Environment.QEMU)
 	for i := range a.Scenarios {
 		x := &a.Scenarios[i]
-		y := b.scenario(x.Name)
+		y := b.Scenario(x.Name)
 		if y == nil {
 			continue
 		}
 		cx, cy := x.Configuration, y.Configuration
 		lab("vcpus of "+x.Name, fmt.Sprint(cx.VCPUs), fmt.Sprint(cy.VCPUs))
-		lab("memory of "+x.Name, Bytes(cx.MemoryBytes), Bytes(cy.MemoryBytes))
+		lab("memory of "+x.Name, results.Bytes(cx.MemoryBytes), results.Bytes(cy.MemoryBytes))
 		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
 		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
 		if cx.Rules != cy.Rules || cx.NFT != cy.NFT || cx.IPVS != cy.IPVS {
@@ -327,11 +322,27 @@ func settingWords(m map[string]string) string {
 }
 
 // loadWords say what load the valid trials of a scenario made, empty when there is none.
-func loadWords(s *Scenario) string {
+func loadWords(s *results.Scenario) string {
 	for _, t := range s.Trials {
-		if t.Verdict != Invalid {
+		if t.Verdict != results.Invalid {
 			return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
 		}
 	}
 	return ""
+}
+
+// firstDifference names the first line in which two texts differ.
+func firstDifference(before, after string) string {
+	b, a := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for i := range max(len(b), len(a)) {
+		switch {
+		case i >= len(b):
+			return fmt.Sprintf("%q is new", a[i])
+		case i >= len(a):
+			return fmt.Sprintf("%q is gone", b[i])
+		case a[i] != b[i]:
+			return fmt.Sprintf("%q became %q", b[i], a[i])
+		}
+	}
+	return "nothing"
 }

@@ -1,4 +1,4 @@
-package results
+package compare
 
 import (
 	"errors"
@@ -9,30 +9,32 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/results"
 )
 
 // simple is a run of one scenario with the given failures in each trial.
-func simple(accelerator string, v Verdict, drop int64, failed ...int64) *Run {
-	sc := Scenario{Name: "baseline"}
+func simple(accelerator string, v results.Verdict, drop int64, failed ...int64) *results.Run {
+	sc := results.Scenario{Name: "baseline"}
 	for i, n := range failed {
-		tr := Trial{Number: i + 1, Verdict: v, Load: failing("requests", 5000, n)}
+		tr := results.Trial{Number: i + 1, Verdict: v, Load: failing("requests", 5000, n)}
 		tr.Conntrack.Drop = drop
 		tr.Load.Rate = 100
 		sc.Trials = append(sc.Trials, tr)
 	}
-	return &Run{Environment: Environment{Accelerator: accelerator}, Scenarios: []Scenario{sc}}
+	return &results.Run{Environment: results.Environment{Accelerator: accelerator}, Scenarios: []results.Scenario{sc}}
 }
 
 // probed gives each trial a probe that lost so many of 250.
-func probed(run *Run, lost ...int64) *Run {
+func probed(run *results.Run, lost ...int64) *results.Run {
 	for i := range run.Scenarios[0].Trials {
-		run.Scenarios[0].Trials[i].Probe = &Probe{Sent: 250, Lost: lost[i]}
+		run.Scenarios[0].Trials[i].Probe = &results.Probe{Sent: 250, Lost: lost[i]}
 	}
 	return run
 }
 
 // verdicts gives each trial a verdict.
-func verdicts(run *Run, list ...Verdict) *Run {
+func verdicts(run *results.Run, list ...results.Verdict) *results.Run {
 	for i := range run.Scenarios[0].Trials {
 		run.Scenarios[0].Trials[i].Verdict = list[i]
 	}
@@ -42,55 +44,55 @@ func verdicts(run *Run, list ...Verdict) *Run {
 func TestFindRegressions(t *testing.T) {
 	for _, test := range []struct {
 		name      string
-		base, run *Run
+		base, run *results.Run
 		want      []string
 	}{
-		{"the same twice", simple("kvm", TableFull, 3600, 904), simple("kvm", TableFull, 3600, 904), nil},
-		{"within the allowance", simple("kvm", TableFull, 3600, 904, 904, 904), simple("kvm", TableFull, 3900, 950, 950, 950), nil},
-		{"as trials of one machine were seen to scatter", simple("tcg", TableFull, 3600, 678, 897, 384), simple("tcg", TableFull, 6000, 717, 563, 886), nil},
-		{"and one of each", simple("tcg", TableFull, 3600, 384), simple("tcg", TableFull, 6000, 897), nil},
+		{"the same twice", simple("kvm", results.TableFull, 3600, 904), simple("kvm", results.TableFull, 3600, 904), nil},
+		{"within the allowance", simple("kvm", results.TableFull, 3600, 904, 904, 904), simple("kvm", results.TableFull, 3900, 950, 950, 950), nil},
+		{"as trials of one machine were seen to scatter", simple("tcg", results.TableFull, 3600, 678, 897, 384), simple("tcg", results.TableFull, 6000, 717, 563, 886), nil},
+		{"and one of each", simple("tcg", results.TableFull, 3600, 384), simple("tcg", results.TableFull, 6000, 897), nil},
 		{
-			"a lower max", simple("tcg", TableFull, 3600, 678, 897, 384), simple("tcg", TableFull, 9000, 2952, 2960, 3100),
+			"a lower max", simple("tcg", results.TableFull, 3600, 678, 897, 384), simple("tcg", results.TableFull, 9000, 2952, 2960, 3100),
 			[]string{"baseline: load.completed was 4322 and is 2040", "baseline: load.failed was 678 and is 2960"},
 		},
 		{
-			"a lower max, one trial", simple("tcg", TableFull, 3600, 904), simple("tcg", TableFull, 9000, 2960),
+			"a lower max, one trial", simple("tcg", results.TableFull, 3600, 904), simple("tcg", results.TableFull, 9000, 2960),
 			[]string{"baseline: load.completed was 4096 and is 2040", "baseline: load.failed was 904 and is 2960"},
 		},
 		{
-			"from clean to full", simple("tcg", Clean, 0, 0), simple("tcg", TableFull, 40, 20),
+			"from clean to full", simple("tcg", results.Clean, 0, 0), simple("tcg", results.TableFull, 40, 20),
 			[]string{"baseline: verdict was clean and is table-full", "baseline: load.failed was 0 and is 20", "baseline: conntrack.drop was 0 and is 40"},
 		},
-		{"overlapping trials are noise", simple("kvm", TableFull, 9, 100, 400, 110), simple("kvm", TableFull, 9, 390, 800, 810), nil},
-		{"apart, but by less than they scatter", simple("kvm", TableFull, 9, 100, 400, 300), simple("kvm", TableFull, 9, 410, 800, 700), nil},
-		{"below the floor", simple("kvm", NotConntrack, 0, 1, 1, 1), simple("kvm", NotConntrack, 0, 5, 5, 5), nil},
-		{"better", simple("kvm", TableFull, 9, 100), simple("kvm", Clean, 0, 0), nil},
-		{"the bystander's scatter", probed(simple("tcg", TableFull, 9, 800), 72), probed(simple("tcg", TableFull, 9, 800), 199), nil},
-		{"a probe lost by chance", probed(simple("tcg", Clean, 0, 0), 0), probed(simple("tcg", Clean, 0, 0), 4), nil},
+		{"overlapping trials are noise", simple("kvm", results.TableFull, 9, 100, 400, 110), simple("kvm", results.TableFull, 9, 390, 800, 810), nil},
+		{"apart, but by less than they scatter", simple("kvm", results.TableFull, 9, 100, 400, 300), simple("kvm", results.TableFull, 9, 410, 800, 700), nil},
+		{"below the floor", simple("kvm", results.NotConntrack, 0, 1, 1, 1), simple("kvm", results.NotConntrack, 0, 5, 5, 5), nil},
+		{"better", simple("kvm", results.TableFull, 9, 100), simple("kvm", results.Clean, 0, 0), nil},
+		{"the bystander's scatter", probed(simple("tcg", results.TableFull, 9, 800), 72), probed(simple("tcg", results.TableFull, 9, 800), 199), nil},
+		{"a probe lost by chance", probed(simple("tcg", results.Clean, 0, 0), 0), probed(simple("tcg", results.Clean, 0, 0), 4), nil},
 		{
-			"a bystander that suffers now", probed(simple("tcg", Clean, 0, 0), 0), probed(simple("tcg", Clean, 0, 0), 30),
+			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0), 0), probed(simple("tcg", results.Clean, 0, 0), 30),
 			[]string{"baseline: probe.lost was 0 and is 30"},
 		},
 		{
-			"one worse trial of three", simple("tcg", Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", Clean, 0, 0, 0, 0), Clean, Evicting, Clean), nil,
+			"one worse trial of three", simple("tcg", results.Clean, 0, 0, 0, 0),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Evicting, results.Clean), nil,
 		},
 		{
-			"two worse trials of three", simple("tcg", Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", Clean, 0, 0, 0, 0), Evicting, Clean, Evicting),
+			"two worse trials of three", simple("tcg", results.Clean, 0, 0, 0, 0),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Clean, results.Evicting),
 			[]string{"baseline: verdict was clean and is evicting"},
 		},
 		{
-			"no worse than the worst before", verdicts(simple("tcg", Clean, 0, 0, 0, 0), Clean, Clean, Evicting),
-			verdicts(simple("tcg", Clean, 0, 0, 0, 0), Evicting, Evicting, Evicting), nil,
+			"no worse than the worst before", verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Clean, results.Evicting),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Evicting, results.Evicting), nil,
 		},
 		{
-			"an invalid trial is none", simple("tcg", Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", Clean, 0, 0, 900, 0), Clean, Invalid, Clean), nil,
+			"an invalid trial is none", simple("tcg", results.Clean, 0, 0, 0, 0),
+			verdicts(simple("tcg", results.Clean, 0, 0, 900, 0), results.Clean, results.Invalid, results.Clean), nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			regressions, err := FindRegressions(test.base, test.run, 0.10)
+			regressions, err := findRegressions(test.base, test.run, 0.10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,30 +108,30 @@ func TestFindRegressions(t *testing.T) {
 }
 
 func TestRegressionsThatCannotBeTold(t *testing.T) {
-	clean := simple("kvm", Clean, 0, 0)
-	if _, err := FindRegressions(simple("kvm", Invalid, 0, 0), clean, 0.1); err == nil {
+	clean := simple("kvm", results.Clean, 0, 0)
+	if _, err := findRegressions(simple("kvm", results.Invalid, 0, 0), clean, 0.1); err == nil {
 		t.Error("compared with a baseline without a valid trial")
 	}
-	_, err := FindRegressions(clean, simple("tcg", Clean, 0, 0), 0.1)
+	_, err := findRegressions(clean, simple("tcg", results.Clean, 0, 0), 0.1)
 	if _, unlike := errors.AsType[*UnlikeError](err); !unlike {
 		t.Errorf("unlike runs: %v", err)
 	}
-	many := simple("tcg", Clean, 0, 0, 0, 0)
-	other := simple("kvm", Clean, 0, 0)
-	other.Scenarios = append(other.Scenarios, Scenario{Name: "new"})
+	many := simple("tcg", results.Clean, 0, 0, 0, 0)
+	other := simple("kvm", results.Clean, 0, 0)
+	other.Scenarios = append(other.Scenarios, results.Scenario{Name: "new"})
 	for _, test := range []struct {
 		name      string
-		base, run *Run
+		base, run *results.Run
 		compared  []string
 		says      []string
 		not       string
 	}{
-		{"no valid trial", clean, simple("kvm", Invalid, 0, 0), nil, []string{"baseline was not compared with the baseline: it has no valid trial"}, "emulation"},
+		{"no valid trial", clean, simple("kvm", results.Invalid, 0, 0), nil, []string{"baseline was not compared with the baseline: it has no valid trial"}, "emulation"},
 		{"one trial", clean, clean, []string{"baseline"}, []string{"fewer than 3 valid trials", "takes 4 valid trials"}, "emulation"},
 		{"emulated", many, many, []string{"baseline"}, []string{"emulation"}, "fewer than"},
 		{"a new scenario", clean, other, []string{"baseline"}, []string{"scenario new of this run is not in the baseline"}, "emulation"},
 	} {
-		r, err := FindRegressions(test.base, test.run, 0.1)
+		r, err := findRegressions(test.base, test.run, 0.1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +157,7 @@ func TestRegressionOfTimes(t *testing.T) {
 		for _, trials := range []int{3, 5, 10} {
 			base, run := random(source, trials, 1), random(source, trials, 3)
 			base.Environment.Accelerator, run.Environment.Accelerator = accelerator, accelerator
-			r, err := FindRegressions(base, run, 0.10)
+			r, err := findRegressions(base, run, 0.10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,8 +171,8 @@ func TestRegressionOfTimes(t *testing.T) {
 		}
 	}
 	// A table that never recovers any more is worse than any time.
-	moments := func(v ...*float64) *Run {
-		run := probed(simple("kvm", TableFull, 9, 100, 100, 100, 100), 9, 9, 9, 9)
+	moments := func(v ...*float64) *results.Run {
+		run := probed(simple("kvm", results.TableFull, 9, 100, 100, 100, 100), 9, 9, 9, 9)
 		for i := range run.Scenarios[0].Trials {
 			run.Scenarios[0].Trials[i].Conntrack.SecondsToRecover = v[i]
 		}
@@ -178,15 +180,15 @@ func TestRegressionOfTimes(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name      string
-		base, run *Run
-		want      []Regression
+		base, run *results.Run
+		want      []results.Regression
 	}{
-		{"never now", moments(s(1), s(2), s(1.5), s(1.5)), moments(nil, nil, nil, nil), []Regression{{"baseline", "conntrack.seconds_to_recover", "1.50 s", "never"}}},
+		{"never now", moments(s(1), s(2), s(1.5), s(1.5)), moments(nil, nil, nil, nil), []results.Regression{{Scenario: "baseline", Metric: "conntrack.seconds_to_recover", Before: "1.50 s", After: "never"}}},
 		{"once never", moments(s(1), s(2), s(1.5), s(1.5)), moments(s(1), nil, s(1), s(1)), nil},
 		{"never as before", moments(nil, nil, nil, nil), moments(nil, nil, nil, nil), nil},
 		{"at once, but for the sampling", moments(s(0), s(0), s(0), s(0)), moments(s(0.1), s(0.1), s(0.1), s(0.1)), nil},
 	} {
-		r, err := FindRegressions(test.base, test.run, 0.10)
+		r, err := findRegressions(test.base, test.run, 0.10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,19 +200,19 @@ func TestRegressionOfTimes(t *testing.T) {
 
 // overloaded is a run of an experiment like the shipped one: two scenarios that stand the load, and
 // two whose figures scatter as widely as they were seen to. more are failures on top.
-func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *Run {
-	run := &Run{Environment: Environment{Driver: "libvirt", Accelerator: accelerator}}
+func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *results.Run {
+	run := &results.Run{Environment: results.Environment{Driver: "libvirt", Accelerator: accelerator}}
 	for _, scatter := range []float64{0, 0, 0.4, 1.6} {
-		sc := Scenario{Name: string(rune('a' + len(run.Scenarios)))}
+		sc := results.Scenario{Name: string(rune('a' + len(run.Scenarios)))}
 		for n := range trials {
 			vary := func(median float64) int64 { return int64(median * math.Exp(scatter*r.NormFloat64())) }
-			lat := func(p50 float64) Latency {
+			lat := func(p50 float64) results.Latency {
 				p50 *= math.Exp(0.1 * r.NormFloat64())
-				return Latency{Count: 1, P50: p50, P99: p50 * 5 * math.Exp(0.4*r.NormFloat64())}
+				return results.Latency{Count: 1, P50: p50, P99: p50 * 5 * math.Exp(0.4*r.NormFloat64())}
 			}
-			tr := Trial{Number: n + 1, Verdict: Clean, Probe: &Probe{Sent: 240, Latency: lat(2)}}
+			tr := results.Trial{Number: n + 1, Verdict: results.Clean, Probe: &results.Probe{Sent: 240, Latency: lat(2)}}
 			if scatter > 0 {
-				tr.Verdict = TableFull
+				tr.Verdict = results.TableFull
 				tr.Probe.Lost = min(240, vary(80))
 				tr.Conntrack.Drop, tr.Conntrack.EarlyDrop, tr.Conntrack.InsertFailed = vary(4000), vary(1000), vary(80)
 				tr.Conntrack.SecondsToFull, tr.Conntrack.SecondsToRecover = s(3*math.Exp(0.2*r.NormFloat64())), s(float64(vary(500))/100)
@@ -219,7 +221,7 @@ func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *Run {
 			if scatter > 0 {
 				failed = min(5000, vary(400-200*scatter)+more)
 			}
-			tr.Load = Load{
+			tr.Load = results.Load{
 				Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed, Failed: failed,
 				Rate: 300 * math.Exp(0.1*r.NormFloat64()), Connect: lat(30), Latency: lat(60),
 			}
@@ -240,7 +242,7 @@ func TestRegressionsOfNothing(t *testing.T) {
 			wrong := map[string]int{}
 			alarms := 0
 			for range repetitions {
-				same, err := FindRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 0), 0.10)
+				same, err := findRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 0), 0.10)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -256,11 +258,11 @@ func TestRegressionsOfNothing(t *testing.T) {
 			if alarms > 19 {
 				t.Errorf("%s, %d trials: %d false alarms in %d repetitions: %v", accelerator, trials, alarms, repetitions, wrong)
 			}
-			worse, err := FindRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 2500), 0.10)
+			worse, err := findRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 2500), 0.10)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.ContainsFunc(worse.Found, func(r Regression) bool { return r.Scenario == "c" && r.Metric == "load.failed" }) {
+			if !slices.ContainsFunc(worse.Found, func(r results.Regression) bool { return r.Scenario == "c" && r.Metric == "load.failed" }) {
 				t.Errorf("%s, %d trials: half of the requests fail now, and it found %v", accelerator, trials, worse.Found)
 			}
 		}
