@@ -25,12 +25,12 @@ const fileSystem = "system.json"
 
 // collect takes the last figures, reads back what may have changed since before, and saves what only the
 // DUT knows. It works on when the caller's context has ended: what was measured is kept.
-func (t *trial) collect(before tuning.State, witness Witness) error {
+func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
 	defer cancel()
 	t.timeline.rest()
 	dut := t.dut.Agent()
-	nearly := t.hearWitness(ctx, false)
+	nearly := t.crossCheck(ctx, false)
 	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
@@ -67,7 +67,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	}
 	t.result.Conntrack.ObjectBytes = table.Memory.EntryBytes
 	t.result.Contents = contents(table)
-	end := t.hearWitness(ctx, true)
+	end := t.crossCheck(ctx, true)
 	log, err := dut.KernelLog(ctx)
 	if err != nil {
 		return t.died(err)
@@ -78,7 +78,7 @@ func (t *trial) collect(before tuning.State, witness Witness) error {
 	}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
-		t.folder.SaveJSON(fileWitness, map[string]Witness{"before": witness, "last": nearly, "after": end}),
+		t.folder.SaveJSON(fileCrossCheck, map[string]CrossCheck{"before": first, "last": nearly, "after": end}),
 		t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: after, Rules: hits}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }

@@ -23,17 +23,17 @@ type early struct {
 }
 
 // bootEarly begins to boot the DUT of the next trial; nil where the lab or the host has no room for a second DUT.
-func (p *programme) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, error) {
-	slot, ok := p.peek()
-	if !ok || !p.EarlyBoot || !p.hostHolds(now, slot) {
+func (q *queue) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, error) {
+	slot, ok := q.peek()
+	if !ok || !q.EarlyBoot || !q.hostHolds(now, slot) {
 		return nil, nil
 	}
-	folder, err := p.trialFolder(slot, nil)
+	folder, err := q.trialFolder(slot, nil)
 	if err != nil {
 		return nil, err
 	}
 	e := &early{folder: folder, linked: make(chan struct{}), booted: make(chan struct{})}
-	machine := p.machine(slot, folder)
+	machine := q.machine(slot, folder)
 	machine.Linked = e.linked
 	ctx, e.cancel = context.WithCancel(ctx)
 	go func() {

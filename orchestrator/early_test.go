@@ -65,7 +65,7 @@ func (n *orderedNode) Close() error {
 }
 
 // earlyQueue returns the queue of a run whose first trial is under way in the lab, and that trial.
-func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*programme, *trial) {
+func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	t.Helper()
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
 	if err != nil {
@@ -76,7 +76,7 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*programme, *trial) 
 		plan.Scenarios[i].DUT.VCPUs = 0 // so that a host of one CPU holds two
 	}
 	r := Request{Plan: plan, Lab: lab, Folder: folder, View: &silent{}, EarlyBoot: early}
-	q := newProgramme(r, newRun(r))
+	q := newQueue(r, newRun(r))
 	slot, _ := q.next()
 	first, err := q.begin(slot, lab, nil)
 	if err != nil {

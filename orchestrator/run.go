@@ -50,10 +50,10 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 	if err := r.save(run); err != nil {
 		return run, err
 	}
-	p := newProgramme(r, run)
+	trials := newQueue(r, run)
 	var labs errgroup.Group
 	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
-		labs.Go(func() error { return p.follow(ctx, lab) })
+		labs.Go(func() error { return trials.follow(ctx, lab) })
 	}
 	if err := labs.Wait(); err != nil {
 		run.Interrupted = ctx.Err() != nil

@@ -132,7 +132,7 @@ func (t *trial) measure(ctx context.Context) error {
 	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
 
 	t.begin("baseline")
-	witness := t.hearWitness(ctx, false)
+	first := t.crossCheck(ctx, false)
 	if err := t.series.current().compare(ctx, t.dut.Agent()); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (t *trial) measure(ctx context.Context) error {
 		t.ended = t.stageName()
 	}
 	t.begin("collect")
-	return errors.Join(err, t.collect(before, witness))
+	return errors.Join(err, t.collect(before, first))
 }
 
 // boot starts the DUT and the load nodes.

@@ -62,7 +62,7 @@ scenarios:
 					if p := trial.Prediction; math.Abs(float64(c.Drop)/float64(p.Drop)-1) > 0.1 {
 						t.Errorf("%d were dropped, %d were predicted", c.Drop, p.Drop)
 					}
-					// An independent witness: no rule drops here, so that the reason is conntrack's.
+					// An independent check: no rule drops here, so that the reason is conntrack's.
 					if n := trial.Stack.DropReasons["NETFILTER_DROP"]; n != c.Drop {
 						t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s", c.Drop, n, trial.Stack.DropReasonsMissing)
 					}

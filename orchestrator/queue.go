@@ -14,8 +14,8 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// programme hands out the trials of a plan to the labs and keeps what they measure.
-type programme struct {
+// queue hands out the trials of a plan to the labs and keeps what they measure.
+type queue struct {
 	Request
 	run *results.Run
 
@@ -28,91 +28,92 @@ type programme struct {
 	ended    error // why no trial is handed out any more
 }
 
-func newProgramme(r Request, run *results.Run) *programme {
-	p := &programme{Request: r, run: run, open: slices.Clone(r.Plan.Order), labs: 1 + len(r.Beside)}
-	p.changed = sync.NewCond(&p.mu)
+func newQueue(r Request, run *results.Run) *queue {
+	q := &queue{Request: r, run: run, open: slices.Clone(r.Plan.Order), labs: 1 + len(r.Beside)}
+	q.changed = sync.NewCond(&q.mu)
 	if len(r.Beside) > 0 {
-		p.View = beside{r.View}
+		q.View = beside{r.View}
 	}
-	return p
+	return q
 }
 
 // failedBootsInARow after which a lab gives up: the next boot would fail as well.
 const failedBootsInARow = 2
 
 // follow performs one trial after another in a lab until none is left, the run ends, or the lab is gone.
-func (p *programme) follow(ctx context.Context, lab vm.Lab) (err error) {
+func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 	failedBoots := 0
 	var next *early
 	defer func() { err = errors.Join(err, next.abandon()) }()
 	for {
-		slot, ok := p.next()
+		slot, ok := q.next()
 		if !ok {
 			return nil
 		}
-		t, err := p.begin(slot, lab, next)
+		t, err := q.begin(slot, lab, next)
 		next = nil
 		if err != nil {
-			return p.end(err)
+			return q.end(err)
 		}
 		t.bootNext = sync.OnceValue(func() (err error) {
-			next, err = p.bootEarly(ctx, lab, slot)
+			next, err = q.bootEarly(ctx, lab, slot)
 			return err
 		})
 		err = t.perform(ctx)
-		results.Judge(&t.result, p.run.Scenarios[slot.Scenario].Configuration)
+		results.Judge(&t.result, q.run.Scenarios[slot.Scenario].Configuration)
 
-		dead, lost := p.survey(ctx, t, err)
+		dead, lost := q.survey(ctx, t, err)
 		switch {
 		case dead && t.result.Verdict == results.Invalid:
-			err = p.repeat(t)
+			err = q.repeat(t)
 		case dead:
-			err = p.keep(t)
+			err = q.keep(t)
 		default:
-			err = errors.Join(p.keep(t), giveUp(ctx, err, &failedBoots))
+			err = errors.Join(q.keep(t), giveUp(ctx, err, &failedBoots))
 		}
 		if err != nil {
-			return p.end(err)
+			return q.end(err)
 		}
 		if lost != nil {
-			return p.leave(lost)
+			return q.leave(lost)
 		}
 	}
 }
 
-// next is the next trial, if there is one. It waits for those under way: one of them may have to be done again.
-func (p *programme) next() (Slot, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.open) == 0 && p.underWay > 0 && p.ended == nil {
-		p.changed.Wait()
+// next returns the next trial, if there is one. It waits for those under way: one of them may have to be done
+// again.
+func (q *queue) next() (Slot, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.open) == 0 && q.underWay > 0 && q.ended == nil {
+		q.changed.Wait()
 	}
-	if len(p.open) == 0 || p.ended != nil {
+	if len(q.open) == 0 || q.ended != nil {
 		return Slot{}, false
 	}
-	slot := p.open[0]
-	p.open = p.open[1:]
-	p.underWay++
+	slot := q.open[0]
+	q.open = q.open[1:]
+	q.underWay++
 	return slot, true
 }
 
 // peek is the next trial, if one is left.
-func (p *programme) peek() (Slot, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.open) == 0 || p.ended != nil {
+func (q *queue) peek() (Slot, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.open) == 0 || q.ended != nil {
 		return Slot{}, false
 	}
-	return p.open[0], true
+	return q.open[0], true
 }
 
 // begin begins a trial, whose DUT boots already where there is an early one.
-func (p *programme) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.begun++
-	p.View.Trial(p.begun, len(p.Plan.Order), p.Plan.Name(slot))
-	r := p.Request
+func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.begun++
+	q.View.Trial(q.begun, len(q.Plan.Order), q.Plan.Name(slot))
+	r := q.Request
 	r.Lab = lab
 	return newTrial(r, slot, dut)
 }
@@ -126,7 +127,7 @@ type spread interface {
 
 // survey finds out after a trial that went wrong whether a host of its lab has died under it, and whether the
 // lab is lost with it. What such a trial measured says nothing of the DUT.
-func (p *programme) survey(ctx context.Context, t *trial, err error) (dead bool, lost error) {
+func (q *queue) survey(ctx context.Context, t *trial, err error) (dead bool, lost error) {
 	lab, ok := t.Lab.(spread)
 	if !ok || err == nil || ctx.Err() != nil {
 		return false, nil
@@ -137,37 +138,37 @@ func (p *programme) survey(ctx context.Context, t *trial, err error) (dead bool,
 	}
 	text := strings.Join(gone, "; ")
 	if t.result.Verdict == results.Invalid {
-		text += fmt.Sprintf("; trial %s is done again", p.Plan.Name(t.slot))
+		text += fmt.Sprintf("; trial %s is done again", q.Plan.Name(t.slot))
 	}
-	p.View.Note(text)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.run.Warnings = append(p.run.Warnings, text)
+	q.View.Note(text)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.run.Warnings = append(q.run.Warnings, text)
 	return true, lost
 }
 
 // repeat puts a trial back to those that are open, and forgets what it measured.
-func (p *programme) repeat(t *trial) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open = append([]Slot{t.slot}, p.open...)
-	p.begun--
-	p.underWay--
-	p.changed.Broadcast()
+func (q *queue) repeat(t *trial) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open = append([]Slot{t.slot}, q.open...)
+	q.begun--
+	q.underWay--
+	q.changed.Broadcast()
 	return t.folder.Remove()
 }
 
 // keep puts a trial into the run and saves that.
-func (p *programme) keep(t *trial) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	record(p.run, t.slot, t.result, t.Lab.About())
-	p.underWay--
-	p.changed.Broadcast()
-	if err := p.save(p.run); err != nil {
+func (q *queue) keep(t *trial) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	record(q.run, t.slot, t.result, t.Lab.About())
+	q.underWay--
+	q.changed.Broadcast()
+	if err := q.save(q.run); err != nil {
 		return err
 	}
-	p.View.Ended(t.result)
+	q.View.Ended(t.result)
 	return nil
 }
 
@@ -194,22 +195,22 @@ func giveUp(ctx context.Context, err error, failedBoots *int) error {
 }
 
 // end lets no further trial begin.
-func (p *programme) end(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ended = err
-	p.changed.Broadcast()
+func (q *queue) end(err error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = err
+	q.changed.Broadcast()
 	return err
 }
 
-// leave is the end of a lab: that of the run as well when it was the last.
-func (p *programme) leave(lost error) error {
-	p.mu.Lock()
-	p.labs--
-	last := p.labs == 0
-	p.mu.Unlock()
+// leave retires a lab; without labs left it ends the run.
+func (q *queue) leave(lost error) error {
+	q.mu.Lock()
+	q.labs--
+	last := q.labs == 0
+	q.mu.Unlock()
 	if last {
-		return p.end(lost)
+		return q.end(lost)
 	}
 	return nil
 }

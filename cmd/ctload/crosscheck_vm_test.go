@@ -20,11 +20,11 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var witness map[string]orchestrator.Witness
-	if err := json.Unmarshal(data, &witness); err != nil {
+	var checks map[string]orchestrator.CrossCheck
+	if err := json.Unmarshal(data, &checks); err != nil {
 		t.Fatal(err)
 	}
-	before, last, after := statSums(t, witness["before"].Stat), statSums(t, witness["last"].Stat), statSums(t, witness["after"].Stat)
+	before, last, after := statSums(t, checks["before"].Stat), statSums(t, checks["last"].Stat), statSums(t, checks["after"].Stat)
 	c := trial.Conntrack
 	for name, got := range map[string]int64{
 		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed, "chaintoolong": c.ChainTooLong,
@@ -34,7 +34,7 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d right before, %d after", name, got, least, most)
 		}
 	}
-	count, err := strconv.ParseInt(witness["after"].Count, 10, 64)
+	count, err := strconv.ParseInt(checks["after"].Count, 10, 64)
 	if err != nil {
 		t.Fatalf("conntrack -C in the guest: %v", err)
 	}
