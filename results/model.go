@@ -115,8 +115,7 @@ type Trial struct {
 	Also     Verdict   `json:"also,omitempty"`    // a second thing that happened
 	Sentence string    `json:"sentence"`          // the evidence in words
 	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
-	// InvalidCodes are the kinds of those reasons, in their order, for scripts: interrupted, clock, stalled,
-	// generator-pacing; [Code] has all.
+	// InvalidCodes are the kinds of those reasons, in their order, for scripts; docs/reading.md has them.
 	InvalidCodes []Code `json:"invalid_codes,omitempty"`
 	// Remarks are the ways in which the DUT's kernel is as asked though not to the letter: a rounded hash.
 	Remarks    []string    `json:"remarks,omitempty"`
@@ -224,7 +223,7 @@ type Conntrack struct {
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
 	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"` // the same for 10 % of max
 	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
-	// none came after it, nil when the last LogQuiet seconds of the watch were not quiet; two seconds are
+	// none came after it, nil when the last five seconds of the watch were not quiet; two seconds are
 	// enough where nothing was refused in them.
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.

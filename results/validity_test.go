@@ -1,6 +1,8 @@
 package results
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,6 +50,31 @@ func TestValidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCodesAreDocumented finds each code in docs/reading.md.
+func TestCodesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/reading.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("validity.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`Code += (generatorLimit \+ )?"([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(codes) < 20 {
+		t.Fatalf("only %d codes found", len(codes))
+	}
+	for _, code := range codes {
+		name := code[2]
+		if code[1] != "" {
+			name = generatorLimit + name
+		}
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/reading.md lacks the code %s", name)
+		}
 	}
 }
 
