@@ -143,8 +143,8 @@ func (r Result) Rate() float64 {
 	return float64(r.Completed) / r.Elapsed.Seconds()
 }
 
-// OfferedRate is how many were begun each second, over Sending.
-func (r Result) OfferedRate() float64 {
+// offeredRate is how many were begun each second, over Sending.
+func (r Result) offeredRate() float64 {
 	if r.Sending <= 0 {
 		return 0
 	}

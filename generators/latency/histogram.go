@@ -12,8 +12,8 @@ import (
 
 // The range that every histogram of this package covers. Values outside are counted at its edge.
 const (
-	Lowest  = 64 * time.Nanosecond
-	Highest = time.Hour
+	lowest  = 64 * time.Nanosecond
+	highest = time.Hour
 )
 
 // Histogram is a distribution of durations. The zero value is empty and ready, a nil one is empty
@@ -38,14 +38,14 @@ func (h *Histogram) allocate() {
 	if h.coarse {
 		digits = 2
 	}
-	h.counts = hdr.New(int64(Lowest), int64(Highest), digits)
+	h.counts = hdr.New(int64(lowest), int64(highest), digits)
 }
 
 // Record adds one duration.
 func (h *Histogram) Record(d time.Duration) {
 	h.allocate()
 	// The clamp keeps the value in range, which is the only error that RecordValue has.
-	_ = h.counts.RecordValue(int64(min(max(d, 0), Highest)))
+	_ = h.counts.RecordValue(int64(min(max(d, 0), highest)))
 }
 
 // Merge adds all of other's durations. Merging histograms of one precision loses nothing.
@@ -178,7 +178,7 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("decoding a histogram of %d values: %w", doc.Count, err)
 	}
 	digits := counts.SignificantFigures()
-	if counts.LowestTrackableValue() != int64(Lowest) || counts.HighestTrackableValue() != int64(Highest) ||
+	if counts.LowestTrackableValue() != int64(lowest) || counts.HighestTrackableValue() != int64(highest) ||
 		digits < 2 || digits > 3 {
 		return fmt.Errorf("decoding a histogram: range %d..%d ns with %d digits is not one of ours",
 			counts.LowestTrackableValue(), counts.HighestTrackableValue(), digits)

@@ -21,7 +21,7 @@ func TestQuantilesAndPrecision(t *testing.T) {
 	slices.Sort(all)
 	for _, q := range []float64{.1, .5, .9, .99, .999, 1} {
 		want := all[int(q*float64(len(all)))-1]
-		if got := h.Quantile(q); math.Abs(float64(got-want)) > float64(want)/500+float64(Lowest) {
+		if got := h.Quantile(q); math.Abs(float64(got-want)) > float64(want)/500+float64(lowest) {
 			t.Errorf("quantile %v is %s, want %s", q, got, want)
 		}
 	}
@@ -35,7 +35,7 @@ func TestMergeThroughJSONLosesNothing(t *testing.T) {
 		for range 5 {
 			part := make()
 			for range 1000 {
-				d := time.Duration(random.Int64N(int64(2 * Highest)))
+				d := time.Duration(random.Int64N(int64(2 * highest)))
 				if random.IntN(2) == 0 {
 					d = time.Duration(random.Int64N(int64(time.Millisecond)))
 				}

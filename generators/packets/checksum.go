@@ -4,9 +4,9 @@ package packets
 
 import "encoding/binary"
 
-// Sum adds data to a one's complement sum that is not yet folded (RFC 1071). Data of odd length
+// sum adds data to a one's complement sum that is not yet folded (RFC 1071). Data of odd length
 // counts as if a zero byte followed, so only the last piece may have one.
-func Sum(sum uint64, data []byte) uint64 {
+func sum(sum uint64, data []byte) uint64 {
 	for len(data) >= 4 {
 		sum += uint64(binary.BigEndian.Uint32(data))
 		data = data[4:]
@@ -21,8 +21,8 @@ func Sum(sum uint64, data []byte) uint64 {
 	return sum
 }
 
-// Fold makes an unfolded sum one of 16 bits.
-func Fold(sum uint64) uint16 {
+// fold makes an unfolded sum one of 16 bits.
+func fold(sum uint64) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
@@ -30,11 +30,11 @@ func Fold(sum uint64) uint16 {
 }
 
 // Checksum is the Internet checksum of data (RFC 1071).
-func Checksum(data []byte) uint16 { return ^Fold(Sum(0, data)) }
+func Checksum(data []byte) uint16 { return ^fold(sum(0, data)) }
 
-// Update is the checksum after a part of the data changed, computed from the old checksum and the
+// update is the checksum after a part of the data changed, computed from the old checksum and the
 // unfolded sums of the old and the new part: HC' = ~(~HC + ~m + m') (RFC 1624, equation 3, which
 // unlike RFC 1141's gives the right one of the two zeros).
-func Update(checksum uint16, before, after uint64) uint16 {
-	return ^Fold(uint64(^checksum) + uint64(^Fold(before)) + after)
+func update(checksum uint16, before, after uint64) uint16 {
+	return ^fold(uint64(^checksum) + uint64(^fold(before)) + after)
 }

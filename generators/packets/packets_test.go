@@ -155,7 +155,7 @@ func TestNoChecksumOfZero(t *testing.T) {
 
 // The example of RFC 1624, section 4: where RFC 1141's equation gives 0xffff, the right answer is 0.
 func TestUpdateRFC1624(t *testing.T) {
-	if got := Update(0xdd2f, 0x5555, 0x3285); got != 0 {
+	if got := update(0xdd2f, 0x5555, 0x3285); got != 0 {
 		t.Errorf("got %#04x, want 0", got)
 	}
 }
@@ -169,10 +169,10 @@ func TestUpdateEqualsChecksum(t *testing.T) {
 		}
 		before := Checksum(data)
 		at := 2 * random.IntN(len(data)/2)
-		old := Sum(0, data[at:at+2])
+		old := sum(0, data[at:at+2])
 		binary.BigEndian.PutUint16(data[at:], uint16(random.Uint32()))
-		got := Update(before, old, Sum(0, data[at:at+2]))
-		if want := Checksum(data); got != want && !(Fold(Sum(0, data)) == 0 && got == 0) {
+		got := update(before, old, sum(0, data[at:at+2]))
+		if want := Checksum(data); got != want && !(fold(sum(0, data)) == 0 && got == 0) {
 			t.Fatalf("%x: updated to %#04x, computed %#04x", data, got, want)
 		}
 	}

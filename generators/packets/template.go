@@ -113,11 +113,11 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	t.checksum = t.upper + checksum
 	frame = append(frame, upper...)
 	t.Frame = frame
-	sum := Sum(0, upper)
+	sum := sum(0, upper)
 	if t.pseudo { // the addresses of the pseudo header are zero
 		sum += uint64(protocol) + uint64(len(upper))
 	}
-	t.putChecksum(t.Frame, ^Fold(sum))
+	t.putChecksum(t.Frame, ^fold(sum))
 	return t
 }
 
@@ -126,20 +126,20 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence, acknowledged uint32) {
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+12 : t.upper+12]
-	before = Sum(before, header)
+	before = sum(before, header)
 	putPorts(header, source, target)
 	binary.BigEndian.PutUint32(header[4:], sequence)
 	binary.BigEndian.PutUint32(header[8:], acknowledged)
-	t.setChecksum(frame, before, Sum(after, header))
+	t.setChecksum(frame, before, sum(after, header))
 }
 
 // SetUDP makes a copy of a UDP template the datagram from source to target.
 func (t *Template) SetUDP(frame []byte, source, target netip.AddrPort) {
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+4 : t.upper+4]
-	before = Sum(before, header)
+	before = sum(before, header)
 	putPorts(header, source, target)
-	t.setChecksum(frame, before, Sum(after, header))
+	t.setChecksum(frame, before, sum(after, header))
 }
 
 func putPorts(header []byte, source, target netip.AddrPort) {
@@ -155,34 +155,34 @@ func (t *Template) SetEcho(frame []byte, source, target netip.Addr, identifier, 
 		before, after = 0, 0
 	}
 	header := frame[t.upper+4 : t.upper+8 : t.upper+8]
-	before = Sum(before, header)
+	before = sum(before, header)
 	binary.BigEndian.PutUint16(header, identifier)
 	binary.BigEndian.PutUint16(header[2:], sequence)
-	t.setChecksum(frame, before, Sum(after, header))
+	t.setChecksum(frame, before, sum(after, header))
 }
 
 // setAddresses writes the addresses and the IPv4 checksum, and returns the sums of the old and the
 // new addresses.
 func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before, after uint64) {
 	addresses := frame[t.source : t.source+2*t.size : t.source+2*t.size]
-	before = Sum(0, addresses)
+	before = sum(0, addresses)
 	if t.size == 4 {
 		s, d := source.As4(), target.As4()
 		copy(addresses, s[:])
 		copy(addresses[4:], d[:])
-		after = Sum(0, addresses)
+		after = sum(0, addresses)
 		checksum := frame[ethernetSize+10 : ethernetSize+12]
-		binary.BigEndian.PutUint16(checksum, Update(binary.BigEndian.Uint16(checksum), before, after))
+		binary.BigEndian.PutUint16(checksum, update(binary.BigEndian.Uint16(checksum), before, after))
 		return before, after
 	}
 	s, d := source.As16(), target.As16()
 	copy(addresses, s[:])
 	copy(addresses[16:], d[:])
-	return before, Sum(0, addresses)
+	return before, sum(0, addresses)
 }
 
 func (t *Template) setChecksum(frame []byte, before, after uint64) {
-	t.putChecksum(frame, Update(binary.BigEndian.Uint16(frame[t.checksum:t.checksum+2]), before, after))
+	t.putChecksum(frame, update(binary.BigEndian.Uint16(frame[t.checksum:t.checksum+2]), before, after))
 }
 
 // putChecksum writes a checksum; one of UDP that comes out as 0 goes as the other zero of one's complement

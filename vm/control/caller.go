@@ -17,7 +17,7 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Look says what is up at path. The error is [ErrNone] when nothing is.
+// Look says what is up at path. The error is [errNone] when nothing is.
 func Look(path string) (About, error) {
 	conn, err := dial(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func aboutOf(conn net.Conn) (About, error) {
 	return *a.About, nil
 }
 
-// Down ends the lab at path and returns when it is gone, or ctx has ended. The error is [ErrNone] when none is
+// Down ends the lab at path and returns when it is gone, or ctx has ended. The error is [errNone] when none is
 // up.
 func Down(ctx context.Context, path string) error {
 	conn, err := dial(path)

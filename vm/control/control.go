@@ -46,8 +46,8 @@ type About struct {
 	PID   int      `json:"pid"` // of the process that the user started
 }
 
-// ErrNone means that no lab is up.
-var ErrNone = errors.New("no lab is up; start one with: ctload vm up EXPERIMENT")
+// errNone means that no lab is up.
+var errNone = errors.New("no lab is up; start one with: ctload vm up EXPERIMENT")
 
 // Socket is the path of the user's socket; its folder is made.
 func Socket() (string, error) {
@@ -75,7 +75,7 @@ func Socket() (string, error) {
 func dial(path string) (net.Conn, error) {
 	conn, err := net.Dial("unix", path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, ErrNone
+		return nil, errNone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to the lab: %w", err)

@@ -32,7 +32,7 @@ func Listen(path string) (*Server, error) {
 		about, _ := aboutOf(conn)
 		return nil, errors.Join(fmt.Errorf("a lab is up already (%s, process %d); end it with: ctload vm down", about.Name, about.PID), conn.Close())
 	}
-	if !errors.Is(err, ErrNone) {
+	if !errors.Is(err, errNone) {
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -17,7 +17,7 @@ import (
 // loaded its modules and opened its port. The ratio of the last to the first is the price of
 // everything that this package puts into a guest; both get the same QEMU and command line.
 func BenchmarkBoot(b *testing.B) {
-	if err := MissingTools(DefaultTools()); err != nil {
+	if err := missingTools(DefaultTools()); err != nil {
 		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {
@@ -82,7 +82,7 @@ func median(d []time.Duration) time.Duration { return slices.Sorted(slices.Value
 
 // BenchmarkBuild is the time to build a complete initramfs.
 func BenchmarkBuild(b *testing.B) {
-	if err := MissingTools(DefaultTools()); err != nil {
+	if err := missingTools(DefaultTools()); err != nil {
 		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {

@@ -99,7 +99,7 @@ func TestFetchFromTheArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.match(slices.Concat(DefaultBoot(), DefaultCarry())); err != nil {
+	if _, err := c.match(slices.Concat(defaultBoot(), DefaultCarry())); err != nil {
 		t.Error(err)
 	}
 	cached, err := s.Kernel(t.Context(), testKernel)

@@ -23,7 +23,7 @@ type Spec struct {
 	// Boot names the modules that init loads, in order; Carry those that are there to be loaded
 	// when a rule or the agent asks for them. What these depend on comes along. A name may be a
 	// pattern (nft_*); one that starts with ? may be absent, and one that starts with ! takes
-	// modules out again that names before it let in. Nil stands for [DefaultBoot] and
+	// modules out again that names before it let in. Nil stands for [defaultBoot] and
 	// [DefaultCarry].
 	Boot, Carry []string
 	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for
@@ -59,7 +59,7 @@ func Build(w io.Writer, spec Spec) error {
 	}
 	boot, carry, tools := spec.Boot, spec.Carry, spec.Tools
 	if boot == nil {
-		boot = DefaultBoot()
+		boot = defaultBoot()
 	}
 	if carry == nil {
 		carry = DefaultCarry()

@@ -153,7 +153,7 @@ func buildStatic(t *testing.T, name string) {
 
 func TestBuildIsDeterministic(t *testing.T) {
 	spec := Spec{Init: buildInit(t), Kernel: hostKernelFor(t, bootKernels[0])}
-	if err := MissingTools(DefaultTools()); err != nil {
+	if err := missingTools(DefaultTools()); err != nil {
 		hosttest.Skip(t, "%v", err)
 	}
 	var first bytes.Buffer

@@ -20,9 +20,9 @@ import (
 	"github.com/ctload/ctload/vm/guest/modload"
 )
 
-// DefaultBoot are the modules that a virtual machine needs for its agent's port. Kernels differ in which of
+// defaultBoot are the modules that a virtual machine needs for its agent's port. Kernels differ in which of
 // them are built in. None of them switches connection tracking on.
-func DefaultBoot() []string {
+func defaultBoot() []string {
 	return []string{"virtio_pci", "virtio_console"}
 }
 

@@ -208,7 +208,7 @@ func TestModulesAsDepmodSees(t *testing.T) {
 	if len(c.files) != len(want) {
 		t.Errorf("%d modules found, depmod finds %d", len(c.files), len(want))
 	}
-	names, err := c.match(slices.Concat(DefaultBoot(), DefaultCarry()))
+	names, err := c.match(slices.Concat(defaultBoot(), DefaultCarry()))
 	if err != nil {
 		t.Fatal(err)
 	}

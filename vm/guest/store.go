@@ -36,21 +36,12 @@ const fetchLimit = 15 * time.Minute
 
 // Kernel gives the kernel of a name, one of [KernelNames]. A kernel of a distribution is fetched
 // through the host's apt, which checks it, the first time; afterwards it comes from the store, at
-// once and without the network, until [Store.Refresh]. The files stay where they are for as long as
+// once and without the network. The files stay where they are for as long as
 // the store does.
 //
 // The error is an [UnknownKernelError] for a name that is none, and a [MissingError] for what the
 // host lacks: apt, keys, a mirror, the network, space.
 func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
-	return s.kernel(ctx, name, false)
-}
-
-// Refresh is [Store.Kernel], but asks the archive whether it has a newer version.
-func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
-	return s.kernel(ctx, name, true)
-}
-
-func (s *Store) kernel(ctx context.Context, name string, refresh bool) (Kernel, error) {
 	if name == kernels.HostName {
 		return hostKernel()
 	}
@@ -63,12 +54,12 @@ func (s *Store) kernel(ctx context.Context, name string, refresh bool) (Kernel, 
 		return Kernel{}, err
 	}
 	slot := &slot{dir: dir, name: name, key: strings.ReplaceAll(name, "/", "-")}
-	if k, err := slot.current(); err == nil && !refresh {
+	if k, err := slot.current(); err == nil {
 		return k, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("not done after %v", fetchLimit))
 	defer cancel()
-	k, err := s.fill(ctx, slot, d, suite, refresh)
+	k, err := s.fill(ctx, slot, d, suite)
 	if err != nil {
 		return Kernel{}, fetchError(name, dir, d, err)
 	}
@@ -93,7 +84,7 @@ func (s *Store) dir() (string, error) {
 }
 
 // fill fetches a kernel under the lock of its slot, if nobody else has done so meanwhile.
-func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite string, refresh bool) (k Kernel, err error) {
+func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite string) (k Kernel, err error) {
 	report := func(stage string) func(float64) {
 		return func(percent float64) {
 			if s.Progress != nil {
@@ -106,7 +97,7 @@ func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite str
 		return Kernel{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if k, err := slot.current(); err == nil && !refresh {
+	if k, err := slot.current(); err == nil {
 		return k, nil
 	}
 	host, err := hostSources("/etc/apt")

@@ -148,43 +148,6 @@ func TestStoreFetchesOnce(t *testing.T) {
 	wantNames(t, s, stored...)
 }
 
-func TestStoreRefresh(t *testing.T) {
-	apt := newFakeApt(t)
-	s := &Store{Dir: t.TempDir()}
-	refresh := func(want string) {
-		t.Helper()
-		k, err := s.Refresh(t.Context(), testKernel)
-		if err != nil || k.Version != want {
-			t.Fatalf("%+v, %v; want version %s", k, err, want)
-		}
-		if k, err := s.Kernel(t.Context(), testKernel); err != nil || k.Version != want {
-			t.Errorf("afterwards %+v, %v; want version %s", k, err, want)
-		}
-	}
-	refresh("6.1.1-1")
-	refresh("6.1.1-1")
-	if n := apt.calls("download"); n != 1 {
-		t.Errorf("%d downloads of one version", n)
-	}
-	apt.version("6.1.2")
-	refresh("6.1.2-1")
-	// A run that is under way may boot the version before.
-	wantNames(t, s, "debian-bookworm.json", "debian-bookworm.lock", "debian-bookworm_6.1.1-1", "debian-bookworm_6.1.2-1")
-	apt.version("6.1.3")
-	refresh("6.1.3-1")
-	wantNames(t, s, "debian-bookworm.json", "debian-bookworm.lock", "debian-bookworm_6.1.2-1", "debian-bookworm_6.1.3-1")
-
-	// A refresh that fails leaves what was there.
-	apt.trouble("hash")
-	apt.version("6.1.4")
-	if _, err := s.Refresh(t.Context(), testKernel); err == nil {
-		t.Error("no error")
-	}
-	if k, err := s.Kernel(t.Context(), testKernel); err != nil || k.Version != "6.1.3-1" {
-		t.Errorf("after a failure: %+v, %v", k, err)
-	}
-}
-
 func TestStoreRepairs(t *testing.T) {
 	newFakeApt(t)
 	for name, damage := range map[string]func(k Kernel, pointer string) error{

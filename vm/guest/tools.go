@@ -29,9 +29,9 @@ var toolPackages = map[string]string{
 // where the host has it.
 func DefaultTools() []string { return []string{"iptables-nft", "iptables-legacy", "nft", "?conntrack"} }
 
-// MissingTools gives a [MissingError] that names all packages which the host lacks for the tools,
+// missingTools gives a [MissingError] that names all packages which the host lacks for the tools,
 // or nil when it has all that are not optional.
-func MissingTools(tools []string) error {
+func missingTools(tools []string) error {
 	var names, packages []string
 	for _, tool := range tools {
 		if _, err := findTool(tool); err != nil && !strings.HasPrefix(tool, "?") {
@@ -79,7 +79,7 @@ func findProgram(name string) (string, error) {
 
 // addTools adds the tools with their libraries and plugins.
 func (t *tree) addTools(tools []string) error {
-	if err := MissingTools(tools); err != nil {
+	if err := missingTools(tools); err != nil {
 		return err
 	}
 	var xtables bool

@@ -115,10 +115,10 @@ func TestToolsRunInTheirTree(t *testing.T) {
 
 func TestMissingTools(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if err := MissingTools([]string{"?no-such-tool"}); err != nil {
+	if err := missingTools([]string{"?no-such-tool"}); err != nil {
 		t.Errorf("an optional tool: %v", err)
 	}
-	err := MissingTools([]string{"no-such-tool", "?other", "no-such-tool", "another"})
+	err := missingTools([]string{"no-such-tool", "?other", "no-such-tool", "another"})
 	missing, ok := errors.AsType[*MissingError](err)
 	if !ok {
 		t.Fatalf("error %v", err)

@@ -36,11 +36,11 @@ type Daemon struct {
 	err    error         // how it ended; valid once exited is closed
 }
 
-// StartDaemon starts a private daemon that keeps all it needs below dir and returns when it
+// startDaemon starts a private daemon that keeps all it needs below dir and returns when it
 // listens. dir must be short (AF_UNIX paths end at 108 bytes); the uid must not be 0, else the
 // daemon would work in system mode. cache is a folder that may outlive the daemon: what it found
 // out about the host's QEMU.
-func StartDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
+func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	program, socket, err := findDaemon()
 	if err != nil {
 		return nil, err

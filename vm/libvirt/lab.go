@@ -60,7 +60,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.daemon, err = StartDaemon(ctx, filepath.Join(options.Runtime, "libvirt"), options.Cache); err != nil {
+	if l.daemon, err = startDaemon(ctx, filepath.Join(options.Runtime, "libvirt"), options.Cache); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, callLimit)

@@ -16,8 +16,8 @@ import (
 // leaves is known by name; and it is removed only when its UUID is the one that was recorded, so that nobody
 // else's is ever touched. A volume has no UUID; its name has a random part.
 
-// VXLAN is a network device on the host of the libvirt daemon Where.
-const VXLAN journal.Kind = "vxlan"
+// vxlanDevice is a network device on the host of the libvirt daemon Where.
+const vxlanDevice journal.Kind = "vxlan"
 
 // errNotOurs says that there is an object of that name with another UUID.
 var errNotOurs = errors.New("it is somebody else's")
@@ -36,7 +36,7 @@ func NewRemovers() *Removers {
 
 // Kinds are what they remove.
 func (r *Removers) Kinds() []journal.Kind {
-	return []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, VXLAN}
+	return []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
 }
 
 // daemon is a connection to the daemon of that URI.
@@ -65,7 +65,7 @@ func (r *Removers) daemon(ctx context.Context, uri string) (*connection, error) 
 // Exists implements [journal.Remover]. What has the name and another UUID is somebody else's: ours was never
 // made, or is gone.
 func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (bool, error) {
-	if e.Kind == VXLAN {
+	if e.Kind == vxlanDevice {
 		return existsVXLAN(ctx, e)
 	}
 	c, err := r.daemon(ctx, e.Where)
@@ -84,7 +84,7 @@ func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (
 // Remove implements [journal.Remover].
 func (r *Removers) Remove(ctx context.Context, _ journal.Run, e journal.Entry) error {
 	var c *connection
-	if e.Kind != VXLAN {
+	if e.Kind != vxlanDevice {
 		var err error
 		if c, err = r.daemon(ctx, e.Where); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (r *Removers) Close() error {
 
 // remove removes a thing; one that is not there is no error.
 func remove(ctx context.Context, c *connection, e journal.Entry) error {
-	if e.Kind == VXLAN {
+	if e.Kind == vxlanDevice {
 		return removeVXLAN(ctx, e)
 	}
 	err := c.do(ctx, func() error { return find(c.virt, e, true) })

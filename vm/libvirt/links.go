@@ -101,7 +101,7 @@ func (h *hypervisor) unlink(ctx context.Context) error {
 	h.making.Lock()
 	defer h.making.Unlock()
 	for _, e := range slices.Backward(h.whatWasMade()) {
-		if e.Kind == journal.Network || e.Kind == VXLAN {
+		if e.Kind == journal.Network || e.Kind == vxlanDevice {
 			errs = append(errs, h.remove(ctx, e))
 		}
 	}

@@ -254,7 +254,7 @@ func TestVXLAN(t *testing.T) {
 
 	// As after a kill: the connections end, the things stay.
 	entries := made.Left()
-	if kinds := kindsOf(entries); !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume, VXLAN}) {
+	if kinds := kindsOf(entries); !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume, vxlanDevice}) {
 		t.Errorf("the journal has %v", entries)
 	}
 	removers := NewRemovers()

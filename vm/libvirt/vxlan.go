@@ -85,7 +85,7 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 		if err != nil {
 			return h.refused(err, "name the bridge of network "+name)
 		}
-		made, err := h.record(VXLAN, "ctvx"+newUUID()[:8], "")
+		made, err := h.record(vxlanDevice, "ctvx"+newUUID()[:8], "")
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ func (e *Ends) Add(end End) (leave func() error) {
 		defer e.mu.Unlock()
 		e.all = slices.DeleteFunc(e.all, func(end *End) bool { return end == added })
 		if added.shaped {
-			return Unshape(added.Name)
+			return unshapeNamed(added.Name)
 		}
 		return nil
 	}
@@ -76,7 +76,7 @@ func (e *Ends) Rebooted(node string) {
 
 // SetLink makes conditions between a node and one of its links, in the place of those of before, and returns
 // what reads back. Frames are shaped by netem on the lab's end, outside of the node. Where this kernel has no
-// netem (see [MissingNetem]) a machine shapes them itself, before its connection tracking sees what comes and
+// netem (see [missingNetem]) a machine shapes them itself, before its connection tracking sees what comes and
 // after it saw what goes; a namespace, which has this kernel, cannot, and then the machine at the other
 // end of its link can.
 func (e *Ends) SetLink(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
@@ -149,7 +149,7 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 	case !c.Shapes():
 		return nil
 	}
-	e.look.Do(func() { e.missing = MissingNetem() })
+	e.look.Do(func() { e.missing = missingNetem() })
 	switch {
 	case e.missing == "":
 		end.shaped = true

@@ -64,7 +64,7 @@ func TestEnds(t *testing.T) {
 		}
 
 		now, err := ends.SetLink(t.Context(), "client", "lan", Conditions{Delay: 10 * time.Millisecond, Loss: 0.5})
-		switch missing := MissingNetem(); {
+		switch missing := missingNetem(); {
 		case missing == "":
 			if err != nil || !now.Near(Conditions{Delay: 10 * time.Millisecond, Loss: 0.5}) {
 				t.Errorf("shaped, it reads back as %v (%v)", now, err)

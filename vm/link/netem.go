@@ -17,7 +17,7 @@ import (
 //
 // Frames that come in are led through an interface of their own, an ifb, since a queueing discipline works
 // on what goes out. It needs CAP_NET_ADMIN, and a kernel with sch_netem, and for received also ifb,
-// sch_ingress, cls_matchall and act_mirred (Linux 4.8); see [MissingNetem].
+// sch_ingress, cls_matchall and act_mirred (Linux 4.8); see [missingNetem].
 //
 // An interface that has a queueing discipline of somebody's own is refused.
 func Shape(name string, sent, received Conditions) error {
@@ -41,9 +41,9 @@ func Shape(name string, sent, received Conditions) error {
 	return nil
 }
 
-// Unshape takes back what [Shape] made. It is harmless where there is nothing, and for an interface
+// unshapeNamed takes back what [Shape] made. It is harmless where there is nothing, and for an interface
 // that is gone.
-func Unshape(name string) error {
+func unshapeNamed(name string) error {
 	port, err := netlink.LinkByName(name)
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
 		return removeIFB(name)
@@ -100,16 +100,16 @@ func Shaped(name string) (sent, received Conditions, err error) {
 	return sent, received, err
 }
 
-// MissingNetem says what keeps the kernel of the caller's network namespace from shaping, by trying it on an
+// missingNetem says what keeps the kernel of the caller's network namespace from shaping, by trying it on an
 // interface made for that; "" where it can.
-func MissingNetem() string {
+func missingNetem() string {
 	const name = "ctload-netem"
 	bridge, err := NewBridge(name)
 	if err != nil {
 		return err.Error()
 	}
 	some := Conditions{Delay: time.Millisecond}
-	if err := errors.Join(Shape(name, some, some), Unshape(name), bridge.Close()); err != nil {
+	if err := errors.Join(Shape(name, some, some), unshapeNamed(name), bridge.Close()); err != nil {
 		return err.Error()
 	}
 	return ""

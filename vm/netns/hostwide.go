@@ -36,7 +36,7 @@ func HostWide(s tuning.Settings) []string {
 	for _, p := range host.Sysctl {
 		list = append(list, p.Key)
 	}
-	return append(list, ModuleChanges(s)...)
+	return append(list, moduleChanges(s)...)
 }
 
 // Tracks reports whether connection tracking is in this kernel now. Only root can load it.

@@ -42,9 +42,9 @@ const (
 // kernelName is a module's name as the kernel writes it.
 func kernelName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// ModuleChanges says which modules settings want to come or go that are not so already, a phrase each. They are
+// moduleChanges says which modules settings want to come or go that are not so already, a phrase each. They are
 // the whole kernel's. (What a rule needs, the kernel loads by itself when the rule comes.)
-func ModuleChanges(s tuning.Settings) []string {
+func moduleChanges(s tuning.Settings) []string {
 	var list []string
 	for _, name := range s.RemoveModules {
 		if hasModule(name) {
@@ -69,7 +69,7 @@ func hasModule(name string) bool {
 // CheckModules says why the modules that settings want cannot come or go on this host; nil when they can, as far as
 // can be told before it is tried.
 func CheckModules(ctx context.Context, s tuning.Settings) error {
-	changes := ModuleChanges(s)
+	changes := moduleChanges(s)
 	if len(changes) == 0 {
 		return nil
 	}

@@ -30,7 +30,7 @@ func TestModuleChanges(t *testing.T) {
 			there = e.Name()
 		}
 	}
-	list := ModuleChanges(tuning.Settings{
+	list := moduleChanges(tuning.Settings{
 		LoadModules:   []string{there, there + " hashsize=4096", "nf_no_such"},
 		RemoveModules: []string{there, "nf_no_such"},
 	})

@@ -42,9 +42,9 @@ type Box struct {
 	stamp string // of a file: tells it from others of that name
 }
 
-// Identity is what the box is called and which one of that name it is: its version in the catalogue, or a stamp of its
+// identity is what the box is called and which one of that name it is: its version in the catalogue, or a stamp of its
 // file. The version is the one that the Vagrantfile takes: CTLOAD_BOX_VERSION, else the newest that is there.
-func (b Box) Identity() (name, version string) {
+func (b Box) identity() (name, version string) {
 	if b.stamp != "" {
 		return filepath.Base(b.Asked), b.stamp
 	}
@@ -213,7 +213,7 @@ func (b Box) add(ctx context.Context, args ...string) error {
 		return err
 	}
 	_, err = s.run(ctx, fetchLimit, append([]string{"box", "add", "--no-tty", "--provider", "libvirt"}, args...)...)
-	if failed, ok := errors.AsType[*CommandError](err); ok && ctx.Err() == nil {
+	if failed, ok := errors.AsType[*commandError](err); ok && ctx.Err() == nil {
 		return &guest.MissingError{
 			What: "the box " + b.Asked + " cannot be had", Err: failed,
 			Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages; --box takes the path of a .box file, too",

@@ -89,7 +89,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 func (l *Lab) About() vm.About {
 	about := l.Lab.About()
 	about.Driver = "vagrant"
-	about.Box, about.BoxVersion = l.options.Box.Identity()
+	about.Box, about.BoxVersion = l.options.Box.identity()
 	return about
 }
 

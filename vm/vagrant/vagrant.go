@@ -75,14 +75,14 @@ func userHome() string {
 	return filepath.Join(home, ".vagrant.d")
 }
 
-// CommandError is a vagrant(1) that failed, in its own words.
-type CommandError struct {
+// commandError is a vagrant(1) that failed, in its own words.
+type commandError struct {
 	Args []string
 	Said string
 	Err  error
 }
 
-func (e *CommandError) Error() string {
+func (e *commandError) Error() string {
 	text := fmt.Sprintf("vagrant %s: %v", strings.Join(e.Args, " "), e.Err)
 	if e.Said != "" {
 		text += ": " + e.Said
@@ -90,7 +90,7 @@ func (e *CommandError) Error() string {
 	return text
 }
 
-func (e *CommandError) Unwrap() error { return e.Err }
+func (e *commandError) Unwrap() error { return e.Err }
 
 // run runs vagrant within limit and returns its standard output. The error is a *CommandError.
 func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
@@ -121,7 +121,7 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", missingVagrant()
 	}
-	return stdout.String(), &CommandError{Args: args, Said: sentence(said.String()), Err: err}
+	return stdout.String(), &commandError{Args: args, Said: sentence(said.String()), Err: err}
 }
 
 // sentence makes one line of what Vagrant says on several, which it wraps and indents, without the places in its

@@ -144,7 +144,7 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 			t.Fatal(err)
 		}
 		names = append(names, box.Name)
-		if name, version := box.Identity(); name != "my.box" || version == "" || !strings.HasSuffix(box.Name, version) {
+		if name, version := box.identity(); name != "my.box" || version == "" || !strings.HasSuffix(box.Name, version) {
 			t.Errorf("%s is called %s %s", box.Name, name, version)
 		}
 	}
@@ -169,11 +169,11 @@ func TestVersionOfABox(t *testing.T) {
 		t.Fatal(err)
 	}
 	box := Box{Name: "debian/bookworm64", Asked: "debian/bookworm64", boxes: boxes}
-	if name, version := box.Identity(); name != "debian/bookworm64" || version != "12.20250126.1" {
+	if name, version := box.identity(); name != "debian/bookworm64" || version != "12.20250126.1" {
 		t.Errorf("%s %s", name, version)
 	}
 	t.Setenv("CTLOAD_BOX_VERSION", "12.9.1")
-	if _, version := box.Identity(); version != "12.9.1" {
+	if _, version := box.identity(); version != "12.9.1" {
 		t.Errorf("version %s, and 12.9.1 was asked for", version)
 	}
 }

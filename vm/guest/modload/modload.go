@@ -21,13 +21,13 @@ const (
 	Dir       = "/modules"       // the modules, decompressed, one file each
 	IndexFile = "/modules/index" // a line for each name and alias: the name, then its chain of files
 	BootFile  = "/modules/boot"  // a line for each file to load at boot, in order
-	Command   = "/sbin/modprobe" // the name under which the kernel calls the loader
+	command   = "/sbin/modprobe" // the name under which the kernel calls the loader
 	sysModule = "/sys/module/"   // a folder for each module that the running kernel has
 	live      = "live\n"         // the state of a module whose init function has returned
 )
 
-// ErrUnknown says that the initramfs carries no module of that name or alias.
-var ErrUnknown = errors.New("no such module in this initramfs")
+// errUnknown says that the initramfs carries no module of that name or alias.
+var errUnknown = errors.New("no such module in this initramfs")
 
 // Boot makes /init the guest's modprobe, and loads the modules that the machine itself needs (virtio
 // and the like), none of which switches connection tracking on. It wants /proc and /sys mounted, and
@@ -36,10 +36,10 @@ var ErrUnknown = errors.New("no such module in this initramfs")
 // The initramfs has no modprobe: the kernel, which asks for a module or two while it sets itself up,
 // would start the whole program for each, a tenth of an emulated boot, to hear that there is none.
 func Boot() error {
-	if err := os.MkdirAll(path.Dir(Command), 0o755); err != nil {
+	if err := os.MkdirAll(path.Dir(command), 0o755); err != nil {
 		return fmt.Errorf("make the folder of modprobe: %w", err)
 	}
-	if err := os.Symlink("/init", Command); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Symlink("/init", command); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make modprobe: %w", err)
 	}
 	list, err := os.ReadFile(BootFile)
@@ -60,7 +60,7 @@ func Load(name string, params ...string) error {
 	}
 	chain, ok := Chain(index, name)
 	if !ok {
-		return fmt.Errorf("load module %s: %w", name, ErrUnknown)
+		return fmt.Errorf("load module %s: %w", name, errUnknown)
 	}
 	return load(chain, strings.Join(params, " "))
 }
@@ -140,7 +140,7 @@ var sysFinitModule = map[string]uintptr{"amd64": 313, "arm64": 273}
 // Go runs in the order of import paths as far as imports allow, ends the process before most of
 // them. That is why this package imports the standard library alone.
 func init() {
-	if os.Getpid() != 1 && len(os.Args) > 0 && path.Base(os.Args[0]) == path.Base(Command) {
+	if os.Getpid() != 1 && len(os.Args) > 0 && path.Base(os.Args[0]) == path.Base(command) {
 		os.Exit(Main(os.Args[1:]))
 	}
 }
@@ -164,7 +164,7 @@ func Main(args []string) int {
 		return 1
 	}
 	if err := Load(args[0], args[1:]...); err != nil {
-		if !quiet || !errors.Is(err, ErrUnknown) {
+		if !quiet || !errors.Is(err, errUnknown) {
 			fmt.Fprintln(os.Stderr, "modprobe:", err)
 		}
 		return 1
