@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,23 +16,21 @@ import (
 )
 
 // pair is a client with a server of this process at the other end of its stream.
-func pair(t *testing.T) (client *Client, ended <-chan error, poweredOff <-chan struct{}) {
+func pair(t *testing.T) (client *Client, ended <-chan error) {
 	t.Helper()
 	ours, theirs, err := socketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	off := make(chan struct{})
 	done := make(chan error, 1)
-	var once sync.Once
 	go func() {
-		done <- serve(context.Background(), theirs, new(children), tuning.Kernel{}, false, func() { once.Do(func() { close(off) }) })
+		done <- serve(context.Background(), theirs, new(children), tuning.Kernel{}, false)
 	}()
 	if client, err = NewClient("node", ours); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	return client, done, off
+	return client, done
 }
 
 // limit is a context for calls that answer at once.
@@ -44,7 +41,7 @@ func limit(t *testing.T) context.Context {
 }
 
 func TestCalls(t *testing.T) {
-	client, _, poweredOff := pair(t)
+	client, _ := pair(t)
 	ctx := limit(t)
 	hello, err := client.Hello(ctx)
 	if err != nil || hello.Release == "" || hello.CPUs < 1 || hello.MemoryBytes < 1<<20 {
@@ -66,18 +63,10 @@ func TestCalls(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "ReadFile on node: ") || !strings.Contains(err.Error(), "no such file") || strings.Contains(err.Error(), "rpc error") {
 		t.Errorf("a file that does not exist: %v", err)
 	}
-	if err := client.PowerOff(ctx); err != nil {
-		t.Error(err)
-	}
-	select {
-	case <-poweredOff:
-	case <-ctx.Done():
-		t.Error("it was not powered off")
-	}
 }
 
 func TestExec(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	for _, tc := range []struct {
 		stdin string
 		argv  []string
@@ -102,7 +91,7 @@ func TestExec(t *testing.T) {
 
 // The end of the stream ends every call that is under way, and the server.
 func TestStreamThatEnds(t *testing.T) {
-	client, ended, _ := pair(t)
+	client, ended := pair(t)
 	if _, err := client.Hello(limit(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +146,7 @@ func TestNodeThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	ctx, cancel := context.WithCancel(limit(t))
 	defer cancel()
 	var got []samplers.Sample
@@ -181,7 +170,7 @@ func TestSample(t *testing.T) {
 
 // A load that is cancelled brings what it had done.
 func TestGenerateThatIsCancelled(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	const port = 18431
 	if err := client.Respond(limit(t), generators.ResponderSpec{Kind: generators.RespondHTTP, Address: "127.0.0.1", Ports: []uint16{port}}); err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func RunChild() int {
 		limit.Cur = limit.Max
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	}
-	if err := serve(context.Background(), stream, new(children), tuning.Kernel{}, false, func() { stream.Close() }); err != nil {
+	if err := serve(context.Background(), stream, new(children), tuning.Kernel{}, false); err != nil {
 		logf("%v", err)
 		return 1
 	}

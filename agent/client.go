@@ -69,22 +69,22 @@ func (c *Client) Close() error {
 
 // Hello waits for the agent's first answer.
 func (c *Client) Hello(ctx context.Context) (Hello, error) {
-	return call[Hello](ctx, c, "Hello", Nothing{})
+	return call[Hello](ctx, c, "Hello", nothing{})
 }
 
 // Clock reads the node's clock.
 func (c *Client) Clock(ctx context.Context) (Clock, error) {
-	return call[Clock](ctx, c, "Clock", Nothing{})
+	return call[Clock](ctx, c, "Clock", nothing{})
 }
 
 // Network gives the node its addresses.
 func (c *Client) Network(ctx context.Context, network Network) error {
-	return drop(call[Nothing](ctx, c, "Network", network))
+	return drop(call[nothing](ctx, c, "Network", network))
 }
 
 // Configure applies settings to the node's kernel.
 func (c *Client) Configure(ctx context.Context, settings tuning.Settings) error {
-	return drop(call[Nothing](ctx, c, "Configure", settings))
+	return drop(call[nothing](ctx, c, "Configure", settings))
 }
 
 // ReadBack asks the kernel for what it has of settings.
@@ -94,25 +94,25 @@ func (c *Client) ReadBack(ctx context.Context, settings tuning.Settings) (tuning
 
 // Respond starts a responder, which serves until the node ends.
 func (c *Client) Respond(ctx context.Context, spec generators.ResponderSpec) error {
-	return drop(call[Nothing](ctx, c, "Respond", spec))
+	return drop(call[nothing](ctx, c, "Respond", spec))
 }
 
 // WatchDrops makes the node count dropped packets by the kernel's own reason from now on, where its kernel
 // can (see samplers.Sampler.WatchDrops); elsewhere missing says why not. It counts for the whole
 // kernel of the node, and is to be asked before Sample.
 func (c *Client) WatchDrops(ctx context.Context) (missing string, err error) {
-	watch, err := call[DropWatch](ctx, c, "WatchDrops", Nothing{})
+	watch, err := call[dropWatch](ctx, c, "WatchDrops", nothing{})
 	return watch.Missing, err
 }
 
 // FinalSample is one whole sample, since the same baseline as those of Sample.
 func (c *Client) FinalSample(ctx context.Context) (samplers.Sample, error) {
-	return call[samplers.Sample](ctx, c, "FinalSample", Nothing{})
+	return call[samplers.Sample](ctx, c, "FinalSample", nothing{})
 }
 
 // Dump walks the node's table once. It is for after the load.
 func (c *Client) Dump(ctx context.Context) (Table, error) {
-	return call[Table](ctx, c, "Dump", Nothing{})
+	return call[Table](ctx, c, "Dump", nothing{})
 }
 
 // Apply makes a fault on the node and says what the kernel had before and has after it. On an error
@@ -123,29 +123,24 @@ func (c *Client) Apply(ctx context.Context, fault faults.Fault) (faults.Reading,
 
 // Revert takes a fault back, whose id it is.
 func (c *Client) Revert(ctx context.Context, id string) (faults.Reading, error) {
-	return call[faults.Reading](ctx, c, "Revert", Revert{ID: id})
+	return call[faults.Reading](ctx, c, "Revert", revertRequest{ID: id})
 }
 
 // KernelLog fetches the kernel log since the agent's start.
 func (c *Client) KernelLog(ctx context.Context) (KernelLog, error) {
-	return call[KernelLog](ctx, c, "KernelLog", Nothing{})
+	return call[KernelLog](ctx, c, "KernelLog", nothing{})
 }
 
 // Exec runs a command on the node and waits for it. A command that ends with another status than 0
 // is not an error of the call.
 func (c *Client) Exec(ctx context.Context, stdin string, argv ...string) (Output, error) {
-	return call[Output](ctx, c, "Exec", Exec{Argv: argv, Stdin: stdin})
+	return call[Output](ctx, c, "Exec", execRequest{Argv: argv, Stdin: stdin})
 }
 
 // ReadFile reads a small file of the node, as those in /proc.
 func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
-	file, err := call[File](ctx, c, "ReadFile", File{Path: path})
+	file, err := call[fileText](ctx, c, "ReadFile", fileText{Path: path})
 	return file.Text, err
-}
-
-// PowerOff ends the node's kernel at once, or its process.
-func (c *Client) PowerOff(ctx context.Context) error {
-	return drop(call[Nothing](ctx, c, "PowerOff", Nothing{}))
 }
 
 // Generate makes a load on the node and returns its result. When ctx ends, the generator is told to
@@ -164,7 +159,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancelGrace := context.WithTimeout(streamCtx, stopGrace)
 		defer cancelGrace()
-		if err := drop(call[Nothing](grace, c, "Stop", Stop{ID: id})); err != nil {
+		if err := drop(call[nothing](grace, c, "Stop", stopRequest{ID: id})); err != nil {
 			cancel(err)
 			return
 		}
@@ -175,7 +170,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 
 	var result generators.Result
 	var failure error
-	err := receive(streamCtx, c, "Generate", Generate{ID: id, Spec: spec, Begin: begin}, func(event *LoadEvent) {
+	err := receive(streamCtx, c, "Generate", generateRequest{ID: id, Spec: spec, Begin: begin}, func(event *loadEvent) {
 		switch {
 		case event.Result != nil:
 			result = *event.Result
@@ -195,7 +190,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 // Sample reads the node's kernel at every interval and hands each sample over, until ctx ends, which
 // is not an error.
 func (c *Client) Sample(ctx context.Context, interval time.Duration, observe func(samplers.Sample)) error {
-	err := receive(ctx, c, "Sample", SampleRequest{Interval: interval}, func(s *samplers.Sample) { observe(*s) })
+	err := receive(ctx, c, "Sample", sampleRequest{Interval: interval}, func(s *samplers.Sample) { observe(*s) })
 	if ctx.Err() != nil {
 		return nil
 	}

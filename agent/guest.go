@@ -67,7 +67,7 @@ func runGuest() error {
 	kernel := tuning.Kernel{LoadModule: func(_ context.Context, name string, parameters ...string) error {
 		return modload.Load(name, parameters...)
 	}}
-	return serve(ctx, port, children, kernel, true, powerOffMachine)
+	return serve(ctx, port, children, kernel, true)
 }
 
 func reapOrphans(ctx context.Context, children *children) {

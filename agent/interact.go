@@ -53,7 +53,7 @@ const maxPart = 32 << 10
 // interactions is the call in which both sides speak as they like.
 var interactions = grpc.StreamDesc{StreamName: "Interact", ServerStreams: true, ClientStreams: true, Handler: interact}
 
-func interact(server any, stream grpc.ServerStream) error {
+func interact(s any, stream grpc.ServerStream) error {
 	var first InteractInput
 	if err := stream.RecvMsg(&first); err != nil {
 		return err
@@ -75,7 +75,7 @@ func interact(server any, stream grpc.ServerStream) error {
 	cmd.Env = append(os.Environ(), first.Start.Environment...)
 	// All that it has started: a shell's job would hold the terminal open.
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	p := &interaction{children: server.(*Server).children, cmd: cmd, stream: stream, cancel: cancel}
+	p := &interaction{children: s.(*server).children, cmd: cmd, stream: stream, cancel: cancel}
 	var exit int
 	var err error
 	if first.Start.Terminal != nil {

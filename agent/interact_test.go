@@ -36,7 +36,7 @@ func talk(ctx context.Context, t *testing.T, client *Client, command Interaction
 }
 
 func TestInteract(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	ctx := limit(t)
 	long := strings.Repeat("0123456789abcdef", 1<<14)
 	for _, tc := range []struct {
@@ -63,7 +63,7 @@ func TestInteract(t *testing.T) {
 
 // TestInteractOnTerminal: a command on a terminal has one, of the given size, and its end ends it.
 func TestInteractOnTerminal(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	ctx := limit(t)
 	stdout, _, exit := talk(ctx, t, client, Interaction{
 		Argv: []string{"sh", "-c", "test -t 0 && test -t 1 && stty size; exit 5"}, Terminal: &TerminalSize{Rows: 24, Cols: 81},
@@ -83,7 +83,7 @@ func TestInteractOnTerminal(t *testing.T) {
 
 // TestInteractLeft: a command whose caller has gone is killed, with all that it has started.
 func TestInteractLeft(t *testing.T) {
-	client, _, _ := pair(t)
+	client, _ := pair(t)
 	ctx, cancel := context.WithCancel(limit(t))
 	ready := make(chan string, 1)
 	ended := make(chan error, 1)

@@ -11,7 +11,7 @@ import (
 )
 
 // network brings the loopback and the node's link up and gives the link its addresses.
-func (s *Server) network(ctx context.Context, request *Network) (*Nothing, error) {
+func (s *server) network(ctx context.Context, request *Network) (*nothing, error) {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("look up lo: %w", err)
@@ -52,7 +52,7 @@ func (s *Server) network(ctx context.Context, request *Network) (*Nothing, error
 			return nil, fmt.Errorf("make %s local: %w", network, err)
 		}
 	}
-	return &Nothing{}, nil
+	return &nothing{}, nil
 }
 
 func addRoute(route *netlink.Route, to string) error {
@@ -66,7 +66,7 @@ func addRoute(route *netlink.Route, to string) error {
 
 // card is the network card with the given hardware address, or the only one. A guest of our own making
 // loads the driver of its cards only now, so as to answer sooner.
-func (s *Server) card(ctx context.Context, mac string) (netlink.Link, error) {
+func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
 	link, err := findLink(mac)
 	if err == nil || !s.own || s.kernel.LoadModule == nil {
 		return link, err

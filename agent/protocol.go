@@ -19,8 +19,8 @@ import (
 	"github.com/ctload/ctload/generators"
 )
 
-// Nothing is the message of a call that has nothing to say.
-type Nothing struct{}
+// nothing is the message of a call that has nothing to say.
+type nothing struct{}
 
 // Hello is an agent's first answer.
 type Hello struct {
@@ -52,8 +52,8 @@ type Route struct {
 	Via string // address
 }
 
-// Exec is a command to run on the node.
-type Exec struct {
+// execRequest is a command to run on the node.
+type execRequest struct {
 	Argv  []string
 	Stdin string
 }
@@ -64,38 +64,38 @@ type Output struct {
 	Exit           int
 }
 
-// File is a file of the node, by its path.
-type File struct {
+// fileText is a file of the node, by its path.
+type fileText struct {
 	Path string
 	Text string // empty in the question
 }
 
-// Generate starts a generator.
-type Generate struct {
-	ID    string // names the load in [Stop]
+// generateRequest starts a generator.
+type generateRequest struct {
+	ID    string // names the load in [stopRequest]
 	Spec  generators.Spec
 	Begin time.Duration // CLOCK_MONOTONIC of the node when it begins; 0 or past: at once
 }
 
-// Stop asks a generator to end early; its stream then brings the result so far.
-type Stop struct {
+// stopRequest asks a generator to end early; its stream then brings the result so far.
+type stopRequest struct {
 	ID string
 }
 
-// LoadEvent is one message of a running generator: progress, or its result, which is the last.
-type LoadEvent struct {
+// loadEvent is one message of a running generator: progress, or its result, which is the last.
+type loadEvent struct {
 	Progress *generators.Progress `json:",omitempty"`
 	Result   *generators.Result   `json:",omitempty"`
 	Error    string               `json:",omitempty"` // beside a Result: why it is not whole
 }
 
-// SampleRequest starts sampling.
-type SampleRequest struct {
+// sampleRequest starts sampling.
+type sampleRequest struct {
 	Interval time.Duration
 }
 
-// DropWatch says whether the node counts dropped packets by the kernel's reason.
-type DropWatch struct {
+// dropWatch says whether the node counts dropped packets by the kernel's reason.
+type dropWatch struct {
 	Missing string // why it does not; empty when it does
 }
 
@@ -105,8 +105,8 @@ type Table struct {
 	Memory      samplers.Memory
 }
 
-// Revert names the fault to take back.
-type Revert struct {
+// revertRequest names the fault to take back.
+type revertRequest struct {
 	ID string
 }
 
@@ -123,53 +123,52 @@ var service = grpc.ServiceDesc{
 	ServiceName: serviceName,
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
-		unary("Hello", (*Server).hello),
-		unary("Clock", (*Server).clock),
-		unary("Network", (*Server).network),
-		unary("Configure", (*Server).configure),
-		unary("ReadBack", (*Server).readBack),
-		unary("Respond", (*Server).respond),
-		unary("Stop", (*Server).stop),
-		unary("WatchDrops", (*Server).watchDrops),
-		unary("FinalSample", (*Server).finalSample),
-		unary("Dump", (*Server).dump),
-		unary("KernelLog", (*Server).kernelLog),
-		unary("Apply", (*Server).apply),
-		unary("Revert", (*Server).revert),
-		unary("Exec", (*Server).exec),
-		unary("ReadFile", (*Server).readFile),
-		unary("PowerOff", (*Server).powerOff),
+		unary("Hello", (*server).hello),
+		unary("Clock", (*server).clock),
+		unary("Network", (*server).network),
+		unary("Configure", (*server).configure),
+		unary("ReadBack", (*server).readBack),
+		unary("Respond", (*server).respond),
+		unary("Stop", (*server).stop),
+		unary("WatchDrops", (*server).watchDrops),
+		unary("FinalSample", (*server).finalSample),
+		unary("Dump", (*server).dump),
+		unary("KernelLog", (*server).kernelLog),
+		unary("Apply", (*server).apply),
+		unary("Revert", (*server).revert),
+		unary("Exec", (*server).exec),
+		unary("ReadFile", (*server).readFile),
 	},
 	Streams: []grpc.StreamDesc{
-		streaming("Generate", (*Server).generate),
-		streaming("Sample", (*Server).sample),
+		streaming("Generate", (*server).generate),
+		streaming("Sample", (*server).sample),
 		interactions,
 	},
 }
 
-func unary[Req, Resp any](name string, handle func(*Server, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
+func unary[Req, Resp any](name string, handle func(*server, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
 	return grpc.MethodDesc{
 		MethodName: name,
-		Handler: func(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		Handler: func(s any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			req := new(Req)
 			if err := decode(req); err != nil {
 				return nil, err
 			}
-			return handle(server.(*Server), ctx, req)
+			return handle(s.(*server), ctx, req)
 		},
 	}
 }
 
-func streaming[Req, Event any](name string, handle func(*Server, context.Context, *Req, func(*Event) error) error) grpc.StreamDesc {
+func streaming[Req, Event any](name string, handle func(*server, context.Context, *Req, func(*Event) error) error) grpc.StreamDesc {
 	return grpc.StreamDesc{
 		StreamName:    name,
 		ServerStreams: true,
-		Handler: func(server any, stream grpc.ServerStream) error {
+		Handler: func(s any, stream grpc.ServerStream) error {
 			req := new(Req)
 			if err := stream.RecvMsg(req); err != nil {
 				return err
 			}
-			return handle(server.(*Server), stream.Context(), req, func(event *Event) error {
+			return handle(s.(*server), stream.Context(), req, func(event *Event) error {
 				return stream.SendMsg(event)
 			})
 		},

@@ -22,14 +22,13 @@ import (
 	"github.com/ctload/ctload/generators"
 )
 
-// Server answers a [Client] on a node.
-type Server struct {
+// server answers a [Client] on a node.
+type server struct {
 	children *children
 	kernel   tuning.Kernel
 	own      bool // whether that kernel is the node's own, and not its host's
 	sampler  *samplers.Sampler
 	faults   *faults.Set
-	poweroff func() // ends the node
 
 	mu         sync.Mutex
 	responders []*responder
@@ -38,9 +37,9 @@ type Server struct {
 
 // serve answers calls on stream until it ends, then takes back every fault and closes everything that the
 // calls started. own says that the node's kernel is its own, and not its host's.
-func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool, poweroff func()) error {
+func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool) error {
 	kernel.Run = children.run
-	s := &Server{children: children, kernel: kernel, own: own, poweroff: poweroff, loads: map[string]context.CancelFunc{}}
+	s := &server{children: children, kernel: kernel, own: own, loads: map[string]context.CancelFunc{}}
 	options := samplers.Options{}
 	if !own {
 		options.KernelLog = "none" // it is the host's, with the lines of everybody
@@ -74,7 +73,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 	return errors.Join(err, s.close())
 }
 
-func (s *Server) close() error {
+func (s *server) close() error {
 	// First, since a responder may be stopped by a fault.
 	errs := []error{s.faults.Close()}
 	s.mu.Lock()
@@ -86,7 +85,7 @@ func (s *Server) close() error {
 	return errors.Join(append(errs, s.sampler.Close())...)
 }
 
-func (s *Server) hello(context.Context, *Nothing) (*Hello, error) {
+func (s *server) hello(context.Context, *nothing) (*Hello, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return nil, fmt.Errorf("ask the kernel for its name: %w", err)
@@ -105,7 +104,7 @@ func (s *Server) hello(context.Context, *Nothing) (*Hello, error) {
 	}, nil
 }
 
-func (s *Server) clock(context.Context, *Nothing) (*Clock, error) {
+func (s *server) clock(context.Context, *nothing) (*Clock, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return nil, fmt.Errorf("read the clock: %w", err)
@@ -113,17 +112,17 @@ func (s *Server) clock(context.Context, *Nothing) (*Clock, error) {
 	return &Clock{Realtime: time.Now(), Monotonic: time.Duration(now.Nano())}, nil
 }
 
-func (s *Server) configure(ctx context.Context, settings *tuning.Settings) (*Nothing, error) {
+func (s *server) configure(ctx context.Context, settings *tuning.Settings) (*nothing, error) {
 	err := s.kernel.Apply(ctx, *settings)
-	return &Nothing{}, err
+	return &nothing{}, err
 }
 
-func (s *Server) readBack(ctx context.Context, settings *tuning.Settings) (*tuning.State, error) {
+func (s *server) readBack(ctx context.Context, settings *tuning.Settings) (*tuning.State, error) {
 	state, err := s.kernel.ReadBack(ctx, *settings)
 	return &state, err
 }
 
-func (s *Server) respond(_ context.Context, spec *generators.ResponderSpec) (*Nothing, error) {
+func (s *server) respond(_ context.Context, spec *generators.ResponderSpec) (*nothing, error) {
 	responder, err := newResponder(*spec)
 	if err != nil {
 		return nil, err
@@ -131,10 +130,10 @@ func (s *Server) respond(_ context.Context, spec *generators.ResponderSpec) (*No
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.responders = append(s.responders, responder)
-	return &Nothing{}, nil
+	return &nothing{}, nil
 }
 
-func (s *Server) generate(ctx context.Context, request *Generate, send func(*LoadEvent) error) error {
+func (s *server) generate(ctx context.Context, request *generateRequest, send func(*loadEvent) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
@@ -147,14 +146,14 @@ func (s *Server) generate(ctx context.Context, request *Generate, send func(*Loa
 	}()
 
 	if err := waitUntil(ctx, request.Begin); err != nil {
-		return send(&LoadEvent{Result: new(generators.Result), Error: err.Error()})
+		return send(&loadEvent{Result: new(generators.Result), Error: err.Error()})
 	}
 	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
-		if err := send(&LoadEvent{Progress: &p}); err != nil {
+		if err := send(&loadEvent{Progress: &p}); err != nil {
 			cancel() // nobody listens any more
 		}
 	})
-	last := LoadEvent{Result: &result}
+	last := loadEvent{Result: &result}
 	if err != nil {
 		last.Error = err.Error()
 	}
@@ -177,7 +176,7 @@ func waitUntil(ctx context.Context, instant time.Duration) error {
 	}
 }
 
-func (s *Server) stop(_ context.Context, request *Stop) (*Nothing, error) {
+func (s *server) stop(_ context.Context, request *stopRequest) (*nothing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cancel, ok := s.loads[request.ID]
@@ -185,11 +184,11 @@ func (s *Server) stop(_ context.Context, request *Stop) (*Nothing, error) {
 		return nil, fmt.Errorf("stop load %s: it is not running", request.ID)
 	}
 	cancel()
-	return &Nothing{}, nil
+	return &nothing{}, nil
 }
 
 // sample makes now the baseline and samples until the caller has heard enough.
-func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*samplers.Sample) error) error {
+func (s *server) sample(ctx context.Context, request *sampleRequest, send func(*samplers.Sample) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.sampler.Mark()
@@ -200,25 +199,25 @@ func (s *Server) sample(ctx context.Context, request *SampleRequest, send func(*
 	})
 }
 
-func (s *Server) watchDrops(context.Context, *Nothing) (*DropWatch, error) {
+func (s *server) watchDrops(context.Context, *nothing) (*dropWatch, error) {
 	if !s.own {
-		return &DropWatch{Missing: "the kernel is the host's, which counts the drops of all together"}, nil
+		return &dropWatch{Missing: "the kernel is the host's, which counts the drops of all together"}, nil
 	}
 	err := s.sampler.WatchDrops()
 	debug.FreeOSMemory() // the kernel's types are large, and a guest is small
 	if err != nil {
-		return &DropWatch{Missing: err.Error()}, nil
+		return &dropWatch{Missing: err.Error()}, nil
 	}
-	return &DropWatch{}, nil
+	return &dropWatch{}, nil
 }
 
 // finalSample is a whole sample, with the figures that sampling reads less often.
-func (s *Server) finalSample(ctx context.Context, _ *Nothing) (*samplers.Sample, error) {
+func (s *server) finalSample(ctx context.Context, _ *nothing) (*samplers.Sample, error) {
 	sample, err := s.sampler.FullSample(ctx)
 	return &sample, err
 }
 
-func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
+func (s *server) dump(ctx context.Context, _ *nothing) (*Table, error) {
 	// Before the walk, which may load a module.
 	memory, err := s.sampler.ReadMemory()
 	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from everybody but the host's root
@@ -229,13 +228,13 @@ func (s *Server) dump(ctx context.Context, _ *Nothing) (*Table, error) {
 	return &Table{Composition: composition, Memory: memory}, err
 }
 
-func (s *Server) kernelLog(context.Context, *Nothing) (*KernelLog, error) {
+func (s *server) kernelLog(context.Context, *nothing) (*KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return &KernelLog{Records: records, Dropped: dropped}, err
 }
 
 // servers are the node's responders as faults see them.
-func (s *Server) servers() []faults.Server {
+func (s *server) servers() []faults.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var servers []faults.Server
@@ -245,28 +244,23 @@ func (s *Server) servers() []faults.Server {
 	return servers
 }
 
-func (s *Server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {
+func (s *server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {
 	reading, err := s.faults.Apply(ctx, *fault)
 	return &reading, err
 }
 
-func (s *Server) revert(ctx context.Context, request *Revert) (*faults.Reading, error) {
+func (s *server) revert(ctx context.Context, request *revertRequest) (*faults.Reading, error) {
 	reading, err := s.faults.Revert(ctx, request.ID)
 	return &reading, err
 }
 
-func (s *Server) exec(ctx context.Context, command *Exec) (*Output, error) {
+func (s *server) exec(ctx context.Context, command *execRequest) (*Output, error) {
 	return s.children.exec(ctx, command.Stdin, command.Argv)
 }
 
-func (s *Server) readFile(_ context.Context, file *File) (*File, error) {
+func (s *server) readFile(_ context.Context, file *fileText) (*fileText, error) {
 	text, err := os.ReadFile(file.Path)
-	return &File{Path: file.Path, Text: string(text)}, err
-}
-
-func (s *Server) powerOff(context.Context, *Nothing) (*Nothing, error) {
-	go s.poweroff() // the answer should leave first
-	return &Nothing{}, nil
+	return &fileText{Path: file.Path, Text: string(text)}, err
 }
 
 // logf writes to the node's console.

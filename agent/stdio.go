@@ -41,7 +41,7 @@ func runStdio() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: descriptors, Max: descriptors}); err != nil {
 		return fmt.Errorf("raise the limit of descriptors: %w", err)
 	}
-	return serve(context.Background(), stream, new(children), tuning.Kernel{}, true, func() { _ = stream.Close() })
+	return serve(context.Background(), stream, new(children), tuning.Kernel{}, true)
 }
 
 // standardStreams are a process's standard input and output as one stream.

@@ -15,7 +15,7 @@ import (
 )
 
 // acting has one action after another on its time line, each over before the next one begins. A machine may stand
-// still for as long as a valid trial allows (results.MaxGap) anywhere in it: what must succeed has longer.
+// still for as long as a valid trial allows (two seconds without a sample) anywhere in it: what must succeed has longer.
 const acting = `
 experiment: acting
 dut:

@@ -24,7 +24,7 @@ func prepareEmbedded(ctx context.Context, j Job) error {
 
 // prepareKernels fetches the kernels of a plan, and finds out whether an initramfs can be made for each.
 func prepareKernels(ctx context.Context, j Job) error {
-	kernels, err := FetchKernels(ctx, j.Plan, j.Store)
+	kernels, err := fetchKernels(ctx, j.Plan, j.Store)
 	if err != nil {
 		return err
 	}

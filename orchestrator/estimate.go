@@ -35,9 +35,9 @@ const (
 	troubledRecovery = 3.0
 )
 
-// Estimate predicts how long a run of the plan takes in machines of this host, one trial after the other, once
+// estimateHere predicts how long a run of the plan takes in machines of this host, one trial after the other, once
 // kernels are fetched. Emulated says that they run without KVM. A busy host may take half as long again.
-func (p *Plan) Estimate(emulated bool) time.Duration {
+func (p *Plan) estimateHere(emulated bool) time.Duration {
 	if emulated {
 		return p.estimate(emulatedPace)
 	}
@@ -120,9 +120,9 @@ func entrySeconds(e scenarios.Entry) (length float64, known bool) {
 	}
 }
 
-// Span is a prediction of a run's length in words: from what a host takes that is otherwise idle to half as
+// span is a prediction of a run's length in words: from what a host takes that is otherwise idle to half as
 // long again.
-func Span(d time.Duration) string {
+func span(d time.Duration) string {
 	low, high := d.Seconds()*0.9, d.Seconds()*1.5
 	unit, step := "s", 5.0
 	if high > 100 {
@@ -139,17 +139,17 @@ func Span(d time.Duration) string {
 func (c Choice) Expect(p *Plan, cache string) string {
 	switch refused, _ := libvirt.KVMRefused(cache); {
 	case c.Driver == netns.Driver:
-		return Span(p.estimate(namespacesPace))
+		return span(p.estimate(namespacesPace))
 	case c.Driver == driverVagrant:
-		return Span(p.estimate(boxPace))
+		return span(p.estimate(boxPace))
 	case len(c.Connect) > 0:
-		return Span(p.Estimate(c.Accelerator == libvirt.TCG) / time.Duration(max(1, c.Parallel)))
+		return span(p.estimateHere(c.Accelerator == libvirt.TCG) / time.Duration(max(1, c.Parallel)))
 	case c.Accelerator == libvirt.TCG || c.Accelerator == "" && refused != "":
-		return Span(p.Estimate(true)) + " without KVM"
+		return span(p.estimateHere(true)) + " without KVM"
 	case c.Accelerator == libvirt.KVM:
-		return Span(p.Estimate(false)) + " with KVM"
+		return span(p.estimateHere(false)) + " with KVM"
 	default: // only a boot tells whether it works
-		return Span(p.Estimate(false)) + " with KVM, " + Span(p.Estimate(true)) + " if it does not work here"
+		return span(p.estimateHere(false)) + " with KVM, " + span(p.estimateHere(true)) + " if it does not work here"
 	}
 }
 

@@ -61,11 +61,11 @@ func TestEstimate(t *testing.T) {
 		t.Errorf("six trials: %.1f s, want %.1f", got, want)
 	}
 	if runtime.NumCPU() > 1 { // all but the first boot while the trial before them ends
-		if got, want := twice.Estimate(true).Seconds(), 6*(before+after)+emulatedPace.lab-5*after; math.Abs(got-want) > 0.1 {
+		if got, want := twice.estimateHere(true).Seconds(), 6*(before+after)+emulatedPace.lab-5*after; math.Abs(got-want) > 0.1 {
 			t.Errorf("six trials, each booting early: %.1f s, want %.1f", got, want)
 		}
 	}
-	if kvm := twice.Estimate(false); kvm >= twice.Estimate(true) {
+	if kvm := twice.estimateHere(false); kvm >= twice.estimateHere(true) {
 		t.Errorf("with KVM: %v", kvm)
 	}
 }
@@ -80,7 +80,7 @@ func TestEstimate_OfWhatIsShipped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := p.Estimate(true); d < 5*time.Second || d > 10*time.Minute {
+		if d := p.estimateHere(true); d < 5*time.Second || d > 10*time.Minute {
 			t.Errorf("%s: %v", name, d)
 		}
 	}
@@ -97,7 +97,7 @@ func TestSpan(t *testing.T) {
 		{75 * time.Second, "1 to 2 min"},
 		{20 * time.Minute, "18 to 30 min"},
 	} {
-		if got := Span(test.d); got != test.want {
+		if got := span(test.d); got != test.want {
 			t.Errorf("%v: %s, want %s", test.d, got, test.want)
 		}
 	}

@@ -99,11 +99,11 @@ func (j Job) materials(ctx context.Context, d driver, at place, tools []string) 
 	if !d.kernels {
 		return Materials{}, nil
 	}
-	kernels, err := FetchKernels(ctx, j.Plan, j.Store)
+	kernels, err := fetchKernels(ctx, j.Plan, j.Store)
 	if err != nil {
 		return Materials{}, err
 	}
-	return BuildMaterials(j.Plan, kernels, filepath.Join(at.folder, "guest"), tools...)
+	return buildMaterials(j.Plan, kernels, filepath.Join(at.folder, "guest"), tools...)
 }
 
 // place makes the room of a lab: in the sandbox what ends with it, else a folder; and a journal where something

@@ -317,11 +317,11 @@ func renewed(t *testing.T, r Request) Request {
 	return r
 }
 
-// materials are those of BuildMaterials, with the program that was built for the test as init, and with
+// materials are those of buildMaterials, with the program that was built for the test as init, and with
 // more tools.
 func (p play) materials(t testing.TB, plan *Plan) Materials {
 	t.Helper()
-	kernels, err := FetchKernels(t.Context(), plan, new(guest.Store))
+	kernels, err := fetchKernels(t.Context(), plan, new(guest.Store))
 	if err != nil {
 		t.Fatal(err)
 	}

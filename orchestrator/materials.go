@@ -22,8 +22,8 @@ type Bootable struct {
 	Initramfs string
 }
 
-// FetchKernels finds the kernels of a plan, through the network where they are not cached yet.
-func FetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[string]guest.Kernel, error) {
+// fetchKernels finds the kernels of a plan, through the network where they are not cached yet.
+func fetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[string]guest.Kernel, error) {
 	kernels := map[string]guest.Kernel{}
 	for _, s := range plan.Scenarios {
 		if _, ok := kernels[s.DUT.Kernel]; ok {
@@ -71,9 +71,9 @@ func extras(plan *Plan) (modules, tools []string) {
 	return modules, append(tools, refusingTools(plan)...)
 }
 
-// BuildMaterials makes an initramfs for each kernel of a plan in folder, with this program as its init, and with
+// buildMaterials makes an initramfs for each kernel of a plan in folder, with this program as its init, and with
 // further tools of the host (see guest.Spec).
-func BuildMaterials(plan *Plan, kernels map[string]guest.Kernel, folder string, further ...string) (Materials, error) {
+func buildMaterials(plan *Plan, kernels map[string]guest.Kernel, folder string, further ...string) (Materials, error) {
 	modules, tools := extras(plan)
 	tools = append(tools, further...)
 	if err := os.MkdirAll(folder, 0o700); err != nil {

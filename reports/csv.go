@@ -8,10 +8,10 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// CSV writes a row for each trial, the invalid ones too (their verdict says so), with a header of the
+// renderCSV writes a row for each trial, the invalid ones too (their verdict says so), with a header of the
 // figures' paths in run.json: raw values, no medians, for a spreadsheet or a data frame. RFC 4180
 // with LF ends of line.
-func CSV(w io.Writer, run *results.Run, _ Options) error {
+func renderCSV(w io.Writer, run *results.Run, _ Options) error {
 	out := csv.NewWriter(w)
 	header := []string{"experiment", "scenario"}
 	for _, c := range results.Flatten(&results.Trial{}) {

@@ -77,9 +77,9 @@ type latencyRow struct {
 	P50, P90, P99, P999, Slow string
 }
 
-// HTML writes the run as one page that needs nothing else: no network, no other file. The charts
+// renderHTML writes the run as one page that needs nothing else: no network, no other file. The charts
 // need o.Series; without it, or without JavaScript, the page still has all its words and tables.
-func HTML(w io.Writer, run *results.Run, o Options) error {
+func renderHTML(w io.Writer, run *results.Run, o Options) error {
 	list := rows(run)
 	comparison, err := differencesOf(run, list)
 	if err != nil {

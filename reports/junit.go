@@ -50,10 +50,10 @@ type (
 	}
 )
 
-// JUnit writes the run as test results: a suite for each scenario, and in it a case that all its
+// renderJUnit writes the run as test results: a suite for each scenario, and in it a case that all its
 // trials were measured validly (else an error), one for each threshold, and one for the baseline when
 // it was compared with one. What happened is in system-out.
-func JUnit(w io.Writer, run *results.Run, _ Options) error {
+func renderJUnit(w io.Writer, run *results.Run, _ Options) error {
 	var doc junitSuites
 	list := rows(run)
 	stories := tell(list)

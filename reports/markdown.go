@@ -12,9 +12,9 @@ import (
 // folded away, since a pull request is no wider.
 const markdownWidth = 110
 
-// Markdown writes the run for a pull request or a wiki: whether it passed, the table, and the words
+// renderMarkdown writes the run for a pull request or a wiki: whether it passed, the table, and the words
 // beneath it (GitHub's flavour, which GitLab reads as well).
-func Markdown(w io.Writer, run *results.Run, _ Options) error {
+func renderMarkdown(w io.Writer, run *results.Run, _ Options) error {
 	var b strings.Builder
 	list := rows(run)
 	fmt.Fprintf(&b, "## %s\n\n", markdownText(run.Experiment))

@@ -44,12 +44,12 @@ type Options struct {
 
 // renderers are the formats by name.
 var renderers = map[string]func(io.Writer, *results.Run, Options) error{
-	"table":    Table,
-	"json":     JSON,
-	"markdown": Markdown,
-	"csv":      CSV,
-	"junit":    JUnit,
-	"html":     HTML,
+	"table":    renderTable,
+	"json":     renderJSON,
+	"markdown": renderMarkdown,
+	"csv":      renderCSV,
+	"junit":    renderJUnit,
+	"html":     renderHTML,
 }
 
 // Formats are the names that [Render] knows, in alphabetical order.
@@ -57,9 +57,9 @@ func Formats() []string { return sortedNames(renderers) }
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Check returns an error that names the nearest format when format is not one of [Formats]. It lets
+// check returns an error that names the nearest format when format is not one of [Formats]. It lets
 // a command refuse a misspelt format before hours of measurement.
-func Check(format string) error {
+func check(format string) error {
 	if _, ok := renderers[format]; ok {
 		return nil
 	}
@@ -72,7 +72,7 @@ func unknownFormat(format string, names []string) error {
 
 // Render writes the run in the given format.
 func Render(w io.Writer, format string, run *results.Run, o Options) error {
-	if err := Check(format); err != nil {
+	if err := check(format); err != nil {
 		return err
 	}
 	if err := renderers[format](w, run, o); err != nil {
@@ -81,5 +81,5 @@ func Render(w io.Writer, format string, run *results.Run, o Options) error {
 	return nil
 }
 
-// JSON writes the document that run.json holds.
-func JSON(w io.Writer, run *results.Run, _ Options) error { return results.Encode(w, run) }
+// renderJSON writes the document that run.json holds.
+func renderJSON(w io.Writer, run *results.Run, _ Options) error { return results.Encode(w, run) }

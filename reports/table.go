@@ -21,10 +21,10 @@ const (
 	gap          = 2 // spaces between two columns
 )
 
-// Table writes the table for a terminal: a row for each scenario, then for each what happened in
+// renderTable writes the table for a terminal: a row for each scenario, then for each what happened in
 // words, what the figures depend on, and footnotes. Columns that do not fit are dropped in the order
 // that the package documentation states.
-func Table(w io.Writer, run *results.Run, o Options) error {
+func renderTable(w io.Writer, run *results.Run, o Options) error {
 	width := o.Width
 	if width == 0 {
 		width = defaultWidth

@@ -32,13 +32,13 @@ type Cause struct {
 	Count int64  `json:"count"`
 }
 
-// Account balances a generator's figures against the kernel's.
+// account balances a generator's figures against the kernel's.
 //
 // drop + insert_failed is the highest number of packets that conntrack can have refused. The two
 // overlap: a lost clash counts in both, a long chain in insert_failed only, a full table in drop
 // only (nf_conntrack_core.c). Refused connections (a reset in answer to a SYN) are never conntrack's
 // doing, since a refused packet gets no answer.
-func Account(l Load, c Counters) Accounting {
+func account(l Load, c Counters) Accounting {
 	a := Accounting{
 		Offered:   l.Offered,
 		Completed: l.Completed,
@@ -59,16 +59,16 @@ func Account(l Load, c Counters) Accounting {
 	return a
 }
 
-// UnitFlows is the unit of a load whose flows are sent once, without the retries of a TCP socket.
-const UnitFlows = "flows"
+// unitFlows is the unit of a load whose flows are sent once, without the retries of a TCP socket.
+const unitFlows = "flows"
 
 // The causes of failure that the verdicts know; a generator may name others.
 const (
 	CauseTimeout = "timeout" // no answer within the time allowed
-	CauseReset   = "reset"   // RST on an open connection
+	causeReset   = "reset"   // RST on an open connection
 	CauseRefused = "refused" // RST in answer to a SYN, or ICMP port unreachable
-	CauseEPERM   = "eperm"   // the sender's own kernel refused the packet: the sender is the DUT
-	CauseNoPort  = "no-port" // the generator had no free source port
+	causeEPERM   = "eperm"   // the sender's own kernel refused the packet: the sender is the DUT
+	causeNoPort  = "no-port" // the generator had no free source port
 )
 
 func causes(m map[string]int64) []Cause {

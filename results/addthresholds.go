@@ -9,23 +9,23 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// AllScenarios is what a threshold says that is about all of them.
-const AllScenarios = "all"
+// allScenarios is what a threshold says that is about all of them.
+const allScenarios = "all"
 
 // ParseThreshold takes a threshold apart as a command line gives it: EXPRESSION for all scenarios,
 // SCENARIO=EXPRESSION for one of names. The expression is not compiled yet.
 func ParseThreshold(text string, names []string) (scenario, expression string, err error) {
-	scenario, expression = AllScenarios, text
-	for _, name := range append([]string{AllScenarios}, names...) {
+	scenario, expression = allScenarios, text
+	for _, name := range append([]string{allScenarios}, names...) {
 		// The name of one scenario may begin that of another.
 		rest, ok := strings.CutPrefix(text, name+"=")
-		if ok && !strings.HasPrefix(rest, "=") && (scenario == AllScenarios || len(name) > len(scenario)) {
+		if ok && !strings.HasPrefix(rest, "=") && (scenario == allScenarios || len(name) > len(scenario)) {
 			scenario, expression = name, rest
 		}
 	}
 	if name := named.FindStringSubmatch(expression); name != nil {
 		return "", "", fmt.Errorf("%q: a comparison is written ==, and there is no scenario %q here%s",
-			text, name[1], spelling.Hint(name[1], append([]string{AllScenarios}, names...)))
+			text, name[1], spelling.Hint(name[1], append([]string{allScenarios}, names...)))
 	}
 	return scenario, expression, nil
 }
@@ -55,7 +55,7 @@ func AddThresholds(run *Run, texts []string) error {
 		}
 		for i := range run.Scenarios {
 			s := &run.Scenarios[i]
-			if scenario == AllScenarios || scenario == s.Name || scenario == baseName(s.Name) {
+			if scenario == allScenarios || scenario == s.Name || scenario == baseName(s.Name) {
 				s.Thresholds = append(s.Thresholds, CheckThresholds([]*Threshold{threshold}, s)...)
 			}
 		}

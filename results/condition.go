@@ -29,13 +29,13 @@ var firsts = map[string]string{
 	"chain_toolong": "conntrack.chain_toolong", "failed": "load.failed", "loss": "probe.lost",
 }
 
-// CompileCondition compiles a condition. An error is an [*ExpressionError].
+// CompileCondition compiles a condition. An error is an [*exprError].
 func CompileCondition(text string) (*Condition, error) {
 	expression := text
 	if word, ok := strings.CutPrefix(strings.TrimSpace(text), "first "); ok {
 		field, known := firsts[strings.TrimSpace(word)]
 		if !known {
-			return nil, &ExpressionError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line is called %q", word)}
+			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line is called %q", word)}
 		}
 		expression = field + " > 0"
 	}

@@ -59,13 +59,13 @@ func TestFolderDiskFull(t *testing.T) {
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("sampling: %v", err)
 	}
-	if err := os.Remove(filepath.Join(dir, "run", FileRun)); err != nil {
+	if err := os.Remove(filepath.Join(dir, "run", fileRun)); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(lines.Append(Sample{Seconds: 1e6}), lines.Close()); err != nil {
 		t.Error(err)
 	}
-	samples, err := tf.ReadSamples()
+	samples, err := tf.readSamples()
 	if err != nil || len(samples) != written+1 || samples[written].Seconds != 1e6 {
 		t.Errorf("read %d samples of %d: %v", len(samples), written+1, err)
 	}

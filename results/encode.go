@@ -63,9 +63,9 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 	return "", false
 }
 
-// Decode reads run.json as this or an older ctload wrote it. Unknown fields are left out: a newer
+// decode reads run.json as this or an older ctload wrote it. Unknown fields are left out: a newer
 // build of the same schema may have added some. A newer schema is an error.
-func Decode(r io.Reader) (*Run, error) {
+func decode(r io.Reader) (*Run, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading the run: %w", err)

@@ -35,10 +35,10 @@ type Folder struct {
 
 // Names of the files of a run folder.
 const (
-	FileExperiment = "experiment.yaml"
-	FileRun        = "run.json"
+	fileExperiment = "experiment.yaml"
+	fileRun        = "run.json"
 	FileSamples    = "samples.jsonl"
-	FileProbe      = "probe.jsonl"
+	fileProbe      = "probe.jsonl"
 	FileActions    = "actions.jsonl"
 	FileKernelLog  = "kernel.log"
 	FileConsole    = "console.log"
@@ -47,8 +47,8 @@ const (
 	dirTrials      = "trials"
 )
 
-// ErrNoRun is returned by [Open] for a path that holds no run.
-var ErrNoRun = errors.New("no run there")
+// errNoRun is returned by [Open] for a path that holds no run.
+var errNoRun = errors.New("no run there")
 
 // CheckNew refuses the path of a run folder that [Create] could not make: one that has files, or that is
 // below something that is no folder or cannot be written.
@@ -91,12 +91,12 @@ func Create(dir string) (*Folder, error) {
 // Open opens the folder of an earlier run. The path may be that of its run.json.
 func Open(path string) (*Folder, error) {
 	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() && filepath.Base(path) == FileRun {
+	if err == nil && !info.IsDir() && filepath.Base(path) == fileRun {
 		path = filepath.Dir(path)
 	}
-	if _, err := os.Stat(filepath.Join(path, FileRun)); err != nil {
+	if _, err := os.Stat(filepath.Join(path, fileRun)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, ErrNoRun, FileRun)
+			return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, errNoRun, fileRun)
 		}
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
@@ -108,7 +108,7 @@ func (f *Folder) Path() string { return f.path }
 
 // SaveExperiment writes the experiment as run.
 func (f *Folder) SaveExperiment(yaml []byte) error {
-	return writeWhole(filepath.Join(f.path, FileExperiment), func(w io.Writer) error {
+	return writeWhole(filepath.Join(f.path, fileExperiment), func(w io.Writer) error {
 		_, err := w.Write(yaml)
 		return err
 	})
@@ -116,7 +116,7 @@ func (f *Folder) SaveExperiment(yaml []byte) error {
 
 // Experiment is the experiment as run.
 func (f *Folder) Experiment() ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(f.path, FileExperiment))
+	data, err := os.ReadFile(filepath.Join(f.path, fileExperiment))
 	if err != nil {
 		return nil, fmt.Errorf("reading the experiment as run: %w", err)
 	}
@@ -126,17 +126,17 @@ func (f *Folder) Experiment() ([]byte, error) {
 // Save replaces run.json. Readers see the old document or the new one, never a part, also when the
 // machine dies meanwhile.
 func (f *Folder) Save(run *Run) error {
-	return writeWhole(filepath.Join(f.path, FileRun), func(w io.Writer) error { return Encode(w, run) })
+	return writeWhole(filepath.Join(f.path, fileRun), func(w io.Writer) error { return Encode(w, run) })
 }
 
 // Load reads run.json, of this or an older schema.
 func (f *Folder) Load() (run *Run, err error) {
-	file, err := os.Open(filepath.Join(f.path, FileRun))
+	file, err := os.Open(filepath.Join(f.path, fileRun))
 	if err != nil {
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	run, err = Decode(file)
+	run, err = decode(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file.Name(), err)
 	}
@@ -179,11 +179,11 @@ func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	samples, err := tf.ReadSamples()
+	samples, err := tf.readSamples()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	probes, err := tf.ReadProbes()
+	probes, err := tf.readProbes()
 	return samples, probes, err
 }
 
@@ -208,7 +208,7 @@ func (t *TrialFolder) Samples() (*Lines[Sample], error) {
 
 // Probes opens the series of the probe's attempts for appending.
 func (t *TrialFolder) Probes() (*Lines[ProbeSample], error) {
-	return appendLines[ProbeSample](t.File(FileProbe))
+	return appendLines[ProbeSample](t.File(fileProbe))
 }
 
 // Actions opens the record of the actions for appending.
@@ -216,14 +216,14 @@ func (t *TrialFolder) Actions() (*Lines[ActionEvent], error) {
 	return appendLines[ActionEvent](t.File(FileActions))
 }
 
-// ReadSamples reads the series of samples; see [ReadLines].
-func (t *TrialFolder) ReadSamples() ([]Sample, error) {
+// readSamples reads the series of samples; see [readLines].
+func (t *TrialFolder) readSamples() ([]Sample, error) {
 	return readLinesFile[Sample](t.File(FileSamples))
 }
 
-// ReadProbes reads the attempts of the probe, none when there was no probe; see [ReadLines].
-func (t *TrialFolder) ReadProbes() ([]ProbeSample, error) {
-	probes, err := readLinesFile[ProbeSample](t.File(FileProbe))
+// readProbes reads the attempts of the probe, none when there was no probe; see [readLines].
+func (t *TrialFolder) readProbes() ([]ProbeSample, error) {
+	probes, err := readLinesFile[ProbeSample](t.File(fileProbe))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -48,7 +48,7 @@ func TestFolderRoundTrip(t *testing.T) {
 		}
 	}
 
-	for _, path := range []string{dir, filepath.Join(dir, FileRun)} {
+	for _, path := range []string{dir, filepath.Join(dir, fileRun)} {
 		opened, err := Open(path)
 		if err != nil {
 			t.Fatal(err)
@@ -64,14 +64,14 @@ func TestFolderRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		samples, err := of.ReadSamples()
+		samples, err := of.readSamples()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(series(), samples); diff != "" {
 			t.Error(diff)
 		}
-		if probes, err := of.ReadProbes(); err != nil || probes != nil {
+		if probes, err := of.readProbes(); err != nil || probes != nil {
 			t.Errorf("probes: %v, %v", probes, err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestFolderRoundTrip(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if diff := cmp.Diff([]string{FileExperiment, FileRun, "trials"}, names); diff != "" {
+	if diff := cmp.Diff([]string{fileExperiment, fileRun, "trials"}, names); diff != "" {
 		t.Errorf("left in the folder: %s", diff)
 	}
 }
@@ -96,10 +96,10 @@ func TestFolderErrors(t *testing.T) {
 	if _, err := Create(dir); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("a folder in use: %v", err)
 	}
-	if _, err := Open(dir); !errors.Is(err, ErrNoRun) {
+	if _, err := Open(dir); !errors.Is(err, errNoRun) {
 		t.Errorf("a folder without a run: %v", err)
 	}
-	if _, err := Open(filepath.Join(dir, "nowhere")); !errors.Is(err, ErrNoRun) {
+	if _, err := Open(filepath.Join(dir, "nowhere")); !errors.Is(err, errNoRun) {
 		t.Errorf("no folder: %v", err)
 	}
 	f := &Folder{path: dir}
@@ -147,7 +147,7 @@ func TestReadLines(t *testing.T) {
 		{"broken last line", "{\"t\":1}\n{\"t\":2,\"o\n", nil, "line 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ReadLines[ProbeSample](strings.NewReader(test.text))
+			got, err := readLines[ProbeSample](strings.NewReader(test.text))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("got %v, want %s", err, test.err)
@@ -174,7 +174,7 @@ func TestDecode(t *testing.T) {
 		{"another type", "{\n\"schema\": 1,\n\"experiment\": 5}", "line 3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			run, err := Decode(strings.NewReader(test.text))
+			run, err := decode(strings.NewReader(test.text))
 			switch {
 			case test.err == "" && err != nil:
 				t.Fatal(err)
@@ -208,7 +208,7 @@ func TestReplaceLines(t *testing.T) {
 			t.Fatal(step)
 		}
 	}
-	got, err := trial.ReadSamples()
+	got, err := trial.readSamples()
 	if err != nil {
 		t.Fatal(err)
 	}

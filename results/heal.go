@@ -48,7 +48,7 @@ func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSa
 	for _, c := range steady {
 		h.Steady = append(h.Steady, c.String())
 	}
-	moments := Moments(samples, probes)
+	moments := momentsOf(samples, probes)
 	normal := make([]bool, len(moments))
 	for i := range moments {
 		normal[i] = !slices.ContainsFunc(steady, func(c *Condition) bool { return !c.Holds(&moments[i]) })

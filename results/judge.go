@@ -50,7 +50,7 @@ func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[othe
 // that applies. Nothing else matters when the trial is invalid. Log lines alone decide nothing: they
 // are rate-limited, and suppressed ones surface late.
 func Judge(t *Trial, conf Configuration) {
-	t.Accounting = Account(t.Load, t.Conntrack.Counters)
+	t.Accounting = account(t.Load, t.Conntrack.Counters)
 	addUnsound(t)
 	t.Also = ""
 	if len(t.Invalid) > 0 {

@@ -54,7 +54,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "table full and evicting: max 2000, buckets 65536",
 			trial: Trial{
-				Load:      failing(UnitFlows, 10000, 4900),
+				Load:      failing(unitFlows, 10000, 4900),
 				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000, Max: 2000, LogLines: 10},
 			},
 			verdict: TableFull, also: Evicting,
@@ -64,7 +64,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "evicting alone: max 2000, buckets 2048",
 			trial: Trial{
-				Load:      failing(UnitFlows, 10000, 0),
+				Load:      failing(unitFlows, 10000, 0),
 				Conntrack: Conntrack{Tracked: true, Counters: Counters{EarlyDrop: 8000}, Peak: 2000, Max: 2000},
 			},
 			verdict: Evicting,
@@ -91,7 +91,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "chain too long",
 			trial: Trial{
-				Load:      failing(UnitFlows, 30000, 13000),
+				Load:      failing(unitFlows, 30000, 13000),
 				Conntrack: Conntrack{Tracked: true, Counters: Counters{InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 200000, Buckets: 512},
 			},
 			verdict: ChainTooLong,
@@ -100,7 +100,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a few drops beside many long chains",
 			trial: Trial{
-				Load:      failing(UnitFlows, 30000, 13005),
+				Load:      failing(unitFlows, 30000, 13005),
 				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 5, InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 17000, Buckets: 512, LogLines: 5},
 			},
 			verdict: ChainTooLong, also: TableFull,
@@ -312,7 +312,7 @@ func TestJudge(t *testing.T) {
 // Whatever the figures, the accounts balance and a verdict with a sentence comes out.
 func TestAccountingBalances(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	names := []string{CauseTimeout, CauseReset, CauseRefused, CauseEPERM, "other"}
+	names := []string{CauseTimeout, causeReset, CauseRefused, causeEPERM, "other"}
 	small := func() int64 {
 		if r.IntN(2) == 0 {
 			return 0

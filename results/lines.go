@@ -89,9 +89,9 @@ func (l *Lines[T]) Close() error {
 	return nil
 }
 
-// ReadLines reads JSON lines. A last line without its newline that does not parse was torn by a
+// readLines reads JSON lines. A last line without its newline that does not parse was torn by a
 // crash and is left out; any other line that does not parse is an error with its number.
-func ReadLines[T any](r io.Reader) ([]T, error) {
+func readLines[T any](r io.Reader) ([]T, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading a series: %w", err)
@@ -121,7 +121,7 @@ func readLinesFile[T any](path string) (values []T, err error) {
 		return nil, fmt.Errorf("reading a series: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	values, err = ReadLines[T](file)
+	values, err = readLines[T](file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

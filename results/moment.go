@@ -62,11 +62,11 @@ const rateWindow = 1.0
 // and what the bystanders see meanwhile is all there is.
 const silence = 0.5
 
-// Moments are the time line of a trial, one for each sample, from the samples and the attempts of the
+// momentsOf are the time line of a trial, one for each sample, from the samples and the attempts of the
 // bystanders, both in order of time. An attempt belongs to the first sample at or after it was sent; where
 // there was none for more than half a second it is a moment of its own, with the figures of the sample
 // before.
-func Moments(samples []Sample, probes []ProbeSample) []Moment {
+func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 	list := make([]Moment, 0, len(samples))
 	next, back := 0, 0
 	var probe MomentProbe

@@ -23,7 +23,7 @@ func stillRead(t *testing.T, version int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := Decode(bytes.NewReader(data))
+	run, err := decode(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ type Demand struct {
 	Fill        float64
 	Kernel      kernels.Version
 	MemoryBytes int64 // MemTotal of the machine
-	ObjectBytes int64 // size of an entry's slab object; 0 stands for kernels.EntryBytes
+	ObjectBytes int64 // size of an entry's slab object; 0: that of a current kernel
 }
 
 // Plan is the answer to a [Demand].

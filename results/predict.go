@@ -18,10 +18,10 @@ type Expectation struct {
 	// Assured tells that the entries become ASSURED, so that none is evicted for a new one (early_drop).
 	Assured bool
 	// ObjectBytes is the size of an entry's slab object as the kernel has it; 0 stands for
-	// [kernels.EntryBytes].
+	// that of a current kernel.
 	ObjectBytes int64
 	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
-	// stands for one that begins as the load does and waits its longest ([IdleScan]). The kernel
+	// stands for one that begins as the load does and waits its longest ([idleScan]). The kernel
 	// scans one second after the module was loaded, and then once a minute while idle.
 	NextScan *float64
 	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for 250.
@@ -75,7 +75,7 @@ func simulate(e Expectation, p *Prediction) {
 	if e.Entries > 0 && (duration <= 0 || float64(e.Entries)/e.Rate < duration) {
 		duration = float64(e.Entries) / e.Rate
 	}
-	settled := 3*e.Residence + 10*IdleScan // after three lifes and ten idle scans the table repeats itself
+	settled := 3*e.Residence + 10*idleScan // after three lifes and ten idle scans the table repeats itself
 	if duration <= 0 {
 		duration = settled
 	}
@@ -90,7 +90,7 @@ func simulate(e Expectation, p *Prediction) {
 	if e.Max > 0 {
 		room = float64(e.Max - e.Baseline)
 	}
-	scan := IdleScan
+	scan := idleScan
 	if e.NextScan != nil {
 		scan = *e.NextScan
 	}
@@ -157,9 +157,9 @@ func RefusedShare(max, buckets int64) float64 {
 	return empty / (empty + (1-empty)*evicted)
 }
 
-// IdleScan is how many seconds the kernel waits between two scans of an idle table
+// idleScan is how many seconds the kernel waits between two scans of an idle table
 // (GC_SCAN_INTERVAL_MAX).
-const IdleScan = 60.0
+const idleScan = 60.0
 
 // scanInterval is how many seconds the kernel waits from the scan of a table to the next, when so
 // many entries are alive, each of which lives for residence seconds, made evenly over the last span
@@ -171,15 +171,15 @@ const IdleScan = 60.0
 // truncates. At 250 Hz that leaves it about 5 s above the true mean.
 func scanInterval(alive, residence, span float64, hertz int) float64 {
 	span = min(span, residence)
-	if alive < 1 || residence-span/2 >= IdleScan {
-		return IdleScan
+	if alive < 1 || residence-span/2 >= idleScan {
+		return idleScan
 	}
 	if hertz <= 0 {
 		hertz = 250
 	}
 	hz := float64(hertz)
 	most, least := residence*hz, max(1, residence-span)*hz
-	mean, met := math.Trunc(IdleScan*hz), 100.0
+	mean, met := math.Trunc(idleScan*hz), 100.0
 	// Entries come in the order of their hashes: the golden ratio's multiples mix their ages.
 	at := 0.0
 	for left := 2 * alive; left >= 1 && met < max(mean-least, most-mean); left-- {
@@ -190,5 +190,5 @@ func scanInterval(alive, residence, span float64, hertz int) float64 {
 		met++
 		mean += math.Trunc((remains - mean) / met)
 	}
-	return min(IdleScan, max(1, mean/hz))
+	return min(idleScan, max(1, mean/hz))
 }

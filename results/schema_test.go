@@ -158,7 +158,7 @@ func TestSchemaAcceptsRuns(t *testing.T) {
 			if err := open.Validate(document); err != nil {
 				t.Error(err)
 			}
-			back, err := Decode(&b)
+			back, err := decode(&b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +222,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`[`))
 	f.Add([]byte(`{"started":"2026-11-20T00:00:00Z","seed":18446744073709551615}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		run, err := Decode(bytes.NewReader(data))
+		run, err := decode(bytes.NewReader(data))
 		if err != nil {
 			return
 		}
@@ -230,7 +230,7 @@ func FuzzDecode(f *testing.F) {
 		if err := Encode(&first, run); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Decode(bytes.NewReader(first.Bytes()))
+		again, err := decode(bytes.NewReader(first.Bytes()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +249,7 @@ func FuzzReadLines(f *testing.F) {
 	f.Add([]byte("\n\n{}\n"))
 	f.Add([]byte("null\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		samples, err := ReadLines[Sample](bytes.NewReader(data))
+		samples, err := readLines[Sample](bytes.NewReader(data))
 		if err != nil {
 			return
 		}
@@ -260,7 +260,7 @@ func FuzzReadLines(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		again, err := ReadLines[Sample](&b)
+		again, err := readLines[Sample](&b)
 		if err != nil {
 			t.Fatal(err)
 		}

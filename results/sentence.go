@@ -59,7 +59,7 @@ func tableFullWords(t *Trial) string {
 		packets = "about " + plural(max(1, c.Drop-n), "packet")
 	}
 	retries := ""
-	if t.Load.Unit != UnitFlows {
+	if t.Load.Unit != unitFlows {
 		retries = ", SYN retries included"
 	}
 	var s string
@@ -204,7 +204,7 @@ func outcome(t *Trial) string {
 		unit = "requests"
 	}
 	switch {
-	case a.Failed == 0 && unit == UnitFlows && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
+	case a.Failed == 0 && unit == unitFlows && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
 		return fmt.Sprintf("all %s %s were sent, since the sender does not see what the DUT refuses", Count(a.Offered), unit)
 	case a.Failed == 0 && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
 		s := fmt.Sprintf("all %s %s completed after retries", Count(a.Offered), unit)
@@ -223,10 +223,10 @@ func outcome(t *Trial) string {
 
 var causePhrases = map[string]string{
 	CauseTimeout: "timed out",
-	CauseReset:   "reset",
+	causeReset:   "reset",
 	CauseRefused: "refused",
-	CauseEPERM:   "EPERM",
-	CauseNoPort:  "no free port",
+	causeEPERM:   "EPERM",
+	causeNoPort:  "no free port",
 }
 
 func causeWords(causes []Cause) string {

@@ -6,10 +6,10 @@ import "math"
 // others at 80 %, netdata's warnings and critical states at 90 % and 95 %.
 var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
 
-// LogQuiet is how long in seconds the log must stay silent to count as quiet: the window of the
+// logQuietFor is how long in seconds the log must stay silent to count as quiet: the window of the
 // kernel's net_ratelimit. Where nothing was refused meanwhile recoverHold is enough, since there was
 // nothing to log.
-const LogQuiet = 5.0
+const logQuietFor = 5.0
 
 // highMark and lowMark are the shares of max that a table in recovery is reported to fall below.
 const (
@@ -63,7 +63,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		if p.SecondsToFull != nil && c.SecondsToFull != nil {
 			p.FullError = off(*c.SecondsToFull, *p.SecondsToFull)
 		}
-		if t.Load.Unit == UnitFlows {
+		if t.Load.Unit == unitFlows {
 			p.DropError = off(float64(c.Drop), float64(p.Drop))
 		}
 	}
@@ -138,7 +138,7 @@ func logQuiet(samples []Sample, end float64) *float64 {
 		}
 	}
 	silence := last.Seconds - grew
-	if silence < LogQuiet && (silence < recoverHold || last.Seconds-lastRefusal < recoverHold) {
+	if silence < logQuietFor && (silence < recoverHold || last.Seconds-lastRefusal < recoverHold) {
 		return nil
 	}
 	seconds := max(0, grew-end)

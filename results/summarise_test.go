@@ -26,7 +26,7 @@ func series() []Sample {
 }
 
 func TestSummarise(t *testing.T) {
-	trial := Trial{Seconds: 2, Load: Load{Unit: UnitFlows}, Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100}}
+	trial := Trial{Seconds: 2, Load: Load{Unit: unitFlows}, Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100}}
 	Summarise(&trial, series(), []ProbeSample{
 		{Seconds: 0.1, Millis: 1, OK: true},
 		{Seconds: 1.1, Millis: 1000, Cause: CauseTimeout},

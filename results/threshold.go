@@ -41,19 +41,19 @@ type Threshold struct {
 	fields     []string // as named in the expression, each once
 }
 
-// ExpressionError is an expression that does not compile, and where.
-type ExpressionError struct {
+// exprError is an expression that does not compile, and where.
+type exprError struct {
 	What         string // threshold, condition
 	Expression   string
 	Line, Column int // from 1, in characters
 	Message      string
 }
 
-func (e *ExpressionError) Error() string {
+func (e *exprError) Error() string {
 	return fmt.Sprintf("%s %q, line %d, column %d: %s", e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
-// CompileThreshold compiles a condition. An error is an [*ExpressionError], and names the nearest
+// CompileThreshold compiles a condition. An error is an [*exprError], and names the nearest
 // field when one is misspelt.
 func CompileThreshold(expression string) (*Threshold, error) {
 	return compile(expression, "threshold", trialFields)
@@ -62,7 +62,7 @@ func CompileThreshold(expression string) (*Threshold, error) {
 // compile compiles a condition over some fields; what says in errors what it is.
 func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 	if strings.TrimSpace(expression) == "" {
-		return nil, &ExpressionError{what, expression, 1, 1, "it is empty"}
+		return nil, &exprError{what, expression, 1, 1, "it is empty"}
 	}
 	tree, err := parser.Parse(expression)
 	if err != nil {
@@ -108,9 +108,9 @@ func within(field, outer string) bool {
 func expressionError(what, expression string, err error) error {
 	if at, ok := errors.AsType[*file.Error](err); ok {
 		at = at.Bind(file.NewSource(expression))
-		return &ExpressionError{what, expression, at.Line, at.Column + 1, at.Message}
+		return &exprError{what, expression, at.Line, at.Column + 1, at.Message}
 	}
-	return &ExpressionError{what, expression, 1, 1, err.Error()}
+	return &exprError{what, expression, 1, 1, err.Error()}
 }
 
 // Check evaluates the condition on a trial, and says what the fields that it names were. Passed is
@@ -190,7 +190,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 			at = m.Property.Location()
 		}
 		e := (&file.Error{Location: at}).Bind(file.NewSource(f.expression))
-		f.err = &ExpressionError{
+		f.err = &exprError{
 			f.what, f.expression, e.Line, e.Column + 1,
 			fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path)),
 		}

@@ -69,7 +69,7 @@ func TestThresholdErrors(t *testing.T) {
 	} {
 		t.Run(test.expression, func(t *testing.T) {
 			_, err := CompileThreshold(test.expression)
-			at, ok := errors.AsType[*ExpressionError](err)
+			at, ok := errors.AsType[*exprError](err)
 			if !ok {
 				t.Fatalf("got %v", err)
 			}
@@ -116,7 +116,7 @@ func FuzzThreshold(f *testing.F) {
 	f.Fuzz(func(t *testing.T, expression string) {
 		th, err := CompileThreshold(expression)
 		if err != nil {
-			if _, ok := errors.AsType[*ExpressionError](err); !ok {
+			if _, ok := errors.AsType[*exprError](err); !ok {
 				t.Errorf("%q: %T", expression, err)
 			}
 			return

@@ -84,11 +84,11 @@ func (t *Trial) Invalidate(reasons ...Reason) {
 // Limits of validity. Each is where the figures begin to say more about the measurement than about
 // the DUT.
 const (
-	MaxSteal        = 0.05 // share of the DUT's CPU time, stolen or lost
-	MaxClockError   = 10.0 // ms between a time of the DUT and one of the client
-	MaxGeneratorCPU = 0.95 // share of the generator's CPUs
-	MaxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
-	MaxGap          = 2.0  // seconds without a sample, or 20 intervals where that is more
+	maxSteal        = 0.05 // share of the DUT's CPU time, stolen or lost
+	maxClockError   = 10.0 // ms between a time of the DUT and one of the client
+	maxGeneratorCPU = 0.95 // share of the generator's CPUs
+	maxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
+	maxGap          = 2.0  // seconds without a sample, or 20 intervals where that is more
 	ownTableSlack   = 16   // entries that anything else on the generator's host may make
 )
 
@@ -110,22 +110,22 @@ func Validate(t *Trial, e Evidence) []Reason {
 	for _, limit := range e.Limits {
 		add(limit.Code, "the generator was the limit: %s", limit.Text)
 	}
-	if e.GeneratorCPU > MaxGeneratorCPU {
+	if e.GeneratorCPU > maxGeneratorCPU {
 		add(CodeWorkers, "the generator was the limit: its CPUs were busy %s of the time", Percent(e.GeneratorCPU))
 	}
-	if e.OwnTable > ownTableSlack+int64(MaxOwnTable*float64(t.Load.Offered)) {
+	if e.OwnTable > ownTableSlack+int64(maxOwnTable*float64(t.Load.Offered)) {
 		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was tracked twice", entries(e.OwnTable))
 	}
-	if e.Steal > MaxSteal {
+	if e.Steal > maxSteal {
 		add(CodeSteal, "the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
 	}
-	if e.LostCPU > MaxSteal {
+	if e.LostCPU > maxSteal {
 		add(CodeLostCPU, "the DUT waited %s of the time for a CPU of its host", Percent(e.LostCPU))
 	}
-	if c := t.Clock; c != nil && c.ErrorMillis > MaxClockError {
+	if c := t.Clock; c != nil && c.ErrorMillis > maxClockError {
 		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could not be read in time", Figure(c.ErrorMillis))
 	}
-	if limit := max(MaxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
+	if limit := max(maxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
 		add(CodeStalled, "the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
 	}
 	if e.Interval > 0 && t.Conntrack.Samples == 0 {

@@ -152,7 +152,7 @@ func TestSubstitute(t *testing.T) {
 		t.Errorf("a placeholder without a value: %v", err)
 	}
 	want := []string{"client.interface", "client.network", "client.address", "dut.client.address", "server.interface", "server.network", "server.address", "dut.server.address"}
-	if diff := cmp.Diff(want, topology.Placeholders()); diff != "" {
+	if diff := cmp.Diff(want, topology.placeholders()); diff != "" {
 		t.Error(diff)
 	}
 }

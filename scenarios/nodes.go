@@ -63,7 +63,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
-// Placeholders are the words that stand in rules, rules6, nft and ipvs for what only the lab knows,
+// placeholders are the words that stand in rules, rules6, nft and ipvs for what only the lab knows,
 // written ${word}:
 //
 //	client.interface, server.interface   the DUT's interface on the client or server link
@@ -73,7 +73,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 //
 // and the last three with a 6 appended (client.address6) for IPv6. Those of the server link
 // exist in the router topology only.
-func (t Topology) Placeholders() []string {
+func (t Topology) placeholders() []string {
 	links := []string{nodeClient}
 	if t.Kind == Router {
 		links = append(links, nodeServer)
@@ -96,7 +96,7 @@ var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 func checkPlaceholders(p *problems, at Position, text string, topology Topology) {
 	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
-		if words := topology.Placeholders(); !slices.Contains(words, found[1]) {
+		if words := topology.placeholders(); !slices.Contains(words, found[1]) {
 			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, spelling.Hint(found[1], words))
 		}
 	}

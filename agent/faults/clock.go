@@ -23,7 +23,7 @@ const (
 // jiffies; the timestamps of entries and of logs do.
 func (s *Set) clockJump(f Fault) (*change, error) {
 	if !s.node.Own {
-		return nil, &HostError{Kind: f.Kind, What: "the clock"}
+		return nil, &hostError{Kind: f.Kind, What: "the clock"}
 	}
 	before, err := clockOffset()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 // cpuThrottle takes a share of each CPU.
 func (s *Set) cpuThrottle(f Fault) (*change, error) {
 	if !s.node.Own {
-		return nil, &HostError{Kind: f.Kind, What: "the CPUs"}
+		return nil, &hostError{Kind: f.Kind, What: "the CPUs"}
 	}
 	e := newEater(f.Kind, strconv.FormatFloat(f.CPU, 'g', -1, 64))
 	var started time.Time

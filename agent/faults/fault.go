@@ -61,8 +61,8 @@ const (
 	Network Kind = "network"
 )
 
-// Kinds are all kinds of fault.
-func Kinds() []Kind {
+// kinds are all kinds of fault.
+func kinds() []Kind {
 	return []Kind{
 		Sysctl, Buckets, RulesLoad, RulesRemove, Flush, Delete, ModuleRemove, ClockJump, CPUThrottle,
 		MemoryPressure, ServerStop, ServerStall, ServerRestart, Network,
@@ -80,7 +80,7 @@ type Fault struct {
 	Delete  Filter          `json:"delete,omitzero"`   // Delete
 	Modules []string        `json:"modules,omitempty"` // ModuleRemove; empty: nf_conntrack
 	Clock   time.Duration   `json:"clock,omitempty"`   // ClockJump: forwards, or backwards where negative
-	// CPU is the share of each CPU that is taken, above 0 and at most MaxCPU (CPUThrottle).
+	// CPU is the share of each CPU that is taken, above 0 and at most 0.95 (CPUThrottle).
 	CPU float64 `json:"cpu,omitempty"`
 	// Leave is how much memory in bytes stays free (MemoryPressure); 0: so little that allocations in
 	// interrupts, as those of connection tracking, fail under load.
@@ -100,7 +100,7 @@ type Fault struct {
 type Rules struct {
 	IPv4    string `json:"ipv4,omitempty"`    // in the format of iptables-save
 	IPv6    string `json:"ipv6,omitempty"`    // in that of ip6tables-save
-	Backend string `json:"backend,omitempty"` // of both; tuning.BackendNFT (the default) or tuning.BackendLegacy
+	Backend string `json:"backend,omitempty"` // of both; nft (the default) or tuning.BackendLegacy
 	NFT     string `json:"nft,omitempty"`     // a script, loaded after the others
 	// Add keeps what is in the tables that IPv4 and IPv6 name, as iptables-restore --noflush: -A lines
 	// add to it, -D lines delete from it.
@@ -120,12 +120,12 @@ type Filter struct {
 	Unassured   bool   `json:"unassured,omitempty"`   // only entries that early_drop may evict
 }
 
-// Empty reports whether the filter matches every entry.
-func (f Filter) Empty() bool { return f == Filter{} }
+// empty reports whether the filter matches every entry.
+func (f Filter) empty() bool { return f == Filter{} }
 
-// MaxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from real-time
+// maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from real-time
 // processes (sched_rt_runtime_us).
-const MaxCPU = 0.95
+const maxCPU = 0.95
 
 // Reading is what a fault did, as the kernel told before and after it.
 type Reading struct {
@@ -158,8 +158,8 @@ func (k Kind) Undoable() bool {
 // Validate says what in the fault is missing, out of range or not for its kind, without looking at any
 // kernel.
 func (f Fault) Validate() error {
-	if !slices.Contains(Kinds(), f.Kind) {
-		return fmt.Errorf("fault %q: no such kind%s", f.Kind, spelling.Hint(f.Kind, Kinds()))
+	if !slices.Contains(kinds(), f.Kind) {
+		return fmt.Errorf("fault %q: no such kind%s", f.Kind, spelling.Hint(f.Kind, kinds()))
 	}
 	if err := f.parameters(); err != nil {
 		return fmt.Errorf("%s: %w", f.Kind, err)
@@ -184,7 +184,7 @@ func (f Fault) parameters() error {
 		}
 		return f.Rules.settings().Validate()
 	case Delete:
-		if f.Delete.Empty() {
+		if f.Delete.empty() {
 			return fmt.Errorf("no filter is given; for all entries there is %s", Flush)
 		}
 		_, err := f.Delete.compile()
@@ -196,8 +196,8 @@ func (f Fault) parameters() error {
 			return errors.New("by no time at all")
 		}
 	case CPUThrottle:
-		if !(f.CPU > 0 && f.CPU <= MaxCPU) {
-			return fmt.Errorf("share %v: not above 0 and at most %v", f.CPU, MaxCPU)
+		if !(f.CPU > 0 && f.CPU <= maxCPU) {
+			return fmt.Errorf("share %v: not above 0 and at most %v", f.CPU, maxCPU)
 		}
 	case MemoryPressure:
 		if f.Leave < 0 {

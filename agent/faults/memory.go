@@ -33,7 +33,7 @@ const memoryRetry = 100 * time.Millisecond
 // mostly somebody who may wait asks first, for whom the kernel kills the child.
 func (s *Set) memoryPressure(f Fault) (*change, error) {
 	if !s.node.Own {
-		return nil, &HostError{Kind: f.Kind, What: "the memory"}
+		return nil, &hostError{Kind: f.Kind, What: "the memory"}
 	}
 	e := newEater(f.Kind, strconv.FormatInt(f.Leave, 10))
 	c := &change{}

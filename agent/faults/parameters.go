@@ -18,7 +18,7 @@ func (s *Set) sysctl(f Fault) (*change, error) {
 		key, _ := kernels.Key(asked.Key)
 		// What is not of a network namespace is not the node's own.
 		if !s.node.Own && !strings.HasPrefix(key, "net.") {
-			return nil, &HostError{Kind: f.Kind, What: key}
+			return nil, &hostError{Kind: f.Kind, What: key}
 		}
 		before, err := k.ReadSysctl(key)
 		if err != nil {

@@ -99,7 +99,7 @@ func (s *Set) noRules(ctx context.Context) error {
 func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
 	k := s.node.Kernel
 	if !s.node.Own {
-		return nil, &HostError{Kind: f.Kind, What: "the modules " + strings.Join(f.modules(), ", ")}
+		return nil, &hostError{Kind: f.Kind, What: "the modules " + strings.Join(f.modules(), ", ")}
 	}
 	for _, name := range f.modules() {
 		state, err := k.ModuleState(name)

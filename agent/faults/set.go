@@ -24,13 +24,13 @@ type Node struct {
 	Servers func() []Server
 }
 
-// HostError says that a fault would change the kernel of the node's host.
-type HostError struct {
+// hostError says that a fault would change the kernel of the node's host.
+type hostError struct {
 	Kind Kind
 	What string // what would be changed
 }
 
-func (e *HostError) Error() string {
+func (e *hostError) Error() string {
 	return fmt.Sprintf("%s: this node is a namespace and shares its host's kernel: %s would change for the whole host", e.Kind, e.What)
 }
 
@@ -269,5 +269,5 @@ func (s *Set) prepare(ctx context.Context, f Fault) (*change, error) {
 	case Network:
 		return s.network(f)
 	}
-	return nil, errors.New("nobody knows how to make it")
+	return nil, fmt.Errorf("unsupported fault kind %q", f.Kind)
 }

@@ -73,7 +73,7 @@ func TestSetInNamespace(t *testing.T) {
 		} {
 			f.ID = "host"
 			_, err := set.Apply(t.Context(), f)
-			if _, ok := errors.AsType[*HostError](err); !ok {
+			if _, ok := errors.AsType[*hostError](err); !ok {
 				t.Errorf("%s in a namespace: %v", f.Kind, err)
 			}
 		}

@@ -12,8 +12,8 @@ import (
 
 // The sources of counters.
 const (
-	SourceNetlink = "netlink"
-	SourceProcfs  = "procfs"
+	sourceNetlink = "netlink"
+	sourceProcfs  = "procfs"
 )
 
 var (
@@ -57,7 +57,7 @@ func newCounterReader(options Options) *counterReader {
 func (c *counterReader) read(loaded bool) (*reading, error) {
 	stat, err := c.readStat()
 	if err == nil {
-		c.source = SourceProcfs
+		c.source = sourceProcfs
 		return &stat.reading, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -71,7 +71,7 @@ func (c *counterReader) read(loaded bool) (*reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the counters of connection tracking cannot be read: %w", err)
 	}
-	c.source = SourceNetlink
+	c.source = sourceNetlink
 	return r, nil
 }
 

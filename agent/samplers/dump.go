@@ -20,7 +20,7 @@ type Composition struct {
 	Entries int64         `json:"entries"` // seen by the walk; what expired meanwhile is left out
 	Assured int64         `json:"assured"` // that early_drop may not evict
 	Took    time.Duration `json:"took_ns"`
-	Source  string        `json:"source"` // SourceNetlink or SourceProcfs
+	Source  string        `json:"source"` // sourceNetlink or sourceProcfs
 	// States are sorted by falling number of entries.
 	States []StateCount `json:"states,omitempty"`
 	// Sources are the addresses that the most entries come from (of the original direction), sorted by
@@ -86,13 +86,13 @@ func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, sou
 	if mayAsk {
 		netlinkErr = walkNetlink(ctx, tally.add)
 		if netlinkErr == nil || tally.total > 0 || ctx.Err() != nil {
-			return tally, SourceNetlink, netlinkErr
+			return tally, sourceNetlink, netlinkErr
 		}
 	}
 	if err := walkProc(ctx, path, tally.add); err != nil {
-		return tally, SourceProcfs, errors.Join(netlinkErr, err)
+		return tally, sourceProcfs, errors.Join(netlinkErr, err)
 	}
-	return tally, SourceProcfs, nil
+	return tally, sourceProcfs, nil
 }
 
 // entry is what is counted of an entry of the table.

@@ -81,7 +81,7 @@ func TestDump(t *testing.T) {
 		if diff := cmp.Diff(want, got, ignore, compare); diff != "" {
 			t.Errorf("through ctnetlink (-want +got):\n%s", diff)
 		}
-		if got.Source != SourceNetlink || got.Took <= 0 {
+		if got.Source != sourceNetlink || got.Took <= 0 {
 			t.Errorf("source %q, took %v", got.Source, got.Took)
 		}
 		tally := newTableTally()
@@ -127,7 +127,7 @@ func TestDumpWithoutNetlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Composition{
-		Entries: 9, Assured: 4, Addresses: 6, Source: SourceProcfs,
+		Entries: 9, Assured: 4, Addresses: 6, Source: sourceProcfs,
 		States: []StateCount{
 			{Protocol: "udp", State: "REPLIED", Entries: 2, Assured: 1},
 			{Protocol: "99", State: "UNREPLIED", Entries: 1},

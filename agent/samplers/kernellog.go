@@ -47,7 +47,7 @@ func (t *logTally) add(r Record) LineKind {
 		t.counts.Missed += int64(r.Sequence - t.next)
 	}
 	t.next, t.begun = r.Sequence+1, true
-	kind := ClassifyLine(r.Message)
+	kind := classifyLine(r.Message)
 	switch {
 	case r.Facility != 0: // written by a process: it proves nothing about the kernel
 		return ""
@@ -106,7 +106,7 @@ func (l *kernelLog) mark() error {
 // drain reads and counts what has come since the last call.
 func (l *kernelLog) drain() error {
 	return l.readAll(func(record string) error {
-		r, err := ParseKmsg(record)
+		r, err := parseKmsg(record)
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (l *kernelLog) takeLines() []LogLine {
 func (l *kernelLog) takeRecords() (records []Record, dropped int64, err error) {
 	records = make([]Record, 0, len(l.kept))
 	for _, raw := range l.kept {
-		record, err := ParseKmsg(raw)
+		record, err := parseKmsg(raw)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -25,9 +25,9 @@ type Record struct {
 
 var errKmsg = errors.New("not a record of the kernel log")
 
-// ParseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by lines
+// parseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by lines
 // that begin with a space and hold KEY=value pairs, which stay in Raw only.
-func ParseKmsg(record string) (Record, error) {
+func parseKmsg(record string) (Record, error) {
 	prefix, text, ok := strings.Cut(record, ";")
 	if !ok {
 		return Record{}, fmt.Errorf("%w: no semicolon in %.60q", errKmsg, record)

@@ -22,7 +22,7 @@ func TestParseKmsg(t *testing.T) {
 		{"0,0,0,-;", Record{Flags: "-"}},
 	} {
 		test.want.Raw = test.record
-		got, err := ParseKmsg(test.record)
+		got, err := parseKmsg(test.record)
 		if err != nil {
 			t.Errorf("%q: %v", test.record, err)
 		}
@@ -31,7 +31,7 @@ func TestParseKmsg(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "no semicolon", ";", "6,339;two", "x,1,2,-;m", "6,x,2,-;m", "6,1,x,-;m", "6,1,-2,-;m", "-6,1,2,-;m", "6,1,9223372036854775807,-;m"} {
-		if got, err := ParseKmsg(bad); err == nil {
+		if got, err := parseKmsg(bad); err == nil {
 			t.Errorf("%q: %+v, want an error", bad, got)
 		}
 	}
@@ -43,7 +43,7 @@ func FuzzParseKmsg(f *testing.F) {
 	f.Add(`12,2,3,-;tab\x09\x5c\x5`)
 	f.Add("4,1,2,-;net_ratelimit: 5182 callbacks suppressed")
 	f.Fuzz(func(t *testing.T, record string) {
-		r, err := ParseKmsg(record)
+		r, err := parseKmsg(record)
 		if err != nil {
 			return
 		}
@@ -56,7 +56,7 @@ func FuzzParseKmsg(f *testing.F) {
 		if Suppressed(r.Message) < 0 {
 			t.Errorf("%q: %d suppressed", record, Suppressed(r.Message))
 		}
-		_ = ClassifyLine(r.Message)
+		_ = classifyLine(r.Message)
 	})
 }
 
@@ -102,7 +102,7 @@ func TestClassifyLine(t *testing.T) {
 		"printk: 12 callbacks suppressed":                                                                                 "",
 		"":                                                                                                                "",
 	} {
-		if got := ClassifyLine(message); got != want {
+		if got := classifyLine(message); got != want {
 			t.Errorf("%q is %q, want %q", message, got, want)
 		}
 	}

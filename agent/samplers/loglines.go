@@ -68,8 +68,8 @@ var linePatterns = []struct {
 	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
 }
 
-// ClassifyLine says what a line of the kernel log means.
-func ClassifyLine(message string) LineKind {
+// classifyLine says what a line of the kernel log means.
+func classifyLine(message string) LineKind {
 	for _, p := range linePatterns {
 		if p.pattern.MatchString(message) {
 			return p.kind

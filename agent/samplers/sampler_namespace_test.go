@@ -238,7 +238,7 @@ func TestSamplerWithoutProc(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(sample.Problems) > 0 || sample.Counters == nil || s.Sources().Counters != SourceNetlink || s.Sources().Absent != nil {
+		if len(sample.Problems) > 0 || sample.Counters == nil || s.Sources().Counters != sourceNetlink || s.Sources().Absent != nil {
 			t.Errorf("%+v from %+v", sample, s.Sources())
 		}
 		if sample.System.Expectations != 0 || sample.Count < 20 {
@@ -346,8 +346,8 @@ func TestRealExpectation(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, source := range []string{SourceProcfs, SourceNetlink} {
-			if source == SourceNetlink {
+		for _, source := range []string{sourceProcfs, sourceNetlink} {
+			if source == sourceNetlink {
 				if err := s.counters.stat.close(); err != nil {
 					t.Fatal(err)
 				}

@@ -110,7 +110,7 @@ func TestSamplerFollowsTheModule(t *testing.T) {
 		}
 	}
 	sources := s.Sources()
-	if sources.Counters != SourceProcfs || sources.Resets != 1 || !strings.Contains(strings.Join(sources.Absent, " "), "chain_toolong") || strings.Contains(strings.Join(sources.Absent, " "), " drop") {
+	if sources.Counters != sourceProcfs || sources.Resets != 1 || !strings.Contains(strings.Join(sources.Absent, " "), "chain_toolong") || strings.Contains(strings.Join(sources.Absent, " "), " drop") {
 		t.Errorf("sources %+v", sources)
 	}
 	s.Mark()

@@ -58,7 +58,7 @@ func Differences(s Settings, state State) []string {
 			say("the %s rules could not be listed: %s", rules.what, rules.unread)
 			continue
 		}
-		for _, difference := range rulesetDifferences(ParseRules(rules.asked), ParseRules(rules.loaded)) {
+		for _, difference := range rulesetDifferences(parseRules(rules.asked), parseRules(rules.loaded)) {
 			say("%s rules: %s", rules.what, difference)
 		}
 	}
@@ -66,8 +66,8 @@ func Differences(s Settings, state State) []string {
 		if unread := state.Unread["nft"]; unread != "" {
 			say("the nft rules could not be listed: %s", unread)
 		} else {
-			loaded := NFTTables(state.NFT)
-			for _, table := range NFTTables(s.NFT) {
+			loaded := nftTables(state.NFT)
+			for _, table := range nftTables(s.NFT) {
 				if !slices.Contains(loaded, table) {
 					say("nft: table %s is not in the kernel", table)
 				}
@@ -78,7 +78,7 @@ func Differences(s Settings, state State) []string {
 }
 
 // rulesetDifferences compares the chains that were asked for; the tables hold others too.
-func rulesetDifferences(asked, loaded Ruleset) []string {
+func rulesetDifferences(asked, loaded ruleset) []string {
 	var out []string
 	for _, table := range slices.Sorted(maps.Keys(asked)) {
 		for _, name := range slices.Sorted(maps.Keys(asked[table])) {

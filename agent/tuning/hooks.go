@@ -50,7 +50,7 @@ func hookTracking() (t Tracking, err error) {
 			}
 		}
 	}
-	t = Tracking{IPv4: answers[unix.NFPROTO_IPV4], IPv6: answers[unix.NFPROTO_IPV6], Source: EvidenceHooks}
+	t = Tracking{IPv4: answers[unix.NFPROTO_IPV4], IPv6: answers[unix.NFPROTO_IPV6], Source: evidenceHooks}
 	t.Evidence = "nothing is tracked, because no rule asks for it: the kernel lists no hook of connection tracking"
 	if len(found) > 0 {
 		t.Evidence = "tracking is on: the kernel lists the hooks " + strings.Join(sortedUnique(found), ", ")

@@ -42,8 +42,8 @@ func ipvsDifferences(s Settings, state State) []string {
 		return []string{"the IPVS services could not be listed: " + unread}
 	}
 	var out []string
-	loaded := IPVSServices(state.IPVS)
-	for _, service := range IPVSServices(s.IPVS) {
+	loaded := ipvsServices(state.IPVS)
+	for _, service := range ipvsServices(s.IPVS) {
 		if !slices.Contains(loaded, service) {
 			out = append(out, fmt.Sprintf("IPVS: %s is not in the kernel", service))
 		}
@@ -51,10 +51,10 @@ func ipvsDifferences(s Settings, state State) []string {
 	return out
 }
 
-// IPVSServices are the services and the servers in a text that ipvsadm -R takes: a line each with what
+// ipvsServices are the services and the servers in a text that ipvsadm -R takes: a line each with what
 // tells it from others, as "-A -t 10.0.0.1:80" or "-a -t 10.0.0.1:80 -r 10.0.1.2:80". Schedulers, weights
 // and ways of forwarding have defaults and are left out.
-func IPVSServices(text string) []string {
+func ipvsServices(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)

@@ -14,11 +14,11 @@ const savedIPVS = `-A -t 10.210.1.1:80 -s rr
 
 func TestIPVSServices(t *testing.T) {
 	want := []string{"-A -t 10.210.1.1:80", "-a -t 10.210.1.1:80 -r 10.210.2.2:80", "-A -u 10.210.1.1:53"}
-	if diff := cmp.Diff(want, IPVSServices("# a comment\n\n"+savedIPVS+"-C\n")); diff != "" {
+	if diff := cmp.Diff(want, ipvsServices("# a comment\n\n"+savedIPVS+"-C\n")); diff != "" {
 		t.Error(diff)
 	}
 	long := "--add-service --tcp-service 10.210.1.1:80 --scheduler rr\n--add-server --tcp-service 10.210.1.1:80 --real-server 10.210.2.2:80 --masquerading\n"
-	if diff := cmp.Diff(want[:2], IPVSServices(long)); diff != "" {
+	if diff := cmp.Diff(want[:2], ipvsServices(long)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -35,8 +35,7 @@ func (k Kernel) WriteSysctl(key, value string) error {
 	if err != nil {
 		return err
 	}
-	multiple := int64(os.Getpagesize() / (strconv.IntSize / 8))
-	if !sameValue(value, now) && !(canonical == kernels.KeyBuckets && sameBuckets(value, now, multiple)) {
+	if !sameValue(value, now) && !(canonical == kernels.KeyBuckets && sameBuckets(value, now, bucketMultiple)) {
 		return fmt.Errorf("%s is %s, not %s as asked", canonical, now, strings.TrimSpace(value))
 	}
 	return nil
@@ -91,7 +90,7 @@ func (k Kernel) SetBuckets(buckets int) error {
 	if err != nil {
 		return err
 	}
-	if multiple := int64(os.Getpagesize() / (strconv.IntSize / 8)); kernels.RoundBuckets(int64(buckets), multiple) != int64(now) {
+	if kernels.RoundBuckets(int64(buckets), bucketMultiple) != int64(now) {
 		return fmt.Errorf("the hash has %d buckets, not %d as asked", now, buckets)
 	}
 	return nil

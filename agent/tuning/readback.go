@@ -46,6 +46,9 @@ type State struct {
 	Unread map[string]string `json:"unread,omitempty"`
 }
 
+// bucketMultiple is how many buckets fill a page of this kernel.
+var bucketMultiple = int64(os.Getpagesize() / (strconv.IntSize / 8))
+
 // ReadBack reads the current value of everything that the settings ask for, and of connection tracking
 // as a whole. It loads no module and switches nothing on, but for nf_tables or the legacy tables where
 // the settings ask for rules in them. A single thing that cannot be read is recorded in State.Unread;
@@ -57,7 +60,7 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 		Max:            -1,
 		Buckets:        -1,
 		Count:          -1,
-		BucketMultiple: int64(os.Getpagesize() / (strconv.IntSize / 8)),
+		BucketMultiple: bucketMultiple,
 		Sysctl:         map[string]string{},
 		Timeouts:       map[string]int64{},
 		ModuleStates:   map[string]ModuleState{},
@@ -170,7 +173,7 @@ func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, err
 		return text, nil
 	}
 	var all strings.Builder
-	for _, table := range slices.Sorted(maps.Keys(ParseRules(asked))) {
+	for _, table := range slices.Sorted(maps.Keys(parseRules(asked))) {
 		text, tableErr := k.run(ctx, "", tool, "-c", "-t", table)
 		if tableErr != nil {
 			return "", err

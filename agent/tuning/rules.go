@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Ruleset is what matters for comparison in a text in the format of iptables-save: table -> chain.
-type Ruleset map[string]map[string]Chain
+// ruleset is what matters for comparison in a text in the format of iptables-save: table -> chain.
+type ruleset map[string]map[string]Chain
 
 // Chain is one chain of a table.
 type Chain struct {
@@ -18,11 +18,11 @@ type Chain struct {
 	AtLeast bool
 }
 
-// ParseRules reads a text in the format of iptables-save. It follows what iptables-restore does with it:
+// parseRules reads a text in the format of iptables-save. It follows what iptables-restore does with it:
 // a rule for several sources or destinations is loaded as several rules. It never fails: what it does
 // not understand the real tool has refused.
-func ParseRules(text string) Ruleset {
-	rules := Ruleset{}
+func parseRules(text string) ruleset {
+	rules := ruleset{}
 	table := ""
 	for line := range strings.Lines(text) {
 		words := splitWords(line)
@@ -51,7 +51,7 @@ func ParseRules(text string) Ruleset {
 }
 
 // command follows one line such as -A INPUT ..., with or without the rule's counters before it.
-func (r Ruleset) command(table string, words []string) {
+func (r ruleset) command(table string, words []string) {
 	if strings.HasPrefix(words[0], "[") {
 		words = words[1:]
 	}
@@ -134,9 +134,9 @@ func splitWords(line string) []string {
 
 var nftTable = regexp.MustCompile(`^(?:(add|create|delete|destroy)\s+)?table\s+(?:(ip|ip6|inet|arp|bridge|netdev)\s+)?([A-Za-z_][A-Za-z0-9_./\\-]*)`)
 
-// NFTTables are the tables, as "inet filter", that exist after an nft script or in the text of nft list
+// nftTables are the tables, as "inet filter", that exist after an nft script or in the text of nft list
 // ruleset, in order of their first mention.
-func NFTTables(script string) []string {
+func nftTables(script string) []string {
 	var tables []string
 	statements := strings.FieldsFunc(withoutComments(script), func(r rune) bool { return r == '\n' || r == ';' })
 	for _, statement := range statements {

@@ -26,11 +26,11 @@ COMMIT
 -P OUTPUT ACCEPT
 -N extra
 COMMIT`
-	want := Ruleset{
+	want := ruleset{
 		"filter": {"INPUT": {Policy: "DROP", Rules: 5}, "mine": {Policy: "-", Rules: 2, AtLeast: true}},
 		"raw":    {"PREROUTING": {AtLeast: true}, "OUTPUT": {Policy: "ACCEPT"}, "extra": {Policy: "-"}},
 	}
-	if diff := cmp.Diff(want, ParseRules(text)); diff != "" {
+	if diff := cmp.Diff(want, parseRules(text)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -59,7 +59,7 @@ func TestNFTTables(t *testing.T) {
 		"add table netdev a; add table bridge b; delete table netdev a":   {"bridge b"},
 		"table ip a {}\nflush ruleset\n# table ip b {}\ntable ip c {}":    {"ip c"},
 	} {
-		if diff := cmp.Diff(want, NFTTables(script), cmp.Transformer("nil", func(s []string) []string { return append([]string{}, s...) })); diff != "" {
+		if diff := cmp.Diff(want, nftTables(script), cmp.Transformer("nil", func(s []string) []string { return append([]string{}, s...) })); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", script, diff)
 		}
 	}
@@ -81,7 +81,7 @@ func TestIptablesNeed(t *testing.T) {
 		"-A INPUT -i eth0 -p tcp -m tcp -j SYNPROXY --sack-perm --mss 9": true,
 		"-m": false,
 	} {
-		if got := IptablesNeed("*filter\n" + rule + "\nCOMMIT\n"); (got != "") != need {
+		if got := iptablesNeed("*filter\n" + rule + "\nCOMMIT\n"); (got != "") != need {
 			t.Errorf("%q: %q, want %v", rule, got, need)
 		}
 	}
@@ -101,7 +101,7 @@ func TestNFTNeed(t *testing.T) {
 		{"table ip f {\n ct timeout short {\n  protocol tcp\n  l3proto ip\n }\n}", nil},
 		{"table ip f {\n chain c {\n  tcp dport 5060 ct helper set \"sip\"\n }\n}", []string{"ip"}},
 	} {
-		families, rule := NFTNeed(test.text)
+		families, rule := nftNeedOf(test.text)
 		if diff := cmp.Diff(test.families, families); diff != "" || (rule != "") != (test.families != nil) {
 			t.Errorf("%q: rule %q (-want +got):\n%s", test.text, rule, diff)
 		}
@@ -127,14 +127,14 @@ func FuzzParseRules(f *testing.F) {
 	f.Add("*raw\n[1:2] -A PREROUTING -j CT --notrack\n-D x\n-F x\n-P x DROP\n")
 	f.Add("* \n:\n[ \n-A\n\"\\")
 	f.Fuzz(func(t *testing.T, text string) {
-		for table, chains := range ParseRules(text) {
+		for table, chains := range parseRules(text) {
 			for name, chain := range chains {
 				if chain.Rules < 0 {
 					t.Errorf("table %q, chain %q: %d rules", table, name, chain.Rules)
 				}
 			}
 		}
-		_ = IptablesNeed(text)
+		_ = iptablesNeed(text)
 	})
 }
 
@@ -143,13 +143,13 @@ func FuzzNFT(f *testing.F) {
 	f.Add("add table ip a; delete table ip a\nflush ruleset\n# x\n\"")
 	f.Fuzz(func(t *testing.T, script string) {
 		seen := map[string]bool{}
-		for _, table := range NFTTables(script) {
+		for _, table := range nftTables(script) {
 			if seen[table] {
 				t.Errorf("%q twice", table)
 			}
 			seen[table] = true
 		}
-		if families, rule := NFTNeed(script); len(families) > 0 && rule == "" {
+		if families, rule := nftNeedOf(script); len(families) > 0 && rule == "" {
 			t.Errorf("families %q without a rule", families)
 		}
 		_ = configuration(script)

@@ -44,7 +44,7 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		}
 	}
 	listing, err := k.nftChains(ctx)
-	if saved.Tables = NFTTables(listing); err != nil || len(saved.Tables) == 0 {
+	if saved.Tables = nftTables(listing); err != nil || len(saved.Tables) == 0 {
 		return saved, err
 	}
 	covered := map[string]bool{}
@@ -64,7 +64,7 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		}
 		*family.into = existingChains(text, family.name, listing)
 		// A table that is nft's own is only mentioned, in a comment.
-		for table := range ParseRules(*family.into) {
+		for table := range parseRules(*family.into) {
 			covered[family.name+" "+table] = true
 		}
 	}
@@ -246,7 +246,7 @@ func (k Kernel) emptyNewTables(names, saved string) string {
 	if err != nil {
 		return ""
 	}
-	before := ParseRules(saved)
+	before := parseRules(saved)
 	var b strings.Builder
 	for table := range strings.FieldsSeq(string(text)) {
 		if _, ok := before[table]; ok {

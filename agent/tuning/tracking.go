@@ -18,10 +18,10 @@ const (
 
 // The kinds of evidence for [Tracking], the strongest first.
 const (
-	EvidenceAbsent = "absent" // connection tracking is not in the kernel
-	EvidenceHooks  = "hooks"  // the kernel's own list of hooks
-	EvidenceCount  = "count"  // there are entries
-	EvidenceRules  = "rules"  // what the rules need
+	evidenceAbsent = "absent" // connection tracking is not in the kernel
+	evidenceHooks  = "hooks"  // the kernel's own list of hooks
+	evidenceCount  = "count"  // there are entries
+	evidenceRules  = "rules"  // what the rules need
 )
 
 // Tracking says whether packets of this network namespace pass through connection tracking. Since
@@ -37,7 +37,7 @@ type Tracking struct {
 // tracking finds the best evidence there is.
 func (k Kernel) tracking(state State) Tracking {
 	if !state.Loaded {
-		return Tracking{IPv4: No, IPv6: No, Source: EvidenceAbsent, Evidence: "connection tracking is not loaded"}
+		return Tracking{IPv4: No, IPv6: No, Source: evidenceAbsent, Evidence: "connection tracking is not loaded"}
 	}
 	if t, err := hookTracking(); err == nil {
 		return t
@@ -49,14 +49,14 @@ func (k Kernel) tracking(state State) Tracking {
 // rule that needs it the answer is no only if the rules of all kinds were seen; enable_hooks=1, which
 // modprobe can be given, leaves no trace but the count.
 func inferTracking(state State) Tracking {
-	t := Tracking{IPv4: No, IPv6: No, Source: EvidenceRules, Evidence: "nothing is tracked, because no rule asks for it"}
-	if rule := IptablesNeed(state.Rules); rule != "" {
+	t := Tracking{IPv4: No, IPv6: No, Source: evidenceRules, Evidence: "nothing is tracked, because no rule asks for it"}
+	if rule := iptablesNeed(state.Rules); rule != "" {
 		t.IPv4, t.Evidence = Yes, "tracking is on because of the rule "+rule
 	}
-	if rule := IptablesNeed(state.Rules6); rule != "" {
+	if rule := iptablesNeed(state.Rules6); rule != "" {
 		t.IPv6, t.Evidence = Yes, "tracking is on because of the rule "+rule
 	}
-	if families, statement := NFTNeed(state.NFT); statement != "" {
+	if families, statement := nftNeedOf(state.NFT); statement != "" {
 		t.Evidence = "tracking is on because of the nft rule " + statement
 		if slices.Contains(families, "ip") {
 			t.IPv4 = Yes
@@ -76,7 +76,7 @@ func inferTracking(state State) Tracking {
 		t.Evidence = "no rule that could be listed asks for tracking, but not all could be listed"
 	}
 	if t.IPv4 == No && t.IPv6 == No && state.Count > 0 {
-		return Tracking{IPv4: Unknown, IPv6: Unknown, Source: EvidenceCount, Evidence: "the table holds entries, though no rule that was seen asks for tracking"}
+		return Tracking{IPv4: Unknown, IPv6: Unknown, Source: evidenceCount, Evidence: "the table holds entries, though no rule that was seen asks for tracking"}
 	}
 	return t
 }
@@ -87,9 +87,9 @@ var (
 	trackingTargets = []string{"CONNMARK", "CONNSECMARK", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SYNPROXY", "CT"}
 )
 
-// IptablesNeed is the first rule in a text in the format of iptables-save that switches tracking on, or
+// iptablesNeed is the first rule in a text in the format of iptables-save that switches tracking on, or
 // "". NOTRACK and CT --notrack do not, nor does SECMARK.
-func IptablesNeed(text string) string {
+func iptablesNeed(text string) string {
 	for line := range strings.Lines(text) {
 		words := splitWords(line)
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
@@ -123,9 +123,9 @@ var nftNeed = regexp.MustCompile(`(^|\s)(ct\s+(state|status|mark|label|direction
 
 var nftObject = regexp.MustCompile(`^\s*ct\s+(helper|timeout|expectation)\s+\S+\s*\{`)
 
-// NFTNeed is the first rule in the text of nft list ruleset (or a script that is written like it) that
+// nftNeedOf is the first rule in the text of nft list ruleset (or a script that is written like it) that
 // switches tracking on, or "", and the families for which it does: ip, ip6 or both.
-func NFTNeed(text string) (families []string, rule string) {
+func nftNeedOf(text string) (families []string, rule string) {
 	family := ""
 	for line := range strings.Lines(withoutComments(text)) {
 		if match := nftTable.FindStringSubmatch(strings.TrimSpace(line)); match != nil {

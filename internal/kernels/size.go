@@ -9,8 +9,8 @@ import (
 // SLAB_HWCACHE_ALIGN); older kernels have 304 to 384 B, and each extension in use (accounting,
 // timestamps, labels, NAT, helpers, events) is another allocation of 128 B or more.
 const (
-	EntryBytes  = 256
-	BucketBytes = 8
+	entryBytes  = 256
+	bucketBytes = 8
 )
 
 // Size is the size of a table: entries at most, and hash buckets.
@@ -20,12 +20,12 @@ type Size struct {
 }
 
 // Bytes returns the memory of a full table and its hash, with entries of objectBytes, 0 for
-// [EntryBytes].
+// [entryBytes].
 func (s Size) Bytes(objectBytes int64) int64 {
 	if objectBytes == 0 {
-		objectBytes = EntryBytes
+		objectBytes = entryBytes
 	}
-	return s.Max*objectBytes + s.Buckets*BucketBytes
+	return s.Max*objectBytes + s.Buckets*bucketBytes
 }
 
 // The steps in memory at which the default number of buckets changes.
@@ -51,7 +51,7 @@ func DefaultSize(v Version, memory int64) Size {
 	case v.HasSecondStep():
 		above4 = 65536
 	}
-	buckets := max(memory/16384/BucketBytes, least)
+	buckets := max(memory/16384/bucketBytes, least)
 	switch {
 	case memory > SecondStep:
 		buckets = above4
@@ -70,7 +70,7 @@ func (v Version) MaxIsBuckets() bool { return v.AtLeast(5, 15) }
 func (v Version) HasSecondStep() bool { return v.AtLeast(3, 19) }
 
 // pageBuckets is how many buckets fill a page of 4 KiB.
-const pageBuckets = 4096 / BucketBytes
+const pageBuckets = 4096 / bucketBytes
 
 // RoundBuckets returns the number of buckets that the kernel allocates for n: whole pages, each of
 // multiple buckets (nf_ct_alloc_hashtable); 0 leaves n as it is.

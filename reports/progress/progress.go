@@ -42,11 +42,11 @@ func New(w *os.File) View {
 			return width
 		})
 	}
-	return NewLines(w)
+	return newLines(w)
 }
 
-// Lines writes a line for each stage and, while the load runs, one every few seconds.
-type Lines struct {
+// plainLines writes a line for each stage and, while the load runs, one every few seconds.
+type plainLines struct {
 	mu    sync.Mutex
 	w     io.Writer
 	last  time.Time // of the last line about the load
@@ -56,11 +56,11 @@ type Lines struct {
 // linesEvery is how often a running load is mentioned where there is no terminal.
 const linesEvery = 5 * time.Second
 
-// NewLines is a view that writes plain lines to w.
-func NewLines(w io.Writer) *Lines { return &Lines{w: w} }
+// newLines is a view that writes plain lines to w.
+func newLines(w io.Writer) *plainLines { return &plainLines{w: w} }
 
 // Trial implements [View].
-func (l *Lines) Trial(index, total int, name string) {
+func (l *plainLines) Trial(index, total int, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = newState(index, total, name)
@@ -68,7 +68,7 @@ func (l *Lines) Trial(index, total int, name string) {
 }
 
 // Stage implements [View].
-func (l *Lines) Stage(name string, atMost time.Duration) {
+func (l *plainLines) Stage(name string, atMost time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.enter(name, atMost)
@@ -81,7 +81,7 @@ func (l *Lines) Stage(name string, atMost time.Duration) {
 }
 
 // Load implements [View].
-func (l *Lines) Load(done, failed, want int64) {
+func (l *plainLines) Load(done, failed, want int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.done, l.state.failed, l.state.want = done, failed, want
@@ -89,14 +89,14 @@ func (l *Lines) Load(done, failed, want int64) {
 }
 
 // Table implements [View].
-func (l *Lines) Table(sample results.Sample) {
+func (l *plainLines) Table(sample results.Sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.sample = sample
 	l.mention()
 }
 
-func (l *Lines) mention() {
+func (l *plainLines) mention() {
 	if l.state.stage != "load" || time.Since(l.last) < linesEvery {
 		return
 	}
@@ -111,23 +111,23 @@ func (l *Lines) mention() {
 }
 
 // line writes a line of the trial, with how long the trial has taken so far.
-func (l *Lines) line(text string) {
+func (l *plainLines) line(text string) {
 	fmt.Fprintf(l.w, "  %6.1f s  %s\n", time.Since(l.state.began).Seconds(), text)
 }
 
 // Ended implements [View].
-func (l *Lines) Ended(trial results.Trial) {
+func (l *plainLines) Ended(trial results.Trial) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.line(outcome(trial))
 }
 
 // Note implements [View].
-func (l *Lines) Note(text string) {
+func (l *plainLines) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Fprintln(l.w, text)
 }
 
 // Close implements [View].
-func (l *Lines) Close() error { return nil }
+func (l *plainLines) Close() error { return nil }

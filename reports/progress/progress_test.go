@@ -41,7 +41,7 @@ func tell(v View) {
 
 func TestLines(t *testing.T) {
 	var out bytes.Buffer
-	v := NewLines(&out)
+	v := newLines(&out)
 	tell(v)
 	if err := v.Close(); err != nil {
 		t.Fatal(err)

@@ -23,9 +23,9 @@ type Metric struct {
 	noise float64
 }
 
-// Metrics are the figures that are compared, in the order in which they are shown. A time that did
+// metrics are the figures that are compared, in the order in which they are shown. A time that did
 // not come is later than any other, +Inf. Quantiles are missing where nothing completed.
-var Metrics = []Metric{
+var metrics = []Metric{
 	count("load.completed", -1, func(t *results.Trial) int64 { return t.Load.Completed }),
 	count("load.failed", 1, func(t *results.Trial) int64 { return t.Load.Failed }),
 	timing("load.rate_per_s", "/s", -1, func(t *results.Trial) (float64, bool) { return t.Load.Rate, true }),

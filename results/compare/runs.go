@@ -182,7 +182,7 @@ func group(name string, sides []*results.Scenario) Group {
 	for _, s := range sides {
 		g.Verdicts = append(g.Verdicts, verdictWords(s))
 	}
-	for _, m := range Metrics {
+	for _, m := range metrics {
 		row := Row{Metric: m}
 		base := m.Values(sides[0])
 		found := false
