@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ func RunEater() int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	fmt.Printf("error: %v\n", eat(os.Args[1:]))
+	fmt.Println(eat(os.Args[1:]))
 	return 1
 }
 
@@ -54,7 +53,7 @@ func eat(args []string) error {
 		}
 		return eatMemory(leave)
 	}
-	return fmt.Errorf("nobody eats %s", args[0])
+	return fmt.Errorf("unsupported kind of fault %q", args[0])
 }
 
 // eaterPeriod is how often a share of a CPU is taken: short beside the timeouts of any connection, long
@@ -139,7 +138,7 @@ func newEater(kind Kind, much string) *eater {
 	return &eater{args: []string{string(kind), much}, quit: make(chan struct{})}
 }
 
-var errEaterStopped = errors.New("it is to eat no more")
+var errEaterStopped = errors.New("eater stopped")
 
 // start starts the child and returns when it has taken what it is to take.
 func (e *eater) start(ctx context.Context) error {
@@ -155,7 +154,7 @@ func (e *eater) start(ctx context.Context) error {
 		case !ok:
 			err = errors.New("it was killed before it had taken what it was to take")
 		default:
-			err = errors.New(strings.TrimPrefix(word, "error: "))
+			err = errors.New(word)
 		}
 	case <-e.quit:
 		err = errEaterStopped
