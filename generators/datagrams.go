@@ -28,6 +28,8 @@ type datagrams struct {
 
 	attention attention
 
+	concurrency int // this worker's share; 0: no limit
+
 	out      *batch
 	in       *batch
 	intended [batchSize]time.Duration
@@ -39,7 +41,7 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 		return nil, err
 	}
 	size := l.Payload
-	d := &datagrams{load: l, tally: newTally(), poll: poll, numbers: make(map[uint64]int32)}
+	d := &datagrams{load: l, tally: newTally(), poll: poll, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number)}
 	if l.awaited() {
 		size = max(size, labelSize)
 		d.flows = newFlows()
@@ -128,8 +130,8 @@ func (d *datagrams) sleep(wait time.Duration) time.Duration {
 // begin sends the datagrams of the flows that are due and returns how long until the next is.
 func (d *datagrams) begin(now time.Duration) time.Duration {
 	room := batchSize
-	if c := d.load.Concurrency; c > 0 && d.flows != nil {
-		if room = min(room, (c+d.load.Workers-1)/d.load.Workers-d.flows.open); room <= 0 {
+	if d.concurrency > 0 && d.flows != nil {
+		if room = min(room, d.concurrency-d.flows.open); room <= 0 {
 			if d.load.pacer.Over() {
 				return -1
 			}

@@ -105,6 +105,12 @@ func (p *plan) inFlight() int64 {
 	return int64(p.Concurrency)
 }
 
+// workerConcurrency returns how many of Concurrency worker number, from 0, may have in flight; 0 without a
+// limit. The shares of all workers add up to Concurrency, and defaults leaves no worker without one.
+func (p *plan) workerConcurrency(number int) int {
+	return (p.Concurrency + p.Workers - 1 - number) / p.Workers
+}
+
 // chosenPorts is the largest number of source ports that the kernel chooses from (net.ipv4.ip_local_port_range).
 const chosenPorts = 1<<16 - 1024
 

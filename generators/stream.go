@@ -56,11 +56,10 @@ func newStream(l *load, number int) (*stream, error) {
 		buffer:  make([]byte, 64<<10),
 		request: l.requestBytes(),
 		reuses:  l.reusesSockets(),
+
+		concurrency: l.workerConcurrency(number),
 	}
 	s.waiting = newQueue(func(i int32) *link { return &s.slot(i).link })
-	if l.Concurrency > 0 {
-		s.concurrency = (l.Concurrency + l.Workers - 1 - number) / l.Workers
-	}
 	if l.AtOnce > 1 {
 		if s.volley, err = newVolley(l); err != nil {
 			return nil, errors.Join(err, poll.close())
