@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/agent/modload"
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/vm/guest/modload"
 )
 
 // PortName is the name of the virtio-serial port on which the agent of a guest speaks.

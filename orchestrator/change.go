@@ -9,10 +9,10 @@ import (
 
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // change is an action that has been made: what it did, and how it is taken back.

@@ -8,9 +8,9 @@ import (
 
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // network shapes the guest's own card.

@@ -15,11 +15,11 @@ import (
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
-	"github.com/ctload/ctload/vm/link"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 

@@ -10,34 +10,60 @@ import (
 	"testing"
 )
 
-// mayImport is which packages of ctload each package may import: the map in docs/design.md. A name
-// that ends in /... stands for all below it too.
-var mayImport = map[string][]string{
-	"scenarios":        {},
-	"results":          {},
-	"results/compare":  {"results"},
-	"generators":       {"generators/..."},
-	"reports":          {"results/..."},
-	"reports/progress": {"results"},
-	"agent/tuning":     {},
-	"agent/samplers":   {"results"},
-	"agent/faults":     {"agent/samplers", "agent/tuning", "vm/link"},
-	"agent":            {"agent/...", "generators", "results", "vm/guest/modload"},
-	"vm":               {"agent", "agent/tuning", "vm/link"},
-	"vm/guest":         {"vm/guest/..."},
-	"vm/guest/modload": {},
-	"vm/link":          {},
-	"vm/journal":       {},
-	"vm/control":       {"agent", "vm"},
-	"vm/netns":         {"agent", "agent/tuning", "vm", "vm/journal", "vm/link", "vm/sandbox"},
-	"vm/sandbox":       {},
-	"vm/libvirt":       {"agent", "agent/faults", "generators", "vm", "vm/guest", "vm/journal", "vm/link"},
-	"vm/vagrant":       {"agent", "vm", "vm/guest", "vm/libvirt", "vm/link"},
+// house lists every package of ctload and what each imports of ctload: the map in docs/design.md. A
+// package imports only packages that stand above it in the list, so that no arrow runs up.
+var house = []struct {
+	name    string
+	imports []string
+}{
+	{"internal/spelling", nil}, // which any package may import, as the next
+	{"internal/kernels", nil},
+	{"internal/hosttest", nil}, // tests alone import it, and the next
+	{"internal/netnstest", []string{"internal/hosttest"}},
+	{"internal/link", nil},
 
-	"internal/hosttest":  {}, // which tests alone import, as the next
-	"internal/netnstest": {"internal/hosttest"},
-	"internal/spelling":  {},
-	"internal/kernels":   {},
+	{"generators/latency", nil},
+	{"generators/pacing", nil},
+	{"generators/packets", nil},
+	{"generators/tuples", nil},
+	{"generators", []string{"generators/latency", "generators/pacing", "generators/packets", "generators/tuples"}},
+
+	{"scenarios", nil},
+	{"results", nil},
+	{"results/compare", []string{"results"}},
+	{"internal/measuredtest", []string{"results"}},
+	{"reports", []string{"results", "results/compare"}},
+	{"reports/progress", []string{"results"}},
+
+	{"agent/modload", nil},
+	{"agent/tuning", nil},
+	{"agent/samplers", []string{"results"}},
+	{"agent/faults", []string{"agent/samplers", "agent/tuning", "internal/link"}},
+	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators"}},
+
+	{"vm/journal", nil},
+	{"vm/sandbox", nil},
+	{"vm/guest", []string{"agent/modload"}},
+	{"vm", []string{"agent", "agent/tuning", "internal/link"}},
+	{"vm/control", []string{"agent", "vm"}},
+	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal", "vm/sandbox"}},
+	{"vm/libvirt", []string{"agent", "agent/faults", "generators", "internal/link", "vm", "vm/guest", "vm/journal"}},
+	{"vm/libvirt/libvirttest", []string{"internal/hosttest"}},
+	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt"}},
+
+	{"orchestrator", []string{
+		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "generators/pacing",
+		"generators/tuples", "internal/link", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
+		"vm/libvirt", "vm/netns", "vm/sandbox", "vm/vagrant",
+	}},
+	{"cmd/ctload", []string{
+		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/tuples", "internal/link",
+		"orchestrator", "reports", "reports/progress", "results", "results/compare", "scenarios", "vm", "vm/control", "vm/guest", "vm/journal",
+		"vm/libvirt", "vm/sandbox", "vm/vagrant",
+	}},
+	{"bench", []string{"agent/samplers", "generators", "generators/pacing"}},
+	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/sandbox"}},
+	{"bench/boot/bare", nil},
 }
 
 // everywhere are the packages that any other may import.
@@ -46,14 +72,14 @@ var everywhere = []string{"internal/spelling", "internal/kernels"}
 const module = "github.com/ctload/ctload/"
 
 // TestImports holds the packages to their places: scenarios, generators and results know nothing of
-// machines, renderers know results alone.
+// machines, renderers know results alone, and every package has a place.
 func TestImports(t *testing.T) {
 	list := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")
 	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	seen := map[string]bool{}
+	found := map[string][]string{}
 	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p struct {
 			ImportPath string
@@ -64,34 +90,37 @@ func TestImports(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		name := strings.TrimPrefix(p.ImportPath, module)
-		seen[name] = true
-		allowed, limited := mayImport[name]
-		if !limited {
-			if rest, below := strings.CutPrefix(name, "generators/"); below && rest != "" {
-				allowed, limited = []string{"generators/..."}, true
-			}
-		}
-		if !limited {
-			continue
-		}
+		var ours []string
 		for _, path := range p.Imports {
-			other, ours := strings.CutPrefix(path, module)
-			if ours && !slices.Contains(everywhere, other) && !slices.ContainsFunc(allowed, func(a string) bool { return matches(a, other) }) {
-				t.Errorf("%s imports %s", name, other)
+			if name, ok := strings.CutPrefix(path, module); ok && !slices.Contains(everywhere, name) {
+				ours = append(ours, name)
 			}
 		}
+		found[strings.TrimPrefix(p.ImportPath, module)] = ours
 	}
-	for name := range mayImport {
-		if !seen[name] {
-			t.Errorf("there is no package %s", name)
+	var placed []string
+	for _, p := range house {
+		imports, exists := found[p.name]
+		if !exists {
+			t.Errorf("the house lists %s, which is no package", p.name)
 		}
+		delete(found, p.name)
+		for _, name := range imports {
+			if !slices.Contains(p.imports, name) {
+				t.Errorf("%s imports %s", p.name, name)
+			}
+		}
+		for _, name := range p.imports {
+			if !slices.Contains(imports, name) {
+				t.Errorf("%s does not import %s, which the house says", p.name, name)
+			}
+			if !slices.Contains(placed, name) {
+				t.Errorf("%s imports up: the house lists %s later", p.name, name)
+			}
+		}
+		placed = append(placed, p.name)
 	}
-}
-
-func matches(pattern, name string) bool {
-	if prefix, below := strings.CutSuffix(pattern, "/..."); below {
-		return name == prefix || strings.HasPrefix(name, prefix+"/")
+	for name := range found {
+		t.Errorf("the house does not list %s", name)
 	}
-	return pattern == name
 }

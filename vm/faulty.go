@@ -3,7 +3,7 @@ package vm
 import (
 	"context"
 
-	"github.com/ctload/ctload/vm/link"
+	"github.com/ctload/ctload/internal/link"
 )
 
 // Pausable is a node that can be stopped and let go on.

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/internal/spelling"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // Kind is what a fault does.

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/vm/link"
+	"github.com/ctload/ctload/internal/link"
 )
 
 func TestValidate(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/ctload/ctload/vm/link"
+	"github.com/ctload/ctload/internal/link"
 )
 
 // network shapes what passes through the node's own card. Frames that come in are shaped before connection

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/vm/link"
+	"github.com/ctload/ctload/internal/link"
 )
 
 // Node is what faults act on.

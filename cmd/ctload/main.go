@@ -11,8 +11,8 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
-	"github.com/ctload/ctload/vm/guest/modload"
-	"github.com/ctload/ctload/vm/link"
+	"github.com/ctload/ctload/agent/modload"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 

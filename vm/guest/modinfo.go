@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
-	"github.com/ctload/ctload/vm/guest/modload"
+	"github.com/ctload/ctload/agent/modload"
 )
 
 // module is a kernel module, decompressed, and what it says about itself.

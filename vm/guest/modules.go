@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/agent/modload"
 	"github.com/ctload/ctload/internal/spelling"
-	"github.com/ctload/ctload/vm/guest/modload"
 )
 
 // defaultBoot are the modules that a virtual machine needs for its agent's port. Kernels differ in which of

@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/agent/modload"
 	"github.com/ctload/ctload/internal/hosttest"
-	"github.com/ctload/ctload/vm/guest/modload"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

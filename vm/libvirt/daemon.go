@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // daemons are the programs that serve the QEMU driver, with the names of their sockets: the

@@ -13,10 +13,10 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // remoteMachine is a machine on a daemon that exists.

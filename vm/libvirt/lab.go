@@ -16,8 +16,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 const (

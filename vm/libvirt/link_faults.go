@@ -9,8 +9,8 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // plugged is one of a machine's cards as links see it.

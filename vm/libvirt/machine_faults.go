@@ -8,8 +8,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // domainOwner is a machine of either lab.

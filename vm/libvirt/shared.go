@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // SharedOptions says which daemons a lab uses and what it may do there.

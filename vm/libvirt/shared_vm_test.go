@@ -15,11 +15,11 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // newJournal is that of a run.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/link"
 )
 
 // Driver is the name of this driver in reports.

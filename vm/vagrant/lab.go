@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
-	"github.com/ctload/ctload/vm/link"
 )
 
 //go:embed prepare.sh

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ctload/ctload/vm/guest/modload"
+	"github.com/ctload/ctload/agent/modload"
 )
 
 // Step is a command of the script. Those of init itself are load MODULE [PARAM...], load-all,
