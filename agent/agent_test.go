@@ -13,6 +13,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // pair is a client with a server of this process at the other end of its stream.
@@ -172,7 +173,7 @@ func TestSample(t *testing.T) {
 func TestGenerateThatIsCancelled(t *testing.T) {
 	client, _ := pair(t)
 	const port = 18431
-	if err := client.Respond(limit(t), generators.ResponderSpec{Kind: generators.RespondHTTP, Address: "127.0.0.1", Ports: []uint16{port}}); err != nil {
+	if err := client.Respond(limit(t), responders.Spec{Kind: responders.HTTP, Address: "127.0.0.1", Ports: []uint16{port}}); err != nil {
 		t.Fatal(err)
 	}
 	spec := generators.Spec{Kind: generators.HTTP, Target: "127.0.0.1", Ports: []uint16{port}, Rate: 200, Duration: time.Minute}

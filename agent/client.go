@@ -19,6 +19,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // stopGrace is how long a generator may take to hand over its result after it was told to stop.
@@ -93,7 +94,7 @@ func (c *Client) ReadBack(ctx context.Context, settings tuning.Settings) (tuning
 }
 
 // Respond starts a responder, which serves until the node ends.
-func (c *Client) Respond(ctx context.Context, spec generators.ResponderSpec) error {
+func (c *Client) Respond(ctx context.Context, spec responders.Spec) error {
 	return drop(call[nothing](ctx, c, "Respond", spec))
 }
 

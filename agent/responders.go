@@ -9,18 +9,18 @@ import (
 	"sync"
 
 	"github.com/ctload/ctload/agent/faults"
-	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // responder is a responder of the node, which faults may stop and start again.
 type responder struct {
 	mu      sync.Mutex
-	spec    generators.ResponderSpec
-	running *generators.Responder // nil while it is stopped
+	spec    responders.Spec
+	running *responders.Responder // nil while it is stopped
 	state   faults.ServerState
 }
 
-func newResponder(spec generators.ResponderSpec) (*responder, error) {
+func newResponder(spec responders.Spec) (*responder, error) {
 	r := &responder{spec: spec, state: faults.Stopped}
 	if err := r.Be(faults.Serving); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (r *responder) Name() string {
 	}
 	network := r.spec.Network
 	if network == "" {
-		network = generators.ProtocolTCP
+		network = responders.TCP
 	}
 	return fmt.Sprintf("%s responder %s/%s", r.spec.Kind, network, ports)
 }
@@ -87,7 +87,7 @@ func (r *responder) start() error {
 		return nil
 	}
 	// It lives as long as the node, not as long as a call.
-	running, err := generators.Listen(context.Background(), r.spec)
+	running, err := responders.Listen(context.Background(), r.spec)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // server answers a [Client] on a node.
@@ -122,7 +123,7 @@ func (s *server) readBack(ctx context.Context, settings *tuning.Settings) (*tuni
 	return &state, err
 }
 
-func (s *server) respond(_ context.Context, spec *generators.ResponderSpec) (*nothing, error) {
+func (s *server) respond(_ context.Context, spec *responders.Spec) (*nothing, error) {
 	responder, err := newResponder(*spec)
 	if err != nil {
 		return nil, err

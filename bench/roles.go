@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // roles are what the program is when it starts itself again.
@@ -58,11 +59,11 @@ func peakMemory() int64 {
 
 // serve reads the spec of a responder, says when it is ready and goes on until it is killed.
 func serve(ctx context.Context, _ []string, stdout io.Writer) error {
-	var spec generators.ResponderSpec
+	var spec responders.Spec
 	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
 		return fmt.Errorf("reading the spec: %w", err)
 	}
-	r, err := generators.Listen(ctx, spec)
+	r, err := responders.Listen(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) 
 }
 
 // responder starts one in a namespace and returns what ends it.
-func (l *lab) responder(ctx context.Context, namespace string, spec generators.ResponderSpec) (func() error, error) {
+func (l *lab) responder(ctx context.Context, namespace string, spec responders.Spec) (func() error, error) {
 	cmd := withInput(l.in(ctx, namespace, "", selfPath, "serve"), spec)
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // The CPUs: the generator's where it has one, and the target's. With a single CPU they are one.
@@ -69,7 +70,7 @@ func (l *lab) tcp() row {
 		name: "tcp", unit: "connections/s",
 		work: "connect and reset, against an accept loop that answers those who ask, all cores",
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "router", generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{firstPort}})
+			return l.responder(ctx, "router", responders.Spec{Kind: responders.HTTP, Ports: []uint16{firstPort}})
 		},
 		contenders: []contender{
 			l.ours("ctload", "", spec),
@@ -310,7 +311,7 @@ func (l *lab) holding(ctx context.Context, client func() (float64, func() error,
 	if err := l.forget(ctx); err != nil {
 		return 0, err
 	}
-	stop, err := l.responder(ctx, "far", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList()})
+	stop, err := l.responder(ctx, "far", responders.Spec{Kind: responders.Handshake, Address: farCrowd, Ports: portList()})
 	if err != nil {
 		return 0, err
 	}
@@ -339,7 +340,7 @@ func (l *lab) memory() row {
 		name: "memory", unit: "MB",
 		work: "resident memory of a generator that holds 1,000,000 handshakes",
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "far", generators.ResponderSpec{Kind: generators.RespondHandshake, Address: farCrowd, Ports: portList()})
+			return l.responder(ctx, "far", responders.Spec{Kind: responders.Handshake, Address: farCrowd, Ports: portList()})
 		},
 		contenders: []contender{{name: "ctload", measure: func(ctx context.Context) (float64, error) {
 			out, err := l.generator(ctx, "", spec)
@@ -373,7 +374,7 @@ func (l *lab) pacing(rate float64) row {
 		name: fmt.Sprintf("pacing-%.0fk", rate/1000), unit: "%",
 		work: fmt.Sprintf("%.0f connections a second for 10 s: off the intended count, and the p99 of lateness in percent of 1 ms", rate),
 		setup: func(ctx context.Context) (func() error, error) {
-			return l.responder(ctx, "router", generators.ResponderSpec{Kind: generators.RespondSilent, Ports: portList()})
+			return l.responder(ctx, "router", responders.Spec{Kind: responders.Silent, Ports: portList()})
 		},
 		contenders: []contender{count, late}, together: true,
 		wants: []want{{ours: "off by", most: .5}, {ours: "late p99", most: 100}},

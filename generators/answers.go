@@ -1,24 +1,12 @@
 package generators
 
 import (
-	"encoding/binary"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // How the worker for datagrams deals with answers and with what ICMP says instead.
-
-// errorControl is room for what a socket's error queue tells of a datagram.
-const errorControl = 128
-
-// askErrors makes a socket keep ICMP errors with the datagram that each is for.
-func askErrors(fd int32, six bool) unix.Errno {
-	if six {
-		return setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
-	}
-	return setOption(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
-}
 
 // read takes what came to a socket: its errors first, since taking them is what quietens it.
 func (d *datagrams) read(position int32) (all bool) {
@@ -27,12 +15,12 @@ func (d *datagrams) read(position int32) (all bool) {
 	if d.sockets[position] < 0 {
 		return true // what was told ended the only flow of this socket
 	}
-	n, errno := d.in.receive(d.sockets[position])
+	n, errno := d.in.Receive(d.sockets[position])
 	if errno != 0 {
 		return true // nothing there, or an error that the error queue explains
 	}
 	for i := range n {
-		data := d.in.received(i)
+		data := d.in.Received(i)
 		d.tally.received += int64(len(data))
 		if d.echo != nil {
 			var reply bool
@@ -44,36 +32,7 @@ func (d *datagrams) read(position int32) (all bool) {
 			d.answered(slot)
 		}
 	}
-	return n < batchSize
-}
-
-// readError takes one ICMP error and fails the flow that it is for. It reports whether there may
-// be more.
-func (d *datagrams) readError(fd int32) bool {
-	b := d.in
-	h := &b.headers[0].header
-	b.vectors[0].SetLen(b.size)
-	h.Name, h.Namelen = nil, 0
-	h.Control = &b.controls[0]
-	h.SetControllen(b.control)
-	n, errno := receiveMessage(fd, h, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-	if errno != 0 {
-		return false
-	}
-	messages, err := unix.ParseSocketControlMessage(b.controls[:h.Controllen])
-	if err != nil {
-		return true
-	}
-	for _, m := range messages {
-		if len(m.Data) < 4 || m.Header.Type != unix.IP_RECVERR && m.Header.Type != unix.IPV6_RECVERR {
-			continue
-		}
-		told := unix.Errno(binary.NativeEndian.Uint32(m.Data)) // the first field of sock_extended_err
-		if slot, ok := d.flows.find(d.quoted(b.message(0)[:min(n, b.size)])); ok {
-			d.fail(slot, d.load.now(), causeOf(told))
-		}
-	}
-	return true
+	return n < sockets.BatchSize
 }
 
 // quoted is the part of a datagram that came back with an error from its label on. An echo
@@ -100,8 +59,8 @@ func (d *datagrams) answered(slot int32) {
 	if f.left--; f.left > 0 {
 		f.sequence++
 		f.resting = true
-		d.flows.waiting.remove(slot)
-		d.flows.resting.put(slot, now+d.load.Interval)
+		d.flows.waiting.Remove(slot)
+		d.flows.resting.Put(slot, now+d.load.Interval)
 		return
 	}
 	d.tally.complete(f.intended, now)
@@ -143,15 +102,25 @@ func (d *datagrams) expire(now, limit time.Duration) {
 	if d.flows == nil {
 		return
 	}
-	for d.flows.waiting.due(limit) {
-		d.fail(d.flows.waiting.head, now, causeTimeout)
+	for d.flows.waiting.Due(limit) {
+		d.fail(d.flows.waiting.Head, now, causeTimeout)
 	}
-	for d.flows.resting.due(now) {
-		slot := d.flows.resting.head
+	for d.flows.resting.Due(now) {
+		slot := d.flows.resting.Head
 		f := d.flows.at(slot)
 		f.resting = false
-		d.flows.resting.remove(slot)
+		d.flows.resting.Remove(slot)
 		d.fill(0, slot, f.number)
 		d.send(f.socket, 0, 1, now)
 	}
+}
+
+// readError takes one ICMP error and fails the flow that it is for. It reports whether there may
+// be more.
+func (d *datagrams) readError(fd int32) bool {
+	data, told, more := d.in.ReceiveError(fd)
+	if slot, ok := d.flows.find(d.quoted(data)); ok && told != 0 {
+		d.fail(slot, d.load.now(), causeOf(told))
+	}
+	return more
 }

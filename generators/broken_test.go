@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/nftables/expr"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -17,7 +18,7 @@ func TestHeldConnectionsThatBreak(t *testing.T) {
 		return
 	}
 	lab := newPair(t)
-	r := startIn(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{80}, Namespace: lab.server.path()})
+	r := startIn(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{80}, Namespace: lab.server.path()})
 	const n = 30
 	var live int64
 	dropped := false

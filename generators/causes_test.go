@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -73,13 +74,13 @@ func TestCauses(t *testing.T) {
 		return
 	}
 	lab := newPair(t)
-	in := func(r ResponderSpec) { r.Namespace = lab.server.path(); startIn(t, r) }
-	in(ResponderSpec{Kind: RespondSilent, Ports: []uint16{1000, 1001, 1002, 1003, 1004, 1005}})
-	in(ResponderSpec{Kind: RespondEcho, Ports: []uint16{1200}})
-	in(ResponderSpec{Kind: RespondSlow, Delay: 2 * time.Second, Ports: []uint16{1300}})
-	in(ResponderSpec{Kind: RespondSlow, Delay: time.Minute, Ports: []uint16{1301}})
-	in(ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{1000, 1004}})
-	in(ResponderSpec{Kind: RespondSilent, Ports: []uint16{1400}, Idle: 100 * time.Millisecond})
+	in := func(r responders.Spec) { r.Namespace = lab.server.path(); startIn(t, r) }
+	in(responders.Spec{Kind: responders.Silent, Ports: []uint16{1000, 1001, 1002, 1003, 1004, 1005}})
+	in(responders.Spec{Kind: responders.Echo, Ports: []uint16{1200}})
+	in(responders.Spec{Kind: responders.Slow, Delay: 2 * time.Second, Ports: []uint16{1300}})
+	in(responders.Spec{Kind: responders.Slow, Delay: time.Minute, Ports: []uint16{1301}})
+	in(responders.Spec{Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{1000, 1004}})
+	in(responders.Spec{Kind: responders.Silent, Ports: []uint16{1400}, Idle: 100 * time.Millisecond})
 	lab.server.listener(t, 1500, 0, nil)
 	lab.server.listener(t, 1600, 100, func(c *net.TCPConn) {
 		_, _ = io.ReadFull(c, make([]byte, 10)) // until the request has come
@@ -267,7 +268,7 @@ func TestCauseNoDescriptor(t *testing.T) {
 		return
 	}
 	lab := newPair(t)
-	startIn(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{1000}, Namespace: lab.server.path(), Workers: 1})
+	startIn(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{1000}, Namespace: lab.server.path(), Workers: 1})
 	const limit = 200
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 		t.Fatal(err)
@@ -292,8 +293,8 @@ func TestCauseNoDescriptor(t *testing.T) {
 // A context that ends leaves a result that adds up.
 func TestCancel(t *testing.T) {
 	t.Parallel() // it mostly waits
-	silent := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
-	quiet := startResponder(t, ResponderSpec{Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0}})
+	silent := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
+	quiet := startResponder(t, responders.Spec{Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{0}})
 	stopped := errors.New("enough")
 	for _, test := range []struct {
 		name string

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/internal/netnstest"
 )
@@ -54,7 +56,7 @@ func TestChecksumsByReceiver(t *testing.T) {
 	lab.server.sysctl(t, "net.ipv4.icmp_msgs_per_sec", "1000000")
 	lab.server.sysctl(t, "net.ipv4.tcp_syncookies", "0")
 	lab.server.sysctl(t, "net.core.somaxconn", "65535")
-	r := startIn(t, ResponderSpec{Kind: RespondSilent, Ports: mustPorts(t, "5000-5003"), Namespace: lab.server.path()})
+	r := startIn(t, responders.Spec{Kind: responders.Silent, Ports: mustPorts(t, "5000-5003"), Namespace: lab.server.path()})
 	const n = 2000
 	for _, test := range []struct {
 		name string
@@ -112,7 +114,7 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 		}
 		var lost []int64
 		var cause unix.Errno
-		o, err := newOutbox(way.index, 0, func(number int64, errno unix.Errno) { lost, cause = append(lost, number), errno })
+		o, err := sockets.NewFrameBatch(way.index, 0, func(number int64, errno unix.Errno) { lost, cause = append(lost, number), errno })
 		if err != nil {
 			return err
 		}
@@ -123,15 +125,15 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 		}
 		for attempt := 0; len(pending) > 0; attempt++ { // a busy host may have no buffers for a moment
 			if attempt == 1000 {
-				return errors.Join(cause, o.close())
+				return errors.Join(cause, o.Close())
 			}
 			for _, number := range pending {
-				patch(&template, o.put(&template, number), plan.tuples.At(uint64(number)))
+				patch(&template, o.Put(&template, number), plan.tuples.At(uint64(number)))
 			}
-			o.flush()
+			o.Flush()
 			pending, lost = lost, nil
 		}
-		return errors.Join(err, o.close())
+		return errors.Join(err, o.Close())
 	})
 }
 
@@ -165,19 +167,19 @@ func TestDatagramsByReceiver(t *testing.T) {
 			lab := newPair(t)
 			spec := test.spec
 			spec.Kind, spec.Crafted, spec.Ports, spec.Count, spec.Namespace = UDP, true, ports, n, lab.client.path()
-			var sockets []*net.UDPConn
+			var receivers []*net.UDPConn
 			lab.server.within(t, func() error {
 				for _, port := range ports {
 					socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(spec.Target), port)))
 					if err != nil {
 						return err
 					}
-					sockets = append(sockets, socket)
+					receivers = append(receivers, socket)
 				}
 				return nil
 			})
 			t.Cleanup(func() {
-				for _, socket := range sockets {
+				for _, socket := range receivers {
 					if err := socket.Close(); err != nil {
 						t.Error(err)
 					}
@@ -199,8 +201,8 @@ func TestDatagramsByReceiver(t *testing.T) {
 			for i := range uint64(n) {
 				want[plan.tuples.At(i)] = true
 			}
-			room := make([]byte, mostFrame)
-			for i, socket := range sockets {
+			room := make([]byte, sockets.MostFrame)
+			for i, socket := range receivers {
 				for range each {
 					if err := socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 						t.Fatal(err)
@@ -227,10 +229,10 @@ func TestDatagramsByReceiver(t *testing.T) {
 				frame[len(frame)-spec.Payload-1] ^= 1 // the last byte of the checksum
 			})
 			eventually(t, "every wrong checksum is found", func() bool {
-				if err := sockets[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+				if err := receivers[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 					t.Fatal(err)
 				}
-				if size, from, err := sockets[0].ReadFromUDPAddrPort(room); !errors.Is(err, os.ErrDeadlineExceeded) {
+				if size, from, err := receivers[0].ReadFromUDPAddrPort(room); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("%d bytes from %s, %v", size, from, err)
 				}
 				return lab.server.wrongChecksums(t) == few

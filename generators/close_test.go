@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -16,23 +17,23 @@ func TestCloseModes(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		spec      Spec
-		responder ResponderKind
+		responder responders.Kind
 		state     string
 	}{
-		{"fin", Spec{Close: CloseFIN}, RespondSilent, "TIME_WAIT"},
-		{"fin, the server first", Spec{CloseBy: Server}, RespondClose, "TIME_WAIT"},
-		{"rst", Spec{Close: CloseRST}, RespondSilent, "CLOSE"},
-		{"rst after data", Spec{Close: CloseRST, Payload: 100, Expect: 100}, RespondEcho, "CLOSE"},
-		{"abandon", Spec{Close: CloseAbandon}, RespondSilent, "ESTABLISHED"},
-		{"half-close", Spec{Close: CloseHalf, Hold: 0}, RespondLeak, "CLOSE_WAIT"},
-		{"held for a while", Spec{Hold: 200 * time.Millisecond}, RespondSilent, "TIME_WAIT"},
-		{"http, the server first", Spec{Kind: HTTP}, RespondHTTP, "TIME_WAIT"},
-		{"http, reset", Spec{Kind: HTTP, CloseBy: Client, Close: CloseRST}, RespondHTTP, ""},
+		{"fin", Spec{Close: CloseFIN}, responders.Silent, "TIME_WAIT"},
+		{"fin, the server first", Spec{CloseBy: Server}, responders.Close, "TIME_WAIT"},
+		{"rst", Spec{Close: CloseRST}, responders.Silent, "CLOSE"},
+		{"rst after data", Spec{Close: CloseRST, Payload: 100, Expect: 100}, responders.Echo, "CLOSE"},
+		{"abandon", Spec{Close: CloseAbandon}, responders.Silent, "ESTABLISHED"},
+		{"half-close", Spec{Close: CloseHalf, Hold: 0}, responders.Leak, "CLOSE_WAIT"},
+		{"held for a while", Spec{Hold: 200 * time.Millisecond}, responders.Silent, "TIME_WAIT"},
+		{"http, the server first", Spec{Kind: HTTP}, responders.HTTP, "TIME_WAIT"},
+		{"http, reset", Spec{Kind: HTTP, CloseBy: Client, Close: CloseRST}, responders.HTTP, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			lab := newPair(t)
 			lab.server.track(t)
-			startIn(t, ResponderSpec{Kind: test.responder, Ports: []uint16{80}, Namespace: lab.server.path()})
+			startIn(t, responders.Spec{Kind: test.responder, Ports: []uint16{80}, Namespace: lab.server.path()})
 			spec := test.spec
 			if spec.Kind == "" {
 				spec.Kind = TCP
@@ -80,7 +81,7 @@ func TestHold(t *testing.T) {
 	}
 	lab := newPair(t)
 	lab.server.track(t)
-	r := startIn(t, ResponderSpec{Kind: RespondEcho, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
+	r := startIn(t, responders.Spec{Kind: responders.Echo, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
 	const (
 		n        = 500
 		duration = 6 * time.Second // so long that a host which stands still opens all of them before the end

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 func TestWorkerConcurrency_AddsUp(t *testing.T) {
@@ -33,9 +34,9 @@ func TestWorkerConcurrency_AddsUp(t *testing.T) {
 
 // Each worker begins as many as it may while nothing is answered, whatever its kind of sockets.
 func TestConcurrency_IsNotExceededByWorkers(t *testing.T) {
-	silent := map[Kind]ResponderSpec{
-		UDP: {Kind: RespondSilent, Network: ProtocolUDP, Ports: []uint16{0}},
-		TCP: {Kind: RespondSilent, Ports: []uint16{0}},
+	silent := map[Kind]responders.Spec{
+		UDP: {Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{0}},
+		TCP: {Kind: responders.Silent, Ports: []uint16{0}},
 	}
 	for kind, responder := range silent {
 		to := startResponder(t, responder)

@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/deadlines"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -29,60 +31,33 @@ func (p *plan) requestBytes() []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ctload\r\nAccept: */*\r\nConnection: %s\r\n\r\n", p.Path, host, connection)
 }
 
-// eagerness decides whether to look right after connect if the connection is there already. On
-// one machine the handshake is often over when connect returns, and a look then saves two calls;
-// over a wire the look is wasted, so after a few misses it is only tried now and then.
-type eagerness struct{ misses, skipped int }
-
-func (e *eagerness) try() bool {
-	if e.misses < 8 {
-		return true
-	}
-	if e.skipped++; e.skipped == 256 {
-		e.skipped = 0
-		return true
-	}
-	return false
-}
-
-func (e *eagerness) learn(hit bool) {
-	if hit {
-		e.misses = 0
-	} else {
-		e.misses++
-	}
-}
-
-// watchedEvents is everything, reported when it changes.
-const watchedEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
-
 // connect begins a connection on the tuple of this number.
 func (s *stream) connect(number int64, intended, now time.Duration) {
 	tuple := s.load.tuples.At(uint64(number))
-	if i := s.spareFor(tuple); i != none {
-		s.underWay(i, connectSocket(s.slot(i).fd, &s.remote), intended, now)
+	if i := s.reusableFor(tuple); i != deadlines.None {
+		s.underWay(i, sockets.Connect(s.slot(i).fd, &s.remote), intended, now)
 		return
 	}
 	fd, errno := s.prepare(tuple)
 	if errno == 0 {
-		errno = connectSocket(fd, &s.remote)
+		errno = sockets.Connect(fd, &s.remote)
 	}
 	s.begun(fd, errno, intended, now)
 }
 
 // prepare opens the socket of a tuple, -1 where there is none, and makes its target the remote one.
 func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
-	fd, errno := newSocket(family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	fd, errno := sockets.Open(sockets.Family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return -1, errno
 	}
 	if n := s.load.SYNRetries; n > 0 {
-		errno = setOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
+		errno = sockets.SetOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
 	}
 	if errno == 0 {
 		errno = s.bind(fd, tuple)
 	}
-	s.remote.set(tuple.Target)
+	s.remote.Set(tuple.Target)
 	return fd, errno
 }
 
@@ -91,14 +66,14 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	if !tuple.Source.Addr().IsValid() && tuple.Source.Port() == 0 {
 		return 0
 	}
-	return bindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, true, &s.local)
+	return sockets.BindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, true, &s.local)
 }
 
 // begun goes on with a connection after the call of connect, which said errno.
 func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) {
 	if errno != 0 && errno != unix.EINPROGRESS {
 		if fd >= 0 {
-			closeSocket(fd)
+			sockets.Close(fd)
 		}
 		s.failed(intended, now, causeOf(errno))
 		return
@@ -111,8 +86,8 @@ func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration
 	c := s.slot(i)
 	c.intended, c.begun, c.state = intended, now, connecting
 	s.open++
-	s.waiting.put(i, now+s.load.Timeout)
-	if errno == unix.EINPROGRESS && s.eager.try() {
+	s.waiting.Put(i, now+s.load.Timeout)
+	if errno == unix.EINPROGRESS && s.eager.Try() {
 		errno = s.look(c)
 	}
 	generation := c.generation
@@ -126,7 +101,7 @@ func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration
 	if c.generation != generation || c.watched {
 		return // it ended at once, and nobody needs to watch it, or its socket is watched already
 	}
-	if errno := s.poll.add(c.fd, watchedEvents, i, c.generation); errno != 0 {
+	if errno := s.poll.Add(c.fd, sockets.WatchedEvents, i, c.generation); errno != 0 {
 		s.fail(i, s.load.now(), causeOf(errno))
 		return
 	}
@@ -139,15 +114,15 @@ func (s *stream) look(c *conn) unix.Errno {
 	var errno unix.Errno
 	if len(s.request) > 0 && s.load.Kind != Hold {
 		var n int
-		if n, errno = sendBytes(c.fd, s.request, 0); errno == 0 {
+		if n, errno = sockets.Send(c.fd, s.request, 0); errno == 0 {
 			c.presend = int32(n)
 			s.tally.sent += int64(n)
 		}
 	} else {
-		errno = connectSocket(c.fd, &s.remote)
+		errno = sockets.Connect(c.fd, &s.remote)
 	}
 	early := errno == unix.EALREADY || errno == unix.EAGAIN
-	s.eager.learn(!early)
+	s.eager.Learn(!early)
 	if early {
 		return unix.EINPROGRESS
 	}
@@ -165,7 +140,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 		}
 		c.intended, c.begun, c.counted, c.answered = intended, now, false, false
 		s.open++
-		s.waiting.put(h.slot, now+s.load.Timeout)
+		s.waiting.Put(h.slot, now+s.load.Timeout)
 		s.response(h.slot).reset()
 		s.send(h.slot, 0)
 		return true
@@ -203,7 +178,7 @@ func (s *stream) send(i int32, events uint32) {
 func (s *stream) sendRest(i int32, events uint32) {
 	c := s.slot(i)
 	for c.unsent > 0 {
-		n, errno := sendBytes(c.fd, s.request[len(s.request)-int(c.unsent):], 0)
+		n, errno := sockets.Send(c.fd, s.request[len(s.request)-int(c.unsent):], 0)
 		if errno == unix.EAGAIN {
 			return // EPOLLOUT comes
 		}
@@ -226,8 +201,8 @@ func (s *stream) sendRest(i int32, events uint32) {
 
 // handle deals with one event.
 func (s *stream) handle(e *unix.EpollEvent) {
-	if e.Fd == wakeSlot {
-		s.poll.roused()
+	if e.Fd == sockets.WakeSlot {
+		s.poll.Roused()
 		return
 	}
 	i := e.Fd
@@ -236,7 +211,7 @@ func (s *stream) handle(e *unix.EpollEvent) {
 		return // of a socket that was closed
 	}
 	switch c.state {
-	case connFree, spare: // that it is not connected is no news
+	case connFree, unconnected: // that it is not connected is no news
 	case connecting:
 		if e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			s.fail(i, s.load.now(), pendingCause(c.fd))
@@ -254,7 +229,7 @@ func (s *stream) handle(e *unix.EpollEvent) {
 
 // pendingCause is why a socket has failed. A hang-up without an error is a peer that closed.
 func pendingCause(fd int32) causeNumber {
-	if errno := socketError(fd); errno != 0 {
+	if errno := sockets.PendingError(fd); errno != 0 {
 		return causeOf(errno)
 	}
 	return causeClosedEarly
@@ -269,7 +244,7 @@ func (s *stream) receive(i int32, events uint32) {
 		return
 	}
 	for generation := c.generation; c.generation == generation; {
-		n, errno := receiveBytes(c.fd, s.buffer)
+		n, errno := sockets.Receive(c.fd, s.buffer)
 		switch {
 		case errno == unix.EAGAIN:
 			return
@@ -333,7 +308,7 @@ func (s *stream) responded(i int32, now time.Duration) {
 	s.succeed(i, now)
 	switch {
 	case c.requests > 0 && !r.close:
-		s.waiting.remove(i)
+		s.waiting.Remove(i)
 		s.open--
 		c.state = idling
 		s.idle = append(s.idle, handle{i, c.generation})

@@ -8,7 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/deadlines"
 	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -19,15 +21,15 @@ type crafted struct {
 	load   *load
 	number int
 	tally  *tally
-	poll   *poller
+	poll   *sockets.Poller
 
-	out      *outbox
+	out      *sockets.FrameBatch
 	template packets.Template
-	intended [batchSize]time.Duration
+	intended [sockets.BatchSize]time.Duration
 	accepted int64 // of the batch under way, where no answers are awaited
 
-	in        *inlet // nil when nobody waits for answers
-	attention attention
+	replies   *replyReader // nil without answers to wait for
+	attention deadlines.Attention
 }
 
 // craftedConcurrency is how many handshakes or echo requests a closed loop has in flight when the
@@ -35,7 +37,7 @@ type crafted struct {
 const craftedConcurrency = 1024
 
 func newCrafted(l *load, number int) (*crafted, error) {
-	poll, err := newPoller()
+	poll, err := sockets.NewPoller()
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +51,7 @@ func newCrafted(l *load, number int) (*crafted, error) {
 // prepareCrafted finds out, in the namespace of the load, what a plan for crafted packets lacks, and
 // refuses sources whose handshakes could not succeed.
 func (l *load) prepareCrafted() error {
-	if err := mayCraft(l.InLab); err != nil {
+	if err := sockets.MayCraft(l.InLab); err != nil {
 		return err
 	}
 	if l.Sources == "" {
@@ -65,7 +67,7 @@ func (l *load) prepareCrafted() error {
 		}
 	}
 	if l.Kind == Handshake {
-		own, found, err := ownAddress(l.space.Sources)
+		own, found, err := sockets.OwnAddress(l.space.Sources)
 		if err != nil {
 			return err
 		}
@@ -79,37 +81,19 @@ func (l *load) prepareCrafted() error {
 	return nil
 }
 
-// ErrInitialNamespace refuses crafted packets where they could leave the machine.
-var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
-
-// mayCraft refuses raw packets where they could reach something else than a lab.
-func mayCraft(inLab bool) error {
-	if inLab {
-		return nil
-	}
-	initial, err := initialNamespace()
-	if err != nil {
-		return err
-	}
-	if initial {
-		return ErrInitialNamespace
-	}
-	return nil
-}
-
 func (c *crafted) open() error {
 	l := c.load
 	way, err := l.findOutlet(context.Background())
 	if err != nil {
 		return err
 	}
-	if c.out, err = newOutbox(way.index, c.number, c.lost); err != nil {
+	if c.out, err = sockets.NewFrameBatch(way.index, c.number, c.lost); err != nil {
 		return err
 	}
 	if c.template, err = l.newTemplate(way.link); err != nil || l.awaiting == nil {
 		return err
 	}
-	c.in, err = newInlet(l, c, way, l.space.Targets.At(0).Is6())
+	c.replies, err = newReplyReader(l, c, way, l.space.Targets.At(0).Is6())
 	return err
 }
 
@@ -124,39 +108,39 @@ func (p *plan) newTemplate(link packets.Link) (template packets.Template, err er
 	default:
 		template = packets.NewTCP(link, six, packets.SYN, nil)
 	}
-	if over := len(template.Frame) - mostFrame; over > 0 {
-		return template, fmt.Errorf("a payload of %d bytes is %d more than fit into a frame of %d", p.Payload, over, mostFrame)
+	if over := len(template.Frame) - sockets.MostFrame; over > 0 {
+		return template, fmt.Errorf("a payload of %d bytes is %d more than fit into a frame of %d", p.Payload, over, sockets.MostFrame)
 	}
 	return template, nil
 }
 
 func (c *crafted) counts() *tally { return c.tally }
-func (c *crafted) rouse()         { c.poll.rouse() }
+func (c *crafted) rouse()         { c.poll.Rouse() }
 
 func (c *crafted) close() error {
-	if c.in != nil {
-		closeSocket(c.in.fd)
+	if c.replies != nil {
+		sockets.Close(c.replies.fd)
 	}
 	var err error
 	if c.out != nil {
-		err = c.out.close()
+		err = c.out.Close()
 	}
-	return errors.Join(err, c.poll.close())
+	return errors.Join(err, c.poll.Close())
 }
 
 // work implements worker.
 func (c *crafted) work() error {
-	if c.in != nil {
-		defer func() { c.tally.lost = droppedFrames(c.in.fd) }()
+	if c.replies != nil {
+		defer func() { c.tally.lost = sockets.DroppedFrames(c.replies.fd) }()
 	}
 	for {
 		if c.load.stopped.Load() {
 			return nil // what is unfinished is settled when all workers have ended
 		}
 		now := c.load.now()
-		limit := c.attention.turn(now)
+		limit := c.attention.Turn(now)
 		wait := c.begin(now)
-		if c.in == nil {
+		if c.replies == nil {
 			if wait < 0 {
 				return nil
 			}
@@ -165,27 +149,27 @@ func (c *crafted) work() error {
 				return nil
 			}
 			c.load.awaiting.away[c.number].Store(int64(now - limit))
-			wait = c.in.sleep(wait)
+			wait = c.replies.sleep(wait)
 		}
-		events, err := c.poll.wait(wait)
+		events, err := c.poll.Wait(wait)
 		if err != nil {
 			return err
 		}
-		all := c.poll.all(events)
+		all := c.poll.All(events)
 		for _, e := range events {
-			if e.Fd == wakeSlot {
-				c.poll.roused()
+			if e.Fd == sockets.WakeSlot {
+				c.poll.Roused()
 				continue
 			}
-			all = c.in.read() && all
+			all = c.replies.read() && all
 		}
-		c.attention.looked(wait, all)
+		c.attention.Looked(wait, all)
 	}
 }
 
 // begin sends the packets that are due and returns how long until the next is, negative for never.
 func (c *crafted) begin(now time.Duration) time.Duration {
-	room := int64(batchSize)
+	room := int64(sockets.BatchSize)
 	if a, most := c.load.awaiting, c.load.inFlight(); a != nil && most > 0 {
 		if room = min(room, most-a.open.Load()); room <= 0 {
 			if c.load.pacer.Over() {
@@ -209,7 +193,7 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 	for i := range n {
 		c.put(first+int64(i), c.intended[i])
 	}
-	c.out.flush()
+	c.out.Flush()
 	c.tally.acceptAll(c.accepted, now)
 	c.accepted = 0
 	return 0
@@ -232,7 +216,7 @@ func (c *crafted) put(number int64, intended time.Duration) {
 		c.accepted++
 	}
 	c.tally.sent += int64(len(c.template.Frame))
-	frame := c.out.put(&c.template, number)
+	frame := c.out.Put(&c.template, number)
 	switch c.load.Kind {
 	case ICMP:
 		c.template.SetEcho(frame, tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
@@ -273,10 +257,4 @@ func (c *crafted) lost(number int64, errno unix.Errno) {
 			c.tally.fail(now, cause)
 		}
 	}
-}
-
-// pause gives a full queue a moment.
-func pause() {
-	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
-	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
 }

@@ -6,6 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/deadlines"
+	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/generators/threads"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -15,7 +18,7 @@ import (
 type datagrams struct {
 	load  *load
 	tally *tally
-	poll  *poller
+	poll  *sockets.Poller
 
 	sources *tuples.Allocator // whose tuple i is the socket i
 	targets *tuples.Allocator // to whom each socket sends
@@ -23,20 +26,20 @@ type datagrams struct {
 	vacant  []int32           // positions
 	numbers map[uint64]int32  // position in sockets of each source that is open
 	flows   *flows            // nil when nobody waits for answers
-	chorus  *chorus           // nil unless each datagram is sent several times at once
+	barrier *threads.Barrier  // nil unless each datagram is sent several times at once
 	echo    *echo             // for icmp
 
-	attention attention
+	attention deadlines.Attention
 
 	concurrency int // this worker's share; 0: no limit
 
-	out      *batch
-	in       *batch
-	intended [batchSize]time.Duration
+	out      *sockets.Batch
+	in       *sockets.Batch
+	intended [sockets.BatchSize]time.Duration
 }
 
 func newDatagrams(l *load, number int) (*datagrams, error) {
-	poll, err := newPoller()
+	poll, err := sockets.NewPoller()
 	if err != nil {
 		return nil, err
 	}
@@ -50,15 +53,15 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 		size += echoHeader
 		d.echo = newEcho(l.space.Targets.Is4(), number)
 	}
-	d.out = newBatch(batchSize, size, 0)
-	for i := range batchSize {
-		d.out.to(i)
+	d.out = sockets.NewBatch(sockets.BatchSize, size, 0)
+	for i := range sockets.BatchSize {
+		d.out.To(i)
 	}
 	if d.flows != nil {
-		d.in = newBatch(batchSize, size+maxIPHeader, errorControl)
+		d.in = sockets.NewBatch(sockets.BatchSize, size+maxIPHeader, sockets.ErrorControl)
 	}
 	if l.AtOnce > 1 {
-		d.chorus = newChorus(l.AtOnce)
+		d.barrier = threads.NewBarrier(l.AtOnce)
 	}
 	d.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed)
 	if err == nil {
@@ -71,16 +74,16 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 }
 
 func (d *datagrams) counts() *tally { return d.tally }
-func (d *datagrams) rouse()         { d.poll.rouse() }
+func (d *datagrams) rouse()         { d.poll.Rouse() }
 
 func (d *datagrams) close() error {
-	d.chorus.close()
+	d.barrier.Close()
 	for _, fd := range d.sockets {
 		if fd >= 0 {
-			closeSocket(fd)
+			sockets.Close(fd)
 		}
 	}
-	return d.poll.close()
+	return d.poll.Close()
 }
 
 // work implements worker.
@@ -91,25 +94,25 @@ func (d *datagrams) work() error {
 			d.cancel(now)
 			return nil
 		}
-		d.expire(now, d.attention.turn(now))
+		d.expire(now, d.attention.Turn(now))
 		wait := d.begin(now)
 		if wait < 0 && (d.flows == nil || d.flows.open == 0) {
 			return nil
 		}
 		wait = d.sleep(wait)
-		events, err := d.poll.wait(wait)
+		events, err := d.poll.Wait(wait)
 		if err != nil {
 			return err
 		}
-		all := d.poll.all(events)
+		all := d.poll.All(events)
 		for _, e := range events {
-			if e.Fd == wakeSlot {
-				d.poll.roused()
+			if e.Fd == sockets.WakeSlot {
+				d.poll.Roused()
 				continue
 			}
 			all = d.read(e.Fd) && all
 		}
-		d.attention.looked(wait, all)
+		d.attention.Looked(wait, all)
 	}
 }
 
@@ -119,9 +122,9 @@ func (d *datagrams) sleep(wait time.Duration) time.Duration {
 		return wait
 	}
 	now := d.load.now()
-	for _, q := range []*queue{&d.flows.waiting, &d.flows.resting} {
-		if first, ok := q.first(); ok {
-			wait = sooner(wait, first-now)
+	for _, q := range []*deadlines.Queue{&d.flows.waiting, &d.flows.resting} {
+		if first, ok := q.First(); ok {
+			wait = deadlines.Sooner(wait, first-now)
 		}
 	}
 	return wait
@@ -129,7 +132,7 @@ func (d *datagrams) sleep(wait time.Duration) time.Duration {
 
 // begin sends the datagrams of the flows that are due and returns how long until the next is.
 func (d *datagrams) begin(now time.Duration) time.Duration {
-	room := batchSize
+	room := sockets.BatchSize
 	if d.concurrency > 0 && d.flows != nil {
 		if room = min(room, d.concurrency-d.flows.open); room <= 0 {
 			if d.load.pacer.Over() {
@@ -177,8 +180,8 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 
 // fill makes message i of the batch the datagram of a flow.
 func (d *datagrams) fill(i int, slot int32, number int64) {
-	d.out.names[i].set(d.targets.At(uint64(number) % d.targets.Len()).Target)
-	data := d.out.message(i)
+	d.out.Name(i).Set(d.targets.At(uint64(number) % d.targets.Len()).Target)
+	data := d.out.Message(i)
 	if d.echo != nil {
 		data = d.echo.payload(data)
 	}
@@ -186,18 +189,18 @@ func (d *datagrams) fill(i int, slot int32, number int64) {
 		d.flows.label(slot, data)
 	}
 	if d.echo != nil {
-		d.echo.seal(d.out.message(i), slot)
+		d.echo.seal(d.out.Message(i), slot)
 	}
 }
 
 // send sends messages from i to end by a socket and counts what became of them.
 func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 	fd := d.sockets[socket]
-	for ; d.chorus != nil && i < end; i++ {
+	for ; d.barrier != nil && i < end; i++ {
 		d.sendTogether(fd, i, now)
 	}
 	for tries := 0; i < end; {
-		n, errno := d.out.send(fd, i, end)
+		n, errno := d.out.Send(fd, i, end)
 		for range n {
 			d.taken(i, now)
 			i++
@@ -209,9 +212,9 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 		// Where answers are awaited, the error may be that of an earlier datagram, told by ICMP; it
 		// is cleared by telling, and its details wait in the socket's error queue. A full socket
 		// buffer empties by itself. Only what persists is this datagram's.
-		if tries++; tries <= retries(errno, d.flows != nil) {
+		if tries++; tries <= sockets.Retries(errno, d.flows != nil) {
 			if errno == unix.EAGAIN || errno == unix.ENOBUFS {
-				pause()
+				sockets.Pause()
 			}
 			continue
 		}
@@ -219,19 +222,6 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 		d.refused(i, now, errno)
 		i++
 	}
-}
-
-// retries is how often a failed send is tried again.
-func retries(errno unix.Errno, awaited bool) int {
-	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS:
-		return 100
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT, unix.EACCES:
-		if awaited {
-			return 2
-		}
-	}
-	return 0
 }
 
 // taken counts message i as sent.
@@ -243,13 +233,13 @@ func (d *datagrams) taken(i int, now time.Duration) {
 	}
 	slot, ok := d.flows.find(d.labelled(i))
 	if ok {
-		d.flows.waiting.put(slot, now+d.load.Timeout)
+		d.flows.waiting.Put(slot, now+d.load.Timeout)
 	}
 }
 
 // labelled is the part of message i that has the label.
 func (d *datagrams) labelled(i int) []byte {
-	data := d.out.message(i)
+	data := d.out.Message(i)
 	if d.echo != nil {
 		data = d.echo.payload(data)
 	}
@@ -300,7 +290,7 @@ func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 	}
 	d.numbers[source] = position
 	if d.flows != nil {
-		if errno := d.poll.add(fd, unix.EPOLLIN|unix.EPOLLERR, position, 0); errno != 0 {
+		if errno := d.poll.Add(fd, unix.EPOLLIN|unix.EPOLLERR, position, 0); errno != 0 {
 			d.closeSocket(source, position)
 			return 0, errno
 		}
@@ -309,7 +299,7 @@ func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 }
 
 func (d *datagrams) closeSocket(source uint64, position int32) {
-	closeSocket(d.sockets[position])
+	sockets.Close(d.sockets[position])
 	d.sockets[position] = -1
 	d.vacant = append(d.vacant, position)
 	delete(d.numbers, source)
@@ -330,7 +320,7 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	if d.echo != nil {
 		fd, errno = d.echo.open()
 	} else {
-		fd, errno = newSocket(family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+		fd, errno = sockets.Open(sockets.Family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	}
 	if errno != 0 {
 		return -1, errno
@@ -338,13 +328,13 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
 		// A datagram socket takes from everybody: who awaits answers on a port must be alone there, and
 		// a port in use is a failure of this host's, not an answer that was lost on the way.
-		errno = bindSource(fd, tuple.Source, target, d.load.FreeBind, d.flows == nil, &d.out.names[0])
+		errno = sockets.BindSource(fd, tuple.Source, target, d.load.FreeBind, d.flows == nil, d.out.Name(0))
 	}
 	if errno == 0 && d.flows != nil {
-		errno = askErrors(fd, target.Is6())
+		errno = sockets.AskErrors(fd, target.Is6())
 	}
 	if errno != 0 {
-		closeSocket(fd)
+		sockets.Close(fd)
 		return -1, errno
 	}
 	return fd, 0

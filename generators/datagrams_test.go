@@ -8,16 +8,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
 func TestUDP(t *testing.T) {
-	echo := ResponderSpec{Kind: RespondEcho, Ports: []uint16{0, 0, 0, 0}}
-	silent := ResponderSpec{Kind: RespondSilent, Ports: []uint16{0, 0, 0, 0}}
-	slow := ResponderSpec{Kind: RespondSlow, Delay: 50 * time.Millisecond, Ports: []uint16{0}}
+	echo := responders.Spec{Kind: responders.Echo, Ports: []uint16{0, 0, 0, 0}}
+	silent := responders.Spec{Kind: responders.Silent, Ports: []uint16{0, 0, 0, 0}}
+	slow := responders.Spec{Kind: responders.Slow, Delay: 50 * time.Millisecond, Ports: []uint16{0}}
 	for _, test := range []struct {
 		name  string
-		to    ResponderSpec // of its own: what a responder has not read yet it counts later
+		to    responders.Spec // of its own: what a responder has not read yet it counts later
 		spec  Spec
 		cause Cause // of all; "": none fails
 		least time.Duration
@@ -30,7 +32,7 @@ func TestUDP(t *testing.T) {
 		{"unanswered", silent, Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.to.Network = ProtocolUDP
+			test.to.Network = responders.UDP
 			to := startResponder(t, test.to)
 			spec := test.spec
 			spec.Kind, spec.Target, spec.Ports = UDP, "127.0.0.1", to.Ports()
@@ -65,12 +67,12 @@ func TestUDP(t *testing.T) {
 
 // A port that another socket has is no port to await answers on: they could go to either.
 func TestUDPPortInUse(t *testing.T) {
-	echo := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
-	var scratch sockaddr
-	fd, errno := newSocket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+	echo := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
+	var scratch sockets.Address
+	fd, errno := sockets.Open(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	if errno == 0 {
-		defer closeSocket(fd)
-		errno = bindSource(fd, netip.MustParseAddrPort("127.0.0.1:20999"), netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
+		defer sockets.Close(fd)
+		errno = sockets.BindSource(fd, netip.MustParseAddrPort("127.0.0.1:20999"), netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
 	}
 	if errno != 0 {
 		t.Fatal(errno)
@@ -96,7 +98,7 @@ func TestUDPStreams(t *testing.T) {
 	}
 	lab := newPair(t)
 	lab.server.track(t)
-	startIn(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{53}, Namespace: lab.server.path()})
+	startIn(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{53}, Namespace: lab.server.path()})
 	const n = 500
 	for i, test := range []struct {
 		name      string
@@ -125,8 +127,8 @@ func TestUDPStreams(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	t.Parallel() // it mostly waits
-	tcp := startResponder(t, ResponderSpec{Kind: RespondSilent, Ports: []uint16{0}})
-	udp := startResponder(t, ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: []uint16{0}})
+	tcp := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
+	udp := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
 	closed := []uint16{1} // none that the kernel gives to somebody meanwhile, the prober included
 	for _, test := range []struct {
 		name  string

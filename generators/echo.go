@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // echo makes and reads the ICMP echo messages of the icmp probe. It uses the kernel's unprivileged
@@ -35,14 +36,14 @@ func (e *echo) open() (int32, unix.Errno) {
 		family, protocol = unix.AF_INET, unix.IPPROTO_ICMP
 	}
 	if !e.raw {
-		fd, errno := newSocket(family, unix.SOCK_DGRAM, protocol)
+		fd, errno := sockets.Open(family, unix.SOCK_DGRAM, protocol)
 		if errno != unix.EACCES && errno != unix.EPERM && errno != unix.EPROTONOSUPPORT {
 			return fd, errno
 		}
 		e.raw = true
 	}
 	e.next++
-	return newSocket(family, unix.SOCK_RAW, protocol)
+	return sockets.Open(family, unix.SOCK_RAW, protocol)
 }
 
 // payload is the part of a message after the ICMP header.

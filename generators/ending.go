@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // How the connections of a stream are held and how they end.
@@ -13,7 +15,7 @@ func (s *stream) hold(i int32, now time.Duration) {
 	c := s.slot(i)
 	c.state = holding
 	s.held++
-	s.waiting.remove(i)
+	s.waiting.Remove(i)
 	c.until = 0
 	if s.load.Hold > 0 {
 		c.until = now + s.load.Hold
@@ -21,7 +23,7 @@ func (s *stream) hold(i int32, now time.Duration) {
 	if s.load.Kind == Hold && s.load.Interval > 0 && s.load.Payload > 0 {
 		// What is sent from now on is to be acknowledged in time, or the connection is broken. Where the
 		// kernel refuses, it takes its own time to find out.
-		_ = setOption(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int32(s.load.Timeout.Milliseconds()))
+		_ = sockets.SetOption(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int32(s.load.Timeout.Milliseconds()))
 	}
 	s.schedule(i, now)
 }
@@ -42,8 +44,8 @@ func (s *stream) schedule(i int32, now time.Duration) {
 
 // expire ends what has run out of time at limit, and does what held connections have to do by now.
 func (s *stream) expire(now, limit time.Duration) {
-	for s.waiting.due(limit) {
-		i := s.waiting.head
+	for s.waiting.Due(limit) {
+		i := s.waiting.Head
 		if s.slot(i).counted {
 			s.end(i) // the peer, whose turn it was, did not close
 		} else {
@@ -61,7 +63,7 @@ func (s *stream) expire(now, limit time.Duration) {
 			s.end(h.slot)
 			continue
 		}
-		n, errno := sendBytes(c.fd, s.request, 0)
+		n, errno := sockets.Send(c.fd, s.request, 0)
 		s.tally.sent += int64(n)
 		if errno != 0 && errno != unix.EAGAIN { // a full buffer only means that the peer does not read
 			s.fail(h.slot, now, causeOf(errno))
@@ -122,11 +124,11 @@ func (s *stream) end(i int32) {
 		if s.keep(i) {
 			return
 		}
-		resetOnClose(c.fd)
+		sockets.ResetOnClose(c.fd)
 	case CloseHalf:
-		if c.state != lingering && shutdownWrite(c.fd) == 0 {
+		if c.state != lingering && sockets.HalfClose(c.fd) == 0 {
 			s.leave(c)
-			s.waiting.remove(i)
+			s.waiting.Remove(i)
 			c.state = lingering
 			return
 		}
@@ -138,10 +140,10 @@ func (s *stream) end(i int32) {
 func (s *stream) remove(i int32) {
 	c := s.slot(i)
 	if s.load.Close == CloseAbandon {
-		vanishOnClose(c.fd)
+		sockets.VanishOnClose(c.fd)
 	}
-	closeSocket(c.fd)
-	s.waiting.remove(i)
+	sockets.Close(c.fd)
+	s.waiting.Remove(i)
 	s.leave(c)
 	s.drop(i)
 }
@@ -149,7 +151,7 @@ func (s *stream) remove(i int32) {
 // leave takes a connection from the numbers of those open and held.
 func (s *stream) leave(c *conn) {
 	switch c.state {
-	case idling, lingering, spare:
+	case idling, lingering, unconnected:
 		return
 	case holding:
 		s.held--
@@ -183,7 +185,7 @@ func (s *stream) release(now time.Duration) {
 func (s *stream) cancel(now time.Duration) {
 	s.release(now)
 	s.each(func(i int32, c *conn) {
-		if !c.counted && c.state != spare {
+		if !c.counted && c.state != unconnected {
 			s.fail(i, now, causeCancelled)
 		}
 	})

@@ -3,21 +3,23 @@ package generators
 import (
 	"encoding/binary"
 	"time"
+
+	"github.com/ctload/ctload/generators/deadlines"
 )
 
 // flow is one datagram flow that is to be answered.
 type flow struct {
-	link       // in the queue of those waiting for an answer, or of those waiting for their next turn
-	intended   time.Duration
-	begun      time.Duration
-	number     int64 // of its tuple
-	generation uint32
-	left       int32 // exchanges still to do, the current one included
-	due        int32 // answers of the current one that are still to come, but for the last
-	socket     int32 // position in the worker's list
-	sequence   uint16
-	used       bool
-	resting    bool // between two exchanges
+	deadlines.Link // in the queue of those waiting for an answer, or of those waiting for their next turn
+	intended       time.Duration
+	begun          time.Duration
+	number         int64 // of its tuple
+	generation     uint32
+	left           int32 // exchanges still to do, the current one included
+	due            int32 // answers of the current one that are still to come, but for the last
+	socket         int32 // position in the worker's list
+	sequence       uint16
+	used           bool
+	resting        bool // between two exchanges
 }
 
 // flows is a table of flows, found again by what their datagrams carry.
@@ -25,14 +27,14 @@ type flows struct {
 	chunks  [][]flow
 	free    []int32
 	open    int
-	waiting queue // for an answer, until the time limit
-	resting queue // until the next exchange
+	waiting deadlines.Queue // for an answer, until the time limit
+	resting deadlines.Queue // until the next exchange
 }
 
 func newFlows() *flows {
 	f := new(flows)
-	at := func(i int32) *link { return &f.at(i).link }
-	f.waiting, f.resting = newQueue(at), newQueue(at)
+	at := func(i int32) *deadlines.Link { return &f.at(i).Link }
+	f.waiting, f.resting = deadlines.NewQueue(at), deadlines.NewQueue(at)
 	return f
 }
 
@@ -57,8 +59,8 @@ func (f *flows) add(intended, now time.Duration, number int64, exchanges, socket
 
 // remove frees a slot.
 func (f *flows) remove(i int32) {
-	f.waiting.remove(i)
-	f.resting.remove(i)
+	f.waiting.Remove(i)
+	f.resting.Remove(i)
 	slot := f.at(i)
 	slot.used = false
 	slot.generation++

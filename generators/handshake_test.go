@@ -7,6 +7,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -67,7 +68,7 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			router.sysctl(t, "net.ipv4.ip_forward", "1")
 			router.track(t)
 
-			spec := ResponderSpec{Kind: RespondHandshake, Address: "10.4.0.0/24", Ports: mustPorts(t, "80-83"), Namespace: far.path()}
+			spec := responders.Spec{Kind: responders.Handshake, Address: "10.4.0.0/24", Ports: mustPorts(t, "80-83"), Namespace: far.path()}
 			r := startIn(t, spec)
 			got, err := Run(t.Context(), Spec{
 				Kind: Handshake, Target: "10.4.0.0/24", Ports: spec.Ports, Sources: "10.3.0.0/16", Seed: 5, Count: n,
@@ -104,8 +105,8 @@ func TestHandshakeRefusesOwnAddresses(t *testing.T) {
 	if _, err := Run(t.Context(), spec, nil); err == nil {
 		t.Error("a handshake from an address of the host was begun")
 	}
-	answer := ResponderSpec{Kind: RespondHandshake, Address: serverAddress, Ports: []uint16{80}, Namespace: lab.server.path()}
-	if r, err := Listen(t.Context(), answer); err == nil {
+	answer := responders.Spec{Kind: responders.Handshake, Address: serverAddress, Ports: []uint16{80}, Namespace: lab.server.path()}
+	if r, err := responders.Listen(t.Context(), answer); err == nil {
 		t.Error("a handshake responder for an address of the host was started", r.Close())
 	}
 }

@@ -5,16 +5,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
 // startResponder starts a responder on loopback that ends with the test.
-func startResponder(t testing.TB, spec ResponderSpec) *Responder {
+func startResponder(t testing.TB, spec responders.Spec) *responders.Responder {
 	t.Helper()
 	if spec.Address == "" {
 		spec.Address = "127.0.0.1"
 	}
-	r, err := Listen(context.Background(), spec)
+	r, err := responders.Listen(context.Background(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func sound(t testing.TB, r Result) {
 }
 
 func TestHTTPExactCount(t *testing.T) {
-	r := startResponder(t, ResponderSpec{Kind: RespondHTTP, Ports: []uint16{0, 0, 0}, Body: 100})
+	r := startResponder(t, responders.Spec{Kind: responders.HTTP, Ports: []uint16{0, 0, 0}, Body: 100})
 	for _, test := range []struct {
 		name string
 		spec Spec
@@ -113,9 +114,9 @@ func TestHTTPExactCount(t *testing.T) {
 }
 
 // startIn starts a responder on all addresses of a namespace.
-func startIn(t testing.TB, spec ResponderSpec) *Responder {
+func startIn(t testing.TB, spec responders.Spec) *responders.Responder {
 	t.Helper()
-	r, err := Listen(context.Background(), spec)
+	r, err := responders.Listen(context.Background(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/threads"
 )
 
 // namespace is a network namespace of a test.
@@ -28,7 +30,7 @@ func (n *namespace) path() string { return fmt.Sprintf("/proc/self/fd/%d", n.fil
 func (n *namespace) within(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error)
-	onThread(n.path(), func(err error) {
+	threads.Run(n.path(), func(err error) {
 		if err == nil {
 			err = f()
 		}
@@ -65,7 +67,7 @@ func newNamespace(t testing.TB) *namespace {
 	t.Helper()
 	n := new(namespace)
 	done := make(chan error)
-	onThread("", func(error) {
+	threads.Run("", func(error) {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			n.file, err = os.Open("/proc/thread-self/ns/net")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -117,8 +118,8 @@ const chosenPorts = 1<<16 - 1024
 // checkInFlight refuses more at once than there are descriptors for, and a closed loop that is wider than the tuples.
 // Connections that are held may be more: what happens to those that find no port is a figure.
 func (p *plan) checkInFlight() error {
-	if p.descriptors() > plentyDescriptors {
-		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", p.inFlight(), plentyDescriptors)
+	if p.descriptors() > sockets.PlentyDescriptors {
+		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", p.inFlight(), sockets.PlentyDescriptors)
 	}
 	room, ports := float64(p.tuples.Len()), ""
 	if len(p.space.SourcePorts) == 0 {
@@ -137,7 +138,7 @@ func (s Spec) CheckDescriptors() error {
 	if err != nil {
 		return err
 	}
-	limit, err := raiseDescriptors(p.descriptors())
+	limit, err := sockets.RaiseDescriptors(p.descriptors())
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ func (p *plan) defaults() {
 		p.Workers = min(p.Workers, p.Concurrency)
 	}
 	if p.AtOnce > 1 {
-		p.Workers = 1 // whose threads are those of the chorus
+		p.Workers = 1 // whose threads are those of the barrier
 	}
 	if p.Count > 0 {
 		p.Workers = int(min(int64(p.Workers), p.Count))
@@ -438,3 +439,6 @@ func firstPublic(set tuples.Addresses) (netip.Addr, bool) {
 	}
 	return netip.Addr{}, false
 }
+
+// mostAtOnce bounds [Spec].AtOnce: each of them has a thread that waits for the others awake.
+const mostAtOnce = 16

@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/packets"
-	"github.com/ctload/ctload/generators/tuples"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // outlet is where crafted packets leave.
@@ -75,7 +74,7 @@ const neighbourTimeout = 4 * time.Second
 // neighbour is the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE), so
 // that no other packet is sent. Needs CAP_NET_ADMIN in the network namespace.
 func neighbour(ctx context.Context, index int, hop netip.Addr) (packets.HardwareAddress, error) {
-	family := family(hop)
+	family := sockets.Family(hop)
 	ctx, cancel := context.WithTimeout(ctx, neighbourTimeout)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -103,26 +102,4 @@ func neighbour(ctx context.Context, index int, hop netip.Addr) (packets.Hardware
 		case <-ticker.C:
 		}
 	}
-}
-
-// ownAddress finds one of the set that this network namespace owns.
-func ownAddress(set tuples.Addresses) (netip.Addr, bool, error) {
-	family := unix.AF_INET6
-	if set.Is4() {
-		family = unix.AF_INET
-	}
-	own, err := netlink.AddrList(nil, family)
-	if err != nil {
-		return netip.Addr{}, false, fmt.Errorf("listing the own addresses: %w", err)
-	}
-	for _, a := range own {
-		address, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
-		}
-		if _, inside := set.Index(address.Unmap()); inside {
-			return address.Unmap(), true, nil
-		}
-	}
-	return netip.Addr{}, false, nil
 }

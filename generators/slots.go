@@ -1,26 +1,30 @@
 package generators
 
-import "time"
+import (
+	"time"
+
+	"github.com/ctload/ctload/generators/deadlines"
+)
 
 // conn is one connection of a [stream].
 type conn struct {
-	intended   time.Duration // since the start of the load: when the connection or its current request was to begin
-	begun      time.Duration // when it did
-	link                     // in the queue of those under the time limit
-	until      time.Duration // when a held connection ends; 0: with the load
-	expected   int64         // bytes still to come (tcp)
-	received   int64         // bytes that came
-	fd         int32
-	generation uint32 // tells the connection from others that the slot had
-	registered uint32 // the generation that epoll knows the descriptor by
-	unsent     int32  // bytes of the request still to send
-	presend    int32  // bytes of it that were sent before the connection was known to be established
-	requests   int32  // that may still be sent, the current one not included
-	state      connState
-	watched    bool // by epoll
-	counted    bool // its end was counted; what is left is to close it
-	answered   bool // the first byte came
-	left       bool // the peer has closed its side
+	intended       time.Duration // since the start of the load: when the connection or its current request was to begin
+	begun          time.Duration // when it did
+	deadlines.Link               // in the queue of those under the time limit
+	until          time.Duration // when a held connection ends; 0: with the load
+	expected       int64         // bytes still to come (tcp)
+	received       int64         // bytes that came
+	fd             int32
+	generation     uint32 // tells the connection from others that the slot had
+	registered     uint32 // the generation that epoll knows the descriptor by
+	unsent         int32  // bytes of the request still to send
+	presend        int32  // bytes of it that were sent before the connection was known to be established
+	requests       int32  // that may still be sent, the current one not included
+	state          connState
+	watched        bool // by epoll
+	counted        bool // its end was counted; what is left is to close it
+	answered       bool // the first byte came
+	left           bool // the peer has closed its side
 }
 
 type connState uint8
@@ -31,10 +35,10 @@ const (
 	sending
 	receiving
 	holding
-	closing   // it is the peer's turn to close
-	idling    // kept alive, without a request
-	lingering // half closed, until the load ends
-	spare     // a socket without a connection, for the next one
+	closing     // it is the peer's turn to close
+	idling      // kept alive, without a request
+	lingering   // half closed, until the load ends
+	unconnected // a socket without a connection, for the next one
 )
 
 // handle is a connection that may have ended since.

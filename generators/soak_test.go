@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -59,11 +60,11 @@ func TestSoak(t *testing.T) {
 	offered := map[Kind]int64{}
 	round := func() {
 		t.Helper()
-		tcp, err := Listen(t.Context(), ResponderSpec{Kind: RespondHTTP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path(), Idle: 50 * time.Millisecond})
+		tcp, err := responders.Listen(t.Context(), responders.Spec{Kind: responders.HTTP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path(), Idle: 50 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		udp, err := Listen(t.Context(), ResponderSpec{Kind: RespondEcho, Network: ProtocolUDP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path()})
+		udp, err := responders.Listen(t.Context(), responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/deadlines"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // stream is a worker that drives TCP sockets: http, tcp, hold and the tcp probe. It is one thread
@@ -19,33 +22,33 @@ import (
 type stream struct {
 	load  *load
 	tally *tally
-	poll  *poller
+	poll  *sockets.Poller
 
 	chunks    [][]conn // the slots, in pieces that never move
 	responses [][]response
 	free      []int32
-	open      int      // connections with something to do, or whose peer is to close
-	held      int      // of those, the ones that are held
-	idle      []handle // kept-alive connections without a request
-	spares    []int32  // sockets to be connected again
-	reuses    bool     // whether there may be such
-	waiting   queue    // open connections under the time limit
-	timers    timers   // what held connections do next
-	attention attention
+	open      int             // connections with something to do, or whose peer is to close
+	held      int             // of those, the ones that are held
+	idle      []handle        // kept-alive connections without a request
+	reusable  []int32         // slots of sockets to be connected again
+	reuses    bool            // reports whether there may be such
+	waiting   deadlines.Queue // open connections under the time limit
+	timers    timers          // what held connections do next
+	attention deadlines.Attention
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
 	buffer      []byte
-	eager       eagerness // to be established
-	prompt      eagerness // to have ended
-	local       sockaddr
-	remote      sockaddr
+	eager       sockets.Eagerness // to be established
+	prompt      sockets.Eagerness // to have ended
+	local       sockets.Address
+	remote      sockets.Address
 	intended    [1]time.Duration
-	volley      *volley // nil unless several begin at once
+	burst       *burst // nil unless several begin at once
 }
 
 func newStream(l *load, number int) (*stream, error) {
-	poll, err := newPoller()
+	poll, err := sockets.NewPoller()
 	if err != nil {
 		return nil, err
 	}
@@ -59,15 +62,15 @@ func newStream(l *load, number int) (*stream, error) {
 
 		concurrency: l.workerConcurrency(number),
 	}
-	s.waiting = newQueue(func(i int32) *link { return &s.slot(i).link })
+	s.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
 	if l.AtOnce > 1 {
-		if s.volley, err = newVolley(l); err != nil {
-			return nil, errors.Join(err, poll.close())
+		if s.burst, err = newBurst(l); err != nil {
+			return nil, errors.Join(err, poll.Close())
 		}
 	}
 	if l.Close == CloseAbandon {
 		if err := canVanish(l.space.Targets.At(0)); err != nil {
-			return nil, fmt.Errorf("%w, and closing the poller: %w", err, poll.close())
+			return nil, fmt.Errorf("%w, and closing the poller: %w", err, poll.Close())
 		}
 	}
 	return s, nil
@@ -75,25 +78,25 @@ func newStream(l *load, number int) (*stream, error) {
 
 // canVanish tries the repair mode that close mode abandon needs.
 func canVanish(target netip.Addr) error {
-	fd, errno := newSocket(family(target), unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	fd, errno := sockets.Open(sockets.Family(target), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return fmt.Errorf("opening a socket: %w", errno)
 	}
-	defer closeSocket(fd)
-	if errno := vanishOnClose(fd); errno != 0 {
+	defer sockets.Close(fd)
+	if errno := sockets.VanishOnClose(fd); errno != 0 {
 		return fmt.Errorf("close mode abandon needs CAP_NET_ADMIN in the network namespace: %w", errno)
 	}
 	return nil
 }
 
 func (s *stream) counts() *tally { return s.tally }
-func (s *stream) rouse()         { s.poll.rouse() }
+func (s *stream) rouse()         { s.poll.Rouse() }
 
 func (s *stream) close() error {
-	if s.volley != nil {
-		s.volley.chorus.close()
+	if s.burst != nil {
+		s.burst.barrier.Close()
 	}
-	return s.poll.close()
+	return s.poll.Close()
 }
 
 // work implements worker.
@@ -105,7 +108,7 @@ func (s *stream) work() error {
 			s.cancel(now)
 			return nil
 		}
-		s.expire(now, s.attention.turn(now))
+		s.expire(now, s.attention.Turn(now))
 		wait := s.begin(now)
 		if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
 			s.release(now)
@@ -114,11 +117,11 @@ func (s *stream) work() error {
 			return nil
 		}
 		wait = s.sleep(wait)
-		events, err := s.poll.wait(wait)
+		events, err := s.poll.Wait(wait)
 		if err != nil {
 			return err
 		}
-		s.attention.looked(wait, s.poll.all(events))
+		s.attention.Looked(wait, s.poll.All(events))
 		for i := range events {
 			s.handle(&events[i])
 		}
@@ -128,25 +131,16 @@ func (s *stream) work() error {
 // sleep is how long to wait for events when the next begin is wait away (negative: never).
 func (s *stream) sleep(wait time.Duration) time.Duration {
 	now := s.load.now()
-	if first, ok := s.waiting.first(); ok {
-		wait = sooner(wait, first-now)
+	if first, ok := s.waiting.First(); ok {
+		wait = deadlines.Sooner(wait, first-now)
 	}
 	if len(s.timers) > 0 {
-		wait = sooner(wait, s.timers[0].at-now)
+		wait = deadlines.Sooner(wait, s.timers[0].at-now)
 	}
 	if s.load.Kind == Hold && s.open > 0 && now < s.load.Duration {
-		wait = sooner(wait, s.load.Duration-now)
+		wait = deadlines.Sooner(wait, s.load.Duration-now)
 	}
 	return wait
-}
-
-// sooner is the shorter of a wait that may be without end (negative) and a time that may be past.
-func sooner(wait, until time.Duration) time.Duration {
-	until = max(until, 0)
-	if wait < 0 {
-		return until
-	}
-	return min(wait, until)
 }
 
 // beginAtOnce is how many connections are begun between two looks at the others.
@@ -164,14 +158,14 @@ func (s *stream) begin(now time.Duration) time.Duration {
 		}
 		number, n, wait := s.load.pacer.Take(now, s.intended[:])
 		if n == 0 {
-			if wait < 0 && s.volley != nil && len(s.volley.due) > 0 {
-				s.volleyOff() // the last one is not whole
+			if wait < 0 && s.burst != nil && len(s.burst.due) > 0 {
+				s.beginBurst() // the last one is not whole
 				return 0
 			}
 			return wait
 		}
 		now = s.load.now()
-		if s.volley != nil {
+		if s.burst != nil {
 			s.beginTogether(number, s.intended[0])
 			continue
 		}

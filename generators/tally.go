@@ -6,6 +6,7 @@ import (
 
 	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/threads"
 )
 
 // tally is what one worker counts. Only its worker writes; the live counters may be read by others
@@ -26,7 +27,7 @@ type tally struct {
 	seconds                             []Second
 	probe                               []ProbePoint
 
-	cpu cpuTime // what the worker's thread used
+	cpu threads.CPUTime // what the worker's thread used
 }
 
 func newTally() *tally {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/ctload/ctload/generators/threads"
 	"github.com/ctload/ctload/generators/tuples"
 )
 
@@ -37,14 +38,14 @@ func newTeam(p *plan) *team {
 // assemble starts the threads and sets the workers up on them, each waiting for the start.
 func (t *team) assemble() error {
 	ready := make(chan error)
-	onThread(t.load.Namespace, func(err error) { t.observe(err, ready) })
+	threads.Run(t.load.Namespace, func(err error) { t.observe(err, ready) })
 	if err := <-ready; err != nil {
 		close(t.begin)
 		return err
 	}
 	// One after another: setting up is quick, and the list then needs no lock.
 	for i := range t.load.Workers {
-		onThread(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
+		threads.Run(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
 		if err := <-ready; err != nil {
 			t.load.stopped.Store(true)
 			return errors.Join(err, t.work(nil)) // those already there end at once
@@ -56,10 +57,10 @@ func (t *team) assemble() error {
 // thread is the life of a worker's thread.
 func (t *team) thread(number int, err error, ready chan<- error) {
 	if cpus := t.load.CPUs; err == nil && len(cpus) > 0 {
-		err = pin(cpus[number%len(cpus)])
+		err = threads.Pin(cpus[number%len(cpus)])
 	}
 	if t.load.openLoop() {
-		punctual()
+		threads.Punctual()
 	}
 	var w worker
 	if err == nil {
@@ -73,13 +74,13 @@ func (t *team) thread(number int, err error, ready chan<- error) {
 		return
 	}
 	<-t.begin
-	before, err := threadCPU()
+	before, err := threads.CPU()
 	if err != nil {
 		t.ended <- err
 		return
 	}
 	err = w.work()
-	after, cpuErr := threadCPU()
+	after, cpuErr := threads.CPU()
 	w.counts().cpu = after - before
 	t.ended <- errors.Join(err, cpuErr)
 }
@@ -167,7 +168,7 @@ func (t *team) result() Result {
 	if l.Kind == HTTP {
 		r.Path = l.Path
 	}
-	var cpu cpuTime
+	var cpu threads.CPUTime
 	for _, w := range t.workers {
 		part := w.counts().result()
 		part.Started = l.start

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // Usage is what the generator itself used while it made the load, in its own network namespace.
@@ -79,7 +79,7 @@ type watch struct {
 
 // startWatch must be called on a thread in the namespace.
 func startWatch(needed uint64) (*watch, error) {
-	limit, err := raiseDescriptors(needed)
+	limit, err := sockets.RaiseDescriptors(needed)
 	if err != nil {
 		return nil, err
 	}
@@ -186,33 +186,6 @@ func readAgain(f *os.File) (string, error) {
 
 // conntrackCountFile is the number of conntrack entries in the network namespace of whoever opens it.
 const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
-
-// plentyDescriptors is the usual fs.nr_open, which bounds the limit of open files.
-const plentyDescriptors = 1 << 20
-
-// raiseDescriptors raises this process's limit of open files to needed where it may, and returns
-// the limit that then holds. It never lowers it.
-func raiseDescriptors(needed uint64) (uint64, error) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("reading the limit of open files: %w", err)
-	}
-	if limit.Cur >= needed {
-		return limit.Cur, nil
-	}
-	// Beyond the hard limit needs CAP_SYS_RESOURCE in the initial user namespace. Then it becomes
-	// plenty at once, since other loads of this process need theirs beside this one.
-	for _, want := range []unix.Rlimit{
-		{Cur: max(needed, plentyDescriptors), Max: max(needed, plentyDescriptors, limit.Max)},
-		{Cur: needed, Max: max(needed, limit.Max)},
-		{Cur: min(needed, limit.Max), Max: limit.Max},
-	} {
-		if unix.Setrlimit(unix.RLIMIT_NOFILE, &want) == nil {
-			return want.Cur, nil
-		}
-	}
-	return limit.Cur, nil
-}
 
 // parseNetCounters reads the format of /proc/net/snmp and /proc/net/netstat: pairs of lines, the
 // first of which names the columns of the second. The keys are "Tcp RetransSegs" and so on.

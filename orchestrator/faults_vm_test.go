@@ -15,6 +15,7 @@ import (
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -148,8 +149,8 @@ func newWard(t *testing.T) ward {
 func (w ward) furnish() {
 	w.Helper()
 	w.must(w.dut.Agent().Configure(w.Context(), wardSettings))
-	w.must(w.dut.Agent().Respond(w.Context(), generators.ResponderSpec{Kind: generators.RespondEcho, Network: generators.ProtocolUDP, Ports: []uint16{echoPort}}))
-	w.must(w.dut.Agent().Respond(w.Context(), generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{webPort}}))
+	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{echoPort}}))
+	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.HTTP, Ports: []uint16{webPort}}))
 }
 
 func (w ward) must(err error) {

@@ -22,11 +22,18 @@ var house = []struct {
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
 
+	{"generators/deadlines", nil},
 	{"generators/latency", nil},
 	{"generators/pacing", nil},
 	{"generators/packets", nil},
+	{"generators/threads", nil},
 	{"generators/tuples", nil},
-	{"generators", []string{"generators/latency", "generators/pacing", "generators/packets", "generators/tuples"}},
+	{"generators/sockets", []string{"generators/packets", "generators/tuples"}},
+	{"generators/responders", []string{"generators/deadlines", "generators/packets", "generators/sockets", "generators/threads", "generators/tuples"}},
+	{"generators", []string{
+		"generators/deadlines", "generators/latency", "generators/pacing", "generators/packets", "generators/sockets",
+		"generators/threads", "generators/tuples",
+	}},
 
 	{"scenarios", nil},
 	{"results", nil},
@@ -39,7 +46,7 @@ var house = []struct {
 	{"agent/tuning", nil},
 	{"agent/samplers", []string{"results"}},
 	{"agent/faults", []string{"agent/samplers", "agent/tuning", "internal/link"}},
-	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators"}},
+	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders"}},
 
 	{"vm/journal", nil},
 	{"vm/sandbox", nil},
@@ -53,15 +60,16 @@ var house = []struct {
 
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "generators/pacing",
-		"generators/tuples", "internal/link", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
-		"vm/libvirt", "vm/netns", "vm/sandbox", "vm/vagrant",
+		"generators/responders", "generators/tuples", "internal/link", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
+		"vm/libvirt", "vm/libvirt/embedded", "vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",
 	}},
 	{"cmd/ctload", []string{
-		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/tuples", "internal/link",
-		"orchestrator", "reports", "reports/progress", "results", "results/compare", "scenarios", "vm", "vm/control", "vm/guest", "vm/journal",
+		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/responders",
+		"generators/sockets", "generators/tuples", "internal/link", "orchestrator", "reports", "reports/progress", "results",
+		"results/compare", "scenarios", "vm", "vm/control", "vm/guest", "vm/journal",
 		"vm/libvirt", "vm/sandbox", "vm/vagrant",
 	}},
-	{"bench", []string{"agent/samplers", "generators", "generators/pacing"}},
+	{"bench", []string{"agent/samplers", "generators", "generators/pacing", "generators/responders"}},
 	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/sandbox"}},
 	{"bench/boot/bare", nil},
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -100,7 +101,7 @@ func keepApart(list []assignment) {
 // spareListeners takes the ports that a node listens on from the source ports of its own entries, as far
 // as those name none: a port with a listener is not free, and one connection in some ten thousand would
 // fail on it.
-func spareListeners(list []assignment, responders map[string][]generators.ResponderSpec) {
+func spareListeners(list []assignment, responders map[string][]responders.Spec) {
 	for i, a := range list {
 		listening := map[uint16]bool{}
 		for _, r := range responders[a.node] {

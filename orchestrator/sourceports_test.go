@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 )
 
 // Entries of one node that would meet have source ports of their own, all others the whole range.
@@ -96,8 +97,8 @@ scenarios: {a: {}}
 	answered := make([]int64, len(probes))
 	for i, spec := range probes {
 		// Slow, so that a socket still waits when the other one's is opened.
-		slow, err := generators.Listen(t.Context(), generators.ResponderSpec{
-			Kind: generators.RespondSlow, Delay: 200 * time.Millisecond, Network: generators.ProtocolUDP, Address: "127.0.0.1", Ports: []uint16{0},
+		slow, err := responders.Listen(t.Context(), responders.Spec{
+			Kind: responders.Slow, Delay: 200 * time.Millisecond, Network: responders.UDP, Address: "127.0.0.1", Ports: []uint16{0},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
@@ -277,12 +278,12 @@ func nodeIndex(name string) int {
 
 // responderSpecs are what must answer a workload: by node, one for each kind of answer, but for ports that an action
 // chooses: a responder stops as a whole.
-func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]generators.ResponderSpec {
+func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]responders.Spec {
 	type program struct {
 		scenarios.Program
 		chosen string
 	}
-	byNode := map[string][]generators.ResponderSpec{}
+	byNode := map[string][]responders.Spec{}
 	for node, list := range scenario.Answering(topology) {
 		ports := map[program][]uint16{}
 		var order []program
@@ -320,22 +321,22 @@ func choosing(actions []scenarios.Action, node string, port uint16) string {
 const fullBacklog = 16
 
 // responderSpec is the responder that a program of the target is.
-func responderSpec(p scenarios.Program) (spec generators.ResponderSpec) {
+func responderSpec(p scenarios.Program) (spec responders.Spec) {
 	if p.Transport == "udp" {
-		spec.Network = generators.ProtocolUDP
+		spec.Network = responders.UDP
 	}
 	switch p.Answer {
 	case scenarios.AnswerHTTP:
-		spec.Kind, spec.Body = generators.RespondHTTP, int(p.Body)
+		spec.Kind, spec.Body = responders.HTTP, int(p.Body)
 	case scenarios.AnswerEcho:
-		spec.Kind = generators.RespondEcho
+		spec.Kind = responders.Echo
 	case scenarios.AnswerSilent:
-		spec.Kind = generators.RespondSilent
+		spec.Kind = responders.Silent
 	case scenarios.AnswerLeak:
-		spec.Kind = generators.RespondLeak
+		spec.Kind = responders.Leak
 	case scenarios.AnswerDeaf:
 		// One worker: each has a queue of its own.
-		spec.Kind, spec.Backlog, spec.Workers = generators.RespondDeaf, fullBacklog, 1
+		spec.Kind, spec.Backlog, spec.Workers = responders.Deaf, fullBacklog, 1
 	}
 	return spec
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -50,7 +50,7 @@ scenarios: {a: {}}
 		}
 	}
 	answers := responderSpecs(topology, scenario)["server"]
-	if len(answers) != 1 || answers[0].Kind != generators.RespondEcho || answers[0].Network != generators.ProtocolUDP {
+	if len(answers) != 1 || answers[0].Kind != responders.Echo || answers[0].Network != responders.UDP {
 		t.Errorf("the server has %+v", answers)
 	}
 }

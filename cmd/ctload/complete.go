@@ -29,7 +29,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"report":             first(runs),
 	"compare":            runs,
 	"vm shell":           first(nodes),
-	"respond":            first(oneOf(responders...)),
+	"respond":            first(oneOf(responderKinds...)),
 }
 
 // flagCompletions complete the value of a flag that is no word of a set, by its name, or by the path

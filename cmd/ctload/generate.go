@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 func generateCommand() *cobra.Command {
@@ -83,7 +84,7 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	show.end()
 	interrupted := errors.Is(err, context.Canceled)
 	switch {
-	case errors.Is(err, generators.ErrInitialNamespace):
+	case errors.Is(err, sockets.ErrInitialNamespace):
 		return ownNamespace(err)
 	case err != nil && !interrupted:
 		return host(err)

@@ -18,12 +18,13 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // answering starts `ctload respond` with a free port of loopback and returns its address and what ends it,
 // with what the responder says that came.
-func answering(t *testing.T, args ...string) (address string, end func() generators.ResponderCounters) {
+func answering(t *testing.T, args ...string) (address string, end func() responders.Counters) {
 	t.Helper()
 	cmd := command(t, append([]string{"respond", "--ports", "0"}, args...)...)
 	var stdout, stderr lockedBuffer
@@ -40,14 +41,14 @@ func answering(t *testing.T, args ...string) (address string, end func() generat
 	})
 	waitFor(t, "answering on ports", time.Minute, &stderr)
 	port := regexp.MustCompile(`ports ([0-9]+)`).FindStringSubmatch(stderr.String())[1]
-	return "127.0.0.1:" + port, func() generators.ResponderCounters {
+	return "127.0.0.1:" + port, func() responders.Counters {
 		t.Helper()
 		ended = true
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		o := wait(t, cmd, time.Minute, &stdout, &stderr)
-		var counters generators.ResponderCounters
+		var counters responders.Counters
 		if err := json.Unmarshal([]byte(o.stdout), &counters); err != nil || o.status != 0 {
 			t.Fatalf("exit status %d, %v: %s%s", o.status, err, o.stdout, o.stderr)
 		}

@@ -10,21 +10,22 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// responders are the words of `ctload respond`.
-var responders = []string{
-	string(generators.RespondHTTP), string(generators.RespondEcho), string(generators.RespondSilent), string(generators.RespondSlow),
-	string(generators.RespondClose), string(generators.RespondLeak), string(generators.RespondDeaf), string(generators.RespondHandshake),
+// responderKinds are the words of `ctload respond`.
+var responderKinds = []string{
+	string(responders.HTTP), string(responders.Echo), string(responders.Silent), string(responders.Slow),
+	string(responders.Close), string(responders.Leak), string(responders.Deaf), string(responders.Handshake),
 }
 
 func respondCommand() *cobra.Command {
-	var spec generators.ResponderSpec
+	var spec responders.Spec
 	cmd := &cobra.Command{
-		Use:   "respond " + strings.Join(responders, "|"),
+		Use:   "respond " + strings.Join(responderKinds, "|"),
 		Short: "answer generators, on many ports, until interrupted",
 		Long: `Serves what the generators need at the other end, until ctrl-C, and then says what came, as JSON.
 
@@ -41,21 +42,21 @@ func respondCommand() *cobra.Command {
   ctload respond silent --network udp --ports 9000-9063
   ctload respond handshake --namespace /run/netns/far --address 10.91.0.0/16 --ports 80`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := needs(1, 1, "one of "+strings.Join(responders, ", "))(cmd, args); err != nil {
+			if err := needs(1, 1, "one of "+strings.Join(responderKinds, ", "))(cmd, args); err != nil {
 				return err
 			}
-			if !slices.Contains(responders, args[0]) {
-				return fmt.Errorf("there is no responder %q%s", args[0], spelling.Hint(args[0], responders))
+			if !slices.Contains(responderKinds, args[0]) {
+				return fmt.Errorf("there is no responder %q%s", args[0], spelling.Hint(args[0], responderKinds))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec.Kind = generators.ResponderKind(args[0])
+			spec.Kind = responders.Kind(args[0])
 			return respond(cmd, spec)
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(wordFlag(&spec.Network, generators.ProtocolTCP, generators.ProtocolUDP), "network", "tcp or udp")
+	flags.Var(wordFlag(&spec.Network, responders.TCP, responders.UDP), "network", "tcp or udp")
 	flags.StringVar(&spec.Address, "address", "127.0.0.1", "local addresses, separated by commas; \"\": all")
 	flags.VarP(listeningFlag(&spec.Ports, "8080"), "ports", "p", "ports, as 80 or 8000-8063,9000; 0: a free one")
 	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog", "accept queue of each port (default 65535; the kernel caps it at somaxconn)")
@@ -100,15 +101,15 @@ func ownNamespace(err error) error {
 }
 
 // respond answers until the command's context ends.
-func respond(cmd *cobra.Command, spec generators.ResponderSpec) error {
+func respond(cmd *cobra.Command, spec responders.Spec) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
 	if err := checkNamespace(spec.Namespace); err != nil {
 		return err
 	}
-	responder, err := generators.Listen(cmd.Context(), spec)
-	if errors.Is(err, generators.ErrInitialNamespace) {
+	responder, err := responders.Listen(cmd.Context(), spec)
+	if errors.Is(err, sockets.ErrInitialNamespace) {
 		return ownNamespace(err)
 	}
 	if err != nil {

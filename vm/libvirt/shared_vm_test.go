@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -100,7 +101,7 @@ func TestSharedLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := node.Agent().Respond(t.Context(), generators.ResponderSpec{Kind: generators.RespondSilent, Ports: []uint16{80}}); err != nil {
+	if err := node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.Silent, Ports: []uint16{80}}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := client.Agent().Generate(t.Context(), generators.Spec{

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
@@ -216,7 +217,7 @@ func TestVXLAN(t *testing.T) {
 	if onA, onB := a.Machines(), b.Machines(); onA != 1 || onB != 1 {
 		t.Errorf("%d machines on the first hypervisor and %d on the second", onA, onB)
 	}
-	if err := node.Agent().Respond(t.Context(), generators.ResponderSpec{Kind: generators.RespondHTTP, Ports: []uint16{80}, Body: 4096}); err != nil {
+	if err := node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.HTTP, Ports: []uint16{80}, Body: 4096}); err != nil {
 		t.Fatal(err)
 	}
 	// Answers of several frames each: what is longer than the tunnel takes would be lost.

@@ -1,0 +1,101 @@
+package generators
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/generators/threads"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// burst holds connections that begin at the same moment, from one source to as many ports.
+type burst struct {
+	barrier *threads.Barrier
+	sources *tuples.Allocator
+	targets *tuples.Allocator
+	due     []begin // fewer than the barrier has threads
+	calls   []sockets.Address
+	fds     []int32
+	errs    []unix.Errno
+}
+
+// begin is a connection that is due.
+type begin struct {
+	number   int64
+	intended time.Duration
+}
+
+func newBurst(l *load) (*burst, error) {
+	b := &burst{calls: make([]sockets.Address, l.AtOnce), fds: make([]int32, l.AtOnce), errs: make([]unix.Errno, l.AtOnce)}
+	var err error
+	if b.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed); err != nil {
+		return nil, err
+	}
+	if b.targets, err = tuples.NewAllocator(tuples.Space{Targets: l.space.Targets, TargetPorts: l.space.TargetPorts}, l.Seed); err != nil {
+		return nil, err
+	}
+	b.barrier = threads.NewBarrier(l.AtOnce)
+	return b, nil
+}
+
+// tuple returns the tuple of a connection: those of one burst have one source and different targets.
+func (b *burst) tuple(number int64) tuples.Tuple {
+	t := b.targets.At(uint64(number) % b.targets.Len())
+	t.Source = b.sources.At(uint64(number) / uint64(len(b.fds)) % b.sources.Len()).Source
+	return t
+}
+
+// beginTogether notes a connection that is due; the last one of a burst begins all of it.
+func (s *stream) beginTogether(number int64, intended time.Duration) {
+	b := s.burst
+	b.due = append(b.due, begin{number, intended})
+	if len(b.due) == len(b.fds) {
+		s.beginBurst()
+	}
+}
+
+// beginBurst begins the connections that are due.
+func (s *stream) beginBurst() {
+	b := s.burst
+	for i, due := range b.due {
+		b.fds[i], b.errs[i] = s.prepare(b.tuple(due.number))
+		b.calls[i] = s.remote
+	}
+	b.barrier.Together(func(i int) {
+		if i < len(b.due) && b.errs[i] == 0 {
+			b.errs[i] = sockets.Connect(b.fds[i], &b.calls[i])
+		}
+	})
+	now := s.load.now()
+	for i, due := range b.due {
+		s.remote = b.calls[i]
+		s.tally.offer(due.intended, now, s.load.openLoop())
+		s.begun(b.fds[i], b.errs[i], due.intended, now)
+	}
+	b.due = b.due[:0]
+}
+
+// sendTogether sends a message as often as the load says, at the same moment, and counts what became
+// of it: it is sent when each of them is.
+func (d *datagrams) sendTogether(fd int32, i int, now time.Duration) {
+	data, to := d.out.Message(i), d.out.Name(i)
+	errs := make([]unix.Errno, d.load.AtOnce)
+	d.barrier.Together(func(k int) { errs[k] = sockets.SendTo(fd, data, to) })
+	for k, errno := range errs {
+		// An error may be that of an earlier datagram; see send.
+		for tries := 0; errno != 0 && tries < sockets.Retries(errno, d.flows != nil); tries++ {
+			sockets.Pause()
+			errno = sockets.SendTo(fd, data, to)
+		}
+		if errno != 0 {
+			d.refused(i, now, errno)
+			return
+		}
+		if k > 0 {
+			d.tally.sent += int64(d.load.Payload)
+		}
+	}
+	d.taken(i, now)
+}

@@ -1,0 +1,77 @@
+package deadlines
+
+import "time"
+
+// Queue is a list of slots under a time limit. Since the limit is one for all, the first to be put
+// in is the first to end, and nothing needs sorting.
+type Queue struct {
+	Head, tail int32
+	at         func(i int32) *Link
+}
+
+// Link is a slot's place in a queue.
+type Link struct {
+	deadline   time.Duration
+	next, prev int32
+	Queued     bool
+}
+
+// None is no slot.
+const None = -1
+
+// NewQueue returns an empty queue of slots whose links are at at.
+func NewQueue(at func(i int32) *Link) Queue { return Queue{Head: None, tail: None, at: at} }
+
+// Put makes slot i the last of the queue, wherever it was before.
+func (q *Queue) Put(i int32, deadline time.Duration) {
+	q.Remove(i)
+	*q.at(i) = Link{deadline: deadline, prev: q.tail, next: None, Queued: true}
+	if q.tail == None {
+		q.Head = i
+	} else {
+		q.at(q.tail).next = i
+	}
+	q.tail = i
+}
+
+// Remove takes slot i out of the queue if it is in it.
+func (q *Queue) Remove(i int32) {
+	l := q.at(i)
+	if !l.Queued {
+		return
+	}
+	if l.prev == None {
+		q.Head = l.next
+	} else {
+		q.at(l.prev).next = l.next
+	}
+	if l.next == None {
+		q.tail = l.prev
+	} else {
+		q.at(l.next).prev = l.prev
+	}
+	*l = Link{}
+}
+
+// First returns the deadline of the first slot, false when the queue is empty.
+func (q *Queue) First() (time.Duration, bool) {
+	if q.Head == None {
+		return 0, false
+	}
+	return q.at(q.Head).deadline, true
+}
+
+// Due reports whether the first slot's time has come.
+func (q *Queue) Due(now time.Duration) bool {
+	deadline, ok := q.First()
+	return ok && deadline <= now
+}
+
+// Sooner returns the shorter of a wait that may be without end (negative) and a time that may be past.
+func Sooner(wait, until time.Duration) time.Duration {
+	until = max(until, 0)
+	if wait < 0 {
+		return until
+	}
+	return min(wait, until)
+}

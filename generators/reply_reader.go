@@ -1,0 +1,163 @@
+package generators
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/deadlines"
+	"github.com/ctload/ctload/generators/packets"
+	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// replyReader reads the answers to crafted packets, and completes handshakes. It keeps no state of a
+// connection: the tuple of an answer leads to the packet's number, and that to the sequence number
+// that it must acknowledge.
+type replyReader struct {
+	worker *crafted
+	load   *load
+	fd     int32
+	batch  *sockets.Batch
+
+	ack    packets.Template
+	ending packets.Template // closes a handshake, where it is to be closed
+	closes bool
+}
+
+func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReader, error) {
+	r := &replyReader{worker: worker, load: l, batch: sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0)}
+	fd, err := sockets.ListenPackets(way.index, six, packets.SYN|packets.RST|packets.FIN)
+	if err != nil {
+		return nil, err
+	}
+	r.fd = fd
+	if l.Workers > 1 {
+		err = sockets.ShareAmong(fd, worker.number, &l.fanout)
+	}
+	if errno := worker.poll.Add(fd, unix.EPOLLIN, 0, 0); errno != 0 {
+		err = errors.Join(err, fmt.Errorf("watching a packet socket: %w", errno))
+	}
+	if err != nil {
+		sockets.Close(fd)
+		return nil, err
+	}
+	r.ack = packets.NewTCP(way.link, six, packets.ACK, nil)
+	if r.closes = l.Kind == Handshake && l.Close != CloseAbandon; r.closes {
+		flags := packets.FIN | packets.ACK
+		if l.Close == CloseRST {
+			flags = packets.RST | packets.ACK
+		}
+		r.ending = packets.NewTCP(way.link, six, flags, nil)
+	}
+	return r, nil
+}
+
+// sleep is how long to wait for answers, doing on the way what time has come for.
+func (r *replyReader) sleep(wait time.Duration) time.Duration {
+	now := r.load.now()
+	if r.worker.number != 0 {
+		// Another worker ends what is overdue, and by that perhaps the load.
+		return deadlines.Sooner(wait, 20*time.Millisecond)
+	}
+	next := r.load.awaiting.expire(now, r.load.Timeout, func(time.Duration) { r.worker.tally.fail(now, causeTimeout) })
+	if next >= 0 {
+		wait = deadlines.Sooner(wait, next)
+	}
+	if r.load.awaiting.open.Load() > 0 || wait < 0 {
+		wait = deadlines.Sooner(wait, 20*time.Millisecond) // or another worker gets the last answer
+	}
+	return wait
+}
+
+// read takes a batch of answers, and reports whether these were all.
+func (r *replyReader) read() (all bool) {
+	n, errno := r.batch.Receive(r.fd)
+	if errno != 0 {
+		return true
+	}
+	now := r.load.now()
+	for i := range n {
+		frame := r.batch.Received(i)
+		r.worker.tally.received += int64(len(frame))
+		r.answer(packets.Parse(frame), now)
+	}
+	r.worker.out.Flush()
+	return n < sockets.BatchSize
+}
+
+// answer deals with one answer.
+func (r *replyReader) answer(a packets.Answer, now time.Duration) {
+	if a.Kind == packets.Unrelated || a.Kind == packets.Opening {
+		return
+	}
+	found, ok := r.load.tuples.Find(tuples.Tuple{Source: a.Source, Target: a.Target})
+	number := int64(found)
+	if !ok || !r.load.awaiting.wasSent(number) {
+		return
+	}
+	isn := r.load.initialSequence(number)
+	switch a.Kind {
+	case packets.SYNACK:
+		if a.Acknowledged != isn+1 || r.load.Kind == ICMP {
+			return // an answer to something else: an old connection on the same tuple
+		}
+		if r.load.Kind == Handshake {
+			r.acknowledge(a, isn+1, a.Sequence+1) // also a repeated one: then our ACK was lost
+		}
+		if r.load.Close == CloseFIN && r.load.Kind == Handshake {
+			r.finish(a, isn+1) // completed by the peer's FIN
+		} else if waited, ok := r.load.awaiting.settle(number, now); ok {
+			r.complete(now, waited)
+			r.finish(a, isn+1)
+		}
+	case packets.Replying:
+		if r.load.Kind != ICMP || a.Sequence != uint32(uint16(number)) {
+			return
+		}
+		if waited, ok := r.load.awaiting.settle(number, now); ok {
+			r.complete(now, waited)
+		}
+	case packets.Segment:
+		if a.Flags&packets.FIN != 0 && r.load.Kind == Handshake && r.load.Close == CloseFIN {
+			r.acknowledge(a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
+			if waited, ok := r.load.awaiting.settle(number, now); ok {
+				r.complete(now, waited)
+			}
+		}
+	case packets.Resetting, packets.Refusing:
+		r.fail(number, now, causeRefused)
+	case packets.Unreachable:
+		r.fail(number, now, causeUnreachable)
+	}
+}
+
+func (r *replyReader) complete(now, waited time.Duration) {
+	r.worker.tally.complete(now-waited, now)
+	if r.load.Kind != ICMP {
+		r.worker.tally.connect.Record(waited)
+	}
+}
+
+func (r *replyReader) fail(number int64, now time.Duration, cause causeNumber) {
+	if _, ok := r.load.awaiting.settle(number, now); ok {
+		r.worker.tally.fail(now, cause)
+	}
+}
+
+// replyFrame is the tag of frames that are replies to answers.
+const replyFrame = -1
+
+// acknowledge sends an ACK.
+func (r *replyReader) acknowledge(a packets.Answer, sequence, acknowledged uint32) {
+	r.ack.SetTCP(r.worker.out.Put(&r.ack, replyFrame), a.Source, a.Target, sequence, acknowledged)
+}
+
+// finish closes a completed handshake, where it is to be closed.
+func (r *replyReader) finish(a packets.Answer, sequence uint32) {
+	if r.closes {
+		r.ending.SetTCP(r.worker.out.Put(&r.ending, replyFrame), a.Source, a.Target, sequence, a.Sequence+1)
+	}
+}

@@ -1,0 +1,326 @@
+// Package responders answers what generators send, on many ports: from sockets, or crafted from the packets alone.
+package responders
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/generators/threads"
+	"github.com/ctload/ctload/generators/tuples"
+)
+
+// Kind is what a responder does with what comes.
+type Kind string
+
+// The kinds of responder.
+const (
+	// Handshake completes handshakes with addresses that no host owns, without sockets:
+	// crafted packets, as the kind of generator of that name. The routes must lead here.
+	Handshake Kind = "handshake"
+
+	HTTP   Kind = "http"   // a fixed answer to each request, HTTP/1.0 and 1.1 (tcp)
+	Echo   Kind = "echo"   // what came goes back (tcp, udp)
+	Silent Kind = "silent" // reads and never answers or closes first (tcp, udp)
+	Slow   Kind = "slow"   // the http answer, Delay after the request (tcp), or the echo (udp)
+	Leak   Kind = "leak"   // as silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT
+	Close  Kind = "close"  // closes first, as soon as it has accepted (tcp)
+	Deaf   Kind = "deaf"   // listens and takes nothing, so that its queue fills (tcp, udp)
+)
+
+// Network is the transport that a responder answers on.
+type Network string
+
+// The networks.
+const (
+	TCP Network = "tcp"
+	UDP Network = "udp"
+)
+
+// Spec is a responder's whole assignment; it travels to a node as JSON.
+type Spec struct {
+	Kind Kind `json:"kind"`
+	// Network is tcp or udp; "": tcp.
+	Network Network `json:"network,omitempty"`
+	// Address is the local address, or several as in [generators.Spec.Target]; "": all, IPv4 and IPv6.
+	Address string `json:"address,omitempty"`
+	// Ports are the ports, on each address; 0 alone: a free one, see [Responder.Ports].
+	Ports []uint16 `json:"ports"`
+	// Backlog is the length of each accept queue; 0: DefaultBacklog. The kernel caps it at
+	// net.core.somaxconn of the network namespace, which is the caller's to raise.
+	Backlog int `json:"backlog,omitempty"`
+	// Interface is where a handshake responder works; "": the only one besides loopback.
+	Interface string `json:"interface,omitempty"`
+	// InLab is as in [generators.Spec.InLab], for a handshake responder.
+	InLab bool `json:"in_lab,omitempty"`
+	// Body is the size of the http answer's body in bytes.
+	Body int `json:"body,omitempty"`
+	// Delay is how long a slow responder waits.
+	Delay time.Duration `json:"delay,omitempty"`
+	// Idle closes tcp connections on which nothing came for that long; 0: never.
+	Idle time.Duration `json:"idle,omitempty"`
+	// Workers is how many threads; 0: one for each CPU.
+	Workers int `json:"workers,omitempty"`
+	// CPUs pins worker i to CPUs[i mod len]; empty: not pinned.
+	CPUs []int `json:"cpus,omitempty"`
+	// Namespace is the file of the network namespace to work in, as in [generators.Spec.Namespace].
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// Validate reports what is wrong with the spec, without a look at the machine.
+func (s Spec) Validate() error {
+	err := s.defaults()
+	if err == nil {
+		_, err = s.addresses()
+	}
+	if err != nil {
+		return fmt.Errorf("%s responder: %w", s.Kind, err)
+	}
+	return nil
+}
+
+// DefaultBacklog is the accept queue of a responder, before the kernel's own cap.
+const DefaultBacklog = 65535
+
+// Counters are what a responder has done so far.
+type Counters struct {
+	Accepted  int64 `json:"accepted"`  // connections
+	Requests  int64 `json:"requests"`  // http requests answered, or datagrams that came
+	Closed    int64 `json:"closed"`    // connections that have ended
+	Reset     int64 `json:"reset"`     // of those, by an error, mostly the peer's RST
+	Expired   int64 `json:"expired"`   // of those, because they were idle
+	Received  int64 `json:"received"`  // bytes
+	Sent      int64 `json:"sent"`      // bytes
+	Exhausted int64 `json:"exhausted"` // times that no descriptor was left to accept with
+	Unsent    int64 `json:"unsent"`    // datagrams that could not be sent back
+}
+
+// Open is how many connections are open.
+func (c Counters) Open() int64 { return c.Accepted - c.Closed }
+
+// Responder answers on many ports until it is closed.
+type Responder struct {
+	spec    Spec
+	ports   []uint16
+	servers []server
+	ended   sync.WaitGroup
+	stop    func() bool
+	backlog int
+	group   int32 // of the packet sockets of a handshake responder
+	once    sync.Once
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// server is one worker of a responder, on a thread of its own.
+type server interface {
+	serve() error
+	rouse()
+	counts() *liveCounters
+	close() error
+}
+
+// liveCounters are written by one worker and read by anybody.
+type liveCounters struct {
+	accepted, requests, closed, reset, expired, received, sent, exhausted, unsent atomic.Int64
+
+	stopping atomic.Bool
+	stalled  atomic.Bool
+}
+
+// Listen starts a responder. It returns when all ports are open, and goes on until Close, or
+// until ctx ends. Each of its threads has sockets of its own on every port (SO_REUSEPORT), so
+// that nothing is shared between them.
+func Listen(ctx context.Context, spec Spec) (*Responder, error) {
+	spec.Ports = slices.Clone(spec.Ports) // free ones are filled in
+	if err := spec.defaults(); err != nil {
+		return nil, fmt.Errorf("%s responder: %w", spec.Kind, err)
+	}
+	addresses, err := spec.addresses()
+	if err != nil {
+		return nil, fmt.Errorf("%s responder: %w", spec.Kind, err)
+	}
+	perWorker := uint64(len(addresses) * len(spec.Ports))
+	if _, err := sockets.RaiseDescriptors(1<<20 + perWorker*uint64(spec.Workers)); err != nil {
+		return nil, err
+	}
+	r := &Responder{spec: spec, ports: spec.Ports}
+	for i := range spec.Workers {
+		if err := r.start(i, addresses); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s responder: %w", spec.Kind, err), r.Close())
+		}
+	}
+	r.stop = context.AfterFunc(ctx, r.end)
+	return r, nil
+}
+
+func (s *Spec) defaults() error {
+	if s.Network == "" {
+		s.Network = TCP
+	}
+	if s.Workers == 0 {
+		s.Workers = runtime.NumCPU()
+	}
+	if s.Backlog == 0 {
+		s.Backlog = DefaultBacklog
+	}
+	tcp := s.Network == TCP
+	switch {
+	case s.Network != TCP && s.Network != UDP:
+		return fmt.Errorf("network %q is neither tcp nor udp", s.Network)
+	case len(s.Ports) == 0:
+		return errors.New("no port to answer on")
+	case s.Backlog < 0 || s.Body < 0 || s.Delay < 0 || s.Idle < 0 || s.Workers < 0 || s.Workers > 1024:
+		return errors.New("a number is below 0, or there are more than 1024 workers")
+	case s.Body > 16<<20:
+		return fmt.Errorf("a body of %d bytes is over 16 MiB", s.Body)
+	}
+	switch s.Kind {
+	case Echo, Silent, Deaf:
+		return nil
+	case Slow:
+		if s.Delay == 0 {
+			return errors.New("no delay says how slow")
+		}
+		return nil
+	case Handshake:
+		if !tcp || s.Address == "" {
+			return errors.New("it needs tcp, and the addresses to answer for")
+		}
+		return nil
+	case HTTP, Close, Leak:
+		if !tcp {
+			return errors.New("it needs tcp")
+		}
+		return nil
+	}
+	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close, deaf, handshake", s.Kind)
+}
+
+// mostAddresses is how many addresses a responder listens on: each costs a socket for each port.
+const mostAddresses = 4096
+
+func (s *Spec) addresses() ([]netip.Addr, error) {
+	if s.Kind == Handshake {
+		return nil, nil // it listens on none
+	}
+	if s.Address == "" {
+		return []netip.Addr{netip.IPv6Unspecified()}, nil // takes IPv4 as well
+	}
+	set, err := tuples.ParseAddresses(s.Address)
+	if err != nil {
+		return nil, err
+	}
+	if set.Len() > mostAddresses {
+		return nil, fmt.Errorf("%d addresses to listen on are over %d", set.Len(), mostAddresses)
+	}
+	var list []netip.Addr
+	for a := range set.All(mostAddresses) {
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// start makes worker i and lets it serve.
+func (r *Responder) start(i int, addresses []netip.Addr) error {
+	ready := make(chan error)
+	threads.Run(r.spec.Namespace, func(err error) {
+		if cpus := r.spec.CPUs; err == nil && len(cpus) > 0 {
+			err = threads.Pin(cpus[i%len(cpus)])
+		}
+		var s server
+		if err == nil {
+			s, err = r.newServer(addresses)
+		}
+		if err != nil {
+			ready <- err
+			return
+		}
+		r.servers = append(r.servers, s)
+		r.ended.Add(1)
+		ready <- nil
+		err = s.serve()
+		r.mu.Lock()
+		r.errs = append(r.errs, err)
+		r.mu.Unlock()
+		r.ended.Done()
+	})
+	return <-ready
+}
+
+func (r *Responder) newServer(addresses []netip.Addr) (server, error) {
+	if r.spec.Kind == Handshake {
+		if err := sockets.MayCraft(r.spec.InLab); err != nil {
+			return nil, err
+		}
+		return newHandshakeServer(&r.spec, len(r.servers), &r.group)
+	}
+	if r.spec.Network == UDP {
+		return newDatagramServer(&r.spec, addresses, len(r.servers) == 0)
+	}
+	var err error
+	if r.backlog, err = cappedBacklog(r.spec.Backlog); err != nil {
+		return nil, err
+	}
+	return newStreamServer(&r.spec, addresses, len(r.servers) == 0)
+}
+
+// Ports are the ports it listens on, in the order of the spec.
+func (r *Responder) Ports() []uint16 { return r.ports }
+
+// Backlog is the length that each accept queue has: the spec's, capped by net.core.somaxconn of the
+// network namespace as it was when the responder started. 0 for udp and handshake responders.
+func (r *Responder) Backlog() int { return r.backlog }
+
+// Counters are what it has done so far, over all its workers.
+func (r *Responder) Counters() Counters {
+	var c Counters
+	for _, s := range r.servers {
+		live := s.counts()
+		c.Closed += live.closed.Load() // before accepted, so that Open is never negative
+		c.Accepted += live.accepted.Load()
+		c.Requests += live.requests.Load()
+		c.Reset += live.reset.Load()
+		c.Expired += live.expired.Load()
+		c.Received += live.received.Load()
+		c.Sent += live.sent.Load()
+		c.Exhausted += live.exhausted.Load()
+		c.Unsent += live.unsent.Load()
+	}
+	return c
+}
+
+// end ends the threads and frees what they hold.
+func (r *Responder) end() {
+	r.once.Do(func() {
+		for _, s := range r.servers {
+			s.counts().stopping.Store(true)
+			s.rouse()
+		}
+		r.ended.Wait()
+		for _, s := range r.servers {
+			r.errs = append(r.errs, s.close())
+		}
+	})
+}
+
+// Close stops listening, closes all connections and returns when the threads have ended, with what
+// went wrong in them. Closing twice is harmless, and needed also when the context has ended.
+func (r *Responder) Close() error {
+	if r.stop != nil {
+		r.stop()
+	}
+	r.end()
+	if err := errors.Join(r.errs...); err != nil {
+		return fmt.Errorf("%s responder: %w", r.spec.Kind, err)
+	}
+	return nil
+}

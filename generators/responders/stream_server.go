@@ -1,0 +1,402 @@
+package responders
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/deadlines"
+	"github.com/ctload/ctload/generators/sockets"
+)
+
+// streamServer is a worker of a tcp responder: one thread, one epoll instance, its own listeners.
+// Connections are known by their descriptor.
+type streamServer struct {
+	spec      *Spec
+	live      liveCounters
+	poll      *sockets.Poller
+	listeners []int32
+	peers     []peer
+	idle      deadlines.Queue
+	slow      deadlines.Queue
+	unsent    map[int32][]byte // the part of an answer that did not fit into the socket
+	partial   map[int32][]byte // the part of a request that has come, or a request whose turn is later
+	start     time.Time
+	attention deadlines.Attention
+	eager     sockets.Eagerness
+	buffer    []byte
+	once      []byte // the http answer before closing
+	kept      []byte // the http answer on a connection that stays
+}
+
+// peer is one connection of a responder, at the index of its descriptor.
+type peer struct {
+	deadlines.Link        // in the idle or, while its answer is delayed, in the slow queue
+	generation     uint32 // told from earlier connections with the same descriptor
+	state          peerState
+	last           bool // the connection ends with the answer under way
+}
+
+type peerState uint8
+
+const (
+	peerFree peerState = iota
+	peerReading
+	peerDelayed // the request is there, the answer waits
+	peerSending // the answer does not fit into the socket
+	peerLeft    // it has closed its side, and ours stays open (leak)
+)
+
+func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamServer, error) {
+	poll, err := sockets.NewPoller()
+	if err != nil {
+		return nil, err
+	}
+	s := &streamServer{
+		spec:    spec,
+		poll:    poll,
+		unsent:  make(map[int32][]byte),
+		partial: make(map[int32][]byte),
+		start:   time.Now(),
+		buffer:  make([]byte, 64<<10),
+		once:    answerBytes(spec.Body, false),
+		kept:    answerBytes(spec.Body, true),
+	}
+	at := func(fd int32) *deadlines.Link { return &s.peers[fd].Link }
+	s.idle, s.slow = deadlines.NewQueue(at), deadlines.NewQueue(at)
+	if s.listeners, err = listeners(spec, addresses, first); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	for i, fd := range s.listeners {
+		if spec.Kind == Deaf {
+			break
+		}
+		if errno := poll.Add(fd, unix.EPOLLIN, listenerSlot-int32(i), 0); errno != 0 {
+			return nil, errors.Join(fmt.Errorf("watching a listener: %w", errno), s.close())
+		}
+	}
+	return s, nil
+}
+
+// listenerSlot is the poller's slot of the first listener; the others' are below it.
+const listenerSlot = sockets.WakeSlot - 1
+
+func (s *streamServer) counts() *liveCounters { return &s.live }
+func (s *streamServer) rouse()                { s.poll.Rouse() }
+
+// close implements server.
+func (s *streamServer) close() error {
+	for fd := range s.peers {
+		if s.peers[fd].state != peerFree {
+			s.end(int32(fd))
+		}
+	}
+	for _, fd := range s.listeners {
+		sockets.Close(fd)
+	}
+	return s.poll.Close()
+}
+
+func (s *streamServer) now() time.Duration { return time.Since(s.start) }
+
+// serve implements server.
+func (s *streamServer) serve() error {
+	for !s.live.stopping.Load() {
+		wait := time.Duration(-1)
+		now := s.now()
+		s.expire(now, s.attention.Turn(now))
+		for _, q := range []*deadlines.Queue{&s.idle, &s.slow} {
+			if first, ok := q.First(); ok {
+				wait = deadlines.Sooner(wait, first-now)
+			}
+		}
+		events, err := s.poll.Wait(wait)
+		if err != nil {
+			return err
+		}
+		s.attention.Looked(wait, s.poll.All(events))
+		s.live.stall()
+		for i := range events {
+			s.handle(&events[i])
+		}
+	}
+	s.drain()
+	return nil
+}
+
+// drain counts what waits in the accept queues when the responder is told to stop: the kernel has
+// answered these connections, and their senders count them as made.
+func (s *streamServer) drain() {
+	if s.spec.Kind == Deaf {
+		return // never accepts
+	}
+	for _, listener := range s.listeners {
+		for range s.spec.Backlog { // whoever still connects does not keep it from stopping
+			fd, errno := acceptSocket(listener)
+			if errno == 0 {
+				s.live.accepted.Add(1)
+				s.live.closed.Add(1)
+				sockets.Close(fd)
+			} else if errno == unix.EAGAIN || errno == unix.EMFILE || errno == unix.ENFILE {
+				break
+			}
+		}
+	}
+}
+
+// expire answers what was delayed for long enough, and closes what was idle for too long at limit.
+func (s *streamServer) expire(now, limit time.Duration) {
+	for s.slow.Due(now) {
+		fd := s.slow.Head
+		s.slow.Remove(fd)
+		generation := s.peers[fd].generation
+		s.answer(fd)
+		if p := &s.peers[fd]; p.generation == generation && p.state == peerReading {
+			s.next(fd, 0)
+		}
+	}
+	for s.idle.Due(limit) {
+		s.live.expired.Add(1)
+		s.end(s.idle.Head)
+	}
+}
+
+func (s *streamServer) handle(e *unix.EpollEvent) {
+	switch {
+	case e.Fd == sockets.WakeSlot:
+		s.poll.Roused()
+	case e.Fd <= listenerSlot:
+		s.accept(s.listeners[listenerSlot-e.Fd])
+	case s.peers[e.Fd].state == peerFree || s.peers[e.Fd].generation != uint32(e.Pad):
+		// an event of a connection that has ended meanwhile
+	case e.Events&unix.EPOLLERR != 0:
+		s.live.reset.Add(1)
+		s.end(e.Fd)
+	case s.peers[e.Fd].state == peerSending:
+		s.resume(e.Fd, e.Events)
+	case e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0:
+		s.read(e.Fd, e.Events)
+	}
+}
+
+// acceptAtOnce is how many connections are accepted from a listener before others have their turn.
+const acceptAtOnce = 64
+
+func (s *streamServer) accept(listener int32) {
+	for range acceptAtOnce {
+		fd, errno := acceptSocket(listener)
+		switch errno {
+		case 0:
+			s.live.accepted.Add(1)
+			s.welcome(fd)
+		case unix.EAGAIN:
+			return
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			s.live.exhausted.Add(1)
+			return
+		default: // what became of this connection before it was accepted; the next may be sound
+		}
+	}
+}
+
+// welcome begins with a new connection. Its request has often come already, and to look at once
+// then saves waiting for the event, and all of epoll when the answer ends the connection.
+func (s *streamServer) welcome(fd int32) {
+	if s.spec.Kind == Close {
+		sockets.Close(fd)
+		s.live.closed.Add(1)
+		return
+	}
+	for int(fd) >= len(s.peers) {
+		s.peers = append(s.peers, peer{})
+	}
+	p := &s.peers[fd]
+	*p = peer{generation: p.generation, state: peerReading}
+	generation := p.generation
+	if s.spec.Kind != Silent && s.spec.Kind != Leak && s.eager.Try() {
+		s.eager.Learn(s.read(fd, 0))
+		if p = &s.peers[fd]; p.generation != generation {
+			return
+		}
+	}
+	if s.spec.Idle > 0 && !p.Queued {
+		s.idle.Put(fd, s.now()+s.spec.Idle)
+	}
+	if errno := s.poll.Add(fd, sockets.WatchedEvents, fd, generation); errno != 0 {
+		s.live.exhausted.Add(1)
+		s.end(fd)
+	}
+}
+
+// read takes what came and reports whether anything had.
+func (s *streamServer) read(fd int32, events uint32) bool {
+	p := &s.peers[fd]
+	came := false
+	for generation := p.generation; p.generation == generation && p.state != peerSending; {
+		n, errno := sockets.Receive(fd, s.buffer)
+		switch {
+		case errno == unix.EAGAIN:
+			return came
+		case errno != 0:
+			s.live.reset.Add(1)
+			s.end(fd)
+			return came
+		case n == 0:
+			s.left(fd)
+			return true
+		}
+		came = true
+		s.live.received.Add(int64(n))
+		if s.spec.Idle > 0 && p.state == peerReading {
+			s.idle.Put(fd, s.now()+s.spec.Idle)
+		}
+		s.take(fd, s.buffer[:n])
+		if n < len(s.buffer) {
+			if events&unix.EPOLLRDHUP != 0 && p.generation == generation && p.state != peerSending {
+				s.left(fd)
+			}
+			return true
+		}
+	}
+	return came
+}
+
+// take deals with bytes that came.
+func (s *streamServer) take(fd int32, data []byte) {
+	switch s.spec.Kind {
+	case Echo:
+		s.send(fd, data)
+	case HTTP, Slow:
+		s.request(fd, data)
+	}
+}
+
+// request deals with a piece of one or of several requests.
+func (s *streamServer) request(fd int32, data []byte) {
+	p := &s.peers[fd]
+	if before, ok := s.partial[fd]; ok {
+		data = append(before, data...)
+		delete(s.partial, fd)
+	}
+	for generation := p.generation; p.generation == generation && len(data) > 0; {
+		length, keep, err := 0, false, error(nil)
+		if p.state == peerReading { // else an answer is under way, and what was pipelined waits
+			length, keep, err = parseRequest(data)
+		}
+		if err != nil {
+			s.end(fd)
+			return
+		}
+		if length == 0 {
+			s.partial[fd] = append([]byte(nil), data...)
+			return
+		}
+		data = data[length:]
+		p.last = !keep
+		if s.spec.Kind == Slow {
+			s.idle.Remove(fd)
+			p.state = peerDelayed
+			s.slow.Put(fd, s.now()+s.spec.Delay)
+			continue
+		}
+		s.answer(fd)
+	}
+}
+
+// answer sends the fixed answer.
+func (s *streamServer) answer(fd int32) {
+	p := &s.peers[fd]
+	s.live.requests.Add(1)
+	p.state = peerReading
+	if p.last {
+		s.send(fd, s.once)
+	} else {
+		s.send(fd, s.kept)
+	}
+}
+
+// send sends data, and what does not fit later. Where the connection ends with it, the FIN
+// travels with the last bytes, in one packet (MSG_MORE).
+func (s *streamServer) send(fd int32, data []byte) {
+	p := &s.peers[fd]
+	flags := 0
+	if p.last {
+		flags = unix.MSG_MORE
+	}
+	n, errno := sockets.Send(fd, data, flags)
+	if errno != 0 && errno != unix.EAGAIN {
+		s.live.reset.Add(1)
+		s.end(fd)
+		return
+	}
+	n = max(n, 0)
+	s.live.sent.Add(int64(n))
+	if n < len(data) {
+		p.state = peerSending
+		s.unsent[fd] = append([]byte(nil), data[n:]...)
+		return
+	}
+	if p.last {
+		s.end(fd)
+	}
+}
+
+// resume goes on with an answer that did not fit, and then with what came meanwhile.
+func (s *streamServer) resume(fd int32, events uint32) {
+	p := &s.peers[fd]
+	generation := p.generation
+	p.state = peerReading
+	rest := s.unsent[fd]
+	delete(s.unsent, fd)
+	s.send(fd, rest)
+	if p.generation == generation && p.state == peerReading {
+		s.next(fd, events)
+	}
+}
+
+// next goes on with what came while an answer was under way.
+func (s *streamServer) next(fd int32, events uint32) {
+	p := &s.peers[fd]
+	generation := p.generation
+	if rest, ok := s.partial[fd]; ok {
+		delete(s.partial, fd)
+		s.request(fd, rest)
+	}
+	if p.generation == generation && p.state == peerReading {
+		if s.spec.Idle > 0 {
+			s.idle.Put(fd, s.now()+s.spec.Idle)
+		}
+		s.read(fd, events)
+	}
+}
+
+// left deals with a peer that has closed its side.
+func (s *streamServer) left(fd int32) {
+	p := &s.peers[fd]
+	switch {
+	case s.spec.Kind == Leak:
+		p.state = peerLeft
+	case p.state == peerDelayed:
+		p.last = true // it gets its answer all the same
+	default:
+		s.end(fd)
+	}
+}
+
+// end closes a connection.
+func (s *streamServer) end(fd int32) {
+	p := &s.peers[fd]
+	s.idle.Remove(fd)
+	s.slow.Remove(fd)
+	if len(s.unsent)+len(s.partial) > 0 {
+		delete(s.unsent, fd)
+		delete(s.partial, fd)
+	}
+	p.state = peerFree
+	p.generation++
+	sockets.Close(fd)
+	s.live.closed.Add(1)
+}

@@ -1,0 +1,66 @@
+package generators
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestTimers(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, 2))
+	var heap timers
+	var model []time.Duration
+	for range 10_000 {
+		if random.IntN(5) < 3 || len(model) == 0 {
+			at := time.Duration(random.IntN(1000))
+			heap.push(timer{at: at})
+			model = append(model, at)
+			continue
+		}
+		least := slices.Min(model)
+		at := slices.Index(model, least)
+		model = slices.Delete(model, at, at+1)
+		if got := heap.pop().at; got != least {
+			t.Fatalf("popped %d, want %d", got, least)
+		}
+	}
+}
+
+func TestAwaiting(t *testing.T) {
+	const most = 3*awaitingSize + 5
+	a := newAwaiting(most, 2)
+	if _, ok := a.settle(7, 0); ok || a.wasSent(7) || a.wasSent(1<<40) {
+		t.Error("what was not sent is known")
+	}
+	a.reserve(200)
+	for number := int64(0); number < most; number += 1000 {
+		a.sent(number, time.Duration(number)*time.Microsecond)
+	}
+	if waited, ok := a.settle(1000, 3*time.Millisecond); !ok || waited != 2*time.Millisecond {
+		t.Errorf("waited %s, %t", waited, ok)
+	}
+	if _, ok := a.settle(1000, 3*time.Millisecond); ok {
+		t.Error("settled twice")
+	}
+	var failed []time.Duration
+	fail := func(at time.Duration) { failed = append(failed, at) }
+	if wait := a.expire(time.Millisecond, 5*time.Millisecond, fail); wait != 4*time.Millisecond {
+		t.Errorf("the first is due in %s", wait)
+	}
+	a.away[1].Store(int64(time.Hour)) // a worker that stood still may have its answer
+	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait < time.Minute || len(failed) > 0 {
+		t.Errorf("wait %s, failed %v", wait, failed)
+	}
+	a.away[1].Store(0)
+	// Number 1 was not sent yet, so nothing after it is looked at.
+	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait >= 0 || len(failed) != 1 || failed[0] != 0 {
+		t.Errorf("wait %s, failed %v", wait, failed)
+	}
+	// Times of over 18 minutes differ in spite of the modulus.
+	late := 40 * time.Minute
+	a.sent(1, late)
+	if waited, ok := a.settle(1, late+14*time.Minute); !ok || waited != 14*time.Minute {
+		t.Errorf("waited %s, %t", waited, ok)
+	}
+}

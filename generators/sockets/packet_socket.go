@@ -1,0 +1,136 @@
+package sockets
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/generators/packets"
+)
+
+// packetSocket opens a packet socket on an interface. With a protocol of 0 it only sends.
+func packetSocket(index int, protocol uint16) (int32, error) {
+	fd, errno := Open(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("opening a packet socket (needs CAP_NET_RAW in the network namespace): %w", errno)
+	}
+	address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
+	if err := unix.Bind(int(fd), &address); err != nil {
+		Close(fd)
+		return -1, fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
+	}
+	return fd, nil
+}
+
+func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
+
+// Enlarge sets a buffer past the host's limit where that is allowed, else up to it.
+func Enlarge(fd int32, force, plain int, size int32) {
+	if SetOption(fd, unix.SOL_SOCKET, force, size) != 0 {
+		_ = SetOption(fd, unix.SOL_SOCKET, plain, size) // never fails: the kernel cuts it to its limit
+	}
+}
+
+// receiveQueue is how many bytes of frames may wait to be read.
+const receiveQueue = 16 << 20
+
+// ListenPackets opens a packet socket that gets the TCP segments with any of these flags, and ICMP.
+func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
+	fd, err := packetSocket(index, 0)
+	if err != nil {
+		return -1, err
+	}
+	Enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveQueue)
+	protocol := uint16(unix.ETH_P_IP)
+	if six {
+		protocol = unix.ETH_P_IPV6
+	}
+	// First the filter, then the protocol: otherwise strangers' frames get in between.
+	if err = filterSegments(fd, six, flags); err == nil {
+		address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
+		if err = unix.Bind(int(fd), &address); err != nil {
+			err = fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
+		}
+	}
+	if err != nil {
+		Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// filterSegments lets only those frames in: TCP segments with any of the flags, and ICMP. What this
+// host sends is left out.
+func filterSegments(fd int32, six bool, wanted packets.Flags) error {
+	const accept = 1 << 16
+	protocolAt, icmp := uint32(14+9), uint32(unix.IPPROTO_ICMP)
+	flags := []bpf.Instruction{bpf.LoadMemShift{Off: 14}, bpf.LoadIndirect{Off: 14 + 13, Size: 1}}
+	if six {
+		protocolAt, icmp = 14+6, unix.IPPROTO_ICMPV6
+		flags = []bpf.Instruction{bpf.LoadAbsolute{Off: 14 + 40 + 13, Size: 1}}
+	}
+	program := []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: uint8(len(flags) + 5)},
+		bpf.LoadAbsolute{Off: protocolAt, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmp, SkipTrue: uint8(len(flags) + 2)},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: uint8(len(flags) + 2)},
+	}
+	program = append(program, flags...)
+	program = append(program,
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: uint32(wanted), SkipTrue: 1},
+		bpf.RetConstant{Val: accept},
+		bpf.RetConstant{Val: 0},
+	)
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return fmt.Errorf("assembling the filter: %w", err)
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	if err != nil {
+		return fmt.Errorf("attaching the filter: %w", err)
+	}
+	return nil
+}
+
+// ShareAmong makes the sockets of several workers a group, each of which gets a part of the frames:
+// those of one tuple always the same one. Worker 0 makes the group and the others join it.
+func ShareAmong(fd int32, number int, group *int32) error {
+	const kind = unix.PACKET_FANOUT_HASH
+	if number > 0 {
+		if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, *group|kind<<16); errno != 0 {
+			return fmt.Errorf("joining the group of packet sockets: %w", errno)
+		}
+		return nil
+	}
+	if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, (kind|unix.PACKET_FANOUT_FLAG_UNIQUEID)<<16); errno != 0 {
+		return fmt.Errorf("making a group of packet sockets: %w", errno)
+	}
+	value, err := unix.GetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_FANOUT)
+	if err != nil {
+		return fmt.Errorf("reading the group of packet sockets: %w", err)
+	}
+	*group = int32(value & 0xffff)
+	return nil
+}
+
+// DroppedFrames returns how many frames found the receive queue full since the last call.
+func DroppedFrames(fd int32) int64 {
+	var stats unix.TpacketStats
+	size := uint32(unsafe.Sizeof(stats))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS,
+		uintptr(unsafe.Pointer(&stats)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return int64(stats.Drops)
+}
+
+// AnswerSize is how much of an answer is read: more than headers, options and what an error quotes.
+const AnswerSize = 128

@@ -1,0 +1,198 @@
+// Package sockets makes the system calls of the load: sockets, epoll, batches of messages (sendmmsg, recvmmsg), and
+// frames by AF_XDP or AF_PACKET. Linux only.
+package sockets
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls here are made raw, without telling Go's scheduler: each returns at once (the sockets
+// are non-blocking), and at some 50,000 connections a second the hand-over that the scheduler
+// makes around every call costs more than it is worth. They report an errno, not an error, since
+// the caller counts causes and must not allocate.
+
+// Address is a socket address in the kernel's form, IPv4 or IPv6.
+type Address struct {
+	bytes [unix.SizeofSockaddrInet6]byte
+	size  uint32
+}
+
+// Set makes a the address of ap.
+func (a *Address) Set(ap netip.AddrPort) {
+	addr := ap.Addr()
+	if addr.Is4() {
+		binary.NativeEndian.PutUint16(a.bytes[:], unix.AF_INET)
+		binary.BigEndian.PutUint16(a.bytes[2:], ap.Port())
+		v4 := addr.As4()
+		copy(a.bytes[4:], v4[:])
+		a.size = unix.SizeofSockaddrInet4
+		return
+	}
+	binary.NativeEndian.PutUint16(a.bytes[:], unix.AF_INET6)
+	binary.BigEndian.PutUint16(a.bytes[2:], ap.Port())
+	v6 := addr.As16()
+	copy(a.bytes[8:], v6[:])
+	a.size = unix.SizeofSockaddrInet6
+}
+
+// Family returns the address family of an address.
+func Family(addr netip.Addr) int {
+	if addr.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// Open opens a non-blocking socket.
+func Open(family, kind, protocol int) (int32, unix.Errno) {
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), uintptr(protocol))
+	return int32(fd), errno
+}
+
+// Connect connects a socket.
+func Connect(fd int32, to *Address) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	return errno
+}
+
+// Bind binds a socket.
+func Bind(fd int32, to *Address) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	return errno
+}
+
+// Send sends on a connected socket; a closed peer makes EPIPE, not a signal.
+func Send(fd int32, data []byte, flags int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
+		uintptr(flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), 0, 0)
+	return int(n), errno
+}
+
+// SendTo sends a datagram.
+func SendTo(fd int32, data []byte, to *Address) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
+		uintptr(unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	return errno
+}
+
+// Receive takes bytes from a connected socket.
+func Receive(fd int32, buffer []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)),
+		unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// SetOption sets an integer option of a socket.
+func SetOption(fd int32, level, option int, value int32) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	return errno
+}
+
+// PendingError takes the pending error of a socket.
+func PendingError(fd int32) unix.Errno {
+	var value int32
+	size := uint32(unsafe.Sizeof(value))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ERROR,
+		uintptr(unsafe.Pointer(&value)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return unix.Errno(value)
+}
+
+// Close frees the descriptor. Linux frees it whatever close returns, so there is no error
+// that a caller could act on.
+func Close(fd int32) {
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
+// ResetOnClose makes close send RST instead of FIN (SO_LINGER with a time of zero).
+func ResetOnClose(fd int32) unix.Errno {
+	linger := unix.Linger{Onoff: 1}
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
+		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
+	return errno
+}
+
+// VanishOnClose makes close send nothing at all: in repair mode a socket is taken away without a
+// packet. Needs CAP_NET_ADMIN in the user namespace that owns the network namespace (Linux 3.5).
+func VanishOnClose(fd int32) unix.Errno {
+	return SetOption(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1)
+}
+
+// Disconnect makes a TCP socket one that was never connected: connect to an address of family AF_UNSPEC.
+// If it still is, the peer gets RST, as with ResetOnClose.
+func Disconnect(fd int32) unix.Errno {
+	unspecified := Address{size: unix.SizeofSockaddrInet6}
+	return Connect(fd, &unspecified)
+}
+
+// TCPInfo returns the state of a TCP socket and its options, from the start of struct tcp_info; zeros where the
+// kernel does not tell.
+func TCPInfo(fd int32) (state, options uint8) {
+	var info [6]uint8 // state, congestion state, retransmits, probes, backoff, options
+	size := uint32(len(info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 || size < uint32(len(info)) {
+		return 0, 0
+	}
+	return info[0], info[5]
+}
+
+// HalfClose closes the sending direction of a connection.
+func HalfClose(fd int32) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return errno
+}
+
+// BindSource gives a socket its source. Without a port the kernel chooses one when it knows the
+// destination (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that one source has its ports for each
+// destination anew; with a port that is shared, SO_REUSEADDR lets other destinations use the same one.
+func BindSource(fd int32, source netip.AddrPort, target netip.Addr, free, shared bool, scratch *Address) unix.Errno {
+	if !source.Addr().IsValid() {
+		unspecified := netip.IPv6Unspecified()
+		if target.Is4() {
+			unspecified = netip.IPv4Unspecified()
+		}
+		source = netip.AddrPortFrom(unspecified, source.Port())
+	}
+	var errno unix.Errno
+	switch {
+	case source.Port() == 0:
+		errno = SetOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	case shared:
+		errno = SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if errno == 0 && free {
+		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+		if target.Is6() {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+		}
+		errno = SetOption(fd, level, option, 1)
+	}
+	if errno != 0 {
+		return errno
+	}
+	scratch.Set(source)
+	return Bind(fd, scratch)
+}
+
+// AskErrors makes a socket keep ICMP errors with the datagram that each is for.
+func AskErrors(fd int32, six bool) unix.Errno {
+	if six {
+		return SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	}
+	return SetOption(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+}
+
+// The kernel's TCP_CLOSE, the state of a TCP socket that has no connection, and TCPI_OPT_TIMESTAMPS.
+const (
+	TCPClosed     = 7
+	TCPTimestamps = 1
+)

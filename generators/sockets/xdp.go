@@ -1,0 +1,191 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// xdpSender sends frames by an AF_XDP socket in copy mode, which goes the shortest way that a kernel
+// has from user space to a device: no message headers to read, no headers to parse, no queueing
+// discipline, and any driver will do. It needs CAP_NET_RAW in the network namespace (Linux 4.18 with
+// CONFIG_XDP_SOCKETS) and one queue of the device for itself.
+//
+// The frames lie in memory that is shared with the kernel (the UMEM). Those to be sent are named in
+// the transmit ring; the kernel names them in the completion ring when it has done with them.
+type xdpSender struct {
+	fd        int32
+	memory    []byte
+	rings     [][]byte // the mappings
+	transmit  ring[transmitDescriptor]
+	completed ring[uint64]
+	free      []uint64 // addresses of frames that the kernel does not hold
+	batch     [BatchSize]transmitDescriptor
+}
+
+// transmitDescriptor is the kernel's struct xdp_desc.
+type transmitDescriptor struct {
+	address uint64
+	length  uint32
+	_       uint32 // options
+}
+
+// ring is a ring of entries that is shared with the kernel, one side of which produces and the other
+// consumes.
+type ring[T any] struct {
+	producer, consumer *atomic.Uint32
+	entries            []T
+}
+
+func (r *ring[T]) at(i uint32) *T { return &r.entries[i&uint32(len(r.entries)-1)] }
+
+const (
+	xdpFrames = 1024 // a power of two; 2 MiB
+	xdpChunk  = 2048 // of a frame at most; the smallest that the kernel takes
+)
+
+// newXDPSender opens a sender on a queue of an interface.
+func newXDPSender(index, queue int) (_ *xdpSender, err error) {
+	fd, errno := Open(unix.AF_XDP, unix.SOCK_RAW, 0)
+	if errno != 0 {
+		return nil, fmt.Errorf("opening an AF_XDP socket: %w", errno)
+	}
+	e := &xdpSender{fd: fd}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	if e.memory, err = unix.Mmap(-1, 0, xdpFrames*xdpChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+		return nil, fmt.Errorf("allocating frames: %w", err)
+	}
+	for i := range xdpFrames {
+		e.free = append(e.free, uint64(i*xdpChunk))
+	}
+	if err := e.openRings(); err != nil {
+		return nil, err
+	}
+	address := unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(index), QueueID: uint32(queue)}
+	if err := unix.Bind(int(fd), &address); err != nil {
+		return nil, fmt.Errorf("binding an AF_XDP socket to queue %d of interface %d: %w", queue, index, err)
+	}
+	return e, nil
+}
+
+// openRings registers the memory and maps the rings that are needed to send. A fill ring is only
+// there because the kernel insists.
+func (e *xdpSender) openRings() error {
+	registration := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&e.memory[0]))), Len: uint64(len(e.memory)), Size: xdpChunk}
+	// The registration's last fields came later; older kernels take it without them.
+	errno := setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), unsafe.Sizeof(registration))
+	if errno == unix.EINVAL {
+		errno = setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), 24)
+	}
+	for _, option := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_TX_RING} {
+		if errno == 0 {
+			errno = SetOption(e.fd, unix.SOL_XDP, option, xdpFrames)
+		}
+	}
+	if errno != 0 {
+		return fmt.Errorf("setting up the rings of an AF_XDP socket: %w", errno)
+	}
+	var offsets unix.XDPMmapOffsets
+	size := uint32(unsafe.Sizeof(offsets))
+	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(e.fd), unix.SOL_XDP, unix.XDP_MMAP_OFFSETS,
+		uintptr(unsafe.Pointer(&offsets)), uintptr(unsafe.Pointer(&size)), 0); errno != 0 || uintptr(size) != unsafe.Sizeof(offsets) {
+		return fmt.Errorf("asking for the rings of an AF_XDP socket: %w", errno)
+	}
+	var err error
+	if e.transmit, err = mapRing[transmitDescriptor](e, unix.XDP_PGOFF_TX_RING, offsets.Tx); err != nil {
+		return err
+	}
+	e.completed, err = mapRing[uint64](e, unix.XDP_UMEM_PGOFF_COMPLETION_RING, offsets.Cr)
+	return err
+}
+
+func mapRing[T any](e *xdpSender, offset int64, at unix.XDPRingOffset) (ring[T], error) {
+	var entry T
+	data, err := unix.Mmap(int(e.fd), offset, int(at.Desc)+xdpFrames*int(unsafe.Sizeof(entry)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return ring[T]{}, fmt.Errorf("mapping a ring of an AF_XDP socket: %w", err)
+	}
+	e.rings = append(e.rings, data)
+	return ring[T]{
+		producer: (*atomic.Uint32)(unsafe.Pointer(&data[at.Producer])),
+		consumer: (*atomic.Uint32)(unsafe.Pointer(&data[at.Consumer])),
+		entries:  unsafe.Slice((*T)(unsafe.Pointer(&data[at.Desc])), xdpFrames),
+	}, nil
+}
+
+func setStruct(fd int32, option int, value unsafe.Pointer, size uintptr) unix.Errno {
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, uintptr(option), uintptr(value), size, 0)
+	return errno
+}
+
+func (e *xdpSender) close() error {
+	Close(e.fd)
+	var errs []error
+	for _, data := range e.rings {
+		errs = append(errs, unix.Munmap(data))
+	}
+	if e.memory != nil {
+		errs = append(errs, unix.Munmap(e.memory))
+	}
+	return errors.Join(errs...)
+}
+
+// room implements sender.
+func (e *xdpSender) room() int {
+	consumed, produced := e.completed.consumer.Load(), e.completed.producer.Load()
+	for ; consumed != produced; consumed++ {
+		e.free = append(e.free, *e.completed.at(consumed))
+	}
+	e.completed.consumer.Store(consumed)
+	return min(len(e.free), BatchSize)
+}
+
+// frame implements sender.
+func (e *xdpSender) frame(i, size int) []byte {
+	address := e.free[len(e.free)-1-i]
+	e.batch[i] = transmitDescriptor{address: address, length: uint32(size)}
+	return e.memory[address : address+uint64(size) : address+uint64(size)]
+}
+
+// send implements sender. In copy mode the kernel sends nothing but in the calls here, so that what
+// it has not taken after them can be taken back.
+func (e *xdpSender) send(n int, lost func(i int, errno unix.Errno)) {
+	start := e.transmit.producer.Load()
+	for i := range n {
+		*e.transmit.at(start + uint32(i)) = e.batch[i]
+	}
+	e.free = e.free[:len(e.free)-n]
+	e.transmit.producer.Store(start + uint32(n))
+	for tries := 0; ; {
+		before := e.transmit.consumer.Load()
+		if before == start+uint32(n) {
+			return
+		}
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(e.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+		after := e.transmit.consumer.Load()
+		switch {
+		case errno == unix.EBUSY && after != before:
+			lost(int(after-1-start), unix.ENOBUFS) // the device has dropped the last one that it took
+		case after != before || errno == 0: // EAGAIN then says that there is more to send
+			tries = 0
+		default:
+			if tries++; tries <= Retries(errno, false) {
+				Pause()
+				continue
+			}
+			e.transmit.producer.Store(after)
+			for i := int(after - start); i < n; i++ {
+				e.free = append(e.free, e.batch[i].address)
+				lost(i, errno)
+			}
+			return
+		}
+	}
+}
