@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/shared"
 )
 
 // refuseConnected refuses choices that contradict each other.
@@ -34,16 +34,16 @@ func openConnected(ctx context.Context, j Job, at place) (vm.Lab, error) {
 	return connectLab(ctx, j, j.shared(at, j.View.Note))
 }
 
-func connectLab(ctx context.Context, j Job, options libvirt.SharedOptions) (vm.Lab, error) {
+func connectLab(ctx context.Context, j Job, options shared.Options) (vm.Lab, error) {
 	if j.Choice.Parallel > 1 {
-		return libvirt.ConnectBeside(ctx, options, j.Choice.Parallel)
+		return shared.ConnectBeside(ctx, options, j.Choice.Parallel)
 	}
-	return libvirt.Connect(ctx, options)
+	return shared.Connect(ctx, options)
 }
 
 // shared is what the plan asks of the hosts.
-func (j Job) shared(at place, tell func(string)) libvirt.SharedOptions {
-	o := libvirt.SharedOptions{
+func (j Job) shared(at place, tell func(string)) shared.Options {
+	o := shared.Options{
 		URIs: j.Choice.Connect, Pool: j.Choice.Pool, Networks: j.Choice.Networks,
 		Accelerator: j.Choice.Accelerator, Cache: j.Cache, Journal: at.journal, Tell: tell,
 	}
@@ -68,7 +68,7 @@ func ExamineHosts(ctx context.Context, uris []string) []Finding {
 	var findings []Finding
 	for _, uri := range uris {
 		f := Finding{What: uri, Level: Good}
-		facts, err := libvirt.Examine(ctx, uri)
+		facts, err := shared.Examine(ctx, uri)
 		if err != nil {
 			findings = append(findings, missing(f, err))
 			continue

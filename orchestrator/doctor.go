@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -65,7 +66,7 @@ func examineSandbox(ctx context.Context) Finding {
 
 func examineMachines() Finding {
 	f := Finding{What: "QEMU and libvirt daemon", Level: Good, Detail: "both are there"}
-	if err := libvirt.CheckHost(); err != nil {
+	if err := embedded.CheckHost(); err != nil {
 		return missing(f, err)
 	}
 	return f

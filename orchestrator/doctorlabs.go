@@ -8,7 +8,7 @@ import (
 
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/shared"
 	"github.com/ctload/ctload/vm/netns"
 	"github.com/ctload/ctload/vm/vagrant"
 )
@@ -34,7 +34,7 @@ func examineSystemDaemon(ctx context.Context) Finding {
 	f := Finding{What: "--connect " + systemDaemon, Level: Good}
 	ctx, cancel := context.WithTimeout(ctx, otherLabLimit)
 	defer cancel()
-	facts, err := libvirt.Examine(ctx, systemDaemon)
+	facts, err := shared.Examine(ctx, systemDaemon)
 	if err != nil {
 		return absent(f, err)
 	}

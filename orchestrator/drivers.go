@@ -21,10 +21,10 @@ import (
 type Choice struct {
 	Driver           string   // one of [Drivers]; empty: libvirt
 	Connect          []string // URIs of libvirt daemons that exist; none: a private daemon in the sandbox
-	Pool             string   // storage pool of those daemons for kernels; empty: see libvirt.SharedOptions
+	Pool             string   // storage pool of those daemons for kernels; empty: see shared.Options
 	Networks         []string // that all their hosts have, for the links; none: isolated ones, or a VXLAN
 	Parallel         int      // trials at once on those hosts; 0: one
-	Accelerator      string   // kvm, tcg or empty; see libvirt.Options
+	Accelerator      string   // kvm, tcg or empty; see embedded.Options
 	Box              string   // vagrant: a box; see vagrant.FindBox
 	AllowHostChanges bool     // netns: settings of this host's kernel may be changed, and are put back
 }

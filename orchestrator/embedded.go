@@ -6,7 +6,7 @@ import (
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -16,7 +16,7 @@ func prepareEmbedded(ctx context.Context, j Job) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err
 	}
-	if err := libvirt.CheckHost(); err != nil {
+	if err := embedded.CheckHost(); err != nil {
 		return err
 	}
 	return prepareKernels(ctx, j)
@@ -38,7 +38,7 @@ func prepareKernels(ctx context.Context, j Job) error {
 
 // openEmbedded starts a libvirt daemon of the lab's own in the sandbox that this process is in.
 func openEmbedded(ctx context.Context, j Job, at place) (vm.Lab, error) {
-	return libvirt.Open(ctx, libvirt.Options{
+	return embedded.Open(ctx, embedded.Options{
 		Runtime: at.folder, Cache: j.Cache, Accelerator: j.Choice.Accelerator, Tell: j.View.Note,
 	})
 }

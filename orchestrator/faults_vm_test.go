@@ -20,14 +20,14 @@ import (
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
 // ward is a guest with a client, on which faults are made one after another.
 type ward struct {
 	*testing.T
-	lab    *libvirt.Lab
+	lab    *embedded.Lab
 	dut    vm.Node
 	client vm.Node
 }
@@ -100,7 +100,7 @@ func newWard(t *testing.T) ward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := libvirt.Open(ctx, libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	lab, err := embedded.Open(ctx, embedded.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
 	if err != nil {
 		t.Fatal(err)
 	}

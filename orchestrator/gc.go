@@ -7,11 +7,11 @@ import (
 	"slices"
 
 	"github.com/ctload/ctload/vm/journal"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/shared"
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// removers know the things that runs leave on this host, by their kind; libvirt.Removers those on daemons.
+// removers know the things that runs leave on this host, by their kind; shared.Removers those on daemons.
 var removers = map[journal.Kind]journal.Remover{
 	journal.Path:        journal.Paths{},
 	journal.HostSetting: netns.Remover{},
@@ -25,7 +25,7 @@ func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journ
 	if err != nil {
 		return err
 	}
-	daemons := libvirt.NewRemovers()
+	daemons := shared.NewRemovers()
 	defer func() { err = errors.Join(err, daemons.Close()) }()
 	all := maps.Clone(removers)
 	for _, kind := range daemons.Kinds() {

@@ -54,9 +54,11 @@ var house = []struct {
 	{"vm", []string{"agent", "agent/tuning", "internal/link"}},
 	{"vm/control", []string{"agent", "vm"}},
 	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal", "vm/sandbox"}},
-	{"vm/libvirt", []string{"agent", "agent/faults", "generators", "internal/link", "vm", "vm/guest", "vm/journal"}},
+	{"vm/libvirt", []string{"agent", "agent/faults", "internal/link", "vm", "vm/guest"}},
+	{"vm/libvirt/embedded", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt"}},
+	{"vm/libvirt/shared", []string{"agent", "generators", "internal/link", "vm", "vm/guest", "vm/journal", "vm/libvirt"}},
 	{"vm/libvirt/libvirttest", []string{"internal/hosttest"}},
-	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt"}},
+	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded"}},
 
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "generators/pacing",
@@ -70,7 +72,7 @@ var house = []struct {
 		"vm/libvirt", "vm/sandbox", "vm/vagrant",
 	}},
 	{"bench", []string{"agent/samplers", "generators", "generators/pacing", "generators/responders"}},
-	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/sandbox"}},
+	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded", "vm/sandbox"}},
 	{"bench/boot/bare", nil},
 }
 

@@ -20,7 +20,7 @@ type Job struct {
 	Plan     *Plan
 	Choice   Choice
 	Store    *guest.Store
-	Cache    string // folder for what was found out about the host; see libvirt.Options
+	Cache    string // folder for what was found out about the host; see embedded.Options
 	Out      string // path of the run folder, which is made
 	View     View
 	Baseline *compare.Baseline // see Request

@@ -20,7 +20,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -98,7 +98,7 @@ func needsLab(t testing.TB) {
 	if testing.Short() {
 		t.Skip("it boots virtual machines")
 	}
-	if err := errors.Join(sandbox.Check(t.Context()), libvirt.CheckHost()); err != nil {
+	if err := errors.Join(sandbox.Check(t.Context()), embedded.CheckHost()); err != nil {
 		hosttest.Skip(t, "no lab can be made here: %v", err)
 	}
 }
@@ -241,7 +241,7 @@ func (p play) request(t testing.TB) Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := libvirt.Open(t.Context(), libvirt.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	lab, err := embedded.Open(t.Context(), embedded.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
 	if err != nil {
 		t.Fatal(err)
 	}

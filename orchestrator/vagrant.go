@@ -8,7 +8,7 @@ import (
 
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 	"github.com/ctload/ctload/vm/vagrant"
 )
@@ -33,7 +33,7 @@ func prepareVagrant(ctx context.Context, j Job) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err
 	}
-	if err := libvirt.CheckHost(); err != nil {
+	if err := embedded.CheckHost(); err != nil {
 		return err
 	}
 	if err := vagrant.CheckHost(ctx); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -97,7 +98,7 @@ func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rou
 		return err
 	}
 	// Emulated for both: what KVM adds or takes is the same for both, and not every host has it.
-	lab, err := libvirt.Open(ctx, libvirt.Options{
+	lab, err := embedded.Open(ctx, embedded.Options{
 		Runtime: sandbox.RuntimeDir, Cache: dir, Accelerator: libvirt.TCG, Tell: func(note string) { fmt.Fprintln(os.Stderr, note) },
 	})
 	if err != nil {
@@ -140,7 +141,7 @@ const memory = 512 << 20
 const shipped = "console=ttyS0 panic=-1"
 
 // bootAgent is the time from the start of a domain to its agent's first answer.
-func bootAgent(ctx context.Context, lab *libvirt.Lab, image, initramfs, console string) (time.Duration, error) {
+func bootAgent(ctx context.Context, lab *embedded.Lab, image, initramfs, console string) (time.Duration, error) {
 	start := time.Now()
 	node, err := lab.Boot(ctx, vm.Machine{
 		Name: "dut", Kernel: image, Initramfs: initramfs, VCPUs: 1, MemoryBytes: memory,

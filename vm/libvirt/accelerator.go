@@ -23,52 +23,52 @@ import (
 // proofLimit is how long the first machine may take under KVM, where a boot takes about a second.
 const proofLimit = 15 * time.Second
 
-// accelerator is what is known about this host's KVM.
-type accelerator struct {
-	name   string // KVM until it has failed, or TCG
-	proven bool   // a machine has booted with it
-	note   string // why it is not KVM
-	memory string // path of the file that remembers a failure
+// Accelerator is what is known about this host's KVM.
+type Accelerator struct {
+	Name   string // KVM until it has failed, or TCG
+	Proven bool   // a machine has booted with it
+	Note   string // why it is not KVM
+	Memory string // path of the file that remembers a failure
 }
 
-// chooseAccelerator decides what the first machine is tried with. forced is KVM, TCG or empty.
-func chooseAccelerator(forced, cache string) accelerator {
-	a := accelerator{name: KVM, memory: kvmMemory(cache)}
+// ChooseAccelerator decides what the first machine is tried with. forced is KVM, TCG or empty.
+func ChooseAccelerator(forced, cache string) Accelerator {
+	a := Accelerator{Name: KVM, Memory: KVMMemory(cache)}
 	switch forced {
 	case TCG:
-		return accelerator{name: TCG, proven: true, note: "TCG was asked for"}
+		return Accelerator{Name: TCG, Proven: true, Note: "TCG was asked for"}
 	case KVM:
-		a.proven = true // a failure is then an error, not a reason for something else
+		a.Proven = true // a failure is then an error, not a reason for something else
 		return a
 	}
 	if why := kvmAbsent(); why != "" {
-		return accelerator{name: TCG, proven: true, note: why}
+		return Accelerator{Name: TCG, Proven: true, Note: why}
 	}
-	a.remember()
+	a.Remember()
 	return a
 }
 
-// kvmMemory is the file that remembers a failure of this host.
-func kvmMemory(cache string) string {
+// KVMMemory is the file that remembers a failure of this host.
+func KVMMemory(cache string) string {
 	if cache == "" {
 		return ""
 	}
 	return filepath.Join(cache, "kvm-failed")
 }
 
-// remember takes an earlier failure since this host booted for granted.
-func (a *accelerator) remember() {
+// Remember takes an earlier failure since this host booted for granted.
+func (a *Accelerator) Remember() {
 	if why := a.recall(); why != "" {
-		a.name, a.proven, a.note = TCG, true, why
+		a.Name, a.Proven, a.Note = TCG, true, why
 	}
 }
 
-// boot starts a machine with what is known to work. Where nothing is known yet, the machine is the proof.
-func (a *accelerator) boot(ctx context.Context, tell func(string), start func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
-	if !a.proven {
+// Boot starts a machine with what is known to work. Where nothing is known yet, the machine is the proof.
+func (a *Accelerator) Boot(ctx context.Context, tell func(string), start func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
+	if !a.Proven {
 		node, err := start(KVM, false)
 		if err == nil {
-			a.proven = true
+			a.Proven = true
 			return node, nil
 		}
 		_, lost := errors.AsType[*vm.LostError](err)
@@ -78,13 +78,13 @@ func (a *accelerator) boot(ctx context.Context, tell func(string), start func(ac
 			return nil, err
 		}
 		a.refuse(err)
-		tell("falling back to TCG, which is much slower: " + a.note)
+		tell("falling back to TCG, which is much slower: " + a.Note)
 	}
-	return start(a.name, true)
+	return start(a.Name, true)
 }
 
-// limitOf bounds a boot, which is short where a failure is to be expected.
-func limitOf(accelerator string, proven bool) time.Duration {
+// LimitOf bounds a boot, which is short where a failure is to be expected.
+func LimitOf(accelerator string, proven bool) time.Duration {
 	if !proven {
 		return proofLimit
 	}
@@ -103,14 +103,14 @@ func kvmAbsent() string {
 }
 
 // refuse falls back to TCG and remembers why.
-func (a *accelerator) refuse(reason error) {
-	a.name, a.proven = TCG, true
-	a.note = "a guest did not boot under KVM: " + briefly(reason)
-	if a.memory == "" { // another host's, of which nothing is remembered
+func (a *Accelerator) refuse(reason error) {
+	a.Name, a.Proven = TCG, true
+	a.Note = "a guest did not boot under KVM: " + briefly(reason)
+	if a.Memory == "" { // another host's, of which nothing is remembered
 		return
 	}
 	// Only a convenience: without the file the next lab tries again.
-	_ = os.WriteFile(a.memory, []byte(bootID()+"\n"+a.note+"\n"), 0o600)
+	_ = os.WriteFile(a.Memory, []byte(bootID()+"\n"+a.Note+"\n"), 0o600)
 }
 
 // emulatorError is what QEMU says of itself, in the middle of what libvirt says about it.
@@ -129,8 +129,8 @@ func briefly(err error) string {
 }
 
 // recall is the note of an earlier failure since this host booted.
-func (a *accelerator) recall() string {
-	text, err := os.ReadFile(a.memory)
+func (a *Accelerator) recall() string {
+	text, err := os.ReadFile(a.Memory)
 	if err != nil {
 		return ""
 	}
@@ -152,9 +152,9 @@ func bootID() string {
 // KVMRefused says why machines of this host will be emulated, empty when KVM will be tried, and which
 // file remembers it, if one does. cache is the folder that was given to [Open].
 func KVMRefused(cache string) (why, memory string) {
-	a := chooseAccelerator("", cache)
+	a := ChooseAccelerator("", cache)
 	if a.recall() != "" {
-		memory = a.memory
+		memory = a.Memory
 	}
-	return a.note, memory
+	return a.Note, memory
 }

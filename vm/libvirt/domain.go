@@ -18,43 +18,43 @@ const (
 	TCG = "tcg"
 )
 
-// domain is what the XML of a machine depends on.
-type domain struct {
-	name        string
-	uuid        string // empty: libvirt's choice
-	run         string // id of the run, kept with the domain; empty: none
-	kind        string // QEMU's machine; empty: pc
-	accelerator string
-	machine     vm.Machine
-	cpus        string // CPUs of the host that it may use, as "2,3"; empty: all
-	cards       []card // one for each of the machine's ports, in their order
-	channel     string // path of the socket of the agent's port; empty: libvirt's choice
-	appending   bool   // to the file of its console
+// Domain is what the XML of a machine depends on.
+type Domain struct {
+	Name        string
+	UUID        string // empty: libvirt's choice
+	Run         string // id of the run, kept with the domain; empty: none
+	Kind        string // QEMU's machine; empty: pc
+	Accelerator string
+	Machine     vm.Machine
+	CPUs        string // CPUs of the host that it may use, as "2,3"; empty: all
+	Cards       []Card // one for each of the machine's ports, in their order
+	Channel     string // path of the socket of the agent's port; empty: libvirt's choice
+	Appending   bool   // to the file of its console
 }
 
-// card is a network card of a machine, on one of three things.
-type card struct {
-	tap     string // that exists
-	network string // of libvirt
-	bridge  string // of the host
-	mac     string
-	mtu     uint // that the machine is told; 0: it takes 1500 bytes
+// Card is a network card of a machine, on one of three things.
+type Card struct {
+	Tap     string // that exists
+	Network string // of libvirt
+	Bridge  string // of the host
+	MAC     string
+	MTU     uint // that the machine is told; 0: it takes 1500 bytes
 }
 
-// xml describes a transient domain: direct kernel boot, a virtio network card for each port, the agent's
+// XML describes a transient domain: direct kernel boot, a virtio network card for each port, the agent's
 // virtio-serial port, the serial console into a file (or, without one, to whoever opens it), and nothing
 // else, since each device costs boot time under emulation.
-func (d domain) xml() (string, error) {
+func (d Domain) XML() (string, error) {
 	doc := &libvirtxml.Domain{
 		Type:   "qemu",
-		Name:   d.name,
-		UUID:   d.uuid,
-		Memory: &libvirtxml.DomainMemory{Value: uint(d.machine.MemoryBytes / 1024), Unit: "KiB"},
+		Name:   d.Name,
+		UUID:   d.UUID,
+		Memory: &libvirtxml.DomainMemory{Value: uint(d.Machine.MemoryBytes / 1024), Unit: "KiB"},
 		VCPU:   d.vcpus(),
 		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: libvirtArch(runtime.GOARCH), Machine: cmp.Or(d.kind, "pc")},
-			Kernel:  d.machine.Kernel,
-			Initrd:  d.machine.Initramfs,
+			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: Arch(runtime.GOARCH), Machine: cmp.Or(d.Kind, "pc")},
+			Kernel:  d.Machine.Kernel,
+			Initrd:  d.Machine.Initramfs,
 			Cmdline: d.commandLine(),
 		},
 		Features: &libvirtxml.DomainFeatureList{
@@ -67,20 +67,20 @@ func (d domain) xml() (string, error) {
 				{Type: "usb", Model: "none"},
 				{Type: "virtio-serial"},
 			},
-			Interfaces: interfaces(d.cards),
+			Interfaces: interfaces(d.Cards),
 			Channels: []libvirtxml.DomainChannel{{
-				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.channel}},
+				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.Channel}},
 				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agent.PortName}},
 			}},
 			Serials:    []libvirtxml.DomainSerial{{Source: d.console()}},
 			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
 		},
 	}
-	if d.run != "" {
-		doc.Metadata = &libvirtxml.DomainMetadata{XML: metadata(d.run)}
+	if d.Run != "" {
+		doc.Metadata = &libvirtxml.DomainMetadata{XML: Metadata(d.Run)}
 	}
 	switch {
-	case d.accelerator == KVM:
+	case d.Accelerator == KVM:
 		doc.Type = "kvm"
 		doc.CPU = &libvirtxml.DomainCPU{Mode: "host-passthrough"}
 	case runtime.GOARCH == "amd64":
@@ -88,7 +88,7 @@ func (d domain) xml() (string, error) {
 	}
 	text, err := doc.Marshal()
 	if err != nil {
-		return "", fmt.Errorf("describe machine %s for libvirt: %w", d.machine.Name, err)
+		return "", fmt.Errorf("describe machine %s for libvirt: %w", d.Machine.Name, err)
 	}
 	return text, nil
 }
@@ -98,33 +98,33 @@ func (d domain) xml() (string, error) {
 // devices run in threads of their own. A virtio queue then loses a kick now and then, and stands still from
 // there on (NETDEV WATCHDOG: transmit queue timed out). QEMU 8.1 keeps the guest's fences, but Linux on x86 uses
 // a locked addition for one.
-func (d domain) vcpus() *libvirtxml.DomainVCPU {
-	v := &libvirtxml.DomainVCPU{Value: uint(d.machine.VCPUs), CPUSet: d.cpus}
-	if d.accelerator == TCG && d.machine.VCPUs == 1 {
+func (d Domain) vcpus() *libvirtxml.DomainVCPU {
+	v := &libvirtxml.DomainVCPU{Value: uint(d.Machine.VCPUs), CPUSet: d.CPUs}
+	if d.Accelerator == TCG && d.Machine.VCPUs == 1 {
 		v.Current, v.Value = 1, 2
 	}
 	return v
 }
 
-func (d domain) console() *libvirtxml.DomainChardevSource {
-	if d.machine.ConsoleFile == "" {
+func (d Domain) console() *libvirtxml.DomainChardevSource {
+	if d.Machine.ConsoleFile == "" {
 		return &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
 	}
-	file := &libvirtxml.DomainChardevSourceFile{Path: d.machine.ConsoleFile, Append: "off"}
-	if d.appending {
+	file := &libvirtxml.DomainChardevSourceFile{Path: d.Machine.ConsoleFile, Append: "off"}
+	if d.Appending {
 		file.Append = "on"
 	}
 	return &libvirtxml.DomainChardevSource{File: file}
 }
 
-// metadata says whose an object is, for those who come across it.
-func metadata(run string) string {
+// Metadata says whose an object is, for those who come across it.
+func Metadata(run string) string {
 	return fmt.Sprintf(`<ctload:run xmlns:ctload="https://github.com/ctload/ctload">%s</ctload:run>`, run)
 }
 
-func (d domain) commandLine() string {
-	if d.accelerator == TCG {
-		return guest.EmulatedCommandLine(d.machine.VCPUs)
+func (d Domain) commandLine() string {
+	if d.Accelerator == TCG {
+		return guest.EmulatedCommandLine(d.Machine.VCPUs)
 	}
 	return guest.CommandLine
 }
@@ -140,33 +140,34 @@ func emulatedCPU() *libvirtxml.DomainCPU {
 	}
 }
 
-func interfaces(cards []card) []libvirtxml.DomainInterface {
+func interfaces(cards []Card) []libvirtxml.DomainInterface {
 	var list []libvirtxml.DomainInterface
 	for _, c := range cards {
 		i := libvirtxml.DomainInterface{
-			MAC:   &libvirtxml.DomainInterfaceMAC{Address: c.mac},
+			MAC:   &libvirtxml.DomainInterfaceMAC{Address: c.MAC},
 			Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 			// An option ROM would only be loaded and searched; nothing boots from the network.
 			ROM: &libvirtxml.DomainROM{Enabled: "no"},
 		}
-		if c.mtu > 0 {
-			i.MTU = &libvirtxml.DomainInterfaceMTU{Size: c.mtu}
+		if c.MTU > 0 {
+			i.MTU = &libvirtxml.DomainInterfaceMTU{Size: c.MTU}
 		}
 		switch {
-		case c.network != "":
-			i.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: c.network}}
-		case c.bridge != "":
-			i.Source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: c.bridge}}
+		case c.Network != "":
+			i.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: c.Network}}
+		case c.Bridge != "":
+			i.Source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: c.Bridge}}
 		default:
 			i.Source = &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}}
-			i.Target = &libvirtxml.DomainInterfaceTarget{Dev: c.tap, Managed: "no"}
+			i.Target = &libvirtxml.DomainInterfaceTarget{Dev: c.Tap, Managed: "no"}
 		}
 		list = append(list, i)
 	}
 	return list
 }
 
-func libvirtArch(goarch string) string {
+// Arch returns what libvirt calls an architecture of Go.
+func Arch(goarch string) string {
 	switch goarch {
 	case "amd64":
 		return "x86_64"
@@ -174,4 +175,17 @@ func libvirtArch(goarch string) string {
 		return "aarch64"
 	}
 	return goarch
+}
+
+// CheckArchitecture reports whether a ctload that is built for goarch can boot machines. They are
+// PCs (domain.xml, guest.CommandLine), and this program is their init. The error is a
+// *guest.MissingError.
+func CheckArchitecture(goarch string) error {
+	if goarch == "amd64" {
+		return nil
+	}
+	return &guest.MissingError{
+		What: "ctload boots x86-64 machines only, and this build is for " + goarch,
+		Fix:  "ctload run EXPERIMENT --driver netns   runs on this host's kernel; machines need an x86-64 host",
+	}
 }

@@ -23,15 +23,15 @@ func TestDomainXML(t *testing.T) {
 		file, accelerator string
 		vcpus             int
 	}{{"kvm.xml", KVM, 2}, {"tcg.xml", TCG, 2}, {"kvm-single.xml", KVM, 1}, {"tcg-single.xml", TCG, 1}} {
-		got, err := domain{
-			name: "ctload-dut1", accelerator: tc.accelerator,
-			machine: vm.Machine{
+		got, err := Domain{
+			Name: "ctload-dut1", Accelerator: tc.accelerator,
+			Machine: vm.Machine{
 				Name: "dut", Kernel: "/k/vmlinuz", Initramfs: "/dev/shm/guest/initramfs-0",
 				VCPUs: tc.vcpus, MemoryBytes: 512 << 20, ConsoleFile: "/runs/x/console.log",
 			},
-			cards:   []card{{tap: "tap1.0", mac: macAddress(1, 0)}, {tap: "tap1.1", mac: macAddress(1, 1)}},
-			channel: "/dev/shm/dut1.sock",
-		}.xml()
+			Cards:   []Card{{Tap: "tap1.0", MAC: "52:54:00:00:01:00"}, {Tap: "tap1.1", MAC: "52:54:00:00:01:01"}},
+			Channel: "/dev/shm/dut1.sock",
+		}.XML()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,40 +57,29 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestCheckArchitecture refuses a build whose machines no test has booted, and names what works there.
-func TestCheckArchitecture(t *testing.T) {
-	if err := checkArchitecture("amd64"); err != nil {
-		t.Error(err)
-	}
-	missing, ok := errors.AsType[*guest.MissingError](checkArchitecture("arm64"))
-	if !ok || !strings.Contains(missing.Fix, "--driver netns") {
-		t.Errorf("arm64: %+v", missing)
-	}
-}
-
 // TestKVMFailureIsRememberedUntilTheHostBoots goes through what a lab does on a host whose KVM does not
 // work, and on the same host later.
 func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
 	cache := t.TempDir()
-	a := accelerator{name: KVM, memory: filepath.Join(cache, "kvm-failed")}
-	a.refuse(&vm.BootError{Node: "dut", Reason: errDaemonGone, Console: "x"})
-	if a.name != TCG || !a.proven {
-		t.Errorf("after a failure: %s, proven %v", a.name, a.proven)
+	a := Accelerator{Name: KVM, Memory: filepath.Join(cache, "kvm-failed")}
+	a.refuse(&vm.BootError{Node: "dut", Reason: ErrDaemonGone, Console: "x"})
+	if a.Name != TCG || !a.Proven {
+		t.Errorf("after a failure: %s, proven %v", a.Name, a.Proven)
 	}
-	again := accelerator{memory: a.memory}
-	if got := again.recall(); got != a.note {
-		t.Errorf("remembered %q, want %q", got, a.note)
+	again := Accelerator{Memory: a.Memory}
+	if got := again.recall(); got != a.Note {
+		t.Errorf("remembered %q, want %q", got, a.Note)
 	}
-	if err := os.WriteFile(a.memory, []byte("another boot\nwhatever\n"), 0o600); err != nil {
+	if err := os.WriteFile(a.Memory, []byte("another boot\nwhatever\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := again.recall(); got != "" {
 		t.Errorf("remembered %q across a boot of the host", got)
 	}
-	if forced := chooseAccelerator(KVM, cache); forced.name != KVM {
-		t.Errorf("kvm was asked for and %s chosen", forced.name)
+	if forced := ChooseAccelerator(KVM, cache); forced.Name != KVM {
+		t.Errorf("kvm was asked for and %s chosen", forced.Name)
 	}
-	if forced := chooseAccelerator(TCG, cache); forced.name != TCG || forced.note == "" {
+	if forced := ChooseAccelerator(TCG, cache); forced.Name != TCG || forced.Note == "" {
 		t.Errorf("tcg was asked for: %+v", forced)
 	}
 }
@@ -101,5 +90,29 @@ func TestBriefly(t *testing.T) {
 		"qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../x.c:1: assertion")
 	if got, want := briefly(err), "QEMU says: failed to set MSR 0x10a to 0x69"; got != want {
 		t.Errorf("briefly: %q, want %q", got, want)
+	}
+}
+
+// TestDomainXML_OfOtherDaemons holds what is made on a daemon of others to a golden file.
+func TestDomainXML_OfOtherDaemons(t *testing.T) {
+	machine, err := Domain{
+		Name: "ctload-0badcafe-dut-1", UUID: "00000000-0000-4000-8000-000000000001", Run: "0badcafe", Kind: "q35", Accelerator: KVM, CPUs: "2,3",
+		Machine: vm.Machine{Name: "dut", Kernel: "/pool/kernel", Initramfs: "/pool/initramfs", VCPUs: 2, MemoryBytes: 512 << 20},
+		Cards:   []Card{{Network: "ctload-0badcafe-client", MAC: "52:54:00:01:01:00", MTU: 1430}, {Bridge: "br0", MAC: "52:54:00:01:01:01"}},
+	}.XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "shared.xml", machine)
+}
+
+// TestCheckArchitecture refuses a build whose machines no test has booted, and names what works there.
+func TestCheckArchitecture(t *testing.T) {
+	if err := CheckArchitecture("amd64"); err != nil {
+		t.Error(err)
+	}
+	missing, ok := errors.AsType[*guest.MissingError](CheckArchitecture("arm64"))
+	if !ok || !strings.Contains(missing.Fix, "--driver netns") {
+		t.Errorf("arm64: %+v", missing)
 	}
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// endpoint is where a libvirt daemon listens: a URI in libvirt's notation.
-type endpoint struct {
-	uri       *url.URL
-	transport string // unix, tcp, tls or ssh
+// Endpoint is where a libvirt daemon listens: a URI in libvirt's notation.
+type Endpoint struct {
+	URI       *url.URL
+	Transport string // unix, tcp, tls or ssh
 	dialer    socket.Dialer
 }
 
@@ -36,12 +36,12 @@ func (e *URIError) Error() string {
 
 // CheckURI returns a [*URIError] for a URI that is not understood, without a look at its host.
 func CheckURI(text string) error {
-	_, err := parseEndpoint(text)
+	_, err := ParseEndpoint(text)
 	return err
 }
 
-// parseEndpoint understands a URI. A session URI must name its socket (qemu:///session?socket=PATH).
-func parseEndpoint(text string) (*endpoint, error) {
+// ParseEndpoint understands a URI. A session URI must name its socket (qemu:///session?socket=PATH).
+func ParseEndpoint(text string) (*Endpoint, error) {
 	wrong := func(why string) error { return &URIError{URI: text, Why: why} }
 	uri, err := url.Parse(text)
 	if err != nil {
@@ -67,7 +67,7 @@ func parseEndpoint(text string) (*endpoint, error) {
 	case !local && uri.Hostname() == "":
 		return nil, wrong("it names no host")
 	}
-	a := &endpoint{uri: uri, transport: transport}
+	a := &Endpoint{URI: uri, Transport: transport}
 	switch transport {
 	case "unix":
 		var options []dialers.LocalOption
@@ -101,27 +101,27 @@ func parseEndpoint(text string) (*endpoint, error) {
 	return a, nil
 }
 
-// name is what messages call the host.
-func (a *endpoint) name() string {
-	if a.transport == "unix" {
-		if path := a.uri.Query().Get("socket"); path != "" {
+// Name is what messages call the host.
+func (a *Endpoint) Name() string {
+	if a.Transport == "unix" {
+		if path := a.URI.Query().Get("socket"); path != "" {
 			return path
 		}
 		return "this host"
 	}
-	return a.uri.Host
+	return a.URI.Host
 }
 
-// here reports whether the daemon is this host's own. Behind a socket that is named may be another's.
-func (a *endpoint) here() bool { return a.transport == "unix" && a.uri.Query().Get("socket") == "" }
+// Here reports whether the daemon is this host's own. Behind a socket that is named may be another's.
+func (a *Endpoint) Here() bool { return a.Transport == "unix" && a.URI.Query().Get("socket") == "" }
 
-// How soon a host that does not answer any more counts as gone: after deadAfter without a packet the
+// DeadAfter says how soon a host that does not answer counts as gone: after that long without a packet the
 // kernel asks, and gives up after that long again.
-const deadAfter = 5 * time.Second
+const DeadAfter = 5 * time.Second
 
 // Dial implements [socket.Dialer]. A connection over the network ends by itself when the host at its other
 // end is gone without a word.
-func (a *endpoint) Dial() (net.Conn, error) {
+func (a *Endpoint) Dial() (net.Conn, error) {
 	conn, err := a.dialer.Dial()
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (a *endpoint) Dial() (net.Conn, error) {
 	}
 	if tcp, ok := inner.(*net.TCPConn); ok {
 		if err := endWithHost(tcp); err != nil {
-			return nil, errors.Join(fmt.Errorf("watch the connection to %s: %w", a.name(), err), conn.Close())
+			return nil, errors.Join(fmt.Errorf("watch the connection to %s: %w", a.Name(), err), conn.Close())
 		}
 	}
 	return conn, nil
@@ -142,7 +142,7 @@ func (a *endpoint) Dial() (net.Conn, error) {
 // (TCP_USER_TIMEOUT, Linux 2.6.37).
 func endWithHost(conn *net.TCPConn) error {
 	const probes = 5
-	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: deadAfter, Interval: deadAfter / probes, Count: probes})
+	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: DeadAfter, Interval: DeadAfter / probes, Count: probes})
 	if err != nil {
 		return err
 	}
@@ -152,38 +152,38 @@ func endWithHost(conn *net.TCPConn) error {
 	}
 	var failure error
 	err = raw.Control(func(fd uintptr) {
-		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*deadAfter/time.Millisecond))
+		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*DeadAfter/time.Millisecond))
 	})
 	return errors.Join(err, failure)
 }
 
 // explain makes the error of a connection that was not made one that says what to do. It is a
 // *guest.MissingError.
-func (a *endpoint) explain(err error) error {
-	missing := &guest.MissingError{What: fmt.Sprintf("no connection to libvirt at %s", a.uri), Err: err}
+func (a *Endpoint) explain(err error) error {
+	missing := &guest.MissingError{What: fmt.Sprintf("no connection to libvirt at %s", a.URI), Err: err}
 	var unknown *net.DNSError
 	switch {
-	case a.transport == "ssh":
+	case a.Transport == "ssh":
 		missing.Fix = "ssh " + strings.Join(a.dialer.(*sshDialer).whom(), " ") + " true   (it must work without a question)"
 		if said := a.dialer.(*sshDialer).said(); said != "" {
 			missing.Err = errors.New(said)
 		}
 	case errors.As(err, &unknown):
-		missing.Fix = "check the name in --connect; " + a.uri.Hostname() + " has no address"
-	case a.transport == "unix" && errors.Is(err, os.ErrNotExist):
+		missing.Fix = "check the name in --connect; " + a.URI.Hostname() + " has no address"
+	case a.Transport == "unix" && errors.Is(err, os.ErrNotExist):
 		missing.Fix = "sudo apt-get install --no-install-recommends libvirt-daemon-system && sudo systemctl enable --now libvirtd"
 	case errors.Is(err, os.ErrPermission):
 		missing.Fix = "sudo usermod -aG libvirt $USER, then log in again"
-	case errors.Is(err, syscall.ECONNREFUSED) && a.transport == "unix":
+	case errors.Is(err, syscall.ECONNREFUSED) && a.Transport == "unix":
 		missing.Fix = "sudo systemctl restart libvirtd"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		missing.Fix = fmt.Sprintf("on %s: sudo systemctl enable --now libvirtd-%s.socket", a.uri.Hostname(), a.transport)
-	case a.transport == "tls":
+		missing.Fix = fmt.Sprintf("on %s: sudo systemctl enable --now libvirtd-%s.socket", a.URI.Hostname(), a.Transport)
+	case a.Transport == "tls":
 		missing.Fix = "virt-pki-validate, or name the folder of cacert.pem, clientcert.pem and clientkey.pem with ?pkipath=FOLDER"
 	case strings.Contains(err.Error(), "authentication"):
 		missing.Fix = "passwords (SASL) are not understood: qemu+ssh:// or qemu+tls:// need none"
 	default:
-		missing.Fix = "virsh -c '" + a.uri.String() + "' version"
+		missing.Fix = "virsh -c '" + a.URI.String() + "' version"
 	}
 	return missing
 }

@@ -12,19 +12,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// Scheduled implements [vm.Hosted] by libvirt's vcpu.N.time and vcpu.N.delay (libvirt 7.2), which are in
-// nanoseconds; the delay comes from the host's schedstat.
-func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	params, err := m.lab.virt.vcpuStats(ctx, m.running())
-	if err != nil {
-		return vm.Scheduled{}, m.lab.explain("ask for the CPUs of "+m.name, err)
-	}
-	return scheduled(params)
-}
-
-func scheduled(params []golibvirt.TypedParam) (vm.Scheduled, error) {
+// Scheduled returns for how long a domain ran and waited, by the figures of [Connection.VCPUStats].
+func Scheduled(params []golibvirt.TypedParam) (vm.Scheduled, error) {
 	var s vm.Scheduled
 	delays := 0
 	for _, p := range params {
@@ -46,10 +35,10 @@ func scheduled(params []golibvirt.TypedParam) (vm.Scheduled, error) {
 	return s, nil
 }
 
-// vcpuStats are libvirt's figures of a domain's CPUs.
-func (c *connection) vcpuStats(ctx context.Context, domain golibvirt.Domain) ([]golibvirt.TypedParam, error) {
-	records, err := within(ctx, c, func() ([]golibvirt.DomainStatsRecord, error) {
-		return c.virt.ConnectGetAllDomainStats([]golibvirt.Domain{domain}, uint32(golibvirt.DomainStatsVCPU), 0)
+// VCPUStats are libvirt's figures of a domain's CPUs.
+func (c *Connection) VCPUStats(ctx context.Context, domain golibvirt.Domain) ([]golibvirt.TypedParam, error) {
+	records, err := Within(ctx, c, func() ([]golibvirt.DomainStatsRecord, error) {
+		return c.Virt.ConnectGetAllDomainStats([]golibvirt.Domain{domain}, uint32(golibvirt.DomainStatsVCPU), 0)
 	})
 	if err != nil {
 		return nil, err
@@ -59,5 +48,3 @@ func (c *connection) vcpuStats(ctx context.Context, domain golibvirt.Domain) ([]
 	}
 	return records[0].Params, nil
 }
-
-var _ vm.Hosted = (*machine)(nil)

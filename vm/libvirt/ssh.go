@@ -45,7 +45,7 @@ func (s *saying) Write(p []byte) (int, error) {
 // target are ssh's options and the host, without a command.
 func (d *sshDialer) target() []string {
 	return append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
-		"-o", fmt.Sprintf("ServerAliveInterval=%d", int(deadAfter/time.Second)), "-o", "ServerAliveCountMax=2"}, d.whom()...)
+		"-o", fmt.Sprintf("ServerAliveInterval=%d", int(DeadAfter/time.Second)), "-o", "ServerAliveCountMax=2"}, d.whom()...)
 }
 
 // whom are the options that the user's URI stands for, and the host.
@@ -74,7 +74,7 @@ func (d *sshDialer) whom() []string {
 func (d *sshDialer) helper() string {
 	path := d.uri.Query().Get("socket")
 	if path != "" {
-		return "nc -U " + quote(path)
+		return "nc -U " + Quote(path)
 	}
 	return "if command -v virt-ssh-helper >/dev/null; then exec virt-ssh-helper qemu:///system; " +
 		"else exec nc -U /var/run/libvirt/libvirt-sock; fi"
@@ -90,7 +90,7 @@ func (d *sshDialer) Dial() (net.Conn, error) {
 	defer theirs.Close()
 	defer ours.Close()
 	said := &saying{ended: make(chan struct{})}
-	cmd := exec.Command("ssh", append(d.target(), "sh -c "+quote(d.helper()))...)
+	cmd := exec.Command("ssh", append(d.target(), "sh -c "+Quote(d.helper()))...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ctrl-C is for this program alone
 	conn, err := net.FileConn(ours)
@@ -127,5 +127,5 @@ func (d *sshDialer) said() string {
 	return strings.TrimSpace(last.text.String())
 }
 
-// quote makes text one word of a shell.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+// Quote makes text one word of a shell.
+func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -31,8 +31,8 @@ const (
 // streamChunk is the most that one packet carries: daemons before 1.0.2 take no more than 262,120 bytes.
 const streamChunk = 128 << 10
 
-// stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has ended.
-type stream struct {
+// Stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has ended.
+type Stream struct {
 	socket   *socket.Socket
 	proc     uint32
 	serial   int32      // of the call that opened it, which every packet of it carries
@@ -47,8 +47,8 @@ type reply struct {
 	payload []byte
 }
 
-// openChannel opens the virtio-serial port of that name of a domain.
-func (a *endpoint) openChannel(ctx context.Context, domain golibvirt.Domain, name string) (*stream, error) {
+// OpenChannel opens the virtio-serial port of that name of a domain.
+func (a *Endpoint) OpenChannel(ctx context.Context, domain golibvirt.Domain, name string) (*Stream, error) {
 	s, err := a.openStream(ctx, procDomainChannel, domain, name)
 	if err != nil {
 		return nil, fmt.Errorf("open port %s of %s: %w", name, domain.Name, err)
@@ -56,8 +56,8 @@ func (a *endpoint) openChannel(ctx context.Context, domain golibvirt.Domain, nam
 	return s, nil
 }
 
-// openConsole opens the first serial console of a domain.
-func (a *endpoint) openConsole(ctx context.Context, domain golibvirt.Domain) (*stream, error) {
+// OpenConsole opens the first serial console of a domain.
+func (a *Endpoint) OpenConsole(ctx context.Context, domain golibvirt.Domain) (*Stream, error) {
 	s, err := a.openStream(ctx, procDomainConsole, domain, "")
 	if err != nil {
 		return nil, fmt.Errorf("open the console of %s: %w", domain.Name, err)
@@ -65,11 +65,11 @@ func (a *endpoint) openConsole(ctx context.Context, domain golibvirt.Domain) (*s
 	return s, nil
 }
 
-func (a *endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt.Domain, name string) (*stream, error) {
-	s := &stream{proc: proc, replies: make(chan reply, 1)}
+func (a *Endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt.Domain, name string) (*Stream, error) {
+	s := &Stream{proc: proc, replies: make(chan reply, 1)}
 	s.incoming, s.arrive = io.Pipe()
 	s.socket = socket.New(a, s)
-	_, err := within(ctx, nil, func() (struct{}, error) { return struct{}{}, s.open(string(golibvirt.RemoteURI(a.uri)), domain, name) })
+	_, err := Within(ctx, nil, func() (struct{}, error) { return struct{}{}, s.open(string(golibvirt.RemoteURI(a.URI)), domain, name) })
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -77,7 +77,7 @@ func (a *endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt
 }
 
 // open goes from a connection to a stream.
-func (s *stream) open(uri string, domain golibvirt.Domain, name string) error {
+func (s *Stream) open(uri string, domain golibvirt.Domain, name string) error {
 	if err := s.socket.Connect(); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (s *stream) open(uri string, domain golibvirt.Domain, name string) error {
 }
 
 // call makes one call and waits for the daemon's answer.
-func (s *stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, error) {
+func (s *Stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, error) {
 	s.serial++
 	if err := s.socket.SendPacket(s.serial, proc, remoteProgram, args, socket.Call, socket.StatusOK); err != nil {
 		return nil, err
@@ -119,13 +119,13 @@ func (s *stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, e
 		}
 		return r.payload, nil
 	case <-gone:
-		return nil, errDaemonGone
+		return nil, ErrDaemonGone
 	}
 }
 
 // Route implements [socket.Router]: it takes what the daemon sends. It returns when a reader has taken the
 // data, which is how a slow one slows the guest down.
-func (s *stream) Route(h *socket.Header, payload []byte) {
+func (s *Stream) Route(h *socket.Header, payload []byte) {
 	switch {
 	case h.Type == socket.Reply:
 		s.replies <- reply{h.Status, payload}
@@ -139,9 +139,9 @@ func (s *stream) Route(h *socket.Header, payload []byte) {
 	}
 }
 
-func (s *stream) Read(p []byte) (int, error) { return s.incoming.Read(p) }
+func (s *Stream) Read(p []byte) (int, error) { return s.incoming.Read(p) }
 
-func (s *stream) Write(p []byte) (int, error) {
+func (s *Stream) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
 		n := min(len(p), streamChunk)
@@ -154,7 +154,7 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 // Close ends the stream with its connection.
-func (s *stream) Close() error {
+func (s *Stream) Close() error {
 	_ = s.incoming.Close()
 	return s.socket.Disconnect()
 }
@@ -198,4 +198,4 @@ func remoteError(payload []byte) error {
 	return golibvirt.Error{Code: binary.BigEndian.Uint32(payload), Message: string(text[:length])}
 }
 
-var _ io.ReadWriteCloser = (*stream)(nil)
+var _ io.ReadWriteCloser = (*Stream)(nil)

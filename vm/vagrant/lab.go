@@ -15,6 +15,7 @@ import (
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
+	"github.com/ctload/ctload/vm/libvirt/embedded"
 )
 
 //go:embed prepare.sh
@@ -24,14 +25,14 @@ var prepareScript string
 type Options struct {
 	Box         Box
 	Runtime     string // folder in memory, with a short path; it holds the disk of the machine, too
-	Cache       string // see libvirt.Options
-	Accelerator string // see libvirt.Options
+	Cache       string // see embedded.Options
+	Accelerator string // see embedded.Options
 	Tell        func(note string)
 }
 
-// Lab is an embedded lab (libvirt.Lab) whose DUT is a machine of a box.
+// Lab is an embedded lab (embedded.Lab) whose DUT is a machine of a box.
 type Lab struct {
-	*libvirt.Lab
+	*embedded.Lab
 	options    Options
 	state      *state
 	management string // bridge
@@ -66,7 +67,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	if err := options.Box.fits(); err != nil {
 		return nil, err
 	}
-	embedded, err := libvirt.Open(ctx, libvirt.Options{
+	base, err := embedded.Open(ctx, embedded.Options{
 		Runtime: options.Runtime, Cache: options.Cache, Accelerator: options.Accelerator, Tell: options.Tell,
 	})
 	if err != nil {
@@ -74,11 +75,11 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, embedded.Close())
+			err = errors.Join(err, base.Close())
 		}
 	}()
-	l := &Lab{Lab: embedded, options: options, console: filepath.Join(options.Runtime, "console")}
-	if l.management, err = embedded.Management(ctx); err != nil {
+	l := &Lab{Lab: base, options: options, console: filepath.Join(options.Runtime, "console")}
+	if l.management, err = base.Management(ctx); err != nil {
 		return nil, err
 	}
 	l.state, err = newState(filepath.Join(options.Runtime, "vagrant"), options.Box.boxes)

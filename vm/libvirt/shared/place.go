@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ type room struct {
 }
 
 func (h *hypervisor) room() room {
-	return room{host: h.at.name(), cpus: h.threads(), memory: h.memory}
+	return room{host: h.at.Name(), cpus: h.threads(), memory: h.memory}
 }
 
 // placeNodes gives every node a host: the DUT the first, the load nodes the others one after another, and the

@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // Everything that is made on a daemon is in the journal before it is made, so that whatever a killed run
@@ -25,13 +26,13 @@ var errNotOurs = errors.New("it is somebody else's")
 // Removers are the kinds of things that a run leaves on a daemon, for [journal.Collect]. They work on one
 // daemon after another and are not safe for concurrent use. Close ends their connections.
 type Removers struct {
-	open map[string]*connection // by URI
-	dead map[string]error       // daemons that do not answer: asked once
+	open map[string]*libvirt.Connection // by URI
+	dead map[string]error               // daemons that do not answer: asked once
 }
 
 // NewRemovers has no connections yet.
 func NewRemovers() *Removers {
-	return &Removers{open: map[string]*connection{}, dead: map[string]error{}}
+	return &Removers{open: map[string]*libvirt.Connection{}, dead: map[string]error{}}
 }
 
 // Kinds are what they remove.
@@ -40,20 +41,20 @@ func (r *Removers) Kinds() []journal.Kind {
 }
 
 // daemon is a connection to the daemon of that URI.
-func (r *Removers) daemon(ctx context.Context, uri string) (*connection, error) {
+func (r *Removers) daemon(ctx context.Context, uri string) (*libvirt.Connection, error) {
 	if c, ok := r.open[uri]; ok {
 		return c, nil
 	}
 	if err, ok := r.dead[uri]; ok {
 		return nil, err
 	}
-	at, err := parseEndpoint(uri)
+	at, err := libvirt.ParseEndpoint(uri)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	c, err := connect(ctx, at)
+	c, err := libvirt.Connect(ctx, at)
 	if err != nil {
 		r.dead[uri] = err
 		return nil, err
@@ -72,9 +73,9 @@ func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	err = c.do(ctx, func() error { return find(c.virt, e, false) })
+	err = c.Do(ctx, func() error { return find(c.Virt, e, false) })
 	if gone(err) || errors.Is(err, errNotOurs) {
 		return false, nil
 	}
@@ -83,35 +84,35 @@ func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (
 
 // Remove implements [journal.Remover].
 func (r *Removers) Remove(ctx context.Context, _ journal.Run, e journal.Entry) error {
-	var c *connection
+	var c *libvirt.Connection
 	if e.Kind != vxlanDevice {
 		var err error
 		if c, err = r.daemon(ctx, e.Where); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	return remove(ctx, c, e)
 }
 
 // Close ends the connections.
 func (r *Removers) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 	defer cancel()
 	var errs []error
 	for _, c := range r.open {
-		errs = append(errs, c.close(ctx))
+		errs = append(errs, c.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
 // remove removes a thing; one that is not there is no error.
-func remove(ctx context.Context, c *connection, e journal.Entry) error {
+func remove(ctx context.Context, c *libvirt.Connection, e journal.Entry) error {
 	if e.Kind == vxlanDevice {
 		return removeVXLAN(ctx, e)
 	}
-	err := c.do(ctx, func() error { return find(c.virt, e, true) })
+	err := c.Do(ctx, func() error { return find(c.Virt, e, true) })
 	if gone(err) {
 		return nil
 	}

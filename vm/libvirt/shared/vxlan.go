@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // vxlan carries links between hosts that have no network in common but the one they are managed by: on
@@ -16,7 +17,7 @@ import (
 // peers. libvirt makes no such devices: they are made with ip(8), through ssh, or here where the daemon
 // is this host's. That needs root there, by itself or through sudo without a question.
 type vxlan struct {
-	options   SharedOptions
+	options   Options
 	hosts     []*hypervisor
 	addresses map[*hypervisor]string
 
@@ -30,11 +31,11 @@ const vxlanMTU = 1430
 // vxlanPort is IANA's.
 const vxlanPort = 4789
 
-func newVXLAN(options SharedOptions, hosts []*hypervisor) (*vxlan, error) {
+func newVXLAN(options Options, hosts []*hypervisor) (*vxlan, error) {
 	for _, h := range hosts {
-		if h.at.transport != "ssh" && !h.at.here() {
+		if h.at.Transport != "ssh" && !h.at.Here() {
 			return nil, &guest.MissingError{
-				What: fmt.Sprintf("%s: a VXLAN between the hosts cannot be made through qemu+%s", h.at.name(), h.at.transport),
+				What: fmt.Sprintf("%s: a VXLAN between the hosts cannot be made through qemu+%s", h.at.Name(), h.at.Transport),
 				Fix:  "--network NAME, a bridge or libvirt network that all hosts have; or qemu+ssh://",
 			}
 		}
@@ -48,22 +49,22 @@ func (v *vxlan) hint() string {
 	return fmt.Sprintf("let UDP port %d pass between the hosts, or name a network that all have with --network", vxlanPort)
 }
 
-func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if _, ok := v.links[link]; !ok {
 		if err := v.make(ctx, link); err != nil {
-			return card{}, err
+			return libvirt.Card{}, err
 		}
 		v.links[link] = len(v.links)
 	}
 	network, err := h.network(ctx, link, vxlanMTU)
-	return card{network: network, mtu: vxlanMTU}, err // the machine hears nothing of the network's
+	return libvirt.Card{Network: network, MTU: vxlanMTU}, err // the machine hears nothing of the network's
 }
 
 // make makes a link on all hosts.
 func (v *vxlan) make(ctx context.Context, link string) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	if v.addresses == nil {
 		if err := v.findAddresses(ctx); err != nil {
@@ -75,12 +76,12 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 		if err != nil {
 			return err
 		}
-		bridge, err := within(ctx, h.virt, func() (string, error) {
-			network, err := h.virt.virt.NetworkLookupByName(name)
+		bridge, err := libvirt.Within(ctx, h.virt, func() (string, error) {
+			network, err := h.virt.Virt.NetworkLookupByName(name)
 			if err != nil {
 				return "", err
 			}
-			return h.virt.virt.NetworkGetBridgeName(network)
+			return h.virt.Virt.NetworkGetBridgeName(network)
 		})
 		if err != nil {
 			return h.refused(err, "name the bridge of network "+name)
@@ -89,7 +90,7 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := h.at.run(ctx, v.script(h, made.Name, link, bridge)); err != nil {
+		if _, err := h.at.Run(ctx, v.script(h, made.Name, link, bridge)); err != nil {
 			return h.lacks("root there (or sudo without a question) and iproute2; or --network NAME", "a VXLAN could not be made: %v", err)
 		}
 	}
@@ -102,7 +103,7 @@ func (v *vxlan) script(h *hypervisor, device, link, bridge string) string {
 	_, _ = id.Write([]byte(v.options.Run + "/" + link))
 	lines := []string{
 		fmt.Sprintf("ip link add %s type vxlan id %d local %s dstport %d", device, id.Sum32()>>8, v.addresses[h], vxlanPort),
-		fmt.Sprintf("ip link set %s txqueuelen 10000 alias %s", device, quote("ctload "+v.options.Run)),
+		fmt.Sprintf("ip link set %s txqueuelen 10000 alias %s", device, libvirt.Quote("ctload "+v.options.Run)),
 	}
 	for _, peer := range v.hosts {
 		if peer != h { // whom broadcasts and frames to the unknown go to
@@ -118,10 +119,10 @@ func (v *vxlan) findAddresses(ctx context.Context) error {
 	addresses := map[*hypervisor]string{}
 	var peer string
 	for _, h := range v.hosts {
-		if h.at.transport != "ssh" {
+		if h.at.Transport != "ssh" {
 			continue
 		}
-		out, err := h.at.shell(ctx, `set -- $SSH_CONNECTION; echo "$3"`)
+		out, err := h.at.Shell(ctx, `set -- $SSH_CONNECTION; echo "$3"`)
 		if err != nil {
 			return h.lacks("ssh to it must work", "it does not tell its address: %v", err)
 		}
@@ -129,10 +130,10 @@ func (v *vxlan) findAddresses(ctx context.Context) error {
 		peer = addresses[h]
 	}
 	for _, h := range v.hosts {
-		if !h.at.here() {
+		if !h.at.Here() {
 			continue
 		}
-		out, err := h.at.run(ctx, "ip -o route get "+peer+` | sed 's/.* src \([^ ]*\).*/\1/'`)
+		out, err := h.at.Run(ctx, "ip -o route get "+peer+` | sed 's/.* src \([^ ]*\).*/\1/'`)
 		if err != nil || peer == "" {
 			return h.lacks("--network NAME", "which of its addresses the other hosts can reach is not known: %v", err)
 		}
@@ -149,22 +150,22 @@ func (v *vxlan) findAddresses(ctx context.Context) error {
 
 // existsVXLAN looks for a device.
 func existsVXLAN(ctx context.Context, e journal.Entry) (bool, error) {
-	at, err := parseEndpoint(e.Where)
+	at, err := libvirt.ParseEndpoint(e.Where)
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	out, err := at.run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%s ] || echo there", e.Name))
+	out, err := at.Run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%s ] || echo there", e.Name))
 	return strings.TrimSpace(out) == "there", err
 }
 
 // removeVXLAN removes a device; one that is not there is no error.
 func removeVXLAN(ctx context.Context, e journal.Entry) error {
-	at, err := parseEndpoint(e.Where)
+	at, err := libvirt.ParseEndpoint(e.Where)
 	if err != nil {
 		return err
 	}
-	_, err = at.run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%[1]s ] || ip link del %[1]s type vxlan", e.Name))
+	_, err = at.Run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%[1]s ] || ip link del %[1]s type vxlan", e.Name))
 	return err
 }

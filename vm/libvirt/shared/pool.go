@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // imagesFolder is where libvirt keeps images, which its security drivers expect them in.
@@ -21,21 +22,21 @@ const imagesFolder = "/var/lib/libvirt/images"
 // findPool is the storage pool for kernels: the one that was named, else the one called default, else any
 // that is a folder; none where there is none.
 func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, error) {
-	virt := h.virt.virt
+	virt := h.virt.Virt
 	if name := h.options.Pool; name != "" {
-		pool, err := within(ctx, h.virt, func() (golibvirt.StoragePool, error) { return virt.StoragePoolLookupByName(name) })
+		pool, err := libvirt.Within(ctx, h.virt, func() (golibvirt.StoragePool, error) { return virt.StoragePoolLookupByName(name) })
 		if gone(err) {
-			return nil, h.lacks("virsh -c '"+h.at.uri.String()+"' pool-list --all", "it has no storage pool called %s", name)
+			return nil, h.lacks("virsh -c '"+h.at.URI.String()+"' pool-list --all", "it has no storage pool called %s", name)
 		}
 		return &pool, err
 	}
-	pools, err := within(ctx, h.virt, func() ([]golibvirt.StoragePool, error) {
+	pools, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.StoragePool, error) {
 		const flags = golibvirt.ConnectListStoragePoolsActive | golibvirt.ConnectListStoragePoolsDir
 		pools, _, err := virt.ConnectListAllStoragePools(1, flags)
 		return pools, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the storage pools of %s: %w", h.at.name(), err)
+		return nil, fmt.Errorf("list the storage pools of %s: %w", h.at.Name(), err)
 	}
 	for _, pool := range pools {
 		if pool.Name == "default" {
@@ -64,8 +65,8 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 	if err != nil {
 		return golibvirt.StoragePool{}, err
 	}
-	pool, err := within(ctx, h.virt, func() (golibvirt.StoragePool, error) {
-		virt := h.virt.virt
+	pool, err := libvirt.Within(ctx, h.virt, func() (golibvirt.StoragePool, error) {
+		virt := h.virt.Virt
 		pool, err := virt.StoragePoolDefineXML(text, 0) // a transient one could not remove its folder
 		if err != nil {
 			return pool, err
@@ -76,7 +77,7 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 		return pool, virt.StoragePoolCreate(pool, golibvirt.StoragePoolCreateNormal)
 	})
 	if err != nil {
-		return pool, h.lacks("name a pool with --pool; virsh -c '"+h.at.uri.String()+"' pool-list --all",
+		return pool, h.lacks("name a pool with --pool; virsh -c '"+h.at.URI.String()+"' pool-list --all",
 			"it has no storage pool, and one in %s could not be made: %v", imagesFolder, err)
 	}
 	return pool, nil
@@ -106,7 +107,7 @@ func (h *hypervisor) image(ctx context.Context, path string) (string, error) {
 
 // uploadLimit bounds the carrying of an image: a slow line carries a megabyte each second.
 func uploadLimit(size int64) time.Duration {
-	return callLimit + time.Duration(size>>20)*time.Second
+	return libvirt.CallLimit + time.Duration(size>>20)*time.Second
 }
 
 func (h *hypervisor) upload(ctx context.Context, path, name string) (string, error) {
@@ -140,30 +141,30 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if err != nil {
 		return "", err
 	}
-	there, err := within(ctx, h.virt, func() (string, error) {
-		volume, err := h.virt.virt.StorageVolCreateXML(*h.pool, text, 0)
+	there, err := libvirt.Within(ctx, h.virt, func() (string, error) {
+		volume, err := h.virt.Virt.StorageVolCreateXML(*h.pool, text, 0)
 		if err != nil {
 			return "", err
 		}
-		return h.virt.virt.StorageVolGetPath(volume)
+		return h.virt.Virt.StorageVolGetPath(volume)
 	})
 	if err != nil {
 		return "", h.refused(err, "make volume "+volumeName)
 	}
 	// On a connection of its own: go-libvirt gives a broken upload up only with it.
-	carrier, err := connect(ctx, h.at)
+	carrier, err := libvirt.Connect(ctx, h.at)
 	if err != nil {
 		return "", err
 	}
-	carrier.patience = 0
-	err = carrier.do(ctx, func() error {
-		volume, err := carrier.virt.StorageVolLookupByPath(there)
+	carrier.Patience = 0
+	err = carrier.Do(ctx, func() error {
+		volume, err := carrier.Virt.StorageVolLookupByPath(there)
 		if err != nil {
 			return err
 		}
-		return carrier.virt.StorageVolUpload(volume, file, 0, uint64(size), 0)
+		return carrier.Virt.StorageVolUpload(volume, file, 0, uint64(size), 0)
 	})
-	if err = errors.Join(err, carrier.close(ctx)); err != nil {
+	if err = errors.Join(err, carrier.Close(ctx)); err != nil {
 		return "", h.refused(err, "carry an image to volume "+volumeName)
 	}
 	return there, nil
@@ -171,12 +172,12 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 
 // roomFor checks that a pool can hold size more bytes.
 func (h *hypervisor) roomFor(ctx context.Context, size int64) error {
-	available, err := within(ctx, h.virt, func() (uint64, error) {
+	available, err := libvirt.Within(ctx, h.virt, func() (uint64, error) {
 		// Whoever else writes into the folder does not tell the pool.
-		if err := h.virt.virt.StoragePoolRefresh(*h.pool, 0); err != nil {
+		if err := h.virt.Virt.StoragePoolRefresh(*h.pool, 0); err != nil {
 			return 0, err
 		}
-		_, _, _, available, err := h.virt.virt.StoragePoolGetInfo(*h.pool)
+		_, _, _, available, err := h.virt.Virt.StoragePoolGetInfo(*h.pool)
 		return available, err
 	})
 	if err != nil {
@@ -195,7 +196,7 @@ func (h *hypervisor) refused(err error, doing string) error {
 	if lost := h.lost(doing, err); lost != nil {
 		return lost
 	}
-	missing := &guest.MissingError{What: h.at.name() + ": it refused to " + doing, Err: err}
+	missing := &guest.MissingError{What: h.at.Name() + ": it refused to " + doing, Err: err}
 	failure, _ := errors.AsType[golibvirt.Error](err)
 	switch golibvirt.ErrorNumber(failure.Code) {
 	case golibvirt.ErrStorageVolExist, golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:

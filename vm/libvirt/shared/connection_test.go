@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
@@ -20,7 +21,7 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "interrupted")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
-	lab := opened(t, SharedOptions{URIs: []string{h.URI()}, DUT: dut, Accelerator: TCG})
+	lab := opened(t, Options{URIs: []string{h.URI()}, DUT: dut, Accelerator: libvirt.TCG})
 	host := lab.hosts[0]
 	if _, err := host.network(t.Context(), "client", 0); err != nil {
 		t.Fatal(err)
@@ -32,7 +33,7 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 		<-under
 		interrupt()
 	}()
-	answer, err := within(ctx, host.virt, func() (string, error) {
+	answer, err := libvirt.Within(ctx, host.virt, func() (string, error) {
 		close(under)
 		<-ctx.Done()
 		<-time.After(200 * time.Millisecond)
@@ -45,24 +46,24 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 		t.Errorf("the connection was given up: %v", err)
 	}
 	asked := false
-	if _, err := within(ctx, host.virt, func() (string, error) { asked = true; return "", nil }); !errors.Is(err, context.Canceled) || asked {
+	if _, err := libvirt.Within(ctx, host.virt, func() (string, error) { asked = true; return "", nil }); !errors.Is(err, context.Canceled) || asked {
 		t.Errorf("a call after an interrupt: %v, and it was made: %v", err, asked)
 	}
 
-	host.virt.patience = 300 * time.Millisecond
+	host.virt.Patience = 300 * time.Millisecond
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	never := make(chan struct{})
 	t.Cleanup(func() { close(never) })
 	began := time.Now()
-	if _, err := within(ctx, host.virt, func() (string, error) { <-never; return "", nil }); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := libvirt.Within(ctx, host.virt, func() (string, error) { <-never; return "", nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call that never ends: %v", err)
 	}
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to give it up", took)
 	}
 	select {
-	case <-host.virt.virt.Disconnected():
+	case <-host.virt.Virt.Disconnected():
 	case <-time.After(30 * time.Second):
 		t.Error("its connection is still there")
 	}

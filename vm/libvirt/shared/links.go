@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -18,11 +18,12 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // linker makes the links of a shared lab and says how a machine's card is put on one.
 type linker interface {
-	card(ctx context.Context, h *hypervisor, link string) (card, error)
+	card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error)
 	// leaves reports whether a link goes through what others have a hand in, so that it has to be tried.
 	leaves() bool
 	// hint says what to do when nothing comes through.
@@ -31,7 +32,7 @@ type linker interface {
 
 // newLinker chooses: networks that the user names, isolated ones where all nodes are on one host, and
 // else a VXLAN between the hosts.
-func newLinker(options SharedOptions, hosts []*hypervisor) (linker, error) {
+func newLinker(options Options, hosts []*hypervisor) (linker, error) {
 	switch {
 	case len(options.Networks) > 0:
 		return &namedLinks{networks: options.Networks, links: map[string]string{}}, nil
@@ -44,9 +45,9 @@ func newLinker(options SharedOptions, hosts []*hypervisor) (linker, error) {
 // isolatedLinks are libvirt networks without a way out, on one host.
 type isolatedLinks struct{}
 
-func (isolatedLinks) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+func (isolatedLinks) card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error) {
 	network, err := h.network(ctx, link, 0)
-	return card{network: network}, err
+	return libvirt.Card{Network: network}, err
 }
 
 func (isolatedLinks) leaves() bool { return false }
@@ -59,7 +60,7 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 	if name, ok := h.networks[link]; ok {
 		return name, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	made, err := h.record(journal.Network, h.options.objectName(link), newUUID())
 	if err != nil {
@@ -69,7 +70,7 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 	if err != nil {
 		return "", err
 	}
-	if _, err := within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.virt.NetworkCreateXML(text) }); err != nil {
+	if _, err := libvirt.Within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.Virt.NetworkCreateXML(text) }); err != nil {
 		return "", h.refused(err, "make network "+made.Name)
 	}
 	h.networks[link] = made.Name
@@ -78,7 +79,7 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 
 func networkXML(made journal.Entry, run string, mtu uint) (string, error) {
 	doc := libvirtxml.Network{
-		Name: made.Name, UUID: made.Detail, Metadata: &libvirtxml.NetworkMetadata{XML: metadata(run)},
+		Name: made.Name, UUID: made.Detail, Metadata: &libvirtxml.NetworkMetadata{XML: libvirt.Metadata(run)},
 		// No forward element: isolated. The bridge's name is libvirt's choice.
 		Bridge: &libvirtxml.NetworkBridge{STP: "off", Delay: "0"},
 		DNS:    &libvirtxml.NetworkDNS{Enable: "no"},
@@ -95,7 +96,7 @@ func networkXML(made journal.Entry, run string, mtu uint) (string, error) {
 
 // unlink removes the links that were made on a host.
 func (h *hypervisor) unlink(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	var errs []error
 	h.making.Lock()
@@ -115,13 +116,13 @@ type namedLinks struct {
 	links    map[string]string // network by link, in the order in which links are asked for
 }
 
-func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (card, error) {
+func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error) {
 	h.making.Lock()
 	defer h.making.Unlock()
 	name, ok := n.links[link]
 	if !ok {
 		if len(n.links) == len(n.networks) {
-			return card{}, &guest.MissingError{
+			return libvirt.Card{}, &guest.MissingError{
 				What: fmt.Sprintf("there is no network for link %s: each link needs one of its own", link),
 				Fix:  "--network once for each link: the clients', then the servers'",
 			}
@@ -129,26 +130,26 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (card
 		name = n.networks[len(n.links)]
 		n.links[link] = name
 	}
-	text, err := within(ctx, h.virt, func() (string, error) {
-		network, err := h.virt.virt.NetworkLookupByName(name)
+	text, err := libvirt.Within(ctx, h.virt, func() (string, error) {
+		network, err := h.virt.Virt.NetworkLookupByName(name)
 		if err != nil {
 			return "", err
 		}
-		return h.virt.virt.NetworkGetXMLDesc(network, 0)
+		return h.virt.Virt.NetworkGetXMLDesc(network, 0)
 	})
 	switch {
 	case gone(err):
-		return card{bridge: name}, nil
+		return libvirt.Card{Bridge: name}, nil
 	case err != nil:
-		return card{}, h.explain("look for network "+name, err)
+		return libvirt.Card{}, h.explain("look for network "+name, err)
 	}
 	var doc libvirtxml.Network
 	if err := doc.Unmarshal(text); err != nil {
-		return card{}, fmt.Errorf("read what %s says of network %s: %w", h.at.name(), name, err)
+		return libvirt.Card{}, fmt.Errorf("read what %s says of network %s: %w", h.at.Name(), name, err)
 	}
-	c := card{network: name}
+	c := libvirt.Card{Network: name}
 	if doc.MTU != nil {
-		c.mtu = doc.MTU.Size // which machines are not told by themselves
+		c.MTU = doc.MTU.Size // which machines are not told by themselves
 	}
 	return c, nil
 }
@@ -164,7 +165,7 @@ const (
 
 // reach tries whether a load node reaches the DUT over a link that others have a hand in: a link that
 // carries nothing, or no long frames, would look like a table that drops.
-func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
+func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
 	address := l.dutAddress(port.Link)
 	if !address.IsValid() || !l.links.leaves() {
 		return nil
@@ -173,7 +174,7 @@ func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm
 	if address.Is4() {
 		payload = reachBytes - ipv4.HeaderLen
 	}
-	ctx, cancel := context.WithTimeout(ctx, reachLimit+callLimit)
+	ctx, cancel := context.WithTimeout(ctx, reachLimit+libvirt.CallLimit)
 	defer cancel()
 	tried := generators.Spec{
 		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: address.String(), Payload: payload,
@@ -199,13 +200,13 @@ func (l *Shared) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm
 	}
 	return &guest.MissingError{
 		What: fmt.Sprintf("%s on %s does not reach the DUT on %s over the %s link: %d pings in full frames, no answer",
-			node.Name(), h.at.name(), l.places[dutPlace].at.name(), port.Link, result.Offered),
+			node.Name(), h.at.Name(), l.places[dutPlace].at.Name(), port.Link, result.Offered),
 		Fix: l.links.hint(),
 	}
 }
 
 // dutAddress is the DUT's first address on a link, without its prefix.
-func (l *Shared) dutAddress(link string) netip.Addr {
+func (l *Lab) dutAddress(link string) netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, port := range l.dutPorts {

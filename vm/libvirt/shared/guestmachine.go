@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -17,17 +17,18 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // remoteMachine is a machine on a daemon that exists.
 type remoteMachine struct {
 	name        string
-	lab         *Shared
+	lab         *Lab
 	host        *hypervisor
 	ports       []vm.Port
-	description domain        // with which it is started, and started again
-	entry       journal.Entry // of its domain; empty until it was recorded
-	limit       time.Duration // of a start
+	description libvirt.Domain // with which it is started, and started again
+	entry       journal.Entry  // of its domain; empty until it was recorded
+	limit       time.Duration  // of a start
 	console     *console
 	leave       []func() error // takes it off the lab's links
 
@@ -38,7 +39,7 @@ type remoteMachine struct {
 }
 
 // boot starts a machine and waits for its agent.
-func (l *Shared) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string, limit time.Duration) (_ vm.Node, err error) {
+func (l *Lab) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string, limit time.Duration) (_ vm.Node, err error) {
 	m := &remoteMachine{name: spec.Name, lab: l, host: h, ports: spec.Ports, limit: limit}
 	defer func() {
 		if err != nil {
@@ -51,32 +52,32 @@ func (l *Shared) boot(ctx context.Context, h *hypervisor, spec vm.Machine, seria
 	if m.description, err = l.describe(ctx, h, spec, serial, accelerator); err != nil {
 		return nil, err
 	}
-	if m.entry, err = h.record(journal.Domain, m.description.name, newUUID()); err != nil {
+	if m.entry, err = h.record(journal.Domain, m.description.Name, newUUID()); err != nil {
 		return nil, err
 	}
-	m.description.uuid = m.entry.Detail
+	m.description.UUID = m.entry.Detail
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if err := m.start(ctx); err != nil {
+	if err := m.Start(ctx); err != nil {
 		if missing, ok := errors.AsType[*guest.MissingError](err); ok && len(l.options.Networks) > 0 {
 			missing.Fix = "--network with a bridge or a libvirt network that every host has"
 		}
 		return nil, err
 	}
 	for i, port := range spec.Ports {
-		m.leave = append(m.leave, l.Ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &plugged{machine: m, card: m.description.cards[i]}}))
+		m.leave = append(m.leave, l.Ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &libvirt.Plugged{Machine: m, Card: m.description.Cards[i]}}))
 	}
 	return m, nil
 }
 
-// start starts the machine and returns when its agent has answered and its cards have their addresses. It is created
+// Start starts the machine and returns when its agent has answered and its cards have their addresses. It is created
 // paused, so that nothing of its console is missed.
-func (m *remoteMachine) start(ctx context.Context) error {
-	xml, err := m.description.xml()
+func (m *remoteMachine) Start(ctx context.Context) error {
+	xml, err := m.description.XML()
 	if err != nil {
 		return err
 	}
-	domain, err := m.host.virt.create(ctx, xml, golibvirt.DomainStartPaused)
+	domain, err := m.host.virt.Create(ctx, xml, golibvirt.DomainStartPaused)
 	if err != nil {
 		return m.host.refused(err, "start machine "+m.name)
 	}
@@ -90,7 +91,7 @@ func (m *remoteMachine) start(ctx context.Context) error {
 		return &vm.BootError{Node: m.name, Reason: err, Console: m.Console()}
 	}
 	for i, port := range m.ports {
-		network := agent.Network{MAC: m.description.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
+		network := agent.Network{MAC: m.description.Cards[i].MAC, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := m.Agent().Network(ctx, network); err != nil {
 			return err
 		}
@@ -106,10 +107,10 @@ func (m *remoteMachine) running() golibvirt.Domain {
 }
 
 // describe brings everything that a machine needs to its host.
-func (l *Shared) describe(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string) (domain, error) {
-	d := domain{
-		name: l.options.objectName(fmt.Sprintf("%s%s-%d", l.lane, spec.Name, serial)), run: l.options.Run,
-		kind: h.kind, accelerator: accelerator, cpus: l.cpus,
+func (l *Lab) describe(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string) (libvirt.Domain, error) {
+	d := libvirt.Domain{
+		Name: l.options.objectName(fmt.Sprintf("%s%s-%d", l.lane, spec.Name, serial)), Run: l.options.Run,
+		Kind: h.kind, Accelerator: accelerator, CPUs: l.cpus,
 	}
 	var err error
 	if spec.Kernel, err = h.image(ctx, spec.Kernel); err != nil {
@@ -119,21 +120,21 @@ func (l *Shared) describe(ctx context.Context, h *hypervisor, spec vm.Machine, s
 		return d, err
 	}
 	spec.ConsoleFile = "" // which is here and not there
-	d.machine = spec
+	d.Machine = spec
 	for i, port := range spec.Ports {
 		card, err := l.links.card(ctx, h, l.lane+port.Link)
 		if err != nil {
 			return d, err
 		}
-		card.mac = l.mac(serial, i)
-		d.cards = append(d.cards, card)
+		card.MAC = l.mac(serial, i)
+		d.Cards = append(d.Cards, card)
 	}
 	return d, nil
 }
 
 // mac is the hardware address of a machine's nth card, in QEMU's range for local use. Two runs that share
 // a bridge draw theirs from 65,536 places by their ids.
-func (l *Shared) mac(machine, n int) string {
+func (l *Lab) mac(machine, n int) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(l.options.Run + l.lane))
 	place := sum.Sum32()
@@ -143,7 +144,7 @@ func (l *Shared) mac(machine, n int) string {
 // converse lets the machine go and waits until its agent has answered.
 func (m *remoteMachine) converse(ctx context.Context) error {
 	domain := m.running()
-	text, err := m.host.at.openConsole(ctx, domain)
+	text, err := m.host.at.OpenConsole(ctx, domain)
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (m *remoteMachine) converse(ctx context.Context) error {
 		_ = before.Close() // it has ended with the domain of before
 	}
 	go func() { _, _ = io.Copy(m.console, text) }() // ends with the stream
-	port, err := m.host.at.openChannel(ctx, domain, agent.PortName)
+	port, err := m.host.at.OpenChannel(ctx, domain, agent.PortName)
 	if err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (m *remoteMachine) converse(ctx context.Context) error {
 	m.mu.Lock()
 	m.client = client
 	m.mu.Unlock()
-	if err := m.host.virt.do(ctx, func() error { return m.host.virt.virt.DomainResume(domain) }); err != nil {
+	if err := m.host.virt.Do(ctx, func() error { return m.host.virt.Virt.DomainResume(domain) }); err != nil {
 		return fmt.Errorf("let it go: %w", err)
 	}
 	if _, err := client.Hello(ctx); err != nil {
@@ -189,13 +190,13 @@ func (m *remoteMachine) Agent() *agent.Client {
 
 // Scheduled implements [vm.Hosted].
 func (m *remoteMachine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	params, err := m.host.virt.vcpuStats(ctx, m.running())
+	params, err := m.host.virt.VCPUStats(ctx, m.running())
 	if err != nil {
 		return vm.Scheduled{}, m.host.explain("ask for the CPUs of "+m.name, err)
 	}
-	return scheduled(params)
+	return libvirt.Scheduled(params)
 }
 
 // Close ends the machine at once.
@@ -214,7 +215,7 @@ func (m *remoteMachine) Close() error {
 		errs = append(errs, text.Close())
 	}
 	if m.entry.Name != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 		defer cancel()
 		errs = append(errs, m.host.remove(ctx, m.entry))
 	}

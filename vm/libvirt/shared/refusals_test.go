@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"encoding/binary"
@@ -16,11 +16,12 @@ import (
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
 // refused opens a lab that cannot be opened, and holds its error to words, a way out, and a time limit.
-func refused(t *testing.T, options SharedOptions, limit time.Duration, words ...string) {
+func refused(t *testing.T, options Options, limit time.Duration, words ...string) {
 	t.Helper()
 	options.Journal = newJournal(t)
 	options.Run, options.Tell = "refused", func(note string) { t.Log(note) }
@@ -80,28 +81,28 @@ func TestURIs(t *testing.T) {
 		{"hv", "", "only libvirt's qemu driver"},
 		{"qemu+ssh://h v/system", "", "no URI"},
 	} {
-		at, err := parseEndpoint(tc.uri)
+		at, err := libvirt.ParseEndpoint(tc.uri)
 		switch {
 		case tc.wrong != "":
 			if err == nil {
-				t.Errorf("%s is understood as %s", tc.uri, at.transport)
+				t.Errorf("%s is understood as %s", tc.uri, at.Transport)
 				continue
 			}
-			if _, ok := errors.AsType[*URIError](err); !ok || !strings.Contains(err.Error(), tc.wrong) {
+			if _, ok := errors.AsType[*libvirt.URIError](err); !ok || !strings.Contains(err.Error(), tc.wrong) {
 				t.Errorf("%s: %v, want a URIError with %q", tc.uri, err, tc.wrong)
 			}
 		case err != nil:
 			t.Errorf("%s: %v", tc.uri, err)
-		case tc.transport != "" && at.transport != tc.transport:
-			t.Errorf("%s goes by %s, want %s", tc.uri, at.transport, tc.transport)
+		case tc.transport != "" && at.Transport != tc.transport:
+			t.Errorf("%s goes by %s, want %s", tc.uri, at.Transport, tc.transport)
 		}
 	}
 }
 
 // TestNoDaemon meets everything that is not a libvirt daemon.
 func TestNoDaemon(t *testing.T) {
-	const quick = callLimit - 5*time.Second // not by the time limit of a call
-	refused(t, SharedOptions{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick, "no such file")
+	const quick = libvirt.CallLimit - 5*time.Second // not by the time limit of a call
+	refused(t, Options{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick, "no such file")
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +111,9 @@ func TestNoDaemon(t *testing.T) {
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, SharedOptions{URIs: []string{"qemu+tcp://" + address + "/system"}}, quick, "refused")
-	refused(t, SharedOptions{URIs: []string{"qemu+tcp://no-such-host.invalid/system"}}, callLimit+quick, "no-such-host.invalid")
-	refused(t, SharedOptions{URIs: []string{"qemu+tls://" + address + "/system?pkipath=" + t.TempDir()}}, quick, "clientcert.pem")
+	refused(t, Options{URIs: []string{"qemu+tcp://" + address + "/system"}}, quick, "refused")
+	refused(t, Options{URIs: []string{"qemu+tcp://no-such-host.invalid/system"}}, libvirt.CallLimit+quick, "no-such-host.invalid")
+	refused(t, Options{URIs: []string{"qemu+tls://" + address + "/system?pkipath=" + t.TempDir()}}, quick, "clientcert.pem")
 
 	// One that takes the connection and never says a word.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,7 +124,7 @@ func TestNoDaemon(t *testing.T) {
 	answer := answerLimit
 	answerLimit = 2 * time.Second
 	t.Cleanup(func() { answerLimit = answer })
-	refused(t, SharedOptions{URIs: []string{"qemu+tcp://" + silent.Addr().String() + "/system"}}, quick, "did not answer")
+	refused(t, Options{URIs: []string{"qemu+tcp://" + silent.Addr().String() + "/system"}}, quick, "did not answer")
 }
 
 // TestHostsThatAreTooSmall is about a real daemon whose host lacks something. No machine is booted.
@@ -134,24 +135,24 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "small")
 	uris := []string{h.URI()}
-	const limit = callLimit - 5*time.Second // not by the time limit of a call
+	const limit = libvirt.CallLimit - 5*time.Second // not by the time limit of a call
 	small := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
 
 	t.Run("memory", func(t *testing.T) {
-		refused(t, SharedOptions{URIs: uris, DUT: vm.Machine{VCPUs: 1, MemoryBytes: 1 << 50}}, limit, "MiB are free")
+		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1, MemoryBytes: 1 << 50}}, limit, "MiB are free")
 	})
 	t.Run("CPUs", func(t *testing.T) {
-		refused(t, SharedOptions{URIs: uris, DUT: vm.Machine{VCPUs: 1000, MemoryBytes: 128 << 20}}, limit, "1000 CPUs")
+		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1000, MemoryBytes: 128 << 20}}, limit, "1000 CPUs")
 	})
 	t.Run("no such pool", func(t *testing.T) {
-		refused(t, SharedOptions{URIs: uris, Pool: "nowhere"}, limit, "no storage pool called nowhere")
+		refused(t, Options{URIs: uris, Pool: "nowhere"}, limit, "no storage pool called nowhere")
 	})
 	t.Run("too old", func(t *testing.T) {
-		refused(t, SharedOptions{URIs: []string{"qemu:///system?socket=" + older(t, h.Root("/run/libvirt/libvirt-sock"), 4_002_000)}},
+		refused(t, Options{URIs: []string{"qemu:///system?socket=" + older(t, h.Root("/run/libvirt/libvirt-sock"), 4_002_000)}},
 			limit, "4.2.0 is too old", "4.3.0")
 	})
 	t.Run("pool full", func(t *testing.T) {
-		lab := opened(t, SharedOptions{URIs: uris, DUT: small})
+		lab := opened(t, Options{URIs: uris, DUT: small})
 		big := filepath.Join(t.TempDir(), "kernel")
 		if err := os.WriteFile(big, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -163,26 +164,26 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		holds(t, err, "MiB left")
 	})
 	t.Run("name taken", func(t *testing.T) {
-		mine := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "taken"})
+		mine := opened(t, Options{URIs: uris, DUT: small, Run: "taken"})
 		if _, err := mine.hosts[0].network(t.Context(), "client", 0); err != nil {
 			t.Fatal(err)
 		}
-		theirs := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "taken"})
+		theirs := opened(t, Options{URIs: uris, DUT: small, Run: "taken"})
 		_, err := theirs.hosts[0].network(t.Context(), "client", 0)
 		holds(t, err, "ctload-taken-client")
 		if err := theirs.Close(); err != nil {
 			t.Errorf("its end: %v", err)
 		}
-		if _, err := mine.hosts[0].virt.virt.NetworkLookupByName("ctload-taken-client"); err != nil {
+		if _, err := mine.hosts[0].virt.Virt.NetworkLookupByName("ctload-taken-client"); err != nil {
 			t.Errorf("somebody else's network was removed: %v", err)
 		}
 	})
 	t.Run("name of a machine taken", func(t *testing.T) {
-		theirs := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "machine", Accelerator: TCG})
+		theirs := opened(t, Options{URIs: uris, DUT: small, Run: "machine", Accelerator: libvirt.TCG})
 		const xml = `<domain type="qemu"><name>ctload-machine-dut-1</name><memory unit="MiB">16</memory>
 			<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
 		host := theirs.hosts[0].virt
-		taken, err := host.create(t.Context(), xml, golibvirt.DomainStartPaused)
+		taken, err := host.Create(t.Context(), xml, golibvirt.DomainStartPaused)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,16 +191,16 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ours := opened(t, SharedOptions{URIs: uris, DUT: small, Run: "machine", Accelerator: TCG})
+		ours := opened(t, Options{URIs: uris, DUT: small, Run: "machine", Accelerator: libvirt.TCG})
 		_, err = ours.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20})
 		holds(t, err, "ctload-machine-dut-1", "already exists")
 		if err := ours.Close(); err != nil {
 			t.Errorf("its end: %v", err)
 		}
-		if _, err := host.virt.DomainLookupByName("ctload-machine-dut-1"); err != nil {
+		if _, err := host.Virt.DomainLookupByName("ctload-machine-dut-1"); err != nil {
 			t.Errorf("somebody else's machine was removed: %v", err)
 		}
-		if err := host.destroy(t.Context(), taken); err != nil {
+		if err := host.Destroy(t.Context(), taken); err != nil {
 			t.Error(err)
 		}
 	})
@@ -208,7 +209,7 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		lab := opened(t, SharedOptions{URIs: uris, DUT: small, Networks: []string{"br-none"}, Accelerator: TCG})
+		lab := opened(t, Options{URIs: uris, DUT: small, Networks: []string{"br-none"}, Accelerator: libvirt.TCG})
 		_, err := lab.Boot(t.Context(), vm.Machine{
 			Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20, Ports: []vm.Port{{Link: "client"}},
 		})
@@ -217,7 +218,7 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 }
 
 // opened opens a lab that can be opened, and closes it at the end of the test, when nothing must be left.
-func opened(t *testing.T, options SharedOptions) *Shared {
+func opened(t *testing.T, options Options) *Lab {
 	t.Helper()
 	options.Journal, options.Tell = newJournal(t), func(note string) { t.Log(note) }
 	if options.Run == "" {
@@ -228,7 +229,7 @@ func opened(t *testing.T, options SharedOptions) *Shared {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := lab.Close(); err != nil && !errors.Is(err, errDaemonGone) {
+		if err := lab.Close(); err != nil && !errors.Is(err, libvirt.ErrDaemonGone) {
 			t.Logf("close: %v", err)
 		}
 		if left := options.Journal.Left(); len(left) > 0 {

@@ -1,4 +1,4 @@
-package libvirt
+package embedded
 
 import (
 	"context"
@@ -8,13 +8,14 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // What another driver needs that has machines of its own made in an embedded lab, by a program that knows
 // libvirt (vm/vagrant).
 
 // URI is where the lab's daemon listens, in libvirt's notation.
-func (l *Lab) URI() string { return l.virt.uri }
+func (l *Lab) URI() string { return l.virt.URI }
 
 // Link is the name of the bridge that is the link of that name, made when it is first asked for.
 func (l *Lab) Link(name string) (bridge string, err error) {
@@ -43,9 +44,9 @@ func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("describe the management network for libvirt: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	_, err = within(ctx, l.virt, func() (golibvirt.Network, error) { return l.virt.virt.NetworkCreateXML(xml) })
+	_, err = libvirt.Within(ctx, l.virt, func() (golibvirt.Network, error) { return l.virt.Virt.NetworkCreateXML(xml) })
 	if err != nil {
 		return "", l.explain("make the management network", err)
 	}
@@ -54,7 +55,7 @@ func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 
 // domainNamed looks a machine up.
 func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, error) {
-	domain, err := within(ctx, l.virt, func() (golibvirt.Domain, error) { return l.virt.virt.DomainLookupByName(name) })
+	domain, err := libvirt.Within(ctx, l.virt, func() (golibvirt.Domain, error) { return l.virt.Virt.DomainLookupByName(name) })
 	if err != nil {
 		return domain, l.explain("look up machine "+name, err)
 	}
@@ -63,18 +64,18 @@ func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, e
 
 // Restore puts a machine back to the state in which a snapshot of it was saved. The machine runs afterwards if it did then.
 func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	domain, err := l.domainNamed(ctx, machine)
 	if err != nil {
 		return err
 	}
-	_, err = within(ctx, l.virt, func() (struct{}, error) {
-		saved, err := l.virt.virt.DomainSnapshotLookupByName(domain, snapshot, 0)
+	_, err = libvirt.Within(ctx, l.virt, func() (struct{}, error) {
+		saved, err := l.virt.Virt.DomainSnapshotLookupByName(domain, snapshot, 0)
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, l.virt.virt.DomainRevertToSnapshot(saved, 0)
+		return struct{}{}, l.virt.Virt.DomainRevertToSnapshot(saved, 0)
 	})
 	if err != nil {
 		return l.explain(fmt.Sprintf("restore the snapshot %s of machine %s", snapshot, machine), err)
@@ -84,22 +85,22 @@ func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
 
 // ScheduledOf is [vm.Hosted] for a machine by its name.
 func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	domain, err := l.domainNamed(ctx, machine)
 	if err != nil {
 		return vm.Scheduled{}, err
 	}
-	params, err := l.virt.vcpuStats(ctx, domain)
+	params, err := l.virt.VCPUStats(ctx, domain)
 	if err != nil {
 		return vm.Scheduled{}, l.explain("ask for the CPUs of "+machine, err)
 	}
-	return scheduled(params)
+	return libvirt.Scheduled(params)
 }
 
 // Accelerated has boot boot a machine with what the lab emulates with. KVM is proved by the first machine: when
 // boot fails with it, it is called once more for TCG. proven is false where a failure is to be expected,
 // which then should not take long.
 func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
-	return l.accel.boot(ctx, l.options.Tell, boot)
+	return l.accel.Boot(ctx, l.options.Tell, boot)
 }

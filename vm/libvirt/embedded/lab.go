@@ -1,6 +1,5 @@
-// Package libvirt makes labs of virtual machines through libvirt: in a private daemon inside the
-// sandbox (the embedded lab).
-package libvirt
+// Package embedded makes labs of virtual machines on a private libvirt daemon inside the sandbox.
+package embedded
 
 import (
 	"context"
@@ -18,17 +17,8 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/libvirt"
 )
-
-const (
-	// callLimit bounds a call to the daemon; a domain start takes about 0.4 s.
-	callLimit = 30 * time.Second
-	// closeLimit bounds what is cleaned up after an interrupt.
-	closeLimit = 10 * time.Second
-)
-
-// bootLimit bounds the time from a domain's start to its agent's first answer.
-var bootLimit = map[string]time.Duration{KVM: 30 * time.Second, TCG: 120 * time.Second}
 
 // Options says where a lab keeps its files and what it emulates with.
 type Options struct {
@@ -43,9 +33,9 @@ type Options struct {
 type Lab struct {
 	options Options
 	daemon  *Daemon
-	virt    *connection
+	virt    *libvirt.Connection
 	bridges map[string]*link.Bridge // by the name of the link
-	accel   accelerator
+	accel   libvirt.Accelerator
 	about   vm.About
 	serial  int // numbers the machines, so that names never repeat
 
@@ -54,7 +44,7 @@ type Lab struct {
 
 // Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
 func Open(ctx context.Context, options Options) (_ *Lab, err error) {
-	l := &Lab{options: options, bridges: map[string]*link.Bridge{}, accel: chooseAccelerator(options.Accelerator, options.Cache)}
+	l := &Lab{options: options, bridges: map[string]*link.Bridge{}, accel: libvirt.ChooseAccelerator(options.Accelerator, options.Cache)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -63,20 +53,20 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	if l.daemon, err = startDaemon(ctx, filepath.Join(options.Runtime, "libvirt"), options.Cache); err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, callLimit)
+	limited, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	at, err := parseEndpoint("qemu:///session?socket=" + l.daemon.Socket)
+	at, err := libvirt.ParseEndpoint("qemu:///session?socket=" + l.daemon.Socket)
 	if err != nil {
 		return nil, err
 	}
-	if l.virt, err = connect(limited, at); err != nil {
+	if l.virt, err = libvirt.Connect(limited, at); err != nil {
 		return nil, err
 	}
-	qemu, libvirt, err := l.virt.versions(limited)
+	qemu, version, err := l.virt.Versions(limited)
 	if err != nil {
 		return nil, err
 	}
-	l.about = vm.About{Driver: "libvirt", QEMU: qemu, Libvirt: libvirt}
+	l.about = vm.About{Driver: "libvirt", QEMU: qemu, Libvirt: version}
 	return l, nil
 }
 
@@ -96,7 +86,7 @@ func (l *Lab) link(name string) (*link.Bridge, error) {
 // About says what the lab runs on. The accelerator is certain once a machine has booted.
 func (l *Lab) About() vm.About {
 	about := l.about
-	about.Accelerator, about.AcceleratorNote = l.accel.name, l.accel.note
+	about.Accelerator, about.AcceleratorNote = l.accel.Name, l.accel.Note
 	return about
 }
 
@@ -107,9 +97,9 @@ func (l *Lab) Close() error {
 		errs = append(errs, bridge.Close())
 	}
 	if l.virt != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 		defer cancel()
-		errs = append(errs, l.virt.close(ctx))
+		errs = append(errs, l.virt.Close(ctx))
 	}
 	if l.daemon != nil {
 		errs = append(errs, l.daemon.Close())
@@ -123,14 +113,14 @@ type machine struct {
 	lab     *Lab
 	serial  int
 	ports   []vm.Port
-	cards   []card
+	cards   []libvirt.Card
 	channel string // path of the socket of the agent's port
 	console string // path
 	limit   time.Duration
 	started bool
 	leave   []func() error // takes it off the lab's links
 
-	description domain // with which it is started, and started again
+	description libvirt.Domain // with which it is started, and started again
 
 	mu       sync.Mutex
 	domain   golibvirt.Domain
@@ -142,7 +132,7 @@ type machine struct {
 // console, when the machine started but its agent did not answer in time.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
-		return l.boot(ctx, spec, accelerator, limitOf(accelerator, proven))
+		return l.boot(ctx, spec, accelerator, libvirt.LimitOf(accelerator, proven))
 	})
 }
 
@@ -154,16 +144,19 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		channel: filepath.Join(l.options.Runtime, id+".sock"), console: spec.ConsoleFile,
 	}
 	defer func() {
-		if err != nil {
-			err = joinClose(err, m.Close())
+		if err == nil {
+			return
+		}
+		if closing := m.Close(); closing != nil {
+			err = errors.Join(err, closing)
 		}
 	}()
 	if err := m.addCards(spec.Ports); err != nil {
 		return nil, err
 	}
-	m.description = domain{
-		name: "ctload-" + id, accelerator: accelerator, machine: spec,
-		cards: m.cards, channel: m.channel,
+	m.description = libvirt.Domain{
+		Name: "ctload-" + id, Accelerator: accelerator, Machine: spec,
+		Cards: m.cards, Channel: m.channel,
 	}
 	if err := m.boot(ctx); err != nil {
 		return nil, err
@@ -180,15 +173,15 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	}
 	for i, port := range spec.Ports {
 		m.leave = append(m.leave, l.Ends.Add(link.End{
-			Node: spec.Name, Link: port.Link, Name: m.cards[i].tap, Bridge: l.bridges[port.Link],
-			Card: &plugged{machine: m, card: m.cards[i]},
+			Node: spec.Name, Link: port.Link, Name: m.cards[i].Tap, Bridge: l.bridges[port.Link],
+			Card: &libvirt.Plugged{Machine: m, Card: m.cards[i]},
 		}))
 	}
 	return m, nil
 }
 
-// start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
-func (m *machine) start(ctx context.Context) error {
+// Start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
+func (m *machine) Start(ctx context.Context) error {
 	if err := m.boot(ctx); err != nil {
 		return err
 	}
@@ -199,12 +192,12 @@ func (m *machine) start(ctx context.Context) error {
 func (m *machine) boot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("its agent did not answer within %v", m.limit))
 	defer cancel()
-	xml, err := m.description.xml()
+	xml, err := m.description.XML()
 	if err != nil {
 		return err
 	}
-	m.description.appending = true // its console goes on when it is started again
-	running, err := m.lab.virt.create(ctx, xml, 0)
+	m.description.Appending = true // its console goes on when it is started again
+	running, err := m.lab.virt.Create(ctx, xml, 0)
 	if err != nil {
 		return m.lab.explain("start machine "+m.name, err)
 	}
@@ -249,13 +242,13 @@ func (m *machine) reach(ctx context.Context) error {
 
 // join puts the machine's taps on the lab's bridges and gives its cards their addresses.
 func (m *machine) join(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	for i, port := range m.ports {
-		if err := m.lab.bridges[port.Link].Join(m.cards[i].tap); err != nil {
+		if err := m.lab.bridges[port.Link].Join(m.cards[i].Tap); err != nil {
 			return err
 		}
-		network := agent.Network{MAC: m.cards[i].mac, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
+		network := agent.Network{MAC: m.cards[i].MAC, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
 		if err := m.Agent().Network(ctx, network); err != nil {
 			return err
 		}
@@ -273,17 +266,9 @@ func (m *machine) addCards(ports []vm.Port) error {
 		if err := link.AddTap(tap); err != nil {
 			return err
 		}
-		m.cards = append(m.cards, card{tap: tap, mac: macAddress(m.serial, i)})
+		m.cards = append(m.cards, libvirt.Card{Tap: tap, MAC: macAddress(m.serial, i)})
 	}
 	return nil
-}
-
-// joinClose adds what went wrong in clearing up to the error that made it necessary.
-func joinClose(err, closing error) error {
-	if closing == nil {
-		return err
-	}
-	return errors.Join(err, closing)
 }
 
 // explain tells a daemon that is gone from one that refused.
@@ -327,9 +312,9 @@ func (m *machine) Close() error {
 		errs = append(errs, client.Close())
 	}
 	if m.started {
-		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 		defer cancel()
-		if err := m.lab.virt.destroy(ctx, m.running()); err != nil {
+		if err := m.lab.virt.Destroy(ctx, m.running()); err != nil {
 			errs = append(errs, m.lab.explain("destroy machine "+m.name, err))
 		}
 	}
@@ -337,7 +322,7 @@ func (m *machine) Close() error {
 		errs = append(errs, leave())
 	}
 	for _, c := range m.cards {
-		errs = append(errs, link.Remove(c.tap))
+		errs = append(errs, link.Remove(c.Tap))
 	}
 	return errors.Join(errs...)
 }
@@ -362,7 +347,7 @@ func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (_ vm.Node, err error)
 			err = errors.Join(err, child.Close())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	bridge, err := l.link(spec.Port.Link)
 	if err != nil {

@@ -1,4 +1,4 @@
-package libvirt
+package embedded
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // daemons are the programs that serve the QEMU driver, with the names of their sockets: the
@@ -101,28 +102,15 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	return d, nil
 }
 
-// checkArchitecture reports whether a ctload that is built for goarch can boot machines. They are
-// PCs (domain.xml, guest.CommandLine), and this program is their init. The error is a
-// *guest.MissingError.
-func checkArchitecture(goarch string) error {
-	if goarch == "amd64" {
-		return nil
-	}
-	return &guest.MissingError{
-		What: "ctload boots x86-64 machines only, and this build is for " + goarch,
-		Fix:  "ctload run EXPERIMENT --driver netns   runs on this host's kernel; machines need an x86-64 host",
-	}
-}
-
 // CheckHost says what the host lacks for machines of its own; the error is a *guest.MissingError.
 func CheckHost() error {
-	if err := checkArchitecture(runtime.GOARCH); err != nil {
+	if err := libvirt.CheckArchitecture(runtime.GOARCH); err != nil {
 		return err
 	}
 	if _, _, err := findDaemon(); err != nil {
 		return err
 	}
-	emulator := "qemu-system-" + libvirtArch(runtime.GOARCH)
+	emulator := "qemu-system-" + libvirt.Arch(runtime.GOARCH)
 	if _, err := exec.LookPath(emulator); err != nil {
 		return &guest.MissingError{
 			What: "there is no " + emulator + " on this host",

@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 type Beside struct {
 	vm.Lab
 	labs []vm.Lab
-	all  *Shared // which has the hosts
+	all  *Lab // which has the hosts
 }
 
 // Labs are all of them.
@@ -24,8 +24,8 @@ func (b *Beside) Labs() []vm.Lab { return b.labs }
 // ConnectBeside opens at most that many labs. Hosts that are not like the first are left out, since trials on
 // them could not be compared; on each host there are as many labs as it has CPUs for, in whole cores, and
 // memory. The error is that of [Connect].
-func ConnectBeside(ctx context.Context, options SharedOptions, most int) (_ *Beside, err error) {
-	b := &Beside{all: &Shared{options: options}}
+func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, err error) {
+	b := &Beside{all: &Lab{options: options}}
 	defer func() {
 		if err != nil {
 			err = joinClose(err, b.Close())
@@ -39,7 +39,7 @@ func ConnectBeside(ctx context.Context, options SharedOptions, most int) (_ *Bes
 	sets := map[*hypervisor][]string{}
 	for _, h := range b.all.hosts {
 		if why := h.unlike(first); why != "" {
-			options.Tell(fmt.Sprintf("%s is left out: %s", h.at.name(), why))
+			options.Tell(fmt.Sprintf("%s is left out: %s", h.at.Name(), why))
 			continue
 		}
 		one := b.lab(h, "", "")
@@ -72,19 +72,19 @@ func ConnectBeside(ctx context.Context, options SharedOptions, most int) (_ *Bes
 }
 
 // lab is one on a host that is open.
-func (b *Beside) lab(h *hypervisor, lane, cpus string) *Shared {
-	return &Shared{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
+func (b *Beside) lab(h *hypervisor, lane, cpus string) *Lab {
+	return &Lab{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
 }
 
 // Close removes everything that was made on all hosts.
 func (b *Beside) Close() error { return b.all.Close() }
 
 // need is how many CPUs a trial takes on one host.
-func (l *Shared) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)*l.load().VCPUs }
+func (l *Lab) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)*l.load().VCPUs }
 
 // sets are the sets of CPUs that a host has for labs, as many as its memory holds; one of all CPUs where a
 // trial needs more than there are.
-func (l *Shared) sets() []string {
+func (l *Lab) sets() []string {
 	h := l.hosts[0]
 	sets := cpuSets(h.cpus, l.need())
 	if len(sets) == 0 {
@@ -123,10 +123,10 @@ func (h *hypervisor) unlike(other *hypervisor) string {
 		{"number of CPUs", strconv.Itoa(h.threads()), strconv.Itoa(other.threads())},
 		{"QEMU", h.qemu, other.qemu},
 		{"libvirt", h.libvirt, other.libvirt},
-		{"accelerator", h.accel.name, other.accel.name},
+		{"accelerator", h.accel.Name, other.accel.Name},
 	} {
 		if d.mine != d.theirs {
-			return fmt.Sprintf("its %s: %s, that of %s: %s", d.what, d.mine, other.at.name(), d.theirs)
+			return fmt.Sprintf("its %s: %s, that of %s: %s", d.what, d.mine, other.at.Name(), d.theirs)
 		}
 	}
 	return ""

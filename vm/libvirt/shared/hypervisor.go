@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -15,13 +16,14 @@ import (
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // hypervisor is one libvirt daemon that exists, and what this run has made there.
 type hypervisor struct {
-	at      *endpoint
-	virt    *connection
-	options SharedOptions
+	at      *libvirt.Endpoint
+	virt    *libvirt.Connection
+	options Options
 
 	qemu, libvirt string // versions
 	model         string // of its CPUs
@@ -37,7 +39,7 @@ type hypervisor struct {
 	networks map[string]string // name of a network there, by the link's
 
 	mu    sync.Mutex
-	accel accelerator
+	accel libvirt.Accelerator
 	made  []journal.Entry // in the order in which they were
 }
 
@@ -49,27 +51,27 @@ type core []int
 const oldest = 4_003_000
 
 // answerLimit bounds how long a daemon may take to say what its host can do.
-var answerLimit = callLimit
+var answerLimit = libvirt.CallLimit
 
 // hostMemory is what a machine costs its host besides its own memory: QEMU itself.
 const hostMemory = 100 << 20
 
 // openHypervisor connects to a daemon and finds out what its host can do. The error is a
 // *guest.MissingError.
-func openHypervisor(ctx context.Context, uri string, options SharedOptions) (_ *hypervisor, err error) {
-	at, err := parseEndpoint(uri)
+func openHypervisor(ctx context.Context, uri string, options Options) (_ *hypervisor, err error) {
+	at, err := libvirt.ParseEndpoint(uri)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer within %v", answerLimit))
 	defer cancel()
 	h := &hypervisor{at: at, options: options, images: map[string]string{}, networks: map[string]string{}}
-	if h.virt, err = connect(ctx, at); err != nil {
+	if h.virt, err = libvirt.Connect(ctx, at); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.virt.close(ctx))
+			err = errors.Join(err, h.virt.Close(ctx))
 		}
 	}()
 	if err := h.examine(ctx); err != nil {
@@ -83,31 +85,31 @@ func openHypervisor(ctx context.Context, uri string, options SharedOptions) (_ *
 
 // lacks is the error of a host that cannot be used.
 func (h *hypervisor) lacks(fix, format string, args ...any) error {
-	return &guest.MissingError{What: h.at.name() + ": " + fmt.Sprintf(format, args...), Fix: fix}
+	return &guest.MissingError{What: h.at.Name() + ": " + fmt.Sprintf(format, args...), Fix: fix}
 }
 
 // examine asks the daemon for its versions and its host for its size.
 func (h *hypervisor) examine(ctx context.Context) error {
-	if err := checkArchitecture(runtime.GOARCH); err != nil {
+	if err := libvirt.CheckArchitecture(runtime.GOARCH); err != nil {
 		return err
 	}
-	library, err := within(ctx, h.virt, h.virt.virt.ConnectGetLibVersion)
+	library, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetLibVersion)
 	if err != nil {
-		return fmt.Errorf("ask libvirt at %s for its version: %w", h.at.name(), err)
+		return fmt.Errorf("ask libvirt at %s for its version: %w", h.at.Name(), err)
 	}
 	if library < oldest {
-		return h.lacks("a distribution of 2018 or later", "its libvirt %s is too old, %s is the oldest that will do", version(library), version(oldest))
+		return h.lacks("a distribution of 2018 or later", "its libvirt %s is too old, %s is the oldest that will do", libvirt.Version(library), libvirt.Version(oldest))
 	}
-	if h.qemu, h.libvirt, err = h.virt.versions(ctx); err != nil {
+	if h.qemu, h.libvirt, err = h.virt.Versions(ctx); err != nil {
 		return h.lacks("sudo apt-get install --no-install-recommends qemu-system-x86", "its libvirt has no QEMU: %v", err)
 	}
-	text, err := within(ctx, h.virt, h.virt.virt.ConnectGetCapabilities)
+	text, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetCapabilities)
 	if err != nil {
-		return fmt.Errorf("ask %s for its capabilities: %w", h.at.name(), err)
+		return fmt.Errorf("ask %s for its capabilities: %w", h.at.Name(), err)
 	}
 	var caps libvirtxml.Caps
 	if err := caps.Unmarshal(text); err != nil {
-		return fmt.Errorf("read the capabilities of %s: %w", h.at.name(), err)
+		return fmt.Errorf("read the capabilities of %s: %w", h.at.Name(), err)
 	}
 	if err := h.read(caps); err != nil {
 		return err
@@ -118,7 +120,7 @@ func (h *hypervisor) examine(ctx context.Context) error {
 
 // read takes what matters out of a host's capabilities.
 func (h *hypervisor) read(caps libvirtxml.Caps) error {
-	arch := libvirtArch(runtime.GOARCH)
+	arch := libvirt.Arch(runtime.GOARCH)
 	i := slices.IndexFunc(caps.Guests, func(g libvirtxml.CapsGuest) bool { return g.OSType == "hvm" && g.Arch.Name == arch })
 	if i < 0 {
 		return h.lacks("sudo apt-get install --no-install-recommends qemu-system", "its QEMU has no machines for %s, which this ctload is made for", arch)
@@ -128,26 +130,26 @@ func (h *hypervisor) read(caps libvirtxml.Caps) error {
 	if !slices.ContainsFunc(machines.Machines, func(m libvirtxml.CapsGuestMachine) bool { return m.Name == "pc" }) {
 		h.kind = "q35"
 	}
-	h.accel = accelerator{name: TCG, proven: true, note: h.at.name() + " has no KVM"}
-	if slices.ContainsFunc(machines.Domains, func(d libvirtxml.CapsGuestDomain) bool { return d.Type == KVM }) {
-		h.accel = accelerator{name: KVM}
-		if h.at.here() {
-			h.accel.memory = kvmMemory(h.options.Cache)
-			h.accel.remember()
+	h.accel = libvirt.Accelerator{Name: libvirt.TCG, Proven: true, Note: h.at.Name() + " has no KVM"}
+	if slices.ContainsFunc(machines.Domains, func(d libvirtxml.CapsGuestDomain) bool { return d.Type == libvirt.KVM }) {
+		h.accel = libvirt.Accelerator{Name: libvirt.KVM}
+		if h.at.Here() {
+			h.accel.Memory = libvirt.KVMMemory(h.options.Cache)
+			h.accel.Remember()
 		}
 	}
 	switch h.options.Accelerator {
-	case TCG:
-		h.accel = accelerator{name: TCG, proven: true, note: "TCG was asked for"}
-	case KVM:
-		h.accel = accelerator{name: KVM, proven: true}
+	case libvirt.TCG:
+		h.accel = libvirt.Accelerator{Name: libvirt.TCG, Proven: true, Note: "TCG was asked for"}
+	case libvirt.KVM:
+		h.accel = libvirt.Accelerator{Name: libvirt.KVM, Proven: true}
 	}
 	h.cpus = cores(caps.Host.NUMA)
 	if caps.Host.CPU != nil {
 		h.model = caps.Host.CPU.Model
 	}
 	if len(h.cpus) == 0 {
-		return h.lacks("virsh -c '"+h.at.uri.String()+"' capabilities", "it does not say which CPUs it has")
+		return h.lacks("virsh -c '"+h.at.URI.String()+"' capabilities", "it does not say which CPUs it has")
 	}
 	return nil
 }
@@ -191,16 +193,16 @@ func (h *hypervisor) threads() int {
 // availableMemory is what is free, or would be if the host dropped its caches, in bytes.
 func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 	const allCells = -1
-	stats, err := within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
-		_, n, err := h.virt.virt.NodeGetMemoryStats(0, allCells, 0)
+	stats, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
+		_, n, err := h.virt.Virt.NodeGetMemoryStats(0, allCells, 0)
 		if err != nil {
 			return nil, err
 		}
-		stats, _, err := h.virt.virt.NodeGetMemoryStats(n, allCells, 0)
+		stats, _, err := h.virt.Virt.NodeGetMemoryStats(n, allCells, 0)
 		return stats, err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ask %s for its memory: %w", h.at.name(), err)
+		return 0, fmt.Errorf("ask %s for its memory: %w", h.at.Name(), err)
 	}
 	var bytes int64
 	for _, s := range stats {
@@ -215,34 +217,34 @@ func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 }
 
 // accelerator is what is known of the host's KVM.
-func (h *hypervisor) accelerator() accelerator {
+func (h *hypervisor) accelerator() libvirt.Accelerator {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.accel
 }
 
 // learn keeps what a boot has shown; a proof is not undone by who began before it.
-func (h *hypervisor) learn(accel accelerator) {
+func (h *hypervisor) learn(accel libvirt.Accelerator) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if accel.proven {
+	if accel.Proven {
 		h.accel = accel
 	}
 }
 
 // alive asks the daemon whether it is still there.
 func (h *hypervisor) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*deadAfter, fmt.Errorf("no answer within %v", 2*deadAfter))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*libvirt.DeadAfter, fmt.Errorf("no answer within %v", 2*libvirt.DeadAfter))
 	defer cancel()
-	_, err := within(ctx, h.virt, h.virt.virt.ConnectGetLibVersion)
+	_, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetLibVersion)
 	return err
 }
 
 // lost is a *vm.LostError when the daemon is gone, nil when it is there.
 func (h *hypervisor) lost(doing string, err error) error {
 	select {
-	case <-h.virt.virt.Disconnected():
-		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon at %s went away: %s: %w", h.at.name(), doing, err)}
+	case <-h.virt.Virt.Disconnected():
+		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon at %s went away: %s: %w", h.at.Name(), doing, err)}
 	default:
 		return nil
 	}
@@ -253,26 +255,26 @@ func (h *hypervisor) explain(doing string, err error) error {
 	if lost := h.lost(doing, err); lost != nil {
 		return lost
 	}
-	return fmt.Errorf("%s on %s: %w", doing, h.at.name(), err)
+	return fmt.Errorf("%s on %s: %w", doing, h.at.Name(), err)
 }
 
 // close removes everything that was made, the last first, and ends the connection. What a daemon that is
 // gone keeps stays in the journal.
 func (h *hypervisor) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 	defer cancel()
 	var errs []error
 	made := h.whatWasMade()
 	if len(made) > 0 && h.lost("", nil) != nil {
 		// It may have been given up in the middle of a call: what was made goes if the daemon is still there.
-		if again, err := connect(ctx, h.at); err == nil {
+		if again, err := libvirt.Connect(ctx, h.at); err == nil {
 			h.virt = again
 		}
 	}
 	for _, o := range slices.Backward(made) {
 		errs = append(errs, h.remove(ctx, o))
 	}
-	return errors.Join(append(errs, h.virt.close(ctx))...)
+	return errors.Join(append(errs, h.virt.Close(ctx))...)
 }
 
 // remove removes a thing and strikes it from the journal. One that turned out to be somebody else's, whose
@@ -287,7 +289,7 @@ func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
 // record notes a thing in the journal, and for the end, before it is made. detail is its UUID, or a volume's
 // pool.
 func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Entry, error) {
-	e := journal.Entry{Kind: kind, Where: h.at.uri.String(), Name: name, Detail: detail}
+	e := journal.Entry{Kind: kind, Where: h.at.URI.String(), Name: name, Detail: detail}
 	if err := h.options.Journal.Record(e); err != nil {
 		return e, err
 	}
@@ -313,7 +315,7 @@ func (h *hypervisor) forget(e journal.Entry) error {
 }
 
 // objectName is what an object of this run is called: it says whose it is.
-func (o SharedOptions) objectName(what string) string { return "ctload-" + o.Run + "-" + what }
+func (o Options) objectName(what string) string { return "ctload-" + o.Run + "-" + what }
 
 // newUUID is a random one (RFC 9562, version 4).
 func newUUID() string {
@@ -322,3 +324,16 @@ func newUUID() string {
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
+
+// filtered reports whether the host passes bridged frames to its own rules and its own conntrack, which then
+// see the load and falsify it (bridge-nf-call-iptables; the default once br_netfilter is loaded). Where it
+// cannot be asked it is not known, which counts as no.
+func (h *hypervisor) filtered(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CloseLimit)
+	defer cancel()
+	out, err := h.at.Shell(ctx, "cat /proc/sys/net/bridge/bridge-nf-call-iptables /proc/sys/net/bridge/bridge-nf-call-ip6tables 2>/dev/null || true")
+	return err == nil && strings.Contains(out, "1")
+}
+
+// quietBridges is the command that mends it.
+const quietBridges = "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"

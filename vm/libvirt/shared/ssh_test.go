@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -24,6 +24,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
@@ -161,8 +162,8 @@ func TestSSH(t *testing.T) {
 	h := libvirttest.Start(t, "ssh")
 	s := newSSHServer(t, h, "127.0.0.1")
 	dut := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
-	const limit = callLimit - 5*time.Second // not by the time limit of a call
-	lab := opened(t, SharedOptions{URIs: []string{s.uri(s.key, s.known)}, DUT: dut})
+	const limit = libvirt.CallLimit - 5*time.Second // not by the time limit of a call
+	lab := opened(t, Options{URIs: []string{s.uri(s.key, s.known)}, DUT: dut})
 	if _, err := lab.hosts[0].network(t.Context(), "client", 0); err != nil {
 		t.Error(err)
 	}
@@ -170,14 +171,14 @@ func TestSSH(t *testing.T) {
 		t.Error(err)
 	}
 	_, stranger := newKey(t)
-	refused(t, SharedOptions{URIs: []string{s.uri(stranger, s.known)}}, limit, "Permission denied (publickey)")
+	refused(t, Options{URIs: []string{s.uri(stranger, s.known)}}, limit, "Permission denied (publickey)")
 	empty := filepath.Join(t.TempDir(), "known_hosts")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, SharedOptions{URIs: []string{s.uri(s.key, empty)}}, limit, "Host key verification failed")
+	refused(t, Options{URIs: []string{s.uri(s.key, empty)}}, limit, "Host key verification failed")
 	h.KillDaemon()
-	refused(t, SharedOptions{URIs: []string{s.uri(s.key, s.known)}}, limit, "libvirt-sock")
+	refused(t, Options{URIs: []string{s.uri(s.key, s.known)}}, limit, "libvirt-sock")
 }
 
 // TestVXLAN makes a link between two hypervisors that only have the network in common which they are managed
@@ -199,7 +200,7 @@ func TestVXLAN(t *testing.T) {
 	load.VCPUs, load.MemoryBytes = 1, 256<<20
 	dut := load
 	dut.Name, dut.Ports = "dut", []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
-	lab, err := Connect(t.Context(), SharedOptions{
+	lab, err := Connect(t.Context(), Options{
 		URIs: []string{overA.uri(overA.key, overA.known), overB.uri(overB.key, overB.known)}, Run: "vxlan", Journal: made,
 		DUT: dut, LoadNodes: []string{"client"}, Load: load, Tell: func(note string) { t.Log(note) },
 	})
@@ -239,11 +240,11 @@ func TestVXLAN(t *testing.T) {
 		if _, err := lab.links.card(t.Context(), h, "client"); err != nil {
 			t.Fatal(err)
 		}
-		network, err := h.virt.virt.NetworkLookupByName("ctload-vxlan-client")
+		network, err := h.virt.Virt.NetworkLookupByName("ctload-vxlan-client")
 		if err != nil {
 			t.Fatal(err)
 		}
-		bridge, err := h.virt.virt.NetworkGetBridgeName(network)
+		bridge, err := h.virt.Virt.NetworkGetBridgeName(network)
 		if err != nil {
 			t.Fatal(err)
 		}

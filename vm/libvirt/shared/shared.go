@@ -1,4 +1,5 @@
-package libvirt
+// Package shared makes labs on libvirt daemons that exist, local or remote, beside whatever else runs there.
+package shared
 
 import (
 	"context"
@@ -13,10 +14,11 @@ import (
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// SharedOptions says which daemons a lab uses and what it may do there.
-type SharedOptions struct {
+// Options says which daemons a lab uses and what it may do there.
+type Options struct {
 	URIs        []string         // of the daemons; the DUT is on the first
 	Run         string           // id of the run, part of the name of whatever is made
 	Journal     *journal.Journal // of what is made
@@ -30,11 +32,11 @@ type SharedOptions struct {
 	Tell        func(string)
 }
 
-// Shared is a lab on libvirt daemons that exist, which others may use as well: every node is a machine,
+// Lab is a lab on libvirt daemons that exist, which others may use as well: every node is a machine,
 // links are isolated networks, kernels travel through a storage pool, and the agents are spoken to through
 // the daemons. Whatever is made is transient, carries the run's id and is in the journal before it is made.
-type Shared struct {
-	options SharedOptions
+type Lab struct {
+	options Options
 	hosts   []*hypervisor // alive
 	places  map[string]*hypervisor
 	links   linker
@@ -56,8 +58,8 @@ type Shared struct {
 
 // Connect opens a lab. Nothing is made before the first machine; until then Journal may be nil. It checks that the
 // hosts can hold what will be asked for: the error is then a *guest.MissingError.
-func Connect(ctx context.Context, options SharedOptions) (_ *Shared, err error) {
-	l := &Shared{options: options}
+func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
+	l := &Lab{options: options}
 	defer func() {
 		if err != nil {
 			err = joinClose(err, l.Close())
@@ -71,16 +73,16 @@ func Connect(ctx context.Context, options SharedOptions) (_ *Shared, err error) 
 }
 
 // warn tells of hosts that have a hand in what is measured.
-func (l *Shared) warn(ctx context.Context) {
+func (l *Lab) warn(ctx context.Context) {
 	for _, h := range l.hosts {
 		if h.filtered(ctx) {
-			l.options.Tell(fmt.Sprintf("%s tracks and filters what crosses its bridges, the load too: there, %s", h.at.name(), quietBridges))
+			l.options.Tell(fmt.Sprintf("%s tracks and filters what crosses its bridges, the load too: there, %s", h.at.Name(), quietBridges))
 		}
 	}
 }
 
 // openHosts connects to all daemons at once. Those that were opened are kept also when another was not.
-func (l *Shared) openHosts(ctx context.Context) error {
+func (l *Lab) openHosts(ctx context.Context) error {
 	hosts := make([]*hypervisor, len(l.options.URIs))
 	var opening errgroup.Group
 	for i, uri := range l.options.URIs {
@@ -96,7 +98,7 @@ func (l *Shared) openHosts(ctx context.Context) error {
 }
 
 // arrange decides which node goes where and how the links go between them.
-func (l *Shared) arrange() error {
+func (l *Lab) arrange() error {
 	load := l.load()
 	var room []room
 	for _, h := range l.hosts {
@@ -120,7 +122,7 @@ func (l *Shared) arrange() error {
 }
 
 // warnOfCrowds tells of hosts whose machines will take each other's CPUs.
-func (l *Shared) warnOfCrowds(load vm.Machine) {
+func (l *Lab) warnOfCrowds(load vm.Machine) {
 	for _, h := range l.hosts {
 		cpus := 0
 		for name, host := range l.places {
@@ -133,7 +135,7 @@ func (l *Shared) warnOfCrowds(load vm.Machine) {
 			}
 		}
 		if cpus > h.threads() {
-			l.options.Tell(fmt.Sprintf("%s: the machines of a trial have %d CPUs together, the host %d: they will take each other's", h.at.name(), cpus, h.threads()))
+			l.options.Tell(fmt.Sprintf("%s: the machines of a trial have %d CPUs together, the host %d: they will take each other's", h.at.Name(), cpus, h.threads()))
 		}
 	}
 }
@@ -142,7 +144,7 @@ func (l *Shared) warnOfCrowds(load vm.Machine) {
 const dutPlace = "dut"
 
 // load is what a load node is: two CPUs where the smallest host has them beside a DUT, else one.
-func (l *Shared) load() vm.Machine {
+func (l *Lab) load() vm.Machine {
 	load := l.options.Load
 	if load.MemoryBytes == 0 {
 		load.MemoryBytes = loadMemory
@@ -168,23 +170,23 @@ const (
 )
 
 // About says what the lab runs on: the DUT's host.
-func (l *Shared) About() vm.About {
+func (l *Lab) About() vm.About {
 	if len(l.hosts) == 0 {
 		return vm.About{Driver: "libvirt"}
 	}
 	h := l.hosts[0]
 	accel := h.accelerator()
 	about := vm.About{
-		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt, Accelerator: accel.name, AcceleratorNote: accel.note,
+		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt, Accelerator: accel.Name, AcceleratorNote: accel.Note,
 	}
-	if !h.at.here() {
+	if !h.at.Here() {
 		about.Host = &vm.Host{CPU: h.model, CPUs: h.threads(), MemoryBytes: h.total}
 	}
 	return about
 }
 
 // Boot starts a machine on the DUT's host and waits for its agent.
-func (l *Shared) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
+func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	l.mu.Lock()
 	l.dutPorts = spec.Ports
 	l.mu.Unlock()
@@ -192,7 +194,7 @@ func (l *Shared) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 }
 
 // Join starts a load node as a machine of its own, on the host that it was given.
-func (l *Shared) Join(ctx context.Context, spec vm.LoadNode) (vm.Node, error) {
+func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (vm.Node, error) {
 	h, ok := l.places[spec.Name]
 	if !ok {
 		return nil, fmt.Errorf("load node %s was not planned for", spec.Name)
@@ -209,20 +211,20 @@ func (l *Shared) Join(ctx context.Context, spec vm.LoadNode) (vm.Node, error) {
 	return node, nil
 }
 
-func (l *Shared) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Node, error) {
+func (l *Lab) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Node, error) {
 	l.mu.Lock()
 	l.serial++
 	serial := l.serial
 	l.mu.Unlock()
 	h.proof.Lock()
 	accel := h.accelerator()
-	if accel.proven {
+	if accel.Proven {
 		h.proof.Unlock()
 	} else { // one machine is the proof, and the others wait for it
 		defer h.proof.Unlock()
 	}
-	node, err := accel.boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
-		return l.boot(ctx, h, spec, serial, accelerator, limitOf(accelerator, proven))
+	node, err := accel.Boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
+		return l.boot(ctx, h, spec, serial, accelerator, libvirt.LimitOf(accelerator, proven))
 	})
 	h.learn(accel)
 	return node, err
@@ -230,16 +232,16 @@ func (l *Shared) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.
 
 // Survey asks every host whether it is still there and goes on without those that are not; it says which.
 // The error is a *vm.LostError when what is left cannot hold a trial.
-func (l *Shared) Survey(ctx context.Context) (dead []string, err error) {
+func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	var left []*hypervisor
 	for _, h := range l.hosts {
 		if err := h.alive(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			dead = append(dead, fmt.Sprintf("%s does not answer any more: %v", h.at.name(), err))
+			dead = append(dead, fmt.Sprintf("%s does not answer any more: %v", h.at.Name(), err))
 			// What it holds stays in the journal.
-			l.options.Tell("ctload gc removes what is left on " + h.at.name() + " when it is back")
+			l.options.Tell("ctload gc removes what is left on " + h.at.Name() + " when it is back")
 			continue
 		}
 		left = append(left, h)
@@ -264,7 +266,7 @@ func (l *Shared) Survey(ctx context.Context) (dead []string, err error) {
 }
 
 // Close removes everything that was made.
-func (l *Shared) Close() error {
+func (l *Lab) Close() error {
 	if l.borrowed {
 		return nil
 	}
@@ -275,4 +277,12 @@ func (l *Shared) Close() error {
 	return errors.Join(errs...)
 }
 
-var _ vm.Lab = (*Shared)(nil)
+var _ vm.Lab = (*Lab)(nil)
+
+// joinClose adds what went wrong in clearing up to the error that made it necessary.
+func joinClose(err, closing error) error {
+	if closing == nil {
+		return err
+	}
+	return errors.Join(err, closing)
+}

@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -20,12 +20,12 @@ type Facts struct {
 
 // Examine asks the daemon at a URI. It makes nothing. The error is a *guest.MissingError.
 func Examine(ctx context.Context, uri string) (f Facts, err error) {
-	h, err := openHypervisor(ctx, uri, SharedOptions{})
+	h, err := openHypervisor(ctx, uri, Options{})
 	if err != nil {
 		return Facts{}, err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	f = Facts{Host: h.at.name(), Libvirt: h.libvirt, QEMU: h.qemu, CPUs: h.threads(), MemoryBytes: h.memory, KVM: h.accel.note}
+	f = Facts{Host: h.at.Name(), Libvirt: h.libvirt, QEMU: h.qemu, CPUs: h.threads(), MemoryBytes: h.memory, KVM: h.accel.Note}
 	if h.pool != nil {
 		f.Pool = h.pool.Name
 	}

@@ -1,4 +1,4 @@
-package libvirt
+package shared
 
 import (
 	"context"
@@ -40,7 +40,7 @@ var bootable = sync.OnceValues(func() (vm.Machine, error) {
 		return vm.Machine{}, err
 	}
 	program := filepath.Join(folder, "ctload")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/ctload")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../../cmd/ctload")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return vm.Machine{}, fmt.Errorf("build ctload: %w\n%s", err, out)
@@ -83,7 +83,7 @@ func TestSharedLab(t *testing.T) {
 	dut.ConsoleFile = filepath.Join(t.TempDir(), "console.log")
 	dut.Ports = []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
 	load.VCPUs, load.MemoryBytes = 1, 256<<20
-	lab, err := Connect(t.Context(), SharedOptions{
+	lab, err := Connect(t.Context(), Options{
 		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut, LoadNodes: []string{"client"}, Load: load,
 		Tell: func(note string) { t.Log(note) },
 	})
@@ -142,7 +142,7 @@ func TestSharedLab(t *testing.T) {
 
 // worsened parts and unplugs the links of a DUT and its client, and cuts the DUT's power: libvirt plugs and starts, the
 // machines' own kernels part.
-func worsened(t *testing.T, lab *Shared, dut, client vm.Node) {
+func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 	t.Helper()
 	answered := func() int64 {
 		t.Helper()
