@@ -22,21 +22,6 @@ import (
 	"fmt"
 )
 
-// Kind names what a generator makes.
-type Kind string
-
-// The kinds of load.
-const (
-	HTTP      Kind = "http"      // requests, a connection each unless kept alive
-	TCP       Kind = "tcp"       // connections, closed in a chosen way
-	Hold      Kind = "hold"      // connections that stay
-	UDP       Kind = "udp"       // datagrams of new flows, from sockets or crafted; or conversations
-	SYN       Kind = "syn"       // crafted SYNs, never answered
-	Handshake Kind = "handshake" // crafted handshakes, without sockets
-	ICMP      Kind = "icmp"      // crafted echo requests
-	Probe     Kind = "probe"     // the bystander
-)
-
 // Run makes the load and returns when it has ended; progress, which may be nil, is called about
 // ten times a second and once at the end, never concurrently. When ctx ends first, the result
 // holds what was done until then beside ctx's error. Any other error means that the load was not

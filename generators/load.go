@@ -3,7 +3,6 @@ package generators
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -61,18 +60,7 @@ func (l *load) newWorker(number int) (worker, error) {
 	if l.crafted() {
 		return newCrafted(l, number)
 	}
-	switch l.Kind {
-	case HTTP, TCP, Hold:
-		return newStream(l, number)
-	case Probe:
-		if l.Protocol == ProtocolTCP {
-			return newStream(l, number)
-		}
-		return newDatagrams(l, number)
-	case UDP:
-		return newDatagrams(l, number)
-	}
-	return nil, fmt.Errorf("kind %q has no worker", l.Kind)
+	return l.traits.engine(l, number)
 }
 
 // run makes the load: the story of a generator.

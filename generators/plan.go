@@ -23,7 +23,7 @@ type plan struct {
 	space    tuples.Space
 	tuples   *tuples.Allocator
 	schedule pacing.Schedule // nil: closed loop, or as fast as possible
-	unit     string
+	traits   *traits         // of its kind
 }
 
 // Validate reports what is wrong with the spec, without a look at the machine.
@@ -161,19 +161,11 @@ func (p *plan) most() int64 {
 }
 
 func (p *plan) defaults() {
-	probe := p.Kind == Probe
-	p.unit = map[Kind]string{HTTP: "requests", TCP: "connections", Hold: "connections", Handshake: "connections",
-		UDP: "flows", SYN: "packets", ICMP: "packets", Probe: "samples"}[p.Kind]
-	if probe {
-		p.Timeout = cmp.Or(p.Timeout, DefaultProbeTimeout)
-		p.Protocol = cmp.Or(p.Protocol, ProtocolTCP)
-		p.Close = cmp.Or(p.Close, CloseRST)
-		p.Workers = cmp.Or(p.Workers, 1)
+	p.traits = traitsOf(p.Kind)
+	if p.traits.defaults != nil {
+		p.traits.defaults(&p.Spec)
 	}
 	p.Timeout = cmp.Or(p.Timeout, DefaultTimeout)
-	if p.Kind == Handshake {
-		p.Close = cmp.Or(p.Close, CloseAbandon)
-	}
 	p.Close = cmp.Or(p.Close, CloseFIN)
 	if p.crafted() {
 		p.SourcePorts = cmp.Or(p.SourcePorts, "1024-65535")
@@ -184,12 +176,7 @@ func (p *plan) defaults() {
 		p.Workers = 1 // the answers to a port that two workers had opened would all come to one of them
 	}
 	p.Workers = cmp.Or(p.Workers, runtime.NumCPU())
-	if p.CloseBy == "" {
-		p.CloseBy = Client
-		if p.Kind == HTTP && p.KeepAlive == 1 {
-			p.CloseBy = Server
-		}
-	}
+	p.CloseBy = cmp.Or(p.CloseBy, Client)
 	if p.Concurrency > 0 {
 		p.Workers = min(p.Workers, p.Concurrency)
 	}
@@ -206,7 +193,7 @@ func (p *plan) openLoop() bool { return p.schedule != nil }
 
 // crafted reports whether the packets are made in user space.
 func (p *plan) crafted() bool {
-	return p.Kind == SYN || p.Kind == Handshake || p.Kind == ICMP || p.Kind == UDP && p.Crafted
+	return p.traits.crafts && (p.traits.engine == nil || p.Crafted)
 }
 
 func (p *plan) checkBounds() error {
@@ -244,35 +231,19 @@ func (p *plan) checkBounds() error {
 
 func (p *plan) checkKind() error {
 	var errs []error
-	switch p.Kind {
-	case HTTP, TCP, Hold:
-		if p.Rate == 0 && p.Profile == nil && p.Concurrency == 0 {
-			errs = append(errs, errors.New("neither rate nor concurrency drives it"))
-		}
-		if strings.ContainsFunc(p.Path+p.Host, func(r rune) bool { return r <= ' ' || r == 0x7f }) || p.Path[0] != '/' {
-			errs = append(errs, fmt.Errorf("path %q or host %q cannot stand in a request", p.Path, p.Host))
-		}
-		if p.Kind == Hold && p.Duration <= 0 {
-			errs = append(errs, errors.New("no duration says how long to hold"))
-		}
-	case Probe:
-		if p.Rate == 0 && p.Profile == nil {
-			errs = append(errs, errors.New("no rate drives it"))
-		}
-		switch p.Protocol {
-		case ProtocolTCP, ProtocolUDP, ProtocolICMP:
-		default:
-			errs = append(errs, fmt.Errorf("protocol %q is none of tcp, udp, icmp", p.Protocol))
-		}
-	case SYN, Handshake, ICMP, UDP:
-	default:
-		errs = append(errs, fmt.Errorf("kind %q is none of http, tcp, hold, udp, syn, handshake, icmp, probe", p.Kind))
+	switch check := p.traits.check; {
+	case p.traits.kind == "":
+		errs = append(errs, fmt.Errorf("kind %q is none of %s", p.Kind, strings.Join(named(func(traits) bool { return true }), ", ")))
+	case check != nil:
+		errs = append(errs, check(&p.Spec))
 	}
 	errs = append(errs, p.checkCrafted())
 	switch {
-	case p.AtOnce <= 1 || p.Kind == UDP:
-	case p.Kind != TCP:
-		errs = append(errs, fmt.Errorf("several at once are for udp and tcp, not for %s", p.Kind))
+	case p.AtOnce <= 1:
+	case !p.traits.atOnce:
+		able := named(func(t traits) bool { return t.atOnce })
+		errs = append(errs, fmt.Errorf("several at once are for %s, not for %s", strings.Join(able, " and "), p.Kind))
+	case p.Kind == UDP:
 	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
 		errs = append(errs, fmt.Errorf("%d connections at once from one source need source ports, and as many ports to go to", p.AtOnce))
 	}
@@ -286,7 +257,7 @@ func (p *plan) checkKind() error {
 	default:
 		errs = append(errs, fmt.Errorf("side %q that closes first is neither client nor server", p.CloseBy))
 	}
-	if portless := p.Kind == ICMP || p.Kind == Probe && p.Protocol == ProtocolICMP; portless != (len(p.Ports) == 0) {
+	if portless := p.traits.portless != nil && p.traits.portless(&p.Spec); portless != (len(p.Ports) == 0) {
 		errs = append(errs, fmt.Errorf("%d destination ports for %s", len(p.Ports), p.Kind))
 	}
 	return errors.Join(errs...)
@@ -295,7 +266,7 @@ func (p *plan) checkKind() error {
 // checkCrafted refuses what packets that come from no socket cannot do, and of sockets what only such packets can.
 func (p *plan) checkCrafted() error {
 	var errs []error
-	if p.Crafted && p.Kind != UDP {
+	if p.Crafted && (p.traits.engine == nil || !p.traits.crafts) {
 		errs = append(errs, errors.New("crafted is a choice for udp alone: syn, handshake and icmp always are, the others need sockets"))
 	}
 	if !p.crafted() {
@@ -348,7 +319,7 @@ func (p *plan) checkSilent() error {
 
 // awaited reports whether what is sent is to be answered.
 func (p *plan) awaited() bool {
-	return p.Reply || p.Kind == Handshake || p.Kind == Probe || p.Kind == UDP && p.Exchanges > 0
+	return p.Reply || p.traits.awaits != nil && p.traits.awaits(&p.Spec)
 }
 
 // newSchedule turns rate or profile into a schedule.

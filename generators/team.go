@@ -164,7 +164,7 @@ func (t *team) live() Progress {
 // result is what the workers did, after they ended.
 func (t *team) result() Result {
 	l := t.load
-	r := Result{Kind: l.Kind, Unit: l.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
+	r := Result{Kind: l.Kind, Unit: l.traits.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
 	if l.Kind == HTTP {
 		r.Path = l.Path
 	}
