@@ -145,3 +145,13 @@ func inWords(c *Connection, err error) error {
 	}
 	return err
 }
+
+const (
+	// CallLimit bounds a call to the daemon; a domain start takes about 0.4 s.
+	CallLimit = 30 * time.Second
+	// CloseLimit bounds what is cleaned up after an interrupt.
+	CloseLimit = 10 * time.Second
+)
+
+// bootLimit bounds the time from a domain's start to its agent's first answer.
+var bootLimit = map[string]time.Duration{KVM: 30 * time.Second, TCG: 120 * time.Second}

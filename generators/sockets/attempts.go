@@ -1,5 +1,11 @@
 package sockets
 
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
 // Eagerness decides whether to look right after connect if the connection is there already. On
 // one machine the handshake is often over when connect returns, and a look then saves two calls;
 // over a wire the look is wasted, so after a few misses it is only tried now and then.
@@ -24,4 +30,23 @@ func (e *Eagerness) Learn(hit bool) {
 	} else {
 		e.misses++
 	}
+}
+
+// Retries returns how often a failed send is tried again.
+func Retries(errno unix.Errno, awaited bool) int {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS:
+		return 100
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT, unix.EACCES:
+		if awaited {
+			return 2
+		}
+	}
+	return 0
+}
+
+// Pause gives a full queue a moment.
+func Pause() {
+	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
+	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
 }
