@@ -21,6 +21,7 @@ var house = []struct {
 	{"internal/hosttest", nil}, // tests alone import it, and the next
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
+	{"internal/rules", nil},
 
 	{"generators/deadlines", nil},
 	{"generators/latency", nil},
@@ -35,15 +36,15 @@ var house = []struct {
 		"generators/threads", "generators/tuples",
 	}},
 
-	{"scenarios", nil},
-	{"results", nil},
+	{"scenarios", []string{"internal/rules"}},
+	{"results", []string{"internal/rules"}},
 	{"results/compare", []string{"results"}},
 	{"internal/measuredtest", []string{"results"}},
-	{"reports", []string{"results", "results/compare"}},
+	{"reports", []string{"internal/rules", "results", "results/compare"}},
 	{"reports/progress", []string{"results"}},
 
 	{"agent/modload", nil},
-	{"agent/tuning", nil},
+	{"agent/tuning", []string{"internal/rules"}},
 	{"agent/samplers", []string{"results"}},
 	{"agent/faults", []string{"agent/samplers", "agent/tuning", "internal/link"}},
 	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders"}},
@@ -62,7 +63,7 @@ var house = []struct {
 
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "generators/pacing",
-		"generators/responders", "generators/tuples", "internal/link", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
+		"generators/responders", "generators/tuples", "internal/link", "internal/rules", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
 		"vm/libvirt", "vm/libvirt/embedded", "vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",
 	}},
 	{"cmd/ctload", []string{

@@ -1,0 +1,427 @@
+// Package rules reads firewall rules: the text of iptables-save and ip6tables-save, scripts of nft,
+// and what nft list prints. It is the only reader of such text in ctload.
+//
+// It answers what ctload asks of rules: which of them turn connection tracking on, what they exempt
+// from it, what they name, what they counted. Matches and statements that it does not know are no
+// problem: the kernel judges them.
+//
+// Rules of iptables are the same objects as rules of nft, in tables of the families ip and ip6.
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
+)
+
+// The families of addresses, as nft calls them. A table may also be of the families inet (both),
+// bridge, arp and netdev.
+const (
+	IPv4 = "ip"
+	IPv6 = "ip6"
+)
+
+// Position is a place in a text. Lines and columns count from 1, columns in bytes.
+type Position struct{ Line, Column int }
+
+// Problem is something that the real tool refuses.
+type Problem struct {
+	At   Position
+	Text string
+}
+
+// token is a word of a text, without its quotes, or a sign.
+type token struct {
+	Text   string
+	At     Position
+	Quoted bool
+	// from and to are where the word stands in the text that was read.
+	from, to int
+}
+
+// Ruleset is what one text, or several, make of the rules of a network namespace.
+type Ruleset struct {
+	Tables   []*Table
+	Problems []Problem
+}
+
+// Table is a table of nft, or of iptables in one family.
+type Table struct {
+	Family string
+	Name   string
+	At     Position
+	Chains []*Chain
+	// Objects are sets, maps, flow tables, ct helpers, counters and what else has a name; nft
+	// alone.
+	Objects []*Object
+	// Lines are the lines of a table of iptables, in their order and without comments.
+	Lines []*Line
+
+	byName   map[string]*Chain
+	iptables bool
+	declared bool   // by nft's table, not only named by a command
+	text     string // of a table of nft, as it was read
+}
+
+// Chain is one chain of a table.
+type Chain struct {
+	Name string
+	At   Position
+	// Policy is ACCEPT, DROP, ...; "-" for a chain of iptables that has none, "" where the text
+	// says none.
+	Policy string
+	Count  Counter // of the policy
+	// Hook is where the kernel calls the chain, as prerouting; "" for a chain that others jump to.
+	Hook     string
+	Priority int // of the hook: conntrack is at -200
+	Rules    []*Rule
+	// Inexact says that the kernel may hold another number of rules: one was deleted that the text
+	// does not have, or names a host that may have several addresses.
+	Inexact bool
+}
+
+// Counter is what a rule or a policy matched. Known is false where the text does not count.
+type Counter struct {
+	Packets, Bytes int64
+	Known          bool
+}
+
+// Object is something in a table that rules refer to by name.
+type Object struct {
+	Kind string // set, map, flowtable, counter, ct helper, ct timeout, ...
+	Name string
+	At   Position
+	// Tracks says that the object alone makes the kernel track connections.
+	Tracks   bool
+	elements []string // of a set or map
+}
+
+// Rule is one rule.
+type Rule struct {
+	At    Position
+	Chain string // that it is in
+	Text  string // as the tool lists it, without counters and comments of nft
+	Count Counter
+	// Loads is how many rules the kernel makes of it: one for each pair of the addresses that it
+	// lists.
+	Loads int
+	// Tracks says that the kernel tracks the connections of the table's family because of the rule.
+	Tracks bool
+	// Notrack says that the rule takes packets out of tracking.
+	Notrack bool
+	// Partial says that the rule is about some packets of a connection, by flags, length or chance.
+	Partial bool
+	// SYN says that the rule is about the first packets of TCP alone, as --syn; Partial leaves that out.
+	SYN bool
+	// Always says that the rule matches every packet.
+	Always bool
+	// Verdict is what becomes of the packet in upper case, as DROP, the target of iptables or the
+	// chain that is jumped to; "" without one.
+	Verdict string
+	// States are those that the rule matches, in upper case, as NEW.
+	States []string
+
+	Protocols    Values
+	Sources      Values // ports
+	Destinations Values // ports
+	In, Out      Values // interfaces
+	families     Values // of addresses, in tables of both
+	Names        []Name
+
+	exact  bool   // whether Loads is exact
+	spec   string // the words of a rule of iptables, to find it again
+	unsure bool   // it depends on what is in a set
+	only   string // with Tracks, in a table of both families: the one that the rule is about
+}
+
+// Values are what a condition compares with; the zero value matches everything.
+type Values struct {
+	List    []string
+	Negated bool
+	// Unknown says that the text alone does not tell the values.
+	Unknown bool
+}
+
+// Any reports whether there is no condition.
+func (v Values) Any() bool { return len(v.List) == 0 && !v.Unknown }
+
+// Has reports whether the condition names a value itself, not its opposite.
+func (v Values) Has(value string) bool { return !v.Negated && slices.Contains(v.List, value) }
+
+// holds judges the condition by a test of its values.
+func (v Values) holds(test func(string) bool) bool {
+	switch {
+	case v.Any():
+		return true
+	case v.Unknown:
+		return false
+	}
+	return slices.ContainsFunc(v.List, test) != v.Negated
+}
+
+// Kind is what a name stands for.
+type Kind string
+
+// The kinds of names.
+const (
+	Interface Kind = "interface"
+	Set       Kind = "set"   // or map
+	Jump      Kind = "chain" // or, with iptables, a target
+	Zone      Kind = "zone"
+	Stateful  Kind = "object" // a helper, timeout, counter, ... of nft or of nfct
+)
+
+// Name is something that a rule names and does not define.
+type Name struct {
+	Kind Kind
+	Text string
+	At   Position
+}
+
+// Texts are the rules of one network namespace as text; each may be empty.
+type Texts struct {
+	IPv4, IPv6 string // of iptables-save, of ip6tables-save
+	NFT        string
+}
+
+// Read reads all texts as one set of rules. Positions are within each text; problems are left out,
+// since the real tools judge.
+func Read(t Texts) Ruleset {
+	four, six, nft := Iptables(IPv4, t.IPv4), Iptables(IPv6, t.IPv6), NFT(t.NFT)
+	return Ruleset{Tables: slices.Concat(four.Tables, six.Tables, nft.Tables)}
+}
+
+// Cause is what turns connection tracking on.
+type Cause struct {
+	At   Position
+	Text string // "rule " and the rule, or "object " and its kind and name
+}
+
+// Tracks returns the first rule or object because of which the kernel tracks connections of a
+// family of addresses, or nil. Since Linux 4.14 the kernel registers the hooks of connection
+// tracking, for each family apart, when such a rule is loaded, wherever it stands and whatever it
+// matches. An object of nft registers them when it is made.
+func (s Ruleset) Tracks(family string) *Cause {
+	for _, t := range s.Tables {
+		if !t.handles(family) {
+			continue
+		}
+		for _, o := range t.Objects {
+			if o.Tracks {
+				return &Cause{o.At, fmt.Sprintf("object %s %s", o.Kind, o.Name)}
+			}
+		}
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				if r.Tracks && (r.only == "" || r.only == family) {
+					return &Cause{r.At, "rule " + r.Text}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// handles reports whether packets of a family of addresses meet the table. The hooks of a table of
+// family bridge are those of both families.
+func (t *Table) handles(family string) bool {
+	return t.Family == family || t.Family == "inet" || t.Family == "bridge"
+}
+
+// Exemption is what rules take out of tracking.
+type Exemption int
+
+// The exemptions, the least first.
+const (
+	ExemptsNothing Exemption = iota
+	ExemptsPackets           // some packets of a connection
+	ExemptsFlows             // whole connections
+)
+
+// Exempts returns the most that any rule takes out of tracking.
+func (s Ruleset) Exempts() Exemption {
+	most := ExemptsNothing
+	for _, t := range s.Tables {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				switch {
+				case r.Notrack && (r.Partial || r.SYN):
+					most = max(most, ExemptsPackets)
+				case r.Notrack:
+					return ExemptsFlows
+				}
+			}
+		}
+	}
+	return most
+}
+
+// Flow is the first packet of a connection, or of a flow of datagrams.
+type Flow struct {
+	Family   string // IPv4 or IPv6
+	Protocol string // tcp, udp, icmp or icmpv6
+	Port     uint16 // of the destination
+	SYN      bool   // no other packet follows
+	Local    bool   // the node with the rules sends it
+	Loopback bool   // it stays on that node
+}
+
+// Untracked reports whether a rule takes a flow out of tracking. Rules are judged one by one: that
+// an earlier one accepts the packet, or that a rule is about some addresses only, is not seen.
+func (s Ruleset) Untracked(f Flow) bool {
+	for _, t := range s.Tables {
+		if !t.handles(f.Family) {
+			continue
+		}
+		for _, c := range t.Chains {
+			untracks := func(r *Rule) bool { return t.untracks(r, f) }
+			if c.early(f.Local) && slices.ContainsFunc(c.Rules, untracks) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// conntrackPriority is NF_IP_PRI_CONNTRACK: a chain at it, or after it, exempts nothing.
+const conntrackPriority = -200
+
+// early reports whether the first packet of a flow meets the chain before connection tracking.
+// Which chain jumps to a chain without a hook is not asked.
+func (c *Chain) early(local bool) bool {
+	hook := "prerouting"
+	if local {
+		hook = "output"
+	}
+	return c.Hook == "" || c.Hook == hook && c.Priority < conntrackPriority
+}
+
+func (t *Table) untracks(r *Rule, f Flow) bool {
+	if !r.Notrack || r.Partial || r.SYN && !f.SYN || r.unsure || !r.Sources.Any() {
+		return false
+	}
+	loopback := func(name string) bool { return (name == "lo") == f.Loopback }
+	protocol := func(given string) bool { return sameProtocol(given, f.Protocol) }
+	port := func(given string) bool { return inRange(given, f.Port) }
+	return r.In.holds(loopback) && r.Out.holds(loopback) &&
+		r.families.holds(func(family string) bool {
+			return strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4") == f.Family
+		}) &&
+		r.Protocols.holds(func(given string) bool { return t.has(given, protocol) }) &&
+		r.Destinations.holds(func(given string) bool { return t.has(given, port) })
+}
+
+// has judges a value by a test; a value as @ports stands for the elements of a set.
+func (t *Table) has(value string, test func(string) bool) bool {
+	name, set := strings.CutPrefix(value, "@")
+	if !set {
+		return test(value)
+	}
+	return slices.ContainsFunc(t.Objects, func(o *Object) bool {
+		return o.Name == name && slices.ContainsFunc(o.elements, test)
+	})
+}
+
+// protocolNumbers are those of the protocols that a load of ctload uses.
+var protocolNumbers = map[string]string{
+	"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6",
+}
+
+func sameProtocol(given, protocol string) bool {
+	given = strings.ToLower(given)
+	if name, ok := protocolNumbers[given]; ok {
+		given = name
+	}
+	return given == protocol || given == "all" || given == "0"
+}
+
+// Undefined lists what rules of nft name and their table lacks, which nft refuses: sets, chains and
+// objects. Tables that the text does not declare are left out.
+func (s Ruleset) Undefined() []Problem {
+	var list []Problem
+	for _, t := range s.Tables {
+		if !t.declared {
+			continue
+		}
+		objects := map[string]bool{}
+		for _, o := range t.Objects {
+			objects[o.Name] = true
+		}
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				for _, n := range r.Names {
+					var known []string
+					switch {
+					case (n.Kind == Set || n.Kind == Stateful) && !objects[n.Text]:
+						known = slices.Sorted(maps.Keys(objects))
+					case n.Kind == Jump && t.byName[n.Text] == nil:
+						known = slices.Sorted(maps.Keys(t.byName))
+					default:
+						continue
+					}
+					text := fmt.Sprintf("the table %s has no %s %q", t.ID(), n.Kind, n.Text)
+					list = append(list, Problem{n.At, text + spelling.Hint(n.Text, known)})
+				}
+			}
+		}
+	}
+	return list
+}
+
+// Refuses reports whether the rule ends the way of a packet.
+func (r *Rule) Refuses() bool { return r.Verdict == "DROP" || r.Verdict == "REJECT" }
+
+// Loaded returns how many rules the kernel makes of the chain, and whether that is exact.
+func (c *Chain) Loaded() (n int, exact bool) {
+	exact = !c.Inexact
+	for _, r := range c.Rules {
+		n += r.Loads
+		exact = exact && r.exact
+	}
+	return n, exact
+}
+
+// Table returns the table of a family and a name, or nil.
+func (s Ruleset) Table(family, name string) *Table {
+	for _, t := range s.Tables {
+		if t.Family == family && t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// Chain returns the chain of a name, or nil, also of a table that is nil.
+func (t *Table) Chain(name string) *Chain {
+	if t == nil {
+		return nil
+	}
+	return t.byName[name]
+}
+
+// drop takes a chain away.
+func (t *Table) drop(c *Chain) {
+	delete(t.byName, c.Name)
+	t.Chains = slices.DeleteFunc(t.Chains, func(other *Chain) bool { return other == c })
+}
+
+// ID is the family and the name, as nft takes them.
+func (t *Table) ID() string { return t.Family + " " + t.Name }
+
+// String is the table as its tool reads it: of iptables from *NAME to COMMIT, of nft as it was
+// read.
+func (t *Table) String() string {
+	if !t.iptables {
+		return t.text
+	}
+	var b strings.Builder
+	b.WriteString("*" + t.Name + "\n")
+	for _, line := range t.Lines {
+		b.WriteString(line.Text + "\n")
+	}
+	b.WriteString("COMMIT\n")
+	return b.String()
+}
