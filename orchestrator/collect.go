@@ -159,8 +159,7 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 		s.QdiscDropped += link.QueueDrops
 	}
 	for _, hit := range hits {
-		rule := strings.ToUpper(hit.Rule)
-		if strings.Contains(rule, "DROP") || strings.Contains(rule, "REJECT") {
+		if hit.Refuses {
 			s.RulesDropped += max(0, hit.Packets) // an action may have loaded the rules anew
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // Apply makes the kernel as the settings ask, in the order in which that can work: modules away,
@@ -193,7 +194,7 @@ func (k Kernel) emptyTables(names string) (string, error) {
 	}
 	var b strings.Builder
 	for table := range strings.FieldsSeq(string(text)) {
-		fmt.Fprintf(&b, "*%s\nCOMMIT\n", table)
+		b.WriteString(rules.Emptied(table, false))
 	}
 	return b.String(), nil
 }

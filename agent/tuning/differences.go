@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // Differences are the ways in which the kernel is not as it was asked to be, a sentence each; none
@@ -47,29 +48,29 @@ func Differences(s Settings, state State) []string {
 			say("module %s is still there (%s)", name, state.ModuleStates[name])
 		}
 	}
-	for _, rules := range []struct{ what, asked, loaded, unread string }{
-		{"IPv4", s.Rules, state.Rules, state.Unread["rules"]},
-		{"IPv6", s.Rules6, state.Rules6, state.Unread["rules6"]},
+	for _, part := range []struct{ what, family, asked, loaded, unread string }{
+		{"IPv4", rules.IPv4, s.Rules, state.Rules, state.Unread["rules"]},
+		{"IPv6", rules.IPv6, s.Rules6, state.Rules6, state.Unread["rules6"]},
 	} {
-		if rules.asked == "" {
+		if part.asked == "" {
 			continue
 		}
-		if rules.unread != "" {
-			say("the %s rules could not be listed: %s", rules.what, rules.unread)
+		if part.unread != "" {
+			say("the %s rules could not be listed: %s", part.what, part.unread)
 			continue
 		}
-		for _, difference := range rulesetDifferences(parseRules(rules.asked), parseRules(rules.loaded)) {
-			say("%s rules: %s", rules.what, difference)
+		for _, difference := range chainDifferences(rules.Iptables(part.family, part.asked), rules.Iptables(part.family, part.loaded)) {
+			say("%s rules: %s", part.what, difference)
 		}
 	}
 	if s.NFT != "" {
 		if unread := state.Unread["nft"]; unread != "" {
 			say("the nft rules could not be listed: %s", unread)
 		} else {
-			loaded := nftTables(state.NFT)
-			for _, table := range nftTables(s.NFT) {
-				if !slices.Contains(loaded, table) {
-					say("nft: table %s is not in the kernel", table)
+			loaded := rules.NFT(state.NFT)
+			for _, table := range rules.NFT(s.NFT).Tables {
+				if loaded.Table(table.Family, table.Name) == nil {
+					say("nft: table %s is not in the kernel", table.ID())
 				}
 			}
 		}
@@ -77,19 +78,28 @@ func Differences(s Settings, state State) []string {
 	return append(out, ipvsDifferences(s, state)...)
 }
 
-// rulesetDifferences compares the chains that were asked for; the tables hold others too.
-func rulesetDifferences(asked, loaded ruleset) []string {
+// chainDifferences compares the chains that were asked for; the tables hold others too. Chains come in
+// the order of their names.
+func chainDifferences(asked, loaded rules.Ruleset) []string {
 	var out []string
-	for _, table := range slices.Sorted(maps.Keys(asked)) {
-		for _, name := range slices.Sorted(maps.Keys(asked[table])) {
-			want, have := asked[table][name], loaded[table][name]
-			if unknown := want.AtLeast && have.Rules > 0; want.Rules != have.Rules && !unknown {
-				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", name, table, have.Rules, want.Rules))
+	tables := func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) }
+	chains := func(a, b *rules.Chain) int { return strings.Compare(a.Name, b.Name) }
+	for _, table := range slices.SortedFunc(slices.Values(asked.Tables), tables) {
+		kernel := loaded.Table(table.Family, table.Name)
+		for _, want := range slices.SortedFunc(slices.Values(table.Chains), chains) {
+			have := kernel.Chain(want.Name)
+			if have == nil {
+				have = &rules.Chain{}
+			}
+			wanted, exact := want.Loaded()
+			held, _ := have.Loaded()
+			if unknown := !exact && held > 0; wanted != held && !unknown {
+				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", want.Name, table.Name, held, wanted))
 			}
 			// A chain of the kernel's that holds nothing and accepts all need not be listed.
-			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && want.Rules == 0
+			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && wanted == 0
 			if want.Policy != "" && have.Policy != want.Policy && !unlisted {
-				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", name, table, orText(have.Policy, "unknown"), want.Policy))
+				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", want.Name, table.Name, orText(have.Policy, "unknown"), want.Policy))
 			}
 		}
 	}
@@ -196,15 +206,15 @@ func Changes(before, after State) []Change {
 			add(ValueChanged, key, a, b)
 		}
 	}
-	for _, rules := range []struct{ what, a, b string }{
+	for _, text := range []struct{ what, a, b string }{
 		{"IPv4 rules", before.Rules, after.Rules},
 		{"IPv6 rules", before.Rules6, after.Rules6},
-		{"nft rules", tablesByName(before.NFT), tablesByName(after.NFT)},
+		{"nft rules", rules.ByName(before.NFT), rules.ByName(after.NFT)},
 		{"IPVS services", before.IPVS, after.IPVS},
 	} {
-		if a, b := configuration(rules.a), configuration(rules.b); a != b {
+		if a, b := rules.Bare(text.a), rules.Bare(text.b); a != b {
 			was, is := firstChange(a, b)
-			add(RulesChanged, rules.what, was, is)
+			add(RulesChanged, text.what, was, is)
 		}
 	}
 	a, b := moduleSet(before.Modules), moduleSet(after.Modules)

@@ -2,10 +2,9 @@ package tuning
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
+
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // Hit is what one rule, or the policy of a chain, matched between two readings.
@@ -14,9 +13,11 @@ type Hit struct {
 	Table  string `json:"table"`
 	Chain  string `json:"chain"`
 	// Rule is as the tool lists it, without its counters; "policy DROP" for what reached the end.
-	Rule    string `json:"rule"`
-	Packets int64  `json:"packets"`
-	Bytes   int64  `json:"bytes"`
+	Rule string `json:"rule"`
+	// Refuses says that the rule, or the policy, ends the way of a packet.
+	Refuses bool  `json:"refuses,omitempty"`
+	Packets int64 `json:"packets"`
+	Bytes   int64 `json:"bytes"`
 }
 
 // Hits are the rules that matched anything between two readings, the busiest first. It tells a firewall's
@@ -50,88 +51,32 @@ type ruleKey struct {
 	place                      int
 }
 
-// ruleCounters are the counters of all rules of a reading.
+// ruleCounters returns the counters of all rules and policies of a reading.
 func ruleCounters(state State) map[ruleKey]Hit {
 	counters := map[ruleKey]Hit{}
-	add := func(hit Hit) {
-		key := ruleKey{family: hit.Family, table: hit.Table, chain: hit.Chain, rule: hit.Rule}
+	add := func(t *rules.Table, c *rules.Chain, rule string, refuses bool, count rules.Counter) {
+		if !count.Known {
+			return
+		}
+		key := ruleKey{family: t.Family, table: t.Name, chain: c.Name, rule: rule}
 		for {
 			if _, taken := counters[key]; !taken {
-				counters[key] = hit
-				return
+				break
 			}
 			key.place++
 		}
+		counters[key] = Hit{
+			Family: t.Family, Table: t.Name, Chain: c.Name, Rule: rule, Refuses: refuses,
+			Packets: count.Packets, Bytes: count.Bytes,
+		}
 	}
-	iptablesCounters("ip", state.Rules, add)
-	iptablesCounters("ip6", state.Rules6, add)
-	nftCounters(state.NFT, add)
+	for _, t := range rules.Read(state.texts()).Tables {
+		for _, c := range t.Chains {
+			add(t, c, "policy "+c.Policy, c.Policy == "DROP", c.Count)
+			for _, r := range c.Rules {
+				add(t, c, r.Text, r.Refuses(), r.Count)
+			}
+		}
+	}
 	return counters
-}
-
-var bracketed = regexp.MustCompile(`^\[(\d+):(\d+)\]$`)
-
-// iptablesCounters reads the output of iptables-save -c.
-func iptablesCounters(family, text string, add func(Hit)) {
-	table := ""
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		if len(words) == 0 {
-			continue
-		}
-		switch {
-		case strings.HasPrefix(words[0], "*"):
-			table = words[0][1:]
-		case strings.HasPrefix(words[0], ":") && len(words) > 2 && words[1] != "-":
-			if packets, bytes, ok := counterPair(words[2]); ok {
-				add(Hit{Family: family, Table: table, Chain: words[0][1:], Rule: "policy " + words[1], Packets: packets, Bytes: bytes})
-			}
-		case len(words) > 2 && words[1] == "-A":
-			if packets, bytes, ok := counterPair(words[0]); ok {
-				add(Hit{Family: family, Table: table, Chain: words[2], Rule: strings.Join(words[1:], " "), Packets: packets, Bytes: bytes})
-			}
-		}
-	}
-}
-
-func counterPair(word string) (packets, bytes int64, ok bool) {
-	match := bracketed.FindStringSubmatch(word)
-	if match == nil {
-		return 0, 0, false
-	}
-	packets, errP := strconv.ParseInt(match[1], 10, 64)
-	bytes, errB := strconv.ParseInt(match[2], 10, 64)
-	return packets, bytes, errP == nil && errB == nil
-}
-
-var (
-	nftChain        = regexp.MustCompile(`^chain\s+(\S+)\s*\{`)
-	nftRuleCounters = regexp.MustCompile(`counter packets (\d+) bytes (\d+)\s*`)
-)
-
-// nftCounters reads the output of nft list ruleset.
-func nftCounters(text string, add func(Hit)) {
-	family, table, chain := "", "", ""
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if match := nftTable.FindStringSubmatch(line); match != nil {
-			family, table, chain = cmp.Or(match[2], "ip"), match[3], ""
-			continue
-		}
-		if match := nftChain.FindStringSubmatch(line); match != nil {
-			chain = match[1]
-			continue
-		}
-		match := nftRuleCounters.FindStringSubmatch(line)
-		if match == nil || chain == "" {
-			continue
-		}
-		packets, errP := strconv.ParseInt(match[1], 10, 64)
-		bytes, errB := strconv.ParseInt(match[2], 10, 64)
-		if errP != nil || errB != nil {
-			continue
-		}
-		rule := strings.TrimSpace(nftRuleCounters.ReplaceAllString(line, ""))
-		add(Hit{Family: family, Table: table, Chain: chain, Rule: rule, Packets: packets, Bytes: bytes})
-	}
 }

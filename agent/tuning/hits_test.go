@@ -26,18 +26,18 @@ COMMIT
 [10:1000] -A INPUT -p tcp -m tcp --dport 80 -j ACCEPT
 [1:60] -A INPUT -j DROP
 [4:240] -A INPUT -j DROP
-[2:120] -A mine -j LOG --log-prefix "a b"
+[2:120] -A mine -j LOG --log-prefix "no DROP"
 COMMIT
 `,
 		Rules6: "*filter\n:INPUT ACCEPT [3:300]\nCOMMIT\n",
 		NFT:    "table inet f {\n\tchain in {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tct state invalid counter packets 107 bytes 1070 drop\n\t\ttcp dport 22 accept\n\t}\n}\n",
 	}
 	want := []Hit{
-		{Family: "inet", Table: "f", Chain: "in", Rule: "ct state invalid drop", Packets: 100, Bytes: 1000},
-		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "-A INPUT -j DROP", Packets: 3, Bytes: 180},
+		{Family: "inet", Table: "f", Chain: "in", Rule: "ct state invalid drop", Refuses: true, Packets: 100, Bytes: 1000},
+		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "-A INPUT -j DROP", Refuses: true, Packets: 3, Bytes: 180},
 		{Family: "ip6", Table: "filter", Chain: "INPUT", Rule: "policy ACCEPT", Packets: 3, Bytes: 300},
-		{Family: "ip", Table: "filter", Chain: "mine", Rule: `-A mine -j LOG --log-prefix "a b"`, Packets: 2, Bytes: 120},
-		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "policy DROP", Packets: 1, Bytes: 60},
+		{Family: "ip", Table: "filter", Chain: "mine", Rule: `-A mine -j LOG --log-prefix "no DROP"`, Packets: 2, Bytes: 120},
+		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "policy DROP", Refuses: true, Packets: 1, Bytes: 60},
 	}
 	if diff := cmp.Diff(want, Hits(before, after)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // State is what the kernel says about itself. Nothing in it comes from the settings but the choice of
@@ -48,6 +49,9 @@ type State struct {
 
 // bucketMultiple is how many buckets fill a page of this kernel.
 var bucketMultiple = int64(os.Getpagesize() / (strconv.IntSize / 8))
+
+// texts are the rules of the reading.
+func (s State) texts() rules.Texts { return rules.Texts{IPv4: s.Rules, IPv6: s.Rules6, NFT: s.NFT} }
 
 // ReadBack reads the current value of everything that the settings ask for, and of connection tracking
 // as a whole. It loads no module and switches nothing on, but for nf_tables or the legacy tables where
@@ -135,7 +139,7 @@ func (k Kernel) readConntrack(state *State) {
 // readRules lists the rules that were asked for and, as far as their tools are here, any that are in
 // the kernel unasked.
 func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Module, state *State) {
-	for _, rules := range []struct {
+	for _, source := range []struct {
 		what, asked, names, family string
 		into                       *string
 	}{
@@ -144,13 +148,13 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 	} {
 		var err error
 		switch {
-		case rules.asked != "":
-			*rules.into, err = k.listTables(ctx, s.tool(rules.family, "save"), rules.asked)
-		case k.hasTables(rules.names):
-			*rules.into, err = k.run(ctx, "", rules.family+"-"+BackendLegacy+"-save", "-c")
+		case source.asked != "":
+			*source.into, err = k.listTables(ctx, s.tool(source.family, "save"), source.asked)
+		case k.hasTables(source.names):
+			*source.into, err = k.run(ctx, "", source.family+"-"+BackendLegacy+"-save", "-c")
 		}
 		if err != nil {
-			state.Unread[rules.what] = err.Error()
+			state.Unread[source.what] = err.Error()
 		}
 	}
 	iptablesNFT := (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
@@ -173,8 +177,8 @@ func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, err
 		return text, nil
 	}
 	var all strings.Builder
-	for _, table := range slices.Sorted(maps.Keys(parseRules(asked))) {
-		text, tableErr := k.run(ctx, "", tool, "-c", "-t", table)
+	for _, table := range rules.Iptables("", asked).Tables {
+		text, tableErr := k.run(ctx, "", tool, "-c", "-t", table.Name)
 		if tableErr != nil {
 			return "", err
 		}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // SavedRules are the rules of all kinds at one time, in the form in which the tools load them again.
@@ -44,7 +46,10 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		}
 	}
 	listing, err := k.nftChains(ctx)
-	if saved.Tables = nftTables(listing); err != nil || len(saved.Tables) == 0 {
+	for _, table := range rules.NFT(listing).Tables {
+		saved.Tables = append(saved.Tables, table.ID())
+	}
+	if err != nil || len(saved.Tables) == 0 {
 		return saved, err
 	}
 	covered := map[string]bool{}
@@ -62,10 +67,10 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		if err != nil {
 			return saved, err
 		}
-		*family.into = existingChains(text, family.name, listing)
+		*family.into = rules.Existing(family.name, text, listing)
 		// A table that is nft's own is only mentioned, in a comment.
-		for table := range parseRules(*family.into) {
-			covered[family.name+" "+table] = true
+		for _, table := range rules.Iptables(family.name, text).Tables {
+			covered[table.ID()] = true
 		}
 	}
 	for _, table := range saved.Tables {
@@ -95,33 +100,6 @@ func (k Kernel) nftChains(ctx context.Context) (string, error) {
 	return k.run(ctx, "", "nft", "list", "chains")
 }
 
-// existingChains leaves out of a text of iptables-nft-save the chains that it lists and that do not exist:
-// it names all that iptables knows, and makes one when a rule needs it.
-func existingChains(saved, family, listing string) string {
-	chains := map[string]bool{}
-	table := ""
-	for line := range strings.Lines(listing) {
-		line = strings.TrimSpace(line)
-		if match := nftTable.FindStringSubmatch(line); match != nil {
-			table = match[2] + " " + match[3]
-		} else if match := nftChain.FindStringSubmatch(line); match != nil {
-			chains[table+" "+match[1]] = true
-		}
-	}
-	var b strings.Builder
-	for line := range strings.Lines(saved) {
-		if name, ok := strings.CutPrefix(line, "*"); ok {
-			table = family + " " + strings.TrimSpace(name)
-		}
-		name, declares := strings.CutPrefix(line, ":")
-		name, _, _ = strings.Cut(name, " ")
-		if !declares || chains[table+" "+name] {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
-
 // RestoreRules makes the rules of this network namespace those that were saved: what was replaced is there
 // again, what was added is gone, what is as it was stays with its counters, while those of the others begin
 // at zero. A table of legacy iptables that did not exist stays, empty, since only its module can take it
@@ -142,7 +120,7 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 		{saved.Legacy, now.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
 		{saved.Legacy6, now.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
 	} {
-		text := changedTables(family.text, family.now)
+		text := rules.Changed(family.text, family.now)
 		if family.names != "" {
 			text += k.emptyNewTables(family.names, family.text)
 		}
@@ -180,47 +158,6 @@ func restoreScript(saved, now SavedRules) string {
 	return script.String()
 }
 
-// changedTables are the tables in a text of iptables-save that are not the same in another one. What is the
-// same is better left alone: iptables-restore makes a table anew, with counters at zero, at the end of all
-// tables.
-func changedTables(saved, now string) string {
-	present := map[string]bool{}
-	for _, table := range blocks(now, "*") {
-		present[table] = true
-	}
-	var b strings.Builder
-	for _, table := range blocks(saved, "*") {
-		if !present[table] {
-			b.WriteString(table)
-		}
-	}
-	return b.String()
-}
-
-// tablesByName is a listing of nft with its tables in the order of their names: that of the kernel is the one
-// in which they were made, and tells nothing.
-func tablesByName(listing string) string {
-	tables := blocks(listing, "table ")
-	slices.Sort(tables)
-	return strings.Join(tables, "")
-}
-
-// blocks are the parts of a listing that begin with a mark at the beginning of a line, as configuration has
-// them, without blank lines.
-func blocks(listing, mark string) []string {
-	var list []string
-	for line := range strings.Lines(terminated(configuration(listing))) {
-		if strings.TrimSpace(line) == "" {
-			continue
-		}
-		if strings.HasPrefix(line, mark) || len(list) == 0 {
-			list = append(list, "")
-		}
-		list[len(list)-1] += line
-	}
-	return list
-}
-
 // own is the text of a table, if it is nft's own.
 func (s SavedRules) own(table string) (text string, own bool) {
 	for _, t := range s.Own {
@@ -231,32 +168,19 @@ func (s SavedRules) own(table string) (text string, own bool) {
 	return "", false
 }
 
-// builtinChains are the chains of each table of legacy iptables, which have a policy.
-var builtinChains = map[string][]string{
-	"raw":      {"PREROUTING", "OUTPUT"},
-	"mangle":   {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"},
-	"nat":      {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
-	"filter":   {"INPUT", "FORWARD", "OUTPUT"},
-	"security": {"INPUT", "FORWARD", "OUTPUT"},
-}
-
 // emptyNewTables is what empties the legacy tables that exist and were not saved.
 func (k Kernel) emptyNewTables(names, saved string) string {
 	text, err := os.ReadFile(filepath.Join(k.proc(), names))
 	if err != nil {
 		return ""
 	}
-	before := parseRules(saved)
+	before := rules.Iptables("", saved)
 	var b strings.Builder
 	for table := range strings.FieldsSeq(string(text)) {
-		if _, ok := before[table]; ok {
+		if before.Table("", table) != nil {
 			continue
 		}
-		fmt.Fprintf(&b, "*%s\n", table)
-		for _, chain := range builtinChains[table] {
-			fmt.Fprintf(&b, ":%s ACCEPT [0:0]\n", chain)
-		}
-		b.WriteString("COMMIT\n")
+		b.WriteString(rules.Emptied(table, true))
 	}
 	return b.String()
 }
@@ -265,10 +189,10 @@ func (k Kernel) emptyNewTables(names, saved string) string {
 func (s SavedRules) Text() string {
 	var b strings.Builder
 	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6} {
-		b.WriteString(configuration(part))
+		b.WriteString(rules.Bare(part))
 	}
 	for _, table := range s.Own {
-		b.WriteString(configuration(table.Text))
+		b.WriteString(rules.Bare(table.Text))
 	}
 	return b.String()
 }
@@ -321,23 +245,17 @@ func (s SavedRules) Rules() []string {
 	for _, family := range []struct{ name, text string }{
 		{"legacy ip", s.Legacy}, {"legacy ip6", s.Legacy6}, {"ip", s.NFT4}, {"ip6", s.NFT6},
 	} {
-		table := ""
-		for line := range strings.Lines(configuration(family.text)) {
-			line = strings.TrimSpace(line)
-			words := strings.Fields(line)
-			switch {
-			case len(words) == 0 || words[0] == "COMMIT" || strings.HasPrefix(line, "#"):
-			case strings.HasPrefix(line, "*"):
-				table = line[1:]
-			case strings.HasPrefix(line, ":") && len(words) > 1 && (words[1] == "ACCEPT" || words[1] == "-"):
-			default:
-				lines = append(lines, family.name+" "+table+" "+line)
+		for _, table := range rules.Iptables("", rules.Bare(family.text)).Tables {
+			for _, line := range table.Lines {
+				if chain := table.Chain(line.Declares()); chain == nil || chain.Policy != "ACCEPT" && chain.Policy != "-" {
+					lines = append(lines, family.name+" "+table.Name+" "+line.Text)
+				}
 			}
 		}
 	}
 	slices.Sort(lines)
 	for _, table := range s.Own {
-		for line := range strings.Lines(configuration(table.Text)) {
+		for line := range strings.Lines(rules.Bare(table.Text)) {
 			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 				lines = append(lines, line)
 			}
