@@ -127,14 +127,7 @@ func (p normaliser) normaliseActions(actions *node) *node {
 		if sysctl := action.get("sysctl"); sysctl != nil {
 			action = normaliseSysctl(p.problems, action, sysctlMapping(p.problems, sysctl))
 		}
-		for _, key := range []string{"rules", "rules6"} {
-			if rules := action.get(key); rules != nil && rules.kind == scalar {
-				if p.rules[rules] == nil {
-					p.rules[rules] = normaliseRules(p.problems, rules)
-				}
-				action = action.with(key, positionOf(action, key), p.rules[rules])
-			}
-		}
+		action = p.normaliseRules(action)
 		if modules := action.get("modules"); modules != nil && modules.kind == list {
 			action = action.with("modules", positionOf(action, "modules"), normaliseModules(p.problems, modules))
 		}

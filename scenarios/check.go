@@ -191,13 +191,13 @@ func kernelMeant(word string) string {
 }
 
 func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
-	for _, key := range []string{"rules", "rules6"} {
+	for _, key := range rulesKeys {
 		for _, t := range rulesOf(n.get(key)) {
-			if t.name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, map[string]Family{"rules": IPv4, "rules6": IPv6}[key]) {
+			if t.Name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key)) {
 				p.errorf(t.at, "both nat: %s and a *nat table of your own: one of them", c.NAT)
 			}
 			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.text, topology)
+				checkPlaceholders(p, line.at, line.Text, topology)
 			}
 		}
 	}
@@ -205,6 +205,9 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 		script := n.get(key)
 		if script == nil || script.kind != scalar {
 			continue
+		}
+		if key == "nft" && strings.TrimSpace(script.text) != noRules {
+			checkScript(p, script, true)
 		}
 		for i, line := range strings.Split(script.text, "\n") {
 			checkPlaceholders(p, script.lineAt(i), line, topology)
@@ -216,7 +219,7 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
 		p.errorf(n.get("nat").at, "nat: %s needs a link to a server; it goes with topology router", c.NAT)
 	}
-	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && tracks(n, c) {
+	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && (c.Tracks(IPv4) || c.Tracks(IPv6)) {
 		p.errorf(remove.at, "nf_conntrack cannot be removed while rules use it; a scenario that removes it says rules: none")
 	}
 }

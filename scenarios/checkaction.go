@@ -270,10 +270,10 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 }
 
 func checkActionRules(p *problems, n *node, topology Topology) {
-	for _, key := range []string{"rules", "rules6"} {
+	for _, key := range rulesKeys {
 		for _, t := range rulesOf(n.get(key)) {
 			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.text, topology)
+				checkPlaceholders(p, line.at, line.Text, topology)
 			}
 		}
 		if rules := n.get(key); rules != nil && rules.kind == scalar && rules.text == noRules {
@@ -281,6 +281,7 @@ func checkActionRules(p *problems, n *node, topology Topology) {
 		}
 	}
 	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
+		checkScript(p, nft, false)
 		for i, line := range strings.Split(nft.text, "\n") {
 			checkPlaceholders(p, nft.lineAt(i), line, topology)
 		}

@@ -1,9 +1,6 @@
 package scenarios
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // defaultTimeout is for a request or connection, defaultProbeTimeout for one try of a probe.
 const (
@@ -108,5 +105,5 @@ func natTables(nat NAT, topology Topology, family Family) []table {
 	default:
 		return nil
 	}
-	return []table{{name: "nat", lines: []ruleLine{{text: rule, words: strings.Fields(rule)}}}}
+	return tablesOf("*nat\n" + rule + "\nCOMMIT\n")
 }

@@ -6,15 +6,18 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // guide warns of what guides get wrong: settings that the kernel takes without doing what their
 // author expects.
 func guide(p *problems, n *node, c *Configuration, topology Topology) {
 	guideHash(p, n, c)
-	tables := rulesOf(n.get("rules"))
-	guideDirections(p, tables, topology)
-	guideUntracked(p, tables, topology)
+	for _, key := range rulesKeys {
+		tables := rulesOf(n.get(key))
+		guideDirections(p, tables, topology)
+		guideUntracked(p, tables, topology)
+	}
 	guideNothingTracked(p, n, c)
 }
 
@@ -64,14 +67,6 @@ func hashSize(c *Configuration) (buckets int64, whose string) {
 	return own.Buckets, "the kernel's own (about)"
 }
 
-// word says whether a rule has an option with a value, as "-j CT" or "--dport 80".
-func word(rule []string, option, value string) bool {
-	i := slices.Index(rule, option)
-	return i >= 0 && i+1 < len(rule) && (value == "" || rule[i+1] == value)
-}
-
-func isNotrack(rule []string) bool { return slices.Contains(rule, "--notrack") }
-
 // guideDirections warns of a notrack rule without its counterpart: on a server the replies leave
 // through OUTPUT, through a router they come in through PREROUTING with the ports exchanged.
 func guideDirections(p *problems, tables []table, topology Topology) {
@@ -81,20 +76,15 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 	}
 	found := map[side]Position{}
 	for _, t := range tables {
-		if t.name != "raw" {
-			continue
-		}
 		for _, line := range t.lines {
-			rule := line.words
-			if len(rule) < 2 || rule[0] != "-A" || !isNotrack(rule) || slices.Contains(rule, "--syn") {
+			rule := line.Rule
+			if rule == nil || !rule.Notrack || rule.SYN {
 				continue // SYNs alone: SYNPROXY makes the entry when the handshake is complete
 			}
-			destination := word(rule, "--dport", "") || word(rule, "--dports", "")
-			source := word(rule, "--sport", "") || word(rule, "--sports", "")
 			for _, reply := range []bool{false, true} {
-				if reply && !destination || !reply && !source {
-					if _, ok := found[side{rule[1], reply}]; !ok {
-						found[side{rule[1], reply}] = line.at
+				if reply && rule.Destinations.Any() || !reply && rule.Sources.Any() {
+					if _, ok := found[side{rule.Chain, reply}]; !ok {
+						found[side{rule.Chain, reply}] = line.at
 					}
 				}
 			}
@@ -123,22 +113,28 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 	var notrack Position
 	refuses, accepts, byState := false, false, false
 	for _, t := range tables {
+		if c := t.Chain(chain); t.Name == "filter" && c != nil && c.Policy == "DROP" {
+			refuses = true
+		}
 		for _, line := range t.lines {
-			rule := line.words
-			elsewhere := len(rule) > 1 && rule[1] != chain && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, rule[1])
+			rule := line.Rule
+			if rule == nil {
+				continue
+			}
+			elsewhere := rule.Chain != chain && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, rule.Chain)
+			untracked := slices.Contains(rule.States, "UNTRACKED")
 			switch {
-			case t.name == "raw" && isNotrack(rule) && notrack.Line == 0 && !word(rule, "-i", "lo") && !word(rule, "-o", "lo"):
+			case rule.Notrack && notrack.Line == 0 && !rule.In.Has("lo") && !rule.Out.Has("lo"):
 				notrack = line.at
-			case t.name != "filter" || elsewhere:
-			case word(rule, ":"+chain, "DROP"), len(rule) >= 4 && rule[0] == "-A" && rule[2] == "-j" && (rule[3] == "DROP" || rule[3] == "REJECT"):
+			case t.Name != "filter" || elsewhere:
+			case rule.Always && rule.Refuses():
 				refuses = true
-			case word(rule, "-j", "SYNPROXY"):
-				accepts = accepts || strings.Contains(line.text, "UNTRACKED")
-			case word(rule, "-j", "ACCEPT"):
-				state := slices.Contains(rule, "--state") || slices.Contains(rule, "--ctstate")
-				local := word(rule, "-i", "lo") || word(rule, "-p", "icmp")
-				byState = byState || state
-				accepts = accepts || strings.Contains(line.text, "UNTRACKED") || !state && !local
+			case rule.Verdict == "SYNPROXY":
+				accepts = accepts || untracked
+			case rule.Verdict == "ACCEPT":
+				local := rule.In.Has("lo") || slices.ContainsFunc([]string{"icmp", "icmpv6", "ipv6-icmp"}, rule.Protocols.Has)
+				byState = byState || len(rule.States) > 0
+				accepts = accepts || untracked || len(rule.States) == 0 && !local
 			}
 		}
 	}
@@ -147,46 +143,34 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 	}
 }
 
-// The words of rules that make the kernel track connections.
-var (
-	trackingOptions = []string{"--state", "--ctstate", "conntrack", "connlimit", "connbytes", "connmark", "CONNMARK", "connlabel", "helper", "SYNPROXY", "CT"}
-	trackingScript  = []string{"ct ", "masquerade", "snat", "dnat", "redirect", "synproxy", "flow add"}
-)
+// Ruleset returns the rules of the configuration.
+func (c Configuration) Ruleset() rules.Ruleset {
+	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
+}
 
-// tracks says whether anything makes the kernel track connections: since Linux 4.14 it does so
-// only where a rule needs it.
-func tracks(n *node, c *Configuration) bool {
-	if c.NAT != NoNAT {
-		return true
-	}
-	for _, key := range []string{"rules", "rules6"} {
-		for _, t := range rulesOf(n.get(key)) {
-			for _, line := range t.lines {
-				if strings.HasPrefix(line.text, ":") || isNotrack(line.words) {
-					continue
-				}
-				if t.name == "nat" || slices.ContainsFunc(line.words, func(word string) bool { return slices.Contains(trackingOptions, word) }) {
-					return true
-				}
-			}
-		}
-	}
-	return slices.ContainsFunc(trackingScript, func(word string) bool { return strings.Contains(c.NFT, word) }) ||
-		slices.ContainsFunc(c.Modules.Load, func(name string) bool { return strings.Contains(name, "enable_hooks=1") })
+// Tracks reports whether anything makes the kernel track the connections of a family: since Linux 4.14
+// it does so only where a rule, or an object of nft, needs it, or where its module is told to.
+func (c Configuration) Tracks(family Family) bool {
+	return c.Ruleset().Tracks(ruleFamily(family)) != nil ||
+		slices.ContainsFunc(c.Modules.Load, func(module string) bool {
+			return slices.Contains(strings.Fields(module), "enable_hooks=1")
+		})
 }
 
 // guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
 // that says "rules: none" means it.
 func guideNothingTracked(p *problems, n *node, c *Configuration) {
-	if tracks(n, c) || n.get("modules").get("remove") != nil {
+	if c.Tracks(IPv4) || c.Tracks(IPv6) || n.get("modules").get("remove") != nil {
 		return
 	}
 	at := n.at
-	if rules := n.get("rules"); rules != nil {
-		if strings.TrimSpace(rules.text) == noRules {
-			return
+	for _, key := range []string{"rules6", "rules"} {
+		if text := n.get(key); text != nil {
+			if strings.TrimSpace(text.text) == noRules {
+				return
+			}
+			at = text.at
 		}
-		at = rules.at
 	}
 	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
 }

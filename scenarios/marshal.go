@@ -149,7 +149,7 @@ func withoutNAT(nat NAT, rules string) string {
 	if nat == NoNAT {
 		return rules
 	}
-	return rulesText(slices.DeleteFunc(tablesOf(rules), func(t table) bool { return t.name == "nat" }))
+	return rulesText(slices.DeleteFunc(tablesOf(rules), func(t table) bool { return t.Name == "nat" }))
 }
 
 func textTree(script string) *node {
@@ -165,7 +165,7 @@ func rulesTree(rules, base string) *node {
 	below := tablesOf(base)
 	changed := slices.DeleteFunc(tablesOf(rules), func(t table) bool {
 		return slices.ContainsFunc(below, func(b table) bool {
-			return rulesText([]table{t}) == rulesText([]table{b})
+			return t.String() == b.String()
 		})
 	})
 	return textTree(rulesText(changed))

@@ -57,14 +57,7 @@ func (p normaliser) normaliseDUT(dut *node) *node {
 			dut = dut.without("sysctl") // nothing is left of what was given: that takes nothing away
 		}
 	}
-	for _, key := range []string{"rules", "rules6"} {
-		if rules := dut.get(key); rules != nil && rules.kind == scalar {
-			if p.rules[rules] == nil {
-				p.rules[rules] = normaliseRules(p.problems, rules)
-			}
-			dut = dut.with(key, positionOf(dut, key), p.rules[rules])
-		}
-	}
+	dut = p.normaliseRules(dut)
 	if modules := dut.get("modules"); modules != nil && modules.kind == mapping {
 		for _, key := range []string{"load", "remove"} {
 			if names := modules.get(key); names != nil && names.kind == list {
@@ -157,25 +150,36 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	return dut.with("sysctl", positionOf(dut, "sysctl"), built)
 }
 
-// normaliseRules takes an iptables-save text apart and spells the notrack target as iptables does
-// now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in capitals only, for
-// CT --notrack.
-func normaliseRules(p *problems, n *node) *node {
-	tables := parseRules(p, n)
+// normaliseRules takes the iptables-save texts of a dut or an action apart and spells the notrack
+// target as iptables does now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in
+// capitals only, for CT --notrack.
+func (p normaliser) normaliseRules(n *node) *node {
+	for _, key := range rulesKeys {
+		text := n.get(key)
+		if text == nil || text.kind != scalar {
+			continue
+		}
+		if p.rules[text] == nil {
+			p.rules[text] = todaysRules(p.problems, text, familyOf(key))
+		}
+		n = n.with(key, positionOf(n, key), p.rules[text])
+	}
+	return n
+}
+
+func todaysRules(p *problems, n *node, family Family) *node {
+	tables := parseRules(p, n, family)
 	told := false
 	for _, t := range tables {
-		for i, line := range t.lines {
-			for w := 0; w+1 < len(line.words); w++ {
-				if (line.words[w] == "-j" || line.words[w] == "-J" || line.words[w] == "--jump") && strings.EqualFold(line.words[w+1], "notrack") {
-					if !told {
-						p.warnf(line.at, "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
-						told = true
-					}
-					t.lines[i].words = slices.Replace(slices.Clone(line.words), w, w+2, "-j", "CT", "--notrack")
-					t.lines[i].text = strings.Join(t.lines[i].words, " ")
-					break
-				}
+		for _, line := range t.lines {
+			if line.Rule == nil || !strings.EqualFold(line.Rule.Verdict, "NOTRACK") {
+				continue
 			}
+			if !told {
+				p.warnf(line.at, "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
+				told = true
+			}
+			line.Text = line.Retarget("-j CT --notrack")
 		}
 	}
 	return rulesNode(n.at, tables)

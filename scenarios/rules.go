@@ -3,36 +3,35 @@ package scenarios
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
-	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/internal/rules"
 )
-
-// iptablesTables are the tables of iptables and ip6tables.
-var iptablesTables = []string{"raw", "mangle", "nat", "filter", "security"}
 
 // noRules is the text that takes inherited rules away.
 const noRules = "none"
+
+// rulesKeys are the keys with rules of iptables, in the order of their families.
+var rulesKeys = []string{"rules", "rules6"}
 
 // ruleSet is an iptables-save text taken apart.
 type ruleSet struct {
 	tables []table
 }
 
-// table is one table of an iptables-save text, its lines without the first ("*filter") and the
-// last ("COMMIT").
+// table is one table of an iptables-save text with the places of its lines in the file.
 type table struct {
-	name  string
+	*rules.Table
 	at    Position
 	lines []ruleLine
 }
 
 type ruleLine struct {
-	text  string
-	words []string
-	at    Position
+	*rules.Line
+	at Position
 }
 
-// rulesOf are the tables of a node that is normalised; none where it is missing or no text.
+// rulesOf returns the tables of a node that is normalised; none where it is missing or no text.
 func rulesOf(n *node) []table {
 	if n == nil || n.rules == nil {
 		return nil
@@ -40,57 +39,73 @@ func rulesOf(n *node) []table {
 	return n.rules.tables
 }
 
-// parseRules splits an iptables-save text into its tables. It checks the frame that
-// iptables-restore needs; the rules themselves are judged by the real tool in the DUT.
-func parseRules(p *problems, n *node) []table {
-	var tables []table
+// familyOf returns the family of rules or rules6.
+func familyOf(key string) Family {
+	if key == "rules6" {
+		return IPv6
+	}
+	return IPv4
+}
+
+// ruleFamily returns a family as the rules call it.
+func ruleFamily(f Family) string {
+	if f == IPv6 {
+		return rules.IPv6
+	}
+	return rules.IPv4
+}
+
+// parseRules takes an iptables-save text apart. It reports what iptables-restore refuses in the
+// frame of the rules; the rules themselves are judged by the real tool in the DUT.
+func parseRules(p *problems, n *node, family Family) []table {
 	if text := strings.TrimSpace(n.text); text == noRules || text == "" {
 		return nil
 	}
-	var open *table
-	i := -1
-	for text := range strings.SplitSeq(n.text, "\n") {
-		i++
-		at, line := n.lineAt(i), strings.TrimSpace(text)
-		switch {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case strings.HasPrefix(line, "*"):
-			name := strings.TrimSpace(line[1:])
-			if open != nil {
-				p.errorf(at, "the table %s begins before %s has ended with COMMIT", quote(name), quote(open.name))
-			}
-			if !slices.Contains(iptablesTables, name) {
-				p.errorf(at, "%s is not a table of iptables%s", quote(name), spelling.Hint(name, iptablesTables))
-			} else if slices.ContainsFunc(tables, func(t table) bool { return t.name == name }) {
-				p.errorf(at, "the table %s is given twice", quote(name))
-			}
-			tables = append(tables, table{name: name, at: at})
-			open = &tables[len(tables)-1]
-		case line == "COMMIT":
-			if open == nil {
-				p.errorf(at, "COMMIT without a table: a table begins with *filter, *raw, ...")
-			}
-			open = nil
-		case open == nil:
-			p.errorf(at, "%s is outside of a table: iptables-save text begins a table with *filter, *raw, ... and ends it with COMMIT", quote(line))
-			return tables
-		case strings.HasPrefix(line, "-"), strings.HasPrefix(line, ":"), strings.HasPrefix(line, "["):
-			words := strings.Fields(line)
-			if i := slices.IndexFunc(words, func(word string) bool { return strings.HasPrefix(word, "–") || strings.HasPrefix(word, "—") }); i >= 0 {
-				p.errorf(at, "%s begins with a dash where iptables wants hyphens, and is refused by it; write --%s", quote(words[i]), strings.TrimLeft(words[i], "–—"))
-			}
-			open.lines = append(open.lines, ruleLine{line, words, at})
-		default:
-			p.errorf(at, "%s is not a line of iptables-save: those are *table, :CHAIN POLICY, -A CHAIN ..., COMMIT and # comments", quote(line))
-		}
-		if len(p.errors) >= maxProblems {
-			return tables
-		}
+	read := rules.Iptables(ruleFamily(family), n.text)
+	for _, problem := range read.Problems {
+		p.errorf(n.placeOf(problem.At), "%s", problem.Text)
 	}
-	if open != nil {
-		p.errorf(open.at, "the table %s does not end with COMMIT", quote(open.name))
+	return placed(n, read.Tables)
+}
+
+// placed returns tables with the places of their lines.
+func placed(n *node, read []*rules.Table) []table {
+	var tables []table
+	for _, t := range read {
+		one := table{Table: t, at: n.lineAt(t.At.Line - 1)}
+		for _, line := range t.Lines {
+			one.lines = append(one.lines, ruleLine{line, n.lineAt(line.At.Line - 1)})
+		}
+		tables = append(tables, one)
 	}
 	return tables
+}
+
+// placeOf returns the place of a word in a text, as exactly as it is known.
+func (n *node) placeOf(at rules.Position) Position {
+	place := n.lineAt(at.Line - 1)
+	if at.Line > len(n.lines) {
+		return place
+	}
+	line := strings.Split(n.text, "\n")[at.Line-1]
+	indent := len(line) - len(strings.TrimLeft(line, " "))
+	if end := min(at.Column-1, len(line)); end > indent {
+		place.Column += utf8.RuneCountInString(line[indent:end])
+	}
+	return place
+}
+
+// checkScript reports what nft refuses in a script. Where it is alone it also has to define all
+// that it names.
+func checkScript(p *problems, n *node, alone bool) {
+	read := rules.NFT(n.text)
+	wrong := read.Problems
+	if alone {
+		wrong = append(wrong, read.Undefined()...)
+	}
+	for _, problem := range wrong {
+		p.errorf(n.placeOf(problem.At), "%s", problem.Text)
+	}
 }
 
 // rulesNode is a node for tables, with the text that they make.
@@ -113,7 +128,7 @@ func mergeRules(base, over *node) *node {
 	}
 	merged := slices.Clone(base.rules.tables)
 	for _, t := range over.rules.tables {
-		if i := slices.IndexFunc(merged, func(m table) bool { return m.name == t.name }); i >= 0 {
+		if i := slices.IndexFunc(merged, func(m table) bool { return m.Name == t.Name }); i >= 0 {
 			merged[i] = t
 		} else {
 			merged = append(merged, t)
@@ -124,18 +139,14 @@ func mergeRules(base, over *node) *node {
 
 // tablesOf takes a text apart that has been checked.
 func tablesOf(text string) []table {
-	return parseRules(newProblems(), &node{kind: scalar, text: text})
+	return parseRules(newProblems(), &node{kind: scalar, text: text}, IPv4)
 }
 
 // rulesText is the text that iptables-restore takes; "" for no tables.
 func rulesText(tables []table) string {
 	var b strings.Builder
 	for _, t := range tables {
-		b.WriteString("*" + t.name + "\n")
-		for _, line := range t.lines {
-			b.WriteString(line.text + "\n")
-		}
-		b.WriteString("COMMIT\n")
+		b.WriteString(t.String())
 	}
 	return b.String()
 }
