@@ -67,7 +67,7 @@ func placeholders(topology scenarios.Topology) map[string]string {
 func configuration(dut scenarios.Configuration) results.Configuration {
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Buckets: int(dut.Buckets), Rules: dut.Rules, NFT: dut.NFT, IPVS: dut.IPVS,
+		Buckets: int(dut.Buckets), Rules: dut.Rules, Rules6: dut.Rules6, NFT: dut.NFT, IPVS: dut.IPVS,
 	}
 	for _, setting := range dut.Sysctl {
 		if c.Sysctl == nil {

@@ -1,9 +1,7 @@
 package orchestrator
 
 import (
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
@@ -33,11 +31,10 @@ func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	entries := assignments(topology, s, 1)
 	f := results.Forecast{
 		Scenario: s.Name, Kernel: version.String(),
-		Tracked: state.Tracking.IPv4 == tuning.Yes,
-		Table:   kernels.Size{Max: state.Max, Buckets: state.Buckets},
+		Table: kernels.Size{Max: state.Max, Buckets: state.Buckets},
 	}
 	load, probes := flowsOf(entries, state, s.DUT)
-	f.Tracked = f.Tracked && load.count+probes.count > 0
+	f.Tracked = load.count+probes.count > 0
 	if !f.Tracked {
 		return f
 	}
@@ -87,10 +84,12 @@ func assumedState(dut scenarios.Configuration, version kernels.Version, memory i
 			}
 		}
 	}
-	state.Tracking.IPv4 = tuning.No
-	hooks := slices.ContainsFunc(dut.Modules.Load, func(module string) bool { return strings.Contains(module, "enable_hooks=1") })
-	if hooks || configuration(dut).UsesTracking() || version.TracksUnasked() {
-		state.Tracking.IPv4 = tuning.Yes
+	for family, answer := range map[scenarios.Family]*tuning.Answer{
+		scenarios.IPv4: &state.Tracking.IPv4, scenarios.IPv6: &state.Tracking.IPv6,
+	} {
+		if *answer = tuning.No; dut.Tracks(family) || version.TracksUnasked() {
+			*answer = tuning.Yes
+		}
 	}
 	return state
 }

@@ -1,8 +1,10 @@
 package orchestrator
 
 import (
+	"cmp"
 	"testing"
 
+	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -85,6 +87,35 @@ func TestAssumedState(t *testing.T) {
 		}
 		if tc.name == "settings" && state.Timeouts[kernels.Prefix+"udp_timeout"] != 5 {
 			t.Errorf("udp timeout %d, want 5", state.Timeouts[kernels.Prefix+"udp_timeout"])
+		}
+	}
+}
+
+// TestConfigurationHasAllRules has the rules of both families in what run.json says was asked for.
+func TestConfigurationHasAllRules(t *testing.T) {
+	got := configuration(scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"})
+	if got.Rules != "4" || got.Rules6 != "6" || got.NFT != "n" || got.IPVS != "i" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestAssumedTracking asks for each family apart.
+func TestAssumedTracking(t *testing.T) {
+	const rules = "*filter\n-A INPUT -m connbytes --connbytes 9: -j ACCEPT\nCOMMIT"
+	for _, tc := range []struct {
+		name       string
+		dut        scenarios.Configuration
+		ipv4, ipv6 tuning.Answer
+	}{
+		{"rules", scenarios.Configuration{Rules: rules}, tuning.Yes, tuning.No},
+		{"rules6", scenarios.Configuration{Rules6: rules}, tuning.No, tuning.Yes},
+		{"nft", scenarios.Configuration{NFT: "table inet t { chain c { ct original ip saddr 192.0.2.1; }; }"}, tuning.Yes, tuning.Yes},
+		{"a module", scenarios.Configuration{Modules: scenarios.Modules{Load: []string{"nf_conntrack enable_hooks=1"}}}, tuning.Yes, tuning.Yes},
+		{"an old kernel", scenarios.Configuration{Kernel: "/boot/vmlinuz-4.9.0"}, tuning.Yes, tuning.Yes},
+	} {
+		got := assumedState(tc.dut, kernels.Named(cmp.Or(tc.dut.Kernel, "debian/bookworm")), 512<<20).Tracking
+		if got.IPv4 != tc.ipv4 || got.IPv6 != tc.ipv6 {
+			t.Errorf("%s: %+v", tc.name, got)
 		}
 	}
 }

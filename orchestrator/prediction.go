@@ -3,11 +3,11 @@ package orchestrator
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/rules"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -70,9 +70,10 @@ func (f flows) with(probes flows) flows {
 // flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the load goes on.
 func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
+	read := dut.Ruleset()
 	for _, a := range entries {
 		entry := a.entry
-		if a.probe || !tracked(before, dut, entry) {
+		if a.probe || !tracked(before, read, entry, a.family) {
 			continue
 		}
 		rate, count, seconds := a.spec.Rate, a.spec.Count, 0.0
@@ -100,7 +101,7 @@ func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configurat
 		load.rate, load.seconds = 0, 0
 	}
 	for _, a := range entries {
-		if entry := a.entry; a.probe && tracked(before, dut, entry) {
+		if entry := a.entry; a.probe && tracked(before, read, entry, a.family) {
 			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.spec.Rate*load.seconds)))
 		}
 	}
@@ -116,10 +117,14 @@ func distinct(a assignment, count int64) int64 {
 	return count
 }
 
-// tracked reports whether an entry of the workload leaves entries in the table.
-func tracked(before tuning.State, dut scenarios.Configuration, e scenarios.Entry) bool {
+// tracked reports whether an entry of the workload leaves entries in the table, over one family.
+func tracked(before tuning.State, read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool {
+	answer := before.Tracking.IPv4
+	if family == scenarios.IPv6 {
+		answer = before.Tracking.IPv6
+	}
 	reset := e.Listener == scenarios.ListenerClosed && e.Generator != scenarios.UDP // ends it at once
-	return before.Tracking.IPv4 != tuning.No && !reset && !exempt(dut, e)
+	return answer != tuning.No && !reset && !exempt(read, e, family)
 }
 
 // residence is how long an entry lives in seconds, by the state in which the load leaves it (the
@@ -165,53 +170,39 @@ func assured(e scenarios.Entry) bool {
 	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
 }
 
-// exempt reports whether the rules of the raw table, or an nft script, take all of an entry's ports out
-// of tracking. Rules are read as text, so that an exotic one is missed: the prediction is then wrong,
-// and says so by its error.
-func exempt(dut scenarios.Configuration, e scenarios.Entry) bool {
+// exempt reports whether rules take all ports of an entry out of tracking.
+func exempt(read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool {
+	flow := rules.Flow{
+		Family: rules.IPv4, Protocol: protocol(e), SYN: e.Generator == scenarios.SYN,
+		Local: e.From == dutNode, Loopback: e.From == dutNode && e.Target == dutNode,
+	}
+	if family == scenarios.IPv6 {
+		flow.Family = rules.IPv6
+		if flow.Protocol == "icmp" {
+			flow.Protocol = "icmpv6"
+		}
+	}
 	ports := e.Ports.Expand()
 	if e.Port != 0 {
 		ports = []uint16{uint16(e.Port)}
 	}
 	if len(ports) == 0 {
-		return false
+		ports = []uint16{0} // of a protocol without
 	}
-	for _, port := range ports {
-		if !slices.ContainsFunc(strings.Split(dut.Rules+"\n"+dut.NFT, "\n"), func(line string) bool {
-			return untracks(line, port)
-		}) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(ports, func(port uint16) bool {
+		flow.Port = port
+		return !read.Untracked(flow)
+	})
 }
 
-// untracks reports whether a rule exempts what goes to a port.
-func untracks(rule string, port uint16) bool {
-	words := strings.FieldsFunc(rule, func(r rune) bool { return strings.ContainsRune(" \t,{}", r) })
-	lower := strings.ToLower(rule)
-	if strings.Contains(lower, "--tcp-flags") || strings.Contains(lower, "--length") { // some of each connection's packets
-		return false
+// protocol returns the protocol of an entry's packets over IPv4.
+func protocol(e scenarios.Entry) string {
+	switch {
+	case e.Generator == scenarios.UDP || e.Probe == scenarios.ProbeUDP:
+		return "udp"
+	case e.Generator == scenarios.ICMP || e.Probe == scenarios.ProbeICMP:
+		return "icmp"
+	default:
+		return "tcp"
 	}
-	if !strings.Contains(lower, "notrack") || len(words) > 0 && strings.HasPrefix(words[0], "#") {
-		return false
-	}
-	inPorts := false
-	all := true
-	for _, word := range words {
-		switch word {
-		case "--dport", "--dports", "--destination-port", "dport":
-			inPorts, all = true, false
-			continue
-		}
-		var r scenarios.PortRange
-		if inPorts && r.UnmarshalText([]byte(strings.ReplaceAll(word, ":", "-"))) == nil {
-			if port >= uint16(r.First) && port <= uint16(r.Last) {
-				return true
-			}
-			continue
-		}
-		inPorts = false
-	}
-	return all && !strings.Contains(rule, "sport")
 }

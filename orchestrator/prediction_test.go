@@ -15,8 +15,13 @@ import (
 // predicted is the prediction for the first scenario of an experiment, of a table of 1000.
 func predicted(t *testing.T, workload, dut string) *results.Prediction {
 	t.Helper()
+	return predictedOver(t, "ipv4", workload, dut)
+}
+
+func predictedOver(t *testing.T, families, workload, dut string) *results.Prediction {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
-	text := "experiment: x\ndut: {" + dut + "}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
+	text := "experiment: x\ntopology: {families: [" + families + "]}\ndut: {" + dut + "}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -83,5 +88,29 @@ func TestPredict(t *testing.T) {
 				t.Errorf("peak %d, full after %.2f s, residence %v; want %d, %v, %v", p.Peak, full, p.Residence, tc.peak, tc.full, tc.residence)
 			}
 		})
+	}
+}
+
+// TestPredictByFamily has rules for one family, or for one protocol, and a load over others.
+func TestPredictByFamily(t *testing.T) {
+	const load = "{generator: udp, flows: 500, rate: 100/s, ports: [53]}"
+	const notrack = `"*raw\n-A PREROUTING -p udp --dport 53 -j CT --notrack\n-A OUTPUT -p udp --sport 53 -j CT --notrack\nCOMMIT"`
+	for _, tc := range []struct {
+		name, families, load, dut string
+		peak                      int64
+	}{
+		{"IPv6 exempt by its rules", "ipv6", load, "rules6: " + notrack, 0},
+		{"IPv6, the rules of IPv4", "ipv6", load, "rules: " + notrack, 500},
+		{"both, one exempt", "ipv4, ipv6", load, "rules6: " + notrack, 250},
+		{"both exempt", "ipv4, ipv6", load, "rules: " + notrack + ", rules6: " + notrack, 0},
+		{"another protocol", "ipv4", "{generator: tcp, connections: 500, rate: 100/s, ports: [53]}", "rules: " + notrack, 500},
+		{"SYNs alone", "ipv4", "{generator: syn, flows: 500, rate: 100/s}", `rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 0},
+		{"SYNs exempt, connections not", "ipv4", "{generator: tcp, connections: 500, rate: 100/s}", `rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 500},
+		{"loopback alone", "ipv4", load, `rules: "*raw\n-A PREROUTING -i lo -j CT --notrack\n-A OUTPUT -o lo -j CT --notrack\nCOMMIT"`, 500},
+		{"ICMPv6", "ipv6", "{generator: icmp, flows: 500, rate: 100/s}", `rules6: "*raw\n-A PREROUTING -p icmpv6 -j CT --notrack\n-A OUTPUT -p icmpv6 -j CT --notrack\nCOMMIT"`, 0},
+	} {
+		if p := predictedOver(t, tc.families, tc.load, tc.dut); p.Peak != tc.peak {
+			t.Errorf("%s: a peak of %d, want %d", tc.name, p.Peak, tc.peak)
+		}
 	}
 }

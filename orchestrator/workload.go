@@ -14,12 +14,13 @@ import (
 
 // assignment is one entry of a workload as the node that makes it gets it.
 type assignment struct {
-	name  string          // of its part of the load: the entry's, with the address family where there are two
-	entry scenarios.Entry // of the workload
-	node  string          // the client that makes it
-	start time.Duration   // after the start of the load
-	probe bool
-	spec  generators.Spec
+	name   string          // of its part of the load: the entry's, with the address family where there are two
+	entry  scenarios.Entry // of the workload
+	node   string          // the client that makes it
+	family scenarios.Family
+	start  time.Duration // after the start of the load
+	probe  bool
+	spec   generators.Spec
 
 	unnamed portRange // the source ports that it shares with others, since it names none; none: zero
 }
@@ -83,7 +84,7 @@ func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 	for _, e := range scenario.Workload {
 		for i, family := range topology.Families {
 			a := assignment{
-				name: e.Name, entry: e, node: clientName(e.From), start: time.Duration(scenario.Begins(e)),
+				name: e.Name, entry: e, node: clientName(e.From), family: family, start: time.Duration(scenario.Begins(e)),
 				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			a.unnamed, _ = unnamedPorts(e)

@@ -1,11 +1,10 @@
 package reports
 
 import (
-	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/rules"
 	"github.com/ctload/ctload/results"
 )
 
@@ -46,12 +45,17 @@ func applyOf(run *results.Run) *applied {
 			}, "\n"),
 		})
 	}
-	if rules := changedTables(first.Rules, c.Rules); rules != "" {
-		a.Steps = append(a.Steps, step{
-			Title: "Rules",
-			Note:  "Replaces the tables named in it as a whole: put your own rules in first.",
-			Text:  heredoc("sudo iptables-restore", rules),
-		})
+	for _, family := range []struct{ title, before, after, tool string }{
+		{"Rules", first.Rules, c.Rules, "iptables-restore"},
+		{"Rules of IPv6", first.Rules6, c.Rules6, "ip6tables-restore"},
+	} {
+		if text := changedTables(family.before, family.after); text != "" {
+			a.Steps = append(a.Steps, step{
+				Title: family.title,
+				Note:  "Replaces the tables named in it as a whole: put your own rules in first.",
+				Text:  heredoc("sudo "+family.tool, text),
+			})
+		}
 	}
 	if nft := strings.TrimSpace(c.NFT); nft != "" && nft != strings.TrimSpace(first.NFT) {
 		a.Steps = append(a.Steps, step{
@@ -78,32 +82,17 @@ func changedSettings(first, c results.Configuration) []string {
 	return slices.DeleteFunc(c.SettingLines(), func(line string) bool { return slices.Contains(before, line) })
 }
 
-// tables are the tables of an iptables-save text by their names.
-func tables(rules string) map[string]string {
-	list := map[string]string{}
-	for _, t := range table.FindAllStringSubmatch(rules, -1) {
-		list[t[1]] = strings.TrimSpace(t[0])
-	}
-	return list
-}
-
-var table = regexp.MustCompile(`(?ms)^\s*\*(\w+)\s*$.*?^\s*COMMIT\s*$`)
-
-// changedTables are the tables that differ, in alphabetical order. A table that is gone is emptied.
+// changedTables returns the tables that differ as a text for iptables-restore. A table that is gone is
+// emptied.
 func changedTables(before, after string) string {
-	was, is := tables(before), tables(after)
-	for name := range was {
-		if _, kept := is[name]; !kept {
-			is[name] = "*" + name + "\nCOMMIT"
+	text := rules.Changed(after, before)
+	kept := rules.Iptables("", after)
+	for _, t := range rules.Iptables("", before).Tables {
+		if kept.Table("", t.Name) == nil {
+			text += rules.Emptied(t.Name, false)
 		}
 	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(is)) {
-		if is[name] != was[name] {
-			parts = append(parts, is[name])
-		}
-	}
-	return strings.Join(parts, "\n")
+	return strings.TrimSpace(text)
 }
 
 // inFull is everything that a configuration sets.
@@ -112,6 +101,7 @@ func inFull(c results.Configuration) string {
 	for _, p := range []struct{ title, text string }{
 		{"# sysctl", strings.Join(c.SettingLines(), "\n")},
 		{"# iptables-restore", strings.TrimSpace(c.Rules)},
+		{"# ip6tables-restore", strings.TrimSpace(c.Rules6)},
 		{"# nft -f", strings.TrimSpace(c.NFT)},
 		{"# ipvsadm -R", strings.TrimSpace(c.IPVS)},
 	} {

@@ -51,6 +51,7 @@ func TestApply(t *testing.T) {
 		},
 		{"a further table", conf{Rules: filter}, conf{Rules: filter + "\n" + raw}, []string{"sudo iptables-restore <<'EOF'\n" + raw + "\nEOF"}},
 		{"a table less", conf{Rules: filter + raw}, conf{Rules: filter}, []string{"sudo iptables-restore <<'EOF'\n*raw\nCOMMIT\nEOF"}},
+		{"IPv6 alone", conf{Rules6: filter}, conf{Rules6: filter + raw}, []string{"sudo ip6tables-restore <<'EOF'\n" + raw + "\nEOF"}},
 		{"nftables", conf{}, conf{NFT: "table inet x {}\nEOF\n"}, []string{"sudo nft -f - <<'EOF_'\ntable inet x {}\nEOF\nEOF_"}},
 		{"another kernel", conf{Rules: filter}, conf{Rules: filter, Kernel: "debian/trixie"}, nil},
 	} {
@@ -62,7 +63,7 @@ func TestApply(t *testing.T) {
 			if diff := cmp.Diff(test.want, texts(a)); diff != "" || a.Name != "second" {
 				t.Errorf("%s: %s", a.Name, diff)
 			}
-			for _, rules := range []string{test.second.Rules, test.second.NFT} {
+			for _, rules := range []string{test.second.Rules, test.second.Rules6, test.second.NFT} {
 				if !strings.Contains(a.Full, strings.TrimSpace(rules)) {
 					t.Errorf("not in full: %s", a.Full)
 				}

@@ -18,7 +18,7 @@ func failing(unit string, n, failed int64) Load {
 }
 
 func TestJudge(t *testing.T) {
-	stateful := Configuration{Rules: "-A INPUT -m state --state NEW -j ACCEPT"}
+	stateful := Configuration{Rules: "*filter\n-A INPUT -m state --state NEW -j ACCEPT\nCOMMIT"}
 	for _, test := range []struct {
 		name    string
 		trial   Trial
@@ -192,7 +192,7 @@ func TestJudge(t *testing.T) {
 				Load:      failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 6, Max: 4096},
 			},
-			conf:    Configuration{Rules: "-A PREROUTING -p tcp --dport 80 -j NOTRACK"},
+			conf:    Configuration{Rules: "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\nCOMMIT"},
 			verdict: Clean,
 			words:   []string{"held 6 entries at most because the rules exempt the load"},
 		},
@@ -202,14 +202,14 @@ func TestJudge(t *testing.T) {
 				Load:      failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
 			},
-			conf:    Configuration{NFT: "chain pre { type filter hook prerouting priority raw; tcp dport 80 notrack }"},
+			conf:    Configuration{NFT: "table ip t { chain pre { type filter hook prerouting priority raw; tcp dport 80 notrack; }; }"},
 			verdict: Clean,
 			words:   []string{"although the rules exempt traffic", "both directions"},
 		},
 		{
 			name:    "nothing tracked, no rule asks for it",
 			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
-			conf:    Configuration{Rules: "-A INPUT -p tcp --dport 80 -j ACCEPT"},
+			conf:    Configuration{Rules: "*filter\n-A INPUT -p tcp --dport 80 -j ACCEPT\nCOMMIT"},
 			verdict: Clean,
 			words:   []string{"nothing was tracked: no rule of the DUT uses connection tracking"},
 		},

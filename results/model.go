@@ -100,6 +100,7 @@ type Configuration struct {
 	Sysctl      map[string]string `json:"sysctl,omitempty"`
 	Buckets     int               `json:"buckets,omitempty"` // 0: the kernel's own
 	Rules       string            `json:"rules,omitempty"`   // iptables-save format
+	Rules6      string            `json:"rules6,omitempty"`  // ip6tables-save format
 	NFT         string            `json:"nft,omitempty"`
 	IPVS        string            `json:"ipvs,omitempty"` // what ipvsadm -R takes
 }

@@ -117,7 +117,7 @@ func changes(first, s *Scenario) []string {
 	if a.Buckets != b.Buckets {
 		list = append(list, fmt.Sprintf("%s buckets", bucketWords(b.Buckets)))
 	}
-	if a.Rules != b.Rules || a.NFT != b.NFT || a.IPVS != b.IPVS {
+	if a.RulesText() != b.RulesText() {
 		list = append(list, "other rules")
 	}
 	if a.Kernel != b.Kernel {

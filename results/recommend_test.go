@@ -15,7 +15,7 @@ func TestRecommend(t *testing.T) {
 	baseline := scenario("baseline", TableFull, small, Configuration{})
 	raised := scenario("raised-max", Clean, kernels.Size{Max: 262144, Buckets: 65536}, Configuration{Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"}})
 	shorter := scenario("shorter", Clean, small, Configuration{Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_timeout_time_wait": "5"}})
-	exempt := scenario("raw-notrack", Clean, small, Configuration{Rules: "-j NOTRACK"}, Outcome{Passed: true})
+	exempt := scenario("raw-notrack", Clean, small, Configuration{Rules: "*raw\n-A PREROUTING -j NOTRACK\nCOMMIT"}, Outcome{Passed: true})
 	for _, test := range []struct {
 		name  string
 		run   Run

@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/rules"
 )
 
 // sentence says in words what happened in a valid trial and why, with the figures.
@@ -275,23 +276,32 @@ func stackWords(t *Trial, before, after string) string {
 	return before + "beside it " + list(words) + after
 }
 
-var (
-	exemption = regexp.MustCompile(`(?i)\bnotrack\b`)
-	// Expressions that register conntrack's hooks, in iptables-save and nft words.
-	tracking = regexp.MustCompile(`(?i)--state\b|--ctstate\b|\bct (state|status|mark|direction|count|zone|helper|timeout)\b|\b[DS]?NAT\b|\b(MASQUERADE|REDIRECT|CONNMARK|SYNPROXY)\b|\bconnlimit\b`)
-)
+// ruleset returns the rules of the configuration.
+func (c Configuration) ruleset() rules.Ruleset {
+	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
+}
 
-// UsesTracking reports whether a rule of the configuration makes the kernel track connections; from Linux
-// 4.14 on it tracks nothing without one.
-func (c Configuration) UsesTracking() bool { return tracking.MatchString(c.Rules + "\n" + c.NFT) }
+// exempts reports whether a rule takes whole connections out of tracking.
+func (c Configuration) exempts() bool { return c.ruleset().Exempts() == rules.ExemptsFlows }
+
+// RulesText returns all rules as one text, to compare them.
+func (c Configuration) RulesText() string {
+	text := c.Rules
+	for _, part := range []struct{ tool, text string }{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipvsadm", c.IPVS}} {
+		if part.text != "" {
+			text += "# " + part.tool + "\n" + part.text
+		}
+	}
+	return text
+}
 
 // untracked says why no sample held an entry.
 func untracked(conf Configuration) string {
-	text := conf.Rules + "\n" + conf.NFT
+	read := conf.ruleset()
 	switch {
-	case exemption.MatchString(text):
+	case read.Exempts() != rules.ExemptsNothing:
 		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
-	case conf.UsesTracking():
+	case read.Tracks(rules.IPv4) != nil || read.Tracks(rules.IPv6) != nil:
 		return "no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset, and is none before its first packet has passed all rules"
 	default:
 		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel registers no hook for it"
@@ -324,17 +334,4 @@ func after(seconds *float64) string {
 		return ""
 	}
 	return fmt.Sprintf(" after %s s", Figure(*seconds))
-}
-
-// somePackets matches rules that are about a part of each connection's packets.
-var somePackets = regexp.MustCompile(`--tcp-flags|--syn\b|--length|\btcp flags\b|\bmeta length\b|\bip length\b`)
-
-// exempts reports whether a rule takes whole connections out of tracking.
-func (c Configuration) exempts() bool {
-	for line := range strings.Lines(c.Rules + "\n" + c.NFT) {
-		if exemption.MatchString(line) && !somePackets.MatchString(line) {
-			return true
-		}
-	}
-	return false
 }

@@ -293,8 +293,8 @@ func differences(aName string, a *results.Run, bName string, b *results.Run, acr
 		lab("memory of "+x.Name, results.Bytes(cx.MemoryBytes), results.Bytes(cy.MemoryBytes))
 		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
 		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
-		if cx.Rules != cy.Rules || cx.NFT != cy.NFT || cx.IPVS != cy.IPVS {
-			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(cx.Rules+cx.NFT+cx.IPVS, cy.Rules+cy.NFT+cy.IPVS)))
+		if rx, ry := cx.RulesText(), cy.RulesText(); rx != ry {
+			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(rx, ry)))
 		}
 		unlike = append(unlike, actionDifferences(x.Name, aName, x.Actions, bName, y.Actions)...)
 		gx, gy := loadWords(x), loadWords(y)

@@ -129,3 +129,16 @@ func TestCompareScenarios(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestCompareNotesRules6(t *testing.T) {
+	run := func(rules6 string) *results.Run {
+		return &results.Run{Scenarios: []results.Scenario{{Name: "a", Configuration: results.Configuration{Rules6: rules6}, Trials: []results.Trial{{Number: 1, Verdict: results.Clean}}}}}
+	}
+	c, err := Runs([]string{"last", "this"}, []*results.Run{run("*raw\nCOMMIT\n"), run("*nat\nCOMMIT\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(c.Notes, "\n"); !strings.Contains(notes, "rules of a differ") {
+		t.Errorf("notes: %s", notes)
+	}
+}
