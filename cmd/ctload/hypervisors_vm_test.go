@@ -145,10 +145,10 @@ func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, mach
 // the second in the middle of the second trial: what had been measured is kept, the trial is done again on
 // the first alone, nothing is left there, and gc cleans the other one when it is back.
 func TestTwoHypervisors(t *testing.T) {
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}
-	t.Parallel() // it has a network and processes of its own
 	a, b := hosts(t)
 	linksA, linksB := a.Links(), b.Links()
 	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")

@@ -205,7 +205,7 @@ func TestKillAmidActionsInNamespaces(t *testing.T) {
 
 // TestKillAmidActionsOnBox does so to a machine of a box.
 func TestKillAmidActionsOnBox(t *testing.T) {
-	needsLab(t)
+	needsTime(t)
 	actions := anyKernel + linksAndNodes + ownKernel
 	text := strings.Replace(fmt.Sprintf(underActions, "{}", actions), "256MiB", "512MiB", 1)
 	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
