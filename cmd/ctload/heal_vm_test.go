@@ -50,15 +50,23 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		healed, since := healedByLog(probes, trial.Seconds), 0.0
+		since := 0.0
 		if len(trial.Actions) > 0 && trial.Actions[0].Begun != nil {
 			since = *trial.Actions[0].Begun
 		}
-		switch got := trial.Heal.Healed; {
-		case (got == nil) != math.IsNaN(healed):
-			t.Errorf("%s: healed at %v, and by the bystander's log at %v", s.Name, got, healed)
-		case got != nil && math.Abs(*got-max(healed, since)) > longestInterval(samples, *got):
-			t.Errorf("%s: healed at %v s, and by the bystander's log at %v s (the fix at %v s)", s.Name, *got, healed, since)
+		// ctload sees losses at its samples: of one that is alone for about a second it may say either.
+		agrees, got := false, math.NaN()
+		if trial.Heal.Healed != nil {
+			got = *trial.Heal.Healed
+		}
+		var byLog []float64
+		for _, alone := range []float64{0.9, 1.1, 1.3} {
+			healed := healedByLog(probes, trial.Seconds, alone)
+			byLog = append(byLog, healed)
+			agrees = agrees || math.IsNaN(got) && math.IsNaN(healed) || math.Abs(got-max(healed, since)) <= longestInterval(samples, got)
+		}
+		if !agrees {
+			t.Errorf("%s: healed at %v s, and by the bystander's log at one of %v s (the fix at %v s)", s.Name, got, byLog, since)
 		}
 		if s.Name == "max-raised" && (len(trial.Actions) != 1 || trial.Actions[0].Effects[0].After != "65536" || trial.Conntrack.Max != 65536) {
 			t.Errorf("the fix was not read back: %+v, max %d", trial.Actions, trial.Conntrack.Max)
@@ -68,9 +76,9 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 }
 
 // healedByLog is when the first probe was sent that was answered and that no lost one followed while the load
-// went on, for two seconds at least; NaN when there is none. A single lost one, with a second on both sides in
-// order, is noise.
-func healedByLog(probes []results.ProbeSample, end float64) float64 {
+// went on, for two seconds at least; NaN when there is none. A single lost one, with so many seconds on both sides
+// in order, is noise.
+func healedByLog(probes []results.ProbeSample, end, noise float64) float64 {
 	var lost []float64
 	for _, p := range probes {
 		if !p.OK && p.Seconds <= end {
@@ -79,7 +87,7 @@ func healedByLog(probes []results.ProbeSample, end float64) float64 {
 	}
 	last := math.Inf(-1)
 	for i, at := range lost {
-		alone := (i == 0 || at-lost[i-1] > 1.1) && (i == len(lost)-1 || lost[i+1]-at > 1.1)
+		alone := (i == 0 || at-lost[i-1] > noise) && (i == len(lost)-1 || lost[i+1]-at > noise)
 		if !alone {
 			last = at
 		}
