@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/faults"
-	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/link"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -74,7 +74,7 @@ func (t *trial) node(name string) vm.Node {
 
 // fault has the agent of a node make a change.
 func (t *trial) fault(ctx context.Context, name, id string, a scenarios.Action) (change, error) {
-	fault, err := t.faultOf(a, id)
+	fault, err := wiring.Fault(t.Plan.Experiment.Topology, t.scenario.DUT, a, id)
 	if err != nil {
 		return change{}, err
 	}
@@ -112,27 +112,6 @@ func (t *trial) read(name string, r faults.Reading) effects {
 		e.seen = append(e.seen, results.Effect{Name: f.Name, Before: f.Before, After: f.After})
 	}
 	return e
-}
-
-// faultOf is an action as an agent is asked for it.
-func (t *trial) faultOf(a scenarios.Action, id string) (faults.Fault, error) {
-	a, err := a.Substitute(placeholders(t.Plan.Experiment.Topology))
-	if err != nil {
-		return faults.Fault{}, err
-	}
-	f := faults.Fault{
-		ID: id, Kind: faults.Kind(a.Kind), Buckets: int(a.Buckets), Modules: a.Modules,
-		Rules: faults.Rules{IPv4: a.Rules, IPv6: a.Rules6, NFT: a.NFT, Add: a.Add, Backend: string(t.scenario.DUT.RulesBackend)},
-		Delete: faults.Filter{
-			Protocol: a.Protocol, State: a.State, Source: a.Source, Destination: a.Destination,
-			Port: uint16(a.Port), SourcePort: uint16(a.SourcePort), Unassured: a.Unassured,
-		},
-		Clock: time.Duration(a.By), CPU: float64(a.Share), Leave: int64(a.Leave), Ports: a.Ports.Expand(),
-	}
-	for _, s := range a.Sysctl {
-		f.Sysctl = append(f.Sysctl, tuning.Sysctl{Key: s.Key, Value: s.Value})
-	}
-	return f, nil
 }
 
 // pause stops a node. When it goes on, the DUT's clock is behind by the time that it stood still.
@@ -227,7 +206,7 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	if !named {
 		links = t.Plan.Experiment.Topology.LinksOf(node)
 	}
-	conditions := conditionsOf(a)
+	conditions := wiring.Conditions(a)
 	lab, ok := t.Lab.(vm.LinkFaulty)
 	if !ok {
 		if a.Kind != scenarios.Network || !conditions.Shapes() {
@@ -260,19 +239,6 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	}
 	c.undo = undo
 	return c, nil
-}
-
-func conditionsOf(a scenarios.Action) link.Conditions {
-	switch a.Kind {
-	case scenarios.LinkDown:
-		return link.Conditions{Down: true}
-	case scenarios.Partition:
-		return link.Conditions{Partitioned: true}
-	}
-	return link.Conditions{
-		Direction: link.Direction(a.Direction), Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
-		Reorder: float64(a.Reorder), Duplicate: float64(a.Duplicate), Corrupt: float64(a.Corrupt), Rate: int64(a.Rate),
-	}
 }
 
 // where is the node or the link of an action.
@@ -333,7 +299,7 @@ func asked(a scenarios.Action) string {
 	case scenarios.Join:
 		return a.Entry + " starts"
 	default:
-		return conditionsOf(a).String()
+		return wiring.Conditions(a).String()
 	}
 }
 

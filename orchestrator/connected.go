@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt/shared"
 )
@@ -54,7 +55,7 @@ func (j Job) shared(at place, tell func(string)) shared.Options {
 		o.DUT.VCPUs = max(o.DUT.VCPUs, s.DUT.VCPUs)
 		o.DUT.MemoryBytes = max(o.DUT.MemoryBytes, int64(s.DUT.Memory))
 	}
-	for _, node := range loadNodes(j.Plan.Experiment.Topology) {
+	for _, node := range wiring.LoadNodes(j.Plan.Experiment.Topology) {
 		o.LoadNodes = append(o.LoadNodes, node.Name)
 	}
 	// Load nodes have one kernel in all scenarios: what makes the load is to be the same in all.

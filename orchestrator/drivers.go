@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/journal"
@@ -192,5 +193,5 @@ func refuseActions(plan *Plan, driver string, cannot func(scenarios.Action) bool
 
 // stopsDUT reports whether an action stops the DUT, or cuts its power.
 func stopsDUT(a scenarios.Action) bool {
-	return a.Kind == scenarios.Reset || a.Kind == scenarios.Pause && a.Node == dutNode
+	return a.Kind == scenarios.Reset || a.Kind == scenarios.Pause && a.Node == wiring.DUT
 }

@@ -75,33 +75,3 @@ func TestConditionsAreChecked(t *testing.T) {
 		}
 	}
 }
-
-// What an agent is asked for is what it takes, placeholders filled in.
-func TestFaultsAreAskedFor(t *testing.T) {
-	plan := planned(t, `
-experiment: faults
-workload: [{generator: udp, rate: 10/s, duration: 5s, silent: true}]
-actions:
-  - {action: rules-load, at: 0s, rules: "*raw\n-A PREROUTING -i ${client.interface} -j CT --notrack\nCOMMIT\n"}
-  - {action: delete, at: 0s, state: TIME_WAIT, port: 80}
-  - {action: clock-jump, at: 0s, by: -30s}
-  - {action: network, at: 0s, loss: 2%, delay: 5ms, rate: 10Mbit/s, direction: to}
-scenarios: {a: {}}
-`)
-	tr := &trial{Request: Request{Plan: plan}, scenario: plan.Scenarios[0]}
-	for i, a := range tr.scenario.Actions {
-		f, err := tr.faultOf(a, "x")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a.Kind == scenarios.Network {
-			f.Conditions = conditionsOf(a)
-		}
-		if err := f.Validate(); err != nil {
-			t.Errorf("action %d: %v", i, err)
-		}
-		if i == 0 && !strings.Contains(f.Rules.IPv4, "-i eth0 ") {
-			t.Errorf("the placeholder stands: %s", f.Rules.IPv4)
-		}
-	}
-}

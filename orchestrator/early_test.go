@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -55,7 +56,7 @@ type orderedNode struct {
 	number int
 }
 
-func (n *orderedNode) Name() string         { return dutNode }
+func (n *orderedNode) Name() string         { return wiring.DUT }
 func (n *orderedNode) Agent() *agent.Client { return nil }
 func (n *orderedNode) Console() string      { return "" }
 

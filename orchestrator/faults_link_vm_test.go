@@ -9,6 +9,7 @@ import (
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/link"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -30,14 +31,14 @@ func (w ward) network() {
 // set asks the lab for conditions, and clear puts the link in order.
 func (w ward) set(node string, c link.Conditions) {
 	w.Helper()
-	now, err := w.lab.SetLink(w.Context(), node, clientLink, c)
+	now, err := w.lab.SetLink(w.Context(), node, wiring.ClientLink, c)
 	w.must(err)
 	w.Logf("%s: %v", node, now)
 }
 
 func (w ward) clear(node string) {
 	w.Helper()
-	_, err := w.lab.ClearLink(w.Context(), node, clientLink)
+	_, err := w.lab.ClearLink(w.Context(), node, wiring.ClientLink)
 	w.must(err)
 }
 
@@ -71,10 +72,10 @@ func (w ward) link() {
 	w.holds(err != nil || strings.TrimSpace(carrier) == "0", "unplugged, the client sees the carrier %q (%v)", carrier, err)
 	w.within(30*time.Second, "flows are answered again", func() bool { return w.echoed(5, time.Second).Completed == 5 })
 
-	if _, err := w.lab.SetLink(w.Context(), "dutt", clientLink, link.Conditions{Loss: 1}); err == nil || !strings.Contains(err.Error(), "dut on client") {
+	if _, err := w.lab.SetLink(w.Context(), "dutt", wiring.ClientLink, link.Conditions{Loss: 1}); err == nil || !strings.Contains(err.Error(), "dut on client") {
 		w.Errorf("a node that is not there: %v", err)
 	}
-	if _, err := w.lab.SetLink(w.Context(), "dut", clientLink, link.Conditions{Loss: 2}); err == nil {
+	if _, err := w.lab.SetLink(w.Context(), "dut", wiring.ClientLink, link.Conditions{Loss: 2}); err == nil {
 		w.Error("a loss of 200 % is taken")
 	}
 }

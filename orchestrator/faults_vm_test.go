@@ -17,6 +17,7 @@ import (
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/link"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -131,13 +132,13 @@ func newWard(t *testing.T) ward {
 	}
 	w.dut, err = lab.Boot(ctx, vm.Machine{
 		Name: "dut", Kernel: kernel.Image, Initramfs: initramfs, VCPUs: 1, MemoryBytes: 256 << 20,
-		Ports:       []vm.Port{{Link: clientLink, Addresses: []string{dutAddress + "/16"}}},
+		Ports:       []vm.Port{{Link: wiring.ClientLink, Addresses: []string{dutAddress + "/16"}}},
 		ConsoleFile: filepath.Join(t.TempDir(), "console"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.client, err = lab.Join(ctx, vm.LoadNode{Name: "client", Port: vm.Port{Link: clientLink, Addresses: []string{"10.77.0.2/16"}}})
+	w.client, err = lab.Join(ctx, vm.LoadNode{Name: "client", Port: vm.Port{Link: wiring.ClientLink, Addresses: []string{"10.77.0.2/16"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -28,7 +29,7 @@ func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	version := kernels.Named(s.DUT.Kernel)
 	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
 	state := assumedState(s.DUT, version, memory)
-	entries := assignments(topology, s, 1)
+	entries := wiring.Assignments(topology, s, 1)
 	f := results.Forecast{
 		Scenario: s.Name, Kernel: version.String(),
 		Table: kernels.Size{Max: state.Max, Buckets: state.Buckets},

@@ -61,9 +61,13 @@ var house = []struct {
 	{"vm/libvirt/libvirttest", []string{"internal/hosttest"}},
 	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded"}},
 
+	{"orchestrator/wiring", []string{
+		"agent", "agent/faults", "agent/tuning", "generators", "generators/pacing", "generators/responders",
+		"generators/tuples", "internal/link", "scenarios", "vm",
+	}},
 	{"orchestrator", []string{
-		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "generators/pacing",
-		"generators/responders", "generators/tuples", "internal/link", "internal/rules", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
+		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "internal/link",
+		"internal/rules", "orchestrator/wiring", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
 		"vm/libvirt", "vm/libvirt/embedded", "vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",
 	}},
 	{"cmd/ctload", []string{

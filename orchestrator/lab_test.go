@@ -168,7 +168,7 @@ func (s *stage) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if load.Name == clientLink {
+	if load.Name == "client" {
 		s.client = node
 	}
 	return node, err

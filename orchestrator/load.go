@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,13 +12,14 @@ import (
 
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // startResponders starts what the workload needs an answer from.
 func (t *trial) startResponders(ctx context.Context) error {
-	for name := range responderSpecs(t.Plan.Experiment.Topology, t.scenario) {
+	for name := range wiring.Responders(t.Plan.Experiment.Topology, t.scenario) {
 		if err := t.startServers(ctx, name); err != nil {
 			return err
 		}
@@ -27,7 +29,7 @@ func (t *trial) startResponders(ctx context.Context) error {
 
 // startServers starts the responders of one node.
 func (t *trial) startServers(ctx context.Context, name string) error {
-	for _, spec := range responderSpecs(t.Plan.Experiment.Topology, t.scenario)[name] {
+	for _, spec := range wiring.Responders(t.Plan.Experiment.Topology, t.scenario)[name] {
 		if err := t.node(name).Agent().Respond(ctx, spec); err != nil {
 			return err
 		}
@@ -99,7 +101,7 @@ type probing struct {
 const probeLead = 500 * time.Millisecond
 
 // startProbes starts the bystanders and the watch over the clock, and lets the lead pass.
-func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
+func (t *trial) startProbes(ctx context.Context, entries []wiring.Assignment) error {
 	background, cancel := context.WithCancel(ctx)
 	t.probes = &probing{group: new(errgroup.Group), cancel: cancel}
 	t.probes.group.Go(func() error {
@@ -112,7 +114,7 @@ func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
 	})
 	any := false
 	for _, a := range entries {
-		if a.probe {
+		if a.Probe {
 			any = true
 			t.probes.group.Go(func() error { return t.probe(background, a) })
 		}
@@ -123,14 +125,43 @@ func (t *trial) startProbes(ctx context.Context, entries []assignment) error {
 	return wait(ctx, probeLead)
 }
 
+// wanted returns how many requests, connections or flows a load makes at most; 0 where the answers and the
+// clock decide.
+func wanted(entries []wiring.Assignment) int64 {
+	var sum int64
+	for _, a := range entries {
+		if a.Probe {
+			continue
+		}
+		n, rate := a.Spec.Count, a.MeanRate()
+		if rate > 0 && a.Spec.Duration > 0 && a.Spec.Kind != generators.Hold {
+			if most := int64(rate * a.Spec.Duration.Seconds()); n == 0 || most < n {
+				n = most
+			}
+		}
+		if n == 0 {
+			return 0
+		}
+		sum += n
+	}
+	return sum
+}
+
+// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
+// counts hold, its times are no performance figures anyway.
+const emulatedSlack = 100 * time.Millisecond
+
+// emulatedLoadSlack is that of a generator which is in an emulated machine itself.
+const emulatedLoadSlack = 5 * time.Second
+
 // makeLoad starts the generators of the workload together and waits for them.
-func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
+func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error {
 	want := wanted(entries)
 	for i, a := range entries {
 		if t.Lab.About().Accelerator == libvirt.TCG {
-			entries[i].spec.Slack = emulatedSlack
-			if c := t.clocks[a.node]; c != nil && !c.ours {
-				entries[i].spec.Slack = emulatedLoadSlack
+			entries[i].Spec.Slack = emulatedSlack
+			if c := t.clocks[a.Node]; c != nil && !c.ours {
+				entries[i].Spec.Slack = emulatedLoadSlack
 			}
 		}
 	}
@@ -149,11 +180,11 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	made := make([]generators.Result, len(entries))
 	var others sync.WaitGroup // that wait for no action
 	for i, a := range entries {
-		if a.probe {
+		if a.Probe {
 			continue
 		}
 		own := func() {}
-		if t.timeline.joined[a.entry.Name] == nil {
+		if t.timeline.joined[a.Entry.Name] == nil {
 			others.Add(1)
 			own = others.Done
 		}
@@ -172,7 +203,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []assignment) error {
 	err := loads.Wait()
 	err = errors.Join(err, t.compareLoads(ctx))
 	for i, a := range entries {
-		t.clocks[a.node].translate(&made[i])
+		t.clocks[a.Node].translate(&made[i])
 	}
 	t.account(entries, made)
 	return err
@@ -202,8 +233,8 @@ func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 }
 
 // generate makes one entry's load on its node.
-func (t *trial) generate(ctx context.Context, a assignment, want int64) (generators.Result, error) {
-	if joined := t.timeline.joined[a.entry.Name]; joined != nil {
+func (t *trial) generate(ctx context.Context, a wiring.Assignment, want int64) (generators.Result, error) {
+	if joined := t.timeline.joined[a.Entry.Name]; joined != nil {
 		select {
 		case <-joined:
 		case <-t.timeline.alone:
@@ -212,35 +243,47 @@ func (t *trial) generate(ctx context.Context, a assignment, want int64) (generat
 			return generators.Result{}, context.Cause(ctx)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.limit(), fmt.Errorf("%s did not end within %v", a.name, a.limit()))
+	ctx, cancel := context.WithTimeoutCause(ctx, a.Limit(), fmt.Errorf("%s did not end within %v", a.Name, a.Limit()))
 	defer cancel()
-	begin, err := t.beginAt(ctx, a.node, t.zero.Add(a.start))
+	begin, err := t.beginAt(ctx, a.Node, t.zero.Add(a.Start))
 	if err != nil {
 		return generators.Result{}, err
 	}
 	progress := func(p generators.Progress) {
-		done, failed := t.series.progress(a.name, p)
+		done, failed := t.series.progress(a.Name, p)
 		t.View.Load(done, failed, want)
 	}
-	if a.node == t.dut.Name() {
+	if a.Node == t.dut.Name() {
 		begun := time.Now()
-		result, err := t.dut.Agent().Generate(ctx, a.spec, progress)
+		result, err := t.dut.Agent().Generate(ctx, a.Spec, progress)
 		return byDUT(result, begun), err
 	}
-	return t.loads[a.node].Agent().GenerateAt(ctx, a.spec, begin, progress)
+	return t.loads[a.Node].Agent().GenerateAt(ctx, a.Spec, begin, progress)
+}
+
+// byDUT is the result of a load that the DUT itself has made, from when it was told to: its clock is not
+// ours, and what would be limits of any other generator, that its own table grows and refuses, are
+// what such a load is there to show.
+func byDUT(r generators.Result, begun time.Time) generators.Result {
+	r.Started = begun.Round(0)
+	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
+	r.Limits = slices.DeleteFunc(r.Limits, func(limit generators.Limit) bool {
+		return limit.Code == generators.LimitConntrack || limit.Code == generators.LimitNetfilter
+	})
+	return r
 }
 
 // probe runs a bystander until ctx ends, which is how every probe ends.
-func (t *trial) probe(ctx context.Context, a assignment) error {
+func (t *trial) probe(ctx context.Context, a wiring.Assignment) error {
 	progress := func(p generators.Progress) {
-		t.timeline.probed(a.name, p)
+		t.timeline.probed(a.Name, p)
 		t.bystanders.hear(a, p)
 	}
-	result, err := t.loads[a.node].Agent().Generate(ctx, a.spec, progress)
+	result, err := t.loads[a.Node].Agent().Generate(ctx, a.Spec, progress)
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	t.clocks[a.node].translate(&result)
+	t.clocks[a.Node].translate(&result)
 	var attempts []attempt
 	for _, p := range result.Probe {
 		if p.Cause == generators.Cancelled {
@@ -275,16 +318,16 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // account puts what the generators did into the trial's result. The load began when the first of them did,
 // a little after it was told to.
-func (t *trial) account(entries []assignment, made []generators.Result) {
+func (t *trial) account(entries []wiring.Assignment, made []generators.Result) {
 	var begun, latest, ended time.Time
 	var sum generators.Result
 	var names []string
 	for i, a := range entries {
 		r := made[i]
-		if a.probe || r.Started.IsZero() {
+		if a.Probe || r.Started.IsZero() {
 			continue
 		}
-		begin := r.Started.Add(-a.start)
+		begin := r.Started.Add(-a.Start)
 		if begun.IsZero() || begin.Before(begun) {
 			begun = begin
 		}
@@ -294,10 +337,10 @@ func (t *trial) account(entries []assignment, made []generators.Result) {
 		if end := r.Started.Add(r.Elapsed); end.After(ended) {
 			ended = end
 		}
-		if a.closedLoop() {
+		if a.ClosedLoop() {
 			t.busy = max(t.busy, r.Usage.Busy)
 		}
-		names = append(names, a.name)
+		names = append(names, a.Name)
 		sum.Merge(r)
 	}
 	if !begun.IsZero() {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -51,7 +52,7 @@ func refuseHostWide(plan *Plan, choice Choice) error {
 		return nil
 	}
 	for _, s := range plan.Scenarios {
-		asked, err := settings(plan.Experiment.Topology, s.DUT)
+		asked, err := wiring.Settings(plan.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func prepareNamespaces(ctx context.Context, j Job) error {
 		return err
 	}
 	for _, s := range j.Plan.Scenarios {
-		asked, err := settings(j.Plan.Experiment.Topology, s.DUT)
+		asked, err := wiring.Settings(j.Plan.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
@@ -104,7 +105,7 @@ func prepareNamespaces(ctx context.Context, j Job) error {
 // checkModules finds out whether the modules that scenarios want can come and go on this host.
 func (j Job) checkModules(ctx context.Context) error {
 	for _, s := range j.Plan.Scenarios {
-		asked, err := settings(j.Plan.Experiment.Topology, s.DUT)
+		asked, err := wiring.Settings(j.Plan.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
@@ -103,9 +104,9 @@ func (p *Plan) check() error {
 		if err := checkKernel(s.DUT); err != nil {
 			errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
 		}
-		for _, a := range assignments(p.Experiment.Topology, s, p.Seed) {
-			if err := a.spec.Validate(); err != nil {
-				errs = append(errs, p.Experiment.Invalid(p.Experiment.EntryPosition(a.entry.Name, s.Position), fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.entry.Name, err)))
+		for _, a := range wiring.Assignments(p.Experiment.Topology, s, p.Seed) {
+			if err := a.Spec.Validate(); err != nil {
+				errs = append(errs, p.Experiment.Invalid(p.Experiment.EntryPosition(a.Entry.Name, s.Position), fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.Entry.Name, err)))
 			}
 		}
 	}

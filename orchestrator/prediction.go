@@ -8,6 +8,7 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/rules"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -15,7 +16,7 @@ import (
 // predict says before the load what it will make of the table, from the workload and from what the
 // kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
 // scans a second after that, and every minute while the table is idle.
-func predict(entries []assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+func predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
 	load, probes := flowsOf(entries, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
 	p := results.Predict(results.Expectation{
@@ -68,26 +69,23 @@ func (f flows) with(probes flows) flows {
 }
 
 // flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the load goes on.
-func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
+func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
 	read := dut.Ruleset()
 	for _, a := range entries {
-		entry := a.entry
-		if a.probe || !tracked(before, read, entry, a.family) {
+		entry := a.Entry
+		if a.Probe || !tracked(before, read, entry, a.Family) {
 			continue
 		}
-		rate, count, seconds := a.spec.Rate, a.spec.Count, 0.0
-		if a.spec.Profile != nil {
-			rate = meanRate(a.spec.Profile)
-		}
+		rate, count, seconds := a.MeanRate(), a.Spec.Count, 0.0
 		switch {
 		case entry.KeepAlive: // as many connections as go at a time
-			rate, count = 0, int64(a.spec.Concurrency)
+			rate, count = 0, int64(a.Spec.Concurrency)
 		case count == 0:
-			count = int64(rate * a.spec.Duration.Seconds())
+			count = int64(rate * a.Spec.Duration.Seconds())
 		}
 		if rate > 0 {
-			seconds = a.start.Seconds() + float64(count)/rate
+			seconds = a.Start.Seconds() + float64(count)/rate
 		} else {
 			open = false
 		}
@@ -101,8 +99,8 @@ func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configurat
 		load.rate, load.seconds = 0, 0
 	}
 	for _, a := range entries {
-		if entry := a.entry; a.probe && tracked(before, read, entry, a.family) {
-			probes.add(a.spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.spec.Rate*load.seconds)))
+		if entry := a.Entry; a.Probe && tracked(before, read, entry, a.Family) {
+			probes.add(a.Spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.Spec.Rate*load.seconds)))
 		}
 	}
 	return load, probes
@@ -110,8 +108,8 @@ func flowsOf(entries []assignment, before tuning.State, dut scenarios.Configurat
 
 // distinct is how many entries count flows can have at most: one for each tuple. A flow on a tuple that was
 // used before takes over its entry, one that finds none free is not made at all.
-func distinct(a assignment, count int64) int64 {
-	if tuples := a.spec.Tuples(); tuples > 0 {
+func distinct(a wiring.Assignment, count int64) int64 {
+	if tuples := a.Spec.Tuples(); tuples > 0 {
 		return min(count, tuples)
 	}
 	return count
@@ -174,7 +172,7 @@ func assured(e scenarios.Entry) bool {
 func exempt(read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool {
 	flow := rules.Flow{
 		Family: rules.IPv4, Protocol: protocol(e), SYN: e.Generator == scenarios.SYN,
-		Local: e.From == dutNode, Loopback: e.From == dutNode && e.Target == dutNode,
+		Local: e.From == wiring.DUT, Loopback: e.From == wiring.DUT && e.Target == wiring.DUT,
 	}
 	if family == scenarios.IPv6 {
 		flow.Family = rules.IPv6

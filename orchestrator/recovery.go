@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -76,16 +77,16 @@ type bystander struct {
 }
 
 // hear takes the news of a probe.
-func (b *bystanders) hear(a assignment, p generators.Progress) {
+func (b *bystanders) hear(a wiring.Assignment, p generators.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.byName == nil {
 		b.byName = map[string]*bystander{}
 	}
-	one := b.byName[a.name]
+	one := b.byName[a.Name]
 	if one == nil {
-		one = &bystander{spec: a.spec}
-		b.byName[a.name] = one
+		one = &bystander{spec: a.Spec}
+		b.byName[a.Name] = one
 	}
 	now := time.Now()
 	if p.Failed > one.last.Failed {

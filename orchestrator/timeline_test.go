@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -61,33 +60,6 @@ scenarios: {a: {}}
 		_, err := compare.Runs(names, []*results.Run{last, run(strings.Replace(text, change[0], change[1], 1))})
 		if _, unlike := errors.AsType[*compare.UnlikeError](err); !unlike || !strings.Contains(err.Error(), "actions of a") {
 			t.Errorf("%q for %q: %v", change[1], change[0], err)
-		}
-	}
-}
-
-// A server that is stopped by its port stops alone, whatever else answers in the same way.
-func TestServersApart(t *testing.T) {
-	const text = `
-experiment: apart
-workload:
-  - {generator: tcp, connections: 5, rate: 1/s, ports: 80-81}
-  - {generator: hold, connections: 5, duration: 5s, ports: 82}
-  - {probe: tcp, port: 22, rate: 1/s}
-scenarios:
-  joined: {actions: [{action: server-stop, at: 1s}]}
-  parted: {actions: [{action: server-stop, ports: 81-82, at: 1s, for: 1s}, {action: server-stall, ports: 82, at: 3s}]}
-`
-	e, _, err := scenarios.Parse("apart.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []string{"[[80 81 82 22]]", "[[80 22] [81] [82]]"} {
-		var ports [][]uint16
-		for _, spec := range responderSpecs(e.Topology, e.Resolve()[i])["dut"] {
-			ports = append(ports, spec.Ports)
-		}
-		if got := fmt.Sprint(ports); got != want {
-			t.Errorf("%s: responders at %s, want %s", e.Resolve()[i].Name, got, want)
 		}
 	}
 }

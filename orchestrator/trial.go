@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -129,7 +130,7 @@ func (t *trial) measure(ctx context.Context) error {
 
 	t.result.Remarks = tuning.Remarks(t.settings, before)
 
-	entries := assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
+	entries := wiring.Assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
 
 	t.begin("baseline")
 	first := t.crossCheck(ctx, false)
@@ -185,7 +186,7 @@ func (t *trial) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.join(ctx, loadNodes(t.Plan.Experiment.Topology)); err != nil {
+	if err := t.join(ctx, wiring.LoadNodes(t.Plan.Experiment.Topology)); err != nil {
 		return err
 	}
 	hello, err := t.dut.Agent().Hello(ctx)
@@ -204,9 +205,9 @@ func (r Request) machine(slot Slot, folder *results.TrialFolder) vm.Machine {
 	dut := r.Plan.Scenarios[slot.Scenario].DUT
 	kernel := r.Materials.Kernels[dut.Kernel]
 	return vm.Machine{
-		Name: dutNode, Kernel: kernel.Image, Initramfs: kernel.Initramfs,
+		Name: wiring.DUT, Kernel: kernel.Image, Initramfs: kernel.Initramfs,
 		VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Ports: ports(r.Plan.Experiment.Topology), ConsoleFile: folder.File(results.FileConsole),
+		Ports: wiring.DUTPorts(r.Plan.Experiment.Topology), ConsoleFile: folder.File(results.FileConsole),
 	}
 }
 
@@ -251,7 +252,7 @@ func (t *trial) join(ctx context.Context, nodes []vm.LoadNode) error {
 // configure applies the scenario to the DUT's kernel and starts what answers the workload.
 func (t *trial) configure(ctx context.Context) error {
 	var err error
-	if t.settings, err = settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
+	if t.settings, err = wiring.Settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
 		return err
 	}
 	apply := t.dut.Agent().Configure

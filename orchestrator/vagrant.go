@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt/embedded"
@@ -22,7 +23,7 @@ func refuseOnBox(plan *Plan, _ Choice) error {
 		switch a.Kind {
 		case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
 			node, _, _ := strings.Cut(where(a), "/")
-			return node == dutNode
+			return node == wiring.DUT
 		}
 		return stopsDUT(a)
 	})

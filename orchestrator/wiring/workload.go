@@ -1,4 +1,6 @@
-package orchestrator
+// Package wiring makes of a scenario what the nodes of a lab get: addresses and routes, loads and what answers
+// them, settings of the kernel, and changes under load.
+package wiring
 
 import (
 	"fmt"
@@ -12,96 +14,73 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// assignment is one entry of a workload as the node that makes it gets it.
-type assignment struct {
-	name   string          // of its part of the load: the entry's, with the address family where there are two
-	entry  scenarios.Entry // of the workload
-	node   string          // the client that makes it
-	family scenarios.Family
-	start  time.Duration // after the start of the load
-	probe  bool
-	spec   generators.Spec
+// Assignment is one entry of a workload as the node that makes it gets it.
+type Assignment struct {
+	Name   string          // of its part of the load: the entry's, with the address family where there are two
+	Entry  scenarios.Entry // of the workload
+	Node   string          // the client that makes it
+	Family scenarios.Family
+	Start  time.Duration // after the start of the load
+	Probe  bool
+	Spec   generators.Spec
 
 	unnamed portRange // the source ports that it shares with others, since it names none; none: zero
 }
 
-// closedLoop reports whether the answers set its pace, as fast as generator and DUT can.
-func (a assignment) closedLoop() bool { return a.spec.Rate == 0 && a.spec.Profile == nil }
+// ClosedLoop reports whether the answers set the pace of an assignment, as fast as generator and DUT can.
+func (a Assignment) ClosedLoop() bool { return a.Spec.Rate == 0 && a.Spec.Profile == nil }
 
-// limit bounds the time that an assignment can take, from its start: a generator that is still at it
+// MeanRate returns how many requests, connections or flows an assignment begins in a second, the mean of its
+// profile; 0 where the answers set the pace.
+func (a Assignment) MeanRate() float64 {
+	if a.Spec.Profile != nil {
+		return meanRate(a.Spec.Profile)
+	}
+	return a.Spec.Rate
+}
+
+// Limit bounds the time that an assignment can take, from its start: a generator that is still at it
 // then is stuck. Margin is for the last ones under way and for a slow node.
-func (a assignment) limit() time.Duration {
+func (a Assignment) Limit() time.Duration {
 	const margin = 60 * time.Second
-	limit := a.spec.Duration
-	if a.spec.Count > 0 {
-		slowest := time.Duration(a.spec.Count) * a.spec.Timeout / time.Duration(max(1, a.spec.Concurrency))
-		if a.spec.Rate > 0 {
-			slowest = time.Duration(float64(a.spec.Count)/a.spec.Rate*float64(time.Second)) + a.spec.Timeout
+	limit := a.Spec.Duration
+	if a.Spec.Count > 0 {
+		slowest := time.Duration(a.Spec.Count) * a.Spec.Timeout / time.Duration(max(1, a.Spec.Concurrency))
+		if a.Spec.Rate > 0 {
+			slowest = time.Duration(float64(a.Spec.Count)/a.Spec.Rate*float64(time.Second)) + a.Spec.Timeout
 		}
 		if limit == 0 || slowest < limit {
 			limit = slowest
 		}
 	}
-	return a.start + limit + a.spec.Hold + a.spec.Timeout + margin
+	return a.Start + limit + a.Spec.Hold + a.Spec.Timeout + margin
 }
 
-// wanted returns how many requests, connections or flows a load makes at most; 0 where the answers and the
-// clock decide.
-func wanted(entries []assignment) int64 {
-	var sum int64
-	for _, a := range entries {
-		if a.probe {
-			continue
-		}
-		n, rate := a.spec.Count, a.spec.Rate
-		if a.spec.Profile != nil {
-			rate = meanRate(a.spec.Profile)
-		}
-		if rate > 0 && a.spec.Duration > 0 && a.spec.Kind != generators.Hold {
-			if most := int64(rate * a.spec.Duration.Seconds()); n == 0 || most < n {
-				n = most
-			}
-		}
-		if n == 0 {
-			return 0
-		}
-		sum += n
-	}
-	return sum
-}
-
-// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
-// counts hold, its times are no performance figures anyway.
-const emulatedSlack = 100 * time.Millisecond
-
-// emulatedLoadSlack is that of a generator which is in an emulated machine itself.
-const emulatedLoadSlack = 5 * time.Second
-
-// assignments are the entries of a scenario's workload, each once for every address family, which
+// Assignments returns the entries of a scenario's workload, each once for every address family, which
 // share its number and its rate.
-func assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []assignment {
-	var list []assignment
+func Assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []Assignment {
+	var list []Assignment
 	for _, e := range scenario.Workload {
 		for i, family := range topology.Families {
-			a := assignment{
-				name: e.Name, entry: e, node: clientName(e.From), family: family, start: time.Duration(scenario.Begins(e)),
-				probe: e.Probe != "", spec: spec(topology, family, scenario.DUT, e, seed),
+			a := Assignment{
+				Name: e.Name, Entry: e, Node: clientName(e.From), Family: family, Start: time.Duration(scenario.Begins(e)),
+				Probe: e.Probe != "", Spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			a.unnamed, _ = unnamedPorts(e)
 			if n := len(topology.Families); n > 1 {
-				a.name += "-" + string(family)
-				a.spec.Count = part(a.spec.Count, i, n)
-				a.spec.Concurrency = int(part(int64(a.spec.Concurrency), i, n))
-				if !a.probe {
-					a.spec.Rate /= float64(n)
-					a.spec.Profile = shareOf(a.spec.Profile, i, n)
+				a.Name += "-" + string(family)
+				a.Spec.Count = part(a.Spec.Count, i, n)
+				a.Spec.Concurrency = int(part(int64(a.Spec.Concurrency), i, n))
+				if !a.Probe {
+					a.Spec.Rate /= float64(n)
+					a.Spec.Profile = shareOf(a.Spec.Profile, i, n)
 				}
 			}
 			list = append(list, a)
 		}
 	}
 	keepApart(list)
-	spareListeners(list, responderSpecs(topology, scenario))
+	spareListeners(list, Responders(topology, scenario))
 	return list
 }
 
@@ -195,11 +174,11 @@ func joinRanges(ports scenarios.Ports) string {
 // clientIndex is 0 for the first client.
 func clientIndex(from string) int { return nodeIndex(clientName(from)) }
 
-// loadNodes are the clients and, behind a router, the servers.
-func loadNodes(topology scenarios.Topology) []vm.LoadNode {
+// LoadNodes returns the clients and, behind a router, the servers.
+func LoadNodes(topology scenarios.Topology) []vm.LoadNode {
 	var nodes []vm.LoadNode
 	for i := range topology.Clients {
-		node := vm.LoadNode{Name: nodeName("client", i), Port: port(topology, clientLink, firstHost+i)}
+		node := vm.LoadNode{Name: nodeName("client", i), Port: port(topology, ClientLink, firstHost+i)}
 		for _, family := range topology.Families {
 			node.Port.Local = append(node.Port.Local, furtherRange(family, i))
 		}
@@ -213,8 +192,8 @@ func loadNodes(topology scenarios.Topology) []vm.LoadNode {
 	return nodes
 }
 
-// dutNode is the DUT where the language names nodes.
-const dutNode = "dut"
+// DUT is the name of the DUT where the language names nodes.
+const DUT = "dut"
 
 // firstHost is the host number of the first load node on a link.
 const firstHost = dutHost + 1
@@ -234,21 +213,9 @@ func clientName(from string) string {
 	return from
 }
 
-// byDUT is the result of a load that the DUT itself has made, from when it was told to: its clock is not
-// ours, and what would be limits of any other generator, that its own table grows and refuses, are
-// what such a load is there to show.
-func byDUT(r generators.Result, begun time.Time) generators.Result {
-	r.Started = begun.Round(0)
-	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
-	r.Limits = slices.DeleteFunc(r.Limits, func(limit generators.Limit) bool {
-		return limit.Code == generators.LimitConntrack || limit.Code == generators.LimitNetfilter
-	})
-	return r
-}
-
 // target is the address that an entry goes to.
 func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry) string {
-	if e.From == dutNode && e.Target == dutNode {
+	if e.From == DUT && e.Target == DUT {
 		if family == scenarios.IPv6 {
 			return "::1"
 		}
@@ -259,7 +226,7 @@ func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.
 	if toServer {
 		return address(family, serverLink, firstHost+nodeIndex(e.Target))
 	}
-	return address(family, clientLink, dutHost)
+	return address(family, ClientLink, dutHost)
 }
 
 // crafted reports whether an entry's packets come from addresses that no host owns: of a host that owned them,
@@ -277,9 +244,9 @@ func nodeIndex(name string) int {
 	return n - 1
 }
 
-// responderSpecs are what must answer a workload: by node, one for each kind of answer, but for ports that an action
-// chooses: a responder stops as a whole.
-func responderSpecs(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]responders.Spec {
+// Responders returns what must answer a workload, by node: a responder for each kind of answer, and for each
+// group of ports that an action chooses, since a responder stops as a whole.
+func Responders(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]responders.Spec {
 	type program struct {
 		scenarios.Program
 		chosen string

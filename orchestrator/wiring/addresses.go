@@ -1,4 +1,4 @@
-package orchestrator
+package wiring
 
 import (
 	"fmt"
@@ -17,11 +17,11 @@ import (
 // has a part of its own: the DUT sends its answers to that client, whose kernel drops them without a
 // word, as a host that is not there.
 const (
-	clientLink = "client"
+	ClientLink = "client"
 	serverLink = "server"
 )
 
-var linkNumber = map[string]int{clientLink: 77, serverLink: 78}
+var linkNumber = map[string]int{ClientLink: 77, serverLink: 78}
 
 func address(family scenarios.Family, link string, host int) string {
 	if family == scenarios.IPv6 {
@@ -44,9 +44,9 @@ func furtherRange(family scenarios.Family, client int) string {
 func furtherAddress(family scenarios.Family, client, n int) string {
 	host := 1<<15 + client*furtherEach + n
 	if family == scenarios.IPv6 {
-		return fmt.Sprintf("fd00:%d::%x", linkNumber[clientLink], host)
+		return fmt.Sprintf("fd00:%d::%x", linkNumber[ClientLink], host)
 	}
-	return fmt.Sprintf("10.%d.%d.%d", linkNumber[clientLink], host>>8, host&0xff)
+	return fmt.Sprintf("10.%d.%d.%d", linkNumber[ClientLink], host>>8, host&0xff)
 }
 
 // further are n of a client's further addresses, as the generators read them.
@@ -113,12 +113,12 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 		if topology.Kind == scenarios.Router && host != dutHost {
 			other := serverLink
 			if link == serverLink {
-				other = clientLink
+				other = ClientLink
 			}
 			p.Routes = append(p.Routes, agent.Route{To: subnet(family, other), Via: address(family, link, dutHost)})
 		}
 		switch {
-		case link == clientLink && host == dutHost:
+		case link == ClientLink && host == dutHost:
 			for i := range topology.Clients {
 				p.Routes = append(p.Routes, agent.Route{
 					To: strangerNetwork(family, i, topology.Clients).String(), Via: address(family, link, firstHost+i),
@@ -133,9 +133,9 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 
 const dutHost = 1
 
-// ports are the DUT's: one link in the server topology, two in the router's.
-func ports(topology scenarios.Topology) []vm.Port {
-	list := []vm.Port{port(topology, clientLink, dutHost)}
+// DUTPorts returns where the DUT sits: one link in the server topology, two in the router's.
+func DUTPorts(topology scenarios.Topology) []vm.Port {
+	list := []vm.Port{port(topology, ClientLink, dutHost)}
 	if topology.Kind == scenarios.Router {
 		list = append(list, port(topology, serverLink, dutHost))
 	}

@@ -1,4 +1,4 @@
-package orchestrator
+package wiring
 
 import (
 	"fmt"
@@ -56,35 +56,35 @@ type crowd struct {
 	four      bool
 }
 
-func (a assignment) crowd() crowd {
-	c := crowd{a.node, a.unnamed, generators.ProtocolTCP, false}
+func (a Assignment) crowd() crowd {
+	c := crowd{a.Node, a.unnamed, generators.ProtocolTCP, false}
 	switch {
-	case a.spec.Kind == generators.UDP || a.spec.Protocol == generators.ProtocolUDP:
+	case a.Spec.Kind == generators.UDP || a.Spec.Protocol == generators.ProtocolUDP:
 		c.transport = generators.ProtocolUDP
-	case a.spec.Kind == generators.ICMP:
+	case a.Spec.Kind == generators.ICMP:
 		c.transport = generators.ProtocolICMP
 	}
-	if target, err := netip.ParseAddr(a.spec.Target); err == nil {
+	if target, err := netip.ParseAddr(a.Spec.Target); err == nil {
 		c.four = target.Is4()
 	}
 	return c
 }
 
 // meets reports whether two entries would be on one tuple, or be two datagram sockets on one port.
-func (a assignment) meets(other assignment) bool {
-	if a.name == other.name || a.crowd() != other.crowd() {
+func (a Assignment) meets(other Assignment) bool {
+	if a.Name == other.Name || a.crowd() != other.crowd() {
 		return false
 	}
-	sockets := a.crowd().transport != generators.ProtocolTCP && !a.spec.Crafted
+	sockets := a.crowd().transport != generators.ProtocolTCP && !a.Spec.Crafted
 	return sockets ||
-		a.spec.Target == other.spec.Target && slices.ContainsFunc(a.spec.Ports, func(port uint16) bool { return slices.Contains(other.spec.Ports, port) })
+		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, func(port uint16) bool { return slices.Contains(other.Spec.Ports, port) })
 }
 
 // keepApart gives entries that would meet a part each of the source ports that they share. All walk
 // through them in the same order, so that what begins at the same rate would be on the same port at the
 // same time: of two datagram sockets there the kernel gives one the answers to both, and a connection
 // would take over the entry of another.
-func keepApart(list []assignment) {
+func keepApart(list []Assignment) {
 	crowds := map[crowd][]int{}
 	for i, a := range list {
 		if a.unnamed != (portRange{}) && slices.ContainsFunc(list, a.meets) {
@@ -93,7 +93,7 @@ func keepApart(list []assignment) {
 	}
 	for _, members := range crowds {
 		for i, at := range members {
-			list[at].spec.SourcePorts = list[at].unnamed.part(i, len(members)).String()
+			list[at].Spec.SourcePorts = list[at].unnamed.part(i, len(members)).String()
 		}
 	}
 }
@@ -101,10 +101,10 @@ func keepApart(list []assignment) {
 // spareListeners takes the ports that a node listens on from the source ports of its own entries, as far
 // as those name none: a port with a listener is not free, and one connection in some ten thousand would
 // fail on it.
-func spareListeners(list []assignment, responders map[string][]responders.Spec) {
+func spareListeners(list []Assignment, responders map[string][]responders.Spec) {
 	for i, a := range list {
 		listening := map[uint16]bool{}
-		for _, r := range responders[a.node] {
+		for _, r := range responders[a.Node] {
 			for _, port := range r.Ports {
 				listening[port] = true
 			}
@@ -112,10 +112,10 @@ func spareListeners(list []assignment, responders map[string][]responders.Spec) 
 		if len(listening) == 0 || a.unnamed == (portRange{}) {
 			continue
 		}
-		ports, err := tuples.ParsePorts(a.spec.SourcePorts)
+		ports, err := tuples.ParsePorts(a.Spec.SourcePorts)
 		if err != nil {
 			continue // which the generator will say
 		}
-		list[i].spec.SourcePorts = tuples.FormatPorts(slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] }))
+		list[i].Spec.SourcePorts = tuples.FormatPorts(slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] }))
 	}
 }

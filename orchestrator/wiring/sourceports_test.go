@@ -1,4 +1,4 @@
-package orchestrator
+package wiring
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 // Entries of one node that would meet have source ports of their own, all others the whole range.
 func TestSourcePorts(t *testing.T) {
-	plan := planOf(t, `
+	topology, scenario := resolved(t, `
 experiment: ports
 topology: {kind: server, clients: 2}
 workload:
@@ -39,10 +39,10 @@ workload:
 scenarios: {a: {}}
 `)
 	got := map[string]string{}
-	for _, a := range assignments(plan.Experiment.Topology, plan.Scenarios[0], 1) {
-		got[a.name] = a.spec.SourcePorts
-		if err := a.spec.Validate(); err != nil {
-			t.Errorf("%s: %v", a.name, err)
+	for _, a := range Assignments(topology, scenario, 1) {
+		got[a.Name] = a.Spec.SourcePorts
+		if err := a.Spec.Validate(); err != nil {
+			t.Errorf("%s: %v", a.Name, err)
 		}
 	}
 	want := map[string]string{
@@ -59,7 +59,7 @@ scenarios: {a: {}}
 
 // A node that loads itself leaves out the ports that it listens on.
 func TestSourcePortsBesideListeners(t *testing.T) {
-	plan := planOf(t, `
+	topology, scenario := resolved(t, `
 experiment: itself
 workload:
   - {generator: tcp, name: program, from: dut, target: dut, connections: 10, concurrency: 3, ports: [8080, 8081, 50000]}
@@ -68,8 +68,8 @@ workload:
 scenarios: {a: {}}
 `)
 	got := map[string]string{}
-	for _, a := range assignments(plan.Experiment.Topology, plan.Scenarios[0], 1) {
-		got[a.name] = a.spec.SourcePorts
+	for _, a := range Assignments(topology, scenario, 1) {
+		got[a.Name] = a.Spec.SourcePorts
 	}
 	want := map[string]string{"program": "1024-8079,8082-49999,50001-60999", "named": "8000-8099", "ssh": "61000-65535"}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -79,7 +79,7 @@ scenarios: {a: {}}
 
 // Two probes that ask at the same times lose no answer to each other.
 func TestProbesBesideEachOther(t *testing.T) {
-	plan := planOf(t, `
+	topology, scenario := resolved(t, `
 experiment: probes
 workload:
   - {probe: udp, name: one, port: 5301, rate: 200/s}
@@ -88,9 +88,9 @@ workload:
 scenarios: {a: {}}
 `)
 	var probes []generators.Spec
-	for _, a := range assignments(plan.Experiment.Topology, plan.Scenarios[0], 1) {
-		if a.probe {
-			probes = append(probes, a.spec)
+	for _, a := range Assignments(topology, scenario, 1) {
+		if a.Probe {
+			probes = append(probes, a.Spec)
 		}
 	}
 	var done sync.WaitGroup

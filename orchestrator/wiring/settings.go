@@ -1,0 +1,58 @@
+package wiring
+
+import (
+	"fmt"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/scenarios"
+)
+
+// Settings returns what the agent of the DUT applies: the scenario's configuration, with the lab's
+// addresses in the places that its rules leave for them, and forwarding where the DUT is a router.
+func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.Settings, error) {
+	dut, err := dut.Substitute(placeholders(topology))
+	if err != nil {
+		return tuning.Settings{}, err
+	}
+	s := tuning.Settings{
+		LoadModules:   dut.Modules.Load,
+		RemoveModules: dut.Modules.Remove,
+		Buckets:       int(dut.Buckets),
+		Rules:         dut.Rules,
+		Rules6:        dut.Rules6,
+		RulesBackend:  string(dut.RulesBackend),
+		NFT:           dut.NFT,
+		IPVS:          dut.IPVS,
+	}
+	if topology.Kind == scenarios.Router {
+		s.Sysctl = append(s.Sysctl,
+			tuning.Sysctl{Key: "net.ipv4.ip_forward", Value: "1"},
+			tuning.Sysctl{Key: "net.ipv6.conf.all.forwarding", Value: "1"})
+	}
+	for _, setting := range dut.Sysctl {
+		s.Sysctl = append(s.Sysctl, tuning.Sysctl{Key: setting.Key, Value: setting.Value})
+	}
+	return s, nil
+}
+
+// placeholders are the lab's values for the words that rules may contain. The guest names its
+// network cards in the order in which it gets them.
+func placeholders(topology scenarios.Topology) map[string]string {
+	values := map[string]string{}
+	for i, link := range []string{ClientLink, serverLink} {
+		if link == serverLink && topology.Kind != scenarios.Router {
+			continue
+		}
+		values[link+".interface"] = fmt.Sprintf("eth%d", i)
+		for _, family := range topology.Families {
+			suffix := ""
+			if family == scenarios.IPv6 {
+				suffix = "6"
+			}
+			values[link+".network"+suffix] = subnet(family, link)
+			values[link+".address"+suffix] = address(family, link, firstHost)
+			values["dut."+link+".address"+suffix] = address(family, link, dutHost)
+		}
+	}
+	return values
+}
