@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
@@ -63,7 +64,7 @@ func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) (before, after
 	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
 		seconds += probeLead.Seconds()
 	}
-	overflow := forecast(p.Experiment.Topology, s, 1).Prediction.Overflow > 0
+	overflow := forecast.Scenario(p.Experiment.Topology, s, 1).Prediction.Overflow > 0
 	seconds += loadSeconds(s, of, overflow)
 	bounds, usual := p.recovery(i), atOnceRecovery
 	if overflow {

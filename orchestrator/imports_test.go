@@ -65,14 +65,16 @@ var house = []struct {
 		"agent", "agent/faults", "agent/tuning", "generators", "generators/pacing", "generators/responders",
 		"generators/tuples", "internal/link", "scenarios", "vm",
 	}},
+	{"orchestrator/forecast", []string{"agent/tuning", "internal/rules", "orchestrator/wiring", "results", "scenarios"}},
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "internal/link",
-		"internal/rules", "orchestrator/wiring", "results", "results/compare", "scenarios", "vm", "vm/guest", "vm/journal",
+		"orchestrator/forecast", "orchestrator/wiring", "results", "results/compare", "scenarios", "vm", "vm/guest",
+		"vm/journal",
 		"vm/libvirt", "vm/libvirt/embedded", "vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",
 	}},
 	{"cmd/ctload", []string{
 		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/responders",
-		"generators/sockets", "generators/tuples", "internal/link", "orchestrator", "reports", "reports/progress", "results",
+		"generators/sockets", "generators/tuples", "internal/link", "orchestrator", "orchestrator/forecast", "reports", "reports/progress", "results",
 		"results/compare", "scenarios", "vm", "vm/control", "vm/guest", "vm/journal",
 		"vm/libvirt", "vm/sandbox", "vm/vagrant",
 	}},

@@ -154,3 +154,11 @@ func TestPlanOrder(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestConfigurationHasAllRules has the rules of both families in what run.json says was asked for.
+func TestConfigurationHasAllRules(t *testing.T) {
+	got := configuration(scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"})
+	if got.Rules != "4" || got.Rules6 != "6" || got.NFT != "n" || got.IPVS != "i" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -150,7 +151,7 @@ func (t *trial) measure(ctx context.Context) error {
 	t.boots = len(t.dut.Console())
 	err = t.startProbes(ctx, entries)
 	if err == nil {
-		t.result.Prediction = predict(entries, before, t.scenario.DUT, time.Since(loaded))
+		t.result.Prediction = forecast.Predict(entries, before, t.scenario.DUT, time.Since(loaded))
 		t.begin(stageLoad)
 		host := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 )
@@ -71,7 +72,7 @@ func planExperiment(cmd *cobra.Command, name string, fill float64, format string
 	if err != nil {
 		return err
 	}
-	return reports.Forecast(cmd.OutOrStdout(), format, orchestrator.Forecast(plan, fill), options)
+	return reports.Forecast(cmd.OutOrStdout(), format, forecast.Scenarios(plan.Experiment.Topology, plan.Scenarios, fill), options)
 }
 
 // readDemand completes a demand from the flags that carry units, and from this machine.
@@ -90,7 +91,7 @@ func readDemand(d *results.Demand, residence, kernel string) error {
 	}
 	d.Kernel = version
 	if residence != "" {
-		if d.Residence, err = orchestrator.Residence(residence, version); err != nil {
+		if d.Residence, err = forecast.ParseResidence(residence, version); err != nil {
 			return fmt.Errorf("--residence: %w", err)
 		}
 	}

@@ -1,4 +1,4 @@
-package orchestrator
+package forecast
 
 import (
 	"cmp"
@@ -17,12 +17,8 @@ func forecasts(t *testing.T, name string) map[string]results.Forecast {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := NewPlan(experiment, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	byName := map[string]results.Forecast{}
-	for _, f := range Forecast(plan, 0.75) {
+	for _, f := range Scenarios(experiment.Topology, experiment.Resolve(), 0.75) {
 		byName[f.Scenario] = f
 	}
 	return byName
@@ -88,14 +84,6 @@ func TestAssumedState(t *testing.T) {
 		if tc.name == "settings" && state.Timeouts[kernels.Prefix+"udp_timeout"] != 5 {
 			t.Errorf("udp timeout %d, want 5", state.Timeouts[kernels.Prefix+"udp_timeout"])
 		}
-	}
-}
-
-// TestConfigurationHasAllRules has the rules of both families in what run.json says was asked for.
-func TestConfigurationHasAllRules(t *testing.T) {
-	got := configuration(scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"})
-	if got.Rules != "4" || got.Rules6 != "6" || got.NFT != "n" || got.IPVS != "i" {
-		t.Errorf("%+v", got)
 	}
 }
 

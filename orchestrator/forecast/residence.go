@@ -1,4 +1,4 @@
-package orchestrator
+package forecast
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Residence reads the life of an entry in seconds: a duration with its unit, or the state in which the load
+// ParseResidence reads the life of an entry in seconds: a duration with its unit, or the state in which the load
 // leaves it, as time_wait or udp, which is as long as that timeout of a kernel of this version by itself.
-func Residence(text string, v kernels.Version) (seconds float64, err error) {
+func ParseResidence(text string, v kernels.Version) (seconds float64, err error) {
 	var d scenarios.Duration
 	durationErr := d.UnmarshalText([]byte(text))
 	if durationErr == nil {

@@ -1,4 +1,6 @@
-package orchestrator
+// Package forecast predicts what a load makes of the table: from an experiment alone, or from what the kernel
+// of a trial says that it is set to.
+package forecast
 
 import (
 	"strconv"
@@ -14,18 +16,19 @@ import (
 // moduleAge is about how long a fresh guest's nf_conntrack has been loaded when its load begins.
 const moduleAge = 3 * time.Second
 
-// Forecast is the prediction of a trial for each scenario of a plan, from the experiment alone: the kernel's
-// defaults are those of the version that its name stands for and of the memory that it will see. fill is
-// the share of max that a load may take at its peak in the table that is proposed.
-func Forecast(plan *Plan, fill float64) []results.Forecast {
-	var list []results.Forecast
-	for _, s := range plan.Scenarios {
-		list = append(list, forecast(plan.Experiment.Topology, s, fill))
+// Scenarios returns the prediction of a trial of each scenario; see [Scenario].
+func Scenarios(topology scenarios.Topology, list []scenarios.Resolved, fill float64) []results.Forecast {
+	var forecasts []results.Forecast
+	for _, s := range list {
+		forecasts = append(forecasts, Scenario(topology, s, fill))
 	}
-	return list
+	return forecasts
 }
 
-func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
+// Scenario returns the prediction of a trial of a scenario, from the experiment alone: the kernel's defaults
+// are those of the version that its name stands for and of the memory that it will see. fill is the share of
+// max that a load may take at its peak in the table that is proposed.
+func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
 	version := kernels.Named(s.DUT.Kernel)
 	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
 	state := assumedState(s.DUT, version, memory)
@@ -39,7 +42,7 @@ func forecast(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	if !f.Tracked {
 		return f
 	}
-	f.Prediction = *predict(entries, state, s.DUT, moduleAge)
+	f.Prediction = *Predict(entries, state, s.DUT, moduleAge)
 	if f.Prediction.Overflow == 0 && f.Fill() <= fill {
 		return f
 	}

@@ -1,4 +1,4 @@
-package orchestrator
+package forecast
 
 import (
 	"math"
@@ -38,7 +38,7 @@ func predictedOver(t *testing.T, families, workload, dut string) *results.Predic
 		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":    120,
 		"net.netfilter.nf_conntrack_udp_timeout":             30,
 	}}
-	return predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
+	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
 }
 
 // TestPredict_NamesThatBeginAlike holds the prediction to the entries, whatever their names: the load that is

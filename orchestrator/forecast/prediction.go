@@ -1,4 +1,4 @@
-package orchestrator
+package forecast
 
 import (
 	"math"
@@ -13,10 +13,10 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// predict says before the load what it will make of the table, from the workload and from what the
+// Predict says before the load what it will make of the table, from the workload and from what the
 // kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
 // scans a second after that, and every minute while the table is idle.
-func predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
 	load, probes := flowsOf(entries, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
 	p := results.Predict(results.Expectation{
