@@ -241,18 +241,6 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	return c, nil
 }
 
-// where is the node or the link of an action.
-func where(a scenarios.Action) string {
-	switch {
-	case a.Link != "":
-		return a.Link
-	case a.Kind == scenarios.Join:
-		return a.Entry
-	default:
-		return a.Node
-	}
-}
-
 // asked is what an action is to do, in words.
 func asked(a scenarios.Action) string {
 	switch a.Kind {

@@ -77,7 +77,7 @@ func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
 
 func actionPoint(s scenarios.Resolved, a scenarios.Action, end float64, known bool) results.Point {
 	p := results.Point{What: fmt.Sprintf("%s: %s", a.Name, asked(a)), Action: true}
-	if w := where(a); w != "" {
+	if w := a.Where(); w != "" {
 		p.What += " (" + w + ")"
 	}
 	if a.Fix {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/libvirt"
@@ -137,11 +138,11 @@ func span(d time.Duration) string {
 }
 
 // Expect says in words how long a run of the plan takes in the lab of the choice. cache is as in [Job].
-func (c Choice) Expect(p *Plan, cache string) string {
+func (p *Plan) Expect(c labs.Choice, cache string) string {
 	switch refused, _ := libvirt.KVMRefused(cache); {
 	case c.Driver == netns.Driver:
 		return span(p.estimate(namespacesPace))
-	case c.Driver == driverVagrant:
+	case c.Driver == labs.DriverVagrant:
 		return span(p.estimate(boxPace))
 	case len(c.Connect) > 0:
 		return span(p.estimateHere(c.Accelerator == libvirt.TCG) / time.Duration(max(1, c.Parallel)))

@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -317,19 +318,23 @@ func renewed(t *testing.T, r Request) Request {
 	return r
 }
 
-// materials are those of buildMaterials, with the program that was built for the test as init, and with
+// materials are those of a lab's site, with the program that was built for the test as init, and with
 // more tools.
-func (p play) materials(t testing.TB, plan *Plan) Materials {
+func (p play) materials(t testing.TB, plan *Plan) labs.Materials {
 	t.Helper()
-	kernels, err := fetchKernels(t.Context(), plan, new(guest.Store))
-	if err != nil {
-		t.Fatal(err)
-	}
 	folder := os.Getenv(initEnv)
-	materials := Materials{Kernels: map[string]Bootable{}}
-	for name, kernel := range kernels {
+	materials := labs.Materials{Kernels: map[string]labs.Bootable{}}
+	for _, s := range plan.Scenarios {
+		name := s.DUT.Kernel
+		if _, made := materials.Kernels[name]; made {
+			continue
+		}
+		kernel, err := new(guest.Store).Kernel(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		path := filepath.Join(sandbox.RuntimeDir, "initramfs")
-		_, err := guest.BuildFile(path, guest.Spec{
+		_, err = guest.BuildFile(path, guest.Spec{
 			Init: filepath.Join(folder, "ctload"), Kernel: kernel,
 			Tools: append(guest.DefaultTools(), p.tools...),
 			Files: map[string]guest.File{
@@ -340,7 +345,7 @@ func (p play) materials(t testing.TB, plan *Plan) Materials {
 		if err != nil {
 			t.Fatal(err)
 		}
-		materials.Kernels[name] = Bootable{Image: kernel.Image, Initramfs: path}
+		materials.Kernels[name] = labs.Bootable{Image: kernel.Image, Initramfs: path}
 	}
 	return materials
 }

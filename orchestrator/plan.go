@@ -35,7 +35,7 @@ type Slot struct {
 // NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
 // from seed, so that a slow drift of the host meets all scenarios alike.
 //
-// It refuses what no lab can do, whatever the host; see [Choice.Check] for the rest. The error holds a
+// It refuses what no lab can do, whatever the host; see [labs.Choice.Check] for the rest. The error holds a
 // *scenarios.InvalidError for each thing that is wrong.
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
@@ -114,24 +114,10 @@ func (p *Plan) check() error {
 }
 
 func checkKernel(dut scenarios.Configuration) error {
-	if isPath(dut.Kernel) {
+	if dut.KernelIsFile() {
 		return nil
 	}
 	return guest.CheckKernelName(dut.Kernel)
-}
-
-// checkFiles refuses kernels whose files are not on this host.
-func (p *Plan) checkFiles() error {
-	var errs []error
-	for _, s := range p.Scenarios {
-		if !isPath(s.DUT.Kernel) {
-			continue
-		}
-		if _, err := guest.KernelFiles(s.DUT.Kernel, s.DUT.KernelModules); err != nil {
-			errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Name is a trial's name, unique in the run: its folder and its title.

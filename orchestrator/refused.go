@@ -33,15 +33,3 @@ func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]r
 	}
 	return list, nil
 }
-
-// refusingTools returns the programs beyond those of every guest that the refused command lines of a plan name.
-func refusingTools(plan *Plan) []string {
-	for _, s := range plan.Scenarios {
-		for _, line := range s.DUT.Refused {
-			if strings.Fields(line)[0] == "sysctl" {
-				return []string{"sysctl"}
-			}
-		}
-	}
-	return nil
-}

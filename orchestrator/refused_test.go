@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 
@@ -63,12 +62,5 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := refusals(t.Context(), here{}, scenarios.Configuration{Refused: []string{"no-such-program -x"}}); err == nil {
 		t.Error("a program that is not there has refused something")
-	}
-	plan, err := NewPlan(experiment, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, tools := extras(plan); !slices.Contains(tools, "sysctl") {
-		t.Errorf("the guest gets the tools %v", tools)
 	}
 }

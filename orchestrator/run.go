@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
@@ -30,7 +31,7 @@ type View interface {
 // Request is what [Run] needs besides the plan.
 type Request struct {
 	Plan      *Plan
-	Materials Materials
+	Materials labs.Materials
 	Lab       vm.Lab
 	Beside    []vm.Lab // further labs that are like it: trials run in all of them at once
 	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
@@ -51,11 +52,11 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		return run, err
 	}
 	trials := newQueue(r, run)
-	var labs errgroup.Group
+	var following errgroup.Group
 	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
-		labs.Go(func() error { return trials.follow(ctx, lab) })
+		following.Go(func() error { return trials.follow(ctx, lab) })
 	}
-	if err := labs.Wait(); err != nil {
+	if err := following.Wait(); err != nil {
 		run.Interrupted = ctx.Err() != nil
 		return run, errors.Join(err, r.save(run))
 	}

@@ -217,7 +217,7 @@ func (l *timeline) perform(ctx context.Context, a scenarios.Action, w *waiter) {
 func (l *timeline) add(a scenarios.Action) *made {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := &made{action: results.Action{Name: a.Name, Kind: string(a.Kind), Where: where(a), Asked: asked(a), Fix: a.Fix}}
+	m := &made{action: results.Action{Name: a.Name, Kind: string(a.Kind), Where: a.Where(), Asked: asked(a), Fix: a.Fix}}
 	l.made = append(l.made, m)
 	return m
 }

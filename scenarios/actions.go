@@ -148,3 +148,15 @@ func (a Action) Substitute(values map[string]string) (Action, error) {
 	a.Rules, a.Rules6, a.NFT = c.Rules, c.Rules6, c.NFT
 	return a, err
 }
+
+// Where returns the node, the link or the entry that an action is about.
+func (a Action) Where() string {
+	switch {
+	case a.Link != "":
+		return a.Link
+	case a.Kind == Join:
+		return a.Entry
+	default:
+		return a.Node
+	}
+}

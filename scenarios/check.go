@@ -125,11 +125,10 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 
 func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
 	at := func(key string) Position { return n.place(key) }
-	isPath := strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
-	if !isPath && c.Kernel != kernels.HostName && !kernelForm.MatchString(c.Kernel) {
+	if !c.KernelIsFile() && c.Kernel != kernels.HostName && !kernelForm.MatchString(c.Kernel) {
 		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))
 	}
-	if c.KernelModules != "" && !isPath {
+	if c.KernelModules != "" && !c.KernelIsFile() {
 		p.errorf(at("kernel-modules"), "kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
 	}
 	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {

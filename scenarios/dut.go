@@ -1,5 +1,7 @@
 package scenarios
 
+import "strings"
+
 // Configuration is one kernel configuration of the DUT, whole: what the dut of a file says with a
 // scenario's overrides on top.
 type Configuration struct {
@@ -21,6 +23,11 @@ type Configuration struct {
 	Modules Modules  `yaml:"modules,omitempty" jsonschema_description:"kernel modules"`
 	// Refused are command lines with a mistake, which the DUT's own tools refuse.
 	Refused []string `yaml:"refused,omitempty" jsonschema_description:"command lines of sysctl, iptables, ip6tables or nft that the tool refuses for a mistake in them: run after everything else is set; one that succeeds makes the trial invalid"`
+}
+
+// KernelIsFile reports whether the kernel is given by the path of its image.
+func (c Configuration) KernelIsFile() bool {
+	return strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
 }
 
 // Modules are the kernel modules that a scenario loads before its rules and sysctls, and removes

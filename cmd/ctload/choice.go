@@ -5,13 +5,13 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
 // registerChoice adds the flags that choose the lab.
-func registerChoice(flags *pflag.FlagSet, choice *orchestrator.Choice) {
-	flags.Var(wordFlag(&choice.Driver, orchestrator.Drivers()...), "driver", "where the DUT runs: "+strings.Join(orchestrator.Drivers(), ", "))
+func registerChoice(flags *pflag.FlagSet, choice *labs.Choice) {
+	flags.Var(wordFlag(&choice.Driver, labs.Drivers()...), "driver", "where the DUT runs: "+strings.Join(labs.Drivers(), ", "))
 	flags.Var(uriFlag(&choice.Connect), "connect", "use the libvirt daemon at this URI (qemu:///system, qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, load nodes on the others")
 	flags.Var(textFlag(&choice.Pool, "pool", "default"), "pool", "storage pool of those daemons for kernels (default: the one called default, else any folder)")
 	flags.Var(textsFlag(&choice.Networks, "network", "br0"), "network", "bridge or libvirt network that all hosts have, for the links between them; once for each link (default: a VXLAN)")

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/labs"
 )
 
 func doctorCommand() *cobra.Command {
@@ -20,9 +20,9 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			findings := orchestrator.ExamineHosts(cmd.Context(), connect)
+			findings := labs.ExamineHosts(cmd.Context(), connect)
 			if len(connect) == 0 {
-				findings = orchestrator.Examine(cmd.Context(), cache)
+				findings = labs.Examine(cmd.Context(), cache)
 			}
 			lacking := false
 			for _, f := range findings {
@@ -30,7 +30,7 @@ func doctorCommand() *cobra.Command {
 				if f.Fix != "" {
 					fmt.Fprintf(cmd.OutOrStdout(), "         mend it with: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
 				}
-				lacking = lacking || f.Level == orchestrator.Missing
+				lacking = lacking || f.Level == labs.Missing
 			}
 			if lacking {
 				return &statusError{status: statusHost}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/vm/journal"
 )
 
@@ -21,7 +21,7 @@ makes it; only what is recorded, and carries the run's id, is touched. Runs that
 		Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nothing := true
-			err := orchestrator.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
+			err := labs.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
 				if f.State == journal.Skipped {
 					return
 				}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/reports/progress"
@@ -37,7 +38,7 @@ type runFlags struct {
 	seed       uint64
 	out        string
 	dryRun     bool
-	choice     orchestrator.Choice
+	choice     labs.Choice
 	reportFlags
 	baselineFlags
 }
@@ -89,7 +90,7 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	if sandbox.Inside() {
 		return runHere(cmd, f, job, checked.files)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, trials(len(plan.Order)), f.choice.Expect(plan, cache))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, trials(len(plan.Order)), plan.Expect(f.choice, cache))
 	err = runSomewhere(cmd, f, job, checked.files)
 	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
@@ -113,7 +114,7 @@ func runSomewhere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []
 
 // confine runs the same command again in the sandbox, with what was decided here and the text of the experiment
 // as it was read. Signals reach it by way of the sandbox, which then ends by itself.
-func confine(cmd *cobra.Command, choice orchestrator.Choice, plan *orchestrator.Plan, decided ...string) error {
+func confine(cmd *cobra.Command, choice labs.Choice, plan *orchestrator.Plan, decided ...string) error {
 	args := append(slices.Clone(os.Args[1:]), decided...)
 	status, err := choice.Confine(context.WithoutCancel(cmd.Context()), args, plan.Experiment.Source())
 	if err != nil {
@@ -233,7 +234,7 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 	if err != nil {
 		return nil, err
 	}
-	return plan, f.choice.Check(plan)
+	return plan, f.choice.Check(plan.Experiment, plan.Scenarios)
 }
 
 func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []reports.File) error {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -74,7 +74,7 @@ func isUsage(err error) bool {
 	_, invalid := errors.AsType[*scenarios.InvalidError](err)
 	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
 	_, unlike := errors.AsType[*compare.UnlikeError](err)
-	_, unfit := errors.AsType[*orchestrator.UnfitError](err)
+	_, unfit := errors.AsType[*labs.UnfitError](err)
 	_, address := errors.AsType[*libvirt.URIError](err)
 	return address || invalid || unknown || unlike || unfit
 }

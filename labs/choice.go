@@ -1,4 +1,6 @@
-package orchestrator
+// Package labs knows the ways to have a lab: which one a plan runs in, what it cannot do there, what the
+// host lacks for it, how it is opened, and what killed runs left.
+package labs
 
 import (
 	"context"
@@ -11,14 +13,14 @@ import (
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
-	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
 	"github.com/ctload/ctload/vm/sandbox"
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
-// Choice says in which lab a plan is to be run, as a command line gives it.
+// Choice says in which lab a plan runs, as a command line gives it.
 type Choice struct {
 	Driver           string   // one of [Drivers]; empty: libvirt
 	Connect          []string // URIs of libvirt daemons that exist; none: a private daemon in the sandbox
@@ -44,22 +46,14 @@ type driver struct {
 	early bool
 	// kernel is how experiments call the one kernel that the DUT has otherwise; empty: by no name.
 	kernel string
-	// refuse says what in a plan or in the choice cannot be done in this lab, whatever the host; nil: nothing.
-	refuse func(*Plan, Choice) error
+	// refuse says what of the order cannot be done in this lab, whatever the host; nil: nothing.
+	refuse func(Order) error
 	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for; nil: it has
 	// what they ask for.
-	adapt func(*Plan)
+	adapt func([]scenarios.Resolved)
 	// prepare finds out, before anything starts, whether the host has what the lab needs.
-	prepare func(context.Context, Job) error
-	open    func(context.Context, Job, place) (vm.Lab, error)
-}
-
-// place is where a lab may keep things.
-type place struct {
-	folder  string           // for this run alone, with a path short enough for sockets; it ends with the run
-	journal *journal.Journal // of what outlives a kill; nil in the sandbox, where nothing does
-
-	materials Materials // what machines boot
+	prepare func(context.Context, Order) error
+	open    func(context.Context, *Site) (vm.Lab, error)
 }
 
 // drivers are the labs that there are.
@@ -70,7 +64,7 @@ var drivers = []driver{
 		name: netns.Driver, sandboxed: true, kernel: kernels.HostName,
 		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
 	},
-	{name: driverVagrant, sandboxed: true, refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant},
+	{name: DriverVagrant, sandboxed: true, refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant},
 }
 
 // Drivers are the names that [Choice] may have.
@@ -101,9 +95,10 @@ func (c Choice) driver() (driver, error) {
 	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
 }
 
-// Check says what in the choice, or in the plan, cannot be done there, whatever the host. It gives the
-// scenarios of the plan what their DUT has whatever they ask for.
-func (c Choice) Check(plan *Plan) error {
+// Check says what in the choice, or in the scenarios of an experiment, cannot be done there, whatever the host.
+// It gives the scenarios what their DUT has whatever they ask for.
+func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolved) error {
+	o := Order{Choice: c, Experiment: experiment, Scenarios: list}
 	d, err := c.driver()
 	if err != nil {
 		return err
@@ -114,8 +109,8 @@ func (c Choice) Check(plan *Plan) error {
 	if len(c.Connect) == 0 && (c.Pool != "" || len(c.Networks) > 0 || c.Parallel > 0) {
 		return errors.New("--pool, --network and --parallel are for daemons that exist: name one with --connect")
 	}
-	if c.Box != "" && d.name != driverVagrant {
-		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
+	if c.Box != "" && d.name != DriverVagrant {
+		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, DriverVagrant)
 	}
 	if err := vagrant.CheckFile(c.Box); err != nil {
 		return err
@@ -123,20 +118,20 @@ func (c Choice) Check(plan *Plan) error {
 	if c.AllowHostChanges && d.name != netns.Driver {
 		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)
 	}
-	settled := plan.checkFiles
+	settled := o.checkFiles
 	if !d.kernels {
-		settled = func() error { return refuseKernels(plan, d) }
+		settled = func() error { return o.refuseKernels(d) }
 	}
 	if err := settled(); err != nil {
 		return err
 	}
 	if d.refuse != nil {
-		if err := d.refuse(plan, c); err != nil {
+		if err := d.refuse(o); err != nil {
 			return err
 		}
 	}
 	if d.adapt != nil {
-		d.adapt(plan)
+		d.adapt(list)
 	}
 	return nil
 }
@@ -156,12 +151,26 @@ func (c Choice) Sandboxed() bool {
 	return err == nil && d.sandboxed && !sandbox.Inside()
 }
 
-// refuseKernels refuses a plan for a lab whose DUT has the kernel that is there, when it asks for another. An
+// checkFiles refuses kernels whose files are not on this host.
+func (o Order) checkFiles() error {
+	var errs []error
+	for _, s := range o.Scenarios {
+		if !s.DUT.KernelIsFile() {
+			continue
+		}
+		if _, err := guest.KernelFiles(s.DUT.Kernel, s.DUT.KernelModules); err != nil {
+			errs = append(errs, o.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refuseKernels refuses an order of a lab whose DUT has the kernel that is there, when it asks for another. An
 // experiment that asks for none has the default, which is not taken for a wish.
-func refuseKernels(plan *Plan, d driver) error {
+func (o Order) refuseKernels(d driver) error {
 	var wants []string
-	for i := range plan.Scenarios {
-		s := &plan.Scenarios[i]
+	for i := range o.Scenarios {
+		s := &o.Scenarios[i]
 		if s.DUT.Kernel != scenarios.DefaultKernel && s.DUT.Kernel != d.kernel {
 			wants = append(wants, fmt.Sprintf("scenario %s asks for the kernel %s; there is no choice here", s.Name, s.DUT.Kernel))
 		}
@@ -175,13 +184,13 @@ func refuseKernels(plan *Plan, d driver) error {
 	return nil
 }
 
-// refuseActions refuses a plan for a lab in which some actions cannot be made.
-func refuseActions(plan *Plan, driver string, cannot func(scenarios.Action) bool) error {
+// refuseActions refuses an order of a lab in which some actions cannot be made.
+func (o Order) refuseActions(driver string, cannot func(scenarios.Action) bool) error {
 	var wants []string
-	for _, s := range plan.Scenarios {
+	for _, s := range o.Scenarios {
 		for _, a := range s.Actions {
 			if cannot(a) {
-				wants = append(wants, fmt.Sprintf("scenario %s has the action %s of %s", s.Name, a.Kind, where(a)))
+				wants = append(wants, fmt.Sprintf("scenario %s has the action %s of %s", s.Name, a.Kind, a.Where()))
 			}
 		}
 	}

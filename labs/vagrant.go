@@ -1,4 +1,4 @@
-package orchestrator
+package labs
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
-// driverVagrant is the name of the driver of boxes.
-const driverVagrant = "vagrant"
+// DriverVagrant is the name of the driver of boxes.
+const DriverVagrant = "vagrant"
 
 // refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of the links.
-func refuseOnBox(plan *Plan, _ Choice) error {
-	return refuseActions(plan, driverVagrant, func(a scenarios.Action) bool {
+func refuseOnBox(o Order) error {
+	return o.refuseActions(DriverVagrant, func(a scenarios.Action) bool {
 		switch a.Kind {
 		case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
-			node, _, _ := strings.Cut(where(a), "/")
+			node, _, _ := strings.Cut(a.Where(), "/")
 			return node == wiring.DUT
 		}
 		return stopsDUT(a)
@@ -30,7 +30,7 @@ func refuseOnBox(plan *Plan, _ Choice) error {
 }
 
 // prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no network.
-func prepareVagrant(ctx context.Context, j Job) error {
+func prepareVagrant(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err
 	}
@@ -40,17 +40,17 @@ func prepareVagrant(ctx context.Context, j Job) error {
 	if err := vagrant.CheckHost(ctx); err != nil {
 		return err
 	}
-	_, err := vagrant.FindBox(ctx, j.Choice.Box, j.Cache, func(note string) { fmt.Fprintln(os.Stderr, note) })
+	_, err := vagrant.FindBox(ctx, o.Choice.Box, o.Cache, func(note string) { fmt.Fprintln(os.Stderr, note) })
 	return err
 }
 
 // openVagrant starts a lab whose DUT is a machine of a box, in the sandbox that this process is in.
-func openVagrant(ctx context.Context, j Job, at place) (vm.Lab, error) {
-	box, err := vagrant.FindBox(ctx, j.Choice.Box, j.Cache, j.View.Note)
+func openVagrant(ctx context.Context, s *Site) (vm.Lab, error) {
+	box, err := vagrant.FindBox(ctx, s.Choice.Box, s.Cache, s.Note)
 	if err != nil {
 		return nil, err
 	}
 	return vagrant.Open(ctx, vagrant.Options{
-		Box: box, Runtime: at.folder, Cache: j.Cache, Accelerator: j.Choice.Accelerator, Tell: j.View.Note,
+		Box: box, Runtime: s.Folder, Cache: s.Cache, Accelerator: s.Choice.Accelerator, Tell: s.Note,
 	})
 }

@@ -1,10 +1,9 @@
-package orchestrator
+package labs
 
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,22 +11,14 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// planOf is the plan of an experiment given as text.
-func planOf(t *testing.T, text string) *Plan {
+// read returns an experiment given as text, and its scenarios.
+func read(t *testing.T, text string) (*scenarios.Experiment, []scenarios.Resolved) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "experiment.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	experiment, _, err := scenarios.Load(file)
+	experiment, _, err := scenarios.Parse("experiment.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := NewPlan(experiment, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan
+	return experiment, experiment.Resolve()
 }
 
 const twoScenarios = `
@@ -79,7 +70,7 @@ func TestChoice(t *testing.T) {
 		{"the host's kernel", Choice{Driver: "netns", AllowHostChanges: true}, strings.Replace(twoScenarios, "{memory", "{kernel: host, memory", 1), nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := tc.choice.Check(planOf(t, tc.text))
+			err := tc.choice.Check(read(t, tc.text))
 			if (err == nil) != (tc.says == nil) {
 				t.Fatalf("it says %v", err)
 			}
@@ -105,17 +96,27 @@ func TestAdapt(t *testing.T) {
 		{Choice{}, scenarios.DefaultKernel, true},
 		{Choice{Driver: "netns", AllowHostChanges: true}, kernels.HostName, false},
 	} {
-		plan := planOf(t, twoScenarios)
+		experiment, list := read(t, twoScenarios)
 		for range 2 { // outside of the sandbox and inside
-			if err := tc.choice.Check(plan); err != nil {
+			if err := tc.choice.Check(experiment, list); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, s := range plan.Expected().Scenarios {
-			c := s.Configuration
-			if c.Kernel != tc.kernel || (c.MemoryBytes == 256<<20) != tc.own {
-				t.Errorf("%+v: kernel %s, memory %d", tc.choice, c.Kernel, c.MemoryBytes)
+		for _, s := range list {
+			if s.DUT.Kernel != tc.kernel || (s.DUT.Memory == 256<<20) != tc.own {
+				t.Errorf("%+v: kernel %s, memory %d", tc.choice, s.DUT.Kernel, s.DUT.Memory)
 			}
 		}
+	}
+}
+
+// TestExtras_OfRefusedCommands gives a guest the tools whose refusals a scenario asks for.
+func TestExtras_OfRefusedCommands(t *testing.T) {
+	experiment, _, err := scenarios.Load("typos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, tools := extras(experiment.Resolve()); !slices.Contains(tools, "sysctl") {
+		t.Errorf("the guest gets the tools %v", tools)
 	}
 }

@@ -1,4 +1,4 @@
-package orchestrator
+package labs
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// UnfitError says that a plan asks for what the chosen lab cannot do, and which lab can.
+// UnfitError says that an experiment asks for what the chosen lab cannot do, and which lab can.
 type UnfitError struct {
 	Driver string
 	Wants  []string // scenarios and what they want, a phrase each
@@ -35,12 +35,12 @@ const machinesCan = "a lab of machines can: --driver libvirt"
 
 // refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that want of that kernel
 // what is not the DUT's alone, unless that is allowed.
-func refuseHostWide(plan *Plan, choice Choice) error {
-	if err := refuseActions(plan, netns.Driver, stopsDUT); err != nil {
+func refuseHostWide(o Order) error {
+	if err := o.refuseActions(netns.Driver, stopsDUT); err != nil {
 		return err
 	}
 	var wants []string
-	for _, s := range plan.Scenarios {
+	for _, s := range o.Scenarios {
 		if len(s.DUT.Refused) > 0 {
 			wants = append(wants, fmt.Sprintf("scenario %s runs command lines with a mistake (refused), which would meet the host's own kernel", s.Name))
 		}
@@ -48,11 +48,11 @@ func refuseHostWide(plan *Plan, choice Choice) error {
 	if len(wants) > 0 {
 		return &UnfitError{Driver: netns.Driver, Wants: wants, Way: machinesCan + "; or leave these out with --scenario"}
 	}
-	if choice.AllowHostChanges {
+	if o.Choice.AllowHostChanges {
 		return nil
 	}
-	for _, s := range plan.Scenarios {
-		asked, err := wiring.Settings(plan.Experiment.Topology, s.DUT)
+	for _, s := range o.Scenarios {
+		asked, err := wiring.Settings(o.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
@@ -70,23 +70,23 @@ func refuseHostWide(plan *Plan, choice Choice) error {
 }
 
 // adaptToHost gives the scenarios the kernel, the CPUs and the memory that a namespace has, those of this host.
-func adaptToHost(plan *Plan) {
+func adaptToHost(list []scenarios.Resolved) {
 	var info unix.Sysinfo_t
 	_ = unix.Sysinfo(&info) // cannot fail with an address that is good
-	for i := range plan.Scenarios {
-		dut := &plan.Scenarios[i].DUT
+	for i := range list {
+		dut := &list[i].DUT
 		dut.VCPUs, dut.Memory = runtime.NumCPU(), scenarios.Size(info.Totalram*uint64(info.Unit))
 	}
 }
 
 // prepareNamespaces looks for what a lab of namespaces needs: a sandbox, connection tracking in the host's
 // kernel, the rule tools, and a host that no killed run has left changed.
-func prepareNamespaces(ctx context.Context, j Job) error {
-	if err := checkNamespaces(ctx, j.Choice.AllowHostChanges); err != nil {
+func prepareNamespaces(ctx context.Context, o Order) error {
+	if err := checkNamespaces(ctx, o.Choice.AllowHostChanges); err != nil {
 		return err
 	}
-	for _, s := range j.Plan.Scenarios {
-		asked, err := wiring.Settings(j.Plan.Experiment.Topology, s.DUT)
+	for _, s := range o.Scenarios {
+		asked, err := wiring.Settings(o.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
@@ -96,16 +96,16 @@ func prepareNamespaces(ctx context.Context, j Job) error {
 			}
 		}
 	}
-	if err := j.mendHost(ctx); err != nil {
+	if err := o.mendHost(ctx); err != nil {
 		return err
 	}
-	return j.checkModules(ctx)
+	return o.checkModules(ctx)
 }
 
 // checkModules finds out whether the modules that scenarios want can come and go on this host.
-func (j Job) checkModules(ctx context.Context) error {
-	for _, s := range j.Plan.Scenarios {
-		asked, err := wiring.Settings(j.Plan.Experiment.Topology, s.DUT)
+func (o Order) checkModules(ctx context.Context) error {
+	for _, s := range o.Scenarios {
+		asked, err := wiring.Settings(o.Experiment.Topology, s.DUT)
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func checkNamespaces(ctx context.Context, changes bool) error {
 
 // mendHost puts the settings back that a killed run has left changed, where it may, or says how; and refuses to
 // measure on a host that another run is changing.
-func (j Job) mendHost(ctx context.Context) error {
+func (o Order) mendHost(ctx context.Context) error {
 	state, err := journal.Folder()
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (j Job) mendHost(ctx context.Context) error {
 	var left []string
 	var changing error
 	err = journal.Collect(ctx, journal.Options{
-		Folder: state, Removers: removers, DryRun: !j.Choice.AllowHostChanges, Only: ofHost,
+		Folder: state, Removers: removers, DryRun: !o.Choice.AllowHostChanges, Only: ofHost,
 		Tell: func(f journal.Finding) {
 			switch {
 			case f.State == journal.There:
@@ -163,14 +163,14 @@ func (j Job) mendHost(ctx context.Context) error {
 }
 
 // openNamespaces makes a lab of namespaces in the sandbox that this process is in.
-func openNamespaces(_ context.Context, j Job, at place) (vm.Lab, error) {
+func openNamespaces(_ context.Context, s *Site) (vm.Lab, error) {
 	// Once more: which parameters a namespace has is seen in one.
-	if err := refuseHostWide(j.Plan, j.Choice); err != nil {
+	if err := refuseHostWide(s.Order); err != nil {
 		return nil, err
 	}
-	j.View.Note("the DUT is a namespace: its kernel, its CPUs and its memory are this host's, whatever the experiment says of them")
-	if at.journal == nil {
-		return netns.Open(at.folder, nil), nil
+	s.Note("the DUT is a namespace: its kernel, its CPUs and its memory are this host's, whatever the experiment says of them")
+	if s.journal == nil {
+		return netns.Open(s.Folder, nil), nil
 	}
-	return netns.Open(at.folder, netns.NewSettings(at.journal)), nil
+	return netns.Open(s.Folder, netns.NewSettings(s.journal)), nil
 }

@@ -1,4 +1,4 @@
-package orchestrator
+package labs
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 )
 
 // refuseConnected refuses choices that contradict each other.
-func refuseConnected(_ *Plan, c Choice) error {
-	switch {
+func refuseConnected(o Order) error {
+	switch c := o.Choice; {
 	case c.Parallel < 0:
 		return fmt.Errorf("--parallel %d: at least 1", c.Parallel)
 	case c.Parallel > 1 && len(c.Networks) > 0:
@@ -22,46 +22,45 @@ func refuseConnected(_ *Plan, c Choice) error {
 }
 
 // prepareConnected finds out whether the hosts can hold the trials. Nothing is made on them before the first machine.
-func prepareConnected(ctx context.Context, j Job) error {
-	lab, err := connectLab(ctx, j, j.shared(place{}, func(string) {}))
+func prepareConnected(ctx context.Context, o Order) error {
+	lab, err := connectLab(ctx, o, o.shared(func(string) {}))
 	if err != nil {
 		return err
 	}
-	return errors.Join(lab.Close(), prepareKernels(ctx, j))
+	return errors.Join(lab.Close(), prepareKernels(ctx, o))
 }
 
 // openConnected opens the lab on the hosts, or as many labs as trials are to run at once.
-func openConnected(ctx context.Context, j Job, at place) (vm.Lab, error) {
-	return connectLab(ctx, j, j.shared(at, j.View.Note))
+func openConnected(ctx context.Context, s *Site) (vm.Lab, error) {
+	options := s.shared(s.Note)
+	options.Journal, options.Run = s.journal, s.journal.ID()
+	// Load nodes have one kernel in all scenarios: what makes the load is to be the same in all.
+	kernel := s.Materials.Kernels[s.Scenarios[0].DUT.Kernel]
+	options.Load.Kernel, options.Load.Initramfs = kernel.Image, kernel.Initramfs
+	return connectLab(ctx, s.Order, options)
 }
 
-func connectLab(ctx context.Context, j Job, options shared.Options) (vm.Lab, error) {
-	if j.Choice.Parallel > 1 {
-		return shared.ConnectBeside(ctx, options, j.Choice.Parallel)
+func connectLab(ctx context.Context, o Order, options shared.Options) (vm.Lab, error) {
+	if o.Choice.Parallel > 1 {
+		return shared.ConnectBeside(ctx, options, o.Choice.Parallel)
 	}
 	return shared.Connect(ctx, options)
 }
 
-// shared is what the plan asks of the hosts.
-func (j Job) shared(at place, tell func(string)) shared.Options {
-	o := shared.Options{
-		URIs: j.Choice.Connect, Pool: j.Choice.Pool, Networks: j.Choice.Networks,
-		Accelerator: j.Choice.Accelerator, Cache: j.Cache, Journal: at.journal, Tell: tell,
+// shared returns what the order asks of the hosts.
+func (o Order) shared(tell func(string)) shared.Options {
+	options := shared.Options{
+		URIs: o.Choice.Connect, Pool: o.Choice.Pool, Networks: o.Choice.Networks,
+		Accelerator: o.Choice.Accelerator, Cache: o.Cache, Tell: tell,
 	}
-	if at.journal != nil {
-		o.Run = at.journal.ID()
+	for _, s := range o.Scenarios {
+		options.DUT.VCPUs = max(options.DUT.VCPUs, s.DUT.VCPUs)
+		options.DUT.MemoryBytes = max(options.DUT.MemoryBytes, int64(s.DUT.Memory))
 	}
-	for _, s := range j.Plan.Scenarios {
-		o.DUT.VCPUs = max(o.DUT.VCPUs, s.DUT.VCPUs)
-		o.DUT.MemoryBytes = max(o.DUT.MemoryBytes, int64(s.DUT.Memory))
+	for _, node := range wiring.LoadNodes(o.Experiment.Topology) {
+		options.LoadNodes = append(options.LoadNodes, node.Name)
 	}
-	for _, node := range wiring.LoadNodes(j.Plan.Experiment.Topology) {
-		o.LoadNodes = append(o.LoadNodes, node.Name)
-	}
-	// Load nodes have one kernel in all scenarios: what makes the load is to be the same in all.
-	kernel := at.materials.Kernels[j.Plan.Scenarios[0].DUT.Kernel]
-	o.Load.Kernel, o.Load.Initramfs = kernel.Image, kernel.Initramfs
-	return o
+	return options
 }
 
 // ExamineHosts looks at libvirt daemons that exist.

@@ -1,4 +1,4 @@
-package orchestrator
+package labs
 
 import (
 	"context"
@@ -12,19 +12,19 @@ import (
 
 // prepareEmbedded looks for what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the kernels,
 // which it fetches where they are not cached.
-func prepareEmbedded(ctx context.Context, j Job) error {
+func prepareEmbedded(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err
 	}
 	if err := embedded.CheckHost(); err != nil {
 		return err
 	}
-	return prepareKernels(ctx, j)
+	return prepareKernels(ctx, o)
 }
 
-// prepareKernels fetches the kernels of a plan, and finds out whether an initramfs can be made for each.
-func prepareKernels(ctx context.Context, j Job) error {
-	kernels, err := fetchKernels(ctx, j.Plan, j.Store)
+// prepareKernels fetches the kernels of an order, and finds out whether an initramfs can be made for each.
+func prepareKernels(ctx context.Context, o Order) error {
+	kernels, err := o.fetchKernels(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,8 +37,8 @@ func prepareKernels(ctx context.Context, j Job) error {
 }
 
 // openEmbedded starts a libvirt daemon of the lab's own in the sandbox that this process is in.
-func openEmbedded(ctx context.Context, j Job, at place) (vm.Lab, error) {
+func openEmbedded(ctx context.Context, s *Site) (vm.Lab, error) {
 	return embedded.Open(ctx, embedded.Options{
-		Runtime: at.folder, Cache: j.Cache, Accelerator: j.Choice.Accelerator, Tell: j.View.Note,
+		Runtime: s.Folder, Cache: s.Cache, Accelerator: s.Choice.Accelerator, Tell: s.Note,
 	})
 }

@@ -1,4 +1,4 @@
-package orchestrator
+package labs
 
 import (
 	"context"
@@ -22,14 +22,14 @@ type Bootable struct {
 	Initramfs string
 }
 
-// fetchKernels finds the kernels of a plan, through the network where they are not cached yet.
-func fetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[string]guest.Kernel, error) {
+// fetchKernels finds the kernels of an order, through the network where they are not cached yet.
+func (o Order) fetchKernels(ctx context.Context) (map[string]guest.Kernel, error) {
 	kernels := map[string]guest.Kernel{}
-	for _, s := range plan.Scenarios {
+	for _, s := range o.Scenarios {
 		if _, ok := kernels[s.DUT.Kernel]; ok {
 			continue
 		}
-		kernel, err := findKernel(ctx, store, s.DUT)
+		kernel, err := findKernel(ctx, o.Store, s.DUT)
 		if err != nil {
 			return nil, err
 		}
@@ -39,26 +39,21 @@ func fetchKernels(ctx context.Context, plan *Plan, store *guest.Store) (map[stri
 }
 
 func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configuration) (guest.Kernel, error) {
-	if isPath(dut.Kernel) {
+	if dut.KernelIsFile() {
 		return guest.KernelFiles(dut.Kernel, dut.KernelModules)
 	}
 	return store.Kernel(ctx, dut.Kernel)
-}
-
-// isPath reports whether a kernel is named by the path of its image.
-func isPath(kernel string) bool {
-	return strings.HasPrefix(kernel, "/") || strings.HasPrefix(kernel, ".")
 }
 
 // self is this program, which becomes the guest's init. The link opens the running one even when the
 // file has been replaced meanwhile.
 const self = "/proc/self/exe"
 
-// extras are the modules and tools that a plan needs beyond what every guest has: modules that its
-// scenarios load by name, where the kernel has them, the tool of the load balancer, and those that refuse
+// extras are the modules and tools that scenarios need beyond what every guest has: modules that they
+// load by name, where the kernel has them, the tool of the load balancer, and those that refuse
 // command lines.
-func extras(plan *Plan) (modules, tools []string) {
-	for _, s := range plan.Scenarios {
+func extras(list []scenarios.Resolved) (modules, tools []string) {
+	for _, s := range list {
 		for _, module := range s.DUT.Modules.Load {
 			name, _, _ := strings.Cut(module, " ")
 			modules = append(modules, "?"+name)
@@ -68,13 +63,29 @@ func extras(plan *Plan) (modules, tools []string) {
 			tools = append(tools, "ipvsadm")
 		}
 	}
-	return modules, append(tools, refusingTools(plan)...)
+	return modules, append(tools, refusingTools(list)...)
 }
 
-// buildMaterials makes an initramfs for each kernel of a plan in folder, with this program as its init, and with
-// further tools of the host (see guest.Spec).
-func buildMaterials(plan *Plan, kernels map[string]guest.Kernel, folder string, further ...string) (Materials, error) {
-	modules, tools := extras(plan)
+// refusingTools returns the programs beyond those of every guest that refused command lines name.
+func refusingTools(list []scenarios.Resolved) []string {
+	for _, s := range list {
+		for _, line := range s.DUT.Refused {
+			if strings.Fields(line)[0] == "sysctl" {
+				return []string{"sysctl"}
+			}
+		}
+	}
+	return nil
+}
+
+// materials makes an initramfs for each kernel of the order in folder, with this program as its init, and with
+// further tools of the host (see guest.Spec). The kernels come from the cache: the sandbox has no network.
+func (o Order) materials(ctx context.Context, folder string, further ...string) (Materials, error) {
+	kernels, err := o.fetchKernels(ctx)
+	if err != nil {
+		return Materials{}, err
+	}
+	modules, tools := extras(o.Scenarios)
 	tools = append(tools, further...)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return Materials{}, fmt.Errorf("make the folder of the initramfs: %w", err)

@@ -1,0 +1,141 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+// Order is what a lab may know of a run: where it is made, and for which scenarios.
+type Order struct {
+	Choice     Choice
+	Experiment *scenarios.Experiment
+	Scenarios  []scenarios.Resolved // as [Choice.Check] has left them
+	Store      *guest.Store
+	Cache      string            // folder for what was found out about the host; see embedded.Options
+	Label      string            // of the run, for who finds what it left
+	Note       func(text string) // is told something worth a line, once the lab is made
+}
+
+// Prepare finds out before anything starts whether the host has what the lab needs, and does what cannot be
+// done in the sandbox: it fetches kernels that are not cached.
+func (o Order) Prepare(ctx context.Context) error {
+	d, err := o.Choice.driver()
+	if err != nil {
+		return err
+	}
+	return d.prepare(ctx, o)
+}
+
+// Site is where a lab is made, with what its machines boot.
+type Site struct {
+	Order
+	Folder    string    // for this run alone, with a path short enough for sockets; it ends with the run
+	Materials Materials // empty where machines boot none
+	EarlyBoot bool      // the lab can boot the DUT of the next trial beside that of the one that ends
+
+	driver  driver
+	journal *journal.Journal // of what outlives a kill; nil in the sandbox, where nothing does
+	vacate  func() error     // gives the place back
+	lab     vm.Lab           // nil until it is open
+}
+
+// Settle makes the room of a lab: in the sandbox what ends with it, else a folder; a journal where something may
+// outlive the run; and what machines boot, with further tools of the host.
+func (o Order) Settle(ctx context.Context, tools []string) (*Site, error) {
+	d, err := o.Choice.driver()
+	if err != nil {
+		return nil, err
+	}
+	s := &Site{Order: o, driver: d, EarlyBoot: d.early}
+	if err := s.settle(); err != nil {
+		return nil, err
+	}
+	if d.kernels {
+		if s.Materials, err = o.materials(ctx, filepath.Join(s.Folder, "guest"), tools...); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+func (s *Site) settle() error {
+	s.vacate = func() error { return nil }
+	if s.driver.sandboxed && !s.Choice.AllowHostChanges {
+		s.Folder = sandbox.RuntimeDir
+		return nil
+	}
+	state, err := journal.Folder()
+	if err != nil {
+		return err
+	}
+	if s.journal, err = journal.Create(state, s.Label, sandbox.Caller()); err != nil {
+		return err
+	}
+	s.vacate = s.journal.Close
+	if s.driver.sandboxed {
+		s.Folder = sandbox.RuntimeDir
+		return nil
+	}
+	s.Folder = filepath.Join(runtimeFolder(), "ctload-"+s.journal.ID())
+	entry := journal.Entry{Kind: journal.Path, Name: s.Folder}
+	if err := s.journal.Record(entry); err != nil {
+		return errors.Join(err, s.journal.Close())
+	}
+	s.vacate = func() error {
+		err := os.RemoveAll(s.Folder)
+		if err == nil {
+			err = s.journal.Gone(entry)
+		}
+		closing := s.journal.Close()
+		if left, ok := errors.AsType[*journal.LeftError](closing); ok {
+			// What could not be removed is an error already, and what is on a host that died is none of this run.
+			s.Note(left.Error())
+			closing = nil
+		}
+		return errors.Join(err, closing)
+	}
+	if err := os.Mkdir(s.Folder, 0o700); err != nil {
+		return errors.Join(fmt.Errorf("make the run's runtime folder: %w", err), s.vacate())
+	}
+	return nil
+}
+
+// Open makes the lab, or as many labs as trials run at once, and returns them.
+func (s *Site) Open(ctx context.Context) ([]vm.Lab, error) {
+	var err error
+	if s.lab, err = s.driver.open(ctx, s); err != nil {
+		return nil, err
+	}
+	if several, ok := s.lab.(interface{ Labs() []vm.Lab }); ok {
+		return several.Labs(), nil
+	}
+	return []vm.Lab{s.lab}, nil
+}
+
+// Close ends the lab and gives the place back.
+func (s *Site) Close() error {
+	var err error
+	if s.lab != nil {
+		err = s.lab.Close()
+	}
+	return errors.Join(err, s.vacate())
+}
+
+// runtimeFolder is where the user's sockets and other passing things belong.
+func runtimeFolder() string {
+	if folder := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(folder) {
+		if info, err := os.Stat(folder); err == nil && info.IsDir() {
+			return folder
+		}
+	}
+	return os.TempDir()
+}
