@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/rules"
 	"github.com/ctload/ctload/orchestrator/wiring"
@@ -74,7 +75,7 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 	read := dut.Ruleset()
 	for _, a := range entries {
 		entry := a.Entry
-		if a.Probe || !tracked(before, read, entry, a.Family) {
+		if a.Probe || !tracked(before, read, a) {
 			continue
 		}
 		rate, count, seconds := a.MeanRate(), a.Spec.Count, 0.0
@@ -99,7 +100,7 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 		load.rate, load.seconds = 0, 0
 	}
 	for _, a := range entries {
-		if entry := a.Entry; a.Probe && tracked(before, read, entry, a.Family) {
+		if entry := a.Entry; a.Probe && tracked(before, read, a) {
 			probes.add(a.Spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.Spec.Rate*load.seconds)))
 		}
 	}
@@ -115,14 +116,14 @@ func distinct(a wiring.Assignment, count int64) int64 {
 	return count
 }
 
-// tracked reports whether an entry of the workload leaves entries in the table, over one family.
-func tracked(before tuning.State, read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool {
+// tracked reports whether an assignment leaves entries in the table.
+func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool {
 	answer := before.Tracking.IPv4
-	if family == scenarios.IPv6 {
+	if a.Family == scenarios.IPv6 {
 		answer = before.Tracking.IPv6
 	}
-	reset := e.Listener == scenarios.ListenerClosed && e.Generator != scenarios.UDP // ends it at once
-	return answer != tuning.No && !reset && !exempt(read, e, family)
+	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Generator != scenarios.UDP // ends it at once
+	return answer != tuning.No && !reset && !exempt(read, a)
 }
 
 // residence is how long an entry lives in seconds, by the state in which the load leaves it (the
@@ -168,15 +169,16 @@ func assured(e scenarios.Entry) bool {
 	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
 }
 
-// exempt reports whether rules take all ports of an entry out of tracking.
-func exempt(read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool {
+// exempt reports whether rules take all ports of an assignment out of tracking.
+func exempt(read rules.Ruleset, a wiring.Assignment) bool {
+	e := a.Entry
 	flow := rules.Flow{
-		Family: rules.IPv4, Protocol: protocol(e), SYN: e.Generator == scenarios.SYN,
+		Family: rules.IPv4, Protocol: string(a.Transport()), SYN: e.Generator == scenarios.SYN,
 		Local: e.From == wiring.DUT, Loopback: e.From == wiring.DUT && e.Target == wiring.DUT,
 	}
-	if family == scenarios.IPv6 {
+	if a.Family == scenarios.IPv6 {
 		flow.Family = rules.IPv6
-		if flow.Protocol == "icmp" {
+		if a.Transport() == generators.ProtocolICMP {
 			flow.Protocol = "icmpv6"
 		}
 	}
@@ -191,16 +193,4 @@ func exempt(read rules.Ruleset, e scenarios.Entry, family scenarios.Family) bool
 		flow.Port = port
 		return !read.Untracked(flow)
 	})
-}
-
-// protocol returns the protocol of an entry's packets over IPv4.
-func protocol(e scenarios.Entry) string {
-	switch {
-	case e.Generator == scenarios.UDP || e.Probe == scenarios.ProbeUDP:
-		return "udp"
-	case e.Generator == scenarios.ICMP || e.Probe == scenarios.ProbeICMP:
-		return "icmp"
-	default:
-		return "tcp"
-	}
 }

@@ -57,13 +57,7 @@ type crowd struct {
 }
 
 func (a Assignment) crowd() crowd {
-	c := crowd{a.Node, a.unnamed, generators.ProtocolTCP, false}
-	switch {
-	case a.Spec.Kind == generators.UDP || a.Spec.Protocol == generators.ProtocolUDP:
-		c.transport = generators.ProtocolUDP
-	case a.Spec.Kind == generators.ICMP:
-		c.transport = generators.ProtocolICMP
-	}
+	c := crowd{a.Node, a.unnamed, a.Transport(), false}
 	if target, err := netip.ParseAddr(a.Spec.Target); err == nil {
 		c.four = target.Is4()
 	}
@@ -75,7 +69,7 @@ func (a Assignment) meets(other Assignment) bool {
 	if a.Name == other.Name || a.crowd() != other.crowd() {
 		return false
 	}
-	sockets := a.crowd().transport != generators.ProtocolTCP && !a.Spec.Crafted
+	sockets := a.Transport() != generators.ProtocolTCP && !a.Spec.Crafted
 	return sockets ||
 		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, func(port uint16) bool { return slices.Contains(other.Spec.Ports, port) })
 }

@@ -39,6 +39,18 @@ func (a Assignment) MeanRate() float64 {
 	return a.Spec.Rate
 }
 
+// Transport returns the protocol of an assignment's packets, whatever the address family.
+func (a Assignment) Transport() generators.Protocol {
+	switch {
+	case a.Spec.Kind == generators.UDP || a.Spec.Protocol == generators.ProtocolUDP:
+		return generators.ProtocolUDP
+	case a.Spec.Kind == generators.ICMP || a.Spec.Protocol == generators.ProtocolICMP:
+		return generators.ProtocolICMP
+	default:
+		return generators.ProtocolTCP
+	}
+}
+
 // Limit bounds the time that an assignment can take, from its start: a generator that is still at it
 // then is stuck. Margin is for the last ones under way and for a slow node.
 func (a Assignment) Limit() time.Duration {
