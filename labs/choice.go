@@ -1,5 +1,5 @@
-// Package labs knows the ways to have a lab: which one a plan runs in, what it cannot do there, what the
-// host lacks for it, how it is opened, and what killed runs left.
+// Package labs knows the ways to have a lab: which one a plan runs in, what it cannot do there,
+// what the host lacks for it, how it is opened, and what killed runs left.
 package labs
 
 import (
@@ -37,8 +37,8 @@ type driver struct {
 	name string // as --driver has it
 	// connected is the driver's other self, for daemons that exist.
 	connected bool
-	// sandboxed says that the lab is made in the sandbox, by this program started again there; any other is
-	// made by the process that the user started, and keeps a journal.
+	// sandboxed says that the lab is made in the sandbox, by this program started again there; any
+	// other is made by the process that the user started, and keeps a journal.
 	sandboxed bool
 	// kernels says that its machines boot the kernels that the experiment names.
 	kernels bool
@@ -48,8 +48,8 @@ type driver struct {
 	kernel string
 	// refuse says what of the order cannot be done in this lab, whatever the host; nil: nothing.
 	refuse func(Order) error
-	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for; nil: it has
-	// what they ask for.
+	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for;
+	// nil: it has what they ask for.
 	adapt func([]scenarios.Resolved)
 	// prepare finds out, before anything starts, whether the host has what the lab needs.
 	prepare func(context.Context, Order) error
@@ -95,8 +95,8 @@ func (c Choice) driver() (driver, error) {
 	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
 }
 
-// Check says what in the choice, or in the scenarios of an experiment, cannot be done there, whatever the host.
-// It gives the scenarios what their DUT has whatever they ask for.
+// Check says what in the choice, or in the scenarios of an experiment, cannot be done there,
+// whatever the host. It gives the scenarios what their DUT has whatever they ask for.
 func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolved) error {
 	o := Order{Choice: c, Experiment: experiment, Scenarios: list}
 	d, err := c.driver()
@@ -136,8 +136,8 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 	return nil
 }
 
-// Confine starts this program with args in the sandbox that the lab wants, with input as its standard input, and
-// returns its exit status.
+// Confine starts this program with args in the sandbox that the lab wants, with input as its
+// standard input, and returns its exit status.
 func (c Choice) Confine(ctx context.Context, args []string, input []byte) (int, error) {
 	if c.AllowHostChanges {
 		return sandbox.RunAsRoot(ctx, args, input)
@@ -165,8 +165,8 @@ func (o Order) checkFiles() error {
 	return errors.Join(errs...)
 }
 
-// refuseKernels refuses an order of a lab whose DUT has the kernel that is there, when it asks for another. An
-// experiment that asks for none has the default, which is not taken for a wish.
+// refuseKernels refuses an order of a lab whose DUT has the kernel that is there, when it asks for
+// another. An experiment that asks for none has the default, which is not taken for a wish.
 func (o Order) refuseKernels(d driver) error {
 	var wants []string
 	for i := range o.Scenarios {

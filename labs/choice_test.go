@@ -86,7 +86,8 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// TestAdapt: the report of a namespace shows the host's kernel, CPUs and memory, that of a machine its own.
+// TestAdapt: the report of a namespace shows the host's kernel, CPUs and memory, that of a machine
+// its own.
 func TestAdapt(t *testing.T) {
 	for _, tc := range []struct {
 		choice Choice

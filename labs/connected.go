@@ -21,7 +21,8 @@ func refuseConnected(o Order) error {
 	return nil
 }
 
-// prepareConnected finds out whether the hosts can hold the trials. Nothing is made on them before the first machine.
+// prepareConnected finds out whether the hosts can hold the trials. Nothing is made on them before
+// the first machine.
 func prepareConnected(ctx context.Context, o Order) error {
 	lab, err := connectLab(ctx, o, o.shared(func(string) {}))
 	if err != nil {

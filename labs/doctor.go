@@ -35,8 +35,8 @@ const (
 	Absent  Level = "absent"  // a lab that need not be there; the others do without
 )
 
-// Examine looks at everything that the embedded lab needs, and for the other labs that this host could have.
-// cache is the folder of [guest.Store].
+// Examine looks at everything that the embedded lab needs, and for the other labs that this host
+// could have. cache is the folder of [guest.Store].
 func Examine(ctx context.Context, cache string) []Finding {
 	return []Finding{
 		examineSandbox(ctx),

@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// prepareEmbedded looks for what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the kernels,
-// which it fetches where they are not cached.
+// prepareEmbedded looks for what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the
+// kernels, which it fetches where they are not cached.
 func prepareEmbedded(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err
@@ -22,7 +22,8 @@ func prepareEmbedded(ctx context.Context, o Order) error {
 	return prepareKernels(ctx, o)
 }
 
-// prepareKernels fetches the kernels of an order, and finds out whether an initramfs can be made for each.
+// prepareKernels fetches the kernels of an order, and finds out whether an initramfs can be made
+// for each.
 func prepareKernels(ctx context.Context, o Order) error {
 	kernels, err := o.fetchKernels(ctx)
 	if err != nil {

@@ -11,15 +11,17 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// removers know the things that runs leave on this host, by their kind; shared.Removers those on daemons.
+// removers know the things that runs leave on this host, by their kind; shared.Removers those on
+// daemons.
 var removers = map[journal.Kind]journal.Remover{
 	journal.Path:        journal.Paths{},
 	journal.HostSetting: netns.Remover{},
 	journal.HostModule:  netns.Remover{},
 }
 
-// Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each thing. With
-// URIs of libvirt daemons it is only about what is there. The error says what could not be removed.
+// Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each
+// thing. With URIs of libvirt daemons it is only about what is there. The error says what could not
+// be removed.
 func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) (err error) {
 	state, err := journal.Folder()
 	if err != nil {

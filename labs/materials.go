@@ -45,13 +45,13 @@ func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configura
 	return store.Kernel(ctx, dut.Kernel)
 }
 
-// self is this program, which becomes the guest's init. The link opens the running one even when the
-// file has been replaced meanwhile.
+// self is this program, which becomes the guest's init. The link opens the running one even when
+// the file has been replaced meanwhile.
 const self = "/proc/self/exe"
 
-// extras are the modules and tools that scenarios need beyond what every guest has: modules that they
-// load by name, where the kernel has them, the tool of the load balancer, and those that refuse
-// command lines.
+// extras are the modules and tools that scenarios need beyond what every guest has: modules that
+// they load by name, where the kernel has them, the tool of the load balancer, and those that
+// refuse command lines.
 func extras(list []scenarios.Resolved) (modules, tools []string) {
 	for _, s := range list {
 		for _, module := range s.DUT.Modules.Load {
@@ -78,8 +78,9 @@ func refusingTools(list []scenarios.Resolved) []string {
 	return nil
 }
 
-// materials makes an initramfs for each kernel of the order in folder, with this program as its init, and with
-// further tools of the host (see guest.Spec). The kernels come from the cache: the sandbox has no network.
+// materials makes an initramfs for each kernel of the order in folder, with this program as its
+// init, and with further tools of the host (see guest.Spec). The kernels come from the cache: the
+// sandbox has no network.
 func (o Order) materials(ctx context.Context, folder string, further ...string) (Materials, error) {
 	kernels, err := o.fetchKernels(ctx)
 	if err != nil {

@@ -33,8 +33,8 @@ func (e *UnfitError) Error() string {
 // machinesCan is the way out that always exists.
 const machinesCan = "a lab of machines can: --driver libvirt"
 
-// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that want of that kernel
-// what is not the DUT's alone, unless that is allowed.
+// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that
+// want of that kernel what is not the DUT's alone, unless that is allowed.
 func refuseHostWide(o Order) error {
 	if err := o.refuseActions(netns.Driver, stopsDUT); err != nil {
 		return err
@@ -69,7 +69,8 @@ func refuseHostWide(o Order) error {
 	return nil
 }
 
-// adaptToHost gives the scenarios the kernel, the CPUs and the memory that a namespace has, those of this host.
+// adaptToHost gives the scenarios the kernel, the CPUs and the memory that a namespace has, those
+// of this host.
 func adaptToHost(list []scenarios.Resolved) {
 	var info unix.Sysinfo_t
 	_ = unix.Sysinfo(&info) // cannot fail with an address that is good
@@ -79,8 +80,8 @@ func adaptToHost(list []scenarios.Resolved) {
 	}
 }
 
-// prepareNamespaces looks for what a lab of namespaces needs: a sandbox, connection tracking in the host's
-// kernel, the rule tools, and a host that no killed run has left changed.
+// prepareNamespaces looks for what a lab of namespaces needs: a sandbox, connection tracking in the
+// host's kernel, the rule tools, and a host that no killed run has left changed.
 func prepareNamespaces(ctx context.Context, o Order) error {
 	if err := checkNamespaces(ctx, o.Choice.AllowHostChanges); err != nil {
 		return err
@@ -131,8 +132,8 @@ func checkNamespaces(ctx context.Context, changes bool) error {
 	return nil
 }
 
-// mendHost puts the settings back that a killed run has left changed, where it may, or says how; and refuses to
-// measure on a host that another run is changing.
+// mendHost puts the settings back that a killed run has left changed, where it may, or says how;
+// and refuses to measure on a host that another run is changing.
 func (o Order) mendHost(ctx context.Context) error {
 	state, err := journal.Folder()
 	if err != nil {

@@ -25,8 +25,8 @@ type Order struct {
 	Note       func(text string) // is told something worth a line, once the lab is made
 }
 
-// Prepare finds out before anything starts whether the host has what the lab needs, and does what cannot be
-// done in the sandbox: it fetches kernels that are not cached.
+// Prepare finds out before anything starts whether the host has what the lab needs, and does what
+// cannot be done in the sandbox: it fetches kernels that are not cached.
 func (o Order) Prepare(ctx context.Context) error {
 	d, err := o.Choice.driver()
 	if err != nil {
@@ -48,8 +48,8 @@ type Site struct {
 	lab     vm.Lab           // nil until it is open
 }
 
-// Settle makes the room of a lab: in the sandbox what ends with it, else a folder; a journal where something may
-// outlive the run; and what machines boot, with further tools of the host.
+// Settle makes the room of a lab: in the sandbox what ends with it, else a folder; a journal where
+// something may outlive the run; and what machines boot, with further tools of the host.
 func (o Order) Settle(ctx context.Context, tools []string) (*Site, error) {
 	d, err := o.Choice.driver()
 	if err != nil {

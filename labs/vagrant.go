@@ -17,7 +17,8 @@ import (
 // DriverVagrant is the name of the driver of boxes.
 const DriverVagrant = "vagrant"
 
-// refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of the links.
+// refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of
+// the links.
 func refuseOnBox(o Order) error {
 	return o.refuseActions(DriverVagrant, func(a scenarios.Action) bool {
 		switch a.Kind {
@@ -29,7 +30,8 @@ func refuseOnBox(o Order) error {
 	})
 }
 
-// prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no network.
+// prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no
+// network.
 func prepareVagrant(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err

@@ -65,7 +65,9 @@ var house = []struct {
 		"agent", "agent/faults", "agent/tuning", "generators", "generators/pacing", "generators/responders",
 		"generators/tuples", "internal/link", "scenarios", "vm",
 	}},
-	{"orchestrator/forecast", []string{"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results", "scenarios"}},
+	{"orchestrator/forecast", []string{
+		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results", "scenarios",
+	}},
 	{"labs", []string{
 		"orchestrator/wiring", "scenarios", "vm", "vm/guest", "vm/journal", "vm/libvirt", "vm/libvirt/embedded",
 		"vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",

@@ -32,11 +32,12 @@ func (j Job) order() labs.Order {
 	}
 }
 
-// Prepare finds out before anything starts whether the host has what the run needs; see [labs.Order.Prepare].
+// Prepare finds out before anything starts whether the host has what the run needs; see
+// [labs.Order.Prepare].
 func (j Job) Prepare(ctx context.Context) error { return j.order().Prepare(ctx) }
 
-// Run runs the plan in the lab of its choice, here: for a lab in the sandbox this process is the one in
-// there. It makes the lab, performs the trials, and ends all of it.
+// Run runs the plan in the lab of its choice, here: for a lab in the sandbox this process is the
+// one in there. It makes the lab, performs the trials, and ends all of it.
 func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 	r, leave, err := j.open(ctx, nil)
 	if err != nil {
@@ -46,8 +47,8 @@ func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 	return Run(ctx, r)
 }
 
-// open makes all that trials need: the site of the lab (with further tools of the host for its machines), the run
-// folder and the lab. leave ends the lab and gives the site back.
+// open makes all that trials need: the site of the lab (with further tools of the host for its
+// machines), the run folder and the lab. leave ends the lab and gives the site back.
 func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() error, err error) {
 	site, err := j.order().Settle(ctx, tools)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package forecast predicts what a load makes of the table: from an experiment alone, or from what the kernel
-// of a trial says that it is set to.
+// Package forecast predicts what a load makes of the table: from an experiment alone, or from what
+// the kernel of a trial says that it is set to.
 package forecast
 
 import (
@@ -25,9 +25,9 @@ func Scenarios(topology scenarios.Topology, list []scenarios.Resolved, fill floa
 	return forecasts
 }
 
-// Scenario returns the prediction of a trial of a scenario, from the experiment alone: the kernel's defaults
-// are those of the version that its name stands for and of the memory that it will see. fill is the share of
-// max that a load may take at its peak in the table that is proposed.
+// Scenario returns the prediction of a trial of a scenario, from the experiment alone: the kernel's
+// defaults are those of the version that its name stands for and of the memory that it will see.
+// fill is the share of max that a load may take at its peak in the table that is proposed.
 func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
 	version := kernels.Named(s.DUT.Kernel)
 	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
@@ -59,7 +59,8 @@ func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	return f
 }
 
-// assumedState is what a kernel of that version will say of itself once a scenario has been applied.
+// assumedState is what a kernel of that version will say of itself once a scenario has been
+// applied.
 func assumedState(dut scenarios.Configuration, version kernels.Version, memory int64) tuning.State {
 	size := kernels.DefaultSize(version, memory)
 	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: kernels.Timeouts(version)}

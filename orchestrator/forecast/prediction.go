@@ -15,8 +15,8 @@ import (
 )
 
 // Predict says before the load what it will make of the table, from the workload and from what the
-// kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage collector
-// scans a second after that, and every minute while the table is idle.
+// kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage
+// collector scans a second after that, and every minute while the table is idle.
 func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
 	load, probes := flowsOf(entries, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
@@ -25,7 +25,8 @@ func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 		Entries: load.count + probes.count, Rate: load.with(probes).rate, Duration: load.seconds, Residence: load.with(probes).residence(),
 		Assured: 2*load.assured > load.count,
 	})
-	// What is said of rate and life is said of the load; a bystander changes the table, not the question.
+	// What is said of rate and life is said of the load; a bystander changes the table, not the
+	// question.
 	p.Rate, p.Residence = load.rate, load.residence()
 	if p.Sustainable = 0; p.Residence > 0 {
 		p.Sustainable = float64(before.Max) / p.Residence
@@ -69,7 +70,8 @@ func (f flows) with(probes flows) flows {
 	return f
 }
 
-// flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the load goes on.
+// flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the
+// load goes on.
 func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
 	read := dut.Ruleset()
@@ -107,8 +109,8 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 	return load, probes
 }
 
-// distinct is how many entries count flows can have at most: one for each tuple. A flow on a tuple that was
-// used before takes over its entry, one that finds none free is not made at all.
+// distinct is how many entries count flows can have at most: one for each tuple. A flow on a tuple
+// that was used before takes over its entry, one that finds none free is not made at all.
 func distinct(a wiring.Assignment, count int64) int64 {
 	if tuples := a.Spec.Tuples(); tuples > 0 {
 		return min(count, tuples)
@@ -163,8 +165,8 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	return float64(timeouts[kernels.Prefix+state])
 }
 
-// assured reports whether the entries of a load become ASSURED: those of complete handshakes do at once, those
-// of datagrams only after two seconds of conversation.
+// assured reports whether the entries of a load become ASSURED: those of complete handshakes do at
+// once, those of datagrams only after two seconds of conversation.
 func assured(e scenarios.Entry) bool {
 	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
 }

@@ -41,8 +41,8 @@ func predictedOver(t *testing.T, families, workload, dut string) *results.Predic
 	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
 }
 
-// TestPredict_NamesThatBeginAlike holds the prediction to the entries, whatever their names: the load that is
-// held is not taken for the datagrams whose name begins its own.
+// TestPredict_NamesThatBeginAlike holds the prediction to the entries, whatever their names: the
+// load that is held is not taken for the datagrams whose name begins its own.
 func TestPredict_NamesThatBeginAlike(t *testing.T) {
 	var got []float64
 	for _, name := range []string{"load-ipv4", "held"} {

@@ -10,12 +10,12 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them anywhere. The DUT
-// is host 1, load nodes follow from 2. In the upper half of the client link each client has 4096 further
-// addresses of its own to send from, which it answers for. Strangers, from whom crafted packets
-// come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180), of which each client
-// has a part of its own: the DUT sends its answers to that client, whose kernel drops them without a
-// word, as a host that is not there.
+// The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them anywhere. The
+// DUT is host 1, load nodes follow from 2. In the upper half of the client link each client has
+// 4096 further addresses of its own to send from, which it answers for. Strangers, from whom
+// crafted packets come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180),
+// of which each client has a part of its own: the DUT sends its answers to that client, whose
+// kernel drops them without a word, as a host that is not there.
 const (
 	ClientLink = "client"
 	serverLink = "server"
@@ -73,7 +73,8 @@ func strangerNetwork(family scenarios.Family, client, clients int) netip.Prefix 
 	return netip.PrefixFrom(addr, longer)
 }
 
-// strangers are n of a client's, as the generators read them: 65,536 of a single IPv4 client at most.
+// strangers are n of a client's, as the generators read them: 65,536 of a single IPv4 client at
+// most.
 func strangers(family scenarios.Family, client, clients, n int) string {
 	network := strangerNetwork(family, client, clients)
 	first := network.Addr()

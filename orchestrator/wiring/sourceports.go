@@ -22,19 +22,20 @@ func (r portRange) part(i, n int) portRange {
 	return portRange{r.first + whole*i/n, r.first + whole*(i+1)/n - 1}
 }
 
-// The source ports of entries that name none: those of loads, of probes and of crafted packets. The first
-// two are apart: a port that one socket has been given by number is not free for another, whatever its
-// destination. Crafted packets have addresses of their own.
+// The source ports of entries that name none: those of loads, of probes and of crafted packets. The
+// first two are apart: a port that one socket has been given by number is not free for another,
+// whatever its destination. Crafted packets have addresses of their own.
 var (
 	loadPorts    = portRange{1024, 60999}
 	probePorts   = portRange{61000, 65535}
 	craftedPorts = portRange{1024, 65535} // and identifiers, for icmp
 )
 
-// unnamedPorts are the source ports of an entry that names none; false where there are none to choose.
+// unnamedPorts are the source ports of an entry that names none; false where there are none to
+// choose.
 //
-// The kernel would draw ports at random, and a port drawn again soon takes the place of its old entry: of
-// 5000 connections some 400 would leave none of their own.
+// The kernel would draw ports at random, and a port drawn again soon takes the place of its old
+// entry: of 5000 connections some 400 would leave none of their own.
 func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 	switch {
 	case len(e.SourcePorts) > 0 || e.Probe == scenarios.ProbeICMP: // whose identifiers are the kernel's
@@ -75,9 +76,9 @@ func (a Assignment) meets(other Assignment) bool {
 }
 
 // keepApart gives entries that would meet a part each of the source ports that they share. All walk
-// through them in the same order, so that what begins at the same rate would be on the same port at the
-// same time: of two datagram sockets there the kernel gives one the answers to both, and a connection
-// would take over the entry of another.
+// through them in the same order, so that what begins at the same rate would be on the same port at
+// the same time: of two datagram sockets there the kernel gives one the answers to both, and a
+// connection would take over the entry of another.
 func keepApart(list []Assignment) {
 	crowds := map[crowd][]int{}
 	for i, a := range list {
@@ -92,9 +93,9 @@ func keepApart(list []Assignment) {
 	}
 }
 
-// spareListeners takes the ports that a node listens on from the source ports of its own entries, as far
-// as those name none: a port with a listener is not free, and one connection in some ten thousand would
-// fail on it.
+// spareListeners takes the ports that a node listens on from the source ports of its own entries,
+// as far as those name none: a port with a listener is not free, and one connection in some ten
+// thousand would fail on it.
 func spareListeners(list []Assignment, responders map[string][]responders.Spec) {
 	for i, a := range list {
 		listening := map[uint16]bool{}

@@ -1,5 +1,5 @@
-// Package wiring makes of a scenario what the nodes of a lab get: addresses and routes, loads and what answers
-// them, settings of the kernel, and changes under load.
+// Package wiring makes of a scenario what the nodes of a lab get: addresses and routes, loads and
+// what answers them, settings of the kernel, and changes under load.
 package wiring
 
 import (
@@ -27,11 +27,12 @@ type Assignment struct {
 	unnamed portRange // the source ports that it shares with others, since it names none; none: zero
 }
 
-// ClosedLoop reports whether the answers set the pace of an assignment, as fast as generator and DUT can.
+// ClosedLoop reports whether the answers set the pace of an assignment, as fast as generator and
+// DUT can.
 func (a Assignment) ClosedLoop() bool { return a.Spec.Rate == 0 && a.Spec.Profile == nil }
 
-// MeanRate returns how many requests, connections or flows an assignment begins in a second, the mean of its
-// profile; 0 where the answers set the pace.
+// MeanRate returns how many requests, connections or flows an assignment begins in a second, the
+// mean of its profile; 0 where the answers set the pace.
 func (a Assignment) MeanRate() float64 {
 	if a.Spec.Profile != nil {
 		return meanRate(a.Spec.Profile)
@@ -51,8 +52,8 @@ func (a Assignment) Transport() generators.Protocol {
 	}
 }
 
-// Limit bounds the time that an assignment can take, from its start: a generator that is still at it
-// then is stuck. Margin is for the last ones under way and for a slow node.
+// Limit bounds the time that an assignment can take, from its start: a generator that is still at
+// it then is stuck. Margin is for the last ones under way and for a slow node.
 func (a Assignment) Limit() time.Duration {
 	const margin = 60 * time.Second
 	limit := a.Spec.Duration
@@ -68,8 +69,8 @@ func (a Assignment) Limit() time.Duration {
 	return a.Start + limit + a.Spec.Hold + a.Spec.Timeout + margin
 }
 
-// Assignments returns the entries of a scenario's workload, each once for every address family, which
-// share its number and its rate.
+// Assignments returns the entries of a scenario's workload, each once for every address family,
+// which share its number and its rate.
 func Assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []Assignment {
 	var list []Assignment
 	for _, e := range scenario.Workload {
@@ -157,9 +158,9 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 // rampLimit bounds how long a hold may take to open connections as fast as they are accepted.
 const rampLimit = 10 * time.Minute
 
-// hold makes of the time that connections are to stay open once all are, which is what an experiment
-// says, the time that each stays open, which is what a generator does: the first one also waits for
-// the last to be opened.
+// hold makes of the time that connections are to stay open once all are, which is what an
+// experiment says, the time that each stays open, which is what a generator does: the first one
+// also waits for the last to be opened.
 func hold(s *generators.Spec) {
 	s.Hold = s.Duration
 	switch {
@@ -241,8 +242,8 @@ func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.
 	return address(family, ClientLink, dutHost)
 }
 
-// crafted reports whether an entry's packets come from addresses that no host owns: of a host that owned them,
-// the kernel would answer what comes back with a reset.
+// crafted reports whether an entry's packets come from addresses that no host owns: of a host that
+// owned them, the kernel would answer what comes back with a reset.
 func crafted(e scenarios.Entry) bool {
 	return e.Generator == scenarios.SYN || e.Generator == scenarios.Handshake || e.Crafted
 }
@@ -256,8 +257,8 @@ func nodeIndex(name string) int {
 	return n - 1
 }
 
-// Responders returns what must answer a workload, by node: a responder for each kind of answer, and for each
-// group of ports that an action chooses, since a responder stops as a whole.
+// Responders returns what must answer a workload, by node: a responder for each kind of answer, and
+// for each group of ports that an action chooses, since a responder stops as a whole.
 func Responders(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]responders.Spec {
 	type program struct {
 		scenarios.Program
