@@ -54,17 +54,28 @@ type driver struct {
 	// prepare finds out, before anything starts, whether the host has what the lab needs.
 	prepare func(context.Context, Order) error
 	open    func(context.Context, *Site) (vm.Lab, error)
+	paces   func(c Choice, cache string) []Expected
 }
 
 // drivers are the labs that there are.
 var drivers = []driver{
-	{name: "libvirt", sandboxed: true, kernels: true, early: true, prepare: prepareEmbedded, open: openEmbedded},
-	{name: "libvirt", connected: true, kernels: true, refuse: refuseConnected, prepare: prepareConnected, open: openConnected},
+	{
+		name: "libvirt", sandboxed: true, kernels: true, early: true,
+		prepare: prepareEmbedded, open: openEmbedded, paces: pacesEmbedded,
+	},
+	{
+		name: "libvirt", connected: true, kernels: true,
+		refuse: refuseConnected, prepare: prepareConnected, open: openConnected, paces: pacesConnected,
+	},
 	{
 		name: netns.Driver, sandboxed: true, kernel: kernels.HostName,
 		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
+		paces: always(namespacesPace),
 	},
-	{name: DriverVagrant, sandboxed: true, refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant},
+	{
+		name: driverVagrant, sandboxed: true,
+		refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant, paces: always(boxPace),
+	},
 }
 
 // Drivers are the names that [Choice] may have.
@@ -109,8 +120,8 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 	if len(c.Connect) == 0 && (c.Pool != "" || len(c.Networks) > 0 || c.Parallel > 0) {
 		return errors.New("--pool, --network and --parallel are for daemons that exist: name one with --connect")
 	}
-	if c.Box != "" && d.name != DriverVagrant {
-		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, DriverVagrant)
+	if c.Box != "" && d.name != driverVagrant {
+		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
 	}
 	if err := vagrant.CheckFile(c.Box); err != nil {
 		return err

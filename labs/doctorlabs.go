@@ -46,7 +46,7 @@ func examineSystemDaemon(ctx context.Context) Finding {
 }
 
 func examineVagrant(ctx context.Context) Finding {
-	f := Finding{What: "--driver " + DriverVagrant, Level: Good, Detail: "boxes of distributions, with vagrant-libvirt"}
+	f := Finding{What: "--driver " + driverVagrant, Level: Good, Detail: "boxes of distributions, with vagrant-libvirt"}
 	ctx, cancel := context.WithTimeout(ctx, otherLabLimit)
 	defer cancel()
 	if err := vagrant.CheckHost(ctx); err != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
-// DriverVagrant is the name of the driver of boxes.
-const DriverVagrant = "vagrant"
+// driverVagrant is the name of the driver of boxes.
+const driverVagrant = "vagrant"
 
 // refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of
 // the links.
 func refuseOnBox(o Order) error {
-	return o.refuseActions(DriverVagrant, func(a scenarios.Action) bool {
+	return o.refuseActions(driverVagrant, func(a scenarios.Action) bool {
 		switch a.Kind {
 		case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
 			node, _, _ := strings.Cut(a.Where(), "/")

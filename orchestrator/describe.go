@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -14,7 +15,7 @@ func Describe(experiment *scenarios.Experiment) (results.Description, error) {
 	about := experiment.Documentation
 	d := results.Description{
 		Name: experiment.Name, Group: string(about.Group), Title: about.Group.Title(), Summary: experiment.Summary,
-		Seconds: plan.estimateHere(true).Seconds(), Story: about.Story, Watch: about.Watch, Sources: about.Sources,
+		Seconds: plan.estimate(labs.EmulatedPace).Seconds(), Story: about.Story, Watch: about.Watch, Sources: about.Sources,
 	}
 	for _, s := range plan.Scenarios {
 		d.Scenarios = append(d.Scenarios, results.DescribedOption{Name: s.Name, Summary: s.Summary})

@@ -5,29 +5,12 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/scenarios"
-	"github.com/ctload/ctload/vm/libvirt"
-	"github.com/ctload/ctload/vm/netns"
-)
-
-// pace holds the times of a lab that an experiment does not set, as measured on hosts of two cores.
-type pace struct {
-	lab       float64 // seconds to make the lab, once
-	boot      float64 // seconds until the nodes of a trial answer
-	around    float64 // seconds of a trial besides boot, load and recovery, without the lead of probes
-	perSecond float64 // what a load offers and gets where the answers set its pace
-	early     bool    // a DUT boots while the trial before it ends
-}
-
-var (
-	emulatedPace   = pace{lab: 1.5, boot: 2.8, around: 2.2, perSecond: 900, early: true}
-	kvmPace        = pace{lab: 1.5, boot: 1.2, around: 1, perSecond: 6000, early: true}
-	namespacesPace = pace{lab: 0.5, boot: 0.1, around: 0.3, perSecond: 10000}
-	boxPace        = pace{lab: 60, boot: 15, around: 3, perSecond: 900}
 )
 
 // atOnceRecovery and troubledRecovery are how many seconds a trial is usually watched after its load where
@@ -37,31 +20,24 @@ const (
 	troubledRecovery = 3.0
 )
 
-// estimateHere predicts how long a run of the plan takes in machines of this host, one trial after the other, once
-// kernels are fetched. Emulated says that they run without KVM. A busy host may take half as long again.
-func (p *Plan) estimateHere(emulated bool) time.Duration {
-	if emulated {
-		return p.estimate(emulatedPace)
-	}
-	return p.estimate(kvmPace)
-}
-
-func (p *Plan) estimate(of pace) time.Duration {
+// estimate predicts how long a run of the plan takes at a lab's pace, one trial after the other,
+// once kernels are fetched. A busy host may take half as long again.
+func (p *Plan) estimate(of labs.Pace) time.Duration {
 	seconds := 0.0
 	for n, slot := range p.Order {
 		s := p.Scenarios[slot.Scenario]
 		before, after := p.trialSeconds(slot.Scenario, s, of)
 		seconds += before + after
-		if of.early && n < len(p.Order)-1 && !p.recoveryIsAsked(slot.Scenario) && s.DUT.VCPUs+p.Scenarios[p.Order[n+1].Scenario].DUT.VCPUs <= runtime.NumCPU() {
-			seconds -= min(of.boot, after)
+		if of.Early && n < len(p.Order)-1 && !p.recoveryIsAsked(slot.Scenario) && s.DUT.VCPUs+p.Scenarios[p.Order[n+1].Scenario].DUT.VCPUs <= runtime.NumCPU() {
+			seconds -= min(of.Boot, after)
 		}
 	}
-	return time.Duration((of.lab + seconds) * float64(time.Second)).Round(100 * time.Millisecond)
+	return time.Duration((of.Lab + seconds) * float64(time.Second)).Round(100 * time.Millisecond)
 }
 
 // trialSeconds predicts how long a trial of a scenario takes until its load has ended, and after it.
-func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) (before, after float64) {
-	seconds := of.boot + of.around
+func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of labs.Pace) (before, after float64) {
+	seconds := of.Boot + of.Around
 	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
 		seconds += probeLead.Seconds()
 	}
@@ -76,7 +52,7 @@ func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of pace) (before, after
 
 // loadSeconds predicts how long a load takes. In a table that overflows its last attempts wait for their
 // time limits.
-func loadSeconds(s scenarios.Resolved, of pace, overflow bool) float64 {
+func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 	end := s.Phases.Total().Seconds()
 	for _, e := range s.Workload {
 		if e.Probe != "" {
@@ -88,7 +64,7 @@ func loadSeconds(s scenarios.Resolved, of pace, overflow bool) float64 {
 			begins = at.Seconds()
 		}
 		length, known := entrySeconds(e)
-		offered := float64(e.Number()) / of.perSecond
+		offered := float64(e.Number()) / of.PerSecond
 		switch {
 		case !known: // hold: for how long
 			length += offered
@@ -139,20 +115,11 @@ func span(d time.Duration) string {
 
 // Expect says in words how long a run of the plan takes in the lab of the choice. cache is as in [Job].
 func (p *Plan) Expect(c labs.Choice, cache string) string {
-	switch refused, _ := libvirt.KVMRefused(cache); {
-	case c.Driver == netns.Driver:
-		return span(p.estimate(namespacesPace))
-	case c.Driver == labs.DriverVagrant:
-		return span(p.estimate(boxPace))
-	case len(c.Connect) > 0:
-		return span(p.estimateHere(c.Accelerator == libvirt.TCG) / time.Duration(max(1, c.Parallel)))
-	case c.Accelerator == libvirt.TCG || c.Accelerator == "" && refused != "":
-		return span(p.estimateHere(true)) + " without KVM"
-	case c.Accelerator == libvirt.KVM:
-		return span(p.estimateHere(false)) + " with KVM"
-	default: // only a boot tells whether it works
-		return span(p.estimateHere(false)) + " with KVM, " + span(p.estimateHere(true)) + " if it does not work here"
+	var words []string
+	for _, e := range c.Paces(cache) {
+		words = append(words, span(p.estimate(e.Pace)/time.Duration(e.Parallel))+e.Note)
 	}
+	return strings.Join(words, ", ")
 }
 
 // loadEnd returns the latest end of a load. Known is false where its speed is the target's; then it sorts

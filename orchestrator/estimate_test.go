@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -27,8 +28,8 @@ func TestEstimate(t *testing.T) {
 		return p
 	}
 	seconds := func(p *Plan, i int) float64 {
-		before, after := p.trialSeconds(i, p.Scenarios[i], emulatedPace)
-		return before + after - emulatedPace.boot - emulatedPace.around
+		before, after := p.trialSeconds(i, p.Scenarios[i], labs.EmulatedPace)
+		return before + after - labs.EmulatedPace.Boot - labs.EmulatedPace.Around
 	}
 	for _, test := range []struct {
 		name, text string
@@ -54,18 +55,18 @@ func TestEstimate(t *testing.T) {
 		})
 	}
 	twice := plan("workload: [{generator: http, rate: 100/s, duration: 10s}]\nscenarios: {a: {}, b: {}}\ntrials: 3\n")
-	before, after := twice.trialSeconds(0, twice.Scenarios[0], emulatedPace)
-	alone := emulatedPace
-	alone.early = false
-	if got, want := twice.estimate(alone).Seconds(), 6*(before+after)+emulatedPace.lab; math.Abs(got-want) > 0.1 {
+	before, after := twice.trialSeconds(0, twice.Scenarios[0], labs.EmulatedPace)
+	alone := labs.EmulatedPace
+	alone.Early = false
+	if got, want := twice.estimate(alone).Seconds(), 6*(before+after)+labs.EmulatedPace.Lab; math.Abs(got-want) > 0.1 {
 		t.Errorf("six trials: %.1f s, want %.1f", got, want)
 	}
 	if runtime.NumCPU() > 1 { // all but the first boot while the trial before them ends
-		if got, want := twice.estimateHere(true).Seconds(), 6*(before+after)+emulatedPace.lab-5*after; math.Abs(got-want) > 0.1 {
+		if got, want := twice.estimate(labs.EmulatedPace).Seconds(), 6*(before+after)+labs.EmulatedPace.Lab-5*after; math.Abs(got-want) > 0.1 {
 			t.Errorf("six trials, each booting early: %.1f s, want %.1f", got, want)
 		}
 	}
-	if kvm := twice.estimateHere(false); kvm >= twice.estimateHere(true) {
+	if kvm := twice.estimate(labs.KVMPace); kvm >= twice.estimate(labs.EmulatedPace) {
 		t.Errorf("with KVM: %v", kvm)
 	}
 }
@@ -80,7 +81,7 @@ func TestEstimate_OfWhatIsShipped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := p.estimateHere(true); d < 5*time.Second || d > 10*time.Minute {
+		if d := p.estimate(labs.EmulatedPace); d < 5*time.Second || d > 10*time.Minute {
 			t.Errorf("%s: %v", name, d)
 		}
 	}

@@ -75,7 +75,7 @@ var house = []struct {
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "internal/link",
 		"labs", "orchestrator/forecast", "orchestrator/wiring", "results", "results/compare", "scenarios", "vm",
-		"vm/guest", "vm/libvirt", "vm/netns",
+		"vm/guest", "vm/libvirt",
 	}},
 	{"cmd/ctload", []string{
 		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/responders",
