@@ -56,7 +56,7 @@ func (s *Share) UnmarshalText(text []byte) error {
 		return err
 	}
 	if share > 1 {
-		return fmt.Errorf("%s is more than all: a share is at most 100%%", quote(string(text)))
+		return fmt.Errorf("a share must be at most 100%%, not %s", quote(string(text)))
 	}
 	*s = Share(share)
 	return nil

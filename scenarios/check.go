@@ -54,16 +54,16 @@ func checkHead(p *problems, e *Experiment, root *node) {
 		checkName(p, at("experiment"), "experiment", e.Name)
 	}
 	if strings.ContainsAny(e.Summary, "\n\r") {
-		p.errorf(at("summary"), "the summary is one line; documentation has room for more")
+		p.errorf(at("summary"), "summary must be one line; documentation has room for more")
 	}
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
 	if !p.failed(at("trials")) && (e.Trials < 1 || e.Trials > MaxTrials) {
-		p.errorf(at("trials"), "trials is 1 to %d", MaxTrials)
+		p.errorf(at("trials"), "trials must be 1 to %d", MaxTrials)
 	}
 	if !p.failed(at("sampling")) && (e.Sampling <= 0 || e.Sampling > maxSampling) {
-		p.errorf(at("sampling"), "sampling is more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
+		p.errorf(at("sampling"), "sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
 	}
 	checkTopology(p, &e.Topology, at("topology"))
 }
@@ -115,7 +115,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkActions(p, tree.get("actions"), r, topology)
 	for i, steady := range r.Steady {
 		if strings.TrimSpace(steady.Text) == "" && !p.failed(tree.get("steady").items[i].at) {
-			p.errorf(tree.get("steady").items[i].at, "an empty expression")
+			p.errorf(tree.get("steady").items[i].at, "the expression is empty")
 		}
 	}
 	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
@@ -132,16 +132,16 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		p.errorf(at("kernel-modules"), "kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
 	}
 	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {
-		p.errorf(at("kernel-modules"), "kernel-modules is a path that begins with / or ./")
+		p.errorf(at("kernel-modules"), "kernel-modules must be a path that begins with / or ./")
 	}
 	if !p.failed(at("vcpus")) && (c.VCPUs < 1 || c.VCPUs > maxVCPUs) {
-		p.errorf(at("vcpus"), "vcpus is 1 to %d", maxVCPUs)
+		p.errorf(at("vcpus"), "vcpus must be 1 to %d", maxVCPUs)
 	}
 	if !p.failed(at("memory")) && c.Memory < minMemory {
-		p.errorf(at("memory"), "%s is too little memory for a guest: at least %s", c.Memory, minMemory)
+		p.errorf(at("memory"), "memory must be at least %s, not %s", minMemory, c.Memory)
 	}
 	if n.get("buckets") != nil && !p.failed(at("buckets")) && (c.Buckets < 1 || c.Buckets > 1<<31) {
-		p.errorf(at("buckets"), "buckets is 1 to %d", 1<<31)
+		p.errorf(at("buckets"), "buckets must be 1 to %d", 1<<31)
 	}
 	for _, list := range [][]string{c.Modules.Load, c.Modules.Remove} {
 		for _, name := range list {
@@ -193,7 +193,7 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	for _, key := range rulesKeys {
 		for _, t := range rulesOf(n.get(key)) {
 			if t.Name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key)) {
-				p.errorf(t.at, "both nat: %s and a *nat table of your own: one of them", c.NAT)
+				p.errorf(t.at, "nat: %s and a *nat table of your own exclude each other", c.NAT)
 			}
 			for _, line := range t.lines {
 				checkPlaceholders(p, line.at, line.Text, topology)
@@ -239,7 +239,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 		return nil
 	}
 	if n.kind != mapping {
-		p.errorf(n.at, "thresholds are names of scenarios with expressions, not %s", n.what())
+		p.errorf(n.at, "thresholds must be names of scenarios with expressions, not %s", n.what())
 		return nil
 	}
 	names := []string{allScenarios}
@@ -268,7 +268,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 			}
 			if text, ok := scalarText(p, item); ok {
 				if strings.TrimSpace(text) == "" {
-					p.errorf(item.at, "an empty threshold")
+					p.errorf(item.at, "the threshold is empty")
 				}
 				thresholds = append(thresholds, Threshold{e.key, text, item.at})
 			}

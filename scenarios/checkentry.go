@@ -41,7 +41,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	generator, probe := n.get("generator"), n.get("probe")
 	switch {
 	case generator == nil && probe == nil:
-		p.errorf(n.at, "an entry of the workload says what it is: generator: %s, or probe: %s", strings.Join(Generator("").Words(), "|"), strings.Join(Probe("").Words(), "|"))
+		p.errorf(n.at, "an entry of the workload needs generator: %s, or probe: %s", strings.Join(Generator("").Words(), "|"), strings.Join(Probe("").Words(), "|"))
 		return
 	case generator != nil && probe != nil:
 		p.errorf(probe.at, "an entry is a generator or a probe, not both; write two entries")
@@ -58,7 +58,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	checkNodes(p, n, e, topology)
 	if timeout := n.get("timeout"); timeout != nil && !p.failed(timeout.at) && e.Timeout <= 0 {
-		p.errorf(timeout.at, "a timeout is more than 0s")
+		p.errorf(timeout.at, "timeout must be more than 0s")
 	}
 }
 
@@ -88,7 +88,7 @@ func insteadOf(key string, valid []string) string {
 func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
 		if value := n.get(key); value != nil && !p.failed(value.at) && isZero(e, key) {
-			p.errorf(value.at, "%s is more than 0", key)
+			p.errorf(value.at, "%s must be more than 0", key)
 		}
 	}
 	count := counts[0]
@@ -98,10 +98,10 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		}
 	}
 	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil && n.get("phase") == nil {
-		p.errorf(n.at, "how much? %s needs %s, duration or stages", e.Generator, count)
+		p.errorf(n.at, "%s needs %s, duration or stages", e.Generator, count)
 	}
 	if e.Generator == Hold && n.get(count) == nil {
-		p.errorf(n.at, "how many connections? hold needs connections")
+		p.errorf(n.at, "hold needs connections")
 	}
 	if duration := n.get("duration"); duration != nil && n.get("stages") != nil {
 		p.errorf(duration.at, "the stages say how long the load lasts; duration does not go with them")
@@ -117,7 +117,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		p.errorf(n.get("keep-alive").at, "keep-alive needs concurrency: the number of connections that are kept")
 	}
 	if e.Payload > 1<<20 {
-		p.errorf(n.get("payload").at, "a payload is at most %s", Size(1<<20))
+		p.errorf(n.get("payload").at, "payload must be at most %s", Size(1<<20))
 	}
 	if most := mostDatagram(topology); (e.Generator == UDP || e.Generator == ICMP) && e.Payload > most {
 		p.errorf(n.get("payload").at, "a datagram of more than %s is fragmented; the payload of %s is at most that", most, e.Generator)
@@ -125,7 +125,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	checkUnanswered(p, n, e)
 	checkAtOnce(p, n, e)
 	if interval := n.get("interval"); interval != nil && !p.failed(interval.at) && (e.Interval <= 0 || e.Payload == 0) {
-		p.errorf(interval.at, "interval is more than 0s, and needs a payload to send")
+		p.errorf(interval.at, "interval must be more than 0s, and needs a payload to send")
 	}
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")
@@ -166,7 +166,7 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 	switch {
 	case at == nil || p.failed(at.at):
 	case e.AtOnce < 1 || e.AtOnce > mostAtOnce:
-		p.errorf(at.at, "at-once is 1 to %d", mostAtOnce)
+		p.errorf(at.at, "at-once must be 1 to %d", mostAtOnce)
 	case e.Crafted && e.AtOnce > 1:
 		p.errorf(at.at, "at-once does not go with crafted: datagrams race each other through the socket that they share")
 	case e.Generator == TCP && len(e.Ports.Expand()) < int(e.AtOnce):
@@ -190,7 +190,7 @@ func checkLoop(p *problems, n *node, e *Entry) {
 		if slices.Contains(generatorKeys[e.Generator], "concurrency") {
 			need = "concurrency (closed loop), or rate, stages, burst or sine (open loop)"
 		}
-		p.errorf(n.at, "how fast? %s needs %s", e.Generator, need)
+		p.errorf(n.at, "%s needs %s", e.Generator, need)
 	}
 	if stages := n.get("stages"); stages != nil && stages.kind == list {
 		if len(stages.items) == 0 {
@@ -217,7 +217,7 @@ func checkProfiles(p *problems, n *node, e *Entry) {
 		return at.kind == mapping && !slices.ContainsFunc(at.entries, func(e entry) bool { return p.failed(e.value.at) })
 	}
 	if at := n.get("burst"); e.Burst != nil && sound(at) && (e.Burst.Size <= 0 || e.Burst.Every <= 0) {
-		p.errorf(at.at, "a burst has a size and says how often: burst: {size: 500, every: 1s}")
+		p.errorf(at.at, "a burst needs size and every: burst: {size: 500, every: 1s}")
 	}
 	at := n.get("sine")
 	if e.Sine == nil || !sound(at) {
@@ -225,9 +225,9 @@ func checkProfiles(p *problems, n *node, e *Entry) {
 	}
 	switch s := e.Sine; {
 	case s.Mean <= 0 || s.Period <= 0:
-		p.errorf(at.at, "a sine has a mean and a period: sine: {mean: 1000/s, amplitude: 800/s, period: 30s}")
+		p.errorf(at.at, "a sine needs mean and period: sine: {mean: 1000/s, amplitude: 800/s, period: 30s}")
 	case s.Amplitude > s.Mean:
-		p.errorf(n.get("sine").place("amplitude"), "the rate would fall below 0: the amplitude of a sine is at most its mean")
+		p.errorf(n.get("sine").place("amplitude"), "the amplitude of a sine must be at most its mean: the rate would fall below 0")
 	}
 }
 
@@ -239,7 +239,7 @@ func checkProbe(p *problems, n *node, e *Entry) {
 	case rate == nil:
 		p.errorf(n.at, "the probe needs a rate, as 10/s")
 	case !p.failed(rate.at) && (e.Rate <= 0 || e.Rate > 1000):
-		p.errorf(rate.at, "a probe goes at more than 0/s and at most 1000/s: it is a bystander, not load")
+		p.errorf(rate.at, "the rate of a probe must be more than 0/s and at most 1000/s: a probe is a bystander, not load")
 	}
 }
 

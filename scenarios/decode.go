@@ -52,7 +52,7 @@ func decodeValue(p *problems, n *node, v reflect.Value, extra ...string) {
 		decodeStruct(p, n, v, extra)
 	case reflect.Slice:
 		if n.kind != list {
-			p.errorf(n.at, "a list is needed here, not %s", n.what())
+			p.errorf(n.at, "this must be a list, not %s", n.what())
 			return
 		}
 		slice := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
@@ -80,21 +80,21 @@ func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
 		v.SetString(word)
 	case reflect.Bool:
 		if word != "true" && word != "false" {
-			p.errorf(at, "%s is neither true nor false", quote(word))
+			p.errorf(at, "this must be true or false, not %s", quote(word))
 			return
 		}
 		v.SetBool(word == "true")
 	case reflect.Int:
 		number, err := strconv.ParseInt(word, 10, 32)
 		if err != nil || number < 0 {
-			p.errorf(at, "%s is not a whole number from 0 to 2147483647", quote(word))
+			p.errorf(at, "this must be a whole number from 0 to 2147483647, not %s", quote(word))
 			return
 		}
 		v.SetInt(number)
 	case reflect.Uint64:
 		number, err := strconv.ParseUint(word, 10, 64)
 		if err != nil {
-			p.errorf(at, "%s is not a whole number from 0 to 18446744073709551615", quote(word))
+			p.errorf(at, "this must be a whole number from 0 to 18446744073709551615, not %s", quote(word))
 			return
 		}
 		v.SetUint(number)
@@ -108,13 +108,13 @@ func scalarText(p *problems, n *node) (string, bool) {
 	if n.kind == scalar {
 		return n.text, true
 	}
-	p.errorf(n.at, "one value is needed here, not %s", n.what())
+	p.errorf(n.at, "this must be one value, not %s", n.what())
 	return "", false
 }
 
 func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	if n.kind != mapping {
-		p.errorf(n.at, "keys with values are needed here, not %s", n.what())
+		p.errorf(n.at, "this must be keys with values, not %s", n.what())
 		return
 	}
 	keys := append(fieldKeys(v.Type()), extra...)
@@ -174,7 +174,7 @@ func (r *Recovery) decodeNode(p *problems, n *node) {
 	case most == nil:
 		r.AtMost = max(DefaultRecovery, r.AtLeast)
 	case r.AtLeast > r.AtMost && !p.failed(most.at):
-		p.errorf(most.at, "at most %s is less than at least %s", r.AtMost, r.AtLeast)
+		p.errorf(most.at, "at-most %s is less than at-least %s", r.AtMost, r.AtLeast)
 	}
 }
 
@@ -209,7 +209,7 @@ func (s *Settings) decodeNode(p *problems, n *node) {
 		}
 		if word, ok := scalarText(p, e.value); ok {
 			if strings.ContainsAny(word, "\r\n") {
-				p.errorf(e.value.at, "the value of a sysctl is one line")
+				p.errorf(e.value.at, "the value of a sysctl must be one line")
 			}
 			*s = append(*s, Setting{e.key, word})
 		}

@@ -161,7 +161,7 @@ func TestExtends_OmitAndDefineAgain(t *testing.T) {
 // TestExtends_FileOfTheSameName: positions in the user's file and in the shipped one are told apart.
 func TestExtends_FileOfTheSameName(t *testing.T) {
 	_, _, err := Parse("table-full.yaml", []byte("experiment: mine\nextends: table-full\ndut: {vcpus: 0}\n"))
-	want := "table-full.yaml:3:14: vcpus is 1 to 256\n     2 | extends: table-full\n>    3 | dut: {vcpus: 0}\n       |              ^"
+	want := "table-full.yaml:3:14: vcpus must be 1 to 256\n     2 | extends: table-full\n>    3 | dut: {vcpus: 0}\n       |              ^"
 	if err == nil || err.Error() != want {
 		t.Errorf("error: %v", err)
 	}

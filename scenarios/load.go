@@ -235,7 +235,7 @@ func (e *Experiment) resolve() {
 		return
 	}
 	if workload.kind != list {
-		p.errorf(workload.at, "the workload is a list of generators and probes, not %s", workload.what())
+		p.errorf(workload.at, "the workload must be a list of generators and probes, not %s", workload.what())
 		return
 	}
 	all := plot{dut, workload, listOf(p, e.root, "steady", steadyWhat), listOf(p, e.root, "actions", actionsWhat)}
@@ -250,7 +250,7 @@ func (e *Experiment) resolve() {
 	case scenarios == nil || scenarios.empty():
 		scenarios = &node{kind: mapping, entries: []entry{{"baseline", dut.at, &node{at: dut.at}}}}
 	case scenarios.kind != mapping:
-		p.errorf(scenarios.at, "scenarios are names with the changes that each makes to the dut, not %s", scenarios.what())
+		p.errorf(scenarios.at, "scenarios must be names with the changes that each makes to the dut, not %s", scenarios.what())
 		return
 	}
 	e.resolved = nil
@@ -275,7 +275,7 @@ func (e *Experiment) scenario(s entry, all plot) []Resolved {
 	r := Resolved{Name: s.key, Position: s.at}
 	if !s.value.empty() {
 		if s.value.kind != mapping {
-			p.errorf(s.value.at, "a scenario is the changes that it makes to the dut, not %s", s.value.what())
+			p.errorf(s.value.at, "a scenario must be the changes that it makes to the dut, not %s", s.value.what())
 			return nil
 		}
 		var own struct {

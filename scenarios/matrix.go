@@ -97,7 +97,7 @@ func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, 
 			a.label = of[index] + "." + a.label
 		}
 		if len(a.values.items) == 0 {
-			p.errorf(a.values.at, "an empty list: a matrix needs values")
+			p.errorf(a.values.at, "the list is empty: a matrix needs values")
 			return nil
 		}
 		for i, item := range a.values.items {

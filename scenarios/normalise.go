@@ -77,7 +77,7 @@ func sysctlMapping(p *problems, n *node) *node {
 		key, value, ok := strings.Cut(text, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		if !ok || key == "" || value == "" {
-			p.errorf(at, "%s is not a setting: key=value is needed", quote(text))
+			p.errorf(at, "a setting must be key=value, not %s", quote(text))
 			return
 		}
 		built.entries = append(built.entries, entry{key, at, &node{kind: scalar, at: at, text: value}})

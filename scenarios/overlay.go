@@ -81,7 +81,7 @@ func overlayWorkload(p *problems, base, from *node) *node {
 	case over == nil:
 		return base
 	case over.empty():
-		p.errorf(over.at, "an empty workload: a trial without a load measures nothing; give a list of entries, or leave the key out")
+		p.errorf(over.at, "the workload is empty: a trial without a load measures nothing; give a list of entries, or leave the key out")
 		return base
 	case over.kind != mapping:
 		return over
@@ -100,7 +100,7 @@ func checkNamed(p *problems, over *node, what string, names []string) {
 		case !slices.Contains(names, e.key):
 			p.errorf(e.at, "there is no %s %s%s", what, quote(e.key), spelling.Hint(e.key, names))
 		case e.value.kind != mapping && !e.value.empty():
-			p.errorf(e.value.at, "the changes of an %s are keys with values, not %s", what, e.value.what())
+			p.errorf(e.value.at, "the changes of an %s must be keys with values, not %s", what, e.value.what())
 		}
 	}
 }

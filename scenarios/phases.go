@@ -64,7 +64,7 @@ func (r Resolved) Begins(e Entry) Duration {
 // decodeNode reads phases: names with lengths.
 func (all *Phases) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
-		p.errorf(n.at, "phases are names with lengths, as fill: 10s, not %s", n.what())
+		p.errorf(n.at, "phases must be names with lengths, as fill: 10s, not %s", n.what())
 		return
 	}
 	for _, e := range n.entries {
@@ -77,7 +77,7 @@ func (all *Phases) decodeNode(p *problems, n *node) {
 		if at := e.value.at; e.value.kind == null {
 			p.errorf(e.at, "the phase %s has no length, as 10s", quote(e.key))
 		} else if phase.Length <= 0 && !p.failed(at) {
-			p.errorf(at, "a phase lasts more than 0s")
+			p.errorf(at, "the length of a phase must be more than 0s")
 		}
 		*all = append(*all, phase)
 	}

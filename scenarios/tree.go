@@ -184,7 +184,7 @@ func parse(p *problems, file string, data []byte) (top *node) {
 		p.errorf(Position{File: file}, "the file is empty")
 		return nil
 	case top.kind != mapping:
-		p.errorf(top.at, "an experiment is a mapping of keys to values, not %s", top.what())
+		p.errorf(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
 		return nil
 	}
 	return top
