@@ -198,7 +198,7 @@ func TestGenerateThatIsCancelled(t *testing.T) {
 		t.Errorf("completed %d, %v; want 50", result.Completed, err)
 	}
 	spec.Count = 0
-	if _, err = client.Generate(limit(t), spec, nil); err == nil || !strings.Contains(err.Error(), "bounds it") {
+	if _, err = client.Generate(limit(t), spec, nil); err == nil || !strings.Contains(err.Error(), "a load needs a count or a duration") {
 		t.Errorf("a load without bounds: %v", err)
 	}
 }

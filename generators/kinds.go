@@ -54,7 +54,7 @@ var kinds = []traits{
 		kind: Hold, unit: "connections", engine: streams,
 		check: func(s *Spec) error {
 			if s.Duration <= 0 {
-				return errors.Join(checkStream(s), errors.New("no duration says how long to hold"))
+				return errors.Join(checkStream(s), errors.New("hold needs a duration"))
 			}
 			return checkStream(s)
 		},
@@ -118,7 +118,7 @@ func flowsOfDatagrams(l *load, number int) (worker, error) { return newDatagrams
 func checkStream(s *Spec) error {
 	var errs []error
 	if s.Rate == 0 && s.Profile == nil && s.Concurrency == 0 {
-		errs = append(errs, errors.New("neither rate nor concurrency drives it"))
+		errs = append(errs, errors.New("a load needs a rate or a concurrency"))
 	}
 	if strings.ContainsFunc(s.Path+s.Host, func(r rune) bool { return r <= ' ' || r == 0x7f }) || s.Path[0] != '/' {
 		errs = append(errs, fmt.Errorf("path %q or host %q cannot stand in a request", s.Path, s.Host))
@@ -130,10 +130,10 @@ func checkStream(s *Spec) error {
 func checkProbe(s *Spec) error {
 	var errs []error
 	if s.Rate == 0 && s.Profile == nil {
-		errs = append(errs, errors.New("no rate drives it"))
+		errs = append(errs, errors.New("a probe needs a rate"))
 	}
 	if known := []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP}; !slices.Contains(known, s.Protocol) {
-		errs = append(errs, fmt.Errorf("protocol %q is none of tcp, udp, icmp", s.Protocol))
+		errs = append(errs, fmt.Errorf("protocol must be tcp, udp or icmp, not %q", s.Protocol))
 	}
 	return errors.Join(errs...)
 }

@@ -199,7 +199,7 @@ func (p *plan) crafted() bool {
 func (p *plan) checkBounds() error {
 	var errs []error
 	if p.Count <= 0 && p.Duration <= 0 && (p.Profile == nil || len(p.Profile.Stages) == 0) {
-		errs = append(errs, errors.New("neither count nor duration bounds it"))
+		errs = append(errs, errors.New("a load needs a count or a duration"))
 	}
 	for _, bound := range []struct {
 		name  string
@@ -223,7 +223,7 @@ func (p *plan) checkBounds() error {
 		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
 		if bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value) {
-			errs = append(errs, fmt.Errorf("%s %v is not within 0 and %v", bound.name, bound.value, bound.most))
+			errs = append(errs, fmt.Errorf("%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
 		}
 	}
 	return errors.Join(errs...)
@@ -233,7 +233,7 @@ func (p *plan) checkKind() error {
 	var errs []error
 	switch check := p.traits.check; {
 	case p.traits.kind == "":
-		errs = append(errs, fmt.Errorf("kind %q is none of %s", p.Kind, strings.Join(named(func(traits) bool { return true }), ", ")))
+		errs = append(errs, fmt.Errorf("kind must be one of %s, not %q", strings.Join(named(func(traits) bool { return true }), ", "), p.Kind))
 	case check != nil:
 		errs = append(errs, check(&p.Spec))
 	}
@@ -242,20 +242,20 @@ func (p *plan) checkKind() error {
 	case p.AtOnce <= 1:
 	case !p.traits.atOnce:
 		able := named(func(t traits) bool { return t.atOnce })
-		errs = append(errs, fmt.Errorf("several at once are for %s, not for %s", strings.Join(able, " and "), p.Kind))
+		errs = append(errs, fmt.Errorf("at once needs the kind %s, not %s", strings.Join(able, " or "), p.Kind))
 	case p.Kind == UDP:
 	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
-		errs = append(errs, fmt.Errorf("%d connections at once from one source need source ports, and as many ports to go to", p.AtOnce))
+		errs = append(errs, fmt.Errorf("%d connections at once need source ports, and as many destination ports", p.AtOnce))
 	}
 	switch p.Close {
 	case CloseFIN, CloseRST, CloseAbandon, CloseHalf:
 	default:
-		errs = append(errs, fmt.Errorf("close mode %q is none of fin, rst, abandon, half-close", p.Close))
+		errs = append(errs, fmt.Errorf("close must be fin, rst, abandon or half-close, not %q", p.Close))
 	}
 	switch p.CloseBy {
 	case Client, Server:
 	default:
-		errs = append(errs, fmt.Errorf("side %q that closes first is neither client nor server", p.CloseBy))
+		errs = append(errs, fmt.Errorf("close by must be client or server, not %q", p.CloseBy))
 	}
 	if portless := p.traits.portless != nil && p.traits.portless(&p.Spec); portless != (len(p.Ports) == 0) {
 		errs = append(errs, fmt.Errorf("%d destination ports for %s", len(p.Ports), p.Kind))
@@ -267,25 +267,25 @@ func (p *plan) checkKind() error {
 func (p *plan) checkCrafted() error {
 	var errs []error
 	if p.Crafted && (p.traits.engine == nil || !p.traits.crafts) {
-		errs = append(errs, errors.New("crafted is a choice for udp alone: syn, handshake and icmp always are, the others need sockets"))
+		errs = append(errs, errors.New("crafted needs the kind udp: syn, handshake and icmp are always crafted, other kinds need sockets"))
 	}
 	if !p.crafted() {
 		if p.Interface != "" || p.Gateway != "" {
-			errs = append(errs, errors.New("interface and gateway are for crafted packets: sockets follow the kernel's routes"))
+			errs = append(errs, errors.New("interface and gateway need crafted packets: sockets follow the kernel's routes"))
 		}
 		return errors.Join(errs...)
 	}
 	if p.Kind != ICMP && p.Sources == "" {
-		errs = append(errs, errors.New("no sources: name addresses that this host does not own, since its kernel would refuse what comes back to them"))
+		errs = append(errs, errors.New("no sources: name addresses that this host does not own, since its kernel would reset the answers"))
 	}
 	if p.awaited() && p.Reuse {
 		errs = append(errs, errors.New("tuples whose packets await answers cannot be used again"))
 	}
 	if p.awaited() && p.Timeout > longestAwaiting {
-		errs = append(errs, fmt.Errorf("a timeout of %s is over %s", p.Timeout, longestAwaiting))
+		errs = append(errs, fmt.Errorf("timeout must be at most %s, not %s", longestAwaiting, p.Timeout))
 	}
 	if p.awaited() && p.Count > mostAwaited {
-		errs = append(errs, fmt.Errorf("%d packets that await answers are over %d", p.Count, mostAwaited))
+		errs = append(errs, fmt.Errorf("at most %d packets can await answers, not %d", mostAwaited, p.Count))
 	}
 	if p.Kind == UDP {
 		errs = append(errs, p.checkSilent())
@@ -331,7 +331,7 @@ func (p *plan) newSchedule() (pacing.Schedule, error) {
 		return pacing.Constant(p.Rate), nil
 	}
 	if p.Rate != 0 {
-		return nil, errors.New("both rate and profile drive it")
+		return nil, errors.New("rate and profile exclude each other")
 	}
 	return p.Profile.schedule()
 }
@@ -349,7 +349,7 @@ func (f Profile) schedule() (pacing.Schedule, error) {
 		schedules, errs = append(schedules, *f.Sine), append(errs, f.Sine.Validate())
 	}
 	if len(schedules) != 1 {
-		return nil, fmt.Errorf("a profile has one of stages, bursts and sine, this one %d", len(schedules))
+		return nil, fmt.Errorf("a profile must have one of stages, bursts and sine, not %d", len(schedules))
 	}
 	return schedules[0], errors.Join(errs...)
 }
@@ -363,7 +363,7 @@ func (p *plan) newSpace() (tuples.Space, error) {
 	}
 	if !p.AllowPublic {
 		if public, found := firstPublic(space.Targets); found {
-			return space, fmt.Errorf("target %s is a public address, and that was not allowed explicitly", public)
+			return space, fmt.Errorf("target %s is a public address, which was not allowed explicitly", public)
 		}
 	}
 	if p.Sources != "" {

@@ -18,7 +18,7 @@ func ParseURL(ctx context.Context, text string) (Spec, error) {
 	port := uint64(80)
 	if u.Port() != "" {
 		if port, err = strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
-			return Spec{}, fmt.Errorf("URL %q: port %q is not within 1-65535", text, u.Port())
+			return Spec{}, fmt.Errorf("URL %q: the port must be 1 to 65535, not %q", text, u.Port())
 		}
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())

@@ -205,8 +205,8 @@ func TestGenerateRefusals(t *testing.T) {
 		says   []string
 	}{
 		{"htpp http://127.0.0.1/", statusUsage, []string{`"htpp"`, `did you mean "http"`}},
-		{"http -c 1 http://127.0.0.1/", statusUsage, []string{"neither count nor duration bounds it"}},
-		{"tcp -n 1 127.0.0.1:9", statusUsage, []string{"neither rate nor concurrency"}},
+		{"http -c 1 http://127.0.0.1/", statusUsage, []string{"a load needs a count or a duration"}},
+		{"tcp -n 1 127.0.0.1:9", statusUsage, []string{"a load needs a rate or a concurrency"}},
 		{"tcp -n 1 -c 1 127.0.0.1", statusUsage, []string{"0 destination ports"}},
 		{"tcp -n 1 -c 1 -p 80 127.0.0.1:9", statusUsage, []string{"--ports 80"}},
 		{"tcp -n 1 -c 1 -p 99999 127.0.0.1", statusUsage, []string{"--ports", "99999"}},
@@ -232,7 +232,7 @@ func TestGenerateRefusals(t *testing.T) {
 		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
 		{"tcp -n 5 -c 70k 127.0.0.1:9", statusUsage, []string{"70000 at once are more than the tuples"}},
 		{"tcp -n 5 -c 9 --source-ports 1024-1031 127.0.0.1:9", statusUsage, []string{"9 at once", "8 tuples"}},
-		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", statusUsage, []string{"for crafted packets"}},
+		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", statusUsage, []string{"need crafted packets"}},
 		{"syn -n 1 --crafted --sources 10.9.0.1 10.0.0.1:9", statusUsage, []string{"--crafted does not go with syn"}},
 		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusUsage, []string{"/no/such"}},
 		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"valid here: ab, json"}},

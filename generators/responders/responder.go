@@ -175,34 +175,34 @@ func (s *Spec) defaults() error {
 	tcp := s.Network == TCP
 	switch {
 	case s.Network != TCP && s.Network != UDP:
-		return fmt.Errorf("network %q is neither tcp nor udp", s.Network)
+		return fmt.Errorf("network must be tcp or udp, not %q", s.Network)
 	case len(s.Ports) == 0:
 		return errors.New("no port to answer on")
 	case s.Backlog < 0 || s.Body < 0 || s.Delay < 0 || s.Idle < 0 || s.Workers < 0 || s.Workers > 1024:
-		return errors.New("a number is below 0, or there are more than 1024 workers")
+		return errors.New("numbers must be at least 0, and workers at most 1024")
 	case s.Body > 16<<20:
-		return fmt.Errorf("a body of %d bytes is over 16 MiB", s.Body)
+		return fmt.Errorf("the body must be at most 16 MiB, not %d bytes", s.Body)
 	}
 	switch s.Kind {
 	case Echo, Silent, Deaf:
 		return nil
 	case Slow:
 		if s.Delay == 0 {
-			return errors.New("no delay says how slow")
+			return errors.New("slow needs a delay")
 		}
 		return nil
 	case Handshake:
 		if !tcp || s.Address == "" {
-			return errors.New("it needs tcp, and the addresses to answer for")
+			return errors.New("network must be tcp, and the addresses to answer for must be given")
 		}
 		return nil
 	case HTTP, Close, Leak:
 		if !tcp {
-			return errors.New("it needs tcp")
+			return errors.New("network must be tcp")
 		}
 		return nil
 	}
-	return fmt.Errorf("kind %q is none of http, echo, silent, slow, leak, close, deaf, handshake", s.Kind)
+	return fmt.Errorf("kind must be one of http, echo, silent, slow, leak, close, deaf, handshake, not %q", s.Kind)
 }
 
 // mostAddresses is how many addresses a responder listens on: each costs a socket for each port.
@@ -220,7 +220,7 @@ func (s *Spec) addresses() ([]netip.Addr, error) {
 		return nil, err
 	}
 	if set.Len() > mostAddresses {
-		return nil, fmt.Errorf("%d addresses to listen on are over %d", set.Len(), mostAddresses)
+		return nil, fmt.Errorf("at most %d addresses to listen on, not %d", mostAddresses, set.Len())
 	}
 	var list []netip.Addr
 	for a := range set.All(mostAddresses) {
