@@ -17,6 +17,6 @@ func registerChoice(flags *pflag.FlagSet, choice *labs.Choice) {
 	flags.Var(textsFlag(&choice.Networks, "network", "br0"), "network", "bridge or libvirt network that all hosts have, for the links between them; once for each link (default: a VXLAN)")
 	flags.Var(countFlag(&choice.Parallel, 1, 1000), "parallel", "trials at once, each on CPUs of its own of one host (default: one, on all hosts)")
 	flags.Var(textFlag(&choice.Box, "box", "debian/bookworm64"), "box", "vagrant: a box of the catalogue by its name, the path of a .box file, or build: one of this host's packages (default: the one built before, or debian/bookworm64)")
-	flags.BoolVar(&choice.AllowHostChanges, "allow-host-changes", false, "netns: let scenarios change settings of this host, which are put back at the end")
+	flags.BoolVar(&choice.AllowHostChanges, "allow-host-changes", false, "netns: let scenarios change settings of this host, which ctload puts back at the end")
 	flags.Var(wordFlag(&choice.Accelerator, "", libvirt.KVM, libvirt.TCG), "accelerator", "kvm or tcg (default: kvm where a guest boots under it)")
 }

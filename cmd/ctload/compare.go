@@ -21,8 +21,8 @@ func compareCommand() *cobra.Command {
 		Short: "set the scenarios of several runs side by side, with significance",
 		Long: `Compares the scenarios that all runs have, run by run against the first: medians with their spread, and
 for each difference whether it is significant (Mann-Whitney U test, Holm's correction over all cells).
-Runs of unlike things are refused, and what is unlike is named. --across-labs allows for one experiment that ran with
-different drivers or on different hosts: its verdicts and counts side by side.`,
+It refuses runs that measured different things, and names the difference. --across-labs compares runs of one experiment
+with different drivers or on different hosts: verdicts and counts, side by side.`,
 		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run

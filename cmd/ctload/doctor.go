@@ -13,7 +13,7 @@ func doctorCommand() *cobra.Command {
 	var connect []string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "what this host can do, what it lacks, and the command that mends it",
+		Short: "print what this host can do, what it lacks, and the command that installs it",
 		Args:  takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cache, err := cacheFolder()
@@ -28,7 +28,7 @@ func doctorCommand() *cobra.Command {
 			for _, f := range findings {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-8s %-26s %s\n", f.Level, f.What, f.Detail)
 				if f.Fix != "" {
-					fmt.Fprintf(cmd.OutOrStdout(), "         mend it with: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
+					fmt.Fprintf(cmd.OutOrStdout(), "         fix: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
 				}
 				lacking = lacking || f.Level == labs.Missing
 			}

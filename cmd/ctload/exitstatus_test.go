@@ -60,7 +60,7 @@ func TestExitStatus_CommandLine(t *testing.T) {
 		{"table-full --out file/below", "not a directory"},
 		{"table-full --baseline none", "no run there"},
 		{"table-full --baseline full", "full"},
-		{"table-full --max-regression 10%", "goes with --baseline"},
+		{"table-full --max-regression 10%", "needs --baseline"},
 		{"table-full --report junit=none/report.xml", "none: no such file"},
 		{"table-full --report junit=full", "full is a folder"},
 		{"table-full --report junit=file/report.xml", "file is not a folder"},

@@ -26,7 +26,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		if _, own := e.GetFlag().Value.(*flagValue); own {
 			return fmt.Errorf("--%s: %w", e.GetFlag().Name, e.Unwrap())
 		}
-		return fmt.Errorf("--%s: %q is neither true nor false", e.GetFlag().Name, e.GetValue())
+		return fmt.Errorf("--%s: must be true or false, not %q", e.GetFlag().Name, e.GetValue())
 	}
 	if e, ok := errors.AsType[*pflag.InvalidSyntaxError](err); ok {
 		return fmt.Errorf("%s: a flag is written --NAME VALUE or --NAME=VALUE; %s --help lists them", e.GetSpecifiedFlag(), cmd.CommandPath())

@@ -94,7 +94,7 @@ func countFlag[N int | int64](into *N, least, most N) *flagValue {
 	return &flagValue{kind: "count", read: func(text string) error {
 		return readAs(text, func(c scenarios.Count) error {
 			if c < scenarios.Count(least) || c > scenarios.Count(most) {
-				return fmt.Errorf("%s is not within %d and %d", text, least, most)
+				return fmt.Errorf("must be %d to %d, not %s", least, most, text)
 			}
 			*into = N(c)
 			return nil

@@ -15,9 +15,9 @@ func gcCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "remove what killed runs left behind",
-		Long: `Lists and removes what runs that were killed left outside their sandboxes: machines, networks and volumes of a
-libvirt daemon, files, changed settings of this host. Each run records what it makes before it
-makes it; only what is recorded, and carries the run's id, is touched. Runs that still go on are left alone.`,
+		Long: `Lists and removes what killed runs left outside of their sandboxes: machines, networks and volumes of a
+libvirt daemon, files, changed settings of this host. A run records each thing before it makes it. ctload gc
+removes only what is recorded and carries the run's id, and leaves live runs alone.`,
 		Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nothing := true
@@ -34,8 +34,8 @@ makes it; only what is recorded, and carries the run's id, is touched. Runs that
 			return host(err)
 		},
 	}
-	cmd.Flags().Var(uriFlag(&connect), "connect", "only what is at the libvirt daemon with this URI; can be repeated")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list it")
+	cmd.Flags().Var(uriFlag(&connect), "connect", "remove only from the libvirt daemon with this URI; can be repeated")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list, and remove nothing")
 	return cmd
 }
 

@@ -44,30 +44,30 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	flags.VarP(rateFlag(&s.Rate), "rate", "r", "how many begin each second, as 3000/s or 3000")
 	flags.Var(&flagValue{kind: "ramp", read: f.readRamp}, "ramp", "a rate that changes evenly over the duration, as 0/s-5000/s")
 	flags.Var(&flagValue{kind: "stages", read: f.readStages}, "stages", "rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
-	flags.Var(&flagValue{kind: "burst", read: f.readBurst}, "burst", "so many at once, again and again, as 500:1s")
-	flags.Var(&flagValue{kind: "sine", read: f.readSine}, "sine", "a rate that swings: mean, by how much, period, as 1000/s:800/s:30s")
+	flags.Var(&flagValue{kind: "burst", read: f.readBurst}, "burst", "number at once, and the time between two bursts, as 500:1s")
+	flags.Var(&flagValue{kind: "sine", read: f.readSine}, "sine", "a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
 	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots of the schedule, in bursts")
 	flags.Var(durationFlag(&s.Slack), "slack", "how late a send may be before its slot is given up (default 10ms)")
-	flags.Var(durationFlag(&s.Timeout), "timeout", "for each request, connection or answer, as 500ms (default 10s, probe 1s)")
+	flags.Var(durationFlag(&s.Timeout), "timeout", "time limit of each request, connection or answer, as 500ms (default 10s, probe 1s)")
 	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries", "how often the kernel repeats a SYN (default: its tcp_syn_retries)")
 	flags.VarP(portsFlag(&s.Ports), "ports", "p", "destination ports used in turn, as 80 or 8000-8063,9000")
 	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources", "source addresses: addresses, prefixes, ranges, separated by commas")
 	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports", "source ports used in turn, as 1024-65535 (icmp: ids)")
-	flags.BoolVar(&s.Crafted, "crafted", false, "packets from any --sources, from no socket and unanswered; only in a namespace made for them")
+	flags.BoolVar(&s.Crafted, "crafted", false, "send packets from any --sources, without sockets and unanswered; only in a namespace made for them")
 	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
 	flags.Var(seedFlag(&s.Seed), "seed", "order of the tuples; 0: in order")
 	flags.BoolVar(&s.Reuse, "reuse", false, "begin again when every tuple has been used")
 	flags.Var(wordFlag(&s.Close, "", generators.CloseFIN, generators.CloseRST, generators.CloseAbandon, generators.CloseHalf), "close", "how a connection ends: fin, rst, abandon, half-close (not all with every kind)")
 	flags.Var(wordFlag(&s.CloseBy, "", generators.Client, generators.Server), "close-by", "who closes first: client or server")
 	flags.VarP(countFlag(&s.KeepAlive, 1, 1<<30), "keep-alive", "k", "requests on each connection")
-	flags.Var(sizeFlag(&s.Payload), "payload", "what is sent on each connection, or in each datagram or packet, as 100B or 1KiB")
-	flags.Var(sizeFlag(&s.Expect), "expect", "how much to wait for before closing, as 100B")
+	flags.Var(sizeFlag(&s.Payload), "payload", "bytes to send on each connection, or in each datagram or packet, as 100B or 1KiB")
+	flags.Var(sizeFlag(&s.Expect), "expect", "bytes to receive before closing, as 100B")
 	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of a conversation, each sent when the one before was answered")
 	flags.Var(durationFlag(&s.Hold), "hold", "how long each connection stays open, as 10s")
-	flags.Var(durationFlag(&s.Interval), "interval", "between the payloads of a held connection, or the datagrams of a conversation, as 1s")
+	flags.Var(durationFlag(&s.Interval), "interval", "time between the payloads of a held connection, or the datagrams of a conversation, as 1s")
 	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each")
 	flags.Var(wordFlag(&s.Protocol, "", generators.ProtocolTCP, generators.ProtocolUDP, generators.ProtocolICMP), "protocol", "tcp, udp or icmp (default tcp)")
-	flags.Var(textFlag(&s.Interface, "interface", "eth0"), "interface", "that crafted packets leave by (default: the route's)")
+	flags.Var(textFlag(&s.Interface, "interface", "eth0"), "interface", "interface that crafted packets leave by (default: the route's)")
 	flags.Var(textFlag(&s.Gateway, "hardware address", "02:00:00:00:00:01"), "gateway", "hardware address that crafted packets go to (default: the next hop's)")
 	flags.Var(countFlag(&s.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
 	flags.Var(cpusFlag(&s.CPUs), "cpus", "CPUs that the threads are pinned to, as 0,1")
@@ -91,7 +91,7 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 	}
 	if f.ramp != nil {
 		if s.Duration <= 0 {
-			return errors.New("--ramp needs --duration: the time over which the rate changes")
+			return errors.New("--ramp needs --duration: the time in which the rate changes")
 		}
 		f.ramp.Duration = s.Duration
 		s.Profile = &generators.Profile{Stages: pacing.Stages{*f.ramp}}
@@ -101,7 +101,7 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 	}
 	if address, port, err := net.SplitHostPort(target); err == nil {
 		if cmd.Flags().Changed("ports") {
-			return fmt.Errorf("both %s and --ports %s say where to", target, cmd.Flags().Lookup("ports").Value)
+			return fmt.Errorf("%s and --ports %s both give ports: leave one of them out", target, cmd.Flags().Lookup("ports").Value)
 		}
 		if err := portsFlag(&s.Ports).Set(port); err != nil {
 			return fmt.Errorf("%s: %w", target, err)

@@ -52,7 +52,7 @@ func defaultFirst(word string, words []string) []string {
 
 // registerThresholds adds the flag of conditions on a run.
 func registerThresholds(flags *pflag.FlagSet, texts *[]string) {
-	flags.Var(textsFlag(texts, "threshold", "'load.failed == 0'"), "threshold", "what must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
+	flags.Var(textsFlag(texts, "threshold", "'load.failed == 0'"), "threshold", "expression that must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
 }
 
 // baselineFlags name the run that another is held against.
@@ -63,14 +63,14 @@ type baselineFlags struct {
 
 func (f *baselineFlags) register(flags *pflag.FlagSet) {
 	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline", "compare with this run, and fail when something became worse")
-	flags.Var(excessFlag(&f.maxRegression, "10%"), "max-regression", "by how much a figure may be worse than in the baseline")
+	flags.Var(excessFlag(&f.maxRegression, "10%"), "max-regression", "share by which a figure may be worse than in the baseline")
 }
 
 // load reads the baseline; nil without one.
 func (f *baselineFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 	if f.baseline == "" {
 		if cmd.Flags().Changed("max-regression") {
-			return nil, errors.New("--max-regression goes with --baseline RUN")
+			return nil, errors.New("--max-regression needs --baseline RUN")
 		}
 		return nil, nil
 	}

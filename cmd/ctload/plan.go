@@ -22,8 +22,8 @@ func planCommand() *cobra.Command {
 		Use:   "plan [EXPERIMENT | --rate N --residence T]",
 		Short: "the arithmetic alone: what a load needs, as sysctl lines",
 		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence, and what the kernel
-still counts after that), and says which max and how many buckets carry it. With an experiment, it says so of
-each of its scenarios, before anything is booted.
+still counts after that), and prints the max and the number of buckets that hold it. With an experiment, it does
+so for each scenario, and boots nothing.
 
   ctload plan --rate 2000 --residence time_wait            short connections, at the kernel's own timeout
   ctload plan --rate 2000 --residence 30s                  the same with another timeout
@@ -35,7 +35,7 @@ each of its scenarios, before anything is booted.
 			if len(args) == 1 {
 				for _, flag := range []string{"rate", "residence", "held", "memory", "kernel"} {
 					if cmd.Flags().Changed(flag) {
-						return fmt.Errorf("--%s does not go with an experiment, which says it itself", flag)
+						return fmt.Errorf("--%s does not go with an experiment: the experiment gives that value", flag)
 					}
 				}
 				return planExperiment(cmd, args[0], demand.Fill, format, width.options())

@@ -27,10 +27,10 @@ func respondCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "respond " + strings.Join(responderKinds, "|"),
 		Short: "answer generators, on many ports, until interrupted",
-		Long: `Serves what the generators need at the other end, until ctrl-C, and then says what came, as JSON.
+		Long: `Answers generators until ctrl-C, and then prints what it counted, as JSON.
 
   http       a fixed answer to each request, HTTP/1.0 and 1.1, of --body bytes (tcp)
-  echo       what came goes back (tcp, udp)
+  echo       sends back what it received (tcp, udp)
   silent     reads, and neither answers nor closes first (tcp, udp)
   slow       the http answer (tcp) or the echo (udp), --delay after the request
   close      closes first, as soon as it has accepted (tcp)
@@ -62,8 +62,8 @@ func respondCommand() *cobra.Command {
 	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog", "accept queue of each port (default 65535; the kernel caps it at somaxconn)")
 	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, as 10KiB")
 	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
-	flags.Var(durationFlag(&spec.Idle), "idle", "close connections on which nothing came for that long, as 1m")
-	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface", "of a handshake responder (default: the only one besides loopback)")
+	flags.Var(durationFlag(&spec.Idle), "idle", "close connections that were idle for this long, as 1m")
+	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface", "interface of a handshake responder (default: the only one besides loopback)")
 	flags.Var(countFlag(&spec.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
 	flags.Var(textFlag(&spec.Namespace, "file", "/run/netns/far"), "namespace", "file of the network namespace to work in")
 	return cmd

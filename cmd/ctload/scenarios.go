@@ -16,11 +16,11 @@ func scenariosCommand() *cobra.Command {
 		Short: "the experiments that come with ctload, and the language that they are written in",
 		Long: `The experiments that come with ctload, and the language that they are written in (docs/language.md).
 
-  ctload scenarios list                       what there is, in groups
-  ctload scenarios find table full            where words stand: messages, settings, rules, commands
-  ctload scenarios show table-full --brief    what one is about
+  ctload scenarios list                       list them, in groups
+  ctload scenarios find table full            find messages, settings, rules, commands
+  ctload scenarios show table-full --brief    the story and the scenarios of one
   ctload scenarios show table-full > my.yaml  the text of one, to copy and change
-  ctload scenarios validate my.yaml           is it right? Nothing is run
+  ctload scenarios validate my.yaml           check it, and run nothing
   ctload run my.yaml                          run it`,
 	}
 	return group(cmd,

@@ -85,7 +85,7 @@ func showCommand() *cobra.Command {
 		},
 	}
 	width.register(cmd.Flags())
-	cmd.Flags().BoolVar(&brief, "brief", false, "print what it is about, not its text")
+	cmd.Flags().BoolVar(&brief, "brief", false, "print its summary, story and scenarios, not its text")
 	return cmd
 }
 
@@ -94,7 +94,7 @@ func findCommand() *cobra.Command {
 		Use: "find TEXT...", Short: "find words in the shipped experiments",
 		Long: `Finds words in the shipped experiments: in names, stories, settings, rules, the lines of the kernel's log, and
 the lines of incident write-ups as they stand there. All words must occur in an experiment, in
-whatever case; an old name of a setting or a module also means the one of today. The best comes first.
+any case; an old name of a setting or a module also finds the current one. The best match comes first.
 
   ctload scenarios find nf_conntrack: table full, dropping packet
   ctload scenarios find ip_conntrack_max

@@ -104,7 +104,7 @@ func TestTLS(t *testing.T) {
 		said         string
 	}{
 		{"both believe", ours.folder(ours), statusOK, "libvirt "},
-		{"the daemon does not believe us", others.folder(ours), statusHost, "mend it with"},
+		{"the daemon does not believe us", others.folder(ours), statusHost, "fix:"},
 		{"we do not believe the daemon", ours.folder(others), statusHost, "certificate signed by unknown authority"},
 	} {
 		uri := "qemu+tls://127.0.0.1/system?" + url.Values{"pkipath": {tc.folder}}.Encode()

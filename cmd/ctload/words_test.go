@@ -13,7 +13,7 @@ import (
 
 // foreign is text of the libraries that read command lines and values: it names no example and no way out.
 var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|value out of range|unknown shorthand|unknown flag|` +
-	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|must be|Did you mean this|(?i)usage:`)
+	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|Did you mean this|(?i)usage:`)
 
 // garbage holds values that every flag with a form of its own refuses.
 var garbage = []string{"x", "", "-1", "1e99", "NaN", "10zz", " ", `"`}

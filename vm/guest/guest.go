@@ -52,7 +52,7 @@ func (e *MissingError) Error() string {
 		text += ": " + e.Err.Error()
 	}
 	if e.Fix != "" {
-		text += fmt.Sprintf(" (to mend it: %s)", e.Fix)
+		text += fmt.Sprintf(" (fix: %s)", e.Fix)
 	}
 	return text
 }
