@@ -11,7 +11,7 @@ import (
 // What stands where something else was expected.
 const (
 	steadyWhat  = "steady is a list of expressions, as probe.loss == 0"
-	actionsWhat = "actions are a list; each says what it is (action: flush) and when (at: 10s)"
+	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
 )
 
 // listOf is a list at the top of a file, empty where there is none.

@@ -66,7 +66,7 @@ func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 		}
 		kind := at.get("action")
 		if kind == nil {
-			p.errorf(at.at, "an action says what it is: action: %s", strings.Join(ActionKind("").Words(), "|"))
+			p.errorf(at.at, "an action needs action: %s", strings.Join(ActionKind("").Words(), "|"))
 			continue
 		}
 		if p.failed(kind.at) {
@@ -106,12 +106,12 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	at, when := n.get("at"), n.get("when")
 	switch {
 	case at == nil && when == nil && n.get("phase") == nil:
-		p.errorf(n.at, "when? an action comes at a time (at: 10s) or on a condition (when: first drop)")
+		p.errorf(n.at, "an action needs a time (at: 10s) or a condition (when: first drop)")
 	case at != nil && when != nil:
-		p.errorf(when.at, "at and when at once: an action comes at a time or on a condition")
+		p.errorf(when.at, "at and when exclude each other: an action has a time or a condition")
 	}
 	if after := n.get("after"); after != nil && when == nil {
-		p.errorf(after.at, "after goes with when: how long after the condition has come true")
+		p.errorf(after.at, "after needs when: it is the time after the condition has come true")
 	}
 	if when != nil && when.kind == scalar {
 		checkCondition(p, when)
@@ -123,7 +123,7 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	names := append(phases.names(), PhaseRecovery)
 	switch length := phases.length(a.Phase); {
 	case when != nil:
-		p.errorf(phase.at, "phase goes with at, which counts from its start")
+		p.errorf(phase.at, "phase needs at, which counts from the start of the phase")
 	case !slices.Contains(names, a.Phase):
 		p.errorf(phase.at, "there is no phase %s%s", quote(a.Phase), spelling.Hint(a.Phase, names))
 	case a.Phase != PhaseRecovery && length > 0 && a.At >= length:
@@ -136,7 +136,7 @@ func checkCondition(p *problems, when *node) {
 	words := strings.Fields(when.text)
 	switch {
 	case len(words) == 0:
-		p.errorf(when.at, "an empty condition")
+		p.errorf(when.at, "the condition is empty")
 	case words[0] == "first" && (len(words) != 2 || !slices.Contains(moments, words[1])):
 		word := strings.Join(words[1:], " ")
 		p.errorf(when.at, "first %s: what comes first is one of %s%s", word, strings.Join(moments, ", "), meantOnly(word, moments))
@@ -158,19 +158,19 @@ func checkDuration(p *problems, n *node, a *Action) {
 	}
 	length, every, times := n.get("for"), n.get("every"), n.get("times")
 	if length != nil && !p.failed(length.at) && a.For <= 0 {
-		p.errorf(length.at, "an action lasts more than 0s")
+		p.errorf(length.at, "for must be more than 0s")
 	}
 	if a.Kind == Pause && length == nil {
-		p.errorf(n.at, "for how long? a node that is paused until the end of the trial has nothing to tell; give for, as 5s")
+		p.errorf(n.at, "pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
 	}
 	switch {
 	case every == nil && times == nil:
 	case length == nil || every == nil || times == nil:
-		p.errorf(n.at, "what comes again needs all three: for, every and times")
+		p.errorf(n.at, "an action that repeats needs for, every and times")
 	case !p.failed(every.at) && a.Every <= a.For:
-		p.errorf(every.at, "every %s, and each lasts %s: it would not end before it begins again", a.Every, a.For)
+		p.errorf(every.at, "every must be longer than for (%s), not %s: the action would begin again before it ends", a.For, a.Every)
 	case !p.failed(times.at) && (a.Times < 1 || a.Times > maxTimes):
-		p.errorf(times.at, "times is 1 to %d", maxTimes)
+		p.errorf(times.at, "times must be 1 to %d", maxTimes)
 	}
 }
 
@@ -184,7 +184,7 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 		p.errorf(on.at, "the %s topology has no node %s%s", topology.Kind, quote(a.Node), spelling.Hint(a.Node, nodes))
 	}
 	if on := n.get("node"); on != nil && a.Kind == Reset && a.Node != nodeDUT {
-		p.errorf(on.at, "only the dut can be reset: a load that its client forgets would tell nothing")
+		p.errorf(on.at, "only the dut can be reset: a client would forget its load, and report nothing")
 	}
 	link := n.get("link")
 	if link == nil || link.kind != scalar {
@@ -235,7 +235,7 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 		}
 	case SetBuckets:
 		if need("buckets", "65536") && (a.Buckets < 1 || a.Buckets > 1<<31) {
-			p.errorf(n.get("buckets").at, "buckets is 1 to %d", 1<<31)
+			p.errorf(n.get("buckets").at, "buckets must be 1 to %d", 1<<31)
 		}
 	case RulesLoad:
 		if !given("rules", "rules6", "nft") {
@@ -244,7 +244,7 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 		checkActionRules(p, n, topology)
 	case Delete:
 		if !given(filterKeys...) {
-			p.errorf(n.at, "which entries? %s needs one of %s; for all of them there is %s", a.Kind, strings.Join(filterKeys, ", "), Flush)
+			p.errorf(n.at, "%s needs one of %s; %s removes all entries", a.Kind, strings.Join(filterKeys, ", "), Flush)
 		}
 	case ModuleRemove:
 		for _, name := range a.Modules {
@@ -254,11 +254,11 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 		}
 	case ClockJump:
 		if need("by", "30s or -30s") && a.By == 0 {
-			p.errorf(n.get("by").at, "by no time at all")
+			p.errorf(n.get("by").at, "by must not be 0s")
 		}
 	case CPUThrottle:
 		if need("share", "50%") && (a.Share <= 0 || a.Share > maxThrottle) {
-			p.errorf(n.get("share").at, "share is more than 0%% and at most %s", maxThrottle)
+			p.errorf(n.get("share").at, "share must be more than 0%% and at most %s", maxThrottle)
 		}
 	case Network:
 		checkNetwork(p, n, a)
@@ -291,11 +291,11 @@ func checkActionRules(p *problems, n *node, topology Topology) {
 // checkNetwork judges what is asked of a link. A share of 0% is a link in order, for the sake of a matrix.
 func checkNetwork(p *problems, n *node, a *Action) {
 	if !slices.ContainsFunc(networkKeys, func(key string) bool { return n.get(key) != nil }) {
-		p.errorf(n.at, "what is to happen to the frames? %s needs one of %s; for none to pass there are %s and %s",
+		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
 			Network, strings.Join(networkKeys, ", "), LinkDown, Partition)
 	}
 	if jitter := n.get("jitter"); jitter != nil && !p.failed(jitter.at) && a.Jitter > a.Delay {
-		p.errorf(jitter.at, "jitter %s is over the delay %s: a frame cannot arrive before it was sent", a.Jitter, a.Delay)
+		p.errorf(jitter.at, "jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
 	}
 	if reorder := n.get("reorder"); reorder != nil && !p.failed(reorder.at) && a.Reorder > 0 && a.Delay == 0 {
 		p.errorf(reorder.at, "reorder needs a delay: frames overtake those that wait")
@@ -317,7 +317,7 @@ func checkJoin(p *problems, n *node, a *Action, r *Resolved) {
 		return
 	}
 	if e := r.Workload[i]; e.Start > 0 || e.Phase != "" {
-		p.errorf(at, "%s starts with the action; it has no start and no phase of its own", quote(a.Entry))
+		p.errorf(at, "%s starts with the action: it must have no start and no phase of its own", quote(a.Entry))
 	}
 	if len(names) == 1 {
 		p.errorf(at, "%s is the whole load: nothing goes on before it joins", quote(a.Entry))
