@@ -147,6 +147,26 @@ func TestDocumentation_Links(t *testing.T) {
 	}
 }
 
+// TestDocumentation_Files finds each file and package that a page names in backquotes.
+func TestDocumentation_Files(t *testing.T) {
+	named := regexp.MustCompile("`((?:agent|bench|cmd|docs|generators|internal|labs|orchestrator|reports|results|scenarios|vm)/[A-Za-z0-9_./-]+)`")
+	n := 0
+	for _, page := range pages(t) {
+		for _, match := range named.FindAllStringSubmatch(readFile(t, page), -1) {
+			if strings.Contains(match[1], "NAME") {
+				continue // a file that the reader makes
+			}
+			n++
+			if _, err := os.Stat(filepath.Join(moduleRoot, match[1])); err != nil {
+				t.Errorf("%s names %s: %v", page, match[1], err)
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("only %d names were found", n)
+	}
+}
+
 // TestDocumentation_Index finds every page of docs/ in its index.
 func TestDocumentation_Index(t *testing.T) {
 	index := readFile(t, "docs/README.md")
