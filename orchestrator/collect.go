@@ -146,17 +146,10 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 	if system == nil {
 		return nil
 	}
-	n := system.Network
-	s := &results.Stack{
-		ListenOverflows: n.ListenOverflows, ListenDrops: n.ListenDrops, SynCookiesSent: n.SYNCookiesSent,
-		ReqQFullDrop: n.RequestQueueDrops, OutRsts: n.TCPResetsSent,
-		UDPNoPorts: n.UDPNoPorts, UDPInErrors: n.UDPErrors, UDPRcvbufErrors: n.UDPReceiveBuffer,
-		ICMPInErrors: n.ICMPErrors, ICMPOutUnreach: n.ICMPUnreachSent, SoftnetDropped: n.SoftnetDropped,
-		DropReasons: system.Drops,
-	}
+	s := &results.Stack{NetCounters: system.Network, DropReasons: system.Drops}
 	for _, link := range system.Links {
 		s.LinkDropped += link.RxDropped + link.TxDropped
-		s.QdiscDropped += link.QueueDrops
+		s.QdiscDropped += link.QdiscDropped
 	}
 	for _, hit := range hits {
 		if hit.Refuses {

@@ -25,7 +25,7 @@ type column struct {
 }
 
 // columns are all columns in the order in which they are shown.
-var columns = []column{
+var columns = slices.Concat([]column{
 	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }},
 	{name: "verdict", head: [2]string{"", "verdict"}, left: true, cell: verdictCell},
 	number("offered", "", "offered", func(t *results.Trial) int64 { return t.Load.Offered }),
@@ -39,14 +39,11 @@ var columns = []column{
 	number("max", "", "max", func(t *results.Trial) int64 { return t.Conntrack.Max }),
 	number("buckets", "", "buckets", func(t *results.Trial) int64 { return t.Conntrack.Buckets }),
 	share("fill %", "fill", func(t *results.Trial) (float64, bool) { return t.Conntrack.Fill(), t.Conntrack.Max > 0 }),
-	number("drop", "", "drop", func(t *results.Trial) int64 { return t.Conntrack.Drop }),
-	number("early_drop", "early_", "drop", func(t *results.Trial) int64 { return t.Conntrack.EarlyDrop }),
-	number("insert_failed", "insert_", "failed", func(t *results.Trial) int64 { return t.Conntrack.InsertFailed }),
+}, counterColumns(false), []column{
 	{name: "log lines", head: [2]string{"log", "lines"}, cell: logCell},
 	figure("seconds to full", "full", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToFull) }),
 	figure("seconds", "", "seconds", func(t *results.Trial) (float64, bool) { return t.Seconds, true }),
-	rare(number("chain_toolong", "chain_", "toolong", func(t *results.Trial) int64 { return t.Conntrack.ChainTooLong })),
-	rare(number("clash_resolve", "clash_", "resolve", func(t *results.Trial) int64 { return t.Conntrack.ClashResolve })),
+}, counterColumns(true), []column{
 	rare(share("probe lost %", "probe lost", func(t *results.Trial) (float64, bool) {
 		if t.Probe == nil || t.Probe.Sent == 0 {
 			return 0, false
@@ -84,15 +81,43 @@ var columns = []column{
 		}
 		return t.CPU.SoftIRQShare(), true
 	})),
+})
+
+// counterColumns are those of conntrack's counters, as their table has them.
+func counterColumns(optional bool) []column {
+	var list []column
+	for _, c := range results.ConntrackCounters {
+		if c.Column == "" || c.RareColumn != optional {
+			continue
+		}
+		group, head, _ := strings.Cut(c.Column, "|")
+		col := number(c.Name, group, head, func(t *results.Trial) int64 { return *c.In(&t.Conntrack.Counters) })
+		col.optional = optional
+		list = append(list, col)
+	}
+	return list
 }
 
 // importance is the order in which columns are kept when the terminal is narrow: the last goes
 // first.
-var importance = []string{
+var importance = slices.Concat(append(important, otherCounters()...), []string{"predicted peak", "softirq %"})
+
+var important = []string{
 	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop", "peak", "fill %",
 	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",
 	"connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
-	"probe lost %", "seconds to recover", "probe p99 ms", "chain_toolong", "clash_resolve", "predicted peak", "softirq %",
+	"probe lost %", "seconds to recover", "probe p99 ms",
+}
+
+// otherCounters are the columns of counters that have no place among the important ones.
+func otherCounters() []string {
+	var names []string
+	for _, c := range results.ConntrackCounters {
+		if c.Column != "" && !slices.Contains(important, c.Name) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 func number(name, group, head string, value func(*results.Trial) int64) column {

@@ -97,21 +97,26 @@ func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
 // which keeps the page small. Times are in milliseconds, latencies in microseconds.
 type (
 	plotTrial struct {
-		Number    int       `json:"number"`
-		Verdict   string    `json:"verdict"`
-		Seconds   float64   `json:"seconds"`
-		Marks     []mark    `json:"marks"`
-		Actions   []band    `json:"actions,omitempty"`
-		T         []int64   `json:"t"`
-		Count     []int64   `json:"count"`
-		Max       []int64   `json:"max"`
-		Offered   []int64   `json:"offered"`
-		Done      []int64   `json:"done"`
-		Failed    []int64   `json:"failed"`
-		Drop      []int64   `json:"drop"`
-		EarlyDrop []int64   `json:"early_drop"`
-		Insert    []int64   `json:"insert_failed"`
-		Probe     plotProbe `json:"probe"`
+		Number  int         `json:"number"`
+		Verdict string      `json:"verdict"`
+		Seconds float64     `json:"seconds"`
+		Marks   []mark      `json:"marks"`
+		Actions []band      `json:"actions,omitempty"`
+		T       []int64     `json:"t"`
+		Count   []int64     `json:"count"`
+		Max     []int64     `json:"max"`
+		Offered []int64     `json:"offered"`
+		Done    []int64     `json:"done"`
+		Failed  []int64     `json:"failed"`
+		Refused []plotCurve `json:"refused"`
+		Probe   plotProbe   `json:"probe"`
+	}
+	// plotCurve is a counter of those that the table of counters draws.
+	plotCurve struct {
+		Name  string  `json:"name"`
+		Tone  string  `json:"tone"`           // colour of the page
+		Rare  bool    `json:"rare,omitempty"` // not drawn where it did not rise
+		Total []int64 `json:"total"`
 	}
 	plotProbe struct {
 		T      []int64 `json:"t"`
@@ -148,9 +153,11 @@ func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSa
 	p.Offered = column(func(s results.Sample) int64 { return s.Offered })
 	p.Done = column(func(s results.Sample) int64 { return s.Done })
 	p.Failed = column(func(s results.Sample) int64 { return s.Failed })
-	p.Drop = column(func(s results.Sample) int64 { return s.Counters.Drop })
-	p.EarlyDrop = column(func(s results.Sample) int64 { return s.Counters.EarlyDrop })
-	p.Insert = column(func(s results.Sample) int64 { return s.Counters.InsertFailed })
+	for _, c := range results.ConntrackCounters {
+		if c.Chart != "" {
+			p.Refused = append(p.Refused, plotCurve{c.Name, c.Chart, c.RareCurve, column(func(s results.Sample) int64 { return *c.In(&s.Counters) })})
+		}
+	}
 	probes = thinProbes(probes, points)
 	p.Probe.T = steps(probes, func(s results.ProbeSample) int64 { return millis(s.Seconds) })
 	p.Probe.Micros = steps(probes, func(s results.ProbeSample) int64 { return int64(math.Round(s.Millis * 1000)) })

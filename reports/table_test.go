@@ -127,7 +127,8 @@ func TestImportanceIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", "")), " ")
-	if want := strings.Join(importance, ", "); !strings.Contains(words, want) {
+	want := strings.Replace(strings.Join(importance, ", "), strings.Join(otherCounters(), ", "), "the other counters", 1)
+	if !strings.Contains(words, want) {
 		t.Errorf("reports.go does not say: %s", want)
 	}
 }

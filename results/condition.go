@@ -2,10 +2,14 @@ package results
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // Condition is an expression (expr-lang.org) over the fields of a [Moment], as
@@ -13,7 +17,7 @@ import (
 //	probe.loss == 0 and probe.latency_ms < 50
 //	conntrack.count > 0.9 * conntrack.max
 //
-// or "first drop", which is conntrack.drop > 0; likewise early_drop, insert_failed, chain_toolong, failed
+// or "first drop", which is conntrack.drop > 0; likewise the other counters of conntrack, failed
 // (load.failed) and loss (probe.lost).
 type Condition struct {
 	text      string
@@ -23,19 +27,25 @@ type Condition struct {
 // momentFields are the names that conditions know.
 var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
 
-// firsts are what can come first.
-var firsts = map[string]string{
-	"drop": "conntrack.drop", "early_drop": "conntrack.early_drop", "insert_failed": "conntrack.insert_failed",
-	"chain_toolong": "conntrack.chain_toolong", "failed": "load.failed", "loss": "probe.lost",
+// firsts are what can come first: the counters of conntrack, and what else is lost.
+func firsts() map[string]string {
+	fields := map[string]string{"failed": "load.failed", "loss": "probe.lost"}
+	for _, c := range ConntrackCounters {
+		fields[c.Name] = "conntrack." + c.Name
+	}
+	return fields
 }
 
 // CompileCondition compiles a condition. An error is an [*exprError].
 func CompileCondition(text string) (*Condition, error) {
 	expression := text
 	if word, ok := strings.CutPrefix(strings.TrimSpace(text), "first "); ok {
-		field, known := firsts[strings.TrimSpace(word)]
+		fields := firsts()
+		word = strings.TrimSpace(word)
+		field, known := fields[word]
 		if !known {
-			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line is called %q", word)}
+			words := slices.Sorted(maps.Keys(fields))
+			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line that comes first is called %q%s", word, spelling.Hint(word, words))}
 		}
 		expression = field + " > 0"
 	}

@@ -147,7 +147,7 @@ func TestConditions(t *testing.T) {
 		"conntrack.cuont > 1": `condition "conntrack.cuont > 1", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`,
 		"drop > 0":            `did you mean "conntrack.drop"?`,
 		"conntrack.count":     "expected bool",
-		"first dropp":         "nothing of the time line is called",
+		"first dropp":         "is called \"dropp\"; did you mean \"drop\"?",
 		"":                    "it is empty",
 	} {
 		if _, err := CompileCondition(text); err == nil || !strings.Contains(err.Error(), words) {

@@ -139,7 +139,7 @@ func TestJudge(t *testing.T) {
 			trial: Trial{
 				Load:      Load{Unit: "connections", Offered: 100, Failed: 100, Causes: map[string]int64{CauseRefused: 100}},
 				Conntrack: Conntrack{Tracked: true, Peak: 100, Max: 65536},
-				Stack:     &Stack{OutRsts: 100, DropReasons: map[string]int64{"NO_SOCKET": 100, "NOT_SPECIFIED": 900, "A": 1, "B": 2}},
+				Stack:     &Stack{NetCounters: NetCounters{OutRsts: 100}, DropReasons: map[string]int64{"NO_SOCKET": 100, "NOT_SPECIFIED": 900, "A": 1, "B": 2}},
 			},
 			verdict: NotConntrack,
 			words: []string{
@@ -152,7 +152,7 @@ func TestJudge(t *testing.T) {
 			trial: Trial{
 				Load:      failing("connections", 1000, 300),
 				Conntrack: Conntrack{Tracked: true, Peak: 1000, Max: 65536},
-				Stack:     &Stack{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4},
+				Stack:     &Stack{NetCounters: NetCounters{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4}},
 			},
 			verdict: NotConntrack,
 			words:   []string{"812 listen queue overflows (ListenOverflows)"},

@@ -175,22 +175,6 @@ type Stage struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Counters are the per-CPU counters of nf_conntrack, summed over the CPUs. In a [Trial] they are
-// the difference between the end and the start of the trial; in a [Sample] they count from the
-// baseline sample. Names follow the kernel's netlink attributes (CTA_STATS_*), but for
-// early_drop and chain_toolong, which are spelt as operators read them.
-type Counters struct {
-	Drop          int64 `json:"drop"`           // packets for new entries that the kernel refused, SYN retries included
-	EarlyDrop     int64 `json:"early_drop"`     // entries not yet ASSURED that were evicted for new ones
-	InsertFailed  int64 `json:"insert_failed"`  // packets dropped since their entry could not be inserted: a lost race, or a chain that was too long
-	ChainTooLong  int64 `json:"chain_toolong"`  // packets dropped since the hash chain of their entry was too long
-	ClashResolve  int64 `json:"clash_resolve"`  // races for a tuple that were resolved without a loss
-	Invalid       int64 `json:"invalid"`        // packets that could not be tracked
-	Found         int64 `json:"found"`          // lookups for a free NAT tuple that found it in use
-	SearchRestart int64 `json:"search_restart"` // lookups that began again since the hash was resized
-	Error         int64 `json:"error"`          // packets that a protocol's tracker refused as broken
-}
-
 // Conntrack is what the DUT's connection tracking did in a trial. All times are in seconds, with
 // the resolution of the sampling; a nil time means that it did not happen while it was watched.
 type Conntrack struct {
@@ -310,34 +294,6 @@ type ProbeSample struct {
 	Millis  float64 `json:"ms"` // how long it took until it succeeded or was given up
 	OK      bool    `json:"ok"`
 	Cause   string  `json:"cause,omitempty"` // of the failure
-}
-
-// Stack is what the rest of the DUT's network stack counted in a trial, as differences between its
-// end and its start: the counters that explain failures which conntrack's do not. Names are the
-// kernel's in /proc/net/netstat and /proc/net/snmp, spelt in snake case.
-type Stack struct {
-	ListenOverflows int64 `json:"listen_overflows"`  // TcpExt ListenOverflows: the accept queue was full
-	ListenDrops     int64 `json:"listen_drops"`      // TcpExt ListenDrops, overflows included
-	SynCookiesSent  int64 `json:"syncookies_sent"`   // TcpExt SyncookiesSent
-	ReqQFullDrop    int64 `json:"reqq_full_drop"`    // TcpExt TCPReqQFullDrop
-	OutRsts         int64 `json:"out_rsts"`          // Tcp OutRsts: a closed port answers so
-	UDPNoPorts      int64 `json:"udp_no_ports"`      // Udp NoPorts
-	UDPInErrors     int64 `json:"udp_in_errors"`     // Udp InErrors, full buffers included
-	UDPRcvbufErrors int64 `json:"udp_rcvbuf_errors"` // Udp RcvbufErrors
-	ICMPInErrors    int64 `json:"icmp_in_errors"`    // Icmp InErrors
-	ICMPOutUnreach  int64 `json:"icmp_out_unreach"`  // Icmp OutDestUnreachs
-	SoftnetDropped  int64 `json:"softnet_dropped"`   // second column of /proc/net/softnet_stat
-	LinkDropped     int64 `json:"link_dropped"`      // rx_dropped + tx_dropped of the links under test
-	QdiscDropped    int64 `json:"qdisc_dropped"`     // of the links under test
-	RulesDropped    int64 `json:"rules_dropped"`     // packets counted by DROP and REJECT rules and policies
-	// MemoryFaults counts lines of the kernel's log which tell that memory ran out: an allocation that failed, a process
-	// that was killed for it. Such lines are rate-limited: that there are any says more than how many. None where the log
-	// was not read.
-	MemoryFaults int64 `json:"memory_faults,omitempty"`
-	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
-	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`
-	// DropReasonsMissing says why they were not counted.
-	DropReasonsMissing string `json:"drop_reasons_missing,omitempty"`
 }
 
 // Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.

@@ -42,19 +42,6 @@ type MomentProbe struct {
 	Latency float64 `json:"latency_ms"`
 }
 
-// Add adds what was counted elsewhere.
-func (c *Counters) Add(other Counters) {
-	c.Drop += other.Drop
-	c.EarlyDrop += other.EarlyDrop
-	c.InsertFailed += other.InsertFailed
-	c.ChainTooLong += other.ChainTooLong
-	c.ClashResolve += other.ClashResolve
-	c.Invalid += other.Invalid
-	c.Found += other.Found
-	c.SearchRestart += other.SearchRestart
-	c.Error += other.Error
-}
-
 // rateWindow is how many seconds a rate is taken over.
 const rateWindow = 1.0
 

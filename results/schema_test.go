@@ -49,6 +49,10 @@ func makeSchema(t *testing.T, strict bool) []byte {
 	for name, text := range r.CommentMap {
 		r.CommentMap[name] = strings.Join(strings.Fields(text), " ")
 	}
+	for field := range reflect.TypeFor[NetCounters]().Fields() { // the kernel's names come before
+		key := "github.com/ctload/ctload/results.NetCounters." + field.Name
+		r.CommentMap[key] = strings.Trim(field.Tag.Get("kernel")+": "+r.CommentMap[key], ": ")
+	}
 	s := r.Reflect(&Run{})
 	s.Title = "run.json of ctload"
 	data, err := json.MarshalIndent(s, "", "  ")

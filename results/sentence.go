@@ -248,21 +248,11 @@ func stackWords(t *Trial, before, after string) string {
 	if t.Stack == nil {
 		return ""
 	}
-	s := t.Stack
-	refused := t.Load.Causes[CauseRefused] > 0
-	counts := map[string]int64{
-		"listen queue overflows (ListenOverflows)":        s.ListenOverflows,
-		"SYNs dropped at a full queue (TCPReqQFullDrop)":  s.ReqQFullDrop,
-		"UDP datagrams to a closed port (NoPorts)":        s.UDPNoPorts,
-		"UDP datagrams past a full buffer (RcvbufErrors)": s.UDPRcvbufErrors,
-		"packets dropped in softirq (softnet)":            s.SoftnetDropped,
-		"packets dropped at the link":                     s.LinkDropped,
-		"packets dropped in the queueing discipline":      s.QdiscDropped,
-		"packets dropped by rules":                        s.RulesDropped,
-		"lines in the log of memory that ran out":         s.MemoryFaults,
-	}
-	if refused {
-		counts["resets sent by the DUT (OutRsts)"] = s.OutRsts
+	counts := map[string]int64{}
+	for _, c := range stackCounters {
+		if c.Words != "" && (c.Cause == "" || t.Load.Causes[c.Cause] > 0) {
+			counts[c.Words] = *c.In(t.Stack)
+		}
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(counts)), func(n string) bool { return counts[n] <= 0 })
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })

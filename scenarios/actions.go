@@ -11,7 +11,7 @@ type Action struct {
 
 	At    Duration   `yaml:"at,omitempty" jsonschema_description:"when, counted from the start of the load or of phase"`
 	Phase string     `yaml:"phase,omitempty" matrix:"no" jsonschema_description:"with at: the phase of the load that at counts from, or recovery: it counts from the end of the load"`
-	When  Expression `yaml:"when,omitempty" matrix:"no" jsonschema_description:"the condition, over the fields of the time line; or first drop (likewise early_drop, insert_failed, chain_toolong, failed, loss), which is when one of them has risen above 0"`
+	When  Expression `yaml:"when,omitempty" matrix:"no" jsonschema_description:"the condition, over the fields of the time line; or first drop, which is when it has risen above 0; likewise the other counters of conntrack, failed and loss"`
 	After Duration   `yaml:"after,omitempty" jsonschema_description:"with when: how long after it has come true; default 0"`
 	For   Duration   `yaml:"for,omitempty" jsonschema_description:"how long, for what can be taken back; default: until the end of the trial"`
 	Every Duration   `yaml:"every,omitempty" jsonschema_description:"with for and times: from one beginning to the next"`

@@ -38,8 +38,6 @@ var (
 	networkKeys = []string{"loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate"}
 	// actionFields are all keys of an action; a key beyond them is reported by decode.
 	actionFields = fieldKeys(reflect.TypeFor[Action]())
-	// moments are what can come first: first drop, ...
-	moments = []string{"drop", "early_drop", "insert_failed", "chain_toolong", "failed", "loss"}
 )
 
 // keysOf are all keys that go with a kind.
@@ -113,8 +111,8 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	if after := n.get("after"); after != nil && when == nil {
 		p.errorf(after.at, "after needs when: it is the time after the condition has come true")
 	}
-	if when != nil && when.kind == scalar {
-		checkCondition(p, when)
+	if when != nil && when.kind == scalar && strings.TrimSpace(when.text) == "" {
+		p.errorf(when.at, "the condition is empty")
 	}
 	phase := n.get("phase")
 	if phase == nil || phase.kind != scalar {
@@ -129,26 +127,6 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	case a.Phase != PhaseRecovery && length > 0 && a.At >= length:
 		p.errorf(n.place("at"), "at %s into the phase %s, which lasts %s", a.At, quote(a.Phase), length)
 	}
-}
-
-// checkCondition judges what can be judged without the fields of the time line.
-func checkCondition(p *problems, when *node) {
-	words := strings.Fields(when.text)
-	switch {
-	case len(words) == 0:
-		p.errorf(when.at, "the condition is empty")
-	case words[0] == "first" && (len(words) != 2 || !slices.Contains(moments, words[1])):
-		word := strings.Join(words[1:], " ")
-		p.errorf(when.at, "first %s: what comes first is one of %s%s", word, strings.Join(moments, ", "), meantOnly(word, moments))
-	}
-}
-
-// meantOnly is the tail of a message that has listed the candidates already.
-func meantOnly(word string, candidates []string) string {
-	if near := spelling.Nearest(word, candidates); near != "" {
-		return "; did you mean \"first " + near + "\"?"
-	}
-	return ""
 }
 
 // checkDuration judges how long an action lasts and how often it comes.

@@ -25,10 +25,12 @@ const (
 	statCount         = 16
 )
 
-// statNames are the counters that results.Counters holds.
-var statNames = map[int]string{
-	statDrop: "drop", statEarlyDrop: "early_drop", statInsertFailed: "insert_failed", statChainTooLong: "chain_toolong",
-	statClashResolve: "clash_resolve", statInvalid: "invalid", statFound: "found", statSearchRestart: "search_restart", statError: "error",
+// conntrackCounters are the places of those that results.Counters holds.
+var conntrackCounters = map[int]results.Counter[results.Counters]{
+	statDrop: results.Named("drop"), statEarlyDrop: results.Named("early_drop"), statInsertFailed: results.Named("insert_failed"),
+	statChainTooLong: results.Named("chain_toolong"), statClashResolve: results.Named("clash_resolve"),
+	statInvalid: results.Named("invalid"), statFound: results.Named("found"),
+	statSearchRestart: results.Named("search_restart"), statError: results.Named("error"),
 }
 
 // cpuStat is one CPU's counters; the kernel's are 32 bits wide and wrap.
@@ -87,17 +89,11 @@ func (a *accumulator) add(r *reading) {
 func (a *accumulator) forget() { clear(a.last) }
 
 func (a *accumulator) counters() results.Counters {
-	return results.Counters{
-		Drop:          a.sum[statDrop],
-		EarlyDrop:     a.sum[statEarlyDrop],
-		InsertFailed:  a.sum[statInsertFailed],
-		ChainTooLong:  a.sum[statChainTooLong],
-		ClashResolve:  a.sum[statClashResolve],
-		Invalid:       a.sum[statInvalid],
-		Found:         a.sum[statFound],
-		SearchRestart: a.sum[statSearchRestart],
-		Error:         a.sum[statError],
+	var all results.Counters
+	for i, counter := range conntrackCounters {
+		*counter.In(&all) = a.sum[i]
 	}
+	return all
 }
 
 // absent names the counters that this kernel does not keep, so that their zeros are not taken for
@@ -105,8 +101,8 @@ func (a *accumulator) counters() results.Counters {
 func (a *accumulator) absent() []string {
 	var names []string
 	for i := range a.have {
-		if name, ok := statNames[i]; ok && !a.have[i] {
-			names = append(names, name)
+		if counter, ok := conntrackCounters[i]; ok && !a.have[i] {
+			names = append(names, counter.Name)
 		}
 	}
 	return names

@@ -12,19 +12,19 @@ import (
 // LinkLoss is what a link lost since the mark, in packets. A link that appeared after the mark counts in
 // full.
 type LinkLoss struct {
-	Name       string `json:"name"`
-	RxPackets  int64  `json:"rx_packets"`
-	TxPackets  int64  `json:"tx_packets"`
-	RxDropped  int64  `json:"rx_dropped"` // no buffer, or no protocol that wants it
-	TxDropped  int64  `json:"tx_dropped"`
-	RxErrors   int64  `json:"rx_errors"`
-	TxErrors   int64  `json:"tx_errors"`
-	RxMissed   int64  `json:"rx_missed"` // lost by the device itself
-	QueueDrops int64  `json:"queue_drops"`
+	Name         string `json:"name"`
+	RxPackets    int64  `json:"rx_packets"`
+	TxPackets    int64  `json:"tx_packets"`
+	RxDropped    int64  `json:"rx_dropped"` // no buffer, or no protocol that wants it
+	TxDropped    int64  `json:"tx_dropped"`
+	RxErrors     int64  `json:"rx_errors"`
+	TxErrors     int64  `json:"tx_errors"`
+	RxMissed     int64  `json:"rx_missed"` // lost by the device itself
+	QdiscDropped int64  `json:"qdisc_dropped"`
 	// QueueLength is a gauge: packets that wait in the queueing discipline.
 	QueueLength int64 `json:"queue_length"`
 
-	queueDrops uint32 // as the kernel counts: 32 bits
+	qdiscDropped uint32 // as the kernel counts: 32 bits
 }
 
 // linkReader asks rtnetlink for the counters of links and their root queueing disciplines. It needs no
@@ -72,8 +72,8 @@ func (r *linkReader) read() ([]LinkLoss, error) {
 		if !known || attributes.Parent != netlink.HANDLE_ROOT || attributes.Statistics == nil || attributes.Statistics.Queue == nil {
 			continue
 		}
-		losses[place].queueDrops = attributes.Statistics.Queue.Drops
-		losses[place].QueueDrops = int64(attributes.Statistics.Queue.Drops)
+		losses[place].qdiscDropped = attributes.Statistics.Queue.Drops
+		losses[place].QdiscDropped = int64(attributes.Statistics.Queue.Drops)
 		losses[place].QueueLength = int64(attributes.Statistics.Queue.Qlen)
 	}
 	return losses, nil
@@ -95,7 +95,7 @@ func linksSince(now, base []LinkLoss) []LinkLoss {
 		n.RxErrors -= b.RxErrors
 		n.TxErrors -= b.TxErrors
 		n.RxMissed -= b.RxMissed
-		n.QueueDrops = int64(n.queueDrops - b.queueDrops) // modulo 2^32
+		n.QdiscDropped = int64(n.qdiscDropped - b.qdiscDropped) // modulo 2^32
 	}
 	return now
 }

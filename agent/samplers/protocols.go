@@ -6,62 +6,36 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/results"
 )
 
-// lossFields are the counters of /proc/net/netstat and /proc/net/snmp that NetLosses holds, by the
-// prefix and the name that the kernel gives them.
-var lossFields = map[string]map[string]func(*NetLosses) *int64{
-	"TcpExt": {
-		"ListenOverflows":     func(n *NetLosses) *int64 { return &n.ListenOverflows },
-		"ListenDrops":         func(n *NetLosses) *int64 { return &n.ListenDrops },
-		"TCPReqQFullDrop":     func(n *NetLosses) *int64 { return &n.RequestQueueDrops },
-		"SyncookiesSent":      func(n *NetLosses) *int64 { return &n.SYNCookiesSent },
-		"SyncookiesFailed":    func(n *NetLosses) *int64 { return &n.SYNCookiesFailed },
-		"TCPTimeouts":         func(n *NetLosses) *int64 { return &n.TCPTimeouts },
-		"TCPAbortOnMemory":    func(n *NetLosses) *int64 { return &n.TCPAbortsOnMemory },
-		"TCPBacklogDrop":      func(n *NetLosses) *int64 { return &n.TCPBacklogDrops },
-		"TCPTimeWaitOverflow": func(n *NetLosses) *int64 { return &n.TimeWaitOverflow },
-		"IPReversePathFilter": func(n *NetLosses) *int64 { return &n.ReversePathDrops },
-	},
-	"Tcp": {
-		"RetransSegs":  func(n *NetLosses) *int64 { return &n.TCPRetransmits },
-		"OutRsts":      func(n *NetLosses) *int64 { return &n.TCPResetsSent },
-		"InErrs":       func(n *NetLosses) *int64 { return &n.TCPErrors },
-		"AttemptFails": func(n *NetLosses) *int64 { return &n.TCPAttemptFails },
-	},
-	"Udp": {
-		"NoPorts":      func(n *NetLosses) *int64 { return &n.UDPNoPorts },
-		"InErrors":     func(n *NetLosses) *int64 { return &n.UDPErrors },
-		"RcvbufErrors": func(n *NetLosses) *int64 { return &n.UDPReceiveBuffer },
-		"SndbufErrors": func(n *NetLosses) *int64 { return &n.UDPSendBuffer },
-	},
-	"Icmp": {
-		"InErrors":        func(n *NetLosses) *int64 { return &n.ICMPErrors },
-		"OutErrors":       func(n *NetLosses) *int64 { return &n.ICMPErrors },
-		"OutDestUnreachs": func(n *NetLosses) *int64 { return &n.ICMPUnreachSent },
-		"InDestUnreachs":  func(n *NetLosses) *int64 { return &n.ICMPUnreachGot },
-	},
-	"Ip": {
-		"InDiscards":   func(n *NetLosses) *int64 { return &n.IPInDiscards },
-		"OutDiscards":  func(n *NetLosses) *int64 { return &n.IPOutDiscards },
-		"OutNoRoutes":  func(n *NetLosses) *int64 { return &n.IPNoRoutes },
-		"InHdrErrors":  func(n *NetLosses) *int64 { return &n.IPHeaderErrors },
-		"InAddrErrors": func(n *NetLosses) *int64 { return &n.IPAddressErrors },
-	},
-}
+// netCounter is the place of a counter.
+type netCounter = results.Counter[results.NetCounters]
 
-// lossFields6 are the same of IPv6, by their names in /proc/net/snmp6.
-var lossFields6 = func() map[string]func(*NetLosses) *int64 {
-	fields := map[string]func(*NetLosses) *int64{}
-	for _, prefix := range []string{"Udp", "Icmp", "Ip"} {
-		for name, field := range lossFields[prefix] {
-			fields[prefix+"6"+name] = field
+// The counters of the table of results that these files have: of netstat and snmp by the prefix and the
+// name that the kernel gives them, of snmp6 by its one word for both.
+var (
+	netCounters  = map[string]map[string]netCounter{}
+	netCounters6 = map[string]netCounter{}
+)
+
+func init() {
+	for _, c := range results.NetworkCounters {
+		prefix, name, ok := strings.Cut(c.Kernel, " ")
+		if !ok {
+			continue
 		}
+		if netCounters[prefix] == nil {
+			netCounters[prefix] = map[string]netCounter{}
+		}
+		netCounters[prefix][name] = c
+		netCounters6[prefix+"6"+name] = c
 	}
-	return fields
-}()
+}
 
 // protocolReader reads the counters of the protocols. prometheus/procfs knows these files too, at five
 // times the cost: it makes a number of its own of each of some 400 counters.
@@ -73,7 +47,7 @@ func newProtocolReader(proc string) *protocolReader {
 }
 
 // read adds the counters to n.
-func (r *protocolReader) read(n *NetLosses, buffer []byte) error {
+func (r *protocolReader) read(n *results.NetCounters, buffer []byte) error {
 	for _, file := range []*procFile{&r.netstat, &r.snmp} {
 		text, err := file.read(buffer)
 		if err != nil {
@@ -104,7 +78,7 @@ var errCounterFormat = errors.New("not a table of counters")
 
 // addCounters reads pairs of lines, the first with the names and the second with the values, both behind
 // the same prefix. Names that older kernels lack stay 0.
-func addCounters(n *NetLosses, text []byte) error {
+func addCounters(n *results.NetCounters, text []byte) error {
 	for len(text) > 0 {
 		var names, values []byte
 		names, text, _ = bytes.Cut(text, []byte("\n"))
@@ -114,7 +88,7 @@ func addCounters(n *NetLosses, text []byte) error {
 		if !ok || !ok2 || !bytes.Equal(prefix, prefix2) {
 			return fmt.Errorf("%w: %.40q above %.40q", errCounterFormat, prefix, prefix2)
 		}
-		wanted := lossFields[string(prefix)]
+		wanted := netCounters[string(prefix)]
 		if wanted == nil {
 			continue
 		}
@@ -128,11 +102,11 @@ func addCounters(n *NetLosses, text []byte) error {
 			if len(name) == 0 || len(value) == 0 {
 				return fmt.Errorf("%w: not as many values as names of %q", errCounterFormat, prefix)
 			}
-			field, ok := wanted[string(name)]
+			counter, ok := wanted[string(name)]
 			if !ok {
 				continue
 			}
-			if err := addValue(field(n), value); err != nil {
+			if err := addValue(counter.In(n), value); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
@@ -141,17 +115,17 @@ func addCounters(n *NetLosses, text []byte) error {
 }
 
 // addCounters6 reads lines of a name and a value.
-func addCounters6(n *NetLosses, text []byte) error {
+func addCounters6(n *results.NetCounters, text []byte) error {
 	for len(text) > 0 {
 		var line []byte
 		line, text, _ = bytes.Cut(text, []byte("\n"))
 		name, rest := nextWord(line)
 		value, _ := nextWord(rest)
-		field, ok := lossFields6[string(name)]
+		counter, ok := netCounters6[string(name)]
 		if !ok {
 			continue
 		}
-		if err := addValue(field(n), value); err != nil {
+		if err := addValue(counter.In(n), value); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

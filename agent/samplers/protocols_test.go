@@ -10,22 +10,23 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/ctload/ctload/internal/netnstest"
+	"github.com/ctload/ctload/results"
 )
 
 // TestProtocolCounters reads what kernels of two generations print: the older lacks names and has others.
 func TestProtocolCounters(t *testing.T) {
-	for folder, want := range map[string]NetLosses{
+	for folder, want := range map[string]results.NetCounters{
 		"net-6.18": {
-			ListenOverflows: 12, ListenDrops: 15, RequestQueueDrops: 4, SYNCookiesSent: 33, SYNCookiesFailed: 2, TCPTimeouts: 1226,
-			TCPRetransmits: 1418, TCPResetsSent: 9, TCPErrors: 1, TCPAttemptFails: 6, TCPAbortsOnMemory: 1, TCPBacklogDrops: 3,
-			TimeWaitOverflow: 5, UDPNoPorts: 100 + 7, UDPErrors: 2 + 1, UDPReceiveBuffer: 1 + 1, UDPSendBuffer: 1,
-			ICMPErrors: 1 + 2 + 4, ICMPUnreachSent: 100 + 8, ICMPUnreachGot: 99, IPInDiscards: 1 + 3, IPOutDiscards: 2, IPNoRoutes: 11,
-			IPHeaderErrors: 5, IPAddressErrors: 6 + 2, ReversePathDrops: 21,
+			ListenOverflows: 12, ListenDrops: 15, ReqQFullDrop: 4, SyncookiesSent: 33, SyncookiesFailed: 2, TCPTimeouts: 1226,
+			TCPRetransSegs: 1418, OutRsts: 9, TCPInErrs: 1, TCPAttemptFails: 6, TCPAbortOnMemory: 1, TCPBacklogDrop: 3,
+			TCPTimeWaitOverflow: 5, UDPNoPorts: 100 + 7, UDPInErrors: 2 + 1, UDPRcvbufErrors: 1 + 1, UDPSndbufErrors: 1,
+			ICMPInErrors: 1 + 4, ICMPOutErrors: 2, ICMPOutUnreach: 100 + 8, ICMPInUnreach: 99, IPInDiscards: 1 + 3, IPOutDiscards: 2, IPOutNoRoutes: 11,
+			IPInHdrErrors: 5, IPInAddrErrors: 6 + 2, IPReversePathFilter: 21,
 		},
 		"net-2.6.32": {
-			ListenOverflows: 7, ListenDrops: 9, SYNCookiesSent: 1, SYNCookiesFailed: 3, TCPTimeouts: 44, TCPRetransmits: 50, TCPResetsSent: 60,
-			TCPErrors: 2, TCPAttemptFails: 10, UDPNoPorts: 5, UDPErrors: 4, UDPReceiveBuffer: 3, ICMPErrors: 1, ICMPUnreachSent: 2, ICMPUnreachGot: 8,
-			IPNoRoutes: 30,
+			ListenOverflows: 7, ListenDrops: 9, SyncookiesSent: 1, SyncookiesFailed: 3, TCPTimeouts: 44, TCPRetransSegs: 50, OutRsts: 60,
+			TCPInErrs: 2, TCPAttemptFails: 10, UDPNoPorts: 5, UDPInErrors: 4, UDPRcvbufErrors: 3, ICMPInErrors: 1, ICMPOutUnreach: 2, ICMPInUnreach: 8,
+			IPOutNoRoutes: 30,
 		},
 	} {
 		proc := newFakeProc(t)
@@ -40,7 +41,7 @@ func TestProtocolCounters(t *testing.T) {
 			proc.write("net/"+name, string(text))
 		}
 		reader := newProtocolReader(proc.root)
-		var got NetLosses
+		var got results.NetCounters
 		if err := reader.read(&got, make([]byte, 64<<10)); err != nil {
 			t.Errorf("%s: %v", folder, err)
 		}
@@ -52,7 +53,7 @@ func TestProtocolCounters(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"x", "Tcp: A\nUdp: 1\n", "Tcp: A B\nTcp: 1\n", "Tcp: A\nTcp: 1 2\n", "Tcp: OutRsts\nTcp: x\n"} {
-		if err := addCounters(new(NetLosses), []byte(bad)); err == nil {
+		if err := addCounters(new(results.NetCounters), []byte(bad)); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
 	}
@@ -63,7 +64,7 @@ func TestProtocolCountersAgree(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		flows(t, 30)
 		comes(t, func() string {
-			var got NetLosses
+			var got results.NetCounters
 			if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil || got.UDPNoPorts < 30 {
 				return fmt.Sprintf("of 30 datagrams %d met a closed port, %v", got.UDPNoPorts, err)
 			}
@@ -85,11 +86,11 @@ func TestProtocolCountersAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got NetLosses
+		var got results.NetCounters
 		if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil {
 			t.Fatal(err)
 		}
-		if got.UDPNoPorts != int64(*snmp.Udp.NoPorts) || got.UDPNoPorts != 30 || got.ICMPUnreachSent != int64(*snmp.OutDestUnreachs) || got.ICMPUnreachSent == 0 || got.ListenDrops != int64(*ext.ListenDrops) {
+		if got.UDPNoPorts != int64(*snmp.Udp.NoPorts) || got.UDPNoPorts != 30 || got.ICMPOutUnreach != int64(*snmp.OutDestUnreachs) || got.ICMPOutUnreach == 0 || got.ListenDrops != int64(*ext.ListenDrops) {
 			t.Errorf("%+v, the library says %v datagrams to closed ports, %v unreachables", got, *snmp.Udp.NoPorts, *snmp.OutDestUnreachs)
 		}
 	})
@@ -104,7 +105,7 @@ func FuzzAddCounters(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(_ *testing.T, text []byte) {
-		_ = addCounters(new(NetLosses), text)
-		_ = addCounters6(new(NetLosses), text)
+		_ = addCounters(new(results.NetCounters), text)
+		_ = addCounters6(new(results.NetCounters), text)
 	})
 }

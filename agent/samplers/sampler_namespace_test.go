@@ -154,11 +154,11 @@ func TestBothSourcesAgree(t *testing.T) {
 			if c.cpu != i {
 				t.Errorf("CPU %d in place %d", c.cpu, i)
 			}
-			for stat, name := range statNames {
+			for stat, counter := range conntrackCounters {
 				if c.values[stat] != proc.cpus[i].values[stat] {
-					t.Errorf("CPU %d, %s: %d by netlink, %d in /proc", i, name, c.values[stat], proc.cpus[i].values[stat])
+					t.Errorf("CPU %d, %s: %d by netlink, %d in /proc", i, counter.Name, c.values[stat], proc.cpus[i].values[stat])
 				}
-				sums[name] += int64(c.values[stat])
+				sums[counter.Name] += int64(c.values[stat])
 			}
 			sums["insert"] += int64(c.values[statInsert])
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
+
+	"github.com/ctload/ctload/results"
 )
 
 // DefaultSystemInterval is how often a sample holds [System]. It costs several times what the rest of a
@@ -22,11 +24,12 @@ type System struct {
 	CPU  CPU           `json:"cpu"`
 	// MemoryAvailable and SlabUnreclaimable are gauges in bytes. The latter holds the entries of
 	// connection tracking and their extensions, among all else that the kernel allocates.
-	MemoryTotal       int64      `json:"memory_total"`
-	MemoryAvailable   int64      `json:"memory_available"`
-	SlabUnreclaimable int64      `json:"slab_unreclaimable"`
-	Network           NetLosses  `json:"network"`
-	Links             []LinkLoss `json:"links,omitempty"`
+	MemoryTotal       int64 `json:"memory_total"`
+	MemoryAvailable   int64 `json:"memory_available"`
+	SlabUnreclaimable int64 `json:"slab_unreclaimable"`
+	// Network are counters of the network stack since the mark.
+	Network results.NetCounters `json:"network"`
+	Links   []LinkLoss          `json:"links,omitempty"`
 	// Expectations is a gauge: connections that helpers wait for; -1 when the kernel does not tell.
 	Expectations int64 `json:"expectations"`
 	// Drops are packets by the kernel's reason for dropping them, of the whole machine; nil unless WatchDrops
@@ -44,70 +47,6 @@ type CPU struct {
 	SoftIRQ float64 `json:"softirq"` // where packets are received and tracked
 	Steal   float64 `json:"steal"`   // taken by the hypervisor; 0 where it does not tell, as under TCG
 	Idle    float64 `json:"idle"`    // with iowait
-}
-
-// NetLosses are counters of the network stack since the mark, those of IPv4 and IPv6 added up.
-type NetLosses struct {
-	// From /proc/net/softnet_stat, over all CPUs: packets that found the backlog full, and rounds of
-	// reception that ended early for want of time.
-	SoftnetProcessed int64 `json:"softnet_processed"`
-	SoftnetDropped   int64 `json:"softnet_dropped"`
-	SoftnetSqueezed  int64 `json:"softnet_squeezed"`
-	// TcpExt and Tcp of /proc/net/netstat and /proc/net/snmp.
-	ListenOverflows   int64 `json:"listen_overflows"` // accept queue full
-	ListenDrops       int64 `json:"listen_drops"`     // SYNs and ACKs that a listener dropped, overflows included
-	RequestQueueDrops int64 `json:"request_queue_drops"`
-	SYNCookiesSent    int64 `json:"syn_cookies_sent"`
-	SYNCookiesFailed  int64 `json:"syn_cookies_failed"`
-	TCPTimeouts       int64 `json:"tcp_timeouts"`
-	TCPRetransmits    int64 `json:"tcp_retransmits"`
-	TCPResetsSent     int64 `json:"tcp_resets_sent"` // as for a SYN to a closed port
-	TCPErrors         int64 `json:"tcp_errors"`
-	TCPAttemptFails   int64 `json:"tcp_attempt_fails"`
-	TCPAbortsOnMemory int64 `json:"tcp_aborts_on_memory"`
-	TCPBacklogDrops   int64 `json:"tcp_backlog_drops"`
-	TimeWaitOverflow  int64 `json:"time_wait_overflow"` // tcp_max_tw_buckets reached
-	UDPNoPorts        int64 `json:"udp_no_ports"`
-	UDPErrors         int64 `json:"udp_errors"`
-	UDPReceiveBuffer  int64 `json:"udp_receive_buffer_errors"`
-	UDPSendBuffer     int64 `json:"udp_send_buffer_errors"`
-	ICMPErrors        int64 `json:"icmp_errors"`
-	ICMPUnreachSent   int64 `json:"icmp_unreachable_sent"`
-	ICMPUnreachGot    int64 `json:"icmp_unreachable_received"`
-	IPInDiscards      int64 `json:"ip_in_discards"`
-	IPOutDiscards     int64 `json:"ip_out_discards"`
-	IPNoRoutes        int64 `json:"ip_no_routes"`
-	IPHeaderErrors    int64 `json:"ip_header_errors"`
-	IPAddressErrors   int64 `json:"ip_address_errors"`
-	ReversePathDrops  int64 `json:"reverse_path_drops"` // rp_filter
-}
-
-// fields are all counters, in the order of the struct.
-func (n *NetLosses) fields() []*int64 {
-	return []*int64{
-		&n.SoftnetProcessed, &n.SoftnetDropped, &n.SoftnetSqueezed,
-		&n.ListenOverflows, &n.ListenDrops, &n.RequestQueueDrops, &n.SYNCookiesSent, &n.SYNCookiesFailed,
-		&n.TCPTimeouts, &n.TCPRetransmits, &n.TCPResetsSent, &n.TCPErrors, &n.TCPAttemptFails,
-		&n.TCPAbortsOnMemory, &n.TCPBacklogDrops, &n.TimeWaitOverflow,
-		&n.UDPNoPorts, &n.UDPErrors, &n.UDPReceiveBuffer, &n.UDPSendBuffer,
-		&n.ICMPErrors, &n.ICMPUnreachSent, &n.ICMPUnreachGot,
-		&n.IPInDiscards, &n.IPOutDiscards, &n.IPNoRoutes, &n.IPHeaderErrors, &n.IPAddressErrors, &n.ReversePathDrops,
-	}
-}
-
-// since is the difference to an earlier reading.
-func (n NetLosses) since(base NetLosses) NetLosses {
-	earlier := base.fields()
-	for i, field := range n.fields() {
-		*field -= *earlier[i]
-	}
-	// These are 32 bits wide in the kernel, for each CPU, and may have wrapped.
-	for _, field := range []*int64{&n.SoftnetProcessed, &n.SoftnetDropped, &n.SoftnetSqueezed} {
-		for *field < 0 {
-			*field += 1 << 32
-		}
-	}
-	return n
 }
 
 func (c CPU) since(base CPU) CPU {
@@ -213,7 +152,7 @@ func (s *Sampler) system(loaded bool) *System {
 		s.base = &base
 	}
 	now.CPU = now.CPU.since(s.base.CPU)
-	now.Network = now.Network.since(s.base.Network)
+	now.Network = now.Network.Since(s.base.Network)
 	now.Links = linksSince(now.Links, s.base.Links)
 	now.Drops = dropsSince(now.Drops, s.base.Drops)
 	now.Expectations = s.counters.expectations(loaded)

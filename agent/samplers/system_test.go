@@ -15,6 +15,7 @@ import (
 
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
+	"github.com/ctload/ctload/results"
 )
 
 // TestSystemCountsLosses makes each kind of loss happen and looks for it, and for no other, in the figures.
@@ -35,7 +36,7 @@ func TestSystemCountsLosses(t *testing.T) {
 		if first.System.MemoryAvailable <= 0 || first.System.MemoryTotal < first.System.MemoryAvailable || first.System.SlabUnreclaimable <= 0 || first.System.CPU.Count < 1 {
 			t.Errorf("%+v", first.System)
 		}
-		losses := func() NetLosses {
+		losses := func() results.NetCounters {
 			t.Helper()
 			s, err := s.FullSample(t.Context())
 			if err != nil {
@@ -45,16 +46,16 @@ func TestSystemCountsLosses(t *testing.T) {
 		}
 		before := losses()
 		flows(t, 40)
-		lost := func(what string, want func(n NetLosses) bool) {
+		lost := func(what string, want func(n results.NetCounters) bool) {
 			t.Helper()
 			comes(t, func() string {
-				if n := losses().since(before); !want(n) {
+				if n := losses().Since(before); !want(n) {
 					return fmt.Sprintf("%s: %+v", what, n)
 				}
 				return ""
 			})
 		}
-		lost("40 datagrams to closed ports", func(n NetLosses) bool { return n.UDPNoPorts == 40 })
+		lost("40 datagrams to closed ports", func(n results.NetCounters) bool { return n.UDPNoPorts == 40 })
 		before = losses()
 		for range 7 {
 			if conn, err := net.Dial("tcp4", "127.0.0.1:9"); err == nil {
@@ -62,10 +63,12 @@ func TestSystemCountsLosses(t *testing.T) {
 				t.Fatal("the port is open")
 			}
 		}
-		lost("7 SYNs to a closed port", func(n NetLosses) bool { return n.TCPResetsSent == 7 && n.TCPAttemptFails == 7 && n.ListenDrops == 0 })
+		lost("7 SYNs to a closed port", func(n results.NetCounters) bool {
+			return n.OutRsts == 7 && n.TCPAttemptFails == 7 && n.ListenDrops == 0
+		})
 		before = losses()
 		overflow(t)
-		lost("a full accept queue", func(n NetLosses) bool { return n.ListenOverflows > 0 && n.ListenDrops >= n.ListenOverflows })
+		lost("a full accept queue", func(n results.NetCounters) bool { return n.ListenOverflows > 0 && n.ListenDrops >= n.ListenOverflows })
 	})
 }
 
@@ -109,14 +112,14 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 			t.Fatal(err)
 		}
 		lo := sample.System.Links[0]
-		if lo.Name != "lo" || lo.QueueDrops < 50 || lo.QueueDrops > 100 {
+		if lo.Name != "lo" || lo.QdiscDropped < 50 || lo.QdiscDropped > 100 {
 			t.Errorf("%+v after 100 datagrams into a queue of 200 bytes", lo)
 		}
 		s.Mark()
 		if sample, err = s.FullSample(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if lo := sample.System.Links[0]; lo.QueueDrops != 0 || lo.RxPackets != 0 {
+		if lo := sample.System.Links[0]; lo.QdiscDropped != 0 || lo.RxPackets != 0 {
 			t.Errorf("%+v after the mark", lo)
 		}
 		// tc prints the same count.
@@ -144,30 +147,10 @@ func TestSystemIsTimed(t *testing.T) {
 	}
 }
 
-func TestNetLossesSince(t *testing.T) {
-	var base, now NetLosses
-	for i, field := range base.fields() {
-		*field = int64(10 * i)
-	}
-	for i, field := range now.fields() {
-		*field = int64(11 * i)
-	}
-	difference := now.since(base)
-	for i, field := range difference.fields() {
-		if *field != int64(i) {
-			t.Errorf("field %d: %d", i, *field)
-		}
-	}
-	wrapped := NetLosses{SoftnetDropped: 5}.since(NetLosses{SoftnetDropped: 1<<32 - 1})
-	if diff := cmp.Diff(NetLosses{SoftnetDropped: 6}, wrapped); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestLinksSince(t *testing.T) {
-	base := []LinkLoss{{Name: "eth0", RxDropped: 5, QueueDrops: 1<<32 - 1, queueDrops: 1<<32 - 1}}
-	now := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 7, QueueDrops: 4, queueDrops: 4, QueueLength: 9}}
-	want := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 2, QueueDrops: 5, queueDrops: 4, QueueLength: 9}}
+	base := []LinkLoss{{Name: "eth0", RxDropped: 5, QdiscDropped: 1<<32 - 1, qdiscDropped: 1<<32 - 1}}
+	now := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 7, QdiscDropped: 4, qdiscDropped: 4, QueueLength: 9}}
+	want := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 2, QdiscDropped: 5, qdiscDropped: 4, QueueLength: 9}}
 	if diff := cmp.Diff(want, linksSince(now, base), cmp.AllowUnexported(LinkLoss{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

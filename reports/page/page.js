@@ -27,7 +27,8 @@
     if (!scenario.opened[index]) {
       const t = scenario.trials[index];
       const o = { ...t, t: sums(t.t, 1e-3), drawn: (t.t || []).length > 0 };
-      for (const name of ["count", "max", "offered", "done", "failed", "drop", "early_drop", "insert_failed"]) o[name] = sums(t[name]);
+      for (const name of ["count", "max", "offered", "done", "failed"]) o[name] = sums(t[name]);
+      o.refused = (t.refused || []).map(c => ({ ...c, total: sums(c.total) }));
       o.probe = { t: sums(t.probe.t, 1e-3), ms: sums(t.probe.us, 1e-3), lost: t.probe.lost || [] };
       scenario.opened[index] = o;
     }
@@ -56,6 +57,7 @@
     return t.length && Math.abs(t[i] - at) <= near ? curve.values[i] : null;
   }
   const any = list => list.some(v => v > 0);
+  const dashes = [undefined, [6, 3], [2, 3], [8, 2, 2, 2]]; // of the counters, in the overlay
 
   const state = { scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)) };
   let plots = [], range = null, full = [0, 1];
@@ -83,9 +85,9 @@
       if (any(t.failed)) curve(load, "failed", "c1", rate(t.t, t.failed), { dash: state.overlay ? [2, 3] : undefined });
       curve(table, state.overlay ? "" : "count", "c0", t.count, { fill: !state.overlay });
       if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) curve(table, "max", "c1", t.max, { dash: [6, 4], quiet: true });
-      if (!state.overlay || any(t.drop)) curve(refused, "drop", "bad", rate(t.t, t.drop));
-      if (!state.overlay || any(t.early_drop)) curve(refused, "early_drop", "c4", rate(t.t, t.early_drop), { dash: state.overlay ? [6, 3] : undefined });
-      if (any(t.insert_failed)) curve(refused, "insert_failed", "c3", rate(t.t, t.insert_failed), { dash: state.overlay ? [2, 3] : undefined });
+      t.refused.forEach((r, i) => {
+        if (state.overlay || r.rare ? any(r.total) : true) curve(refused, r.name, r.tone, rate(t.t, r.total), { dash: state.overlay ? dashes[i % dashes.length] : undefined });
+      });
       if (t.probe.t.length) {
         const at = want => t.probe.ms.map((ms, i) => (t.probe.lost[i] === 1) === want ? Math.max(ms, 0.01) : null);
         probe.curves.push({ label: name("answered", c), tone: own("c0", c), t: t.probe.t, values: at(false), points: true });
