@@ -213,5 +213,5 @@ func (o Order) refuseActions(driver string, cannot func(scenarios.Action) bool) 
 
 // stopsDUT reports whether an action stops the DUT, or cuts its power.
 func stopsDUT(a scenarios.Action) bool {
-	return a.Kind == scenarios.Reset || a.Kind == scenarios.Pause && a.Node == wiring.DUT
+	return a.Kind.Fact().Stops && a.Node == wiring.DUT
 }

@@ -36,7 +36,8 @@ const machinesCan = "a lab of machines can: --driver libvirt"
 // refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that
 // want of that kernel what is not the DUT's alone, unless that is allowed.
 func refuseHostWide(o Order) error {
-	if err := o.refuseActions(netns.Driver, stopsDUT); err != nil {
+	hostWide := func(a scenarios.Action) bool { return stopsDUT(a) || a.Kind.Fact().Host != "" }
+	if err := o.refuseActions(netns.Driver, hostWide); err != nil {
 		return err
 	}
 	var wants []string

@@ -21,8 +21,7 @@ const driverVagrant = "vagrant"
 // the links.
 func refuseOnBox(o Order) error {
 	return o.refuseActions(driverVagrant, func(a scenarios.Action) bool {
-		switch a.Kind {
-		case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
+		if a.Kind.Fact().OnLinks() {
 			node, _, _ := strings.Cut(a.Where(), "/")
 			return node == wiring.DUT
 		}

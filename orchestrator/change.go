@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
@@ -49,14 +50,14 @@ func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (chan
 }
 
 func (t *trial) carryOut(ctx context.Context, a scenarios.Action, id string) (change, error) {
-	switch a.Kind {
-	case scenarios.Pause:
+	switch {
+	case a.Kind == actions.Pause:
 		return t.pause(ctx, a)
-	case scenarios.Reset:
+	case a.Kind == actions.Reset:
 		return t.reset(ctx)
-	case scenarios.Network, scenarios.LinkDown, scenarios.Partition:
+	case a.Kind.Fact().OnLinks():
 		return t.worsen(ctx, a, id)
-	case scenarios.Join:
+	case a.Kind == actions.Join:
 		close(t.timeline.joined[a.Entry])
 		return change{}, nil
 	default:
@@ -200,19 +201,19 @@ func (t *trial) reset(ctx context.Context) (change, error) {
 func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	node, name, named := strings.Cut(a.Link, "/")
 	links := []string{name}
-	if a.Kind == scenarios.Partition {
+	if a.Kind == actions.Partition {
 		node, named = a.Node, false
 	}
 	if !named {
 		links = t.Plan.Experiment.Topology.LinksOf(node)
 	}
-	conditions := wiring.Conditions(a)
+	conditions := a.Conditions()
 	lab, ok := t.Lab.(vm.LinkFaulty)
 	if !ok {
-		if a.Kind != scenarios.Network || !conditions.Shapes() {
+		if a.Kind != actions.Network || !conditions.Shapes() {
 			return change{}, fmt.Errorf("%s of %s: %w", a.Kind, node, errNotHere)
 		}
-		return t.apply(ctx, node, faults.Fault{ID: id, Kind: faults.Network, Conditions: conditions}, true)
+		return t.apply(ctx, node, faults.Fault{ID: id, Kind: actions.Network, Conditions: conditions}, true)
 	}
 	var c change
 	undo := func(ctx context.Context) (e effects, err error) {
@@ -226,7 +227,7 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	for _, each := range links {
 		var got link.Conditions
 		var err error
-		if a.Kind == scenarios.Network && !conditions.Shapes() {
+		if a.Kind == actions.Network && !conditions.Shapes() {
 			got, err = lab.ClearLink(ctx, node, each) // 0 %, one of the values of a matrix
 		} else {
 			got, err = lab.SetLink(ctx, node, each, conditions)
@@ -239,79 +240,4 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	}
 	c.undo = undo
 	return c, nil
-}
-
-// asked is what an action is to do, in words.
-func asked(a scenarios.Action) string {
-	switch a.Kind {
-	case scenarios.SetSysctl:
-		var words []string
-		for _, s := range a.Sysctl {
-			words = append(words, fmt.Sprintf("%s = %s", strings.TrimPrefix(s.Key, "net.netfilter."), s.Value))
-		}
-		return strings.Join(words, ", ")
-	case scenarios.SetBuckets:
-		return fmt.Sprintf("%d buckets", a.Buckets)
-	case scenarios.RulesLoad:
-		return "rules loaded"
-	case scenarios.RulesRemove:
-		return "all rules removed"
-	case scenarios.Flush:
-		return "all entries removed"
-	case scenarios.Delete:
-		return "entries removed: " + filterWords(a)
-	case scenarios.ModuleRemove:
-		if len(a.Modules) == 0 {
-			return "rules and nf_conntrack removed"
-		}
-		return "rules and " + strings.Join(a.Modules, ", ") + " removed"
-	case scenarios.ClockJump:
-		return "time of day set by " + a.By.String()
-	case scenarios.CPUThrottle:
-		return a.Share.String() + " of each CPU taken"
-	case scenarios.MemoryPressure:
-		if a.Leave > 0 {
-			return "memory taken until " + a.Leave.String() + " are left"
-		}
-		return "memory taken until allocations fail"
-	case scenarios.ServerStop:
-		return "servers stopped"
-	case scenarios.ServerStall:
-		return "servers stalled"
-	case scenarios.ServerRestart:
-		return "servers restarted"
-	case scenarios.Pause:
-		return "paused"
-	case scenarios.Reset:
-		return "reset without warning"
-	case scenarios.Join:
-		return a.Entry + " starts"
-	default:
-		return wiring.Conditions(a).String()
-	}
-}
-
-func filterWords(a scenarios.Action) string {
-	var words []string
-	add := func(name, value string) {
-		if value != "" {
-			words = append(words, strings.TrimSpace(name+" "+value))
-		}
-	}
-	number := func(p scenarios.Port) string {
-		if p == 0 {
-			return ""
-		}
-		return fmt.Sprint(p)
-	}
-	add("", a.Protocol)
-	add("", a.State)
-	add("from", a.Source)
-	add("to", a.Destination)
-	add("port", number(a.Port))
-	add("source port", number(a.SourcePort))
-	if a.Unassured {
-		words = append(words, "not ASSURED")
-	}
-	return strings.Join(words, ", ")
 }

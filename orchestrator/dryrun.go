@@ -76,7 +76,7 @@ func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
 }
 
 func actionPoint(s scenarios.Resolved, a scenarios.Action, end float64, known bool) results.Point {
-	p := results.Point{What: fmt.Sprintf("%s: %s", a.Name, asked(a)), Action: true}
+	p := results.Point{What: fmt.Sprintf("%s: %s", a.Name, a.Asked()), Action: true}
 	if w := a.Where(); w != "" {
 		p.What += " (" + w + ")"
 	}

@@ -58,6 +58,7 @@ func TestTimeLine(t *testing.T) {
 func TestConditionsAreChecked(t *testing.T) {
 	for _, tc := range []struct{ from, to, want string }{
 		{"first drop", "conntrack.cuont > 5", `experiment.yaml:12:101: condition "conntrack.cuont > 5", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`},
+		{"first drop", "first dropp", `line 1, column 7: nothing of the time line that comes first is called "dropp"; did you mean "drop"?`},
 		{"probe.loss == 0", "probe.loss", `expected bool`},
 	} {
 		file := filepath.Join(t.TempDir(), "experiment.yaml")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
@@ -17,7 +18,7 @@ import (
 // network shapes the guest's own card.
 func (w ward) network() {
 	clean := w.impairment()
-	_, revert := w.make(faults.Fault{Kind: faults.Network, Conditions: link.Conditions{Delay: 40 * time.Millisecond, Loss: 0.1}})
+	_, revert := w.make(faults.Fault{Kind: actions.Network, Conditions: link.Conditions{Delay: 40 * time.Millisecond, Loss: 0.1}})
 	during := w.impairment()
 	revert()
 	after := w.impairment()
@@ -44,9 +45,9 @@ func (w ward) clear(node string) {
 
 // link has the lab shape, part and unplug its links.
 func (w ward) link() {
-	w.set("dut", link.Conditions{Delay: 60 * time.Millisecond, Jitter: 30 * time.Millisecond, Direction: link.To})
+	w.set("dut", link.Conditions{Delay: 60 * time.Millisecond, Jitter: 30 * time.Millisecond, Direction: actions.To})
 	jittery := w.impairment()
-	w.set("dut", link.Conditions{Duplicate: 0.5, Direction: link.From})
+	w.set("dut", link.Conditions{Duplicate: 0.5, Direction: actions.From})
 	twice := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 100, Rate: 500, Exchanges: 1, Timeout: 5 * time.Second, Slack: time.Minute})
 	w.clear("dut")
 	w.holds(jittery.fastest >= 30*time.Millisecond && jittery.spread > 15*time.Millisecond, "60±30 ms one way: %+v", jittery)
@@ -105,7 +106,7 @@ func (w ward) frames() {
 	ask := func(c link.Conditions) (r generators.Result, received, broken int) {
 		w.Helper()
 		if c != (link.Conditions{}) {
-			c.Direction = link.To
+			c.Direction = actions.To
 			w.set("dut", c)
 			defer w.clear("dut")
 		}
@@ -209,7 +210,7 @@ func (w ward) memoryPressure() {
 		return -1
 	}
 	before := free()
-	_, revert := w.make(faults.Fault{Kind: faults.MemoryPressure, Leave: 32 << 20})
+	_, revert := w.make(faults.Fault{Kind: actions.MemoryPressure, Leave: 32 << 20})
 	during := free()
 	revert()
 	w.holds(during < 60<<10 && before > 100<<10, "of %d KiB %d were free when 32 MiB were to be left", before, during)
@@ -217,7 +218,7 @@ func (w ward) memoryPressure() {
 
 	_, err := w.dut.Agent().KernelLog(w.Context()) // what was before
 	w.must(err)
-	_, revert = w.make(faults.Fault{Kind: faults.MemoryPressure})
+	_, revert = w.make(faults.Fault{Kind: actions.MemoryPressure})
 	flood := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 30000, Rate: 10000, Slack: time.Second})
 	count := w.count()
 	log, err := w.dut.Agent().KernelLog(w.Context())
@@ -233,7 +234,7 @@ func (w ward) memoryPressure() {
 	w.Logf("a flood of %d flows left %d entries of at most 65536", flood.Completed, count)
 	w.holds(failures > 0, "the kernel's log tells %d times that memory ran out", failures)
 	w.within(time.Minute, "afterwards flows are answered", func() bool { return w.flows(100).Completed == 100 })
-	w.make(faults.Fault{Kind: faults.Flush})
+	w.make(faults.Fault{Kind: actions.Flush})
 }
 
 func atoi(text string) int {

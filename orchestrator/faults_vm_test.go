@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
@@ -239,9 +240,9 @@ func (w ward) holds(ok bool, format string, args ...any) {
 }
 
 func (w ward) sysctl() {
-	_, empty := w.make(faults.Fault{Kind: faults.Flush})
+	_, empty := w.make(faults.Fault{Kind: actions.Flush})
 	_ = empty
-	_, revert := w.make(faults.Fault{Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "40"}}})
+	_, revert := w.make(faults.Fault{Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "40"}}})
 	w.echoed(200, time.Second)
 	full := w.count()
 	revert()
@@ -254,7 +255,7 @@ func (w ward) sysctl() {
 func (w ward) buckets() {
 	const file = "/sys/module/nf_conntrack/parameters/hashsize"
 	before := w.file(file)
-	_, revert := w.make(faults.Fault{Kind: faults.Buckets, Buckets: 16000})
+	_, revert := w.make(faults.Fault{Kind: actions.Buckets, Buckets: 16000})
 	during := w.file(file)
 	revert()
 	w.holds(during == "16384", "asked for 16000 buckets, the module has %s", during)
@@ -269,8 +270,8 @@ func (w ward) rulesLoad() {
 		"legacy": {IPv4: notrack, Backend: tuning.BackendLegacy},
 		"script": {NFT: "table ip fix {\n chain in {\n type filter hook prerouting priority raw\n udp dport 7 notrack\n }\n chain out {\n type filter hook output priority raw\n udp sport 7 notrack\n }\n}\n"},
 	} {
-		w.make(faults.Fault{Kind: faults.Flush})
-		_, revert := w.make(faults.Fault{Kind: faults.RulesLoad, Rules: rules})
+		w.make(faults.Fault{Kind: actions.Flush})
+		_, revert := w.make(faults.Fault{Kind: actions.RulesLoad, Rules: rules})
 		untracked := w.flows(100)
 		count := w.count()
 		revert()
@@ -278,8 +279,8 @@ func (w ward) rulesLoad() {
 		w.holds(untracked.Completed == 100 && count < 10, "%s: with NOTRACK %d of 100 flows were answered and left %d entries", name, untracked.Completed, count)
 		w.holds(w.count() >= 100, "%s: without, 100 flows left %d entries", name, w.count())
 	}
-	w.make(faults.Fault{Kind: faults.Flush}) // a flow whose entry is there passes the rule of before
-	_, revert := w.make(faults.Fault{Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: "*filter\n-A INPUT -p udp --dport 7 -j DROP\nCOMMIT\n", Add: true}})
+	w.make(faults.Fault{Kind: actions.Flush}) // a flow whose entry is there passes the rule of before
+	_, revert := w.make(faults.Fault{Kind: actions.RulesLoad, Rules: faults.Rules{IPv4: "*filter\n-A INPUT -p udp --dport 7 -j DROP\nCOMMIT\n", Add: true}})
 	blocked := w.echoed(50, time.Second)
 	state := w.state()
 	revert()
@@ -289,8 +290,8 @@ func (w ward) rulesLoad() {
 }
 
 func (w ward) rulesRemove() {
-	w.make(faults.Fault{Kind: faults.Flush})
-	_, revert := w.make(faults.Fault{Kind: faults.RulesRemove})
+	w.make(faults.Fault{Kind: actions.Flush})
+	_, revert := w.make(faults.Fault{Kind: actions.RulesRemove})
 	w.flows(100)
 	count := w.count()
 	revert()
@@ -302,7 +303,7 @@ func (w ward) rulesRemove() {
 func (w ward) flush() {
 	w.flows(300)
 	before := w.count()
-	made, _ := w.make(faults.Fault{Kind: faults.Flush})
+	made, _ := w.make(faults.Fault{Kind: actions.Flush})
 	after := w.count()
 	w.holds(before >= 300 && after < 10, "a flush left %d of %d entries", after, before)
 	w.holds(made.Figures[0].Before != made.Figures[0].After, "it says %v", made.Figures)
@@ -323,7 +324,7 @@ func (w ward) in(protocol, state string) int64 {
 }
 
 func (w ward) delete() {
-	w.make(faults.Fault{Kind: faults.Flush})
+	w.make(faults.Fault{Kind: actions.Flush})
 	w.flows(100)
 	w.generate(generators.Spec{Kind: generators.HTTP, Target: dutAddress, Ports: []uint16{webPort}, Count: 200, Concurrency: 4})
 	w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress, Ports: []uint16{webPort}, Count: 50, Concurrency: 4, Close: generators.CloseAbandon})
@@ -333,18 +334,18 @@ func (w ward) delete() {
 		return waiting == 200 && open == 50
 	})
 	datagrams := w.in("udp", "")
-	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{State: "TIME_WAIT"}})
+	w.make(faults.Fault{Kind: actions.Delete, Delete: faults.Filter{State: "TIME_WAIT"}})
 	w.holds(waiting == 200 && w.in("tcp", "TIME_WAIT") == 0, "of %d entries in TIME_WAIT %d are left", waiting, w.in("tcp", "TIME_WAIT"))
 	w.holds(w.in("tcp", "ESTABLISHED") == open && open == 50, "of %d in ESTABLISHED %d", open, w.in("tcp", "ESTABLISHED"))
 	w.holds(w.in("udp", "") == datagrams, "of %d of udp %d", datagrams, w.in("udp", ""))
-	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{Protocol: "udp", Port: echoPort + 1}})
+	w.make(faults.Fault{Kind: actions.Delete, Delete: faults.Filter{Protocol: "udp", Port: echoPort + 1}})
 	w.holds(w.in("udp", "") == datagrams, "another port: %d of %d", w.in("udp", ""), datagrams)
-	w.make(faults.Fault{Kind: faults.Delete, Delete: faults.Filter{Source: "10.77.0.0/24", Port: echoPort}})
+	w.make(faults.Fault{Kind: actions.Delete, Delete: faults.Filter{Source: "10.77.0.0/24", Port: echoPort}})
 	w.holds(w.in("udp", "") == 0, "by network and port: %d of %d", w.in("udp", ""), datagrams)
 }
 
 func (w ward) moduleRemove() {
-	_, revert := w.make(faults.Fault{Kind: faults.ModuleRemove})
+	_, revert := w.make(faults.Fault{Kind: actions.ModuleRemove})
 	modules := w.file("/proc/modules")
 	answered := w.flows(100).Completed
 	revert()
@@ -371,7 +372,7 @@ func (w ward) offset() (offset time.Duration) {
 func (w ward) clockJump() {
 	for _, by := range []time.Duration{time.Hour + 500*time.Millisecond, -90 * time.Minute} {
 		before := w.offset()
-		_, revert := w.make(faults.Fault{Kind: faults.ClockJump, Clock: by})
+		_, revert := w.make(faults.Fault{Kind: actions.ClockJump, Clock: by})
 		during := w.offset()
 		revert()
 		after := w.offset()
@@ -390,7 +391,7 @@ func (w ward) pages() int64 {
 
 func (w ward) cpuThrottle() {
 	before := max(w.pages(), w.pages(), w.pages()) // the host may not have had the time for one
-	_, revert := w.make(faults.Fault{Kind: faults.CPUThrottle, CPU: 0.9})
+	_, revert := w.make(faults.Fault{Kind: actions.CPUThrottle, CPU: 0.9})
 	during := w.pages()
 	undone := revert()
 	w.holds(float64(during) < 0.5*float64(before), "with 0.9 of the CPU taken %d requests a second, before %d", during, before)
@@ -419,10 +420,10 @@ func (w ward) talking() (n int) {
 }
 
 func (w ward) servers() {
-	for kind, expected := range map[faults.Kind]struct {
+	for kind, expected := range map[actions.Kind]struct {
 		cause generators.Cause
 		limit time.Duration
-	}{faults.ServerStop: {generators.Refused, 5 * time.Second}, faults.ServerStall: {generators.Timeout, 300 * time.Millisecond}} {
+	}{actions.ServerStop: {generators.Refused, 5 * time.Second}, actions.ServerStall: {generators.Timeout, 300 * time.Millisecond}} {
 		cause := expected.cause
 		_, revert := w.make(faults.Fault{Kind: kind, Ports: []uint16{webPort}})
 		during, other := w.page(expected.limit), w.flows(20)
@@ -436,7 +437,7 @@ func (w ward) servers() {
 		held <- w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress, Ports: []uint16{webPort}, Concurrency: 5, Count: 5, Hold: 30 * time.Second})
 	}()
 	w.within(20*time.Second, "five connections are open", func() bool { return w.talking() == others+5 })
-	w.make(faults.Fault{Kind: faults.ServerRestart})
+	w.make(faults.Fault{Kind: actions.ServerRestart})
 	broken := <-held
 	w.holds(broken.Failed == 5, "a restart broke %d of 5 connections: %v", broken.Failed, broken.Causes)
 	w.within(30*time.Second, "all new ones are answered", func() bool { return w.page(5*time.Second).Completed == 5 })
@@ -459,11 +460,11 @@ func (w ward) impairment() impairment {
 func (w ward) refused() {
 	for word, f := range map[string]faults.Fault{
 		`did you mean "flush"`:     {Kind: "flusch"},
-		"did you mean net.netfilt": {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "99"}, {Key: "net.netfilter.nf_conntrack_maxx", Value: "1"}}},
-		"udp_timeout":              {Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "777"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
-		"iptables-nft-restore":     {Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: "*raw\n-A PREROUTING -j NOWHERE\nCOMMIT\n"}},
-		"open are 7, 80":           {Kind: faults.ServerStop, Ports: []uint16{8080}},
-		"nothing to remove":        {Kind: faults.ModuleRemove, Modules: []string{"nf_flow_table"}},
+		"did you mean net.netfilt": {Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "99"}, {Key: "net.netfilter.nf_conntrack_maxx", Value: "1"}}},
+		"udp_timeout":              {Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "777"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
+		"iptables-nft-restore":     {Kind: actions.RulesLoad, Rules: faults.Rules{IPv4: "*raw\n-A PREROUTING -j NOWHERE\nCOMMIT\n"}},
+		"open are 7, 80":           {Kind: actions.ServerStop, Ports: []uint16{8080}},
+		"nothing to remove":        {Kind: actions.ModuleRemove, Modules: []string{"nf_flow_table"}},
 	} {
 		f.ID = "bad"
 		_, err := w.dut.Agent().Apply(w.Context(), f)
@@ -479,8 +480,8 @@ func (w ward) refused() {
 // overlap reverts a fault while a later one covers it.
 func (w ward) overlap() {
 	const file, key = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout"
-	_, first := w.make(faults.Fault{ID: "first", Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "100"}}})
-	_, second := w.make(faults.Fault{ID: "second", Kind: faults.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "200"}}})
+	_, first := w.make(faults.Fault{ID: "first", Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "100"}}})
+	_, second := w.make(faults.Fault{ID: "second", Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: key, Value: "200"}}})
 	first()
 	w.holds(w.file(file) == "200", "the later fault stays: %s", w.file(file))
 	second()
@@ -494,16 +495,16 @@ func (w ward) killed() {
 	}
 	for _, list := range [][]faults.Fault{
 		{
-			{ID: "1", Kind: faults.Sysctl, Sysctl: key("max", "1234")},
-			{ID: "2", Kind: faults.Buckets, Buckets: 4096},
-			{ID: "3", Kind: faults.RulesLoad, Rules: faults.Rules{IPv4: notrack}},
-			{ID: "4", Kind: faults.ClockJump, Clock: time.Hour},
-			{ID: "5", Kind: faults.CPUThrottle, CPU: 0.3},
-			{ID: "6", Kind: faults.MemoryPressure, Leave: 64 << 20},
-			{ID: "7", Kind: faults.Network, Conditions: link.Conditions{Delay: 100 * time.Millisecond}},
-			{ID: "8", Kind: faults.Sysctl, Sysctl: key("max", "4321")},
+			{ID: "1", Kind: actions.Sysctl, Sysctl: key("max", "1234")},
+			{ID: "2", Kind: actions.Buckets, Buckets: 4096},
+			{ID: "3", Kind: actions.RulesLoad, Rules: faults.Rules{IPv4: notrack}},
+			{ID: "4", Kind: actions.ClockJump, Clock: time.Hour},
+			{ID: "5", Kind: actions.CPUThrottle, CPU: 0.3},
+			{ID: "6", Kind: actions.MemoryPressure, Leave: 64 << 20},
+			{ID: "7", Kind: actions.Network, Conditions: link.Conditions{Delay: 100 * time.Millisecond}},
+			{ID: "8", Kind: actions.Sysctl, Sysctl: key("max", "4321")},
 		},
-		{{ID: "1", Kind: faults.RulesRemove}, {ID: "2", Kind: faults.ModuleRemove}},
+		{{ID: "1", Kind: actions.RulesRemove}, {ID: "2", Kind: actions.ModuleRemove}},
 	} {
 		offset := w.offset()
 		text, err := json.Marshal(list)

@@ -16,8 +16,9 @@ var house = []struct {
 	name    string
 	imports []string
 }{
-	{"internal/spelling", nil}, // which any package may import, as the next
+	{"internal/spelling", nil}, // which any package may import, as the next two
 	{"internal/kernels", nil},
+	{"internal/actions", nil},
 	{"internal/hosttest", nil}, // tests alone import it, and the next
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
@@ -62,8 +63,8 @@ var house = []struct {
 	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded"}},
 
 	{"orchestrator/wiring", []string{
-		"agent", "agent/faults", "agent/tuning", "generators", "generators/pacing", "generators/responders",
-		"generators/tuples", "internal/link", "scenarios", "vm",
+		"agent", "agent/tuning", "generators", "generators/pacing", "generators/responders",
+		"generators/tuples", "scenarios", "vm",
 	}},
 	{"orchestrator/forecast", []string{
 		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results", "scenarios",
@@ -89,7 +90,7 @@ var house = []struct {
 }
 
 // everywhere are the packages that any other may import.
-var everywhere = []string{"internal/spelling", "internal/kernels"}
+var everywhere = []string{"internal/spelling", "internal/kernels", "internal/actions"}
 
 const module = "github.com/ctload/ctload/"
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -76,7 +77,7 @@ func newTimeline(t *trial) (*timeline, error) {
 		joined: map[string]chan struct{}{}, bystanders: map[string]generators.Progress{}, held: map[string]string{},
 	}
 	for _, a := range t.scenario.Actions {
-		if a.Kind == scenarios.Join {
+		if a.Kind == actions.Join {
 			l.joined[a.Entry] = make(chan struct{})
 		}
 	}
@@ -217,7 +218,7 @@ func (l *timeline) perform(ctx context.Context, a scenarios.Action, w *waiter) {
 func (l *timeline) add(a scenarios.Action) *made {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := &made{action: results.Action{Name: a.Name, Kind: string(a.Kind), Where: a.Where(), Asked: asked(a), Fix: a.Fix}}
+	m := &made{action: results.Action{Name: a.Name, Kind: string(a.Kind), Where: a.Where(), Asked: a.Asked(), Fix: a.Fix}}
 	l.made = append(l.made, m)
 	return m
 }
@@ -247,7 +248,7 @@ func (l *timeline) make(ctx context.Context, m *made, a scenarios.Action) bool {
 		return false
 	}
 	l.note(m, "made", change.effects)
-	l.t.View.Note(fmt.Sprintf("%s: %s", a.Name, asked(a)))
+	l.t.View.Note(fmt.Sprintf("%s: %s", a.Name, a.Asked()))
 	return true
 }
 
@@ -320,9 +321,7 @@ func (l *timeline) rest() {
 	}
 	l.cancel()
 	_ = l.group.Wait() // none returns an error
-	l.undoAll(func(m *made) bool {
-		return m.action.Kind != string(scenarios.SetSysctl) && m.action.Kind != string(scenarios.SetBuckets)
-	})
+	l.undoAll(func(m *made) bool { return !actions.Kind(m.action.Kind).Fact().Stays })
 }
 
 // stop takes back whatever holds, and makes the trial invalid for what could not be made or taken back.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // Action is a fault or a fix that was made in a trial. Times are seconds after the start of the load.
@@ -34,44 +36,37 @@ type Effect struct {
 	After  string `json:"after"`
 }
 
-// The kinds of action that stop a DUT's samples, or change what its log may say.
-const (
-	actionPause  = "pause"
-	actionReset  = "reset"
-	actionMemory = "memory-pressure"
-)
+// fact returns what the table says of the action's kind.
+func (a Action) fact() actions.Fact { return actions.Kind(a.Kind).Fact() }
 
 // end is when an action was over, +window where it never was.
 func (a Action) end(never float64) float64 {
 	if a.Ended != nil {
 		return *a.Ended
 	}
-	if a.Kind == actionReset && a.Begun != nil {
+	if fact := a.fact(); fact.Once && fact.Stops && a.Begun != nil {
 		return *a.Begun + a.Took
 	}
 	return never
 }
 
-// instants are the kinds of action that are over at once.
-var instants = []string{"flush", "delete", "server-restart", "join", actionReset}
-
 // Lasts reports whether the action holds until it is taken back.
-func (a Action) Lasts() bool { return !slices.Contains(instants, a.Kind) }
+func (a Action) Lasts() bool { return !a.fact().Once }
 
 // afterStop is how many seconds a DUT may need for its first sample after it stood still.
 const afterStop = 2.0
 
 // stopped reports whether an action kept the DUT from giving samples between two times.
-func stopped(actions []Action, from, to float64) bool {
-	return slices.ContainsFunc(actions, func(a Action) bool {
-		return (a.Kind == actionPause || a.Kind == actionReset) && a.Begun != nil && *a.Begun < to && a.end(to)+afterStop > from
+func stopped(all []Action, from, to float64) bool {
+	return slices.ContainsFunc(all, func(a Action) bool {
+		return a.fact().Stops && a.Begun != nil && *a.Begun < to && a.end(to)+afterStop > from
 	})
 }
 
 // StarvesMemory reports whether a trial was to run out of memory, so that failed allocations in its log are
 // what was asked for.
-func StarvesMemory(actions []Action) bool {
-	return slices.ContainsFunc(actions, func(a Action) bool { return a.Kind == actionMemory && a.Begun != nil })
+func StarvesMemory(all []Action) bool {
+	return slices.ContainsFunc(all, func(a Action) bool { return a.fact().Starves && a.Begun != nil })
 }
 
 // String is the action in a few words.

@@ -1,13 +1,22 @@
 package scenarios
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/internal/actions"
+	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/spelling"
+)
 
 // Action is a fault, or an emergency fix, on the time line of a trial. It comes at a time or on a
 // condition, exactly one of which is given, and is taken back after For or else at the end of the trial.
 type Action struct {
-	Kind ActionKind `yaml:"action,omitempty" jsonschema:"required" jsonschema_description:"what is done"`
-	Name string     `yaml:"name,omitempty" matrix:"no" jsonschema_description:"for reports and for overrides in scenarios; default: the kind, with -2, -3, ... appended when it is taken"`
-	Fix  bool       `yaml:"fix,omitempty" jsonschema_description:"it is meant to heal: the steady state need not hold before it, and the time to heal counts from it; default false"`
+	Kind actions.Kind `yaml:"action,omitempty" jsonschema:"required" jsonschema_description:"what is done"`
+	Name string       `yaml:"name,omitempty" matrix:"no" jsonschema_description:"for reports and for overrides in scenarios; default: the kind, with -2, -3, ... appended when it is taken"`
+	Fix  bool         `yaml:"fix,omitempty" jsonschema_description:"it is meant to heal: the steady state need not hold before it, and the time to heal counts from it; default false"`
 
 	At    Duration   `yaml:"at,omitempty" jsonschema_description:"when, counted from the start of the load or of phase"`
 	Phase string     `yaml:"phase,omitempty" matrix:"no" jsonschema_description:"with at: the phase of the load that at counts from, or recovery: it counts from the end of the load"`
@@ -67,47 +76,6 @@ func (e *Expression) decodeNode(p *problems, n *node) {
 // PhaseRecovery is the phase of an action that begins when the load has ended.
 const PhaseRecovery = "recovery"
 
-// ActionKind is what an action does.
-type ActionKind string
-
-// The kinds of action.
-const (
-	SetSysctl      ActionKind = "sysctl"          // kernel settings changed live
-	SetBuckets     ActionKind = "buckets"         // the hash resized
-	RulesLoad      ActionKind = "rules-load"      // rules loaded, as iptables-restore and nft -f do
-	RulesRemove    ActionKind = "rules-remove"    // all rules removed
-	Flush          ActionKind = "flush"           // every entry removed, as conntrack -F
-	Delete         ActionKind = "delete"          // some entries removed, as conntrack -D
-	ModuleRemove   ActionKind = "module-remove"   // rules and modules removed
-	ClockJump      ActionKind = "clock-jump"      // the time of day set wrong
-	CPUThrottle    ActionKind = "cpu-throttle"    // a share of each CPU taken away
-	MemoryPressure ActionKind = "memory-pressure" // memory taken until little is left
-	ServerStop     ActionKind = "server-stop"     // what answers ended
-	ServerStall    ActionKind = "server-stall"    // what answers hangs
-	ServerRestart  ActionKind = "server-restart"  // what answers ended and started again
-	Pause          ActionKind = "pause"           // the node stands still
-	Reset          ActionKind = "reset"           // the machine boots again, without warning
-	Network        ActionKind = "network"         // frames lost, delayed, reordered, ...
-	LinkDown       ActionKind = "link-down"       // the carrier gone
-	Partition      ActionKind = "partition"       // no frame passes from or to the node
-	Join           ActionKind = "join"            // an entry of the workload starts
-)
-
-// Words are the valid values.
-func (ActionKind) Words() []string {
-	return []string{
-		string(SetSysctl), string(SetBuckets), string(RulesLoad), string(RulesRemove), string(Flush), string(Delete),
-		string(ModuleRemove), string(ClockJump), string(CPUThrottle), string(MemoryPressure), string(ServerStop),
-		string(ServerStall), string(ServerRestart), string(Pause), string(Reset), string(Network), string(LinkDown),
-		string(Partition), string(Join),
-	}
-}
-
-// Undoable reports whether there is anything to take back: entries that are gone are gone.
-func (k ActionKind) Undoable() bool {
-	return !slices.Contains([]ActionKind{Flush, Delete, ServerRestart, Reset, Join}, k)
-}
-
 // Direction is the way of the frames that an action on a link concerns, seen from the node.
 type Direction string
 
@@ -135,7 +103,7 @@ func (r Resolved) ActionBegins(a Action) (at Duration, known bool) {
 
 // Joined is the action that an entry of the workload waits for; false when it starts by itself.
 func (r Resolved) Joined(e Entry) (Action, bool) {
-	i := slices.IndexFunc(r.Actions, func(a Action) bool { return a.Kind == Join && a.Entry == e.Name })
+	i := slices.IndexFunc(r.Actions, func(a Action) bool { return a.Kind == actions.Join && a.Entry == e.Name })
 	if i < 0 {
 		return Action{}, false
 	}
@@ -154,9 +122,215 @@ func (a Action) Where() string {
 	switch {
 	case a.Link != "":
 		return a.Link
-	case a.Kind == Join:
+	case a.Kind == actions.Join:
 		return a.Entry
 	default:
 		return a.Node
+	}
+}
+
+// Fault returns what the agent of a node is asked for, under an id; its rules are for that backend.
+func (a Action) Fault(id string, backend RulesBackend) actions.Fault {
+	f := actions.Fault{
+		ID: id, Kind: a.Kind, Buckets: int(a.Buckets), Modules: a.Modules,
+		Rules: actions.Rules{IPv4: a.Rules, IPv6: a.Rules6, NFT: a.NFT, Add: a.Add, Backend: string(backend)},
+		Delete: actions.Filter{
+			Protocol: a.Protocol, State: a.State, Source: a.Source, Destination: a.Destination,
+			Port: uint16(a.Port), SourcePort: uint16(a.SourcePort), Unassured: a.Unassured,
+		},
+		Clock: time.Duration(a.By), CPU: float64(a.Share), Leave: int64(a.Leave), Ports: a.Ports.Expand(),
+	}
+	for _, s := range a.Sysctl {
+		f.Sysctl = append(f.Sysctl, kernels.Setting(s))
+	}
+	return f
+}
+
+// Conditions returns what the action does to links.
+func (a Action) Conditions() actions.Conditions {
+	switch a.Kind {
+	case actions.LinkDown:
+		return actions.Conditions{Down: true}
+	case actions.Partition:
+		return actions.Conditions{Partitioned: true}
+	}
+	return actions.Conditions{
+		Direction: actions.Direction(a.Direction), Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
+		Reorder: float64(a.Reorder), Duplicate: float64(a.Duplicate), Corrupt: float64(a.Corrupt), Rate: int64(a.Rate),
+	}
+}
+
+// Asked returns in words what the action is to do.
+func (a Action) Asked() string {
+	if words := a.Kind.Fact().Words; words != "" {
+		return words
+	}
+	switch a.Kind {
+	case actions.Sysctl:
+		var words []string
+		for _, s := range a.Sysctl {
+			words = append(words, fmt.Sprintf("%s = %s", strings.TrimPrefix(s.Key, "net.netfilter."), s.Value))
+		}
+		return strings.Join(words, ", ")
+	case actions.Buckets:
+		return fmt.Sprintf("%d buckets", a.Buckets)
+	case actions.Delete:
+		return "entries removed: " + filterWords(a)
+	case actions.ModuleRemove:
+		if len(a.Modules) == 0 {
+			return "rules and nf_conntrack removed"
+		}
+		return "rules and " + strings.Join(a.Modules, ", ") + " removed"
+	case actions.ClockJump:
+		return "time of day set by " + a.By.String()
+	case actions.CPUThrottle:
+		return a.Share.String() + " of each CPU taken"
+	case actions.MemoryPressure:
+		if a.Leave > 0 {
+			return "memory taken until " + a.Leave.String() + " are left"
+		}
+		return "memory taken until allocations fail"
+	case actions.Join:
+		return a.Entry + " starts"
+	default:
+		return a.Conditions().String()
+	}
+}
+
+func filterWords(a Action) string {
+	var words []string
+	add := func(name, value string) {
+		if value != "" {
+			words = append(words, strings.TrimSpace(name+" "+value))
+		}
+	}
+	number := func(p Port) string {
+		if p == 0 {
+			return ""
+		}
+		return fmt.Sprint(p)
+	}
+	add("", a.Protocol)
+	add("", a.State)
+	add("from", a.Source)
+	add("to", a.Destination)
+	add("port", number(a.Port))
+	add("source port", number(a.SourcePort))
+	if a.Unassured {
+		words = append(words, "not ASSURED")
+	}
+	return strings.Join(words, ", ")
+}
+
+const maxThrottle = Share(0.95) // the kernel keeps the rest from real-time processes
+
+// checkParameters judges what each kind needs.
+func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topology) {
+	given := func(keys ...string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
+	}
+	need := func(key, example string) bool {
+		if !given(key) {
+			p.errorf(n.at, "%s needs %s, as %s", a.Kind, key, example)
+			return false
+		}
+		return !p.failed(n.get(key).at)
+	}
+	switch a.Kind {
+	case actions.Sysctl:
+		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !given("buckets") {
+			p.errorf(n.get("sysctl").at, "no setting is given")
+		}
+	case actions.Buckets:
+		if need("buckets", "65536") && (a.Buckets < 1 || a.Buckets > 1<<31) {
+			p.errorf(n.get("buckets").at, "buckets must be 1 to %d", 1<<31)
+		}
+	case actions.RulesLoad:
+		if !given("rules", "rules6", "nft") {
+			p.errorf(n.at, "%s needs rules, rules6 or nft; to remove them all there is %s", a.Kind, actions.RulesRemove)
+		}
+		checkActionRules(p, n, topology)
+	case actions.Delete:
+		if !given(actions.FilterKeys...) {
+			p.errorf(n.at, "%s needs one of %s; %s removes all entries", a.Kind, strings.Join(actions.FilterKeys, ", "), actions.Flush)
+		}
+	case actions.ModuleRemove:
+		for _, name := range a.Modules {
+			if !moduleForm.MatchString(name) || strings.Contains(name, " ") {
+				p.errorf(n.place("modules"), "%s is not a module, such as nf_conntrack", quote(name))
+			}
+		}
+	case actions.ClockJump:
+		if need("by", "30s or -30s") && a.By == 0 {
+			p.errorf(n.get("by").at, "by must not be 0s")
+		}
+	case actions.CPUThrottle:
+		if need("share", "50%") && (a.Share <= 0 || a.Share > maxThrottle) {
+			p.errorf(n.get("share").at, "share must be more than 0%% and at most %s", maxThrottle)
+		}
+	case actions.Network:
+		checkNetwork(p, n, a)
+	case actions.Join:
+		if need("entry", "the name of a generator of the workload") {
+			checkJoin(p, n, a, r)
+		}
+	}
+}
+
+func checkActionRules(p *problems, n *node, topology Topology) {
+	for _, key := range rulesKeys {
+		for _, t := range rulesOf(n.get(key)) {
+			for _, line := range t.lines {
+				checkPlaceholders(p, line.at, line.Text, topology)
+			}
+		}
+		if rules := n.get(key); rules != nil && rules.kind == scalar && rules.text == noRules {
+			p.errorf(rules.at, "%s without rules; to remove them all there is action: %s", actions.RulesLoad, actions.RulesRemove)
+		}
+	}
+	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
+		checkScript(p, nft, false)
+		for i, line := range strings.Split(nft.text, "\n") {
+			checkPlaceholders(p, nft.lineAt(i), line, topology)
+		}
+	}
+}
+
+// checkNetwork judges what is asked of a link. A share of 0% is a link in order, for the sake of a matrix.
+func checkNetwork(p *problems, n *node, a *Action) {
+	if !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return n.get(key) != nil }) {
+		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
+			actions.Network, strings.Join(actions.ConditionKeys, ", "), actions.LinkDown, actions.Partition)
+	}
+	if jitter := n.get("jitter"); jitter != nil && !p.failed(jitter.at) && a.Jitter > a.Delay {
+		p.errorf(jitter.at, "jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
+	}
+	if reorder := n.get("reorder"); reorder != nil && !p.failed(reorder.at) && a.Reorder > 0 && a.Delay == 0 {
+		p.errorf(reorder.at, "reorder needs a delay: frames overtake those that wait")
+	}
+}
+
+// checkJoin judges the entry that an action starts.
+func checkJoin(p *problems, n *node, a *Action, r *Resolved) {
+	var names []string
+	for _, e := range r.Workload {
+		if e.Generator != "" {
+			names = append(names, e.Name)
+		}
+	}
+	at := n.get("entry").at
+	i := slices.IndexFunc(r.Workload, func(e Entry) bool { return e.Name == a.Entry && e.Generator != "" })
+	if i < 0 {
+		p.errorf(at, "the workload has no generator %s%s", quote(a.Entry), spelling.Hint(a.Entry, names))
+		return
+	}
+	if e := r.Workload[i]; e.Start > 0 || e.Phase != "" {
+		p.errorf(at, "%s starts with the action: it must have no start and no phase of its own", quote(a.Entry))
+	}
+	if len(names) == 1 {
+		p.errorf(at, "%s is the whole load: nothing goes on before it joins", quote(a.Entry))
+	}
+	if other, _ := r.Joined(Entry{Name: a.Entry}); other.Name != a.Name {
+		p.errorf(at, "%s joins twice", quote(a.Entry))
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // What stands where something else was expected.
@@ -149,14 +151,14 @@ func finishAction(a *Action, n *node, name string) {
 	if a.Name == "" {
 		a.Name = name
 	}
-	keys := actionKeys[a.Kind]
+	keys := a.Kind.Fact().Keys
 	if slices.Contains(keys, "node") {
 		orDefault(n, "node", &a.Node, nodeDUT)
 	}
 	if slices.Contains(keys, "link") {
 		orDefault(n, "link", &a.Link, nodeDUT+"/"+nodeClient)
 	}
-	if a.Kind == Network {
+	if a.Kind == actions.Network {
 		orDefault(n, "direction", &a.Direction, BothWays)
 	}
 	if a.Kind.Undoable() {
@@ -171,12 +173,12 @@ func steadyTree(steady []Expression) *node {
 	return valueTree(reflect.ValueOf(steady))
 }
 
-func actionsTree(actions []Action) *node {
-	if len(actions) == 0 {
+func actionsTree(all []Action) *node {
+	if len(all) == 0 {
 		return nil
 	}
 	n := &node{kind: list}
-	for _, a := range actions {
+	for _, a := range all {
 		if a.Every == 0 {
 			a.Times = 0 // which goes with every alone
 		}
@@ -192,7 +194,7 @@ func actionsTree(actions []Action) *node {
 		if a.When.Text == "" {
 			add("at", a.At.String())
 		}
-		if a.Kind == Network && !slices.ContainsFunc(networkKeys, func(key string) bool { return item.get(key) != nil }) {
+		if a.Kind == actions.Network && !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return item.get(key) != nil }) {
 			add("loss", a.Loss.String()) // 0%, one of the values of a matrix
 		}
 		n.items = append(n.items, item)
@@ -242,11 +244,11 @@ func steadySchema() *jsonschema.Schema {
 
 // actionSchema ties the keys of an action to its kind.
 func actionSchema(s *jsonschema.Schema) {
-	for _, word := range ActionKind("").Words() {
+	for _, word := range actions.Kind("").Words() {
 		is := jsonschema.NewProperties()
 		is.Set("action", &jsonschema.Schema{Const: word})
 		names := &jsonschema.Schema{}
-		for _, key := range keysOf(ActionKind(word)) {
+		for _, key := range keysOf(actions.Kind(word)) {
 			names.Enum = append(names.Enum, key)
 		}
 		s.AllOf = append(s.AllOf, &jsonschema.Schema{

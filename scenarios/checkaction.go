@@ -5,54 +5,28 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// The keys that go with each kind of action, beside those that go with all of them.
+// The keys that go with all actions, beside those of each kind.
 var (
 	actionCommon = []string{"action", "name", "fix", "at", "phase", "when", "after"}
 	actionUndone = []string{"for", "every", "times"} // of what can be taken back
-	actionKeys   = map[ActionKind][]string{
-		SetSysctl:      {"node", "sysctl"},
-		SetBuckets:     {"node", "buckets"},
-		RulesLoad:      {"node", "rules", "rules6", "nft", "add"},
-		RulesRemove:    {"node"},
-		Flush:          {"node"},
-		Delete:         append([]string{"node"}, filterKeys...),
-		ModuleRemove:   {"node", "modules"},
-		ClockJump:      {"node", "by"},
-		CPUThrottle:    {"node", "share"},
-		MemoryPressure: {"node", "leave"},
-		ServerStop:     {"node", "ports"},
-		ServerStall:    {"node", "ports"},
-		ServerRestart:  {"node", "ports"},
-		Pause:          {"node"},
-		Reset:          {"node"},
-		Network:        append([]string{"link", "direction"}, networkKeys...),
-		LinkDown:       {"link"},
-		Partition:      {"node"},
-		Join:           {"entry"},
-	}
-	filterKeys  = []string{"protocol", "state", "source", "destination", "port", "source-port", "unassured"}
-	networkKeys = []string{"loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate"}
 	// actionFields are all keys of an action; a key beyond them is reported by decode.
 	actionFields = fieldKeys(reflect.TypeFor[Action]())
 )
 
 // keysOf are all keys that go with a kind.
-func keysOf(kind ActionKind) []string {
-	keys := slices.Concat(actionCommon, actionKeys[kind])
+func keysOf(kind actions.Kind) []string {
+	keys := slices.Concat(actionCommon, kind.Fact().Keys)
 	if kind.Undoable() {
 		keys = append(keys, actionUndone...)
 	}
 	return keys
 }
 
-const (
-	maxTimes    = Count(1000)
-	maxThrottle = Share(0.95) // the kernel keeps the rest from real-time processes
-)
+const maxTimes = Count(1000)
 
 // checkActions judges the actions of a scenario.
 func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
@@ -64,7 +38,7 @@ func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 		}
 		kind := at.get("action")
 		if kind == nil {
-			p.errorf(at.at, "an action needs action: %s", strings.Join(ActionKind("").Words(), "|"))
+			p.errorf(at.at, "an action needs action: %s", strings.Join(actions.Kind("").Words(), "|"))
 			continue
 		}
 		if p.failed(kind.at) {
@@ -89,8 +63,8 @@ func checkActionKeys(p *problems, n *node, a *Action) {
 	for _, e := range n.entries {
 		switch {
 		case slices.Contains(valid, e.key) || !slices.Contains(actionFields, e.key):
-		case e.key == "buckets" && a.Kind == SetSysctl:
-			p.errorf(e.at, "the size of the hash is an action of its own: action: %s", SetBuckets)
+		case e.key == "buckets" && a.Kind == actions.Sysctl:
+			p.errorf(e.at, "the size of the hash is an action of its own: action: %s", actions.Buckets)
 		case slices.Contains(actionUndone, e.key):
 			p.errorf(e.at, "%s does not go with action: %s, which cannot be taken back", quote(e.key), a.Kind)
 		default:
@@ -138,7 +112,7 @@ func checkDuration(p *problems, n *node, a *Action) {
 	if length != nil && !p.failed(length.at) && a.For <= 0 {
 		p.errorf(length.at, "for must be more than 0s")
 	}
-	if a.Kind == Pause && length == nil {
+	if a.Kind == actions.Pause && length == nil {
 		p.errorf(n.at, "pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
 	}
 	switch {
@@ -161,7 +135,7 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	if on := n.get("node"); on != nil && on.kind == scalar && !slices.Contains(nodes, a.Node) {
 		p.errorf(on.at, "the %s topology has no node %s%s", topology.Kind, quote(a.Node), spelling.Hint(a.Node, nodes))
 	}
-	if on := n.get("node"); on != nil && a.Kind == Reset && a.Node != nodeDUT {
+	if on := n.get("node"); on != nil && a.Kind == actions.Reset && a.Node != nodeDUT {
 		p.errorf(on.at, "only the dut can be reset: a client would forget its load, and report nothing")
 	}
 	link := n.get("link")
@@ -191,116 +165,5 @@ func (t Topology) LinksOf(node string) []string {
 		return []string{nodeServer}
 	default:
 		return []string{nodeClient}
-	}
-}
-
-// checkParameters judges what each kind needs.
-func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topology) {
-	given := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
-	}
-	need := func(key, example string) bool {
-		if !given(key) {
-			p.errorf(n.at, "%s needs %s, as %s", a.Kind, key, example)
-			return false
-		}
-		return !p.failed(n.get(key).at)
-	}
-	switch a.Kind {
-	case SetSysctl:
-		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !given("buckets") {
-			p.errorf(n.get("sysctl").at, "no setting is given")
-		}
-	case SetBuckets:
-		if need("buckets", "65536") && (a.Buckets < 1 || a.Buckets > 1<<31) {
-			p.errorf(n.get("buckets").at, "buckets must be 1 to %d", 1<<31)
-		}
-	case RulesLoad:
-		if !given("rules", "rules6", "nft") {
-			p.errorf(n.at, "%s needs rules, rules6 or nft; to remove them all there is %s", a.Kind, RulesRemove)
-		}
-		checkActionRules(p, n, topology)
-	case Delete:
-		if !given(filterKeys...) {
-			p.errorf(n.at, "%s needs one of %s; %s removes all entries", a.Kind, strings.Join(filterKeys, ", "), Flush)
-		}
-	case ModuleRemove:
-		for _, name := range a.Modules {
-			if !moduleForm.MatchString(name) || strings.Contains(name, " ") {
-				p.errorf(n.place("modules"), "%s is not a module, such as nf_conntrack", quote(name))
-			}
-		}
-	case ClockJump:
-		if need("by", "30s or -30s") && a.By == 0 {
-			p.errorf(n.get("by").at, "by must not be 0s")
-		}
-	case CPUThrottle:
-		if need("share", "50%") && (a.Share <= 0 || a.Share > maxThrottle) {
-			p.errorf(n.get("share").at, "share must be more than 0%% and at most %s", maxThrottle)
-		}
-	case Network:
-		checkNetwork(p, n, a)
-	case Join:
-		if need("entry", "the name of a generator of the workload") {
-			checkJoin(p, n, a, r)
-		}
-	}
-}
-
-func checkActionRules(p *problems, n *node, topology Topology) {
-	for _, key := range rulesKeys {
-		for _, t := range rulesOf(n.get(key)) {
-			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.Text, topology)
-			}
-		}
-		if rules := n.get(key); rules != nil && rules.kind == scalar && rules.text == noRules {
-			p.errorf(rules.at, "%s without rules; to remove them all there is action: %s", RulesLoad, RulesRemove)
-		}
-	}
-	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
-		checkScript(p, nft, false)
-		for i, line := range strings.Split(nft.text, "\n") {
-			checkPlaceholders(p, nft.lineAt(i), line, topology)
-		}
-	}
-}
-
-// checkNetwork judges what is asked of a link. A share of 0% is a link in order, for the sake of a matrix.
-func checkNetwork(p *problems, n *node, a *Action) {
-	if !slices.ContainsFunc(networkKeys, func(key string) bool { return n.get(key) != nil }) {
-		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
-			Network, strings.Join(networkKeys, ", "), LinkDown, Partition)
-	}
-	if jitter := n.get("jitter"); jitter != nil && !p.failed(jitter.at) && a.Jitter > a.Delay {
-		p.errorf(jitter.at, "jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
-	}
-	if reorder := n.get("reorder"); reorder != nil && !p.failed(reorder.at) && a.Reorder > 0 && a.Delay == 0 {
-		p.errorf(reorder.at, "reorder needs a delay: frames overtake those that wait")
-	}
-}
-
-// checkJoin judges the entry that an action starts.
-func checkJoin(p *problems, n *node, a *Action, r *Resolved) {
-	var names []string
-	for _, e := range r.Workload {
-		if e.Generator != "" {
-			names = append(names, e.Name)
-		}
-	}
-	at := n.get("entry").at
-	i := slices.IndexFunc(r.Workload, func(e Entry) bool { return e.Name == a.Entry && e.Generator != "" })
-	if i < 0 {
-		p.errorf(at, "the workload has no generator %s%s", quote(a.Entry), spelling.Hint(a.Entry, names))
-		return
-	}
-	if e := r.Workload[i]; e.Start > 0 || e.Phase != "" {
-		p.errorf(at, "%s starts with the action: it must have no start and no phase of its own", quote(a.Entry))
-	}
-	if len(names) == 1 {
-		p.errorf(at, "%s is the whole load: nothing goes on before it joins", quote(a.Entry))
-	}
-	if other, _ := r.Joined(Entry{Name: a.Entry}); other.Name != a.Name {
-		p.errorf(at, "%s joins twice", quote(a.Entry))
 	}
 }

@@ -5,18 +5,20 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // Holds are what an action has for itself while it lasts: links, as dut/client, and nodes that stand still. What
 // lies between a node and its link is one thing, and so is whether a node goes on: of two actions on them at a
 // time the end of one would be the end of both.
 func (a Action) Holds(topology Topology) []string {
-	switch a.Kind {
-	case Pause, Reset:
+	switch a.Kind.Fact().Owns {
+	case actions.Node:
 		return []string{a.Node}
-	case Partition:
+	case actions.Links:
 		return topology.ends(a.Node)
-	case Network, LinkDown:
+	case actions.Link:
 		if node, _, named := strings.Cut(a.Link, "/"); !named {
 			return topology.ends(node)
 		}

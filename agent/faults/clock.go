@@ -2,11 +2,18 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/actions"
 )
+
+func init() {
+	makers[actions.ClockJump] = maker{checkClock, (*Set).clockJump}
+}
 
 // clockSubject is how far CLOCK_REALTIME is from CLOCK_BOOTTIME, which nothing can set.
 const clockSubject = "CLOCK_REALTIME - CLOCK_BOOTTIME"
@@ -21,10 +28,7 @@ const (
 
 // clockJump sets the time of day by an offset. Connection tracking does not notice, since its timeouts count
 // jiffies; the timestamps of entries and of logs do.
-func (s *Set) clockJump(f Fault) (*change, error) {
-	if !s.node.Own {
-		return nil, &hostError{Kind: f.Kind, What: "the clock"}
-	}
+func (s *Set) clockJump(_ context.Context, f Fault) (*change, error) {
 	before, err := clockOffset()
 	if err != nil {
 		return nil, err
@@ -88,6 +92,13 @@ func shiftClock(by time.Duration) error {
 	adjust.Time.Sec, adjust.Time.Usec = int64(seconds), int64(rest)
 	if _, err := unix.ClockAdjtime(unix.CLOCK_REALTIME, &adjust); err != nil {
 		return fmt.Errorf("set the clock by %v: %w", by, err)
+	}
+	return nil
+}
+
+func checkClock(f Fault) error {
+	if f.Clock == 0 {
+		return errors.New("by no time at all")
 	}
 	return nil
 }

@@ -10,13 +10,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
+func init() {
+	makers[actions.CPUThrottle] = maker{checkCPU, (*Set).cpuThrottle}
+}
+
+// maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from real-time
+// processes (sched_rt_runtime_us).
+const maxCPU = 0.95
+
 // cpuThrottle takes a share of each CPU.
-func (s *Set) cpuThrottle(f Fault) (*change, error) {
-	if !s.node.Own {
-		return nil, &hostError{Kind: f.Kind, What: "the CPUs"}
-	}
+func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 	e := newEater(f.Kind, strconv.FormatFloat(f.CPU, 'g', -1, 64))
 	var started time.Time
 	c := &change{}
@@ -93,4 +100,11 @@ func processTime(pid int) (time.Duration, error) {
 		}
 	}
 	return ticks * clockTick, nil
+}
+
+func checkCPU(f Fault) error {
+	if !(f.CPU > 0 && f.CPU <= maxCPU) {
+		return fmt.Errorf("share %v: not above 0 and at most %v", f.CPU, maxCPU)
+	}
+	return nil
 }

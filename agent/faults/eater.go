@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // EaterRole is the name under which this program takes CPU time or memory away, as a child of the agent: what
@@ -39,14 +41,14 @@ func eat(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%d arguments", len(args))
 	}
-	switch Kind(args[0]) {
-	case CPUThrottle:
+	switch actions.Kind(args[0]) {
+	case actions.CPUThrottle:
 		share, err := strconv.ParseFloat(args[1], 64)
 		if err != nil {
 			return err
 		}
 		return eatCPU(share)
-	case MemoryPressure:
+	case actions.MemoryPressure:
 		leave, err := strconv.ParseInt(args[1], 10, 64)
 		if err != nil {
 			return err
@@ -134,7 +136,7 @@ type eaterChild struct {
 	ended   chan struct{} // closed when it has gone
 }
 
-func newEater(kind Kind, much string) *eater {
+func newEater(kind actions.Kind, much string) *eater {
 	return &eater{args: []string{string(kind), much}, quit: make(chan struct{})}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
 
@@ -19,34 +20,43 @@ func TestValidate(t *testing.T) {
 		fault Fault
 		want  string // in the error; empty: none
 	}{
-		{Fault{Kind: Flush}, ""},
+		{Fault{Kind: actions.Flush}, ""},
 		{Fault{Kind: "flushh"}, `did you mean "flush"?`},
 		{Fault{Kind: "coffee"}, "valid here: sysctl, buckets"},
-		{Fault{Kind: Sysctl}, "no parameter"},
-		{Fault{Kind: Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}}, "not the name of a kernel parameter"},
-		{Fault{Kind: Buckets}, "not a size"},
-		{Fault{Kind: RulesLoad}, "no rules"},
-		{Fault{Kind: RulesLoad, Rules: Rules{IPv4: "*raw\nCOMMIT\n", Backend: "ebpf"}}, "ebpf"},
-		{Fault{Kind: Delete}, "for all entries there is flush"},
-		{Fault{Kind: Delete, Delete: Filter{State: "TIMEWAIT"}}, "TIME_WAIT"},
-		{Fault{Kind: Delete, Delete: Filter{State: "TIME_WAIT", Protocol: "udp"}}, "of tcp alone"},
-		{Fault{Kind: Delete, Delete: Filter{Protocol: "tpc"}}, "neither a number nor"},
-		{Fault{Kind: Delete, Delete: Filter{Source: "10.0.0.0/33"}}, "neither an address nor a network"},
-		{Fault{Kind: Delete, Delete: Filter{Protocol: "47", Destination: "fd00::/8"}}, ""},
-		{Fault{Kind: ModuleRemove}, ""},
-		{Fault{Kind: ModuleRemove, Modules: []string{"nf conntrack"}}, "not the name of a module"},
-		{Fault{Kind: ClockJump}, "no time at all"},
-		{Fault{Kind: ClockJump, Clock: -time.Hour}, ""},
-		{Fault{Kind: CPUThrottle, CPU: 1}, "at most 0.95"},
-		{Fault{Kind: CPUThrottle}, "not above 0"},
-		{Fault{Kind: MemoryPressure, Leave: -1}, "-1 bytes"},
-		{Fault{Kind: Network}, "nothing is asked"},
-		{Fault{Kind: Network, Conditions: link.Conditions{Down: true}}, "the lab can"},
-		{Fault{Kind: Network, Conditions: link.Conditions{Loss: 0.02}}, ""},
+		{Fault{Kind: actions.Sysctl}, "no parameter"},
+		{Fault{Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}}, "not the name of a kernel parameter"},
+		{Fault{Kind: actions.Buckets}, "not a size"},
+		{Fault{Kind: actions.RulesLoad}, "no rules"},
+		{Fault{Kind: actions.RulesLoad, Rules: Rules{IPv4: "*raw\nCOMMIT\n", Backend: "ebpf"}}, "ebpf"},
+		{Fault{Kind: actions.Delete}, "for all entries there is flush"},
+		{Fault{Kind: actions.Delete, Delete: Filter{State: "TIMEWAIT"}}, "TIME_WAIT"},
+		{Fault{Kind: actions.Delete, Delete: Filter{State: "TIME_WAIT", Protocol: "udp"}}, "of tcp alone"},
+		{Fault{Kind: actions.Delete, Delete: Filter{Protocol: "tpc"}}, "neither a number nor"},
+		{Fault{Kind: actions.Delete, Delete: Filter{Source: "10.0.0.0/33"}}, "neither an address nor a network"},
+		{Fault{Kind: actions.Delete, Delete: Filter{Protocol: "47", Destination: "fd00::/8"}}, ""},
+		{Fault{Kind: actions.ModuleRemove}, ""},
+		{Fault{Kind: actions.ModuleRemove, Modules: []string{"nf conntrack"}}, "not the name of a module"},
+		{Fault{Kind: actions.ClockJump}, "no time at all"},
+		{Fault{Kind: actions.ClockJump, Clock: -time.Hour}, ""},
+		{Fault{Kind: actions.CPUThrottle, CPU: 1}, "at most 0.95"},
+		{Fault{Kind: actions.CPUThrottle}, "not above 0"},
+		{Fault{Kind: actions.MemoryPressure, Leave: -1}, "-1 bytes"},
+		{Fault{Kind: actions.Network}, "nothing is asked"},
+		{Fault{Kind: actions.Network, Conditions: link.Conditions{Down: true}}, "the lab can"},
+		{Fault{Kind: actions.Network, Conditions: link.Conditions{Loss: 0.02}}, ""},
 	} {
-		err := c.fault.Validate()
+		err := Validate(c.fault)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.fault, err, c.want)
+		}
+	}
+}
+
+// TestMakers_EveryKind finds a maker for each kind of action that no lab and no load makes.
+func TestMakers_EveryKind(t *testing.T) {
+	for _, fact := range actions.Table {
+		if fact.Owns == actions.Nothing && fact.Kind != actions.Join && makers[fact.Kind].make == nil {
+			t.Errorf("the table has the action %s, and nothing makes it", fact.Kind)
 		}
 	}
 }
@@ -54,9 +64,9 @@ func TestValidate(t *testing.T) {
 // TestFaultTravels holds a fault to be the same after its way to a node.
 func TestFaultTravels(t *testing.T) {
 	f := Fault{
-		ID: "1", Kind: Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}}, Buckets: 7, Rules: Rules{NFT: "x", Add: true},
+		ID: "1", Kind: actions.Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}}, Buckets: 7, Rules: Rules{NFT: "x", Add: true},
 		Delete: Filter{Protocol: "tcp", State: "CLOSE", Port: 80, Unassured: true}, Modules: []string{"m"}, Clock: -time.Second, CPU: 0.5,
-		Leave: 1 << 20, Ports: []uint16{80}, Card: "52:54:00:00:00:01", Conditions: link.Conditions{Loss: 0.1, Direction: link.To},
+		Leave: 1 << 20, Ports: []uint16{80}, Card: "52:54:00:00:00:01", Conditions: link.Conditions{Loss: 0.1, Direction: actions.To},
 	}
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -92,7 +102,7 @@ func TestFilterMatches(t *testing.T) {
 		{Filter{Destination: "fd00::2"}, false, true},
 		{Filter{Protocol: "17", Source: "10.0.0.0/24"}, false, false},
 	} {
-		m, err := c.filter.compile()
+		m, err := compile(c.filter)
 		if err != nil {
 			t.Fatal(err)
 		}

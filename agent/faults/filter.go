@@ -26,7 +26,7 @@ type matcher struct {
 }
 
 // compile checks a filter and translates its words.
-func (f Filter) compile() (matcher, error) {
+func compile(f Filter) (matcher, error) {
 	m := matcher{protocol: -1, state: -1, port: f.Port, sourcePort: f.SourcePort, unassured: f.Unassured}
 	if f.Protocol != "" {
 		number, known := protocolNumbers[strings.ToLower(f.Protocol)]

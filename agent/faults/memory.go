@@ -11,7 +11,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/actions"
 )
+
+func init() {
+	makers[actions.MemoryPressure] = maker{checkMemory, (*Set).memoryPressure}
+}
 
 const (
 	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it never does.
@@ -31,10 +37,7 @@ const memoryRetry = 100 * time.Millisecond
 // nobody: they use up the last reserves and fail. Connection tracking then drops the packet and counts it
 // as drop, without a line of its own in the log, which has the kernel's "page allocation failure". That takes a burst:
 // mostly somebody who may wait asks first, for whom the kernel kills the child.
-func (s *Set) memoryPressure(f Fault) (*change, error) {
-	if !s.node.Own {
-		return nil, &hostError{Kind: f.Kind, What: "the memory"}
-	}
+func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
 	e := newEater(f.Kind, strconv.FormatInt(f.Leave, 10))
 	c := &change{}
 	var kept sync.WaitGroup
@@ -176,4 +179,11 @@ func lowFree() (kib int64, err error) {
 		return 0, errors.New("/proc/zoneinfo has no watermark")
 	}
 	return pages * int64(os.Getpagesize()) >> 10, nil
+}
+
+func checkMemory(f Fault) error {
+	if f.Leave < 0 {
+		return fmt.Errorf("%d bytes to be left", f.Leave)
+	}
+	return nil
 }

@@ -8,12 +8,18 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
 
+// The node's own card loses, delays or changes frames, for labs whose links cannot.
+func init() {
+	makers[actions.Network] = maker{checkNetwork, (*Set).network}
+}
+
 // network shapes what passes through the node's own card. Frames that come in are shaped before connection
 // tracking sees them, and those that go out after it.
-func (s *Set) network(f Fault) (*change, error) {
+func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 	card, err := findCard(f.Card)
 	if err != nil {
 		return nil, err
@@ -76,4 +82,11 @@ func findCard(mac string) (string, error) {
 		return "", errors.New("the node has no network card")
 	}
 	return "", fmt.Errorf("the node has the network cards %v, and none was named", cards)
+}
+
+func checkNetwork(f Fault) error {
+	if f.Conditions.Down {
+		return errors.New("a node cannot take its own carrier away; the lab can")
+	}
+	return f.Conditions.Validate()
 }

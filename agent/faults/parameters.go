@@ -3,15 +3,23 @@ package faults
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/kernels"
 )
 
+func init() {
+	makers[actions.Sysctl] = maker{checkSysctl, (*Set).sysctl}
+	makers[actions.Buckets] = maker{checkBuckets, (*Set).buckets}
+}
+
 // sysctl sets parameters, each a part of its own.
-func (s *Set) sysctl(f Fault) (*change, error) {
+func (s *Set) sysctl(_ context.Context, f Fault) (*change, error) {
 	k := s.node.Kernel
 	c := &change{}
 	for _, asked := range f.Sysctl {
@@ -60,7 +68,7 @@ func (s *Set) parameter(key, before string) *part {
 const hashSubject = kernels.KeyBuckets
 
 // buckets resizes the hash.
-func (s *Set) buckets(f Fault) (*change, error) {
+func (s *Set) buckets(_ context.Context, f Fault) (*change, error) {
 	before, err := s.node.Kernel.ReadBuckets()
 	if err != nil {
 		return nil, err
@@ -92,4 +100,18 @@ func (s *Set) hash(before int) *part {
 			return k.SetBuckets(before)
 		},
 	}
+}
+
+func checkSysctl(f Fault) error {
+	if len(f.Sysctl) == 0 {
+		return errors.New("no parameter is given")
+	}
+	return tuning.Settings{Sysctl: f.Sysctl}.Validate()
+}
+
+func checkBuckets(f Fault) error {
+	if f.Buckets <= 0 {
+		return fmt.Errorf("%d buckets: not a size", f.Buckets)
+	}
+	return nil
 }

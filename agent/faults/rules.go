@@ -8,7 +8,14 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 )
+
+func init() {
+	makers[actions.RulesLoad] = maker{checkRules, (*Set).loadRules}
+	makers[actions.RulesRemove] = maker{nil, (*Set).removeRules}
+	makers[actions.ModuleRemove] = maker{checkModules, (*Set).removeModules}
+}
 
 // rulesSubject are all packet filter rules of the node: whoever changes some may touch any.
 const rulesSubject = "rules"
@@ -56,7 +63,7 @@ func (s *Set) loadRules(ctx context.Context, f Fault) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked := f.Rules.settings()
+	asked := settings(f.Rules)
 	return &change{parts: []*part{rules}, do: func(ctx context.Context) error {
 		return k.LoadRules(ctx, asked, f.Rules.Add)
 	}, check: func(ctx context.Context) error {
@@ -75,7 +82,7 @@ func (s *Set) loadRules(ctx context.Context, f Fault) (*change, error) {
 }
 
 // removeRules removes all rules.
-func (s *Set) removeRules(ctx context.Context) (*change, error) {
+func (s *Set) removeRules(ctx context.Context, _ Fault) (*change, error) {
 	k := s.node.Kernel
 	rules, err := s.rulesPart(ctx)
 	if err != nil {
@@ -98,10 +105,7 @@ func (s *Set) noRules(ctx context.Context) error {
 // removeModules removes the rules, which hold references, and then modules.
 func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
 	k := s.node.Kernel
-	if !s.node.Own {
-		return nil, &hostError{Kind: f.Kind, What: "the modules " + strings.Join(f.modules(), ", ")}
-	}
-	for _, name := range f.modules() {
+	for _, name := range modulesOf(f) {
 		state, err := k.ModuleState(name)
 		if err != nil {
 			return nil, err
@@ -139,7 +143,7 @@ func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
 		if err := k.FlushRules(ctx); err != nil {
 			return err
 		}
-		for _, name := range f.modules() {
+		for _, name := range modulesOf(f) {
 			if err := k.Remove(ctx, name); err != nil {
 				return err
 			}
@@ -173,4 +177,26 @@ func (s *Set) modulesPart() (*part, error) {
 			return nil
 		},
 	}, nil
+}
+
+func checkRules(f Fault) error {
+	if f.Rules.IPv4+f.Rules.IPv6+f.Rules.NFT == "" {
+		return errors.New("no rules are given")
+	}
+	return settings(f.Rules).Validate()
+}
+
+func checkModules(f Fault) error {
+	return tuning.Settings{RemoveModules: modulesOf(f)}.Validate()
+}
+
+func modulesOf(f Fault) []string {
+	if len(f.Modules) == 0 {
+		return []string{"nf_conntrack"}
+	}
+	return f.Modules
+}
+
+func settings(r Rules) tuning.Settings {
+	return tuning.Settings{Rules: r.IPv4, Rules6: r.IPv6, NFT: r.NFT, RulesBackend: r.Backend}
 }

@@ -9,7 +9,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctload/ctload/internal/actions"
 )
+
+func init() {
+	makers[actions.ServerStop] = maker{nil, (*Set).servers}
+	makers[actions.ServerStall] = maker{nil, (*Set).servers}
+	makers[actions.ServerRestart] = maker{nil, (*Set).servers}
+}
 
 // Server is a responder as faults see it.
 type Server interface {
@@ -31,13 +39,13 @@ const (
 )
 
 // servers stops, stalls or restarts responders.
-func (s *Set) servers(f Fault) (*change, error) {
+func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
 	chosen, err := s.choose(f.Ports)
 	if err != nil {
 		return nil, err
 	}
 	c := &change{}
-	states := map[Kind][]ServerState{ServerStop: {Stopped}, ServerStall: {Stalled}, ServerRestart: {Stopped, Serving}}
+	states := map[actions.Kind][]ServerState{actions.ServerStop: {Stopped}, actions.ServerStall: {Stalled}, actions.ServerRestart: {Stopped, Serving}}
 	c.do = func(context.Context) error {
 		for _, server := range chosen {
 			for _, state := range states[f.Kind] {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
 
@@ -26,7 +27,7 @@ type Node struct {
 
 // hostError says that a fault would change the kernel of the node's host.
 type hostError struct {
-	Kind Kind
+	Kind actions.Kind
 	What string // what would be changed
 }
 
@@ -84,10 +85,13 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	if slices.ContainsFunc(s.active, func(c *change) bool { return c.id == f.ID }) {
 		return Reading{}, fmt.Errorf("%s: a fault of the id %s is active already", f.Kind, f.ID)
 	}
-	if err := f.Validate(); err != nil {
+	if err := Validate(f); err != nil {
 		return Reading{}, err
 	}
-	c, err := s.prepare(ctx, f)
+	if what := f.Kind.Fact().Host; what != "" && !s.node.Own {
+		return Reading{}, &hostError{Kind: f.Kind, What: what}
+	}
+	c, err := makers[f.Kind].make(s, ctx, f)
 	if err != nil {
 		return Reading{}, fmt.Errorf("%s: %w", f.Kind, err)
 	}
@@ -239,35 +243,4 @@ func (c *change) measure(ctx context.Context, parts []*part, do, check func(cont
 	}
 	reading.Figures = figures
 	return reading, err
-}
-
-// prepare says what a fault touches and how, and changes nothing but what c.do needs to be there.
-func (s *Set) prepare(ctx context.Context, f Fault) (*change, error) {
-	switch f.Kind {
-	case Sysctl:
-		return s.sysctl(f)
-	case Buckets:
-		return s.buckets(f)
-	case RulesLoad:
-		return s.loadRules(ctx, f)
-	case RulesRemove:
-		return s.removeRules(ctx)
-	case Flush:
-		return s.flush()
-	case Delete:
-		return s.remove(f)
-	case ModuleRemove:
-		return s.removeModules(ctx, f)
-	case ClockJump:
-		return s.clockJump(f)
-	case CPUThrottle:
-		return s.cpuThrottle(f)
-	case MemoryPressure:
-		return s.memoryPressure(f)
-	case ServerStop, ServerStall, ServerRestart:
-		return s.servers(f)
-	case Network:
-		return s.network(f)
-	}
-	return nil, fmt.Errorf("unsupported fault kind %q", f.Kind)
 }

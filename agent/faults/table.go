@@ -13,15 +13,21 @@ import (
 
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/kernels"
 )
+
+func init() {
+	makers[actions.Flush] = maker{nil, (*Set).flush}
+	makers[actions.Delete] = maker{checkDelete, (*Set).remove}
+}
 
 // tableLimit bounds one exchange with the kernel about the table: to flush 200,000 entries takes
 // a second under emulation.
 const tableLimit = 20 * time.Second
 
 // flush removes every entry of the node's network namespace.
-func (s *Set) flush() (*change, error) {
+func (s *Set) flush(context.Context, Fault) (*change, error) {
 	c, err := s.tableChange()
 	if err != nil {
 		return nil, err
@@ -41,8 +47,8 @@ func (s *Set) flush() (*change, error) {
 
 // remove removes the entries that match a filter. The table is walked once: what comes into it meanwhile may
 // be left.
-func (s *Set) remove(f Fault) (*change, error) {
-	m, err := f.Delete.compile()
+func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
+	m, err := compile(f.Delete)
 	if err != nil {
 		return nil, err
 	}
@@ -186,4 +192,12 @@ func (t *table) ask(messages []byte, number int) (gone int, err error) {
 		}
 	}
 	return gone, nil
+}
+
+func checkDelete(f Fault) error {
+	if f.Delete == (Filter{}) {
+		return fmt.Errorf("no filter is given; for all entries there is %s", actions.Flush)
+	}
+	_, err := compile(f.Delete)
+	return err
 }

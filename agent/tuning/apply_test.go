@@ -53,7 +53,7 @@ func TestApplyOrder(t *testing.T) {
 		LoadModules: []string{"xt-conntrack", "ip_tables"},
 		Buckets:     65536,
 		Rules:       "*filter\nCOMMIT", Rules6: "*filter\nCOMMIT\n", NFT: "table ip x",
-		Sysctl: []Sysctl{{"net.ipv4.ip_conntrack_max", "262144"}, {"net.core.rmem_max", "7"}},
+		Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max", Value: "262144"}, {Key: "net.core.rmem_max", Value: "7"}},
 	}
 	if err := kernel.Apply(t.Context(), settings); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestApplyModuleParameters(t *testing.T) {
 	kernel, done := fakeKernel(t, map[string]string{"proc/modules": "", "proc/sys/net/core/rmem_max": "1\n"})
 	settings := Settings{
 		LoadModules: []string{"nf-conntrack  hashsize=4096 enable_hooks=1"},
-		Sysctl:      []Sysctl{{"net.netfilter.nf_conntrack_max", "100"}},
+		Sysctl:      []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "100"}},
 	}
 	if err := kernel.Apply(t.Context(), settings); err != nil {
 		t.Fatal(err)
@@ -141,10 +141,10 @@ func TestValidate(t *testing.T) {
 	for text, settings := range map[string]Settings{
 		`backend "ebtables"`:       {RulesBackend: "ebtables"},
 		"buckets -1: negative":     {Buckets: -1},
-		"not the name of a kernel": {Sysctl: []Sysctl{{"../etc", "1"}}},
-		"more than one line":       {Sysctl: []Sysctl{{"net.a", "1\n2"}}},
-		"empty value":              {Sysctl: []Sysctl{{"net.a", " "}}},
-		"nf_conntrack_max: given":  {Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_max", "1"}, {"net.ipv4.ip_conntrack_max", "2"}}},
+		"not the name of a kernel": {Sysctl: []Sysctl{{Key: "../etc", Value: "1"}}},
+		"more than one line":       {Sysctl: []Sysctl{{Key: "net.a", Value: "1\n2"}}},
+		"empty value":              {Sysctl: []Sysctl{{Key: "net.a", Value: " "}}},
+		"nf_conntrack_max: given":  {Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1"}, {Key: "net.ipv4.ip_conntrack_max", Value: "2"}}},
 		"not the name of a module": {LoadModules: []string{"a/b"}},
 		"\"x y=\\\"1\\\"\": not":   {LoadModules: []string{"x y=\"1\""}},
 		"\"nf_nat x=1\": not":      {RemoveModules: []string{"nf_nat x=1"}},

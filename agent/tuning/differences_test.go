@@ -20,35 +20,35 @@ func TestDifferences(t *testing.T) {
 		want     []string
 		remarks  []string
 	}{
-		"as asked": {settings: Settings{Buckets: 65536, Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_max", "262144"}}}},
+		"as asked": {settings: Settings{Buckets: 65536, Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "262144"}}}},
 		"numbers are compared as the kernel reads them": {
-			settings: Settings{Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_max", " 0x40000 "}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: " 0x40000 "}}},
 		},
 		"white space": {
-			settings: Settings{Sysctl: []Sysctl{{"net.ipv4.tcp_rmem", "4096 131072  6291456"}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_rmem", Value: "4096 131072  6291456"}}},
 			state:    func(s *State) { s.Sysctl["net.ipv4.tcp_rmem"] = "4096\t131072\t6291456" },
 		},
 		"a word": {
-			settings: Settings{Sysctl: []Sysctl{{"net.ipv4.tcp_congestion_control", "bbr"}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_congestion_control", Value: "bbr"}}},
 			state:    func(s *State) { s.Sysctl["net.ipv4.tcp_congestion_control"] = "cubic" },
 			want:     []string{"net.ipv4.tcp_congestion_control is cubic, not bbr as asked"},
 		},
 		"another value": {
-			settings: Settings{Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_max", "1000000"}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1000000"}}},
 			want:     []string{"net.netfilter.nf_conntrack_max is 262144, not 1000000 as asked"},
 		},
 		"an old name": {
-			settings: Settings{Sysctl: []Sysctl{{"net.ipv4.ip_conntrack_max", "262144"}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max", Value: "262144"}}},
 			remarks:  []string{"net.ipv4.ip_conntrack_max is called net.netfilter.nf_conntrack_max in this kernel"},
 		},
-		"slashes are no remark": {settings: Settings{Sysctl: []Sysctl{{"net/netfilter/nf_conntrack_max", "262144"}}}},
+		"slashes are no remark": {settings: Settings{Sysctl: []Sysctl{{Key: "net/netfilter/nf_conntrack_max", Value: "262144"}}}},
 		"unread": {
-			settings: Settings{Sysctl: []Sysctl{{"net.a", "1"}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.a", Value: "1"}}},
 			state:    func(s *State) { s.Unread = map[string]string{"net.a": "gone"} },
 			want:     []string{"net.a was asked to be 1 and could not be read: gone"},
 		},
 		"rounded hash": {
-			settings: Settings{Buckets: 65100, Sysctl: []Sysctl{{"net.netfilter.nf_conntrack_buckets", "65025"}}},
+			settings: Settings{Buckets: 65100, Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_buckets", Value: "65025"}}},
 			state:    func(s *State) { s.Sysctl["net.netfilter.nf_conntrack_buckets"] = "65536" },
 			remarks: []string{
 				"the kernel rounded the hash from 65100 up to 65536 buckets, a multiple of 512",

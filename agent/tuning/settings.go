@@ -25,10 +25,7 @@ const (
 )
 
 // Sysctl is one kernel parameter and the value it is to have.
-type Sysctl struct {
-	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [kernels.Key]
-	Value string `json:"value"`
-}
+type Sysctl = kernels.Setting
 
 // Settings is one kernel configuration: what a scenario asks of the kernel. The zero value asks for
 // nothing.

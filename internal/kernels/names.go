@@ -124,3 +124,9 @@ func States(v Version) map[string]int64 {
 	}
 	return states
 }
+
+// Setting is one kernel parameter and the value it is to have.
+type Setting struct {
+	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [Key]
+	Value string `json:"value"`
+}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 func TestConditionsValidate(t *testing.T) {
@@ -20,9 +22,9 @@ func TestConditionsValidate(t *testing.T) {
 		{Conditions{Delay: time.Hour}, "not between 0 and 1m0s"},
 		{Conditions{Rate: 3}, "rate 3"},
 		{Conditions{}, "nothing is asked"},
-		{Conditions{Direction: To}, "nothing is asked"},
+		{Conditions{Direction: actions.To}, "nothing is asked"},
 		{Conditions{Loss: 1, Direction: "up"}, `direction "up"`},
-		{Conditions{Down: true, Direction: To}, "in both directions"},
+		{Conditions{Down: true, Direction: actions.To}, "in both directions"},
 		{Conditions{Down: true}, ""},
 	} {
 		err := c.conditions.Validate()
@@ -39,8 +41,8 @@ func TestSplit(t *testing.T) {
 		words      string
 	}{
 		{Conditions{Loss: 0.05, Delay: 50 * time.Millisecond}, "loss 5%, delay 50ms"},
-		{Conditions{Duplicate: 0.5, Direction: From}, "duplicate 50%, from the node alone"},
-		{Conditions{Rate: 8000, Direction: To}, "rate 8000bit/s, towards the node alone"},
+		{Conditions{Duplicate: 0.5, Direction: actions.From}, "duplicate 50%, from the node alone"},
+		{Conditions{Rate: 8000, Direction: actions.To}, "rate 8000bit/s, towards the node alone"},
 	} {
 		to, from := c.conditions.Split()
 		if back := merge(to, from); back != c.conditions {
@@ -49,8 +51,8 @@ func TestSplit(t *testing.T) {
 		if got := c.conditions.String(); got != c.words {
 			t.Errorf("%+v: %q, want %q", c.conditions, got, c.words)
 		}
-		netem := to.netem()
-		if c.conditions.Holds(To) && (netem.Loss != toShare(c.conditions.Loss) || netem.Latency != uint32(c.conditions.Delay/tick)) {
+		netem := netemOf(to)
+		if c.conditions.Holds(actions.To) && (netem.Loss != toShare(c.conditions.Loss) || netem.Latency != uint32(c.conditions.Delay/tick)) {
 			t.Errorf("%+v: netem is told %+v", c.conditions, netem)
 		}
 	}

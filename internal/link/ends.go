@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // Ends are the lab's ends of all its nodes' links, at which conditions are made: what makes the lab that embeds it
@@ -104,7 +106,7 @@ func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (now
 	if err == nil {
 		now, err = end.conditions(ctx)
 	}
-	sameWay := !c.Shapes() || now.Holds(To) == c.Holds(To) && now.Holds(From) == c.Holds(From)
+	sameWay := !c.Shapes() || now.Holds(actions.To) == c.Holds(actions.To) && now.Holds(actions.From) == c.Holds(actions.From)
 	if err == nil && (!now.Near(c) || !sameWay || now.Down != c.Down || now.Partitioned != c.Partitioned) {
 		err = fmt.Errorf("it is now: %v", now)
 	}
@@ -234,9 +236,9 @@ func merge(to, from Conditions) Conditions {
 	case to == from:
 		return to
 	case from == Conditions{}:
-		to.Direction = To
+		to.Direction = actions.To
 		return to
 	}
-	from.Direction = From
+	from.Direction = actions.From
 	return from
 }

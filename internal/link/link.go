@@ -12,7 +12,12 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/ctload/ctload/internal/actions"
 )
+
+// Conditions are what a link does to the frames between one node and the rest of it.
+type Conditions = actions.Conditions
 
 // Bridge is one link of a lab.
 type Bridge struct {

@@ -54,31 +54,6 @@ func unshapeNamed(name string) error {
 	return unshape(port)
 }
 
-// Near reports whether conditions that were read back are those that were asked for, as nearly as netem's
-// units let them.
-func (c Conditions) Near(asked Conditions) bool {
-	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
-	return near(c.Loss, asked.Loss) && near(c.Reorder, asked.Reorder) && near(c.Duplicate, asked.Duplicate) && near(c.Corrupt, asked.Corrupt) &&
-		(c.Delay-asked.Delay).Abs() < time.Microsecond && (c.Jitter-asked.Jitter).Abs() < time.Microsecond &&
-		c.Rate/8 == asked.Rate/8
-}
-
-// Split is what conditions ask of each direction, seen from the node; a partition is a loss of all.
-func (c Conditions) Split() (to, from Conditions) {
-	one := c
-	one.Direction, one.Partitioned, one.Down = "", false, false
-	if c.Partitioned {
-		one.Loss = 1
-	}
-	if c.Holds(To) {
-		to = one
-	}
-	if c.Holds(From) {
-		from = one
-	}
-	return to, from
-}
-
 // Shaped reads back from the kernel what netem does on an interface: to what goes out, and to what comes
 // in. Times come in netem's unit of 64 ns, shares in 1/2^32.
 func Shaped(name string) (sent, received Conditions, err error) {
@@ -131,7 +106,7 @@ func addNetem(port netlink.Link, c Conditions) error {
 			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone", name, q.Type())
 		}
 	}
-	netem := c.netem()
+	netem := netemOf(c)
 	netem.LinkIndex, netem.Parent, netem.Handle = port.Attrs().Index, netlink.HANDLE_ROOT, netemHandle
 	err = netlink.QdiscAdd(netem)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
@@ -143,8 +118,8 @@ func addNetem(port netlink.Link, c Conditions) error {
 	return nil
 }
 
-// netem is the conditions in netem's own terms.
-func (c Conditions) netem() *netlink.Netem {
+// netemOf returns conditions in netem's own terms.
+func netemOf(c Conditions) *netlink.Netem {
 	// Reordering: of the frames that are delayed, those that are not are sent at once.
 	gap := uint32(0)
 	if c.Reorder > 0 {

@@ -4,7 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // What an agent is asked for is what it takes, placeholders filled in.
@@ -24,10 +25,10 @@ scenarios: {a: {}}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.Kind == scenarios.Network {
-			f.Conditions = Conditions(a)
+		if a.Kind == actions.Network {
+			f.Conditions = a.Conditions()
 		}
-		if err := f.Validate(); err != nil {
+		if err := faults.Validate(f); err != nil {
 			t.Errorf("action %d: %v", i, err)
 		}
 		if i == 0 && !strings.Contains(f.Rules.IPv4, "-i eth0 ") {

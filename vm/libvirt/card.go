@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
 
@@ -22,7 +23,7 @@ type Plugged struct {
 // Shape implements [link.Card] through the machine's agent.
 func (p *Plugged) Shape(ctx context.Context, c link.Conditions) (to, from link.Conditions, err error) {
 	client := p.Machine.Agent()
-	fault := faults.Fault{ID: "link of " + p.Card.MAC, Kind: faults.Network, Card: p.Card.MAC, Conditions: c}
+	fault := faults.Fault{ID: "link of " + p.Card.MAC, Kind: actions.Network, Card: p.Card.MAC, Conditions: c}
 	before := p.shaping
 	p.shaping = nil
 	if before == client { // and not one of before a reset

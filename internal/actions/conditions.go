@@ -1,8 +1,9 @@
-package link
+package actions
 
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -123,4 +124,29 @@ func (c Conditions) String() string {
 		words = append(words, "from the node alone")
 	}
 	return strings.Join(words, ", ")
+}
+
+// Near reports whether conditions that were read back are those that were asked for, as nearly as netem's
+// units let them.
+func (c Conditions) Near(asked Conditions) bool {
+	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
+	return near(c.Loss, asked.Loss) && near(c.Reorder, asked.Reorder) && near(c.Duplicate, asked.Duplicate) && near(c.Corrupt, asked.Corrupt) &&
+		(c.Delay-asked.Delay).Abs() < time.Microsecond && (c.Jitter-asked.Jitter).Abs() < time.Microsecond &&
+		c.Rate/8 == asked.Rate/8
+}
+
+// Split is what conditions ask of each direction, seen from the node; a partition is a loss of all.
+func (c Conditions) Split() (to, from Conditions) {
+	one := c
+	one.Direction, one.Partitioned, one.Down = "", false, false
+	if c.Partitioned {
+		one.Loss = 1
+	}
+	if c.Holds(To) {
+		to = one
+	}
+	if c.Holds(From) {
+		from = one
+	}
+	return to, from
 }
