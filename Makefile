@@ -58,7 +58,7 @@ library: modules deps build userns library-deps ## run every shipped experiment:
 
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
-	$(GO) test -short ./... # make test has the race detector
+	$(GO) test -short -p 4 ./... # which wait more than they work; make test has the race detector
 
 .PHONY: bench
 bench: modules deps test-deps build ## measure beside the peers, as ratios

@@ -27,6 +27,9 @@ import (
 // the script returns. What the page says to the console is an error.
 func browse(t testing.TB, document []byte, size, script string, into any, flags ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts a browser")
+	}
 	chromium := hosttest.OneOf(t, "chromium", "chromium-browser", "google-chrome")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "page.html")

@@ -17,10 +17,12 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// What an agent is asked for.
 type (
-	Fault  = actions.Fault
-	Rules  = actions.Rules
+	// Fault is a change that an agent is asked for.
+	Fault = actions.Fault
+	// Rules are the rules that a fault changes.
+	Rules = actions.Rules
+	// Filter says which entries a fault is about.
 	Filter = actions.Filter
 )
 

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -57,7 +58,7 @@ func lock(t testing.TB, folder string, how int) (release func()) {
 
 func ignoringSignals(do func() error) error {
 	for {
-		if err := do(); err != unix.EINTR {
+		if err := do(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

@@ -77,6 +77,9 @@ func TestKernelParts(t *testing.T) {
 
 // TestFetchFromTheArchive fetches a real kernel through this host's apt.
 func TestFetchFromTheArchive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it needs the network")
+	}
 	s := &Store{Dir: t.TempDir()}
 	percents := map[string]float64{}
 	s.Progress = func(p Progress) { percents[p.Stage] = max(percents[p.Stage], p.Percent) }
@@ -110,6 +113,9 @@ func TestFetchFromTheArchive(t *testing.T) {
 
 // TestFetchWithoutNetwork has the real apt meet a mirror that does not answer.
 func TestFetchWithoutNetwork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("apt tries for seconds")
+	}
 	hosttest.Need(t, "apt-get")
 	if _, err := distributions[0].keyring(); err != nil {
 		hosttest.Skip(t, "%v", err)
