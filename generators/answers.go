@@ -6,14 +6,15 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// How the worker for datagrams deals with answers and with what ICMP says instead.
+// This file has the datagram worker's handling of answers and of ICMP errors.
 
-// read takes what came to a socket: its errors first, since taking them is what quietens it.
+// read takes what came to a socket. It takes the errors first, since a pending error keeps the
+// socket ready. all reports whether nothing is left.
 func (d *datagrams) read(position int32) (all bool) {
 	for d.sockets[position] >= 0 && d.readError(d.sockets[position]) {
 	}
 	if d.sockets[position] < 0 {
-		return true // what was told ended the only flow of this socket
+		return true
 	}
 	n, errno := d.in.Receive(d.sockets[position])
 	if errno != 0 {
@@ -35,8 +36,8 @@ func (d *datagrams) read(position int32) (all bool) {
 	return n < sockets.BatchSize
 }
 
-// quoted is the part of a datagram that came back with an error from its label on. An echo
-// request comes back with its header.
+// quoted returns the part of a datagram, returned inside an ICMP error, that starts with the label.
+// An echo request comes back with its header.
 func (d *datagrams) quoted(data []byte) []byte {
 	if d.echo != nil && len(data) >= echoHeader {
 		return data[echoHeader:]
@@ -44,7 +45,7 @@ func (d *datagrams) quoted(data []byte) []byte {
 	return data
 }
 
-// answered ends an exchange of a flow, and the flow if it was the last.
+// answered ends an exchange of a flow, and after the last exchange the flow.
 func (d *datagrams) answered(slot int32) {
 	now := d.load.now()
 	f := d.flows.at(slot)
@@ -70,17 +71,17 @@ func (d *datagrams) answered(slot int32) {
 	d.end(slot)
 }
 
-// extra is how many answers an exchange has beyond the first.
+// extra returns how many answers an exchange has beyond the first.
 func (d *datagrams) extra() int32 { return max(int32(d.load.AtOnce), 1) - 1 }
 
-// fail ends a flow badly.
+// fail ends a flow as failed.
 func (d *datagrams) fail(slot int32, now time.Duration, cause causeNumber) {
 	f := d.flows.at(slot)
 	d.failed(f.intended, now, cause)
 	d.end(slot)
 }
 
-// failed counts what failed, perhaps before it had a socket.
+// failed counts a failure, perhaps of a flow that has no socket yet.
 func (d *datagrams) failed(intended, now time.Duration, cause causeNumber) {
 	d.tally.fail(now, cause)
 	if d.load.Kind == Probe {
@@ -88,7 +89,7 @@ func (d *datagrams) failed(intended, now time.Duration, cause causeNumber) {
 	}
 }
 
-// end frees a flow, and its socket if that was only for it.
+// end frees a flow, and its socket where no other flow uses it.
 func (d *datagrams) end(slot int32) {
 	f := d.flows.at(slot)
 	if d.load.Kind == Probe {
@@ -97,7 +98,7 @@ func (d *datagrams) end(slot int32) {
 	d.flows.remove(slot)
 }
 
-// expire fails what was not answered by limit, and sends the next datagrams of conversations.
+// expire fails the flows without an answer by limit and sends the next datagrams of conversations.
 func (d *datagrams) expire(now, limit time.Duration) {
 	if d.flows == nil {
 		return
@@ -115,8 +116,8 @@ func (d *datagrams) expire(now, limit time.Duration) {
 	}
 }
 
-// readError takes one ICMP error and fails the flow that it is for. It reports whether there may
-// be more.
+// readError takes one ICMP error and fails the flow that it names. It reports whether more errors
+// may be queued.
 func (d *datagrams) readError(fd int32) bool {
 	data, told, more := d.in.ReceiveError(fd)
 	if slot, ok := d.flows.find(d.quoted(data)); ok && told != 0 {

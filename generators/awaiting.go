@@ -5,30 +5,32 @@ import (
 	"time"
 )
 
-// awaiting keeps, for each crafted packet that is to be answered, when it was to be sent and
-// whether its fate is known: four bytes a packet, shared by all workers. Packets are known by
-// their number, which the tuple that an answer names leads back to.
+// awaiting keeps, for each crafted packet that awaits an answer, its intended time and whether its
+// fate is known: four bytes a packet, shared by all workers. A packet's number identifies it; the
+// tuple in an answer leads back to that number.
 type awaiting struct {
 	pieces []atomic.Pointer[awaitingPiece]
-	open   atomic.Int64   // sent or about to be, and their fate unknown
-	next   int64          // the first whose fate may be unknown; only worker 0 uses it
-	away   []atomic.Int64 // for how long each worker stood still, while it may have answers unread
+	open   atomic.Int64 // packets sent or about to be sent whose fate is unknown
+	// the first packet whose fate may be unknown; only worker 0 uses it
+	next int64
+	// nanoseconds that each worker stood still while it may have unread answers
+	away []atomic.Int64
 }
 
-// awaitingPiece is made when the first of its packets is sent.
+// awaitingPiece is allocated when the first of its packets is sent.
 type awaitingPiece [awaitingSize]atomic.Uint32
 
 const (
 	awaitingSize = 1 << 16
-	// mostAwaited is how many packets a load may await answers for.
+	// mostAwaited limits how many packets of a load may await answers.
 	mostAwaited = 1 << 28
 
-	// A packet's state: its time in microseconds, modulo the mask's range of about 18 minutes, and
-	// two bits. Zero: not sent.
+	// A packet's state holds its time in microseconds, modulo the mask's range of about 18 minutes,
+	// and two bits. Zero: not sent.
 	awaitingSent    = 1 << 30
 	awaitingSettled = 1 << 31
 	awaitingTime    = awaitingSent - 1
-	// longestAwaiting keeps times apart in spite of the modulus.
+	// longestAwaiting limits the timeout, so that the modulus cannot confuse two times.
 	longestAwaiting = 15 * time.Minute
 )
 
@@ -49,20 +51,21 @@ func (a *awaiting) at(number int64) *atomic.Uint32 {
 	return &p[number%awaitingSize]
 }
 
-// reserve announces up to n packets before they are taken from the pacer, so that no other worker
-// finds the pacer empty and nothing open and goes home; release takes back those that were not taken.
+// reserve announces up to n packets before the worker takes them from the pacer. Without it another
+// worker could find the pacer empty and nothing open, and end. release takes back those that the
+// pacer did not give.
 func (a *awaiting) reserve(n int64) { a.open.Add(n) }
 
 func (a *awaiting) release(n int64) { a.open.Add(-n) }
 
-// sent notes that a reserved packet is about to be sent. It must be called before, since the answer
-// may come before the call that sends it returns.
+// sent notes that the worker is about to send a reserved packet. The worker calls it before it
+// sends, since the answer may come before the system call returns.
 func (a *awaiting) sent(number int64, intended time.Duration) {
 	a.at(number).Store(awaitingSent | uint32(intended.Microseconds())&awaitingTime)
 }
 
-// settle makes the fate of a packet known, and returns the time since it was to be sent. It is
-// false when the packet was not sent or its fate was known already.
+// settle marks the fate of a packet as known and returns the time since its intended send. It
+// returns false for a packet that was not sent or whose fate was known already.
 func (a *awaiting) settle(number int64, now time.Duration) (time.Duration, bool) {
 	if number/awaitingSize >= int64(len(a.pieces)) {
 		return 0, false
@@ -76,20 +79,20 @@ func (a *awaiting) settle(number int64, now time.Duration) (time.Duration, bool)
 	return since(before, now), true
 }
 
-// wasSent reports whether a packet was sent, whatever came of it.
+// wasSent reports whether a packet was sent, settled or not.
 func (a *awaiting) wasSent(number int64) bool {
 	return number/awaitingSize < int64(len(a.pieces)) && a.at(number).Load()&awaitingSent != 0
 }
 
-// since is the time from a state to now.
+// since returns the time from a state to now.
 func since(state uint32, now time.Duration) time.Duration {
 	us := (uint32(now.Microseconds()) - state) & awaitingTime
 	return time.Duration(us) * time.Microsecond
 }
 
-// expire settles the packets that have waited for longer than limit, in the order of their
-// numbers, and calls failed for each. It returns how long until the next could be due, negative
-// when none waits. Only one worker may call it.
+// expire settles the packets that have waited longer than limit, in the order of their numbers, and
+// calls failed for each. It returns the time until the next packet can expire, negative when none
+// waits. Only one worker may call it.
 func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Duration)) time.Duration {
 	longest := int64(0)
 	for i := range a.away {
@@ -100,7 +103,8 @@ func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Du
 		state := a.at(a.next).Load()
 		switch {
 		case state&awaitingSent == 0:
-			return -1 // not sent yet; numbers are sent nearly in order
+			// not sent yet; numbers are sent nearly in order
+			return -1
 		case state&awaitingSettled == 0:
 			waited := since(state, now)
 			if waited < limit {

@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// Held connections that talk break when nobody acknowledges any more, and are told apart from those that
-// never opened.
+// TestHeldConnectionsThatBreak checks that held connections that send bytes break when the peer
+// stops acknowledging. The result counts them apart from connections that never opened.
 func TestHeldConnectionsThatBreak(t *testing.T) {
 	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
@@ -38,7 +38,7 @@ func TestHeldConnectionsThatBreak(t *testing.T) {
 	if got.Offered != n || got.Broken != n || got.Failed != n || live != n || got.Causes[string(Timeout)] != n {
 		t.Errorf("of %d broken %d (live %d), failed %d by %v; want all %d of them by timeout", got.Offered, got.Broken, live, got.Failed, got.Causes, n)
 	}
-	if got.Elapsed > 50*time.Second { // as the end of the load would
+	if got.Elapsed > 50*time.Second { // later, only the end of the load would have ended them
 		t.Errorf("it took %s to notice", got.Elapsed)
 	}
 }

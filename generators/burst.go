@@ -15,7 +15,7 @@ type burst struct {
 	barrier *threads.Barrier
 	sources *tuples.Allocator
 	targets *tuples.Allocator
-	due     []begin // fewer than the barrier has threads
+	due     []begin // fewer than the barrier has threads, between calls
 	calls   []sockets.Address
 	fds     []int32
 	errs    []unix.Errno
@@ -40,14 +40,14 @@ func newBurst(l *load) (*burst, error) {
 	return b, nil
 }
 
-// tuple returns the tuple of a connection: those of one burst have one source and different targets.
+// tuple returns the tuple of a connection. Those of one burst share a source and differ in targets.
 func (b *burst) tuple(number int64) tuples.Tuple {
 	t := b.targets.At(uint64(number) % b.targets.Len())
 	t.Source = b.sources.At(uint64(number) / uint64(len(b.fds)) % b.sources.Len()).Source
 	return t
 }
 
-// beginTogether notes a connection that is due; the last one of a burst begins all of it.
+// beginTogether notes a connection that is due. The last one of a burst begins the whole burst.
 func (s *stream) beginTogether(number int64, intended time.Duration) {
 	b := s.burst
 	b.due = append(b.due, begin{number, intended})
@@ -77,14 +77,14 @@ func (s *stream) beginBurst() {
 	b.due = b.due[:0]
 }
 
-// sendTogether sends a message as often as the load says, at the same moment, and counts what became
-// of it: it is sent when each of them is.
+// sendTogether sends message i AtOnce times at the same moment and counts the outcome. The message
+// counts as sent when the kernel took every copy.
 func (d *datagrams) sendTogether(fd int32, i int, now time.Duration) {
 	data, to := d.out.Message(i), d.out.Name(i)
 	errs := make([]unix.Errno, d.load.AtOnce)
 	d.barrier.Together(func(k int) { errs[k] = sockets.SendTo(fd, data, to) })
 	for k, errno := range errs {
-		// An error may be that of an earlier datagram; see send.
+		// The error may belong to an earlier datagram; see send.
 		for tries := 0; errno != 0 && tries < sockets.Retries(errno, d.flows != nil); tries++ {
 			sockets.Pause()
 			errno = sockets.SendTo(fd, data, to)

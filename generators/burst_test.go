@@ -9,7 +9,8 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// Each flow's datagram goes out as often as asked for, all of one tuple, and each is answered.
+// TestUDPAtOnce checks that each flow's datagram leaves AtOnce times from one tuple, and each copy
+// is answered.
 func TestUDPAtOnce(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -34,7 +35,8 @@ func TestUDPAtOnce(t *testing.T) {
 	}
 }
 
-// A flow of which one datagram is not answered has failed, though the other was.
+// TestUDPAtOnceNeedsEveryAnswer checks that a flow fails when one of its two datagrams is not
+// answered.
 func TestUDPAtOnceNeedsEveryAnswer(t *testing.T) {
 	f := &datagrams{load: &load{plan: &plan{Spec: Spec{AtOnce: 2}}, start: time.Now()}, tally: newTally(), flows: newFlows()}
 	slot := f.flows.add(0, 0, 0, 1, 0)
@@ -50,12 +52,13 @@ func TestUDPAtOnceNeedsEveryAnswer(t *testing.T) {
 	}
 }
 
-// The connections of a burst have one source port and different ports to go to.
+// TestTCPAtOnce checks that the connections of a burst share a source port and go to different
+// ports.
 func TestTCPAtOnce(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
 	}
-	for _, n := range []int64{400, 401} { // whole bursts, and one that is not
+	for _, n := range []int64{400, 401} { // whole bursts, and one incomplete burst
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			lab := newPair(t)
 			lab.server.track(t)

@@ -2,23 +2,27 @@ package generators
 
 import "golang.org/x/sys/unix"
 
-// Cause is why a request, connection or flow failed. Its strings are the keys of [Result.Causes].
+// Cause says why a request, connection or flow failed. Its strings are the keys of [Result.Causes].
 type Cause string
 
 // The causes.
 const (
-	Timeout      Cause = "timeout"       // nothing decisive within Spec.Timeout
-	Reset        Cause = "reset"         // the peer (or a firewall) sent RST on an established connection
-	Refused      Cause = "refused"       // RST in answer to the SYN, or ICMP port unreachable
-	Unreachable  Cause = "unreachable"   // ICMP says so, or no route or neighbour
-	EPERM        Cause = "eperm"         // this host's own netfilter (a rule, or a full table) dropped the packet on its way out
+	Timeout     Cause = "timeout"     // nothing decisive within Spec.Timeout
+	Reset       Cause = "reset"       // RST from the peer or a firewall, once established
+	Refused     Cause = "refused"     // RST in answer to the SYN, or ICMP port unreachable
+	Unreachable Cause = "unreachable" // ICMP says so, or no route or neighbour
+	// EPERM: this host's own netfilter (a rule, or a full table) dropped the outgoing packet.
+	EPERM        Cause = "eperm"
 	NoPort       Cause = "no-port"       // no free source port or address here
 	NoDescriptor Cause = "no-descriptor" // the process or the host is out of descriptors
 	NoBuffer     Cause = "no-buffer"     // this host had no memory or queue room for the packet
-	ClosedEarly  Cause = "closed-early"  // the peer closed before it had answered, or while the connection was to be held
-	BadResponse  Cause = "bad-response"  // not HTTP, an HTTP status of 400 or above, or other bytes than expected
-	Cancelled    Cause = "cancelled"     // unfinished when the context ended
-	Other        Cause = "other"
+	// ClosedEarly: the peer closed before its answer was complete, or while the connection was
+	// held.
+	ClosedEarly Cause = "closed-early"
+	// BadResponse: not HTTP, an HTTP status of 400 or above, or bytes other than the expected ones.
+	BadResponse Cause = "bad-response"
+	Cancelled   Cause = "cancelled" // unfinished when the context ended
+	Other       Cause = "other"
 )
 
 // causeNumber indexes the counters of the workers.
@@ -41,8 +45,8 @@ const (
 	causeOther
 )
 
-// causeOf tells the cause from an errno. The kernel itself tells a refused connection from a
-// reset one: a RST in state SYN_SENT gives ECONNREFUSED, later ones ECONNRESET or EPIPE.
+// causeOf returns the cause for an errno. The kernel tells a refused connection from a reset one: a
+// RST in state SYN_SENT gives ECONNREFUSED, a later one ECONNRESET or EPIPE.
 func causeOf(errno unix.Errno) causeNumber {
 	switch errno {
 	case unix.ETIMEDOUT:

@@ -22,7 +22,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// toPort is a match on a tcp or udp destination port.
+// toPort matches a tcp or udp destination port.
 func toPort(port uint16) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
@@ -30,8 +30,8 @@ func toPort(port uint16) []expr.Any {
 	}
 }
 
-// listener opens a listening socket in a namespace and hands what is accepted to serve, if there
-// is such a thing.
+// listener opens a listening socket in a namespace and passes each accepted connection to serve;
+// nil leaves them in the backlog.
 func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(*net.TCPConn)) {
 	t.Helper()
 	var listener net.Listener
@@ -67,7 +67,7 @@ func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(
 	})
 }
 
-// Every cause of failure, provoked one by one.
+// TestCauses provokes every cause of failure.
 func TestCauses(t *testing.T) {
 	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
@@ -108,8 +108,8 @@ func TestCauses(t *testing.T) {
 	lab.server.sysctl(t, "net.ipv4.icmp_ratelimit", "0")
 	lab.server.sysctl(t, "net.ipv4.icmp_msgs_per_sec", "100000")
 
-	// What is to fail by its time limit has a short one, unless it must connect before; all else has one that a
-	// host which stands still for a while does not reach.
+	// Loads that must time out have a short limit, unless they must connect first. The others have
+	// a limit that a host which stands still for a while does not reach.
 	const (
 		n        = 20
 		short    = 300 * time.Millisecond
@@ -125,7 +125,7 @@ func TestCauses(t *testing.T) {
 		name      string
 		spec      Spec
 		port      uint16
-		cause     Cause // of all; "": none fails
+		cause     Cause // of all failures; "": none fails
 		connected int64 // at least
 		limit     string
 		repeated  int64 // SYNs, at least; none when 0, any number when -1
@@ -137,9 +137,10 @@ func TestCauses(t *testing.T) {
 		{name: "tcp dropped, one repetition", spec: with(tcp, func(s *Spec) { s.SYNRetries, s.Timeout = 1, long }), port: 1001, cause: Timeout, repeated: n, within: long - 10*time.Second},
 		{name: "tcp rejected by ICMP", spec: tcp, port: 1002, cause: Refused},
 		{name: "tcp rejected by RST", spec: tcp, port: 1003, cause: Refused},
-		// While connect itself is under way, the kernel only makes a note of the error; the next SYN's counts.
+		// While connect is under way, the kernel only records the error; the next SYN returns it.
 		{name: "tcp host unreachable", spec: tcp, port: 1005, cause: Unreachable, repeated: -1},
-		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout}, // the kernel hides EPERM from connect
+		// The kernel hides EPERM from connect.
+		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout},
 		{name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere }), port: 1000, cause: Unreachable, repeated: -1},
 		{name: "http stalls", spec: with(http, func(s *Spec) { s.Timeout = connects }), port: 1000, cause: Timeout, connected: n},
 		{name: "http too slow", spec: with(http, func(s *Spec) { s.Timeout = connects }), port: 1301, cause: Timeout, connected: n},
@@ -192,12 +193,12 @@ func TestCauses(t *testing.T) {
 			if got.Connect.Count() < test.connected {
 				t.Errorf("%d were connected, want %d", got.Connect.Count(), test.connected)
 			}
-			// A busy machine may miss a slot, which is no cause of failure.
+			// A busy machine may miss a slot, which does not cause a failure.
 			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l Limit) bool { return l.Code == LimitPacing })
 			if test.within > 0 && got.Elapsed > test.within {
 				t.Errorf("it took %s", got.Elapsed)
 			}
-			// The kernel sends a SYN again after a second.
+			// The kernel repeats a SYN after a second.
 			if n := got.Usage.SYNRetransmitted; n < test.repeated || test.repeated == 0 && n > 0 && got.Elapsed < time.Second {
 				t.Errorf("%d SYNs were repeated, want %d", got.Usage.SYNRetransmitted, test.repeated)
 			}
@@ -216,7 +217,8 @@ func TestCauses(t *testing.T) {
 			t.Fatal(err)
 		}
 		sound(t, got)
-		// A backlog of 0 takes one; the rest of the SYNs are dropped or their third step is.
+		// A backlog of 0 takes one connection. The kernel drops the other SYNs or the last ACK of
+		// their handshakes.
 		if got.Completed == 0 || got.Causes[string(Timeout)] < n/2 || got.Failed != got.Causes[string(Timeout)] {
 			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
 		}
@@ -261,7 +263,8 @@ func with(spec Spec, change func(*Spec)) Spec {
 	return spec
 }
 
-// The limit of descriptors cannot be given back, so this test is alone in its process.
+// TestCauseNoDescriptor runs alone in its process, since a process cannot raise its descriptor
+// limit again.
 func TestCauseNoDescriptor(t *testing.T) {
 	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
@@ -280,8 +283,8 @@ func TestCauseNoDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	sound(t, got)
-	// The responder shares the process and its limit, so some wait in vain for being accepted; that
-	// does not keep them from being held.
+	// The responder shares the process and its limit, so it cannot accept some connections. The
+	// client holds these all the same.
 	if got.Causes[string(NoDescriptor)] < 400-limit || got.Completed == 0 {
 		t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
 	}
@@ -290,7 +293,7 @@ func TestCauseNoDescriptor(t *testing.T) {
 	}
 }
 
-// A context that ends leaves a result that adds up.
+// TestCancel checks that the result adds up when the context ends first.
 func TestCancel(t *testing.T) {
 	t.Parallel() // it mostly waits
 	silent := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})

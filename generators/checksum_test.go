@@ -19,8 +19,8 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// wrongChecksums is how many segments, datagrams and ICMP messages the namespace's kernel threw away because their
-// checksums were wrong.
+// wrongChecksums returns how many segments, datagrams and ICMP messages the namespace's kernel
+// dropped because of wrong checksums.
 func (n *namespace) wrongChecksums(t testing.TB) (total int64) {
 	t.Helper()
 	n.within(t, func() error {
@@ -45,8 +45,8 @@ func (n *namespace) wrongChecksums(t testing.TB) (total int64) {
 	return total
 }
 
-// A real kernel receives every crafted packet, checks its checksums and answers it, and says so when one
-// is wrong.
+// TestChecksumsByReceiver checks that a real kernel receives every crafted packet, verifies its
+// checksums and answers it, and it counts the wrong ones.
 func TestChecksumsByReceiver(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -91,7 +91,7 @@ func TestChecksumsByReceiver(t *testing.T) {
 			}
 		})
 	}
-	// The receiver does look: what is wrong is found.
+	// The receiver verifies checksums: it counts every wrong one.
 	spec := Spec{Kind: SYN, Target: serverAddress, Ports: []uint16{5000}, Sources: crowd, Count: 1}
 	lab.client.falsify(t, spec, n, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
 		template.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
@@ -100,7 +100,7 @@ func TestChecksumsByReceiver(t *testing.T) {
 	eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
 }
 
-// falsify sends packets of a load that patch has made wrong.
+// falsify sends packets of a load after patch has corrupted them.
 func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*packets.Template, []byte, tuples.Tuple)) {
 	t.Helper()
 	plan, err := spec.plan()
@@ -123,7 +123,7 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 		for i := range pending {
 			pending[i] = int64(i)
 		}
-		for attempt := 0; len(pending) > 0; attempt++ { // a busy host may have no buffers for a moment
+		for attempt := 0; len(pending) > 0; attempt++ { // a busy host may lack buffers for a moment
 			if attempt == 1000 {
 				return errors.Join(cause, o.Close())
 			}
@@ -137,8 +137,9 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 	})
 }
 
-// A real kernel gives every crafted datagram to a socket, with its tuple and its payload, and none whose
-// checksum is wrong. The sockets have room for all of them, however late they are read.
+// TestDatagramsByReceiver checks that a real kernel delivers every crafted datagram to a socket,
+// with its tuple and its payload, and none with a wrong checksum. The sockets have room for all
+// datagrams, however late the test reads them.
 func TestDatagramsByReceiver(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -221,7 +222,8 @@ func TestDatagramsByReceiver(t *testing.T) {
 			if wrong := lab.server.wrongChecksums(t); wrong > 0 {
 				t.Errorf("the receiver found %d wrong checksums", wrong)
 			}
-			// The receiver does look. A socket's kernel does so when somebody reads.
+			// The receiver verifies checksums. The kernel of a socket does that when a process
+			// reads.
 			const few = 10
 			spec.Ports = ports[:1]
 			lab.client.falsify(t, spec, few, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// Each way of closing leaves its own state in the target's table.
+// TestCloseModes checks that each close mode leaves its own state in the target's table.
 func TestCloseModes(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -49,11 +49,11 @@ func TestCloseModes(t *testing.T) {
 				t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
 			}
 			if test.state == "" {
-				return // the peer may or may not have closed before: either state
+				return // the peer may have closed before or not: either state
 			}
-			// On several CPUs a delayed ACK of the server's may come after its FIN.
-			// The client's TIME_WAIT answers it, and is answered by RST: some entries in CLOSE are the
-			// kernel's own doing.
+			// On several CPUs a delayed ACK of the server may follow its FIN. The client's
+			// TIME_WAIT answers that ACK, and the server answers with RST: the kernel itself puts
+			// some entries in CLOSE.
 			var states map[string]int
 			defer func() {
 				if t.Failed() {
@@ -73,7 +73,7 @@ func TestCloseModes(t *testing.T) {
 	}
 }
 
-// Connections are held until the end and all there meanwhile, with bytes now and then.
+// TestHold checks that held connections stay open until the end, and send bytes at each interval.
 func TestHold(t *testing.T) {
 	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
@@ -83,8 +83,9 @@ func TestHold(t *testing.T) {
 	lab.server.track(t)
 	r := startIn(t, responders.Spec{Kind: responders.Echo, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
 	const (
-		n        = 500
-		duration = 6 * time.Second // so long that a host which stands still opens all of them before the end
+		n = 500
+		// long enough that a host which stands still opens all of them before the end
+		duration = 6 * time.Second
 		interval = 200 * time.Millisecond
 		payload  = 10
 	)
@@ -105,12 +106,12 @@ func TestHold(t *testing.T) {
 	if got.Completed != n || open != n {
 		t.Errorf("completed %d, %d were open at once, failed by %v", got.Completed, open, got.Causes)
 	}
-	// The last to be opened is held the shortest, by as much as this machine was late.
+	// The last connection is held the shortest, by as much as this machine was late.
 	shortest := duration - got.Sending - 10*time.Millisecond
 	if got.Total.Min() < shortest {
 		t.Errorf("the shortest was held for %s, want %s", got.Total.Min(), shortest)
 	}
-	// Each sends at every interval, or where this machine stood still, not for as long.
+	// Each sends at every interval, or less where this machine stood still.
 	most := int64(duration / interval)
 	least := int64(shortest/interval) / 4
 	if got.Sent < least*payload*n || got.Sent > most*payload*n {

@@ -32,7 +32,8 @@ func TestWorkerConcurrency_AddsUp(t *testing.T) {
 	}
 }
 
-// Each worker begins as many as it may while nothing is answered, whatever its kind of sockets.
+// TestConcurrency_IsNotExceededByWorkers checks that each worker begins its whole share while
+// nothing is answered, with sockets of every kind.
 func TestConcurrency_IsNotExceededByWorkers(t *testing.T) {
 	silent := map[Kind]responders.Spec{
 		UDP: {Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{0}},

@@ -13,9 +13,9 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// What a stream does with a connection, from connect to close.
+// This file has what a stream does with a connection, from connect to close.
 
-// requestBytes is what each connection sends once connected.
+// requestBytes returns what each connection sends once connected.
 func (p *plan) requestBytes() []byte {
 	if p.Kind != HTTP {
 		return make([]byte, p.Payload)
@@ -45,7 +45,8 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 	s.begun(fd, errno, intended, now)
 }
 
-// prepare opens the socket of a tuple, -1 where there is none, and makes its target the remote one.
+// prepare opens the socket of a tuple (-1 on failure) and makes the tuple's target the remote
+// address.
 func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
 	fd, errno := sockets.Open(sockets.Family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
@@ -61,7 +62,7 @@ func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
 	return fd, errno
 }
 
-// bind gives a socket the tuple's source, where that names one.
+// bind gives a socket the tuple's source, where the tuple names one.
 func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	if !tuple.Source.Addr().IsValid() && tuple.Source.Port() == 0 {
 		return 0
@@ -69,7 +70,7 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	return sockets.BindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, true, &s.local)
 }
 
-// begun goes on with a connection after the call of connect, which said errno.
+// begun continues a connection after connect returned errno.
 func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) {
 	if errno != 0 && errno != unix.EINPROGRESS {
 		if fd >= 0 {
@@ -81,7 +82,7 @@ func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) 
 	s.underWay(s.take(fd), errno, intended, now)
 }
 
-// underWay goes on with a connection that has a slot.
+// underWay continues a connection that has a slot.
 func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration) {
 	c := s.slot(i)
 	c.intended, c.begun, c.state = intended, now, connecting
@@ -99,7 +100,7 @@ func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration
 		s.fail(i, s.load.now(), causeOf(errno))
 	}
 	if c.generation != generation || c.watched {
-		return // it ended at once, and nobody needs to watch it, or its socket is watched already
+		return // it ended at once, or epoll watches its socket already
 	}
 	if errno := s.poll.Add(c.fd, sockets.WatchedEvents, i, c.generation); errno != 0 {
 		s.fail(i, s.load.now(), causeOf(errno))
@@ -108,8 +109,8 @@ func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration
 	c.watched, c.registered = true, generation
 }
 
-// look asks whether a connection that has just begun is established already, by sending the request
-// where there is one, else by a second connect. Either says too what has gone wrong.
+// look finds out whether a connection that has just begun is established already: it sends the
+// request where there is one, else it calls connect again. Either call also reports a failure.
 func (s *stream) look(c *conn) unix.Errno {
 	var errno unix.Errno
 	if len(s.request) > 0 && s.load.Kind != Hold {
@@ -129,7 +130,7 @@ func (s *stream) look(c *conn) unix.Errno {
 	return errno
 }
 
-// again sends the next request on a connection that was kept alive, if there is one.
+// again sends the next request on a kept-alive connection. It reports whether there was one.
 func (s *stream) again(intended, now time.Duration) bool {
 	for len(s.idle) > 0 {
 		h := s.idle[len(s.idle)-1]
@@ -148,7 +149,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 	return false
 }
 
-// connected goes on with an established connection; events are those that came with the news.
+// connected continues an established connection; events are those of the same epoll event.
 func (s *stream) connected(i int32, events uint32) {
 	c := s.slot(i)
 	now := s.load.now()
@@ -165,7 +166,7 @@ func (s *stream) connected(i int32, events uint32) {
 	}
 }
 
-// send sends the request, and turns to the answer when all of it has left.
+// send sends the request and then waits for the answer.
 func (s *stream) send(i int32, events uint32) {
 	c := s.slot(i)
 	c.requests--
@@ -180,7 +181,7 @@ func (s *stream) sendRest(i int32, events uint32) {
 	for c.unsent > 0 {
 		n, errno := sockets.Send(c.fd, s.request[len(s.request)-int(c.unsent):], 0)
 		if errno == unix.EAGAIN {
-			return // EPOLLOUT comes
+			return // EPOLLOUT follows
 		}
 		if errno != 0 {
 			s.fail(i, s.load.now(), causeOf(errno))
@@ -199,7 +200,7 @@ func (s *stream) sendRest(i int32, events uint32) {
 	}
 }
 
-// handle deals with one event.
+// handle handles one epoll event.
 func (s *stream) handle(e *unix.EpollEvent) {
 	if e.Fd == sockets.WakeSlot {
 		s.poll.Roused()
@@ -208,10 +209,10 @@ func (s *stream) handle(e *unix.EpollEvent) {
 	i := e.Fd
 	c := s.slot(i)
 	if !c.watched || c.registered != uint32(e.Pad) {
-		return // of a socket that was closed
+		return // the event belongs to a socket that was closed
 	}
 	switch c.state {
-	case connFree, unconnected: // that it is not connected is no news
+	case connFree, unconnected: // an unconnected socket always reports a hang-up
 	case connecting:
 		if e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			s.fail(i, s.load.now(), pendingCause(c.fd))
@@ -227,7 +228,7 @@ func (s *stream) handle(e *unix.EpollEvent) {
 	}
 }
 
-// pendingCause is why a socket has failed. A hang-up without an error is a peer that closed.
+// pendingCause returns why a socket failed. A hang-up without an error means that the peer closed.
 func pendingCause(fd int32) causeNumber {
 	if errno := sockets.PendingError(fd); errno != 0 {
 		return causeOf(errno)
@@ -235,12 +236,12 @@ func pendingCause(fd int32) causeNumber {
 	return causeClosedEarly
 }
 
-// receive reads what is there. When the event said that the peer has closed, a read that does not
-// fill the buffer has found the end, and the read that would return 0 is saved.
+// receive reads what has arrived. When the event says that the peer has closed, a read that does
+// not fill the buffer has reached the end, which saves the read that would return 0.
 func (s *stream) receive(i int32, events uint32) {
 	c := s.slot(i)
 	if c.state == closing && c.counted && events&unix.EPOLLRDHUP != 0 {
-		s.peerClosed(i) // the answer was complete, so that there is nothing to read
+		s.peerClosed(i) // the answer was complete, so nothing is left to read
 		return
 	}
 	for generation := c.generation; c.generation == generation; {
@@ -267,11 +268,11 @@ func (s *stream) receive(i int32, events uint32) {
 	}
 }
 
-// received takes bytes from the peer.
+// received handles bytes from the peer.
 func (s *stream) received(i int32, data []byte) {
 	c := s.slot(i)
 	if c.state != receiving {
-		return // whatever a held or closing connection is told
+		return // a held or closing connection ignores what it receives
 	}
 	now := s.load.now()
 	if !c.answered {
@@ -319,7 +320,8 @@ func (s *stream) responded(i int32, now time.Duration) {
 	}
 }
 
-// exchanged goes on after connecting and, where asked for, payload and answer.
+// exchanged continues a connection after connect and, where the spec asks for them, payload and
+// answer.
 func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
 	c := s.slot(i)
 	switch {
@@ -336,7 +338,7 @@ func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
 	}
 }
 
-// peerClosed deals with the peer's FIN.
+// peerClosed handles the peer's FIN.
 func (s *stream) peerClosed(i int32) {
 	c := s.slot(i)
 	c.left = true
@@ -363,7 +365,7 @@ func (s *stream) peerClosed(i int32) {
 	}
 }
 
-// broken deals with an error of an established connection.
+// broken handles an error of an established connection.
 func (s *stream) broken(i int32, cause causeNumber) {
 	if c := s.slot(i); c.counted {
 		s.end(i)

@@ -14,9 +14,9 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// crafted is a worker that makes packets in user space: syn, handshake, icmp, and udp that is crafted. It sends batches
-// that are patched from a template, and where answers matter, reads them from the same interface
-// beside the kernel, which takes no part: the addresses are not its own.
+// crafted is a worker that makes packets in user space: syn, handshake, icmp and crafted udp. It
+// sends batches patched from a template. Where answers matter, it reads them from the same
+// interface. The kernel takes no part, since the addresses are not its own.
 type crafted struct {
 	load   *load
 	number int
@@ -26,14 +26,14 @@ type crafted struct {
 	out      *sockets.FrameBatch
 	template packets.Template
 	intended [sockets.BatchSize]time.Duration
-	accepted int64 // of the batch under way, where no answers are awaited
+	accepted int64 // of the current batch, where no answers are awaited
 
-	replies   *replyReader // nil without answers to wait for
+	replies   *replyReader // nil when no answers are awaited
 	attention deadlines.Attention
 }
 
-// craftedConcurrency is how many handshakes or echo requests a closed loop has in flight when the
-// spec does not say.
+// craftedConcurrency is the number of handshakes or echo requests in flight in a closed loop whose
+// spec names none.
 const craftedConcurrency = 1024
 
 func newCrafted(l *load, number int) (*crafted, error) {
@@ -48,8 +48,8 @@ func newCrafted(l *load, number int) (*crafted, error) {
 	return c, nil
 }
 
-// prepareCrafted finds out, in the namespace of the load, what a plan for crafted packets lacks, and
-// refuses sources whose handshakes could not succeed.
+// prepareCrafted completes a plan for crafted packets from the load's namespace, and refuses
+// sources whose handshakes could not succeed.
 func (l *load) prepareCrafted() error {
 	if err := sockets.MayCraft(l.InLab); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (c *crafted) open() error {
 	return err
 }
 
-// newTemplate is the frame that a load is made of.
+// newTemplate returns the frame from which all frames of a load are made.
 func (p *plan) newTemplate(link packets.Link) (template packets.Template, err error) {
 	six := p.space.Targets.At(0).Is6()
 	switch p.Kind {
@@ -135,7 +135,7 @@ func (c *crafted) work() error {
 	}
 	for {
 		if c.load.stopped.Load() {
-			return nil // what is unfinished is settled when all workers have ended
+			return nil // settle counts what is unfinished when all workers have ended
 		}
 		now := c.load.now()
 		limit := c.attention.Turn(now)
@@ -167,7 +167,7 @@ func (c *crafted) work() error {
 	}
 }
 
-// begin sends the packets that are due and returns how long until the next is, negative for never.
+// begin sends the packets that are due and returns the time until the next one, negative for never.
 func (c *crafted) begin(now time.Duration) time.Duration {
 	room := int64(sockets.BatchSize)
 	if a, most := c.load.awaiting, c.load.inFlight(); a != nil && most > 0 {
@@ -199,7 +199,7 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 	return 0
 }
 
-// inFlight is how many packets may be unanswered at once; 0: no limit.
+// inFlight returns how many packets may be unanswered at once; 0: no limit.
 func (l *load) inFlight() int64 {
 	if l.Concurrency == 0 && !l.openLoop() {
 		return craftedConcurrency
@@ -207,7 +207,7 @@ func (l *load) inFlight() int64 {
 	return int64(l.Concurrency)
 }
 
-// put makes the packet of this number and puts it into the batch.
+// put makes the packet of this number in the batch.
 func (c *crafted) put(number int64, intended time.Duration) {
 	tuple := c.load.tuples.At(uint64(number))
 	if c.load.awaiting != nil {
@@ -227,7 +227,7 @@ func (c *crafted) put(number int64, intended time.Duration) {
 	}
 }
 
-// initialSequence is the first sequence number of a packet's connection, scattered by the seed
+// initialSequence returns the first sequence number of a packet's connection, scattered by the seed
 // (the finaliser of MurmurHash3).
 func (l *load) initialSequence(number int64) uint32 {
 	x := uint64(number) ^ l.Seed<<32
@@ -238,8 +238,8 @@ func (l *load) initialSequence(number int64) uint32 {
 	return uint32(x >> 32)
 }
 
-// lost counts a frame that the device did not take: a packet of this number, or a reply to an
-// answer, which is lost as if on the way.
+// lost counts a frame that the device did not take: the packet of this number, or a reply to an
+// answer, which counts as lost on the way.
 func (c *crafted) lost(number int64, errno unix.Errno) {
 	now := c.load.now()
 	cause := causeOf(errno)

@@ -13,21 +13,22 @@ import (
 )
 
 // datagrams is a worker that sends datagrams from ordinary sockets, without privilege: kind udp,
-// and the udp and icmp probes. New flows need no new socket: one socket sends to each target and
-// port in turn, in batches, and each is a flow of its own.
+// and the udp and icmp probes. A new flow needs no new socket: one socket sends in batches to each
+// target and port in turn, and each of them is a flow of its own.
 type datagrams struct {
 	load  *load
 	tally *tally
 	poll  *sockets.Poller
 
-	sources *tuples.Allocator // whose tuple i is the socket i
-	targets *tuples.Allocator // to whom each socket sends
+	sources *tuples.Allocator // tuple i is the source of socket i
+	targets *tuples.Allocator // the targets of each socket
 	sockets []int32           // -1 where a position is vacant
 	vacant  []int32           // positions
 	numbers map[uint64]int32  // position in sockets of each source that is open
-	flows   *flows            // nil when nobody waits for answers
-	barrier *threads.Barrier  // nil unless each datagram is sent several times at once
-	echo    *echo             // for icmp
+	flows   *flows            // nil when no answers are awaited
+	// nil unless each datagram is sent several times at once
+	barrier *threads.Barrier
+	echo    *echo // for icmp
 
 	attention deadlines.Attention
 
@@ -116,7 +117,7 @@ func (d *datagrams) work() error {
 	}
 }
 
-// sleep is how long to wait for answers when the next begin is wait away (negative: never).
+// sleep returns how long to wait for answers when the next begin is wait away (negative: never).
 func (d *datagrams) sleep(wait time.Duration) time.Duration {
 	if d.flows == nil {
 		return wait
@@ -130,7 +131,7 @@ func (d *datagrams) sleep(wait time.Duration) time.Duration {
 	return wait
 }
 
-// begin sends the datagrams of the flows that are due and returns how long until the next is.
+// begin sends the datagrams of the flows that are due and returns the time until the next one.
 func (d *datagrams) begin(now time.Duration) time.Duration {
 	room := sockets.BatchSize
 	if d.concurrency > 0 && d.flows != nil {
@@ -138,7 +139,7 @@ func (d *datagrams) begin(now time.Duration) time.Duration {
 			if d.load.pacer.Over() {
 				return -1
 			}
-			return time.Second // an answer or a time limit comes first
+			return time.Second // an answer or a timeout comes first
 		}
 	}
 	first, n, wait := d.load.pacer.Take(now, d.intended[:room])
@@ -152,7 +153,8 @@ func (d *datagrams) begin(now time.Duration) time.Duration {
 	return 0
 }
 
-// run sends those from i on that leave by the same socket, and returns the first that does not.
+// run sends the datagrams from i on that leave by the same socket and returns the index of the
+// first that does not.
 func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 	perSocket := d.perSocket()
 	source := uint64(first+int64(i)) / perSocket
@@ -178,7 +180,7 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 	return end
 }
 
-// fill makes message i of the batch the datagram of a flow.
+// fill writes the datagram of a flow into message i of the batch.
 func (d *datagrams) fill(i int, slot int32, number int64) {
 	d.out.Name(i).Set(d.targets.At(uint64(number) % d.targets.Len()).Target)
 	data := d.out.Message(i)
@@ -193,7 +195,7 @@ func (d *datagrams) fill(i int, slot int32, number int64) {
 	}
 }
 
-// send sends messages from i to end by a socket and counts what became of them.
+// send sends the messages from i to end by a socket and counts the outcomes.
 func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 	fd := d.sockets[socket]
 	for ; d.barrier != nil && i < end; i++ {
@@ -209,9 +211,9 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 			tries = 0
 			continue
 		}
-		// Where answers are awaited, the error may be that of an earlier datagram, told by ICMP; it
-		// is cleared by telling, and its details wait in the socket's error queue. A full socket
-		// buffer empties by itself. Only what persists is this datagram's.
+		// Where answers are awaited, the error may belong to an earlier datagram, reported by ICMP.
+		// Reporting clears it, and its details wait in the socket's error queue. A full socket
+		// buffer drains by itself. Only a persistent error belongs to this datagram.
 		if tries++; tries <= sockets.Retries(errno, d.flows != nil) {
 			if errno == unix.EAGAIN || errno == unix.ENOBUFS {
 				sockets.Pause()
@@ -237,7 +239,7 @@ func (d *datagrams) taken(i int, now time.Duration) {
 	}
 }
 
-// labelled is the part of message i that has the label.
+// labelled returns the part of message i that has the label.
 func (d *datagrams) labelled(i int) []byte {
 	data := d.out.Message(i)
 	if d.echo != nil {
@@ -257,8 +259,8 @@ func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
 	}
 }
 
-// perSocket is how many flows one socket makes: one to each target, and a single one for a probe,
-// each sample of which is to be as new as a newcomer's.
+// perSocket returns how many flows one socket makes: one to each target, and only one for a probe,
+// so that each sample meets what a new client meets.
 func (d *datagrams) perSocket() uint64 {
 	if d.load.Kind == Probe {
 		return 1
@@ -266,7 +268,7 @@ func (d *datagrams) perSocket() uint64 {
 	return d.targets.Len()
 }
 
-// socket is the position of the socket of a source, which it opens the first time.
+// socket returns the position of a source's socket. It opens the socket on first use.
 func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 	if position, ok := d.numbers[source]; ok {
 		return position, 0
@@ -305,9 +307,8 @@ func (d *datagrams) closeSocket(source uint64, position int32) {
 	delete(d.numbers, source)
 }
 
-// disposable reports whether a socket may be closed once its datagrams are sent. Where the kernel
-// chose its port, that would be free to be chosen again, and the tuples would repeat; where answers
-// are awaited, they still come.
+// disposable reports whether a socket may be closed once its datagrams are sent. A port that the
+// kernel chose would be free again, and tuples would repeat. Awaited answers still need the socket.
 func (d *datagrams) disposable() bool {
 	return len(d.load.space.SourcePorts) > 0 && d.flows == nil
 }
@@ -326,8 +327,8 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 		return -1, errno
 	}
 	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
-		// A datagram socket takes from everybody: who awaits answers on a port must be alone there, and
-		// a port in use is a failure of this host's, not an answer that was lost on the way.
+		// A datagram socket receives from every peer, so a socket that awaits answers must be alone
+		// on its port. A port in use is then a failure of this host, not an answer lost on the way.
 		errno = sockets.BindSource(fd, tuple.Source, target, d.load.FreeBind, d.flows == nil, d.out.Name(0))
 	}
 	if errno == 0 && d.flows != nil {
@@ -340,7 +341,7 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	return fd, 0
 }
 
-// cancel ends what is unfinished because the context has ended.
+// cancel fails what is unfinished, because the context has ended.
 func (d *datagrams) cancel(now time.Duration) {
 	if d.flows == nil {
 		return

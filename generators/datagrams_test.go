@@ -18,10 +18,11 @@ func TestUDP(t *testing.T) {
 	silent := responders.Spec{Kind: responders.Silent, Ports: []uint16{0, 0, 0, 0}}
 	slow := responders.Spec{Kind: responders.Slow, Delay: 50 * time.Millisecond, Ports: []uint16{0}}
 	for _, test := range []struct {
-		name  string
-		to    responders.Spec // of its own: what a responder has not read yet it counts later
+		name string
+		// each has its own responder, which counts late what it has not read yet
+		to    responders.Spec
 		spec  Spec
-		cause Cause // of all; "": none fails
+		cause Cause // of all failures; "": none fails
 		least time.Duration
 	}{
 		{"flows", silent, Spec{Count: 20_000, Reuse: true}, "", 0},
@@ -55,7 +56,7 @@ func TestUDP(t *testing.T) {
 				t.Errorf("the quickest took %s, want at least %s", got.Total.Min(), test.least)
 			}
 			if test.name == "flows" {
-				return // faster than the responder reads: its socket buffer may overflow
+				return // the load outruns the responder, whose socket buffer may overflow
 			}
 			came := to.Counters().Requests
 			if n := spec.Count * int64(max(spec.Exchanges, 1)); spec.Reply && came < n || came > n {
@@ -65,7 +66,8 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// A port that another socket has is no port to await answers on: they could go to either.
+// TestUDPPortInUse checks that a flow cannot await answers on a port that another socket has: the
+// kernel could give them to either.
 func TestUDPPortInUse(t *testing.T) {
 	echo := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
 	var scratch sockets.Address
@@ -90,7 +92,8 @@ func TestUDPPortInUse(t *testing.T) {
 	}
 }
 
-// Flows that are answered for more than two seconds become streams: ASSURED, so that a full table keeps them.
+// TestUDPStreams checks that flows answered for more than two seconds become streams: ASSURED, so
+// that a full table keeps them.
 func TestUDPStreams(t *testing.T) {
 	t.Parallel() // it mostly waits
 	if !netnstest.Inside(t) {
@@ -115,7 +118,7 @@ func TestUDPStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			sound(t, got)
-			// What was brief took longer where this host stood still.
+			// Brief flows took longer where this host stood still.
 			most := max(test.assured, int(got.Total.CountAbove(1900*time.Millisecond)))
 			_, after := lab.server.entries(t)
 			if assured := after - before; got.Completed != n || assured < test.assured || assured > most {
@@ -129,7 +132,8 @@ func TestProbe(t *testing.T) {
 	t.Parallel() // it mostly waits
 	tcp := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
 	udp := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
-	closed := []uint16{1} // none that the kernel gives to somebody meanwhile, the prober included
+	// a port that the kernel gives to no other socket meanwhile, the prober's included
+	closed := []uint16{1}
 	for _, test := range []struct {
 		name  string
 		spec  Spec

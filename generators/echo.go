@@ -10,12 +10,13 @@ import (
 )
 
 // echo makes and reads the ICMP echo messages of the icmp probe. It uses the kernel's unprivileged
-// ping sockets where net.ipv4.ping_group_range permits, else raw ones (CAP_NET_RAW in the network
-// namespace).
+// ping sockets where net.ipv4.ping_group_range permits them, else raw sockets (CAP_NET_RAW in the
+// network namespace).
 type echo struct {
 	four bool
 	raw  bool
-	next uint16 // the next identifier, with raw sockets; ping sockets have the kernel's
+	// the next identifier, for raw sockets; the kernel chooses that of ping sockets
+	next uint16
 }
 
 const (
@@ -24,8 +25,8 @@ const (
 )
 
 func newEcho(four bool, number int) *echo {
-	// Any start will do that other workers and pings on this host do not have; the label in the
-	// payload is what tells ours from theirs.
+	// Any start serves that other workers and pings on this host do not use. The label in the
+	// payload tells our messages from theirs.
 	return &echo{four: four, next: uint16(unix.Getpid()*7919 + number*1009)}
 }
 
@@ -46,11 +47,11 @@ func (e *echo) open() (int32, unix.Errno) {
 	return sockets.Open(family, unix.SOCK_RAW, protocol)
 }
 
-// payload is the part of a message after the ICMP header.
+// payload returns the part of a message after the ICMP header.
 func (e *echo) payload(message []byte) []byte { return message[echoHeader:] }
 
 // seal writes the header of an echo request (RFC 792, RFC 4443). Ping sockets set identifier and
-// checksum themselves, and so does the kernel the checksum of ICMPv6.
+// checksum themselves, and the kernel sets the checksum of ICMPv6.
 func (e *echo) seal(message []byte, sequence int32) {
 	clear(message[:echoHeader])
 	message[0] = 128
@@ -64,9 +65,9 @@ func (e *echo) seal(message []byte, sequence int32) {
 	}
 }
 
-// reply is the payload of an echo reply, or false for anything else.
+// reply returns the payload of an echo reply, or false for anything else.
 func (e *echo) reply(message []byte) ([]byte, bool) {
-	if e.raw && e.four { // a raw IPv4 socket gives the IP header too
+	if e.raw && e.four { // a raw IPv4 socket returns the IP header too
 		if len(message) < 20 {
 			return nil, false
 		}

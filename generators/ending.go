@@ -8,9 +8,9 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// How the connections of a stream are held and how they end.
+// This file has how a stream holds and ends its connections.
 
-// hold keeps a connection open, under no time limit but its own.
+// hold keeps a connection open, without the load's timeout.
 func (s *stream) hold(i int32, now time.Duration) {
 	c := s.slot(i)
 	c.state = holding
@@ -21,14 +21,14 @@ func (s *stream) hold(i int32, now time.Duration) {
 		c.until = now + s.load.Hold
 	}
 	if s.load.Kind == Hold && s.load.Interval > 0 && s.load.Payload > 0 {
-		// What is sent from now on is to be acknowledged in time, or the connection is broken. Where the
-		// kernel refuses, it takes its own time to find out.
+		// The peer must acknowledge later bytes in time, or the connection counts as broken. Where
+		// the kernel refuses the option, its own time limit applies.
 		_ = sockets.SetOption(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int32(s.load.Timeout.Milliseconds()))
 	}
 	s.schedule(i, now)
 }
 
-// schedule sets the timer for what a held connection does next: send its bytes or end.
+// schedule sets the timer for the next action of a held connection: send its bytes or end.
 func (s *stream) schedule(i int32, now time.Duration) {
 	c := s.slot(i)
 	at := c.until
@@ -42,12 +42,13 @@ func (s *stream) schedule(i int32, now time.Duration) {
 	}
 }
 
-// expire ends what has run out of time at limit, and does what held connections have to do by now.
+// expire ends the connections whose time ran out by limit, and performs the actions of held
+// connections that are due by now.
 func (s *stream) expire(now, limit time.Duration) {
 	for s.waiting.Due(limit) {
 		i := s.waiting.Head
 		if s.slot(i).counted {
-			s.end(i) // the peer, whose turn it was, did not close
+			s.end(i) // the peer had to close and did not
 		} else {
 			s.fail(i, now, causeTimeout)
 		}
@@ -65,7 +66,8 @@ func (s *stream) expire(now, limit time.Duration) {
 		}
 		n, errno := sockets.Send(c.fd, s.request, 0)
 		s.tally.sent += int64(n)
-		if errno != 0 && errno != unix.EAGAIN { // a full buffer only means that the peer does not read
+		// A full buffer only means that the peer does not read.
+		if errno != 0 && errno != unix.EAGAIN {
 			s.fail(h.slot, now, causeOf(errno))
 			continue
 		}
@@ -81,7 +83,7 @@ func (s *stream) succeed(i int32, now time.Duration) {
 	s.point(c.intended, now, "")
 }
 
-// fail counts a connection or request as failed and takes its socket away.
+// fail counts a connection or request as failed and closes its socket.
 func (s *stream) fail(i int32, now time.Duration, cause causeNumber) {
 	c := s.slot(i)
 	if !c.counted {
@@ -94,21 +96,21 @@ func (s *stream) fail(i int32, now time.Duration, cause causeNumber) {
 	s.remove(i)
 }
 
-// failed counts what failed, perhaps before it had a socket.
+// failed counts a failure, perhaps of a connection that has no socket yet.
 func (s *stream) failed(intended, now time.Duration, cause causeNumber) {
 	s.tally.fail(now, cause)
 	s.point(intended, now, causes[cause])
 }
 
-// point notes a sample of the probe.
+// point records a sample of the probe.
 func (s *stream) point(intended, now time.Duration, cause Cause) {
 	if s.load.Kind == Probe {
 		s.tally.point(s.load.start, intended, now, cause)
 	}
 }
 
-// end closes a connection the way that the spec asks for. Where the peer closed first or was to,
-// plain close is all that is left, except that abandoned ones never send anything.
+// end closes a connection the way that the spec asks for. Where the peer closes first, only a plain
+// close is left, except that an abandoned connection never sends a packet.
 func (s *stream) end(i int32) {
 	c := s.slot(i)
 	mode := s.load.Close
@@ -148,7 +150,7 @@ func (s *stream) remove(i int32) {
 	s.drop(i)
 }
 
-// leave takes a connection from the numbers of those open and held.
+// leave subtracts a connection from the counts of open and held ones.
 func (s *stream) leave(c *conn) {
 	switch c.state {
 	case idling, lingering, unconnected:
@@ -159,7 +161,7 @@ func (s *stream) leave(c *conn) {
 	s.open--
 }
 
-// each calls f with every slot in use.
+// each calls f for every slot in use.
 func (s *stream) each(f func(i int32, c *conn)) {
 	for n, chunk := range s.chunks {
 		for i := range chunk {
@@ -180,8 +182,8 @@ func (s *stream) release(now time.Duration) {
 	})
 }
 
-// cancel ends everything because the context has ended. Connections that were held had done their
-// work until then; what was unfinished failed.
+// cancel ends everything because the context has ended. Held connections count as completed,
+// unfinished ones as failed.
 func (s *stream) cancel(now time.Duration) {
 	s.release(now)
 	s.each(func(i int32, c *conn) {
@@ -191,7 +193,7 @@ func (s *stream) cancel(now time.Duration) {
 	})
 }
 
-// closeAll closes the sockets that have nothing more to do.
+// closeAll closes all remaining sockets.
 func (s *stream) closeAll() {
 	s.each(func(i int32, c *conn) { s.remove(i) })
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// What a generator says that it offered is what the kernel's connection tracking has counted, for
-// each kind: as many entries as tuples, no more and no less.
+// TestExactEntries checks that for each kind, the kernel's connection tracking counts exactly what
+// the generator says that it offered: as many entries as tuples.
 func TestExactEntries(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
 	}
 	for _, test := range []struct {
 		name      string
-		n         int64 // 10,000 when 0
+		n         int64 // 0: 10,000
 		ports     string
 		spec      Spec
 		responder responders.Spec

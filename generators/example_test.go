@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// A hundred requests, ten in flight, to a web server on loopback.
+// Example sends a hundred requests, ten in flight, to a web server on loopback.
 func Example() {
 	ctx := context.Background()
 	server, err := responders.Listen(ctx, responders.Spec{
@@ -38,7 +38,7 @@ func Example() {
 	// answered: 100
 }
 
-// Failures have causes: nothing listens at the discard port here.
+// ExampleRun_failures shows the causes of failures: here nothing listens on port 9 (discard).
 func ExampleRun_failures() {
 	result, err := generators.Run(context.Background(), generators.Spec{
 		Kind: generators.TCP, Target: "127.0.0.1", Ports: []uint16{9}, Count: 20, Concurrency: 5,

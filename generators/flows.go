@@ -7,28 +7,29 @@ import (
 	"github.com/ctload/ctload/generators/deadlines"
 )
 
-// flow is one datagram flow that is to be answered.
+// flow is one datagram flow that awaits answers.
 type flow struct {
-	deadlines.Link // in the queue of those waiting for an answer, or of those waiting for their next turn
-	intended       time.Duration
-	begun          time.Duration
-	number         int64 // of its tuple
-	generation     uint32
-	left           int32 // exchanges still to do, the current one included
-	due            int32 // answers of the current one that are still to come, but for the last
-	socket         int32 // position in the worker's list
-	sequence       uint16
-	used           bool
-	resting        bool // between two exchanges
+	// in the queue of those that await an answer, or of those that await their next exchange
+	deadlines.Link
+	intended   time.Duration
+	begun      time.Duration
+	number     int64 // of its tuple
+	generation uint32
+	left       int32 // exchanges left, the current one included
+	due        int32 // answers of the current exchange still to come, without the last
+	socket     int32 // position in the worker's list
+	sequence   uint16
+	used       bool
+	resting    bool // between two exchanges
 }
 
-// flows is a table of flows, found again by what their datagrams carry.
+// flows is a table of flows. The label in a datagram leads back to its flow.
 type flows struct {
 	chunks  [][]flow
 	free    []int32
 	open    int
-	waiting deadlines.Queue // for an answer, until the time limit
-	resting deadlines.Queue // until the next exchange
+	waiting deadlines.Queue // flows that await an answer, by time limit
+	resting deadlines.Queue // flows between exchanges, by the time of the next
 }
 
 func newFlows() *flows {
@@ -40,7 +41,7 @@ func newFlows() *flows {
 
 func (f *flows) at(i int32) *flow { return &f.chunks[i/chunkSize][i%chunkSize] }
 
-// add makes a free slot a flow.
+// add turns a free slot into a flow.
 func (f *flows) add(intended, now time.Duration, number int64, exchanges, socket int32) int32 {
 	if len(f.free) == 0 {
 		first := int32(len(f.chunks) * chunkSize)
@@ -68,13 +69,13 @@ func (f *flows) remove(i int32) {
 	f.open--
 }
 
-// label is what a datagram carries to be known by when it comes back: a mark, the slot, its
-// generation and the number of the exchange.
+// labelSize is the length, in bytes, of the label that matches an answer to its flow: a mark, the
+// slot, its generation and the number of the exchange.
 const labelSize = 16
 
 const labelMark = 0x63746c64 // "ctld"
 
-// label writes the label of the current exchange of a flow.
+// label writes the label of a flow's current exchange.
 func (f *flows) label(i int32, data []byte) {
 	slot := f.at(i)
 	binary.BigEndian.PutUint32(data, labelMark)
@@ -83,7 +84,7 @@ func (f *flows) label(i int32, data []byte) {
 	binary.BigEndian.PutUint32(data[12:], uint32(slot.sequence))
 }
 
-// find reads a label and returns the flow that waits for it, or false: for a stranger, a
+// find reads a label and returns the flow that awaits it. It returns false for other traffic, a
 // duplicate, or an answer that comes too late.
 func (f *flows) find(data []byte) (int32, bool) {
 	if len(data) < labelSize || binary.BigEndian.Uint32(data) != labelMark {

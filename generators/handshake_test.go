@@ -11,7 +11,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// entries are the conntrack entries of a namespace, by state of the connection.
+// entries counts the conntrack entries of a namespace by state of the connection.
 func (n *namespace) entries(t testing.TB) (byState map[string]int, assured int) {
 	t.Helper()
 	conn, err := conntrack.Dial(&netlink.Config{NetNS: int(n.file.Fd())})
@@ -38,8 +38,8 @@ func (n *namespace) entries(t testing.TB) (byState map[string]int, assured int) 
 	return byState, assured
 }
 
-// A router between two ends that have no sockets holds the connections as if they were real, and in
-// the state that the close mode leaves them in.
+// TestHandshakeWithoutSockets checks that a router between two ends without sockets holds the
+// connections as if they were real, in the state that the close mode leaves.
 func TestHandshakeWithoutSockets(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -63,8 +63,9 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			far.address(t, "link", "10.2.0.2/24")
 			client.route(t, "0.0.0.0/0", "10.1.0.2")
 			far.route(t, "0.0.0.0/0", "10.2.0.1")
-			router.route(t, "10.3.0.0/16", "10.1.0.1") // whom nobody owns, on the client's side
-			router.route(t, "10.4.0.0/16", "10.2.0.2") // and on the far one
+			// Addresses without an owner on the client's side.
+			router.route(t, "10.3.0.0/16", "10.1.0.1")
+			router.route(t, "10.4.0.0/16", "10.2.0.2") // and on the far side
 			router.sysctl(t, "net.ipv4.ip_forward", "1")
 			router.track(t)
 

@@ -13,7 +13,7 @@ func TestResponse(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		text   string
-		done   bool // by itself
+		done   bool // without a close by the peer
 		closed bool // complete when the peer has closed
 		status int
 		close  bool
@@ -62,8 +62,8 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-// Whatever comes, in whatever pieces, the outcome is the same, and where the standard library reads
-// a whole response, so does this.
+// FuzzResponse checks that the outcome is the same for all ways to cut an input into pieces. Where
+// the standard library reads a whole response, this parser does too.
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",

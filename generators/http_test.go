@@ -27,7 +27,7 @@ func startResponder(t testing.TB, spec responders.Spec) *responders.Responder {
 	return r
 }
 
-// sound checks what must hold for every result.
+// sound checks the properties of every result.
 func sound(t testing.TB, r Result) {
 	t.Helper()
 	var causes, statuses, offered, completed, failed int64

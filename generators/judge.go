@@ -6,23 +6,23 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// The shares from which a load counts as not the one that was specified.
+// These shares decide whether a load was made as specified.
 const (
-	lateShare   = 0.01  // of the sends left late: worth a note
-	missedShare = 0.005 // of the slots were given up
-	busyShare   = 0.95  // of the workers' time was spent on a CPU
+	lateShare   = 0.01  // a larger share of late sends is worth a note
+	missedShare = 0.005 // a larger share of slots given up is a limit
+	busyShare   = 0.95  // a larger share of the workers' time on a CPU counts as busy
 )
 
-// unrelatedEntries is by how much the own table may grow through what others do meanwhile.
+// unrelatedEntries is how many entries other traffic may add to the generator's own table.
 const unrelatedEntries = 16
 
-// descriptors is how many descriptors the load may need at once, and some for the process.
+// descriptors returns how many descriptors the load may need at once, with some for the process.
 func (p *plan) descriptors() uint64 {
 	const others = 256
 	return uint64(p.inFlight()) + others
 }
 
-// judge says which of the generator's own limits were hit, and what else is worth a remark.
+// judge returns the generator's own limits that were hit, and remarks.
 func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 	hit := func(code LimitCode, format string, args ...any) {
 		limits = append(limits, Limit{code, fmt.Sprintf(format, args...)})
@@ -48,8 +48,8 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		hit(LimitConntrack, "the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak)
 	}
 	busy := r.Usage.Busy > busyShare
-	// Late by more than a millisecond and still in its slot: the load is as specified, its pacing is not as
-	// even as it could be. What is later than the slack is given up, and a limit.
+	// A send that leaves more than a millisecond late, but in its slot, makes the pacing less even;
+	// the load is still as specified. A send later than the slack is given up, which is a limit.
 	if late := r.LateShare(); late > lateShare {
 		notes = append(notes, fmt.Sprintf("pacing: %.1f %% of the sends left more than %s late%s", 100*late, pacing.LateAfter, why(busy)))
 	}
@@ -68,7 +68,7 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 	return limits, notes
 }
 
-// namedTuples reports whether the kernel chose no part of the tuples.
+// namedTuples reports whether the spec names every part of the tuples.
 func (p *plan) namedTuples() bool { return len(p.space.SourcePorts) > 0 }
 
 func why(busy bool) string {

@@ -13,33 +13,36 @@ type Kind string
 
 // The kinds of load.
 const (
-	HTTP      Kind = "http"      // requests, a connection each unless kept alive
+	HTTP      Kind = "http"      // requests, each on its own connection unless kept alive
 	TCP       Kind = "tcp"       // connections, closed in a chosen way
-	Hold      Kind = "hold"      // connections that stay
-	UDP       Kind = "udp"       // datagrams of new flows, from sockets or crafted; or conversations
+	Hold      Kind = "hold"      // connections that stay open
+	UDP       Kind = "udp"       // datagrams of new flows, or conversations
 	SYN       Kind = "syn"       // crafted SYNs, never answered
 	Handshake Kind = "handshake" // crafted handshakes, without sockets
 	ICMP      Kind = "icmp"      // crafted echo requests
 	Probe     Kind = "probe"     // the bystander
 )
 
-// traits are what plans and runs need to know of a kind beside its engine.
+// traits hold what plans and runs need to know of a kind beside its engine.
 type traits struct {
-	kind     Kind
-	unit     string             // of what is counted
-	engine   engine             // of sockets; nil for packets that are always crafted
-	crafts   bool               // its packets may be crafted; without an engine they always are
-	portless func(s *Spec) bool // reports whether it goes to no port; nil: never
-	awaits   func(s *Spec) bool // reports whether answers are awaited without Reply; nil: never
-	atOnce   bool               // several may begin at the same moment
-	defaults func(s *Spec)      // fills in what differs from other kinds; nil: nothing
+	kind   Kind
+	unit   string // what the results count
+	engine engine // drives sockets; nil: the packets are always crafted
+	crafts bool   // the packets may be crafted
+	// reports whether the load goes to no port; nil: never
+	portless func(s *Spec) bool
+	// reports whether the load awaits answers without Spec.Reply; nil: never
+	awaits func(s *Spec) bool
+	atOnce bool // several may begin at the same moment
+	// fills in the defaults of this kind; nil: none
+	defaults func(s *Spec)
 	check    func(s *Spec) error
 }
 
 // engine sets up a worker on the calling thread.
 type engine func(l *load, number int) (worker, error)
 
-// kinds are all kinds, in the order in which messages name them.
+// kinds lists all kinds, in the order in which messages name them.
 var kinds = []traits{
 	{
 		kind: HTTP, unit: "requests", engine: streams, check: checkStream,
@@ -87,7 +90,7 @@ var kinds = []traits{
 	},
 }
 
-// traitsOf returns the traits of a kind, those of nothing for an unknown one.
+// traitsOf returns the traits of a kind, empty ones for an unknown kind.
 func traitsOf(kind Kind) *traits {
 	for i := range kinds {
 		if kinds[i].kind == kind {
@@ -97,7 +100,7 @@ func traitsOf(kind Kind) *traits {
 	return new(traits)
 }
 
-// named lists the kinds that wanted accepts.
+// named returns the names of the kinds that wanted accepts.
 func named(wanted func(t traits) bool) []string {
 	var words []string
 	for _, t := range kinds {
@@ -114,7 +117,7 @@ func streams(l *load, number int) (worker, error) { return newStream(l, number) 
 
 func flowsOfDatagrams(l *load, number int) (worker, error) { return newDatagrams(l, number) }
 
-// checkStream refuses connections that nothing drives, and requests that cannot be sent.
+// checkStream refuses a load without a rate or a concurrency, and requests that cannot be sent.
 func checkStream(s *Spec) error {
 	var errs []error
 	if s.Rate == 0 && s.Profile == nil && s.Concurrency == 0 {
@@ -126,7 +129,7 @@ func checkStream(s *Spec) error {
 	return errors.Join(errs...)
 }
 
-// checkProbe refuses a bystander without a rate or a protocol.
+// checkProbe refuses a probe without a rate or a known protocol.
 func checkProbe(s *Spec) error {
 	var errs []error
 	if s.Rate == 0 && s.Profile == nil {

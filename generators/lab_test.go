@@ -23,7 +23,7 @@ type namespace struct {
 	net  *netlink.Handle
 }
 
-// path is what Spec.Namespace takes.
+// path returns the namespace's file for Spec.Namespace.
 func (n *namespace) path() string { return fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()) }
 
 // within runs f on a thread in the namespace.
@@ -49,7 +49,7 @@ func (n *namespace) sysctl(t testing.TB, name, value string) {
 	})
 }
 
-// count is the number of conntrack entries in the namespace.
+// count returns the number of conntrack entries in the namespace.
 func (n *namespace) count(t testing.TB) int64 {
 	t.Helper()
 	var count int64
@@ -87,7 +87,8 @@ func newNamespace(t testing.TB) *namespace {
 		}
 	})
 	n.up(t, "lo")
-	n.sysctl(t, "net.ipv6.conf.default.accept_dad", "0") // it makes links wait for two seconds
+	// Otherwise duplicate address detection delays links by two seconds.
+	n.sysctl(t, "net.ipv6.conf.default.accept_dad", "0")
 	return n
 }
 
@@ -156,17 +157,17 @@ func join(t testing.TB, a *namespace, aName string, b *namespace, bName string) 
 // Addresses of the pair.
 const (
 	clientAddress    = "10.77.0.1"
-	clientAddressToo = "10.77.0.3" // for tests that give the client a second one
+	clientAddressToo = "10.77.0.3" // for tests that give the client a second address
 	serverAddress    = "10.77.0.2"
 	clientAddress6   = "fd77::1"
 	serverAddress6   = "fd77::2"
-	nowhere          = "10.77.0.99" // an address of the link that nobody has
+	nowhere          = "10.77.0.99" // an address of the link without an owner
 	crowd            = "10.78.0.0/16"
 	crowd6           = "fd78::/96"
 )
 
-// pair is two namespaces on one link. The server's routes lead to the client for a crowd of
-// addresses that nobody owns.
+// pair holds two namespaces on one link. The server routes a crowd of addresses without an owner to
+// the client.
 type pair struct{ client, server *namespace }
 
 func newPair(t testing.TB) *pair {
@@ -182,8 +183,9 @@ func newPair(t testing.TB) *pair {
 	return p
 }
 
-// track makes a namespace track connections, as any rule that asks for their state does. What was tracked stays:
-// entries are counted when a load is over, which takes its time on a busy host (CLOSE ends after 10 s else).
+// track makes a namespace track connections, as any rule that matches their state does. It
+// lengthens timeouts, so that entries still exist when the test counts them after the load, late on
+// a busy host (CLOSE otherwise ends after 10 s).
 func (n *namespace) track(t testing.TB) {
 	t.Helper()
 	n.rules(t, nil, &expr.Ct{Register: 1, Key: expr.CtKeySTATE})
@@ -218,7 +220,7 @@ func (n *namespace) hook(t testing.TB, hook *nftables.ChainHook, verdict expr.An
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	const limit = 30 * time.Second // a host that stands still for seconds is no failure
+	const limit = 30 * time.Second // longer than a busy host stands still
 	deadline := time.Now().Add(limit)
 	for !condition() {
 		if time.Now().After(deadline) {

@@ -9,30 +9,31 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// load is one run of a plan: what its workers share.
+// load is one run of a plan: the state that its workers share.
 type load struct {
 	*plan
 	pacer   *pacing.Pacer
 	start   time.Time   // set before any worker works
 	stopped atomic.Bool // the context ended
 
-	awaiting *awaiting // crafted packets that are to be answered, nil when none are
+	awaiting *awaiting // crafted packets that await answers; nil: none do
 	fanout   int32     // the group of the packet sockets that read the answers
 }
 
-// worker makes its share of a load on a thread of its own. It is made on that thread, in the
-// namespace of the load, before the clock starts; work returns when all that it began has ended.
+// worker makes its share of a load on a thread of its own. A team creates it on that thread, in the
+// namespace of the load, before the clock starts. work returns when everything that it began has
+// ended.
 type worker interface {
 	work() error
 	rouse()         // ends a wait; safe from any goroutine, also after close
-	counts() *tally // the live part may be read meanwhile
+	counts() *tally // the live counters may be read meanwhile
 	close() error
 }
 
-// now is the time since the start of the load.
+// now returns the time since the start of the load.
 func (l *load) now() time.Duration { return time.Since(l.start) }
 
-// prepare completes the plan with what only a look at the namespace tells, on a thread in it.
+// prepare completes the plan with facts from the namespace. It runs on a thread in it.
 func (l *load) prepare() error {
 	if l.crafted() {
 		if err := l.prepareCrafted(); err != nil {
@@ -43,8 +44,8 @@ func (l *load) prepare() error {
 	return nil
 }
 
-// settle counts what is still unfinished when all workers have ended: crafted packets whose
-// answers nobody awaits any more. The count goes to the first worker's tally.
+// settle counts as cancelled the crafted packets that still await answers when all workers have
+// ended. The count goes to the first worker's tally.
 func (l *load) settle(workers []worker) {
 	if l.awaiting == nil || len(workers) == 0 {
 		return
@@ -63,7 +64,7 @@ func (l *load) newWorker(number int) (worker, error) {
 	return l.traits.engine(l, number)
 }
 
-// run makes the load: the story of a generator.
+// run makes the load.
 func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)

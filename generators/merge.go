@@ -7,10 +7,10 @@ import (
 	"github.com/ctload/ctload/generators/latency"
 )
 
-// Merge adds what another generator did, on this node or on another one: counters and histograms
-// are added without loss, the series are laid over each other by the second, and the whole lasts
-// from the earlier start to the later end. The kinds are expected to be the same; a merge of
-// different ones keeps r's.
+// Merge adds the result of another generator, on this node or on another one. It adds counters and
+// histograms without loss and lays the series over each other by the second. The merged load lasts
+// from the earlier start to the later end. The kinds are expected to be the same; Merge keeps r's
+// otherwise.
 func (r *Result) Merge(other Result) {
 	if other.Offered == 0 && other.Started.IsZero() {
 		return
@@ -68,7 +68,7 @@ func (r *Result) mergeTime(other Result) {
 	r.Started = start
 }
 
-// addSeries adds seconds to series, after shifting them to the nearest whole second.
+// addSeries adds seconds to series, shifted to the nearest whole second.
 func addSeries(series, seconds []Second, shift time.Duration) []Second {
 	offset := int(shift.Round(time.Second) / time.Second)
 	for i, s := range seconds {
@@ -84,7 +84,7 @@ func addSeries(series, seconds []Second, shift time.Duration) []Second {
 	return series
 }
 
-// mergeHistogram is a new histogram of both; nil when both are empty.
+// mergeHistogram returns a new histogram of both, or nil when both are empty.
 func mergeHistogram(a, b *latency.Histogram) *latency.Histogram {
 	if a.Count() == 0 && b.Count() == 0 {
 		return nil

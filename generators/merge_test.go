@@ -19,7 +19,7 @@ var equalHistograms = cmp.Comparer(func(a, b *latency.Histogram) bool {
 	return a.Count() == 0 && b.Count() == 0 || errX == nil && errY == nil && string(x) == string(y)
 })
 
-// synthetic is a result as a tally makes it, of n requests that began one after another.
+// synthetic returns a result as a tally makes it, of n requests that began one after another.
 func synthetic(random *rand.Rand, n int, started time.Time) Result {
 	t := newTally()
 	for i := range n {
@@ -65,7 +65,7 @@ func TestResultJSON(t *testing.T) {
 	}
 }
 
-// Merging is a sum: the order does not matter, nor whether the parts came over a wire.
+// TestMerge checks that a merge is a sum: neither the order nor an encoding of the parts matters.
 func TestMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 2))
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -16,17 +16,17 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// plan is a spec that was found sound, with its defaults filled in and its lists expanded.
+// plan is a valid spec with its defaults filled in and its lists expanded.
 type plan struct {
 	Spec
 
 	space    tuples.Space
 	tuples   *tuples.Allocator
-	schedule pacing.Schedule // nil: closed loop, or as fast as possible
+	schedule pacing.Schedule // nil: a closed loop, or as fast as possible
 	traits   *traits         // of its kind
 }
 
-// Validate reports what is wrong with the spec, without a look at the machine.
+// Validate reports what is wrong with the spec, without access to the machine.
 func (s Spec) Validate() error {
 	_, err := s.plan()
 	return err
@@ -53,7 +53,7 @@ func (s Spec) plan() (*plan, error) {
 	return p, p.allocate()
 }
 
-// allocate orders the tuples.
+// allocate orders the tuples and checks that they suffice.
 func (p *plan) allocate() error {
 	var err error
 	if p.tuples, err = tuples.NewAllocator(p.space, p.Seed); err != nil {
@@ -62,8 +62,8 @@ func (p *plan) allocate() error {
 	return errors.Join(p.checkTuples(), p.checkInFlight())
 }
 
-// Tuples is how many different tuples a load has; 0 where the kernel chooses its ports, or where the spec
-// is not sound.
+// Tuples returns the number of different tuples of a load. It returns 0 where the kernel chooses
+// the source ports and for an invalid spec.
 func (s Spec) Tuples() int64 {
 	p := &plan{Spec: s}
 	p.defaults()
@@ -78,13 +78,13 @@ func (s Spec) Tuples() int64 {
 	return int64(min(n, 1<<62))
 }
 
-// exhaustible reports whether the load must end when each of its tuples has been used once: those
-// of crafted packets, and of datagrams whose source ports were named.
+// exhaustible reports whether the load must end when each of its tuples has been used once. That
+// holds for crafted packets and for datagrams from named source ports.
 func (p *plan) exhaustible() bool {
 	return !p.Reuse && (p.crafted() || p.Kind == UDP && len(p.space.SourcePorts) > 0)
 }
 
-// checkTuples refuses a count for which there are not enough tuples.
+// checkTuples refuses a count larger than the number of tuples.
 func (p *plan) checkTuples() error {
 	if p.Count == 0 || !p.exhaustible() {
 		return nil
@@ -95,7 +95,8 @@ func (p *plan) checkTuples() error {
 	return nil
 }
 
-// inFlight returns how many sockets a load may have open at once; 0 where only the answers limit them.
+// inFlight returns how many sockets a load may have open at once; 0 where only the answers limit
+// them.
 func (p *plan) inFlight() int64 {
 	switch {
 	case p.crafted():
@@ -106,17 +107,20 @@ func (p *plan) inFlight() int64 {
 	return int64(p.Concurrency)
 }
 
-// workerConcurrency returns how many of Concurrency worker number, from 0, may have in flight; 0 without a
-// limit. The shares of all workers add up to Concurrency, and defaults leaves no worker without one.
+// workerConcurrency returns how many of Concurrency worker number, from 0, may have in flight; 0
+// without a limit. The shares of all workers add up to Concurrency, and defaults leaves no worker
+// without one.
 func (p *plan) workerConcurrency(number int) int {
 	return (p.Concurrency + p.Workers - 1 - number) / p.Workers
 }
 
-// chosenPorts is the largest number of source ports that the kernel chooses from (net.ipv4.ip_local_port_range).
+// chosenPorts is the largest number of source ports that the kernel chooses from
+// (net.ipv4.ip_local_port_range).
 const chosenPorts = 1<<16 - 1024
 
-// checkInFlight refuses more at once than there are descriptors for, and a closed loop that is wider than the tuples.
-// Connections that are held may be more: what happens to those that find no port is a figure.
+// checkInFlight refuses a load that needs more descriptors than a process can have, and a closed
+// loop wider than the tuples. A load that holds connections may exceed the tuples: its result
+// counts the connections that find no port.
 func (p *plan) checkInFlight() error {
 	if p.descriptors() > sockets.PlentyDescriptors {
 		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", p.inFlight(), sockets.PlentyDescriptors)
@@ -131,8 +135,8 @@ func (p *plan) checkInFlight() error {
 	return nil
 }
 
-// CheckDescriptors refuses a load that has more sockets open at once than this process may. It raises the
-// process's limit where it may.
+// CheckDescriptors returns an error for a load that has more sockets open at once than this process
+// may open. It raises the process's limit where it may.
 func (s Spec) CheckDescriptors() error {
 	p, err := s.plan()
 	if err != nil {
@@ -148,7 +152,8 @@ func (s Spec) CheckDescriptors() error {
 	return nil
 }
 
-// most is how many may be begun at all; 0: no limit but the time.
+// most returns how many requests, connections, flows or packets may begin at all; 0: only the time
+// limits them.
 func (p *plan) most() int64 {
 	most := p.Count
 	if most == 0 && p.exhaustible() {
@@ -173,7 +178,8 @@ func (p *plan) defaults() {
 	p.KeepAlive = max(p.KeepAlive, 1)
 	p.Path = cmp.Or(p.Path, "/")
 	if p.Kind == UDP && p.awaited() && p.SourcePorts != "" {
-		p.Workers = 1 // the answers to a port that two workers had opened would all come to one of them
+		// With two workers on one port, the kernel would give all answers to one of them.
+		p.Workers = 1
 	}
 	p.Workers = cmp.Or(p.Workers, runtime.NumCPU())
 	p.CloseBy = cmp.Or(p.CloseBy, Client)
@@ -181,7 +187,7 @@ func (p *plan) defaults() {
 		p.Workers = min(p.Workers, p.Concurrency)
 	}
 	if p.AtOnce > 1 {
-		p.Workers = 1 // whose threads are those of the barrier
+		p.Workers = 1 // the barrier brings its own threads
 	}
 	if p.Count > 0 {
 		p.Workers = int(min(int64(p.Workers), p.Count))
@@ -263,7 +269,8 @@ func (p *plan) checkKind() error {
 	return errors.Join(errs...)
 }
 
-// checkCrafted refuses what packets that come from no socket cannot do, and of sockets what only such packets can.
+// checkCrafted refuses options that only sockets support for crafted packets, and options of
+// crafted packets for sockets.
 func (p *plan) checkCrafted() error {
 	var errs []error
 	if p.Crafted && (p.traits.engine == nil || !p.traits.crafts) {
@@ -293,7 +300,7 @@ func (p *plan) checkCrafted() error {
 	return errors.Join(errs...)
 }
 
-// checkSilent refuses crafted datagrams that are to do what takes a socket, or an answer.
+// checkSilent refuses crafted datagrams with an option that needs a socket or an answer.
 func (p *plan) checkSilent() error {
 	var with []string
 	for _, asked := range []struct {
@@ -317,7 +324,7 @@ func (p *plan) checkSilent() error {
 	return fmt.Errorf("crafted datagrams have no socket and await no answer: leave out %s, or crafted", strings.Join(with, ", "))
 }
 
-// awaited reports whether what is sent is to be answered.
+// awaited reports whether the load awaits answers.
 func (p *plan) awaited() bool {
 	return p.Reply || p.traits.awaits != nil && p.traits.awaits(&p.Spec)
 }
@@ -354,7 +361,7 @@ func (f Profile) schedule() (pacing.Schedule, error) {
 	return schedules[0], errors.Join(errs...)
 }
 
-// newSpace expands addresses and ports, and refuses targets that no test may load.
+// newSpace expands addresses and ports, and refuses public targets that the spec does not allow.
 func (p *plan) newSpace() (tuples.Space, error) {
 	space := tuples.Space{TargetPorts: p.Ports}
 	var err error
@@ -382,8 +389,8 @@ func (p *plan) newSpace() (tuples.Space, error) {
 	return space, nil
 }
 
-// harmless are the ranges that a load may go to without being asked twice: they are not routed on
-// the public Internet (IANA's special-purpose registries, RFC 6890).
+// harmless lists the ranges that a load may target without AllowPublic. The public Internet does
+// not route them (IANA's special-purpose registries, RFC 6890).
 var harmless = func() []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, s := range []string{
@@ -396,8 +403,8 @@ var harmless = func() []netip.Prefix {
 	return prefixes
 }()
 
-// firstPublic finds an address of the set outside the harmless ranges. A range of the set lies in
-// one of them if its two ends do.
+// firstPublic finds an address of the set outside the harmless ranges. A range of the set lies
+// inside a harmless one if both of its ends do.
 func firstPublic(set tuples.Addresses) (netip.Addr, bool) {
 	for first, last := range set.Ranges() {
 		inside := false
@@ -411,5 +418,6 @@ func firstPublic(set tuples.Addresses) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// mostAtOnce bounds [Spec].AtOnce: each of them has a thread that waits for the others awake.
+// mostAtOnce limits [Spec].AtOnce, since each call has a thread that spins until the others are
+// ready.
 const mostAtOnce = 16

@@ -138,15 +138,17 @@ func TestSpecJSON(t *testing.T) {
 	}
 }
 
-// Crafted packets never leave the initial network namespace. In a container the tests have no way
-// there, and then the answer must be that this is not it.
+// TestNoCraftedPacketsFromTheInitialNamespace checks that crafted packets never leave the initial
+// network namespace. In a container the tests cannot enter that namespace, and then MayCraft must
+// not report it.
 func TestNoCraftedPacketsFromTheInitialNamespace(t *testing.T) {
 	err := sockets.MayCraft(false)
 	initial := errors.Is(err, sockets.ErrInitialNamespace)
 	if err != nil && !initial {
 		t.Fatal(err)
 	}
-	_, buckets := os.Stat("/proc/sys/net/core/netdev_max_backlog") // also kept only there
+	// Another file that exists only there.
+	_, buckets := os.Stat("/proc/sys/net/core/netdev_max_backlog")
 	if initial != (buckets == nil) {
 		t.Fatalf("initial is %t", initial)
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// replyReader reads the answers to crafted packets, and completes handshakes. It keeps no state of a
-// connection: the tuple of an answer leads to the packet's number, and that to the sequence number
-// that it must acknowledge.
+// replyReader reads the answers to crafted packets and completes handshakes. It keeps no state of a
+// connection: the tuple of an answer leads to the packet's number, and the number to the sequence
+// number that the answer must acknowledge.
 type replyReader struct {
 	worker *crafted
 	load   *load
@@ -23,7 +23,7 @@ type replyReader struct {
 	batch  *sockets.Batch
 
 	ack    packets.Template
-	ending packets.Template // closes a handshake, where it is to be closed
+	ending packets.Template // closes a handshake, where the spec asks for that
 	closes bool
 }
 
@@ -55,11 +55,12 @@ func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReade
 	return r, nil
 }
 
-// sleep is how long to wait for answers, doing on the way what time has come for.
+// sleep returns how long to wait for answers. On worker 0 it also fails the packets whose answers
+// are overdue.
 func (r *replyReader) sleep(wait time.Duration) time.Duration {
 	now := r.load.now()
 	if r.worker.number != 0 {
-		// Another worker ends what is overdue, and by that perhaps the load.
+		// Worker 0 expires overdue packets, which may end the load.
 		return deadlines.Sooner(wait, 20*time.Millisecond)
 	}
 	next := r.load.awaiting.expire(now, r.load.Timeout, func(time.Duration) { r.worker.tally.fail(now, causeTimeout) })
@@ -67,12 +68,12 @@ func (r *replyReader) sleep(wait time.Duration) time.Duration {
 		wait = deadlines.Sooner(wait, next)
 	}
 	if r.load.awaiting.open.Load() > 0 || wait < 0 {
-		wait = deadlines.Sooner(wait, 20*time.Millisecond) // or another worker gets the last answer
+		wait = deadlines.Sooner(wait, 20*time.Millisecond) // another worker may get the last answer
 	}
 	return wait
 }
 
-// read takes a batch of answers, and reports whether these were all.
+// read takes a batch of answers. It reports whether no more were waiting.
 func (r *replyReader) read() (all bool) {
 	n, errno := r.batch.Receive(r.fd)
 	if errno != 0 {
@@ -88,7 +89,7 @@ func (r *replyReader) read() (all bool) {
 	return n < sockets.BatchSize
 }
 
-// answer deals with one answer.
+// answer handles one answer.
 func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 	if a.Kind == packets.Unrelated || a.Kind == packets.Opening {
 		return
@@ -102,13 +103,15 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 	switch a.Kind {
 	case packets.SYNACK:
 		if a.Acknowledged != isn+1 || r.load.Kind == ICMP {
-			return // an answer to something else: an old connection on the same tuple
+			return // an answer to an old connection on the same tuple
 		}
 		if r.load.Kind == Handshake {
-			r.acknowledge(a, isn+1, a.Sequence+1) // also a repeated one: then our ACK was lost
+			// A repeated SYN-ACK gets one too: the first ACK was lost.
+			r.acknowledge(a, isn+1, a.Sequence+1)
 		}
 		if r.load.Close == CloseFIN && r.load.Kind == Handshake {
-			r.finish(a, isn+1) // completed by the peer's FIN
+			// The peer's FIN completes the handshake.
+			r.finish(a, isn+1)
 		} else if waited, ok := r.load.awaiting.settle(number, now); ok {
 			r.complete(now, waited)
 			r.finish(a, isn+1)
@@ -147,7 +150,7 @@ func (r *replyReader) fail(number int64, now time.Duration, cause causeNumber) {
 	}
 }
 
-// replyFrame is the tag of frames that are replies to answers.
+// replyFrame tags frames that are replies to answers.
 const replyFrame = -1
 
 // acknowledge sends an ACK.
@@ -155,7 +158,7 @@ func (r *replyReader) acknowledge(a packets.Answer, sequence, acknowledged uint3
 	r.ack.SetTCP(r.worker.out.Put(&r.ack, replyFrame), a.Source, a.Target, sequence, acknowledged)
 }
 
-// finish closes a completed handshake, where it is to be closed.
+// finish closes a completed handshake, where the spec asks for that.
 func (r *replyReader) finish(a packets.Answer, sequence uint32) {
 	if r.closes {
 		r.ending.SetTCP(r.worker.out.Put(&r.ending, replyFrame), a.Source, a.Target, sequence, a.Sequence+1)

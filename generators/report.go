@@ -12,11 +12,11 @@ import (
 	"github.com/ctload/ctload/generators/latency"
 )
 
-// WriteAB writes a result in the lines of ApacheBench, so that whoever reads ab's output, people
-// or scripts, reads this one. For http the labels are ab's own; other kinds say connections, flows
-// and so on in place of requests. Below ab's lines stand what ab does not have: causes, lateness
-// and the generator's own limits. Connection times count from the intended start; where ab has
-// Processing and Waiting, which start after the connect, this has the first byte, which includes it.
+// WriteAB writes a result in the lines of ApacheBench, for people and scripts that read ab's
+// output. For http the labels are ab's own; other kinds say connections, flows and so on in place
+// of requests. Below ab's lines come figures that ab does not have: causes, lateness and the
+// generator's own limits. Connection times count from the intended start. ab's Processing and
+// Waiting start after the connect; the first byte here includes the connect.
 func WriteAB(w io.Writer, r Result) error {
 	var b bytes.Buffer
 	line := func(label, format string, args ...any) {
@@ -65,7 +65,7 @@ func WriteAB(w io.Writer, r Result) error {
 	return nil
 }
 
-// causeList is "timeout: 3, refused: 1", in order of the causes' names.
+// causeList returns a list such as "timeout: 3, refused: 1", in order of the causes' names.
 func causeList(causes map[string]int64) string {
 	var items []string
 	for _, cause := range slices.Sorted(maps.Keys(causes)) {
@@ -112,7 +112,7 @@ func writePercentiles(b *bytes.Buffer, r Result) {
 	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(r.Total.Max()), strings.TrimSuffix(r.Unit, "s"))
 }
 
-// writeOwn writes how the generator itself fared.
+// writeOwn writes the generator's own figures: lateness, CPU, limits and notes.
 func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ...any)) {
 	fmt.Fprintln(b)
 	if n := r.Lateness.Count(); n > 0 {

@@ -5,14 +5,16 @@ import (
 	"strconv"
 )
 
-// response reads one HTTP/1 response as it arrives in pieces, without keeping the body. Its zero
+// response parses one HTTP/1 response as it arrives in pieces, without keeping the body. Its zero
 // value is ready for the first byte.
 type response struct {
 	state  responseState
 	status int
-	line   []byte // the line under way, kept only when a piece ended inside it
-	length int64  // of the body or of the chunk that is still to come; -1: until the peer closes
-	close  bool   // the connection ends with this response
+	// the current line, kept only when a piece ended inside it
+	line []byte
+	// bytes of the body or of the chunk still to come; -1: until the peer closes
+	length int64
+	close  bool // the connection ends with this response
 	chunk  bool
 	old    bool // HTTP/1.0, which has no chunks
 }
@@ -31,11 +33,11 @@ const (
 	responseBad
 )
 
-// maxHeaderLine is the longest line that is still taken for HTTP.
+// maxHeaderLine is the length, in bytes, of the longest line that the parser takes for HTTP.
 const maxHeaderLine = 16 << 10
 
-// feed takes a piece and returns how much of it belongs to this response, which is all of it
-// unless the response ended.
+// feed parses a piece and returns how many of its bytes belong to this response. These are all of
+// them unless the response ended.
 func (r *response) feed(piece []byte) int {
 	taken := 0
 	for taken < len(piece) && r.state < responseDone {
@@ -80,7 +82,7 @@ func (r *response) bodyEnded() {
 	}
 }
 
-// take takes a whole line.
+// take parses a whole line.
 func (r *response) take(line []byte) {
 	switch r.state {
 	case inStatus:
@@ -114,7 +116,7 @@ func (r *response) take(line []byte) {
 	}
 }
 
-// takeStatus reads "HTTP/1.x 200 reason". A peer that speaks 1.0 closes unless it says otherwise.
+// takeStatus parses "HTTP/1.x 200 reason". A peer that speaks 1.0 closes unless it says otherwise.
 func (r *response) takeStatus(line []byte) {
 	version, rest, _ := bytes.Cut(line, []byte(" "))
 	code, _, _ := bytes.Cut(rest, []byte(" "))
@@ -154,7 +156,7 @@ func (r *response) takeHeader(line []byte) {
 // headerEnded decides how the body is framed (RFC 9112, section 6.3).
 func (r *response) headerEnded() {
 	switch {
-	case r.status < 200: // an interim response: the real one follows
+	case r.status < 200: // an interim response precedes the final one
 		*r = response{line: r.line}
 	case r.status == 204 || r.status == 304:
 		r.state, r.chunk = responseDone, false
@@ -168,7 +170,7 @@ func (r *response) headerEnded() {
 	}
 }
 
-// ended tells the response that the peer has closed, and reports whether it is then complete.
+// ended handles the end of the connection and reports whether the response is complete.
 func (r *response) ended() bool {
 	if r.state == inBody && r.length < 0 {
 		r.state = responseDone
@@ -176,5 +178,5 @@ func (r *response) ended() bool {
 	return r.state == responseDone
 }
 
-// reset makes r ready for the next response, keeping its memory.
+// reset prepares r for the next response and keeps its memory.
 func (r *response) reset() { *r = response{line: r.line[:0]} }

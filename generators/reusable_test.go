@@ -15,7 +15,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// capture is the TCP segments with SYN, FIN or RST that came to a namespace's link.
+// capture reads the TCP segments with SYN, FIN or RST that come to a namespace's link.
 type capture struct {
 	fd    int32
 	batch *sockets.Batch
@@ -35,7 +35,7 @@ func (n *namespace) capture(t testing.TB, link string) *capture {
 	return c
 }
 
-// frames are those that came since the last call.
+// frames returns the frames that came since the last call.
 func (c *capture) frames() (frames [][]byte) {
 	for {
 		n, errno := c.batch.Receive(c.fd)
@@ -48,7 +48,7 @@ func (c *capture) frames() (frames [][]byte) {
 	}
 }
 
-// shape is what a SYN says beside what is its own: without identification, checksums, source port, first
+// shape returns a SYN without its individual parts: identification, checksums, source port, first
 // sequence number and the value of its timestamp.
 func shape(frame []byte) string {
 	f := slices.Clone(frame)
@@ -71,7 +71,8 @@ func shape(frame []byte) string {
 	return fmt.Sprintf("%x", ip)
 }
 
-// What travels for a connection on a socket that had others before is what travels for a fresh one.
+// TestReusable_LooksFresh checks that a connection on a reused socket sends the same packets as one
+// on a fresh socket.
 func TestReusable_LooksFresh(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -146,12 +147,13 @@ func TestReusable_LooksFresh(t *testing.T) {
 	}
 }
 
-// mostRepeated is how many segments of so many connections a busy kernel may send again, because it came to its timers
-// before it came to the answers. A peer that refuses what it should take refuses many.
+// mostRepeated limits how many segments a busy kernel may repeat because its timers ran before it
+// handled the answers. A peer that refuses segments would cause many more.
 func mostRepeated(connections int64) int64 { return connections / 100 }
 
-// Without timestamps, a peer in TIME_WAIT goes by the sequence numbers, and those of sockets that had other
-// tuples before would be as good as random: then each connection gets a fresh one.
+// TestReusable_NotInTimeWait checks that connections without timestamps get fresh sockets. A peer
+// in TIME_WAIT then compares sequence numbers, and those of a reused socket come from other tuples
+// and are as good as random.
 func TestReusable_NotInTimeWait(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -173,7 +175,8 @@ func TestReusable_NotInTimeWait(t *testing.T) {
 	}
 }
 
-// Whose sockets are not reused: what names its ports, keeps its connections or is to be fresh.
+// TestReusesSockets checks that loads that name their ports, keep their connections or need fresh
+// sockets do not reuse sockets.
 func TestReusesSockets(t *testing.T) {
 	for _, test := range []struct {
 		change func(*Spec)
@@ -206,7 +209,8 @@ func TestReusesSockets(t *testing.T) {
 	}
 }
 
-// A socket is reusable only while nothing else knows of it, and a load's end closes it.
+// TestReusable_AreClosed checks that a socket is reusable only while no other part of the stream
+// refers to it. The end of the load closes it.
 func TestReusable_AreClosed(t *testing.T) {
 	r := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
 	before := holds(t).descriptors

@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// outlet is where crafted packets leave.
+// outlet is the interface by which crafted packets leave.
 type outlet struct {
 	index  int
 	link   packets.Link
@@ -52,7 +52,7 @@ func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
 		return outlet{}, fmt.Errorf("interface %s is of type %s: crafted packets need Ethernet", attributes.Name, attributes.EncapType)
 	}
 	if attributes.EncapType == "loopback" {
-		return o, nil // it has no hardware addresses, and all are right
+		return o, nil // loopback has no hardware addresses and accepts any
 	}
 	copy(o.link.Source[:], attributes.HardwareAddr)
 	if p.Gateway != "" {
@@ -67,12 +67,12 @@ func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
 	return o, err
 }
 
-// neighbourTimeout is how long a next hop may take to say its hardware address: the kernel itself
-// asks three times, a second apart.
+// neighbourTimeout limits the wait for a next hop's hardware address. The kernel itself asks three
+// times, a second apart.
 const neighbourTimeout = 4 * time.Second
 
-// neighbour is the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE), so
-// that no other packet is sent. Needs CAP_NET_ADMIN in the network namespace.
+// neighbour returns the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE),
+// so that no other packet is sent. It needs CAP_NET_ADMIN in the network namespace.
 func neighbour(ctx context.Context, index int, hop netip.Addr) (packets.HardwareAddress, error) {
 	family := sockets.Family(hop)
 	ctx, cancel := context.WithTimeout(ctx, neighbourTimeout)

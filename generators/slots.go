@@ -8,23 +8,25 @@ import (
 
 // conn is one connection of a [stream].
 type conn struct {
-	intended       time.Duration // since the start of the load: when the connection or its current request was to begin
-	begun          time.Duration // when it did
-	deadlines.Link               // in the queue of those under the time limit
+	// since the start of the load: when the connection or its current request should begin
+	intended       time.Duration
+	begun          time.Duration // when it began
+	deadlines.Link               // in the queue of connections under the time limit
 	until          time.Duration // when a held connection ends; 0: with the load
 	expected       int64         // bytes still to come (tcp)
-	received       int64         // bytes that came
+	received       int64         // bytes received
 	fd             int32
-	generation     uint32 // tells the connection from others that the slot had
-	registered     uint32 // the generation that epoll knows the descriptor by
+	generation     uint32 // tells the connection from earlier ones in the slot
+	registered     uint32 // the generation that epoll has for the descriptor
 	unsent         int32  // bytes of the request still to send
-	presend        int32  // bytes of it that were sent before the connection was known to be established
-	requests       int32  // that may still be sent, the current one not included
-	state          connState
-	watched        bool // by epoll
-	counted        bool // its end was counted; what is left is to close it
-	answered       bool // the first byte came
-	left           bool // the peer has closed its side
+	// bytes of the request sent before the connection was known to be established
+	presend  int32
+	requests int32 // requests left to send, without the current one
+	state    connState
+	watched  bool // by epoll
+	counted  bool // its end was counted; only the close is left
+	answered bool // the first byte came
+	left     bool // the peer has closed its side
 }
 
 type connState uint8
@@ -35,28 +37,28 @@ const (
 	sending
 	receiving
 	holding
-	closing     // it is the peer's turn to close
+	closing     // the peer has to close
 	idling      // kept alive, without a request
 	lingering   // half closed, until the load ends
 	unconnected // a socket without a connection, for the next one
 )
 
-// handle is a connection that may have ended since.
+// handle names a connection that may have ended since.
 type handle struct {
 	slot       int32
 	generation uint32
 }
 
-// chunkSize is how many slots are made at once.
+// chunkSize is how many slots are allocated at once.
 const chunkSize = 1024
 
-// slot is connection i.
+// slot returns connection i.
 func (s *stream) slot(i int32) *conn { return &s.chunks[i/chunkSize][i%chunkSize] }
 
-// response is what connection i reads (http).
+// response returns the response that connection i reads (http).
 func (s *stream) response(i int32) *response { return &s.responses[i/chunkSize][i%chunkSize] }
 
-// take makes a free slot the connection of a socket.
+// take gives the connection of a socket a free slot.
 func (s *stream) take(fd int32) int32 {
 	if len(s.free) == 0 {
 		first := int32(len(s.chunks) * chunkSize)
@@ -75,15 +77,15 @@ func (s *stream) take(fd int32) int32 {
 	return i
 }
 
-// drop gives a slot back, after its socket was closed.
+// drop frees a slot after its socket was closed.
 func (s *stream) drop(i int32) {
 	c := s.slot(i)
 	c.state = connFree
-	c.generation++ // events and timers of this connection that are still around are told by it
+	c.generation++ // marks pending events and timers of this connection as stale
 	s.free = append(s.free, i)
 }
 
-// find is the connection that a handle means, nil when it has ended.
+// find returns the connection that a handle names, or nil when it has ended.
 func (s *stream) find(h handle) *conn {
 	if c := s.slot(h.slot); c.generation == h.generation && c.state != connFree {
 		return c
@@ -91,8 +93,8 @@ func (s *stream) find(h handle) *conn {
 	return nil
 }
 
-// timers is a heap by time of what held connections do next. A timer of a connection that has
-// ended stays in it until its time and is then ignored.
+// timers is a heap, by time, of the next actions of held connections. The timer of an ended
+// connection stays in it until its time and is then ignored.
 type timers []timer
 
 type timer struct {
@@ -104,7 +106,7 @@ func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
 func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 
-// push and pop are container/heap's without its boxing into an interface.
+// push and pop work as those of container/heap, without boxing into an interface.
 func (t *timers) push(next timer) {
 	*t = append(*t, next)
 	for i := len(*t) - 1; i > 0; {

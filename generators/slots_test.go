@@ -48,16 +48,16 @@ func TestAwaiting(t *testing.T) {
 	if wait := a.expire(time.Millisecond, 5*time.Millisecond, fail); wait != 4*time.Millisecond {
 		t.Errorf("the first is due in %s", wait)
 	}
-	a.away[1].Store(int64(time.Hour)) // a worker that stood still may have its answer
+	a.away[1].Store(int64(time.Hour)) // a worker that stood still may have the answer
 	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait < time.Minute || len(failed) > 0 {
 		t.Errorf("wait %s, failed %v", wait, failed)
 	}
 	a.away[1].Store(0)
-	// Number 1 was not sent yet, so nothing after it is looked at.
+	// Number 1 was not sent yet, so expire stops there.
 	if wait := a.expire(time.Minute, 5*time.Millisecond, fail); wait >= 0 || len(failed) != 1 || failed[0] != 0 {
 		t.Errorf("wait %s, failed %v", wait, failed)
 	}
-	// Times of over 18 minutes differ in spite of the modulus.
+	// Times over 18 minutes apart differ in spite of the modulus.
 	late := 40 * time.Minute
 	a.sent(1, late)
 	if waited, ok := a.settle(1, late+14*time.Minute); !ok || waited != 14*time.Minute {

@@ -15,10 +15,11 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// soakVariable is how long the soak test takes, as "10m"; a few seconds when it is not set.
+// soakVariable names the variable with the duration of the soak test, as "10m"; unset: a few
+// seconds.
 const soakVariable = "CTLOAD_SOAK"
 
-// held is what a process holds: it must not grow with use.
+// held counts resources of a process. They must not grow with use.
 type held struct {
 	goroutines, threads, descriptors int
 	heap                             uint64
@@ -42,8 +43,8 @@ func holds(t *testing.T) held {
 	return h
 }
 
-// One after another and side by side, loads of every kind, with responders that come and go, leave
-// nothing behind: no memory, no descriptor, no goroutine, no thread.
+// TestSoak checks that loads of every kind, in sequence and in parallel, with responders that come
+// and go, leave no memory, descriptor, goroutine or thread behind.
 func TestSoak(t *testing.T) {
 	if !netnstest.Inside(t) {
 		return
@@ -111,8 +112,8 @@ func TestSoak(t *testing.T) {
 	for ; time.Since(start) < duration; rounds++ {
 		round()
 	}
-	// The runtime keeps a thread that has ended for a moment, and on a busy host makes a few more than it needs; a load
-	// that left one behind would leave dozens.
+	// The runtime keeps an ended thread for a moment, and on a busy host makes a few more than it
+	// needs. A load that leaked one would leave dozens.
 	var after held
 	defer func() { t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after) }()
 	eventually(t, "what is held is what was held before", func() bool {

@@ -13,12 +13,12 @@ import (
 )
 
 // stream is a worker that drives TCP sockets: http, tcp, hold and the tcp probe. It is one thread
-// with one epoll instance; every connection is a slot of a table without pointers.
+// with one epoll instance. Every connection is a slot of a table, found by its index.
 //
 // A connection costs socket, connect, epoll_ctl, close and, where bytes travel, one send and one
-// receive: descriptors are watched once, edge-triggered, for everything, and a peer's FIN that the
-// event announces saves the read that would find it. Short ones make do with sockets of earlier ones (see
-// [stream.keep]).
+// receive. epoll watches a descriptor once, edge-triggered, for everything, and an event that
+// announces the peer's FIN saves the read that would find it. Short connections reuse the sockets
+// of earlier ones (see [stream.keep]).
 type stream struct {
 	load  *load
 	tally *tally
@@ -27,20 +27,21 @@ type stream struct {
 	chunks    [][]conn // the slots, in pieces that never move
 	responses [][]response
 	free      []int32
-	open      int             // connections with something to do, or whose peer is to close
-	held      int             // of those, the ones that are held
+	// connections with something to do, or whose peer has to close
+	open      int
+	held      int             // those of open that are held
 	idle      []handle        // kept-alive connections without a request
-	reusable  []int32         // slots of sockets to be connected again
-	reuses    bool            // reports whether there may be such
+	reusable  []int32         // slots of sockets that can be connected again
+	reuses    bool            // the load may connect sockets again
 	waiting   deadlines.Queue // open connections under the time limit
-	timers    timers          // what held connections do next
+	timers    timers          // the next actions of held connections
 	attention deadlines.Attention
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
 	buffer      []byte
-	eager       sockets.Eagerness // to be established
-	prompt      sockets.Eagerness // to have ended
+	eager       sockets.Eagerness // whether to ask early if a connection is established
+	prompt      sockets.Eagerness // whether to ask early if a connection has ended
 	local       sockets.Address
 	remote      sockets.Address
 	intended    [1]time.Duration
@@ -128,7 +129,7 @@ func (s *stream) work() error {
 	}
 }
 
-// sleep is how long to wait for events when the next begin is wait away (negative: never).
+// sleep returns how long to wait for events when the next begin is wait away (negative: never).
 func (s *stream) sleep(wait time.Duration) time.Duration {
 	now := s.load.now()
 	if first, ok := s.waiting.First(); ok {
@@ -143,10 +144,10 @@ func (s *stream) sleep(wait time.Duration) time.Duration {
 	return wait
 }
 
-// beginAtOnce is how many connections are begun between two looks at the others.
+// beginAtOnce limits how many connections begin before the worker looks at the others.
 const beginAtOnce = 32
 
-// begin opens the connections that are due and returns how long until the next is, negative for
+// begin opens the connections that are due and returns the time until the next one, negative for
 // never (or not before another one ends).
 func (s *stream) begin(now time.Duration) time.Duration {
 	for range beginAtOnce {
@@ -159,7 +160,7 @@ func (s *stream) begin(now time.Duration) time.Duration {
 		number, n, wait := s.load.pacer.Take(now, s.intended[:])
 		if n == 0 {
 			if wait < 0 && s.burst != nil && len(s.burst.due) > 0 {
-				s.beginBurst() // the last one is not whole
+				s.beginBurst() // the last burst is incomplete
 				return 0
 			}
 			return wait
@@ -177,8 +178,8 @@ func (s *stream) begin(now time.Duration) time.Duration {
 	return 0
 }
 
-// blocked is how long to wait when the concurrency is used up: until something ends. A bounded
-// load looks at the time now and then, since its duration may pass meanwhile.
+// blocked returns how long to wait when the concurrency is used up: until something ends. A load
+// with a duration wakes more often, since the duration may pass meanwhile.
 func (s *stream) blocked() time.Duration {
 	if s.load.Duration > 0 {
 		return 100 * time.Millisecond

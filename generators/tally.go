@@ -9,11 +9,11 @@ import (
 	"github.com/ctload/ctload/generators/threads"
 )
 
-// tally is what one worker counts. Only its worker writes; the live counters may be read by others
+// tally counts the work of one worker. Only its worker writes. Others may read the live counters
 // meanwhile, everything else after the worker has ended.
 type tally struct {
 	offered, completed, failed, broken atomic.Int64
-	answered                           atomic.Int64 // nanoseconds that the last answer to a probe took
+	answered                           atomic.Int64 // nanoseconds until the last answer to a probe
 
 	causes         [len(causes)]int64
 	statuses       map[int]int64
@@ -27,7 +27,7 @@ type tally struct {
 	seconds                             []Second
 	probe                               []ProbePoint
 
-	cpu threads.CPUTime // what the worker's thread used
+	cpu threads.CPUTime // CPU time of the worker's thread
 }
 
 func newTally() *tally {
@@ -40,7 +40,7 @@ func newTally() *tally {
 	}
 }
 
-// second is the entry of the series for a time.
+// second returns the entry of the series for a time.
 func (t *tally) second(now time.Duration) *Second {
 	i := int(now / time.Second)
 	for len(t.seconds) <= i {
@@ -49,7 +49,7 @@ func (t *tally) second(now time.Duration) *Second {
 	return &t.seconds[i]
 }
 
-// offer counts n begun at now; paced ones also by how late they are.
+// offer counts one that began at now, and for a paced one its lateness.
 func (t *tally) offer(intended, now time.Duration, paced bool) {
 	t.offered.Add(1)
 	t.second(now).Offered++
@@ -63,7 +63,7 @@ func (t *tally) offer(intended, now time.Duration, paced bool) {
 	}
 }
 
-// offerAll counts a batch that was begun at now.
+// offerAll counts a batch that began at now.
 func (t *tally) offerAll(intended []time.Duration, now time.Duration, paced bool) {
 	t.offered.Add(int64(len(intended)))
 	t.second(now).Offered += int64(len(intended))
@@ -79,7 +79,7 @@ func (t *tally) offerAll(intended []time.Duration, now time.Duration, paced bool
 	}
 }
 
-// complete counts one that began at intended and ended well at now.
+// complete counts one that began at intended and succeeded at now.
 func (t *tally) complete(intended, now time.Duration) {
 	t.completed.Add(1)
 	second := t.second(now)
@@ -92,21 +92,21 @@ func (t *tally) complete(intended, now time.Duration) {
 	t.last = now
 }
 
-// accept counts one that ended when the kernel had taken it, of which there is no latency to tell.
+// accept counts one that completed when the kernel had taken it. It has no latency.
 func (t *tally) accept(now time.Duration) {
 	t.completed.Add(1)
 	t.second(now).Completed++
 	t.last = now
 }
 
-// acceptAll is accept for n at once.
+// acceptAll counts n that completed when the kernel had taken them.
 func (t *tally) acceptAll(n int64, now time.Duration) {
 	t.completed.Add(n)
 	t.second(now).Completed += n
 	t.last = now
 }
 
-// point notes a sample of a probe, with the cause of its failure or "".
+// point records a sample of a probe, with the cause of its failure or "".
 func (t *tally) point(start time.Time, intended, now time.Duration, cause Cause) {
 	if cause == "" {
 		t.answered.Store(int64(now - intended))
@@ -114,7 +114,7 @@ func (t *tally) point(start time.Time, intended, now time.Duration, cause Cause)
 	t.probe = append(t.probe, ProbePoint{At: start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
-// fail counts one that ended badly at now.
+// fail counts one that failed at now.
 func (t *tally) fail(now time.Duration, cause causeNumber) {
 	t.failed.Add(1)
 	t.causes[cause]++
@@ -122,7 +122,7 @@ func (t *tally) fail(now time.Duration, cause causeNumber) {
 	t.last = now
 }
 
-// result is the tally as a part of a [Result].
+// result returns the tally as a part of a [Result].
 func (t *tally) result() Result {
 	r := Result{
 		Offered:   t.offered.Load(),

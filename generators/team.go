@@ -8,15 +8,15 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// observeEvery is how often progress is reported and the own namespace looked at.
+// observeEvery is the time between progress reports and between samples of the own namespace.
 const observeEvery = 100 * time.Millisecond
 
-// team is the workers of a load, each on its thread, and an observer on another.
+// team holds the workers of a load, each on its thread, and an observer on another.
 type team struct {
 	load    *load
 	workers []worker
 	begin   chan struct{} // closed when the clock starts
-	ended   chan error    // one from each worker
+	ended   chan error    // one value from each worker
 	watch   *watch
 	usage   Usage
 
@@ -35,7 +35,7 @@ func newTeam(p *plan) *team {
 	}
 }
 
-// assemble starts the threads and sets the workers up on them, each waiting for the start.
+// assemble starts the threads and sets up the workers on them. Each then waits for the start.
 func (t *team) assemble() error {
 	ready := make(chan error)
 	threads.Run(t.load.Namespace, func(err error) { t.observe(err, ready) })
@@ -43,18 +43,18 @@ func (t *team) assemble() error {
 		close(t.begin)
 		return err
 	}
-	// One after another: setting up is quick, and the list then needs no lock.
+	// The workers start one after another: set-up is quick, and the list then needs no lock.
 	for i := range t.load.Workers {
 		threads.Run(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
 		if err := <-ready; err != nil {
 			t.load.stopped.Store(true)
-			return errors.Join(err, t.work(nil)) // those already there end at once
+			return errors.Join(err, t.work(nil)) // the workers already there end at once
 		}
 	}
 	return nil
 }
 
-// thread is the life of a worker's thread.
+// thread runs a worker's thread from set-up to end.
 func (t *team) thread(number int, err error, ready chan<- error) {
 	if cpus := t.load.CPUs; err == nil && len(cpus) > 0 {
 		err = threads.Pin(cpus[number%len(cpus)])
@@ -85,7 +85,7 @@ func (t *team) thread(number int, err error, ready chan<- error) {
 	t.ended <- errors.Join(err, cpuErr)
 }
 
-// work lets the workers go and returns when all have ended. When one fails, the others are stopped.
+// work starts the workers and returns when all have ended. When one fails, it stops the others.
 func (t *team) work(progress func(Progress)) error {
 	t.progress = progress
 	t.load.start = time.Now()
@@ -110,7 +110,7 @@ func (t *team) stop() {
 	}
 }
 
-// observe is the life of the observer's thread.
+// observe runs the observer's thread from set-up to end.
 func (t *team) observe(err error, ready chan<- error) {
 	if err == nil {
 		err = t.load.prepare()
@@ -144,8 +144,8 @@ func (t *team) observe(err error, ready chan<- error) {
 	t.observed <- errors.Join(errs...)
 }
 
-// live is the sum of what the workers have counted so far. What ended is read before what began,
-// so that never more seems to have ended than began.
+// live returns the sum of the workers' counts so far. It reads ends before begins, so that ends
+// never exceed begins.
 func (t *team) live() Progress {
 	var p Progress
 	for _, w := range t.workers {
@@ -161,7 +161,7 @@ func (t *team) live() Progress {
 	return p
 }
 
-// result is what the workers did, after they ended.
+// result returns what the workers did, after they ended.
 func (t *team) result() Result {
 	l := t.load
 	r := Result{Kind: l.Kind, Unit: l.traits.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
@@ -191,7 +191,7 @@ func (t *team) result() Result {
 	return r
 }
 
-// dismiss frees what the workers hold.
+// dismiss frees the workers' resources.
 func (t *team) dismiss() error {
 	var errs []error
 	for _, w := range t.workers {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// ParseURL is a spec for http load on a URL: http://HOST[:PORT][/PATH]. A host's name is resolved,
-// and its first address taken. The rest of the spec is the caller's.
+// ParseURL returns a spec for http load on a URL: http://HOST[:PORT][/PATH]. It resolves a host
+// name and takes the first address. The caller fills in the rest of the spec.
 func ParseURL(ctx context.Context, text string) (Spec, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil {

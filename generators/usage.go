@@ -13,26 +13,28 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// Usage is what the generator itself used while it made the load, in its own network namespace.
+// Usage counts what the generator itself used while it made the load, in its own network namespace.
 type Usage struct {
 	Workers    int     `json:"workers"`
 	CPUSeconds float64 `json:"cpu_seconds"` // user and system time of the workers' threads
-	Busy       float64 `json:"busy"`        // CPUSeconds by the workers' wall time
+	Busy       float64 `json:"busy"`        // CPUSeconds divided by the workers' wall time
 
 	Descriptors uint64 `json:"descriptors"` // the process's limit
 
-	// Conntrack entries of this namespace, -1 where it cannot be read. A generator's own table
-	// should not grow: then it is loaded as well, and may be the one that drops.
+	// ConntrackBefore and ConntrackPeak count the conntrack entries of this namespace; -1 where
+	// they cannot be read. A generator's own table should not grow: a loaded table may be the one
+	// that drops.
 	ConntrackBefore int64 `json:"conntrack_before"`
 	ConntrackPeak   int64 `json:"conntrack_peak"`
 
-	// Retransmissions of this namespace's TCP, as its kernel counts them (SNMP RetransSegs and
-	// TCPSynRetrans), others' in the same namespace included: the client's evidence of lost packets.
+	// Retransmitted and SYNRetransmitted count retransmissions of this namespace's TCP, as its
+	// kernel counts them (SNMP RetransSegs and TCPSynRetrans), with those of other programs in the
+	// namespace: the client's evidence of lost packets.
 	Retransmitted    int64 `json:"retransmitted"`
 	SYNRetransmitted int64 `json:"syn_retransmitted"`
 
-	// AnswersLost are frames that found the own receive queue full, RepliesUnsent ACKs and the like
-	// that this host did not take (crafted packets only).
+	// AnswersLost counts frames that found the own receive queue full. RepliesUnsent counts ACKs
+	// and other replies that this host did not take (crafted packets only).
 	AnswersLost   int64 `json:"answers_lost,omitempty"`
 	RepliesUnsent int64 `json:"replies_unsent,omitempty"`
 }
@@ -58,7 +60,7 @@ func (u *Usage) add(other Usage) {
 	u.RepliesUnsent += other.RepliesUnsent
 }
 
-// wall is the wall time of all workers together.
+// wall returns the wall time, in seconds, of all workers together.
 func (u Usage) wall() float64 {
 	if u.Busy <= 0 {
 		return 0
@@ -66,18 +68,19 @@ func (u Usage) wall() float64 {
 	return u.CPUSeconds / u.Busy
 }
 
-// watch follows the generator's own namespace. Its files are opened before the load begins, since
-// the load may take the last descriptor.
+// watch follows the generator's own namespace. It opens its files before the load begins, since the
+// load may take the last descriptor.
 type watch struct {
 	count         *os.File // nil when this kernel has no connection tracking
 	snmp, netstat *os.File
 	before        netCounters
-	conntrack     int64 // before; -1 without connection tracking
+	conntrack     int64 // before the load; -1 without connection tracking
 	peak          int64
 	descriptors   uint64
 }
 
-// startWatch must be called on a thread in the namespace.
+// startWatch opens the files and reads the counters. The caller runs it on a thread in the
+// namespace.
 func startWatch(needed uint64) (*watch, error) {
 	limit, err := sockets.RaiseDescriptors(needed)
 	if err != nil {
@@ -123,7 +126,7 @@ func (w *watch) close() error {
 	return errors.Join(errs...)
 }
 
-// sample notes the size of the own table.
+// sample records the size of the own table.
 func (w *watch) sample() error {
 	if w.count == nil {
 		return nil
@@ -156,7 +159,7 @@ func (w *watch) finish(u *Usage) error {
 	return nil
 }
 
-// counters reads what tells of lost packets.
+// counters reads the counters that show lost packets.
 func (w *watch) counters() (netCounters, error) {
 	snmp, err := readAgain(w.snmp)
 	if err != nil {
@@ -172,7 +175,7 @@ func (w *watch) counters() (netCounters, error) {
 	}, nil
 }
 
-// netCounters are the counters of a network namespace that tell of lost packets.
+// netCounters holds the counters of a network namespace that show lost packets.
 type netCounters struct{ retransmitted, synRetransmitted int64 }
 
 // readAgain reads a file of /proc from its start.
@@ -184,10 +187,11 @@ func readAgain(f *os.File) (string, error) {
 	return string(data), nil
 }
 
-// conntrackCountFile is the number of conntrack entries in the network namespace of whoever opens it.
+// conntrackCountFile holds the number of conntrack entries in the network namespace of the opening
+// process.
 const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
-// parseNetCounters reads the format of /proc/net/snmp and /proc/net/netstat: pairs of lines, the
+// parseNetCounters parses the format of /proc/net/snmp and /proc/net/netstat: pairs of lines, the
 // first of which names the columns of the second. The keys are "Tcp RetransSegs" and so on.
 func parseNetCounters(text string) map[string]int64 {
 	counters := make(map[string]int64)

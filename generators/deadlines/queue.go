@@ -2,8 +2,8 @@ package deadlines
 
 import "time"
 
-// Queue is a list of slots under a time limit. Since the limit is one for all, the first to be put
-// in is the first to end, and nothing needs sorting.
+// Queue is a list of slots under one time limit. Since all share the limit, the first slot put in
+// is the first to end, and the queue needs no sorting.
 type Queue struct {
 	Head, tail int32
 	at         func(i int32) *Link
@@ -16,13 +16,13 @@ type Link struct {
 	Queued     bool
 }
 
-// None is no slot.
+// None stands for no slot.
 const None = -1
 
 // NewQueue returns an empty queue of slots whose links are at at.
 func NewQueue(at func(i int32) *Link) Queue { return Queue{Head: None, tail: None, at: at} }
 
-// Put makes slot i the last of the queue, wherever it was before.
+// Put makes slot i the last of the queue. It first removes the slot from its earlier place.
 func (q *Queue) Put(i int32, deadline time.Duration) {
 	q.Remove(i)
 	*q.at(i) = Link{deadline: deadline, prev: q.tail, next: None, Queued: true}
@@ -34,7 +34,7 @@ func (q *Queue) Put(i int32, deadline time.Duration) {
 	q.tail = i
 }
 
-// Remove takes slot i out of the queue if it is in it.
+// Remove takes slot i out of the queue, if the queue has it.
 func (q *Queue) Remove(i int32) {
 	l := q.at(i)
 	if !l.Queued {
@@ -53,7 +53,7 @@ func (q *Queue) Remove(i int32) {
 	*l = Link{}
 }
 
-// First returns the deadline of the first slot, false when the queue is empty.
+// First returns the deadline of the first slot, or false when the queue is empty.
 func (q *Queue) First() (time.Duration, bool) {
 	if q.Head == None {
 		return 0, false
@@ -67,7 +67,8 @@ func (q *Queue) Due(now time.Duration) bool {
 	return ok && deadline <= now
 }
 
-// Sooner returns the shorter of a wait that may be without end (negative) and a time that may be past.
+// Sooner returns the shorter of a wait (negative: endless) and the time until an event (negative:
+// past).
 func Sooner(wait, until time.Duration) time.Duration {
 	until = max(until, 0)
 	if wait < 0 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The queue against a plain list, under random puts and removals.
+// TestQueue checks that the queue equals a plain list under random puts and removals.
 func TestQueue(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	links := make([]Link, 20)

@@ -1,5 +1,5 @@
-// Package latency is the HDR histogram of the generators: three significant digits from 64 ns to
-// one hour, merged without loss and carried through JSON without loss.
+// Package latency wraps the HDR histogram of the generators. It has three significant digits from
+// 64 ns to one hour, and merges and JSON lose nothing.
 package latency
 
 import (
@@ -10,7 +10,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// The range that every histogram of this package covers. Values outside are counted at its edge.
+// Every histogram of this package covers this range. It counts values outside at its edges.
 const (
 	lowest  = 64 * time.Nanosecond
 	highest = time.Hour
@@ -26,8 +26,8 @@ type Histogram struct {
 // New returns an empty histogram of three significant digits (about 220 KB once used).
 func New() *Histogram { return new(Histogram) }
 
-// NewCoarse returns an empty histogram of two significant digits (about 30 KB once used), which is
-// what each second of a time series keeps.
+// NewCoarse returns an empty histogram of two significant digits (about 30 KB once used), for each
+// second of a time series.
 func NewCoarse() *Histogram { return &Histogram{coarse: true} }
 
 func (h *Histogram) allocate() {
@@ -44,7 +44,7 @@ func (h *Histogram) allocate() {
 // Record adds one duration.
 func (h *Histogram) Record(d time.Duration) {
 	h.allocate()
-	// The clamp keeps the value in range, which is the only error that RecordValue has.
+	// The clamp keeps the value in range. RecordValue fails only outside of it.
 	_ = h.counts.RecordValue(int64(min(max(d, 0), highest)))
 }
 
@@ -60,14 +60,14 @@ func (h *Histogram) Merge(other *Histogram) {
 	h.counts.Merge(other.counts)
 }
 
-// Reset forgets everything recorded and keeps the memory.
+// Reset removes all durations and keeps the memory.
 func (h *Histogram) Reset() {
 	if h.counts != nil {
 		h.counts.Reset()
 	}
 }
 
-// Count is the number of durations recorded.
+// Count returns the number of durations recorded.
 func (h *Histogram) Count() int64 {
 	if h == nil || h.counts == nil {
 		return 0
@@ -75,7 +75,8 @@ func (h *Histogram) Count() int64 {
 	return h.counts.TotalCount()
 }
 
-// Quantile is the duration that a share q (0 to 1) of those recorded does not exceed; 0 when empty.
+// Quantile returns the duration that a share q (0 to 1) of those recorded does not exceed; 0 when
+// empty.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	if h.Count() == 0 {
 		return 0
@@ -83,7 +84,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return time.Duration(h.counts.ValueAtQuantile(100 * q))
 }
 
-// Max is the longest duration, to the histogram's precision.
+// Max returns the longest duration, to the histogram's precision; 0 when empty.
 func (h *Histogram) Max() time.Duration {
 	if h.Count() == 0 {
 		return 0
@@ -91,7 +92,7 @@ func (h *Histogram) Max() time.Duration {
 	return time.Duration(h.counts.Max())
 }
 
-// Min is the shortest duration, to the histogram's precision.
+// Min returns the shortest duration, to the histogram's precision; 0 when empty.
 func (h *Histogram) Min() time.Duration {
 	if h.Count() == 0 {
 		return 0
@@ -99,7 +100,7 @@ func (h *Histogram) Min() time.Duration {
 	return time.Duration(h.counts.Min())
 }
 
-// Mean is the average duration, to the histogram's precision.
+// Mean returns the average duration, to the histogram's precision; 0 when empty.
 func (h *Histogram) Mean() time.Duration {
 	if h.Count() == 0 {
 		return 0
@@ -107,7 +108,7 @@ func (h *Histogram) Mean() time.Duration {
 	return time.Duration(h.counts.Mean())
 }
 
-// StdDev is the standard deviation.
+// StdDev returns the standard deviation; 0 when empty.
 func (h *Histogram) StdDev() time.Duration {
 	if h.Count() == 0 {
 		return 0
@@ -115,7 +116,7 @@ func (h *Histogram) StdDev() time.Duration {
 	return time.Duration(h.counts.StdDev())
 }
 
-// CountAbove is how many durations are longer than d, to the histogram's precision.
+// CountAbove returns how many durations are longer than d, to the histogram's precision.
 func (h *Histogram) CountAbove(d time.Duration) int64 {
 	if h.Count() == 0 {
 		return 0
@@ -129,8 +130,8 @@ func (h *Histogram) CountAbove(d time.Duration) int64 {
 	return n
 }
 
-// document is the JSON form: figures for people, and the whole distribution in HdrHistogram's own
-// V2 compressed base64 encoding, which its other implementations read as well.
+// document is the JSON form: readable figures in milliseconds, and the whole distribution in
+// HdrHistogram's own V2 compressed base64 encoding, which its other implementations read as well.
 type document struct {
 	Count int64   `json:"count"`
 	Mean  float64 `json:"mean_ms"`
@@ -163,7 +164,7 @@ func (h *Histogram) MarshalJSON() ([]byte, error) {
 	return json.Marshal(doc)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote; the figures are taken from the encoding alone.
+// UnmarshalJSON parses what MarshalJSON wrote. It takes the distribution from the encoding alone.
 func (h *Histogram) UnmarshalJSON(data []byte) error {
 	var doc document
 	if err := json.Unmarshal(data, &doc); err != nil {

@@ -27,7 +27,8 @@ func TestQuantilesAndPrecision(t *testing.T) {
 	}
 }
 
-// What goes through JSON and is merged afterwards is, value for value, what was recorded in one.
+// TestMergeThroughJSONLosesNothing checks that histograms that pass through JSON and are then
+// merged equal one histogram of all values.
 func TestMergeThroughJSONLosesNothing(t *testing.T) {
 	for _, make := range []func() *Histogram{New, NewCoarse} {
 		random := rand.New(rand.NewPCG(2, 2))

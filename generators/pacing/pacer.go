@@ -8,15 +8,15 @@ import (
 // DefaultSlack is how late a send may be before its slot is given up.
 const DefaultSlack = 10 * time.Millisecond
 
-// LateAfter is the lateness from which a send counts as late.
+// LateAfter is the lateness beyond which a send counts as late.
 const LateAfter = time.Millisecond
 
-// Pacer hands out the slots of a schedule, each once, to any number of workers. It has no clock of
-// its own: the caller says what time it is, as an offset from the start of the load.
+// Pacer hands out the slots of a schedule, each once, to any number of workers. It has no clock:
+// the caller passes the time as an offset from the start of the load.
 //
-// A slot that nobody took within Slack of its time is given up and counted as missed, so that a
-// generator that was held up does not follow with a burst that the plan does not have; the next
-// slots keep their own absolute times. With CatchUp all of them are handed out, however late.
+// The pacer gives up a slot that no worker took within Slack of its time, and counts it as missed.
+// A delayed generator then sends no burst that the plan does not have, and the next slots keep
+// their absolute times. With CatchUp it hands out all slots, however late.
 type Pacer struct {
 	limits Limits
 
@@ -29,15 +29,16 @@ type Pacer struct {
 	missed   int64
 }
 
-// Limits bound what a Pacer hands out.
+// Limits restrict what a Pacer hands out.
 type Limits struct {
-	Count    int64         // slots handed out at most; 0: no limit
+	Count    int64         // slots at most; 0: no limit
 	Duration time.Duration // no slot at or past this time; 0: no limit
 	Slack    time.Duration // 0: DefaultSlack
 	CatchUp  bool
 }
 
-// NewPacer paces by schedule; a nil schedule means that every slot is due at once (a closed loop).
+// NewPacer returns a pacer of schedule. With a nil schedule every slot is due at once (a closed
+// loop).
 func NewPacer(schedule Schedule, limits Limits) *Pacer {
 	if limits.Slack <= 0 {
 		limits.Slack = DefaultSlack
@@ -58,9 +59,9 @@ func (p *Pacer) peek() {
 	}
 }
 
-// Take fills intended with the times of slots that are due at now and returns how many, and the
-// number of the first among those handed out. When none is due, wait says how long until the next
-// is; it is negative when there will be none any more.
+// Take fills intended with the times of slots that are due at now. It returns the number of the
+// first slot, counting those handed out, and how many there are. When none is due, wait is the time
+// until the next one, negative when no slot is left.
 func (p *Pacer) Take(now time.Duration, intended []time.Duration) (first int64, n int, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,21 +116,21 @@ func (p *Pacer) skip(until time.Duration) {
 	}
 }
 
-// Stop hands out nothing more.
+// Stop ends the schedule: Take hands out nothing more.
 func (p *Pacer) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
 }
 
-// Over reports whether nothing more will be handed out.
+// Over reports whether no slot is left.
 func (p *Pacer) Over() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.over || p.limits.Count > 0 && p.taken >= p.limits.Count
 }
 
-// Missed is how many slots were given up because nobody took them in time.
+// Missed returns how many slots were given up because no worker took them in time.
 func (p *Pacer) Missed() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

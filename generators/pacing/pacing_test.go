@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// drive takes slots from a pacer as a worker does, on the bubble's fake clock, and returns when
-// each was taken and when it was due. stall is called before each look and may sleep.
+// drive takes slots from a pacer as a worker does, on the bubble's fake clock. It returns when each
+// was taken and when it was due. It calls stall, which may sleep, before each Take.
 func drive(p *Pacer, batch int, stall func(now time.Duration)) (taken, due []time.Duration) {
 	start := time.Now()
 	intended := make([]time.Duration, batch)
@@ -69,8 +69,8 @@ func TestPacerKeepsTheSchedule(t *testing.T) {
 	}
 }
 
-// A generator that is held up gives slots up instead of sending a burst, and the next slots keep
-// their times; with CatchUp all are sent.
+// TestPacerHeldUp checks that a delayed generator gives slots up instead of sending a burst, and
+// the next slots keep their times. With CatchUp it sends all.
 func TestPacerHeldUp(t *testing.T) {
 	for _, catchUp := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -85,7 +85,8 @@ func TestPacerHeldUp(t *testing.T) {
 			if int64(len(taken))+p.Missed() != 1000 {
 				t.Errorf("%d taken and %d missed are not 1000", len(taken), p.Missed())
 			}
-			// From 300 to 500 ms 201 slots were due; those of the last 10 ms were still good.
+			// From 300 to 500 ms 201 slots were due; those of the last 10 ms were still within the
+			// slack.
 			if want := int64(191); !catchUp && p.Missed() != want {
 				t.Errorf("%d slots were missed, want %d", p.Missed(), want)
 			}
@@ -108,7 +109,8 @@ func TestPacerHeldUp(t *testing.T) {
 	}
 }
 
-// A load bounded by its count makes up at the end for what it gave up, at the rate of the plan.
+// TestPacerCountInSpiteOfMisses checks that a load with a count sends its given-up slots at the
+// end, at the rate of the plan.
 func TestPacerCountInSpiteOfMisses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(Constant(1000), Limits{Count: 500})
@@ -125,7 +127,7 @@ func TestPacerCountInSpiteOfMisses(t *testing.T) {
 	})
 }
 
-// Several workers share a pacer: each slot goes to exactly one of them.
+// TestPacerShared checks that each slot goes to exactly one of the workers that share a pacer.
 func TestPacerShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(Constant(10_000), Limits{Duration: time.Second})
@@ -177,8 +179,8 @@ func TestPacerClosedLoop(t *testing.T) {
 	}
 }
 
-// Whatever the schedule, its times never decrease, and the number of sends until a time is the
-// integral of the rate.
+// TestSchedules checks that the times of every schedule never decrease, and the number of sends
+// until a time is the integral of the rate.
 func TestSchedules(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 5))
 	for range 50 {

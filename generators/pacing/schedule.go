@@ -1,5 +1,5 @@
-// Package pacing says when each send of a load is due: absolute schedules, which are pure
-// functions from the number of a send to its time, and the [Pacer] that hands their slots out.
+// Package pacing decides when each send of a load is due. Absolute schedules are pure functions
+// from the number of a send to its time, and the [Pacer] hands out their slots.
 package pacing
 
 import (
@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Schedule is when each send is due.
+// Schedule tells when each send is due.
 type Schedule interface {
-	// At is the time of send k (from 0) as an offset from the start; false when the schedule has
-	// fewer sends than that. It never decreases with k.
+	// At returns the time of send k (from 0) as an offset from the start, or false when the
+	// schedule has fewer sends. It never decreases with k.
 	At(k int64) (time.Duration, bool)
 }
 
-// Constant is a schedule of that many sends a second, for ever: send k is due at k/rate.
+// Constant is an endless schedule of that many sends a second: send k is due at k/rate.
 type Constant float64
 
 // At implements [Schedule].
@@ -27,7 +27,7 @@ func (c Constant) At(k int64) (time.Duration, bool) {
 	return seconds(float64(k) / float64(c))
 }
 
-// seconds turns seconds into a duration; false past what a duration can hold.
+// seconds converts seconds into a duration; false past the range of a duration.
 func seconds(s float64) (time.Duration, bool) {
 	ns := s * float64(time.Second)
 	if !(ns < math.MaxInt64) {
@@ -44,12 +44,12 @@ type Stage struct {
 	Duration time.Duration `json:"duration"`
 }
 
-// Stages is a schedule of stages one after another; it ends with the last.
+// Stages is a schedule of stages in sequence. It ends with the last.
 type Stages []Stage
 
-// At implements [Schedule]. In a stage from a to b over d the number of sends after t is
-// a·t + (b-a)·t²/2d, and its inverse is 2k / (a + sqrt(a² + 2k(b-a)/d)), the form of the
-// quadratic's root that does not cancel when a and b are close.
+// At implements [Schedule]. In a stage from a to b over d the number of sends after t is a·t +
+// (b-a)·t²/2d. Its inverse is 2k / (a + sqrt(a² + 2k(b-a)/d)), the form of the quadratic's root
+// that does not cancel when a and b are close.
 func (s Stages) At(k int64) (time.Duration, bool) {
 	var start time.Duration
 	rest := float64(k)
@@ -71,7 +71,7 @@ func (s Stages) At(k int64) (time.Duration, bool) {
 	return 0, false
 }
 
-// Bursts is a schedule of Size sends at once every Every, for ever; the first at 0.
+// Bursts is an endless schedule of Size sends at once every Every, the first at 0.
 type Bursts struct {
 	Size  int64         `json:"size"`
 	Every time.Duration `json:"every"`
@@ -85,22 +85,22 @@ func (b Bursts) At(k int64) (time.Duration, bool) {
 	return seconds(float64(k/b.Size) * b.Every.Seconds())
 }
 
-// Sine is a schedule whose rate swings around Mean by Amplitude (at most Mean), both per second,
-// once every Period, for ever; it starts at the mean, rising.
+// Sine is an endless schedule whose rate swings around Mean by Amplitude (at most Mean), both per
+// second, once every Period. It starts at the mean, rising.
 type Sine struct {
 	Mean      float64       `json:"mean"`
 	Amplitude float64       `json:"amplitude"`
 	Period    time.Duration `json:"period"`
 }
 
-// count is the number of sends until t seconds: the integral of the rate.
+// count returns the number of sends until t seconds: the integral of the rate.
 func (s Sine) count(t float64) float64 {
 	w := 2 * math.Pi / s.Period.Seconds()
 	return s.Mean*t + s.Amplitude/w*(1-math.Cos(w*t))
 }
 
-// At implements [Schedule]. Whole periods are taken off first, since each holds Mean·Period sends;
-// the rest is found by bisection, to the nanosecond.
+// At implements [Schedule]. It first takes off whole periods, each of which holds Mean·Period
+// sends, and finds the rest by bisection, to the nanosecond.
 func (s Sine) At(k int64) (time.Duration, bool) {
 	if !(s.Mean > 0) || s.Period <= 0 || s.Amplitude < 0 || s.Amplitude > s.Mean {
 		return 0, false

@@ -5,35 +5,35 @@ import (
 	"net/netip"
 )
 
-// AnswerKind is what an answer to a packet says.
+// AnswerKind says how a received frame answers a packet.
 type AnswerKind uint8
 
 // The kinds of answer.
 const (
-	Unrelated   AnswerKind = iota // nothing that a generator asked for
+	Unrelated   AnswerKind = iota // answers no packet of a generator
 	SYNACK                        // the second step of a handshake
 	Opening                       // a SYN, the first step: what a responder waits for
 	Segment                       // any other TCP segment
 	Resetting                     // RST
 	Replying                      // an echo reply
 	Refusing                      // ICMP: port or protocol unreachable
-	Unreachable                   // ICMP: anything else that is unreachable
+	Unreachable                   // ICMP: any other destination unreachable
 )
 
-// Answer is what a received frame says, seen from the packet that it answers: Source is the
-// address that the generator had sent from, Target the one that it had sent to. For echo messages
-// the source's port is the identifier. For an Opening, they are the frame's own.
+// Answer describes a received frame, from the view of the packet that it answers. Source is the
+// address from which the generator sent, Target the one to which it sent. For echo messages the
+// source's port is the identifier. For an Opening, Source and Target are the frame's own.
 type Answer struct {
 	Kind           AnswerKind
 	Source, Target netip.AddrPort
 	Sequence       uint32 // of the frame; of an echo reply, its number
 	Acknowledged   uint32
 	Flags          Flags
-	Payload        int // bytes of a TCP segment, by the IP header's word
+	Payload        int // bytes of a TCP segment, by the length in the IP header
 }
 
-// Parse reads a frame from its Ethernet header on. Whatever it does not understand is Unrelated:
-// fragments, IPv6 extension headers, cut frames.
+// Parse parses a frame from its Ethernet header on. It returns Unrelated for what it does not
+// understand: fragments, IPv6 extension headers, truncated frames.
 func Parse(frame []byte) Answer {
 	if len(frame) < ethernetSize {
 		return Answer{}
@@ -57,12 +57,13 @@ func Parse(frame []byte) Answer {
 	return Answer{}
 }
 
-// ipPacket is the part of an IP packet that matters here.
+// ipPacket holds the fields of an IP packet that the parser needs.
 type ipPacket struct {
 	source, target netip.Addr
 	protocol       byte
 	upper          []byte
-	length         int // of upper, by the header's word: a capture may hold less, a short frame more
+	// of upper, by the header's length: a capture may hold less, a short frame more
+	length int
 }
 
 func parseIP(packet []byte) (ipPacket, bool) {
@@ -107,7 +108,7 @@ func parseTCP(ip ipPacket) Answer {
 	to := netip.AddrPortFrom(ip.target, binary.BigEndian.Uint16(h[2:]))
 	a := Answer{
 		Kind:         Segment,
-		Source:       to, // the answer's target is whom it answers
+		Source:       to, // the answer's target is the address that it answers
 		Target:       from,
 		Sequence:     binary.BigEndian.Uint32(h[4:]),
 		Acknowledged: binary.BigEndian.Uint32(h[8:]),
@@ -147,8 +148,8 @@ func parseICMP(ip ipPacket) Answer {
 	return Answer{}
 }
 
-// quoted reads the packet that an ICMP error quotes, of which at least 8 bytes after the IP header
-// are there: the ports, or the identifier of an echo request.
+// quoted parses the packet that an ICMP error quotes. At least 8 bytes follow its IP header: the
+// ports, or the identifier of an echo request.
 func quoted(packet []byte, kind AnswerKind) Answer {
 	ip, ok := parseIP(packet)
 	if !ok || len(ip.upper) < 8 {

@@ -12,7 +12,7 @@ import (
 
 var link = Link{Source: HardwareAddress{2, 0, 0, 0, 0, 1}, Target: HardwareAddress{2, 0, 0, 0, 0, 2}}
 
-// verify computes the checksums of a frame from scratch, the plain way of RFC 1071 and 9293.
+// verify computes the checksums of a frame from scratch, as RFC 1071 and 9293 define them.
 func verify(t *testing.T, frame []byte) {
 	t.Helper()
 	plain := func(pieces ...[]byte) uint16 {
@@ -58,8 +58,8 @@ func randomAddress(random *rand.Rand, six bool) netip.Addr {
 	return netip.AddrFrom4([4]byte(b[:4]))
 }
 
-// One frame is patched again and again; its checksums must stay right, also at the corners where
-// one's complement has two zeros.
+// TestTemplates checks that the checksums of a frame stay right over many patches, also where one's
+// complement has two zeros.
 func TestTemplates(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for _, six := range []bool{false, true} {
@@ -115,7 +115,7 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// checkUDP reads a datagram back.
+// checkUDP parses a datagram and compares it with its parameters.
 func checkUDP(t *testing.T, frame []byte, source, target netip.AddrPort, payload string) {
 	t.Helper()
 	ip, ok := parseIP(frame[ethernetSize:])
@@ -130,8 +130,9 @@ func checkUDP(t *testing.T, frame []byte, source, target netip.AddrPort, payload
 	}
 }
 
-// Of all source ports one makes the checksum 0, which is sent as 0xffff: 0 would say that there is none.
-// The ports after it find the checksum right again.
+// TestNoChecksumOfZero checks that one source port makes the checksum 0, which is sent as 0xffff,
+// since 0 says that a datagram has no checksum. The checksums of the following ports are right
+// again.
 func TestNoChecksumOfZero(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		source, target := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddrPort("10.0.0.2:53")
@@ -153,7 +154,8 @@ func TestNoChecksumOfZero(t *testing.T) {
 	}
 }
 
-// The example of RFC 1624, section 4: where RFC 1141's equation gives 0xffff, the right answer is 0.
+// TestUpdateRFC1624 checks the example of RFC 1624, section 4: where RFC 1141's equation gives
+// 0xffff, the right answer is 0.
 func TestUpdateRFC1624(t *testing.T) {
 	if got := update(0xdd2f, 0x5555, 0x3285); got != 0 {
 		t.Errorf("got %#04x, want 0", got)
@@ -182,7 +184,7 @@ func TestParseErrors(t *testing.T) {
 	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
 	inner := NewTCP(link, false, SYN, nil)
 	inner.SetTCP(inner.Frame, source, target, 77, 0)
-	quotation := inner.Frame[14 : 14+28] // what RFC 792 guarantees
+	quotation := inner.Frame[14 : 14+28] // the length that RFC 792 guarantees
 	for _, test := range []struct {
 		name string
 		code byte

@@ -10,7 +10,7 @@ import (
 // HardwareAddress is an Ethernet address.
 type HardwareAddress [6]byte
 
-// Link is the two ends of the Ethernet link that frames go over.
+// Link holds the two ends of the Ethernet link that carries the frames.
 type Link struct{ Source, Target HardwareAddress }
 
 // Flags are TCP's control bits.
@@ -45,20 +45,20 @@ const (
 	window     = 65535
 )
 
-// Template is a frame whose addresses, ports and numbers are still zero, with checksums that are
-// right for that. Copies of it are patched, any number of times, by its methods.
+// Template is a frame whose addresses, ports and numbers are zero, with valid checksums. Its
+// methods patch copies of the frame, any number of times.
 type Template struct {
 	Frame []byte
 
 	source   int // offset of the source address; the target address follows it
-	size     int // of an address
+	size     int // bytes of an address
 	upper    int // offset of the TCP, UDP or ICMP header
 	checksum int // offset of its checksum
 	pseudo   bool
-	nonzero  bool // a checksum of 0 would say that there is none
+	nonzero  bool // a checksum of 0 would say that the packet has none
 }
 
-// NewTCP is a template of TCP segments without options.
+// NewTCP returns a template of TCP segments without options.
 func NewTCP(link Link, six bool, flags Flags, payload []byte) Template {
 	header := make([]byte, tcpSize, tcpSize+len(payload))
 	header[12] = tcpSize / 4 << 4
@@ -67,14 +67,14 @@ func NewTCP(link Link, six bool, flags Flags, payload []byte) Template {
 	return newTemplate(link, six, protocolTCP, 16, append(header, payload...))
 }
 
-// NewUDP is a template of UDP datagrams.
+// NewUDP returns a template of UDP datagrams.
 func NewUDP(link Link, six bool, payload []byte) Template {
 	header := make([]byte, udpSize, udpSize+len(payload))
 	binary.BigEndian.PutUint16(header[4:], uint16(udpSize+len(payload)))
 	return newTemplate(link, six, protocolUDP, 6, append(header, payload...))
 }
 
-// NewEcho is a template of ICMP or ICMPv6 echo requests.
+// NewEcho returns a template of ICMP or ICMPv6 echo requests.
 func NewEcho(link Link, six bool, payload []byte) Template {
 	header := make([]byte, echoSize, echoSize+len(payload))
 	header[0] = 8
@@ -121,8 +121,9 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	return t
 }
 
-// SetTCP makes a copy of a TCP template the segment from source to target with these numbers. It
-// patches the checksums by what has changed (RFC 1624), so the rest of the frame is not read.
+// SetTCP patches a copy of a TCP template into the segment from source to target with these
+// numbers. It derives the checksums from the changes (RFC 1624), so it does not read the rest of
+// the frame.
 func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence, acknowledged uint32) {
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+12 : t.upper+12]
@@ -133,7 +134,7 @@ func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence,
 	t.setChecksum(frame, before, sum(after, header))
 }
 
-// SetUDP makes a copy of a UDP template the datagram from source to target.
+// SetUDP patches a copy of a UDP template into the datagram from source to target.
 func (t *Template) SetUDP(frame []byte, source, target netip.AddrPort) {
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+4 : t.upper+4]
@@ -147,8 +148,8 @@ func putPorts(header []byte, source, target netip.AddrPort) {
 	binary.BigEndian.PutUint16(header[2:], target.Port())
 }
 
-// SetEcho makes a copy of an echo template the request from source to target with this identifier
-// and number.
+// SetEcho patches a copy of an echo template into the request from source to target with this
+// identifier and number.
 func (t *Template) SetEcho(frame []byte, source, target netip.Addr, identifier, sequence uint16) {
 	before, after := t.setAddresses(frame, source, target)
 	if !t.pseudo {
@@ -161,7 +162,7 @@ func (t *Template) SetEcho(frame []byte, source, target netip.Addr, identifier, 
 	t.setChecksum(frame, before, sum(after, header))
 }
 
-// setAddresses writes the addresses and the IPv4 checksum, and returns the sums of the old and the
+// setAddresses writes the addresses and the IPv4 checksum. It returns the sums of the old and the
 // new addresses.
 func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before, after uint64) {
 	addresses := frame[t.source : t.source+2*t.size : t.source+2*t.size]
@@ -185,8 +186,8 @@ func (t *Template) setChecksum(frame []byte, before, after uint64) {
 	t.putChecksum(frame, update(binary.BigEndian.Uint16(frame[t.checksum:t.checksum+2]), before, after))
 }
 
-// putChecksum writes a checksum; one of UDP that comes out as 0 goes as the other zero of one's complement
-// (RFC 768).
+// putChecksum writes a checksum. A UDP checksum of 0 is sent as 0xffff, the other zero of one's
+// complement (RFC 768).
 func (t *Template) putChecksum(frame []byte, checksum uint16) {
 	if checksum == 0 && t.nonzero {
 		checksum = 0xffff
@@ -194,7 +195,7 @@ func (t *Template) putChecksum(frame []byte, checksum uint16) {
 	binary.BigEndian.PutUint16(frame[t.checksum:], checksum)
 }
 
-// ParseHardwareAddress reads "02:00:00:00:00:01".
+// ParseHardwareAddress parses an Ethernet address such as "02:00:00:00:00:01".
 func ParseHardwareAddress(text string) (HardwareAddress, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != len(HardwareAddress{}) {

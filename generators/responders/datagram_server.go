@@ -12,19 +12,19 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// datagramServer is a worker of a udp responder: it answers in batches, from the address that was
-// asked.
+// datagramServer is a worker of a udp responder. It answers in batches, each datagram from the
+// address that it came to.
 type datagramServer struct {
 	spec    *Spec
 	live    liveCounters
 	poll    *sockets.Poller
 	sockets []int32
 	batch   *sockets.Batch
-	delayed []delayedDatagram // of a slow responder, the oldest first
+	delayed []delayedDatagram // answers of a slow responder, the oldest first
 	start   time.Time
 }
 
-// delayedDatagram is an answer that waits.
+// delayedDatagram is an answer that waits for its time.
 type delayedDatagram struct {
 	at      time.Duration
 	socket  int32
@@ -33,12 +33,13 @@ type delayedDatagram struct {
 
 const (
 	largestDatagram = 64 << 10
-	// mostDelayed is how many answers a slow responder keeps; further ones are lost, and counted.
+	// mostDelayed limits the answers that a slow responder keeps. Further ones are lost and counted
+	// as unsent.
 	mostDelayed = 1 << 16
-	// datagramQueue is how many bytes may wait to be read, so that a burst is not lost here, where it
-	// would count as lost on its way.
+	// datagramQueue is the receive buffer in bytes. It holds a burst that would otherwise be lost
+	// here and count as lost on the way.
 	datagramQueue = 4 << 20
-	// datagramControl is room for the packet information of either family.
+	// datagramControl is room, in bytes, for the packet information of either family.
 	datagramControl = 64
 )
 
@@ -67,10 +68,10 @@ func newDatagramServer(spec *Spec, addresses []netip.Addr, first bool) (*datagra
 	return s, nil
 }
 
-// askDestination makes a socket say to which address each datagram came.
+// askDestination makes the kernel report the destination address of each datagram.
 func askDestination(fd int32) unix.Errno {
 	if errno := sockets.SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1); errno == 0 {
-		return 0 // an IPv6 socket says so for IPv4 too
+		return 0 // an IPv6 socket reports it for IPv4 too
 	}
 	return sockets.SetOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
@@ -109,11 +110,12 @@ func (s *datagramServer) serve() error {
 	return nil
 }
 
-// read takes a batch and answers it. What is left makes the next event.
+// read takes a batch and answers it. Remaining datagrams cause the next event.
 func (s *datagramServer) read(fd int32) {
 	n, errno := s.batch.Receive(fd)
 	if errno != 0 {
-		return // nothing there, or an ICMP error for an earlier answer, which reading has cleared
+		// nothing there, or an ICMP error for an earlier answer, which the read has cleared
+		return
 	}
 	s.live.requests.Add(int64(n))
 	for i := range n {
@@ -147,7 +149,7 @@ func (s *datagramServer) send(fd int32, n int) {
 	}
 }
 
-// delay keeps message i of the batch for later.
+// delay keeps message i of the batch until its delay is over.
 func (s *datagramServer) delay(fd int32, i int) {
 	if len(s.delayed) >= mostDelayed {
 		s.live.unsent.Add(1)

@@ -11,9 +11,9 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// handshakeServer is a worker of a responder without sockets: it answers each SYN to addresses that
-// no host owns with a SYN-ACK, acknowledges data and answers a FIN with its own, all from what the
-// segment itself says. So it is the far end of any number of connections at no cost for each.
+// handshakeServer is a worker of a responder without sockets. It answers each SYN to addresses
+// without an owner with a SYN-ACK, acknowledges data and answers a FIN with its own FIN. Each
+// answer derives from its segment alone, so that connections need no memory.
 type handshakeServer struct {
 	live   liveCounters
 	poll   *sockets.Poller
@@ -26,7 +26,7 @@ type handshakeServer struct {
 	finish packets.Template
 }
 
-// handshakeSequence is the first sequence number of every connection; any will do.
+// handshakeSequence is the first sequence number of every connection. The value is arbitrary.
 const handshakeSequence = 0x10000000
 
 func newHandshakeServer(spec *Spec, number int, group *int32) (*handshakeServer, error) {
@@ -119,10 +119,11 @@ func (s *handshakeServer) read() {
 	s.out.Flush()
 }
 
-// answer puts the answer to a segment into the batch to be sent.
+// answer adds the answer to a segment to the outgoing batch.
 func (s *handshakeServer) answer(frame []byte) {
 	a := packets.Parse(frame)
-	mine := a.Source // whom the segment came for
+	// Parse takes a segment as an answer: its source is this responder's side.
+	mine := a.Source
 	theirs := a.Target
 	if a.Kind == packets.Opening {
 		mine, theirs = a.Target, a.Source
@@ -145,7 +146,7 @@ func (s *handshakeServer) answer(frame []byte) {
 		return
 	}
 	message := s.out.Put(template, 0)
-	copy(message, frame[6:12]) // back to where it came from
+	copy(message, frame[6:12]) // the frame returns to its sender
 	copy(message[6:], frame[:6])
 	template.SetTCP(message, mine, theirs, sequence, acknowledged)
 }

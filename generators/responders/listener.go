@@ -12,8 +12,9 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// openListener opens a socket to listen on. A shared one may be opened again on the same address,
-// by each thread. An IPv6 unspecified address takes IPv4 as well; where the host has no IPv6, it becomes IPv4's.
+// openListener opens a listening socket. Each worker thread may open a shared one on the same
+// address. An unspecified IPv6 address takes IPv4 as well; where the host has no IPv6, openListener
+// uses the unspecified IPv4 address.
 func openListener(network Network, at netip.AddrPort, backlog int, shared bool) (int32, error) {
 	kind, number := unix.SOCK_STREAM, unix.IPPROTO_TCP
 	if network == UDP {
@@ -28,7 +29,8 @@ func openListener(network Network, at netip.AddrPort, backlog int, shared bool) 
 		return -1, fmt.Errorf("opening a %s socket: %w", network, errno)
 	}
 	if network == TCP {
-		errno = sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // TIME_WAIT of an earlier one is no obstacle
+		// A connection in TIME_WAIT must not block the port.
+		errno = sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	if shared {
 		errno = cmpErrno(errno, sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
@@ -49,7 +51,7 @@ func openListener(network Network, at netip.AddrPort, backlog int, shared bool) 
 	return fd, nil
 }
 
-// cmpErrno is the first of two that is an error.
+// cmpErrno returns the first of two errnos that is an error.
 func cmpErrno(a, b unix.Errno) unix.Errno {
 	if a != 0 {
 		return a
@@ -57,7 +59,7 @@ func cmpErrno(a, b unix.Errno) unix.Errno {
 	return b
 }
 
-// localPort is the port that a socket is bound to.
+// localPort returns the port to which a socket is bound.
 func localPort(fd int32) (uint16, error) {
 	address, err := unix.Getsockname(int(fd))
 	if err != nil {
@@ -72,8 +74,9 @@ func localPort(fd int32) (uint16, error) {
 	return 0, fmt.Errorf("reading a socket's address: it is %T", address)
 }
 
-// listeners opens all of a worker's sockets. A port of 0 is replaced in ports by the one that the
-// kernel chose, for the other workers to share. first says that no other worker has opened them.
+// listeners opens all sockets of a worker. It replaces a port of 0 in spec.Ports by the one that
+// the kernel chose, for the other workers to share. first says that no other worker has opened
+// them.
 func listeners(spec *Spec, addresses []netip.Addr, first bool) (fds []int32, err error) {
 	defer func() {
 		if err != nil {
@@ -108,13 +111,13 @@ func listeners(spec *Spec, addresses []netip.Addr, first bool) (fds []int32, err
 	return fds, nil
 }
 
-// acceptSocket takes a connection from a listener.
+// acceptSocket accepts a connection from a listener.
 func acceptSocket(fd int32) (int32, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	return int32(n), errno
 }
 
-// cappedBacklog is what the calling thread's network namespace makes of a backlog.
+// cappedBacklog returns a backlog as the calling thread's network namespace caps it.
 func cappedBacklog(backlog int) (int, error) {
 	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
 	if err != nil {

@@ -6,14 +6,15 @@ import (
 	"fmt"
 )
 
-// maxRequest is the longest request that a responder takes.
+// maxRequest is the length, in bytes, of the longest request that a responder accepts.
 const maxRequest = 16 << 10
 
 var errBadRequest = errors.New("not an HTTP request")
 
-// parseRequest finds the end of the first HTTP request in data and whether the connection is to
-// stay afterwards: as 1.1 does unless told to close, and 1.0 if told to. The length is 0 when the
-// request is not complete. Requests with a body are not understood; a load has none.
+// parseRequest finds the end of the first HTTP request in data and whether the connection stays
+// open afterwards: in HTTP/1.1 unless the request says close, in 1.0 if it says keep-alive. The
+// length is 0 while the request is incomplete. parseRequest does not support a body; a load sends
+// none.
 func parseRequest(data []byte) (length int, keep bool, err error) {
 	end := bytes.Index(data, []byte("\r\n\r\n"))
 	if end < 0 {
@@ -46,7 +47,7 @@ func parseRequest(data []byte) (length int, keep bool, err error) {
 	return end + 4, keep, nil
 }
 
-// answerBytes is the fixed answer of a responder.
+// answerBytes returns the fixed answer of a responder.
 func answerBytes(body int, keep bool) []byte {
 	connection := "close"
 	if keep {

@@ -1,4 +1,5 @@
-// Package responders answers what generators send, on many ports: from sockets, or crafted from the packets alone.
+// Package responders answers the packets of generators on many ports, from sockets or from crafted
+// packets.
 package responders
 
 import (
@@ -17,25 +18,26 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// Kind is what a responder does with what comes.
+// Kind says how a responder treats what it receives.
 type Kind string
 
 // The kinds of responder.
 const (
-	// Handshake completes handshakes with addresses that no host owns, without sockets:
-	// crafted packets, as the kind of generator of that name. The routes must lead here.
+	// Handshake completes handshakes for addresses without an owner, without sockets, by crafted
+	// packets like the generators' kind of that name. The routes must lead to this host.
 	Handshake Kind = "handshake"
 
 	HTTP   Kind = "http"   // a fixed answer to each request, HTTP/1.0 and 1.1 (tcp)
-	Echo   Kind = "echo"   // what came goes back (tcp, udp)
-	Silent Kind = "silent" // reads and never answers or closes first (tcp, udp)
+	Echo   Kind = "echo"   // returns what it receives (tcp, udp)
+	Silent Kind = "silent" // reads, and neither answers nor closes first (tcp, udp)
 	Slow   Kind = "slow"   // the http answer, Delay after the request (tcp), or the echo (udp)
-	Leak   Kind = "leak"   // as silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT
-	Close  Kind = "close"  // closes first, as soon as it has accepted (tcp)
-	Deaf   Kind = "deaf"   // listens and takes nothing, so that its queue fills (tcp, udp)
+	// Leak acts as Silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT.
+	Leak  Kind = "leak"
+	Close Kind = "close" // closes first, as soon as it has accepted (tcp)
+	Deaf  Kind = "deaf"  // listens and reads nothing, so that its queue fills (tcp, udp)
 )
 
-// Network is the transport that a responder answers on.
+// Network is the transport of a responder.
 type Network string
 
 // The networks.
@@ -44,37 +46,39 @@ const (
 	UDP Network = "udp"
 )
 
-// Spec is a responder's whole assignment; it travels to a node as JSON.
+// Spec specifies one responder completely. It travels to a node as JSON.
 type Spec struct {
 	Kind Kind `json:"kind"`
 	// Network is tcp or udp; "": tcp.
 	Network Network `json:"network,omitempty"`
-	// Address is the local address, or several as in [generators.Spec.Target]; "": all, IPv4 and IPv6.
+	// Address is the local address, or several as in [generators.Spec.Target]; "": all, IPv4 and
+	// IPv6.
 	Address string `json:"address,omitempty"`
 	// Ports are the ports, on each address; 0 alone: a free one, see [Responder.Ports].
 	Ports []uint16 `json:"ports"`
 	// Backlog is the length of each accept queue; 0: DefaultBacklog. The kernel caps it at
-	// net.core.somaxconn of the network namespace, which is the caller's to raise.
+	// net.core.somaxconn of the network namespace. The caller may raise that.
 	Backlog int `json:"backlog,omitempty"`
-	// Interface is where a handshake responder works; "": the only one besides loopback.
+	// Interface is the interface of a handshake responder; "": the only one besides loopback.
 	Interface string `json:"interface,omitempty"`
-	// InLab is as in [generators.Spec.InLab], for a handshake responder.
+	// InLab has the meaning of [generators.Spec.InLab], for a handshake responder.
 	InLab bool `json:"in_lab,omitempty"`
 	// Body is the size of the http answer's body in bytes.
 	Body int `json:"body,omitempty"`
-	// Delay is how long a slow responder waits.
+	// Delay is the time that a slow responder waits before it answers.
 	Delay time.Duration `json:"delay,omitempty"`
-	// Idle closes tcp connections on which nothing came for that long; 0: never.
+	// Idle closes tcp connections that received nothing for that long; 0: never.
 	Idle time.Duration `json:"idle,omitempty"`
-	// Workers is how many threads; 0: one for each CPU.
+	// Workers is the number of threads; 0: one for each CPU.
 	Workers int `json:"workers,omitempty"`
 	// CPUs pins worker i to CPUs[i mod len]; empty: not pinned.
 	CPUs []int `json:"cpus,omitempty"`
-	// Namespace is the file of the network namespace to work in, as in [generators.Spec.Namespace].
+	// Namespace is the file of the responder's network namespace, as in
+	// [generators.Spec.Namespace].
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// Validate reports what is wrong with the spec, without a look at the machine.
+// Validate reports what is wrong with the spec, without access to the machine.
 func (s Spec) Validate() error {
 	err := s.defaults()
 	if err == nil {
@@ -86,23 +90,23 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// DefaultBacklog is the accept queue of a responder, before the kernel's own cap.
+// DefaultBacklog is the length of an accept queue before the kernel's cap.
 const DefaultBacklog = 65535
 
-// Counters are what a responder has done so far.
+// Counters count what a responder has done so far.
 type Counters struct {
 	Accepted  int64 `json:"accepted"`  // connections
-	Requests  int64 `json:"requests"`  // http requests answered, or datagrams that came
-	Closed    int64 `json:"closed"`    // connections that have ended
+	Requests  int64 `json:"requests"`  // http requests answered, or datagrams received
+	Closed    int64 `json:"closed"`    // connections that ended
 	Reset     int64 `json:"reset"`     // of those, by an error, mostly the peer's RST
 	Expired   int64 `json:"expired"`   // of those, because they were idle
 	Received  int64 `json:"received"`  // bytes
 	Sent      int64 `json:"sent"`      // bytes
-	Exhausted int64 `json:"exhausted"` // times that no descriptor was left to accept with
-	Unsent    int64 `json:"unsent"`    // datagrams that could not be sent back
+	Exhausted int64 `json:"exhausted"` // times that accept found no free descriptor
+	Unsent    int64 `json:"unsent"`    // answers that could not be sent back
 }
 
-// Open is how many connections are open.
+// Open returns how many connections are open.
 func (c Counters) Open() int64 { return c.Accepted - c.Closed }
 
 // Responder answers on many ports until it is closed.
@@ -128,7 +132,7 @@ type server interface {
 	close() error
 }
 
-// liveCounters are written by one worker and read by anybody.
+// liveCounters belong to one worker, the only writer. Any goroutine may read them.
 type liveCounters struct {
 	accepted, requests, closed, reset, expired, received, sent, exhausted, unsent atomic.Int64
 
@@ -136,11 +140,11 @@ type liveCounters struct {
 	stalled  atomic.Bool
 }
 
-// Listen starts a responder. It returns when all ports are open, and goes on until Close, or
-// until ctx ends. Each of its threads has sockets of its own on every port (SO_REUSEPORT), so
-// that nothing is shared between them.
+// Listen starts a responder. It returns when all ports are open; the responder works until Close,
+// or until ctx ends. Each of its threads has its own sockets on every port (SO_REUSEPORT), so that
+// the threads share nothing.
 func Listen(ctx context.Context, spec Spec) (*Responder, error) {
-	spec.Ports = slices.Clone(spec.Ports) // free ones are filled in
+	spec.Ports = slices.Clone(spec.Ports) // Listen replaces zeros by free ports
 	if err := spec.defaults(); err != nil {
 		return nil, fmt.Errorf("%s responder: %w", spec.Kind, err)
 	}
@@ -205,12 +209,12 @@ func (s *Spec) defaults() error {
 	return fmt.Errorf("kind must be one of http, echo, silent, slow, leak, close, deaf, handshake, not %q", s.Kind)
 }
 
-// mostAddresses is how many addresses a responder listens on: each costs a socket for each port.
+// mostAddresses limits the addresses of a responder, since each needs a socket for each port.
 const mostAddresses = 4096
 
 func (s *Spec) addresses() ([]netip.Addr, error) {
 	if s.Kind == Handshake {
-		return nil, nil // it listens on none
+		return nil, nil // it has no listening sockets
 	}
 	if s.Address == "" {
 		return []netip.Addr{netip.IPv6Unspecified()}, nil // takes IPv4 as well
@@ -229,7 +233,7 @@ func (s *Spec) addresses() ([]netip.Addr, error) {
 	return list, nil
 }
 
-// start makes worker i and lets it serve.
+// start sets up worker i on a thread and lets it serve.
 func (r *Responder) start(i int, addresses []netip.Addr) error {
 	ready := make(chan error)
 	threads.Run(r.spec.Namespace, func(err error) {
@@ -273,14 +277,14 @@ func (r *Responder) newServer(addresses []netip.Addr) (server, error) {
 	return newStreamServer(&r.spec, addresses, len(r.servers) == 0)
 }
 
-// Ports are the ports it listens on, in the order of the spec.
+// Ports returns the responder's ports, in the order of the spec.
 func (r *Responder) Ports() []uint16 { return r.ports }
 
-// Backlog is the length that each accept queue has: the spec's, capped by net.core.somaxconn of the
-// network namespace as it was when the responder started. 0 for udp and handshake responders.
+// Backlog returns the length of each accept queue: the spec's, capped by net.core.somaxconn of the
+// network namespace when the responder started. It returns 0 for udp and handshake responders.
 func (r *Responder) Backlog() int { return r.backlog }
 
-// Counters are what it has done so far, over all its workers.
+// Counters returns the counts so far, over all workers.
 func (r *Responder) Counters() Counters {
 	var c Counters
 	for _, s := range r.servers {
@@ -298,7 +302,7 @@ func (r *Responder) Counters() Counters {
 	return c
 }
 
-// end ends the threads and frees what they hold.
+// end ends the threads and frees their resources.
 func (r *Responder) end() {
 	r.once.Do(func() {
 		for _, s := range r.servers {
@@ -312,8 +316,8 @@ func (r *Responder) end() {
 	})
 }
 
-// Close stops listening, closes all connections and returns when the threads have ended, with what
-// went wrong in them. Closing twice is harmless, and needed also when the context has ended.
+// Close stops listening, closes all connections, waits until the threads have ended and returns
+// their errors. Closing twice does no harm. Close is needed after the context has ended, too.
 func (r *Responder) Close() error {
 	if r.stop != nil {
 		r.stop()

@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// start starts a responder, on loopback unless told, that ends with the test.
+// start starts a responder, by default on loopback, that ends with the test.
 func start(t *testing.T, spec Spec) *Responder {
 	t.Helper()
 	spec.Address = cmp.Or(spec.Address, "127.0.0.1")
@@ -38,7 +38,7 @@ func start(t *testing.T, spec Spec) *Responder {
 // await waits until a condition holds.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	const limit = 30 * time.Second // a host that stands still for seconds is no failure
+	const limit = 30 * time.Second // longer than a busy host stands still
 	for deadline := time.Now().Add(limit); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %s: %s", limit, what)
@@ -59,7 +59,8 @@ func dial(t *testing.T, r *Responder) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// The standard library's client, and requests as other clients send them, are served.
+// TestHTTPResponder checks that the responder serves the standard library's client, and requests in
+// the form of other clients.
 func TestHTTPResponder(t *testing.T) {
 	const body = 300_000 // more than a socket takes at once
 	r := start(t, Spec{Kind: HTTP, Ports: []uint16{0}, Body: body})
@@ -81,7 +82,7 @@ func TestHTTPResponder(t *testing.T) {
 		t.Errorf("kept alive: %+v", c)
 	}
 
-	// Two requests in one packet, and a third in pieces, on one connection.
+	// Two requests come in one packet, and a third in pieces, on one connection.
 	conn := dial(t, r)
 	answers := bufio.NewReader(conn)
 	if _, err := io.WriteString(conn, "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT"); err != nil {
@@ -106,7 +107,7 @@ func TestHTTPResponder(t *testing.T) {
 		t.Errorf("told to close, it did not: %v", err)
 	}
 
-	// HTTP/1.0 closes by itself; what is not HTTP is hung up on.
+	// HTTP/1.0 closes by default, and other protocols are closed without an answer.
 	for _, text := range []string{"GET / HTTP/1.0\r\n\r\n", "nonsense\r\n\r\n"} {
 		conn := dial(t, r)
 		if _, err := io.WriteString(conn, text); err != nil {
@@ -166,7 +167,8 @@ func TestTCPResponders(t *testing.T) {
 	t.Run("slow", func(t *testing.T) {
 		conn := dial(t, start(t, Spec{Kind: Slow, Delay: 150 * time.Millisecond, Ports: []uint16{0}}))
 		start := time.Now()
-		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n") // each after its own delay
+		// Each answer comes after its own delay.
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n")
 		answers, err := io.ReadAll(conn)
 		if n := bytes.Count(answers, []byte("200 OK")); err != nil || n != 2 {
 			t.Errorf("%d answers, %v", n, err)
@@ -179,7 +181,8 @@ func TestTCPResponders(t *testing.T) {
 		const idle = 200 * time.Millisecond
 		r := start(t, Spec{Kind: Echo, Ports: []uint16{0}, Idle: idle})
 		tries := int64(1)
-		for ; !outlives(t, r, idle); tries++ { // this host, standing still, left the connection idle
+		// This host stood still and left the connection idle.
+		for ; !outlives(t, r, idle); tries++ {
 			if tries == 20 {
 				t.Fatalf("%d connections were left idle", tries)
 			}
@@ -188,12 +191,12 @@ func TestTCPResponders(t *testing.T) {
 	})
 }
 
-// outlives keeps a connection for longer than it may be idle, by talking in between, and then sees it end. It is
-// false when this host let it be idle for too long.
+// outlives keeps a connection for longer than its idle time by exchanging bytes, and then sees it
+// end. It returns false when this host left it idle for too long.
 func outlives(t *testing.T, r *Responder, idle time.Duration) bool {
 	t.Helper()
 	conn := dial(t, r)
-	var last time.Time // not after the responder heard from the connection
+	var last time.Time // not after the responder received from the connection
 	exchange := func() error {
 		last = time.Now()
 		_, err := conn.Write([]byte("x"))
@@ -233,7 +236,8 @@ func TestResponderBacklog(t *testing.T) {
 	}
 }
 
-// A datagram is answered from the address that it came to, also where the host has several.
+// TestUDPResponderAnswersFromWhereItWasAsked checks that the responder answers a datagram from the
+// address that it came to, also on a host with several.
 func TestUDPResponderAnswersFromWhereItWasAsked(t *testing.T) {
 	r := start(t, Spec{Kind: Echo, Network: UDP, Address: "::", Ports: []uint16{0}})
 	for _, host := range []string{"127.0.0.1", "127.0.0.77", "::1"} {
@@ -264,11 +268,12 @@ func TestListenErrors(t *testing.T) {
 		{Kind: Echo, Ports: []uint16{0}, Backlog: -1},
 		{Kind: HTTP, Ports: []uint16{0}, Body: 1 << 30},
 		{Kind: Echo, Ports: []uint16{0}, Address: "10.0.0.0/8"},
-		{Kind: Echo, Ports: []uint16{0}, Address: "192.0.2.1"}, // not ours
+		{Kind: Echo, Ports: []uint16{0}, Address: "192.0.2.1"}, // not an address of this host
 		{Kind: Echo, Ports: []uint16{0}, Namespace: "/nowhere"},
 		{Kind: Handshake, Ports: []uint16{0}},
 		{Kind: Echo, Ports: taken.Ports(), Address: "127.0.0.1", Workers: 1},
-		{Kind: Echo, Ports: taken.Ports(), Address: "127.0.0.1", Workers: 2}, // not shared unnoticed
+		// SO_REUSEPORT must not share the port unnoticed.
+		{Kind: Echo, Ports: taken.Ports(), Address: "127.0.0.1", Workers: 2},
 	} {
 		if r, err := Listen(t.Context(), spec); err == nil {
 			t.Errorf("%+v was started", spec)
@@ -301,7 +306,8 @@ func TestResponderEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// Whoever listens and takes nothing has a queue that fills: one more than its length get in.
+// TestDeafResponder checks that the queue of a deaf responder fills: it takes one connection more
+// than its length.
 func TestDeafResponder(t *testing.T) {
 	const backlog = 4
 	r := start(t, Spec{Kind: Deaf, Ports: []uint16{0}, Backlog: backlog, Workers: 1})
@@ -318,7 +324,7 @@ func TestDeafResponder(t *testing.T) {
 	}
 }
 
-// acceptQueue is how many connections wait to be accepted on a port of this namespace.
+// acceptQueue returns how many connections wait to be accepted on a port of this namespace.
 func acceptQueue(t *testing.T, port uint16) int64 {
 	t.Helper()
 	table, err := os.ReadFile("/proc/thread-self/net/tcp")
@@ -326,7 +332,8 @@ func acceptQueue(t *testing.T, port uint16) int64 {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(table)) {
-		// sl, local address, remote address, state, queues: what a listener is to accept stands where others have unread bytes
+		// The fields are sl, local address, remote address, state and queues. A listener's receive
+		// queue counts the connections to accept.
 		if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
 			_, waiting, _ := strings.Cut(f[4], ":")
 			n, err := strconv.ParseInt(waiting, 16, 64)
@@ -339,7 +346,8 @@ func acceptQueue(t *testing.T, port uint16) int64 {
 	return -1
 }
 
-// Connections that the kernel has answered count also when the responder ends before it comes to them.
+// TestResponderEndsWithAFullQueue checks that connections that the kernel has answered count
+// although the responder ends before it accepts them.
 func TestResponderEndsWithAFullQueue(t *testing.T) {
 	r := start(t, Spec{Kind: Silent, Ports: []uint16{0}})
 	r.Stall()

@@ -2,15 +2,15 @@ package responders
 
 import "time"
 
-// stallPoll is how soon a stalled worker notices that it may go on.
+// stallPoll limits the time until a stalled worker notices Resume.
 const stallPoll = 2 * time.Millisecond
 
-// Stall keeps the responder from doing anything, with all its sockets open, until Resume: a process that
-// hangs. The kernel goes on to complete handshakes until the accept queues are full and to take in data until
-// the buffers are. Work that is under way at the call is finished.
+// Stall stops all work of the responder until Resume, with its sockets open, like a process that
+// hangs. The kernel still completes handshakes until the accept queues are full and receives data
+// until the buffers are. Workers finish what they have begun.
 func (r *Responder) Stall() { r.setStalled(true) }
 
-// Resume ends a stall; what has come meanwhile is dealt with now.
+// Resume ends a stall. The workers then handle what came meanwhile.
 func (r *Responder) Resume() { r.setStalled(false) }
 
 func (r *Responder) setStalled(stalled bool) {
@@ -19,8 +19,8 @@ func (r *Responder) setStalled(stalled bool) {
 	}
 }
 
-// stall holds a worker back for as long as its responder is stalled, and no longer when it is to end. It
-// polls: a stall is rare, and a worker that need not look at more than a flag is what costs nothing.
+// stall blocks a worker while its responder is stalled, unless the responder ends. It polls: stalls
+// are rare, and a running worker then only checks a flag.
 func (l *liveCounters) stall() {
 	if !l.stalled.Load() {
 		return

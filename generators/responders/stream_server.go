@@ -12,8 +12,8 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// streamServer is a worker of a tcp responder: one thread, one epoll instance, its own listeners.
-// Connections are known by their descriptor.
+// streamServer is a worker of a tcp responder: one thread, one epoll instance, its own listeners. A
+// connection's descriptor identifies it.
 type streamServer struct {
 	spec      *Spec
 	live      liveCounters
@@ -23,21 +23,21 @@ type streamServer struct {
 	idle      deadlines.Queue
 	slow      deadlines.Queue
 	unsent    map[int32][]byte // the part of an answer that did not fit into the socket
-	partial   map[int32][]byte // the part of a request that has come, or a request whose turn is later
+	partial   map[int32][]byte // part of a request, or requests that wait for an earlier answer
 	start     time.Time
 	attention deadlines.Attention
 	eager     sockets.Eagerness
 	buffer    []byte
 	once      []byte // the http answer before closing
-	kept      []byte // the http answer on a connection that stays
+	kept      []byte // the http answer on a connection that stays open
 }
 
 // peer is one connection of a responder, at the index of its descriptor.
 type peer struct {
 	deadlines.Link        // in the idle or, while its answer is delayed, in the slow queue
-	generation     uint32 // told from earlier connections with the same descriptor
+	generation     uint32 // tells the connection from earlier ones with its descriptor
 	state          peerState
-	last           bool // the connection ends with the answer under way
+	last           bool // the connection ends with the current answer
 }
 
 type peerState uint8
@@ -45,9 +45,9 @@ type peerState uint8
 const (
 	peerFree peerState = iota
 	peerReading
-	peerDelayed // the request is there, the answer waits
+	peerDelayed // the request came, the answer waits
 	peerSending // the answer does not fit into the socket
-	peerLeft    // it has closed its side, and ours stays open (leak)
+	peerLeft    // the peer has closed its side, ours stays open (leak)
 )
 
 func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamServer, error) {
@@ -81,7 +81,7 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 	return s, nil
 }
 
-// listenerSlot is the poller's slot of the first listener; the others' are below it.
+// listenerSlot is the poller's slot of the first listener. The other listeners follow below it.
 const listenerSlot = sockets.WakeSlot - 1
 
 func (s *streamServer) counts() *liveCounters { return &s.live }
@@ -127,14 +127,14 @@ func (s *streamServer) serve() error {
 	return nil
 }
 
-// drain counts what waits in the accept queues when the responder is told to stop: the kernel has
-// answered these connections, and their senders count them as made.
+// drain accepts and counts the connections left in the accept queues when the responder stops. The
+// kernel has answered these, and their senders count them as established.
 func (s *streamServer) drain() {
 	if s.spec.Kind == Deaf {
 		return // never accepts
 	}
 	for _, listener := range s.listeners {
-		for range s.spec.Backlog { // whoever still connects does not keep it from stopping
+		for range s.spec.Backlog { // bounded, so that new connections cannot delay the stop
 			fd, errno := acceptSocket(listener)
 			if errno == 0 {
 				s.live.accepted.Add(1)
@@ -147,7 +147,8 @@ func (s *streamServer) drain() {
 	}
 }
 
-// expire answers what was delayed for long enough, and closes what was idle for too long at limit.
+// expire sends the answers that are due now, and closes connections whose idle time ran out by
+// limit.
 func (s *streamServer) expire(now, limit time.Duration) {
 	for s.slow.Due(now) {
 		fd := s.slow.Head
@@ -171,7 +172,7 @@ func (s *streamServer) handle(e *unix.EpollEvent) {
 	case e.Fd <= listenerSlot:
 		s.accept(s.listeners[listenerSlot-e.Fd])
 	case s.peers[e.Fd].state == peerFree || s.peers[e.Fd].generation != uint32(e.Pad):
-		// an event of a connection that has ended meanwhile
+		// the event belongs to a connection that has ended meanwhile
 	case e.Events&unix.EPOLLERR != 0:
 		s.live.reset.Add(1)
 		s.end(e.Fd)
@@ -182,7 +183,7 @@ func (s *streamServer) handle(e *unix.EpollEvent) {
 	}
 }
 
-// acceptAtOnce is how many connections are accepted from a listener before others have their turn.
+// acceptAtOnce limits how many connections a listener accepts before other events have their turn.
 const acceptAtOnce = 64
 
 func (s *streamServer) accept(listener int32) {
@@ -197,13 +198,13 @@ func (s *streamServer) accept(listener int32) {
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			s.live.exhausted.Add(1)
 			return
-		default: // what became of this connection before it was accepted; the next may be sound
+		default: // this connection failed before accept; the next may be sound
 		}
 	}
 }
 
-// welcome begins with a new connection. Its request has often come already, and to look at once
-// then saves waiting for the event, and all of epoll when the answer ends the connection.
+// welcome starts a new connection. Its request has often arrived already. An immediate read then
+// saves waiting for the event, and all of epoll when the answer ends the connection.
 func (s *streamServer) welcome(fd int32) {
 	if s.spec.Kind == Close {
 		sockets.Close(fd)
@@ -231,7 +232,7 @@ func (s *streamServer) welcome(fd int32) {
 	}
 }
 
-// read takes what came and reports whether anything had.
+// read reads what has arrived and reports whether anything had.
 func (s *streamServer) read(fd int32, events uint32) bool {
 	p := &s.peers[fd]
 	came := false
@@ -264,7 +265,7 @@ func (s *streamServer) read(fd int32, events uint32) bool {
 	return came
 }
 
-// take deals with bytes that came.
+// take handles bytes from a peer.
 func (s *streamServer) take(fd int32, data []byte) {
 	switch s.spec.Kind {
 	case Echo:
@@ -274,7 +275,7 @@ func (s *streamServer) take(fd int32, data []byte) {
 	}
 }
 
-// request deals with a piece of one or of several requests.
+// request handles a piece of one or of several requests.
 func (s *streamServer) request(fd int32, data []byte) {
 	p := &s.peers[fd]
 	if before, ok := s.partial[fd]; ok {
@@ -283,7 +284,7 @@ func (s *streamServer) request(fd int32, data []byte) {
 	}
 	for generation := p.generation; p.generation == generation && len(data) > 0; {
 		length, keep, err := 0, false, error(nil)
-		if p.state == peerReading { // else an answer is under way, and what was pipelined waits
+		if p.state == peerReading { // otherwise pipelined requests wait
 			length, keep, err = parseRequest(data)
 		}
 		if err != nil {
@@ -318,8 +319,8 @@ func (s *streamServer) answer(fd int32) {
 	}
 }
 
-// send sends data, and what does not fit later. Where the connection ends with it, the FIN
-// travels with the last bytes, in one packet (MSG_MORE).
+// send sends data and keeps the part that does not fit for later. Where the connection ends with
+// the data, the FIN travels with the last bytes in one packet (MSG_MORE).
 func (s *streamServer) send(fd int32, data []byte) {
 	p := &s.peers[fd]
 	flags := 0
@@ -344,7 +345,7 @@ func (s *streamServer) send(fd int32, data []byte) {
 	}
 }
 
-// resume goes on with an answer that did not fit, and then with what came meanwhile.
+// resume continues an answer that did not fit, and then handles what came meanwhile.
 func (s *streamServer) resume(fd int32, events uint32) {
 	p := &s.peers[fd]
 	generation := p.generation
@@ -357,7 +358,7 @@ func (s *streamServer) resume(fd int32, events uint32) {
 	}
 }
 
-// next goes on with what came while an answer was under way.
+// next handles what came while an answer was not complete.
 func (s *streamServer) next(fd int32, events uint32) {
 	p := &s.peers[fd]
 	generation := p.generation
@@ -373,14 +374,14 @@ func (s *streamServer) next(fd int32, events uint32) {
 	}
 }
 
-// left deals with a peer that has closed its side.
+// left handles a peer that has closed its side.
 func (s *streamServer) left(fd int32) {
 	p := &s.peers[fd]
 	switch {
 	case s.spec.Kind == Leak:
 		p.state = peerLeft
 	case p.state == peerDelayed:
-		p.last = true // it gets its answer all the same
+		p.last = true // the peer still gets its answer
 	default:
 		s.end(fd)
 	}

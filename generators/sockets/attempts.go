@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Eagerness decides whether to look right after connect if the connection is there already. On
-// one machine the handshake is often over when connect returns, and a look then saves two calls;
-// over a wire the look is wasted, so after a few misses it is only tried now and then.
+// Eagerness decides whether to check right after connect if the connection is established. On one
+// machine the handshake is often over when connect returns, and the check then saves two calls.
+// Over a wire the check is wasted, so after eight misses only every 256th call checks.
 type Eagerness struct{ misses, skipped int }
 
-// Try reports whether to look this time.
+// Try reports whether to check this time.
 func (e *Eagerness) Try() bool {
 	if e.misses < 8 {
 		return true
@@ -23,7 +23,7 @@ func (e *Eagerness) Try() bool {
 	return false
 }
 
-// Learn notes whether a look has found anything.
+// Learn records whether a check was successful.
 func (e *Eagerness) Learn(hit bool) {
 	if hit {
 		e.misses = 0
@@ -32,7 +32,7 @@ func (e *Eagerness) Learn(hit bool) {
 	}
 }
 
-// Retries returns how often a failed send is tried again.
+// Retries returns how often to repeat a failed send.
 func Retries(errno unix.Errno, awaited bool) int {
 	switch errno {
 	case unix.EAGAIN, unix.ENOBUFS:
@@ -45,8 +45,8 @@ func Retries(errno unix.Errno, awaited bool) int {
 	return 0
 }
 
-// Pause gives a full queue a moment.
+// Pause waits 100 µs for a full queue to drain.
 func Pause() {
 	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
-	_ = unix.Nanosleep(&ts, nil) // shorter when a signal comes, which does no harm
+	_ = unix.Nanosleep(&ts, nil) // a signal may shorten it, which does no harm
 }

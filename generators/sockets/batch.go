@@ -8,29 +8,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BatchSize is how many datagrams or packets one call sends or receives at most. Larger ones gain
-// nothing more and make a paced load coarser.
+// BatchSize limits the datagrams or packets of one call. Larger batches gain nothing and make a
+// paced load coarser.
 const BatchSize = 64
 
-// Batch is the memory of one sendmmsg or recvmmsg: messages of the same largest size, each with
-// room for an address and, if asked for, control data.
+// Batch is the memory of one sendmmsg or recvmmsg. Its messages have the same maximum size; each
+// has room for an address and, if asked for, control data.
 type Batch struct {
 	headers  []messageHeader
 	vectors  []unix.Iovec
 	names    []Address
 	data     []byte
 	controls []byte
-	size     int // of a message at most
-	control  int // of control data at most
+	size     int // bytes of a message at most
+	control  int // bytes of control data at most
 }
 
 // messageHeader is the kernel's struct mmsghdr.
 type messageHeader struct {
 	header unix.Msghdr
-	length uint32 // how much was sent or received
+	length uint32 // bytes sent or received
 }
 
-// NewBatch returns a batch of n messages of at most size bytes, each with room for control bytes of control data.
+// NewBatch returns a batch of n messages of at most size bytes, each with room for control bytes of
+// control data.
 func NewBatch(n, size, control int) *Batch {
 	b := &Batch{
 		headers:  make([]messageHeader, n),
@@ -54,10 +55,11 @@ func NewBatch(n, size, control int) *Batch {
 // Message returns the memory of message i.
 func (b *Batch) Message(i int) []byte { return b.data[i*b.size : (i+1)*b.size] }
 
-// Received returns what recvmmsg put into message i.
+// Received returns the bytes that recvmmsg put into message i.
 func (b *Batch) Received(i int) []byte { return b.Message(i)[:min(int(b.headers[i].length), b.size)] }
 
-// To gives message i an address, which the caller sets; without one it goes where the socket is connected to.
+// To gives message i an address, which the caller sets. Without one the message goes to the
+// socket's peer.
 func (b *Batch) To(i int) *Address {
 	name := &b.names[i]
 	b.headers[i].header.Name = (*byte)(unsafe.Pointer(name))
@@ -67,8 +69,8 @@ func (b *Batch) To(i int) *Address {
 // Name returns the address of message i.
 func (b *Batch) Name(i int) *Address { return &b.names[i] }
 
-// Send sends messages from to end and returns how many went. A short count without an error
-// means that the next one will meet one.
+// Send sends the messages from to end-1 and returns how many the kernel took. After a short count
+// without an error, the next message fails.
 func (b *Batch) Send(fd int32, from, end int) (int, unix.Errno) {
 	for i := from; i < end; i++ {
 		if h := &b.headers[i].header; h.Name != nil {
@@ -83,7 +85,7 @@ func (b *Batch) Send(fd int32, from, end int) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// Receive takes what is there, up to the size of the batch.
+// Receive takes waiting messages, up to the size of the batch, and returns how many.
 func (b *Batch) Receive(fd int32) (int, unix.Errno) {
 	for i := range b.headers {
 		h := &b.headers[i].header
@@ -106,8 +108,8 @@ func (b *Batch) Receive(fd int32) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// Answer makes message i, as received, one to be sent back to where it came from, from the
-// address that it came to.
+// Answer prepares the received message i for sending: back to its sender, from the address that it
+// came to.
 func (b *Batch) Answer(i int) {
 	b.vectors[i].SetLen(len(b.Received(i)))
 	h := &b.headers[i].header
@@ -120,30 +122,31 @@ func (b *Batch) Answer(i int) {
 	}
 }
 
-// forgetInterface takes the interface out of received packet information, so that the answer's
-// source is the address that it says, and its way is the routing table's.
+// forgetInterface clears the interface in received packet information. The answer then has the
+// right source address and follows the routing table.
 func forgetInterface(control []byte) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return // truncated by the kernel: the answer then leaves by its choice
+		return // the kernel truncated it and chooses the answer's source
 	}
 	for _, m := range messages {
 		switch {
 		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
 			clear(m.Data[:4])
 		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
-			if m.Data[0] != 0xfe || m.Data[1]&0xc0 != 0x80 { // a link-local address needs its interface
+			if m.Data[0] != 0xfe || m.Data[1]&0xc0 != 0x80 { // link-local needs its interface
 				clear(m.Data[16:20])
 			}
 		}
 	}
 }
 
-// ErrorControl is room for what a socket's error queue tells of a datagram.
+// ErrorControl is room, in bytes, for the report of a socket's error queue on one datagram.
 const ErrorControl = 128
 
-// ReceiveError takes one ICMP error from a socket's error queue: what is left of the datagram that it is for,
-// and what it says, 0 where that is not told. It reports whether there may be more.
+// ReceiveError takes one ICMP error from a socket's error queue. data is the part of the failed
+// datagram that came back, told the error, 0 without one. more reports whether further errors may
+// follow.
 func (b *Batch) ReceiveError(fd int32) (data []byte, told unix.Errno, more bool) {
 	h := &b.headers[0].header
 	b.vectors[0].SetLen(b.size)
@@ -160,25 +163,26 @@ func (b *Batch) ReceiveError(fd int32) (data []byte, told unix.Errno, more bool)
 	}
 	for _, m := range messages {
 		if len(m.Data) >= 4 && (m.Header.Type == unix.IP_RECVERR || m.Header.Type == unix.IPV6_RECVERR) {
-			told = unix.Errno(binary.NativeEndian.Uint32(m.Data)) // the first field of sock_extended_err
+			// ee_errno is the first field of sock_extended_err.
+			told = unix.Errno(binary.NativeEndian.Uint32(m.Data))
 		}
 	}
 	return b.Message(0)[:min(int(n), b.size)], told, true
 }
 
-// Message is a copy of a received message and of where it came from.
+// Message is a copy of a received message and of its sender's address.
 type Message struct {
 	from          Address
 	data, control []byte
 }
 
-// Clone returns a copy of message i, as received and made one to be sent back.
+// Clone returns a copy of message i after Receive and Answer.
 func (b *Batch) Clone(i int) Message {
 	control := b.controls[i*b.control : i*b.control+int(b.headers[i].header.Controllen)]
 	return Message{from: b.names[i], data: bytes.Clone(b.Received(i)), control: bytes.Clone(control)}
 }
 
-// Restore makes a copy message 0 again.
+// Restore puts a copy back into message 0, ready to be sent.
 func (b *Batch) Restore(m *Message) {
 	copy(b.Message(0), m.data)
 	copy(b.controls, m.control)

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PlentyDescriptors is the usual fs.nr_open, which bounds the limit of open files.
+// PlentyDescriptors is the usual fs.nr_open, which caps the limit of open files.
 const PlentyDescriptors = 1 << 20
 
 // RaiseDescriptors raises this process's limit of open files to needed where it may, and returns
-// the limit that then holds. It never lowers it.
+// the resulting limit. It never lowers it.
 func RaiseDescriptors(needed uint64) (uint64, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -19,8 +19,9 @@ func RaiseDescriptors(needed uint64) (uint64, error) {
 	if limit.Cur >= needed {
 		return limit.Cur, nil
 	}
-	// Beyond the hard limit needs CAP_SYS_RESOURCE in the initial user namespace. Then it becomes
-	// plenty at once, since other loads of this process need theirs beside this one.
+	// To exceed the hard limit, the process needs CAP_SYS_RESOURCE in the initial user namespace.
+	// The limit then becomes PlentyDescriptors, since other loads of this process need descriptors
+	// too.
 	for _, want := range []unix.Rlimit{
 		{Cur: max(needed, PlentyDescriptors), Max: max(needed, PlentyDescriptors, limit.Max)},
 		{Cur: needed, Max: max(needed, limit.Max)},

@@ -14,27 +14,28 @@ type FrameBatch struct {
 	sender sender
 	filled int
 	tags   [BatchSize]int64
-	lost   func(tag int64, errno unix.Errno) // told of frames that were not taken
+	lost   func(tag int64, errno unix.Errno) // called for each frame that the kernel did not take
 }
 
-// sender is a way for batches of frames to leave.
+// sender sends batches of frames.
 type sender interface {
-	// room is how many frames can be filled now, up to a batch.
+	// room returns how many frames can be filled now, up to a batch.
 	room() int
-	// frame is the memory of frame i of the next batch, i below room, size up to MostFrame.
+	// frame returns the memory of frame i of the next batch, i below room, size up to MostFrame.
 	frame(i, size int) []byte
-	// send sends the first n frames, and tells which of them were not taken.
+	// send sends the first n frames, and calls lost for each that the kernel did not take.
 	send(n int, lost func(i int, errno unix.Errno))
 	close() error
 }
 
-// MostFrame is how large a crafted frame may be.
+// MostFrame limits a crafted frame, in bytes.
 const MostFrame = 1514
 
-// NewFrameBatch opens the frame batch of a worker on an interface, the fastest that there is.
+// NewFrameBatch opens the frame batch of a worker on an interface: by AF_XDP where the kernel and
+// the interface allow it, else by a packet socket.
 func NewFrameBatch(index, worker int, lost func(tag int64, errno unix.Errno)) (*FrameBatch, error) {
 	o := &FrameBatch{lost: lost}
-	// Each queue has room for one xdpSender; interfaces of namespaces usually have a single queue.
+	// Each queue takes one xdpSender. Interfaces of namespaces usually have a single queue.
 	fast, fastErr := newXDPSender(index, worker)
 	if fastErr == nil {
 		o.sender = fast
@@ -48,15 +49,15 @@ func NewFrameBatch(index, worker int, lost func(tag int64, errno unix.Errno)) (*
 	return o, nil
 }
 
-// Put returns the memory of the next frame, a copy of the template to be patched before anything else
-// is put. The tag names it if it is lost.
+// Put returns the memory of the next frame, a copy of the template. The caller patches it before
+// the next Put. The tag names the frame if it is lost.
 func (o *FrameBatch) Put(template *packets.Template, tag int64) []byte {
 	if o.filled == BatchSize || o.filled >= o.sender.room() {
 		o.Flush()
 		for tries := 0; o.sender.room() == 0; tries++ {
 			if tries > Retries(unix.ENOBUFS, false) {
 				o.lost(tag, unix.ENOBUFS)
-				return make([]byte, len(template.Frame)) // which leads nowhere
+				return make([]byte, len(template.Frame)) // its contents are discarded
 			}
 			Pause()
 		}
@@ -68,7 +69,7 @@ func (o *FrameBatch) Put(template *packets.Template, tag int64) []byte {
 	return frame
 }
 
-// Flush sends what was put.
+// Flush sends the frames since the last Flush.
 func (o *FrameBatch) Flush() {
 	if o.filled == 0 {
 		return
@@ -81,8 +82,9 @@ func (o *FrameBatch) Flush() {
 // Close frees the socket.
 func (o *FrameBatch) Close() error { return o.sender.close() }
 
-// packetSender sends frames by a packet socket, past the queueing discipline, which would only drop
-// what the interface's own queue has no room for (PACKET_QDISC_BYPASS, Linux 3.14).
+// packetSender sends frames by a packet socket. It bypasses the queueing discipline, which would
+// only drop frames for which the interface's own queue has no room (PACKET_QDISC_BYPASS, Linux
+// 3.14).
 type packetSender struct {
 	fd    int32
 	batch *Batch
@@ -123,7 +125,8 @@ func (p *packetSender) send(n int, lost func(i int, errno unix.Errno)) {
 		if errno == 0 {
 			continue
 		}
-		// The queue of the interface empties by itself; what persists is this frame's failure.
+		// The queue of the interface drains by itself. Only a persistent error belongs to this
+		// frame.
 		if tries++; tries <= Retries(errno, false) {
 			Pause()
 			continue

@@ -13,10 +13,10 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// ErrInitialNamespace refuses crafted packets where they could leave the machine.
+// ErrInitialNamespace means that crafted packets could leave the machine.
 var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
 
-// MayCraft refuses raw packets where they could reach something else than a lab.
+// MayCraft refuses raw packets where they could leave the lab.
 func MayCraft(inLab bool) error {
 	if inLab {
 		return nil
@@ -31,17 +31,17 @@ func MayCraft(inLab bool) error {
 	return nil
 }
 
-// initialNamespace reports whether the calling thread is in the initial network namespace. The
-// kernel registers those of its net.core settings that are not kept per namespace only there, so
-// that a namespace made later has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not
-// tell: they were not fixed before 6.18, and PID 1's namespace is not the initial one in a container.
+// initialNamespace reports whether the calling thread is in the initial network namespace. Only
+// there does the kernel register the net.core settings that are not kept per namespace, so that any
+// other namespace has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not tell: they were
+// not fixed before 6.18, and PID 1's namespace in a container is not the initial one.
 func initialNamespace() (bool, error) {
 	_, err := os.Stat("/proc/sys/net/core/netdev_budget")
 	switch {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, os.ErrNotExist):
-		// Only an answer if /proc/sys is there at all.
+		// The answer holds only where /proc/sys exists.
 		if _, err := os.Stat("/proc/sys/net/core/somaxconn"); err != nil {
 			return false, fmt.Errorf("telling the initial network namespace from others: %w", err)
 		}
@@ -50,7 +50,7 @@ func initialNamespace() (bool, error) {
 	return false, fmt.Errorf("telling the initial network namespace from others: %w", err)
 }
 
-// OwnAddress finds one of the set that this network namespace owns.
+// OwnAddress finds an address of the set that this network namespace owns.
 func OwnAddress(set tuples.Addresses) (netip.Addr, bool, error) {
 	family := unix.AF_INET6
 	if set.Is4() {
@@ -72,8 +72,8 @@ func OwnAddress(set tuples.Addresses) (netip.Addr, bool, error) {
 	return netip.Addr{}, false, nil
 }
 
-// InterfaceIndex returns the index of a named interface of the calling thread's network namespace, or of
-// the only one besides loopback.
+// InterfaceIndex returns the index of a named interface of the calling thread's network namespace;
+// for "" that of the only one besides loopback that is up.
 func InterfaceIndex(name string) (int, error) {
 	if name != "" {
 		link, err := netlink.LinkByName(name)

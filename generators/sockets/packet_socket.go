@@ -26,17 +26,18 @@ func packetSocket(index int, protocol uint16) (int32, error) {
 
 func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
 
-// Enlarge sets a buffer past the host's limit where that is allowed, else up to it.
+// Enlarge sets a buffer to size bytes, past the host's limit where the process may, else up to it.
 func Enlarge(fd int32, force, plain int, size int32) {
 	if SetOption(fd, unix.SOL_SOCKET, force, size) != 0 {
-		_ = SetOption(fd, unix.SOL_SOCKET, plain, size) // never fails: the kernel cuts it to its limit
+		_ = SetOption(fd, unix.SOL_SOCKET, plain, size) // never fails: the kernel caps it
 	}
 }
 
-// receiveQueue is how many bytes of frames may wait to be read.
+// receiveQueue is the receive buffer of a packet socket in bytes.
 const receiveQueue = 16 << 20
 
-// ListenPackets opens a packet socket that gets the TCP segments with any of these flags, and ICMP.
+// ListenPackets opens a packet socket that receives ICMP and the TCP segments with any of flags. It
+// needs CAP_NET_RAW in the network namespace.
 func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 	fd, err := packetSocket(index, 0)
 	if err != nil {
@@ -47,7 +48,7 @@ func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 	if six {
 		protocol = unix.ETH_P_IPV6
 	}
-	// First the filter, then the protocol: otherwise strangers' frames get in between.
+	// The filter comes before the protocol. Otherwise unrelated frames would get in between.
 	if err = filterSegments(fd, six, flags); err == nil {
 		address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
 		if err = unix.Bind(int(fd), &address); err != nil {
@@ -61,8 +62,8 @@ func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 	return fd, nil
 }
 
-// filterSegments lets only those frames in: TCP segments with any of the flags, and ICMP. What this
-// host sends is left out.
+// filterSegments lets in only ICMP and TCP segments with any of the wanted flags. It excludes
+// frames that this host sends.
 func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 	const accept = 1 << 16
 	protocolAt, icmp := uint32(14+9), uint32(unix.IPPROTO_ICMP)
@@ -99,8 +100,8 @@ func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 	return nil
 }
 
-// ShareAmong makes the sockets of several workers a group, each of which gets a part of the frames:
-// those of one tuple always the same one. Worker 0 makes the group and the others join it.
+// ShareAmong makes the sockets of several workers a group. Each worker gets a part of the frames,
+// and all frames of a tuple go to the same one. Worker 0 creates the group and the others join it.
 func ShareAmong(fd int32, number int, group *int32) error {
 	const kind = unix.PACKET_FANOUT_HASH
 	if number > 0 {
@@ -132,5 +133,6 @@ func DroppedFrames(fd int32) int64 {
 	return int64(stats.Drops)
 }
 
-// AnswerSize is how much of an answer is read: more than headers, options and what an error quotes.
+// AnswerSize is how many bytes of an answer are read: more than headers, options and the quote in
+// an ICMP error.
 const AnswerSize = 128

@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Poller is an epoll instance of one worker thread. Each descriptor is known by a slot and a
-// generation, so that an event that is still queued for a closed connection is told from one for
-// the connection that took its place.
+// Poller is an epoll instance of one worker thread. A slot and a generation identify each
+// descriptor, so that a queued event of a closed connection is not taken for one of its successor.
 type Poller struct {
 	fd     int
 	wake   int // an eventfd that ends a wait from outside
 	events []unix.EpollEvent
 
-	mu     sync.Mutex // guards wake against being closed while a cancelled context writes to it
+	// guards wake against a close while a cancelled context writes to it
+	mu     sync.Mutex
 	closed bool
 }
 
 // WakeSlot is the slot of the poller's own eventfd.
 const WakeSlot = -1
 
-// NewPoller opens an epoll instance that nothing but a rouse wakes.
+// NewPoller opens an epoll instance that watches only its own eventfd.
 func NewPoller() (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -49,8 +49,8 @@ func (p *Poller) Add(fd int32, events uint32, slot int32, generation uint32) uni
 	return errno
 }
 
-// Wait returns the events that are there, or waits for some until timeout has passed (a negative
-// one: for ever). It looks once without waiting, which needs no hand-over to Go's scheduler.
+// Wait returns the pending events, or waits for some up to timeout (negative: forever). It first
+// polls without waiting, which needs no hand-over to Go's scheduler.
 func (p *Poller) Wait(timeout time.Duration) ([]unix.EpollEvent, error) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
 	if errno == 0 && n == 0 && timeout != 0 {
@@ -65,11 +65,11 @@ func (p *Poller) Wait(timeout time.Duration) ([]unix.EpollEvent, error) {
 	return nil, fmt.Errorf("waiting for events: %w", errno)
 }
 
-// All reports whether these were all events that there were.
+// All reports whether Wait returned all pending events.
 func (p *Poller) All(events []unix.EpollEvent) bool { return len(events) < len(p.events) }
 
-// block waits with nanosecond precision where the kernel can (epoll_pwait2, Linux 5.11), else in
-// milliseconds rounded down, so that a send is never late because of the rounding.
+// block waits with nanosecond precision where the kernel can (epoll_pwait2, Linux 5.11). Older
+// kernels wait in milliseconds, rounded down, so that rounding never makes a send late.
 func (p *Poller) block(timeout time.Duration) (uintptr, unix.Errno) {
 	var limit *unix.Timespec
 	if timeout >= 0 {
@@ -90,7 +90,7 @@ func (p *Poller) block(timeout time.Duration) (uintptr, unix.Errno) {
 	return n, errno
 }
 
-// Rouse ends a wait, now or the next one. Safe to call from any goroutine, also after Close.
+// Rouse ends the current or the next wait. Any goroutine may call it, also after Close.
 func (p *Poller) Rouse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,11 +98,11 @@ func (p *Poller) Rouse() {
 		return
 	}
 	one := [8]byte{7: 1}
-	// The only failure is a counter that is full already, and then the wait ends anyway.
+	// The write fails only when the counter is full, and then the wait ends anyway.
 	_, _ = unix.Write(p.wake, one[:])
 }
 
-// Roused takes the event of a rouse.
+// Roused consumes the event of a rouse.
 func (p *Poller) Roused() {
 	var count [8]byte
 	_, _ = unix.Read(p.wake, count[:]) // EAGAIN when another event took it
@@ -116,5 +116,5 @@ func (p *Poller) Close() error {
 	return errors.Join(unix.Close(p.wake), unix.Close(p.fd))
 }
 
-// WatchedEvents is everything, reported when it changes.
+// WatchedEvents selects all events, edge-triggered.
 const WatchedEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff

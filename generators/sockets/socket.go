@@ -1,5 +1,5 @@
-// Package sockets makes the system calls of the load: sockets, epoll, batches of messages (sendmmsg, recvmmsg), and
-// frames by AF_XDP or AF_PACKET. Linux only.
+// Package sockets makes the system calls of the load: sockets, epoll, batches of messages
+// (sendmmsg, recvmmsg), and frames by AF_XDP or AF_PACKET. Linux only.
 package sockets
 
 import (
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls here are made raw, without telling Go's scheduler: each returns at once (the sockets
-// are non-blocking), and at some 50,000 connections a second the hand-over that the scheduler
-// makes around every call costs more than it is worth. They report an errno, not an error, since
-// the caller counts causes and must not allocate.
+// The functions below make raw system calls, without telling Go's scheduler. Each call returns at
+// once, since the sockets are non-blocking. At some 50,000 connections a second, the scheduler's
+// hand-over around every call would cost too much. The functions return an errno, not an error,
+// since the caller counts causes and must not allocate.
 
 // Address is a socket address in the kernel's form, IPv4 or IPv6.
 type Address struct {
@@ -65,7 +65,7 @@ func Bind(fd int32, to *Address) unix.Errno {
 	return errno
 }
 
-// Send sends on a connected socket; a closed peer makes EPIPE, not a signal.
+// Send sends on a connected socket. A closed peer causes EPIPE, not a signal.
 func Send(fd int32, data []byte, flags int) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
 		uintptr(flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), 0, 0)
@@ -79,7 +79,7 @@ func SendTo(fd int32, data []byte, to *Address) unix.Errno {
 	return errno
 }
 
-// Receive takes bytes from a connected socket.
+// Receive receives bytes from a connected socket.
 func Receive(fd int32, buffer []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)),
 		unix.MSG_DONTWAIT, 0, 0)
@@ -105,8 +105,8 @@ func PendingError(fd int32) unix.Errno {
 	return unix.Errno(value)
 }
 
-// Close frees the descriptor. Linux frees it whatever close returns, so there is no error
-// that a caller could act on.
+// Close frees the descriptor. Linux frees it even when close fails, so no error is left on which a
+// caller could act.
 func Close(fd int32) {
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
@@ -119,21 +119,21 @@ func ResetOnClose(fd int32) unix.Errno {
 	return errno
 }
 
-// VanishOnClose makes close send nothing at all: in repair mode a socket is taken away without a
-// packet. Needs CAP_NET_ADMIN in the user namespace that owns the network namespace (Linux 3.5).
+// VanishOnClose makes close send nothing: the kernel removes a socket in repair mode without a
+// packet. It needs CAP_NET_ADMIN in the user namespace that owns the network namespace (Linux 3.5).
 func VanishOnClose(fd int32) unix.Errno {
 	return SetOption(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1)
 }
 
-// Disconnect makes a TCP socket one that was never connected: connect to an address of family AF_UNSPEC.
-// If it still is, the peer gets RST, as with ResetOnClose.
+// Disconnect returns a TCP socket to its unconnected state: it connects to an address of family
+// AF_UNSPEC. If the socket is still connected, the peer gets RST, as with ResetOnClose.
 func Disconnect(fd int32) unix.Errno {
 	unspecified := Address{size: unix.SizeofSockaddrInet6}
 	return Connect(fd, &unspecified)
 }
 
-// TCPInfo returns the state of a TCP socket and its options, from the start of struct tcp_info; zeros where the
-// kernel does not tell.
+// TCPInfo returns the state of a TCP socket and its options, from the start of struct tcp_info. It
+// returns zeros where the kernel does not report them.
 func TCPInfo(fd int32) (state, options uint8) {
 	var info [6]uint8 // state, congestion state, retransmits, probes, backoff, options
 	size := uint32(len(info))
@@ -151,9 +151,9 @@ func HalfClose(fd int32) unix.Errno {
 	return errno
 }
 
-// BindSource gives a socket its source. Without a port the kernel chooses one when it knows the
-// destination (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that one source has its ports for each
-// destination anew; with a port that is shared, SO_REUSEADDR lets other destinations use the same one.
+// BindSource binds a socket to its source. Without a port the kernel chooses one at connect
+// (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that a source has all its ports for each destination.
+// With a shared port, SO_REUSEADDR lets sockets to other destinations use the same port.
 func BindSource(fd int32, source netip.AddrPort, target netip.Addr, free, shared bool, scratch *Address) unix.Errno {
 	if !source.Addr().IsValid() {
 		unspecified := netip.IPv6Unspecified()
@@ -183,7 +183,7 @@ func BindSource(fd int32, source netip.AddrPort, target netip.Addr, free, shared
 	return Bind(fd, scratch)
 }
 
-// AskErrors makes a socket keep ICMP errors with the datagram that each is for.
+// AskErrors makes a socket queue ICMP errors with the datagram that caused each.
 func AskErrors(fd int32, six bool) unix.Errno {
 	if six {
 		return SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
@@ -191,7 +191,8 @@ func AskErrors(fd int32, six bool) unix.Errno {
 	return SetOption(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 }
 
-// The kernel's TCP_CLOSE, the state of a TCP socket that has no connection, and TCPI_OPT_TIMESTAMPS.
+// TCPClosed is the kernel's TCP_CLOSE, the state of a TCP socket without a connection.
+// TCPTimestamps is TCPI_OPT_TIMESTAMPS.
 const (
 	TCPClosed     = 7
 	TCPTimestamps = 1

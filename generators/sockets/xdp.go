@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xdpSender sends frames by an AF_XDP socket in copy mode, which goes the shortest way that a kernel
-// has from user space to a device: no message headers to read, no headers to parse, no queueing
-// discipline, and any driver will do. It needs CAP_NET_RAW in the network namespace (Linux 4.18 with
-// CONFIG_XDP_SOCKETS) and one queue of the device for itself.
+// xdpSender sends frames by an AF_XDP socket in copy mode, the kernel's shortest path from user
+// space to a device: it reads no message headers, parses no packet headers, passes no queueing
+// discipline, and works with any driver. It needs CAP_NET_RAW in the network namespace (Linux 4.18
+// with CONFIG_XDP_SOCKETS) and one queue of the device for itself.
 //
-// The frames lie in memory that is shared with the kernel (the UMEM). Those to be sent are named in
-// the transmit ring; the kernel names them in the completion ring when it has done with them.
+// The frames lie in memory shared with the kernel (the UMEM). The sender lists outgoing frames in
+// the transmit ring, and the kernel lists them in the completion ring when it has finished with
+// them.
 type xdpSender struct {
 	fd        int32
 	memory    []byte
@@ -33,8 +34,8 @@ type transmitDescriptor struct {
 	_       uint32 // options
 }
 
-// ring is a ring of entries that is shared with the kernel, one side of which produces and the other
-// consumes.
+// ring is a ring of entries shared with the kernel. One side produces entries and the other
+// consumes them.
 type ring[T any] struct {
 	producer, consumer *atomic.Uint32
 	entries            []T
@@ -44,7 +45,7 @@ func (r *ring[T]) at(i uint32) *T { return &r.entries[i&uint32(len(r.entries)-1)
 
 const (
 	xdpFrames = 1024 // a power of two; 2 MiB
-	xdpChunk  = 2048 // of a frame at most; the smallest that the kernel takes
+	xdpChunk  = 2048 // bytes for each frame, the kernel's minimum
 )
 
 // newXDPSender opens a sender on a queue of an interface.
@@ -75,11 +76,11 @@ func newXDPSender(index, queue int) (_ *xdpSender, err error) {
 	return e, nil
 }
 
-// openRings registers the memory and maps the rings that are needed to send. A fill ring is only
-// there because the kernel insists.
+// openRings registers the memory and maps the rings for sending. The kernel also insists on a fill
+// ring, which stays unused.
 func (e *xdpSender) openRings() error {
 	registration := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&e.memory[0]))), Len: uint64(len(e.memory)), Size: xdpChunk}
-	// The registration's last fields came later; older kernels take it without them.
+	// Older kernels take the registration only without its last fields.
 	errno := setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), unsafe.Sizeof(registration))
 	if errno == unix.EINVAL {
 		errno = setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), 24)
@@ -154,8 +155,8 @@ func (e *xdpSender) frame(i, size int) []byte {
 	return e.memory[address : address+uint64(size) : address+uint64(size)]
 }
 
-// send implements sender. In copy mode the kernel sends nothing but in the calls here, so that what
-// it has not taken after them can be taken back.
+// send implements sender. In copy mode the kernel sends only during the calls here, so that send
+// can take back what the kernel has not taken after them.
 func (e *xdpSender) send(n int, lost func(i int, errno unix.Errno)) {
 	start := e.transmit.producer.Load()
 	for i := range n {
@@ -172,8 +173,8 @@ func (e *xdpSender) send(n int, lost func(i int, errno unix.Errno)) {
 		after := e.transmit.consumer.Load()
 		switch {
 		case errno == unix.EBUSY && after != before:
-			lost(int(after-1-start), unix.ENOBUFS) // the device has dropped the last one that it took
-		case after != before || errno == 0: // EAGAIN then says that there is more to send
+			lost(int(after-1-start), unix.ENOBUFS) // the device dropped the last frame taken
+		case after != before || errno == 0: // EAGAIN with progress: more frames are left to send
 			tries = 0
 		default:
 			if tries++; tries <= Retries(errno, false) {

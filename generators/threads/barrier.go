@@ -6,23 +6,23 @@ import (
 	"sync/atomic"
 )
 
-// Barrier makes a system call on several threads at the same moment. Connection tracking has its races
-// where two CPUs each handle a packet whose entry is not confirmed yet, and packets that one thread
-// sends, or that come in by one queue, are handled one after the other.
+// Barrier makes a system call on several threads at the same moment. Connection tracking races
+// where two CPUs each handle a packet whose entry is not confirmed yet. The kernel handles packets
+// of one thread, or of one receive queue, one after the other.
 type Barrier struct {
 	size    int32
-	threads []chan call // of the threads beside the caller's
+	threads []chan call // of the threads besides the caller's
 	arrived atomic.Int32
 	done    sync.WaitGroup
 }
 
-// call is what one thread calls.
+// call is one call for one thread.
 type call struct {
 	number int
 	call   func(number int)
 }
 
-// NewBarrier starts the threads, which sleep between two calls.
+// NewBarrier starts size-1 threads, which sleep between calls. The caller is the last thread.
 func NewBarrier(size int) *Barrier {
 	b := &Barrier{size: int32(size)}
 	for range size - 1 {
@@ -39,7 +39,7 @@ func NewBarrier(size int) *Barrier {
 	return b
 }
 
-// Together calls f on every thread, numbered from 0, and returns when all have returned.
+// Together calls f on every thread, numbered from 0, and returns when all calls have returned.
 func (b *Barrier) Together(f func(number int)) {
 	b.arrived.Store(0)
 	b.done.Add(len(b.threads))
@@ -51,8 +51,8 @@ func (b *Barrier) Together(f func(number int)) {
 	b.done.Wait()
 }
 
-// meet waits for the others without sleep, which would cost more than the moment is long. With fewer
-// CPUs than threads the others need this one's now and then.
+// meet spins until all threads have arrived, since a sleep would take longer than the moment to
+// meet. It yields at times, because with fewer CPUs than threads the others need this one's CPU.
 func (b *Barrier) meet() {
 	b.arrived.Add(1)
 	for looks := 1; b.arrived.Load() < b.size; looks++ {

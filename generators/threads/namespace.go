@@ -1,5 +1,5 @@
-// Package threads runs functions on threads of their own: in a network namespace, on a CPU, at the same moment
-// as others.
+// Package threads runs functions on dedicated threads: in a network namespace, on a CPU, or several
+// at the same moment.
 package threads
 
 import (
@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run runs f in a goroutine that keeps its thread, after entering the network namespace whose
-// file is path ("": the process's). The thread ends with the goroutine, so that nobody inherits
-// the namespace. f gets the error of entering it.
+// Run runs f in a goroutine that keeps its thread, inside the network namespace whose file is path
+// ("": the process's). The thread ends with the goroutine, so that no other goroutine inherits the
+// namespace. f gets the error of entering it. Entering needs CAP_SYS_ADMIN in the user namespace
+// that owns the network namespace.
 func Run(path string, f func(err error)) {
 	go func() {
 		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine

@@ -10,7 +10,7 @@ import (
 // CPUTime is the time that a thread spent on a CPU.
 type CPUTime time.Duration
 
-// CPU returns what the calling thread has used so far.
+// CPU returns the CPU time of the calling thread so far.
 func CPU() (CPUTime, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
@@ -29,14 +29,14 @@ func Pin(cpu int) error {
 	return nil
 }
 
-// pacedSlice is the share of a CPU that a paced thread asks for at a time: the shortest that the
+// pacedSlice is the share of a CPU that a paced thread requests at a time: the shortest that the
 // kernel grants.
 const pacedSlice = 100 * time.Microsecond
 
-// Punctual makes the calling thread wake when it wants to: timers fire without the usual slack of
-// 50 µs, and beside other work the scheduler runs it sooner, though for no more time in all, since
-// it asks for short slices (Linux 6.12; before, the scheduler takes no notice). No privilege is
-// needed, and what a kernel refuses is done without.
+// Punctual makes the calling thread wake on time. Timers fire without the usual slack of 50 µs.
+// Beside other work the scheduler runs the thread sooner, though for no more time in all, since it
+// requests short slices (Linux 6.12; earlier schedulers ignore that). Punctual needs no privilege
+// and ignores what a kernel refuses.
 func Punctual() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	attributes, err := unix.SchedGetAttr(0, 0)

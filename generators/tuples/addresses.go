@@ -1,6 +1,6 @@
 // Package tuples chooses the addresses and ports of a load: a space of sources, source ports,
-// destinations and destination ports, and an [Allocator] that walks through it in an order given
-// by a seed, without repeating a tuple until all are used. It is pure.
+// targets and target ports, and an [Allocator] that walks through it in an order given by a seed,
+// without repeating a tuple until all are used. It is pure.
 package tuples
 
 import (
@@ -15,21 +15,21 @@ import (
 	"strings"
 )
 
-// Addresses is a set of addresses of one family in a fixed order, kept as ranges, so that a /8
-// costs no more than one address. The zero value is empty.
+// Addresses is a set of addresses of one family in a fixed order. It is kept as ranges, so that a
+// /8 costs no more than one address. The zero value is empty.
 type Addresses struct {
 	ranges []addressRange
 	count  uint64
 }
 
-// addressRange is count consecutive addresses.
+// addressRange holds count consecutive addresses.
 type addressRange struct {
 	first netip.Addr
 	count uint64
 	start uint64 // number of addresses in the ranges before this one
 }
 
-// ParseAddresses reads a comma-separated list of addresses ("192.0.2.1", "fd00::1"), prefixes
+// ParseAddresses parses a comma-separated list of addresses ("192.0.2.1", "fd00::1"), prefixes
 // ("10.1.0.0/16": without the network and broadcast address for IPv4 prefixes up to /30, all
 // addresses otherwise) and ranges ("10.0.0.5-10.0.0.9"). All must be of one family, and no address
 // may occur twice. An IPv4-mapped IPv6 address counts as IPv4. At most 2^63 addresses.
@@ -119,13 +119,13 @@ func (a Addresses) disjoint() error {
 	return nil
 }
 
-// Len is the number of addresses.
+// Len returns the number of addresses.
 func (a Addresses) Len() uint64 { return a.count }
 
 // Is4 reports whether the addresses are IPv4.
 func (a Addresses) Is4() bool { return len(a.ranges) > 0 && a.ranges[0].first.Is4() }
 
-// At is address i of the set, 0 <= i < Len.
+// At returns address i of the set, 0 <= i < Len. It panics beyond.
 func (a Addresses) At(i uint64) netip.Addr {
 	for _, r := range a.ranges {
 		if i < r.start+r.count {
@@ -135,7 +135,8 @@ func (a Addresses) At(i uint64) netip.Addr {
 	panic(fmt.Sprintf("address %d of %d", i, a.count))
 }
 
-// pick is At, or the zero address when the set is empty: a dimension that was left open.
+// pick returns address i, or the zero address when the set is empty: a dimension left to the
+// kernel.
 func (a *Addresses) pick(i uint64) netip.Addr {
 	for r := range a.ranges {
 		if r := &a.ranges[r]; i < r.start+r.count {
@@ -159,7 +160,7 @@ func (a Addresses) All(limit uint64) func(yield func(netip.Addr) bool) {
 	}
 }
 
-// add is the address n after a. The caller keeps to ranges that do not wrap.
+// add returns the address n after a. The caller ensures that the addition does not wrap.
 func add(a netip.Addr, n uint64) netip.Addr {
 	if a.Is4() {
 		b := a.As4()
@@ -175,7 +176,7 @@ func add(a netip.Addr, n uint64) netip.Addr {
 	return netip.AddrFrom16(b).WithZone(a.Zone())
 }
 
-// String writes the set as ParseAddresses reads it.
+// String formats the set as ParseAddresses reads it.
 func (a Addresses) String() string {
 	items := make([]string, len(a.ranges))
 	for i, r := range a.ranges {
@@ -187,8 +188,8 @@ func (a Addresses) String() string {
 	return strings.Join(items, ",")
 }
 
-// ParsePorts reads a comma-separated list of ports and ranges: "80", "8000-8063,9000". Ports keep
-// their order, none may occur twice, and 0 is no port.
+// ParsePorts parses a comma-separated list of ports and ranges: "80", "8000-8063,9000". Ports keep
+// their order, none may occur twice, and 0 is invalid.
 func ParsePorts(text string) ([]uint16, error) {
 	var ports []uint16
 	var seen [1 << 16]bool
@@ -224,7 +225,7 @@ func (a Addresses) Ranges() func(yield func(first, last netip.Addr) bool) {
 	}
 }
 
-// FormatPorts writes ports as ParsePorts reads them, runs of neighbours as ranges.
+// FormatPorts formats ports as ParsePorts reads them, with runs of neighbours as ranges.
 func FormatPorts(ports []uint16) string {
 	var items []string
 	for i := 0; i < len(ports); {
@@ -242,7 +243,8 @@ func FormatPorts(ports []uint16) string {
 	return strings.Join(items, ",")
 }
 
-// Index is the inverse of At: the position of an address, false when it is not in the set.
+// Index returns the position of an address, the inverse of At, or false when the set does not have
+// it.
 func (a Addresses) Index(address netip.Addr) (uint64, bool) {
 	for _, r := range a.ranges {
 		if r.first.Is4() != address.Is4() || address.Less(r.first) || r.first.Zone() != address.Zone() {

@@ -13,9 +13,9 @@ import (
 // ErrExhausted means that every tuple of a space has been used.
 var ErrExhausted = errors.New("tuples exhausted")
 
-// Space is the tuples that a load may use: every combination of a source address, a source port,
-// a target address and a target port. An empty dimension is left open: the address is invalid or
-// the port 0 in each tuple, and the kernel chooses.
+// Space describes the tuples that a load may use: every combination of a source address, a source
+// port, a target address and a target port. An empty dimension is left to the kernel: each tuple
+// then has an invalid address or port 0.
 type Space struct {
 	Sources     Addresses
 	SourcePorts []uint16
@@ -28,13 +28,13 @@ type Tuple struct {
 	Source, Target netip.AddrPort
 }
 
-// Allocator walks through a space: its tuples are numbered from 0, each number is another tuple,
-// and the same seed gives the same order. Seed 0 walks in order, the target's port changing
-// fastest, then the target, then the source port, then the source. Any other seed jumps through
-// the space with a stride that has no common divisor with its size, which reaches each tuple once.
+// Allocator walks through a space. It numbers the tuples from 0; each number is another tuple, and
+// the same seed gives the same order. Seed 0 walks in order: the target's port changes fastest,
+// then the target, then the source port, then the source. Any other seed jumps through the space
+// with a stride coprime to its size, which reaches each tuple once.
 type Allocator struct {
 	space          Space
-	sp, t, tp      uint64 // size of the dimensions but the first
+	sp, t, tp      uint64 // size of the dimensions after the first
 	size           uint64
 	stride, offset uint64
 	inverse        uint64 // of stride, modulo size
@@ -42,7 +42,7 @@ type Allocator struct {
 	sourcePorts, targetPorts map[uint16]uint64 // positions, for Find
 }
 
-// NewAllocator returns the walk through space that belongs to seed. A space has at most 2^62 tuples.
+// NewAllocator returns the walk through space that seed selects. A space has at most 2^62 tuples.
 func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 	a := &Allocator{
 		space: space,
@@ -63,7 +63,8 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 	}
 	a.stride, a.inverse = 1, 1
 	if seed != 0 && a.size > 2 {
-		random := rand.New(rand.NewPCG(seed, 0x6374_6c6f_6164)) // any constant: it tells this use of a seed from others
+		// The constant is arbitrary. It separates this use of a seed from others.
+		random := rand.New(rand.NewPCG(seed, 0x6374_6c6f_6164))
 		a.offset = random.Uint64N(a.size)
 		for a.stride = 1 + random.Uint64N(a.size-1); gcd(a.stride, a.size) != 1; {
 			a.stride = 1 + random.Uint64N(a.size-1)
@@ -81,10 +82,10 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// Len is the number of tuples in the space.
+// Len returns the number of tuples in the space.
 func (a *Allocator) Len() uint64 { return a.size }
 
-// Check returns an error wrapping [ErrExhausted] that names the dimensions when the space has
+// Check returns an error that wraps [ErrExhausted] and names the dimensions when the space has
 // fewer than n tuples.
 func (a *Allocator) Check(n uint64) error {
 	if n <= a.size {
@@ -93,8 +94,8 @@ func (a *Allocator) Check(n uint64) error {
 	return fmt.Errorf("%w: %d wanted, %s", ErrExhausted, n, a.Describe())
 }
 
-// Describe says how large the space is and of what: "131072 tuples (2 sources x 64 source ports x
-// 1 target x 1024 target ports)".
+// Describe returns the size of the space and of its dimensions: "131072 tuples (2 sources x 64
+// source ports x 1 target x 1024 target ports)".
 func (a *Allocator) Describe() string {
 	return fmt.Sprintf("%d tuples (%s x %s x %s x %s)", a.size,
 		count(max(a.space.Sources.Len(), 1), "source"), count(a.sp, "source port"),
@@ -108,7 +109,7 @@ func count(n uint64, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// position is where in the space tuple i lies: (i·stride + offset) mod size.
+// position returns the place of tuple i in the space: (i·stride + offset) mod size.
 func (a *Allocator) position(i uint64) uint64 {
 	if a.stride == 1 {
 		if p := i + a.offset; p < a.size {
@@ -125,8 +126,8 @@ func (a *Allocator) position(i uint64) uint64 {
 	return rest
 }
 
-// At is tuple i. Past the end the walk begins again, so that i and i+Len are the same tuple;
-// whoever must not repeat one asks Check first.
+// At returns tuple i. Past the end the walk begins again, so that i and i+Len are the same tuple. A
+// caller that must not repeat one calls Check first.
 func (a *Allocator) At(i uint64) Tuple {
 	s, sp, t, tp := a.Split(i)
 	var tuple Tuple
@@ -142,12 +143,12 @@ func (a *Allocator) At(i uint64) Tuple {
 	return tuple
 }
 
-// Split is tuple i as positions in the four dimensions.
+// Split returns the positions of tuple i in the four dimensions.
 func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint64) {
 	if i >= a.size {
 		i %= a.size
 	}
-	// Divisions are what this costs, and many a dimension has a size of 1.
+	// Divisions dominate the cost, and many dimensions have a size of 1.
 	source = a.position(i)
 	if a.tp > 1 {
 		source, targetPort = source/a.tp, source%a.tp
@@ -161,7 +162,7 @@ func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint
 	return source, sourcePort, target, targetPort
 }
 
-// Index is the inverse of Split: the number of the tuple at these positions.
+// Index returns the number of the tuple at these positions. It is the inverse of Split.
 func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 {
 	p := ((source*a.sp+sourcePort)*a.t+target)*a.tp + targetPort
 	p = (p + a.size - a.offset%a.size) % a.size
@@ -173,8 +174,8 @@ func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 
 	return rest
 }
 
-// Find is the number of a tuple; false when the space does not have it. A dimension that was left
-// open takes anything.
+// Find returns the number of a tuple, or false when the space does not have it. A dimension left to
+// the kernel matches anything.
 func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
 	var position [4]uint64
 	for i, set := range []Addresses{a.space.Sources, a.space.Targets} {
@@ -208,7 +209,7 @@ func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
 	return a.Index(position[0], position[1], position[2], position[3]), true
 }
 
-// positions is where each port stands in a list.
+// positions maps each port to its position in the list.
 func positions(ports []uint16) map[uint16]uint64 {
 	at := make(map[uint16]uint64, len(ports))
 	for i, port := range ports {

@@ -68,7 +68,7 @@ func TestParsePorts(t *testing.T) {
 	}
 }
 
-// randomSpace has up to a few thousand tuples, with any of its dimensions left open.
+// randomSpace returns a space of up to a few thousand tuples. Any of its dimensions may be empty.
 func randomSpace(t testing.TB, random *rand.Rand) Space {
 	t.Helper()
 	var space Space
@@ -96,8 +96,8 @@ func parse(t testing.TB, text string) Addresses {
 	return a
 }
 
-// The properties of the allocator: every tuple of the space once before any repeats, the same walk
-// for the same seed, and Index the inverse of Split.
+// TestAllocatorProperties checks that the allocator yields every tuple once before any repeats and
+// the same walk for the same seed, and Index inverts Split.
 func TestAllocatorProperties(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
@@ -143,8 +143,8 @@ func TestAllocatorProperties(t *testing.T) {
 	}
 }
 
-// Large spaces cannot be walked in a test, but positions of neighbours and of random pairs must
-// differ, and Index must still invert Split where the products pass 64 bits.
+// TestAllocatorLargeSpace checks that Index inverts Split where the products pass 64 bits. The
+// space is too large to walk.
 func TestAllocatorLargeSpace(t *testing.T) {
 	ports, err := ParsePorts("1-65535")
 	if err != nil {
