@@ -1,5 +1,5 @@
-// Package hosttest gives tests the programs of the host, and decides whether a test that lacks something is
-// skipped or fails. Only tests import it.
+// Package hosttest gives tests the programs of the host, and decides whether a test that lacks
+// something is skipped or fails. Only tests import it.
 package hosttest
 
 import (
@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// Skip skips a test for what the host lacks. Where nothing may be skipped (CTLOAD_NO_SKIP, which `make test` sets) the
-// test fails.
+// Skip skips a test that needs something the host lacks. Under CTLOAD_NO_SKIP, which `make test`
+// sets, the test fails.
 func Skip(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CTLOAD_NO_SKIP") != "" {
@@ -25,8 +25,8 @@ func Skip(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// Program returns the path of a program of the host. The test is skipped without it, and fails where
-// the list of what make installs (.ci/programs) does not name it.
+// Program returns the path of a program of the host. It skips the test when the program is missing,
+// and fails it when the list of what make installs (.ci/programs) does not name the program.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	need, err := listed(name)
@@ -51,7 +51,8 @@ func Need(t testing.TB, names ...string) {
 	}
 }
 
-// OneOf returns the path of the first of the programs that the host has, as [Program] does.
+// OneOf returns the path of the first of the programs that the host has. It skips or fails as
+// [Program] does.
 func OneOf(t testing.TB, names ...string) string {
 	t.Helper()
 	for _, name := range names[:len(names)-1] {
@@ -62,8 +63,8 @@ func OneOf(t testing.TB, names ...string) string {
 	return Program(t, names[len(names)-1])
 }
 
-// look finds a program in the PATH and where administrators' programs are, which the PATH of an
-// ordinary user of Debian does not hold.
+// look finds a program in the PATH and in the folders of administrators' programs, which the PATH
+// of an ordinary user of Debian lacks.
 func look(name string) (string, error) {
 	found, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin", "/sbin"} {
@@ -81,10 +82,11 @@ func look(name string) (string, error) {
 type line struct {
 	set      string
 	programs []string // names or patterns
-	pkg      string   // package that has them
+	pkg      string   // the package that has them
 }
 
-// elsewhere reports whether make installs the package on another distribution than this host's alone.
+// elsewhere reports whether make installs the package only on a distribution other than this
+// host's.
 func (l line) elsewhere() bool {
 	_, distribution, only := strings.Cut(l.set, "-")
 	return only && distribution != hostID()
@@ -101,10 +103,10 @@ var hostID = sync.OnceValue(func() string {
 	return ""
 })
 
-// started is the folder that the test binary was started in: its package's.
+// started is the folder in which the test binary was started: its package's.
 var started, errStarted = os.Getwd()
 
-// root returns the folder of the module that the test belongs to.
+// root returns the root folder of the test's module.
 func root() (string, error) {
 	if errStarted != nil {
 		return "", errStarted
@@ -119,15 +121,15 @@ func root() (string, error) {
 	}
 }
 
-// listVariable holds the list for a process that may not be able to read it.
+// listVariable passes the list to a process that may not be able to read it.
 const listVariable = "CTLOAD_TEST_PROGRAMS"
 
-// Environ returns the environment for a test that is run again as another user, who may not enter the folder
-// of the module.
+// Environ returns the environment for a test that runs again as another user, who may not enter the
+// folder of the module.
 func Environ() []string {
 	text, err := list()
 	if err != nil {
-		return os.Environ() // the test says so when it asks for a program
+		return os.Environ() // the test reports it when it asks for a program
 	}
 	return append(os.Environ(), listVariable+"="+string(text))
 }
@@ -144,7 +146,7 @@ func list() ([]byte, error) {
 	return os.ReadFile(filepath.Join(dir, ".ci/programs"))
 }
 
-// lines returns the list of what make installs.
+// lines returns the parsed list of what make installs.
 var lines = sync.OnceValues(func() ([]line, error) {
 	text, err := list()
 	if err != nil {
@@ -153,7 +155,7 @@ var lines = sync.OnceValues(func() ([]line, error) {
 	return parse(text)
 })
 
-// parse reads the text of .ci/programs.
+// parse parses the text of .ci/programs.
 func parse(text []byte) (list []line, err error) {
 	scanner := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; scanner.Scan(); n++ {
@@ -175,7 +177,8 @@ func parse(text []byte) (list []line, err error) {
 	return list, scanner.Err()
 }
 
-// listed returns the line that names a program; of several, one that holds for this host's distribution.
+// listed returns the line that names a program; of several, one that applies to this host's
+// distribution.
 func listed(name string) (found line, err error) {
 	list, err := lines()
 	if err != nil {

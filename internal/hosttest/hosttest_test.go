@@ -43,8 +43,8 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// TestProgramsAreListed holds all Go files to the list of what make installs: what they start by name is in it, and
-// tests look programs up through this package alone.
+// TestProgramsAreListed checks all Go files against the list of what make installs. The list has
+// every program that they start by name, and tests look programs up only through this package.
 func TestProgramsAreListed(t *testing.T) {
 	dir, err := root()
 	if err != nil {
@@ -102,8 +102,8 @@ func TestUnlisted(t *testing.T) {
 	}
 }
 
-// unlisted returns what a file starts that it must not: programs by a name that is in no list and, in tests, those
-// that are looked up past this package.
+// unlisted returns a file's violations: programs started by a name that no list has and, in tests,
+// programs looked up without this package.
 func unlisted(set *token.FileSet, file *ast.File) (wrong []string) {
 	test := imports(file, "testing")
 	known := literals(file)
@@ -150,7 +150,7 @@ func imports(file *ast.File, path string) bool {
 	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == strconv.Quote(path) })
 }
 
-// called returns which function of os/exec a call calls, or an empty string.
+// called returns the name of the os/exec function that a call calls, or an empty string.
 func called(call *ast.CallExpr) string {
 	if selector, ok := call.Fun.(*ast.SelectorExpr); ok {
 		if pkg, ok := selector.X.(*ast.Ident); ok && pkg.Name == "exec" {
@@ -160,7 +160,8 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// texts are the strings, or the first strings of slices, that names of a file are given literally.
+// texts maps the names of a file to the literal strings, or first strings of slices, that it
+// assigns to them.
 type texts map[string][]string
 
 func literals(file *ast.File) texts {
@@ -214,7 +215,7 @@ func TestProgram(t *testing.T) {
 	if got := Program(t, "sh"); filepath.Base(got) != "sh" {
 		t.Errorf("sh is %q", got)
 	}
-	// An ordinary user's PATH holds no tools of administrators.
+	// An ordinary user's PATH lacks administrators' programs.
 	t.Setenv("PATH", "/usr/bin:/bin")
 	dir, err := exec.LookPath("/usr/sbin/chroot")
 	if err != nil {

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The locks are on folders of the module: they exist, every user may open them, and the kernel releases
-// the lock of a process that dies.
+// The locks are on folders of the module: they exist, every user may open them, and the kernel
+// releases the lock of a process that dies.
 const (
 	settingsLock = "internal"
-	queueLock    = "internal/hosttest" // so that tests that share wait behind one that changes
+	// Tests that share wait in it behind one that changes.
+	queueLock = "internal/hosttest"
 )
 
-// SharesSettings keeps the host-wide settings of connection tracking as they are until release, for a test
-// in namespaces: nf_conntrack_max bounds the tables of all namespaces.
+// SharesSettings keeps the host-wide settings of connection tracking unchanged until release, for a
+// test in namespaces: nf_conntrack_max limits the tables of all namespaces.
 func SharesSettings(t testing.TB) (release func()) {
 	t.Helper()
 	return lockSettings(t, unix.LOCK_SH)
 }
 
-// ChangesSettings waits until no test of any package shares the host-wide settings of connection tracking, and
-// keeps them to the caller until release.
+// ChangesSettings waits until no test of any package shares the host-wide settings of connection
+// tracking, and reserves them for the caller until release.
 func ChangesSettings(t testing.TB) (release func()) {
 	t.Helper()
 	return lockSettings(t, unix.LOCK_EX)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestSettings_ChangedAlone has tests share the settings and others change them, all at once: whoever
-// changes them is alone, and those that share wait behind one that waits to change.
+// TestSettings_ChangedAlone runs tests that share the settings and one that changes them. The
+// change is exclusive, and a test that shares waits behind one that waits to change.
 func TestSettings_ChangedAlone(t *testing.T) {
 	var mu sync.Mutex
 	var events []string

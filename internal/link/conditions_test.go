@@ -34,7 +34,8 @@ func TestConditionsValidate(t *testing.T) {
 	}
 }
 
-// TestSplit holds what netem is told in each direction to what was asked, and back.
+// TestSplit checks that Split gives netem each direction's conditions, and that merge restores
+// them.
 func TestSplit(t *testing.T) {
 	for _, c := range []struct {
 		conditions Conditions

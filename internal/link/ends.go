@@ -11,10 +11,10 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Ends are the lab's ends of all its nodes' links, at which conditions are made: what makes the lab that embeds it
-// one whose links can be made worse. The zero value is ready for use.
+// Ends are the lab's ends of all its nodes' links, where conditions are set. A lab that embeds Ends
+// can impair its links. The zero value is ready for use.
 type Ends struct {
-	mu  sync.Mutex // held for a whole change: two of one link would mix
+	mu  sync.Mutex // held for a whole change: two changes of one link would mix
 	all []*End
 
 	look    sync.Once
@@ -24,31 +24,32 @@ type Ends struct {
 // End is the lab's end of a node's link.
 type End struct {
 	Node, Link string // names
-	// Name is that of the tap, or of the lab's end of the veth pair, and Bridge where it is; empty for a link that
-	// is not in this namespace, where a partition is a loss of all frames.
+	// Name is the name of the tap, or of the lab's end of the veth pair, and Bridge the bridge that
+	// has it. Name is empty for a link outside of this namespace, where a partition is a loss of
+	// all frames.
 	Name   string
 	Bridge *Bridge
-	// Card is the other end where that is a machine's; nil for a namespace of this kernel.
+	// Card is the other end where a machine has it; nil for a namespace of this kernel.
 	Card Card
 
 	shaped   bool // by netem on this end
-	inside   bool // by netem in the machine itself, and then what it reads back:
+	inside   bool // by netem in the machine itself; to and from are what reads back there
 	to, from Conditions
-	parted   bool // where there is no bridge to take it off
+	parted   bool // the partition where no bridge makes it
 }
 
 // Card is the network card of a machine.
 type Card interface {
-	// Shape has the machine's own kernel shape what passes, in the place of what it did before; zero
-	// conditions end that. It returns what reads back there.
+	// Shape makes the machine's own kernel shape the frames that pass, in place of its earlier
+	// shaping; zero conditions end that. It returns the conditions that read back there.
 	Shape(ctx context.Context, conditions Conditions) (to, from Conditions, err error)
-	// SetCarrier plugs the cable in or out; Carrier says how it is.
+	// SetCarrier plugs the cable in or out; Carrier reports whether it is in.
 	SetCarrier(ctx context.Context, up bool) error
 	Carrier(ctx context.Context) (up bool, err error)
 }
 
-// Add remembers an end. What it returns forgets it again, with what was made beside it; the end itself goes with
-// [Remove], after that.
+// Add adds an end. leave removes it with the interface made beside it for shaping. The caller
+// removes the end's own interface with [Remove], after leave.
 func (e *Ends) Add(end End) (leave func() error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,7 +66,7 @@ func (e *Ends) Add(end End) (leave func() error) {
 	}
 }
 
-// Rebooted forgets what a machine's own kernel did to the links of a node: that is gone.
+// Rebooted forgets the shaping inside a node's machine: a reboot ends it.
 func (e *Ends) Rebooted(node string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -76,11 +77,11 @@ func (e *Ends) Rebooted(node string) {
 	}
 }
 
-// SetLink makes conditions between a node and one of its links, in the place of those of before, and returns
-// what reads back. Frames are shaped by netem on the lab's end, outside of the node. Where this kernel has no
-// netem (see [missingNetem]) a machine shapes them itself, before its connection tracking sees what comes and
-// after it saw what goes; a namespace, which has this kernel, cannot, and then the machine at the other
-// end of its link can.
+// SetLink sets the conditions between a node and one of its links, in place of earlier ones, and
+// returns what reads back. netem on the lab's end shapes the frames, outside of the node. Where
+// this kernel has no netem (see [missingNetem]), a machine shapes them itself, before its
+// connection tracking sees arriving frames and after it saw leaving ones. A namespace shares this
+// kernel and cannot; then the machine at the other end of its link can.
 func (e *Ends) SetLink(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
 	if err := c.Validate(); err != nil {
 		return Conditions{}, fmt.Errorf("link %s of %s: %w", name, node, err)
@@ -88,7 +89,7 @@ func (e *Ends) SetLink(ctx context.Context, node, name string, c Conditions) (Co
 	return e.change(ctx, node, name, c)
 }
 
-// ClearLink puts the link of a node in order.
+// ClearLink ends all conditions of a node's link.
 func (e *Ends) ClearLink(ctx context.Context, node, name string) (Conditions, error) {
 	return e.change(ctx, node, name, Conditions{})
 }
@@ -116,7 +117,7 @@ func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (now
 	return now, nil
 }
 
-// find is the end of a node's link; the error names what there is.
+// find returns the end of a node's link. Its error names the known ends.
 func (e *Ends) find(node, name string) (*End, error) {
 	var known []string
 	for _, end := range e.all {
@@ -128,7 +129,7 @@ func (e *Ends) find(node, name string) (*End, error) {
 	return nil, fmt.Errorf("%s is not on a link %s; there are %s", node, name, strings.Join(known, ", "))
 }
 
-// shape makes netem do as asked, where that is possible.
+// shape makes netem apply the conditions, where that is possible.
 func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 	c.Down = false // not netem's
 	if end.Name == "" {
@@ -193,7 +194,7 @@ func (end *End) connect(ctx context.Context, c Conditions) error {
 	return end.plug(ctx, !c.Down)
 }
 
-// plug sets the cable of a machine's card.
+// plug plugs the cable of a machine's card in or out.
 func (end *End) plug(ctx context.Context, up bool) error {
 	now, err := end.Card.Carrier(ctx)
 	if err == nil && now != up {
@@ -202,7 +203,8 @@ func (end *End) plug(ctx context.Context, up bool) error {
 	return err
 }
 
-// conditions reads back: from the kernel that shapes, the bridge, and the machine's cable.
+// conditions reads the conditions back: from the kernel that shapes, the bridge, and the machine's
+// cable.
 func (end *End) conditions(ctx context.Context) (Conditions, error) {
 	var to, from Conditions
 	var err error
@@ -220,7 +222,7 @@ func (end *End) conditions(ctx context.Context) (Conditions, error) {
 	if end.Name != "" {
 		joined, up, err = state(end.Name)
 	} else if end.parted {
-		c.Loss = 0 // its way to be parted
+		c.Loss = 0 // the loss makes the partition
 	}
 	if err == nil && end.Card != nil {
 		up, err = end.Card.Carrier(ctx)
@@ -229,8 +231,8 @@ func (end *End) conditions(ctx context.Context) (Conditions, error) {
 	return c, err
 }
 
-// merge is the conditions of both directions as one, the way in which they were asked for: equal in both, or
-// in one alone.
+// merge returns the conditions of both directions as one, as a caller of SetLink gives them: equal
+// in both directions, or in one alone.
 func merge(to, from Conditions) Conditions {
 	switch {
 	case to == from:

@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// TestEnds worsens the link of a namespace. Whether it can be shaped depends on this host's kernel.
+// TestEnds impairs the link of a namespace. Shaping depends on this host's kernel.
 func TestEnds(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		node := exec.Command("sleep", "60")

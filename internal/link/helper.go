@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HelperRole is the name under which this program stands in for qemu-bridge-helper(8): a libvirt daemon in
-// session mode starts it, with no capabilities, for each card of a machine that is to be on a bridge. QEMU's own wants
-// to be setuid root and a file below /etc.
+// HelperRole is the name under which this program replaces qemu-bridge-helper(8). A libvirt daemon
+// in session mode starts it, without capabilities, for each card of a machine on a bridge. QEMU's
+// own helper must be setuid root and needs a file below /etc.
 const HelperRole = "ctload-bridge-helper"
 
-// RunHelper is what the process called [HelperRole] does: it opens the tap that [Prepare] has made and
-// hands its descriptor over. It takes QEMU's arguments: --br=BRIDGE --fd=SOCKET and --use-vnet.
+// RunHelper runs the process called [HelperRole]: it opens the tap that [Prepare] has made and
+// passes its descriptor on. It takes QEMU's arguments: --br=BRIDGE --fd=SOCKET and --use-vnet. It
+// returns the exit status.
 func RunHelper() int {
 	if err := runHelper(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -65,11 +66,11 @@ func runHelper(args []string) error {
 	return nil
 }
 
-// preparedTap is the name of the tap of a bridge's one machine.
+// preparedTap returns the name of the tap of a bridge's one machine.
 func preparedTap(bridge string) string { return "card-" + bridge }
 
-// Prepare makes a tap on the named bridge for the one machine on it whose card [RunHelper] is to open, unless it is there.
-// The user owns it, so that opening it takes no privilege.
+// Prepare makes a tap on the named bridge for its one machine, unless it exists. [RunHelper] opens
+// it later. The user owns the tap, so that opening it takes no privilege.
 func Prepare(bridge string) error {
 	found, err := netlink.LinkByName(bridge)
 	if err != nil {
@@ -88,5 +89,5 @@ func Prepare(bridge string) error {
 	return (&Bridge{bridge: b}).Join(preparedTap(bridge))
 }
 
-// Name is the bridge's.
+// Name returns the bridge's name.
 func (b *Bridge) Name() string { return b.bridge.Name }

@@ -1,5 +1,5 @@
 // Package link makes the isolated links of a lab in the network namespace of the caller: a bridge,
-// and on it taps for virtual machines and veth pairs for load nodes. Nothing in here has an address
+// with taps for virtual machines and veth pairs for load nodes on it. None of them has an address
 // or a route, so that no frame can leave the namespace.
 //
 // It needs CAP_NET_ADMIN in that namespace, and /dev/net/tun for taps.
@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Conditions are what a link does to the frames between one node and the rest of it.
+// Conditions say what a link does to the frames between one node and the other nodes.
 type Conditions = actions.Conditions
 
 // Bridge is one link of a lab.
@@ -46,24 +46,24 @@ func (b *Bridge) Close() error {
 	return nil
 }
 
-// queueLength is so many packets that a link does not drop what a slow guest has not yet taken of a
-// burst: what is lost in the lab is to be lost in the DUT.
+// queueLength, in packets, absorbs any burst that a slow guest has not read yet, so that only the
+// DUT drops packets.
 const queueLength = 10000
 
-// AddTap makes a tap for a virtual machine's network card, which passes nothing until it joins a bridge
-// ([Bridge.Join]). The caller removes it with [Remove].
+// AddTap makes a tap for a virtual machine's network card. It passes no frame until it joins a
+// bridge ([Bridge.Join]). The caller removes it with [Remove].
 func AddTap(name string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	tap := &netlink.Tuntap{
 		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
-		// Root, which is the default, is nobody in the sandbox.
+		// The default owner, root, does not exist in the sandbox.
 		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
 	}
 	if err := netlink.LinkAdd(tap); err != nil {
 		return fmt.Errorf("make tap %s: %w", name, err)
 	}
-	// A tap is made with the default length, whatever is asked for.
+	// The kernel makes a tap with the default length, regardless of the request.
 	if err := netlink.LinkSetTxQLen(tap, queueLength); err != nil {
 		return errors.Join(fmt.Errorf("lengthen the queue of tap %s: %w", name, err), Remove(name))
 	}
@@ -74,7 +74,8 @@ func AddTap(name string) error {
 // process pid under the name inner.
 func (b *Bridge) AddVeth(name, inner string, pid int) error { return b.AddCard(name, inner, nil, pid) }
 
-// AddCard is AddVeth with a hardware address for the inner end; nil lets the kernel draw one.
+// AddCard makes a veth pair as AddVeth does, with a hardware address for the inner end; nil: a
+// random one.
 func (b *Bridge) AddCard(name, inner string, mac net.HardwareAddr, pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
@@ -100,7 +101,7 @@ func (b *Bridge) attach(port netlink.Link) error {
 	return nil
 }
 
-// Remove removes a tap or one end of a veth pair, and the other end with it.
+// Remove removes a tap, or a veth pair by the name of one end. A missing interface is no error.
 func Remove(name string) error {
 	port, err := netlink.LinkByName(name)
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
@@ -115,8 +116,8 @@ func Remove(name string) error {
 	return nil
 }
 
-// part takes a tap or one end of a veth pair off its bridge, so that no frame passes, while whoever is behind
-// it still sees a carrier.
+// part takes a tap or one end of a veth pair off its bridge. Then no frame passes, while the other
+// end still sees a carrier.
 func part(name string) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
@@ -128,7 +129,7 @@ func part(name string) error {
 	return nil
 }
 
-// Join puts a tap or one end of a veth pair on the bridge; one that is there stays.
+// Join puts a tap or one end of a veth pair on the bridge, unless it is there already.
 func (b *Bridge) Join(name string) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
@@ -137,7 +138,7 @@ func (b *Bridge) Join(name string) error {
 	return b.attach(port)
 }
 
-// state says whether a tap or veth is on a bridge, and whether it is up.
+// state reports whether a tap or veth is on a bridge, and whether it is up.
 func state(name string) (joined, up bool, err error) {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
@@ -146,7 +147,7 @@ func state(name string) (joined, up bool, err error) {
 	return port.Attrs().MasterIndex != 0, port.Attrs().Flags&net.FlagUp != 0, nil
 }
 
-// setUp brings the lab's end of a veth pair up, or down, and the carrier of its other end with it.
+// setUp brings the lab's end of a veth pair up or down, which sets the carrier of the other end.
 func setUp(name string, up bool) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {

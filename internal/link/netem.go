@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shape makes conditions with netem on an interface of the caller's network namespace, in the place of
-// what an earlier Shape made there: sent holds for the frames that go out through the interface, received
-// for those that come in. Zero conditions leave a direction alone. Carrier and partition are not netem's and
-// are not looked at.
+// Shape sets conditions with netem on an interface of the caller's network namespace, in place of
+// those of an earlier Shape: sent applies to frames that leave through the interface, received to
+// those that arrive. Zero conditions leave a direction alone. Shape ignores carrier and partition,
+// which netem does not handle.
 //
-// Frames that come in are led through an interface of their own, an ifb, since a queueing discipline works
-// on what goes out. It needs CAP_NET_ADMIN, and a kernel with sch_netem, and for received also ifb,
-// sch_ingress, cls_matchall and act_mirred (Linux 4.8); see [missingNetem].
+// Arriving frames pass through an interface of their own, an ifb, since a queueing discipline
+// handles leaving frames. Shape needs CAP_NET_ADMIN, and a kernel with sch_netem, and for received
+// also ifb, sch_ingress, cls_matchall and act_mirred (Linux 4.8); see [missingNetem].
 //
-// An interface that has a queueing discipline of somebody's own is refused.
+// Shape refuses an interface with a queueing discipline that it did not make.
 func Shape(name string, sent, received Conditions) error {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
@@ -41,8 +41,8 @@ func Shape(name string, sent, received Conditions) error {
 	return nil
 }
 
-// unshapeNamed takes back what [Shape] made. It is harmless where there is nothing, and for an interface
-// that is gone.
+// unshapeNamed undoes [Shape]. It does nothing for an interface that Shape did not change or that
+// is gone.
 func unshapeNamed(name string) error {
 	port, err := netlink.LinkByName(name)
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
@@ -54,8 +54,8 @@ func unshapeNamed(name string) error {
 	return unshape(port)
 }
 
-// Shaped reads back from the kernel what netem does on an interface: to what goes out, and to what comes
-// in. Times come in netem's unit of 64 ns, shares in 1/2^32.
+// Shaped reads back from the kernel what netem does on an interface, to leaving and to arriving
+// frames. Times come in netem's unit of 64 ns, shares in 1/2^32.
 func Shaped(name string) (sent, received Conditions, err error) {
 	port, err := netlink.LinkByName(name)
 	if err != nil {
@@ -75,8 +75,8 @@ func Shaped(name string) (sent, received Conditions, err error) {
 	return sent, received, err
 }
 
-// missingNetem says what keeps the kernel of the caller's network namespace from shaping, by trying it on an
-// interface made for that; "" where it can.
+// missingNetem says why the kernel of the caller's network namespace cannot shape, after it tried
+// on an interface made for that; "" where it can.
 func missingNetem() string {
 	const name = "ctload-netem"
 	bridge, err := NewBridge(name)
@@ -90,7 +90,8 @@ func missingNetem() string {
 	return ""
 }
 
-// netemHandle names netem's discipline at the root of an interface, and tells ours from others.
+// netemHandle is the handle of our netem discipline at the root of an interface. It tells ours from
+// others.
 var netemHandle = netlink.MakeHandle(0xc71d, 0)
 
 // addNetem makes netem the root discipline of an interface.
@@ -101,7 +102,7 @@ func addNetem(port netlink.Link, c Conditions) error {
 		return fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
 	}
 	for _, q := range disciplines {
-		// What the kernel gives an interface by itself has no handle.
+		// The kernel's own default discipline has no handle.
 		if a := q.Attrs(); a.LinkIndex == port.Attrs().Index && a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
 			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone", name, q.Type())
 		}
@@ -120,7 +121,8 @@ func addNetem(port netlink.Link, c Conditions) error {
 
 // netemOf returns conditions in netem's own terms.
 func netemOf(c Conditions) *netlink.Netem {
-	// Reordering: of the frames that are delayed, those that are not are sent at once.
+	// With a gap of 1, netem sends the share ReorderProb of the frames at once and delays the
+	// others.
 	gap := uint32(0)
 	if c.Reorder > 0 {
 		gap = 1
@@ -134,8 +136,8 @@ func netemOf(c Conditions) *netlink.Netem {
 	}
 }
 
-// netemLimit is how many frames may wait: more than any load sends in a second or two, since what is lost
-// is to be lost by the share that was asked for.
+// netemLimit is how many frames may wait: more than any load sends in a second or two, so that only
+// the requested share is lost.
 const netemLimit = 200000
 
 // tick is netem's unit of time in struct tc_netem_qopt: PSCHED_SHIFT is 6 since Linux 2.6.32.
@@ -166,15 +168,15 @@ func readNetem(port netlink.Link) (Conditions, error) {
 	return Conditions{}, nil
 }
 
-// ifbName is the interface through which the frames go that come in through another; both names have
+// ifbName returns the name of the ifb for frames that arrive through an interface. Both names have
 // at most 15 bytes.
 func ifbName(name string) string {
 	const prefix = "ctif."
 	return prefix + name[max(0, len(name)-(unix.IFNAMSIZ-1-len(prefix))):]
 }
 
-// shapeReceived leads what comes in through an ifb with netem on it, from where it goes on as if it had just
-// arrived.
+// shapeReceived redirects arriving frames through an ifb with netem on it. From there they continue
+// as if they had just arrived.
 func shapeReceived(port netlink.Link, c Conditions) error {
 	name := port.Attrs().Name
 	attrs := netlink.NewLinkAttrs()
@@ -208,7 +210,7 @@ func shapeReceived(port netlink.Link, c Conditions) error {
 	return nil
 }
 
-// unshape removes our disciplines of both directions, those of nobody else.
+// unshape removes our disciplines of both directions, and no others.
 func unshape(port netlink.Link) error {
 	name := port.Attrs().Name
 	disciplines, err := netlink.QdiscList(port)

@@ -1,6 +1,6 @@
-// Package measuredtest tells tests which trials a busy host has spoilt, so that those are measured again, as
-// users would: an emulated guest and its generator want a CPU each, and on a host with other work do not always
-// get one.
+// Package measuredtest tells tests which trials a busy host has spoilt, so that they measure these
+// again, as users would. An emulated guest and its generator need a CPU each, and do not always get
+// one on a host with other work.
 package measuredtest
 
 import (
@@ -9,22 +9,22 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Attempts is how often a test measures at most.
+// Attempts limits how often a test measures.
 const Attempts = 5
 
-// busyHost are the reasons why a trial is INVALID that are the host's doing.
+// busyHost lists the codes of an INVALID trial that the host causes.
 var busyHost = []results.Code{
 	results.CodePacing, results.CodeStalled, results.CodeClock, results.CodeSteal, results.CodeLostCPU,
 }
 
-// Spoilt reports whether a trial is INVALID for reasons that are all the host's doing.
+// Spoilt reports whether a trial is INVALID only for reasons that the host causes.
 func Spoilt(trial results.Trial) bool {
 	return trial.Verdict == results.Invalid &&
 		!slices.ContainsFunc(trial.InvalidCodes, func(code results.Code) bool { return !slices.Contains(busyHost, code) })
 }
 
-// SpoiltIn names the scenarios of a run that have a trial which the host has spoilt. It is nothing when a trial
-// is INVALID for any other reason: measuring again would only hide that.
+// SpoiltIn returns the names of the scenarios with a trial that the host has spoilt. It returns nil
+// when a trial is INVALID for another reason, which a new measurement would hide.
 func SpoiltIn(run *results.Run) (names []string) {
 	for _, s := range run.Scenarios {
 		for _, trial := range s.Trials {

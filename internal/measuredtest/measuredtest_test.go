@@ -7,8 +7,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestSpoiltIn knows the reasons that Validate gives of a host that had no time; any other reason beside
-// them is the test's own affair.
+// TestSpoiltIn checks that SpoiltIn accepts each reason that Validate gives for a busy host, and
+// returns nothing beside any other reason.
 func TestSpoiltIn(t *testing.T) {
 	trial := func(reasons ...results.Reason) results.Trial {
 		trial := results.Trial{Verdict: results.Clean}

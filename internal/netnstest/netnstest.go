@@ -1,4 +1,4 @@
-// Package netnstest runs tests in user and network namespaces of their own, where they have all
+// Package netnstest runs tests in their own user and network namespaces, where they have all
 // privileges and no way out. Only tests import it.
 package netnstest
 
@@ -17,15 +17,15 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// insideVariable names the test that a process was started for.
+// insideVariable names the test for which a process was started.
 const insideVariable = "CTLOAD_TEST_INSIDE"
 
-// nobody is the ordinary user that root's tests are run as too.
+// nobody is the ordinary user as which root's tests run too.
 const nobody = 65534
 
-// Inside reports whether the calling test, which is no subtest, runs in namespaces of its own, with
-// loopback up. Outside, it runs the test again inside, as the user who runs the tests, takes over its
-// outcome and returns false; the test then returns at once.
+// Inside reports whether the calling test, which must not be a subtest, runs in its own namespaces,
+// with loopback up. Outside, it runs the test again inside, as the same user, takes over its
+// outcome and returns false; the test must then return.
 func Inside(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(insideVariable) == t.Name() {
@@ -36,8 +36,8 @@ func Inside(t *testing.T) bool {
 	return false
 }
 
-// Run runs the body of the calling test in namespaces of its own, with loopback up: once as the user
-// who runs the tests and, when that is root, once more as an ordinary user.
+// Run runs the body of the calling test in its own namespaces, with loopback up: once as the same
+// user and, when that is root, once more as an ordinary user.
 func Run(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(insideVariable) == t.Name() {
@@ -52,15 +52,15 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	}
 }
 
-// enter makes the new namespaces habitable.
+// enter prepares the new namespaces for a test.
 func enter(t *testing.T) {
 	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
 	}
-	// The legacy tools lock a file in /run, which an ordinary user cannot write. The process is this test's
-	// alone, so that it may be a parallel one.
+	// The legacy tools lock a file in /run, which an ordinary user cannot write. The process runs
+	// only this test, so that it may change the environment of a parallel test.
 	if err == nil {
 		err = os.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
 	}
@@ -69,13 +69,13 @@ func enter(t *testing.T) {
 	}
 }
 
-// again runs a test in a process of its own, inside, and takes over its outcome.
+// again runs a test in its own process, inside, and takes over its outcome.
 func again(t *testing.T, test string, uid, gid int) {
 	t.Helper()
 	release := hosttest.SharesSettings(t)
 	defer release()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+test+"$", "-test.v", "-test.count=1")
-	// The race detector otherwise makes each process wait for a second before it ends.
+	// Otherwise the race detector makes each process wait for a second before it ends.
 	cmd.Env = append(hosttest.Environ(), insideVariable+"="+test, "TMPDIR=/tmp", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
