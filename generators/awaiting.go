@@ -11,9 +11,9 @@ import (
 type awaiting struct {
 	pieces []atomic.Pointer[awaitingPiece]
 	open   atomic.Int64 // packets sent or about to be sent whose fate is unknown
-	// the first packet whose fate may be unknown; only worker 0 uses it
+	// next is the first packet whose fate may be unknown. Only worker 0 uses it.
 	next int64
-	// nanoseconds that each worker stood still while it may have unread answers
+	// away counts the nanoseconds that each worker stood still while it may have unread answers.
 	away []atomic.Int64
 }
 
@@ -103,7 +103,7 @@ func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Du
 		state := a.at(a.next).Load()
 		switch {
 		case state&awaitingSent == 0:
-			// not sent yet; numbers are sent nearly in order
+			// The packet was not sent yet. Numbers are sent nearly in order.
 			return -1
 		case state&awaitingSettled == 0:
 			waited := since(state, now)

@@ -11,15 +11,15 @@ const (
 	Reset       Cause = "reset"       // RST from the peer or a firewall, once established
 	Refused     Cause = "refused"     // RST in answer to the SYN, or ICMP port unreachable
 	Unreachable Cause = "unreachable" // ICMP says so, or no route or neighbour
-	// EPERM: this host's own netfilter (a rule, or a full table) dropped the outgoing packet.
+	// EPERM means that this host's own netfilter (a rule, or a full table) dropped the packet.
 	EPERM        Cause = "eperm"
 	NoPort       Cause = "no-port"       // no free source port or address here
 	NoDescriptor Cause = "no-descriptor" // the process or the host is out of descriptors
 	NoBuffer     Cause = "no-buffer"     // this host had no memory or queue room for the packet
-	// ClosedEarly: the peer closed before its answer was complete, or while the connection was
-	// held.
+	// ClosedEarly means that the peer closed before its answer was complete, or while the
+	// connection was held.
 	ClosedEarly Cause = "closed-early"
-	// BadResponse: not HTTP, an HTTP status of 400 or above, or bytes other than the expected ones.
+	// BadResponse means not HTTP, an HTTP status of 400 or above, or unexpected bytes.
 	BadResponse Cause = "bad-response"
 	Cancelled   Cause = "cancelled" // unfinished when the context ended
 	Other       Cause = "other"

@@ -84,7 +84,7 @@ func TestHold(t *testing.T) {
 	r := startIn(t, responders.Spec{Kind: responders.Echo, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
 	const (
 		n = 500
-		// long enough that a host which stands still opens all of them before the end
+		// It is long enough that a host which stands still opens all of them before the end.
 		duration = 6 * time.Second
 		interval = 200 * time.Millisecond
 		payload  = 10

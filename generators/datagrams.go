@@ -26,7 +26,7 @@ type datagrams struct {
 	vacant  []int32           // positions
 	numbers map[uint64]int32  // position in sockets of each source that is open
 	flows   *flows            // nil when no answers are awaited
-	// nil unless each datagram is sent several times at once
+	// barrier is nil unless each datagram is sent several times at once.
 	barrier *threads.Barrier
 	echo    *echo // for icmp
 

@@ -19,7 +19,7 @@ func TestUDP(t *testing.T) {
 	slow := responders.Spec{Kind: responders.Slow, Delay: 50 * time.Millisecond, Ports: []uint16{0}}
 	for _, test := range []struct {
 		name string
-		// each has its own responder, which counts late what it has not read yet
+		// Each test has its own responder, which may count datagrams late.
 		to    responders.Spec
 		spec  Spec
 		cause Cause // of all failures; "": none fails
@@ -132,7 +132,7 @@ func TestProbe(t *testing.T) {
 	t.Parallel() // it mostly waits
 	tcp := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
 	udp := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
-	// a port that the kernel gives to no other socket meanwhile, the prober's included
+	// The kernel gives this port to no other socket meanwhile, the prober's included.
 	closed := []uint16{1}
 	for _, test := range []struct {
 		name  string

@@ -15,7 +15,7 @@ import (
 type echo struct {
 	four bool
 	raw  bool
-	// the next identifier, for raw sockets; the kernel chooses that of ping sockets
+	// next is the next identifier, for raw sockets. The kernel chooses that of ping sockets.
 	next uint16
 }
 

@@ -9,7 +9,7 @@ import (
 
 // flow is one datagram flow that awaits answers.
 type flow struct {
-	// in the queue of those that await an answer, or of those that await their next exchange
+	// Link is in the queue of flows that await an answer, or that await their next exchange.
 	deadlines.Link
 	intended   time.Duration
 	begun      time.Duration

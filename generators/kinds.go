@@ -16,7 +16,7 @@ const (
 	HTTP      Kind = "http"      // requests, each on its own connection unless kept alive
 	TCP       Kind = "tcp"       // connections, closed in a chosen way
 	Hold      Kind = "hold"      // connections that stay open
-	UDP       Kind = "udp"       // datagrams of new flows, or conversations
+	UDP       Kind = "udp"       // flows of datagrams, from sockets or crafted
 	SYN       Kind = "syn"       // crafted SYNs, never answered
 	Handshake Kind = "handshake" // crafted handshakes, without sockets
 	ICMP      Kind = "icmp"      // crafted echo requests
@@ -29,12 +29,12 @@ type traits struct {
 	unit   string // what the results count
 	engine engine // drives sockets; nil: the packets are always crafted
 	crafts bool   // the packets may be crafted
-	// reports whether the load goes to no port; nil: never
+	// portless reports whether the load goes to no port; nil: never
 	portless func(s *Spec) bool
-	// reports whether the load awaits answers without Spec.Reply; nil: never
+	// awaits reports whether the load awaits answers without Spec.Reply; nil: never
 	awaits func(s *Spec) bool
 	atOnce bool // several may begin at the same moment
-	// fills in the defaults of this kind; nil: none
+	// defaults fills in the defaults of this kind; nil: none
 	defaults func(s *Spec)
 	check    func(s *Spec) error
 }

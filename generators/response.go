@@ -10,9 +10,9 @@ import (
 type response struct {
 	state  responseState
 	status int
-	// the current line, kept only when a piece ended inside it
+	// line is the current line, kept only when a piece ended inside it.
 	line []byte
-	// bytes of the body or of the chunk still to come; -1: until the peer closes
+	// length counts the bytes of the body or of the chunk still to come; -1: until the peer closes.
 	length int64
 	close  bool // the connection ends with this response
 	chunk  bool

@@ -108,7 +108,7 @@ type Second struct {
 	Offered   int64 `json:"offered"`
 	Completed int64 `json:"completed"`
 	Failed    int64 `json:"failed"`
-	// Total of those completed, to two significant digits
+	// Latency is Total of those completed, to two significant digits.
 	Latency *latency.Histogram `json:"latency,omitempty"`
 }
 

@@ -8,7 +8,8 @@ import (
 
 // conn is one connection of a [stream].
 type conn struct {
-	// since the start of the load: when the connection or its current request should begin
+	// intended is when the connection or its current request should begin, since the start of the
+	// load.
 	intended       time.Duration
 	begun          time.Duration // when it began
 	deadlines.Link               // in the queue of connections under the time limit
@@ -19,7 +20,7 @@ type conn struct {
 	generation     uint32 // tells the connection from earlier ones in the slot
 	registered     uint32 // the generation that epoll has for the descriptor
 	unsent         int32  // bytes of the request still to send
-	// bytes of the request sent before the connection was known to be established
+	// presend counts bytes of the request sent before the connection was known to be established.
 	presend  int32
 	requests int32 // requests left to send, without the current one
 	state    connState

@@ -13,7 +13,7 @@ import (
 )
 
 // stream is a worker that drives TCP sockets: http, tcp, hold and the tcp probe. It is one thread
-// with one epoll instance. Every connection is a slot of a table, found by its index.
+// with one epoll instance. Every connection is a slot of a table without pointers.
 //
 // A connection costs socket, connect, epoll_ctl, close and, where bytes travel, one send and one
 // receive. epoll watches a descriptor once, edge-triggered, for everything, and an event that
@@ -27,7 +27,7 @@ type stream struct {
 	chunks    [][]conn // the slots, in pieces that never move
 	responses [][]response
 	free      []int32
-	// connections with something to do, or whose peer has to close
+	// open counts connections with something to do, or whose peer has to close.
 	open      int
 	held      int             // those of open that are held
 	idle      []handle        // kept-alive connections without a request

@@ -62,7 +62,7 @@ type ipPacket struct {
 	source, target netip.Addr
 	protocol       byte
 	upper          []byte
-	// of upper, by the header's length: a capture may hold less, a short frame more
+	// length is that of upper by the IP header: a capture may hold less, a short frame more.
 	length int
 }
 

@@ -114,7 +114,7 @@ func (s *datagramServer) serve() error {
 func (s *datagramServer) read(fd int32) {
 	n, errno := s.batch.Receive(fd)
 	if errno != 0 {
-		// nothing there, or an ICMP error for an earlier answer, which the read has cleared
+		// Nothing is there, or the read has cleared an ICMP error for an earlier answer.
 		return
 	}
 	s.live.requests.Add(int64(n))

@@ -17,7 +17,7 @@ type Poller struct {
 	wake   int // an eventfd that ends a wait from outside
 	events []unix.EpollEvent
 
-	// guards wake against a close while a cancelled context writes to it
+	// mu guards wake against a close while a cancelled context writes to it.
 	mu     sync.Mutex
 	closed bool
 }
