@@ -16,21 +16,21 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// change is an action that has been made: what it did, and how it is taken back.
+// change is one performed action: what it did, and how to undo it.
 type change struct {
 	effects effects
-	undo    func(context.Context) (effects, error) // nil where nothing is to be taken back
+	undo    func(context.Context) (effects, error) // nil where there is nothing to undo
 }
 
-// effects are what was seen of a change.
+// effects are what the trial saw of a change.
 type effects struct {
 	seen    []results.Effect
 	remarks []string
-	began   instant // its clock is nil where only this host knows
+	began   instant // its clock is nil where only this host knows the time
 	took    time.Duration
 }
 
-// change makes an action. On an error nothing of it is left.
+// change performs an action. On an error nothing of the action is left.
 func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	release, err := t.timeline.take(a.Holds(t.Plan.Experiment.Topology), a.Name)
 	if err != nil {
@@ -65,7 +65,7 @@ func (t *trial) carryOut(ctx context.Context, a scenarios.Action, id string) (ch
 	}
 }
 
-// node is a node by its name.
+// node returns the node of that name.
 func (t *trial) node(name string) vm.Node {
 	if name == t.dut.Name() {
 		return t.dut
@@ -93,7 +93,8 @@ func (t *trial) apply(ctx context.Context, name string, fault faults.Fault, undo
 		c.undo = func(ctx context.Context) (effects, error) {
 			select {
 			case <-client.Lost():
-				return effects{remarks: []string{"gone with the agent that made it"}}, nil // as after a reset
+				// as after a reset
+				return effects{remarks: []string{"gone with the agent that made it"}}, nil
 			default:
 			}
 			reading, err := client.Revert(ctx, fault.ID)
@@ -103,7 +104,7 @@ func (t *trial) apply(ctx context.Context, name string, fault faults.Fault, undo
 	return c, nil
 }
 
-// read is what an agent said of a change.
+// read converts what an agent reports of a change.
 func (t *trial) read(name string, r faults.Reading) effects {
 	e := effects{remarks: r.Remarks, took: r.Took}
 	if name == t.dut.Name() && r.Began > 0 {
@@ -115,7 +116,7 @@ func (t *trial) read(name string, r faults.Reading) effects {
 	return e
 }
 
-// pause stops a node. When it goes on, the DUT's clock is behind by the time that it stood still.
+// pause stops a node. When the node goes on, the DUT's clock lags by the time that it stood still.
 func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 	node := t.node(a.Node)
 	pausable, ok := node.(vm.Pausable)
@@ -123,7 +124,7 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 		return change{}, fmt.Errorf("pause %s: %w", a.Node, errNotHere)
 	}
 	if node == t.dut {
-		// What the clock shows until now is read now: it will jump.
+		// Compare the clocks now: the DUT's clock will jump.
 		if err := t.series.current().compare(ctx, t.dut.Agent()); err != nil {
 			return change{}, err
 		}
@@ -162,7 +163,8 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 	return change{effects: e, undo: resume}, nil
 }
 
-// reset resets the DUT, and sets it up again as its own boot would: configuration, servers, sampling.
+// reset resets the DUT and sets it up again as its own boot would: configuration, servers,
+// sampling.
 func (t *trial) reset(ctx context.Context) (change, error) {
 	machine, ok := t.dut.(vm.Resettable)
 	if !ok {
@@ -197,7 +199,7 @@ func (t *trial) reset(ctx context.Context) (change, error) {
 	return change{effects: effects{seen: []results.Effect{{Name: "uptime", Before: uptime(before.Uptime), After: uptime(after.Uptime)}}}}, nil
 }
 
-// worsen makes links of a node worse.
+// worsen degrades links of a node.
 func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	node, name, named := strings.Cut(a.Link, "/")
 	links := []string{name}

@@ -9,9 +9,9 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// clock translates the monotonic clock of a node into the time of this host. An emulated guest's clock
-// can go a hundredth too fast or too slow, so that it is compared before, during and after a load, and
-// goes along straight lines between the comparisons.
+// clock translates the monotonic clock of a node into the time of this host. An emulated guest's
+// clock can run 1 % too fast or too slow, so the trial compares the clocks before, during and after
+// a load, and interpolates linearly between the comparisons.
 type clock struct {
 	mu       sync.Mutex
 	readings []reading // in the order of their times
@@ -22,18 +22,18 @@ type reading struct {
 	here        time.Time     // this host's time in the middle of the exchange
 	there       time.Duration // the node's clock when it answered
 	uncertainty time.Duration // half the round trip; the error is at most that (as in NTP, RFC 5905)
-	step        bool          // no comparison: where the node's clock stood still, and where it went on
+	step        bool          // no comparison: the node's clock stood still here, or went on here
 }
 
 const (
-	// clockExchanges is how often the clocks are compared for one reading, at least; the quickest exchange
-	// is believed. Where none is quick enough it goes on for clockPatience.
+	// clockExchanges is the least number of exchanges for one reading; the quickest one counts.
+	// Where none is quick enough, more follow for up to clockPatience.
 	clockExchanges = 8
 	clockPatience  = 3 * time.Second
 	// clockTrust is the uncertainty of an exchange that is quick enough.
 	clockTrust = 3 * time.Millisecond
-	// clockEvery is the time between two readings during a load. A saturated node answers late: such an
-	// exchange says nothing and is left out.
+	// clockEvery is the time between two readings during a load. A saturated node answers late:
+	// such an exchange shows nothing and is left out.
 	clockEvery = 2 * time.Second
 )
 
@@ -47,7 +47,7 @@ func exchange(ctx context.Context, client *agent.Client) (reading, error) {
 	return reading{here: asked.Add(half), there: there.Monotonic, uncertainty: half}, nil
 }
 
-// compare adds the best reading that can be had of a node without load.
+// compare adds the best reading that a node without load gives.
 func (c *clock) compare(ctx context.Context, client *agent.Client) error {
 	best, err := bestExchange(ctx, client)
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *clock) watch(ctx context.Context, client *agent.Client) {
 		}
 		r, err := exchange(ctx, client)
 		if err != nil {
-			return // whoever needs the node says why
+			return // the caller that needs the node reports why
 		}
 		if r.uncertainty <= clockTrust {
 			c.add(r)
@@ -97,7 +97,8 @@ func (c *clock) add(r reading) {
 	c.readings = append(c.readings, r)
 }
 
-// jumped compares the clock of a node that has stood still since a moment, and notes for how long its clock did.
+// jumped compares the clock of a node that has stood still since stood, and records how long its
+// clock stood.
 func (c *clock) jumped(ctx context.Context, client *agent.Client, stood time.Time) error {
 	best, err := bestExchange(ctx, client)
 	if err != nil {
@@ -114,8 +115,8 @@ func (c *clock) jumped(ctx context.Context, client *agent.Client, stood time.Tim
 	return nil
 }
 
-// at is this host's time when the node's clock says there. Beyond the first and the last reading both
-// clocks are taken to go alike.
+// at returns this host's time when the node's clock says there. Before the first and after the last
+// reading it assumes that both clocks run alike.
 func (c *clock) at(there time.Duration) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +135,7 @@ func (c *clock) at(there time.Duration) time.Time {
 	return c.readings[last].here.Add(there - c.readings[last].there)
 }
 
-// between is a point of the line through two readings.
+// between returns the point at there on the line through two readings.
 func between(a, b reading, there time.Duration) time.Time {
 	if b.there == a.there {
 		return a.here
@@ -143,8 +144,9 @@ func between(a, b reading, there time.Duration) time.Time {
 	return a.here.Add(time.Duration(part * float64(b.here.Sub(a.here))))
 }
 
-// summary says how good the clock is. early is by how much a figure of the node came before the time that
-// the clock gives it, which shows what no comparison can: that the clock stood still between two of them.
+// summary reports how good the clock is. early is the longest time by which a figure of the node
+// arrived before the time that the clock gives it. It shows what no comparison can: that the clock
+// stood still between two of them.
 func (c *clock) summary(early time.Duration) *results.Clock {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,7 +155,7 @@ func (c *clock) summary(early time.Duration) *results.Clock {
 		return nil
 	}
 	worst := early
-	stood := time.Duration(0) // while the node did
+	stood := time.Duration(0) // while the node stood still
 	for i, r := range c.readings {
 		worst = max(worst, r.uncertainty)
 		if r.step && i > 0 && c.readings[i-1].step {

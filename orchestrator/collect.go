@@ -14,17 +14,19 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// collectLimit bounds what is fetched from a DUT after the load. A saturated one needs a while.
+// collectLimit bounds the reading of a DUT after the load. A saturated DUT needs a while.
 const collectLimit = 60 * time.Second
 
-// fileTable is the file of the trial's folder with what the table held after the load.
+// fileTable is the file of the trial's folder that holds the table's content after the load.
 const fileTable = "table.json"
 
-// fileSystem is the file with what else the DUT's kernel counted: CPU time by kind, memory, the network stack.
+// fileSystem is the file that holds the DUT kernel's other counters: CPU time by kind, memory, the
+// network stack.
 const fileSystem = "system.json"
 
-// collect takes the last figures, reads back what may have changed since before, and saves what only the
-// DUT knows. It works on when the caller's context has ended: what was measured is kept.
+// collect takes the last figures, reads back the settings, which may have changed since the load
+// began, and saves what only the DUT knows. It goes on when the caller's context has ended, so that
+// an interrupt loses no measurement.
 func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
 	defer cancel()
@@ -49,7 +51,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	}
 	for _, change := range tuning.Changes(before, after) {
 		if len(t.result.Actions) > 0 && change.Kind == tuning.ModuleCame {
-			continue // what an action needed: a module stays
+			continue // an action needed it: a module stays
 		}
 		t.invalidate(results.CodeChanged, "the DUT was changed during the trial: %s", change)
 	}
@@ -60,7 +62,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		t.result.Stack.MemoryFaults = t.notes.memoryFaults()
 	}
 
-	// Only now what changes the DUT: the dump and conntrack(8) load a module.
+	// What changes the DUT comes last: the dump and conntrack(8) load a module.
 	table, err := dut.Dump(ctx)
 	if err != nil {
 		return t.died(err)
@@ -83,7 +85,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }
 
-// readback is what the kernel said that it is set to, and which rules matched in between.
+// readback holds the kernel's settings and the rules that matched meanwhile.
 type readback struct {
 	Before tuning.State `json:"before"`
 	After  tuning.State `json:"after"`
@@ -121,8 +123,8 @@ func (t *trial) longestTimeout() float64 {
 	return most.Seconds()
 }
 
-// stepped is by how much this host's time of day was set forth or back since the load began: times that
-// come from load nodes are times of day.
+// stepped returns how far this host's time of day was set forward or back since the load began:
+// load nodes report times of day.
 func (t *trial) stepped() time.Duration {
 	if t.zero.IsZero() {
 		return 0
@@ -131,7 +133,7 @@ func (t *trial) stepped() time.Duration {
 	return (now.Round(0).Sub(t.zero.Round(0)) - now.Sub(t.zero)).Abs()
 }
 
-// died adds the end of the console to an error of a DUT that does not answer any more.
+// died adds the end of the console to an error of a DUT that no longer answers.
 func (t *trial) died(err error) error {
 	select {
 	case <-t.dut.Agent().Lost():
@@ -141,7 +143,7 @@ func (t *trial) died(err error) error {
 	}
 }
 
-// stack is what the rest of the DUT's network stack counted.
+// stack returns the other counters of the DUT's network stack.
 func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 	if system == nil {
 		return nil
@@ -159,7 +161,7 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 	return s
 }
 
-// contents is what the table held, as the report has it.
+// contents converts the table's content for the report.
 func contents(table agent.Table) *results.Contents {
 	c := &results.Contents{
 		Entries: table.Composition.Entries, Assured: table.Composition.Assured, Addresses: table.Composition.Addresses,
@@ -174,7 +176,7 @@ func contents(table agent.Table) *results.Contents {
 	return c
 }
 
-// kernelLogText is a kernel log as dmesg prints one.
+// kernelLogText formats a kernel log as dmesg prints it.
 func kernelLogText(log agent.KernelLog) string {
 	var text strings.Builder
 	for _, r := range log.Records {

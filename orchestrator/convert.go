@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// configuration is what the report says was asked for.
+// configuration converts the requested configuration for the report.
 func configuration(dut scenarios.Configuration) results.Configuration {
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
@@ -27,7 +27,7 @@ func configuration(dut scenarios.Configuration) results.Configuration {
 	return c
 }
 
-// phases are those of the load, as the report has them.
+// phases converts the phases of the load for the report.
 func phases(all scenarios.Phases) []results.Phase {
 	var list []results.Phase
 	for _, phase := range all {
@@ -37,7 +37,7 @@ func phases(all scenarios.Phases) []results.Phase {
 	return list
 }
 
-// load is the report's view of what the generators did together.
+// load sums up for the report what the generators did together.
 func load(names []string, r generators.Result) results.Load {
 	l := results.Load{
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
@@ -71,7 +71,7 @@ func distribution(h *latency.Histogram) results.Latency {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// dmesgLine is a record of the kernel log as dmesg prints it.
+// dmesgLine formats a record of the kernel log as dmesg prints it.
 func dmesgLine(r samplers.Record) string {
 	return fmt.Sprintf("[%12.6f] %s\n", r.Time.Seconds(), r.Message)
 }

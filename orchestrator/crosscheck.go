@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// CrossCheck holds the DUT's raw counters, read without the sampler, so that a reader of the run folder can
-// check the one against the other. What the DUT does not have is left empty.
+// CrossCheck holds the DUT's raw counters, read without the sampler, so that a reader of the run
+// folder can check one against the other. A field is empty where the DUT lacks its source.
 type CrossCheck struct {
-	Stat  string `json:"proc_net_stat_nf_conntrack,omitempty"` // the file as it was
-	Count string `json:"conntrack_C,omitempty"`                // what `conntrack -C` printed
+	Stat  string `json:"proc_net_stat_nf_conntrack,omitempty"` // the file's text
+	Count string `json:"conntrack_C,omitempty"`                // output of `conntrack -C`
 }
 
-// fileCrossCheck is the file of the trial's folder that holds the cross-checks: before the load, right
-// before the last sample, and after that, when stray packets may have been counted.
+// fileCrossCheck is the file of the trial's folder that holds the cross-checks: before the load,
+// right before the last sample, and after that sample, when stray packets may have been counted.
 const fileCrossCheck = "witness.json"
 
-// crossCheck reads the file, and at the end of a trial also runs the tool: that loads a module, so that
-// nothing may be read back after it.
+// crossCheck reads the file. At the end of a trial it also runs conntrack(8), which loads a module,
+// so that nothing may be read back afterwards.
 func (t *trial) crossCheck(ctx context.Context, end bool) CrossCheck {
 	var c CrossCheck
 	agent := t.dut.Agent()

@@ -6,7 +6,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Describe returns what an experiment says of itself, and an estimate of how long a run of it takes.
+// Describe returns the description of an experiment, with an estimate of how long a run of it
+// takes.
 func Describe(experiment *scenarios.Experiment) (results.Description, error) {
 	plan, err := NewPlan(experiment, 1)
 	if err != nil {

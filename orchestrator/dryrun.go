@@ -10,7 +10,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// TimeLine is what a trial of each scenario will do and when, as far as that is known before it runs.
+// TimeLine returns what a trial of each scenario will do and when, as far as the plan alone shows
+// it.
 func (p *Plan) TimeLine() []results.TimeLine {
 	var list []results.TimeLine
 	for i, s := range p.Scenarios {
@@ -96,7 +97,7 @@ func actionPoint(s scenarios.Resolved, a scenarios.Action, end float64, known bo
 	case fixed:
 		p.At, p.When = at.Seconds(), seconds(at.Seconds())
 	case a.When.Text != "":
-		// After all that has a time, and before the end of the load.
+		// It sorts after every action that has a time, and before the end of the load.
 		p.At, p.When = min(end, math.MaxFloat64/2)-1e-9, a.When.Text
 		if a.After > 0 {
 			p.When += " + " + a.After.String()

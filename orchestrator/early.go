@@ -11,8 +11,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// early is the DUT of the next trial, which boots while the trial before it ends. It joins its links only
-// when its own trial begins, so that no frame of one trial meets the DUT of another.
+// early is the DUT of the next trial, which boots while the trial before it ends. It joins its
+// links only when its own trial begins, so that no frame of one trial reaches the DUT of another.
 type early struct {
 	folder *results.TrialFolder
 	linked chan struct{}
@@ -22,7 +22,8 @@ type early struct {
 	err    error
 }
 
-// bootEarly begins to boot the DUT of the next trial; nil where the lab or the host has no room for a second DUT.
+// bootEarly starts to boot the DUT of the next trial. It returns nil where the lab or the host has
+// no room for a second DUT.
 func (q *queue) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, error) {
 	slot, ok := q.peek()
 	if !ok || !q.EarlyBoot || !q.hostHolds(now, slot) {
@@ -43,7 +44,7 @@ func (q *queue) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, er
 	return e, nil
 }
 
-// take lets the machine join its links and waits until its agent can be used.
+// take joins the machine to its links and waits until its agent answers.
 func (e *early) take(ctx context.Context) (vm.Node, error) {
 	close(e.linked)
 	stop := context.AfterFunc(ctx, e.cancel)
@@ -55,7 +56,7 @@ func (e *early) take(ctx context.Context) (vm.Node, error) {
 	return e.node, e.err
 }
 
-// abandon ends a machine whose trial does not come.
+// abandon ends a machine whose trial never begins.
 func (e *early) abandon() error {
 	if e == nil {
 		return nil
@@ -69,17 +70,18 @@ func (e *early) abandon() error {
 	return err
 }
 
-// spareMemory, in bytes, is what a second DUT leaves to the rest of the host.
+// spareMemory, in bytes, is what a second DUT must leave to the rest of the host.
 const spareMemory = 512 << 20
 
-// hostHolds reports whether this host has a CPU for each CPU of the DUTs of two trials, and the memory that the
-// second one may take.
+// hostHolds reports whether this host has a CPU for each CPU of the DUTs of two trials, and the
+// memory that the second DUT may take.
 func (r Request) hostHolds(now, next Slot) bool {
 	one, other := r.Plan.Scenarios[now.Scenario].DUT, r.Plan.Scenarios[next.Scenario].DUT
 	return runtime.NumCPU() >= one.VCPUs+other.VCPUs && availableMemory() >= int64(other.Memory)+spareMemory
 }
 
-// availableMemory returns how many bytes of this host's memory programs can get; 0 where the kernel does not say.
+// availableMemory returns how many bytes of this host's memory programs can still get; 0 where the
+// kernel does not say.
 func availableMemory() int64 {
 	proc, err := procfs.NewDefaultFS()
 	if err != nil {

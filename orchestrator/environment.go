@@ -15,8 +15,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// environment is the host that a run happens on. What cannot be read is left empty: it explains
-// figures and decides nothing.
+// environment describes the host of a run. A field stays empty where the host does not tell: it
+// explains figures and decides nothing.
 func environment(lab vm.About) results.Environment {
 	e := results.Environment{
 		Driver: lab.Driver, Accelerator: lab.Accelerator, AcceleratorNote: lab.AcceleratorNote,
@@ -38,10 +38,10 @@ func environment(lab vm.About) results.Environment {
 	return e
 }
 
-// loadUnit is a load of 1 as sysinfo(2) has it: 1 << SI_LOAD_SHIFT.
+// loadUnit is a load of 1 in sysinfo(2): 1 << SI_LOAD_SHIFT.
 const loadUnit = 1 << 16
 
-// moduleNames are the names of the modules that a node has loaded.
+// moduleNames returns the names of the modules that a node has loaded.
 func moduleNames(state tuning.State) []string {
 	names := make([]string, len(state.Modules))
 	for i, m := range state.Modules {
@@ -50,7 +50,7 @@ func moduleNames(state tuning.State) []string {
 	return names
 }
 
-// inAll are the names that are in both lists; without an earlier one, those of the trial.
+// inAll returns the names that are in both lists; without an earlier list, those of the trial.
 func inAll(earlier, trial []string) []string {
 	if earlier == nil {
 		return trial

@@ -13,15 +13,15 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// atOnceRecovery and troubledRecovery are how many seconds a trial is usually watched after its load where
-// it may end early: without trouble, and with it.
+// atOnceRecovery and troubledRecovery are how many seconds a trial usually watches after its load
+// where the watch may end early: without trouble, and with it.
 const (
 	atOnceRecovery   = 0.7
 	troubledRecovery = 3.0
 )
 
-// estimate predicts how long a run of the plan takes at a lab's pace, one trial after the other,
-// once kernels are fetched. A busy host may take half as long again.
+// estimate predicts how long a run of the plan takes at a lab's pace, one trial after another, once
+// kernels are fetched. A busy host may take half as long again.
 func (p *Plan) estimate(of labs.Pace) time.Duration {
 	seconds := 0.0
 	for n, slot := range p.Order {
@@ -35,7 +35,8 @@ func (p *Plan) estimate(of labs.Pace) time.Duration {
 	return time.Duration((of.Lab + seconds) * float64(time.Second)).Round(100 * time.Millisecond)
 }
 
-// trialSeconds predicts how long a trial of a scenario takes until its load has ended, and after it.
+// trialSeconds predicts how long a trial of a scenario takes until its load has ended, and after
+// that.
 func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of labs.Pace) (before, after float64) {
 	seconds := of.Boot + of.Around
 	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
@@ -50,8 +51,8 @@ func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of labs.Pace) (before, 
 	return seconds, min(bounds.AtMost.Seconds(), max(bounds.AtLeast.Seconds(), usual))
 }
 
-// loadSeconds predicts how long a load takes. In a table that overflows its last attempts wait for their
-// time limits.
+// loadSeconds predicts how long a load takes. Where the table overflows, its last attempts wait for
+// their timeouts.
 func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 	end := s.Phases.Total().Seconds()
 	for _, e := range s.Workload {
@@ -60,7 +61,7 @@ func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 		}
 		begins := s.Begins(e).Seconds()
 		if a, joins := s.Joined(e); joins {
-			at, _ := s.ActionBegins(a) // of a condition no more is known
+			at, _ := s.ActionBegins(a) // a condition gives no time
 			begins = at.Seconds()
 		}
 		length, known := entrySeconds(e)
@@ -79,9 +80,9 @@ func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 	return end
 }
 
-// entrySeconds returns how long an entry of the workload makes load at the latest, its start not counted.
-// Where that is not known, since the target sets its pace, it returns what is known of it: a bound, or for
-// how long connections are held.
+// entrySeconds returns how long an entry of the workload makes load at the latest, not counting its
+// start. Where the target sets the pace, known is false and length is a bound, or the time for
+// which connections are held.
 func entrySeconds(e scenarios.Entry) (length float64, known bool) {
 	length = e.Length().Seconds()
 	n, rate := float64(e.Number()), float64(e.Rate)
@@ -98,8 +99,7 @@ func entrySeconds(e scenarios.Entry) (length float64, known bool) {
 	}
 }
 
-// span is a prediction of a run's length in words: from what a host takes that is otherwise idle to half as
-// long again.
+// span words a prediction of a run's length: from what an idle host takes to half as long again.
 func span(d time.Duration) string {
 	low, high := d.Seconds()*0.9, d.Seconds()*1.5
 	unit, step := "s", 5.0
@@ -113,7 +113,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%.0f to %.0f %s", low, high, unit)
 }
 
-// Expect says in words how long a run of the plan takes in the lab of the choice. cache is as in [Job].
+// Expect words how long a run of the plan takes in the lab of the choice. cache is that of [Job].
 func (p *Plan) Expect(c labs.Choice, cache string) string {
 	var words []string
 	for _, e := range c.Paces(cache) {
@@ -122,8 +122,8 @@ func (p *Plan) Expect(c labs.Choice, cache string) string {
 	return strings.Join(words, ", ")
 }
 
-// loadEnd returns the latest end of a load. Known is false where its speed is the target's; then it sorts
-// after all that is known.
+// loadEnd returns the latest end of a load. Known is false where the target sets the pace; then end
+// sorts after every known time.
 func loadEnd(s scenarios.Resolved) (end float64, known bool) {
 	end = time.Duration(s.Phases.Total()).Seconds()
 	for _, e := range s.Workload {

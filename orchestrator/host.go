@@ -7,7 +7,7 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// hostWatch compares what the host's scheduler says of the DUT's CPUs at two moments.
+// hostWatch compares the host scheduler's figures for the DUT's CPUs at two moments.
 type hostWatch struct {
 	trial *trial
 	node  vm.Hosted // nil where the host does not tell
@@ -15,8 +15,8 @@ type hostWatch struct {
 	first vm.Scheduled
 }
 
-// watchHost begins to watch how the DUT's CPUs fare on their host. Where the host does not tell, nothing
-// is known, which is no error.
+// watchHost begins to watch how the DUT's CPUs fare on their host. A host that does not tell is no
+// error.
 func (t *trial) watchHost(ctx context.Context) hostWatch {
 	w := hostWatch{trial: t, began: time.Now()}
 	node, ok := t.dut.(vm.Hosted)
@@ -30,8 +30,8 @@ func (t *trial) watchHost(ctx context.Context) hostWatch {
 	return w
 }
 
-// lost is the share of the time since then that the DUT's CPUs were ready to run and waited for one of
-// the host's; 0 where it is not known.
+// lost returns the share of the time since then in which the DUT's CPUs were ready to run but
+// waited for a CPU of the host; 0 where it is not known.
 func (w hostWatch) lost(ctx context.Context) float64 {
 	if w.node == nil {
 		return 0

@@ -16,8 +16,8 @@ type Job struct {
 	Plan     *Plan
 	Choice   labs.Choice
 	Store    *guest.Store
-	Cache    string // folder for what was found out about the host; see embedded.Options
-	Out      string // path of the run folder, which is made
+	Cache    string // folder for facts about the host; see embedded.Options
+	Out      string // path of the run folder, which Run makes
 	View     View
 	Baseline *compare.Baseline // see Request
 	ID       string
@@ -32,12 +32,12 @@ func (j Job) order() labs.Order {
 	}
 }
 
-// Prepare finds out before anything starts whether the host has what the run needs; see
+// Prepare checks before anything starts that the host has what the run needs; see
 // [labs.Order.Prepare].
 func (j Job) Prepare(ctx context.Context) error { return j.order().Prepare(ctx) }
 
-// Run runs the plan in the lab of its choice, here: for a lab in the sandbox this process is the
-// one in there. It makes the lab, performs the trials, and ends all of it.
+// Run runs the plan in the lab of its choice: it makes the lab, performs the trials, and ends the
+// lab. For a lab in the sandbox, the caller is the process inside it.
 func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 	r, leave, err := j.open(ctx, nil)
 	if err != nil {
@@ -47,8 +47,8 @@ func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 	return Run(ctx, r)
 }
 
-// open makes all that trials need: the site of the lab (with further tools of the host for its
-// machines), the run folder and the lab. leave ends the lab and gives the site back.
+// open makes all that trials need: the site of the lab (with the named tools of the host for its
+// machines), the run folder and the lab. leave ends the lab and releases the site.
 func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() error, err error) {
 	site, err := j.order().Settle(ctx, tools)
 	if err != nil {
@@ -63,7 +63,7 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 		Plan: j.Plan, Materials: site.Materials, EarlyBoot: site.EarlyBoot, View: j.View,
 		Baseline: j.Baseline, ID: j.ID, Version: j.Version,
 	}
-	if j.Out == "" { // nobody wants to keep it
+	if j.Out == "" { // the caller keeps no run folder
 		j.Out = filepath.Join(site.Folder, "run")
 	}
 	if r.Folder, err = results.Create(j.Out); err != nil {

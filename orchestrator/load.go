@@ -17,7 +17,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// startResponders starts what the workload needs an answer from.
+// startResponders starts the programs that answer the workload.
 func (t *trial) startResponders(ctx context.Context) error {
 	for name := range wiring.Responders(t.Plan.Experiment.Topology, t.scenario) {
 		if err := t.startServers(ctx, name); err != nil {
@@ -43,7 +43,7 @@ type sampling struct {
 	ended  chan error
 }
 
-// stop ends the stream and says how it ended.
+// stop ends the stream and returns the error that it ended with.
 func (s *sampling) stop() error {
 	s.cancel()
 	return <-s.ended
@@ -76,7 +76,7 @@ func (t *trial) startSampling(ctx context.Context) (*sampling, error) {
 	}
 }
 
-// sampled takes one sample of the DUT.
+// sampled handles one sample of the DUT.
 func (t *trial) sampled(s samplers.Sample) {
 	sample := results.Sample{Count: s.Count, Max: s.Max, Buckets: s.Buckets}
 	if s.Counters != nil {
@@ -91,16 +91,17 @@ func (t *trial) sampled(s samplers.Sample) {
 	t.View.Table(sample)
 }
 
-// probing are the bystanders and what goes on beside them until the recovery has been watched.
+// probing holds the bystanders and the other tasks that run until the watch over the recovery has
+// ended.
 type probing struct {
 	group  *errgroup.Group
 	cancel context.CancelFunc
 }
 
-// probeLead is how long the bystanders go on before the load, so that there is a "before".
+// probeLead is how long the bystanders run before the load, so that there is a "before".
 const probeLead = 500 * time.Millisecond
 
-// startProbes starts the bystanders and the watch over the clock, and lets the lead pass.
+// startProbes starts the bystanders and the watch over the clock, and waits for probeLead.
 func (t *trial) startProbes(ctx context.Context, entries []wiring.Assignment) error {
 	background, cancel := context.WithCancel(ctx)
 	t.probes = &probing{group: new(errgroup.Group), cancel: cancel}
@@ -125,8 +126,8 @@ func (t *trial) startProbes(ctx context.Context, entries []wiring.Assignment) er
 	return wait(ctx, probeLead)
 }
 
-// wanted returns how many requests, connections or flows a load makes at most; 0 where the answers and the
-// clock decide.
+// wanted returns how many requests, connections or flows a load makes at most; 0 where the answers
+// and the clock decide.
 func wanted(entries []wiring.Assignment) int64 {
 	var sum int64
 	for _, a := range entries {
@@ -147,11 +148,11 @@ func wanted(entries []wiring.Assignment) int64 {
 	return sum
 }
 
-// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own generator: its
-// counts hold, its times are no performance figures anyway.
+// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own
+// generator: counts are valid, timings are not.
 const emulatedSlack = 100 * time.Millisecond
 
-// emulatedLoadSlack is that of a generator which is in an emulated machine itself.
+// emulatedLoadSlack is the same for a generator inside an emulated machine.
 const emulatedLoadSlack = 5 * time.Second
 
 // makeLoad starts the generators of the workload together and waits for them.
@@ -178,7 +179,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	defer release()
 	loads, loadCtx := errgroup.WithContext(living)
 	made := make([]generators.Result, len(entries))
-	var others sync.WaitGroup // that wait for no action
+	var others sync.WaitGroup // entries that wait for no action
 	for i, a := range entries {
 		if a.Probe {
 			continue
@@ -196,7 +197,8 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 		})
 	}
 	if total := t.scenario.Phases.Total(); total > 0 {
-		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) }) // a phase may be a pause
+		// a phase may be a pause
+		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) })
 	}
 	others.Wait()
 	close(t.timeline.alone)
@@ -212,7 +214,8 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 // errDUTLost is why a load ends early when its DUT is gone.
 var errDUTLost = errors.New("the DUT's agent is gone")
 
-// whileDUTLives ends with the DUT: a load on a dead one would only time out, request by request.
+// whileDUTLives returns a context that ends with the DUT: a load on a dead one would only time out,
+// request by request.
 func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	released := make(chan struct{})
@@ -261,9 +264,9 @@ func (t *trial) generate(ctx context.Context, a wiring.Assignment, want int64) (
 	return t.loads[a.Node].Agent().GenerateAt(ctx, a.Spec, begin, progress)
 }
 
-// byDUT is the result of a load that the DUT itself has made, from when it was told to: its clock is not
-// ours, and what would be limits of any other generator, that its own table grows and refuses, are
-// what such a load is there to show.
+// byDUT adjusts the result of a load that the DUT itself made after begun. The DUT's clock is not
+// this host's. What limits any other generator, that its own table grows and refuses, is what such
+// a load shows.
 func byDUT(r generators.Result, begun time.Time) generators.Result {
 	r.Started = begun.Round(0)
 	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
@@ -295,7 +298,7 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment) error {
 	return nil
 }
 
-// stopProbes ends the bystanders and takes what they saw.
+// stopProbes ends the bystanders and stores what they saw.
 func (t *trial) stopProbes() error {
 	if t.probes == nil {
 		return nil
@@ -304,7 +307,7 @@ func (t *trial) stopProbes() error {
 	return t.probes.group.Wait()
 }
 
-// wait passes the time, unless ctx ends first.
+// wait returns after d, or when ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -316,8 +319,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// account puts what the generators did into the trial's result. The load began when the first of them did,
-// a little after it was told to.
+// account puts what the generators did into the trial's result. The load began when the first
+// generator did, a little after the order to start.
 func (t *trial) account(entries []wiring.Assignment, made []generators.Result) {
 	var begun, latest, ended time.Time
 	var sum generators.Result

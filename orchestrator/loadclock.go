@@ -15,17 +15,17 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// loadClock is the clock of a load node. One in a namespace has this host's own; a machine has its own,
-// which is compared with this host's as the DUT's is: generators on several nodes then begin at one
-// instant, and what they report has one time axis.
+// loadClock is the clock of a load node. A node in a namespace has this host's own. A machine has
+// its own, which the trial compares with this host's as it does for the DUT: generators on several
+// nodes then begin at one instant and report on one time axis.
 type loadClock struct {
 	clock
-	ours  bool      // it is this host's, and nothing needs to be translated
+	ours  bool      // the node has this host's clock: nothing to translate
 	epoch time.Time // the node's time of day when its monotonic clock was 0
 }
 
-// startLead is how long before a load begins the nodes with clocks of their own are told the instant: a
-// call takes some milliseconds, more to a host that is far or emulated.
+// startLead is how long before a load begins the nodes with clocks of their own learn the instant:
+// a call takes some milliseconds, more to a distant or emulated host.
 const startLead = 500 * time.Millisecond
 
 // newLoadClock reads a node's clock for the first time.
@@ -52,7 +52,7 @@ func newLoadClock(ctx context.Context, node vm.Node) (*loadClock, error) {
 	return c, c.compare(ctx, node.Agent())
 }
 
-// monotonic is this host's CLOCK_MONOTONIC.
+// monotonic returns this host's CLOCK_MONOTONIC.
 func monotonic() (time.Duration, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -61,7 +61,7 @@ func monotonic() (time.Duration, error) {
 	return time.Duration(now.Nano()), nil
 }
 
-// refresh adds one reading, if it is a good one, so that an instant soon after is met.
+// refresh adds one reading if it is a good one, so that the node meets an instant soon after.
 func (c *loadClock) refresh(ctx context.Context, client *agent.Client) error {
 	r, err := exchange(ctx, client)
 	if err == nil && r.uncertainty <= clockTrust {
@@ -70,7 +70,7 @@ func (c *loadClock) refresh(ctx context.Context, client *agent.Client) error {
 	return err
 }
 
-// there is the node's clock at a time of this host after the last reading.
+// there returns the node's clock at a time of this host after the last reading.
 func (c *loadClock) there(here time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,7 +78,7 @@ func (c *loadClock) there(here time.Time) time.Duration {
 	return last.there + here.Sub(last.here)
 }
 
-// translate gives the times of a result as this host's.
+// translate converts the times of a result to this host's.
 func (c *loadClock) translate(r *generators.Result) {
 	if c == nil || c.ours || r.Started.IsZero() {
 		return
@@ -89,10 +89,10 @@ func (c *loadClock) translate(r *generators.Result) {
 	}
 }
 
-// day is this host's time of day at a time of day of the node.
+// day returns this host's time of day for a time of day of the node.
 func (c *loadClock) day(there time.Time) time.Time { return c.at(there.Sub(c.epoch)).Round(0) }
 
-// readLoads reads the clocks of the load nodes for the first time, beside each other.
+// readLoads reads the clocks of all load nodes concurrently, for the first time.
 func (t *trial) readLoads(ctx context.Context) error {
 	names := slices.Collect(maps.Keys(t.loads))
 	clocks := make([]*loadClock, len(names))
@@ -110,7 +110,7 @@ func (t *trial) readLoads(ctx context.Context) error {
 	return err
 }
 
-// compareLoads reads those that are not this host's once more.
+// compareLoads reads once more the clocks that are not this host's.
 func (t *trial) compareLoads(ctx context.Context) error {
 	var comparing errgroup.Group
 	for name, c := range t.clocks {
@@ -131,8 +131,8 @@ func (t *trial) elsewhere() bool {
 	return false
 }
 
-// beginAt waits until a load is to begin, or until its node must be told when; begin is then an instant of
-// the node's clock, 0 for at once.
+// beginAt waits until a load must begin, or until its node must learn when. begin is then an
+// instant of the node's clock; 0 means at once.
 func (t *trial) beginAt(ctx context.Context, node string, at time.Time) (begin time.Duration, err error) {
 	c := t.clocks[node]
 	if c == nil || c.ours {

@@ -1,5 +1,5 @@
-// Package orchestrator runs an experiment: it plans the trials, has a lab boot the nodes, drives one
-// trial after the other and hands what was measured to the results.
+// Package orchestrator runs an experiment: it plans the trials, has a lab boot the nodes, drives
+// one trial after another and hands the measurements to the results.
 //
 // The story of a run is [Run] in run.go, that of one trial is (*trial).measure in trial.go.
 package orchestrator
@@ -15,14 +15,15 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// Plan is what a run will do, decided before anything starts.
+// Plan says what a run will do, decided before anything starts.
 type Plan struct {
 	Experiment *scenarios.Experiment
-	Scenarios  []scenarios.Resolved // in the order of the file, which is that of the report
-	Seed       uint64               // of the order of the trials and of the tuples
+	Scenarios  []scenarios.Resolved // in the order of the file and of the report
+	Seed       uint64               // for the order of the trials and of the tuples
 	Order      []Slot
 	thresholds [][]*results.Threshold // of each scenario
-	conditions [][]*results.Condition // of each scenario, for each action; nil where it comes at a time
+	// of each scenario, for each action; nil where the action has a time
+	conditions [][]*results.Condition
 	steady     [][]*results.Condition // of each scenario
 }
 
@@ -32,11 +33,11 @@ type Slot struct {
 	Number   int // from 1, among the trials of its scenario
 }
 
-// NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order drawn
-// from seed, so that a slow drift of the host meets all scenarios alike.
+// NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order
+// drawn from seed, so that a slow drift of the host affects all scenarios alike.
 //
-// It refuses what no lab can do, whatever the host; see [labs.Choice.Check] for the rest. The error holds a
-// *scenarios.InvalidError for each thing that is wrong.
+// It refuses what no lab can do, whatever the host; see [labs.Choice.Check] for the rest. The error
+// holds a *scenarios.InvalidError for each fault.
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
 	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed, thresholds: make([][]*results.Threshold, len(resolved))}
@@ -63,7 +64,7 @@ func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	return plan, nil
 }
 
-// compile compiles what the actions wait for, and what is normal.
+// compile compiles the conditions of the actions, the thresholds and the steady states.
 func (p *Plan) compile() error {
 	compiled := func(e scenarios.Expression) (*results.Condition, error) {
 		c, err := results.CompileCondition(e.Text)
@@ -96,8 +97,8 @@ func (p *Plan) compile() error {
 	return nil
 }
 
-// check refuses what the experiment alone shows that no lab can do: kernels that have no such name, and loads that
-// no generator makes, as with more flows than tuples.
+// check refuses what the experiment alone shows that no lab can do: kernels of unknown name, and
+// loads that no generator can make, such as more flows than tuples.
 func (p *Plan) check() error {
 	var errs []error
 	for _, s := range p.Scenarios {
@@ -120,7 +121,7 @@ func checkKernel(dut scenarios.Configuration) error {
 	return guest.CheckKernelName(dut.Kernel)
 }
 
-// Name is a trial's name, unique in the run: its folder and its title.
+// Name returns a trial's name, unique in the run: its folder and its title.
 func (p *Plan) Name(slot Slot) string {
 	return fmt.Sprintf("%s-%d", p.Scenarios[slot.Scenario].Name, slot.Number)
 }

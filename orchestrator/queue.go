@@ -14,18 +14,18 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// queue hands out the trials of a plan to the labs and keeps what they measure.
+// queue hands out the trials of a plan to the labs and keeps their results.
 type queue struct {
 	Request
 	run *results.Run
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	open     []Slot // not begun, or to be done again
+	open     []Slot // not begun, or due to be repeated
 	begun    int
 	underWay int
-	labs     int   // that still take trials
-	ended    error // why no trial is handed out any more
+	labs     int   // labs that still take trials
+	ended    error // why the queue hands out no more trials
 }
 
 func newQueue(r Request, run *results.Run) *queue {
@@ -37,10 +37,12 @@ func newQueue(r Request, run *results.Run) *queue {
 	return q
 }
 
-// failedBootsInARow after which a lab gives up: the next boot would fail as well.
+// failedBootsInARow is the number of failed boots after which a lab gives up: the next boot would
+// fail as well.
 const failedBootsInARow = 2
 
-// follow performs one trial after another in a lab until none is left, the run ends, or the lab is gone.
+// follow performs one trial after another in a lab until none is left, the run ends, or the lab is
+// gone.
 func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 	failedBoots := 0
 	var next *early
@@ -80,8 +82,8 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 	}
 }
 
-// next returns the next trial, if there is one. It waits for those under way: one of them may have to be done
-// again.
+// next returns the next trial, if there is one. It waits for trials under way: one of them may have
+// to be repeated.
 func (q *queue) next() (Slot, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,7 +99,7 @@ func (q *queue) next() (Slot, bool) {
 	return slot, true
 }
 
-// peek is the next trial, if one is left.
+// peek returns the next trial, if one is left, without taking it.
 func (q *queue) peek() (Slot, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,7 +109,7 @@ func (q *queue) peek() (Slot, bool) {
 	return q.open[0], true
 }
 
-// begin begins a trial, whose DUT boots already where there is an early one.
+// begin begins a trial. dut is its DUT where that boots already, or nil.
 func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -118,15 +120,16 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	return newTrial(r, slot, dut)
 }
 
-// spread is a lab on several hosts, any of which may go away.
+// spread is a lab on several hosts, any of which may disappear.
 type spread interface {
-	// Survey asks every host whether it is still there, and goes on without those that are not; dead says
-	// which, a sentence each. The error is a *vm.LostError when what is left cannot hold a trial.
+	// Survey asks every host whether it still answers, and goes on without those that do not; dead
+	// holds a sentence for each of them. The error is a *vm.LostError when the remaining hosts
+	// cannot hold a trial.
 	Survey(ctx context.Context) (dead []string, err error)
 }
 
-// survey finds out after a trial that went wrong whether a host of its lab has died under it, and whether the
-// lab is lost with it. What such a trial measured says nothing of the DUT.
+// survey finds out after a failed trial whether a host of its lab has died, and whether the lab is
+// lost with it. The measurements of such a trial say nothing about the DUT.
 func (q *queue) survey(ctx context.Context, t *trial, err error) (dead bool, lost error) {
 	lab, ok := t.Lab.(spread)
 	if !ok || err == nil || ctx.Err() != nil {
@@ -147,7 +150,7 @@ func (q *queue) survey(ctx context.Context, t *trial, err error) (dead bool, los
 	return true, lost
 }
 
-// repeat puts a trial back to those that are open, and forgets what it measured.
+// repeat returns a trial to the open ones and discards its measurements.
 func (q *queue) repeat(t *trial) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -158,7 +161,7 @@ func (q *queue) repeat(t *trial) error {
 	return t.folder.Remove()
 }
 
-// keep puts a trial into the run and saves that.
+// keep adds a trial to the run and saves the run.
 func (q *queue) keep(t *trial) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -172,7 +175,7 @@ func (q *queue) keep(t *trial) error {
 	return nil
 }
 
-// giveUp says whether the run ends with a trial whose error err is.
+// giveUp returns the error that ends the run after a trial with error err, or nil.
 func giveUp(ctx context.Context, err error, failedBoots *int) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -215,7 +218,7 @@ func (q *queue) leave(lost error) error {
 	return nil
 }
 
-// beside is the view of trials that run beside each other: what would be mixed up is left out.
+// beside is the view of concurrent trials: it leaves out what would mix.
 type beside struct{ View }
 
 func (b beside) Trial(index, total int, name string) {

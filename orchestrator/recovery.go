@@ -13,8 +13,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// recovery returns how long trials of a scenario are watched after their load. The time is fixed where
-// what it shows is asked for: by a steady state, by an action, by a threshold.
+// recovery returns how long trials of a scenario are watched after their load. The time is fixed
+// where a steady state, an action or a threshold needs what it shows.
 func (p *Plan) recovery(scenario int) scenarios.Recovery {
 	r := p.Experiment.Recovery
 	if p.recoveryIsAsked(scenario) {
@@ -23,16 +23,17 @@ func (p *Plan) recovery(scenario int) scenarios.Recovery {
 	return r
 }
 
-// recoveryIsAsked reports whether something of a scenario asks what the time after its load shows.
+// recoveryIsAsked reports whether a scenario needs what the time after its load shows.
 func (p *Plan) recoveryIsAsked(scenario int) bool {
 	s := p.Scenarios[scenario]
 	return len(s.Actions)+len(s.Steady) > 0 || slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery)
 }
 
-// recoveryEvery is the time between two looks at whether the watch after the load is over.
+// recoveryEvery is the time between two checks whether the watch after the load is over.
 const recoveryEvery = 50 * time.Millisecond
 
-// watchRecovery goes on sampling and probing after the load, until the DUT has settled or the time is over.
+// watchRecovery goes on sampling and probing after the load, until the DUT has settled or the time
+// is over.
 func (t *trial) watchRecovery(ctx context.Context) error {
 	bounds := t.Plan.recovery(t.slot.Scenario)
 	began := time.Now()
@@ -67,16 +68,16 @@ type bystanders struct {
 	byName map[string]*bystander
 }
 
-// bystander is one of them. Times are zero until they come.
+// bystander is what one probe has seen. Times are zero until the event occurs.
 type bystander struct {
 	spec      generators.Spec
 	last      generators.Progress
-	heardLoss time.Time // when the last loss was heard of
+	heardLoss time.Time // when the latest report of a loss arrived
 	answered  time.Time // when the last answered attempt was sent
-	none      time.Time // when last no attempt was without a result
+	none      time.Time // when last every attempt had a result
 }
 
-// hear takes the news of a probe.
+// hear takes a progress report of a probe.
 func (b *bystanders) hear(a wiring.Assignment, p generators.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +102,7 @@ func (b *bystanders) hear(a wiring.Assignment, p generators.Progress) {
 	one.last = p
 }
 
-// since returns what the probes have seen, on an axis whose zero is given, for the end of the load.
+// since returns what the probes have seen, on an axis with the given zero, for the end of the load.
 func (b *bystanders) since(loadEnd, zero time.Time) []results.Bystander {
 	b.mu.Lock()
 	defer b.mu.Unlock()

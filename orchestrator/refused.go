@@ -15,8 +15,8 @@ type executor interface {
 	Exec(ctx context.Context, stdin string, argv ...string) (agent.Output, error)
 }
 
-// refusals runs the command lines of a scenario that have a mistake in them, and returns what the DUT's
-// own tools say to each.
+// refusals runs the faulty command lines of a scenario and returns what the DUT's own tools say to
+// each.
 func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]results.Refusal, error) {
 	var list []results.Refusal
 	for _, line := range c.Refused {

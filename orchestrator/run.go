@@ -16,36 +16,36 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// View is told what a run does while it happens. Its methods are called from several goroutines. Of trials
-// beside each other it only hears when they begin and end, as notes.
+// View receives what a run does while it happens. Several goroutines call its methods. Of
+// concurrent trials it receives only the beginning and the end, as notes.
 type View interface {
 	Trial(index, total int, name string) // the index-th trial, from 1, begins
 	Load(done, failed, want int64)       // what the generators have done so far; want 0: unknown
 	Table(sample results.Sample)         // the DUT's table at this instant
-	Ended(trial results.Trial)           // what came of it
-	Note(text string)                    // something worth a line
-	// Stage is what it does now, for at most so long; 0: unknown.
+	Ended(trial results.Trial)           // the trial's result
+	Note(text string)                    // a remark for the user
+	// Stage reports the current stage and its time limit; 0: unknown.
 	Stage(name string, atMost time.Duration)
 }
 
-// Request is what [Run] needs besides the plan.
+// Request holds what [Run] needs besides the plan.
 type Request struct {
 	Plan      *Plan
 	Materials labs.Materials
 	Lab       vm.Lab
-	Beside    []vm.Lab // further labs that are like it: trials run in all of them at once
+	Beside    []vm.Lab // further labs of the same kind: trials run in all of them concurrently
 	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
 	Folder    *results.Folder
 	View      View
-	Baseline  *compare.Baseline // that the run is held against at its end, or nil
+	Baseline  *compare.Baseline // compared with the run at its end; may be nil
 	ID        string            // of the run
 	Version   string            // of the program
 }
 
-// Run performs every trial of a plan and returns what was measured, also beside an error: when ctx
+// Run performs every trial of a plan and returns the measurements, also beside an error: when ctx
 // ends (the run is then marked as interrupted), when the lab breaks, or when machines do not boot.
-// The run folder is brought up to date after each trial. A baseline that turns out to be of another kind
-// is an error as well, a *compare.UnlikeError.
+// It updates the run folder after each trial. A baseline of another kind also is an error, a
+// *compare.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
 	run := newRun(r)
 	if err := r.save(run); err != nil {
@@ -83,8 +83,8 @@ func newRun(r Request) *results.Run {
 	return run
 }
 
-// Expected is what is known of a plan's run before it starts: its scenarios without trials, and the host.
-// What the lab will be is not known yet.
+// Expected returns what is known of a plan's run before it starts: its scenarios without trials,
+// and the host. The lab is not known yet.
 func (p *Plan) Expected() *results.Run {
 	run := &results.Run{
 		Schema: results.SchemaVersion, Experiment: p.Experiment.Name, Summary: p.Experiment.Summary,
@@ -102,7 +102,7 @@ func (p *Plan) Expected() *results.Run {
 	return run
 }
 
-// canonical is actions as the report has them; empty without any.
+// canonical formats actions for the report; it returns "" without any.
 func canonical(actions []scenarios.Action) string {
 	if len(actions) == 0 {
 		return ""

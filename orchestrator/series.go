@@ -11,17 +11,17 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// series gathers what is measured during a trial on one time axis, whose zero is the start of the
-// load, and writes it to the trial's folder as it comes. What comes before zero is known waits for it.
-// When the load has ended and the clocks have been compared once more, align gives everything its final
-// time and writes it again.
+// series gathers a trial's measurements on one time axis, whose zero is the start of the load, and
+// writes them to the trial's folder as they arrive. Measurements that arrive before zero is known
+// wait for it. After the load, when the clocks have been compared once more, align gives everything
+// its final time and writes it again.
 type series struct {
-	clock  *clock         // of the DUT, since it booted last
-	clocks []*clock       // all there were
-	carry  results.Sample // what was counted before that boot
+	clock  *clock         // of the DUT, since its last boot
+	clocks []*clock       // one for each boot
+	carry  results.Sample // counters up to that boot
 
 	mu       sync.Mutex
-	zero     time.Time // not yet known while it is the zero time
+	zero     time.Time // the zero time until it is known
 	samples  []taken
 	attempts []attempt
 	answers  latency.Histogram // of the probes that were answered
@@ -30,19 +30,19 @@ type series struct {
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
 
-	offered, done, failed, broken map[string]int64 // of each generator, as last heard
-	first                         chan struct{}    // closed when the first sample has come
+	offered, done, failed, broken map[string]int64 // of each generator, as last reported
+	first                         chan struct{}    // closed when the first sample has arrived
 }
 
 // taken is a sample of the DUT.
 type taken struct {
 	clock   *clock
 	there   time.Duration // the DUT's clock when it was taken
-	arrived time.Time     // this host's time when it came
+	arrived time.Time     // this host's time when it arrived
 	sample  results.Sample
 }
 
-// attempt is one of a probe.
+// attempt is one attempt of a probe.
 type attempt struct {
 	at     time.Time
 	sample results.ProbeSample
@@ -103,7 +103,7 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 	return t.sample
 }
 
-// progress notes what one generator has done, and returns what all of them have.
+// progress records what one generator has done and returns the sums over all of them.
 func (s *series) progress(name string, p generators.Progress) (allDone, allFailed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *series) progress(name string, p generators.Progress) (allDone, allFaile
 	return allDone, allFailed
 }
 
-// addProbes takes the attempts of a probe and the latency of those that were answered.
+// addProbes takes the attempts of a probe and the latency of the answered ones.
 func (s *series) addProbes(attempts []attempt, answers *latency.Histogram) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,11 +132,12 @@ func (s *series) keep(err error) {
 	}
 }
 
-// align gives everything its final time, with zero where the load began in truth, and writes it anew.
+// align gives everything its final time, with zero where the load really began, and writes it
+// again.
 func (s *series) align(zero time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if zero.IsZero() { // the load never began: the last sample is the best zero there is
+	if zero.IsZero() { // the load never began: the last sample is the best zero
 		if n := len(s.samples); n > 0 {
 			zero = s.samples[n-1].clock.at(s.samples[n-1].there)
 		}
@@ -156,8 +157,8 @@ func (s *series) align(zero time.Time) {
 	s.keep(s.probeFile.Replace(probes))
 }
 
-// early is the longest time by which a sample arrived before the time at which it was taken, 0 when the
-// clock never contradicts the order of things.
+// early returns the longest time by which a sample arrived before the time at which it was taken; 0
+// when the clock never contradicts the order of events.
 func (s *series) early() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +169,7 @@ func (s *series) early() time.Duration {
 	return most
 }
 
-// current is the DUT's clock.
+// current returns the DUT's clock.
 func (s *series) current() *clock {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +186,7 @@ func (s *series) rebooted(clock *clock) {
 	}
 }
 
-// clockSummary is how good the clocks of all boots were, the worst of them.
+// clockSummary returns how good the clocks of all boots were: the worst of them.
 func (s *series) clockSummary(early time.Duration) *results.Clock {
 	s.mu.Lock()
 	clocks := slices.Clone(s.clocks)
@@ -199,7 +200,7 @@ func (s *series) clockSummary(early time.Duration) *results.Clock {
 	return worst
 }
 
-// all is everything gathered, on the axis.
+// all returns everything gathered, on the axis.
 func (s *series) all() ([]results.Sample, []results.ProbeSample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

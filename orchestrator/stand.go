@@ -9,17 +9,17 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// lookingTools are programs of the host that a guest has for somebody who looks around in it, as far as the host
-// has them.
+// lookingTools are programs of the host that a guest gets for a user who inspects it, as far as the
+// host has them.
 var lookingTools = []string{
 	"?bash", "?sh", "?ls", "?cat", "?cp", "?mv", "?rm", "?mkdir", "?head", "?tail", "?grep", "?sed", "?sort", "?wc", "?watch", "?sleep",
 	"?true", "?env", "?stty", "?ps", "?kill", "?uname", "?date", "?dmesg", "?sysctl", "?lsmod", "?free", "?df", "?mount",
 	"?ip", "?ss", "?tc", "?nstat", "?ping", "?tcpdump", "?ethtool", "?ipset",
 }
 
-// Stand makes the lab of the plan's first scenario as a trial does, up to where the load would begin: nodes
-// booted, the DUT configured, responders listening. It hands the nodes to use, by name, and ends all of it
-// when that returns. The context of use ends with the DUT.
+// Stand makes the lab of the plan's first scenario as a trial does, up to where the load would
+// begin: nodes booted, the DUT configured, responders listening. It passes the nodes, by name, to
+// use, and ends all of it when use returns. The context of use ends with the DUT.
 func (j Job) Stand(ctx context.Context, use func(ctx context.Context, nodes map[string]vm.Node) error) (err error) {
 	r, leave, err := j.open(ctx, lookingTools)
 	if err != nil {
@@ -49,7 +49,7 @@ func (j Job) Stand(ctx context.Context, use func(ctx context.Context, nodes map[
 	return use(living, nodes)
 }
 
-// tellDifferences says in what the DUT is not as asked for.
+// tellDifferences reports where the DUT's settings differ from the requested ones.
 func (t *trial) tellDifferences(ctx context.Context) error {
 	state, err := t.dut.Agent().ReadBack(ctx, t.settings)
 	if err != nil {

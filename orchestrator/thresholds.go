@@ -7,9 +7,9 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// AddThresholds adds thresholds to an experiment as a command line gives them (see
-// [results.ParseThreshold]). It is called after a choice of scenarios was made; [NewPlan] compiles what it
-// added. The error is a *scenarios.InvalidError.
+// AddThresholds adds thresholds from a command line to an experiment (see
+// [results.ParseThreshold]). Call it after the choice of scenarios; [NewPlan] compiles the
+// thresholds. The error is a *scenarios.InvalidError.
 func AddThresholds(experiment *scenarios.Experiment, texts []string) error {
 	var names []string
 	for _, s := range experiment.Resolve() {

@@ -17,9 +17,10 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// timeline makes the actions of a trial, each in a goroutine of its own: it waits for its moment, makes it,
-// takes it back when its time is over, and says in the trial's folder what it is about to do before it
-// does it. What still holds when the trial ends is taken back then, the last first.
+// timeline performs the actions of a trial, each in a goroutine of its own: the goroutine waits for
+// the action's moment, performs it, and undoes it when its time is over. Before each step it writes
+// the step to the trial's folder. Actions that still hold when the trial ends are undone then, the
+// last one first.
 type timeline struct {
 	t      *trial
 	file   *results.Lines[results.ActionEvent]
@@ -36,28 +37,29 @@ type timeline struct {
 	waiting    []*waiter
 	made       []*made
 	problems   []string
-	held       map[string]string // what an action has for itself, and the action's name
-	resetting  chan struct{}     // closed when the DUT is back; nil while none is under way
+	held       map[string]string // what an action owns, and the action's name
+	resetting  chan struct{}     // closed when the DUT is back; nil while no reset is under way
 }
 
 // waiter is a condition that has not come true.
 type waiter struct {
 	condition *results.Condition
-	came      chan struct{} // closed when it has
+	came      chan struct{} // closed when it has come true
 }
 
-// made is an action that has been made, or was to be.
+// made is one occurrence of an action, past or pending.
 type made struct {
 	action results.Action // its times are filled in when the axis is known
 	begun  instant
 	over   instant
-	undo   func(context.Context) (effects, error) // nil once it is taken back, or where nothing is to be
+	// nil once it is undone, or where there is nothing to undo
+	undo func(context.Context) (effects, error)
 }
 
 // instant is a point in time: on this host, or on the clock of the DUT.
 type instant struct {
 	here  time.Time
-	clock *clock // with there, of the DUT; nil: here
+	clock *clock // the DUT's clock, which shows there; nil: here
 	there time.Duration
 }
 
@@ -68,7 +70,8 @@ func (i instant) time() time.Time {
 	return i.here
 }
 
-// actionLimit bounds one change of a node or a link. A saturated node needs a while, and a reset is a boot.
+// actionLimit bounds one change of a node or a link. A saturated node needs a while, and a reset is
+// a boot.
 const actionLimit = 150 * time.Second
 
 func newTimeline(t *trial) (*timeline, error) {
@@ -92,7 +95,7 @@ func newTimeline(t *trial) (*timeline, error) {
 // start lets the actions wait for their moments.
 func (l *timeline) start(ctx context.Context) {
 	ctx, l.cancel = context.WithCancel(ctx)
-	l.mu.Lock() // samples come already
+	l.mu.Lock() // samples arrive already
 	defer l.mu.Unlock()
 	l.group = new(errgroup.Group)
 	for i, a := range l.t.scenario.Actions {
@@ -105,8 +108,8 @@ func (l *timeline) start(ctx context.Context) {
 	}
 }
 
-// take gives an action what it has for itself, until release. It is an error when another one has any of it:
-// where conditions say when, only the trial shows that.
+// take reserves for an action what it owns, until release. It returns an error when another action
+// owns any of it: where conditions say when, only the trial shows that.
 func (l *timeline) take(what []string, action string) (release func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +130,7 @@ func (l *timeline) take(what []string, action string) (release func(), err error
 	}, nil
 }
 
-// observe takes a sample of the DUT, and lets go what waits for what it shows.
+// observe takes a sample of the DUT, and releases the actions whose condition it meets.
 func (l *timeline) observe(s results.Sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,7 +158,7 @@ func (l *timeline) observe(s results.Sample) {
 	})
 }
 
-// probed notes what a bystander has seen so far.
+// probed records what a bystander has seen so far.
 func (l *timeline) probed(name string, p generators.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,7 +188,7 @@ func (l *timeline) moment(ctx context.Context, a scenarios.Action, w *waiter) er
 	return wait(ctx, delay)
 }
 
-// perform is the life of an action.
+// perform waits for an action's moments, makes each occurrence, and undoes it in time.
 func (l *timeline) perform(ctx context.Context, a scenarios.Action, w *waiter) {
 	m := l.add(a)
 	if err := l.moment(ctx, a, w); err != nil {
@@ -208,13 +211,13 @@ func (l *timeline) perform(ctx context.Context, a scenarios.Action, w *waiter) {
 			return
 		}
 		if wait(ctx, time.Duration(a.For)) != nil {
-			return // the trial is over; stop takes it back
+			return // the trial is over; stop undoes it
 		}
 		l.undo(m, true)
 	}
 }
 
-// add notes an action that is to come.
+// add appends a pending occurrence of an action.
 func (l *timeline) add(a scenarios.Action) *made {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,9 +226,9 @@ func (l *timeline) add(a scenarios.Action) *made {
 	return m
 }
 
-// make makes an action and reports whether it was made.
+// make performs an action and reports whether it succeeded.
 func (l *timeline) make(ctx context.Context, m *made, a scenarios.Action) bool {
-	// Once it has begun it is not cut off in its middle: it is made, and taken back.
+	// An action that has begun is not interrupted: it is performed, and undone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actionLimit)
 	defer cancel()
 	l.note(m, "begin", effects{})
@@ -252,7 +255,7 @@ func (l *timeline) make(ctx context.Context, m *made, a scenarios.Action) bool {
 	return true
 }
 
-// undo takes an action back, once.
+// undo undoes an action, once.
 func (l *timeline) undo(m *made, inTime bool) {
 	l.mu.Lock()
 	undo := m.undo
@@ -281,14 +284,14 @@ func (l *timeline) undo(m *made, inTime bool) {
 	l.note(m, "undone", back)
 }
 
-// number is which one of all an action is.
+// number returns the occurrence's position, from 1.
 func (l *timeline) number(m *made) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Index(l.made, m) + 1
 }
 
-// note writes what happens to an action into the trial's folder.
+// note writes an event of an action into the trial's folder.
 func (l *timeline) note(m *made, event string, e effects) {
 	err := l.file.Append(results.ActionEvent{
 		Time: time.Now(), Event: event, Name: m.action.Name, Kind: m.action.Kind, Where: m.action.Where, Asked: m.action.Asked,
@@ -313,7 +316,7 @@ func (l *timeline) problem(text string) {
 	l.problems = append(l.problems, text)
 }
 
-// rest ends what waits, and takes back what keeps the DUT or its links from telling how it is. The other
+// rest cancels pending actions and undoes those that would disturb the final reading. The other
 // changes hold until the last sample has been taken.
 func (l *timeline) rest() {
 	if l.group == nil {
@@ -324,7 +327,8 @@ func (l *timeline) rest() {
 	l.undoAll(func(m *made) bool { return !actions.Kind(m.action.Kind).Fact().Stays })
 }
 
-// stop takes back whatever holds, and makes the trial invalid for what could not be made or taken back.
+// stop undoes all actions that still hold, and makes the trial invalid for those that could not be
+// performed or undone.
 func (l *timeline) stop() error {
 	if l.group == nil {
 		return nil
@@ -354,7 +358,7 @@ func (l *timeline) undoAll(which func(*made) bool) {
 	}
 }
 
-// actions are those of the trial, on an axis whose zero is given.
+// actions returns those of the trial, on an axis with the given zero.
 func (l *timeline) actions(zero time.Time) []results.Action {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -390,8 +394,7 @@ func (l *timeline) actions(zero time.Time) []results.Action {
 	return list
 }
 
-// back waits while the DUT is being reset, and reports whether it has another agent than the one that was
-// lost.
+// back waits while the DUT is being reset, and reports whether it has another agent than lost.
 func (l *timeline) back(ctx context.Context, lost *agent.Client) bool {
 	l.mu.Lock()
 	resetting := l.resetting
@@ -407,7 +410,8 @@ func (l *timeline) back(ctx context.Context, lost *agent.Client) bool {
 	}
 }
 
-// Why an action is not made: the lab cannot, or its time is after the end of the trial.
+// These are the reasons why an action is not performed: the lab cannot, or its time is after the
+// end of the trial.
 var (
 	errNotHere = errors.New("this lab cannot do that")
 	errTooLate = errors.New("did not come: the trial was over before its time")

@@ -27,32 +27,35 @@ type trial struct {
 	folder   *results.TrialFolder
 	result   results.Trial
 
-	early    *early       // the DUT, where it boots already; nil: it does not
-	bootNext func() error // lets the DUT of the next trial boot, once; nil: nothing comes after
+	early    *early       // the DUT, where it boots already, or nil
+	bootNext func() error // starts to boot the DUT of the next trial, once; nil: none follows
 
 	dut   vm.Node
 	loads map[string]vm.Node // clients and servers, by name
 
-	settings tuning.Settings // asked of the DUT's kernel
+	settings tuning.Settings // requested of the DUT's kernel
 
-	clocks      map[string]*loadClock // of the load nodes
-	series      *series
-	timeline    *timeline
-	notes       notes
-	bystanders  bystanders
-	probes      *probing          // nil until they begin
-	zero        time.Time         // when the generators were told to begin
-	begun       time.Time         // when the first of them did; a time of day, without this host's monotonic clock
-	skew        time.Duration     // how far apart loads began on nodes with clocks of their own
+	clocks     map[string]*loadClock // of the load nodes
+	series     *series
+	timeline   *timeline
+	notes      notes
+	bystanders bystanders
+	probes     *probing  // nil until they begin
+	zero       time.Time // when the trial told the generators to begin
+	// when the first of them did; a time of day, without this host's monotonic clock
+	begun time.Time
+	// time between the starts of loads on nodes with clocks of their own
+	skew        time.Duration
 	made        generators.Result // of all generators together
 	dropsUnseen string            // why drops are not counted by reason; empty when they are
-	busy        float64           // share of their time that the workers of closed loops were busy, the busiest
-	boots       int               // length of the console when the load began
-	stage       time.Time         // when the current stage began
-	ended       string            // name of the stage that an interrupt ended; empty without one
+	// largest share of their time that workers of a closed loop were busy
+	busy  float64
+	boots int       // length of the console when the load began
+	stage time.Time // when the current stage began
+	ended string    // name of the stage that an interrupt ended; empty without one
 }
 
-// The stages of a trial whose length is known beforehand, at least sometimes.
+// These are the stages of a trial whose length is, at least sometimes, known beforehand.
 const (
 	stageLoad     = "load"
 	stageRecovery = "recovery"
@@ -77,8 +80,8 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 	return t, err
 }
 
-// perform measures, and makes of whatever went wrong a reason why the trial is invalid. The error is
-// for the run, which may have to end.
+// perform measures, and turns every failure into a reason why the trial is invalid. It returns an
+// error only where the run may have to end.
 func (t *trial) perform(ctx context.Context) error {
 	err := t.measure(ctx)
 	boot, dead := errors.AsType[*vm.BootError](err)
@@ -101,7 +104,7 @@ func (t *trial) perform(ctx context.Context) error {
 	return err
 }
 
-// measure is the story of a trial.
+// measure performs a trial from the boot to the last reading.
 func (t *trial) measure(ctx context.Context) error {
 	t.begin("boot")
 	if err := t.boot(ctx); err != nil {
@@ -220,7 +223,7 @@ func (r Request) trialFolder(slot Slot, dut *early) (*results.TrialFolder, error
 	return r.Folder.CreateTrial(r.Plan.Scenarios[slot.Scenario].Name, slot.Number)
 }
 
-// lookAhead lets the DUT of the next trial boot, if one comes.
+// lookAhead starts to boot the DUT of the next trial, if one follows.
 func (t *trial) lookAhead() error {
 	if t.bootNext == nil {
 		return nil
@@ -228,7 +231,8 @@ func (t *trial) lookAhead() error {
 	return t.bootNext()
 }
 
-// join starts the load nodes; beside each other on hosts where they are machines, which take seconds to boot.
+// join starts the load nodes; concurrently on hosts where they are machines, which take seconds to
+// boot.
 func (t *trial) join(ctx context.Context, nodes []vm.LoadNode) error {
 	joined := make([]vm.Node, len(nodes))
 	joining, ctx := errgroup.WithContext(ctx)
@@ -250,7 +254,7 @@ func (t *trial) join(ctx context.Context, nodes []vm.LoadNode) error {
 	return err
 }
 
-// configure applies the scenario to the DUT's kernel and starts what answers the workload.
+// configure applies the scenario to the DUT's kernel and starts the responders of the workload.
 func (t *trial) configure(ctx context.Context) error {
 	var err error
 	if t.settings, err = wiring.Settings(t.Plan.Experiment.Topology, t.scenario.DUT); err != nil {
@@ -289,7 +293,7 @@ func (t *trial) begin(stage string) {
 	t.View.Stage(stage, t.stageLimit(stage))
 }
 
-// stageLimit returns how long a stage takes at most, 0 where that is not known.
+// stageLimit returns how long a stage takes at most; 0 where that is not known.
 func (t *trial) stageLimit(stage string) time.Duration {
 	switch stage {
 	case stageLoad:

@@ -10,8 +10,9 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// evidence is what this trial knows of how it was measured; results.Validate judges it. Settings are
-// compared where they are read back (see measure), by those who know the kernel's own rounding.
+// evidence returns what this trial knows of how it was measured; results.Validate judges it.
+// Settings are compared where they are read back (see measure), by code that knows the kernel's
+// rounding.
 func (t *trial) evidence() results.Evidence {
 	e := results.Evidence{Console: t.faults()}
 	for _, limit := range t.made.Limits {
@@ -30,8 +31,8 @@ func (t *trial) evidence() results.Evidence {
 	return e
 }
 
-// faults are the lines of the DUT's kernel log and console since the load began that say that its
-// kernel is not well, each once. The console is the only one that a dead kernel leaves.
+// faults returns the lines of the DUT's kernel log and console since the load began that report a
+// fault of its kernel, each once. A dead kernel leaves only the console.
 func (t *trial) faults() []string {
 	lines := t.notes.lines()
 	if t.dut == nil {
@@ -54,7 +55,7 @@ func (t *trial) faults() []string {
 	return lines
 }
 
-// mostFaults are named; an oops prints dozens of lines.
+// mostFaults is how many faults are named; an oops prints dozens of lines.
 const mostFaults = 3
 
 // notes gathers what the samples say about the DUT's kernel and about themselves.
@@ -63,7 +64,7 @@ type notes struct {
 	bad      []string
 	problems []string
 	cpu      samplers.CPU
-	starved  int64 // lines of memory that ran out
+	starved  int64 // log lines about exhausted memory
 }
 
 func (n *notes) take(s samplers.Sample) {
@@ -93,21 +94,21 @@ func (n *notes) lines() []string {
 	return slices.Clone(n.bad)
 }
 
-// unread are the figures that a sample could not read, a sentence each.
+// unread returns the figures that a sample could not read, a sentence each.
 func (n *notes) unread() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.problems)
 }
 
-// memoryFaults is how many lines of the kernel's log told that memory ran out.
+// memoryFaults returns how many lines of the kernel log report exhausted memory.
 func (n *notes) memoryFaults() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.starved
 }
 
-// time is where the DUT's CPU time went, nil when no sample has told.
+// time returns where the DUT's CPU time went, or nil when no sample has told.
 func (n *notes) time() *results.CPU {
 	n.mu.Lock()
 	defer n.mu.Unlock()

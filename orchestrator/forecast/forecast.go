@@ -1,5 +1,5 @@
-// Package forecast predicts what a load makes of the table: from an experiment alone, or from what
-// the kernel of a trial says that it is set to.
+// Package forecast predicts what a load does to the table: from an experiment alone, or from the
+// settings that the kernel of a trial reports.
 package forecast
 
 import (
@@ -16,7 +16,7 @@ import (
 // moduleAge is about how long a fresh guest's nf_conntrack has been loaded when its load begins.
 const moduleAge = 3 * time.Second
 
-// Scenarios returns the prediction of a trial of each scenario; see [Scenario].
+// Scenarios returns the prediction for a trial of each scenario; see [Scenario].
 func Scenarios(topology scenarios.Topology, list []scenarios.Resolved, fill float64) []results.Forecast {
 	var forecasts []results.Forecast
 	for _, s := range list {
@@ -25,9 +25,9 @@ func Scenarios(topology scenarios.Topology, list []scenarios.Resolved, fill floa
 	return forecasts
 }
 
-// Scenario returns the prediction of a trial of a scenario, from the experiment alone: the kernel's
-// defaults are those of the version that its name stands for and of the memory that it will see.
-// fill is the share of max that a load may take at its peak in the table that is proposed.
+// Scenario predicts a trial of a scenario from the experiment alone: it takes the kernel's defaults
+// from the version that the kernel's name stands for and from the memory that the kernel will see.
+// fill is the share of max that a load may take at its peak in the proposed table.
 func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
 	version := kernels.Named(s.DUT.Kernel)
 	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
@@ -59,8 +59,7 @@ func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	return f
 }
 
-// assumedState is what a kernel of that version will say of itself once a scenario has been
-// applied.
+// assumedState returns what a kernel of that version will report once a scenario has been applied.
 func assumedState(dut scenarios.Configuration, version kernels.Version, memory int64) tuning.State {
 	size := kernels.DefaultSize(version, memory)
 	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: kernels.Timeouts(version)}

@@ -14,9 +14,9 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Predict says before the load what it will make of the table, from the workload and from what the
-// kernel says that it is set to. age is the time since nf_conntrack was loaded: its garbage
-// collector scans a second after that, and every minute while the table is idle.
+// Predict says before the load what it will do to the table, from the workload and from the
+// kernel's reported settings. age is the time since nf_conntrack was loaded: its garbage collector
+// scans one second after that, and every minute while the table is idle.
 func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
 	load, probes := flowsOf(entries, before, dut)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
@@ -25,8 +25,7 @@ func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 		Entries: load.count + probes.count, Rate: load.with(probes).rate, Duration: load.seconds, Residence: load.with(probes).residence(),
 		Assured: 2*load.assured > load.count,
 	})
-	// What is said of rate and life is said of the load; a bystander changes the table, not the
-	// question.
+	// Rate and life describe the load alone; a bystander changes the table, not the question.
 	p.Rate, p.Residence = load.rate, load.residence()
 	if p.Sustainable = 0; p.Residence > 0 {
 		p.Sustainable = float64(before.Max) / p.Residence
@@ -34,14 +33,14 @@ func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 	return &p
 }
 
-// flows is what a part of a workload asks of a table.
+// flows are what a part of a workload asks of a table.
 type flows struct {
 	count   int64
 	rate    float64 // new ones per second; 0: not known, since answers set the pace
-	seconds float64 // until the last of them is begun; 0: not known
+	seconds float64 // until the last one begins; 0: not known
 	lives   float64 // sum of their lives in seconds, weighted
 	weights float64
-	assured int64 // of count, those whose entries become ASSURED
+	assured int64 // part of count whose entries become ASSURED
 }
 
 func (f *flows) add(rate, life, seconds float64, count int64) {
@@ -52,7 +51,8 @@ func (f *flows) add(rate, life, seconds float64, count int64) {
 	f.weights += max(rate, 1)
 }
 
-// residence is the mean life, weighted by the rates, which keeps Little's law for the sum.
+// residence returns the mean life in seconds, weighted by the rates, which keeps Little's law for
+// the sum.
 func (f flows) residence() float64 {
 	if f.weights == 0 {
 		return 0
@@ -60,7 +60,7 @@ func (f flows) residence() float64 {
 	return f.lives / f.weights
 }
 
-// with adds bystanders; their rate says nothing where that of the load is not known.
+// with adds bystanders. It leaves the rate unknown where that of the load is not known.
 func (f flows) with(probes flows) flows {
 	if f.rate > 0 {
 		f.rate += probes.rate
@@ -70,7 +70,7 @@ func (f flows) with(probes flows) flows {
 	return f
 }
 
-// flowsOf adds up what is tracked of a workload: the load, and the bystanders for as long as the
+// flowsOf adds up the tracked flows of a workload: the load, and the bystanders for as long as the
 // load goes on.
 func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
 	open := true // whether all of the load has a rate
@@ -82,7 +82,7 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 		}
 		rate, count, seconds := a.MeanRate(), a.Spec.Count, 0.0
 		switch {
-		case entry.KeepAlive: // as many connections as go at a time
+		case entry.KeepAlive: // as many connections as are open at a time
 			rate, count = 0, int64(a.Spec.Concurrency)
 		case count == 0:
 			count = int64(rate * a.Spec.Duration.Seconds())
@@ -109,8 +109,9 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 	return load, probes
 }
 
-// distinct is how many entries count flows can have at most: one for each tuple. A flow on a tuple
-// that was used before takes over its entry, one that finds none free is not made at all.
+// distinct returns how many entries count flows can have at most: one for each tuple. A flow on a
+// tuple that was used before takes over its entry. A flow that finds no free tuple does not come
+// about.
 func distinct(a wiring.Assignment, count int64) int64 {
 	if tuples := a.Spec.Tuples(); tuples > 0 {
 		return min(count, tuples)
@@ -124,11 +125,12 @@ func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool 
 	if a.Family == scenarios.IPv6 {
 		answer = before.Tracking.IPv6
 	}
-	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Generator != scenarios.UDP // ends it at once
+	// ends the entry at once
+	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Generator != scenarios.UDP
 	return answer != tuning.No && !reset && !exempt(read, a)
 }
 
-// residence is how long an entry lives in seconds, by the state in which the load leaves it (the
+// residence returns how many seconds an entry lives, by the state in which the load leaves it (the
 // kernel's timeouts of nf_conntrack_proto_tcp.c and its siblings). The connection itself is short
 // beside its timeout; a held one sends nothing meanwhile.
 func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
@@ -159,14 +161,15 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	case scenarios.ProbeICMP:
 		state = "icmp_timeout"
 	}
-	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP { // no answer to its SYNs
+	// no answer to its SYNs
+	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP {
 		state = "tcp_timeout_syn_sent"
 	}
 	return float64(timeouts[kernels.Prefix+state])
 }
 
-// assured reports whether the entries of a load become ASSURED: those of complete handshakes do at
-// once, those of datagrams only after two seconds of conversation.
+// assured reports whether the entries of a load become ASSURED: entries of complete handshakes do
+// at once, those of datagrams only after two seconds of conversation.
 func assured(e scenarios.Entry) bool {
 	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
 }
@@ -189,7 +192,7 @@ func exempt(read rules.Ruleset, a wiring.Assignment) bool {
 		ports = []uint16{uint16(e.Port)}
 	}
 	if len(ports) == 0 {
-		ports = []uint16{0} // of a protocol without
+		ports = []uint16{0} // a protocol without ports
 	}
 	return !slices.ContainsFunc(ports, func(port uint16) bool {
 		flow.Port = port

@@ -10,9 +10,9 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// ParseResidence reads the life of an entry in seconds: a duration with its unit, or the state in
-// which the load leaves it, as time_wait or udp, which is as long as that timeout of a kernel of
-// this version by itself.
+// ParseResidence parses the life of an entry in seconds: a duration with its unit, or the state in
+// which the load leaves the entry, such as time_wait or udp, which stands for that timeout's
+// default in a kernel of version v.
 func ParseResidence(text string, v kernels.Version) (seconds float64, err error) {
 	var d scenarios.Duration
 	durationErr := d.UnmarshalText([]byte(text))

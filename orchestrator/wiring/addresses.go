@@ -10,12 +10,12 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them anywhere. The
-// DUT is host 1, load nodes follow from 2. In the upper half of the client link each client has
-// 4096 further addresses of its own to send from, which it answers for. Strangers, from whom
-// crafted packets come, are in the ranges that are set apart for measurements (RFC 2544, RFC 5180),
-// of which each client has a part of its own: the DUT sends its answers to that client, whose
-// kernel drops them without a word, as a host that is not there.
+// The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them elsewhere. The
+// DUT is host 1, load nodes follow from 2. In the upper half of the client link each client owns
+// 4096 further source addresses, which it answers for. Strangers, the sources of crafted packets,
+// are in the ranges set apart for measurements (RFC 2544, RFC 5180), of which each client has a
+// part of its own. The DUT sends its answers to that client, whose kernel drops them silently, as
+// if the stranger did not exist.
 const (
 	ClientLink = "client"
 	serverLink = "server"
@@ -33,7 +33,7 @@ func address(family scenarios.Family, link string, host int) string {
 // furtherEach is how many further addresses a client has.
 const furtherEach = 1 << 12
 
-// furtherRange holds the further addresses of the ith client, in CIDR notation.
+// furtherRange returns the further addresses of the ith client, in CIDR notation.
 func furtherRange(family scenarios.Family, client int) string {
 	if family == scenarios.IPv6 {
 		return fmt.Sprintf("%s/116", furtherAddress(family, client, 0))
@@ -49,7 +49,7 @@ func furtherAddress(family scenarios.Family, client, n int) string {
 	return fmt.Sprintf("10.%d.%d.%d", linkNumber[ClientLink], host>>8, host&0xff)
 }
 
-// further are n of a client's further addresses, as the generators read them.
+// further returns n of a client's further addresses, in the generators' notation.
 func further(family scenarios.Family, client, n int) string {
 	return furtherAddress(family, client, 0) + "-" + furtherAddress(family, client, min(n, furtherEach)-1)
 }
@@ -59,7 +59,7 @@ var strangerNetworks = map[scenarios.Family]netip.Prefix{
 	scenarios.IPv4: netip.MustParsePrefix("198.18.0.0/15"), scenarios.IPv6: netip.MustParsePrefix("2001:2::/48"),
 }
 
-// strangerNetwork is the part of the ith of several clients: the whole of a single one.
+// strangerNetwork returns the ith client's part of the strangers: all of them for a single client.
 func strangerNetwork(family scenarios.Family, client, clients int) netip.Prefix {
 	whole := strangerNetworks[family]
 	longer := whole.Bits() + bits.Len(uint(clients-1))
@@ -73,8 +73,8 @@ func strangerNetwork(family scenarios.Family, client, clients int) netip.Prefix 
 	return netip.PrefixFrom(addr, longer)
 }
 
-// strangers are n of a client's, as the generators read them: 65,536 of a single IPv4 client at
-// most.
+// strangers returns n of a client's strangers, in the generators' notation: at most 65,536 for a
+// single IPv4 client.
 func strangers(family scenarios.Family, client, clients, n int) string {
 	network := strangerNetwork(family, client, clients)
 	first := network.Addr()
@@ -106,7 +106,7 @@ func prefix(family scenarios.Family) int {
 	return 16
 }
 
-// port is where a node with that host number sits on a link.
+// port returns where the node with that host number is attached to a link.
 func port(topology scenarios.Topology, link string, host int) vm.Port {
 	p := vm.Port{Link: link}
 	for _, family := range topology.Families {
@@ -134,7 +134,7 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 
 const dutHost = 1
 
-// DUTPorts returns where the DUT sits: one link in the server topology, two in the router's.
+// DUTPorts returns where the DUT is attached: one link in the server topology, two in the router's.
 func DUTPorts(topology scenarios.Topology) []vm.Port {
 	list := []vm.Port{port(topology, ClientLink, dutHost)}
 	if topology.Kind == scenarios.Router {

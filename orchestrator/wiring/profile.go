@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// profile is the rate profile of an entry, nil when it has none.
+// profile returns the rate profile of an entry, or nil without one.
 func profile(e scenarios.Entry) *generators.Profile {
 	switch {
 	case len(e.Stages) > 0:
@@ -29,7 +29,7 @@ func stages(list []scenarios.Stage) pacing.Stages {
 	return out
 }
 
-// shareOf is the ith of n parts of a profile, which together make the whole.
+// shareOf returns the ith of n parts of a profile, which together make the whole.
 func shareOf(p *generators.Profile, i, n int) *generators.Profile {
 	if p == nil {
 		return nil
@@ -48,7 +48,7 @@ func shareOf(p *generators.Profile, i, n int) *generators.Profile {
 	return &generators.Profile{Stages: share}
 }
 
-// meanRate is the mean rate of a profile.
+// meanRate returns the mean rate of a profile.
 func meanRate(p *generators.Profile) float64 {
 	switch {
 	case p.Bursts != nil:

@@ -8,7 +8,7 @@ import (
 )
 
 // Settings returns what the agent of the DUT applies: the scenario's configuration, with the lab's
-// addresses in the places that its rules leave for them, and forwarding where the DUT is a router.
+// addresses in place of the rules' placeholders, and forwarding where the DUT is a router.
 func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.Settings, error) {
 	dut, err := dut.Substitute(placeholders(topology))
 	if err != nil {
@@ -35,8 +35,8 @@ func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.
 	return s, nil
 }
 
-// placeholders are the lab's values for the words that rules may contain. The guest names its
-// network cards in the order in which it gets them.
+// placeholders returns the lab's values for the placeholders in rules. The guest names its network
+// cards in the order in which it gets them.
 func placeholders(topology scenarios.Topology) map[string]string {
 	values := map[string]string{}
 	for i, link := range []string{ClientLink, serverLink} {

@@ -16,14 +16,14 @@ type portRange struct{ first, last int }
 
 func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.first, r.last) }
 
-// part is the ith of n parts that make up the range.
+// part returns the ith of n parts that make up the range.
 func (r portRange) part(i, n int) portRange {
 	whole := r.last - r.first + 1
 	return portRange{r.first + whole*i/n, r.first + whole*(i+1)/n - 1}
 }
 
 // The source ports of entries that name none: those of loads, of probes and of crafted packets. The
-// first two are apart: a port that one socket has been given by number is not free for another,
+// first two are disjoint: a port that one socket has bound by number is not free for another,
 // whatever its destination. Crafted packets have addresses of their own.
 var (
 	loadPorts    = portRange{1024, 60999}
@@ -31,14 +31,15 @@ var (
 	craftedPorts = portRange{1024, 65535} // and identifiers, for icmp
 )
 
-// unnamedPorts are the source ports of an entry that names none; false where there are none to
+// unnamedPorts returns the source ports of an entry that names none; false where there are none to
 // choose.
 //
-// The kernel would draw ports at random, and a port drawn again soon takes the place of its old
-// entry: of 5000 connections some 400 would leave none of their own.
+// The kernel would draw ports at random, and a port drawn again soon takes over its old entry: of
+// 5000 connections some 400 would leave no entry of their own.
 func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 	switch {
-	case len(e.SourcePorts) > 0 || e.Probe == scenarios.ProbeICMP: // whose identifiers are the kernel's
+	// the kernel chooses the identifiers of ICMP probes
+	case len(e.SourcePorts) > 0 || e.Probe == scenarios.ProbeICMP:
 		return portRange{}, false
 	case e.Probe != "":
 		return probePorts, true
@@ -49,7 +50,7 @@ func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 	}
 }
 
-// crowd is who may meet: those that take their source ports from one range on one node.
+// crowd identifies entries that may collide: they take source ports from one range on one node.
 type crowd struct {
 	node      string
 	ports     portRange
@@ -65,7 +66,7 @@ func (a Assignment) crowd() crowd {
 	return c
 }
 
-// meets reports whether two entries would be on one tuple, or be two datagram sockets on one port.
+// meets reports whether two entries would share a tuple, or bind two datagram sockets to one port.
 func (a Assignment) meets(other Assignment) bool {
 	if a.Name == other.Name || a.crowd() != other.crowd() {
 		return false
@@ -75,10 +76,10 @@ func (a Assignment) meets(other Assignment) bool {
 		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, func(port uint16) bool { return slices.Contains(other.Spec.Ports, port) })
 }
 
-// keepApart gives entries that would meet a part each of the source ports that they share. All walk
-// through them in the same order, so that what begins at the same rate would be on the same port at
-// the same time: of two datagram sockets there the kernel gives one the answers to both, and a
-// connection would take over the entry of another.
+// keepApart gives each of the entries that would collide a part of their shared source ports. All
+// entries walk through the ports in the same order, so that those of the same rate would be on the
+// same port at the same time: of two datagram sockets there the kernel gives one the answers to
+// both, and a connection would take over the entry of another.
 func keepApart(list []Assignment) {
 	crowds := map[crowd][]int{}
 	for i, a := range list {
@@ -93,8 +94,8 @@ func keepApart(list []Assignment) {
 	}
 }
 
-// spareListeners takes the ports that a node listens on from the source ports of its own entries,
-// as far as those name none: a port with a listener is not free, and one connection in some ten
+// spareListeners removes the ports that a node listens on from the source ports of its own entries,
+// where those name none: a port with a listener is not free, and about one connection in ten
 // thousand would fail on it.
 func spareListeners(list []Assignment, responders map[string][]responders.Spec) {
 	for i, a := range list {
@@ -109,7 +110,7 @@ func spareListeners(list []Assignment, responders map[string][]responders.Spec) 
 		}
 		ports, err := tuples.ParsePorts(a.Spec.SourcePorts)
 		if err != nil {
-			continue // which the generator will say
+			continue // the generator reports it
 		}
 		list[i].Spec.SourcePorts = tuples.FormatPorts(slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] }))
 	}

@@ -1,5 +1,5 @@
-// Package wiring makes of a scenario what the nodes of a lab get: addresses and routes, loads and
-// what answers them, settings of the kernel, and changes under load.
+// Package wiring turns a scenario into what the nodes of a lab get: addresses and routes, loads and
+// their responders, settings of the kernel, and changes under load.
 package wiring
 
 import (
@@ -14,9 +14,10 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// Assignment is one entry of a workload as the node that makes it gets it.
+// Assignment is one entry of a workload, for the node that makes it.
 type Assignment struct {
-	Name   string          // of its part of the load: the entry's, with the address family where there are two
+	// name of its part of the load: the entry's, with the address family where there are two
+	Name   string
 	Entry  scenarios.Entry // of the workload
 	Node   string          // the client that makes it
 	Family scenarios.Family
@@ -24,14 +25,15 @@ type Assignment struct {
 	Probe  bool
 	Spec   generators.Spec
 
-	unnamed portRange // the source ports that it shares with others, since it names none; none: zero
+	// source ports that it shares with other entries; zero where it names its own or has none
+	unnamed portRange
 }
 
 // ClosedLoop reports whether the answers set the pace of an assignment, as fast as generator and
 // DUT can.
 func (a Assignment) ClosedLoop() bool { return a.Spec.Rate == 0 && a.Spec.Profile == nil }
 
-// MeanRate returns how many requests, connections or flows an assignment begins in a second, the
+// MeanRate returns how many requests, connections or flows an assignment begins per second, the
 // mean of its profile; 0 where the answers set the pace.
 func (a Assignment) MeanRate() float64 {
 	if a.Spec.Profile != nil {
@@ -52,8 +54,8 @@ func (a Assignment) Transport() generators.Protocol {
 	}
 }
 
-// Limit bounds the time that an assignment can take, from its start: a generator that is still at
-// it then is stuck. Margin is for the last ones under way and for a slow node.
+// Limit bounds the time that an assignment can take, from its start: a generator that still runs
+// then is stuck. The margin allows for the last requests under way and for a slow node.
 func (a Assignment) Limit() time.Duration {
 	const margin = 60 * time.Second
 	limit := a.Spec.Duration
@@ -69,8 +71,8 @@ func (a Assignment) Limit() time.Duration {
 	return a.Start + limit + a.Spec.Hold + a.Spec.Timeout + margin
 }
 
-// Assignments returns the entries of a scenario's workload, each once for every address family,
-// which share its number and its rate.
+// Assignments returns the entries of a scenario's workload, each once for every address family; the
+// families share its number and its rate.
 func Assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []Assignment {
 	var list []Assignment
 	for _, e := range scenario.Workload {
@@ -97,12 +99,12 @@ func Assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed 
 	return list
 }
 
-// part is the ith of n parts that make up the whole.
+// part returns the ith of n parts that make up the whole.
 func part(whole int64, i, n int) int64 {
 	return whole*int64(i+1)/int64(n) - whole*int64(i)/int64(n)
 }
 
-// probeLimit bounds a probe, which otherwise goes on until it is stopped after the recovery.
+// probeLimit bounds a probe, which otherwise runs until it is stopped after the recovery.
 const probeLimit = 24 * time.Hour
 
 func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry, seed uint64) generators.Spec {
@@ -149,7 +151,7 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 	case e.Generator == scenarios.ICMP:
 		s.Ports = nil
 	case e.Generator == scenarios.UDP && !e.Silent && !e.Crafted:
-		// Each datagram is to be answered: the flow is completed when all were.
+		// Each datagram needs an answer: the flow is complete when all were answered.
 		s.Exchanges = max(1, int(e.Packets))
 	}
 	return s
@@ -158,16 +160,15 @@ func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Co
 // rampLimit bounds how long a hold may take to open connections as fast as they are accepted.
 const rampLimit = 10 * time.Minute
 
-// hold makes of the time that connections are to stay open once all are, which is what an
-// experiment says, the time that each stays open, which is what a generator does: the first one
-// also waits for the last to be opened.
+// hold converts how long all connections stay open together, which an experiment gives, into how
+// long each one stays open, which a generator needs: the first one also waits for the last to open.
 func hold(s *generators.Spec) {
 	s.Hold = s.Duration
 	switch {
 	case s.Rate > 0:
 		ramp := time.Duration(float64(s.Count) / s.Rate * float64(time.Second))
 		s.Hold += ramp
-		s.Duration = 2*ramp + s.Timeout + s.Hold // it also ends those that are held
+		s.Duration = 2*ramp + s.Timeout + s.Hold // Duration also ends held connections
 	default:
 		if s.Concurrency == 0 {
 			s.Concurrency = int(s.Count)
@@ -184,7 +185,7 @@ func joinRanges(ports scenarios.Ports) string {
 	return strings.Join(words, ",")
 }
 
-// clientIndex is 0 for the first client.
+// clientIndex returns 0 for the first client.
 func clientIndex(from string) int { return nodeIndex(clientName(from)) }
 
 // LoadNodes returns the clients and, behind a router, the servers.
@@ -205,13 +206,13 @@ func LoadNodes(topology scenarios.Topology) []vm.LoadNode {
 	return nodes
 }
 
-// DUT is the name of the DUT where the language names nodes.
+// DUT is the DUT's name where the language names nodes.
 const DUT = "dut"
 
 // firstHost is the host number of the first load node on a link.
 const firstHost = dutHost + 1
 
-// nodeName is client for the first one, client2 and so on for others.
+// nodeName returns client for the first client, client2 and so on for others.
 func nodeName(kind string, index int) string {
 	if index == 0 {
 		return kind
@@ -226,7 +227,7 @@ func clientName(from string) string {
 	return from
 }
 
-// target is the address that an entry goes to.
+// target returns the address that an entry goes to.
 func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry) string {
 	if e.From == DUT && e.Target == DUT {
 		if family == scenarios.IPv6 {
@@ -242,13 +243,13 @@ func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.
 	return address(family, ClientLink, dutHost)
 }
 
-// crafted reports whether an entry's packets come from addresses that no host owns: of a host that
-// owned them, the kernel would answer what comes back with a reset.
+// crafted reports whether an entry's packets come from addresses that no host owns: the kernel of
+// an owner would answer what comes back with a reset.
 func crafted(e scenarios.Entry) bool {
 	return e.Generator == scenarios.SYN || e.Generator == scenarios.Handshake || e.Crafted
 }
 
-// nodeIndex is 0 for server and server1, 1 for server2.
+// nodeIndex returns 0 for server and server1, 1 for server2.
 func nodeIndex(name string) int {
 	var n int
 	if _, err := fmt.Sscanf(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"), "%d", &n); err != nil || n < 1 {
@@ -270,7 +271,8 @@ func Responders(topology scenarios.Topology, scenario scenarios.Resolved) map[st
 		var order []program
 		for _, l := range list {
 			one := program{l.Program, choosing(scenario.Actions, node, l.Port)}
-			if l.Answer == scenarios.AnswerAny { // a silent one will do, and serves those who want it as well
+			// a silent one suffices, and serves entries that need silence too
+			if l.Answer == scenarios.AnswerAny {
 				one.Answer = scenarios.AnswerSilent
 			}
 			if ports[one] == nil {
@@ -298,10 +300,10 @@ func choosing(actions []scenarios.Action, node string, port uint16) string {
 	return strings.Join(names, " ")
 }
 
-// fullBacklog is the accept queue of a listener that takes nothing; the kernel lets one more in.
+// fullBacklog is the accept queue of a listener that accepts nothing; the kernel lets one more in.
 const fullBacklog = 16
 
-// responderSpec is the responder that a program of the target is.
+// responderSpec returns the responder that runs a program of the target.
 func responderSpec(p scenarios.Program) (spec responders.Spec) {
 	if p.Transport == "udp" {
 		spec.Network = responders.UDP
