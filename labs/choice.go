@@ -1,5 +1,5 @@
-// Package labs knows the ways to have a lab: which one a plan runs in, what it cannot do there,
-// what the host lacks for it, how it is opened, and what killed runs left.
+// Package labs offers the kinds of labs: it chooses the one that a plan runs in, tells what that
+// lab cannot do and what the host lacks for it, opens it, and removes what killed runs left.
 package labs
 
 import (
@@ -20,44 +20,50 @@ import (
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
-// Choice says in which lab a plan runs, as a command line gives it.
+// Choice says in which lab a plan runs, as given on a command line.
 type Choice struct {
-	Driver           string   // one of [Drivers]; empty: libvirt
-	Connect          []string // URIs of libvirt daemons that exist; none: a private daemon in the sandbox
-	Pool             string   // storage pool of those daemons for kernels; empty: see shared.Options
-	Networks         []string // that all their hosts have, for the links; none: isolated ones, or a VXLAN
-	Parallel         int      // trials at once on those hosts; 0: one
-	Accelerator      string   // kvm, tcg or empty; see embedded.Options
-	Box              string   // vagrant: a box; see vagrant.FindBox
-	AllowHostChanges bool     // netns: settings of this host's kernel may be changed, and are put back
+	Driver string // one of [Drivers]; empty: libvirt
+	// URIs of existing libvirt daemons; none: a private daemon in the sandbox
+	Connect []string
+	// storage pool of those daemons for kernels; empty: see shared.Options
+	Pool string
+	// networks for the links, present on all their hosts; none: isolated ones, or a VXLAN
+	Networks    []string
+	Parallel    int    // concurrent trials on those hosts; 0: one
+	Accelerator string // kvm, tcg or empty; see embedded.Options
+	Box         string // vagrant: a box; see vagrant.FindBox
+	// netns: the run may change settings of this host's kernel, and restores them
+	AllowHostChanges bool
 }
 
-// driver is one way to have a lab.
+// driver is one kind of lab.
 type driver struct {
-	name string // as --driver has it
-	// connected is the driver's other self, for daemons that exist.
+	name string // value of --driver
+	// connected marks the variant of the driver for existing daemons.
 	connected bool
-	// sandboxed says that the lab is made in the sandbox, by this program started again there; any
-	// other is made by the process that the user started, and keeps a journal.
+	// sandboxed labs are made in the sandbox, by this program started again there. The process that
+	// the user started makes any other lab, and keeps a journal.
 	sandboxed bool
-	// kernels says that its machines boot the kernels that the experiment names.
+	// kernels says that the lab's machines boot the kernels that the experiment names.
 	kernels bool
 	// early says that its lab can boot the DUT of the next trial beside that of the one that ends.
 	early bool
-	// kernel is how experiments call the one kernel that the DUT has otherwise; empty: by no name.
+	// kernel is the experiments' name for the one kernel that the DUT has otherwise; empty: it has
+	// no name.
 	kernel string
-	// refuse says what of the order cannot be done in this lab, whatever the host; nil: nothing.
+	// refuse returns an error for what this lab cannot do of the order, whatever the host. It may
+	// be nil.
 	refuse func(Order) error
 	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for;
-	// nil: it has what they ask for.
+	// nil: the DUT has what they ask for.
 	adapt func([]scenarios.Resolved)
-	// prepare finds out, before anything starts, whether the host has what the lab needs.
+	// prepare checks, before anything starts, that the host has what the lab needs.
 	prepare func(context.Context, Order) error
 	open    func(context.Context, *Site) (vm.Lab, error)
 	paces   func(c Choice, cache string) []Expected
 }
 
-// drivers are the labs that there are.
+// drivers are all kinds of labs.
 var drivers = []driver{
 	{
 		name: "libvirt", sandboxed: true, kernels: true, early: true,
@@ -78,7 +84,7 @@ var drivers = []driver{
 	},
 }
 
-// Drivers are the names that [Choice] may have.
+// Drivers returns the names that [Choice] accepts.
 func Drivers() []string {
 	var names []string
 	for _, d := range drivers {
@@ -89,7 +95,7 @@ func Drivers() []string {
 	return names
 }
 
-// driver is the chosen one. The error is the user's.
+// driver returns the chosen driver. The error is the user's.
 func (c Choice) driver() (driver, error) {
 	name := c.Driver
 	if name == "" {
@@ -106,8 +112,9 @@ func (c Choice) driver() (driver, error) {
 	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
 }
 
-// Check says what in the choice, or in the scenarios of an experiment, cannot be done there,
-// whatever the host. It gives the scenarios what their DUT has whatever they ask for.
+// Check returns an error for what the choice, or the scenarios of an experiment, ask for and the
+// lab cannot do, whatever the host. It gives the scenarios what their DUT has whatever they ask
+// for.
 func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolved) error {
 	o := Order{Choice: c, Experiment: experiment, Scenarios: list}
 	d, err := c.driver()
@@ -147,7 +154,7 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 	return nil
 }
 
-// Confine starts this program with args in the sandbox that the lab wants, with input as its
+// Confine starts this program with args in the sandbox that the lab needs, with input as its
 // standard input, and returns its exit status.
 func (c Choice) Confine(ctx context.Context, args []string, input []byte) (int, error) {
 	if c.AllowHostChanges {
@@ -156,7 +163,7 @@ func (c Choice) Confine(ctx context.Context, args []string, input []byte) (int, 
 	return sandbox.Run(ctx, args, input)
 }
 
-// Sandboxed reports whether the run is made by this program started again in the sandbox.
+// Sandboxed reports whether this program, started again in the sandbox, makes the run.
 func (c Choice) Sandboxed() bool {
 	d, err := c.driver()
 	return err == nil && d.sandboxed && !sandbox.Inside()
@@ -176,8 +183,8 @@ func (o Order) checkFiles() error {
 	return errors.Join(errs...)
 }
 
-// refuseKernels refuses an order of a lab whose DUT has the kernel that is there, when it asks for
-// another. An experiment that asks for none has the default, which is not taken for a wish.
+// refuseKernels refuses an order for another kernel than the one that the lab's DUT has. An
+// experiment that names no kernel has the default, which does not count as a wish.
 func (o Order) refuseKernels(d driver) error {
 	var wants []string
 	for i := range o.Scenarios {
@@ -195,7 +202,7 @@ func (o Order) refuseKernels(d driver) error {
 	return nil
 }
 
-// refuseActions refuses an order of a lab in which some actions cannot be made.
+// refuseActions refuses an order with actions that the lab cannot perform.
 func (o Order) refuseActions(driver string, cannot func(scenarios.Action) bool) error {
 	var wants []string
 	for _, s := range o.Scenarios {

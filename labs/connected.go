@@ -21,8 +21,7 @@ func refuseConnected(o Order) error {
 	return nil
 }
 
-// prepareConnected finds out whether the hosts can hold the trials. Nothing is made on them before
-// the first machine.
+// prepareConnected checks that the hosts can hold the trials. It makes nothing on them.
 func prepareConnected(ctx context.Context, o Order) error {
 	lab, err := connectLab(ctx, o, o.shared(func(string) {}))
 	if err != nil {
@@ -31,11 +30,11 @@ func prepareConnected(ctx context.Context, o Order) error {
 	return errors.Join(lab.Close(), prepareKernels(ctx, o))
 }
 
-// openConnected opens the lab on the hosts, or as many labs as trials are to run at once.
+// openConnected opens the lab on the hosts, or one lab for each concurrent trial.
 func openConnected(ctx context.Context, s *Site) (vm.Lab, error) {
 	options := s.shared(s.Note)
 	options.Journal, options.Run = s.journal, s.journal.ID()
-	// Load nodes have one kernel in all scenarios: what makes the load is to be the same in all.
+	// Load nodes have one kernel in all scenarios, so that the same code makes the load in all.
 	kernel := s.Materials.Kernels[s.Scenarios[0].DUT.Kernel]
 	options.Load.Kernel, options.Load.Initramfs = kernel.Image, kernel.Initramfs
 	return connectLab(ctx, s.Order, options)
@@ -64,7 +63,7 @@ func (o Order) shared(tell func(string)) shared.Options {
 	return options
 }
 
-// ExamineHosts looks at libvirt daemons that exist.
+// ExamineHosts examines existing libvirt daemons.
 func ExamineHosts(ctx context.Context, uris []string) []Finding {
 	var findings []Finding
 	for _, uri := range uris {

@@ -18,13 +18,13 @@ import (
 
 // Finding is one thing that a run needs of its host.
 type Finding struct {
-	What   string // what was looked at
+	What   string // the thing examined
 	Level  Level
-	Detail string // what was found
-	Fix    string // the command that mends it; empty when nothing needs to be mended
+	Detail string // the result
+	Fix    string // the command that fixes it; empty when nothing needs a fix
 }
 
-// Level is how much a finding matters.
+// Level says how much a finding matters.
 type Level string
 
 // The levels.
@@ -32,11 +32,11 @@ const (
 	Good    Level = "ok"
 	Slow    Level = "slow"    // it works, at a price
 	Missing Level = "missing" // a run cannot start
-	Absent  Level = "absent"  // a lab that need not be there; the others do without
+	Absent  Level = "absent"  // an optional lab; the others work without it
 )
 
-// Examine looks at everything that the embedded lab needs, and for the other labs that this host
-// could have. cache is the folder of [guest.Store].
+// Examine examines everything that the embedded lab needs, and the other labs that this host could
+// have. cache is the folder of [guest.Store].
 func Examine(ctx context.Context, cache string) []Finding {
 	return []Finding{
 		examineSandbox(ctx),
@@ -113,7 +113,7 @@ func examineKernel(ctx context.Context, cache string) Finding {
 	return f
 }
 
-// enoughMemory is a guest of 512 MiB, QEMU, the initramfs in memory and this program.
+// enoughMemory, in bytes, holds a guest of 512 MiB, QEMU, the initramfs in memory and this program.
 const enoughMemory = 1 << 30
 
 func examineMemory() Finding {
@@ -132,7 +132,7 @@ func examineMemory() Finding {
 	return f
 }
 
-// enoughDisk is a kernel package, unpacked, beside a few run folders.
+// enoughDisk, in bytes, holds a kernel package, unpacked, beside a few run folders.
 const enoughDisk = 500 << 20
 
 func examineDisk(cache string) Finding {

@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/vm/vagrant"
 )
 
-// otherLabLimit bounds a look at a lab that need not be there.
+// otherLabLimit bounds the examination of an optional lab.
 const otherLabLimit = 30 * time.Second
 
 func examineNamespaces(ctx context.Context) Finding {
@@ -55,7 +55,7 @@ func examineVagrant(ctx context.Context) Finding {
 	return f
 }
 
-// absent is missing for what need not be there.
+// absent turns a finding about an optional lab into absent with err as its detail.
 func absent(f Finding, err error) Finding {
 	f = missing(f, err)
 	f.Level = Absent

@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// prepareEmbedded looks for what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the
+// prepareEmbedded checks what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the
 // kernels, which it fetches where they are not cached.
 func prepareEmbedded(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
@@ -22,8 +22,8 @@ func prepareEmbedded(ctx context.Context, o Order) error {
 	return prepareKernels(ctx, o)
 }
 
-// prepareKernels fetches the kernels of an order, and finds out whether an initramfs can be made
-// for each.
+// prepareKernels fetches the kernels of an order, and checks that an initramfs can be made for
+// each.
 func prepareKernels(ctx context.Context, o Order) error {
 	kernels, err := o.fetchKernels(ctx)
 	if err != nil {
@@ -37,7 +37,7 @@ func prepareKernels(ctx context.Context, o Order) error {
 	return nil
 }
 
-// openEmbedded starts a libvirt daemon of the lab's own in the sandbox that this process is in.
+// openEmbedded starts the lab's own libvirt daemon in the sandbox that this process is in.
 func openEmbedded(ctx context.Context, s *Site) (vm.Lab, error) {
 	return embedded.Open(ctx, embedded.Options{
 		Runtime: s.Folder, Cache: s.Cache, Accelerator: s.Choice.Accelerator, Tell: s.Note,

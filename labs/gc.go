@@ -11,17 +11,16 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// removers know the things that runs leave on this host, by their kind; shared.Removers those on
-// daemons.
+// removers remove what runs leave on this host, by kind; shared.Removers does so on daemons.
 var removers = map[journal.Kind]journal.Remover{
 	journal.Path:        journal.Paths{},
 	journal.HostSetting: netns.Remover{},
 	journal.HostModule:  netns.Remover{},
 }
 
-// Collect removes what killed runs left outside their sandboxes, or only looks, and tells of each
-// thing. With URIs of libvirt daemons it is only about what is there. The error says what could not
-// be removed.
+// Collect removes what killed runs left outside their sandboxes, or with dryRun only looks, and
+// calls tell for each thing. With URIs of libvirt daemons it handles only what is there. The error
+// names what could not be removed.
 func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) (err error) {
 	state, err := journal.Folder()
 	if err != nil {

@@ -22,7 +22,7 @@ type Bootable struct {
 	Initramfs string
 }
 
-// fetchKernels finds the kernels of an order, through the network where they are not cached yet.
+// fetchKernels returns the kernels of an order. It downloads those that are not cached yet.
 func (o Order) fetchKernels(ctx context.Context) (map[string]guest.Kernel, error) {
 	kernels := map[string]guest.Kernel{}
 	for _, s := range o.Scenarios {
@@ -45,12 +45,12 @@ func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configura
 	return store.Kernel(ctx, dut.Kernel)
 }
 
-// self is this program, which becomes the guest's init. The link opens the running one even when
-// the file has been replaced meanwhile.
+// self is this program, which becomes the guest's init. The link opens the running program even
+// when the file has been replaced meanwhile.
 const self = "/proc/self/exe"
 
-// extras are the modules and tools that scenarios need beyond what every guest has: modules that
-// they load by name, where the kernel has them, the tool of the load balancer, and those that
+// extras returns the modules and tools that scenarios need beyond those of every guest: modules
+// that they load by name, where the kernel has them, the tool of the load balancer, and tools that
 // refuse command lines.
 func extras(list []scenarios.Resolved) (modules, tools []string) {
 	for _, s := range list {

@@ -19,22 +19,23 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// UnfitError says that an experiment asks for what the chosen lab cannot do, and which lab can.
+// UnfitError reports that an experiment asks for what the chosen lab cannot do, and which lab can.
 type UnfitError struct {
 	Driver string
-	Wants  []string // scenarios and what they want, a phrase each
-	Way    string   // the ways out
+	Wants  []string // scenarios and their wishes, a phrase each
+	Way    string   // the alternatives
 }
 
 func (e *UnfitError) Error() string {
 	return fmt.Sprintf("--driver %s cannot run this:\n  %s\n%s", e.Driver, strings.Join(e.Wants, "\n  "), e.Way)
 }
 
-// machinesCan is the way out that always exists.
+// machinesCan is the alternative that always exists.
 const machinesCan = "a lab of machines can: --driver libvirt"
 
-// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, and those that
-// want of that kernel what is not the DUT's alone, unless that is allowed.
+// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's. It also
+// refuses, unless that is allowed, scenarios that change settings of that kernel beyond the DUT's
+// own.
 func refuseHostWide(o Order) error {
 	hostWide := func(a scenarios.Action) bool { return stopsDUT(a) || a.Kind.Fact().Host != "" }
 	if err := o.refuseActions(netns.Driver, hostWide); err != nil {
@@ -70,18 +71,18 @@ func refuseHostWide(o Order) error {
 	return nil
 }
 
-// adaptToHost gives the scenarios the kernel, the CPUs and the memory that a namespace has, those
-// of this host.
+// adaptToHost gives the scenarios the kernel, the CPUs and the memory of a namespace: those of this
+// host.
 func adaptToHost(list []scenarios.Resolved) {
 	var info unix.Sysinfo_t
-	_ = unix.Sysinfo(&info) // cannot fail with an address that is good
+	_ = unix.Sysinfo(&info) // cannot fail with a valid address
 	for i := range list {
 		dut := &list[i].DUT
 		dut.VCPUs, dut.Memory = runtime.NumCPU(), scenarios.Size(info.Totalram*uint64(info.Unit))
 	}
 }
 
-// prepareNamespaces looks for what a lab of namespaces needs: a sandbox, connection tracking in the
+// prepareNamespaces checks what a lab of namespaces needs: a sandbox, connection tracking in the
 // host's kernel, the rule tools, and a host that no killed run has left changed.
 func prepareNamespaces(ctx context.Context, o Order) error {
 	if err := checkNamespaces(ctx, o.Choice.AllowHostChanges); err != nil {
@@ -104,7 +105,7 @@ func prepareNamespaces(ctx context.Context, o Order) error {
 	return o.checkModules(ctx)
 }
 
-// checkModules finds out whether the modules that scenarios want can come and go on this host.
+// checkModules checks that the modules that scenarios need can be loaded and unloaded on this host.
 func (o Order) checkModules(ctx context.Context) error {
 	for _, s := range o.Scenarios {
 		asked, err := wiring.Settings(o.Experiment.Topology, s.DUT)
@@ -118,7 +119,7 @@ func (o Order) checkModules(ctx context.Context) error {
 	return nil
 }
 
-// checkNamespaces says what this host lacks for a lab of namespaces.
+// checkNamespaces returns an error for what this host lacks for a lab of namespaces.
 func checkNamespaces(ctx context.Context, changes bool) error {
 	if changes {
 		if err := netns.Changeable(); err != nil {
@@ -133,8 +134,8 @@ func checkNamespaces(ctx context.Context, changes bool) error {
 	return nil
 }
 
-// mendHost puts the settings back that a killed run has left changed, where it may, or says how;
-// and refuses to measure on a host that another run is changing.
+// mendHost restores the settings that a killed run has left changed, where it may, or says how to.
+// It refuses to measure on a host that another run is changing.
 func (o Order) mendHost(ctx context.Context) error {
 	state, err := journal.Folder()
 	if err != nil {
@@ -166,7 +167,7 @@ func (o Order) mendHost(ctx context.Context) error {
 
 // openNamespaces makes a lab of namespaces in the sandbox that this process is in.
 func openNamespaces(_ context.Context, s *Site) (vm.Lab, error) {
-	// Once more: which parameters a namespace has is seen in one.
+	// Check again: only inside a namespace does the kernel show which parameters a namespace has.
 	if err := refuseHostWide(s.Order); err != nil {
 		return nil, err
 	}

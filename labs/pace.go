@@ -6,9 +6,9 @@ import "github.com/ctload/ctload/vm/libvirt"
 type Pace struct {
 	Lab       float64 // seconds to make the lab, once
 	Boot      float64 // seconds until the nodes of a trial answer
-	Around    float64 // seconds of a trial besides boot, load and recovery, without the lead of probes
-	PerSecond float64 // what a load offers and gets where the answers set its pace
-	Early     bool    // a DUT boots while the trial before it ends
+	Around    float64 // seconds of a trial besides boot, load, recovery and the lead of probes
+	PerSecond float64 // attempts that a load offers and completes where the answers set its pace
+	Early     bool    // the DUT boots while the trial before it ends
 }
 
 // The paces of this host's machines.
@@ -22,14 +22,14 @@ var (
 	boxPace        = Pace{Lab: 60, Boot: 15, Around: 3, PerSecond: 900}
 )
 
-// Expected is a pace that a lab may turn out to have.
+// Expected is a pace that a lab may have.
 type Expected struct {
 	Pace
-	Parallel int    // trials at once
-	Note     string // for the user, after the time that it makes; may be empty
+	Parallel int    // concurrent trials
+	Note     string // for the user, after the estimated time; may be empty
 }
 
-// Paces returns what is known of the lab's pace before it is made. cache is as in [Order].
+// Paces returns the paces that the lab may have, before the lab exists. cache is as in [Order].
 func (c Choice) Paces(cache string) []Expected {
 	d, err := c.driver()
 	if err != nil {
@@ -38,7 +38,7 @@ func (c Choice) Paces(cache string) []Expected {
 	return d.paces(c, cache)
 }
 
-// always is the pace of a lab that has one alone.
+// always returns the pace of a lab that has only one.
 func always(pace Pace) func(Choice, string) []Expected {
 	return func(Choice, string) []Expected { return []Expected{{pace, 1, ""}} }
 }

@@ -20,13 +20,13 @@ type Order struct {
 	Experiment *scenarios.Experiment
 	Scenarios  []scenarios.Resolved // as [Choice.Check] has left them
 	Store      *guest.Store
-	Cache      string            // folder for what was found out about the host; see embedded.Options
-	Label      string            // of the run, for who finds what it left
-	Note       func(text string) // is told something worth a line, once the lab is made
+	Cache      string            // folder for facts about the host; see embedded.Options
+	Label      string            // identifies the run on what it leaves behind
+	Note       func(text string) // receives remarks once the lab is made
 }
 
-// Prepare finds out before anything starts whether the host has what the lab needs, and does what
-// cannot be done in the sandbox: it fetches kernels that are not cached.
+// Prepare checks before anything starts that the host has what the lab needs, and does what the
+// sandbox cannot: it fetches kernels that are not cached.
 func (o Order) Prepare(ctx context.Context) error {
 	d, err := o.Choice.driver()
 	if err != nil {
@@ -38,18 +38,20 @@ func (o Order) Prepare(ctx context.Context) error {
 // Site is where a lab is made, with what its machines boot.
 type Site struct {
 	Order
-	Folder    string    // for this run alone, with a path short enough for sockets; it ends with the run
+	// for this run alone, with a path short enough for sockets; removed with the run
+	Folder    string
 	Materials Materials // empty where machines boot none
-	EarlyBoot bool      // the lab can boot the DUT of the next trial beside that of the one that ends
+	EarlyBoot bool      // the lab can boot the DUT of the next trial while the current one ends
 
 	driver  driver
 	journal *journal.Journal // of what outlives a kill; nil in the sandbox, where nothing does
-	vacate  func() error     // gives the place back
+	vacate  func() error     // releases the place
 	lab     vm.Lab           // nil until it is open
 }
 
-// Settle makes the room of a lab: in the sandbox what ends with it, else a folder; a journal where
-// something may outlive the run; and what machines boot, with further tools of the host.
+// Settle makes the place of a lab: in the sandbox a place that ends with it, elsewhere a folder; a
+// journal where something may outlive the run; and what machines boot, with further tools of the
+// host.
 func (o Order) Settle(ctx context.Context, tools []string) (*Site, error) {
 	d, err := o.Choice.driver()
 	if err != nil {
@@ -97,7 +99,8 @@ func (s *Site) settle() error {
 		}
 		closing := s.journal.Close()
 		if left, ok := errors.AsType[*journal.LeftError](closing); ok {
-			// What could not be removed is an error already, and what is on a host that died is none of this run.
+			// An error already reports what could not be removed. What is on a dead host is no
+			// fault of this run.
 			s.Note(left.Error())
 			closing = nil
 		}
@@ -109,7 +112,7 @@ func (s *Site) settle() error {
 	return nil
 }
 
-// Open makes the lab, or as many labs as trials run at once, and returns them.
+// Open makes the lab, or one for each concurrent trial, and returns them.
 func (s *Site) Open(ctx context.Context) ([]vm.Lab, error) {
 	var err error
 	if s.lab, err = s.driver.open(ctx, s); err != nil {
@@ -121,7 +124,7 @@ func (s *Site) Open(ctx context.Context) ([]vm.Lab, error) {
 	return []vm.Lab{s.lab}, nil
 }
 
-// Close ends the lab and gives the place back.
+// Close ends the lab and releases the place.
 func (s *Site) Close() error {
 	var err error
 	if s.lab != nil {
@@ -130,7 +133,7 @@ func (s *Site) Close() error {
 	return errors.Join(err, s.vacate())
 }
 
-// runtimeFolder is where the user's sockets and other passing things belong.
+// runtimeFolder returns the folder for the user's sockets and other transient files.
 func runtimeFolder() string {
 	if folder := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(folder) {
 		if info, err := os.Stat(folder); err == nil && info.IsDir() {

@@ -17,7 +17,7 @@ import (
 // driverVagrant is the name of the driver of boxes.
 const driverVagrant = "vagrant"
 
-// refuseOnBox refuses what cannot be done to a machine that Vagrant has made, and to its side of
+// refuseOnBox refuses what ctload cannot do to a machine that Vagrant has made, or to its side of
 // the links.
 func refuseOnBox(o Order) error {
 	return o.refuseActions(driverVagrant, func(a scenarios.Action) bool {
@@ -29,8 +29,7 @@ func refuseOnBox(o Order) error {
 	})
 }
 
-// prepareVagrant looks for what a lab of boxes needs, and gets the box: in the sandbox there is no
-// network.
+// prepareVagrant checks what a lab of boxes needs, and fetches the box: the sandbox has no network.
 func prepareVagrant(ctx context.Context, o Order) error {
 	if err := sandbox.Check(ctx); err != nil {
 		return err

@@ -6,16 +6,17 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Baseline is an earlier run that a new one is held against.
+// Baseline is an earlier run that a new one is compared with.
 type Baseline struct {
-	Name    string // as the reports call it
+	Name    string // in the reports
 	Run     *results.Run
 	Allowed float64 // share by which a figure may be worse: 0.1 for 10 %
 }
 
 // Check refuses a baseline before the run that it is for: planned holds what is known by then, its
-// scenarios without trials. What is not known yet, an empty driver or accelerator, is taken to be as in
-// the baseline, and found out by [Baseline.Judge]. Unlike runs are an [*UnlikeError].
+// scenarios without trials. Check takes what is not known yet, an empty driver or accelerator, to
+// be as in the baseline; [Baseline.Judge] finds out. The error for unlike runs is an
+// [*UnlikeError].
 func (b *Baseline) Check(planned *results.Run) error {
 	like := *planned
 	if like.Environment.Driver == "" {
@@ -40,8 +41,8 @@ func (b *Baseline) Check(planned *results.Run) error {
 	return nil
 }
 
-// Judge compares a run with the baseline and records in it what became worse. The error of unlike
-// runs is an [*UnlikeError]; the run is as before then.
+// Judge compares a run with the baseline and records in the run what became worse. The error for
+// unlike runs is an [*UnlikeError]; the run then stays unchanged.
 func (b *Baseline) Judge(run *results.Run) error {
 	r, err := findRegressions(b.Run, run, b.Allowed)
 	if err != nil {

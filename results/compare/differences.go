@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// workloadDifferences are the settings in which two workloads differ, as [results.Run].Workload holds them: a
-// JSON list with an object for each generator and probe. A setting that is missing is one that was not
-// there yet when the run was made, and equal to one that is zero.
+// workloadDifferences returns the settings in which two workloads differ, given as in
+// [results.Run].Workload: a JSON list with an object for each generator and probe. A missing
+// setting did not exist yet when the run was made; it equals one that is zero.
 func workloadDifferences(aName, a, bName, b string) []string {
 	return entryDifferences("workload", "entry", aName, a, bName, b)
 }
 
-// actionDifferences are likewise those of a scenario's actions, as [results.Scenario].Actions holds them.
+// actionDifferences does the same for a scenario's actions, given as in [results.Scenario].Actions.
 func actionDifferences(scenario, aName, a, bName, b string) []string {
 	return entryDifferences("actions of "+scenario, "number", aName, a, bName, b)
 }
 
-// entryDifferences are the settings in which two JSON lists of objects differ; one is what an object of them
-// is called.
+// entryDifferences returns the settings in which two JSON lists of objects differ. what names the
+// lists, one names an object.
 func entryDifferences(what, one, aName, a, bName, b string) []string {
 	if a == b {
 		return nil
@@ -51,7 +51,7 @@ func entryDifferences(what, one, aName, a, bName, b string) []string {
 	return list
 }
 
-// workloadEntries are the settings of each object that are not zero, as JSON.
+// workloadEntries returns the settings of each object that are not zero, as JSON.
 func workloadEntries(text string) ([]map[string]string, bool) {
 	if text == "" {
 		return nil, true

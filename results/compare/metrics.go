@@ -6,25 +6,26 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Metric is a figure of a trial that runs are compared by. Name is its path in run.json.
+// Metric is a figure of a trial by which runs are compared. Name is its path in run.json.
 type Metric struct {
 	Name string
 	Unit string // "ms", "s", "/s" or none, as for a count
 	// Worse is the direction that is worse for the user: 1 when more is, -1 when less is, 0 when
 	// neither.
 	Worse int
-	// Timing is a figure that depends on the speed of the host and not only on the kernel's doing.
+	// Timing marks a figure that depends on the speed of the host as well as on the kernel.
 	Timing bool
 	value  func(*results.Trial) (float64, bool)
-	// of is the number of attempts that the metric counts some of; nil stands for what was offered.
+	// of returns the number of attempts of which the metric counts a part; nil stands for the
+	// offered ones.
 	of func(*results.Trial) int64
-	// noise is what a difference must exceed to mean something: of a count the share of those attempts,
-	// of a time in its own unit.
+	// noise is what a difference must exceed to mean something: of a count the share of those
+	// attempts, of a time an amount in its own unit.
 	noise float64
 }
 
-// metrics are the figures that are compared, in the order in which they are shown. A time that did
-// not come is later than any other, +Inf. Quantiles are missing where nothing completed.
+// metrics are the compared figures, in the order of the tables. A time that did not come is later
+// than any other, +Inf. Quantiles are missing where nothing completed.
 var metrics = []Metric{
 	count("load.completed", -1, func(t *results.Trial) int64 { return t.Load.Completed }),
 	count("load.failed", 1, func(t *results.Trial) int64 { return t.Load.Failed }),
@@ -67,7 +68,8 @@ func timing(name, unit string, worse int, value func(*results.Trial) (float64, b
 	return Metric{Name: name, Unit: unit, Worse: worse, Timing: true, value: value}
 }
 
-// sampled is a moment, known as finely as samples and probes follow each other.
+// sampled sets the noise of a moment, which is known as finely as samples and probes follow each
+// other.
 func sampled(m Metric) Metric {
 	m.noise = 0.5
 	return m
@@ -87,7 +89,7 @@ func moment(v *float64) float64 {
 	return *v
 }
 
-// Values are the metric's values in the valid trials of a scenario, in the order of the trials.
+// Values returns the metric's values in the valid trials of a scenario, in the order of the trials.
 func (m Metric) Values(s *results.Scenario) []float64 {
 	var values []float64
 	for i := range s.Trials {
@@ -101,7 +103,7 @@ func (m Metric) Values(s *results.Scenario) []float64 {
 	return values
 }
 
-// Words writes a value of the metric with its unit, Bare without.
+// Words formats a value of the metric with its unit, Bare without.
 func (m Metric) Words(v float64) string {
 	switch {
 	case m.Unit == "" || math.IsInf(v, 0) || math.IsNaN(v):
@@ -113,7 +115,7 @@ func (m Metric) Words(v float64) string {
 	}
 }
 
-// Bare writes a value of the metric; its name says the unit.
+// Bare formats a value of the metric; the metric's name says the unit.
 func (m Metric) Bare(v float64) string {
 	switch {
 	case math.IsInf(v, 1):

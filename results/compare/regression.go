@@ -8,39 +8,43 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// How much the figures of single trials scatter under overload was measured: in nine trials of one
-// machine with a full table between 384 and 897 of 5000 requests failed, in others between 1 and 1072.
+// The scatter of single trials under overload was measured: in nine trials of one machine with a
+// full table between 384 and 897 of 5000 requests failed, in others between 1 and 1072.
 const (
-	// enough is the number of trials on each side from which on their own range says it. Of times and
-	// rates there are so many that three alike trials happen by chance.
+	// enough is the number of trials on each side from which their own range shows how far they
+	// scatter. Times and rates are so many figures that three alike trials occur by chance; they
+	// need more.
 	enough, enoughForTimes = 3, 4
-	// assumed stands for the range where trials are fewer, as a share of what was offered.
+	// assumed replaces the range where trials are fewer, as a share of the offered attempts.
 	assumed = 0.25
 )
 
-// Regressions are what [findRegressions] found.
+// regressions are the findings of [findRegressions].
 type regressions struct {
 	Found     []results.Regression
-	Scenarios []string // that were compared
+	Scenarios []string // compared ones
 	// Notes are those of the comparison, and what could not be judged.
 	Notes []string
 }
 
 // findRegressions compares a run with a baseline run. A scenario has become worse when
-//   - its verdict has: more than half of its trials have a worse one than every trial of the baseline;
-//   - a count of what went wrong is 0 in all the baseline's trials, and in all trials of the run more
-//     than noise (0.1 % of what was offered, 2 % of the probes sent);
-//   - another figure is worse by more than the allowed share of the baseline's median, and either the
-//     difference is significant in the sense of [Runs], or all trials of the run are beyond all
-//     of the baseline's by more than the trials of either side lie apart. With fewer than three trials
-//     on a side (four for times and rates), how far these lie apart is not known: only completed and failed
-//     are judged then, and only when they differ by more than a quarter of what was offered.
+//   - its verdict has: more than half of its trials have a worse one than every trial of the
+//     baseline;
+//   - a count of failures is 0 in all the baseline's trials, and in all trials of the run more than
+//     noise (0.1 % of the offered attempts, 2 % of the probes sent);
+//   - another figure is worse by more than the allowed share of the baseline's median, and either
+//     the difference is significant in the sense of [Runs], or all trials of the run are beyond all
+//     of the baseline's by more than the trials of either side lie apart. With fewer than three
+//     trials on a side (four for times and rates), that distance is not known: only completed and
+//     failed are judged then, and only when they differ by more than a quarter of the offered
+//     attempts.
 //
 // Under emulation times and rates are not judged, since they depend on the host's other work. drop
-// and insert_failed count packets, retries included, and vary with their timing: they are judged only
-// where the baseline has none.
+// and insert_failed count packets, retries included, and vary with their timing: they are judged
+// only where the baseline has none.
 //
-// The error of unlike runs, or of a baseline without a valid trial of a scenario, is an [*UnlikeError].
+// The error for unlike runs, or for a baseline without a valid trial of a scenario, is an
+// [*UnlikeError].
 func findRegressions(base, run *results.Run, allowed float64) (*regressions, error) {
 	c, err := align([]string{"the baseline", "this run"}, []*results.Run{base, run}, false)
 	if err != nil {
@@ -77,7 +81,7 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 	return r, nil
 }
 
-// unjudged says what could not be compared with a baseline.
+// unjudged returns notes on what could not be compared with a baseline.
 func unjudged(trials int, emulated bool) (notes []string) {
 	switch {
 	case emulated:
@@ -103,13 +107,13 @@ func mostlyWorse(s *results.Scenario, v results.Verdict) bool {
 	return 2*n > s.Valid()
 }
 
-// worsened reports whether the metric is worse by more than the allowed share and by more than trials
-// scatter.
+// worsened reports whether the metric is worse by more than the allowed share and by more than
+// trials scatter.
 func (m Metric) worsened(before, after *results.Scenario, allowed float64, significant bool) bool {
 	sign := float64(m.Worse)
 	b, a := m.Values(before), m.Values(after)
 	change := sign * (Median(a) - Median(b))
-	// What lies between the two sides: negative when they overlap.
+	// The distance between the two sides: negative when they overlap.
 	gap := slices.Min(a) - slices.Max(b)
 	if sign < 0 {
 		gap = slices.Min(b) - slices.Max(a)
@@ -141,7 +145,7 @@ func (m Metric) worsened(before, after *results.Scenario, allowed float64, signi
 	return significant || gap > scatter
 }
 
-// attempts is the median number of attempts that the metric counts some of.
+// attempts returns the median number of attempts of which the metric counts a part.
 func (m Metric) attempts(s *results.Scenario) float64 {
 	var values []float64
 	for i := range s.Trials {
@@ -158,7 +162,7 @@ func (m Metric) attempts(s *results.Scenario) float64 {
 	return Median(values)
 }
 
-// apart is the distance between the lowest and the highest value.
+// apart returns the distance between the lowest and the highest value.
 func apart(values []float64) float64 {
 	low, high := slices.Min(values), slices.Max(values)
 	if low == high { // also when both are times that never came

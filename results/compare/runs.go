@@ -1,5 +1,5 @@
-// Package compare sets runs, or the scenarios of a run, side by side: which figures differ significantly,
-// and which became worse than in a baseline.
+// Package compare compares runs, or the scenarios of a run: which figures differ significantly, and
+// which became worse than in a baseline.
 package compare
 
 import (
@@ -12,19 +12,18 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Comparison sets samples of the same figures side by side: the scenarios of several runs, or the
-// scenarios of one run. The first side is the base that the others are tested against.
+// Comparison compares samples of the same figures: the scenarios of several runs, or the scenarios
+// of one run. The first side is the base that the others are tested against.
 type Comparison struct {
-	Sides  []string // what is compared: names of runs or of scenarios
+	Sides  []string // names of the compared runs or scenarios
 	Groups []Group
-	// Notes say what a reader must know: differences that are allowed, too few trials.
+	// Notes tell a reader of differences that are allowed and of too few trials.
 	Notes []string
-	// TooFew tells that no difference can be significant with so few trials.
+	// TooFew says that no difference can be significant with so few trials.
 	TooFew bool
 }
 
-// Group is the part of a comparison that belongs together: one scenario in several runs, or all the
-// scenarios of one run.
+// Group is one part of a comparison: one scenario in several runs, or all the scenarios of one run.
 type Group struct {
 	Name     string // of the scenario, or empty
 	Verdicts []string
@@ -41,15 +40,16 @@ type Row struct {
 type Cell struct {
 	Stat
 	Test
-	// Adjusted is P after holm's correction over all cells of the comparison.
+	// Adjusted is P after Holm's correction over all cells of the comparison.
 	Adjusted    float64
 	Significant bool
-	// Change is the change of the median as a share of the base's; see Delta for its meaning in words.
+	// Change is the change of the median as a share of the base's; see Delta for its meaning in
+	// words.
 	Change float64
 }
 
-// Delta is the difference from the base as it is shown: "~" when it is not significant, "=" when
-// all values are equal, "+12 %", "new" when the base is 0, "never" for a time that no longer comes, "now" for
+// Delta formats the difference from the base: "~" when it is not significant, "=" when all values
+// are equal, "+12 %", "new" when the base is 0, "never" for a time that no longer comes, "now" for
 // one that never came in the base.
 func (c Cell) Delta() string {
 	switch {
@@ -72,10 +72,10 @@ func (c Cell) Delta() string {
 	}
 }
 
-// UnlikeError is returned for runs that cannot be compared, with everything in which they differ.
+// UnlikeError reports runs that cannot be compared, with everything in which they differ.
 type UnlikeError struct {
 	Reasons []string
-	// LabsAlone tells that all of it is where they ran, which [AcrossLabs] allows.
+	// LabsAlone says that they differ only in where they ran, which [AcrossLabs] allows.
 	LabsAlone bool
 }
 
@@ -87,10 +87,10 @@ func (e *UnlikeError) Error() string {
 	return text
 }
 
-// Runs compares the scenarios that all runs have, run by run against the first. Names name
-// the runs. Runs of different experiments, workloads, actions, drivers, accelerators, hosts or guests are
-// unlike things: an [*UnlikeError] says in what. The kernel, the version of ctload and the settings of
-// a scenario may differ, since that is what one compares; the notes name them.
+// Runs compares the scenarios that all runs have, each run with the first. names name the runs.
+// Runs of different experiments, workloads, actions, drivers, accelerators, hosts or guests are
+// unlike: the error is an [*UnlikeError]. The kernel, the version of ctload and the settings of a
+// scenario may differ, since comparisons are made for them; the notes name them.
 func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	c, err := align(names, runs, false)
 	if unlike, ok := errors.AsType[*UnlikeError](err); ok {
@@ -105,9 +105,9 @@ func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	return c, nil
 }
 
-// AcrossLabs is [Runs] for runs of one experiment in different labs: driver, accelerator, host,
-// and the CPUs and the memory of the DUT may differ as well, and the notes name them. What the kernel
-// counted can then be held against each other, times and rates say as much of the machines.
+// AcrossLabs compares as [Runs] does, but for runs of one experiment in different labs: driver,
+// accelerator, host, and the CPUs and the memory of the DUT may differ as well, and the notes name
+// them. The kernel's counts can then be compared; times and rates depend as much on the machines.
 func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	c, err := align(names, runs, true)
 	if err != nil {
@@ -118,7 +118,7 @@ func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	return c, nil
 }
 
-// align sets the scenarios that all runs have side by side; acrossLabs lets it be of no account where they ran.
+// align pairs the scenarios that all runs have; acrossLabs allows runs from different labs.
 func align(names []string, runs []*results.Run, acrossLabs bool) (*Comparison, error) {
 	if len(runs) < 2 || len(names) != len(runs) {
 		return nil, errors.New("comparing runs: at least two are needed, each with a name")
@@ -203,7 +203,7 @@ func group(name string, sides []*results.Scenario) Group {
 	return g
 }
 
-// verdictWords are the verdicts of the valid trials, each once, the worst first.
+// verdictWords returns the verdicts of the valid trials, each once, the worst first.
 func verdictWords(s *results.Scenario) string {
 	var list []string
 	var verdicts []results.Verdict
@@ -222,9 +222,9 @@ func verdictWords(s *results.Scenario) string {
 	return strings.Join(list, ", ")
 }
 
-// settle corrects the p-values for being many and says where trials are too few. Cells whose values
-// are all equal are no tests: whether they are is a property of the pooled values, on which the
-// test is conditioned anyway.
+// settle corrects the p-values for multiple tests and notes where trials are too few. Cells whose
+// values are all equal are no tests: their equality is a property of the pooled values, on which
+// the test is conditioned anyway.
 func (c *Comparison) settle() {
 	var cells []*Cell
 	for g := range c.Groups {
@@ -256,7 +256,8 @@ func (c *Comparison) settle() {
 	}
 }
 
-// differences are what makes two runs unlike, and what may differ but must be known.
+// differences returns what makes two runs unlike, and the allowed differences that a reader must
+// know.
 func differences(aName string, a *results.Run, bName string, b *results.Run, acrossLabs bool) (unlike, notes []string) {
 	check := func(what, x, y string) {
 		if x != y {
@@ -321,7 +322,7 @@ func settingWords(m map[string]string) string {
 	return strings.Join(words, " ")
 }
 
-// loadWords say what load the valid trials of a scenario made, empty when there is none.
+// loadWords words the load of the valid trials of a scenario; empty when there is none.
 func loadWords(s *results.Scenario) string {
 	for _, t := range s.Trials {
 		if t.Verdict != results.Invalid {
@@ -331,7 +332,7 @@ func loadWords(s *results.Scenario) string {
 	return ""
 }
 
-// firstDifference names the first line in which two texts differ.
+// firstDifference returns the first line in which two texts differ.
 func firstDifference(before, after string) string {
 	b, a := strings.Split(before, "\n"), strings.Split(after, "\n")
 	for i := range max(len(b), len(a)) {

@@ -24,17 +24,18 @@ func describe(values []float64) Stat {
 	return Stat{N: len(values), Median: Median(values), Spread: Spread(values)}
 }
 
-// Test is the result of a two-sided Mann-Whitney U test of two samples. With few values, as trials
-// are, it is exact, ties included.
+// Test is the result of a two-sided Mann-Whitney U test of two samples. With as few values as
+// trials give, it is exact, ties included.
 type Test struct {
 	P float64 // 1 when all values are equal or a sample is empty
-	// Constant tells that all values of both samples are equal: there is nothing to test.
+	// Constant says that all values of both samples are equal: there is nothing to test.
 	Constant bool
 	// Least is the lowest P that samples of these sizes can reach.
 	Least float64
 }
 
-// mannWhitney tests whether two samples come from the same distribution. It assumes nothing of it.
+// mannWhitney tests whether two samples come from the same distribution. It assumes nothing about
+// it.
 func mannWhitney(a, b []float64) Test {
 	t := Test{P: 1, Least: 1}
 	if len(a) == 0 || len(b) == 0 {
@@ -63,8 +64,8 @@ func choose(n, k int) float64 {
 	return c
 }
 
-// holm adjusts p-values for being several (holm 1979): after it, taking each adjusted value below
-// alpha for significant is wrong about any of them with probability alpha at most.
+// holm adjusts p-values for multiple tests (Holm 1979): if adjusted values below alpha count as
+// significant, the probability of any wrong decision is at most alpha.
 func holm(p []float64) []float64 {
 	order := make([]int, len(p))
 	for i := range order {
@@ -80,8 +81,8 @@ func holm(p []float64) []float64 {
 	return adjusted
 }
 
-// enoughTrials is how many trials on each side the test needs so that one difference among so many
-// cells can be significant.
+// enoughTrials returns how many trials on each side the test needs so that one difference among so
+// many cells can be significant.
 func enoughTrials(cells int) int {
 	for n := 1; n < 1000; n++ {
 		if 2/choose(2*n, n)*float64(cells) < Alpha {
@@ -91,8 +92,8 @@ func enoughTrials(cells int) int {
 	return 1000
 }
 
-// relative is the change from before to after as a share of before: +Inf when before is 0 and after
-// is not, NaN when it has no meaning.
+// relative returns the change from before to after as a share of before: +Inf when before is 0 and
+// after is not, NaN when it has no meaning.
 func relative(before, after float64) float64 {
 	switch {
 	case before == after:
@@ -106,7 +107,7 @@ func relative(before, after float64) float64 {
 	}
 }
 
-// Median is the middle value, or the mean of the two middle ones; NaN without values.
+// Median returns the middle value, or the mean of the two middle ones; NaN without values.
 func Median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
@@ -119,8 +120,8 @@ func Median(values []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-// Spread is how far the farthest value is from the median, as a share of the median: 0 when all are
-// equal or there is one, +Inf when the median is 0 and some value is not.
+// Spread returns the largest distance of a value from the median, as a share of the median: 0 when
+// all are equal or there is one, +Inf when the median is 0 and some value is not.
 func Spread(values []float64) float64 {
 	if len(values) < 2 {
 		return 0
