@@ -12,7 +12,8 @@ import (
 )
 
 // Action is a fault, or an emergency fix, on the time line of a trial. It comes at a time or on a
-// condition, exactly one of which is given, and is taken back after For or else at the end of the trial.
+// condition, exactly one of which is given, and is undone after For or else at the end of the
+// trial.
 type Action struct {
 	Kind actions.Kind `yaml:"action,omitempty" jsonschema:"required" jsonschema_description:"what is done"`
 	Name string       `yaml:"name,omitempty" matrix:"no" jsonschema_description:"for reports and for overrides in scenarios; default: the kind, with -2, -3, ... appended when it is taken"`
@@ -64,7 +65,7 @@ type Expression struct {
 	Position Position
 }
 
-// MarshalText is the text.
+// MarshalText returns the text.
 func (e Expression) MarshalText() ([]byte, error) { return []byte(e.Text), nil }
 
 func (e *Expression) decodeNode(p *problems, n *node) {
@@ -76,7 +77,7 @@ func (e *Expression) decodeNode(p *problems, n *node) {
 // PhaseRecovery is the phase of an action that begins when the load has ended.
 const PhaseRecovery = "recovery"
 
-// Direction is the way of the frames that an action on a link concerns, seen from the node.
+// Direction is the direction, seen from the node, of the frames that an action on a link affects.
 type Direction string
 
 // The directions.
@@ -86,13 +87,13 @@ const (
 	FromNode Direction = "from"
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Direction) Words() []string {
 	return []string{string(BothWays), string(ToNode), string(FromNode)}
 }
 
-// ActionBegins is the time of an action with At, counted from the start of the load. Known is false where only
-// the trial tells: for a condition, and after the end of the load.
+// ActionBegins returns the time of an action with At, counted from the start of the load. Known is
+// false where only the trial tells: for a condition, and after the end of the load.
 func (r Resolved) ActionBegins(a Action) (at Duration, known bool) {
 	if a.When.Text != "" || a.Phase == PhaseRecovery {
 		return a.At, false
@@ -101,7 +102,8 @@ func (r Resolved) ActionBegins(a Action) (at Duration, known bool) {
 	return start + a.At, true
 }
 
-// Joined is the action that an entry of the workload waits for; false when it starts by itself.
+// Joined returns the action that an entry of the workload waits for; false when the entry starts by
+// itself.
 func (r Resolved) Joined(e Entry) (Action, bool) {
 	i := slices.IndexFunc(r.Actions, func(a Action) bool { return a.Kind == actions.Join && a.Entry == e.Name })
 	if i < 0 {
@@ -110,7 +112,8 @@ func (r Resolved) Joined(e Entry) (Action, bool) {
 	return r.Actions[i], true
 }
 
-// Substitute is the action with every placeholder in its rules replaced, as [Configuration.Substitute].
+// Substitute replaces every placeholder in the rules of the action, as [Configuration.Substitute]
+// does.
 func (a Action) Substitute(values map[string]string) (Action, error) {
 	c, err := Configuration{Rules: a.Rules, Rules6: a.Rules6, NFT: a.NFT}.Substitute(values)
 	a.Rules, a.Rules6, a.NFT = c.Rules, c.Rules6, c.NFT
@@ -129,7 +132,7 @@ func (a Action) Where() string {
 	}
 }
 
-// Fault returns what the agent of a node is asked for, under an id; its rules are for that backend.
+// Fault returns the request for the agent of a node, under an id; its rules are for that backend.
 func (a Action) Fault(id string, backend RulesBackend) actions.Fault {
 	f := actions.Fault{
 		ID: id, Kind: a.Kind, Buckets: int(a.Buckets), Modules: a.Modules,
@@ -160,7 +163,7 @@ func (a Action) Conditions() actions.Conditions {
 	}
 }
 
-// Asked returns in words what the action is to do.
+// Asked words what the action asks for.
 func (a Action) Asked() string {
 	if words := a.Kind.Fact().Words; words != "" {
 		return words
@@ -224,7 +227,7 @@ func filterWords(a Action) string {
 
 const maxThrottle = Share(0.95) // the kernel keeps the rest from real-time processes
 
-// checkParameters judges what each kind needs.
+// checkParameters checks what each kind needs.
 func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topology) {
 	given := func(keys ...string) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
@@ -296,7 +299,8 @@ func checkActionRules(p *problems, n *node, topology Topology) {
 	}
 }
 
-// checkNetwork judges what is asked of a link. A share of 0% is a link in order, for the sake of a matrix.
+// checkNetwork checks the effects on a link. A share of 0% stands for a link in order, so that a
+// matrix can have one.
 func checkNetwork(p *problems, n *node, a *Action) {
 	if !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return n.get(key) != nil }) {
 		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
@@ -310,7 +314,7 @@ func checkNetwork(p *problems, n *node, a *Action) {
 	}
 }
 
-// checkJoin judges the entry that an action starts.
+// checkJoin checks the entry that an action starts.
 func checkJoin(p *problems, n *node, a *Action, r *Resolved) {
 	var names []string
 	for _, e := range r.Workload {

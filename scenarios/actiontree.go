@@ -10,13 +10,13 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// What stands where something else was expected.
+// Messages for a value of another type than expected.
 const (
 	steadyWhat  = "steady is a list of expressions, as probe.loss == 0"
 	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
 )
 
-// listOf is a list at the top of a file, empty where there is none.
+// listOf returns a list at the top of a file; empty where there is none.
 func listOf(p *problems, root *node, key, what string) *node {
 	n := root.get(key)
 	if n == nil {
@@ -35,7 +35,7 @@ func needList(p *problems, n *node, what string) *node {
 	return n
 }
 
-// given is the value of a key, a null too; nil where the key is missing.
+// given returns the value of a key, also a null; nil where the key is missing.
 func given(n *node, key string) *node {
 	for _, e := range n.entries {
 		if e.key == key {
@@ -45,7 +45,7 @@ func given(n *node, key string) *node {
 	return nil
 }
 
-// overlaySteady is what normal means in a scenario: its own words, or those below.
+// overlaySteady returns the steady states of a scenario: its own, or the base's.
 func overlaySteady(p *problems, base, scenario *node) *node {
 	switch over := given(scenario, "steady"); {
 	case over == nil:
@@ -57,8 +57,8 @@ func overlaySteady(p *problems, base, scenario *node) *node {
 	}
 }
 
-// overlayActions lays what a mapping says of actions over those below: changes by name, or a list in
-// their place, or none.
+// overlayActions applies the actions of a mapping to those of base: changes by name, a list that
+// replaces them, or none.
 func overlayActions(p *problems, base, from *node) *node {
 	over := given(from, "actions")
 	switch {
@@ -77,7 +77,7 @@ func overlayActions(p *problems, base, from *node) *node {
 }
 
 // overlayNamed changes items of a list by their names, or merges two sets of such changes; an empty
-// change takes the item away. apart are keys of which one takes the others away.
+// change removes the item. apart are keys of which each removes the others.
 func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string) *node {
 	if over.kind != mapping {
 		return over
@@ -105,11 +105,11 @@ func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string
 	return &changed
 }
 
-// actionMoment are the keys that say when an action comes. An override that gives one of them takes the
-// others away.
+// actionMoment are the keys that say when an action comes. An override that gives one of them
+// removes the others.
 var actionMoment = []string{"at", "phase", "when", "after"}
 
-// actionNames are the names of actions, given or by default.
+// actionNames returns the names of actions, given or by default.
 func actionNames(actions *node) []string {
 	return namesBy(actions, func(item *node) string {
 		if kind := item.get("action"); kind != nil && kind.kind == scalar {
@@ -119,7 +119,7 @@ func actionNames(actions *node) []string {
 	})
 }
 
-// normaliseActions gives the settings and rules of actions the form of today.
+// normaliseActions gives the settings and rules of actions their current form.
 func (p normaliser) normaliseActions(actions *node) *node {
 	changed := *actions
 	one := func(action *node) *node {
@@ -180,7 +180,7 @@ func actionsTree(all []Action) *node {
 	n := &node{kind: list}
 	for _, a := range all {
 		if a.Every == 0 {
-			a.Times = 0 // which goes with every alone
+			a.Times = 0 // every implies times: 0
 		}
 		item := fields(reflect.ValueOf(a), nil)
 		if len(a.Sysctl) > 0 {
@@ -202,8 +202,8 @@ func actionsTree(all []Action) *node {
 	return n
 }
 
-// changedActions are the keys that a scenario needs where its actions, or what is normal in it, differ from
-// the experiment's.
+// changedActions returns the keys that a scenario needs where its actions or its steady states
+// differ from the experiment's.
 func changedActions(r Resolved, e *Experiment) []entry {
 	var changed []entry
 	for _, part := range []struct {
@@ -221,7 +221,7 @@ func changedActions(r Resolved, e *Experiment) []entry {
 	return changed
 }
 
-// sameTree reports whether two trees would be written alike.
+// sameTree reports whether two trees are written alike.
 func sameTree(a, b *node) bool {
 	written := func(n *node) string {
 		if n == nil {
@@ -232,7 +232,7 @@ func sameTree(a, b *node) bool {
 	return strings.Compare(written(a), written(b)) == 0
 }
 
-// What the keys mean, for the schema.
+// Descriptions of the keys, for the schema.
 const (
 	steadyMeans = "what normal means: expressions over the fields of the time line, which hold before the first action and again when it has healed"
 	actionsMean = "faults and emergency fixes on the time line of a trial"

@@ -18,7 +18,7 @@ type Offset Duration
 // Bandwidth is a number of bits per second. In a file: "10Mbit/s".
 type Bandwidth int64
 
-// Excess is how much more something is than something else, as a share of it, from 0 up: "10%", "150%".
+// Excess is how much one figure exceeds another, as a share of the other, from 0 up: "10%", "150%".
 type Excess float64
 
 var (
@@ -27,10 +27,10 @@ var (
 	bandwidths    = []string{"bit", "kbit", "Mbit", "Gbit"}
 )
 
-// maxBandwidth is the most that the language accepts.
+// maxBandwidth is the largest bandwidth that the language accepts.
 const maxBandwidth Bandwidth = 1e12
 
-// readPercent reads a percentage as a share.
+// readPercent parses a percentage as a share.
 func readPercent(word string) (float64, error) {
 	part := shareForm.FindStringSubmatch(word)
 	if part == nil {
@@ -49,7 +49,7 @@ func readPercent(word string) (float64, error) {
 	return percent / 100, nil
 }
 
-// UnmarshalText reads a percentage.
+// UnmarshalText parses a percentage.
 func (s *Share) UnmarshalText(text []byte) error {
 	share, err := readPercent(string(text))
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Share) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads a percentage, which may be over 100%.
+// UnmarshalText parses a percentage, which may be over 100%.
 func (e *Excess) UnmarshalText(text []byte) error {
 	share, err := readPercent(string(text))
 	if err != nil {
@@ -72,13 +72,13 @@ func (e *Excess) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the percentage.
+// String returns the percentage.
 func (s Share) String() string { return strconv.FormatFloat(float64(s)*100, 'g', 9, 64) + "%" }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (s Share) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads a duration with a sign.
+// UnmarshalText parses a duration with a sign.
 func (o *Offset) UnmarshalText(text []byte) error {
 	word := string(text)
 	rest, back := strings.CutPrefix(word, "-")
@@ -96,7 +96,7 @@ func (o *Offset) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the duration, with its sign where it is negative.
+// String returns the duration, with its sign where it is negative.
 func (o Offset) String() string {
 	if o < 0 {
 		return "-" + Duration(-o).String()
@@ -104,10 +104,10 @@ func (o Offset) String() string {
 	return Duration(o).String()
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// UnmarshalText reads a number of bits per second.
+// UnmarshalText parses a number of bits per second.
 func (b *Bandwidth) UnmarshalText(text []byte) error {
 	word := string(text)
 	part := bandwidthForm.FindStringSubmatch(word)
@@ -130,7 +130,7 @@ func (b *Bandwidth) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the bandwidth with the largest unit that shows it exactly.
+// String returns the bandwidth with the largest unit that shows it exactly.
 func (b Bandwidth) String() string {
 	index := 0
 	for b != 0 && b%1000 == 0 && index < len(bandwidths)-1 {
@@ -140,5 +140,5 @@ func (b Bandwidth) String() string {
 	return strconv.FormatInt(int64(b), 10) + bandwidths[index] + "/s"
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (b Bandwidth) MarshalText() ([]byte, error) { return []byte(b.String()), nil }

@@ -7,28 +7,35 @@ import (
 	"strings"
 )
 
-// Answer is what a program does with those who come to its port.
+// Answer is what a program does with packets and connections that reach its port.
 type Answer string
 
 // The answers.
 const (
-	AnswerNothing Answer = "nothing listens"                                          // a reset, or ICMP port unreachable
-	AnswerAny     Answer = "any program that takes connections"                       // who comes does not say a word
-	AnswerHTTP    Answer = "a web server"                                             // with bodies of one size
-	AnswerEcho    Answer = "a program that answers"                                   // with what came
-	AnswerSilent  Answer = "a program that reads and says nothing"                    // and closes after its peer
-	AnswerLeak    Answer = "a program that never closes its side"                     // entries stay in CLOSE_WAIT
-	AnswerDeaf    Answer = "a program that takes nothing, so that its queue fills up" // listener: full
+	// AnswerNothing: the target sends a reset, or ICMP port unreachable.
+	AnswerNothing Answer = "nothing listens"
+	// AnswerAny: the client sends nothing.
+	AnswerAny Answer = "any program that takes connections"
+	// AnswerHTTP: the bodies have one size.
+	AnswerHTTP Answer = "a web server"
+	// AnswerEcho: the program returns the data that it gets.
+	AnswerEcho Answer = "a program that answers"
+	// AnswerSilent: the program closes after its peer.
+	AnswerSilent Answer = "a program that reads and says nothing"
+	// AnswerLeak: entries stay in CLOSE_WAIT.
+	AnswerLeak Answer = "a program that never closes its side"
+	// AnswerDeaf is the answer of listener: full.
+	AnswerDeaf Answer = "a program that takes nothing, so that its queue fills up"
 )
 
 // Program is what answers at a port.
 type Program struct {
 	Transport string // tcp or udp
 	Answer    Answer
-	Body      Size // of what a web server sends
+	Body      Size // of a web server's responses
 }
 
-// String says in words what the program does.
+// String words what the program does.
 func (p Program) String() string {
 	if p.Answer == AnswerHTTP && p.Body > 0 {
 		return fmt.Sprintf("%s with bodies of %s", p.Answer, p.Body)
@@ -36,8 +43,9 @@ func (p Program) String() string {
 	return string(p.Answer)
 }
 
-// program is what an entry wants to meet at its ports; none for one that goes to no port, or wants nobody there:
-// rules may lead it past a program that another entry meets.
+// program returns the program that an entry needs at its ports. There are no ports for an entry
+// that goes to none, or that needs them closed: rules may lead it past a program that another entry
+// reaches.
 func (e Entry) program() (p Program, ports []uint16) {
 	ports, p.Transport = e.Ports.Expand(), "tcp"
 	if e.Probe != "" {
@@ -59,7 +67,7 @@ func (e Entry) program() (p Program, ports []uint16) {
 		p.Answer, p.Body = AnswerHTTP, e.Payload
 	case e.Close == CloseHalf: // a peer that closed its side too would end the entry in TIME_WAIT
 		p.Answer = AnswerLeak
-	case e.Payload > 0: // which a web server would take for a request
+	case e.Payload > 0: // a web server would take the payload for a request
 		p.Answer = AnswerSilent
 	default: // a SYN too: without a listener the target resets, and the reset ends the entry
 		p.Answer = AnswerAny
@@ -67,7 +75,8 @@ func (e Entry) program() (p Program, ports []uint16) {
 	return p, ports
 }
 
-// joined is the program that is right for those who want a and those who want b, if there is one.
+// joined returns the program that suits both entries that need a and entries that need b, if there
+// is one.
 func joined(a, b Program) (Program, bool) {
 	switch {
 	case a == b, b.Answer == AnswerAny:
@@ -84,14 +93,15 @@ type Listening struct {
 	Port uint16
 }
 
-// Answering are the programs at the ports of each node that a workload goes to, by node, in the order in which the
-// workload names the ports.
+// Answering returns the programs at the ports of each node that a workload goes to, by node, in the
+// order in which the workload names the ports.
 func (r Resolved) Answering(topology Topology) map[string][]Listening {
 	all, _ := r.answering(topology)
 	return all
 }
 
-// clash is a port at which two entries of a workload, by number, want programs of different kinds.
+// clash is a port at which two entries of a workload, given by index, need programs of different
+// kinds.
 type clash struct {
 	first, second int
 	node          string
@@ -120,7 +130,7 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 				}
 				both, ok := joined(all[node][before.index].Program, program)
 				all[node][before.index].Program = both
-				if !ok && !clashed { // one of its ports is enough to say
+				if !ok && !clashed { // one of its ports is enough to report
 					clashed = true
 					clashes = append(clashes, clash{before.entry, i, node, port})
 				}
@@ -130,14 +140,14 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 	return all, clashes
 }
 
-// endsOn are the nodes that an entry's connections may end on.
+// endsOn returns the nodes that an entry's connections may end on.
 func (r Resolved) endsOn(topology Topology, e Entry) []string {
 	switch nat := r.DUT.NAT; {
 	case topology.Kind == Server || nat == Redirect:
 		return []string{nodeDUT}
 	case e.Target != nodeDUT:
 		return []string{e.Target}
-	case nat == DNAT: // which goes to the first server
+	case nat == DNAT: // it leads to the first server
 		return []string{nodeServer}
 	case r.DUT.IPVS != "": // services of the DUT's address, with any server behind them
 		return slices.DeleteFunc(topology.Nodes(), func(name string) bool { return strings.HasPrefix(name, nodeClient) })
@@ -145,7 +155,7 @@ func (r Resolved) endsOn(topology Topology, e Entry) []string {
 	return []string{nodeDUT}
 }
 
-// checkAnswering refuses two entries that want different programs at one port.
+// checkAnswering refuses two entries that need different programs at one port.
 func checkAnswering(p *problems, n *node, r *Resolved, topology Topology) {
 	_, clashes := r.answering(topology)
 	for _, c := range clashes {

@@ -10,12 +10,12 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// builder turns the parser's tree into ours.
+// builder converts the parser's tree into the package's own.
 type builder struct {
 	*problems
 	file    string
 	anchors map[string]*node
-	open    []string // anchors whose value is being built
+	open    []string // anchors whose value is under construction
 	nodes   int
 	full    bool
 }
@@ -39,7 +39,7 @@ func (b *builder) position(n ast.Node) Position {
 	return Position{File: b.file}
 }
 
-// count bounds the size of the tree, whatever anchors multiply it to.
+// count bounds the size of the tree, however often anchors multiply it.
 func (b *builder) count(at Position, nodes, depth int) bool {
 	b.nodes += nodes
 	switch {
@@ -98,8 +98,8 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	return &node{at: at}
 }
 
-// blockLines are the places of the lines of a block scalar. Those of "|" are as in the file; those
-// of ">" are folded into others, and their places are not known.
+// blockLines returns the positions of the lines of a block scalar. Those of "|" are as in the file;
+// those of ">" are folded into others, and their positions are not known.
 func (b *builder) blockLines(v *ast.LiteralNode, at Position) []Position {
 	if !strings.HasPrefix(v.Start.Value, "|") {
 		return nil
@@ -146,7 +146,7 @@ func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 	return target
 }
 
-// measure is the number of nodes of a tree and its depth.
+// measure returns the number of nodes of a tree and its depth.
 func measure(n *node) (size, depth int) {
 	size = 1
 	add := func(child *node) {
@@ -188,7 +188,7 @@ func (b *builder) mapping(at Position, values []*ast.MappingValueNode, depth int
 	return built
 }
 
-// merge is what "<<:" brings in: the entries of one mapping, or of several, the first one winning.
+// merge returns what "<<:" adds: the entries of one mapping, or of several, the first one winning.
 func (b *builder) merge(value ast.Node, depth int) []entry {
 	from := b.build(value, depth+1)
 	switch from.kind {

@@ -28,7 +28,7 @@ var (
 	moduleForm = regexp.MustCompile(`^[A-Za-z0-9_-]+( [A-Za-z0-9_]+=[^ ]*)*$`)
 )
 
-// checkName judges a name that ends up in tables and in the names of folders.
+// checkName checks a name that appears in tables and in the names of folders.
 func checkName(p *problems, at Position, what, name string) {
 	switch {
 	case len(name) > 200 || !nameForm.MatchString(name):
@@ -45,7 +45,7 @@ func article(what string) string {
 	return ""
 }
 
-// checkHead judges what stands outside of dut, workload and scenarios, and fills in its defaults.
+// checkHead checks what is outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
 	at := func(key string) Position { return root.place(key) }
 	if e.Name == "" && !p.failed(at("experiment")) {
@@ -92,7 +92,7 @@ func checkTopology(p *problems, t *Topology, at Position) {
 	}
 }
 
-// check judges one scenario, whole. Positions come from its tree.
+// check checks one resolved scenario. Positions come from its tree.
 func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
 	guide(p, tree.get("dut"), &r.DUT, topology)
@@ -158,11 +158,11 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	checkRules(p, n, c, topology)
 }
 
-// refusingTools are the programs that a command line with a mistake may be for: each is in the
-// guest, and what it refuses changes nothing.
+// refusingTools are the programs that a faulty command line may run: each is in the guest, and a
+// command line that it refuses changes nothing.
 var refusingTools = []string{"sysctl", "iptables", "ip6tables", "nft"}
 
-// checkRefused judges a command line, which is run without a shell.
+// checkRefused checks a command line, which runs without a shell.
 func checkRefused(p *problems, at Position, line string) {
 	words := strings.Fields(line)
 	switch {
@@ -175,7 +175,7 @@ func checkRefused(p *problems, at Position, line string) {
 	}
 }
 
-// kernelMeant is the kernel whose name ends in a word, or is near to it.
+// kernelMeant returns the kernel whose name ends in a word, or is near to it.
 func kernelMeant(word string) string {
 	known := []string{"debian/bookworm", "debian/trixie", "debian/sid", "ubuntu/jammy", "ubuntu/noble", "host"}
 	for _, kernel := range known {
@@ -223,7 +223,7 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	}
 }
 
-// checkIPVS judges a line of what ipvsadm -R takes; the real tool judges the rest of it in the DUT.
+// checkIPVS checks the frame of a line for ipvsadm -R; the real tool checks the rest in the DUT.
 func checkIPVS(p *problems, at Position, line string) {
 	commands := []string{"-A", "--add-service", "-a", "--add-server"}
 	words := strings.Fields(line)
@@ -233,7 +233,7 @@ func checkIPVS(p *problems, at Position, line string) {
 	p.errorf(at, "%s is not a line of ipvsadm -S: those add a service (-A) or a server to one (-a)", quote(strings.TrimSpace(line)))
 }
 
-// readThresholds reads the expressions of each scenario, given as a list or alone.
+// readThresholds reads the expressions of each scenario, given as a list or as one expression.
 func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 	if n == nil || n.kind == null {
 		return nil

@@ -12,12 +12,12 @@ import (
 // The keys that go with all actions, beside those of each kind.
 var (
 	actionCommon = []string{"action", "name", "fix", "at", "phase", "when", "after"}
-	actionUndone = []string{"for", "every", "times"} // of what can be taken back
-	// actionFields are all keys of an action; a key beyond them is reported by decode.
+	actionUndone = []string{"for", "every", "times"} // of actions that can be undone
+	// actionFields are all keys of an action; decode reports any other key.
 	actionFields = fieldKeys(reflect.TypeFor[Action]())
 )
 
-// keysOf are all keys that go with a kind.
+// keysOf returns all keys that go with a kind.
 func keysOf(kind actions.Kind) []string {
 	keys := slices.Concat(actionCommon, kind.Fact().Keys)
 	if kind.Undoable() {
@@ -28,7 +28,7 @@ func keysOf(kind actions.Kind) []string {
 
 const maxTimes = Count(1000)
 
-// checkActions judges the actions of a scenario.
+// checkActions checks the actions of a scenario.
 func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 	seen := map[string]bool{}
 	for i := range r.Actions {
@@ -73,7 +73,7 @@ func checkActionKeys(p *problems, n *node, a *Action) {
 	}
 }
 
-// checkMoment judges when an action comes.
+// checkMoment checks when an action comes.
 func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	at, when := n.get("at"), n.get("when")
 	switch {
@@ -103,7 +103,7 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	}
 }
 
-// checkDuration judges how long an action lasts and how often it comes.
+// checkDuration checks how long an action lasts and how often it comes.
 func checkDuration(p *problems, n *node, a *Action) {
 	if !a.Kind.Undoable() {
 		return // the keys are reported already
@@ -126,7 +126,7 @@ func checkDuration(p *problems, n *node, a *Action) {
 	}
 }
 
-// checkPlace judges the node or the link of an action.
+// checkPlace checks the node or the link of an action.
 func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	nodes := topology.Nodes()
 	if a.Node == nodeClient+"1" || a.Node == nodeServer+"1" {
@@ -156,7 +156,7 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	}
 }
 
-// LinksOf are the names of the links that a node is on.
+// LinksOf returns the names of the links that a node is on.
 func (t Topology) LinksOf(node string) []string {
 	switch {
 	case node == nodeDUT && t.Kind == Router:

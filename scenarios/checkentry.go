@@ -33,7 +33,7 @@ var (
 	counts = []string{"requests", "connections", "flows"}
 )
 
-// checkEntry judges an entry of the workload.
+// checkEntry checks an entry of the workload.
 func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	if n.kind != mapping {
 		return // reported by decode
@@ -47,7 +47,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		p.errorf(probe.at, "an entry is a generator or a probe, not both; write two entries")
 		return
 	case e.Generator == "" && e.Probe == "":
-		return // a word that is not valid, reported by decode
+		return // an invalid word, reported by decode
 	}
 	if e.Generator != "" {
 		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "phase", "start"}, generatorKeys[e.Generator]...))
@@ -62,7 +62,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
-// checkKeys reports keys that exist but mean nothing beside this generator or probe.
+// checkKeys reports keys that exist but mean nothing for this generator or probe.
 func checkKeys(p *problems, n *node, what string, valid []string) {
 	for _, e := range n.entries {
 		if !slices.Contains(valid, e.key) && !slices.Contains(entryCommon, e.key) && slices.Contains(entryFields, e.key) {
@@ -71,7 +71,7 @@ func checkKeys(p *problems, n *node, what string, valid []string) {
 	}
 }
 
-// insteadOf names the key that was meant where two keys do the same for different kinds.
+// insteadOf returns the right key where two keys do the same for different kinds.
 func insteadOf(key string, valid []string) string {
 	for _, same := range [][]string{counts, {"port", "ports"}} {
 		if slices.Contains(same, key) {
@@ -132,7 +132,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
-// mostDatagram is the largest payload of a datagram or an echo request that a frame has room for.
+// mostDatagram returns the largest payload of a datagram or an echo request that fits into a frame.
 func mostDatagram(topology Topology) Size {
 	const frame, ip, ip6, header = 1500, 20, 40, 8
 	if slices.Contains(topology.Families, IPv6) {
@@ -141,7 +141,8 @@ func mostDatagram(topology Topology) Size {
 	return frame - ip - header
 }
 
-// checkUnanswered refuses beside datagrams whose answers nobody gives, or nobody gets, what would wait for one.
+// checkUnanswered refuses keys that wait for an answer to datagrams that get none, or whose sender
+// cannot receive it.
 func checkUnanswered(p *problems, n *node, e *Entry) {
 	why := "silent"
 	if e.Crafted {
@@ -174,7 +175,7 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 	}
 }
 
-// checkLoop judges how fast a generator goes: closed loop, or open loop, not both.
+// checkLoop checks how fast a generator goes: closed loop or open loop, not both.
 func checkLoop(p *problems, n *node, e *Entry) {
 	var given []string
 	for _, key := range loops {
@@ -211,7 +212,7 @@ func checkLoop(p *problems, n *node, e *Entry) {
 	}
 }
 
-// checkProfiles judges the profiles that are no list.
+// checkProfiles checks burst and sine, the profiles that are no list.
 func checkProfiles(p *problems, n *node, e *Entry) {
 	sound := func(at *node) bool {
 		return at.kind == mapping && !slices.ContainsFunc(at.entries, func(e entry) bool { return p.failed(e.value.at) })
@@ -243,7 +244,7 @@ func checkProbe(p *problems, n *node, e *Entry) {
 	}
 }
 
-// isZero says whether a quantity is 0.
+// isZero reports whether a quantity is 0.
 func isZero(e *Entry, key string) bool {
 	switch key {
 	case "duration":
@@ -273,5 +274,5 @@ func joinWords[T ~string](words []T) string {
 	return strings.Join(text, ", ")
 }
 
-// entryFields are all keys of an entry; a key beyond them is reported by decode.
+// entryFields are all keys of an entry; decode reports any other key.
 var entryFields = fieldKeys(reflect.TypeFor[Entry]())

@@ -7,9 +7,9 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Select keeps the scenarios named, in the order of the file. A name is a scenario's own, or its
-// base name, which means every variant of it. An unknown name is an [*InvalidError], and nothing
-// is changed then.
+// Select keeps the named scenarios, in the order of the file. A name is a scenario's own, or its
+// base name, which means every variant of it. An unknown name is an [*InvalidError], and then
+// nothing changes.
 func (e *Experiment) Select(names []string) error {
 	var kept []Resolved
 	known := e.names()
@@ -33,8 +33,8 @@ func (e *Experiment) Select(names []string) error {
 	return nil
 }
 
-// names are the names that a scenario can be selected by: own names, and base names before their
-// first variant.
+// names returns the names that a scenario can be selected by: own names, and base names before
+// their first variant.
 func (e *Experiment) names() []string {
 	var names []string
 	for _, r := range e.resolved {
@@ -47,9 +47,9 @@ func (e *Experiment) names() []string {
 	return names
 }
 
-// SetKernels runs every scenario over the kernels given, whatever the file says: with more than
-// one, each scenario becomes one for each kernel. It is called before [Experiment.Select]. What is
-// not the name of a kernel is an [*InvalidError], and nothing is changed then.
+// SetKernels runs every scenario on the given kernels, whatever the file says: with more than one,
+// each scenario becomes one for each kernel. Call it before [Experiment.Select]. A word that names
+// no kernel is an [*InvalidError], and then nothing changes.
 func (e *Experiment) SetKernels(kernels []string) error {
 	if len(kernels) == 0 {
 		return invalidf(nil, "no kernel is given")
@@ -91,8 +91,8 @@ func (e *Experiment) SetKernels(kernels []string) error {
 	return nil
 }
 
-// EntryPosition returns where the file has an entry of the workload, or otherwise where: an entry that only a
-// scenario has.
+// EntryPosition returns the position of an entry of the workload in the file, or otherwise for an
+// entry that only a scenario has.
 func (e *Experiment) EntryPosition(name string, otherwise Position) Position {
 	workload := e.root.get("workload")
 	if workload == nil || workload.kind != list {
@@ -104,8 +104,8 @@ func (e *Experiment) EntryPosition(name string, otherwise Position) Position {
 	return otherwise
 }
 
-// Invalid is an error about a place in the experiment's file, for what only the program that runs
-// it can judge, such as a threshold that does not compile.
+// Invalid returns an error about a place in the experiment's file, for what only the program that
+// runs it can check, such as a threshold that does not compile.
 func (e *Experiment) Invalid(at Position, message string) *InvalidError {
 	at, message = e.problems.own(at, message)
 	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: excerpt(e.problems.sources[at.File], at)}}}

@@ -20,8 +20,8 @@ type worder interface {
 	Words() []string
 }
 
-// decode fills out, a pointer, from a tree. Whatever does not fit is a problem, and decoding goes
-// on with the rest. extra are keys of the top mapping that somebody else reads.
+// decode fills out, a pointer, from a tree. It reports whatever does not fit as a problem and goes
+// on with the rest. extra are keys of the top mapping that other code reads.
 func decode(p *problems, n *node, out any, extra ...string) {
 	decodeValue(p, n, reflect.ValueOf(out).Elem(), extra...)
 }
@@ -103,7 +103,7 @@ func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
 	}
 }
 
-// scalarText is the text of a scalar; anything else is a problem.
+// scalarText returns the text of a scalar; anything else is a problem.
 func scalarText(p *problems, n *node) (string, bool) {
 	if n.kind == scalar {
 		return n.text, true
@@ -127,7 +127,7 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	}
 }
 
-// fieldKeys are the keys of a struct, in the order of its fields.
+// fieldKeys returns the keys of a struct, in the order of its fields.
 func fieldKeys(t reflect.Type) []string {
 	var keys []string
 	for i := range t.NumField() {
@@ -162,7 +162,7 @@ func (t *Topology) decodeNode(p *problems, n *node) {
 	decode(p, n, (*plain)(t))
 }
 
-// decodeNode reads a recovery: the most alone, or a mapping.
+// decodeNode reads a recovery: at-most alone, or a mapping.
 func (r *Recovery) decodeNode(p *problems, n *node) {
 	type plain Recovery
 	if n.kind != mapping {
@@ -178,7 +178,7 @@ func (r *Recovery) decodeNode(p *problems, n *node) {
 	}
 }
 
-// tree is the input of decodeNode.
+// tree returns the input of decodeNode.
 func (r Recovery) tree() *node {
 	if r.AtLeast > 0 {
 		return fields(reflect.ValueOf(r), nil)
@@ -195,7 +195,7 @@ func (ports *Ports) decodeNode(p *problems, n *node) {
 	decode(p, n, (*plain)(ports))
 }
 
-// decodeNode reads sysctls, which normalise has made a mapping with today's names.
+// decodeNode reads sysctls, which normalise has made a mapping with the current names.
 func (s *Settings) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
 		return // reported by normalise

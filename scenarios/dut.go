@@ -2,8 +2,8 @@ package scenarios
 
 import "strings"
 
-// Configuration is one kernel configuration of the DUT, whole: what the dut of a file says with a
-// scenario's overrides on top.
+// Configuration is one complete kernel configuration of the DUT: the dut of a file with a
+// scenario's overrides applied.
 type Configuration struct {
 	// Kernel is a name such as "debian/bookworm", "host", or the path of a kernel image.
 	Kernel string `yaml:"kernel,omitempty" jsonschema_description:"debian/bookworm, debian/trixie, ..., host (the kernel of this machine), or the path of an image; default debian/bookworm"`
@@ -16,12 +16,12 @@ type Configuration struct {
 	RulesBackend  RulesBackend `yaml:"rules-backend,omitempty" jsonschema_description:"which iptables loads the rules: nft (default) or legacy"`
 	NFT           string       `yaml:"nft,omitempty" matrix:"no" jsonschema_description:"an nft script, loaded after the rules; a scenario replaces it whole; none: no script"`
 	IPVS          string       `yaml:"ipvs,omitempty" matrix:"no" jsonschema_description:"services of the kernel's load balancer, as ipvsadm -S saves them; a scenario replaces them whole; none: no services"`
-	// NAT has its rules in Rules (and Rules6) already.
+	// The rules of NAT are part of Rules (and Rules6).
 	NAT     NAT      `yaml:"nat,omitempty" jsonschema_description:"address translation by the DUT, written for the links of the lab"`
 	Sysctl  Settings `yaml:"sysctl,omitempty" jsonschema_description:"kernel settings, applied in this order"`
 	Buckets Count    `yaml:"buckets,omitempty" jsonschema_description:"size of the conntrack hash (nf_conntrack_buckets); the kernel's own when it is not given"`
 	Modules Modules  `yaml:"modules,omitempty" jsonschema_description:"kernel modules"`
-	// Refused are command lines with a mistake, which the DUT's own tools refuse.
+	// Refused are faulty command lines, which the DUT's own tools refuse.
 	Refused []string `yaml:"refused,omitempty" jsonschema_description:"command lines of sysctl, iptables, ip6tables or nft that the tool refuses for a mistake in them: run after everything else is set; one that succeeds makes the trial invalid"`
 }
 
@@ -46,7 +46,7 @@ type Setting struct {
 // Settings are sysctls in the order in which they are applied, each key once, in dotted form.
 type Settings []Setting
 
-// Get is the value of a key.
+// Get returns the value of a key.
 func (s Settings) Get(key string) (string, bool) {
 	for _, setting := range s {
 		if setting.Key == key {
@@ -65,10 +65,10 @@ const (
 	BackendLegacy RulesBackend = "legacy" // iptables-legacy, ip_tables
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (RulesBackend) Words() []string { return []string{string(BackendNFT), string(BackendLegacy)} }
 
-// NAT is an address translation that the language writes the rules of.
+// NAT is an address translation for which the language writes the rules.
 type NAT string
 
 // The translations.
@@ -80,11 +80,12 @@ const (
 	SNAT NAT = "snat"
 	// DNAT: connections to the router's address on the client link go to the server.
 	DNAT NAT = "dnat"
-	// Redirect: TCP connections from the client link end on port 80 of the DUT, whatever port they ask for.
+	// Redirect: TCP connections from the client link end on port 80 of the DUT, whatever their
+	// destination port.
 	Redirect NAT = "redirect"
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (NAT) Words() []string {
 	return []string{string(NoNAT), string(Masquerade), string(SNAT), string(DNAT), string(Redirect)}
 }

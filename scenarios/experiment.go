@@ -1,7 +1,7 @@
 package scenarios
 
 // Experiment is a loaded and checked experiment file. Its fields hold what all scenarios share;
-// [Experiment.Resolve] gives each scenario in full.
+// [Experiment.Resolve] returns each scenario in full.
 type Experiment struct {
 	Name          string
 	Summary       string
@@ -10,10 +10,10 @@ type Experiment struct {
 	DUT           Configuration // before any scenario changes it; of a matrix the first values
 	Workload      []Entry       // likewise
 	Phases        Phases        // of the load's time; nil when the file gives none
-	Steady        []Expression  // what normal means, before any scenario changes it
+	Steady        []Expression  // steady states, before any scenario changes them
 	Actions       []Action      // faults and fixes on the time line, likewise
 	Trials        int           // at least 1
-	Seed          uint64        // 0: to be drawn by whoever runs it, and recorded
+	Seed          uint64        // 0: the runner draws one and records it
 	Recovery      Recovery
 	// Sampling is how often the DUT is sampled.
 	Sampling   Rate
@@ -21,11 +21,11 @@ type Experiment struct {
 
 	source   []byte    // as read
 	root     *node     // extends applied, old names replaced
-	problems *problems // knows the lines of the file, for errors found later
+	problems *problems // keeps the lines of the file for errors found later
 	resolved []Resolved
 }
 
-// Resolved is one scenario with everything that it inherits: what a trial needs to know.
+// Resolved is one scenario with everything that it inherits: all that a trial needs.
 type Resolved struct {
 	// Name is unique in the experiment. Where the file gives lists of values (a matrix) it is
 	// "base@key=value@key=value".
@@ -42,7 +42,7 @@ type Resolved struct {
 	Position Position
 }
 
-// Threshold is an expression over the figures of a trial that must hold, as
+// Threshold is an expression over the figures of a trial that must hold, such as
 // "conntrack.drop == 0". This package does not compile it.
 type Threshold struct {
 	Scenario   string // a scenario's name or base name, or "all"
@@ -50,15 +50,15 @@ type Threshold struct {
 	Position   Position
 }
 
-// AppliesTo says whether a threshold is about a scenario.
+// AppliesTo reports whether a threshold is about a scenario.
 func (t Threshold) AppliesTo(r Resolved) bool {
 	return t.Scenario == allScenarios || t.Scenario == r.Name || t.Scenario == r.Base
 }
 
 const allScenarios = "all"
 
-// Documentation is what an experiment says about itself to its readers. The program shows it and
-// draws nothing from it.
+// Documentation is what an experiment tells its readers. The program shows it and decides nothing
+// by it.
 type Documentation struct {
 	Group   Group    `yaml:"group,omitempty" jsonschema_description:"what kind of experiment it is: lists are ordered by it"`
 	Story   string   `yaml:"story,omitempty" matrix:"no" jsonschema_description:"the incident that the experiment reproduces"`
@@ -67,31 +67,31 @@ type Documentation struct {
 	Sources []string `yaml:"sources,omitempty" jsonschema_description:"where the story comes from"`
 }
 
-// Recovery bounds how long the DUT is watched after the load has ended. In a file it is AtMost alone, or a
-// mapping. Where both are equal the time is fixed.
+// Recovery bounds how long the DUT is watched after the load has ended. In a file it is AtMost
+// alone, or a mapping. Where both are equal the time is fixed.
 type Recovery struct {
 	AtLeast Duration `yaml:"at-least,omitempty" jsonschema_description:"watch for so long whatever happens; default 0s"`
 	AtMost  Duration `yaml:"at-most,omitempty" jsonschema_description:"watch no longer; default 5s, or at-least where that is more"`
 }
 
-// Group is what kind of experiment it is; "" where the file does not say.
+// Group is the kind of an experiment; "" where the file does not say.
 type Group string
 
 // The groups, in the order of lists.
 const (
-	Classic  Group = "classic"  // a textbook load against the table: what to start from
-	WriteUp  Group = "write-up" // a published write-up of an incident, with its cures and its mistakes
+	Classic  Group = "classic"  // a textbook load against the table: a first experiment
+	WriteUp  Group = "write-up" // a published write-up of an incident, with its cures and mistakes
 	Incident Group = "incident" // a class of incidents that operators report
 	Cure     Group = "cure"     // a well-known cure, by itself
 	Chaos    Group = "chaos"    // faults and emergency fixes on the time line of a trial
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Group) Words() []string {
 	return []string{string(Classic), string(WriteUp), string(Incident), string(Cure), string(Chaos)}
 }
 
-// Title is a heading for the experiments of a group.
+// Title returns a heading for the experiments of a group.
 func (g Group) Title() string {
 	switch g {
 	case Classic:
@@ -125,7 +125,7 @@ const (
 	Router TopologyKind = "router" // client - DUT - server; FORWARD
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (TopologyKind) Words() []string { return []string{string(Server), string(Router)} }
 
 // Family is an address family.
@@ -137,7 +137,7 @@ const (
 	IPv6 Family = "ipv6"
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Family) Words() []string { return []string{string(IPv4), string(IPv6)} }
 
 // The defaults of a file.
@@ -150,8 +150,8 @@ const (
 	DefaultSampling Rate     = 10
 )
 
-// document is the head of a file: what is not the dut, the workload or a scenario. Those are
-// decoded apart, once they are overlaid.
+// document is the head of a file: all but the dut, the workload and the scenarios. Those are
+// decoded separately, once their overlays are applied.
 type document struct {
 	Experiment    string        `yaml:"experiment,omitempty" matrix:"no" jsonschema:"required" jsonschema_description:"the name of the experiment: letters, digits, - _ ."`
 	Extends       string        `yaml:"extends,omitempty" matrix:"no" jsonschema_description:"a shipped experiment whose parts this file overrides"`

@@ -9,7 +9,7 @@ const (
 	defaultPort         = Port(80)
 )
 
-// finish gives a decoded scenario the defaults of the language, so that whoever runs it need not
+// finish gives a decoded scenario the defaults of the language, so that no other package needs to
 // know them.
 func finish(r *Resolved, tree *node, names map[string][]string, topology Topology) {
 	c, dut := &r.DUT, tree.get("dut")
@@ -45,8 +45,8 @@ func finishRules(rules string, nat []table) string {
 	return rules + rulesText(nat)
 }
 
-// orDefault gives a value that a file does not mention its default. One that is mentioned keeps
-// what it says, 0 too, for the checks to judge.
+// orDefault sets the default of a value that a file does not mention. A mentioned value stays, also
+// 0, for the checks to judge.
 func orDefault[T comparable](n *node, key string, value *T, standard T) {
 	var zero T
 	if *value == zero && n.get(key) == nil {
@@ -83,7 +83,7 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 	}
 }
 
-// natTables are the rules of an address translation, for the links of the lab.
+// natTables returns the rules of an address translation, for the links of the lab.
 func natTables(nat NAT, topology Topology, family Family) []table {
 	if nat == NoNAT || !slices.Contains(topology.Families, family) {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// guide warns of what guides get wrong: settings that the kernel takes without doing what their
-// author expects.
+// guide warns of common mistakes in guides: settings that the kernel accepts but that do not do
+// what their author expects.
 func guide(p *problems, n *node, c *Configuration, topology Topology) {
 	guideHash(p, n, c)
 	for _, key := range rulesKeys {
@@ -21,8 +21,8 @@ func guide(p *problems, n *node, c *Configuration, topology Topology) {
 	guideNothingTracked(p, n, c)
 }
 
-// guideHash warns of a table that is much larger than its hash. Each entry is in the hash twice,
-// so that a chain holds 2 x entries / buckets on average.
+// guideHash warns of a table that is much larger than its hash. Each entry is in the hash twice, so
+// that a chain holds 2 x entries / buckets on average.
 func guideHash(p *problems, n *node, c *Configuration) {
 	value, ok := c.Sysctl.Get(kernels.KeyMax)
 	if !ok {
@@ -53,7 +53,8 @@ func guideHash(p *problems, n *node, c *Configuration) {
 		most, whose, buckets, 2*most/buckets, suffers)
 }
 
-// hashSize returns how many buckets the DUT's kernel will have, and whose they are, in words.
+// hashSize returns how many buckets the DUT's kernel will have, and words where that number comes
+// from.
 func hashSize(c *Configuration) (buckets int64, whose string) {
 	if c.Buckets > 0 {
 		return int64(c.Buckets), "the"
@@ -104,7 +105,7 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 	}
 }
 
-// guideUntracked warns when packets that are not tracked meet a filter that accepts by state only.
+// guideUntracked warns when untracked packets reach a filter that accepts by state only.
 func guideUntracked(p *problems, tables []table, topology Topology) {
 	chain := "INPUT"
 	if topology.Kind == Router {
@@ -148,8 +149,9 @@ func (c Configuration) Ruleset() rules.Ruleset {
 	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
 }
 
-// Tracks reports whether anything makes the kernel track the connections of a family: since Linux 4.14
-// it does so only where a rule, or an object of nft, needs it, or where its module is told to.
+// Tracks reports whether anything makes the kernel track the connections of a family: since Linux
+// 4.14 it does so only where a rule, or an object of nft, needs it, or where a module parameter
+// says so.
 func (c Configuration) Tracks(family Family) bool {
 	return c.Ruleset().Tracks(ruleFamily(family)) != nil ||
 		slices.ContainsFunc(c.Modules.Load, func(module string) bool {
@@ -158,7 +160,7 @@ func (c Configuration) Tracks(family Family) bool {
 }
 
 // guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
-// that says "rules: none" means it.
+// with "rules: none" means it.
 func guideNothingTracked(p *problems, n *node, c *Configuration) {
 	if c.Tracks(IPv4) || c.Tracks(IPv6) || n.get("modules").get("remove") != nil {
 		return

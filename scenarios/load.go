@@ -17,7 +17,7 @@ import (
 //go:embed library/*.yaml
 var library embed.FS
 
-// Names are the names of the shipped experiments, sorted.
+// Names returns the names of the shipped experiments, sorted.
 func Names() []string {
 	files, err := fs.Glob(library, "library/*.yaml")
 	if err != nil {
@@ -30,7 +30,7 @@ func Names() []string {
 	return files
 }
 
-// Shipped is the text of a shipped experiment.
+// Shipped returns the text of a shipped experiment.
 func Shipped(name string) ([]byte, error) {
 	data, err := library.ReadFile("library/" + name + ".yaml")
 	if err != nil {
@@ -48,7 +48,7 @@ func unknownExperiment(name string) error {
 		quote(name), hint, strings.Join(Names(), ", "))
 }
 
-// Stdin is how a user names standard input in place of a file.
+// Stdin is the name of standard input in place of a file.
 const Stdin = "-"
 
 // Load reads and parses an experiment, see [Read] and [Parse].
@@ -60,9 +60,10 @@ func Load(nameOrPath string) (*Experiment, []Warning, error) {
 	return Parse(name, data)
 }
 
-// Read reads the text of an experiment, and returns the name that messages have for it: a shipped one by its
-// name, a file by its path, or with [Stdin] what stdin has. What has a slash or ends in .yaml or .yml is a path;
-// any other word is the name of a shipped experiment first. The error is an [*InvalidError].
+// Read reads the text of an experiment, and returns its name for messages: a shipped one by its
+// name, a file by its path, or with [Stdin] the content of stdin. A word with a slash, or with the
+// ending .yaml or .yml, is a path; any other word is first the name of a shipped experiment. The
+// error is an [*InvalidError].
 func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err error) {
 	if nameOrPath == Stdin {
 		if data, err = bounded(stdin); err != nil {
@@ -91,11 +92,12 @@ func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err err
 	return nameOrPath, data, nil
 }
 
-// bounded reads up to one byte more than an experiment may have: a path may also name a device without an end.
+// bounded reads up to one byte more than an experiment may have: a path may name a device without
+// an end.
 func bounded(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxBytes+1)) }
 
-// Parse reads an experiment from a text; name is the file name in messages. The error is an
-// [*InvalidError] with everything that is wrong; warnings are given with and without it.
+// Parse parses an experiment from a text; name is the file name in messages. The error is an
+// [*InvalidError] with everything that is wrong; Parse returns warnings with and without it.
 func Parse(name string, data []byte) (*Experiment, []Warning, error) {
 	p := newProblems()
 	e := &Experiment{source: slices.Clone(data), problems: p}
@@ -109,10 +111,10 @@ func Parse(name string, data []byte) (*Experiment, []Warning, error) {
 	return e, sorted(p.warnings), nil
 }
 
-// Source is the text that the experiment was read from.
+// Source returns the text that the experiment was read from.
 func (e *Experiment) Source() []byte { return slices.Clone(e.source) }
 
-// extendShipped lays a file over the shipped experiment that it extends. Shipped experiments
+// extendShipped overlays a file on the shipped experiment that it extends. Shipped experiments
 // extend nothing.
 func extendShipped(p *problems, root *node) *node {
 	omit := root.get("omit")
@@ -121,7 +123,7 @@ func extendShipped(p *problems, root *node) *node {
 		if omit != nil {
 			p.errorf(positionOf(root, "omit"), "omit leaves out scenarios of an experiment that is extended; there is no extends")
 		}
-		return root // what is not a name is reported when the head is decoded
+		return root // decoding the head reports an invalid name
 	}
 	data, err := library.ReadFile("library/" + extends.text + ".yaml")
 	if err != nil || strings.ContainsAny(extends.text, "/\\") {
@@ -142,7 +144,8 @@ func extendShipped(p *problems, root *node) *node {
 	return overlayFile(p, normalise(p, base).without("experiment"), root)
 }
 
-// omitted returns the scenarios that a file leaves out of an experiment; known are all of its scenarios.
+// omitted returns the scenarios that a file leaves out of an experiment; known are all of its
+// scenarios.
 func omitted(p *problems, experiment string, omit *node, known []string) []string {
 	var names []string
 	for _, item := range omit.items {
@@ -202,15 +205,15 @@ func (e *Experiment) read() {
 	e.Thresholds = readThresholds(p, e.root.get("thresholds"), e.resolved)
 }
 
-// withoutPrivate is a tree without its keys that begin with x-: a place for anchors that several
-// parts of a file share.
+// withoutPrivate returns a tree without its keys that begin with x-: a place for anchors that
+// several parts of a file share.
 func withoutPrivate(root *node) *node {
 	public := *root
 	public.entries = slices.DeleteFunc(slices.Clone(root.entries), func(e entry) bool { return strings.HasPrefix(e.key, "x-") })
 	return &public
 }
 
-// machine is what one scenario comes to, as a tree is decoded into it.
+// machine is one scenario as decoded from its tree.
 type machine struct {
 	DUT      Configuration `yaml:"dut"`
 	Workload []Entry       `yaml:"workload"`
@@ -218,7 +221,7 @@ type machine struct {
 	Actions  []Action      `yaml:"actions"`
 }
 
-// plot is the tree of what happens in a scenario: to which machine, under which load, and by which actions.
+// plot holds the trees of a scenario: its machine, its load, its steady states and its actions.
 type plot struct{ dut, workload, steady, actions *node }
 
 // resolve overlays, expands and decodes every scenario.
@@ -297,7 +300,8 @@ func (e *Experiment) scenario(s entry, all plot) []Resolved {
 	return e.machines(all, r)
 }
 
-// machines expands and decodes a dut with its workload and its actions; r says what is known of the scenario.
+// machines expands and decodes a dut with its workload and its actions; r holds what is known of
+// the scenario.
 func (e *Experiment) machines(what plot, r Resolved) []Resolved {
 	p := e.problems
 	tree := &node{kind: mapping, at: what.dut.at, entries: []entry{
@@ -320,5 +324,5 @@ func (e *Experiment) machines(what plot, r Resolved) []Resolved {
 	return all
 }
 
-// Resolve gives the scenarios that will run, each in full, in the order of the file.
+// Resolve returns the scenarios that will run, each in full, in the order of the file.
 func (e *Experiment) Resolve() []Resolved { return slices.Clone(e.resolved) }

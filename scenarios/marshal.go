@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// MarshalYAML is the experiment as it will run: with the scenarios that are selected, a matrix
-// and what is extended written out, defaults and today's names in place. [Parse] reads it as the
-// same experiment. What a scenario shares with the dut is written once.
+// MarshalYAML writes the experiment as it will run: with the selected scenarios, with any matrix
+// and extended file written out, and with defaults and current names in place. [Parse] reads it as
+// the same experiment. What a scenario shares with the dut is written once.
 func (e *Experiment) MarshalYAML() ([]byte, error) {
 	top := &node{kind: mapping}
 	add := func(key string, value *node) {
@@ -57,8 +57,8 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 
 func text(value string) *node { return &node{kind: scalar, text: value} }
 
-// fields are the fields of a struct that have a value, or that differ from those of base; nil when
-// there are none.
+// fields returns the fields of a struct that have a value, or that differ from those of base; nil
+// when there are none.
 func fields(v reflect.Value, base *reflect.Value) *node {
 	n := &node{kind: mapping}
 	for i := range v.NumField() {
@@ -71,7 +71,7 @@ func fields(v reflect.Value, base *reflect.Value) *node {
 		}
 		value := valueTree(v.Field(i))
 		if v.Field(i).IsZero() {
-			value = &node{} // "key:" alone takes away what base has
+			value = &node{} // "key:" alone removes what base has
 		}
 		n.entries = append(n.entries, entry{key: key, value: value})
 	}
@@ -110,7 +110,7 @@ func valueTree(v reflect.Value) *node {
 
 func workloadTree(workload []Entry) *node { return valueTree(reflect.ValueOf(workload)) }
 
-// tree is a configuration, or its difference from another one.
+// tree returns a configuration, or its difference from another one.
 func (c Configuration) tree(base *Configuration) *node {
 	c.Rules, c.Rules6 = withoutNAT(c.NAT, c.Rules), withoutNAT(c.NAT, c.Rules6)
 	var below *reflect.Value
@@ -144,7 +144,7 @@ func (c Configuration) tree(base *Configuration) *node {
 	return n
 }
 
-// withoutNAT takes the rules of nat: away again.
+// withoutNAT removes the rules of nat again.
 func withoutNAT(nat NAT, rules string) string {
 	if nat == NoNAT {
 		return rules
@@ -159,8 +159,8 @@ func textTree(script string) *node {
 	return text(script)
 }
 
-// rulesTree are the tables that differ from those of base. A scenario without a table that the
-// base has got there by "none".
+// rulesTree returns the tables that differ from those of base. A scenario without a table that base
+// has got there by "none".
 func rulesTree(rules, base string) *node {
 	below := tablesOf(base)
 	changed := slices.DeleteFunc(tablesOf(rules), func(t table) bool {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxScenarios bounds what a matrix multiplies to.
+// maxScenarios bounds the number of scenarios that a matrix produces.
 const maxScenarios = 256
 
 // axis is a value of the dut or the workload for which a file gives a list.
@@ -26,12 +26,12 @@ type variant struct {
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// isAxis says whether a type has one value, so that a list of values is an axis.
+// isAxis reports whether a type has one value, so that a list of values is an axis.
 func isAxis(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(textUnmarshaler) || t.Kind() != reflect.Struct && t.Kind() != reflect.Slice
 }
 
-// axes finds the lists of a tree that stand where a type has one value.
+// axes returns the lists of a tree at places where a type has one value.
 func axes(n *node, t reflect.Type, path []string) []axis {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -67,7 +67,7 @@ func axes(n *node, t reflect.Type, path []string) []axis {
 
 func extend(path []string, key string) []string { return append(slices.Clip(path), key) }
 
-// replace is a copy of a tree with another value at a path.
+// replace returns a copy of a tree with another value at a path.
 func replace(n *node, path []string, value *node) *node {
 	if len(path) == 0 {
 		return value
@@ -86,9 +86,9 @@ func replace(n *node, path []string, value *node) *node {
 	return &changed
 }
 
-// expand gives every combination of the values that a tree has lists of, the last list changing
-// fastest. names are those of the entries of the workload and of the actions; room bounds the number of
-// results.
+// expand returns every combination of the values that a tree has lists of; the last list changes
+// fastest. names are those of the entries of the workload and of the actions; room bounds the
+// number of results.
 func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, room int) []variant {
 	variants := []variant{{tree: tree}}
 	for _, a := range axes(tree, t, nil) {
@@ -128,7 +128,7 @@ func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, 
 	return variants
 }
 
-// variantName is the name of a scenario with the values chosen for it.
+// variantName returns the name of a scenario with its chosen values.
 func variantName(base string, matrix []Setting) string {
 	var b strings.Builder
 	b.WriteString(base)
@@ -138,8 +138,8 @@ func variantName(base string, matrix []Setting) string {
 	return b.String()
 }
 
-// variantOf takes such a name apart. It is what makes an experiment that was written out in full
-// load as what it was.
+// variantOf splits such a name, so that an experiment that was written out in full loads as the
+// original.
 func variantOf(name string) (base string, matrix []Setting) {
 	parts := strings.Split(name, "@")
 	for _, part := range parts[1:] {
@@ -149,7 +149,7 @@ func variantOf(name string) (base string, matrix []Setting) {
 	return parts[0], matrix
 }
 
-// plainWord keeps what is safe in a name and in a file name.
+// plainWord keeps the characters that are safe in a name and in a file name.
 func plainWord(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

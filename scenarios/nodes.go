@@ -17,7 +17,7 @@ const (
 	nodeServer = "server"
 )
 
-// Nodes are the names of a topology's nodes: dut, client, client2, ..., server, server2, ...
+// Nodes returns the names of a topology's nodes: dut, client, client2, ..., server, server2, ...
 func (t Topology) Nodes() []string {
 	nodes := []string{nodeDUT}
 	add := func(name string, n int) {
@@ -34,7 +34,7 @@ func (t Topology) Nodes() []string {
 	return nodes
 }
 
-// checkNodes judges whom an entry goes from and to.
+// checkNodes checks the nodes that an entry goes from and to.
 func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	nodes := topology.Nodes()
 	for _, end := range []struct {
@@ -63,16 +63,16 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
-// placeholders are the words that stand in rules, rules6, nft and ipvs for what only the lab knows,
-// written ${word}:
+// placeholders returns the words that stand in rules, rules6, nft and ipvs for values that only the
+// lab knows, written ${word}:
 //
 //	client.interface, server.interface   the DUT's interface on the client or server link
 //	client.network, server.network       the network of the link, as 10.0.1.0/24
 //	client.address, server.address       the address of the first client or server
 //	dut.client.address, dut.server.address  the DUT's own address on the link
 //
-// and the last three with a 6 appended (client.address6) for IPv6. Those of the server link
-// exist in the router topology only.
+// and the last three with a 6 appended (client.address6) for IPv6. Those of the server link exist
+// in the router topology only.
 func (t Topology) placeholders() []string {
 	links := []string{nodeClient}
 	if t.Kind == Router {
@@ -102,8 +102,8 @@ func checkPlaceholders(p *problems, at Position, text string, topology Topology)
 	}
 }
 
-// Substitute is the configuration with every placeholder in its rules and script replaced by the
-// value that the lab has for it. A placeholder without a value is an error.
+// Substitute replaces every placeholder in the configuration's rules and script by the lab's value.
+// A placeholder without a value is an error.
 func (c Configuration) Substitute(values map[string]string) (Configuration, error) {
 	var missing []string
 	fill := func(text string) string {

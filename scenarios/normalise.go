@@ -7,8 +7,8 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// normalise rewrites what a file says in older or looser words into the one form that the rest of
-// the package reads, with a warning wherever the words are old.
+// normalise rewrites older or looser forms of a file into the one form that the rest of the package
+// reads, and warns of the old ones.
 func normalise(p *problems, root *node) *node {
 	n := normaliser{p, map[*node]*node{}}
 	if dut := root.get("dut"); dut != nil && dut.kind == mapping {
@@ -34,7 +34,7 @@ func normalise(p *problems, root *node) *node {
 	return root.with("scenarios", positionOf(root, "scenarios"), &normal)
 }
 
-// positionOf is the position of a key.
+// positionOf returns the position of a key.
 func positionOf(n *node, key string) Position {
 	for _, e := range n.entries {
 		if e.key == key {
@@ -54,7 +54,8 @@ func (p normaliser) normaliseDUT(dut *node) *node {
 	if sysctl := dut.get("sysctl"); sysctl != nil {
 		dut = normaliseSysctl(p.problems, dut, sysctlMapping(p.problems, sysctl))
 		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
-			dut = dut.without("sysctl") // nothing is left of what was given: that takes nothing away
+			// everything given moved elsewhere: the empty rest must not remove the inherited values
+			dut = dut.without("sysctl")
 		}
 	}
 	dut = p.normaliseRules(dut)
@@ -108,8 +109,8 @@ func sysctlMapping(p *problems, n *node) *node {
 	return built
 }
 
-// normaliseSysctl gives the sysctls of a dut or scenario their names of today. The hash size,
-// which is a sysctl too, becomes buckets.
+// normaliseSysctl gives the sysctls of a dut or scenario their current names. The hash size, which
+// is a sysctl too, becomes buckets.
 func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	built := &node{kind: mapping, at: sysctl.at}
 	for _, e := range sysctl.entries {
@@ -150,8 +151,8 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	return dut.with("sysctl", positionOf(dut, "sysctl"), built)
 }
 
-// normaliseRules takes the iptables-save texts of a dut or an action apart and spells the notrack
-// target as iptables does now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in
+// normaliseRules parses the iptables-save texts of a dut or an action and spells the notrack target
+// as iptables does now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in
 // capitals only, for CT --notrack.
 func (p normaliser) normaliseRules(n *node) *node {
 	for _, key := range rulesKeys {

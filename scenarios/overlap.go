@@ -9,9 +9,9 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Holds are what an action has for itself while it lasts: links, as dut/client, and nodes that stand still. What
-// lies between a node and its link is one thing, and so is whether a node goes on: of two actions on them at a
-// time the end of one would be the end of both.
+// Holds returns the links, as dut/client, and the nodes that the action owns while it lasts.
+// Everything between a node and its link is one thing, and so is whether a node runs: if two
+// actions held one at a time, the end of one would end both.
 func (a Action) Holds(topology Topology) []string {
 	switch a.Kind.Fact().Owns {
 	case actions.Node:
@@ -27,7 +27,7 @@ func (a Action) Holds(topology Topology) []string {
 	return nil
 }
 
-// ends are all the links of a node, as node/link.
+// ends returns all the links of a node, as node/link.
 func (t Topology) ends(node string) []string {
 	var list []string
 	for _, link := range t.LinksOf(node) {
@@ -36,14 +36,14 @@ func (t Topology) ends(node string) []string {
 	return list
 }
 
-// span is one time that an action lasts, counted from what its moment counts from.
+// span is one time that an action lasts, counted from the origin of its moment.
 type span struct{ begin, end Duration }
 
-// forever is the end of what lasts until the end of the trial.
+// forever is the end of an action that lasts until the end of the trial.
 const forever Duration = math.MaxInt64
 
-// spans are when an action holds, and from what its times count: actions that count from different things cannot
-// be compared before the trial.
+// spans returns when an action holds, and the origin of its times: actions with different origins
+// cannot be compared before the trial.
 func (r Resolved) spans(a Action) (from string, list []span) {
 	begin := a.At
 	switch at, known := r.ActionBegins(a); {
@@ -64,8 +64,8 @@ func (r Resolved) spans(a Action) (from string, list []span) {
 	return from, list
 }
 
-// checkOverlaps refuses two actions that have the same thing at a time. Those of which only the trial shows that
-// they do are refused there.
+// checkOverlaps refuses two actions that own the same thing at a time. The trial refuses those of
+// which only it shows that they do.
 func checkOverlaps(p *problems, n *node, r *Resolved, topology Topology) {
 	for i := range r.Actions {
 		for j := range i {
@@ -91,7 +91,7 @@ func checkOverlaps(p *problems, n *node, r *Resolved, topology Topology) {
 	}
 }
 
-// shared is the first word that is in both lists, empty where none is.
+// shared returns the first word that is in both lists, or "".
 func shared(a, b []string) string {
 	if i := slices.IndexFunc(a, func(word string) bool { return slices.Contains(b, word) }); i >= 0 {
 		return a[i]
@@ -99,7 +99,7 @@ func shared(a, b []string) string {
 	return ""
 }
 
-// meeting is the first time that is in a span of both lists, which are in order.
+// meeting returns the first time that is in a span of both lists, which are in order.
 func meeting(a, b []span) (both span, ok bool) {
 	for len(a) > 0 && len(b) > 0 {
 		both = span{max(a[0].begin, b[0].begin), min(a[0].end, b[0].end)}

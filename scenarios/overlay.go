@@ -7,16 +7,16 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Overlays. Everywhere the later part wins, key by key:
+// Overlays. The later part wins everywhere, key by key:
 //
 //   - a plain value or a list replaces the one below it;
 //   - sysctl, modules, documentation, phases and thresholds are merged by key;
 //   - in rules and rules6 each iptables table replaces the same table, the other tables stay;
-//   - workload given as a mapping changes entries of the workload below it, by their names;
-//     given as a list it replaces the whole workload; actions likewise;
-//   - an empty value takes away what is below it.
+//   - workload given as a mapping changes entries of the workload below it, by their names; given
+//     as a list it replaces the whole workload; actions likewise;
+//   - an empty value removes what is below it.
 
-// overlayDUT lays the overrides of a scenario over a dut.
+// overlayDUT applies the overrides of a scenario to a dut.
 func overlayDUT(base, over *node) *node {
 	if base != nil && (over == nil || over.kind == null) {
 		return base
@@ -69,12 +69,12 @@ func overlayKeys(base, over *node) *node {
 	return &merged
 }
 
-// loops are the keys that say how fast a generator goes. Only one of them can hold, so that an
-// override which gives one takes the others away.
+// loops are the keys that say how fast a generator goes. Only one of them can hold, so an override
+// that gives one removes the others.
 var loops = []string{"concurrency", "rate", "stages", "burst", "sine"}
 
-// overlayWorkload lays what a mapping says of the workload over the one below: changes by name, or
-// a list in its place.
+// overlayWorkload applies the workload of a mapping to the one of base: changes by name, or a list
+// that replaces it.
 func overlayWorkload(p *problems, base, from *node) *node {
 	over := given(from, "workload")
 	switch {
@@ -93,7 +93,7 @@ func overlayWorkload(p *problems, base, from *node) *node {
 	return overlayNamed(base, over, entryNames, loops)
 }
 
-// checkNamed judges changes to the items of a list by their names.
+// checkNamed checks changes to the items of a list by their names.
 func checkNamed(p *problems, over *node, what string, names []string) {
 	for _, e := range over.entries {
 		switch {
@@ -113,7 +113,7 @@ func itemNames(items *node) []string {
 	return entryNames(items)
 }
 
-// entryNames are the names of the entries of a workload, given or by default.
+// entryNames returns the names of the entries of a workload, given or by default.
 func entryNames(workload *node) []string {
 	return namesBy(workload, func(item *node) string {
 		if generator := item.get("generator"); generator != nil && generator.kind == scalar {
@@ -125,8 +125,8 @@ func entryNames(workload *node) []string {
 	})
 }
 
-// namesBy are the names of the items of a list, given or by default: their kind, with a number where it is
-// taken.
+// namesBy returns the names of the items of a list, given or by default: their kind, with a number
+// where the kind is taken.
 func namesBy(items *node, kind func(*node) string) []string {
 	names := make([]string, len(items.items))
 	taken := map[string]bool{}
@@ -150,8 +150,8 @@ func namesBy(items *node, kind func(*node) string) []string {
 	return names
 }
 
-// overlayScenario lays a scenario of a file over the one of the same name in the file that it
-// extends. An empty one is a scenario without changes, as everywhere.
+// overlayScenario overlays a scenario of a file on the one of the same name in the extended file.
+// An empty one is a scenario without changes, as everywhere.
 func overlayScenario(base, over *node) *node {
 	if base == nil || over.empty() {
 		return over
@@ -183,7 +183,7 @@ func overlayOverrides(base, over *node) *node {
 	return base
 }
 
-// overlayFile lays a file over the one that it extends.
+// overlayFile overlays a file on the one that it extends.
 func overlayFile(p *problems, base, over *node) *node {
 	own := *base
 	own.at = over.at

@@ -13,11 +13,11 @@ type Phase struct {
 	Length Duration // more than 0
 }
 
-// Phases divide the load's time, one after the other from its start. In a file they are names with
+// Phases divide the load's time, one after another from its start. In a file they are names with
 // lengths, in order. A generator of a phase starts and ends with it; a probe goes on through all.
 type Phases []Phase
 
-// Start is when a phase begins, counted from the start of the load; false for a name that is none.
+// Start returns when a phase begins, counted from the start of the load; false for an unknown name.
 func (all Phases) Start(name string) (Duration, bool) {
 	var start Duration
 	for _, phase := range all {
@@ -29,8 +29,8 @@ func (all Phases) Start(name string) (Duration, bool) {
 	return 0, false
 }
 
-// Total is how long all phases last together. The load goes on that long at least: phases in which
-// nothing is begun are pauses.
+// Total returns the length of all phases together. The load lasts at least that long: phases in
+// which nothing begins are pauses.
 func (all Phases) Total() Duration {
 	var total Duration
 	for _, phase := range all {
@@ -54,8 +54,8 @@ func (all Phases) names() []string {
 	return names
 }
 
-// Begins is when an entry of the workload starts, counted from the start of the load: what its start
-// says, and before that the phases before its own.
+// Begins returns when an entry of the workload starts, counted from the start of the load: its
+// start, after the phases before its own.
 func (r Resolved) Begins(e Entry) Duration {
 	start, _ := r.Phases.Start(e.Phase)
 	return start + e.Start
@@ -83,7 +83,7 @@ func (all *Phases) decodeNode(p *problems, n *node) {
 	}
 }
 
-// tree is what decodeNode reads; nil without phases.
+// tree returns the input of decodeNode; nil without phases.
 func (all Phases) tree() *node {
 	if len(all) == 0 {
 		return nil
@@ -104,7 +104,7 @@ func finishPhase(e *Entry, n *node, phases Phases) {
 	orDefault(n, "duration", &e.Duration, rest)
 }
 
-// checkPhase judges an entry against its phase.
+// checkPhase checks an entry against its phase.
 func checkPhase(p *problems, n *node, e *Entry, phases Phases) {
 	at := n.get("phase")
 	if at == nil || at.kind != scalar || p.failed(at.at) {

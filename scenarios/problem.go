@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Position is a place in an experiment file. Lines and columns count from 1, columns in
-// characters; Line 0 means that no place is known.
+// Position is a place in an experiment file. Lines and columns count from 1, columns in characters;
+// Line 0 means that no place is known.
 type Position struct {
 	File   string
 	Line   int
 	Column int
 }
 
-// String is "file:line:column", or the file alone where no line is known.
+// String returns "file:line:column", or the file alone where no line is known.
 func (p Position) String() string {
 	if p.Line == 0 {
 		return p.File
@@ -23,7 +23,7 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// Problem is one thing that is wrong, or odd, in an experiment.
+// Problem is one fault, or oddity, of an experiment.
 type Problem struct {
 	Position
 	Message string
@@ -32,7 +32,7 @@ type Problem struct {
 	Excerpt string
 }
 
-// String is "file:line:column: message".
+// String returns "file:line:column: message".
 func (p Problem) String() string {
 	if place := p.Position.String(); place != "" {
 		return place + ": " + p.Message
@@ -48,7 +48,8 @@ type Warning = Problem
 // with exit status 2 on it.
 type InvalidError struct {
 	Problems []Problem
-	// Err is the cause where it is not the text of the experiment, such as a file that cannot be read.
+	// Err is the cause where it is not the text of the experiment, such as a file that cannot be
+	// read.
 	Err error
 }
 
@@ -75,16 +76,16 @@ func (e *InvalidError) Error() string {
 	return b.String()
 }
 
-// Unwrap is the cause, if there is one beside the text of the experiment.
+// Unwrap returns the cause, if there is one beside the text of the experiment.
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// invalidf is an InvalidError about something that has no place in a file.
+// invalidf returns an InvalidError about something that has no place in a file.
 func invalidf(cause error, format string, args ...any) *InvalidError {
 	return &InvalidError{Problems: []Problem{{Message: fmt.Sprintf(format, args...)}}, Err: cause}
 }
 
 // problems collects errors and warnings while a file is read, each only once: a scenario inherits
-// the mistakes of the dut, and they are reported where they were made.
+// the mistakes of the dut, which are reported where they were made.
 type problems struct {
 	sources  map[string][]string // lines of each file
 	seen     map[Problem]bool
@@ -147,7 +148,8 @@ func newProblems() *problems {
 	return &problems{sources: map[string][]string{}, seen: map[Problem]bool{}, wrong: map[Position]bool{}}
 }
 
-// maxProblems bounds what is collected: nobody reads more, and a hostile file could hold a million.
+// maxProblems bounds the collected problems: a hostile file could hold a million, more than a user
+// reads.
 const maxProblems = 500
 
 func (p *problems) errorf(at Position, format string, args ...any) {
@@ -156,8 +158,7 @@ func (p *problems) errorf(at Position, format string, args ...any) {
 	p.errors = p.add(p.errors, at, message)
 }
 
-// failed says whether something is wrong at a place already, so that what follows from it need not
-// be told.
+// failed reports whether a place already has a problem, so that its consequences need no report.
 func (p *problems) failed(at Position) bool {
 	return p.wrong[at]
 }
@@ -179,7 +180,7 @@ func (p *problems) add(list []Problem, at Position, message string) []Problem {
 	return append(list, problem)
 }
 
-// err is nil when nothing is wrong.
+// err returns nil when nothing is wrong.
 func (p *problems) err() error {
 	if len(p.errors) == 0 {
 		return nil
@@ -194,7 +195,7 @@ func sorted(list []Problem) []Problem {
 	return list
 }
 
-// excerpt shows the line at a position below the one before it. Long lines are cut around the
+// excerpt shows the line at a position below the one before it. It cuts long lines around the
 // column, so that a message stays readable whatever the file holds.
 func excerpt(lines []string, at Position) string {
 	if at.Line < 1 || at.Line > len(lines) {
@@ -210,8 +211,8 @@ func excerpt(lines []string, at Position) string {
 	return b.String()
 }
 
-// window cuts a line to the part around a column and gives the column within that part. What a
-// terminal would not show as one cell is shown as one blank.
+// window cuts a line to the part around a column and returns the column within that part. A
+// character that a terminal would not show as one cell becomes one blank.
 func window(line string, column int) (string, int) {
 	const width = 100
 	runes := []rune(strings.ToValidUTF8(line, "?"))

@@ -8,18 +8,18 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// noRules is the text that takes inherited rules away.
+// noRules is the text that removes inherited rules.
 const noRules = "none"
 
 // rulesKeys are the keys with rules of iptables, in the order of their families.
 var rulesKeys = []string{"rules", "rules6"}
 
-// ruleSet is an iptables-save text taken apart.
+// ruleSet is a parsed iptables-save text.
 type ruleSet struct {
 	tables []table
 }
 
-// table is one table of an iptables-save text with the places of its lines in the file.
+// table is one table of an iptables-save text with the positions of its lines in the file.
 type table struct {
 	*rules.Table
 	at    Position
@@ -31,7 +31,7 @@ type ruleLine struct {
 	at Position
 }
 
-// rulesOf returns the tables of a node that is normalised; none where it is missing or no text.
+// rulesOf returns the tables of a normalised node; none where it is missing or no text.
 func rulesOf(n *node) []table {
 	if n == nil || n.rules == nil {
 		return nil
@@ -47,7 +47,7 @@ func familyOf(key string) Family {
 	return IPv4
 }
 
-// ruleFamily returns a family as the rules call it.
+// ruleFamily returns the name of a family in package rules.
 func ruleFamily(f Family) string {
 	if f == IPv6 {
 		return rules.IPv6
@@ -55,8 +55,8 @@ func ruleFamily(f Family) string {
 	return rules.IPv4
 }
 
-// parseRules takes an iptables-save text apart. It reports what iptables-restore refuses in the
-// frame of the rules; the rules themselves are judged by the real tool in the DUT.
+// parseRules parses an iptables-save text. It reports what iptables-restore refuses in the frame of
+// the rules; the real tool in the DUT judges the rules themselves.
 func parseRules(p *problems, n *node, family Family) []table {
 	if text := strings.TrimSpace(n.text); text == noRules || text == "" {
 		return nil
@@ -68,7 +68,7 @@ func parseRules(p *problems, n *node, family Family) []table {
 	return placed(n, read.Tables)
 }
 
-// placed returns tables with the places of their lines.
+// placed returns tables with the positions of their lines.
 func placed(n *node, read []*rules.Table) []table {
 	var tables []table
 	for _, t := range read {
@@ -95,7 +95,7 @@ func (n *node) placeOf(at rules.Position) Position {
 	return place
 }
 
-// checkScript reports what nft refuses in a script. Where it is alone it also has to define all
+// checkScript reports what nft refuses in a script. A script that stands alone must also define all
 // that it names.
 func checkScript(p *problems, n *node, alone bool) {
 	read := rules.NFT(n.text)
@@ -108,7 +108,7 @@ func checkScript(p *problems, n *node, alone bool) {
 	}
 }
 
-// rulesNode is a node for tables, with the text that they make.
+// rulesNode returns a node for tables, with the text that they make.
 func rulesNode(at Position, tables []table) *node {
 	text := rulesText(tables)
 	if text == "" {
@@ -117,8 +117,8 @@ func rulesNode(at Position, tables []table) *node {
 	return &node{kind: scalar, at: at, text: text, rules: &ruleSet{tables}}
 }
 
-// mergeRules lays one iptables-save text over another: each table that over gives replaces the
-// same table of base, the other tables stay. "none", or an empty value, takes all tables away.
+// mergeRules overlays one iptables-save text on another: each table that over gives replaces the
+// same table of base, the other tables stay. "none", or an empty value, removes all tables.
 func mergeRules(base, over *node) *node {
 	if base != nil && over.empty() {
 		return rulesNode(over.at, nil)
@@ -137,12 +137,12 @@ func mergeRules(base, over *node) *node {
 	return rulesNode(over.at, merged)
 }
 
-// tablesOf takes a text apart that has been checked.
+// tablesOf parses a text that has been checked.
 func tablesOf(text string) []table {
 	return parseRules(newProblems(), &node{kind: scalar, text: text}, IPv4)
 }
 
-// rulesText is the text that iptables-restore takes; "" for no tables.
+// rulesText returns the input for iptables-restore; "" for no tables.
 func rulesText(tables []table) string {
 	var b strings.Builder
 	for _, t := range tables {

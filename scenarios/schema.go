@@ -9,12 +9,12 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// schemaID names the schema; it is a name, and nothing is fetched from there.
+// schemaID names the schema; no program fetches anything from there.
 const schemaID = "https://github.com/ctload/ctload/scenarios/experiment"
 
-// Schema is the JSON schema (draft 2020-12) of an experiment file, indented. Editors complete and
-// check files with it. It is made from the types that files are decoded into; what only the
-// loader can judge, such as names of scenarios in thresholds, it leaves open.
+// Schema returns the JSON schema (draft 2020-12) of an experiment file, indented. Editors complete
+// and check files with it. It is made from the types that files are decoded into; it leaves open
+// what only the loader can check, such as names of scenarios in thresholds.
 func Schema() ([]byte, error) {
 	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, ExpandedStruct: true, Anonymous: true, Mapper: schemaOf}
 	top := r.Reflect(document{})
@@ -67,7 +67,7 @@ func pattern(form string, examples ...any) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: form, Examples: examples}
 }
 
-// schemaOf are the types that a file writes in another way than Go holds them.
+// schemaOf returns the schema of a type that a file writes in another way than Go holds it, or nil.
 func schemaOf(t reflect.Type) *jsonschema.Schema {
 	zero := reflect.New(t).Elem().Interface()
 	if closed, ok := zero.(worder); ok {
@@ -124,7 +124,7 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	return nil
 }
 
-// mappingOf is the schema of a struct that a file writes as a mapping, among other forms.
+// mappingOf returns the schema of a struct that a file writes as a mapping, among other forms.
 func mappingOf(of any) *jsonschema.Schema {
 	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
 	s := r.Reflect(of)
@@ -132,13 +132,13 @@ func mappingOf(of any) *jsonschema.Schema {
 	return s
 }
 
-// orList is one value, or the list of values of a matrix.
+// orList returns the schema of one value, or of the list of values of a matrix.
 func orList(s *jsonschema.Schema) *jsonschema.Schema {
 	one := uint64(1)
 	return anyOf(s, &jsonschema.Schema{Type: "array", Items: s, MinItems: &one})
 }
 
-// allowLists lets every value of a type that can be the axis of a matrix be a list.
+// allowLists accepts a list for every value of a type that can be the axis of a matrix.
 func allowLists(s *jsonschema.Schema, t reflect.Type) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -159,8 +159,8 @@ func allowLists(s *jsonschema.Schema, t reflect.Type) {
 	}
 }
 
-// allowNothing lets the keys of a mapping stand without a value, which is as if they were not
-// there, or takes away what is inherited.
+// allowNothing accepts the keys of a mapping without a value, which is as if they were missing, or
+// removes the inherited value.
 func allowNothing(s *jsonschema.Schema) {
 	for pair := s.Properties.Oldest(); pair != nil; pair = pair.Next() {
 		if slices.Contains(s.Required, pair.Key) {
@@ -203,13 +203,13 @@ func onlyKeys(key, word string, keys []string) *jsonschema.Schema {
 	}
 }
 
-// overridesSchema is a workload changed by the names of its entries.
+// overridesSchema returns the schema of a workload changed by the names of its entries.
 func overridesSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(&jsonschema.Schema{Type: "object"}, nothing()),
 		Description: "entries of the workload by name, with the keys to change"}
 }
 
-// scenarioSchema is a configuration with what a scenario has beside it.
+// scenarioSchema returns the schema of a configuration with the further keys of a scenario.
 func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	s := *configuration
 	s.Properties = jsonschema.NewProperties()

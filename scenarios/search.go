@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Found is a shipped experiment in which every word of a search stands.
+// Found is a shipped experiment that contains every word of a search.
 type Found struct {
 	Experiment string
 	Group      Group
@@ -20,17 +20,17 @@ type Found struct {
 	score      int
 }
 
-// FoundLine is a line of an experiment's file in which words of a search stand.
+// FoundLine is a line of an experiment's file that contains words of a search.
 type FoundLine struct {
 	Line  int    // from 1
-	Where string // what the line belongs to, as "story" or "scenario baseline"
+	Where string // what the line belongs to, such as "story" or "scenario baseline"
 	Text  string // without its indentation
 }
 
 // Search finds words in the files of the shipped experiments: names, summaries, stories, settings,
-// rules, and comments, which have the lines of write-ups as they stand there. Every word must
-// occur; case does not count, and an old name of a setting, a module or a target also means the
-// name of today. The experiments come best first; none without words.
+// rules, and comments, which quote the lines of write-ups. Every word must occur; case does not
+// count, and an old name of a setting, a module or a target also means its current name. The
+// experiments come best first; none without words.
 func Search(text string) []Found {
 	words := searchWords(text)
 	var all []Found
@@ -43,7 +43,7 @@ func Search(text string) []Found {
 	return all
 }
 
-// Suggestions returns what to try after a search that found nothing: for each word that no
+// Suggestions returns alternatives after a search that found nothing: for each word that no
 // experiment has the nearest one of the library, "" without one; and the experiments with most of
 // the words, at most three.
 func Suggestions(text string) (words map[string]string, experiments []string) {
@@ -70,7 +70,8 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 		}
 	}
 	for w := range words {
-		if len(w) > 4 && strings.ContainsFunc(w, unicode.IsLetter) { // others are near to anything
+		// other words are near to anything
+		if len(w) > 4 && strings.ContainsFunc(w, unicode.IsLetter) {
 			words[w] = spelling.Nearest(w, vocabulary())
 		}
 	}
@@ -81,16 +82,16 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 	return words, experiments
 }
 
-// searchWord is a word that is searched for.
+// searchWord is a word of a search.
 type searchWord struct {
 	text  string // in lower case
-	today string // its name of today in lower case; "" where that is the same
+	today string // its current name in lower case; "" where that is the same
 }
 
 // kernelTime matches the time that dmesg writes before a line.
 var kernelTime = regexp.MustCompile(`\[ *\d+\.\d+\]`)
 
-// searchWords takes a text apart, which may be a line of a log or of a write-up.
+// searchWords splits a text, which may be a line of a log or of a write-up.
 func searchWords(text string) []searchWord {
 	var words []searchWord
 	for _, field := range strings.Fields(kernelTime.ReplaceAllString(text, " ")) {
@@ -109,7 +110,8 @@ func searchWords(text string) []searchWord {
 	return words
 }
 
-// todaysWord returns the name of today of a setting, with or without its value, a module or a target.
+// todaysWord returns the current name of a setting, with or without its value, a module or a
+// target.
 func todaysWord(word string) string {
 	for old, today := range kernels.RenamedModules {
 		if strings.EqualFold(word, old) {
@@ -126,8 +128,8 @@ func todaysWord(word string) string {
 	return today
 }
 
-// value returns what a line is worth to a word: 0 where the word is not in it, twice as much where
-// it stands there whole, and half as much where it is the name of today.
+// value returns the score of a line for a word: 0 where the line lacks the word, twice as much for
+// a whole word, and half as much for the current name.
 func (w searchWord) value(l pageLine) int {
 	return max(2*occurrence(l.lower, w.text), occurrence(l.lower, w.today)) * l.weight
 }
@@ -180,14 +182,14 @@ func searchIn(p page, words []searchWord) (Found, bool) {
 		missing = slices.DeleteFunc(missing, func(w searchWord) bool { return w.value(line) > 0 })
 		found.score += worth
 	}
-	// Words that stand together are what was meant.
+	// Adjacent words score more: they were probably meant as a phrase.
 	if len(found.Lines) > 0 {
 		found.score /= len(found.Lines)
 	}
 	return found, len(words) > 0
 }
 
-// page is an experiment's file as it is searched.
+// page is an experiment's file, prepared for a search.
 type page struct {
 	name  string
 	group Group
@@ -221,7 +223,7 @@ var vocabulary = sync.OnceValue(func() []string {
 	return slices.Compact(words)
 })
 
-// pageOf reads a shipped experiment for a search.
+// pageOf prepares a shipped experiment for a search.
 func pageOf(name string) page {
 	data, err := Shipped(name)
 	if err != nil {
@@ -259,7 +261,7 @@ func pageOf(name string) page {
 	return found
 }
 
-// markLines notes for each line the path of keys of what begins first in it.
+// markLines records for each line the path of keys of the first value that begins in it.
 func markLines(n *node, path []string, paths [][]string) {
 	mark := func(at Position, path []string) {
 		if at.Line > 0 && at.Line < len(paths) && paths[at.Line] == nil {
@@ -279,8 +281,8 @@ func markLines(n *node, path []string, paths [][]string) {
 	}
 }
 
-// place names a path for readers, and says how much a word in it tells of what the experiment is
-// about.
+// place names a path for readers, and returns the weight of a word there: how much it tells about
+// the subject of the experiment.
 func place(path []string) (where string, weight int) {
 	if len(path) == 0 {
 		return "head", 30

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// checkKey judges the name of a sysctl, which is today's already.
+// checkKey checks the name of a sysctl, which is the current one already.
 func checkKey(p *problems, at Position, key string) {
 	if !sysctlForm(key) {
 		p.errorf(at, "%s is not the name of a sysctl, such as %s", quote(key), kernels.KeyMax)
@@ -31,8 +31,8 @@ func checkKey(p *problems, at Position, key string) {
 	p.warnf(at, "%s is not a setting of nf_conntrack that ctload knows; a kernel without it makes the trial invalid", quote(key))
 }
 
-// sysctlForm says whether a text can be the dotted name of a sysctl. Names of interfaces in it may
-// hold a slash for a dot.
+// sysctlForm reports whether a text can be the dotted name of a sysctl. Names of interfaces in it
+// may hold a slash for a dot.
 func sysctlForm(key string) bool {
 	parts := strings.Split(key, ".")
 	if len(parts) < 2 || len(key) > 200 {

@@ -14,7 +14,7 @@ import (
 )
 
 // The bounds of a file. They keep the parser, which is not linear in the number of keys, and the
-// expansion of anchors within a fraction of a second, and leave room for the rules of a host with
+// expansion of anchors within a fraction of a second. They leave room for the rules of a host with
 // thousands of them, which are one token.
 const (
 	maxBytes  = 1 << 20
@@ -38,11 +38,11 @@ type node struct {
 	kind    kind
 	at      Position
 	text    string     // of a scalar
-	lines   []Position // of a text of several lines: where each comes from, where that is known
+	lines   []Position // of a text of several lines: the origin of each, where known
 	rules   *ruleSet   // of rules and rules6, once they are normalised
 	items   []*node
 	entries []entry
-	taken   bool // of a null: it took a value away, from the dut or from the file that is extended
+	taken   bool // of a null: it removed a value of the dut or of the extended file
 }
 
 // entry is a key of a mapping with its value, in the order of the file.
@@ -52,8 +52,8 @@ type entry struct {
 	value *node
 }
 
-// get is the value of a key; nil where the key is missing or has no value, which is the same in
-// the language: "key:" alone takes an inherited value away.
+// get returns the value of a key; nil where the key is missing or has no value, which is the same
+// in the language: "key:" alone removes an inherited value.
 func (n *node) get(key string) *node {
 	if n != nil {
 		for _, e := range n.entries {
@@ -66,7 +66,7 @@ func (n *node) get(key string) *node {
 }
 
 // empty reports whether a node is a null, a mapping without keys or a list without items. Over a
-// value that is merged it takes that value away.
+// value that is merged it removes that value.
 func (n *node) empty() bool {
 	return n.kind == null || n.kind == mapping && len(n.entries) == 0 || n.kind == list && len(n.items) == 0
 }
@@ -74,7 +74,7 @@ func (n *node) empty() bool {
 // takenAway returns what an empty value leaves of the one below it.
 func takenAway(at Position) *node { return &node{at: at, taken: true} }
 
-// place is where the value of a key stands, or the mapping where the key is missing.
+// place returns the position of the value of a key, or of the mapping where the key is missing.
 func (n *node) place(key string) Position {
 	for _, e := range n.entries {
 		if e.key == key {
@@ -84,7 +84,7 @@ func (n *node) place(key string) Position {
 	return n.at
 }
 
-// with is a copy of a mapping in which a key has another value; a new key goes to the end.
+// with returns a copy of a mapping in which a key has another value; a new key goes to the end.
 func (n *node) with(key string, at Position, value *node) *node {
 	changed := *n
 	changed.entries = slices.Clone(n.entries)
@@ -98,14 +98,14 @@ func (n *node) with(key string, at Position, value *node) *node {
 	return &changed
 }
 
-// without is a copy of a mapping that lacks a key.
+// without returns a copy of a mapping that lacks a key.
 func (n *node) without(key string) *node {
 	changed := *n
 	changed.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool { return e.key == key })
 	return &changed
 }
 
-// lineAt is the position of a line of a text (from 0). Only block scalars keep their lines.
+// lineAt returns the position of a line of a text (from 0). Only block scalars keep their lines.
 func (n *node) lineAt(line int) Position {
 	if line < len(n.lines) {
 		return n.lines[line]
@@ -127,8 +127,8 @@ func (n *node) what() string {
 	}
 }
 
-// parse reads one YAML document whose top is a mapping. Problems go to p; the result is nil when
-// there is no tree to go on with.
+// parse reads one YAML document whose top is a mapping. Problems go to p; the result is nil when no
+// tree is left to go on with.
 func parse(p *problems, file string, data []byte) (top *node) {
 	if len(data) > maxBytes {
 		p.errorf(Position{File: file}, "the file is longer than %s", Size(maxBytes))
@@ -140,8 +140,8 @@ func parse(p *problems, file string, data []byte) (top *node) {
 		return nil
 	}
 	defer func() {
-		// The parser is a large piece of code that meets whatever users write; a panic in it is a file
-		// that cannot be read, not the end of the program.
+		// The parser is a large piece of code that gets whatever users write: a panic in it means
+		// an unreadable file, not the end of the program.
 		if r := recover(); r != nil {
 			p.errorf(Position{File: file}, "the file is not YAML that can be read: %v", r)
 			top = nil
@@ -190,9 +190,9 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	return top
 }
 
-// nesting is an upper bound of the depth of a file, found before it is parsed: flow brackets that
-// are open at once, and the dashes and question marks of one line ("- - - x"). The depth of blocks
-// that are indented is bounded by the tree's own count.
+// nesting returns an upper bound of the depth of a file, before it is parsed: open flow brackets,
+// and the dashes and question marks of one line ("- - - x"). The tree's own count bounds the depth
+// of indented blocks.
 func nesting(tokens token.Tokens) int {
 	deepest, open, entries, line := 0, 0, 0, 0
 	for _, t := range tokens {

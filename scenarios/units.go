@@ -19,8 +19,8 @@ type Size int64
 // Duration is a span of time. In a file it always carries its units: "500ms", "5s", "2m", "1h30m".
 type Duration time.Duration
 
-// Rate is a number of events per second. Its text may name another time that it is counted over: "3000",
-// "3000/s", "600/min", "10k/s", "0.5/s".
+// Rate is a number of events per second. Its text may name another time that it is counted over:
+// "3000", "3000/s", "600/min", "10k/s", "0.5/s".
 type Rate float64
 
 // Count is a number of things. In a file a decimal multiple may be abbreviated: "5000", "5k", "1M".
@@ -45,11 +45,11 @@ var (
 	countForm  = regexp.MustCompile(`^([0-9]{1,15})([A-Za-z]*)$`)
 	rateForm   = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?)([A-Za-z]*)(?:/([A-Za-z]+))?$`)
 	timeForm   = regexp.MustCompile(`^(?:[0-9]{1,15}(?:\.[0-9]{1,9})?[A-Za-zµ]+)+$`)
-	bareNumber = regexp.MustCompile(`^[0-9]{1,15}(?:\.[0-9]{1,9})?$`) // which lacks its unit
+	bareNumber = regexp.MustCompile(`^[0-9]{1,15}(?:\.[0-9]{1,9})?$`) // lacks its unit
 	timeUnit   = regexp.MustCompile(`[A-Za-zµ]+`)
 )
 
-// UnmarshalText reads a size with its unit.
+// UnmarshalText parses a size with its unit.
 func (s *Size) UnmarshalText(text []byte) error {
 	part := sizeForm.FindStringSubmatch(string(text))
 	if part == nil {
@@ -77,7 +77,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// sizeMeant knows the units that people write for the binary ones.
+// sizeMeant maps common spellings to the binary units.
 func sizeMeant(unit string) string {
 	if unit != "" {
 		for _, known := range sizeUnits {
@@ -89,7 +89,7 @@ func sizeMeant(unit string) string {
 	return spelling.Hint(unit, sizeUnits)
 }
 
-// String is the size with the largest unit that shows it exactly.
+// String returns the size with the largest unit that shows it exactly.
 func (s Size) String() string {
 	index := 0
 	for s != 0 && s%1024 == 0 && index < len(sizeUnits)-1 {
@@ -99,10 +99,10 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + sizeUnits[index]
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads a duration with its units.
+// UnmarshalText parses a duration with its units.
 func (d *Duration) UnmarshalText(text []byte) error {
 	word := string(text)
 	if word == "0" {
@@ -128,7 +128,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// timeMeant knows the words that people write for the units of time.
+// timeMeant maps common words to the units of time.
 func timeMeant(unit string) string {
 	lower := strings.ToLower(unit)
 	for _, known := range []struct{ prefix, unit string }{{"sec", "s"}, {"min", "m"}, {"hour", "h"}, {"hr", "h"}, {"milli", "ms"}, {"micro", "us"}} {
@@ -142,7 +142,7 @@ func timeMeant(unit string) string {
 	return spelling.Hint(unit, timeUnits)
 }
 
-// String is the duration without the zero units that [time.Duration] would append.
+// String returns the duration without the zero units that [time.Duration] would append.
 func (d Duration) String() string {
 	text := time.Duration(d).String()
 	if strings.HasSuffix(text, "m0s") {
@@ -154,13 +154,13 @@ func (d Duration) String() string {
 	return text
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// Seconds is the duration in seconds.
+// Seconds returns the duration in seconds.
 func (d Duration) Seconds() float64 { return time.Duration(d).Seconds() }
 
-// UnmarshalText reads a rate, per second where it does not say per what.
+// UnmarshalText parses a rate, per second where it names no other time.
 func (r *Rate) UnmarshalText(text []byte) error {
 	word := string(text)
 	part := rateForm.FindStringSubmatch(word)
@@ -200,7 +200,7 @@ func rateMeant(unit string) string {
 	return spelling.Hint(unit, rateUnits)
 }
 
-// String is the rate per second, or per hour where only that is exact.
+// String returns the rate per second, or per hour where only that is exact.
 func (r Rate) String() string {
 	perSecond := strconv.FormatFloat(float64(r), 'f', -1, 64)
 	for _, unit := range rateUnits {
@@ -213,10 +213,10 @@ func (r Rate) String() string {
 	return perSecond + "/s"
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText reads a count, which may end in k or M.
+// UnmarshalText parses a count, which may end in k or M.
 func (c *Count) UnmarshalText(text []byte) error {
 	part := countForm.FindStringSubmatch(string(text))
 	if part == nil {
@@ -244,7 +244,7 @@ func countMeant(multiple string) string {
 	return "; valid here: k (1000), M (1000000)"
 }
 
-// MarshalText is the count in full.
+// MarshalText returns the count in full.
 func (c Count) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(c), 10), nil }
 
 func indexOf(list []string, word string) int {

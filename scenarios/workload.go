@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Entry is one part of the workload: a generator or a probe, from its start to its end. Exactly
-// one of Generator and Probe is given.
+// Entry is one part of the workload: a generator or a probe, from its start to its end. Exactly one
+// of Generator and Probe is given.
 type Entry struct {
 	Generator Generator `yaml:"generator,omitempty" jsonschema_description:"what makes the load"`
 	Probe     Probe     `yaml:"probe,omitempty" jsonschema_description:"a bystander that tries a connection at a steady rate, from before the load until recovery has been watched"`
@@ -53,20 +53,20 @@ type Stage struct {
 	From     *Rate    `yaml:"from,omitempty" jsonschema_description:"the rate that the stage starts with, changing evenly; default: rate, which is then constant"`
 }
 
-// Burst is a rate profile of so many at once, the first at the start.
+// Burst is a rate profile of a number of simultaneous attempts, the first ones at the start.
 type Burst struct {
 	Size  Count    `yaml:"size,omitempty" jsonschema_description:"how many at once"`
 	Every Duration `yaml:"every,omitempty" jsonschema_description:"from one burst to the next"`
 }
 
-// Sine is a rate profile that swings around a mean, from where it begins to rise.
+// Sine is a rate profile that swings around a mean, beginning where it rises through the mean.
 type Sine struct {
 	Mean      Rate     `yaml:"mean,omitempty" jsonschema_description:"the mean rate"`
 	Amplitude Rate     `yaml:"amplitude,omitempty" jsonschema_description:"by how much the rate swings, at most the mean"`
 	Period    Duration `yaml:"period,omitempty" jsonschema_description:"how long a swing takes"`
 }
 
-// Start is the rate that a stage begins with.
+// Start returns the rate that a stage begins with.
 func (s Stage) Start() Rate {
 	if s.From != nil {
 		return *s.From
@@ -74,7 +74,7 @@ func (s Stage) Start() Rate {
 	return s.Rate
 }
 
-// Kind is what the entry does: the generator's or the probe's word.
+// Kind returns what the entry does: the generator's or the probe's word.
 func (e Entry) Kind() string {
 	if e.Probe != "" {
 		return string(e.Probe)
@@ -82,11 +82,12 @@ func (e Entry) Kind() string {
 	return string(e.Generator)
 }
 
-// Number is how many requests, connections or flows the entry makes; 0: until its time is over.
+// Number returns how many requests, connections or flows the entry makes; 0: until its time is
+// over.
 func (e Entry) Number() Count { return max(e.Requests, e.Connections, e.Flows) }
 
-// Length is how long the entry makes load at most, its start not counted; 0: until its number is
-// reached.
+// Length returns how long the entry makes load at most, not counting its start; 0: until its number
+// is reached.
 func (e Entry) Length() Duration {
 	length := e.Duration
 	for _, stage := range e.Stages {
@@ -109,7 +110,7 @@ const (
 	ICMP      Generator = "icmp"      // echo requests
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Generator) Words() []string {
 	return []string{string(HTTP), string(TCP), string(Hold), string(UDP), string(SYN), string(Handshake), string(ICMP)}
 }
@@ -119,12 +120,12 @@ type Probe string
 
 // The probes.
 const (
-	ProbeTCP  Probe = "tcp"  // a connection, as an ssh login or a health check makes
+	ProbeTCP  Probe = "tcp"  // a connection, such as an ssh login or a health check makes
 	ProbeUDP  Probe = "udp"  // a datagram and its answer
 	ProbeICMP Probe = "icmp" // an echo request and its answer
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Probe) Words() []string {
 	return []string{string(ProbeTCP), string(ProbeUDP), string(ProbeICMP)}
 }
@@ -134,13 +135,13 @@ type Close string
 
 // The ways to end a connection.
 const (
-	CloseFIN     Close = "fin"        // both sides say FIN: TIME_WAIT
+	CloseFIN     Close = "fin"        // both sides send FIN: TIME_WAIT
 	CloseRST     Close = "rst"        // the client resets: CLOSE
 	CloseAbandon Close = "abandon"    // the client vanishes without a packet: ESTABLISHED stays
-	CloseHalf    Close = "half-close" // one side says FIN, the other never does: CLOSE_WAIT
+	CloseHalf    Close = "half-close" // one side sends FIN, the other never does: CLOSE_WAIT
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Close) Words() []string {
 	return []string{string(CloseFIN), string(CloseRST), string(CloseAbandon), string(CloseHalf)}
 }
@@ -150,12 +151,12 @@ type Listener string
 
 // The listeners.
 const (
-	ListenerOpen   Listener = "open"   // it takes what comes, and answers
+	ListenerOpen   Listener = "open"   // it accepts what comes, and answers
 	ListenerClosed Listener = "closed" // nothing listens: a reset, or ICMP port unreachable
-	ListenerFull   Listener = "full"   // a program listens and takes nothing: its queue fills
+	ListenerFull   Listener = "full"   // a program listens and accepts nothing: its queue fills
 )
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Listener) Words() []string {
 	return []string{string(ListenerOpen), string(ListenerClosed), string(ListenerFull)}
 }
@@ -163,7 +164,7 @@ func (Listener) Words() []string {
 // Port is a TCP or UDP port, from 1.
 type Port uint16
 
-// UnmarshalText reads a port number.
+// UnmarshalText parses a port number.
 func (p *Port) UnmarshalText(text []byte) error {
 	number, err := strconv.ParseUint(string(text), 10, 16)
 	if err != nil || number == 0 {
@@ -176,7 +177,7 @@ func (p *Port) UnmarshalText(text []byte) error {
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last Port }
 
-// UnmarshalText reads "80" or "8000-8063".
+// UnmarshalText parses "80" or "8000-8063".
 func (r *PortRange) UnmarshalText(text []byte) error {
 	first, last, isRange := strings.Cut(string(text), "-")
 	if err := r.First.UnmarshalText([]byte(first)); err != nil {
@@ -191,7 +192,7 @@ func (r *PortRange) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is "80" or "8000-8063".
+// String returns "80" or "8000-8063".
 func (r PortRange) String() string {
 	if r.First == r.Last {
 		return strconv.Itoa(int(r.First))
@@ -199,14 +200,14 @@ func (r PortRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (r PortRange) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // Ports are ports in the order in which they are used. In a file they are one port or range, or a
 // list of them.
 type Ports []PortRange
 
-// Expand is every port, in order.
+// Expand returns every port, in order.
 func (p Ports) Expand() []uint16 {
 	var all []uint16
 	for _, r := range p {

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// write gives a tree as YAML that [parse] reads as the same tree.
+// write writes a tree as YAML that [parse] reads as the same tree.
 func write(n *node) []byte {
 	var b strings.Builder
 	writeNode(&b, n, 0)
 	return []byte(b.String())
 }
 
-// writeNode writes a node at an indentation; the cursor stands where its text may begin, and a
+// writeNode writes a node at an indentation; the cursor is where its text may begin, and a
 // mapping's first key begins there too.
 func writeNode(b *strings.Builder, n *node, indent int) {
 	pad := strings.Repeat(" ", indent)
@@ -42,7 +42,7 @@ func writeNode(b *strings.Builder, n *node, indent int) {
 	}
 }
 
-// writeValue writes what stands after "key:" or "-", with the end of its line.
+// writeValue writes the text after "key:" or "-", with the end of its line.
 func writeValue(b *strings.Builder, n *node, indent int) {
 	pad := strings.Repeat(" ", indent+2)
 	switch {
@@ -68,14 +68,14 @@ func writeValue(b *strings.Builder, n *node, indent int) {
 	}
 }
 
-// plainScalar is what needs no quotes wherever a value stands: words, numbers and expressions,
-// with single blanks between them.
+// plainScalar matches text that needs no quotes as a value anywhere: words, numbers and
+// expressions, with single blanks between them.
 var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+='(),;-]*( [A-Za-z0-9_./@+=(<>!&|][A-Za-z0-9_./@+='(),;<>!&|-]*)*$`)
 
-// plainKey is what needs no quotes before a colon.
+// plainKey matches text that needs no quotes before a colon.
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+=-]*$`)
 
-// reserved are the words that YAML, of one version or another, takes for something else.
+// reserved matches words that YAML, of one version or another, takes for something else.
 var reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$`)
 
 // writeScalar writes a text without quotes where it has the plain form and means nothing else.
@@ -92,8 +92,8 @@ func writeScalar(text string, plain *regexp.Regexp) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// isBlock says whether a text keeps its bytes as a block scalar: lines of visible characters, the
-// first one not indented, ended by one newline.
+// isBlock reports whether a text keeps its bytes as a block scalar: lines of visible characters,
+// the first one not indented, ended by one newline.
 func isBlock(text string) bool {
 	if !strings.HasSuffix(text, "\n") || strings.HasSuffix(text, "\n\n") || len(text) < 2 {
 		return false
