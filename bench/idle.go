@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// busy is how much CPU time has been used, in clock ticks: of the machine, and by this program and
-// whatever runs in its PID namespace.
+// busy is the used CPU time, in clock ticks: of the machine, and of this program with the other
+// processes of its PID namespace.
 type busy struct {
 	machine, total, own float64
 }
@@ -56,7 +56,7 @@ func readBusy() (busy, error) {
 	return b, err
 }
 
-// running is what the processes of the namespace have used that have not ended, but for this one.
+// running returns the CPU time of the namespace's live processes, without this one.
 func running() (float64, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -66,7 +66,7 @@ func running() (float64, error) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil || strings.HasPrefix(file, fmt.Sprintf("/proc/%d/", os.Getpid())) {
-			continue // it has ended, and is among those waited for
+			continue // it has ended, and counts among the children waited for
 		}
 		_, rest, _ := strings.Cut(string(data), ") ") // past the name
 		fields := strings.Fields(rest)
@@ -108,10 +108,10 @@ func waitIdle(ctx context.Context, percent float64) error {
 	return nil
 }
 
-// undisturbed measures while others use no more than is allowed, up to three times, and returns the
-// measurement that was disturbed the least and by how much.
+// undisturbed measures while other work uses no more than the allowed share, up to three times, and
+// returns the least disturbed measurement and its disturbance.
 func (c contender) undisturbed(ctx context.Context, l *lab, idle float64, wait bool) (value, others float64, err error) {
-	var spent cpu // by the measurement that is returned
+	var spent cpu // by the returned measurement
 	for try := range 3 {
 		if wait {
 			if err := waitIdle(ctx, idle); err != nil {

@@ -1,11 +1,11 @@
-// Command bench measures the generators beside the tools that people would otherwise use, on one
-// machine, in one run, and prints the ratios that the project promises beside those it reached.
+// Command bench measures the generators and the usual tools on one machine, in one run, and prints
+// the ratios that the project promises beside the measured ones.
 //
 //	go run ./bench [-rounds 5] [-rows http,tcp,...] [-idle 90] [-json FILE]
 //
 // Absolute figures drift with the machine and its other work, so only ratios count: the tools take
 // turns, round by round, and each ratio is one of medians. With -idle a measurement waits until the
-// machine does little else, and one that was disturbed is repeated. Everything happens in namespaces that
+// machine is mostly idle, and a disturbed one is repeated. Everything happens in namespaces that
 // the program makes and that vanish with it; as root or as an ordinary user. It needs ab, wrk,
 // h2load, hping3, trafgen, nginx, ip, nft and taskset; a row whose peer is missing says so.
 package main
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// options are what the command line says.
+// options are those of the command line.
 type options struct {
 	rounds int
 	rows   []string
@@ -62,7 +62,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	// The program starts itself again: inside namespaces, and there as generator, responder and peer.
+	// The program starts itself again: inside namespaces, and there as generator, responder and
+	// peer.
 	if len(args) > 0 {
 		if role, ok := roles[args[0]]; ok {
 			return role(ctx, args[1:], stdout)

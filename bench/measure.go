@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// row is a line of the table: some work, who does it, and by how much ours is to be ahead.
+// row is a line of the table: some work, its contenders, and by how much ours must lead.
 type row struct {
 	name       string
 	work       string
@@ -20,15 +20,15 @@ type row struct {
 	contenders []contender
 	wants      []want
 	together   bool // the contenders are figures of one measurement, in order
-	// setup makes what the row needs; what it returns takes that away.
+	// setup makes what the row needs and returns a function that removes it.
 	setup func(ctx context.Context) (func() error, error)
 }
 
-// contender does a row's work once and returns how much of it was done a second, or whatever
-// else the row measures.
+// contender does a row's work once and returns how much of it was done per second, or another
+// figure that the row measures.
 type contender struct {
 	name    string
-	program string // that must be installed; "": ours
+	program string // the required program; "": ours
 	measure func(ctx context.Context) (float64, error)
 }
 
@@ -42,7 +42,7 @@ type record struct {
 	CPU       cpu     `json:"cpu"`
 }
 
-// limitForEach is how long one measurement may take.
+// limitForEach bounds one measurement.
 const limitForEach = 2 * time.Minute
 
 func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
@@ -113,7 +113,7 @@ func (r row) run(ctx context.Context, l *lab, o options, stderr io.Writer) (reco
 	return records, nil
 }
 
-// values are a contender's measurements, sorted.
+// values returns a contender's measurements, sorted.
 func values(records []record, name string) []float64 {
 	var list []float64
 	for _, rec := range records {

@@ -16,8 +16,8 @@ import (
 // insideVariable tells the program that it is in namespaces of its own.
 const insideVariable = "CTLOAD_BENCH_INSIDE"
 
-// enter runs the program again in user, network, mount and PID namespaces of its own, where it is
-// root, has no way out of them, and takes all that it has started with it when it ends.
+// enter runs the program again in user, network, mount and PID namespaces of its own. There it is
+// root, has no way out of them, and its end ends everything that it has started.
 func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
@@ -34,11 +34,12 @@ func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return cmd.Run()
 }
 
-// lab is the namespaces of the bench: a client, a router and a far end, in a row.
+// lab holds the namespaces of the bench: a client, a router and a far end, in a row.
 //
 //	client 10.80.0.1 -- 10.80.0.2 router 10.81.0.1 -- 10.81.0.2 far
 //
-// Routes lead to the client for 10.90.0.0/16 and to the far end for 10.91.0.0/16, which nobody owns.
+// Routes lead to the client for 10.90.0.0/16 and to the far end for 10.91.0.0/16; no host has these
+// addresses.
 type lab struct {
 	folder string
 	spent  cpu // by the tool that is measured
@@ -92,7 +93,7 @@ func (l *lab) script(ctx context.Context, text string) error {
 	return nil
 }
 
-// in is a command in a namespace, on these CPUs ("": all), which ends with the bench.
+// in returns a command in a namespace, on these CPUs ("": all), which ends with the bench.
 func (l *lab) in(ctx context.Context, namespace, cpus string, args ...string) *exec.Cmd {
 	all := []string{"netns", "exec", namespace}
 	if cpus != "" {

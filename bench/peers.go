@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The peers, as their users call them. Each returns what it did a second.
+// The peers, called as their users call them. Each returns its work per second.
 
 var (
 	abFailed   = regexp.MustCompile(`Failed requests:\s+([0-9]+)`)
@@ -22,7 +22,7 @@ var (
 	h2loadRate = regexp.MustCompile(`finished in [0-9.a-z]+, ([0-9.]+) req/s`)
 )
 
-// figure runs a command and finds the figure that it prints.
+// figure runs a command and returns the figure that it prints.
 func (l *lab) figure(cmd *exec.Cmd, pattern *regexp.Regexp) (float64, error) {
 	out, err := l.tool(cmd)
 	if err != nil {
@@ -60,7 +60,7 @@ func (l *lab) wrk(ctx context.Context, cpus, url string, threads int, d time.Dur
 }
 
 // h2load opens a new connection where the server has closed the one before. (With a duration
-// instead of a count it does not come back from that.)
+// instead of a count it hangs then.)
 func (l *lab) h2load(ctx context.Context, cpus, url string, threads, requests int) (float64, error) {
 	return l.figure(l.in(ctx, "client", cpus, "h2load", "--h1", "-t", strconv.Itoa(threads), "-c", "100",
 		"-n", strconv.Itoa(requests), "-H", "Connection: close", url), h2loadRate)
@@ -96,7 +96,7 @@ func (l *lab) nginx(ctx context.Context, cpus string) (func() error, error) {
 	}
 }
 
-// rest waits.
+// rest waits for d.
 func rest(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -108,8 +108,8 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// trafgenSYN is trafgen's configuration for SYNs from random sources of the crowd, with the
-// checksums that connection tracking asks for. It returns the name of the file.
+// trafgenSYN writes trafgen's configuration for SYNs from random sources of the crowd, with the
+// checksums that connection tracking requires. It returns the name of the file.
 func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
 	source, err := l.hardwareAddress(ctx, "client", "link")
 	if err != nil {
@@ -127,7 +127,7 @@ func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
-// octets writes an address as trafgen's bytes.
+// octets formats an address as trafgen's bytes.
 func octets(address, separator, prefix string) string {
 	return prefix + strings.Join(strings.Split(address, separator), ", "+prefix)
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// roles are what the program is when it starts itself again.
+// roles are the functions of the program when it starts itself again.
 var roles = map[string]func(ctx context.Context, args []string, stdout io.Writer) error{
 	"generate":     generate,
 	"serve":        serve,
@@ -43,7 +43,7 @@ func generate(ctx context.Context, _ []string, stdout io.Writer) error {
 	return json.NewEncoder(stdout).Encode(outcome{Result: result, PeakMemory: peakMemory()})
 }
 
-// outcome is what a generator process tells.
+// outcome is what a generator process reports.
 type outcome struct {
 	Result     generators.Result `json:"result"`
 	PeakMemory int64             `json:"peak_memory"` // bytes resident at most
@@ -57,7 +57,7 @@ func peakMemory() int64 {
 	return usage.Maxrss << 10
 }
 
-// serve reads the spec of a responder, says when it is ready and goes on until it is killed.
+// serve reads the spec of a responder, reports when it is ready and goes on until it is killed.
 func serve(ctx context.Context, _ []string, stdout io.Writer) error {
 	var spec responders.Spec
 	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
@@ -72,8 +72,8 @@ func serve(ctx context.Context, _ []string, stdout io.Writer) error {
 	return r.Close()
 }
 
-// connectLoop is the peer of the crafted handshakes: connect() in a loop, the sockets kept, as
-// plainly as can be. It says when it is ready, begins when it is told to and ends when its input does.
+// connectLoop is the peer of the crafted handshakes: a plain connect() loop that keeps the sockets.
+// It reports when it is ready, begins on command and ends with its input.
 func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	target, err := netip.ParseAddr(args[0])
 	if err != nil {
@@ -103,7 +103,8 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
-	for _, fd := range held { // ends by reset: a FIN that nobody answers would keep its port from the next row
+	// ends by reset: an unanswered FIN would keep its port from the next row
+	for _, fd := range held {
 		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 			return fmt.Errorf("letting go of the sockets: %w", err)
 		}
@@ -114,9 +115,9 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 // perLoop is how many sockets one connect loop holds: a usual limit of descriptors is 20000.
 const perLoop = 15_000
 
-// connectLoops runs connect loops side by side, one for each CPU at a time, until all of them
-// together hold count sockets. It returns the seconds from the first connect to the last, and what
-// closes the sockets.
+// connectLoops runs connect loops, one for each CPU at a time, until together they hold count
+// sockets. It returns the seconds from the first connect to the last, and a function that closes
+// the sockets.
 func (l *lab) connectLoops(ctx context.Context, target string, count int) (seconds float64, release func() error, err error) {
 	type loop struct {
 		cmd *exec.Cmd
@@ -133,7 +134,7 @@ func (l *lab) connectLoops(ctx context.Context, target string, count int) (secon
 				l.ran(one.cmd, start)
 			}
 		}
-		l.spent.Wall = seconds // the rest was waiting and looking
+		l.spent.Wall = seconds // the rest was waiting and checking
 		return errors.Join(errs...)
 	}
 	for i := range loops {
@@ -189,7 +190,7 @@ func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) 
 	return out, nil
 }
 
-// responder starts one in a namespace and returns what ends it.
+// responder starts a responder in a namespace and returns a function that ends it.
 func (l *lab) responder(ctx context.Context, namespace string, spec responders.Spec) (func() error, error) {
 	cmd := withInput(l.in(ctx, namespace, "", selfPath, "serve"), spec)
 	cmd.Stderr = os.Stderr
@@ -206,7 +207,7 @@ func (l *lab) responder(ctx context.Context, namespace string, spec responders.S
 	return func() error { return end(cmd) }, nil
 }
 
-// selfPath is this program, by a name that stays right in other processes.
+// selfPath is the path of this program, valid in other processes too.
 var selfPath = func() string {
 	path, err := os.Executable()
 	if err != nil {
@@ -215,14 +216,14 @@ var selfPath = func() string {
 	return path
 }()
 
-// end interrupts a process that would go on for ever, and waits for it.
+// end interrupts a process that would go on forever, and waits for it.
 func end(cmd *exec.Cmd) error {
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
 		return err
 	}
 	err := cmd.Wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
-		return nil // it ended because it was told to
+		return nil // the interrupt ended it
 	}
 	return err
 }
@@ -240,7 +241,7 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 	return out, nil
 }
 
-// portsFrom is all ports from first to last.
+// portsFrom returns all ports from first to last.
 func portsFrom(first, last int) []uint16 {
 	var list []uint16
 	for p := first; p <= last; p++ {
@@ -249,7 +250,7 @@ func portsFrom(first, last int) []uint16 {
 	return list
 }
 
-// withInput gives a command a document to read.
+// withInput gives a command a document as its input.
 func withInput(cmd *exec.Cmd, document any) *exec.Cmd {
 	text, err := json.Marshal(document)
 	cmd.Err = errors.Join(cmd.Err, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// The CPUs: the generator's where it has one, and the target's. With a single CPU they are one.
+// The CPUs: the generator's where it has one, and the target's. On a single CPU both are the same.
 const (
 	generatorCPU = "0"
 	targetCPU    = "1"
@@ -26,15 +26,15 @@ const (
 	url       = "http://" + routerAddress + "/"
 	loopURL   = "http://" + routerAddress + ":7000/"
 	floodTime = 2 * time.Second
-	entries   = 150_000 // fewer than the default nf_conntrack_max, which is this host's
+	entries   = 150_000 // fewer than the default nf_conntrack_max of this host
 )
 
-// rows are the table of the project's promises.
+// rows returns the table of the project's promises.
 func (l *lab) rows() []row {
 	return []row{l.http(), l.tcp(), l.synDropped(), l.synTracked(), l.udp(), l.handshake(), l.memory(), l.pacing(1000), l.pacing(10_000), l.pacing(50_000), l.sampling()}
 }
 
-// ours is a contender that runs a generator and takes its rate.
+// ours returns a contender that runs a generator and takes its rate.
 func (l *lab) ours(name, cpus string, spec generators.Spec) contender {
 	return contender{name: name, measure: func(ctx context.Context) (float64, error) {
 		out, err := l.generator(ctx, cpus, spec)
@@ -82,7 +82,7 @@ func (l *lab) tcp() row {
 	}
 }
 
-// rules is a setup that only loads rules, and takes them away afterwards.
+// rules returns a setup that only loads rules, and removes them afterwards.
 func (l *lab) rules(namespace, text string) func(ctx context.Context) (func() error, error) {
 	return func(ctx context.Context) (func() error, error) {
 		if err := l.nft(ctx, namespace, text); err != nil {
@@ -109,12 +109,12 @@ func (l *lab) synDropped() row {
 func synSpec(target string, count int64) generators.Spec {
 	spec := generators.Spec{Kind: generators.SYN, Target: target, Ports: []uint16{80}, Sources: crowd, Seed: 1, Workers: 1, Count: count}
 	if count == 0 {
-		spec.Duration, spec.Reuse = time.Minute, true // ended by the bench
+		spec.Duration, spec.Reuse = time.Minute, true // the bench ends it
 	}
 	return spec
 }
 
-// floodCommand is a generator that goes on until the bench ends it.
+// floodCommand returns a generator that goes on until the bench ends it.
 func (l *lab) floodCommand(ctx context.Context, spec generators.Spec) *exec.Cmd {
 	return withInput(l.in(ctx, "client", generatorCPU, selfPath, "generate"), spec)
 }
@@ -131,15 +131,15 @@ func (l *lab) hping(ctx context.Context, target string, args ...string) *exec.Cm
 	return l.in(ctx, "client", generatorCPU, all...)
 }
 
-// flood is a contender that sends without end; what arrives at the router's end of the link is
-// counted there, between two looks.
+// flood returns a contender that sends without end; it counts the packets at the router's end of
+// the link, between two readings.
 func (l *lab) flood(name, program string, command func(ctx context.Context) *exec.Cmd) contender {
 	return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
 		return l.between(ctx, command(ctx), 500*time.Millisecond, floodTime, l.arrived)
 	}}
 }
 
-// between starts a command, lets it get going, and returns by how much a counter grows each second.
+// between starts a command, lets it warm up, and returns the growth of a counter per second.
 func (l *lab) between(ctx context.Context, cmd *exec.Cmd, warmUp, during time.Duration, counter func() (float64, error)) (rate float64, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -167,12 +167,12 @@ func (l *lab) between(ctx context.Context, cmd *exec.Cmd, warmUp, during time.Du
 	return (after - before) / time.Since(start).Seconds(), nil
 }
 
-// arrived is how many packets have come to the router from the client.
+// arrived returns how many packets have come to the router from the client.
 func (l *lab) arrived() (float64, error) {
 	return number(l.in(context.Background(), "router", "", "cat", "/sys/class/net/near/statistics/rx_packets"))
 }
 
-// tracked is how many entries the router's table has.
+// tracked returns how many entries the router's table has.
 func (l *lab) tracked() (float64, error) {
 	return number(l.in(context.Background(), "router", "", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
 }
@@ -185,7 +185,7 @@ func number(cmd *exec.Cmd) (float64, error) {
 	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 }
 
-// trackedRow is a setup for rows that fill the router's table.
+// trackedRow is the setup of rows that fill the router's table.
 func (l *lab) trackedRow(ctx context.Context) (func() error, error) {
 	undo, err := l.rules("router", trackForward)(ctx)
 	if err != nil {
@@ -264,7 +264,7 @@ func (l *lab) udp() row {
 		setup: l.rules("router", dropAtIngress),
 		contenders: []contender{
 			l.flood("ctload, unprivileged", "", func(ctx context.Context) *exec.Cmd {
-				// As nobody: without a capability, as an ordinary user's.
+				// Without a capability, as an ordinary user's process.
 				return withInput(l.in(ctx, "client", generatorCPU, "setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
 					selfPath, "generate"), sockets)
 			}),
@@ -306,7 +306,7 @@ func (l *lab) handshake() row {
 const heldTarget = "10.91.0.1"
 
 // holding measures how fast a client makes entries, with a far end without sockets and an empty
-// table, and makes sure that they are all there and ASSURED.
+// table, and checks that all entries are there and ASSURED.
 func (l *lab) holding(ctx context.Context, client func() (float64, func() error, error)) (rate float64, err error) {
 	if err := l.forget(ctx); err != nil {
 		return 0, err
@@ -331,8 +331,8 @@ func (l *lab) holding(ctx context.Context, client func() (float64, func() error,
 	return entries / seconds, nil
 }
 
-// memory holds a million connections and measures what that takes of the generator's memory. They
-// go through the router untracked, since the table's limit is this host's.
+// memory holds a million connections and measures the generator's memory for them. They go through
+// the router untracked, since the table's limit is this host's.
 func (l *lab) memory() row {
 	const million = 1_000_000
 	spec := generators.Spec{Kind: generators.Handshake, Target: farCrowd, Ports: portList(), Sources: crowd, Seed: 1, Count: million}

@@ -17,11 +17,12 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 )
 
-// fewEntries is the small table of the row that looks at how looking at a table grows with it.
+// fewEntries is the small table of the row that measures how the cost of a reading grows with the
+// table.
 const fewEntries = 1000
 
-// manyEntries is the large one, where this host's nf_conntrack_max has room for it; elsewhere it is as large
-// as other rows make theirs.
+// manyEntries returns the size of the large table where this host's nf_conntrack_max has room for
+// it; elsewhere the size of the other rows' tables.
 func manyEntries() int {
 	const million = 1_000_000
 	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
@@ -31,8 +32,8 @@ func manyEntries() int {
 	return entries
 }
 
-// sampling is what it takes to look at a table ten times a second, as a DUT's agent does, beside the ways
-// that walk it.
+// sampling measures the cost of reading a table ten times a second, as a DUT's agent does, beside
+// the ways that walk the table.
 func (l *lab) sampling() row {
 	large := manyEntries()
 	ours := func(n int) contender {
@@ -42,7 +43,8 @@ func (l *lab) sampling() row {
 	}
 	walk := func(name, program, command string) contender {
 		return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
-			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(large), "1")); err != nil { // which fills it
+			// it fills the table
+			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(large), "1")); err != nil {
 				return 0, err
 			}
 			cmd := l.in(ctx, "router", generatorCPU, "sh", "-c", command)
@@ -68,11 +70,12 @@ func (l *lab) sampling() row {
 	}
 }
 
-// share is what a look that costs so much takes of a core, in percent, ten times a second.
+// share returns what ten readings a second of that cost take of a core, in percent.
 func share(each time.Duration) float64 { return 100 * 10 * each.Seconds() }
 
-// sample makes the table of its namespace hold as many entries as its first argument says, looks at it as
-// often as the second one says, and prints what ten looks a second take of a core, in percent.
+// sample fills the table of its namespace with as many entries as its first argument says, reads it
+// as often as the second one says, and prints what ten readings a second take of a core, in
+// percent.
 func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	want, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -95,7 +98,7 @@ func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	for i := range times {
-		// As the agent does: one in ten with the rest of the machine's figures.
+		// As the agent does: every tenth reading includes the machine's other figures.
 		look := s.Sample
 		if i%10 == 0 {
 			look = s.FullSample
@@ -112,7 +115,7 @@ func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	return err
 }
 
-// fill makes the table hold so many entries, each of which takes this kernel some 25 µs.
+// fill makes the table hold that many entries, each of which takes this kernel some 25 µs.
 func fill(s *samplers.Sampler, want int) (err error) {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -139,7 +142,7 @@ func fill(s *samplers.Sampler, want int) (err error) {
 	return nil
 }
 
-// used is the CPU time of this process.
+// used returns the CPU time of this process.
 func used() (time.Duration, error) {
 	var usage unix.Rusage
 	err := unix.Getrusage(unix.RUSAGE_SELF, &usage)

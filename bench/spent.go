@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// cpu is the CPU time that a tool has used, and how long it ran, in seconds: what it takes itself and
-// what the kernel takes for it. What the kernel does for the target in the same breath, on this one
-// machine, is in it.
+// cpu is the CPU time of a tool, and how long it ran, in seconds: its own time and the kernel's for
+// it. It includes the kernel's work for the target in the same system calls, on this one machine.
 type cpu struct {
 	User   float64 `json:"user"`
 	Kernel float64 `json:"kernel"`
@@ -16,7 +15,8 @@ type cpu struct {
 
 func (c cpu) total() float64 { return c.User + c.Kernel }
 
-// ran adds a tool that has ended, and that was started at since, to what the measurement has spent.
+// ran adds the CPU time and the run time of a tool that was started at since and has ended to those
+// of the measurement.
 func (l *lab) ran(cmd *exec.Cmd, since time.Time) {
 	if cmd.ProcessState == nil {
 		return
@@ -26,7 +26,7 @@ func (l *lab) ran(cmd *exec.Cmd, since time.Time) {
 	l.spent.Wall = max(l.spent.Wall, time.Since(since).Seconds())
 }
 
-// tool runs the command of a tool that is measured and returns its standard output.
+// tool runs the command of a measured tool and returns its standard output.
 func (l *lab) tool(cmd *exec.Cmd) ([]byte, error) {
 	start := time.Now()
 	out, err := output(cmd)

@@ -7,8 +7,8 @@ import (
 	"text/tabwriter"
 )
 
-// want is a ratio that was promised: of a contender's median by the best median of some others. A
-// want without others is a bound on the median itself.
+// want is a promised ratio: of a contender's median to the best median of some others. A want
+// without others is a bound on the median itself.
 type want struct {
 	ours   string
 	best   []string
@@ -17,19 +17,19 @@ type want struct {
 	remark string
 }
 
-// verdict is what became of a want.
+// verdict is the result of a want.
 type verdict struct {
 	row, what, got, byCPU, wanted, outcome, remark string
 }
 
-// The outcomes. What was not measured has not been reached.
+// The outcomes. A ratio that was not measured has not been reached.
 const (
 	passed      = "PASS"
 	missed      = "MISS"
 	notMeasured = "not measured"
 )
 
-// judge says what was wanted, what came out and whether that will do.
+// judge says what was wanted, what was measured and whether that suffices.
 func (w want) judge(row string, records []record) verdict {
 	v := verdict{row: row, what: w.ours, wanted: fmt.Sprintf("at least %.2f", w.least), outcome: notMeasured, remark: w.remark}
 	if w.most > 0 {
@@ -63,7 +63,8 @@ func (w want) judge(row string, records []record) verdict {
 	return v
 }
 
-// print shows a row's medians, and where each tool spent its time, and returns what became of its wants.
+// print writes a row's medians, and where each tool spent its time, and returns the verdicts on its
+// wants.
 func (r row) print(w io.Writer, records []record) []verdict {
 	fmt.Fprintf(w, "\n%s: %s\n", r.name, r.work)
 	for _, c := range r.contenders {
@@ -85,7 +86,8 @@ func (r row) print(w io.Writer, records []record) []verdict {
 	return verdicts
 }
 
-// each is the median CPU time of a tool for each of what it did, in microseconds; zeros where that is unknown.
+// each returns a tool's median CPU time per unit of its work, in microseconds; zeros where that is
+// unknown.
 func each(records []record, name string) cpu {
 	var users, kernels []float64
 	for _, rec := range records {
@@ -97,8 +99,8 @@ func each(records []record, name string) cpu {
 	return cpu{User: median(sorted(users)), Kernel: median(sorted(kernels))}
 }
 
-// summarise writes the table of what was promised. Beside each ratio of what was done in a second stands the
-// one of what was done in a second of CPU time, which other work on the machine distorts less.
+// summarise writes the table of the promises. Beside each ratio per second it shows the ratio per
+// second of CPU time, which other work on the machine distorts less.
 func summarise(w io.Writer, verdicts []verdict) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// applied is how to bring the recommended scenario to a machine.
+// applied is how to apply the recommended scenario to a machine.
 type applied struct {
 	Name, Why string
 	Steps     []step
@@ -16,13 +16,13 @@ type applied struct {
 	Full string
 }
 
-// step is a block of a shell's commands.
+// step is a block of shell commands.
 type step struct {
 	Title, Note, Text string
 }
 
-// applyOf has the commands that change a machine from the first scenario to the recommended one; nil
-// when there is nothing to recommend.
+// applyOf returns the commands that change a machine from the first scenario to the recommended
+// one; nil without a recommendation.
 func applyOf(run *results.Run) *applied {
 	best := results.Best(run)
 	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
@@ -31,7 +31,7 @@ func applyOf(run *results.Run) *applied {
 	first, c := run.Scenarios[0].Configuration, best.Configuration
 	a := &applied{Name: best.Name, Why: results.Recommend(run), Full: inFull(c)}
 	if best.Name == run.Scenarios[0].Name {
-		return a // as it is
+		return a // unchanged
 	}
 	if lines := changedSettings(first, c); len(lines) > 0 {
 		a.Steps = append(a.Steps, step{
@@ -67,7 +67,7 @@ func applyOf(run *results.Run) *applied {
 	return a
 }
 
-// heredoc gives a command a text to read.
+// heredoc gives a command a text as its input.
 func heredoc(command, text string) string {
 	end := "EOF"
 	for slices.Contains(strings.Split(text, "\n"), end) {
@@ -76,14 +76,14 @@ func heredoc(command, text string) string {
 	return command + " <<'" + end + "'\n" + text + "\n" + end
 }
 
-// changedSettings are the lines for sysctl.d that differ from the first scenario's.
+// changedSettings returns the lines for sysctl.d that differ from the first scenario's.
 func changedSettings(first, c results.Configuration) []string {
 	before := first.SettingLines()
 	return slices.DeleteFunc(c.SettingLines(), func(line string) bool { return slices.Contains(before, line) })
 }
 
-// changedTables returns the tables that differ as a text for iptables-restore. A table that is gone is
-// emptied.
+// changedTables returns the tables that differ as a text for iptables-restore. It empties a table
+// that is gone.
 func changedTables(before, after string) string {
 	text := rules.Changed(after, before)
 	kept := rules.Iptables("", after)
@@ -95,7 +95,7 @@ func changedTables(before, after string) string {
 	return strings.TrimSpace(text)
 }
 
-// inFull is everything that a configuration sets.
+// inFull returns everything that a configuration sets.
 func inFull(c results.Configuration) string {
 	var parts []string
 	for _, p := range []struct{ title, text string }{

@@ -6,8 +6,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// ANSI colours of the verdicts: green is well, red is loss at the limit, yellow is anything else that
-// the kernel had to do, magenta is a measurement that cannot be trusted.
+// ANSI colours of the verdicts: green is well, red is loss at the limit, yellow is anything else
+// that the kernel had to do, magenta is an untrustworthy measurement.
 var colors = map[results.Verdict]string{
 	results.Clean:        "\x1b[32m",
 	results.TableFull:    "\x1b[31m",

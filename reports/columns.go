@@ -20,11 +20,11 @@ type column struct {
 	figure func(*results.Trial) (float64, bool) // nil for a column of text
 	// optional leaves the column out when no trial has the figure.
 	optional bool
-	// acted keeps an optional column where a trial of the run was acted upon.
+	// acted keeps an optional column where a trial of the run has actions.
 	acted bool
 }
 
-// columns are all columns in the order in which they are shown.
+// columns are all columns in the order of the table.
 var columns = slices.Concat([]column{
 	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }},
 	{name: "verdict", head: [2]string{"", "verdict"}, left: true, cell: verdictCell},
@@ -83,7 +83,7 @@ var columns = slices.Concat([]column{
 	})),
 })
 
-// counterColumns are those of conntrack's counters, as their table has them.
+// counterColumns returns those of conntrack's counters, from their table.
 func counterColumns(optional bool) []column {
 	var list []column
 	for _, c := range results.ConntrackCounters {
@@ -109,7 +109,7 @@ var important = []string{
 	"probe lost %", "seconds to recover", "probe p99 ms",
 }
 
-// otherCounters are the columns of counters that have no place among the important ones.
+// otherCounters returns the columns of counters that have no place among the important ones.
 func otherCounters() []string {
 	var names []string
 	for _, c := range results.ConntrackCounters {
@@ -143,7 +143,7 @@ func share(name, group string, value func(*results.Trial) (float64, bool)) colum
 	}}
 }
 
-// shareWords rounds a percentage, but never something to 0 nor less than all to 100.
+// shareWords rounds a percentage, but never a share above 0 to 0 nor one below 100 to 100.
 func shareWords(p float64) string {
 	switch {
 	case p > 0 && p < 0.1:
@@ -169,8 +169,8 @@ func rare(c column) column {
 	return c
 }
 
-// heal marks a column that is there where a trial was acted upon: that nothing had to heal, or broke, is
-// what one wants to read then.
+// heal marks a column that stays where a trial has actions: a reader then looks for "nothing had to
+// heal" and "nothing broke".
 func heal(c column) column {
 	c.optional, c.acted = true, true
 	return c
@@ -218,7 +218,8 @@ func verdictCell(r row) string {
 	return text
 }
 
-// logCell is the median of the "table full" lines, and of those that the kernel says it suppressed.
+// logCell formats the medians of the "table full" lines and of the lines that the kernel reports as
+// suppressed.
 func logCell(r row) string {
 	lines := r.values(func(t *results.Trial) (float64, bool) {
 		return float64(t.Conntrack.LogLines), t.Conntrack.LogMissing == ""

@@ -17,7 +17,7 @@ var comparisonRenderers = map[string]func(io.Writer, *compare.Comparison, Option
 	"markdown": comparisonMarkdown,
 }
 
-// ComparisonFormats are the names that [RenderComparison] knows.
+// ComparisonFormats returns the names that [RenderComparison] accepts.
 func ComparisonFormats() []string { return sortedNames(comparisonRenderers) }
 
 // RenderComparison writes a comparison of runs: for each scenario the figures of all runs side by
@@ -34,7 +34,7 @@ func RenderComparison(w io.Writer, format string, c *compare.Comparison, o Optio
 	return nil
 }
 
-// comparisonLines are the cells of one group: a row for the verdict, then one for each metric.
+// comparisonLines returns the cells of one group: a row for the verdict, then one for each metric.
 func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 	lines := []line{{column: column{name: "figure", head: [2]string{"", g.Name}, left: true}, cells: []string{"verdict"}}}
 	for i, side := range c.Sides {

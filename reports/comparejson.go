@@ -7,8 +7,8 @@ import (
 	"github.com/ctload/ctload/results/compare"
 )
 
-// The JSON form of a comparison. A figure that does not exist is null: the median of no trials, of a
-// time that never came (n says which), a spread around 0, a change from 0.
+// The JSON form of a comparison. A figure that does not exist is null: the median of no trials, of
+// a time that never came (n says which), a spread around 0, a change from 0.
 type (
 	jsonComparison struct {
 		Runs      []string    `json:"runs"` // the first is the base
@@ -33,7 +33,7 @@ type (
 		Spread *float64 `json:"spread"` // share of the median by which the farthest trial differs
 		*jsonDifference
 	}
-	// jsonDifference is that from the base run, by the Mann-Whitney U test.
+	// jsonDifference is the difference from the base run, by the Mann-Whitney U test.
 	jsonDifference struct {
 		Change      *float64 `json:"change"` // of the median, as a share of the base's
 		P           float64  `json:"p"`
@@ -72,7 +72,7 @@ func comparisonJSON(w io.Writer, c *compare.Comparison, _ Options) error {
 	return writeJSON(w, doc)
 }
 
-// number64 is nil for what is no number.
+// number64 returns nil for NaN and infinity.
 func number64(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil

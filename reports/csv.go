@@ -8,9 +8,9 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// renderCSV writes a row for each trial, the invalid ones too (their verdict says so), with a header of the
-// figures' paths in run.json: raw values, no medians, for a spreadsheet or a data frame. RFC 4180
-// with LF ends of line.
+// renderCSV writes a row for each trial, the invalid ones too (their verdict says so), with a
+// header of the figures' paths in run.json: raw values, no medians, for a spreadsheet or a data
+// frame. The format is RFC 4180 with LF ends of line.
 func renderCSV(w io.Writer, run *results.Run, _ Options) error {
 	out := csv.NewWriter(w)
 	header := []string{"experiment", "scenario"}

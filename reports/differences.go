@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/results/compare"
 )
 
-// compared names the metric behind a column of the table, for those that are compared.
+// compared maps a column of the table to the compared metric behind it.
 var compared = map[string]string{
 	"completed": "load.completed", "failed": "load.failed", "conn/s": "load.rate_per_s",
 	"connect p50 ms": "load.connect_ms.p50", "connect p99 ms": "load.connect_ms.p99",
@@ -17,15 +17,15 @@ var compared = map[string]string{
 	"seconds to recover": "conntrack.seconds_to_recover", "probe lost %": "probe.lost", "probe p99 ms": "probe.latency_ms.p99",
 }
 
-// differences are how the other scenarios differ from the first, under the columns that the table has.
+// differences show how the other scenarios differ from the first, under the columns of the table.
 type differences struct {
 	title string
-	lines []line // none when there are too few trials for any difference to be significant
+	lines []line // none when there are too few trials for a significant difference
 	rows  []row
 	notes []string
 }
 
-// differencesOf compares the scenarios when there are trials enough to have a spread.
+// differencesOf compares the scenarios when there are enough trials for a spread.
 func differencesOf(run *results.Run, list []row) (differences, error) {
 	if !several(list) || len(list) < 2 || len(list[0].valid) == 0 {
 		return differences{}, nil

@@ -9,8 +9,9 @@ import (
 // barsPerDistribution is how many bars of a latency distribution a page may hold.
 const barsPerDistribution = 1_500
 
-// plotLatency is a latency distribution as the page gets it: all bars of the histogram where there is
-// one, and the percentiles otherwise. Values are in microseconds, each the difference from the one before.
+// plotLatency is a latency distribution in the page's form: all bars of the histogram where there
+// is one, and the percentiles otherwise. Values are in microseconds, each the difference from the
+// one before.
 type plotLatency struct {
 	Count  int64   `json:"count"`
 	P50    float64 `json:"p50"`
@@ -35,8 +36,8 @@ func plotLatencyOf(l results.Latency, bars []results.Bar) *plotLatency {
 	return p
 }
 
-// thinBars joins neighbours until n bars are left at most, the most common latencies first: the tail is
-// what a distribution is looked at for. No latency gets shorter by it, and none is lost.
+// thinBars joins neighbours until at most n bars are left, the most common latencies first: the
+// tail matters most. It shortens no latency and loses none.
 func thinBars(bars []results.Bar, n int) []results.Bar {
 	for len(bars) > n {
 		tail := len(bars) - n/3

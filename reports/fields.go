@@ -79,7 +79,7 @@ func fieldPage(w io.Writer, fields []results.Field, _ Options) error {
 	return err
 }
 
-// groupOf is the object that a field is in.
+// groupOf returns the object that a field is in.
 func groupOf(f results.Field) string {
 	if of, _, below := strings.Cut(f.Name, "."); below {
 		return of

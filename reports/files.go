@@ -13,13 +13,14 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// File is a report that is written beside the one that is printed.
+// File is a report written to a file, beside the printed one.
 type File struct {
 	Format, Path string
 }
 
-// ParseFiles reads reports given as FORMAT=FILE, as junit=report.xml. It refuses what could only fail
-// after hours of measurement: an unknown format, a folder that is not there, a file named twice.
+// ParseFiles parses reports given as FORMAT=FILE, such as junit=report.xml. It refuses what would
+// otherwise fail only after hours of measurement: an unknown format, a missing folder, a file named
+// twice.
 func ParseFiles(texts []string) ([]File, error) {
 	var files []File
 	seen := map[string]bool{}
@@ -68,8 +69,8 @@ func writable(path string) error {
 	return nil
 }
 
-// WriteFiles writes the run into each file. It goes on after an error, so that one of them does not cost
-// the others.
+// WriteFiles writes the run into each file. It goes on after an error, so that a failed file does
+// not cost the others.
 func WriteFiles(files []File, run *results.Run, o Options) error {
 	var failed error
 	for _, f := range files {

@@ -11,8 +11,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Forecast writes what the arithmetic says of the scenarios of an experiment, one in a line, and below
-// it the table that would carry the load of each that overflows or comes near. With format "json" it
+// Forecast writes the prediction for the scenarios of an experiment, one in a line, and below it
+// the table that would carry the load of each that overflows or comes near. With format "json" it
 // writes the list of [results.Forecast] itself.
 func Forecast(w io.Writer, format string, list []results.Forecast, o Options) error {
 	switch format {
@@ -96,7 +96,7 @@ func forecastTable(w io.Writer, list []results.Forecast, o Options) error {
 	return err
 }
 
-// alike groups the scenarios of which the same is to be said, by their indices.
+// alike groups the scenarios with the same comment, by their indices.
 func alike(list []results.Forecast) [][]int {
 	var groups [][]int
 	said := map[string]int{}
@@ -115,8 +115,7 @@ func alike(list []results.Forecast) [][]int {
 	return groups
 }
 
-// forecastWords say what is to be said of a scenario beside its figures; nothing where the table carries
-// the load.
+// forecastWords comments on a scenario beside its figures; empty where the table carries the load.
 func forecastWords(f results.Forecast) string {
 	switch {
 	case !f.Tracked:

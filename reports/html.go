@@ -77,8 +77,9 @@ type latencyRow struct {
 	P50, P90, P99, P999, Slow string
 }
 
-// renderHTML writes the run as one page that needs nothing else: no network, no other file. The charts
-// need o.Series; without it, or without JavaScript, the page still has all its words and tables.
+// renderHTML writes the run as one page that needs nothing else: no network, no other file. The
+// charts need o.Series; without it, or without JavaScript, the page still has all its words and
+// tables.
 func renderHTML(w io.Writer, run *results.Run, o Options) error {
 	list := rows(run)
 	comparison, err := differencesOf(run, list)
@@ -134,7 +135,7 @@ func storyOf(r row, t told) pageStory {
 	return s
 }
 
-// verdictClass is the name by which the page colours a row.
+// verdictClass returns the name by which the page colours a row.
 func verdictClass(r row) string {
 	if r.trials == 0 {
 		return "not-run"
@@ -221,7 +222,7 @@ func latencyRowOf(name, kind string, l results.Latency) latencyRow {
 	return latencyRow{name, kind, results.Count(l.Count), f(l.P50), f(l.P90), f(l.P99), f(l.P999), f(l.Max)}
 }
 
-// facts are the environment, a name and a value each.
+// facts returns the environment, a name and a value each.
 func facts(run *results.Run) [][2]string {
 	e := run.Environment
 	list := [][2]string{
@@ -251,7 +252,7 @@ func facts(run *results.Run) [][2]string {
 	return kept
 }
 
-// loadWords are load averages over 1, 5 and 15 minutes.
+// loadWords formats load averages over 1, 5 and 15 minutes.
 func loadWords(averages []float64) string {
 	words := make([]string, len(averages))
 	for i, a := range averages {
@@ -260,7 +261,7 @@ func loadWords(averages []float64) string {
 	return strings.Join(words, ", ") + " (1, 5, 15 min)"
 }
 
-// moreModules are those that some trial of a scenario had loaded beside the others.
+// moreModules returns the modules that some trial of a scenario had loaded beside the common ones.
 func moreModules(s results.Scenario, common []string) []string {
 	var more []string
 	for _, t := range s.Trials {
@@ -273,7 +274,7 @@ func moreModules(s results.Scenario, common []string) []string {
 	return more
 }
 
-// commands do the run again, and render it again.
+// commands returns the commands that repeat the run, and that render it again.
 func commands(run *results.Run) []string {
 	if run.Experiment == "" {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// writeJSON writes a value as people read JSON too: indented, and with <, > and & as they are.
+// writeJSON writes a value as readable JSON: indented, with <, > and & unescaped.
 func writeJSON(w io.Writer, value any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

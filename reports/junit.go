@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// The elements of JUnit XML as Ant writes it, which is the strictest of its dialects: all attributes
-// are there and the children in its order.
+// The elements of JUnit XML as Ant writes it, which is the strictest of its dialects: all
+// attributes are there and the children in its order.
 type (
 	junitSuites struct {
 		XMLName xml.Name     `xml:"testsuites"`
@@ -50,9 +50,9 @@ type (
 	}
 )
 
-// renderJUnit writes the run as test results: a suite for each scenario, and in it a case that all its
-// trials were measured validly (else an error), one for each threshold, and one for the baseline when
-// it was compared with one. What happened is in system-out.
+// renderJUnit writes the run as test results: a suite for each scenario, with a case for the
+// validity of all its measurements (else an error), one for each threshold, and one for the
+// baseline when the run was compared with one. system-out says what happened.
 func renderJUnit(w io.Writer, run *results.Run, _ Options) error {
 	var doc junitSuites
 	list := rows(run)

@@ -12,8 +12,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Catalogue writes what there is to run, in groups: as text, or as JSON. Without a width each
-// experiment has a line, for programs that read lines.
+// Catalogue writes the available experiments in groups: as text, or as JSON. Without a width each
+// experiment has one line, for programs that read lines.
 func Catalogue(w io.Writer, format string, list []results.Description, o Options) error {
 	switch format {
 	case "json":
@@ -81,10 +81,10 @@ func Brief(w io.Writer, d results.Description, o Options) error {
 	return err
 }
 
-// briefIndent is where the texts of [Brief] begin.
+// briefIndent is the column at which the texts of [Brief] begin.
 const briefIndent = 10
 
-// Hits writes what a search has found, a line for each hit; long lines are cut at the width.
+// Hits writes the results of a search, a line for each hit; it cuts long lines at the width.
 func Hits(w io.Writer, hits []results.Hit, o Options) error {
 	groups, names := 0, 0
 	place := func(h results.Hit) string { return fmt.Sprintf("%s:%d", h.Experiment, h.Line) }

@@ -8,12 +8,12 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// markdownWidth is how many columns of text the table of a summary takes; the rest of its columns are
-// folded away, since a pull request is no wider.
+// markdownWidth is how many columns of text the table of a summary takes; the rest of its columns
+// are folded away, since a pull request is no wider.
 const markdownWidth = 110
 
-// renderMarkdown writes the run for a pull request or a wiki: whether it passed, the table, and the words
-// beneath it (GitHub's flavour, which GitLab reads as well).
+// renderMarkdown writes the run for a pull request or a wiki: whether it passed, the table, and the
+// text beneath it (GitHub's flavour, which GitLab reads as well).
 func renderMarkdown(w io.Writer, run *results.Run, _ Options) error {
 	var b strings.Builder
 	list := rows(run)
@@ -98,8 +98,8 @@ func markdownGrid(b *strings.Builder, lines []line) {
 	b.WriteString("\n")
 }
 
-// markdownText keeps text from being taken for markup: it escapes what Markdown and HTML give a
-// meaning, and makes one line of several.
+// markdownText keeps text from being taken for markup: it escapes the special characters of
+// Markdown and HTML, and joins several lines into one.
 func markdownText(s string) string {
 	return markdownEscapes.Replace(strings.TrimSpace(s))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Plan writes the answer of the arithmetic for people: what the kernel makes by itself and what
-// carries the load, side by side, the lines for /etc/sysctl.d, and why. With format "json" it writes
+// Plan writes the sizing of a table for readers: the kernel's default and the size that carries the
+// load, side by side, the lines for /etc/sysctl.d, and the reasons. With format "json" it writes
 // the [results.Plan] itself.
 func Plan(w io.Writer, format string, p results.Plan, o Options) error {
 	switch format {

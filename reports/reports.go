@@ -38,7 +38,7 @@ type Options struct {
 	Wide bool
 	// Color marks verdicts with ANSI colours, in the table.
 	Color bool
-	// Series hands out what was sampled, for the charts of the HTML page; nil leaves them out.
+	// Series provides the samples for the charts of the HTML page; nil leaves the charts out.
 	Series SeriesSource
 }
 
@@ -52,7 +52,7 @@ var renderers = map[string]func(io.Writer, *results.Run, Options) error{
 	"html":     renderHTML,
 }
 
-// Formats are the names that [Render] knows, in alphabetical order.
+// Formats returns the names that [Render] accepts, in alphabetical order.
 func Formats() []string { return sortedNames(renderers) }
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

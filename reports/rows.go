@@ -17,7 +17,7 @@ const none = "–"
 type row struct {
 	name    string
 	trials  int             // all of them
-	valid   []results.Trial // those that enter the figures
+	valid   []results.Trial // those whose figures count
 	invalid []results.Trial
 }
 
@@ -37,7 +37,7 @@ func rows(run *results.Run) []row {
 	return list
 }
 
-// acted reports whether faults or fixes were made in a trial of the scenario.
+// acted reports whether a trial of the scenario has faults or fixes.
 func (r row) acted() bool {
 	return slices.ContainsFunc(r.valid, func(t results.Trial) bool { return len(t.Actions) > 0 })
 }
@@ -47,7 +47,7 @@ func several(list []row) bool {
 	return slices.ContainsFunc(list, func(r row) bool { return r.trials > 1 })
 }
 
-// verdict is the worst verdict among the valid trials, and how many of them have it.
+// verdict returns the worst verdict among the valid trials, and how many of them have it.
 func (r row) verdict() (v results.Verdict, n int) {
 	if len(r.valid) == 0 {
 		return results.Invalid, 0
@@ -66,8 +66,8 @@ func (r row) verdict() (v results.Verdict, n int) {
 	return v, n
 }
 
-// typical is the trial that speaks for the scenario: of those with its verdict, the one whose number
-// of failures is nearest to their median.
+// typical returns the trial that represents the scenario: of those with its verdict, the one whose
+// number of failures is nearest to their median.
 func (r row) typical() (results.Trial, bool) {
 	v, _ := r.verdict()
 	var of []results.Trial
@@ -89,8 +89,8 @@ func (r row) typical() (results.Trial, bool) {
 	}), true
 }
 
-// cell is the median of a figure over the valid trials, with the farthest trial's distance from it
-// where they differ.
+// cell formats the median of a figure over the valid trials, with the farthest trial's distance
+// from it where they differ.
 func (r row) cell(value func(*results.Trial) (float64, bool), format func(float64) string) string {
 	values := r.values(value)
 	if len(values) == 0 {

@@ -6,21 +6,22 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// SeriesSource hands out what the folder of a run has beside run.json; a [results.Folder] is one.
+// SeriesSource provides what the folder of a run has beside run.json; a [results.Folder] is one.
 type SeriesSource interface {
 	Experiment() ([]byte, error)
 	Series(*results.Trial) ([]results.Sample, []results.ProbeSample, error)
 	Distributions(*results.Trial) (results.Distributions, error)
 }
 
-// Points that a page may hold, over all its trials, and at least and at most for each.
+// Numbers of points that a page may hold: over all its trials, and for each trial at least and at
+// most.
 const (
 	pagePoints = 120_000
 	fewPoints  = 300
 	manyPoints = 2_000
 )
 
-// pointsPerTrial is how finely each trial is drawn.
+// pointsPerTrial returns how finely each trial is drawn.
 func pointsPerTrial(trials int) int {
 	if trials == 0 {
 		return manyPoints
@@ -29,8 +30,8 @@ func pointsPerTrial(trials int) int {
 }
 
 // thin leaves at most about n samples: of each stretch of time the ones with the lowest and the
-// highest count, which keeps every peak. Counters go on from sample to sample, so none of their rise
-// is lost. The first and the last sample stay.
+// highest count, which keeps every peak. Counters are cumulative, so thin loses none of their rise.
+// The first and the last sample stay.
 func thin(samples []results.Sample, n int) []results.Sample {
 	if len(samples) <= n {
 		return samples
@@ -93,7 +94,7 @@ func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
 	return kept
 }
 
-// The curves of a trial as the page gets them: each number is the difference from the one before,
+// The curves of a trial in the page's form: each number is the difference from the one before,
 // which keeps the page small. Times are in milliseconds, latencies in microseconds.
 type (
 	plotTrial struct {
@@ -111,7 +112,7 @@ type (
 		Refused []plotCurve `json:"refused"`
 		Probe   plotProbe   `json:"probe"`
 	}
-	// plotCurve is a counter of those that the table of counters draws.
+	// plotCurve is a counter that the table of counters marks for a chart.
 	plotCurve struct {
 		Name  string  `json:"name"`
 		Tone  string  `json:"tone"`           // colour of the page
@@ -120,7 +121,7 @@ type (
 	}
 	plotProbe struct {
 		T      []int64 `json:"t"`
-		Micros []int64 `json:"us"`   // of an answer; of a lost probe, how long it was waited for
+		Micros []int64 `json:"us"`   // of an answer; of a lost probe, the time waited
 		Lost   []int64 `json:"lost"` // 0 or 1, not as differences
 	}
 	mark struct {
@@ -130,14 +131,14 @@ type (
 	// band is an action on the time line.
 	band struct {
 		Seconds float64  `json:"t"`
-		To      *float64 `json:"to,omitempty"` // none: it happens at an instant
+		To      *float64 `json:"to,omitempty"` // none: the action is instantaneous
 		Text    string   `json:"text"`
 		Fix     bool     `json:"fix,omitempty"`
 	}
 	plotScenario struct {
 		Name    string       `json:"name"`
 		Trials  []plotTrial  `json:"trials"`
-		Typical int          `json:"typical"` // index of the trial that speaks for the scenario
+		Typical int          `json:"typical"` // index of the trial that represents the scenario
 		Connect *plotLatency `json:"connect"` // of that trial, nil without it
 		Total   *plotLatency `json:"total"`
 	}
@@ -171,7 +172,8 @@ func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSa
 	return p
 }
 
-// bandsOf are where the actions of a trial lay. What was not taken back in its middle lasted until its end.
+// bandsOf returns where the actions of a trial lie. An action that was not undone before the end
+// lasted until the end.
 func bandsOf(t *results.Trial, samples []results.Sample) []band {
 	var list []band
 	for _, a := range t.Actions {
@@ -189,7 +191,7 @@ func bandsOf(t *results.Trial, samples []results.Sample) []band {
 
 func millis(seconds float64) int64 { return int64(math.Round(seconds * 1000)) }
 
-// steps are the differences of a figure from one element to the next, from 0 on.
+// steps returns the differences of a figure from one element to the next, from 0 on.
 func steps[T any](list []T, value func(T) int64) []int64 {
 	out := make([]int64, len(list))
 	last := int64(0)
@@ -200,7 +202,7 @@ func steps[T any](list []T, value func(T) int64) []int64 {
 	return out
 }
 
-// phaseMarks are where the phases of the load begin.
+// phaseMarks returns where the phases of the load begin.
 func phaseMarks(run *results.Run) []mark {
 	var list []mark
 	for _, phase := range run.Phases {
@@ -209,7 +211,7 @@ func phaseMarks(run *results.Run) []mark {
 	return list
 }
 
-// marks are the moments that the charts name of every trial, and of what happened in this one.
+// marks returns the moments that the charts name for every trial, and the events of this one.
 func marks(t *results.Trial) []mark {
 	list := []mark{{0, "load"}, {t.Seconds, "recovery"}}
 	add := func(at *float64, text string) {

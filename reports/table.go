@@ -21,9 +21,9 @@ const (
 	gap          = 2 // spaces between two columns
 )
 
-// renderTable writes the table for a terminal: a row for each scenario, then for each what happened in
-// words, what the figures depend on, and footnotes. Columns that do not fit are dropped in the order
-// that the package documentation states.
+// renderTable writes the table for a terminal: a row for each scenario, then for each what happened
+// in words, what the figures depend on, and footnotes. It drops columns that do not fit in the
+// order that the package documentation states.
 func renderTable(w io.Writer, run *results.Run, o Options) error {
 	width := o.Width
 	if width == 0 {
@@ -73,7 +73,7 @@ type line struct {
 	cells []string
 }
 
-// width is that of the widest line of the column.
+// width returns that of the widest line of the column.
 func (l line) width() int {
 	w := max(runewidth.StringWidth(l.head[0]), runewidth.StringWidth(l.head[1]))
 	for _, c := range l.cells {

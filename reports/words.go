@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// heading is the experiment's name and summary, and whether the run came to its end.
+// heading writes the experiment's name and summary, and whether the run came to its end.
 func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
 	b.WriteString(emphasis(printable(run.Experiment), color))
 	b.WriteByte('\n')
@@ -26,13 +26,13 @@ func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
 	b.WriteByte('\n')
 }
 
-// told is what there is to say about one scenario, a sentence or more for each line.
+// told is the text about one scenario, one or more sentences in each line.
 type told struct {
 	name  string
 	lines []string
 }
 
-// tell says for each scenario in words what happened and why, then which trials were invalid.
+// tell words for each scenario what happened and why, then which trials were invalid.
 func tell(list []row) []told {
 	var all []told
 	for _, r := range list {
@@ -59,7 +59,7 @@ func tell(list []row) []told {
 	return all
 }
 
-// stories write what [tell] says beside the names of the scenarios.
+// stories writes the texts of [tell] beside the names of the scenarios.
 func stories(b *bytes.Buffer, list []row, width int) {
 	indent := 0
 	for _, r := range list {
@@ -81,7 +81,8 @@ type judgement struct {
 	Bad  bool // a reason to fail
 }
 
-// judgements returns how many thresholds held and each that did not, the regressions, and a recommendation.
+// judgements returns how many thresholds held and each that did not, the regressions, and a
+// recommendation.
 func judgements(run *results.Run) []judgement {
 	var lines []judgement
 	add := func(format string, args ...any) {
@@ -130,10 +131,10 @@ const (
 	outcomePassed  = "passed"
 	outcomeFailed  = "failed"
 	outcomeInvalid = "invalid"
-	outcomeOpen    = "open" // nothing was asked of it
+	outcomeOpen    = "open" // the run has neither thresholds nor a baseline
 )
 
-// outcomeOf is the run as a whole in a word or two, and their kind.
+// outcomeOf words the result of the whole run briefly, and returns its kind.
 func outcomeOf(run *results.Run) (words, kind string) {
 	switch n := len(results.Failures(run)); {
 	case len(results.Unmeasured(run)) > 0:
@@ -191,7 +192,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 	b.WriteByte('\n')
 }
 
-// environment is what the figures depend on, in one line.
+// environment returns what the figures depend on, in one line.
 func environment(run *results.Run) string {
 	e := run.Environment
 	parts := []string{
@@ -208,7 +209,7 @@ func named(name, value string) string {
 	return name + " " + value
 }
 
-// releases are the kernel releases that the guests said, in the order of the scenarios.
+// releases returns the kernel releases that the guests reported, in the order of the scenarios.
 func releases(run *results.Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {
@@ -234,7 +235,7 @@ func host(e results.Environment) string {
 	return fmt.Sprintf("host with %d CPUs", e.HostCPUs)
 }
 
-// notes are the run's warnings and what a reader must know about the figures shown.
+// notes writes the run's warnings and what a reader must know about the figures shown.
 func notes(b *bytes.Buffer, run *results.Run, texts, dropped []string, width int) {
 	for _, warning := range run.Warnings {
 		paragraph(b, "warning: ", warning, width)
@@ -269,7 +270,7 @@ func footnotes(run *results.Run, list []row) []string {
 	return texts
 }
 
-// unseenDrops says in which scenarios the kernel's reasons for drops were not counted, and why.
+// unseenDrops words in which scenarios the kernel's reasons for drops were not counted, and why.
 func unseenDrops(list []row) []string {
 	return byText(list, "drops were not counted by the kernel's reason: ", func(t results.Trial) []string {
 		if t.Stack == nil || t.Stack.DropReasonsMissing == "" {
@@ -279,7 +280,7 @@ func unseenDrops(list []row) []string {
 	})
 }
 
-// remarks says in which scenarios the kernel took a setting otherwise than to the letter.
+// remarks words in which scenarios the kernel did not take a setting to the letter.
 func remarks(list []row) []string {
 	return byText(list, "", func(t results.Trial) []string { return t.Remarks })
 }

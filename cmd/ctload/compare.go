@@ -51,7 +51,7 @@ with different drivers or on different hosts: verdicts and counts, side by side.
 	return cmd
 }
 
-// shortNames are the last parts of the paths, or the paths where those are not unique.
+// shortNames returns the last parts of the paths, or the paths where those are not unique.
 func shortNames(paths []string) []string {
 	var short []string
 	for _, path := range paths {

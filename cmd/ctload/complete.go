@@ -32,8 +32,8 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"respond":            first(oneOf(responderKinds...)),
 }
 
-// flagCompletions complete the value of a flag that is no word of a set, by its name, or by the path
-// of a command and its name where commands differ.
+// flagCompletions complete the value of a flag without a fixed set of words, by its name, or by the
+// path of a command and its name where commands differ.
 var flagCompletions = map[string]cobra.CompletionFunc{
 	"baseline":      runs,
 	"box":           boxes,
@@ -47,8 +47,8 @@ var flagCompletions = map[string]cobra.CompletionFunc{
 	"scenario":      commas(scenariosOf),
 }
 
-// addCompletions tells cobra how to complete the arguments and flags of every command. Where no
-// completion is known it offers nothing: by itself a shell would offer files.
+// addCompletions registers the completions of the arguments and flags of every command with cobra.
+// Without a known completion it offers nothing: by default a shell would offer files.
 func addCompletions(cmd *cobra.Command) {
 	_, path, _ := strings.Cut(cmd.CommandPath(), " ")
 	if cmd.ValidArgsFunction = argumentCompletions[path]; cmd.ValidArgsFunction == nil {
@@ -74,7 +74,7 @@ func addCompletions(cmd *cobra.Command) {
 	}
 }
 
-// offer returns those candidates that begin with word. A candidate may have a description after a
+// offer returns the candidates that begin with word. A candidate may have a description after a
 // tab. The shell adds a space unless a candidate ends in a way that must go on.
 func offer(word string, candidates []string) ([]string, cobra.ShellCompDirective) {
 	directive := cobra.ShellCompDirectiveNoFileComp
@@ -108,7 +108,7 @@ func oneOf(candidates ...string) cobra.CompletionFunc {
 	}
 }
 
-// unfinished is oneOf without a space after them.
+// unfinished is oneOf without a space after the word.
 func unfinished(candidates ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 		fitting, directive := offer(word, candidates)
@@ -116,8 +116,9 @@ func unfinished(candidates ...string) cobra.CompletionFunc {
 	}
 }
 
-// commas completes the last of several words separated by commas, with those not yet given. Only the
-// first has its description: cobra's script for bash finds none that has a comma and a description.
+// commas completes the last of several words separated by commas, with those not yet given. Only
+// the first has its description: cobra's script for bash finds none that has a comma and a
+// description.
 func commas(candidates func(*cobra.Command, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		given := word[:strings.LastIndexByte(word, ',')+1]
@@ -155,7 +156,7 @@ func shipped() []string {
 
 // experiments completes the name of a shipped experiment or the path of a file.
 func experiments(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	if strings.HasPrefix(word, "~") { // which only the shell expands
+	if strings.HasPrefix(word, "~") { // only the shell expands it
 		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 	}
 	return offer(word, append(shipped(), paths(word, func(path string) bool {
@@ -179,8 +180,9 @@ func runs(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompD
 	return offer(word, found)
 }
 
-// paths returns the paths that begin with prefix: those that accept takes, and folders, with a slash
-// at their end, in which there may be others. Hidden ones must be asked for by their dot.
+// paths returns the paths that begin with prefix: those that accept takes, and folders, with a
+// slash at their end, which may contain others. A prefix must begin with a dot to match hidden
+// ones.
 func paths(prefix string, accept func(path string) bool) []string {
 	dir, base := filepath.Split(prefix)
 	entries, err := os.ReadDir(cmp.Or(dir, "."))
@@ -207,7 +209,7 @@ func paths(prefix string, accept func(path string) bool) []string {
 
 // scenariosOf returns the scenarios of the experiment that the command line names.
 func scenariosOf(_ *cobra.Command, args []string) []string {
-	if len(args) == 0 || args[0] == scenarios.Stdin { // which would wait for the terminal
+	if len(args) == 0 || args[0] == scenarios.Stdin { // reading it would wait for the terminal
 		return nil
 	}
 	experiment, _, err := scenarios.Load(args[0])
@@ -245,7 +247,7 @@ func boxes(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellComp
 	return offer(word, slices.Compact(list))
 }
 
-// nodes completes a node of the lab that is up.
+// nodes completes a node of the running lab.
 func nodes(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 	socket, err := control.Socket()
 	if err != nil {

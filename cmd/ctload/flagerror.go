@@ -11,10 +11,10 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// flagError says in ctload's own words what is wrong with the flags of a command line.
+// flagError words in ctload's own terms what is wrong with the flags of a command line.
 func flagError(cmd *cobra.Command, err error) error {
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
-		return unknownCommand(cmd, cmd.Flags().Arg(0)) // whose flags they are
+		return unknownCommand(cmd, cmd.Flags().Arg(0)) // the flags belong to it
 	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return unknownFlag(cmd, e.GetSpecifiedName(), e.GetSpecifiedShortnames())
@@ -34,8 +34,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// unknownFlag suggests the flag that a word most likely means. Letters are those of a group, as -abc, in which
-// one is unknown.
+// unknownFlag suggests the flag that a word most likely means. letters are those of a group, such
+// as -abc, one of which is unknown.
 func unknownFlag(cmd *cobra.Command, name, letters string) error {
 	if letters != "" {
 		return fmt.Errorf("there is no flag -%s (in -%s); %s --help lists the flags", name, letters, cmd.CommandPath())
@@ -52,8 +52,8 @@ func unknownFlag(cmd *cobra.Command, name, letters string) error {
 	return fmt.Errorf("there is no flag --%s; %s --help lists the flags", name, cmd.CommandPath())
 }
 
-// group makes cmd a command that only has subcommands: by itself it prints its help, and another word is
-// an error.
+// group makes cmd a command that only has subcommands: by itself it prints its help, and another
+// word is an error.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {

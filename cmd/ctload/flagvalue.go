@@ -13,13 +13,13 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// flagValue is the value of a flag. Values of one kind are read alike in all flags, and as experiment files
-// have them. It is a [pflag.Value].
+// flagValue is the value of a flag. Values of one kind have one syntax in all flags, that of
+// experiment files. It is a [pflag.Value].
 type flagValue struct {
 	kind  string             // in the help
-	text  string             // as it was given; the default until then
-	free  bool               // any text will do, or any that is not empty
-	words []string           // one of which it is; nil: it is no word of a set
+	text  string             // as given; the default until then
+	free  bool               // any text is valid, or any that is not empty
+	words []string           // the valid words; nil: no fixed set
 	read  func(string) error // the error says what was given, what is expected, and an example
 }
 
@@ -35,7 +35,7 @@ func (v *flagValue) Set(text string) error {
 	return nil
 }
 
-// readAs reads a text as a value of the experiment language.
+// readAs parses a text as a value of the experiment language.
 func readAs[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
@@ -47,7 +47,7 @@ func readAs[T any, P interface {
 	return into(v)
 }
 
-// unit is a value of the experiment language that is kept as another type.
+// unit is a value of the experiment language, stored as another type.
 func unit[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
@@ -61,22 +61,22 @@ func durationFlag(into *time.Duration) *flagValue {
 	return unit("duration", func(d scenarios.Duration) { *into = time.Duration(d) })
 }
 
-// rateFlag is a rate per second.
+// rateFlag returns the value of a rate per second.
 func rateFlag(into *float64) *flagValue {
 	return unit("rate", func(r scenarios.Rate) { *into = float64(r) })
 }
 
-// sizeFlag is a size in bytes.
+// sizeFlag returns the value of a size in bytes.
 func sizeFlag[N int | int64](into *N) *flagValue {
 	return unit("size", func(s scenarios.Size) { *into = N(s) })
 }
 
-// shareFlag is a part of a whole, 0 to 1; text is the default.
+// shareFlag returns the value of a part of a whole, 0 to 1; text is the default.
 func shareFlag(into *float64, text string) *flagValue {
 	return withDefault(unit("share", func(s scenarios.Share) { *into = float64(s) }), text)
 }
 
-// excessFlag is a share by which something is more than something else; text is the default.
+// excessFlag returns the value of a share by which one figure exceeds another; text is the default.
 func excessFlag(into *float64, text string) *flagValue {
 	return withDefault(unit("share", func(e scenarios.Excess) { *into = float64(e) }), text)
 }
@@ -89,7 +89,7 @@ func withDefault(v *flagValue, text string) *flagValue {
 	return v
 }
 
-// countFlag is a number from least to most.
+// countFlag returns the value of a number from least to most.
 func countFlag[N int | int64](into *N, least, most N) *flagValue {
 	return &flagValue{kind: "count", read: func(text string) error {
 		return readAs(text, func(c scenarios.Count) error {
@@ -102,7 +102,7 @@ func countFlag[N int | int64](into *N, least, most N) *flagValue {
 	}}
 }
 
-// seedFlag is any whole number.
+// seedFlag returns the value of any whole number.
 func seedFlag(into *uint64) *flagValue {
 	return &flagValue{kind: "number", read: func(text string) error {
 		n, err := strconv.ParseUint(text, 10, 64)
@@ -114,7 +114,7 @@ func seedFlag(into *uint64) *flagValue {
 	}}
 }
 
-// portsFlag is a list of ports and of ranges of them.
+// portsFlag returns the value of a list of ports and port ranges.
 func portsFlag(into *[]uint16) *flagValue {
 	return &flagValue{kind: "ports", read: func(text string) error {
 		var ports []uint16
@@ -132,7 +132,7 @@ func portsFlag(into *[]uint16) *flagValue {
 	}}
 }
 
-// cpusFlag is a list of CPUs.
+// cpusFlag returns the value of a list of CPUs.
 func cpusFlag(into *[]int) *flagValue {
 	const most = 1 << 13 // CONFIG_NR_CPUS of the largest kernels
 	return &flagValue{kind: "list", read: func(text string) error {
@@ -149,7 +149,7 @@ func cpusFlag(into *[]int) *flagValue {
 	}}
 }
 
-// wordFlag is one of some words; the first is the default, which may be empty.
+// wordFlag returns the value of one of some words; the first is the default, which may be empty.
 func wordFlag[S ~string](into *S, words ...S) *flagValue {
 	*into = words[0]
 	var known []string
@@ -167,7 +167,7 @@ func wordFlag[S ~string](into *S, words ...S) *flagValue {
 	}}
 }
 
-// namesFlag is a list of names, which a flag that is repeated goes on with.
+// namesFlag returns the value of a list of names; a repeated flag appends to it.
 func namesFlag(into *[]string, example string) *flagValue {
 	return &flagValue{kind: "list", free: true, read: func(text string) error {
 		for word := range strings.SplitSeq(text, ",") {
@@ -181,7 +181,7 @@ func namesFlag(into *[]string, example string) *flagValue {
 	}}
 }
 
-// textFlag is any text that is not empty.
+// textFlag returns the value of any text that is not empty.
 func textFlag(into *string, what, example string) *flagValue {
 	return &flagValue{kind: what, free: true, read: func(text string) error {
 		if strings.TrimSpace(text) == "" {
@@ -192,7 +192,7 @@ func textFlag(into *string, what, example string) *flagValue {
 	}}
 }
 
-// uriFlag is the URI of a libvirt daemon, one more each time that the flag is given.
+// uriFlag returns the value of URIs of libvirt daemons, one for each use of the flag.
 func uriFlag(into *[]string) *flagValue {
 	return &flagValue{kind: "URI", read: func(text string) error {
 		if err := libvirt.CheckURI(text); err != nil {
@@ -203,7 +203,7 @@ func uriFlag(into *[]string) *flagValue {
 	}}
 }
 
-// textsFlag is a text that is not empty, one more each time that the flag is given.
+// textsFlag returns the value of texts that are not empty, one for each use of the flag.
 func textsFlag(into *[]string, what, example string) *flagValue {
 	var one string
 	v := textFlag(&one, what, example)

@@ -39,7 +39,7 @@ removes only what is recorded and carries the run's id, and leaves live runs alo
 	return cmd
 }
 
-// foundLine is one thing that a run left, or a run that goes on.
+// foundLine describes one leftover of a run, or a run that still goes on.
 func foundLine(f journal.Finding) string {
 	if f.State == journal.Alive {
 		return fmt.Sprintf("%-8s run %s (%s), process %d", f.State, f.Run.ID, f.Run.Label, f.Run.PID)

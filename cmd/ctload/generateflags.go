@@ -14,27 +14,28 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// generateFlags are the flags of `ctload generate`, in the units that people write.
+// generateFlags are the flags of `ctload generate`, in readable units.
 type generateFlags struct {
 	spec   generators.Spec
 	ramp   *pacing.Stage // without its duration
 	format string
 }
 
-// commonFlags are those of every kind, and profileFlags those of them of which one at most is given.
+// commonFlags are those of every kind; at most one of profileFlags may be given.
 var (
 	commonFlags = []string{"number", "duration", "rate", "ramp", "stages", "burst", "sine", "catch-up", "slack", "timeout",
 		"sources", "source-ports", "seed", "workers", "cpus", "namespace", "allow-public", "format"}
 	profileFlags = []string{"rate", "ramp", "stages", "burst", "sine"}
 )
 
-// The most that flags of generators accept: more than any host can, and far from overflow.
+// The largest values that flags of generators accept: more than any host can do, and far from
+// overflow.
 const (
 	mostThings  = 1 << 50
 	mostThreads = 1024
 )
 
-// declare makes the flags of all kinds.
+// declare declares the flags of all kinds.
 func (f *generateFlags) declare() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("generate", pflag.ContinueOnError)
 	s := &f.spec
@@ -77,7 +78,7 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	return flags
 }
 
-// readSourcePorts reads ports, which a spec keeps as text.
+// readSourcePorts parses ports, which a spec keeps as text.
 func (f *generateFlags) readSourcePorts(text string) error {
 	f.spec.SourcePorts = text
 	return portsFlag(new([]uint16)).Set(text)
@@ -112,7 +113,7 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 	return nil
 }
 
-// readURL aims http load; a concurrency that nobody gave is 1, as ab's.
+// readURL sets the target of http load; without the flag, concurrency is 1, as ab's.
 func (f *generateFlags) readURL(ctx context.Context, target string) error {
 	if !strings.Contains(target, "://") {
 		target = "http://" + target

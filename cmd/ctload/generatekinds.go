@@ -2,8 +2,7 @@ package main
 
 import "github.com/ctload/ctload/generators"
 
-// kindHelp is what `ctload generate KIND` says of itself, and the flags that it has beside the common
-// ones.
+// kindHelp is the help of `ctload generate KIND`, and its flags beside the common ones.
 type kindHelp struct {
 	kind                 generators.Kind
 	argument             string

@@ -11,12 +11,12 @@ import (
 	"github.com/ctload/ctload/generators"
 )
 
-// live shows a running generator on stderr: on a terminal one line that changes, elsewhere a line now
-// and then, so that a short load says nothing at all.
+// live shows a running generator on stderr: on a terminal one line that changes, elsewhere a line
+// now and then, so that a short load prints nothing at all.
 type live struct {
 	w        io.Writer
 	terminal bool
-	last     generators.Progress // what was shown last
+	last     generators.Progress // the progress last shown
 	shown    bool
 }
 
@@ -30,13 +30,13 @@ func newLive(w io.Writer) *live {
 	return &live{w: w, terminal: terminal(w)}
 }
 
-// terminal reports whether somebody reads along at a terminal that can more than print.
+// terminal reports whether w is a terminal that understands control sequences.
 func terminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// progress is what [generators.Run] calls.
+// progress is the callback for [generators.Run].
 func (l *live) progress(p generators.Progress) {
 	since := p.Elapsed - l.last.Elapsed
 	if l.terminal && since < liveEvery || !l.terminal && since < liveLineEvery {
@@ -52,7 +52,7 @@ func (l *live) progress(p generators.Progress) {
 	l.last, l.shown = p, true
 }
 
-// end takes the line away.
+// end removes the line.
 func (l *live) end() {
 	if l.terminal && l.shown {
 		fmt.Fprint(l.w, "\r\x1b[K")

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// readRamp reads a rate that changes evenly.
+// readRamp parses a rate that changes evenly.
 func (f *generateFlags) readRamp(text string) error {
 	from, to, err := readRates(text)
 	if err != nil {
@@ -18,7 +18,7 @@ func (f *generateFlags) readRamp(text string) error {
 	return nil
 }
 
-// readStages reads stages separated by commas, each a rate or a ramp and how long it lasts.
+// readStages parses stages separated by commas, each a rate or a ramp and its duration.
 func (f *generateFlags) readStages(text string) error {
 	var stages pacing.Stages
 	for word := range strings.SplitSeq(text, ",") {
@@ -40,7 +40,7 @@ func (f *generateFlags) readStages(text string) error {
 	return nil
 }
 
-// readBurst reads so many at once, and how often.
+// readBurst parses the size of a burst and the time between bursts.
 func (f *generateFlags) readBurst(text string) error {
 	var b pacing.Bursts
 	if err := readParts(text, "500:1s", countFlag(&b.Size, 1, mostThings), durationFlag(&b.Every)); err != nil {
@@ -50,7 +50,7 @@ func (f *generateFlags) readBurst(text string) error {
 	return nil
 }
 
-// readSine reads a rate that swings.
+// readSine parses a rate that swings.
 func (f *generateFlags) readSine(text string) error {
 	var s pacing.Sine
 	if err := readParts(text, "1000/s:800/s:30s", rateFlag(&s.Mean), rateFlag(&s.Amplitude), durationFlag(&s.Period)); err != nil {
@@ -60,7 +60,7 @@ func (f *generateFlags) readSine(text string) error {
 	return nil
 }
 
-// readRates reads "0/s-5000/s", or a single rate, which is both ends.
+// readRates parses "0/s-5000/s", or a single rate, which is both ends.
 func readRates(text string) (from, to float64, err error) {
 	first, last, isRamp := strings.Cut(text, "-")
 	if err := rateFlag(&from).Set(first); err != nil {
@@ -78,7 +78,7 @@ func readRates(text string) (from, to float64, err error) {
 	return from, to, nil
 }
 
-// readParts reads values separated by colons.
+// readParts parses values separated by colons.
 func readParts(text, example string, values ...*flagValue) error {
 	parts := strings.Split(text, ":")
 	if len(parts) != len(values) {

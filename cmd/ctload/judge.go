@@ -34,7 +34,7 @@ func (f *reportFlags) check() ([]reports.File, error) {
 	return reports.ParseFiles(f.files)
 }
 
-// print renders a run to stdout and into the files; folder is where its samples are, or nil.
+// print renders a run to stdout and into the files; folder holds its samples, or is nil.
 func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *results.Folder, files []reports.File) error {
 	options := f.options()
 	if folder != nil {
@@ -55,7 +55,7 @@ func registerThresholds(flags *pflag.FlagSet, texts *[]string) {
 	flags.Var(textsFlag(texts, "threshold", "'load.failed == 0'"), "threshold", "expression that must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
 }
 
-// baselineFlags name the run that another is held against.
+// baselineFlags name the run that another is compared with.
 type baselineFlags struct {
 	baseline      string
 	maxRegression float64
@@ -81,8 +81,8 @@ func (f *baselineFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 	return &compare.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: f.maxRegression}, nil
 }
 
-// conclusion is how a whole run ends the program. INVALID weighs more than a failed threshold, since
-// nothing can be said then.
+// conclusion returns the error that a whole run ends the program with. INVALID weighs more than a
+// failed threshold, since an invalid measurement shows nothing.
 func conclusion(run *results.Run) error {
 	if list := results.Unmeasured(run); len(list) > 0 {
 		return &statusError{status: statusInvalid, Err: errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))}

@@ -1,5 +1,5 @@
-// Command ctload floods a virtual machine with connections and says which configuration of its kernel's
-// connection tracking survives.
+// Command ctload floods a virtual machine with connections and shows which configuration of its
+// kernel's connection tracking survives.
 package main
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// roles are what this program is when it is started under another name: PID 1 of a guest, and the
-// processes that it starts itself as.
+// roles are the functions of this program when it is started under another name: PID 1 of a guest,
+// and the child processes that it starts from its own file.
 var roles = map[string]func() int{
 	agent.InitRole:         agent.Init,
 	agent.ChildRole:        agent.RunChild,
@@ -34,7 +34,7 @@ func main() {
 		os.Exit(role())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)

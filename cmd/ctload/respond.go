@@ -95,7 +95,7 @@ func checkNamespace(path string) error {
 	return nil
 }
 
-// ownNamespace says how to make the network namespace that crafted packets need.
+// ownNamespace adds to an error how to make the network namespace that crafted packets need.
 func ownNamespace(err error) error {
 	return fmt.Errorf("%w; make one (ip netns add NAME), join it to the target, and name it: --namespace /run/netns/NAME", err)
 }

@@ -40,7 +40,7 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	return root
 }
 
-// helpCommand prints the help of a command, and refuses a word that is none.
+// helpCommand prints the help of a command, and refuses a word that names none.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 
-	// An error without a status of its own is usage.
+	// An error without a status of its own is a usage error.
 	err := root.ExecuteContext(ctx)
 	status := exitStatus(ctx, err)
 	if err != nil {

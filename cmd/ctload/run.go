@@ -112,8 +112,8 @@ func runSomewhere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []
 	return confine(cmd, f.choice, job.Plan, "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
 }
 
-// confine runs the same command again in the sandbox, with what was decided here and the text of the experiment
-// as it was read. Signals reach it by way of the sandbox, which then ends by itself.
+// confine runs the same command again in the sandbox, with the decisions made here and the text of
+// the experiment as it was read. Signals reach it through the sandbox, which then ends by itself.
 func confine(cmd *cobra.Command, choice labs.Choice, plan *orchestrator.Plan, decided ...string) error {
 	args := append(slices.Clone(os.Args[1:]), decided...)
 	status, err := choice.Confine(context.WithoutCancel(cmd.Context()), args, plan.Experiment.Source())
@@ -126,7 +126,7 @@ func confine(cmd *cobra.Command, choice labs.Choice, plan *orchestrator.Plan, de
 	return nil
 }
 
-// trials counts trials in words.
+// trials words a count of trials.
 func trials(n int) string {
 	if n == 1 {
 		return "1 trial"
@@ -134,8 +134,8 @@ func trials(n int) string {
 	return fmt.Sprintf("%d trials", n)
 }
 
-// whatNext says what a run can be followed by. program is how the user calls ctload, experiment what was
-// run, a file or the name of a shipped one.
+// whatNext words the possible next steps after a run. program is the name of ctload in the user's
+// command line, experiment a file or the name of a shipped one.
 func whatNext(program, experiment, out string) string {
 	rows := [][2]string{{fmt.Sprintf("%s report %s --format html > %s.html", program, out, filepath.Base(out)), "the run as a page, with charts"}}
 	if slices.Contains(scenarios.Names(), experiment) {
@@ -153,14 +153,14 @@ func whatNext(program, experiment, out string) string {
 	return text
 }
 
-// checkedRun is a run of which nothing is wrong that its command line or its experiment show.
+// checkedRun is a run whose command line and experiment show no fault.
 type checkedRun struct {
 	plan     *orchestrator.Plan
 	baseline *compare.Baseline // nil without one
 	files    []reports.File
 }
 
-// check refuses what cannot be run, or not be written in the end, before anything is prepared.
+// check refuses what cannot be run, or not be written at the end, before anything is prepared.
 func (f *runFlags) check(cmd *cobra.Command, name string) (c checkedRun, err error) {
 	if c.files, err = f.reportFlags.check(); err != nil {
 		return c, err
@@ -182,8 +182,8 @@ func (f *runFlags) check(cmd *cobra.Command, name string) (c checkedRun, err err
 	return c, c.baseline.Check(c.plan.Expected())
 }
 
-// loadExperiment reads an experiment and prints its warnings. In the sandbox the text is what the command outside
-// has read: its files may have changed since, and what came through a pipe is gone.
+// loadExperiment reads an experiment and prints its warnings. In the sandbox it uses the text that
+// the command outside has read: files may have changed since, and the content of a pipe is gone.
 func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, error) {
 	if sandbox.Inside() {
 		text, err := io.ReadAll(os.Stdin)
@@ -225,7 +225,7 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 		f.seed = experiment.Seed
 	}
 	if f.seed == 0 {
-		f.seed = rand.Uint64()>>12 + 1 // whole in JSON readers that know only doubles
+		f.seed = rand.Uint64()>>12 + 1 // exact in JSON readers that use doubles
 	}
 	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
 		return nil, err
@@ -244,7 +244,7 @@ func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []repor
 	closeErr := view.Close()
 	var reportErr error
 	if run != nil {
-		// Where even the folder cannot be opened the charts are left out, and the run is still printed.
+		// Where even the folder cannot be opened, the run is printed without charts.
 		folder, err := results.Open(f.out)
 		reportErr = errors.Join(err, f.print(cmd, run, folder, files))
 		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
@@ -258,7 +258,7 @@ func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []repor
 	return conclusion(run)
 }
 
-// cacheFolder is where kernels are kept, and what libvirt found out about the host's QEMU.
+// cacheFolder returns the folder of kernels, and of libvirt's facts about the host's QEMU.
 func cacheFolder() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {

@@ -127,7 +127,7 @@ Exit status: 1 when nothing is found.`,
 	}
 }
 
-// nothingFound says what to try in place of a text that no experiment has.
+// nothingFound returns an error that suggests alternatives to a text that no experiment has.
 func nothingFound(text string) error {
 	words, experiments := scenarios.Suggestions(text)
 	said := fmt.Sprintf("no shipped experiment has %q", text)

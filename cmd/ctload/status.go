@@ -24,7 +24,8 @@ const (
 	statusInterrupted = 130
 )
 
-// statusError ends the program with a status of its own; Err may be nil when all has been said.
+// statusError ends the program with a status of its own; Err may be nil when the program has
+// printed everything.
 type statusError struct {
 	status int
 	Err    error
@@ -39,7 +40,7 @@ func (e *statusError) Error() string {
 
 func (e *statusError) Unwrap() error { return e.Err }
 
-// exitStatus is the status for an error; an error of a type that nobody claimed is cobra's own: usage.
+// exitStatus returns the status for an error; an error of no known type is cobra's own: usage.
 func exitStatus(ctx context.Context, err error) int {
 	if err == nil {
 		return statusOK
@@ -87,7 +88,7 @@ func isHost(err error) bool {
 	return missing || forbidden || lost || boot
 }
 
-// message is what the user reads, with the way out where there is one.
+// message returns the text for the user, with a remedy where there is one.
 func message(err error) string {
 	if s, ok := errors.AsType[*statusError](err); ok && s.Err == nil {
 		return ""

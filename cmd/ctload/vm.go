@@ -85,7 +85,7 @@ func vmUp(cmd *cobra.Command, name string, f runFlags) error {
 	return confine(cmd, f.choice, plan, "--seed", strconv.FormatUint(f.seed, 10))
 }
 
-// stand keeps the lab up until somebody wants it down.
+// stand keeps the lab up until ctload vm down, or an interrupt, ends it.
 func stand(cmd *cobra.Command, job orchestrator.Job, socket string) (err error) {
 	server, err := control.Listen(socket)
 	if err != nil {
@@ -176,7 +176,7 @@ func terminalSize(fd int) (*agent.TerminalSize, error) {
 	return &agent.TerminalSize{Rows: uint16(rows), Cols: uint16(cols)}, nil
 }
 
-// followSize tells of each change of the terminal's size.
+// followSize sends each change of the terminal's size.
 func followSize(ctx context.Context, fd int, sizes chan<- agent.TerminalSize) {
 	changes := make(chan os.Signal, 1)
 	signal.Notify(changes, syscall.SIGWINCH)

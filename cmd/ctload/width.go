@@ -10,13 +10,13 @@ import (
 	"github.com/ctload/ctload/reports"
 )
 
-// widthFlags say how wide what is printed may be.
+// widthFlags say how wide the output may be.
 type widthFlags struct {
 	columns int
 	wide    bool
 }
 
-// The widths that are taken.
+// The accepted widths.
 const (
 	leastColumns = 20
 	mostColumns  = 10000
@@ -26,7 +26,7 @@ func (f *widthFlags) register(flags *pflag.FlagSet) {
 	flags.Var(countFlag(&f.columns, leastColumns, mostColumns), "columns", "width of what is printed (default: the terminal's, else COLUMNS, else 80)")
 }
 
-// options fit the terminal that stdout is, if it is one.
+// options returns the width of stdout's terminal, if it is one.
 func (f *widthFlags) options() reports.Options {
 	options := reports.Options{Wide: f.wide, Width: f.columns}
 	fd := int(os.Stdout.Fd())

@@ -14,11 +14,12 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// bars shows the trial under way as two bars, the load and the table, and leaves one line for each
+// bars shows the current trial as two bars, the load and the table, and leaves one line for each
 // trial that has ended.
 //
 // A bar draws, and so calls the decorators, in a goroutine of its own that also serves the bar's
-// methods. The decorators therefore take the lock of the state only, under which no bar is called.
+// methods. The decorators therefore take only the lock of the state, and no code calls a bar while
+// it holds that lock.
 type bars struct {
 	w     io.Writer
 	width func() int // of the terminal, in columns
@@ -34,22 +35,22 @@ type bars struct {
 	state state
 }
 
-// whole is the total of a bar: a bar is ended by its trial, not by its last request.
+// whole is the total of a bar: its trial ends a bar, not its last request.
 const whole = 1000
 
-// Columns of a line of 80: the head, at least so many for the bar, the tail, and one that stays free.
+// Columns of a line of 80: the head, the least width of the bar, the tail, and one that stays free.
 const (
 	headWidth = 28
 	barWidth  = 12
 )
 
-// newBars is a view on a terminal that has so many columns.
+// newBars returns a view on a terminal with width() columns.
 func newBars(w io.Writer, width func() int) *bars {
 	return &bars{w: w, width: width, p: mpb.New(
 		mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
 }
 
-// now is the state at this moment.
+// now returns the state at this moment.
 func (b *bars) now() state {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,7 +90,7 @@ func (b *bars) bar(head func(state) string, pieces func(state) []string) *mpb.Ba
 		mpb.BarRemoveOnComplete())
 }
 
-// fit joins as many pieces as width has room for, the first ones first.
+// fit joins as many pieces as fit into width, the first ones first.
 func fit(pieces []string, width int) string {
 	text := ""
 	for i, piece := range pieces {
@@ -138,7 +139,7 @@ func fill(bar *mpb.Bar, share float64) {
 func (b *bars) Ended(trial results.Trial) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
-	b.line(b.now().row(trial)) // before the bars go, which draws it
+	b.line(b.now().row(trial)) // before the bars go: they draw the line
 	b.drop()
 }
 
@@ -149,8 +150,8 @@ func (b *bars) Note(text string) {
 	b.line(text)
 }
 
-// line prints above the bars, in lines that fit. Without bars mpb draws a text at its next refresh, and
-// never when it ends before: between trials a text waits.
+// line prints above the bars, in lines that fit. Without bars mpb draws a text at its next refresh,
+// and never when it ends before: between trials a text waits.
 func (b *bars) line(text string) {
 	text = wrap(text, b.width()-1)
 	switch {
@@ -165,8 +166,8 @@ func (b *bars) line(text string) {
 	}
 }
 
-// wrap breaks the lines of a text at spaces, and indents what follows a break. A word that is longer than
-// a line stays whole.
+// wrap breaks the lines of a text at spaces, and indents what follows a break. A word that is
+// longer than a line stays whole.
 func wrap(text string, width int) string {
 	var lines []string
 	for line := range strings.Lines(text) {

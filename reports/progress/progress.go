@@ -13,25 +13,26 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// View is told what a run does. Its methods may be called from several goroutines.
+// View receives what a run does. Several goroutines may call its methods.
 type View interface {
 	// Trial starts trial number index (from 1) of the run's total.
 	Trial(index, total int, name string)
-	// Stage names what the trial does now: boot, configure, load ... It takes at most so long; 0: unknown.
+	// Stage names the current stage of the trial: boot, configure, load ... and its time limit; 0:
+	// unknown.
 	Stage(name string, atMost time.Duration)
-	// Load tells what the generators have done so far of what they want (0: unknown).
+	// Load reports what the generators have done so far of the wanted number (0: unknown).
 	Load(done, failed, want int64)
-	// Table is the DUT's table at this instant.
+	// Table reports the DUT's table at this instant.
 	Table(sample results.Sample)
-	// Ended closes the trial with what came of it.
+	// Ended closes the trial with its result.
 	Ended(trial results.Trial)
-	// Note is something worth a line of its own.
+	// Note shows a remark on a line of its own.
 	Note(text string)
-	// Close leaves the terminal as it should be.
+	// Close restores the terminal.
 	Close() error
 }
 
-// New is a view on w: bars when w is a terminal, lines otherwise.
+// New returns a view on w: bars when w is a terminal, lines otherwise.
 func New(w *os.File) View {
 	if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" {
 		return newBars(w, func() int {
@@ -53,10 +54,10 @@ type plainLines struct {
 	state state
 }
 
-// linesEvery is how often a running load is mentioned where there is no terminal.
+// linesEvery is how often a running load gets a line where there is no terminal.
 const linesEvery = 5 * time.Second
 
-// newLines is a view that writes plain lines to w.
+// newLines returns a view that writes plain lines to w.
 func newLines(w io.Writer) *plainLines { return &plainLines{w: w} }
 
 // Trial implements [View].

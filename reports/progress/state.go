@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// state holds the facts of the trial under way that a view shows.
+// state holds the facts of the current trial that a view shows.
 type state struct {
 	name         string
 	index, total int
@@ -30,7 +30,7 @@ func (s *state) enter(stage string, atMost time.Duration) {
 	s.stage, s.entered, s.atMost = stage, time.Now(), atMost
 }
 
-// share returns how much of the load has been made: by count, or by time where no count is wanted.
+// share returns the completed share of the load: by count, or by time where no count is known.
 func (s state) share() float64 {
 	switch {
 	case s.want > 0:
@@ -42,7 +42,7 @@ func (s state) share() float64 {
 	}
 }
 
-// left returns how long the stage still takes, as far as that is known.
+// left returns how many seconds the stage still takes, as far as that is known.
 func (s state) left() (seconds float64, known bool) {
 	passed := time.Since(s.entered).Seconds()
 	switch share := s.share(); {
@@ -55,7 +55,7 @@ func (s state) left() (seconds float64, known bool) {
 	}
 }
 
-// count says what the generators have done.
+// count words what the generators have done.
 func (s state) count() string {
 	if s.want > 0 {
 		return fmt.Sprintf("%d of %d", s.done, s.want)
