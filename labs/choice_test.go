@@ -30,7 +30,7 @@ scenarios:
   max: {sysctl: {net.netfilter.nf_conntrack_max: 5}}
 `
 
-// actsOn is an experiment with one action.
+// actsOn returns an experiment with one action.
 func actsOn(kind, more string) string {
 	return fmt.Sprintf(`
 experiment: acting
@@ -40,13 +40,13 @@ scenarios: {a: {}}
 `, kind, more)
 }
 
-// TestChoice holds what is refused before anything starts, and who is told what.
+// TestChoice checks which choices are refused before anything starts, and with which message.
 func TestChoice(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		choice Choice
 		text   string
-		says   []string // empty: nothing is refused
+		says   []string // words of the refusal; empty: none
 		unfit  bool
 	}{
 		{"default", Choice{}, twoScenarios, nil, false},
@@ -92,7 +92,7 @@ func TestAdapt(t *testing.T) {
 	for _, tc := range []struct {
 		choice Choice
 		kernel string
-		own    bool // whether the memory is what was asked for
+		own    bool // whether the memory is the requested one
 	}{
 		{Choice{}, scenarios.DefaultKernel, true},
 		{Choice{Driver: "netns", AllowHostChanges: true}, kernels.HostName, false},
@@ -111,7 +111,8 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
-// TestExtras_OfRefusedCommands gives a guest the tools whose refusals a scenario asks for.
+// TestExtras_OfRefusedCommands gives a guest the tools that a scenario's refused command lines
+// name.
 func TestExtras_OfRefusedCommands(t *testing.T) {
 	experiment, _, err := scenarios.Load("typos")
 	if err != nil {

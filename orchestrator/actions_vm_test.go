@@ -14,8 +14,9 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// acting has one action after another on its time line, each over before the next one begins. A machine may stand
-// still for as long as a valid trial allows (two seconds without a sample) anywhere in it: what must succeed has longer.
+// acting has one action after another on its time line, each over before the next one begins. A
+// machine may stand still for as long as a valid trial allows (two seconds without a sample) at any
+// point: what must succeed has longer.
 const acting = `
 experiment: acting
 dut:
@@ -54,16 +55,16 @@ scenarios:
       - {action: link-down, name: cut, when: elapsed > 2, for: 500ms}
 `
 
-// played is a trial that is over, as its files have it.
+// played is a finished trial, as its files hold it.
 type played struct {
 	*testing.T
 	trial   results.Trial
 	samples []results.Sample
 	probes  []results.ProbeSample
-	unmet   *[]string // what does not hold
+	unmet   *[]string // conditions that do not hold
 }
 
-// acts are the actions of a name, each made and, where that can be, taken back.
+// acts returns the actions of a name, each performed and, where possible, undone.
 func (p played) acts(name string, n int) []results.Action {
 	p.Helper()
 	var list []results.Action
@@ -84,7 +85,7 @@ func (p played) acts(name string, n int) []results.Action {
 	return list
 }
 
-// between is how much a figure of the samples grew from one time to another.
+// between returns how much a figure of the samples grew from one time to another.
 func (p played) between(from, to float64, figure func(results.Sample) int64) int64 {
 	at := func(seconds float64) (value int64) {
 		for _, s := range p.samples {
@@ -97,7 +98,7 @@ func (p played) between(from, to float64, figure func(results.Sample) int64) int
 	return at(to) - at(from)
 }
 
-// lost is how many probes that were sent between two times were lost, of how many.
+// lost returns how many probes sent between two times were lost, and how many were sent.
 func (p played) lost(from, to float64) (lost, sent int) {
 	for _, probe := range p.probes {
 		if probe.Seconds >= from && probe.Seconds < to {
@@ -123,13 +124,13 @@ func count(s results.Sample) int64  { return s.Count }
 func failed(s results.Sample) int64 { return s.Failed }
 func done(s results.Sample) int64   { return s.Done }
 
-// TestActions leads actions from an experiment through the time line of a trial: each is read back, shows in figures
-// that it did not make (the fill of the table, the answers that load and bystander get, the time of day), and
-// shows no more when its time is over.
+// TestActions leads actions from an experiment through the time line of a trial: each is read back,
+// shows in figures that it did not make (the fill of the table, the answers that load and bystander
+// get, the time of day), and shows no more when its time is over.
 func TestActions(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		var mu sync.Mutex
-		var offsets []time.Duration // of the guest's time of day from ours
+		var offsets []time.Duration // the guest's time of day minus this host's
 		p := play{
 			text:  acting,
 			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}, {Scenario: 2, Number: 1}},
@@ -141,7 +142,7 @@ func TestActions(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if time.Since(asked) < 500*time.Millisecond { // else it says little
+					if time.Since(asked) < 500*time.Millisecond { // a slower exchange says little
 						mu.Lock()
 						offsets = append(offsets, time.Until(clock.Realtime))
 						mu.Unlock()
@@ -155,7 +156,7 @@ func TestActions(t *testing.T) {
 		}
 		r := p.request(t)
 		s := r.View.(*stage)
-		r.Lab = struct { // the stage, with what its lab can do to links
+		r.Lab = struct { // the stage, with its lab's control of links
 			*stage
 			vm.LinkFaulty
 		}{s, s.Lab.(vm.LinkFaulty)}
@@ -183,7 +184,8 @@ func TestActions(t *testing.T) {
 	})
 }
 
-// judged returns what does not hold of a run of acting. offsets are those of the guest's time of day.
+// judged returns the conditions that a run of acting does not meet. offsets are those of the
+// guest's time of day.
 func judged(t *testing.T, r Request, run *results.Run, offsets []time.Duration) (unmet []string) {
 	t.Helper()
 	over := func(scenario int) played {
@@ -210,7 +212,8 @@ func judged(t *testing.T, r Request, run *results.Run, offsets []time.Duration) 
 func (p played) join() {
 	at := *p.acts("join", 1)[0].Begun
 	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+3.4, count), p.between(at+3.4, at+4.3, count)
-	// Pages and probes make 60 entries a second. What came while a guest stood still it makes afterwards.
+	// Pages and probes make 60 entries a second. A guest that stood still makes the missing ones
+	// afterwards.
 	p.holds(before < 180 && with > 450 && after < 180, "the table grew by %d entries in 0.9 s before, %d in 3.5 s with 400 more, %d in 0.9 s afterwards", before, with, after)
 }
 
@@ -234,7 +237,8 @@ func (p played) links() {
 		next := []float64{*flaps[1].Begun, *part.Begun, *part.Ended + 4.5}[i]
 		lost, sent := p.lost(*down.Begun+down.Took+0.05, *down.Ended-0.05)
 		p.holds(lost == sent && sent >= 5, "%s: %d of %d probes were lost", down.Name, lost, sent)
-		// A card that is plugged in again waits for a second before its kernel uses it, a busy host for longer.
+		// The kernel waits a second before it uses a card that is plugged in again; a busy host
+		// takes longer.
 		back := math.Inf(1)
 		for _, probe := range p.probes {
 			if probe.OK && probe.Seconds > *down.Ended {
@@ -247,7 +251,7 @@ func (p played) links() {
 	}
 }
 
-// heal holds the moment from which all was well to the bystander's own log.
+// heal compares the moment of healing with the bystander's own log.
 func (p played) heal() {
 	end := *p.acts("partition", 1)[0].Ended
 	lastLost, answered := 0.0, 0.0
@@ -273,7 +277,7 @@ func (p played) heal() {
 		}
 	}
 	healed := *p.trial.Heal.Healed
-	// A sample that has both, the last one lost and the first one answered, is not normal yet.
+	// A sample that has both, the last lost one and the first answered one, is not steady yet.
 	p.holds(healed > lastLost && healed-answered <= interval+answered-lastLost, "well from %.2f s on, by the bystander's log after %.2f and until %.2f s; samples are %.2f s apart at most",
 		healed, lastLost, answered, interval)
 }
@@ -284,7 +288,8 @@ func (p played) clock(offsets []time.Duration) {
 		p.holds(false, "somebody looked at the clock")
 		return
 	}
-	first, last := offsets[0], offsets[len(offsets)-1] // before and after; the guest set it to a whole second as it booted
+	// before and after; the guest set it to a whole second as it booted
+	first, last := offsets[0], offsets[len(offsets)-1]
 	jumped := 0
 	for _, offset := range offsets {
 		if (offset - first - time.Hour).Abs() < time.Second {

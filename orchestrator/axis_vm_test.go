@@ -14,9 +14,9 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// TestOneTimeAxis sends flows at an even rate: the n-th entry is made n / rate after the start, on the
-// client's clock, so that each sample of the count tells how far the two axes are apart. The guest's clock
-// goes 1.4 % too fast; make test-long adds a guest whose clock goes right.
+// TestOneTimeAxis sends flows at an even rate: the n-th entry is made n / rate after the start, on
+// the client's clock, so that each sample of the count shows how far the two axes are apart. The
+// guest's clock runs 1.4 % too fast; make test-long adds a guest with an exact clock.
 func TestOneTimeAxis(t *testing.T) {
 	const rate = 500
 	text := fmt.Sprintf(`
@@ -52,7 +52,7 @@ scenarios:
 					},
 					look: func(samples []results.Sample) {
 						for _, s := range samples {
-							if s.Seconds > 4 && s.Seconds < 8.5 { // where a fast clock is off most
+							if s.Seconds > 4 && s.Seconds < 8.5 { // a fast clock deviates most here
 								offsets = append(offsets, s.Seconds-float64(s.Count)/rate)
 							}
 						}

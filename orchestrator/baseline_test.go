@@ -9,8 +9,9 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// What the lab turns out to be is known only after a run: a baseline of another accelerator passes the
-// check before, and is refused at the end, when the thresholds have been judged all the same.
+// TestBaselineOfAnotherAccelerator: only a run shows the lab's accelerator. A baseline of another
+// one passes the check before the run and is refused at its end; the thresholds are judged all the
+// same.
 func TestBaselineOfAnotherAccelerator(t *testing.T) {
 	experiment, _, err := scenarios.Load("table-full")
 	if err != nil {
@@ -46,7 +47,7 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 			t.Errorf("%s: no threshold was judged", accelerator)
 		}
 	}
-	// Another host is known before.
+	// Another host is known before the run.
 	other := measured("tcg")
 	other.Environment.HostCPU = "another CPU"
 	if err := (&compare.Baseline{Name: "last", Run: other}).Check(plan.Expected()); err == nil {

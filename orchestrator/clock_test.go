@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// guestClock makes readings of a clock that goes faster by the given share.
+// guestClock makes readings of a clock that runs faster by the given share.
 func guestClock(start time.Time, faster float64, at ...time.Duration) *clock {
 	c := new(clock)
 	for _, passed := range at {
@@ -16,7 +16,8 @@ func guestClock(start time.Time, faster float64, at ...time.Duration) *clock {
 	return c
 }
 
-// A clock that is 1.4 % fast puts a moment after 30 s some 420 ms off, if it is only compared before.
+// TestClockThatGoesTooFast: a clock that is 1.4 % fast puts a moment after 30 s some 420 ms off, if
+// it is only compared before.
 func TestClockThatGoesTooFast(t *testing.T) {
 	start := time.Now()
 	c := guestClock(start, 0.014, 0, 10*time.Second, 60*time.Second)
@@ -32,8 +33,8 @@ func TestClockThatGoesTooFast(t *testing.T) {
 	}
 }
 
-// A clock that stood still for five seconds is found out, by a comparison in between or by figures that
-// come before their time.
+// TestClockThatStoodStill: a comparison in between, or figures that come before their time, show
+// that a clock stood still for five seconds.
 func TestClockThatStoodStill(t *testing.T) {
 	start := time.Now()
 	stopped := new(clock)
@@ -54,7 +55,8 @@ func TestClockThatStoodStill(t *testing.T) {
 	}
 }
 
-// A clock that is known to have stood still is right on both sides of that, and no worse for it.
+// TestClockThatWasPaused: a clock with a known pause is right on both sides of it, and as exact as
+// before.
 func TestClockThatWasPaused(t *testing.T) {
 	start := time.Now()
 	c := guestClock(start, 0, 0, 4*time.Second)

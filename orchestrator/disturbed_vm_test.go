@@ -24,7 +24,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// steady is an experiment whose load goes on for a while, so that there is a middle of it.
+// steady is an experiment whose load lasts long enough to act in its middle.
 const steady = `
 experiment: disturbed
 dut:
@@ -41,10 +41,10 @@ scenarios:
   one: {}
 `
 
-// underWay tells when a load of [steady] has begun.
+// underWay reports whether a load of [steady] has begun.
 func underWay(s results.Sample) bool { return s.Count > 20 }
 
-// invalidFor holds the first trial to be INVALID for a reason with the given words.
+// invalidFor requires the first trial to be INVALID for a reason with the given words.
 func invalidFor(t *testing.T, run *results.Run, words ...string) results.Trial {
 	t.Helper()
 	trial := run.Scenarios[0].Trials[0]
@@ -127,7 +127,8 @@ func TestGeneratorTracksItself(t *testing.T) {
 	})
 }
 
-// TestGuestStopped stops the machine for five seconds. Its clock goes on: it finds samples missing.
+// TestGuestStopped stops the machine for five seconds. Its clock runs on, so that samples are
+// missing.
 func TestGuestStopped(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
@@ -148,9 +149,9 @@ func TestGuestStopped(t *testing.T) {
 	})
 }
 
-// TestGuestPaused has libvirt pause the machine for three seconds, as a migration or a snapshot does. The
-// guest's own clock stands still, so that no sample seems to be missing: the comparison of the
-// clocks tells.
+// TestGuestPaused has libvirt pause the machine for three seconds, as a migration or a snapshot
+// does. The guest's own clock stands still, so that no sample seems to be missing: the comparison
+// of the clocks shows the pause.
 func TestGuestPaused(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
@@ -180,7 +181,8 @@ func TestGuestPaused(t *testing.T) {
 	})
 }
 
-// findProcess is the one process of the sandbox whose command line begins with a program of that name.
+// findProcess returns the one process of the sandbox whose command line begins with a program of
+// that name.
 func findProcess(name string) (*os.Process, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -200,7 +202,7 @@ func findProcess(name string) (*os.Process, error) {
 	return nil, fmt.Errorf("no process of %s", name)
 }
 
-// TestDatagramsThatRace has two CPUs of the DUT send datagrams of one socket at once, by way of DNAT.
+// TestDatagramsThatRace has two CPUs of the DUT send datagrams of one socket at once, through DNAT.
 func TestDatagramsThatRace(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{
@@ -223,7 +225,7 @@ scenarios:
 `,
 			when: underWay,
 			act: func(ctx context.Context, dut, _ vm.Node) error {
-				for range 5 { // the host may have no time for both CPUs at once
+				for range 5 { // the host may lack the time for both CPUs at once
 					out, err := dut.Agent().Exec(ctx, "", "race", "10.77.0.250:53", "200")
 					if err == nil && out.Exit != 0 {
 						err = errors.New(out.Stderr)
@@ -243,7 +245,8 @@ scenarios:
 	})
 }
 
-// TestExistingConnectionsLiveOn asks over a connection of before while new ones find the table full.
+// TestExistingConnectionsLiveOn sends requests over an earlier connection while new ones find the
+// table full.
 func TestExistingConnectionsLiveOn(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		var asked, answered int

@@ -54,7 +54,8 @@ func TestTimeLine(t *testing.T) {
 	}
 }
 
-// A condition that names nothing of the time line is an error of the experiment, at its place.
+// TestConditionsAreChecked: a condition that names nothing of the time line is an error of the
+// experiment, at its place.
 func TestConditionsAreChecked(t *testing.T) {
 	for _, tc := range []struct{ from, to, want string }{
 		{"first drop", "conntrack.cuont > 5", `experiment.yaml:12:101: condition "conntrack.cuont > 5", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`},

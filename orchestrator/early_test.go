@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// orderedLab notes when machines boot, join their links and end. Its machines have no agent.
+// orderedLab records when machines boot, join their links and end. Its machines have no agent.
 type orderedLab struct {
 	brokenLab
 	booting chan struct{} // closed by the boot of a machine that waits for its links
@@ -89,8 +89,8 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	return q, first
 }
 
-// TestEarlyBoot_JoinsAfterTheTrialBefore has a DUT boot beside that of the trial before, and join its links
-// only once that one has ended.
+// TestEarlyBoot_JoinsAfterTheTrialBefore has a DUT boot during the trial before, and join its links
+// only once that trial has ended.
 func TestEarlyBoot_JoinsAfterTheTrialBefore(t *testing.T) {
 	lab := &orderedLab{booting: make(chan struct{})}
 	q, first := earlyQueue(t, lab, true)
@@ -118,8 +118,8 @@ func TestEarlyBoot_JoinsAfterTheTrialBefore(t *testing.T) {
 	}
 }
 
-// TestEarlyBoot_Abandoned has a run end while the next DUT boots: neither the machine nor the trial's
-// folder stays.
+// TestEarlyBoot_Abandoned has a run end while the next DUT boots: neither the machine nor the
+// trial's folder stays.
 func TestEarlyBoot_Abandoned(t *testing.T) {
 	lab := &orderedLab{booting: make(chan struct{})}
 	q, first := earlyQueue(t, lab, true)
@@ -155,7 +155,8 @@ func TestEarlyBoot_InterruptedWhileTaken(t *testing.T) {
 	}
 }
 
-// TestEarlyBoot_OnlyWhereItCan boots no second DUT where the lab heeds no links, or no trial is left.
+// TestEarlyBoot_OnlyWhereItCan boots no second DUT where the lab ignores Linked, or no trial is
+// left.
 func TestEarlyBoot_OnlyWhereItCan(t *testing.T) {
 	lab := &orderedLab{booting: make(chan struct{})}
 	q, first := earlyQueue(t, lab, false)
@@ -169,7 +170,7 @@ func TestEarlyBoot_OnlyWhereItCan(t *testing.T) {
 	}
 }
 
-// TestHostHolds compares what two DUTs take with what this host has.
+// TestHostHolds compares the needs of two DUTs with this host's resources.
 func TestHostHolds(t *testing.T) {
 	plan := planned(t, threeScenarios)
 	r := Request{Plan: plan}

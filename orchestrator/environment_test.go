@@ -12,7 +12,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// TestHostLoad holds the load averages to those of /proc/loadavg, which the kernel changes every five seconds.
+// TestHostLoad compares the load averages with those of /proc/loadavg, which the kernel changes
+// every five seconds.
 func TestHostLoad(t *testing.T) {
 	averages := func() []string {
 		text, err := os.ReadFile("/proc/loadavg")

@@ -33,7 +33,7 @@ func TestEstimate(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, text string
-		want       float64 // besides the boot and what is around
+		want       float64 // besides Boot and Around
 	}{
 		{"open loop", "workload: [{generator: http, rate: 100/s, duration: 10s}]\n", 10.7},
 		{"a number at a rate", "workload: [{generator: http, rate: 100/s, requests: 500}]\n", 5.7},
@@ -61,7 +61,7 @@ func TestEstimate(t *testing.T) {
 	if got, want := twice.estimate(alone).Seconds(), 6*(before+after)+labs.EmulatedPace.Lab; math.Abs(got-want) > 0.1 {
 		t.Errorf("six trials: %.1f s, want %.1f", got, want)
 	}
-	if runtime.NumCPU() > 1 { // all but the first boot while the trial before them ends
+	if runtime.NumCPU() > 1 { // all but the first boot during the trial before them
 		if got, want := twice.estimate(labs.EmulatedPace).Seconds(), 6*(before+after)+labs.EmulatedPace.Lab-5*after; math.Abs(got-want) > 0.1 {
 			t.Errorf("six trials, each booting early: %.1f s, want %.1f", got, want)
 		}

@@ -29,7 +29,7 @@ func (w ward) network() {
 	w.holds(after.loss == 0 && after.fastest < 80*time.Millisecond, "afterwards: %+v", after)
 }
 
-// set asks the lab for conditions, and clear puts the link in order.
+// set asks the lab for conditions, and clear restores the link.
 func (w ward) set(node string, c link.Conditions) {
 	w.Helper()
 	now, err := w.lab.SetLink(w.Context(), node, wiring.ClientLink, c)
@@ -81,7 +81,7 @@ func (w ward) link() {
 	}
 }
 
-// datagrams is a counter of the guest's UDP.
+// datagrams returns a counter of the guest's UDP.
 func (w ward) datagrams(name string) int {
 	w.Helper()
 	var names []string
@@ -99,8 +99,8 @@ func (w ward) datagrams(name string) int {
 	return 0
 }
 
-// frames has the link copy, turn bits of, hold up and reorder what goes to the guest, and sees that in what the guest
-// counts and in how long the answers take.
+// frames has the link copy, corrupt, delay and reorder the frames to the guest, and checks the
+// guest's counters and the delay of the answers.
 func (w ward) frames() {
 	const flows = 200
 	ask := func(c link.Conditions) (r generators.Result, received, broken int) {
@@ -133,7 +133,8 @@ func (w ward) frames() {
 	})
 	as("after duplicates")
 	r, _, broken := ask(link.Conditions{Corrupt: 0.5})
-	// A bit of the Ethernet or IP header is turned now and then; those of the payload make a wrong checksum.
+	// Now and then the turned bit is in the Ethernet or IP header; one in the payload makes a wrong
+	// checksum.
 	w.holds(broken > flows/4 && broken < flows*3/4 && r.Failed >= int64(broken), "a bit turned in every second one: the guest counts %d of %d as broken, %d were not answered", broken, flows, r.Failed)
 	as("after broken ones")
 	r, _, _ = ask(link.Conditions{Rate: 1_000_000})
@@ -148,7 +149,7 @@ func (w ward) frames() {
 	as("after reordering")
 }
 
-// within waits for something.
+// within waits for a condition.
 func (w ward) within(limit time.Duration, what string, happens func() bool) {
 	w.Helper()
 	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
@@ -163,7 +164,7 @@ func (w ward) within(limit time.Duration, what string, happens func() bool) {
 	}
 }
 
-// pause stops the guest for a while: what was asked meanwhile is answered afterwards.
+// pause stops the guest for a while: it answers the requests of that time afterwards.
 func (w ward) pause() {
 	machine := w.dut.(vm.Pausable)
 	before, received := w.offset(), w.datagrams("InDatagrams")
@@ -216,7 +217,7 @@ func (w ward) memoryPressure() {
 	w.holds(during < 60<<10 && before > 100<<10, "of %d KiB %d were free when 32 MiB were to be left", before, during)
 	w.within(30*time.Second, "afterwards it is free again", func() bool { return free() > before-20<<10 })
 
-	_, err := w.dut.Agent().KernelLog(w.Context()) // what was before
+	_, err := w.dut.Agent().KernelLog(w.Context()) // the lines from before
 	w.must(err)
 	_, revert = w.make(faults.Fault{Kind: actions.MemoryPressure})
 	flood := w.generate(generators.Spec{Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: 30000, Rate: 10000, Slack: time.Second})
@@ -245,7 +246,7 @@ func atoi(text string) int {
 	return n
 }
 
-// reset presses the guest's button. It is last: the guest is another one afterwards.
+// reset presses the guest's reset button. It runs last: the guest boots anew.
 func (w ward) reset() {
 	before, err := w.dut.Agent().Hello(w.Context())
 	w.must(err)

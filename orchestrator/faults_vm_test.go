@@ -26,7 +26,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// ward is a guest with a client, on which faults are made one after another.
+// ward is a guest with a client, on which a test makes faults one after another.
 type ward struct {
 	*testing.T
 	lab    *embedded.Lab
@@ -34,7 +34,7 @@ type ward struct {
 	client vm.Node
 }
 
-// wardSettings are what its guest is configured with, and must be again after each fault.
+// wardSettings are the guest's settings, which every fault must restore.
 var wardSettings = tuning.Settings{
 	Rules: "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n",
 	NFT:   "table inet own {\n chain in {\n type filter hook input priority 10\n tcp dport 4444 drop\n }\n}\n",
@@ -50,14 +50,14 @@ const (
 	webPort    = 80
 )
 
-// fault is a kind of fault and the test of it.
+// fault is a kind of fault with its test.
 type fault struct {
 	name string
 	play func(ward)
 }
 
-// TestFaults_Kernel makes each fault of a kernel's settings on one guest, sees it in figures that the
-// fault did not produce, and sees them as before when it has been reverted.
+// TestFaults_Kernel makes each fault of a kernel's settings on one guest, sees it in figures that
+// the fault did not produce, and sees them as before when it has been reverted.
 func TestFaults_Kernel(t *testing.T) {
 	playFaults(t,
 		fault{"sysctl", ward.sysctl}, fault{"buckets", ward.buckets}, fault{"rules-load", ward.rulesLoad},
@@ -66,7 +66,8 @@ func TestFaults_Kernel(t *testing.T) {
 		fault{"cpu-throttle", ward.cpuThrottle}, fault{"servers", ward.servers}, fault{"network", ward.network})
 }
 
-// TestFaults_Machine does so with the faults of links and of the machine, and with several at once.
+// TestFaults_Machine does the same with the faults of links and of the machine, and with several at
+// once.
 func TestFaults_Machine(t *testing.T) {
 	playFaults(t,
 		fault{"link", ward.link}, fault{"frames", ward.frames}, fault{"pause", ward.pause}, fault{"overlap", ward.overlap},
@@ -74,7 +75,8 @@ func TestFaults_Machine(t *testing.T) {
 		fault{"reset", ward.reset})
 }
 
-// playFaults makes faults on a guest, one after the other, and compares the guest's state before and after each.
+// playFaults makes faults on a guest, one after another, and compares the guest's state before and
+// after each.
 func playFaults(t *testing.T, faults ...fault) {
 	t.Helper()
 	inLab(t, func(t *testing.T) {
@@ -147,7 +149,7 @@ func newWard(t *testing.T) ward {
 	return w
 }
 
-// furnish configures the guest and starts what answers on it.
+// furnish configures the guest and starts its responders.
 func (w ward) furnish() {
 	w.Helper()
 	w.must(w.dut.Agent().Configure(w.Context(), wardSettings))
@@ -169,7 +171,7 @@ func (w ward) state() tuning.State {
 	return state
 }
 
-// make makes a fault and returns what takes it back.
+// make makes a fault and returns a function that undoes it.
 func (w ward) make(f faults.Fault) (made faults.Reading, revert func() faults.Reading) {
 	w.Helper()
 	if f.ID == "" {
@@ -187,7 +189,7 @@ func (w ward) make(f faults.Fault) (made faults.Reading, revert func() faults.Re
 	}
 }
 
-// file is a file of the guest's.
+// file returns the content of a file of the guest.
 func (w ward) file(path string) string {
 	w.Helper()
 	text, err := w.dut.Agent().ReadFile(w.Context(), path)
@@ -195,7 +197,7 @@ func (w ward) file(path string) string {
 	return strings.TrimSpace(text)
 }
 
-// count is the fill of the guest's table.
+// count returns the fill of the guest's table.
 func (w ward) count() int {
 	w.Helper()
 	count, err := strconv.Atoi(w.file("/proc/sys/net/netfilter/nf_conntrack_count"))
@@ -203,8 +205,8 @@ func (w ward) count() int {
 	return count
 }
 
-// flows sends datagrams of as many flows to the guest, each of which is to be echoed, as late as a busy host may: what
-// is lost then was lost on purpose.
+// flows sends datagrams of n flows to the guest, which echoes each, as late as a busy host may: any
+// loss is then on purpose.
 func (w ward) flows(n int) generators.Result {
 	w.Helper()
 	return w.echoed(n, 5*time.Second)
@@ -228,7 +230,7 @@ func (w ward) generate(spec generators.Spec) generators.Result {
 	return result
 }
 
-// holds fails the test where a figure is not as the words say.
+// holds fails the test unless ok.
 func (w ward) holds(ok bool, format string, args ...any) {
 	w.Helper()
 	text := fmt.Sprintf(format, args...)
@@ -279,7 +281,7 @@ func (w ward) rulesLoad() {
 		w.holds(untracked.Completed == 100 && count < 10, "%s: with NOTRACK %d of 100 flows were answered and left %d entries", name, untracked.Completed, count)
 		w.holds(w.count() >= 100, "%s: without, 100 flows left %d entries", name, w.count())
 	}
-	w.make(faults.Fault{Kind: actions.Flush}) // a flow whose entry is there passes the rule of before
+	w.make(faults.Fault{Kind: actions.Flush}) // a flow with an entry passes the earlier rule
 	_, revert := w.make(faults.Fault{Kind: actions.RulesLoad, Rules: faults.Rules{IPv4: "*filter\n-A INPUT -p udp --dport 7 -j DROP\nCOMMIT\n", Add: true}})
 	blocked := w.echoed(50, time.Second)
 	state := w.state()
@@ -309,7 +311,7 @@ func (w ward) flush() {
 	w.holds(made.Figures[0].Before != made.Figures[0].After, "it says %v", made.Figures)
 }
 
-// in is how many entries of the table have a protocol and a state.
+// in returns how many entries of the table have a protocol and a state.
 func (w ward) in(protocol, state string) int64 {
 	w.Helper()
 	table, err := w.dut.Agent().Dump(w.Context())
@@ -356,7 +358,7 @@ func (w ward) moduleRemove() {
 	w.holds(timeout == "77", "the timeout that was set before is %s again", timeout)
 }
 
-// offset is how far the guest's clock is from ours, by an exchange that was quick.
+// offset returns how far the guest's clock is from this host's, from a quick exchange.
 func (w ward) offset() (offset time.Duration) {
 	w.Helper()
 	w.within(time.Minute, "the guest's clock is told quickly", func() bool {
@@ -381,7 +383,7 @@ func (w ward) clockJump() {
 	}
 }
 
-// pages is how many requests a closed loop gets answered in a second.
+// pages returns how many requests of a closed loop the guest answers per second.
 func (w ward) pages() int64 {
 	w.Helper()
 	return w.generate(generators.Spec{
@@ -390,7 +392,7 @@ func (w ward) pages() int64 {
 }
 
 func (w ward) cpuThrottle() {
-	before := max(w.pages(), w.pages(), w.pages()) // the host may not have had the time for one
+	before := max(w.pages(), w.pages(), w.pages()) // the host may lack the time for one
 	_, revert := w.make(faults.Fault{Kind: actions.CPUThrottle, CPU: 0.9})
 	during := w.pages()
 	undone := revert()
@@ -400,7 +402,7 @@ func (w ward) cpuThrottle() {
 	w.holds(slices.ContainsFunc(undone.Figures, func(f faults.Figure) bool { return f.Name == "CPU seconds taken" }), "it says what was taken")
 }
 
-// page asks for five pages, each on a connection of its own.
+// page requests five pages, each on a connection of its own.
 func (w ward) page(limit time.Duration) generators.Result {
 	w.Helper()
 	return w.generate(generators.Spec{
@@ -408,7 +410,7 @@ func (w ward) page(limit time.Duration) generators.Result {
 	})
 }
 
-// talking is how many connections the guest's web server has.
+// talking returns how many connections the guest's web server has.
 func (w ward) talking() (n int) {
 	w.Helper()
 	for line := range strings.Lines(w.file("/proc/net/tcp") + "\n" + w.file("/proc/net/tcp6")) {
@@ -456,7 +458,7 @@ func (w ward) impairment() impairment {
 	return impairment{loss: float64(r.Failed) / float64(r.Offered), fastest: r.Total.Min(), spread: r.Total.Quantile(0.9) - r.Total.Min()}
 }
 
-// refused sees that bad faults leave nothing.
+// refused checks that bad faults leave nothing.
 func (w ward) refused() {
 	for word, f := range map[string]faults.Fault{
 		`did you mean "flush"`:     {Kind: "flusch"},
@@ -488,7 +490,7 @@ func (w ward) overlap() {
 	w.holds(w.file(file) == "77", "and then it is as before both: %s", w.file(file))
 }
 
-// killed has an owner of faults end by SIGKILL in their middle, on a machine that lives on.
+// killed has an owner of faults end by SIGKILL while they hold, on a machine that lives on.
 func (w ward) killed() {
 	key := func(name, value string) []tuning.Sysctl {
 		return []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_" + name, Value: value}}

@@ -46,26 +46,27 @@ func sources(t *testing.T) (*token.FileSet, []source) {
 	return files, list
 }
 
-// matchers are the functions of strings and regexp that look for a text, which is their last argument.
+// matchers are the functions of strings and regexp that search for a text, which is their last
+// argument.
 var matchers = map[string][]string{
 	"strings": {"HasPrefix", "HasSuffix", "Contains", "Index", "Cut", "CutPrefix", "CutSuffix", "TrimPrefix", "TrimSuffix", "EqualFold", "Split"},
 	"regexp":  {"MustCompile", "Compile", "MatchString"},
 }
 
-// someWords matches a text that people read, as a sentence of the program's own is.
+// someWords matches text for readers, such as a sentence of the program.
 var someWords = regexp.MustCompile(`[A-Za-z]{3}.* |^[A-Z]{3,} |[a-z]{3,}: `)
 
-// elsewhere are texts with words that are no sentences of ctload's, though it writes them as well.
+// elsewhere are texts with words that are no sentences of ctload, though it writes them as well.
 var elsewhere = []string{
 	"nf_conntrack ", // a line of /proc/modules
 	"deb ",          // a line of sources.list
-	"bare init",     // a line of another program's, on a console
+	"bare init",     // a line of another program, on a console
 	"flush ruleset", // a statement of nft
 	"first ",        // a word of the language
 }
 
-// TestNothingMatchesOwnSentences holds decisions to types: no code looks in a text for words that another
-// line of ctload writes.
+// TestNothingMatchesOwnSentences requires typed decisions: no code searches a text for words that
+// another line of ctload writes.
 func TestNothingMatchesOwnSentences(t *testing.T) {
 	files, list := sources(t)
 	type match struct {
@@ -132,9 +133,9 @@ var calledByOthers = []string{
 	"LocalAddr", "RemoteAddr", "SetDeadline", "SetReadDeadline", "SetWriteDeadline",
 }
 
-// TestExportedNamesHaveUsers refuses exported names of a package that no other package uses. A type may
-// also be part of another exported declaration, a constant one of several of an exported type or the default
-// of a field that others leave out.
+// TestExportedNamesHaveUsers refuses exported names of a package that no other package uses. A type
+// may also be part of another exported declaration; a constant may be one of several of an exported
+// type, or the default of a field that other packages leave out.
 func TestExportedNamesHaveUsers(t *testing.T) {
 	files, list := sources(t)
 	used := map[string]bool{}     // folder.Name
@@ -169,7 +170,7 @@ func TestExportedNamesHaveUsers(t *testing.T) {
 			return true
 		})
 	}
-	// outside reports whether a method or field of that name is selected in another folder.
+	// outside reports whether another folder selects a method or field of that name.
 	outside := func(name, folder string) bool {
 		for s := range selected {
 			if of, where, _ := strings.Cut(s, "@"); of == name && where != folder {

@@ -16,10 +16,10 @@ var house = []struct {
 	name    string
 	imports []string
 }{
-	{"internal/spelling", nil}, // which any package may import, as the next two
+	{"internal/spelling", nil}, // any package may import it and the next two
 	{"internal/kernels", nil},
 	{"internal/actions", nil},
-	{"internal/hosttest", nil}, // tests alone import it, and the next
+	{"internal/hosttest", nil}, // only tests import it and the next one
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
 	{"internal/rules", nil},
@@ -94,7 +94,7 @@ var everywhere = []string{"internal/spelling", "internal/kernels", "internal/act
 
 const module = "github.com/ctload/ctload/"
 
-// TestImports holds the packages to their places: scenarios, generators and results know nothing of
+// TestImports checks the place of each package: scenarios, generators and results know nothing of
 // machines, renderers know results alone, and every package has a place.
 func TestImports(t *testing.T) {
 	list := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")

@@ -24,8 +24,8 @@ func (v interrupter) Stage(name string, atMost time.Duration) {
 	}
 }
 
-// TestInterrupt_InRecovery interrupts a trial while its recovery is watched: what was measured is collected
-// all the same, and the reason names the stage that was interrupted.
+// TestInterrupt_InRecovery interrupts a trial while its recovery is watched: the trial keeps its
+// measurements, and the reason names the interrupted stage.
 func TestInterrupt_InRecovery(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		r := play{text: `

@@ -25,14 +25,15 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// enterRole is the test binary as the caller of a sandbox; its arguments are those of the test inside.
+// enterRole runs the test binary as the caller of a sandbox; its arguments are those of the test
+// inside.
 const enterRole = "ctload-enter-lab"
 
-// initEnv tells a test inside the sandbox where the guest's init is: the real program, built as users
-// build it. The test binary itself is linked dynamically with -race, and slow.
+// initEnv tells a test inside the sandbox where the guest's init is: the real program, built as
+// users build it. The test binary itself is linked dynamically with -race, and slow.
 const initEnv = "CTLOAD_TEST_INIT"
 
-// TestMain makes the test binary what ctload is under its other names, but for the guest's init.
+// TestMain lets the test binary act as ctload under its other names, except as the guest's init.
 func TestMain(m *testing.M) {
 	roles := map[string]func() int{
 		agent.ChildRole:        agent.RunChild,
@@ -59,7 +60,8 @@ func enterSandbox() int {
 	return status
 }
 
-// programs is the folder of what guests run: ctload as init, and the tools of this package's tests.
+// programs returns the folder of the guests' programs: ctload as init, and the tools of this
+// package's tests.
 var programs = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv(initEnv); path != "" {
 		return "", errors.New("already inside a sandbox")
@@ -78,8 +80,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	return folder, nil
 })
 
-// inLab runs play in a sandbox, where labs can be made: outside it starts the test binary again, with
-// this test alone, and reports what came of that.
+// inLab runs play in a sandbox, where labs can be made: outside it starts the test binary again,
+// with this test alone, and reports the result.
 func inLab(t *testing.T, play func(t *testing.T)) {
 	t.Helper()
 	if sandbox.Inside() {
@@ -87,7 +89,7 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 		return
 	}
 	needsLab(t)
-	t.Parallel() // most of a trial is waiting
+	t.Parallel() // a trial mostly waits
 	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=30m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
 		t.Fatal("the test did not run in the sandbox")
 	}
@@ -104,21 +106,21 @@ func needsLab(t testing.TB) {
 	}
 }
 
-// again starts the test binary in a sandbox with these arguments and returns what it printed.
+// again starts the test binary in a sandbox with these arguments and returns its output.
 func again(t testing.TB, args ...string) string {
 	t.Helper()
 	folder, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// There is no network inside.
+	// The sandbox has no network.
 	if _, err := new(guest.Store).Kernel(t.Context(), scenarios.DefaultKernel); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Args[0] = enterRole
 	cmd.Env = append(os.Environ(), initEnv+"="+folder)
-	// The sandbox ends when the process that made it does; that one is to end with this.
+	// The sandbox ends when the process that made it does; that process must end with this one.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGKILL) }
 	out, err := cmd.CombinedOutput()
 	t.Logf("in the sandbox:\n%s", out)
@@ -128,21 +130,21 @@ func again(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// stage is where a test acts: it knows the DUT of the trial under way, and hears of its samples.
+// stage is where a test acts: it knows the current trial's DUT, and receives its samples.
 type stage struct {
 	vm.Lab
 	t testing.TB
 
-	booted func(context.Context, vm.Node) error // what is done to a machine that has booted, or nil
-	joined func(context.Context, vm.Node) error // and to a load node
+	booted func(context.Context, vm.Node) error // called on a booted machine, or nil
+	joined func(context.Context, vm.Node) error // likewise on a load node
 
-	// when tells by a sample of the load that it is time to act; act is done then, once in a run.
+	// when reports by a sample of the load that it is time to act; act then runs, once in a run.
 	when func(results.Sample) bool
 	act  func(ctx context.Context, dut, client vm.Node) error
 
 	mu      sync.Mutex
 	dut     vm.Node
-	client  vm.Node // the first
+	client  vm.Node // the first client
 	loading bool
 	acted   bool
 	acting  sync.WaitGroup
@@ -188,7 +190,7 @@ func (s *stage) Stage(name string, _ time.Duration) {
 	s.loading = name == "load"
 }
 
-// Table acts when it is time. The action has a goroutine of its own: samples go on to come.
+// Table acts when it is time. The action has a goroutine of its own, so that samples continue.
 func (s *stage) Table(sample results.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +206,7 @@ func (s *stage) Table(sample results.Sample) {
 	})
 }
 
-// play is an experiment, what is done to its DUT meanwhile, and what its guests need for that.
+// play is an experiment, the actions on its DUT meanwhile, and what its guests need for them.
 type play struct {
 	text   string
 	order  []Slot                               // of the trials; nil: as planned
@@ -213,10 +215,10 @@ type play struct {
 	when   func(results.Sample) bool
 	act    func(ctx context.Context, dut, client vm.Node) error
 	tools  []string                       // of the host, for the guest
-	look   func(samples []results.Sample) // at the samples of the first trial, or nil
+	look   func(samples []results.Sample) // called with the samples of the first trial, or nil
 }
 
-// request is the experiment as [Run] takes it, in a lab of its own as RunEmbedded opens it.
+// request returns the experiment as a [Request], in a lab of its own as Job.Run opens it.
 func (p play) request(t testing.TB) Request {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
@@ -267,7 +269,7 @@ func (p play) measured(t *testing.T) *results.Run {
 	return p.until(t, func(run *results.Run) bool { return len(measuredtest.SpoiltIn(run)) == 0 })
 }
 
-// until runs the experiment until a run is good, or has been made often enough.
+// until repeats the experiment until a run is good, up to a limit.
 func (p play) until(t *testing.T, good func(*results.Run) bool) *results.Run {
 	t.Helper()
 	r := p.request(t)
@@ -290,7 +292,7 @@ func (p play) until(t *testing.T, good func(*results.Run) bool) *results.Run {
 	return run
 }
 
-// once runs what is asked for, and waits for the action on the DUT.
+// once performs the request, and waits for the action on the DUT.
 func once(t *testing.T, r Request) *results.Run {
 	t.Helper()
 	s := r.View.(*stage)
@@ -305,7 +307,7 @@ func once(t *testing.T, r Request) *results.Run {
 	return run
 }
 
-// renewed is a request that has been met, to be met again in the same lab.
+// renewed returns a performed request that can be performed again in the same lab.
 func renewed(t *testing.T, r Request) Request {
 	t.Helper()
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
@@ -318,8 +320,8 @@ func renewed(t *testing.T, r Request) Request {
 	return r
 }
 
-// materials are those of a lab's site, with the program that was built for the test as init, and with
-// more tools.
+// materials returns those of a lab's site, with the program that was built for the test as init,
+// and with more tools.
 func (p play) materials(t testing.TB, plan *Plan) labs.Materials {
 	t.Helper()
 	folder := os.Getenv(initEnv)

@@ -12,11 +12,11 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// mortalLab boots nothing; after so many tries its host is dead.
+// mortalLab boots nothing; after a number of tries its host is dead.
 type mortalLab struct {
 	brokenLab
 	name  string
-	lives int64 // -1: for ever
+	lives int64 // remaining tries; -1: no limit
 	tried atomic.Int64
 }
 
@@ -37,7 +37,7 @@ func (l *mortalLab) Survey(context.Context) ([]string, error) {
 	return []string{dead}, &vm.LostError{Reason: errors.New(dead)}
 }
 
-// perform runs the three scenarios in labs beside each other.
+// perform runs the three scenarios in concurrent labs.
 func perform(t *testing.T, labs ...*mortalLab) (*results.Run, *silent, error) {
 	t.Helper()
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
@@ -53,7 +53,8 @@ func perform(t *testing.T, labs ...*mortalLab) (*results.Run, *silent, error) {
 	return run, view, err
 }
 
-// A host that dies costs its trial, which is done again elsewhere: every trial is there once, in order.
+// TestTrialsOfADeadHost: a host that dies costs its trial, which is repeated elsewhere: every trial
+// is there once, in order.
 func TestTrialsOfADeadHost(t *testing.T) {
 	for _, lives := range []int64{0, 1, 2} {
 		dies, stays := &mortalLab{name: "first", lives: lives}, &mortalLab{name: "second", lives: -1}
@@ -76,7 +77,7 @@ func TestTrialsOfADeadHost(t *testing.T) {
 	}
 }
 
-// When the last host is dead the run ends, with what was measured.
+// TestNoHostIsLeft: when the last host is dead the run ends, with its measurements.
 func TestNoHostIsLeft(t *testing.T) {
 	run, _, err := perform(t, &mortalLab{name: "first", lives: 1}, &mortalLab{name: "second", lives: 2})
 	if _, lost := errors.AsType[*vm.LostError](err); !lost {

@@ -14,8 +14,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// here runs commands on this host. Those of the test end before they touch anything: their arguments
-// are refused.
+// here runs commands on this host. Those of the test touch nothing: the tools refuse their
+// arguments.
 type here struct{}
 
 func (here) Exec(ctx context.Context, stdin string, argv ...string) (agent.Output, error) {
@@ -29,7 +29,7 @@ func (here) Exec(ctx context.Context, stdin string, argv ...string) (agent.Outpu
 	return agent.Output{Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}, err
 }
 
-// TestRefusals gives the shipped mistakes whose arguments are refused to the real tools of this host.
+// TestRefusals gives the shipped mistakes with invalid arguments to the real tools of this host.
 func TestRefusals(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	hosttest.Need(t, "sysctl", "iptables-nft", "iptables-legacy")
@@ -40,7 +40,7 @@ func TestRefusals(t *testing.T) {
 	seen := 0
 	for _, s := range experiment.Resolve() {
 		if s.Name == "full-stop" {
-			continue // its value is refused by the kernel
+			continue // the kernel refuses its value
 		}
 		for _, backend := range []scenarios.RulesBackend{scenarios.BackendNFT, scenarios.BackendLegacy} {
 			s.DUT.RulesBackend = backend

@@ -51,7 +51,7 @@ func (v *silent) Note(text string) {
 	v.notes = append(v.notes, text)
 }
 
-// planned is the plan of an experiment given as text.
+// planned returns the plan of an experiment given as text.
 func planned(t *testing.T, text string) *Plan {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
@@ -134,8 +134,8 @@ func TestRunThatIsInterrupted(t *testing.T) {
 	}
 }
 
-// Trials go in rounds, so that a drift of the host meets all scenarios alike; the same seed gives the
-// same order.
+// TestPlanOrder: trials go in rounds, so that a drift of the host affects all scenarios alike; the
+// same seed gives the same order.
 func TestPlanOrder(t *testing.T) {
 	plan := planned(t, threeScenarios)
 	for round := range 2 {
@@ -155,7 +155,7 @@ func TestPlanOrder(t *testing.T) {
 	}
 }
 
-// TestConfigurationHasAllRules has the rules of both families in what run.json says was asked for.
+// TestConfigurationHasAllRules requires the rules of both families in run.json's configuration.
 func TestConfigurationHasAllRules(t *testing.T) {
 	got := configuration(scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"})
 	if got.Rules != "4" || got.Rules6 != "6" || got.NFT != "n" || got.IPVS != "i" {

@@ -56,7 +56,8 @@ func TestAddThresholds(t *testing.T) {
 	}
 }
 
-// A name that begins another one, as those of a matrix do, is no reason to take the wrong one.
+// TestAddThresholdsToAMatrix: a name may begin another one, as those of a matrix do, without taking
+// its place.
 func TestAddThresholdsToAMatrix(t *testing.T) {
 	experiment, _, err := scenarios.Load("table-full")
 	if err != nil {
@@ -76,7 +77,8 @@ func TestAddThresholdsToAMatrix(t *testing.T) {
 	}
 }
 
-// What does not compile is refused with its place before anything starts.
+// TestAddedThresholdThatDoesNotCompile: a threshold that does not compile is refused with its place
+// before anything starts.
 func TestAddedThresholdThatDoesNotCompile(t *testing.T) {
 	experiment, _, err := scenarios.Load("table-full")
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// What one action has no other one gets, wholly or in part, before it is over.
+// TestTimelineTake: no action gets what another one owns, wholly or in part, before that one is
+// over.
 func TestTimelineTake(t *testing.T) {
 	l := &timeline{held: map[string]string{}}
 	release, err := l.take([]string{"dut/client", "dut/server"}, "parted")
@@ -31,7 +32,8 @@ func TestTimelineTake(t *testing.T) {
 	other()
 }
 
-// Runs whose experiments differ in their actions alone are not compared; where those stand in the file is no difference.
+// TestActionsTellRunsApart: runs whose experiments differ only in their actions are not compared;
+// the place of actions in the file makes no difference.
 func TestActionsTellRunsApart(t *testing.T) {
 	const text = `
 experiment: apart

@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// acted is the fixture with a fault and a fix in its first trial, which healed it.
+// acted returns the fixture with a fault and a fix in its first trial, which healed it.
 func acted() *results.Run {
 	run := fixture()
 	t := &run.Scenarios[0].Trials[0]
@@ -30,7 +30,7 @@ func acted() *results.Run {
 	return run
 }
 
-// Every format says what was done, how soon it healed and what broke.
+// TestFormatsOfActions: every format tells the actions, how soon the trial healed and what broke.
 func TestFormatsOfActions(t *testing.T) {
 	const sentence = "normal again 0.30 s after the fix; meanwhile 3616 refused packets, 904 failed attempts of the load and 6 lost probes; 3 existing connections broke"
 	for format, want := range map[string][]string{
@@ -89,7 +89,7 @@ Times count from the start of the load; * is an action. Nothing was booted.
 	}
 }
 
-// The bands lie where the actions were, in the page as drawn, and follow a zoom.
+// TestHTMLBands: the bands lie where the actions were, in the page as drawn, and follow a zoom.
 func TestHTMLBands(t *testing.T) {
 	var got struct {
 		All, Zoomed [][]float64

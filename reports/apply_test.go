@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// winning is a run whose second scenario is the recommended one.
+// winning returns a run whose second scenario is the recommended one.
 func winning(first, second results.Configuration) *results.Run {
 	trial := func(v results.Verdict) []results.Trial { return []results.Trial{{Number: 1, Verdict: v}} }
 	return &results.Run{Experiment: "x", Scenarios: []results.Scenario{
@@ -72,12 +72,12 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// A shell takes the commands as they are, whatever is in them.
+// TestApplyIsPasted: a shell takes the commands unchanged, whatever text they hold.
 func TestApplyIsPasted(t *testing.T) {
 	rules := "*raw\n-A PREROUTING -m comment --comment \"it's $HOME `id` \\\\\" -j CT --notrack\nCOMMIT"
 	a := applyOf(winning(results.Configuration{}, results.Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
 	dir := t.TempDir()
-	// In place of sudo, what keeps what it is given.
+	// In place of sudo, a script that records its arguments and its input.
 	script := "#!/bin/sh\necho \"$@\" >>" + dir + "/said\ncase $1 in modprobe|sysctl) ;; *) cat >>" + dir + "/said ;; esac\n"
 	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)

@@ -23,8 +23,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// browse opens the page in Chromium, runs a script in it when it has drawn itself, and decodes what
-// the script returns. What the page says to the console is an error.
+// browse opens the page in Chromium, runs a script in it when it has drawn itself, and decodes the
+// script's result. A console message of the page is an error.
 func browse(t testing.TB, document []byte, size, script string, into any, flags ...string) {
 	t.Helper()
 	if testing.Short() {
@@ -50,7 +50,7 @@ out.id = "returned";
 		"--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size, "--enable-logging=stderr",
 		"--timeout=60000", "--dump-dom", "file://"+path)...)
-	// In a folder that nobody else uses, so that its cleaning up disturbs nobody.
+	// In a folder of its own, so that its cleaning up disturbs no other process.
 	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
@@ -76,7 +76,7 @@ out.id = "returned";
 	}
 }
 
-// The charts show the run's own figures, and nothing is fetched.
+// TestHTMLShowsTheRun: the charts show the run's own figures, and the page fetches nothing.
 func TestHTMLShowsTheRun(t *testing.T) {
 	run := fixture()
 	source := sampled{600}
@@ -137,7 +137,7 @@ return {
 	}
 }
 
-// Zoom, cursor, overlay, tabs and the theme work with buttons and keys.
+// TestHTMLControls: zoom, cursor, overlay, tabs and the theme work with buttons and keys.
 func TestHTMLControls(t *testing.T) {
 	var got struct {
 		Zoomed, Load, All, Same bool
@@ -220,7 +220,7 @@ return out;`, &got)
 	}
 }
 
-// On a narrow screen nothing but the tables and the commands scrolls sideways.
+// TestHTMLOnAPhone: on a narrow screen only the tables and the commands scroll sideways.
 func TestHTMLOnAPhone(t *testing.T) {
 	inside := html.EscapeString(string(render(t, "html", judged(), Options{Series: sampled{300}})))
 	// Chromium's own window is never narrower than 500 pixels: a frame is.
@@ -250,7 +250,8 @@ return {
 	}
 }
 
-// The page is dark where the system is, and legible in both: text has a contrast of 4.5 at least.
+// TestHTMLColors: the page is dark where the system is, and legible in both: text has a contrast of
+// at least 4.5.
 func TestHTMLColors(t *testing.T) {
 	for name, flags := range map[string][]string{"light": nil, "dark": {"--blink-settings=preferredColorScheme=0"}} {
 		var got struct {
@@ -282,7 +283,8 @@ return {theme: document.documentElement.dataset.theme, contrast};`, &got, flags.
 	}
 }
 
-// On paper nobody can choose: all scenarios are drawn, in light colours and no wider than a page.
+// TestHTMLOnPaper: paper has no controls, so all scenarios are drawn, in light colours and no wider
+// than a page.
 func TestHTMLOnPaper(t *testing.T) {
 	var got struct {
 		Before, Paper, After int
@@ -315,7 +317,7 @@ return out;`, &got)
 	}
 }
 
-// manyTrials is the page of a hundred trials of ten minutes at ten samples a second.
+// manyTrials returns the page of a hundred trials of ten minutes at ten samples a second.
 func manyTrials(t testing.TB) []byte {
 	t.Helper()
 	run := fixture()
@@ -330,7 +332,8 @@ func manyTrials(t testing.TB) []byte {
 	return render(t, "html", run, Options{Series: sampled{6000}})
 }
 
-// However long a run was, its page is of a size that browsers open at once, and draws one trial at a time.
+// TestHTMLOfManyTrials: however long a run was, its page has a size that browsers open at once, and
+// draws one trial at a time.
 func TestHTMLOfManyTrials(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens a large page")
@@ -351,7 +354,8 @@ return {trials: c.scenarios.reduce((n, s) => n + s.trials.length, 0), plots: c.p
 	}
 }
 
-// BenchmarkHTMLOpens is the time from the navigation to a page of many trials until it has drawn itself.
+// BenchmarkHTMLOpens measures the time from the navigation to a page of many trials until it has
+// drawn itself.
 func BenchmarkHTMLOpens(b *testing.B) {
 	document := manyTrials(b)
 	best := math.Inf(1)
@@ -363,7 +367,7 @@ func BenchmarkHTMLOpens(b *testing.B) {
 	b.ReportMetric(best, "open-ms")
 }
 
-// A page of a run without series, trials or scenarios opens without an error.
+// TestHTMLOfAnyRun: a page of a run without series, trials or scenarios opens without an error.
 func TestHTMLOfAnyRun(t *testing.T) {
 	for i, run := range []*results.Run{{}, judged(), {Scenarios: []results.Scenario{{Name: "a"}}}} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/ctload/ctload/results/compare"
 )
 
-// varied is the fixture with many trials that vary a little, failing more by the given number.
+// varied returns the fixture with many trials that vary a little, with more failures added.
 func varied(seed uint64, trials int, more int64) *results.Run {
 	r := rand.New(rand.NewPCG(seed, 1))
 	run := fixture()
@@ -55,7 +55,7 @@ func TestComparisonGolden(t *testing.T) {
 	}
 }
 
-// A run with several trials says how its scenarios differ.
+// TestDifferencesGolden: a run with several trials shows how its scenarios differ.
 func TestDifferencesGolden(t *testing.T) {
 	golden(t, "table-differences.txt", render(t, "table", varied(3, 8, 0), Options{Width: 100}))
 	golden(t, "table-few-trials.txt", render(t, "table", varied(3, 2, 0), Options{Width: 100}))

@@ -6,7 +6,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Joining bars loses no latency, makes none shorter, and leaves the tail alone.
+// TestThinBars: joining bars loses no latency, makes none shorter, and leaves the tail alone.
 func TestThinBars(t *testing.T) {
 	var bars []results.Bar
 	for i := range 10_001 {
@@ -16,7 +16,7 @@ func TestThinBars(t *testing.T) {
 	if len(kept) > 1500 || len(kept) < 700 {
 		t.Errorf("%d are left", len(kept))
 	}
-	// The number of latencies up to each value is never more than it was.
+	// The number of latencies up to each value never rises.
 	below := func(list []results.Bar, millis float64) (n int64) {
 		for _, b := range list {
 			if b.Millis <= millis {

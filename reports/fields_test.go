@@ -10,7 +10,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestFieldsPage holds docs/fields.md to the model: each field that a threshold may name, each with a meaning.
+// TestFieldsPage compares docs/fields.md with the model: each field that a threshold may name, each
+// with a meaning.
 func TestFieldsPage(t *testing.T) {
 	fields, err := results.Fields()
 	if err != nil {

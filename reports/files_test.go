@@ -39,7 +39,8 @@ func TestParseFiles(t *testing.T) {
 	}
 }
 
-// A file holds what would be printed without a terminal, and one that cannot be written costs no other.
+// TestWriteFiles: a file holds the output without a terminal, and a file that cannot be written
+// costs no other.
 func TestWriteFiles(t *testing.T) {
 	dir := t.TempDir()
 	files := []File{{"junit", dir}, {"table", filepath.Join(dir, "t.txt")}, {"html", filepath.Join(dir, "p.html")}}

@@ -32,7 +32,7 @@ func load(failed int64, seconds float64, connect results.Latency) results.Load {
 
 const stateful = "*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n"
 
-// fixture is a run as `ctload run table-full` makes it, with plausible figures.
+// fixture returns a run as `ctload run table-full` makes it, with plausible figures.
 func fixture() *results.Run {
 	var (
 		base    = results.Configuration{Kernel: "debian/bookworm", VCPUs: 1, MemoryBytes: 512 << 20, Rules: stateful}

@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// judged is repeated with thresholds, a baseline, and text that every format has to escape.
+// judged returns repeated with thresholds, a baseline, and text that every format has to escape.
 func judged() *results.Run {
 	run := repeated()
 	run.Interrupted = false
@@ -43,7 +43,8 @@ func TestFormatsGolden(t *testing.T) {
 	golden(t, "table-judged.txt", render(t, "table", judged(), Options{}))
 }
 
-// Every format takes every run, also one without scenarios, trials or figures.
+// TestFormatsTakeAnyRun: every format takes every run, also one without scenarios, trials or
+// figures.
 func TestFormatsTakeAnyRun(t *testing.T) {
 	for name, run := range map[string]*results.Run{
 		"nothing":        {},
@@ -64,7 +65,7 @@ func TestFormatsTakeAnyRun(t *testing.T) {
 	}
 }
 
-// Nothing in a run can command the terminal.
+// TestTableIsPrintable: no text of a run can command the terminal.
 func TestTableIsPrintable(t *testing.T) {
 	bad := "a\x1b]0;x\x07\x00b"
 	trial := results.Trial{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad}
@@ -79,7 +80,7 @@ func TestTableIsPrintable(t *testing.T) {
 	}
 }
 
-// The same run gives the same bytes.
+// TestFormatsAreStable: the same run gives the same bytes.
 func TestFormatsAreStable(t *testing.T) {
 	for _, format := range Formats() {
 		first := render(t, format, judged(), Options{})
@@ -103,7 +104,7 @@ func TestJSONIsTheRun(t *testing.T) {
 	}
 }
 
-// A spreadsheet reads the figures back as they are in the run.
+// TestCSVReadBack: a spreadsheet reads the run's figures back unchanged.
 func TestCSVReadBack(t *testing.T) {
 	run := judged()
 	records, err := csv.NewReader(bytes.NewReader(render(t, "csv", run, Options{}))).ReadAll()
@@ -143,7 +144,8 @@ func TestCSVReadBack(t *testing.T) {
 	}
 }
 
-// A Markdown table has as many cells in each row as in its header, whatever the text.
+// TestMarkdownTable: a Markdown table has as many cells in each row as in its header, whatever the
+// text.
 func TestMarkdownTable(t *testing.T) {
 	run := judged()
 	run.Scenarios[0].Name = "a|b"
@@ -188,7 +190,8 @@ func TestJUnitCounts(t *testing.T) {
 	}
 }
 
-// The document is valid after the schema of Ant's dialect, for a parser that follows XSD.
+// TestJUnitSchema: the document is valid after the schema of Ant's dialect, for a parser that
+// follows XSD.
 func TestJUnitSchema(t *testing.T) {
 	lint := hosttest.Program(t, "xmllint")
 	check := func(data []byte) error {

@@ -9,7 +9,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// sampled hands out the same made-up series for each trial: a table that fills, drops, and empties.
+// sampled provides the same made-up series for each trial: a table that fills, drops, and empties.
 type sampled struct{ samples int }
 
 func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSample, error) {
@@ -34,7 +34,7 @@ func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSamp
 
 func (s sampled) Experiment() ([]byte, error) { return []byte("experiment: table-full\n"), nil }
 
-// Distributions are as many latencies as completed, from a millisecond upwards.
+// Distributions returns as many latencies as completed, from a millisecond upwards.
 func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) {
 	var bars []results.Bar
 	for i := range int64(200) {
@@ -44,7 +44,7 @@ func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) 
 }
 
 func TestHTMLGolden(t *testing.T) {
-	// The parts that are files of their own are left out of the golden file.
+	// The golden file omits the parts that are files of their own.
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
 	for name, part := range map[string]string{"uplot.min.js": uplotJS, "bands.js": bandsJS, "page.js": pageJS, "uplot.min.css": uplotCSS, "page.css": pageCSS} {
 		if !strings.Contains(text, part) {
@@ -55,7 +55,7 @@ func TestHTMLGolden(t *testing.T) {
 	golden(t, "run.html", []byte(text))
 }
 
-// The page names no address that a browser would fetch.
+// TestHTMLFetchesNothing: the page names no address that a browser would fetch.
 func TestHTMLFetchesNothing(t *testing.T) {
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
 	if m := regexp.MustCompile(`(?i)(src|href|action|data-src)\s*=\s*["']?(https?:|//)|@import|url\(\s*["']?(https?:|//)`).FindString(text); m != "" {
@@ -66,7 +66,7 @@ func TestHTMLFetchesNothing(t *testing.T) {
 	}
 }
 
-// What comes from a run is text, never markup or script.
+// TestHTMLEscapes: text from a run stays text, never markup or script.
 func TestHTMLEscapes(t *testing.T) {
 	bad := `</script><script>alert(1)</script><img src=x onerror=alert(1)>`
 	run := &results.Run{

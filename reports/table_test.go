@@ -47,8 +47,8 @@ func render(t testing.TB, format string, run *results.Run, o Options) []byte {
 	return b.Bytes()
 }
 
-// repeated is the fixture with three trials for each scenario, the second of baseline invalid, and
-// cut short before the last scenario began.
+// repeated returns the fixture with three trials for each scenario, the second of baseline invalid,
+// and cut short before the last scenario began.
 func repeated() *results.Run {
 	run := fixture()
 	run.Interrupted = true
@@ -90,7 +90,7 @@ func TestTableGolden(t *testing.T) {
 	}
 }
 
-// The table fits the width that it was given, at every width at which its first columns fit.
+// TestTableFits: the table fits the given width, at every width at which its first columns fit.
 func TestTableFits(t *testing.T) {
 	for _, run := range []*results.Run{fixture(), repeated()} {
 		for width := 60; width <= 240; width++ {
@@ -103,7 +103,8 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
-// Each column has its place in the order in which columns are dropped, and none twice.
+// TestImportanceNamesAllColumns: each column has its place in the order in which columns are
+// dropped, and none twice.
 func TestImportanceNamesAllColumns(t *testing.T) {
 	names := map[string]bool{}
 	for _, c := range columns {
@@ -120,7 +121,8 @@ func TestImportanceNamesAllColumns(t *testing.T) {
 	}
 }
 
-// The package documentation states the order in which columns are dropped.
+// TestImportanceIsDocumented: the package documentation states the order in which columns are
+// dropped.
 func TestImportanceIsDocumented(t *testing.T) {
 	source, err := os.ReadFile("reports.go")
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestFootnotes_Remarks shows what the DUT's kernel made of a setting once, with the scenarios that it met.
+// TestFootnotes_Remarks shows once how the DUT's kernel changed a setting, with the scenarios
+// affected.
 func TestFootnotes_Remarks(t *testing.T) {
 	const rounded = "the kernel rounded the hash from 1000 up to 1024 buckets, a multiple of 512"
 	run := &results.Run{}

@@ -112,7 +112,7 @@ func TestSetKernels(t *testing.T) {
 	}
 }
 
-// Kernels by path stand beside those by name, in a file and on the command line.
+// TestKernelPaths: kernels by path stand beside those by name, in a file and on the command line.
 func TestKernelPaths(t *testing.T) {
 	e := parsed(t, strings.Replace(chosen, "kernel: ./vmlinuz\n  kernel-modules: ./modules", "kernel: [debian/bookworm, ./vmlinuz, /boot/vmlinuz-6.12.0]", 1))
 	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 a@kernel=.-vmlinuz@vcpus=1 a@kernel=.-vmlinuz@vcpus=2" +

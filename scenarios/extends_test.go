@@ -11,7 +11,7 @@ import (
 )
 
 // TestExtends reads a file that changes parts of table-full. What it does not change may change
-// with the shipped file, and is compared with that.
+// with the shipped file, and is compared with that file.
 func TestExtends(t *testing.T) {
 	data, err := os.ReadFile("testdata/extends/extends.yaml")
 	if err != nil {
@@ -76,7 +76,7 @@ func extended(experiment, rest string) (*Experiment, error) {
 	return e, err
 }
 
-// TestExtends_EmptyValues takes away each kind of value that is merged, in each way to say so.
+// TestExtends_EmptyValues removes each kind of value that is merged, in each way to write that.
 func TestExtends_EmptyValues(t *testing.T) {
 	tests := []struct {
 		experiment, file string
@@ -126,14 +126,14 @@ func TestExtends_EmptyValues(t *testing.T) {
 	}
 }
 
-// TestExtends_EmptyOverNothing keeps what an empty value does not stand over.
+// TestExtends_EmptyOverNothing keeps a value that no empty one overrides.
 func TestExtends_EmptyOverNothing(t *testing.T) {
 	e, err := extended("log-flood", "dut: {sysctl: {net.netfilter.nf_conntrack_tcp_loose: 0}}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range e.Resolve() {
-		// count-written gives a setting that the loader leaves out, which takes none away.
+		// count-written gives a setting that the loader leaves out, which removes none.
 		if loose, ok := r.DUT.Sysctl.Get(kernels.Prefix + "tcp_loose"); loose != "0" || !ok {
 			t.Errorf("%s lacks the setting of the dut: %+v", r.Name, r.DUT.Sysctl)
 		}
@@ -141,7 +141,7 @@ func TestExtends_EmptyOverNothing(t *testing.T) {
 }
 
 // TestExtends_OmitAndDefineAgain: the scenario of the same name is a new one, without the
-// thresholds of the one that is left out.
+// thresholds of the omitted one.
 func TestExtends_OmitAndDefineAgain(t *testing.T) {
 	e, err := extended("table-full", "omit: [raised-max, raised-max]\nscenarios: {raised-max: {buckets: 4096}}\n")
 	if err != nil {
@@ -158,7 +158,8 @@ func TestExtends_OmitAndDefineAgain(t *testing.T) {
 	}
 }
 
-// TestExtends_FileOfTheSameName: positions in the user's file and in the shipped one are told apart.
+// TestExtends_FileOfTheSameName: messages tell positions in the user's file from those in the
+// shipped one.
 func TestExtends_FileOfTheSameName(t *testing.T) {
 	_, _, err := Parse("table-full.yaml", []byte("experiment: mine\nextends: table-full\ndut: {vcpus: 0}\n"))
 	want := "table-full.yaml:3:14: vcpus must be 1 to 256\n     2 | extends: table-full\n>    3 | dut: {vcpus: 0}\n       |              ^"

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzParse: whatever the text, Parse comes back soon, with an experiment or with an
-// InvalidError that says something; and what loads survives being written and read again.
+// FuzzParse: whatever the text, Parse returns soon, with an experiment or with an InvalidError that
+// has a message; and what loads survives being written and read again.
 func FuzzParse(f *testing.F) {
 	for _, name := range Names() {
 		data, err := Shipped(name)
@@ -50,7 +50,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// hostile are texts that take a careless loader down.
+// hostile are texts that break a careless loader.
 var hostile = []string{
 	"",
 	"\x00",
@@ -71,8 +71,8 @@ var hostile = []string{
 	"extends: table-full\nexperiment: m\nscenarios: {baseline: {workload: {http: {rate: 5/s}, probe: }}}\nomit: [raw-notrack, x]\n",
 }
 
-// TestHostileTexts are refused within a bound, which the fuzz target alone would check only when
-// somebody fuzzes.
+// TestHostileTexts: the loader refuses them within a bound, which the fuzz target alone would check
+// only during fuzzing.
 func TestHostileTexts(t *testing.T) {
 	for _, text := range hostile {
 		start := time.Now()

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestGuideHash_OfTheKernel holds the warning of a small hash to the table that the DUT's kernel makes.
+// TestGuideHash_OfTheKernel checks the warning of a small hash against the table that the DUT's
+// kernel makes.
 func TestGuideHash_OfTheKernel(t *testing.T) {
 	for _, test := range []struct {
 		dut  string

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// golden compares a text with the file that holds what it should be.
+// golden compares a text with the file that holds the expected one.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -31,7 +31,7 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// TestMalformedFiles holds the loader to the words of its errors, place and excerpt included.
+// TestMalformedFiles checks the words of the loader's errors, place and excerpt included.
 func TestMalformedFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/malformed/*.yaml")
 	if err != nil || len(files) < 60 {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// same compares experiments by what they mean: places in files are left out.
+// same compares experiments by their meaning: it ignores places in files.
 var same = cmp.Options{
 	cmpopts.IgnoreTypes(Position{}),
 	cmpopts.IgnoreUnexported(Experiment{}),

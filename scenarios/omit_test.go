@@ -20,8 +20,8 @@ func loadShipped(t *testing.T, name string) *Experiment {
 	return e
 }
 
-// TestOmit_EachShippedScenario leaves out each scenario of each shipped experiment alone, then all
-// but that one: what is left is what it is in the shipped experiment, its thresholds included.
+// TestOmit_EachShippedScenario omits each scenario of each shipped experiment alone, then all but
+// that one: the rest equals that of the shipped experiment, thresholds included.
 func TestOmit_EachShippedScenario(t *testing.T) {
 	omitted := 0
 	for _, name := range Names() {
@@ -55,7 +55,7 @@ func checkOmit(t *testing.T, whole *Experiment, omit, kept []string) {
 		return
 	}
 	places := cmp.Options{cmpopts.IgnoreTypes(Position{}), cmpopts.EquateEmpty()}
-	if len(kept) == 0 { // the dut as it is, which every file without scenarios means
+	if len(kept) == 0 { // the dut unchanged, as in every file without scenarios
 		if got := names(e); got != "baseline" {
 			t.Errorf("%s without any scenario has %s", whole.Name, got)
 		}

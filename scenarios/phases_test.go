@@ -31,7 +31,7 @@ func TestPhases(t *testing.T) {
 	}
 	for i, want := range []struct{ begins, length Duration }{
 		{7e9, 8e9},  // to the end of its phase
-		{15e9, 3e9}, // as it says
+		{15e9, 3e9}, // as given
 		{0, 70e9},   // held connections outlive the phase
 	} {
 		if got := r.Begins(r.Workload[i]); got != want.begins {
@@ -43,7 +43,7 @@ func TestPhases(t *testing.T) {
 	}
 }
 
-// A file that extends another changes the length of a phase by its name.
+// TestPhasesAreMerged: a file that extends another changes the length of a phase by its name.
 func TestPhasesAreMerged(t *testing.T) {
 	p := newProblems()
 	base := parse(p, "base.yaml", []byte(phased))

@@ -85,7 +85,7 @@ func TestValidFilesFitTheSchema(t *testing.T) {
 	}
 }
 
-// TestSchemaRefuses keeps the schema from becoming one that lets everything pass.
+// TestSchemaRefuses checks that the schema does not accept everything.
 func TestSchemaRefuses(t *testing.T) {
 	schema := compiledSchema(t)
 	const head = "experiment: x\nworkload: [{generator: http, requests: 5, concurrency: 1}]\n"

@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// TestSearch_FindsWhatOperatorsType looks for messages, settings, commands and lines of write-ups.
+// TestSearch_FindsWhatOperatorsType searches for messages, settings, commands and lines of
+// write-ups.
 func TestSearch_FindsWhatOperatorsType(t *testing.T) {
 	tests := []struct {
-		text, experiment string // which is among the results
+		text, experiment string // one of the results
 		where            string // of its first line
 		holds            string // what that line holds
 	}{
@@ -59,7 +60,7 @@ func TestSearch_Order(t *testing.T) {
 	}
 }
 
-// TestSearch_AllWords holds only what has every word, in whatever line.
+// TestSearch_AllWords requires every word in each result, in whatever line.
 func TestSearch_AllWords(t *testing.T) {
 	both := Search("masquerade dual-stack")
 	if len(both) != 1 || both[0].Experiment != "nat-kinds" || len(both[0].Lines) != 2 {
@@ -83,7 +84,7 @@ func TestSuggestions_NearestWord(t *testing.T) {
 	}
 }
 
-// FuzzSearch: whatever the words, each line that is found is in the file and holds one of them.
+// FuzzSearch: whatever the words, each line found is in the file and holds one of them.
 func FuzzSearch(f *testing.F) {
 	for _, text := range []string{"NOTRACK", "ip_conntrack_max = 393216", "[ 1.2] nf_conntrack: table full", "\x00", "İ", "–t raw", "/proc/sys/net.a/b", "é"} {
 		f.Add(text)

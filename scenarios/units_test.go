@@ -99,7 +99,7 @@ func TestUnitsRefuse(t *testing.T) {
 	}
 }
 
-// FuzzUnits: what is read is written as something that reads as the same.
+// FuzzUnits: a value that was read is written as text that reads as the same value.
 func FuzzUnits(f *testing.F) {
 	for _, text := range []string{"512MiB", "5s", "1h30m", "3000/s", "7/h", "0.1/min", "5k", "80-90", "1µs", "2.5%"} {
 		f.Add(text)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestValidFiles holds the loader to the meaning of the language: the golden file of each valid
-// one has its warnings and the experiment as it would run.
+// TestValidFiles checks the meaning of the language: the golden file of each valid one has its
+// warnings and the experiment as it would run.
 func TestValidFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/valid/*.yaml")
 	if err != nil || len(files) == 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzWrite: whatever text stands in an experiment, it is read as it was written.
+// FuzzWrite: any text in an experiment is read as it was written.
 func FuzzWrite(f *testing.F) {
 	for _, text := range []string{
 		"", " ", "a", "a b", "a: b", "a #b", "- a", "null", "yes", "~", "5", "0x10", ".inf", "<<", "*a", "&a", "!a", "%a", "@a", "`a",
@@ -19,9 +19,9 @@ func FuzzWrite(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) || len(text) > 10000 {
-			return // not what a file can hold
+			return // a file cannot hold it
 		}
-		// A long key is not one, in YAML: 1024 characters at most.
+		// YAML bounds a key: 1024 characters at most.
 		key := text
 		if len(key) > 100 {
 			key = "long"
@@ -43,7 +43,7 @@ func FuzzWrite(f *testing.F) {
 	})
 }
 
-// shape is a tree without the places of its parts.
+// shape returns a tree without the places of its parts.
 func shape(n *node) any {
 	switch n.kind {
 	case mapping:

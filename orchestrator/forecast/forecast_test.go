@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// forecasts are those of a shipped experiment, by scenario.
+// forecasts returns those of a shipped experiment, by scenario.
 func forecasts(t *testing.T, name string) map[string]results.Forecast {
 	t.Helper()
 	experiment, _, err := scenarios.Load(name)
@@ -47,7 +47,7 @@ func TestForecast(t *testing.T) {
 	}
 }
 
-// What a generator cannot make is not predicted.
+// TestForecastOfFewPorts: what a generator cannot make is not predicted.
 func TestForecastOfFewPorts(t *testing.T) {
 	list := forecasts(t, "generator-limit")
 	for name, peak := range map[string]int64{"200-ports": 200, "more-addresses": 500} {
@@ -87,7 +87,7 @@ func TestAssumedState(t *testing.T) {
 	}
 }
 
-// TestAssumedTracking asks for each family apart.
+// TestAssumedTracking checks each family separately.
 func TestAssumedTracking(t *testing.T) {
 	const rules = "*filter\n-A INPUT -m connbytes --connbytes 9: -j ACCEPT\nCOMMIT"
 	for _, tc := range []struct {

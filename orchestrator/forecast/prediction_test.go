@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// predicted is the prediction for the first scenario of an experiment, of a table of 1000.
+// predicted returns the prediction for the first scenario of an experiment, with a table of 1000.
 func predicted(t *testing.T, workload, dut string) *results.Prediction {
 	t.Helper()
 	return predictedOver(t, "ipv4", workload, dut)
@@ -41,8 +41,8 @@ func predictedOver(t *testing.T, families, workload, dut string) *results.Predic
 	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
 }
 
-// TestPredict_NamesThatBeginAlike holds the prediction to the entries, whatever their names: the
-// load that is held is not taken for the datagrams whose name begins its own.
+// TestPredict_NamesThatBeginAlike: the prediction goes by the entries, whatever their names: it
+// does not confuse the held load with the datagrams whose name begins its own.
 func TestPredict_NamesThatBeginAlike(t *testing.T) {
 	var got []float64
 	for _, name := range []string{"load-ipv4", "held"} {

@@ -8,8 +8,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Strangers of several clients are disjoint, and each client's lie in the network that is routed to
-// it.
+// TestStrangers: strangers of several clients are disjoint, and each client's lie in the network
+// that is routed to it.
 func TestStrangers(t *testing.T) {
 	for _, tc := range []struct {
 		family             scenarios.Family

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// What an agent is asked for is what it takes, placeholders filled in.
+// TestFaultsAreAskedFor: an agent accepts every fault that wiring makes, placeholders filled in.
 func TestFaultsAreAskedFor(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: faults

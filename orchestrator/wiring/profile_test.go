@@ -11,7 +11,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Every profile of the language becomes one of the generators', whose parts add up to it.
+// TestProfiles: every profile of the language becomes one of the generators', whose parts add up to
+// it.
 func TestProfiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		entry scenarios.Entry

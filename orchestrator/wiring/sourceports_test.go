@@ -12,7 +12,8 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// Entries of one node that would meet have source ports of their own, all others the whole range.
+// TestSourcePorts: entries of one node that would collide have source ports of their own, all
+// others the whole range.
 func TestSourcePorts(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: ports
@@ -57,7 +58,7 @@ scenarios: {a: {}}
 	}
 }
 
-// A node that loads itself leaves out the ports that it listens on.
+// TestSourcePortsBesideListeners: a node that loads itself leaves out the ports that it listens on.
 func TestSourcePortsBesideListeners(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: itself
@@ -77,7 +78,7 @@ scenarios: {a: {}}
 	}
 }
 
-// Two probes that ask at the same times lose no answer to each other.
+// TestProbesBesideEachOther: two probes that send at the same times lose no answer to each other.
 func TestProbesBesideEachOther(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: probes
@@ -109,7 +110,8 @@ scenarios: {a: {}}
 			}
 		})
 		spec.Target, spec.Ports, spec.Duration, spec.Slack = "127.0.0.1", slow.Ports(), time.Second, time.Second
-		spec.Timeout, spec.CatchUp = 10*time.Second, true // on a host that stands still meanwhile too
+		// also on a host that stands still meanwhile
+		spec.Timeout, spec.CatchUp = 10*time.Second, true
 		done.Go(func() {
 			result, err := generators.Run(t.Context(), spec, nil)
 			if err != nil {

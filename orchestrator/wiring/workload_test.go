@@ -70,7 +70,8 @@ scenarios: {a: {}}
 	}
 }
 
-// Crafted datagrams come from strangers of their own client, whatever a socket could have; the target answers to nobody.
+// TestCraftedDatagrams: crafted datagrams come from strangers of their own client, whatever a
+// socket could have; the target answers none of them.
 func TestCraftedDatagrams(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: spoofed
@@ -110,7 +111,8 @@ scenarios: {a: {}}
 	}
 }
 
-// Who wants no more than that somebody listens meets the program that others need; nobody listens where nobody is wanted.
+// TestSharedPorts: an entry that needs only an open port shares the responder that another entry
+// requires; without such an entry nothing listens.
 func TestSharedPorts(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: shared
@@ -131,7 +133,8 @@ scenarios: {a: {}}
 	}
 }
 
-// Held connections are opened as many at a time as the file says, or else as fast as they are accepted.
+// TestHold: a hold opens as many connections at a time as the file says, or else as fast as they
+// are accepted.
 func TestHold(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: held
@@ -157,7 +160,8 @@ scenarios: {a: {}}
 	}
 }
 
-// A server that is stopped by its port stops alone, whatever else answers in the same way.
+// TestServersApart: a server that is stopped by its port stops alone, whatever else answers in the
+// same way.
 func TestServersApart(t *testing.T) {
 	const text = `
 experiment: apart

@@ -53,8 +53,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// TestBarsEnd is about deadlocks: bars draw in goroutines of their own and ask the view for its state,
-// while the view moves them. A trial that was never ended must not hold Close either.
+// TestBarsEnd checks for deadlocks: bars draw in goroutines of their own and ask the view for its
+// state, while the view moves them. A trial that never ended must not block Close either.
 func TestBarsEnd(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/terminal")
 	if err != nil {
@@ -100,7 +100,7 @@ func TestBars_OnATerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	shown := make(chan string)
 	go func() {
-		text, _ := io.ReadAll(master) // the error is that the terminal was closed
+		text, _ := io.ReadAll(master) // the error says that the terminal was closed
 		shown <- string(text)
 	}()
 	v := New(terminal)

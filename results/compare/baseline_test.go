@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// planned is what is known of a run before it starts.
+// planned returns what is known of a run before it starts.
 func planned(r *results.Run) *results.Run {
 	p := *r
 	p.Environment.Driver, p.Environment.Accelerator = "", ""
@@ -56,7 +56,7 @@ func TestBaselineJudges(t *testing.T) {
 	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" || run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {
 		t.Errorf("%+v\n%s", run, diff)
 	}
-	// Judged again, against something better.
+	// Judged again, against a better run.
 	again := &Baseline{Name: "other", Run: simple("tcg", results.TableFull, 40, 20), Allowed: 0.2}
 	if err := again.Judge(run); err != nil || run.Regressions != nil || run.Baseline != "other" {
 		t.Errorf("%v: %+v", err, run)

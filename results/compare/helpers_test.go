@@ -8,7 +8,7 @@ import (
 
 func s(v float64) *float64 { return &v }
 
-// failing is a load of n, of which failed timed out.
+// failing returns a load of n, of which failed timed out.
 func failing(unit string, n, failed int64) results.Load {
 	l := results.Load{Unit: unit, Offered: n, Completed: n - failed, Failed: failed}
 	if failed > 0 {

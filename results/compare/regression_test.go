@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// simple is a run of one scenario with the given failures in each trial.
+// simple returns a run of one scenario with the given failures in each trial.
 func simple(accelerator string, v results.Verdict, drop int64, failed ...int64) *results.Run {
 	sc := results.Scenario{Name: "baseline"}
 	for i, n := range failed {
@@ -25,7 +25,7 @@ func simple(accelerator string, v results.Verdict, drop int64, failed ...int64) 
 	return &results.Run{Environment: results.Environment{Accelerator: accelerator}, Scenarios: []results.Scenario{sc}}
 }
 
-// probed gives each trial a probe that lost so many of 250.
+// probed gives each trial a probe that lost the given number of 250 attempts.
 func probed(run *results.Run, lost ...int64) *results.Run {
 	for i := range run.Scenarios[0].Trials {
 		run.Scenarios[0].Trials[i].Probe = &results.Probe{Sent: 250, Lost: lost[i]}
@@ -150,7 +150,8 @@ func TestRegressionsThatCannotBeTold(t *testing.T) {
 	}
 }
 
-// Times and rates are judged where they mean something and differ by more than they scatter.
+// TestRegressionOfTimes: times and rates are judged where they mean something and differ by more
+// than they scatter.
 func TestRegressionOfTimes(t *testing.T) {
 	source := rand.New(rand.NewPCG(5, 5))
 	for _, accelerator := range []string{"kvm", "tcg"} {
@@ -170,7 +171,7 @@ func TestRegressionOfTimes(t *testing.T) {
 			}
 		}
 	}
-	// A table that never recovers any more is worse than any time.
+	// A table that never recovers is worse than any time.
 	moments := func(v ...*float64) *results.Run {
 		run := probed(simple("kvm", results.TableFull, 9, 100, 100, 100, 100), 9, 9, 9, 9)
 		for i := range run.Scenarios[0].Trials {
@@ -198,8 +199,8 @@ func TestRegressionOfTimes(t *testing.T) {
 	}
 }
 
-// overloaded is a run of an experiment like the shipped one: two scenarios that stand the load, and
-// two whose figures scatter as widely as they were seen to. more are failures on top.
+// overloaded returns a run of an experiment like the shipped one: two scenarios that carry the
+// load, and two whose figures scatter as widely as measured ones. more adds failures.
 func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *results.Run {
 	run := &results.Run{Environment: results.Environment{Driver: "libvirt", Accelerator: accelerator}}
 	for _, scatter := range []float64{0, 0, 0.4, 1.6} {
@@ -232,8 +233,8 @@ func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *resul
 	return run
 }
 
-// The same thing run twice passes in 19 of 20 repetitions, however many trials there are; a real
-// regression is found.
+// TestRegressionsOfNothing: the same experiment run twice passes in 19 of 20 repetitions, however
+// many trials there are; the test finds a real regression.
 func TestRegressionsOfNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 4))
 	const repetitions = 200

@@ -47,8 +47,8 @@ func TestMannWhitneyPublished(t *testing.T) {
 	}
 }
 
-// The example of holm's procedure that textbooks share: at 0.05 the first and the last of these are
-// rejected.
+// TestHolmPublished: the example of Holm's procedure that textbooks share: at 0.05 the first and
+// the last of these are rejected.
 func TestHolmPublished(t *testing.T) {
 	got := holm([]float64{0.01, 0.04, 0.03, 0.005})
 	if diff := cmp.Diff([]float64{0.03, 0.06, 0.06, 0.02}, got, nearly); diff != "" {
@@ -85,8 +85,8 @@ func TestMedianAndSpread(t *testing.T) {
 	}
 }
 
-// random is a run of two scenarios whose trials vary as measured ones do; slower multiplies its
-// latencies.
+// random returns a run of two scenarios whose trials vary as measured ones do; slower multiplies
+// its latencies.
 func random(r *rand.Rand, trials int, slower float64) *results.Run {
 	run := &results.Run{Experiment: "x", Environment: results.Environment{Driver: "libvirt", Accelerator: "kvm"}}
 	for _, name := range []string{"a", "b"} {
@@ -113,8 +113,8 @@ func random(r *rand.Rand, trials int, slower float64) *results.Run {
 	return run
 }
 
-// Two runs of the same thing differ in no cell in at least 19 of 20 repetitions, however many cells
-// there are; and a real difference is found.
+// TestSimulatedNull: two runs of the same experiment differ in no cell in at least 19 of 20
+// repetitions, however many cells there are; the test finds a real difference.
 func TestSimulatedNull(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 7))
 	const repetitions = 400
@@ -129,7 +129,7 @@ func TestSimulatedNull(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d runs of the same thing differ somewhere", wrong, repetitions)
-	// 20 are expected at most; 35 would be over three standard deviations more.
+	// At most 20 are expected; 35 would be over three standard deviations more.
 	if wrong > 35 {
 		t.Errorf("%d of %d", wrong, repetitions)
 	}
