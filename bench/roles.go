@@ -72,8 +72,8 @@ func serve(ctx context.Context, _ []string, stdout io.Writer) error {
 	return r.Close()
 }
 
-// connectLoop is the peer of the crafted handshakes: a plain connect() loop that keeps the sockets.
-// It reports when it is ready, begins on command and ends with its input.
+// connectLoop does the work of the crafted handshakes' peer: a plain connect() loop that keeps the
+// sockets. It reports when it is ready, begins on command and ends with its input.
 func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	target, err := netip.ParseAddr(args[0])
 	if err != nil {
@@ -93,7 +93,8 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("opening socket %d: %w", k, err)
 		}
-		to := unix.SockaddrInet4{Port: firstPort + k%ports, Addr: target.As4()} // short searches for a source port
+		// shortens the search for a source port
+		to := unix.SockaddrInet4{Port: firstPort + k%ports, Addr: target.As4()}
 		if err := unix.Connect(fd, &to); err != nil {
 			return fmt.Errorf("connecting socket %d: %w", k, err)
 		}

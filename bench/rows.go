@@ -185,7 +185,7 @@ func number(cmd *exec.Cmd) (float64, error) {
 	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 }
 
-// trackedRow is the setup of rows that fill the router's table.
+// trackedRow sets up rows that fill the router's table.
 func (l *lab) trackedRow(ctx context.Context) (func() error, error) {
 	undo, err := l.rules("router", trackForward)(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@ type clock struct {
 type reading struct {
 	here        time.Time     // this host's time in the middle of the exchange
 	there       time.Duration // the node's clock when it answered
-	uncertainty time.Duration // half the round trip; the error is at most that (as in NTP, RFC 5905)
+	uncertainty time.Duration // half the round trip, which bounds the error (as in NTP, RFC 5905)
 	step        bool          // no comparison: the node's clock stood still here, or went on here
 }
 

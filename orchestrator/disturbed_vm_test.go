@@ -109,7 +109,8 @@ func TestGuestOops(t *testing.T) {
 	})
 }
 
-// TestGeneratorTracksItself gives the client a rule by state, so that its own kernel tracks the load too.
+// TestGeneratorTracksItself gives the client a rule by state, so that its own kernel tracks the
+// load too.
 func TestGeneratorTracksItself(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		run := play{

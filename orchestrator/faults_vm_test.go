@@ -212,7 +212,7 @@ func (w ward) flows(n int) generators.Result {
 	return w.echoed(n, 5*time.Second)
 }
 
-// echoed is flows with another time limit.
+// echoed does as flows with another time limit.
 func (w ward) echoed(n int, limit time.Duration) generators.Result {
 	w.Helper()
 	return w.generate(generators.Spec{

@@ -208,7 +208,8 @@ return out;`, &got)
 			t.Errorf("%q is not under the cursor: %q", name, got.Together)
 		}
 	}
-	// Offered, completed and failed of one; completed of four and failed of two; without the second.
+	// Offered, completed and failed of one; completed of four and failed of two; without the
+	// second.
 	if got.Single != 3 || got.Overlaid != 6 || got.Fewer != 5 {
 		t.Errorf("curves: %d, overlaid %d, %d", got.Single, got.Overlaid, got.Fewer)
 	}

@@ -13,9 +13,10 @@ type (
 	jsonComparison struct {
 		Runs      []string    `json:"runs"` // the first is the base
 		Scenarios []jsonGroup `json:"scenarios"`
-		Alpha     float64     `json:"alpha"`   // level of significance, for all cells together
-		TooFew    bool        `json:"too_few"` // no difference can be significant with so few trials
-		Notes     []string    `json:"notes"`
+		Alpha     float64     `json:"alpha"` // level of significance, for all cells together
+		// too few trials for any difference to be significant
+		TooFew bool     `json:"too_few"`
+		Notes  []string `json:"notes"`
 	}
 	jsonGroup struct {
 		Name     string       `json:"name"`

@@ -4,20 +4,20 @@
 // # The table
 //
 // A row is a scenario. Its figures are medians over its valid trials, with the distance of the
-// farthest trial from the median (±12%) where they differ. INVALID trials are counted in the row,
-// named under the table with their reasons, and enter no figure; – stands for a figure that does
-// not exist, as the time to full of a table that was never full.
+// farthest trial from the median (±12%) where they differ. The row counts INVALID trials, the text
+// under the table names them with their reasons, and no figure includes them; – stands for a figure
+// that does not exist, such as the time to full of a table that was never full.
 //
 // On a narrow terminal columns are dropped until the table fits, the last of this list first, and a
 // note under the table names them:
 //
-//	scenario, verdict, seconds to heal, broken, completed, failed, drop, early_drop, peak, fill %, connect p99 ms, conn/s,
-//	max, seconds to full, insert_failed, log lines, connect p50 ms, connect max ms, offered,
-//	buckets, seconds, probe lost %, seconds to recover, probe p99 ms, the other
-//	counters, predicted peak, softirq %
+//	scenario, verdict, seconds to heal, broken, completed, failed, drop, early_drop, peak, fill %,
+//	connect p99 ms, conn/s, max, seconds to full, insert_failed, log lines, connect p50 ms,
+//	connect max ms, offered, buckets, seconds, probe lost %, seconds to recover, probe p99 ms,
+//	the other counters, predicted peak, softirq %
 //
-// The columns after seconds appear only where a trial has something to show in them, seconds to heal and
-// broken only where a trial has actions.
+// The columns after seconds appear only where a trial has something to show in them, seconds to
+// heal and broken only where a trial has actions.
 package reports
 
 import (

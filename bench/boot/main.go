@@ -1,6 +1,6 @@
-// Command boot measures how long a machine of the lab takes from the start of its domain to its agent's
-// first answer, beside what the same kernel takes to reach a bare init under the same QEMU, in turns, and
-// prints the ratio of the medians.
+// Command boot measures how long a machine of the lab takes from the start of its domain to its
+// agent's first answer, and how long the same kernel takes to reach a bare init under the same
+// QEMU, in turns, and prints the ratio of the medians.
 //
 //	go run ./bench/boot -ctload bin/ctload [-rounds 5] [-kernel debian/bookworm]
 package main
@@ -56,7 +56,7 @@ func run(ctx context.Context) (int, error) {
 	flag.Parse()
 	store := &guest.Store{}
 	if !sandbox.Inside() {
-		// Out here are the network and the compiler.
+		// Only outside the sandbox are the network and the compiler.
 		if _, err := store.Kernel(ctx, *kernelName); err != nil {
 			return 0, err
 		}
@@ -97,7 +97,7 @@ func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rou
 	if _, err := guest.BuildFile(least, guest.Spec{Init: bare, Kernel: kernel, Boot: none, Carry: none, Tools: none}); err != nil {
 		return err
 	}
-	// Emulated for both: what KVM adds or takes is the same for both, and not every host has it.
+	// Both are emulated: KVM changes both alike, and not every host has it.
 	lab, err := embedded.Open(ctx, embedded.Options{
 		Runtime: sandbox.RuntimeDir, Cache: dir, Accelerator: libvirt.TCG, Tell: func(note string) { fmt.Fprintln(os.Stderr, note) },
 	})
@@ -137,10 +137,10 @@ func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rou
 
 const memory = 512 << 20
 
-// shipped are the arguments of a kernel that nobody has tuned.
+// shipped are the arguments of an untuned kernel.
 const shipped = "console=ttyS0 panic=-1"
 
-// bootAgent is the time from the start of a domain to its agent's first answer.
+// bootAgent returns the time from the start of a domain to its agent's first answer.
 func bootAgent(ctx context.Context, lab *embedded.Lab, image, initramfs, console string) (time.Duration, error) {
 	start := time.Now()
 	node, err := lab.Boot(ctx, vm.Machine{
@@ -154,7 +154,7 @@ func bootAgent(ctx context.Context, lab *embedded.Lab, image, initramfs, console
 	return answered.Sub(start), node.Close()
 }
 
-// bootBare is the time from the start of QEMU to the first word of the bare init.
+// bootBare returns the time from the start of QEMU to the first output of the bare init.
 func bootBare(ctx context.Context, image, initramfs, arguments string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

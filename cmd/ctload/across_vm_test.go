@@ -20,8 +20,8 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// acrossLabs is the shipped table-full with the size of its table spelled out, which the labs would choose by their own
-// memory, and with more time for requests, since other guests run beside it.
+// acrossLabs is the shipped table-full with the size of its table spelled out, which the labs would
+// choose by their own memory, and with more time for requests, since other guests run beside it.
 const acrossLabs = `
 experiment: across-labs
 extends: table-full
@@ -32,8 +32,9 @@ scenarios:
 recovery: 1s
 `
 
-// TestAcrossLabs runs one experiment file in every lab: in machines of this host, in namespaces, on a distribution from a box that
-// is built here, and on a libvirt daemon that exists. The verdicts are the same, and one table shows them beside each other.
+// TestAcrossLabs runs one experiment file in every lab: in machines of this host, in namespaces, on
+// a distribution from a box that is built here, and on an existing libvirt daemon. The verdicts are
+// the same, and one table shows them beside each other.
 func TestAcrossLabs(t *testing.T) {
 	needsLabAlone(t)
 	if !libvirttest.Root(t) {
@@ -78,7 +79,7 @@ func TestAcrossLabs(t *testing.T) {
 	}
 
 	here := func(args ...string) *exec.Cmd { return command(t, args...) }
-	// Alone, since it is this host's table that is smaller meanwhile.
+	// Alone, since it shrinks this host's table meanwhile.
 	before := hostSettings(t)
 	if err := errors.Join(netns.Changeable(), hostTracksLittle()); err != nil {
 		t.Logf("without namespaces: %v", err)
@@ -132,7 +133,8 @@ func TestAcrossLabs(t *testing.T) {
 	}
 }
 
-// hostTracksLittle says when this host's own connections would miss a table that is smaller for some seconds.
+// hostTracksLittle returns an error when a table that is smaller for some seconds would harm this
+// host's own connections.
 func hostTracksLittle() error {
 	const most = 1000
 	count, err := tuning.Kernel{}.ReadCount()
@@ -142,7 +144,8 @@ func hostTracksLittle() error {
 	return err
 }
 
-// onDaemon makes a daemon for others, lets do use it, and looks for what is left there and in the state folder.
+// onDaemon makes a daemon for others, calls do with it, and checks that nothing is left there and
+// in the state folder.
 func onDaemon(t *testing.T, do func(h *libvirttest.Hypervisor, state string)) {
 	t.Helper()
 	h, state := libvirttest.Start(t, "daemon"), t.TempDir()
@@ -154,8 +157,8 @@ func onDaemon(t *testing.T, do func(h *libvirttest.Hypervisor, state string)) {
 	}
 }
 
-// endsClean lets do run ctload in an environment with a mark and a folder for temporary files, and looks for processes with the one
-// and files in the other afterwards.
+// endsClean has do run ctload in an environment with a mark and a folder for temporary files, and
+// afterwards searches for processes with the mark and files in the folder.
 func endsClean(t *testing.T, do func(environment []string)) {
 	t.Helper()
 	temporary := t.TempDir()

@@ -34,7 +34,7 @@ type actionStep struct {
 	Env     map[string]string
 }
 
-// job is a job of a workflow, with what its steps leave in the files that GitHub gives them.
+// job is a job of a workflow, with the output of its steps in the files that GitHub gives them.
 type job struct {
 	workspace, programs string
 	output              map[string]string // of the last step
@@ -46,7 +46,8 @@ func newJob(t *testing.T) *job {
 	return &job{workspace: t.TempDir(), programs: t.TempDir()}
 }
 
-// step performs the step of action.yml with this id, as GitHub does for a use of the action with inputs.
+// step performs the step of action.yml with this id, as GitHub does for a use of the action with
+// inputs.
 func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 	t.Helper()
 	root, err := filepath.Abs(moduleRoot)
@@ -114,7 +115,7 @@ func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 
 var inputExpression = regexp.MustCompile(`\$\{\{ *inputs\.([a-z-]+) *\}\}`)
 
-// write makes a file in the workspace.
+// write writes a file in the workspace.
 func (j *job) write(t *testing.T, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(j.workspace, name), []byte(text), 0o600); err != nil {
@@ -140,8 +141,9 @@ func (j *job) program(t *testing.T, name, script string) {
 	}
 }
 
-// measuringJob is a job in which ctload is installed, with the experiments web.yaml and limited.yaml. The
-// second one is INVALID wherever it runs, since its generator has fewer ports than connections.
+// measuringJob returns a job in which ctload is installed, with the experiments web.yaml and
+// limited.yaml. The second one is INVALID wherever it runs, since its generator has fewer ports
+// than connections.
 func measuringJob(t *testing.T) *job {
 	t.Helper()
 	path, err := binary()
@@ -167,12 +169,13 @@ recovery: 200ms
 	return j
 }
 
-// TestAction_Run performs the action's main step on runs in namespaces: the inputs arrive, the outputs, the
-// summary and the reports are written, the next run is compared with the first, and the step ends as ctload.
+// TestAction_Run performs the action's main step on runs in namespaces: the inputs arrive, the step
+// writes the outputs, the summary and the reports, compares the next run with the first, and ends
+// with ctload's status.
 func TestAction_Run(t *testing.T) {
 	needsLab(t)
 	var j *job
-	// Both runs are made again where the host has spoilt one: the baseline belongs to the comparison.
+	// Both runs are repeated where the host has spoilt one: the baseline belongs to the comparison.
 	o := untilMeasured(t, func() (outcome, string) {
 		j = measuringJob(t)
 		o := j.step(t, "run", map[string]string{
@@ -218,8 +221,8 @@ func TestAction_Run(t *testing.T) {
 	}
 }
 
-// TestAction_Invalid performs the step on a run that is INVALID each time: it is made once more and no
-// oftener, both runs are kept, and the step fails.
+// TestAction_Invalid performs the step on a run that is INVALID each time: the step repeats it only
+// once, keeps both runs, and fails.
 func TestAction_Invalid(t *testing.T) {
 	needsLab(t)
 	j := measuringJob(t)
@@ -241,8 +244,8 @@ func TestAction_Invalid(t *testing.T) {
 	}
 }
 
-// TestAction_Refused performs the step with inputs that ctload refuses, and with the name of an earlier run:
-// nothing is measured, and no output names a run.
+// TestAction_Refused performs the step with inputs that ctload refuses, and with the name of an
+// earlier run: it measures nothing, and no output names a run.
 func TestAction_Refused(t *testing.T) {
 	j := measuringJob(t)
 	o := j.step(t, "run", map[string]string{"experiment": "wbe.yaml"})
@@ -259,8 +262,8 @@ func TestAction_Refused(t *testing.T) {
 	}
 }
 
-// TestAction_Setup performs the step that prepares a runner, as a user with sudo, with programs that only
-// record how they are called: nothing of this host is changed.
+// TestAction_Setup performs the step that prepares a runner, as a user with sudo, with programs
+// that only record their arguments: it changes nothing of this host.
 func TestAction_Setup(t *testing.T) {
 	for _, tc := range []struct {
 		name, version string
@@ -291,7 +294,7 @@ func TestAction_Setup(t *testing.T) {
 			}
 			var got []string
 			for line := range strings.Lines(strings.ReplaceAll(j.read(t, "calls"), root, "ROOT")) {
-				// What opens KVM and user namespaces depends on the host of the test.
+				// The commands that open KVM and user namespaces depend on the host of the test.
 				if line = strings.TrimSpace(line); !regexp.MustCompile(`^sudo (tee|udevadm|sysctl) `).MatchString(line) {
 					got = append(got, line)
 				}

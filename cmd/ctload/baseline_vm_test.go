@@ -12,8 +12,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestBaseline runs the same thing twice, which passes, and then with a table that is too small, which
-// fails and says in what.
+// TestBaseline runs the same experiment twice, which passes, and then with a table that is too
+// small, which fails and names the worse figures.
 func TestBaseline(t *testing.T) {
 	needsLab(t)
 	text := strings.Replace(fmt.Sprintf(small, 300), "    concurrency: 50", "    concurrency: 150\n    timeout: 7s", 1)

@@ -8,8 +8,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestNotConntrack has loads fail at listeners and at a rule: the verdict clears connection tracking, and
-// names the counter that explains the failures.
+// TestNotConntrack has loads fail at listeners and at a rule: the verdict clears connection
+// tracking, and names the counter that explains the failures.
 func TestNotConntrack(t *testing.T) {
 	needsLab(t)
 	text := `
@@ -42,7 +42,7 @@ scenarios:
 		}{
 			"closed": {results.CauseRefused, "OutRsts", trial.Stack.OutRsts},
 			"full":   {results.CauseTimeout, "ListenOverflows", trial.Stack.ListenOverflows},
-			// The kernel limits how many it tells by ICMP: most flows time out.
+			// The kernel limits its ICMP answers: most flows time out.
 			"datagrams": {"", "NoPorts", trial.Stack.UDPNoPorts},
 			"firewall":  {results.CauseTimeout, "dropped by rules", trial.Stack.RulesDropped},
 		}[name]

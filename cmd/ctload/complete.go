@@ -108,7 +108,7 @@ func oneOf(candidates ...string) cobra.CompletionFunc {
 	}
 }
 
-// unfinished is oneOf without a space after the word.
+// unfinished does as oneOf without a space after the word.
 func unfinished(candidates ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 		fitting, directive := offer(word, candidates)

@@ -7,7 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestCompletions_NameWhatExists holds the tables of completions to commands and flags that there are.
+// TestCompletions_NameWhatExists checks that the tables of completions name only existing commands
+// and flags.
 func TestCompletions_NameWhatExists(t *testing.T) {
 	root := rootCommand()
 	find := func(path string) *cobra.Command {

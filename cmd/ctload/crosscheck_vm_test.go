@@ -12,8 +12,9 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// agreesWithGuest holds a trial's counters to what the guest's own kernel and conntrack(8) said before it, and
-// right before and after its last sample: what still retries is counted in between.
+// agreesWithGuest compares a trial's counters with those that the guest's own kernel and
+// conntrack(8) gave before it, and right before and after its last sample: retries in between
+// count.
 func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(run, trial.Folder, "witness.json"))
@@ -47,8 +48,8 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 	}
 }
 
-// statSums reads /proc/net/stat/nf_conntrack by an independent way: columns by their names in the
-// kernel's own seq_printf, chain length and clashes under the headers that it mislabels.
+// statSums parses /proc/net/stat/nf_conntrack independently: columns by their names in the kernel's
+// own seq_printf, chain length and clashes under the headers that it mislabels.
 func statSums(t *testing.T, text string) map[string]int64 {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")

@@ -14,11 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// documented is a command line of ctload in a text, up to what a shell would take for its end.
+// documented matches a command line of ctload in a text, up to where a shell would end it.
 var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond|vm|gc|version|completion)\b[^\n#|;&]*)`)
 
-// TestDocumentedCommands takes each command line of the documentation and asks the program for the help
-// of it: flags that it does not know are errors.
+// TestDocumentedCommands takes each command line of the documentation and asks the program for its
+// help: unknown flags are errors.
 func TestDocumentedCommands(t *testing.T) {
 	n := 0
 	for _, file := range []string{"README.md", "docs/reading.md", "docs/sizing.md", "docs/ci.md", "docs/install.md", "docs/labs.md", "docs/hypervisors.md", "docs/generators.md"} {
@@ -26,7 +26,8 @@ func TestDocumentedCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A command goes on in the next line; of a choice in a workflow, what it has in a pull request.
+		// A command may continue in the next line; of a choice in a workflow, the value for a pull
+		// request counts.
 		joined := regexp.MustCompile(`(?:\\\n|\n)\s+(--|\$\{\{)`).ReplaceAllString(string(text), " $1")
 		joined = regexp.MustCompile(`\$\{\{[^}]*&& '([^']*)'[^}]*\}\}`).ReplaceAllString(joined, "$1")
 		for _, match := range documented.FindAllStringSubmatch(joined, -1) {
@@ -46,7 +47,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// words splits a command line as a shell does, as far as quotes go.
+// words splits a command line as a shell does, but knows only quotes.
 func words(line string) []string {
 	var list []string
 	for _, w := range regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`).FindAllString(line, -1) {
@@ -55,8 +56,8 @@ func words(line string) []string {
 	return list
 }
 
-// TestContinuousIntegration reads the workflow of this project's own CI: it runs what a submission must pass, on pull
-// requests and on what is merged.
+// TestContinuousIntegration reads the workflow of this project's own CI: it runs what a submission
+// must pass, on pull requests and on merges.
 func TestContinuousIntegration(t *testing.T) {
 	text, err := os.ReadFile("../../.github/workflows/ci.yml")
 	if err != nil {
@@ -85,8 +86,8 @@ func TestContinuousIntegration(t *testing.T) {
 	}
 }
 
-// TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflows in it are
-// those that this project runs.
+// TestDocumentedWorkflows reads the YAML of docs/ci.md: it is well formed, and the workflows in it
+// are those that this project runs.
 func TestDocumentedWorkflows(t *testing.T) {
 	page := readFile(t, "docs/ci.md")
 	var blocks []string
@@ -118,8 +119,8 @@ func TestDocumentedPlan(t *testing.T) {
 	}
 }
 
-// TestDocumentation_Links resolves the relative links of every page: the file is there, and so is the
-// heading that a link names.
+// TestDocumentation_Links resolves the relative links of every page: the file exists, and so does
+// the heading that a link names.
 func TestDocumentation_Links(t *testing.T) {
 	link := regexp.MustCompile(`(?m)(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]|^\[.+\]: (\S+)$`)
 	n := 0
@@ -178,7 +179,7 @@ func TestDocumentation_Index(t *testing.T) {
 	}
 }
 
-// pages returns the names of the Markdown files that readers meet.
+// pages returns the names of the Markdown files for readers.
 func pages(t *testing.T) []string {
 	t.Helper()
 	var names []string

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Experiments of which the text alone shows that they cannot run.
+// Experiments whose text alone shows that they cannot run.
 const (
 	unknownKernel = "experiment: x\ndut: {kernel: debian/bookwurm}\nworkload: [{generator: tcp, connections: 5, concurrency: 5}]\n"
 	fewTuples     = "experiment: x\nworkload: [{generator: syn, flows: 5000, rate: 100/s, source-ports: 1024-1033, sources: 2}]\n"
@@ -40,7 +40,7 @@ func TestExitStatus_Experiment(t *testing.T) {
 	}
 }
 
-// TestExitStatus_CommandLine gives a run, and the same as a dry run, what its command line alone shows to be wrong.
+// TestExitStatus_CommandLine gives a run, and a dry run, command lines that alone show a fault.
 func TestExitStatus_CommandLine(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -91,7 +91,8 @@ func TestExitStatus_CommandLine(t *testing.T) {
 // piped is an experiment that takes about a second, in namespaces.
 const piped = "experiment: piped\nworkload: [{generator: tcp, connections: 50, concurrency: 5}]\nrecovery: 1s\n"
 
-// TestRunFromPipe runs an experiment that can be read only once, outside of the sandbox in which it runs.
+// TestRunFromPipe runs an experiment that can be read only once, outside of the sandbox in which it
+// runs.
 func TestRunFromPipe(t *testing.T) {
 	needsLab(t)
 	path, err := binary()
@@ -121,7 +122,7 @@ func TestRunFromPipe(t *testing.T) {
 	}
 }
 
-// TestColumns sets the width of what is printed into a pipe.
+// TestColumns sets the width of the output into a pipe.
 func TestColumns(t *testing.T) {
 	for _, args := range [][]string{
 		{"report", "testdata/runs/after"}, {"compare", "testdata/runs/before", "testdata/runs/after"}, {"plan", "table-full"},

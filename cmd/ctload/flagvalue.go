@@ -47,7 +47,7 @@ func readAs[T any, P interface {
 	return into(v)
 }
 
-// unit is a value of the experiment language, stored as another type.
+// unit returns the value of a flag in the experiment language, stored as another type.
 func unit[T any, P interface {
 	*T
 	encoding.TextUnmarshaler

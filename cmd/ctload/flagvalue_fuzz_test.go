@@ -7,8 +7,8 @@ import (
 	"github.com/ctload/ctload/generators"
 )
 
-// FuzzFlags gives each flag of the generators any text: it is read or refused, and what is read makes a
-// spec that can be judged.
+// FuzzFlags gives each flag of the generators any text: the flag accepts or refuses it, and an
+// accepted value makes a spec that can be checked.
 func FuzzFlags(f *testing.F) {
 	for _, text := range []string{"5k", "3000/s", "0-5/s:1s,5/s:1m", "1000:1s", "10/s:5:1m", "0/s-9/s", "80,90-99", "4KiB", "0,1", "1e99", "-", ":", ""} {
 		f.Add(text)

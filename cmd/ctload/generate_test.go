@@ -22,8 +22,8 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// answering starts `ctload respond` with a free port of loopback and returns its address and what ends it,
-// with what the responder says that came.
+// answering starts `ctload respond` with a free port of loopback. It returns its address and a
+// function that ends it and returns the responder's counters.
 func answering(t *testing.T, args ...string) (address string, end func() responders.Counters) {
 	t.Helper()
 	cmd := command(t, append([]string{"respond", "--ports", "0"}, args...)...)
@@ -56,8 +56,8 @@ func answering(t *testing.T, args ...string) (address string, end func() respond
 	}
 }
 
-// TestGenerate makes load of each kind that needs no namespace, as a user does, and counts at both ends. Slots that
-// a busy host keeps from their time are made up for: here the counts are what matters.
+// TestGenerate makes load of each kind that needs no namespace, as a user does, and counts at both
+// ends. The generator makes up for slots that a busy host delays: only the counts matter here.
 func TestGenerate(t *testing.T) {
 	for _, tc := range []struct {
 		kind      string
@@ -97,7 +97,7 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// TestGenerateLines reads the lines that ab's readers read.
+// TestGenerateLines reads the lines that readers of ab's output read.
 func TestGenerateLines(t *testing.T) {
 	address, _ := answering(t, "http")
 	o := ctload(t, time.Minute, "generate", "http", "-c", "5", "-n", "100", "http://"+address+"/some/where")
@@ -114,7 +114,7 @@ func TestGenerateLines(t *testing.T) {
 	}
 }
 
-// established is how many connections to a port of 127.0.0.1 this host's kernel has.
+// established returns how many connections to a port of 127.0.0.1 this host's kernel has.
 func established(t *testing.T, port string) int {
 	t.Helper()
 	number, err := strconv.Atoi(port)
@@ -125,10 +125,11 @@ func established(t *testing.T, port string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Count(string(table), fmt.Sprintf(" 0100007F:%04X 01 ", number)) // the peer, and the state
+	// the peer, and the state
+	return strings.Count(string(table), fmt.Sprintf(" 0100007F:%04X 01 ", number))
 }
 
-// TestGenerateInterrupted ends a load early: what was done is told.
+// TestGenerateInterrupted ends a load early: the output tells what was done.
 func TestGenerateInterrupted(t *testing.T) {
 	t.Parallel() // it mostly waits
 	address, _ := answering(t, "silent")
@@ -142,7 +143,8 @@ func TestGenerateInterrupted(t *testing.T) {
 	if !poll(time.Minute, func() bool { return established(t, port) == 10 }) {
 		t.Fatalf("%d connections are established", established(t, port))
 	}
-	waitFor(t, " 10 open", time.Minute, &stderr) // the kernel knows of the last one before the generator does
+	// the kernel counts the last one before the generator does
+	waitFor(t, " 10 open", time.Minute, &stderr)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +154,8 @@ func TestGenerateInterrupted(t *testing.T) {
 	}
 }
 
-// TestGenerateStoodStill stops a generator for longer than its time limit while more answers are on their way than it
-// reads at once: they came in time, and are no timeouts.
+// TestGenerateStoodStill stops a generator for longer than its timeout while more answers arrive
+// than it reads at once: they came in time, and are no timeouts.
 func TestGenerateStoodStill(t *testing.T) {
 	if testing.Short() { // else machines run beside it
 		t.Parallel()
@@ -189,7 +191,7 @@ func TestGenerateStoodStill(t *testing.T) {
 			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 && o.status != statusInvalid {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
 			}
-			// What the host held up besides may cost a few.
+			// Other delays by the host may cost a few.
 			if n := r.Causes[string(generators.Timeout)]; r.Offered < 200 || n > 10 {
 				t.Errorf("of %d offered %d timed out", r.Offered, n)
 			}
@@ -259,8 +261,8 @@ func TestGenerateRefusals(t *testing.T) {
 	}
 }
 
-// TestGenerateOwnLimit lets a generator hit its own limit of descriptors: that is its fault, not the
-// target's, and has its own exit status.
+// TestGenerateOwnLimit lets a generator reach its own limit of descriptors: that is its fault, not
+// the target's, and has its own exit status.
 func TestGenerateOwnLimit(t *testing.T) {
 	if testing.Short() { // else machines run beside it
 		t.Parallel()
@@ -271,7 +273,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp", "--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
-	// In a user namespace root too has the limits of everybody.
+	// In a user namespace root has the limits of every user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -283,8 +285,8 @@ func TestGenerateOwnLimit(t *testing.T) {
 	}
 }
 
-// TestGenerateCrafted floods the loopback interface of a namespace of its own with what comes from no socket, and
-// counts what came.
+// TestGenerateCrafted floods the loopback interface of a namespace of its own with packets that
+// come from no socket, and counts the arrivals.
 func TestGenerateCrafted(t *testing.T) {
 	hosttest.Need(t, "ip")
 	path, err := binary()

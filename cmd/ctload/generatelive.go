@@ -36,7 +36,7 @@ func terminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// progress is the callback for [generators.Run].
+// progress shows the progress that [generators.Run] reports.
 func (l *live) progress(p generators.Progress) {
 	since := p.Elapsed - l.last.Elapsed
 	if l.terminal && since < liveEvery || !l.terminal && since < liveLineEvery {

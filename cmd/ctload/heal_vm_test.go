@@ -9,12 +9,14 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestEmergencyFixes runs three scenarios of the shipped experiment and holds the times in which they healed, or did
-// not, to the bystander's own log: the first answer after the fix that no lost probe followed.
+// TestEmergencyFixes runs three scenarios of the shipped experiment and compares the times in which
+// they healed, or did not, with the bystander's own log: the first answer after the fix without a
+// lost probe after it.
 func TestEmergencyFixes(t *testing.T) {
 	needsLab(t)
-	// On a busy host answers come late, and a bystander that gives up after a second takes that for a loss: then
-	// the claims are tried once more, in trials that are valid. That both accounts agree must hold in each of those.
+	// On a busy host answers come late, and a bystander that gives up after a second counts that as
+	// a loss: the test then tries the claims once more, in valid trials. In each of those both
+	// accounts must agree.
 	if unmet := emergencyFixes(t); len(unmet) > 0 {
 		t.Logf("once more, since: %q", unmet)
 		for _, claim := range emergencyFixes(t) {
@@ -54,7 +56,8 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 		if len(trial.Actions) > 0 && trial.Actions[0].Begun != nil {
 			since = *trial.Actions[0].Begun
 		}
-		// ctload sees losses at its samples: of one that is alone for about a second it may say either.
+		// ctload sees losses at its samples: it may count a loss that is alone for about a second
+		// or not.
 		agrees, got := false, math.NaN()
 		if trial.Heal.Healed != nil {
 			got = *trial.Heal.Healed
@@ -75,9 +78,9 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 	return unmet
 }
 
-// healedByLog is when the first probe was sent that was answered and that no lost one followed while the load
-// went on, for two seconds at least; NaN when there is none. A single lost one, with so many seconds on both sides
-// in order, is noise.
+// healedByLog returns when the first answered probe was sent that no lost one followed for at least
+// two seconds under the load; NaN without one. A single lost probe, with noise seconds in order on
+// both sides, does not count.
 func healedByLog(probes []results.ProbeSample, end, noise float64) float64 {
 	var lost []float64
 	for _, p := range probes {
@@ -103,7 +106,8 @@ func healedByLog(probes []results.ProbeSample, end, noise float64) float64 {
 	return math.NaN()
 }
 
-// longestInterval is the longest time between two samples around a moment, within which nothing is known.
+// longestInterval returns the longest time between two samples around a moment, within which
+// nothing is known.
 func longestInterval(samples []results.Sample, at float64) float64 {
 	longest := 0.1
 	for i := 1; i < len(samples); i++ {

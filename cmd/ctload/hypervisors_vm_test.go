@@ -22,8 +22,8 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// TestConnectRefusals is about hosts that cannot be used: each is named with a way out, quickly, and is the
-// host's fault.
+// TestConnectRefusals uses hosts that cannot serve: each is named with a remedy, quickly, and the
+// status blames the host.
 func TestConnectRefusals(t *testing.T) {
 	path := experiment(t, fmt.Sprintf(small, 100))
 	for _, tc := range []struct {
@@ -50,8 +50,9 @@ func TestConnectRefusals(t *testing.T) {
 	}
 }
 
-// TestConnectHostIsFull runs on a daemon whose host has no room, which is seen before anything boots or, of the storage pool,
-// only then: it is the host's fault either way, and nothing is left.
+// TestConnectHostIsFull runs on a daemon whose host has no room. ctload finds that before anything
+// boots or, for the storage pool, only then: the status blames the host either way, and nothing is
+// left.
 func TestConnectHostIsFull(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -80,8 +81,8 @@ func TestConnectHostIsFull(t *testing.T) {
 	clean(t, h, before, 0)
 }
 
-// twoClients make a known number of connections each, at a rate, for long enough that there is a middle of it on a
-// busy host too.
+// twoClients make a known number of connections each, at a rate, for long enough to act in the
+// middle on a busy host too.
 const twoClients = `
 experiment: two-clients
 topology: {kind: server, clients: 2}
@@ -101,8 +102,8 @@ scenarios:
   baseline: {}
 `
 
-// hosts are two hypervisors, joined by one cable that they are managed over and by another one between
-// bridges, which is for the load.
+// hosts makes two hypervisors, joined by one cable for management and by another one, between
+// bridges, for the load.
 func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
 	a, b = libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
 	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
@@ -110,7 +111,8 @@ func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
 	return a, b
 }
 
-// on runs ctload on a hypervisor, with the state folder of the test. Its process is ctload's own.
+// on returns a command that runs ctload on a hypervisor, with the state folder of the test. Its
+// process is ctload's own.
 func on(t *testing.T, h *libvirttest.Hypervisor, state string, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := binary()
@@ -141,9 +143,10 @@ func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, mach
 	}
 }
 
-// TestTwoHypervisors spreads two clients over two hypervisors with the DUT on the first, and kills the daemon of
-// the second in the middle of the second trial: what had been measured is kept, the trial is done again on
-// the first alone, nothing is left there, and gc cleans the other one when it is back.
+// TestTwoHypervisors spreads two clients over two hypervisors with the DUT on the first, and kills
+// the daemon of the second in the middle of the second trial: the run keeps earlier measurements,
+// repeats the trial on the first alone and leaves nothing there, and gc cleans the other one when
+// it is back.
 func TestTwoHypervisors(t *testing.T) {
 	needsTime(t)
 	if !libvirttest.Root(t) {
@@ -182,7 +185,7 @@ func TestTwoHypervisors(t *testing.T) {
 	o := <-ended
 	t.Logf("ended %v after the kill\n%s", time.Since(killed), o.stderr)
 	run := decode(t, o.stdout)
-	// This is about hosts: what one that is busy does to a trial's validity changes no count.
+	// This test is about hosts: what a busy one does to a trial's validity changes no count.
 	if o.status != statusOK && (o.status != statusInvalid || len(measuredtest.SpoiltIn(run)) == 0) {
 		t.Errorf("exit status %d", o.status)
 	}
@@ -196,11 +199,12 @@ func TestTwoHypervisors(t *testing.T) {
 		t.Fatalf("%d trials", len(run.Scenarios[0].Trials))
 	}
 	for _, trial := range run.Scenarios[0].Trials {
-		// Twice what one client offers, every connection with an entry of its own, and nothing lost in the sums.
+		// Twice what one client offers, every connection with an entry of its own, and nothing lost
+		// in the sums.
 		if trial.Verdict != results.Clean && !measuredtest.Spoilt(trial) || trial.Load.Offered != 500 || trial.Load.Completed != 500 {
 			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
-		// An emulated node on a busy host gets to run when it does.
+		// An emulated node on a busy host runs late.
 		if skew, most := trial.Clock.StartSkewMillis, map[string]float64{"kvm": 100, "tcg": 10_000}[run.Environment.Accelerator]; skew <= 0 || skew > most {
 			t.Errorf("trial %d: the two loads began %.1f ms apart", trial.Number, skew)
 		}
@@ -213,7 +217,7 @@ func TestTwoHypervisors(t *testing.T) {
 		t.Errorf("the journal has gone, with what is on the dead host: %v", left)
 	}
 
-	// While it is away, gc says so, and keeps what it knows.
+	// While the host is away, gc says so, and keeps its records.
 	o = finish(t, on(t, a, state, "gc"), 3*time.Minute)
 	if o.status != statusHost || !strings.Contains(o.stdout+o.stderr, "10.9.0.2") {
 		t.Errorf("gc without the daemon: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
@@ -227,7 +231,8 @@ func TestTwoHypervisors(t *testing.T) {
 	clean(t, b, linksB, 0)
 }
 
-// TestShortFrames joins two hypervisors by a network that loses full frames, which is said before it is taken for a table that drops.
+// TestShortFrames joins two hypervisors by a network that loses full frames; ctload reports that
+// before it could look like a table that drops.
 func TestShortFrames(t *testing.T) {
 	needsTime(t)
 	if !libvirttest.Root(t) {
@@ -247,7 +252,8 @@ func TestShortFrames(t *testing.T) {
 	}
 }
 
-// TestParallelTrials runs the trials of an experiment on two hypervisors at once, each in a lab of its own.
+// TestParallelTrials runs the trials of an experiment on two hypervisors concurrently, each in a
+// lab of its own.
 func TestParallelTrials(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -290,7 +296,7 @@ func TestParallelTrials(t *testing.T) {
 	clean(t, b, linksB, 0)
 }
 
-// sharedKills is how often TestKillOnSharedDaemon kills.
+// sharedKills returns how often TestKillOnSharedDaemon kills.
 func sharedKills() int {
 	if os.Getenv("CTLOAD_LONG") != "" {
 		return 20
@@ -298,8 +304,8 @@ func sharedKills() int {
 	return 5
 }
 
-// TestKillOnSharedDaemon kills ctload with SIGKILL at random moments while it uses a daemon that others use as
-// well: gc then removes everything of ours, and nothing of theirs.
+// TestKillOnSharedDaemon kills ctload with SIGKILL at random moments while it uses a daemon that
+// others use as well: gc then removes everything of ctload, and nothing else.
 func TestKillOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -326,7 +332,7 @@ func TestKillOnSharedDaemon(t *testing.T) {
 		_ = cmd.Wait()
 		made += len(h.Images())
 		t.Logf("round %d: killed after %v; left: %d machines, images %v", round, moment, h.Machines()-machines, h.Images())
-		if round%2 == 1 { // also what several runs have left is removed at once
+		if round%2 == 1 { // gc also removes the leftovers of several runs at once
 			continue
 		}
 		if o := finish(t, on(t, h, state, "gc"), 3*time.Minute); o.status != statusOK {
@@ -351,8 +357,8 @@ func TestKillOnSharedDaemon(t *testing.T) {
 	}
 }
 
-// TestActionsOnDaemon runs a shipped experiment whose DUT loses its power on a daemon that exists: what its documentation claims stands in
-// its thresholds.
+// TestActionsOnDaemon runs a shipped experiment whose DUT loses its power on an existing daemon:
+// its thresholds hold the claims of its documentation.
 func TestActionsOnDaemon(t *testing.T) {
 	needsTime(t)
 	if !libvirttest.Root(t) {
@@ -370,8 +376,8 @@ func TestActionsOnDaemon(t *testing.T) {
 	})
 }
 
-// TestInterruptOnSharedDaemon presses ctrl-C at random moments, also in the middle of a call to the daemon: what was made goes with
-// the run, without gc.
+// TestInterruptOnSharedDaemon presses ctrl-C at random moments, also in the middle of a call to the
+// daemon: the run removes all that it made, without gc.
 func TestInterruptOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -388,7 +394,8 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// From the first call on, right before which the folder is made, until both machines have been started.
+		// From the first call on, right before which the folder is made, until both machines have
+		// been started.
 		if !poll(time.Minute, func() bool { _, err := os.Stat(out); return err == nil }) {
 			t.Error("it makes no run folder")
 		}
@@ -410,7 +417,7 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 	}
 }
 
-// theirs makes a network and a machine of somebody else's, whose names look like ours.
+// theirs makes a network and a machine of another user, whose names look like ctload's.
 func theirs(t *testing.T, h *libvirttest.Hypervisor) {
 	t.Helper()
 	uri, err := url.Parse(h.URI())

@@ -12,8 +12,8 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// TestIncidentsPage holds docs/incidents.md to the library: its counts, its groups, its links, and the
-// scenarios that it names for the cures of the write-ups.
+// TestIncidentsPage compares docs/incidents.md with the library: its counts, its groups, its links,
+// and the scenarios that it names for the cures of the write-ups.
 func TestIncidentsPage(t *testing.T) {
 	text, err := os.ReadFile("../../docs/incidents.md")
 	if err != nil {

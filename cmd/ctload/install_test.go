@@ -18,8 +18,8 @@ import (
 // moduleRoot is the top of the module, seen from this package.
 const moduleRoot = "../.."
 
-// TestModuleFile_InstallsByName holds go.mod to what `go install PATH@VERSION` accepts, and the
-// netlink library to the last version that works.
+// TestModuleFile_InstallsByName checks that go.mod has only what `go install PATH@VERSION` accepts,
+// and the last netlink library that works.
 func TestModuleFile_InstallsByName(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(moduleRoot, "go.mod"))
 	if err != nil {
@@ -63,11 +63,11 @@ func TestInstall_ByName(t *testing.T) {
 	bin, modules := t.TempDir(), t.TempDir()
 	install.Dir = bin // outside of every module
 	install.Env = append(os.Environ(), "CGO_ENABLED=0",
-		// Packages at the same path of a module compile once, in whatever cache the module is. Read-only
-		// folders could not be removed after the test.
+		// Packages at the same path of a module compile once, in whatever cache the module is. The
+		// test could not remove read-only folders at its end.
 		"GOFLAGS=-trimpath -modcacherw",
 		"GOBIN="+bin, "GOMODCACHE="+modules,
-		// The modules that this machine has are a file proxy too.
+		// This machine's module cache is a file proxy too.
 		"GOPROXY=file://"+proxy+",file://"+filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download")+","+goEnv(t, "GOPROXY"),
 		"GONOSUMDB="+strings.Trim(goEnv(t, "GONOSUMDB")+","+m.Path, ","))
 	if o := finish(t, install, 5*time.Minute); o.status != 0 {
@@ -128,7 +128,7 @@ func serveTree(t *testing.T, m module.Version) string {
 }
 
 // treeFiles returns the files of this tree that git has, or would add. As a module proxy does, it
-// leaves out what is no regular file, such as symbolic links.
+// leaves out all but regular files, such as symbolic links.
 func treeFiles(t *testing.T) []zip.File {
 	t.Helper()
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -140,7 +140,8 @@ func treeFiles(t *testing.T) []zip.File {
 	var files []zip.File
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		f := treeFile(name)
-		if info, err := f.Lstat(); err == nil && info.Mode().IsRegular() { // else it is deleted, or a link
+		// else it is deleted, or a link
+		if info, err := f.Lstat(); err == nil && info.Mode().IsRegular() {
 			files = append(files, f)
 		}
 	}

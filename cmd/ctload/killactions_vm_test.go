@@ -39,8 +39,9 @@ scenarios:
 actions:
 %s`
 
-// What any DUT can do, what one with a kernel of its own can, and what is done to links and nodes. What starves the
-// DUT's agent comes after what the agent does, and a DUT that stands still comes last: a slow one has done the rest then.
+// Actions for any DUT, for one with a kernel of its own, and on links and nodes. Actions that
+// starve the DUT's agent come after those of the agent, and the ones that stop the DUT come last: a
+// slow DUT has done the rest then.
 const (
 	anyKernel = `
   - {action: sysctl, name: timeout, sysctl: {net.netfilter.nf_conntrack_udp_timeout: 77}, at: 1s}
@@ -65,11 +66,11 @@ const (
 `
 )
 
-// patience is how long the actions may keep a test waiting: a box boots for minutes on a busy host.
+// patience is how long the actions may take: a box boots for minutes on a busy host.
 const patience = 10 * time.Minute
 
-// midst waits until every action of a run holds. A run that ends before, or an action that cannot be made, fails the
-// test.
+// midst waits until every action of a run holds. It fails the test when the run ends before, or
+// when an action cannot be performed.
 func midst(t *testing.T, out string, actions int, ended <-chan struct{}, said *lockedBuffer) {
 	t.Helper()
 	events := func(event string) (names []string) {
@@ -100,7 +101,8 @@ func midst(t *testing.T, out string, actions int, ended <-chan struct{}, said *l
 	}
 }
 
-// killAmid starts a command, waits until its actions hold, looks around, and kills it with SIGKILL.
+// killAmid starts a command, waits until its actions hold, calls look, and kills the command with
+// SIGKILL.
 func killAmid(t *testing.T, cmd *exec.Cmd, out string, actions int, look func()) {
 	t.Helper()
 	var said lockedBuffer
@@ -122,9 +124,9 @@ func killAmid(t *testing.T, cmd *exec.Cmd, out string, actions int, look func())
 	<-ended
 }
 
-// leavesNothing runs the experiment and kills it in the middle of its actions: no process of it is left in any
-// namespace (with the last one its namespaces end, and what holds in them: queueing disciplines,
-// rules, links, machines that stand still), no link here, no file.
+// leavesNothing runs the experiment and kills it in the middle of its actions: no process of it is
+// left in any namespace (with the last one its namespaces end, and what holds in them: queueing
+// disciplines, rules, links, machines that stand still), no link here, no file.
 func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 	t.Helper()
 	temporary := t.TempDir()
@@ -155,7 +157,7 @@ func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 	}
 }
 
-// numberOf is how many actions a text of them has.
+// numberOf returns how many actions a text has.
 func numberOf(actions string) int { return strings.Count(actions, "action: ") }
 
 // TestKillAmidActions kills ctload in the middle of every kind of action that lasts, all at once.
@@ -165,7 +167,8 @@ func TestKillAmidActions(t *testing.T) {
 	leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
 }
 
-// TestKillAmidActionsInNamespaces does so where the DUT shares this host's kernel, and with the host itself changed.
+// TestKillAmidActionsInNamespaces does the same where the DUT shares this host's kernel, and with
+// the host itself changed.
 func TestKillAmidActionsInNamespaces(t *testing.T) {
 	needsLabAlone(t)
 	before := hostSettings(t)
@@ -203,7 +206,7 @@ func TestKillAmidActionsInNamespaces(t *testing.T) {
 	}
 }
 
-// TestKillAmidActionsOnBox does so to a machine of a box.
+// TestKillAmidActionsOnBox does the same to a machine of a box.
 func TestKillAmidActionsOnBox(t *testing.T) {
 	needsTime(t)
 	actions := anyKernel + linksAndNodes + ownKernel
@@ -211,8 +214,8 @@ func TestKillAmidActionsOnBox(t *testing.T) {
 	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
 }
 
-// TestKillAmidActionsOnSharedDaemon does so on a daemon that others use as well: machines stand still, one is unplugged,
-// one is cut off, and when gc has been there none of them is.
+// TestKillAmidActionsOnSharedDaemon does the same on a daemon that others use as well: machines
+// stand still, one is unplugged, one is cut off; after gc none of them exists.
 func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -241,7 +244,7 @@ func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
 	}
 }
 
-// standing is how many machines of a hypervisor are paused.
+// standing returns how many machines of a hypervisor are paused.
 func standing(t *testing.T, h *libvirttest.Hypervisor) int {
 	t.Helper()
 	uri, err := url.Parse(h.URI())

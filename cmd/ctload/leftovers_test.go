@@ -22,7 +22,7 @@ type process struct {
 	command string
 }
 
-// marked lists the processes whose environment has mark.
+// marked returns the processes whose environment has mark.
 func marked(t *testing.T, mark string) []process {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -42,7 +42,8 @@ func marked(t *testing.T, mark string) []process {
 	return list
 }
 
-// noneLeft fails when a process with mark does not end. Two seconds are what it takes; a host that is busy takes longer.
+// noneLeft fails when a process with mark does not end. Two seconds are usual; a busy host takes
+// longer.
 func noneLeft(t *testing.T, mark string) {
 	t.Helper()
 	if !poll(30*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
@@ -50,7 +51,7 @@ func noneLeft(t *testing.T, mark string) {
 	}
 }
 
-// links names the network links of this namespace.
+// links returns the names of the network links of this namespace.
 func links(t *testing.T) map[string]bool {
 	t.Helper()
 	list, err := netlink.LinkList()
@@ -64,13 +65,13 @@ func links(t *testing.T) map[string]bool {
 	return names
 }
 
-// files lists everything below dir.
+// files returns everything below dir.
 func files(t *testing.T, dir string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if path != dir && errors.Is(err, os.ErrNotExist) {
-			return nil // it went while this looked
+			return nil // the file disappeared during the walk
 		}
 		names[path] = true
 		return err
@@ -89,10 +90,11 @@ func killRounds() int {
 	return 25
 }
 
-// TestKillLeavesNothing kills ctload with SIGKILL at random moments, from its first steps to the middle
-// of a load, and looks for what is left once it has had the time to end: processes in any namespace (daemon, machine,
-// agent: with the last one its namespaces end, and with those taps, bridges, sockets and files in
-// memory), links in this namespace, files in the temporary folder and beside the caches.
+// TestKillLeavesNothing kills ctload with SIGKILL at random moments, from its first steps to the
+// middle of a load, and searches for leftovers once it has had the time to end: processes in any
+// namespace (daemon, machine, agent: with the last one its namespaces end, and with those taps,
+// bridges, sockets and files in memory), links in this namespace, files in the temporary folder and
+// beside the caches.
 func TestKillLeavesNothing(t *testing.T) {
 	needsLabAlone(t)
 	path := experiment(t, fmt.Sprintf(small, 100_000))
@@ -118,7 +120,8 @@ func TestKillLeavesNothing(t *testing.T) {
 	})
 	slices.Sort(ended)
 	t.Logf("after a kill all had ended within %v at the median, %v at most", ended[len(ended)/2], ended[len(ended)-1])
-	if ended[len(ended)/2] > 2*time.Second { // a host that is busy now and then makes some rounds longer, not most
+	// a host that is sometimes busy prolongs some rounds, not most
+	if ended[len(ended)/2] > 2*time.Second {
 		t.Error("two seconds are to be enough")
 	}
 	for name := range links(t) {
@@ -137,15 +140,15 @@ func TestKillLeavesNothing(t *testing.T) {
 		}
 	}
 	for name := range files(t, filepath.Join(cache, "ctload")) {
-		// What libvirt learnt about QEMU is kept on purpose.
+		// ctload keeps libvirt's facts about QEMU on purpose.
 		if !cacheBefore[name] && !strings.Contains(name, "/libvirt") && !strings.HasSuffix(name, "kvm-failed") {
 			t.Errorf("file %s is left in the cache", name)
 		}
 	}
 }
 
-// kill runs the experiment of that path, kills ctload at a random moment, looks for what is left of it, and
-// returns how long that took to end.
+// kill runs the experiment of that path, kills ctload at a random moment, searches for its
+// leftovers, and returns how long it took to end.
 func kill(t *testing.T, path, mark, temporary string) time.Duration {
 	t.Helper()
 	cmd := command(t, "run", path, "--out", filepath.Join(t.TempDir(), "run"))
@@ -153,7 +156,7 @@ func kill(t *testing.T, path, mark, temporary string) time.Duration {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// Most moments are in the first seconds, where the most is being made.
+	// Most moments are in the first seconds, in which ctload makes the most.
 	moment := min(time.Duration(rand.ExpFloat64()*float64(2*time.Second)), 12*time.Second)
 	timer := time.NewTimer(moment)
 	<-timer.C

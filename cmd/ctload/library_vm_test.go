@@ -10,12 +10,12 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// canaries are the shipped experiments that always run, besides those that other tests run; make test-long runs
-// all of them.
+// canaries are the shipped experiments that always run, besides those that other tests run; make
+// test-long runs all of them.
 var canaries = []string{"stale-dnat"}
 
-// TestLibrary runs shipped experiments: what their documentation claims stands in their thresholds, for
-// the scenarios with the fault as for those with the cure.
+// TestLibrary runs shipped experiments: their thresholds hold the claims of their documentation,
+// for the scenarios with the fault as for those with the cure.
 func TestLibrary(t *testing.T) {
 	needsLab(t)
 	names := canaries
@@ -26,7 +26,7 @@ func TestLibrary(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			want := statusOK
 			if name == "generator-limit" {
-				want = statusInvalid // which is what it shows
+				want = statusInvalid // the experiment shows just that
 			}
 			o, _ := measuredRun(t, 15*time.Minute, name)
 			if o.status != want {

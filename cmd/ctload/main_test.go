@@ -18,8 +18,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// binary is ctload as users build it. The test binary cannot stand in for it: with -race it is linked
-// dynamically and too slow to be a guest's init.
+// binary is ctload as users build it. The test binary cannot replace it: with -race it is linked
+// dynamically and too slow for a guest's init.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "ctload-test-")
 	if err != nil {
@@ -42,15 +42,16 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// needsLab skips a test where no lab can be made. Tests with a lab run
-// beside each other, as many as there are CPUs: most of a trial is waiting.
+// needsLab skips a test where no lab can be made. Tests with a lab run concurrently, as many as
+// there are CPUs: a trial mostly waits.
 func needsLab(t *testing.T) {
 	t.Helper()
 	needsLabAlone(t)
 	t.Parallel()
 }
 
-// needsLabAlone is needsLab for a test that looks at the whole host, or at times: none runs beside it.
+// needsLabAlone does the same for a test that checks the whole host, or times: no other runs beside
+// it.
 func needsLabAlone(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -66,7 +67,7 @@ func needsLabAlone(t *testing.T) {
 	hosttest.Skip(t, "no lab can be made here:\n%s", missing)
 }
 
-// missingForLab is what ctload doctor says where something is missing for a lab, and empty elsewhere.
+// missingForLab is the output of ctload doctor where a lab lacks something, and empty elsewhere.
 var missingForLab = sync.OnceValues(func() (string, error) {
 	path, err := binary()
 	if err != nil {
@@ -81,7 +82,7 @@ var missingForLab = sync.OnceValues(func() (string, error) {
 	return "", err
 })
 
-// outcome is how a command ended.
+// outcome is the result of a command.
 type outcome struct {
 	status         int
 	stdout, stderr string
@@ -146,7 +147,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// waitFor waits until text appears in what a command writes.
+// waitFor waits until text appears in a command's output.
 func waitFor(t *testing.T, text string, limit time.Duration, b *lockedBuffer) {
 	t.Helper()
 	if !poll(limit, func() bool { return strings.Contains(b.String(), text) }) {
@@ -154,7 +155,7 @@ func waitFor(t *testing.T, text string, limit time.Duration, b *lockedBuffer) {
 	}
 }
 
-// poll asks ten times a second until the answer is yes or the time is up.
+// poll calls ask ten times a second until it returns true or the time is up.
 func poll(limit time.Duration, ask func() bool) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -172,7 +173,7 @@ func poll(limit time.Duration, ask func() bool) bool {
 	}
 }
 
-// decode reads run.json from a text.
+// decode parses run.json from a text.
 func decode(t *testing.T, text string) *results.Run {
 	t.Helper()
 	run := new(results.Run)

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// manual names the folder into which a release has its manual pages written. A program of their own could not import this
-// package, and ctload itself would grow by the generator.
+// manual is the folder for a release's manual pages. A separate program could not import this
+// package, and the generator would enlarge ctload itself.
 var manual = flag.String("manual", "", "keep the manual pages in this folder")
 
 // TestManual_HasAPageForEachCommand writes the manual pages, which follow from the commands.
@@ -47,7 +47,7 @@ func TestManual_HasAPageForEachCommand(t *testing.T) {
 func eachCommand(cmd *cobra.Command, do func(*cobra.Command)) {
 	do(cmd)
 	for _, child := range cmd.Commands() {
-		if child.IsAvailableCommand() { // help is none
+		if child.IsAvailableCommand() { // the help command is not
 			eachCommand(child, do)
 		}
 	}

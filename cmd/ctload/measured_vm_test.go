@@ -17,8 +17,8 @@ type measured struct {
 	run   string
 }
 
-// measuredTrials runs an experiment and returns the trial of each scenario. Those that the host has spoilt are
-// made again; any other reason to be INVALID is a failure.
+// measuredTrials runs an experiment and returns the trial of each scenario. It repeats trials that
+// the host has spoilt; any other reason to be INVALID is a failure.
 func measuredTrials(t *testing.T, file string) map[string]measured {
 	t.Helper()
 	found := map[string]measured{}
@@ -47,8 +47,8 @@ func measuredTrials(t *testing.T, file string) map[string]measured {
 	return nil
 }
 
-// untilMeasured has do make a run, and another one while the host has spoilt a trial of it. do returns how ctload
-// ended, and the run's document.
+// untilMeasured has do make a run, and repeats it while the host has spoilt a trial of it. do
+// returns how ctload ended, and the run's document.
 func untilMeasured(t *testing.T, do func() (o outcome, document string)) outcome {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
@@ -64,7 +64,8 @@ func untilMeasured(t *testing.T, do func() (o outcome, document string)) outcome
 	}
 }
 
-// measuredRun is untilMeasured for ctload run with these arguments, in a folder of its own. Its output is the document.
+// measuredRun does the same for ctload run with these arguments, in a folder of its own. Its output
+// is the document.
 func measuredRun(t *testing.T, limit time.Duration, args ...string) (o outcome, folder string) {
 	t.Helper()
 	o = untilMeasured(t, func() (outcome, string) {

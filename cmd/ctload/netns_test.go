@@ -18,7 +18,7 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// hostSettings are this host's parameters of connection tracking; its fill is not one of them.
+// hostSettings returns this host's parameters of connection tracking, without its fill.
 func hostSettings(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/sys/net/netfilter/nf_conntrack_*")
@@ -40,8 +40,9 @@ func hostSettings(t *testing.T) map[string]string {
 	return settings
 }
 
-// TestNamespaces runs what the library has for it: both scenarios clean, the DUT's own count and counters, the
-// host's kernel and table in the report, what is not the DUT's left out, and the host as it was.
+// TestNamespaces runs the library's experiment for namespaces: both scenarios clean, the DUT's own
+// count and counters, the host's kernel and table in the report, nothing else of the host, and the
+// host unchanged.
 func TestNamespaces(t *testing.T) {
 	needsLabAlone(t)
 	before := hostSettings(t)
@@ -83,7 +84,7 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// modules asks for a module that this kernel has not.
+// modules asks for a module that this kernel lacks.
 const modules = `
 experiment: modules
 workload: [{generator: tcp, connections: 1, concurrency: 1}]
@@ -129,8 +130,8 @@ func TestNamespacesRefuse(t *testing.T) {
 	}
 }
 
-// changing asks for a larger table and hash than most hosts have, so that nobody else on the host misses
-// anything meanwhile.
+// changing asks for a larger table and hash than most hosts have, so that the host's other
+// connections keep their room.
 const changing = `
 experiment: changing
 dut:
@@ -148,8 +149,8 @@ scenarios:
 recovery: %s
 `
 
-// TestModulesOfTheHost asks for a module that no kernel has where host changes are allowed: the kernel, or modprobe, says
-// why it cannot be had, before anything starts.
+// TestModulesOfTheHost asks for a module that no kernel has where host changes are allowed: the
+// kernel, or modprobe, says why it is not available, before anything starts.
 func TestModulesOfTheHost(t *testing.T) {
 	needsLab(t)
 	o := ctload(t, 2*time.Minute, "run", experiment(t, modules), "--driver", "netns", "--allow-host-changes")
@@ -164,8 +165,8 @@ func TestModulesOfTheHost(t *testing.T) {
 	}
 }
 
-// TestHostChanges lets scenarios change this host: they get what they ask for, and the host is as before, also
-// after SIGKILL and gc. Who may not do that is told so.
+// TestHostChanges lets scenarios change this host: they get their settings, and the host is as
+// before, also after SIGKILL and gc. A user without the privilege gets a message that says so.
 func TestHostChanges(t *testing.T) {
 	needsLabAlone(t)
 	hosttest.ChangesSettings(t)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestRefusals gives ctload what it cannot run. Each must end soon, with the right status and a message
-// that says what to do.
+// TestRefusals gives ctload what it cannot run. Each must end soon, with the right status and a
+// message that names the remedy.
 func TestRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestRelease_NeedsAChangelog refuses to release a version of which CHANGELOG.md says nothing.
+// TestRelease_NeedsAChangelog refuses to release a version that CHANGELOG.md does not mention.
 func TestRelease_NeedsAChangelog(t *testing.T) {
 	release := exec.Command("./.ci/release", "v99.0.0")
 	release.Dir = moduleRoot
@@ -20,7 +20,7 @@ func TestRelease_NeedsAChangelog(t *testing.T) {
 	}
 }
 
-// TestChangelog_HasTheFormOfReleases holds the headings to what .ci/release looks for.
+// TestChangelog_HasTheFormOfReleases compares the headings with what .ci/release searches for.
 func TestChangelog_HasTheFormOfReleases(t *testing.T) {
 	headings := regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(readFile(t, "CHANGELOG.md"), -1)
 	form := regexp.MustCompile(`^v\d+\.\d+\.\d+(-rc\.\d+)? - \d{4}-\d{2}-\d{2}$`)
@@ -34,8 +34,8 @@ func TestChangelog_HasTheFormOfReleases(t *testing.T) {
 	}
 }
 
-// TestDocumentedPackages holds the apt-get lines of the documentation to .ci/programs, but for what
-// every Debian system has.
+// TestDocumentedPackages compares the apt-get lines of the documentation with .ci/programs, without
+// what every Debian system has.
 func TestDocumentedPackages(t *testing.T) {
 	everywhere := []string{"apt", "dash", "dpkg"}
 	var want []string

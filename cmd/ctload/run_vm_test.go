@@ -13,8 +13,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// patientTableFull is the shipped experiment for a host that runs other guests too: a request may take
-// longer than the shipped time limit there.
+// patientTableFull is the shipped experiment for a host that runs other guests too: a request may
+// take longer than the shipped timeout there.
 const patientTableFull = `
 experiment: patient
 extends: table-full
@@ -22,8 +22,8 @@ workload:
   http: {timeout: 15s}
 `
 
-// TestTableFull is the main job: what the shipped experiment must show on any host. The figures are the
-// guest kernel's doing.
+// TestTableFull checks the main task: what the shipped experiment must show on any host. The
+// figures come from the guest's kernel.
 func TestTableFull(t *testing.T) {
 	needsLab(t)
 	o, out := measuredRun(t, 10*time.Minute, experiment(t, patientTableFull))
@@ -86,7 +86,8 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	underWay := regexp.MustCompile(` s  [1-9].* failed .* table [1-9]`) // a line about a load that has got somewhere
+	// a line about a load that has made progress
+	underWay := regexp.MustCompile(` s  [1-9].* failed .* table [1-9]`)
 	if !poll(5*time.Minute, func() bool { return underWay.MatchString(stderr.String()) }) {
 		t.Fatalf("no load under way:\n%s", stderr.String())
 	}
@@ -107,8 +108,9 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	}
 }
 
-// TestGuestWithoutMemory gives the guest too little memory to unpack its initramfs: its kernel panics, or finds
-// nothing to do any more and hangs until the time limit. Its last words are shown either way.
+// TestGuestWithoutMemory gives the guest too little memory to unpack its initramfs: its kernel
+// panics, or finds nothing left to run and hangs until the time limit. ctload shows the end of its
+// console either way.
 func TestGuestWithoutMemory(t *testing.T) {
 	needsLab(t)
 	text := strings.Replace(fmt.Sprintf(small, 100), "256MiB", "106MiB", 1)
@@ -121,8 +123,8 @@ func TestGuestWithoutMemory(t *testing.T) {
 	}
 }
 
-// TestDaemonThatDies kills the libvirt daemon in the middle of a load: the trial under way is kept, and
-// the run ends.
+// TestDaemonThatDies kills the libvirt daemon in the middle of a load: the run keeps the current
+// trial, and ends.
 func TestDaemonThatDies(t *testing.T) {
 	needsLab(t)
 	out := filepath.Join(t.TempDir(), "run")

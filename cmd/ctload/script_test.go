@@ -11,9 +11,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the outputs in testdata/script")
 
-// TestScripts runs the command lines in testdata/script over the runs in testdata/runs: "before" and,
-// with a table that is too small, "after". Both were measured (small-web.yaml beside them), in emulated
-// guests.
+// TestScripts runs the command lines in testdata/script over the runs in testdata/runs: "before"
+// and, with a table that is too small, "after". Both were measured (small-web.yaml beside them), in
+// emulated guests.
 func TestScripts(t *testing.T) {
 	path, err := binary()
 	if err != nil {

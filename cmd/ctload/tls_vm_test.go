@@ -58,8 +58,8 @@ func certificate(name string) *x509.Certificate {
 	}
 }
 
-// folder is one with the authority's certificate and a pair of its own for server and client, under libvirt's names.
-// trusted is the authority that its owner believes.
+// folder makes a folder with the authority's certificate and a pair of its own for server and
+// client, under libvirt's names. trusted is the authority that the folder's owner trusts.
 func (a *authority) folder(trusted *authority) string {
 	a.t.Helper()
 	dir := a.t.TempDir()
@@ -88,7 +88,7 @@ func (a *authority) folder(trusted *authority) string {
 	return dir
 }
 
-// TestTLS asks a daemon over TLS, with certificates that both sides believe, and with others.
+// TestTLS connects to a daemon over TLS, with certificates that both sides trust, and with others.
 func TestTLS(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return

@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// tracked is a DUT whose every packet is tracked and none is refused by a rule.
+// tracked is a DUT that tracks every packet and refuses none by a rule.
 const tracked = `
   rules: |
     *filter
@@ -22,9 +22,9 @@ const tracked = `
     COMMIT
 `
 
-// TestTruths runs loads whose outcome is known beforehand from the kernel's own rules
-// (nf_conntrack_core.c) and holds figures and verdicts to it. The scenarios of one experiment share
-// a workload; each boots a guest of its own.
+// TestTruths runs loads whose outcome follows from the kernel's own rules (nf_conntrack_core.c) and
+// compares figures and verdicts with it. The scenarios of one experiment share a workload; each
+// boots a guest of its own.
 func TestTruths(t *testing.T) {
 	needsLab(t)
 	type truth struct {
@@ -52,7 +52,8 @@ scenarios:
 			truths: map[string]truth{
 				"few-in-many-buckets": {results.TableFull, []results.Verdict{results.Evicting}, func(t *testing.T, trial results.Trial) {
 					c := trial.Conntrack
-					// An eviction takes all entries of a bucket, so that the last one may leave the table below its max.
+					// An eviction takes all entries of a bucket, so that the last one may leave the
+					// table below its max.
 					if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop+c.Final != 10000 {
 						t.Errorf("drop %d + early_drop %d, want both, and 10000 with the %d that are left", c.Drop, c.EarlyDrop, c.Final)
 					}
@@ -130,13 +131,14 @@ scenarios:
 `,
 			truths: map[string]truth{
 				"full": {results.TableFull, []results.Verdict{"", results.Evicting}, func(t *testing.T, trial results.Trial) {
-					// A handshake that is under way, for longer on a busy host, may lose its entry to another; its
-					// client may have had its answer by then.
+					// A handshake under way, for longer on a busy host, may lose its entry to
+					// another; its client may have had its answer by then.
 					evicted := trial.Conntrack.EarlyDrop
 					if l := trial.Load; l.Completed < 2000 || l.Completed > 2000+evicted || l.Completed+l.Failed != 2200 {
 						t.Errorf("completed %d, failed %d %v, evicted %d; want 2000 and 200, or as many more completed as were evicted", l.Completed, l.Failed, l.Causes, evicted)
 					}
-					// The 200 that did not fit asked several times, and most found nothing to evict: what fills the table is ASSURED.
+					// The 200 that did not fit tried several times, and most found nothing to
+					// evict: the entries that fill the table are ASSURED.
 					if evicted > trial.Conntrack.Drop || (evicted > 0) != (trial.Also == results.Evicting) {
 						t.Errorf("early_drop %d, drop %d, second verdict %q", evicted, trial.Conntrack.Drop, trial.Also)
 					}
@@ -206,8 +208,8 @@ scenarios:
 	}
 }
 
-// TestPredictions compares prediction and measurement over pairs of rate and timeout, chosen so that none is
-// near the line between a table that fills and one that does not.
+// TestPredictions compares prediction and measurement over pairs of rate and timeout, chosen so
+// that none is near the line between a table that fills and one that does not.
 func TestPredictions(t *testing.T) {
 	needsLab(t)
 	text := `
@@ -243,14 +245,16 @@ scenarios:
 			t.Errorf("%s: the trial predicts nothing", plan.Scenario)
 			continue
 		}
-		// On a host so slow that the minute's garbage collection falls into the load, the trial knows better.
+		// On a host so slow that the minute's garbage collection falls into the load, the trial
+		// knows better.
 		soon := ageAtLoad(trial) < 50
 		if e := math.Abs(float64(p.Peak)/float64(trial.Prediction.Peak) - 1); soon && e > 0.02 {
 			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d", plan.Scenario, p.Peak, trial.Prediction.Peak)
 		}
 		p, c := *trial.Prediction, trial.Conntrack
 		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
-		// A guest that stood still, for less than would make the trial INVALID, made its entries that much later.
+		// A guest that stood still, for less than would make the trial INVALID, made its entries
+		// that much later.
 		stood := max(0, c.LongestGap-0.2)
 		if e := math.Abs(float64(c.Peak)/float64(p.Peak) - 1); e > 0.10 {
 			t.Errorf("%s: peak %d, predicted %d: %.0f %% off", plan.Scenario, c.Peak, p.Peak, 100*e)
@@ -269,7 +273,7 @@ scenarios:
 	}
 }
 
-// ageAtLoad is about how long nf_conntrack had been loaded when the load began, in seconds.
+// ageAtLoad returns about how long nf_conntrack had been loaded when the load began, in seconds.
 func ageAtLoad(t results.Trial) (age float64) {
 	for _, s := range t.Stages {
 		if s.Name == "configure" || s.Name == "read back" || s.Name == "baseline" {

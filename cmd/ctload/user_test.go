@@ -12,8 +12,8 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// TestOrdinaryUser runs as nobody, from the kernel's fetching on. Started by anybody but root, every
-// other test is that already.
+// TestOrdinaryUser runs as the user nobody, from the kernel's download on. Without root, every
+// other test already runs as an ordinary user.
 func TestOrdinaryUser(t *testing.T) {
 	needsLab(t)
 	if os.Getuid() != 0 {
@@ -35,7 +35,8 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
-// asNobody runs an experiment as nobody, with the flags that more returns, which is given nobody's home. It needs root.
+// asNobody runs an experiment as the user nobody, with the flags that more returns for that user's
+// home. It needs root.
 func asNobody(t *testing.T, text string, more func(home string) []string) outcome {
 	t.Helper()
 	hosttest.Need(t, "unshare", "mount", "setpriv")
@@ -54,8 +55,8 @@ func asNobody(t *testing.T, text string, more func(home string) []string) outcom
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// A host may keep /dev/net/tun to root; its users then cannot run a lab. This one's may, in a mount
-	// namespace of the test's own.
+	// A host may keep /dev/net/tun to root; its users then cannot run a lab. This script opens it
+	// in a mount namespace of the test's own.
 	const script = `set -e
 home=$1; shift
 mknod "$home/tun" c 10 200

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestVagrantRefusals holds what a user of boxes can get wrong to its message and its exit status.
+// TestVagrantRefusals checks the message and the exit status for each mistake with boxes.
 func TestVagrantRefusals(t *testing.T) {
 	kernel := experiment(t, "experiment: x\nworkload: [{generator: http, requests: 10, concurrency: 2}]\nscenarios: {a: {kernel: debian/trixie}}\n")
 	for _, tc := range []struct {

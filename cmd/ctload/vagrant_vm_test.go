@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// needsTime is needsLab for what takes minutes: make test-long runs it.
+// needsTime does as needsLab for a test of minutes: make test-long runs it.
 func needsTime(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CTLOAD_LONG") == "" {
@@ -22,7 +22,7 @@ func needsTime(t *testing.T) {
 	needsLab(t)
 }
 
-// builtBox is the file of the box that --box build makes.
+// builtBox returns the file of the box that --box build makes.
 func builtBox(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -36,7 +36,8 @@ func builtBox(t *testing.T) string {
 	return path
 }
 
-// modulesOfHost changes modules of the kernel that it runs on: one comes with what it needs, one goes.
+// modulesOfHost changes modules of the kernel that it runs on: it loads one with its dependencies,
+// and removes one.
 const modulesOfHost = `
 experiment: modules
 workload: [{generator: tcp, connections: 20, concurrency: 2}]
@@ -47,8 +48,9 @@ scenarios:
 recovery: RECOVERY
 `
 
-// TestVMOnBox looks around on a distribution. Its kernel has loadable modules, so that namespaces there, on what is then the
-// host, may load and remove them: afterwards, and after SIGKILL and gc, they are as before.
+// TestVMOnBox makes a lab on a distribution and inspects it. Its kernel has loadable modules, so
+// that namespaces there, for which it is the host, may load and remove them: afterwards, and after
+// SIGKILL and gc, they are as before.
 func TestVMOnBox(t *testing.T) {
 	needsTime(t)
 	lookingAround{
@@ -67,7 +69,7 @@ func changeModules(t *testing.T, shell func(argv ...string) outcome) {
 		}
 		return o.stdout
 	}
-	// Without nf_conntrack_netlink, which the kernel loads when somebody walks the table.
+	// Without nf_conntrack_netlink, which the kernel loads when a program walks the table.
 	const state = `cut -d' ' -f1 /proc/modules | grep -E '^nf_(nat|conntrack_t?ftp)' | sort; cat /sys/module/nf_conntrack_tftp/parameters/ports`
 	const run = `HOME=/root ctload run %.yaml --driver netns --allow-host-changes --format json `
 	sh("cp /proc/$PPID/exe /usr/local/bin/ctload; modprobe nf_conntrack_tftp ports=69,7069")
@@ -105,7 +107,7 @@ for i in $(seq 50); do ctload gc --dry-run | grep -q alive || break; sleep 0.2; 
 	}
 }
 
-// TestRouterOnBox lets a box forward, and belongs to an ordinary user.
+// TestRouterOnBox has a box forward packets in a run by an ordinary user.
 func TestRouterOnBox(t *testing.T) {
 	needsTime(t)
 	if !libvirttest.Root(t) {
@@ -148,8 +150,8 @@ trials: 2
 	}
 }
 
-// TestPlayground brings both machines of the Vagrantfile up with Vagrant alone, on a daemon in system mode, and lets one talk to the
-// other.
+// TestPlayground starts both machines of the Vagrantfile with Vagrant alone, on a daemon in system
+// mode, and lets one connect to the other.
 func TestPlayground(t *testing.T) {
 	needsTime(t)
 	if !libvirttest.Root(t) {
@@ -165,7 +167,8 @@ func TestPlayground(t *testing.T) {
 		t.Helper()
 		cmd := h.Enter(t.Context(), "env", append([]string{
 			"HOME=" + folder, "VAGRANT_HOME=" + folder + "/home", "VAGRANT_CWD=" + folder, "VAGRANT_CHECKPOINT_DISABLE=1",
-			"CTLOAD_BOX=" + builtBox(t), "CTLOAD_VIRT=qemu", "vagrant", // a /dev/kvm that is there need not work
+			// an existing /dev/kvm may not work
+			"CTLOAD_BOX=" + builtBox(t), "CTLOAD_VIRT=qemu", "vagrant",
 		}, args...)...)
 		began := time.Now()
 		o := finish(t, cmd, limit)

@@ -39,7 +39,7 @@ func TestDescribeBuild(t *testing.T) {
 	}
 }
 
-// TestVersionCommand holds version, --version and the JSON to the version that the linker set.
+// TestVersionCommand compares version, --version and the JSON with the version that the linker set.
 func TestVersionCommand(t *testing.T) {
 	line := ctload(t, 20*time.Second, "version")
 	if !strings.HasPrefix(line.stdout, "ctload test (linux/") || strings.Count(line.stdout, "\n") != 1 {

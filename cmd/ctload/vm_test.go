@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// TestVM makes a lab, looks around in it and ends it, with machines and with namespaces.
+// TestVM makes a lab, inspects it and ends it, with machines and with namespaces.
 func TestVM(t *testing.T) {
 	needsLabAlone(t)
 	for _, driver := range []string{"libvirt", "netns"} {
@@ -27,7 +27,7 @@ func TestVM(t *testing.T) {
 	}
 }
 
-// TestVMOnDaemon does the same on a libvirt daemon that exists, where nothing is left.
+// TestVMOnDaemon does the same on an existing libvirt daemon, where nothing is left.
 func TestVMOnDaemon(t *testing.T) {
 	needsLab(t)
 	if !libvirttest.Root(t) {
@@ -38,19 +38,19 @@ func TestVMOnDaemon(t *testing.T) {
 	})
 }
 
-// lookingAround is a lab to look around in.
+// lookingAround is a lab to inspect.
 type lookingAround struct {
 	text        string   // of its experiment
-	args        []string // that choose it
+	args        []string // flags that choose it
 	shared      bool     // its DUT has the kernel of this host
 	environment []string // of all commands, besides this one's
-	// look is what else is to be done with commands in the DUT; nil: nothing.
+	// look runs further commands in the DUT; it may be nil.
 	look func(shell func(argv ...string) outcome)
 }
 
 func (s lookingAround) test(t *testing.T) {
 	t.Helper()
-	// A short path: sockets want one.
+	// A short path: the length of socket paths is limited.
 	runtime, err := os.MkdirTemp("/tmp", "ctload-vm-")
 	if err != nil {
 		t.Fatal(err)

@@ -11,14 +11,15 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// foreign is text of the libraries that read command lines and values: it names no example and no way out.
+// foreign matches text of the libraries that parse command lines and values: it names no example
+// and no remedy.
 var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|value out of range|unknown shorthand|unknown flag|` +
 	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|Did you mean this|(?i)usage:`)
 
-// garbage holds values that every flag with a form of its own refuses.
+// garbage holds values that every flag with a format of its own refuses.
 var garbage = []string{"x", "", "-1", "1e99", "NaN", "10zz", " ", `"`}
 
-// commands are all commands, each with its path below ctload.
+// commands returns all commands, each with its path below ctload.
 func commands(cmd *cobra.Command, path ...string) map[*cobra.Command][]string {
 	all := map[*cobra.Command][]string{cmd: path}
 	for _, c := range cmd.Commands() {
@@ -29,7 +30,8 @@ func commands(cmd *cobra.Command, path ...string) map[*cobra.Command][]string {
 	return all
 }
 
-// refuses runs a command line in this process. It must end with status 2, and in ctload's own words.
+// refuses runs a command line in this process. It must end with status 2, and in ctload's own
+// words.
 func refuses(t *testing.T, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -44,13 +46,13 @@ func refuses(t *testing.T, args ...string) string {
 	return said
 }
 
-// TestGarbage gives each flag of each command values that are none. Where a flag takes any text, as that of a
-// path, the command line is wrong in its number of arguments, so that nothing runs.
+// TestGarbage gives each flag of each command invalid values. Where a flag takes any text, such as
+// a path, the number of arguments is wrong, so that nothing runs.
 func TestGarbage(t *testing.T) {
 	n := 0
 	for cmd, path := range commands(rootCommand()) {
 		if cmd.DisableFlagParsing {
-			continue // what looks like a flag is a word to look for
+			continue // a text that looks like a flag is a word to search for
 		}
 		cmd.InitDefaultHelpFlag()
 		cmd.InitDefaultVersionFlag()
@@ -97,7 +99,7 @@ func anyText(f *pflag.Flag) bool {
 	return f.Value.Type() != "bool" && (!own || v.free)
 }
 
-// surplus is a number of arguments that a command does not take.
+// surplus returns a number of arguments that a command does not take.
 func surplus(cmd *cobra.Command) []string {
 	for _, args := range [][]string{nil, {"x", "y", "z"}} {
 		if cmd.Args != nil && cmd.Args(cmd, args) != nil {
@@ -107,7 +109,7 @@ func surplus(cmd *cobra.Command) []string {
 	panic(cmd.CommandPath() + " takes any arguments")
 }
 
-// TestSemanticGarbage gives texts that are read later than the flags are.
+// TestSemanticGarbage gives texts that are parsed later than the flags.
 func TestSemanticGarbage(t *testing.T) {
 	for _, value := range garbage {
 		for _, args := range [][]string{

@@ -87,7 +87,8 @@ func TestBarsEnd(t *testing.T) {
 // escape is a control sequence of a terminal.
 var escape = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 
-// TestBars_OnATerminal plays a trial to a terminal of 80 columns: no line is longer, and words stay whole.
+// TestBars_OnATerminal plays a trial to a terminal of 80 columns: no line is longer, and words stay
+// whole.
 func TestBars_OnATerminal(t *testing.T) {
 	master, terminal, err := pty.Open()
 	if err != nil {

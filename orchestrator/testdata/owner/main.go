@@ -1,7 +1,7 @@
-// Command owner starts an agent as the driver of a real machine does, on standard streams, makes the faults
-// that its standard input describes, a JSON array of them, and ends itself with SIGKILL: whoever owned the
-// faults is gone without a word. With the argument "left" it lists the processes that such agents have left
-// behind, and fails if there are any.
+// Command owner starts an agent as the driver of a real machine does, on standard streams, makes
+// the faults that its standard input describes, a JSON array of them, and ends itself with SIGKILL:
+// the owner of the faults disappears without notice. With the argument "left" it lists the
+// processes that such agents have left behind, and fails if there are any.
 package main
 
 import (
@@ -66,7 +66,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// Not ours: whoever waits for what we write is not to wait for the agent.
+	// Not this process's own: a reader of its output must not wait for the agent.
 	if cmd.Stderr, err = os.OpenFile("/dev/console", os.O_WRONLY, 0); err != nil {
 		return err
 	}
