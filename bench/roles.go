@@ -93,7 +93,7 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("opening socket %d: %w", k, err)
 		}
-		// shortens the search for a source port
+		// Rotating ports shortens the kernel's search for a source port.
 		to := unix.SockaddrInet4{Port: firstPort + k%ports, Addr: target.As4()}
 		if err := unix.Connect(fd, &to); err != nil {
 			return fmt.Errorf("connecting socket %d: %w", k, err)
@@ -104,7 +104,7 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
-	// ends by reset: an unanswered FIN would keep its port from the next row
+	// Each ends by reset: an unanswered FIN would keep its port from the next row.
 	for _, fd := range held {
 		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 			return fmt.Errorf("letting go of the sockets: %w", err)

@@ -43,7 +43,7 @@ func (l *lab) sampling() row {
 	}
 	walk := func(name, program, command string) contender {
 		return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
-			// it fills the table
+			// This run fills the table.
 			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(large), "1")); err != nil {
 				return 0, err
 			}

@@ -23,16 +23,17 @@ import (
 // Choice says in which lab a plan runs, as given on a command line.
 type Choice struct {
 	Driver string // one of [Drivers]; empty: libvirt
-	// URIs of existing libvirt daemons; none: a private daemon in the sandbox
+	// Connect holds URIs of existing libvirt daemons; none: a private daemon in the sandbox.
 	Connect []string
-	// storage pool of those daemons for kernels; empty: see shared.Options
+	// Pool is the storage pool of those daemons for kernels; empty: see shared.Options.
 	Pool string
-	// networks for the links, present on all their hosts; none: isolated ones, or a VXLAN
+	// Networks are for the links, and present on all their hosts; none: isolated ones, or a VXLAN.
 	Networks    []string
 	Parallel    int    // concurrent trials on those hosts; 0: one
 	Accelerator string // kvm, tcg or empty; see embedded.Options
 	Box         string // vagrant: a box; see vagrant.FindBox
-	// netns: the run may change settings of this host's kernel, and restores them
+	// AllowHostChanges, for netns, lets the run change settings of this host's kernel, which it
+	// restores.
 	AllowHostChanges bool
 }
 

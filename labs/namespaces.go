@@ -33,9 +33,9 @@ func (e *UnfitError) Error() string {
 // machinesCan is the alternative that always exists.
 const machinesCan = "a lab of machines can: --driver libvirt"
 
-// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's. It also
-// refuses, unless that is allowed, scenarios that change settings of that kernel beyond the DUT's
-// own.
+// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, or run faulty
+// command lines on it. It also refuses, unless that is allowed, scenarios that change settings of
+// that kernel beyond the DUT's own.
 func refuseHostWide(o Order) error {
 	hostWide := func(a scenarios.Action) bool { return stopsDUT(a) || a.Kind.Fact().Host != "" }
 	if err := o.refuseActions(netns.Driver, hostWide); err != nil {

@@ -38,7 +38,7 @@ func (o Order) Prepare(ctx context.Context) error {
 // Site is where a lab is made, with what its machines boot.
 type Site struct {
 	Order
-	// for this run alone, with a path short enough for sockets; removed with the run
+	// Folder is for this run alone, and removed with it; its path is short enough for sockets.
 	Folder    string
 	Materials Materials // empty where machines boot none
 	EarlyBoot bool      // the lab can boot the DUT of the next trial while the current one ends

@@ -288,7 +288,7 @@ func (p played) clock(offsets []time.Duration) {
 		p.holds(false, "somebody looked at the clock")
 		return
 	}
-	// before and after; the guest set it to a whole second as it booted
+	// The offsets before and after; the guest set its clock to a whole second as it booted.
 	first, last := offsets[0], offsets[len(offsets)-1]
 	jumped := 0
 	for _, offset := range offsets {

@@ -93,7 +93,7 @@ func (t *trial) apply(ctx context.Context, name string, fault faults.Fault, undo
 		c.undo = func(ctx context.Context) (effects, error) {
 			select {
 			case <-client.Lost():
-				// as after a reset
+				// The effects are those of a reset.
 				return effects{remarks: []string{"gone with the agent that made it"}}, nil
 			default:
 			}

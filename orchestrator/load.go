@@ -197,7 +197,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 		})
 	}
 	if total := t.scenario.Phases.Total(); total > 0 {
-		// a phase may be a pause
+		// A phase may be a pause.
 		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) })
 	}
 	others.Wait()

@@ -22,7 +22,7 @@ type Plan struct {
 	Seed       uint64               // for the order of the trials and of the tuples
 	Order      []Slot
 	thresholds [][]*results.Threshold // of each scenario
-	// of each scenario, for each action; nil where the action has a time
+	// conditions are those of each scenario, for each action; nil where the action has a time.
 	conditions [][]*results.Condition
 	steady     [][]*results.Condition // of each scenario
 }

@@ -52,7 +52,7 @@ type made struct {
 	action results.Action // its times are filled in when the axis is known
 	begun  instant
 	over   instant
-	// nil once it is undone, or where there is nothing to undo
+	// undo is nil once the action is undone, or where there is nothing to undo.
 	undo func(context.Context) (effects, error)
 }
 

@@ -42,13 +42,13 @@ type trial struct {
 	bystanders bystanders
 	probes     *probing  // nil until they begin
 	zero       time.Time // when the trial told the generators to begin
-	// when the first of them did; a time of day, without this host's monotonic clock
+	// begun is when the first of them began; a time of day, without this host's monotonic clock.
 	begun time.Time
-	// time between the starts of loads on nodes with clocks of their own
+	// skew is the time between the starts of loads on nodes with clocks of their own.
 	skew        time.Duration
 	made        generators.Result // of all generators together
 	dropsUnseen string            // why drops are not counted by reason; empty when they are
-	// largest share of their time that workers of a closed loop were busy
+	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy  float64
 	boots int       // length of the console when the load began
 	stage time.Time // when the current stage began

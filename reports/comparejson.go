@@ -14,7 +14,7 @@ type (
 		Runs      []string    `json:"runs"` // the first is the base
 		Scenarios []jsonGroup `json:"scenarios"`
 		Alpha     float64     `json:"alpha"` // level of significance, for all cells together
-		// too few trials for any difference to be significant
+		// TooFew says that there are too few trials for any difference to be significant.
 		TooFew bool     `json:"too_few"`
 		Notes  []string `json:"notes"`
 	}

@@ -54,7 +54,8 @@ func (p normaliser) normaliseDUT(dut *node) *node {
 	if sysctl := dut.get("sysctl"); sysctl != nil {
 		dut = normaliseSysctl(p.problems, dut, sysctlMapping(p.problems, sysctl))
 		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
-			// everything given moved elsewhere: the empty rest must not remove the inherited values
+			// Everything given moved elsewhere: the empty rest must not remove the inherited
+			// values.
 			dut = dut.without("sysctl")
 		}
 	}

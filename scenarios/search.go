@@ -70,7 +70,7 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 		}
 	}
 	for w := range words {
-		// other words are near to anything
+		// Shorter words, and numbers, are near to anything.
 		if len(w) > 4 && strings.ContainsFunc(w, unicode.IsLetter) {
 			words[w] = spelling.Nearest(w, vocabulary())
 		}

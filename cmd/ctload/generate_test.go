@@ -125,7 +125,7 @@ func established(t *testing.T, port string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// the peer, and the state
+	// The columns hold the peer, and the state ESTABLISHED.
 	return strings.Count(string(table), fmt.Sprintf(" 0100007F:%04X 01 ", number))
 }
 
@@ -143,7 +143,7 @@ func TestGenerateInterrupted(t *testing.T) {
 	if !poll(time.Minute, func() bool { return established(t, port) == 10 }) {
 		t.Fatalf("%d connections are established", established(t, port))
 	}
-	// the kernel counts the last one before the generator does
+	// The kernel counts the last connection before the generator does.
 	waitFor(t, " 10 open", time.Minute, &stderr)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)

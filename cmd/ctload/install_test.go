@@ -140,7 +140,7 @@ func treeFiles(t *testing.T) []zip.File {
 	var files []zip.File
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		f := treeFile(name)
-		// else it is deleted, or a link
+		// Any other file is deleted, or a link.
 		if info, err := f.Lstat(); err == nil && info.Mode().IsRegular() {
 			files = append(files, f)
 		}

@@ -120,7 +120,7 @@ func TestKillLeavesNothing(t *testing.T) {
 	})
 	slices.Sort(ended)
 	t.Logf("after a kill all had ended within %v at the median, %v at most", ended[len(ended)/2], ended[len(ended)-1])
-	// a host that is sometimes busy prolongs some rounds, not most
+	// A host that is sometimes busy prolongs some rounds, not most.
 	if ended[len(ended)/2] > 2*time.Second {
 		t.Error("two seconds are to be enough")
 	}

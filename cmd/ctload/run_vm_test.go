@@ -86,7 +86,7 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// a line about a load that has made progress
+	// underWay matches a line about a load that has made progress.
 	underWay := regexp.MustCompile(` s  [1-9].* failed .* table [1-9]`)
 	if !poll(5*time.Minute, func() bool { return underWay.MatchString(stderr.String()) }) {
 		t.Fatalf("no load under way:\n%s", stderr.String())

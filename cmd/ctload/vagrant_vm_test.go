@@ -167,7 +167,7 @@ func TestPlayground(t *testing.T) {
 		t.Helper()
 		cmd := h.Enter(t.Context(), "env", append([]string{
 			"HOME=" + folder, "VAGRANT_HOME=" + folder + "/home", "VAGRANT_CWD=" + folder, "VAGRANT_CHECKPOINT_DISABLE=1",
-			// an existing /dev/kvm may not work
+			// An existing /dev/kvm may not work.
 			"CTLOAD_BOX=" + builtBox(t), "CTLOAD_VIRT=qemu", "vagrant",
 		}, args...)...)
 		began := time.Now()

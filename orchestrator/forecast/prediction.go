@@ -125,7 +125,7 @@ func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool 
 	if a.Family == scenarios.IPv6 {
 		answer = before.Tracking.IPv6
 	}
-	// ends the entry at once
+	// A reset ends the entry at once.
 	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Generator != scenarios.UDP
 	return answer != tuning.No && !reset && !exempt(read, a)
 }
@@ -161,7 +161,7 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 	case scenarios.ProbeICMP:
 		state = "icmp_timeout"
 	}
-	// no answer to its SYNs
+	// The SYNs get no answer.
 	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP {
 		state = "tcp_timeout_syn_sent"
 	}

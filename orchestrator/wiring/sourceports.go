@@ -38,7 +38,7 @@ var (
 // 5000 connections some 400 would leave no entry of their own.
 func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 	switch {
-	// the kernel chooses the identifiers of ICMP probes
+	// The kernel chooses the identifiers of ICMP probes.
 	case len(e.SourcePorts) > 0 || e.Probe == scenarios.ProbeICMP:
 		return portRange{}, false
 	case e.Probe != "":

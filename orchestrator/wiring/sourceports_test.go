@@ -110,7 +110,7 @@ scenarios: {a: {}}
 			}
 		})
 		spec.Target, spec.Ports, spec.Duration, spec.Slack = "127.0.0.1", slow.Ports(), time.Second, time.Second
-		// also on a host that stands still meanwhile
+		// The values also suit a host that stands still meanwhile.
 		spec.Timeout, spec.CatchUp = 10*time.Second, true
 		done.Go(func() {
 			result, err := generators.Run(t.Context(), spec, nil)

@@ -16,7 +16,8 @@ import (
 
 // Assignment is one entry of a workload, for the node that makes it.
 type Assignment struct {
-	// name of its part of the load: the entry's, with the address family where there are two
+	// Name is that of its part of the load: the entry's, with the address family where there are
+	// two.
 	Name   string
 	Entry  scenarios.Entry // of the workload
 	Node   string          // the client that makes it
@@ -25,7 +26,8 @@ type Assignment struct {
 	Probe  bool
 	Spec   generators.Spec
 
-	// source ports that it shares with other entries; zero where it names its own or has none
+	// unnamed are the source ports that it shares with other entries; zero where it names its own
+	// or has none.
 	unnamed portRange
 }
 
@@ -271,7 +273,7 @@ func Responders(topology scenarios.Topology, scenario scenarios.Resolved) map[st
 		var order []program
 		for _, l := range list {
 			one := program{l.Program, choosing(scenario.Actions, node, l.Port)}
-			// a silent one suffices, and serves entries that need silence too
+			// A silent responder suffices, and serves entries that need silence too.
 			if l.Answer == scenarios.AnswerAny {
 				one.Answer = scenarios.AnswerSilent
 			}
