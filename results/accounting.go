@@ -6,27 +6,29 @@ import (
 	"slices"
 )
 
-// Accounting sets what the generator saw beside what the DUT's kernel counted.
+// Accounting compares what the generator saw with what the DUT's kernel counted.
 //
 // The client's side balances: Offered = Completed + Failed + Unaccounted, where Failed is the sum
 // of the causes. Unaccounted is 0 in a sound trial.
 //
 // The kernel's side bounds it: a refused packet or an evicted entry belongs to one connection, so
-// it can be behind one failure at most. Failures beyond that number happened for another reason:
-// Failed = Explained + Unexplained, and Unexplained is a lower bound.
+// it explains at most one failure. Failures beyond that number had another reason: Failed =
+// Explained + Unexplained, and Unexplained is a lower bound.
 type Accounting struct {
-	Offered     int64   `json:"offered"`          // as load.offered
-	Completed   int64   `json:"completed"`        // as load.completed
-	Failed      int64   `json:"failed"`           // as load.failed
-	Causes      []Cause `json:"causes,omitempty"` // largest first
-	Unaccounted int64   `json:"unaccounted"`      // offered - completed - failed, which is 0 in a valid trial
-	Refused     int64   `json:"refused"`          // packets: drop + insert_failed, at most
-	Evicted     int64   `json:"evicted"`          // entries: early_drop
-	Explained   int64   `json:"explained"`        // failures that refused and evicted can be behind, at most
-	Unexplained int64   `json:"unexplained"`      // failures that they cannot, at least
+	Offered   int64   `json:"offered"`          // as load.offered
+	Completed int64   `json:"completed"`        // as load.completed
+	Failed    int64   `json:"failed"`           // as load.failed
+	Causes    []Cause `json:"causes,omitempty"` // largest first
+	// Unaccounted is offered - completed - failed, 0 in a valid trial.
+	Unaccounted int64 `json:"unaccounted"`
+	Refused     int64 `json:"refused"` // packets: drop + insert_failed, at most
+	Evicted     int64 `json:"evicted"` // entries: early_drop
+	// Explained is the largest number of failures that refused and evicted explain.
+	Explained   int64 `json:"explained"`
+	Unexplained int64 `json:"unexplained"` // failures that they do not explain, at least
 }
 
-// Cause is why some of what was offered failed, as the client saw it.
+// Cause is why some of the offered attempts failed, as the client saw it.
 type Cause struct {
 	Name  string `json:"name"`
 	Count int64  `json:"count"`
@@ -36,8 +38,8 @@ type Cause struct {
 //
 // drop + insert_failed is the highest number of packets that conntrack can have refused. The two
 // overlap: a lost clash counts in both, a long chain in insert_failed only, a full table in drop
-// only (nf_conntrack_core.c). Refused connections (a reset in answer to a SYN) are never conntrack's
-// doing, since a refused packet gets no answer.
+// only (nf_conntrack_core.c). Conntrack never causes a refused connection (a reset in answer to a
+// SYN), since a refused packet gets no answer.
 func account(l Load, c Counters) Accounting {
 	a := Accounting{
 		Offered:   l.Offered,
@@ -62,7 +64,7 @@ func account(l Load, c Counters) Accounting {
 // unitFlows is the unit of a load whose flows are sent once, without the retries of a TCP socket.
 const unitFlows = "flows"
 
-// The causes of failure that the verdicts know; a generator may name others.
+// The causes of failure that the verdicts use; a generator may name others.
 const (
 	CauseTimeout = "timeout" // no answer within the time allowed
 	causeReset   = "reset"   // RST on an open connection

@@ -8,38 +8,39 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Action is a fault or a fix that was made in a trial. Times are seconds after the start of the load.
+// Action is a fault or a fix that was performed in a trial. Times are seconds after the start of
+// the load.
 type Action struct {
 	Name  string `json:"name"`
 	Kind  string `json:"kind"`
 	Where string `json:"where"`           // the node or the link
-	Asked string `json:"asked,omitempty"` // what was asked for, in words
+	Asked string `json:"asked,omitempty"` // the request, in words
 	Fix   bool   `json:"fix,omitempty"`   // meant to heal
-	// Begun is when it took effect at the earliest, nil when its moment never came; Took is how long that
-	// took.
+	// Begun is when it took effect at the earliest, nil when its moment never came; Took is how
+	// long that took.
 	Begun *float64 `json:"begun_s,omitempty"`
 	Took  float64  `json:"took_s,omitempty"`
-	// Ended is when it was taken back in the middle of the trial; nil when it lasted until the end of it,
-	// or cannot be taken back.
+	// Ended is when it was undone in the middle of the trial; nil when it lasted until the end of
+	// the trial, or cannot be undone.
 	Ended *float64 `json:"ended_s,omitempty"`
-	// Effects are what the kernel, or the lab, said before and after.
+	// Effects are the values that the kernel, or the lab, reported before and after.
 	Effects []Effect `json:"effects,omitempty"`
 	Remarks []string `json:"remarks,omitempty"`
-	// Failure is why it could not be made or taken back, which makes the trial INVALID.
+	// Failure is why it could not be performed or undone, which makes the trial INVALID.
 	Failure string `json:"failure,omitempty"`
 }
 
-// Effect is one thing before and after an action.
+// Effect is one value before and after an action.
 type Effect struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
 	After  string `json:"after"`
 }
 
-// fact returns what the table says of the action's kind.
+// fact returns the table's entry for the action's kind.
 func (a Action) fact() actions.Fact { return actions.Kind(a.Kind).Fact() }
 
-// end is when an action was over, +window where it never was.
+// end returns when an action was over, or never where it was not.
 func (a Action) end(never float64) float64 {
 	if a.Ended != nil {
 		return *a.Ended
@@ -50,7 +51,7 @@ func (a Action) end(never float64) float64 {
 	return never
 }
 
-// Lasts reports whether the action holds until it is taken back.
+// Lasts reports whether the action holds until it is undone.
 func (a Action) Lasts() bool { return !a.fact().Once }
 
 // afterStop is how many seconds a DUT may need for its first sample after it stood still.
@@ -63,13 +64,13 @@ func stopped(all []Action, from, to float64) bool {
 	})
 }
 
-// StarvesMemory reports whether a trial was to run out of memory, so that failed allocations in its log are
-// what was asked for.
+// StarvesMemory reports whether an action exhausts the memory of a trial, so that its log must show
+// failed allocations.
 func StarvesMemory(all []Action) bool {
 	return slices.ContainsFunc(all, func(a Action) bool { return a.fact().Starves && a.Begun != nil })
 }
 
-// String is the action in a few words.
+// String describes the action in a few words.
 func (a Action) String() string {
 	s := a.Name
 	if a.Asked != "" {
@@ -85,8 +86,8 @@ func (a Action) String() string {
 	return s
 }
 
-// ActionEvent is a line of [FileActions]: an action is about to begin, was made, is about to be taken back,
-// was, or has failed. Time is that of the host which runs ctload.
+// ActionEvent is a line of [FileActions]: an action is about to begin, was performed, is about to
+// be undone, was undone, or has failed. Time is that of the host that runs ctload.
 type ActionEvent struct {
 	Time    time.Time `json:"time"`
 	Event   string    `json:"event"` // begin, made, undo, undone, failed

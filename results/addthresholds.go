@@ -9,11 +9,11 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// allScenarios is what a threshold says that is about all of them.
+// allScenarios is the scenario name of a threshold for all scenarios.
 const allScenarios = "all"
 
-// ParseThreshold takes a threshold apart as a command line gives it: EXPRESSION for all scenarios,
-// SCENARIO=EXPRESSION for one of names. The expression is not compiled yet.
+// ParseThreshold splits a threshold from a command line: EXPRESSION for all scenarios,
+// SCENARIO=EXPRESSION for one of names. It does not compile the expression.
 func ParseThreshold(text string, names []string) (scenario, expression string, err error) {
 	scenario, expression = allScenarios, text
 	for _, name := range append([]string{allScenarios}, names...) {
@@ -30,11 +30,11 @@ func ParseThreshold(text string, names []string) (scenario, expression string, e
 	return scenario, expression, nil
 }
 
-// named is an expression after a name and an equals sign, which no expression begins with.
+// named matches an expression after a name and an equals sign, which no expression begins with.
 var named = regexp.MustCompile(`^\s*([A-Za-z0-9_][A-Za-z0-9_.@/-]*)\s*=[^=]`)
 
-// AddThresholds judges a run that was measured by more thresholds, as a command line gives them, beside
-// those that it was judged by. A scenario may be named without what a matrix added to its name.
+// AddThresholds judges a measured run by further thresholds, given as on a command line, beside
+// those that it was judged by. The name of a scenario may omit what a matrix added to it.
 func AddThresholds(run *Run, texts []string) error {
 	var names []string
 	for _, s := range run.Scenarios {
@@ -63,7 +63,7 @@ func AddThresholds(run *Run, texts []string) error {
 	return nil
 }
 
-// baseName is the name of a scenario without what a matrix or a choice of kernels added to it.
+// baseName returns the name of a scenario without what a matrix or a choice of kernels added to it.
 func baseName(name string) string {
 	base, _, _ := strings.Cut(name, "@")
 	return base

@@ -5,14 +5,15 @@ import (
 	"slices"
 )
 
-// recoverHold is how many seconds new connections must go on to succeed to count as recovered: at its
-// limit a table takes a few whenever some entries end. It is more where a lost probe takes longer
-// to be known as lost, since those under way at the end of the watch are not in the series.
+// recoverHold is how many seconds new connections must go on to succeed to count as recovered: at
+// its limit a table takes a few whenever some entries end. It is more where a lost probe takes
+// longer to be known as lost, since the series lacks those under way at the end of the watch.
 const recoverHold = 2.0
 
-// summariseProbe counts the attempts, before, during and after the load, and finds the recovery: the
-// first success after the end of the load that no lost probe followed, for as long as recoverHold;
-// at once where none was lost at all. A probe belongs to the moment at which it was sent, and has succeeded when its answer came.
+// summariseProbe counts the attempts, before, during and after the load, and finds the recovery:
+// the first success after the end of the load without a lost probe for recoverHold after it; at
+// once where none was lost at all. A probe belongs to the moment of its sending, and has succeeded
+// when its answer came.
 func summariseProbe(t *Trial, probes []ProbeSample) {
 	if t.Probe == nil {
 		t.Probe = &Probe{}
@@ -52,7 +53,7 @@ func summariseProbe(t *Trial, probes []ProbeSample) {
 	}
 }
 
-// phase is what the probe saw in a part of a trial.
+// phase returns what the probe saw in a part of a trial.
 func phase(probes []ProbeSample) ProbePhase {
 	p := ProbePhase{Sent: int64(len(probes))}
 	var answered []float64
@@ -67,8 +68,8 @@ func phase(probes []ProbeSample) ProbePhase {
 	return p
 }
 
-// distributionOf is the distribution of values in milliseconds: exact, a quantile is the smallest value
-// that as many do not exceed.
+// distributionOf returns the distribution of values in milliseconds. It is exact: a quantile is the
+// smallest value that is at least as large as that share of the values.
 func distributionOf(values []float64) Latency {
 	if len(values) == 0 {
 		return Latency{}

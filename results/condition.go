@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Condition is an expression (expr-lang.org) over the fields of a [Moment], as
+// Condition is an expression (expr-lang.org) over the fields of a [Moment], such as
 //
 //	probe.loss == 0 and probe.latency_ms < 50
 //	conntrack.count > 0.9 * conntrack.max
@@ -24,10 +24,11 @@ type Condition struct {
 	threshold *Threshold
 }
 
-// momentFields are the names that conditions know.
+// momentFields are the names that conditions may use.
 var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
 
-// firsts are what can come first: the counters of conntrack, and what else is lost.
+// firsts returns the conditions that "first" may name: the counters of conntrack, and the other
+// losses.
 func firsts() map[string]string {
 	fields := map[string]string{"failed": "load.failed", "loss": "probe.lost"}
 	for _, c := range ConntrackCounters {
@@ -58,14 +59,15 @@ func CompileCondition(text string) (*Condition, error) {
 
 func (c *Condition) String() string { return c.text }
 
-// Holds evaluates the condition. One that cannot be evaluated, as a division by zero, does not hold.
+// Holds evaluates the condition. A condition that cannot be evaluated, such as a division by zero,
+// does not hold.
 func (c *Condition) Holds(m *Moment) bool {
 	result, err := expr.Run(c.threshold.program, valuesOf(reflect.ValueOf(*m)))
-	holds, _ := result.(bool) // the compiler saw to it
+	holds, _ := result.(bool) // the compiler ensures a bool
 	return err == nil && holds
 }
 
-// Words are what the fields of the condition were at a moment: "probe.loss = 1".
+// Words returns the values of the condition's fields at a moment: "probe.loss = 1".
 func (c *Condition) Words(m *Moment) string {
 	env := valuesOf(reflect.ValueOf(*m))
 	var words []string

@@ -2,52 +2,53 @@ package results
 
 import "fmt"
 
-// Contents is what the table held when the watch over a trial had ended, from one walk over it (never
-// during the load), and the memory that it took then.
+// Contents is what the table held when the watch over a trial had ended, from one walk over it
+// (never during the load), and the memory that it took then.
 type Contents struct {
-	Entries   int64         `json:"entries"`           // entries in the table
-	Assured   int64         `json:"assured"`           // that early_drop may not evict
-	States    []StateCount  `json:"states,omitempty"`  // by falling number of entries
-	Sources   []SourceCount `json:"sources,omitempty"` // addresses that the most entries came from, by falling number
-	Addresses int64         `json:"addresses"`         // different source addresses; 0: too many to count
-	SlabBytes int64         `json:"slab_bytes"`        // pages of the slab nf_conntrack; 0: the kernel does not tell
-	HashBytes int64         `json:"hash_bytes"`        // memory of the hash
+	Entries int64        `json:"entries"`          // entries in the table
+	Assured int64        `json:"assured"`          // entries that early_drop may not evict
+	States  []StateCount `json:"states,omitempty"` // by falling number of entries
+	// Sources are the addresses of the most entries, by falling number.
+	Sources   []SourceCount `json:"sources,omitempty"`
+	Addresses int64         `json:"addresses"`  // different source addresses; 0: too many to count
+	SlabBytes int64         `json:"slab_bytes"` // pages of the slab nf_conntrack; 0: unknown
+	HashBytes int64         `json:"hash_bytes"` // memory of the hash
 }
 
-// StateCount is the entries of one protocol in one state, which is UNREPLIED or REPLIED for protocols
-// without states.
+// StateCount is the number of entries of one protocol in one state, which is UNREPLIED or REPLIED
+// for protocols without states.
 type StateCount struct {
 	Protocol string `json:"protocol"`
 	State    string `json:"state"`
 	Entries  int64  `json:"entries"`
 }
 
-// SourceCount is the entries from one address: between Entries - Error and Entries of them.
+// SourceCount is the number of entries from one address: between Entries - Error and Entries.
 type SourceCount struct {
 	Address string `json:"address"`
 	Entries int64  `json:"entries"`
 	Error   int64  `json:"error,omitempty"`
 }
 
-// CPU is time of the DUT's CPUs in seconds, all of them together, from the baseline sample to the last;
-// its kernel counts it in ticks.
+// CPU is the time of the DUT's CPUs in seconds, summed over all of them, from the baseline sample
+// to the last; the kernel counts it in ticks.
 type CPU struct {
 	Count   int     `json:"count"`     // CPUs of the guest
 	User    float64 `json:"user_s"`    // time in programs
 	System  float64 `json:"system_s"`  // time in the kernel for programs
 	IRQ     float64 `json:"irq_s"`     // time in interrupts
 	SoftIRQ float64 `json:"softirq_s"` // where packets are received, tracked and filtered
-	Steal   float64 `json:"steal_s"`   // taken by the hypervisor; 0 where it does not tell, as under tcg
+	Steal   float64 `json:"steal_s"`   // taken by the hypervisor; 0 where unknown, as under tcg
 	Idle    float64 `json:"idle_s"`    // time without work
 }
 
-// total is all time that was counted.
+// total returns the sum of all times.
 func (c CPU) total() float64 { return c.User + c.System + c.IRQ + c.SoftIRQ + c.Steal + c.Idle }
 
-// StealShare is the share of the time that the hypervisor gave to others.
+// StealShare returns the share of the time that the hypervisor gave to others.
 func (c CPU) StealShare() float64 { return c.share(c.Steal) }
 
-// SoftIRQShare is the share of the time in softirq.
+// SoftIRQShare returns the share of the time in softirq.
 func (c CPU) SoftIRQShare() float64 { return c.share(c.SoftIRQ) }
 
 func (c CPU) share(part float64) float64 {
@@ -57,8 +58,8 @@ func (c CPU) share(part float64) float64 {
 	return 0
 }
 
-// contentsWords say what a troubled trial left in the table: the states that hold half of it or more, and
-// the address that most came from.
+// contentsWords words what a troubled trial left in the table: the states that hold half of it or
+// more, and the address of the most entries.
 func contentsWords(t *Trial) string {
 	c := t.Contents
 	if c == nil || !troubled(t) || c.Entries == 0 {

@@ -6,24 +6,24 @@ import (
 	"strings"
 )
 
-// The structs in this file are the table of the counters: one field for each, whose tags say
+// The structs in this file are the table of the counters: one field for each, with these tags
 //
 //	json    its name in run.json, in the agent's samples, in expressions, charts and other formats
-//	kernel  where the kernel has it: the prefix and the name in /proc/net/netstat and /proc/net/snmp,
-//	        for IPv6 as well; [agent/samplers] reads those without knowing them
+//	kernel  its place in the kernel: the prefix and the name in /proc/net/netstat and
+//	        /proc/net/snmp, for IPv6 as well; [agent/samplers] reads every counter that has one
 //	bits    "32" for one that wraps there
-//	column  the head of its column in the table of a report, its two lines parted by "|"
-//	chart   its colour in the chart of what was refused or evicted
+//	column  the head of its column in the table of a report, two lines separated by "|"
+//	chart   its colour in the chart of refusals and evictions
 //	words   what it counts, for sentences about failures
-//	cause   the cause of a failure without which the words are left out
+//	cause   the only cause of failure for which sentences use the words
 //
-// "rare" at the end of column or chart leaves it out where it did not rise. Expressions, the schema of
-// run.json, CSV and docs/fields.md have every counter, with its comment.
+// "rare" at the end of column or chart omits a counter that did not rise. Expressions, the schema
+// of run.json, CSV and docs/fields.md have every counter, with its comment.
 
 // Counters are the per-CPU counters of nf_conntrack, summed over the CPUs. In a [Trial] they are
 // the difference between the end and the start of the trial; in a [Sample] they count from the
-// baseline sample. Names follow the kernel's netlink attributes (CTA_STATS_*), but for
-// early_drop and chain_toolong, which are spelt as operators read them.
+// baseline sample. Names follow the kernel's netlink attributes (CTA_STATS_*), except
+// early_drop and chain_toolong, which have the spelling that operators know.
 type Counters struct {
 	Drop          int64 `json:"drop" column:"|drop" chart:"bad"`                       // packets for new entries that the kernel refused, SYN retries included
 	EarlyDrop     int64 `json:"early_drop" column:"early_|drop" chart:"c4"`            // entries not yet ASSURED that were evicted for new ones
@@ -36,8 +36,8 @@ type Counters struct {
 	Error         int64 `json:"error"`                                                 // packets that a protocol's tracker refused as broken
 }
 
-// NetCounters are counters of the network stack, those of IPv4 and IPv6 added up. Names are the kernel's,
-// spelt in snake case.
+// NetCounters are counters of the network stack, the sums of IPv4 and IPv6. Names are the kernel's,
+// in snake case.
 type NetCounters struct {
 	ListenOverflows     int64 `json:"listen_overflows" kernel:"TcpExt ListenOverflows" words:"listen queue overflows"` // the accept queue was full
 	ListenDrops         int64 `json:"listen_drops" kernel:"TcpExt ListenDrops"`                                        // SYNs and ACKs that a listener dropped, overflows included
@@ -71,16 +71,16 @@ type NetCounters struct {
 	IPReversePathFilter int64 `json:"ip_reverse_path_filter,omitempty" kernel:"TcpExt IPReversePathFilter"` // rp_filter
 }
 
-// Stack is what the rest of the DUT's network stack counted in a trial, as differences between its
-// end and its start: the counters that explain failures which conntrack's do not.
+// Stack holds the other counters of the DUT's network stack in a trial, as differences between its
+// end and its start: they explain failures that conntrack's counters do not.
 type Stack struct {
 	NetCounters
 	LinkDropped  int64 `json:"link_dropped" words:"packets dropped at the link"`                 // rx_dropped + tx_dropped of the links under test
 	QdiscDropped int64 `json:"qdisc_dropped" words:"packets dropped in the queueing discipline"` // of the links under test
 	RulesDropped int64 `json:"rules_dropped" words:"packets dropped by rules"`                   // packets counted by DROP and REJECT rules and policies
-	// MemoryFaults counts lines of the kernel's log which tell that memory ran out: an allocation that failed, a process
-	// that was killed for it. Such lines are rate-limited: that there are any says more than how many. None where the log
-	// was not read.
+	// MemoryFaults counts lines of the kernel's log about exhausted memory: a failed allocation, a
+	// process killed for it. The kernel limits such lines: their presence says more than their
+	// number. 0 where the log was not read.
 	MemoryFaults int64 `json:"memory_faults,omitempty" words:"lines in the log of memory that ran out"`
 	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
 	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`
@@ -88,10 +88,10 @@ type Stack struct {
 	DropReasonsMissing string `json:"drop_reasons_missing,omitempty"`
 }
 
-// Counter is a row of the table: a counter that the struct T holds.
+// Counter is a row of the table: a counter in the struct T.
 type Counter[T any] struct {
 	Name          string
-	Kernel        string // prefix and name, empty where neither file has it
+	Kernel        string // prefix and name; empty where neither file has it
 	Wraps         bool   // at 32 bits
 	Column, Chart string // empty without one
 	RareColumn    bool   // the column is left out where the counter did not rise
@@ -100,7 +100,7 @@ type Counter[T any] struct {
 	index         []int
 }
 
-// In returns the counter's place in a struct that holds it.
+// In returns a pointer to the counter in a struct that holds it.
 func (c Counter[T]) In(all *T) *int64 {
 	return reflect.ValueOf(all).Elem().FieldByIndex(c.index).Addr().Interface().(*int64)
 }
@@ -132,12 +132,12 @@ func counterTable[T any]() []Counter[T] {
 	return rows
 }
 
-// Named returns the conntrack counter of a name that the table has.
+// Named returns the conntrack counter of that name, which must be in the table.
 func Named(name string) Counter[Counters] {
 	return ConntrackCounters[slices.IndexFunc(ConntrackCounters, func(c Counter[Counters]) bool { return c.Name == name })]
 }
 
-// Add adds what was counted elsewhere.
+// Add adds the counts of other.
 func (c *Counters) Add(other Counters) {
 	for _, counter := range ConntrackCounters {
 		*counter.In(c) += *counter.In(&other)

@@ -1,12 +1,13 @@
 package results
 
-// Description is what an experiment says of itself to a user who looks for one to run.
+// Description is what an experiment tells a user who looks for one to run.
 type Description struct {
 	Name    string `json:"name"`
-	Group   string `json:"group"` // a word, as chaos
+	Group   string `json:"group"` // a word, such as chaos
 	Title   string `json:"-"`     // the heading of its group
 	Summary string `json:"summary"`
-	// Seconds is about how long a run takes, all trials of all scenarios, where guests are emulated.
+	// Seconds is about how long a run takes, all trials of all scenarios, where guests are
+	// emulated.
 	Seconds   float64           `json:"seconds_without_kvm"`
 	Scenarios []DescribedOption `json:"scenarios"`
 	Story     string            `json:"story,omitempty"`
@@ -20,12 +21,12 @@ type DescribedOption struct {
 	Summary string `json:"summary,omitempty"`
 }
 
-// Hit is a line of an experiment's file in which a search has found words.
+// Hit is a line of an experiment's file that contains words of a search.
 type Hit struct {
 	Experiment string
 	Group      string
 	Line       int    // from 1
-	Where      string // what the line belongs to, as "story"
+	Where      string // what the line belongs to, such as "story"
 	Text       string
 }
 
@@ -36,9 +37,9 @@ type TimeLine struct {
 	Points   []Point  `json:"points"`
 }
 
-// Point is one thing on a time line.
+// Point is one event on a time line.
 type Point struct {
-	At     float64 `json:"-"`    // orders them; seconds after the start of the load where it is known
+	At     float64 `json:"-"`    // orders them; seconds after the start of the load where known
 	When   string  `json:"when"` // in words: "12.0 s", "first drop + 10s"
 	What   string  `json:"what"`
 	Action bool    `json:"action,omitempty"`

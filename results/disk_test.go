@@ -14,8 +14,9 @@ import (
 
 const smallDisk = "CTLOAD_TEST_SMALL_DISK"
 
-// On a disk that runs full, saving fails with a clear error, what was saved before stays whole, and
-// no temporary file is left. The test runs itself again in a mount namespace with a disk of 64 KiB.
+// TestFolderDiskFull: on a disk that runs full, saving fails with a clear error, earlier files stay
+// whole, and no temporary file is left. The test runs itself again in a mount namespace with a disk
+// of 64 KiB.
 func TestFolderDiskFull(t *testing.T) {
 	dir := os.Getenv(smallDisk)
 	if dir == "" {

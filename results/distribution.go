@@ -10,21 +10,21 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Bar is a part of a latency distribution: how many latencies were above the bar before and at most this
-// long.
+// Bar is a part of a latency distribution: the number of latencies above the bar before and at most
+// this long.
 type Bar struct {
 	Millis float64
 	Count  int64
 }
 
-// Distributions are the whole latency distributions of a trial's load, in ascending bars, to the
-// precision they were recorded with (three significant digits).
+// Distributions are the complete latency distributions of a trial's load, in ascending bars, to the
+// precision of their recording (three significant digits).
 type Distributions struct {
 	Connect, Total []Bar // nil where none was recorded
 }
 
-// Distributions reads the histograms of a trial, as the generators kept them. A trial without any has
-// none, which is no error.
+// Distributions reads the histograms of a trial, as the generators kept them. A trial without
+// histograms is no error.
 func (f *Folder) Distributions(t *Trial) (Distributions, error) {
 	tf, err := f.Trial(t)
 	if err != nil {
@@ -44,8 +44,8 @@ func (f *Folder) Distributions(t *Trial) (Distributions, error) {
 	return d, nil
 }
 
-// decodeDistributions reads the parts of [FileHistograms] that are latencies. Those of the load as a
-// whole are in HdrHistogram's own encoding (V2, compressed, base64), of nanoseconds.
+// decodeDistributions decodes the latencies in [FileHistograms]. Those of the load as a whole are
+// in HdrHistogram's own encoding (V2, compressed, base64), of nanoseconds.
 func decodeDistributions(data []byte) (d Distributions, err error) {
 	var document struct {
 		Connect, Total struct {
@@ -68,7 +68,7 @@ func decodeBars(encoded string) (bars []Bar, err error) {
 	if encoded == "" {
 		return nil, nil
 	}
-	// The library indexes into what it reads, trusting it.
+	// The library indexes into its input without checking it.
 	defer func() {
 		if broken := recover(); broken != nil {
 			bars, err = nil, fmt.Errorf("the histogram is damaged: %v", broken)

@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// histograms is a document as the generators write it, with the same latencies (in ns) as both.
+// histograms returns a document as the generators write it, with the same latencies (in ns) as
+// both.
 func histograms(t testing.TB, latencies ...int64) []byte {
 	t.Helper()
 	h := hdr.New(64, 3600e9, 3)

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Encode writes run.json: the run as indented JSON with a newline at its end. A list without elements
-// is written as one, never as null. A figure that is no number is an error that names it, since JSON
-// has no such thing and no measurement either.
+// Encode writes run.json: the run as indented JSON with a newline at its end. It writes a list
+// without elements as an empty list, never as null. A figure that is NaN or infinite is an error
+// that names it, since JSON has no such number and no measurement yields one.
 func Encode(w io.Writer, run *Run) error {
 	document := *run
 	document.Scenarios = make([]Scenario, len(run.Scenarios))
@@ -35,7 +35,7 @@ func Encode(w io.Writer, run *Run) error {
 	return nil
 }
 
-// notNumber finds the first figure that JSON cannot hold.
+// notNumber returns the path of the first figure that JSON cannot hold.
 func notNumber(v reflect.Value, path string) (string, bool) {
 	switch v.Kind() {
 	case reflect.Float64:
@@ -63,8 +63,8 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 	return "", false
 }
 
-// decode reads run.json as this or an older ctload wrote it. Unknown fields are left out: a newer
-// build of the same schema may have added some. A newer schema is an error.
+// decode reads run.json of this or an older ctload. It ignores unknown fields: a newer build of the
+// same schema may have added some. A newer schema is an error.
 func decode(r io.Reader) (*Run, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
@@ -88,7 +88,7 @@ func decode(r io.Reader) (*Run, error) {
 	return run, nil
 }
 
-// jsonError says where in the document the error is.
+// jsonError adds the position in the document to the error.
 func jsonError(data []byte, err error) error {
 	offset := int64(-1)
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// IPv6 rules count in all that is said of rules.
+// TestRules6: IPv6 rules count in every statement about rules.
 func TestRules6(t *testing.T) {
 	const notrack = "*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\nCOMMIT\n"
 	for name, test := range map[string]struct {

@@ -35,8 +35,8 @@ func Failures(run *Run) []Failure {
 	return list
 }
 
-// Unmeasured returns what of a run could not be measured validly, in a line for each: its INVALID trials
-// with the first reason, and scenarios that no trial was made of.
+// Unmeasured returns a line for each part of a run without a valid measurement: its INVALID trials
+// with the first reason, and scenarios without any trial.
 func Unmeasured(run *Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {

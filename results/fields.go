@@ -13,10 +13,10 @@ import (
 	"github.com/expr-lang/expr/types"
 )
 
-// Never is the time that did not come, in thresholds and reports.
+// Never is a time that did not come, in thresholds and reports.
 const Never = "never"
 
-// fieldSet is what expressions may name: types for the compiler, and paths.
+// fieldSet holds the names that expressions may use: types for the compiler, and paths.
 type fieldSet struct {
 	owner  string // in errors
 	page   string // of the documentation that lists the fields
@@ -36,7 +36,7 @@ func newFieldSet(of reflect.Type, owner, page string) *fieldSet {
 	return f
 }
 
-// eachField calls f for each field of a struct with its name in JSON; embedded structs lie flat.
+// eachField calls f for each field of a struct with its name in JSON; it flattens embedded structs.
 func eachField(t reflect.Type, f func(name string, field reflect.StructField)) {
 	for _, field := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -99,7 +99,7 @@ func (f *fieldSet) underMap(path string) bool {
 	return ok && t.Kind() == reflect.Map
 }
 
-// fieldValues are the values of a trial's fields, as the types say.
+// fieldValues returns the values of a trial's fields, by their types.
 func fieldValues(t *Trial) map[string]any {
 	m := valuesOf(reflect.ValueOf(*t))
 	if c, ok := m["conntrack"].(map[string]any); ok && t.Conntrack.LogMissing != "" {
@@ -156,7 +156,7 @@ func valueOf(v reflect.Value) any {
 	}
 }
 
-// fieldWords is the value at a path, in words.
+// fieldWords formats the value at a path.
 func fieldWords(env map[string]any, path string) string {
 	var v any = env
 	for name := range strings.SplitSeq(path, ".") {
@@ -189,10 +189,11 @@ type Field struct {
 	Name    string `json:"name"` // as in thresholds and in run.json: load.latency_ms.p99
 	Kind    string `json:"kind"` // number, integer, text, list, true or false, object
 	Unit    string `json:"unit,omitempty"`
-	Meaning string `json:"meaning"` // as the model documents it
+	Meaning string `json:"meaning"` // from the model's comments
 }
 
-// Fields returns the fields of a trial in the order of the model, with what its types say of them.
+// Fields returns the fields of a trial in the order of the model, with the comments of the model's
+// types.
 func Fields() ([]Field, error) {
 	var schema struct {
 		Defs map[string]fieldSchema `json:"$defs"`
@@ -222,7 +223,7 @@ type fieldSchema struct {
 	Properties  map[string]fieldSchema `json:"properties"`
 }
 
-// meaning returns the comment of a field without the name that it has in Go, which thresholds do not know.
+// meaning returns the comment of a field without its Go name, which thresholds do not use.
 func (s fieldSchema) meaning(name string) string {
 	said, named := strings.CutPrefix(s.Description, name+" ")
 	for _, verb := range []string{"is ", "are "} {
@@ -258,7 +259,7 @@ func kindOf(t reflect.Type) string {
 	}
 }
 
-// unitOf returns the unit of a figure, which its name tells.
+// unitOf returns the unit of a figure, derived from its name.
 func unitOf(path string, t reflect.Type) string {
 	if kind := kindOf(t); kind != "integer" && !strings.HasPrefix(kind, "number") {
 		return ""

@@ -13,12 +13,12 @@ import (
 // CellOfTrial is one figure of a trial under its path in run.json.
 type CellOfTrial struct {
 	Path  string
-	Value string // empty when there is none
+	Value string // empty without a figure
 }
 
-// Flatten lists the figures of a trial, always the same ones in the same order, as a row of a
-// spreadsheet needs it: numbers as Go writes them, times of day in RFC 3339, lists and maps in one
-// cell. Stages are left out.
+// Flatten returns the figures of a trial, always the same ones in the same order, as a row of a
+// spreadsheet needs it: numbers in Go's notation, times of day in RFC 3339, lists and maps in one
+// cell. It leaves out Stages.
 func Flatten(t *Trial) []CellOfTrial {
 	var cells []CellOfTrial
 	flatten(reflect.ValueOf(*t), "", &cells)
@@ -54,7 +54,7 @@ func flatten(v reflect.Value, prefix string, cells *[]CellOfTrial) {
 	})
 }
 
-// blank adds the cells of a struct that is missing.
+// blank adds the cells of a missing struct.
 func blank(t reflect.Type, prefix string, cells *[]CellOfTrial) {
 	from := len(*cells)
 	flatten(reflect.Zero(t), prefix, cells)

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Folder is the folder of a run on disk. It is written while the run goes on, so that a crash keeps
-// what was measured:
+// Folder is the folder of a run on disk. The run writes it as it goes on, so that a crash loses no
+// measurement:
 //
 //	experiment.yaml               the experiment as run, defaults and overrides filled in
-//	run.json                      the model; replaced as a whole after each trial, never half-written
+//	run.json                      the model; replaced as a whole after each trial
 //	trials/<scenario>-<n>/        one for each trial, n from 1 in the scenario
 //	    samples.jsonl             a Sample on each line
 //	    probe.jsonl               a ProbeSample on each line
@@ -47,11 +47,11 @@ const (
 	dirTrials      = "trials"
 )
 
-// errNoRun is returned by [Open] for a path that holds no run.
+// errNoRun is the error of [Open] for a path that holds no run.
 var errNoRun = errors.New("no run there")
 
-// CheckNew refuses the path of a run folder that [Create] could not make: one that has files, or that is
-// below something that is no folder or cannot be written.
+// CheckNew refuses the path of a run folder that [Create] could not make: one that has files, or
+// whose parent is no folder or cannot be written.
 func CheckNew(dir string) error {
 	list, err := os.ReadDir(dir)
 	switch {
@@ -103,7 +103,7 @@ func Open(path string) (*Folder, error) {
 	return &Folder{path: path}, nil
 }
 
-// Path is the folder's path as given.
+// Path returns the folder's path as given.
 func (f *Folder) Path() string { return f.path }
 
 // SaveExperiment writes the experiment as run.
@@ -114,7 +114,7 @@ func (f *Folder) SaveExperiment(yaml []byte) error {
 	})
 }
 
-// Experiment is the experiment as run.
+// Experiment returns the experiment as run.
 func (f *Folder) Experiment() ([]byte, error) {
 	data, err := os.ReadFile(filepath.Join(f.path, fileExperiment))
 	if err != nil {
@@ -123,8 +123,8 @@ func (f *Folder) Experiment() ([]byte, error) {
 	return data, nil
 }
 
-// Save replaces run.json. Readers see the old document or the new one, never a part, also when the
-// machine dies meanwhile.
+// Save replaces run.json. Readers see the old document or the new one, never a part, even when the
+// machine crashes meanwhile.
 func (f *Folder) Save(run *Run) error {
 	return writeWhole(filepath.Join(f.path, fileRun), func(w io.Writer) error { return Encode(w, run) })
 }
@@ -146,7 +146,7 @@ func (f *Folder) Load() (run *Run, err error) {
 var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@=-]*$`)
 
 // CreateTrial makes the folder of a trial; number counts from 1 in the scenario. The scenario's
-// name must be letters, digits, and . - _ @ =.
+// name may hold only letters, digits, and . - _ @ =.
 func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) {
 	if !folderName.MatchString(scenario) {
 		return nil, fmt.Errorf("creating the folder of a trial: scenario %q cannot name a folder", scenario)
@@ -164,7 +164,7 @@ func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) 
 	return &TrialFolder{name: name, path: filepath.Join(f.path, name)}, nil
 }
 
-// Trial opens the folder of a trial of this run, as its Folder names it.
+// Trial opens the folder of a trial of this run, named by the trial's Folder.
 func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	if !filepath.IsLocal(t.Folder) {
 		return nil, fmt.Errorf("opening the folder of trial %d: %q is outside the run", t.Number, t.Folder)
@@ -172,8 +172,8 @@ func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
 }
 
-// Series reads the samples of a trial and the attempts of its probe, none where there was none. A
-// trial that was never sampled has no samples, which is no error.
+// Series reads the samples of a trial and the attempts of its probe, none without a probe. A trial
+// without samples is no error.
 func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
 	tf, err := f.Trial(t)
 	if err != nil {
@@ -192,13 +192,14 @@ type TrialFolder struct {
 	name, path string
 }
 
-// Name is the folder's path in the run folder, with slashes: the Folder of a [Trial].
+// Name returns the folder's path in the run folder, with slashes: the Folder of a [Trial].
 func (t *TrialFolder) Name() string { return t.name }
 
-// File is the path of a file in the folder, for what others write: [FileConsole], [FileKernelLog].
+// File returns the path of a file in the folder, for files that other packages write:
+// [FileConsole], [FileKernelLog].
 func (t *TrialFolder) File(name string) string { return filepath.Join(t.path, name) }
 
-// Remove removes the folder, for a trial that is done again.
+// Remove removes the folder, for a trial that is repeated.
 func (t *TrialFolder) Remove() error { return os.RemoveAll(t.path) }
 
 // Samples opens the series of samples for appending.
@@ -221,7 +222,7 @@ func (t *TrialFolder) readSamples() ([]Sample, error) {
 	return readLinesFile[Sample](t.File(FileSamples))
 }
 
-// readProbes reads the attempts of the probe, none when there was no probe; see [readLines].
+// readProbes reads the attempts of the probe, none without a probe; see [readLines].
 func (t *TrialFolder) readProbes() ([]ProbeSample, error) {
 	probes, err := readLinesFile[ProbeSample](t.File(fileProbe))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -269,7 +270,7 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// diskError says plainly that a disk is full, which the bare error hides behind a file's name.
+// diskError reports a full disk plainly; the bare error hides it behind a file's name.
 func diskError(what string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%s: the disk is full; what was measured before is kept: %w", what, err)

@@ -113,7 +113,7 @@ func TestFolderErrors(t *testing.T) {
 	}
 }
 
-// A disk that is full says so; /dev/full is one for ever.
+// TestLinesDiskFull: a full disk gives an error that says so; /dev/full is always full.
 func TestLinesDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	tf := &TrialFolder{name: "t", path: dir}

@@ -6,38 +6,41 @@ import (
 	"slices"
 )
 
-// Heal is how a trial left its steady state and came back to it. Times are in seconds, as exact as the
-// sampling; a nil time means that it did not happen while it was watched.
+// Heal is how a trial left its steady state and returned to it. Times are in seconds, as exact as
+// the sampling; a nil time means that it did not happen during the watch.
 type Heal struct {
-	Steady []string `json:"steady"` // what normal means, as the experiment says
-	// Deviated is when the first sample was out of the normal, on the axis of the samples.
+	Steady []string `json:"steady"` // the steady state's conditions, from the experiment
+	// Deviated is when the first sample was out of the steady state, on the axis of the samples.
 	Deviated *float64 `json:"deviated_s,omitempty"`
-	Healed   *float64 `json:"healed_s,omitempty"` // when the first sample was normal again and stayed so; what gets well only because the load has ended has not healed
+	// Healed is when the first sample was steady again and stayed so; a trial that gets well only
+	// because the load has ended has not healed.
+	Healed *float64 `json:"healed_s,omitempty"`
 	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
 	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
-	// SecondsToHeal counts from the first fix; without one from the end of the last action, or from its
-	// beginning when it lasts or cannot be taken back; without any action from the deviation. 0: there was
-	// nothing to heal by then.
+	// SecondsToHeal counts from the first fix; without one from the end of the last action, or from
+	// its beginning when it lasts or cannot be undone; without any action from the deviation. 0:
+	// the trial had healed by then.
 	SecondsToHeal *float64 `json:"seconds_to_heal,omitempty"`
-	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from the deviation
-	// on until it had healed, or until the end.
+	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from
+	// the deviation on until the trial had healed, or until its end.
 	Refused    int64 `json:"refused"`
 	Failed     int64 `json:"failed"`      // attempts of the load that failed meanwhile
 	ProbesLost int64 `json:"probes_lost"` // attempts of the bystanders that were lost meanwhile
-	// Broken are the connections held open that broke, from the first action on.
+	// Broken are the held connections that broke, from the first action on.
 	Broken int64 `json:"broken"`
 }
 
 const (
-	// steadyBefore is how many seconds before the first action must be normal.
+	// steadyBefore is how many seconds before the first action must be steady.
 	steadyBefore = 2.0
-	// lone is how many seconds around a sample out of the normal must be normal for it to be noise.
+	// lone is how many seconds around a single deviating sample must be steady for the sample to
+	// count as noise.
 	lone = 1.0
 )
 
-// JudgeHeal fills t.Heal from the series, of which both are in order of time. The steady state is what all
-// conditions hold in; timeout is how many seconds after its beginning an attempt of the load fails
-// at the latest. It returns why the trial was not in its steady state before the first action; nothing when it was.
+// JudgeHeal fills t.Heal from the series, both in order of time. In the steady state all conditions
+// hold; timeout is the longest timeout of the load, in seconds. JudgeHeal returns why the trial was
+// not in its steady state before the first action; nothing when it was.
 func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64) (unsteady []Reason) {
 	t.Heal = nil
 	if len(steady) == 0 || len(samples) == 0 {
@@ -63,7 +66,7 @@ func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSa
 	return unsteady
 }
 
-// ignoreLone takes single samples out of the normal for noise.
+// ignoreLone treats single deviating samples as noise.
 func ignoreLone(moments []Moment, normal []bool) {
 	previous := math.Inf(-1)
 	for i := range normal {
@@ -115,8 +118,8 @@ func actsOf(actions []Action) acts {
 	return a
 }
 
-// unsteadyBefore is the index of a moment before the first action, or the load where there is none but fixes,
-// that was not normal; -1 when there is none.
+// unsteadyBefore returns the index of a moment that was not steady before the first action, or
+// before the load where there are no actions but fixes; -1 without one.
 func unsteadyBefore(moments []Moment, normal []bool, a acts) int {
 	before := 0.0
 	if a.fault != nil && a.fault == a.first {
@@ -168,7 +171,7 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 	}
 	last := len(moments) - 1
 	if since < t.Seconds {
-		// Under the load: that the load has ended is no cure.
+		// The end of the load is no cure: only moments under the load count.
 		for last > deviated && moments[last].Elapsed > t.Seconds {
 			last--
 		}
@@ -186,7 +189,7 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 	h.SecondsToHeal = &seconds
 }
 
-// count sets what was lost.
+// count sets the losses.
 func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout float64) {
 	end := moments[len(moments)-1]
 	if a.first != nil {
@@ -208,7 +211,7 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 	}
 }
 
-// at is the last moment that is not after a time, or the first one.
+// at returns the last moment that is not after a time, or the first one.
 func at(moments []Moment, seconds float64) Moment {
 	i := slices.IndexFunc(moments, func(m Moment) bool { return m.Elapsed > seconds })
 	switch {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// illBetween is a trial of 20 s with ten samples and ten probes a second, of which those sent in [from, to) are lost.
+// illBetween returns a trial of 20 s with ten samples and ten probes a second, of which those sent
+// in [from, to) are lost.
 func illBetween(from, to float64) (samples []Sample, probes []ProbeSample) {
 	for i := -10; i <= 200; i++ {
 		at := float64(i) / 10
@@ -22,7 +23,7 @@ func illBetween(from, to float64) (samples []Sample, probes []ProbeSample) {
 	return samples, probes
 }
 
-// moment is a time that may not have come: +Inf then.
+// moment returns a time that may not have come: then +Inf.
 func moment(v *float64) float64 {
 	if v == nil {
 		return math.Inf(1)
@@ -94,7 +95,7 @@ func TestHeal(t *testing.T) {
 	}
 }
 
-// A DUT that boots gives no samples: the bystander alone tells.
+// TestHealWithoutSamples: a DUT that boots gives no samples; only the bystander shows its state.
 func TestHealWithoutSamples(t *testing.T) {
 	samples, probes := illBetween(5, 9)
 	samples = slices.DeleteFunc(samples, func(s Sample) bool { return s.Seconds > 5 && s.Seconds < 8.5 })
@@ -107,7 +108,8 @@ func TestHealWithoutSamples(t *testing.T) {
 	}
 }
 
-// What was lost is counted from the deviation to the healing alone, and what breaks from the first action.
+// TestHealCounts: losses count only from the deviation to the healing, broken connections from the
+// first action.
 func TestHealCounts(t *testing.T) {
 	samples, probes := illBetween(5, 8)
 	for i := range samples {
@@ -156,7 +158,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// A live loss is that of the last second.
+// TestLive: a live loss is that of the last second.
 func TestLive(t *testing.T) {
 	var l Live
 	for i := range 30 {
@@ -175,7 +177,7 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// Memory that ran out spoils no trial that was to run out of it; an oops does.
+// TestMemoryFault: exhausted memory spoils no trial that exhausts it on purpose; an oops does.
 func TestMemoryFault(t *testing.T) {
 	for line, want := range map[string]bool{
 		"swapper/0: page allocation failure: order:0, mode:0x800(GFP_ATOMIC)": true,

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// actionWords name the actions of a trial and what each did.
+// actionWords names the actions of a trial and what each did.
 func actionWords(t *Trial) string {
 	if len(t.Actions) == 0 {
 		return ""
@@ -20,7 +20,7 @@ func actionWords(t *Trial) string {
 	return "Actions: " + strings.Join(words, "; ") + "."
 }
 
-// effectWords are what changed, two things at most and texts of one line alone.
+// effectWords words the changes: at most two, and only those of one line.
 func effectWords(a Action) string {
 	var words []string
 	for _, e := range a.Effects {
@@ -40,7 +40,8 @@ func effectWords(a Action) string {
 	return strings.Join(words[:min(2, len(words))], ", ")
 }
 
-// healWords say when a trial left its steady state, whether it came back, and what was lost meanwhile.
+// healWords words when a trial left its steady state, whether it returned, and the losses
+// meanwhile.
 func healWords(t *Trial) string {
 	h := t.Heal
 	if h == nil {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Insights are sentences about a valid trial beside its own: what a bystander saw, which of the usual
-// alerts would have told, how it recovered, what the table held in the end, how good the prediction was. A trial
-// in which nothing happened has none but the last.
+// Insights returns sentences about a valid trial beside its own: what a bystander saw, which usual
+// alerts would have fired, how it recovered, what the table held at the end, how good the
+// prediction was. An uneventful trial has only the last one.
 func Insights(t *Trial) []string {
 	if t.Verdict == Invalid {
 		return nil
@@ -21,10 +21,10 @@ func Insights(t *Trial) []string {
 	return list
 }
 
-// troubled reports whether conntrack harmed something.
+// troubled reports whether conntrack caused harm.
 func troubled(t *Trial) bool { return t.Verdict != Clean && t.Verdict != NotConntrack }
 
-// bystanderWords say what an ssh login would have seen before, during and after the load.
+// bystanderWords words what an ssh login would have seen before, during and after the load.
 func bystanderWords(t *Trial) string {
 	p := t.Probe
 	if p == nil || p.During.Sent == 0 || p.Lost == 0 && !troubled(t) {
@@ -54,7 +54,7 @@ func alertWords(t *Trial) string {
 	}
 	if len(c.Alerts) == 0 {
 		if c.Fill() > AlertShares[0] {
-			return "" // there was no series to see them in
+			return "" // without a series, probes have no phases
 		}
 		return fmt.Sprintf("No alert on the table's fill would have fired: it was %s at most.", Percent(c.Fill()))
 	}

@@ -6,15 +6,16 @@ import (
 	"slices"
 )
 
-// Verdict says what happened to the DUT in a trial.
+// Verdict is what happened to the DUT in a trial.
 type Verdict string
 
-// The verdicts. They are judged from the kernel's own counters, never from log lines alone.
+// The verdicts. They follow from the kernel's own counters, never from log lines alone.
 const (
-	Clean        Verdict = "clean"          // everything offered was completed
-	TableFull    Verdict = "table-full"     // drop rose: new entries were refused at max
-	Evicting     Verdict = "evicting"       // early_drop rose: unassured entries were evicted for new ones
-	Clash        Verdict = "clash"          // insert_failed or clash_resolve rose: two packets raced for one tuple
+	Clean     Verdict = "clean"      // everything offered was completed
+	TableFull Verdict = "table-full" // drop rose: new entries were refused at max
+	Evicting  Verdict = "evicting"   // early_drop rose: new entries evicted unassured ones
+	// Clash: insert_failed or clash_resolve rose: two packets raced for one tuple.
+	Clash        Verdict = "clash"
 	ChainTooLong Verdict = "chain-too-long" // chain_toolong rose: the hash is too small
 	NotConntrack Verdict = "not-conntrack"  // failures that conntrack's counters do not explain
 	Invalid      Verdict = "invalid"        // the measurement itself cannot be trusted
@@ -29,26 +30,26 @@ var severity = map[Verdict]int{
 // worse than none.
 func (v Verdict) Worse(other Verdict) bool { return v.Compare(other) > 0 }
 
-// Compare orders verdicts: it returns a positive number where v is the worse of the two, 0 where they are
-// alike.
+// Compare orders verdicts: it returns a positive number where v is the worse of the two, 0 where
+// they are alike.
 func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[other] }
 
 // Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its load, its
 // probe and the reasons in Invalid; conf is the configuration that the trial ran with and serves
-// only to say why. Judging again gives the same.
+// only to explain. Judging again gives the same.
 //
 // The kernel's counters decide, in this order (nf_conntrack_core.c):
-//   - table-full: drop rose by more than the clashes that were lost, since a lost clash counts in
-//     drop as well; or it rose with the table at max or with a "table full" line;
+//   - table-full: drop rose by more than the lost clashes, since a lost clash counts in drop as
+//     well; or it rose with the table at max or with a "table full" line;
 //   - chain-too-long: chain_toolong rose;
 //   - clash: insert_failed rose by more than chain_toolong, or clash_resolve rose;
 //   - evicting: early_drop rose;
-//   - not-conntrack: more failed than refused packets and evicted entries can be behind;
+//   - not-conntrack: more failed than refused packets and evicted entries explain;
 //   - clean: none of these.
 //
 // Of table-full and chain-too-long the one that refused more packets comes first. Also is the next
-// that applies. Nothing else matters when the trial is invalid. Log lines alone decide nothing: they
-// are rate-limited, and suppressed ones surface late.
+// that applies. For an invalid trial nothing else matters. Log lines alone decide nothing: they are
+// rate-limited, and suppressed ones surface late.
 func Judge(t *Trial, conf Configuration) {
 	t.Accounting = account(t.Load, t.Conntrack.Counters)
 	addUnsound(t)
@@ -98,7 +99,7 @@ func findings(t *Trial) []Verdict {
 	if lostClashes(c.Counters) > 0 || c.ClashResolve > 0 {
 		found = append(found, Clash)
 	}
-	// Eviction goes before a clash beside a full table, where it is the other half of the story.
+	// Eviction comes before a clash beside a full table, since the two belong together.
 	if c.EarlyDrop > 0 {
 		at := len(found)
 		if full > 0 {
@@ -115,12 +116,12 @@ func findings(t *Trial) []Verdict {
 	return found
 }
 
-// lostClashes is how many packets lost the race for a tuple. insert_failed also counts chains that
-// were too long, and entries that died before they were confirmed, which is rare.
+// lostClashes returns how many packets lost the race for a tuple. insert_failed also counts chains
+// that were too long, and entries that died before they were confirmed, which is rare.
 func lostClashes(c Counters) int64 { return max(0, c.InsertFailed-c.ChainTooLong) }
 
-// refusedAtMax is how many packets were refused for want of a free entry, 0 when lost clashes can
-// be all of them and nothing else says that the table was full.
+// refusedAtMax returns how many packets were refused for lack of a free entry; 0 when lost clashes
+// can explain all of them and nothing else shows that the table was full.
 func refusedAtMax(c Conntrack) int64 {
 	if c.Drop == 0 {
 		return 0
@@ -134,5 +135,5 @@ func refusedAtMax(c Conntrack) int64 {
 // reachedMax reports whether a sample found the table full.
 func (c Conntrack) reachedMax() bool { return c.FullAt > 0 || c.Max > 0 && c.Peak >= c.Max }
 
-// fullMax is the max that was reached.
+// fullMax returns the max that was reached.
 func (c Conntrack) fullMax() int64 { return cmp.Or(c.FullAt, c.Max) }

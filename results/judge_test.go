@@ -8,7 +8,7 @@ import (
 
 func s(v float64) *float64 { return &v }
 
-// failing is a load of n, of which failed timed out.
+// failing returns a load of n, of which failed timed out.
 func failing(unit string, n, failed int64) Load {
 	l := Load{Unit: unit, Offered: n, Completed: n - failed, Failed: failed}
 	if failed > 0 {
@@ -25,8 +25,8 @@ func TestJudge(t *testing.T) {
 		conf    Configuration
 		verdict Verdict
 		also    Verdict
-		words   []string // the sentence has them
-		not     []string // and not these
+		words   []string // in the sentence
+		not     []string // absent from it
 	}{
 		{
 			name: "table full",
@@ -309,7 +309,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Whatever the figures, the accounts balance and a verdict with a sentence comes out.
+// TestAccountingBalances: whatever the figures, the accounts balance and Judge gives a verdict with
+// a sentence.
 func TestAccountingBalances(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	names := []string{CauseTimeout, causeReset, CauseRefused, causeEPERM, "other"}

@@ -10,12 +10,12 @@ import (
 	"sync"
 )
 
-// Lines appends values to a file as JSON, one on each line (JSON lines). Each value is written at
+// Lines appends values to a file as JSON, one on each line (JSON lines). It writes each value at
 // once, so that a crash loses none and tears at most the last. It is safe for concurrent use.
 type Lines[T any] struct {
 	mu   sync.Mutex
 	file *os.File
-	size int64 // of the whole lines
+	size int64 // of the complete lines
 }
 
 func appendLines[T any](path string) (*Lines[T], error) {
@@ -40,7 +40,8 @@ func (l *Lines[T]) Append(v T) error {
 	defer l.mu.Unlock()
 	n, err := l.file.Write(append(data, '\n'))
 	if err != nil {
-		// A full disk takes a part of the line. What follows once there is room must not be glued to it.
+		// A full disk takes a part of the line: remove that part, or the next line would follow it
+		// directly.
 		if n > 0 {
 			err = errors.Join(err, l.file.Truncate(l.size))
 		}
@@ -50,8 +51,8 @@ func (l *Lines[T]) Append(v T) error {
 	return nil
 }
 
-// Replace puts other values in the place of all that were written. Readers see the old file or the new
-// one. What is appended then follows.
+// Replace replaces all written values by others. Readers see the old file or the new one. Later
+// appends follow the new values.
 func (l *Lines[T]) Replace(values []T) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,8 +90,8 @@ func (l *Lines[T]) Close() error {
 	return nil
 }
 
-// readLines reads JSON lines. A last line without its newline that does not parse was torn by a
-// crash and is left out; any other line that does not parse is an error with its number.
+// readLines reads JSON lines. It leaves out a last line without its newline that does not parse: a
+// crash tore it. Any other line that does not parse is an error with its number.
 func readLines[T any](r io.Reader) ([]T, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {

@@ -1,13 +1,13 @@
 // Package results is the model of a run and the pure arithmetic on it: accounting, verdicts,
-// predictions, statistics, comparison and the run folder. It knows nothing of virtual machines,
-// of the network or of how a figure was obtained.
+// predictions, statistics, comparison and the run folder. It knows nothing of virtual machines, of
+// the network or of how a figure was obtained.
 //
-// The JSON form of [Run] is run.json, the contract with scripts: fields are added, never renamed
-// or given another unit without a new [SchemaVersion].
+// The JSON form of [Run] is run.json, the contract with scripts: a build may add fields; renaming
+// one or changing its unit needs a new [SchemaVersion].
 //
 // The order of work on a trial: [Summarise] reduces its series to figures, [Validate] gives the
-// reasons not to trust them, [Judge] balances the accounts and says what happened. A [Folder]
-// keeps all of it while it is measured.
+// reasons not to trust them, [Judge] balances the accounts and says what happened. A [Folder] keeps
+// all of it during the measurement.
 package results
 
 import (
@@ -18,8 +18,8 @@ import (
 
 // SchemaVersion is the version of run.json that this build writes.
 //
-// 2: a trial may have actions. Conntrack is then what the actions left, Max the last one before they were
-// taken back. Documents of 1 differ in nothing else.
+// 2: a trial may have actions. Conntrack is then what the actions left, Max the last one before
+// they were undone. Documents of 1 differ in nothing else.
 const SchemaVersion = 2
 
 // Run is one execution of an experiment.
@@ -34,19 +34,20 @@ type Run struct {
 	Seed        uint64      `json:"seed"`
 	Interrupted bool        `json:"interrupted,omitempty"`
 	Environment Environment `json:"environment"`
-	// Workload is the workload as run, in one canonical text: runs are compared only when it is equal.
+	// Workload is the workload as run, in one canonical text: runs are compared only when it is
+	// equal.
 	Workload  string     `json:"workload,omitempty"`
-	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none where it is not divided
+	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none: not divided
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
-	// Baseline names the run that this one was compared with, and Regressions are what became worse by
-	// more than the share MaxRegression (0.1 is 10 %); see package compare.
+	// Baseline names the run that this one was compared with, and Regressions are the figures that
+	// became worse by more than the share MaxRegression (0.1 is 10 %); see package compare.
 	Baseline      string       `json:"baseline,omitempty"`
 	MaxRegression float64      `json:"max_regression,omitempty"`
 	Regressions   []Regression `json:"regressions,omitempty"`
-	// BaselineScenarios are the scenarios that were compared: those that both runs have valid trials of.
+	// BaselineScenarios are the compared scenarios: those with valid trials in both runs.
 	BaselineScenarios []string `json:"baseline_scenarios,omitempty"`
-	// BaselineNotes are differences from the baseline that were allowed, and what could not be judged.
+	// BaselineNotes are the allowed differences from the baseline, and what could not be judged.
 	BaselineNotes []string `json:"baseline_notes,omitempty"`
 }
 
@@ -62,11 +63,12 @@ type Environment struct {
 	Driver          string `json:"driver"`                     // libvirt, vagrant, netns
 	Accelerator     string `json:"accelerator"`                // kvm, tcg, none
 	AcceleratorNote string `json:"accelerator_note,omitempty"` // why not kvm
-	Box             string `json:"box,omitempty"`              // vagrant: the box of the DUT, its name or its file's
-	BoxVersion      string `json:"box_version,omitempty"`      // of the catalogue; of a file, what tells it from another
-	Kernel          string `json:"kernel"`                     // uname -r of the DUT in the first trial
-	QEMU            string `json:"qemu,omitempty"`             // version number alone, as 7.2.17
-	Libvirt         string `json:"libvirt,omitempty"`          // likewise
+	Box             string `json:"box,omitempty"`              // vagrant: the DUT's box, name or file
+	// BoxVersion is the catalogue's; of a file, what tells it from another.
+	BoxVersion      string `json:"box_version,omitempty"`
+	Kernel          string `json:"kernel"`            // uname -r of the DUT in the first trial
+	QEMU            string `json:"qemu,omitempty"`    // version number alone, such as 7.2.17
+	Libvirt         string `json:"libvirt,omitempty"` // likewise
 	HostKernel      string `json:"host_kernel"`
 	HostCPU         string `json:"host_cpu"`
 	HostCPUs        int    `json:"host_cpus"`
@@ -77,7 +79,7 @@ type Environment struct {
 	Modules []string `json:"modules,omitempty"`
 }
 
-// Boxed is the box of the DUT with its version, in words; empty where there is none.
+// Boxed returns the box of the DUT with its version, in words; empty without a box.
 func (e Environment) Boxed() string { return strings.TrimSpace(e.Box + " " + e.BoxVersion) }
 
 // Scenario is one kernel configuration of the DUT with its trials.
@@ -85,16 +87,16 @@ type Scenario struct {
 	Name          string        `json:"name"`
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
-	// Actions are the faults and fixes that were asked for, in one canonical text: runs are compared only when it is
-	// equal.
+	// Actions are the requested faults and fixes, in one canonical text: runs are compared only
+	// when it is equal.
 	Actions    string    `json:"actions,omitempty"`
 	Trials     []Trial   `json:"trials"`
 	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
 }
 
-// Configuration is what was asked of the DUT's kernel.
+// Configuration is what was requested of the DUT's kernel.
 type Configuration struct {
-	Kernel      string            `json:"kernel"` // the name asked for, as debian/bookworm
+	Kernel      string            `json:"kernel"` // the requested name, such as debian/bookworm
 	VCPUs       int               `json:"vcpus"`
 	MemoryBytes int64             `json:"memory_bytes"`
 	Sysctl      map[string]string `json:"sysctl,omitempty"`
@@ -102,7 +104,7 @@ type Configuration struct {
 	Rules       string            `json:"rules,omitempty"`   // iptables-save format
 	Rules6      string            `json:"rules6,omitempty"`  // ip6tables-save format
 	NFT         string            `json:"nft,omitempty"`
-	IPVS        string            `json:"ipvs,omitempty"` // what ipvsadm -R takes
+	IPVS        string            `json:"ipvs,omitempty"` // input of ipvsadm -R
 }
 
 // Trial is one fresh boot of one scenario under the workload.
@@ -111,130 +113,144 @@ type Trial struct {
 	Folder   string    `json:"folder"`            // in the run folder
 	Started  time.Time `json:"started"`           // when the load began
 	Seconds  float64   `json:"seconds"`           // the load alone
-	Kernel   string    `json:"kernel"`            // uname -r as the guest said it
+	Kernel   string    `json:"kernel"`            // uname -r in the guest
 	Verdict  Verdict   `json:"verdict"`           // what happened, see docs/reading.md
 	Also     Verdict   `json:"also,omitempty"`    // a second thing that happened
 	Sentence string    `json:"sentence"`          // the evidence in words
 	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
-	// InvalidCodes are the kinds of those reasons, in their order, for scripts; docs/reading.md has them.
+	// InvalidCodes are the kinds of those reasons, in their order, for scripts; docs/reading.md has
+	// them.
 	InvalidCodes []Code `json:"invalid_codes,omitempty"`
-	// Remarks are the ways in which the DUT's kernel is as asked though not to the letter: a rounded hash.
+	// Remarks are the ways in which the DUT's kernel follows a setting, but not to the letter: a
+	// rounded hash.
 	Remarks    []string    `json:"remarks,omitempty"`
 	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
-	Load       Load        `json:"load"`                       // what the generators offered and what came of it
-	Accounting Accounting  `json:"accounting"`                 // what was offered against what became of it
+	Load       Load        `json:"load"`                       // what the generators offered, and its results
+	Accounting Accounting  `json:"accounting"`                 // offered attempts and their results
 	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
 	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
-	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic said before the trial
-	Refused    []Refusal   `json:"refused_commands,omitempty"` // command lines with a mistake, as the DUT's tools took them
-	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in the order of their beginnings
-	Heal       *Heal       `json:"heal,omitempty"`             // nil where the experiment does not say what normal means
+	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic predicted
+	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty command lines, and their results
+	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, by their beginnings
+	// Heal is how the trial left its steady state and returned; nil where the experiment defines
+	// none.
+	Heal *Heal `json:"heal,omitempty"`
 	// Recovery is how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
-	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its table.
+	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its
+	// table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Modules are the kernel modules that the guest had loaded when the load began, by name.
 	Modules []string `json:"modules,omitempty"`
 	// CPU is where the guest's CPU time went; nil when not read.
 	CPU      *CPU      `json:"cpu,omitempty"`
-	Contents *Contents `json:"contents,omitempty"` // what the table held in the end; nil when not read
+	Contents *Contents `json:"contents,omitempty"` // the table's content at the end; nil when not read
 	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
-	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest counted
-	// it (it cannot under tcg).
-	Steal   float64 `json:"steal,omitempty"`
-	LostCPU float64 `json:"lost_cpu,omitempty"` // share of the load's time that the guest's CPUs were ready to run and waited for the host's, as the host counted it
-	Stages  []Stage `json:"stages,omitempty"`   // how long each stage of the trial took
+	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
+	// counted it (it cannot under tcg).
+	Steal float64 `json:"steal,omitempty"`
+	// LostCPU is the share of the load's time that the guest's CPUs were ready to run and waited
+	// for the host's, as the host counted it.
+	LostCPU float64 `json:"lost_cpu,omitempty"`
+	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
 }
 
-// Refusal is a command line with a mistake in it that was run on the DUT, whose tool refused it.
+// Refusal is a command line with a mistake in it that the DUT ran and its tool refused.
 type Refusal struct {
 	Command string `json:"command"`
-	Status  int    `json:"status"` // with which the tool ended; 0: it refused nothing, and the trial is invalid
-	Said    string `json:"said"`   // the first line of its complaint
+	// Status is the exit status of the tool; 0: it refused nothing, and the trial is invalid.
+	Status int    `json:"status"`
+	Said   string `json:"said"` // the first line of its complaint
 }
 
-// Clock is how the guest's clock was compared with that of the machine that runs ctload, before, during
-// and after the load. Times of the guest are corrected by straight lines between the comparisons.
+// Clock is how the guest's clock was compared with that of the machine that runs ctload, before,
+// during and after the load. Times of the guest are corrected by linear interpolation between the
+// comparisons.
 type Clock struct {
-	// ErrorMillis bounds what is left: half the round trip of the slowest comparison that was used, or how
-	// far one of them was off the line between its neighbours, whichever is more.
+	// ErrorMillis bounds the remaining error: half the round trip of the slowest comparison used,
+	// or the distance of a comparison from the line between its neighbours, whichever is more.
 	ErrorMillis float64 `json:"error_ms"`
-	// DriftPPM is how much faster the guest's clock went than the other, in parts per million.
+	// DriftPPM is how much faster the guest's clock ran than the other, in parts per million.
 	DriftPPM float64 `json:"drift_ppm"`
-	Readings int     `json:"readings"` // comparisons that were used
-	// StartSkewMillis is how far apart loads began that were to begin together, on nodes with clocks of their
-	// own, by those clocks as compared; 0 where all nodes have one clock.
+	Readings int     `json:"readings"` // comparisons used
+	// StartSkewMillis is the time between the starts of loads that should begin together, on nodes
+	// with clocks of their own, by those clocks as compared; 0 where all nodes have one clock.
 	StartSkewMillis float64 `json:"start_skew_ms,omitempty"`
 }
 
-// Stage is a named part of a trial and its wall time in seconds. That of the boot is shorter where the DUT began to
-// boot while the trial before it ended.
+// Stage is a named part of a trial and its wall time in seconds. That of the boot is shorter where
+// the DUT began to boot during the trial before it.
 type Stage struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
 }
 
 // Conntrack is what the DUT's connection tracking did in a trial. All times are in seconds, with
-// the resolution of the sampling; a nil time means that it did not happen while it was watched.
+// the resolution of the sampling; a nil time means that it did not happen during the watch.
 type Conntrack struct {
 	Counters
-	Tracked   bool  `json:"tracked"`              // whether anything was tracked at all
-	Baseline  int64 `json:"baseline"`             // entries before the load
-	Peak      int64 `json:"peak"`                 // highest count sampled
-	Final     int64 `json:"final"`                // entries at the end of the trial
-	Max       int64 `json:"max"`                  // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
-	Buckets   int64 `json:"buckets"`              // as read back
-	LogLines  int64 `json:"log_lines"`            // "table full" lines of the kernel's log, of which it writes 10 in 5 s at most
-	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" that appeared in this trial
-	LogMissed int64 `json:"log_missed,omitempty"` // lines that were overwritten before they could be read
-	// LogMissing is why the kernel's log was not read, so that the figures of its lines mean nothing.
+	Tracked  bool  `json:"tracked"`  // whether anything was tracked at all
+	Baseline int64 `json:"baseline"` // entries before the load
+	Peak     int64 `json:"peak"`     // highest count sampled
+	Final    int64 `json:"final"`    // entries at the end of the trial
+	Max      int64 `json:"max"`      // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
+	Buckets  int64 `json:"buckets"`  // as read back
+	// LogLines is the number of "table full" lines in the kernel's log, which writes at most 10 of
+	// them in 5 s.
+	LogLines  int64 `json:"log_lines"`
+	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" in this trial
+	LogMissed int64 `json:"log_missed,omitempty"` // lines overwritten before they could be read
+	// LogMissing is why the kernel's log was not read, so that the figures of its lines mean
+	// nothing.
 	LogMissing string `json:"log_missing,omitempty"`
-	// SecondsToFull is the time from the start of the load to the first sample that tells of a full table:
-	// count >= max, or an eviction for a new entry, which the kernel does at max only and often of several
-	// at once, so that samples find the count below max again. Nil when the table was never full.
+	// SecondsToFull is the time from the start of the load to the first sample that shows a full
+	// table: count >= max, or an eviction for a new entry, which the kernel does at max only and
+	// often of several at once, so that samples find the count below max again. Nil when the table
+	// was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
-	// FullAt is the max that it had then, which an action may have changed since.
+	// FullAt is the max at that time, which an action may have changed since.
 	FullAt int64 `json:"full_at,omitempty"`
 	// FirstDrop is the time from the start of the load to the first sample in which drop had risen.
-	FirstDrop      *float64 `json:"seconds_to_first_drop,omitempty"`
-	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"` // the same for early_drop
+	FirstDrop *float64 `json:"seconds_to_first_drop,omitempty"`
+	// FirstEarlyDrop is the time to the first sample in which early_drop had risen.
+	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
 	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
-	// the first successful probe that no lost one followed for two seconds or more; 0 when the whole trial
-	// lost none. Nil when it was not watched or did not happen while it was watched.
+	// the first successful probe without a lost one for two seconds or more after it; 0 when the
+	// whole trial lost none. Nil when it was not watched or did not happen during the watch.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
-	// SecondsToBelow95 is the time from the end of the load until the count was below 95 % of max and
-	// stayed there; 0 when it already was.
+	// SecondsToBelow95 is the time from the end of the load until the count was below 95 % of max
+	// and stayed there; 0 when it already was.
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
 	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"` // the same for 10 % of max
 	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
-	// none came after it, nil when the last five seconds of the watch were not quiet; two seconds are
-	// enough where nothing was refused in them.
+	// none came after it, nil when the last five seconds of the watch were not quiet; two seconds
+	// suffice where nothing was refused in them.
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
 	Alerts []Alert `json:"alerts,omitempty"`
 	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel, 0 when unknown.
 	ObjectBytes int64 `json:"object_bytes,omitempty"`
-	Samples     int64 `json:"samples"` // how many samples were taken
+	Samples     int64 `json:"samples"` // number of samples
 	// LongestGap is the longest time in seconds between two samples.
 	LongestGap float64 `json:"longest_gap_s"`
 }
 
-// silent reports that the kernel's log was read, and no line in it says that the table was full.
+// silent reports whether the kernel's log was read and has no "table full" line.
 func (c Conntrack) silent() bool { return c.LogMissing == "" && c.LogLines == 0 }
 
 // Alert is an alert of the form count / max > Share.
 type Alert struct {
 	Share float64 `json:"share"`
-	// Fired is when the first sample exceeded the share, in seconds from the start of the load. Real
-	// rules wait before they page (five minutes are common): this is the earliest moment.
+	// Fired is when the first sample exceeded the share, in seconds from the start of the load.
+	// Real rules wait before they page (five minutes are common): this is the earliest moment.
 	Fired float64 `json:"fired_s"`
-	// Lead is how many seconds before the first sample with a drop it fired; negative when after it,
-	// nil when nothing was dropped.
+	// Lead is how many seconds before the first sample with a drop it fired; negative when after
+	// it, nil when nothing was dropped.
 	Lead *float64 `json:"lead_s,omitempty"`
 }
 
-// Fill is peak / max, 0 when nothing was tracked or max is unlimited (0).
+// Fill returns peak / max, 0 when nothing was tracked or max is unlimited (0).
 func (c Conntrack) Fill() float64 {
 	if c.Max <= 0 {
 		return 0
@@ -253,22 +269,24 @@ type Latency struct {
 	Max   float64 `json:"max"`   // the longest
 }
 
-// Load is what a generator offered and what came of it: Offered = Completed + Failed, and Failed
-// is the sum of Causes.
+// Load is what a generator offered and its results: Offered = Completed + Failed, and Failed is the
+// sum of Causes.
 type Load struct {
-	Generator string           `json:"generator"`        // kinds of the generators
-	Unit      string           `json:"unit"`             // requests, connections, flows
-	Offered   int64            `json:"offered"`          // how many were begun: completed + failed
-	Completed int64            `json:"completed"`        // how many succeeded
-	Failed    int64            `json:"failed"`           // how many did not
-	Broken    int64            `json:"broken,omitempty"` // of those failed: connections that were open and held
-	Causes    map[string]int64 `json:"causes,omitempty"` // how many failed by each cause, as load.causes.timeout; one that did not occur is 0
-	Seconds   float64          `json:"seconds"`          // how long the load took
-	Rate      float64          `json:"rate_per_s"`       // completed per second
-	Connect   Latency          `json:"connect_ms"`       // time until a connection was established, SYN retries included
-	Latency   Latency          `json:"latency_ms"`       // total: from the intended start to the last byte
-	Late      float64          `json:"late_share"`       // share of sends that left late (open loop)
-	Limits    []string         `json:"limits,omitempty"` // the generators' own limits that were hit
+	Generator string `json:"generator"`        // kinds of the generators
+	Unit      string `json:"unit"`             // requests, connections, flows
+	Offered   int64  `json:"offered"`          // how many were begun: completed + failed
+	Completed int64  `json:"completed"`        // how many succeeded
+	Failed    int64  `json:"failed"`           // how many did not succeed
+	Broken    int64  `json:"broken,omitempty"` // part of failed: held connections that broke
+	// Causes are the numbers of failures by cause, such as load.causes.timeout; a cause that did not
+	// occur is 0.
+	Causes  map[string]int64 `json:"causes,omitempty"`
+	Seconds float64          `json:"seconds"`          // how long the load took
+	Rate    float64          `json:"rate_per_s"`       // completed per second
+	Connect Latency          `json:"connect_ms"`       // time until a connection was established, with SYN retries
+	Latency Latency          `json:"latency_ms"`       // total: from the intended start to the last byte
+	Late    float64          `json:"late_share"`       // share of sends that left late (open loop)
+	Limits  []string         `json:"limits,omitempty"` // the generators' own limits that were hit
 }
 
 // Probe is the bystander: what an ssh login or a health check saw.
@@ -296,28 +314,32 @@ type ProbeSample struct {
 	Cause   string  `json:"cause,omitempty"` // of the failure
 }
 
-// Prediction is what the arithmetic said before the trial; see [Predict]. Times are in seconds.
+// Prediction is what the arithmetic predicted before the trial; see [Predict]. Times are in
+// seconds.
 type Prediction struct {
 	Peak          int64    `json:"peak"`                        // highest number of entries
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
-	Rate          float64  `json:"rate_per_s,omitempty"`        // new entries per second that it assumed
-	Residence     float64  `json:"residence_s,omitempty"`       // life of an entry that it assumed
-	Alive         int64    `json:"alive,omitempty"`             // rate x residence alone (Little's law), at most max
+	Rate          float64  `json:"rate_per_s,omitempty"`        // assumed new entries per second
+	Residence     float64  `json:"residence_s,omitempty"`       // assumed life of an entry
+	Alive         int64    `json:"alive,omitempty"`             // rate x residence (Little's law), at most max
 	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
 	Overflow      int64    `json:"overflow,omitempty"`          // new entries that find the table full
-	RefusedShare  float64  `json:"refused_share,omitempty"`     // of the overflow, when all entries may be evicted
+	RefusedShare  float64  `json:"refused_share,omitempty"`     // refused share of overflow, if all entries are evictable
 	Drop          int64    `json:"drop,omitempty"`              // new entries refused, each counted once
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
-	// PeakError is measured / predicted - 1 of the peak, known after the trial; nil where one of the two is
-	// missing.
+	// PeakError is measured / predicted - 1 of the peak, known after the trial; nil where one of
+	// the two is missing.
 	PeakError *float64 `json:"peak_error,omitempty"`
 	FullError *float64 `json:"full_error,omitempty"` // the same of seconds_to_full
-	DropError *float64 `json:"drop_error,omitempty"` // the same of drop; nil where the load repeats what was refused (SYNs)
+	// DropError is measured / predicted - 1 of drop; nil where the load repeats refused packets
+	// (SYNs).
+	DropError *float64 `json:"drop_error,omitempty"`
 }
 
 // Sample is the DUT at one instant.
 type Sample struct {
-	// Seconds since the load started, on the clock of the machine that runs ctload; negative before.
+	// Seconds since the load started, on the clock of the machine that runs ctload; negative
+	// before.
 	Seconds  float64  `json:"t"`
 	Count    int64    `json:"count"`
 	Max      int64    `json:"max"`
@@ -325,8 +347,8 @@ type Sample struct {
 	Counters Counters `json:"counters"`
 	LogLines int64    `json:"log_lines"`
 	LogSupp  int64    `json:"log_suppressed"`
-	// Offered is how many requests, connections or flows the generators had begun, Done how many had
-	// completed, Failed how many had failed, as last heard.
+	// Offered is how many requests, connections or flows the generators had begun, Done how many
+	// had completed, Failed how many had failed, as last reported.
 	Offered int64 `json:"offered,omitempty"`
 	Done    int64 `json:"done"`
 	Failed  int64 `json:"failed"`
@@ -345,7 +367,7 @@ func (r Regression) String() string {
 	return fmt.Sprintf("%s: %s was %s and is %s", r.Scenario, r.Metric, r.Before, r.After)
 }
 
-// Scenario returns the scenario of that name, nil where the run has none.
+// Scenario returns the scenario of that name, or nil.
 func (r *Run) Scenario(name string) *Scenario {
 	for i := range r.Scenarios {
 		if r.Scenarios[i].Name == name {

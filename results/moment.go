@@ -1,7 +1,8 @@
 package results
 
-// Moment is one instant of a trial's time line: what the steady state and the conditions of actions are
-// expressions over. Counts go on from the start of the trial; rates are those of the second before.
+// Moment is one instant of a trial's time line, which the steady state and the conditions of
+// actions are expressions over. Counts are those since the start of the trial; rates cover the
+// second before.
 type Moment struct {
 	Elapsed   float64     `json:"elapsed"` // seconds after the start of the load, negative before
 	Conntrack MomentTable `json:"conntrack"`
@@ -32,9 +33,9 @@ type MomentLoad struct {
 	Failures    float64 `json:"failed_per_s"`
 }
 
-// MomentProbe is what the bystanders see. Loss is the share of the attempts since the sample before that
-// were lost, and Latency the slowest answer among them in milliseconds; where none was made since, they
-// are as before.
+// MomentProbe is what the bystanders see. Loss is the share of lost attempts among those since the
+// sample before, and Latency the slowest answer among them in milliseconds; without an attempt
+// since then, they are as before.
 type MomentProbe struct {
 	Sent    int64   `json:"sent"`
 	Lost    int64   `json:"lost"`
@@ -42,17 +43,17 @@ type MomentProbe struct {
 	Latency float64 `json:"latency_ms"`
 }
 
-// rateWindow is how many seconds a rate is taken over.
+// rateWindow is how many seconds a rate covers.
 const rateWindow = 1.0
 
-// silence is how many seconds without a sample are no time line: a node that is paused or boots gives none,
-// and what the bystanders see meanwhile is all there is.
+// silence is how many seconds without a sample interrupt the time line: a node that is paused or
+// boots gives no samples, and only the bystanders' attempts show that time.
 const silence = 0.5
 
-// momentsOf are the time line of a trial, one for each sample, from the samples and the attempts of the
-// bystanders, both in order of time. An attempt belongs to the first sample at or after it was sent; where
-// there was none for more than half a second it is a moment of its own, with the figures of the sample
-// before.
+// momentsOf returns the time line of a trial, one moment for each sample, from the samples and the
+// attempts of the bystanders, both in order of time. An attempt belongs to the first sample at or
+// after its sending; without a sample for more than half a second it is a moment of its own, with
+// the figures of the sample before.
 func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 	list := make([]Moment, 0, len(samples))
 	next, back := 0, 0
@@ -99,7 +100,7 @@ func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 	return list
 }
 
-// momentOf is the moment of a sample, its rates counted from an earlier one.
+// momentOf returns the moment of a sample, its rates counted from an earlier one.
 func momentOf(before, s Sample) Moment {
 	m := Moment{
 		Elapsed:   s.Seconds,
@@ -125,15 +126,15 @@ func momentOf(before, s Sample) Moment {
 	return m
 }
 
-// Live gathers the time line while the trial goes on. What bystanders see is known then only as numbers,
-// so that the loss is that of the last second.
+// Live gathers the time line while the trial runs. Bystanders then report only numbers, so that the
+// loss is that of the last second.
 type Live struct {
 	recent []Sample
 	probes []MomentProbe
 }
 
-// Add takes a sample, and how many attempts of the bystanders had ended and been lost by then and how
-// long the last answer took, and returns the moment.
+// Add takes a sample, and what the bystanders have seen by then (attempts ended and lost, the last
+// latency), and returns the moment.
 func (l *Live) Add(s Sample, probe MomentProbe) Moment {
 	l.recent, l.probes = append(l.recent, s), append(l.probes, probe)
 	for len(l.recent) > 2 && l.recent[1].Seconds <= s.Seconds-rateWindow {

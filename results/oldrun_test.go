@@ -10,8 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// testdata/run-N.json is a document of schema N as it was first written, with every field. It is never
-// rewritten: each of its figures must still be read, and be called the same.
+// TestOldRunIsStillRead: testdata/run-N.json is a document of schema N as it was first written,
+// with every field. It is never rewritten: each of its figures must still be read, and keep its
+// name.
 func TestOldRunIsStillRead(t *testing.T) {
 	for version := range SchemaVersion {
 		t.Run(fmt.Sprint(version+1), func(t *testing.T) { stillRead(t, version+1) })
@@ -38,13 +39,13 @@ func stillRead(t *testing.T, version int) {
 	if err := json.Unmarshal(again.Bytes(), &after); err != nil {
 		t.Fatal(err)
 	}
-	before.(map[string]any)["schema"] = float64(SchemaVersion) // what is read is of today
+	before.(map[string]any)["schema"] = float64(SchemaVersion) // decode returns the current schema
 	if diff := cmp.Diff(before, common(after, before)); diff != "" {
 		t.Errorf("lost or renamed (-then +now):\n%s", diff)
 	}
 }
 
-// common leaves of a document what the other one has as well: later builds add fields.
+// common removes from a document what the other one lacks: later builds add fields.
 func common(document, other any) any {
 	switch d := document.(type) {
 	case map[string]any:

@@ -12,8 +12,8 @@ type Demand struct {
 	Rate      float64 // new connections or flows per second
 	Residence float64 // seconds from the first packet to the last, and the timeout that follows
 	Held      int64   // entries open all the time beside those
-	// Entries and Seconds bound the load: so many new ones in all, for so long; 0: without end. Entries
-	// without a rate come all at once.
+	// Entries and Seconds bound the load: the number of new entries, and the time; 0: unbounded.
+	// Entries without a rate come all at once.
 	Entries int64
 	Seconds float64
 	// Fill is the share of max that the peak may take; 0 stands for 0.75, at which the first of the
@@ -26,28 +26,29 @@ type Demand struct {
 
 // Plan is the answer to a [Demand].
 type Plan struct {
-	Default   kernels.Size `json:"default"`    // what the kernel makes by itself
-	AtDefault Prediction   `json:"at_default"` // what becomes of the load there
-	Folk      int64        `json:"folk_max"`   // what the formula of the guides gives
-	Size      kernels.Size `json:"size"`       // what carries the load
-	AtSize    Prediction   `json:"at_size"`    // what becomes of the load there
+	Default   kernels.Size `json:"default"`    // the kernel's own default
+	AtDefault Prediction   `json:"at_default"` // the load's effect there
+	Folk      int64        `json:"folk_max"`   // result of the guides' formula
+	Size      kernels.Size `json:"size"`       // carries the load
+	AtSize    Prediction   `json:"at_size"`    // the load's effect there
 	Memory    int64        `json:"memory"`     // bytes of a full table and its hash, at Size
 	// DefaultMemory is the same at Default.
-	DefaultMemory int64    `json:"default_memory"`
-	MemoryPart    float64  `json:"memory_part"` // of the machine's memory
-	Sysctl        []string `json:"sysctl"`      // lines for a file in /etc/sysctl.d; none when the default is enough
-	Notes         []string `json:"notes"`       // why, in sentences
+	DefaultMemory int64   `json:"default_memory"`
+	MemoryPart    float64 `json:"memory_part"` // of the machine's memory
+	// Sysctl holds lines for a file in /etc/sysctl.d; none when the default suffices.
+	Sysctl []string `json:"sysctl"`
+	Notes  []string `json:"notes"` // reasons, in sentences
 }
 
-// Size limits: the kernel takes any max up to the range of an int; buckets are allocated in
-// whole pages.
+// Size limits: the kernel accepts any max up to the range of an int; it allocates buckets in whole
+// pages.
 const largestMax = math.MaxInt32
 
-// MakePlan sizes the table for a load, one that goes on for ever where nothing bounds it.
+// MakePlan sizes the table for a load; a load without bounds goes on forever.
 //
-// The peak is what [Predict] gives for a table without limit: it includes the expired entries that
-// the kernel still counts, so it is more than rate x residence. Since those depend on the number
-// of buckets, which follows from max, the two are raised together until they fit.
+// The peak is that of [Predict] for a table without limit: it includes the expired entries that the
+// kernel still counts, so it is more than rate x residence. Since those depend on the number of
+// buckets, which follows from max, MakePlan raises the two together until they fit.
 func MakePlan(d Demand) (Plan, error) {
 	if d.Fill == 0 {
 		d.Fill = 0.75
@@ -85,7 +86,7 @@ func MakePlan(d Demand) (Plan, error) {
 	return p, nil
 }
 
-// predict is the load at a table of the given size.
+// predict predicts the load at a table of the given size.
 func (d Demand) predict(size kernels.Size) Prediction {
 	e := Expectation{
 		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held, Entries: d.Entries, Duration: d.Seconds,
@@ -99,7 +100,7 @@ func (d Demand) predict(size kernels.Size) Prediction {
 	return p
 }
 
-// size is the smallest power of two that carries the load, with as many buckets.
+// size returns the smallest power of two that carries the load, with as many buckets.
 func (d Demand) size() (kernels.Size, error) {
 	for n := int64(1024); n <= largestMax; n *= 2 {
 		free := d.predict(kernels.Size{Buckets: n})
@@ -111,8 +112,8 @@ func (d Demand) size() (kernels.Size, error) {
 		d.Rate, d.Residence, d.Held, int64(largestMax))
 }
 
-// sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial network
-// namespace only, is set first, since raising max alone lengthens the chains.
+// sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial
+// network namespace only, comes first, since raising max alone lengthens the chains.
 func sysctlLines(v kernels.Version, size kernels.Size) []string {
 	if !v.HasBucketsKey() {
 		return []string{
@@ -126,7 +127,7 @@ func sysctlLines(v kernels.Version, size kernels.Size) []string {
 	}
 }
 
-// planNotes say why, and where the usual sources differ.
+// planNotes explains the plan, and where the usual sources differ.
 func planNotes(d Demand, p Plan) []string {
 	var notes []string
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
@@ -159,8 +160,7 @@ func planNotes(d Demand, p Plan) []string {
 	return notes
 }
 
-// sizingRule returns, in words, the rule of [kernels.DefaultSize] that a kernel follows with this much
-// memory.
+// sizingRule words the rule of [kernels.DefaultSize] that a kernel follows with this much memory.
 func sizingRule(v kernels.Version, memory int64) string {
 	size := kernels.DefaultSize(v, memory)
 	which, maximum := "from 5.15 on", "max is equal to them"
@@ -182,7 +182,7 @@ func sizingRule(v kernels.Version, memory int64) string {
 		v, Count(size.Buckets), Bytes(memory), which, rule, maximum, Count(size.Max))
 }
 
-// folkNote says what the formula of the guides gives, and why the kernel makes something else.
+// folkNote says what the formula of the guides gives, and why the kernel's default differs.
 func folkNote(d Demand, p Plan) string {
 	const formula = "The formula RAM / 16384 / (arch / 32), which guides quote for max, gives "
 	gives, steps := Count(p.Folk), "above 1 GiB the number of buckets is fixed, and the formula grows with the memory"
@@ -204,21 +204,22 @@ func folkNote(d Demand, p Plan) string {
 	}
 }
 
-// Forecast is what the arithmetic alone says of a scenario: what becomes of the load with its settings, and
-// what would carry it.
+// Forecast is what the arithmetic alone says of a scenario: the load's effect with its settings,
+// and a table that would carry the load.
 type Forecast struct {
 	Scenario string `json:"scenario"`
-	Kernel   string `json:"kernel"` // version that the rules and defaults are taken of
-	// Tracked tells whether the kernel will track anything of the load; without, the rest is zero.
+	Kernel   string `json:"kernel"` // version whose rules and defaults apply
+	// Tracked tells whether the kernel will track anything of the load; if not, the rest is zero.
 	Tracked    bool         `json:"tracked"`
 	Table      kernels.Size `json:"table"` // as the scenario sets it, or the kernel's own
 	Prediction Prediction   `json:"prediction"`
-	// Plan is a table that carries the load; nil where none is needed, or none does, as Reason says.
+	// Plan is a table that carries the load; nil where none is needed, or none does, as Reason
+	// says.
 	Plan   *Plan  `json:"plan,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// Fill is the predicted peak as a share of max, 0 where there is no limit.
+// Fill returns the predicted peak as a share of max, 0 without a limit.
 func (f Forecast) Fill() float64 {
 	if f.Table.Max <= 0 {
 		return 0

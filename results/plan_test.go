@@ -17,7 +17,7 @@ func TestMakePlan(t *testing.T) {
 	if p.Default != (kernels.Size{Max: 65536, Buckets: 65536}) || p.AtDefault.SecondsToFull == nil || *p.AtDefault.SecondsToFull < 65 || *p.AtDefault.SecondsToFull > 66 {
 		t.Errorf("default: %+v, %+v", p.Default, p.AtDefault)
 	}
-	// 120,000 alive and some that have expired, in three quarters of max.
+	// 120,000 alive and some expired ones, in three quarters of max.
 	if p.Size != (kernels.Size{Max: 262144, Buckets: 262144}) || p.AtSize.Alive != 120000 || p.AtSize.Peak <= 120000 || float64(p.AtSize.Peak) > 0.75*262144 {
 		t.Errorf("size: %+v, %+v", p.Size, p.AtSize)
 	}
@@ -65,7 +65,7 @@ func TestMakePlanEdges(t *testing.T) {
 	}
 }
 
-// Whatever the load, the size that a plan gives carries it.
+// TestMakePlanCarries: whatever the load, the size that a plan gives carries it.
 func TestMakePlanCarries(t *testing.T) {
 	for _, rate := range []float64{1, 37, 900, 20_000} {
 		for _, residence := range []float64{1, 10, 120, 3600} {

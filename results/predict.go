@@ -8,37 +8,42 @@ import (
 
 // Expectation is what is known of a load and of the DUT before a trial. Times are in seconds.
 type Expectation struct {
-	Entries   int64   // entries that the load will ask for in all; 0: as many as fit into Duration
-	Rate      float64 // new entries per second; 0: as fast as they go (a closed loop)
-	Duration  float64 // of the load; 0: until all Entries were asked for, or for ever
-	Residence float64 // life of an entry: from its first packet to its last, and the timeout after that
-	Baseline  int64   // entries before the load, which stay
-	Max       int64   // 0: unlimited
+	// Entries is the number of entries that the load will ask for; 0: as many as fit into Duration.
+	Entries  int64
+	Rate     float64 // new entries per second; 0: unlimited (a closed loop)
+	Duration float64 // of the load; 0: until all Entries were asked for, or forever
+	// Residence is the life of an entry: from its first packet to its last, plus the timeout after
+	// that.
+	Residence float64
+	Baseline  int64 // entries before the load, which stay
+	Max       int64 // 0: unlimited
 	Buckets   int64
-	// Assured tells that the entries become ASSURED, so that none is evicted for a new one (early_drop).
+	// Assured tells that the entries become ASSURED, so that the kernel evicts none for a new one
+	// (early_drop).
 	Assured bool
-	// ObjectBytes is the size of an entry's slab object as the kernel has it; 0 stands for
-	// that of a current kernel.
+	// ObjectBytes is the size of an entry's slab object in the kernel; 0 stands for that of a
+	// current kernel.
 	ObjectBytes int64
 	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
-	// stands for one that begins as the load does and waits its longest ([idleScan]). The kernel
-	// scans one second after the module was loaded, and then once a minute while idle.
+	// stands for one that begins with the load and waits its longest ([idleScan]). The kernel scans
+	// one second after the module was loaded, and then once a minute while idle.
 	NextScan *float64
-	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for 250.
+	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for
+	// 250.
 	Hertz int
 }
 
-// Predict says what a load will do to the table, before it is measured.
+// Predict predicts what a load will do to the table.
 //
-// Alive entries follow Little's law: rate x residence. The count that the kernel limits is higher,
-// since it includes expired entries until something frees them: the walk of a bucket by a packet of
-// an unknown flow, which frees all that expired in that bucket, or the garbage collector, whose next
-// scan comes after the mean remaining life of the entries and the bias of an idle kernel (from 5.19
-// and the stable kernels with the same fix; see scanInterval). With many buckets and short timeouts
-// the expired entries outnumber the living.
+// The number of living entries follows Little's law: rate x residence. The count that the kernel
+// limits is higher, since it includes expired entries until something frees them: the walk of a
+// bucket by a packet of an unknown flow, which frees all expired entries of that bucket, or the
+// garbage collector, whose next scan comes after the mean remaining life of the entries and the
+// bias of an idle kernel (from 5.19 and the stable kernels with the same fix; see scanInterval).
+// With many buckets and short timeouts the expired entries outnumber the living.
 //
-// The simulation takes arrivals to be even and hashes to be random. Without a rate all entries are
-// taken to be made at once, which is the upper bound.
+// The simulation assumes even arrivals and random hashes. Without a rate it assumes that all
+// entries are made at once, which is the upper bound.
 func Predict(e Expectation) Prediction {
 	p := Prediction{Rate: e.Rate, Residence: e.Residence}
 	if e.Residence > 0 && e.Max > 0 {
@@ -61,7 +66,7 @@ func Predict(e Expectation) Prediction {
 	return p
 }
 
-// atOnce is the bound for a load whose rate is not known: nothing expires while it lasts.
+// atOnce sets the bound for a load of unknown rate: nothing expires while it lasts.
 func atOnce(e Expectation, p *Prediction) {
 	want := e.Baseline + e.Entries
 	p.Alive = capped(want, e.Max)
@@ -75,7 +80,8 @@ func simulate(e Expectation, p *Prediction) {
 	if e.Entries > 0 && (duration <= 0 || float64(e.Entries)/e.Rate < duration) {
 		duration = float64(e.Entries) / e.Rate
 	}
-	settled := 3*e.Residence + 10*idleScan // after three lifes and ten idle scans the table repeats itself
+	// After three lives and ten idle scans the table repeats itself.
+	settled := 3*e.Residence + 10*idleScan
 	if duration <= 0 {
 		duration = settled
 	}
@@ -117,7 +123,8 @@ func simulate(e Expectation, p *Prediction) {
 				p.SecondsToFull = &now
 			}
 			if e.Buckets > 0 {
-				// Early drop looks through earlyDropBuckets of them, and frees what expired there too.
+				// Early drop searches earlyDropBuckets of them, and also frees the expired entries
+				// there.
 				expired *= math.Exp(-2 * earlyDropBuckets * refused / float64(e.Buckets))
 			}
 		}
@@ -127,7 +134,7 @@ func simulate(e Expectation, p *Prediction) {
 			overflowed = overflow
 		}
 	}
-	// What overflows goes on as in the second half.
+	// The overflow continues as in the second half.
 	overflow += (overflow - overflowed) / (horizon / 2) * (duration - horizon)
 	p.Peak = capped(e.Baseline+int64(math.Round(peak)), e.Max)
 	p.Overflow = int64(math.Round(overflow))
@@ -144,12 +151,13 @@ func capped(n, limit int64) int64 {
 // (NF_CT_EVICTION_RANGE).
 const earlyDropBuckets = 8
 
-// RefusedShare is the share of the new entries at a full table that is refused (drop) rather than
-// admitted in place of an evicted one (early_drop), when no entry is ASSURED: a SYN or unreplied UDP
-// flood. The kernel searches 8 buckets, and evicts all that it finds in the first that holds
-// any. With max entries in random buckets, each in two, a bucket holds 2 max / buckets on
+// RefusedShare returns the share of the new entries at a full table that the kernel refuses (drop)
+// rather than admits in place of an evicted one (early_drop), when no entry is ASSURED: a SYN or
+// unreplied UDP flood. The kernel searches 8 buckets, and evicts all entries of the first that
+// holds any. With max entries in random buckets, each in two, a bucket holds 2 max / buckets on
 // average, so all 8 are empty with probability exp(-16 max / buckets). With max equal to buckets
-// nothing is refused; with 32 buckets for each entry, most is. For ASSURED entries all is refused.
+// nothing is refused; with 32 buckets for each entry, most is. ASSURED entries are never evicted:
+// all is refused.
 func RefusedShare(max, buckets int64) float64 {
 	inBucket := 2 * float64(max) / float64(buckets)
 	empty := math.Exp(-earlyDropBuckets * inBucket)
@@ -161,14 +169,14 @@ func RefusedShare(max, buckets int64) float64 {
 // (GC_SCAN_INTERVAL_MAX).
 const idleScan = 60.0
 
-// scanInterval is how many seconds the kernel waits from the scan of a table to the next, when so
-// many entries are alive, each of which lives for residence seconds, made evenly over the last span
+// scanInterval returns how many seconds the kernel waits from the scan of a table to the next.
+// alive entries, each of which lives for residence seconds, were made evenly over the last span
 // seconds.
 //
 // gc_worker keeps a running mean of the entries' remaining timeouts in whole jiffies. It starts as
-// if 100 entries had 60 s left, meets each entry twice (both directions are in the hash), and stops
-// moving when the difference is smaller than the number of entries met, since the division
-// truncates. At 250 Hz that leaves it about 5 s above the true mean.
+// if 100 entries had 60 s left, visits each entry twice (both directions are in the hash), and
+// stops moving when the difference is smaller than the number of entries visited, since the
+// division truncates. At 250 Hz that leaves it about 5 s above the true mean.
 func scanInterval(alive, residence, span float64, hertz int) float64 {
 	span = min(span, residence)
 	if alive < 1 || residence-span/2 >= idleScan {

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// The count of a table under even unreplied UDP flows, read from nf_conntrack_count of a network
-// namespace of a 6.18 kernel (HZ 250, 262144 buckets), whose first scan came after the times shown.
+// TestPredictMeasured: the count of a table under even unreplied UDP flows, read from
+// nf_conntrack_count of a network namespace of a 6.18 kernel (HZ 250, 262144 buckets), whose first
+// scan came after the times shown.
 func TestPredictMeasured(t *testing.T) {
 	for _, test := range []struct {
 		rate, timeout, seconds float64
@@ -34,8 +35,9 @@ func TestPredictMeasured(t *testing.T) {
 	}
 }
 
-// Under a long load the collector scans every few seconds. Measured in the same way: scans of the
-// table at 4000/s and 2 s came 6 to 8 s apart, and the count rose to 29,000 to 30,000 before each.
+// TestPredictScans: under a long load the collector scans every few seconds. Measured in the same
+// way: scans of the table at 4000/s and 2 s came 6 to 8 s apart, and the count rose to 29,000 to
+// 30,000 before each.
 func TestPredictScans(t *testing.T) {
 	soon := 1.0
 	p := Predict(Expectation{Rate: 4000, Residence: 2, Duration: 60, Max: 262144, Buckets: 262144, NextScan: &soon})
@@ -78,7 +80,8 @@ func TestPredictFull(t *testing.T) {
 	}
 }
 
-// Refused and evicted of unreplied UDP flows of five times max, measured in guests of 6.1 and 6.12.
+// TestRefusedShareMeasured: refused and evicted flows of unreplied UDP loads of five times max,
+// measured in guests of 6.1 and 6.12.
 func TestRefusedShareMeasured(t *testing.T) {
 	for _, test := range []struct {
 		max, buckets, overflow, drop int64
@@ -97,8 +100,8 @@ func TestRefusedShareMeasured(t *testing.T) {
 	}
 }
 
-// TestPredictDrops holds the predicted drops to those measured of unreplied flows, and to all that overflows
-// where no entry can be evicted.
+// TestPredictDrops compares the predicted drops with those measured of unreplied flows, and with
+// the whole overflow where no entry can be evicted.
 func TestPredictDrops(t *testing.T) {
 	flood := Expectation{Rate: 2000, Entries: 10000, Residence: 30, Max: 2000, Buckets: 65536}
 	if p := Predict(flood); p.Drop < 4800 || p.Drop > 5000 {

@@ -11,15 +11,15 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// Recommend says in one sentence which scenario met all its thresholds with the smallest change
-// from the first one, and what that costs; empty when there is nothing to choose from. A scenario
+// Recommend names in one sentence the scenario that met all its thresholds with the smallest change
+// from the first one, and the cost of that change; it returns "" without a choice. A scenario
 // without thresholds meets them when all its valid trials were clean.
 //
 // A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
 // when its table takes less memory.
 func Recommend(run *Run) string {
 	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return acted(&s) }) {
-		return "" // what an action does is no configuration to choose
+		return "" // the effect of an action is no configuration to choose
 	}
 	first, best := &run.Scenarios[0], Best(run)
 	switch best {
@@ -33,12 +33,12 @@ func Recommend(run *Run) string {
 	}
 }
 
-// acted reports whether faults or fixes were made in a scenario.
+// acted reports whether a scenario had faults or fixes.
 func acted(s *Scenario) bool {
 	return slices.ContainsFunc(s.Trials, func(t Trial) bool { return len(t.Actions) > 0 })
 }
 
-// Best is the scenario that [Recommend] names, nil when there is none. It is the first one when that
+// Best returns the scenario that [Recommend] names, nil without one. It is the first one when that
 // met its thresholds.
 func Best(run *Run) *Scenario {
 	var met []*Scenario
@@ -47,7 +47,8 @@ func Best(run *Run) *Scenario {
 			met = append(met, s)
 		}
 	}
-	// Thresholds may assert that a fault shows: where some scenario is clean, only such are a cure.
+	// Thresholds may assert that a fault shows: where some scenario is clean, only a clean one is a
+	// cure.
 	if clean := slices.DeleteFunc(slices.Clone(met), func(s *Scenario) bool { return s.Worst() != Clean }); len(clean) > 0 {
 		met = clean
 	}
@@ -100,7 +101,7 @@ func exempts(s *Scenario) bool {
 	return s.Configuration.exempts()
 }
 
-// changes are the settings of a scenario that differ from the first, in words.
+// changes words the settings of a scenario that differ from the first.
 func changes(first, s *Scenario) []string {
 	a, b := first.Configuration, s.Configuration
 	var list []string
@@ -142,7 +143,7 @@ func bucketWords(n int) string {
 	return Count(int64(n))
 }
 
-// tableBytes is what the scenario's table takes when full, as its trials read it back.
+// tableBytes returns the memory of the scenario's full table, as its trials read it back.
 func tableBytes(s *Scenario) int64 {
 	for _, t := range s.Trials {
 		if t.Verdict != Invalid {
@@ -152,7 +153,7 @@ func tableBytes(s *Scenario) int64 {
 	return 0
 }
 
-// costs say what the change gives up.
+// costs words what the change gives up.
 func costs(first, s *Scenario) string {
 	var parts []string
 	if more := tableBytes(s) - tableBytes(first); more > 0 && !exempts(s) {
@@ -186,7 +187,7 @@ func shortened(first, s *Scenario, name string) bool {
 	return ok && err == nil && after < before
 }
 
-// SettingLines are the configuration as lines for a file in /etc/sysctl.d.
+// SettingLines returns the configuration as lines for a file in /etc/sysctl.d.
 func (c Configuration) SettingLines() []string {
 	var lines []string
 	if c.Buckets > 0 {

@@ -45,7 +45,8 @@ func TestRecommend(t *testing.T) {
 	}
 }
 
-// TestRecommendTheCure has a fault row whose thresholds assert the fault: it is not the recommendation.
+// TestRecommendTheCure has a scenario whose thresholds assert the fault: it is not the
+// recommendation.
 func TestRecommendTheCure(t *testing.T) {
 	trial := func(v Verdict) []Trial { return []Trial{{Number: 1, Verdict: v}} }
 	held := []Outcome{{Expression: "x", Passed: true}}

@@ -4,9 +4,10 @@ import "slices"
 
 // Recovery is how long the DUT was watched after the load, and why no longer.
 type Recovery struct {
-	AtMost  float64     `json:"at_most_s"` // the longest watch, as the experiment says
-	Watched float64     `json:"watched_s"` // how long the trial was watched after its load
-	Ended   RecoveryEnd `json:"ended"`     // why the watch ended: undisturbed, settled, time-over or interrupted
+	AtMost  float64 `json:"at_most_s"` // the longest watch, from the experiment
+	Watched float64 `json:"watched_s"` // how long the trial was watched after its load
+	// Ended is why the watch ended: undisturbed, settled, time-over or interrupted.
+	Ended RecoveryEnd `json:"ended"`
 }
 
 // RecoveryEnd is why the watch after the load ended.
@@ -16,9 +17,9 @@ type RecoveryEnd string
 const (
 	// Undisturbed: the load disturbed nothing, so that nothing had to recover.
 	Undisturbed RecoveryEnd = "undisturbed"
-	// Settled: new connections worked again, and longer watching would have shown the same.
+	// Settled: new connections worked again, and a longer watch would have shown the same.
 	Settled RecoveryEnd = "settled"
-	// TimeOver: the time that the experiment gives was over.
+	// TimeOver: the experiment's time for the watch was over.
 	TimeOver RecoveryEnd = "time-over"
 	// Interrupted: the caller ended the trial.
 	Interrupted RecoveryEnd = "interrupted"
@@ -37,28 +38,28 @@ type Watch struct {
 	Bystanders []Bystander
 }
 
-// Bystander is what is known of a probe while it goes on.
+// Bystander is what is known of a probe while it runs.
 type Bystander struct {
 	Interval float64 // seconds between two attempts
 	Timeout  float64 // seconds after which an attempt is lost
 	Lost     int64
-	// HeardLoss is when the last loss was heard of, Answered when the last attempt was sent that was
-	// answered. Both are 0 without any.
+	// HeardLoss is when the latest report of a loss arrived, Answered when the last answered
+	// attempt was sent. Both are 0 without any.
 	HeardLoss, Answered float64
-	// Pending reports that attempts from before LoadEnd may still be without a result.
+	// Pending says that attempts from before LoadEnd may still lack a result.
 	Pending bool
 }
 
 const (
-	// idle is the time, in seconds, that a table without trouble must stand still before the watch ends: packets
-	// of the load can wait in the queues of a slow guest.
+	// idle is the time, in seconds, that an undisturbed table must stay unchanged before the watch
+	// ends: packets of the load can wait in the queues of a slow guest.
 	idle = 0.5
-	// lag bounds, in seconds, the delay of news of a bystander, and of its attempts.
+	// lag bounds, in seconds, the delay of a bystander's reports and of its attempts.
 	lag = 0.3
 )
 
-// End reports whether the watch is over, and why. It ends early only where no figure of the trial
-// would become another one by the same going on until AtMost; see docs/decisions.
+// End reports whether the watch is over, and why. It ends early only where watching until AtMost
+// would change no figure of the trial if all goes on alike; see docs/decisions.
 func (w Watch) End() (why RecoveryEnd, over bool) {
 	watched := w.Now - w.LoadEnd
 	switch {
@@ -73,8 +74,8 @@ func (w Watch) End() (why RecoveryEnd, over bool) {
 	}
 }
 
-// undisturbed reports whether conntrack refused, evicted and lost nothing, no attempt of the load failed,
-// and no bystander lost anything.
+// undisturbed reports whether conntrack refused, evicted and lost nothing, no attempt of the load
+// failed, and no bystander lost anything.
 func (w Watch) undisturbed() bool {
 	s := w.Samples[len(w.Samples)-1]
 	c := s.Counters
@@ -82,8 +83,8 @@ func (w Watch) undisturbed() bool {
 		!slices.ContainsFunc(w.Bystanders, func(b Bystander) bool { return b.Lost > 0 || b.Pending })
 }
 
-// since returns the last sample that is at least so many seconds older than the newest one, if there is
-// one.
+// since returns the last sample that is at least that many seconds older than the newest one, if
+// there is one.
 func (w Watch) since(seconds float64) (Sample, bool) {
 	newest := w.Samples[len(w.Samples)-1].Seconds
 	for _, s := range slices.Backward(w.Samples) {
@@ -94,8 +95,8 @@ func (w Watch) since(seconds float64) (Sample, bool) {
 	return Sample{}, false
 }
 
-// still reports whether the table has taken no more new entries for so many seconds than the bystanders
-// make. At its limit an entry is evicted for each.
+// still reports whether for that many seconds the table has taken no more new entries than the
+// bystanders make. At its limit an entry is evicted for each.
 func (w Watch) still(seconds float64) bool {
 	before, ok := w.since(seconds)
 	if !ok {
@@ -110,15 +111,16 @@ func (w Watch) still(seconds float64) bool {
 	return float64(taken) <= own
 }
 
-// quiet reports whether the kernel has refused nothing for recoverHold, nor logged that it did.
+// quiet reports whether for recoverHold the kernel has neither refused anything nor logged a
+// refusal.
 func (w Watch) quiet() bool {
 	before, ok := w.since(recoverHold)
 	newest := w.Samples[len(w.Samples)-1]
 	return ok && refused(before) == refused(newest) && !logged(before, newest)
 }
 
-// marksKept reports whether the count, changing on as it did for so many seconds, stays on its side of
-// the shares of max whose crossing is reported.
+// marksKept reports whether the count, if it changes on as it did over those seconds, stays on its
+// side of the shares of max whose crossing is reported.
 func (w Watch) marksKept(seconds float64) bool {
 	before, ok := w.since(seconds)
 	newest := w.Samples[len(w.Samples)-1]
@@ -136,8 +138,8 @@ func (w Watch) marksKept(seconds float64) bool {
 	return true
 }
 
-// reliable reports whether every bystander's attempts have been answered for as long as summariseProbe
-// wants to see before it calls new connections recovered.
+// reliable reports whether every bystander's attempts have been answered for as long as
+// summariseProbe requires before new connections count as recovered.
 func (w Watch) reliable() bool {
 	hold, well := 0.0, w.LoadEnd
 	for _, b := range w.Bystanders {
@@ -154,7 +156,7 @@ func (w Watch) reliable() bool {
 	return true
 }
 
-// refused counts the packets that the kernel refused an entry.
+// refused returns the number of packets that the kernel refused an entry.
 func refused(s Sample) int64 {
 	return s.Counters.Drop + s.Counters.InsertFailed + s.Counters.ChainTooLong
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// watching returns a watch over a load that ended at second 10, with samples each tenth of a second from
-// then on, in which the table is full and nothing happens, and a bystander that lost two attempts.
+// watching returns a watch over a load that ended at second 10, with samples each tenth of a second
+// from then on, in which the table is full and unchanged, and a bystander that lost two attempts.
 func watching(now float64) Watch {
 	w := Watch{
 		LoadEnd: 10, Now: now, AtMost: 10, Failed: 7,
@@ -18,7 +18,7 @@ func watching(now float64) Watch {
 	return w
 }
 
-// undisturbed returns one in which nothing ever happened.
+// undisturbed returns a watch without any trouble.
 func undisturbed(now float64) Watch {
 	w := watching(now)
 	w.Failed = 0
@@ -42,7 +42,7 @@ func TestWatch(t *testing.T) {
 		name  string
 		watch Watch
 		set   func(*Watch)
-		want  RecoveryEnd // "": it goes on
+		want  RecoveryEnd // "": the watch goes on
 	}{
 		{"settled", watching(13), nil, Settled},
 		{"two seconds have not passed", watching(12), nil, ""},
@@ -95,8 +95,9 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWatch_EndsOnlyWithRecovery plays bystanders with random losses: where the watch calls the trial
-// settled, the attempts known by then make it recovered, and as early as those of the whole time do.
+// TestWatch_EndsOnlyWithRecovery plays bystanders with random losses: where the watch calls the
+// trial settled, the attempts known by then make it recovered, and as early as those of the whole
+// time do.
 func TestWatch_EndsOnlyWithRecovery(t *testing.T) {
 	const loadEnd, atMost, interval, timeout = 10.0, 10.0, 0.1, 1.0
 	draw := rand.New(rand.NewPCG(7, 0))

@@ -49,7 +49,7 @@ func makeSchema(t *testing.T, strict bool) []byte {
 	for name, text := range r.CommentMap {
 		r.CommentMap[name] = strings.Join(strings.Fields(text), " ")
 	}
-	for field := range reflect.TypeFor[NetCounters]().Fields() { // the kernel's names come before
+	for field := range reflect.TypeFor[NetCounters]().Fields() { // the kernel's names come first
 		key := "github.com/ctload/ctload/results.NetCounters." + field.Name
 		r.CommentMap[key] = strings.Trim(field.Tag.Get("kernel")+": "+r.CommentMap[key], ": ")
 	}
@@ -92,7 +92,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 	}
 }
 
-// full is a run in which every field has a value.
+// full returns a run in which every field has a value.
 func full() *Run {
 	run := &Run{}
 	fill(reflect.ValueOf(run).Elem())
@@ -218,7 +218,8 @@ func TestEncodeNamesWhatIsNoNumber(t *testing.T) {
 	}
 }
 
-// What is decoded can be encoded and decoded to the same; nothing makes the reader panic.
+// FuzzDecode: a decoded document can be encoded and decoded to the same; no input makes the reader
+// panic.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"experiment":"x","scenarios":[{"name":"a","trials":[{"verdict":"clean","conntrack":{"drop":1,"seconds_to_full":1.5}}]}]}`))
 	f.Add([]byte(`{"schema":2}`))
@@ -247,7 +248,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A series that was read and written again is the same; a reader never panics.
+// FuzzReadLines: a series that was read and written again is the same; a reader never panics.
 func FuzzReadLines(f *testing.F) {
 	f.Add([]byte("{\"t\":1,\"count\":5,\"counters\":{\"drop\":1}}\n{\"t\":2"))
 	f.Add([]byte("\n\n{}\n"))

@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// sentence says in words what happened in a valid trial and why, with the figures.
+// sentence words what happened in a valid trial and why, with the figures.
 func sentence(t *Trial, conf Configuration) string {
 	var what string
 	switch t.Verdict {
@@ -38,7 +38,7 @@ func sentence(t *Trial, conf Configuration) string {
 	return finish(what, t)
 }
 
-// finish adds what the bystander saw and what the DUT refused, and makes a sentence of it.
+// finish adds what the bystander saw and what the DUT refused, and completes the sentence.
 func finish(s string, t *Trial) string {
 	if p := t.Probe; p != nil && p.Lost > 0 {
 		s += fmt.Sprintf("; a bystander lost %s of %s", Count(p.Lost), plural(p.Sent, "probe"))
@@ -108,7 +108,7 @@ func evictingWords(c Conntrack) string {
 	return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)", full, entries(c.EarlyDrop))
 }
 
-// alsoWords are the findings beside the verdict.
+// alsoWords words the findings beside the verdict.
 func alsoWords(t *Trial) []string {
 	c := t.Conntrack
 	var parts []string
@@ -127,7 +127,7 @@ func alsoWords(t *Trial) []string {
 	return parts
 }
 
-// clashes says how many packets raced for a tuple, and how that ended.
+// clashes words how many packets raced for a tuple, and with what result.
 func clashes(c Conntrack) string {
 	var parts []string
 	if n := lostClashes(c.Counters); n > 0 {
@@ -154,10 +154,10 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	return s + stackWords(t, "; ", "") + dropWords(t)
 }
 
-// unspecified is the kernel's reason for drops that it gives no reason for.
+// unspecified is the kernel's drop reason for drops without a reason.
 const unspecified = "NOT_SPECIFIED"
 
-// dropWords names the kernel's own reasons for what it dropped, the most frequent first and two at most.
+// dropWords names the kernel's own reasons for its drops, the most frequent first and two at most.
 func dropWords(t *Trial) string {
 	if t.Stack == nil {
 		return ""
@@ -197,7 +197,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	return s
 }
 
-// outcome says what became of the load.
+// outcome words the result of the load.
 func outcome(t *Trial) string {
 	a := t.Accounting
 	unit := t.Load.Unit
@@ -242,8 +242,8 @@ func causeWords(causes []Cause) string {
 	return strings.Join(words, ", ")
 }
 
-// stackWords names the counters of the rest of the stack that can be behind failures which
-// conntrack's are not, the largest first and three at most.
+// stackWords names the other counters of the stack that can explain failures which conntrack's
+// cannot, the largest first and three at most.
 func stackWords(t *Trial, before, after string) string {
 	if t.Stack == nil {
 		return ""
@@ -285,7 +285,7 @@ func (c Configuration) RulesText() string {
 	return text
 }
 
-// untracked says why no sample held an entry.
+// untracked words why no sample held an entry.
 func untracked(conf Configuration) string {
 	read := conf.ruleset()
 	switch {

@@ -7,20 +7,20 @@ import "math"
 var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
 
 // logQuietFor is how long in seconds the log must stay silent to count as quiet: the window of the
-// kernel's net_ratelimit. Where nothing was refused meanwhile recoverHold is enough, since there was
-// nothing to log.
+// kernel's net_ratelimit. Where the kernel refused nothing meanwhile, recoverHold suffices, since
+// there was nothing to log.
 const logQuietFor = 5.0
 
-// highMark and lowMark are the shares of max that a table in recovery is reported to fall below.
+// highMark and lowMark are the shares of max below which a recovering table is reported to fall.
 const (
 	highMark = 0.95
 	lowMark  = 0.10
 )
 
-// Summarise reduces the series of a trial to its figures: it fills t.Conntrack, but for Tracked's
-// cause, LogMissed and ObjectBytes, and what t.Probe counts, from the samples and the attempts of
-// the probe, both in order of time. The load ran from second 0 to t.Seconds. The last sample is
-// taken for the end of the trial. With no sample at all t.Conntrack is left as it is.
+// Summarise reduces the series of a trial to its figures: it fills t.Conntrack, except Tracked's
+// cause, LogMissed and ObjectBytes, and the counts of t.Probe, from the samples and the attempts of
+// the probe, both in order of time. The load ran from second 0 to t.Seconds. The last sample marks
+// the end of the trial. Without samples t.Conntrack stays unchanged.
 func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	if t.Probe != nil || len(probes) > 0 {
 		summariseProbe(t, probes)
@@ -69,7 +69,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	}
 }
 
-// off is by which share a measured figure is more than the predicted one; nil where none was predicted.
+// off returns measured/predicted - 1, or nil without a prediction.
 func off(measured, predicted float64) *float64 {
 	if predicted <= 0 {
 		return nil
@@ -104,8 +104,8 @@ func alerts(samples []Sample, firstDrop *float64) []Alert {
 	return fired
 }
 
-// below is the time from the end of the load to the first sample from which on the count stayed
-// below the share of max.
+// below returns the time from the end of the load to the first sample from which on the count
+// stayed below the share of max.
 func below(samples []Sample, end, share float64) *float64 {
 	since := math.NaN()
 	for i := len(samples) - 1; i >= 0; i-- {
@@ -125,7 +125,7 @@ func below(samples []Sample, end, share float64) *float64 {
 	return &seconds
 }
 
-// logQuiet is the time from the end of the load to the last sample in which the log had grown.
+// logQuiet returns the time from the end of the load to the last sample in which the log had grown.
 func logQuiet(samples []Sample, end float64) *float64 {
 	last := samples[len(samples)-1]
 	grew, lastRefusal := math.Inf(-1), math.Inf(-1)

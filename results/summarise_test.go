@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// series is a table of max 1000 that fills within a second, drops, and drains after second 2.
+// series returns a table of max 1000 that fills within a second, drops, and drains after second 2.
 func series() []Sample {
 	return []Sample{
 		{Seconds: -0.2, Count: 3, Max: 1000, Buckets: 1024},

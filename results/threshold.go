@@ -15,13 +15,13 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Outcome is what became of a threshold in a scenario: it passes when it held in every valid trial.
-// A scenario without a valid trial passes nothing.
+// Outcome is the result of a threshold in a scenario: it passes when the threshold held in every
+// valid trial. A scenario without a valid trial passes nothing.
 type Outcome struct {
 	Expression string `json:"expression"`
 	Passed     bool   `json:"passed"`
-	// Actual says what the fields of the expression were, in the first trial that failed it or else
-	// in the last one: "trial 2: conntrack.drop = 312".
+	// Actual is the values of the expression's fields, in the first trial that failed it or else in
+	// the last one: "trial 2: conntrack.drop = 312".
 	Actual string `json:"actual"`
 }
 
@@ -41,7 +41,7 @@ type Threshold struct {
 	fields     []string // as named in the expression, each once
 }
 
-// exprError is an expression that does not compile, and where.
+// exprError is an expression that does not compile, and the place of the fault.
 type exprError struct {
 	What         string // threshold, condition
 	Expression   string
@@ -53,13 +53,13 @@ func (e *exprError) Error() string {
 	return fmt.Sprintf("%s %q, line %d, column %d: %s", e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
-// CompileThreshold compiles a condition. An error is an [*exprError], and names the nearest
-// field when one is misspelt.
+// CompileThreshold compiles a condition. An error is an [*exprError], and names the nearest field
+// when one is misspelt.
 func CompileThreshold(expression string) (*Threshold, error) {
 	return compile(expression, "threshold", trialFields)
 }
 
-// compile compiles a condition over some fields; what says in errors what it is.
+// compile compiles a condition over some fields; what names its kind in errors.
 func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 	if strings.TrimSpace(expression) == "" {
 		return nil, &exprError{what, expression, 1, 1, "it is empty"}
@@ -104,7 +104,7 @@ func within(field, outer string) bool {
 	return field == outer || strings.HasPrefix(field, outer+".")
 }
 
-// expressionError takes the position out of an error of the expr language.
+// expressionError extracts the position from an error of the expr language.
 func expressionError(what, expression string, err error) error {
 	if at, ok := errors.AsType[*file.Error](err); ok {
 		at = at.Bind(file.NewSource(expression))
@@ -113,8 +113,8 @@ func expressionError(what, expression string, err error) error {
 	return &exprError{what, expression, 1, 1, err.Error()}
 }
 
-// Check evaluates the condition on a trial, and says what the fields that it names were. Passed is
-// false when a field does not exist in this trial, as those of a probe in a trial without one.
+// Check evaluates the condition on a trial, and returns the values of its fields. Passed is false
+// when this trial lacks a field, such as those of a probe in a trial without one.
 func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
 	env := fieldValues(trial)
 	var words []string
@@ -126,7 +126,7 @@ func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
 	if err != nil {
 		return false, fmt.Sprintf("%s: not to be evaluated", actual)
 	}
-	passed, _ = result.(bool) // the compiler saw to it
+	passed, _ = result.(bool) // the compiler ensures a bool
 	return passed, actual
 }
 
@@ -151,7 +151,7 @@ func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
 	return outcomes
 }
 
-// variableNames are what an expression itself names: let x = load.failed; x < 3.
+// variableNames are the variables of an expression: let x = load.failed; x < 3.
 type variableNames map[string]bool
 
 // Visit implements [ast.Visitor].
@@ -182,7 +182,7 @@ func (f *fieldNames) Visit(node *ast.Node) {
 		return
 	}
 	if _, isField := f.known[root]; !isField && path != root {
-		return // the root was refused or is not ours
+		return // the root was refused or is no field
 	}
 	if _, known := f.known[path]; !known && !f.underMap(path) {
 		at := (*node).Location()
@@ -201,14 +201,14 @@ func (f *fieldNames) Visit(node *ast.Node) {
 	}
 }
 
-// leaves are the fields that no other named field is inside of.
+// leaves returns the fields that no other named field is inside of.
 func (f *fieldNames) leaves() []string {
 	return slices.DeleteFunc(slices.Clone(f.named), func(name string) bool {
 		return slices.ContainsFunc(f.named, func(other string) bool { return other != name && within(other, name) })
 	})
 }
 
-// fieldPath is the dotted path of a chain of fields from an identifier.
+// fieldPath returns the dotted path of a chain of fields from an identifier.
 func fieldPath(node ast.Node) (string, bool) {
 	switch n := node.(type) {
 	case *ast.IdentifierNode:
@@ -225,8 +225,8 @@ func fieldPath(node ast.Node) (string, bool) {
 	}
 }
 
-// hint ends a message about a field that does not exist: with the field whose whole path or whose last part
-// is near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
+// hint ends a message about a field that does not exist: with the field whose whole path or whose
+// last part is near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
 func (f *fieldSet) hint(path string) string {
 	last := func(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
 	near := spelling.Nearest(path, f.sorted)

@@ -107,7 +107,7 @@ func TestCheckThresholds(t *testing.T) {
 	}
 }
 
-// No expression, however broken, makes the compiler or the evaluation panic.
+// FuzzThreshold: no expression, however broken, makes the compiler or the evaluation panic.
 func FuzzThreshold(f *testing.F) {
 	for _, seed := range []string{"conntrack.drop == 0", "load.causes.x > 1", "probe?.lost == 0", "a.b.c", "[", "let x = load; x.failed == 0", "all(conntrack.alerts, .share > 0.5)", "\"", "load[\"failed\"] == 0", "conntrack.drop.x == 0", "seconds > 1 ? true : false"} {
 		f.Add(seed)

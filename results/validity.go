@@ -11,7 +11,7 @@ import (
 )
 
 // Evidence is what is known of how a trial was measured. A zero field was not observed and gives no
-// reason; what was observed is judged by [Validate].
+// reason; [Validate] judges what was observed.
 type Evidence struct {
 	// Limits are the generators' own limits that were hit, each with the code of its kind.
 	Limits []Reason
@@ -20,16 +20,16 @@ type Evidence struct {
 	// Steal is the share of the DUT's CPU time that its hypervisor gave to others; GeneratorCPU the
 	// share of its CPUs that the generator was busy.
 	Steal, GeneratorCPU float64
-	// LostCPU is the share of its time that the DUT waited for a CPU of its host. It is evidence only where
-	// CPU time is what is measured, not under emulation.
+	// LostCPU is the share of its time that the DUT waited for a CPU of its host. It is evidence
+	// only where CPU time is measured, not under emulation.
 	LostCPU float64
-	// Interval is the time between two samples that was asked for, in seconds.
+	// Interval is the requested time between two samples, in seconds.
 	Interval float64
 	// Console are lines of the DUT's console that [ConsoleFault] found, in order.
 	Console []string
 }
 
-// Reason is why a trial is INVALID: its kind, and what was seen, in words.
+// Reason is why a trial is INVALID: its kind, and the observation, in words.
 type Reason struct {
 	Code Code
 	Text string
@@ -40,27 +40,30 @@ type Code string
 
 // The kinds of reason. A limit of the generator has the code [GeneratorLimit] of its own.
 const (
-	CodeInterrupted Code = "interrupted"             // the run ended in the middle of the trial
-	CodeBroken      Code = "broken"                  // a node or its agent failed, or could not do what was asked
-	CodeUnread      Code = "unread"                  // a figure could not be read
-	CodeNotAsAsked  Code = "not-as-asked"            // the kernel read back other settings
-	CodeChanged     Code = "changed"                 // the settings changed during the trial
-	CodeNotRefused  Code = "not-refused"             // the DUT took a command line that has a mistake
-	CodeAction      Code = "action"                  // an action could not be made or taken back
-	CodeUnsteady    Code = "unsteady"                // not normal before the first action
-	CodeConsole     Code = "console"                 // the DUT's kernel was not well
-	CodeOwnTable    Code = "own-table"               // the generator's own table grew
-	CodeSteal       Code = "steal"                   // the hypervisor took CPU time of the DUT
-	CodeLostCPU     Code = "lost-cpu"                // the DUT waited for a CPU of its host
-	CodeClock       Code = "clock"                   // the DUT's times are uncertain
-	CodeStalled     Code = "stalled"                 // no sample came for long
-	CodeUnsampled   Code = "unsampled"               // no sample came at all
-	CodeNoLoad      Code = "no-load"                 // nothing was offered
-	CodeUnbalanced  Code = "unbalanced"              // the load does not add up
-	CodeUnlike      Code = "unlike"                  // the trial differs from those it is to be compared with
-	CodeUnknown     Code = "unknown"                 // of a run whose ctload wrote no codes
-	CodePacing      Code = generatorLimit + "pacing" // the generator fell behind its schedule
-	CodeWorkers     Code = generatorLimit + "cpu"    // the generator's CPUs were busy
+	CodeInterrupted Code = "interrupted" // the run ended in the middle of the trial
+	// CodeBroken: a node or its agent failed, or could not do what it was asked.
+	CodeBroken     Code = "broken"
+	CodeUnread     Code = "unread"       // a figure could not be read
+	CodeNotAsAsked Code = "not-as-asked" // the kernel read back other settings
+	CodeChanged    Code = "changed"      // the settings changed during the trial
+	CodeNotRefused Code = "not-refused"  // the DUT took a command line that has a mistake
+	CodeAction     Code = "action"       // an action could not be performed or undone
+	// CodeUnsteady: the trial was not in the steady state before the first action.
+	CodeUnsteady   Code = "unsteady"
+	CodeConsole    Code = "console"    // the DUT's kernel reported a fault
+	CodeOwnTable   Code = "own-table"  // the generator's own table grew
+	CodeSteal      Code = "steal"      // the hypervisor took CPU time of the DUT
+	CodeLostCPU    Code = "lost-cpu"   // the DUT waited for a CPU of its host
+	CodeClock      Code = "clock"      // the DUT's times are uncertain
+	CodeStalled    Code = "stalled"    // no sample came for a long time
+	CodeUnsampled  Code = "unsampled"  // no sample came at all
+	CodeNoLoad     Code = "no-load"    // nothing was offered
+	CodeUnbalanced Code = "unbalanced" // the load does not add up
+	// CodeUnlike: the trial differs from those that it is compared with.
+	CodeUnlike  Code = "unlike"
+	CodeUnknown Code = "unknown"                 // of a run whose ctload wrote no codes
+	CodePacing  Code = generatorLimit + "pacing" // the generator fell behind its schedule
+	CodeWorkers Code = generatorLimit + "cpu"    // the generator's CPUs were busy
 )
 
 const generatorLimit = "generator-"
@@ -81,19 +84,18 @@ func (t *Trial) Invalidate(reasons ...Reason) {
 	}
 }
 
-// Limits of validity. Each is where the figures begin to say more about the measurement than about
-// the DUT.
+// Limits of validity. Beyond each, the figures say more about the measurement than about the DUT.
 const (
 	maxSteal        = 0.05 // share of the DUT's CPU time, stolen or lost
 	maxClockError   = 10.0 // ms between a time of the DUT and one of the client
 	maxGeneratorCPU = 0.95 // share of the generator's CPUs
 	maxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
 	maxGap          = 2.0  // seconds without a sample, or 20 intervals where that is more
-	ownTableSlack   = 16   // entries that anything else on the generator's host may make
+	ownTableSlack   = 16   // entries that other programs on the generator's host may make
 )
 
-// Validate returns the reasons not to trust a trial, none when there are none. It needs the trial's Load
-// and, after [Summarise], its Conntrack; it changes nothing.
+// Validate returns the reasons not to trust a trial, none when there are none. It needs the trial's
+// Load and, after [Summarise], its Conntrack; it changes nothing.
 func Validate(t *Trial, e Evidence) []Reason {
 	var reasons []Reason
 	add := func(code Code, format string, args ...any) {
@@ -135,14 +137,14 @@ func Validate(t *Trial, e Evidence) []Reason {
 }
 
 // Reconcile finds trials that differ though nothing in the experiment asks for that, and makes them
-// invalid, since they cannot be compared: in the kernel where the same one was asked for, in the memory
-// that this kernel has where it was given the same, in the table where they are of the same scenario.
-// Where trials disagree, the most frequent value is right; without a majority all are wrong. It is called
-// once when the run has ended.
+// invalid, since they cannot be compared. It compares the kernel where the same one was requested,
+// the memory that this kernel has where it was given the same, and the table within a scenario.
+// Where trials disagree, the most frequent value is right; without a majority all are wrong. Call
+// it once, when the run has ended.
 func Reconcile(run *Run) {
 	for _, p := range []struct {
 		name  string
-		like  func(Configuration) string // trials for which it is equal are to be alike
+		like  func(Configuration) string // trials for which it is equal must be alike
 		alone bool                       // only within a scenario
 		value func(*Trial) string
 	}{
@@ -201,8 +203,8 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	}
 }
 
-// faults are lines that a kernel prints to its console when something went wrong that spoils a
-// measurement. The list follows the kernel's own messages; "table full" is none of them.
+// faults matches lines that a kernel prints to its console when a fault spoils a measurement. The
+// list follows the kernel's own messages; "table full" is none of them.
 var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` +
 	`\bBUG: |` + // unable to handle, soft lockup, scheduling while atomic, KASAN
 	`\bOops: |Oops\[#|general protection fault|` +
@@ -217,13 +219,14 @@ var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` 
 	`EXT4-fs error|I/O error, dev |` +
 	`clocksource: .* (unstable|skew)|Marking clocksource .* unstable`)
 
-// memoryFaults are those of a kernel that has run out of memory and knows it.
+// memoryFaults matches messages of a kernel that has run out of memory and knows it.
 var memoryFaults = regexp.MustCompile(`[Oo]ut of memory: |invoked oom-killer|oom-kill:|page allocation failure|SLUB: Unable to allocate memory|` +
 	`nf_conntrack: .*(unable to|can't) allocate|Call Trace:`) // a trace follows a failed allocation; an oops has lines of its own
 
-// MemoryFault reports whether a line tells of memory that ran out, which spoils no trial that was to.
+// MemoryFault reports whether a line tells of exhausted memory, which spoils no trial that exhausts
+// it on purpose.
 func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
 
-// ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial:
-// an oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.
+// ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial: an
+// oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.
 func ConsoleFault(line string) bool { return faults.MatchString(line) }

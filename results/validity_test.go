@@ -78,8 +78,8 @@ func TestCodesAreDocumented(t *testing.T) {
 	}
 }
 
-// TestInvalidate_OldTrial gives a trial of a ctload without codes one more reason: the codes go with their
-// reasons.
+// TestInvalidate_OldTrial gives a trial of a ctload without codes one more reason: each code stays
+// with its reason.
 func TestInvalidate_OldTrial(t *testing.T) {
 	trial := Trial{Invalid: []string{"the clock went wrong"}}
 	trial.Invalidate(Reason{CodeNoLoad, "no load was offered"}, Reason{CodeNoLoad, "no load was offered"})
@@ -125,7 +125,7 @@ func TestConsoleFault(t *testing.T) {
 	}
 }
 
-// Scenarios that ask for the same kernel and memory are to have got the same.
+// TestReconcileScenarios: scenarios that ask for the same kernel and memory must get the same.
 func TestReconcileScenarios(t *testing.T) {
 	trial := func(kernel string, memory int64) []Trial {
 		t := Trial{Kernel: kernel, MemoryBytes: memory, Load: failing("requests", 10, 0)}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Count writes a whole number as people read it: thousands are set apart from 10,000 upwards, so
-// that 4096 stays the figure that operators know.
+// Count formats a whole number for readers: it separates thousands from 10,000 upwards, so that
+// 4096 stays the figure that operators know.
 func Count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	digits := strings.TrimPrefix(s, "-")
@@ -26,7 +26,7 @@ func Count(n int64) string {
 	return b.String()
 }
 
-// Figure writes a measured value with three significant digits, and whole from 100 upwards: a
+// Figure formats a measured value with three significant digits, and whole from 100 upwards: a
 // fourth digit of a timing is noise.
 func Figure(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -47,7 +47,8 @@ func Figure(v float64) string {
 	}
 }
 
-// Percent writes a share as a percentage, never rounding something to 0 % nor less than all to 100 %.
+// Percent formats a share as a percentage. It never rounds a share above 0 to 0 % nor one below 1
+// to 100 %.
 func Percent(share float64) string {
 	p := share * 100
 	switch {
@@ -66,7 +67,7 @@ func Percent(share float64) string {
 	}
 }
 
-// Bytes writes a size in binary units.
+// Bytes formats a size in binary units.
 func Bytes(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {

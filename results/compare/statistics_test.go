@@ -17,8 +17,8 @@ func TestMannWhitneyPublished(t *testing.T) {
 		want float64
 	}{
 		{
-			// Hollander & Wolfe 1973, p. 69: permeability of the human chorioamnion; the exact one-sided
-			// p of R's wilcox.test is 0.1272.
+			// Hollander & Wolfe 1973, p. 69: permeability of the human chorioamnion; the exact
+			// one-sided p of R's wilcox.test is 0.1272.
 			"chorioamnion",
 			[]float64{0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46},
 			[]float64{1.15, 0.88, 0.90, 0.74, 1.21},
