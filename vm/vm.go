@@ -1,5 +1,5 @@
-// Package vm is the places where trials happen: labs and their nodes. A driver (vm/libvirt, ...)
-// makes a [Lab]; the orchestrator asks it for nodes and talks to their agents.
+// Package vm defines the places where trials happen: labs and their nodes. A driver (vm/libvirt,
+// ...) makes a [Lab]; the orchestrator asks it for nodes and talks to their agents.
 package vm
 
 import (
@@ -19,17 +19,17 @@ type Lab interface {
 	Boot(ctx context.Context, machine Machine) (Node, error)
 	// Join starts a load node with a network stack of its own.
 	Join(ctx context.Context, load LoadNode) (Node, error)
-	// About says what the lab runs on.
+	// About returns what the lab runs on.
 	About() About
 	// Close ends every node and removes every link.
 	io.Closer
 }
 
-// Node is something that runs an agent.
+// Node runs an agent.
 type Node interface {
 	Name() string
 	Agent() *agent.Client
-	// Console is the text that the node's kernel has printed so far; empty where there is none.
+	// Console returns the text that the node's kernel has printed so far; empty without a console.
 	Console() string
 	io.Closer
 }
@@ -40,15 +40,15 @@ type Configurer interface {
 	Configure(ctx context.Context, settings tuning.Settings) error
 }
 
-// Hosted is a node whose host tells how the node's CPUs fare there.
+// Hosted is a node whose host reports the CPU time of the node.
 type Hosted interface {
 	Scheduled(ctx context.Context) (Scheduled, error)
 }
 
-// Scheduled is what the CPUs of a machine got of their host since it was started, all added up.
+// Scheduled holds the time that the host gave a machine's CPUs since the machine started, as sums.
 type Scheduled struct {
 	Ran    time.Duration
-	Waited time.Duration // ready to run, while the host's CPUs were busy with others
+	Waited time.Duration // ready to run while other tasks held the host's CPUs
 }
 
 // Machine is a node with a kernel of its own.
@@ -60,18 +60,19 @@ type Machine struct {
 	MemoryBytes int64
 	Ports       []Port
 	ConsoleFile string // path of a file that receives the serial console
-	// Linked is closed when the machine may join its links; nil: at once. Until then Boot does not return, and
-	// nodes of an earlier trial may have the same addresses. Only the embedded lab of libvirt heeds it.
+	// Linked is closed when the machine may join its links; nil: at once. Boot does not return
+	// before, and nodes of an earlier trial may still have the same addresses. Only the embedded
+	// lab of libvirt waits for it.
 	Linked <-chan struct{}
 }
 
-// Port is a node's place on a link. Nodes on the link of the same name reach each other, and nothing
+// Port is a node's place on a link. Nodes on the link of the same name reach each other and nothing
 // else.
 type Port struct {
 	Link      string
 	Addresses []string // in CIDR notation
 	Routes    []agent.Route
-	Local     []string // networks whose every address the node takes for its own
+	Local     []string // networks of which the node takes every address for its own
 }
 
 // LoadNode is a node that makes load; it needs no kernel of its own.
@@ -83,23 +84,23 @@ type LoadNode struct {
 // About is what a lab runs on, for the report.
 type About struct {
 	Driver          string
-	Accelerator     string // kvm or tcg; none where no machine is emulated
-	AcceleratorNote string // why it is not kvm
-	Box             string // of the DUT; empty: it is none of a box
+	Accelerator     string // kvm or tcg; empty where the lab emulates no machine
+	AcceleratorNote string // why the accelerator is not kvm
+	Box             string // Vagrant box of the DUT; empty without one
 	BoxVersion      string
 	QEMU            string // version
 	Libvirt         string // version
-	Host            *Host  // that the DUT is on; nil: this one
+	Host            *Host  // the DUT's host; nil: this one
 }
 
-// Host is another host than this one, as far as is known of it.
+// Host holds the known facts of another host.
 type Host struct {
 	CPU         string // model
 	CPUs        int
 	MemoryBytes int64
 }
 
-// LostError says that the lab itself is gone, so that no further trial can be made in it.
+// LostError reports that the lab itself is gone, so that it can hold no further trial.
 type LostError struct {
 	Reason error
 }
@@ -107,7 +108,8 @@ type LostError struct {
 func (e *LostError) Error() string { return fmt.Sprintf("the lab is gone: %v", e.Reason) }
 func (e *LostError) Unwrap() error { return e.Reason }
 
-// BootError says that a machine did not reach its agent, or lost it, with the end of its console.
+// BootError reports that a machine did not reach its agent, or lost it, with the end of its
+// console.
 type BootError struct {
 	Node    string
 	Reason  error
@@ -116,12 +118,12 @@ type BootError struct {
 
 func (e *BootError) Error() string { return e.Brief() + consoleTail(e.Console) }
 
-// Brief is the error without the console.
+// Brief returns the error without the console.
 func (e *BootError) Brief() string { return fmt.Sprintf("%s: %v", e.Node, e.Reason) }
 
 func (e *BootError) Unwrap() error { return e.Reason }
 
-// consoleTail is the last lines of a console, indented below an error message.
+// consoleTail returns the last 40 lines of a console, indented below an error message.
 func consoleTail(console string) string {
 	const lines = 40
 	console = strings.TrimRight(strings.ReplaceAll(console, "\r", ""), "\n")

@@ -15,30 +15,30 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// KVM is believed when a guest has booted under it, never because /dev/kvm is there: nested or
-// restricted hosts have the device, open it, and hang or kill their guests. The first machine of a lab
-// is that proof. When it fails, the lab falls back to TCG, says why, and remembers it until the host
-// boots again, so that the next lab does not wait for the same failure.
+// A lab trusts KVM once a guest has booted under it, never because /dev/kvm exists: nested or
+// restricted hosts have the device, open it, and hang or kill their guests. The first machine of a
+// lab gives that proof. When it fails, the lab falls back to TCG, says why, and remembers the
+// failure until the host boots again, so that the next lab does not wait for it a second time.
 
-// proofLimit is how long the first machine may take under KVM, where a boot takes about a second.
+// proofLimit bounds the boot of the first machine under KVM, where a boot takes about a second.
 const proofLimit = 15 * time.Second
 
-// Accelerator is what is known about this host's KVM.
+// Accelerator holds what is known about this host's KVM.
 type Accelerator struct {
 	Name   string // KVM until it has failed, or TCG
 	Proven bool   // a machine has booted with it
-	Note   string // why it is not KVM
-	Memory string // path of the file that remembers a failure
+	Note   string // why the accelerator is not KVM
+	Memory string // path of the file that remembers a failure; empty: none
 }
 
-// ChooseAccelerator decides what the first machine is tried with. forced is KVM, TCG or empty.
+// ChooseAccelerator decides what the first machine tries. forced is KVM, TCG or empty.
 func ChooseAccelerator(forced, cache string) Accelerator {
 	a := Accelerator{Name: KVM, Memory: KVMMemory(cache)}
 	switch forced {
 	case TCG:
 		return Accelerator{Name: TCG, Proven: true, Note: "TCG was asked for"}
 	case KVM:
-		a.Proven = true // a failure is then an error, not a reason for something else
+		a.Proven = true // a failure is then an error and not a reason for TCG
 		return a
 	}
 	if why := kvmAbsent(); why != "" {
@@ -48,7 +48,7 @@ func ChooseAccelerator(forced, cache string) Accelerator {
 	return a
 }
 
-// KVMMemory is the file that remembers a failure of this host.
+// KVMMemory returns the path of the file that remembers a failure on this host.
 func KVMMemory(cache string) string {
 	if cache == "" {
 		return ""
@@ -56,14 +56,15 @@ func KVMMemory(cache string) string {
 	return filepath.Join(cache, "kvm-failed")
 }
 
-// Remember takes an earlier failure since this host booted for granted.
+// Remember falls back to TCG when the file records a failure since this host booted.
 func (a *Accelerator) Remember() {
 	if why := a.recall(); why != "" {
 		a.Name, a.Proven, a.Note = TCG, true, why
 	}
 }
 
-// Boot starts a machine with what is known to work. Where nothing is known yet, the machine is the proof.
+// Boot starts a machine with the accelerator that works. Before that is proven, the machine is the
+// proof.
 func (a *Accelerator) Boot(ctx context.Context, tell func(string), start func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
 	if !a.Proven {
 		node, err := start(KVM, false)
@@ -83,7 +84,7 @@ func (a *Accelerator) Boot(ctx context.Context, tell func(string), start func(ac
 	return start(a.Name, true)
 }
 
-// LimitOf bounds a boot, which is short where a failure is to be expected.
+// LimitOf bounds a boot: shortly where a failure is likely.
 func LimitOf(accelerator string, proven bool) time.Duration {
 	if !proven {
 		return proofLimit
@@ -91,7 +92,7 @@ func LimitOf(accelerator string, proven bool) time.Duration {
 	return bootLimit[accelerator]
 }
 
-// kvmAbsent says why KVM cannot even be tried.
+// kvmAbsent returns why KVM cannot even be tried; empty when it can.
 func kvmAbsent() string {
 	switch err := unix.Access("/dev/kvm", unix.R_OK|unix.W_OK); {
 	case errors.Is(err, unix.ENOENT):
@@ -106,17 +107,17 @@ func kvmAbsent() string {
 func (a *Accelerator) refuse(reason error) {
 	a.Name, a.Proven = TCG, true
 	a.Note = "a guest did not boot under KVM: " + briefly(reason)
-	if a.Memory == "" { // another host's, of which nothing is remembered
+	if a.Memory == "" { // the KVM of another host, of which nothing is remembered
 		return
 	}
 	// Only a convenience: without the file the next lab tries again.
 	_ = os.WriteFile(a.Memory, []byte(bootID()+"\n"+a.Note+"\n"), 0o600)
 }
 
-// emulatorError is what QEMU says of itself, in the middle of what libvirt says about it.
+// emulatorError finds QEMU's own message within libvirt's.
 var emulatorError = regexp.MustCompile(`(?m)qemu-system-\w+: (?:error: )?(.*)$`)
 
-// briefly is the part of a boot's error that tells KVM's troubles.
+// briefly returns the part of a boot's error that explains the failure of KVM.
 func briefly(err error) string {
 	if said := emulatorError.FindStringSubmatch(err.Error()); said != nil {
 		return "QEMU says: " + said[1]
@@ -128,7 +129,7 @@ func briefly(err error) string {
 	return first
 }
 
-// recall is the note of an earlier failure since this host booted.
+// recall returns the note of an earlier failure since this host booted; empty without one.
 func (a *Accelerator) recall() string {
 	text, err := os.ReadFile(a.Memory)
 	if err != nil {
@@ -149,8 +150,8 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// KVMRefused says why machines of this host will be emulated, empty when KVM will be tried, and which
-// file remembers it, if one does. cache is the folder that was given to [Open].
+// KVMRefused returns why this host will emulate its machines, empty when KVM will be tried, and the
+// file that remembers a failure, if one does. cache is the folder given to [Open].
 func KVMRefused(cache string) (why, memory string) {
 	a := ChooseAccelerator("", cache)
 	if a.recall() != "" {

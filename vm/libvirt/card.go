@@ -17,7 +17,7 @@ import (
 type Plugged struct {
 	Machine Machine
 	Card    Card
-	shaping *agent.Client // that was asked to shape it, and has not been asked to end it; or nil
+	shaping *agent.Client // the client asked to shape the card and not yet to stop; nil: none
 }
 
 // Shape implements [link.Card] through the machine's agent.
@@ -26,7 +26,7 @@ func (p *Plugged) Shape(ctx context.Context, c link.Conditions) (to, from link.C
 	fault := faults.Fault{ID: "link of " + p.Card.MAC, Kind: actions.Network, Card: p.Card.MAC, Conditions: c}
 	before := p.shaping
 	p.shaping = nil
-	if before == client { // and not one of before a reset
+	if before == client { // not a client from before a reset
 		if _, err := client.Revert(ctx, fault.ID); err != nil {
 			return to, from, err
 		}
@@ -58,7 +58,7 @@ func (p *Plugged) SetCarrier(ctx context.Context, up bool) error {
 	})
 }
 
-// Carrier implements [link.Card], by libvirt's description of the machine.
+// Carrier implements [link.Card]; it reads libvirt's description of the machine.
 func (p *Plugged) Carrier(ctx context.Context) (up bool, err error) {
 	var xml string
 	err = p.Machine.Do(ctx, "describe", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) (err error) {

@@ -1,5 +1,5 @@
-// Package libvirt is what labs on libvirt daemons share: connections and streams, descriptions of machines, what
-// happens to machines and their cards, and the choice between KVM and emulation.
+// Package libvirt holds what labs on libvirt daemons share: connections and streams, descriptions
+// of machines, faults of machines and their cards, and the choice between KVM and emulation.
 package libvirt
 
 import (
@@ -12,17 +12,17 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
-// Connection is a libvirt connection whose calls end when their context does: go-libvirt's own take
-// neither a context nor a time limit.
+// Connection is a libvirt connection whose calls end when their context does: go-libvirt's own
+// calls take neither a context nor a time limit.
 type Connection struct {
 	URI      string
 	Virt     *golibvirt.Libvirt
 	Patience time.Duration // see callPatience
 }
 
-// callPatience is how long a call may still go on when its context has ended, before the connection is given up to be
-// free of it. Most calls end by themselves within a second, and over the connection goes whatever is to be cleaned up,
-// and what others are about.
+// callPatience bounds how long a call may outlive its context before Within disconnects to end it.
+// Most calls end by themselves within a second, and cleaning up and concurrent calls need the
+// connection.
 const callPatience = 5 * time.Second
 
 // Connect connects to the daemon behind a URI. The error is a *guest.MissingError.
@@ -35,9 +35,9 @@ func Connect(ctx context.Context, at *Endpoint) (*Connection, error) {
 	return &Connection{URI: at.URI.String(), Virt: virt, Patience: callPatience}, nil
 }
 
-// Create starts a transient domain from its XML; more are further flags.
+// Create starts a transient domain from its XML; more holds further flags.
 func (c *Connection) Create(ctx context.Context, xml string, more golibvirt.DomainCreateFlags) (golibvirt.Domain, error) {
-	// The domain ends with this connection too: one more way in which nothing is left.
+	// The domain also ends with this connection, so that a killed run leaves none.
 	flags := golibvirt.DomainStartAutodestroy | more
 	return Within(ctx, c, func() (golibvirt.Domain, error) { return c.Virt.DomainCreateXML(xml, flags) })
 }
@@ -48,7 +48,7 @@ func (c *Connection) Do(ctx context.Context, call func() error) error {
 	return err
 }
 
-// Destroy ends a domain at once. One that has ended by itself is no error.
+// Destroy ends a domain at once. A domain that has already ended is no error.
 func (c *Connection) Destroy(ctx context.Context, domain golibvirt.Domain) error {
 	err := c.Do(ctx, func() error { return c.Virt.DomainDestroy(domain) })
 	if golibvirt.IsNotFound(err) {
@@ -57,7 +57,7 @@ func (c *Connection) Destroy(ctx context.Context, domain golibvirt.Domain) error
 	return err
 }
 
-// Versions are those of QEMU and libvirt.
+// Versions returns the versions of QEMU and libvirt.
 func (c *Connection) Versions(ctx context.Context) (qemu, libvirt string, err error) {
 	both, err := Within(ctx, c, func() ([2]uint64, error) {
 		hypervisor, err := c.Virt.ConnectGetVersion()
@@ -80,9 +80,9 @@ func Version(n uint64) string {
 
 // Close ends the connection.
 func (c *Connection) Close(ctx context.Context) error {
-	// Not beside the connection's own end, which is what is wanted here.
+	// nil: a disconnected connection is the aim here and no error.
 	_, err := Within(ctx, nil, func() (struct{}, error) { return struct{}{}, c.Virt.Disconnect() })
-	if errors.Is(err, golibvirt.ErrInterrupted) { // the other side was quicker than its answer, as over ssh
+	if errors.Is(err, golibvirt.ErrInterrupted) { // the other side hung up, as over ssh
 		return nil
 	}
 	return err
@@ -91,8 +91,9 @@ func (c *Connection) Close(ctx context.Context) error {
 // ErrDaemonGone ends the calls of a connection whose daemon is gone.
 var ErrDaemonGone = errors.New("the libvirt daemon is gone")
 
-// Within runs one call beside its context. One that is under way when that ends is waited for, for as long as the
-// connection's patience, and then ends with the connection: what it did is known, or no more can come of it.
+// Within runs one call beside its context. When the context ends during the call, Within waits for
+// the call up to the connection's patience and then disconnects: the call's effect is known, or the
+// call can have no further one.
 func Within[T any](ctx context.Context, c *Connection, call func() (T, error)) (T, error) {
 	var none T
 	if c != nil && ctx.Err() != nil {
@@ -115,7 +116,7 @@ func Within[T any](ctx context.Context, c *Connection, call func() (T, error)) (
 	case o := <-done:
 		return o.value, inWords(c, o.err)
 	case <-lost:
-		select { // the call may have ended in the same moment
+		select { // the call may have ended at the same moment
 		case o := <-done:
 			return o.value, inWords(c, o.err)
 		default:
@@ -137,8 +138,8 @@ func Within[T any](ctx context.Context, c *Connection, call func() (T, error)) (
 	return none, fmt.Errorf("libvirt did not answer: %w", context.Cause(ctx))
 }
 
-// inWords is the error of a call on a connection that was there. go-libvirt says EINVAL where it is not any
-// more, and that a call was interrupted where it went meanwhile.
+// inWords returns the error of a call on an established connection. go-libvirt returns EINVAL on a
+// connection that is gone, and ErrInterrupted when it goes during the call.
 func inWords(c *Connection, err error) error {
 	if c != nil && (errors.Is(err, syscall.EINVAL) || errors.Is(err, golibvirt.ErrInterrupted)) {
 		return ErrDaemonGone
@@ -149,7 +150,7 @@ func inWords(c *Connection, err error) error {
 const (
 	// CallLimit bounds a call to the daemon; a domain start takes about 0.4 s.
 	CallLimit = 30 * time.Second
-	// CloseLimit bounds what is cleaned up after an interrupt.
+	// CloseLimit bounds the cleaning up after an interrupt.
 	CloseLimit = 10 * time.Second
 )
 

@@ -18,32 +18,32 @@ const (
 	TCG = "tcg"
 )
 
-// Domain is what the XML of a machine depends on.
+// Domain holds what the XML of a machine depends on.
 type Domain struct {
 	Name        string
 	UUID        string // empty: libvirt's choice
 	Run         string // id of the run, kept with the domain; empty: none
-	Kind        string // QEMU's machine; empty: pc
+	Kind        string // QEMU's machine type; empty: pc
 	Accelerator string
 	Machine     vm.Machine
 	CPUs        string // CPUs of the host that it may use, as "2,3"; empty: all
 	Cards       []Card // one for each of the machine's ports, in their order
-	Channel     string // path of the socket of the agent's port; empty: libvirt's choice
-	Appending   bool   // to the file of its console
+	Channel     string // path of the socket of the agent's port; empty: libvirt chooses
+	Appending   bool   // append to the console file instead of truncating it
 }
 
-// Card is a network card of a machine, on one of three things.
+// Card is a network card of a machine. One of Tap, Network and Bridge is set.
 type Card struct {
-	Tap     string // that exists
-	Network string // of libvirt
-	Bridge  string // of the host
+	Tap     string // an existing tap
+	Network string // network of libvirt
+	Bridge  string // bridge of the host
 	MAC     string
-	MTU     uint // that the machine is told; 0: it takes 1500 bytes
+	MTU     uint // bytes, announced to the machine; 0: it assumes 1500
 }
 
-// XML describes a transient domain: direct kernel boot, a virtio network card for each port, the agent's
-// virtio-serial port, the serial console into a file (or, without one, to whoever opens it), and nothing
-// else, since each device costs boot time under emulation.
+// XML describes a transient domain: direct kernel boot, a virtio network card for each port, the
+// agent's virtio-serial port, the serial console into a file (without one: into a stream that a
+// client opens), and nothing else, since each device costs boot time under emulation.
 func (d Domain) XML() (string, error) {
 	doc := &libvirtxml.Domain{
 		Type:   "qemu",
@@ -93,11 +93,11 @@ func (d Domain) XML() (string, error) {
 	return text, nil
 }
 
-// vcpus gives a machine with one emulated CPU room for a second one, which its kernel is told not to use.
-// For a machine that can only have one, QEMU translates locked instructions into plain ones, but its
-// devices run in threads of their own. A virtio queue then loses a kick now and then, and stands still from
-// there on (NETDEV WATCHDOG: transmit queue timed out). QEMU 8.1 keeps the guest's fences, but Linux on x86 uses
-// a locked addition for one.
+// vcpus gives a machine with one emulated CPU room for a second one, which its kernel is told not
+// to use. For a machine that can only have one, QEMU translates locked instructions into plain
+// ones, but its devices run in threads of their own. A virtio queue then loses an occasional kick
+// and stands still from there on (NETDEV WATCHDOG: transmit queue timed out). QEMU 8.1 keeps the
+// guest's fences, but Linux on x86 uses a locked addition for one.
 func (d Domain) vcpus() *libvirtxml.DomainVCPU {
 	v := &libvirtxml.DomainVCPU{Value: uint(d.Machine.VCPUs), CPUSet: d.CPUs}
 	if d.Accelerator == TCG && d.Machine.VCPUs == 1 {
@@ -117,7 +117,7 @@ func (d Domain) console() *libvirtxml.DomainChardevSource {
 	return &libvirtxml.DomainChardevSource{File: file}
 }
 
-// Metadata says whose an object is, for those who come across it.
+// Metadata names the run that an object belongs to, for other users of the daemon.
 func Metadata(run string) string {
 	return fmt.Sprintf(`<ctload:run xmlns:ctload="https://github.com/ctload/ctload">%s</ctload:run>`, run)
 }
@@ -129,9 +129,10 @@ func (d Domain) commandLine() string {
 	return guest.CommandLine
 }
 
-// emulatedCPU is QEMU's default CPU without cmpxchg16b: QEMU 7.2 leaves garbage in the flags after that
-// instruction, which the slab allocator of kernels from 6.12 on uses, so that an interrupt at the wrong
-// moment ends in a double fault (4 of 24 boots on a busy host; none without it).
+// emulatedCPU returns QEMU's default CPU without cmpxchg16b: QEMU 7.2 leaves garbage in the flags
+// after that instruction, which the slab allocator uses in kernels from 6.12 on, so that an
+// interrupt at the wrong moment ends in a double fault (4 of 24 boots on a busy host; none without
+// the instruction).
 func emulatedCPU() *libvirtxml.DomainCPU {
 	return &libvirtxml.DomainCPU{
 		Mode: "custom", Match: "exact", Check: "none",
@@ -146,7 +147,7 @@ func interfaces(cards []Card) []libvirtxml.DomainInterface {
 		i := libvirtxml.DomainInterface{
 			MAC:   &libvirtxml.DomainInterfaceMAC{Address: c.MAC},
 			Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-			// An option ROM would only be loaded and searched; nothing boots from the network.
+			// QEMU would load and search an option ROM in vain: nothing boots from the network.
 			ROM: &libvirtxml.DomainROM{Enabled: "no"},
 		}
 		if c.MTU > 0 {
@@ -166,7 +167,7 @@ func interfaces(cards []Card) []libvirtxml.DomainInterface {
 	return list
 }
 
-// Arch returns what libvirt calls an architecture of Go.
+// Arch returns libvirt's name of a Go architecture.
 func Arch(goarch string) string {
 	switch goarch {
 	case "amd64":
@@ -177,9 +178,8 @@ func Arch(goarch string) string {
 	return goarch
 }
 
-// CheckArchitecture reports whether a ctload that is built for goarch can boot machines. They are
-// PCs (domain.xml, guest.CommandLine), and this program is their init. The error is a
-// *guest.MissingError.
+// CheckArchitecture returns a *guest.MissingError unless a ctload built for goarch can boot
+// machines. They are PCs (domain.xml, guest.CommandLine), and this program is their init.
 func CheckArchitecture(goarch string) error {
 	if goarch == "amd64" {
 		return nil

@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestDomainXML holds the machine's description to a golden file for each accelerator, and for a single CPU, for
-// which emulation needs room for another one.
+// TestDomainXML compares the machine's description with a golden file for each accelerator, and for
+// a single CPU, where emulation needs room for a second one.
 func TestDomainXML(t *testing.T) {
 	for _, tc := range []struct {
 		file, accelerator string
@@ -39,7 +39,7 @@ func TestDomainXML(t *testing.T) {
 	}
 }
 
-// golden holds a text to a file of testdata.
+// golden compares a text with a file of testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -57,8 +57,8 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestKVMFailureIsRememberedUntilTheHostBoots goes through what a lab does on a host whose KVM does not
-// work, and on the same host later.
+// TestKVMFailureIsRememberedUntilTheHostBoots follows a lab on a host whose KVM does not work, and
+// on the same host later.
 func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
 	cache := t.TempDir()
 	a := Accelerator{Name: KVM, Memory: filepath.Join(cache, "kvm-failed")}
@@ -84,7 +84,7 @@ func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
 	}
 }
 
-// TestBriefly finds QEMU's own words in libvirt's.
+// TestBriefly finds QEMU's message in libvirt's.
 func TestBriefly(t *testing.T) {
 	err := errors.New("internal error: process exited while connecting to monitor: 2026-11-20T13:05:18.910338Z " +
 		"qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../x.c:1: assertion")
@@ -93,7 +93,7 @@ func TestBriefly(t *testing.T) {
 	}
 }
 
-// TestDomainXML_OfOtherDaemons holds what is made on a daemon of others to a golden file.
+// TestDomainXML_OfOtherDaemons compares a machine on a shared daemon with a golden file.
 func TestDomainXML_OfOtherDaemons(t *testing.T) {
 	machine, err := Domain{
 		Name: "ctload-0badcafe-dut-1", UUID: "00000000-0000-4000-8000-000000000001", Run: "0badcafe", Kind: "q35", Accelerator: KVM, CPUs: "2,3",
@@ -106,7 +106,8 @@ func TestDomainXML_OfOtherDaemons(t *testing.T) {
 	golden(t, "shared.xml", machine)
 }
 
-// TestCheckArchitecture refuses a build whose machines no test has booted, and names what works there.
+// TestCheckArchitecture refuses a build whose machines no test has booted, and names what works
+// there.
 func TestCheckArchitecture(t *testing.T) {
 	if err := CheckArchitecture("amd64"); err != nil {
 		t.Error(err)

@@ -19,14 +19,14 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// Endpoint is where a libvirt daemon listens: a URI in libvirt's notation.
+// Endpoint is the place where a libvirt daemon listens: a URI in libvirt's notation.
 type Endpoint struct {
 	URI       *url.URL
 	Transport string // unix, tcp, tls or ssh
 	dialer    socket.Dialer
 }
 
-// forms are the URIs that are understood, for errors.
+// forms lists the URIs that ParseEndpoint accepts, for errors.
 const forms = "qemu:///system, qemu+ssh://HOST/system, qemu+tls://HOST/system or qemu+tcp://HOST/system"
 
 // URIError says why a URI names no libvirt daemon.
@@ -36,13 +36,14 @@ func (e *URIError) Error() string {
 	return fmt.Sprintf("%q is no libvirt daemon: %s; valid are %s", e.URI, e.Why, forms)
 }
 
-// CheckURI returns a [*URIError] for a URI that is not understood, without a look at its host.
+// CheckURI returns a [*URIError] for a URI that ParseEndpoint rejects; it does not contact the
+// host.
 func CheckURI(text string) error {
 	_, err := ParseEndpoint(text)
 	return err
 }
 
-// ParseEndpoint understands a URI. A session URI must name its socket (qemu:///session?socket=PATH).
+// ParseEndpoint parses a URI. A session URI must name its socket (qemu:///session?socket=PATH).
 func ParseEndpoint(text string) (*Endpoint, error) {
 	wrong := func(why string) error { return &URIError{URI: text, Why: why} }
 	uri, err := url.Parse(text)
@@ -103,7 +104,7 @@ func ParseEndpoint(text string) (*Endpoint, error) {
 	return a, nil
 }
 
-// Name is what messages call the host.
+// Name returns the name of the host in messages.
 func (a *Endpoint) Name() string {
 	if a.Transport == "unix" {
 		if path := a.URI.Query().Get("socket"); path != "" {
@@ -114,15 +115,15 @@ func (a *Endpoint) Name() string {
 	return a.URI.Host
 }
 
-// Here reports whether the daemon is this host's own. Behind a socket that is named may be another's.
+// Here reports whether the daemon is this host's own. A named socket may lead to another host's.
 func (a *Endpoint) Here() bool { return a.Transport == "unix" && a.URI.Query().Get("socket") == "" }
 
-// DeadAfter says how soon a host that does not answer counts as gone: after that long without a packet the
-// kernel asks, and gives up after that long again.
+// DeadAfter bounds the silence of a host, twice: after that long without a packet the kernel
+// probes, and after that long again it gives the host up.
 const DeadAfter = 5 * time.Second
 
-// Dial implements [socket.Dialer]. A connection over the network ends by itself when the host at its other
-// end is gone without a word.
+// Dial implements [socket.Dialer]. A connection over the network ends by itself when the host at
+// its other end vanishes without closing it.
 func (a *Endpoint) Dial() (net.Conn, error) {
 	conn, err := a.dialer.Dial()
 	if err != nil {
@@ -140,8 +141,8 @@ func (a *Endpoint) Dial() (net.Conn, error) {
 	return conn, nil
 }
 
-// endWithHost bounds how long the kernel waits for a peer: silent (keep-alives), or with data under way
-// (TCP_USER_TIMEOUT, Linux 2.6.37).
+// endWithHost bounds how long the kernel waits for a silent peer (keep-alives) and for an
+// acknowledgement of data (TCP_USER_TIMEOUT, Linux 2.6.37).
 func endWithHost(conn *net.TCPConn) error {
 	const probes = 5
 	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: DeadAfter, Interval: DeadAfter / probes, Count: probes})
@@ -159,8 +160,7 @@ func endWithHost(conn *net.TCPConn) error {
 	return errors.Join(err, failure)
 }
 
-// explain makes the error of a connection that was not made one that says what to do. It is a
-// *guest.MissingError.
+// explain turns the error of a failed connection into a *guest.MissingError that names the fix.
 func (a *Endpoint) explain(err error) error {
 	missing := &guest.MissingError{What: fmt.Sprintf("no connection to libvirt at %s", a.URI), Err: err}
 	var unknown *net.DNSError
@@ -192,12 +192,13 @@ func (a *Endpoint) explain(err error) error {
 
 // Run runs a script of ip(8) as root on the host of the daemon and returns what it prints.
 func (a *Endpoint) Run(ctx context.Context, script string) (string, error) {
-	// In a shell of its own, so that the whole of it is root's.
+	// A shell of its own runs the whole script as root.
 	script = Quote("export PATH=$PATH:/usr/sbin:/sbin; set -e\n" + script)
 	return a.Shell(ctx, "if [ $(id -u) = 0 ]; then exec sh -c "+script+"; else exec sudo -n sh -c "+script+"; fi")
 }
 
-// Shell runs a script on the host of the daemon, where that can be done: here, or through ssh.
+// Shell runs a script on the host of the daemon: on this host, or through ssh. Without either it
+// returns errors.ErrUnsupported.
 func (a *Endpoint) Shell(ctx context.Context, script string) (string, error) {
 	var cmd *exec.Cmd
 	switch d := a.dialer.(type) {

@@ -15,7 +15,7 @@ import (
 type Machine interface {
 	Name() string
 	Agent() *agent.Client
-	// Do makes one call about the machine's domain; doing is for the error, as "pause".
+	// Do makes one call about the machine's domain; doing names it in errors, as "pause".
 	Do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error
 }
 
@@ -45,13 +45,15 @@ func Paused(ctx context.Context, m Machine) (paused bool, err error) {
 // restartable is a machine that can be started again.
 type restartable interface {
 	Machine
-	// Start starts it and returns when its agent has answered and its cards have their addresses.
+	// Start starts the machine and returns when its agent has answered and its cards have their
+	// addresses.
 	Start(ctx context.Context) error
 }
 
-// Reset is [vm.Resettable] by a power cut: the machine ends at once, whatever it was about, and starts again within
-// limit, on the same links, of which ends knows. libvirt's own reset is not that: QEMU's clock goes on through it, and
-// under TCG a guest that is reset then stands still for as long as it was up before (QEMU 7.2).
+// Reset implements [vm.Resettable] by a power cut: the machine ends at once and starts again within
+// limit, on the same links, which ends knows. libvirt's own reset does not do that: QEMU's clock
+// continues through it, and under TCG (QEMU 7.2) a guest then stands still for as long as it was up
+// before.
 func Reset(ctx context.Context, m restartable, ends *link.Ends, limit time.Duration) error {
 	ends.Rebooted(m.Name())
 	before := m.Agent()

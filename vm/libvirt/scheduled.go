@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// Scheduled returns for how long a domain ran and waited, by the figures of [Connection.VCPUStats].
+// Scheduled returns how long a domain ran and waited, from the figures of [Connection.VCPUStats].
 func Scheduled(params []golibvirt.TypedParam) (vm.Scheduled, error) {
 	var s vm.Scheduled
 	delays := 0
@@ -35,7 +35,7 @@ func Scheduled(params []golibvirt.TypedParam) (vm.Scheduled, error) {
 	return s, nil
 }
 
-// VCPUStats are libvirt's figures of a domain's CPUs.
+// VCPUStats returns libvirt's figures of a domain's CPUs.
 func (c *Connection) VCPUStats(ctx context.Context, domain golibvirt.Domain) ([]golibvirt.TypedParam, error) {
 	records, err := Within(ctx, c, func() ([]golibvirt.DomainStatsRecord, error) {
 		return c.Virt.ConnectGetAllDomainStats([]golibvirt.Domain{domain}, uint32(golibvirt.DomainStatsVCPU), 0)

@@ -15,17 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sshDialer reaches a daemon as virsh does: ssh with the user's own configuration, and on the other side
-// the helper that comes with libvirt, or nc where a socket is named or the helper is missing. ssh ends
-// with the connection, also when this program is killed, since its standard streams do.
+// sshDialer reaches a daemon as virsh does: ssh with the user's own configuration, and on the other
+// side the helper that comes with libvirt, or nc where the URI names a socket or the helper is
+// missing. ssh ends with the connection, also when this program is killed, since its standard
+// streams close.
 type sshDialer struct {
 	uri *url.URL
 
 	mu   sync.Mutex
-	last *saying // of the ssh that was started last
+	last *saying // of the latest ssh
 }
 
-// saying keeps what a program wrote to its standard error. Safe for concurrent use.
+// saying keeps the text that a program wrote to its standard error. Safe for concurrent use.
 type saying struct {
 	mu    sync.Mutex
 	text  strings.Builder
@@ -42,13 +43,13 @@ func (s *saying) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// target are ssh's options and the host, without a command.
+// target returns ssh's options and the host, without a command.
 func (d *sshDialer) target() []string {
 	return append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
 		"-o", fmt.Sprintf("ServerAliveInterval=%d", int(DeadAfter/time.Second)), "-o", "ServerAliveCountMax=2"}, d.whom()...)
 }
 
-// whom are the options that the user's URI stands for, and the host.
+// whom returns the options that the user's URI stands for, and the host.
 func (d *sshDialer) whom() []string {
 	query := d.uri.Query()
 	var args []string
@@ -70,7 +71,7 @@ func (d *sshDialer) whom() []string {
 	return append(args, "--", d.uri.Hostname())
 }
 
-// helper is what is run on the other side.
+// helper returns the command that runs on the other side.
 func (d *sshDialer) helper() string {
 	path := d.uri.Query().Get("socket")
 	if path != "" {
@@ -92,7 +93,7 @@ func (d *sshDialer) Dial() (net.Conn, error) {
 	said := &saying{ended: make(chan struct{})}
 	cmd := exec.Command("ssh", append(d.target(), "sh -c "+Quote(d.helper()))...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ctrl-C is for this program alone
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ctrl-C reaches this program alone
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (d *sshDialer) Dial() (net.Conn, error) {
 		return nil, errors.Join(fmt.Errorf("start ssh: %w", err), conn.Close())
 	}
 	go func() {
-		_ = cmd.Wait() // what it said is the error
+		_ = cmd.Wait() // its standard error holds the reason
 		close(said.ended)
 	}()
 	d.mu.Lock()
@@ -110,7 +111,7 @@ func (d *sshDialer) Dial() (net.Conn, error) {
 	return conn, nil
 }
 
-// said is what the last ssh wrote to its standard error before it ended.
+// said returns the text that the latest ssh wrote to its standard error before it ended.
 func (d *sshDialer) said() string {
 	d.mu.Lock()
 	last := d.last
@@ -120,7 +121,7 @@ func (d *sshDialer) said() string {
 	}
 	select {
 	case <-last.ended:
-	case <-time.After(time.Second): // the connection is gone, and it soon
+	case <-time.After(time.Second): // the connection is gone, and ssh ends soon
 	}
 	last.mu.Lock()
 	defer last.mu.Unlock()

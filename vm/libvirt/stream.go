@@ -11,10 +11,10 @@ import (
 	"github.com/digitalocean/go-libvirt/socket"
 )
 
-// A channel and a console of a domain are streams of libvirt's remote protocol that go both ways for as
-// long as the domain lives. go-libvirt's calls for them only read, so that they are opened here, on
-// go-libvirt's socket: the calls that come before, then packets in both directions. Each stream has a
-// connection of its own: a reader that is slow for once stops the whole connection.
+// Libvirt's remote protocol carries a domain's channel and console as streams in both directions,
+// for as long as the domain lives. go-libvirt's calls for them only read, so this file opens them
+// on go-libvirt's socket: the calls that come before, then packets in both directions. Each stream
+// has a connection of its own, since a slow reader stops the whole connection.
 
 // Numbers of libvirt's remote protocol (remote_protocol.x); they never change.
 const (
@@ -28,15 +28,16 @@ const (
 	authPolkit = 2
 )
 
-// streamChunk is the most that one packet carries: daemons before 1.0.2 take no more than 262,120 bytes.
+// streamChunk bounds the bytes in one packet: daemons before 1.0.2 take at most 262,120.
 const streamChunk = 128 << 10
 
-// Stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has ended.
+// Stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has
+// ended.
 type Stream struct {
 	socket   *socket.Socket
 	proc     uint32
-	serial   int32      // of the call that opened it, which every packet of it carries
-	replies  chan reply // to the one call that is under way
+	serial   int32      // of the call that opened the stream; each of its packets carries it
+	replies  chan reply // to the one pending call
 	incoming *io.PipeReader
 	arrive   *io.PipeWriter
 }
@@ -76,7 +77,7 @@ func (a *Endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt
 	return s, nil
 }
 
-// open goes from a connection to a stream.
+// open opens the stream on a new connection.
 func (s *Stream) open(uri string, domain golibvirt.Domain, name string) error {
 	if err := s.socket.Connect(); err != nil {
 		return err
@@ -123,8 +124,8 @@ func (s *Stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, e
 	}
 }
 
-// Route implements [socket.Router]: it takes what the daemon sends. It returns when a reader has taken the
-// data, which is how a slow one slows the guest down.
+// Route implements [socket.Router]: it passes the daemon's data on. It returns when a reader has
+// taken the data; a slow reader thereby slows the guest down.
 func (s *Stream) Route(h *socket.Header, payload []byte) {
 	switch {
 	case h.Type == socket.Reply:
@@ -135,7 +136,7 @@ func (s *Stream) Route(h *socket.Header, payload []byte) {
 	case h.Status == socket.StatusOK, len(payload) == 0:
 		_ = s.arrive.CloseWithError(io.EOF)
 	default:
-		_, _ = s.arrive.Write(payload) // fails when nobody will read any more
+		_, _ = s.arrive.Write(payload) // fails when the reader has closed
 	}
 }
 
@@ -159,8 +160,8 @@ func (s *Stream) Close() error {
 	return s.socket.Disconnect()
 }
 
-// The encoding is XDR (RFC 4506): numbers in four bytes, big end first; strings with their length before
-// and zeros up to a whole four after.
+// The encoding is XDR (RFC 4506): numbers in four bytes, big end first; strings with their length
+// before and zeros up to a multiple of four after.
 
 func appendUint32(to []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(to, n) }
 
@@ -169,7 +170,7 @@ func appendString(to []byte, text string) []byte {
 	return append(to, make([]byte, -len(text)&3)...)
 }
 
-// appendOptional appends a string that may be missing, which an empty one is.
+// appendOptional appends an optional string; an empty one counts as missing.
 func appendOptional(to []byte, text string) []byte {
 	if text == "" {
 		return appendUint32(to, 0)
@@ -177,7 +178,7 @@ func appendOptional(to []byte, text string) []byte {
 	return appendString(appendUint32(to, 1), text)
 }
 
-// needsPolkit reads a list of kinds of authentication.
+// needsPolkit reports whether a list of authentication kinds contains polkit.
 func needsPolkit(list []byte) bool {
 	for i := 4; i+4 <= len(list); i += 4 {
 		if binary.BigEndian.Uint32(list[i:]) == authPolkit {
@@ -189,7 +190,7 @@ func needsPolkit(list []byte) bool {
 
 // remoteError decodes the first fields of libvirt's remote_error: code, domain, and the message.
 func remoteError(payload []byte) error {
-	const header = 16 // code, domain, a flag that the message is there, and its length
+	const header = 16 // code, domain, a flag for the message, and its length
 	if len(payload) < header {
 		return errors.New("libvirt refused without a word")
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// TestXDR holds the packets' encoding to RFC 4506.
+// TestXDR compares the packets' encoding with RFC 4506.
 func TestXDR(t *testing.T) {
 	for _, tc := range []struct {
 		got  []byte
@@ -25,7 +25,7 @@ func TestXDR(t *testing.T) {
 	}
 }
 
-// FuzzRemoteError reads what a daemon may send.
+// FuzzRemoteError decodes arbitrary errors of a daemon.
 func FuzzRemoteError(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x26\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x05sorry\x00\x00\x00"))
 	f.Add([]byte("\x00\x00\x00\x26\x00\x00\x00\x0a\x00\x00\x00\x01\xff\xff\xff\xff"))
