@@ -17,17 +17,17 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// daemons are the programs that serve the QEMU driver, with the names of their sockets: the
-// monolithic daemon, then the modular one of distributions that ship no other.
+// daemons lists the programs that serve the QEMU driver, with the names of their sockets: the
+// monolithic daemon, then the modular one of distributions that ship only that.
 var daemons = []struct{ program, socket string }{
 	{"libvirtd", "libvirt-sock"},
 	{"virtqemud", "virtqemud-sock"},
 }
 
-// daemonStart is how long a daemon may take to open its socket.
+// daemonStart bounds the time until a daemon opens its socket.
 const daemonStart = 20 * time.Second
 
-// Daemon is a libvirt daemon of our own in session mode, with its own folders.
+// Daemon is a private libvirt daemon in session mode, with its own folders.
 type Daemon struct {
 	Socket string // path
 	log    string // path
@@ -37,10 +37,10 @@ type Daemon struct {
 	err    error         // how it ended; valid once exited is closed
 }
 
-// startDaemon starts a private daemon that keeps all it needs below dir and returns when it
-// listens. dir must be short (AF_UNIX paths end at 108 bytes); the uid must not be 0, else the
-// daemon would work in system mode. cache is a folder that may outlive the daemon: what it found
-// out about the host's QEMU.
+// startDaemon starts a private daemon that keeps its files below dir and returns when it listens.
+// dir must be short (AF_UNIX paths end at 108 bytes); the uid must not be 0, else the daemon would
+// work in system mode. cache is a folder that may outlive the daemon; it keeps the daemon's
+// findings about the host's QEMU.
 func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	program, socket, err := findDaemon()
 	if err != nil {
@@ -59,7 +59,7 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 		exited: make(chan struct{}),
 	}
 	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", d.log)
-	// No helper daemon for the console, no security driver and no cgroups: the sandbox is all of that.
+	// The sandbox replaces the console's helper daemon, the security driver and the cgroups.
 	const qemuConf = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nremember_owner = 0\nbridge_helper = %q\n"
 	helper, self := filepath.Join(dir, link.HelperRole), "/proc/self/exe"
 	if path, err := os.Executable(); err == nil {
@@ -102,7 +102,7 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	return d, nil
 }
 
-// CheckHost says what the host lacks for machines of its own; the error is a *guest.MissingError.
+// CheckHost returns a *guest.MissingError when the host lacks something for machines of its own.
 func CheckHost() error {
 	if err := libvirt.CheckArchitecture(runtime.GOARCH); err != nil {
 		return err
@@ -134,7 +134,8 @@ func findDaemon() (program, socket string, err error) {
 	}
 }
 
-// waitForSocket returns when the daemon takes connections. Its socket has a name a moment before it listens there.
+// waitForSocket returns when the daemon accepts connections. Its socket has a name a moment before
+// it listens there.
 func (d *Daemon) waitForSocket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, daemonStart)
 	defer cancel()
@@ -154,7 +155,7 @@ func (d *Daemon) waitForSocket(ctx context.Context) error {
 	}
 }
 
-// Exited is closed when the daemon has ended, wanted or not.
+// Exited returns a channel that closes when the daemon has ended, for any reason.
 func (d *Daemon) Exited() <-chan struct{} { return d.exited }
 
 // Close ends the daemon; its machines stay until the sandbox ends.

@@ -11,13 +11,13 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// What another driver needs that has machines of its own made in an embedded lab, by a program that knows
-// libvirt (vm/vagrant).
+// These methods serve a driver whose own program, which knows libvirt, makes machines in an
+// embedded lab (vm/vagrant).
 
-// URI is where the lab's daemon listens, in libvirt's notation.
+// URI returns the address of the lab's daemon in libvirt's notation.
 func (l *Lab) URI() string { return l.virt.URI }
 
-// Link is the name of the bridge that is the link of that name, made when it is first asked for.
+// Link returns the name of the bridge for the link of that name. The first call makes the bridge.
 func (l *Lab) Link(name string) (bridge string, err error) {
 	b, err := l.link(name)
 	if err != nil {
@@ -29,8 +29,8 @@ func (l *Lab) Link(name string) (bridge string, err error) {
 // managementBridge is the bridge of [Lab.Management].
 const managementBridge = "ctmanage"
 
-// Management makes a network of the daemon with addresses by DHCP, from which machines are reached from here and
-// which leads nowhere else, and returns the name of its bridge. It ends with the daemon.
+// Management makes a network of the daemon with addresses by DHCP, which connects this process to
+// machines and leads nowhere else, and returns the name of its bridge. It ends with the daemon.
 func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 	network := libvirtxml.Network{
 		Name:   "management",
@@ -53,7 +53,7 @@ func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 	return managementBridge, nil
 }
 
-// domainNamed looks a machine up.
+// domainNamed finds a machine by its name.
 func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, error) {
 	domain, err := libvirt.Within(ctx, l.virt, func() (golibvirt.Domain, error) { return l.virt.Virt.DomainLookupByName(name) })
 	if err != nil {
@@ -62,7 +62,7 @@ func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, e
 	return domain, nil
 }
 
-// Restore puts a machine back to the state in which a snapshot of it was saved. The machine runs afterwards if it did then.
+// Restore reverts a machine to a saved snapshot. The machine runs afterwards if it ran when saved.
 func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
@@ -83,7 +83,7 @@ func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
 	return nil
 }
 
-// ScheduledOf is [vm.Hosted] for a machine by its name.
+// ScheduledOf implements [vm.Hosted] for a machine by its name.
 func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, error) {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
@@ -98,9 +98,9 @@ func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, er
 	return libvirt.Scheduled(params)
 }
 
-// Accelerated has boot boot a machine with what the lab emulates with. KVM is proved by the first machine: when
-// boot fails with it, it is called once more for TCG. proven is false where a failure is to be expected,
-// which then should not take long.
+// Accelerated has boot boot a machine with the lab's accelerator. The first machine proves KVM:
+// when boot fails with it, Accelerated calls boot again with TCG. proven is false where a failure
+// is likely; boot should then fail early.
 func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
 	return l.accel.Boot(ctx, l.options.Tell, boot)
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// Options says where a lab keeps its files and what it emulates with.
+// Options says where a lab keeps its files and which accelerator it uses.
 type Options struct {
 	Runtime     string // folder for sockets, with a short path, in memory
 	Cache       string // folder that may outlive the lab
@@ -28,8 +28,8 @@ type Options struct {
 	Tell        func(note string)
 }
 
-// Lab is the embedded lab: a private daemon, a bridge, machines on taps and load nodes on veth pairs,
-// all of it in the namespaces of the caller (see vm/sandbox).
+// Lab is the embedded lab: a private daemon, a bridge, machines on taps and load nodes on veth
+// pairs, all in the namespaces of the caller (see vm/sandbox).
 type Lab struct {
 	options Options
 	daemon  *Daemon
@@ -70,7 +70,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	return l, nil
 }
 
-// link is the bridge of that name, made when it is first asked for.
+// link returns the bridge of that name. The first call makes it.
 func (l *Lab) link(name string) (*link.Bridge, error) {
 	if bridge, ok := l.bridges[name]; ok {
 		return bridge, nil
@@ -83,14 +83,14 @@ func (l *Lab) link(name string) (*link.Bridge, error) {
 	return bridge, nil
 }
 
-// About says what the lab runs on. The accelerator is certain once a machine has booted.
+// About returns what the lab runs on. The accelerator is certain once a machine has booted.
 func (l *Lab) About() vm.About {
 	about := l.about
 	about.Accelerator, about.AcceleratorNote = l.accel.Name, l.accel.Note
 	return about
 }
 
-// Close ends the lab: its link, its connection and its daemon.
+// Close ends the lab: its links, its connection and its daemon.
 func (l *Lab) Close() error {
 	var errs []error
 	for _, bridge := range l.bridges {
@@ -120,12 +120,12 @@ type machine struct {
 	started bool
 	leave   []func() error // takes it off the lab's links
 
-	description libvirt.Domain // with which it is started, and started again
+	description libvirt.Domain // starts the machine, at first and after a reset
 
 	mu       sync.Mutex
 	domain   golibvirt.Domain
-	client   *agent.Client // another one after each reset
-	answered time.Time     // when it first did, after the boot or the reset
+	client   *agent.Client // a new one after each reset
+	answered time.Time     // time of the first answer after the boot or the reset
 }
 
 // Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
@@ -180,7 +180,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	return m, nil
 }
 
-// Start starts the machine and returns when its agent can be spoken to and its cards have their addresses.
+// Start starts the machine and returns when its agent answers and its cards have their addresses.
 func (m *machine) Start(ctx context.Context) error {
 	if err := m.boot(ctx); err != nil {
 		return err
@@ -196,7 +196,7 @@ func (m *machine) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.description.Appending = true // its console goes on when it is started again
+	m.description.Appending = true // the console file keeps earlier text on another start
 	running, err := m.lab.virt.Create(ctx, xml, 0)
 	if err != nil {
 		return m.lab.explain("start machine "+m.name, err)
@@ -207,14 +207,14 @@ func (m *machine) boot(ctx context.Context) error {
 	return m.reach(ctx)
 }
 
-// running is libvirt's handle of the machine.
+// running returns libvirt's handle of the machine.
 func (m *machine) running() golibvirt.Domain {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.domain
 }
 
-// reach connects to the machine's agent once that answers.
+// reach connects to the machine's agent and returns when the agent answers.
 func (m *machine) reach(ctx context.Context) error {
 	stream, err := (&net.Dialer{}).DialContext(ctx, "unix", m.channel)
 	if err != nil {
@@ -256,7 +256,7 @@ func (m *machine) join(ctx context.Context) error {
 	return nil
 }
 
-// addCards makes a tap for each port. What was made is remembered, also when a later one fails.
+// addCards makes a tap for each port. It remembers each tap, also when a later one fails.
 func (m *machine) addCards(ports []vm.Port) error {
 	for i, port := range ports {
 		if _, err := m.lab.link(port.Link); err != nil {
@@ -271,7 +271,7 @@ func (m *machine) addCards(ports []vm.Port) error {
 	return nil
 }
 
-// explain tells a daemon that is gone from one that refused.
+// explain distinguishes a daemon that is gone (*vm.LostError) from one that refused.
 func (l *Lab) explain(doing string, err error) error {
 	err = fmt.Errorf("%s: %w", doing, err)
 	select {
@@ -284,7 +284,7 @@ func (l *Lab) explain(doing string, err error) error {
 
 func (m *machine) Name() string { return m.name }
 
-// Answered is when the machine's agent first did, before its links were brought up.
+// Answered returns the time of the agent's first answer, before its links were brought up.
 func (m *machine) Answered() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -373,14 +373,14 @@ func (n *loadNode) Name() string         { return n.name }
 func (n *loadNode) Agent() *agent.Client { return n.client.Client }
 func (n *loadNode) Console() string      { return "" }
 
-// Close ends the node's link and then the agent's process. The link goes first and by name: the kernel clears a
-// network namespace away in its own time, and until then a node that was left its link would answer
-// for its address in the next trial, and say goodbye to the connections of this one.
+// Close ends the node's link and then the agent's process. It first removes the link by name: the
+// kernel removes a network namespace later, and a node with a link would answer for its address in
+// the next trial until then, and close the connections of that trial.
 func (n *loadNode) Close() error {
 	return errors.Join(n.leave(), link.Remove(n.veth), n.client.Close())
 }
 
-// macAddress is that of a machine's nth card, in QEMU's range for local use.
+// macAddress returns the address of a machine's nth card, in QEMU's range for local use.
 func macAddress(machine, n int) string {
 	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", machine>>8&0xff, machine&0xff, n&0xff)
 }

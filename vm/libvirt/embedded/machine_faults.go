@@ -42,7 +42,7 @@ func (n *loadNode) Resume(context.Context) error { return n.client.Resume() }
 // Paused implements [vm.Pausable].
 func (n *loadNode) Paused(context.Context) (bool, error) { return n.client.Paused() }
 
-// Scheduled implements [vm.Hosted] by libvirt's vcpu.N.time and vcpu.N.delay (libvirt 7.2), which are in
+// Scheduled implements [vm.Hosted] by libvirt's vcpu.N.time and vcpu.N.delay (libvirt 7.2), both in
 // nanoseconds; the delay comes from the host's schedstat.
 func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)

@@ -10,20 +10,20 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// Beside is several labs for trials beside each other, each on CPUs of its own of one host. Used as one lab, it
-// is the first.
+// Beside holds several labs for concurrent trials, each on its own CPUs of one host. Used as one
+// lab, it is the first.
 type Beside struct {
 	vm.Lab
 	labs []vm.Lab
-	all  *Lab // which has the hosts
+	all  *Lab // the lab that owns the hosts
 }
 
-// Labs are all of them.
+// Labs returns all labs.
 func (b *Beside) Labs() []vm.Lab { return b.labs }
 
-// ConnectBeside opens at most that many labs. Hosts that are not like the first are left out, since trials on
-// them could not be compared; on each host there are as many labs as it has CPUs for, in whole cores, and
-// memory. The error is that of [Connect].
+// ConnectBeside opens at most most labs. It leaves out hosts that differ from the first, since
+// their trials could not be compared; each host gets as many labs as its CPUs, in whole cores, and
+// its memory allow. The error is that of [Connect].
 func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, err error) {
 	b := &Beside{all: &Lab{options: options}}
 	defer func() {
@@ -48,7 +48,7 @@ func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, e
 		}
 		sets[h] = one.sets()
 	}
-	// The first of each host, then the second of each: heat and turbo are shared out evenly.
+	// The first of each host, then the second of each: this shares heat and turbo evenly.
 	for i := 0; len(b.labs) < most; i++ {
 		before := len(b.labs)
 		for _, h := range b.all.hosts {
@@ -71,19 +71,19 @@ func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, e
 	return b, nil
 }
 
-// lab is one on a host that is open.
+// lab returns a lab on an open host.
 func (b *Beside) lab(h *hypervisor, lane, cpus string) *Lab {
 	return &Lab{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
 }
 
-// Close removes everything that was made on all hosts.
+// Close removes everything that the labs made on all hosts.
 func (b *Beside) Close() error { return b.all.Close() }
 
-// need is how many CPUs a trial takes on one host.
+// need returns the number of CPUs that a trial takes on one host.
 func (l *Lab) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)*l.load().VCPUs }
 
-// sets are the sets of CPUs that a host has for labs, as many as its memory holds; one of all CPUs where a
-// trial needs more than there are.
+// sets returns the sets of CPUs that a host has for labs, as many as its memory holds; one of all
+// CPUs where a trial needs more CPUs than the host has.
 func (l *Lab) sets() []string {
 	h := l.hosts[0]
 	sets := cpuSets(h.cpus, l.need())
@@ -94,7 +94,7 @@ func (l *Lab) sets() []string {
 	return sets[:min(len(sets), int(h.memory/trial))]
 }
 
-// cpuSets divides a host's cores into sets of at least need threads, none of which share a core.
+// cpuSets divides a host's cores into sets of at least need threads that share no core.
 func cpuSets(cores []core, need int) []string {
 	var sets []string
 	var set []int
@@ -116,7 +116,7 @@ func joinNumbers(numbers []int) string {
 	return strings.Join(words, ",")
 }
 
-// unlike says how a host differs from another in what decides figures; empty when it does not.
+// unlike returns how a host differs from another in what decides figures; empty when it does not.
 func (h *hypervisor) unlike(other *hypervisor) string {
 	for _, d := range []struct{ what, mine, theirs string }{
 		{"CPUs", h.model, other.model},

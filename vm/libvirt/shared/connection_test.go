@@ -12,8 +12,9 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// TestCallsThatAreInterrupted interrupts calls to a real daemon: one that ends soon after takes nothing from the others, and one
-// that does not end is given up with its connection, after which what was made is removed all the same.
+// TestCallsThatAreInterrupted interrupts calls to a real daemon. A call that ends soon after takes
+// nothing from the others. A call that does not end costs its connection, and the lab still removes
+// what it made.
 func TestCallsThatAreInterrupted(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return

@@ -6,19 +6,20 @@ import (
 	"fmt"
 )
 
-// Facts are what a daemon that exists offers.
+// Facts describes a running daemon and its host.
 type Facts struct {
 	Host          string
 	Libvirt, QEMU string // versions
 	CPUs          int
-	MemoryBytes   int64  // that a machine could have
-	KVM           string // why there is none; empty where a run will try it
-	Pool          string // where kernels go; empty: a run makes one
-	Warning       string // what falsifies measurements there, or empty
+	MemoryBytes   int64  // available to a machine
+	KVM           string // why KVM is not available; empty where a run will try it
+	Pool          string // storage pool for kernels; empty: a run makes one
+	Warning       string // what falsifies measurements there; empty: nothing
 	Fix           string // for the warning
 }
 
-// Examine asks the daemon at a URI. It makes nothing. The error is a *guest.MissingError.
+// Examine asks the daemon at a URI for its facts and changes nothing. The error is a
+// *guest.MissingError.
 func Examine(ctx context.Context, uri string) (f Facts, err error) {
 	h, err := openHypervisor(ctx, uri, Options{})
 	if err != nil {
@@ -35,7 +36,7 @@ func Examine(ctx context.Context, uri string) (f Facts, err error) {
 	return f, nil
 }
 
-// String is a line of it.
+// String returns the facts in one line.
 func (f Facts) String() string {
 	pool := "none, a run makes one in " + imagesFolder
 	if f.Pool != "" {

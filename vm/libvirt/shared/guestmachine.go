@@ -20,21 +20,21 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// remoteMachine is a machine on a daemon that exists.
+// remoteMachine is a machine on a daemon that ctload did not start.
 type remoteMachine struct {
 	name        string
 	lab         *Lab
 	host        *hypervisor
 	ports       []vm.Port
-	description libvirt.Domain // with which it is started, and started again
-	entry       journal.Entry  // of its domain; empty until it was recorded
+	description libvirt.Domain // starts the machine, at first and after a reset
+	entry       journal.Entry  // of its domain; empty until recorded
 	limit       time.Duration  // of a start
 	console     *console
 	leave       []func() error // takes it off the lab's links
 
 	mu     sync.Mutex
 	domain golibvirt.Domain
-	client *agent.Client // another one after each reset, as the stream
+	client *agent.Client // a new one after each reset, like the stream
 	text   io.Closer     // of the console
 }
 
@@ -70,8 +70,8 @@ func (l *Lab) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial i
 	return m, nil
 }
 
-// Start starts the machine and returns when its agent has answered and its cards have their addresses. It is created
-// paused, so that nothing of its console is missed.
+// Start starts the machine and returns when its agent has answered and its cards have their
+// addresses. libvirt creates the machine paused, so that the console misses nothing.
 func (m *remoteMachine) Start(ctx context.Context) error {
 	xml, err := m.description.XML()
 	if err != nil {
@@ -99,7 +99,7 @@ func (m *remoteMachine) Start(ctx context.Context) error {
 	return nil
 }
 
-// running is libvirt's handle of the machine.
+// running returns libvirt's handle of the machine.
 func (m *remoteMachine) running() golibvirt.Domain {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,7 +119,7 @@ func (l *Lab) describe(ctx context.Context, h *hypervisor, spec vm.Machine, seri
 	if spec.Initramfs, err = h.image(ctx, spec.Initramfs); err != nil {
 		return d, err
 	}
-	spec.ConsoleFile = "" // which is here and not there
+	spec.ConsoleFile = "" // the path is on this host and not on the daemon's
 	d.Machine = spec
 	for i, port := range spec.Ports {
 		card, err := l.links.card(ctx, h, l.lane+port.Link)
@@ -132,8 +132,8 @@ func (l *Lab) describe(ctx context.Context, h *hypervisor, spec vm.Machine, seri
 	return d, nil
 }
 
-// mac is the hardware address of a machine's nth card, in QEMU's range for local use. Two runs that share
-// a bridge draw theirs from 65,536 places by their ids.
+// mac returns the hardware address of a machine's nth card, in QEMU's range for local use. The ids
+// of two runs that share a bridge select one of 65,536 ranges each.
 func (l *Lab) mac(machine, n int) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(l.options.Run + l.lane))
@@ -141,7 +141,7 @@ func (l *Lab) mac(machine, n int) string {
 	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", place>>8&0xff, place&0xff, machine&0xff, n&0xf|machine>>8&0xf<<4)
 }
 
-// converse lets the machine go and waits until its agent has answered.
+// converse resumes the machine and waits until its agent has answered.
 func (m *remoteMachine) converse(ctx context.Context) error {
 	domain := m.running()
 	text, err := m.host.at.OpenConsole(ctx, domain)
@@ -153,7 +153,7 @@ func (m *remoteMachine) converse(ctx context.Context) error {
 	m.text = text
 	m.mu.Unlock()
 	if before != nil {
-		_ = before.Close() // it has ended with the domain of before
+		_ = before.Close() // it has ended with the former domain
 	}
 	go func() { _, _ = io.Copy(m.console, text) }() // ends with the stream
 	port, err := m.host.at.OpenChannel(ctx, domain, agent.PortName)
@@ -225,14 +225,15 @@ func (m *remoteMachine) Close() error {
 	return errors.Join(errs...)
 }
 
-// console keeps what a machine's kernel prints: in a file, or its end in memory. Safe for concurrent use.
+// console keeps the text that a machine's kernel prints: in a file, or its end in memory. Safe for
+// concurrent use.
 type console struct {
 	mu   sync.Mutex
 	file *os.File // or nil
 	tail []byte
 }
 
-// consoleTail is how much is kept in memory of a console that has no file.
+// consoleTail bounds the bytes kept in memory of a console without a file.
 const consoleTail = 64 << 10
 
 func newConsole(path string) (*console, error) {

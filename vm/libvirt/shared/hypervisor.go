@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// hypervisor is one libvirt daemon that exists, and what this run has made there.
+// hypervisor is one running libvirt daemon, with what this run has made there.
 type hypervisor struct {
 	at      *libvirt.Endpoint
 	virt    *libvirt.Connection
@@ -28,35 +28,34 @@ type hypervisor struct {
 	qemu, libvirt string // versions
 	model         string // of its CPUs
 	cpus          []core
-	total, memory int64                  // in bytes: of the host, and what new machines could have
-	kind          string                 // of machine that its QEMU knows
-	pool          *golibvirt.StoragePool // nil: there is none yet
+	total, memory int64                  // bytes: of the host, and available to new machines
+	kind          string                 // of machine, known to its QEMU
+	pool          *golibvirt.StoragePool // nil: none yet
 
-	proof sync.Mutex // held while a machine is the proof of accel
+	proof sync.Mutex // held while a machine proves accel
 
-	making   sync.Mutex        // what is made once for several machines is made by one of them
-	images   map[string]string // path of an image there, by the path here
-	networks map[string]string // name of a network there, by the link's
+	making   sync.Mutex        // serializes the making of objects that machines share
+	images   map[string]string // path of an image there, by its path on this host
+	networks map[string]string // name of a network there, by the link's name
 
 	mu    sync.Mutex
 	accel libvirt.Accelerator
-	made  []journal.Entry // in the order in which they were
+	made  []journal.Entry // in the order of making
 }
 
-// core is a core of a host's CPUs: the numbers of its threads.
+// core lists the numbers of the threads of one CPU core.
 type core []int
 
-// oldest is the oldest libvirt that understands what is asked of it: a network card without an option ROM
-// came with 4.3.0.
+// oldest is the oldest supported libvirt: a network card without an option ROM came with 4.3.0.
 const oldest = 4_003_000
 
-// answerLimit bounds how long a daemon may take to say what its host can do.
+// answerLimit bounds the time in which a daemon must report what its host can do.
 var answerLimit = libvirt.CallLimit
 
-// hostMemory is what a machine costs its host besides its own memory: QEMU itself.
+// hostMemory, in bytes, is what a machine costs its host besides its own memory: QEMU itself.
 const hostMemory = 100 << 20
 
-// openHypervisor connects to a daemon and finds out what its host can do. The error is a
+// openHypervisor connects to a daemon and reads what its host can do. The error is a
 // *guest.MissingError.
 func openHypervisor(ctx context.Context, uri string, options Options) (_ *hypervisor, err error) {
 	at, err := libvirt.ParseEndpoint(uri)
@@ -83,7 +82,7 @@ func openHypervisor(ctx context.Context, uri string, options Options) (_ *hyperv
 	return h, nil
 }
 
-// lacks is the error of a host that cannot be used.
+// lacks returns the error of a host that cannot be used.
 func (h *hypervisor) lacks(fix, format string, args ...any) error {
 	return &guest.MissingError{What: h.at.Name() + ": " + fmt.Sprintf(format, args...), Fix: fix}
 }
@@ -118,7 +117,7 @@ func (h *hypervisor) examine(ctx context.Context) error {
 	return err
 }
 
-// read takes what matters out of a host's capabilities.
+// read takes the relevant facts from a host's capabilities.
 func (h *hypervisor) read(caps libvirtxml.Caps) error {
 	arch := libvirt.Arch(runtime.GOARCH)
 	i := slices.IndexFunc(caps.Guests, func(g libvirtxml.CapsGuest) bool { return g.OSType == "hvm" && g.Arch.Name == arch })
@@ -166,7 +165,8 @@ func cores(numa *libvirtxml.CapsHostNUMATopology) []core {
 			continue
 		}
 		for _, cpu := range cell.CPUS.CPUs {
-			place := [3]int{cell.ID, -1, -1 - cpu.ID} // a core of its own where the host does not tell
+			// A host that does not report cores gets a core for each CPU.
+			place := [3]int{cell.ID, -1, -1 - cpu.ID}
 			if cpu.SocketID != nil && cpu.CoreID != nil {
 				place = [3]int{cell.ID, *cpu.SocketID, *cpu.CoreID}
 			}
@@ -181,7 +181,7 @@ func cores(numa *libvirtxml.CapsHostNUMATopology) []core {
 	return list
 }
 
-// threads is how many CPUs a host has.
+// threads returns the number of the host's CPUs.
 func (h *hypervisor) threads() int {
 	n := 0
 	for _, c := range h.cpus {
@@ -190,7 +190,8 @@ func (h *hypervisor) threads() int {
 	return n
 }
 
-// availableMemory is what is free, or would be if the host dropped its caches, in bytes.
+// availableMemory returns the free bytes, with those that the host would free by dropping its
+// caches.
 func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 	const allCells = -1
 	stats, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
@@ -216,14 +217,14 @@ func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 	return bytes, nil
 }
 
-// accelerator is what is known of the host's KVM.
+// accelerator returns what is known of the host's KVM.
 func (h *hypervisor) accelerator() libvirt.Accelerator {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.accel
 }
 
-// learn keeps what a boot has shown; a proof is not undone by who began before it.
+// learn keeps the result of a boot; a boot that began before the proof does not undo it.
 func (h *hypervisor) learn(accel libvirt.Accelerator) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -232,7 +233,7 @@ func (h *hypervisor) learn(accel libvirt.Accelerator) {
 	}
 }
 
-// alive asks the daemon whether it is still there.
+// alive asks the daemon for an answer.
 func (h *hypervisor) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*libvirt.DeadAfter, fmt.Errorf("no answer within %v", 2*libvirt.DeadAfter))
 	defer cancel()
@@ -240,7 +241,7 @@ func (h *hypervisor) alive(ctx context.Context) error {
 	return err
 }
 
-// lost is a *vm.LostError when the daemon is gone, nil when it is there.
+// lost returns a *vm.LostError when the daemon is gone, otherwise nil.
 func (h *hypervisor) lost(doing string, err error) error {
 	select {
 	case <-h.virt.Virt.Disconnected():
@@ -250,7 +251,7 @@ func (h *hypervisor) lost(doing string, err error) error {
 	}
 }
 
-// explain tells a daemon that is gone from one that refused.
+// explain distinguishes a daemon that is gone (*vm.LostError) from one that refused.
 func (h *hypervisor) explain(doing string, err error) error {
 	if lost := h.lost(doing, err); lost != nil {
 		return lost
@@ -258,15 +259,16 @@ func (h *hypervisor) explain(doing string, err error) error {
 	return fmt.Errorf("%s on %s: %w", doing, h.at.Name(), err)
 }
 
-// close removes everything that was made, the last first, and ends the connection. What a daemon that is
-// gone keeps stays in the journal.
+// close removes everything that the run made, the last first, and ends the connection. The journal
+// keeps what a daemon that is gone still holds.
 func (h *hypervisor) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 	defer cancel()
 	var errs []error
 	made := h.whatWasMade()
 	if len(made) > 0 && h.lost("", nil) != nil {
-		// It may have been given up in the middle of a call: what was made goes if the daemon is still there.
+		// An interrupted call may have ended the connection alone: if the daemon is still there, it
+		// can remove what the run made.
 		if again, err := libvirt.Connect(ctx, h.at); err == nil {
 			h.virt = again
 		}
@@ -277,8 +279,8 @@ func (h *hypervisor) close() error {
 	return errors.Join(append(errs, h.virt.Close(ctx))...)
 }
 
-// remove removes a thing and strikes it from the journal. One that turned out to be somebody else's, whose
-// name was taken, is only struck.
+// remove removes an object and strikes it from the journal. It only strikes an object of another
+// owner whose name was taken.
 func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
 	if err := remove(ctx, h.virt, e); err != nil && !errors.Is(err, errNotOurs) {
 		return h.explain(fmt.Sprintf("remove %s %s", e.Kind, e.Name), err)
@@ -286,8 +288,8 @@ func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
 	return h.forget(e)
 }
 
-// record notes a thing in the journal, and for the end, before it is made. detail is its UUID, or a volume's
-// pool.
+// record notes an object in the journal, and for the end, before it is made. detail is its UUID, or
+// a volume's pool.
 func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Entry, error) {
 	e := journal.Entry{Kind: kind, Where: h.at.URI.String(), Name: name, Detail: detail}
 	if err := h.options.Journal.Record(e); err != nil {
@@ -299,14 +301,14 @@ func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Ent
 	return e, nil
 }
 
-// whatWasMade is what was recorded and not forgotten, in the order in which it was made.
+// whatWasMade returns what was recorded and not forgotten, in the order of making.
 func (h *hypervisor) whatWasMade() []journal.Entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.made)
 }
 
-// forget strikes a thing that is gone.
+// forget strikes an object that is gone.
 func (h *hypervisor) forget(e journal.Entry) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -314,10 +316,10 @@ func (h *hypervisor) forget(e journal.Entry) error {
 	return h.options.Journal.Gone(e)
 }
 
-// objectName is what an object of this run is called: it says whose it is.
+// objectName returns the name of an object of this run, which includes the run's id.
 func (o Options) objectName(what string) string { return "ctload-" + o.Run + "-" + what }
 
-// newUUID is a random one (RFC 9562, version 4).
+// newUUID returns a random UUID (RFC 9562, version 4).
 func newUUID() string {
 	var u [16]byte
 	_, _ = rand.Read(u[:]) // never fails
@@ -325,9 +327,9 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// filtered reports whether the host passes bridged frames to its own rules and its own conntrack, which then
-// see the load and falsify it (bridge-nf-call-iptables; the default once br_netfilter is loaded). Where it
-// cannot be asked it is not known, which counts as no.
+// filtered reports whether the host passes bridged frames to its own rules and its own conntrack,
+// which then see the load and falsify it (bridge-nf-call-iptables; the default once br_netfilter is
+// loaded). False also where the host cannot be asked.
 func (h *hypervisor) filtered(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CloseLimit)
 	defer cancel()
@@ -335,5 +337,5 @@ func (h *hypervisor) filtered(ctx context.Context) bool {
 	return err == nil && strings.Contains(out, "1")
 }
 
-// quietBridges is the command that mends it.
+// quietBridges is the command that stops it.
 const quietBridges = "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"

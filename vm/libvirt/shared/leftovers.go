@@ -13,34 +13,34 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// Everything that is made on a daemon is in the journal before it is made, so that whatever a killed run
-// leaves is known by name; and it is removed only when its UUID is the one that was recorded, so that nobody
-// else's is ever touched. A volume has no UUID; its name has a random part.
+// A run journals each object before making it on a daemon, so that the leftovers of a killed run
+// are known by name. It removes an object only when its UUID is the recorded one, and so never
+// touches others' objects. A volume has no UUID; its name has a random part.
 
 // vxlanDevice is a network device on the host of the libvirt daemon Where.
 const vxlanDevice journal.Kind = "vxlan"
 
-// errNotOurs says that there is an object of that name with another UUID.
+// errNotOurs says that an object of that name has another UUID.
 var errNotOurs = errors.New("it is somebody else's")
 
-// Removers are the kinds of things that a run leaves on a daemon, for [journal.Collect]. They work on one
-// daemon after another and are not safe for concurrent use. Close ends their connections.
+// Removers removes objects that a run leaves on a daemon, for [journal.Collect]. It works on one
+// daemon after another and is not safe for concurrent use. Close ends its connections.
 type Removers struct {
 	open map[string]*libvirt.Connection // by URI
-	dead map[string]error               // daemons that do not answer: asked once
+	dead map[string]error               // daemons that do not answer: each is asked once
 }
 
-// NewRemovers has no connections yet.
+// NewRemovers returns removers without connections.
 func NewRemovers() *Removers {
 	return &Removers{open: map[string]*libvirt.Connection{}, dead: map[string]error{}}
 }
 
-// Kinds are what they remove.
+// Kinds returns the kinds of objects that they remove.
 func (r *Removers) Kinds() []journal.Kind {
 	return []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
 }
 
-// daemon is a connection to the daemon of that URI.
+// daemon returns a connection to the daemon at a URI.
 func (r *Removers) daemon(ctx context.Context, uri string) (*libvirt.Connection, error) {
 	if c, ok := r.open[uri]; ok {
 		return c, nil
@@ -63,8 +63,8 @@ func (r *Removers) daemon(ctx context.Context, uri string) (*libvirt.Connection,
 	return c, nil
 }
 
-// Exists implements [journal.Remover]. What has the name and another UUID is somebody else's: ours was never
-// made, or is gone.
+// Exists implements [journal.Remover]. An object with the name and another UUID has another owner:
+// the run's object was never made, or is gone.
 func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (bool, error) {
 	if e.Kind == vxlanDevice {
 		return existsVXLAN(ctx, e)
@@ -107,7 +107,7 @@ func (r *Removers) Close() error {
 	return errors.Join(errs...)
 }
 
-// remove removes a thing; one that is not there is no error.
+// remove removes an object; a missing one is no error.
 func remove(ctx context.Context, c *libvirt.Connection, e journal.Entry) error {
 	if e.Kind == vxlanDevice {
 		return removeVXLAN(ctx, e)
@@ -119,7 +119,7 @@ func remove(ctx context.Context, c *libvirt.Connection, e journal.Entry) error {
 	return err
 }
 
-// find looks a thing up and, if it is ours and that is wanted, removes it.
+// find looks an object up and, when remove is true and the object is the run's, removes it.
 func find(virt *golibvirt.Libvirt, e journal.Entry, remove bool) error {
 	switch e.Kind {
 	case journal.Domain:
@@ -145,7 +145,7 @@ func find(virt *golibvirt.Libvirt, e journal.Entry, remove bool) error {
 		if err != nil {
 			return err
 		}
-		// The pool may not have looked since the volume was made.
+		// The pool may not have been refreshed since the volume was made.
 		_ = virt.StoragePoolRefresh(pool, 0)
 		volume, err := virt.StorageVolLookupByName(pool, e.Name)
 		if err != nil || !remove {
@@ -156,7 +156,7 @@ func find(virt *golibvirt.Libvirt, e journal.Entry, remove bool) error {
 	return fmt.Errorf("nobody knows how to remove a %s", e.Kind)
 }
 
-// removePool removes a pool that a run made, with its folder and whatever is still in it.
+// removePool removes a pool that a run made, with its folder and all that is still in it.
 func removePool(virt *golibvirt.Libvirt, pool golibvirt.StoragePool) error {
 	active, err := virt.StoragePoolIsActive(pool)
 	if err != nil {
@@ -177,12 +177,12 @@ func removePool(virt *golibvirt.Libvirt, pool golibvirt.StoragePool) error {
 			return err
 		}
 	}
-	// The folder may never have been made: then this fails, and nothing is left.
+	// If the folder was never made, this fails and leaves nothing.
 	_ = virt.StoragePoolDelete(pool, golibvirt.StoragePoolDeleteNormal)
 	return virt.StoragePoolUndefine(pool)
 }
 
-// check compares what was found under a thing's name with what was made.
+// check compares the UUID found under an object's name with the recorded one.
 func check(e journal.Entry, found golibvirt.UUID, err error) error {
 	if err == nil && hex.EncodeToString(found[:]) != strings.ReplaceAll(e.Detail, "-", "") {
 		return errNotOurs
@@ -190,7 +190,7 @@ func check(e journal.Entry, found golibvirt.UUID, err error) error {
 	return err
 }
 
-// gone reports whether an error says that there is no such object.
+// gone reports whether an error says that the object does not exist.
 func gone(err error) bool {
 	failure, ok := errors.AsType[golibvirt.Error](err)
 	if !ok {

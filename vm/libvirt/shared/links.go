@@ -21,16 +21,16 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// linker makes the links of a shared lab and says how a machine's card is put on one.
+// linker makes the links of a shared lab and connects a machine's card to one.
 type linker interface {
 	card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error)
-	// leaves reports whether a link goes through what others have a hand in, so that it has to be tried.
+	// leaves reports whether a link crosses equipment of others, so that the lab must test it.
 	leaves() bool
-	// hint says what to do when nothing comes through.
+	// hint says what to do when nothing passes.
 	hint() string
 }
 
-// newLinker chooses: networks that the user names, isolated ones where all nodes are on one host, and
+// newLinker chooses: networks that the user names, isolated ones where one host has all nodes, and
 // else a VXLAN between the hosts.
 func newLinker(options Options, hosts []*hypervisor) (linker, error) {
 	switch {
@@ -52,8 +52,8 @@ func (isolatedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 
 func (isolatedLinks) leaves() bool { return false }
 
-// network is the name of a libvirt network for a link, which is made when it is first asked for: transient,
-// without a way out, without addresses, without DHCP. mtu 0 is the default.
+// network returns the name of a libvirt network for a link. The first call makes it: transient,
+// isolated, without addresses, without DHCP. mtu 0 is the default.
 func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string, error) {
 	h.making.Lock()
 	defer h.making.Unlock()
@@ -80,7 +80,7 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 func networkXML(made journal.Entry, run string, mtu uint) (string, error) {
 	doc := libvirtxml.Network{
 		Name: made.Name, UUID: made.Detail, Metadata: &libvirtxml.NetworkMetadata{XML: libvirt.Metadata(run)},
-		// No forward element: isolated. The bridge's name is libvirt's choice.
+		// No forward element: isolated. libvirt chooses the bridge's name.
 		Bridge: &libvirtxml.NetworkBridge{STP: "off", Delay: "0"},
 		DNS:    &libvirtxml.NetworkDNS{Enable: "no"},
 	}
@@ -113,7 +113,7 @@ func (h *hypervisor) unlink(ctx context.Context) error {
 // namedLinks are bridges or libvirt networks that the user has made on every host.
 type namedLinks struct {
 	networks []string
-	links    map[string]string // network by link, in the order in which links are asked for
+	links    map[string]string // network by link, in the order of the first requests
 }
 
 func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error) {
@@ -149,7 +149,7 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 	}
 	c := libvirt.Card{Network: name}
 	if doc.MTU != nil {
-		c.MTU = doc.MTU.Size // which machines are not told by themselves
+		c.MTU = doc.MTU.Size // libvirt does not announce the network's MTU to machines
 	}
 	return c, nil
 }
@@ -160,11 +160,11 @@ func (*namedLinks) leaves() bool { return true }
 const (
 	reachRate  = 5 // each second
 	reachLimit = 10 * time.Second
-	reachBytes = 1500 - 8 // of an IP packet after its ICMP header: as long as machines send them
+	reachBytes = 1500 - 8 // of an IP packet after its ICMP header: a full frame of a machine
 )
 
-// reach tries whether a load node reaches the DUT over a link that others have a hand in: a link that
-// carries nothing, or no long frames, would look like a table that drops.
+// reach tests whether a load node reaches the DUT over a link through equipment of others: a link
+// that carries nothing, or no long frames, would look like a table that drops.
 func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
 	address := l.dutAddress(port.Link)
 	if !address.IsValid() || !l.links.leaves() {
@@ -205,7 +205,7 @@ func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Po
 	}
 }
 
-// dutAddress is the DUT's first address on a link, without its prefix.
+// dutAddress returns the DUT's first address on a link, without its prefix.
 func (l *Lab) dutAddress(link string) netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()

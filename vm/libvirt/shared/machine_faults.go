@@ -20,7 +20,7 @@ func (m *remoteMachine) Paused(ctx context.Context) (bool, error) {
 	return libvirt.Paused(ctx, m)
 }
 
-// Reset implements [vm.Resettable]. Its domain has the same UUID afterwards, which is in the journal.
+// Reset implements [vm.Resettable]. The domain keeps its UUID, which the journal holds.
 func (m *remoteMachine) Reset(ctx context.Context) error {
 	return libvirt.Reset(ctx, m, &m.lab.Ends, m.limit)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// room is what a host has for machines.
+// room is the capacity of a host for machines.
 type room struct {
 	host   string
 	cpus   int   // not yet given to a machine; may become negative
@@ -19,9 +19,9 @@ func (h *hypervisor) room() room {
 	return room{host: h.at.Name(), cpus: h.threads(), memory: h.memory}
 }
 
-// placeNodes gives every node a host: the DUT the first, the load nodes the others one after another, and the
-// first again when all others have one and it has a CPU to spare. It returns the index of the host by the
-// name of the load node. The error is a *guest.MissingError: a host is too small.
+// placeNodes gives every node a host: the DUT the first, the load nodes the others in turn, and the
+// first again when all others have one and it has a CPU to spare. It returns the index of the host
+// by the name of the load node. The error is a *guest.MissingError: a host is too small.
 func placeNodes(hosts []room, dut vm.Machine, names []string, load vm.Machine) (map[string]int, error) {
 	free := append([]room(nil), hosts...)
 	if err := free[0].take("the DUT", dut); err != nil {
@@ -42,8 +42,8 @@ func placeNodes(hosts []room, dut vm.Machine, names []string, load vm.Machine) (
 	return places, nil
 }
 
-// take takes a machine's part of what is free. Memory must be there; CPUs may be shared out more than once,
-// except to a machine that has more than its host.
+// take subtracts a machine's share from the free capacity. Memory must be free; CPUs may be shared
+// by machines, but no machine may have more than its host.
 func (r *room) take(name string, machine vm.Machine) error {
 	need := machine.MemoryBytes + hostMemory
 	if r.memory < need {

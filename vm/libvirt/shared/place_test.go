@@ -55,7 +55,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// Two trials never share a core, and none is given less than it needs.
+// TestCPUSets checks that two trials never share a core, and that none gets less than it needs.
 func TestCPUSets(t *testing.T) {
 	two := func(numbers ...int) []core { // cores of two threads, numbered as Linux does: the second ones after all first
 		var list []core

@@ -16,11 +16,11 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// imagesFolder is where libvirt keeps images, which its security drivers expect them in.
+// imagesFolder is libvirt's folder for images; its security drivers expect them there.
 const imagesFolder = "/var/lib/libvirt/images"
 
-// findPool is the storage pool for kernels: the one that was named, else the one called default, else any
-// that is a folder; none where there is none.
+// findPool returns the storage pool for kernels: the named one, else the one called default, else
+// any that is a folder; nil without one.
 func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, error) {
 	virt := h.virt.Virt
 	if name := h.options.Pool; name != "" {
@@ -44,15 +44,15 @@ func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, erro
 		}
 	}
 	for _, pool := range pools {
-		if !strings.HasPrefix(pool.Name, "ctload-") { // which goes with its run
+		if !strings.HasPrefix(pool.Name, "ctload-") { // such a pool goes with its run
 			return &pool, nil
 		}
 	}
 	return nil, nil
 }
 
-// makePool makes one for this run, with a folder of its own in libvirt's: two pools cannot share one, and two
-// runs must not depend on each other's.
+// makePool makes a pool for this run, with its own folder inside libvirt's: two pools cannot share
+// a folder, and two runs must not depend on each other's pool.
 func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error) {
 	made, err := h.record(journal.Pool, h.options.objectName("pool"), newUUID())
 	if err != nil {
@@ -67,7 +67,8 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 	}
 	pool, err := libvirt.Within(ctx, h.virt, func() (golibvirt.StoragePool, error) {
 		virt := h.virt.Virt
-		pool, err := virt.StoragePoolDefineXML(text, 0) // a transient one could not remove its folder
+		// A transient pool could not remove its folder.
+		pool, err := virt.StoragePoolDefineXML(text, 0)
 		if err != nil {
 			return pool, err
 		}
@@ -83,7 +84,7 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 	return pool, nil
 }
 
-// image is the path on the hypervisor of a file of this host, which is carried over when it is first asked for.
+// image returns the path on the hypervisor of a file of this host. The first call uploads it.
 func (h *hypervisor) image(ctx context.Context, path string) (string, error) {
 	h.making.Lock()
 	defer h.making.Unlock()
@@ -105,7 +106,7 @@ func (h *hypervisor) image(ctx context.Context, path string) (string, error) {
 	return there, nil
 }
 
-// uploadLimit bounds the carrying of an image: a slow line carries a megabyte each second.
+// uploadLimit bounds the upload of an image: a slow line carries a megabyte each second.
 func uploadLimit(size int64) time.Duration {
 	return libvirt.CallLimit + time.Duration(size>>20)*time.Second
 }
@@ -130,7 +131,8 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if _, err := h.record(journal.Volume, volumeName, h.pool.Name); err != nil {
 		return "", err
 	}
-	// Readable for QEMU's user whatever another machine's end sets the owner to; nothing in it is secret.
+	// Readable for QEMU's user, whichever owner the end of another machine sets; the file holds no
+	// secret.
 	doc := libvirtxml.StorageVolume{
 		Name: volumeName, Capacity: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
 		Target: &libvirtxml.StorageVolumeTarget{
@@ -151,7 +153,7 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if err != nil {
 		return "", h.refused(err, "make volume "+volumeName)
 	}
-	// On a connection of its own: go-libvirt gives a broken upload up only with it.
+	// A connection of its own: go-libvirt ends a broken upload only with its connection.
 	carrier, err := libvirt.Connect(ctx, h.at)
 	if err != nil {
 		return "", err
@@ -173,7 +175,7 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 // roomFor checks that a pool can hold size more bytes.
 func (h *hypervisor) roomFor(ctx context.Context, size int64) error {
 	available, err := libvirt.Within(ctx, h.virt, func() (uint64, error) {
-		// Whoever else writes into the folder does not tell the pool.
+		// Other writers into the folder do not update the pool.
 		if err := h.virt.Virt.StoragePoolRefresh(*h.pool, 0); err != nil {
 			return 0, err
 		}
@@ -190,8 +192,8 @@ func (h *hypervisor) roomFor(ctx context.Context, size int64) error {
 	return nil
 }
 
-// refused is the error of something that a daemon did not make; a *vm.LostError when the daemon is gone,
-// otherwise a *guest.MissingError.
+// refused returns the error of an object that a daemon did not make: a *vm.LostError when the
+// daemon is gone, otherwise a *guest.MissingError.
 func (h *hypervisor) refused(err error, doing string) error {
 	if lost := h.lost(doing, err); lost != nil {
 		return lost

@@ -20,7 +20,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// refused opens a lab that cannot be opened, and holds its error to words, a way out, and a time limit.
+// refused opens a lab that cannot be opened and checks its error for words, a fix and a time limit.
 func refused(t *testing.T, options Options, limit time.Duration, words ...string) {
 	t.Helper()
 	options.Journal = newJournal(t)
@@ -42,7 +42,7 @@ func refused(t *testing.T, options Options, limit time.Duration, words ...string
 	}
 }
 
-// holds checks that an error is one of a host that lacks something, with a way out and with words in it.
+// holds checks that an error reports something the host lacks, with a fix and with words in it.
 func holds(t *testing.T, err error, words ...string) {
 	t.Helper()
 	missing, ok := errors.AsType[*guest.MissingError](err)
@@ -60,7 +60,7 @@ func holds(t *testing.T, err error, words ...string) {
 	}
 }
 
-// TestURIs understands libvirt's notation and says what is wrong with what it does not.
+// TestURIs accepts libvirt's notation and says what is wrong with other URIs.
 func TestURIs(t *testing.T) {
 	for _, tc := range []struct{ uri, transport, wrong string }{
 		{"qemu:///system", "unix", ""},
@@ -99,7 +99,7 @@ func TestURIs(t *testing.T) {
 	}
 }
 
-// TestNoDaemon meets everything that is not a libvirt daemon.
+// TestNoDaemon connects to endpoints that are not a libvirt daemon.
 func TestNoDaemon(t *testing.T) {
 	const quick = libvirt.CallLimit - 5*time.Second // not by the time limit of a call
 	refused(t, Options{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick, "no such file")
@@ -115,7 +115,7 @@ func TestNoDaemon(t *testing.T) {
 	refused(t, Options{URIs: []string{"qemu+tcp://no-such-host.invalid/system"}}, libvirt.CallLimit+quick, "no-such-host.invalid")
 	refused(t, Options{URIs: []string{"qemu+tls://" + address + "/system?pkipath=" + t.TempDir()}}, quick, "clientcert.pem")
 
-	// One that takes the connection and never says a word.
+	// A server that accepts the connection and never answers.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestNoDaemon(t *testing.T) {
 	refused(t, Options{URIs: []string{"qemu+tcp://" + silent.Addr().String() + "/system"}}, quick, "did not answer")
 }
 
-// TestHostsThatAreTooSmall is about a real daemon whose host lacks something. No machine is booted.
+// TestHostsThatAreTooSmall asks a real daemon whose host lacks something. It boots no machine.
 func TestHostsThatAreTooSmall(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -217,7 +217,7 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 	})
 }
 
-// opened opens a lab that can be opened, and closes it at the end of the test, when nothing must be left.
+// opened opens a lab and closes it at the end of the test, when nothing must be left.
 func opened(t *testing.T, options Options) *Lab {
 	t.Helper()
 	options.Journal, options.Tell = newJournal(t), func(note string) { t.Log(note) }
@@ -239,8 +239,9 @@ func opened(t *testing.T, options Options) *Lab {
 	return lab
 }
 
-// older stands between a client and a daemon and makes the daemon's libvirt an older one: it returns the
-// path of its socket. It changes the answer to REMOTE_PROC_CONNECT_GET_LIB_VERSION, a number of 64 bits.
+// older stands between a client and a daemon and reports an older libvirt version: it returns the
+// path of its socket. It changes the answer to REMOTE_PROC_CONNECT_GET_LIB_VERSION, a number of 64
+// bits.
 func older(t *testing.T, daemon string, version uint64) string {
 	t.Helper()
 	const procLibVersion, procedureAt, header = 157, 12, 28

@@ -1,4 +1,5 @@
-// Package shared makes labs on libvirt daemons that exist, local or remote, beside whatever else runs there.
+// Package shared makes labs on running libvirt daemons, local or remote, beside their other users'
+// machines.
 package shared
 
 import (
@@ -20,44 +21,46 @@ import (
 // Options says which daemons a lab uses and what it may do there.
 type Options struct {
 	URIs        []string         // of the daemons; the DUT is on the first
-	Run         string           // id of the run, part of the name of whatever is made
-	Journal     *journal.Journal // of what is made
+	Run         string           // id of the run, part of the name of each object
+	Journal     *journal.Journal // records each object
 	Pool        string           // storage pool; empty: see findPool
-	Networks    []string         // bridges or libvirt networks that all hosts have, one for each link
+	Networks    []string         // bridges or libvirt networks of all hosts, one for each link
 	Accelerator string           // KVM or TCG; empty: KVM where a guest boots under it
 	Cache       string           // folder that may outlive the lab; see Options
-	DUT         vm.Machine       // the largest that will be asked for: VCPUs and MemoryBytes count
-	LoadNodes   []string         // names of those that will join
-	Load        vm.Machine       // what they are: kernel, initramfs; 0 VCPUs and bytes: chosen here
+	DUT         vm.Machine       // largest DUT of the run: VCPUs and MemoryBytes count
+	LoadNodes   []string         // names of all load nodes
+	Load        vm.Machine       // kernel and initramfs; 0 VCPUs and bytes: chosen here
 	Tell        func(string)
 }
 
-// Lab is a lab on libvirt daemons that exist, which others may use as well: every node is a machine,
-// links are isolated networks, kernels travel through a storage pool, and the agents are spoken to through
-// the daemons. Whatever is made is transient, carries the run's id and is in the journal before it is made.
+// Lab is a lab on running libvirt daemons, which others may use as well: every node is a machine,
+// links are isolated networks, a storage pool carries kernels, and the daemons carry the agents'
+// streams. Each object is transient, carries the run's id and is in the journal before the lab
+// makes it.
 type Lab struct {
 	options Options
 	hosts   []*hypervisor // alive
 	places  map[string]*hypervisor
 	links   linker
 
-	// Ends are those of the machines' cards: the links are on other hosts, or others' bridges. Machines shape what
-	// passes through their own cards, and a partition is a loss of all.
+	// Ends are those of the machines' cards: the links are on other hosts, or on others' bridges.
+	// Machines shape what passes through their own cards; a partition is a loss of 100 %.
 	link.Ends
 
-	// Of a lab that is one of several on a host: its name in those of its objects, its CPUs ("2,3"; empty: all)
-	// and that the host is another's to close.
+	// A lab that is one of several on a host has a name that its objects include, CPUs ("2,3";
+	// empty: all), and a host that its owner closes.
 	lane     string
 	cpus     string
 	borrowed bool
 
 	mu       sync.Mutex
 	serial   int       // numbers the machines, so that names never repeat
-	dutPorts []vm.Port // of the DUT that was booted last
+	dutPorts []vm.Port // of the DUT that booted last
 }
 
-// Connect opens a lab. Nothing is made before the first machine; until then Journal may be nil. It checks that the
-// hosts can hold what will be asked for: the error is then a *guest.MissingError.
+// Connect opens a lab. It makes nothing before the first machine; until then Journal may be nil. It
+// checks that the hosts can hold the machines of options: otherwise the error is a
+// *guest.MissingError.
 func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
 	l := &Lab{options: options}
 	defer func() {
@@ -72,7 +75,7 @@ func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
 	return l, l.arrange()
 }
 
-// warn tells of hosts that have a hand in what is measured.
+// warn reports hosts whose own rules or tracking affect the measurement.
 func (l *Lab) warn(ctx context.Context) {
 	for _, h := range l.hosts {
 		if h.filtered(ctx) {
@@ -81,7 +84,7 @@ func (l *Lab) warn(ctx context.Context) {
 	}
 }
 
-// openHosts connects to all daemons at once. Those that were opened are kept also when another was not.
+// openHosts connects to all daemons at once. It keeps the open ones also when another failed.
 func (l *Lab) openHosts(ctx context.Context) error {
 	hosts := make([]*hypervisor, len(l.options.URIs))
 	var opening errgroup.Group
@@ -97,7 +100,7 @@ func (l *Lab) openHosts(ctx context.Context) error {
 	return err
 }
 
-// arrange decides which node goes where and how the links go between them.
+// arrange gives each node a host and chooses the kind of the links.
 func (l *Lab) arrange() error {
 	load := l.load()
 	var room []room
@@ -121,7 +124,7 @@ func (l *Lab) arrange() error {
 	return err
 }
 
-// warnOfCrowds tells of hosts whose machines will take each other's CPUs.
+// warnOfCrowds reports hosts whose machines will compete for CPUs.
 func (l *Lab) warnOfCrowds(load vm.Machine) {
 	for _, h := range l.hosts {
 		cpus := 0
@@ -140,10 +143,11 @@ func (l *Lab) warnOfCrowds(load vm.Machine) {
 	}
 }
 
-// dutPlace is the DUT in places.
+// dutPlace is the DUT's key in places.
 const dutPlace = "dut"
 
-// load is what a load node is: two CPUs where the smallest host has them beside a DUT, else one.
+// load returns the machine of a load node: two CPUs where the smallest host has them beside a DUT,
+// else one.
 func (l *Lab) load() vm.Machine {
 	load := l.options.Load
 	if load.MemoryBytes == 0 {
@@ -162,14 +166,14 @@ func (l *Lab) load() vm.Machine {
 	return load
 }
 
-// A load node by default: enough for 60,000 sockets of a closed loop (4 KiB each in the kernel, more in the
-// generator).
+// Defaults of a load node: enough for 60,000 sockets of a closed loop (4 KiB each in the kernel,
+// more in the generator).
 const (
 	loadCPUs   = 2
 	loadMemory = 1 << 30
 )
 
-// About says what the lab runs on: the DUT's host.
+// About returns what the lab runs on: the DUT's host.
 func (l *Lab) About() vm.About {
 	if len(l.hosts) == 0 {
 		return vm.About{Driver: "libvirt"}
@@ -193,7 +197,7 @@ func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	return l.start(ctx, l.places[dutPlace], spec)
 }
 
-// Join starts a load node as a machine of its own, on the host that it was given.
+// Join starts a load node as a machine of its own, on its planned host.
 func (l *Lab) Join(ctx context.Context, spec vm.LoadNode) (vm.Node, error) {
 	h, ok := l.places[spec.Name]
 	if !ok {
@@ -230,8 +234,8 @@ func (l *Lab) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Nod
 	return node, err
 }
 
-// Survey asks every host whether it is still there and goes on without those that are not; it says which.
-// The error is a *vm.LostError when what is left cannot hold a trial.
+// Survey asks every host for an answer and drops those that do not give one; it returns their
+// names. The error is a *vm.LostError when the other hosts cannot hold a trial.
 func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	var left []*hypervisor
 	for _, h := range l.hosts {
@@ -240,7 +244,7 @@ func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 				return nil, ctx.Err()
 			}
 			dead = append(dead, fmt.Sprintf("%s does not answer any more: %v", h.at.Name(), err))
-			// What it holds stays in the journal.
+			// The journal keeps what that host holds.
 			l.options.Tell("ctload gc removes what is left on " + h.at.Name() + " when it is back")
 			continue
 		}
@@ -254,7 +258,7 @@ func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	if len(left) == 0 {
 		return dead, &vm.LostError{Reason: why}
 	}
-	// The links that went to the dead one are made anew.
+	// The lab makes the links to the dead host anew.
 	var errs []error
 	for _, h := range left {
 		errs = append(errs, h.unlink(ctx))
@@ -265,7 +269,7 @@ func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	return dead, nil
 }
 
-// Close removes everything that was made.
+// Close removes everything that the lab made.
 func (l *Lab) Close() error {
 	if l.borrowed {
 		return nil
@@ -279,7 +283,7 @@ func (l *Lab) Close() error {
 
 var _ vm.Lab = (*Lab)(nil)
 
-// joinClose adds what went wrong in clearing up to the error that made it necessary.
+// joinClose adds the errors of cleaning up to the error that made it necessary.
 func joinClose(err, closing error) error {
 	if closing == nil {
 		return err

@@ -23,7 +23,7 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// newJournal is that of a run.
+// newJournal returns the journal of a run.
 func newJournal(t *testing.T) *journal.Journal {
 	t.Helper()
 	j, err := journal.Create(t.TempDir(), "test", os.Getpid())
@@ -33,7 +33,7 @@ func newJournal(t *testing.T) *journal.Journal {
 	return j
 }
 
-// bootable is a kernel and an initramfs with ctload as users build it.
+// bootable returns a kernel and an initramfs with ctload as users build it.
 var bootable = sync.OnceValues(func() (vm.Machine, error) {
 	folder, err := os.MkdirTemp("", "ctload-test-")
 	if err != nil {
@@ -64,8 +64,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// TestSharedLab boots a DUT and a client on one daemon, and lets the client talk to the DUT: kernels travel
-// through the storage pool, agents are spoken to through the daemon, and nothing is left.
+// TestSharedLab boots a DUT and a client on one daemon, and lets the client talk to the DUT: the
+// storage pool carries kernels, the daemon carries the agents' streams, and nothing is left.
 func TestSharedLab(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -118,7 +118,7 @@ func TestSharedLab(t *testing.T) {
 		t.Errorf("after a pause: %v", err)
 	}
 	worsened(t, lab, node, client)
-	if node.Console() == "" { // the kernel is quiet, yet says what it could not find
+	if node.Console() == "" { // a quiet kernel still prints what it could not find
 		t.Error("the DUT's console is empty")
 	}
 	if kinds := kindsOf(made.Left()); !slices.Equal(kinds, []journal.Kind{journal.Domain, journal.Network, journal.Pool, journal.Volume}) {
@@ -140,8 +140,8 @@ func TestSharedLab(t *testing.T) {
 	}
 }
 
-// worsened parts and unplugs the links of a DUT and its client, and cuts the DUT's power: libvirt plugs and starts, the
-// machines' own kernels part.
+// worsened partitions and unplugs the links of a DUT and its client, and cuts the DUT's power:
+// libvirt plugs and starts, the machines' own kernels partition.
 func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 	t.Helper()
 	answered := func() int64 {
@@ -186,7 +186,8 @@ func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 		t.Error("after a reset the agent is that of before")
 	}
 	hello, err := dut.Agent().Hello(t.Context())
-	if most := time.Since(began) + time.Second; err != nil || hello.Uptime > most { // it is told in whole seconds
+	// The agent reports whole seconds.
+	if most := time.Since(began) + time.Second; err != nil || hello.Uptime > most {
 		t.Errorf("after a reset it is up for %v, of %v since (%v)", hello.Uptime, most, err)
 	}
 	if !soon(func() bool { return answered() > 0 }) {
@@ -194,7 +195,8 @@ func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 	}
 }
 
-// soon is whether something happens within a while: a guest learns of its carrier when it gets to run.
+// soon reports whether something happens within a minute: a guest notices its carrier when it gets
+// CPU time.
 func soon(happens func() bool) bool {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if happens() {
@@ -206,7 +208,8 @@ func soon(happens func() bool) bool {
 	}
 }
 
-// noLinksLeft checks that a hypervisor has no links but those of before. The kernel takes a moment to remove one.
+// noLinksLeft checks that a hypervisor has only the links of before. The kernel takes a moment to
+// remove one.
 func noLinksLeft(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool) {
 	t.Helper()
 	var left []string
@@ -218,7 +221,7 @@ func noLinksLeft(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool
 	}
 }
 
-// kindsOf are the kinds of what a journal holds, each once.
+// kindsOf returns the kinds of a journal's entries, each once.
 func kindsOf(list []journal.Entry) []journal.Kind {
 	kinds := map[journal.Kind]bool{}
 	for _, e := range list {

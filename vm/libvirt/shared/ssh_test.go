@@ -28,13 +28,13 @@ import (
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
-// sshServer lets one key in, and runs what it is told to in a hypervisor, as sshd would there.
+// sshServer accepts one key and runs commands in a hypervisor, as sshd would there.
 type sshServer struct {
 	t       *testing.T
 	host    *libvirttest.Hypervisor
-	own     string // the hypervisor's address, as sshd tells those who came to it
+	own     string // the hypervisor's address, which sshd reports to its clients
 	config  *ssh.ServerConfig
-	key     string // path of the private key that is let in
+	key     string // path of the private key that the server accepts
 	known   string // path of a known_hosts file
 	address string
 }
@@ -75,7 +75,7 @@ func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServe
 	return s
 }
 
-// newKey is a key pair and the path of its private half.
+// newKey returns a key pair and the path of its private half.
 func newKey(t *testing.T) (ssh.Signer, string) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -97,7 +97,7 @@ func newKey(t *testing.T) (ssh.Signer, string) {
 	return signer, path
 }
 
-// uri leads to the hypervisor's daemon with a key and a file of known hosts.
+// uri returns a URI of the hypervisor's daemon with a key and a file of known hosts.
 func (s *sshServer) uri(key, known string) string {
 	query := url.Values{"keyfile": {key}, "known_hosts": {known}}
 	return "qemu+ssh://root@" + s.address + "/system?" + query.Encode()
@@ -153,7 +153,7 @@ func (s *sshServer) session(session ssh.Channel, requests <-chan *ssh.Request) {
 	}
 }
 
-// TestSSH goes to a daemon through ssh, with the right key and known_hosts and without.
+// TestSSH connects to a daemon through ssh, with the right key and known_hosts and without.
 func TestSSH(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -181,8 +181,8 @@ func TestSSH(t *testing.T) {
 	refused(t, Options{URIs: []string{s.uri(s.key, s.known)}}, limit, "libvirt-sock")
 }
 
-// TestVXLAN makes a link between two hypervisors that only have the network in common which they are managed
-// over, lets a client on one load a DUT on the other through it, and removes it, as gc would for a run that was killed.
+// TestVXLAN makes a link between two hypervisors that share only their management network, lets a
+// client on one load a DUT on the other through it, and removes it, as gc would for a killed run.
 func TestVXLAN(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
@@ -221,7 +221,7 @@ func TestVXLAN(t *testing.T) {
 	if err := node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.HTTP, Ports: []uint16{80}, Body: 4096}); err != nil {
 		t.Fatal(err)
 	}
-	// Answers of several frames each: what is longer than the tunnel takes would be lost.
+	// Answers of several frames each: the link would lose frames longer than the tunnel carries.
 	result, err := client.Agent().Generate(t.Context(), generators.Spec{
 		Kind: generators.HTTP, Target: "10.77.0.1", Ports: []uint16{80}, Count: 500, Concurrency: 10, Timeout: 10 * time.Second,
 	}, nil)
@@ -254,7 +254,7 @@ func TestVXLAN(t *testing.T) {
 		}
 	}
 
-	// As after a kill: the connections end, the things stay.
+	// As after a kill: the connections end, the objects stay.
 	entries := made.Left()
 	if kinds := kindsOf(entries); !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume, vxlanDevice}) {
 		t.Errorf("the journal has %v", entries)

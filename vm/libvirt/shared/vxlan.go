@@ -12,23 +12,23 @@ import (
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// vxlan carries links between hosts that have no network in common but the one they are managed by: on
-// each an isolated libvirt network, and in its bridge a VXLAN device (RFC 7348) with the other hosts as
-// peers. libvirt makes no such devices: they are made with ip(8), through ssh, or here where the daemon
-// is this host's. That needs root there, by itself or through sudo without a question.
+// vxlan carries links between hosts that share only their management network: on each an isolated
+// libvirt network, and in its bridge a VXLAN device (RFC 7348) with the other hosts as peers.
+// libvirt makes no such devices: ip(8) makes them, through ssh, or on this host where the daemon is
+// this host's. That needs root there, directly or through sudo without a password.
 type vxlan struct {
 	options   Options
 	hosts     []*hypervisor
 	addresses map[*hypervisor]string
 
 	mu    sync.Mutex
-	links map[string]int // number of a link, once it is there
+	links map[string]int // number of each existing link
 }
 
-// vxlanMTU is what is left of 1500 bytes, with IPv6 outside.
+// vxlanMTU, in bytes, is what a frame of 1500 bytes leaves, with IPv6 outside.
 const vxlanMTU = 1430
 
-// vxlanPort is IANA's.
+// vxlanPort is the UDP port that IANA assigns.
 const vxlanPort = 4789
 
 func newVXLAN(options Options, hosts []*hypervisor) (*vxlan, error) {
@@ -59,7 +59,8 @@ func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (libvirt.C
 		v.links[link] = len(v.links)
 	}
 	network, err := h.network(ctx, link, vxlanMTU)
-	return libvirt.Card{Network: network, MTU: vxlanMTU}, err // the machine hears nothing of the network's
+	// libvirt does not announce the network's MTU to the machine.
+	return libvirt.Card{Network: network, MTU: vxlanMTU}, err
 }
 
 // make makes a link on all hosts.
@@ -97,7 +98,7 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 	return nil
 }
 
-// script makes one host's end of a link.
+// script returns the commands that make one host's end of a link.
 func (v *vxlan) script(h *hypervisor, device, link, bridge string) string {
 	id := fnv.New32a()
 	_, _ = id.Write([]byte(v.options.Run + "/" + link))
@@ -106,15 +107,15 @@ func (v *vxlan) script(h *hypervisor, device, link, bridge string) string {
 		fmt.Sprintf("ip link set %s txqueuelen 10000 alias %s", device, libvirt.Quote("ctload "+v.options.Run)),
 	}
 	for _, peer := range v.hosts {
-		if peer != h { // whom broadcasts and frames to the unknown go to
+		if peer != h { // receives broadcasts and frames to unknown addresses
 			lines = append(lines, fmt.Sprintf("bridge fdb append 00:00:00:00:00:00 dev %s dst %s", device, v.addresses[peer]))
 		}
 	}
 	return strings.Join(append(lines, fmt.Sprintf("ip link set %s master %s up", device, bridge)), "\n")
 }
 
-// findAddresses asks every host which address of it the others can reach: over ssh, the one that ssh came to;
-// this host, the one that it would take to the first of the others.
+// findAddresses asks every host for its address that the others can reach: over ssh, the one that
+// ssh connected to; for this host, its source address towards the first of the others.
 func (v *vxlan) findAddresses(ctx context.Context) error {
 	addresses := map[*hypervisor]string{}
 	var peer string
@@ -160,7 +161,7 @@ func existsVXLAN(ctx context.Context, e journal.Entry) (bool, error) {
 	return strings.TrimSpace(out) == "there", err
 }
 
-// removeVXLAN removes a device; one that is not there is no error.
+// removeVXLAN removes a device; a missing one is no error.
 func removeVXLAN(ctx context.Context, e journal.Entry) error {
 	at, err := libvirt.ParseEndpoint(e.Where)
 	if err != nil {
