@@ -12,12 +12,12 @@ import (
 	"github.com/ctload/ctload/agent"
 )
 
-// RefusedError is what a lab says that does not do what it was asked for.
+// RefusedError is the reason for which a lab refuses a request.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Look says what is up at path. The error is [errNone] when nothing is.
+// Look returns what is up at path. The error is [errNone] without a lab.
 func Look(path string) (About, error) {
 	conn, err := dial(path)
 	if err != nil {
@@ -39,8 +39,8 @@ func aboutOf(conn net.Conn) (About, error) {
 	return *a.About, nil
 }
 
-// Down ends the lab at path and returns when it is gone, or ctx has ended. The error is [errNone] when none is
-// up.
+// Down ends the lab at path and returns when it is gone, or ctx has ended. The error is [errNone]
+// without a lab.
 func Down(ctx context.Context, path string) error {
 	conn, err := dial(path)
 	if err != nil {
@@ -64,8 +64,8 @@ func Down(ctx context.Context, path string) error {
 	return nil // the connection has ended with the lab
 }
 
-// Run runs a command on a node of the lab at path, with stdin until its end and whatever comes from sizes, and
-// returns its exit status. When ctx ends the command is killed.
+// Run runs a command on a node of the lab at path, with stdin until its end and the sizes from
+// sizes, and returns its exit status. When ctx ends, the lab kills the command.
 func Run(ctx context.Context, path, node string, command agent.Interaction, stdin io.Reader, sizes <-chan agent.TerminalSize, stdout, stderr io.Writer) (exit int, err error) {
 	conn, err := dial(path)
 	if err != nil {
@@ -104,7 +104,7 @@ func Run(ctx context.Context, path, node string, command agent.Interaction, stdi
 	}
 }
 
-// lost makes the end of a connection an error like others.
+// lost turns the end of a connection into io.ErrUnexpectedEOF.
 func lost(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -112,7 +112,7 @@ func lost(err error) error {
 	return err
 }
 
-// sender sends input from more than one place.
+// sender sends input. Safe for concurrent use.
 type sender struct {
 	mu      sync.Mutex
 	encoder *json.Encoder
@@ -124,7 +124,7 @@ func (s *sender) send(in agent.InteractInput) error {
 	return s.encoder.Encode(in)
 }
 
-// copy sends what comes from stdin, and its end.
+// copy sends stdin, and its end.
 func (s *sender) copy(stdin io.Reader) {
 	buffer := make([]byte, 32<<10)
 	for {

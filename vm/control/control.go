@@ -1,8 +1,9 @@
-// Package control lets other processes of the same user talk to the nodes of a lab that is up: the process that
-// has the lab listens on a socket in the user's runtime folder. The socket's folder is the user's alone.
+// Package control lets other processes of the same user talk to the nodes of a lab that is up: the
+// lab's process listens on a socket in the user's runtime folder. Only the user can enter the
+// socket's folder.
 //
-// A connection carries one request as a line of JSON, then the messages of [agent.Client.Interact] both
-// ways.
+// A connection carries one request as a line of JSON, then the messages of [agent.Client.Interact]
+// both ways.
 package control
 
 import (
@@ -20,12 +21,12 @@ import (
 
 // request is the first message of a connection.
 type request struct {
-	Do      string            `json:"do"` // one of the below
+	Do      string            `json:"do"` // one of the constants below
 	Node    string            `json:"node,omitempty"`
 	Command agent.Interaction `json:"command,omitzero"`
 }
 
-// What can be asked for.
+// Kinds of requests.
 const (
 	doAbout = "about"
 	doRun   = "run"
@@ -39,7 +40,7 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 }
 
-// About says what is up.
+// About describes the lab that is up.
 type About struct {
 	Name  string   `json:"name"` // experiment and scenario
 	Nodes []string `json:"nodes"`
@@ -49,7 +50,7 @@ type About struct {
 // errNone means that no lab is up.
 var errNone = errors.New("no lab is up; start one with: ctload vm up EXPERIMENT")
 
-// Socket is the path of the user's socket; its folder is made.
+// Socket returns the path of the user's socket and makes its folder.
 func Socket() (string, error) {
 	folder := filepath.Join(os.TempDir(), fmt.Sprintf("ctload-%d", os.Getuid()))
 	if runtime := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(runtime) {
@@ -71,7 +72,7 @@ func Socket() (string, error) {
 	return filepath.Join(folder, "vm.sock"), nil
 }
 
-// dial connects to the lab that is up, if one is.
+// dial connects to the lab that is up; without one it returns [errNone].
 func dial(path string) (net.Conn, error) {
 	conn, err := net.Dial("unix", path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -83,7 +84,7 @@ func dial(path string) (net.Conn, error) {
 	return conn, nil
 }
 
-// ask sends a request and returns the way to read what comes back.
+// ask sends a request and returns the decoder of the answers.
 func ask(conn net.Conn, r request) (*json.Decoder, error) {
 	if err := json.NewEncoder(conn).Encode(r); err != nil {
 		return nil, fmt.Errorf("ask the lab: %w", err)

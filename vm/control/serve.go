@@ -24,8 +24,8 @@ type Server struct {
 	path     string
 }
 
-// Listen opens the socket at path, in the place of one that a killed lab has left. It is an error when a lab is
-// up there.
+// Listen opens the socket at path and replaces one that a killed lab left. It is an error when a
+// lab is up there.
 func Listen(path string) (*Server, error) {
 	conn, err := dial(path)
 	if err == nil {
@@ -54,8 +54,8 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Serve answers callers until one of them wants the lab down, which is no error, or ctx ends. Commands that are
-// under way then are killed.
+// Serve answers callers until one of them asks it to end the lab, which is no error, or ctx ends.
+// It then kills running commands.
 func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Node) error {
 	about.Nodes = slices.Sorted(maps.Keys(nodes))
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -86,7 +86,7 @@ func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Nod
 	}
 }
 
-// errDown is why a lab ends that somebody wanted down.
+// errDown is the cause when a caller asked to end the lab.
 var errDown = errors.New("the lab is wanted down")
 
 // call is one connection.
@@ -96,7 +96,7 @@ type call struct {
 	encoder *json.Encoder
 }
 
-// serve answers the connection's request; down says that it wants the lab down.
+// serve answers the connection's request; down reports whether it asks to end the lab.
 func (c *call) serve(ctx context.Context, about About, nodes map[string]vm.Node) (down bool) {
 	var r request
 	if err := c.decoder.Decode(&r); err != nil {

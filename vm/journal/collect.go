@@ -13,56 +13,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remover knows one kind of things. Its methods must touch nothing that does not carry the run's id, or that
-// the entry does not name, and return in bounded time.
+// Remover handles one kind of objects. Its methods must touch only objects that carry the run's id
+// or that the entry names, and return in bounded time.
 type Remover interface {
-	// Exists says whether a thing is still there: a recorded one may never have been made.
+	// Exists reports whether an object still exists: a recorded one may never have been made.
 	Exists(ctx context.Context, run Run, e Entry) (bool, error)
-	// Remove removes it; one that is gone already is no error.
+	// Remove removes the object; one that is already gone is no error.
 	Remove(ctx context.Context, run Run, e Entry) error
 }
 
-// Finding is what came of one thing that a dead run left, or of a run as a whole where Entry is empty.
+// Finding is the outcome for one object of a dead run, or for a whole run where Entry is empty.
 type Finding struct {
 	Run   Run
 	Entry Entry
 	State State
-	Has   []Entry // of a run that is alive: what it has made so far
-	Err   error   // why it is still there
+	Has   []Entry // objects so far of a run that is alive
+	Err   error   // why the object still exists
 }
 
-// State is what is the matter with a thing.
+// State is the state of an object.
 type State string
 
 // The states.
 const (
-	Alive   State = "alive"   // the run still goes on: nothing of it is touched
-	There   State = "there"   // found, and left there: it was only asked for
-	Removed State = "removed" // or put back as it was
-	Absent  State = "absent"  // it was gone, or never made
+	Alive   State = "alive"   // the run continues: Collect touches none of its objects
+	There   State = "there"   // found and left: the caller asked for a dry run
+	Removed State = "removed" // removed, or restored to its former state
+	Absent  State = "absent"  // already gone, or never made
 	Failed  State = "failed"  // see Err
 	Skipped State = "skipped" // not asked for
 )
 
-// Options say what [Collect] does.
+// Options says what [Collect] does.
 type Options struct {
 	Folder   string // see [Folder]
 	Removers map[Kind]Remover
 	DryRun   bool               // only look
-	Only     func(e Entry) bool // which things are meant; nil: all
-	Tell     func(f Finding)    // hears of each thing, in the order in which they are removed
+	Only     func(e Entry) bool // selects objects; nil: all
+	Tell     func(f Finding)    // receives each object, in the order of removal
 }
 
-// Collect removes what dead runs left, the last made first, and the journals of those of which nothing is left
-// then. The error holds what went wrong; the rest is removed all the same. A dead run's settings of the
-// host are gone with a reboot: they are not put back after one.
+// Collect removes what dead runs left, the last made first, and the journals of runs with no object
+// left. The error holds each failure; Collect removes the rest all the same. A reboot resets a dead
+// run's settings of the host: Collect does not restore them after one.
 func Collect(ctx context.Context, o Options) error {
 	return each(o.Folder,
 		func(living *aliveError) { o.Tell(Finding{Run: living.run, State: Alive, Has: living.left}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
 }
 
-// each hands the journals of dead runs, claimed, to dead, and tells of those that are alive.
+// each passes the claimed journals of dead runs to dead, and the living runs to alive.
 func each(folder string, alive func(*aliveError), dead func(*Journal) error) error {
 	paths, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 	if err != nil {
@@ -75,7 +75,7 @@ func each(folder string, alive func(*aliveError), dead func(*Journal) error) err
 			alive(living)
 			continue
 		}
-		if errors.Is(err, fs.ErrNotExist) { // it ended meanwhile, or somebody else was quicker
+		if errors.Is(err, fs.ErrNotExist) { // it ended meanwhile, or another process claimed it
 			continue
 		}
 		if err == nil {
@@ -104,12 +104,12 @@ func collect(ctx context.Context, o Options, j *Journal) error {
 	}
 	err := j.Close()
 	if _, left := errors.AsType[*LeftError](err); left {
-		err = nil // each was told of
+		err = nil // Tell received each failure
 	}
 	return errors.Join(append(errs, err)...)
 }
 
-// treat looks at one thing and removes it unless that was not asked for.
+// treat checks one object and removes it unless the caller did not ask for that.
 func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	if o.Only != nil && !o.Only(e) {
 		return Skipped, nil
@@ -136,7 +136,7 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	return Removed, nil
 }
 
-// aliveError says that a run still goes on.
+// aliveError says that a run continues.
 type aliveError struct {
 	run  Run
 	left []Entry
@@ -146,7 +146,7 @@ func (e *aliveError) Error() string {
 	return fmt.Sprintf("run %s (%s, process %d) still goes on", e.run.ID, e.run.Label, e.run.PID)
 }
 
-// claim takes over the journal of a dead run. The error is an *aliveError when it is not dead, and
+// claim takes over the journal of a dead run. The error is an *aliveError when the run lives, and
 // fs.ErrNotExist when it ended meanwhile.
 func claim(path string) (_ *Journal, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
@@ -159,7 +159,7 @@ func claim(path string) (_ *Journal, err error) {
 		}
 	}()
 	locked := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	text, err := os.ReadFile(path) // not there any more when its run ended while we waited
+	text, err := os.ReadFile(path) // missing when its run ended while this process waited
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,8 @@ func claim(path string) (_ *Journal, err error) {
 	return &Journal{run: run, path: path, file: file, left: left}, nil
 }
 
-// Dead are the things that dead runs recorded, as far as keep wants them, and whose they are. Nothing is touched.
+// Dead returns the recorded objects of dead runs that keep selects, with their runs. It touches
+// none.
 func Dead(folder string, keep func(Run, Entry) bool) ([]Finding, error) {
 	var list []Finding
 	err := each(folder, func(*aliveError) {}, func(j *Journal) error {

@@ -1,11 +1,11 @@
-// Package journal remembers what a run makes outside its own sandbox, so that it can be found and removed
-// after the run was killed: domains and networks of a daemon that others use too, files, settings of
-// the host.
+// Package journal records what a run makes outside its own sandbox, so that it can be found and
+// removed after a kill of the run: domains and networks of a daemon that others use too, files,
+// settings of the host.
 //
-// Each run has one file. An [Entry] is written to it, and to the disk, before the thing that it names is made,
-// so that whatever exists is in the file; after a clean end the file is gone. The run holds a lock on the
-// file for as long as it lives, which the kernel lets go however it ends: a file without that lock is a dead
-// run's. [Collect] removes what dead runs left, and nothing else.
+// Each run has one file. The run writes an [Entry] to it, and to the disk, before it makes the
+// named object, so that the file names every object; a clean end removes the file. The run locks
+// the file for as long as it lives, and the kernel releases the lock however the run ends: a file
+// without that lock belongs to a dead run. [Collect] removes what dead runs left, and nothing else.
 package journal
 
 import (
@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind is what an entry names.
+// Kind is the kind of object that an entry names.
 type Kind string
 
 // The kinds.
@@ -35,20 +35,19 @@ const (
 	Pool        Kind = "pool"         // a storage pool of the libvirt daemon Where
 	Volume      Kind = "volume"       // of the libvirt daemon Where; Detail is its pool
 	Path        Kind = "path"         // a file or a folder with all that is in it; Where is empty: this host
-	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail is its value of before
-	HostModule  Kind = "host-module"  // a module of this host's kernel; Detail is how it was before
+	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail: former value
+	HostModule  Kind = "host-module"  // a module of this host's kernel; Detail: former state
 )
 
-// OfHost reports whether it is a change of this host's kernel, which is gone with the next boot.
+// OfHost reports whether the entry is a change of this host's kernel, which the next boot undoes.
 func (k Kind) OfHost() bool { return k == HostSetting || k == HostModule }
 
-// Entry is one thing that a run is about to make or change. Two entries are the same thing when they are
-// equal.
+// Entry is one object that a run is about to make or change. Equal entries name the same object.
 type Entry struct {
 	Kind   Kind   `json:"kind"`
 	Where  string `json:"where,omitempty"` // the daemon's URI; empty: this host
 	Name   string `json:"name"`
-	Detail string `json:"detail,omitempty"` // what its remover needs besides; see the kinds
+	Detail string `json:"detail,omitempty"` // further data for its remover; see the kinds
 }
 
 func (e Entry) String() string {
@@ -62,27 +61,28 @@ func (e Entry) String() string {
 	return text
 }
 
-// Run is whose file it is.
+// Run is the run that owns a journal.
 type Run struct {
-	// ID is in the name of everything that the run makes: eight hexadecimal digits, drawn for each run.
+	// ID is part of the name of everything that the run makes: eight random hexadecimal digits.
 	ID      string    `json:"id"`
-	Label   string    `json:"label"` // what its user knows it by: the run folder
-	PID     int       `json:"pid"`   // for readers; the lock is what counts
+	Label   string    `json:"label"` // the user's name of the run: the run folder
+	PID     int       `json:"pid"`   // for readers; the lock decides
 	Started time.Time `json:"started"`
-	Boot    string    `json:"boot"` // which boot of the host
+	Boot    string    `json:"boot"` // id of the host's boot
 }
 
-// SameBoot reports whether the host has not booted since: what its kernel alone held is gone otherwise.
+// SameBoot reports whether the host has not booted since; otherwise what only its kernel held is
+// gone.
 func (r Run) SameBoot() bool { return r.Boot == bootID() }
 
-// line is one line of the file: the first says whose it is, the others what it makes and what is gone.
+// line is one line of the file: the first names the run, the others what it makes and what is gone.
 type line struct {
 	Run  *Run   `json:"run,omitempty"`
 	Make *Entry `json:"make,omitempty"`
 	Gone *Entry `json:"gone,omitempty"`
 }
 
-// Journal is the file of a run that this process owns. Its methods may be called at the same time.
+// Journal is the file of a run that this process owns. It is safe for concurrent use.
 type Journal struct {
 	run  Run
 	path string
@@ -92,10 +92,10 @@ type Journal struct {
 	left []Entry  // recorded and not gone
 }
 
-// Folder is where the user's journals are.
+// Folder returns the folder of the user's journals.
 func Folder() (string, error) {
 	state := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(state) { // which is to be ignored, as its specification says
+	if !filepath.IsAbs(state) { // its specification says to ignore a relative path
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return "", fmt.Errorf("find the folder for the state of runs: %w", err)
@@ -107,8 +107,8 @@ func Folder() (string, error) {
 
 const suffix = ".jsonl"
 
-// Create begins the journal of a run in folder, which is made. label is what its user knows the run by, pid
-// the process that he would look for.
+// Create begins the journal of a run in folder, which it makes. label is the user's name of the
+// run, pid the process that the user started.
 func Create(folder, label string, pid int) (_ *Journal, err error) {
 	defer func() {
 		if err != nil {
@@ -122,7 +122,7 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	rand.Read(id[:])
 	j := &Journal{run: Run{ID: hex.EncodeToString(id[:]), Label: label, PID: pid, Started: time.Now().Round(0), Boot: bootID()}}
 	j.path = filepath.Join(folder, j.run.ID+suffix)
-	// Under another name until it is locked: nobody may take it for a dead run's.
+	// A hidden name until the file is locked: no other process may take it for a dead run's.
 	hidden := filepath.Join(folder, "."+j.run.ID)
 	if j.file, err = os.OpenFile(hidden, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600); err != nil {
 		return nil, err
@@ -141,14 +141,14 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	return j, nil
 }
 
-// Run says whose journal it is.
+// Run returns the run that owns the journal.
 func (j *Journal) Run() Run { return j.run }
 
-// ID is the run's.
+// ID returns the run's id.
 func (j *Journal) ID() string { return j.run.ID }
 
-// Record notes what is about to be made. Once it returns, the entry is on the disk. What is recorded already
-// is not recorded again.
+// Record notes an object that is about to be made. When it returns, the entry is on the disk. It
+// does not record an entry twice.
 func (j *Journal) Record(e Entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -162,7 +162,7 @@ func (j *Journal) Record(e Entry) error {
 	return nil
 }
 
-// Gone notes that a recorded thing is gone, or was never made.
+// Gone notes that a recorded object is gone, or was never made.
 func (j *Journal) Gone(e Entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -177,14 +177,14 @@ func (j *Journal) Gone(e Entry) error {
 	return nil
 }
 
-// Left are the recorded things that are not gone, in the order in which they were made.
+// Left returns the recorded objects that are not gone, in the order of making.
 func (j *Journal) Left() []Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.Clone(j.left)
 }
 
-// LeftError says what a run could not remove at its end; `ctload gc` will try again.
+// LeftError holds what a run could not remove at its end; `ctload gc` will try again.
 type LeftError struct {
 	Left []Entry
 }
@@ -197,8 +197,8 @@ func (e *LeftError) Error() string {
 	return "not removed: " + strings.Join(names, ", ") + "; ctload gc tries again"
 }
 
-// Close ends the journal. When nothing is left the file is removed; else it stays for [Collect], and
-// the error is a *LeftError.
+// Close ends the journal. When no object is left, it removes the file; else the file stays for
+// [Collect], and the error is a *LeftError.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -222,8 +222,8 @@ func (j *Journal) append(l line) error {
 	return j.file.Sync()
 }
 
-// parse reads the text of a journal. A last line without its end was being written when the run was
-// killed: what it would have named was not made yet.
+// parse reads the text of a journal. It ignores a last line without a line feed: the run was killed
+// while writing it and had not made the named object yet.
 func parse(text []byte) (run Run, left []Entry, err error) {
 	whole := text[:bytes.LastIndexByte(text, '\n')+1]
 	number := 0
@@ -250,7 +250,7 @@ func parse(text []byte) (run Run, left []Entry, err error) {
 	return run, left, nil
 }
 
-// syncFolder makes the names in a folder last.
+// syncFolder makes the names in a folder durable.
 func syncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
@@ -259,7 +259,7 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// bootID names this boot of the host; empty where it cannot be read.
+// bootID returns the id of this boot of the host; empty where it cannot be read.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// keeperEnv makes the test binary a run that records an entry, makes the file that it names, and waits to be
-// killed.
+// keeperEnv makes the test binary act as a run that records an entry, makes the file that it names,
+// and waits until it is killed.
 const keeperEnv = "CTLOAD_TEST_KEEPER"
 
 func TestMain(m *testing.M) {
@@ -39,7 +39,7 @@ func keep(folder string) int {
 	return 1
 }
 
-// collectAll collects with the remover of files, and returns what was told, without the runs.
+// collectAll collects with the remover of files, and returns the findings without those of runs.
 func collectAll(t *testing.T, folder string, dryRun bool) []Finding {
 	t.Helper()
 	var found []Finding
@@ -74,7 +74,7 @@ func files(t *testing.T, folder string) []string {
 	return names
 }
 
-// TestKilledRun: a run that lives is left alone; a killed one is found, and what it made is removed.
+// TestKilledRun checks that Collect leaves a living run alone and removes what a killed one made.
 func TestKilledRun(t *testing.T) {
 	folder := t.TempDir()
 	cmd := exec.Command("/proc/self/exe")
@@ -111,7 +111,7 @@ func TestKilledRun(t *testing.T) {
 	}
 }
 
-// TestCleanEnd: what is gone is not listed, and the file of a run that left nothing is gone with it.
+// TestCleanEnd checks that gone objects are not listed, and that a clean end removes the file.
 func TestCleanEnd(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "state", "runs")
 	j, err := Create(folder, "clean", os.Getpid())
@@ -138,7 +138,8 @@ func TestCleanEnd(t *testing.T) {
 	}
 }
 
-// TestLeft: a run that ends and could not remove something says so, and it is found later.
+// TestLeft checks that a run that could not remove an object reports it, and that Collect finds it
+// later.
 func TestLeft(t *testing.T) {
 	folder := t.TempDir()
 	j, err := Create(folder, "stuck", os.Getpid())
@@ -176,7 +177,7 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// TestForeign: a path without the run's id is nobody's to remove, whatever a journal says.
+// TestForeign checks that no remover touches a path without the run's id, whatever a journal says.
 func TestForeign(t *testing.T) {
 	folder, foreign := t.TempDir(), filepath.Join(t.TempDir(), "foreign")
 	if err := os.Mkdir(foreign, 0o700); err != nil {
@@ -199,7 +200,7 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestTornLine: a run killed in the middle of writing had not made the thing yet.
+// TestTornLine ends a journal within a line: the killed run had not made that object yet.
 func TestTornLine(t *testing.T) {
 	folder := t.TempDir()
 	j, err := Create(folder, "torn", os.Getpid())
@@ -222,7 +223,7 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// remembering is a remover of things that are in a list.
+// remembering removes objects of a list.
 type remembering map[string]bool
 
 func (r remembering) Exists(_ context.Context, _ Run, e Entry) (bool, error) { return r[e.Name], nil }
@@ -231,7 +232,7 @@ func (r remembering) Remove(_ context.Context, _ Run, e Entry) error {
 	return nil
 }
 
-// TestReboot: a setting of the host went with the kernel that had it; what is on disk did not.
+// TestReboot checks that a reboot ends settings of the host and keeps objects on disk.
 func TestReboot(t *testing.T) {
 	folder := t.TempDir()
 	j, err := Create(folder, "before", os.Getpid())
@@ -261,7 +262,7 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever is in a journal, reading it ends, and only what was made can be left.
+// FuzzParse checks that reading any journal ends, and that only recorded objects can be left.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"run":{"id":"0123abcd"}}` + "\n" + `{"make":{"kind":"path","name":"/a"}}` + "\n" + `{"gone":{"kind":"path","name":"/a"}}` + "\n"))
 	f.Add([]byte("{}\n{"))

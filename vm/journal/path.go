@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Paths removes files and folders of this host, with all that is in them. Their last name must hold the
-// run's id.
+// Paths removes files and folders of this host, with all that is in them. Their last name must
+// include the run's id.
 type Paths struct{}
 
 // Exists implements [Remover].

@@ -6,8 +6,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// loadNode is a node that can be paused. The DUT cannot: what is measured of it is the kernel, which is the
-// host's and does not stop.
+// loadNode is a node that can be paused. The DUT cannot: its kernel, which the trial measures, is
+// the host's and does not stop.
 type loadNode struct {
 	*node
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// hostWide reports whether a parameter, by its canonical key, is the host's: one that is not of the network, or
-// that connection tracking shares, or that the namespace of this process (in the sandbox, one like the
-// DUT's) has not, or cannot write. Folders that are not there yet may come with a card or a module.
+// hostWide reports whether a parameter, by its canonical key, belongs to the host: one outside of
+// net., one that connection tracking shares, or one that the namespace of this process (in the
+// sandbox, like the DUT's) lacks or cannot write. Folders that do not exist yet may come with a
+// card or a module.
 func hostWide(key string) bool {
 	if !strings.HasPrefix(key, "net.") || slices.Contains(kernels.SharedKeys, key) {
 		return true
@@ -28,8 +29,8 @@ func hostWide(key string) bool {
 	return err == nil && info.Mode().Perm()&0o222 == 0
 }
 
-// HostWide says what in settings is the host's and not the DUT's alone, a phrase each: empty when all of it can
-// be had in a namespace.
+// HostWide lists what in settings belongs to the host and not to the DUT alone, a phrase each:
+// empty when a namespace can have all of it.
 func HostWide(s tuning.Settings) []string {
 	var list []string
 	host, _ := split(s)
@@ -39,11 +40,11 @@ func HostWide(s tuning.Settings) []string {
 	return append(list, moduleChanges(s)...)
 }
 
-// Tracks reports whether connection tracking is in this kernel now. Only root can load it.
+// Tracks reports whether this kernel has connection tracking now. Only root can load it.
 func Tracks() bool { return hasModule(kernels.Module) }
 
-// split divides settings into what is the host's, its parameters in the order in which they are to be set, and what is
-// left for the namespace.
+// split divides settings into the host's, with parameters in the order in which to set them, and
+// those of the namespace.
 func split(s tuning.Settings) (host, own tuning.Settings) {
 	own = s
 	host.LoadModules, host.RemoveModules = s.LoadModules, s.RemoveModules

@@ -10,7 +10,8 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// TestSplit divides settings in the namespace of the host, where nothing tells that a key is shared but its name.
+// TestSplit divides settings in the host's namespace, where only its name shows that a key is
+// shared.
 func TestSplit(t *testing.T) {
 	asked := tuning.Settings{
 		LoadModules: []string{"a"}, RemoveModules: []string{"b"}, Buckets: 8192, Rules: "*filter\nCOMMIT\n",
@@ -42,7 +43,8 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestHostWideInside asks in a namespace, as the lab does: what it has not, or cannot write, is the host's.
+// TestHostWideInside asks in a namespace, as the lab does: what it lacks or cannot write belongs to
+// the host.
 func TestHostWideInside(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		for key, want := range map[string]bool{
@@ -62,7 +64,7 @@ func TestHostWideInside(t *testing.T) {
 	})
 }
 
-// TestChangeableByNobody: in a namespace nobody may change the host, root of that namespace included.
+// TestChangeableByNobody checks that even root of a namespace may not change the host from inside.
 func TestChangeableByNobody(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		if err := Changeable(); err == nil {

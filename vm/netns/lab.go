@@ -1,10 +1,10 @@
-// Package netns makes labs of network namespaces on this host's kernel: the DUT is one, the load nodes are
-// others, and nothing is booted. It runs at the host's full speed.
+// Package netns makes labs of network namespaces on this host's kernel: the DUT is one, the load
+// nodes are others, and nothing boots. It runs at the host's full speed.
 //
-// The DUT has a network stack of its own (addresses, rules, connection tracking with its count, its counters
-// and its timeouts), but not a kernel of its own: nf_conntrack_max and the size of the hash are the host's,
-// as are modules, memory and CPUs. What a scenario asks of those is refused (see [HostWide]) unless the lab
-// has been given [Settings] of the host to change.
+// The DUT has its own network stack (addresses, rules, connection tracking with its count, counters
+// and timeouts), but the host's kernel: nf_conntrack_max and the size of the hash are the host's,
+// as are modules, memory and CPUs. The lab refuses scenarios that change those (see [HostWide])
+// unless the caller gives it [Settings] of the host to change.
 package netns
 
 import (
@@ -27,26 +27,27 @@ const Driver = "netns"
 // joinLimit bounds the start of a node, which takes some 20 ms.
 const joinLimit = 30 * time.Second
 
-// Lab is a lab of namespaces. It belongs into a sandbox (see vm/sandbox), with which all of it ends.
+// Lab is a lab of namespaces. It runs in a sandbox (see vm/sandbox) and ends with it.
 type Lab struct {
-	host    *Settings // that may be changed, or nil
-	lock    string    // of the legacy rule tools: path
+	host    *Settings // settings that may be changed; nil: none
+	lock    string    // path of the lock of the legacy rule tools
 	bridges map[string]*link.Bridge
 	serial  int // numbers the nodes, so that names never repeat
 
 	link.Ends // of its nodes' links; loss, delay and the like need netem in this host's kernel
 }
 
-// Open makes a lab that keeps its passing files in runtime. host are the settings of the host that
-// scenarios may change; nil: none. It needs the capabilities and the namespaces of the sandbox.
+// Open makes a lab that keeps its temporary files in runtime. host holds the settings of the host
+// that scenarios may change; nil: none. It needs the capabilities and the namespaces of the
+// sandbox.
 func Open(runtime string, host *Settings) *Lab {
 	return &Lab{host: host, lock: runtime + "/xtables.lock", bridges: map[string]*link.Bridge{}}
 }
 
-// About says that nothing is emulated here.
+// About reports a lab without emulation.
 func (l *Lab) About() vm.About { return vm.About{Driver: Driver} }
 
-// Close removes the links and puts the host's settings back.
+// Close removes the links and restores the host's settings.
 func (l *Lab) Close() error {
 	var errs []error
 	for _, bridge := range l.bridges {
@@ -62,7 +63,7 @@ func (l *Lab) restore() error {
 	return l.host.Restore()
 }
 
-// link is the bridge of that name, made when it is first asked for.
+// link returns the bridge of that name. The first call makes it.
 func (l *Lab) link(name string) (*link.Bridge, error) {
 	if bridge, ok := l.bridges[name]; ok {
 		return bridge, nil
@@ -75,10 +76,10 @@ func (l *Lab) link(name string) (*link.Bridge, error) {
 	return bridge, nil
 }
 
-// Boot starts a namespace as the DUT. Of the machine only name and ports matter: the kernel, its CPUs and its
-// memory are the host's.
+// Boot starts a namespace as the DUT. It uses only the name and the ports of the machine: the
+// kernel, its CPUs and its memory are the host's.
 func (l *Lab) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
-	if err := l.restore(); err != nil { // nothing of the trial before
+	if err := l.restore(); err != nil { // undo the changes of the former trial
 		return nil, err
 	}
 	n, err := l.start(ctx, machine.Name, machine.Ports)
@@ -139,18 +140,18 @@ type node struct {
 	lab   *Lab
 	child *agent.Child
 	veths []string       // the lab's ends of its links
-	leave []func() error // takes it off them
+	leave []func() error // takes it off the links
 }
 
 func (n *node) Name() string         { return n.name }
 func (n *node) Agent() *agent.Client { return n.child.Client }
 
-// Console is empty: what the kernel prints is the host's, and everybody's.
+// Console returns an empty text: the kernel's messages are the host's and not the node's alone.
 func (n *node) Console() string { return "" }
 
-// Close ends the node's links and then the agent's process. The links go first and by name: the kernel clears
-// a network namespace away in its own time, and until then a node that was left its link would answer for
-// its address in the next trial.
+// Close ends the node's links and then the agent's process. It first removes the links by name: the
+// kernel removes a network namespace later, and a node with a link would answer for its address in
+// the next trial until then.
 func (n *node) Close() error {
 	var errs []error
 	for _, leave := range n.leave {
@@ -167,7 +168,8 @@ type dut struct {
 	*node
 }
 
-// Configure applies what is the host's to the host, where that is allowed, and the rest to the namespace.
+// Configure applies the host's settings to the host, where allowed, and the others to the
+// namespace.
 func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
 	host, own := split(s)
 	if d.lab.host != nil {

@@ -17,33 +17,36 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// moduleKernel is the host's kernel as far as its modules go. All its names have underscores.
+// moduleKernel holds the modules of the host's kernel. All its names have underscores.
 type moduleKernel interface {
-	// loaded are the modules that are loaded now, by name. The error is fs.ErrNotExist on a kernel without.
+	// loaded returns the loaded modules by name. The error is fs.ErrNotExist on a kernel without
+	// modules.
 	loaded() (map[string]tuning.Module, error)
-	// needs are the modules that come with one, in the order in which they are loaded; the module itself is the last.
+	// needs returns the modules that a module needs, in the order of loading; the module itself is
+	// the last.
 	needs(ctx context.Context, name string) ([]string, error)
-	// parameters are those of a loaded module, as modprobe takes them.
+	// parameters returns the parameters of a loaded module, as modprobe takes them.
 	parameters(name string) []string
 	load(ctx context.Context, name string, parameters []string) error
-	// remove removes one that nobody uses.
+	// remove removes a module that has no user.
 	remove(ctx context.Context, name string) error
 }
 
-// hostModules are this host's; a test on a kernel without modules puts another in its place.
+// hostModules is this host's kernel; tests on a kernel without modules replace it.
 var hostModules moduleKernel = modprobe{}
 
-// The state of a module before a run changed it, as its journal has it. The parameters of a loaded one follow.
+// The state of a module before a run changed it, as in the journal. A loaded one's parameters
+// follow.
 const (
 	wasAbsent = "absent"
 	wasLoaded = "loaded"
 )
 
-// kernelName is a module's name as the kernel writes it.
+// kernelName returns a module's name as the kernel writes it.
 func kernelName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// moduleChanges says which modules settings want to come or go that are not so already, a phrase each. They are
-// the whole kernel's. (What a rule needs, the kernel loads by itself when the rule comes.)
+// moduleChanges lists the changes of modules that settings require, a phrase each. Modules belong
+// to the whole kernel. (The kernel itself loads what a rule needs when the rule comes.)
 func moduleChanges(s tuning.Settings) []string {
 	var list []string
 	for _, name := range s.RemoveModules {
@@ -60,14 +63,14 @@ func moduleChanges(s tuning.Settings) []string {
 	return list
 }
 
-// hasModule reports whether a module is in the kernel now, loaded or built in.
+// hasModule reports whether the kernel has a module now, loaded or built in.
 func hasModule(name string) bool {
 	state, err := tuning.Kernel{}.ModuleState(name)
 	return err == nil && state != tuning.ModuleAbsent
 }
 
-// CheckModules says why the modules that settings want cannot come or go on this host; nil when they can, as far as
-// can be told before it is tried.
+// CheckModules returns why the modules of settings cannot come or go on this host; nil when they
+// can, as far as can be known before an attempt.
 func CheckModules(ctx context.Context, s tuning.Settings) error {
 	changes := moduleChanges(s)
 	if len(changes) == 0 {
@@ -100,9 +103,9 @@ func CheckModules(ctx context.Context, s tuning.Settings) error {
 	return nil
 }
 
-// removeModule removes a module of the host, after those that use it. The host's rules stay: a module that they use
-// is not removed, which is an error. With connection tracking its parameters go as well; they are put back with it,
-// in the host's own namespace alone.
+// removeModule removes a module of the host, after the modules that use it. The host's rules stay;
+// a module that they use is an error. The parameters of connection tracking go with it; the run
+// restores them with the module, in the host's own namespace alone.
 func (s *Settings) removeModule(ctx context.Context, name string) error {
 	loaded, err := hostModules.loaded()
 	if err != nil {
@@ -125,7 +128,8 @@ func (s *Settings) removeModule(ctx context.Context, name string) error {
 	return nil
 }
 
-// usersFirst are the modules that use one, and itself at the end; none when it is not loaded.
+// usersFirst returns the modules that use a module, and the module last; none when it is not
+// loaded.
 func usersFirst(loaded map[string]tuning.Module, name string, sofar []string) []string {
 	module, there := loaded[name]
 	if !there || slices.Contains(sofar, name) {
@@ -159,7 +163,8 @@ func (s *Settings) recordTracking() error {
 	return nil
 }
 
-// loadModule loads a module into the host's kernel, with those that it needs, unless it is there.
+// loadModule loads a module into the host's kernel, after those that it needs, unless the kernel
+// has it.
 func (s *Settings) loadModule(ctx context.Context, entry string) error {
 	words := strings.Fields(entry)
 	name := kernelName(words[0])
@@ -188,14 +193,14 @@ func (s *Settings) loadModule(ctx context.Context, entry string) error {
 	return nil
 }
 
-// moduleChanged reports whether a module is not as it was.
+// moduleChanged reports whether a module differs from its recorded state.
 func moduleChanged(e journal.Entry) (bool, error) {
 	loaded, err := hostModules.loaded()
 	_, there := loaded[e.Name]
 	return there == (e.Detail == wasAbsent), err
 }
 
-// putModuleBack loads a module that was removed, with its parameters, or removes one that was loaded.
+// putModuleBack loads a removed module, with its parameters, or removes a loaded one.
 func putModuleBack(ctx context.Context, e journal.Entry) error {
 	changed, err := moduleChanged(e)
 	switch {
@@ -211,7 +216,7 @@ func putModuleBack(ctx context.Context, e journal.Entry) error {
 	return nil
 }
 
-// modprobe is the kernel of this host, through modprobe(8).
+// modprobe is this host's kernel, through modprobe(8).
 type modprobe struct{}
 
 func (modprobe) loaded() (map[string]tuning.Module, error) {
@@ -230,7 +235,8 @@ func (modprobe) loaded() (map[string]tuning.Module, error) {
 	return modules, nil
 }
 
-// needs asks modprobe, which answers "insmod PATH PARAMETERS" and "builtin NAME", a line for each module.
+// needs asks modprobe, which prints "insmod PATH PARAMETERS" or "builtin NAME", a line for each
+// module.
 func (modprobe) needs(ctx context.Context, name string) ([]string, error) {
 	out, err := tuning.Exec(ctx, "", "modprobe", "--show-depends", "--", name)
 	if err != nil {
@@ -252,7 +258,8 @@ func parseDepends(text string) []string {
 	return names
 }
 
-// parameters reads /sys/module, which has those that can be seen. What has blanks, or no value, is left out.
+// parameters reads /sys/module, which shows the readable ones. It skips values that are empty or
+// have blanks.
 func (modprobe) parameters(name string) []string {
 	files, _ := filepath.Glob(filepath.Join("/sys/module", name, "parameters", "*"))
 	var list []string
@@ -272,8 +279,8 @@ func (modprobe) load(ctx context.Context, name string, parameters []string) erro
 	return err
 }
 
-// removePatience is how long a module may stay busy: the kernel clears the namespaces of a trial away in its own time,
-// and with them the rules that hold it.
+// removePatience bounds how long a module may stay busy: the kernel removes the namespaces of a
+// trial later, and with them the rules that hold the module.
 const removePatience = 10 * time.Second
 
 func (modprobe) remove(ctx context.Context, name string) error {

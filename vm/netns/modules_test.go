@@ -40,8 +40,8 @@ func TestModuleChanges(t *testing.T) {
 	}
 }
 
-// TestModulesOfThisHost asks the kernel of this host for a module that no kernel has: where it has loadable modules at all,
-// modprobe says so.
+// TestModulesOfThisHost asks the kernel of this host for a module that does not exist: modprobe
+// reports that where the kernel has loadable modules.
 func TestModulesOfThisHost(t *testing.T) {
 	err := CheckModules(t.Context(), tuning.Settings{LoadModules: []string{"nf_no_such"}})
 	want := "nf_no_such"
@@ -68,7 +68,7 @@ install /bin/true
 	}
 }
 
-// pretended is a kernel with modules, for hosts that have none. Each change must be in the journal before it is made.
+// pretended is a kernel with modules, for hosts without. Each change must be in the journal first.
 type pretended struct {
 	t       *testing.T
 	journal *journal.Journal
@@ -118,8 +118,9 @@ func (p *pretended) recorded(name string) {
 	}
 }
 
-// TestModulesArePutBack removes modules with those that use them, and loads one with what it needs, on a kernel that is
-// pretended; then the run ends, or is killed and gc follows, and the kernel has what it had.
+// TestModulesArePutBack removes modules with their users, and loads one with its needs, on a
+// pretended kernel; then the run ends, or is killed and gc follows, and the kernel has its former
+// modules.
 func TestModulesArePutBack(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
@@ -145,7 +146,7 @@ func TestModulesArePutBack(t *testing.T) {
 			}
 			kernel.calls = nil
 			if killed {
-				// What is left of a dead run is its journal.
+				// A dead run leaves its journal.
 				kernel.journal = nil
 				if _, left := errors.AsType[*journal.LeftError](j.Close()); !left {
 					t.Fatal("the journal is empty")
@@ -172,7 +173,7 @@ func TestModulesArePutBack(t *testing.T) {
 	}
 }
 
-// TestModulesThatCannotBeHad is told before anything is changed.
+// TestModulesThatCannotBeHad expects the refusal before any change.
 func TestModulesThatCannotBeHad(t *testing.T) {
 	host := hostModules
 	hostModules = &pretended{t: t, modules: map[string]tuning.Module{}}
@@ -186,7 +187,7 @@ func TestModulesThatCannotBeHad(t *testing.T) {
 		{tuning.Settings{RemoveModules: []string{kernels.Module}}, "built into"},
 	} {
 		if !Tracks() && tc.word != "not found" {
-			continue // it is about a module that this host has
+			continue // the case concerns a module that this host has
 		}
 		if err := CheckModules(t.Context(), tc.asked); err == nil || !strings.Contains(err.Error(), tc.word) {
 			t.Errorf("%+v: %v; want %q", tc.asked, err, tc.word)

@@ -16,8 +16,8 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// Settings are parameters and modules of the host's kernel that a run changes: recorded before, put back after. They
-// need root in the initial namespaces.
+// Settings holds the parameters and modules of the host's kernel that a run changes: recorded
+// before, restored after. Changes need root in the initial namespaces.
 type Settings struct {
 	journal *journal.Journal
 
@@ -25,11 +25,11 @@ type Settings struct {
 	changed []journal.Entry // in the order of the changes
 }
 
-// NewSettings changes nothing yet. What it will change goes into j first.
+// NewSettings changes nothing yet. It records each later change in j first.
 func NewSettings(j *journal.Journal) *Settings { return &Settings{journal: j} }
 
-// Apply removes and loads modules and sets parameters, each after what it was before is on the disk. The rest of the
-// settings is not the host's.
+// Apply removes and loads modules and sets parameters, each after its former state is on the disk.
+// It ignores the other settings.
 func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +58,7 @@ func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 	return nil
 }
 
-// record notes in the journal, and for the end, how something was.
+// record notes a former state in the journal, and for the end.
 func (s *Settings) record(e journal.Entry) error {
 	if err := s.journal.Record(e); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Settings) record(e journal.Entry) error {
 	return nil
 }
 
-// Restore puts everything back as it was, the last change first.
+// Restore restores every former state, the last change first.
 func (s *Settings) Restore() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,22 +85,23 @@ func (s *Settings) Restore() error {
 	return errors.Join(errs...)
 }
 
-// Remover puts settings and modules back that a killed run has changed. It is a [journal.Remover].
+// Remover restores settings and modules that a killed run changed. It is a [journal.Remover].
 type Remover struct{}
 
-// Exists reports whether the setting or the module is not as it was before the run.
+// Exists reports whether the setting or the module differs from its state before the run.
 func (Remover) Exists(_ context.Context, _ journal.Run, e journal.Entry) (bool, error) {
 	if e.Kind == journal.HostModule {
 		return moduleChanged(e)
 	}
 	now, err := readHost(e.Name)
-	if errors.Is(err, fs.ErrNotExist) { // gone with its module, which was recorded later and comes back first
+	// gone with its module, whose later record is restored first
+	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
 	return err == nil && now != e.Detail, err
 }
 
-// Remove puts it back. It needs root in the initial namespaces.
+// Remove restores the former state. It needs root in the initial namespaces.
 func (Remover) Remove(ctx context.Context, _ journal.Run, e journal.Entry) error {
 	return putBack(ctx, e)
 }
@@ -119,8 +120,8 @@ func putBack(ctx context.Context, e journal.Entry) error {
 	return err
 }
 
-// Changeable says whether this process may change the host's connection tracking: root, in the initial
-// network namespace, where the parameters can be written.
+// Changeable returns an error unless this process may change the host's connection tracking: as
+// root, in the initial network namespace, with writable parameters.
 func Changeable() error {
 	if os.Getuid() != 0 {
 		return errors.New("you are not root")
@@ -132,7 +133,7 @@ func Changeable() error {
 	return file.Close()
 }
 
-// hostPath is the file of a parameter by its canonical key.
+// hostPath returns the file of a parameter by its canonical key.
 func hostPath(key string) string {
 	return filepath.Join("/proc/sys", strings.Map(func(r rune) rune {
 		switch r {

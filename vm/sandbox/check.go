@@ -16,14 +16,14 @@ import (
 
 // ForbiddenError says that this host does not let the caller make a sandbox, and why.
 type ForbiddenError struct {
-	Reason string // what was refused, with the setting that refuses it where it is known
+	Reason string // the refused step, with the setting that refuses it where known
 }
 
 func (e *ForbiddenError) Error() string {
 	return "this host does not let you make the lab's namespaces: " + e.Reason
 }
 
-// Fix names the ways out.
+// Fix lists the ways out.
 func (e *ForbiddenError) Fix() string {
 	return `any one of:
   1. run it as root:                        sudo ctload ...
@@ -32,14 +32,14 @@ func (e *ForbiddenError) Fix() string {
   3. use a libvirt daemon that exists:      ctload run --connect qemu:///system ...`
 }
 
-// Check makes a sandbox as [Run] does, tries in it what a lab of machines needs (mounts, a bridge, a tap) and
-// ends it. The error is a *ForbiddenError when the host refuses. It takes some 20 ms.
+// Check makes a sandbox as [Run] does, makes in it what a lab of machines needs (mounts, a bridge,
+// a tap) and ends it. The error is a *ForbiddenError when the host refuses. Check takes some 20 ms.
 func Check(ctx context.Context) error { return check(ctx, withTap) }
 
 // CheckNamespaces is [Check] for a lab without machines, which needs no tap.
 func CheckNamespaces(ctx context.Context) error { return check(ctx) }
 
-// withTap asks [RunCheck] for a tap as well.
+// withTap makes [RunCheck] try a tap as well.
 const withTap = "tap"
 
 func check(ctx context.Context, further ...string) error {
@@ -66,7 +66,7 @@ func check(ctx context.Context, further ...string) error {
 	return &ForbiddenError{Reason: reason}
 }
 
-// RunCheck is what the process started by [Check] does.
+// RunCheck tries the steps in the process that [Check] started and returns its exit status.
 func RunCheck() int {
 	if err := tryAll(slices.Contains(os.Args[1:], withTap)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -93,7 +93,7 @@ func tryAll(tap bool) error {
 	return nil
 }
 
-// limits are the settings with which kernels and distributions forbid user namespaces, the value
+// limits lists the settings with which kernels and distributions forbid user namespaces, the value
 // that forbids, and the one that allows.
 var limits = []struct{ key, forbids, allows string }{
 	{"kernel.apparmor_restrict_unprivileged_userns", "1", "0"},

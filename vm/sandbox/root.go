@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostEnv tells a process in the sandbox that it has the host's network namespace, see [OnHost].
+// hostEnv tells a process in the sandbox that it holds the host's network namespace, see [OnHost].
 const hostEnv = "CTLOAD_HOST_NETWORK"
 
 // The descriptors of the host's network namespace in the supervisor and in the command.
@@ -20,9 +20,9 @@ const (
 	hostFD           = 3
 )
 
-// RunAsRoot is [Run] for root who keeps all privileges: the sandbox has no user namespace of its own, so that
-// settings of the host can be changed from inside with [OnHost]. All else ends with it as with Run; what
-// was changed on the host does not.
+// RunAsRoot is [Run] for root who keeps all privileges: the sandbox has no user namespace of its
+// own, so that code inside can change settings of the host with [OnHost]. All else ends with the
+// sandbox as with Run; changes of the host stay.
 func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
 	host, err := os.Open("/proc/self/ns/net")
 	if err != nil {
@@ -38,8 +38,8 @@ func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
 	}, host)
 }
 
-// OnHost runs do in the network namespace that the sandbox was made from; outside of one, where it is
-// called. It needs a sandbox of [RunAsRoot].
+// OnHost runs do in the network namespace that the sandbox was made from; outside of a sandbox, in
+// the caller's own. It needs a sandbox of [RunAsRoot].
 func OnHost(do func() error) error {
 	if !Inside() {
 		return do()
@@ -49,7 +49,8 @@ func OnHost(do func() error) error {
 	}
 	ended := make(chan error)
 	go func() {
-		// Never unlocked: the thread, which is in another namespace than the rest, ends with this.
+		// Never unlocked: the thread is in another namespace than the rest and ends with this
+		// goroutine.
 		runtime.LockOSThread()
 		if err := unix.Setns(hostFD, unix.CLONE_NEWNET); err != nil {
 			ended <- fmt.Errorf("enter the host's network namespace: %w", err)

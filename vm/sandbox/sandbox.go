@@ -1,6 +1,7 @@
 // Package sandbox runs this program again inside user, mount, network and PID namespaces of its
-// own, so that whatever is made there (daemons, virtual machines, bridges, taps, sockets) ends with
-// it: when the last of its processes is gone, the kernel removes the rest. That holds for SIGKILL too.
+// own, so that everything made there (daemons, virtual machines, bridges, taps, sockets) ends with
+// it: when the last of its processes is gone, the kernel removes the rest. That holds for SIGKILL
+// too.
 //
 // Three processes take part:
 //
@@ -30,17 +31,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names under which this program starts itself again (argv[0]).
+// Names (argv[0]) under which this program starts itself again.
 const (
 	SupervisorRole = "ctload-supervisor"
 	CheckRole      = "ctload-sandbox-check"
 )
 
 // RuntimeDir is a folder in memory, private to the sandbox, with a path short enough for sockets
-// (AF_UNIX ends at 108 bytes). It covers the host's /dev/shm, which nothing in here needs.
+// (AF_UNIX ends at 108 bytes). It covers the host's /dev/shm, which the sandbox does not need.
 const RuntimeDir = "/dev/shm"
 
-// insideEnv tells a process in the sandbox which process made it, by its id outside.
+// insideEnv holds the id, outside, of the process that made the sandbox.
 const insideEnv = "CTLOAD_SANDBOX"
 
 // lifeFD is the descriptor on which the supervisor notices that the caller is gone.
@@ -49,7 +50,8 @@ const lifeFD = 3
 // Inside reports whether this process runs in a sandbox made by [Run] or [RunAsRoot].
 func Inside() bool { return os.Getenv(insideEnv) != "" }
 
-// Caller is the process that the user knows a run by: the one that made the sandbox, or this one outside.
+// Caller returns the id of the process that the user started: the maker of the sandbox, or,
+// outside, this one.
 func Caller() int {
 	if pid, err := strconv.Atoi(os.Getenv(insideEnv)); err == nil {
 		return pid
@@ -57,15 +59,16 @@ func Caller() int {
 	return os.Getpid()
 }
 
-// Run starts this program with args in a sandbox, with input as its standard input, and returns its exit status. SIGINT and SIGTERM
-// are passed on; a second one ends the sandbox at once. When ctx ends the sandbox is killed.
+// Run starts this program with args in a sandbox, with input as its standard input, and returns its
+// exit status. Run forwards the first SIGINT or SIGTERM; a second one ends the sandbox at once.
+// When ctx ends, Run kills the sandbox.
 //
 // It needs no privilege where the host lets users make user namespaces; see [Check].
 func Run(ctx context.Context, args []string, input []byte) (int, error) {
 	return run(ctx, args, input, namespaces())
 }
 
-// run starts this program with args in namespaces. Further files are descriptors of the supervisor, from
+// run starts this program with args in namespaces. further are descriptors of the supervisor from
 // lifeFD+1 on.
 func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProcAttr, further ...*os.File) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends.
@@ -119,8 +122,8 @@ func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProc
 	return 0, err
 }
 
-// forward passes the first signal on as SIGINT, so that the command can save what was measured, and
-// answers a second one by ending the sandbox.
+// forward sends the first signal on as SIGINT, so that the command can save its measurements, and
+// ends the sandbox on a second one.
 func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan struct{}) {
 	for n := 0; ; n++ {
 		select {
@@ -137,8 +140,8 @@ func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan s
 }
 
 // namespaces describes the sandbox's own namespaces: the caller's uid under a number that is not 0
-// (libvirt then works in session mode, the same path for root and everybody else), every
-// capability kept across exec by way of the ambient set.
+// (libvirt then works in session mode, the same path for root and for others), and every
+// capability, kept across exec through the ambient set.
 func namespaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
@@ -149,9 +152,9 @@ func namespaces() *syscall.SysProcAttr {
 	}
 }
 
-// mappings keeps an ordinary user's id as it is. Root's range, as far as own (the map of the namespace
-// that the caller is in) says that there is one, is shifted by one: root is then 1 and still owns the
-// files of everybody, so that `sudo ctload` can write its run folder into a user's home.
+// mappings keeps an ordinary user's id. It shifts root's range by one, as far as own (the id map of
+// the caller's namespace) has a range: root is then 1 and still owns every user's files, so that
+// `sudo ctload` can write its run folder into a user's home.
 func mappings(id int, own string) []syscall.SysProcIDMap {
 	if id != 0 {
 		return []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
@@ -159,7 +162,7 @@ func mappings(id int, own string) []syscall.SysProcIDMap {
 	return []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: rangeFromZero(own)}}
 }
 
-// rangeFromZero is how many ids from 0 on an id map covers, at least 1 and at most those of 16 bits.
+// rangeFromZero returns how many ids from 0 on an id map covers, at least 1 and at most 65,536.
 func rangeFromZero(file string) int {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -177,8 +180,8 @@ func rangeFromZero(file string) int {
 func allCapabilities() []uintptr {
 	caps := make([]uintptr, 0, unix.CAP_LAST_CAP+1)
 	for c := range uintptr(unix.CAP_LAST_CAP + 1) {
-		// CAP_PERFMON, CAP_BPF and CAP_CHECKPOINT_RESTORE came with 5.8 and 5.9; raising one that the
-		// kernel does not know fails.
+		// CAP_PERFMON, CAP_BPF and CAP_CHECKPOINT_RESTORE came with 5.8 and 5.9; raising a
+		// capability that the kernel does not know fails.
 		if v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && v == 1 {
 			caps = append(caps, c)
 		}
@@ -187,7 +190,7 @@ func allCapabilities() []uintptr {
 }
 
 // arrange gives the new namespaces what every sandbox needs: its own /proc, an empty RuntimeDir, a
-// /sys that shows its own network where the host allows one, and the loopback link.
+// /sys that shows its own network where the host allows that, and the loopback link.
 func arrange() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the sandbox's mounts private: %w", err)
@@ -198,7 +201,7 @@ func arrange() error {
 	if err := unix.Mount("tmpfs", RuntimeDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
 		return fmt.Errorf("mount the sandbox's %s: %w", RuntimeDir, err)
 	}
-	// Containers refuse this one; only libvirt's own networks would need it.
+	// Containers refuse this mount; only libvirt's own networks need it.
 	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	return quietBridges()
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// TestMain lets the test binary be what ctload is: it starts itself again as the check and as PID 1 of a
-// sandbox.
+// TestMain lets the test binary act as ctload: it starts itself again as the check and as PID 1 of
+// a sandbox.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case CheckRole:
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runInside is the command in the sandbox of TestSandbox.
+// runInside runs as the command in the sandbox of TestSandbox.
 func runInside() int {
 	var wrong []string
 	links, err := os.ReadDir("/proc/sys/net/ipv4/conf")
@@ -74,7 +74,7 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestSandboxEndsWithItsContext kills a sandbox whose command would go on.
+// TestSandboxEndsWithItsContext kills a sandbox whose command would continue.
 func TestSandboxEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

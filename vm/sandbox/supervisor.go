@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supervise is PID 1 of the sandbox: it arranges the namespaces, starts the command and reaps until
-// that ends, whose exit status it returns. The kernel then kills whatever is left in the PID namespace.
+// Supervise runs as PID 1 of the sandbox: it arranges the namespaces, starts the command and reaps
+// until the command ends; it returns the command's exit status. The kernel then kills all other
+// processes of the PID namespace.
 func Supervise() int {
 	if err := arrange(); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: %v\n", err)
 		return 3
 	}
-	// The death signal is lost where the parent died before it was set; the pipe is not.
+	// The death signal is lost where the parent died before it was set; the pipe still ends.
 	go func() {
 		_, _ = io.Copy(io.Discard, os.NewFile(lifeFD, "life line"))
 		os.Exit(137)
