@@ -21,17 +21,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// apt is the host's apt with a state of its own: it reads and changes nothing of the system's but
-// the settings for proxies and passwords, and needs no root.
+// apt is the host's apt with a private state: of the system's settings it reads only those for
+// proxies and passwords, it changes none, and it needs no root.
 type apt struct {
 	dir      string // holds all of its state
 	progress func(percent float64)
-	stall    time.Duration // of no progress, after which a program is given up
+	stall    time.Duration // apt is stopped after that long without progress
 }
 
-// aptConf are the settings that make apt's state private. Hooks of the host are taken out: they are
-// written for root and for the system's own lists. Archives that cannot be verified are refused,
-// whatever the host's own settings say.
+// aptConf makes apt's state private. It clears the hooks of the host, which are written for root
+// and for the system's own lists, and refuses archives that cannot be verified, whatever the host's
+// settings say.
 const aptConf = `#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -114,7 +114,7 @@ func (a *apt) kernel(ctx context.Context, meta string) (packages []pkg, err erro
 	return packages, nil
 }
 
-// kernelParts picks the packages out of a field Depends that hold parts of a kernel.
+// kernelParts selects the packages of a Depends field that hold parts of a kernel.
 func kernelParts(depends string) (names []string) {
 	for dep := range strings.SplitSeq(depends, ",") {
 		first, _, _ := strings.Cut(dep, "|")
@@ -157,8 +157,8 @@ func (a *apt) unpack(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// aptStall is how long apt may go on without any progress. Its own time limits are shorter, but
-// hold for the network alone: a full disk makes it wait for ever.
+// aptStall bounds the time without any progress. apt's own time limits are shorter, but cover only
+// the network: on a full disk apt waits forever.
 const aptStall = 90 * time.Second
 
 func (a *apt) run(ctx context.Context, dir, program string, args ...string) (string, error) {
@@ -174,8 +174,8 @@ func (a *apt) run(ctx context.Context, dir, program string, args ...string) (str
 	return runTool(ctx, dir, follow, program, append(options, args...)...)
 }
 
-// status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...". They come
-// whether anything has changed or not; moved is called when it has.
+// status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...". apt repeats them
+// without any change; status calls moved only after a change.
 func (a *apt) status(r io.Reader, moved func()) error {
 	lines, last := bufio.NewScanner(r), ""
 	for lines.Scan() {
@@ -194,8 +194,8 @@ func (a *apt) status(r io.Reader, moved func()) error {
 	return lines.Err()
 }
 
-// runTool runs a program of the host to its end and gives its standard output. The program dies
-// with the context, and with this process. What it reports on descriptor 3 goes to the follower.
+// runTool runs a program of the host to its end and returns its standard output. The program dies
+// with the context and with this process. follow reads what the program writes to descriptor 3.
 func runTool(ctx context.Context, dir string, follow func(io.Reader) error, program string, args ...string) (string, error) {
 	path, err := findProgram(program)
 	if err != nil {
@@ -208,12 +208,12 @@ func runTool(ctx context.Context, dir string, follow func(io.Reader) error, prog
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
-	// The kernel kills the program when the thread that started it ends: the thread is held.
+	// The kernel kills the program when the thread that started it ends, so this holds the thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	const grace = 3 * time.Second // between the polite end and the other
+	const grace = 3 * time.Second // from SIGTERM to SIGKILL
 	cmd.WaitDelay = grace
 
 	var group errgroup.Group
@@ -245,7 +245,7 @@ func runTool(ctx context.Context, dir string, follow func(io.Reader) error, prog
 	return stdout.String(), nil
 }
 
-// toolError puts what a program said about its failure into one line.
+// toolError puts a program's messages about its failure into one line.
 func toolError(program string, err error, stderr string) error {
 	const most = 4 // lines: apt repeats itself
 	var said []string

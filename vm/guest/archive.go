@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// archive is a place to fetch a suite from: lines for a sources.list(5).
+// archive is a place that serves a suite: lines of a sources.list(5).
 type archive []string
 
-// archives lists where a suite of the distribution may be had, the best first: the mirror that the
-// user names; the ones that this host's apt is configured with, with their security fixes; the
-// default one of the packaged debootstrap.
+// archives lists the archives that may have a suite of the distribution, the best first: the mirror
+// that the user names; those that this host's apt is configured with, with their security fixes;
+// the default one of the packaged debootstrap.
 func (d *distribution) archives(ctx context.Context, suite string, host []source) ([]archive, error) {
 	keyring, err := d.keyring()
 	if err != nil {
@@ -67,9 +67,9 @@ func (d *distribution) keyring() (string, error) {
 	return "", missingPackages("the keys that sign the kernels of "+d.id+" are not installed"+d.keyringNote, nil, d.keyringPackage)
 }
 
-// configured picks the archives of the distribution out of the host's sources. Others may have
-// packages for a suite of the same name: the distribution's own are recognised by their keyring, or
-// where none is given by their address, and what is wrong nevertheless fails apt's check.
+// configured selects the distribution's archives from the host's sources. Other archives may have
+// packages for a suite of the same name: configured recognises the distribution's by their keyring,
+// or without one by their address; apt's check fails on a wrong guess.
 func (d *distribution) configured(host []source) (main, security []string) {
 	for _, s := range host {
 		signed := strings.Contains(s.signedBy, d.id+"-archive-")
@@ -98,7 +98,7 @@ func (d *distribution) configured(host []source) (main, security []string) {
 	return main, security
 }
 
-// defaultMirror is the mirror that the packaged debootstrap uses when it is given none.
+// defaultMirror returns the mirror that the packaged debootstrap uses by default.
 func (d *distribution) defaultMirror(ctx context.Context, suite string) (string, error) {
 	script := filepath.Join("/usr/share/debootstrap/scripts", d.script)
 	program, err := findProgram("debootstrap")
@@ -129,8 +129,8 @@ func (d *distribution) defaultMirror(ctx context.Context, suite string) (string,
 	return mirror, nil
 }
 
-// scriptMirror asks a script of debootstrap for its mirror. They are shell scripts that branch on
-// machine and suite and call default_mirror with the address, so a shell is what reads them.
+// scriptMirror asks a script of debootstrap for its mirror. The scripts are shell scripts that
+// branch on machine and suite and call default_mirror with the address, so a shell runs them.
 func scriptMirror(ctx context.Context, script, suite string) (string, error) {
 	const limit = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -144,7 +144,7 @@ exit 0`
 	cmd := exec.CommandContext(ctx, "sh", "-c", ask, script)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "ARCH=" + runtime.GOARCH, "SUITE=" + suite, "DEBOOTSTRAP_DIR=" + filepath.Dir(filepath.Dir(script))}
 	out, err := cmd.Output()
-	// A shell that stops at what it does not understand has met no mirror until then.
+	// A shell that stops at an unknown command has found no mirror until then.
 	if _, stopped := errors.AsType[*exec.ExitError](err); err != nil && (!stopped || ctx.Err() != nil) {
 		return "", fmt.Errorf("ask %s for its default mirror: %w", script, err)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// withKeyring gives a distribution whose keyring exists, and its path.
+// withKeyring returns a distribution whose keyring exists, and its path.
 func withKeyring(t *testing.T, id string) (*distribution, string) {
 	t.Helper()
 	keyring := filepath.Join(t.TempDir(), id+"-archive-keyring.gpg")
@@ -156,7 +156,7 @@ func TestProgramMirror(t *testing.T) {
 	}
 }
 
-// TestDefaultMirrorOfThisHost asks the debootstrap that is installed here.
+// TestDefaultMirrorOfThisHost asks this host's debootstrap.
 func TestDefaultMirrorOfThisHost(t *testing.T) {
 	hosttest.Need(t, "debootstrap")
 	for _, d := range distributions {

@@ -13,9 +13,9 @@ import (
 )
 
 // BenchmarkBoot compares boots under emulation, from the start of QEMU: of an initramfs that holds
-// an init and nothing else until init runs, and of a complete one until init runs, and until it has
-// loaded its modules and opened its port. The ratio of the last to the first is the price of
-// everything that this package puts into a guest; both get the same QEMU and command line.
+// only an init until init runs, and of a complete one until init runs, and until it has loaded its
+// modules and opened its port. The ratio of the last to the first is the price of all that this
+// package puts into a guest; both get the same QEMU and command line.
 func BenchmarkBoot(b *testing.B) {
 	if err := missingTools(DefaultTools()); err != nil {
 		hosttest.Skip(b, "%v", err)
@@ -34,7 +34,7 @@ func BenchmarkBoot(b *testing.B) {
 			build(full, Spec{Files: map[string]File{"/script.json": {Data: []byte("[]")}}})
 			build(bare, Spec{Boot: []string{}, Carry: []string{}, Tools: []string{}})
 			var bareReached, fullReached, fullReady []time.Duration
-			for b.Loop() { // taken in turn, so that the host's load hits both
+			for b.Loop() { // in turn, so that the host's load affects both
 				bareReached = append(bareReached, bootTimes(b, k, bare)["INIT reached"])
 				times := bootTimes(b, k, full)
 				fullReached, fullReady = append(fullReached, times["INIT reached"]), append(fullReady, times["INIT ready"])
@@ -48,7 +48,7 @@ func BenchmarkBoot(b *testing.B) {
 	}
 }
 
-// bootTimes boots a guest and gives the time at which each line came to its console.
+// bootTimes boots a guest and returns the time at which each line reached its console.
 func bootTimes(b *testing.B, k Kernel, initramfs string) map[string]time.Duration {
 	b.Helper()
 	cmd := qemu(b.Context(), b, k, initramfs, "-serial", "stdio",
@@ -80,7 +80,7 @@ func bootTimes(b *testing.B, k Kernel, initramfs string) map[string]time.Duratio
 
 func median(d []time.Duration) time.Duration { return slices.Sorted(slices.Values(d))[len(d)/2] }
 
-// BenchmarkBuild is the time to build a complete initramfs.
+// BenchmarkBuild measures the time to build a complete initramfs.
 func BenchmarkBuild(b *testing.B) {
 	if err := missingTools(DefaultTools()); err != nil {
 		hosttest.Skip(b, "%v", err)

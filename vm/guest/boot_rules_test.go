@@ -7,7 +7,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// statefulRules, in the form of iptables-save, are those of an incident: a stateful firewall.
+// statefulRules, in the form of iptables-save, are the rules of an incident: a stateful firewall.
 const statefulRules = `*filter
 -A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT
 -A INPUT -p tcp -m state --state NEW --dport 80 -j ACCEPT
@@ -38,7 +38,7 @@ const nftNotrack = `table inet raw {
 type ruleTool struct {
 	name                               string
 	stateful, notrack, readBack, flush Step
-	want                               string // in what is read back
+	want                               string // part of the rules read back
 }
 
 func iptablesTool(variant string) ruleTool {
@@ -62,7 +62,7 @@ var ruleTools = []ruleTool{iptablesTool("legacy"), iptablesTool("nft"), {
 	want:     "ct state established,related accept",
 }}
 
-// TestBootRules has the kernel load by itself what rules need, with each of the rule tools.
+// TestBootRules has the kernel itself load what rules need, with each of the rule tools.
 func TestBootRules(t *testing.T) {
 	t.Parallel()
 	hosttest.Need(t, "conntrack")
@@ -94,7 +94,7 @@ func TestBootRules(t *testing.T) {
 	}
 }
 
-// iptablesVocabulary are rules with all matches and targets that have to do with load and tracking.
+// iptablesVocabulary holds rules with all matches and targets that concern load and tracking.
 var iptablesVocabulary = []string{
 	"raw -A PREROUTING -p udp --dport 53 -j CT --notrack",
 	"raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp",
@@ -138,7 +138,7 @@ var iptablesVocabulary = []string{
 	"filter -A FORWARD -j REJECT",
 }
 
-// nftVocabulary is the same for nft.
+// nftVocabulary holds the same for nft.
 const nftVocabulary = `table inet v {
 	ct timeout short { protocol tcp; l3proto ip; policy = { established: 100, close_wait: 4, close: 4 }; }
 	ct helper ftp { type "ftp" protocol tcp; }
@@ -186,7 +186,7 @@ const nftVocabulary = `table inet v {
 }
 `
 
-// TestBootVocabulary applies many rules, for each of which the kernel has to find modules by the
+// TestBootVocabulary applies many rules, for each of which the kernel must find modules by the
 // aliases in the index.
 func TestBootVocabulary(t *testing.T) {
 	t.Parallel()

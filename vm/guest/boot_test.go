@@ -17,7 +17,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// hostKernelFor gives a kernel out of the user's own store, so that tests fetch it but once.
+// hostKernelFor returns a kernel from the user's own store, so that tests fetch it only once.
 func hostKernelFor(tb testing.TB, name string) Kernel {
 	tb.Helper()
 	if testing.Short() {
@@ -33,11 +33,11 @@ func hostKernelFor(tb testing.TB, name string) Kernel {
 	return k
 }
 
-// qemu gives the command that boots a guest in the way of the lab, without acceleration.
+// qemu returns the command that boots a guest as the lab does, without acceleration.
 func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string, more ...string) *exec.Cmd {
 	tb.Helper()
 	program := hosttest.Program(tb, "qemu-system-x86_64")
-	// The emulation of cmpxchg16b by QEMU 7.2 spoils the flags, which crashes guests at random.
+	// QEMU 7.2 spoils the flags when it emulates cmpxchg16b, which crashes guests at random.
 	args := []string{
 		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", k.Image, "-initrd", initramfs, "-append", CommandLine,
@@ -45,7 +45,7 @@ func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string, more .
 	return exec.CommandContext(ctx, program, append(args, more...)...)
 }
 
-// Step and Result are those of testdata/init.
+// Step and Result mirror those of testdata/init.
 type Step struct {
 	Args  []string
 	Stdin string
@@ -61,7 +61,7 @@ type Result struct {
 // bootLimit bounds a boot with all its steps; on a loaded host emulation is slow.
 const bootLimit = 3 * time.Minute
 
-// boot boots a guest, which runs the steps, and gives their results by their index.
+// boot boots a guest, which runs the steps, and returns their results in order.
 func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	t.Helper()
 	dir := t.TempDir()
@@ -143,7 +143,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// bootKernels are kernels that differ in what is built in, in how modules are compressed, and in
+// bootKernels lists kernels that differ in what is built in, in the compression of modules, and in
 // the packages that they come in.
 var bootKernels = append([]string{"debian/bookworm", "debian/trixie"}, strings.Fields(os.Getenv("CTLOAD_BOOT_KERNELS"))...)
 
@@ -197,7 +197,7 @@ func TestBootTracksNothingByItself(t *testing.T) {
 	}
 }
 
-// wantOK fails for each step that failed.
+// wantOK reports each failed step.
 func wantOK(t *testing.T, results ...Result) {
 	t.Helper()
 	for _, r := range results {
@@ -208,7 +208,7 @@ func wantOK(t *testing.T, results ...Result) {
 	}
 }
 
-// TestBootParameter loads a module with a parameter, in the way of modprobe.
+// TestBootParameter loads a module with a parameter, as modprobe does.
 func TestBootParameter(t *testing.T) {
 	t.Parallel()
 	results := boot(t, hostKernelFor(t, bootKernels[0]), []Step{

@@ -14,7 +14,7 @@ import (
 	"sync"
 )
 
-// multiarch is the folder of each machine's libraries on Debian and its descendants.
+// multiarch maps each machine to the folder of its libraries on Debian and its descendants.
 var multiarch = map[elf.Machine]string{
 	elf.EM_X86_64:  "x86_64-linux-gnu",
 	elf.EM_AARCH64: "aarch64-linux-gnu",
@@ -22,14 +22,14 @@ var multiarch = map[elf.Machine]string{
 
 // library is a shared library or an interpreter that a program needs.
 type library struct {
-	guest string // where it belongs in the guest
-	host  string // where it is on the host
+	guest string // path in the guest
+	host  string // path on the host
 }
 
 // needs finds all shared libraries that the ELF files need, directly or through one another, and
-// their interpreters, in the way of ld.so(8): DT_RPATH where there is no DT_RUNPATH, DT_RUNPATH,
-// the folders of /etc/ld.so.conf, the default ones. In the guest all libraries are in one folder
-// where its ld.so looks without configuration or cache.
+// their interpreters, as ld.so(8) does: DT_RPATH without a DT_RUNPATH, DT_RUNPATH, the folders of
+// /etc/ld.so.conf, the default ones. In the guest all libraries are in one folder, where its ld.so
+// looks without configuration or cache.
 func needs(programs ...string) ([]library, error) {
 	var found []library
 	seen := map[string]bool{}
@@ -45,7 +45,8 @@ func needs(programs ...string) ([]library, error) {
 			found = append(found, library{guest: file.interpreter, host: file.interpreter})
 		}
 		for _, name := range file.needed {
-			if seen[name] || seen["/lib64/"+name] || seen["/lib/"+name] { // ld.so itself is needed, too
+			// a program may need ld.so itself
+			if seen[name] || seen["/lib64/"+name] || seen["/lib/"+name] {
 				continue
 			}
 			seen[name] = true
@@ -60,7 +61,7 @@ func needs(programs ...string) ([]library, error) {
 	return found, nil
 }
 
-// elfFile is what the dynamic linker reads in a file.
+// elfFile holds what the dynamic linker reads in a file.
 type elfFile struct {
 	path        string
 	class       elf.Class
@@ -75,7 +76,7 @@ func readELF(name string) (*elfFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	defer f.Close() // opened for reading: nothing can be lost
+	defer f.Close() // opened for reading: no data can be lost
 	out := &elfFile{path: name, class: f.Class, machine: f.Machine}
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_INTERP {
@@ -114,13 +115,14 @@ func readELF(name string) (*elfFile, error) {
 }
 
 // loadable cuts off what a program's file holds beyond the segments that the kernel loads: symbols
-// and debugging sections, a third of a Go program. What is no 64-bit ELF file stays as it is.
+// and debugging sections, a third of a Go program. It leaves other files than 64-bit ELF unchanged.
 func loadable(program []byte) []byte {
 	f, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil || f.Class != elf.ELFCLASS64 {
 		return program
 	}
-	const headerSize, sectionTable, sectionCount = 0x40, 0x28, 0x3c // Elf64_Ehdr: its size, e_shoff, e_shnum and e_shstrndx
+	// Elf64_Ehdr: its size, e_shoff, e_shnum and e_shstrndx.
+	const headerSize, sectionTable, sectionCount = 0x40, 0x28, 0x3c
 	end := uint64(headerSize)
 	for _, p := range f.Progs {
 		end = max(end, p.Off+p.Filesz)
@@ -134,7 +136,7 @@ func loadable(program []byte) []byte {
 	return out
 }
 
-// find looks for a library of the file's own class and machine; a folder may hold those of another.
+// find finds a library of the file's own class and machine; a folder may hold those of another.
 func (e *elfFile) find(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -146,7 +148,7 @@ func (e *elfFile) find(name string) (string, error) {
 		host := filepath.Join(dir, name)
 		f, err := elf.Open(host)
 		if err != nil {
-			continue // not there, or a linker script
+			continue // missing, or a linker script
 		}
 		fits := f.Class == e.class && f.Machine == e.machine
 		if err := f.Close(); err != nil {
@@ -159,18 +161,18 @@ func (e *elfFile) find(name string) (string, error) {
 	return "", fmt.Errorf("library %s of %s: %w in %s", name, e.path, fs.ErrNotExist, strings.Join(dirs, ", "))
 }
 
-// configuredDirs are the folders that the host's /etc/ld.so.conf names.
+// configuredDirs returns the folders that the host's /etc/ld.so.conf names.
 var configuredDirs = sync.OnceValue(func() []string { return parseLdConf("/etc/ld.so.conf", 0) })
 
-// parseLdConf reads a file of ld.so.conf(5) form and those that it includes. What cannot be read
-// is passed over, as ldconfig does.
+// parseLdConf reads a file of ld.so.conf(5) form and those that it includes. It skips unreadable
+// files, as ldconfig does.
 func parseLdConf(name string, depth int) (dirs []string) {
 	const maxDepth = 8 // of files that include one another
 	f, err := os.Open(name)
 	if err != nil || depth > maxDepth {
 		return nil
 	}
-	defer f.Close() // opened for reading: nothing can be lost
+	defer f.Close() // opened for reading: no data can be lost
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		line, _, _ := strings.Cut(lines.Text(), "#")

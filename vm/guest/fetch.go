@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the slot for writing and removes what a killed writer left in it. It waits for as long
-// as the context lasts.
+// lock locks the slot for writing and removes what a killed writer left in it. It waits as long as
+// the context lasts.
 func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() error, err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() e
 	return f.Close, nil // which releases the lock
 }
 
-// partial is what the names of folders of fetches under way begin with. No key has a _ in it.
+// partial returns the prefix of the folders of running fetches. No key has a _ in it.
 func (s *slot) partial() string { return ".partial_" + s.key + "_" }
 
 func (s *slot) clean() error {
@@ -73,13 +73,13 @@ func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string, 
 		}
 		failures = append(failures, err)
 		if ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) {
-			break // another mirror would not help
+			break // another mirror would fail too
 		}
 	}
 	return Kernel{}, errors.Join(failures...)
 }
 
-// fetch brings the current version of a kernel from an archive into the slot.
+// fetch downloads the current version of a kernel from an archive into the slot.
 func (s *slot) fetch(ctx context.Context, from archive, meta string, report func(stage string) func(float64)) (k Kernel, err error) {
 	if err := room(s.dir); err != nil {
 		return Kernel{}, err
@@ -102,7 +102,7 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 	}
 	version := packages[1].version // the first is the meta package
 	entry := s.entry(version)
-	if k, err := s.find(entry, version); err == nil { // it was fetched before
+	if k, err := s.find(entry, version); err == nil { // fetched before
 		return s.point(k)
 	}
 	debs, root := filepath.Join(work, "debs"), filepath.Join(work, "root")
@@ -135,9 +135,9 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 	return s.point(k)
 }
 
-// room checks that a fetch will not fill the disk: apt may stand still for ever when it is full.
+// room checks that a fetch will not fill the disk: on a full one apt may wait forever.
 func room(dir string) error {
-	// The largest, Ubuntu's: 100 MB of packages, 200 MB unpacked, 100 MB of index.
+	// The largest kernel, Ubuntu's: 100 MB of packages, 200 MB unpacked, 100 MB of index.
 	const need = 400 << 20
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
@@ -149,7 +149,7 @@ func room(dir string) error {
 	return nil
 }
 
-// find looks for the image and the modules in an unpacked entry. Its paths are relative to the store.
+// find finds the image and the modules in an unpacked entry. Its paths are relative to the store.
 func (s *slot) find(entry, version string) (Kernel, error) {
 	image, err := s.only(entry, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *slot) find(entry, version string) (Kernel, error) {
 	return k, err
 }
 
-// only finds the one path in an entry that matches one of the patterns, relative to the store.
+// only returns the single path in an entry that matches one of the patterns, relative to the store.
 func (s *slot) only(entry string, patterns ...string) (string, error) {
 	var hits []string
 	for _, pattern := range patterns {
@@ -180,8 +180,8 @@ func (s *slot) only(entry string, patterns ...string) (string, error) {
 	return filepath.Rel(s.dir, hits[0])
 }
 
-// point makes a kernel the slot's current one, and removes versions that are neither this one nor
-// the one before: a run that is under way may still boot that.
+// point makes a kernel the slot's current one, and removes versions other than this one and the
+// former one, which a running run may still boot.
 func (s *slot) point(k Kernel) (Kernel, error) {
 	keep := map[string]bool{s.entryOf(k): true}
 	if before, err := s.current(); err == nil {
@@ -217,7 +217,7 @@ func (s *slot) point(k Kernel) (Kernel, error) {
 	return s.open(k)
 }
 
-// entryOf is the entry in which the files of a kernel are, its paths being relative to the store.
+// entryOf returns the entry that holds the files of a kernel with paths relative to the store.
 func (s *slot) entryOf(k Kernel) string {
 	entry, _, _ := strings.Cut(k.ModuleDir, "/")
 	return entry

@@ -31,7 +31,7 @@ func TestStoreTriesEachArchive(t *testing.T) {
 	}
 }
 
-// TestFetchStalls gives up an apt that goes on without any progress.
+// TestFetchStalls stops an apt that runs without any progress.
 func TestFetchStalls(t *testing.T) {
 	fake := newFakeApt(t)
 	fake.trouble("hang")
@@ -52,7 +52,7 @@ func TestFetchStalls(t *testing.T) {
 	}
 }
 
-// TestFetchWithoutRoom refuses to begin what would fill the disk.
+// TestFetchWithoutRoom refuses to begin a fetch that would fill the disk.
 func TestFetchWithoutRoom(t *testing.T) {
 	if err := room("/proc"); !errors.Is(err, syscall.ENOSPC) { // a file system of no size
 		t.Errorf("error %v", err)
@@ -111,7 +111,7 @@ func TestFetchFromTheArchive(t *testing.T) {
 	}
 }
 
-// TestFetchWithoutNetwork has the real apt meet a mirror that does not answer.
+// TestFetchWithoutNetwork lets the real apt ask a mirror that does not answer.
 func TestFetchWithoutNetwork(t *testing.T) {
 	if testing.Short() {
 		t.Skip("apt tries for seconds")
@@ -125,7 +125,7 @@ func TestFetchWithoutNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("CTLOAD_DEBIAN_MIRROR", "http://"+l.Addr().String()+"/debian")
-	if err := l.Close(); err != nil { // nobody listens from now on
+	if err := l.Close(); err != nil { // no process listens from now on
 		t.Fatal(err)
 	}
 	s := &Store{Dir: t.TempDir()}

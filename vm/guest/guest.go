@@ -3,32 +3,33 @@
 // ctload binary as init, the modules that a scenario needs, and the host's rule tools with the
 // libraries that they link to.
 //
-// Nothing here needs root. What the host lacks is reported as a [MissingError].
+// It needs no root. A [MissingError] reports what the host lacks.
 package guest
 
 import "fmt"
 
-// CommandLine is the kernel command line that guests boot with; a driver may append to it.
+// CommandLine is the kernel command line of guests; a driver may append to it.
 //
 // cryptomgr.notests skips the self-tests of the kernel's ciphers, a fifth of the boot under
 // emulation, where everything else that is commonly set (tsc, lpj, mitigations, rcu_expedited,
-// trust_cpu) is within the noise. no_timer_check is for loaded hosts: an emulated timer may tick
+// trust_cpu) is within the noise. no_timer_check serves loaded hosts: an emulated timer may tick
 // too late for the kernel's check, which panics. panic=-1 reboots at once, which QEMU's -no-reboot
 // turns into an exit. loglevel=5 keeps errors and warnings on the console: messages cost time
-// there, and the agent has all of them anyway.
+// there, and the agent reads all of them.
 const CommandLine = "console=ttyS0 panic=-1 loglevel=5 cryptomgr.notests no_timer_check " +
 	"initcall_blacklist=crypto_kdf108_init,jent_mod_init,init_encrypted"
 
-// EmulatedCommandLine is that of a guest whose CPUs are emulated.
+// EmulatedCommandLine returns the command line of a guest whose CPUs are emulated.
 //
-// Emulation takes the guest's TSC from the host's clock, so that it is as good as the HPET that the kernel would
-// watch it by; on a busy host it is the watchdog that comes late, and a clock which it has declared unstable
-// spoils the trial (tsc=reliable).
+// Emulation derives the guest's TSC from the host's clock, so it is as good as the HPET that the
+// kernel would compare it with; on a busy host the watchdog itself is late, and a clock that it
+// declares unstable spoils the trial (tsc=reliable).
 //
-// A machine with one CPU has room for a second one, so that QEMU keeps the order of its memory for the devices;
-// the kernel is not to reckon with it (nr_cpus=1). Nor need it patch each of its locked instructions into a
-// plain one (noreplace-smp): emulated code that changes has to be translated again, which costs a boot more than
-// the locks cost a load. (nolapic_timer would save as much, but the HPET that ticks instead comes late.)
+// A machine with one CPU has room for a second one, so that QEMU keeps the order of its memory for
+// the devices; the kernel must not expect it (nr_cpus=1). Nor need the kernel patch each of its
+// locked instructions into a plain one (noreplace-smp): QEMU translates changed code again, which
+// costs a boot more than the locks cost a load. (nolapic_timer would save as much, but the HPET
+// that ticks instead is late.)
 func EmulatedCommandLine(vcpus int) string {
 	if vcpus == 1 {
 		return CommandLine + " tsc=reliable nr_cpus=1 noreplace-smp"
@@ -36,16 +37,16 @@ func EmulatedCommandLine(vcpus int) string {
 	return CommandLine + " tsc=reliable"
 }
 
-// MissingError says that the host lacks something that a guest is made of, and how to mend it.
+// MissingError says that the host lacks something that a guest is made of, and how to provide it.
 // The program ends with status 3 on it.
 type MissingError struct {
 	What     string   // what is missing, and for what
-	Fix      string   // the one command or act that mends it
-	Packages []string // Debian packages that Fix installs, if that is what it does
-	Err      error    // what was tried, may be nil
+	Fix      string   // the one command or act that provides it
+	Packages []string // Debian packages that Fix installs; nil: it installs none
+	Err      error    // the failed attempt; may be nil
 }
 
-// Error gives the loss, its cause and the remedy.
+// Error returns the lack, its cause and the fix.
 func (e *MissingError) Error() string {
 	text := e.What
 	if e.Err != nil {
@@ -57,7 +58,7 @@ func (e *MissingError) Error() string {
 	return text
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *MissingError) Unwrap() error { return e.Err }
 
 func missingPackages(what string, err error, packages ...string) *MissingError {

@@ -14,25 +14,24 @@ import (
 	"strings"
 )
 
-// Spec is what goes into an initramfs.
+// Spec says what goes into an initramfs.
 type Spec struct {
-	// Init is the path of the program that becomes /init, PID 1 of the guest. If it is linked
-	// dynamically, its libraries come along. It becomes /sbin/modprobe as well (modload.Boot).
+	// Init is the path of the program that becomes /init, PID 1 of the guest, and /sbin/modprobe
+	// (modload.Boot). Build adds the libraries of a dynamically linked one.
 	Init   string
 	Kernel Kernel
-	// Boot names the modules that init loads, in order; Carry those that are there to be loaded
-	// when a rule or the agent asks for them. What these depend on comes along. A name may be a
-	// pattern (nft_*); one that starts with ? may be absent, and one that starts with ! takes
-	// modules out again that names before it let in. Nil stands for [defaultBoot] and
-	// [DefaultCarry].
+	// Boot names the modules that init loads, in order; Carry those that the guest holds for a rule
+	// or the agent to load. Build adds what these depend on. A name may be a pattern (nft_*); one
+	// that starts with ? may be absent, and one that starts with ! removes modules that earlier
+	// names selected. Nil stands for [defaultBoot] and [DefaultCarry].
 	Boot, Carry []string
-	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for
-	// their whole families; one that starts with ? may be absent. Nil stands for [DefaultTools].
+	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for their
+	// whole families; one that starts with ? may be absent. Nil stands for [DefaultTools].
 	Tools []string
 	Files map[string]File // more files, by their path in the guest
 }
 
-// File is a regular file for the guest: Data, or the contents of the file Source on the host.
+// File is a regular file of the guest: Data, or the contents of the file Source on the host.
 type File struct {
 	Data   []byte
 	Source string
@@ -40,8 +39,8 @@ type File struct {
 }
 
 // Build writes an initramfs, uncompressed, since an emulated guest reads faster than it unpacks.
-// The same spec on the same host gives the same bytes. It returns a [MissingError] for a tool that
-// the host lacks.
+// The same spec on the same host gives the same bytes. The error is a [MissingError] for a tool
+// that the host lacks.
 func Build(w io.Writer, spec Spec) error {
 	t := newTree()
 	t.dirs("dev", "etc", "proc", "run", "sys", "tmp", "root", "var", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
@@ -109,15 +108,15 @@ func BuildFile(name string, spec Spec) (size int64, err error) {
 	return size, nil
 }
 
-// mergedDirs are the folders of the root that are links into /usr.
+// mergedDirs lists the folders of the root that are links into /usr.
 var mergedDirs = []string{"bin", "sbin", "lib", "lib64"}
 
-// tree is an initramfs in the making: entries by their path without a leading slash.
+// tree is an unwritten initramfs: entries by their path without a leading slash.
 type tree struct{ entries map[string]entry }
 
 func newTree() *tree { return &tree{entries: map[string]entry{}} }
 
-// clean turns a path in the guest into the key of its entry: no link of the merged layout in it.
+// clean returns the key of the entry of a path in the guest, free of links of the merged layout.
 func clean(name string) string {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	for _, dir := range mergedDirs {
@@ -128,7 +127,7 @@ func clean(name string) string {
 	return name
 }
 
-// add makes an entry and the folders above it. The first of a name stays.
+// add adds an entry and the folders above it. The first entry of a name stays.
 func (t *tree) add(name string, e entry) {
 	name = clean(name)
 	if dir := path.Dir(name); dir != "." {
@@ -175,7 +174,7 @@ func (t *tree) addFile(name string, f File) error {
 	if mode == 0 {
 		mode = 0o644
 	}
-	// A file of the caller's stands over one of ours.
+	// A file of the caller's replaces one of this package's.
 	delete(t.entries, clean(name))
 	t.regular(name, mode, data)
 	return nil
@@ -190,7 +189,7 @@ func (t *tree) addInit(program string) error {
 	return t.addNeeds(program)
 }
 
-// write writes the entries by name, which puts each folder before what is in it.
+// write writes the entries sorted by name, which puts each folder before its contents.
 func (t *tree) write(w io.Writer) error {
 	archive := &newcWriter{w: w}
 	for _, name := range slices.Sorted(maps.Keys(t.entries)) {

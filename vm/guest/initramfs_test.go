@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// readArchive lists an archive in the words of ls -l: mode, size or target, by path.
+// readArchive lists an archive in the form of ls -l: mode, size or target, by path.
 func readArchive(t *testing.T, archive []byte) (listing string, files map[string][]byte) {
 	t.Helper()
 	files = map[string][]byte{}
@@ -87,7 +87,7 @@ func TestNewcReportsFullDisk(t *testing.T) {
 	}
 }
 
-// emptyKernel is a kernel with no modules at all.
+// emptyKernel returns a kernel without modules.
 func emptyKernel(t *testing.T) Kernel {
 	t.Helper()
 	dir := t.TempDir()
@@ -160,7 +160,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 	if err := Build(&first, spec); err != nil {
 		t.Fatal(err)
 	}
-	const most = 24 << 20 // of which init of this test is 3 MB
+	const most = 24 << 20 // init of this test is 3 MB of it
 	if first.Len() > most {
 		t.Errorf("initramfs of %d bytes", first.Len())
 	}
@@ -190,7 +190,7 @@ func TestBuildFileLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// TestLoadable runs a program of which nothing is left but what the kernel loads.
+// TestLoadable runs a program that loadable has cut down to what the kernel loads.
 func TestLoadable(t *testing.T) {
 	data, err := os.ReadFile(buildModprobe(t))
 	if err != nil {
@@ -215,8 +215,8 @@ func TestLoadable(t *testing.T) {
 	}
 }
 
-// buildModprobe gives the program of testdata/init by the name of modprobe, as which it does
-// nothing else.
+// buildModprobe returns the program of testdata/init under the name of modprobe, which limits it to
+// that role.
 func buildModprobe(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "modprobe")

@@ -16,18 +16,18 @@ import (
 
 // Kernel is a kernel to boot: an image that QEMU loads, and its modules.
 type Kernel struct {
-	Name      string `json:"name"`       // as asked for: debian/bookworm, host, or a path
+	Name      string `json:"name"`       // as the user named it: debian/bookworm, host, or a path
 	Release   string `json:"release"`    // uname -r
-	Version   string `json:"version"`    // of the package, or as the image itself says
+	Version   string `json:"version"`    // of the package, or from the image itself
 	Image     string `json:"image"`      // path of the image (bzImage, or Image on arm64)
-	ModuleDir string `json:"module_dir"` // path of the folder that has kernel/, modules.order and modules.builtin
+	// path of the folder with kernel/, modules.order, modules.builtin
+	ModuleDir string `json:"module_dir"`
 }
 
-// KernelFiles describes a kernel given by the paths of its image and of its folder of modules,
-// which is /lib/modules/RELEASE of an installed one or INSTALL_MOD_PATH/lib/modules/RELEASE of one
-// that was built. An empty moduleDir stands for the folder of the image's release where packages and
-// builds put it: above the image, beside it, or below / of this host. It is an error if the two are
-// not of the same release.
+// KernelFiles describes a kernel given by the paths of its image and of its folder of modules: of
+// an installed kernel /lib/modules/RELEASE, of a built one INSTALL_MOD_PATH/lib/modules/RELEASE. An
+// empty moduleDir stands for the folder of the image's release where packages and builds put it:
+// above the image, beside it, or below / of this host. It is an error if the two differ in release.
 func KernelFiles(image, moduleDir string) (Kernel, error) {
 	version, err := imageVersion(image)
 	if err != nil {
@@ -55,7 +55,7 @@ func KernelFiles(image, moduleDir string) (Kernel, error) {
 	return Kernel{Name: image, Release: release, Version: version, Image: image, ModuleDir: moduleDir}, nil
 }
 
-// findModules is the folder with the modules of an image.
+// findModules returns the folder with the modules of an image.
 func findModules(image, version string) (string, error) {
 	release, _, _ := strings.Cut(version, " ")
 	if release == "" {
@@ -66,8 +66,9 @@ func findModules(image, version string) (string, error) {
 		return "", err
 	}
 	folder := filepath.Dir(real)
-	places := []string{filepath.Dir(folder), filepath.Join(folder, "lib/modules")} // the image is in lib/modules/RELEASE, or in a build's folder
-	for _, root := range []string{filepath.Dir(folder), "/"} {                     // the image is in boot
+	// The image is in lib/modules/RELEASE, or in a build's folder.
+	places := []string{filepath.Dir(folder), filepath.Join(folder, "lib/modules")}
+	for _, root := range []string{filepath.Dir(folder), "/"} { // the image is in boot
 		places = append(places, filepath.Join(root, "lib/modules"), filepath.Join(root, "usr/lib/modules"))
 	}
 	for _, place := range places {
@@ -78,8 +79,8 @@ func findModules(image, version string) (string, error) {
 	return "", fmt.Errorf("no folder %s in %s; kernel-modules says where it is", release, strings.Join(places, ", "))
 }
 
-// imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1
-// SMP ...". An image for arm64 has none, and the text is empty.
+// imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1 SMP
+// ...". An image for arm64 has none, and the text is empty.
 func imageVersion(image string) (version string, err error) {
 	f, err := os.Open(image)
 	if err != nil {
@@ -119,7 +120,7 @@ func imageVersion(image string) (version string, err error) {
 	return "", errors.New("not a kernel for x86 or arm64")
 }
 
-// hostKernel describes the kernel that this host runs, if its image and modules are installed.
+// hostKernel describes this host's running kernel, if its image and modules are installed.
 func hostKernel() (Kernel, error) {
 	release := kernels.Running()
 	image := "/boot/vmlinuz-" + release

@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// x86Image makes the beginning of a bzImage that carries a version text.
+// x86Image returns the beginning of a bzImage that carries a version text.
 func x86Image(version string) []byte {
 	const text = 0x400
 	image := make([]byte, text, 0x800)
@@ -90,7 +90,7 @@ func TestKernelFiles(t *testing.T) {
 	}
 }
 
-// The modules of an image are found where packages and builds have them.
+// TestModulesOfImage finds the modules of an image where packages and builds put them.
 func TestModulesOfImage(t *testing.T) {
 	const release = "6.99.0-test"
 	image := string(x86Image(release + " (who@where) #1 SMP"))
@@ -132,7 +132,7 @@ func FuzzKernelFiles(f *testing.F) {
 	})
 }
 
-// TestHostKernel gives this host's kernel where it is installed, and says what to do where not.
+// TestHostKernel returns this host's kernel where it is installed, and says what to do where not.
 func TestHostKernel(t *testing.T) {
 	k, err := new(Store).Kernel(t.Context(), kernels.HostName)
 	if missing, ok := errors.AsType[*MissingError](err); ok {

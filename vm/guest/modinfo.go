@@ -15,16 +15,16 @@ import (
 	"github.com/ctload/ctload/agent/modload"
 )
 
-// module is a kernel module, decompressed, and what it says about itself.
+// module is a kernel module, decompressed, with its own metadata.
 type module struct {
 	name    string // canonical
 	data    []byte
 	depends []string // modules whose symbols it uses, canonical
-	softPre []string // modules that it would like to have loaded before itself
-	aliases []string // exact ones only: those with * are matched by udev, never by the kernel
+	softPre []string // modules to load before it where possible
+	aliases []string // exact ones only: udev matches those with *, the kernel never does
 }
 
-// readModule reads a module's file, .ko, .ko.xz, .ko.zst or .ko.gz.
+// readModule reads a module's file: .ko, .ko.xz, .ko.zst or .ko.gz.
 func readModule(name, file string) (*module, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -50,8 +50,8 @@ func readModule(name, file string) (*module, error) {
 	return m, nil
 }
 
-// parse reads the text of a section .modinfo: key=value, each ended by a zero byte. This is where
-// depmod, too, has modules.alias and modules.softdep from; a kernel's package has not run it yet.
+// parse reads the text of a section .modinfo: key=value, each ended by a zero byte. depmod, too,
+// makes modules.alias and modules.softdep from it; a kernel's package has not run depmod yet.
 func (m *module) parse(info []byte) {
 	for field := range bytes.SplitSeq(info, []byte{0}) {
 		key, value, _ := strings.Cut(string(field), "=")
@@ -63,7 +63,7 @@ func (m *module) parse(info []byte) {
 				}
 			}
 		case "softdep":
-			// What follows post: is for udev's sake, which a guest has none of.
+			// What follows post: serves udev, which a guest does not have.
 			before, _, _ := strings.Cut(value, "post:")
 			for word := range strings.FieldsSeq(before) {
 				if word != "pre:" {
@@ -78,7 +78,7 @@ func (m *module) parse(info []byte) {
 	}
 }
 
-// decompress undoes the compression that a file's name tells.
+// decompress undoes the compression that a file's name shows.
 func decompress(file string, data []byte) ([]byte, error) {
 	switch {
 	case strings.HasSuffix(file, ".xz"):

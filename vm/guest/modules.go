@@ -20,18 +20,18 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// defaultBoot are the modules that a virtual machine needs for its agent's port. Kernels differ in which of
-// them are built in. None of them switches connection tracking on.
+// defaultBoot returns the modules that a virtual machine needs for its agent's port. Kernels differ
+// in which of them are built in. None of them turns connection tracking on.
 func defaultBoot() []string {
 	return []string{"virtio_pci", "virtio_console"}
 }
 
-// DefaultCarry are the modules that come after the agent's first answer: the driver of the network cards,
-// which the agent loads, and what rules may call for: netfilter for IPv4 and IPv6, and the
-// queueing disciplines of the lab's own impairments. The kernel loads them on demand, as it does
-// on an installed system; until a rule does, nothing is tracked and the DUT stays as it is. Left
-// out is what needs a bridge, IPVS or ipset, or is as large as it is rare: each megabyte costs an
-// emulated guest 8 ms.
+// DefaultCarry returns the modules that come after the agent's first answer: the driver of the
+// network cards, which the agent loads, and what rules may need: netfilter for IPv4 and IPv6, and
+// the queueing disciplines of the lab's own impairments. The kernel loads them on demand, as on an
+// installed system; before a rule does, the kernel tracks nothing. Left out are modules that need a
+// bridge, IPVS or ipset, or are as large as they are rare: each megabyte costs an emulated guest 8
+// ms.
 func DefaultCarry() []string {
 	return []string{
 		"virtio_net",
@@ -43,7 +43,7 @@ func DefaultCarry() []string {
 	}
 }
 
-// catalogue knows which modules a kernel has.
+// catalogue lists the modules of a kernel.
 type catalogue struct {
 	dir     string
 	files   map[string]string // path below dir by canonical name
@@ -59,8 +59,8 @@ func readCatalogue(dir string) (*catalogue, error) {
 	for name := range moduleList(text) {
 		c.builtin[name] = true
 	}
-	// modules.order is written when the kernel is built: it names the files without their
-	// compression, and may name some that another package has. The folder itself is what counts.
+	// The build of the kernel writes modules.order: it names the files without their compression,
+	// and may name some of another package. The folder itself decides.
 	err = filepath.WalkDir(filepath.Join(dir, "kernel"), func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -81,7 +81,7 @@ func readCatalogue(dir string) (*catalogue, error) {
 }
 
 // moduleList reads a list of modules, modules.order or modules.builtin: a path on each line. It
-// yields the canonical names with the paths.
+// returns the paths by canonical name.
 func moduleList(text []byte) map[string]string {
 	list := map[string]string{}
 	for line := range bytes.Lines(text) {
@@ -95,13 +95,13 @@ func moduleList(text []byte) map[string]string {
 }
 
 // match resolves names, patterns, optional and excluded ones to the canonical names of modules that
-// have files. Those that are built in are fine and give nothing.
+// have files. Built-in modules are no error and add nothing.
 func (c *catalogue) match(names []string) ([]string, error) {
 	var out []string
 	for _, asked := range names {
 		name, optional := strings.CutPrefix(asked, "?")
 		name, excluded := strings.CutPrefix(name, "!")
-		if !strings.Contains(name, "[") { // where a - has a meaning of its own
+		if !strings.Contains(name, "[") { // a - within [] has a meaning of its own
 			name = modload.Canonical(name)
 		}
 		hits, err := c.find(name)
@@ -119,7 +119,7 @@ func (c *catalogue) match(names []string) ([]string, error) {
 	return out, nil
 }
 
-// find gives the modules of a name or a pattern, sorted.
+// find returns the modules of a name or a pattern, sorted.
 func (c *catalogue) find(name string) (hits []string, err error) {
 	if _, ok := c.files[name]; ok {
 		return []string{name}, nil
@@ -182,9 +182,9 @@ func (c *catalogue) load(names []string) (map[string]*module, error) {
 	return loaded, nil
 }
 
-// chain gives the files to load for a module, in order: what it depends on, then itself.
+// chain returns the files to load for a module, in order: its dependencies, then itself.
 func chain(loaded map[string]*module, names ...string) (files []string) {
-	seen := map[string]bool{} // soft dependencies may go in circles
+	seen := map[string]bool{} // soft dependencies may be circular
 	var visit func(name string)
 	visit = func(name string) {
 		m := loaded[name]
@@ -233,9 +233,9 @@ func (t *tree) addModules(k Kernel, boot, carry []string) error {
 	return nil
 }
 
-// index makes the text in which the loader looks names up: for each module, each exact alias, and
-// each name of a module that is built in, a line of the name, a space and its chain. It begins
-// with a line feed, so that every line has one before it.
+// index returns the text in which the loader looks names up: a line of the name, a space and its
+// chain for each module, each exact alias, and each built-in module. It begins with a line feed, so
+// that every line has one before it.
 func index(c *catalogue, loaded map[string]*module) []byte {
 	lines := map[string]string{}
 	for name := range c.builtin {
@@ -243,8 +243,8 @@ func index(c *catalogue, loaded map[string]*module) []byte {
 	}
 	for _, name := range slices.Sorted(maps.Keys(loaded)) {
 		for _, alias := range loaded[name].aliases {
-			// Where two modules have one alias, the first by name gets it, as with modprobe
-			// the first to be listed.
+			// Where two modules have one alias, the first by name gets it; with modprobe the first
+			// listed does.
 			lines[alias] = cmp.Or(lines[alias], strings.Join(chain(loaded, name), " "))
 		}
 	}

@@ -147,7 +147,8 @@ func TestChainAndIndex(t *testing.T) {
 		{name: "x_tables"},
 		{name: "xt_CT", depends: []string{"x_tables", "nf_conntrack"}, aliases: []string{"ipt_CT", "ipt_NOTRACK"}},
 		{name: "xt_LOG", depends: []string{"x_tables"}, softPre: []string{"nf_log_syslog", "absent"}, aliases: []string{"ipt_LOG"}},
-		{name: "xt_TRACE", softPre: []string{"xt_TRACE"}, aliases: []string{"ipt_LOG", "nf_conntrack"}}, // names that others have
+		// names of other modules
+		{name: "xt_TRACE", softPre: []string{"xt_TRACE"}, aliases: []string{"ipt_LOG", "nf_conntrack"}},
 	} {
 		modules[m.name] = m
 	}
@@ -219,7 +220,7 @@ func TestModulesAsDepmodSees(t *testing.T) {
 	compared := 0
 	for name, m := range loaded {
 		if len(m.softPre) > 0 {
-			continue // which depmod lists elsewhere
+			continue // depmod lists built-in modules elsewhere
 		}
 		files := chain(loaded, name)
 		got := slices.Sorted(slices.Values(files[:len(files)-1]))
@@ -269,7 +270,7 @@ func TestDecompress(t *testing.T) {
 	}
 }
 
-// TestModulesMissing builds from folders that are no modules of a kernel.
+// TestModulesMissing builds from folders that hold no modules of a kernel.
 func TestModulesMissing(t *testing.T) {
 	dir := t.TempDir()
 	build := func() error {

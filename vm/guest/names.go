@@ -10,18 +10,18 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// distribution is where kernels come from by name.
+// distribution is a source of kernels by name.
 type distribution struct {
 	id             string
-	codenames      []string // of its kernels, besides which backports may exist
-	aliases        []string // names of suites in which its archive is also known
+	codenames      []string // of its kernels; some may have backports
+	aliases        []string // other names of its archive's suites
 	backports      []string // codenames for which CODENAME-backports has kernels of its own
 	pockets        []string // suites of the same archive that belong to a codename, by suffix
 	security       string   // suffix of the suite of a separate archive of security fixes
-	rolling        []string // codenames that have no such suite
-	keyrings       []string // of its archive, the first that exists counts
+	rolling        []string // codenames without such a suite
+	keyrings       []string // of its archive; the first that exists counts
 	keyringPackage string
-	keyringNote    string // where else than on its own hosts there is such a package
+	keyringNote    string // further hosts with such a package
 	script         string // of debootstrap, which names the default mirror
 	env            string // variable that names another mirror
 }
@@ -52,7 +52,7 @@ var distributions = []distribution{
 	},
 }
 
-// KernelNames are the names that [Store.Kernel] knows.
+// KernelNames returns the names that [Store.Kernel] knows.
 func KernelNames() []string {
 	names := []string{kernels.HostName}
 	for _, d := range distributions {
@@ -71,8 +71,8 @@ func (d *distribution) names() (names []string) {
 	return names
 }
 
-// metaPackage is the package that depends on the current kernel of a suite: Debian's cloud kernel
-// and Ubuntu's virtual one, which have what a virtual machine needs and little else.
+// metaPackage returns the package that depends on the current kernel of a suite: Debian's cloud
+// kernel or Ubuntu's virtual one, which have what a virtual machine needs and little else.
 func (d *distribution) metaPackage() string {
 	if d.id == "ubuntu" {
 		return "linux-image-virtual"
@@ -80,7 +80,7 @@ func (d *distribution) metaPackage() string {
 	return "linux-image-cloud-" + runtime.GOARCH // Debian and Go agree on amd64 and arm64
 }
 
-// suites are the suites of the distribution's main archive in which to look for a kernel.
+// suites returns the suites of the distribution's main archive that may have a kernel.
 func (d *distribution) suites(suite string) []string {
 	out := []string{suite}
 	for _, pocket := range d.pockets {
@@ -89,7 +89,7 @@ func (d *distribution) suites(suite string) []string {
 	return out
 }
 
-// owns says whether the name of a suite is one of the distribution's.
+// owns reports whether the name of a suite is one of the distribution's.
 func (d *distribution) owns(suite string) bool {
 	codename, _, _ := strings.Cut(suite, "-")
 	codename, _, _ = strings.Cut(codename, "/") // bullseye/updates
@@ -99,13 +99,13 @@ func (d *distribution) owns(suite string) bool {
 // UnknownKernelError says that a kernel's name is not one of [KernelNames].
 type UnknownKernelError struct{ Name string }
 
-// Error names the nearest name, and all of them.
+// Error includes the nearest name, and all of them.
 func (e *UnknownKernelError) Error() string {
 	known := KernelNames()
 	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, spelling.Hint(e.Name, known), strings.Join(known, ", "))
 }
 
-// CheckKernelName returns an [*UnknownKernelError] for what is not one of [KernelNames].
+// CheckKernelName returns an [*UnknownKernelError] for a name outside [KernelNames].
 func CheckKernelName(name string) error {
 	if name == kernels.HostName {
 		return nil
@@ -114,7 +114,7 @@ func CheckKernelName(name string) error {
 	return err
 }
 
-// findDistribution gives the distribution and the suite of a kernel's name.
+// findDistribution returns the distribution and the suite of a kernel's name.
 func findDistribution(name string) (*distribution, string, error) {
 	for i := range distributions {
 		if d := &distributions[i]; slices.Contains(d.names(), name) {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// inRoot gives a command that runs in another root, as an ordinary user too: in a user namespace,
+// inRoot returns a command that runs in another root, as an ordinary user too: in a user namespace,
 // with a network of its own.
 func inRoot(root, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)

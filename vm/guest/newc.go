@@ -28,8 +28,8 @@ const (
 )
 
 // newcWriter writes the cpio format of the kernel's initramfs ("newc",
-// Documentation/driver-api/early-userspace/buffer-format.rst). The library of the format writes
-// no device numbers, without which init would start with no console. Owners and times are zero and
+// Documentation/driver-api/early-userspace/buffer-format.rst). The library of the format writes no
+// device numbers, without which init would start without a console. Owners and times are zero and
 // inodes count up, so that the same files give the same bytes.
 type newcWriter struct {
 	w     io.Writer

@@ -15,7 +15,7 @@ type source struct {
 	signedBy                 string
 }
 
-// hostSources reads the sources that this host's apt has, those of /etc/apt.
+// hostSources reads the sources of this host's apt below dir, usually /etc/apt.
 func hostSources(dir string) ([]source, error) {
 	files := []string{filepath.Join(dir, "sources.list")}
 	for _, pattern := range []string{"*.list", "*.sources"} {
@@ -28,7 +28,7 @@ func hostSources(dir string) ([]source, error) {
 	var out []source
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		// One that is not for this user to read may hold a password; apt could not use it either.
+		// An unreadable file may hold a password; apt could not use it either.
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			continue
 		}
@@ -44,8 +44,8 @@ func hostSources(dir string) ([]source, error) {
 	return out, nil
 }
 
-// parseOneLine reads the one-line format: deb [option=value ...] uri suite [component ...]. What
-// is malformed or of no use here (deb-src, flat archives, discs) is passed over.
+// parseOneLine reads the one-line format: deb [option=value ...] uri suite [component ...]. It
+// skips lines that are malformed or useless here (deb-src, flat archives, discs).
 func parseOneLine(text string) (out []source) {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
@@ -99,7 +99,7 @@ func (s source) useful() bool {
 }
 
 // stanzas reads text of Debian's control format, deb822(5): paragraphs of "Field: value", of which
-// the lines that begin with a blank continue the value. Names of fields are given in lower case.
+// the lines that begin with a blank continue the value. It yields names of fields in lower case.
 func stanzas(text string) func(yield func(map[string]string) bool) {
 	return func(yield func(map[string]string) bool) {
 		fields, last := map[string]string{}, ""

@@ -130,7 +130,7 @@ func FuzzSources(f *testing.F) {
 			if !s.useful() {
 				t.Errorf("%+v is of no use", s)
 			}
-			// What is read here becomes a line for apt.
+			// Each URI becomes a part of a line for apt.
 			for _, uri := range s.uris {
 				if strings.ContainsAny(uri, " \t\n\r[]") {
 					t.Errorf("address %q would not stay one word", uri)

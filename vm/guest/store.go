@@ -15,32 +15,31 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// Store keeps kernels that were fetched by name. Any number of processes may share one. Its zero
+// Store keeps kernels that it fetched by name. Any number of processes may share one. Its zero
 // value is ready to use.
 type Store struct {
 	// Dir is the folder of the store; "" stands for $XDG_CACHE_HOME/ctload, or ~/.cache/ctload.
 	Dir string
-	// Progress, if there is one, is called as a fetch goes on, from one goroutine at a time.
+	// Progress, if set, is called during a fetch, by one goroutine at a time.
 	Progress func(Progress)
 }
 
-// Progress is how far the fetch of a kernel is.
+// Progress is the progress of a kernel's fetch.
 type Progress struct {
-	Kernel  string  // its name
-	Stage   string  // what is being done: "wait", "index", "download", "unpack"
+	Kernel  string  // name of the kernel
+	Stage   string  // "wait", "index", "download" or "unpack"
 	Percent float64 // of this stage, 0 to 100
 }
 
 // fetchLimit bounds a fetch: apt ends a connection that stands still, not one that crawls.
 const fetchLimit = 15 * time.Minute
 
-// Kernel gives the kernel of a name, one of [KernelNames]. A kernel of a distribution is fetched
-// through the host's apt, which checks it, the first time; afterwards it comes from the store, at
-// once and without the network. The files stay where they are for as long as
-// the store does.
+// Kernel returns the kernel of a name, one of [KernelNames]. The first call fetches a
+// distribution's kernel through the host's apt, which verifies it; later calls take it from the
+// store, at once and without the network. The files stay in place as long as the store does.
 //
-// The error is an [UnknownKernelError] for a name that is none, and a [MissingError] for what the
-// host lacks: apt, keys, a mirror, the network, space.
+// The error is an [UnknownKernelError] for an unknown name, and a [MissingError] for what the host
+// lacks: apt, keys, a mirror, the network, space.
 func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
 	if name == kernels.HostName {
 		return hostKernel()
@@ -66,7 +65,7 @@ func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
 	return k, nil
 }
 
-// dir is the folder for kernels.
+// dir returns the folder of kernels.
 func (s *Store) dir() (string, error) {
 	dir := s.Dir
 	if dir == "" {
@@ -76,14 +75,14 @@ func (s *Store) dir() (string, error) {
 		}
 		dir = filepath.Join(cache, "ctload")
 	}
-	dir, err := filepath.Abs(dir) // apt's settings need one
+	dir, err := filepath.Abs(dir) // apt's settings need an absolute path
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(dir, "kernels"), nil
 }
 
-// fill fetches a kernel under the lock of its slot, if nobody else has done so meanwhile.
+// fill fetches a kernel under the lock of its slot, unless another process has done so meanwhile.
 func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite string) (k Kernel, err error) {
 	report := func(stage string) func(float64) {
 		return func(percent float64) {
@@ -111,7 +110,7 @@ func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite str
 	return slot.fetchFirst(ctx, archives, d.metaPackage(), report)
 }
 
-// fetchError tells the user how to mend what stopped a fetch.
+// fetchError adds the fix to the failure of a fetch.
 func fetchError(name, dir string, d *distribution, err error) error {
 	if _, ok := errors.AsType[*MissingError](err); ok || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("kernel %s: %w", name, err)
@@ -126,13 +125,13 @@ func fetchError(name, dir string, d *distribution, err error) error {
 	return &MissingError{What: fmt.Sprintf("kernel %s cannot be fetched into %s", name, dir), Fix: fix, Err: err}
 }
 
-// slot is the place of one name in the store: a pointer KEY.json, which names the entry that is
-// current, and the entries KEY_VERSION. Both appear by a rename: complete or not at all.
+// slot is the place of one name in the store: a pointer KEY.json, which names the current entry,
+// and the entries KEY_VERSION. Both appear by a rename: complete or not at all.
 type slot struct{ dir, name, key string }
 
 func (s *slot) pointer() string { return filepath.Join(s.dir, s.key+".json") }
 
-// current reads the kernel that the slot has.
+// current reads the slot's kernel.
 func (s *slot) current() (Kernel, error) {
 	text, err := os.ReadFile(s.pointer())
 	if err != nil {
@@ -145,8 +144,8 @@ func (s *slot) current() (Kernel, error) {
 	return s.open(k)
 }
 
-// open checks that the files of a kernel are there. Its paths are kept relative to the store, which
-// may be moved.
+// open checks that the files of a kernel exist. Its paths are relative to the store, which may be
+// moved.
 func (s *slot) open(k Kernel) (Kernel, error) {
 	found, err := KernelFiles(filepath.Join(s.dir, k.Image), filepath.Join(s.dir, k.ModuleDir))
 	if err != nil {
@@ -156,7 +155,7 @@ func (s *slot) open(k Kernel) (Kernel, error) {
 	return k, nil
 }
 
-// entry is the name of the folder of a version.
+// entry returns the name of the folder of a version.
 func (s *slot) entry(version string) string {
 	safe := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune(".+~-", r) {

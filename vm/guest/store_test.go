@@ -19,7 +19,7 @@ import (
 
 const testKernel = "debian/bookworm"
 
-// fakeApt is a stand-in for the host's apt, steered by the files of a folder.
+// fakeApt replaces the host's apt; the files of a folder control it.
 type fakeApt struct {
 	t   *testing.T
 	dir string
@@ -45,7 +45,7 @@ func newFakeApt(t *testing.T) *fakeApt {
 	return f
 }
 
-// version makes the archive have this version.
+// version gives the archive this version.
 func (f *fakeApt) version(version string) {
 	writeFile(f.t, filepath.Join(f.dir, "version"), version)
 	writeFile(f.t, filepath.Join(f.dir, "image"), string(x86Image(version+"-test (a@b) #1 SMP")))
@@ -62,7 +62,7 @@ func (f *fakeApt) calls(word string) int {
 	return strings.Count(string(text), " "+word)
 }
 
-// hanging waits until apt-get hangs and gives its process.
+// hanging waits until apt-get hangs and returns its process id.
 func (f *fakeApt) hanging() int {
 	f.t.Helper()
 	for range 3000 {
@@ -79,7 +79,7 @@ func (f *fakeApt) hanging() int {
 	return 0
 }
 
-// names lists what is in the store.
+// names lists the contents of the store.
 func names(t *testing.T, s *Store) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(s.Dir, "kernels"))
@@ -136,7 +136,7 @@ func TestStoreFetchesOnce(t *testing.T) {
 	stored := []string{"debian-bookworm.json", "debian-bookworm.lock", "debian-bookworm_6.1.1-1"}
 	wantNames(t, s, stored...)
 
-	// From now on no program of the host is needed.
+	// From now on the test needs no program of the host.
 	t.Setenv("PATH", t.TempDir())
 	again, err := s.Kernel(t.Context(), testKernel)
 	if err != nil || again != want {
@@ -336,7 +336,7 @@ func TestStoreCancelled(t *testing.T) {
 	wantNames(t, s, "debian-bookworm.lock")
 }
 
-// TestStoreKilled kills a process in the midst of a fetch; the next clears up and fetches.
+// TestStoreKilled kills a process during a fetch; the next one cleans up and fetches.
 func TestStoreKilled(t *testing.T) {
 	const helper = "CTLOAD_TEST_STORE"
 	if dir := os.Getenv(helper); dir != "" {
@@ -348,7 +348,8 @@ func TestStoreKilled(t *testing.T) {
 	apt.trouble("hang")
 	s := &Store{Dir: t.TempDir()}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestStoreKilled$")
-	cmd.Env = append(os.Environ(), helper+"="+s.Dir, "TMPDIR="+t.TempDir()) // it cannot clear up after itself
+	// it cannot clean up after itself
+	cmd.Env = append(os.Environ(), helper+"="+s.Dir, "TMPDIR="+t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,22 +14,22 @@ type family struct {
 	suffix  string // of its commands: iptables-SUFFIX, iptables-SUFFIX-restore, ...
 }
 
-// families are the tools that stand for more than one command.
+// families maps the tools that stand for more than one command.
 var families = map[string]family{
 	"iptables-nft":    {"xtables-nft-multi", "nft"},
 	"iptables-legacy": {"xtables-legacy-multi", "legacy"},
 }
 
-// toolPackages name the Debian package of each tool that is not called after it.
+// toolPackages names the Debian package of each tool whose package has another name.
 var toolPackages = map[string]string{
 	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables", "ipset": "ipset", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
 }
 
-// DefaultTools are the rule tools of every guest: both back-ends of iptables, nft, and conntrack
-// where the host has it.
+// DefaultTools returns the rule tools of every guest: both back-ends of iptables, nft, and
+// conntrack where the host has it.
 func DefaultTools() []string { return []string{"iptables-nft", "iptables-legacy", "nft", "?conntrack"} }
 
-// missingTools gives a [MissingError] that names all packages which the host lacks for the tools,
+// missingTools returns a [MissingError] that names all packages that the host lacks for the tools,
 // or nil when it has all that are not optional.
 func missingTools(tools []string) error {
 	var names, packages []string
@@ -53,7 +53,7 @@ func toolPackage(tool string) string {
 	return tool
 }
 
-// findTool gives the path on the host of the program behind a tool.
+// findTool returns the path on the host of the program behind a tool.
 func findTool(tool string) (string, error) {
 	tool = strings.TrimPrefix(tool, "?")
 	if f, ok := families[tool]; ok {
@@ -62,8 +62,8 @@ func findTool(tool string) (string, error) {
 	return findProgram(tool)
 }
 
-// findProgram looks in the PATH and where administrators' programs are, which an ordinary user's
-// PATH on Debian does not hold.
+// findProgram searches the PATH and the folders of administrators' programs, which an ordinary
+// user's PATH on Debian lacks.
 func findProgram(name string) (string, error) {
 	host, err := exec.LookPath(name)
 	if err == nil {
@@ -113,8 +113,8 @@ func (t *tree) addTools(tools []string) error {
 	return nil
 }
 
-// addFamily links the commands of an iptables back-end to its program. The first back-end to come
-// gets the plain names as well, unless the host has chosen another.
+// addFamily links the commands of an iptables back-end to its program. The back-end that the host's
+// iptables runs gets the plain names as well.
 func (t *tree) addFamily(f family) {
 	for _, command := range []string{"iptables", "ip6tables"} {
 		for _, action := range []string{"", "-restore", "-save"} {
@@ -126,7 +126,7 @@ func (t *tree) addFamily(f family) {
 	}
 }
 
-// plainProgram is the program behind the host's own iptables command.
+// plainProgram returns the program behind the host's own iptables command.
 func plainProgram() string {
 	host, err := findProgram("iptables")
 	if err == nil {
@@ -138,8 +138,8 @@ func plainProgram() string {
 	return filepath.Base(host)
 }
 
-// addPlugins adds the matches and targets of iptables, which it opens by name when a rule has
-// them, and those of no other tool in the same folder.
+// addPlugins adds the matches and targets of iptables, which it opens by name when a rule has them,
+// and no other tool's in the same folder.
 func (t *tree) addPlugins() error {
 	var plugins []string
 	for _, dir := range []string{"/usr/lib/*-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"} {
@@ -159,7 +159,7 @@ func (t *tree) addPlugins() error {
 		if err != nil {
 			return fmt.Errorf("plugin %s: %w", plugin, err)
 		}
-		// Some are links to one another (libxt_NOTRACK.so is libxt_CT.so).
+		// Some are links to one another (libxt_NOTRACK.so to libxt_CT.so).
 		if target != plugin && filepath.Dir(target) == filepath.Dir(plugin) {
 			t.link(plugin, filepath.Base(target))
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// realTool gives the path of a tool of this host.
+// realTool returns the path of a tool of this host.
 func realTool(t *testing.T, tool string) string {
 	t.Helper()
 	host, err := findTool(tool)
@@ -72,7 +72,7 @@ func realPath(t *testing.T, name string) string {
 	return real
 }
 
-// TestToolsRunInTheirTree runs the tools in a root that holds the initramfs and nothing else.
+// TestToolsRunInTheirTree runs the tools in a root that holds only the initramfs.
 func TestToolsRunInTheirTree(t *testing.T) {
 	tr := newTree()
 	for _, dir := range mergedDirs {
@@ -194,7 +194,7 @@ func TestNeedsByRunpath(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "library libown.so of ") {
 		t.Errorf("nopath: %v", err)
 	}
-	// The same library for a machine that this is not must be passed over.
+	// needs must skip the same library for another machine.
 	lib := filepath.Join(dir, "own/libown.so")
 	data, err := os.ReadFile(lib)
 	if err != nil {

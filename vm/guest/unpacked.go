@@ -15,13 +15,14 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// UnpackKernel writes the kernel inside a bzImage to the file to, and returns the path of what a machine
-// should boot: to, or the image itself where there is nothing to gain. An emulated guest takes tenths
-// of a second to unpack its own kernel, which takes the host hundredths; QEMU (4.0 and later) enters an
-// unpacked one by the PVH protocol, if the kernel was built for that (CONFIG_PVH, as distributions do).
-// Such a kernel stays at its link address: nothing randomises it (KASLR).
+// UnpackKernel writes the kernel inside a bzImage to the file to, and returns the path that a
+// machine should boot: to, or the image itself where unpacking gains nothing. An emulated guest
+// takes tenths of a second to unpack its own kernel, the host hundredths; QEMU (4.0 and later)
+// enters an unpacked kernel by the PVH protocol, if it was built for that (CONFIG_PVH, as
+// distributions do). Such a kernel stays at its link address, without KASLR.
 //
-// An image of another architecture, of an unknown compression or without a PVH entry is left as it is.
+// UnpackKernel leaves an image of another architecture, of an unknown compression or without a PVH
+// entry.
 func UnpackKernel(image, to string) (string, error) {
 	data, err := os.ReadFile(image)
 	if err != nil {
@@ -37,7 +38,7 @@ func UnpackKernel(image, to string) (string, error) {
 	return to, nil
 }
 
-// Fields of the header of a bzImage (the kernel's Documentation/arch/x86/boot.rst), by their offset.
+// Offsets of fields in the header of a bzImage (the kernel's Documentation/arch/x86/boot.rst).
 const (
 	offsetSetupSectors  = 0x1f1
 	offsetMagic         = 0x202
@@ -47,12 +48,12 @@ const (
 	offsetHeaderEnd     = 0x250
 )
 
-// payloadProtocol is the version of the boot protocol from which on the header tells of the payload.
+// payloadProtocol is the first version of the boot protocol whose header describes the payload.
 const payloadProtocol = 0x0208
 
 var errNoPayload = errors.New("no kernel is packed in it")
 
-// unpackImage gives the ELF file that is packed in a bzImage.
+// unpackImage returns the ELF file that is packed in a bzImage.
 func unpackImage(image []byte) ([]byte, error) {
 	if len(image) < offsetHeaderEnd || string(image[offsetMagic:offsetMagic+4]) != "HdrS" ||
 		binary.LittleEndian.Uint16(image[offsetProtocol:]) < payloadProtocol {
@@ -67,7 +68,7 @@ func unpackImage(image []byte) ([]byte, error) {
 	if end > int64(len(image)) || end-start < 8 {
 		return nil, errNoPayload
 	}
-	// The kernel's build appends the unpacked size to formats that do not tell it, to be read from the end.
+	// The kernel's build appends the unpacked size to formats that lack it.
 	packed, size := image[start:end-4], binary.LittleEndian.Uint32(image[end-4:end])
 	unpack, ok := unpackers[[2]byte(packed)]
 	if !ok || size > maxKernel {
@@ -83,8 +84,9 @@ func unpackImage(image []byte) ([]byte, error) {
 // maxKernel bounds an unpacked kernel in bytes.
 const maxKernel = 512 << 20
 
-// unpackers are the formats that kernels come packed in, by their first two bytes. Each is given the
-// payload with and without the size at its end, which is a part of the format itself in gzip's case.
+// unpackers reads the formats of packed kernels, by their first two bytes. Each function gets the
+// payload with and without the size at its end, which is a part of the format itself in gzip's
+// case.
 var unpackers = map[[2]byte]func(whole, packed []byte) (io.Reader, error){
 	{0x1f, 0x8b}: func(whole, _ []byte) (io.Reader, error) { return gzip.NewReader(bytes.NewReader(whole)) },
 	{0xfd, '7'}:  func(_, packed []byte) (io.Reader, error) { return xz.NewReader(bytes.NewReader(packed)) },
@@ -94,8 +96,8 @@ var unpackers = map[[2]byte]func(whole, packed []byte) (io.Reader, error){
 	{0x02, 0x21}: func(_, packed []byte) (io.Reader, error) { return lz4.NewReader(bytes.NewReader(packed)), nil },
 }
 
-// noteEntry is the type of the ELF note, of owner Xen, that says where a kernel is entered by the PVH
-// protocol (XEN_ELFNOTE_PHYS32_ENTRY).
+// noteEntry is the type of the ELF note, of owner Xen, that holds the PVH entry of a kernel
+// (XEN_ELFNOTE_PHYS32_ENTRY).
 const noteEntry = 18
 
 // hasPVHEntry reports whether a kernel can be booted unpacked: QEMU looks for the same note.
@@ -116,8 +118,8 @@ func hasPVHEntry(kernel []byte) bool {
 	return false
 }
 
-// hasNote looks for a note in a segment of notes: sizes of owner and contents, type, then both, each
-// padded to four bytes.
+// hasNote reports whether a segment of notes holds a note: sizes of owner and contents, type, then
+// both, each padded to four bytes.
 func hasNote(notes []byte, order binary.ByteOrder, owner string, kind uint32) bool {
 	const header = 12
 	for len(notes) >= header {

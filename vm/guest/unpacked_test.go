@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestUnpackKernel unpacks the kernels that guests boot: the result is an ELF file that holds the same
-// version text, and QEMU can enter it (that it boots, every test with a machine shows).
+// TestUnpackKernel unpacks the kernels that guests boot: the result is an ELF file that holds the
+// same version text, and QEMU can enter it (every test with a machine boots one).
 func TestUnpackKernel(t *testing.T) {
 	for _, name := range bootKernels {
 		k := hostKernelFor(t, name)
@@ -38,7 +38,7 @@ func TestUnpackKernel(t *testing.T) {
 	}
 }
 
-// TestUnpackKernelLeavesOthers: whatever is not understood boots as it is.
+// TestUnpackKernelLeavesOthers checks that images of unknown form boot as they are.
 func TestUnpackKernelLeavesOthers(t *testing.T) {
 	dir := t.TempDir()
 	for name, data := range map[string][]byte{
@@ -65,7 +65,7 @@ func TestUnpackKernelLeavesOthers(t *testing.T) {
 	}
 }
 
-// FuzzUnpackImage: an image is a user's file.
+// FuzzUnpackImage unpacks arbitrary files: an image is a user's file.
 func FuzzUnpackImage(f *testing.F) {
 	f.Add(bzImage([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0}))
 	f.Add(bzImage([]byte{0x02, 0x21, 0x4c, 0x18, 3, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0}))
@@ -76,7 +76,7 @@ func FuzzUnpackImage(f *testing.F) {
 	})
 }
 
-// bzImage wraps a payload as the boot protocol has it.
+// bzImage wraps a payload as the boot protocol describes.
 func bzImage(payload []byte) []byte {
 	image := make([]byte, 2*512, 2*512+len(payload))
 	image[offsetSetupSectors] = 1
