@@ -21,14 +21,14 @@ import (
 //go:embed box
 var boxScript string
 
-// BuildBox is the name of the box that is built on this host, of its own distribution's packages.
+// BuildBox names the box that ctload builds on this host from its own distribution's packages.
 const BuildBox = "build"
 
-// DefaultBox is the box of a catalogue that is used where none is named and none was built.
+// DefaultBox is the catalogue's box for a run that names none, where none was built.
 const DefaultBox = "debian/bookworm64"
 
-// Times that getting a box may take: the packages of a distribution, or a box of a catalogue, of a gigabyte
-// over a slow line.
+// Limits of getting a box: downloading the packages of a distribution, or a catalogue's box of a
+// gigabyte over a slow line.
 const (
 	buildLimit = 15 * time.Minute
 	fetchLimit = 30 * time.Minute
@@ -36,14 +36,14 @@ const (
 
 // Box is a box that Vagrant has.
 type Box struct {
-	Name  string // to Vagrant
-	Asked string // to the user: a name or a path
-	boxes string // folder that Vagrant finds it in
-	stamp string // of a file: tells it from others of that name
+	Name  string // Vagrant's name
+	Asked string // the user's name or path
+	boxes string // folder in which Vagrant finds it
+	stamp string // of a file: distinguishes boxes of the same name
 }
 
-// identity is what the box is called and which one of that name it is: its version in the catalogue, or a stamp of its
-// file. The version is the one that the Vagrantfile takes: CTLOAD_BOX_VERSION, else the newest that is there.
+// identity returns the box's name and its version in the catalogue, or a stamp of its file. The
+// version is the one that the Vagrantfile takes: CTLOAD_BOX_VERSION, else the newest installed.
 func (b Box) identity() (name, version string) {
 	if b.stamp != "" {
 		return filepath.Base(b.Asked), b.stamp
@@ -72,12 +72,13 @@ func newer(a, b string) bool {
 	}) > 0
 }
 
-// folder is where Vagrant has the box: a folder for each version, some with one for each architecture.
+// folder returns the box's folder in Vagrant: a folder for each version, some with one for each
+// architecture.
 func (b Box) folder() string {
 	return filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", slash))
 }
 
-// slash stands for a slash of a box's name in the name of its folder.
+// slash replaces a slash of a box's name in the name of its folder.
 const slash = "-VAGRANTSLASH-"
 
 // InstalledBoxes returns the names of the boxes for libvirt that the user's Vagrant has.
@@ -97,10 +98,11 @@ func InstalledBoxes() []string {
 	return names
 }
 
-// FindBox finds a box, and gets it where it is not there yet: builds it, adds its file, or fetches it from
-// Vagrant's catalogue. asked is [BuildBox], the path of a .box file, the name of a box in a catalogue, or
-// empty: the one that was built earlier, else [DefaultBox]. cache is the folder for what is to be
-// kept. Where there is no network, call it first where there is one. The error is a *guest.MissingError when the box cannot be had.
+// FindBox finds a box, and gets a missing one: builds it, adds its file, or fetches it from
+// Vagrant's catalogue. asked is [BuildBox], the path of a .box file, the name of a box in a
+// catalogue, or empty: the one that was built earlier, else [DefaultBox]. cache is the folder for
+// kept files. A process without a network needs an earlier call by one with a network. The error is
+// a *guest.MissingError when the box cannot be had.
 func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, error) {
 	built := filepath.Join(cache, "boxes", "built.box")
 	switch {
@@ -120,8 +122,8 @@ func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, 
 	return fetch(ctx, asked, tell)
 }
 
-// CheckFile refuses the path of a .box file that is not there. What is no path is a name, which only the
-// catalogue can judge.
+// CheckFile rejects the path of a missing .box file. Other text is a name, which only the catalogue
+// can judge.
 func CheckFile(asked string) error {
 	if !strings.HasSuffix(asked, ".box") {
 		return nil
@@ -132,7 +134,7 @@ func CheckFile(asked string) error {
 	return nil
 }
 
-// build makes the box of the host's own distribution unless it is there.
+// build makes the box of the host's own distribution unless it exists.
 func build(ctx context.Context, path string, tell func(string)) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -159,7 +161,8 @@ func build(ctx context.Context, path string, tell func(string)) error {
 	return nil
 }
 
-// addFile has Vagrant unpack the file of a box, unless it has. The name stands for the file as it is now.
+// addFile lets Vagrant unpack the file of a box, unless it has. The name stands for the file's
+// present state.
 func addFile(ctx context.Context, path, cache string) (Box, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -178,7 +181,7 @@ func addFile(ctx context.Context, path, cache string) (Box, error) {
 	return box, box.add(ctx, "--name", box.Name, absolute)
 }
 
-// fetch has Vagrant fetch a box from its catalogue, unless the user has it.
+// fetch lets Vagrant fetch a box from its catalogue, unless the user has it.
 func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
 	box := Box{Name: name, Asked: name, boxes: filepath.Join(userHome(), "boxes")}
 	if !box.there() {
@@ -187,8 +190,8 @@ func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
 	return box, box.add(ctx, name)
 }
 
-// there reports whether Vagrant has the box unpacked, for libvirt. Below its folder are its version, its
-// architecture with Vagrant 2.4, and the provider.
+// there reports whether Vagrant has the box unpacked, for libvirt. Its folder holds its version,
+// its architecture with Vagrant 2.4, and the provider.
 func (b Box) there() bool {
 	for _, below := range []string{"*/libvirt/metadata.json", "*/*/libvirt/metadata.json"} {
 		if list, err := filepath.Glob(filepath.Join(b.folder(), below)); err == nil && len(list) > 0 {
@@ -198,7 +201,7 @@ func (b Box) there() bool {
 	return false
 }
 
-// add runs `vagrant box add` unless the box is there.
+// add runs `vagrant box add` unless the box exists.
 func (b Box) add(ctx context.Context, args ...string) error {
 	if b.there() {
 		return nil

@@ -13,9 +13,9 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// coverFolders gives the sandbox folders of its own where libvirt's helper for DHCP leases writes, whatever the
-// daemon is told: /run and /var/lib/libvirt/dnsmasq, which may not be there and are not the user's. A daemon in session
-// mode looks for the leases elsewhere, in the folder leases.
+// coverFolders gives the sandbox its own /run and /var/lib/libvirt/dnsmasq, where libvirt's helper
+// for DHCP leases writes in spite of the daemon's settings; the host may lack them, and they are
+// not the user's. A daemon in session mode reads the leases from the folder leases.
 func coverFolders(leases string) error {
 	const libvirt = "/var/lib/libvirt"
 	if err := cover("/run"); err != nil {
@@ -32,7 +32,7 @@ func coverFolders(leases string) error {
 	if err := os.MkdirAll(libvirt, 0o755); err != nil {
 		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
 	}
-	// One that the host has is a mount now, in the place of which there can be no link.
+	// A folder of the host is a mount now, which no link can replace.
 	_ = unix.Unmount(dnsmasq, unix.MNT_DETACH)
 	_ = os.Remove(dnsmasq)
 	if err := os.Symlink(leases, dnsmasq); err != nil {
@@ -41,13 +41,14 @@ func coverFolders(leases string) error {
 	return nil
 }
 
-// cover lays a folder in memory over dir that has the same in it: a new file in it is the sandbox's own.
+// cover mounts a folder in memory over dir with the same contents: new files in it are the
+// sandbox's own.
 func cover(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
 	}
-	below, err := os.Open(dir) // stays reachable by its descriptor
+	below, err := os.Open(dir) // stays reachable through its descriptor
 	if err != nil {
 		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
 	}
@@ -72,7 +73,7 @@ func cover(dir string) error {
 		if err == nil {
 			err = unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, "")
 		}
-		// What may not be shown is not missed: what is needed of here is the user's home, if it is here.
+		// A link that fails is not missed: the lab needs only the user's home, if it is here.
 		if err != nil {
 			_ = os.Remove(to)
 		}
@@ -80,10 +81,11 @@ func cover(dir string) error {
 	return nil
 }
 
-// room is what a lab needs of memory besides the box's disk: the machine, its snapshot, the daemon and Vagrant.
+// room, in bytes, is a lab's memory besides the box's disk: machine, snapshot, daemon and Vagrant.
 const room = 1500 << 20
 
-// fits says whether the machine's disk fits into memory, where it is kept so that nothing is left of it.
+// fits returns an error unless the machine's disk fits into memory, which holds it so that none is
+// left.
 func (b Box) fits() error {
 	var size int64
 	err := filepath.WalkDir(b.folder(), func(_ string, entry fs.DirEntry, err error) error {
@@ -112,7 +114,7 @@ func (b Box) fits() error {
 	return nil
 }
 
-// memoryAvailable is MemAvailable in bytes.
+// memoryAvailable returns MemAvailable in bytes.
 func memoryAvailable() (int64, error) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -21,10 +21,10 @@ import (
 //go:embed prepare.sh
 var prepareScript string
 
-// Options says what a lab is made of.
+// Options says what a lab consists of.
 type Options struct {
 	Box         Box
-	Runtime     string // folder in memory, with a short path; it holds the disk of the machine, too
+	Runtime     string // folder in memory, with a short path; also holds the machine's disk
 	Cache       string // see embedded.Options
 	Accelerator string // see embedded.Options
 	Tell        func(note string)
@@ -40,20 +40,20 @@ type Lab struct {
 	dut        *dut   // nil until the first boot
 }
 
-// names of what is made in the private daemon.
+// Names of objects in the private daemon.
 const (
 	prefix   = "ctload"
 	domain   = prefix + "-dut"
 	snapshot = "fresh"
 )
 
-// agentPath is where the agent lies on the machine.
+// agentPath is the agent's path on the machine.
 const agentPath = "/var/lib/ctload/" + agent.StdioRole
 
-// Limits of what Vagrant does. Emulated, a distribution boots in some 25 s on an idle host.
+// Limits of Vagrant's work. Emulated, a distribution boots in some 25 s on an idle host.
 const (
 	upLimit       = 10 * time.Minute // on a busy host
-	proofLimit    = 90 * time.Second // under KVM, before KVM has been proved
+	proofLimit    = 90 * time.Second // under KVM, before KVM is proven
 	destroyLimit  = time.Minute
 	snapshotLimit = 2 * time.Minute
 	agentLimit    = time.Minute
@@ -86,7 +86,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 	return l, err
 }
 
-// About says what the lab runs on.
+// About returns what the lab runs on.
 func (l *Lab) About() vm.About {
 	about := l.Lab.About()
 	about.Driver = "vagrant"
@@ -94,16 +94,16 @@ func (l *Lab) About() vm.About {
 	return about
 }
 
-// dut is the one machine of a lab, through all trials.
+// dut is the single machine of a lab through all trials.
 type dut struct {
 	shape    shape
 	endpoint endpoint
-	saved    bool   // there is a snapshot to restore
-	used     bool   // by a trial, since it was brought up or restored
+	saved    bool   // a snapshot exists
+	used     bool   // by a trial since it was brought up or restored
 	unsaved  string // why there is no snapshot
 }
 
-// shape is what can only be changed with another machine.
+// shape holds what only another machine can change.
 type shape struct {
 	vcpus       int
 	memoryBytes int64
@@ -111,8 +111,9 @@ type shape struct {
 	accelerator string
 }
 
-// Boot brings the machine up, or restores it to what it was after its boot, and starts its agent. It takes
-// the box's own kernel. The error is a *vm.BootError when the machine started and could not be used.
+// Boot brings the machine up, or restores its state after its boot, and starts its agent. It uses
+// the box's own kernel. The error is a *vm.BootError when the machine started but could not be
+// used.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
 		limit := upLimit
@@ -148,7 +149,8 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	return m, nil
 }
 
-// failed tells a machine that started, which the next boot may mend, from one that Vagrant cannot make.
+// failed distinguishes a machine that started, which the next boot may repair, from one that
+// Vagrant cannot make.
 func (l *Lab) failed(name string, err error) error {
 	if text := l.consoleText(0); text != "" {
 		return &vm.BootError{Node: name, Reason: err, Console: text}
@@ -159,7 +161,7 @@ func (l *Lab) failed(name string, err error) error {
 	return &vm.BootError{Node: name, Reason: err}
 }
 
-// up makes a machine of the wanted shape, in the place of the one that is there.
+// up replaces the present machine by one of the wanted shape.
 func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	if err := l.destroy(ctx); err != nil {
 		return err
@@ -216,7 +218,7 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	return nil
 }
 
-// destroy ends the machine and removes its disk. What a bring-up left that failed half way goes as well.
+// destroy ends the machine and removes its disk, and also what a failed bring-up left.
 func (l *Lab) destroy(ctx context.Context) error {
 	if l.state.env == nil {
 		return nil // never tried
@@ -227,7 +229,7 @@ func (l *Lab) destroy(ctx context.Context) error {
 	return err
 }
 
-// aboutBox is a shell command that tells what of the distribution's own is part of what is measured.
+// aboutBox is a shell command that prints which parts of the distribution the trial measures too.
 const aboutBox = `. /etc/os-release
 echo "$PRETTY_NAME, kernel $(uname -r);"
 own=
@@ -240,7 +242,7 @@ for tool in iptables-restore nft modprobe; do
 	PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || echo "; it has no $tool"
 done`
 
-// prepare brings the agent to the machine and takes its management out of the network under test.
+// prepare copies the agent to the machine and moves its management out of the network under test.
 func (l *Lab) prepare(ctx context.Context, d *dut) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, snapshotLimit, fmt.Errorf("it took more than %v", snapshotLimit))
 	defer cancel()
@@ -259,14 +261,14 @@ func (l *Lab) prepare(ctx context.Context, d *dut) error {
 	if _, err := d.endpoint.run(ctx, strings.NewReader(prepareScript), "sudo -n sh -s "+d.endpoint.host); err != nil {
 		return fmt.Errorf("prepare the machine: %w", err)
 	}
-	// A connection in the old place fails; in the new one it finds no card under test.
+	// A connection to the old place fails; one to the new place finds no card under test.
 	if err := d.endpoint.until(ctx, "test $(readlink /proc/self/ns/net) != $(sudo -n readlink /proc/1/ns/net)"); err != nil {
 		return fmt.Errorf("reach the machine again once its management has moved: %w", err)
 	}
 	return nil
 }
 
-// restore puts the machine back to what it was before the first trial.
+// restore returns the machine to its state before the first trial.
 func (l *Lab) restore(ctx context.Context) error {
 	if l.dut.saved {
 		return l.Restore(ctx, domain, snapshot)
@@ -277,7 +279,7 @@ func (l *Lab) restore(ctx context.Context) error {
 	return l.prepare(ctx, l.dut)
 }
 
-// consoleSize is how long the machine's console is now.
+// consoleSize returns the present length of the machine's console in bytes.
 func (l *Lab) consoleSize() int64 {
 	info, err := os.Stat(l.console)
 	if err != nil {
@@ -286,7 +288,7 @@ func (l *Lab) consoleSize() int64 {
 	return info.Size()
 }
 
-// consoleText is the console from an offset on; all of it, when it has begun anew meanwhile.
+// consoleText returns the console from an offset on; all of it when it was truncated meanwhile.
 func (l *Lab) consoleText(from int64) string {
 	text, err := os.ReadFile(l.console)
 	if err != nil {
@@ -307,11 +309,12 @@ type machine struct {
 	consoleFrom int64  // offset at which the trial began
 }
 
-// start starts the agent, sets the machine's clock, which stood still since the snapshot, and gives the cards their addresses.
+// start starts the agent, sets the machine's clock, which stood still since the snapshot, and gives
+// the cards their addresses.
 func (m *machine) start(ctx context.Context, ports []vm.Port) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, agentLimit, fmt.Errorf("its agent did not answer within %v", agentLimit))
 	defer cancel()
-	// The network and the mounts of PID 1, whatever those of the ssh server are.
+	// The network and the mounts of PID 1, which may differ from the ssh server's.
 	stream, err := m.lab.dut.endpoint.stream("exec sudo -n nsenter --target 1 --net --mount " + agentPath)
 	if err != nil {
 		return err
@@ -339,7 +342,7 @@ func (m *machine) start(ctx context.Context, ports []vm.Port) error {
 	return nil
 }
 
-// macAddress is that of the machine's card on its nth link, as the Vagrantfile has it.
+// macAddress returns the address of the machine's card on its nth link, as in the Vagrantfile.
 func macAddress(n int) string { return fmt.Sprintf("52:54:00:%02x:00:01", 77+n) }
 
 func (m *machine) Name() string         { return m.name }
@@ -351,7 +354,8 @@ func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 	return m.lab.ScheduledOf(ctx, domain)
 }
 
-// Close ends the agent and keeps what the console said during the trial. The machine goes on until it is restored.
+// Close ends the agent and keeps the trial's part of the console. The machine runs until it is
+// restored.
 func (m *machine) Close() error {
 	var errs []error
 	if m.client != nil {

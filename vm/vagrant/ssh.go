@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// args are ssh's for this machine, without a command. Host keys are not looked at: the machine was made a
-// moment ago and is reached over a link of its own. The first algorithms are those that cost an emulated
+// args returns ssh's arguments for this machine, without a command. ssh ignores host keys: the
+// machine is new and has a link of its own. The first algorithms are those that cost an emulated
 // machine least.
 func (e endpoint) args() []string {
 	args := []string{
@@ -30,14 +30,14 @@ func (e endpoint) args() []string {
 	return append(args, e.host)
 }
 
-// command is ssh with a command for the machine's shell.
+// command returns ssh with a command for the machine's shell.
 func (e endpoint) command(ctx context.Context, command string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "ssh", append(e.args(), command)...)
 	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }
 
-// run runs a command in the machine's shell, stdin as its input, and returns its output.
+// run runs a command in the machine's shell, with stdin as its input, and returns its output.
 func (e endpoint) run(ctx context.Context, stdin io.Reader, command string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := e.command(ctx, command)
@@ -51,8 +51,8 @@ func (e endpoint) run(ctx context.Context, stdin io.Reader, command string) (str
 	return stdout.String(), nil
 }
 
-// until repeats a command until it succeeds or ctx ends: a machine that has just been started, or whose
-// ssh server has, refuses connections at first.
+// until repeats a command until it succeeds or ctx ends: a machine or an ssh server that has just
+// started refuses connections at first.
 func (e endpoint) until(ctx context.Context, command string) error {
 	const between = 200 * time.Millisecond
 	for {
@@ -84,7 +84,7 @@ func (e endpoint) copy(ctx context.Context, from, to string) error {
 	return err
 }
 
-// stream starts a command whose standard streams are one stream of bytes. Its end is that of the command.
+// stream starts a command whose standard streams are one stream of bytes. It ends with the command.
 func (e endpoint) stream(command string) (*remote, error) {
 	r := new(remote)
 	r.cmd = e.command(context.Background(), command)
@@ -107,7 +107,7 @@ type remote struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  io.ReadCloser
-	said tail // what it wrote to its standard error
+	said tail // end of its standard error
 	once sync.Once
 }
 
@@ -119,7 +119,7 @@ func (r *remote) Close() error {
 	r.once.Do(func() {
 		_ = r.in.Close()
 		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait() // killed, as it was meant to be
+		_ = r.cmd.Wait() // killed, so its status says nothing
 	})
 	return nil
 }

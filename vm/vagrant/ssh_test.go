@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// here puts an ssh into PATH that runs its command on this host, and a sudo that is nobody else.
+// here puts into PATH an ssh that runs its command on this host, and a sudo that changes no user.
 func here(t *testing.T) endpoint {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,7 +50,7 @@ func TestCommandsOverSSH(t *testing.T) {
 	}
 }
 
-// A machine that is not there yet is tried again, as long as the context allows.
+// TestUntil retries a machine that does not exist yet, as long as the context allows.
 func TestUntil(t *testing.T) {
 	e := here(t)
 	file := filepath.Join(t.TempDir(), "tries")

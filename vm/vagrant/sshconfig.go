@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// endpoint is how a machine is reached: what `vagrant ssh-config` says of it.
+// endpoint is the address of a machine, as `vagrant ssh-config` prints it.
 type endpoint struct {
 	host string // address
 	port string
@@ -47,7 +47,8 @@ func parseSSHConfig(text string) (endpoint, error) {
 	return e, nil
 }
 
-// option splits a line of ssh_config(5): a keyword, blanks or one "=", and a value that may be in quotes.
+// option splits a line of ssh_config(5): a keyword, blanks or one "=", and a value that may be in
+// quotes.
 func option(line string) (keyword, value string) {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {

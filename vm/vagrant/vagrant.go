@@ -1,12 +1,12 @@
-// Package vagrant makes labs whose DUT is a distribution as its makers ship it: a machine of a Vagrant box,
-// with the box's own kernel, user space, sysctls and tools.
+// Package vagrant makes labs whose DUT is a distribution as its makers ship it: a machine of a
+// Vagrant box, with the box's own kernel, user space, sysctls and tools.
 //
-// The machine is brought up once, by `vagrant up` in a sandbox's private libvirt daemon, and a snapshot of it is
-// restored before each trial. Its agent speaks over the standard streams of ssh. The load nodes are those
-// of the embedded lab, network namespaces beside the machine: an emulated load machine would be the limit
-// of what it measures.
+// `vagrant up` brings the machine up once, in a sandbox's private libvirt daemon, and the lab
+// restores a snapshot of it before each trial. Its agent speaks over the standard streams of ssh.
+// The load nodes are those of the embedded lab, network namespaces beside the machine: an emulated
+// load machine would limit the measurement.
 //
-// The Vagrantfile is the one at the top of the repository, which works by itself too.
+// The Vagrantfile is the one at the top of the repository, which also works by itself.
 package vagrant
 
 import (
@@ -28,14 +28,14 @@ import (
 //go:embed Vagrantfile
 var vagrantfile []byte
 
-// state is a folder with all that Vagrant knows of the machines of one run, and vagrant(1) in it. Nothing is
-// written into the user's own Vagrant folder but the boxes that are fetched.
+// state is a folder with Vagrant's state of the machines of one run. It writes only fetched boxes
+// into the user's own Vagrant folder.
 type state struct {
 	dir string
 	env []string // CTLOAD_* for the Vagrantfile
 }
 
-// newState makes the folder dir. boxes is the folder that Vagrant finds boxes in.
+// newState makes the folder dir. boxes is the folder in which Vagrant finds boxes.
 func newState(dir, boxes string) (*state, error) {
 	home := filepath.Join(dir, "home")
 	if err := os.MkdirAll(home, 0o700); err != nil {
@@ -45,7 +45,7 @@ func newState(dir, boxes string) (*state, error) {
 		return nil, fmt.Errorf("make the folder of boxes: %w", err)
 	}
 	links := map[string]string{"boxes": boxes}
-	// Plugins that the user has installed are part of the user's folder.
+	// The user's folder holds the plugins that the user has installed.
 	for _, part := range []string{"gems", "plugins.json"} {
 		links[part] = filepath.Join(userHome(), part)
 	}
@@ -63,7 +63,7 @@ func newState(dir, boxes string) (*state, error) {
 	return &state{dir: dir}, nil
 }
 
-// userHome is the user's own Vagrant folder.
+// userHome returns the user's own Vagrant folder.
 func userHome() string {
 	if dir := os.Getenv("VAGRANT_HOME"); dir != "" {
 		return dir
@@ -75,7 +75,7 @@ func userHome() string {
 	return filepath.Join(home, ".vagrant.d")
 }
 
-// commandError is a vagrant(1) that failed, in its own words.
+// commandError is a failure of vagrant(1), with its own message.
 type commandError struct {
 	Args []string
 	Said string
@@ -92,13 +92,13 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.Err }
 
-// run runs vagrant within limit and returns its standard output. The error is a *CommandError.
+// run runs vagrant within limit and returns its standard output. The error is a *commandError.
 func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it did not end within %v", limit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "vagrant", args...)
 	cmd.Dir = s.dir
-	// A log would be mixed with what it says.
+	// A log would mix with its output.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(setting string) bool { return strings.HasPrefix(setting, "VAGRANT_LOG=") })
 	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Env = append(cmd.Env,
@@ -107,7 +107,7 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	var stdout strings.Builder
 	var said tail
 	cmd.Stdout, cmd.Stderr = &stdout, &said
-	// It starts ssh and others, which end with it.
+	// vagrant starts ssh and other programs, which end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
@@ -124,13 +124,13 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	return stdout.String(), &commandError{Args: args, Said: sentence(said.String()), Err: err}
 }
 
-// sentence makes one line of what Vagrant says on several, which it wraps and indents, without the places in its
+// sentence joins Vagrant's wrapped and indented message into one line, without the places in its
 // source.
 func sentence(text string) string {
 	var words []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if i := strings.LastIndexByte(line, '\r'); i >= 0 { // progress, overwritten
+		if i := strings.LastIndexByte(line, '\r'); i >= 0 { // overwritten progress
 			line = strings.TrimSpace(line[i+1:])
 		}
 		if line != "" && !strings.HasPrefix(line, "from /") && !slices.Contains(words, line) {
@@ -147,11 +147,11 @@ func missingVagrant() error {
 	}
 }
 
-// packages are what a host needs for this driver besides what the embedded lab needs.
+// packages lists what this driver needs on a host besides the embedded lab's packages.
 var packages = []string{"vagrant", "vagrant-libvirt", "qemu-utils", "dnsmasq-base", "openssh-client"}
 
-// CheckHost says what the host lacks for machines of boxes; the error is a *guest.MissingError. It takes a second
-// or two, which Vagrant needs to list its plugins.
+// CheckHost returns a *guest.MissingError when the host lacks something for machines of boxes. It
+// takes a second or two, in which Vagrant lists its plugins.
 func CheckHost(ctx context.Context) error {
 	for _, need := range []struct{ program, what string }{
 		{"vagrant", "vagrant"}, {"qemu-img", "qemu-img, with which Vagrant copies disks"},

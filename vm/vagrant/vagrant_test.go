@@ -67,7 +67,8 @@ func TestSentence(t *testing.T) {
 	}
 }
 
-// missing fails the test unless err says that the host lacks something, in the given words, with what mends it.
+// missing fails the test unless err says that the host lacks something, in the given words, with a
+// fix.
 func missing(t *testing.T, err error, words ...string) {
 	t.Helper()
 	lacking, ok := errors.AsType[*guest.MissingError](err)
@@ -82,7 +83,7 @@ func missing(t *testing.T, err error, words ...string) {
 	}
 }
 
-// pretend puts a vagrant of the test's own, a shell script, first into PATH.
+// pretend puts the test's own vagrant, a shell script, first into PATH.
 func pretend(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,7 +126,7 @@ func TestBoxThatCannotBeHad(t *testing.T) {
 	missing(t, err, "nobody/nothing cannot be had", "could not be found", "--box build")
 }
 
-// A file is added once; when it has changed it is another box.
+// TestBoxOfAFile adds a file once, and a changed file as another box.
 func TestBoxOfAFile(t *testing.T) {
 	cache := t.TempDir()
 	file := filepath.Join(cache, "my.box")
@@ -157,7 +158,8 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 	}
 }
 
-// The box of a catalogue is known by its version: the newest that is there, or the one that is asked for.
+// TestVersionOfABox identifies a catalogue's box by its version: the newest installed, or the
+// requested one.
 func TestVersionOfABox(t *testing.T) {
 	boxes := t.TempDir()
 	for _, version := range []string{"12.9.1", "12.20250126.1", "12.20240905.1"} {
@@ -178,7 +180,7 @@ func TestVersionOfABox(t *testing.T) {
 	}
 }
 
-// A vagrant that hangs is ended with what it has started.
+// TestVagrantThatHangs ends a vagrant that hangs, with the processes that it has started.
 func TestVagrantThatHangs(t *testing.T) {
 	pretend(t, "sleep 600 & sleep 600")
 	s, err := newState(filepath.Join(t.TempDir(), "state"), t.TempDir())
@@ -197,7 +199,8 @@ func TestVagrantThatHangs(t *testing.T) {
 	}
 }
 
-// The Vagrantfile at the top of the repository is the one in here, and Vagrant takes it, on every path through it.
+// TestVagrantfile checks that the Vagrantfile at the top of the repository is the one here, and
+// that Vagrant accepts it, on every path through it.
 func TestVagrantfile(t *testing.T) {
 	top, err := os.ReadFile("../../Vagrantfile")
 	if err != nil {
@@ -225,8 +228,8 @@ func TestVagrantfile(t *testing.T) {
 	}
 }
 
-// TestBoxTriesDownloadsAgain gives the script that builds boxes an mmdebstrap that fails: a download is tried
-// three times, all else once, and what apt said is in the error.
+// TestBoxTriesDownloadsAgain gives the script that builds boxes an mmdebstrap that fails: it tries
+// a download three times, other steps once, and the error holds apt's message.
 func TestBoxTriesDownloadsAgain(t *testing.T) {
 	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; echo '  502 Bad Gateway'; echo 'E: apt-get update failed'"
 	for name, tc := range map[string]struct {
@@ -263,7 +266,7 @@ func TestBoxTriesDownloadsAgain(t *testing.T) {
 	}
 }
 
-// The scripts are the shell's.
+// TestScripts checks that the shell accepts the scripts.
 func TestScripts(t *testing.T) {
 	for name, script := range map[string]string{"box": boxScript, "prepare.sh": prepareScript} {
 		cmd := exec.Command("sh", "-n")
