@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// pair is a client with a server of this process at the other end of its stream.
+// pair returns a client with a server of this process at the other end of its stream.
 func pair(t *testing.T) (client *Client, ended <-chan error) {
 	t.Helper()
 	ours, theirs, err := socketPair()
@@ -34,7 +34,7 @@ func pair(t *testing.T) (client *Client, ended <-chan error) {
 	return client, done
 }
 
-// limit is a context for calls that answer at once.
+// limit returns a context for calls that answer at once.
 func limit(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -90,7 +90,7 @@ func TestExec(t *testing.T) {
 	}
 }
 
-// The end of the stream ends every call that is under way, and the server.
+// TestStreamThatEnds checks that the end of the stream ends every running call, and the server.
 func TestStreamThatEnds(t *testing.T) {
 	client, ended := pair(t)
 	if _, err := client.Hello(limit(t)); err != nil {
@@ -127,7 +127,8 @@ func TestStreamThatEnds(t *testing.T) {
 	}
 }
 
-// A node that does not answer yet is waited for, as long as the context allows.
+// TestNodeThatDoesNotAnswer waits for a node that does not answer yet, as long as the context
+// allows.
 func TestNodeThatDoesNotAnswer(t *testing.T) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -169,7 +170,7 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// A load that is cancelled brings what it had done.
+// TestGenerateThatIsCancelled gets the result so far of a cancelled load.
 func TestGenerateThatIsCancelled(t *testing.T) {
 	client, _ := pair(t)
 	const port = 18431
@@ -191,7 +192,7 @@ func TestGenerateThatIsCancelled(t *testing.T) {
 		t.Errorf("offered %d, completed %d, failed %d", result.Offered, result.Completed, result.Failed)
 	}
 
-	// Another one on the same node, to its end; a spec that is wrong says so.
+	// Another load on the same node, to its end; then a wrong spec, with its error.
 	spec.Rate, spec.Count, spec.Duration = 0, 50, 0
 	spec.Concurrency = 5
 	if result, err = client.Generate(limit(t), spec, nil); err != nil || result.Completed != 50 {

@@ -13,20 +13,20 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 )
 
-// ChildRole is the name under which this program is the agent of a namespace.
+// ChildRole is the name under which this program runs as the agent of a namespace.
 const ChildRole = "ctload-agent"
 
 // childFD is the descriptor of a child agent's stream.
 const childFD = 3
 
-// Child is an agent that runs as a process of its own in a new network namespace.
+// Child is an agent in a process of its own, in a new network namespace.
 type Child struct {
 	*Client
 	cmd *exec.Cmd
 }
 
-// StartChild starts an agent in a new network namespace, which ends with it; environment is added to the
-// caller's, as KEY=value. It needs CAP_SYS_ADMIN.
+// StartChild starts an agent in a new network namespace, which ends with it; environment adds to
+// the caller's, as KEY=value. It needs CAP_SYS_ADMIN.
 func StartChild(node string, environment ...string) (*Child, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -49,12 +49,12 @@ func StartChild(node string, environment ...string) (*Child, error) {
 	return &Child{Client: client, cmd: cmd}, nil
 }
 
-// Pid is the process whose network namespace is the node's.
+// Pid returns the process whose network namespace is the node's.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
-// Close ends the stream, whereupon the agent ends, and waits for it.
+// Close ends the stream, which ends the agent, and waits for the agent.
 func (c *Child) Close() error {
-	_ = c.Resume() // a paused one would never notice; one that is gone needs nothing
+	_ = c.Resume() // a paused agent would never notice; the error of a gone one is no failure
 	err := c.Client.Close()
 	if wait := c.cmd.Wait(); wait != nil {
 		err = errors.Join(err, fmt.Errorf("agent process: %w", wait))
@@ -62,7 +62,7 @@ func (c *Child) Close() error {
 	return err
 }
 
-// RunChild is what the process started by [StartChild] does: it answers calls until its stream ends.
+// RunChild answers calls in the process that [StartChild] started, until its stream ends.
 func RunChild() int {
 	stream := os.NewFile(childFD, "agent stream")
 	// A responder asks for a deep backlog, which each network namespace limits.
@@ -70,7 +70,7 @@ func RunChild() int {
 		logf("raise somaxconn: %v", err)
 		return 1
 	}
-	// A generator wants a descriptor for each connection that it has open.
+	// A generator needs a descriptor for each open connection.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
 		limit.Cur = limit.Max

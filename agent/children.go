@@ -15,8 +15,8 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 )
 
-// children runs a node's commands. PID 1 reaps orphans in between: a blanket wait beside a running command would
-// steal its exit status.
+// children runs a node's commands. PID 1 reaps orphans in between: a blanket wait beside a running
+// command would steal its exit status.
 type children struct {
 	mu      sync.Mutex
 	running map[int]bool // by process id
@@ -25,7 +25,7 @@ type children struct {
 // start starts a command.
 func (c *children) start(cmd *exec.Cmd) error { return c.startBy(cmd, cmd.Start) }
 
-// startBy is start by other means than the command's own, which start it too.
+// startBy starts a command through start instead of the command's own method.
 func (c *children) startBy(cmd *exec.Cmd, start func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,14 +39,14 @@ func (c *children) startBy(cmd *exec.Cmd, start func() error) error {
 	return nil
 }
 
-// wait waits for a command that was started.
+// wait waits for a started command.
 func (c *children) wait(cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	c.mu.Lock()
 	delete(c.running, cmd.Process.Pid)
 	c.mu.Unlock()
 	if os.Getpid() == 1 {
-		c.reap() // what ended beside it
+		c.reap() // the orphans that ended meanwhile
 	}
 	return err
 }
@@ -74,7 +74,7 @@ func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Outp
 	return out, nil
 }
 
-// run is exec for callers to whom a failing command is an error; it is a tuning.Runner.
+// run is exec for callers that treat a failing command as an error; it is a tuning.Runner.
 func (c *children) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
 	out, err := c.exec(ctx, stdin, append([]string{name}, args...))
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *children) run(ctx context.Context, stdin string, name string, args ...s
 	return out.Stdout, nil
 }
 
-// reap waits for every orphan that has ended, once no command is running. Only PID 1 has any.
+// reap waits for every ended orphan while no command is running. Only PID 1 has orphans.
 func (c *children) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

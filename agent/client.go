@@ -22,7 +22,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// stopGrace is how long a generator may take to hand over its result after it was told to stop.
+// stopGrace bounds the time in which a stopped generator must deliver its result.
 const stopGrace = 10 * time.Second
 
 // Client talks to one node's agent.
@@ -33,8 +33,8 @@ type Client struct {
 	loads atomic.Int64
 }
 
-// NewClient speaks to the agent at the other end of stream, which it owns from then on. node is the
-// name in errors. The agent need not listen yet: calls wait for it until their context ends.
+// NewClient connects to the agent at the other end of stream, which it then owns. node is the name
+// in errors. The agent need not listen yet: calls wait for it until their context ends.
 func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 	c := &Client{node: node, conn: newConn(stream)}
 	var dialed atomic.Bool
@@ -46,7 +46,7 @@ func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 			}
 			return c.conn, nil
 		}),
-		// A guest needs seconds from the first byte to its agent; its caller's context is the limit.
+		// A guest takes seconds from the first byte to its agent; the caller's context is the limit.
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Hour}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodec(codec{}),
@@ -60,7 +60,8 @@ func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 	return c, nil
 }
 
-// Lost is closed when the stream has ended: the node is gone, or Close was called.
+// Lost returns a channel that closes when the stream has ended: the node is gone, or Close was
+// called.
 func (c *Client) Lost() <-chan struct{} { return c.conn.lost }
 
 // Close ends the stream; a guest then powers itself off.
@@ -78,7 +79,7 @@ func (c *Client) Clock(ctx context.Context) (Clock, error) {
 	return call[Clock](ctx, c, "Clock", nothing{})
 }
 
-// Network gives the node its addresses.
+// Network sets the node's addresses.
 func (c *Client) Network(ctx context.Context, network Network) error {
 	return drop(call[nothing](ctx, c, "Network", network))
 }
@@ -88,7 +89,7 @@ func (c *Client) Configure(ctx context.Context, settings tuning.Settings) error 
 	return drop(call[nothing](ctx, c, "Configure", settings))
 }
 
-// ReadBack asks the kernel for what it has of settings.
+// ReadBack asks the kernel for its present state of settings.
 func (c *Client) ReadBack(ctx context.Context, settings tuning.Settings) (tuning.State, error) {
 	return call[tuning.State](ctx, c, "ReadBack", settings)
 }
@@ -98,42 +99,42 @@ func (c *Client) Respond(ctx context.Context, spec responders.Spec) error {
 	return drop(call[nothing](ctx, c, "Respond", spec))
 }
 
-// WatchDrops makes the node count dropped packets by the kernel's own reason from now on, where its kernel
-// can (see samplers.Sampler.WatchDrops); elsewhere missing says why not. It counts for the whole
-// kernel of the node, and is to be asked before Sample.
+// WatchDrops makes the node count dropped packets by the kernel's own reason from now on, where its
+// kernel can (see samplers.Sampler.WatchDrops); elsewhere missing says why not. It counts for the
+// whole kernel of the node. Call it before Sample.
 func (c *Client) WatchDrops(ctx context.Context) (missing string, err error) {
 	watch, err := call[dropWatch](ctx, c, "WatchDrops", nothing{})
 	return watch.Missing, err
 }
 
-// FinalSample is one whole sample, since the same baseline as those of Sample.
+// FinalSample returns a whole sample, with the baseline of Sample.
 func (c *Client) FinalSample(ctx context.Context) (samplers.Sample, error) {
 	return call[samplers.Sample](ctx, c, "FinalSample", nothing{})
 }
 
-// Dump walks the node's table once. It is for after the load.
+// Dump walks the node's table once. Call it after the load.
 func (c *Client) Dump(ctx context.Context) (Table, error) {
 	return call[Table](ctx, c, "Dump", nothing{})
 }
 
-// Apply makes a fault on the node and says what the kernel had before and has after it. On an error
-// nothing of it is left. The node takes it back when Revert asks for that or the stream ends.
+// Apply makes a fault on the node and returns the kernel's state before and after it. On an error
+// nothing of it is left. The node undoes it on Revert, or when the stream ends.
 func (c *Client) Apply(ctx context.Context, fault faults.Fault) (faults.Reading, error) {
 	return call[faults.Reading](ctx, c, "Apply", fault)
 }
 
-// Revert takes a fault back, whose id it is.
+// Revert undoes the fault with that id.
 func (c *Client) Revert(ctx context.Context, id string) (faults.Reading, error) {
 	return call[faults.Reading](ctx, c, "Revert", revertRequest{ID: id})
 }
 
-// KernelLog fetches the kernel log since the agent's start.
+// KernelLog fetches the kernel log since the last call, the first time since the agent's start.
 func (c *Client) KernelLog(ctx context.Context) (KernelLog, error) {
 	return call[KernelLog](ctx, c, "KernelLog", nothing{})
 }
 
-// Exec runs a command on the node and waits for it. A command that ends with another status than 0
-// is not an error of the call.
+// Exec runs a command on the node and waits for it. An exit status other than 0 is not an error of
+// the call.
 func (c *Client) Exec(ctx context.Context, stdin string, argv ...string) (Output, error) {
 	return call[Output](ctx, c, "Exec", execRequest{Argv: argv, Stdin: stdin})
 }
@@ -144,17 +145,17 @@ func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
 	return file.Text, err
 }
 
-// Generate makes a load on the node and returns its result. When ctx ends, the generator is told to
-// stop, and what it had done comes back beside ctx's error.
+// Generate makes a load on the node and returns its result. When ctx ends, it stops the generator
+// and returns the result so far beside ctx's error.
 func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress func(generators.Progress)) (generators.Result, error) {
 	return c.GenerateAt(ctx, spec, 0, progress)
 }
 
-// GenerateAt is Generate from an instant of the node's monotonic clock on, so that several nodes can begin
-// together; an instant that is past is at once.
+// GenerateAt is Generate from an instant of the node's monotonic clock on, so that several nodes
+// can begin together; a past instant means at once.
 func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin time.Duration, progress func(generators.Progress)) (generators.Result, error) {
 	id := fmt.Sprint(c.loads.Add(1))
-	// The stream outlives ctx by the grace in which the result so far travels back.
+	// The stream outlives ctx by the grace in which the result so far arrives.
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() {
@@ -164,7 +165,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 			cancel(err)
 			return
 		}
-		<-grace.Done() // the result, or the end of the grace
+		<-grace.Done() // ends with the result or after the grace
 		cancel(context.DeadlineExceeded)
 	})
 	defer stop()
@@ -188,8 +189,8 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 	return result, errors.Join(err, failure)
 }
 
-// Sample reads the node's kernel at every interval and hands each sample over, until ctx ends, which
-// is not an error.
+// Sample reads the node's kernel at every interval and passes each sample to observe, until ctx
+// ends, which is not an error.
 func (c *Client) Sample(ctx context.Context, interval time.Duration, observe func(samplers.Sample)) error {
 	err := receive(ctx, c, "Sample", sampleRequest{Interval: interval}, func(s *samplers.Sample) { observe(*s) })
 	if ctx.Err() != nil {
@@ -245,12 +246,12 @@ func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { close(done); cancel(nil) }
 }
 
-// explain makes gRPC's error one that a reader of ctload understands.
+// explain turns gRPC's error into one in ctload's terms.
 func (c *Client) explain(ctx context.Context, method string, err error) error {
 	cause := context.Cause(ctx)
 	if cause == nil && status.Code(err) == codes.Unavailable {
 		select {
-		case <-c.conn.lost: // gRPC was told before the context was
+		case <-c.conn.lost: // gRPC noticed before the context did
 			cause = errStreamLost
 		default:
 		}

@@ -17,17 +17,17 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 )
 
-// PortName is the name of the virtio-serial port on which the agent of a guest speaks.
+// PortName is the name of the virtio-serial port of a guest's agent.
 const PortName = "org.ctload.agent"
 
-// portWait bounds how long a guest looks for its port before it gives up.
+// portWait bounds how long a guest looks for its port.
 const portWait = 30 * time.Second
 
-// InitRole is the name under which this program is a guest's PID 1.
+// InitRole is the name under which this program runs as a guest's PID 1.
 const InitRole = "init"
 
-// Init is PID 1 of a guest: it mounts, loads modules, answers the agent's calls, and powers the
-// machine off when its stream has ended or anything goes wrong. It does not return.
+// Init runs as PID 1 of a guest: it mounts, loads modules, answers the agent's calls, and powers
+// the machine off when its stream has ended or a step fails. It does not return.
 func Init() int {
 	err := runGuest()
 	if err != nil {
@@ -41,14 +41,14 @@ func runGuest() error {
 	if err := mountGuest(); err != nil {
 		return err
 	}
-	// The kernel gives PID 1 a PATH of its own choosing, without the places of the rule tools.
+	// The kernel gives PID 1 its own PATH, without the folders of the rule tools.
 	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
 		return err
 	}
 	if err := modload.Boot(); err != nil {
 		return err
 	}
-	// The responder asks for a deep backlog, and the descriptors for all its connections.
+	// A responder asks for a deep backlog, and needs descriptors for all its connections.
 	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
 		return fmt.Errorf("raise somaxconn: %w", err)
 	}
@@ -92,7 +92,8 @@ func mountGuest() error {
 			return fmt.Errorf("make %s: %w", m.at, err)
 		}
 		err := unix.Mount(m.kind, m.at, m.kind, 0, "")
-		// The kernel may have mounted /dev itself; tracefs is for drop reasons alone, which are optional.
+		// The kernel may have mounted /dev itself; tracefs serves only drop reasons, which are
+		// optional.
 		if err != nil && !errors.Is(err, unix.EBUSY) && m.kind != "tracefs" {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
@@ -100,8 +101,8 @@ func mountGuest() error {
 	return linkStandardStreams()
 }
 
-// linkStandardStreams adds the links that udev would: nft from 1.0.9 on opens /dev/stdin to read a script
-// from its standard input, and devtmpfs has no such file.
+// linkStandardStreams adds the links that udev would: nft from 1.0.9 on opens /dev/stdin to read a
+// script from its standard input, and devtmpfs has no such file.
 func linkStandardStreams() error {
 	for name, to := range map[string]string{
 		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
@@ -113,8 +114,8 @@ func linkStandardStreams() error {
 	return nil
 }
 
-// openPort finds the virtio-serial port by its name, which appears once virtio_console has met the
-// device.
+// openPort finds the virtio-serial port by its name, which appears once virtio_console has found
+// the device.
 func openPort(name string) (io.ReadWriteCloser, error) {
 	deadline := time.NewTimer(portWait)
 	defer deadline.Stop()

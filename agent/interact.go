@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Interaction is a command with which somebody at a terminal, or a script, talks while it runs.
+// Interaction is a command that talks with a user at a terminal, or with a script, while it runs.
 type Interaction struct {
 	Argv        []string      // empty: a shell
 	Environment []string      // added to the agent's, as TERM=xterm
@@ -29,28 +29,28 @@ type TerminalSize struct {
 	Rows, Cols uint16
 }
 
-// InteractInput is one message to a command: how it is started, which is the first, or what follows.
+// InteractInput is one message to a command: the first starts it, the others carry input.
 type InteractInput struct {
 	Start *Interaction  `json:",omitempty"`
 	Data  []byte        `json:",omitempty"` // for its standard input
-	End   bool          `json:",omitempty"` // of its standard input
-	Size  *TerminalSize `json:",omitempty"` // of the terminal, which has changed
+	End   bool          `json:",omitempty"` // end of its standard input
+	Size  *TerminalSize `json:",omitempty"` // new size of the terminal
 }
 
-// InteractOutput is one message of a command: what it wrote, or how it ended, which is the last.
+// InteractOutput is one message of a command: its output, or, last, its exit status.
 type InteractOutput struct {
 	Stdout []byte `json:",omitempty"`
 	Stderr []byte `json:",omitempty"`
-	Exit   *int   `json:",omitempty"` // 128 + the signal, where one ended it
+	Exit   *int   `json:",omitempty"` // 128 + the signal that ended it, if one did
 }
 
-// shells are looked for in this order.
+// shells lists shells in the order of preference.
 var shells = []string{"bash", "sh", "ash"}
 
-// maxPart bounds what one message carries.
+// maxPart bounds the bytes in one message.
 const maxPart = 32 << 10
 
-// interactions is the call in which both sides speak as they like.
+// interactions is the call in which both sides send at any time.
 var interactions = grpc.StreamDesc{StreamName: "Interact", ServerStreams: true, ClientStreams: true, Handler: interact}
 
 func interact(s any, stream grpc.ServerStream) error {
@@ -73,7 +73,7 @@ func interact(s any, stream grpc.ServerStream) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), first.Start.Environment...)
-	// All that it has started: a shell's job would hold the terminal open.
+	// All processes that it has started: a shell's job would hold the terminal open.
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	p := &interaction{children: s.(*server).children, cmd: cmd, stream: stream, cancel: cancel}
 	var exit int
@@ -92,7 +92,7 @@ func interact(s any, stream grpc.ServerStream) error {
 	return p.send(InteractOutput{Exit: &exit})
 }
 
-// notFound is the exit status of shells for a command that is not there.
+// notFound is the exit status of shells for a missing command.
 const notFound = 127
 
 func findShell() (string, error) {
@@ -104,14 +104,14 @@ func findShell() (string, error) {
 	return "", errors.New("this node has no shell; name a command")
 }
 
-// interaction is a command under way.
+// interaction is a running command.
 type interaction struct {
 	children *children
 	cmd      *exec.Cmd
 	stream   grpc.ServerStream
 	cancel   context.CancelFunc
 
-	mu sync.Mutex // of sending
+	mu sync.Mutex // serializes sending
 }
 
 func (p *interaction) send(out InteractOutput) error {
@@ -148,8 +148,9 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 		_ = p.copy(terminal, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
 	}()
 	exit, err := p.end()
-	// The last process to hold the terminal ends it, with EIO; one in the background may stay.
-	// Is something unread after lastWords, then this node stood still and reads it now, or one in the background goes on and on.
+	// The last process that holds the terminal ends it, with EIO; a background process may stay.
+	// Unread bytes after lastWords mean that this node stood still and reads now, or that a
+	// background process keeps writing.
 	for said, left := false, 10; !said && left > 0; left-- {
 		select {
 		case <-ended:
@@ -161,10 +162,11 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	return exit, errors.Join(err, terminal.Close())
 }
 
-// lastWords is how long what a command wrote before its end may take to come.
+// lastWords bounds the time in which output from before a command's end must arrive.
 const lastWords = time.Second
 
-// unread is how many bytes written to a terminal were not read yet; 0 too where it cannot tell.
+// unread returns the number of bytes written to a terminal and not yet read; 0 also where it is
+// unknown.
 func unread(terminal *os.File) (n int) {
 	conn, err := terminal.SyscallConn()
 	if err != nil {
@@ -197,7 +199,7 @@ func (p *interaction) onPipes() (int, error) {
 		if in.End {
 			return stdin.Close()
 		}
-		_, _ = stdin.Write(in.Data) // it may have closed it, which is its right
+		_, _ = stdin.Write(in.Data) // the command may have closed it
 		return nil
 	})
 	var copies errgroup.Group
@@ -212,13 +214,13 @@ func (p *interaction) onPipes() (int, error) {
 	return exit, errors.Join(err, copied)
 }
 
-// receive hands over what comes until the other side is gone, and then ends the command.
+// receive passes messages to take until the other side is gone, and then ends the command.
 func (p *interaction) receive(take func(InteractInput) error) {
 	for {
 		var in InteractInput
 		err := p.stream.RecvMsg(&in)
 		if errors.Is(err, io.EOF) {
-			return // it has said all that it wants to say
+			return // the caller has no more input
 		}
 		if err != nil {
 			p.cancel()
@@ -230,7 +232,7 @@ func (p *interaction) receive(take func(InteractInput) error) {
 	}
 }
 
-// copy sends what the command writes.
+// copy sends the command's output.
 func (p *interaction) copy(from io.Reader, message func([]byte) InteractOutput) error {
 	buffer := make([]byte, maxPart)
 	for {
@@ -262,9 +264,9 @@ func (p *interaction) end() (int, error) {
 	return 0, err
 }
 
-// Interact runs a command on the node. Input is asked for what the command is to read, until it gives an error,
-// io.EOF at its end; output hears what it writes. The exit status is no error. When ctx ends the command is
-// killed.
+// Interact runs a command on the node. It calls input for the command's input until that returns an
+// error, io.EOF at its end; output receives what the command writes. The exit status is no error.
+// When ctx ends, the node kills the command.
 func (c *Client) Interact(ctx context.Context, command Interaction, input func() (InteractInput, error), output func(InteractOutput) error) (exit int, err error) {
 	ctx, end := c.bind(ctx)
 	defer end()
@@ -285,7 +287,7 @@ func (c *Client) Interact(ctx context.Context, command Interaction, input func()
 				return
 			}
 			if err != nil {
-				cancel() // whoever spoke is gone
+				cancel() // the receiver of the output is gone
 				return
 			}
 			if stream.SendMsg(&in) != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// talk runs a command with the given input, then the end of it, and gathers what it writes.
+// talk runs a command with the given input and its end, and returns its output.
 func talk(ctx context.Context, t *testing.T, client *Client, command Interaction, input ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	var out, errs strings.Builder
@@ -22,7 +22,7 @@ func talk(ctx context.Context, t *testing.T, client *Client, command Interaction
 		case next == len(input)+1:
 			return InteractInput{End: true}, nil
 		}
-		<-ctx.Done() // the caller is there until the end
+		<-ctx.Done() // the caller stays until the end
 		return InteractInput{}, ctx.Err()
 	}, func(part InteractOutput) error {
 		out.Write(part.Stdout)
@@ -61,7 +61,8 @@ func TestInteract(t *testing.T) {
 	}
 }
 
-// TestInteractOnTerminal: a command on a terminal has one, of the given size, and its end ends it.
+// TestInteractOnTerminal checks that a command has a terminal of the given size, and that the
+// command's end ends the terminal.
 func TestInteractOnTerminal(t *testing.T) {
 	client, _ := pair(t)
 	ctx := limit(t)
@@ -71,7 +72,7 @@ func TestInteractOnTerminal(t *testing.T) {
 	if stdout != "24 81\r\n" || exit != 5 {
 		t.Errorf("%q, exit status %d", stdout, exit)
 	}
-	// One that stays in the background holds the terminal; its shell's end is the end all the same.
+	// A background process holds the terminal; the end of its shell is the end all the same.
 	began := time.Now()
 	_, _, exit = talk(ctx, t, client, Interaction{
 		Argv: []string{"sh", "-c", "trap '' HUP; sleep 20 & exit 6"}, Terminal: &TerminalSize{Rows: 24, Cols: 80},
@@ -81,7 +82,7 @@ func TestInteractOnTerminal(t *testing.T) {
 	}
 }
 
-// TestInteractLeft: a command whose caller has gone is killed, with all that it has started.
+// TestInteractLeft checks that a command ends, with all its processes, when its caller has gone.
 func TestInteractLeft(t *testing.T) {
 	client, _ := pair(t)
 	ctx, cancel := context.WithCancel(limit(t))

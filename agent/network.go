@@ -28,7 +28,7 @@ func (s *server) network(ctx context.Context, request *Network) (*nothing, error
 		if err != nil {
 			return nil, fmt.Errorf("address %q: %w", cidr, err)
 		}
-		// The link is ours alone: nobody to ask whether the address is taken, and no second to lose.
+		// The link is private: no other node could have the address, and the check costs a second.
 		if address.IP.To4() == nil {
 			address.Flags |= unix.IFA_F_NODAD
 		}
@@ -46,7 +46,7 @@ func (s *server) network(ctx context.Context, request *Network) (*nothing, error
 		}
 	}
 	for _, network := range request.Local {
-		// The kernel answers ARP and neighbour solicitations on other links for what is local.
+		// The kernel answers ARP and neighbour solicitations on other links for local addresses.
 		route := &netlink.Route{LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
 		if err := addRoute(route, network); err != nil {
 			return nil, fmt.Errorf("make %s local: %w", network, err)
@@ -64,8 +64,8 @@ func addRoute(route *netlink.Route, to string) error {
 	return netlink.RouteReplace(route)
 }
 
-// card is the network card with the given hardware address, or the only one. A guest of our own making
-// loads the driver of its cards only now, so as to answer sooner.
+// card returns the network card with the given hardware address, or the only one. A guest of
+// ctload's own loads the driver of its cards only now, so that it answers sooner.
 func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
 	link, err := findLink(mac)
 	if err == nil || !s.own || s.kernel.LoadModule == nil {
@@ -77,7 +77,7 @@ func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
 	return findLink(mac)
 }
 
-// findLink is the network card with the given hardware address, or the only one.
+// findLink finds the network card with the given hardware address, or the only one.
 func findLink(mac string) (netlink.Link, error) {
 	links, err := netlink.LinkList()
 	if err != nil {

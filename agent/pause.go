@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Pause stops the agent's process, and with it all that makes or answers load there. The network stack of its
-// namespace is the kernel's and goes on. It returns when the process stands still.
+// Pause stops the agent's process, and with it all that makes or answers load there. The network
+// stack of its namespace is the kernel's and continues. It returns when the process stands still.
 func (c *Child) Pause() error {
 	if err := c.signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -18,7 +18,7 @@ func (c *Child) Pause() error {
 	return c.until(true)
 }
 
-// Resume lets a paused agent go on; one that is not paused is not harmed.
+// Resume continues a paused agent; it does nothing to a running one.
 func (c *Child) Resume() error {
 	if err := c.signal(syscall.SIGCONT); err != nil {
 		return err
@@ -26,7 +26,8 @@ func (c *Child) Resume() error {
 	return c.until(false)
 }
 
-// pauseLimit bounds how long a process takes to heed a signal: its threads get it when the kernel next looks at them.
+// pauseLimit bounds how long a process takes to obey a signal, which its threads get when the
+// kernel next checks them.
 const pauseLimit = 5 * time.Second
 
 func (c *Child) until(paused bool) error {
@@ -46,7 +47,7 @@ func (c *Child) Paused() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask for the state of the agent of %s: %w", c.node, err)
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name in brackets may hold anything
+	_, rest, _ := strings.Cut(string(text), ") ") // the name in brackets may hold any text
 	return strings.HasPrefix(rest, "T"), nil
 }
 

@@ -1,11 +1,11 @@
-// Package agent is what runs on a node: PID 1 of a guest, or a child process in a network namespace.
+// Package agent runs on a node: as PID 1 of a guest, or as a child process in a network namespace.
 // It applies a scenario to the kernel ([agent/tuning]), makes load and answers it ([generators]),
-// samples ([agent/samplers]), and is told to by a [Client] over one byte stream that never crosses the
-// network under test.
+// and samples ([agent/samplers]). A [Client] controls it over one byte stream that never crosses
+// the network under test.
 //
-// The protocol is gRPC over that single stream. Its messages are the Go types themselves, encoded as
-// JSON: both ends are the same build of the same program, so that a second description of the
-// messages (protobuf) would only be something to keep in step.
+// The protocol is gRPC over that single stream. Its messages are the Go types themselves, encoded
+// as JSON: both ends are the same build of the same program, so a second description of the
+// messages (protobuf) would only be a copy to maintain.
 package agent
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/generators"
 )
 
-// nothing is the message of a call that has nothing to say.
+// nothing is an empty message.
 type nothing struct{}
 
 // Hello is an agent's first answer.
@@ -29,7 +29,7 @@ type Hello struct {
 	CPUs         int           // online
 	MemoryBytes  int64         // MemTotal
 	Uptime       time.Duration // of the node's kernel
-	Shared       bool          // the kernel is that of its host: it has no log, and no drops, of the node alone
+	Shared       bool          // the host's kernel: the node has no log and no drops of its own
 }
 
 // Clock is the node's clock at one instant.
@@ -38,15 +38,15 @@ type Clock struct {
 	Monotonic time.Duration // CLOCK_MONOTONIC
 }
 
-// Network is what a node has on one of its links.
+// Network is a node's configuration of one of its links.
 type Network struct {
-	MAC       string   // which network card; empty: the only one
+	MAC       string   // of the network card; empty: the only one
 	Addresses []string // in CIDR notation
 	Routes    []Route
-	Local     []string // networks, in CIDR notation, whose every address is the node's own
+	Local     []string // networks, in CIDR notation, of which every address is the node's
 }
 
-// Route says by which neighbour a network is reached.
+// Route names the neighbour that leads to a network.
 type Route struct {
 	To  string // in CIDR notation
 	Via string // address
@@ -58,7 +58,7 @@ type execRequest struct {
 	Stdin string
 }
 
-// Output is what a command left behind.
+// Output is the result of a command.
 type Output struct {
 	Stdout, Stderr string
 	Exit           int
@@ -67,26 +67,26 @@ type Output struct {
 // fileText is a file of the node, by its path.
 type fileText struct {
 	Path string
-	Text string // empty in the question
+	Text string // empty in the request
 }
 
 // generateRequest starts a generator.
 type generateRequest struct {
 	ID    string // names the load in [stopRequest]
 	Spec  generators.Spec
-	Begin time.Duration // CLOCK_MONOTONIC of the node when it begins; 0 or past: at once
+	Begin time.Duration // CLOCK_MONOTONIC of the node; 0 or past: at once
 }
 
-// stopRequest asks a generator to end early; its stream then brings the result so far.
+// stopRequest asks a generator to end early; its stream then carries the result so far.
 type stopRequest struct {
 	ID string
 }
 
-// loadEvent is one message of a running generator: progress, or its result, which is the last.
+// loadEvent is one message of a running generator: progress, or, last, its result.
 type loadEvent struct {
 	Progress *generators.Progress `json:",omitempty"`
 	Result   *generators.Result   `json:",omitempty"`
-	Error    string               `json:",omitempty"` // beside a Result: why it is not whole
+	Error    string               `json:",omitempty"` // beside a Result: why the result is partial
 }
 
 // sampleRequest starts sampling.
@@ -94,18 +94,18 @@ type sampleRequest struct {
 	Interval time.Duration
 }
 
-// dropWatch says whether the node counts dropped packets by the kernel's reason.
+// dropWatch reports whether the node counts dropped packets by the kernel's reason.
 type dropWatch struct {
 	Missing string // why it does not; empty when it does
 }
 
-// Table is what the node's table holds after the load, and what an entry costs there.
+// Table holds the contents of the node's table after the load, and the memory of an entry.
 type Table struct {
 	Composition samplers.Composition
 	Memory      samplers.Memory
 }
 
-// revertRequest names the fault to take back.
+// revertRequest names the fault to undo.
 type revertRequest struct {
 	ID string
 }
@@ -118,7 +118,7 @@ type KernelLog struct {
 
 const serviceName = "ctload.Agent"
 
-// service is the table of calls.
+// service lists the calls.
 var service = grpc.ServiceDesc{
 	ServiceName: serviceName,
 	HandlerType: (*any)(nil),
@@ -182,5 +182,6 @@ func (codec) Marshal(message any) ([]byte, error)      { return json.Marshal(mes
 func (codec) Unmarshal(data []byte, message any) error { return json.Unmarshal(data, message) }
 func (codec) Name() string                             { return "json" }
 
-// maxMessage bounds one message in bytes: a result with its histograms and its series is the largest.
+// maxMessage bounds one message in bytes: a result with its histograms and its series is the
+// largest.
 const maxMessage = 256 << 20

@@ -16,7 +16,7 @@ import (
 type responder struct {
 	mu      sync.Mutex
 	spec    responders.Spec
-	running *responders.Responder // nil while it is stopped
+	running *responders.Responder // nil while stopped
 	state   faults.ServerState
 }
 
@@ -25,7 +25,7 @@ func newResponder(spec responders.Spec) (*responder, error) {
 	if err := r.Be(faults.Serving); err != nil {
 		return nil, err
 	}
-	r.spec.Ports = slices.Clone(r.running.Ports()) // those that the kernel chose stay the same
+	r.spec.Ports = slices.Clone(r.running.Ports()) // keep the ports that the kernel chose
 	return r, nil
 }
 
@@ -86,7 +86,7 @@ func (r *responder) start() error {
 	if r.running != nil {
 		return nil
 	}
-	// It lives as long as the node, not as long as a call.
+	// The responder lives as long as the node, not as long as a call.
 	running, err := responders.Listen(context.Background(), r.spec)
 	if err != nil {
 		return err
@@ -104,5 +104,5 @@ func (r *responder) stop() error {
 	return running.Close()
 }
 
-// Close ends it for good.
+// Close ends the responder for good.
 func (r *responder) Close() error { return r.Be(faults.Stopped) }

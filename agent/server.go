@@ -27,7 +27,7 @@ import (
 type server struct {
 	children *children
 	kernel   tuning.Kernel
-	own      bool // whether that kernel is the node's own, and not its host's
+	own      bool // the kernel is the node's own and not its host's
 	sampler  *samplers.Sampler
 	faults   *faults.Set
 
@@ -36,14 +36,14 @@ type server struct {
 	loads      map[string]context.CancelFunc
 }
 
-// serve answers calls on stream until it ends, then takes back every fault and closes everything that the
-// calls started. own says that the node's kernel is its own, and not its host's.
+// serve answers calls on stream until it ends, then undoes every fault and closes everything that
+// the calls started. own says that the kernel is the node's own and not its host's.
 func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool) error {
 	kernel.Run = children.run
 	s := &server{children: children, kernel: kernel, own: own, loads: map[string]context.CancelFunc{}}
 	options := samplers.Options{}
 	if !own {
-		options.KernelLog = "none" // it is the host's, with the lines of everybody
+		options.KernelLog = "none" // it is the host's, with lines of other programs
 	}
 	sampler, err := samplers.New(options)
 	if err != nil {
@@ -75,7 +75,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 }
 
 func (s *server) close() error {
-	// First, since a responder may be stopped by a fault.
+	// First, since a fault may have stopped a responder.
 	errs := []error{s.faults.Close()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *server) generate(ctx context.Context, request *generateRequest, send fu
 	}
 	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
 		if err := send(&loadEvent{Progress: &p}); err != nil {
-			cancel() // nobody listens any more
+			cancel() // the caller has gone
 		}
 	})
 	last := loadEvent{Result: &result}
@@ -188,7 +188,7 @@ func (s *server) stop(_ context.Context, request *stopRequest) (*nothing, error)
 	return &nothing{}, nil
 }
 
-// sample makes now the baseline and samples until the caller has heard enough.
+// sample makes now the baseline and samples until the caller stops receiving.
 func (s *server) sample(ctx context.Context, request *sampleRequest, send func(*samplers.Sample) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -212,7 +212,7 @@ func (s *server) watchDrops(context.Context, *nothing) (*dropWatch, error) {
 	return &dropWatch{}, nil
 }
 
-// finalSample is a whole sample, with the figures that sampling reads less often.
+// finalSample returns a whole sample, with the figures that sampling reads less often.
 func (s *server) finalSample(ctx context.Context, _ *nothing) (*samplers.Sample, error) {
 	sample, err := s.sampler.FullSample(ctx)
 	return &sample, err
@@ -221,7 +221,7 @@ func (s *server) finalSample(ctx context.Context, _ *nothing) (*samplers.Sample,
 func (s *server) dump(ctx context.Context, _ *nothing) (*Table, error) {
 	// Before the walk, which may load a module.
 	memory, err := s.sampler.ReadMemory()
-	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from everybody but the host's root
+	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from all users but the host's root
 	if err != nil && !errors.Is(err, samplers.ErrNoSlab) && !hidden {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (s *server) kernelLog(context.Context, *nothing) (*KernelLog, error) {
 	return &KernelLog{Records: records, Dropped: dropped}, err
 }
 
-// servers are the node's responders as faults see them.
+// servers returns the node's responders as faults see them.
 func (s *server) servers() []faults.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()

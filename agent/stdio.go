@@ -11,12 +11,12 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 )
 
-// StdioRole is the name under which this program is the agent of a machine that somebody else has
-// booted: it speaks over its standard streams, as those of ssh.
+// StdioRole is the name under which this program runs as the agent of a machine that another
+// program has booted: it speaks over its standard streams, as those of ssh.
 const StdioRole = "ctload-agent-stdio"
 
-// RunStdio is what a process called [StdioRole] does: it answers calls on its standard streams until they
-// end. It needs root, and is to run in the network namespace of the kernel under test.
+// RunStdio answers calls on the standard streams of a process called [StdioRole] until they end. It
+// needs root and the network namespace of the kernel under test.
 func RunStdio() int {
 	if err := runStdio(); err != nil {
 		logf("%v", err)
@@ -26,14 +26,14 @@ func RunStdio() int {
 }
 
 func runStdio() error {
-	// Whatever else wrote to the standard output would break the protocol.
+	// Other output on the standard output would break the protocol.
 	stream := standardStreams{in: os.Stdin, out: os.Stdout}
 	os.Stdout = os.Stderr
-	// sudo and ssh may leave out the places of the rule tools.
+	// sudo and ssh may omit the folders of the rule tools.
 	if err := os.Setenv("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"); err != nil {
 		return err
 	}
-	// As in a guest of our own: a deep backlog, and the descriptors for all its connections.
+	// As in a guest: a deep backlog, and the descriptors for all its connections.
 	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
 		return fmt.Errorf("raise somaxconn: %w", err)
 	}
@@ -44,7 +44,7 @@ func runStdio() error {
 	return serve(context.Background(), stream, new(children), tuning.Kernel{}, true)
 }
 
-// standardStreams are a process's standard input and output as one stream.
+// standardStreams joins a process's standard input and output into one stream.
 type standardStreams struct {
 	in, out *os.File
 }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// errStreamLost is the cause of every call that was under way when the stream broke.
+// errStreamLost is the cause of every call that was running when the stream broke.
 var errStreamLost = errors.New("the node's agent is gone: its stream ended")
 
-// conn makes a byte stream (a virtio-serial port, a socket, a pair of pipes) a net.Conn, and tells
-// when it has ended.
+// conn makes a byte stream (a virtio-serial port, a socket, a pair of pipes) a net.Conn, and
+// reports its end.
 type conn struct {
 	io.ReadWriteCloser
 	lost chan struct{}
@@ -53,7 +53,7 @@ func (c *conn) SetDeadline(t time.Time) error      { return deadline(c.ReadWrite
 func (c *conn) SetReadDeadline(t time.Time) error  { return deadline(c.ReadWriteCloser, t) }
 func (c *conn) SetWriteDeadline(t time.Time) error { return deadline(c.ReadWriteCloser, t) }
 
-// deadline is set where the stream knows deadlines; gRPC only uses them to give up early.
+// deadline sets a deadline where the stream supports it; gRPC uses deadlines only to give up early.
 func deadline(stream io.ReadWriteCloser, t time.Time) error {
 	if s, ok := stream.(interface{ SetDeadline(time.Time) error }); ok {
 		return s.SetDeadline(t)
@@ -66,7 +66,7 @@ type streamAddr struct{}
 func (streamAddr) Network() string { return "stream" }
 func (streamAddr) String() string  { return "agent" }
 
-// listener hands out one connection, and ends when that has ended.
+// listener returns one connection, and ends when that has ended.
 type listener struct {
 	conn *conn
 	once sync.Once
