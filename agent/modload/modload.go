@@ -1,7 +1,7 @@
 // Package modload loads the modules that a guest's initramfs carries. It is the guest's modprobe:
 // the kernel runs /sbin/modprobe, a link to the agent, whenever a rule needs a module, and the
-// agent calls [Main]. Everything that takes time was done when the initramfs was built: an index
-// maps each name and alias to the finished chain of files, in the order in which to load them.
+// agent calls [Main]. The build of the initramfs does all slow work: an index maps each name and
+// alias to the finished chain of files, in the order in which to load them.
 package modload
 
 import (
@@ -16,7 +16,7 @@ import (
 	"unsafe"
 )
 
-// Where package guest puts what this package reads.
+// Paths where package guest puts what this package reads.
 const (
 	Dir       = "/modules"       // the modules, decompressed, one file each
 	IndexFile = "/modules/index" // a line for each name and alias: the name, then its chain of files
@@ -29,12 +29,13 @@ const (
 // errUnknown says that the initramfs carries no module of that name or alias.
 var errUnknown = errors.New("no such module in this initramfs")
 
-// Boot makes /init the guest's modprobe, and loads the modules that the machine itself needs (virtio
-// and the like), none of which switches connection tracking on. It wants /proc and /sys mounted, and
-// CAP_SYS_MODULE. A guest whose kernel has everything built in has an empty list.
+// Boot makes /init the guest's modprobe, and loads the modules that the machine itself needs
+// (virtio and the like), none of which turns connection tracking on. It needs /proc and /sys
+// mounted, and CAP_SYS_MODULE. The list is empty where everything is built in.
 //
-// The initramfs has no modprobe: the kernel, which asks for a module or two while it sets itself up,
-// would start the whole program for each, a tenth of an emulated boot, to hear that there is none.
+// The initramfs has no modprobe: the kernel, which asks for a module or two during its own start,
+// would start the whole program for each, a tenth of an emulated boot, only to learn that there is
+// none.
 func Boot() error {
 	if err := os.MkdirAll(path.Dir(command), 0o755); err != nil {
 		return fmt.Errorf("make the folder of modprobe: %w", err)
@@ -49,10 +50,9 @@ func Boot() error {
 	return load(strings.Fields(string(list)), "")
 }
 
-// Load loads the module of the given name or alias after everything that it depends on. Modules
-// that are loaded or built in already are passed over, so Load may be repeated at will. The
-// parameters, "hashsize=4096" say, go to the named module alone, and are lost on one that is
-// loaded already. It wants CAP_SYS_MODULE.
+// Load loads the module of a name or alias after everything that it depends on. It skips modules
+// that are loaded or built in, so Load may be repeated. The parameters, such as "hashsize=4096", go
+// to the named module alone, and are lost if it is already loaded. It needs CAP_SYS_MODULE.
 func Load(name string, params ...string) error {
 	index, err := os.ReadFile(IndexFile)
 	if err != nil {
@@ -65,14 +65,14 @@ func Load(name string, params ...string) error {
 	return load(chain, strings.Join(params, " "))
 }
 
-// Chain finds the files to load for a name or alias in the text of an index, the named module
-// last. A module that is built into the kernel has an empty chain.
+// Chain finds the files to load for a name or alias in the text of an index, the named module last.
+// A built-in module has an empty chain.
 func Chain(index []byte, name string) (files []string, ok bool) {
 	if strings.ContainsAny(name, " \n") {
 		return nil, false // it would match the beginning of a line, or two
 	}
-	// The index is searched as it is, not parsed: a modprobe is a new process each time, and
-	// a map of it would cost an emulated guest more than everything else here.
+	// Chain searches the index without parsing it: a modprobe is a new process each time, and a map
+	// would cost an emulated guest more than everything else here.
 	key := []byte("\n" + Canonical(name) + " ")
 	_, rest, found := bytes.Cut(index, key)
 	if !found {
@@ -82,9 +82,8 @@ func Chain(index []byte, name string) (files []string, ok bool) {
 	return strings.Fields(string(line)), true
 }
 
-// Canonical is the form of a module's name in which - and _ do not differ. The kernel itself
-// makes no difference between them in the names of modules; aliases keep theirs, but are kept in
-// the index in the same form.
+// Canonical returns a module's name with _ for -. The kernel does not distinguish them in names of
+// modules; in aliases it does, but the index holds those in the same form.
 func Canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 func load(chain []string, params string) error {
@@ -101,8 +100,8 @@ func load(chain []string, params string) error {
 }
 
 func insert(file, params string) error {
-	// The kernel reads, and checks the signature of, a whole file before it sees that it has
-	// the module: asking first is much the cheaper way.
+	// The kernel reads a whole file and checks its signature before it notices that it has the
+	// module: asking first costs much less.
 	name := Canonical(strings.TrimSuffix(file, ".ko"))
 	if state, err := os.ReadFile(sysModule + name + "/initstate"); err == nil && string(state) == live {
 		return nil
@@ -118,7 +117,7 @@ func insert(file, params string) error {
 	return errors.Join(err, f.Close())
 }
 
-// finitModule is finit_module(2). The package golang.org/x/sys/unix has it as well, but is
+// finitModule calls finit_module(2). The package golang.org/x/sys/unix has it as well, but is
 // initialised late: see init.
 func finitModule(f *os.File, params string) error {
 	text, err := syscall.BytePtrFromString(params)
@@ -132,23 +131,23 @@ func finitModule(f *os.File, params string) error {
 	return nil
 }
 
-// sysFinitModule is the number of the system call by architecture.
+// sysFinitModule holds the number of the system call by architecture.
 var sysFinitModule = map[string]uintptr{"amd64": 313, "arm64": 273}
 
-// The loader is the whole agent's binary under another name. To initialise all of its packages
-// costs an emulated guest tenths of a second, for each module that a rule calls for: init, which
-// Go runs in the order of import paths as far as imports allow, ends the process before most of
-// them. That is why this package imports the standard library alone.
+// init ends a loader's process early. The loader is the whole agent's binary under another name,
+// and initialising all of its packages costs an emulated guest tenths of a second, for each module
+// that a rule needs. Go runs init in the order of import paths as far as imports allow, so this one
+// ends the process before most of them. That is why this package imports only the standard library.
 func init() {
 	if os.Getpid() != 1 && len(os.Args) > 0 && path.Base(os.Args[0]) == path.Base(command) {
 		os.Exit(Main(os.Args[1:]))
 	}
 }
 
-// Main is the modprobe command as the kernel and the rule tools call it: -q -- NAME [PARAM...].
-// It returns the exit status: 0 when the module is there, 1 when it is not. Options are taken and
-// ignored, except that -q keeps it silent about a name that nobody carries, as the kernel asks for
-// many that do not exist.
+// Main is the modprobe command as the kernel and the rule tools call it: -q -- NAME [PARAM...]. It
+// returns the exit status: 0 when the kernel has the module, 1 when not. It ignores options, except
+// that -q suppresses the message about a missing module, since the kernel asks for many that do not
+// exist.
 func Main(args []string) int {
 	quiet := false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {

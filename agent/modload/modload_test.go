@@ -61,7 +61,7 @@ func FuzzChain(f *testing.F) {
 	})
 }
 
-// TestOutsideOfAGuest says what is missing where there is no initramfs of ours.
+// TestOutsideOfAGuest checks that errors outside a guest name what is missing.
 func TestOutsideOfAGuest(t *testing.T) {
 	if err := Boot(); err == nil || !strings.Contains(err.Error(), BootFile) {
 		t.Errorf("error %v, want the name of the list", err)

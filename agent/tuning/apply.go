@@ -15,13 +15,13 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Apply makes the kernel as the settings ask, in the order in which that can work: modules away,
-// modules in, the hash (its resizing stops all tracking for up to a fifth of a second, so it is done
-// while nothing is tracked), rules, parameters. nf_conntrack is loaded if a setting needs it; loading it
-// tracks nothing by itself.
+// Apply makes the kernel as the settings ask, in the order that works: removed modules, loaded
+// modules, the hash (its resizing stops all tracking for up to a fifth of a second, so it comes
+// before anything is tracked), rules, parameters. Apply loads nf_conntrack if a setting needs it;
+// loading it tracks nothing by itself.
 //
-// The first step that fails ends it: the error says what was being done and what the tool complained of,
-// and nothing is rolled back. Privilege: CAP_NET_ADMIN in the network namespace, root in the initial
+// The first failed step ends it: the error names the step and holds the tool's message, and Apply
+// rolls nothing back. Privilege: CAP_NET_ADMIN in the network namespace, root in the initial
 // namespaces for modules, buckets and nf_conntrack_max.
 func (k Kernel) Apply(ctx context.Context, s Settings) error {
 	if err := s.Validate(); err != nil {
@@ -37,7 +37,7 @@ func (k Kernel) Apply(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// step does one thing to the kernel unless ctx has ended; its error says what.
+// step changes the kernel through do unless ctx has ended; its error names what it was doing.
 func step(ctx context.Context, what string, do func() error) error {
 	err := ctx.Err()
 	if err == nil {
@@ -66,7 +66,8 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
 
 func (k Kernel) applyModules(ctx context.Context, s Settings) error {
 	names := s.LoadModules
-	// With parameters of its own it is loaded in its turn: to one that is there they are lost.
+	// A module with listed parameters is loaded in its turn: one that is already loaded would not
+	// get them.
 	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == kernels.Module })
 	if s.needsConntrack() && !listed && !k.conntrackLoaded() {
 		names = append([]string{kernels.Module}, names...)
@@ -153,7 +154,7 @@ func (k Kernel) applySysctl(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// flush removes the rules of both backends from the network namespace, where there are any.
+// flush removes the rules of both backends from the network namespace.
 func (k Kernel) flush(ctx context.Context) error {
 	loaded, err := k.modules()
 	if err != nil {
@@ -183,7 +184,7 @@ func (k Kernel) flush(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// emptyTables is what iptables-legacy-restore takes to empty each table that exists.
+// emptyTables returns the input with which iptables-legacy-restore empties each existing table.
 func (k Kernel) emptyTables(names string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(k.proc(), names))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,7 +21,7 @@ const statefulRules = `*filter
 COMMIT
 `
 
-// Both spellings must load: experiments are written with either.
+// notrackRules has both spellings, which must load: experiments use either.
 const notrackRules = `*raw
 -A PREROUTING -p tcp --dport 80 -j NOTRACK
 -A OUTPUT -p tcp --sport 80 -j CT --notrack
@@ -63,7 +63,7 @@ func TestApplyIptables(t *testing.T) {
 				if state.Tracking.IPv4 != tuning.Yes || state.Tracking.IPv6 != tuning.No {
 					t.Errorf("tracking %+v, want IPv4 only", state.Tracking)
 				}
-				// The same reading again shows no change; a rule and a timeout altered behind our back do.
+				// A second reading shows no change; a foreign change of a rule and a timeout shows.
 				again, err := kernel.ReadBack(t.Context(), settings)
 				if err != nil {
 					t.Fatal(err)
@@ -103,7 +103,8 @@ func TestApplyIptables(t *testing.T) {
 	})
 }
 
-// TestHitsOfRealRules sends datagrams through rules of each kind and finds them in the rules' counters.
+// TestHitsOfRealRules sends datagrams through rules of each kind and finds them in the rules'
+// counters.
 func TestHitsOfRealRules(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		rules := "*filter\n-A INPUT -p udp -m udp --dport 9 -j DROP\nCOMMIT\n"
@@ -141,7 +142,8 @@ func TestHitsOfRealRules(t *testing.T) {
 				after := read()
 				hits := tuning.Hits(before, after)
 				for deadline := time.Now().Add(30 * time.Second); (len(hits) == 0 || hits[0].Packets < 12) && time.Now().Before(deadline); {
-					time.Sleep(10 * time.Millisecond) // the kernel comes to a loopback's packets when it can
+					// the kernel handles packets of a loopback later
+					time.Sleep(10 * time.Millisecond)
 					after = read()
 					hits = tuning.Hits(before, after)
 				}
@@ -203,7 +205,7 @@ table inet ctload {
 	})
 }
 
-// TestApplyErrors proves that each failure names what was being done and why it failed.
+// TestApplyErrors checks that each failure names its step and its reason.
 func TestApplyErrors(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		hosttest.Need(t, "iptables-nft-restore", "nft")

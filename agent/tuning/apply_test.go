@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeKernel is a kernel made of files, whose tools are recorded instead of run.
+// fakeKernel returns a kernel made of files, whose tools are recorded instead of run.
 func fakeKernel(t *testing.T, files map[string]string) (Kernel, *[]string) {
 	t.Helper()
 	root := t.TempDir()
@@ -76,7 +76,8 @@ func TestApplyOrder(t *testing.T) {
 	}
 }
 
-// TestApplyModuleParameters gives a module its parameters, though a setting needs the module as well.
+// TestApplyModuleParameters gives a module its parameters, though a setting needs the module as
+// well.
 func TestApplyModuleParameters(t *testing.T) {
 	kernel, done := fakeKernel(t, map[string]string{"proc/modules": "", "proc/sys/net/core/rmem_max": "1\n"})
 	settings := Settings{

@@ -12,9 +12,9 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Differences are the ways in which the kernel is not as it was asked to be, a sentence each; none
-// means that the configuration is proved. What the kernel rounds on purpose is no difference: see
-// [Remarks].
+// Differences returns the ways in which the kernel's state differs from the settings, a sentence
+// each; an empty list proves the configuration. The kernel's intended rounding is no difference:
+// see [Remarks].
 func Differences(s Settings, state State) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -78,7 +78,7 @@ func Differences(s Settings, state State) []string {
 	return append(out, ipvsDifferences(s, state)...)
 }
 
-// chainDifferences compares the chains that were asked for; the tables hold others too. Chains come in
+// chainDifferences compares the chains of the settings; the tables hold others too. Chains come in
 // the order of their names.
 func chainDifferences(asked, loaded rules.Ruleset) []string {
 	var out []string
@@ -96,7 +96,7 @@ func chainDifferences(asked, loaded rules.Ruleset) []string {
 			if unknown := !exact && held > 0; wanted != held && !unknown {
 				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", want.Name, table.Name, held, wanted))
 			}
-			// A chain of the kernel's that holds nothing and accepts all need not be listed.
+			// The kernel may omit an empty chain that accepts all.
 			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && wanted == 0
 			if want.Policy != "" && have.Policy != want.Policy && !unlisted {
 				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", want.Name, table.Name, orText(have.Policy, "unknown"), want.Policy))
@@ -106,7 +106,8 @@ func chainDifferences(asked, loaded rules.Ruleset) []string {
 	return out
 }
 
-// Remarks are the ways in which the kernel is as asked though not to the letter, a sentence each.
+// Remarks returns the ways in which the kernel satisfies the settings, but not literally, a
+// sentence each.
 func Remarks(s Settings, state State) []string {
 	var out []string
 	if s.Buckets > 0 && state.Buckets > int64(s.Buckets) && kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) == state.Buckets {
@@ -124,7 +125,7 @@ func Remarks(s Settings, state State) []string {
 	return out
 }
 
-// Change is one way in which the configuration of a kernel changed between two readings.
+// Change is one change of a kernel's configuration between two readings.
 type Change struct {
 	Kind   ChangeKind
 	Name   string // of the parameter, the rules or the module
@@ -132,7 +133,7 @@ type Change struct {
 	After  string
 }
 
-// ChangeKind is what changed.
+// ChangeKind is the kind of a change.
 type ChangeKind int
 
 // The kinds of change.
@@ -168,9 +169,9 @@ func (c Change) String() string {
 	}
 }
 
-// Changes returns the ways in which the configuration of the kernel changed between two readings:
-// parameters, timeouts, sizes, rules and modules that touch packets, but not the fill of the table, nor
-// counters, nor the modules through which the kernel is observed.
+// Changes returns the changes of a kernel's configuration between two readings: parameters,
+// timeouts, sizes, rules and modules that touch packets, but not the fill of the table, nor
+// counters, nor the modules through which ctload observes the kernel.
 func Changes(before, after State) []Change {
 	var out []Change
 	add := func(kind ChangeKind, name string, a, b any) {
@@ -189,7 +190,8 @@ func Changes(before, after State) []Change {
 		name string
 		a, b int64
 	}{{kernels.KeyMax, before.Max, after.Max}, {kernels.KeyBuckets, before.Buckets, after.Buckets}} {
-		if size.a != size.b && before.Sysctl[size.name] == "" { // an asked one is compared below
+		// the loop below compares a size of the settings
+		if size.a != size.b && before.Sysctl[size.name] == "" {
 			add(ValueChanged, size.name, size.a, size.b)
 		}
 	}
@@ -229,7 +231,7 @@ func Changes(before, after State) []Change {
 	return out
 }
 
-// moduleSet are the modules whose coming or going changes what happens to a packet.
+// moduleSet returns the modules whose loading or removal changes the treatment of packets.
 func moduleSet(modules []Module) map[string]bool {
 	set := map[string]bool{}
 	for _, module := range modules {
@@ -243,7 +245,7 @@ func moduleSet(modules []Module) map[string]bool {
 // packetModule matches netfilter, bridges, traffic control, congestion control, IPVS and Open vSwitch.
 var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_tables|ip6_tables|iptable_|ip6table_|ebtable|arptable|x_tables|ip_set|ip_vs|bridge|br_netfilter|sch_|cls_|act_|tcp_|openvswitch|nfnetlink_queue|veth|ifb)`)
 
-// observers are loaded by asking: by a sampler that reads counters, by the listing of rules.
+// observers lists modules that reading itself loads: a sampler of counters, the listing of rules.
 var observers = []string{"nf_conntrack_netlink", "nf_tables", "nft_compat", "x_tables", "ip_tables", "ip6_tables"}
 
 func sortedKeys[V any](a, b map[string]V) []string {
@@ -255,8 +257,8 @@ func sortedKeys[V any](a, b map[string]V) []string {
 	return slices.Sorted(maps.Keys(union))
 }
 
-// firstChange returns the first line in which two listings differ, as it was and as it is: two equal ones
-// where only white space does.
+// firstChange returns the first line in which two listings differ, before and after: two equal ones
+// where only white space differs.
 func firstChange(a, b string) (was, is string) {
 	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for i := range max(len(x), len(y)) {
@@ -274,8 +276,8 @@ func firstChange(a, b string) (was, is string) {
 	return "", ""
 }
 
-// sameValue compares as the kernel reads: numbers in any base that it takes, lists whatever separates
-// their members.
+// sameValue compares values as the kernel reads them: numbers in any base that it accepts, lists
+// with any separator.
 func sameValue(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	return slices.EqualFunc(x, y, func(a, b string) bool {

@@ -7,12 +7,13 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Hit is what one rule, or the policy of a chain, matched between two readings.
+// Hit holds the matches of one rule, or of a chain's policy, between two readings.
 type Hit struct {
 	Family string `json:"family"` // ip, ip6, or the family of an nft table
 	Table  string `json:"table"`
 	Chain  string `json:"chain"`
-	// Rule is as the tool lists it, without its counters; "policy DROP" for what reached the end.
+	// Rule is in the form of the tool, without counters; "policy DROP" for packets that reached the
+	// end.
 	Rule string `json:"rule"`
 	// Refuses says that the rule, or the policy, ends the way of a packet.
 	Refuses bool  `json:"refuses,omitempty"`
@@ -20,9 +21,10 @@ type Hit struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-// Hits are the rules that matched anything between two readings, the busiest first. It tells a firewall's
-// drops from those of connection tracking. Rules of nft are counted only where they have a counter, and
-// iptables over nf_tables does not count policies. A rule that was replaced meanwhile counts from zero.
+// Hits returns the rules that matched packets between two readings, the busiest first. It
+// distinguishes a firewall's drops from those of connection tracking. nft counts only rules with a
+// counter, and iptables over nf_tables does not count policies. A rule that was replaced meanwhile
+// counts from zero.
 func Hits(before, after State) []Hit {
 	earlier := map[ruleKey]Hit{}
 	for key, hit := range ruleCounters(before) {
@@ -45,7 +47,7 @@ func Hits(before, after State) []Hit {
 	return hits
 }
 
-// ruleKey names a rule; place tells the same rule written twice in a chain apart.
+// ruleKey names a rule; place distinguishes equal rules of a chain.
 type ruleKey struct {
 	family, table, chain, rule string
 	place                      int

@@ -19,14 +19,14 @@ const (
 	nfnlaHookFunc    = 4
 )
 
-// hookTimeout bounds one question to the kernel about its hooks. The kernel answers at once; a node that stands still
-// meanwhile is no failure.
+// hookTimeout bounds one question to the kernel about its hooks. The kernel answers at once; the
+// limit covers a node that stands still meanwhile.
 const hookTimeout = 5 * time.Second
 
-// hookTracking asks the kernel which functions are registered at PREROUTING and OUTPUT (nfnetlink_hook,
-// Linux 5.14, needs CAP_NET_ADMIN and names of functions in the kernel, CONFIG_KALLSYMS). Connection
-// tracking is on for a family when its ipv4_conntrack_in or ipv6_conntrack_in is among them. The call
-// may load the module nfnetlink_hook, which tracks nothing.
+// hookTracking asks the kernel which functions are registered at PREROUTING and OUTPUT
+// (nfnetlink_hook, Linux 5.14, needs CAP_NET_ADMIN and CONFIG_KALLSYMS for names of functions).
+// Connection tracking is on for a family when its ipv4_conntrack_in or ipv6_conntrack_in is among
+// them. The call may load the module nfnetlink_hook, which tracks nothing.
 func hookTracking() (t Tracking, err error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -58,8 +58,9 @@ func hookTracking() (t Tracking, err error) {
 	return t, nil
 }
 
-// hookFunctions are the functions registered at one hook of one family, in the order of their priority.
-// A hook without any is answered with ENOENT or nothing, depending on the kernel.
+// hookFunctions returns the functions registered at one hook of one family, in the order of their
+// priority. For a hook without any the kernel answers with ENOENT or nothing, depending on its
+// version.
 func hookFunctions(conn *netlink.Conn, family uint8, hook uint32) ([]string, error) {
 	if err := conn.SetDeadline(time.Now().Add(hookTimeout)); err != nil {
 		return nil, fmt.Errorf("set a time limit: %w", err)
@@ -100,7 +101,7 @@ func hookFunctions(conn *netlink.Conn, family uint8, hook uint32) ([]string, err
 	return functions, nil
 }
 
-// hookFunction is the name of the function in one message of the listing.
+// hookFunction returns the name of the function in one message of the listing.
 func hookFunction(data []byte) (string, error) {
 	if len(data) < 4 { // struct nfgenmsg
 		return "", fmt.Errorf("list the hooks: a message of %d bytes", len(data))

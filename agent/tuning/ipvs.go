@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Services of the kernel's load balancer (IPVS), as its own tool ipvsadm saves and restores them.
+// This file handles services of the kernel's load balancer (IPVS), as its tool ipvsadm saves and
+// restores them.
 
 func (k Kernel) applyIPVS(ctx context.Context, s Settings) error {
 	if s.IPVS == "" {
@@ -22,7 +23,7 @@ func (k Kernel) applyIPVS(ctx context.Context, s Settings) error {
 	})
 }
 
-// readIPVS lists the services, if any were asked for.
+// readIPVS lists the services, if the settings have any.
 func (k Kernel) readIPVS(ctx context.Context, s Settings, state *State) {
 	if s.IPVS == "" {
 		return
@@ -33,7 +34,7 @@ func (k Kernel) readIPVS(ctx context.Context, s Settings, state *State) {
 	}
 }
 
-// ipvsDifferences are the services and servers that were asked for and are not there.
+// ipvsDifferences returns the services and servers of the settings that the kernel lacks.
 func ipvsDifferences(s Settings, state State) []string {
 	if s.IPVS == "" {
 		return nil
@@ -51,9 +52,9 @@ func ipvsDifferences(s Settings, state State) []string {
 	return out
 }
 
-// ipvsServices are the services and the servers in a text that ipvsadm -R takes: a line each with what
-// tells it from others, as "-A -t 10.0.0.1:80" or "-a -t 10.0.0.1:80 -r 10.0.1.2:80". Schedulers, weights
-// and ways of forwarding have defaults and are left out.
+// ipvsServices returns the services and the servers in the input of ipvsadm -R: a line each with
+// what identifies it, as "-A -t 10.0.0.1:80" or "-a -t 10.0.0.1:80 -r 10.0.1.2:80". It omits
+// schedulers, weights and ways of forwarding, which have defaults.
 func ipvsServices(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {

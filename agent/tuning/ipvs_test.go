@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What ipvsadm 1.31 saves of services that were given in its own short form.
+// savedIPVS is the output of ipvsadm 1.31 for services that were given in its own short form.
 const savedIPVS = `-A -t 10.210.1.1:80 -s rr
 -a -t 10.210.1.1:80 -r 10.210.2.2:80 -m -w 1
 -A -u 10.210.1.1:53 -s wlc

@@ -16,16 +16,16 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// The parts of [Kernel.Apply] one by one, for what is changed on a kernel under load: nothing is checked
-// or loaded beside the one thing that is asked for.
+// This file has the parts of [Kernel.Apply] one by one, for changes of a kernel under load: each
+// checks and loads nothing beyond its own part.
 
-// ReadSysctl is the current value of a parameter, in any spelling that [kernels.Key] knows.
+// ReadSysctl returns the current value of a parameter, in any spelling that [kernels.Key] knows.
 func (k Kernel) ReadSysctl(key string) (string, error) {
 	canonical, _ := kernels.Key(key)
 	return k.readSysctl(canonical)
 }
 
-// WriteSysctl sets a parameter and proves it by reading it back.
+// WriteSysctl sets a parameter and verifies it by reading it back.
 func (k Kernel) WriteSysctl(key, value string) error {
 	canonical, _ := kernels.Key(key)
 	if err := k.writeSysctl(canonical, value); err != nil {
@@ -41,8 +41,8 @@ func (k Kernel) WriteSysctl(key, value string) error {
 	return nil
 }
 
-// ConntrackSysctls are all parameters of connection tracking that can be written, but for the size of the
-// hash, with their values: what is lost with the module.
+// ConntrackSysctls returns all writable parameters of connection tracking, except the size of the
+// hash, with their values: those that are lost with the module.
 func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 	entries, err := os.ReadDir(k.procSys("net/netfilter"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +67,7 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 	return list, nil
 }
 
-// ReadBuckets is the size of the hash of connection tracking, 0 where that is not loaded.
+// ReadBuckets returns the size of the hash of connection tracking, 0 when that is not loaded.
 func (k Kernel) ReadBuckets() (int, error) {
 	text, err := k.readSysctl(kernels.KeyBuckets)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,9 +79,9 @@ func (k Kernel) ReadBuckets() (int, error) {
 	return strconv.Atoi(text)
 }
 
-// SetBuckets resizes the hash of connection tracking, which stops all tracking meanwhile: 0.2 s for 200,000
-// entries under emulation. Linux 4.8; before, the parameter of the module is set. Initial network
-// namespace only.
+// SetBuckets resizes the hash of connection tracking, which stops all tracking meanwhile: 0.2 s for
+// 200,000 entries under emulation. It needs Linux 4.8, or sets the module's parameter before.
+// Initial network namespace only.
 func (k Kernel) SetBuckets(buckets int) error {
 	if err := k.setBuckets(buckets); err != nil {
 		return err
@@ -96,8 +96,8 @@ func (k Kernel) SetBuckets(buckets int) error {
 	return nil
 }
 
-// ReadCount is the number of entries in the table of this network namespace, -1 where connection
-// tracking is not loaded.
+// ReadCount returns the number of entries in the table of this network namespace, -1 when
+// connection tracking is not loaded.
 func (k Kernel) ReadCount() (int64, error) {
 	text, err := k.readSysctl(kernels.KeyCount)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,7 +109,7 @@ func (k Kernel) ReadCount() (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// LoadedModules are the names of the modules that are loaded, in no order; none on a kernel without
+// LoadedModules returns the names of the loaded modules, unsorted; none on a kernel without
 // modules.
 func (k Kernel) LoadedModules() ([]string, error) {
 	loaded, err := k.modules()
@@ -120,7 +120,7 @@ func (k Kernel) LoadedModules() ([]string, error) {
 	return names, err
 }
 
-// ModuleState is where a module is.
+// ModuleState returns the state of a module.
 func (k Kernel) ModuleState(name string) (ModuleState, error) {
 	loaded, err := k.modules()
 	if err != nil {
@@ -129,19 +129,20 @@ func (k Kernel) ModuleState(name string) (ModuleState, error) {
 	return k.moduleState(name, loaded), nil
 }
 
-// Load loads a module with all that it depends on, unless it is there.
+// Load loads a module and its dependencies, unless the kernel has it.
 func (k Kernel) Load(ctx context.Context, name string) error { return k.load(ctx, name) }
 
-// Remove removes a module after those that depend on it. It must have no users any more: rules go first.
+// Remove removes a module after those that depend on it. It must have no other users: remove rules
+// first.
 func (k Kernel) Remove(ctx context.Context, name string) error { return k.remove(ctx, name) }
 
-// unusedLimit is how long RemoveUnused waits for users of modules to let go of them: the kernel drops
+// unusedLimit bounds how long RemoveUnused waits for the users of modules: the kernel drops
 // references from workers, after an RCU grace period.
 const unusedLimit = 2 * time.Second
 
-// RemoveUnused removes the modules that are loaded now and are not among those of before, as far as nobody
-// uses them: what the kernel has loaded for rules or disciplines that are gone. It is for a kernel of
-// the caller's own.
+// RemoveUnused removes the modules that are loaded now, missing in before, and without a user:
+// those that the kernel has loaded for rules or disciplines that are gone. It needs a kernel of the
+// caller's own.
 func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 	deadline := time.Now().Add(unusedLimit)
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
@@ -163,10 +164,10 @@ func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 			return ctx.Err()
 		}
 		if removed {
-			continue // those that it used may be free now
+			continue // the modules that it used may be free now
 		}
 		if time.Now().After(deadline) {
-			return nil // somebody uses them
+			return nil // they have users
 		}
 		select {
 		case <-time.After(wait):
@@ -176,8 +177,9 @@ func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 	}
 }
 
-// FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of iptables
-// over nf_tables; of legacy iptables the rules, while the policies of its chains stay.
+// FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of
+// iptables over nf_tables; of legacy iptables only the rules, while the policies of its chains
+// stay.
 func (k Kernel) FlushRules(ctx context.Context) error {
 	tables, err := k.nftChains(ctx)
 	if err != nil {

@@ -21,12 +21,13 @@ import (
 type Module struct {
 	Name string `json:"name"`
 	Size int64  `json:"size"` // bytes
-	// References counts the users: other modules, rules, open sockets; -1 when the kernel cannot unload.
+	// References counts the users: other modules, rules, open sockets; -1 when the kernel cannot
+	// unload.
 	References int      `json:"references"`
 	UsedBy     []string `json:"used_by,omitempty"` // the modules among them
 }
 
-// ModuleState is where a module is.
+// ModuleState says whether the kernel has a module.
 type ModuleState string
 
 // The states of a module.
@@ -40,17 +41,17 @@ var moduleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func validModuleName(name string) bool { return moduleNamePattern.MatchString(name) }
 
-// moduleParameter is one parameter as modprobe takes it: enable_hooks, hashsize=4096.
+// moduleParameter matches one parameter in modprobe's form: enable_hooks, hashsize=4096.
 var moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.-]+(=[^\s"'\x00]*)?$`)
 
-// moduleName is the name of a module to load, without its parameters, as the kernel writes it:
-// modprobe takes a dash for an underscore.
+// moduleName returns the name of a module to load, without its parameters, as the kernel writes it:
+// modprobe accepts a dash for an underscore.
 func moduleName(entry string) string {
 	name, _ := splitModule(entry)
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// splitModule takes the parameters from an entry of [Settings.LoadModules].
+// splitModule splits an entry of [Settings.LoadModules] into name and parameters.
 func splitModule(entry string) (name string, parameters []string) {
 	words := strings.Fields(entry)
 	if len(words) == 0 {
@@ -59,13 +60,13 @@ func splitModule(entry string) (name string, parameters []string) {
 	return words[0], words[1:]
 }
 
-// validModule checks an entry of [Settings.LoadModules].
+// validModule reports whether an entry of [Settings.LoadModules] is well formed.
 func validModule(entry string) bool {
 	name, parameters := splitModule(entry)
 	return validModuleName(name) && !slices.ContainsFunc(parameters, func(p string) bool { return !moduleParameter.MatchString(p) })
 }
 
-// ParseModules reads the text of /proc/modules. A line that it cannot read is an error.
+// ParseModules parses the text of /proc/modules. A malformed line is an error.
 func ParseModules(text string) ([]Module, error) {
 	var modules []Module
 	lines := bufio.NewScanner(strings.NewReader(text))
@@ -105,7 +106,7 @@ func ParseModules(text string) ([]Module, error) {
 	return modules, lines.Err()
 }
 
-// modules are the loaded modules; none on a kernel without loadable modules.
+// modules returns the loaded modules by name; none on a kernel without loadable modules.
 func (k Kernel) modules() (map[string]Module, error) {
 	text, err := os.ReadFile(filepath.Join(k.proc(), "modules"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,8 +126,8 @@ func (k Kernel) modules() (map[string]Module, error) {
 	return modules, nil
 }
 
-// moduleState looks for a module among the loaded ones, then among those that are part of the kernel:
-// /sys/module lists a built-in one if it has parameters, modules.builtin if it is installed.
+// moduleState looks for a module among the loaded ones, then among the built-in ones: /sys/module
+// lists a built-in one if it has parameters, modules.builtin if it is installed.
 func (k Kernel) moduleState(name string, loaded map[string]Module) ModuleState {
 	name = moduleName(name)
 	if _, ok := loaded[name]; ok {
@@ -160,7 +161,7 @@ func (k Kernel) listedAsBuiltIn(name string) bool {
 	return false
 }
 
-// load loads a module, with its parameters, unless it is there.
+// load loads a module, with its parameters, unless the kernel has it.
 func (k Kernel) load(ctx context.Context, entry string) error {
 	_, parameters := splitModule(entry)
 	name := moduleName(entry)
@@ -182,11 +183,11 @@ func (k Kernel) load(ctx context.Context, entry string) error {
 	return nil
 }
 
-// removePatience is how long a module may stay busy after its last user has gone: nf_tables drops the
-// references of deleted rules from a kernel worker, after an RCU grace period.
+// removePatience bounds how long a module may stay busy after its last user has gone: nf_tables
+// drops the references of deleted rules from a kernel worker, after an RCU grace period.
 const removePatience = 10 * time.Second
 
-// remove unloads a module after those that depend on it. One that is not loaded is no error.
+// remove unloads a module after those that depend on it. A module that is not loaded is no error.
 func (k Kernel) remove(ctx context.Context, name string) error {
 	name = moduleName(name)
 	loaded, err := k.modules()
@@ -210,13 +211,14 @@ func (k Kernel) remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// DeleteModule takes a module that no other one uses out of the running kernel, and waits as long as patience says
-// while it is in use. One that is not loaded is no error. It needs CAP_SYS_MODULE; name has underscores.
+// DeleteModule removes a module that no other one uses from the running kernel, and waits up to
+// patience while it is in use. A module that is not loaded is no error. It needs CAP_SYS_MODULE;
+// name has underscores.
 func DeleteModule(ctx context.Context, name string, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		// O_NONBLOCK: fail at once when it is in use; the kernel knows no other way any more.
+		// O_NONBLOCK fails at once for a module in use; current kernels have no other way.
 		err := unix.DeleteModule(name, unix.O_NONBLOCK)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil

@@ -13,50 +13,50 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// State is what the kernel says about itself. Nothing in it comes from the settings but the choice of
-// what is asked.
+// State is the kernel's own report. The settings decide only which questions ReadBack asks.
 type State struct {
 	Release string `json:"release"` // uname -r
-	// Loaded says whether connection tracking is in the kernel. It says nothing about tracking: see
-	// Tracking.
+	// Loaded reports whether the kernel has connection tracking. It does not mean that the kernel
+	// tracks: see Tracking.
 	Loaded bool `json:"conntrack_loaded"`
-	// Max, Buckets and Count are -1 when the kernel does not tell.
+	// Max, Buckets and Count are -1 when unknown.
 	Max     int64 `json:"max"`
 	Buckets int64 `json:"buckets"`
 	Count   int64 `json:"count"`
 	// BucketMultiple is the unit in which this kernel sizes the hash: a page of pointers.
 	BucketMultiple int64 `json:"bucket_multiple"`
-	// Sysctl holds each asked key in its canonical form that could be read.
+	// Sysctl holds each readable key of the settings in its canonical form.
 	Sysctl map[string]string `json:"sysctl,omitempty"`
-	// Timeouts are all of connection tracking's, by canonical key, in seconds.
+	// Timeouts holds all timeouts of connection tracking, by canonical key, in seconds.
 	Timeouts map[string]int64 `json:"timeouts,omitempty"`
-	// Rules, Rules6 and NFT are the rules with their counters, as iptables-save -c, ip6tables-save -c and nft
-	// list ruleset print them; empty when not asked for and the kernel has none.
+	// Rules, Rules6 and NFT hold the rules with their counters, as iptables-save -c, ip6tables-save
+	// -c and nft list ruleset print them; empty when the settings and the kernel have none.
 	Rules  string `json:"rules,omitempty"`
 	Rules6 string `json:"rules6,omitempty"`
 	NFT    string `json:"nft,omitempty"`
-	// IPVS are the services of the load balancer as ipvsadm -S -n prints them; empty when not asked for.
+	// IPVS holds the services of the load balancer as ipvsadm -S -n prints them; empty without any
+	// in the settings.
 	IPVS string `json:"ipvs,omitempty"`
-	// Modules are the loaded ones, in the order of their names; empty on a kernel without modules.
+	// Modules lists the loaded modules by name; empty on a kernel without modules.
 	Modules []Module `json:"modules,omitempty"`
-	// ModuleStates is where each asked module is.
+	// ModuleStates holds the state of each module of the settings.
 	ModuleStates map[string]ModuleState `json:"module_states,omitempty"`
-	// Tracking says whether anything is tracked, and why.
+	// Tracking says whether the kernel tracks packets, and why.
 	Tracking Tracking `json:"tracking"`
-	// Unread is what was asked for and could not be read, with the reason.
+	// Unread holds what could not be read, with the reason.
 	Unread map[string]string `json:"unread,omitempty"`
 }
 
-// bucketMultiple is how many buckets fill a page of this kernel.
+// bucketMultiple is the number of buckets that fill a page of this kernel.
 var bucketMultiple = int64(os.Getpagesize() / (strconv.IntSize / 8))
 
-// texts are the rules of the reading.
+// texts returns the rules of the reading.
 func (s State) texts() rules.Texts { return rules.Texts{IPv4: s.Rules, IPv6: s.Rules6, NFT: s.NFT} }
 
-// ReadBack reads the current value of everything that the settings ask for, and of connection tracking
-// as a whole. It loads no module and switches nothing on, but for nf_tables or the legacy tables where
-// the settings ask for rules in them. A single thing that cannot be read is recorded in State.Unread;
-// an error is returned only when ctx ends.
+// ReadBack reads the current value of everything in the settings, and of connection tracking as a
+// whole. It loads no module and turns nothing on, except nf_tables or the legacy tables where the
+// settings have rules in them. State.Unread records each failed reading; ReadBack returns an error
+// only when ctx ends.
 func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	state := State{
 		Release:        k.release(),
@@ -117,7 +117,7 @@ func (k Kernel) readConntrack(state *State) {
 	}
 	entries, err := os.ReadDir(k.procSys("net/netfilter"))
 	if err != nil {
-		return // no connection tracking: Loaded says it
+		return // no connection tracking: Loaded reports it
 	}
 	for _, entry := range entries {
 		name := entry.Name()
@@ -136,8 +136,8 @@ func (k Kernel) readConntrack(state *State) {
 	}
 }
 
-// readRules lists the rules that were asked for and, as far as their tools are here, any that are in
-// the kernel unasked.
+// readRules lists the rules of the settings and, where their tools are installed, any others in the
+// kernel.
 func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Module, state *State) {
 	for _, source := range []struct {
 		what, asked, names, family string
@@ -158,7 +158,7 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 		}
 	}
 	iptablesNFT := (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
-	// A kernel without loadable modules does not tell whether it has nf_tables.
+	// A kernel without loadable modules does not show whether it has nf_tables.
 	present := loaded == nil || k.moduleState("nf_tables", loaded) != ModuleAbsent
 	if s.NFT != "" || present && !iptablesNFT {
 		var err error
@@ -168,9 +168,9 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 	}
 }
 
-// listTables lists all tables, or those of the asked rules where the kernel hides the list of their
-// names: /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made,
-// which is nobody if its map of users was written only afterwards.
+// listTables lists all tables, or those of asked where the kernel hides the list of their names:
+// /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made,
+// which is no user if the map of users was written later.
 func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, error) {
 	text, err := k.run(ctx, "", tool, "-c")
 	if err == nil {
@@ -187,7 +187,7 @@ func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, err
 	return all.String(), nil
 }
 
-// hasTables says whether legacy iptables has any table in this namespace.
+// hasTables reports whether legacy iptables has any table in this namespace.
 func (k Kernel) hasTables(names string) bool {
 	text, err := os.ReadFile(filepath.Join(k.proc(), names))
 	return err == nil && strings.TrimSpace(string(text)) != ""

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Runner runs a program to its end with stdin as its standard input and returns its standard output.
-// When the program fails, the error holds what it wrote to standard error (see [ToolError]). PID 1
-// passes its own, so that its reaper does not take the child's status away.
+// Runner runs a program to its end with stdin as its standard input and returns its standard
+// output. When the program fails, the error holds its standard error (see [ToolError]). PID 1
+// passes its own, so that its reaper does not take the child's status.
 type Runner func(ctx context.Context, stdin, name string, args ...string) (stdout string, err error)
 
-// ToolError is a program that could not be run or failed.
+// ToolError reports a program that failed or could not be run.
 type ToolError struct {
 	Name   string
 	Args   []string
@@ -23,7 +23,7 @@ type ToolError struct {
 	Err    error // from os/exec
 }
 
-// Error names the program, how it ended and what it complained of.
+// Error returns the program, its end and its standard error.
 func (e *ToolError) Error() string {
 	line := strings.Join(append([]string{e.Name}, e.Args...), " ")
 	if text := strings.TrimSpace(e.Stderr); text != "" {
@@ -32,7 +32,7 @@ func (e *ToolError) Error() string {
 	return fmt.Sprintf("%s: %v", line, e.Err)
 }
 
-// Unwrap is how the program ended.
+// Unwrap returns the end of the program.
 func (e *ToolError) Unwrap() error { return e.Err }
 
 // Exec is the [Runner] of an ordinary process.
@@ -40,9 +40,9 @@ func Exec(ctx context.Context, stdin, name string, args ...string) (string, erro
 	cmd := exec.CommandContext(ctx, name, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	// One language for the error texts, whatever the machine speaks.
+	// English error texts, whatever the machine's language.
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	// A grandchild that keeps the pipes open must not hold us after the program has gone.
+	// A grandchild that keeps the pipes open must not delay the return after the program has ended.
 	cmd.WaitDelay = 2 * time.Second
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// SavedRules are the rules of all kinds at one time, in the form in which the tools load them again.
+// SavedRules holds the rules of all kinds at one time, in the form in which the tools load them
+// again.
 type SavedRules struct {
 	Legacy, Legacy6 string // of iptables-legacy-save and ip6tables-legacy-save
 	NFT4, NFT6      string // of iptables-nft-save and ip6tables-nft-save
 	// Tables are the tables of nf_tables, as "inet filter"; those that iptables keeps there too.
 	Tables []string
-	Own    []OwnTable // those that are nft's own, in the same order
+	Own    []OwnTable // nft's own tables, in the same order
 }
 
 // OwnTable is a table of nft's own, as nft -s list prints it.
@@ -26,8 +27,8 @@ type OwnTable struct {
 	Text string
 }
 
-// SaveRules lists the rules of this network namespace, those of iptables with iptables' own tools: what
-// iptables keeps in nf_tables cannot be loaded again from what nft prints. Counters are left out.
+// SaveRules lists the rules of this network namespace without counters. It lists those of iptables
+// with iptables' own tools: no tool can load again what nft prints of them.
 func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 	var saved SavedRules
 	for _, family := range []struct {
@@ -68,7 +69,7 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 			return saved, err
 		}
 		*family.into = rules.Existing(family.name, text, listing)
-		// A table that is nft's own is only mentioned, in a comment.
+		// iptables mentions a table of nft's own only in a comment.
 		for _, table := range rules.Iptables(family.name, text).Tables {
 			covered[table.ID()] = true
 		}
@@ -86,24 +87,24 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 	return saved, nil
 }
 
-// nftChains are the tables of nf_tables with the names of their chains, as nft list chains prints them; empty
-// where that is not in the kernel.
+// nftChains returns the tables of nf_tables with the names of their chains, as nft list chains
+// prints them; empty when the kernel lacks nf_tables.
 func (k Kernel) nftChains(ctx context.Context) (string, error) {
 	loaded, err := k.modules()
 	if err != nil {
 		return "", err
 	}
-	// A kernel without loadable modules does not tell whether it has nf_tables.
+	// A kernel without loadable modules does not show whether it has nf_tables.
 	if loaded != nil && k.moduleState("nf_tables", loaded) == ModuleAbsent {
 		return "", nil
 	}
 	return k.run(ctx, "", "nft", "list", "chains")
 }
 
-// RestoreRules makes the rules of this network namespace those that were saved: what was replaced is there
-// again, what was added is gone, what is as it was stays with its counters, while those of the others begin
-// at zero. A table of legacy iptables that did not exist stays, empty, since only its module can take it
-// away. nft's part is one transaction, as is each of iptables' tables.
+// RestoreRules makes the rules of this network namespace equal to saved: replaced tables return,
+// added ones go, and unchanged ones keep their counters, while those of the others begin at zero. A
+// new table of legacy iptables stays, empty, since only removing its module removes it. nft's part
+// is one transaction, as is each of iptables' tables.
 func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 	now, err := k.SaveRules(ctx)
 	if err != nil {
@@ -134,8 +135,8 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 	return nil
 }
 
-// restoreScript is what nft takes to make its tables those that were saved. Tables of iptables that are gone
-// are made, empty, for the order in which all are listed, and filled by iptables itself.
+// restoreScript returns the input with which nft makes its tables equal to saved. It makes missing
+// tables of iptables, empty, for the order of the listing; iptables itself fills them.
 func restoreScript(saved, now SavedRules) string {
 	var script strings.Builder
 	for _, table := range now.Tables {
@@ -158,7 +159,7 @@ func restoreScript(saved, now SavedRules) string {
 	return script.String()
 }
 
-// own is the text of a table, if it is nft's own.
+// own returns the text of a table, if it is nft's own.
 func (s SavedRules) own(table string) (text string, own bool) {
 	for _, t := range s.Own {
 		if t.Name == table {
@@ -168,7 +169,7 @@ func (s SavedRules) own(table string) (text string, own bool) {
 	return "", false
 }
 
-// emptyNewTables is what empties the legacy tables that exist and were not saved.
+// emptyNewTables returns the input that empties the legacy tables that exist and were not saved.
 func (k Kernel) emptyNewTables(names, saved string) string {
 	text, err := os.ReadFile(filepath.Join(k.proc(), names))
 	if err != nil {
@@ -185,7 +186,7 @@ func (k Kernel) emptyNewTables(names, saved string) string {
 	return b.String()
 }
 
-// Text is the saved rules for a reader, without dates and counters.
+// Text returns the saved rules for a reader, without dates and counters.
 func (s SavedRules) Text() string {
 	var b strings.Builder
 	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6} {
@@ -197,7 +198,7 @@ func (s SavedRules) Text() string {
 	return b.String()
 }
 
-// LoadRules loads rules as [Kernel.Apply] does; add keeps what the tables of iptables hold already.
+// LoadRules loads rules as [Kernel.Apply] does; add keeps the present contents of iptables' tables.
 func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 	var flags []string
 	if add {
@@ -222,8 +223,8 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 	return nil
 }
 
-// Differences are the ways in which these rules are not those of the settings, as the function of that
-// name has them.
+// Differences returns the ways in which these rules differ from those of the settings, like the
+// function of that name.
 func (s SavedRules) Differences(asked Settings) []string {
 	four, six := s.NFT4, s.NFT6
 	if asked.backend() == BackendLegacy {
@@ -237,9 +238,9 @@ func (s SavedRules) Differences(asked Settings) []string {
 	return Differences(only, State{Rules: four, Rules6: six, NFT: tables.String()})
 }
 
-// Rules are the rules of all kinds, a line each, in no order that matters: those of legacy iptables and of
-// iptables over nf_tables as "table -A CHAIN ...", policies other than ACCEPT among them, then nft's own
-// listing line by line. Empty tables and chains of iptables leave no line.
+// Rules returns the rules of all kinds, a line each, in no significant order: those of legacy
+// iptables and of iptables over nf_tables as "table -A CHAIN ...", with policies other than ACCEPT,
+// then nft's own listing line by line. Empty tables and chains of iptables leave no line.
 func (s SavedRules) Rules() []string {
 	var lines []string
 	for _, family := range []struct{ name, text string }{

@@ -1,12 +1,13 @@
-// Package tuning applies a scenario to the running kernel and proves it by reading it back.
+// Package tuning applies a scenario to the running kernel and verifies it by reading it back.
 //
-// Three questions are kept apart. [Kernel.Apply] makes the kernel so. [Kernel.ReadBack] asks the
-// kernel what it is now, trusting nothing that Apply did. [Differences] compares the two, and
-// [Changes] compares two readings, so that a setting which was altered behind our back in the middle
-// of a trial is found. The last two are pure.
+// Three questions stay apart. [Kernel.Apply] changes the kernel. [Kernel.ReadBack] asks the kernel
+// for its present state, trusting nothing that Apply did. [Differences] compares the two, and
+// [Changes] compares two readings, which reveals a foreign change of a setting in the middle of a
+// trial. The last two are pure.
 //
 // Everything acts on the network namespace of the calling process. nf_conntrack_max and the size of
-// the hash belong to the initial network namespace: in any other they are read-only and Apply says so.
+// the hash belong to the initial network namespace: in any other they are read-only and Apply says
+// so.
 package tuning
 
 import (
@@ -18,42 +19,43 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// The backends of iptables: the two sets of kernel tables that the tool of that name can talk to.
+// The backends of iptables: the two sets of kernel tables that the tool of that name can use.
 const (
 	BackendNFT    = "nft"
 	BackendLegacy = "legacy"
 )
 
-// Sysctl is one kernel parameter and the value it is to have.
+// Sysctl is one kernel parameter with its wanted value.
 type Sysctl = kernels.Setting
 
-// Settings is one kernel configuration: what a scenario asks of the kernel. The zero value asks for
-// nothing.
+// Settings is one kernel configuration: what a scenario requires of the kernel. The zero value
+// requires nothing.
 type Settings struct {
-	// LoadModules are loaded first, in this order; one that is there already is left alone. Parameters may
-	// follow a name, as in "nf_conntrack hashsize=4096"; a module that is there already does not get them.
+	// LoadModules are loaded first, in this order, unless the kernel has them. Parameters may
+	// follow a name, as in "nf_conntrack hashsize=4096"; a module that is already loaded does not
+	// get them.
 	LoadModules []string `json:"load_modules,omitempty"`
-	// RemoveModules are removed before anything is loaded, each after those that depend on it. Since
-	// rules hold references, all packet filter rules of the namespace are flushed before that.
+	// RemoveModules are removed before anything is loaded, each after those that depend on it.
+	// Since rules hold references, Apply first flushes all packet filter rules of the namespace.
 	RemoveModules []string `json:"remove_modules,omitempty"`
-	// Buckets is the size of the connection-tracking hash; 0 leaves the kernel's own. The kernel rounds
-	// it up to whole pages of 8-byte pointers. Setting it does not change nf_conntrack_max.
+	// Buckets is the size of the connection-tracking hash; 0 leaves the kernel's own. The kernel
+	// rounds it up to whole pages of 8-byte pointers. Setting it does not change nf_conntrack_max.
 	Buckets int `json:"buckets,omitempty"`
-	// Rules and Rules6 are in the format of iptables-save, for IPv4 and IPv6. The tables which they name
-	// are replaced, as iptables-restore does.
+	// Rules and Rules6 are in the format of iptables-save, for IPv4 and IPv6. They replace the
+	// tables that they name, as iptables-restore does.
 	Rules        string `json:"rules,omitempty"`
 	Rules6       string `json:"rules6,omitempty"`
 	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (the default) or BackendLegacy
 	// NFT is a script for nft -f, loaded after Rules and Rules6.
 	NFT string `json:"nft,omitempty"`
-	// IPVS is what ipvsadm -R takes: services of the kernel's load balancer, added after the rules.
+	// IPVS is input of ipvsadm -R: services of the kernel's load balancer, added after the rules.
 	IPVS string `json:"ipvs,omitempty"`
 	// Sysctl are written last and in this order, since most keys of connection tracking exist only
-	// once the module is loaded, and rules load it.
+	// while the module is loaded, and rules load it.
 	Sysctl []Sysctl `json:"sysctl,omitempty"`
 }
 
-// Validate says what in the settings contradicts itself or can never be applied.
+// Validate returns an error for settings that contradict each other or can never be applied.
 func (s Settings) Validate() error {
 	var errs []error
 	switch s.RulesBackend {
@@ -103,7 +105,7 @@ func (s Settings) Validate() error {
 	return errors.Join(errs...)
 }
 
-// needsConntrack says whether a setting can be made only while nf_conntrack is loaded.
+// needsConntrack reports whether a setting can be made only while nf_conntrack is loaded.
 func (s Settings) needsConntrack() bool {
 	if s.Buckets > 0 {
 		return true
@@ -121,9 +123,9 @@ func (s Settings) backend() string {
 	return s.RulesBackend
 }
 
-// Tools are the programs that applying and reading back these settings runs, by name and in the order
-// of their first use: what a guest must hold. Modules are loaded with modprobe only where
-// [Kernel.LoadModule] is not set; modprobe is not listed.
+// Tools returns the programs that applying and reading back these settings runs, by name and in the
+// order of their first use: a guest must hold them. It does not list modprobe, which loads modules
+// only where [Kernel.LoadModule] is not set.
 func (s Settings) Tools() []string {
 	var tools []string
 	if len(s.RemoveModules) > 0 {
@@ -144,8 +146,8 @@ func (s Settings) Tools() []string {
 	return tools
 }
 
-// tool is a name as iptables-nft-restore: the plain name may be either backend, as the distribution
-// chose.
+// tool returns a name such as iptables-nft-restore: the plain name may be either backend, as the
+// distribution chose.
 func (s Settings) tool(family, verb string) string {
 	return family + "-" + s.backend() + "-" + verb
 }

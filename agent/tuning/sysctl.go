@@ -12,18 +12,18 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// sysctlPath is the path of a key below /proc/sys.
+// sysctlPath returns the path of a key below /proc/sys.
 func sysctlPath(key string) (string, error) {
 	canonical, _ := kernels.Key(key)
 	path := kernels.SwapSeparators(canonical)
-	// Two dots in a name become the parent folder: nothing outside /proc/sys may be written.
+	// Two dots in a name become the parent folder: sysctlPath rejects paths outside /proc/sys.
 	if !filepath.IsLocal(path) || filepath.Clean(path) != path || strings.ContainsAny(path, " \t\n\x00") {
 		return "", fmt.Errorf("sysctl %q: not the name of a kernel parameter", key)
 	}
 	return path, nil
 }
 
-// readSysctl is the current value of a key without the surrounding white space.
+// readSysctl returns the current value of a key without the surrounding white space.
 func (k Kernel) readSysctl(key string) (string, error) {
 	path, err := sysctlPath(key)
 	if err != nil {
@@ -53,7 +53,7 @@ func (k Kernel) writeSysctl(key, value string) error {
 	return nil
 }
 
-// explainSysctl says why a key could not be opened, in the terms of the reader of the report.
+// explainSysctl says why a key could not be opened, for the reader of the report.
 func (k Kernel) explainSysctl(key, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,7 +67,7 @@ func (k Kernel) explainSysctl(key, path string, err error) error {
 	return fmt.Errorf("sysctl %s: %w", key, err)
 }
 
-// missingSysctl names the nearest key that exists, or what is missing from the kernel altogether.
+// missingSysctl names the nearest existing key, or what the kernel lacks.
 func (k Kernel) missingSysctl(path string) string {
 	folder, name := filepath.Split(path)
 	entries, err := os.ReadDir(k.procSys(folder))

@@ -7,7 +7,7 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Answer is yes, no, or unknown where there is no evidence either way.
+// Answer is yes, no, or unknown without evidence either way.
 type Answer string
 
 // The answers.
@@ -19,15 +19,15 @@ const (
 
 // The kinds of evidence for [Tracking], the strongest first.
 const (
-	evidenceAbsent = "absent" // connection tracking is not in the kernel
+	evidenceAbsent = "absent" // the kernel has no connection tracking
 	evidenceHooks  = "hooks"  // the kernel's own list of hooks
-	evidenceCount  = "count"  // there are entries
-	evidenceRules  = "rules"  // what the rules need
+	evidenceCount  = "count"  // the table has entries
+	evidenceRules  = "rules"  // requirements of the rules
 )
 
 // Tracking says whether packets of this network namespace pass through connection tracking. Since
-// Linux 4.14 the module alone tracks nothing: its hooks are registered when the first rule needs them,
-// for each address family apart.
+// Linux 4.14 the module alone tracks nothing: the kernel registers its hooks when the first rule
+// needs them, separately for each address family.
 type Tracking struct {
 	IPv4     Answer `json:"ipv4"`
 	IPv6     Answer `json:"ipv6"`
@@ -35,7 +35,7 @@ type Tracking struct {
 	Evidence string `json:"evidence"` // a sentence
 }
 
-// tracking finds the best evidence there is.
+// tracking returns the best available evidence.
 func (k Kernel) tracking(state State) Tracking {
 	if !state.Loaded {
 		return Tracking{IPv4: No, IPv6: No, Source: evidenceAbsent, Evidence: "connection tracking is not loaded"}
@@ -46,9 +46,9 @@ func (k Kernel) tracking(state State) Tracking {
 	return inferTracking(state)
 }
 
-// inferTracking judges by the rules that were read, and by the count where they say nothing. Without a
-// rule that needs it the answer is no only if the rules of all kinds were seen; enable_hooks=1, which
-// modprobe can be given, leaves no trace but the count.
+// inferTracking judges by the rules read, and by the count where they are inconclusive. Without a
+// rule that needs tracking the answer is no only if the rules of all kinds were read;
+// enable_hooks=1, a parameter of the module, shows only in the count.
 func inferTracking(state State) Tracking {
 	t := Tracking{IPv4: No, IPv6: No, Source: evidenceRules, Evidence: "nothing is tracked, because no rule asks for it"}
 	read := rules.Read(state.texts())
