@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributeTypeMask leaves out the flags that share a field with an attribute's number.
+// attributeTypeMask removes the flags that share a field with an attribute's number.
 const attributeTypeMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 
 var errNetlinkFormat = errors.New("not the format of ctnetlink")
 
-// Attributes calls each for every netlink attribute in data, without copying. The numbers come without the
-// flags that share their field.
+// Attributes calls each for every netlink attribute in data, without copying. The numbers come
+// without the flags that share their field.
 func Attributes(data []byte, each func(kind int, value []byte) error) error {
 	return attributes(data, each)
 }

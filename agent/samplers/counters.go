@@ -21,26 +21,26 @@ var (
 	errNoSource  = errors.New("this kernel has no /proc/net/stat/nf_conntrack, and nf_conntrack_netlink is not loaded")
 )
 
-// netlinkPause is how long ctnetlink is left alone after it has failed: each question may make the
-// kernel run modprobe.
+// netlinkPause is the wait after a failure of ctnetlink: each question may make the kernel run
+// modprobe.
 const netlinkPause = 5 * time.Second
 
-// counterReader reads the counters from the best source that there is:
-// /proc/net/stat/nf_conntrack, which costs the least, needs no privilege and loads nothing, else
-// ctnetlink. Debian's kernels have the file, Ubuntu's do not.
+// counterReader reads the counters from the best available source: /proc/net/stat/nf_conntrack,
+// which is the cheapest, needs no privilege and loads nothing, else ctnetlink. Debian's kernels
+// have the file, Ubuntu's do not.
 //
-// A question to ctnetlink makes the kernel load nf_conntrack_netlink, and nf_conntrack beneath it. So none
-// is asked while nf_conntrack is absent, which may be the point of the scenario. Once it is there, loading
-// the other tracks nothing; from Linux 5.19 on entries do not change either, before that each carries room
-// for events with or without it.
+// A question to ctnetlink makes the kernel load nf_conntrack_netlink, and nf_conntrack beneath it.
+// So counterReader asks none while nf_conntrack is absent, which may be the point of the scenario.
+// Once the kernel has it, loading the other tracks nothing; from Linux 5.19 on entries do not
+// change either, before that each has room for events with or without it.
 type counterReader struct {
 	proc, sys string
 	passive   bool // ask ctnetlink only if that loads no module
 	stat      procFile
 	buffer    []byte
 	netlink   *netlinkStats
-	source    string // of the last reading
-	failure   error  // the last of ctnetlink
+	source    string // of the latest reading
+	failure   error  // the latest of ctnetlink
 	pauseTo   time.Duration
 }
 
@@ -52,8 +52,8 @@ func newCounterReader(options Options) *counterReader {
 	}
 }
 
-// read reads the counters. loaded says whether the table's parameters are there. The error is
-// errNotLoaded when connection tracking is not in the kernel.
+// read reads the counters. loaded says whether the table's parameters exist. The error is
+// errNotLoaded when the kernel has no connection tracking.
 func (c *counterReader) read(loaded bool) (*reading, error) {
 	stat, err := c.readStat()
 	if err == nil {
@@ -83,7 +83,7 @@ func (c *counterReader) readStat() (*procStat, error) {
 	return parseProcStat(string(text))
 }
 
-// ask asks ctnetlink, if it may.
+// ask asks ctnetlink, if permitted.
 func (c *counterReader) ask() (*reading, error) {
 	if c.netlink == nil {
 		if now := monotonic(); now < c.pauseTo {
@@ -106,8 +106,8 @@ func (c *counterReader) ask() (*reading, error) {
 	return r, nil
 }
 
-// expectations is the number of expectations at present: those made less those removed, as the per-CPU
-// counters have it, without a walk; -1 when the kernel does not tell.
+// expectations returns the present number of expectations without a walk: those made less those
+// removed, from the per-CPU counters; -1 when unknown.
 func (c *counterReader) expectations(loaded bool) int64 {
 	if stat, err := c.readStat(); err == nil {
 		return int64(int32(stat.expectCreate - stat.expectDelete))
@@ -125,12 +125,12 @@ func (c *counterReader) expectations(loaded bool) int64 {
 	return n
 }
 
-// present says whether connection tracking is in the kernel, where its parameters are hidden.
+// present reports whether the kernel has connection tracking, where its parameters are hidden.
 func (c *counterReader) present() bool { return exists(c.sys, "module/nf_conntrack") }
 
-// mayAsk says whether ctnetlink may be asked, given that nf_conntrack is there: loading its module is
-// permitted, or it is loaded, or nothing is loaded because connection tracking is built in. (ctnetlink may
-// still be a module then; that changes nothing that is measured.)
+// mayAsk reports whether counterReader may ask ctnetlink when nf_conntrack exists: the options
+// permit loading its module, or it is loaded, or connection tracking is built in. (ctnetlink may
+// still be a module then; that changes nothing that the trial measures.)
 func (c *counterReader) mayAsk() bool {
 	if !c.passive || exists(c.sys, "module/nf_conntrack_netlink") {
 		return true

@@ -7,7 +7,7 @@ import (
 // The per-CPU counters of connection tracking, numbered as in enum ctattr_stats_cpu of
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
-	statSearched      = 1 // always 0 since Linux 4.10, as are new, ignore, delete and delete_list by now
+	statSearched      = 1 // always 0 since Linux 4.10, like new, ignore, delete, delete_list
 	statFound         = 2
 	statNew           = 3
 	statInvalid       = 4
@@ -25,7 +25,7 @@ const (
 	statCount         = 16
 )
 
-// conntrackCounters are the places of those that results.Counters holds.
+// conntrackCounters maps the kernel's numbers to the fields of results.Counters.
 var conntrackCounters = map[int]results.Counter[results.Counters]{
 	statDrop: results.Named("drop"), statEarlyDrop: results.Named("early_drop"), statInsertFailed: results.Named("insert_failed"),
 	statChainTooLong: results.Named("chain_toolong"), statClashResolve: results.Named("clash_resolve"),
@@ -33,13 +33,13 @@ var conntrackCounters = map[int]results.Counter[results.Counters]{
 	statSearchRestart: results.Named("search_restart"), statError: results.Named("error"),
 }
 
-// cpuStat is one CPU's counters; the kernel's are 32 bits wide and wrap.
+// cpuStat holds one CPU's counters; the kernel's are 32 bits wide and wrap.
 type cpuStat struct {
 	cpu    int
 	values [statCount]uint32
 }
 
-// reading is the counters of all possible CPUs at one instant.
+// reading holds the counters of all possible CPUs at one instant.
 type reading struct {
 	cpus []cpuStat
 	have [statCount]bool // which counters this kernel has
@@ -50,11 +50,11 @@ type accumulator struct {
 	last   map[int][statCount]uint32
 	sum    [statCount]int64
 	have   [statCount]bool
-	resets int64 // how often a counter fell, other than by wrapping: the module was loaded anew
+	resets int64 // falls of a counter without a wrap: the module was reloaded
 }
 
-// baseline makes this reading zero. A nil reading (connection tracking not loaded) makes the first
-// that comes later count in full, since the kernel starts at zero.
+// baseline makes this reading zero. After a nil reading (connection tracking not loaded) the first
+// later one counts in full, since the kernel starts at zero.
 func (a *accumulator) baseline(r *reading) {
 	*a = accumulator{last: map[int][statCount]uint32{}}
 	if r == nil {
@@ -66,16 +66,17 @@ func (a *accumulator) baseline(r *reading) {
 	}
 }
 
-// add accounts for a reading. Between two readings a counter may wrap once: at ten readings a second
-// that takes 20 thousand million events a second on one CPU.
+// add accounts for a reading. Between two readings a counter may wrap once: at ten readings a
+// second that takes 20 thousand million events a second on one CPU.
 func (a *accumulator) add(r *reading) {
 	a.have = r.have
 	for _, c := range r.cpus {
-		last := a.last[c.cpu] // all zero for a CPU not seen before
+		last := a.last[c.cpu] // all zero for a new CPU
 		for i, value := range c.values {
 			step := value - last[i] // modulo 2^32
 			if step > 1<<31 {
-				// It fell. No kernel counts 2^31 events between two readings: it started anew.
+				// The counter fell. No kernel counts 2^31 events between two readings: it restarted
+				// at zero.
 				step = value
 				a.resets++
 			}
@@ -96,8 +97,8 @@ func (a *accumulator) counters() results.Counters {
 	return all
 }
 
-// absent names the counters that this kernel does not keep, so that their zeros are not taken for
-// measured ones.
+// absent returns the names of the counters that this kernel does not keep, so that readers do not
+// take their zeros for measurements.
 func (a *accumulator) absent() []string {
 	var names []string
 	for i := range a.have {

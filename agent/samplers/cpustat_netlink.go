@@ -21,9 +21,9 @@ const (
 	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
 )
 
-// netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user namespace
-// that owns the network namespace). The first question loads nf_conntrack_netlink, and with it
-// nf_conntrack, if they are modules and absent: see counterReader.
+// netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user
+// namespace that owns the network namespace). The first question loads nf_conntrack_netlink, and
+// with it nf_conntrack, if they are modules and absent: see counterReader.
 type netlinkStats struct{ conn *netlink.Conn }
 
 func dialStats() (*netlinkStats, error) {
@@ -42,7 +42,7 @@ const (
 	statExpectDelete = 3
 )
 
-// expectations is the number of expectations at present.
+// expectations returns the present number of expectations.
 func (s *netlinkStats) expectations() (int64, error) {
 	r, err := s.ask(expStatsMessageType)
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *netlinkStats) close() error {
 	return nil
 }
 
-// parseMessage adds one CPU: a struct nfgenmsg whose res_id is the CPU, then attributes of 32 bits, big
-// endian, by number. Attributes that are not known are left out: newer kernels may send more.
+// parseMessage adds one CPU: a struct nfgenmsg whose res_id is the CPU, then attributes of 32 bits,
+// big endian, by number. It skips unknown attributes: newer kernels may send more.
 func (r *reading) parseMessage(data []byte) error {
 	if len(data) < nfgenmsgLength {
 		return fmt.Errorf("%w: message of %d bytes", errNetlinkFormat, len(data))

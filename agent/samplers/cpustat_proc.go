@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// procColumns are the columns of /proc/net/stat/nf_conntrack by the names in its header, which are not
-// always what they hold: clashres replaced searched, and chainlength, which replaced delete_list, counts
-// inserts refused because the chain was too long.
+// procColumns maps the columns of /proc/net/stat/nf_conntrack by the names in its header, which do
+// not always match the contents: clashres replaced searched, and chainlength, which replaced
+// delete_list, counts inserts refused because the chain was too long.
 var procColumns = map[string]int{
 	"searched": statSearched, "found": statFound, "new": statNew, "invalid": statInvalid, "ignore": statIgnore,
 	"delete": statDelete, "delete_list": statDeleteList, "insert": statInsert, "insert_failed": statInsertFailed,
@@ -19,17 +19,18 @@ var procColumns = map[string]int{
 
 var errStatFormat = errors.New("not the format of /proc/net/stat/nf_conntrack")
 
-// procStat is what /proc/net/stat/nf_conntrack says besides the counters.
+// procStat holds the contents of /proc/net/stat/nf_conntrack.
 type procStat struct {
 	reading
 	entries int64 // the count of the namespace: the same number in each row
-	// Expectations made by helpers since the module was loaded, over all CPUs; 32 bits each in the kernel.
+	// Expectations made by helpers since the module was loaded, over all CPUs; 32 bits each in the
+	// kernel.
 	expectNew, expectCreate, expectDelete uint32
 }
 
-// parseProcStat reads /proc/net/stat/nf_conntrack (CONFIG_NF_CONNTRACK_PROCFS; any user may read it): a
-// header and one row for each possible CPU, in hexadecimal. Columns are found by their names, since
-// older kernels have fewer.
+// parseProcStat reads /proc/net/stat/nf_conntrack (CONFIG_NF_CONNTRACK_PROCFS; any user may read
+// it): a header and one row for each possible CPU, in hexadecimal. It finds columns by their names,
+// since older kernels have fewer.
 func parseProcStat(text string) (*procStat, error) {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	header := strings.Fields(lines[0])

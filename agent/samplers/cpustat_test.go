@@ -10,7 +10,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// The files are in the formats of the kernels that their names say.
+// TestParseProcStat reads files in the formats of the kernels that their names say.
 func TestParseProcStat(t *testing.T) {
 	for name, want := range map[string]struct {
 		cpus    int

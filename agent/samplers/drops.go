@@ -11,22 +11,23 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// dropReasons bounds the reasons that are told apart; Linux 6.18 has about 120. Those of other
+// dropReasons bounds the reasons counted separately; Linux 6.18 has about 120. Those of other
 // subsystems (wireless, Open vSwitch) begin at 65536 and are counted together.
 const dropReasons = 512
 
-// otherReasons is the name of what is counted together.
+// otherReasons is the name of the reasons counted together.
 const otherReasons = "OTHER"
 
-// dropWatcher counts the packets that the kernel drops, by its own reason: a program at the raw tracepoint
-// kfree_skb adds one to an element of an array. It needs Linux 5.17 (or 5.15 of Ubuntu), CONFIG_BPF_SYSCALL, BTF for the names,
-// and CAP_BPF with CAP_PERFMON in the initial user namespace. It sees the whole machine.
+// dropWatcher counts the packets that the kernel drops, by its own reason: a program at the raw
+// tracepoint kfree_skb increments an element of an array. It needs Linux 5.17 (or 5.15 of Ubuntu),
+// CONFIG_BPF_SYSCALL, BTF for the names, and CAP_BPF with CAP_PERFMON in the initial user
+// namespace. It sees the whole machine.
 //
-// The limit of locked memory needs no raising: every kernel that has reasons accounts to memory cgroups.
+// The limit of locked memory may stay: every kernel that has reasons accounts to memory cgroups.
 // (The library's package for it works in init, before a guest's PID 1 has mounted anything.)
 //
-// What connection tracking drops has the reason NETFILTER_DROP, as has what a rule drops: the counter drop
-// tells them apart.
+// Drops of connection tracking have the reason NETFILTER_DROP, like a rule's: the counter drop
+// distinguishes them.
 type dropWatcher struct {
 	counts *ebpf.Map
 	link   link.Link
@@ -56,19 +57,19 @@ func watchDrops() (w *dropWatcher, err error) {
 		return w, fmt.Errorf("load the program that counts drops: %w", err)
 	}
 	w.link, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "kfree_skb", Program: program})
-	err = errors.Join(err, program.Close()) // the link holds it
+	err = errors.Join(err, program.Close()) // the link holds the program
 	if err != nil {
 		return w, fmt.Errorf("attach to the tracepoint kfree_skb: %w", err)
 	}
 	return w, nil
 }
 
-// countDrops adds one to the element of the reason, the third argument of kfree_skb(skb, location,
+// countDrops increments the element of the reason, the third argument of kfree_skb(skb, location,
 // reason, ...). The last element takes all reasons beyond the array.
 func countDrops(counts int) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.R1, 16, asm.DWord),
-		asm.LSh.Imm(asm.R1, 32), // an int in a register: only the lower half is said to be set
+		asm.LSh.Imm(asm.R1, 32), // an int in a register: only the lower half is defined
 		asm.RSh.Imm(asm.R1, 32),
 		asm.JLT.Imm(asm.R1, dropReasons-1, "known"),
 		asm.Mov.Imm(asm.R1, dropReasons-1),
@@ -85,7 +86,7 @@ func countDrops(counts int) asm.Instructions {
 	}
 }
 
-// reasonNames are the kernel's own names of its reasons, without their prefix.
+// reasonNames returns the kernel's own names of its reasons, without their prefix.
 func reasonNames() (map[uint32]string, error) {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
@@ -98,7 +99,7 @@ func reasonNames() (map[uint32]string, error) {
 	names := make(map[uint32]string, len(reasons.Values))
 	for _, v := range reasons.Values {
 		name := strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
-		// Not reasons, but the ends of the list and the marker of a packet that was consumed.
+		// MAX and SUBSYS_MASK are no reasons, nor is the value of a consumed packet.
 		if v.Value < dropReasons-1 && name != "MAX" && name != "SUBSYS_MASK" {
 			names[uint32(v.Value)] = name
 		}
@@ -106,12 +107,13 @@ func reasonNames() (map[uint32]string, error) {
 	return names, nil
 }
 
-// read is the number of packets by reason since the watcher began; reasons without any are left out.
+// read returns the number of packets by reason since the watcher began; it omits reasons without
+// any.
 func (w *dropWatcher) read() (map[string]int64, error) {
 	keys, values := make([]uint32, dropReasons), make([]uint64, dropReasons)
 	var cursor ebpf.MapBatchCursor
 	n, err := w.counts.BatchLookup(&cursor, keys, values, nil)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which says that the end was reached
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // means that the end was reached
 		return nil, fmt.Errorf("read the drops by reason: %w", err)
 	}
 	drops := map[string]int64{}
@@ -145,7 +147,7 @@ func (w *dropWatcher) close() error {
 	return errors.Join(errs...)
 }
 
-// dropsSince is the difference to an earlier reading.
+// dropsSince returns the difference from an earlier reading.
 func dropsSince(now, base map[string]int64) map[string]int64 {
 	for name, count := range base {
 		if now[name] -= count; now[name] <= 0 {

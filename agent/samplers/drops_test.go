@@ -17,9 +17,9 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// TestWatchDrops makes the kernel drop datagrams for want of a port and by a rule, and finds the reasons.
-// It runs in the initial user namespace, where alone programs may be loaded, but in a network namespace of
-// its own.
+// TestWatchDrops makes the kernel drop datagrams at a closed port and by a rule, and finds the
+// reasons. It runs in the initial user namespace, the only one that may load programs, but in its
+// own network namespace.
 func TestWatchDrops(t *testing.T) {
 	if os.Getuid() != 0 {
 		hosttest.Skip(t, "loading a program is for root")
@@ -30,7 +30,8 @@ func TestWatchDrops(t *testing.T) {
 		err     error
 	}
 	outcomes := make(chan outcome)
-	// The thread goes with the goroutine that does not unlock it, and the namespace with the thread.
+	// The goroutine does not unlock its thread, so the thread ends with it, and the namespace with
+	// the thread.
 	go func() {
 		var o outcome
 		o.system, o.refused, o.err = dropDatagrams(t.Context())
@@ -50,7 +51,7 @@ func TestWatchDrops(t *testing.T) {
 	t.Logf("drops: %v", o.system.Drops)
 }
 
-// fewestDrops is how many of the datagrams the kernel drops at least.
+// fewestDrops is the least number of datagrams that the kernel drops.
 const fewestDrops = 25
 
 // dropDatagrams sends datagrams to a closed port in a network namespace of its own.
@@ -82,7 +83,8 @@ func dropDatagrams(ctx context.Context) (system *System, refused, err error) {
 	_, _ = conn.Write([]byte("before the mark"))
 	s.Mark()
 	for range 50 {
-		_, _ = conn.Write([]byte("x")) // every other one only reports that the port of the one before is closed
+		// every other one only reports the closed port of the one before
+		_, _ = conn.Write([]byte("x"))
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		sample, err := s.FullSample(ctx)

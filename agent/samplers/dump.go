@@ -12,49 +12,51 @@ import (
 	"time"
 )
 
-// DefaultTop is how many source addresses a dump names.
+// DefaultTop is the number of source addresses that a dump names by default.
 const DefaultTop = 10
 
-// Composition is what the table holds, from one walk over it.
+// Composition holds the contents of the table, from one walk over it.
 type Composition struct {
-	Entries int64         `json:"entries"` // seen by the walk; what expired meanwhile is left out
-	Assured int64         `json:"assured"` // that early_drop may not evict
+	Entries int64         `json:"entries"` // seen by the walk, without those that expired meanwhile
+	Assured int64         `json:"assured"` // early_drop may not evict these
 	Took    time.Duration `json:"took_ns"`
 	Source  string        `json:"source"` // sourceNetlink or sourceProcfs
 	// States are sorted by falling number of entries.
 	States []StateCount `json:"states,omitempty"`
-	// Sources are the addresses that the most entries come from (of the original direction), sorted by
+	// Sources are the addresses with the most entries (of the original direction), sorted by
 	// falling number of entries.
 	Sources []SourceCount `json:"sources,omitempty"`
-	// Addresses is how many different source addresses there are; 0 when they were too many to count.
+	// Addresses is the number of different source addresses; 0 when they were too many to count.
 	Addresses int64 `json:"addresses,omitempty"`
 }
 
-// StateCount is the entries of one protocol in one state.
+// StateCount counts the entries of one protocol in one state.
 type StateCount struct {
 	Protocol string `json:"protocol"` // tcp, udp, icmp, ..., or its number
-	// State is as /proc/net/nf_conntrack spells it for protocols that have states (SYN_SENT, TIME_WAIT); for
-	// others it is UNREPLIED or REPLIED.
+	// State is as /proc/net/nf_conntrack spells it for protocols that have states (SYN_SENT,
+	// TIME_WAIT); for others it is UNREPLIED or REPLIED.
 	State   string `json:"state"`
 	Entries int64  `json:"entries"`
 	Assured int64  `json:"assured"`
 }
 
-// SourceCount is the entries from one address. The true number lies between Entries-Error and Entries.
+// SourceCount counts the entries from one address. The true number lies between Entries-Error and
+// Entries.
 type SourceCount struct {
 	Address netip.Addr `json:"address"`
 	Entries int64      `json:"entries"`
 	Error   int64      `json:"error,omitempty"`
 }
 
-// Dump walks the whole table once and says what it holds; top is how many source addresses to name, 0
-// is DefaultTop. It is for after the load: the walk takes locks bucket by bucket, frees entries that have
-// expired, and takes 0.2 s or more for 100,000 entries on an idle machine. Memory is bounded whatever the
-// size of the table: entries are read in pieces of 64 KiB and counted at once.
+// Dump walks the whole table once and returns its composition; top is the number of source
+// addresses to name, 0 is DefaultTop. Call it after the load: the walk takes locks bucket by
+// bucket, frees entries that have expired, and takes 0.2 s or more for 100,000 entries on an idle
+// machine. Memory is bounded whatever the size of the table: Dump reads entries in pieces of 64 KiB
+// and counts them at once.
 //
-// It asks ctnetlink (CAP_NET_ADMIN), which makes the kernel load nf_conntrack_netlink unless Options.Passive
-// forbids it, else reads /proc/net/nf_conntrack (root, CONFIG_NF_CONNTRACK_PROCFS). A table that is not there
-// is empty. When ctx ends first, what was counted until then is returned with ctx's error.
+// It asks ctnetlink (CAP_NET_ADMIN), which makes the kernel load nf_conntrack_netlink unless
+// Options.Passive forbids it, else reads /proc/net/nf_conntrack (root, CONFIG_NF_CONNTRACK_PROCFS).
+// A missing table is empty. When ctx ends first, Dump returns the counts so far with ctx's error.
 func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
 	s.mu.Lock()
 	counters := s.counters
@@ -79,7 +81,7 @@ func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
 	return c, nil
 }
 
-// walk counts the entries, through ctnetlink if it may be asked and answers.
+// walk counts the entries, through ctnetlink if that is permitted and answers.
 func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, source string, err error) {
 	tally = newTableTally()
 	netlinkErr := errNoSource
@@ -95,7 +97,7 @@ func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, sou
 	return tally, sourceProcfs, nil
 }
 
-// entry is what is counted of an entry of the table.
+// entry holds the counted properties of an entry of the table.
 type entry struct {
 	protocol uint8
 	state    uint8 // by number; noState for protocols without
@@ -118,8 +120,8 @@ type stateKey struct {
 	replied         bool
 }
 
-// keptAddresses bounds the memory for source addresses, at some 2 MiB. With that many counters no address
-// that holds more than 1/16384 of the entries is missed.
+// keptAddresses bounds the memory for source addresses, at some 2 MiB. That many counters find
+// every address with more than 1/16384 of the entries.
 const keptAddresses = 1 << 14
 
 func newTableTally() *tableTally {
@@ -182,8 +184,8 @@ func protocolName(number uint8) string {
 	return strconv.Itoa(int(number))
 }
 
-// The states by number, as the kernel spells them in /proc/net/nf_conntrack (tcp_conntrack_names and
-// sctp_conntrack_names).
+// The states by number, as the kernel spells them in /proc/net/nf_conntrack (tcp_conntrack_names
+// and sctp_conntrack_names).
 var (
 	tcpStates  = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
 	sctpStates = []string{"NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED"}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+// From include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
 	ipctnlMsgCTGet = 1
 
@@ -35,7 +35,7 @@ const (
 // walkNetlink lists the table through ctnetlink.
 func walkNetlink(ctx context.Context, each func(entry)) error { return Walk(ctx, parsed(each)) }
 
-// parsed is what takes the attributes of an entry for one that takes the entry.
+// parsed adapts a function of entries to one of attributes.
 func parsed(each func(entry)) func([]byte) error {
 	return func(attributes []byte) error {
 		e, err := parseEntry(attributes)
@@ -46,17 +46,17 @@ func parsed(each func(entry)) func([]byte) error {
 	}
 }
 
-// Walk lists the connection-tracking table of the calling thread's network namespace through ctnetlink
-// (CAP_NET_ADMIN) and hands over the attributes of each entry, which are valid until the call returns. The
-// pieces come as the kernel sends them: mdlayher/netlink would gather the whole answer first, which a guest
-// of 512 MiB has no room for.
+// Walk lists the connection-tracking table of the calling thread's network namespace through
+// ctnetlink (CAP_NET_ADMIN) and passes the attributes of each entry to each; they are valid until
+// each returns. It handles the pieces as the kernel sends them: mdlayher/netlink would gather the
+// whole answer first, for which a guest of 512 MiB has no room.
 func Walk(ctx context.Context, each func(attributes []byte) error) (err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("open a netfilter socket: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	// The kernel answers at once; that it is silent for so long means that something is wrong.
+	// The kernel answers at once; such a long silence is an error.
 	patience := unix.NsecToTimeval(netlinkTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
 		return fmt.Errorf("set a time limit for the netfilter socket: %w", err)
@@ -94,12 +94,12 @@ func dumpRequest() []byte {
 	return request
 }
 
-// parseDump reads the entries of one piece of the answer and says whether it was the last.
+// parseDump reads the entries of one piece of the answer and reports whether it was the last.
 func parseDump(data []byte, each func(entry)) (done bool, err error) {
 	return parseMessages(data, parsed(each))
 }
 
-// parseMessages hands over the attributes of each entry in one piece of the answer.
+// parseMessages passes the attributes of each entry in one piece of the answer to each.
 func parseMessages(data []byte, each func(attributes []byte) error) (done bool, err error) {
 	for len(data) >= unix.SizeofNlMsghdr {
 		length := int(binary.NativeEndian.Uint32(data))

@@ -41,10 +41,11 @@ var errTableLine = errors.New("not a line of /proc/net/nf_conntrack")
 
 // parseTableLine reads one line, as
 //
-//	ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=... [ASSURED] mark=0 zone=0 use=2
+//	ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=...
+//	[ASSURED] mark=0 zone=0 use=2
 //
-// The time-out is missing from entries that a flow table has taken over, the state from protocols that
-// have none.
+// The timeout is missing from entries that a flow table has taken over, the state from protocols
+// without states.
 func parseTableLine(line string) (entry, error) {
 	e := entry{state: noState, replied: true}
 	fields := strings.Fields(line)
@@ -62,7 +63,7 @@ func parseTableLine(line string) (entry, error) {
 			e.replied = false
 		case field == "[ASSURED]":
 			e.assured = true
-		case pair && name == "src" && !e.source.IsValid(): // the first is the original direction's
+		case pair && name == "src" && !e.source.IsValid(): // the original direction's comes first
 			if e.source, err = netip.ParseAddr(value); err != nil {
 				return e, fmt.Errorf("%w: %w", errTableLine, err)
 			}

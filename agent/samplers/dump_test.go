@@ -89,7 +89,8 @@ func TestDump(t *testing.T) {
 			if !errors.Is(err, os.ErrPermission) && !errors.Is(err, os.ErrNotExist) {
 				t.Error(err)
 			}
-			t.Logf("/proc/net/nf_conntrack: %v", err) // not readable by an ordinary user's namespace on every kernel
+			// on some kernels an ordinary user's namespace cannot read it
+			t.Logf("/proc/net/nf_conntrack: %v", err)
 		} else if diff := cmp.Diff(want, tally.composition(3), ignore, compare); diff != "" {
 			t.Errorf("through /proc (-want +got):\n%s", diff)
 		}
@@ -265,7 +266,7 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-// TestEntrySize holds the running kernel's own slab against the range that is known.
+// TestEntrySize compares the running kernel's own slab with the known range.
 func TestEntrySize(t *testing.T) {
 	if os.Getuid() != 0 {
 		hosttest.Skip(t, "/proc/slabinfo is for root")

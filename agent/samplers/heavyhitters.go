@@ -7,15 +7,15 @@ import (
 	"slices"
 )
 
-// heavyHitters counts the most frequent addresses of a stream in bounded memory: exactly while there are
-// no more different ones than counters, then by the Space-Saving algorithm (Metwally, Agrawal, El Abbadi:
-// Efficient Computation of Frequent and Top-k Elements in Data Streams, 2005): the rarest makes room and
-// leaves its count to the newcomer as the bound of the error.
+// heavyHitters counts the most frequent addresses of a stream in bounded memory: exactly up to as
+// many different ones as it has counters, then by the Space-Saving algorithm (Metwally, Agrawal, El
+// Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams, 2005): the newcomer
+// replaces the rarest and takes its count as the bound of the error.
 type heavyHitters struct {
 	capacity int
 	counters map[netip.Addr]*addressCounter
 	rarest   counterHeap
-	full     bool // an address was thrown out
+	full     bool // an address was replaced
 }
 
 type addressCounter struct {
@@ -48,7 +48,7 @@ func (h *heavyHitters) add(address netip.Addr) {
 	heap.Fix(&h.rarest, 0)
 }
 
-// top are the n most frequent addresses.
+// top returns the n most frequent addresses.
 func (h *heavyHitters) top(n int) []SourceCount {
 	all := make([]SourceCount, 0, len(h.rarest))
 	for _, c := range h.rarest {
@@ -60,7 +60,7 @@ func (h *heavyHitters) top(n int) []SourceCount {
 	return slices.Clone(all[:min(n, len(all))])
 }
 
-// distinct is the number of different addresses, 0 when there were too many.
+// distinct returns the number of different addresses, 0 when there were too many.
 func (h *heavyHitters) distinct() int64 {
 	if h.full {
 		return 0

@@ -7,17 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LogCounts is what the kernel log said since the last mark. The kernel limits "table full" lines to
-// 10 in 5 seconds together with other messages, so Lines says that packets were dropped, never how
-// many: that is the counter drop.
+// LogCounts counts lines of the kernel log since the last mark. The kernel limits "table full"
+// lines to 10 in 5 seconds together with other messages, so Lines says that packets were dropped,
+// never how many: that is the counter drop.
 type LogCounts struct {
 	Lines int64 `json:"lines"` // "table full, dropping packet"
-	// Suppressed sums the "callbacks suppressed" lines that followed a table-full line after the mark.
+	// Suppressed sums the "callbacks suppressed" lines that followed a table-full line after the
+	// mark.
 	Suppressed int64 `json:"suppressed"`
-	// Carried sums those that came before any: the kernel prints them with the next message, however much
-	// later, so they count messages from before the mark.
+	// Carried sums those that came before any: the kernel prints them with the next message,
+	// however much later, so they count messages from before the mark.
 	Carried int64 `json:"carried,omitempty"`
-	Missed  int64 `json:"missed,omitempty"` // records that were overwritten before they were read
+	Missed  int64 `json:"missed,omitempty"` // records overwritten before they were read
 	Bad     int64 `json:"bad,omitempty"`    // lines that put the trial in doubt (see LineKind.Bad)
 	Notes   int64 `json:"notes,omitempty"`  // lines about other limits (see LineKind.Note)
 }
@@ -28,20 +29,20 @@ type LogLine struct {
 	Record
 }
 
-// maxKeptRecords bounds the memory for records that nobody has taken: at most about 16 MiB.
+// maxKeptRecords bounds the memory for records not taken yet: at most about 16 MiB.
 const maxKeptRecords = 1 << 15
 
-// maxKeptLines bounds the lines that one sample brings.
+// maxKeptLines bounds the lines in one sample.
 const maxKeptLines = 256
 
 // logTally counts lines; it is pure.
 type logTally struct {
 	counts LogCounts
-	next   uint64 // sequence number expected, when started
+	next   uint64 // expected sequence number, when started
 	begun  bool
 }
 
-// add counts one record and says what it was.
+// add counts one record and returns its kind.
 func (t *logTally) add(r Record) LineKind {
 	if t.begun && r.Sequence > t.next {
 		t.counts.Missed += int64(r.Sequence - t.next)
@@ -49,7 +50,7 @@ func (t *logTally) add(r Record) LineKind {
 	t.next, t.begun = r.Sequence+1, true
 	kind := classifyLine(r.Message)
 	switch {
-	case r.Facility != 0: // written by a process: it proves nothing about the kernel
+	case r.Facility != 0: // a process wrote it: it proves nothing about the kernel
 		return ""
 	case kind == LineTableFull:
 		t.counts.Lines++
@@ -65,7 +66,7 @@ func (t *logTally) add(r Record) LineKind {
 	return kind
 }
 
-// mark starts the counts anew; what is read from now on belongs to the trial.
+// mark restarts the counts; later records belong to the trial.
 func (t *logTally) mark() { t.counts = LogCounts{} }
 
 // skip passes a record without counting it.
@@ -78,7 +79,7 @@ type kernelLog struct {
 	tally   logTally
 	lines   []LogLine // with a meaning, not taken yet
 	kept    []string  // raw records, not taken yet
-	dropped int64     // records not kept, for want of memory
+	dropped int64     // records not kept, for lack of memory
 }
 
 func openKernelLog(path string) (*kernelLog, error) {
@@ -90,8 +91,8 @@ func openKernelLog(path string) (*kernelLog, error) {
 	return &kernelLog{fd: fd, buffer: make([]byte, 16<<10)}, nil
 }
 
-// mark starts the counts anew with what is logged from now on. What was logged before is kept, but not
-// looked at: under emulation, judging a boot's lines takes longer than a sample may.
+// mark restarts the counts with later records. It keeps earlier records, but does not classify
+// them: under emulation, classifying a boot's lines takes longer than a sample may.
 func (l *kernelLog) mark() error {
 	err := l.readAll(func(record string) error {
 		sequence, err := kmsgSequence(record)
@@ -103,14 +104,14 @@ func (l *kernelLog) mark() error {
 	return err
 }
 
-// drain reads and counts what has come since the last call.
+// drain reads and counts the records since the last call.
 func (l *kernelLog) drain() error {
 	return l.readAll(func(record string) error {
 		r, err := parseKmsg(record)
 		if err != nil {
 			return err
 		}
-		// Of table-full lines the count says all; of others there may be many in an endless oops.
+		// The count says all about table-full lines; an endless oops may have many others.
 		if kind := l.tally.add(r); kind != "" && kind != LineTableFull && len(l.lines) < maxKeptLines {
 			l.lines = append(l.lines, LogLine{Kind: kind, Record: r})
 		}
@@ -118,8 +119,8 @@ func (l *kernelLog) drain() error {
 	})
 }
 
-// readAll calls each for every new record and keeps it. One call reads no more records than can be kept,
-// lest a kernel that logs without end holds the sampler.
+// readAll calls each for every new record and keeps it. One call reads at most as many records as
+// can be kept, so that a kernel that logs without end does not hold the sampler.
 func (l *kernelLog) readAll(each func(record string) error) error {
 	for range maxKeptRecords {
 		n, err := unix.Read(l.fd, l.buffer)
@@ -146,14 +147,14 @@ func (l *kernelLog) readAll(each func(record string) error) error {
 	return nil
 }
 
-// takeLines hands over the lines with a meaning and forgets them.
+// takeLines returns the lines with a meaning and forgets them.
 func (l *kernelLog) takeLines() []LogLine {
 	lines := l.lines
 	l.lines = nil
 	return lines
 }
 
-// takeRecords hands over the records and forgets them.
+// takeRecords returns the records and forgets them.
 func (l *kernelLog) takeRecords() (records []Record, dropped int64, err error) {
 	records = make([]Record, 0, len(l.kept))
 	for _, raw := range l.kept {

@@ -13,8 +13,8 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// fakeKernelLog is a kernel log whose records the test writes. A socket of packets keeps their borders, as
-// the device does.
+// fakeKernelLog returns a kernel log whose records the test writes. A socket of packets keeps their
+// borders, as the device does.
 func fakeKernelLog(t *testing.T) (l *kernelLog, write func(sequence int, message string)) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

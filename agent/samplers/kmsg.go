@@ -13,20 +13,20 @@ import (
 type Record struct {
 	Level    int    `json:"level"`    // 0 emergency .. 7 debug
 	Facility int    `json:"facility"` // 0 for the kernel's own messages
-	Sequence uint64 `json:"seq"`      // goes up by one; a gap is records that were overwritten unread
-	// Time is since boot, on the kernel's printk clock: near CLOCK_MONOTONIC, but neither slewed nor
-	// the same to the microsecond.
+	Sequence uint64 `json:"seq"`      // increases by one; a gap means records overwritten unread
+	// Time is since boot, on the kernel's printk clock: near CLOCK_MONOTONIC, but neither slewed
+	// nor the same to the microsecond.
 	Time    time.Duration `json:"time_ns"`
 	Flags   string        `json:"flags,omitempty"`  // "-", or "c" for the fragment of a line
 	Caller  string        `json:"caller,omitempty"` // thread or CPU, with CONFIG_PRINTK_CALLER
-	Message string        `json:"message"`          // with the escapes undone; may hold any byte
+	Message string        `json:"message"`          // without escapes; may hold any byte
 	Raw     string        `json:"raw,omitempty"`    // the record as read
 }
 
 var errKmsg = errors.New("not a record of the kernel log")
 
-// parseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by lines
-// that begin with a space and hold KEY=value pairs, which stay in Raw only.
+// parseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by
+// lines that begin with a space and hold KEY=value pairs, which stay in Raw only.
 func parseKmsg(record string) (Record, error) {
 	prefix, text, ok := strings.Cut(record, ";")
 	if !ok {
@@ -58,7 +58,7 @@ func parseKmsg(record string) (Record, error) {
 	if len(fields) > 3 {
 		r.Flags = fields[3]
 	}
-	// Fields after the flags came later and more may come: only the known one is read.
+	// Fields after the flags came later and more may come: parseKmsg reads only the known one.
 	for _, field := range fields[min(4, len(fields)):] {
 		if caller, ok := strings.CutPrefix(field, "caller="); ok {
 			r.Caller = caller
@@ -69,7 +69,7 @@ func parseKmsg(record string) (Record, error) {
 	return r, nil
 }
 
-// kmsgSequence is the sequence number of a record, which is all that is wanted of one that is passed over.
+// kmsgSequence returns the sequence number of a record, which suffices for one that is skipped.
 func kmsgSequence(record string) (uint64, error) {
 	_, rest, ok := strings.Cut(record, ",")
 	if !ok {

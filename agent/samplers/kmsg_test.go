@@ -125,7 +125,8 @@ func TestLogTally(t *testing.T) {
 	}
 	say("booting", full, full, "BUG: of the past")
 	tally.mark()
-	// The kernel prints what it suppressed before the mark with the next limited message after it.
+	// The kernel prints the count suppressed before the mark with the next limited message after
+	// it.
 	say("net_ratelimit: 5182 callbacks suppressed", full, full, "net_ratelimit: 7 callbacks suppressed", "TCP: too many orphaned sockets")
 	sequence += 30
 	say("Oops: 0000 [#1]", "Call Trace:")

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LinkLoss is what a link lost since the mark, in packets. A link that appeared after the mark counts in
-// full.
+// LinkLoss counts a link's packets and losses since the mark, in packets. A link that appeared
+// after the mark counts in full.
 type LinkLoss struct {
 	Name         string `json:"name"`
 	RxPackets    int64  `json:"rx_packets"`
 	TxPackets    int64  `json:"tx_packets"`
-	RxDropped    int64  `json:"rx_dropped"` // no buffer, or no protocol that wants it
+	RxDropped    int64  `json:"rx_dropped"` // no buffer, or no receiving protocol
 	TxDropped    int64  `json:"tx_dropped"`
 	RxErrors     int64  `json:"rx_errors"`
 	TxErrors     int64  `json:"tx_errors"`
@@ -43,7 +43,7 @@ func (r *linkReader) close() { r.handle.Close() }
 
 func (r *linkReader) read() ([]LinkLoss, error) {
 	links, err := r.handle.LinkList()
-	// An interrupted dump is whole but may mix two states: good enough for counters.
+	// An interrupted dump is complete but may mix two states: good enough for counters.
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, fmt.Errorf("list the links: %w", err)
 	}
@@ -68,7 +68,7 @@ func (r *linkReader) read() ([]LinkLoss, error) {
 	for _, queue := range queues {
 		attributes := queue.Attrs()
 		place, known := places[attributes.LinkIndex]
-		// A root counts what its children drop.
+		// A root counts its children's drops.
 		if !known || attributes.Parent != netlink.HANDLE_ROOT || attributes.Statistics == nil || attributes.Statistics.Queue == nil {
 			continue
 		}
@@ -79,7 +79,7 @@ func (r *linkReader) read() ([]LinkLoss, error) {
 	return losses, nil
 }
 
-// linksSince is the difference to an earlier reading, link by link.
+// linksSince returns the difference from an earlier reading, link by link.
 func linksSince(now, base []LinkLoss) []LinkLoss {
 	for i := range now {
 		n := &now[i]

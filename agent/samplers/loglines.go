@@ -5,13 +5,13 @@ import (
 	"strconv"
 )
 
-// LineKind is what a line of the kernel log means to a trial.
+// LineKind is the meaning of a line of the kernel log for a trial.
 type LineKind string
 
 // The kinds of lines. The empty kind is everything else.
 const (
 	LineTableFull  LineKind = "table-full" // a packet was dropped because the table is full
-	LineSuppressed LineKind = "suppressed" // lines that net_ratelimit held back
+	LineSuppressed LineKind = "suppressed" // lines that net_ratelimit suppressed
 	LinePanic      LineKind = "panic"
 	LineOops       LineKind = "oops"
 	LineBug        LineKind = "bug"
@@ -25,11 +25,11 @@ const (
 	LineSYNFlood   LineKind = "syn-flood"          // a listener's SYN queue overflowed
 	LineNeighbour  LineKind = "neighbour-overflow" // gc_thresh3 reached
 	LineOrphans    LineKind = "orphaned-sockets"
-	LineLostTime   LineKind = "lost-time" // the machine stood still: its host took the CPU away
+	LineLostTime   LineKind = "lost-time" // the machine stood still: its host withheld the CPU
 )
 
-// Bad says whether such a line puts the measurement in doubt: the kernel broke, or was short of
-// memory or time.
+// Bad reports whether such a line puts the measurement in doubt: the kernel broke, or lacked memory
+// or time.
 func (k LineKind) Bad() bool {
 	switch k {
 	case LinePanic, LineOops, LineBug, LineOOM, LineAllocation, LineLockup, LineHungTask, LineStall, LineWarning, LineCallTrace:
@@ -38,12 +38,13 @@ func (k LineKind) Bad() bool {
 	return false
 }
 
-// Note says whether such a line explains failures, or delays, that are not connection tracking's doing.
+// Note reports whether such a line explains failures or delays that connection tracking did not
+// cause.
 func (k LineKind) Note() bool {
 	return k == LineSYNFlood || k == LineNeighbour || k == LineOrphans || k == LineLostTime
 }
 
-// linePatterns are tried in turn; the first that matches names the line.
+// linePatterns are tried in turn; the first match names the line.
 var linePatterns = []struct {
 	kind    LineKind
 	pattern *regexp.Regexp
@@ -68,7 +69,7 @@ var linePatterns = []struct {
 	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
 }
 
-// classifyLine says what a line of the kernel log means.
+// classifyLine returns the kind of a line of the kernel log.
 func classifyLine(message string) LineKind {
 	for _, p := range linePatterns {
 		if p.pattern.MatchString(message) {
@@ -80,8 +81,9 @@ func classifyLine(message string) LineKind {
 
 var suppressedCount = regexp.MustCompile(`net_ratelimit: (\d+) callbacks suppressed`)
 
-// Suppressed is the number in a line such as "net_ratelimit: 5182 callbacks suppressed", 0 in any other.
-// It counts every message of the network code that is limited together, not table-full lines alone.
+// Suppressed returns the number in a line such as "net_ratelimit: 5182 callbacks suppressed", 0 for
+// any other. It counts all messages of the network code under the common limit, not table-full
+// lines alone.
 func Suppressed(message string) int64 {
 	match := suppressedCount.FindStringSubmatch(message)
 	if match == nil {

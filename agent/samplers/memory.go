@@ -11,28 +11,30 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// Memory is what connection tracking holds in memory, as the kernel accounts for it.
+// Memory is the memory of connection tracking, as the kernel accounts for it.
 type Memory struct {
-	// EntryBytes is the size of an entry with its padding: 256 on kernels since 6.1, 304 to 384 before.
+	// EntryBytes is the size of an entry with its padding: 256 on kernels since 6.1, 304 to 384
+	// before.
 	EntryBytes int64 `json:"entry_bytes"`
-	// Entries is how many are allocated, of all network namespaces, with those that a CPU keeps in stock.
+	// Entries counts allocated entries of all network namespaces, with those that a CPU keeps in
+	// stock.
 	Entries   int64 `json:"entries"`
 	SlabBytes int64 `json:"slab_bytes"` // the pages that hold them
 	HashBytes int64 `json:"hash_bytes"` // 8 bytes for each bucket
-	// Extensions (accounting, NAT, timestamps, labels) are further allocations of 128 bytes or more for each
-	// entry that has any, in the kernel's general caches: no one counts them apart. They show in
-	// System.SlabUnreclaimable.
+	// Extensions (accounting, NAT, timestamps, labels) are further allocations of 128 bytes or more
+	// for each entry that has any, in the kernel's general caches, which do not count them
+	// separately. They show in System.SlabUnreclaimable.
 	Source string `json:"source"` // "/proc/slabinfo"
 }
 
-// ErrNoSlab means that this kernel shows no slab cache of connection tracking: it is not loaded, or the
-// kernel was built without the listing.
+// ErrNoSlab means that this kernel shows no slab cache of connection tracking: it is not loaded, or
+// the kernel was built without the listing.
 var ErrNoSlab = errors.New("no slab cache named nf_conntrack")
 
-// ReadMemory asks the slab allocator. It is for before and after the load, since the listing stops all
-// creation of caches and walks every cache's partial slabs. /proc/slabinfo is for root; the cache is never
-// merged with others, since it is typesafe by RCU. Kernels before 4.7 have one for each network namespace,
-// which are added up.
+// ReadMemory asks the slab allocator. Call it before and after the load, since the listing stops
+// all creation of caches and walks every cache's partial slabs. /proc/slabinfo needs root; the
+// kernel never merges the cache with others, since it is typesafe by RCU. Kernels before 4.7 have
+// one for each network namespace; ReadMemory adds them up.
 func (s *Sampler) ReadMemory() (Memory, error) {
 	proc, err := procfs.NewFS(s.options.Proc)
 	if err != nil {
@@ -65,8 +67,8 @@ func (s *Sampler) ReadMemory() (Memory, error) {
 	return m, nil
 }
 
-// isEntryCache takes nf_conntrack, and nf_conntrack_1 or nf_conntrack_ffffffff81234567 of old kernels, but
-// not nf_conntrack_expect.
+// isEntryCache accepts nf_conntrack, and nf_conntrack_1 or nf_conntrack_ffffffff81234567 of old
+// kernels, but not nf_conntrack_expect.
 func isEntryCache(name string) bool {
 	rest, ok := strings.CutPrefix(name, "nf_conntrack")
 	if !ok || rest == "" {

@@ -9,29 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procFile is a file of procfs that is kept open, so that a reading costs one or two system calls: under
-// emulation finding the file costs more than reading it. The file may come and go with a module; an open
-// descriptor does not keep the module.
+// procFile is a file of procfs that stays open, so that a reading costs one or two system calls:
+// under emulation finding the file costs more than reading it. The file may come and go with a
+// module; an open descriptor does not keep the module.
 type procFile struct {
 	path string
 	fd   int
 	open bool
 }
 
-// read reads the whole file into the buffer. That there is no such file (any more) is an error that is
-// unix.ENOENT.
+// read reads the whole file into the buffer. The error for a missing file, also one that has gone,
+// is unix.ENOENT.
 func (f *procFile) read(buffer []byte) ([]byte, error) {
 	if f.open {
 		text, err := f.readOpen(buffer)
 		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EIO) {
 			return text, err
 		}
-		// The module has gone: ENOENT of /proc/sys, EIO of /proc/net. It may be back by now.
+		// The module has gone: ENOENT of /proc/sys, EIO of /proc/net. It may have returned by now.
 		if err := f.close(); err != nil {
 			return nil, err
 		}
 	}
-	// Past the run-time's poller, which procfs does not know.
+	// Without the runtime's poller, which procfs does not support.
 	fd, err := unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", f.path, err)

@@ -16,8 +16,8 @@ import (
 // netCounter is the place of a counter.
 type netCounter = results.Counter[results.NetCounters]
 
-// The counters of the table of results that these files have: of netstat and snmp by the prefix and the
-// name that the kernel gives them, of snmp6 by its one word for both.
+// The counters of these files in the table of results: of netstat and snmp by the kernel's prefix
+// and name, of snmp6 by its one word for both.
 var (
 	netCounters  = map[string]map[string]netCounter{}
 	netCounters6 = map[string]netCounter{}
@@ -37,8 +37,8 @@ func init() {
 	}
 }
 
-// protocolReader reads the counters of the protocols. prometheus/procfs knows these files too, at five
-// times the cost: it makes a number of its own of each of some 400 counters.
+// protocolReader reads the counters of the protocols. prometheus/procfs reads these files too, at
+// five times the cost: it converts each of some 400 counters.
 type protocolReader struct{ netstat, snmp, snmp6 procFile }
 
 func newProtocolReader(proc string) *protocolReader {
@@ -76,8 +76,8 @@ func (r *protocolReader) close() error {
 
 var errCounterFormat = errors.New("not a table of counters")
 
-// addCounters reads pairs of lines, the first with the names and the second with the values, both behind
-// the same prefix. Names that older kernels lack stay 0.
+// addCounters reads pairs of lines, the first with the names and the second with the values, both
+// after the same prefix. Names that older kernels lack stay 0.
 func addCounters(n *results.NetCounters, text []byte) error {
 	for len(text) > 0 {
 		var names, values []byte

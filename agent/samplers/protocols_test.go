@@ -13,7 +13,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestProtocolCounters reads what kernels of two generations print: the older lacks names and has others.
+// TestProtocolCounters reads the output of kernels of two generations: the older lacks names and
+// has others.
 func TestProtocolCounters(t *testing.T) {
 	for folder, want := range map[string]results.NetCounters{
 		"net-6.18": {
@@ -59,7 +60,7 @@ func TestProtocolCounters(t *testing.T) {
 	}
 }
 
-// TestProtocolCountersAgree holds our reading of this machine's files against the library's.
+// TestProtocolCountersAgree compares ctload's reading of this machine's files with the library's.
 func TestProtocolCountersAgree(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		flows(t, 30)

@@ -17,52 +17,58 @@ import (
 // DefaultInterval is ten samples a second.
 const DefaultInterval = 100 * time.Millisecond
 
-// Options are how a sampler reads. The zero value is what a node wants.
+// Options says how a sampler reads. The zero value suits a node.
 type Options struct {
-	// Proc and Sys are where procfs and sysfs are mounted; empty is /proc and /sys. Both are read through
-	// the network namespace of the process's main thread.
+	// Proc and Sys are the mount points of procfs and sysfs; empty is /proc and /sys. The sampler
+	// reads both through the network namespace of the process's main thread.
 	Proc, Sys string
-	// KernelLog is the device of the kernel log; empty is /dev/kmsg, "none" leaves it unread. The log is
-	// the machine's, not the namespace's.
+	// KernelLog is the device of the kernel log; empty is /dev/kmsg, "none" leaves it unread. The
+	// log is the machine's, not the namespace's.
 	KernelLog string
-	// Passive forbids a sampler to make the kernel load nf_conntrack_netlink. Without it that happens where
-	// nothing else tells the counters, and for Dump, but only once nf_conntrack is there.
+	// Passive forbids a sampler to make the kernel load nf_conntrack_netlink. Otherwise that
+	// happens where no other source has the counters, and for Dump, but only once the kernel has
+	// nf_conntrack.
 	Passive bool
-	// SystemInterval is how often a sample holds System as well; 0 is DefaultSystemInterval, negative never.
+	// SystemInterval is the time between samples that hold System; 0 is DefaultSystemInterval,
+	// negative never.
 	SystemInterval time.Duration
 }
 
-// Sample is the kernel at one instant.
+// Sample is the kernel's state at one instant.
 type Sample struct {
-	// Monotonic is CLOCK_MONOTONIC of the sampled machine, taken before the count was read; Realtime is
-	// its CLOCK_REALTIME at the same instant.
+	// Monotonic is CLOCK_MONOTONIC of the sampled machine, taken before the count was read;
+	// Realtime is its CLOCK_REALTIME at the same instant.
 	Monotonic time.Duration `json:"monotonic_ns"`
 	Realtime  time.Time     `json:"realtime"`
-	Took      time.Duration `json:"took_ns"` // what the sample itself cost
-	Missed    int64         `json:"missed"`  // samples that Run skipped so far, since the machine stood still
+	Took      time.Duration `json:"took_ns"` // time that the sample itself took
+	// Missed is the number of samples that Run skipped so far, since the machine stood still.
+	Missed int64 `json:"missed"`
 	Table
-	// Counters count from the last mark; nil when they cannot be read (see Problems). While connection
-	// tracking is not loaded they stay as they were.
+	// Counters count from the last mark; nil when they cannot be read (see Problems). They stay
+	// unchanged while connection tracking is not loaded.
 	Counters *results.Counters `json:"counters,omitempty"`
 	// Log is nil when the kernel log cannot be read.
 	Log *LogCounts `json:"log,omitempty"`
-	// Lines are the lines of the kernel log with a meaning since the last sample, table-full ones left out.
+	// Lines are the lines of the kernel log with a meaning since the last sample, without
+	// table-full ones.
 	Lines []LogLine `json:"lines,omitempty"`
 	// System is nil in most samples: see Options.SystemInterval.
 	System *System `json:"system,omitempty"`
-	// Problems are what could not be read, a sentence each.
+	// Problems describe what could not be read, a sentence each.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Sources are where the figures come from.
+// Sources holds the origins of the figures.
 type Sources struct {
-	Counters  string   `json:"counters"`         // "netlink", "procfs", or "" while there is none
-	Absent    []string `json:"absent,omitempty"` // counters that this kernel does not keep; their zeros mean nothing
-	KernelLog string   `json:"kernel_log"`       // the device, or ""
-	Resets    int64    `json:"resets,omitempty"` // how often the counters started anew: nf_conntrack was reloaded
+	Counters string `json:"counters"` // "netlink", "procfs", or "" without a source
+	// Absent names the counters that this kernel lacks; their zeros mean nothing.
+	Absent    []string `json:"absent,omitempty"`
+	KernelLog string   `json:"kernel_log"` // the device, or ""
+	// Resets is the number of restarts of the counters, when nf_conntrack was reloaded.
+	Resets int64 `json:"resets,omitempty"`
 }
 
-// Sampler owns the descriptors of one machine's figures. Its methods may be called at the same time.
+// Sampler owns the descriptors of one machine's figures. It is safe for concurrent use.
 type Sampler struct {
 	options Options
 
@@ -72,15 +78,16 @@ type Sampler struct {
 	table    *tableReader
 	counters *counterReader
 	sums     accumulator
-	marked   bool // whether sums has a baseline
+	marked   bool // sums has a baseline
 	machine  *systemReader
-	base     *System       // the machine's figures at the mark; nil until they are first wanted
-	systemAt time.Duration // when they were last read, on the monotonic clock; 0 is never
+	base     *System       // the machine's figures at the mark; nil until first needed
+	systemAt time.Duration // time of their latest reading, on the monotonic clock; 0 is never
 }
 
-// New opens what there is and marks the baseline. That something cannot be read is no error here: each
-// sample says so in Problems. Privilege: none for the table and for /proc/net/stat/nf_conntrack,
-// CAP_NET_ADMIN for netlink, CAP_SYSLOG for the kernel log where kernel.dmesg_restrict is 1.
+// New opens the available sources and marks the baseline. An unreadable source is no error here:
+// each sample reports it in Problems. Privilege: none for the table and for
+// /proc/net/stat/nf_conntrack, CAP_NET_ADMIN for netlink, CAP_SYSLOG for the kernel log where
+// kernel.dmesg_restrict is 1.
 func New(options Options) (*Sampler, error) {
 	if options.Proc == "" {
 		options.Proc = "/proc"
@@ -114,8 +121,8 @@ func New(options Options) (*Sampler, error) {
 	return s, nil
 }
 
-// Mark makes now the baseline: counters, times and counts of log lines start at zero, and what the log
-// held before is not the trial's.
+// Mark makes now the baseline: counters, times and counts of log lines start at zero, and earlier
+// log lines do not belong to the trial.
 func (s *Sampler) Mark() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +131,7 @@ func (s *Sampler) Mark() {
 	s.base = &base
 }
 
-// mark is all of Mark but the machine's figures, which a node that boots has no use for.
+// mark does all of Mark except reading the machine's figures, which a booting node does not need.
 func (s *Sampler) mark() {
 	if s.log != nil {
 		s.logError = s.log.mark()
@@ -140,13 +147,14 @@ func (s *Sampler) mark() {
 		s.marked = true
 		return
 	}
-	// Unreadable at present: the first reading that succeeds is the baseline, lest what the counters
-	// held before is taken for the trial's.
+	// Unreadable at present: the first successful reading becomes the baseline, so that earlier
+	// counts do not go to the trial.
 	s.sums.baseline(nil)
 	s.marked = false
 }
 
-// Sample reads one instant. It fails only when ctx has ended; see Sample.Problems for the rest.
+// Sample reads one instant. It fails only when ctx has ended; Sample.Problems reports other
+// failures.
 func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
 	return s.sample(ctx, false)
 }
@@ -189,7 +197,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 		counters := s.sums.counters()
 		sample.Counters = &counters
 	case errors.Is(err, errNotLoaded):
-		s.sums.forget() // should it come back, its counters begin at zero
+		s.sums.forget() // if it returns, its counters begin at zero
 		counters := s.sums.counters()
 		sample.Counters = &counters
 	default:
@@ -205,7 +213,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	return sample, nil
 }
 
-// Table reads the size and the fill of the table alone.
+// Table reads only the size and the fill of the table.
 func (s *Sampler) Table() (Table, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,8 +235,8 @@ func (s *Sampler) readLog(sample *Sample, problem func(error)) {
 	sample.Log, sample.Lines = &counts, s.log.takeLines()
 }
 
-// Run samples on an absolute schedule until ctx ends, which is no error. Samples whose time has passed
-// are counted in Sample.Missed, not made up for. An interval of zero is DefaultInterval.
+// Run samples on an absolute schedule until ctx ends, which is no error. Sample.Missed counts
+// samples whose time has passed; Run does not repeat them. An interval of zero is DefaultInterval.
 func (s *Sampler) Run(ctx context.Context, interval time.Duration, each func(Sample)) error {
 	if interval <= 0 {
 		interval = DefaultInterval
@@ -248,8 +256,8 @@ func (s *Sampler) Run(ctx context.Context, interval time.Duration, each func(Sam
 	return err
 }
 
-// TakeLog hands over the records of the kernel log since the last call, the first time from the
-// oldest that the kernel still holds, and how many more there were that did not fit into memory.
+// TakeLog returns the records of the kernel log since the last call, the first time from the oldest
+// that the kernel still holds, and the number of further ones that did not fit into memory.
 func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +270,7 @@ func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
 	return s.log.takeRecords()
 }
 
-// Sources says where the figures come from at present.
+// Sources returns the present origins of the figures.
 func (s *Sampler) Sources() Sources {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,7 +281,7 @@ func (s *Sampler) Sources() Sources {
 	return sources
 }
 
-// Close gives the descriptors back.
+// Close closes the descriptors.
 func (s *Sampler) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// namespaceVariable tells benchmarks that they are in namespaces of their own.
+// namespaceVariable tells benchmarks that they run in their own namespaces.
 const namespaceVariable = "CTLOAD_BENCH_NAMESPACE"
 
 // TestMain runs benchmarks in namespaces of their own, as netnstest does tests.
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fill makes the table of this namespace hold n entries.
+// fill puts n entries into the table of this namespace.
 func fill(b *testing.B, n int) {
 	b.Helper()
 	conn, err := conntrack.Dial(nil)
@@ -63,7 +63,7 @@ func fill(b *testing.B, n int) {
 	}
 }
 
-// cpuTime is the processor time that this process, or its children, have used.
+// cpuTime returns the processor time that this process, or its children, have used.
 func cpuTime(b *testing.B, who int) time.Duration {
 	b.Helper()
 	var usage unix.Rusage
@@ -73,9 +73,9 @@ func cpuTime(b *testing.B, who int) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkSample is the cost of one sample over the size of the table, beside the ways that walk it. The
-// metric %core@10Hz is the share of one CPU that ten a second take. Sizes over the machine's
-// nf_conntrack_max, which a namespace cannot raise, are left out and named.
+// BenchmarkSample measures the cost of one sample over the size of the table, beside the ways that
+// walk it. The metric %core@10Hz is the share of one CPU that ten a second take. It names and skips
+// sizes over the machine's nf_conntrack_max, which a namespace cannot raise.
 func BenchmarkSample(b *testing.B) {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

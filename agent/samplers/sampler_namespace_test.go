@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// track switches connection tracking on with a real rule.
+// track turns connection tracking on with a real rule.
 func track(t *testing.T) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), hosttest.Program(t, "iptables-nft-restore"))
@@ -35,13 +35,14 @@ func flows(t *testing.T, n int) {
 	}
 	defer conn.Close()
 	for port := range n {
-		// A closed port answers with ICMP, which the socket reports on the next call: not a failure here.
+		// A closed port answers with ICMP, which the socket reports on the next call: not a failure
+		// here.
 		_, _ = conn.WriteToUDP([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 20000 + port})
 	}
 }
 
-// comes waits until nothing is wrong any more: the kernel may come to packets of the loopback a moment after they were
-// sent, and a host may stand still for seconds.
+// comes waits until wrong returns an empty text: the kernel may handle packets of the loopback a
+// moment after they were sent, and a host may stand still for seconds.
 func comes(t *testing.T, wrong func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -56,7 +57,7 @@ func comes(t *testing.T, wrong func() string) {
 	}
 }
 
-// tool runs a program and returns what it printed.
+// tool runs a program and returns its output.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), hosttest.Program(t, name), args...).CombinedOutput()
@@ -109,8 +110,8 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 	})
 }
 
-// TestBothSourcesAgree makes counters rise that can be made to rise here and compares /proc, ctnetlink
-// and conntrack -S, CPU by CPU.
+// TestBothSourcesAgree raises the counters that a test can raise and compares /proc, ctnetlink and
+// conntrack -S, CPU by CPU.
 func TestBothSourcesAgree(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)
@@ -119,13 +120,13 @@ func TestBothSourcesAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		for i := range 20 { // entries made by netlink are what the counter insert counts
+		for i := range 20 { // the counter insert counts entries made by netlink
 			flow := conntrack.NewFlow(17, 0, addr("10.0.0.1"), addr("10.0.0.2"), uint16(1000+i), 53, 60, 0)
 			if err := conn.Create(flow); err != nil {
 				t.Fatal(err)
 			}
 		}
-		// TCP segments that belong to nothing and have impossible flags count as invalid or error.
+		// TCP segments without a connection and with impossible flags count as invalid or error.
 		tool(t, "sh", "-c", "command -v hping3 >/dev/null || exit 0; hping3 -q -c 5 -i u1000 -SF -p 80 127.0.0.1 >/dev/null 2>&1 || true")
 
 		s, err := New(Options{KernelLog: "none"})
@@ -165,7 +166,8 @@ func TestBothSourcesAgree(t *testing.T) {
 		if sums["insert"] != 20 {
 			t.Errorf("insert %d after 20 entries by netlink", sums["insert"])
 		}
-		// conntrack -S prints name=value for each CPU; old versions lack some names, none has another value.
+		// conntrack -S prints name=value for each CPU; old versions lack some names, none has
+		// another value.
 		said := map[string]int64{}
 		for word := range strings.FieldsSeq(tool(t, "conntrack", "-S")) {
 			name, value, ok := strings.Cut(word, "=")
@@ -219,7 +221,8 @@ func TestStatsGlobalAnswers(t *testing.T) {
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// TestSamplerWithoutProc takes the file away that the counters come from first: ctnetlink must give the same.
+// TestSamplerWithoutProc removes the file that the counters come from first: ctnetlink must give
+// the same.
 func TestSamplerWithoutProc(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)
@@ -277,7 +280,7 @@ func TestTCPFlows(t *testing.T) {
 		expect := func(state string) {
 			t.Helper()
 			want := []StateCount{{Protocol: "tcp", State: state, Entries: n, Assured: n}}
-			comes(t, func() string { // the last segments may be under way
+			comes(t, func() string { // the last segments may still be on their way
 				dump, err := s.Dump(t.Context(), 0)
 				if err != nil {
 					t.Fatal(err)
@@ -337,7 +340,7 @@ func TestRealExpectation(t *testing.T) {
 		if _, err := client.Read(make([]byte, 64)); err != nil {
 			t.Fatal(err)
 		}
-		// The helper takes a command only where it has seen the end of the line before.
+		// The helper accepts a command only where it has seen the end of the line before.
 		for _, command := range []string{"USER x\r\n", "PORT 127,0,0,1,200,10\r\n"} {
 			if _, err := client.Write([]byte(command)); err != nil {
 				t.Fatal(err)

@@ -48,7 +48,8 @@ func (p fakeProc) load(count, drop int) {
 	p.write("net/stat/nf_conntrack", fmt.Sprintf("entries drop\n%08x %08x\n", count, drop))
 }
 
-// unload removes the files. In procfs their open descriptors die with the module; here they are closed.
+// unload removes the files. In procfs their open descriptors die with the module; here the test
+// closes them.
 func (p fakeProc) unload(s *Sampler) {
 	if err := errors.Join(s.table.close(), s.counters.close()); err != nil {
 		p.t.Fatal(err)
@@ -120,8 +121,9 @@ func TestSamplerFollowsTheModule(t *testing.T) {
 	}
 }
 
-// TestSamplerDoesNotAskCtnetlink proves that a question which would load a module is not asked: the
-// module is loaded according to these files, ctnetlink is not, and there is no /proc/net/stat.
+// TestSamplerDoesNotAskCtnetlink checks that the sampler never asks a question that would load a
+// module: these files say that nf_conntrack is loaded and ctnetlink is not, and /proc/net/stat is
+// missing.
 func TestSamplerDoesNotAskCtnetlink(t *testing.T) {
 	proc := newFakeProc(t)
 	proc.load(5, 3)
@@ -139,7 +141,7 @@ func TestSamplerDoesNotAskCtnetlink(t *testing.T) {
 	}
 }
 
-// TestSamplerBaselineAfterTrouble: what the counters held when they could not be read is not the trial's.
+// TestSamplerBaselineAfterTrouble checks that counts of an unreadable time do not go to the trial.
 func TestSamplerBaselineAfterTrouble(t *testing.T) {
 	proc := newFakeProc(t)
 	proc.load(5, 3)

@@ -6,8 +6,8 @@ import (
 )
 
 // schedule calls tick at start, start+interval, start+2*interval and so on, until ctx ends or tick
-// fails. Ticks whose time has passed while one ran, or while the machine stood still, are not made up
-// for: they are counted, and missed is their number so far.
+// fails. It skips ticks whose time has passed while one ran, or while the machine stood still;
+// missed is their number so far.
 func schedule(ctx context.Context, interval time.Duration, tick func(missed int64) error) error {
 	start := time.Now()
 	timer := time.NewTimer(0)
@@ -22,7 +22,7 @@ func schedule(ctx context.Context, interval time.Duration, tick func(missed int6
 			return err
 		}
 		k++
-		// The tick that is due is late, not missed, while its own interval lasts.
+		// The present tick is late, not missed, while its own interval lasts.
 		if behind := int64(time.Since(start)/interval) - k; behind > 0 {
 			missed += behind
 			k += behind

@@ -12,40 +12,42 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// DefaultSystemInterval is how often a sample holds [System]. It costs several times what the rest of a
-// sample costs, so it is read less often.
+// DefaultSystemInterval is the default time between samples that hold [System], which costs several
+// times the rest of a sample.
 const DefaultSystemInterval = time.Second
 
-// System is what else may explain a failed connection or an untrustworthy figure: time, memory and the
+// System holds other causes of a failed connection or an untrustworthy figure: time, memory and the
 // losses of the other parts of the network stack. Counters and times are since the last Mark
-// (since the first sample that held them, where there was none); gauges, which say so, are of the moment. The network figures are the namespace's, time and memory the machine's.
+// (without one, since the first sample that held them); fields called gauges are of the moment. The
+// network figures are the namespace's, time and memory the machine's.
 type System struct {
-	Took time.Duration `json:"took_ns"` // what reading all this cost
+	Took time.Duration `json:"took_ns"` // time that this reading took
 	CPU  CPU           `json:"cpu"`
-	// MemoryAvailable and SlabUnreclaimable are gauges in bytes. The latter holds the entries of
-	// connection tracking and their extensions, among all else that the kernel allocates.
+	// MemoryAvailable and SlabUnreclaimable are gauges in bytes. The latter includes the entries of
+	// connection tracking and their extensions, among the kernel's other allocations.
 	MemoryTotal       int64 `json:"memory_total"`
 	MemoryAvailable   int64 `json:"memory_available"`
 	SlabUnreclaimable int64 `json:"slab_unreclaimable"`
-	// Network are counters of the network stack since the mark.
+	// Network holds counters of the network stack since the mark.
 	Network results.NetCounters `json:"network"`
 	Links   []LinkLoss          `json:"links,omitempty"`
-	// Expectations is a gauge: connections that helpers wait for; -1 when the kernel does not tell.
+	// Expectations is a gauge: connections that helpers wait for; -1 when unknown.
 	Expectations int64 `json:"expectations"`
-	// Drops are packets by the kernel's reason for dropping them, of the whole machine; nil unless WatchDrops
-	// has succeeded. Reasons are spelt as in enum skb_drop_reason, without its prefix.
+	// Drops are packets by the kernel's reason for dropping them, of the whole machine; nil unless
+	// WatchDrops has succeeded. Reasons are spelt as in enum skb_drop_reason, without its prefix.
 	Drops    map[string]int64 `json:"drops,omitempty"`
-	Problems []string         `json:"problems,omitempty"` // what could not be read; its figures are 0
+	Problems []string         `json:"problems,omitempty"` // unreadable sources; their figures are 0
 }
 
-// CPU is time in seconds since the mark, summed over all CPUs; the kernel counts it in ticks of 10 ms.
+// CPU is time in seconds since the mark, summed over all CPUs; the kernel counts it in ticks of 10
+// ms.
 type CPU struct {
 	Count   int     `json:"count"` // CPUs online
 	User    float64 `json:"user"`  // with nice
 	System  float64 `json:"system"`
 	IRQ     float64 `json:"irq"`
-	SoftIRQ float64 `json:"softirq"` // where packets are received and tracked
-	Steal   float64 `json:"steal"`   // taken by the hypervisor; 0 where it does not tell, as under TCG
+	SoftIRQ float64 `json:"softirq"` // receives and tracks packets
+	Steal   float64 `json:"steal"`   // taken by the hypervisor; 0 where unknown, as under TCG
 	Idle    float64 `json:"idle"`    // with iowait
 }
 
@@ -56,12 +58,12 @@ func (c CPU) since(base CPU) CPU {
 	}
 }
 
-// systemReader reads the machine's figures as they are, since boot.
+// systemReader reads the machine's figures since boot.
 type systemReader struct {
 	proc      procfs.FS
 	protocols *protocolReader
 	links     *linkReader
-	drops     *dropWatcher // nil until it is wanted
+	drops     *dropWatcher // nil until WatchDrops
 	buffer    []byte
 }
 
@@ -80,7 +82,7 @@ func (r *systemReader) close() error {
 	return errors.Join(r.protocols.close(), r.drops.close())
 }
 
-// read reads everything that can be read; each thing that cannot is a problem.
+// read reads every readable figure; each other one is a problem.
 func (r *systemReader) read() System {
 	s := System{Expectations: -1}
 	problem := func(what string, err error) {
@@ -134,7 +136,7 @@ func (r *systemReader) read() System {
 	return s
 }
 
-// value is a figure that the kernel may not have.
+// value returns a figure, or 0 when the kernel lacks it.
 func value(p *uint64) int64 {
 	if p == nil {
 		return 0
@@ -160,10 +162,10 @@ func (s *Sampler) system(loaded bool) *System {
 	return &now
 }
 
-// WatchDrops begins to count dropped packets by the kernel's reason, for System.Drops. It needs Linux 5.17
-// with BTF, and CAP_BPF and CAP_PERFMON in the initial user namespace; the error says what is missing. It
-// costs each dropped packet some ten instructions, and a moment at the start in which the kernel's types
-// are read.
+// WatchDrops begins to count dropped packets by the kernel's reason, for System.Drops. It needs
+// Linux 5.17 with BTF, and CAP_BPF and CAP_PERFMON in the initial user namespace; the error says
+// what is missing. Each dropped packet costs some ten instructions, and the start takes a moment to
+// read the kernel's types.
 func (s *Sampler) WatchDrops() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

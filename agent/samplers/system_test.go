@@ -18,7 +18,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestSystemCountsLosses makes each kind of loss happen and looks for it, and for no other, in the figures.
+// TestSystemCountsLosses causes each kind of loss and finds it, and no other, in the figures.
 func TestSystemCountsLosses(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		s, err := New(Options{KernelLog: "none"})
@@ -156,7 +156,8 @@ func TestLinksSince(t *testing.T) {
 	}
 }
 
-// TestExpectations reads those that helpers made and took back from the counters of the namespace.
+// TestExpectations reads from the namespace's counters the expectations that helpers made and
+// removed.
 func TestExpectations(t *testing.T) {
 	proc := newFakeProc(t)
 	s := proc.sampler()
