@@ -15,25 +15,25 @@ func init() {
 	makers[actions.ClockJump] = maker{checkClock, (*Set).clockJump}
 }
 
-// clockSubject is how far CLOCK_REALTIME is from CLOCK_BOOTTIME, which nothing can set.
+// clockSubject is the distance of CLOCK_REALTIME from CLOCK_BOOTTIME, which no program can set.
 const clockSubject = "CLOCK_REALTIME - CLOCK_BOOTTIME"
 
 const (
-	// clockTolerance is by how much a clock that was set may read otherwise: its source is adjusted
-	// meanwhile, and the two clocks are read one after the other.
+	// clockTolerance bounds the error of a reading after the clock was set: the kernel adjusts its
+	// source meanwhile, and reads the two clocks one after the other.
 	clockTolerance = 10 * time.Millisecond
-	// clockReadings are taken for one offset; the quickest is believed.
+	// clockReadings is the number of readings for one offset; the quickest counts.
 	clockReadings = 8
 )
 
-// clockJump sets the time of day by an offset. Connection tracking does not notice, since its timeouts count
-// jiffies; the timestamps of entries and of logs do.
+// clockJump shifts the time of day by an offset. Connection tracking does not notice, since its
+// timeouts count jiffies; the timestamps of entries and of logs change.
 func (s *Set) clockJump(_ context.Context, f Fault) (*change, error) {
 	before, err := clockOffset()
 	if err != nil {
 		return nil, err
 	}
-	// What a time daemon has mended meanwhile is not mended twice: only the rest is taken back.
+	// A time daemon may have corrected a part meanwhile: setTo corrects only the rest.
 	setTo := func(offset time.Duration) error {
 		now, err := clockOffset()
 		if err != nil {

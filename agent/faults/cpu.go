@@ -18,8 +18,8 @@ func init() {
 	makers[actions.CPUThrottle] = maker{checkCPU, (*Set).cpuThrottle}
 }
 
-// maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from real-time
-// processes (sched_rt_runtime_us).
+// maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from
+// real-time processes (sched_rt_runtime_us).
 const maxCPU = 0.95
 
 // cpuThrottle takes a share of each CPU.
@@ -56,7 +56,8 @@ func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// realtimeThreads is how many threads of a process the kernel schedules as SCHED_FIFO; 0 where there is none.
+// realtimeThreads returns the number of threads of a process under SCHED_FIFO; 0 for a missing
+// process.
 func realtimeThreads(pid int) int {
 	if pid == 0 {
 		return 0
@@ -78,16 +79,16 @@ func realtimeThreads(pid int) int {
 	return count
 }
 
-// clockTick is the unit of /proc/PID/stat on every architecture that Go knows (USER_HZ).
+// clockTick is the unit of /proc/PID/stat on every architecture that Go supports (USER_HZ).
 const clockTick = 10 * time.Millisecond
 
-// processTime is the CPU time that a process has used.
+// processTime returns the CPU time that a process has used.
 func processTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
 	}
-	// The name, in brackets, may hold anything; utime and stime are the 14th and 15th field.
+	// The name, in brackets, may hold any text; utime and stime are the 14th and 15th field.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	var ticks time.Duration
 	if fields := strings.Fields(rest); len(fields) > 12 {

@@ -18,12 +18,12 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// EaterRole is the name under which this program takes CPU time or memory away, as a child of the agent: what
-// the kernel stops or kills for it is to be this child.
+// EaterRole is the name under which this program takes CPU time or memory. The eater is a child
+// process of the agent, so that the kernel throttles or kills it and not the agent.
 const EaterRole = "ctload-eater"
 
-// RunEater is what the process called [EaterRole] does: its arguments are what to eat and how much. It ends
-// when its standard input does, which is when the agent has gone.
+// RunEater takes CPU time or memory in a process called [EaterRole]: its arguments are the kind and
+// the amount. It ends when its standard input does, which means that the agent has gone.
 func RunEater() int {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -33,10 +33,10 @@ func RunEater() int {
 	return 1
 }
 
-// ready is what an eater says when what it was told to take is taken.
+// ready is an eater's message when it has taken its amount.
 const ready = "ready"
 
-// eat returns only when it cannot eat.
+// eat returns only with an error.
 func eat(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%d arguments", len(args))
@@ -58,20 +58,20 @@ func eat(args []string) error {
 	return fmt.Errorf("unsupported kind of fault %q", args[0])
 }
 
-// eaterPeriod is how often a share of a CPU is taken: short beside the timeouts of any connection, long
-// beside the tick of a kernel.
+// eaterPeriod is the period of taking a share of a CPU: short beside the timeouts of any
+// connection, long beside the tick of a kernel.
 const eaterPeriod = 10 * time.Millisecond
 
-// eatCPU takes a share of each CPU that it may run on, for ever. Its threads are real-time ones of the lowest
-// priority (SCHED_FIFO, CAP_SYS_NICE): every ordinary process and kernel thread waits for them, ksoftirqd
-// among them, while interrupts and what the kernel does at their end come first, as in a container whose
-// cpu.max is used up.
+// eatCPU takes a share of each CPU that it may run on, forever. Its threads are real-time ones of
+// the lowest priority (SCHED_FIFO, CAP_SYS_NICE): every ordinary process and kernel thread waits
+// for them, ksoftirqd among them, while interrupts and the kernel's work at their end come first,
+// as in a container whose cpu.max is used up.
 func eatCPU(share float64) error {
 	var cpus unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
 		return fmt.Errorf("ask for the CPUs: %w", err)
 	}
-	// One more than the eating threads: somebody has to notice the agent's end.
+	// One more than the eating threads: one thread must notice the agent's end.
 	runtime.GOMAXPROCS(cpus.Count() + 1)
 	started := make(chan error)
 	for cpu, left := 0, cpus.Count(); left > 0; cpu++ {
@@ -111,7 +111,8 @@ func burn(share float64) {
 		for time.Since(next) < busy {
 		}
 		next = next.Add(eaterPeriod)
-		// After a stall, as of the host, it goes on from now: what was missed is not made up for.
+		// After a stall, as of the host, burn continues from now and does not repeat missed
+		// periods.
 		if now := time.Now(); next.Before(now) {
 			next = now
 		}
@@ -120,20 +121,20 @@ func burn(share float64) {
 	}
 }
 
-// eater is the agent's end of a child that eats.
+// eater is the agent's handle of a child that eats.
 type eater struct {
 	args []string
 	quit chan struct{} // closed by stop
 
 	mu    sync.Mutex
-	child *eaterChild // the present one, or the last; nil before the first
-	kills int         // of children that others have killed
+	child *eaterChild // the present or the last one; nil before the first
+	kills int         // number of children that other processes or the kernel killed
 }
 
 type eaterChild struct {
 	process *os.Process
 	life    io.Closer     // its standard input
-	ended   chan struct{} // closed when it has gone
+	ended   chan struct{} // closed after its end
 }
 
 func newEater(kind actions.Kind, much string) *eater {
@@ -142,7 +143,7 @@ func newEater(kind actions.Kind, much string) *eater {
 
 var errEaterStopped = errors.New("eater stopped")
 
-// start starts the child and returns when it has taken what it is to take.
+// start starts the child and returns when it has taken its amount.
 func (e *eater) start(ctx context.Context) error {
 	child, words, err := e.spawn()
 	if err != nil {
@@ -167,7 +168,8 @@ func (e *eater) start(ctx context.Context) error {
 	return fmt.Errorf("%s %s: %w", EaterRole, e.args[0], err)
 }
 
-// spawn makes a child the present one. Its first line comes through the channel, which is closed when it ends.
+// spawn makes a child the present one. Its first line comes through the channel, which closes at
+// its end.
 func (e *eater) spawn() (*eaterChild, <-chan string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -205,14 +207,14 @@ func (e *eater) spawn() (*eaterChild, <-chan string, error) {
 	return child, words, nil
 }
 
-// kill ends a child and waits for that.
+// kill ends a child and waits for its end.
 func (c *eaterChild) kill() {
 	_ = c.process.Kill()
 	_ = c.life.Close()
 	<-c.ended
 }
 
-// keep starts the child again whenever others have killed it, until stop.
+// keep starts the child again after each kill from outside, until stop.
 func (e *eater) keep(pause time.Duration) {
 	for {
 		select {
@@ -229,15 +231,15 @@ func (e *eater) keep(pause time.Duration) {
 		e.kills++
 		e.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), eaterPatience)
-		_ = e.start(ctx) // killed again: the next turn tries anew
+		_ = e.start(ctx) // killed again: the next turn retries
 		cancel()
 	}
 }
 
-// eaterPatience is how long a child that was started again may take.
+// eaterPatience bounds the start of a child that was killed.
 const eaterPatience = 15 * time.Second
 
-// stop ends the child for good and says how often others had killed it.
+// stop ends the child for good and returns the number of kills from outside.
 func (e *eater) stop() (kills int) {
 	e.mu.Lock()
 	select {
@@ -259,7 +261,7 @@ func (e *eater) present() *eaterChild {
 	return e.child
 }
 
-// pid is the child's, 0 where there is none.
+// pid returns the child's process id, 0 without a child.
 func (e *eater) pid() int {
 	child := e.present()
 	if child == nil {

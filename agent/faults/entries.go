@@ -9,7 +9,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 )
 
-// Of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+// From include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
 	ctaTupleOrig = 1
 	ctaStatus    = 3
@@ -33,7 +33,7 @@ const (
 	ipsAssured = 1 << 2
 )
 
-// entry is what a filter looks at of an entry of the table, and what it takes to remove it.
+// entry holds the properties of a table entry that filters use, and those that its removal needs.
 type entry struct {
 	protocol, state             uint8 // by number; state is noState for protocols without
 	source, destination         netip.Addr
@@ -111,8 +111,8 @@ const (
 	ipctnlMsgCTDelete   = 2
 )
 
-// appendDeletion appends the message that asks for the removal of an entry: of that very one, not of a later
-// one of the same tuple (CTA_ID).
+// appendDeletion appends the message that removes an entry: exactly that one, not a later one of
+// the same tuple (CTA_ID).
 func appendDeletion(message []byte, e entry) []byte {
 	family := uint8(unix.AF_INET)
 	if e.source.Is6() {
@@ -131,14 +131,14 @@ func appendDeletion(message []byte, e entry) []byte {
 	return message
 }
 
-// flushRequest asks for the removal of all entries of the network namespace.
+// flushRequest returns the message that removes all entries of the network namespace.
 func flushRequest() []byte {
 	message := appendHeader(nil, unix.AF_UNSPEC)
 	binary.NativeEndian.PutUint32(message, uint32(len(message)))
 	return message
 }
 
-// appendHeader appends struct nlmsghdr, whose length is to be filled in, and struct nfgenmsg.
+// appendHeader appends struct nlmsghdr, whose length the caller fills in, and struct nfgenmsg.
 func appendHeader(message []byte, family uint8) []byte {
 	message = append(message, 0, 0, 0, 0)
 	message = binary.NativeEndian.AppendUint16(message, nfnlSubsysCTNetlink<<8|ipctnlMsgCTDelete)

@@ -52,7 +52,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestMakers_EveryKind finds a maker for each kind of action that no lab and no load makes.
+// TestMakers_EveryKind finds a maker for each kind of action that neither a lab nor a load makes.
 func TestMakers_EveryKind(t *testing.T) {
 	for _, fact := range actions.Table {
 		if fact.Owns == actions.Nothing && fact.Kind != actions.Join && makers[fact.Kind].make == nil {
@@ -61,7 +61,7 @@ func TestMakers_EveryKind(t *testing.T) {
 	}
 }
 
-// TestFaultTravels holds a fault to be the same after its way to a node.
+// TestFaultTravels checks that a fault is unchanged after its way to a node.
 func TestFaultTravels(t *testing.T) {
 	f := Fault{
 		ID: "1", Kind: actions.Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}}, Buckets: 7, Rules: Rules{NFT: "x", Add: true},
@@ -115,8 +115,8 @@ func TestFilterMatches(t *testing.T) {
 	}
 }
 
-// FuzzParseEntry holds the parser to take whatever the kernel could send, and what is deleted to be what was
-// listed.
+// FuzzParseEntry checks that the parser accepts any message of the kernel, and that a deletion
+// names the listed entry.
 func FuzzParseEntry(f *testing.F) {
 	tuple := appendAttribute(nil, ctaTupleIP, appendAttribute(appendAttribute(nil, ctaIPv4Src, []byte{10, 0, 0, 1}), ctaIPv4Dst, []byte{10, 0, 0, 2}))
 	tuple = appendAttribute(tuple, ctaTupleProto, appendAttribute(appendAttribute(nil, ctaProtoNum, []byte{6}), ctaProtoTarget, []byte{0, 80}))

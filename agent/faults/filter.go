@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// tcpStates are the states by number, as the kernel spells them in /proc/net/nf_conntrack
+// tcpStates lists the states by number, as the kernel spells them in /proc/net/nf_conntrack
 // (tcp_conntrack_names).
 var tcpStates = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
 
@@ -58,7 +58,7 @@ func compile(f Filter) (matcher, error) {
 	return m, nil
 }
 
-// network reads an address or a network; empty is the zero prefix, which matches all.
+// network parses an address or a network; empty is the zero prefix, which matches all.
 func network(text string) (netip.Prefix, error) {
 	if text == "" {
 		return netip.Prefix{}, nil
@@ -73,7 +73,7 @@ func network(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// matches says whether an entry is one of those that are meant.
+// matches reports whether the filter selects an entry.
 func (m matcher) matches(e entry) bool {
 	within := func(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
 	switch {

@@ -20,7 +20,8 @@ func init() {
 }
 
 const (
-	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it never does.
+	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it never
+	// kills.
 	oomVictim = "1000"
 	oomExempt = "-1000"
 	oomFile   = "/proc/self/oom_score_adj"
@@ -29,14 +30,15 @@ const (
 // memoryRetry is how long memory stays free after the kernel has killed the child that held it.
 const memoryRetry = 100 * time.Millisecond
 
-// memoryPressure takes memory until little is left and holds it. What a kernel thread or a process asks for
-// then makes the kernel kill the child that holds it, which begins anew: the pressure has gaps, and the
-// reading at its end tells how many. The agent is exempt, as PID 1 always is.
+// memoryPressure takes memory until little is left and holds it. A request of a kernel thread or a
+// process then makes the kernel kill the child that holds it, which starts again: the pressure has
+// gaps, and the reading at its end counts them. The agent is exempt, as PID 1 always is.
 //
-// Allocations in interrupts (GFP_ATOMIC), as those of connection tracking and of arriving packets, wait for
-// nobody: they use up the last reserves and fail. Connection tracking then drops the packet and counts it
-// as drop, without a line of its own in the log, which has the kernel's "page allocation failure". That takes a burst:
-// mostly somebody who may wait asks first, for whom the kernel kills the child.
+// Allocations in interrupts (GFP_ATOMIC), such as those of connection tracking and of arriving
+// packets, cannot wait: they use up the last reserves and fail. Connection tracking then drops the
+// packet and counts it as drop, without its own line in the log, which has the kernel's "page
+// allocation failure". That takes a burst: usually a request that can wait comes first, for which
+// the kernel kills the child.
 func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
 	e := newEater(f.Kind, strconv.FormatInt(f.Leave, 10))
 	c := &change{}
@@ -71,7 +73,7 @@ func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// memoryFigure reads a line of /proc/meminfo.
+// memoryFigure returns a function that reads a line of /proc/meminfo.
 func memoryFigure(name string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		kib, err := meminfo(name)
@@ -98,9 +100,9 @@ const (
 	memoryWatch     = 10 * time.Millisecond
 )
 
-// eatMemory takes memory until no more than leave bytes are available, but where leave is 0 or less than can be had
-// until no more is free than [lowFree], and then whatever becomes free again. Its pages are locked, so that none goes to swap
-// (CAP_IPC_LOCK).
+// eatMemory takes memory until only leave bytes are available, or, where leave is 0 or unattainably
+// small, until no more is free than [lowFree], and then whatever becomes free again. It locks its
+// pages, so that none goes to swap (CAP_IPC_LOCK).
 func eatMemory(leave int64) error {
 	if err := os.WriteFile(oomFile, []byte(oomVictim), 0); err != nil {
 		return fmt.Errorf("become the first to be killed for memory: %w", err)
@@ -111,14 +113,16 @@ func eatMemory(leave int64) error {
 	}
 	said := false
 	for {
-		// This asks the kernel for no memory: nobody is to be killed for the question.
+		// This question allocates no memory in the kernel, so that the kernel kills no process for
+		// it.
 		var now unix.Sysinfo_t
 		if err := unix.Sysinfo(&now); err != nil {
 			return fmt.Errorf("ask for the free memory: %w", err)
 		}
 		over := int64(now.Freeram)*int64(now.Unit) - reserve<<10
 		if leave > 0 {
-			// Of what counts as available not all can be had: who asks for more than is free is killed for it.
+			// Not all available memory can be had: the kernel kills a process that requests more
+			// than is free.
 			available, err := meminfo("MemAvailable")
 			if err != nil {
 				return err
@@ -147,10 +151,10 @@ func eatMemory(leave int64) error {
 	}
 }
 
-// lowFree is how much memory in KiB is free when the kernel begins to look for more: the sum of the zones'
-// low watermarks, and of what each zone keeps from those who could have been served by another. Processes
-// are still served down to the min watermark, one fifth less, so that the kernel kills nobody yet; below that
-// only those who cannot wait are.
+// lowFree returns the free memory, in KiB, at which the kernel begins to reclaim: the sum of the
+// zones' low watermarks, and of what each zone reserves from requests that another could serve. The
+// kernel still serves processes down to the min watermark, one fifth less, and so kills none yet;
+// below that it serves only requests that cannot wait.
 func lowFree() (kib int64, err error) {
 	text, err := os.ReadFile("/proc/zoneinfo")
 	if err != nil {

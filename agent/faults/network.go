@@ -12,13 +12,14 @@ import (
 	"github.com/ctload/ctload/internal/link"
 )
 
-// The node's own card loses, delays or changes frames, for labs whose links cannot.
+// init adds the kind that loses, delays or changes frames on the node's own card, for labs whose
+// links cannot.
 func init() {
 	makers[actions.Network] = maker{checkNetwork, (*Set).network}
 }
 
-// network shapes what passes through the node's own card. Frames that come in are shaped before connection
-// tracking sees them, and those that go out after it.
+// network shapes the traffic of the node's own card. It shapes incoming frames before connection
+// tracking sees them, and outgoing ones after it.
 func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 	card, err := findCard(f.Card)
 	if err != nil {
@@ -56,7 +57,8 @@ func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// findCard is the name of the network card with the given hardware address, or of the only one.
+// findCard returns the name of the network card with the given hardware address, or of the only
+// one.
 func findCard(mac string) (string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {

@@ -24,7 +24,7 @@ func (s *Set) sysctl(_ context.Context, f Fault) (*change, error) {
 	c := &change{}
 	for _, asked := range f.Sysctl {
 		key, _ := kernels.Key(asked.Key)
-		// What is not of a network namespace is not the node's own.
+		// A parameter outside net. belongs to the host of a namespace.
 		if !s.node.Own && !strings.HasPrefix(key, "net.") {
 			return nil, &hostError{Kind: f.Kind, What: key}
 		}
@@ -45,8 +45,8 @@ func (s *Set) sysctl(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// parameter is the part of one parameter. One that has gone away meanwhile, with its module, needs
-// nothing put back.
+// parameter returns the part of one parameter. One that has gone with its module needs no
+// restoring.
 func (s *Set) parameter(key, before string) *part {
 	k := s.node.Kernel
 	read := func(context.Context) (string, error) {
@@ -64,7 +64,7 @@ func (s *Set) parameter(key, before string) *part {
 	}}
 }
 
-// hashSubject is the size of the hash, whether it is set as a parameter or for itself.
+// hashSubject is the size of the hash, set as a parameter or by its own fault.
 const hashSubject = kernels.KeyBuckets
 
 // buckets resizes the hash.

@@ -17,10 +17,10 @@ func init() {
 	makers[actions.ModuleRemove] = maker{checkModules, (*Set).removeModules}
 }
 
-// rulesSubject are all packet filter rules of the node: whoever changes some may touch any.
+// rulesSubject stands for all packet filter rules of the node: a change of some may touch any.
 const rulesSubject = "rules"
 
-// rulesPart is the rules as they are now.
+// rulesPart returns the part of the present rules.
 func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 	k := s.node.Kernel
 	before, err := k.SaveRules(ctx)
@@ -47,7 +47,7 @@ func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 	}, err
 }
 
-// sameRules is an error where the rules are not those of before, but for empty tables.
+// sameRules returns an error when the rules differ from those of before, except by empty tables.
 func sameRules(before, now tuning.SavedRules) error {
 	was, is := before.Rules(), now.Rules()
 	if slices.Equal(was, is) {
@@ -67,7 +67,7 @@ func (s *Set) loadRules(ctx context.Context, f Fault) (*change, error) {
 	return &change{parts: []*part{rules}, do: func(ctx context.Context) error {
 		return k.LoadRules(ctx, asked, f.Rules.Add)
 	}, check: func(ctx context.Context) error {
-		if f.Rules.Add { // what was there before is in the same chains
+		if f.Rules.Add { // the former rules are in the same chains
 			asked.Rules, asked.Rules6 = "", ""
 		}
 		now, err := k.SaveRules(ctx)
@@ -115,7 +115,7 @@ func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
 		}
 	}
 	c := &change{}
-	// They are put back in the other order: modules, rules, parameters.
+	// Restoring runs in the other order: modules, rules, parameters.
 	parameters, err := k.ConntrackSysctls()
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (s *Set) removeModules(ctx context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// modulesPart is which modules are loaded.
+// modulesPart returns the part of the loaded modules.
 func (s *Set) modulesPart() (*part, error) {
 	k := s.node.Kernel
 	before, err := k.LoadedModules()

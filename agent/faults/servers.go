@@ -22,20 +22,20 @@ func init() {
 // Server is a responder as faults see it.
 type Server interface {
 	Name() string    // for a reader
-	Ports() []uint16 // that it listens on
+	Ports() []uint16 // on which it listens
 	State() ServerState
-	// Be brings it into a state, if it is not in it.
+	// Be changes its state, unless it has that state.
 	Be(ServerState) error
 }
 
-// ServerState is what a responder does.
+// ServerState is the state of a responder.
 type ServerState string
 
 // The states of a responder.
 const (
 	Serving ServerState = "serving"
-	Stalled ServerState = "stalled" // everything is open, nobody works
-	Stopped ServerState = "stopped" // nothing is open
+	Stalled ServerState = "stalled" // its sockets are open, and it does not answer
+	Stopped ServerState = "stopped" // its sockets are closed
 )
 
 // servers stops, stalls or restarts responders.
@@ -70,7 +70,7 @@ func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// choose finds the responders with any of the ports, or all.
+// choose returns the responders with any of the ports, or all.
 func (s *Set) choose(ports []uint16) ([]Server, error) {
 	var all []Server
 	if s.node.Servers != nil {
@@ -98,8 +98,8 @@ func (s *Set) choose(ports []uint16) ([]Server, error) {
 	return chosen, nil
 }
 
-// listening says what the kernel has of listening sockets on the ports, and how many connections wait
-// in their queues for somebody to accept them.
+// listening describes the kernel's listening sockets on the ports, and how many connections wait in
+// their queues to be accepted.
 func listening(ports []uint16) (string, error) {
 	sockets, waiting := 0, int64(0)
 	for _, file := range []string{"tcp", "tcp6", "udp", "udp6"} {
@@ -119,8 +119,8 @@ func listening(ports []uint16) (string, error) {
 	return fmt.Sprintf("%d listening, %d waiting", sockets, waiting), nil
 }
 
-// readSockets reads a table of sockets as in /proc/net/tcp. Of tcp only those that listen, which come first:
-// a busy server has more others than can be read in passing.
+// readSockets reads a table of sockets as in /proc/net/tcp. Of tcp it reads only listening ones,
+// which come first: the others of a busy server are too many.
 func readSockets(path string, tcp bool, each func(port uint16, queue int64)) error {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -15,67 +15,68 @@ import (
 	"github.com/ctload/ctload/internal/link"
 )
 
-// Node is what faults act on.
+// Node is the node that faults change.
 type Node struct {
 	Kernel tuning.Kernel
-	// Own says that the node has a kernel of its own: it is a machine, and no namespace of its host. A
-	// fault that would be the host's is refused elsewhere.
+	// Own says that the node has a kernel of its own: it is a machine, not a namespace of its host.
+	// On other nodes a fault that would change the host is an error.
 	Own bool
-	// Servers are the node's responders; nil where there are none.
+	// Servers returns the node's responders; nil without any.
 	Servers func() []Server
 }
 
 // hostError says that a fault would change the kernel of the node's host.
 type hostError struct {
 	Kind actions.Kind
-	What string // what would be changed
+	What string // the part of the kernel that would change
 }
 
 func (e *hostError) Error() string {
 	return fmt.Sprintf("%s: this node is a namespace and shares its host's kernel: %s would change for the whole host", e.Kind, e.What)
 }
 
-// undoLimit bounds what is put back when a set is closed.
+// undoLimit bounds the restoring when a set is closed.
 const undoLimit = 30 * time.Second
 
-// Set is the faults that are active on a node.
+// Set holds the faults that are active on a node.
 type Set struct {
 	node Node
 
 	mu     sync.Mutex
-	active []*change // in the order in which they were applied
+	active []*change // in the order of application
 }
 
-// NewSet is a set for one node, without any fault.
+// NewSet returns a set for one node, without any fault.
 func NewSet(node Node) *Set { return &Set{node: node} }
 
-// change is one fault on its way: what it touches, and how.
+// change is one prepared or active fault: its parts, and how to change them.
 type change struct {
 	id      string
 	parts   []*part
 	do      func(context.Context) error
-	check   func(context.Context) error // proves after do that the kernel is as asked; nil where do does
-	figures []Figure                    // that do found out, beside those of the parts
+	check   func(context.Context) error // verifies the kernel's state after do; nil where do does
+	figures []Figure                    // that do found, beside those of the parts
 	remarks []string
 
 	sent, received link.Conditions // of Network, as read back
 
-	remarkLoaded func() // says what the kernel has loaded for it
+	remarkLoaded func() // remarks on the modules that the kernel has loaded for it
 }
 
-// part is one thing that a fault changes.
+// part is one part of the node that a fault changes.
 type part struct {
 	// subject names it: of two active faults with one subject the later one covers the earlier.
 	subject string
-	// read is what the kernel has of it, for the figure of the same name; nil for what only restore needs.
+	// read returns its present value, for the figure of the same name; nil for parts that only
+	// restore needs.
 	read func(context.Context) (string, error)
-	// restore puts it back to what it was when the part was made; nil where nothing can.
+	// restore restores its state from when the part was made; nil where that is impossible.
 	restore func(context.Context) error
 }
 
-// Apply makes the fault. What it changes is read before and after; the reading holds both. A fault that
-// could not be made wholly, or that reads back as something else, is an error, and then nothing of it is
-// left.
+// Apply makes the fault. It reads the changed parts before and after; the reading holds both. A
+// fault that it could not make completely, or that reads back as something else, is an error, and
+// Apply then undoes all of it.
 func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +102,7 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	reading.Remarks = append(reading.Remarks, c.remarks...)
 	reading.Sent, reading.Received = c.sent, c.received
 	if err != nil {
-		// Whatever was done of it goes, also when the caller has lost its patience.
+		// Undo all that was done, also when the caller's context has ended.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 		defer cancel()
 		return reading, errors.Join(fmt.Errorf("%s: %w", f.Kind, err), restore(undo, c.parts))
@@ -112,8 +113,8 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	return reading, nil
 }
 
-// Revert takes a fault back. What a later fault has changed since stays as that one made it, and goes back to
-// what was before both when the later one is reverted.
+// Revert undoes a fault. Parts that a later fault has changed since stay as that one made them, and
+// return to their state before both when the later one is reverted.
 func (s *Set) Revert(ctx context.Context, id string) (Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +145,7 @@ func (s *Set) Revert(ctx context.Context, id string) (Reading, error) {
 	return reading, nil
 }
 
-// covering is the first later change of the same subject.
+// covering returns the part with that subject of the first later change that has one.
 func covering(later []*change, subject string) *part {
 	for _, c := range later {
 		for _, p := range c.parts {
@@ -156,7 +157,7 @@ func covering(later []*change, subject string) *part {
 	return nil
 }
 
-// Close takes all faults back, the last one first.
+// Close undoes all faults, the last one first.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +173,7 @@ func (s *Set) Close() error {
 	return errors.Join(errs...)
 }
 
-// restore puts parts back, the last one first: what was changed later may need what was changed before.
+// restore restores parts, the last one first: a later change may need an earlier one.
 func restore(ctx context.Context, parts []*part) error {
 	var errs []error
 	for _, p := range slices.Backward(parts) {
@@ -186,8 +187,8 @@ func restore(ctx context.Context, parts []*part) error {
 	return errors.Join(errs...)
 }
 
-// unloading is a restore that then removes the modules which the kernel has loaded for the fault, on a node
-// with a kernel of its own: how many there are is part of its configuration.
+// unloading returns a restore that then removes the modules that the kernel has loaded for the
+// fault, on a node with a kernel of its own: their number is part of its configuration.
 func (s *Set) unloading(restore func(context.Context) error) (func(context.Context) error, error) {
 	if !s.node.Own {
 		return restore, nil
@@ -204,7 +205,7 @@ func (s *Set) unloading(restore func(context.Context) error) (func(context.Conte
 	}, nil
 }
 
-// measure does something between two readings of the parts, and has it checked.
+// measure runs do between two readings of the parts, and then check.
 func (c *change) measure(ctx context.Context, parts []*part, do, check func(context.Context) error) (Reading, error) {
 	reading := Reading{ID: c.id}
 	figures := make([]Figure, 0, len(parts))

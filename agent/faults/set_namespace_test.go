@@ -19,7 +19,7 @@ import (
 
 const tracked = "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n"
 
-// TestSetInNamespace makes faults in a namespace of this host's kernel and loses them as a node does
+// TestSetInNamespace makes faults in a namespace of this host's kernel and ends them as a node does
 // whose stream ends.
 func TestSetInNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
@@ -47,7 +47,8 @@ func TestSetInNamespace(t *testing.T) {
 		apply(Fault{ID: "2", Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: timeout, Value: "6"}}})
 		apply(Fault{ID: "3", Kind: actions.RulesLoad, Rules: Rules{IPv4: "*raw\n-A OUTPUT -p udp -j NOTRACK\nCOMMIT\n"}})
 		apply(Fault{ID: "4", Kind: actions.RulesLoad, Rules: Rules{IPv4: "*raw\n-A OUTPUT -p udp --dport 9 -j NOTRACK\nCOMMIT\n", Add: true}})
-		// The kernel hides the names of legacy tables from who became root of the namespace only afterwards.
+		// The kernel hides the names of legacy tables from a user who became root of the namespace
+		// later.
 		if _, err := os.ReadFile("/proc/net/ip_tables_names"); !errors.Is(err, fs.ErrPermission) {
 			apply(Fault{ID: "5", Kind: actions.RulesRemove})
 		}
@@ -95,7 +96,8 @@ func TestEntriesInNamespace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = conn.Write([]byte("x")) // nobody listens: the second one would be refused
+			// the port is closed: the second datagram would be refused
+			_, _ = conn.Write([]byte("x"))
 			conn.Close()
 		}
 		count := func() string {

@@ -22,7 +22,7 @@ func init() {
 	makers[actions.Delete] = maker{checkDelete, (*Set).remove}
 }
 
-// tableLimit bounds one exchange with the kernel about the table: to flush 200,000 entries takes
+// tableLimit bounds one exchange with the kernel about the table: a flush of 200,000 entries takes
 // a second under emulation.
 const tableLimit = 20 * time.Second
 
@@ -45,8 +45,8 @@ func (s *Set) flush(context.Context, Fault) (*change, error) {
 	return c, nil
 }
 
-// remove removes the entries that match a filter. The table is walked once: what comes into it meanwhile may
-// be left.
+// remove removes the entries that match a filter. It walks the table once, and may miss entries
+// that come meanwhile.
 func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	m, err := compile(f.Delete)
 	if err != nil {
@@ -75,10 +75,10 @@ func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 // countSubject is the fill of the table.
 const countSubject = kernels.KeyCount
 
-// netlinkModule answers about the table. The kernel loads it for the first question.
+// netlinkModule answers questions about the table. The kernel loads it for the first one.
 const netlinkModule = "nf_conntrack_netlink"
 
-// tableChange is a change of the table's entries, which is to be there.
+// tableChange returns a change of the entries of the table, which must exist.
 func (s *Set) tableChange() (*change, error) {
 	k := s.node.Kernel
 	count, err := k.ReadCount()
@@ -107,7 +107,7 @@ func (s *Set) tableChange() (*change, error) {
 	return c, nil
 }
 
-// table is a conversation with ctnetlink. It needs CAP_NET_ADMIN.
+// table is a connection to ctnetlink. It needs CAP_NET_ADMIN.
 type table struct {
 	fd     int
 	buffer []byte
@@ -127,11 +127,12 @@ func dialTable() (*table, error) {
 
 func (t *table) close() error { return os.NewSyscallError("close", unix.Close(t.fd)) }
 
-// deletionsAtOnce is how many entries are removed with one system call: their answers fit into the
+// deletionsAtOnce is the number of entries removed with one system call: their answers fit into the
 // socket's buffer several times.
 const deletionsAtOnce = 64
 
-// remove removes what matches, and says how many did and how many of those had gone by themselves.
+// remove removes the matching entries and returns how many matched and how many of those had
+// already gone.
 func (t *table) remove(ctx context.Context, m matcher) (matched, gone int, err error) {
 	var batch []byte
 	queued := 0
@@ -162,8 +163,8 @@ func (t *table) remove(ctx context.Context, m matcher) (matched, gone int, err e
 	return matched, gone, err
 }
 
-// ask sends messages and waits for the answer to each. Entries that are not there are counted; any other
-// refusal is the error.
+// ask sends messages and waits for the answer to each. It counts missing entries; any other refusal
+// is the error.
 func (t *table) ask(messages []byte, number int) (gone int, err error) {
 	if err := unix.Sendto(t.fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, fmt.Errorf("ask ctnetlink: %w", err)
