@@ -74,7 +74,8 @@ func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Outp
 	return out, nil
 }
 
-// run is exec for callers that treat a failing command as an error; it is a tuning.Runner.
+// run runs a command as exec does, for callers that treat a failing command as an error; it is a
+// tuning.Runner.
 func (c *children) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
 	out, err := c.exec(ctx, stdin, append([]string{name}, args...))
 	if err != nil {

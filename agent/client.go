@@ -46,7 +46,8 @@ func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 			}
 			return c.conn, nil
 		}),
-		// A guest takes seconds from the first byte to its agent; the caller's context is the limit.
+		// A guest takes seconds from the first byte to its agent: the caller's context is the
+		// limit.
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Hour}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodec(codec{}),
@@ -151,8 +152,8 @@ func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress fu
 	return c.GenerateAt(ctx, spec, 0, progress)
 }
 
-// GenerateAt is Generate from an instant of the node's monotonic clock on, so that several nodes
-// can begin together; a past instant means at once.
+// GenerateAt generates from an instant of the node's monotonic clock on, so that several nodes can
+// begin together; a past instant means at once.
 func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin time.Duration, progress func(generators.Progress)) (generators.Result, error) {
 	id := fmt.Sprint(c.loads.Add(1))
 	// The stream outlives ctx by the grace in which the result so far arrives.

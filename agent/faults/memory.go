@@ -20,8 +20,8 @@ func init() {
 }
 
 const (
-	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it never
-	// kills.
+	// oomVictim makes a process the first that the kernel kills for memory, oomExempt one that it
+	// never kills.
 	oomVictim = "1000"
 	oomExempt = "-1000"
 	oomFile   = "/proc/self/oom_score_adj"

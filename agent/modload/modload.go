@@ -19,7 +19,7 @@ import (
 // Paths where package guest puts what this package reads.
 const (
 	Dir       = "/modules"       // the modules, decompressed, one file each
-	IndexFile = "/modules/index" // a line for each name and alias: the name, then its chain of files
+	IndexFile = "/modules/index" // a line for each name and alias: name, then chain of files
 	BootFile  = "/modules/boot"  // a line for each file to load at boot, in order
 	command   = "/sbin/modprobe" // the name under which the kernel calls the loader
 	sysModule = "/sys/module/"   // a folder for each module that the running kernel has
@@ -144,10 +144,10 @@ func init() {
 	}
 }
 
-// Main is the modprobe command as the kernel and the rule tools call it: -q -- NAME [PARAM...]. It
-// returns the exit status: 0 when the kernel has the module, 1 when not. It ignores options, except
-// that -q suppresses the message about a missing module, since the kernel asks for many that do not
-// exist.
+// Main runs the modprobe command as the kernel and the rule tools call it: -q -- NAME [PARAM...].
+// It returns the exit status: 0 when the kernel has the module, 1 when not. It ignores options,
+// except that -q suppresses the message about a missing module, since the kernel asks for many that
+// do not exist.
 func Main(args []string) int {
 	quiet := false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {

@@ -16,7 +16,7 @@ const (
 	ipctnlMsgCTGetStatsCPU  = 4
 	ipctnlMsgExpGetStatsCPU = 3
 	nfgenmsgLength          = 4
-	netlinkTimeout          = 5 * time.Second // the kernel answers at once; a node that stands still meanwhile is no failure
+	netlinkTimeout          = 5 * time.Second // the kernel answers at once; covers a stopped node
 	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
 	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
 )

@@ -18,7 +18,8 @@ import (
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
-// TestDump fills a table with a known mixture and finds it again, through ctnetlink and through /proc.
+// TestDump fills a table with a known mixture and finds it again, through ctnetlink and through
+// /proc.
 func TestDump(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		conn, err := conntrack.Dial(nil)

@@ -27,8 +27,8 @@ type LinkLoss struct {
 	qdiscDropped uint32 // as the kernel counts: 32 bits
 }
 
-// linkReader asks rtnetlink for the counters of links and their root queueing disciplines. It needs no
-// privilege.
+// linkReader asks rtnetlink for the counters of links and their root queueing disciplines. It needs
+// no privilege.
 type linkReader struct{ handle *netlink.Handle }
 
 func newLinkReader() (*linkReader, error) {

@@ -49,7 +49,8 @@ var linePatterns = []struct {
 	kind    LineKind
 	pattern *regexp.Regexp
 }{
-	// "nf_conntrack: nf_conntrack: table full, dropping packet"; newer kernels (2025) name the namespace.
+	// "nf_conntrack: nf_conntrack: table full, dropping packet"; newer kernels (2025) name the
+	// namespace.
 	{LineTableFull, regexp.MustCompile(`table full( in netns \d+)?, dropping packet`)},
 	{LineSuppressed, regexp.MustCompile(`net_ratelimit: \d+ callbacks suppressed`)},
 	{"", regexp.MustCompile(`(?i)^(kernel )?command line: `)}, // it may hold any of the words below

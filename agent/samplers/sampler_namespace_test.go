@@ -190,8 +190,8 @@ func TestBothSourcesAgree(t *testing.T) {
 	})
 }
 
-// TestStatsGlobalAnswers guards the version of mdlayher/netlink in go.mod: from 1.10 on the call never
-// returns. One answer within 2 s out of three suffices, since a busy host may delay one.
+// TestStatsGlobalAnswers guards the version of mdlayher/netlink in go.mod: from 1.10 on the call
+// never returns. One answer within 2 s out of three suffices, since a busy host may delay one.
 func TestStatsGlobalAnswers(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)
@@ -250,7 +250,8 @@ func TestSamplerWithoutProc(t *testing.T) {
 	})
 }
 
-// TestTCPFlows opens real connections and finds them in the table, first established, then in TIME_WAIT.
+// TestTCPFlows opens real connections and finds them in the table, first established, then in
+// TIME_WAIT.
 func TestTCPFlows(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)

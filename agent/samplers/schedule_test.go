@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSchedule samples for a second while one tick takes 3.5 intervals and one ends late by less than one.
+// TestSchedule samples for a second while one tick takes 3.5 intervals and one ends late by less
+// than one.
 func TestSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1050*time.Millisecond)

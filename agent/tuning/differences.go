@@ -242,7 +242,8 @@ func moduleSet(modules []Module) map[string]bool {
 	return set
 }
 
-// packetModule matches netfilter, bridges, traffic control, congestion control, IPVS and Open vSwitch.
+// packetModule matches netfilter, bridges, traffic control, congestion control, IPVS and Open
+// vSwitch.
 var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_tables|ip6_tables|iptable_|ip6table_|ebtable|arptable|x_tables|ip_set|ip_vs|bridge|br_netfilter|sch_|cls_|act_|tcp_|openvswitch|nfnetlink_queue|veth|ifb)`)
 
 // observers lists modules that reading itself loads: a sampler of counters, the listing of rules.

@@ -45,7 +45,7 @@ COMMIT
 	if got := Hits(after, after); len(got) != 0 {
 		t.Errorf("nothing happened, and yet %+v", got)
 	}
-	// Loaded anew: counters that fell began at zero.
+	// Reloaded: counters that fell began at zero.
 	if got := Hits(State{Rules: after.Rules}, State{Rules: before.Rules}); len(got) != 2 || got[0].Packets != 5 {
 		t.Errorf("%+v", got)
 	}

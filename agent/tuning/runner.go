@@ -35,7 +35,7 @@ func (e *ToolError) Error() string {
 // Unwrap returns the end of the program.
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// Exec is the [Runner] of an ordinary process.
+// Exec runs a program as an ordinary process; it is a [Runner].
 func Exec(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	var stdout, stderr bytes.Buffer

@@ -45,7 +45,7 @@ type Settings struct {
 	// tables that they name, as iptables-restore does.
 	Rules        string `json:"rules,omitempty"`
 	Rules6       string `json:"rules6,omitempty"`
-	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (the default) or BackendLegacy
+	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (default) or BackendLegacy
 	// NFT is a script for nft -f, loaded after Rules and Rules6.
 	NFT string `json:"nft,omitempty"`
 	// IPVS is input of ipvsadm -R: services of the kernel's load balancer, added after the rules.

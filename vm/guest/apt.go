@@ -252,7 +252,8 @@ func toolError(program string, err error, stderr string) error {
 	for line := range strings.Lines(stderr) {
 		line = strings.TrimSpace(line)
 		line = strings.TrimPrefix(line, "E: ")
-		summary := strings.HasPrefix(line, "Some index files failed to download") // of the lines before it
+		// Summarizes the lines before it.
+		summary := strings.HasPrefix(line, "Some index files failed to download")
 		if line != "" && !summary && !slices.Contains(said, line) && len(said) < most {
 			said = append(said, line)
 		}

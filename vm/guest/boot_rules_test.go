@@ -62,7 +62,7 @@ var ruleTools = []ruleTool{iptablesTool("legacy"), iptablesTool("nft"), {
 	want:     "ct state established,related accept",
 }}
 
-// TestBootRules has the kernel itself load what rules need, with each of the rule tools.
+// TestBootRules lets the kernel itself load what rules need, with each of the rule tools.
 func TestBootRules(t *testing.T) {
 	t.Parallel()
 	hosttest.Need(t, "conntrack")

@@ -83,7 +83,7 @@ func Build(w io.Writer, spec Spec) error {
 	return nil
 }
 
-// BuildFile is [Build] into a file, complete or absent, and returns its size in bytes.
+// BuildFile builds as [Build] does, into a file, complete or absent, and returns its size in bytes.
 func BuildFile(name string, spec Spec) (size int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), ".initramfs-*")
 	if err != nil {

@@ -45,7 +45,7 @@ func newFakeApt(t *testing.T) *fakeApt {
 	return f
 }
 
-// version gives the archive this version.
+// version sets the version in the archive.
 func (f *fakeApt) version(version string) {
 	writeFile(f.t, filepath.Join(f.dir, "version"), version)
 	writeFile(f.t, filepath.Join(f.dir, "image"), string(x86Image(version+"-test (a@b) #1 SMP")))

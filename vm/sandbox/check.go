@@ -36,7 +36,7 @@ func (e *ForbiddenError) Fix() string {
 // a tap) and ends it. The error is a *ForbiddenError when the host refuses. Check takes some 20 ms.
 func Check(ctx context.Context) error { return check(ctx, withTap) }
 
-// CheckNamespaces is [Check] for a lab without machines, which needs no tap.
+// CheckNamespaces does what [Check] does for a lab without machines, which needs no tap.
 func CheckNamespaces(ctx context.Context) error { return check(ctx) }
 
 // withTap makes [RunCheck] try a tap as well.

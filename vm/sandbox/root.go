@@ -20,9 +20,9 @@ const (
 	hostFD           = 3
 )
 
-// RunAsRoot is [Run] for root who keeps all privileges: the sandbox has no user namespace of its
-// own, so that code inside can change settings of the host with [OnHost]. All else ends with the
-// sandbox as with Run; changes of the host stay.
+// RunAsRoot does what [Run] does, for root with all privileges: the sandbox has no user namespace
+// of its own, so that code inside can change settings of the host with [OnHost]. All else ends with
+// the sandbox as with Run; changes of the host stay.
 func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
 	host, err := os.Open("/proc/self/ns/net")
 	if err != nil {

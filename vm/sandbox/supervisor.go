@@ -32,7 +32,8 @@ func Supervise() int {
 	cmd.Args[0] = "ctload"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if os.Getenv(hostEnv) != "" {
-		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")} // descriptor hostFD
+		// Descriptor hostFD.
+		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")}
 	}
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: start the command in the sandbox: %v\n", err)

@@ -14,7 +14,8 @@ type endpoint struct {
 	keys []string // paths of private keys
 }
 
-// parseSSHConfig reads the first Host of an ssh_config(5), as `vagrant ssh-config MACHINE` prints it.
+// parseSSHConfig parses the first Host of an ssh_config(5), as `vagrant ssh-config MACHINE` prints
+// it.
 func parseSSHConfig(text string) (endpoint, error) {
 	e := endpoint{port: "22"}
 	hosts := 0

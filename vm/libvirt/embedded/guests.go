@@ -98,9 +98,9 @@ func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, er
 	return libvirt.Scheduled(params)
 }
 
-// Accelerated has boot boot a machine with the lab's accelerator. The first machine proves KVM:
-// when boot fails with it, Accelerated calls boot again with TCG. proven is false where a failure
-// is likely; boot should then fail early.
+// Accelerated calls boot to boot a machine with the lab's accelerator. The first machine proves
+// KVM: when boot fails with it, Accelerated calls boot again with TCG. proven is false where a
+// failure is likely; boot should then fail early.
 func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
 	return l.accel.Boot(ctx, l.options.Tell, boot)
 }

@@ -57,7 +57,8 @@ func TestPlace(t *testing.T) {
 
 // TestCPUSets checks that two trials never share a core, and that none gets less than it needs.
 func TestCPUSets(t *testing.T) {
-	two := func(numbers ...int) []core { // cores of two threads, numbered as Linux does: the second ones after all first
+	// Cores of two threads, numbered as Linux does: the second ones after all first.
+	two := func(numbers ...int) []core {
 		var list []core
 		for _, n := range numbers {
 			list = append(list, core{n, n + len(numbers)})

@@ -258,7 +258,7 @@ func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	if len(left) == 0 {
 		return dead, &vm.LostError{Reason: why}
 	}
-	// The lab makes the links to the dead host anew.
+	// The lab makes new links in place of those to the dead host.
 	var errs []error
 	for _, h := range left {
 		errs = append(errs, h.unlink(ctx))
