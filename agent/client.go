@@ -129,7 +129,7 @@ func (c *Client) Revert(ctx context.Context, id string) (faults.Reading, error) 
 	return call[faults.Reading](ctx, c, "Revert", revertRequest{ID: id})
 }
 
-// KernelLog fetches the kernel log since the last call, the first time since the agent's start.
+// KernelLog fetches the kernel log since the last call, the first time since boot.
 func (c *Client) KernelLog(ctx context.Context) (KernelLog, error) {
 	return call[KernelLog](ctx, c, "KernelLog", nothing{})
 }

@@ -55,7 +55,7 @@ type change struct {
 	parts   []*part
 	do      func(context.Context) error
 	check   func(context.Context) error // verifies the kernel's state after do; nil where do does
-	figures []Figure                    // that do found, beside those of the parts
+	figures []Figure                    // found by do, beside those of the parts
 	remarks []string
 
 	sent, received link.Conditions // of Network, as read back

@@ -96,7 +96,7 @@ func TestEntriesInNamespace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// the port is closed: the second datagram would be refused
+			// The port is closed: the second datagram would be refused.
 			_, _ = conn.Write([]byte("x"))
 			conn.Close()
 		}

@@ -83,7 +83,7 @@ func dropDatagrams(ctx context.Context) (system *System, refused, err error) {
 	_, _ = conn.Write([]byte("before the mark"))
 	s.Mark()
 	for range 50 {
-		// every other one only reports the closed port of the one before
+		// Every other one only reports the closed port of the one before.
 		_, _ = conn.Write([]byte("x"))
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {

@@ -90,7 +90,7 @@ func TestDump(t *testing.T) {
 			if !errors.Is(err, os.ErrPermission) && !errors.Is(err, os.ErrNotExist) {
 				t.Error(err)
 			}
-			// on some kernels an ordinary user's namespace cannot read it
+			// On some kernels an ordinary user's namespace cannot read it.
 			t.Logf("/proc/net/nf_conntrack: %v", err)
 		} else if diff := cmp.Diff(want, tally.composition(3), ignore, compare); diff != "" {
 			t.Errorf("through /proc (-want +got):\n%s", diff)

@@ -142,7 +142,7 @@ func TestHitsOfRealRules(t *testing.T) {
 				after := read()
 				hits := tuning.Hits(before, after)
 				for deadline := time.Now().Add(30 * time.Second); (len(hits) == 0 || hits[0].Packets < 12) && time.Now().Before(deadline); {
-					// the kernel handles packets of a loopback later
+					// The kernel handles packets of a loopback later.
 					time.Sleep(10 * time.Millisecond)
 					after = read()
 					hits = tuning.Hits(before, after)

@@ -190,7 +190,7 @@ func Changes(before, after State) []Change {
 		name string
 		a, b int64
 	}{{kernels.KeyMax, before.Max, after.Max}, {kernels.KeyBuckets, before.Buckets, after.Buckets}} {
-		// the loop below compares a size of the settings
+		// The loop below compares a size of the settings.
 		if size.a != size.b && before.Sysctl[size.name] == "" {
 			add(ValueChanged, size.name, size.a, size.b)
 		}

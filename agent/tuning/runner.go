@@ -20,7 +20,7 @@ type ToolError struct {
 	Name   string
 	Args   []string
 	Stderr string
-	Err    error // from os/exec
+	Err    error // of os/exec
 }
 
 // Error returns the program, its end and its standard error.

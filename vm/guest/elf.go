@@ -45,7 +45,7 @@ func needs(programs ...string) ([]library, error) {
 			found = append(found, library{guest: file.interpreter, host: file.interpreter})
 		}
 		for _, name := range file.needed {
-			// a program may need ld.so itself
+			// A program may need ld.so itself.
 			if seen[name] || seen["/lib64/"+name] || seen["/lib/"+name] {
 				continue
 			}

@@ -45,7 +45,7 @@ func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() e
 	if err := s.clean(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil // which releases the lock
+	return f.Close, nil // closing releases the lock
 }
 
 // partial returns the prefix of the folders of running fetches. No key has a _ in it.

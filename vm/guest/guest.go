@@ -40,7 +40,7 @@ func EmulatedCommandLine(vcpus int) string {
 // MissingError says that the host lacks something that a guest is made of, and how to provide it.
 // The program ends with status 3 on it.
 type MissingError struct {
-	What     string   // what is missing, and for what
+	What     string   // the missing thing, and its use
 	Fix      string   // the one command or act that provides it
 	Packages []string // Debian packages that Fix installs; nil: it installs none
 	Err      error    // the failed attempt; may be nil

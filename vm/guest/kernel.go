@@ -16,12 +16,11 @@ import (
 
 // Kernel is a kernel to boot: an image that QEMU loads, and its modules.
 type Kernel struct {
-	Name    string `json:"name"`    // as the user named it: debian/bookworm, host, or a path
-	Release string `json:"release"` // uname -r
-	Version string `json:"version"` // of the package, or from the image itself
-	Image   string `json:"image"`   // path of the image (bzImage, or Image on arm64)
-	// path of the folder with kernel/, modules.order, modules.builtin
-	ModuleDir string `json:"module_dir"`
+	Name      string `json:"name"`       // as the user named it: debian/bookworm, host, or a path
+	Release   string `json:"release"`    // uname -r
+	Version   string `json:"version"`    // of the package, or from the image itself
+	Image     string `json:"image"`      // path of the image (bzImage, or Image on arm64)
+	ModuleDir string `json:"module_dir"` // folder with kernel/, modules.order and modules.builtin
 }
 
 // KernelFiles describes a kernel given by the paths of its image and of its folder of modules: of

@@ -147,7 +147,7 @@ func TestChainAndIndex(t *testing.T) {
 		{name: "x_tables"},
 		{name: "xt_CT", depends: []string{"x_tables", "nf_conntrack"}, aliases: []string{"ipt_CT", "ipt_NOTRACK"}},
 		{name: "xt_LOG", depends: []string{"x_tables"}, softPre: []string{"nf_log_syslog", "absent"}, aliases: []string{"ipt_LOG"}},
-		// names of other modules
+		// Names of other modules.
 		{name: "xt_TRACE", softPre: []string{"xt_TRACE"}, aliases: []string{"ipt_LOG", "nf_conntrack"}},
 	} {
 		modules[m.name] = m

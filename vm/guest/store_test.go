@@ -348,7 +348,7 @@ func TestStoreKilled(t *testing.T) {
 	apt.trouble("hang")
 	s := &Store{Dir: t.TempDir()}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestStoreKilled$")
-	// it cannot clean up after itself
+	// It cannot clean up after itself.
 	cmd.Env = append(os.Environ(), helper+"="+s.Dir, "TMPDIR="+t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ const (
 	Network     Kind = "network"      // of the libvirt daemon Where
 	Pool        Kind = "pool"         // a storage pool of the libvirt daemon Where
 	Volume      Kind = "volume"       // of the libvirt daemon Where; Detail is its pool
-	Path        Kind = "path"         // a file, or a folder with contents; Where is empty: this host
+	Path        Kind = "path"         // a file, or a folder with contents; Where is empty
 	HostSetting Kind = "host-setting" // a parameter of this host's kernel; Detail: former value
 	HostModule  Kind = "host-module"  // a module of this host's kernel; Detail: former state
 )

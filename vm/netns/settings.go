@@ -94,7 +94,7 @@ func (Remover) Exists(_ context.Context, _ journal.Run, e journal.Entry) (bool, 
 		return moduleChanged(e)
 	}
 	now, err := readHost(e.Name)
-	// gone with its module, whose later record is restored first
+	// Gone with its module, whose later record is restored first.
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}

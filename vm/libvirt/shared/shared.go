@@ -234,8 +234,8 @@ func (l *Lab) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Nod
 	return node, err
 }
 
-// Survey asks every host for an answer and drops those that do not give one; it returns their
-// names. The error is a *vm.LostError when the other hosts cannot hold a trial.
+// Survey asks every host for an answer and drops those that do not give one; it returns a sentence
+// for each of them. The error is a *vm.LostError when the other hosts cannot hold a trial.
 func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 	var left []*hypervisor
 	for _, h := range l.hosts {
