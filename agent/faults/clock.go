@@ -20,7 +20,7 @@ const clockSubject = "CLOCK_REALTIME - CLOCK_BOOTTIME"
 
 const (
 	// clockTolerance bounds the error of a reading after the clock was set: the kernel adjusts its
-	// source meanwhile, and reads the two clocks one after the other.
+	// source meanwhile, and clockOffset reads the two clocks one after the other.
 	clockTolerance = 10 * time.Millisecond
 	// clockReadings is the number of readings for one offset; the quickest counts.
 	clockReadings = 8

@@ -7,7 +7,8 @@ import (
 // The per-CPU counters of connection tracking, numbered as in enum ctattr_stats_cpu of
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
-	statSearched      = 1 // always 0 since Linux 4.10, like new, ignore, delete, delete_list
+	// Always 0 since Linux 4.10, as are new, ignore, delete and delete_list in current kernels.
+	statSearched      = 1
 	statFound         = 2
 	statNew           = 3
 	statInvalid       = 4

@@ -1,6 +1,6 @@
-// Package libvirttest stands for hypervisors in tests: each is a libvirt daemon in system mode in mount,
-// network, PID and IPC namespaces of its own, with private folders, so that several of them share a
-// machine without knowing of each other. They need root.
+// Package libvirttest makes hypervisors for tests: each is a libvirt daemon in system mode in its
+// own mount, network, PID and IPC namespaces, with private folders, so that several of them share a
+// machine without interference. They need root.
 package libvirttest
 
 import (
@@ -21,18 +21,19 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// Hypervisor is one of them.
+// Hypervisor is one libvirt daemon in its own namespaces.
 type Hypervisor struct {
 	t      testing.TB
 	name   string
-	pid    int // of PID 1 in there, outside
+	pid    int // of its PID 1, outside
 	folder string
 	daemon *exec.Cmd
 }
 
-// prepare makes the namespaces a host: folders of its own where libvirt keeps things, a /sys that shows the
-// network in here, the user that Debian's libvirt wants to know, and bridges whose frames no rule sees. PID 1 then reaps until its standard input ends,
-// as it does when the test is gone.
+// prepare turns the namespaces into a host: private folders where libvirt keeps its files, a /sys
+// that shows the network inside, the user that Debian's libvirt requires, and bridges whose frames
+// no rule sees. PID 1 then reaps until its standard input ends, which happens when the test has
+// gone.
 const prepare = `set -e
 mount -t sysfs sysfs /sys
 for dir in /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
@@ -67,8 +68,9 @@ auth_unix_rw = "none"
 log_outputs = "2:file:%s"
 `
 
-// Start makes a hypervisor and starts its daemon. name is for its files; more is added to libvirtd.conf.
-// It listens for TCP, and for TLS when more says so. It ends with the test.
+// Start makes a hypervisor and starts its daemon. name is part of its files' names; more adds lines
+// to libvirtd.conf. The daemon listens for TCP, and for TLS when more says so. It ends with the
+// test.
 func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	t.Helper()
 	need(t)
@@ -105,9 +107,9 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	return h
 }
 
-// Root makes a test root's, who alone can have a daemon in system mode: it reports whether this process is. Where
-// it is not, the test has been run by the same program, started again through sudo, and what came of it is
-// reported.
+// Root reports whether this process runs the test itself. Only root can have a daemon in system
+// mode: for another user, Root runs the test in this program again through sudo and passes its
+// result on.
 func Root(t *testing.T) bool {
 	t.Helper()
 	if os.Getuid() == 0 || testing.Short() {
@@ -129,7 +131,7 @@ func Root(t *testing.T) bool {
 	return false
 }
 
-// need skips where a hypervisor cannot be made.
+// need skips the test where no hypervisor can be made.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -141,7 +143,7 @@ func need(t testing.TB) {
 	hosttest.Need(t, "libvirtd", "qemu-system-x86_64", "ip", "nsenter", "unshare")
 }
 
-// StartDaemon starts the daemon, or starts it again.
+// StartDaemon starts the daemon, also after its end.
 func (h *Hypervisor) StartDaemon() {
 	h.t.Helper()
 	output, err := os.Create(filepath.Join(h.folder, "daemon.out"))
@@ -157,8 +159,8 @@ func (h *Hypervisor) StartDaemon() {
 	h.await(h.answers, "its daemon", nil)
 }
 
-// answers reports whether the daemon does. Its socket has a name before it listens there, and it listens there before
-// it does for TCP and TLS; calls are answered when all that is done.
+// answers reports whether the daemon answers. Its socket has a name before it listens there, and it
+// listens there before it does for TCP and TLS; it answers calls after all of that.
 func (h *Hypervisor) answers() bool {
 	uri, err := url.Parse(h.URI())
 	if err != nil {
@@ -168,7 +170,7 @@ func (h *Hypervisor) answers() bool {
 	return err == nil && virt.Disconnect() == nil
 }
 
-// KillDaemon kills the daemon with SIGKILL: its machines stay behind, unless they notice.
+// KillDaemon kills the daemon with SIGKILL: its machines stay, unless they notice.
 func (h *Hypervisor) KillDaemon() {
 	h.t.Helper()
 	if err := h.Run("sh", "-c", "kill -9 $(cat /run/libvirtd.pid)"); err != nil {
@@ -180,12 +182,13 @@ func (h *Hypervisor) KillDaemon() {
 	}
 }
 
-// Command runs a program in the hypervisor's network namespace alone. Its process is the program's own.
+// Command runs a program only in the hypervisor's network namespace. Its process is the program's
+// own.
 func (h *Hypervisor) Command(program string, args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(h.pid), "-n", "--", program}, args...)...)
 }
 
-// URI leads to the hypervisor's daemon from this machine.
+// URI returns the URI of the hypervisor's daemon from this machine.
 func (h *Hypervisor) URI() string {
 	return "qemu:///system?socket=" + h.Root("/run/libvirt/libvirt-sock")
 }
@@ -204,7 +207,7 @@ func (h *Hypervisor) Run(program string, args ...string) error {
 	return nil
 }
 
-// Output is what a program prints in the hypervisor.
+// Output returns the output of a program in the hypervisor.
 func (h *Hypervisor) Output(program string, args ...string) string {
 	h.t.Helper()
 	out, err := h.Enter(context.Background(), program, args...).Output()
@@ -214,10 +217,10 @@ func (h *Hypervisor) Output(program string, args ...string) string {
 	return string(out)
 }
 
-// Root is a path that leads to the hypervisor's files.
+// Root returns a path that leads to the hypervisor's files.
 func (h *Hypervisor) Root(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid, path) }
 
-// Links are the names of the network links of the hypervisor.
+// Links returns the names of the hypervisor's network links.
 func (h *Hypervisor) Links() map[string]bool {
 	h.t.Helper()
 	links := map[string]bool{}
@@ -229,7 +232,7 @@ func (h *Hypervisor) Links() map[string]bool {
 	return links
 }
 
-// Images are the files in the folder where libvirt keeps images.
+// Images returns the files in libvirt's folder of images.
 func (h *Hypervisor) Images() []string {
 	h.t.Helper()
 	return strings.Fields(h.Output("ls", "/var/lib/libvirt/images"))
@@ -247,8 +250,8 @@ func (h *Hypervisor) Machines() int {
 	return n
 }
 
-// Cable joins two hypervisors by a veth pair of that name, with an address at each end (in CIDR notation,
-// or none). With bridge, the ends are ports of a bridge of that name on each.
+// Cable joins two hypervisors by a veth pair of that name, with an address at each end (in CIDR
+// notation, or none). With bridge, the ends are ports of a bridge of that name on each.
 func Cable(t testing.TB, name string, a *Hypervisor, addressA string, b *Hypervisor, addressB string, bridge string) {
 	t.Helper()
 	run := func(err error) {

@@ -1,7 +1,7 @@
-// The program init is PID 1 of the guests that the tests of package guest boot. It loads the boot
-// modules, runs the commands of /script.json and writes what each gave as a line of JSON to a
-// virtio-serial port, which would not be there without those modules. As the agent in a real
-// guest, it is the kernel's modprobe as well.
+// The program init runs as PID 1 of the guests that the tests of package guest boot. It loads the
+// boot modules, runs the commands of /script.json and writes the result of each as a line of JSON
+// to a virtio-serial port, which would not exist without those modules. Like the agent in a real
+// guest, it is also the kernel's modprobe.
 package main
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/ctload/ctload/agent/modload"
 )
 
-// Step is a command of the script. Those of init itself are load MODULE [PARAM...], load-all,
-// cat FILE and traffic PORT.
+// Step is a command of the script. init's own commands are load MODULE [PARAM...], load-all, cat
+// FILE and traffic PORT.
 type Step struct {
 	Args  []string
 	Stdin string
 }
 
-// Result is what a step gave.
+// Result is the result of a step.
 type Result struct {
 	Step   string
 	Output string
@@ -54,7 +54,7 @@ func run() error {
 			return fmt.Errorf("mount %s: %w", mount[1], err)
 		}
 	}
-	// Newer versions of nft open /dev/stdin, which devtmpfs does not have.
+	// Newer versions of nft open /dev/stdin, which devtmpfs lacks.
 	if err := os.Symlink("/proc/self/fd/0", "/dev/stdin"); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func do(step Step) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
-// loadAll loads all modules that the initramfs carries and names those that would not load.
+// loadAll loads all modules that the initramfs carries and returns the names of those that failed.
 func loadAll() ([]byte, error) {
 	files, err := filepath.Glob(filepath.Join(modload.Dir, "*.ko"))
 	if err != nil {
