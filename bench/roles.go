@@ -43,7 +43,7 @@ func generate(ctx context.Context, _ []string, stdout io.Writer) error {
 	return json.NewEncoder(stdout).Encode(outcome{Result: result, PeakMemory: peakMemory()})
 }
 
-// outcome is what a generator process reports.
+// outcome is the report of a generator process.
 type outcome struct {
 	Result     generators.Result `json:"result"`
 	PeakMemory int64             `json:"peak_memory"` // bytes resident at most

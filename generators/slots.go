@@ -8,8 +8,8 @@ import (
 
 // conn is one connection of a [stream].
 type conn struct {
-	// intended is when the connection or its current request should begin, since the start of the
-	// load.
+	// intended is the planned start of the connection or of its current request, since the start
+	// of the load.
 	intended       time.Duration
 	begun          time.Duration // when it began
 	deadlines.Link               // in the queue of connections under the time limit
@@ -50,7 +50,7 @@ type handle struct {
 	generation uint32
 }
 
-// chunkSize is how many slots are allocated at once.
+// chunkSize is the number of slots in one allocation.
 const chunkSize = 1024
 
 // slot returns connection i.

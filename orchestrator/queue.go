@@ -53,10 +53,10 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 			return nil
 		}
 		t, err := q.begin(slot, lab, next)
-		next = nil
 		if err != nil {
 			return q.end(err)
 		}
+		next = nil // the trial ends its DUT
 		t.bootNext = sync.OnceValue(func() (err error) {
 			next, err = q.bootEarly(ctx, lab, slot)
 			return err

@@ -66,7 +66,7 @@ const (
 `
 )
 
-// patience is how long the actions may take: a box boots for minutes on a busy host.
+// patience limits the time that the actions take: a box boots for minutes on a busy host.
 const patience = 10 * time.Minute
 
 // midst waits until every action of a run holds. It fails the test when the run ends before, or

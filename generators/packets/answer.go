@@ -62,7 +62,7 @@ type ipPacket struct {
 	source, target netip.Addr
 	protocol       byte
 	upper          []byte
-	// length is that of upper by the IP header: a capture may hold less, a short frame more.
+	// length, in bytes, is what the IP header gives for upper: a capture may hold less, a short frame more.
 	length int
 }
 

@@ -289,7 +289,7 @@ func TestResponderEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	await(t, "nobody answers", func() bool {
+	await(t, "no responder answers", func() bool {
 		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 100*time.Millisecond)
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))

@@ -136,7 +136,7 @@ func netemOf(c Conditions) *netlink.Netem {
 	}
 }
 
-// netemLimit is how many frames may wait: more than any load sends in a second or two, so that only
+// netemLimit is the number of frames that may wait: more than any load sends in a second or two, so that only
 // the requested share is lost.
 const netemLimit = 200000
 

@@ -20,7 +20,7 @@ import (
 // insideVariable names the test for which a process was started.
 const insideVariable = "CTLOAD_TEST_INSIDE"
 
-// nobody is the ordinary user as which root's tests run too.
+// nobody is the ID of the ordinary user that runs root's tests a second time.
 const nobody = 65534
 
 // Inside reports whether the calling test, which must not be a subtest, runs in its own namespaces,
