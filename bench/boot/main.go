@@ -159,7 +159,7 @@ func bootBare(ctx context.Context, image, initramfs, arguments string) (time.Dur
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	qemu := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off", "-m", fmt.Sprint(memory>>20), "-smp", "1,maxcpus=2",
+		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on", "-m", fmt.Sprint(memory>>20), "-smp", "1,maxcpus=2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", image, "-initrd", initramfs, "-append", arguments)
 	out, err := qemu.StdoutPipe()

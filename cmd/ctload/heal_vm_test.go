@@ -13,7 +13,7 @@ import (
 // they healed, or did not, with the bystander's own log: the first answer after the fix without a
 // lost probe after it.
 func TestEmergencyFixes(t *testing.T) {
-	needsLab(t)
+	needsTime(t)
 	// On a busy host answers come late, and a bystander that gives up after a second counts that as
 	// a loss: the test then tries the claims once more, in valid trials. In each of those both
 	// accounts must agree.

@@ -208,7 +208,7 @@ func TestBootVocabulary(t *testing.T) {
 		{Args: []string{"iptables-legacy-save"}},
 		{Args: []string{"iptables-nft-save"}},
 	}
-	for _, name := range bootKernels {
+	for _, name := range thoroughKernels() {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
 			t.Parallel()
 			results := boot(t, hostKernelFor(t, name), steps)

@@ -39,7 +39,7 @@ func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string, more .
 	program := hosttest.Program(tb, "qemu-system-x86_64")
 	// QEMU 7.2 spoils the flags when it emulates cmpxchg16b, which crashes guests at random.
 	args := []string{
-		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
+		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", k.Image, "-initrd", initramfs, "-append", CommandLine,
 	}
 	return exec.CommandContext(ctx, program, append(args, more...)...)
@@ -147,11 +147,20 @@ func TestMain(m *testing.M) {
 // the packages that they come in.
 var bootKernels = append([]string{"debian/bookworm", "debian/trixie"}, strings.Fields(os.Getenv("CTLOAD_BOOT_KERNELS"))...)
 
+// thoroughKernels returns the kernels of tests that load all modules or many: make test-long boots
+// each, make test the first.
+func thoroughKernels() []string {
+	if os.Getenv("CTLOAD_LONG") == "" {
+		return bootKernels[:1]
+	}
+	return bootKernels
+}
+
 const countFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 func TestBootTracksNothingByItself(t *testing.T) {
 	t.Parallel()
-	for _, name := range bootKernels {
+	for _, name := range thoroughKernels() {
 		t.Run(strings.ReplaceAll(name, "/", "-"), func(t *testing.T) {
 			t.Parallel()
 			steps := []Step{
