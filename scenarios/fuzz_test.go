@@ -19,6 +19,13 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, archive := range malformed(f) {
+		for _, file := range archive.Files {
+			if strings.HasSuffix(file.Name, ".yaml") {
+				f.Add(experimentIn(file))
+			}
+		}
+	}
 	files, err := filepath.Glob("testdata/*/*.yaml")
 	if err != nil {
 		f.Fatal(err)
