@@ -56,12 +56,14 @@ func fieldTable(w io.Writer, fields []results.Field, o Options) error {
 // pageHead begins docs/fields.md.
 const pageHead = `# The fields of a trial
 
-Thresholds (` + "`--threshold`, and `thresholds` in an experiment" + `) name these fields, and run.json has them for each trial. A field of
-a probe, or of anything else that a trial may lack, is nil there, and a threshold on it does not hold. A time that did not come
-is ` + "`never`" + `, which is later than any other. [ci.md](ci.md) shows thresholds.
+Thresholds (` + "`--threshold`, and `thresholds` in an experiment" + `) name these fields, and run.json
+has them for each trial. A field of a probe, or of anything else that a trial may lack, is nil
+there, and a threshold on it does not hold. A time that did not come is ` + "`never`" + `, which is later
+than any other. [ci.md](ci.md) shows thresholds.
 
-` + "`ctload report --fields`" + ` prints this page, and ` + "`ctload report --schema`" + ` the JSON schema of run.json. The page is made from
-the program's own types (` + "`go test ./reports -run FieldsPage -update`" + `).
+` + "`ctload report --fields`" + ` prints this page, and ` + "`ctload report --schema`" + ` the JSON schema of
+run.json. The page is made from the program's own types
+(` + "`go test ./reports -run FieldsPage -update`" + `).
 `
 
 func fieldPage(w io.Writer, fields []results.Field, _ Options) error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -145,6 +146,32 @@ func TestDocumentation_Links(t *testing.T) {
 	}
 	if n < 20 {
 		t.Errorf("only %d links were found", n)
+	}
+}
+
+// TestDocumentation_Columns holds the prose of every page to lines of 100 columns. Code, tables, HTML
+// and lines that are a link alone may be longer.
+func TestDocumentation_Columns(t *testing.T) {
+	fence := regexp.MustCompile("^ *```")
+	exempt := regexp.MustCompile(`^(?: {4}|[|<]|\S*$|\[[^]]*\]: \S+$|[ *-]*\[[^]]*\]\(\S+\)$)`)
+	lines := 0
+	for _, page := range pages(t) {
+		code := false
+		for i, line := range strings.Split(readFile(t, page), "\n") {
+			if fence.MatchString(line) {
+				code = !code
+			}
+			if code || exempt.MatchString(line) {
+				continue
+			}
+			lines++
+			if n := utf8.RuneCountInString(line); n > 100 {
+				t.Errorf("%s:%d has %d columns, more than 100: %.60s...", page, i+1, n, line)
+			}
+		}
+	}
+	if lines < 1000 {
+		t.Errorf("only %d lines of prose were found", lines)
 	}
 }
 
