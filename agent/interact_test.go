@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // talk runs a command with the given input and its end, and returns its output.
@@ -99,15 +101,8 @@ func TestInteractLeft(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	for {
+	hosttest.Eventually(t, "process "+child+" ends", func() bool {
 		stat, err := client.ReadFile(limit(t), "/proc/"+child+"/stat")
-		if err != nil || strings.Contains(stat, ") Z ") {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %s is left: %s", child, stat)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return err != nil || strings.Contains(stat, ") Z ")
+	})
 }

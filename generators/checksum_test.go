@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -97,7 +98,7 @@ func TestChecksumsByReceiver(t *testing.T) {
 		template.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
 		frame[len(frame)-3] ^= 1 // the last byte of the checksum
 	})
-	eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
+	hosttest.Eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
 }
 
 // falsify sends packets of a load after patch has corrupted them.
@@ -230,7 +231,7 @@ func TestDatagramsByReceiver(t *testing.T) {
 				template.SetUDP(frame, tuple.Source, tuple.Target)
 				frame[len(frame)-spec.Payload-1] ^= 1 // the last byte of the checksum
 			})
-			eventually(t, "every wrong checksum is found", func() bool {
+			hosttest.Eventually(t, "every wrong checksum is found", func() bool {
 				if err := receivers[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 					t.Fatal(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -60,7 +61,7 @@ func TestCloseModes(t *testing.T) {
 					t.Logf("the states are %v", states)
 				}
 			}()
-			eventually(t, "all entries "+test.state, func() bool {
+			hosttest.Eventually(t, "all entries "+test.state, func() bool {
 				states, _ = lab.server.entries(t)
 				some := states["CLOSE"]
 				if test.state == "CLOSE" {
@@ -117,8 +118,8 @@ func TestHold(t *testing.T) {
 	if got.Sent < least*payload*n || got.Sent > most*payload*n {
 		t.Errorf("%d bytes were sent, want %d to %d", got.Sent, least*payload*n, most*payload*n)
 	}
-	eventually(t, "all that was sent comes", func() bool { return r.Counters().Received == got.Sent })
-	eventually(t, "all are closed", func() bool {
+	hosttest.Eventually(t, "all that was sent comes", func() bool { return r.Counters().Received == got.Sent })
+	hosttest.Eventually(t, "all are closed", func() bool {
 		states, _ := lab.server.entries(t)
 		return states["ESTABLISHED"] == 0
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/ti-mo/conntrack"
 
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -85,7 +86,7 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			if c := r.Counters(); c.Accepted != n {
 				t.Errorf("the far end saw %d SYNs", c.Accepted)
 			}
-			eventually(t, "all entries "+test.state, func() bool {
+			hosttest.Eventually(t, "all entries "+test.state, func() bool {
 				states, _ := router.entries(t)
 				return states[test.state] == n
 			})

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -214,18 +213,5 @@ func (n *namespace) hook(t testing.TB, hook *nftables.ChainHook, verdict expr.An
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: expressions})
 	if err := conn.Flush(); err != nil {
 		t.Fatalf("adding a rule: %v", err)
-	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	const limit = 30 * time.Second // longer than a busy host stands still
-	deadline := time.Now().Add(limit)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/generators/packets"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -221,7 +222,7 @@ func TestReusable_AreClosed(t *testing.T) {
 		}
 		sound(t, got)
 	}
-	eventually(t, "all descriptors are given back", func() bool { return holds(t).descriptors <= before })
+	hosttest.Eventually(t, "all descriptors are given back", func() bool { return holds(t).descriptors <= before })
 	if errno := sockets.Disconnect(-1); errno != unix.EBADF {
 		t.Errorf("disconnecting nothing: %v", errno)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -116,7 +117,7 @@ func TestSoak(t *testing.T) {
 	// needs. A load that leaked one would leave dozens.
 	var after held
 	defer func() { t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after) }()
-	eventually(t, "what is held is what was held before", func() bool {
+	hosttest.Eventually(t, "what is held is what was held before", func() bool {
 		after = holds(t)
 		return after.threads <= before.threads+10 && after.goroutines <= before.goroutines && after.descriptors <= before.descriptors
 	})

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -160,26 +160,27 @@ func TestActions(t *testing.T) {
 			*stage
 			vm.LinkFaulty
 		}{s, s.Lab.(vm.LinkFaulty)}
-		for attempt := 1; ; attempt++ {
+		var run *results.Run
+		var unmet []string
+		labtest.Repeat(t, func() bool {
+			if run != nil {
+				t.Logf("these do not hold: %q", unmet)
+				r = renewed(t, r)
+			}
 			offsets = nil
-			run := once(t, r)
-			unmet := judged(t, r, run, offsets)
+			run = once(t, r)
+			unmet = judged(t, r, run, offsets)
 			if s.failure != nil {
 				unmet = append(unmet, fmt.Sprintf("the clock is told: %v", s.failure))
 			}
-			spoilt := measuredtest.Spoilt(run.Scenarios[0].Trials[0]) || measuredtest.Spoilt(run.Scenarios[1].Trials[0])
-			if len(unmet) > 0 && spoilt && attempt < measuredtest.Attempts {
-				t.Logf("spoilt by the host, once more, since these do not hold: %q", unmet)
-				r = renewed(t, r)
-				continue
-			}
-			for _, claim := range unmet {
-				t.Errorf("does not hold: %s", claim)
-			}
-			if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
-				t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
-			}
-			return
+			spoilt := labtest.Spoilt(run.Scenarios[0].Trials[0]) || labtest.Spoilt(run.Scenarios[1].Trials[0])
+			return len(unmet) == 0 || !spoilt
+		})
+		for _, claim := range unmet {
+			t.Errorf("does not hold: %s", claim)
+		}
+		if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
+			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
 		}
 	})
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"testing"
 
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -35,7 +35,7 @@ scenarios:
 `, rate)
 	inLab(t, func(t *testing.T) {
 		rates := []int{14000}
-		if os.Getenv("CTLOAD_LONG") != "" {
+		if hosttest.Long() {
 			rates = append(rates, 0)
 		}
 		for _, ppm := range rates {
@@ -60,7 +60,7 @@ scenarios:
 				}.until(t, func(run *results.Run) bool {
 					// Where slots were given up the n-th entry was made later.
 					trial := run.Scenarios[0].Trials[0]
-					return !measuredtest.Spoilt(trial) && trial.Load.Offered == 9*rate
+					return !labtest.Spoilt(trial) && trial.Load.Offered == 9*rate
 				})
 				slices.Sort(offsets)
 				if len(offsets) < 10 {

@@ -18,7 +18,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -94,7 +94,7 @@ func TestGuestOops(t *testing.T) {
 				}
 				return nil
 			},
-		}.until(t, func(run *results.Run) bool { return !measuredtest.Spoilt(run.Scenarios[1].Trials[0]) })
+		}.until(t, func(run *results.Run) bool { return !labtest.Spoilt(run.Scenarios[1].Trials[0]) })
 		trial := invalidFor(t, run, "sysrq")
 		var took time.Duration
 		for _, stage := range trial.Stages {
@@ -293,7 +293,7 @@ scenarios:
 `,
 			when: func(s results.Sample) bool { return s.Seconds > 0 },
 			act: func(ctx context.Context, _, client vm.Node) error {
-				out, err := client.Agent().Exec(ctx, "", filepath.Join(os.Getenv(initEnv), "asker"), "10.77.0.1:81", "10")
+				out, err := client.Agent().Exec(ctx, "", labtest.Program(t, "orchestrator/testdata/asker"), "10.77.0.1:81", "10")
 				if err != nil {
 					return err
 				}

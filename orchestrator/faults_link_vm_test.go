@@ -9,6 +9,7 @@ import (
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/actions"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
@@ -152,16 +153,11 @@ func (w ward) frames() {
 // within waits for a condition.
 func (w ward) within(limit time.Duration, what string, happens func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
-		if happens() {
-			w.Log("holds: " + what)
-			return
-		}
-		if time.Now().After(deadline) {
-			w.Errorf("does not hold within %v: %s", limit, what)
-			return
-		}
+	if !hosttest.Poll(limit, happens) {
+		w.Errorf("does not hold within %v: %s", limit, what)
+		return
 	}
+	w.Log("holds: " + what)
 }
 
 // pause stops the guest for a while: it answers the requests of that time afterwards.

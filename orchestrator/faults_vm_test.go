@@ -17,6 +17,7 @@ import (
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/actions"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
@@ -127,8 +128,8 @@ func newWard(t *testing.T) ward {
 	}
 	initramfs := filepath.Join(sandbox.RuntimeDir, "initramfs")
 	_, err = guest.BuildFile(initramfs, guest.Spec{
-		Init: filepath.Join(os.Getenv(initEnv), "ctload"), Kernel: kernel,
-		Files: map[string]guest.File{"/usr/bin/owner": {Source: filepath.Join(os.Getenv(initEnv), "owner"), Mode: 0o755}},
+		Init: labtest.Ctload(t), Kernel: kernel,
+		Files: map[string]guest.File{"/usr/bin/owner": {Source: labtest.Program(t, "orchestrator/testdata/owner"), Mode: 0o755}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ var house = []struct {
 	{"scenarios", []string{"internal/rules"}},
 	{"results", []string{"internal/rules"}},
 	{"results/compare", []string{"results"}},
-	{"internal/measuredtest", []string{"results"}},
+	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{"internal/rules", "results", "results/compare"}},
 	{"reports/progress", []string{"results"}},
 

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,8 +13,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent"
-	"github.com/ctload/ctload/internal/hosttest"
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -29,26 +27,14 @@ import (
 // inside.
 const enterRole = "ctload-enter-lab"
 
-// initEnv tells a test inside the sandbox where the guest's init is: the real program, built as
-// users build it. The test binary itself is linked dynamically with -race, and slow.
-const initEnv = "CTLOAD_TEST_INIT"
-
 // TestMain lets the test binary act as ctload under its other names, except as the guest's init.
 func TestMain(m *testing.M) {
-	roles := map[string]func() int{
+	labtest.Main(m, map[string]func() int{
 		agent.ChildRole:        agent.RunChild,
 		sandbox.SupervisorRole: sandbox.Supervise,
 		sandbox.CheckRole:      sandbox.RunCheck,
 		enterRole:              enterSandbox,
-	}
-	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
-		os.Exit(role())
-	}
-	status := m.Run()
-	if folder, err := programs(); err == nil {
-		_ = os.RemoveAll(folder)
-	}
-	os.Exit(status)
+	})
 }
 
 func enterSandbox() int {
@@ -60,25 +46,12 @@ func enterSandbox() int {
 	return status
 }
 
-// programs returns the folder of the guests' programs: ctload as init, and the tools of this
+// programs lists the packages of what runs in guests or beside them: ctload, and tools of this
 // package's tests.
-var programs = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv(initEnv); path != "" {
-		return "", errors.New("already inside a sandbox")
-	}
-	folder, err := os.MkdirTemp("", "ctload-test-")
-	if err != nil {
-		return "", err
-	}
-	for name, source := range map[string]string{"ctload": "../cmd/ctload", "race": "./testdata/race", "clockrate": "./testdata/clockrate", "asker": "./testdata/asker", "owner": "./testdata/owner"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(folder, name), source)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return folder, fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
-	}
-	return folder, nil
-})
+var programs = []string{
+	"cmd/ctload", "orchestrator/testdata/race", "orchestrator/testdata/clockrate", "orchestrator/testdata/asker",
+	"orchestrator/testdata/owner",
+}
 
 // inLab runs play in a sandbox, where labs can be made: outside it starts the test binary again,
 // with this test alone, and reports the result.
@@ -88,38 +61,26 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 		play(t)
 		return
 	}
-	needsLab(t)
+	labtest.Need(t)
 	t.Parallel() // a trial mostly waits
 	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=30m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
 		t.Fatal("the test did not run in the sandbox")
 	}
 }
 
-// needsLab skips a test where no lab can be made.
-func needsLab(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it boots virtual machines")
-	}
-	if err := errors.Join(sandbox.Check(t.Context()), embedded.CheckHost()); err != nil {
-		hosttest.Skip(t, "no lab can be made here: %v", err)
-	}
-}
-
 // again starts the test binary in a sandbox with these arguments and returns its output.
 func again(t testing.TB, args ...string) string {
 	t.Helper()
-	folder, err := programs()
-	if err != nil {
-		t.Fatal(err)
+	// The sandbox has no compiler and no network.
+	for _, source := range programs {
+		labtest.Program(t, source)
 	}
-	// The sandbox has no network.
 	if _, err := new(guest.Store).Kernel(t.Context(), scenarios.DefaultKernel); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Args[0] = enterRole
-	cmd.Env = append(os.Environ(), initEnv+"="+folder)
+	cmd.Env = labtest.Environ(t)
 	// The sandbox ends when the process that made it does; that process must end with this one.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGKILL) }
 	out, err := cmd.CombinedOutput()
@@ -266,19 +227,21 @@ func (p play) run(t *testing.T) *results.Run {
 // measured runs the experiment, and again while the host has spoilt a trial.
 func (p play) measured(t *testing.T) *results.Run {
 	t.Helper()
-	return p.until(t, func(run *results.Run) bool { return len(measuredtest.SpoiltIn(run)) == 0 })
+	return p.until(t, func(run *results.Run) bool { return len(labtest.SpoiltIn(run)) == 0 })
 }
 
 // until repeats the experiment until a run is good, up to a limit.
 func (p play) until(t *testing.T, good func(*results.Run) bool) *results.Run {
 	t.Helper()
 	r := p.request(t)
-	run := once(t, r)
-	for attempt := 1; attempt < measuredtest.Attempts && !good(run); attempt++ {
-		t.Log("once more")
-		r = renewed(t, r)
+	var run *results.Run
+	labtest.Repeat(t, func() bool {
+		if run != nil {
+			r = renewed(t, r)
+		}
 		run = once(t, r)
-	}
+		return good(run)
+	})
 	if err := r.View.(*stage).failure; err != nil {
 		t.Errorf("the action on the DUT: %v", err)
 	}
@@ -324,7 +287,6 @@ func renewed(t *testing.T, r Request) Request {
 // and with more tools.
 func (p play) materials(t testing.TB, plan *Plan) labs.Materials {
 	t.Helper()
-	folder := os.Getenv(initEnv)
 	materials := labs.Materials{Kernels: map[string]labs.Bootable{}}
 	for _, s := range plan.Scenarios {
 		name := s.DUT.Kernel
@@ -337,11 +299,11 @@ func (p play) materials(t testing.TB, plan *Plan) labs.Materials {
 		}
 		path := filepath.Join(sandbox.RuntimeDir, "initramfs")
 		_, err = guest.BuildFile(path, guest.Spec{
-			Init: filepath.Join(folder, "ctload"), Kernel: kernel,
+			Init: labtest.Ctload(t), Kernel: kernel,
 			Tools: append(guest.DefaultTools(), p.tools...),
 			Files: map[string]guest.File{
-				"/usr/bin/race":      {Source: filepath.Join(folder, "race"), Mode: 0o755},
-				"/usr/bin/clockrate": {Source: filepath.Join(folder, "clockrate"), Mode: 0o755},
+				"/usr/bin/race":      {Source: labtest.Program(t, "orchestrator/testdata/race"), Mode: 0o755},
+				"/usr/bin/clockrate": {Source: labtest.Program(t, "orchestrator/testdata/clockrate"), Mode: 0o755},
 			},
 		})
 		if err != nil {

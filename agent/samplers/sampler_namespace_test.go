@@ -45,15 +45,9 @@ func flows(t *testing.T, n int) {
 // moment after they were sent, and a host may stand still for seconds.
 func comes(t *testing.T, wrong func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		text := wrong()
-		if text == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Error(text)
-			return
-		}
+	var text string
+	if !hosttest.Poll(30*time.Second, func() bool { text = wrong(); return text == "" }) {
+		t.Error(text)
 	}
 }
 

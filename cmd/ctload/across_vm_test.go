@@ -15,6 +15,7 @@ import (
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 	"github.com/ctload/ctload/vm/netns"
@@ -36,7 +37,7 @@ recovery: 1s
 // a distribution from a box that is built here, and on an existing libvirt daemon. The verdicts are
 // the same, and one table shows them beside each other.
 func TestAcrossLabs(t *testing.T) {
-	needsLabAlone(t)
+	labtest.Need(t)
 	if !libvirttest.Root(t) {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -146,10 +147,7 @@ func (j *job) program(t *testing.T, name, script string) {
 // than connections.
 func measuringJob(t *testing.T) *job {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	j := newJob(t)
 	if err := os.Symlink(path, filepath.Join(j.programs, "ctload")); err != nil {
 		t.Fatal(err)

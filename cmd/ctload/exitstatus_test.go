@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 // Experiments whose text alone shows that they cannot run.
@@ -95,10 +97,7 @@ const piped = "experiment: piped\nworkload: [{generator: tcp, connections: 50, c
 // runs.
 func TestRunFromPipe(t *testing.T) {
 	needsLab(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	for name, script := range map[string]string{
 		"standard input": `exec "$0" run - "$@"`,
 		"/dev/stdin":     `exec "$0" run /dev/stdin "$@"`,

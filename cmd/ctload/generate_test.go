@@ -20,6 +20,7 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 // answering starts `ctload respond` with a free port of loopback. It returns its address and a
@@ -27,7 +28,7 @@ import (
 func answering(t *testing.T, args ...string) (address string, end func() responders.Counters) {
 	t.Helper()
 	cmd := command(t, append([]string{"respond", "--ports", "0"}, args...)...)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -39,7 +40,7 @@ func answering(t *testing.T, args ...string) (address string, end func() respond
 			_ = cmd.Wait()
 		}
 	})
-	waitFor(t, "answering on ports", time.Minute, &stderr)
+	stderr.WaitFor(t, "answering on ports", time.Minute)
 	port := regexp.MustCompile(`ports ([0-9]+)`).FindStringSubmatch(stderr.String())[1]
 	return "127.0.0.1:" + port, func() responders.Counters {
 		t.Helper()
@@ -134,17 +135,17 @@ func TestGenerateInterrupted(t *testing.T) {
 	t.Parallel() // it mostly waits
 	address, _ := answering(t, "silent")
 	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "--catch-up", "-t", "1h", address)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	_, port, _ := strings.Cut(address, ":")
-	if !poll(time.Minute, func() bool { return established(t, port) == 10 }) {
+	if !hosttest.Poll(time.Minute, func() bool { return established(t, port) == 10 }) {
 		t.Fatalf("%d connections are established", established(t, port))
 	}
 	// The kernel counts the last connection before the generator does.
-	waitFor(t, " 10 open", time.Minute, &stderr)
+	stderr.WaitFor(t, " 10 open", time.Minute)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +174,7 @@ func TestGenerateStoodStill(t *testing.T) {
 			t.Parallel() // it mostly waits
 			address, _ := answering(t, tc.responder...)
 			cmd := command(t, slices.Concat([]string{"generate", tc.kind, "--rate", "200/s", "-t", "8s", "--timeout", limit.String(), "--format", "json", address}, tc.args)...)
-			var stdout, stderr lockedBuffer
+			var stdout, stderr hosttest.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -268,10 +269,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 		t.Parallel()
 	}
 	address, _ := answering(t, "silent")
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp", "--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
 	// In a user namespace root has the limits of every user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -289,10 +287,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 // come from no socket, and counts the arrivals.
 func TestGenerateCrafted(t *testing.T) {
 	hosttest.Need(t, "ip")
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	for _, args := range []string{"syn", "udp --crafted", "udp --crafted --payload 1KiB --rate 10k/s --catch-up"} {
 		t.Run(args, func(t *testing.T) {
 			words := append(strings.Fields(args), "-n", "2000", "--sources", "10.9.0.0/16", "--seed", "1", "--format", "json", "127.0.0.1:53")

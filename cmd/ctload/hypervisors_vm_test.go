@@ -17,7 +17,8 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
@@ -115,10 +116,7 @@ func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
 // process is ctload's own.
 func on(t *testing.T, h *libvirttest.Hypervisor, state string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	cmd := h.Command(path, args...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state, "XDG_RUNTIME_DIR=")
@@ -128,11 +126,11 @@ func on(t *testing.T, h *libvirttest.Hypervisor, state string, args ...string) *
 // clean fails when a hypervisor has a machine, a link or a file that it did not have before.
 func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, machines int) {
 	t.Helper()
-	if !poll(time.Minute, func() bool { return h.Machines() == machines }) {
+	if !hosttest.Poll(time.Minute, func() bool { return h.Machines() == machines }) {
 		t.Errorf("%d machines are left, want %d", h.Machines(), machines)
 	}
 	var left []string
-	if !poll(time.Minute, func() bool {
+	if !hosttest.Poll(time.Minute, func() bool {
 		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())), func(link string) bool { return before[link] })
 		return len(left) == 0
 	}) {
@@ -157,7 +155,7 @@ func TestTwoHypervisors(t *testing.T) {
 	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	cmd := on(t, a, state, "run", experiment(t, twoClients), "--out", folder, "--format", "json",
 		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload")
-	var stdout, stderr lockedBuffer
+	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -165,10 +163,10 @@ func TestTwoHypervisors(t *testing.T) {
 	ended := make(chan outcome, 1)
 	go func() { ended <- wait(t, cmd, 15*time.Minute, &stdout, &stderr) }()
 
-	waitFor(t, "trial 1 of 2", 5*time.Minute, &stderr)
+	stderr.WaitFor(t, "trial 1 of 2", 5*time.Minute)
 	waitForLoad := func(after string) {
 		t.Helper()
-		if !poll(5*time.Minute, func() bool {
+		if !hosttest.Poll(5*time.Minute, func() bool {
 			_, rest, ok := strings.Cut(stderr.String(), after)
 			return ok && strings.Contains(rest, "s  load")
 		}) {
@@ -186,7 +184,7 @@ func TestTwoHypervisors(t *testing.T) {
 	t.Logf("ended %v after the kill\n%s", time.Since(killed), o.stderr)
 	run := decode(t, o.stdout)
 	// This test is about hosts: what a busy one does to a trial's validity changes no count.
-	if o.status != statusOK && (o.status != statusInvalid || len(measuredtest.SpoiltIn(run)) == 0) {
+	if o.status != statusOK && (o.status != statusInvalid || len(labtest.SpoiltIn(run)) == 0) {
 		t.Errorf("exit status %d", o.status)
 	}
 	if !strings.Contains(o.stderr, "10.9.0.2") || !strings.Contains(o.stderr, "baseline-2 is done again") {
@@ -201,7 +199,7 @@ func TestTwoHypervisors(t *testing.T) {
 	for _, trial := range run.Scenarios[0].Trials {
 		// Twice what one client offers, every connection with an entry of its own, and nothing lost
 		// in the sums.
-		if trial.Verdict != results.Clean && !measuredtest.Spoilt(trial) || trial.Load.Offered != 500 || trial.Load.Completed != 500 {
+		if trial.Verdict != results.Clean && !labtest.Spoilt(trial) || trial.Load.Offered != 500 || trial.Load.Completed != 500 {
 			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
 		// An emulated node on a busy host runs late.
@@ -266,14 +264,14 @@ func TestParallelTrials(t *testing.T) {
 	o := untilMeasured(t, func() (outcome, string) {
 		cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
 			"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "2")
-		var stdout, stderr lockedBuffer
+		var stdout, stderr hosttest.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		seen := make(chan bool, 1)
 		go func() {
-			seen <- poll(5*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
+			seen <- hosttest.Poll(5*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
 		}()
 		o := wait(t, cmd, 10*time.Minute, &stdout, &stderr)
 		together = <-seen
@@ -298,7 +296,7 @@ func TestParallelTrials(t *testing.T) {
 
 // sharedKills returns how often TestKillOnSharedDaemon kills.
 func sharedKills() int {
-	if os.Getenv("CTLOAD_LONG") != "" {
+	if hosttest.Long() {
 		return 20
 	}
 	return 5
@@ -324,7 +322,7 @@ func TestKillOnSharedDaemon(t *testing.T) {
 		moment := time.Duration(rand.Int64N(int64(8 * time.Second)))
 		<-time.After(moment)
 		if made == 0 && round == sharedKills()-1 { // a busy host has made nothing so soon
-			poll(2*time.Minute, func() bool { return len(h.Images()) > 0 })
+			hosttest.Poll(2*time.Minute, func() bool { return len(h.Images()) > 0 })
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -389,14 +387,14 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 	for round := range 4 {
 		out := filepath.Join(t.TempDir(), "run")
 		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg", "--out", out)
-		var stdout, stderr lockedBuffer
+		var stdout, stderr hosttest.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		// From the first call on, right before which the folder is made, until both machines have
 		// been started.
-		if !poll(time.Minute, func() bool { _, err := os.Stat(out); return err == nil }) {
+		if !hosttest.Poll(time.Minute, func() bool { _, err := os.Stat(out); return err == nil }) {
 			t.Error("it makes no run folder")
 		}
 		moment := time.Duration(rand.Int64N(int64(3 * time.Second)))

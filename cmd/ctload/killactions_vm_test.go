@@ -15,6 +15,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 	"github.com/ctload/ctload/vm/netns"
@@ -66,12 +68,12 @@ const (
 `
 )
 
-// patience limits the time that the actions take: a box boots for minutes on a busy host.
-const patience = 10 * time.Minute
+// actionsLimit limits the time that the actions take: a box boots for minutes on a busy host.
+const actionsLimit = 10 * time.Minute
 
-// midst waits until every action of a run holds. It fails the test when the run ends before, or
+// waitForActions waits until every action of a run holds. It fails the test when the run ends before, or
 // when an action cannot be performed.
-func midst(t *testing.T, out string, actions int, ended <-chan struct{}, said *lockedBuffer) {
+func waitForActions(t *testing.T, out string, actions int, ended <-chan struct{}, said *hosttest.Buffer) {
 	t.Helper()
 	events := func(event string) (names []string) {
 		file, err := os.Open(filepath.Join(out, "trials", "one-1", results.FileActions))
@@ -95,17 +97,17 @@ func midst(t *testing.T, out string, actions int, ended <-chan struct{}, said *l
 			return len(events("failed")) > 0
 		}
 	}
-	poll(patience, func() bool { return over() || len(events("made")) >= actions })
+	hosttest.Poll(actionsLimit, func() bool { return over() || len(events("made")) >= actions })
 	if over() || len(events("made")) < actions {
 		t.Fatalf("of %d actions were made %v, failed %v:\n%s", actions, events("made"), events("failed"), said.String())
 	}
 }
 
-// killAmid starts a command, waits until its actions hold, calls look, and kills the command with
+// killDuringActions starts a command, waits until its actions hold, calls look, and kills the command with
 // SIGKILL.
-func killAmid(t *testing.T, cmd *exec.Cmd, out string, actions int, look func()) {
+func killDuringActions(t *testing.T, cmd *exec.Cmd, out string, actions int, look func()) {
 	t.Helper()
-	var said lockedBuffer
+	var said hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -116,7 +118,7 @@ func killAmid(t *testing.T, cmd *exec.Cmd, out string, actions int, look func())
 		close(ended)
 	}()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	midst(t, out, actions, ended, &said)
+	waitForActions(t, out, actions, ended, &said)
 	look()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -134,7 +136,7 @@ func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 	mark, out := "CTLOAD_TEST="+temporary, filepath.Join(t.TempDir(), "run")
 	cmd := command(t, append([]string{"run", path, "--out", out}, more...)...)
 	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary, "XDG_STATE_HOME="+filepath.Join(temporary, "state"))
-	killAmid(t, cmd, out, actions, func() {
+	killDuringActions(t, cmd, out, actions, func() {
 		if len(marked(t, mark)) < 3 {
 			t.Errorf("of its processes only %v are seen", marked(t, mark))
 		}
@@ -160,17 +162,17 @@ func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 // numberOf returns how many actions a text has.
 func numberOf(actions string) int { return strings.Count(actions, "action: ") }
 
-// TestKillAmidActions kills ctload in the middle of every kind of action that lasts, all at once.
-func TestKillAmidActions(t *testing.T) {
+// TestKillDuringActions kills ctload in the middle of every kind of action that lasts, all at once.
+func TestKillDuringActions(t *testing.T) {
 	needsLab(t)
 	actions := anyKernel + linksAndNodes + ownKernel + ownCard
 	leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
 }
 
-// TestKillAmidActionsInNamespaces does the same where the DUT shares this host's kernel, and with
+// TestKillDuringActionsInNamespaces does the same where the DUT shares this host's kernel, and with
 // the host itself changed.
-func TestKillAmidActionsInNamespaces(t *testing.T) {
-	needsLabAlone(t)
+func TestKillDuringActionsInNamespaces(t *testing.T) {
+	labtest.Need(t)
 	before := hostSettings(t)
 	actions := anyKernel + linksAndNodes
 	t.Run("netns", func(t *testing.T) {
@@ -189,12 +191,12 @@ func TestKillAmidActionsInNamespaces(t *testing.T) {
 			return cmd
 		}
 		t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
-		killAmid(t, with("run", path, "--driver", "netns", "--allow-host-changes", "--out", out), out, numberOf(actions), func() {
+		killDuringActions(t, with("run", path, "--driver", "netns", "--allow-host-changes", "--out", out), out, numberOf(actions), func() {
 			if now := hostSettings(t)["nf_conntrack_max"]; now != "300032" {
 				t.Errorf("nf_conntrack_max is %s", now)
 			}
 		})
-		removed := poll(time.Minute, func() bool {
+		removed := hosttest.Poll(time.Minute, func() bool {
 			return strings.Contains(finish(t, with("gc"), time.Minute).stdout, "removed ")
 		})
 		if !removed {
@@ -206,17 +208,17 @@ func TestKillAmidActionsInNamespaces(t *testing.T) {
 	}
 }
 
-// TestKillAmidActionsOnBox does the same to a machine of a box.
-func TestKillAmidActionsOnBox(t *testing.T) {
+// TestKillDuringActionsOnBox does the same to a machine of a box.
+func TestKillDuringActionsOnBox(t *testing.T) {
 	needsTime(t)
 	actions := anyKernel + linksAndNodes + ownKernel
 	text := strings.Replace(fmt.Sprintf(underActions, "{}", actions), "256MiB", "512MiB", 1)
 	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
 }
 
-// TestKillAmidActionsOnSharedDaemon does the same on a daemon that others use as well: machines
+// TestKillDuringActionsOnSharedDaemon does the same on a daemon that others use as well: machines
 // stand still, one is unplugged, one is cut off; after gc none of them exists.
-func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
+func TestKillDuringActionsOnSharedDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
@@ -227,7 +229,7 @@ func TestKillAmidActionsOnSharedDaemon(t *testing.T) {
 	state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	actions := anyKernel + linksAndNodes + ownKernel + ownCard
 	path := experiment(t, fmt.Sprintf(underActions, "{}", actions))
-	killAmid(t, on(t, h, state, "run", path, "--connect", h.URI(), "--out", out), out, numberOf(actions), func() {
+	killDuringActions(t, on(t, h, state, "run", path, "--connect", h.URI(), "--out", out), out, numberOf(actions), func() {
 		if now := standing(t, h); now != stood+2 {
 			t.Errorf("%d machines stand still, want the DUT and client3 beside %d of others", now, stood)
 		}

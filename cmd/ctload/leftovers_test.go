@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 // process is one that carries a test's mark in its environment, in whatever namespace it lives.
@@ -46,7 +49,7 @@ func marked(t *testing.T, mark string) []process {
 // longer.
 func noneLeft(t *testing.T, mark string) {
 	t.Helper()
-	if !poll(30*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
+	if !hosttest.Poll(30*time.Second, func() bool { return len(marked(t, mark)) == 0 }) {
 		t.Errorf("processes are left: %v", marked(t, mark))
 	}
 }
@@ -84,7 +87,7 @@ func files(t *testing.T, dir string) map[string]bool {
 
 // killRounds returns how often TestKillLeavesNothing kills.
 func killRounds() int {
-	if os.Getenv("CTLOAD_LONG") != "" {
+	if hosttest.Long() {
 		return 100
 	}
 	return 25
@@ -96,7 +99,7 @@ func killRounds() int {
 // bridges, sockets and files in memory), links in this namespace, files in the temporary folder and
 // beside the caches.
 func TestKillLeavesNothing(t *testing.T) {
-	needsLabAlone(t)
+	labtest.Need(t)
 	path := experiment(t, fmt.Sprintf(small, 100_000))
 	if o := ctload(t, 5*time.Minute, "scenarios", "validate", path); o.status != 0 {
 		t.Fatal(o.stderr)

@@ -2,10 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -19,7 +19,7 @@ var canaries = []string{"stale-dnat"}
 func TestLibrary(t *testing.T) {
 	needsLab(t)
 	names := canaries
-	if os.Getenv("CTLOAD_LONG") != "" {
+	if hosttest.Long() {
 		names = scenarios.Names()
 	}
 	for _, name := range names {

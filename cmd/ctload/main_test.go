@@ -2,85 +2,29 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
-// binary is ctload as users build it. The test binary cannot replace it: with -race it is linked
-// dynamically and too slow for a guest's init.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "ctload-test-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "ctload")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=test", "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ctload: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(status)
-}
+func TestMain(m *testing.M) { labtest.Main(m, nil) }
 
 // needsLab skips a test where no lab can be made. Tests with a lab run concurrently, as many as
-// there are CPUs: a trial mostly waits.
+// there are CPUs: a trial mostly waits. A test that checks the whole host, or times, calls
+// labtest.Need instead, so that no other runs beside it.
 func needsLab(t *testing.T) {
 	t.Helper()
-	needsLabAlone(t)
+	labtest.Need(t)
 	t.Parallel()
 }
-
-// needsLabAlone does the same for a test that checks the whole host, or times: no other runs beside
-// it.
-func needsLabAlone(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it boots virtual machines")
-	}
-	missing, err := missingForLab()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if missing == "" {
-		return
-	}
-	hosttest.Skip(t, "no lab can be made here:\n%s", missing)
-}
-
-// missingForLab is the output of ctload doctor where a lab lacks something, and empty elsewhere.
-var missingForLab = sync.OnceValues(func() (string, error) {
-	path, err := binary()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	said, err := exec.CommandContext(ctx, path, "doctor").Output()
-	if _, exited := errors.AsType[*exec.ExitError](err); exited && ctx.Err() == nil {
-		return string(said), nil
-	}
-	return "", err
-})
 
 // outcome is the result of a command.
 type outcome struct {
@@ -96,11 +40,7 @@ func ctload(t *testing.T, limit time.Duration, args ...string) outcome {
 
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(labtest.Ctload(t), args...)
 	cmd.Dir = t.TempDir()
 	return cmd
 }
@@ -127,50 +67,6 @@ func wait(t *testing.T, cmd *exec.Cmd, limit time.Duration, stdout, stderr fmt.S
 		t.Fatal(err)
 	}
 	return outcome{status: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-}
-
-// lockedBuffer can be read while a command writes to it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// waitFor waits until text appears in a command's output.
-func waitFor(t *testing.T, text string, limit time.Duration, b *lockedBuffer) {
-	t.Helper()
-	if !poll(limit, func() bool { return strings.Contains(b.String(), text) }) {
-		t.Fatalf("%q did not appear within %v in:\n%s", text, limit, b.String())
-	}
-}
-
-// poll calls ask ten times a second until it returns true or the time is up.
-func poll(limit time.Duration, ask func() bool) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if ask() {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return ask()
-		case <-tick.C:
-		}
-	}
 }
 
 // decode parses run.json from a text.

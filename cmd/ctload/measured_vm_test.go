@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/internal/measuredtest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -23,45 +23,40 @@ func measuredTrials(t *testing.T, file string) map[string]measured {
 	t.Helper()
 	found := map[string]measured{}
 	args := []string{"run", file, "--format", "json"}
-	for range measuredtest.Attempts {
+	var spoilt []string
+	labtest.Repeat(t, func() bool {
 		out := filepath.Join(t.TempDir(), "run")
 		o := ctload(t, 10*time.Minute, append(slices.Clone(args), "--out", out)...)
 		if o.status != statusOK && o.status != statusInvalid {
 			t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 		}
 		run := decode(t, o.stdout)
-		again := measuredtest.SpoiltIn(run)
+		spoilt = labtest.SpoiltIn(run)
 		for _, s := range run.Scenarios {
 			found[s.Name] = measured{s.Trials[0], out}
-			if s.Trials[0].Verdict == results.Invalid && !slices.Contains(again, s.Name) {
+			if s.Trials[0].Verdict == results.Invalid && !slices.Contains(spoilt, s.Name) {
 				t.Fatalf("%s: %s", s.Name, s.Trials[0].Sentence)
 			}
 		}
-		if len(again) == 0 {
-			return found
-		}
-		t.Logf("spoilt by the host: %q", again)
-		args = []string{"run", file, "--format", "json", "--scenario", strings.Join(again, ",")}
+		args = []string{"run", file, "--format", "json", "--scenario", strings.Join(spoilt, ",")}
+		return len(spoilt) == 0
+	})
+	if len(spoilt) > 0 {
+		t.Fatalf("never measured validly: %q", spoilt)
 	}
-	t.Fatalf("%d times not measured validly", measuredtest.Attempts)
-	return nil
+	return found
 }
 
 // untilMeasured has do make a run, and repeats it while the host has spoilt a trial of it. do
 // returns how ctload ended, and the run's document.
-func untilMeasured(t *testing.T, do func() (o outcome, document string)) outcome {
+func untilMeasured(t *testing.T, do func() (o outcome, document string)) (o outcome) {
 	t.Helper()
-	for attempt := 1; ; attempt++ {
-		o, document := do()
-		if o.status != statusInvalid || attempt == measuredtest.Attempts {
-			return o
-		}
-		again := measuredtest.SpoiltIn(decode(t, document))
-		if len(again) == 0 {
-			return o
-		}
-		t.Logf("spoilt by the host: %q", again)
-	}
+	labtest.Repeat(t, func() bool {
+		var document string
+		o, document = do()
+		return o.status != statusInvalid || len(labtest.SpoiltIn(decode(t, document))) == 0
+	})
+	return o
 }
 
 // measuredRun does the same for ctload run with these arguments, in a folder of its own. Its output

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/netns"
 )
@@ -44,7 +45,7 @@ func hostSettings(t *testing.T) map[string]string {
 // count and counters, the host's kernel and table in the report, nothing else of the host, and the
 // host unchanged.
 func TestNamespaces(t *testing.T) {
-	needsLabAlone(t)
+	labtest.Need(t)
 	before := hostSettings(t)
 	began := time.Now()
 	o, _ := measuredRun(t, 5*time.Minute, "tracking-cost", "--driver", "netns")
@@ -168,7 +169,7 @@ func TestModulesOfTheHost(t *testing.T) {
 // TestHostChanges lets scenarios change this host: they get their settings, and the host is as
 // before, also after SIGKILL and gc. A user without the privilege gets a message that says so.
 func TestHostChanges(t *testing.T) {
-	needsLabAlone(t)
+	labtest.Need(t)
 	hosttest.ChangesSettings(t)
 	before := hostSettings(t)
 	environment := append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
@@ -215,7 +216,7 @@ func TestHostChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = killed.Process.Kill() })
-	changed := poll(2*time.Minute, func() bool {
+	changed := hosttest.Poll(2*time.Minute, func() bool {
 		now := hostSettings(t)
 		return now["nf_conntrack_max"] == "300032" && now["nf_conntrack_buckets"] == "300032"
 	})
@@ -234,7 +235,7 @@ func TestHostChanges(t *testing.T) {
 	}
 	_ = killed.Wait()
 	// Its sandbox ends a moment later.
-	dead := poll(time.Minute, func() bool {
+	dead := hosttest.Poll(time.Minute, func() bool {
 		return !strings.Contains(finish(t, with("gc", "--dry-run"), time.Minute).stdout, "alive")
 	})
 	if !dead {

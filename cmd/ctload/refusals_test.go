@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 // TestRefusals gives ctload what it cannot run. Each must end soon, with the right status and a
@@ -63,10 +65,7 @@ func TestNoQEMU(t *testing.T) {
 // TestForbiddenNamespaces runs where the kernel forbids further user namespaces.
 func TestForbiddenNamespaces(t *testing.T) {
 	needsLab(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	cmd := exec.Command("unshare", "--user", "--map-root-user", "sh", "-c",
 		`echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" run table-full`, path)
 	cmd.Dir = t.TempDir()
@@ -84,10 +83,7 @@ func TestForbiddenNamespaces(t *testing.T) {
 // TestFullDisk runs with the run folder on a file system of 16 KiB.
 func TestFullDisk(t *testing.T) {
 	needsLab(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	dir := t.TempDir()
 	script := fmt.Sprintf(`mount -t tmpfs -o size=16k none %[1]s && exec "$0" run %[2]s --out %[1]s/run`,
 		dir, experiment(t, fmt.Sprintf(small, 1000)))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -81,14 +82,14 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	needsLab(t)
 	out := filepath.Join(t.TempDir(), "run")
 	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 100_000)), "--format", "json", "--out", out)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	// underWay matches a line about a load that has made progress.
 	underWay := regexp.MustCompile(` s  [1-9].* failed .* table [1-9]`)
-	if !poll(5*time.Minute, func() bool { return underWay.MatchString(stderr.String()) }) {
+	if !hosttest.Poll(5*time.Minute, func() bool { return underWay.MatchString(stderr.String()) }) {
 		t.Fatalf("no load under way:\n%s", stderr.String())
 	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -131,12 +132,12 @@ func TestDaemonThatDies(t *testing.T) {
 	mark := "CTLOAD_TEST=" + out
 	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 1500)), "--trials", "3", "--out", out)
 	cmd.Env = append(os.Environ(), mark)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "  load", 5*time.Minute, &stderr)
+	stderr.WaitFor(t, "  load", 5*time.Minute)
 	killed := false
 	for _, p := range marked(t, mark) {
 		if strings.Contains(p.command, "libvirtd") || strings.Contains(p.command, "virtqemud") {

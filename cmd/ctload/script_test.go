@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the outputs in testdata/script")
@@ -15,10 +17,7 @@ var update = flag.Bool("update", false, "rewrite the outputs in testdata/script"
 // and, with a table that is too small, "after". Both were measured (small-web.yaml beside them), in
 // emulated guests.
 func TestScripts(t *testing.T) {
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	runs, err := filepath.Abs("testdata/runs")
 	if err != nil {
 		t.Fatal(err)

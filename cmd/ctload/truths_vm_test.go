@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -186,10 +187,7 @@ scenarios:
 // TestGeneratorShortOfDescriptors gives the generator fewer descriptors than the load needs.
 func TestGeneratorShortOfDescriptors(t *testing.T) {
 	needsLab(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	text := `
 experiment: descriptors
 dut:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 // TestOrdinaryUser runs as the user nobody, from the kernel's download on. Without root, every
@@ -40,10 +41,7 @@ func TestOrdinaryUser(t *testing.T) {
 func asNobody(t *testing.T, text string, more func(home string) []string) outcome {
 	t.Helper()
 	hosttest.Need(t, "unshare", "mount", "setpriv")
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := labtest.Ctload(t)
 	// Not in t.TempDir(), which only root may enter.
 	home, err := os.MkdirTemp("/tmp", "ctload-user-")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
@@ -16,7 +17,7 @@ import (
 // needsTime does as needsLab for a test of minutes: make test-long runs it.
 func needsTime(t *testing.T) {
 	t.Helper()
-	if os.Getenv("CTLOAD_LONG") == "" {
+	if !hosttest.Long() {
 		t.Skip("it takes minutes: make test-long")
 	}
 	needsLab(t)

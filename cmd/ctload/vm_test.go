@@ -13,12 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
 
 // TestVM makes a lab, inspects it and ends it, with machines and with namespaces.
 func TestVM(t *testing.T) {
-	needsLabAlone(t)
+	labtest.Need(t)
 	for _, driver := range []string{"libvirt", "netns"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
@@ -69,14 +70,14 @@ func (s lookingAround) test(t *testing.T) {
 	if o := do("shell", "--", "true"); o.status != statusHost || !strings.Contains(o.stderr, "ctload vm up") {
 		t.Errorf("a shell in no lab: exit status %d\n%s", o.status, o.stderr)
 	}
-	var said lockedBuffer
+	var said hosttest.Buffer
 	up := with(append([]string{"up", experiment(t, s.text)}, s.args...)...)
 	up.Stdout, up.Stderr = &said, &said
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = up.Process.Kill() })
-	waitFor(t, "is up", 5*time.Minute, &said)
+	said.WaitFor(t, "is up", 5*time.Minute)
 
 	for _, tc := range []struct {
 		name   string

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -33,17 +34,6 @@ func start(t *testing.T, spec Spec) *Responder {
 		}
 	})
 	return r
-}
-
-// await waits until a condition holds.
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	const limit = 30 * time.Second // longer than a busy host stands still
-	for deadline := time.Now().Add(limit); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-	}
 }
 
 func dial(t *testing.T, r *Responder) *net.TCPConn {
@@ -146,12 +136,12 @@ func TestTCPResponders(t *testing.T) {
 		_, _ = conn.Write([]byte("hello"))
 		timeout(conn)
 		_ = conn.CloseWrite()
-		await(t, "it closes after us", func() bool { return r.Counters().Accepted == 1 && r.Counters().Open() == 0 })
+		hosttest.Eventually(t, "it closes after us", func() bool { return r.Counters().Accepted == 1 && r.Counters().Open() == 0 })
 	})
 	t.Run("leak", func(t *testing.T) {
 		r := start(t, Spec{Kind: Leak, Ports: []uint16{0}})
 		conn := dial(t, r)
-		await(t, "it accepts", func() bool { return r.Counters().Accepted == 1 })
+		hosttest.Eventually(t, "it accepts", func() bool { return r.Counters().Accepted == 1 })
 		_ = conn.CloseWrite()
 		timeout(conn)
 		if r.Counters().Open() != 1 {
@@ -187,7 +177,7 @@ func TestTCPResponders(t *testing.T) {
 				t.Fatalf("%d connections were left idle", tries)
 			}
 		}
-		await(t, "each is counted", func() bool { return r.Counters().Expired == tries })
+		hosttest.Eventually(t, "each is counted", func() bool { return r.Counters().Expired == tries })
 	})
 }
 
@@ -289,7 +279,7 @@ func TestResponderEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	await(t, "no responder answers", func() bool {
+	hosttest.Eventually(t, "no responder answers", func() bool {
 		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 100*time.Millisecond)
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
@@ -314,7 +304,7 @@ func TestDeafResponder(t *testing.T) {
 	for range backlog + 1 {
 		dial(t, r)
 	}
-	await(t, "the queue is full", func() bool { return acceptQueue(t, r.Ports()[0]) == backlog+1 })
+	hosttest.Eventually(t, "the queue is full", func() bool { return acceptQueue(t, r.Ports()[0]) == backlog+1 })
 	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 500*time.Millisecond)
 	if err == nil {
 		t.Fatalf("a connection found room: %v", conn.Close())

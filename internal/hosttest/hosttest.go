@@ -1,5 +1,5 @@
-// Package hosttest gives tests the programs of the host, and decides whether a test that lacks
-// something is skipped or fails. Only tests import it.
+// Package hosttest gives tests the programs of the host, waits for what a busy host does late, and
+// decides whether a test that lacks something is skipped or fails. Only tests import it.
 package hosttest
 
 import (
@@ -24,6 +24,9 @@ func Skip(t testing.TB, format string, args ...any) {
 	}
 	t.Skipf(format, args...)
 }
+
+// Long reports whether tests of minutes are wanted, as by `make test-long`.
+func Long() bool { return os.Getenv("CTLOAD_LONG") != "" }
 
 // Program returns the path of a program of the host. It skips the test when the program is missing,
 // and fails it when the list of what make installs (.ci/programs) does not name the program.

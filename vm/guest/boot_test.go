@@ -150,7 +150,7 @@ var bootKernels = append([]string{"debian/bookworm", "debian/trixie"}, strings.F
 // thoroughKernels returns the kernels of tests that load all modules or many: make test-long boots
 // each, make test the first.
 func thoroughKernels() []string {
-	if os.Getenv("CTLOAD_LONG") == "" {
+	if !hosttest.Long() {
 		return bootKernels[:1]
 	}
 	return bootKernels

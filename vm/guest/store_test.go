@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 const testKernel = "debian/bookworm"
@@ -65,18 +67,17 @@ func (f *fakeApt) calls(word string) int {
 // hanging waits until apt-get hangs and returns its process id.
 func (f *fakeApt) hanging() int {
 	f.t.Helper()
-	for range 3000 {
-		if text, err := os.ReadFile(filepath.Join(f.dir, "hanging")); err == nil {
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				f.t.Fatal(err)
-			}
-			return pid
-		}
-		time.Sleep(10 * time.Millisecond)
+	var text []byte
+	hosttest.Eventually(f.t, "apt-get is called", func() (called bool) {
+		var err error
+		text, err = os.ReadFile(filepath.Join(f.dir, "hanging"))
+		return err == nil
+	})
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	f.t.Fatal("apt-get was not called")
-	return 0
+	return pid
 }
 
 // names lists the contents of the store.
@@ -100,13 +101,7 @@ func wantNames(t *testing.T, s *Store, want ...string) {
 }
 
 func gone(pid int) bool {
-	for range 3000 {
-		if syscall.Kill(pid, 0) != nil {
-			return true
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return false
+	return hosttest.Poll(30*time.Second, func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 func TestStoreFetchesOnce(t *testing.T) {

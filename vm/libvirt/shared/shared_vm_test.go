@@ -1,21 +1,20 @@
 package shared
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -34,35 +33,20 @@ func newJournal(t *testing.T) *journal.Journal {
 }
 
 // bootable returns a kernel and an initramfs with ctload as users build it.
-var bootable = sync.OnceValues(func() (vm.Machine, error) {
-	folder, err := os.MkdirTemp("", "ctload-test-")
+func bootable(t *testing.T) vm.Machine {
+	t.Helper()
+	kernel, err := new(guest.Store).Kernel(t.Context(), "debian/bookworm")
 	if err != nil {
-		return vm.Machine{}, err
+		t.Fatal(err)
 	}
-	program := filepath.Join(folder, "ctload")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../../cmd/ctload")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return vm.Machine{}, fmt.Errorf("build ctload: %w\n%s", err, out)
+	initramfs := filepath.Join(t.TempDir(), "initramfs")
+	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: labtest.Ctload(t), Kernel: kernel}); err != nil {
+		t.Fatal(err)
 	}
-	kernel, err := new(guest.Store).Kernel(context.Background(), "debian/bookworm")
-	if err != nil {
-		return vm.Machine{}, err
-	}
-	initramfs := filepath.Join(folder, "initramfs")
-	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: program, Kernel: kernel}); err != nil {
-		return vm.Machine{}, err
-	}
-	return vm.Machine{Kernel: kernel.Image, Initramfs: initramfs}, nil
-})
-
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if machine, err := bootable(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(machine.Initramfs))
-	}
-	os.Exit(status)
+	return vm.Machine{Kernel: kernel.Image, Initramfs: initramfs}
 }
+
+func TestMain(m *testing.M) { labtest.Main(m, nil) }
 
 // TestSharedLab boots a DUT and a client on one daemon, and lets the client talk to the DUT: the
 // storage pool carries kernels, the daemon carries the agents' streams, and nothing is left.
@@ -72,10 +56,7 @@ func TestSharedLab(t *testing.T) {
 	}
 	t.Parallel() // it has a network and processes of its own
 	h := libvirttest.Start(t, "one")
-	load, err := bootable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	load := bootable(t)
 	links := h.Links()
 	made := newJournal(t)
 	dut := load
@@ -198,14 +179,7 @@ func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 // soon reports whether something happens within a minute: a guest notices its carrier when it gets
 // CPU time.
 func soon(happens func() bool) bool {
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if happens() {
-			return true
-		}
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
+	return hosttest.Poll(time.Minute, happens)
 }
 
 // noLinksLeft checks that a hypervisor has only the links of before. The kernel takes a moment to

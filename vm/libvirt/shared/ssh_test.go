@@ -193,10 +193,7 @@ func TestVXLAN(t *testing.T) {
 	overA, overB := newSSHServer(t, a, "10.9.0.1"), newSSHServer(t, b, "10.9.0.2")
 	linksA, linksB := a.Links(), b.Links()
 	made := newJournal(t)
-	load, err := bootable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	load := bootable(t)
 	load.VCPUs, load.MemoryBytes = 1, 256<<20
 	dut := load
 	dut.Name, dut.Ports = "dut", []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}

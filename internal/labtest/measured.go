@@ -1,16 +1,24 @@
-// Package measuredtest tells tests which trials a busy host has spoilt, so that they measure these
-// again, as users would. An emulated guest and its generator need a CPU each, and do not always get
-// one on a host with other work.
-package measuredtest
+package labtest
 
 import (
 	"slices"
+	"testing"
 
 	"github.com/ctload/ctload/results"
 )
 
-// Attempts limits how often a test measures.
-const Attempts = 5
+// attempts limits how often a test measures.
+const attempts = 5
+
+// Repeat calls measure until the measurement is good, as users would on a busy host. An emulated
+// guest and its generator need a CPU each, and do not always get one. After the last attempt the
+// test judges what it has.
+func Repeat(t testing.TB, measure func() (good bool)) {
+	t.Helper()
+	for attempt := 1; !measure() && attempt < attempts; attempt++ {
+		t.Log("the host has spoilt this measurement: once more")
+	}
+}
 
 // busyHost lists the codes of an INVALID trial that the host causes.
 var busyHost = []results.Code{
