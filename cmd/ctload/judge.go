@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
@@ -95,4 +98,37 @@ func conclusion(run *results.Run) error {
 		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
 	}
 	return nil
+}
+
+// widthFlags say how wide the output may be.
+type widthFlags struct {
+	columns int
+	wide    bool
+}
+
+// The accepted widths.
+const (
+	leastColumns = 20
+	mostColumns  = 10000
+)
+
+func (f *widthFlags) register(flags *pflag.FlagSet) {
+	flags.Var(countFlag(&f.columns, leastColumns, mostColumns), "columns", "width of what is printed (default: the terminal's, else COLUMNS, else 80)")
+}
+
+// options returns the width of stdout's terminal, if it is one.
+func (f *widthFlags) options() reports.Options {
+	options := reports.Options{Wide: f.wide, Width: f.columns}
+	fd := int(os.Stdout.Fd())
+	if !term.IsTerminal(fd) {
+		if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n >= leastColumns && n <= mostColumns && options.Width == 0 {
+			options.Width = n
+		}
+		return options
+	}
+	options.Color = os.Getenv("NO_COLOR") == ""
+	if width, _, err := term.GetSize(fd); err == nil && options.Width == 0 {
+		options.Width = width
+	}
+	return options
 }
