@@ -39,50 +39,36 @@ func (v *flagValue) Set(text string) error {
 	return nil
 }
 
-// readAs parses a text as a value of the experiment language.
-func readAs[T any, P interface {
-	*T
-	encoding.TextUnmarshaler
-}](text string, into func(T) error) error {
-	var v T
-	if err := P(&v).UnmarshalText([]byte(text)); err != nil {
-		return err
-	}
-	return into(v)
-}
-
-// unit returns the value of a flag in the experiment language, stored as another type.
-func unit[T any, P interface {
-	*T
-	encoding.TextUnmarshaler
-}](kind string, into func(T)) *flagValue {
-	return &flagValue{kind: kind, read: func(text string) error {
-		return readAs[T, P](text, func(v T) error { into(v); return nil })
-	}}
+// unit returns the value of a flag that is one of the experiment language.
+func unit(kind string, into encoding.TextUnmarshaler) *flagValue {
+	return &flagValue{kind: kind, read: func(text string) error { return into.UnmarshalText([]byte(text)) }}
 }
 
 func durationFlag(into *time.Duration) *flagValue {
-	return unit("duration", func(d scenarios.Duration) { *into = time.Duration(d) })
+	return unit("duration", (*scenarios.Duration)(into))
 }
 
 // rateFlag returns the value of a rate per second.
-func rateFlag(into *float64) *flagValue {
-	return unit("rate", func(r scenarios.Rate) { *into = float64(r) })
-}
+func rateFlag(into *float64) *flagValue { return unit("rate", (*scenarios.Rate)(into)) }
 
 // sizeFlag returns the value of a size in bytes.
 func sizeFlag[N int | int64](into *N) *flagValue {
-	return unit("size", func(s scenarios.Size) { *into = N(s) })
+	return &flagValue{kind: "size", read: func(text string) error {
+		var size scenarios.Size
+		err := size.UnmarshalText([]byte(text))
+		*into = N(size)
+		return err
+	}}
 }
 
 // shareFlag returns the value of a part of a whole, 0 to 1; text is the default.
 func shareFlag(into *float64, text string) *flagValue {
-	return withDefault(unit("share", func(s scenarios.Share) { *into = float64(s) }), text)
+	return withDefault(unit("share", (*scenarios.Share)(into)), text)
 }
 
 // excessFlag returns the value of a share by which one figure exceeds another; text is the default.
 func excessFlag(into *float64, text string) *flagValue {
-	return withDefault(unit("share", func(e scenarios.Excess) { *into = float64(e) }), text)
+	return withDefault(unit("share", (*scenarios.Excess)(into)), text)
 }
 
 // withDefault gives a flag its default.
@@ -96,13 +82,15 @@ func withDefault(v *flagValue, text string) *flagValue {
 // countFlag returns the value of a number from least to most.
 func countFlag[N int | int64](into *N, least, most N) *flagValue {
 	return &flagValue{kind: "count", read: func(text string) error {
-		return readAs(text, func(c scenarios.Count) error {
-			if c < scenarios.Count(least) || c > scenarios.Count(most) {
-				return fmt.Errorf("must be %d to %d, not %s", least, most, text)
-			}
-			*into = N(c)
-			return nil
-		})
+		var count scenarios.Count
+		if err := count.UnmarshalText([]byte(text)); err != nil {
+			return err
+		}
+		if count < scenarios.Count(least) || count > scenarios.Count(most) {
+			return fmt.Errorf("must be %d to %d, not %s", least, most, text)
+		}
+		*into = N(count)
+		return nil
 	}}
 }
 
@@ -123,13 +111,11 @@ func portsFlag(into *[]uint16) *flagValue {
 	return &flagValue{kind: "ports", read: func(text string) error {
 		var ports []uint16
 		for word := range strings.SplitSeq(text, ",") {
-			err := readAs(word, func(r scenarios.PortRange) error {
-				ports = append(ports, scenarios.Ports{r}.Expand()...)
-				return nil
-			})
-			if err != nil {
+			var r scenarios.PortRange
+			if err := r.UnmarshalText([]byte(word)); err != nil {
 				return err
 			}
+			ports = append(ports, scenarios.Ports{r}.Expand()...)
 		}
 		*into = ports
 		return nil

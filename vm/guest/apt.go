@@ -197,7 +197,7 @@ func (a *apt) status(r io.Reader, moved func()) error {
 // runTool runs a program of the host to its end and returns its standard output. The program dies
 // with the context and with this process. follow reads what the program writes to descriptor 3.
 func runTool(ctx context.Context, dir string, follow func(io.Reader) error, program string, args ...string) (string, error) {
-	path, err := findProgram(program)
+	path, err := FindProgram(program)
 	if err != nil {
 		return "", &MissingError{
 			What: program + ", which fetches kernels by name, is not installed on this host",

@@ -102,7 +102,7 @@ func (d *distribution) configured(host []source) (main, security []string) {
 // defaultMirror returns the mirror that the packaged debootstrap uses by default.
 func (d *distribution) defaultMirror(ctx context.Context, suite string) (string, error) {
 	script := filepath.Join("/usr/share/debootstrap/scripts", d.script)
-	program, err := findProgram("debootstrap")
+	program, err := FindProgram("debootstrap")
 	if err == nil {
 		_, err = os.Stat(script)
 	}

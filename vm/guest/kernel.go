@@ -2,7 +2,6 @@ package guest
 
 import (
 	"bytes"
-	"compress/gzip"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
@@ -198,32 +198,43 @@ func unpackImage(image []byte) ([]byte, error) {
 	if end > int64(len(image)) || end-start < 8 {
 		return nil, errNoPayload
 	}
-	// The kernel's build appends the unpacked size to formats that lack it.
+	// The kernel's build appends the unpacked size to formats that lack it; gzip ends with its own.
 	packed, size := image[start:end-4], binary.LittleEndian.Uint32(image[end-4:end])
-	unpack, ok := unpackers[[2]byte(packed)]
-	if !ok || size > maxKernel {
+	if packed[0] == gzipByte {
+		packed = image[start:end]
+	}
+	if formats[[2]byte(packed)] == nil || size > maxUnpacked {
 		return nil, errNoPayload
 	}
-	r, err := unpack(image[start:end], packed)
+	return decompress(packed)
+}
+
+// maxUnpacked bounds an unpacked kernel or module in bytes.
+const maxUnpacked = 512 << 20
+
+// gzipByte begins what gzip has packed.
+const gzipByte = 0x1f
+
+// formats opens the formats of packed kernels and modules, by their first two bytes.
+var formats = map[[2]byte]func(io.Reader) (io.Reader, error){
+	{gzipByte, 0x8b}: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+	{0xfd, '7'}:      func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) },
+	{0x28, 0xb5}: func(r io.Reader) (io.Reader, error) {
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+	},
+	{0x02, 0x21}: func(r io.Reader) (io.Reader, error) { return lz4.NewReader(r), nil },
+}
+
+// decompress unpacks data of one of the formats, and returns other data as it is.
+func decompress(data []byte) ([]byte, error) {
+	if len(data) < 2 || formats[[2]byte(data)] == nil {
+		return data, nil
+	}
+	r, err := formats[[2]byte(data)](bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(r, maxKernel))
-}
-
-// maxKernel bounds an unpacked kernel in bytes.
-const maxKernel = 512 << 20
-
-// unpackers reads the formats of packed kernels, by their first two bytes. Each function gets the
-// payload with and without the size at its end, which is a part of the format itself in gzip's
-// case.
-var unpackers = map[[2]byte]func(whole, packed []byte) (io.Reader, error){
-	{0x1f, 0x8b}: func(whole, _ []byte) (io.Reader, error) { return gzip.NewReader(bytes.NewReader(whole)) },
-	{0xfd, '7'}:  func(_, packed []byte) (io.Reader, error) { return xz.NewReader(bytes.NewReader(packed)) },
-	{0x28, 0xb5}: func(_, packed []byte) (io.Reader, error) {
-		return zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1))
-	},
-	{0x02, 0x21}: func(_, packed []byte) (io.Reader, error) { return lz4.NewReader(bytes.NewReader(packed)), nil },
+	return io.ReadAll(io.LimitReader(r, maxUnpacked))
 }
 
 // noteEntry is the type of the ELF note, of owner Xen, that holds the PVH entry of a kernel

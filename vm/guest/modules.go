@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -16,9 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/agent/modload"
@@ -279,7 +275,7 @@ func readModule(name, file string) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
-	if data, err = decompress(file, data); err != nil {
+	if data, err = decompress(data); err != nil {
 		return nil, fmt.Errorf("decompress %s: %w", file, err)
 	}
 	f, err := elf.NewFile(bytes.NewReader(data))
@@ -325,30 +321,4 @@ func (m *module) parse(info []byte) {
 			}
 		}
 	}
-}
-
-// decompress undoes the compression that a file's name shows.
-func decompress(file string, data []byte) ([]byte, error) {
-	switch {
-	case strings.HasSuffix(file, ".xz"):
-		r, err := xz.NewReader(bytes.NewReader(data))
-		if err != nil {
-			return nil, err
-		}
-		return io.ReadAll(r)
-	case strings.HasSuffix(file, ".zst"):
-		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		return r.DecodeAll(data, nil)
-	case strings.HasSuffix(file, ".gz"):
-		r, err := gzip.NewReader(bytes.NewReader(data))
-		if err != nil {
-			return nil, err
-		}
-		return io.ReadAll(r)
-	}
-	return data, nil
 }

@@ -59,12 +59,12 @@ func findTool(tool string) (string, error) {
 	if f, ok := families[tool]; ok {
 		tool = f.program
 	}
-	return findProgram(tool)
+	return FindProgram(tool)
 }
 
-// findProgram searches the PATH and the folders of administrators' programs, which an ordinary
+// FindProgram searches the PATH and the folders of administrators' programs, which an ordinary
 // user's PATH on Debian lacks.
-func findProgram(name string) (string, error) {
+func FindProgram(name string) (string, error) {
 	host, err := exec.LookPath(name)
 	if err == nil {
 		return filepath.Abs(host)
@@ -128,7 +128,7 @@ func (t *tree) addFamily(f family) {
 
 // plainProgram returns the program behind the host's own iptables command.
 func plainProgram() string {
-	host, err := findProgram("iptables")
+	host, err := FindProgram("iptables")
 	if err == nil {
 		host, err = filepath.EvalSymlinks(host)
 	}

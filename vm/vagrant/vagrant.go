@@ -119,7 +119,7 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 		err = context.Cause(ctx)
 	}
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", missingVagrant()
+		return "", missingProgram("vagrant")
 	}
 	return stdout.String(), &commandError{Args: args, Said: sentence(said.String()), Err: err}
 }
@@ -140,9 +140,10 @@ func sentence(text string) string {
 	return strings.Join(words, " ")
 }
 
-func missingVagrant() error {
+// missingProgram reports a program that this host lacks.
+func missingProgram(what string) error {
 	return &guest.MissingError{
-		What: "there is no vagrant on this host", Packages: packages,
+		What: "there is no " + what + " on this host", Packages: packages,
 		Fix: "sudo apt-get install --no-install-recommends " + strings.Join(packages, " "),
 	}
 }
@@ -157,11 +158,8 @@ func CheckHost(ctx context.Context) error {
 		{"vagrant", "vagrant"}, {"qemu-img", "qemu-img, with which Vagrant copies disks"},
 		{"dnsmasq", "dnsmasq, which gives machines their addresses"}, {"ssh", "ssh"},
 	} {
-		if !found(need.program) {
-			return &guest.MissingError{
-				What: "there is no " + need.what + " on this host", Packages: packages,
-				Fix: "sudo apt-get install --no-install-recommends " + strings.Join(packages, " "),
-			}
+		if _, err := guest.FindProgram(need.program); err != nil {
+			return missingProgram(need.what)
 		}
 	}
 	dir, err := os.MkdirTemp("", "ctload-vagrant-")
@@ -186,13 +184,4 @@ func CheckHost(ctx context.Context) error {
 		What: "Vagrant has no plugin vagrant-libvirt on this host", Packages: packages,
 		Fix: "sudo apt-get install --no-install-recommends vagrant-libvirt   (or: vagrant plugin install vagrant-libvirt)",
 	}
-}
-
-func found(program string) bool {
-	for _, place := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
-		if _, err := exec.LookPath(place); err == nil {
-			return true
-		}
-	}
-	return false
 }
