@@ -25,10 +25,10 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"vm up":              first(experiments),
 	"plan":               first(experiments),
 	"scenarios validate": experiments,
-	"scenarios show":     first(shippedExperiments),
+	"scenarios show":     first(from(shipped)),
 	"report":             first(runs),
 	"compare":            runs,
-	"vm shell":           first(nodes),
+	"vm shell":           first(from(nodes)),
 	"respond":            first(oneOf(responderKinds...)),
 }
 
@@ -108,6 +108,13 @@ func oneOf(candidates ...string) cobra.CompletionFunc {
 	}
 }
 
+// from completes one word of a set that is read when it is needed.
+func from(candidates func() []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return offer(word, candidates())
+	}
+}
+
 // unfinished does as oneOf without a space after the word.
 func unfinished(candidates ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
@@ -138,10 +145,6 @@ func commas(candidates func(*cobra.Command, []string) []string) cobra.Completion
 
 func anyFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
-}
-
-func shippedExperiments(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	return offer(word, shipped())
 }
 
 func shipped() []string {
@@ -247,15 +250,15 @@ func boxes(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellComp
 	return offer(word, slices.Compact(list))
 }
 
-// nodes completes a node of the running lab.
-func nodes(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+// nodes returns the nodes of the running lab.
+func nodes() []string {
 	socket, err := control.Socket()
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	about, err := control.Look(socket)
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
-	return offer(word, about.Nodes)
+	return about.Nodes
 }

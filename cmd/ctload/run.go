@@ -93,7 +93,7 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	if sandbox.Inside() {
 		return runHere(cmd, f, job, checked.files)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, trials(len(plan.Order)), plan.Expect(f.choice, cache))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, count(len(plan.Order), "trial"), plan.Expect(f.choice, cache))
 	err = runSomewhere(cmd, f, job, checked.files)
 	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
@@ -129,12 +129,12 @@ func confine(cmd *cobra.Command, choice labs.Choice, plan *orchestrator.Plan, de
 	return nil
 }
 
-// trials words a count of trials.
-func trials(n int) string {
-	if n == 1 {
-		return "1 trial"
+// count words a number of things, such as trials.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
 	}
-	return fmt.Sprintf("%d trials", n)
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // whatNext words the possible next steps after a run. program is the name of ctload in the user's
@@ -224,12 +224,8 @@ func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, 
 		}
 	}
 	experiment.Trials = cmp.Or(f.trials, experiment.Trials)
-	if f.seed == 0 {
-		f.seed = experiment.Seed
-	}
-	if f.seed == 0 {
-		f.seed = rand.Uint64()>>12 + 1 // exact in JSON readers that use doubles
-	}
+	// A drawn seed is exact in JSON readers that use doubles.
+	f.seed = cmp.Or(f.seed, experiment.Seed, rand.Uint64()>>12+1)
 	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
 		return nil, err
 	}

@@ -63,11 +63,7 @@ func validate(cmd *cobra.Command, name string) error {
 	if _, err := orchestrator.NewPlan(experiment, 1); err != nil {
 		return err
 	}
-	count, plural := len(experiment.Resolve()), "s"
-	if count == 1 {
-		plural = ""
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d scenario%s\n", name, experiment.Name, count, plural)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", name, experiment.Name, count(len(experiment.Resolve()), "scenario"))
 	return err
 }
 

@@ -59,33 +59,26 @@ func exitStatus(ctx context.Context, err error) int {
 
 // host marks an error as one of the host, whatever its type.
 func host(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, chosen := errors.AsType[*statusError](err); chosen {
-		return err
-	}
-	if isUsage(err) {
+	if err == nil || is[*statusError](err) || isUsage(err) {
 		return err
 	}
 	return &statusError{status: statusHost, Err: err}
 }
 
 func isUsage(err error) bool {
-	_, invalid := errors.AsType[*scenarios.InvalidError](err)
-	_, unknown := errors.AsType[*guest.UnknownKernelError](err)
-	_, unlike := errors.AsType[*compare.UnlikeError](err)
-	_, unfit := errors.AsType[*labs.UnfitError](err)
-	_, address := errors.AsType[*libvirt.URIError](err)
-	return address || invalid || unknown || unlike || unfit
+	return is[*scenarios.InvalidError](err) || is[*guest.UnknownKernelError](err) ||
+		is[*compare.UnlikeError](err) || is[*labs.UnfitError](err) || is[*libvirt.URIError](err)
 }
 
 func isHost(err error) bool {
-	_, missing := errors.AsType[*guest.MissingError](err)
-	_, forbidden := errors.AsType[*sandbox.ForbiddenError](err)
-	_, lost := errors.AsType[*vm.LostError](err)
-	_, boot := errors.AsType[*vm.BootError](err)
-	return missing || forbidden || lost || boot
+	return is[*guest.MissingError](err) || is[*sandbox.ForbiddenError](err) ||
+		is[*vm.LostError](err) || is[*vm.BootError](err)
+}
+
+// is reports whether an error is, or wraps, one of the type E.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // message returns the text for the user, with a remedy where there is one.

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bufio"
 	"bytes"
 	"debug/elf"
 	"errors"
@@ -168,14 +167,12 @@ var configuredDirs = sync.OnceValue(func() []string { return parseLdConf("/etc/l
 // files, as ldconfig does.
 func parseLdConf(name string, depth int) (dirs []string) {
 	const maxDepth = 8 // of files that include one another
-	f, err := os.Open(name)
+	text, err := os.ReadFile(name)
 	if err != nil || depth > maxDepth {
 		return nil
 	}
-	defer f.Close() // opened for reading: no data can be lost
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
 		if len(words) == 0 || words[0] == "hwcap" {
 			continue

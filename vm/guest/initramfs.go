@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -56,20 +57,19 @@ func Build(w io.Writer, spec Spec) error {
 	if err := t.addInit(spec.Init); err != nil {
 		return fmt.Errorf("build initramfs: init: %w", err)
 	}
-	boot, carry, tools := spec.Boot, spec.Carry, spec.Tools
-	if boot == nil {
-		boot = defaultBoot()
+	if spec.Boot == nil {
+		spec.Boot = defaultBoot()
 	}
-	if carry == nil {
-		carry = DefaultCarry()
+	if spec.Carry == nil {
+		spec.Carry = DefaultCarry()
 	}
-	if tools == nil {
-		tools = DefaultTools()
+	if spec.Tools == nil {
+		spec.Tools = DefaultTools()
 	}
-	if err := t.addModules(spec.Kernel, boot, carry); err != nil {
+	if err := t.addModules(spec.Kernel, spec.Boot, spec.Carry); err != nil {
 		return fmt.Errorf("build initramfs: modules of %s: %w", spec.Kernel.Release, err)
 	}
-	if err := t.addTools(tools); err != nil {
+	if err := t.addTools(spec.Tools); err != nil {
 		return fmt.Errorf("build initramfs: tools: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Files)) {
@@ -164,19 +164,16 @@ func (t *tree) regular(name string, perm fs.FileMode, data []byte) {
 }
 
 func (t *tree) addFile(name string, f File) error {
-	data, mode := f.Data, f.Mode
+	data := f.Data
 	if f.Source != "" {
 		var err error
 		if data, err = os.ReadFile(f.Source); err != nil {
 			return err
 		}
 	}
-	if mode == 0 {
-		mode = 0o644
-	}
 	// A file of the caller's replaces one of this package's.
 	delete(t.entries, clean(name))
-	t.regular(name, mode, data)
+	t.regular(name, cmp.Or(f.Mode, 0o644), data)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -159,14 +160,11 @@ func (s *slot) open(k Kernel) (Kernel, error) {
 
 // entry returns the name of the folder of a version.
 func (s *slot) entry(version string) string {
-	safe := strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune(".+~-", r) {
-			return r
-		}
-		return '_'
-	}, version)
-	return s.key + "_" + safe
+	return s.key + "_" + unsafeInNames.ReplaceAllString(version, "_")
 }
+
+// unsafeInNames matches what a version may have and the name of a folder should not.
+var unsafeInNames = regexp.MustCompile(`[^0-9A-Za-z.+~-]`)
 
 // lock locks the slot for writing and removes what a killed writer left in it. It waits as long as
 // the context lasts.
@@ -260,10 +258,8 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 		return s.point(k)
 	}
 	debs, root := filepath.Join(work, "debs"), filepath.Join(work, "root")
-	for _, dir := range []string{debs, root} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return Kernel{}, err
-		}
+	if err := errors.Join(os.Mkdir(debs, 0o755), os.Mkdir(root, 0o755)); err != nil {
+		return Kernel{}, err
 	}
 	a.progress = report("download")
 	if err := a.download(ctx, debs, packages[1:]); err != nil {
@@ -276,11 +272,9 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 	if _, err := s.find(filepath.Join(filepath.Base(work), "root"), version); err != nil {
 		return Kernel{}, err
 	}
+	place := filepath.Join(s.dir, entry)
 	// A damaged entry may be in the way.
-	if err := os.RemoveAll(filepath.Join(s.dir, entry)); err != nil {
-		return Kernel{}, err
-	}
-	if err := os.Rename(root, filepath.Join(s.dir, entry)); err != nil {
+	if err := errors.Join(os.RemoveAll(place), os.Rename(root, place)); err != nil {
 		return Kernel{}, err
 	}
 	if k, err = s.find(entry, version); err != nil {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -46,12 +47,7 @@ func missingTools(tools []string) error {
 	return missingPackages("the host lacks "+strings.Join(names, ", "), nil, slices.Compact(packages)...)
 }
 
-func toolPackage(tool string) string {
-	if name, ok := toolPackages[tool]; ok {
-		return name
-	}
-	return tool
-}
+func toolPackage(tool string) string { return cmp.Or(toolPackages[tool], tool) }
 
 // findTool returns the path on the host of the program behind a tool.
 func findTool(tool string) (string, error) {

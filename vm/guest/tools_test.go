@@ -124,7 +124,7 @@ func TestMissingTools(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	if missing.Fix != "apt-get install -y another no-such-tool" || !slices.Equal(missing.Packages, []string{"another", "no-such-tool"}) {
-		t.Errorf("mended by %q, packages %q", missing.Fix, missing.Packages)
+		t.Errorf("fixed by %q, packages %q", missing.Fix, missing.Packages)
 	}
 	for tool, want := range map[string]string{"?iptables-nft": "iptables", "iptables-legacy": "iptables", "?nft": "nftables", "conntrack": "conntrack"} {
 		if got := toolPackage(strings.TrimPrefix(tool, "?")); got != want {

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/vm/guest"
@@ -44,16 +44,16 @@ func coverFolders(leases string) error {
 // cover mounts a folder in memory over dir with the same contents: new files in it are the
 // sandbox's own.
 func cover(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
-	}
 	below, err := os.Open(dir) // stays reachable through its descriptor
 	if err != nil {
 		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
 	}
 	defer below.Close()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	entries, err := below.ReadDir(-1)
+	if err == nil {
+		err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755")
+	}
+	if err != nil {
 		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
 	}
 	for _, entry := range entries {
@@ -103,7 +103,7 @@ func (b Box) fits() error {
 	}
 	available, err := memoryAvailable()
 	if err != nil {
-		return err
+		return fmt.Errorf("ask for the host's memory: %w", err)
 	}
 	if need := size + room; available < need {
 		return &guest.MissingError{
@@ -116,15 +116,16 @@ func (b Box) fits() error {
 
 // memoryAvailable returns MemAvailable in bytes.
 func memoryAvailable() (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
+	proc, err := procfs.NewDefaultFS()
 	if err != nil {
-		return 0, fmt.Errorf("ask for the host's memory: %w", err)
+		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
-		var kib int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
+	memory, err := proc.Meminfo()
+	if err != nil {
+		return 0, err
 	}
-	return 0, errors.New("ask for the host's memory: /proc/meminfo does not tell what is available")
+	if memory.MemAvailableBytes == nil {
+		return 0, errors.New("/proc/meminfo does not tell what is available")
+	}
+	return int64(*memory.MemAvailableBytes), nil
 }
