@@ -188,19 +188,17 @@ func (f *generateFlags) readSine(text string) error {
 // readRates parses "0/s-5000/s", or a single rate, which is both ends.
 func readRates(text string) (from, to float64, err error) {
 	first, last, isRamp := strings.Cut(text, "-")
-	if err := rateFlag(&from).Set(first); err != nil {
-		if isRamp {
-			return 0, 0, fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
-		}
-		return 0, 0, err
-	}
+	err = rateFlag(&from).Set(first)
 	if !isRamp {
-		return from, from, nil
+		return from, from, err
 	}
-	if err := rateFlag(&to).Set(last); err != nil {
-		return 0, 0, fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
+	if err == nil {
+		err = rateFlag(&to).Set(last)
 	}
-	return from, to, nil
+	if err != nil {
+		err = fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
+	}
+	return from, to, err
 }
 
 // readParts parses values separated by colons.

@@ -82,18 +82,15 @@ func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
 	if f.dryRun {
 		return reports.TimeLine(cmd.OutOrStdout(), f.format, plan.TimeLine(), f.options())
 	}
-	cache, err := cacheFolder()
+	job, err := labJob(plan, f.choice)
 	if err != nil {
 		return err
 	}
-	job := orchestrator.Job{
-		Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Out: f.out,
-		Baseline: checked.baseline, ID: filepath.Base(f.out), Version: thisBuild().Version,
-	}
+	job.Out, job.ID, job.Baseline = f.out, filepath.Base(f.out), checked.baseline
 	if sandbox.Inside() {
 		return runHere(cmd, f, job, checked.files)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, count(len(plan.Order), "trial"), plan.Expect(f.choice, cache))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, count(len(plan.Order), "trial"), plan.Expect(f.choice, job.Cache))
 	err = runSomewhere(cmd, f, job, checked.files)
 	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
@@ -255,6 +252,14 @@ func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []repor
 		return host(err)
 	}
 	return conclusion(run)
+}
+
+// labJob returns a job without a run folder.
+func labJob(plan *orchestrator.Plan, choice labs.Choice) (orchestrator.Job, error) {
+	cache, err := cacheFolder()
+	return orchestrator.Job{
+		Plan: plan, Choice: choice, Store: &guest.Store{Dir: cache}, Cache: cache, Version: thisBuild().Version,
+	}, err
 }
 
 // cacheFolder returns the folder of kernels, and of libvirt's facts about the host's QEMU.

@@ -18,7 +18,6 @@ import (
 	"github.com/ctload/ctload/reports/progress"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/control"
-	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -61,11 +60,10 @@ func vmUp(cmd *cobra.Command, name string, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	cache, err := cacheFolder()
+	job, err := labJob(plan, f.choice)
 	if err != nil {
 		return err
 	}
-	job := orchestrator.Job{Plan: plan, Choice: f.choice, Store: &guest.Store{Dir: cache}, Cache: cache, Version: thisBuild().Version}
 	if sandbox.Inside() {
 		return stand(cmd, job, os.Getenv(socketEnv))
 	}

@@ -245,10 +245,10 @@ func parseDeb822(text string) (out []source) {
 }
 
 func (s source) useful() bool {
-	usable := func(uri string) bool {
-		return strings.Contains(uri, ":") && !strings.HasPrefix(uri, "cdrom:") && !strings.ContainsAny(uri, "[]\"")
+	useless := func(uri string) bool {
+		return !strings.Contains(uri, ":") || strings.HasPrefix(uri, "cdrom:") || strings.ContainsAny(uri, "[]\"")
 	}
-	return len(s.uris) > 0 && len(s.suites) > 0 && len(s.components) > 0 && !slices.ContainsFunc(s.uris, func(u string) bool { return !usable(u) })
+	return len(s.uris) > 0 && len(s.suites) > 0 && len(s.components) > 0 && !slices.ContainsFunc(s.uris, useless)
 }
 
 // stanzas reads text of Debian's control format, deb822(5): paragraphs of "Field: value", of which

@@ -203,7 +203,7 @@ func (t *tree) addNeeds(programs ...string) error {
 		return err
 	}
 	for _, lib := range libraries {
-		if t.has(lib.guest) {
+		if _, there := t.entries[clean(lib.guest)]; there {
 			continue
 		}
 		if err := t.addProgram(lib.guest, lib.host); err != nil {

@@ -140,11 +140,6 @@ func (t *tree) add(name string, e entry) {
 	}
 }
 
-func (t *tree) has(name string) bool {
-	_, there := t.entries[clean(name)]
-	return there
-}
-
 func (t *tree) dirs(names ...string) {
 	for _, name := range names {
 		t.add(name, entry{mode: typeDir | 0o755})

@@ -39,14 +39,15 @@ func KernelFiles(image, moduleDir string) (Kernel, error) {
 		return Kernel{}, fmt.Errorf("kernel image %s: %w", image, err)
 	}
 	if moduleDir == "" {
-		if moduleDir, err = findModules(image, version); err != nil {
-			return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
-		}
+		moduleDir, err = findModules(image, version)
 	}
-	if _, err := os.Stat(filepath.Join(moduleDir, "modules.builtin")); err != nil {
-		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
+	if err == nil {
+		_, err = os.Stat(filepath.Join(moduleDir, "modules.builtin"))
 	}
-	real, err := filepath.EvalSymlinks(moduleDir)
+	var real string
+	if err == nil {
+		real, err = filepath.EvalSymlinks(moduleDir)
+	}
 	if err != nil {
 		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
 	}

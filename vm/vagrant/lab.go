@@ -152,13 +152,11 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 // failed distinguishes a machine that started, which the next boot may repair, from one that
 // Vagrant cannot make.
 func (l *Lab) failed(name string, err error) error {
-	if text := l.consoleText(0); text != "" {
-		return &vm.BootError{Node: name, Reason: err, Console: text}
-	}
-	if l.dut == nil {
+	console := l.consoleText(0)
+	if console == "" && l.dut == nil {
 		return &vm.LostError{Reason: err}
 	}
-	return &vm.BootError{Node: name, Reason: err}
+	return &vm.BootError{Node: name, Reason: err, Console: console}
 }
 
 // up replaces the present machine by one of the wanted shape.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -62,12 +63,10 @@ func (e endpoint) until(ctx context.Context, command string) error {
 		if err == nil {
 			return nil
 		}
-		timer := time.NewTimer(between)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return errors.Join(context.Cause(ctx), err)
-		case <-timer.C:
+		case <-time.After(between):
 		}
 	}
 }
@@ -79,8 +78,8 @@ func (e endpoint) copy(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer file.Close()
-	folder := to[:strings.LastIndexByte(to, '/')]
-	_, err = e.run(ctx, file, fmt.Sprintf("sudo -n sh -c 'umask 022; mkdir -p %[1]s && cat > %[2]s && chmod 0755 %[2]s'", folder, to))
+	script := fmt.Sprintf("umask 022; mkdir -p %[1]s && cat > %[2]s && chmod 0755 %[2]s", path.Dir(to), to)
+	_, err = e.run(ctx, file, "sudo -n sh -c '"+script+"'")
 	return err
 }
 
