@@ -39,7 +39,12 @@ func prepareKernels(ctx context.Context, o Order) error {
 
 // openEmbedded starts the lab's own libvirt daemon in the sandbox that this process is in.
 func openEmbedded(ctx context.Context, s *Site) (vm.Lab, error) {
-	return embedded.Open(ctx, embedded.Options{
+	return embedded.Open(ctx, s.embedded())
+}
+
+// embedded returns the options of an embedded lab.
+func (s *Site) embedded() embedded.Options {
+	return embedded.Options{
 		Runtime: s.Folder, Cache: s.Cache, Accelerator: s.Choice.Accelerator, Tell: s.Note,
-	})
+	}
 }

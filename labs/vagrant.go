@@ -50,7 +50,5 @@ func openVagrant(ctx context.Context, s *Site) (vm.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vagrant.Open(ctx, vagrant.Options{
-		Box: box, Runtime: s.Folder, Cache: s.Cache, Accelerator: s.Choice.Accelerator, Tell: s.Note,
-	})
+	return vagrant.Open(ctx, s.embedded(), box)
 }

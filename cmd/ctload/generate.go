@@ -83,7 +83,7 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	if err := errors.Join(f.spec.CheckDescriptors(), checkNamespace(f.spec.Namespace)); err != nil {
 		return err
 	}
-	show := newLive(cmd.ErrOrStderr())
+	show := live{w: cmd.ErrOrStderr(), terminal: terminal(cmd.ErrOrStderr())}
 	result, err := generators.Run(cmd.Context(), f.spec, show.progress)
 	show.end()
 	interrupted := errors.Is(err, context.Canceled)
@@ -129,10 +129,6 @@ const (
 	liveEvery     = 200 * time.Millisecond
 	liveLineEvery = 10 * time.Second
 )
-
-func newLive(w io.Writer) *live {
-	return &live{w: w, terminal: terminal(w)}
-}
 
 // terminal reports whether w is a terminal that understands control sequences.
 func terminal(w io.Writer) bool {

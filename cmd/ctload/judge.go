@@ -32,11 +32,6 @@ func (f *reportFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
 }
 
-// check refuses what could not be written at the end.
-func (f *reportFlags) check() ([]reports.File, error) {
-	return reports.ParseFiles(f.files)
-}
-
 // print renders a run to stdout and into the files; folder holds its samples, or is nil.
 func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *results.Folder, files []reports.File) error {
 	options := f.options()

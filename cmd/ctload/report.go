@@ -41,7 +41,7 @@ exit status is what ctload run would have ended with.`,
 			if out != "" {
 				f.files = append(f.files, f.format+"="+out)
 			}
-			files, err := f.check()
+			files, err := reports.ParseFiles(f.files)
 			if err != nil {
 				return err
 			}

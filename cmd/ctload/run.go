@@ -162,7 +162,7 @@ type checkedRun struct {
 
 // check refuses what cannot be run, or not be written at the end, before anything is prepared.
 func (f *runFlags) check(cmd *cobra.Command, name string) (c checkedRun, err error) {
-	if c.files, err = f.reportFlags.check(); err != nil {
+	if c.files, err = reports.ParseFiles(f.files); err != nil {
 		return c, err
 	}
 	if c.plan, err = planRun(cmd, name, f); err != nil {

@@ -58,12 +58,12 @@ type Options struct {
 // run's settings of the host: Collect does not restore them after one.
 func Collect(ctx context.Context, o Options) error {
 	return each(o.Folder,
-		func(living *aliveError) { o.Tell(Finding{Run: living.run, State: Alive, Has: living.left}) },
+		func(living *Journal) { o.Tell(Finding{Run: living.run, State: Alive, Has: living.left}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
 }
 
 // each passes the claimed journals of dead runs to dead, and the living runs to alive.
-func each(folder string, alive func(*aliveError), dead func(*Journal) error) error {
+func each(folder string, alive func(*Journal), dead func(*Journal) error) error {
 	paths, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 	if err != nil {
 		return err
@@ -71,17 +71,15 @@ func each(folder string, alive func(*aliveError), dead func(*Journal) error) err
 	var errs []error
 	for _, path := range paths {
 		j, err := claim(path)
-		if living, ok := errors.AsType[*aliveError](err); ok {
-			alive(living)
-			continue
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile, or another process claimed it
+		case err != nil:
+			errs = append(errs, err)
+		case j.file == nil:
+			alive(j)
+		default:
+			errs = append(errs, dead(j))
 		}
-		if errors.Is(err, fs.ErrNotExist) { // it ended meanwhile, or another process claimed it
-			continue
-		}
-		if err == nil {
-			err = dead(j)
-		}
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -136,18 +134,8 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	return Removed, nil
 }
 
-// aliveError says that a run continues.
-type aliveError struct {
-	run  Run
-	left []Entry
-}
-
-func (e *aliveError) Error() string {
-	return fmt.Sprintf("run %s (%s, process %d) still goes on", e.run.ID, e.run.Label, e.run.PID)
-}
-
-// claim takes over the journal of a dead run. The error is an *aliveError when the run lives, and
-// fs.ErrNotExist when it ended meanwhile.
+// claim takes over the journal of a dead run. That of a living one it returns without a file, to
+// look at. The error is fs.ErrNotExist when the run ended meanwhile.
 func claim(path string) (_ *Journal, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
@@ -168,7 +156,7 @@ func claim(path string) (_ *Journal, err error) {
 		return nil, fmt.Errorf("read the journal %s: %w", path, err)
 	}
 	if errors.Is(locked, unix.EWOULDBLOCK) {
-		return nil, &aliveError{run: run, left: left}
+		return &Journal{run: run, path: path, left: left}, file.Close()
 	}
 	if locked != nil {
 		return nil, fmt.Errorf("lock the journal %s: %w", path, locked)
@@ -185,7 +173,7 @@ func claim(path string) (_ *Journal, err error) {
 // none.
 func Dead(folder string, keep func(Run, Entry) bool) ([]Finding, error) {
 	var list []Finding
-	err := each(folder, func(*aliveError) {}, func(j *Journal) error {
+	err := each(folder, func(*Journal) {}, func(j *Journal) error {
 		for _, e := range j.left {
 			if keep(j.run, e) {
 				list = append(list, Finding{Run: j.run, Entry: e})

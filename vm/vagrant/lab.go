@@ -21,19 +21,11 @@ import (
 //go:embed prepare.sh
 var prepareScript string
 
-// Options says what a lab consists of.
-type Options struct {
-	Box         Box
-	Runtime     string // folder in memory, with a short path; also holds the machine's disk
-	Cache       string // see embedded.Options
-	Accelerator string // see embedded.Options
-	Tell        func(note string)
-}
-
 // Lab is an embedded lab (embedded.Lab) whose DUT is a machine of a box.
 type Lab struct {
 	*embedded.Lab
-	options    Options
+	options    embedded.Options
+	box        Box
 	state      *state
 	management string // bridge
 	console    string // path
@@ -59,17 +51,16 @@ const (
 	agentLimit    = time.Minute
 )
 
-// Open starts the embedded lab. It needs the sandbox (vm/sandbox).
-func Open(ctx context.Context, options Options) (_ *Lab, err error) {
+// Open starts the embedded lab, whose runtime folder also holds the machine's disk. It needs the
+// sandbox (vm/sandbox).
+func Open(ctx context.Context, options embedded.Options, box Box) (_ *Lab, err error) {
 	if err := coverFolders(filepath.Join(options.Runtime, "libvirt", "run", "libvirt", "dnsmasq", "lib")); err != nil {
 		return nil, err
 	}
-	if err := options.Box.fits(); err != nil {
+	if err := box.fits(); err != nil {
 		return nil, err
 	}
-	base, err := embedded.Open(ctx, embedded.Options{
-		Runtime: options.Runtime, Cache: options.Cache, Accelerator: options.Accelerator, Tell: options.Tell,
-	})
+	base, err := embedded.Open(ctx, options)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +69,11 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 			err = errors.Join(err, base.Close())
 		}
 	}()
-	l := &Lab{Lab: base, options: options, console: filepath.Join(options.Runtime, "console")}
+	l := &Lab{Lab: base, options: options, box: box, console: filepath.Join(options.Runtime, "console")}
 	if l.management, err = base.Management(ctx); err != nil {
 		return nil, err
 	}
-	l.state, err = newState(filepath.Join(options.Runtime, "vagrant"), options.Box.boxes)
+	l.state, err = newState(filepath.Join(options.Runtime, "vagrant"), box.boxes)
 	return l, err
 }
 
@@ -90,7 +81,7 @@ func Open(ctx context.Context, options Options) (_ *Lab, err error) {
 func (l *Lab) About() vm.About {
 	about := l.Lab.About()
 	about.Driver = "vagrant"
-	about.Box, about.BoxVersion = l.options.Box.identity()
+	about.Box, about.BoxVersion = l.box.identity()
 	return about
 }
 
@@ -164,7 +155,7 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	if err := l.destroy(ctx); err != nil {
 		return err
 	}
-	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.options.Box.Asked))
+	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.box.Asked))
 	bridges := []string{l.management}
 	for name := range strings.SplitSeq(wanted.links, ",") {
 		bridge, err := l.Link(name)
@@ -183,7 +174,7 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 		virt = "kvm"
 	}
 	l.state.env = []string{
-		"CTLOAD_ID=" + prefix, "CTLOAD_BOX=" + l.options.Box.Name, "CTLOAD_URI=" + l.URI(), "CTLOAD_VIRT=" + virt,
+		"CTLOAD_ID=" + prefix, "CTLOAD_BOX=" + l.box.Name, "CTLOAD_URI=" + l.URI(), "CTLOAD_VIRT=" + virt,
 		"CTLOAD_CPUS=" + strconv.Itoa(wanted.vcpus), "CTLOAD_MEMORY=" + strconv.FormatInt(wanted.memoryBytes>>20, 10),
 		"CTLOAD_BRIDGES=" + strings.Join(bridges, ","), "CTLOAD_ROUTER=" + strconv.Itoa(len(bridges)-2),
 		"CTLOAD_POOL=" + filepath.Join(l.options.Runtime, "pool"), "CTLOAD_CONSOLE=" + l.console, "CTLOAD_ADDRESSES=0",
