@@ -30,33 +30,33 @@ type Action struct {
 	Node string `yaml:"node,omitempty" matrix:"no" jsonschema_description:"the node; default dut"`
 	Link string `yaml:"link,omitempty" matrix:"no" jsonschema_description:"network, link-down: NODE/LINK, or NODE alone for all its links; default dut/client"`
 
-	Sysctl      Settings  `yaml:"sysctl,omitempty" jsonschema_description:"sysctl: kernel settings, applied in this order"`
-	Buckets     Count     `yaml:"buckets,omitempty" jsonschema_description:"buckets: the new size of the conntrack hash"`
-	Rules       string    `yaml:"rules,omitempty" matrix:"no" jsonschema_description:"rules-load: iptables-save text; each table in it replaces the same table"`
-	Rules6      string    `yaml:"rules6,omitempty" matrix:"no" jsonschema_description:"rules-load: ip6tables-save text"`
-	NFT         string    `yaml:"nft,omitempty" matrix:"no" jsonschema_description:"rules-load: an nft script"`
-	Add         bool      `yaml:"add,omitempty" jsonschema_description:"rules-load: keep what is in the tables, as iptables-restore --noflush; default false"`
-	Modules     []string  `yaml:"modules,omitempty" jsonschema_description:"module-remove: which, after all rules; default nf_conntrack"`
-	Protocol    string    `yaml:"protocol,omitempty" jsonschema_description:"delete: tcp, udp, icmp, ... or a number"`
-	State       string    `yaml:"state,omitempty" jsonschema_description:"delete: a state of TCP, as TIME_WAIT"`
-	Source      string    `yaml:"source,omitempty" matrix:"no" jsonschema_description:"delete: address or network of the source"`
-	Destination string    `yaml:"destination,omitempty" matrix:"no" jsonschema_description:"delete: address or network of the destination"`
-	Port        Port      `yaml:"port,omitempty" jsonschema_description:"delete: port of the destination"`
-	SourcePort  Port      `yaml:"source-port,omitempty" jsonschema_description:"delete: port of the source"`
-	Unassured   bool      `yaml:"unassured,omitempty" jsonschema_description:"delete: only entries that are not ASSURED; default false"`
-	By          Offset    `yaml:"by,omitempty" jsonschema_description:"clock-jump: how far the clock is set, as 30s or -30s"`
-	Share       Share     `yaml:"share,omitempty" jsonschema_description:"cpu-throttle: the share of each CPU that is taken, at most 95%"`
-	Leave       Size      `yaml:"leave,omitempty" jsonschema_description:"memory-pressure: how much memory stays free; default: so little that allocations fail"`
-	Ports       Ports     `yaml:"ports,omitempty" jsonschema_description:"server-stop, server-stall, server-restart: the servers at these ports; default all of the node"`
-	Entry       string    `yaml:"entry,omitempty" matrix:"no" jsonschema_description:"join: the entry of the workload that starts with the action"`
-	Loss        Share     `yaml:"loss,omitempty" jsonschema_description:"network: share of frames that are lost, in each direction"`
-	Delay       Duration  `yaml:"delay,omitempty" jsonschema_description:"network: in each direction"`
-	Jitter      Duration  `yaml:"jitter,omitempty" jsonschema_description:"network: the delay varies by as much, up and down"`
-	Reorder     Share     `yaml:"reorder,omitempty" jsonschema_description:"network: share of frames that overtake those delayed"`
-	Duplicate   Share     `yaml:"duplicate,omitempty" jsonschema_description:"network: share of frames that come twice"`
-	Corrupt     Share     `yaml:"corrupt,omitempty" jsonschema_description:"network: share of frames with a wrong bit"`
-	Rate        Bandwidth `yaml:"rate,omitempty" jsonschema_description:"network: the most that passes, as 10Mbit/s"`
-	Direction   Direction `yaml:"direction,omitempty" jsonschema_description:"network: to or from the node, or both (default)"`
+	Sysctl      Settings          `yaml:"sysctl,omitempty" jsonschema_description:"sysctl: kernel settings, applied in this order"`
+	Buckets     Count             `yaml:"buckets,omitempty" jsonschema_description:"buckets: the new size of the conntrack hash"`
+	Rules       string            `yaml:"rules,omitempty" matrix:"no" jsonschema_description:"rules-load: iptables-save text; each table in it replaces the same table"`
+	Rules6      string            `yaml:"rules6,omitempty" matrix:"no" jsonschema_description:"rules-load: ip6tables-save text"`
+	NFT         string            `yaml:"nft,omitempty" matrix:"no" jsonschema_description:"rules-load: an nft script"`
+	Add         bool              `yaml:"add,omitempty" jsonschema_description:"rules-load: keep what is in the tables, as iptables-restore --noflush; default false"`
+	Modules     []string          `yaml:"modules,omitempty" jsonschema_description:"module-remove: which, after all rules; default nf_conntrack"`
+	Protocol    string            `yaml:"protocol,omitempty" jsonschema_description:"delete: tcp, udp, icmp, ... or a number"`
+	State       string            `yaml:"state,omitempty" jsonschema_description:"delete: a state of TCP, as TIME_WAIT"`
+	Source      string            `yaml:"source,omitempty" matrix:"no" jsonschema_description:"delete: address or network of the source"`
+	Destination string            `yaml:"destination,omitempty" matrix:"no" jsonschema_description:"delete: address or network of the destination"`
+	Port        Port              `yaml:"port,omitempty" jsonschema_description:"delete: port of the destination"`
+	SourcePort  Port              `yaml:"source-port,omitempty" jsonschema_description:"delete: port of the source"`
+	Unassured   bool              `yaml:"unassured,omitempty" jsonschema_description:"delete: only entries that are not ASSURED; default false"`
+	By          Offset            `yaml:"by,omitempty" jsonschema_description:"clock-jump: how far the clock is set, as 30s or -30s"`
+	Share       Share             `yaml:"share,omitempty" jsonschema_description:"cpu-throttle: the share of each CPU that is taken, at most 95%"`
+	Leave       Size              `yaml:"leave,omitempty" jsonschema_description:"memory-pressure: how much memory stays free; default: so little that allocations fail"`
+	Ports       Ports             `yaml:"ports,omitempty" jsonschema_description:"server-stop, server-stall, server-restart: the servers at these ports; default all of the node"`
+	Entry       string            `yaml:"entry,omitempty" matrix:"no" jsonschema_description:"join: the entry of the workload that starts with the action"`
+	Loss        Share             `yaml:"loss,omitempty" jsonschema_description:"network: share of frames that are lost, in each direction"`
+	Delay       Duration          `yaml:"delay,omitempty" jsonschema_description:"network: in each direction"`
+	Jitter      Duration          `yaml:"jitter,omitempty" jsonschema_description:"network: the delay varies by as much, up and down"`
+	Reorder     Share             `yaml:"reorder,omitempty" jsonschema_description:"network: share of frames that overtake those delayed"`
+	Duplicate   Share             `yaml:"duplicate,omitempty" jsonschema_description:"network: share of frames that come twice"`
+	Corrupt     Share             `yaml:"corrupt,omitempty" jsonschema_description:"network: share of frames with a wrong bit"`
+	Rate        Bandwidth         `yaml:"rate,omitempty" jsonschema_description:"network: the most that passes, as 10Mbit/s"`
+	Direction   actions.Direction `yaml:"direction,omitempty" jsonschema_description:"network: to or from the node, or both (default)"`
 }
 
 // Expression is a condition in the expr language (expr-lang.org). This package does not compile it.
@@ -76,21 +76,6 @@ func (e *Expression) decodeNode(p *problems, n *node) {
 
 // PhaseRecovery is the phase of an action that begins when the load has ended.
 const PhaseRecovery = "recovery"
-
-// Direction is the direction, seen from the node, of the frames that an action on a link affects.
-type Direction string
-
-// The directions.
-const (
-	BothWays Direction = "both"
-	ToNode   Direction = "to"
-	FromNode Direction = "from"
-)
-
-// Words returns the valid values.
-func (Direction) Words() []string {
-	return []string{string(BothWays), string(ToNode), string(FromNode)}
-}
 
 // ActionBegins returns the time of an action with At, counted from the start of the load. Known is
 // false where only the trial tells: for a condition, and after the end of the load.
@@ -158,7 +143,7 @@ func (a Action) Conditions() actions.Conditions {
 		return actions.Conditions{Partitioned: true}
 	}
 	return actions.Conditions{
-		Direction: actions.Direction(a.Direction), Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
+		Direction: a.Direction, Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
 		Reorder: float64(a.Reorder), Duplicate: float64(a.Duplicate), Corrupt: float64(a.Corrupt), Rate: int64(a.Rate),
 	}
 }
@@ -281,21 +266,14 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 }
 
 func checkActionRules(p *problems, n *node, topology Topology) {
+	checkTexts(p, n, topology)
 	for _, key := range rulesKeys {
-		for _, t := range rulesOf(n.get(key)) {
-			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.Text, topology)
-			}
-		}
 		if rules := n.get(key); rules != nil && rules.kind == scalar && rules.text == noRules {
 			p.errorf(rules.at, "%s without rules; to remove them all there is action: %s", actions.RulesLoad, actions.RulesRemove)
 		}
 	}
 	if nft := n.get("nft"); nft != nil && nft.kind == scalar {
 		checkScript(p, nft, false)
-		for i, line := range strings.Split(nft.text, "\n") {
-			checkPlaceholders(p, nft.lineAt(i), line, topology)
-		}
 	}
 }
 

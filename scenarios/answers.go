@@ -3,7 +3,6 @@ package scenarios
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -176,7 +175,7 @@ func checkAnswering(p *problems, n *node, r *Resolved, topology Topology) {
 		if first.Silent != second.Silent {
 			hint = ", or leave out silent"
 		}
-		p.errorf(at, "one program answers at port %s of %s, and %s, %s: give one of them another port%s",
-			strconv.Itoa(int(c.port)), c.node, wants(first), wants(second), hint)
+		p.errorf(at, "one program answers at port %d of %s, and %s, %s: give one of them another port%s",
+			c.port, c.node, wants(first), wants(second), hint)
 	}
 }

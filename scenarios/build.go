@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -33,10 +34,7 @@ func (b *builder) position(n ast.Node) Position {
 			return b.position(v.Value)
 		}
 	}
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return Position{b.file, max(t.Position.Line, 1), max(t.Position.Column, 1)}
-	}
-	return Position{File: b.file}
+	return positionOf(b.file, n.GetToken())
 }
 
 // count bounds the size of the tree, however often anchors multiply it.
@@ -133,11 +131,7 @@ func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 	}
 	target := b.anchors[name]
 	if target == nil {
-		known := make([]string, 0, len(b.anchors))
-		for each := range b.anchors {
-			known = append(known, each)
-		}
-		slices.Sort(known)
+		known := slices.Sorted(maps.Keys(b.anchors))
 		b.errorf(at, "there is no anchor %s above%s", quote(name), spelling.Hint(name, known))
 		return &node{at: at}
 	}

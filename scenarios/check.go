@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -32,18 +31,13 @@ var (
 func checkName(p *problems, at Position, what, name string) {
 	switch {
 	case len(name) > 200 || !nameForm.MatchString(name):
-		p.errorf(at, "%s is not the name of a%s %s: letters, digits, - _ and . only, a letter or digit first", quote(name), article(what), what)
-	case what == "scenario" && name == allScenarios:
+		p.errorf(at, "%s is not the name of %s: letters, digits, - _ and . only, a letter or digit first", quote(name), what)
+	case what == aScenario && name == allScenarios:
 		p.errorf(at, "a scenario cannot be called %q, which means every scenario in thresholds", allScenarios)
 	}
 }
 
-func article(what string) string {
-	if strings.HasPrefix(what, "e") {
-		return "n"
-	}
-	return ""
-}
+const aScenario = "a scenario"
 
 // checkHead checks what is outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
@@ -51,7 +45,7 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Name == "" && !p.failed(at("experiment")) {
 		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
 	} else if e.Name != "" {
-		checkName(p, at("experiment"), "experiment", e.Name)
+		checkName(p, at("experiment"), "an experiment", e.Name)
 	}
 	if strings.ContainsAny(e.Summary, "\n\r") {
 		p.errorf(at("summary"), "summary must be one line; documentation has room for more")
@@ -105,7 +99,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 		entry, at := &r.Workload[i], workload.items[i]
 		checkEntry(p, at, entry, topology)
 		checkPhase(p, at, entry, r.Phases)
-		checkName(p, at.at, "entry", entry.Name)
+		checkName(p, at.at, "an entry", entry.Name)
 		if seen[entry.Name] {
 			p.errorf(at.at, "two entries of the workload are called %s", quote(entry.Name))
 		}
@@ -180,13 +174,10 @@ func kernelMeant(word string) string {
 	known := []string{"debian/bookworm", "debian/trixie", "debian/sid", "ubuntu/jammy", "ubuntu/noble", "host"}
 	for _, kernel := range known {
 		if strings.HasSuffix(kernel, "/"+strings.ToLower(word)) {
-			return fmt.Sprintf("; did you mean %q?", kernel)
+			return spelling.Meant(kernel)
 		}
 	}
-	if near := spelling.Nearest(word, known); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
-	}
-	return ""
+	return spelling.Meant(spelling.Nearest(word, known))
 }
 
 func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
@@ -195,24 +186,15 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 			if t.Name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key)) {
 				p.errorf(t.at, "nat: %s and a *nat table of your own exclude each other", c.NAT)
 			}
-			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.Text, topology)
-			}
 		}
 	}
-	for _, key := range []string{"nft", "ipvs"} {
-		script := n.get(key)
-		if script == nil || script.kind != scalar {
-			continue
-		}
-		if key == "nft" && strings.TrimSpace(script.text) != noRules {
-			checkScript(p, script, true)
-		}
-		for i, line := range strings.Split(script.text, "\n") {
-			checkPlaceholders(p, script.lineAt(i), line, topology)
-			if key == "ipvs" {
-				checkIPVS(p, script.lineAt(i), line)
-			}
+	checkTexts(p, n, topology)
+	if nft := n.get("nft"); nft != nil && nft.kind == scalar && strings.TrimSpace(nft.text) != noRules {
+		checkScript(p, nft, true)
+	}
+	if ipvs := n.get("ipvs"); ipvs != nil && ipvs.kind == scalar {
+		for i, line := range strings.Split(ipvs.text, "\n") {
+			checkIPVS(p, ipvs.lineAt(i), line)
 		}
 	}
 	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
@@ -242,14 +224,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 		p.errorf(n.at, "thresholds must be names of scenarios with expressions, not %s", n.what())
 		return nil
 	}
-	names := []string{allScenarios}
-	for _, r := range resolved {
-		for _, name := range []string{r.Base, r.Name} {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-	}
+	names := append([]string{allScenarios}, namesOf(resolved)...)
 	var thresholds []Threshold
 	for _, e := range n.entries {
 		if e.value.taken {

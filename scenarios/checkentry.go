@@ -1,10 +1,11 @@
 package scenarios
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // The keys that go with each generator and probe, beside those that go with all of them.
@@ -49,11 +50,10 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	case e.Generator == "" && e.Probe == "":
 		return // an invalid word, reported by decode
 	}
+	checkKeys(p, n, e)
 	if e.Generator != "" {
-		checkKeys(p, n, "generator: "+string(e.Generator), append([]string{"generator", "phase", "start"}, generatorKeys[e.Generator]...))
 		checkGenerator(p, n, e, topology)
 	} else {
-		checkKeys(p, n, "probe: "+string(e.Probe), append([]string{"probe"}, probeKeys[e.Probe]...))
 		checkProbe(p, n, e)
 	}
 	checkNodes(p, n, e, topology)
@@ -62,11 +62,23 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	}
 }
 
+// keys returns all keys that go with the kind of an entry.
+func (e Entry) keys() []string {
+	if e.Probe != "" {
+		return slices.Concat([]string{"probe"}, entryCommon, probeKeys[e.Probe])
+	}
+	return slices.Concat([]string{"generator"}, entryCommon, []string{"phase", "start"}, generatorKeys[e.Generator])
+}
+
 // checkKeys reports keys that exist but mean nothing for this generator or probe.
-func checkKeys(p *problems, n *node, what string, valid []string) {
-	for _, e := range n.entries {
-		if !slices.Contains(valid, e.key) && !slices.Contains(entryCommon, e.key) && slices.Contains(entryFields, e.key) {
-			p.errorf(e.at, "%s does not go with %s%s", quote(e.key), what, insteadOf(e.key, valid))
+func checkKeys(p *problems, n *node, e *Entry) {
+	what, valid := "generator: "+string(e.Generator), e.keys()
+	if e.Probe != "" {
+		what = "probe: " + string(e.Probe)
+	}
+	for _, key := range n.entries {
+		if !slices.Contains(valid, key.key) && slices.Contains(entryFields, key.key) {
+			p.errorf(key.at, "%s does not go with %s%s", quote(key.key), what, insteadOf(key.key, valid))
 		}
 	}
 }
@@ -75,11 +87,7 @@ func checkKeys(p *problems, n *node, what string, valid []string) {
 func insteadOf(key string, valid []string) string {
 	for _, same := range [][]string{counts, {"port", "ports"}} {
 		if slices.Contains(same, key) {
-			for _, other := range same {
-				if slices.Contains(valid, other) {
-					return fmt.Sprintf("; did you mean %q?", other)
-				}
-			}
+			return spelling.Meant(shared(same, valid))
 		}
 	}
 	return ""
@@ -87,16 +95,12 @@ func insteadOf(key string, valid []string) string {
 
 func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
-		if value := n.get(key); value != nil && !p.failed(value.at) && isZero(e, key) {
+		value := n.get(key)
+		if value != nil && !p.failed(value.at) && fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero() {
 			p.errorf(value.at, "%s must be more than 0", key)
 		}
 	}
-	count := counts[0]
-	for _, key := range counts {
-		if slices.Contains(generatorKeys[e.Generator], key) {
-			count = key
-		}
-	}
+	count := shared(counts, generatorKeys[e.Generator])
 	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil && n.get("phase") == nil {
 		p.errorf(n.at, "%s needs %s, duration or stages", e.Generator, count)
 	}
@@ -110,7 +114,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	checkProfiles(p, n, e)
 	if close := n.get("close"); close != nil && e.Close != "" {
 		if valid := generatorCloses[e.Generator]; len(valid) > 0 && !slices.Contains(valid, e.Close) {
-			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s", e.Close, e.Generator, joinWords(valid))
+			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s", e.Close, e.Generator, strings.Join(words(valid...), ", "))
 		}
 	}
 	if e.KeepAlive && e.Concurrency == 0 && n.get("keep-alive") != nil {
@@ -177,15 +181,10 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 
 // checkLoop checks how fast a generator goes: closed loop or open loop, not both.
 func checkLoop(p *problems, n *node, e *Entry) {
-	var given []string
-	for _, key := range loops {
-		if n.get(key) != nil {
-			given = append(given, key)
-		}
-	}
+	given := slices.DeleteFunc(slices.Clone(loops), func(key string) bool { return n.get(key) == nil })
 	switch {
 	case len(given) > 1:
-		p.errorf(positionOf(n, given[1]), "%s and %s at once: concurrency is a closed loop, rate, stages, burst and sine are open ones", given[0], given[1])
+		p.errorf(n.keyPlace(given[1]), "%s and %s at once: concurrency is a closed loop, rate, stages, burst and sine are open ones", given[0], given[1])
 	case len(given) == 0 && e.Generator != Hold:
 		need := "rate, stages, burst or sine (open loop)"
 		if slices.Contains(generatorKeys[e.Generator], "concurrency") {
@@ -242,36 +241,6 @@ func checkProbe(p *problems, n *node, e *Entry) {
 	case !p.failed(rate.at) && (e.Rate <= 0 || e.Rate > 1000):
 		p.errorf(rate.at, "the rate of a probe must be more than 0/s and at most 1000/s: a probe is a bystander, not load")
 	}
-}
-
-// isZero reports whether a quantity is 0.
-func isZero(e *Entry, key string) bool {
-	switch key {
-	case "duration":
-		return e.Duration == 0
-	case "concurrency":
-		return e.Concurrency == 0
-	case "rate":
-		return e.Rate == 0
-	case "requests":
-		return e.Requests == 0
-	case "connections":
-		return e.Connections == 0
-	case "sources":
-		return e.Sources == 0
-	case "packets":
-		return e.Packets == 0
-	default:
-		return e.Flows == 0
-	}
-}
-
-func joinWords[T ~string](words []T) string {
-	text := make([]string, len(words))
-	for i, word := range words {
-		text[i] = string(word)
-	}
-	return strings.Join(text, ", ")
 }
 
 // entryFields are all keys of an entry; decode reports any other key.

@@ -12,7 +12,7 @@ import (
 // nothing changes.
 func (e *Experiment) Select(names []string) error {
 	var kept []Resolved
-	known := e.names()
+	known := namesOf(e.resolved)
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), spelling.Hint(name, known))
@@ -33,11 +33,11 @@ func (e *Experiment) Select(names []string) error {
 	return nil
 }
 
-// names returns the names that a scenario can be selected by: own names, and base names before
-// their first variant.
-func (e *Experiment) names() []string {
+// namesOf returns the names that scenarios can be selected by: own names, and base names before their
+// first variant.
+func namesOf(scenarios []Resolved) []string {
 	var names []string
-	for _, r := range e.resolved {
+	for _, r := range scenarios {
 		for _, name := range []string{r.Base, r.Name} {
 			if !slices.Contains(names, name) {
 				names = append(names, name)
@@ -55,29 +55,19 @@ func (e *Experiment) SetKernels(kernels []string) error {
 		return invalidf(nil, "no kernel is given")
 	}
 	at := Position{File: "--kernel"}
-	value := &node{kind: scalar, at: at, text: kernels[0]}
-	if len(kernels) > 1 {
-		value = &node{kind: list, at: at}
-		for _, kernel := range kernels {
-			value.items = append(value.items, &node{kind: scalar, at: at, text: kernel})
-		}
+	values := &node{kind: list, at: at} // of one value: no axis of a matrix
+	for _, kernel := range kernels {
+		values.items = append(values.items, &node{kind: scalar, at: at, text: kernel})
 	}
 	root := e.root
 	dut := root.get("dut")
 	if dut == nil || dut.kind != mapping {
 		dut = &node{kind: mapping, at: root.at}
 	}
-	root = root.with("dut", dut.at, dut.without("kernel-modules").with("kernel", at, value))
-	if scenarios := root.get("scenarios"); scenarios != nil && scenarios.kind == mapping {
-		changed := *scenarios
-		changed.entries = slices.Clone(scenarios.entries)
-		for i, s := range changed.entries {
-			if s.value.kind == mapping {
-				changed.entries[i].value = s.value.without("kernel").without("kernel-modules")
-			}
-		}
-		root = root.with("scenarios", scenarios.at, &changed)
-	}
+	root = root.with("dut", dut.at, dut.without("kernel-modules").with("kernel", at, values))
+	root = root.change("scenarios", func(scenarios *node) *node {
+		return scenarios.each(func(s *node) *node { return s.without("kernel", "kernel-modules") })
+	})
 	p := newProblems()
 	p.sources, p.inherited = e.problems.sources, e.problems.inherited
 	other := *e

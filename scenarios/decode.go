@@ -20,6 +20,15 @@ type worder interface {
 	Words() []string
 }
 
+// words returns the values of such a type as strings.
+func words[T ~string](values ...T) []string {
+	list := make([]string, len(values))
+	for i, value := range values {
+		list[i] = string(value)
+	}
+	return list
+}
+
 // decode fills out, a pointer, from a tree. It reports whatever does not fit as a problem and goes
 // on with the rest. extra are keys of the top mapping that other code reads.
 func decode(p *problems, n *node, out any, extra ...string) {
@@ -119,7 +128,7 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	}
 	keys := append(fieldKeys(v.Type()), extra...)
 	for _, e := range n.entries {
-		if field, ok := fieldByKey(v, e.key); ok {
+		if field := fieldByKey(v, e.key); field.IsValid() {
 			decodeValue(p, e.value, field)
 		} else if !slices.Contains(extra, e.key) && !p.failed(e.at) {
 			p.errorf(e.at, "unknown key %s%s", quote(e.key), spelling.Hint(e.key, keys))
@@ -143,13 +152,14 @@ func fieldKey(f reflect.StructField) string {
 	return key
 }
 
-func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
+// fieldByKey returns the field with a key; the zero Value without one.
+func fieldByKey(v reflect.Value, key string) reflect.Value {
 	for i := range v.NumField() {
 		if fieldKey(v.Type().Field(i)) == key {
-			return v.Field(i), true
+			return v.Field(i)
 		}
 	}
-	return reflect.Value{}, false
+	return reflect.Value{}
 }
 
 // decodeNode reads a topology: its kind alone, or a mapping.
@@ -181,7 +191,7 @@ func (r *Recovery) decodeNode(p *problems, n *node) {
 // tree returns the input of decodeNode.
 func (r Recovery) tree() *node {
 	if r.AtLeast > 0 {
-		return fields(reflect.ValueOf(r), nil)
+		return fields(r, Recovery{})
 	}
 	return text(r.AtMost.String())
 }

@@ -1,6 +1,10 @@
 package scenarios
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ctload/ctload/internal/actions"
+)
 
 // defaultTimeout is for a request or connection, defaultProbeTimeout for one try of a probe.
 const (
@@ -88,10 +92,7 @@ func natTables(nat NAT, topology Topology, family Family) []table {
 	if nat == NoNAT || !slices.Contains(topology.Families, family) {
 		return nil
 	}
-	six := ""
-	if family == IPv6 {
-		six = "6"
-	}
+	six := family.suffix()
 	var rule string
 	switch nat {
 	case Masquerade:
@@ -106,4 +107,33 @@ func natTables(nat NAT, topology Topology, family Family) []table {
 		return nil
 	}
 	return tablesOf("*nat\n" + rule + "\nCOMMIT\n")
+}
+
+// finishAction gives a decoded action the defaults of the language.
+func finishAction(a *Action, n *node, name string) {
+	if a.Name == "" {
+		a.Name = name
+	}
+	keys := a.Kind.Fact().Keys
+	if slices.Contains(keys, "node") {
+		orDefault(n, "node", &a.Node, nodeDUT)
+	}
+	if slices.Contains(keys, "link") {
+		orDefault(n, "link", &a.Link, nodeDUT+"/"+nodeClient)
+	}
+	if a.Kind == actions.Network {
+		orDefault(n, "direction", &a.Direction, actions.Both)
+	}
+	if a.Kind.Undoable() {
+		orDefault(n, "times", &a.Times, 1)
+	}
+}
+
+// finishPhase ends an entry with its phase. Held connections stay: their duration says how long.
+func finishPhase(e *Entry, n *node, phases Phases) {
+	rest := phases.length(e.Phase) - e.Start
+	if e.Phase == "" || rest <= 0 || e.Generator == Hold || len(e.Stages) > 0 {
+		return
+	}
+	orDefault(n, "duration", &e.Duration, rest)
 }

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"embed"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -40,12 +39,8 @@ func Shipped(name string) ([]byte, error) {
 }
 
 func unknownExperiment(name string) error {
-	hint := ""
-	if near := spelling.Nearest(name, Names()); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
 	return invalidf(fs.ErrNotExist, "there is no shipped experiment %s and no such file%s (shipped: %s)",
-		quote(name), hint, strings.Join(Names(), ", "))
+		quote(name), spelling.Meant(spelling.Nearest(name, Names())), strings.Join(Names(), ", "))
 }
 
 // Stdin is the name of standard input in place of a file.
@@ -121,7 +116,7 @@ func extendShipped(p *problems, root *node) *node {
 	extends := root.get("extends")
 	if extends == nil || extends.kind != scalar {
 		if omit != nil {
-			p.errorf(positionOf(root, "omit"), "omit leaves out scenarios of an experiment that is extended; there is no extends")
+			p.errorf(root.keyPlace("omit"), "omit leaves out scenarios of an experiment that is extended; there is no extends")
 		}
 		return root // decoding the head reports an invalid name
 	}
@@ -136,10 +131,10 @@ func extendShipped(p *problems, root *node) *node {
 		return root
 	}
 	p.inherited = &inheritance{file, extends.text, extends.at, base}
-	if own := given(root, "scenarios"); own != nil && own.empty() {
-		base = withoutScenarios(base, entryKeys(base.get("scenarios")))
+	if own := root.given("scenarios"); own != nil && own.empty() {
+		base = withoutScenarios(base, base.get("scenarios").keys())
 	} else if omit != nil {
-		base = withoutScenarios(base, omitted(p, extends.text, omit, entryKeys(base.get("scenarios"))))
+		base = withoutScenarios(base, omitted(p, extends.text, omit, base.get("scenarios").keys()))
 	}
 	return overlayFile(p, normalise(p, base).without("experiment"), root)
 }
@@ -159,58 +154,28 @@ func omitted(p *problems, experiment string, omit *node, known []string) []strin
 
 // withoutScenarios returns an experiment without some of its scenarios and their thresholds.
 func withoutScenarios(root *node, names []string) *node {
-	for key, baseOf := range map[string]func(string) string{
-		"scenarios":  func(name string) string { return name },
-		"thresholds": func(name string) string { base, _ := variantOf(name); return base },
-	} {
-		below := root.get(key)
-		if below == nil || below.kind != mapping {
-			continue
-		}
-		left := *below
-		left.entries = slices.DeleteFunc(slices.Clone(below.entries), func(e entry) bool { return slices.Contains(names, baseOf(e.key)) })
-		root = root.with(key, positionOf(root, key), &left)
-	}
-	return root
-}
-
-// entryKeys returns the keys of a mapping; none where it is missing.
-func entryKeys(n *node) []string {
-	if n == nil {
-		return nil
-	}
-	var keys []string
-	for _, e := range n.entries {
-		keys = append(keys, e.key)
-	}
-	return keys
+	root = root.change("scenarios", func(n *node) *node { return n.without(names...) })
+	return root.change("thresholds", func(n *node) *node {
+		return n.without(slices.DeleteFunc(n.keys(), func(key string) bool {
+			base, _ := variantOf(key)
+			return !slices.Contains(names, base)
+		})...)
+	})
 }
 
 // read fills the experiment from its tree.
 func (e *Experiment) read() {
 	p := e.problems
-	var head document
-	decode(p, withoutPrivate(e.root), &head, "dut", "workload", "scenarios", "thresholds", "steady", "actions")
+	head := document{Recovery: Recovery{AtMost: DefaultRecovery}, Sampling: DefaultSampling}
+	// Keys that begin with x- are a place for anchors that several parts of a file share.
+	private := slices.DeleteFunc(e.root.keys(), func(key string) bool { return !strings.HasPrefix(key, "x-") })
+	decode(p, e.root.without(private...), &head, "dut", "workload", "scenarios", "thresholds", "steady", "actions")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
 	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
-	e.Recovery, e.Sampling = Recovery{AtMost: DefaultRecovery}, DefaultSampling
-	if head.Recovery != nil {
-		e.Recovery = *head.Recovery
-	}
-	if head.Sampling != nil {
-		e.Sampling = *head.Sampling
-	}
+	e.Recovery, e.Sampling = head.Recovery, head.Sampling
 	checkHead(p, e, e.root)
 	e.resolve()
 	e.Thresholds = readThresholds(p, e.root.get("thresholds"), e.resolved)
-}
-
-// withoutPrivate returns a tree without its keys that begin with x-: a place for anchors that
-// several parts of a file share.
-func withoutPrivate(root *node) *node {
-	public := *root
-	public.entries = slices.DeleteFunc(slices.Clone(root.entries), func(e entry) bool { return strings.HasPrefix(e.key, "x-") })
-	return &public
 }
 
 // machine is one scenario as decoded from its tree.
@@ -220,9 +185,6 @@ type machine struct {
 	Steady   []Expression  `yaml:"steady"`
 	Actions  []Action      `yaml:"actions"`
 }
-
-// plot holds the trees of a scenario: its machine, its load, its steady states and its actions.
-type plot struct{ dut, workload, steady, actions *node }
 
 // resolve overlays, expands and decodes every scenario.
 func (e *Experiment) resolve() {
@@ -241,7 +203,11 @@ func (e *Experiment) resolve() {
 		p.errorf(workload.at, "the workload must be a list of generators and probes, not %s", workload.what())
 		return
 	}
-	all := plot{dut, workload, listOf(p, e.root, "steady", steadyWhat), listOf(p, e.root, "actions", actionsWhat)}
+	all := &node{kind: mapping, entries: []entry{
+		{"dut", dut.at, dut}, {"workload", workload.at, workload},
+		{"steady", e.root.at, listOf(p, e.root, "steady", steadyWhat)},
+		{"actions", e.root.at, listOf(p, e.root, "actions", actionsWhat)},
+	}}
 	base := e.machines(all, Resolved{})
 	if len(base) == 0 {
 		return
@@ -272,9 +238,9 @@ func (e *Experiment) resolve() {
 }
 
 // scenario resolves one scenario of the file into one or, with a matrix, several.
-func (e *Experiment) scenario(s entry, all plot) []Resolved {
+func (e *Experiment) scenario(s entry, all *node) []Resolved {
 	p := e.problems
-	checkName(p, s.at, "scenario", s.key)
+	checkName(p, s.at, aScenario, s.key)
 	r := Resolved{Name: s.key, Position: s.at}
 	if !s.value.empty() {
 		if s.value.kind != mapping {
@@ -288,27 +254,29 @@ func (e *Experiment) scenario(s entry, all plot) []Resolved {
 			decode(p, &node{kind: mapping, entries: []entry{{"summary", s.at, summary}}}, &own)
 		}
 		r.Summary = own.Summary
-		all.workload = overlayWorkload(p, all.workload, s.value)
-		if all.workload.kind != list {
-			p.errorf(all.workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", all.workload.what())
+		workload := overlayWorkload(p, all.get("workload"), s.value)
+		if workload.kind != list {
+			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
 			return nil
 		}
-		all.actions = overlayActions(p, all.actions, s.value)
-		all.steady = overlaySteady(p, all.steady, s.value)
-		all.dut = overlayDUT(all.dut, s.value.without("summary").without("workload").without("actions").without("steady"))
+		dut := s.value.without("summary", "workload", "actions", "steady")
+		for key, value := range map[string]*node{
+			"dut":      overlayDUT(all.get("dut"), dut),
+			"workload": workload,
+			"steady":   overlaySteady(p, all.get("steady"), s.value),
+			"actions":  overlayActions(p, all.get("actions"), s.value),
+		} {
+			all = all.with(key, value.at, value)
+		}
 	}
 	return e.machines(all, r)
 }
 
-// machines expands and decodes a dut with its workload and its actions; r holds what is known of
-// the scenario.
-func (e *Experiment) machines(what plot, r Resolved) []Resolved {
+// machines expands and decodes a tree with the keys of [machine]; r holds what is known of the
+// scenario.
+func (e *Experiment) machines(tree *node, r Resolved) []Resolved {
 	p := e.problems
-	tree := &node{kind: mapping, at: what.dut.at, entries: []entry{
-		{"dut", what.dut.at, what.dut}, {"workload", what.workload.at, what.workload},
-		{"steady", what.steady.at, what.steady}, {"actions", what.actions.at, what.actions},
-	}}
-	names := map[string][]string{"workload": entryNames(what.workload), "actions": actionNames(what.actions)}
+	names := map[string][]string{"workload": entryNames(tree.get("workload")), "actions": actionNames(tree.get("actions"))}
 	var all []Resolved
 	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
 		var m machine

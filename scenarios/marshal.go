@@ -1,11 +1,17 @@
 package scenarios
 
 import (
+	"cmp"
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // MarshalYAML writes the experiment as it will run: with the selected scenarios, with any matrix
@@ -13,70 +19,77 @@ import (
 // the same experiment. What a scenario shares with the dut is written once.
 func (e *Experiment) MarshalYAML() ([]byte, error) {
 	top := &node{kind: mapping}
-	add := func(key string, value *node) {
-		if value != nil {
-			top.entries = append(top.entries, entry{key: key, value: value})
-		}
+	top.add("experiment", text(e.Name))
+	top.add("summary", textIf(e.Summary))
+	if documentation := fields(e.Documentation, Documentation{}); !documentation.empty() {
+		top.add("documentation", documentation)
 	}
-	add("experiment", text(e.Name))
-	if e.Summary != "" {
-		add("summary", text(e.Summary))
-	}
-	add("documentation", fields(reflect.ValueOf(e.Documentation), nil))
-	add("topology", fields(reflect.ValueOf(e.Topology), nil))
-	add("dut", e.DUT.tree(nil))
-	add("phases", e.Phases.tree())
-	add("workload", workloadTree(e.Workload))
-	add("steady", steadyTree(e.Steady))
-	add("actions", actionsTree(e.Actions))
+	top.add("topology", fields(e.Topology, Topology{}))
+	top.add("dut", e.DUT.tree(Configuration{}))
+	top.add("phases", e.Phases.tree())
+	top.add("workload", listTree(e.Workload))
+	top.add("steady", listTree(e.Steady))
+	top.add("actions", actionsTree(e.Actions))
 	scenarios := &node{kind: mapping}
 	for _, r := range e.resolved {
-		scenario := r.DUT.tree(&e.DUT)
-		if scenario == nil {
-			scenario = &node{kind: mapping}
+		scenario := &node{kind: mapping}
+		scenario.add("summary", textIf(r.Summary))
+		scenario.entries = append(scenario.entries, r.DUT.tree(e.DUT).entries...)
+		for _, part := range []struct {
+			key         string
+			own, shared *node
+		}{
+			{"workload", listTree(r.Workload), listTree(e.Workload)},
+			{"steady", listTree(r.Steady), listTree(e.Steady)},
+			{"actions", actionsTree(r.Actions), actionsTree(e.Actions)},
+		} {
+			if !reflect.DeepEqual(part.own, part.shared) {
+				scenario.add(part.key, cmp.Or(part.own, &node{kind: list}))
+			}
 		}
-		if !reflect.DeepEqual(r.Workload, e.Workload) {
-			scenario.entries = append(scenario.entries, entry{key: "workload", value: workloadTree(r.Workload)})
-		}
-		scenario.entries = append(scenario.entries, changedActions(r, e)...)
-		if r.Summary != "" {
-			scenario.entries = slices.Insert(scenario.entries, 0, entry{key: "summary", value: text(r.Summary)})
-		}
-		scenarios.entries = append(scenarios.entries, entry{key: r.Name, value: scenario})
+		scenarios.add(r.Name, scenario)
 	}
-	add("scenarios", scenarios)
-	add("trials", text(strconv.Itoa(e.Trials)))
+	top.add("scenarios", scenarios)
+	top.add("trials", text(strconv.Itoa(e.Trials)))
 	if e.Seed != 0 {
-		add("seed", text(strconv.FormatUint(e.Seed, 10)))
+		top.add("seed", text(strconv.FormatUint(e.Seed, 10)))
 	}
-	add("recovery", e.Recovery.tree())
-	add("sampling", text(e.Sampling.String()))
-	add("thresholds", thresholdsTree(e.Thresholds))
+	top.add("recovery", e.Recovery.tree())
+	top.add("sampling", text(e.Sampling.String()))
+	top.add("thresholds", thresholdsTree(e.Thresholds))
 	return write(top), nil
+}
+
+// add appends a key to a mapping that is under construction, unless it has no value.
+func (n *node) add(key string, value *node) {
+	if value != nil {
+		n.entries = append(n.entries, entry{key: key, value: value})
+	}
 }
 
 func text(value string) *node { return &node{kind: scalar, text: value} }
 
-// fields returns the fields of a struct that have a value, or that differ from those of base; nil
-// when there are none.
-func fields(v reflect.Value, base *reflect.Value) *node {
+// textIf returns a text, nil for none.
+func textIf(value string) *node {
+	if value == "" {
+		return nil
+	}
+	return text(value)
+}
+
+// fields returns the fields of a struct that differ from those of base.
+func fields(of, base any) *node {
+	v, below := reflect.ValueOf(of), reflect.ValueOf(base)
 	n := &node{kind: mapping}
 	for i := range v.NumField() {
-		key := fieldKey(v.Type().Field(i))
+		field, key := v.Field(i), fieldKey(v.Type().Field(i))
 		switch {
-		case base == nil && v.Field(i).IsZero():
-			continue
-		case base != nil && reflect.DeepEqual(v.Field(i).Interface(), base.Field(i).Interface()):
-			continue
+		case reflect.DeepEqual(field.Interface(), below.Field(i).Interface()):
+		case field.IsZero():
+			n.add(key, &node{}) // "key:" alone removes what base has
+		default:
+			n.add(key, valueTree(field))
 		}
-		value := valueTree(v.Field(i))
-		if v.Field(i).IsZero() {
-			value = &node{} // "key:" alone removes what base has
-		}
-		n.entries = append(n.entries, entry{key: key, value: value})
-	}
-	if len(n.entries) == 0 {
-		return nil
 	}
 	return n
 }
@@ -94,10 +107,7 @@ func valueTree(v reflect.Value) *node {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		if n := fields(v, nil); n != nil {
-			return n
-		}
-		return &node{kind: mapping}
+		return fields(v.Interface(), reflect.Zero(v.Type()).Interface())
 	case reflect.Slice:
 		n := &node{kind: list}
 		for i := range v.Len() {
@@ -108,37 +118,34 @@ func valueTree(v reflect.Value) *node {
 	return text(fmt.Sprint(v.Interface()))
 }
 
-func workloadTree(workload []Entry) *node { return valueTree(reflect.ValueOf(workload)) }
-
-// tree returns a configuration, or its difference from another one.
-func (c Configuration) tree(base *Configuration) *node {
-	c.Rules, c.Rules6 = withoutNAT(c.NAT, c.Rules), withoutNAT(c.NAT, c.Rules6)
-	var below *reflect.Value
-	var b Configuration
-	if base != nil {
-		b = *base
-		b.Rules, b.Rules6 = withoutNAT(b.NAT, b.Rules), withoutNAT(b.NAT, b.Rules6)
-		v := reflect.ValueOf(b)
-		below = &v
-	}
-	n := fields(reflect.ValueOf(c), below)
-	if n == nil {
+// listTree returns a list; nil where it is empty.
+func listTree[T any](values []T) *node {
+	if len(values) == 0 {
 		return nil
 	}
+	return valueTree(reflect.ValueOf(values))
+}
+
+// tree returns what a configuration has different from another one.
+func (c Configuration) tree(base Configuration) *node {
+	for _, each := range []*Configuration{&c, &base} {
+		each.Rules, each.Rules6 = withoutNAT(each.NAT, each.Rules), withoutNAT(each.NAT, each.Rules6)
+	}
+	n := fields(c, base)
 	for i, e := range n.entries {
 		switch e.key {
 		case "rules":
-			n.entries[i].value = rulesTree(c.Rules, b.Rules)
+			n.entries[i].value = rulesTree(c.Rules, base.Rules)
 		case "rules6":
-			n.entries[i].value = rulesTree(c.Rules6, b.Rules6)
+			n.entries[i].value = rulesTree(c.Rules6, base.Rules6)
 		case "nft":
 			n.entries[i].value = textTree(c.NFT)
 		case "ipvs":
 			n.entries[i].value = textTree(c.IPVS)
 		case "sysctl":
-			n.entries[i].value = settingsTree(c.Sysctl, b.Sysctl)
+			n.entries[i].value = settingsTree(c.Sysctl, base.Sysctl)
 		case "modules":
-			n.entries[i].value = modulesTree(c.Modules, b.Modules)
+			n.entries[i].value = fields(c.Modules, base.Modules)
 		}
 	}
 	return n
@@ -152,12 +159,7 @@ func withoutNAT(nat NAT, rules string) string {
 	return rulesText(slices.DeleteFunc(tablesOf(rules), func(t table) bool { return t.Name == "nat" }))
 }
 
-func textTree(script string) *node {
-	if script == "" {
-		script = noRules
-	}
-	return text(script)
-}
+func textTree(script string) *node { return text(cmp.Or(script, noRules)) }
 
 // rulesTree returns the tables that differ from those of base. A scenario without a table that base
 // has got there by "none".
@@ -175,23 +177,15 @@ func settingsTree(settings, base Settings) *node {
 	n := &node{kind: mapping}
 	for _, s := range settings {
 		if below, ok := base.Get(s.Key); !ok || below != s.Value {
-			n.entries = append(n.entries, entry{key: s.Key, value: text(s.Value)})
+			n.add(s.Key, text(s.Value))
 		}
 	}
 	for _, b := range base {
 		if _, ok := settings.Get(b.Key); !ok {
-			n.entries = append(n.entries, entry{key: b.Key, value: &node{}})
+			n.add(b.Key, &node{})
 		}
 	}
 	return n
-}
-
-func modulesTree(modules, base Modules) *node {
-	v, below := reflect.ValueOf(modules), reflect.ValueOf(base)
-	if n := fields(v, &below); n != nil {
-		return n
-	}
-	return &node{kind: mapping}
 }
 
 func thresholdsTree(thresholds []Threshold) *node {
@@ -201,10 +195,139 @@ func thresholdsTree(thresholds []Threshold) *node {
 	n := &node{kind: mapping}
 	for _, t := range thresholds {
 		if n.get(t.Scenario) == nil {
-			n.entries = append(n.entries, entry{key: t.Scenario, value: &node{kind: list}})
+			n.add(t.Scenario, &node{kind: list})
 		}
 		items := n.get(t.Scenario)
 		items.items = append(items.items, text(t.Expression))
 	}
 	return n
+}
+
+func actionsTree(all []Action) *node {
+	if len(all) == 0 {
+		return nil
+	}
+	n := &node{kind: list}
+	for _, a := range all {
+		if a.Every == 0 {
+			a.Times = 0 // every implies times: 0
+		}
+		item := fields(a, Action{})
+		if len(a.Sysctl) > 0 {
+			item = item.with("sysctl", Position{}, settingsTree(a.Sysctl, nil))
+		}
+		if a.When.Text == "" && a.At == 0 {
+			item.add("at", text(a.At.String()))
+		}
+		if a.Kind == actions.Network && !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return item.get(key) != nil }) {
+			item.add("loss", text(a.Loss.String())) // 0%, one of the values of a matrix
+		}
+		n.items = append(n.items, item)
+	}
+	return n
+}
+
+// write writes a tree as YAML that [parse] reads as the same tree.
+func write(n *node) []byte {
+	var b strings.Builder
+	writeNode(&b, n, 0)
+	return []byte(b.String())
+}
+
+// writeNode writes a node at an indentation; the cursor is where its text may begin, and a
+// mapping's first key begins there too.
+func writeNode(b *strings.Builder, n *node, indent int) {
+	pad := strings.Repeat(" ", indent)
+	switch {
+	case n.kind == mapping && len(n.entries) > 0:
+		for i, e := range n.entries {
+			if i > 0 {
+				b.WriteString(pad)
+			}
+			b.WriteString(writeScalar(e.key, plainKey) + ":")
+			writeValue(b, e.value, indent)
+		}
+	case n.kind == list && len(n.items) > 0:
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteString(pad)
+			}
+			if item.kind == mapping && len(item.entries) > 0 {
+				b.WriteString("- ")
+				writeNode(b, item, indent+2)
+				continue
+			}
+			b.WriteString("-")
+			writeValue(b, item, indent)
+		}
+	}
+}
+
+// writeValue writes the text after "key:" or "-", with the end of its line.
+func writeValue(b *strings.Builder, n *node, indent int) {
+	pad := strings.Repeat(" ", indent+2)
+	switch {
+	case n.kind == null:
+		b.WriteString("\n")
+	case n.kind == mapping && len(n.entries) == 0:
+		b.WriteString(" {}\n")
+	case n.kind == list && len(n.items) == 0:
+		b.WriteString(" []\n")
+	case n.kind == scalar && isBlock(n.text):
+		b.WriteString(" |\n")
+		for line := range strings.Lines(n.text) {
+			if line != "\n" {
+				b.WriteString(pad)
+			}
+			b.WriteString(line)
+		}
+	case n.kind == scalar:
+		b.WriteString(" " + writeScalar(n.text, plainScalar) + "\n")
+	default:
+		b.WriteString("\n" + pad)
+		writeNode(b, n, indent+2)
+	}
+}
+
+// plainScalar matches text that needs no quotes as a value anywhere: words, numbers and
+// expressions, with single blanks between them.
+var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+='(),;-]*( [A-Za-z0-9_./@+=(<>!&|][A-Za-z0-9_./@+='(),;<>!&|-]*)*$`)
+
+// plainKey matches text that needs no quotes before a colon.
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+=-]*$`)
+
+// reserved matches words that YAML, of one version or another, takes for something else.
+var reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$`)
+
+// writeScalar writes a text without quotes where it has the plain form and means nothing else.
+func writeScalar(text string, plain *regexp.Regexp) string {
+	if plain.MatchString(text) && (!reserved.MatchString(text) || text == "true" || text == "false") && !strings.Contains(text, "<<") {
+		return text
+	}
+	var b strings.Builder
+	encoder := json.NewEncoder(&b) // a JSON string is a YAML one
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(text); err != nil {
+		panic(err) // a string can always be written
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// isBlock reports whether a text keeps its bytes as a block scalar: lines of visible characters,
+// the first one not indented, ended by one newline.
+func isBlock(text string) bool {
+	if !strings.HasSuffix(text, "\n") || strings.HasSuffix(text, "\n\n") || len(text) < 2 {
+		return false
+	}
+	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		if i == 0 && (line == "" || line[0] == ' ') || line != strings.TrimRight(line, " ") {
+			return false
+		}
+		for _, r := range line {
+			if r < ' ' || r > '~' {
+				return false
+			}
+		}
+	}
+	return true
 }

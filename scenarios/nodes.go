@@ -22,11 +22,7 @@ func (t Topology) Nodes() []string {
 	nodes := []string{nodeDUT}
 	add := func(name string, n int) {
 		for i := range n {
-			if i > 0 {
-				nodes = append(nodes, fmt.Sprintf("%s%d", name, i+1))
-			} else {
-				nodes = append(nodes, name)
-			}
+			nodes = append(nodes, nodeNamed(fmt.Sprintf("%s%d", name, i+1)))
 		}
 	}
 	add(nodeClient, t.Clients)
@@ -34,18 +30,30 @@ func (t Topology) Nodes() []string {
 	return nodes
 }
 
+// nodeNamed returns the name of a node: client1 and server1 also mean client and server.
+func nodeNamed(word string) string {
+	if word == nodeClient+"1" || word == nodeServer+"1" {
+		return strings.TrimSuffix(word, "1")
+	}
+	return word
+}
+
+// checkNode checks that a topology has a node.
+func checkNode(p *problems, at Position, name string, topology Topology) {
+	if nodes := topology.Nodes(); !slices.Contains(nodes, name) {
+		p.errorf(at, "the %s topology has no node %s%s", topology.Kind, quote(name), spelling.Hint(name, nodes))
+	}
+}
+
 // checkNodes checks the nodes that an entry goes from and to.
 func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
-	nodes := topology.Nodes()
 	for _, end := range []struct {
 		key  string
 		name *string
 	}{{"from", &e.From}, {"target", &e.Target}} {
-		if *end.name == nodeClient+"1" || *end.name == nodeServer+"1" {
-			*end.name = strings.TrimSuffix(*end.name, "1")
-		}
-		if value := n.get(end.key); value != nil && value.kind == scalar && !slices.Contains(nodes, *end.name) {
-			p.errorf(value.at, "the %s topology has no node %s%s", topology.Kind, quote(*end.name), spelling.Hint(*end.name, nodes))
+		*end.name = nodeNamed(*end.name)
+		if value := n.get(end.key); value != nil && value.kind == scalar {
+			checkNode(p, value.at, *end.name, topology)
 		}
 	}
 	if e.From == e.Target && e.From != nodeDUT {
@@ -53,7 +61,7 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	sockets := []Generator{HTTP, TCP, Hold, UDP}
 	if from := n.get("from"); from != nil && e.From == nodeDUT && (e.Crafted || !slices.Contains(sockets, e.Generator)) {
-		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client", joinWords(sockets))
+		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client", strings.Join(words(sockets...), ", "))
 	}
 	if sources := n.get("sources"); sources != nil && e.From == nodeDUT && e.Sources > 1 {
 		p.errorf(sources.at, "the DUT has no further addresses to send from")
@@ -82,10 +90,7 @@ func (t Topology) placeholders() []string {
 	for _, link := range links {
 		words = append(words, link+".interface")
 		for _, family := range t.Families {
-			six := ""
-			if family == IPv6 {
-				six = "6"
-			}
+			six := family.suffix()
 			words = append(words, link+".network"+six, link+".address"+six, "dut."+link+".address"+six)
 		}
 	}
@@ -98,6 +103,24 @@ func checkPlaceholders(p *problems, at Position, text string, topology Topology)
 	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
 		if words := topology.placeholders(); !slices.Contains(words, found[1]) {
 			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, spelling.Hint(found[1], words))
+		}
+	}
+}
+
+// checkTexts checks the placeholders in the rules and scripts of a dut or an action.
+func checkTexts(p *problems, n *node, topology Topology) {
+	for _, key := range rulesKeys {
+		for _, t := range rulesOf(n.get(key)) {
+			for _, line := range t.lines {
+				checkPlaceholders(p, line.at, line.Text, topology)
+			}
+		}
+	}
+	for _, key := range []string{"nft", "ipvs"} {
+		if script := n.get(key); script != nil && script.kind == scalar {
+			for i, line := range strings.Split(script.text, "\n") {
+				checkPlaceholders(p, script.lineAt(i), line, topology)
+			}
 		}
 	}
 }

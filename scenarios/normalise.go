@@ -5,70 +5,51 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // normalise rewrites older or looser forms of a file into the one form that the rest of the package
 // reads, and warns of the old ones.
 func normalise(p *problems, root *node) *node {
 	n := normaliser{p, map[*node]*node{}}
-	if dut := root.get("dut"); dut != nil && dut.kind == mapping {
-		root = root.with("dut", positionOf(root, "dut"), n.normaliseDUT(dut))
-	}
-	if actions := root.get("actions"); actions != nil {
-		root = root.with("actions", positionOf(root, "actions"), n.normaliseActions(actions))
-	}
-	scenarios := root.get("scenarios")
-	if scenarios == nil || scenarios.kind != mapping {
-		return root
-	}
-	normal := *scenarios
-	normal.entries = slices.Clone(scenarios.entries)
-	for i, e := range normal.entries {
-		if e.value.kind == mapping {
-			normal.entries[i].value = n.normaliseDUT(e.value)
-			if actions := e.value.get("actions"); actions != nil {
-				normal.entries[i].value = normal.entries[i].value.with("actions", positionOf(e.value, "actions"), n.normaliseActions(actions))
-			}
+	root = root.change("dut", n.dut).change("actions", n.actions)
+	return root.change("scenarios", func(scenarios *node) *node {
+		if scenarios.kind != mapping {
+			return scenarios
 		}
-	}
-	return root.with("scenarios", positionOf(root, "scenarios"), &normal)
-}
-
-// positionOf returns the position of a key.
-func positionOf(n *node, key string) Position {
-	for _, e := range n.entries {
-		if e.key == key {
-			return e.at
-		}
-	}
-	return n.at
+		return scenarios.each(func(s *node) *node { return n.dut(s).change("actions", n.actions) })
+	})
 }
 
 // normaliser remembers the rules that it has seen: with an alias many scenarios share one text.
 type normaliser struct {
 	*problems
-	rules map[*node]*node
+	seen map[*node]*node
 }
 
-func (p normaliser) normaliseDUT(dut *node) *node {
+// dut gives the settings, rules and modules of a dut or a scenario their current form.
+func (p normaliser) dut(dut *node) *node {
 	if sysctl := dut.get("sysctl"); sysctl != nil {
-		dut = normaliseSysctl(p.problems, dut, sysctlMapping(p.problems, sysctl))
+		dut = normaliseSysctl(p.problems, dut, sysctl)
 		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
 			// Everything given moved elsewhere: the empty rest must not remove the inherited
 			// values.
 			dut = dut.without("sysctl")
 		}
 	}
-	dut = p.normaliseRules(dut)
-	if modules := dut.get("modules"); modules != nil && modules.kind == mapping {
-		for _, key := range []string{"load", "remove"} {
-			if names := modules.get(key); names != nil && names.kind == list {
-				modules = modules.with(key, positionOf(modules, key), normaliseModules(p.problems, names))
-			}
+	return p.rules(dut).change("modules", func(modules *node) *node {
+		return modules.change("load", p.modules).change("remove", p.modules)
+	})
+}
+
+// actions gives the settings, rules and modules of actions their current form.
+func (p normaliser) actions(actions *node) *node {
+	return actions.each(func(action *node) *node {
+		if sysctl := action.get("sysctl"); sysctl != nil {
+			action = normaliseSysctl(p.problems, action, sysctl)
 		}
-		dut = dut.with("modules", positionOf(dut, "modules"), modules)
-	}
-	return dut
+		return p.rules(action).change("modules", p.modules)
+	})
 }
 
 // sysctlMapping turns the other forms of sysctls into a mapping: a list of "key=value", as the
@@ -105,14 +86,14 @@ func sysctlMapping(p *problems, n *node) *node {
 		}
 	case mapping:
 		return n
-	default:
 	}
 	return built
 }
 
-// normaliseSysctl gives the sysctls of a dut or scenario their current names. The hash size, which
-// is a sysctl too, becomes buckets.
+// normaliseSysctl gives the sysctls of a dut, scenario or action their current names. The hash size,
+// which is a sysctl too, becomes buckets.
 func normaliseSysctl(p *problems, dut, sysctl *node) *node {
+	sysctl = sysctlMapping(p, sysctl)
 	built := &node{kind: mapping, at: sysctl.at}
 	for _, e := range sysctl.entries {
 		key, renamed := kernels.Key(strings.TrimSpace(e.key))
@@ -149,27 +130,28 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 		}
 		built.entries = append(built.entries, entry{key, e.at, value})
 	}
-	return dut.with("sysctl", positionOf(dut, "sysctl"), built)
+	return dut.with("sysctl", dut.keyPlace("sysctl"), built)
 }
 
-// normaliseRules parses the iptables-save texts of a dut or an action and spells the notrack target
+// rules parses the iptables-save texts of a dut or an action and spells the notrack target
 // as iptables does now. xt_NOTRACK is gone since Linux 3.8; iptables still takes -j NOTRACK, in
 // capitals only, for CT --notrack.
-func (p normaliser) normaliseRules(n *node) *node {
+func (p normaliser) rules(n *node) *node {
 	for _, key := range rulesKeys {
-		text := n.get(key)
-		if text == nil || text.kind != scalar {
-			continue
-		}
-		if p.rules[text] == nil {
-			p.rules[text] = todaysRules(p.problems, text, familyOf(key))
-		}
-		n = n.with(key, positionOf(n, key), p.rules[text])
+		n = n.change(key, func(text *node) *node {
+			if text.kind != scalar {
+				return text
+			}
+			if p.seen[text] == nil {
+				p.seen[text] = currentRules(p.problems, text, familyOf(key))
+			}
+			return p.seen[text]
+		})
 	}
 	return n
 }
 
-func todaysRules(p *problems, n *node, family Family) *node {
+func currentRules(p *problems, n *node, family Family) *node {
 	tables := parseRules(p, n, family)
 	told := false
 	for _, t := range tables {
@@ -187,7 +169,11 @@ func todaysRules(p *problems, n *node, family Family) *node {
 	return rulesNode(n.at, tables)
 }
 
-func normaliseModules(p *problems, names *node) *node {
+// modules gives the modules of a list their current names, each once.
+func (p normaliser) modules(names *node) *node {
+	if names.kind != list {
+		return names
+	}
 	built := *names
 	built.items = nil
 	seen := map[string]bool{}
@@ -208,4 +194,42 @@ func normaliseModules(p *problems, names *node) *node {
 		built.items = append(built.items, item)
 	}
 	return &built
+}
+
+// checkKey checks the name of a sysctl, which is the current one already.
+func checkKey(p *problems, at Position, key string) {
+	if !sysctlForm(key) {
+		p.errorf(at, "%s is not the name of a sysctl, such as %s", quote(key), kernels.KeyMax)
+		return
+	}
+	rest, ok := strings.CutPrefix(key, kernels.Prefix)
+	if !ok {
+		if near := spelling.Nearest(key, []string{kernels.KeyMax, kernels.KeyBuckets}); near != "" && strings.Contains(key, "conntrack") {
+			p.errorf(at, "%s is not a setting of connection tracking; did you mean %q?", quote(key), near)
+		}
+		return
+	}
+	if slices.Contains(kernels.Settings, rest) {
+		return
+	}
+	if near := spelling.Nearest(rest, kernels.Settings); near != "" {
+		p.errorf(at, "%s is not a setting of nf_conntrack; did you mean %q?", quote(key), kernels.Prefix+near)
+		return
+	}
+	p.warnf(at, "%s is not a setting of nf_conntrack that ctload knows; a kernel without it makes the trial invalid", quote(key))
+}
+
+// sysctlForm reports whether a text can be the dotted name of a sysctl. Names of interfaces in it
+// may hold a slash for a dot.
+func sysctlForm(key string) bool {
+	parts := strings.Split(key, ".")
+	if len(parts) < 2 || len(key) > 200 {
+		return false
+	}
+	for _, part := range parts {
+		if part == "" || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/@:") != "" {
+			return false
+		}
+	}
+	return true
 }

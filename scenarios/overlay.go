@@ -76,7 +76,7 @@ var loops = []string{"concurrency", "rate", "stages", "burst", "sine"}
 // overlayWorkload applies the workload of a mapping to the one of base: changes by name, or a list
 // that replaces it.
 func overlayWorkload(p *problems, base, from *node) *node {
-	over := given(from, "workload")
+	over := from.given("workload")
 	switch {
 	case over == nil:
 		return base
@@ -217,4 +217,101 @@ func overlayFile(p *problems, base, over *node) *node {
 		base = base.with(e.key, e.at, value)
 	}
 	return base
+}
+
+// Messages for a value of another type than expected.
+const (
+	steadyWhat  = "steady is a list of expressions, as probe.loss == 0"
+	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
+)
+
+// listOf returns a list at the top of a file; empty where there is none.
+func listOf(p *problems, root *node, key, what string) *node {
+	n := root.get(key)
+	if n == nil {
+		return &node{kind: list, at: root.at}
+	}
+	return needList(p, n, what)
+}
+
+func needList(p *problems, n *node, what string) *node {
+	if n.kind != list && !n.empty() {
+		p.errorf(n.at, "%s; this is %s", what, n.what())
+	}
+	if n.kind != list {
+		return &node{kind: list, at: n.at}
+	}
+	return n
+}
+
+// overlaySteady returns the steady states of a scenario: its own, or the base's.
+func overlaySteady(p *problems, base, scenario *node) *node {
+	switch over := scenario.given("steady"); {
+	case over == nil:
+		return base
+	case over.empty():
+		return &node{kind: list, at: over.at}
+	default:
+		return needList(p, over, steadyWhat)
+	}
+}
+
+// overlayActions applies the actions of a mapping to those of base: changes by name, a list that
+// replaces them, or none.
+func overlayActions(p *problems, base, from *node) *node {
+	over := from.given("actions")
+	switch {
+	case over == nil:
+		return base
+	case over.empty():
+		return &node{kind: list, at: over.at}
+	case over.kind != mapping:
+		return needList(p, over, "a scenario changes actions by name, or gives a list of its own")
+	case base == nil || base.kind != list || len(base.items) == 0:
+		p.errorf(over.at, "there are no actions to change; actions are a list")
+		return &node{kind: list, at: over.at}
+	}
+	checkNamed(p, over, "action", actionNames(base))
+	return overlayNamed(base, over, actionNames, actionMoment)
+}
+
+// overlayNamed changes items of a list by their names, or merges two sets of such changes; an empty
+// change removes the item. apart are keys of which each removes the others.
+func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string) *node {
+	if over.kind != mapping {
+		return over
+	}
+	if base.kind == mapping {
+		return overlayOverrides(base, over)
+	}
+	changed := *base
+	changed.items = slices.Clone(base.items)
+	names := namesOf(base)
+	for _, e := range over.entries {
+		i := slices.Index(names, e.key)
+		if i < 0 || e.value.kind != mapping && !e.value.empty() {
+			continue // reported by checkNamed
+		}
+		below := changed.items[i]
+		if slices.ContainsFunc(apart, func(key string) bool { return e.value.get(key) != nil }) {
+			below = below.without(apart...)
+		}
+		changed.items[i] = overlayKeys(below, e.value)
+	}
+	changed.items = slices.DeleteFunc(changed.items, func(item *node) bool { return item.taken })
+	return &changed
+}
+
+// actionMoment are the keys that say when an action comes. An override that gives one of them
+// removes the others.
+var actionMoment = []string{"at", "phase", "when", "after"}
+
+// actionNames returns the names of actions, given or by default.
+func actionNames(actions *node) []string {
+	return namesBy(actions, func(item *node) string {
+		if kind := item.get("action"); kind != nil && kind.kind == scalar {
+			return kind.text
+		}
+		return "action"
+	})
 }

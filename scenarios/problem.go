@@ -228,3 +228,12 @@ func window(line string, column int) (string, int) {
 	end := min(start+width, len(runes))
 	return strings.TrimRight(string(runes[start:end]), " "), column - start
 }
+
+// quote shows a word from a file in a message, cut so that the message stays readable.
+func quote(word string) string {
+	const most = 60
+	if runes := []rune(word); len(runes) > most {
+		word = string(runes[:most]) + "..."
+	}
+	return fmt.Sprintf("%q", word)
+}

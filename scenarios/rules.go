@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -13,11 +14,6 @@ const noRules = "none"
 
 // rulesKeys are the keys with rules of iptables, in the order of their families.
 var rulesKeys = []string{"rules", "rules6"}
-
-// ruleSet is a parsed iptables-save text.
-type ruleSet struct {
-	tables []table
-}
 
 // table is one table of an iptables-save text with the positions of its lines in the file.
 type table struct {
@@ -33,10 +29,10 @@ type ruleLine struct {
 
 // rulesOf returns the tables of a normalised node; none where it is missing or no text.
 func rulesOf(n *node) []table {
-	if n == nil || n.rules == nil {
+	if n == nil {
 		return nil
 	}
-	return n.rules.tables
+	return n.rules
 }
 
 // familyOf returns the family of rules or rules6.
@@ -110,11 +106,7 @@ func checkScript(p *problems, n *node, alone bool) {
 
 // rulesNode returns a node for tables, with the text that they make.
 func rulesNode(at Position, tables []table) *node {
-	text := rulesText(tables)
-	if text == "" {
-		text = noRules
-	}
-	return &node{kind: scalar, at: at, text: text, rules: &ruleSet{tables}}
+	return &node{kind: scalar, at: at, text: cmp.Or(rulesText(tables), noRules), rules: tables}
 }
 
 // mergeRules overlays one iptables-save text on another: each table that over gives replaces the
@@ -123,11 +115,11 @@ func mergeRules(base, over *node) *node {
 	if base != nil && over.empty() {
 		return rulesNode(over.at, nil)
 	}
-	if base == nil || base.rules == nil || over.rules == nil || len(over.rules.tables) == 0 {
+	if base == nil || len(base.rules) == 0 || len(over.rules) == 0 {
 		return over
 	}
-	merged := slices.Clone(base.rules.tables)
-	for _, t := range over.rules.tables {
+	merged := slices.Clone(base.rules)
+	for _, t := range over.rules {
 		if i := slices.IndexFunc(merged, func(m table) bool { return m.Name == t.Name }); i >= 0 {
 			merged[i] = t
 		} else {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 // schemaID names the schema; no program fetches anything from there.
@@ -44,14 +46,13 @@ func Schema() ([]byte, error) {
 	}
 	set("dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
 	set("workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
-		anyOf(&jsonschema.Schema{Type: "array", Items: ref("Entry")}, overridesSchema()))
-	set("steady", steadyMeans, anyOf(steadySchema(), nothing()))
-	set("actions", actionsMean, anyOf(&jsonschema.Schema{Type: "array", Items: ref("Action")}, overridesSchema(), nothing()))
+		anyOf(arrayOf(ref("Entry")), overridesSchema()))
+	set("steady", steadyMeans, anyOf(arrayOf(ofText()), nothing()))
+	set("actions", actionsMean, anyOf(arrayOf(ref("Action")), overridesSchema(), nothing()))
 	set("scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
 		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
-	text := &jsonschema.Schema{Type: "string"}
 	set("thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
-		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(text, &jsonschema.Schema{Type: "array", Items: text}, nothing())}, nothing()))
+		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ofText(), arrayOf(ofText()), nothing())}, nothing()))
 	return json.MarshalIndent(top, "", "  ")
 }
 
@@ -62,6 +63,12 @@ func anyOf(schemas ...*jsonschema.Schema) *jsonschema.Schema {
 }
 
 func nothing() *jsonschema.Schema { return &jsonschema.Schema{Type: "null"} }
+
+func ofText() *jsonschema.Schema { return &jsonschema.Schema{Type: "string"} }
+
+func arrayOf(items *jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "array", Items: items}
+}
 
 func pattern(form string, examples ...any) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: form, Examples: examples}
@@ -150,11 +157,7 @@ func allowLists(s *jsonschema.Schema, t reflect.Type) {
 			continue
 		}
 		if property, ok := s.Properties.Get(fieldKey(f)); ok {
-			description := property.Description
-			property.Description = ""
-			wide := orList(property)
-			wide.Description = description
-			s.Properties.Set(fieldKey(f), wide)
+			setWide(s, fieldKey(f), property, orList(property))
 		}
 	}
 }
@@ -166,36 +169,38 @@ func allowNothing(s *jsonschema.Schema) {
 		if slices.Contains(s.Required, pair.Key) {
 			continue
 		}
-		description := pair.Value.Description
-		pair.Value.Description = ""
 		wide := anyOf(pair.Value, nothing())
 		if len(pair.Value.AnyOf) > 0 {
 			wide = anyOf(append(pair.Value.AnyOf, nothing())...)
 		}
-		wide.Description = description
-		s.Properties.Set(pair.Key, wide)
+		setWide(s, pair.Key, pair.Value, wide)
 	}
+}
+
+// setWide gives a key a wider schema, which takes the description of the narrow one.
+func setWide(s *jsonschema.Schema, key string, narrow, wide *jsonschema.Schema) {
+	wide.Description, narrow.Description = narrow.Description, ""
+	s.Properties.Set(key, wide)
 }
 
 // entrySchema ties the keys of an entry to its kind, so that an editor offers the right ones.
 func entrySchema(s *jsonschema.Schema) {
 	s.OneOf = []*jsonschema.Schema{{Required: []string{"generator"}}, {Required: []string{"probe"}}}
-	for _, word := range (Generator("")).Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("generator", word, append([]string{"phase", "start"}, generatorKeys[Generator(word)]...)))
+	for _, word := range Generator("").Words() {
+		s.AllOf = append(s.AllOf, onlyKeys("generator", word, Entry{Generator: Generator(word)}.keys()))
 	}
-	for _, word := range (Probe("")).Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("probe", word, probeKeys[Probe(word)]))
+	for _, word := range Probe("").Words() {
+		s.AllOf = append(s.AllOf, onlyKeys("probe", word, Entry{Probe: Probe(word)}.keys()))
 	}
 }
 
+// onlyKeys returns the schema that a mapping with these keys alone meets where a key has that word.
 func onlyKeys(key, word string, keys []string) *jsonschema.Schema {
 	is := jsonschema.NewProperties()
 	is.Set(key, &jsonschema.Schema{Const: word})
-	names := &jsonschema.Schema{Enum: []any{key}}
-	for _, list := range [][]string{entryCommon, keys} {
-		for _, each := range list {
-			names.Enum = append(names.Enum, each)
-		}
+	names := &jsonschema.Schema{}
+	for _, each := range keys {
+		names.Enum = append(names.Enum, each)
 	}
 	return &jsonschema.Schema{
 		If:   &jsonschema.Schema{Properties: is, Required: []string{key}},
@@ -217,14 +222,27 @@ func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	for pair := configuration.Properties.Oldest(); pair != nil; pair = pair.Next() {
 		s.Properties.Set(pair.Key, pair.Value)
 	}
-	workload := anyOf(overridesSchema(), &jsonschema.Schema{Type: "array", Items: ref("Entry")})
-	workload.Description = "changes to entries of the workload, by name; or a workload of its own"
-	s.Properties.Set("workload", workload)
-	actions := anyOf(overridesSchema(), &jsonschema.Schema{Type: "array", Items: ref("Action")}, nothing())
-	actions.Description = "changes to actions, by name; or actions of its own"
-	s.Properties.Set("actions", actions)
-	steady := anyOf(steadySchema(), nothing())
-	steady.Description = steadyMeans + "; in place of the experiment's"
-	s.Properties.Set("steady", steady)
+	set := func(key, description string, value *jsonschema.Schema) {
+		value.Description = description
+		s.Properties.Set(key, value)
+	}
+	set("workload", "changes to entries of the workload, by name; or a workload of its own",
+		anyOf(overridesSchema(), arrayOf(ref("Entry"))))
+	set("actions", "changes to actions, by name; or actions of its own",
+		anyOf(overridesSchema(), arrayOf(ref("Action")), nothing()))
+	set("steady", steadyMeans+"; in place of the experiment's", anyOf(arrayOf(ofText()), nothing()))
 	return &s
+}
+
+// Descriptions of the keys, for the schema.
+const (
+	steadyMeans = "what normal means: expressions over the fields of the time line, which hold before the first action and again when it has healed"
+	actionsMean = "faults and emergency fixes on the time line of a trial"
+)
+
+// actionSchema ties the keys of an action to its kind.
+func actionSchema(s *jsonschema.Schema) {
+	for _, word := range actions.Kind("").Words() {
+		s.AllOf = append(s.AllOf, onlyKeys("action", word, keysOf(actions.Kind(word))))
+	}
 }

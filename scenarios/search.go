@@ -143,7 +143,7 @@ func occurrence(text, word string) int {
 			break
 		}
 		begin, end := at+i, at+i+len(word)
-		if !wordBefore(text, begin) && !wordAfter(text, end) {
+		if !isWordAt(text, begin-1) && !isWordAt(text, end) {
 			return 2
 		}
 		best, at = 1, end
@@ -151,9 +151,9 @@ func occurrence(text, word string) int {
 	return best
 }
 
-func wordBefore(text string, at int) bool { return at > 0 && isWordRune(rune(text[at-1])) }
-
-func wordAfter(text string, at int) bool { return at < len(text) && isWordRune(rune(text[at])) }
+func isWordAt(text string, at int) bool {
+	return at >= 0 && at < len(text) && isWordRune(rune(text[at]))
+}
 
 func isWordRune(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
 

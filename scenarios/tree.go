@@ -39,7 +39,7 @@ type node struct {
 	at      Position
 	text    string     // of a scalar
 	lines   []Position // of a text of several lines: the origin of each, where known
-	rules   *ruleSet   // of rules and rules6, once they are normalised
+	rules   []table    // of rules and rules6, once they are normalised
 	items   []*node
 	entries []entry
 	taken   bool // of a null: it removed a value of the dut or of the extended file
@@ -74,34 +74,86 @@ func (n *node) empty() bool {
 // takenAway returns what an empty value leaves of the one below it.
 func takenAway(at Position) *node { return &node{at: at, taken: true} }
 
+// index returns the index of a key, -1 where it is missing.
+func (n *node) index(key string) int {
+	return slices.IndexFunc(n.entries, func(e entry) bool { return e.key == key })
+}
+
+// given returns the value of a key, also a null; nil where the key is missing.
+func (n *node) given(key string) *node {
+	if i := n.index(key); i >= 0 {
+		return n.entries[i].value
+	}
+	return nil
+}
+
 // place returns the position of the value of a key, or of the mapping where the key is missing.
 func (n *node) place(key string) Position {
-	for _, e := range n.entries {
-		if e.key == key {
-			return e.value.at
-		}
+	if value := n.given(key); value != nil {
+		return value.at
 	}
 	return n.at
+}
+
+// keyPlace returns the position of a key, or of the mapping where the key is missing.
+func (n *node) keyPlace(key string) Position {
+	if i := n.index(key); i >= 0 {
+		return n.entries[i].at
+	}
+	return n.at
+}
+
+// keys returns the keys of a mapping; none where it is missing.
+func (n *node) keys() []string {
+	if n == nil {
+		return nil
+	}
+	var keys []string
+	for _, e := range n.entries {
+		keys = append(keys, e.key)
+	}
+	return keys
 }
 
 // with returns a copy of a mapping in which a key has another value; a new key goes to the end.
 func (n *node) with(key string, at Position, value *node) *node {
 	changed := *n
 	changed.entries = slices.Clone(n.entries)
-	for i, e := range changed.entries {
-		if e.key == key {
-			changed.entries[i] = entry{key, at, value}
-			return &changed
-		}
+	if i := n.index(key); i >= 0 {
+		changed.entries[i] = entry{key, at, value}
+	} else {
+		changed.entries = append(changed.entries, entry{key, at, value})
 	}
-	changed.entries = append(changed.entries, entry{key, at, value})
 	return &changed
 }
 
-// without returns a copy of a mapping that lacks a key.
-func (n *node) without(key string) *node {
+// without returns a copy of a mapping that lacks these keys.
+func (n *node) without(keys ...string) *node {
 	changed := *n
-	changed.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool { return e.key == key })
+	changed.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool {
+		return slices.Contains(keys, e.key)
+	})
+	return &changed
+}
+
+// change returns a copy of a mapping in which f has changed the value of a key, if there is one.
+func (n *node) change(key string, f func(*node) *node) *node {
+	if value := n.get(key); value != nil {
+		return n.with(key, n.keyPlace(key), f(value))
+	}
+	return n
+}
+
+// each returns a copy of a list or a mapping in which f has changed every item and value.
+func (n *node) each(f func(*node) *node) *node {
+	changed := *n
+	changed.items, changed.entries = slices.Clone(n.items), slices.Clone(n.entries)
+	for i, item := range changed.items {
+		changed.items[i] = f(item)
+	}
+	for i, e := range changed.entries {
+		changed.entries[i].value = f(e.value)
+	}
 	return &changed
 }
 
@@ -158,12 +210,12 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		at := syntaxPosition(file, err)
+		at, message := syntaxError(file, err)
 		hint := ""
 		if at.Line > 0 && at.Line <= len(p.sources[file]) && strings.HasPrefix(strings.TrimLeft(p.sources[file][at.Line-1], " "), "\t") {
 			hint = "; lines are indented with spaces, not with tabs"
 		}
-		p.errorf(at, "not valid YAML: %s%s", syntaxMessage(err), hint)
+		p.errorf(at, "not valid YAML: %s%s", message, hint)
 		return nil
 	}
 	b := &builder{problems: p, file: file, anchors: map[string]*node{}}
@@ -212,19 +264,19 @@ func nesting(tokens token.Tokens) int {
 	return deepest
 }
 
-func syntaxPosition(file string, err error) Position {
+// syntaxError returns the place and the message of an error of the parser.
+func syntaxError(file string, err error) (at Position, message string) {
 	var e yaml.Error
-	if errors.As(err, &e) && e.GetToken() != nil && e.GetToken().Position != nil {
-		at := e.GetToken().Position
-		return Position{file, max(at.Line, 1), max(at.Column, 1)}
+	if !errors.As(err, &e) {
+		return Position{File: file}, err.Error()
 	}
-	return Position{File: file}
+	return positionOf(file, e.GetToken()), e.GetMessage()
 }
 
-func syntaxMessage(err error) string {
-	var e yaml.Error
-	if errors.As(err, &e) {
-		return e.GetMessage()
+// positionOf returns the position of a token; the file alone where the parser does not know it.
+func positionOf(file string, t *token.Token) Position {
+	if t == nil || t.Position == nil {
+		return Position{File: file}
 	}
-	return err.Error()
+	return Position{file, max(t.Position.Line, 1), max(t.Position.Column, 1)}
 }

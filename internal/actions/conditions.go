@@ -40,6 +40,9 @@ const (
 	From Direction = "from" // from the node
 )
 
+// Words returns the valid values.
+func (Direction) Words() []string { return []string{string(Both), string(To), string(From)} }
+
 // Holds reports whether the conditions are for that one direction.
 func (c Conditions) Holds(direction Direction) bool {
 	return c.Direction == "" || c.Direction == Both || c.Direction == direction

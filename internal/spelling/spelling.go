@@ -30,11 +30,19 @@ func Nearest[S ~string](word S, candidates []S) S {
 	return best
 }
 
+// Meant returns the end of a message that names the word that was meant; "" without one.
+func Meant[S ~string](word S) string {
+	if word == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", word)
+}
+
 // Hint returns the end of a message about an unknown word: the nearest valid one, or all of them where they
 // are few, or nothing.
 func Hint[S ~string](word S, candidates []S) string {
 	if near := Nearest(word, candidates); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+		return Meant(near)
 	}
 	if len(candidates) > 0 && len(candidates) <= fewWords {
 		words := make([]string, len(candidates))
