@@ -2,7 +2,6 @@ package results
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 )
 
@@ -75,7 +74,7 @@ const (
 
 func causes(m map[string]int64) []Cause {
 	var list []Cause
-	for name, n := range maps.All(m) {
+	for name, n := range m {
 		if n != 0 {
 			list = append(list, Cause{name, n})
 		}

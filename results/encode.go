@@ -23,16 +23,21 @@ func Encode(w io.Writer, run *Run) error {
 		}
 		document.Scenarios[i] = s
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(document); err != nil {
+	if err := WriteJSON(w, document); err != nil {
 		if path, found := notNumber(reflect.ValueOf(document), ""); found {
 			return fmt.Errorf("writing the run as JSON: %s is no number: %w", path, err)
 		}
 		return fmt.Errorf("writing the run as JSON: %w", err)
 	}
 	return nil
+}
+
+// WriteJSON writes a value as readable JSON: indented, with <, > and & unescaped.
+func WriteJSON(w io.Writer, value any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
 }
 
 // notNumber returns the path of the first figure that JSON cannot hold.

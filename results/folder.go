@@ -1,6 +1,7 @@
 package results
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -108,10 +110,7 @@ func (f *Folder) Path() string { return f.path }
 
 // SaveExperiment writes the experiment as run.
 func (f *Folder) SaveExperiment(yaml []byte) error {
-	return writeWhole(filepath.Join(f.path, fileExperiment), func(w io.Writer) error {
-		_, err := w.Write(yaml)
-		return err
-	})
+	return writeText(filepath.Join(f.path, fileExperiment), string(yaml))
 }
 
 // Experiment returns the experiment as run.
@@ -155,13 +154,15 @@ func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) 
 		return nil, fmt.Errorf("creating the folder of a trial: number %d is not from 1", number)
 	}
 	name := fmt.Sprintf("%s/%s-%d", dirTrials, scenario, number)
-	if err := os.MkdirAll(filepath.Join(f.path, dirTrials), 0o755); err != nil {
+	t := &TrialFolder{name: name, path: filepath.Join(f.path, name)}
+	err := os.MkdirAll(filepath.Dir(t.path), 0o755)
+	if err == nil {
+		err = os.Mkdir(t.path, 0o755)
+	}
+	if err != nil {
 		return nil, diskError("creating the folder of a trial", err)
 	}
-	if err := os.Mkdir(filepath.Join(f.path, name), 0o755); err != nil {
-		return nil, diskError("creating the folder of a trial", err)
-	}
-	return &TrialFolder{name: name, path: filepath.Join(f.path, name)}, nil
+	return t, nil
 }
 
 // Trial opens the folder of a trial of this run, named by the trial's Folder.
@@ -233,17 +234,16 @@ func (t *TrialFolder) readProbes() ([]ProbeSample, error) {
 
 // SaveJSON writes a value as a whole file, for [FileReadback] and [FileHistograms].
 func (t *TrialFolder) SaveJSON(name string, v any) error {
-	return writeWhole(t.File(name), func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(v)
-	})
+	return writeWhole(t.File(name), func(w io.Writer) error { return WriteJSON(w, v) })
 }
 
 // SaveText writes a text as a whole file, for [FileKernelLog].
 func (t *TrialFolder) SaveText(name, text string) error {
-	return writeWhole(t.File(name), func(w io.Writer) error {
+	return writeText(t.File(name), text)
+}
+
+func writeText(path, text string) error {
+	return writeWhole(path, func(w io.Writer) error {
 		_, err := io.WriteString(w, text)
 		return err
 	})
@@ -264,16 +264,128 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 	if err := errors.Join(write(file), file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
 		return diskError(what, err)
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return diskError(what, err)
-	}
-	return nil
+	return diskError(what, os.Rename(file.Name(), path))
 }
 
-// diskError reports a full disk plainly; the bare error hides it behind a file's name.
+// diskError reports a full disk plainly; the bare error hides it behind a file's name. It returns
+// nil for none.
 func diskError(what string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%s: the disk is full; what was measured before is kept: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Lines appends values to a file as JSON, one on each line (JSON lines). It writes each value at
+// once, so that a crash loses none and tears at most the last. It is safe for concurrent use.
+type Lines[T any] struct {
+	mu   sync.Mutex
+	file *os.File
+	size int64 // of the complete lines
+}
+
+func appendLines[T any](path string) (*Lines[T], error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, diskError("opening a series", err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(diskError("opening a series", err), file.Close())
+	}
+	return &Lines[T]{file: file, size: info.Size()}, nil
+}
+
+// Append writes one value.
+func (l *Lines[T]) Append(v T) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", l.file.Name(), err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, err := l.file.Write(append(data, '\n'))
+	if err != nil {
+		// A full disk takes a part of the line: remove that part, or the next line would follow it
+		// directly.
+		if n > 0 {
+			err = errors.Join(err, l.file.Truncate(l.size))
+		}
+		return diskError("writing "+l.file.Name(), err)
+	}
+	l.size += int64(n)
+	return nil
+}
+
+// Replace replaces all written values by others. Readers see the old file or the new one. Later
+// appends follow the new values.
+func (l *Lines[T]) Replace(values []T) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	path := l.file.Name()
+	err := writeWhole(path, func(w io.Writer) error {
+		encoder := json.NewEncoder(w) // ends each value with a newline
+		encoder.SetEscapeHTML(false)
+		for _, v := range values {
+			if err := encoder.Encode(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	again, err := appendLines[T](path)
+	if err != nil {
+		return err
+	}
+	err = l.file.Close()
+	l.file, l.size = again.file, again.size
+	return diskError("closing a series", err)
+}
+
+// Close closes the file.
+func (l *Lines[T]) Close() error { return diskError("closing a series", l.file.Close()) }
+
+// readLines reads JSON lines. It leaves out a last line without its newline that does not parse: a
+// crash tore it. Any other line that does not parse is an error with its number.
+func readLines[T any](r io.Reader) ([]T, error) {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading a series: %w", err)
+	}
+	var values []T
+	for number := 1; len(data) > 0; number++ {
+		line, rest, whole := bytes.Cut(data, []byte("\n"))
+		data = rest
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		var v T
+		if err := json.Unmarshal(line, &v); err != nil {
+			if !whole {
+				break
+			}
+			return nil, fmt.Errorf("reading a series: line %d: %w", number, err)
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+func readLinesFile[T any](path string) (values []T, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a series: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	values, err = readLines[T](file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return values, nil
 }

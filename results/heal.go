@@ -1,9 +1,11 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Heal is how a trial left its steady state and returned to it. Times are in seconds, as exact as
@@ -118,6 +120,11 @@ func actsOf(actions []Action) acts {
 	return a
 }
 
+// faultFirst reports whether there was a fault, and no fix before it.
+func (a acts) faultFirst() bool {
+	return a.fault != nil && (a.fix == nil || *a.fault.Begun <= *a.fix.Begun)
+}
+
 // unsteadyBefore returns the index of a moment that was not steady before the first action, or
 // before the load where there are no actions but fixes; -1 without one.
 func unsteadyBefore(moments []Moment, normal []bool, a acts) int {
@@ -145,7 +152,7 @@ func unsteadyWords(steady []*Condition, m *Moment) string {
 // find sets the times.
 func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 	from := 0.0
-	if a.fault != nil && (a.fix == nil || *a.fault.Begun <= *a.fix.Begun) {
+	if a.faultFirst() {
 		from = *a.fault.Begun
 	}
 	first := slices.IndexFunc(moments, func(m Moment) bool { return m.Elapsed >= from })
@@ -214,10 +221,85 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 // at returns the last moment that is not after a time, or the first one.
 func at(moments []Moment, seconds float64) Moment {
 	i := slices.IndexFunc(moments, func(m Moment) bool { return m.Elapsed > seconds })
-	switch {
-	case i < 0:
+	if i < 0 {
 		return moments[len(moments)-1]
-	default:
-		return moments[max(0, i-1)]
 	}
+	return moments[max(0, i-1)]
+}
+
+// actionWords names the actions of a trial and what each did.
+func actionWords(t *Trial) string {
+	if len(t.Actions) == 0 {
+		return ""
+	}
+	words := make([]string, len(t.Actions))
+	for i, a := range t.Actions {
+		words[i] = a.String()
+		if effects := effectWords(a); effects != "" {
+			words[i] += ", " + effects
+		}
+	}
+	return "Actions: " + strings.Join(words, "; ") + "."
+}
+
+// effectWords words the changes: at most two, and only those of one line.
+func effectWords(a Action) string {
+	var words []string
+	for _, e := range a.Effects {
+		if e.Before == e.After || strings.ContainsRune(e.Before+e.After, '\n') || len(e.Before)+len(e.After) > 60 {
+			continue
+		}
+		words = append(words, fmt.Sprintf("%s from %s to %s", e.Name, cmp.Or(e.Before, "none"), cmp.Or(e.After, "none")))
+	}
+	return strings.Join(words[:min(2, len(words))], ", ")
+}
+
+// healWords words when a trial left its steady state, whether it returned, and the losses
+// meanwhile.
+func healWords(t *Trial) string {
+	h := t.Heal
+	if h == nil {
+		return ""
+	}
+	existing := fmt.Sprintf("%s broke", plural(h.Broken, "existing connection"))
+	if h.Deviated == nil {
+		s := "It stayed in its steady state"
+		if len(t.Actions) > 0 {
+			s += "; " + existing
+		}
+		return s + "."
+	}
+	a := actsOf(t.Actions)
+	since := "the deviation"
+	switch {
+	case a.fix != nil:
+		since = "the fix"
+	case a.fault != nil && a.fault.Ended != nil:
+		since = "the end of the fault"
+	case a.fault != nil:
+		since = "the fault"
+	}
+	from := "the start of the load"
+	if a.faultFirst() {
+		from = a.fault.Name
+	}
+	s := fmt.Sprintf("Out of its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
+	switch {
+	case h.Healed == nil && a.fix != nil:
+		s += fmt.Sprintf("; %s did not heal it while it was watched", a.fix.Name)
+	case h.Healed == nil:
+		s += ", and not healed while it was watched"
+	case *h.SecondsToHeal == 0 && a.fix != nil:
+		s += fmt.Sprintf(", and normal again before %s", a.fix.Name)
+	default:
+		s += fmt.Sprintf(", normal again %s s after %s", Figure(*h.SecondsToHeal), since)
+	}
+	lost := []string{
+		plural(h.Refused, "refused packet"), plural(h.Failed, "failed attempt") + " of the load", plural(h.ProbesLost, "lost probe"),
+	}
+	s += "; meanwhile " + list(lost)
+	if len(t.Actions) > 0 {
+		s += "; " + existing
+	}
+	return s + "."
 }

@@ -13,8 +13,10 @@ func Insights(t *Trial) []string {
 		return nil
 	}
 	var list []string
-	for _, s := range []string{actionWords(t), healWords(t), bystanderWords(t), alertWords(t), recoveryWords(t), contentsWords(t), predictionWords(t)} {
-		if s != "" {
+	for _, words := range []func(*Trial) string{
+		actionWords, healWords, bystanderWords, alertWords, recoveryWords, contentsWords, predictionWords,
+	} {
+		if s := words(t); s != "" {
 			list = append(list, s)
 		}
 	}
@@ -132,5 +134,29 @@ func predictionWords(t *Trial) string {
 	if p.DropError != nil {
 		s += fmt.Sprintf(", and %s refused (drop); measured were %s", entries(p.Drop), Count(t.Conntrack.Drop))
 	}
-	return strings.TrimSpace(s) + "."
+	return s + "."
+}
+
+// contentsWords words what a troubled trial left in the table: the states that hold half of it or
+// more, and the address of the most entries.
+func contentsWords(t *Trial) string {
+	c := t.Contents
+	if c == nil || !troubled(t) || c.Entries == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("At the end the table held %s, %s of them ASSURED", entries(c.Entries), Count(c.Assured))
+	for i, state := range c.States[:min(2, len(c.States))] {
+		if i > 0 && 20*state.Entries < c.Entries {
+			break
+		}
+		s += fmt.Sprintf(", %s %s %s", Count(state.Entries), state.Protocol, state.State)
+	}
+	if len(c.Sources) > 0 {
+		top := c.Sources[0]
+		s += fmt.Sprintf("; the most from one address were %s (%s)", Count(top.Entries), top.Address)
+	}
+	if c.SlabBytes > 0 {
+		s += fmt.Sprintf("; they took %s of slab memory, and the hash %s", Bytes(c.SlabBytes), Bytes(c.HashBytes))
+	}
+	return s + "."
 }

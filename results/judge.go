@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Verdict is what happened to the DUT in a trial.
@@ -56,7 +57,7 @@ func Judge(t *Trial, conf Configuration) {
 	t.Also = ""
 	if len(t.Invalid) > 0 {
 		t.Verdict = Invalid
-		t.Sentence = invalidSentence(t)
+		t.Sentence = "Not measured validly: " + strings.Join(t.Invalid, "; ") + "."
 		return
 	}
 	found := findings(t)
@@ -123,13 +124,11 @@ func lostClashes(c Counters) int64 { return max(0, c.InsertFailed-c.ChainTooLong
 // refusedAtMax returns how many packets were refused for lack of a free entry; 0 when lost clashes
 // can explain all of them and nothing else shows that the table was full.
 func refusedAtMax(c Conntrack) int64 {
-	if c.Drop == 0 {
-		return 0
+	least := int64(0)
+	if c.Drop > 0 && (c.reachedMax() || c.LogLines > 0) {
+		least = 1
 	}
-	if c.reachedMax() || c.LogLines > 0 {
-		return max(1, c.Drop-lostClashes(c.Counters))
-	}
-	return max(0, c.Drop-lostClashes(c.Counters))
+	return max(least, c.Drop-lostClashes(c.Counters))
 }
 
 // reachedMax reports whether a sample found the table full.

@@ -12,6 +12,8 @@ package results
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -251,11 +253,14 @@ type Alert struct {
 }
 
 // Fill returns peak / max, 0 when nothing was tracked or max is unlimited (0).
-func (c Conntrack) Fill() float64 {
-	if c.Max <= 0 {
+func (c Conntrack) Fill() float64 { return fillOf(c.Peak, c.Max) }
+
+// fillOf returns the part of max that count takes, 0 without a limit.
+func fillOf(count, max int64) float64 {
+	if max <= 0 {
 		return 0
 	}
-	return float64(c.Peak) / float64(c.Max)
+	return float64(count) / float64(max)
 }
 
 // Latency is a distribution in milliseconds.
@@ -355,6 +360,59 @@ type Sample struct {
 	Broken  int64 `json:"broken,omitempty"` // of those failed: connections that were open and held
 }
 
+// Contents is what the table held when the watch over a trial had ended, from one walk over it
+// (never during the load), and the memory that it took then.
+type Contents struct {
+	Entries int64        `json:"entries"`          // entries in the table
+	Assured int64        `json:"assured"`          // entries that early_drop may not evict
+	States  []StateCount `json:"states,omitempty"` // by falling number of entries
+	// Sources are the addresses of the most entries, by falling number.
+	Sources   []SourceCount `json:"sources,omitempty"`
+	Addresses int64         `json:"addresses"`  // different source addresses; 0: too many to count
+	SlabBytes int64         `json:"slab_bytes"` // pages of the slab nf_conntrack; 0: unknown
+	HashBytes int64         `json:"hash_bytes"` // memory of the hash
+}
+
+// StateCount is the number of entries of one protocol in one state, which is UNREPLIED or REPLIED
+// for protocols without states.
+type StateCount struct {
+	Protocol string `json:"protocol"`
+	State    string `json:"state"`
+	Entries  int64  `json:"entries"`
+}
+
+// SourceCount is the number of entries from one address: between Entries - Error and Entries.
+type SourceCount struct {
+	Address string `json:"address"`
+	Entries int64  `json:"entries"`
+	Error   int64  `json:"error,omitempty"`
+}
+
+// CPU is the time of the DUT's CPUs in seconds, summed over all of them, from the baseline sample
+// to the last; the kernel counts it in ticks.
+type CPU struct {
+	Count   int     `json:"count"`     // CPUs of the guest
+	User    float64 `json:"user_s"`    // time in programs
+	System  float64 `json:"system_s"`  // time in the kernel for programs
+	IRQ     float64 `json:"irq_s"`     // time in interrupts
+	SoftIRQ float64 `json:"softirq_s"` // where packets are received, tracked and filtered
+	Steal   float64 `json:"steal_s"`   // taken by the hypervisor; 0 where unknown, as under tcg
+	Idle    float64 `json:"idle_s"`    // time without work
+}
+
+// StealShare returns the share of the time that the hypervisor gave to others.
+func (c CPU) StealShare() float64 { return c.share(c.Steal) }
+
+// SoftIRQShare returns the share of the time in softirq.
+func (c CPU) SoftIRQShare() float64 { return c.share(c.SoftIRQ) }
+
+func (c CPU) share(part float64) float64 {
+	if all := c.User + c.System + c.IRQ + c.SoftIRQ + c.Steal + c.Idle; all > 0 {
+		return part / all
+	}
+	return 0
+}
+
 // Regression is a figure of a scenario that became worse than in a baseline run.
 type Regression struct {
 	Scenario string `json:"scenario"`
@@ -369,24 +427,25 @@ func (r Regression) String() string {
 
 // Scenario returns the scenario of that name, or nil.
 func (r *Run) Scenario(name string) *Scenario {
-	for i := range r.Scenarios {
-		if r.Scenarios[i].Name == name {
-			return &r.Scenarios[i]
-		}
+	if i := slices.IndexFunc(r.Scenarios, func(s Scenario) bool { return s.Name == name }); i >= 0 {
+		return &r.Scenarios[i]
 	}
 	return nil
 }
 
-// Valid returns how many trials of the scenario are valid.
-func (s *Scenario) Valid() int {
-	n := 0
-	for _, t := range s.Trials {
-		if t.Verdict != Invalid {
-			n++
+// ValidTrials returns the valid trials of the scenario, in their order.
+func (s *Scenario) ValidTrials() iter.Seq[*Trial] {
+	return func(yield func(*Trial) bool) {
+		for i := range s.Trials {
+			if t := &s.Trials[i]; t.Verdict != Invalid && !yield(t) {
+				return
+			}
 		}
 	}
-	return n
 }
+
+// Valid returns how many trials of the scenario are valid.
+func (s *Scenario) Valid() int { return len(slices.Collect(s.ValidTrials())) }
 
 // Worst returns the worst verdict among the valid trials, [Invalid] without any.
 func (s *Scenario) Worst() Verdict {

@@ -1,5 +1,17 @@
 package results
 
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr"
+
+	"github.com/ctload/ctload/internal/spelling"
+)
+
 // Moment is one instant of a trial's time line, which the steady state and the conditions of
 // actions are expressions over. Counts are those since the start of the trial; rates cover the
 // second before.
@@ -103,12 +115,11 @@ func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 // momentOf returns the moment of a sample, its rates counted from an earlier one.
 func momentOf(before, s Sample) Moment {
 	m := Moment{
-		Elapsed:   s.Seconds,
-		Conntrack: MomentTable{Count: s.Count, Max: s.Max, Buckets: s.Buckets, Counters: s.Counters},
-		Load:      MomentLoad{Offered: s.Offered, Completed: s.Done, Failed: s.Failed, Broken: s.Broken},
-	}
-	if s.Max > 0 {
-		m.Conntrack.Fill = float64(s.Count) / float64(s.Max)
+		Elapsed: s.Seconds,
+		Conntrack: MomentTable{
+			Count: s.Count, Max: s.Max, Buckets: s.Buckets, Fill: fillOf(s.Count, s.Max), Counters: s.Counters,
+		},
+		Load: MomentLoad{Offered: s.Offered, Completed: s.Done, Failed: s.Failed, Broken: s.Broken},
 	}
 	seconds := s.Seconds - before.Seconds
 	rate := func(now, then int64) float64 {
@@ -146,4 +157,64 @@ func (l *Live) Add(s Sample, probe MomentProbe) Moment {
 	}
 	m.Probe = probe
 	return m
+}
+
+// Condition is an expression (expr-lang.org) over the fields of a [Moment], such as
+//
+//	probe.loss == 0 and probe.latency_ms < 50
+//	conntrack.count > 0.9 * conntrack.max
+//
+// or "first drop", which is conntrack.drop > 0; likewise the other counters of conntrack, failed
+// (load.failed) and loss (probe.lost).
+type Condition struct {
+	text      string
+	threshold *Threshold
+}
+
+// momentFields are the names that conditions may use.
+var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
+
+// firsts returns the conditions that "first" may name: the counters of conntrack, and the other
+// losses.
+func firsts() map[string]string {
+	fields := map[string]string{"failed": "load.failed", "loss": "probe.lost"}
+	for _, c := range ConntrackCounters {
+		fields[c.Name] = "conntrack." + c.Name
+	}
+	return fields
+}
+
+// CompileCondition compiles a condition. An error is an [*exprError].
+func CompileCondition(text string) (*Condition, error) {
+	expression := text
+	if word, ok := strings.CutPrefix(strings.TrimSpace(text), "first "); ok {
+		fields := firsts()
+		word = strings.TrimSpace(word)
+		field, known := fields[word]
+		if !known {
+			words := slices.Sorted(maps.Keys(fields))
+			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line that comes first is called %q%s", word, spelling.Hint(word, words))}
+		}
+		expression = field + " > 0"
+	}
+	compiled, err := compile(expression, "condition", momentFields)
+	if err != nil {
+		return nil, err
+	}
+	return &Condition{text, compiled}, nil
+}
+
+func (c *Condition) String() string { return c.text }
+
+// Holds evaluates the condition. A condition that cannot be evaluated, such as a division by zero,
+// does not hold.
+func (c *Condition) Holds(m *Moment) bool {
+	result, err := expr.Run(c.threshold.program, valuesOf(reflect.ValueOf(*m)))
+	holds, _ := result.(bool) // the compiler ensures a bool
+	return err == nil && holds
+}
+
+// Words returns the values of the condition's fields at a moment: "probe.loss = 1".
+func (c *Condition) Words(m *Moment) string {
+	return c.threshold.words(valuesOf(reflect.ValueOf(*m)))
 }

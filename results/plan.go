@@ -67,14 +67,12 @@ func MakePlan(d Demand) (Plan, error) {
 	}
 	p := Plan{Default: kernels.DefaultSize(d.Kernel, d.MemoryBytes), Folk: kernels.FolkMax(d.MemoryBytes)}
 	p.AtDefault = d.predict(p.Default)
-	if p.AtDefault.Overflow == 0 && float64(p.AtDefault.Peak) <= d.Fill*float64(p.Default.Max) {
-		p.Size = p.Default
-	} else {
-		size, err := d.size()
-		if err != nil {
+	p.Size = p.Default
+	if p.AtDefault.Overflow > 0 || float64(p.AtDefault.Peak) > d.Fill*float64(p.Default.Max) {
+		var err error
+		if p.Size, err = d.size(); err != nil {
 			return Plan{}, err
 		}
-		p.Size = size
 	}
 	p.AtSize = d.predict(p.Size)
 	p.Memory, p.DefaultMemory = p.Size.Bytes(d.ObjectBytes), p.Default.Bytes(d.ObjectBytes)
@@ -89,11 +87,8 @@ func MakePlan(d Demand) (Plan, error) {
 // predict predicts the load at a table of the given size.
 func (d Demand) predict(size kernels.Size) Prediction {
 	e := Expectation{
-		Rate: d.Rate, Residence: d.Residence, Baseline: d.Held, Entries: d.Entries, Duration: d.Seconds,
+		Rate: d.Rate, Residence: d.Residence, Baseline: capped(d.Held, size.Max), Entries: d.Entries, Duration: d.Seconds,
 		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
-	}
-	if size.Max > 0 && d.Held > size.Max {
-		e.Baseline = size.Max
 	}
 	p := Predict(e)
 	p.Overflow += d.Held - e.Baseline
@@ -115,16 +110,12 @@ func (d Demand) size() (kernels.Size, error) {
 // sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial
 // network namespace only, comes first, since raising max alone lengthens the chains.
 func sysctlLines(v kernels.Version, size kernels.Size) []string {
+	buckets := fmt.Sprintf("%s = %d", kernels.KeyBuckets, size.Buckets)
 	if !v.HasBucketsKey() {
-		return []string{
-			fmt.Sprintf("# before 4.8 the hash is a module parameter: echo %d > /sys/module/nf_conntrack/parameters/hashsize", size.Buckets),
-			fmt.Sprintf("%s = %d", kernels.KeyMax, size.Max),
-		}
+		buckets = fmt.Sprintf("# before 4.8 the hash is a module parameter: "+
+			"echo %d > /sys/module/nf_conntrack/parameters/hashsize", size.Buckets)
 	}
-	return []string{
-		fmt.Sprintf("%s = %d", kernels.KeyBuckets, size.Buckets),
-		fmt.Sprintf("%s = %d", kernels.KeyMax, size.Max),
-	}
+	return []string{buckets, fmt.Sprintf("%s = %d", kernels.KeyMax, size.Max)}
 }
 
 // planNotes explains the plan, and where the usual sources differ.
@@ -220,9 +211,4 @@ type Forecast struct {
 }
 
 // Fill returns the predicted peak as a share of max, 0 without a limit.
-func (f Forecast) Fill() float64 {
-	if f.Table.Max <= 0 {
-		return 0
-	}
-	return float64(f.Prediction.Peak) / float64(f.Table.Max)
-}
+func (f Forecast) Fill() float64 { return fillOf(f.Prediction.Peak, f.Table.Max) }

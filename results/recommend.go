@@ -61,7 +61,7 @@ func Best(run *Run) *Scenario {
 	}
 	return slices.MinFunc(met, func(a, b *Scenario) int {
 		return cmp.Or(
-			compareBool(exempts(a), exempts(b)),
+			compareBool(a.Configuration.exempts(), b.Configuration.exempts()),
 			cmp.Compare(len(changes(first, a)), len(changes(first, b))),
 			cmp.Compare(tableBytes(a), tableBytes(b)))
 	})
@@ -71,10 +71,8 @@ func meets(s *Scenario) bool {
 	if s.Valid() == 0 {
 		return false
 	}
-	for _, o := range s.Thresholds {
-		if !o.Passed {
-			return false
-		}
+	if slices.ContainsFunc(s.Thresholds, func(o Outcome) bool { return !o.Passed }) {
+		return false
 	}
 	return len(s.Thresholds) > 0 || s.Worst() == Clean
 }
@@ -95,10 +93,6 @@ func compareBool(a, b bool) int {
 	default:
 		return 1
 	}
-}
-
-func exempts(s *Scenario) bool {
-	return s.Configuration.exempts()
 }
 
 // changes words the settings of a scenario that differ from the first.
@@ -145,10 +139,8 @@ func bucketWords(n int) string {
 
 // tableBytes returns the memory of the scenario's full table, as its trials read it back.
 func tableBytes(s *Scenario) int64 {
-	for _, t := range s.Trials {
-		if t.Verdict != Invalid {
-			return kernels.Size{Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets}.Bytes(t.Conntrack.ObjectBytes)
-		}
+	for t := range s.ValidTrials() {
+		return kernels.Size{Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets}.Bytes(t.Conntrack.ObjectBytes)
 	}
 	return 0
 }
@@ -156,13 +148,14 @@ func tableBytes(s *Scenario) int64 {
 // costs words what the change gives up.
 func costs(first, s *Scenario) string {
 	var parts []string
-	if more := tableBytes(s) - tableBytes(first); more > 0 && !exempts(s) {
+	exempt := s.Configuration.exempts()
+	if more := tableBytes(s) - tableBytes(first); more > 0 && !exempt {
 		parts = append(parts, fmt.Sprintf("its table takes up to %s of kernel memory, %s more", Bytes(tableBytes(s)), Bytes(more)))
 	}
-	if exempts(s) {
+	if exempt {
 		parts = append(parts, "exempt traffic has no state: stateful rules do not see it and it cannot be translated (NAT)")
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Keys(s.Configuration.Sysctl)), func(name string) bool { return shortened(first, s, name) }) {
+	if shortens(first, s) {
 		parts = append(parts, "the kernel forgets idle connections earlier, and what comes after that is new or invalid to it")
 	}
 	if len(parts) == 0 {
@@ -171,20 +164,23 @@ func costs(first, s *Scenario) string {
 	return strings.Join(parts, ", and ")
 }
 
-// shortened reports whether a sysctl is a timeout that is shorter than in the first scenario.
-func shortened(first, s *Scenario, name string) bool {
+// shortens reports whether a scenario has a shorter timeout than the first one.
+func shortens(first, s *Scenario) bool {
 	release := ""
 	if len(first.Trials) > 0 {
 		release = first.Trials[0].Kernel
 	}
-	before, ok := kernels.Timeouts(kernels.Named(release))[name]
-	if set, is := first.Configuration.Sysctl[name]; is {
-		if n, err := strconv.ParseInt(set, 10, 64); err == nil {
-			before, ok = n, true
+	timeouts := kernels.Timeouts(kernels.Named(release))
+	for name, text := range s.Configuration.Sysctl {
+		before, ok := timeouts[name]
+		if set, err := strconv.ParseInt(first.Configuration.Sysctl[name], 10, 64); err == nil {
+			before, ok = set, true
+		}
+		if after, err := strconv.ParseInt(text, 10, 64); ok && err == nil && after < before {
+			return true
 		}
 	}
-	after, err := strconv.ParseInt(s.Configuration.Sysctl[name], 10, 64)
-	return ok && err == nil && after < before
+	return false
 }
 
 // SettingLines returns the configuration as lines for a file in /etc/sysctl.d.

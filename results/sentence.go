@@ -19,7 +19,7 @@ func sentence(t *Trial, conf Configuration) string {
 	case ChainTooLong:
 		what = chainWords(t.Conntrack)
 	case Clash:
-		what = clashWords(t.Conntrack)
+		what = clashes(t.Conntrack) + ", " + heldAtMost(t.Conntrack)
 	case Evicting:
 		what = evictingWords(t.Conntrack)
 	case NotConntrack:
@@ -27,10 +27,7 @@ func sentence(t *Trial, conf Configuration) string {
 	default:
 		return finish(cleanWords(t, conf), t)
 	}
-	for _, also := range alsoWords(t) {
-		what += "; " + also
-	}
-	what += ": " + outcome(t)
+	what = strings.Join(append([]string{what}, alsoWords(t)...), "; ") + ": " + outcome(t)
 	if t.Accounting.Unexplained > 0 {
 		what += fmt.Sprintf("; %s of the failures have no conntrack counter behind them%s",
 			Count(t.Accounting.Unexplained), stackWords(t, " (", ")"))
@@ -47,10 +44,6 @@ func finish(s string, t *Trial) string {
 		s += fmt.Sprintf("; %s was refused (%s)", r.Command, strings.TrimRight(r.Said, "."))
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
-}
-
-func invalidSentence(t *Trial) string {
-	return "Not measured validly: " + strings.Join(t.Invalid, "; ") + "."
 }
 
 func tableFullWords(t *Trial) string {
@@ -95,17 +88,16 @@ func chainWords(c Conntrack) string {
 	return s
 }
 
-func clashWords(c Conntrack) string { return clashes(c) + ", " + heldAtMost(c) }
-
 func evictingWords(c Conntrack) string {
 	full := "the table"
 	if c.reachedMax() {
 		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.fullMax()), after(c.SecondsToFull))
 	}
+	s := fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)", full, entries(c.EarlyDrop))
 	if c.Drop == 0 {
-		return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop), without a drop", full, entries(c.EarlyDrop))
+		s += ", without a drop"
 	}
-	return fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)", full, entries(c.EarlyDrop))
+	return s
 }
 
 // alsoWords words the findings beside the verdict.
@@ -162,17 +154,28 @@ func dropWords(t *Trial) string {
 	if t.Stack == nil {
 		return ""
 	}
-	reasons := t.Stack.DropReasons
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(reasons)), func(n string) bool { return n == unspecified || reasons[n] <= 0 })
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(reasons[b], reasons[a]) })
-	if len(names) == 0 {
+	reasons := maps.Clone(t.Stack.DropReasons)
+	delete(reasons, unspecified)
+	return around("; the kernel's reasons for what it dropped: ", largest(reasons, 2), "")
+}
+
+// largest names the largest counts above 0, at most so many.
+func largest(counts map[string]int64, most int) string {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(counts)), func(n string) bool { return counts[n] <= 0 })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	var words []string
+	for _, n := range names[:min(most, len(names))] {
+		words = append(words, Count(counts[n])+" "+n)
+	}
+	return list(words)
+}
+
+// around puts a text between two others; it returns "" for an empty text.
+func around(before, text, after string) string {
+	if text == "" {
 		return ""
 	}
-	var words []string
-	for _, n := range names[:min(2, len(names))] {
-		words = append(words, Count(reasons[n])+" "+n)
-	}
-	return "; the kernel's reasons for what it dropped: " + list(words)
+	return before + text + after
 }
 
 func cleanWords(t *Trial, conf Configuration) string {
@@ -200,10 +203,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 // outcome words the result of the load.
 func outcome(t *Trial) string {
 	a := t.Accounting
-	unit := t.Load.Unit
-	if unit == "" {
-		unit = "requests"
-	}
+	unit := cmp.Or(t.Load.Unit, "requests")
 	switch {
 	case a.Failed == 0 && unit == unitFlows && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
 		return fmt.Sprintf("all %s %s were sent, since the sender does not see what the DUT refuses", Count(a.Offered), unit)
@@ -233,11 +233,7 @@ var causePhrases = map[string]string{
 func causeWords(causes []Cause) string {
 	words := make([]string, len(causes))
 	for i, c := range causes {
-		phrase, ok := causePhrases[c.Name]
-		if !ok {
-			phrase = c.Name
-		}
-		words[i] = Count(c.Count) + " " + phrase
+		words[i] = Count(c.Count) + " " + cmp.Or(causePhrases[c.Name], c.Name)
 	}
 	return strings.Join(words, ", ")
 }
@@ -254,16 +250,7 @@ func stackWords(t *Trial, before, after string) string {
 			counts[c.Words] = *c.In(t.Stack)
 		}
 	}
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(counts)), func(n string) bool { return counts[n] <= 0 })
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
-	if len(names) == 0 {
-		return ""
-	}
-	var words []string
-	for _, n := range names[:min(3, len(names))] {
-		words = append(words, Count(counts[n])+" "+n)
-	}
-	return before + "beside it " + list(words) + after
+	return around(before+"beside it ", largest(counts, 3), after)
 }
 
 // ruleset returns the rules of the configuration.
@@ -305,19 +292,9 @@ func heldAtMost(c Conntrack) string {
 	return fmt.Sprintf("the table held %s of %s at most (%s)", Count(c.Peak), entries(c.Max), Percent(c.Fill()))
 }
 
-func entries(n int64) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return Count(n) + " entries"
-}
+func entries(n int64) string { return counted(n, "entry", "entries") }
 
-func wasWere(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one + " was"
-	}
-	return Count(n) + " " + many + " were"
-}
+func wasWere(n int64, one, many string) string { return counted(n, one+" was", many+" were") }
 
 func after(seconds *float64) string {
 	if seconds == nil {

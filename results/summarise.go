@@ -1,6 +1,9 @@
 package results
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // AlertShares are the shares of max at which the usual alerts fire: node_exporter's mixin at 75 %,
 // others at 80 %, netdata's warnings and critical states at 90 % and 95 %.
@@ -58,24 +61,23 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	c.SecondsToBelow10 = below(samples, t.Seconds, lowMark)
 	c.SecondsToLogQuiet = logQuiet(samples, t.Seconds)
 	if p := t.Prediction; p != nil {
-		p.PeakError = off(float64(c.Peak), float64(p.Peak))
+		p.PeakError = relativeError(float64(c.Peak), float64(p.Peak))
 		p.FullError, p.DropError = nil, nil
 		if p.SecondsToFull != nil && c.SecondsToFull != nil {
-			p.FullError = off(*c.SecondsToFull, *p.SecondsToFull)
+			p.FullError = relativeError(*c.SecondsToFull, *p.SecondsToFull)
 		}
 		if t.Load.Unit == unitFlows {
-			p.DropError = off(float64(c.Drop), float64(p.Drop))
+			p.DropError = relativeError(float64(c.Drop), float64(p.Drop))
 		}
 	}
 }
 
-// off returns measured/predicted - 1, or nil without a prediction.
-func off(measured, predicted float64) *float64 {
+// relativeError returns measured/predicted - 1, or nil without a prediction.
+func relativeError(measured, predicted float64) *float64 {
 	if predicted <= 0 {
 		return nil
 	}
-	e := measured/predicted - 1
-	return &e
+	return new(measured/predicted - 1)
 }
 
 // once sets at to the first time at which the condition holds.
@@ -88,18 +90,17 @@ func once(at **float64, seconds float64, holds bool) {
 func alerts(samples []Sample, firstDrop *float64) []Alert {
 	var fired []Alert
 	for _, share := range AlertShares {
-		for _, s := range samples {
-			if s.Max <= 0 || float64(s.Count) <= share*float64(s.Max) {
-				continue
-			}
-			a := Alert{Share: share, Fired: s.Seconds}
-			if firstDrop != nil {
-				lead := *firstDrop - s.Seconds
-				a.Lead = &lead
-			}
-			fired = append(fired, a)
-			break
+		i := slices.IndexFunc(samples, func(s Sample) bool {
+			return s.Max > 0 && float64(s.Count) > share*float64(s.Max)
+		})
+		if i < 0 {
+			continue
 		}
+		a := Alert{Share: share, Fired: samples[i].Seconds}
+		if firstDrop != nil {
+			a.Lead = new(*firstDrop - a.Fired)
+		}
+		fired = append(fired, a)
 	}
 	return fired
 }
@@ -107,22 +108,16 @@ func alerts(samples []Sample, firstDrop *float64) []Alert {
 // below returns the time from the end of the load to the first sample from which on the count
 // stayed below the share of max.
 func below(samples []Sample, end, share float64) *float64 {
-	since := math.NaN()
-	for i := len(samples) - 1; i >= 0; i-- {
-		s := samples[i]
+	var seconds *float64
+	for _, s := range slices.Backward(samples) {
 		if s.Max > 0 && float64(s.Count) >= share*float64(s.Max) {
 			break
 		}
-		since = s.Seconds
-		if since <= end {
+		if seconds = new(max(0, s.Seconds-end)); *seconds == 0 {
 			break
 		}
 	}
-	if math.IsNaN(since) {
-		return nil
-	}
-	seconds := max(0, since-end)
-	return &seconds
+	return seconds
 }
 
 // logQuiet returns the time from the end of the load to the last sample in which the log had grown.
@@ -141,6 +136,85 @@ func logQuiet(samples []Sample, end float64) *float64 {
 	if silence < logQuietFor && (silence < recoverHold || last.Seconds-lastRefusal < recoverHold) {
 		return nil
 	}
-	seconds := max(0, grew-end)
-	return &seconds
+	return new(max(0, grew-end))
+}
+
+// recoverHold is how many seconds new connections must go on to succeed to count as recovered: at
+// its limit a table takes a few whenever some entries end. It is more where a lost probe takes
+// longer to be known as lost, since the series lacks those under way at the end of the watch.
+const recoverHold = 2.0
+
+// summariseProbe counts the attempts, before, during and after the load, and finds the recovery:
+// the first success after the end of the load without a lost probe for recoverHold after it; at
+// once where none was lost at all. A probe belongs to the moment of its sending, and has succeeded
+// when its answer came.
+func summariseProbe(t *Trial, probes []ProbeSample) {
+	if t.Probe == nil {
+		t.Probe = &Probe{}
+	}
+	t.Probe.Sent, t.Probe.Lost = int64(len(probes)), 0
+	t.Conntrack.SecondsToRecover = nil
+	var before, during, after []ProbeSample
+	hold, since := recoverHold, math.Inf(1)
+	var recovered *float64
+	for _, p := range probes {
+		switch {
+		case p.Seconds < 0:
+			before = append(before, p)
+		case p.Seconds < t.Seconds:
+			during = append(during, p)
+		default:
+			after = append(after, p)
+		}
+		if !p.OK {
+			t.Probe.Lost++
+			recovered = nil
+			hold = max(hold, p.Millis/1000+recoverHold/2)
+			continue
+		}
+		if p.Seconds >= t.Seconds && recovered == nil {
+			recovered, since = new(p.Seconds+p.Millis/1000-t.Seconds), p.Seconds
+		}
+	}
+	t.Probe.Before, t.Probe.During, t.Probe.After = phase(before), phase(during), phase(after)
+	switch {
+	case len(probes) == 0:
+	case t.Probe.Lost == 0:
+		t.Conntrack.SecondsToRecover = new(float64)
+	case recovered != nil && probes[len(probes)-1].Seconds-since >= hold-1e-9:
+		t.Conntrack.SecondsToRecover = recovered
+	}
+}
+
+// phase returns what the probe saw in a part of a trial.
+func phase(probes []ProbeSample) ProbePhase {
+	p := ProbePhase{Sent: int64(len(probes))}
+	var answered []float64
+	for _, s := range probes {
+		if s.OK {
+			answered = append(answered, s.Millis)
+		} else {
+			p.Lost++
+		}
+	}
+	p.Latency = distributionOf(answered)
+	return p
+}
+
+// distributionOf returns the distribution of values in milliseconds. It is exact: a quantile is the
+// smallest value that is at least as large as that share of the values.
+func distributionOf(values []float64) Latency {
+	if len(values) == 0 {
+		return Latency{}
+	}
+	values = slices.Sorted(slices.Values(values))
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	at := func(q float64) float64 { return values[max(0, int(math.Ceil(q*float64(len(values))))-1)] }
+	return Latency{
+		Count: int64(len(values)), Mean: sum / float64(len(values)),
+		P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: values[len(values)-1],
+	}
 }

@@ -1,8 +1,10 @@
 package results
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -117,11 +119,7 @@ func expressionError(what, expression string, err error) error {
 // when this trial lacks a field, such as those of a probe in a trial without one.
 func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
 	env := fieldValues(trial)
-	var words []string
-	for _, name := range t.fields {
-		words = append(words, name+" = "+fieldWords(env, name))
-	}
-	actual = strings.Join(words, ", ")
+	actual = t.words(env)
 	result, err := expr.Run(t.program, env)
 	if err != nil {
 		return false, fmt.Sprintf("%s: not to be evaluated", actual)
@@ -130,16 +128,21 @@ func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
 	return passed, actual
 }
 
+// words returns the values of the condition's fields: "probe.loss = 1".
+func (t *Threshold) words(env map[string]any) string {
+	var words []string
+	for _, name := range t.fields {
+		words = append(words, name+" = "+fieldWords(env, name))
+	}
+	return strings.Join(words, ", ")
+}
+
 // CheckThresholds judges the thresholds of a scenario on its valid trials.
 func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
 	outcomes := make([]Outcome, 0, len(thresholds))
 	for _, th := range thresholds {
 		o := Outcome{Expression: th.expression, Actual: "there is no valid trial"}
-		for i := range s.Trials {
-			t := &s.Trials[i]
-			if t.Verdict == Invalid {
-				continue
-			}
+		for t := range s.ValidTrials() {
 			passed, actual := th.Check(t)
 			o.Passed, o.Actual = passed, fmt.Sprintf("trial %d: %s", t.Number, actual)
 			if !passed {
@@ -233,8 +236,118 @@ func (f *fieldSet) hint(path string) string {
 	if at := slices.IndexFunc(f.sorted, func(known string) bool { return last(known) == last(path) }); at >= 0 && (near == "" || path == last(path)) {
 		near = f.sorted[at]
 	}
-	if near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+	return cmp.Or(spelling.Meant(near), "; "+f.page+" lists them")
+}
+
+// allScenarios is the scenario name of a threshold for all scenarios.
+const allScenarios = "all"
+
+// ParseThreshold splits a threshold from a command line: EXPRESSION for all scenarios,
+// SCENARIO=EXPRESSION for one of names. It does not compile the expression.
+func ParseThreshold(text string, names []string) (scenario, expression string, err error) {
+	scenario, expression = allScenarios, text
+	for _, name := range append([]string{allScenarios}, names...) {
+		// The name of one scenario may begin that of another.
+		rest, ok := strings.CutPrefix(text, name+"=")
+		if ok && !strings.HasPrefix(rest, "=") && (scenario == allScenarios || len(name) > len(scenario)) {
+			scenario, expression = name, rest
+		}
 	}
-	return "; " + f.page + " lists them"
+	if name := named.FindStringSubmatch(expression); name != nil {
+		return "", "", fmt.Errorf("%q: a comparison is written ==, and there is no scenario %q here%s",
+			text, name[1], spelling.Hint(name[1], append([]string{allScenarios}, names...)))
+	}
+	return scenario, expression, nil
+}
+
+// named matches an expression after a name and an equals sign, which no expression begins with.
+var named = regexp.MustCompile(`^\s*([A-Za-z0-9_][A-Za-z0-9_.@/-]*)\s*=[^=]`)
+
+// AddThresholds judges a measured run by further thresholds, given as on a command line, beside
+// those that it was judged by. The name of a scenario may omit what a matrix added to it.
+func AddThresholds(run *Run, texts []string) error {
+	var names []string
+	for _, s := range run.Scenarios {
+		for _, name := range []string{baseName(s.Name), s.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	for _, text := range texts {
+		scenario, expression, err := ParseThreshold(text, names)
+		if err != nil {
+			return err
+		}
+		threshold, err := CompileThreshold(expression)
+		if err != nil {
+			return err
+		}
+		for i := range run.Scenarios {
+			s := &run.Scenarios[i]
+			if scenario == allScenarios || scenario == s.Name || scenario == baseName(s.Name) {
+				s.Thresholds = append(s.Thresholds, CheckThresholds([]*Threshold{threshold}, s)...)
+			}
+		}
+	}
+	return nil
+}
+
+// baseName returns the name of a scenario without what a matrix or a choice of kernels added to it.
+func baseName(name string) string {
+	base, _, _ := strings.Cut(name, "@")
+	return base
+}
+
+// Failure is a reason why a run fails: a threshold that did not hold, or a regression.
+type Failure struct {
+	Scenario   string
+	Threshold  *Outcome // nil for a regression
+	Regression *Regression
+}
+
+func (f Failure) String() string {
+	if f.Regression != nil {
+		return "REGRESSION " + f.Regression.String()
+	}
+	return fmt.Sprintf("FAILED %s: %s (%s)", f.Scenario, f.Threshold.Expression, f.Threshold.Actual)
+}
+
+// Failures returns the thresholds of a run that did not hold, then its regressions.
+func Failures(run *Run) []Failure {
+	var list []Failure
+	for _, s := range run.Scenarios {
+		for i := range s.Thresholds {
+			if o := &s.Thresholds[i]; !o.Passed {
+				list = append(list, Failure{Scenario: s.Name, Threshold: o})
+			}
+		}
+	}
+	for i := range run.Regressions {
+		list = append(list, Failure{Scenario: run.Regressions[i].Scenario, Regression: &run.Regressions[i]})
+	}
+	return list
+}
+
+// Unmeasured returns a line for each part of a run without a valid measurement: its INVALID trials
+// with the first reason, and scenarios without any trial.
+func Unmeasured(run *Run) []string {
+	var list []string
+	for _, s := range run.Scenarios {
+		if len(s.Trials) == 0 {
+			list = append(list, "no trial of "+s.Name)
+		}
+		for _, t := range s.Trials {
+			if t.Verdict != Invalid {
+				continue
+			}
+			text := fmt.Sprintf("trial %d of %s", t.Number, s.Name)
+			if len(t.Invalid) > 0 {
+				reason, _, _ := strings.Cut(t.Invalid[0], "\n") // a console may follow
+				text += ": " + reason
+			}
+			list = append(list, text)
+		}
+	}
+	return list
 }

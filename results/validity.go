@@ -6,7 +6,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -144,25 +143,33 @@ func Validate(t *Trial, e Evidence) []Reason {
 func Reconcile(run *Run) {
 	for _, p := range []struct {
 		name  string
-		like  func(Configuration) string // trials for which it is equal must be alike
-		alone bool                       // only within a scenario
+		like  func(*Scenario) string // scenarios for which it is equal must be alike
 		value func(*Trial) string
 	}{
-		{"the kernel", func(c Configuration) string { return c.Kernel }, false,
-			func(t *Trial) string { return t.Kernel }},
-		{"the memory", func(c Configuration) string { return fmt.Sprint(c.Kernel, c.MemoryBytes, c.VCPUs) }, false,
-			func(t *Trial) string { return strconv.FormatInt(t.MemoryBytes>>20, 10) + " MiB" }},
-		{"nf_conntrack_max", nil, true, func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Max, 10) }},
-		{"nf_conntrack_buckets", nil, true, func(t *Trial) string { return strconv.FormatInt(t.Conntrack.Buckets, 10) }},
+		{
+			"the kernel", func(s *Scenario) string { return s.Configuration.Kernel },
+			func(t *Trial) string { return t.Kernel },
+		},
+		{
+			"the memory",
+			func(s *Scenario) string {
+				return fmt.Sprint(s.Configuration.Kernel, s.Configuration.MemoryBytes, s.Configuration.VCPUs)
+			},
+			func(t *Trial) string { return fmt.Sprint(t.MemoryBytes>>20, " MiB") },
+		},
+		{
+			"nf_conntrack_max", func(s *Scenario) string { return s.Name },
+			func(t *Trial) string { return fmt.Sprint(t.Conntrack.Max) },
+		},
+		{
+			"nf_conntrack_buckets", func(s *Scenario) string { return s.Name },
+			func(t *Trial) string { return fmt.Sprint(t.Conntrack.Buckets) },
+		},
 	} {
 		groups := map[string][]*Scenario{}
 		for i := range run.Scenarios {
-			s := &run.Scenarios[i]
-			key := s.Name
-			if !p.alone {
-				key = p.like(s.Configuration)
-			}
-			groups[key] = append(groups[key], s)
+			key := p.like(&run.Scenarios[i])
+			groups[key] = append(groups[key], &run.Scenarios[i])
 		}
 		for _, group := range groups {
 			reconcile(group, p.name, p.value)
@@ -173,9 +180,9 @@ func Reconcile(run *Run) {
 func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	votes := map[string]int{}
 	for _, s := range group {
-		for i := range s.Trials {
-			if s.Trials[i].Verdict != Invalid && len(s.Trials[i].Actions) == 0 {
-				votes[value(&s.Trials[i])]++
+		for t := range s.ValidTrials() {
+			if len(t.Actions) == 0 {
+				votes[value(t)]++
 			}
 		}
 	}
@@ -187,15 +194,14 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	})
 	right, tie := values[0], votes[values[0]] == votes[values[1]]
 	for _, s := range group {
-		for i := range s.Trials {
-			t := &s.Trials[i]
+		for t := range s.ValidTrials() {
 			got := value(t)
-			if t.Verdict == Invalid || len(t.Actions) > 0 || !tie && got == right {
+			if len(t.Actions) > 0 || !tie && got == right {
 				continue
 			}
-			reason := fmt.Sprintf("%s was %s, and %s in other trials that are to be like it", name, got, right)
+			reason := fmt.Sprintf("%s was %s, and %s in other trials that should be like it", name, got, right)
 			if tie {
-				reason = fmt.Sprintf("%s differs between trials that are to be alike: %s", name, strings.Join(values, ", "))
+				reason = fmt.Sprintf("%s differs between trials that should be alike: %s", name, strings.Join(values, ", "))
 			}
 			t.Invalidate(Reason{CodeUnlike, reason})
 			Judge(t, s.Configuration)

@@ -82,21 +82,21 @@ func Bytes(n int64) string {
 }
 
 // plural puts a count before its noun: "1 line", "12 lines".
-func plural(n int64, noun string) string {
+func plural(n int64, noun string) string { return counted(n, noun, noun+"s") }
+
+// counted puts a count before the word for one, or for another number.
+func counted(n int64, one, many string) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 " + one
 	}
-	return Count(n) + " " + noun + "s"
+	return Count(n) + " " + many
 }
 
 // list joins words as a sentence does: "a", "a and b", "a, b and c".
 func list(words []string) string {
-	switch len(words) {
-	case 0:
-		return ""
-	case 1:
-		return words[0]
-	default:
-		return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
 	}
+	return strings.Join(words[:last], ", ") + " and " + words[last]
 }

@@ -28,23 +28,19 @@ func entryDifferences(what, one, aName, a, bName, b string) []string {
 	as, okA := workloadEntries(a)
 	bs, okB := workloadEntries(b)
 	if !okA || !okB {
-		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(a), aName, orNone(b), bName)}
+		return []string{inBoth(what, aName, a, bName, b)}
 	}
 	if len(as) != len(bs) {
-		return []string{fmt.Sprintf("%s: %s in %s, %s in %s", what, entries(len(as)), aName, entries(len(bs)), bName)}
+		return []string{inBoth(what, aName, entries(len(as)), bName, entries(len(bs)))}
 	}
 	var list []string
 	for i := range as {
-		names := slices.Collect(maps.Keys(as[i]))
-		for name := range bs[i] {
-			if _, both := as[i][name]; !both {
-				names = append(names, name)
-			}
-		}
-		slices.Sort(names)
-		for _, name := range names {
+		all := maps.Clone(as[i])
+		maps.Copy(all, bs[i])
+		for _, name := range slices.Sorted(maps.Keys(all)) {
 			if x, y := as[i][name], bs[i][name]; x != y {
-				list = append(list, fmt.Sprintf("%s of %s %d of the %s: %s in %s, %s in %s", name, one, i+1, what, orNone(x), aName, orNone(y), bName))
+				setting := fmt.Sprintf("%s of %s %d of the %s", name, one, i+1, what)
+				list = append(list, inBoth(setting, aName, x, bName, y))
 			}
 		}
 	}

@@ -92,11 +92,8 @@ func moment(v *float64) float64 {
 // Values returns the metric's values in the valid trials of a scenario, in the order of the trials.
 func (m Metric) Values(s *results.Scenario) []float64 {
 	var values []float64
-	for i := range s.Trials {
-		if s.Trials[i].Verdict == results.Invalid {
-			continue
-		}
-		if v, ok := m.value(&s.Trials[i]); ok {
+	for t := range s.ValidTrials() {
+		if v, ok := m.value(t); ok {
 			values = append(values, v)
 		}
 	}

@@ -148,9 +148,8 @@ func (m Metric) worsened(before, after *results.Scenario, allowed float64, signi
 // attempts returns the median number of attempts of which the metric counts a part.
 func (m Metric) attempts(s *results.Scenario) float64 {
 	var values []float64
-	for i := range s.Trials {
-		t := &s.Trials[i]
-		if _, measured := m.value(t); !measured || t.Verdict == results.Invalid {
+	for t := range s.ValidTrials() {
+		if _, measured := m.value(t); !measured {
 			continue
 		}
 		n := t.Load.Offered

@@ -3,6 +3,7 @@
 package compare
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -96,7 +97,6 @@ func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	if unlike, ok := errors.AsType[*UnlikeError](err); ok {
 		_, err := align(names, runs, true)
 		unlike.LabsAlone = err == nil
-		return nil, unlike
 	}
 	if err != nil {
 		return nil, err
@@ -205,21 +205,14 @@ func group(name string, sides []*results.Scenario) Group {
 
 // verdictWords returns the verdicts of the valid trials, each once, the worst first.
 func verdictWords(s *results.Scenario) string {
+	trials := slices.SortedStableFunc(s.ValidTrials(), func(a, b *results.Trial) int {
+		return b.Verdict.Compare(a.Verdict)
+	})
 	var list []string
-	var verdicts []results.Verdict
-	for _, t := range s.Trials {
-		if t.Verdict != results.Invalid && !slices.Contains(verdicts, t.Verdict) {
-			verdicts = append(verdicts, t.Verdict)
-		}
+	for _, t := range trials {
+		list = append(list, string(t.Verdict))
 	}
-	slices.SortFunc(verdicts, func(a, b results.Verdict) int { return b.Compare(a) })
-	for _, v := range verdicts {
-		list = append(list, string(v))
-	}
-	if len(list) == 0 {
-		return "no valid trial"
-	}
-	return strings.Join(list, ", ")
+	return cmp.Or(strings.Join(slices.Compact(list), ", "), "no valid trial")
 }
 
 // settle corrects the p-values for multiple tests and notes where trials are too few. Cells whose
@@ -259,16 +252,14 @@ func (c *Comparison) settle() {
 // differences returns what makes two runs unlike, and the allowed differences that a reader must
 // know.
 func differences(aName string, a *results.Run, bName string, b *results.Run, acrossLabs bool) (unlike, notes []string) {
-	check := func(what, x, y string) {
-		if x != y {
-			unlike = append(unlike, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
+	into := func(list *[]string) func(what, x, y string) {
+		return func(what, x, y string) {
+			if x != y {
+				*list = append(*list, inBoth(what, aName, x, bName, y))
+			}
 		}
 	}
-	note := func(what, x, y string) {
-		if x != y {
-			notes = append(notes, fmt.Sprintf("%s: %s in %s, %s in %s", what, orNone(x), aName, orNone(y), bName))
-		}
-	}
+	check, note := into(&unlike), into(&notes)
 	lab := check
 	if acrossLabs {
 		lab = note
@@ -306,11 +297,9 @@ func differences(aName string, a *results.Run, bName string, b *results.Run, acr
 	return unlike, notes
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
+// inBoth words what two runs have, each under its name.
+func inBoth(what, aName, a, bName, b string) string {
+	return fmt.Sprintf("%s: %s in %s, %s in %s", what, cmp.Or(a, "none"), aName, cmp.Or(b, "none"), bName)
 }
 
 func settingWords(m map[string]string) string {
@@ -324,10 +313,8 @@ func settingWords(m map[string]string) string {
 
 // loadWords words the load of the valid trials of a scenario; empty when there is none.
 func loadWords(s *results.Scenario) string {
-	for _, t := range s.Trials {
-		if t.Verdict != results.Invalid {
-			return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
-		}
+	for t := range s.ValidTrials() {
+		return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
 	}
 	return ""
 }
