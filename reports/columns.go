@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/results"
@@ -122,39 +121,25 @@ func otherCounters() []string {
 
 func number(name, group, head string, value func(*results.Trial) int64) column {
 	f := func(t *results.Trial) (float64, bool) { return float64(value(t)), true }
-	return column{name: name, head: [2]string{group, head}, figure: f, cell: func(r row) string {
-		return r.cell(f, func(v float64) string { return results.Count(int64(math.Round(v))) })
-	}}
+	return formatted(name, group, head, f, func(v float64) string { return results.Count(int64(math.Round(v))) })
 }
 
 func figure(name, group, head string, value func(*results.Trial) (float64, bool)) column {
-	return column{name: name, head: [2]string{group, head}, figure: value, cell: func(r row) string {
-		return r.cell(value, results.Figure)
-	}}
+	return formatted(name, group, head, value, results.Figure)
 }
 
 func share(name, group string, value func(*results.Trial) (float64, bool)) column {
-	percent := func(t *results.Trial) (float64, bool) {
-		v, ok := value(t)
-		return v * 100, ok
-	}
-	return column{name: name, head: [2]string{group, "%"}, figure: percent, cell: func(r row) string {
-		return r.cell(percent, shareWords)
-	}}
+	return formatted(name, group, "%", value, func(v float64) string {
+		return strings.TrimSuffix(results.Percent(v), " %")
+	})
 }
 
-// shareWords rounds a percentage, but never a share above 0 to 0 nor one below 100 to 100.
-func shareWords(p float64) string {
-	switch {
-	case p > 0 && p < 0.1:
-		return "<0.1"
-	case p < 10 && p != 0:
-		return strconv.FormatFloat(p, 'f', 1, 64)
-	case p > 99 && p < 100:
-		return strconv.FormatFloat(math.Floor(p*10)/10, 'f', 1, 64)
-	default:
-		return strconv.FormatFloat(p, 'f', 0, 64)
-	}
+func formatted(
+	name, group, head string, value func(*results.Trial) (float64, bool), format func(float64) string,
+) column {
+	return column{name: name, head: [2]string{group, head}, figure: value, cell: func(r row) string {
+		return r.cell(value, format)
+	}}
 }
 
 func connect(name, head string, value func(results.Latency) float64) column {
@@ -180,14 +165,9 @@ func (c column) empty(list []row) bool {
 	if c.acted {
 		return !slices.ContainsFunc(list, row.acted)
 	}
-	for _, r := range list {
-		for _, v := range r.values(c.figure) {
-			if v != 0 {
-				return false
-			}
-		}
-	}
-	return true
+	return !slices.ContainsFunc(list, func(r row) bool {
+		return slices.ContainsFunc(r.values(c.figure), func(v float64) bool { return v != 0 })
+	})
 }
 
 func optional(v *float64) (float64, bool) {

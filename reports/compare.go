@@ -5,33 +5,26 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
+	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
 )
 
-// comparisonRenderers are the formats of a comparison by name.
-var comparisonRenderers = map[string]func(io.Writer, *compare.Comparison, Options) error{
+// comparisonFormats are the formats of [RenderComparison].
+var comparisonFormats = formats[*compare.Comparison]{
 	"json":     comparisonJSON,
 	"table":    comparisonTable,
 	"markdown": comparisonMarkdown,
 }
 
 // ComparisonFormats returns the names that [RenderComparison] accepts.
-func ComparisonFormats() []string { return sortedNames(comparisonRenderers) }
+func ComparisonFormats() []string { return comparisonFormats.names() }
 
 // RenderComparison writes a comparison of runs: for each scenario the figures of all runs side by
 // side, as medians with their spread, and how each differs from the first run with the corrected
 // p-value of the difference.
 func RenderComparison(w io.Writer, format string, c *compare.Comparison, o Options) error {
-	renderer, ok := comparisonRenderers[format]
-	if !ok {
-		return unknownFormat(format, ComparisonFormats())
-	}
-	if err := renderer(w, c, o); err != nil {
-		return fmt.Errorf("rendering the comparison as %s: %w", format, err)
-	}
-	return nil
+	return comparisonFormats.render(w, "the comparison", format, c, o)
 }
 
 // comparisonLines returns the cells of one group: a row for the verdict, then one for each metric.
@@ -82,46 +75,110 @@ func differenceWords(c compare.Cell) string {
 	}
 }
 
-func comparisonTable(w io.Writer, c *compare.Comparison, o Options) error {
-	var b bytes.Buffer
+func comparisonTable(b *bytes.Buffer, c *compare.Comparison, o Options) error {
 	for _, g := range c.Groups {
 		lines := comparisonLines(c, g)
-		list := make([]row, len(lines[0].cells))
-		if err := grid(&b, lines, list, false); err != nil {
+		if err := grid(b, lines, make([]row, len(lines[0].cells)), false); err != nil {
 			return err
 		}
 		b.WriteByte('\n')
 	}
-	width := o.Width
-	if width == 0 {
-		width = defaultWidth
+	for _, note := range comparisonNotes(c) {
+		paragraph(b, "note: ", note, o.width())
 	}
-	width = max(width, minWidth)
-	for _, note := range append(comparisonNotes(c), c.Notes...) {
-		paragraph(&b, "note: ", note, width)
-	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return nil
 }
 
-func comparisonMarkdown(w io.Writer, c *compare.Comparison, _ Options) error {
-	var b strings.Builder
+func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 	for _, g := range c.Groups {
 		lines := comparisonLines(c, g)
-		fmt.Fprintf(&b, "### %s\n\n", markdownText(g.Name))
-		lines[0].name = "figure"
-		markdownGrid(&b, lines)
+		fmt.Fprintf(b, "### %s\n\n", markdownText(g.Name))
+		markdownGrid(b, lines)
 	}
-	for _, note := range append(comparisonNotes(c), c.Notes...) {
-		fmt.Fprintf(&b, "> %s\n>\n", markdownText(note))
+	for _, note := range comparisonNotes(c) {
+		fmt.Fprintf(b, "> %s\n>\n", markdownText(note))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return nil
 }
 
+// comparisonNotes says how to read the figures, then what the comparison itself notes.
 func comparisonNotes(c *compare.Comparison) []string {
-	return []string{
-		fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are from %s, by the Mann-Whitney U test with Holm's correction over all cells; ~: not significant (p >= %.2f), =: all trials are equal",
-			c.Sides[0], compare.Alpha),
+	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are from %s, "+
+		"by the Mann-Whitney U test with Holm's correction over all cells; "+
+		"~: not significant (p >= %.2f), =: all trials are equal", c.Sides[0], compare.Alpha)
+	return append([]string{reading}, c.Notes...)
+}
+
+// The JSON form of a comparison. A figure that does not exist is null: the median of no trials, of
+// a time that never came (n says which), a spread around 0, a change from 0.
+type (
+	jsonComparison struct {
+		Runs      []string    `json:"runs"` // the first is the base
+		Scenarios []jsonGroup `json:"scenarios"`
+		Alpha     float64     `json:"alpha"` // level of significance, for all cells together
+		// TooFew says that there are too few trials for any difference to be significant.
+		TooFew bool     `json:"too_few"`
+		Notes  []string `json:"notes"`
 	}
+	jsonGroup struct {
+		Name     string       `json:"name"`
+		Verdicts []string     `json:"verdicts"` // of each run
+		Metrics  []jsonMetric `json:"metrics"`
+	}
+	jsonMetric struct {
+		Name string     `json:"name"` // path in run.json
+		Unit string     `json:"unit,omitempty"`
+		Runs []jsonCell `json:"runs"`
+	}
+	jsonCell struct {
+		N      int      `json:"n"` // valid trials
+		Median *float64 `json:"median"`
+		Spread *float64 `json:"spread"` // share of the median by which the farthest trial differs
+		*jsonDifference
+	}
+	// jsonDifference is the difference from the base run, by the Mann-Whitney U test.
+	jsonDifference struct {
+		Change      *float64 `json:"change"` // of the median, as a share of the base's
+		P           float64  `json:"p"`
+		Adjusted    float64  `json:"p_adjusted"` // after Holm's correction over all cells
+		Significant bool     `json:"significant"`
+		Difference  string   `json:"difference"` // as the table shows it
+	}
+)
+
+func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
+	doc := jsonComparison{
+		Runs: c.Sides, Scenarios: []jsonGroup{}, Alpha: compare.Alpha, TooFew: c.TooFew,
+		Notes: append([]string{}, c.Notes...),
+	}
+	for _, g := range c.Groups {
+		group := jsonGroup{Name: g.Name, Verdicts: g.Verdicts, Metrics: []jsonMetric{}}
+		for _, row := range g.Rows {
+			metric := jsonMetric{Name: row.Metric.Name, Unit: row.Metric.Unit}
+			for i, cell := range row.Cells {
+				j := jsonCell{N: cell.N, Median: number64(cell.Median), Spread: number64(cell.Spread)}
+				if i > 0 {
+					adjusted := cell.Adjusted
+					if cell.Constant || cell.N == 0 || row.Cells[0].N == 0 { // no test was made
+						adjusted = 1
+					}
+					j.jsonDifference = &jsonDifference{
+						Change: number64(cell.Change), P: cell.P, Adjusted: adjusted, Significant: cell.Significant, Difference: delta(cell),
+					}
+				}
+				metric.Runs = append(metric.Runs, j)
+			}
+			group.Metrics = append(group.Metrics, metric)
+		}
+		doc.Scenarios = append(doc.Scenarios, group)
+	}
+	return results.WriteJSON(b, doc)
+}
+
+// number64 returns nil for NaN and infinity.
+func number64(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
 }

@@ -1,9 +1,8 @@
 package reports
 
 import (
+	"bytes"
 	"encoding/csv"
-	"fmt"
-	"io"
 
 	"github.com/ctload/ctload/results"
 )
@@ -11,14 +10,10 @@ import (
 // renderCSV writes a row for each trial, the invalid ones too (their verdict says so), with a
 // header of the figures' paths in run.json: raw values, no medians, for a spreadsheet or a data
 // frame. The format is RFC 4180 with LF ends of line.
-func renderCSV(w io.Writer, run *results.Run, _ Options) error {
-	out := csv.NewWriter(w)
-	header := []string{"experiment", "scenario"}
+func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
+	records := [][]string{{"experiment", "scenario"}}
 	for _, c := range results.Flatten(&results.Trial{}) {
-		header = append(header, c.Path)
-	}
-	if err := out.Write(header); err != nil {
-		return fmt.Errorf("writing the header: %w", err)
+		records[0] = append(records[0], c.Path)
 	}
 	for _, s := range run.Scenarios {
 		for i := range s.Trials {
@@ -26,11 +21,8 @@ func renderCSV(w io.Writer, run *results.Run, _ Options) error {
 			for _, c := range results.Flatten(&s.Trials[i]) {
 				record = append(record, c.Value)
 			}
-			if err := out.Write(record); err != nil {
-				return fmt.Errorf("writing trial %d of %s: %w", s.Trials[i].Number, s.Name, err)
-			}
+			records = append(records, record)
 		}
 	}
-	out.Flush()
-	return out.Error()
+	return csv.NewWriter(b).WriteAll(records)
 }

@@ -11,46 +11,30 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// fieldRenderers are the formats of [Fields] by name.
-var fieldRenderers = map[string]func(io.Writer, []results.Field, Options) error{
-	"table":    fieldTable,
-	"json":     fieldJSON,
-	"markdown": fieldPage,
+// fieldFormats are the formats of [Fields].
+var fieldFormats = formats[[]results.Field]{
+	"table": fieldTable, "json": asJSON[[]results.Field], "markdown": fieldPage,
 }
 
 // Fields writes what thresholds may name: as text, as JSON, or as the page docs/fields.md.
 func Fields(w io.Writer, format string, fields []results.Field, o Options) error {
-	render, ok := fieldRenderers[format]
-	if !ok {
-		return unknownFormat(format, sortedNames(fieldRenderers))
-	}
-	return render(w, fields, o)
+	return fieldFormats.render(w, "the fields", format, fields, o)
 }
 
-func fieldJSON(w io.Writer, fields []results.Field, _ Options) error {
-	return writeJSON(w, fields)
-}
-
-func fieldTable(w io.Writer, fields []results.Field, o Options) error {
-	width := max(minWidth, o.Width)
-	if o.Width == 0 {
-		width = defaultWidth
-	}
-	indent := 0
+func fieldTable(b *bytes.Buffer, fields []results.Field, o Options) error {
+	width, indent := o.width(), 0
 	for _, f := range fields {
 		indent = max(indent, len(f.Name))
 	}
 	indent = min(indent, width/2)
-	var b bytes.Buffer
 	for _, f := range fields {
 		about := f.Meaning
 		if f.Unit != "" {
 			about += " [" + f.Unit + "]"
 		}
-		paragraph(&b, fmt.Sprintf("%-*s  ", indent, f.Name), about, width)
+		paragraph(b, fmt.Sprintf("%-*s  ", indent, f.Name), about, width)
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return nil
 }
 
 // pageHead begins docs/fields.md.
@@ -66,19 +50,17 @@ run.json. The page is made from the program's own types
 (` + "`go test ./reports -run FieldsPage -update`" + `).
 `
 
-func fieldPage(w io.Writer, fields []results.Field, _ Options) error {
-	var b bytes.Buffer
+func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 	b.WriteString(pageHead)
 	group := ""
 	for _, f := range inGroups(fields) {
 		if of := groupOf(f); of != group {
 			group = of
-			fmt.Fprintf(&b, "\n## %s\n\n| field | kind | unit | meaning |\n|---|---|---|---|\n", group)
+			fmt.Fprintf(b, "\n## %s\n\n| field | kind | unit | meaning |\n|---|---|---|---|\n", group)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, f.Unit, strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(f.Meaning))
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, f.Unit, strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(f.Meaning))
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return nil
 }
 
 // groupOf returns the object that a field is in.

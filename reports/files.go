@@ -29,7 +29,7 @@ func ParseFiles(texts []string) ([]File, error) {
 		if !ok || path == "" {
 			return nil, fmt.Errorf("report %q: it is FORMAT=FILE, as junit=report.xml", text)
 		}
-		if err := check(format); err != nil {
+		if err := runFormats.check(format); err != nil {
 			return nil, fmt.Errorf("report %q: %w", text, err)
 		}
 		path = filepath.Clean(path)

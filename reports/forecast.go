@@ -2,7 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -15,24 +14,12 @@ import (
 // the table that would carry the load of each that overflows or comes near. With format "json" it
 // writes the list of [results.Forecast] itself.
 func Forecast(w io.Writer, format string, list []results.Forecast, o Options) error {
-	switch format {
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(list)
-	case "table":
-		return forecastTable(w, list, o)
-	default:
-		return unknownFormat(format, []string{"json", "table"})
-	}
+	return formats[[]results.Forecast]{
+		"json": asJSON[[]results.Forecast], "table": forecastTable,
+	}.render(w, "the forecast", format, list, o)
 }
 
-func forecastTable(w io.Writer, list []results.Forecast, o Options) error {
-	width := o.Width
-	if width == 0 {
-		width = defaultWidth
-	}
-	width = max(width, minWidth)
+func forecastTable(out *bytes.Buffer, list []results.Forecast, o Options) error {
 	columns := []struct {
 		head [2]string
 		cell func(results.Forecast) string
@@ -67,8 +54,7 @@ func forecastTable(w io.Writer, list []results.Forecast, o Options) error {
 			lines[i].cells = append(lines[i].cells, c.cell(f))
 		}
 	}
-	var out bytes.Buffer
-	if err := grid(&out, lines, make([]row, len(list)), false); err != nil {
+	if err := grid(out, lines, make([]row, len(list)), false); err != nil {
 		return err
 	}
 	for _, group := range alike(list) {
@@ -82,18 +68,17 @@ func forecastTable(w io.Writer, list []results.Forecast, o Options) error {
 			names = append(names, list[i].Scenario)
 		}
 		out.WriteByte('\n')
-		paragraph(&out, "", strings.Join(names, ", ")+": "+words, width)
+		paragraph(out, "", strings.Join(names, ", ")+": "+words, o.width())
 		if f.Plan != nil {
 			for _, s := range f.Plan.Sysctl {
-				fmt.Fprintln(&out, "    "+s)
+				fmt.Fprintln(out, "    "+s)
 			}
 			for _, note := range f.Plan.Notes {
-				paragraph(&out, "  - ", note, width)
+				paragraph(out, "  - ", note, o.width())
 			}
 		}
 	}
-	_, err := w.Write(out.Bytes())
-	return err
+	return nil
 }
 
 // alike groups the scenarios with the same comment, by their indices.

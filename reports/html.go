@@ -2,11 +2,11 @@ package reports
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -80,22 +80,21 @@ type latencyRow struct {
 // renderHTML writes the run as one page that needs nothing else: no network, no other file. The
 // charts need o.Series; without it, or without JavaScript, the page still has all its words and
 // tables.
-func renderHTML(w io.Writer, run *results.Run, o Options) error {
+func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	list := rows(run)
 	comparison, err := differencesOf(run, list)
 	if err != nil {
 		return err
 	}
 	d := pageData{
-		Title: run.Experiment, Summary: run.Summary,
+		Title: cmp.Or(run.Experiment, "ctload"), Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
 		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
-		Notes:      append(append([]string{}, run.Warnings...), footnotes(run, list)...),
+		Notes:      slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
 		Plot:       []plotScenario{},
 		Judgements: judgements(run), Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
-		Table: tableOf("", list, wideLines(list)), Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
+		Table: tableOf("", list, layout(list)), Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
-	d.Notes = append(d.Notes, comparison.notes...)
 	if o.Series != nil {
 		text, err := o.Series.Experiment()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -104,9 +103,6 @@ func renderHTML(w io.Writer, run *results.Run, o Options) error {
 		d.Experiment = strings.TrimSpace(string(text))
 	}
 	d.Outcome, d.OutcomeClass = outcomeOf(run)
-	if d.Title == "" {
-		d.Title = "ctload"
-	}
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
 	}
@@ -119,12 +115,7 @@ func renderHTML(w io.Writer, run *results.Run, o Options) error {
 	if err := fillPlot(&d, run, list, o.Series); err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if err := page.Execute(&b, d); err != nil {
-		return err
-	}
-	_, err = w.Write(b.Bytes())
-	return err
+	return page.Execute(b, d)
 }
 
 func storyOf(r row, t told) pageStory {
@@ -142,11 +133,6 @@ func verdictClass(r row) string {
 	}
 	v, _ := r.verdict()
 	return string(v)
-}
-
-func wideLines(list []row) []line {
-	lines, _ := layout(list, 0, true)
-	return lines
 }
 
 // tableOf fills a table with lines, of which the first is the scenarios' names.
@@ -243,13 +229,7 @@ func facts(run *results.Run) [][2]string {
 	if run.Seconds > 0 {
 		list = append(list, [2]string{"took", (time.Duration(run.Seconds*10) * time.Second / 10).String()})
 	}
-	var kept [][2]string
-	for _, f := range list {
-		if f[1] != "" {
-			kept = append(kept, f)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(list, func(fact [2]string) bool { return fact[1] == "" })
 }
 
 // loadWords formats load averages over 1, 5 and 15 minutes.
@@ -265,13 +245,9 @@ func loadWords(averages []float64) string {
 func moreModules(s results.Scenario, common []string) []string {
 	var more []string
 	for _, t := range s.Trials {
-		for _, name := range t.Modules {
-			if !slices.Contains(common, name) && !slices.Contains(more, name) {
-				more = append(more, name)
-			}
-		}
+		more = addNew(more, t.Modules...)
 	}
-	return more
+	return slices.DeleteFunc(more, func(name string) bool { return slices.Contains(common, name) })
 }
 
 // commands returns the commands that repeat the run, and that render it again.

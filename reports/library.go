@@ -15,22 +15,20 @@ import (
 // Catalogue writes the available experiments in groups: as text, or as JSON. Without a width each
 // experiment has one line, for programs that read lines.
 func Catalogue(w io.Writer, format string, list []results.Description, o Options) error {
-	switch format {
-	case "json":
-		return writeJSON(w, list)
-	case "table":
-	default:
-		return unknownFormat(format, []string{"json", "table"})
-	}
+	return formats[[]results.Description]{
+		"json": asJSON[[]results.Description], "table": catalogueTable,
+	}.render(w, "the experiments", format, list, o)
+}
+
+func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) error {
 	width := math.MaxInt
 	if o.Width > 0 {
-		width = max(minWidth, o.Width)
+		width = o.width()
 	}
 	indent := 0
 	for _, d := range list {
 		indent = max(indent, runewidth.StringWidth(d.Name)+gap)
 	}
-	var b bytes.Buffer
 	title := ""
 	for _, d := range list {
 		if d.Title != title {
@@ -38,22 +36,18 @@ func Catalogue(w io.Writer, format string, list []results.Description, o Options
 				b.WriteByte('\n')
 			}
 			title = d.Title
-			fmt.Fprintln(&b, emphasis(title, o.Color))
+			fmt.Fprintln(b, emphasis(title, o.Color))
 		}
 		label := runewidth.FillRight(d.Name, indent) + fmt.Sprintf("%7s%*s", about(d.Seconds), gap, "")
-		paragraph(&b, label, d.Summary, width)
+		paragraph(b, label, d.Summary, width)
 	}
 	b.WriteString("\nThe times are estimates without KVM; boots are quicker with it.\n")
-	_, err := w.Write(b.Bytes())
-	return err
+	return nil
 }
 
 // Brief writes what one experiment is about, in a screen.
 func Brief(w io.Writer, d results.Description, o Options) error {
-	width := defaultWidth
-	if o.Width > 0 {
-		width = max(minWidth, o.Width)
-	}
+	width := o.width()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s  (%s; about %s without KVM)\n", emphasis(printable(d.Name), o.Color), d.Group, about(d.Seconds))
 	paragraph(&b, "", d.Summary, width)
@@ -95,7 +89,7 @@ func Hits(w io.Writer, hits []results.Hit, o Options) error {
 	for _, h := range hits {
 		line := runewidth.FillRight(h.Group, groups+gap) + runewidth.FillRight(place(h), names+gap) + printable(h.Where+": "+h.Text)
 		if o.Width > 0 {
-			line = runewidth.Truncate(line, max(minWidth, o.Width), "...")
+			line = runewidth.Truncate(line, o.width(), "...")
 		}
 		fmt.Fprintln(&b, line)
 	}
@@ -113,4 +107,40 @@ func about(seconds float64) string {
 	default:
 		return fmt.Sprintf("%.0f min", math.Ceil(minutes))
 	}
+}
+
+// TimeLine writes what a trial of each scenario will do: as text, or as JSON.
+func TimeLine(w io.Writer, format string, lines []results.TimeLine, o Options) error {
+	switch format {
+	case "json":
+		return results.WriteJSON(w, lines)
+	case "", "table":
+	default:
+		return fmt.Errorf("a time line is printed as table or json, not as %s", format)
+	}
+	width := o.width()
+	var b bytes.Buffer
+	for _, line := range lines {
+		b.WriteString(emphasis(printable(line.Scenario), o.Color))
+		b.WriteByte('\n')
+		if len(line.Steady) > 0 {
+			paragraph(&b, "  normal: ", strings.Join(line.Steady, "; "), width)
+		}
+		indent := 0
+		for _, p := range line.Points {
+			indent = max(indent, runewidth.StringWidth(p.When))
+		}
+		indent = min(indent, width/2)
+		for _, p := range line.Points {
+			mark := "  "
+			if p.Action {
+				mark = "* "
+			}
+			paragraph(&b, "  "+runewidth.FillLeft(printable(p.When), indent)+"  "+mark, p.What, width)
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("Times count from the start of the load; * is an action. Nothing was booted.\n")
+	_, err := w.Write(b.Bytes())
+	return err
 }

@@ -1,8 +1,8 @@
 package reports
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/ctload/ctload/results"
@@ -14,67 +14,65 @@ const markdownWidth = 110
 
 // renderMarkdown writes the run for a pull request or a wiki: whether it passed, the table, and the
 // text beneath it (GitHub's flavour, which GitLab reads as well).
-func renderMarkdown(w io.Writer, run *results.Run, _ Options) error {
-	var b strings.Builder
+func renderMarkdown(b *bytes.Buffer, run *results.Run, _ Options) error {
 	list := rows(run)
-	fmt.Fprintf(&b, "## %s\n\n", markdownText(run.Experiment))
+	fmt.Fprintf(b, "## %s\n\n", markdownText(run.Experiment))
 	if run.Summary != "" {
-		fmt.Fprintf(&b, "%s\n\n", markdownText(run.Summary))
+		fmt.Fprintf(b, "%s\n\n", markdownText(run.Summary))
 	}
 	if run.Interrupted {
-		fmt.Fprintf(&b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
+		fmt.Fprintf(b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
 	}
 	word, kind := outcomeOf(run)
 	mark := map[string]string{outcomeInvalid: "⚠️ ", outcomeFailed: "❌ ", outcomePassed: "✅ "}[kind]
-	fmt.Fprintf(&b, "**%s%s**\n\n", mark, word)
+	fmt.Fprintf(b, "**%s%s**\n\n", mark, word)
 	for _, line := range judgements(run) {
 		mark := ""
 		if line.Bad {
 			mark = "❌ "
 		}
-		fmt.Fprintf(&b, "- %s%s\n", mark, markdownText(line.Text))
+		fmt.Fprintf(b, "- %s%s\n", mark, markdownText(line.Text))
 	}
 	b.WriteString("\n")
-	markdownTable(&b, list)
+	markdownTable(b, list)
 	comparison, err := differencesOf(run, list)
 	if err != nil {
 		return err
 	}
 	if len(comparison.lines) > 0 {
-		fmt.Fprintf(&b, "%s\n\n", markdownText(comparison.title))
-		markdownGrid(&b, comparison.lines)
+		fmt.Fprintf(b, "%s\n\n", markdownText(comparison.title))
+		markdownGrid(b, comparison.lines)
 	}
 	for _, t := range tell(list) {
-		fmt.Fprintf(&b, "- **%s**: %s\n", markdownText(t.name), markdownText(strings.Join(t.lines, " ")))
+		fmt.Fprintf(b, "- **%s**: %s\n", markdownText(t.name), markdownText(strings.Join(t.lines, " ")))
 	}
-	fmt.Fprintf(&b, "\n%s\n", markdownText(environment(run)))
+	fmt.Fprintf(b, "\n%s\n", markdownText(environment(run)))
 	for _, text := range run.Warnings {
-		fmt.Fprintf(&b, "\n> **Warning:** %s\n", markdownText(text))
+		fmt.Fprintf(b, "\n> **Warning:** %s\n", markdownText(text))
 	}
 	for _, text := range append(footnotes(run, list), comparison.notes...) {
-		fmt.Fprintf(&b, "\n> %s\n", markdownText(text))
+		fmt.Fprintf(b, "\n> %s\n", markdownText(text))
 	}
-	_, err = io.WriteString(w, b.String())
-	return err
+	return nil
 }
 
-func markdownTable(b *strings.Builder, list []row) {
+func markdownTable(b *bytes.Buffer, list []row) {
 	if len(list) == 0 {
 		b.WriteString("No scenario was run.\n\n")
 		return
 	}
-	lines, dropped := layout(list, markdownWidth, false)
+	all := layout(list)
+	lines, dropped := fit(all, markdownWidth)
 	markdownGrid(b, lines)
 	if len(dropped) > 0 {
-		lines, _ = layout(list, 0, true)
 		b.WriteString("<details><summary>All figures</summary>\n\n")
-		markdownGrid(b, lines)
+		markdownGrid(b, all)
 		b.WriteString("</details>\n\n")
 	}
 }
 
 // markdownGrid writes columns as a table.
-func markdownGrid(b *strings.Builder, lines []line) {
+func markdownGrid(b *bytes.Buffer, lines []line) {
 	b.WriteString("|")
 	for _, l := range lines {
 		fmt.Fprintf(b, " %s |", markdownText(l.name))

@@ -2,7 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -13,24 +12,10 @@ import (
 // load, side by side, the lines for /etc/sysctl.d, and the reasons. With format "json" it writes
 // the [results.Plan] itself.
 func Plan(w io.Writer, format string, p results.Plan, o Options) error {
-	switch format {
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(p)
-	case "table":
-		return planTable(w, p, o)
-	default:
-		return unknownFormat(format, []string{"json", "table"})
-	}
+	return formats[results.Plan]{"json": asJSON[results.Plan], "table": planTable}.render(w, "the plan", format, p, o)
 }
 
-func planTable(w io.Writer, p results.Plan, o Options) error {
-	width := o.Width
-	if width == 0 {
-		width = defaultWidth
-	}
-	width = max(width, minWidth)
+func planTable(out *bytes.Buffer, p results.Plan, o Options) error {
 	lines := []line{
 		{column: column{name: "figure", head: [2]string{"", ""}, left: true}},
 		{column: column{name: "default", head: [2]string{"the kernel's", "own table"}}},
@@ -53,22 +38,20 @@ func planTable(w io.Writer, p results.Plan, o Options) error {
 	}
 	add("memory at the peak", results.Bytes(a.MemoryBytes), results.Bytes(b.MemoryBytes))
 	add("memory when full", results.Bytes(p.DefaultMemory), fmt.Sprintf("%s (%s of RAM)", results.Bytes(p.Memory), results.Percent(p.MemoryPart)))
-	var out bytes.Buffer
-	if err := grid(&out, lines, make([]row, len(lines[0].cells)), false); err != nil {
+	if err := grid(out, lines, make([]row, len(lines[0].cells)), false); err != nil {
 		return err
 	}
 	out.WriteByte('\n')
 	for _, s := range p.Sysctl {
-		fmt.Fprintln(&out, s)
+		fmt.Fprintln(out, s)
 	}
 	if len(p.Sysctl) > 0 {
 		out.WriteByte('\n')
 	}
 	for _, note := range p.Notes {
-		paragraph(&out, "- ", note, width)
+		paragraph(out, "- ", note, o.width())
 	}
-	_, err := w.Write(out.Bytes())
-	return err
+	return nil
 }
 
 func filled(peak, limit int64) string {
@@ -79,11 +62,11 @@ func filled(peak, limit int64) string {
 }
 
 func fullAfter(p results.Prediction) string {
-	if p.SecondsToFull == nil {
-		if p.Overflow > 0 {
-			return "at once"
-		}
-		return "never"
+	switch {
+	case p.SecondsToFull != nil:
+		return results.Figure(*p.SecondsToFull) + " s"
+	case p.Overflow > 0:
+		return "at once"
 	}
-	return results.Figure(*p.SecondsToFull) + " s"
+	return "never"
 }

@@ -21,6 +21,8 @@
 package reports
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -42,10 +44,16 @@ type Options struct {
 	Series SeriesSource
 }
 
-// renderers are the formats by name.
-var renderers = map[string]func(io.Writer, *results.Run, Options) error{
+// width returns the columns of the terminal that a text may fill.
+func (o Options) width() int { return max(minWidth, cmp.Or(o.Width, defaultWidth)) }
+
+// formats are the functions that write one kind of document, by the names of their formats.
+type formats[D any] map[string]func(*bytes.Buffer, D, Options) error
+
+// runFormats are the formats of [Render].
+var runFormats = formats[*results.Run]{
 	"table":    renderTable,
-	"json":     renderJSON,
+	"json":     func(b *bytes.Buffer, run *results.Run, _ Options) error { return results.Encode(b, run) },
 	"markdown": renderMarkdown,
 	"csv":      renderCSV,
 	"junit":    renderJUnit,
@@ -53,33 +61,41 @@ var renderers = map[string]func(io.Writer, *results.Run, Options) error{
 }
 
 // Formats returns the names that [Render] accepts, in alphabetical order.
-func Formats() []string { return sortedNames(renderers) }
+func Formats() []string { return runFormats.names() }
 
-func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func (f formats[D]) names() []string { return slices.Sorted(maps.Keys(f)) }
 
-// check returns an error that names the nearest format when format is not one of [Formats]. It lets
-// a command refuse a misspelt format before hours of measurement.
-func check(format string) error {
-	if _, ok := renderers[format]; ok {
+// check returns an error that names the nearest format when format is unknown. It lets a command
+// refuse a misspelt format before hours of measurement.
+func (f formats[D]) check(format string) error {
+	if _, ok := f[format]; ok {
 		return nil
 	}
-	return unknownFormat(format, Formats())
+	return fmt.Errorf("unknown format %q%s", format, spelling.Hint(format, f.names()))
 }
 
-func unknownFormat(format string, names []string) error {
-	return fmt.Errorf("unknown format %q%s", format, spelling.Hint(format, names))
-}
-
-// Render writes the run in the given format.
-func Render(w io.Writer, format string, run *results.Run, o Options) error {
-	if err := check(format); err != nil {
+// render writes a document, or nothing of it after an error; what names the document in errors.
+func (f formats[D]) render(w io.Writer, what, format string, document D, o Options) error {
+	if err := f.check(format); err != nil {
 		return err
 	}
-	if err := renderers[format](w, run, o); err != nil {
-		return fmt.Errorf("rendering the run as %s: %w", format, err)
+	var b bytes.Buffer
+	err := f[format](&b, document, o)
+	if err == nil {
+		_, err = w.Write(b.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("rendering %s as %s: %w", what, format, err)
 	}
 	return nil
 }
 
-// renderJSON writes the document that run.json holds.
-func renderJSON(w io.Writer, run *results.Run, _ Options) error { return results.Encode(w, run) }
+// asJSON writes a document as readable JSON.
+func asJSON[D any](b *bytes.Buffer, document D, _ Options) error {
+	return results.WriteJSON(b, document)
+}
+
+// Render writes the run in the given format.
+func Render(w io.Writer, format string, run *results.Run, o Options) error {
+	return runFormats.render(w, "the run", format, run, o)
+}

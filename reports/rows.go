@@ -52,30 +52,20 @@ func (r row) verdict() (v results.Verdict, n int) {
 	if len(r.valid) == 0 {
 		return results.Invalid, 0
 	}
-	v = r.valid[0].Verdict
-	for _, t := range r.valid {
-		if t.Verdict.Worse(v) {
-			v = t.Verdict
-		}
-	}
-	for _, t := range r.valid {
-		if t.Verdict == v {
-			n++
-		}
-	}
-	return v, n
+	v = slices.MaxFunc(r.valid, func(a, b results.Trial) int { return a.Verdict.Compare(b.Verdict) }).Verdict
+	return v, len(r.having(v))
+}
+
+// having returns the valid trials with a verdict.
+func (r row) having(v results.Verdict) []results.Trial {
+	return slices.DeleteFunc(slices.Clone(r.valid), func(t results.Trial) bool { return t.Verdict != v })
 }
 
 // typical returns the trial that represents the scenario: of those with its verdict, the one whose
 // number of failures is nearest to their median.
 func (r row) typical() (results.Trial, bool) {
 	v, _ := r.verdict()
-	var of []results.Trial
-	for _, t := range r.valid {
-		if t.Verdict == v {
-			of = append(of, t)
-		}
-	}
+	of := r.having(v)
 	if len(of) == 0 {
 		return results.Trial{}, false
 	}

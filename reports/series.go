@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"iter"
 	"math"
 
 	"github.com/ctload/ctload/results"
@@ -37,9 +38,7 @@ func thin(samples []results.Sample, n int) []results.Sample {
 		return samples
 	}
 	var kept []results.Sample
-	size := float64(len(samples)) / (float64(n) / 2)
-	for from := 0.0; int(from) < len(samples); from += size {
-		stretch := samples[int(from):min(len(samples), int(from+size))]
+	for stretch := range stretches(samples, n) {
 		low, high := 0, 0
 		for i, s := range stretch {
 			if s.Count < stretch[low].Count {
@@ -48,9 +47,6 @@ func thin(samples []results.Sample, n int) []results.Sample {
 			if s.Count >= stretch[high].Count {
 				high = i
 			}
-		}
-		if len(stretch) == 0 {
-			continue
 		}
 		kept = append(kept, stretch[min(low, high)])
 		if low != high {
@@ -66,6 +62,18 @@ func thin(samples []results.Sample, n int) []results.Sample {
 	return kept
 }
 
+// stretches divides a list into n/2 parts in their order.
+func stretches[T any](list []T, n int) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		size := float64(len(list)) / (float64(n) / 2)
+		for from := 0.0; int(from) < len(list); from += size {
+			if !yield(list[int(from):min(len(list), int(from+size))]) {
+				return
+			}
+		}
+	}
+}
+
 // thinProbes leaves at most about n attempts: of each stretch the slowest answer and, if there is
 // one, a lost probe.
 func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
@@ -73,10 +81,8 @@ func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
 		return probes
 	}
 	var kept []results.ProbeSample
-	size := float64(len(probes)) / (float64(n) / 2)
-	for from := 0.0; int(from) < len(probes); from += size {
+	for stretch := range stretches(probes, n) {
 		slowest, lost := -1, -1
-		stretch := probes[int(from):min(len(probes), int(from+size))]
 		for i, p := range stretch {
 			switch {
 			case !p.OK:
@@ -234,4 +240,52 @@ func marks(t *results.Trial) []mark {
 		list = append(list, mark{t.Seconds + *c.SecondsToRecover, "recovered"})
 	}
 	return list
+}
+
+// barsPerDistribution is how many bars of a latency distribution a page may hold.
+const barsPerDistribution = 1_500
+
+// plotLatency is a latency distribution in the page's form: all bars of the histogram where there
+// is one, and the percentiles otherwise. Values are in microseconds, each the difference from the
+// one before.
+type plotLatency struct {
+	Count  int64   `json:"count"`
+	P50    float64 `json:"p50"`
+	P90    float64 `json:"p90"`
+	P99    float64 `json:"p99"`
+	P999   float64 `json:"p999"`
+	Max    float64 `json:"max"`
+	Micros []int64 `json:"us,omitempty"`
+	Counts []int64 `json:"n,omitempty"`
+}
+
+func plotLatencyOf(l results.Latency, bars []results.Bar) *plotLatency {
+	if l.Count == 0 {
+		return nil
+	}
+	p := &plotLatency{Count: l.Count, P50: l.P50, P90: l.P90, P99: l.P99, P999: l.P999, Max: l.Max}
+	bars = thinBars(bars, barsPerDistribution)
+	p.Micros = steps(bars, func(b results.Bar) int64 { return int64(math.Round(b.Millis * 1000)) })
+	for _, b := range bars {
+		p.Counts = append(p.Counts, b.Count)
+	}
+	return p
+}
+
+// thinBars joins neighbours until at most n bars are left, the most common latencies first: the
+// tail matters most. It shortens no latency and loses none.
+func thinBars(bars []results.Bar, n int) []results.Bar {
+	for len(bars) > n {
+		tail := len(bars) - n/3
+		var joined []results.Bar
+		for i := 0; i < tail; i += 2 {
+			b := bars[i]
+			if i+1 < tail {
+				b = results.Bar{Millis: bars[i+1].Millis, Count: b.Count + bars[i+1].Count}
+			}
+			joined = append(joined, b)
+		}
+		bars = append(joined, bars[tail:]...)
+	}
+	return bars
 }

@@ -3,7 +3,6 @@ package reports
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -24,25 +23,22 @@ const (
 // renderTable writes the table for a terminal: a row for each scenario, then for each what happened
 // in words, what the figures depend on, and footnotes. It drops columns that do not fit in the
 // order that the package documentation states.
-func renderTable(w io.Writer, run *results.Run, o Options) error {
-	width := o.Width
-	if width == 0 {
-		width = defaultWidth
-	}
-	width = max(width, minWidth)
+func renderTable(b *bytes.Buffer, run *results.Run, o Options) error {
+	width := o.width()
 	list := rows(run)
-	cells, dropped := layout(list, width, o.Wide)
-
-	var b bytes.Buffer
-	heading(&b, run, width, o.Color)
+	cells, dropped := layout(list), []string(nil)
+	if !o.Wide {
+		cells, dropped = fit(cells, width)
+	}
+	heading(b, run, width, o.Color)
 	if len(list) == 0 {
 		b.WriteString("No scenario was run.\n")
 		dropped = nil
-	} else if err := grid(&b, cells, list, o.Color); err != nil {
+	} else if err := grid(b, cells, list, o.Color); err != nil {
 		return err
 	}
 	b.WriteByte('\n')
-	stories(&b, list, width)
+	stories(b, list, width)
 	if len(list) > 0 {
 		b.WriteByte('\n')
 	}
@@ -50,21 +46,20 @@ func renderTable(w io.Writer, run *results.Run, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := comparison.write(&b, width, o.Wide); err != nil {
+	if err := comparison.write(b, width, o.Wide); err != nil {
 		return err
 	}
 	if lines := judgements(run); len(lines) > 0 {
 		for _, line := range lines {
-			paragraph(&b, "", line.Text, width)
+			paragraph(b, "", line.Text, width)
 		}
 		b.WriteByte('\n')
 	}
 	if line := environment(run); line != "" {
-		paragraph(&b, "", line, width)
+		paragraph(b, "", line, width)
 	}
-	notes(&b, run, append(footnotes(run, list), comparison.notes...), dropped, width)
-	_, err = w.Write(b.Bytes())
-	return err
+	notes(b, run, append(footnotes(run, list), comparison.notes...), dropped, width)
+	return nil
 }
 
 // line is a column with its cells, one for each row.
@@ -84,9 +79,8 @@ func (l line) width() int {
 	return w
 }
 
-// layout fills the columns and leaves out those that do not fit, the least important first; it
-// returns the names of the latter.
-func layout(list []row, width int, wide bool) (kept []line, dropped []string) {
+// layout fills the columns that have something to show.
+func layout(list []row) (lines []line) {
 	for _, c := range columns {
 		if c.optional && c.empty(list) {
 			continue
@@ -95,15 +89,13 @@ func layout(list []row, width int, wide bool) (kept []line, dropped []string) {
 		for _, r := range list {
 			l.cells = append(l.cells, c.cell(r))
 		}
-		kept = append(kept, l)
+		lines = append(lines, l)
 	}
-	if wide {
-		return kept, nil
-	}
-	return fit(kept, width)
+	return lines
 }
 
-// fit drops columns until the others fit; the two most important stay.
+// fit drops columns until the others fit, the least important first; the two most important stay.
+// It returns the names of the dropped ones.
 func fit(lines []line, width int) (kept []line, dropped []string) {
 	kept = slices.Clone(lines)
 	for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
@@ -126,7 +118,7 @@ func total(list []line) int {
 }
 
 // grid draws the table itself: no borders, a rule under the header, two spaces between columns.
-func grid(w io.Writer, lines []line, list []row, color bool) error {
+func grid(out *bytes.Buffer, lines []line, list []row, color bool) error {
 	head := make([]string, len(lines))
 	aligns := make([]tw.Align, len(lines))
 	paddings := make([]tw.Padding, len(lines))
@@ -178,9 +170,44 @@ func grid(w io.Writer, lines []line, list []row, color bool) error {
 		return fmt.Errorf("drawing the table: %w", err)
 	}
 	for text := range strings.Lines(b.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(text, " \n")); err != nil {
-			return err
-		}
+		fmt.Fprintln(out, strings.TrimRight(text, " \n"))
 	}
 	return nil
+}
+
+// ANSI colours of the verdicts: green is well, red is loss at the limit, yellow is anything else
+// that the kernel had to do, magenta is an untrustworthy measurement.
+var colors = map[results.Verdict]string{
+	results.Clean:        "\x1b[32m",
+	results.TableFull:    "\x1b[31m",
+	results.ChainTooLong: "\x1b[31m",
+	results.Evicting:     "\x1b[33m",
+	results.Clash:        "\x1b[33m",
+	results.NotConntrack: "\x1b[33m",
+	results.Invalid:      "\x1b[35m",
+}
+
+const (
+	bold  = "\x1b[1m"
+	reset = "\x1b[0m"
+)
+
+// paint colours each line of a verdict's cell.
+func paint(cell string, r row, color bool) string {
+	if !color || r.trials == 0 {
+		return cell
+	}
+	v, _ := r.verdict()
+	lines := strings.Split(cell, "\n")
+	for i, l := range lines {
+		lines[i] = colors[v] + l + reset
+	}
+	return strings.Join(lines, "\n")
+}
+
+func emphasis(s string, color bool) string {
+	if !color {
+		return s
+	}
+	return bold + s + reset
 }

@@ -59,7 +59,8 @@ func tell(list []row) []told {
 	return all
 }
 
-// stories writes the texts of [tell] beside the names of the scenarios.
+// stories writes the texts of [tell] beside the names of the scenarios; a name that is too long gets
+// a line of its own.
 func stories(b *bytes.Buffer, list []row, width int) {
 	indent := 0
 	for _, r := range list {
@@ -67,9 +68,13 @@ func stories(b *bytes.Buffer, list []row, width int) {
 	}
 	indent = min(indent, width/3)
 	for _, t := range tell(list) {
-		label := t.name
+		label := printable(t.name)
+		if runewidth.StringWidth(label)+1 > indent {
+			fmt.Fprintln(b, label)
+			label = ""
+		}
 		for _, text := range t.lines {
-			story(b, label, text, indent, width)
+			paragraph(b, runewidth.FillRight(label, indent), text, width)
 			label = ""
 		}
 	}
@@ -100,15 +105,16 @@ func judgements(run *results.Run) []judgement {
 		add("%d of %d thresholds held", held, all)
 	}
 	failures := results.Failures(run)
-	for _, f := range failures[:all-held] {
-		lines = append(lines, judgement{f.String(), true})
+	fail := func(failures []results.Failure) {
+		for _, f := range failures {
+			lines = append(lines, judgement{f.String(), true})
+		}
 	}
+	fail(failures[:all-held])
 	if run.Baseline != "" {
 		add("%s against %s (%s allowed)", howMany(len(run.Regressions), "regression"), run.Baseline, results.Percent(run.MaxRegression))
 	}
-	for _, f := range failures[all-held:] {
-		lines = append(lines, judgement{f.String(), true})
-	}
+	fail(failures[all-held:])
 	if s := results.Recommend(run); s != "" {
 		add("%s", s)
 	}
@@ -146,16 +152,6 @@ func outcomeOf(run *results.Run) (words, kind string) {
 	default:
 		return "passed", outcomePassed
 	}
-}
-
-// story writes a label and beside it a text; a label that is too long gets a line of its own.
-func story(b *bytes.Buffer, label, text string, indent, width int) {
-	label = printable(label)
-	if runewidth.StringWidth(label)+1 > indent {
-		fmt.Fprintln(b, label)
-		label = ""
-	}
-	paragraph(b, runewidth.FillRight(label, indent), text, width)
 }
 
 // printable replaces what a terminal would take for a command: names come from files, and sentences
@@ -214,8 +210,8 @@ func releases(run *results.Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {
 		for _, t := range s.Trials {
-			if t.Kernel != "" && !slices.Contains(list, t.Kernel) {
-				list = append(list, t.Kernel)
+			if t.Kernel != "" {
+				list = addNew(list, t.Kernel)
 			}
 		}
 	}
@@ -225,14 +221,21 @@ func releases(run *results.Run) []string {
 	return list
 }
 
+// addNew appends the words that a list does not have yet.
+func addNew(list []string, words ...string) []string {
+	for _, word := range words {
+		if !slices.Contains(list, word) {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
 func host(e results.Environment) string {
 	if e.HostCPUs == 0 {
 		return ""
 	}
-	if e.HostCPUs == 1 {
-		return "host with 1 CPU"
-	}
-	return fmt.Sprintf("host with %d CPUs", e.HostCPUs)
+	return "host with " + howMany(e.HostCPUs, "CPU")
 }
 
 // notes writes the run's warnings and what a reader must know about the figures shown.
@@ -259,8 +262,7 @@ func footnotes(run *results.Run, list []row) []string {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
-	texts = append(append(texts, remarks(list)...), unseenDrops(list)...)
-	texts = append(texts, run.BaselineNotes...)
+	texts = slices.Concat(texts, remarks(list), unseenDrops(list), run.BaselineNotes)
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
 	}
@@ -291,9 +293,7 @@ func byText(list []row, what string, of func(results.Trial) []string) []string {
 	for _, r := range list {
 		for _, t := range r.valid {
 			for _, text := range of(t) {
-				if !slices.Contains(names[text], r.name) {
-					names[text] = append(names[text], r.name)
-				}
+				names[text] = addNew(names[text], r.name)
 			}
 		}
 	}
