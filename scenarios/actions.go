@@ -214,11 +214,8 @@ const maxThrottle = Share(0.95) // the kernel keeps the rest from real-time proc
 
 // checkParameters checks what each kind needs.
 func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topology) {
-	given := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
-	}
 	need := func(key, example string) bool {
-		if !given(key) {
+		if !n.has(key) {
 			p.errorf(n.at, "%s needs %s, as %s", a.Kind, key, example)
 			return false
 		}
@@ -226,7 +223,7 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 	}
 	switch a.Kind {
 	case actions.Sysctl:
-		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !given("buckets") {
+		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !n.has("buckets") {
 			p.errorf(n.get("sysctl").at, "no setting is given")
 		}
 	case actions.Buckets:
@@ -234,12 +231,12 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 			p.errorf(n.get("buckets").at, "buckets must be 1 to %d", 1<<31)
 		}
 	case actions.RulesLoad:
-		if !given("rules", "rules6", "nft") {
+		if !n.has("rules", "rules6", "nft") {
 			p.errorf(n.at, "%s needs rules, rules6 or nft; to remove them all there is %s", a.Kind, actions.RulesRemove)
 		}
 		checkActionRules(p, n, topology)
 	case actions.Delete:
-		if !given(actions.FilterKeys...) {
+		if !n.has(actions.FilterKeys...) {
 			p.errorf(n.at, "%s needs one of %s; %s removes all entries", a.Kind, strings.Join(actions.FilterKeys, ", "), actions.Flush)
 		}
 	case actions.ModuleRemove:
@@ -280,7 +277,7 @@ func checkActionRules(p *problems, n *node, topology Topology) {
 // checkNetwork checks the effects on a link. A share of 0% stands for a link in order, so that a
 // matrix can have one.
 func checkNetwork(p *problems, n *node, a *Action) {
-	if !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return n.get(key) != nil }) {
+	if !n.has(actions.ConditionKeys...) {
 		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
 			actions.Network, strings.Join(actions.ConditionKeys, ", "), actions.LinkDown, actions.Partition)
 	}

@@ -77,13 +77,10 @@ func (e Entry) program() (p Program, ports []uint16) {
 // joined returns the program that suits both entries that need a and entries that need b, if there
 // is one.
 func joined(a, b Program) (Program, bool) {
-	switch {
-	case a == b, b.Answer == AnswerAny:
-		return a, true
-	case a.Answer == AnswerAny:
+	if a.Answer == AnswerAny {
 		return b, true
 	}
-	return a, false
+	return a, a == b || b.Answer == AnswerAny
 }
 
 // Listening is a port of a node and what answers there.

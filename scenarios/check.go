@@ -41,7 +41,7 @@ const aScenario = "a scenario"
 
 // checkHead checks what is outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
-	at := func(key string) Position { return root.place(key) }
+	at := root.place
 	if e.Name == "" && !p.failed(at("experiment")) {
 		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
 	} else if e.Name != "" {
@@ -108,8 +108,8 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkAnswering(p, workload, r, topology)
 	checkActions(p, tree.get("actions"), r, topology)
 	for i, steady := range r.Steady {
-		if strings.TrimSpace(steady.Text) == "" && !p.failed(tree.get("steady").items[i].at) {
-			p.errorf(tree.get("steady").items[i].at, "the expression is empty")
+		if at := tree.get("steady").items[i].at; strings.TrimSpace(steady.Text) == "" && !p.failed(at) {
+			p.errorf(at, "the expression is empty")
 		}
 	}
 	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
@@ -118,7 +118,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 }
 
 func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
-	at := func(key string) Position { return n.place(key) }
+	at := n.place
 	if !c.KernelIsFile() && c.Kernel != kernels.HostName && !kernelForm.MatchString(c.Kernel) {
 		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))
 	}
@@ -137,11 +137,9 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	if n.get("buckets") != nil && !p.failed(at("buckets")) && (c.Buckets < 1 || c.Buckets > 1<<31) {
 		p.errorf(at("buckets"), "buckets must be 1 to %d", 1<<31)
 	}
-	for _, list := range [][]string{c.Modules.Load, c.Modules.Remove} {
-		for _, name := range list {
-			if !moduleForm.MatchString(name) {
-				p.errorf(at("modules"), "%s is not a module, such as nf_conntrack or \"nf_conntrack hashsize=4096\"", quote(name))
-			}
+	for _, name := range slices.Concat(c.Modules.Load, c.Modules.Remove) {
+		if !moduleForm.MatchString(name) {
+			p.errorf(at("modules"), "%s is not a module, such as nf_conntrack or \"nf_conntrack hashsize=4096\"", quote(name))
 		}
 	}
 	if refused := n.get("refused"); refused != nil && refused.kind == list {

@@ -101,7 +101,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		}
 	}
 	count := shared(counts, generatorKeys[e.Generator])
-	if n.get(count) == nil && n.get("duration") == nil && n.get("stages") == nil && n.get("phase") == nil {
+	if !n.has(count, "duration", "stages", "phase") {
 		p.errorf(n.at, "%s needs %s, duration or stages", e.Generator, count)
 	}
 	if e.Generator == Hold && n.get(count) == nil {

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"embed"
 	"io"
 	"io/fs"
@@ -77,11 +78,11 @@ func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err err
 		}
 	}
 	file, err := os.Open(nameOrPath)
-	if err != nil {
-		return "", nil, invalidf(err, "reading the experiment: %v", err)
+	if err == nil {
+		defer file.Close()
+		data, err = bounded(file)
 	}
-	defer file.Close()
-	if data, err = bounded(file); err != nil {
+	if err != nil {
 		return "", nil, invalidf(err, "reading the experiment: %v", err)
 	}
 	return nameOrPath, data, nil
@@ -189,10 +190,8 @@ type machine struct {
 // resolve overlays, expands and decodes every scenario.
 func (e *Experiment) resolve() {
 	p := e.problems
-	dut, workload := e.root.get("dut"), e.root.get("workload")
-	if dut == nil {
-		dut = &node{kind: mapping, at: e.root.at}
-	}
+	dut := cmp.Or(e.root.get("dut"), &node{kind: mapping, at: e.root.at})
+	workload := e.root.get("workload")
 	if workload == nil {
 		if extends := e.root.get("extends"); extends == nil || !p.failed(extends.at) {
 			p.errorf(e.root.at, "there is no workload: a list of generators and probes")
@@ -205,8 +204,8 @@ func (e *Experiment) resolve() {
 	}
 	all := &node{kind: mapping, entries: []entry{
 		{"dut", dut.at, dut}, {"workload", workload.at, workload},
-		{"steady", e.root.at, listOf(p, e.root, "steady", steadyWhat)},
-		{"actions", e.root.at, listOf(p, e.root, "actions", actionsWhat)},
+		{"steady", e.root.at, needList(p, cmp.Or(e.root.get("steady"), &node{at: e.root.at}), steadyWhat)},
+		{"actions", e.root.at, needList(p, cmp.Or(e.root.get("actions"), &node{at: e.root.at}), actionsWhat)},
 	}}
 	base := e.machines(all, Resolved{})
 	if len(base) == 0 {
@@ -247,13 +246,7 @@ func (e *Experiment) scenario(s entry, all *node) []Resolved {
 			p.errorf(s.value.at, "a scenario must be the changes that it makes to the dut, not %s", s.value.what())
 			return nil
 		}
-		var own struct {
-			Summary string `yaml:"summary"`
-		}
-		if summary := s.value.get("summary"); summary != nil {
-			decode(p, &node{kind: mapping, entries: []entry{{"summary", s.at, summary}}}, &own)
-		}
-		r.Summary = own.Summary
+		decodeValue(p, s.value.get("summary"), reflect.ValueOf(&r.Summary).Elem())
 		workload := overlayWorkload(p, all.get("workload"), s.value)
 		if workload.kind != list {
 			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
@@ -276,7 +269,7 @@ func (e *Experiment) scenario(s entry, all *node) []Resolved {
 // scenario.
 func (e *Experiment) machines(tree *node, r Resolved) []Resolved {
 	p := e.problems
-	names := map[string][]string{"workload": entryNames(tree.get("workload")), "actions": actionNames(tree.get("actions"))}
+	names := map[string][]string{"workload": itemNames(tree.get("workload")), "actions": itemNames(tree.get("actions"))}
 	var all []Resolved
 	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
 		var m machine
@@ -294,3 +287,91 @@ func (e *Experiment) machines(tree *node, r Resolved) []Resolved {
 
 // Resolve returns the scenarios that will run, each in full, in the order of the file.
 func (e *Experiment) Resolve() []Resolved { return slices.Clone(e.resolved) }
+
+// Select keeps the named scenarios, in the order of the file. A name is a scenario's own, or its
+// base name, which means every variant of it. An unknown name is an [*InvalidError], and then
+// nothing changes.
+func (e *Experiment) Select(names []string) error {
+	known := namesOf(e.resolved)
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), spelling.Hint(name, known))
+		}
+	}
+	kept := slices.DeleteFunc(slices.Clone(e.resolved), func(r Resolved) bool {
+		return !slices.Contains(names, r.Name) && !slices.Contains(names, r.Base)
+	})
+	if len(kept) == 0 {
+		return invalidf(nil, "no scenario is selected; %s has %s", e.Name, strings.Join(known, ", "))
+	}
+	e.resolved = kept
+	e.Thresholds = slices.DeleteFunc(slices.Clone(e.Thresholds), func(t Threshold) bool {
+		return !slices.ContainsFunc(kept, t.AppliesTo)
+	})
+	return nil
+}
+
+// namesOf returns the names that scenarios can be selected by: own names, and base names before their
+// first variant.
+func namesOf(scenarios []Resolved) []string {
+	var names []string
+	for _, r := range scenarios {
+		for _, name := range []string{r.Base, r.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// SetKernels runs every scenario on the given kernels, whatever the file says: with more than one,
+// each scenario becomes one for each kernel. Call it before [Experiment.Select]. A word that names
+// no kernel is an [*InvalidError], and then nothing changes.
+func (e *Experiment) SetKernels(kernels []string) error {
+	if len(kernels) == 0 {
+		return invalidf(nil, "no kernel is given")
+	}
+	at := Position{File: "--kernel"}
+	values := &node{kind: list, at: at} // of one value: no axis of a matrix
+	for _, kernel := range kernels {
+		values.items = append(values.items, &node{kind: scalar, at: at, text: kernel})
+	}
+	root := e.root
+	dut := root.get("dut")
+	if dut == nil || dut.kind != mapping {
+		dut = &node{kind: mapping, at: root.at}
+	}
+	root = root.with("dut", dut.at, dut.without("kernel-modules").with("kernel", at, values))
+	root = root.change("scenarios", func(scenarios *node) *node {
+		return scenarios.each(func(s *node) *node { return s.without("kernel", "kernel-modules") })
+	})
+	p := newProblems()
+	p.sources, p.inherited = e.problems.sources, e.problems.inherited
+	other := *e
+	other.root, other.problems = root, p
+	other.resolve()
+	if err := p.err(); err != nil {
+		return err
+	}
+	other.Thresholds = readThresholds(p, root.get("thresholds"), other.resolved)
+	*e = other
+	return nil
+}
+
+// EntryPosition returns the position of an entry of the workload in the file, or otherwise for an
+// entry that only a scenario has.
+func (e *Experiment) EntryPosition(name string, otherwise Position) Position {
+	workload := e.root.get("workload") // a list: others are refused
+	if i := slices.Index(itemNames(workload), name); i >= 0 {
+		return workload.items[i].at
+	}
+	return otherwise
+}
+
+// Invalid returns an error about a place in the experiment's file, for what only the program that
+// runs it can check, such as a threshold that does not compile.
+func (e *Experiment) Invalid(at Position, message string) *InvalidError {
+	at, message = e.problems.own(at, message)
+	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: excerpt(e.problems.sources[at.File], at)}}}
+}

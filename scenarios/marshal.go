@@ -219,7 +219,7 @@ func actionsTree(all []Action) *node {
 		if a.When.Text == "" && a.At == 0 {
 			item.add("at", text(a.At.String()))
 		}
-		if a.Kind == actions.Network && !slices.ContainsFunc(actions.ConditionKeys, func(key string) bool { return item.get(key) != nil }) {
+		if a.Kind == actions.Network && !item.has(actions.ConditionKeys...) {
 			item.add("loss", text(a.Loss.String())) // 0%, one of the values of a matrix
 		}
 		n.items = append(n.items, item)

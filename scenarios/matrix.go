@@ -72,12 +72,9 @@ func replace(n *node, path []string, value *node) *node {
 	if len(path) == 0 {
 		return value
 	}
-	if n.kind == mapping {
-		for _, e := range n.entries {
-			if e.key == path[0] {
-				return n.with(e.key, e.at, replace(e.value, path[1:], value))
-			}
-		}
+	if i := n.index(path[0]); i >= 0 {
+		e := n.entries[i]
+		return n.with(e.key, e.at, replace(e.value, path[1:], value))
 	}
 	changed := *n
 	changed.items = slices.Clone(n.items)

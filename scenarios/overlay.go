@@ -89,8 +89,8 @@ func overlayWorkload(p *problems, base, from *node) *node {
 		p.errorf(over.at, "there is no workload to change; a workload is a list of entries")
 		return base
 	}
-	checkNamed(p, over, "entry of the workload", entryNames(base))
-	return overlayNamed(base, over, entryNames, loops)
+	checkNamed(p, over, "entry of the workload", itemNames(base))
+	return overlayNamed(base, over, loops)
 }
 
 // checkNamed checks changes to the items of a list by their names.
@@ -105,29 +105,9 @@ func checkNamed(p *problems, over *node, what string, names []string) {
 	}
 }
 
-// itemNames returns the names of entries or of actions, given or by default.
+// itemNames returns the names of entries of a workload or of actions, given or by default: their
+// kind, with a number where the kind is taken.
 func itemNames(items *node) []string {
-	if slices.ContainsFunc(items.items, func(item *node) bool { return item.get("action") != nil }) {
-		return actionNames(items)
-	}
-	return entryNames(items)
-}
-
-// entryNames returns the names of the entries of a workload, given or by default.
-func entryNames(workload *node) []string {
-	return namesBy(workload, func(item *node) string {
-		if generator := item.get("generator"); generator != nil && generator.kind == scalar {
-			return generator.text
-		} else if item.get("probe") != nil {
-			return "probe"
-		}
-		return "entry"
-	})
-}
-
-// namesBy returns the names of the items of a list, given or by default: their kind, with a number
-// where the kind is taken.
-func namesBy(items *node, kind func(*node) string) []string {
 	names := make([]string, len(items.items))
 	taken := map[string]bool{}
 	for i, item := range items.items {
@@ -140,7 +120,7 @@ func namesBy(items *node, kind func(*node) string) []string {
 		if names[i] != "" {
 			continue
 		}
-		base := kind(item)
+		base := itemKind(item)
 		names[i] = base
 		for n := 2; taken[names[i]]; n++ {
 			names[i] = fmt.Sprintf("%s-%d", base, n)
@@ -148,6 +128,19 @@ func namesBy(items *node, kind func(*node) string) []string {
 		taken[names[i]] = true
 	}
 	return names
+}
+
+// itemKind returns the default name of an entry or an action.
+func itemKind(item *node) string {
+	for _, key := range []string{"action", "generator"} {
+		if kind := item.get(key); kind != nil && kind.kind == scalar {
+			return kind.text
+		}
+	}
+	if item.get("probe") != nil {
+		return "probe"
+	}
+	return "entry"
 }
 
 // overlayScenario overlays a scenario of a file on the one of the same name in the extended file.
@@ -162,7 +155,7 @@ func overlayScenario(base, over *node) *node {
 			merged = merged.with("workload", above.at, overlayOverrides(below, above))
 		}
 		if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil && !above.empty() {
-			merged = merged.with("actions", above.at, overlayNamed(below, above, actionNames, actionMoment))
+			merged = merged.with("actions", above.at, overlayNamed(below, above, actionMoment))
 		}
 	}
 	return merged
@@ -196,10 +189,9 @@ func overlayFile(p *problems, base, over *node) *node {
 			continue
 		case "dut":
 			if value.empty() {
-				value = &node{kind: mapping, at: e.at}
-			} else {
-				value = overlayDUT(below, value)
+				value, below = &node{kind: mapping, at: e.at}, nil
 			}
+			value = overlayDUT(below, value)
 		case "documentation", "thresholds", "phases":
 			value = overlayKeys(below, value)
 		case "workload":
@@ -225,35 +217,24 @@ const (
 	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
 )
 
-// listOf returns a list at the top of a file; empty where there is none.
-func listOf(p *problems, root *node, key, what string) *node {
-	n := root.get(key)
-	if n == nil {
-		return &node{kind: list, at: root.at}
-	}
-	return needList(p, n, what)
-}
-
+// needList returns a list; an empty one for an empty value, and for one of another type, which is an
+// error that begins with what.
 func needList(p *problems, n *node, what string) *node {
-	if n.kind != list && !n.empty() {
+	if n.kind == list {
+		return n
+	}
+	if !n.empty() {
 		p.errorf(n.at, "%s; this is %s", what, n.what())
 	}
-	if n.kind != list {
-		return &node{kind: list, at: n.at}
-	}
-	return n
+	return &node{kind: list, at: n.at}
 }
 
 // overlaySteady returns the steady states of a scenario: its own, or the base's.
 func overlaySteady(p *problems, base, scenario *node) *node {
-	switch over := scenario.given("steady"); {
-	case over == nil:
-		return base
-	case over.empty():
-		return &node{kind: list, at: over.at}
-	default:
+	if over := scenario.given("steady"); over != nil {
 		return needList(p, over, steadyWhat)
 	}
+	return base
 }
 
 // overlayActions applies the actions of a mapping to those of base: changes by name, a list that
@@ -263,21 +244,19 @@ func overlayActions(p *problems, base, from *node) *node {
 	switch {
 	case over == nil:
 		return base
-	case over.empty():
-		return &node{kind: list, at: over.at}
-	case over.kind != mapping:
+	case over.empty() || over.kind != mapping:
 		return needList(p, over, "a scenario changes actions by name, or gives a list of its own")
 	case base == nil || base.kind != list || len(base.items) == 0:
 		p.errorf(over.at, "there are no actions to change; actions are a list")
 		return &node{kind: list, at: over.at}
 	}
-	checkNamed(p, over, "action", actionNames(base))
-	return overlayNamed(base, over, actionNames, actionMoment)
+	checkNamed(p, over, "action", itemNames(base))
+	return overlayNamed(base, over, actionMoment)
 }
 
 // overlayNamed changes items of a list by their names, or merges two sets of such changes; an empty
 // change removes the item. apart are keys of which each removes the others.
-func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string) *node {
+func overlayNamed(base, over *node, apart []string) *node {
 	if over.kind != mapping {
 		return over
 	}
@@ -286,14 +265,14 @@ func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string
 	}
 	changed := *base
 	changed.items = slices.Clone(base.items)
-	names := namesOf(base)
+	names := itemNames(base)
 	for _, e := range over.entries {
 		i := slices.Index(names, e.key)
 		if i < 0 || e.value.kind != mapping && !e.value.empty() {
 			continue // reported by checkNamed
 		}
 		below := changed.items[i]
-		if slices.ContainsFunc(apart, func(key string) bool { return e.value.get(key) != nil }) {
+		if e.value.has(apart...) {
 			below = below.without(apart...)
 		}
 		changed.items[i] = overlayKeys(below, e.value)
@@ -305,13 +284,3 @@ func overlayNamed(base, over *node, namesOf func(*node) []string, apart []string
 // actionMoment are the keys that say when an action comes. An override that gives one of them
 // removes the others.
 var actionMoment = []string{"at", "phase", "when", "after"}
-
-// actionNames returns the names of actions, given or by default.
-func actionNames(actions *node) []string {
-	return namesBy(actions, func(item *node) string {
-		if kind := item.get("action"); kind != nil && kind.kind == scalar {
-			return kind.text
-		}
-		return "action"
-	})
-}

@@ -87,6 +87,11 @@ func (n *node) given(key string) *node {
 	return nil
 }
 
+// has reports whether one of the keys has a value.
+func (n *node) has(keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
+}
+
 // place returns the position of the value of a key, or of the mapping where the key is missing.
 func (n *node) place(key string) Position {
 	if value := n.given(key); value != nil {
@@ -182,9 +187,12 @@ func (n *node) what() string {
 // parse reads one YAML document whose top is a mapping. Problems go to p; the result is nil when no
 // tree is left to go on with.
 func parse(p *problems, file string, data []byte) (top *node) {
-	if len(data) > maxBytes {
-		p.errorf(Position{File: file}, "the file is longer than %s", Size(maxBytes))
+	refuse := func(format string, args ...any) *node {
+		p.errorf(Position{File: file}, format, args...)
 		return nil
+	}
+	if len(data) > maxBytes {
+		return refuse("the file is longer than %s", Size(maxBytes))
 	}
 	p.sources[file] = strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
 	if at := bytes.IndexByte(data, 0); at >= 0 {
@@ -195,18 +203,15 @@ func parse(p *problems, file string, data []byte) (top *node) {
 		// The parser is a large piece of code that gets whatever users write: a panic in it means
 		// an unreadable file, not the end of the program.
 		if r := recover(); r != nil {
-			p.errorf(Position{File: file}, "the file is not YAML that can be read: %v", r)
-			top = nil
+			top = refuse("the file is not YAML that can be read: %v", r)
 		}
 	}()
 	tokens := lexer.Tokenize(string(data))
 	if len(tokens) > maxTokens {
-		p.errorf(Position{File: file}, "the file has more than %d parts", maxTokens)
-		return nil
+		return refuse("the file has more than %d parts", maxTokens)
 	}
 	if nesting(tokens) > maxDepth {
-		p.errorf(Position{File: file}, "the file is nested more than %d deep", maxDepth)
-		return nil
+		return refuse("the file is nested more than %d deep", maxDepth)
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -233,8 +238,7 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	case b.full:
 		return nil
 	case top == nil || top.kind == null:
-		p.errorf(Position{File: file}, "the file is empty")
-		return nil
+		return refuse("the file is empty")
 	case top.kind != mapping:
 		p.errorf(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
 		return nil

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -206,9 +207,7 @@ func (p *iptables) run(line *Line, words []token) {
 		return
 	}
 	command, name, rest := words[0].Text, words[1].Text, words[2:]
-	if short, ok := commands[command]; ok {
-		command = short
-	}
+	command = cmp.Or(commands[command], command)
 	for _, w := range words {
 		if slices.Contains(otherFamily[p.family], w.Text) && !w.Quoted {
 			return
@@ -302,15 +301,16 @@ func texts(words []token) string {
 
 // counterPair reads what iptables-save -c writes, as [10:1000].
 func counterPair(word string) Counter {
-	pair, ok := strings.CutPrefix(word, "[")
-	pair, closed := strings.CutSuffix(pair, "]")
-	packets, bytes, two := strings.Cut(pair, ":")
-	p, errP := strconv.ParseInt(packets, 10, 64)
-	b, errB := strconv.ParseInt(bytes, 10, 64)
-	if !ok || !closed || !two || errP != nil || errB != nil || p < 0 || b < 0 {
+	pair := savedCounter.FindStringSubmatch(word)
+	if pair == nil || pair[0] != word {
 		return Counter{}
 	}
-	return Counter{p, b, true}
+	packets, errP := strconv.ParseInt(pair[1], 10, 64)
+	bytes, errB := strconv.ParseInt(pair[2], 10, 64)
+	if errP != nil || errB != nil {
+		return Counter{}
+	}
+	return Counter{packets, bytes, true}
 }
 
 // option is an option of a rule with its values.
@@ -373,9 +373,7 @@ func optionName(w token) (name, value string, attached bool) {
 		return name, text[2:], name != "" && len(text) > 2
 	}
 	name, value, attached = strings.Cut(text[2:], "=")
-	if other, ok := otherNames[name]; ok {
-		name = other
-	}
+	name = cmp.Or(otherNames[name], name)
 	for _, long := range longOptions {
 		if len(name) > 1 && strings.HasPrefix(long, name) {
 			name = long
@@ -502,17 +500,7 @@ func inRange(ports string, port uint16) bool {
 	if !ranged {
 		last = first
 	}
-	low, high := uint64(0), uint64(65535)
-	var err error
-	if first != "" {
-		if low, err = strconv.ParseUint(first, 0, 16); err != nil {
-			return false
-		}
-	}
-	if last != "" {
-		if high, err = strconv.ParseUint(last, 0, 16); err != nil {
-			return false
-		}
-	}
-	return ports != "" && low <= uint64(port) && uint64(port) <= high
+	low, errLow := strconv.ParseUint(cmp.Or(first, "0"), 0, 16)
+	high, errHigh := strconv.ParseUint(cmp.Or(last, "65535"), 0, 16)
+	return ports != "" && errLow == nil && errHigh == nil && low <= uint64(port) && uint64(port) <= high
 }

@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	savedCounter = regexp.MustCompile(`\[\d+:\d+\]`)
+	savedCounter = regexp.MustCompile(`\[(\d+):(\d+)\]`)
 	nftCounter   = regexp.MustCompile(`packets \d+ bytes \d+`)
 	nftExpiry    = regexp.MustCompile(` expires [0-9a-z]+`)
 )

@@ -150,7 +150,16 @@ func (s *script) block(each func()) {
 
 // objectKinds are the objects of a table beside its chains.
 var objectKinds = []string{
-	"set", "map", "flowtable", "counter", "quota", "limit", "secmark", "synproxy", "tunnel", "meter",
+	"set", "map", "flowtable", "counter", "quota", "limit", "secmark", "synproxy", "tunnel", "meter", "ct",
+}
+
+// objectKind takes the kind of an object, which has two words after ct, as ct helper.
+func (s *script) objectKind() (kind string, ok bool) {
+	if kind, ok = s.accept(objectKinds...); kind == "ct" {
+		of, _ := s.word()
+		kind += " " + of.Text
+	}
+	return kind, ok
 }
 
 // verbs and subjects begin a command of the top level.
@@ -159,7 +168,7 @@ var (
 		"add", "create", "insert", "replace", "delete", "destroy", "flush", "reset", "list", "rename",
 	}
 	subjects = []string{
-		"define", "redefine", "undefine", "include", "table", "chain", "rule", "element", "ruleset", "ct",
+		"define", "redefine", "undefine", "include", "table", "chain", "rule", "element", "ruleset",
 	}
 )
 
@@ -192,12 +201,12 @@ func (s *script) command() {
 			s.elements(t, name)
 		}
 		s.statement()
-	case word == "ct":
-		kind, _ := s.word()
-		s.object("ct " + kind.Text)
 	case word == "":
-		if kind, ok := s.accept(objectKinds...); ok {
-			s.object(kind)
+		if kind, ok := s.objectKind(); ok {
+			if t, name, ok := s.place(); ok {
+				s.define(t, kind, name)
+			}
+			s.statement()
 			return
 		}
 		fallthrough
@@ -292,10 +301,9 @@ func (s *script) inTable(t *Table) {
 		s.variable()
 		return
 	}
-	kind, ok := s.accept(append([]string{"chain", "ct"}, objectKinds...)...)
-	if kind == "ct" {
-		of, _ := s.word()
-		kind += " " + of.Text
+	kind, ok := s.accept("chain")
+	if !ok {
+		kind, ok = s.objectKind()
 	}
 	name, named := s.word()
 	switch {
@@ -364,11 +372,7 @@ func (c *Chain) base(words []token) {
 // an object. Rules are deleted by handles, which no script knows.
 func (s *script) remove(verb, kind string) {
 	if kind == "" {
-		kind, _ = s.accept(objectKinds...)
-	}
-	if kind == "ct" {
-		of, _ := s.word()
-		kind += " " + of.Text
+		kind, _ = s.objectKind()
 	}
 	t, name, ok := s.place()
 	s.statement()
@@ -388,14 +392,6 @@ func (s *script) remove(verb, kind string) {
 			return o.Kind == kind && o.Name == name.Text
 		})
 	}
-}
-
-// object reads an object with the table that it is in.
-func (s *script) object(kind string) {
-	if t, name, ok := s.place(); ok {
-		s.define(t, kind, name)
-	}
-	s.statement()
 }
 
 // define reads the block of an object.

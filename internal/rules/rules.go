@@ -9,7 +9,9 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -231,6 +233,21 @@ func (t *Table) handles(family string) bool {
 	return t.Family == family || t.Family == "inet" || t.Family == "bridge"
 }
 
+// rules returns all rules with the tables that they are in.
+func (s Ruleset) rules() iter.Seq2[*Table, *Rule] {
+	return func(yield func(*Table, *Rule) bool) {
+		for _, t := range s.Tables {
+			for _, c := range t.Chains {
+				for _, r := range c.Rules {
+					if !yield(t, r) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
 // Exemption is what rules take out of tracking.
 type Exemption int
 
@@ -244,16 +261,12 @@ const (
 // Exempts returns the most that any rule takes out of tracking.
 func (s Ruleset) Exempts() Exemption {
 	most := ExemptsNothing
-	for _, t := range s.Tables {
-		for _, c := range t.Chains {
-			for _, r := range c.Rules {
-				switch {
-				case r.Notrack && (r.Partial || r.SYN):
-					most = max(most, ExemptsPackets)
-				case r.Notrack:
-					return ExemptsFlows
-				}
-			}
+	for _, r := range s.rules() {
+		switch {
+		case r.Notrack && (r.Partial || r.SYN):
+			most = ExemptsPackets
+		case r.Notrack:
+			return ExemptsFlows
 		}
 	}
 	return most
@@ -332,9 +345,7 @@ var protocolNumbers = map[string]string{
 
 func sameProtocol(given, protocol string) bool {
 	given = strings.ToLower(given)
-	if name, ok := protocolNumbers[given]; ok {
-		given = name
-	}
+	given = cmp.Or(protocolNumbers[given], given)
 	return given == protocol || given == "all" || given == "0"
 }
 
@@ -342,30 +353,26 @@ func sameProtocol(given, protocol string) bool {
 // objects. Tables that the text does not declare are left out.
 func (s Ruleset) Undefined() []Problem {
 	var list []Problem
-	for _, t := range s.Tables {
-		if !t.declared {
-			continue
-		}
-		objects := map[string]bool{}
-		for _, o := range t.Objects {
-			objects[o.Name] = true
-		}
-		for _, c := range t.Chains {
-			for _, r := range c.Rules {
-				for _, n := range r.Names {
-					var known []string
-					switch {
-					case (n.Kind == Set || n.Kind == Stateful) && !objects[n.Text]:
-						known = slices.Sorted(maps.Keys(objects))
-					case n.Kind == Jump && t.byName[n.Text] == nil:
-						known = slices.Sorted(maps.Keys(t.byName))
-					default:
-						continue
-					}
-					text := fmt.Sprintf("the table %s has no %s %q", t.ID(), n.Kind, n.Text)
-					list = append(list, Problem{n.At, text + spelling.Hint(n.Text, known)})
+	for t, r := range s.rules() {
+		for _, n := range r.Names {
+			var known []string
+			object := n.Kind == Set || n.Kind == Stateful
+			switch {
+			case !t.declared:
+				continue
+			case object && !slices.ContainsFunc(t.Objects, func(o *Object) bool { return o.Name == n.Text }):
+				for _, o := range t.Objects {
+					known = append(known, o.Name)
 				}
+				slices.Sort(known)
+				known = slices.Compact(known)
+			case n.Kind == Jump && t.byName[n.Text] == nil:
+				known = slices.Sorted(maps.Keys(t.byName))
+			default:
+				continue
 			}
+			text := fmt.Sprintf("the table %s has no %s %q", t.ID(), n.Kind, n.Text)
+			list = append(list, Problem{n.At, text + spelling.Hint(n.Text, known)})
 		}
 	}
 	return list
