@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -50,9 +51,7 @@ const largestMax = math.MaxInt32
 // kernel still counts, so it is more than rate x residence. Since those depend on the number of
 // buckets, which follows from max, MakePlan raises the two together until they fit.
 func MakePlan(d Demand) (Plan, error) {
-	if d.Fill == 0 {
-		d.Fill = 0.75
-	}
+	d.Fill = cmp.Or(d.Fill, 0.75)
 	switch {
 	case d.Rate < 0 || d.Held < 0 || d.Residence < 0 || d.Entries < 0 || d.Seconds < 0:
 		return Plan{}, fmt.Errorf("planning a table: rate, residence and held entries cannot be negative")

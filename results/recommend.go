@@ -110,7 +110,11 @@ func changes(first, s *Scenario) []string {
 		}
 	}
 	if a.Buckets != b.Buckets {
-		list = append(list, fmt.Sprintf("%s buckets", bucketWords(b.Buckets)))
+		words := Count(int64(b.Buckets))
+		if b.Buckets == 0 {
+			words = "the kernel's own"
+		}
+		list = append(list, words+" buckets")
 	}
 	if a.RulesText() != b.RulesText() {
 		list = append(list, "other rules")
@@ -128,13 +132,6 @@ func changes(first, s *Scenario) []string {
 		list = append(list, "another load or other modules")
 	}
 	return list
-}
-
-func bucketWords(n int) string {
-	if n == 0 {
-		return "the kernel's own"
-	}
-	return Count(int64(n))
 }
 
 // tableBytes returns the memory of the scenario's full table, as its trials read it back.

@@ -227,8 +227,8 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 			p.errorf(n.get("sysctl").at, "no setting is given")
 		}
 	case actions.Buckets:
-		if need("buckets", "65536") && (a.Buckets < 1 || a.Buckets > 1<<31) {
-			p.errorf(n.get("buckets").at, "buckets must be 1 to %d", 1<<31)
+		if need("buckets", "65536") {
+			checkBuckets(p, n.get("buckets").at, a.Buckets)
 		}
 	case actions.RulesLoad:
 		if !n.has("rules", "rules6", "nft") {
@@ -281,12 +281,10 @@ func checkNetwork(p *problems, n *node, a *Action) {
 		p.errorf(n.at, "%s needs one of %s; %s and %s let no frame pass",
 			actions.Network, strings.Join(actions.ConditionKeys, ", "), actions.LinkDown, actions.Partition)
 	}
-	if jitter := n.get("jitter"); jitter != nil && !p.failed(jitter.at) && a.Jitter > a.Delay {
-		p.errorf(jitter.at, "jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
-	}
-	if reorder := n.get("reorder"); reorder != nil && !p.failed(reorder.at) && a.Reorder > 0 && a.Delay == 0 {
-		p.errorf(reorder.at, "reorder needs a delay: frames overtake those that wait")
-	}
+	p.require(a.Jitter <= a.Delay, n.place("jitter"),
+		"jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
+	p.require(a.Reorder <= 0 || a.Delay > 0, n.place("reorder"),
+		"reorder needs a delay: frames overtake those that wait")
 }
 
 // checkJoin checks the entry that an action starts.

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -42,9 +43,8 @@ const aScenario = "a scenario"
 // checkHead checks what is outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
 	at := root.place
-	if e.Name == "" && !p.failed(at("experiment")) {
-		p.errorf(at("experiment"), "the experiment has no name: the key experiment is missing")
-	} else if e.Name != "" {
+	p.require(e.Name != "", at("experiment"), "the experiment has no name: the key experiment is missing")
+	if e.Name != "" {
 		checkName(p, at("experiment"), "an experiment", e.Name)
 	}
 	if strings.ContainsAny(e.Summary, "\n\r") {
@@ -53,27 +53,19 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
-	if !p.failed(at("trials")) && (e.Trials < 1 || e.Trials > MaxTrials) {
-		p.errorf(at("trials"), "trials must be 1 to %d", MaxTrials)
-	}
-	if !p.failed(at("sampling")) && (e.Sampling <= 0 || e.Sampling > maxSampling) {
-		p.errorf(at("sampling"), "sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
-	}
+	p.require(e.Trials >= 1 && e.Trials <= MaxTrials, at("trials"), "trials must be 1 to %d", MaxTrials)
+	p.require(e.Sampling > 0 && e.Sampling <= maxSampling, at("sampling"),
+		"sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
 	checkTopology(p, &e.Topology, at("topology"))
 }
 
 func checkTopology(p *problems, t *Topology, at Position) {
-	if t.Kind == "" {
-		t.Kind = Server
-	}
+	t.Kind, t.Clients = cmp.Or(t.Kind, Server), cmp.Or(t.Clients, 1)
 	if len(t.Families) == 0 {
 		t.Families = []Family{IPv4}
 	}
 	if len(t.Families) > 1 && t.Families[0] == t.Families[1] || len(t.Families) > 2 {
 		p.errorf(at, "an address family is given twice")
-	}
-	if t.Clients == 0 {
-		t.Clients = 1
 	}
 	switch {
 	case t.Kind == Server && t.Servers > 0:
@@ -108,9 +100,8 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkAnswering(p, workload, r, topology)
 	checkActions(p, tree.get("actions"), r, topology)
 	for i, steady := range r.Steady {
-		if at := tree.get("steady").items[i].at; strings.TrimSpace(steady.Text) == "" && !p.failed(at) {
-			p.errorf(at, "the expression is empty")
-		}
+		at := tree.get("steady").items[i].at
+		p.require(strings.TrimSpace(steady.Text) != "", at, "the expression is empty")
 	}
 	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
 		p.errorf(workload.at, "the workload has no generator: nothing says when the load ends")
@@ -128,14 +119,10 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {
 		p.errorf(at("kernel-modules"), "kernel-modules must be a path that begins with / or ./")
 	}
-	if !p.failed(at("vcpus")) && (c.VCPUs < 1 || c.VCPUs > maxVCPUs) {
-		p.errorf(at("vcpus"), "vcpus must be 1 to %d", maxVCPUs)
-	}
-	if !p.failed(at("memory")) && c.Memory < minMemory {
-		p.errorf(at("memory"), "memory must be at least %s, not %s", minMemory, c.Memory)
-	}
-	if n.get("buckets") != nil && !p.failed(at("buckets")) && (c.Buckets < 1 || c.Buckets > 1<<31) {
-		p.errorf(at("buckets"), "buckets must be 1 to %d", 1<<31)
+	p.require(c.VCPUs >= 1 && c.VCPUs <= maxVCPUs, at("vcpus"), "vcpus must be 1 to %d", maxVCPUs)
+	p.require(c.Memory >= minMemory, at("memory"), "memory must be at least %s, not %s", minMemory, c.Memory)
+	if n.has("buckets") {
+		checkBuckets(p, at("buckets"), c.Buckets)
 	}
 	for _, name := range slices.Concat(c.Modules.Load, c.Modules.Remove) {
 		if !moduleForm.MatchString(name) {
@@ -148,6 +135,10 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		}
 	}
 	checkRules(p, n, c, topology)
+}
+
+func checkBuckets(p *problems, at Position, buckets Count) {
+	p.require(buckets >= 1 && buckets <= 1<<31, at, "buckets must be 1 to %d", 1<<31)
 }
 
 // refusingTools are the programs that a faulty command line may run: each is in the guest, and a

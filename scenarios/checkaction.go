@@ -111,9 +111,7 @@ func checkDuration(p *problems, n *node, a *Action) {
 		return // the keys are reported already
 	}
 	length, every, times := n.get("for"), n.get("every"), n.get("times")
-	if length != nil && !p.failed(length.at) && a.For <= 0 {
-		p.errorf(length.at, "for must be more than 0s")
-	}
+	p.require(length == nil || a.For > 0, n.place("for"), "for must be more than 0s")
 	if a.Kind == actions.Pause && length == nil {
 		p.errorf(n.at, "pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
 	}

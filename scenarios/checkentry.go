@@ -57,9 +57,7 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		checkProbe(p, n, e)
 	}
 	checkNodes(p, n, e, topology)
-	if timeout := n.get("timeout"); timeout != nil && !p.failed(timeout.at) && e.Timeout <= 0 {
-		p.errorf(timeout.at, "timeout must be more than 0s")
-	}
+	p.require(!n.has("timeout") || e.Timeout > 0, n.place("timeout"), "timeout must be more than 0s")
 }
 
 // keys returns all keys that go with the kind of an entry.
@@ -95,10 +93,8 @@ func insteadOf(key string, valid []string) string {
 
 func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
-		value := n.get(key)
-		if value != nil && !p.failed(value.at) && fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero() {
-			p.errorf(value.at, "%s must be more than 0", key)
-		}
+		zero := fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero()
+		p.require(!n.has(key) || !zero, n.place(key), "%s must be more than 0", key)
 	}
 	count := shared(counts, generatorKeys[e.Generator])
 	if !n.has(count, "duration", "stages", "phase") {
@@ -128,9 +124,8 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	checkUnanswered(p, n, e)
 	checkAtOnce(p, n, e)
-	if interval := n.get("interval"); interval != nil && !p.failed(interval.at) && (e.Interval <= 0 || e.Payload == 0) {
-		p.errorf(interval.at, "interval must be more than 0s, and needs a payload to send")
-	}
+	p.require(!n.has("interval") || e.Interval > 0 && e.Payload > 0, n.place("interval"),
+		"interval must be more than 0s, and needs a payload to send")
 	if e.Sources > 60000 {
 		p.errorf(n.get("sources").at, "at most 60000 source addresses")
 	}

@@ -17,7 +17,10 @@
 // file.
 package scenarios
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Experiment is a loaded and checked experiment file. Its fields hold what all scenarios share;
 // [Experiment.Resolve] returns each scenario in full.
@@ -108,22 +111,16 @@ const (
 // Words returns the valid values.
 func (Group) Words() []string { return words(Classic, WriteUp, Incident, Cure, Chaos) }
 
-// Title returns a heading for the experiments of a group.
-func (g Group) Title() string {
-	switch g {
-	case Classic:
-		return "Classics: textbook loads against the table, to start from"
-	case WriteUp:
-		return "Write-ups: published incidents, with their cures and their mistakes"
-	case Incident:
-		return "Incidents: the classes that operators report, the fault beside the cure"
-	case Cure:
-		return "Cures: what a well-known one does, and what it does not"
-	case Chaos:
-		return "Chaos: faults and emergency fixes in the middle of a load"
-	}
-	return "Others"
+var groupTitles = map[Group]string{
+	Classic:  "Classics: textbook loads against the table, to start from",
+	WriteUp:  "Write-ups: published incidents, with their cures and their mistakes",
+	Incident: "Incidents: the classes that operators report, the fault beside the cure",
+	Cure:     "Cures: what a well-known one does, and what it does not",
+	Chaos:    "Chaos: faults and emergency fixes in the middle of a load",
 }
+
+// Title returns a heading for the experiments of a group.
+func (g Group) Title() string { return cmp.Or(groupTitles[g], "Others") }
 
 // Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.
 type Topology struct {

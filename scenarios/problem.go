@@ -58,22 +58,17 @@ const shownProblems = 20
 
 // Error lists the problems, each followed by its excerpt.
 func (e *InvalidError) Error() string {
-	var b strings.Builder
+	var lines []string
 	for i, p := range e.Problems {
 		if i == shownProblems {
-			fmt.Fprintf(&b, "\n(and %d more)", len(e.Problems)-i)
+			lines = append(lines, fmt.Sprintf("(and %d more)", len(e.Problems)-i))
 			break
 		}
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(p.String())
-		if p.Excerpt != "" {
-			b.WriteByte('\n')
-			b.WriteString(p.Excerpt)
+		if lines = append(lines, p.String()); p.Excerpt != "" {
+			lines = append(lines, p.Excerpt)
 		}
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }
 
 // Unwrap returns the cause, if there is one beside the text of the experiment.
@@ -156,6 +151,13 @@ func (p *problems) errorf(at Position, format string, args ...any) {
 	p.wrong[at] = true
 	at, message := p.own(at, fmt.Sprintf(format, args...))
 	p.errors = p.add(p.errors, at, message)
+}
+
+// require reports a place that does not hold what it should, unless it has a problem already.
+func (p *problems) require(holds bool, at Position, format string, args ...any) {
+	if !holds && !p.failed(at) {
+		p.errorf(at, format, args...)
+	}
 }
 
 // failed reports whether a place already has a problem, so that its consequences need no report.

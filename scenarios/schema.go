@@ -40,10 +40,7 @@ func Schema() ([]byte, error) {
 	actionSchema(top.Definitions["Action"])
 	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
 	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": {Description: "ignored: a place for anchors"}}
-	set := func(key, description string, value *jsonschema.Schema) {
-		value.Description = description
-		top.Properties.Set(key, value)
-	}
+	set := func(key, description string, value *jsonschema.Schema) { describe(top, key, description, value) }
 	set("dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
 	set("workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
 		anyOf(arrayOf(ref("Entry")), overridesSchema()))
@@ -54,6 +51,12 @@ func Schema() ([]byte, error) {
 	set("thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
 		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ofText(), arrayOf(ofText()), nothing())}, nothing()))
 	return json.MarshalIndent(top, "", "  ")
+}
+
+// describe adds a key with its description to the schema of a mapping.
+func describe(s *jsonschema.Schema, key, description string, value *jsonschema.Schema) {
+	value.Description = description
+	s.Properties.Set(key, value)
 }
 
 func ref(name string) *jsonschema.Schema { return &jsonschema.Schema{Ref: "#/$defs/" + name} }
@@ -222,10 +225,7 @@ func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	for pair := configuration.Properties.Oldest(); pair != nil; pair = pair.Next() {
 		s.Properties.Set(pair.Key, pair.Value)
 	}
-	set := func(key, description string, value *jsonschema.Schema) {
-		value.Description = description
-		s.Properties.Set(key, value)
-	}
+	set := func(key, description string, value *jsonschema.Schema) { describe(&s, key, description, value) }
 	set("workload", "changes to entries of the workload, by name; or a workload of its own",
 		anyOf(overridesSchema(), arrayOf(ref("Entry"))))
 	set("actions", "changes to actions, by name; or actions of its own",

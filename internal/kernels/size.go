@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -22,10 +23,7 @@ type Size struct {
 // Bytes returns the memory of a full table and its hash, with entries of objectBytes, 0 for
 // [entryBytes].
 func (s Size) Bytes(objectBytes int64) int64 {
-	if objectBytes == 0 {
-		objectBytes = entryBytes
-	}
-	return s.Max*objectBytes + s.Buckets*bucketBytes
+	return s.Max*cmp.Or(objectBytes, entryBytes) + s.Buckets*bucketBytes
 }
 
 // The steps in memory at which the default number of buckets changes.

@@ -11,28 +11,16 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// builtin are the tables of iptables and ip6tables, each with the chains that the kernel makes,
-// which have a policy.
-var builtin = []struct {
-	table  string
-	chains []string
-}{
-	{"raw", []string{"PREROUTING", "OUTPUT"}},
-	{"mangle", []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}},
-	{"nat", []string{"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"}},
-	{"filter", []string{"INPUT", "FORWARD", "OUTPUT"}},
-	{"security", []string{"INPUT", "FORWARD", "OUTPUT"}},
-}
+// builtinTables are the tables of iptables and ip6tables.
+var builtinTables = []string{"raw", "mangle", "nat", "filter", "security"}
 
-// builtinChains returns the chains of a table that the kernel makes; nil where it knows no such
-// table.
-func builtinChains(table string) []string {
-	for _, t := range builtin {
-		if t.table == table {
-			return t.chains
-		}
-	}
-	return nil
+// builtinChains are the chains of each table that the kernel makes, which have a policy.
+var builtinChains = map[string][]string{
+	"raw":      {"PREROUTING", "OUTPUT"},
+	"mangle":   {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"},
+	"nat":      {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
+	"filter":   {"INPUT", "FORWARD", "OUTPUT"},
+	"security": {"INPUT", "FORWARD", "OUTPUT"},
 }
 
 // Line is a line of a table of iptables: a chain with its policy, or a command.
@@ -114,12 +102,8 @@ func (p *iptables) table(name string, at Position) {
 	if p.open != nil {
 		p.problem(at, "the table %q begins before %q has ended with COMMIT", name, p.open.Name)
 	}
-	var known []string
-	for _, t := range builtin {
-		known = append(known, t.table)
-	}
-	if !slices.Contains(known, name) {
-		p.problem(at, "%q is not a table of iptables%s", name, spelling.Hint(name, known))
+	if !slices.Contains(builtinTables, name) {
+		p.problem(at, "%q is not a table of iptables%s", name, spelling.Hint(name, builtinTables))
 	} else if p.Table(p.family, name) != nil {
 		p.problem(at, "the table %q is given twice", name)
 	}
@@ -249,7 +233,7 @@ func (t *Table) chain(name string, at Position) *Chain {
 		return c
 	}
 	c := &Chain{Name: name, At: at}
-	if t.iptables && slices.Contains(builtinChains(t.Name), name) {
+	if t.iptables && slices.Contains(builtinChains[t.Name], name) {
 		c.Hook = strings.ToLower(name)
 		if t.Name == "raw" {
 			c.Priority = -300

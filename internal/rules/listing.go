@@ -72,7 +72,7 @@ func Existing(family, saved, listing string) string {
 func Emptied(table string, accepting bool) string {
 	text := "*" + table + "\n"
 	if accepting {
-		for _, chain := range builtinChains(table) {
+		for _, chain := range builtinChains[table] {
 			text += ":" + chain + " ACCEPT [0:0]\n"
 		}
 	}

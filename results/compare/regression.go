@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -182,13 +183,9 @@ type Baseline struct {
 // be as in the baseline; [Baseline.Judge] finds out. The error for unlike runs is an
 // [*UnlikeError].
 func (b *Baseline) Check(planned *results.Run) error {
-	like := *planned
-	if like.Environment.Driver == "" {
-		like.Environment.Driver = b.Run.Environment.Driver
-	}
-	if like.Environment.Accelerator == "" {
-		like.Environment.Accelerator = b.Run.Environment.Accelerator
-	}
+	like, of := *planned, b.Run.Environment
+	like.Environment.Driver = cmp.Or(like.Environment.Driver, of.Driver)
+	like.Environment.Accelerator = cmp.Or(like.Environment.Accelerator, of.Accelerator)
 	c, err := align([]string{b.Name, "this run"}, []*results.Run{b.Run, &like}, false)
 	if err != nil {
 		return err
