@@ -45,41 +45,25 @@ var columns = slices.Concat([]column{
 	figure("seconds", "", "seconds", func(t *results.Trial) (float64, bool) { return t.Seconds, true }),
 }, counterColumns(true), []column{
 	rare(share("probe lost %", "probe lost", func(t *results.Trial) (float64, bool) {
-		if t.Probe == nil || t.Probe.Sent == 0 {
-			return 0, false
-		}
-		return float64(t.Probe.Lost) / float64(t.Probe.Sent), true
+		p := orZero(t.Probe)
+		return float64(p.Lost) / float64(p.Sent), p.Sent > 0
 	})),
 	rare(figure("probe p99 ms", "probe", "p99 ms", func(t *results.Trial) (float64, bool) {
-		if t.Probe == nil || t.Probe.Latency.Count == 0 {
-			return 0, false
-		}
-		return t.Probe.Latency.P99, true
+		l := orZero(t.Probe).Latency
+		return l.P99, l.Count > 0
 	})),
 	rare(figure("seconds to recover", "recovered", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToRecover) })),
 	heal(figure("seconds to heal", "heal", "after s", func(t *results.Trial) (float64, bool) {
-		if t.Heal == nil {
-			return 0, false
-		}
-		return optional(t.Heal.SecondsToHeal)
+		return optional(orZero(t.Heal).SecondsToHeal)
 	})),
 	heal(figure("broken", "", "broken", func(t *results.Trial) (float64, bool) {
-		if t.Heal == nil {
-			return 0, false
-		}
-		return float64(t.Heal.Broken), true
+		return float64(orZero(t.Heal).Broken), t.Heal != nil
 	})),
 	rare(figure("predicted peak", "predicted", "peak", func(t *results.Trial) (float64, bool) {
-		if t.Prediction == nil {
-			return 0, false
-		}
-		return float64(t.Prediction.Peak), true
+		return float64(orZero(t.Prediction).Peak), t.Prediction != nil
 	})),
 	rare(share("softirq %", "softirq", func(t *results.Trial) (float64, bool) {
-		if t.CPU == nil {
-			return 0, false
-		}
-		return t.CPU.SoftIRQShare(), true
+		return orZero(t.CPU).SoftIRQShare(), t.CPU != nil
 	})),
 })
 
@@ -171,11 +155,14 @@ func (c column) empty(list []row) bool {
 	})
 }
 
-func optional(v *float64) (float64, bool) {
-	if v == nil {
-		return 0, false
+func optional(v *float64) (float64, bool) { return orZero(v), v != nil }
+
+// orZero returns a part of a trial, the zero value where the trial lacks it.
+func orZero[T any](part *T) (value T) {
+	if part != nil {
+		value = *part
 	}
-	return *v, true
+	return value
 }
 
 func verdictCell(r row) string {

@@ -69,13 +69,12 @@ func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 			seconds += t.Seconds
 		}
 		suite.Time = fmt.Sprintf("%.3f", seconds)
-		class := run.Experiment + "." + s.Name
-		suite.add(validCase(list[i], class))
+		suite.add(validCase(list[i]))
 		for _, o := range s.Thresholds {
-			suite.add(thresholdCase(o, list[i], class))
+			suite.add(thresholdCase(o, list[i]))
 		}
 		if slices.Contains(run.BaselineScenarios, s.Name) {
-			suite.add(regressionCase(run, s.Name, class))
+			suite.add(regressionCase(run, s.Name))
 		}
 		doc.Suites = append(doc.Suites, suite)
 	}
@@ -88,6 +87,7 @@ func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 }
 
 func (s *junitSuite) add(c junitCase) {
+	c.Class, c.Time = s.Package+"."+s.Name, "0.000"
 	s.Tests++
 	if c.Error != nil {
 		s.Errors++
@@ -98,8 +98,8 @@ func (s *junitSuite) add(c junitCase) {
 	s.Cases = append(s.Cases, c)
 }
 
-func validCase(r row, class string) junitCase {
-	c := junitCase{Name: "measured validly", Class: class, Time: "0.000"}
+func validCase(r row) junitCase {
+	c := junitCase{Name: "measured validly"}
 	switch {
 	case r.trials == 0:
 		c.Error = &junitResult{Type: "invalid", Message: "not run"}
@@ -117,8 +117,8 @@ func validCase(r row, class string) junitCase {
 	return c
 }
 
-func thresholdCase(o results.Outcome, r row, class string) junitCase {
-	c := junitCase{Name: o.Expression, Class: class, Time: "0.000"}
+func thresholdCase(o results.Outcome, r row) junitCase {
+	c := junitCase{Name: o.Expression}
 	switch {
 	case o.Passed:
 	case len(r.valid) == 0:
@@ -129,8 +129,8 @@ func thresholdCase(o results.Outcome, r row, class string) junitCase {
 	return c
 }
 
-func regressionCase(run *results.Run, scenario, class string) junitCase {
-	c := junitCase{Name: "no regression against " + run.Baseline, Class: class, Time: "0.000"}
+func regressionCase(run *results.Run, scenario string) junitCase {
+	c := junitCase{Name: "no regression against " + run.Baseline}
 	var worse []string
 	for _, r := range run.Regressions {
 		if r.Scenario == scenario {

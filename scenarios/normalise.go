@@ -180,10 +180,10 @@ func (p normaliser) modules(names *node) *node {
 	for _, item := range names.items {
 		if item.kind == scalar {
 			name, parameters, _ := strings.Cut(item.text, " ")
-			if today, old := kernels.RenamedModules[name]; old {
-				p.warnf(item.at, "the module %s is %s in kernels of today", name, today)
+			if current, old := kernels.RenamedModules[name]; old {
+				p.warnf(item.at, "the module %s is %s in current kernels", name, current)
 				renamed := *item
-				renamed.text = strings.TrimSpace(today + " " + parameters)
+				renamed.text = strings.TrimSpace(current + " " + parameters)
 				item = &renamed
 			}
 			if seen[item.text] {

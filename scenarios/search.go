@@ -84,8 +84,8 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 
 // searchWord is a word of a search.
 type searchWord struct {
-	text  string // in lower case
-	today string // its current name in lower case; "" where that is the same
+	text    string // in lower case
+	current string // its current name in lower case; "" where that is the same
 }
 
 // kernelTime matches the time that dmesg writes before a line.
@@ -100,8 +100,8 @@ func searchWords(text string) []searchWord {
 			continue
 		}
 		w := searchWord{text: strings.ToLower(field)}
-		if today := todaysWord(field); !strings.EqualFold(today, field) {
-			w.today = strings.ToLower(today)
+		if current := currentWord(field); !strings.EqualFold(current, field) {
+			w.current = strings.ToLower(current)
 		}
 		if !slices.Contains(words, w) {
 			words = append(words, w)
@@ -110,28 +110,28 @@ func searchWords(text string) []searchWord {
 	return words
 }
 
-// todaysWord returns the current name of a setting, with or without its value, a module or a
+// currentWord returns the current name of a setting, with or without its value, a module or a
 // target.
-func todaysWord(word string) string {
-	for old, today := range kernels.RenamedModules {
+func currentWord(word string) string {
+	for old, current := range kernels.RenamedModules {
 		if strings.EqualFold(word, old) {
-			return today
+			return current
 		}
 	}
 	if strings.EqualFold(word, "notrack") {
 		return "--notrack"
 	}
-	today, _ := kernels.Key(word)
-	if today == kernels.KeyBuckets {
+	key, _ := kernels.Key(word)
+	if key == kernels.KeyBuckets {
 		return "buckets:" // a key of the language
 	}
-	return today
+	return key
 }
 
 // value returns the score of a line for a word: 0 where the line lacks the word, twice as much for
 // a whole word, and half as much for the current name.
 func (w searchWord) value(l pageLine) int {
-	return max(2*occurrence(l.lower, w.text), occurrence(l.lower, w.today)) * l.weight
+	return max(2*occurrence(l.lower, w.text), occurrence(l.lower, w.current)) * l.weight
 }
 
 // occurrence returns 0 where a text lacks a word, 1 where the word is a part of others, else 2.

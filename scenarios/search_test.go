@@ -98,7 +98,7 @@ func FuzzSearch(f *testing.F) {
 			for _, line := range found.Lines {
 				lower := strings.ToLower(line.Text)
 				if !slices.ContainsFunc(words, func(w searchWord) bool {
-					return strings.Contains(lower, w.text) || w.today != "" && strings.Contains(lower, w.today)
+					return strings.Contains(lower, w.text) || w.current != "" && strings.Contains(lower, w.current)
 				}) {
 					t.Fatalf("%q finds %+v", text, line)
 				}

@@ -58,7 +58,7 @@ func (c Conditions) Shapes() bool {
 // longestDelay is far above any network's; netem keeps every frame for so long.
 const longestDelay = time.Minute
 
-// Validate says what in the conditions is out of its range or contradicts itself.
+// Validate returns an error for each condition that is out of its range or contradicts another.
 func (c Conditions) Validate() error {
 	var errs []error
 	for _, share := range []struct {
@@ -95,12 +95,12 @@ func (c Conditions) Validate() error {
 		errs = append(errs, errors.New("a link that is down or partitioned is so in both directions"))
 	}
 	if c == (Conditions{Direction: c.Direction}) {
-		errs = append(errs, errors.New("nothing is asked of the link"))
+		errs = append(errs, errors.New("no condition is given"))
 	}
 	return errors.Join(errs...)
 }
 
-// String is the conditions in a few words, as "loss 5%, delay 50ms".
+// String words the conditions: "loss 5%, delay 50ms".
 func (c Conditions) String() string {
 	var words []string
 	add := func(on bool, format string, args ...any) {
@@ -129,16 +129,16 @@ func (c Conditions) String() string {
 	return strings.Join(words, ", ")
 }
 
-// Near reports whether conditions that were read back are those that were asked for, as nearly as netem's
-// units let them.
-func (c Conditions) Near(asked Conditions) bool {
+// Near reports whether conditions that were read back are the requested ones, to the precision of
+// netem's units.
+func (c Conditions) Near(requested Conditions) bool {
 	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
-	return near(c.Loss, asked.Loss) && near(c.Reorder, asked.Reorder) && near(c.Duplicate, asked.Duplicate) && near(c.Corrupt, asked.Corrupt) &&
-		(c.Delay-asked.Delay).Abs() < time.Microsecond && (c.Jitter-asked.Jitter).Abs() < time.Microsecond &&
-		c.Rate/8 == asked.Rate/8
+	return near(c.Loss, requested.Loss) && near(c.Reorder, requested.Reorder) && near(c.Duplicate, requested.Duplicate) && near(c.Corrupt, requested.Corrupt) &&
+		(c.Delay-requested.Delay).Abs() < time.Microsecond && (c.Jitter-requested.Jitter).Abs() < time.Microsecond &&
+		c.Rate/8 == requested.Rate/8
 }
 
-// Split is what conditions ask of each direction, seen from the node; a partition is a loss of all.
+// Split returns the conditions of each direction, seen from the node; a partition is a loss of all.
 func (c Conditions) Split() (to, from Conditions) {
 	one := c
 	one.Direction, one.Partitioned, one.Down = "", false, false
