@@ -262,7 +262,11 @@ func footnotes(run *results.Run, list []row) []string {
 			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
 		}
 	}
-	texts = slices.Concat(texts, remarks(list), unseenDrops(list), run.BaselineNotes)
+	remarks := byText(list, "", func(t results.Trial) []string { return t.Remarks })
+	uncounted := byText(list, "drops were not counted by the kernel's reason: ", func(t results.Trial) []string {
+		return []string{orZero(t.Stack).DropReasonsMissing}
+	})
+	texts = slices.Concat(texts, remarks, uncounted, run.BaselineNotes)
 	if run.Environment.Accelerator == "tcg" {
 		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
 	}
@@ -272,28 +276,15 @@ func footnotes(run *results.Run, list []row) []string {
 	return texts
 }
 
-// unseenDrops words in which scenarios the kernel's reasons for drops were not counted, and why.
-func unseenDrops(list []row) []string {
-	return byText(list, "drops were not counted by the kernel's reason: ", func(t results.Trial) []string {
-		if t.Stack == nil || t.Stack.DropReasonsMissing == "" {
-			return nil
-		}
-		return []string{t.Stack.DropReasonsMissing}
-	})
-}
-
-// remarks words in which scenarios the kernel did not take a setting to the letter.
-func remarks(list []row) []string {
-	return byText(list, "", func(t results.Trial) []string { return t.Remarks })
-}
-
 // byText returns each text of the valid trials once, after the names of the scenarios that have it.
 func byText(list []row, what string, of func(results.Trial) []string) []string {
 	names := map[string][]string{}
 	for _, r := range list {
 		for _, t := range r.valid {
 			for _, text := range of(t) {
-				names[text] = addNew(names[text], r.name)
+				if text != "" {
+					names[text] = addNew(names[text], r.name)
+				}
 			}
 		}
 	}

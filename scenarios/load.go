@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,15 +18,15 @@ var library embed.FS
 
 // Names returns the names of the shipped experiments, sorted.
 func Names() []string {
-	files, err := fs.Glob(library, "library/*.yaml")
+	files, err := library.ReadDir("library")
 	if err != nil {
-		panic(err) // the pattern is a constant
+		panic(err) // the folder is embedded
 	}
-	for i, file := range files {
-		files[i] = strings.TrimSuffix(path.Base(file), ".yaml")
+	var names []string
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(file.Name(), ".yaml"))
 	}
-	slices.Sort(files)
-	return files
+	return names
 }
 
 // Shipped returns the text of a shipped experiment.

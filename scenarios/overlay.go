@@ -150,13 +150,11 @@ func overlayScenario(base, over *node) *node {
 		return over
 	}
 	merged := overlayDUT(base, over)
-	if base.kind == mapping && over.kind == mapping {
-		if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil && !above.empty() {
-			merged = merged.with("workload", above.at, overlayOverrides(below, above))
-		}
-		if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil && !above.empty() {
-			merged = merged.with("actions", above.at, overlayNamed(below, above, actionMoment))
-		}
+	if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil && !above.empty() {
+		merged = merged.with("workload", above.at, overlayOverrides(below, above))
+	}
+	if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil && !above.empty() {
+		merged = merged.with("actions", above.at, overlayNamed(below, above, actionMoment))
 	}
 	return merged
 }

@@ -269,15 +269,14 @@ func (s *script) tableCommand(verb string) {
 		s.statement()
 		return
 	}
-	switch verb {
+	switch there := s.Table(family, name.Text); verb {
 	case "delete", "destroy":
 		s.statement()
-		gone := s.Table(family, name.Text)
-		s.Tables = slices.DeleteFunc(s.Tables, func(t *Table) bool { return t == gone })
+		s.Tables = slices.DeleteFunc(s.Tables, func(t *Table) bool { return t == there })
 	case "flush":
 		s.statement()
-		if t := s.Table(family, name.Text); t != nil {
-			for _, c := range t.Chains {
+		if there != nil {
+			for _, c := range there.Chains {
 				c.Rules = nil
 			}
 		}
