@@ -187,12 +187,10 @@ func (n *node) what() string {
 // parse reads one YAML document whose top is a mapping. Problems go to p; the result is nil when no
 // tree is left to go on with.
 func parse(p *problems, file string, data []byte) (top *node) {
-	refuse := func(format string, args ...any) *node {
-		p.errorf(Position{File: file}, format, args...)
-		return nil
-	}
+	whole := Position{File: file}
 	if len(data) > maxBytes {
-		return refuse("the file is longer than %s", Size(maxBytes))
+		p.errorf(whole, "the file is longer than %s", Size(maxBytes))
+		return nil
 	}
 	p.sources[file] = strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
 	if at := bytes.IndexByte(data, 0); at >= 0 {
@@ -203,15 +201,18 @@ func parse(p *problems, file string, data []byte) (top *node) {
 		// The parser is a large piece of code that gets whatever users write: a panic in it means
 		// an unreadable file, not the end of the program.
 		if r := recover(); r != nil {
-			top = refuse("the file is not YAML that can be read: %v", r)
+			p.errorf(whole, "the file is not YAML that can be read: %v", r)
+			top = nil
 		}
 	}()
 	tokens := lexer.Tokenize(string(data))
 	if len(tokens) > maxTokens {
-		return refuse("the file has more than %d parts", maxTokens)
+		p.errorf(whole, "the file has more than %d parts", maxTokens)
+		return nil
 	}
 	if nesting(tokens) > maxDepth {
-		return refuse("the file is nested more than %d deep", maxDepth)
+		p.errorf(whole, "the file is nested more than %d deep", maxDepth)
+		return nil
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -238,7 +239,8 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	case b.full:
 		return nil
 	case top == nil || top.kind == null:
-		return refuse("the file is empty")
+		p.errorf(whole, "the file is empty")
+		return nil
 	case top.kind != mapping:
 		p.errorf(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
 		return nil
