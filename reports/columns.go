@@ -106,7 +106,9 @@ func otherCounters() []string {
 
 func number(name, group, head string, value func(*results.Trial) int64) column {
 	f := func(t *results.Trial) (float64, bool) { return float64(value(t)), true }
-	return formatted(name, group, head, f, func(v float64) string { return results.Count(int64(math.Round(v))) })
+	return formatted(name, group, head, f, func(v float64) string {
+		return results.Count(int64(math.Round(v)))
+	})
 }
 
 func figure(name, group, head string, value func(*results.Trial) (float64, bool)) column {
@@ -120,7 +122,8 @@ func share(name, group string, value func(*results.Trial) (float64, bool)) colum
 }
 
 func formatted(
-	name, group, head string, value func(*results.Trial) (float64, bool), format func(float64) string,
+	name, group, head string, value func(*results.Trial) (float64, bool),
+	format func(float64) string,
 ) column {
 	return column{name: name, head: [2]string{group, head}, figure: value, cell: func(r row) string {
 		return r.cell(value, format)
@@ -245,13 +248,17 @@ func (r row) verdict() (v results.Verdict, n int) {
 	if len(r.valid) == 0 {
 		return results.Invalid, 0
 	}
-	v = slices.MaxFunc(r.valid, func(a, b results.Trial) int { return a.Verdict.Compare(b.Verdict) }).Verdict
-	return v, len(r.having(v))
+	worst := slices.MaxFunc(r.valid, func(a, b results.Trial) int {
+		return a.Verdict.Compare(b.Verdict)
+	})
+	return worst.Verdict, len(r.having(worst.Verdict))
 }
 
 // having returns the valid trials with a verdict.
 func (r row) having(v results.Verdict) []results.Trial {
-	return slices.DeleteFunc(slices.Clone(r.valid), func(t results.Trial) bool { return t.Verdict != v })
+	return slices.DeleteFunc(slices.Clone(r.valid), func(t results.Trial) bool {
+		return t.Verdict != v
+	})
 }
 
 // typical returns the trial that represents the scenario: of those with its verdict, the one whose

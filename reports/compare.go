@@ -103,8 +103,8 @@ func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error
 
 // comparisonNotes says how to read the figures, then what the comparison itself notes.
 func comparisonNotes(c *compare.Comparison) []string {
-	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are from %s, "+
-		"by the Mann-Whitney U test with Holm's correction over all cells; "+
+	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; "+
+		"differences are from %s, by the Mann-Whitney U test with Holm's correction over all cells; "+
 		"~: not significant (p >= %.2f), =: all trials are equal", c.Sides[0], compare.Alpha)
 	return append([]string{reading}, c.Notes...)
 }

@@ -121,7 +121,9 @@ func forecastWords(f results.Forecast) string {
 // load, side by side, the lines for /etc/sysctl.d, and the reasons. With format "json" it writes
 // the [results.Plan] itself.
 func Plan(w io.Writer, format string, p results.Plan, o Options) error {
-	return formats[results.Plan]{"json": asJSON[results.Plan], "table": planTable}.render(w, "the plan", format, p, o)
+	return formats[results.Plan]{
+		"json": asJSON[results.Plan], "table": planTable,
+	}.render(w, "the plan", format, p, o)
 }
 
 func planTable(out *bytes.Buffer, p results.Plan, o Options) error {

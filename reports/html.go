@@ -94,7 +94,8 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 		Notes:      slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
 		Plot:       []plotScenario{},
 		Judgements: judgements(run), Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
-		Table: tableOf("", list, layout(list)), Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
+		Table:       tableOf("", list, layout(list)),
+		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
 	if o.Series != nil {
 		text, err := o.Series.Experiment()

@@ -21,7 +21,8 @@ func renderMarkdown(b *bytes.Buffer, run *results.Run, _ Options) error {
 		fmt.Fprintf(b, "%s\n\n", markdownText(run.Summary))
 	}
 	if run.Interrupted {
-		fmt.Fprintf(b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n", results.Figure(run.Seconds))
+		fmt.Fprintf(b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n",
+			results.Figure(run.Seconds))
 	}
 	word, kind := outcomeOf(run)
 	mark := map[string]string{outcomeInvalid: "⚠️ ", outcomeFailed: "❌ ", outcomePassed: "✅ "}[kind]

@@ -59,8 +59,8 @@ func tell(list []row) []told {
 	return all
 }
 
-// stories writes the texts of [tell] beside the names of the scenarios; a name that is too long gets
-// a line of its own.
+// stories writes the texts of [tell] beside the names of the scenarios; a long name gets a line of
+// its own.
 func stories(b *bytes.Buffer, list []row, width int) {
 	indent := 0
 	for _, r := range list {
@@ -263,7 +263,8 @@ func footnotes(run *results.Run, list []row) []string {
 		}
 	}
 	remarks := byText(list, "", func(t results.Trial) []string { return t.Remarks })
-	uncounted := byText(list, "drops were not counted by the kernel's reason: ", func(t results.Trial) []string {
+	const drops = "drops were not counted by the kernel's reason: "
+	uncounted := byText(list, drops, func(t results.Trial) []string {
 		return []string{orZero(t.Stack).DropReasonsMissing}
 	})
 	texts = slices.Concat(texts, remarks, uncounted, run.BaselineNotes)

@@ -99,26 +99,24 @@ type acts struct {
 }
 
 func actsOf(actions []Action) acts {
-	var a acts
-	earlier := func(than, action *Action) bool { return than == nil || *action.Begun < *than.Begun }
-	a.faultEnd = math.Inf(-1)
+	a := acts{faultEnd: math.Inf(-1)}
+	keepFirst := func(first **Action, action *Action) {
+		if *first == nil || *action.Begun < *(*first).Begun {
+			*first = action
+		}
+	}
 	for i := range actions {
-		one := &actions[i]
-		if one.Begun == nil {
+		action := &actions[i]
+		if action.Begun == nil {
 			continue
 		}
-		if earlier(a.first, one) {
-			a.first = one
+		keepFirst(&a.first, action)
+		if action.Fix {
+			keepFirst(&a.fix, action)
+			continue
 		}
-		switch {
-		case one.Fix && earlier(a.fix, one):
-			a.fix = one
-		case !one.Fix:
-			if earlier(a.fault, one) {
-				a.fault = one
-			}
-			a.faultEnd = max(a.faultEnd, one.end(*one.Begun))
-		}
+		keepFirst(&a.fault, action)
+		a.faultEnd = max(a.faultEnd, action.end(*action.Begun))
 	}
 	return a
 }
@@ -252,7 +250,8 @@ func effectWords(a Action) string {
 		if e.Before == e.After || strings.ContainsRune(e.Before+e.After, '\n') || len(e.Before)+len(e.After) > 60 {
 			continue
 		}
-		words = append(words, fmt.Sprintf("%s from %s to %s", e.Name, cmp.Or(e.Before, "none"), cmp.Or(e.After, "none")))
+		from, to := cmp.Or(e.Before, "none"), cmp.Or(e.After, "none")
+		words = append(words, fmt.Sprintf("%s from %s to %s", e.Name, from, to))
 	}
 	return strings.Join(words[:min(2, len(words))], ", ")
 }

@@ -14,7 +14,8 @@ func Insights(t *Trial) []string {
 	}
 	var list []string
 	for _, words := range []func(*Trial) string{
-		actionWords, healWords, bystanderWords, alertWords, recoveryWords, contentsWords, predictionWords,
+		actionWords, healWords, bystanderWords, alertWords, recoveryWords, contentsWords,
+		predictionWords,
 	} {
 		if s := words(t); s != "" {
 			list = append(list, s)

@@ -117,7 +117,8 @@ func momentOf(before, s Sample) Moment {
 	m := Moment{
 		Elapsed: s.Seconds,
 		Conntrack: MomentTable{
-			Count: s.Count, Max: s.Max, Buckets: s.Buckets, Fill: fillOf(s.Count, s.Max), Counters: s.Counters,
+			Count: s.Count, Max: s.Max, Buckets: s.Buckets, Fill: fillOf(s.Count, s.Max),
+			Counters: s.Counters,
 		},
 		Load: MomentLoad{Offered: s.Offered, Completed: s.Done, Failed: s.Failed, Broken: s.Broken},
 	}

@@ -86,7 +86,8 @@ func MakePlan(d Demand) (Plan, error) {
 // predict predicts the load at a table of the given size.
 func (d Demand) predict(size kernels.Size) Prediction {
 	e := Expectation{
-		Rate: d.Rate, Residence: d.Residence, Baseline: capped(d.Held, size.Max), Entries: d.Entries, Duration: d.Seconds,
+		Rate: d.Rate, Residence: d.Residence, Baseline: capped(d.Held, size.Max),
+		Entries: d.Entries, Duration: d.Seconds,
 		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
 	}
 	p := Predict(e)

@@ -95,7 +95,8 @@ func evictingWords(c Conntrack) string {
 	if c.reachedMax() {
 		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.fullMax()), after(c.SecondsToFull))
 	}
-	s := fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)", full, entries(c.EarlyDrop))
+	s := fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)",
+		full, entries(c.EarlyDrop))
 	if c.Drop == 0 {
 		s += ", without a drop"
 	}

@@ -153,7 +153,8 @@ func Reconcile(run *Run) {
 		{
 			"the memory",
 			func(s *Scenario) string {
-				return fmt.Sprint(s.Configuration.Kernel, s.Configuration.MemoryBytes, s.Configuration.VCPUs)
+				c := s.Configuration
+				return fmt.Sprint(c.Kernel, c.MemoryBytes, c.VCPUs)
 			},
 			func(t *Trial) string { return fmt.Sprint(t.MemoryBytes>>20, " MiB") },
 		},
@@ -199,9 +200,11 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 			if len(t.Actions) > 0 || !tie && got == right {
 				continue
 			}
-			reason := fmt.Sprintf("%s was %s, and %s in other trials that should be like it", name, got, right)
+			reason := fmt.Sprintf("%s was %s, and %s in other trials that should be like it",
+				name, got, right)
 			if tie {
-				reason = fmt.Sprintf("%s differs between trials that should be alike: %s", name, strings.Join(values, ", "))
+				reason = fmt.Sprintf("%s differs between trials that should be alike: %s",
+					name, strings.Join(values, ", "))
 			}
 			t.Invalidate(Reason{CodeUnlike, reason})
 			Judge(t, s.Configuration)

@@ -143,7 +143,8 @@ func (a Action) Conditions() actions.Conditions {
 		return actions.Conditions{Partitioned: true}
 	}
 	return actions.Conditions{
-		Direction: a.Direction, Loss: float64(a.Loss), Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
+		Direction: a.Direction, Loss: float64(a.Loss),
+		Delay: time.Duration(a.Delay), Jitter: time.Duration(a.Jitter),
 		Reorder: float64(a.Reorder), Duplicate: float64(a.Duplicate), Corrupt: float64(a.Corrupt), Rate: int64(a.Rate),
 	}
 }
@@ -223,7 +224,8 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 	}
 	switch a.Kind {
 	case actions.Sysctl:
-		if need("sysctl", "{"+kernels.KeyMax+": 262144}") && len(a.Sysctl) == 0 && !n.has("buckets") {
+		given := need("sysctl", "{"+kernels.KeyMax+": 262144}")
+		if given && len(a.Sysctl) == 0 && !n.has("buckets") {
 			p.errorf(n.get("sysctl").at, "no setting is given")
 		}
 	case actions.Buckets:
@@ -282,7 +284,8 @@ func checkNetwork(p *problems, n *node, a *Action) {
 			actions.Network, strings.Join(actions.ConditionKeys, ", "), actions.LinkDown, actions.Partition)
 	}
 	p.require(a.Jitter <= a.Delay, n.place("jitter"),
-		"jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent", a.Delay, a.Jitter)
+		"jitter must be at most the delay %s, not %s: a frame cannot arrive before it was sent",
+		a.Delay, a.Jitter)
 	p.require(a.Reorder <= 0 || a.Delay > 0, n.place("reorder"),
 		"reorder needs a delay: frames overtake those that wait")
 }

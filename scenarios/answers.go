@@ -172,7 +172,7 @@ func checkAnswering(p *problems, n *node, r *Resolved, topology Topology) {
 		if first.Silent != second.Silent {
 			hint = ", or leave out silent"
 		}
-		p.errorf(at, "one program answers at port %d of %s, and %s, %s: give one of them another port%s",
-			c.port, c.node, wants(first), wants(second), hint)
+		p.errorf(at, "one program answers at port %d of %s, and %s, %s: "+
+			"give one of them another port%s", c.port, c.node, wants(first), wants(second), hint)
 	}
 }

@@ -34,7 +34,8 @@ var (
 func checkName(p *problems, at Position, what, name string) {
 	switch {
 	case len(name) > 200 || !nameForm.MatchString(name):
-		p.errorf(at, "%s is not the name of %s: letters, digits, - _ and . only, a letter or digit first", quote(name), what)
+		p.errorf(at, "%s is not the name of %s: letters, digits, - _ and . only, a letter or digit first",
+			quote(name), what)
 	case what == aScenario && name == allScenarios:
 		p.errorf(at, "a scenario cannot be called %q, which means every scenario in thresholds", allScenarios)
 	}
@@ -45,7 +46,8 @@ const aScenario = "a scenario"
 // checkHead checks what is outside of dut, workload and scenarios, and fills in its defaults.
 func checkHead(p *problems, e *Experiment, root *node) {
 	at := root.place
-	p.require(e.Name != "", at("experiment"), "the experiment has no name: the key experiment is missing")
+	p.require(e.Name != "", at("experiment"),
+		"the experiment has no name: the key experiment is missing")
 	if e.Name != "" {
 		checkName(p, at("experiment"), "an experiment", e.Name)
 	}
@@ -55,9 +57,11 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
-	p.require(e.Trials >= 1 && e.Trials <= MaxTrials, at("trials"), "trials must be 1 to %d", MaxTrials)
+	p.require(e.Trials >= 1 && e.Trials <= MaxTrials, at("trials"),
+		"trials must be 1 to %d", MaxTrials)
 	p.require(e.Sampling > 0 && e.Sampling <= maxSampling, at("sampling"),
-		"sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
+		"sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too",
+		maxSampling)
 	checkTopology(p, &e.Topology, at("topology"))
 }
 
@@ -122,7 +126,8 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		p.errorf(at("kernel-modules"), "kernel-modules must be a path that begins with / or ./")
 	}
 	p.require(c.VCPUs >= 1 && c.VCPUs <= maxVCPUs, at("vcpus"), "vcpus must be 1 to %d", maxVCPUs)
-	p.require(c.Memory >= minMemory, at("memory"), "memory must be at least %s, not %s", minMemory, c.Memory)
+	p.require(c.Memory >= minMemory, at("memory"),
+		"memory must be at least %s, not %s", minMemory, c.Memory)
 	if n.has("buckets") {
 		checkBuckets(p, at("buckets"), c.Buckets)
 	}
@@ -180,7 +185,8 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 		}
 	}
 	checkTexts(p, n, topology)
-	if nft := n.get("nft"); nft != nil && nft.kind == scalar && strings.TrimSpace(nft.text) != noRules {
+	nft := n.get("nft")
+	if nft != nil && nft.kind == scalar && strings.TrimSpace(nft.text) != noRules {
 		checkScript(p, nft, true)
 	}
 	if ipvs := n.get("ipvs"); ipvs != nil && ipvs.kind == scalar {
@@ -316,7 +322,8 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 			if rule == nil || !rule.Notrack || rule.SYN {
 				continue // SYNs alone: SYNPROXY makes the entry when the handshake is complete
 			}
-			for reply, matches := range map[bool]bool{false: rule.Sources.Any(), true: rule.Destinations.Any()} {
+			directions := map[bool]bool{false: rule.Sources.Any(), true: rule.Destinations.Any()}
+			for reply, matches := range directions {
 				if _, ok := found[side{rule.Chain, reply}]; matches && !ok {
 					found[side{rule.Chain, reply}] = line.at
 				}

@@ -143,9 +143,9 @@ func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	node := nodeNamed(word)
 	a.Link = node + strings.TrimPrefix(a.Link, word)
 	checkNode(p, link.at, node, topology)
-	if links := topology.LinksOf(node); named && !p.failed(link.at) && !slices.Contains(links, name) {
-		p.errorf(link.at, "%s has no link %s%s", node, quote(name), spelling.Hint(name, links))
-	}
+	links := topology.LinksOf(node)
+	p.require(!named || slices.Contains(links, name), link.at,
+		"%s has no link %s%s", node, quote(name), spelling.Hint(name, links))
 }
 
 // LinksOf returns the names of the links that a node is on.

@@ -57,7 +57,8 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		checkProbe(p, n, e)
 	}
 	checkNodes(p, n, e, topology)
-	p.require(!n.has("timeout") || e.Timeout > 0, n.place("timeout"), "timeout must be more than 0s")
+	p.require(!n.has("timeout") || e.Timeout > 0, n.place("timeout"),
+		"timeout must be more than 0s")
 }
 
 // keys returns all keys that go with the kind of an entry.
@@ -65,7 +66,8 @@ func (e Entry) keys() []string {
 	if e.Probe != "" {
 		return slices.Concat([]string{"probe"}, entryCommon, probeKeys[e.Probe])
 	}
-	return slices.Concat([]string{"generator"}, entryCommon, []string{"phase", "start"}, generatorKeys[e.Generator])
+	return slices.Concat([]string{"generator"}, entryCommon, []string{"phase", "start"},
+		generatorKeys[e.Generator])
 }
 
 // checkKeys reports keys that exist but mean nothing for this generator or probe.
@@ -76,7 +78,8 @@ func checkKeys(p *problems, n *node, e *Entry) {
 	}
 	for _, key := range n.entries {
 		if !slices.Contains(valid, key.key) && slices.Contains(entryFields, key.key) {
-			p.errorf(key.at, "%s does not go with %s%s", quote(key.key), what, insteadOf(key.key, valid))
+			p.errorf(key.at, "%s does not go with %s%s",
+				quote(key.key), what, insteadOf(key.key, valid))
 		}
 	}
 }
@@ -110,7 +113,8 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	checkProfiles(p, n, e)
 	if close := n.get("close"); close != nil && e.Close != "" {
 		if valid := generatorCloses[e.Generator]; len(valid) > 0 && !slices.Contains(valid, e.Close) {
-			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s", e.Close, e.Generator, strings.Join(words(valid...), ", "))
+			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s",
+				e.Close, e.Generator, strings.Join(words(valid...), ", "))
 		}
 	}
 	if e.KeepAlive && e.Concurrency == 0 && n.get("keep-alive") != nil {
@@ -176,10 +180,11 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 
 // checkLoop checks how fast a generator goes: closed loop or open loop, not both.
 func checkLoop(p *problems, n *node, e *Entry) {
-	given := slices.DeleteFunc(slices.Clone(loops), func(key string) bool { return n.get(key) == nil })
+	given := slices.DeleteFunc(slices.Clone(loops), func(key string) bool { return !n.has(key) })
 	switch {
 	case len(given) > 1:
-		p.errorf(n.keyPlace(given[1]), "%s and %s at once: concurrency is a closed loop, rate, stages, burst and sine are open ones", given[0], given[1])
+		p.errorf(n.keyPlace(given[1]), "%s and %s at once: concurrency is a closed loop, "+
+			"rate, stages, burst and sine are open ones", given[0], given[1])
 	case len(given) == 0 && e.Generator != Hold:
 		need := "rate, stages, burst or sine (open loop)"
 		if slices.Contains(generatorKeys[e.Generator], "concurrency") {

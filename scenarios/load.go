@@ -116,7 +116,8 @@ func extendShipped(p *problems, root *node) *node {
 	extends := root.get("extends")
 	if extends == nil || extends.kind != scalar {
 		if omit != nil {
-			p.errorf(root.keyPlace("omit"), "omit leaves out scenarios of an experiment that is extended; there is no extends")
+			p.errorf(root.keyPlace("omit"), "omit leaves out scenarios of an experiment "+
+				"that is extended; there is no extends")
 		}
 		return root // decoding the head reports an invalid name
 	}
@@ -168,8 +169,11 @@ func (e *Experiment) read() {
 	p := e.problems
 	head := document{Recovery: Recovery{AtMost: DefaultRecovery}, Sampling: DefaultSampling}
 	// Keys that begin with x- are a place for anchors that several parts of a file share.
-	private := slices.DeleteFunc(e.root.keys(), func(key string) bool { return !strings.HasPrefix(key, "x-") })
-	decode(p, e.root.without(private...), &head, "dut", "workload", "scenarios", "thresholds", "steady", "actions")
+	private := slices.DeleteFunc(e.root.keys(), func(key string) bool {
+		return !strings.HasPrefix(key, "x-")
+	})
+	decode(p, e.root.without(private...), &head,
+		"dut", "workload", "scenarios", "thresholds", "steady", "actions")
 	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
 	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
 	e.Recovery, e.Sampling = head.Recovery, head.Sampling
@@ -201,10 +205,12 @@ func (e *Experiment) resolve() {
 		p.errorf(workload.at, "the workload must be a list of generators and probes, not %s", workload.what())
 		return
 	}
+	none := &node{at: e.root.at}
+	steady := needList(p, cmp.Or(e.root.get("steady"), none), steadyWhat)
+	actions := needList(p, cmp.Or(e.root.get("actions"), none), actionsWhat)
 	all := &node{kind: mapping, entries: []entry{
 		{"dut", dut.at, dut}, {"workload", workload.at, workload},
-		{"steady", e.root.at, needList(p, cmp.Or(e.root.get("steady"), &node{at: e.root.at}), steadyWhat)},
-		{"actions", e.root.at, needList(p, cmp.Or(e.root.get("actions"), &node{at: e.root.at}), actionsWhat)},
+		{"steady", steady.at, steady}, {"actions", actions.at, actions},
 	}}
 	base := e.machines(all, Resolved{})
 	if len(base) == 0 {
@@ -248,7 +254,8 @@ func (e *Experiment) scenario(s entry, all *node) []Resolved {
 		decodeValue(p, s.value.get("summary"), reflect.ValueOf(&r.Summary).Elem())
 		workload := overlayWorkload(p, all.get("workload"), s.value)
 		if workload.kind != list {
-			p.errorf(workload.at, "a scenario changes entries of the workload by name, or gives a list of its own; this is %s", workload.what())
+			p.errorf(workload.at, "a scenario changes entries of the workload by name, "+
+				"or gives a list of its own; this is %s", workload.what())
 			return nil
 		}
 		dut := s.value.without("summary", "workload", "actions", "steady")
@@ -268,7 +275,10 @@ func (e *Experiment) scenario(s entry, all *node) []Resolved {
 // scenario.
 func (e *Experiment) machines(tree *node, r Resolved) []Resolved {
 	p := e.problems
-	names := map[string][]string{"workload": itemNames(tree.get("workload")), "actions": itemNames(tree.get("actions"))}
+	names := map[string][]string{}
+	for _, key := range []string{"workload", "actions"} {
+		names[key] = itemNames(tree.get(key))
+	}
 	var all []Resolved
 	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
 		var m machine
@@ -310,8 +320,8 @@ func (e *Experiment) Select(names []string) error {
 	return nil
 }
 
-// namesOf returns the names that scenarios can be selected by: own names, and base names before their
-// first variant.
+// namesOf returns the names that scenarios can be selected by: own names, and base names before
+// their first variant.
 func namesOf(scenarios []Resolved) []string {
 	var names []string
 	for _, r := range scenarios {

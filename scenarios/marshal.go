@@ -129,7 +129,8 @@ func listTree[T any](values []T) *node {
 // tree returns what a configuration has different from another one.
 func (c Configuration) tree(base Configuration) *node {
 	for _, each := range []*Configuration{&c, &base} {
-		each.Rules, each.Rules6 = withoutNAT(each.NAT, each.Rules), withoutNAT(each.NAT, each.Rules6)
+		each.Rules = withoutNAT(each.NAT, each.Rules)
+		each.Rules6 = withoutNAT(each.NAT, each.Rules6)
 	}
 	n := fields(c, base)
 	for i, e := range n.entries {

@@ -41,7 +41,8 @@ func nodeNamed(word string) string {
 // checkNode checks that a topology has a node.
 func checkNode(p *problems, at Position, name string, topology Topology) {
 	if nodes := topology.Nodes(); !slices.Contains(nodes, name) {
-		p.errorf(at, "the %s topology has no node %s%s", topology.Kind, quote(name), spelling.Hint(name, nodes))
+		p.errorf(at, "the %s topology has no node %s%s",
+			topology.Kind, quote(name), spelling.Hint(name, nodes))
 	}
 }
 
@@ -61,7 +62,8 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	sockets := []Generator{HTTP, TCP, Hold, UDP}
 	if from := n.get("from"); from != nil && e.From == nodeDUT && (e.Crafted || !slices.Contains(sockets, e.Generator)) {
-		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client", strings.Join(words(sockets...), ", "))
+		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client",
+			strings.Join(words(sockets...), ", "))
 	}
 	if sources := n.get("sources"); sources != nil && e.From == nodeDUT && e.Sources > 1 {
 		p.errorf(sources.at, "the DUT has no further addresses to send from")

@@ -90,8 +90,8 @@ func sysctlMapping(p *problems, n *node) *node {
 	return built
 }
 
-// normaliseSysctl gives the sysctls of a dut, scenario or action their current names. The hash size,
-// which is a sysctl too, becomes buckets.
+// normaliseSysctl gives the sysctls of a dut, scenario or action their current names. The hash
+// size, which is a sysctl too, becomes buckets.
 func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 	sysctl = sysctlMapping(p, sysctl)
 	built := &node{kind: mapping, at: sysctl.at}

@@ -215,8 +215,8 @@ const (
 	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
 )
 
-// needList returns a list; an empty one for an empty value, and for one of another type, which is an
-// error that begins with what.
+// needList returns a list; an empty one for an empty value, and for one of another type, which is
+// an error that begins with what.
 func needList(p *problems, n *node, what string) *node {
 	if n.kind == list {
 		return n

@@ -40,16 +40,17 @@ func Schema() ([]byte, error) {
 	actionSchema(top.Definitions["Action"])
 	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
 	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": {Description: "ignored: a place for anchors"}}
-	set := func(key, description string, value *jsonschema.Schema) { describe(top, key, description, value) }
-	set("dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
-	set("workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
+	describe(top, "dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
+	describe(top, "workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
 		anyOf(arrayOf(ref("Entry")), overridesSchema()))
-	set("steady", steadyMeans, anyOf(arrayOf(ofText()), nothing()))
-	set("actions", actionsMean, anyOf(arrayOf(ref("Action")), overridesSchema(), nothing()))
-	set("scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
+	describe(top, "steady", steadyMeans, anyOf(arrayOf(ofText()), nothing()))
+	describe(top, "actions", actionsMean, anyOf(arrayOf(ref("Action")), overridesSchema(), nothing()))
+	describe(top, "scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
 		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
-	set("thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
-		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ofText(), arrayOf(ofText()), nothing())}, nothing()))
+	describe(top, "thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
+		anyOf(&jsonschema.Schema{
+			Type: "object", AdditionalProperties: anyOf(ofText(), arrayOf(ofText()), nothing()),
+		}, nothing()))
 	return json.MarshalIndent(top, "", "  ")
 }
 
@@ -190,7 +191,8 @@ func setWide(s *jsonschema.Schema, key string, narrow, wide *jsonschema.Schema) 
 func entrySchema(s *jsonschema.Schema) {
 	s.OneOf = []*jsonschema.Schema{{Required: []string{"generator"}}, {Required: []string{"probe"}}}
 	for _, word := range Generator("").Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("generator", word, Entry{Generator: Generator(word)}.keys()))
+		keys := Entry{Generator: Generator(word)}.keys()
+		s.AllOf = append(s.AllOf, onlyKeys("generator", word, keys))
 	}
 	for _, word := range Probe("").Words() {
 		s.AllOf = append(s.AllOf, onlyKeys("probe", word, Entry{Probe: Probe(word)}.keys()))
@@ -225,12 +227,11 @@ func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	for pair := configuration.Properties.Oldest(); pair != nil; pair = pair.Next() {
 		s.Properties.Set(pair.Key, pair.Value)
 	}
-	set := func(key, description string, value *jsonschema.Schema) { describe(&s, key, description, value) }
-	set("workload", "changes to entries of the workload, by name; or a workload of its own",
+	describe(&s, "workload", "changes to entries of the workload, by name; or a workload of its own",
 		anyOf(overridesSchema(), arrayOf(ref("Entry"))))
-	set("actions", "changes to actions, by name; or actions of its own",
+	describe(&s, "actions", "changes to actions, by name; or actions of its own",
 		anyOf(overridesSchema(), arrayOf(ref("Action")), nothing()))
-	set("steady", steadyMeans+"; in place of the experiment's", anyOf(arrayOf(ofText()), nothing()))
+	describe(&s, "steady", steadyMeans+"; in place of the experiment's", anyOf(arrayOf(ofText()), nothing()))
 	return &s
 }
 

@@ -131,11 +131,12 @@ func (c Conditions) String() string {
 
 // Near reports whether conditions that were read back are the requested ones, to the precision of
 // netem's units.
-func (c Conditions) Near(requested Conditions) bool {
+func (c Conditions) Near(want Conditions) bool {
 	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
-	return near(c.Loss, requested.Loss) && near(c.Reorder, requested.Reorder) && near(c.Duplicate, requested.Duplicate) && near(c.Corrupt, requested.Corrupt) &&
-		(c.Delay-requested.Delay).Abs() < time.Microsecond && (c.Jitter-requested.Jitter).Abs() < time.Microsecond &&
-		c.Rate/8 == requested.Rate/8
+	nearTime := func(a, b time.Duration) bool { return (a - b).Abs() < time.Microsecond }
+	return near(c.Loss, want.Loss) && near(c.Reorder, want.Reorder) &&
+		near(c.Duplicate, want.Duplicate) && near(c.Corrupt, want.Corrupt) &&
+		nearTime(c.Delay, want.Delay) && nearTime(c.Jitter, want.Jitter) && c.Rate/8 == want.Rate/8
 }
 
 // Split returns the conditions of each direction, seen from the node; a partition is a loss of all.

@@ -486,5 +486,6 @@ func inRange(ports string, port uint16) bool {
 	}
 	low, errLow := strconv.ParseUint(cmp.Or(first, "0"), 0, 16)
 	high, errHigh := strconv.ParseUint(cmp.Or(last, "65535"), 0, 16)
-	return ports != "" && errLow == nil && errHigh == nil && low <= uint64(port) && uint64(port) <= high
+	return ports != "" && errLow == nil && errHigh == nil &&
+		low <= uint64(port) && uint64(port) <= high
 }

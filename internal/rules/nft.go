@@ -150,7 +150,8 @@ func (s *script) block(each func()) {
 
 // objectKinds are the objects of a table beside its chains.
 var objectKinds = []string{
-	"set", "map", "flowtable", "counter", "quota", "limit", "secmark", "synproxy", "tunnel", "meter", "ct",
+	"set", "map", "flowtable", "counter", "quota", "limit", "secmark", "synproxy", "tunnel",
+	"meter", "ct",
 }
 
 // objectKind takes the kind of an object, which has two words after ct, as ct helper.

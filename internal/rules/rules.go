@@ -357,10 +357,11 @@ func (s Ruleset) Undefined() []Problem {
 		for _, n := range r.Names {
 			var known []string
 			object := n.Kind == Set || n.Kind == Stateful
+			named := func(o *Object) bool { return o.Name == n.Text }
 			switch {
 			case !t.declared:
 				continue
-			case object && !slices.ContainsFunc(t.Objects, func(o *Object) bool { return o.Name == n.Text }):
+			case object && !slices.ContainsFunc(t.Objects, named):
 				for _, o := range t.Objects {
 					known = append(known, o.Name)
 				}

@@ -301,7 +301,8 @@ func differences(aName string, a *results.Run, bName string, b *results.Run, acr
 
 // inBoth words what two runs have, each under its name.
 func inBoth(what, aName, a, bName, b string) string {
-	return fmt.Sprintf("%s: %s in %s, %s in %s", what, cmp.Or(a, "none"), aName, cmp.Or(b, "none"), bName)
+	a, b = cmp.Or(a, "none"), cmp.Or(b, "none")
+	return fmt.Sprintf("%s: %s in %s, %s in %s", what, a, aName, b, bName)
 }
 
 func settingWords(m map[string]string) string {
