@@ -61,13 +61,8 @@ func parseRules(p *problems, n *node, family Family) []table {
 	for _, problem := range read.Problems {
 		p.errorf(n.placeOf(problem.At), "%s", problem.Text)
 	}
-	return placed(n, read.Tables)
-}
-
-// placed returns tables with the positions of their lines.
-func placed(n *node, read []*rules.Table) []table {
 	var tables []table
-	for _, t := range read {
+	for _, t := range read.Tables {
 		one := table{Table: t, at: n.lineAt(t.At.Line - 1)}
 		for _, line := range t.Lines {
 			one.lines = append(one.lines, ruleLine{line, n.lineAt(line.At.Line - 1)})

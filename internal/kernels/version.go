@@ -4,6 +4,7 @@
 package kernels
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -90,4 +91,104 @@ func Running() string {
 		return ""
 	}
 	return unix.ByteSliceToString(name.Release[:])
+}
+
+// Sizes in memory. The entry is the slab object of 6.1, 6.12 and 6.18 (256 B with
+// SLAB_HWCACHE_ALIGN); older kernels have 304 to 384 B, and each extension in use (accounting,
+// timestamps, labels, NAT, helpers, events) is another allocation of 128 B or more.
+const (
+	entryBytes  = 256
+	bucketBytes = 8
+)
+
+// Size is the size of a table: entries at most, and hash buckets.
+type Size struct {
+	Max     int64 `json:"max"`
+	Buckets int64 `json:"buckets"`
+}
+
+// Bytes returns the memory of a full table and its hash, with entries of objectBytes, 0 for
+// [entryBytes].
+func (s Size) Bytes(objectBytes int64) int64 {
+	return s.Max*cmp.Or(objectBytes, entryBytes) + s.Buckets*bucketBytes
+}
+
+// The steps in memory at which the default number of buckets changes.
+const (
+	FirstStep  = 1 << 30
+	SecondStep = 4 << 30
+)
+
+// DefaultSize returns the table that a 64-bit kernel makes when nothing is set, on a machine whose
+// kernel sees the given memory (MemTotal, which is below what the machine was given: a 4 GiB VM
+// is below the step at 4 GiB). From nf_conntrack_init_start:
+//
+//   - to 3.18: memory / 16384 / 8 buckets, 16384 above 1 GiB, at least 32; max is 4 times that
+//   - from 3.19: also 65536 buckets above 4 GiB
+//   - from 5.15: 65536 buckets above 1 GiB, 262144 above 4 GiB, at least 1024; max is equal to it
+//
+// The hash is allocated in whole pages, so the number of buckets is rounded up to 512.
+func DefaultSize(v Version, memory int64) Size {
+	least, above1, above4, factor := int64(32), int64(16384), int64(16384), int64(4)
+	switch {
+	case v.MaxIsBuckets():
+		least, above1, above4, factor = 1024, 65536, 262144, 1
+	case v.HasSecondStep():
+		above4 = 65536
+	}
+	buckets := max(memory/16384/bucketBytes, least)
+	switch {
+	case memory > SecondStep:
+		buckets = above4
+	case memory > FirstStep:
+		buckets = above1
+	}
+	buckets = RoundBuckets(buckets, pageBuckets)
+	return Size{Max: factor * buckets, Buckets: buckets}
+}
+
+// MaxIsBuckets reports whether the default max is the number of buckets, from Linux 5.15 on; before,
+// it is four times that.
+func (v Version) MaxIsBuckets() bool { return v.AtLeast(5, 15) }
+
+// HasSecondStep reports whether the number of buckets rises at 4 GiB too: from Linux 3.19 on.
+func (v Version) HasSecondStep() bool { return v.AtLeast(3, 19) }
+
+// pageBuckets is the number of buckets in a page of 4 KiB.
+const pageBuckets = 4096 / bucketBytes
+
+// RoundBuckets returns the number of buckets that the kernel allocates for n: whole pages, each of
+// multiple buckets (nf_ct_alloc_hashtable); 0 leaves n as it is.
+func RoundBuckets(n, multiple int64) int64 {
+	if multiple <= 0 {
+		return n
+	}
+	return (n + multiple - 1) / multiple * multiple
+}
+
+// FolkMax is the formula that guides and alert texts still quote for nf_conntrack_max on 64 bits:
+// RAM / 16384 / (64 / 32). It is the rule of old kernels without its steps.
+func FolkMax(memory int64) int64 { return memory / 16384 / 2 }
+
+// LoadedSize returns the table that a line to load a module asks for, as nf_conntrack hashsize=4096:
+// max is 8 times the hash in all versions. ok is false where the line says nothing of it.
+func LoadedSize(module string) (size Size, ok bool) {
+	words := strings.Fields(module)
+	if len(words) == 0 || words[0] != Module {
+		return Size{}, false
+	}
+	for _, word := range words[1:] {
+		if text, is := strings.CutPrefix(word, "hashsize="); is {
+			n, err := strconv.ParseInt(text, 10, 64)
+			size, ok = Size{Max: 8 * n, Buckets: n}, err == nil
+		}
+	}
+	return size, ok
+}
+
+// VisibleMemory returns about what the kernel of a guest has of its memory (MemTotal): measured 470 of
+// 512 MiB and 218 of 256 MiB with Debian's 6.1.
+func VisibleMemory(given int64) int64 {
+	const own = 34 << 20
+	return max(given-given/64-own, given/2)
 }
