@@ -3,16 +3,16 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
-	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
-	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
@@ -37,54 +37,6 @@ type Choice struct {
 	AllowHostChanges bool
 }
 
-// driver is one kind of lab.
-type driver struct {
-	name string // value of --driver
-	// connected marks the variant of the driver for existing daemons.
-	connected bool
-	// sandboxed labs are made in the sandbox, by this program started again there. The process that
-	// the user started makes any other lab, and keeps a journal.
-	sandboxed bool
-	// kernels says that the lab's machines boot the kernels that the experiment names.
-	kernels bool
-	// early says that its lab can boot the DUT of the next trial beside that of the one that ends.
-	early bool
-	// kernel is the experiments' name for the one kernel that the DUT has otherwise; empty: it has
-	// no name.
-	kernel string
-	// refuse returns an error for what this lab cannot do of the order, whatever the host. It may
-	// be nil.
-	refuse func(Order) error
-	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for;
-	// nil: the DUT has what they ask for.
-	adapt func([]scenarios.Resolved)
-	// prepare checks, before anything starts, that the host has what the lab needs.
-	prepare func(context.Context, Order) error
-	open    func(context.Context, *Site) (vm.Lab, error)
-	paces   func(c Choice, cache string) []Expected
-}
-
-// drivers are all kinds of labs.
-var drivers = []driver{
-	{
-		name: "libvirt", sandboxed: true, kernels: true, early: true,
-		prepare: prepareEmbedded, open: openEmbedded, paces: pacesEmbedded,
-	},
-	{
-		name: "libvirt", connected: true, kernels: true,
-		refuse: refuseConnected, prepare: prepareConnected, open: openConnected, paces: pacesConnected,
-	},
-	{
-		name: netns.Driver, sandboxed: true, kernel: kernels.HostName,
-		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
-		paces: always(namespacesPace),
-	},
-	{
-		name: driverVagrant, sandboxed: true,
-		refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant, paces: always(boxPace),
-	},
-}
-
 // Drivers returns the names that [Choice] accepts.
 func Drivers() []string {
 	var names []string
@@ -98,10 +50,7 @@ func Drivers() []string {
 
 // driver returns the chosen driver. The error is the user's.
 func (c Choice) driver() (driver, error) {
-	name := c.Driver
-	if name == "" {
-		name = "libvirt"
-	}
+	name := cmp.Or(c.Driver, driverLibvirt)
 	if !slices.Contains(Drivers(), name) {
 		return driver{}, fmt.Errorf("--driver %s: there is no such driver%s", name, spelling.Hint(name, Drivers()))
 	}
@@ -137,17 +86,16 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 	if c.AllowHostChanges && d.name != netns.Driver {
 		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)
 	}
-	settled := o.checkFiles
-	if !d.kernels {
-		settled = func() error { return o.refuseKernels(d) }
+	if d.kernels {
+		err = o.checkFiles()
+	} else {
+		err = o.refuseKernels(d)
 	}
-	if err := settled(); err != nil {
+	if err == nil && d.refuse != nil {
+		err = d.refuse(o)
+	}
+	if err != nil {
 		return err
-	}
-	if d.refuse != nil {
-		if err := d.refuse(o); err != nil {
-			return err
-		}
 	}
 	if d.adapt != nil {
 		d.adapt(list)
@@ -184,6 +132,28 @@ func (o Order) checkFiles() error {
 	return errors.Join(errs...)
 }
 
+// UnfitError reports that an experiment asks for what the chosen lab cannot do, and which lab can.
+type UnfitError struct {
+	Driver string
+	Wants  []string // scenarios and their wishes, a phrase each
+	Way    string   // the alternatives
+}
+
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("--driver %s cannot run this:\n  %s\n%s", e.Driver, strings.Join(e.Wants, "\n  "), e.Way)
+}
+
+// machinesCan is the alternative that always exists.
+const machinesCan = "a lab of machines can: --driver libvirt"
+
+// unfit returns an [*UnfitError] where an order asks for more than the lab can do.
+func unfit(driver string, wants []string, furtherWays string) error {
+	if len(wants) == 0 {
+		return nil
+	}
+	return &UnfitError{Driver: driver, Wants: wants, Way: machinesCan + furtherWays}
+}
+
 // refuseKernels refuses an order for another kernel than the one that the lab's DUT has. An
 // experiment that names no kernel has the default, which does not count as a wish.
 func (o Order) refuseKernels(d driver) error {
@@ -197,10 +167,7 @@ func (o Order) refuseKernels(d driver) error {
 			s.DUT.Kernel = d.kernel
 		}
 	}
-	if len(wants) > 0 {
-		return &UnfitError{Driver: d.name, Wants: wants, Way: machinesCan}
-	}
-	return nil
+	return unfit(d.name, wants, "")
 }
 
 // refuseActions refuses an order with actions that the lab cannot perform.
@@ -213,13 +180,46 @@ func (o Order) refuseActions(driver string, cannot func(scenarios.Action) bool) 
 			}
 		}
 	}
-	if len(wants) > 0 {
-		return &UnfitError{Driver: driver, Wants: wants, Way: machinesCan}
-	}
-	return nil
+	return unfit(driver, wants, "")
 }
 
 // stopsDUT reports whether an action stops the DUT, or cuts its power.
 func stopsDUT(a scenarios.Action) bool {
 	return a.Kind.Fact().Stops && a.Node == wiring.DUT
+}
+
+// Pace holds the times of a lab that an experiment does not set, as measured on hosts of two cores.
+type Pace struct {
+	Lab       float64 // seconds to make the lab, once
+	Boot      float64 // seconds until the nodes of a trial answer
+	Around    float64 // seconds of a trial besides boot, load, recovery and the lead of probes
+	PerSecond float64 // attempts that a load offers and completes where the answers set its pace
+	Early     bool    // the DUT boots while the trial before it ends
+}
+
+// The paces of this host's machines.
+var (
+	EmulatedPace = Pace{Lab: 1.5, Boot: 2.8, Around: 2.2, PerSecond: 900, Early: true}
+	KVMPace      = Pace{Lab: 1.5, Boot: 1.2, Around: 1, PerSecond: 6000, Early: true}
+)
+
+var (
+	namespacesPace = Pace{Lab: 0.5, Boot: 0.1, Around: 0.3, PerSecond: 10000}
+	boxPace        = Pace{Lab: 60, Boot: 15, Around: 3, PerSecond: 900}
+)
+
+// Expected is a pace that a lab may have.
+type Expected struct {
+	Pace
+	Parallel int    // concurrent trials
+	Note     string // for the user, after the estimated time; may be empty
+}
+
+// Paces returns the paces that the lab may have, before the lab exists. cache is as in [Order].
+func (c Choice) Paces(cache string) []Expected {
+	d, err := c.driver()
+	if err != nil {
+		return nil
+	}
+	return d.paces(c, cache)
 }

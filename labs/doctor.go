@@ -1,11 +1,13 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/libvirt/embedded"
+	"github.com/ctload/ctload/vm/libvirt/shared"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -35,41 +38,34 @@ const (
 	Absent  Level = "absent"  // an optional lab; the others work without it
 )
 
-// Examine examines everything that the embedded lab needs, and the other labs that this host could
-// have. cache is the folder of [guest.Store].
+// Examine examines what each kind of lab needs of this host, and looks for what killed runs left.
+// cache is the folder of [guest.Store].
 func Examine(ctx context.Context, cache string) []Finding {
+	var findings []Finding
+	for _, d := range drivers {
+		findings = append(findings, d.examine(ctx, cache)...)
+	}
+	return append(findings, examineLeft())
+}
+
+// examineMachines examines everything that the embedded lab needs.
+func examineMachines(ctx context.Context, cache string) []Finding {
+	namespaces := Finding{What: "namespaces, bridge, tap", Detail: "the lab can be made without root"}
+	err := sandbox.Check(ctx)
+	namespaces = namespaces.unless(err)
+	if forbidden, ok := errors.AsType[*sandbox.ForbiddenError](err); ok {
+		namespaces.Fix = forbidden.Fix()
+	}
+	kernel, err := (&guest.Store{Dir: cache}).Kernel(ctx, scenarios.DefaultKernel)
 	return []Finding{
-		examineSandbox(ctx),
-		examineMachines(),
+		namespaces,
+		Finding{What: "QEMU and libvirt daemon", Detail: "both are there"}.unless(embedded.CheckHost()),
 		examineKVM(cache),
-		examineTools(),
-		examineKernel(ctx, cache),
+		Finding{What: "rule tools", Detail: "iptables and nft are there"}.unless(checkTools()),
+		Finding{What: "guest kernel", Detail: fmt.Sprintf("%s is %s", kernel.Name, kernel.Release)}.unless(err),
 		examineMemory(),
 		examineDisk(cache),
-		examineNamespaces(ctx),
-		examineSystemDaemon(ctx),
-		examineVagrant(ctx),
-		examineLeft(),
 	}
-}
-
-func examineSandbox(ctx context.Context) Finding {
-	f := Finding{What: "namespaces, bridge, tap", Level: Good, Detail: "the lab can be made without root"}
-	if err := sandbox.Check(ctx); err != nil {
-		f.Level, f.Detail = Missing, err.Error()
-		if forbidden, ok := errors.AsType[*sandbox.ForbiddenError](err); ok {
-			f.Fix = forbidden.Fix()
-		}
-	}
-	return f
-}
-
-func examineMachines() Finding {
-	f := Finding{What: "QEMU and libvirt daemon", Level: Good, Detail: "both are there"}
-	if err := embedded.CheckHost(); err != nil {
-		return missing(f, err)
-	}
-	return f
 }
 
 func examineKVM(cache string) Finding {
@@ -83,34 +79,13 @@ func examineKVM(cache string) Finding {
 	return f
 }
 
-func examineTools() Finding {
-	f := Finding{What: "rule tools", Level: Good, Detail: "iptables and nft are there"}
+func checkTools() error {
 	for _, tool := range []struct{ program, pkg string }{{"iptables-nft-restore", "iptables"}, {"iptables-legacy-restore", "iptables"}, {"nft", "nftables"}} {
-		if !found(tool.program) {
-			return missing(f, &guest.MissingError{What: "there is no " + tool.program, Fix: "sudo apt-get install --no-install-recommends " + tool.pkg})
+		if _, err := guest.FindProgram(tool.program); err != nil {
+			return &guest.MissingError{What: "there is no " + tool.program, Fix: "sudo apt-get install --no-install-recommends " + tool.pkg}
 		}
 	}
-	return f
-}
-
-func found(program string) bool {
-	for _, place := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
-		if _, err := exec.LookPath(place); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-func examineKernel(ctx context.Context, cache string) Finding {
-	f := Finding{What: "guest kernel", Level: Good}
-	store := &guest.Store{Dir: cache}
-	kernel, err := store.Kernel(ctx, scenarios.DefaultKernel)
-	if err != nil {
-		return missing(f, err)
-	}
-	f.Detail = fmt.Sprintf("%s is %s", kernel.Name, kernel.Release)
-	return f
+	return nil
 }
 
 // enoughMemory, in bytes, holds a guest of 512 MiB, QEMU, the initramfs in memory and this program.
@@ -120,7 +95,7 @@ func examineMemory() Finding {
 	f := Finding{What: "memory", Level: Good}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
-		return missing(f, err)
+		return f.unless(err)
 	}
 	free := (int64(info.Freeram) + int64(info.Bufferram)) * int64(info.Unit)
 	total := int64(info.Totalram) * int64(info.Unit)
@@ -138,11 +113,11 @@ const enoughDisk = 500 << 20
 func examineDisk(cache string) Finding {
 	f := Finding{What: "disk", Level: Good}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return missing(f, err)
+		return f.unless(err)
 	}
 	var stat unix.Statfs_t
 	if err := unix.Statfs(cache, &stat); err != nil {
-		return missing(f, fmt.Errorf("ask for the room in %s: %w", cache, err))
+		return f.unless(fmt.Errorf("ask for the room in %s: %w", cache, err))
 	}
 	free := int64(stat.Bavail) * stat.Bsize
 	f.Detail = fmt.Sprintf("%d MiB free for %s", free>>20, cache)
@@ -152,7 +127,13 @@ func examineDisk(cache string) Finding {
 	return f
 }
 
-func missing(f Finding, err error) Finding {
+// unless returns the finding, which is good where it has no other level, or what is missing as err
+// says.
+func (f Finding) unless(err error) Finding {
+	f.Level = cmp.Or(f.Level, Good)
+	if err == nil {
+		return f
+	}
 	f.Level, f.Detail = Missing, err.Error()
 	if lacking, ok := errors.AsType[*guest.MissingError](err); ok {
 		f.Detail, f.Fix = lacking.What, lacking.Fix
@@ -161,4 +142,45 @@ func missing(f Finding, err error) Finding {
 		}
 	}
 	return f
+}
+
+// absent turns a finding about an optional lab into absent with err as its detail.
+func (f Finding) absent(err error) Finding {
+	f = f.unless(err)
+	f.Level = Absent
+	f.Detail = strings.Join(strings.Fields(f.Detail), " ")
+	return f
+}
+
+// otherLabLimit bounds the examination of an optional lab.
+const otherLabLimit = 30 * time.Second
+
+// optional examines a lab that a host may lack.
+func optional(what string, examine func(context.Context) (Finding, error)) func(context.Context, string) []Finding {
+	return func(ctx context.Context, _ string) []Finding {
+		ctx, cancel := context.WithTimeout(ctx, otherLabLimit)
+		defer cancel()
+		f, err := examine(ctx)
+		f.What = what
+		if err != nil {
+			return []Finding{f.absent(err)}
+		}
+		return []Finding{f.unless(nil)}
+	}
+}
+
+// ExamineHosts examines existing libvirt daemons.
+func ExamineHosts(ctx context.Context, uris []string) []Finding {
+	var findings []Finding
+	for _, uri := range uris {
+		facts, err := shared.Examine(ctx, uri)
+		findings = append(findings, Finding{What: uri, Detail: facts.String()}.unless(err))
+		if facts.KVM != "" {
+			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.KVM + "; guests are emulated (TCG), which is much slower"})
+		}
+		if facts.Warning != "" {
+			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.Warning, Fix: facts.Fix})
+		}
+	}
+	return findings
 }

@@ -3,6 +3,7 @@ package labs
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,4 +107,19 @@ func (o Order) materials(ctx context.Context, folder string, further ...string) 
 		materials.Kernels[name] = Bootable{Image: image, Initramfs: path}
 	}
 	return materials, nil
+}
+
+// prepareKernels fetches the kernels of an order, and checks that an initramfs can be made for
+// each.
+func prepareKernels(ctx context.Context, o Order) error {
+	kernels, err := o.fetchKernels(ctx)
+	if err != nil {
+		return err
+	}
+	for _, kernel := range kernels {
+		if err := guest.Build(io.Discard, guest.Spec{Init: self, Kernel: kernel}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

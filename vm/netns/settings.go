@@ -85,6 +85,9 @@ func (s *Settings) Restore() error {
 	return errors.Join(errs...)
 }
 
+// Leaves lists the kinds of things that a killed run leaves.
+var Leaves = []journal.Kind{journal.HostSetting, journal.HostModule}
+
 // Remover restores settings and modules that a killed run changed. It is a [journal.Remover].
 type Remover struct{}
 

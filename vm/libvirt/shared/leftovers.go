@@ -20,6 +20,9 @@ import (
 // vxlanDevice is a network device on the host of the libvirt daemon Where.
 const vxlanDevice journal.Kind = "vxlan"
 
+// Leaves lists the kinds of objects that a killed run leaves.
+var Leaves = []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
+
 // errNotOurs says that an object of that name has another UUID.
 var errNotOurs = errors.New("it is somebody else's")
 
@@ -33,11 +36,6 @@ type Removers struct {
 // NewRemovers returns removers without connections.
 func NewRemovers() *Removers {
 	return &Removers{open: map[string]*libvirt.Connection{}, dead: map[string]error{}}
-}
-
-// Kinds returns the kinds of objects that they remove.
-func (r *Removers) Kinds() []journal.Kind {
-	return []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
 }
 
 // daemon returns a connection to the daemon at a URI.
