@@ -57,7 +57,7 @@ var house = []struct {
 	{"vm/control", []string{"agent", "vm"}},
 	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal", "vm/sandbox"}},
 	{"vm/libvirt", []string{"agent", "agent/faults", "internal/link", "vm", "vm/guest"}},
-	{"vm/libvirt/embedded", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt"}},
+	{"vm/libvirt/embedded", []string{"internal/link", "vm", "vm/guest", "vm/libvirt", "vm/netns"}},
 	{"vm/libvirt/shared", []string{"agent", "generators", "internal/link", "vm", "vm/guest", "vm/journal", "vm/libvirt"}},
 	{"vm/libvirt/libvirttest", []string{"internal/hosttest"}},
 	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded"}},

@@ -75,6 +75,11 @@ type Port struct {
 	Local     []string // networks of which the node takes every address for its own
 }
 
+// Network returns what the agent of a node sets up on its card with the hardware address mac.
+func (p Port) Network(mac string) agent.Network {
+	return agent.Network{MAC: mac, Addresses: p.Addresses, Routes: p.Routes, Local: p.Local}
+}
+
 // LoadNode is a node that makes load; it needs no kernel of its own.
 type LoadNode struct {
 	Name string

@@ -26,7 +26,7 @@ func TestEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := bridge.AddVeth("v0", "eth0", node.Process.Pid); err != nil {
+		if err := bridge.AddVeth("v0", "eth0", nil, node.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
 		var ends Ends

@@ -72,9 +72,9 @@ func preparedTap(bridge string) string { return "card-" + bridge }
 // Prepare makes a tap on the named bridge for its one machine, unless it exists. [RunHelper] opens
 // it later. The user owns the tap, so that opening it takes no privilege.
 func Prepare(bridge string) error {
-	found, err := netlink.LinkByName(bridge)
+	found, err := lookUp(bridge)
 	if err != nil {
-		return fmt.Errorf("look up bridge %s: %w", bridge, err)
+		return err
 	}
 	b, ok := found.(*netlink.Bridge)
 	if !ok {

@@ -46,6 +46,38 @@ func (b *Bridge) Close() error {
 	return nil
 }
 
+// Bridges are the links of a lab by their names, with the lab's ends of them. The zero value is
+// ready for use.
+type Bridges struct {
+	Ends
+	byName map[string]*Bridge
+}
+
+// Bridge returns the bridge for the link of that name. The first call makes it.
+func (b *Bridges) Bridge(name string) (*Bridge, error) {
+	if bridge, ok := b.byName[name]; ok {
+		return bridge, nil
+	}
+	bridge, err := NewBridge(fmt.Sprintf("ctload%d", len(b.byName)))
+	if err != nil {
+		return nil, err
+	}
+	if b.byName == nil {
+		b.byName = map[string]*Bridge{}
+	}
+	b.byName[name] = bridge
+	return bridge, nil
+}
+
+// Close removes the bridges.
+func (b *Bridges) Close() error {
+	var errs []error
+	for _, bridge := range b.byName {
+		errs = append(errs, bridge.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // queueLength, in packets, absorbs any burst that a slow guest has not read yet, so that only the
 // DUT drops packets.
 const queueLength = 10000
@@ -71,12 +103,8 @@ func AddTap(name string) error {
 }
 
 // AddVeth makes a veth pair, one end on the bridge, the other in the network namespace of the
-// process pid under the name inner.
-func (b *Bridge) AddVeth(name, inner string, pid int) error { return b.AddCard(name, inner, nil, pid) }
-
-// AddCard makes a veth pair as AddVeth does, with a hardware address for the inner end; nil: a
-// random one.
-func (b *Bridge) AddCard(name, inner string, mac net.HardwareAddr, pid int) error {
+// process pid under the name inner, with the hardware address mac; nil: a random one.
+func (b *Bridge) AddVeth(name, inner string, mac net.HardwareAddr, pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	attrs.TxQLen = queueLength
@@ -101,14 +129,29 @@ func (b *Bridge) attach(port netlink.Link) error {
 	return nil
 }
 
+// lookUp returns the interface of that name.
+func lookUp(name string) (netlink.Link, error) {
+	port, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("look up %s: %w", name, err)
+	}
+	return port, nil
+}
+
+// lookFor returns the interface of that name, or nil without one.
+func lookFor(name string) (netlink.Link, error) {
+	port, err := lookUp(name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil, nil
+	}
+	return port, err
+}
+
 // Remove removes a tap, or a veth pair by the name of one end. A missing interface is no error.
 func Remove(name string) error {
-	port, err := netlink.LinkByName(name)
-	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+	port, err := lookFor(name)
+	if err != nil || port == nil {
+		return err
 	}
 	if err := netlink.LinkDel(port); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
@@ -119,9 +162,9 @@ func Remove(name string) error {
 // part takes a tap or one end of a veth pair off its bridge. Then no frame passes, while the other
 // end still sees a carrier.
 func part(name string) error {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+		return err
 	}
 	if err := netlink.LinkSetNoMaster(port); err != nil {
 		return fmt.Errorf("take %s off its bridge: %w", name, err)
@@ -131,27 +174,27 @@ func part(name string) error {
 
 // Join puts a tap or one end of a veth pair on the bridge, unless it is there already.
 func (b *Bridge) Join(name string) error {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+		return err
 	}
 	return b.attach(port)
 }
 
 // state reports whether a tap or veth is on a bridge, and whether it is up.
 func state(name string) (joined, up bool, err error) {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return false, false, fmt.Errorf("look up %s: %w", name, err)
+		return false, false, err
 	}
 	return port.Attrs().MasterIndex != 0, port.Attrs().Flags&net.FlagUp != 0, nil
 }
 
 // setUp brings the lab's end of a veth pair up or down, which sets the carrier of the other end.
 func setUp(name string, up bool) error {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+		return err
 	}
 	set, word := netlink.LinkSetUp, "up"
 	if !up {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -21,9 +22,9 @@ import (
 //
 // Shape refuses an interface with a queueing discipline that it did not make.
 func Shape(name string, sent, received Conditions) error {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+		return err
 	}
 	if err := unshape(port); err != nil {
 		return err
@@ -44,12 +45,12 @@ func Shape(name string, sent, received Conditions) error {
 // unshapeNamed undoes [Shape]. It does nothing for an interface that Shape did not change or that
 // is gone.
 func unshapeNamed(name string) error {
-	port, err := netlink.LinkByName(name)
-	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
-		return removeIFB(name)
-	}
-	if err != nil {
-		return fmt.Errorf("look up %s: %w", name, err)
+	port, err := lookFor(name)
+	switch {
+	case err != nil:
+		return err
+	case port == nil:
+		return Remove(ifbName(name))
 	}
 	return unshape(port)
 }
@@ -57,21 +58,17 @@ func unshapeNamed(name string) error {
 // Shaped reads back from the kernel what netem does on an interface, to leaving and to arriving
 // frames. Times come in netem's unit of 64 ns, shares in 1/2^32.
 func Shaped(name string) (sent, received Conditions, err error) {
-	port, err := netlink.LinkByName(name)
+	port, err := lookUp(name)
 	if err != nil {
-		return sent, received, fmt.Errorf("look up %s: %w", name, err)
+		return sent, received, err
 	}
 	if sent, err = readNetem(port); err != nil {
 		return sent, received, err
 	}
-	ifb, err := netlink.LinkByName(ifbName(name))
-	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
-		return sent, received, nil
+	ifb, err := lookFor(ifbName(name))
+	if err == nil && ifb != nil {
+		received, err = readNetem(ifb)
 	}
-	if err != nil {
-		return sent, received, fmt.Errorf("look up %s: %w", ifbName(name), err)
-	}
-	received, err = readNetem(ifb)
 	return sent, received, err
 }
 
@@ -90,6 +87,16 @@ func missingNetem() string {
 	return ""
 }
 
+// disciplines returns the queueing disciplines of an interface. The kernel lists those of others too.
+func disciplines(port netlink.Link) ([]netlink.Qdisc, error) {
+	list, err := netlink.QdiscList(port)
+	if err != nil {
+		return nil, fmt.Errorf("list the queueing disciplines of %s: %w", port.Attrs().Name, err)
+	}
+	others := func(q netlink.Qdisc) bool { return q.Attrs().LinkIndex != port.Attrs().Index }
+	return slices.DeleteFunc(list, others), nil
+}
+
 // netemHandle is the handle of our netem discipline at the root of an interface. It tells ours from
 // others.
 var netemHandle = netlink.MakeHandle(0xc71d, 0)
@@ -97,13 +104,13 @@ var netemHandle = netlink.MakeHandle(0xc71d, 0)
 // addNetem makes netem the root discipline of an interface.
 func addNetem(port netlink.Link, c Conditions) error {
 	name := port.Attrs().Name
-	disciplines, err := netlink.QdiscList(port)
+	list, err := disciplines(port)
 	if err != nil {
-		return fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
+		return err
 	}
-	for _, q := range disciplines {
+	for _, q := range list {
 		// The kernel's own default discipline has no handle.
-		if a := q.Attrs(); a.LinkIndex == port.Attrs().Index && a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
+		if a := q.Attrs(); a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
 			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone", name, q.Type())
 		}
 	}
@@ -136,8 +143,8 @@ func netemOf(c Conditions) *netlink.Netem {
 	}
 }
 
-// netemLimit is the number of frames that may wait: more than any load sends in a second or two, so that only
-// the requested share is lost.
+// netemLimit is the number of frames that may wait: more than any load sends in a second or two, so
+// that only the requested share is lost.
 const netemLimit = 200000
 
 // tick is netem's unit of time in struct tc_netem_qopt: PSCHED_SHIFT is 6 since Linux 2.6.32.
@@ -150,13 +157,13 @@ func toShare(share float64) uint32   { return uint32(math.Round(share * math.Max
 func fromShare(share uint32) float64 { return float64(share) / math.MaxUint32 }
 
 func readNetem(port netlink.Link) (Conditions, error) {
-	disciplines, err := netlink.QdiscList(port)
+	list, err := disciplines(port)
 	if err != nil {
-		return Conditions{}, fmt.Errorf("list the queueing disciplines of %s: %w", port.Attrs().Name, err)
+		return Conditions{}, err
 	}
-	for _, q := range disciplines {
+	for _, q := range list {
 		netem, ok := q.(*netlink.Netem)
-		if !ok || netem.Handle != netemHandle || netem.LinkIndex != port.Attrs().Index {
+		if !ok || netem.Handle != netemHandle {
 			continue
 		}
 		return Conditions{
@@ -185,9 +192,9 @@ func shapeReceived(port netlink.Link, c Conditions) error {
 	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make an ifb for what comes in through %s: %w", name, err)
 	}
-	ifb, err := netlink.LinkByName(attrs.Name)
+	ifb, err := lookUp(attrs.Name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", attrs.Name, err)
+		return err
 	}
 	if err := addNetem(ifb, c); err != nil {
 		return err
@@ -213,28 +220,22 @@ func shapeReceived(port netlink.Link, c Conditions) error {
 // unshape removes our disciplines of both directions, and no others.
 func unshape(port netlink.Link) error {
 	name := port.Attrs().Name
-	disciplines, err := netlink.QdiscList(port)
+	list, err := disciplines(port)
 	if err != nil {
-		return fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
+		return err
 	}
-	ours, err := netlink.LinkByName(ifbName(name))
-	_, none := errors.AsType[netlink.LinkNotFoundError](err)
-	if err != nil && !none {
-		return fmt.Errorf("look up %s: %w", ifbName(name), err)
+	ours, err := lookFor(ifbName(name))
+	if err != nil {
+		return err
 	}
 	var errs []error
-	for _, q := range disciplines {
+	for _, q := range list {
 		a := q.Attrs()
-		if a.LinkIndex != port.Attrs().Index {
-			continue
-		}
 		if a.Handle == netemHandle || ours != nil && a.Parent == netlink.HANDLE_INGRESS {
 			if err := netlink.QdiscDel(q); err != nil {
 				errs = append(errs, fmt.Errorf("take the queueing discipline %s off %s: %w", q.Type(), name, err))
 			}
 		}
 	}
-	return errors.Join(append(errs, removeIFB(name))...)
+	return errors.Join(append(errs, Remove(ifbName(name)))...)
 }
-
-func removeIFB(name string) error { return Remove(ifbName(name)) }

@@ -158,11 +158,11 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.box.Asked))
 	bridges := []string{l.management}
 	for name := range strings.SplitSeq(wanted.links, ",") {
-		bridge, err := l.Link(name)
+		bridge, err := l.Bridge(name)
 		if err != nil {
 			return err
 		}
-		bridges = append(bridges, bridge)
+		bridges = append(bridges, bridge.Name())
 	}
 	for _, bridge := range bridges {
 		if err := link.Prepare(bridge); err != nil {
@@ -323,8 +323,7 @@ func (m *machine) start(ctx context.Context, ports []vm.Port) error {
 		return fmt.Errorf("set the machine's clock: %s", strings.TrimSpace(out.Stderr))
 	}
 	for i, port := range ports {
-		network := agent.Network{MAC: macAddress(i), Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
-		if err := m.client.Network(ctx, network); err != nil {
+		if err := m.client.Network(ctx, port.Network(macAddress(i))); err != nil {
 			return err
 		}
 	}

@@ -17,15 +17,6 @@ import (
 // URI returns the address of the lab's daemon in libvirt's notation.
 func (l *Lab) URI() string { return l.virt.URI }
 
-// Link returns the name of the bridge for the link of that name. The first call makes the bridge.
-func (l *Lab) Link(name string) (bridge string, err error) {
-	b, err := l.link(name)
-	if err != nil {
-		return "", err
-	}
-	return b.Name(), nil
-}
-
 // managementBridge is the bridge of [Lab.Management].
 const managementBridge = "ctmanage"
 
@@ -70,12 +61,12 @@ func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
 	if err != nil {
 		return err
 	}
-	_, err = libvirt.Within(ctx, l.virt, func() (struct{}, error) {
+	err = l.virt.Do(ctx, func() error {
 		saved, err := l.virt.Virt.DomainSnapshotLookupByName(domain, snapshot, 0)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
-		return struct{}{}, l.virt.Virt.DomainRevertToSnapshot(saved, 0)
+		return l.virt.Virt.DomainRevertToSnapshot(saved, 0)
 	})
 	if err != nil {
 		return l.explain(fmt.Sprintf("restore the snapshot %s of machine %s", snapshot, machine), err)
@@ -91,11 +82,11 @@ func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, er
 	if err != nil {
 		return vm.Scheduled{}, err
 	}
-	params, err := l.virt.VCPUStats(ctx, domain)
+	s, err := l.virt.Scheduled(ctx, domain)
 	if err != nil {
-		return vm.Scheduled{}, l.explain("ask for the CPUs of "+machine, err)
+		return s, l.explain("ask for the CPUs of "+machine, err)
 	}
-	return libvirt.Scheduled(params)
+	return s, nil
 }
 
 // Accelerated calls boot to boot a machine with the lab's accelerator. The first machine proves

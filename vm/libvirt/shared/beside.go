@@ -2,6 +2,7 @@ package shared
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, e
 	b := &Beside{all: &Lab{options: options}}
 	defer func() {
 		if err != nil {
-			err = joinClose(err, b.Close())
+			err = errors.Join(err, b.Close())
 		}
 	}()
 	if err := b.all.openHosts(ctx); err != nil {

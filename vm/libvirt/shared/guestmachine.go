@@ -22,88 +22,57 @@ import (
 
 // remoteMachine is a machine on a daemon that ctload did not start.
 type remoteMachine struct {
-	name        string
-	lab         *Lab
-	host        *hypervisor
-	ports       []vm.Port
-	description libvirt.Domain // starts the machine, at first and after a reset
-	entry       journal.Entry  // of its domain; empty until recorded
-	limit       time.Duration  // of a start
-	console     *console
-	leave       []func() error // takes it off the lab's links
-
-	mu     sync.Mutex
-	domain golibvirt.Domain
-	client *agent.Client // a new one after each reset, like the stream
-	text   io.Closer     // of the console
+	libvirt.Machine
+	host    *hypervisor
+	entry   journal.Entry // of its domain; empty until recorded
+	console *console
 }
 
 // boot starts a machine and waits for its agent.
 func (l *Lab) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string, limit time.Duration) (_ vm.Node, err error) {
-	m := &remoteMachine{name: spec.Name, lab: l, host: h, ports: spec.Ports, limit: limit}
-	defer func() {
-		if err != nil {
-			err = joinClose(err, m.Close())
-		}
-	}()
+	m := &remoteMachine{host: h, Machine: libvirt.Machine{Limit: limit, Virt: h.virt, Ends: &l.Ends, Explain: h.explain}}
+	m.Start = m.start
 	if m.console, err = newConsole(spec.ConsoleFile); err != nil {
 		return nil, err
 	}
-	if m.description, err = l.describe(ctx, h, spec, serial, accelerator); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	if m.Description, err = l.describe(ctx, h, spec, serial, accelerator); err != nil {
 		return nil, err
 	}
-	if m.entry, err = h.record(journal.Domain, m.description.Name, newUUID()); err != nil {
+	if m.entry, err = h.record(journal.Domain, m.Description.Name, newUUID()); err != nil {
 		return nil, err
 	}
-	m.description.UUID = m.entry.Detail
+	m.Description.UUID = m.entry.Detail
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
 	defer cancel()
-	if err := m.Start(ctx); err != nil {
+	if err := m.start(ctx); err != nil {
 		if missing, ok := errors.AsType[*guest.MissingError](err); ok && len(l.options.Networks) > 0 {
 			missing.Fix = "--network with a bridge or a libvirt network that every host has"
 		}
 		return nil, err
 	}
-	for i, port := range spec.Ports {
-		m.leave = append(m.leave, l.Ends.Add(link.End{Node: spec.Name, Link: port.Link, Card: &libvirt.Plugged{Machine: m, Card: m.description.Cards[i]}}))
-	}
+	m.Plug(func(string) *link.Bridge { return nil })
 	return m, nil
 }
 
-// Start starts the machine and returns when its agent has answered and its cards have their
+// start starts the machine and returns when its agent has answered and its cards have their
 // addresses. libvirt creates the machine paused, so that the console misses nothing.
-func (m *remoteMachine) Start(ctx context.Context) error {
-	xml, err := m.description.XML()
-	if err != nil {
-		return err
+func (m *remoteMachine) start(ctx context.Context) error {
+	doing := "start machine " + m.Name()
+	if err := m.Create(ctx, golibvirt.DomainStartPaused); err != nil {
+		return m.host.refused(err, doing)
 	}
-	domain, err := m.host.virt.Create(ctx, xml, golibvirt.DomainStartPaused)
-	if err != nil {
-		return m.host.refused(err, "start machine "+m.name)
-	}
-	m.mu.Lock()
-	m.domain = domain
-	m.mu.Unlock()
 	if err := m.converse(ctx); err != nil {
-		if lost := m.host.lost("start machine "+m.name, err); lost != nil {
+		if lost := m.host.lost(doing, err); lost != nil {
 			return lost
 		}
-		return &vm.BootError{Node: m.name, Reason: err, Console: m.Console()}
+		return &vm.BootError{Node: m.Name(), Reason: err, Console: m.Console()}
 	}
-	for i, port := range m.ports {
-		network := agent.Network{MAC: m.description.Cards[i].MAC, Addresses: port.Addresses, Routes: port.Routes, Local: port.Local}
-		if err := m.Agent().Network(ctx, network); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// running returns libvirt's handle of the machine.
-func (m *remoteMachine) running() golibvirt.Domain {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.domain
+	return m.Address(ctx)
 }
 
 // describe brings everything that a machine needs to its host.
@@ -143,84 +112,34 @@ func (l *Lab) mac(machine, n int) string {
 
 // converse resumes the machine and waits until its agent has answered.
 func (m *remoteMachine) converse(ctx context.Context) error {
-	domain := m.running()
+	domain := m.Running()
 	text, err := m.host.at.OpenConsole(ctx, domain)
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	before := m.text
-	m.text = text
-	m.mu.Unlock()
-	if before != nil {
-		_ = before.Close() // it has ended with the former domain
-	}
-	go func() { _, _ = io.Copy(m.console, text) }() // ends with the stream
+	m.console.follow(text)
 	port, err := m.host.at.OpenChannel(ctx, domain, agent.PortName)
 	if err != nil {
 		return err
 	}
-	client, err := agent.NewClient(m.name, port)
-	if err != nil {
-		return errors.Join(err, port.Close())
-	}
-	m.mu.Lock()
-	m.client = client
-	m.mu.Unlock()
-	if err := m.host.virt.Do(ctx, func() error { return m.host.virt.Virt.DomainResume(domain) }); err != nil {
-		return fmt.Errorf("let it go: %w", err)
-	}
-	if _, err := client.Hello(ctx); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	return m.Greet(ctx, port, func() error {
+		if err := m.Virt.Do(ctx, func() error { return m.Virt.Virt.DomainResume(domain) }); err != nil {
+			return fmt.Errorf("let it go: %w", err)
 		}
-		return errors.New("the machine ended before its agent answered")
-	}
-	return nil
+		return nil
+	})
 }
 
-func (m *remoteMachine) Name() string    { return m.name }
+// Console implements [vm.Node].
 func (m *remoteMachine) Console() string { return m.console.String() }
-
-func (m *remoteMachine) Agent() *agent.Client {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.client
-}
-
-// Scheduled implements [vm.Hosted].
-func (m *remoteMachine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
-	defer cancel()
-	params, err := m.host.virt.VCPUStats(ctx, m.running())
-	if err != nil {
-		return vm.Scheduled{}, m.host.explain("ask for the CPUs of "+m.name, err)
-	}
-	return libvirt.Scheduled(params)
-}
 
 // Close ends the machine at once.
 func (m *remoteMachine) Close() error {
-	var errs []error
-	for _, leave := range m.leave {
-		errs = append(errs, leave())
-	}
-	if client := m.Agent(); client != nil {
-		errs = append(errs, client.Close())
-	}
-	m.mu.Lock()
-	text := m.text
-	m.mu.Unlock()
-	if text != nil {
-		errs = append(errs, text.Close())
-	}
+	errs := []error{m.Leave(), m.console.Close()}
 	if m.entry.Name != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 		defer cancel()
 		errs = append(errs, m.host.remove(ctx, m.entry))
-	}
-	if m.console != nil {
-		errs = append(errs, m.console.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -228,9 +147,10 @@ func (m *remoteMachine) Close() error {
 // console keeps the text that a machine's kernel prints: in a file, or its end in memory. Safe for
 // concurrent use.
 type console struct {
-	mu   sync.Mutex
-	file *os.File // or nil
-	tail []byte
+	mu     sync.Mutex
+	stream io.Closer // nil until the machine has started
+	file   *os.File  // or nil
+	tail   []byte
 }
 
 // consoleTail bounds the bytes kept in memory of a console without a file.
@@ -245,6 +165,17 @@ func newConsole(path string) (*console, error) {
 		return nil, fmt.Errorf("keep a console: %w", err)
 	}
 	return &console{file: file}, nil
+}
+
+// follow takes the text of a stream, which ends with its domain, in place of a former domain's.
+func (c *console) follow(text io.ReadCloser) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream != nil {
+		_ = c.stream.Close()
+	}
+	c.stream = text
+	go func() { _, _ = io.Copy(c, text) }()
 }
 
 func (c *console) Write(p []byte) (int, error) {
@@ -274,10 +205,14 @@ func (c *console) String() string {
 }
 
 func (c *console) Close() error {
-	if c.file == nil {
-		return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	if c.stream != nil {
+		errs = append(errs, c.stream.Close())
 	}
-	return c.file.Close()
+	if c.file != nil {
+		errs = append(errs, c.file.Close())
+	}
+	return errors.Join(errs...)
 }
-
-var _ vm.Hosted = (*remoteMachine)(nil)

@@ -65,7 +65,7 @@ func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
 	l := &Lab{options: options}
 	defer func() {
 		if err != nil {
-			err = joinClose(err, l.Close())
+			err = errors.Join(err, l.Close())
 		}
 	}()
 	if err := l.openHosts(ctx); err != nil {
@@ -281,12 +281,7 @@ func (l *Lab) Close() error {
 	return errors.Join(errs...)
 }
 
-var _ vm.Lab = (*Lab)(nil)
-
-// joinClose adds the errors of cleaning up to the error that made it necessary.
-func joinClose(err, closing error) error {
-	if closing == nil {
-		return err
-	}
-	return errors.Join(err, closing)
-}
+var (
+	_ vm.Lab        = (*Lab)(nil)
+	_ vm.LinkFaulty = (*Lab)(nil)
+)

@@ -1,0 +1,245 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/internal/link"
+	"github.com/ctload/ctload/vm"
+)
+
+// Machine is a machine of a lab, which embeds it in its own type and sets the exported fields.
+type Machine struct {
+	Description Domain        // starts the machine, at first and after a reset
+	Limit       time.Duration // of a start
+	Virt        *Connection
+	Ends        *link.Ends // of the lab's links
+	// Explain completes the error of a call: it tells whether the daemon is gone (*vm.LostError).
+	Explain func(doing string, err error) error
+	// Start starts the machine and returns when its agent has answered and its cards have their
+	// addresses.
+	Start func(ctx context.Context) error
+
+	leave []func() error // takes it off the lab's links
+
+	mu       sync.Mutex
+	domain   golibvirt.Domain // without a name until it has started
+	client   *agent.Client    // a new one after each reset
+	answered time.Time        // of the first answer after the boot or the reset
+}
+
+// Name implements [vm.Node].
+func (m *Machine) Name() string { return m.Description.Machine.Name }
+
+// Agent implements [vm.Node].
+func (m *Machine) Agent() *agent.Client {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
+
+// Answered returns the time of the agent's first answer, before the machine joined its links.
+func (m *Machine) Answered() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answered
+}
+
+// Running returns libvirt's handle of the machine.
+func (m *Machine) Running() golibvirt.Domain {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.domain
+}
+
+// Create starts the machine's domain; flags holds further ones.
+func (m *Machine) Create(ctx context.Context, flags golibvirt.DomainCreateFlags) error {
+	xml, err := m.Description.XML()
+	if err != nil {
+		return err
+	}
+	m.Description.Appending = true // the console file keeps earlier text on another start
+	domain, err := m.Virt.Create(ctx, xml, flags)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.domain = domain
+	return nil
+}
+
+// Greet returns when the agent at the other end of a stream has answered. It calls resume, which
+// may be nil, once it listens.
+func (m *Machine) Greet(ctx context.Context, stream io.ReadWriteCloser, resume func() error) error {
+	client, err := agent.NewClient(m.Name(), stream)
+	if err != nil {
+		return errors.Join(err, stream.Close())
+	}
+	m.mu.Lock()
+	m.client = client
+	m.mu.Unlock()
+	if resume != nil {
+		if err := resume(); err != nil {
+			return err
+		}
+	}
+	if _, err := client.Hello(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return errors.New("the machine ended before its agent answered")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answered = time.Now()
+	return nil
+}
+
+// Address gives the machine's cards their addresses.
+func (m *Machine) Address(ctx context.Context) error {
+	for i, port := range m.Description.Machine.Ports {
+		if err := m.Agent().Network(ctx, port.Network(m.Description.Cards[i].MAC)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plug adds the machine's cards to the ends of the lab's links; bridge returns the lab's bridge of
+// a link.
+func (m *Machine) Plug(bridge func(link string) *link.Bridge) {
+	for i, port := range m.Description.Machine.Ports {
+		card := m.Description.Cards[i]
+		m.leave = append(m.leave, m.Ends.Add(link.End{
+			Node: m.Name(), Link: port.Link, Name: card.Tap, Bridge: bridge(port.Link), Card: &plugged{machine: m, card: card},
+		}))
+	}
+}
+
+// Leave takes the machine off the lab's links and ends the client of its agent.
+func (m *Machine) Leave() error {
+	var errs []error
+	for _, leave := range m.leave {
+		errs = append(errs, leave())
+	}
+	if client := m.Agent(); client != nil {
+		errs = append(errs, client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// do makes one call about the machine's domain; doing names it in errors, as "pause".
+func (m *Machine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+	ctx, cancel := context.WithTimeout(ctx, CallLimit)
+	defer cancel()
+	if err := m.Virt.Do(ctx, func() error { return call(m.Virt.Virt, m.Running()) }); err != nil {
+		return m.Explain(doing+" machine "+m.Name(), err)
+	}
+	return nil
+}
+
+// Pause implements [vm.Pausable].
+func (m *Machine) Pause(ctx context.Context) error {
+	return m.do(ctx, "pause", (*golibvirt.Libvirt).DomainSuspend)
+}
+
+// Resume implements [vm.Pausable].
+func (m *Machine) Resume(ctx context.Context) error {
+	if paused, err := m.Paused(ctx); err != nil || !paused {
+		return err
+	}
+	return m.do(ctx, "resume", (*golibvirt.Libvirt).DomainResume)
+}
+
+// Paused implements [vm.Pausable].
+func (m *Machine) Paused(ctx context.Context) (paused bool, err error) {
+	err = m.do(ctx, "ask for the state of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
+		state, _, err := virt.DomainGetState(domain, 0)
+		paused = golibvirt.DomainState(state) == golibvirt.DomainPaused
+		return err
+	})
+	return paused, err
+}
+
+// Reset implements [vm.Resettable] by a power cut: the machine ends at once and starts again within
+// its limit, with the same UUID, on the same links. libvirt's own reset does not do that: QEMU's
+// clock continues through it, and under TCG (QEMU 7.2) a guest then stands still for as long as it
+// was up before.
+func (m *Machine) Reset(ctx context.Context) error {
+	m.Ends.Rebooted(m.Name())
+	before := m.Agent()
+	err := m.do(ctx, "cut the power of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
+		err := virt.DomainDestroy(domain)
+		if golibvirt.IsNotFound(err) { // it has ended by itself
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := before.Close(); err != nil {
+		return fmt.Errorf("cut the power of machine %s: end the stream of before: %w", m.Name(), err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, m.Limit, fmt.Errorf("its agent did not answer within %v after a reset", m.Limit))
+	defer cancel()
+	return m.Start(ctx)
+}
+
+// Scheduled implements [vm.Hosted].
+func (m *Machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
+	ctx, cancel := context.WithTimeout(ctx, CallLimit)
+	defer cancel()
+	s, err := m.Virt.Scheduled(ctx, m.Running())
+	if err != nil {
+		return s, m.Explain("ask for the CPUs of "+m.Name(), err)
+	}
+	return s, nil
+}
+
+// Scheduled returns how long a domain ran and waited: libvirt's vcpu.N.time and vcpu.N.delay
+// (libvirt 7.2), both in nanoseconds; the delay comes from the host's schedstat.
+func (c *Connection) Scheduled(ctx context.Context, domain golibvirt.Domain) (s vm.Scheduled, err error) {
+	records, err := Within(ctx, c, func() ([]golibvirt.DomainStatsRecord, error) {
+		return c.Virt.ConnectGetAllDomainStats([]golibvirt.Domain{domain}, uint32(golibvirt.DomainStatsVCPU), 0)
+	})
+	if err != nil {
+		return s, err
+	}
+	if len(records) != 1 {
+		return s, fmt.Errorf("figures of %d domains for one", len(records))
+	}
+	delays := 0
+	for _, p := range records[0].Params {
+		ns, ok := p.Value.I.(uint64)
+		if !ok || !strings.HasPrefix(p.Field, "vcpu.") {
+			continue
+		}
+		switch {
+		case strings.HasSuffix(p.Field, ".time"):
+			s.Ran += time.Duration(ns)
+		case strings.HasSuffix(p.Field, ".delay"):
+			s.Waited += time.Duration(ns)
+			delays++
+		}
+	}
+	if delays == 0 {
+		return s, errors.New("libvirt does not tell how long CPUs waited (from 7.2 on it does, where the host's kernel keeps schedstat)")
+	}
+	return s, nil
+}
+
+var (
+	_ vm.Hosted     = (*Machine)(nil)
+	_ vm.Pausable   = (*Machine)(nil)
+	_ vm.Resettable = (*Machine)(nil)
+)
