@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -183,4 +184,56 @@ func kernelLogText(log agent.KernelLog) string {
 		text.WriteString(dmesgLine(r))
 	}
 	return text.String()
+}
+
+// CrossCheck holds the DUT's raw counters, read without the sampler, so that a reader of the run
+// folder can check one against the other. A field is empty where the DUT lacks its source.
+type CrossCheck struct {
+	Stat  string `json:"proc_net_stat_nf_conntrack,omitempty"` // the file's text
+	Count string `json:"conntrack_C,omitempty"`                // output of `conntrack -C`
+}
+
+// fileCrossCheck is the file of the trial's folder that holds the cross-checks: before the load,
+// right before the last sample, and after that sample, when stray packets may have been counted.
+const fileCrossCheck = "witness.json"
+
+// crossCheck reads the file. At the end of a trial it also runs conntrack(8), which loads a module,
+// so that nothing may be read back afterwards.
+func (t *trial) crossCheck(ctx context.Context, end bool) CrossCheck {
+	var c CrossCheck
+	agent := t.dut.Agent()
+	if text, err := agent.ReadFile(ctx, "/proc/net/stat/nf_conntrack"); err == nil {
+		c.Stat = text
+	}
+	if !end || c.Stat == "" {
+		return c
+	}
+	if out, err := agent.Exec(ctx, "", "conntrack", "-C"); err == nil && out.Exit == 0 {
+		c.Count = strings.TrimSpace(out.Stdout)
+	}
+	return c
+}
+
+// executor runs a command on a node; see [agent.Client.Exec].
+type executor interface {
+	Exec(ctx context.Context, stdin string, argv ...string) (agent.Output, error)
+}
+
+// refusals runs the faulty command lines of a scenario and returns what the DUT's own tools say to
+// each.
+func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]results.Refusal, error) {
+	var list []results.Refusal
+	for _, line := range c.Refused {
+		argv := strings.Fields(line)
+		if argv[0] == "iptables" || argv[0] == "ip6tables" {
+			argv[0] += "-" + string(c.RulesBackend)
+		}
+		out, err := dut.Exec(ctx, "", argv...)
+		if err != nil {
+			return list, fmt.Errorf("run %q on the DUT: %w", line, err)
+		}
+		said, _, _ := strings.Cut(strings.TrimSpace(out.Stderr), "\n")
+		list = append(list, results.Refusal{Command: line, Status: out.Exit, Said: said})
+	}
+	return list, nil
 }

@@ -22,7 +22,7 @@ func TestEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _, _ = node.Process.Kill(), node.Wait() }()
-		bridge, err := NewBridge("b0")
+		bridge, err := newBridge("b0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,8 @@ type Bridge struct {
 	bridge *netlink.Bridge
 }
 
-// NewBridge makes a bridge with the given name (at most 15 bytes).
-func NewBridge(name string) (*Bridge, error) {
+// newBridge makes a bridge with the given name (at most 15 bytes).
+func newBridge(name string) (*Bridge, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	bridge := &netlink.Bridge{LinkAttrs: attrs}
@@ -58,7 +58,7 @@ func (b *Bridges) Bridge(name string) (*Bridge, error) {
 	if bridge, ok := b.byName[name]; ok {
 		return bridge, nil
 	}
-	bridge, err := NewBridge(fmt.Sprintf("ctload%d", len(b.byName)))
+	bridge, err := newBridge(fmt.Sprintf("ctload%d", len(b.byName)))
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func Shaped(name string) (sent, received Conditions, err error) {
 // on an interface made for that; "" where it can.
 func missingNetem() string {
 	const name = "ctload-netem"
-	bridge, err := NewBridge(name)
+	bridge, err := newBridge(name)
 	if err != nil {
 		return err.Error()
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -55,4 +56,10 @@ func placeholders(topology scenarios.Topology) map[string]string {
 		}
 	}
 	return values
+}
+
+// Fault returns the form of an action that an agent understands.
+func Fault(topology scenarios.Topology, dut scenarios.Configuration, a scenarios.Action, id string) (actions.Fault, error) {
+	a, err := a.Substitute(placeholders(topology))
+	return a.Fault(id, dut.RulesBackend), err
 }

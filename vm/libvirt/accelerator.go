@@ -23,7 +23,7 @@ import (
 // proofLimit bounds the boot of the first machine under KVM, where a boot takes about a second.
 const proofLimit = 15 * time.Second
 
-// Accelerator holds what is known about this host's KVM.
+// Accelerator holds what is known about a host's KVM.
 type Accelerator struct {
 	Name   string // KVM until it has failed, or TCG
 	Proven bool   // a machine has booted with it
@@ -31,21 +31,26 @@ type Accelerator struct {
 	Memory string // path of the file that remembers a failure; empty: none
 }
 
-// ChooseAccelerator decides what the first machine tries. forced is KVM, TCG or empty.
+// ChooseAccelerator decides what the first machine on this host tries. forced is KVM, TCG or empty.
 func ChooseAccelerator(forced, cache string) Accelerator {
-	a := Accelerator{Name: KVM, Memory: KVMMemory(cache)}
-	switch forced {
-	case TCG:
+	return AcceleratorOf(forced, kvmAbsent(), KVMMemory(cache))
+}
+
+// AcceleratorOf decides what the first machine on a host tries. absent says why the host has no
+// KVM, and is empty where it has; memory is the path of the file that remembers a failure there.
+func AcceleratorOf(forced, absent, memory string) Accelerator {
+	switch {
+	case forced == TCG:
 		return Accelerator{Name: TCG, Proven: true, Note: "TCG was asked for"}
-	case KVM:
-		a.Proven = true // a failure is then an error and not a reason for TCG
-		return a
+	case forced == KVM: // a failure is then an error and not a reason for TCG
+		return Accelerator{Name: KVM, Proven: true}
+	case absent != "":
+		return Accelerator{Name: TCG, Proven: true, Note: absent}
 	}
-	if why := kvmAbsent(); why != "" {
-		return Accelerator{Name: TCG, Proven: true, Note: why}
+	if why := recall(memory); why != "" {
+		return Accelerator{Name: TCG, Proven: true, Note: why, Memory: memory}
 	}
-	a.Remember()
-	return a
+	return Accelerator{Name: KVM, Memory: memory}
 }
 
 // KVMMemory returns the path of the file that remembers a failure on this host.
@@ -54,13 +59,6 @@ func KVMMemory(cache string) string {
 		return ""
 	}
 	return filepath.Join(cache, "kvm-failed")
-}
-
-// Remember falls back to TCG when the file records a failure since this host booted.
-func (a *Accelerator) Remember() {
-	if why := a.recall(); why != "" {
-		a.Name, a.Proven, a.Note = TCG, true, why
-	}
 }
 
 // Boot starts a machine with the accelerator that works. Before that is proven, the machine is the
@@ -129,9 +127,9 @@ func briefly(err error) string {
 	return first
 }
 
-// recall returns the note of an earlier failure since this host booted; empty without one.
-func (a *Accelerator) recall() string {
-	text, err := os.ReadFile(a.Memory)
+// recall returns the note that a file keeps of a failure since this host booted; empty without one.
+func recall(memory string) string {
+	text, err := os.ReadFile(memory)
 	if err != nil {
 		return ""
 	}
@@ -154,7 +152,7 @@ func bootID() string {
 // file that remembers a failure, if one does. cache is the folder given to [Open].
 func KVMRefused(cache string) (why, memory string) {
 	a := ChooseAccelerator("", cache)
-	if a.recall() != "" {
+	if a.Name == TCG {
 		memory = a.Memory
 	}
 	return a.Note, memory

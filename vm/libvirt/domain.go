@@ -41,10 +41,10 @@ type Card struct {
 	MTU     uint // bytes, announced to the machine; 0: it assumes 1500
 }
 
-// XML describes a transient domain: direct kernel boot, a virtio network card for each port, the
+// xml describes a transient domain: direct kernel boot, a virtio network card for each port, the
 // agent's virtio-serial port, the serial console into a file (without one: into a stream that a
 // client opens), and nothing else, since each device costs boot time under emulation.
-func (d Domain) XML() (string, error) {
+func (d Domain) xml() (string, error) {
 	doc := &libvirtxml.Domain{
 		Type:   "qemu",
 		Name:   d.Name,

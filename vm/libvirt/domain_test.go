@@ -31,7 +31,7 @@ func TestDomainXML(t *testing.T) {
 			},
 			Cards:   []Card{{Tap: "tap1.0", MAC: "52:54:00:00:01:00"}, {Tap: "tap1.1", MAC: "52:54:00:00:01:01"}},
 			Channel: "/dev/shm/dut1.sock",
-		}.XML()
+		}.xml()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,15 +66,14 @@ func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
 	if a.Name != TCG || !a.Proven {
 		t.Errorf("after a failure: %s, proven %v", a.Name, a.Proven)
 	}
-	again := Accelerator{Memory: a.Memory}
-	if got := again.recall(); got != a.Note {
-		t.Errorf("remembered %q, want %q", got, a.Note)
+	if again := AcceleratorOf("", "", a.Memory); again != a {
+		t.Errorf("remembered %+v, want %+v", again, a)
 	}
 	if err := os.WriteFile(a.Memory, []byte("another boot\nwhatever\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := again.recall(); got != "" {
-		t.Errorf("remembered %q across a boot of the host", got)
+	if again := AcceleratorOf("", "", a.Memory); again.Name != KVM {
+		t.Errorf("remembered %q across a boot of the host", again.Note)
 	}
 	if forced := ChooseAccelerator(KVM, cache); forced.Name != KVM {
 		t.Errorf("kvm was asked for and %s chosen", forced.Name)
@@ -99,7 +98,7 @@ func TestDomainXML_OfOtherDaemons(t *testing.T) {
 		Name: "ctload-0badcafe-dut-1", UUID: "00000000-0000-4000-8000-000000000001", Run: "0badcafe", Kind: "q35", Accelerator: KVM, CPUs: "2,3",
 		Machine: vm.Machine{Name: "dut", Kernel: "/pool/kernel", Initramfs: "/pool/initramfs", VCPUs: 2, MemoryBytes: 512 << 20},
 		Cards:   []Card{{Network: "ctload-0badcafe-client", MAC: "52:54:00:01:01:00", MTU: 1430}, {Bridge: "br0", MAC: "52:54:00:01:01:01"}},
-	}.XML()
+	}.xml()
 	if err != nil {
 		t.Fatal(err)
 	}

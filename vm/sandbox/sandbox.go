@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -216,4 +217,108 @@ func quietBridges() error {
 		}
 	}
 	return nil
+}
+
+// hostEnv tells a process in the sandbox that it holds the host's network namespace, see [OnHost].
+const hostEnv = "CTLOAD_HOST_NETWORK"
+
+// The descriptors of the host's network namespace in the supervisor and in the command.
+const (
+	supervisorHostFD = lifeFD + 1
+	hostFD           = 3
+)
+
+// RunAsRoot does what [Run] does, for root with all privileges: the sandbox has no user namespace
+// of its own, so that code inside can change settings of the host with [OnHost]. All else ends with
+// the sandbox as with Run; changes of the host stay.
+func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
+	host, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return 0, fmt.Errorf("open the host's network namespace: %w", err)
+	}
+	defer host.Close()
+	if err := os.Setenv(hostEnv, "1"); err != nil {
+		return 0, err
+	}
+	return run(ctx, args, input, &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL,
+	}, host)
+}
+
+// OnHost runs do in the network namespace that the sandbox was made from; outside of a sandbox, in
+// the caller's own. It needs a sandbox of [RunAsRoot].
+func OnHost(do func() error) error {
+	if !Inside() {
+		return do()
+	}
+	if os.Getenv(hostEnv) == "" {
+		return errors.New("this sandbox has no way to its host's network namespace")
+	}
+	ended := make(chan error)
+	go func() {
+		// Never unlocked: the thread is in another namespace than the rest and ends with this
+		// goroutine.
+		runtime.LockOSThread()
+		if err := unix.Setns(hostFD, unix.CLONE_NEWNET); err != nil {
+			ended <- fmt.Errorf("enter the host's network namespace: %w", err)
+			return
+		}
+		ended <- do()
+	}()
+	return <-ended
+}
+
+// Supervise runs as PID 1 of the sandbox: it arranges the namespaces, starts the command and reaps
+// until the command ends; it returns the command's exit status. The kernel then kills all other
+// processes of the PID namespace.
+func Supervise() int {
+	if err := arrange(); err != nil {
+		fmt.Fprintf(os.Stderr, "ctload: %v\n", err)
+		return 3
+	}
+	// The death signal is lost where the parent died before it was set; the pipe still ends.
+	go func() {
+		_, _ = io.Copy(io.Discard, os.NewFile(lifeFD, "life line"))
+		os.Exit(137)
+	}()
+
+	interrupts := make(chan os.Signal, 4)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = "ctload"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if os.Getenv(hostEnv) != "" {
+		// Descriptor hostFD.
+		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")}
+	}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintf(os.Stderr, "ctload: start the command in the sandbox: %v\n", err)
+		return 3
+	}
+	go func() {
+		for range interrupts {
+			_ = cmd.Process.Signal(os.Interrupt)
+		}
+	}()
+	return reapUntil(cmd.Process.Pid)
+}
+
+// reapUntil reaps every child, its own and the orphans that PID 1 inherits, until pid has ended.
+func reapUntil(pid int) int {
+	for {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			fmt.Fprintf(os.Stderr, "ctload: wait for the command in the sandbox: %v\n", err)
+			return 3
+		case got == pid && status.Signaled():
+			return 128 + int(status.Signal())
+		case got == pid:
+			return status.ExitStatus()
+		}
+	}
 }

@@ -113,8 +113,7 @@ func (h *hypervisor) examine(ctx context.Context) error {
 	if err := h.read(caps); err != nil {
 		return err
 	}
-	h.memory, err = h.availableMemory(ctx)
-	return err
+	return h.readMemory(ctx)
 }
 
 // read takes the relevant facts from a host's capabilities.
@@ -129,20 +128,14 @@ func (h *hypervisor) read(caps libvirtxml.Caps) error {
 	if !slices.ContainsFunc(machines.Machines, func(m libvirtxml.CapsGuestMachine) bool { return m.Name == "pc" }) {
 		h.kind = "q35"
 	}
-	h.accel = libvirt.Accelerator{Name: libvirt.TCG, Proven: true, Note: h.at.Name() + " has no KVM"}
+	absent, memory := h.at.Name()+" has no KVM", ""
 	if slices.ContainsFunc(machines.Domains, func(d libvirtxml.CapsGuestDomain) bool { return d.Type == libvirt.KVM }) {
-		h.accel = libvirt.Accelerator{Name: libvirt.KVM}
-		if h.at.Here() {
-			h.accel.Memory = libvirt.KVMMemory(h.options.Cache)
-			h.accel.Remember()
-		}
+		absent = ""
 	}
-	switch h.options.Accelerator {
-	case libvirt.TCG:
-		h.accel = libvirt.Accelerator{Name: libvirt.TCG, Proven: true, Note: "TCG was asked for"}
-	case libvirt.KVM:
-		h.accel = libvirt.Accelerator{Name: libvirt.KVM, Proven: true}
+	if h.at.Here() {
+		memory = libvirt.KVMMemory(h.options.Cache)
 	}
+	h.accel = libvirt.AcceleratorOf(h.options.Accelerator, absent, memory)
 	h.cpus = cores(caps.Host.NUMA)
 	if caps.Host.CPU != nil {
 		h.model = caps.Host.CPU.Model
@@ -190,9 +183,9 @@ func (h *hypervisor) threads() int {
 	return n
 }
 
-// availableMemory returns the free bytes, with those that the host would free by dropping its
-// caches.
-func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
+// readMemory reads how much memory the host has, and how much is free, with what the host would free
+// by dropping its caches.
+func (h *hypervisor) readMemory(ctx context.Context) error {
 	const allCells = -1
 	stats, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
 		_, n, err := h.virt.Virt.NodeGetMemoryStats(0, allCells, 0)
@@ -203,18 +196,17 @@ func (h *hypervisor) availableMemory(ctx context.Context) (int64, error) {
 		return stats, err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ask %s for its memory: %w", h.at.Name(), err)
+		return fmt.Errorf("ask %s for its memory: %w", h.at.Name(), err)
 	}
-	var bytes int64
 	for _, s := range stats {
-		if s.Field == "total" {
+		switch s.Field {
+		case "total":
 			h.total = int64(s.Value) << 10
-		}
-		if s.Field == "free" || s.Field == "buffers" || s.Field == "cached" {
-			bytes += int64(s.Value) << 10
+		case "free", "buffers", "cached":
+			h.memory += int64(s.Value) << 10
 		}
 	}
-	return bytes, nil
+	return nil
 }
 
 // accelerator returns what is known of the host's KVM.
@@ -279,8 +271,8 @@ func (h *hypervisor) close() error {
 	return errors.Join(append(errs, h.virt.Close(ctx))...)
 }
 
-// remove removes an object and strikes it from the journal. It only strikes an object of another
-// owner whose name was taken.
+// remove removes an object and strikes it from the journal. It leaves an object of another owner,
+// who has taken the name.
 func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
 	if err := remove(ctx, h.virt, e); err != nil && !errors.Is(err, errNotOurs) {
 		return h.explain(fmt.Sprintf("remove %s %s", e.Kind, e.Name), err)
@@ -339,3 +331,42 @@ func (h *hypervisor) filtered(ctx context.Context) bool {
 
 // quietBridges is the command that stops it.
 const quietBridges = "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
+
+// Facts describes a running daemon and its host.
+type Facts struct {
+	Host          string
+	Libvirt, QEMU string // versions
+	CPUs          int
+	MemoryBytes   int64  // available to a machine
+	KVM           string // why KVM is not available; empty where a run will try it
+	Pool          string // storage pool for kernels; empty: a run makes one
+	Warning       string // what falsifies measurements there; empty: nothing
+	Fix           string // for the warning
+}
+
+// Examine asks the daemon at a URI for its facts and changes nothing. The error is a
+// *guest.MissingError.
+func Examine(ctx context.Context, uri string) (f Facts, err error) {
+	h, err := openHypervisor(ctx, uri, Options{})
+	if err != nil {
+		return Facts{}, err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	f = Facts{Host: h.at.Name(), Libvirt: h.libvirt, QEMU: h.qemu, CPUs: h.threads(), MemoryBytes: h.memory, KVM: h.accel.Note}
+	if h.pool != nil {
+		f.Pool = h.pool.Name
+	}
+	if h.filtered(ctx) {
+		f.Warning, f.Fix = "it tracks and filters what crosses its bridges, the load too", quietBridges
+	}
+	return f, nil
+}
+
+// String returns the facts in one line.
+func (f Facts) String() string {
+	pool := "none, a run makes one in " + imagesFolder
+	if f.Pool != "" {
+		pool = f.Pool
+	}
+	return fmt.Sprintf("libvirt %s, QEMU %s, %d CPUs, %d MiB for machines, storage pool: %s", f.Libvirt, f.QEMU, f.CPUs, f.MemoryBytes>>20, pool)
+}

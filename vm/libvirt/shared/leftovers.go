@@ -24,41 +24,36 @@ const vxlanDevice journal.Kind = "vxlan"
 var Leaves = []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
 
 // errNotOurs says that an object of that name has another UUID.
-var errNotOurs = errors.New("it is somebody else's")
+var errNotOurs = errors.New("it belongs to another user of the daemon")
 
 // Removers removes objects that a run leaves on a daemon, for [journal.Collect]. It works on one
 // daemon after another and is not safe for concurrent use. Close ends its connections.
 type Removers struct {
-	open map[string]*libvirt.Connection // by URI
-	dead map[string]error               // daemons that do not answer: each is asked once
+	daemons map[string]daemon // by URI; each is asked once
+}
+
+// daemon is a connection, or why there is none.
+type daemon struct {
+	*libvirt.Connection
+	err error
 }
 
 // NewRemovers returns removers without connections.
-func NewRemovers() *Removers {
-	return &Removers{open: map[string]*libvirt.Connection{}, dead: map[string]error{}}
-}
+func NewRemovers() *Removers { return &Removers{daemons: map[string]daemon{}} }
 
 // daemon returns a connection to the daemon at a URI.
 func (r *Removers) daemon(ctx context.Context, uri string) (*libvirt.Connection, error) {
-	if c, ok := r.open[uri]; ok {
-		return c, nil
+	d, asked := r.daemons[uri]
+	if !asked {
+		ctx, cancel := context.WithTimeout(ctx, answerLimit)
+		defer cancel()
+		var at *libvirt.Endpoint
+		if at, d.err = libvirt.ParseEndpoint(uri); d.err == nil {
+			d.Connection, d.err = libvirt.Connect(ctx, at)
+		}
+		r.daemons[uri] = d
 	}
-	if err, ok := r.dead[uri]; ok {
-		return nil, err
-	}
-	at, err := libvirt.ParseEndpoint(uri)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	c, err := libvirt.Connect(ctx, at)
-	if err != nil {
-		r.dead[uri] = err
-		return nil, err
-	}
-	r.open[uri] = c
-	return c, nil
+	return d.Connection, d.err
 }
 
 // Exists implements [journal.Remover]. An object with the name and another UUID has another owner:
@@ -73,7 +68,10 @@ func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	err = c.Do(ctx, func() error { return find(c.Virt, e, false) })
+	err = c.Do(ctx, func() error {
+		_, err := find(c.Virt, e)
+		return err
+	})
 	if gone(err) || errors.Is(err, errNotOurs) {
 		return false, nil
 	}
@@ -99,8 +97,10 @@ func (r *Removers) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 	defer cancel()
 	var errs []error
-	for _, c := range r.open {
-		errs = append(errs, c.Close(ctx))
+	for _, d := range r.daemons {
+		if d.err == nil {
+			errs = append(errs, d.Close(ctx))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -110,48 +110,42 @@ func remove(ctx context.Context, c *libvirt.Connection, e journal.Entry) error {
 	if e.Kind == vxlanDevice {
 		return removeVXLAN(ctx, e)
 	}
-	err := c.Do(ctx, func() error { return find(c.Virt, e, true) })
+	err := c.Do(ctx, func() error {
+		remove, err := find(c.Virt, e)
+		if err != nil {
+			return err
+		}
+		return remove()
+	})
 	if gone(err) {
 		return nil
 	}
 	return err
 }
 
-// find looks an object up and, when remove is true and the object is the run's, removes it.
-func find(virt *golibvirt.Libvirt, e journal.Entry, remove bool) error {
+// find looks an object of the run up and returns the function that removes it.
+func find(virt *golibvirt.Libvirt, e journal.Entry) (remove func() error, err error) {
 	switch e.Kind {
 	case journal.Domain:
 		domain, err := virt.DomainLookupByName(e.Name)
-		if err = check(e, domain.UUID, err); err != nil || !remove {
-			return err
-		}
-		return virt.DomainDestroy(domain)
+		return func() error { return virt.DomainDestroy(domain) }, check(e, domain.UUID, err)
 	case journal.Network:
 		network, err := virt.NetworkLookupByName(e.Name)
-		if err = check(e, network.UUID, err); err != nil || !remove {
-			return err
-		}
-		return virt.NetworkDestroy(network)
+		return func() error { return virt.NetworkDestroy(network) }, check(e, network.UUID, err)
 	case journal.Pool:
 		pool, err := virt.StoragePoolLookupByName(e.Name)
-		if err = check(e, pool.UUID, err); err != nil || !remove {
-			return err
-		}
-		return removePool(virt, pool)
+		return func() error { return removePool(virt, pool) }, check(e, pool.UUID, err)
 	case journal.Volume:
 		pool, err := virt.StoragePoolLookupByName(e.Detail)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// The pool may not have been refreshed since the volume was made.
 		_ = virt.StoragePoolRefresh(pool, 0)
 		volume, err := virt.StorageVolLookupByName(pool, e.Name)
-		if err != nil || !remove {
-			return err
-		}
-		return virt.StorageVolDelete(volume, 0)
+		return func() error { return virt.StorageVolDelete(volume, 0) }, err
 	}
-	return fmt.Errorf("nobody knows how to remove a %s", e.Kind)
+	return nil, fmt.Errorf("%s is no kind of object on a libvirt daemon", e.Kind)
 }
 
 // removePool removes a pool that a run made, with its folder and all that is still in it.

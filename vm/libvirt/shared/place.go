@@ -1,11 +1,138 @@
 package shared
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
+
+// Beside holds several labs for concurrent trials, each on its own CPUs of one host. Used as one
+// lab, it is the first.
+type Beside struct {
+	vm.Lab
+	labs []vm.Lab
+	all  *Lab // the lab that owns the hosts
+}
+
+// Labs returns all labs.
+func (b *Beside) Labs() []vm.Lab { return b.labs }
+
+// ConnectBeside opens at most most labs. It leaves out hosts that differ from the first, since
+// their trials could not be compared; each host gets as many labs as its CPUs, in whole cores, and
+// its memory allow. The error is that of [Connect].
+func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, err error) {
+	b := &Beside{all: &Lab{options: options}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	if err := b.all.openHosts(ctx); err != nil {
+		return nil, err
+	}
+	b.all.warn(ctx)
+	first := b.all.hosts[0]
+	sets := map[*hypervisor][]string{}
+	for _, h := range b.all.hosts {
+		if why := h.unlike(first); why != "" {
+			options.Tell(fmt.Sprintf("%s is left out: %s", h.at.Name(), why))
+			continue
+		}
+		one := b.lab(h, "", "")
+		if err := one.arrange(); err != nil { // it must hold one trial
+			return nil, err
+		}
+		sets[h] = one.sets()
+	}
+	// The first of each host, then the second of each: this shares heat and turbo evenly.
+	for i := 0; len(b.labs) < most; i++ {
+		before := len(b.labs)
+		for _, h := range b.all.hosts {
+			if i < len(sets[h]) && len(b.labs) < most {
+				lab := b.lab(h, fmt.Sprintf("%d-", len(b.labs)+1), sets[h][i])
+				if err := lab.arrange(); err != nil {
+					return nil, err
+				}
+				b.labs = append(b.labs, lab)
+			}
+		}
+		if len(b.labs) == before {
+			break
+		}
+	}
+	b.Lab = b.labs[0]
+	if n := len(b.labs); n < most {
+		options.Tell(fmt.Sprintf("%d trials at once, not %d: a trial takes %d CPUs of a host for itself", n, most, b.lab(first, "", "").need()))
+	}
+	return b, nil
+}
+
+// lab returns a lab on an open host.
+func (b *Beside) lab(h *hypervisor, lane, cpus string) *Lab {
+	return &Lab{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
+}
+
+// Close removes everything that the labs made on all hosts.
+func (b *Beside) Close() error { return b.all.Close() }
+
+// need returns the number of CPUs that a trial takes on one host.
+func (l *Lab) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)*l.load().VCPUs }
+
+// sets returns the sets of CPUs that a host has for labs, as many as its memory holds; one of all
+// CPUs where a trial needs more CPUs than the host has.
+func (l *Lab) sets() []string {
+	h := l.hosts[0]
+	sets := cpuSets(h.cpus, l.need())
+	if len(sets) == 0 {
+		return []string{""}
+	}
+	trial := l.options.DUT.MemoryBytes + hostMemory + int64(len(l.options.LoadNodes))*(l.load().MemoryBytes+hostMemory)
+	return sets[:min(len(sets), int(h.memory/trial))]
+}
+
+// cpuSets divides a host's cores into sets of at least need threads that share no core.
+func cpuSets(cores []core, need int) []string {
+	var sets []string
+	var set []int
+	for _, c := range cores {
+		set = append(set, c...)
+		if len(set) >= need {
+			sets = append(sets, joinNumbers(set))
+			set = nil
+		}
+	}
+	return sets
+}
+
+func joinNumbers(numbers []int) string {
+	words := make([]string, len(numbers))
+	for i, n := range slices.Sorted(slices.Values(numbers)) {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, ",")
+}
+
+// unlike returns how a host differs from another in what decides figures; empty when it does not.
+func (h *hypervisor) unlike(other *hypervisor) string {
+	for _, d := range []struct{ what, mine, theirs string }{
+		{"CPUs", h.model, other.model},
+		{"number of CPUs", strconv.Itoa(h.threads()), strconv.Itoa(other.threads())},
+		{"QEMU", h.qemu, other.qemu},
+		{"libvirt", h.libvirt, other.libvirt},
+		{"accelerator", h.accel.Name, other.accel.Name},
+	} {
+		if d.mine != d.theirs {
+			return fmt.Sprintf("its %s: %s, that of %s: %s", d.what, d.mine, other.at.Name(), d.theirs)
+		}
+	}
+	return ""
+}
 
 // room is the capacity of a host for machines.
 type room struct {

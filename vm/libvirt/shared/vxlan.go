@@ -149,24 +149,25 @@ func (v *vxlan) findAddresses(ctx context.Context) error {
 	return nil
 }
 
-// existsVXLAN looks for a device.
+// existsVXLAN reports whether a device exists.
 func existsVXLAN(ctx context.Context, e journal.Entry) (bool, error) {
-	at, err := libvirt.ParseEndpoint(e.Where)
-	if err != nil {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
-	defer cancel()
-	out, err := at.Run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%s ] || echo there", e.Name))
+	out, err := whereVXLAN(ctx, e, "echo there")
 	return strings.TrimSpace(out) == "there", err
 }
 
 // removeVXLAN removes a device; a missing one is no error.
 func removeVXLAN(ctx context.Context, e journal.Entry) error {
+	_, err := whereVXLAN(ctx, e, "ip link del "+e.Name+" type vxlan")
+	return err
+}
+
+// whereVXLAN runs a command on the host of a device if the device exists.
+func whereVXLAN(ctx context.Context, e journal.Entry, command string) (string, error) {
 	at, err := libvirt.ParseEndpoint(e.Where)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = at.Run(ctx, fmt.Sprintf("[ ! -e /sys/class/net/%[1]s ] || ip link del %[1]s type vxlan", e.Name))
-	return err
+	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
+	defer cancel()
+	return at.Run(ctx, "[ ! -e /sys/class/net/"+e.Name+" ] || "+command)
 }
