@@ -99,8 +99,8 @@ func moduleList(text []byte) map[string]string {
 // have files. Built-in modules are no error and add nothing.
 func (c *catalogue) match(names []string) ([]string, error) {
 	var out []string
-	for _, asked := range names {
-		name, optional := strings.CutPrefix(asked, "?")
+	for _, entry := range names {
+		name, optional := strings.CutPrefix(entry, "?")
 		name, excluded := strings.CutPrefix(name, "!")
 		if !strings.Contains(name, "[") { // a - within [] has a meaning of its own
 			name = modload.Canonical(name)
@@ -108,12 +108,12 @@ func (c *catalogue) match(names []string) ([]string, error) {
 		hits, err := c.find(name)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("module %q: %w", asked, err)
+			return nil, fmt.Errorf("module %q: %w", entry, err)
 		case excluded:
 			out = slices.DeleteFunc(out, func(hit string) bool { return slices.Contains(hits, hit) })
 			continue
 		case len(hits) == 0 && !optional && !c.builtin[name]:
-			return nil, c.unknown(asked)
+			return nil, c.unknown(entry)
 		}
 		out = append(out, hits...)
 	}

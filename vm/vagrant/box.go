@@ -37,7 +37,7 @@ const (
 // Box is a box that Vagrant has.
 type Box struct {
 	Name  string // Vagrant's name
-	Asked string // the user's name or path
+	Given string // the user's name or path
 	boxes string // folder in which Vagrant finds it
 	stamp string // of a file: distinguishes boxes of the same name
 }
@@ -46,7 +46,7 @@ type Box struct {
 // version is the one that the Vagrantfile takes: CTLOAD_BOX_VERSION, else the newest installed.
 func (b Box) identity() (name, version string) {
 	if b.stamp != "" {
-		return filepath.Base(b.Asked), b.stamp
+		return filepath.Base(b.Given), b.stamp
 	}
 	if version = os.Getenv("CTLOAD_BOX_VERSION"); version != "" {
 		return b.Name, version
@@ -91,7 +91,7 @@ func InstalledBoxes() []string {
 	var names []string
 	for _, entry := range entries {
 		box := Box{Name: strings.ReplaceAll(entry.Name(), slash, "/"), boxes: boxes}
-		if box.there() {
+		if box.installed() {
 			names = append(names, box.Name)
 		}
 	}
@@ -99,37 +99,37 @@ func InstalledBoxes() []string {
 }
 
 // FindBox finds a box, and gets a missing one: builds it, adds its file, or fetches it from
-// Vagrant's catalogue. asked is [BuildBox], the path of a .box file, the name of a box in a
+// Vagrant's catalogue. given is [BuildBox], the path of a .box file, the name of a box in a
 // catalogue, or empty: the one that was built earlier, else [DefaultBox]. cache is the folder for
 // kept files. A process without a network needs an earlier call by one with a network. The error is
 // a *guest.MissingError when the box cannot be had.
-func FindBox(ctx context.Context, asked, cache string, tell func(string)) (Box, error) {
+func FindBox(ctx context.Context, given, cache string, tell func(string)) (Box, error) {
 	built := filepath.Join(cache, "boxes", "built.box")
 	switch {
-	case asked == BuildBox:
+	case given == BuildBox:
 		if err := build(ctx, built, tell); err != nil {
 			return Box{}, err
 		}
 		return addFile(ctx, built, cache)
-	case asked == "":
+	case given == "":
 		if _, err := os.Stat(built); err == nil {
 			return addFile(ctx, built, cache)
 		}
 		return fetch(ctx, DefaultBox, tell)
-	case strings.HasSuffix(asked, ".box"):
-		return addFile(ctx, asked, cache)
+	case strings.HasSuffix(given, ".box"):
+		return addFile(ctx, given, cache)
 	}
-	return fetch(ctx, asked, tell)
+	return fetch(ctx, given, tell)
 }
 
 // CheckFile rejects the path of a missing .box file. Other text is a name, which only the catalogue
 // can judge.
-func CheckFile(asked string) error {
-	if !strings.HasSuffix(asked, ".box") {
+func CheckFile(given string) error {
+	if !strings.HasSuffix(given, ".box") {
 		return nil
 	}
-	if info, err := os.Stat(asked); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("there is no file %s; --box %s builds a box of this host's packages", asked, BuildBox)
+	if info, err := os.Stat(given); err != nil || !info.Mode().IsRegular() {
+		return fmt.Errorf("there is no file %s; --box %s builds a box of this host's packages", given, BuildBox)
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func addFile(ctx context.Context, path, cache string) (Box, error) {
 	stamp := fnv.New32a()
 	fmt.Fprint(stamp, absolute, info.Size(), info.ModTime().UnixNano())
 	box := Box{
-		Asked: path, boxes: filepath.Join(cache, "vagrant", "boxes"), stamp: fmt.Sprintf("%08x", stamp.Sum32()),
+		Given: path, boxes: filepath.Join(cache, "vagrant", "boxes"), stamp: fmt.Sprintf("%08x", stamp.Sum32()),
 	}
 	box.Name = "ctload-" + strings.TrimSuffix(filepath.Base(path), ".box") + "-" + box.stamp
 	return box, box.add(ctx, "--name", box.Name, absolute)
@@ -183,16 +183,16 @@ func addFile(ctx context.Context, path, cache string) (Box, error) {
 
 // fetch lets Vagrant fetch a box from its catalogue, unless the user has it.
 func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
-	box := Box{Name: name, Asked: name, boxes: filepath.Join(userHome(), "boxes")}
-	if !box.there() {
+	box := Box{Name: name, Given: name, boxes: filepath.Join(userHome(), "boxes")}
+	if !box.installed() {
 		tell("fetching the box " + name)
 	}
 	return box, box.add(ctx, name)
 }
 
-// there reports whether Vagrant has the box unpacked, for libvirt. Its folder holds its version,
+// installed reports whether Vagrant has the box unpacked, for libvirt. Its folder has its version,
 // its architecture with Vagrant 2.4, and the provider.
-func (b Box) there() bool {
+func (b Box) installed() bool {
 	for _, below := range []string{"*/libvirt/metadata.json", "*/*/libvirt/metadata.json"} {
 		if list, err := filepath.Glob(filepath.Join(b.folder(), below)); err == nil && len(list) > 0 {
 			return true
@@ -203,12 +203,12 @@ func (b Box) there() bool {
 
 // add runs `vagrant box add` unless the box exists.
 func (b Box) add(ctx context.Context, args ...string) error {
-	if b.there() {
+	if b.installed() {
 		return nil
 	}
 	dir, err := os.MkdirTemp("", "ctload-vagrant-")
 	if err != nil {
-		return fmt.Errorf("add the box %s: %w", b.Asked, err)
+		return fmt.Errorf("add the box %s: %w", b.Given, err)
 	}
 	defer os.RemoveAll(dir)
 	s, err := newState(dir, b.boxes)
@@ -218,7 +218,7 @@ func (b Box) add(ctx context.Context, args ...string) error {
 	_, err = s.run(ctx, fetchLimit, append([]string{"box", "add", "--no-tty", "--provider", "libvirt"}, args...)...)
 	if failed, ok := errors.AsType[*commandError](err); ok && ctx.Err() == nil {
 		return &guest.MissingError{
-			What: "the box " + b.Asked + " cannot be had", Err: failed,
+			What: "the box " + b.Given + " cannot be had", Err: failed,
 			Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages; --box takes the path of a .box file, too",
 		}
 	}

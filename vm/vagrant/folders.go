@@ -99,7 +99,7 @@ func (b Box) fits() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("look at the box %s: %w", b.Asked, err)
+		return fmt.Errorf("look at the box %s: %w", b.Given, err)
 	}
 	available, err := memoryAvailable()
 	if err != nil {
@@ -107,7 +107,7 @@ func (b Box) fits() error {
 	}
 	if need := size + room; available < need {
 		return &guest.MissingError{
-			What: fmt.Sprintf("the box %s needs %d MiB of memory for its disk and its machine, and %d MiB are available", b.Asked, need>>20, available>>20),
+			What: fmt.Sprintf("the box %s needs %d MiB of memory for its disk and its machine, and %d MiB are available", b.Given, need>>20, available>>20),
 			Fix:  "a smaller box (--box " + BuildBox + "), or more memory",
 		}
 	}

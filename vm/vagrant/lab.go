@@ -155,7 +155,7 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	if err := l.destroy(ctx); err != nil {
 		return err
 	}
-	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.box.Asked))
+	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.box.Given))
 	bridges := []string{l.management}
 	for name := range strings.SplitSeq(wanted.links, ",") {
 		bridge, err := l.Bridge(name)

@@ -170,7 +170,7 @@ func TestVersionOfABox(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", "metadata_url"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	box := Box{Name: "debian/bookworm64", Asked: "debian/bookworm64", boxes: boxes}
+	box := Box{Name: "debian/bookworm64", Given: "debian/bookworm64", boxes: boxes}
 	if name, version := box.identity(); name != "debian/bookworm64" || version != "12.20250126.1" {
 		t.Errorf("%s %s", name, version)
 	}
