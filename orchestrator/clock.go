@@ -35,9 +35,9 @@ type reading struct {
 
 const (
 	// clockExchanges is the least number of exchanges for one reading; the quickest one counts.
-	// Where none is quick enough, more follow for up to clockPatience.
+	// Where none is quick enough, more follow for up to clockLimit.
 	clockExchanges = 8
-	clockPatience  = 3 * time.Second
+	clockLimit     = 3 * time.Second
 	// clockTrust is the uncertainty of an exchange that is quick enough.
 	clockTrust = 3 * time.Millisecond
 	// clockEvery is the time between two readings during a load. A saturated node answers late:
@@ -66,8 +66,8 @@ func (c *clock) compare(ctx context.Context, client *agent.Client) error {
 }
 
 func bestExchange(ctx context.Context, client *agent.Client) (best reading, err error) {
-	patience := time.Now().Add(clockPatience)
-	for i := 0; i < clockExchanges || best.uncertainty > clockTrust && time.Now().Before(patience); i++ {
+	deadline := time.Now().Add(clockLimit)
+	for i := 0; i < clockExchanges || best.uncertainty > clockTrust && time.Now().Before(deadline); i++ {
 		r, err := exchange(ctx, client)
 		if err != nil {
 			return best, err

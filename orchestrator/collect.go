@@ -60,7 +60,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	t.result.Stack = stack(last.System, hits)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen
-		t.result.Stack.MemoryFaults = t.notes.memoryFaults()
+		t.result.Stack.MemoryFaults = t.notes.read().starved
 	}
 
 	// What changes the DUT comes last: the dump and conntrack(8) load a module.
@@ -100,9 +100,8 @@ func (t *trial) summarise() {
 	if t.result.Clock != nil {
 		t.result.Clock.StartSkewMillis = milliseconds(t.skew)
 	}
-	t.result.CPU = t.notes.time()
-	if t.result.CPU != nil {
-		t.result.Steal = t.result.CPU.StealShare()
+	if cpu := results.CPU(t.notes.read().cpu); cpu.Count > 0 { // a sample has told
+		t.result.CPU, t.result.Steal = &cpu, cpu.StealShare()
 	}
 	samples, probes := t.series.all()
 	t.result.Actions = t.timeline.actions(t.begun)

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"runtime"
@@ -52,16 +53,10 @@ func load(names []string, r generators.Result) results.Load {
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
 		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(),
-		Connect: distribution(r.Connect), Latency: distribution(r.Total),
+		Connect: distribution(r.Connect), Latency: distribution(r.Total), Causes: maps.Clone(r.Causes),
 	}
 	for _, limit := range r.Limits {
 		l.Limits = append(l.Limits, limit.String())
-	}
-	for cause, n := range r.Causes {
-		if l.Causes == nil {
-			l.Causes = map[string]int64{}
-		}
-		l.Causes[cause] = n
 	}
 	return l
 }

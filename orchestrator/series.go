@@ -30,8 +30,8 @@ type series struct {
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
 
-	offered, done, failed, broken map[string]int64 // of each generator, as last reported
-	first                         chan struct{}    // closed when the first sample has arrived
+	reported map[string]generators.Progress // of each generator, its last report
+	first    chan struct{}                  // closed when the first sample has arrived
 }
 
 // taken is a sample of the DUT.
@@ -59,8 +59,7 @@ func newSeries(folder *results.TrialFolder, of *clock) (*series, error) {
 	}
 	return &series{
 		clock: of, clocks: []*clock{of}, sampleFile: samples, probeFile: probes,
-		offered: map[string]int64{}, done: map[string]int64{}, failed: map[string]int64{}, broken: map[string]int64{},
-		first: make(chan struct{}),
+		reported: map[string]generators.Progress{}, first: make(chan struct{}),
 	}, nil
 }
 
@@ -82,11 +81,11 @@ func (s *series) place(t *taken) { t.sample.Seconds = t.clock.at(t.there).Sub(s.
 func (s *series) add(there time.Duration, sample results.Sample) results.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.done {
-		sample.Offered += s.offered[name]
-		sample.Done += s.done[name]
-		sample.Failed += s.failed[name]
-		sample.Broken += s.broken[name]
+	for _, p := range s.reported {
+		sample.Offered += p.Offered
+		sample.Done += p.Completed
+		sample.Failed += p.Failed
+		sample.Broken += p.Broken
 	}
 	sample.Counters.Add(s.carry.Counters)
 	sample.LogLines += s.carry.LogLines
@@ -107,10 +106,10 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 func (s *series) progress(name string, p generators.Progress) (allDone, allFailed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.offered[name], s.done[name], s.failed[name], s.broken[name] = p.Offered, p.Completed, p.Failed, p.Broken
-	for name := range s.done {
-		allDone += s.done[name]
-		allFailed += s.failed[name]
+	s.reported[name] = p
+	for _, p := range s.reported {
+		allDone += p.Completed
+		allFailed += p.Failed
 	}
 	return allDone, allFailed
 }
@@ -143,16 +142,14 @@ func (s *series) align(zero time.Time) {
 		}
 	}
 	s.zero = zero
-	samples, probes := make([]results.Sample, len(s.samples)), make([]results.ProbeSample, len(s.attempts))
 	for i := range s.samples {
 		s.place(&s.samples[i])
-		samples[i] = s.samples[i].sample
 	}
 	for i := range s.attempts {
 		a := &s.attempts[i]
 		a.sample.Seconds = a.at.Sub(zero).Seconds()
-		probes[i] = a.sample
 	}
+	samples, probes := s.lists()
 	s.keep(s.sampleFile.Replace(samples))
 	s.keep(s.probeFile.Replace(probes))
 }
@@ -204,6 +201,10 @@ func (s *series) clockSummary(early time.Duration) *results.Clock {
 func (s *series) all() ([]results.Sample, []results.ProbeSample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.lists()
+}
+
+func (s *series) lists() ([]results.Sample, []results.ProbeSample) {
 	samples, probes := make([]results.Sample, len(s.samples)), make([]results.ProbeSample, len(s.attempts))
 	for i, t := range s.samples {
 		samples[i] = t.sample

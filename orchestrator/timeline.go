@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -382,14 +383,10 @@ func (l *timeline) actions(zero time.Time) []results.Action {
 		list = append(list, a)
 	}
 	slices.SortStableFunc(list, func(a, b results.Action) int {
-		switch {
-		case a.Begun == nil || b.Begun == nil:
+		if a.Begun == nil || b.Begun == nil {
 			return 0
-		case *a.Begun < *b.Begun:
-			return -1
-		default:
-			return 1
 		}
+		return cmp.Compare(*a.Begun, *b.Begun)
 	})
 	return list
 }
@@ -399,15 +396,14 @@ func (l *timeline) back(ctx context.Context, lost *agent.Client) bool {
 	l.mu.Lock()
 	resetting := l.resetting
 	l.mu.Unlock()
-	if resetting == nil {
-		return l.t.dut.Agent() != lost
+	if resetting != nil {
+		select {
+		case <-resetting:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	select {
-	case <-resetting:
-		return l.t.dut.Agent() != lost
-	case <-ctx.Done():
-		return false
-	}
+	return l.t.dut.Agent() != lost
 }
 
 // These are the reasons why an action is not performed: the lab cannot, or its time is after the

@@ -94,7 +94,7 @@ func (t *trial) perform(ctx context.Context) error {
 	case err != nil:
 		t.invalidate(results.CodeBroken, "%v", err)
 	}
-	for _, problem := range t.notes.unread() {
+	for _, problem := range t.notes.read().problems {
 		t.invalidate(results.CodeUnread, "a figure could not be read: %s", problem)
 	}
 	t.result.Invalidate(results.Validate(&t.result, t.evidence())...)

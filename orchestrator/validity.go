@@ -37,7 +37,7 @@ func (t *trial) evidence() results.Evidence {
 // faults returns the lines of the DUT's kernel log and console since the load began that report a
 // fault of its kernel, each once. A dead kernel leaves only the console.
 func (t *trial) faults() []string {
-	lines := t.notes.lines()
+	lines := t.notes.read().faults
 	if t.dut == nil {
 		return lines
 	}
@@ -50,7 +50,7 @@ func (t *trial) faults() []string {
 		}
 	}
 	if results.StarvesMemory(t.result.Actions) {
-		lines = slices.DeleteFunc(slices.Clone(lines), results.MemoryFault)
+		lines = slices.DeleteFunc(lines, results.MemoryFault)
 	}
 	if len(lines) > mostFaults {
 		lines = lines[:mostFaults]
@@ -63,9 +63,14 @@ const mostFaults = 3
 
 // notes gathers what the samples say about the DUT's kernel and about themselves.
 type notes struct {
-	mu       sync.Mutex
-	bad      []string
-	problems []string
+	mu sync.Mutex
+	noted
+}
+
+// noted is what the samples have said so far.
+type noted struct {
+	faults   []string // log lines that report a fault of the kernel
+	problems []string // figures that a sample could not read, a sentence each
 	cpu      samplers.CPU
 	starved  int64 // log lines about exhausted memory
 }
@@ -75,7 +80,7 @@ func (n *notes) take(s samplers.Sample) {
 	defer n.mu.Unlock()
 	for _, line := range s.Lines {
 		if line.Kind.Bad() {
-			n.bad = append(n.bad, line.Message)
+			n.faults = append(n.faults, line.Message)
 		}
 		if line.Kind == samplers.LineAllocation || line.Kind == samplers.LineOOM {
 			n.starved++
@@ -91,35 +96,13 @@ func (n *notes) take(s samplers.Sample) {
 	}
 }
 
-func (n *notes) lines() []string {
+// read returns what the samples have said so far.
+func (n *notes) read() noted {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.bad)
-}
-
-// unread returns the figures that a sample could not read, a sentence each.
-func (n *notes) unread() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.problems)
-}
-
-// memoryFaults returns how many lines of the kernel log report exhausted memory.
-func (n *notes) memoryFaults() int64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.starved
-}
-
-// time returns where the DUT's CPU time went, or nil when no sample has told.
-func (n *notes) time() *results.CPU {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c := results.CPU(n.cpu)
-	if c.Count == 0 {
-		return nil
-	}
-	return &c
+	now := n.noted
+	now.faults, now.problems = slices.Clone(n.faults), slices.Clone(n.problems)
+	return now
 }
 
 // hostWatch compares the host scheduler's figures for the DUT's CPUs at two moments.

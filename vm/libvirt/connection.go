@@ -15,15 +15,15 @@ import (
 // Connection is a libvirt connection whose calls end when their context does: go-libvirt's own
 // calls take neither a context nor a time limit.
 type Connection struct {
-	URI      string
-	Virt     *golibvirt.Libvirt
-	Patience time.Duration // see callPatience
+	URI    string
+	Virt   *golibvirt.Libvirt
+	Linger time.Duration // how long a call may outlive its context; see lingerLimit
 }
 
-// callPatience bounds how long a call may outlive its context before Within disconnects to end it.
+// lingerLimit bounds how long a call may outlive its context before Within disconnects to end it.
 // Most calls end by themselves within a second, and cleaning up and concurrent calls need the
 // connection.
-const callPatience = 5 * time.Second
+const lingerLimit = 5 * time.Second
 
 // Connect connects to the daemon behind a URI. The error is a *guest.MissingError.
 func Connect(ctx context.Context, at *Endpoint) (*Connection, error) {
@@ -32,7 +32,7 @@ func Connect(ctx context.Context, at *Endpoint) (*Connection, error) {
 	if err != nil {
 		return nil, at.explain(err)
 	}
-	return &Connection{URI: at.URI.String(), Virt: virt, Patience: callPatience}, nil
+	return &Connection{URI: at.URI.String(), Virt: virt, Linger: lingerLimit}, nil
 }
 
 // Create starts a transient domain from its XML; more holds further flags.
@@ -92,7 +92,7 @@ func (c *Connection) Close(ctx context.Context) error {
 var ErrDaemonGone = errors.New("the libvirt daemon is gone")
 
 // Within runs one call beside its context. When the context ends during the call, Within waits for
-// the call up to the connection's patience and then disconnects: the call's effect is known, or the
+// the call up to the connection's limit and then disconnects: the call's effect is known, or the
 // call can have no further one.
 func Within[T any](ctx context.Context, c *Connection, call func() (T, error)) (T, error) {
 	var none T
@@ -125,13 +125,13 @@ func Within[T any](ctx context.Context, c *Connection, call func() (T, error)) (
 	case <-ctx.Done():
 	}
 	if c != nil {
-		patience := time.NewTimer(c.Patience)
-		defer patience.Stop()
+		limit := time.NewTimer(c.Linger)
+		defer limit.Stop()
 		select {
 		case o := <-done:
 			return o.value, inWords(c, o.err)
 		case <-lost:
-		case <-patience.C:
+		case <-limit.C:
 			go func() { _ = c.Virt.Disconnect() }()
 		}
 	}

@@ -165,19 +165,24 @@ func (s *Settings) recordTracking() error {
 
 // loadModule loads a module into the host's kernel, after those that it needs, unless the kernel
 // has it.
-func (s *Settings) loadModule(ctx context.Context, entry string) error {
+func (s *Settings) loadModule(ctx context.Context, entry string) (err error) {
 	words := strings.Fields(entry)
 	name := kernelName(words[0])
 	if hasModule(name) {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+		}
+	}()
 	loaded, err := hostModules.loaded()
 	if err != nil {
-		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+		return err
 	}
 	needs, err := hostModules.needs(ctx, name)
 	if err != nil {
-		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
+		return err
 	}
 	for _, each := range needs {
 		if _, there := loaded[each]; there {
@@ -187,10 +192,7 @@ func (s *Settings) loadModule(ctx context.Context, entry string) error {
 			return err
 		}
 	}
-	if err := hostModules.load(ctx, name, words[1:]); err != nil {
-		return fmt.Errorf("load module %s into the host's kernel: %w", name, err)
-	}
-	return nil
+	return hostModules.load(ctx, name, words[1:])
 }
 
 // moduleChanged reports whether a module differs from its recorded state.
@@ -279,10 +281,10 @@ func (modprobe) load(ctx context.Context, name string, parameters []string) erro
 	return err
 }
 
-// removePatience bounds how long a module may stay busy: the kernel removes the namespaces of a
+// busyLimit bounds how long a module may stay busy: the kernel removes the namespaces of a
 // trial later, and with them the rules that hold the module.
-const removePatience = 10 * time.Second
+const busyLimit = 10 * time.Second
 
 func (modprobe) remove(ctx context.Context, name string) error {
-	return tuning.DeleteModule(ctx, name, removePatience)
+	return tuning.DeleteModule(ctx, name, busyLimit)
 }

@@ -139,15 +139,7 @@ func Changeable() error {
 
 // hostPath returns the file of a parameter by its canonical key.
 func hostPath(key string) string {
-	return filepath.Join("/proc/sys", strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, key))
+	return filepath.Join("/proc/sys", strings.NewReplacer(".", "/", "/", ".").Replace(key))
 }
 
 func readHost(key string) (value string, err error) {

@@ -51,7 +51,7 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 		t.Errorf("a call after an interrupt: %v, and it was made: %v", err, asked)
 	}
 
-	host.virt.Patience = 300 * time.Millisecond
+	host.virt.Linger = 300 * time.Millisecond
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	never := make(chan struct{})

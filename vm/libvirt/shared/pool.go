@@ -158,7 +158,7 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if err != nil {
 		return "", err
 	}
-	carrier.Patience = 0
+	carrier.Linger = 0
 	err = carrier.Do(ctx, func() error {
 		volume, err := carrier.Virt.StorageVolLookupByPath(there)
 		if err != nil {
