@@ -19,7 +19,14 @@ package generators
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/threads"
+	"github.com/ctload/ctload/generators/tuples"
 )
 
 // Run makes the load and returns when it has ended. It calls progress, which may be nil, about ten
@@ -36,4 +43,270 @@ func Run(ctx context.Context, spec Spec, progress func(Progress)) (Result, error
 		return result, fmt.Errorf("%s load to %s: %w", spec.Kind, spec.Target, err)
 	}
 	return result, nil
+}
+
+// load is one run of a plan: the state that its workers share.
+type load struct {
+	*plan
+	pacer   *pacing.Pacer
+	start   time.Time   // set before any worker works
+	stopped atomic.Bool // the context ended
+
+	awaiting *awaiting // crafted packets that await answers; nil: none do
+	fanout   int32     // the group of the packet sockets that read the answers
+}
+
+// worker makes its share of a load on a thread of its own. A team creates it on that thread, in the
+// namespace of the load, before the clock starts. work returns when everything that it began has
+// ended.
+type worker interface {
+	work() error
+	rouse()         // ends a wait; safe from any goroutine, also after close
+	counts() *tally // the live counters may be read meanwhile
+	close() error
+}
+
+// now returns the time since the start of the load.
+func (l *load) now() time.Duration { return time.Since(l.start) }
+
+// prepare completes the plan with facts from the namespace. It runs on a thread in it.
+func (l *load) prepare() error {
+	if l.crafted() {
+		if err := l.prepareCrafted(); err != nil {
+			return err
+		}
+	}
+	l.pacer = pacing.NewPacer(l.schedule, pacing.Limits{Count: l.most(), Duration: l.Duration, Slack: l.Slack, CatchUp: l.CatchUp})
+	return nil
+}
+
+// settle counts as cancelled the crafted packets that still await answers when all workers have
+// ended. The count goes to the first worker's tally.
+func (l *load) settle(workers []worker) {
+	if l.awaiting == nil || len(workers) == 0 {
+		return
+	}
+	now := l.now()
+	for range l.awaiting.open.Load() {
+		workers[0].counts().fail(now, causeCancelled)
+	}
+}
+
+// newWorker sets up a worker of the plan's kind on the calling thread.
+func (l *load) newWorker(number int) (worker, error) {
+	if l.crafted() {
+		return newCrafted(l, number)
+	}
+	return l.traits.engine(l, number)
+}
+
+// run makes the load.
+func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error) {
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	t := newTeam(p)
+	if err := t.assemble(); err != nil {
+		return Result{}, errors.Join(err, t.dismiss())
+	}
+	stop := context.AfterFunc(ctx, t.stop)
+	err := t.work(progress)
+	stop()
+	result := t.result()
+	if ctx.Err() != nil {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return result, errors.Join(err, t.dismiss())
+}
+
+// observeEvery is the time between progress reports and between samples of the own namespace.
+const observeEvery = 100 * time.Millisecond
+
+// team holds the workers of a load, each on its thread, and an observer on another.
+type team struct {
+	load    *load
+	workers []worker
+	begin   chan struct{} // closed when the clock starts
+	ended   chan error    // one value from each worker
+	watch   *watch
+	usage   Usage
+
+	progress func(Progress)
+	over     chan struct{} // closed when all workers have ended
+	observed chan error
+}
+
+func newTeam(p *plan) *team {
+	return &team{
+		load:     &load{plan: p},
+		begin:    make(chan struct{}),
+		ended:    make(chan error, p.Workers),
+		over:     make(chan struct{}),
+		observed: make(chan error, 1),
+	}
+}
+
+// assemble starts the threads and sets up the workers on them. Each then waits for the start.
+func (t *team) assemble() error {
+	ready := make(chan error)
+	threads.Run(t.load.Namespace, func(err error) { t.observe(err, ready) })
+	if err := <-ready; err != nil {
+		close(t.begin)
+		return err
+	}
+	// The workers start one after another: set-up is quick, and the list then needs no lock.
+	for i := range t.load.Workers {
+		threads.Run(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
+		if err := <-ready; err != nil {
+			t.load.stopped.Store(true)
+			return errors.Join(err, t.work(nil)) // the workers already there end at once
+		}
+	}
+	return nil
+}
+
+// thread runs a worker's thread from set-up to end.
+func (t *team) thread(number int, err error, ready chan<- error) {
+	if cpus := t.load.CPUs; err == nil && len(cpus) > 0 {
+		err = threads.Pin(cpus[number%len(cpus)])
+	}
+	if t.load.openLoop() {
+		threads.Punctual()
+	}
+	var w worker
+	if err == nil {
+		w, err = t.load.newWorker(number)
+	}
+	if err == nil {
+		t.workers = append(t.workers, w)
+	}
+	ready <- err
+	if err != nil {
+		return
+	}
+	<-t.begin
+	before, err := threads.CPU()
+	if err != nil {
+		t.ended <- err
+		return
+	}
+	err = w.work()
+	after, cpuErr := threads.CPU()
+	w.counts().cpu = after - before
+	t.ended <- errors.Join(err, cpuErr)
+}
+
+// work starts the workers and returns when all have ended. When one fails, it stops the others.
+func (t *team) work(progress func(Progress)) error {
+	t.progress = progress
+	t.load.start = time.Now()
+	close(t.begin)
+	var errs []error
+	for range t.workers {
+		if err := <-t.ended; err != nil {
+			errs = append(errs, err)
+			t.stop()
+		}
+	}
+	t.load.settle(t.workers)
+	close(t.over)
+	return errors.Join(append(errs, <-t.observed)...)
+}
+
+// stop ends the load early.
+func (t *team) stop() {
+	t.load.stopped.Store(true)
+	for _, w := range t.workers {
+		w.rouse()
+	}
+}
+
+// observe runs the observer's thread from set-up to end.
+func (t *team) observe(err error, ready chan<- error) {
+	if err == nil {
+		err = t.load.prepare()
+	}
+	if err == nil {
+		t.watch, err = startWatch(t.load.descriptors())
+	}
+	ready <- err
+	if err != nil {
+		t.observed <- nil
+		return
+	}
+	<-t.begin
+	ticker := time.NewTicker(observeEvery)
+	defer ticker.Stop()
+	var errs []error
+	for running := true; running; {
+		select {
+		case <-ticker.C:
+		case <-t.over:
+			running = false
+		}
+		if len(errs) == 0 {
+			errs = append(errs, t.watch.sample())
+		}
+		if t.progress != nil {
+			t.progress(t.live())
+		}
+	}
+	errs = append(errs, t.watch.finish(&t.usage), t.watch.close())
+	t.observed <- errors.Join(errs...)
+}
+
+// live returns the sum of the workers' counts so far. It reads ends before begins, so that ends
+// never exceed begins.
+func (t *team) live() Progress {
+	var p Progress
+	for _, w := range t.workers {
+		c := w.counts()
+		p.Broken += c.broken.Load()
+		p.Failed += c.failed.Load()
+		p.Completed += c.completed.Load()
+		p.Offered += c.offered.Load()
+		p.Answered = max(p.Answered, time.Duration(c.answered.Load()))
+	}
+	p.Open = p.Offered - p.Completed - p.Failed
+	p.Elapsed = t.load.now()
+	return p
+}
+
+// result returns what the workers did, after they ended.
+func (t *team) result() Result {
+	l := t.load
+	r := Result{Kind: l.Kind, Unit: l.traits.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
+	if l.Kind == HTTP {
+		r.Path = l.Path
+	}
+	var cpu threads.CPUTime
+	for _, w := range t.workers {
+		part := w.counts().result()
+		part.Started = l.start
+		r.Merge(part)
+		cpu += w.counts().cpu
+		t.usage.AnswersLost += w.counts().lost
+		t.usage.RepliesUnsent += w.counts().unsent
+	}
+	r.Missed = l.pacer.Missed()
+	r.Usage = t.usage
+	r.Usage.Workers = len(t.workers)
+	r.Usage.CPUSeconds = time.Duration(cpu).Seconds()
+	if wall := r.Elapsed.Seconds() * float64(len(t.workers)); wall > 0 {
+		r.Usage.Busy = r.Usage.CPUSeconds / wall
+	}
+	r.Tuples.Size = l.tuples.Len()
+	r.Tuples.Used = min(uint64(r.Offered), r.Tuples.Size)
+	r.Tuples.Wrapped = uint64(r.Offered) > r.Tuples.Size
+	r.Limits, r.Notes = l.judge(r)
+	return r
+}
+
+// dismiss frees the workers' resources.
+func (t *team) dismiss() error {
+	var errs []error
+	for _, w := range t.workers {
+		errs = append(errs, w.close())
+	}
+	return errors.Join(errs...)
 }

@@ -1,10 +1,15 @@
 package generators
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/generators/pacing"
 )
 
 // Progress counts what a running generator has done so far.
@@ -152,4 +157,257 @@ func (r Result) offeredRate() float64 {
 		return 0
 	}
 	return float64(r.Offered) / r.Sending.Seconds()
+}
+
+// Cause says why a request, connection or flow failed. Its strings are the keys of [Result.Causes].
+type Cause string
+
+// The causes.
+const (
+	Timeout     Cause = "timeout"     // nothing decisive within Spec.Timeout
+	Reset       Cause = "reset"       // RST from the peer or a firewall, once established
+	Refused     Cause = "refused"     // RST in answer to the SYN, or ICMP port unreachable
+	Unreachable Cause = "unreachable" // ICMP says so, or no route or neighbour
+	// EPERM means that this host's own netfilter (a rule, or a full table) dropped the packet.
+	EPERM        Cause = "eperm"
+	NoPort       Cause = "no-port"       // no free source port or address here
+	NoDescriptor Cause = "no-descriptor" // the process or the host is out of descriptors
+	NoBuffer     Cause = "no-buffer"     // this host had no memory or queue room for the packet
+	// ClosedEarly means that the peer closed before its answer was complete, or while the
+	// connection was held.
+	ClosedEarly Cause = "closed-early"
+	// BadResponse means not HTTP, an HTTP status of 400 or above, or unexpected bytes.
+	BadResponse Cause = "bad-response"
+	Cancelled   Cause = "cancelled" // unfinished when the context ended
+	Other       Cause = "other"
+)
+
+// causeNumber indexes the counters of the workers.
+type causeNumber uint8
+
+var causes = [...]Cause{Timeout, Reset, Refused, Unreachable, EPERM, NoPort, NoDescriptor, NoBuffer, ClosedEarly, BadResponse, Cancelled, Other}
+
+const (
+	causeTimeout causeNumber = iota
+	causeReset
+	causeRefused
+	causeUnreachable
+	causeEPERM
+	causeNoPort
+	causeNoDescriptor
+	causeNoBuffer
+	causeClosedEarly
+	causeBadResponse
+	causeCancelled
+	causeOther
+)
+
+// causeOf returns the cause for an errno. The kernel tells a refused connection from a reset one: a
+// RST in state SYN_SENT gives ECONNREFUSED, a later one ECONNRESET or EPIPE.
+func causeOf(errno unix.Errno) causeNumber {
+	switch errno {
+	case unix.ETIMEDOUT:
+		return causeTimeout
+	case unix.ECONNRESET, unix.EPIPE, unix.ECONNABORTED:
+		return causeReset
+	case unix.ECONNREFUSED:
+		return causeRefused
+	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.EHOSTDOWN, unix.ENOPROTOOPT, unix.EPROTO:
+		return causeUnreachable
+	case unix.EPERM, unix.EACCES:
+		return causeEPERM
+	case unix.EADDRNOTAVAIL, unix.EADDRINUSE, unix.EAGAIN:
+		return causeNoPort
+	case unix.EMFILE, unix.ENFILE:
+		return causeNoDescriptor
+	case unix.ENOBUFS, unix.ENOMEM:
+		return causeNoBuffer
+	}
+	return causeOther
+}
+
+// Merge adds the result of another generator, on this node or on another one. It adds counters and
+// histograms without loss and lays the series over each other by the second. The merged load lasts
+// from the earlier start to the later end. The kinds are expected to be the same; Merge keeps r's
+// otherwise.
+func (r *Result) Merge(other Result) {
+	if other.Offered == 0 && other.Started.IsZero() {
+		return
+	}
+	if r.Kind == "" {
+		r.Kind, r.Unit = other.Kind, other.Unit
+	}
+	if r.Target == "" {
+		r.Target, r.Ports, r.Path = other.Target, other.Ports, other.Path
+	}
+	r.Concurrency += other.Concurrency
+	r.Offered += other.Offered
+	r.Completed += other.Completed
+	r.Failed += other.Failed
+	r.Broken += other.Broken
+	r.Received += other.Received
+	r.Sent += other.Sent
+	r.Late += other.Late
+	r.Missed += other.Missed
+	r.Causes = addCounts(r.Causes, other.Causes)
+	r.Statuses = addCounts(r.Statuses, other.Statuses)
+	r.mergeTime(other)
+	r.Connect = mergeHistogram(r.Connect, other.Connect)
+	r.FirstByte = mergeHistogram(r.FirstByte, other.FirstByte)
+	r.Total = mergeHistogram(r.Total, other.Total)
+	r.Lateness = mergeHistogram(r.Lateness, other.Lateness)
+	r.Probe = slices.SortedStableFunc(slices.Values(slices.Concat(r.Probe, other.Probe)), func(a, b ProbePoint) int {
+		return a.At.Compare(b.At)
+	})
+	r.Tuples.Size += other.Tuples.Size
+	r.Tuples.Used += other.Tuples.Used
+	r.Tuples.Wrapped = r.Tuples.Wrapped || other.Tuples.Wrapped
+	r.Usage.add(other.Usage)
+	r.Limits = appendNew(r.Limits, other.Limits)
+	r.Notes = appendNew(r.Notes, other.Notes)
+}
+
+// mergeTime lays other's time and series over r's.
+func (r *Result) mergeTime(other Result) {
+	if r.Started.IsZero() {
+		r.Started = other.Started
+	}
+	if other.Started.IsZero() {
+		other.Started = r.Started
+	}
+	start := r.Started
+	if other.Started.Before(start) {
+		start = other.Started
+	}
+	mine, theirs := r.Started.Sub(start), other.Started.Sub(start)
+	r.Elapsed = max(mine+r.Elapsed, theirs+other.Elapsed)
+	r.Sending = max(mine+r.Sending, theirs+other.Sending)
+	series := addSeries(nil, r.Series, mine)
+	r.Series = addSeries(series, other.Series, theirs)
+	r.Started = start
+}
+
+// addSeries adds seconds to series, shifted to the nearest whole second.
+func addSeries(series, seconds []Second, shift time.Duration) []Second {
+	offset := int(shift.Round(time.Second) / time.Second)
+	for i, s := range seconds {
+		for len(series) <= offset+i {
+			series = append(series, Second{})
+		}
+		sum := &series[offset+i]
+		sum.Offered += s.Offered
+		sum.Completed += s.Completed
+		sum.Failed += s.Failed
+		sum.Latency = mergeHistogram(sum.Latency, s.Latency)
+	}
+	return series
+}
+
+// mergeHistogram returns a new histogram of both, or nil when both are empty.
+func mergeHistogram(a, b *latency.Histogram) *latency.Histogram {
+	if a.Count() == 0 && b.Count() == 0 {
+		return nil
+	}
+	sum := latency.New()
+	if a.Coarse() || b.Coarse() {
+		sum = latency.NewCoarse()
+	}
+	sum.Merge(a)
+	sum.Merge(b)
+	return sum
+}
+
+func addCounts[K comparable](a, b map[K]int64) map[K]int64 {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
+	sum := make(map[K]int64, len(a)+len(b))
+	for k, n := range a {
+		sum[k] += n
+	}
+	for k, n := range b {
+		sum[k] += n
+	}
+	return sum
+}
+
+func appendNew[T comparable](list, more []T) []T {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// These shares decide whether a load was made as specified.
+const (
+	lateShare   = 0.01  // a larger share of late sends is worth a note
+	missedShare = 0.005 // a larger share of slots given up is a limit
+	busyShare   = 0.95  // a larger share of the workers' time on a CPU counts as busy
+)
+
+// unrelatedEntries is the number of entries that other traffic may add to the generator's own table.
+const unrelatedEntries = 16
+
+// descriptors returns how many descriptors the load may need at once, with some for the process.
+func (p *plan) descriptors() uint64 {
+	const others = 256
+	return uint64(p.inFlight()) + others
+}
+
+// judge returns the generator's own limits that were hit, and remarks.
+func (p *plan) judge(r Result) (limits []Limit, notes []string) {
+	hit := func(code LimitCode, format string, args ...any) {
+		limits = append(limits, Limit{code, fmt.Sprintf(format, args...)})
+	}
+	for _, own := range []struct {
+		cause Cause
+		code  LimitCode
+		text  string
+	}{
+		{NoDescriptor, LimitDescriptors, fmt.Sprintf("%%d found none, the limit is %d", r.Usage.Descriptors)},
+		{NoPort, LimitSourcePorts, "%d found none free for their destination"},
+		{NoBuffer, LimitMemory, "%d found no room in this host's queues"},
+		{EPERM, LimitNetfilter, "%d were dropped by this host's own rules or full table"},
+	} {
+		if n := r.Causes[string(own.cause)]; n > 0 {
+			hit(own.code, own.text, n)
+		}
+	}
+	if n := r.Usage.AnswersLost + r.Usage.RepliesUnsent; n > 0 {
+		hit(LimitPackets, "%d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent)
+	}
+	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak-u.ConntrackBefore > unrelatedEntries+r.Offered/100 {
+		hit(LimitConntrack, "the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak)
+	}
+	busy := r.Usage.Busy > busyShare
+	// A send that leaves more than a millisecond late, but in its slot, makes the pacing less even;
+	// the load is still as specified. A send later than the slack is given up, which is a limit.
+	if late := r.LateShare(); late > lateShare {
+		notes = append(notes, fmt.Sprintf("pacing: %.1f %% of the sends left more than %s late%s", 100*late, pacing.LateAfter, why(busy)))
+	}
+	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
+		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy))
+	}
+	if p.Count == 0 && p.exhaustible() && uint64(r.Offered) == p.tuples.Len() {
+		hit(LimitTuples, "exhausted before the time was over: %s", p.tuples.Describe())
+	}
+	if busy && !p.openLoop() {
+		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))
+	}
+	if r.Tuples.Wrapped && p.namedTuples() {
+		notes = append(notes, fmt.Sprintf("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered))
+	}
+	return limits, notes
+}
+
+// namedTuples reports whether the spec names every part of the tuples.
+func (p *plan) namedTuples() bool { return len(p.space.SourcePorts) > 0 }
+
+func why(busy bool) string {
+	if busy {
+		return ", with the workers' CPUs busy"
+	}
+	return ""
 }

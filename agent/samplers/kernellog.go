@@ -3,6 +3,10 @@ package samplers
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -174,4 +178,190 @@ func (l *kernelLog) close() error {
 		return fmt.Errorf("close the kernel log: %w", err)
 	}
 	return nil
+}
+
+// Record is one record of the kernel log, as a read of /dev/kmsg returns it (Linux 3.5,
+// Documentation/ABI/testing/dev-kmsg).
+type Record struct {
+	Level    int    `json:"level"`    // 0 emergency .. 7 debug
+	Facility int    `json:"facility"` // 0 for the kernel's own messages
+	Sequence uint64 `json:"seq"`      // increases by one; a gap means records overwritten unread
+	// Time is since boot, on the kernel's printk clock: near CLOCK_MONOTONIC, but neither slewed
+	// nor the same to the microsecond.
+	Time    time.Duration `json:"time_ns"`
+	Flags   string        `json:"flags,omitempty"`  // "-", or "c" for the fragment of a line
+	Caller  string        `json:"caller,omitempty"` // thread or CPU, with CONFIG_PRINTK_CALLER
+	Message string        `json:"message"`          // without escapes; may hold any byte
+	Raw     string        `json:"raw,omitempty"`    // the record as read
+}
+
+var errKmsg = errors.New("not a record of the kernel log")
+
+// parseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by
+// lines that begin with a space and hold KEY=value pairs, which stay in Raw only.
+func parseKmsg(record string) (Record, error) {
+	prefix, text, ok := strings.Cut(record, ";")
+	if !ok {
+		return Record{}, fmt.Errorf("%w: no semicolon in %.60q", errKmsg, record)
+	}
+	fields := strings.Split(prefix, ",")
+	if len(fields) < 3 {
+		return Record{}, fmt.Errorf("%w: %d fields in %.60q", errKmsg, len(fields), record)
+	}
+	priority, err := strconv.ParseUint(fields[0], 10, 31)
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: priority: %w", errKmsg, err)
+	}
+	sequence, err := strconv.ParseUint(fields[1], 10, 64)
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: sequence: %w", errKmsg, err)
+	}
+	microseconds, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil || microseconds < 0 || microseconds > int64(1<<63-1)/int64(time.Microsecond) {
+		return Record{}, fmt.Errorf("%w: time %.40q", errKmsg, fields[2])
+	}
+	r := Record{
+		Level:    int(priority & 7),
+		Facility: int(priority >> 3),
+		Sequence: sequence,
+		Time:     time.Duration(microseconds) * time.Microsecond,
+		Raw:      record,
+	}
+	if len(fields) > 3 {
+		r.Flags = fields[3]
+	}
+	// Fields after the flags came later and more may come: parseKmsg reads only the known one.
+	for _, field := range fields[min(4, len(fields)):] {
+		if caller, ok := strings.CutPrefix(field, "caller="); ok {
+			r.Caller = caller
+		}
+	}
+	message, _, _ := strings.Cut(text, "\n")
+	r.Message = unescapeKmsg(message)
+	return r, nil
+}
+
+// kmsgSequence returns the sequence number of a record, which suffices for one that is skipped.
+func kmsgSequence(record string) (uint64, error) {
+	_, rest, ok := strings.Cut(record, ",")
+	if !ok {
+		return 0, fmt.Errorf("%w: no comma in %.60q", errKmsg, record)
+	}
+	number, _, _ := strings.Cut(rest, ",")
+	sequence, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: sequence: %w", errKmsg, err)
+	}
+	return sequence, nil
+}
+
+// unescapeKmsg undoes the kernel's \xNN for control characters and the backslash itself.
+func unescapeKmsg(s string) string {
+	if !strings.Contains(s, `\x`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' {
+			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// LineKind is the meaning of a line of the kernel log for a trial.
+type LineKind string
+
+// The kinds of lines. The empty kind is everything else.
+const (
+	LineTableFull  LineKind = "table-full" // a packet was dropped because the table is full
+	LineSuppressed LineKind = "suppressed" // lines that net_ratelimit suppressed
+	LinePanic      LineKind = "panic"
+	LineOops       LineKind = "oops"
+	LineBug        LineKind = "bug"
+	LineOOM        LineKind = "oom"
+	LineAllocation LineKind = "allocation-failure"
+	LineLockup     LineKind = "lockup"
+	LineHungTask   LineKind = "hung-task"
+	LineStall      LineKind = "rcu-stall"
+	LineWarning    LineKind = "warning"
+	LineCallTrace  LineKind = "call-trace"
+	LineSYNFlood   LineKind = "syn-flood"          // a listener's SYN queue overflowed
+	LineNeighbour  LineKind = "neighbour-overflow" // gc_thresh3 reached
+	LineOrphans    LineKind = "orphaned-sockets"
+	LineLostTime   LineKind = "lost-time" // the machine stood still: its host withheld the CPU
+)
+
+// Bad reports whether such a line puts the measurement in doubt: the kernel broke, or lacked memory
+// or time.
+func (k LineKind) Bad() bool {
+	switch k {
+	case LinePanic, LineOops, LineBug, LineOOM, LineAllocation, LineLockup, LineHungTask, LineStall, LineWarning, LineCallTrace:
+		return true
+	}
+	return false
+}
+
+// Note reports whether such a line explains failures or delays that connection tracking did not
+// cause.
+func (k LineKind) Note() bool {
+	return k == LineSYNFlood || k == LineNeighbour || k == LineOrphans || k == LineLostTime
+}
+
+// linePatterns are tried in turn; the first match names the line.
+var linePatterns = []struct {
+	kind    LineKind
+	pattern *regexp.Regexp
+}{
+	// "nf_conntrack: nf_conntrack: table full, dropping packet"; newer kernels (2025) name the
+	// namespace.
+	{LineTableFull, regexp.MustCompile(`table full( in netns \d+)?, dropping packet`)},
+	{LineSuppressed, regexp.MustCompile(`net_ratelimit: \d+ callbacks suppressed`)},
+	{"", regexp.MustCompile(`(?i)^(kernel )?command line: `)}, // it may hold any of the words below
+	{LinePanic, regexp.MustCompile(`Kernel panic`)},
+	{LineLockup, regexp.MustCompile(`(?i)soft lockup|hard lockup`)},
+	{LineStall, regexp.MustCompile(`rcu.*(detected stall|detected expedited stalls|self-detected stall|kthread starved)`)},
+	{LineHungTask, regexp.MustCompile(`task .* blocked for more than \d+ seconds`)},
+	{LineOOM, regexp.MustCompile(`(?i)out of memory: kill|invoked oom-killer|^oom-kill:|memory cgroup out of memory`)},
+	{LineAllocation, regexp.MustCompile(`page allocation failure|SLUB: Unable to allocate memory|^nf_conntrack: (table|hash).*alloc.*fail`)},
+	{LineOops, regexp.MustCompile(`\bOops(:| -|\[)|general protection fault|double fault|stack guard page was hit|Unable to handle kernel|^Internal error:`)},
+	{LineBug, regexp.MustCompile(`\bBUG: |kernel BUG at |UBSAN: |KASAN: |KFENCE: |INFO: possible (recursive|circular)|Bad page (state|map)`)},
+	{LineWarning, regexp.MustCompile(`^WARNING: (CPU:|at )|^WARNING: .*\+0x[0-9a-f]+/0x`)},
+	{LineCallTrace, regexp.MustCompile(`^\s*Call [Tt]race:`)},
+	{LineSYNFlood, regexp.MustCompile(`Possible SYN flooding`)},
+	{LineNeighbour, regexp.MustCompile(`neighbou?r table overflow`)},
+	{LineOrphans, regexp.MustCompile(`too many orphaned sockets|TCP: out of memory`)},
+	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
+}
+
+// classifyLine returns the kind of a line of the kernel log.
+func classifyLine(message string) LineKind {
+	for _, p := range linePatterns {
+		if p.pattern.MatchString(message) {
+			return p.kind
+		}
+	}
+	return ""
+}
+
+var suppressedCount = regexp.MustCompile(`net_ratelimit: (\d+) callbacks suppressed`)
+
+// Suppressed returns the number in a line such as "net_ratelimit: 5182 callbacks suppressed", 0 for
+// any other. It counts all messages of the network code under the common limit, not table-full
+// lines alone.
+func Suppressed(message string) int64 {
+	match := suppressedCount.FindStringSubmatch(message)
+	if match == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(match[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }

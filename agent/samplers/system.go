@@ -1,13 +1,19 @@
 package samplers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/results"
 )
@@ -178,4 +184,232 @@ func (s *Sampler) WatchDrops() error {
 	}
 	s.machine.drops = drops
 	return nil
+}
+
+// LinkLoss counts a link's packets and losses since the mark, in packets. A link that appeared
+// after the mark counts in full.
+type LinkLoss struct {
+	Name         string `json:"name"`
+	RxPackets    int64  `json:"rx_packets"`
+	TxPackets    int64  `json:"tx_packets"`
+	RxDropped    int64  `json:"rx_dropped"` // no buffer, or no receiving protocol
+	TxDropped    int64  `json:"tx_dropped"`
+	RxErrors     int64  `json:"rx_errors"`
+	TxErrors     int64  `json:"tx_errors"`
+	RxMissed     int64  `json:"rx_missed"` // lost by the device itself
+	QdiscDropped int64  `json:"qdisc_dropped"`
+	// QueueLength is a gauge: packets that wait in the queueing discipline.
+	QueueLength int64 `json:"queue_length"`
+
+	qdiscDropped uint32 // as the kernel counts: 32 bits
+}
+
+// linkReader asks rtnetlink for the counters of links and their root queueing disciplines. It needs
+// no privilege.
+type linkReader struct{ handle *netlink.Handle }
+
+func newLinkReader() (*linkReader, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return &linkReader{handle: handle}, nil
+}
+
+func (r *linkReader) close() { r.handle.Close() }
+
+func (r *linkReader) read() ([]LinkLoss, error) {
+	links, err := r.handle.LinkList()
+	// An interrupted dump is complete but may mix two states: good enough for counters.
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list the links: %w", err)
+	}
+	losses := make([]LinkLoss, 0, len(links))
+	places := make(map[int]int, len(links))
+	for _, link := range links {
+		attributes := link.Attrs()
+		loss := LinkLoss{Name: attributes.Name}
+		if s := attributes.Statistics; s != nil {
+			loss.RxPackets, loss.TxPackets = int64(s.RxPackets), int64(s.TxPackets)
+			loss.RxDropped, loss.TxDropped = int64(s.RxDropped), int64(s.TxDropped)
+			loss.RxErrors, loss.TxErrors = int64(s.RxErrors), int64(s.TxErrors)
+			loss.RxMissed = int64(s.RxMissedErrors)
+		}
+		places[attributes.Index] = len(losses)
+		losses = append(losses, loss)
+	}
+	queues, err := r.handle.QdiscList(nil)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return losses, fmt.Errorf("list the queueing disciplines: %w", err)
+	}
+	for _, queue := range queues {
+		attributes := queue.Attrs()
+		place, known := places[attributes.LinkIndex]
+		// A root counts its children's drops.
+		if !known || attributes.Parent != netlink.HANDLE_ROOT || attributes.Statistics == nil || attributes.Statistics.Queue == nil {
+			continue
+		}
+		losses[place].qdiscDropped = attributes.Statistics.Queue.Drops
+		losses[place].QdiscDropped = int64(attributes.Statistics.Queue.Drops)
+		losses[place].QueueLength = int64(attributes.Statistics.Queue.Qlen)
+	}
+	return losses, nil
+}
+
+// linksSince returns the difference from an earlier reading, link by link.
+func linksSince(now, base []LinkLoss) []LinkLoss {
+	for i := range now {
+		n := &now[i]
+		place := slices.IndexFunc(base, func(b LinkLoss) bool { return b.Name == n.Name })
+		if place < 0 {
+			continue
+		}
+		b := base[place]
+		n.RxPackets -= b.RxPackets
+		n.TxPackets -= b.TxPackets
+		n.RxDropped -= b.RxDropped
+		n.TxDropped -= b.TxDropped
+		n.RxErrors -= b.RxErrors
+		n.TxErrors -= b.TxErrors
+		n.RxMissed -= b.RxMissed
+		n.QdiscDropped = int64(n.qdiscDropped - b.qdiscDropped) // modulo 2^32
+	}
+	return now
+}
+
+// netCounter is the place of a counter.
+type netCounter = results.Counter[results.NetCounters]
+
+// The counters of these files in the table of results: of netstat and snmp by the kernel's prefix
+// and name, of snmp6 by its one word for both.
+var (
+	netCounters  = map[string]map[string]netCounter{}
+	netCounters6 = map[string]netCounter{}
+)
+
+func init() {
+	for _, c := range results.NetworkCounters {
+		prefix, name, ok := strings.Cut(c.Kernel, " ")
+		if !ok {
+			continue
+		}
+		if netCounters[prefix] == nil {
+			netCounters[prefix] = map[string]netCounter{}
+		}
+		netCounters[prefix][name] = c
+		netCounters6[prefix+"6"+name] = c
+	}
+}
+
+// protocolReader reads the counters of the protocols. prometheus/procfs reads these files too, at
+// five times the cost: it converts each of some 400 counters.
+type protocolReader struct{ netstat, snmp, snmp6 procFile }
+
+func newProtocolReader(proc string) *protocolReader {
+	file := func(name string) procFile { return procFile{path: filepath.Join(proc, "net", name)} }
+	return &protocolReader{netstat: file("netstat"), snmp: file("snmp"), snmp6: file("snmp6")}
+}
+
+// read adds the counters to n.
+func (r *protocolReader) read(n *results.NetCounters, buffer []byte) error {
+	for _, file := range []*procFile{&r.netstat, &r.snmp} {
+		text, err := file.read(buffer)
+		if err != nil {
+			return err
+		}
+		if err := addCounters(n, text); err != nil {
+			return fmt.Errorf("read %s: %w", file.path, err)
+		}
+	}
+	text, err := r.snmp6.read(buffer)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // IPv6 is off
+	}
+	if err != nil {
+		return err
+	}
+	if err := addCounters6(n, text); err != nil {
+		return fmt.Errorf("read %s: %w", r.snmp6.path, err)
+	}
+	return nil
+}
+
+func (r *protocolReader) close() error {
+	return errors.Join(r.netstat.close(), r.snmp.close(), r.snmp6.close())
+}
+
+var errCounterFormat = errors.New("not a table of counters")
+
+// addCounters reads pairs of lines, the first with the names and the second with the values, both
+// after the same prefix. Names that older kernels lack stay 0.
+func addCounters(n *results.NetCounters, text []byte) error {
+	for len(text) > 0 {
+		var names, values []byte
+		names, text, _ = bytes.Cut(text, []byte("\n"))
+		values, text, _ = bytes.Cut(text, []byte("\n"))
+		prefix, names, ok := bytes.Cut(names, []byte(":"))
+		prefix2, values, ok2 := bytes.Cut(values, []byte(":"))
+		if !ok || !ok2 || !bytes.Equal(prefix, prefix2) {
+			return fmt.Errorf("%w: %.40q above %.40q", errCounterFormat, prefix, prefix2)
+		}
+		wanted := netCounters[string(prefix)]
+		if wanted == nil {
+			continue
+		}
+		for {
+			var name, value []byte
+			name, names = nextWord(names)
+			value, values = nextWord(values)
+			if len(name) == 0 && len(value) == 0 {
+				break
+			}
+			if len(name) == 0 || len(value) == 0 {
+				return fmt.Errorf("%w: not as many values as names of %q", errCounterFormat, prefix)
+			}
+			counter, ok := wanted[string(name)]
+			if !ok {
+				continue
+			}
+			if err := addValue(counter.In(n), value); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// addCounters6 reads lines of a name and a value.
+func addCounters6(n *results.NetCounters, text []byte) error {
+	for len(text) > 0 {
+		var line []byte
+		line, text, _ = bytes.Cut(text, []byte("\n"))
+		name, rest := nextWord(line)
+		value, _ := nextWord(rest)
+		counter, ok := netCounters6[string(name)]
+		if !ok {
+			continue
+		}
+		if err := addValue(counter.In(n), value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func addValue(field *int64, text []byte) error {
+	value, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCounterFormat, err)
+	}
+	*field += value
+	return nil
+}
+
+// nextWord cuts the first word from a line, empty at its end.
+func nextWord(line []byte) (word, rest []byte) {
+	line = bytes.TrimLeft(line, " \t")
+	if i := bytes.IndexAny(line, " \t"); i >= 0 {
+		return line[:i], line[i:]
+	}
+	return line, nil
 }

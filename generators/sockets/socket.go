@@ -4,7 +4,9 @@ package sockets
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -197,3 +199,76 @@ const (
 	TCPClosed     = 7
 	TCPTimestamps = 1
 )
+
+// Eagerness decides whether to check right after connect if the connection is established. On one
+// machine the handshake is often over when connect returns, and the check then saves two calls.
+// Over a wire the check is wasted, so after eight misses only every 256th call checks.
+type Eagerness struct{ misses, skipped int }
+
+// Try reports whether to check this time.
+func (e *Eagerness) Try() bool {
+	if e.misses < 8 {
+		return true
+	}
+	if e.skipped++; e.skipped == 256 {
+		e.skipped = 0
+		return true
+	}
+	return false
+}
+
+// Learn records whether a check was successful.
+func (e *Eagerness) Learn(hit bool) {
+	if hit {
+		e.misses = 0
+	} else {
+		e.misses++
+	}
+}
+
+// Retries returns how often to repeat a failed send.
+func Retries(errno unix.Errno, awaited bool) int {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS:
+		return 100
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT, unix.EACCES:
+		if awaited {
+			return 2
+		}
+	}
+	return 0
+}
+
+// Pause waits 100 µs for a full queue to drain.
+func Pause() {
+	ts := unix.NsecToTimespec(int64(100 * time.Microsecond))
+	_ = unix.Nanosleep(&ts, nil) // a signal may shorten it, which does no harm
+}
+
+// PlentyDescriptors is the usual fs.nr_open, which caps the limit of open files.
+const PlentyDescriptors = 1 << 20
+
+// RaiseDescriptors raises this process's limit of open files to needed where it may, and returns
+// the resulting limit. It never lowers it.
+func RaiseDescriptors(needed uint64) (uint64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	if limit.Cur >= needed {
+		return limit.Cur, nil
+	}
+	// To exceed the hard limit, the process needs CAP_SYS_RESOURCE in the initial user namespace.
+	// The limit then becomes PlentyDescriptors, since other loads of this process need descriptors
+	// too.
+	for _, want := range []unix.Rlimit{
+		{Cur: max(needed, PlentyDescriptors), Max: max(needed, PlentyDescriptors, limit.Max)},
+		{Cur: needed, Max: max(needed, limit.Max)},
+		{Cur: min(needed, limit.Max), Max: limit.Max},
+	} {
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &want) == nil {
+			return want.Cur, nil
+		}
+	}
+	return limit.Cur, nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,102 @@ import (
 
 	"github.com/ctload/ctload/internal/actions"
 )
+
+func init() {
+	makers[actions.CPUThrottle] = maker{checkCPU, (*Set).cpuThrottle}
+}
+
+// maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from
+// real-time processes (sched_rt_runtime_us).
+const maxCPU = 0.95
+
+// cpuThrottle takes a share of each CPU.
+func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
+	e := newEater(f.Kind, strconv.FormatFloat(f.CPU, 'g', -1, 64))
+	var started time.Time
+	c := &change{}
+	c.parts = []*part{{
+		subject: "real-time threads of " + f.ID,
+		read:    func(context.Context) (string, error) { return strconv.Itoa(realtimeThreads(e.pid())), nil },
+		restore: func(context.Context) error {
+			if pid := e.pid(); pid != 0 {
+				used, err := processTime(pid)
+				if err != nil {
+					return err
+				}
+				c.figures = append(c.figures, Figure{Name: "CPU seconds taken", Before: "0", After: fmt.Sprintf("%.2f", used.Seconds())})
+				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %.2f s in %.2f s", used.Seconds(), time.Since(started).Seconds()))
+			}
+			e.stop()
+			return nil
+		},
+	}}
+	c.do = func(ctx context.Context) error {
+		started = time.Now()
+		return e.start(ctx)
+	}
+	c.check = func(context.Context) error {
+		if realtimeThreads(e.pid()) == 0 {
+			return fmt.Errorf("%s has no real-time thread", EaterRole)
+		}
+		return nil
+	}
+	return c, nil
+}
+
+// realtimeThreads returns the number of threads of a process under SCHED_FIFO; 0 for a missing
+// process.
+func realtimeThreads(pid int) int {
+	if pid == 0 {
+		return 0
+	}
+	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
+	if err != nil {
+		return 0
+	}
+	count := 0
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			continue
+		}
+		if attributes, err := unix.SchedGetAttr(tid, 0); err == nil && attributes.Policy == unix.SCHED_FIFO {
+			count++
+		}
+	}
+	return count
+}
+
+// clockTick is the unit of /proc/PID/stat on every architecture that Go supports (USER_HZ).
+const clockTick = 10 * time.Millisecond
+
+// processTime returns the CPU time that a process has used.
+func processTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
+	}
+	// The name, in brackets, may hold any text; utime and stime are the 14th and 15th field.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var ticks time.Duration
+	if fields := strings.Fields(rest); len(fields) > 12 {
+		for _, field := range fields[11:13] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
+			}
+			ticks += time.Duration(n)
+		}
+	}
+	return ticks * clockTick, nil
+}
+
+func checkCPU(f Fault) error {
+	if !(f.CPU > 0 && f.CPU <= maxCPU) {
+		return fmt.Errorf("share %v: not above 0 and at most %v", f.CPU, maxCPU)
+	}
+	return nil
+}
 
 func init() {
 	makers[actions.MemoryPressure] = maker{checkMemory, (*Set).memoryPressure}
@@ -188,6 +285,98 @@ func lowFree() (kib int64, err error) {
 func checkMemory(f Fault) error {
 	if f.Leave < 0 {
 		return fmt.Errorf("%d bytes to be left", f.Leave)
+	}
+	return nil
+}
+
+func init() {
+	makers[actions.ClockJump] = maker{checkClock, (*Set).clockJump}
+}
+
+// clockSubject is the distance of CLOCK_REALTIME from CLOCK_BOOTTIME, which no program can set.
+const clockSubject = "CLOCK_REALTIME - CLOCK_BOOTTIME"
+
+const (
+	// clockTolerance bounds the error of a reading after the clock was set: the kernel adjusts its
+	// source meanwhile, and clockOffset reads the two clocks one after the other.
+	clockTolerance = 10 * time.Millisecond
+	// clockReadings is the number of readings for one offset; the quickest counts.
+	clockReadings = 8
+)
+
+// clockJump shifts the time of day by an offset. Connection tracking does not notice, since its
+// timeouts count jiffies; the timestamps of entries and of logs change.
+func (s *Set) clockJump(_ context.Context, f Fault) (*change, error) {
+	before, err := clockOffset()
+	if err != nil {
+		return nil, err
+	}
+	// A time daemon may have corrected a part meanwhile: setTo corrects only the rest.
+	setTo := func(offset time.Duration) error {
+		now, err := clockOffset()
+		if err != nil {
+			return err
+		}
+		if by := offset - now; by.Abs() > time.Millisecond {
+			if err := shiftClock(by); err != nil {
+				return err
+			}
+		}
+		now, err = clockOffset()
+		if err == nil && (now-offset).Abs() > clockTolerance {
+			err = fmt.Errorf("the clock is off by %v after it was set", now-offset)
+		}
+		return err
+	}
+	return &change{
+		parts: []*part{{
+			subject: clockSubject,
+			read: func(context.Context) (string, error) {
+				offset, err := clockOffset()
+				return fmt.Sprintf("%.6f s", offset.Seconds()), err
+			},
+			restore: func(context.Context) error { return setTo(before) },
+		}},
+		do: func(context.Context) error { return setTo(before + f.Clock) },
+	}, nil
+}
+
+func clockOffset() (time.Duration, error) {
+	var best, offset time.Duration
+	for i := range clockReadings {
+		var begin, real, end unix.Timespec
+		for _, reading := range []struct {
+			clock int32
+			into  *unix.Timespec
+		}{{unix.CLOCK_BOOTTIME, &begin}, {unix.CLOCK_REALTIME, &real}, {unix.CLOCK_BOOTTIME, &end}} {
+			if err := unix.ClockGettime(reading.clock, reading.into); err != nil {
+				return 0, fmt.Errorf("read a clock: %w", err)
+			}
+		}
+		if took := time.Duration(end.Nano() - begin.Nano()); i == 0 || took < best {
+			best, offset = took, time.Duration(real.Nano()-begin.Nano())-took/2
+		}
+	}
+	return offset, nil
+}
+
+// shiftClock adds to CLOCK_REALTIME in one step (ADJ_SETOFFSET, Linux 2.6.39, CAP_SYS_TIME).
+func shiftClock(by time.Duration) error {
+	seconds, rest := by/time.Second, by%time.Second
+	if rest < 0 {
+		seconds, rest = seconds-1, rest+time.Second
+	}
+	adjust := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
+	adjust.Time.Sec, adjust.Time.Usec = int64(seconds), int64(rest)
+	if _, err := unix.ClockAdjtime(unix.CLOCK_REALTIME, &adjust); err != nil {
+		return fmt.Errorf("set the clock by %v: %w", by, err)
+	}
+	return nil
+}
+
+func checkClock(f Fault) error {
+	if f.Clock == 0 {
+		return errors.New("by no time at all")
 	}
 	return nil
 }
