@@ -46,8 +46,9 @@ var house = []struct {
 
 	{"agent/modload", nil},
 	{"agent/tuning", []string{"internal/rules"}},
-	{"agent/samplers", []string{"results"}},
-	{"agent/faults", []string{"agent/samplers", "agent/tuning", "internal/link"}},
+	{"agent/ctnetlink", nil},
+	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
+	{"agent/faults", []string{"agent/ctnetlink", "agent/tuning", "internal/link"}},
 	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders"}},
 
 	{"vm/journal", nil},

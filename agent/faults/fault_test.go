@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/ctload/ctload/agent/ctnetlink"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
@@ -82,11 +82,11 @@ func TestFaultTravels(t *testing.T) {
 }
 
 func TestFilterMatches(t *testing.T) {
-	web := entry{
-		protocol: 6, state: 7, source: netip.MustParseAddr("10.0.0.1"), destination: netip.MustParseAddr("10.0.1.1"),
-		sourcePort: 1234, destinationPort: 80, assured: true,
+	web := ctnetlink.Entry{
+		Protocol: 6, State: 7, Source: netip.MustParseAddr("10.0.0.1"), Destination: netip.MustParseAddr("10.0.1.1"),
+		SourcePort: 1234, DestinationPort: 80, Assured: true,
 	}
-	dns := entry{protocol: 17, state: noState, source: netip.MustParseAddr("fd00::1"), destination: netip.MustParseAddr("fd00::2"), sourcePort: 99, destinationPort: 53}
+	dns := ctnetlink.Entry{Protocol: 17, State: ctnetlink.NoState, Source: netip.MustParseAddr("fd00::1"), Destination: netip.MustParseAddr("fd00::2"), SourcePort: 99, DestinationPort: 53}
 	for _, c := range []struct {
 		filter   Filter
 		web, dns bool
@@ -113,29 +113,4 @@ func TestFilterMatches(t *testing.T) {
 			t.Errorf("%+v: the dns entry: %v", c.filter, got)
 		}
 	}
-}
-
-// FuzzParseEntry checks that the parser accepts any message of the kernel, and that a deletion
-// names the listed entry.
-func FuzzParseEntry(f *testing.F) {
-	tuple := appendAttribute(nil, ctaTupleIP, appendAttribute(appendAttribute(nil, ctaIPv4Src, []byte{10, 0, 0, 1}), ctaIPv4Dst, []byte{10, 0, 0, 2}))
-	tuple = appendAttribute(tuple, ctaTupleProto, appendAttribute(appendAttribute(nil, ctaProtoNum, []byte{6}), ctaProtoTarget, []byte{0, 80}))
-	f.Add(appendAttribute(appendAttribute(nil, ctaTupleOrig, tuple), ctaID, []byte{1, 2, 3, 4}))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		e, err := parseEntry(data)
-		if err != nil {
-			return
-		}
-		const headers = 16 + 4
-		again, err := parseEntry(appendDeletion(nil, e)[headers:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		same := cmp.Options{cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreFields(entry{}, "state", "assured"), cmpopts.EquateEmpty()}
-		if len(data) < 1<<15 {
-			if d := cmp.Diff(e, again, same); d != "" {
-				t.Error(d)
-			}
-		}
-	})
 }

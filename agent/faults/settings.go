@@ -65,9 +65,6 @@ func (s *Set) parameter(key, before string) *part {
 	}}
 }
 
-// hashSubject is the size of the hash, set as a parameter or by its own fault.
-const hashSubject = kernels.KeyBuckets
-
 // buckets resizes the hash.
 func (s *Set) buckets(_ context.Context, f Fault) (*change, error) {
 	before, err := s.node.Kernel.ReadBuckets()
@@ -83,22 +80,22 @@ func (s *Set) buckets(_ context.Context, f Fault) (*change, error) {
 	}, nil
 }
 
-func (s *Set) hash(before int) *part {
+func (s *Set) hash(before int64) *part {
 	k := s.node.Kernel
 	return &part{
-		subject: hashSubject,
+		subject: kernels.KeyBuckets, // set as a parameter or by its own fault
 		read: func(context.Context) (string, error) {
 			now, err := k.ReadBuckets()
 			if err != nil || now == 0 {
 				return "", err
 			}
-			return strconv.Itoa(now), nil
+			return strconv.FormatInt(now, 10), nil
 		},
 		restore: func(context.Context) error {
 			if now, err := k.ReadBuckets(); err != nil || now == before || now == 0 {
 				return err
 			}
-			return k.SetBuckets(before)
+			return k.SetBuckets(int(before))
 		},
 	}
 }

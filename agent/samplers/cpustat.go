@@ -14,6 +14,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/agent/ctnetlink"
 	"github.com/ctload/ctload/results"
 )
 
@@ -349,10 +350,10 @@ func (s *netlinkStats) close() error {
 // big endian, by number. It skips unknown attributes: newer kernels may send more.
 func (r *reading) parseMessage(data []byte) error {
 	if len(data) < nfgenmsgLength {
-		return fmt.Errorf("%w: message of %d bytes", errNetlinkFormat, len(data))
+		return fmt.Errorf("%w: message of %d bytes", ctnetlink.ErrFormat, len(data))
 	}
 	c := cpuStat{cpu: int(binary.BigEndian.Uint16(data[2:]))}
-	err := attributes(data[nfgenmsgLength:], func(kind int, value []byte) error {
+	err := ctnetlink.Attributes(data[nfgenmsgLength:], func(kind int, value []byte) error {
 		if kind < statCount && len(value) == 4 {
 			c.values[kind] = binary.BigEndian.Uint32(value)
 			r.have[kind] = true

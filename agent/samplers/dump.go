@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ctload/ctload/agent/ctnetlink"
 )
 
 // DefaultTop is the number of source addresses that a dump names by default.
@@ -89,7 +91,7 @@ func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, sou
 	tally = newTableTally()
 	netlinkErr := errNoSource
 	if mayAsk {
-		netlinkErr = walkNetlink(ctx, tally.add)
+		netlinkErr = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error { tally.add(e); return nil })
 		if netlinkErr == nil || tally.total > 0 || ctx.Err() != nil {
 			return tally, sourceNetlink, netlinkErr
 		}
@@ -99,17 +101,6 @@ func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, sou
 	}
 	return tally, sourceProcfs, nil
 }
-
-// entry holds the counted properties of an entry of the table.
-type entry struct {
-	protocol uint8
-	state    uint8 // by number; noState for protocols without
-	replied  bool
-	assured  bool
-	source   netip.Addr
-}
-
-const noState = 0xff
 
 // tableTally counts entries in bounded memory.
 type tableTally struct {
@@ -131,23 +122,23 @@ func newTableTally() *tableTally {
 	return &tableTally{states: map[stateKey]*StateCount{}, addresses: newHeavyHitters(keptAddresses)}
 }
 
-func (t *tableTally) add(e entry) {
+func (t *tableTally) add(e ctnetlink.Entry) {
 	t.total++
-	key := stateKey{protocol: e.protocol, state: e.state}
-	if e.state == noState {
-		key.replied = e.replied
+	key := stateKey{protocol: e.Protocol, state: e.State}
+	if e.State == ctnetlink.NoState {
+		key.replied = e.Replied
 	}
 	count := t.states[key]
 	if count == nil {
-		count = &StateCount{Protocol: protocolName(e.protocol), State: stateName(e)}
+		count = &StateCount{Protocol: e.ProtocolName(), State: e.StateName()}
 		t.states[key] = count
 	}
 	count.Entries++
-	if e.assured {
+	if e.Assured {
 		count.Assured++
 	}
-	if e.source.IsValid() {
-		t.addresses.add(e.source)
+	if e.Source.IsValid() {
+		t.addresses.add(e.Source)
 	}
 }
 
@@ -165,59 +156,8 @@ func (t *tableTally) composition(top int) Composition {
 	return c
 }
 
-func protocolName(number uint8) string {
-	switch number {
-	case 1:
-		return "icmp"
-	case 6:
-		return "tcp"
-	case 17:
-		return "udp"
-	case 33:
-		return "dccp"
-	case 47:
-		return "gre"
-	case 58:
-		return "icmpv6"
-	case 132:
-		return "sctp"
-	case 136:
-		return "udplite"
-	}
-	return strconv.Itoa(int(number))
-}
-
-// The states by number, as the kernel spells them in /proc/net/nf_conntrack (tcp_conntrack_names
-// and sctp_conntrack_names).
-var (
-	tcpStates  = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
-	sctpStates = []string{"NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED"}
-)
-
-func statesOf(protocol uint8) []string {
-	switch protocol {
-	case 6:
-		return tcpStates
-	case 132:
-		return sctpStates
-	}
-	return nil
-}
-
-func stateName(e entry) string {
-	switch names := statesOf(e.protocol); {
-	case e.state == noState && e.replied:
-		return "REPLIED"
-	case e.state == noState:
-		return "UNREPLIED"
-	case int(e.state) < len(names):
-		return names[e.state]
-	}
-	return "state " + strconv.Itoa(int(e.state))
-}
-
 // walkProc lists the table through /proc/net/nf_conntrack, line by line.
-func walkProc(ctx context.Context, path string, each func(entry)) (err error) {
+func walkProc(ctx context.Context, path string, each func(ctnetlink.Entry)) (err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -250,8 +190,8 @@ var errTableLine = errors.New("not a line of /proc/net/nf_conntrack")
 //
 // The timeout is missing from entries that a flow table has taken over, the state from protocols
 // without states.
-func parseTableLine(line string) (entry, error) {
-	e := entry{state: noState, replied: true}
+func parseTableLine(line string) (ctnetlink.Entry, error) {
+	e := ctnetlink.Entry{State: ctnetlink.NoState, Replied: true}
 	fields := strings.Fields(line)
 	if len(fields) < 4 {
 		return e, fmt.Errorf("%w: %.80q", errTableLine, line)
@@ -260,24 +200,24 @@ func parseTableLine(line string) (entry, error) {
 	if err != nil {
 		return e, fmt.Errorf("%w: protocol number: %w", errTableLine, err)
 	}
-	e.protocol = uint8(number)
+	e.Protocol = uint8(number)
 	for _, field := range fields[4:] {
 		switch name, value, pair := strings.Cut(field, "="); {
 		case field == "[UNREPLIED]":
-			e.replied = false
+			e.Replied = false
 		case field == "[ASSURED]":
-			e.assured = true
-		case pair && name == "src" && !e.source.IsValid(): // the original direction's comes first
-			if e.source, err = netip.ParseAddr(value); err != nil {
+			e.Assured = true
+		case pair && name == "src" && !e.Source.IsValid(): // the original direction's comes first
+			if e.Source, err = netip.ParseAddr(value); err != nil {
 				return e, fmt.Errorf("%w: %w", errTableLine, err)
 			}
-		case !pair && !e.source.IsValid():
-			if i := slices.Index(statesOf(e.protocol), field); i >= 0 {
-				e.state = uint8(i)
+		case !pair && !e.Source.IsValid():
+			if i := slices.Index(e.States(), field); i >= 0 {
+				e.State = uint8(i)
 			}
 		}
 	}
-	if !e.source.IsValid() {
+	if !e.Source.IsValid() {
 		return e, fmt.Errorf("%w: no source in %.80q", errTableLine, line)
 	}
 	return e, nil

@@ -194,44 +194,10 @@ func FuzzParseTableLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		e, err := parseTableLine(line)
-		if err == nil && (!e.source.IsValid() || stateName(e) == "") {
+		if err == nil && (!e.Source.IsValid() || e.StateName() == "") {
 			t.Errorf("%q: %+v", line, e)
 		}
 	})
-}
-
-func FuzzParseDump(f *testing.F) {
-	f.Add(dumpRequest())
-	f.Add([]byte{16, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	f.Add([]byte{20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
-	f.Add(append([]byte{48, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0},
-		28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 12, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		n := 0
-		_, _ = parseDump(data, func(e entry) {
-			n++
-			if stateName(e) == "" || protocolName(e.protocol) == "" {
-				t.Errorf("%+v", e)
-			}
-		})
-		if n > len(data)/20 {
-			t.Errorf("%d entries in %d bytes", n, len(data))
-		}
-	})
-}
-
-func TestParseDumpOfOneEntry(t *testing.T) {
-	data := append([]byte{48, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0},
-		28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 12, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0)
-	var got []entry
-	done, err := parseDump(data, func(e entry) { got = append(got, e) })
-	if done || err != nil {
-		t.Errorf("%v, %v", done, err)
-	}
-	want := []entry{{protocol: 6, state: noState, source: addr("10.0.0.1")}}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entry{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
 }
 
 func TestReadMemory(t *testing.T) {

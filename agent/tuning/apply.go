@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,11 +57,11 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
 	if len(s.RemoveModules) == 0 {
 		return nil
 	}
-	if err := step(ctx, "flush all rules", func() error { return k.flush(ctx) }); err != nil {
+	if err := step(ctx, "flush all rules", func() error { return k.FlushRules(ctx) }); err != nil {
 		return err
 	}
 	for _, name := range s.RemoveModules {
-		if err := step(ctx, "remove module "+moduleName(name), func() error { return k.remove(ctx, name) }); err != nil {
+		if err := step(ctx, "remove module "+moduleName(name), func() error { return k.Remove(ctx, name) }); err != nil {
 			return err
 		}
 	}
@@ -77,7 +78,7 @@ func (k Kernel) applyModules(ctx context.Context, s Settings) error {
 	}
 	for _, name := range names {
 		err := step(ctx, "load module "+strings.Join(strings.Fields(name), " "), func() error {
-			return k.load(ctx, name)
+			return k.Load(ctx, name)
 		})
 		if err != nil {
 			return err
@@ -114,28 +115,35 @@ func (k Kernel) setBuckets(buckets int) error {
 }
 
 func (k Kernel) applyRules(ctx context.Context, s Settings) error {
-	for _, load := range []struct{ what, text, tool string }{
-		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore")},
-		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore")},
+	return k.LoadRules(ctx, s, false)
+}
+
+// LoadRules loads rules as [Kernel.Apply] does; add keeps the present contents of iptables' tables.
+func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
+	var flags []string
+	if add {
+		flags = append(flags, "--noflush")
+	}
+	for _, load := range []struct {
+		what, text, tool string
+		flags            []string
+	}{
+		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore"), flags},
+		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore"), flags},
+		{"load the nft script", s.NFT, "nft", []string{"-f", "-"}},
 	} {
 		if load.text == "" {
 			continue
 		}
 		err := step(ctx, load.what, func() error {
-			_, err := k.run(ctx, terminated(load.text), load.tool)
+			_, err := k.run(ctx, terminated(load.text), load.tool, load.flags...)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if s.NFT == "" {
-		return nil
-	}
-	return step(ctx, "load the nft script", func() error {
-		_, err := k.run(ctx, terminated(s.NFT), "nft", "-f", "-")
-		return err
-	})
+	return nil
 }
 
 // terminated ends the text with a line feed: iptables-restore overlooks a last line without one.
@@ -157,60 +165,61 @@ func (k Kernel) applySysctl(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// flush removes the rules of both backends from the network namespace.
-func (k Kernel) flush(ctx context.Context) error {
+// families are the tools of iptables by address family, and the files below /proc that name the
+// tables of their legacy backend.
+var families = []struct{ tool, names string }{
+	{"iptables", "net/ip_tables_names"},
+	{"ip6tables", "net/ip6_tables_names"},
+}
+
+// FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of
+// iptables over nf_tables; of legacy iptables only the rules, while the policies of its chains
+// stay.
+func (k Kernel) FlushRules(ctx context.Context) error {
 	loaded, err := k.modules()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	if k.moduleState("nf_tables", loaded) != ModuleAbsent {
-		if _, err := k.run(ctx, "", "nft", "flush", "ruleset"); err != nil {
-			errs = append(errs, err)
-		}
+	if k.hasNFT(loaded) {
+		_, err := k.run(ctx, "", "nft", "flush", "ruleset")
+		errs = append(errs, err)
 	}
-	for _, family := range []struct{ names, tool string }{
-		{"net/ip_tables_names", "iptables-legacy-restore"},
-		{"net/ip6_tables_names", "ip6tables-legacy-restore"},
-	} {
-		text, err := k.emptyTables(family.names)
-		if err != nil {
-			errs = append(errs, err)
+	for _, family := range families {
+		tables, err := k.legacyTables(family.names)
+		if len(tables) > 0 {
+			_, err = k.run(ctx, emptied(tables, false), family.tool+"-legacy-restore")
 		}
-		if text == "" {
-			continue
-		}
-		if _, err := k.run(ctx, text, family.tool); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// emptyTables returns the input with which iptables-legacy-restore empties each existing table.
-func (k Kernel) emptyTables(names string) (string, error) {
+// hasNFT reports whether the kernel has nf_tables, or does not show it, having no loadable modules.
+func (k Kernel) hasNFT(loaded map[string]Module) bool {
+	return loaded == nil || k.moduleState("nf_tables", loaded) != ModuleAbsent
+}
+
+// legacyTables returns the tables of legacy iptables in this namespace.
+func (k Kernel) legacyTables(names string) ([]string, error) {
 	text, err := os.ReadFile(filepath.Join(k.proc(), names))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the names of the tables: %w", err)
 	}
-	if err != nil {
-		return "", fmt.Errorf("read the names of the tables: %w", err)
-	}
+	return strings.Fields(string(text)), nil
+}
+
+// emptied returns the input with which iptables-legacy-restore empties tables.
+func emptied(tables []string, policies bool) string {
 	var b strings.Builder
-	for table := range strings.FieldsSeq(string(text)) {
-		b.WriteString(rules.Emptied(table, false))
+	for _, table := range tables {
+		b.WriteString(rules.Emptied(table, policies))
 	}
-	return b.String(), nil
+	return b.String()
 }
 
 // The methods below are the parts of [Kernel.Apply] one by one, for changes of a kernel under load:
 // each checks and loads nothing beyond its own part.
-
-// ReadSysctl returns the current value of a parameter, in any spelling that [kernels.Key] knows.
-func (k Kernel) ReadSysctl(key string) (string, error) {
-	canonical, _ := kernels.Key(key)
-	return k.readSysctl(canonical)
-}
 
 // WriteSysctl sets a parameter and verifies it by reading it back.
 func (k Kernel) WriteSysctl(key, value string) error {
@@ -218,7 +227,7 @@ func (k Kernel) WriteSysctl(key, value string) error {
 	if err := k.writeSysctl(canonical, value); err != nil {
 		return err
 	}
-	now, err := k.readSysctl(canonical)
+	now, err := k.ReadSysctl(canonical)
 	if err != nil {
 		return err
 	}
@@ -245,7 +254,7 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 		if err != nil || info.Mode().Perm()&0o222 == 0 || !strings.HasPrefix(key, kernels.Prefix) || key == kernels.KeyBuckets {
 			continue
 		}
-		value, err := k.readSysctl(key)
+		value, err := k.ReadSysctl(key)
 		if err != nil {
 			return nil, err
 		}
@@ -255,15 +264,22 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 }
 
 // ReadBuckets returns the size of the hash of connection tracking, 0 when that is not loaded.
-func (k Kernel) ReadBuckets() (int, error) {
-	text, err := k.readSysctl(kernels.KeyBuckets)
+func (k Kernel) ReadBuckets() (int64, error) { return k.readNumber(kernels.KeyBuckets, 0) }
+
+// ReadCount returns the number of entries in the table of this network namespace, -1 when
+// connection tracking is not loaded.
+func (k Kernel) ReadCount() (int64, error) { return k.readNumber(kernels.KeyCount, -1) }
+
+// readNumber returns the value of a parameter, or missing where the kernel does not have it.
+func (k Kernel) readNumber(key string, missing int64) (int64, error) {
+	text, err := k.ReadSysctl(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return missing, nil
 	}
 	if err != nil {
-		return 0, err
+		return missing, err
 	}
-	return strconv.Atoi(text)
+	return strconv.ParseInt(text, 10, 64)
 }
 
 // SetBuckets resizes the hash of connection tracking, which stops all tracking meanwhile: 0.2 s for
@@ -277,34 +293,17 @@ func (k Kernel) SetBuckets(buckets int) error {
 	if err != nil {
 		return err
 	}
-	if kernels.RoundBuckets(int64(buckets), bucketMultiple) != int64(now) {
+	if kernels.RoundBuckets(int64(buckets), bucketMultiple) != now {
 		return fmt.Errorf("the hash has %d buckets, not %d as asked", now, buckets)
 	}
 	return nil
-}
-
-// ReadCount returns the number of entries in the table of this network namespace, -1 when
-// connection tracking is not loaded.
-func (k Kernel) ReadCount() (int64, error) {
-	text, err := k.readSysctl(kernels.KeyCount)
-	if errors.Is(err, fs.ErrNotExist) {
-		return -1, nil
-	}
-	if err != nil {
-		return -1, err
-	}
-	return strconv.ParseInt(text, 10, 64)
 }
 
 // LoadedModules returns the names of the loaded modules, unsorted; none on a kernel without
 // modules.
 func (k Kernel) LoadedModules() ([]string, error) {
 	loaded, err := k.modules()
-	names := make([]string, 0, len(loaded))
-	for name := range loaded {
-		names = append(names, name)
-	}
-	return names, err
+	return slices.Collect(maps.Keys(loaded)), err
 }
 
 // ModuleState returns the state of a module.
@@ -315,13 +314,6 @@ func (k Kernel) ModuleState(name string) (ModuleState, error) {
 	}
 	return k.moduleState(name, loaded), nil
 }
-
-// Load loads a module and its dependencies, unless the kernel has it.
-func (k Kernel) Load(ctx context.Context, name string) error { return k.load(ctx, name) }
-
-// Remove removes a module after those that depend on it. It must have no other users: remove rules
-// first.
-func (k Kernel) Remove(ctx context.Context, name string) error { return k.remove(ctx, name) }
 
 // unusedLimit bounds how long RemoveUnused waits for the users of modules: the kernel drops
 // references from workers, after an RCU grace period.
@@ -362,30 +354,4 @@ func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// FlushRules removes the rules of all tables of this network namespace: whole tables of nft and of
-// iptables over nf_tables; of legacy iptables only the rules, while the policies of its chains
-// stay.
-func (k Kernel) FlushRules(ctx context.Context) error {
-	tables, err := k.nftChains(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	if tables != "" {
-		_, err := k.run(ctx, "", "nft", "flush", "ruleset")
-		errs = append(errs, err)
-	}
-	for _, family := range []struct{ names, tool string }{
-		{"net/ip_tables_names", "iptables-legacy-restore"},
-		{"net/ip6_tables_names", "ip6tables-legacy-restore"},
-	} {
-		text, err := k.emptyTables(family.names)
-		if err == nil && text != "" {
-			_, err = k.run(ctx, text, family.tool)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }

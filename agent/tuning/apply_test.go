@@ -92,7 +92,7 @@ func TestApplyModuleParameters(t *testing.T) {
 	}
 	kernel.LoadModule = nil
 	*done = nil
-	if err := kernel.load(t.Context(), "ip_vs conn_tab_bits=12"); err != nil {
+	if err := kernel.Load(t.Context(), "ip_vs conn_tab_bits=12"); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"modprobe -- ip_vs conn_tab_bits=12 <"}, *done); diff != "" {

@@ -34,7 +34,7 @@ func Differences(s Settings, state State) []string {
 	if s.Buckets > 0 {
 		switch {
 		case state.Buckets < 0:
-			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, orText(state.Unread[kernels.KeyBuckets], "connection tracking is not loaded"))
+			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, cmp.Or(state.Unread[kernels.KeyBuckets], "connection tracking is not loaded"))
 		case kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) != state.Buckets:
 			say("the hash has %d buckets, not %d as asked", state.Buckets, s.Buckets)
 		}
@@ -100,7 +100,7 @@ func chainDifferences(asked, loaded rules.Ruleset) []string {
 			// The kernel may omit an empty chain that accepts all.
 			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && wanted == 0
 			if want.Policy != "" && have.Policy != want.Policy && !unlisted {
-				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", want.Name, table.Name, orText(have.Policy, "unknown"), want.Policy))
+				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", want.Name, table.Name, cmp.Or(have.Policy, "unknown"), want.Policy))
 			}
 		}
 	}
@@ -166,7 +166,7 @@ func (c Change) String() string {
 	case ModuleWent:
 		return fmt.Sprintf("module %s was loaded and is not loaded", c.Name)
 	default:
-		return fmt.Sprintf("%s changed from %s to %s", c.Name, orText(c.Before, "nothing"), orText(c.After, "nothing"))
+		return fmt.Sprintf("%s changed from %s to %s", c.Name, cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing"))
 	}
 }
 
@@ -251,10 +251,8 @@ var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_t
 var observers = []string{"nf_conntrack_netlink", "nf_tables", "nft_compat", "x_tables", "ip_tables", "ip6_tables"}
 
 func sortedKeys[V any](a, b map[string]V) []string {
-	union := maps.Clone(a)
-	if union == nil {
-		union = map[string]V{}
-	}
+	union := map[string]V{}
+	maps.Copy(union, a)
 	maps.Copy(union, b)
 	return slices.Sorted(maps.Keys(union))
 }
@@ -299,13 +297,6 @@ func sameBuckets(asked, have string, multiple int64) bool {
 	return errA == nil && errB == nil && kernels.RoundBuckets(a, multiple) == b
 }
 
-func orText(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
-}
-
 // Hit holds the matches of one rule, or of a chain's policy, between two readings.
 type Hit struct {
 	Family string `json:"family"` // ip, ip6, or the family of an nft table
@@ -325,10 +316,7 @@ type Hit struct {
 // counter, and iptables over nf_tables does not count policies. A rule that was replaced meanwhile
 // counts from zero.
 func Hits(before, after State) []Hit {
-	earlier := map[ruleKey]Hit{}
-	for key, hit := range ruleCounters(before) {
-		earlier[key] = hit
-	}
+	earlier := ruleCounters(before)
 	var hits []Hit
 	for key, hit := range ruleCounters(after) {
 		if was, ok := earlier[key]; ok && was.Packets <= hit.Packets {

@@ -14,7 +14,7 @@ func (k Kernel) applyIPVS(ctx context.Context, s Settings) error {
 	if s.IPVS == "" {
 		return nil
 	}
-	if err := step(ctx, "load module ip_vs", func() error { return k.load(ctx, "ip_vs") }); err != nil {
+	if err := step(ctx, "load module ip_vs", func() error { return k.Load(ctx, "ip_vs") }); err != nil {
 		return err
 	}
 	return step(ctx, "load the IPVS services", func() error {
@@ -29,9 +29,8 @@ func (k Kernel) readIPVS(ctx context.Context, s Settings, state *State) {
 		return
 	}
 	var err error
-	if state.IPVS, err = k.run(ctx, "", "ipvsadm", "-S", "-n"); err != nil {
-		state.Unread["ipvs"] = err.Error()
-	}
+	state.IPVS, err = k.run(ctx, "", "ipvsadm", "-S", "-n")
+	state.unread("ipvs", err)
 }
 
 // ipvsDifferences returns the services and servers of the settings that the kernel lacks.

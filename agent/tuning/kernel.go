@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,19 +29,8 @@ type Kernel struct {
 	Proc, Sys string
 }
 
-func (k Kernel) proc() string {
-	if k.Proc == "" {
-		return "/proc"
-	}
-	return k.Proc
-}
-
-func (k Kernel) sys() string {
-	if k.Sys == "" {
-		return "/sys"
-	}
-	return k.Sys
-}
+func (k Kernel) proc() string { return cmp.Or(k.Proc, "/proc") }
+func (k Kernel) sys() string  { return cmp.Or(k.Sys, "/sys") }
 
 func (k Kernel) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	if k.Run == nil {
@@ -118,8 +108,9 @@ func sysctlPath(key string) (string, error) {
 	return path, nil
 }
 
-// readSysctl returns the current value of a key without the surrounding white space.
-func (k Kernel) readSysctl(key string) (string, error) {
+// ReadSysctl returns the current value of a parameter, in any spelling that [kernels.Key] knows,
+// without the surrounding white space.
+func (k Kernel) ReadSysctl(key string) (string, error) {
 	path, err := sysctlPath(key)
 	if err != nil {
 		return "", err

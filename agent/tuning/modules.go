@@ -161,8 +161,9 @@ func (k Kernel) listedAsBuiltIn(name string) bool {
 	return false
 }
 
-// load loads a module, with its parameters, unless the kernel has it.
-func (k Kernel) load(ctx context.Context, entry string) error {
+// Load loads a module and its dependencies, unless the kernel has it; parameters may follow the name,
+// as in [Settings.LoadModules].
+func (k Kernel) Load(ctx context.Context, entry string) error {
 	_, parameters := splitModule(entry)
 	name := moduleName(entry)
 	loaded, err := k.modules()
@@ -183,12 +184,13 @@ func (k Kernel) load(ctx context.Context, entry string) error {
 	return nil
 }
 
-// removePatience bounds how long a module may stay busy after its last user has gone: nf_tables
+// removeLimit bounds how long a module may stay busy after its last user has gone: nf_tables
 // drops the references of deleted rules from a kernel worker, after an RCU grace period.
-const removePatience = 10 * time.Second
+const removeLimit = 10 * time.Second
 
-// remove unloads a module after those that depend on it. A module that is not loaded is no error.
-func (k Kernel) remove(ctx context.Context, name string) error {
+// Remove removes a module after those that depend on it. It must have no other users: remove rules
+// first. A module that is not loaded is no error.
+func (k Kernel) Remove(ctx context.Context, name string) error {
 	name = moduleName(name)
 	loaded, err := k.modules()
 	if err != nil {
@@ -201,21 +203,21 @@ func (k Kernel) remove(ctx context.Context, name string) error {
 		return fmt.Errorf("remove module %s: it is built into this kernel", name)
 	}
 	for _, user := range loaded[name].UsedBy {
-		if err := k.remove(ctx, user); err != nil {
+		if err := k.Remove(ctx, user); err != nil {
 			return fmt.Errorf("remove module %s: %w", name, err)
 		}
 	}
-	if err := DeleteModule(ctx, name, removePatience); err != nil {
+	if err := DeleteModule(ctx, name, removeLimit); err != nil {
 		return fmt.Errorf("remove module %s: %w", name, err)
 	}
 	return nil
 }
 
 // DeleteModule removes a module that no other one uses from the running kernel, and waits up to
-// patience while it is in use. A module that is not loaded is no error. It needs CAP_SYS_MODULE;
+// limit while it is in use. A module that is not loaded is no error. It needs CAP_SYS_MODULE;
 // name has underscores.
-func DeleteModule(ctx context.Context, name string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func DeleteModule(ctx context.Context, name string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
 		// O_NONBLOCK fails at once for a module in use; current kernels have no other way.

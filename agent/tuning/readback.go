@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +49,13 @@ type State struct {
 // bucketMultiple is the number of buckets that fill a page of this kernel.
 var bucketMultiple = int64(os.Getpagesize() / (strconv.IntSize / 8))
 
+// unread records the reason for which something could not be read; nil: it was read.
+func (s *State) unread(what string, err error) {
+	if err != nil {
+		s.Unread[what] = err.Error()
+	}
+}
+
 // texts returns the rules of the reading.
 func (s State) texts() rules.Texts { return rules.Texts{IPv4: s.Rules, IPv6: s.Rules6, NFT: s.NFT} }
 
@@ -73,23 +79,20 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	k.readConntrack(&state)
 	for _, p := range s.Sysctl {
 		key, _ := kernels.Key(p.Key)
-		if value, err := k.readSysctl(key); err != nil {
-			state.Unread[key] = err.Error()
-		} else {
+		value, err := k.ReadSysctl(key)
+		if err == nil {
 			state.Sysctl[key] = value
 		}
+		state.unread(key, err)
 	}
 	loaded, err := k.modules()
-	if err != nil {
-		state.Unread["modules"] = err.Error()
-	}
+	state.unread("modules", err)
 	k.readRules(ctx, s, loaded, &state)
 	k.readIPVS(ctx, s, &state)
 	state.Tracking = k.tracking(state)
 	// Last, since the questions above may load the modules that answer them.
-	if loaded, err = k.modules(); err != nil {
-		state.Unread["modules"] = err.Error()
-	}
+	loaded, err = k.modules()
+	state.unread("modules", err)
 	state.Modules = slices.SortedFunc(maps.Values(loaded), func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
 	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
 		state.ModuleStates[moduleName(name)] = k.moduleState(name, loaded)
@@ -107,12 +110,12 @@ func (k Kernel) release() string {
 // readConntrack reads the size and the fill of the table and all its timeouts.
 func (k Kernel) readConntrack(state *State) {
 	for name, field := range map[string]*int64{"max": &state.Max, "buckets": &state.Buckets, "count": &state.Count} {
-		text, err := k.readSysctl(kernels.Prefix + name)
+		text, err := k.ReadSysctl(kernels.Prefix + name)
 		if err == nil {
 			*field, err = strconv.ParseInt(text, 10, 64)
 		}
-		if err != nil && state.Loaded {
-			state.Unread[kernels.Prefix+name] = err.Error()
+		if state.Loaded {
+			state.unread(kernels.Prefix+name, err)
 		}
 	}
 	entries, err := os.ReadDir(k.procSys("net/netfilter"))
@@ -125,11 +128,8 @@ func (k Kernel) readConntrack(state *State) {
 			continue
 		}
 		key := "net.netfilter." + name
-		text, err := k.readSysctl(key)
-		if err != nil {
-			state.Unread[key] = err.Error()
-			continue
-		}
+		text, err := k.ReadSysctl(key)
+		state.unread(key, err)
 		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
 			state.Timeouts[key] = seconds
 		}
@@ -139,32 +139,24 @@ func (k Kernel) readConntrack(state *State) {
 // readRules lists the rules of the settings and, where their tools are installed, any others in the
 // kernel.
 func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Module, state *State) {
-	for _, source := range []struct {
-		what, asked, names, family string
-		into                       *string
-	}{
-		{"rules", s.Rules, "net/ip_tables_names", "iptables", &state.Rules},
-		{"rules6", s.Rules6, "net/ip6_tables_names", "ip6tables", &state.Rules6},
-	} {
+	for i, source := range []struct {
+		what, wanted string
+		into         *string
+	}{{"rules", s.Rules, &state.Rules}, {"rules6", s.Rules6, &state.Rules6}} {
 		var err error
 		switch {
-		case source.asked != "":
-			*source.into, err = k.listTables(ctx, s.tool(source.family, "save"), source.asked)
-		case k.hasTables(source.names):
-			*source.into, err = k.run(ctx, "", source.family+"-"+BackendLegacy+"-save", "-c")
+		case source.wanted != "":
+			*source.into, err = k.listTables(ctx, s.tool(families[i].tool, "save"), source.wanted)
+		case k.hasTables(families[i].names):
+			*source.into, err = k.run(ctx, "", families[i].tool+"-"+BackendLegacy+"-save", "-c")
 		}
-		if err != nil {
-			state.Unread[source.what] = err.Error()
-		}
+		state.unread(source.what, err)
 	}
 	iptablesNFT := (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
-	// A kernel without loadable modules does not show whether it has nf_tables.
-	present := loaded == nil || k.moduleState("nf_tables", loaded) != ModuleAbsent
-	if s.NFT != "" || present && !iptablesNFT {
+	if s.NFT != "" || k.hasNFT(loaded) && !iptablesNFT {
 		var err error
-		if state.NFT, err = k.run(ctx, "", "nft", "list", "ruleset"); err != nil {
-			state.Unread["nft"] = err.Error()
-		}
+		state.NFT, err = k.run(ctx, "", "nft", "list", "ruleset")
+		state.unread("nft", err)
 	}
 }
 
@@ -189,6 +181,6 @@ func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, err
 
 // hasTables reports whether legacy iptables has any table in this namespace.
 func (k Kernel) hasTables(names string) bool {
-	text, err := os.ReadFile(filepath.Join(k.proc(), names))
-	return err == nil && strings.TrimSpace(string(text)) != ""
+	tables, _ := k.legacyTables(names)
+	return len(tables) > 0
 }

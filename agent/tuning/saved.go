@@ -3,8 +3,6 @@ package tuning
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -31,18 +29,12 @@ type OwnTable struct {
 // with iptables' own tools: no tool can load again what nft prints of them.
 func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 	var saved SavedRules
-	for _, family := range []struct {
-		names, tool string
-		into        *string
-	}{
-		{"net/ip_tables_names", "iptables-legacy-save", &saved.Legacy},
-		{"net/ip6_tables_names", "ip6tables-legacy-save", &saved.Legacy6},
-	} {
-		if !k.hasTables(family.names) {
+	for i, into := range []*string{&saved.Legacy, &saved.Legacy6} {
+		if !k.hasTables(families[i].names) {
 			continue
 		}
 		var err error
-		if *family.into, err = k.run(ctx, "", family.tool); err != nil {
+		if *into, err = k.run(ctx, "", families[i].tool+"-legacy-save"); err != nil {
 			return saved, err
 		}
 	}
@@ -91,12 +83,8 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 // prints them; empty when the kernel lacks nf_tables.
 func (k Kernel) nftChains(ctx context.Context) (string, error) {
 	loaded, err := k.modules()
-	if err != nil {
+	if err != nil || !k.hasNFT(loaded) {
 		return "", err
-	}
-	// A kernel without loadable modules does not show whether it has nf_tables.
-	if loaded != nil && k.moduleState("nf_tables", loaded) == ModuleAbsent {
-		return "", nil
 	}
 	return k.run(ctx, "", "nft", "list", "chains")
 }
@@ -171,19 +159,9 @@ func (s SavedRules) own(table string) (text string, own bool) {
 
 // emptyNewTables returns the input that empties the legacy tables that exist and were not saved.
 func (k Kernel) emptyNewTables(names, saved string) string {
-	text, err := os.ReadFile(filepath.Join(k.proc(), names))
-	if err != nil {
-		return ""
-	}
 	before := rules.Iptables("", saved)
-	var b strings.Builder
-	for table := range strings.FieldsSeq(string(text)) {
-		if before.Table("", table) != nil {
-			continue
-		}
-		b.WriteString(rules.Emptied(table, true))
-	}
-	return b.String()
+	tables, _ := k.legacyTables(names)
+	return emptied(slices.DeleteFunc(tables, func(t string) bool { return before.Table("", t) != nil }), true)
 }
 
 // Text returns the saved rules for a reader, without dates and counters.
@@ -196,31 +174,6 @@ func (s SavedRules) Text() string {
 		b.WriteString(rules.Bare(table.Text))
 	}
 	return b.String()
-}
-
-// LoadRules loads rules as [Kernel.Apply] does; add keeps the present contents of iptables' tables.
-func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
-	var flags []string
-	if add {
-		flags = append(flags, "--noflush")
-	}
-	for _, load := range []struct{ text, tool string }{
-		{s.Rules, s.tool("iptables", "restore")},
-		{s.Rules6, s.tool("ip6tables", "restore")},
-	} {
-		if load.text == "" {
-			continue
-		}
-		if _, err := k.run(ctx, terminated(load.text), load.tool, flags...); err != nil {
-			return err
-		}
-	}
-	if s.NFT != "" {
-		if _, err := k.run(ctx, terminated(s.NFT), "nft", "-f", "-"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Differences returns the ways in which these rules differ from those of the settings, like the

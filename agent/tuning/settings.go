@@ -11,6 +11,7 @@
 package tuning
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,12 +117,7 @@ func (s Settings) needsConntrack() bool {
 	})
 }
 
-func (s Settings) backend() string {
-	if s.RulesBackend == "" {
-		return BackendNFT
-	}
-	return s.RulesBackend
-}
+func (s Settings) backend() string { return cmp.Or(s.RulesBackend, BackendNFT) }
 
 // Tools returns the programs that applying and reading back these settings runs, by name and in the
 // order of their first use: a guest must hold them. It does not list modprobe, which loads modules

@@ -84,11 +84,6 @@ func inferTracking(state State) Tracking {
 	return t
 }
 
-func sortedUnique(words []string) []string {
-	slices.Sort(words)
-	return slices.Compact(words)
-}
-
 // From include/uapi/linux/netfilter/nfnetlink_hook.h.
 const (
 	nfnlSubsysHook   = 12
@@ -131,7 +126,8 @@ func hookTracking() (t Tracking, err error) {
 	t = Tracking{IPv4: answers[unix.NFPROTO_IPV4], IPv6: answers[unix.NFPROTO_IPV6], Source: evidenceHooks}
 	t.Evidence = "nothing is tracked, because no rule asks for it: the kernel lists no hook of connection tracking"
 	if len(found) > 0 {
-		t.Evidence = "tracking is on: the kernel lists the hooks " + strings.Join(sortedUnique(found), ", ")
+		slices.Sort(found)
+		t.Evidence = "tracking is on: the kernel lists the hooks " + strings.Join(slices.Compact(found), ", ")
 	}
 	return t, nil
 }
