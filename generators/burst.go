@@ -30,10 +30,7 @@ type begin struct {
 func newBurst(l *load) (*burst, error) {
 	b := &burst{calls: make([]sockets.Address, l.AtOnce), fds: make([]int32, l.AtOnce), errs: make([]unix.Errno, l.AtOnce)}
 	var err error
-	if b.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed); err != nil {
-		return nil, err
-	}
-	if b.targets, err = tuples.NewAllocator(tuples.Space{Targets: l.space.Targets, TargetPorts: l.space.TargetPorts}, l.Seed); err != nil {
+	if b.sources, b.targets, err = l.ends(); err != nil {
 		return nil, err
 	}
 	b.barrier = threads.NewBarrier(l.AtOnce)
@@ -71,7 +68,7 @@ func (s *stream) beginBurst() {
 	now := s.load.now()
 	for i, due := range b.due {
 		s.remote = b.calls[i]
-		s.tally.offer(due.intended, now, s.load.openLoop())
+		s.tally.offer(now, s.load.openLoop(), due.intended)
 		s.begun(b.fds[i], b.errs[i], due.intended, now)
 	}
 	b.due = b.due[:0]

@@ -202,10 +202,6 @@ func (s *stream) sendRest(i int32, events uint32) {
 
 // handle handles one epoll event.
 func (s *stream) handle(e *unix.EpollEvent) {
-	if e.Fd == sockets.WakeSlot {
-		s.poll.Roused()
-		return
-	}
 	i := e.Fd
 	c := s.slot(i)
 	if !c.watched || c.registered != uint32(e.Pad) {

@@ -10,7 +10,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/ctload/ctload/generators/deadlines"
 	"github.com/ctload/ctload/generators/packets"
 	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/tuples"
@@ -20,18 +19,15 @@ import (
 // sends batches patched from a template. Where answers matter, it reads them from the same
 // interface. The kernel takes no part, since the addresses are not its own.
 type crafted struct {
-	load   *load
+	base
 	number int
-	tally  *tally
-	poll   *sockets.Poller
 
 	out      *sockets.FrameBatch
 	template packets.Template
 	intended [sockets.BatchSize]time.Duration
 	accepted int64 // of the current batch, where no answers are awaited
 
-	replies   *replyReader // nil when no answers are awaited
-	attention deadlines.Attention
+	replies *replyReader // nil when no answers are awaited
 }
 
 // craftedConcurrency is the number of handshakes or echo requests in flight in a closed loop whose
@@ -39,11 +35,11 @@ type crafted struct {
 const craftedConcurrency = 1024
 
 func newCrafted(l *load, number int) (*crafted, error) {
-	poll, err := sockets.NewPoller()
+	base, err := newBase(l)
 	if err != nil {
 		return nil, err
 	}
-	c := &crafted{load: l, number: number, tally: newTally(), poll: poll}
+	c := &crafted{base: base, number: number}
 	if err := c.open(); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
@@ -116,9 +112,6 @@ func (p *plan) newTemplate(link packets.Link) (template packets.Template, err er
 	return template, nil
 }
 
-func (c *crafted) counts() *tally { return c.tally }
-func (c *crafted) rouse()         { c.poll.Rouse() }
-
 func (c *crafted) close() error {
 	if c.replies != nil {
 		sockets.Close(c.replies.fd)
@@ -157,12 +150,8 @@ func (c *crafted) work() error {
 		if err != nil {
 			return err
 		}
-		all := c.poll.All(events)
-		for _, e := range events {
-			if e.Fd == sockets.WakeSlot {
-				c.poll.Roused()
-				continue
-			}
+		all := c.poll.All()
+		for range events {
 			all = c.replies.read() && all
 		}
 		c.attention.Looked(wait, all)
@@ -191,12 +180,12 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 		return wait
 	}
 	now = c.load.now()
-	c.tally.offerAll(c.intended[:n], now, c.load.openLoop())
+	c.tally.offer(now, c.load.openLoop(), c.intended[:n]...)
 	for i := range n {
 		c.put(first+int64(i), c.intended[i])
 	}
 	c.out.Flush()
-	c.tally.acceptAll(c.accepted, now)
+	c.tally.accept(c.accepted, now)
 	c.accepted = 0
 	return 0
 }

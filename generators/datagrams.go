@@ -18,9 +18,7 @@ import (
 // and the udp and icmp probes. A new flow needs no new socket: one socket sends in batches to each
 // target and port in turn, and each of them is a flow of its own.
 type datagrams struct {
-	load  *load
-	tally *tally
-	poll  *sockets.Poller
+	base
 
 	sources *tuples.Allocator // tuple i is the source of socket i
 	targets *tuples.Allocator // the targets of each socket
@@ -32,8 +30,6 @@ type datagrams struct {
 	barrier *threads.Barrier
 	echo    *echo // for icmp
 
-	attention deadlines.Attention
-
 	concurrency int // this worker's share; 0: no limit
 
 	out      *sockets.Batch
@@ -42,12 +38,12 @@ type datagrams struct {
 }
 
 func newDatagrams(l *load, number int) (*datagrams, error) {
-	poll, err := sockets.NewPoller()
+	base, err := newBase(l)
 	if err != nil {
 		return nil, err
 	}
 	size := l.Payload
-	d := &datagrams{load: l, tally: newTally(), poll: poll, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number)}
+	d := &datagrams{base: base, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number)}
 	if l.awaited() {
 		size = max(size, labelSize)
 		d.flows = newFlows()
@@ -66,18 +62,11 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	if l.AtOnce > 1 {
 		d.barrier = threads.NewBarrier(l.AtOnce)
 	}
-	d.sources, err = tuples.NewAllocator(tuples.Space{Sources: l.space.Sources, SourcePorts: l.space.SourcePorts}, l.Seed)
-	if err == nil {
-		d.targets, err = tuples.NewAllocator(tuples.Space{Targets: l.space.Targets, TargetPorts: l.space.TargetPorts}, l.Seed)
-	}
-	if err != nil {
+	if d.sources, d.targets, err = l.ends(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
-
-func (d *datagrams) counts() *tally { return d.tally }
-func (d *datagrams) rouse()         { d.poll.Rouse() }
 
 func (d *datagrams) close() error {
 	d.barrier.Close()
@@ -107,12 +96,8 @@ func (d *datagrams) work() error {
 		if err != nil {
 			return err
 		}
-		all := d.poll.All(events)
+		all := d.poll.All()
 		for _, e := range events {
-			if e.Fd == sockets.WakeSlot {
-				d.poll.Roused()
-				continue
-			}
 			all = d.read(e.Fd) && all
 		}
 		d.attention.Looked(wait, all)
@@ -163,7 +148,7 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 	socket, errno := d.socket(source)
 	end := i
 	for ; end < n && uint64(first+int64(end))/perSocket == source; end++ {
-		d.tally.offer(d.intended[end], now, d.load.openLoop())
+		d.tally.offer(now, d.load.openLoop(), d.intended[end])
 		if errno != 0 {
 			d.failed(d.intended[end], now, causeOf(errno))
 			continue
@@ -232,7 +217,7 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 func (d *datagrams) taken(i int, now time.Duration) {
 	d.tally.sent += int64(d.load.Payload)
 	if d.flows == nil {
-		d.tally.accept(d.load.now())
+		d.tally.accept(1, d.load.now())
 		return
 	}
 	slot, ok := d.flows.find(d.labelled(i))

@@ -96,19 +96,6 @@ func (s *stream) fail(i int32, now time.Duration, cause causeNumber) {
 	s.remove(i)
 }
 
-// failed counts a failure, perhaps of a connection that has no socket yet.
-func (s *stream) failed(intended, now time.Duration, cause causeNumber) {
-	s.tally.fail(now, cause)
-	s.point(intended, now, causes[cause])
-}
-
-// point records a sample of the probe.
-func (s *stream) point(intended, now time.Duration, cause Cause) {
-	if s.load.Kind == Probe {
-		s.tally.point(s.load.start, intended, now, cause)
-	}
-}
-
 // end closes a connection the way that the spec asks for. Where the peer closes first, only a plain
 // close is left, except that an abandoned connection never sends a packet.
 func (s *stream) end(i int32) {
@@ -163,7 +150,7 @@ func (s *stream) leave(c *conn) {
 
 // each calls f for every slot in use.
 func (s *stream) each(f func(i int32, c *conn)) {
-	for n, chunk := range s.chunks {
+	for n, chunk := range s.slots.chunks {
 		for i := range chunk {
 			if c := &chunk[i]; c.state != connFree {
 				f(int32(n*chunkSize+i), c)

@@ -26,8 +26,7 @@ type flow struct {
 
 // flows is a table of flows. The label in a datagram leads back to its flow.
 type flows struct {
-	chunks  [][]flow
-	free    []int32
+	slots[flow]
 	open    int
 	waiting deadlines.Queue // flows that await an answer, by time limit
 	resting deadlines.Queue // flows between exchanges, by the time of the next
@@ -40,19 +39,34 @@ func newFlows() *flows {
 	return f
 }
 
-func (f *flows) at(i int32) *flow { return &f.chunks[i/chunkSize][i%chunkSize] }
+// chunkSize is the number of slots in one allocation.
+const chunkSize = 1024
+
+// slots is a table of slots in pieces that never move.
+type slots[T any] struct {
+	chunks [][]T
+	free   []int32
+}
+
+func (s *slots[T]) at(i int32) *T { return &s.chunks[i/chunkSize][i%chunkSize] }
+
+// take returns a free slot, with what its last user left there.
+func (s *slots[T]) take() int32 {
+	if len(s.free) == 0 {
+		first := int32(len(s.chunks) * chunkSize)
+		s.chunks = append(s.chunks, make([]T, chunkSize))
+		for i := first + chunkSize - 1; i >= first; i-- {
+			s.free = append(s.free, i)
+		}
+	}
+	i := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return i
+}
 
 // add turns a free slot into a flow.
 func (f *flows) add(intended, now time.Duration, number int64, exchanges, socket int32) int32 {
-	if len(f.free) == 0 {
-		first := int32(len(f.chunks) * chunkSize)
-		f.chunks = append(f.chunks, make([]flow, chunkSize))
-		for i := first + chunkSize - 1; i >= first; i-- {
-			f.free = append(f.free, i)
-		}
-	}
-	i := f.free[len(f.free)-1]
-	f.free = f.free[:len(f.free)-1]
+	i := f.take()
 	slot := f.at(i)
 	*slot = flow{intended: intended, begun: now, number: number, generation: slot.generation, left: exchanges, socket: socket, used: true}
 	f.open++
@@ -160,9 +174,7 @@ func (d *datagrams) answered(slot int32) {
 		return
 	}
 	d.tally.complete(f.intended, now)
-	if d.load.Kind == Probe {
-		d.tally.point(d.load.start, f.intended, now, "")
-	}
+	d.point(f.intended, now, "")
 	d.end(slot)
 }
 
@@ -174,14 +186,6 @@ func (d *datagrams) fail(slot int32, now time.Duration, cause causeNumber) {
 	f := d.flows.at(slot)
 	d.failed(f.intended, now, cause)
 	d.end(slot)
-}
-
-// failed counts a failure, perhaps of a flow that has no socket yet.
-func (d *datagrams) failed(intended, now time.Duration, cause causeNumber) {
-	d.tally.fail(now, cause)
-	if d.load.Kind == Probe {
-		d.tally.point(d.load.start, intended, now, causes[cause])
-	}
 }
 
 // end frees a flow, and its socket where no other flow uses it.

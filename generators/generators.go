@@ -24,7 +24,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ctload/ctload/generators/deadlines"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/generators/sockets"
 	"github.com/ctload/ctload/generators/threads"
 	"github.com/ctload/ctload/generators/tuples"
 )
@@ -64,6 +66,40 @@ type worker interface {
 	rouse()         // ends a wait; safe from any goroutine, also after close
 	counts() *tally // the live counters may be read meanwhile
 	close() error
+}
+
+// base is the part that all kinds of worker have.
+type base struct {
+	load      *load
+	tally     *tally
+	poll      *sockets.Poller
+	attention deadlines.Attention
+}
+
+func newBase(l *load) (base, error) {
+	poll, err := sockets.NewPoller()
+	return base{load: l, tally: newTally(), poll: poll}, err
+}
+
+func (b *base) counts() *tally { return b.tally }
+func (b *base) rouse()         { b.poll.Rouse() }
+
+// failed counts a failure, perhaps of a connection or a flow that has no socket yet.
+func (b *base) failed(intended, now time.Duration, cause causeNumber) {
+	b.tally.fail(now, cause)
+	b.point(intended, now, causes[cause])
+}
+
+// point records a sample of the probe, with the cause of its failure or "".
+func (b *base) point(intended, now time.Duration, cause Cause) {
+	t := b.tally
+	if b.load.Kind != Probe {
+		return
+	}
+	if cause == "" {
+		t.answered.Store(int64(now - intended))
+	}
+	t.probe = append(t.probe, ProbePoint{At: b.load.start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
 // now returns the time since the start of the load.

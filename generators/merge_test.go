@@ -22,9 +22,10 @@ var equalHistograms = cmp.Comparer(func(a, b *latency.Histogram) bool {
 // synthetic returns a result as a tally makes it, of n requests that began one after another.
 func synthetic(random *rand.Rand, n int, started time.Time) Result {
 	t := newTally()
+	b := base{load: &load{plan: &plan{Spec: Spec{Kind: Probe}}, start: started}, tally: t}
 	for i := range n {
 		at := time.Duration(i) * 10 * time.Millisecond
-		t.offer(at, at+time.Duration(random.IntN(int(3*time.Millisecond))), true)
+		t.offer(at+time.Duration(random.IntN(int(3*time.Millisecond))), true, at)
 		end := at + time.Duration(random.IntN(int(time.Second)))
 		switch random.IntN(3) {
 		case 0:
@@ -35,7 +36,7 @@ func synthetic(random *rand.Rand, n int, started time.Time) Result {
 			t.complete(at, end)
 			t.statuses[200+random.IntN(2)]++
 		}
-		t.point(started, at, end, "")
+		b.point(at, end, "")
 	}
 	r := t.result()
 	r.Kind, r.Unit, r.Target, r.Started = HTTP, "requests", "10.0.0.1", started

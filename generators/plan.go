@@ -62,6 +62,16 @@ func (p *plan) allocate() error {
 	return errors.Join(p.checkTuples(), p.checkInFlight())
 }
 
+// ends orders the sources and the targets of the tuples separately.
+func (p *plan) ends() (sources, targets *tuples.Allocator, err error) {
+	s := p.space
+	sources, err = tuples.NewAllocator(tuples.Space{Sources: s.Sources, SourcePorts: s.SourcePorts}, p.Seed)
+	if err == nil {
+		targets, err = tuples.NewAllocator(tuples.Space{Targets: s.Targets, TargetPorts: s.TargetPorts}, p.Seed)
+	}
+	return sources, targets, err
+}
+
 // Tuples returns the number of different tuples of a load. It returns 0 where the kernel chooses
 // the source ports and for an invalid spec.
 func (s Spec) Tuples() int64 {

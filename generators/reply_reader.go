@@ -113,23 +113,17 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 		if r.load.Close == CloseFIN && r.load.Kind == Handshake {
 			// The peer's FIN completes the handshake.
 			r.finish(a, isn+1)
-		} else if waited, ok := r.load.awaiting.settle(number, now); ok {
-			r.complete(now, waited)
+		} else if r.complete(number, now) {
 			r.finish(a, isn+1)
 		}
 	case packets.Replying:
-		if r.load.Kind != ICMP || a.Sequence != uint32(uint16(number)) {
-			return
-		}
-		if waited, ok := r.load.awaiting.settle(number, now); ok {
-			r.complete(now, waited)
+		if r.load.Kind == ICMP && a.Sequence == uint32(uint16(number)) {
+			r.complete(number, now)
 		}
 	case packets.Segment:
 		if a.Flags&packets.FIN != 0 && r.load.Kind == Handshake && r.load.Close == CloseFIN {
 			r.acknowledge(a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
-			if waited, ok := r.load.awaiting.settle(number, now); ok {
-				r.complete(now, waited)
-			}
+			r.complete(number, now)
 		}
 	case packets.Resetting, packets.Refusing:
 		r.fail(number, now, causeRefused)
@@ -138,11 +132,16 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 	}
 }
 
-func (r *replyReader) complete(now, waited time.Duration) {
-	r.worker.tally.complete(now-waited, now)
-	if r.load.Kind != ICMP {
-		r.worker.tally.connect.Record(waited)
+// complete counts a packet as answered, unless its fate was known already.
+func (r *replyReader) complete(number int64, now time.Duration) bool {
+	waited, ok := r.load.awaiting.settle(number, now)
+	if ok {
+		r.worker.tally.complete(now-waited, now)
+		if r.load.Kind != ICMP {
+			r.worker.tally.connect.Record(waited)
+		}
 	}
+	return ok
 }
 
 func (r *replyReader) fail(number int64, now time.Duration, cause causeNumber) {

@@ -2,6 +2,7 @@ package generators
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -322,9 +323,7 @@ func addCounts[K comparable](a, b map[K]int64) map[K]int64 {
 		return nil
 	}
 	sum := make(map[K]int64, len(a)+len(b))
-	for k, n := range a {
-		sum[k] += n
-	}
+	maps.Copy(sum, a)
 	for k, n := range b {
 		sum[k] += n
 	}

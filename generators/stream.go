@@ -21,22 +21,18 @@ import (
 // announces the peer's FIN saves the read that would find it. Short connections reuse the sockets
 // of earlier ones (see [stream.keep]).
 type stream struct {
-	load  *load
-	tally *tally
-	poll  *sockets.Poller
+	base
 
-	chunks    [][]conn // the slots, in pieces that never move
+	slots     slots[conn]
 	responses [][]response
-	free      []int32
 	// open counts connections with something to do, or whose peer has to close.
-	open      int
-	held      int             // those of open that are held
-	idle      []handle        // kept-alive connections without a request
-	reusable  []int32         // slots of sockets that can be connected again
-	reuses    bool            // the load may connect sockets again
-	waiting   deadlines.Queue // open connections under the time limit
-	timers    timers          // the next actions of held connections
-	attention deadlines.Attention
+	open     int
+	held     int             // those of open that are held
+	idle     []handle        // kept-alive connections without a request
+	reusable []int32         // slots of sockets that can be connected again
+	reuses   bool            // the load may connect sockets again
+	waiting  deadlines.Queue // open connections under the time limit
+	timers   timers          // the next actions of held connections
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
@@ -50,14 +46,12 @@ type stream struct {
 }
 
 func newStream(l *load, number int) (*stream, error) {
-	poll, err := sockets.NewPoller()
+	base, err := newBase(l)
 	if err != nil {
 		return nil, err
 	}
 	s := &stream{
-		load:    l,
-		tally:   newTally(),
-		poll:    poll,
+		base:    base,
 		buffer:  make([]byte, 64<<10),
 		request: l.requestBytes(),
 		reuses:  l.reusesSockets(),
@@ -67,12 +61,12 @@ func newStream(l *load, number int) (*stream, error) {
 	s.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
 	if l.AtOnce > 1 {
 		if s.burst, err = newBurst(l); err != nil {
-			return nil, errors.Join(err, poll.Close())
+			return nil, errors.Join(err, s.poll.Close())
 		}
 	}
 	if l.Close == CloseAbandon {
 		if err := canVanish(l.space.Targets.At(0)); err != nil {
-			return nil, fmt.Errorf("%w, and closing the poller: %w", err, poll.Close())
+			return nil, fmt.Errorf("%w, and closing the poller: %w", err, s.poll.Close())
 		}
 	}
 	return s, nil
@@ -90,9 +84,6 @@ func canVanish(target netip.Addr) error {
 	}
 	return nil
 }
-
-func (s *stream) counts() *tally { return s.tally }
-func (s *stream) rouse()         { s.poll.Rouse() }
 
 func (s *stream) close() error {
 	if s.burst != nil {
@@ -123,7 +114,7 @@ func (s *stream) work() error {
 		if err != nil {
 			return err
 		}
-		s.attention.Looked(wait, s.poll.All(events))
+		s.attention.Looked(wait, s.poll.All())
 		for i := range events {
 			s.handle(&events[i])
 		}
@@ -171,7 +162,7 @@ func (s *stream) begin(now time.Duration) time.Duration {
 			s.beginTogether(number, s.intended[0])
 			continue
 		}
-		s.tally.offer(s.intended[0], now, s.load.openLoop())
+		s.tally.offer(now, s.load.openLoop(), s.intended[0])
 		if !s.again(s.intended[0], now) {
 			s.connect(number, s.intended[0], now)
 		}
@@ -232,29 +223,18 @@ type handle struct {
 	generation uint32
 }
 
-// chunkSize is the number of slots in one allocation.
-const chunkSize = 1024
-
 // slot returns connection i.
-func (s *stream) slot(i int32) *conn { return &s.chunks[i/chunkSize][i%chunkSize] }
+func (s *stream) slot(i int32) *conn { return s.slots.at(i) }
 
 // response returns the response that connection i reads (http).
 func (s *stream) response(i int32) *response { return &s.responses[i/chunkSize][i%chunkSize] }
 
 // take gives the connection of a socket a free slot.
 func (s *stream) take(fd int32) int32 {
-	if len(s.free) == 0 {
-		first := int32(len(s.chunks) * chunkSize)
-		s.chunks = append(s.chunks, make([]conn, chunkSize))
-		if s.load.Kind == HTTP {
-			s.responses = append(s.responses, make([]response, chunkSize))
-		}
-		for i := first + chunkSize - 1; i >= first; i-- {
-			s.free = append(s.free, i)
-		}
+	i := s.slots.take()
+	if s.load.Kind == HTTP && len(s.responses) < len(s.slots.chunks) {
+		s.responses = append(s.responses, make([]response, chunkSize))
 	}
-	i := s.free[len(s.free)-1]
-	s.free = s.free[:len(s.free)-1]
 	c := s.slot(i)
 	*c = conn{fd: fd, generation: c.generation, requests: int32(s.load.KeepAlive)}
 	return i
@@ -265,7 +245,7 @@ func (s *stream) drop(i int32) {
 	c := s.slot(i)
 	c.state = connFree
 	c.generation++ // marks pending events and timers of this connection as stale
-	s.free = append(s.free, i)
+	s.slots.free = append(s.slots.free, i)
 }
 
 // find returns the connection that a handle names, or nil when it has ended.

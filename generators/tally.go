@@ -49,22 +49,8 @@ func (t *tally) second(now time.Duration) *Second {
 	return &t.seconds[i]
 }
 
-// offer counts one that began at now, and for a paced one its lateness.
-func (t *tally) offer(intended, now time.Duration, paced bool) {
-	t.offered.Add(1)
-	t.second(now).Offered++
-	t.first = now
-	if !paced {
-		return
-	}
-	t.lateness.Record(now - intended)
-	if now-intended > pacing.LateAfter {
-		t.late++
-	}
-}
-
-// offerAll counts a batch that began at now.
-func (t *tally) offerAll(intended []time.Duration, now time.Duration, paced bool) {
+// offer counts those that began at now, and for paced ones their lateness.
+func (t *tally) offer(now time.Duration, paced bool, intended ...time.Duration) {
 	t.offered.Add(int64(len(intended)))
 	t.second(now).Offered += int64(len(intended))
 	t.first = now
@@ -92,26 +78,11 @@ func (t *tally) complete(intended, now time.Duration) {
 	t.last = now
 }
 
-// accept counts one that completed when the kernel had taken it. It has no latency.
-func (t *tally) accept(now time.Duration) {
-	t.completed.Add(1)
-	t.second(now).Completed++
-	t.last = now
-}
-
-// acceptAll counts n that completed when the kernel had taken them.
-func (t *tally) acceptAll(n int64, now time.Duration) {
+// accept counts n that completed when the kernel had taken them. They have no latency.
+func (t *tally) accept(n int64, now time.Duration) {
 	t.completed.Add(n)
 	t.second(now).Completed += n
 	t.last = now
-}
-
-// point records a sample of a probe, with the cause of its failure or "".
-func (t *tally) point(start time.Time, intended, now time.Duration, cause Cause) {
-	if cause == "" {
-		t.answered.Store(int64(now - intended))
-	}
-	t.probe = append(t.probe, ProbePoint{At: start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
 // fail counts one that failed at now.

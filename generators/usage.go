@@ -87,26 +87,24 @@ func startWatch(needed uint64) (*watch, error) {
 		return nil, err
 	}
 	w := &watch{descriptors: limit, conntrack: -1, peak: -1}
-	if err := w.open(); err != nil {
+	if err = w.open(); err == nil {
+		w.before, err = w.counters()
+	}
+	if err == nil {
+		err = w.sample()
+	}
+	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	if w.before, err = w.counters(); err != nil {
-		return nil, errors.Join(err, w.close())
-	}
-	if w.count != nil {
-		if err := w.sample(); err != nil {
-			return nil, errors.Join(err, w.close())
-		}
-		w.conntrack = w.peak
-	}
+	w.conntrack = w.peak
 	return w, nil
 }
 
 func (w *watch) open() (err error) {
-	if w.snmp, err = os.Open("/proc/thread-self/net/snmp"); err != nil {
-		return fmt.Errorf("opening the own network counters: %w", err)
+	if w.snmp, err = os.Open("/proc/thread-self/net/snmp"); err == nil {
+		w.netstat, err = os.Open("/proc/thread-self/net/netstat")
 	}
-	if w.netstat, err = os.Open("/proc/thread-self/net/netstat"); err != nil {
+	if err != nil {
 		return fmt.Errorf("opening the own network counters: %w", err)
 	}
 	w.count, err = os.Open(conntrackCountFile)

@@ -85,35 +85,22 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 }
 
 // Max returns the longest duration, to the histogram's precision; 0 when empty.
-func (h *Histogram) Max() time.Duration {
-	if h.Count() == 0 {
-		return 0
-	}
-	return time.Duration(h.counts.Max())
-}
+func (h *Histogram) Max() time.Duration { return figure(h, (*hdr.Histogram).Max) }
 
 // Min returns the shortest duration, to the histogram's precision; 0 when empty.
-func (h *Histogram) Min() time.Duration {
-	if h.Count() == 0 {
-		return 0
-	}
-	return time.Duration(h.counts.Min())
-}
+func (h *Histogram) Min() time.Duration { return figure(h, (*hdr.Histogram).Min) }
 
 // Mean returns the average duration, to the histogram's precision; 0 when empty.
-func (h *Histogram) Mean() time.Duration {
-	if h.Count() == 0 {
-		return 0
-	}
-	return time.Duration(h.counts.Mean())
-}
+func (h *Histogram) Mean() time.Duration { return figure(h, (*hdr.Histogram).Mean) }
 
 // StdDev returns the standard deviation; 0 when empty.
-func (h *Histogram) StdDev() time.Duration {
+func (h *Histogram) StdDev() time.Duration { return figure(h, (*hdr.Histogram).StdDev) }
+
+func figure[N int64 | float64](h *Histogram, of func(*hdr.Histogram) N) time.Duration {
 	if h.Count() == 0 {
 		return 0
 	}
-	return time.Duration(h.counts.StdDev())
+	return time.Duration(of(h.counts))
 }
 
 // CountAbove returns how many durations are longer than d, to the histogram's precision.

@@ -211,9 +211,7 @@ func (p *Pacer) Take(now time.Duration, intended []time.Duration) (first int64, 
 	room := int64(len(intended))
 	if p.limits.Count > 0 {
 		room = min(room, p.limits.Count-p.taken)
-	}
-	if p.limits.Count > 0 && p.taken >= p.limits.Count {
-		p.over = true
+		p.over = p.over || p.taken >= p.limits.Count
 	}
 	if p.schedule == nil {
 		if p.limits.Duration > 0 && now >= p.limits.Duration {

@@ -15,13 +15,10 @@ import (
 // datagramServer is a worker of a udp responder. It answers in batches, each datagram from the
 // address that it came to.
 type datagramServer struct {
-	spec    *Spec
-	live    liveCounters
-	poll    *sockets.Poller
+	base
 	sockets []int32
 	batch   *sockets.Batch
 	delayed []delayedDatagram // answers of a slow responder, the oldest first
-	start   time.Time
 }
 
 // delayedDatagram is an answer that waits for its time.
@@ -48,7 +45,9 @@ func newDatagramServer(spec *Spec, addresses []netip.Addr, first bool) (*datagra
 	if err != nil {
 		return nil, err
 	}
-	s := &datagramServer{spec: spec, poll: poll, start: time.Now(), batch: sockets.NewBatch(16, largestDatagram, datagramControl)}
+	s := &datagramServer{
+		base: base{spec: spec, poll: poll, start: time.Now()}, batch: sockets.NewBatch(16, largestDatagram, datagramControl),
+	}
 	if s.sockets, err = listeners(spec, addresses, first); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -76,10 +75,6 @@ func askDestination(fd int32) unix.Errno {
 	return sockets.SetOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
-func (s *datagramServer) counts() *liveCounters { return &s.live }
-func (s *datagramServer) rouse()                { s.poll.Rouse() }
-func (s *datagramServer) now() time.Duration    { return time.Since(s.start) }
-
 func (s *datagramServer) close() error {
 	for _, fd := range s.sockets {
 		sockets.Close(fd)
@@ -100,10 +95,6 @@ func (s *datagramServer) serve() error {
 		}
 		s.live.stall()
 		for _, e := range events {
-			if e.Fd == sockets.WakeSlot {
-				s.poll.Roused()
-				continue
-			}
 			s.read(s.sockets[e.Fd])
 		}
 	}

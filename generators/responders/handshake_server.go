@@ -15,8 +15,7 @@ import (
 // without an owner with a SYN-ACK, acknowledges data and answers a FIN with its own FIN. Each
 // answer derives from its segment alone, so that connections need no memory.
 type handshakeServer struct {
-	live   liveCounters
-	poll   *sockets.Poller
+	base
 	fd     int32
 	space  *tuples.Allocator
 	in     *sockets.Batch
@@ -51,7 +50,7 @@ func newHandshakeServer(spec *Spec, number int, group *int32) (*handshakeServer,
 	}
 	six := !set.Is4()
 	s := &handshakeServer{
-		poll: poll, fd: -1, space: space, in: sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
+		base: base{poll: poll}, fd: -1, space: space, in: sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
 		accept: packets.NewTCP(packets.Link{}, six, packets.SYN|packets.ACK, nil),
 		ack:    packets.NewTCP(packets.Link{}, six, packets.ACK, nil),
 		finish: packets.NewTCP(packets.Link{}, six, packets.FIN|packets.ACK, nil),
@@ -74,9 +73,6 @@ func newHandshakeServer(spec *Spec, number int, group *int32) (*handshakeServer,
 	return s, nil
 }
 
-func (s *handshakeServer) counts() *liveCounters { return &s.live }
-func (s *handshakeServer) rouse()                { s.poll.Rouse() }
-
 func (s *handshakeServer) close() error {
 	if s.fd >= 0 {
 		sockets.Close(s.fd)
@@ -95,11 +91,7 @@ func (s *handshakeServer) serve() error {
 			return err
 		}
 		s.live.stall()
-		for _, e := range events {
-			if e.Fd == sockets.WakeSlot {
-				s.poll.Roused()
-				continue
-			}
+		for range events {
 			s.read()
 		}
 	}

@@ -1,6 +1,7 @@
 package responders
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -33,14 +34,14 @@ func openListener(network Network, at netip.AddrPort, backlog int, shared bool) 
 		errno = sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	if shared {
-		errno = cmpErrno(errno, sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+		errno = cmp.Or(errno, sockets.SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	}
 	if at.Addr() == netip.IPv6Unspecified() {
-		errno = cmpErrno(errno, sockets.SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0))
+		errno = cmp.Or(errno, sockets.SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0))
 	}
 	var local sockets.Address
 	local.Set(at)
-	errno = cmpErrno(errno, sockets.Bind(fd, &local))
+	errno = cmp.Or(errno, sockets.Bind(fd, &local))
 	if errno == 0 && network == TCP {
 		_, _, errno = unix.RawSyscall(unix.SYS_LISTEN, uintptr(fd), uintptr(backlog), 0)
 	}
@@ -49,14 +50,6 @@ func openListener(network Network, at netip.AddrPort, backlog int, shared bool) 
 		return -1, fmt.Errorf("listening on %s: %w", at, errno)
 	}
 	return fd, nil
-}
-
-// cmpErrno returns the first of two errnos that is an error.
-func cmpErrno(a, b unix.Errno) unix.Errno {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 // localPort returns the port to which a socket is bound.

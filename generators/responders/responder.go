@@ -3,6 +3,7 @@
 package responders
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,6 +141,18 @@ type liveCounters struct {
 	stalled  atomic.Bool
 }
 
+// base is the part that all kinds of worker have.
+type base struct {
+	spec  *Spec
+	live  liveCounters
+	poll  *sockets.Poller
+	start time.Time
+}
+
+func (b *base) counts() *liveCounters { return &b.live }
+func (b *base) rouse()                { b.poll.Rouse() }
+func (b *base) now() time.Duration    { return time.Since(b.start) }
+
 // Listen starts a responder. It returns when all ports are open; the responder works until Close,
 // or until ctx ends. Each of its threads has its own sockets on every port (SO_REUSEPORT), so that
 // the threads share nothing.
@@ -167,15 +180,9 @@ func Listen(ctx context.Context, spec Spec) (*Responder, error) {
 }
 
 func (s *Spec) defaults() error {
-	if s.Network == "" {
-		s.Network = TCP
-	}
-	if s.Workers == 0 {
-		s.Workers = runtime.NumCPU()
-	}
-	if s.Backlog == 0 {
-		s.Backlog = DefaultBacklog
-	}
+	s.Network = cmp.Or(s.Network, TCP)
+	s.Workers = cmp.Or(s.Workers, runtime.NumCPU())
+	s.Backlog = cmp.Or(s.Backlog, DefaultBacklog)
 	tcp := s.Network == TCP
 	switch {
 	case s.Network != TCP && s.Network != UDP:
@@ -227,8 +234,8 @@ func (s *Spec) addresses() ([]netip.Addr, error) {
 		return nil, fmt.Errorf("at most %d addresses to listen on, not %d", mostAddresses, set.Len())
 	}
 	var list []netip.Addr
-	for a := range set.All(mostAddresses) {
-		list = append(list, a)
+	for i := range set.Len() {
+		list = append(list, set.At(i))
 	}
 	return list, nil
 }

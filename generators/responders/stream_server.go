@@ -16,16 +16,13 @@ import (
 // streamServer is a worker of a tcp responder: one thread, one epoll instance, its own listeners. A
 // connection's descriptor identifies it.
 type streamServer struct {
-	spec      *Spec
-	live      liveCounters
-	poll      *sockets.Poller
+	base
 	listeners []int32
 	peers     []peer
 	idle      deadlines.Queue
 	slow      deadlines.Queue
 	unsent    map[int32][]byte // the part of an answer that did not fit into the socket
 	partial   map[int32][]byte // part of a request, or requests that wait for an earlier answer
-	start     time.Time
 	attention deadlines.Attention
 	eager     sockets.Eagerness
 	buffer    []byte
@@ -57,11 +54,9 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 		return nil, err
 	}
 	s := &streamServer{
-		spec:    spec,
-		poll:    poll,
+		base:    base{spec: spec, poll: poll, start: time.Now()},
 		unsent:  make(map[int32][]byte),
 		partial: make(map[int32][]byte),
-		start:   time.Now(),
 		buffer:  make([]byte, 64<<10),
 		once:    answerBytes(spec.Body, false),
 		kept:    answerBytes(spec.Body, true),
@@ -85,9 +80,6 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 // listenerSlot is the poller's slot of the first listener. The other listeners follow below it.
 const listenerSlot = sockets.WakeSlot - 1
 
-func (s *streamServer) counts() *liveCounters { return &s.live }
-func (s *streamServer) rouse()                { s.poll.Rouse() }
-
 // close implements server.
 func (s *streamServer) close() error {
 	for fd := range s.peers {
@@ -100,8 +92,6 @@ func (s *streamServer) close() error {
 	}
 	return s.poll.Close()
 }
-
-func (s *streamServer) now() time.Duration { return time.Since(s.start) }
 
 // serve implements server.
 func (s *streamServer) serve() error {
@@ -118,7 +108,7 @@ func (s *streamServer) serve() error {
 		if err != nil {
 			return err
 		}
-		s.attention.Looked(wait, s.poll.All(events))
+		s.attention.Looked(wait, s.poll.All())
 		s.live.stall()
 		for i := range events {
 			s.handle(&events[i])
@@ -168,8 +158,6 @@ func (s *streamServer) expire(now, limit time.Duration) {
 
 func (s *streamServer) handle(e *unix.EpollEvent) {
 	switch {
-	case e.Fd == sockets.WakeSlot:
-		s.poll.Roused()
 	case e.Fd <= listenerSlot:
 		s.accept(s.listeners[listenerSlot-e.Fd])
 	case s.peers[e.Fd].state == peerFree || s.peers[e.Fd].generation != uint32(e.Pad):

@@ -93,7 +93,7 @@ type packetSender struct {
 }
 
 func newPacketSender(index int) (*packetSender, error) {
-	fd, err := packetSocket(index, 0)
+	fd, err := packetSocket(index)
 	if err != nil {
 		return nil, err
 	}
@@ -139,21 +139,27 @@ func (p *packetSender) send(n int, lost func(i int, errno unix.Errno)) {
 	}
 }
 
-// packetSocket opens a packet socket on an interface. With a protocol of 0 it only sends.
-func packetSocket(index int, protocol uint16) (int32, error) {
+// packetSocket opens a packet socket that only sends on an interface.
+func packetSocket(index int) (int32, error) {
 	fd, errno := Open(unix.AF_PACKET, unix.SOCK_RAW, 0)
 	if errno != 0 {
 		return -1, fmt.Errorf("opening a packet socket (needs CAP_NET_RAW in the network namespace): %w", errno)
 	}
-	address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
-	if err := unix.Bind(int(fd), &address); err != nil {
+	if err := bindPackets(fd, index, 0); err != nil {
 		Close(fd)
-		return -1, fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
+		return -1, err
 	}
 	return fd, nil
 }
 
-func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
+// bindPackets binds a packet socket to an interface. With a protocol of 0 it receives nothing.
+func bindPackets(fd int32, index int, protocol uint16) error {
+	address := unix.SockaddrLinklayer{Protocol: protocol<<8 | protocol>>8, Ifindex: index} // network order
+	if err := unix.Bind(int(fd), &address); err != nil {
+		return fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
+	}
+	return nil
+}
 
 // Enlarge sets a buffer to size bytes, past the host's limit where the process may, else up to it.
 func Enlarge(fd int32, force, plain int, size int32) {
@@ -168,7 +174,7 @@ const receiveQueue = 16 << 20
 // ListenPackets opens a packet socket that receives ICMP and the TCP segments with any of flags. It
 // needs CAP_NET_RAW in the network namespace.
 func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
-	fd, err := packetSocket(index, 0)
+	fd, err := packetSocket(index)
 	if err != nil {
 		return -1, err
 	}
@@ -179,10 +185,7 @@ func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 	}
 	// The filter comes before the protocol. Otherwise unrelated frames would get in between.
 	if err = filterSegments(fd, six, flags); err == nil {
-		address := unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}
-		if err = unix.Bind(int(fd), &address); err != nil {
-			err = fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
-		}
+		err = bindPackets(fd, index, protocol)
 	}
 	if err != nil {
 		Close(fd)
@@ -253,10 +256,7 @@ func ShareAmong(fd int32, number int, group *int32) error {
 // DroppedFrames returns how many frames found the receive queue full since the last call.
 func DroppedFrames(fd int32) int64 {
 	var stats unix.TpacketStats
-	size := uint32(unsafe.Sizeof(stats))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS,
-		uintptr(unsafe.Pointer(&stats)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
+	if _, errno := getOption(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS, unsafe.Pointer(&stats), unsafe.Sizeof(stats)); errno != 0 {
 		return 0
 	}
 	return int64(stats.Drops)

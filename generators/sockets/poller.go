@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -16,13 +17,14 @@ type Poller struct {
 	fd     int
 	wake   int // an eventfd that ends a wait from outside
 	events []unix.EpollEvent
+	full   bool // the last Wait filled events
 
 	// mu guards wake against a close while a cancelled context writes to it.
 	mu     sync.Mutex
 	closed bool
 }
 
-// WakeSlot is the slot of the poller's own eventfd.
+// WakeSlot is the slot of the poller's own eventfd, whose events Wait keeps to itself.
 const WakeSlot = -1
 
 // NewPoller opens an epoll instance that watches only its own eventfd.
@@ -56,17 +58,30 @@ func (p *Poller) Wait(timeout time.Duration) ([]unix.EpollEvent, error) {
 	if errno == 0 && n == 0 && timeout != 0 {
 		n, errno = p.block(timeout)
 	}
+	p.full = errno == 0 && int(n) == len(p.events)
 	switch errno {
 	case 0:
-		return p.events[:n], nil
+		return p.roused(p.events[:n]), nil
 	case unix.EINTR:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("waiting for events: %w", errno)
 }
 
+// roused consumes and leaves out the event of a rouse.
+func (p *Poller) roused(events []unix.EpollEvent) []unix.EpollEvent {
+	for i := range events {
+		if events[i].Fd == WakeSlot {
+			var count [8]byte
+			_, _ = unix.Read(p.wake, count[:])
+			return slices.Delete(events, i, i+1)
+		}
+	}
+	return events
+}
+
 // All reports whether Wait returned all pending events.
-func (p *Poller) All(events []unix.EpollEvent) bool { return len(events) < len(p.events) }
+func (p *Poller) All() bool { return !p.full }
 
 // block waits with nanosecond precision where the kernel can (epoll_pwait2, Linux 5.11). Older
 // kernels wait in milliseconds, rounded down, so that rounding never makes a send late.
@@ -100,12 +115,6 @@ func (p *Poller) Rouse() {
 	one := [8]byte{7: 1}
 	// The write fails only when the counter is full, and then the wait ends anyway.
 	_, _ = unix.Write(p.wake, one[:])
-}
-
-// Roused consumes the event of a rouse.
-func (p *Poller) Roused() {
-	var count [8]byte
-	_, _ = unix.Read(p.wake, count[:]) // EAGAIN when another event took it
 }
 
 // Close frees the instance.

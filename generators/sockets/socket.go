@@ -90,18 +90,26 @@ func Receive(fd int32, buffer []byte) (int, unix.Errno) {
 
 // SetOption sets an integer option of a socket.
 func SetOption(fd int32, level, option int, value int32) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
-		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	return setOption(fd, level, option, unsafe.Pointer(&value), unsafe.Sizeof(value))
+}
+
+func setOption(fd int32, level, option int, value unsafe.Pointer, size uintptr) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(value), size, 0)
 	return errno
+}
+
+// getOption reads an option of at most size bytes and returns how many the kernel has of it.
+func getOption(fd int32, level, option int, value unsafe.Pointer, size uintptr) (uintptr, unix.Errno) {
+	length := uint32(size)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(value), uintptr(unsafe.Pointer(&length)), 0)
+	return uintptr(length), errno
 }
 
 // PendingError takes the pending error of a socket.
 func PendingError(fd int32) unix.Errno {
 	var value int32
-	size := uint32(unsafe.Sizeof(value))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ERROR,
-		uintptr(unsafe.Pointer(&value)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
+	if _, errno := getOption(fd, unix.SOL_SOCKET, unix.SO_ERROR, unsafe.Pointer(&value), unsafe.Sizeof(value)); errno != 0 {
 		return errno
 	}
 	return unix.Errno(value)
@@ -116,9 +124,7 @@ func Close(fd int32) {
 // ResetOnClose makes close send RST instead of FIN (SO_LINGER with a time of zero).
 func ResetOnClose(fd int32) unix.Errno {
 	linger := unix.Linger{Onoff: 1}
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
-		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
-	return errno
+	return setOption(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&linger), unsafe.Sizeof(linger))
 }
 
 // VanishOnClose makes close send nothing: the kernel removes a socket in repair mode without a
@@ -138,10 +144,8 @@ func Disconnect(fd int32) unix.Errno {
 // returns zeros where the kernel does not report them.
 func TCPInfo(fd int32) (state, options uint8) {
 	var info [6]uint8 // state, congestion state, retransmits, probes, backoff, options
-	size := uint32(len(info))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 || size < uint32(len(info)) {
+	size, errno := getOption(fd, unix.IPPROTO_TCP, unix.TCP_INFO, unsafe.Pointer(&info), unsafe.Sizeof(info))
+	if errno != 0 || size < unsafe.Sizeof(info) {
 		return 0, 0
 	}
 	return info[0], info[5]

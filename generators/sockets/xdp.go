@@ -81,9 +81,9 @@ func newXDPSender(index, queue int) (_ *xdpSender, err error) {
 func (e *xdpSender) openRings() error {
 	registration := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&e.memory[0]))), Len: uint64(len(e.memory)), Size: xdpChunk}
 	// Older kernels take the registration only without its last fields.
-	errno := setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), unsafe.Sizeof(registration))
+	errno := setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), unsafe.Sizeof(registration))
 	if errno == unix.EINVAL {
-		errno = setStruct(e.fd, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), 24)
+		errno = setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), 24)
 	}
 	for _, option := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_TX_RING} {
 		if errno == 0 {
@@ -94,9 +94,8 @@ func (e *xdpSender) openRings() error {
 		return fmt.Errorf("setting up the rings of an AF_XDP socket: %w", errno)
 	}
 	var offsets unix.XDPMmapOffsets
-	size := uint32(unsafe.Sizeof(offsets))
-	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(e.fd), unix.SOL_XDP, unix.XDP_MMAP_OFFSETS,
-		uintptr(unsafe.Pointer(&offsets)), uintptr(unsafe.Pointer(&size)), 0); errno != 0 || uintptr(size) != unsafe.Sizeof(offsets) {
+	size, errno := getOption(e.fd, unix.SOL_XDP, unix.XDP_MMAP_OFFSETS, unsafe.Pointer(&offsets), unsafe.Sizeof(offsets))
+	if errno != 0 || size != unsafe.Sizeof(offsets) {
 		return fmt.Errorf("asking for the rings of an AF_XDP socket: %w", errno)
 	}
 	var err error
@@ -119,11 +118,6 @@ func mapRing[T any](e *xdpSender, offset int64, at unix.XDPRingOffset) (ring[T],
 		consumer: (*atomic.Uint32)(unsafe.Pointer(&data[at.Consumer])),
 		entries:  unsafe.Slice((*T)(unsafe.Pointer(&data[at.Desc])), xdpFrames),
 	}, nil
-}
-
-func setStruct(fd int32, option int, value unsafe.Pointer, size uintptr) unix.Errno {
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, uintptr(option), uintptr(value), size, 0)
-	return errno
 }
 
 func (e *xdpSender) close() error {

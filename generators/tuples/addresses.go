@@ -127,12 +127,10 @@ func (a Addresses) Is4() bool { return len(a.ranges) > 0 && a.ranges[0].first.Is
 
 // At returns address i of the set, 0 <= i < Len. It panics beyond.
 func (a Addresses) At(i uint64) netip.Addr {
-	for _, r := range a.ranges {
-		if i < r.start+r.count {
-			return add(r.first, i-r.start)
-		}
+	if i >= a.count {
+		panic(fmt.Sprintf("address %d of %d", i, a.count))
 	}
-	panic(fmt.Sprintf("address %d of %d", i, a.count))
+	return a.pick(i)
 }
 
 // pick returns address i, or the zero address when the set is empty: a dimension left to the
@@ -147,17 +145,6 @@ func (a *Addresses) pick(i uint64) netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-// All yields the addresses in order, at most limit of them.
-func (a Addresses) All(limit uint64) func(yield func(netip.Addr) bool) {
-	return func(yield func(netip.Addr) bool) {
-		for i := range min(limit, a.count) {
-			if !yield(a.At(i)) {
-				return
-			}
-		}
-	}
 }
 
 // add returns the address n after a. The caller ensures that the addition does not wrap.

@@ -66,20 +66,15 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 		// The constant is arbitrary. It separates this use of a seed from others.
 		random := rand.New(rand.NewPCG(seed, 0x6374_6c6f_6164))
 		a.offset = random.Uint64N(a.size)
-		for a.stride = 1 + random.Uint64N(a.size-1); gcd(a.stride, a.size) != 1; {
-			a.stride = 1 + random.Uint64N(a.size-1)
-		}
 		size := new(big.Int).SetUint64(a.size)
-		a.inverse = new(big.Int).ModInverse(new(big.Int).SetUint64(a.stride), size).Uint64()
+		var inverse *big.Int // nil where the stride has none, because it is not coprime to the size
+		for inverse == nil {
+			a.stride = 1 + random.Uint64N(a.size-1)
+			inverse = new(big.Int).ModInverse(new(big.Int).SetUint64(a.stride), size)
+		}
+		a.inverse = inverse.Uint64()
 	}
 	return a, nil
-}
-
-func gcd(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // Len returns the number of tuples in the space.
@@ -178,33 +173,22 @@ func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 
 // the kernel matches anything.
 func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
 	var position [4]uint64
-	for i, set := range []Addresses{a.space.Sources, a.space.Targets} {
-		address := tuple.Source.Addr()
-		if i == 1 {
-			address = tuple.Target.Addr()
+	for i, end := range [2]struct {
+		set   *Addresses
+		ports map[uint16]uint64
+		netip.AddrPort
+	}{{&a.space.Sources, a.sourcePorts, tuple.Source}, {&a.space.Targets, a.targetPorts, tuple.Target}} {
+		var ok bool
+		if end.set.Len() > 0 {
+			if position[2*i], ok = end.set.Index(end.Addr()); !ok {
+				return 0, false
+			}
 		}
-		if set.Len() == 0 {
-			continue
+		if len(end.ports) > 0 {
+			if position[2*i+1], ok = end.ports[end.Port()]; !ok {
+				return 0, false
+			}
 		}
-		at, ok := set.Index(address)
-		if !ok {
-			return 0, false
-		}
-		position[2*i] = at
-	}
-	for i, ports := range []map[uint16]uint64{a.sourcePorts, a.targetPorts} {
-		port := tuple.Source.Port()
-		if i == 1 {
-			port = tuple.Target.Port()
-		}
-		if len(ports) == 0 {
-			continue
-		}
-		at, ok := ports[port]
-		if !ok {
-			return 0, false
-		}
-		position[2*i+1] = at
 	}
 	return a.Index(position[0], position[1], position[2], position[3]), true
 }
