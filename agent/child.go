@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // ChildRole is the name under which this program runs as the agent of a namespace.
@@ -68,22 +68,25 @@ func (c *Child) Close() error {
 // RunChild answers calls in the process that [StartChild] started, until its stream ends.
 func RunChild() int {
 	stream := os.NewFile(childFD, "agent stream")
-	// A responder asks for a deep backlog, which each network namespace limits.
-	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
-		logf("raise somaxconn: %v", err)
-		return 1
+	err := raiseLimits()
+	if err == nil {
+		err = serve(context.Background(), stream, new(children), tuning.Kernel{}, false)
 	}
-	// A generator needs a descriptor for each open connection.
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
-		limit.Cur = limit.Max
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	}
-	if err := serve(context.Background(), stream, new(children), tuning.Kernel{}, false); err != nil {
+	if err != nil {
 		logf("%v", err)
 		return 1
 	}
 	return 0
+}
+
+// raiseLimits raises the limits of what a load needs: a responder asks for a deep backlog, which each
+// network namespace limits, and every open connection needs a descriptor.
+func raiseLimits() error {
+	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
+		return fmt.Errorf("raise somaxconn: %w", err)
+	}
+	_, err := sockets.RaiseDescriptors(sockets.PlentyDescriptors)
+	return err
 }
 
 func socketPair() (ours, theirs *os.File, err error) {
@@ -128,12 +131,15 @@ func (c *Child) until(paused bool) error {
 
 // Paused reports whether the agent's process is stopped.
 func (c *Child) Paused() (bool, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid()) + "/stat")
+	process, err := procfs.NewProc(c.Pid())
+	var stat procfs.ProcStat
+	if err == nil {
+		stat, err = process.Stat()
+	}
 	if err != nil {
 		return false, fmt.Errorf("ask for the state of the agent of %s: %w", c.node, err)
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name in brackets may hold any text
-	return strings.HasPrefix(rest, "T"), nil
+	return stat.State == "T", nil
 }
 
 func (c *Child) signal(signal syscall.Signal) error {

@@ -28,11 +28,8 @@ type children struct {
 	running map[int]bool // by process id
 }
 
-// start starts a command.
-func (c *children) start(cmd *exec.Cmd) error { return c.startBy(cmd, cmd.Start) }
-
-// startBy starts a command through start instead of the command's own method.
-func (c *children) startBy(cmd *exec.Cmd, start func() error) error {
+// start starts a command through its own method start or another one.
+func (c *children) start(cmd *exec.Cmd, start func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := start(); err != nil {
@@ -65,7 +62,7 @@ func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Outp
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	err := c.start(cmd)
+	err := c.start(cmd, cmd.Start)
 	if err == nil {
 		err = c.wait(cmd)
 	}
@@ -213,7 +210,7 @@ func (p *interaction) send(out InteractOutput) error {
 
 func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	var terminal *os.File
-	err := p.children.startBy(p.cmd, func() (err error) {
+	err := p.children.start(p.cmd, func() (err error) {
 		terminal, err = pty.StartWithSize(p.cmd, &pty.Winsize{Rows: size.Rows, Cols: size.Cols})
 		return err
 	})
@@ -236,7 +233,7 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = p.copy(terminal, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
+		_ = p.copy(terminal, stdoutMessage)
 	}()
 	exit, err := p.end()
 	// The last process that holds the terminal ends it, with EIO; a background process may stay.
@@ -271,19 +268,13 @@ func unread(terminal *os.File) (n int) {
 
 func (p *interaction) onPipes() (int, error) {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
+	stdin, errIn := p.cmd.StdinPipe()
+	stdout, errOut := p.cmd.StdoutPipe()
+	stderr, errErr := p.cmd.StderrPipe()
+	if err := errors.Join(errIn, errOut, errErr); err != nil {
 		return 0, err
 	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return 0, err
-	}
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		return 0, err
-	}
-	if err := p.children.start(p.cmd); err != nil {
+	if err := p.children.start(p.cmd, p.cmd.Start); err != nil {
 		return 0, err
 	}
 	go p.receive(func(in InteractInput) error {
@@ -294,12 +285,8 @@ func (p *interaction) onPipes() (int, error) {
 		return nil
 	})
 	var copies errgroup.Group
-	copies.Go(func() error {
-		return p.copy(stdout, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
-	})
-	copies.Go(func() error {
-		return p.copy(stderr, func(data []byte) InteractOutput { return InteractOutput{Stderr: data} })
-	})
+	copies.Go(func() error { return p.copy(stdout, stdoutMessage) })
+	copies.Go(func() error { return p.copy(stderr, stderrMessage) })
 	copied := copies.Wait() // before the wait, which closes the pipes
 	exit, err := p.end()
 	return exit, errors.Join(err, copied)
@@ -322,6 +309,9 @@ func (p *interaction) receive(take func(InteractInput) error) {
 		}
 	}
 }
+
+func stdoutMessage(data []byte) InteractOutput { return InteractOutput{Stdout: data} }
+func stderrMessage(data []byte) InteractOutput { return InteractOutput{Stderr: data} }
 
 // copy sends the command's output.
 func (p *interaction) copy(from io.Reader, message func([]byte) InteractOutput) error {

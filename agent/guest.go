@@ -48,13 +48,8 @@ func runGuest() error {
 	if err := modload.Boot(); err != nil {
 		return err
 	}
-	// A responder asks for a deep backlog, and needs descriptors for all its connections.
-	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
-		return fmt.Errorf("raise somaxconn: %w", err)
-	}
-	const descriptors = 1 << 20
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: descriptors, Max: descriptors}); err != nil {
-		return fmt.Errorf("raise the limit of descriptors: %w", err)
+	if err := raiseLimits(); err != nil {
+		return err
 	}
 	port, err := openPort(PortName)
 	if err != nil {
@@ -172,13 +167,8 @@ func runStdio() error {
 	if err := os.Setenv("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"); err != nil {
 		return err
 	}
-	// As in a guest: a deep backlog, and the descriptors for all its connections.
-	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
-		return fmt.Errorf("raise somaxconn: %w", err)
-	}
-	const descriptors = 1 << 20
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: descriptors, Max: descriptors}); err != nil {
-		return fmt.Errorf("raise the limit of descriptors: %w", err)
+	if err := raiseLimits(); err != nil {
+		return err
 	}
 	return serve(context.Background(), stream, new(children), tuning.Kernel{}, true)
 }

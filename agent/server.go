@@ -108,11 +108,8 @@ func (s *server) hello(context.Context, *nothing) (*Hello, error) {
 }
 
 func (s *server) clock(context.Context, *nothing) (*Clock, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return nil, fmt.Errorf("read the clock: %w", err)
-	}
-	return &Clock{Realtime: time.Now(), Monotonic: time.Duration(now.Nano())}, nil
+	monotonic := samplers.Monotonic()
+	return &Clock{Realtime: time.Now(), Monotonic: monotonic}, nil
 }
 
 func (s *server) configure(ctx context.Context, settings *tuning.Settings) (*nothing, error) {
@@ -165,11 +162,7 @@ func (s *server) generate(ctx context.Context, request *generateRequest, send fu
 
 // waitUntil waits for an instant of CLOCK_MONOTONIC.
 func waitUntil(ctx context.Context, instant time.Duration) error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("read the clock: %w", err)
-	}
-	timer := time.NewTimer(instant - time.Duration(now.Nano()))
+	timer := time.NewTimer(instant - samplers.Monotonic())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -328,30 +321,15 @@ func addRoute(route *netlink.Route, to string) error {
 // card returns the network card with the given hardware address, or the only one. A guest of
 // ctload's own loads the driver of its cards only now, so that it answers sooner.
 func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
-	link, err := findLink(mac)
-	if err == nil || !s.own || s.kernel.LoadModule == nil {
-		return link, err
-	}
-	if err := s.kernel.LoadModule(ctx, "virtio_net"); err != nil {
-		return nil, err
-	}
-	return findLink(mac)
-}
-
-// findLink finds the network card with the given hardware address, or the only one.
-func findLink(mac string) (netlink.Link, error) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list the links: %w", err)
-	}
-	for _, link := range links {
-		card := link.Attrs().Flags&net.FlagLoopback == 0 && link.Attrs().EncapType == "ether"
-		if card && (mac == "" || link.Attrs().HardwareAddr.String() == mac) {
-			return link, nil
+	cards, err := faults.Cards(mac)
+	if err != nil && s.own && s.kernel.LoadModule != nil {
+		if err := s.kernel.LoadModule(ctx, "virtio_net"); err != nil {
+			return nil, err
 		}
+		cards, err = faults.Cards(mac)
 	}
-	if mac != "" {
-		return nil, fmt.Errorf("the node has no network card %s", mac)
+	if err != nil {
+		return nil, fmt.Errorf("%w (its virtio_net module may be missing)", err)
 	}
-	return nil, errors.New("the node has no network card (its virtio_net module may be missing)")
+	return cards[0], nil
 }

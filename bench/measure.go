@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,12 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -172,74 +169,42 @@ func (l *lab) tool(cmd *exec.Cmd) ([]byte, error) {
 	return out, err
 }
 
-// busy is the used CPU time, in clock ticks: of the machine, and of this program with the other
+// busy is the used CPU time, in seconds: of the machine, and of this program with the other
 // processes of its PID namespace.
 type busy struct {
 	machine, total, own float64
 }
 
-// ticks is the unit of /proc/stat, the same on every Linux that Go runs on.
-const ticks = 100
-
 func readBusy() (busy, error) {
-	file, err := os.Open("/proc/stat")
+	proc, err := procfs.NewDefaultFS()
 	if err != nil {
 		return busy{}, err
 	}
-	defer func() { _ = file.Close() }() // only read
-	line, err := bufio.NewReader(file).ReadString('\n')
+	stat, err := proc.Stat()
 	if err != nil {
 		return busy{}, err
 	}
-	var b busy
-	for i, field := range strings.Fields(line)[1:9] {
-		n, err := strconv.ParseFloat(field, 64)
-		if err != nil {
-			return busy{}, fmt.Errorf("reading /proc/stat: %w", err)
-		}
-		b.total += n
-		if i != 3 && i != 4 { // idle, and waiting for I/O
-			b.machine += n
-		}
-	}
+	t := stat.CPUTotal
+	b := busy{machine: t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal}
+	b.total = b.machine + t.Idle + t.Iowait
 	for _, who := range []int{unix.RUSAGE_CHILDREN, unix.RUSAGE_SELF} {
 		var usage unix.Rusage
 		if err := unix.Getrusage(who, &usage); err != nil {
 			return busy{}, err
 		}
-		b.own += ticks * time.Duration(usage.Utime.Nano()+usage.Stime.Nano()).Seconds()
+		b.own += time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 	}
-	running, err := running()
-	b.own += running
-	return b, err
-}
-
-// running returns the CPU time of the namespace's live processes, without this one.
-func running() (float64, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	live, err := proc.AllProcs()
 	if err != nil {
-		return 0, err
+		return busy{}, err
 	}
-	var sum float64
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil || strings.HasPrefix(file, fmt.Sprintf("/proc/%d/", os.Getpid())) {
-			continue // it has ended, and counts among the children waited for
-		}
-		_, rest, _ := strings.Cut(string(data), ") ") // past the name
-		fields := strings.Fields(rest)
-		if len(fields) < 15 {
-			continue
-		}
-		for _, field := range fields[11:13] { // user and system time
-			n, err := strconv.ParseFloat(field, 64)
-			if err != nil {
-				return 0, fmt.Errorf("reading %s: %w", file, err)
-			}
-			sum += n
+	for _, process := range live {
+		// One that has ended counts among the children waited for.
+		if stat, err := process.Stat(); err == nil && process.PID != os.Getpid() {
+			b.own += stat.CPUTime()
 		}
 	}
-	return sum, nil
+	return b, nil
 }
 
 // waitIdle waits until this percentage of the machine is idle.

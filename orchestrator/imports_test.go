@@ -49,7 +49,7 @@ var house = []struct {
 	{"agent/ctnetlink", nil},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
 	{"agent/faults", []string{"agent/ctnetlink", "agent/tuning", "internal/link"}},
-	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders"}},
+	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders", "generators/sockets"}},
 
 	{"vm/journal", nil},
 	{"vm/sandbox", nil},

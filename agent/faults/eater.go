@@ -230,14 +230,14 @@ func (e *eater) keep(pause time.Duration) {
 		e.mu.Lock()
 		e.kills++
 		e.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), eaterPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), restartLimit)
 		_ = e.start(ctx) // killed again: the next turn retries
 		cancel()
 	}
 }
 
-// eaterPatience bounds the start of a child that was killed.
-const eaterPatience = 15 * time.Second
+// restartLimit bounds the start of a child that was killed.
+const restartLimit = 15 * time.Second
 
 // stop ends the child for good and returns the number of kills from outside.
 func (e *eater) stop() (kills int) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -60,30 +61,35 @@ func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 // findCard returns the name of the network card with the given hardware address, or of the only
 // one.
 func findCard(mac string) (string, error) {
+	cards, err := Cards(mac)
+	if err != nil {
+		return "", err
+	}
+	if len(cards) > 1 {
+		return "", fmt.Errorf("the node has %d network cards, and none was named", len(cards))
+	}
+	return cards[0].Attrs().Name, nil
+}
+
+// Cards returns the node's network cards, at least one, or only that with the given hardware
+// address.
+func Cards(mac string) ([]netlink.Link, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
-		return "", fmt.Errorf("list the links: %w", err)
+		return nil, fmt.Errorf("list the links: %w", err)
 	}
-	var cards []string
-	for _, l := range links {
+	cards := slices.DeleteFunc(links, func(l netlink.Link) bool {
 		a := l.Attrs()
-		if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" || l.Type() == "ifb" {
-			continue
-		}
-		if mac != "" && a.HardwareAddr.String() == mac {
-			return a.Name, nil
-		}
-		cards = append(cards, a.Name)
-	}
+		card := a.Flags&net.FlagLoopback == 0 && a.EncapType == "ether" && l.Type() != "ifb"
+		return !card || mac != "" && a.HardwareAddr.String() != mac
+	})
 	switch {
+	case len(cards) > 0:
+		return cards, nil
 	case mac != "":
-		return "", fmt.Errorf("the node has no network card %s", mac)
-	case len(cards) == 1:
-		return cards[0], nil
-	case len(cards) == 0:
-		return "", errors.New("the node has no network card")
+		return nil, fmt.Errorf("the node has no network card %s", mac)
 	}
-	return "", fmt.Errorf("the node has the network cards %v, and none was named", cards)
+	return nil, errors.New("the node has no network card")
 }
 
 func checkNetwork(f Fault) error {

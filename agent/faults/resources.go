@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/actions"
@@ -38,8 +38,8 @@ func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 				if err != nil {
 					return err
 				}
-				c.figures = append(c.figures, Figure{Name: "CPU seconds taken", Before: "0", After: fmt.Sprintf("%.2f", used.Seconds())})
-				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %.2f s in %.2f s", used.Seconds(), time.Since(started).Seconds()))
+				c.figures = append(c.figures, Figure{Name: "CPU seconds taken", Before: "0", After: fmt.Sprintf("%.2f", used)})
+				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %.2f s in %.2f s", used, time.Since(started).Seconds()))
 			}
 			e.stop()
 			return nil
@@ -61,48 +61,30 @@ func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 // realtimeThreads returns the number of threads of a process under SCHED_FIFO; 0 for a missing
 // process.
 func realtimeThreads(pid int) int {
-	if pid == 0 {
-		return 0
-	}
-	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
-	if err != nil {
+	threads, err := procfs.AllThreads(pid)
+	if pid == 0 || err != nil {
 		return 0
 	}
 	count := 0
-	for _, task := range tasks {
-		tid, err := strconv.Atoi(task.Name())
-		if err != nil {
-			continue
-		}
-		if attributes, err := unix.SchedGetAttr(tid, 0); err == nil && attributes.Policy == unix.SCHED_FIFO {
+	for _, thread := range threads {
+		if attributes, err := unix.SchedGetAttr(thread.PID, 0); err == nil && attributes.Policy == unix.SCHED_FIFO {
 			count++
 		}
 	}
 	return count
 }
 
-// clockTick is the unit of /proc/PID/stat on every architecture that Go supports (USER_HZ).
-const clockTick = 10 * time.Millisecond
-
-// processTime returns the CPU time that a process has used.
-func processTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+// processTime returns the CPU time, in seconds, that a process has used.
+func processTime(pid int) (float64, error) {
+	process, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
 	}
-	// The name, in brackets, may hold any text; utime and stime are the 14th and 15th field.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	var ticks time.Duration
-	if fields := strings.Fields(rest); len(fields) > 12 {
-		for _, field := range fields[11:13] {
-			n, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
-			}
-			ticks += time.Duration(n)
-		}
+	stat, err := process.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
 	}
-	return ticks * clockTick, nil
+	return stat.CPUTime(), nil
 }
 
 func checkCPU(f Fault) error {
@@ -253,28 +235,24 @@ func eatMemory(leave int64) error {
 // kernel still serves processes down to the min watermark, one fifth less, and so kills none yet;
 // below that it serves only requests that cannot wait.
 func lowFree() (kib int64, err error) {
-	text, err := os.ReadFile("/proc/zoneinfo")
+	proc, err := procfs.NewDefaultFS()
+	var zones []procfs.Zoneinfo
+	if err == nil {
+		zones, err = proc.Zoneinfo()
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read the watermarks of the memory: %w", err)
 	}
 	var pages int64
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(strings.NewReplacer("(", " ", ")", " ", ",", " ").Replace(line))
-		var most int64
-		switch {
-		case len(fields) == 2 && fields[0] == "low":
-		case len(fields) > 1 && fields[0] == "protection:":
-		default:
-			continue
+	for _, zone := range zones {
+		var reserve int64
+		for _, n := range zone.Protection {
+			reserve = max(reserve, *n)
 		}
-		for _, field := range fields[1:] {
-			n, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("read the watermarks of the memory: %q: %w", line, err)
-			}
-			most = max(most, n)
+		pages += reserve
+		if zone.Low != nil {
+			pages += *zone.Low
 		}
-		pages += most
 	}
 	if pages == 0 {
 		return 0, errors.New("/proc/zoneinfo has no watermark")

@@ -176,8 +176,6 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 	}
 	c.id = f.ID
 	reading, err := c.measure(ctx, c.parts, c.do, c.check)
-	reading.Figures = append(reading.Figures, c.figures...)
-	reading.Remarks = append(reading.Remarks, c.remarks...)
 	reading.Sent, reading.Received = c.sent, c.received
 	if err != nil {
 		// Undo all that was done, also when the caller's context has ended.
@@ -214,8 +212,7 @@ func (s *Set) Revert(ctx context.Context, id string) (Reading, error) {
 	}
 	c.figures, c.remarks = nil, nil
 	reading, err := c.measure(ctx, own, func(ctx context.Context) error { return restore(ctx, own) }, nil)
-	reading.Figures = append(reading.Figures, c.figures...)
-	reading.Remarks = append(append(reading.Remarks, c.remarks...), covered...)
+	reading.Remarks = append(reading.Remarks, covered...)
 	s.active = slices.Delete(s.active, i, i+1)
 	if err != nil {
 		return reading, fmt.Errorf("revert the fault %s: %w", id, err)
@@ -283,19 +280,17 @@ func (s *Set) unloading(restore func(context.Context) error) (func(context.Conte
 	}, nil
 }
 
-// measure runs do between two readings of the parts, and then check.
+// measure runs do between two readings of the parts, and then check. The reading also has the
+// figures and remarks that these found.
 func (c *change) measure(ctx context.Context, parts []*part, do, check func(context.Context) error) (Reading, error) {
 	reading := Reading{ID: c.id}
-	figures := make([]Figure, 0, len(parts))
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.read == nil })
 	for _, p := range parts {
-		if p.read == nil {
-			continue
-		}
 		before, err := p.read(ctx)
 		if err != nil {
 			return reading, fmt.Errorf("read %s: %w", p.subject, err)
 		}
-		figures = append(figures, Figure{Name: p.subject, Before: before})
+		reading.Figures = append(reading.Figures, Figure{Name: p.subject, Before: before})
 	}
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -308,18 +303,14 @@ func (c *change) measure(ctx context.Context, parts []*part, do, check func(cont
 	if err == nil && check != nil {
 		err = check(ctx)
 	}
-	i := 0
-	for _, p := range parts {
-		if p.read == nil {
-			continue
-		}
+	for i, p := range parts {
 		after, readErr := p.read(ctx)
 		if readErr != nil {
 			err = errors.Join(err, fmt.Errorf("read %s: %w", p.subject, readErr))
 		}
-		figures[i].After = after
-		i++
+		reading.Figures[i].After = after
 	}
-	reading.Figures = figures
+	reading.Figures = append(reading.Figures, c.figures...)
+	reading.Remarks = append(reading.Remarks, c.remarks...)
 	return reading, err
 }

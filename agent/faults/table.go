@@ -56,9 +56,6 @@ func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	return c, nil
 }
 
-// countSubject is the fill of the table.
-const countSubject = kernels.KeyCount
-
 // netlinkModule answers questions about the table. The kernel loads it for the first one.
 const netlinkModule = "nf_conntrack_netlink"
 
@@ -77,7 +74,7 @@ func (s *Set) tableChange() (*change, error) {
 		return nil, err
 	}
 	c := &change{parts: []*part{{
-		subject: countSubject,
+		subject: kernels.KeyCount,
 		read: func(context.Context) (string, error) {
 			count, err := k.ReadCount()
 			return strconv.FormatInt(count, 10), err

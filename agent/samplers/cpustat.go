@@ -94,7 +94,7 @@ func (c *counterReader) readStat() (*procStat, error) {
 // ask asks ctnetlink, if permitted.
 func (c *counterReader) ask() (*reading, error) {
 	if c.netlink == nil {
-		if now := monotonic(); now < c.pauseTo {
+		if now := Monotonic(); now < c.pauseTo {
 			return nil, c.failure
 		}
 		if !c.mayAsk() {
@@ -106,9 +106,9 @@ func (c *counterReader) ask() (*reading, error) {
 		}
 		c.netlink = conn
 	}
-	r, err := c.netlink.read()
+	r, err := c.netlink.ask(statsMessageType)
 	if err != nil {
-		c.pauseTo, c.failure = monotonic()+netlinkPause, err
+		c.pauseTo, c.failure = Monotonic()+netlinkPause, err
 		return nil, errors.Join(err, c.closeNetlink())
 	}
 	return r, nil
@@ -167,16 +167,10 @@ func exists(elements ...string) bool {
 }
 
 // The per-CPU counters of connection tracking, numbered as in enum ctattr_stats_cpu of
-// include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+// include/uapi/linux/netfilter/nfnetlink_conntrack.h; those left out are 0 in current kernels.
 const (
-	// Always 0 since Linux 4.10, as are new, ignore, delete and delete_list in current kernels.
-	statSearched      = 1
 	statFound         = 2
-	statNew           = 3
 	statInvalid       = 4
-	statIgnore        = 5
-	statDelete        = 6
-	statDeleteList    = 7
 	statInsert        = 8 // only entries made through netlink: not the rate of new connections
 	statInsertFailed  = 9
 	statDrop          = 10
@@ -274,14 +268,12 @@ func (a *accumulator) absent() []string {
 
 // From include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
 const (
-	nfnlSubsysCTNetlink     = 1
-	nfnlSubsysCTNetlinkExp  = 2
 	ipctnlMsgCTGetStatsCPU  = 4
 	ipctnlMsgExpGetStatsCPU = 3
 	nfgenmsgLength          = 4
 	netlinkTimeout          = 5 * time.Second // the kernel answers at once; covers a stopped node
-	statsMessageType        = netlink.HeaderType(nfnlSubsysCTNetlink<<8 | ipctnlMsgCTGetStatsCPU)
-	expStatsMessageType     = netlink.HeaderType(nfnlSubsysCTNetlinkExp<<8 | ipctnlMsgExpGetStatsCPU)
+	statsMessageType        = netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | ipctnlMsgCTGetStatsCPU)
+	expStatsMessageType     = netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | ipctnlMsgExpGetStatsCPU)
 )
 
 // netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user
@@ -296,8 +288,6 @@ func dialStats() (*netlinkStats, error) {
 	}
 	return &netlinkStats{conn: conn}, nil
 }
-
-func (s *netlinkStats) read() (*reading, error) { return s.ask(statsMessageType) }
 
 // Of enum ctattr_expect_stats.
 const (
@@ -371,8 +361,7 @@ func (r *reading) parseMessage(data []byte) error {
 // not always match the contents: clashres replaced searched, and chainlength, which replaced
 // delete_list, counts inserts refused because the chain was too long.
 var procColumns = map[string]int{
-	"searched": statSearched, "found": statFound, "new": statNew, "invalid": statInvalid, "ignore": statIgnore,
-	"delete": statDelete, "delete_list": statDeleteList, "insert": statInsert, "insert_failed": statInsertFailed,
+	"found": statFound, "invalid": statInvalid, "insert": statInsert, "insert_failed": statInsertFailed,
 	"drop": statDrop, "early_drop": statEarlyDrop, "icmp_error": statError, "search_restart": statSearchRestart,
 	"clashres": statClashResolve, "chainlength": statChainTooLong,
 }

@@ -76,10 +76,10 @@ func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
 	if !table.Loaded && !counters.present() {
 		return Composition{}, nil
 	}
-	started := monotonic()
+	started := Monotonic()
 	tally, source, err := walk(ctx, filepath.Join(s.options.Proc, "net/nf_conntrack"), counters.mayAsk())
 	c := tally.composition(top)
-	c.Source, c.Took = source, monotonic()-started
+	c.Source, c.Took = source, Monotonic()-started
 	if err != nil {
 		return c, fmt.Errorf("list the connection-tracking table: %w", err)
 	}

@@ -29,6 +29,7 @@
 package samplers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,20 +118,12 @@ type Sampler struct {
 // /proc/net/stat/nf_conntrack, CAP_NET_ADMIN for netlink, CAP_SYSLOG for the kernel log where
 // kernel.dmesg_restrict is 1.
 func New(options Options) (*Sampler, error) {
-	if options.Proc == "" {
-		options.Proc = "/proc"
-	}
-	if options.Sys == "" {
-		options.Sys = "/sys"
-	}
-	if options.KernelLog == "" {
-		options.KernelLog = "/dev/kmsg"
-	}
+	options.Proc = cmp.Or(options.Proc, "/proc")
+	options.Sys = cmp.Or(options.Sys, "/sys")
+	options.KernelLog = cmp.Or(options.KernelLog, "/dev/kmsg")
+	options.SystemInterval = cmp.Or(options.SystemInterval, DefaultSystemInterval)
 	if _, err := os.Stat(filepath.Join(options.Proc, "net")); err != nil {
 		return nil, fmt.Errorf("sampler: procfs is not mounted on %s: %w", options.Proc, err)
-	}
-	if options.SystemInterval == 0 {
-		options.SystemInterval = DefaultSystemInterval
 	}
 	machine, err := newSystemReader(options.Proc)
 	if err != nil {
@@ -201,7 +194,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	var sample Sample
 	problem := func(err error) { sample.Problems = append(sample.Problems, err.Error()) }
 
-	started := monotonic()
+	started := Monotonic()
 	sample.Monotonic, sample.Realtime = started, time.Now().Round(0)
 	table, err := s.table.read()
 	if err != nil {
@@ -237,7 +230,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	if due || full {
 		sample.System, s.systemAt = s.system(table.Loaded), started
 	}
-	sample.Took = monotonic() - started
+	sample.Took = Monotonic() - started
 	return sample, nil
 }
 
@@ -322,7 +315,8 @@ func (s *Sampler) Close() error {
 	return errors.Join(errs...)
 }
 
-func monotonic() time.Duration {
+// Monotonic returns CLOCK_MONOTONIC.
+func Monotonic() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
 		return 0 // cannot fail on Linux

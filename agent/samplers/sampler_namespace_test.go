@@ -137,7 +137,7 @@ func TestBothSourcesAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer netlinkSource.close()
-		viaNetlink, err := netlinkSource.read()
+		viaNetlink, err := netlinkSource.ask(statsMessageType)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -152,7 +152,7 @@ func value(p *uint64) int64 {
 
 // system reads the machine's figures, relative to the mark.
 func (s *Sampler) system(loaded bool) *System {
-	started := monotonic()
+	started := Monotonic()
 	now := s.machine.read()
 	if s.base == nil {
 		base := now
@@ -164,7 +164,7 @@ func (s *Sampler) system(loaded bool) *System {
 	now.Links = linksSince(now.Links, s.base.Links)
 	now.Drops = dropsSince(now.Drops, s.base.Drops)
 	now.Expectations = s.counters.expectations(loaded)
-	now.Took = monotonic() - started
+	now.Took = Monotonic() - started
 	return &now
 }
 
