@@ -41,7 +41,7 @@ func TestValidate(t *testing.T) {
 		{Fault{Kind: actions.CPUThrottle, CPU: 1}, "at most 0.95"},
 		{Fault{Kind: actions.CPUThrottle}, "not above 0"},
 		{Fault{Kind: actions.MemoryPressure, Leave: -1}, "-1 bytes"},
-		{Fault{Kind: actions.Network}, "nothing is asked"},
+		{Fault{Kind: actions.Network}, "no condition is given"},
 		{Fault{Kind: actions.Network, Conditions: link.Conditions{Down: true}}, "the lab can"},
 		{Fault{Kind: actions.Network, Conditions: link.Conditions{Loss: 0.02}}, ""},
 	} {
