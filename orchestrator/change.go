@@ -22,7 +22,7 @@ type change struct {
 	undo    func(context.Context) (effects, error) // nil where there is nothing to undo
 }
 
-// effects are what the trial saw of a change.
+// effects holds what the trial saw of a change.
 type effects struct {
 	seen    []results.Effect
 	remarks []string

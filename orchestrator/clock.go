@@ -191,8 +191,8 @@ type loadClock struct {
 	epoch time.Time // the node's time of day when its monotonic clock was 0
 }
 
-// startLead is how long before a load begins the nodes with clocks of their own learn the instant:
-// a call takes some milliseconds, more to a distant or emulated host.
+// startLead is the time between the order to begin a load and its beginning, for nodes with clocks
+// of their own: a call takes some milliseconds, more to a distant or emulated host.
 const startLead = 500 * time.Millisecond
 
 // newLoadClock reads a node's clock for the first time.

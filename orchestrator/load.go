@@ -98,7 +98,7 @@ type probing struct {
 	cancel context.CancelFunc
 }
 
-// probeLead is how long the bystanders run before the load, so that there is a "before".
+// probeLead separates the start of the bystanders from that of the load: their state before it.
 const probeLead = 500 * time.Millisecond
 
 // startProbes starts the bystanders and the watch over the clock, and waits for probeLead.
@@ -148,11 +148,11 @@ func wanted(entries []wiring.Assignment) int64 {
 	return sum
 }
 
-// emulatedSlack is how late a send may be where an emulated DUT takes the CPUs of its own
+// emulatedSlack bounds the lateness of a send where an emulated DUT takes the CPUs of its own
 // generator: counts are valid, timings are not.
 const emulatedSlack = 100 * time.Millisecond
 
-// emulatedLoadSlack is the same for a generator inside an emulated machine.
+// emulatedLoadSlack does the same for a generator inside an emulated machine.
 const emulatedLoadSlack = 5 * time.Second
 
 // makeLoad starts the generators of the workload together and waits for them.

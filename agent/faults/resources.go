@@ -106,7 +106,7 @@ const (
 	oomFile   = "/proc/self/oom_score_adj"
 )
 
-// memoryRetry is how long memory stays free after the kernel has killed the child that held it.
+// memoryRetry separates the kernel's kill of the child that holds memory from the next attempt.
 const memoryRetry = 100 * time.Millisecond
 
 // memoryPressure takes memory until little is left and holds it. A request of a kernel thread or a

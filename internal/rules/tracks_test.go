@@ -322,7 +322,7 @@ func in(t *testing.T, f func()) {
 	<-done
 }
 
-// statements are what nft takes into a table: rules of a chain without a hook, and objects. ADDR is
+// statements lists what nft accepts in a table: rules of a chain without a hook, and objects. ADDR is
 // a condition on the source of the family.
 var statements = []string{
 	"chain c { ct state new; }",

@@ -33,7 +33,7 @@ func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 	return &p
 }
 
-// flows are what a part of a workload asks of a table.
+// flows describes the load that a part of a workload puts on a table.
 type flows struct {
 	count   int64
 	rate    float64 // new ones per second; 0: not known, since answers set the pace
