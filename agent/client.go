@@ -104,8 +104,7 @@ func (c *Client) Respond(ctx context.Context, spec responders.Spec) error {
 // kernel can (see samplers.Sampler.WatchDrops); elsewhere missing says why not. It counts for the
 // whole kernel of the node. Call it before Sample.
 func (c *Client) WatchDrops(ctx context.Context) (missing string, err error) {
-	watch, err := call[dropWatch](ctx, c, "WatchDrops", nothing{})
-	return watch.Missing, err
+	return call[string](ctx, c, "WatchDrops", nothing{})
 }
 
 // FinalSample returns a whole sample, with the baseline of Sample.
@@ -126,7 +125,7 @@ func (c *Client) Apply(ctx context.Context, fault faults.Fault) (faults.Reading,
 
 // Revert undoes the fault with that id.
 func (c *Client) Revert(ctx context.Context, id string) (faults.Reading, error) {
-	return call[faults.Reading](ctx, c, "Revert", revertRequest{ID: id})
+	return call[faults.Reading](ctx, c, "Revert", id)
 }
 
 // KernelLog fetches the kernel log since the last call, the first time since boot.
@@ -142,8 +141,7 @@ func (c *Client) Exec(ctx context.Context, stdin string, argv ...string) (Output
 
 // ReadFile reads a small file of the node, as those in /proc.
 func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
-	file, err := call[fileText](ctx, c, "ReadFile", fileText{Path: path})
-	return file.Text, err
+	return call[string](ctx, c, "ReadFile", path)
 }
 
 // Generate makes a load on the node and returns its result. When ctx ends, it stops the generator
@@ -162,7 +160,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancelGrace := context.WithTimeout(streamCtx, stopGrace)
 		defer cancelGrace()
-		if err := drop(call[nothing](grace, c, "Stop", stopRequest{ID: id})); err != nil {
+		if err := drop(call[nothing](grace, c, "Stop", id)); err != nil {
 			cancel(err)
 			return
 		}
@@ -193,7 +191,7 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 // Sample reads the node's kernel at every interval and passes each sample to observe, until ctx
 // ends, which is not an error.
 func (c *Client) Sample(ctx context.Context, interval time.Duration, observe func(samplers.Sample)) error {
-	err := receive(ctx, c, "Sample", sampleRequest{Interval: interval}, func(s *samplers.Sample) { observe(*s) })
+	err := receive(ctx, c, "Sample", interval, func(s *samplers.Sample) { observe(*s) })
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -69,22 +69,11 @@ type Output struct {
 	Exit           int
 }
 
-// fileText is a file of the node, by its path.
-type fileText struct {
-	Path string
-	Text string // empty in the request
-}
-
 // generateRequest starts a generator.
 type generateRequest struct {
-	ID    string // names the load in [stopRequest]
+	ID    string // for the call Stop
 	Spec  generators.Spec
 	Begin time.Duration // CLOCK_MONOTONIC of the node; 0 or past: at once
-}
-
-// stopRequest asks a generator to end early; its stream then carries the result so far.
-type stopRequest struct {
-	ID string
 }
 
 // loadEvent is one message of a running generator: progress, or, last, its result.
@@ -94,25 +83,10 @@ type loadEvent struct {
 	Error    string               `json:",omitempty"` // beside a Result: why the result is partial
 }
 
-// sampleRequest starts sampling.
-type sampleRequest struct {
-	Interval time.Duration
-}
-
-// dropWatch reports whether the node counts dropped packets by the kernel's reason.
-type dropWatch struct {
-	Missing string // why it does not; empty when it does
-}
-
 // Table holds the contents of the node's table after the load, and the memory of an entry.
 type Table struct {
 	Composition samplers.Composition
 	Memory      samplers.Memory
-}
-
-// revertRequest names the fault to undo.
-type revertRequest struct {
-	ID string
 }
 
 // KernelLog is the node's kernel log since the last call, the first time since boot.

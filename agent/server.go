@@ -172,39 +172,42 @@ func waitUntil(ctx context.Context, instant time.Duration) error {
 	}
 }
 
-func (s *server) stop(_ context.Context, request *stopRequest) (*nothing, error) {
+// stop ends a generator early; its stream then carries the result so far.
+func (s *server) stop(_ context.Context, id *string) (*nothing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cancel, ok := s.loads[request.ID]
+	cancel, ok := s.loads[*id]
 	if !ok {
-		return nil, fmt.Errorf("stop load %s: it is not running", request.ID)
+		return nil, fmt.Errorf("stop load %s: it is not running", *id)
 	}
 	cancel()
 	return &nothing{}, nil
 }
 
 // sample makes now the baseline and samples until the caller stops receiving.
-func (s *server) sample(ctx context.Context, request *sampleRequest, send func(*samplers.Sample) error) error {
+func (s *server) sample(ctx context.Context, interval *time.Duration, send func(*samplers.Sample) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.sampler.Mark()
-	return s.sampler.Run(ctx, request.Interval, func(sample samplers.Sample) {
+	return s.sampler.Run(ctx, *interval, func(sample samplers.Sample) {
 		if err := send(&sample); err != nil {
 			cancel(err)
 		}
 	})
 }
 
-func (s *server) watchDrops(context.Context, *nothing) (*dropWatch, error) {
+// watchDrops returns why the node does not count dropped packets by the kernel's reason; empty when
+// it does.
+func (s *server) watchDrops(context.Context, *nothing) (missing *string, _ error) {
 	if !s.own {
-		return &dropWatch{Missing: "the kernel is the host's, which counts the drops of all together"}, nil
+		return new("the kernel is the host's, which counts the drops of all together"), nil
 	}
 	err := s.sampler.WatchDrops()
 	debug.FreeOSMemory() // the kernel's types are large, and a guest is small
 	if err != nil {
-		return &dropWatch{Missing: err.Error()}, nil
+		return new(err.Error()), nil
 	}
-	return &dropWatch{}, nil
+	return new(string), nil
 }
 
 // finalSample returns a whole sample, with the figures that sampling reads less often.
@@ -245,8 +248,8 @@ func (s *server) apply(ctx context.Context, fault *faults.Fault) (*faults.Readin
 	return &reading, err
 }
 
-func (s *server) revert(ctx context.Context, request *revertRequest) (*faults.Reading, error) {
-	reading, err := s.faults.Revert(ctx, request.ID)
+func (s *server) revert(ctx context.Context, id *string) (*faults.Reading, error) {
+	reading, err := s.faults.Revert(ctx, *id)
 	return &reading, err
 }
 
@@ -254,9 +257,9 @@ func (s *server) exec(ctx context.Context, command *execRequest) (*Output, error
 	return s.children.exec(ctx, command.Stdin, command.Argv)
 }
 
-func (s *server) readFile(_ context.Context, file *fileText) (*fileText, error) {
-	text, err := os.ReadFile(file.Path)
-	return &fileText{Path: file.Path, Text: string(text)}, err
+func (s *server) readFile(_ context.Context, path *string) (*string, error) {
+	text, err := os.ReadFile(*path)
+	return new(string(text)), err
 }
 
 // logf writes to the node's console.

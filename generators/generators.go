@@ -315,7 +315,7 @@ func (t *team) result() Result {
 	if l.Kind == HTTP {
 		r.Path = l.Path
 	}
-	var cpu threads.CPUTime
+	var cpu time.Duration
 	for _, w := range t.workers {
 		part := w.counts().result()
 		part.Started = l.start
@@ -327,7 +327,7 @@ func (t *team) result() Result {
 	r.Missed = l.pacer.Missed()
 	r.Usage = t.usage
 	r.Usage.Workers = len(t.workers)
-	r.Usage.CPUSeconds = time.Duration(cpu).Seconds()
+	r.Usage.CPUSeconds = cpu.Seconds()
 	if wall := r.Elapsed.Seconds() * float64(len(t.workers)); wall > 0 {
 		r.Usage.Busy = r.Usage.CPUSeconds / wall
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,11 +213,17 @@ func (p *plan) crafted() bool {
 	return p.traits.crafts && (p.traits.engine == nil || p.Crafted)
 }
 
-func (p *plan) checkBounds() error {
-	var errs []error
-	if p.Count <= 0 && p.Duration <= 0 && (p.Profile == nil || len(p.Profile.Stages) == 0) {
-		errs = append(errs, errors.New("a load needs a count or a duration"))
+// refuse returns an error with this text, or nil where the spec is not wrong.
+func refuse(wrong bool, format string, args ...any) error {
+	if !wrong {
+		return nil
 	}
+	return fmt.Errorf(format, args...)
+}
+
+func (p *plan) checkBounds() error {
+	endless := p.Count <= 0 && p.Duration <= 0 && (p.Profile == nil || len(p.Profile.Stages) == 0)
+	errs := []error{refuse(endless, "a load needs a count or a duration")}
 	for _, bound := range []struct {
 		name  string
 		value float64
@@ -238,9 +245,8 @@ func (p *plan) checkBounds() error {
 		{"workers", float64(p.Workers), 1024},
 		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
-		if bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value) {
-			errs = append(errs, fmt.Errorf("%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
-		}
+		errs = append(errs, refuse(bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value),
+			"%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
 	}
 	return errors.Join(errs...)
 }
@@ -263,57 +269,36 @@ func (p *plan) checkKind() error {
 	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
 		errs = append(errs, fmt.Errorf("%d connections at once need source ports, and as many destination ports", p.AtOnce))
 	}
-	switch p.Close {
-	case CloseFIN, CloseRST, CloseAbandon, CloseHalf:
-	default:
-		errs = append(errs, fmt.Errorf("close must be fin, rst, abandon or half-close, not %q", p.Close))
-	}
-	switch p.CloseBy {
-	case Client, Server:
-	default:
-		errs = append(errs, fmt.Errorf("close by must be client or server, not %q", p.CloseBy))
-	}
-	if portless := p.traits.portless != nil && p.traits.portless(&p.Spec); portless != (len(p.Ports) == 0) {
-		errs = append(errs, fmt.Errorf("%d destination ports for %s", len(p.Ports), p.Kind))
-	}
-	return errors.Join(errs...)
+	modes := []CloseMode{CloseFIN, CloseRST, CloseAbandon, CloseHalf}
+	portless := p.traits.portless != nil && p.traits.portless(&p.Spec)
+	return errors.Join(append(errs,
+		refuse(!slices.Contains(modes, p.Close), "close must be fin, rst, abandon or half-close, not %q", p.Close),
+		refuse(p.CloseBy != Client && p.CloseBy != Server, "close by must be client or server, not %q", p.CloseBy),
+		refuse(portless != (len(p.Ports) == 0), "%d destination ports for %s", len(p.Ports), p.Kind))...)
 }
 
 // checkCrafted refuses options that only sockets support for crafted packets, and options of
 // crafted packets for sockets.
 func (p *plan) checkCrafted() error {
-	var errs []error
-	if p.Crafted && (p.traits.engine == nil || !p.traits.crafts) {
-		errs = append(errs, errors.New("crafted needs the kind udp: syn, handshake and icmp are always crafted, other kinds need sockets"))
-	}
+	kind := refuse(p.Crafted && (p.traits.engine == nil || !p.traits.crafts),
+		"crafted needs the kind udp: syn, handshake and icmp are always crafted, other kinds need sockets")
 	if !p.crafted() {
-		if p.Interface != "" || p.Gateway != "" {
-			errs = append(errs, errors.New("interface and gateway need crafted packets: sockets follow the kernel's routes"))
-		}
-		return errors.Join(errs...)
+		return errors.Join(kind, refuse(p.Interface != "" || p.Gateway != "",
+			"interface and gateway need crafted packets: sockets follow the kernel's routes"))
 	}
-	if p.Kind != ICMP && p.Sources == "" {
-		errs = append(errs, errors.New("no sources: name addresses that this host does not own, since its kernel would reset the answers"))
-	}
-	if p.awaited() && p.Reuse {
-		errs = append(errs, errors.New("tuples whose packets await answers cannot be used again"))
-	}
-	if p.awaited() && p.Timeout > longestAwaiting {
-		errs = append(errs, fmt.Errorf("timeout must be at most %s, not %s", longestAwaiting, p.Timeout))
-	}
-	if p.awaited() && p.Count > mostAwaited {
-		errs = append(errs, fmt.Errorf("at most %d packets can await answers, not %d", mostAwaited, p.Count))
-	}
-	if p.Kind == UDP {
-		errs = append(errs, p.checkSilent())
-	}
-	return errors.Join(errs...)
+	return errors.Join(kind,
+		refuse(p.Kind != ICMP && p.Sources == "",
+			"no sources: name addresses that this host does not own, since its kernel would reset the answers"),
+		refuse(p.awaited() && p.Reuse, "tuples whose packets await answers cannot be used again"),
+		refuse(p.awaited() && p.Timeout > longestAwaiting, "timeout must be at most %s, not %s", longestAwaiting, p.Timeout),
+		refuse(p.awaited() && p.Count > mostAwaited, "at most %d packets can await answers, not %d", mostAwaited, p.Count),
+		p.checkSilent())
 }
 
 // checkSilent refuses crafted datagrams with an option that needs a socket or an answer.
 func (p *plan) checkSilent() error {
 	var with []string
-	for _, asked := range []struct {
+	for _, option := range []struct {
 		name string
 		is   bool
 	}{
@@ -324,14 +309,12 @@ func (p *plan) checkSilent() error {
 		{"at once", p.AtOnce > 1},
 		{"free bind", p.FreeBind},
 	} {
-		if asked.is {
-			with = append(with, asked.name)
+		if option.is {
+			with = append(with, option.name)
 		}
 	}
-	if len(with) == 0 {
-		return nil
-	}
-	return fmt.Errorf("crafted datagrams have no socket and await no answer: leave out %s, or crafted", strings.Join(with, ", "))
+	return refuse(p.Kind == UDP && len(with) > 0,
+		"crafted datagrams have no socket and await no answer: leave out %s, or crafted", strings.Join(with, ", "))
 }
 
 // awaited reports whether the load awaits answers.

@@ -222,10 +222,7 @@ var kinds = []traits{
 	{
 		kind: Hold, unit: "connections", engine: streams,
 		check: func(s *Spec) error {
-			if s.Duration <= 0 {
-				return errors.Join(checkStream(s), errors.New("hold needs a duration"))
-			}
-			return checkStream(s)
+			return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
 		},
 	},
 	{
@@ -285,26 +282,18 @@ func flowsOfDatagrams(l *load, number int) (worker, error) { return newDatagrams
 
 // checkStream refuses a load without a rate or a concurrency, and requests that cannot be sent.
 func checkStream(s *Spec) error {
-	var errs []error
-	if s.Rate == 0 && s.Profile == nil && s.Concurrency == 0 {
-		errs = append(errs, errors.New("a load needs a rate or a concurrency"))
-	}
-	if strings.ContainsFunc(s.Path+s.Host, func(r rune) bool { return r <= ' ' || r == 0x7f }) || s.Path[0] != '/' {
-		errs = append(errs, fmt.Errorf("path %q or host %q cannot stand in a request", s.Path, s.Host))
-	}
-	return errors.Join(errs...)
+	unprintable := strings.ContainsFunc(s.Path+s.Host, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	return errors.Join(
+		refuse(s.Rate == 0 && s.Profile == nil && s.Concurrency == 0, "a load needs a rate or a concurrency"),
+		refuse(unprintable || s.Path[0] != '/', "path %q or host %q cannot stand in a request", s.Path, s.Host))
 }
 
 // checkProbe refuses a probe without a rate or a known protocol.
 func checkProbe(s *Spec) error {
-	var errs []error
-	if s.Rate == 0 && s.Profile == nil {
-		errs = append(errs, errors.New("a probe needs a rate"))
-	}
-	if known := []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP}; !slices.Contains(known, s.Protocol) {
-		errs = append(errs, fmt.Errorf("protocol must be tcp, udp or icmp, not %q", s.Protocol))
-	}
-	return errors.Join(errs...)
+	known := []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP}
+	return errors.Join(
+		refuse(s.Rate == 0 && s.Profile == nil, "a probe needs a rate"),
+		refuse(!slices.Contains(known, s.Protocol), "protocol must be tcp, udp or icmp, not %q", s.Protocol))
 }
 
 // ParseURL returns a spec for http load on a URL: http://HOST[:PORT][/PATH]. It resolves a host

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/generators/pacing"
-	"github.com/ctload/ctload/generators/threads"
 )
 
 // tally counts the work of one worker. Only its worker writes. Others may read the live counters
@@ -27,7 +26,7 @@ type tally struct {
 	seconds                             []Second
 	probe                               []ProbePoint
 
-	cpu threads.CPUTime // CPU time of the worker's thread
+	cpu time.Duration // CPU time of the worker's thread
 }
 
 func newTally() *tally {

@@ -9,15 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
-
-// init adds the kind that loses, delays or changes frames on the node's own card, for labs whose
-// links cannot.
-func init() {
-	makers[actions.Network] = maker{checkNetwork, (*Set).network}
-}
 
 // network shapes the traffic of the node's own card. It shapes incoming frames before connection
 // tracking sees them, and outgoing ones after it.

@@ -12,13 +12,7 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
-
-	"github.com/ctload/ctload/internal/actions"
 )
-
-func init() {
-	makers[actions.CPUThrottle] = maker{checkCPU, (*Set).cpuThrottle}
-}
 
 // maxCPU is the largest share of a CPU that CPUThrottle takes: the kernel itself keeps 5 % from
 // real-time processes (sched_rt_runtime_us).
@@ -92,10 +86,6 @@ func checkCPU(f Fault) error {
 		return fmt.Errorf("share %v: not above 0 and at most %v", f.CPU, maxCPU)
 	}
 	return nil
-}
-
-func init() {
-	makers[actions.MemoryPressure] = maker{checkMemory, (*Set).memoryPressure}
 }
 
 const (
@@ -265,10 +255,6 @@ func checkMemory(f Fault) error {
 		return fmt.Errorf("%d bytes to be left", f.Leave)
 	}
 	return nil
-}
-
-func init() {
-	makers[actions.ClockJump] = maker{checkClock, (*Set).clockJump}
 }
 
 // clockSubject is the distance of CLOCK_REALTIME from CLOCK_BOOTTIME, which no program can set.

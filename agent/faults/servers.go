@@ -13,12 +13,6 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-func init() {
-	makers[actions.ServerStop] = maker{nil, (*Set).servers}
-	makers[actions.ServerStall] = maker{nil, (*Set).servers}
-	makers[actions.ServerRestart] = maker{nil, (*Set).servers}
-}
-
 // Server is a responder as faults see it.
 type Server interface {
 	Name() string    // for a reader

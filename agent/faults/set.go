@@ -40,8 +40,23 @@ type maker struct {
 	make  func(*Set, context.Context, Fault) (*change, error)
 }
 
-// makers holds the makers of all kinds of fault; each file adds its own.
-var makers = map[actions.Kind]maker{}
+// makers holds the makers of all kinds of fault.
+var makers = map[actions.Kind]maker{
+	actions.Sysctl:         {checkSysctl, (*Set).sysctl},
+	actions.Buckets:        {checkBuckets, (*Set).buckets},
+	actions.RulesLoad:      {checkRules, (*Set).loadRules},
+	actions.RulesRemove:    {nil, (*Set).removeRules},
+	actions.ModuleRemove:   {checkModules, (*Set).removeModules},
+	actions.Flush:          {nil, (*Set).flush},
+	actions.Delete:         {checkDelete, (*Set).remove},
+	actions.ClockJump:      {checkClock, (*Set).clockJump},
+	actions.CPUThrottle:    {checkCPU, (*Set).cpuThrottle},
+	actions.MemoryPressure: {checkMemory, (*Set).memoryPressure},
+	actions.ServerStop:     {nil, (*Set).servers},
+	actions.ServerStall:    {nil, (*Set).servers},
+	actions.ServerRestart:  {nil, (*Set).servers},
+	actions.Network:        {checkNetwork, (*Set).network},
+}
 
 // kinds returns all kinds of fault, in the order of the table of actions.
 func kinds() []actions.Kind {

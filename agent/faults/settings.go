@@ -10,14 +10,8 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/agent/tuning"
-	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/kernels"
 )
-
-func init() {
-	makers[actions.Sysctl] = maker{checkSysctl, (*Set).sysctl}
-	makers[actions.Buckets] = maker{checkBuckets, (*Set).buckets}
-}
 
 // sysctl sets parameters, each a part of its own.
 func (s *Set) sysctl(_ context.Context, f Fault) (*change, error) {
@@ -112,12 +106,6 @@ func checkBuckets(f Fault) error {
 		return fmt.Errorf("%d buckets: not a size", f.Buckets)
 	}
 	return nil
-}
-
-func init() {
-	makers[actions.RulesLoad] = maker{checkRules, (*Set).loadRules}
-	makers[actions.RulesRemove] = maker{nil, (*Set).removeRules}
-	makers[actions.ModuleRemove] = maker{checkModules, (*Set).removeModules}
 }
 
 // rulesSubject stands for all packet filter rules of the node: a change of some may touch any.

@@ -15,11 +15,6 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-func init() {
-	makers[actions.Flush] = maker{nil, (*Set).flush}
-	makers[actions.Delete] = maker{checkDelete, (*Set).remove}
-}
-
 // flush removes every entry of the node's network namespace.
 func (s *Set) flush(context.Context, Fault) (*change, error) {
 	c, err := s.tableChange()

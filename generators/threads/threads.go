@@ -41,16 +41,13 @@ func enterNamespace(path string) error {
 	return errors.Join(err, file.Close())
 }
 
-// CPUTime is the time that a thread spent on a CPU.
-type CPUTime time.Duration
-
 // CPU returns the CPU time of the calling thread so far.
-func CPU() (CPUTime, error) {
+func CPU() (time.Duration, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
 		return 0, fmt.Errorf("reading the thread's CPU time: %w", err)
 	}
-	return CPUTime(ts.Nano()), nil
+	return time.Duration(ts.Nano()), nil
 }
 
 // Pin keeps the calling thread on one CPU.
