@@ -91,7 +91,7 @@ func (d *datagrams) sendTogether(fd int32, i int, now time.Duration) {
 			return
 		}
 		if k > 0 {
-			d.tally.sent += int64(d.load.Payload)
+			d.tally.Sent += int64(d.load.Payload)
 		}
 	}
 	d.taken(i, now)

@@ -117,7 +117,7 @@ func (s *stream) look(c *conn) unix.Errno {
 		var n int
 		if n, errno = sockets.Send(c.fd, s.request, 0); errno == 0 {
 			c.presend = int32(n)
-			s.tally.sent += int64(n)
+			s.tally.Sent += int64(n)
 		}
 	} else {
 		errno = sockets.Connect(c.fd, &s.remote)
@@ -153,7 +153,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 func (s *stream) connected(i int32, events uint32) {
 	c := s.slot(i)
 	now := s.load.now()
-	s.tally.connect.Record(now - c.intended)
+	s.tally.Connect.Record(now - c.intended)
 	switch {
 	case s.load.Kind == HTTP:
 		s.response(i).reset()
@@ -188,7 +188,7 @@ func (s *stream) sendRest(i int32, events uint32) {
 			return
 		}
 		c.unsent -= int32(n)
-		s.tally.sent += int64(n)
+		s.tally.Sent += int64(n)
 	}
 	c.state = receiving
 	if s.load.Kind == TCP && c.expected == 0 {
@@ -252,7 +252,7 @@ func (s *stream) receive(i int32, events uint32) {
 			s.peerClosed(i)
 			return
 		}
-		s.tally.received += int64(n)
+		s.tally.Received += int64(n)
 		c.received += int64(n)
 		s.received(i, s.buffer[:n])
 		if n < len(s.buffer) {
@@ -273,7 +273,7 @@ func (s *stream) received(i int32, data []byte) {
 	now := s.load.now()
 	if !c.answered {
 		c.answered = true
-		s.tally.firstByte.Record(now - c.intended)
+		s.tally.FirstByte.Record(now - c.intended)
 	}
 	if s.load.Kind != HTTP {
 		c.expected -= int64(len(data))
@@ -297,7 +297,7 @@ func (s *stream) received(i int32, data []byte) {
 // responded ends a request whose response is complete.
 func (s *stream) responded(i int32, now time.Duration) {
 	c, r := s.slot(i), s.response(i)
-	s.tally.statuses[r.status]++
+	s.tally.Statuses[r.status]++
 	if r.status >= 400 {
 		s.fail(i, now, causeBadResponse)
 		return

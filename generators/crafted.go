@@ -206,7 +206,7 @@ func (c *crafted) put(number int64, intended time.Duration) {
 	} else {
 		c.accepted++
 	}
-	c.tally.sent += int64(len(c.template.Frame))
+	c.tally.Sent += int64(len(c.template.Frame))
 	frame := c.out.Put(&c.template, number)
 	switch c.load.Kind {
 	case ICMP:

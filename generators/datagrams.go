@@ -215,7 +215,7 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 
 // taken counts message i as sent.
 func (d *datagrams) taken(i int, now time.Duration) {
-	d.tally.sent += int64(d.load.Payload)
+	d.tally.Sent += int64(d.load.Payload)
 	if d.flows == nil {
 		d.tally.accept(1, d.load.now())
 		return

@@ -65,7 +65,7 @@ func (s *stream) expire(now, limit time.Duration) {
 			continue
 		}
 		n, errno := sockets.Send(c.fd, s.request, 0)
-		s.tally.sent += int64(n)
+		s.tally.Sent += int64(n)
 		// A full buffer only means that the peer does not read.
 		if errno != 0 && errno != unix.EAGAIN {
 			s.fail(h.slot, now, causeOf(errno))

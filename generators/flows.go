@@ -131,7 +131,7 @@ func (d *datagrams) read(position int32) (all bool) {
 	}
 	for i := range n {
 		data := d.in.Received(i)
-		d.tally.received += int64(len(data))
+		d.tally.Received += int64(len(data))
 		if d.echo != nil {
 			var reply bool
 			if data, reply = d.echo.reply(data); !reply {
@@ -159,7 +159,7 @@ func (d *datagrams) answered(slot int32) {
 	now := d.load.now()
 	f := d.flows.at(slot)
 	if f.sequence == 0 {
-		d.tally.firstByte.Record(now - f.intended)
+		d.tally.FirstByte.Record(now - f.intended)
 	}
 	if f.due > 0 {
 		f.due--

@@ -99,7 +99,7 @@ func (b *base) point(intended, now time.Duration, cause Cause) {
 	if cause == "" {
 		t.answered.Store(int64(now - intended))
 	}
-	t.probe = append(t.probe, ProbePoint{At: b.load.start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
+	t.Probe = append(t.Probe, ProbePoint{At: b.load.start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
 // now returns the time since the start of the load.

@@ -31,10 +31,10 @@ func synthetic(random *rand.Rand, n int, started time.Time) Result {
 		case 0:
 			t.fail(end, causeNumber(random.IntN(len(causes))))
 		default:
-			t.connect.Record(end - at)
-			t.firstByte.Record(end - at)
+			t.Connect.Record(end - at)
+			t.FirstByte.Record(end - at)
 			t.complete(at, end)
-			t.statuses[200+random.IntN(2)]++
+			t.Statuses[200+random.IntN(2)]++
 		}
 		b.point(at, end, "")
 	}

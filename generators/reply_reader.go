@@ -83,7 +83,7 @@ func (r *replyReader) read() (all bool) {
 	now := r.load.now()
 	for i := range n {
 		frame := r.batch.Received(i)
-		r.worker.tally.received += int64(len(frame))
+		r.worker.tally.Received += int64(len(frame))
 		r.answer(packets.Parse(frame), now)
 	}
 	r.worker.out.Flush()
@@ -138,7 +138,7 @@ func (r *replyReader) complete(number int64, now time.Duration) bool {
 	if ok {
 		r.worker.tally.complete(now-waited, now)
 		if r.load.Kind != ICMP {
-			r.worker.tally.connect.Record(waited)
+			r.worker.tally.Connect.Record(waited)
 		}
 	}
 	return ok
