@@ -33,9 +33,8 @@ type server struct {
 	sampler  *samplers.Sampler
 	faults   *faults.Set
 
-	mu         sync.Mutex
-	responders []*responder
-	loads      map[string]context.CancelFunc
+	mu    sync.Mutex
+	loads map[string]context.CancelFunc
 }
 
 // serve answers calls on stream until it ends, then undoes every fault and closes everything that
@@ -52,7 +51,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 		return err
 	}
 	s.sampler = sampler
-	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own, Servers: s.servers})
+	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own})
 	server := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	server.RegisterService(&service, s)
 
@@ -73,19 +72,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return errors.Join(err, s.close())
-}
-
-func (s *server) close() error {
-	// First, since a fault may have stopped a responder.
-	errs := []error{s.faults.Close()}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.responders {
-		errs = append(errs, r.Close())
-	}
-	s.responders = nil
-	return errors.Join(append(errs, s.sampler.Close())...)
+	return errors.Join(err, s.faults.Close(), s.sampler.Close())
 }
 
 func (s *server) hello(context.Context, *nothing) (*Hello, error) {
@@ -123,14 +110,7 @@ func (s *server) readBack(ctx context.Context, settings *tuning.Settings) (*tuni
 }
 
 func (s *server) respond(_ context.Context, spec *responders.Spec) (*nothing, error) {
-	responder, err := newResponder(*spec)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.responders = append(s.responders, responder)
-	return &nothing{}, nil
+	return &nothing{}, s.faults.Respond(*spec)
 }
 
 func (s *server) generate(ctx context.Context, request *generateRequest, send func(*loadEvent) error) error {
@@ -230,17 +210,6 @@ func (s *server) dump(ctx context.Context, _ *nothing) (*Table, error) {
 func (s *server) kernelLog(context.Context, *nothing) (*KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return &KernelLog{Records: records, Dropped: dropped}, err
-}
-
-// servers returns the node's responders as faults see them.
-func (s *server) servers() []faults.Server {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var servers []faults.Server
-	for _, r := range s.responders {
-		servers = append(servers, r)
-	}
-	return servers
 }
 
 func (s *server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {

@@ -48,7 +48,7 @@ var house = []struct {
 	{"agent/tuning", []string{"internal/rules"}},
 	{"agent/ctnetlink", nil},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
-	{"agent/faults", []string{"agent/ctnetlink", "agent/tuning", "internal/link"}},
+	{"agent/faults", []string{"agent/ctnetlink", "agent/tuning", "generators/responders", "internal/link"}},
 	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders", "generators/sockets"}},
 
 	{"vm/journal", nil},

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,27 +11,78 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Server is a responder as faults see it.
-type Server interface {
-	Name() string    // for a reader
-	Ports() []uint16 // on which it listens
-	State() ServerState
-	// Be changes its state, unless it has that state.
-	Be(ServerState) error
+// server is a responder of the node. The set's lock guards it.
+type server struct {
+	spec    responders.Spec
+	running *responders.Responder // nil while stopped
+	state   serverState
 }
 
-// ServerState is the state of a responder.
-type ServerState string
+type serverState string
 
-// The states of a responder.
 const (
-	Serving ServerState = "serving"
-	Stalled ServerState = "stalled" // its sockets are open, and it does not answer
-	Stopped ServerState = "stopped" // its sockets are closed
+	serving serverState = "serving"
+	stalled serverState = "stalled" // its sockets are open, and it does not answer
+	stopped serverState = "stopped" // its sockets are closed
 )
+
+// Respond starts a responder, which faults may stop and start again, and which ends with the set.
+func (s *Set) Respond(spec responders.Spec) error {
+	r := &server{spec: spec, state: stopped}
+	if err := r.be(serving); err != nil {
+		return err
+	}
+	r.spec.Ports = slices.Clone(r.running.Ports()) // keep the ports that the kernel chose
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.responders = append(s.responders, r)
+	return nil
+}
+
+// name describes the responder for a reader.
+func (r *server) name() string {
+	ports := strings.ReplaceAll(strings.Trim(fmt.Sprint(r.spec.Ports), "[]"), " ", ",")
+	if len(r.spec.Ports) > 4 {
+		ports = fmt.Sprintf("%d,... (%d ports)", r.spec.Ports[0], len(r.spec.Ports))
+	}
+	return fmt.Sprintf("%s responder %s/%s", r.spec.Kind, cmp.Or(r.spec.Network, responders.TCP), ports)
+}
+
+// be changes the state, unless the responder has that state.
+func (r *server) be(state serverState) error {
+	if state == r.state {
+		return nil
+	}
+	var err error
+	switch state {
+	case stopped:
+		if running := r.running; running != nil {
+			r.running = nil
+			err = running.Close()
+		}
+	case serving, stalled:
+		if r.running == nil {
+			// The responder lives as long as the node, not as long as a call.
+			r.running, err = responders.Listen(context.Background(), r.spec)
+		}
+		switch {
+		case err != nil:
+		case state == stalled:
+			r.running.Stall()
+		default:
+			r.running.Resume()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("bring it from %s to %s: %w", r.state, state, err)
+	}
+	r.state = state
+	return nil
+}
 
 // servers stops, stalls or restarts responders.
 func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
@@ -39,50 +91,46 @@ func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
 		return nil, err
 	}
 	c := &change{}
-	states := map[actions.Kind][]ServerState{actions.ServerStop: {Stopped}, actions.ServerStall: {Stalled}, actions.ServerRestart: {Stopped, Serving}}
+	states := map[actions.Kind][]serverState{actions.ServerStop: {stopped}, actions.ServerStall: {stalled}, actions.ServerRestart: {stopped, serving}}
 	c.do = func(context.Context) error {
 		for _, server := range chosen {
 			for _, state := range states[f.Kind] {
-				if err := server.Be(state); err != nil {
-					return fmt.Errorf("%s: %w", server.Name(), err)
+				if err := server.be(state); err != nil {
+					return fmt.Errorf("%s: %w", server.name(), err)
 				}
 			}
 		}
 		return nil
 	}
 	for _, server := range chosen {
-		before := server.State()
+		before := server.state
 		c.parts = append(c.parts, &part{
-			subject: server.Name(),
+			subject: server.name(),
 			read: func(context.Context) (string, error) {
-				sockets, err := listening(server.Ports())
-				return fmt.Sprintf("%s: %s", server.State(), sockets), err
+				sockets, err := listening(server.spec.Ports)
+				return fmt.Sprintf("%s: %s", server.state, sockets), err
 			},
-			restore: func(context.Context) error { return server.Be(before) },
+			restore: func(context.Context) error { return server.be(before) },
 		})
 	}
 	return c, nil
 }
 
 // choose returns the responders with any of the ports, or all.
-func (s *Set) choose(ports []uint16) ([]Server, error) {
-	var all []Server
-	if s.node.Servers != nil {
-		all = s.node.Servers()
-	}
-	if len(all) == 0 {
+func (s *Set) choose(ports []uint16) ([]*server, error) {
+	if len(s.responders) == 0 {
 		return nil, errors.New("the node has no responder")
 	}
 	if len(ports) == 0 {
-		return all, nil
+		return s.responders, nil
 	}
-	var chosen []Server
+	var chosen []*server
 	var open []string
-	for _, server := range all {
-		for _, port := range server.Ports() {
+	for _, server := range s.responders {
+		for _, port := range server.spec.Ports {
 			open = append(open, strconv.Itoa(int(port)))
 		}
-		if slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(server.Ports(), p) }) {
+		if slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(server.spec.Ports, p) }) {
 			chosen = append(chosen, server)
 		}
 	}

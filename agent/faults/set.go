@@ -114,8 +114,6 @@ type Node struct {
 	// Own says that the node has a kernel of its own: it is a machine, not a namespace of its host.
 	// On other nodes a fault that would change the host is an error.
 	Own bool
-	// Servers returns the node's responders; nil without any.
-	Servers func() []Server
 }
 
 // hostError says that a fault would change the kernel of the node's host.
@@ -131,12 +129,14 @@ func (e *hostError) Error() string {
 // undoLimit bounds the restoring when a set is closed.
 const undoLimit = 30 * time.Second
 
-// Set holds the faults that are active on a node.
+// Set holds the faults that are active on a node, and its responders.
 type Set struct {
 	node Node
 
 	mu     sync.Mutex
 	active []*change // in the order of application
+
+	responders []*server
 }
 
 // NewSet returns a set for one node, without any fault.
@@ -247,7 +247,7 @@ func covering(later []*change, subject string) *part {
 	return nil
 }
 
-// Close undoes all faults, the last one first.
+// Close undoes all faults, the last one first, and ends the responders.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,7 +259,10 @@ func (s *Set) Close() error {
 			errs = append(errs, fmt.Errorf("revert the fault %s: %w", c.id, err))
 		}
 	}
-	s.active = nil
+	for _, r := range s.responders { // after the faults, which may have stopped some
+		errs = append(errs, r.be(stopped))
+	}
+	s.active, s.responders = nil, nil
 	return errors.Join(errs...)
 }
 
