@@ -72,11 +72,7 @@ func RunChild() int {
 	if err == nil {
 		err = serve(context.Background(), stream, new(children), tuning.Kernel{}, false)
 	}
-	if err != nil {
-		logf("%v", err)
-		return 1
-	}
-	return 0
+	return exitStatus(err)
 }
 
 // raiseLimits raises the limits of what a load needs: a responder asks for a deep backlog, which each

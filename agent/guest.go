@@ -29,10 +29,7 @@ const InitRole = "init"
 // Init runs as PID 1 of a guest: it mounts, loads modules, answers the agent's calls, and powers
 // the machine off when its stream has ended or a step fails. It does not return.
 func Init() int {
-	err := runGuest()
-	if err != nil {
-		logf("%v", err)
-	}
+	exitStatus(runGuest())
 	powerOffMachine()
 	return 1
 }
@@ -152,11 +149,7 @@ const StdioRole = "ctload-agent-stdio"
 // RunStdio answers calls on the standard streams of a process called [StdioRole] until they end. It
 // needs root and the network namespace of the kernel under test.
 func RunStdio() int {
-	if err := runStdio(); err != nil {
-		logf("%v", err)
-		return 1
-	}
-	return 0
+	return exitStatus(runStdio())
 }
 
 func runStdio() error {

@@ -231,9 +231,13 @@ func (s *server) readFile(_ context.Context, path *string) (*string, error) {
 	return new(string(text)), err
 }
 
-// logf writes to the node's console.
-func logf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "ctload agent: "+format+"\n", args...)
+// exitStatus writes an error to the node's console and returns the agent's exit status.
+func exitStatus(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "ctload agent:", err)
+	return 1
 }
 
 // network brings the loopback and the node's link up and gives the link its addresses.

@@ -190,11 +190,11 @@ func readBusy() (busy, error) {
 	b := busy{machine: t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal}
 	b.total = b.machine + t.Idle + t.Iowait
 	for _, who := range []int{unix.RUSAGE_CHILDREN, unix.RUSAGE_SELF} {
-		var usage unix.Rusage
-		if err := unix.Getrusage(who, &usage); err != nil {
+		time, err := used(who)
+		if err != nil {
 			return busy{}, err
 		}
-		b.own += time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
+		b.own += time.Seconds()
 	}
 	live, err := proc.AllProcs()
 	if err != nil {

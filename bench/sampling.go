@@ -93,7 +93,7 @@ func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err := fill(s, want); err != nil {
 		return err
 	}
-	before, err := used()
+	before, err := used(unix.RUSAGE_SELF)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
 			return err
 		}
 	}
-	after, err := used()
+	after, err := used(unix.RUSAGE_SELF)
 	if err != nil {
 		return err
 	}
@@ -142,9 +142,9 @@ func fill(s *samplers.Sampler, want int) (err error) {
 	return nil
 }
 
-// used returns the CPU time of this process.
-func used() (time.Duration, error) {
+// used returns the CPU time of this process, or of the children that it has waited for.
+func used(who int) (time.Duration, error) {
 	var usage unix.Rusage
-	err := unix.Getrusage(unix.RUSAGE_SELF, &usage)
+	err := unix.Getrusage(who, &usage)
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
 }

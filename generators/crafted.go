@@ -123,7 +123,6 @@ func (c *crafted) close() error {
 	return errors.Join(err, c.poll.Close())
 }
 
-// work implements worker.
 func (c *crafted) work() error {
 	if c.replies != nil {
 		defer func() { c.tally.lost = sockets.DroppedFrames(c.replies.fd) }()
@@ -271,11 +270,9 @@ func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
 	route := routes[0]
 	index := route.LinkIndex
 	if p.Interface != "" {
-		named, err := netlink.LinkByName(p.Interface)
-		if err != nil {
-			return outlet{}, fmt.Errorf("finding interface %s: %w", p.Interface, err)
+		if index, err = sockets.InterfaceIndex(p.Interface); err != nil {
+			return outlet{}, err
 		}
-		index = named.Attrs().Index
 	}
 	device, err := netlink.LinkByIndex(index)
 	if err != nil {

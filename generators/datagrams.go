@@ -78,7 +78,6 @@ func (d *datagrams) close() error {
 	return d.poll.Close()
 }
 
-// work implements worker.
 func (d *datagrams) work() error {
 	for {
 		now := d.load.now()

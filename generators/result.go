@@ -145,19 +145,16 @@ func share(part, whole int64) float64 {
 func (r Result) LateShare() float64 { return share(r.Late, r.Offered) }
 
 // Rate returns how many completed each second, over Elapsed.
-func (r Result) Rate() float64 {
-	if r.Elapsed <= 0 {
-		return 0
-	}
-	return float64(r.Completed) / r.Elapsed.Seconds()
-}
+func (r Result) Rate() float64 { return perSecond(r.Completed, r.Elapsed) }
 
 // offeredRate returns how many began each second, over Sending.
-func (r Result) offeredRate() float64 {
-	if r.Sending <= 0 {
+func (r Result) offeredRate() float64 { return perSecond(r.Offered, r.Sending) }
+
+func perSecond(n int64, d time.Duration) float64 {
+	if d <= 0 {
 		return 0
 	}
-	return float64(r.Offered) / r.Sending.Seconds()
+	return float64(n) / d.Seconds()
 }
 
 // Cause says why a request, connection or flow failed. Its strings are the keys of [Result.Causes].
@@ -395,14 +392,11 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 	if busy && !p.openLoop() {
 		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))
 	}
-	if r.Tuples.Wrapped && p.namedTuples() {
+	if r.Tuples.Wrapped && len(p.space.SourcePorts) > 0 {
 		notes = append(notes, fmt.Sprintf("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered))
 	}
 	return limits, notes
 }
-
-// namedTuples reports whether the spec names every part of the tuples.
-func (p *plan) namedTuples() bool { return len(p.space.SourcePorts) > 0 }
 
 func why(busy bool) string {
 	if busy {

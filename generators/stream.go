@@ -92,7 +92,6 @@ func (s *stream) close() error {
 	return s.poll.Close()
 }
 
-// work implements worker.
 func (s *stream) work() error {
 	defer s.closeAll()
 	for {

@@ -124,7 +124,8 @@ func burn(share float64) {
 // eater is the agent's handle of a child that eats.
 type eater struct {
 	args []string
-	quit chan struct{} // closed by stop
+	life context.Context // until stop
+	end  context.CancelFunc
 
 	mu    sync.Mutex
 	child *eaterChild // the present or the last one; nil before the first
@@ -138,7 +139,9 @@ type eaterChild struct {
 }
 
 func newEater(kind actions.Kind, much string) *eater {
-	return &eater{args: []string{string(kind), much}, quit: make(chan struct{})}
+	e := &eater{args: []string{string(kind), much}}
+	e.life, e.end = context.WithCancel(context.Background())
+	return e
 }
 
 var errEaterStopped = errors.New("eater stopped")
@@ -155,11 +158,11 @@ func (e *eater) start(ctx context.Context) error {
 		case word == ready:
 			return nil
 		case !ok:
-			err = errors.New("it was killed before it had taken what it was to take")
+			err = errors.New("it was killed before it had taken its amount")
 		default:
 			err = errors.New(word)
 		}
-	case <-e.quit:
+	case <-e.life.Done():
 		err = errEaterStopped
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -173,10 +176,8 @@ func (e *eater) start(ctx context.Context) error {
 func (e *eater) spawn() (*eaterChild, <-chan string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	select {
-	case <-e.quit:
+	if e.life.Err() != nil {
 		return nil, nil, errEaterStopped
-	default:
 	}
 	cmd := exec.Command("/proc/self/exe", e.args...)
 	cmd.Args[0] = EaterRole
@@ -219,18 +220,18 @@ func (e *eater) keep(pause time.Duration) {
 	for {
 		select {
 		case <-e.present().ended:
-		case <-e.quit:
+		case <-e.life.Done():
 			return
 		}
 		select {
 		case <-time.After(pause):
-		case <-e.quit:
+		case <-e.life.Done():
 			return
 		}
 		e.mu.Lock()
 		e.kills++
 		e.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), restartLimit)
+		ctx, cancel := context.WithTimeout(e.life, restartLimit)
 		_ = e.start(ctx) // killed again: the next turn retries
 		cancel()
 	}
@@ -242,11 +243,7 @@ const restartLimit = 15 * time.Second
 // stop ends the child for good and returns the number of kills from outside.
 func (e *eater) stop() (kills int) {
 	e.mu.Lock()
-	select {
-	case <-e.quit:
-	default:
-		close(e.quit)
-	}
+	e.end()
 	child, kills := e.child, e.kills
 	e.mu.Unlock()
 	if child != nil {

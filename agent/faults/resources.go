@@ -71,10 +71,10 @@ func realtimeThreads(pid int) int {
 // processTime returns the CPU time, in seconds, that a process has used.
 func processTime(pid int) (float64, error) {
 	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
+	var stat procfs.ProcStat
+	if err == nil {
+		stat, err = process.Stat()
 	}
-	stat, err := process.Stat()
 	if err != nil {
 		return 0, fmt.Errorf("read the CPU time of %s: %w", EaterRole, err)
 	}

@@ -152,8 +152,6 @@ type change struct {
 	remarks []string
 
 	sent, received link.Conditions // of Network, as read back
-
-	remarkLoaded func() // remarks on the modules that the kernel has loaded for it
 }
 
 // part is one part of the node that a fault changes.

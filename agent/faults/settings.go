@@ -59,6 +59,19 @@ func (s *Set) parameter(key, before string) *part {
 	}}
 }
 
+// hash returns the part of the size of the hash, which old kernels set through the module.
+func (s *Set) hash(before int64) *part {
+	k := s.node.Kernel
+	p := s.parameter(kernels.KeyBuckets, strconv.FormatInt(before, 10))
+	p.restore = func(context.Context) error {
+		if now, err := k.ReadBuckets(); err != nil || now == before || now == 0 {
+			return err
+		}
+		return k.SetBuckets(int(before))
+	}
+	return p
+}
+
 // buckets resizes the hash.
 func (s *Set) buckets(_ context.Context, f Fault) (*change, error) {
 	before, err := s.node.Kernel.ReadBuckets()
@@ -72,26 +85,6 @@ func (s *Set) buckets(_ context.Context, f Fault) (*change, error) {
 		parts: []*part{s.hash(before)},
 		do:    func(context.Context) error { return s.node.Kernel.SetBuckets(f.Buckets) },
 	}, nil
-}
-
-func (s *Set) hash(before int64) *part {
-	k := s.node.Kernel
-	return &part{
-		subject: kernels.KeyBuckets, // set as a parameter or by its own fault
-		read: func(context.Context) (string, error) {
-			now, err := k.ReadBuckets()
-			if err != nil || now == 0 {
-				return "", err
-			}
-			return strconv.FormatInt(now, 10), nil
-		},
-		restore: func(context.Context) error {
-			if now, err := k.ReadBuckets(); err != nil || now == before || now == 0 {
-				return err
-			}
-			return k.SetBuckets(int(before))
-		},
-	}
 }
 
 func checkSysctl(f Fault) error {

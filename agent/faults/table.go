@@ -17,45 +17,29 @@ import (
 
 // flush removes every entry of the node's network namespace.
 func (s *Set) flush(context.Context, Fault) (*change, error) {
-	c, err := s.tableChange()
-	if err != nil {
-		return nil, err
-	}
-	c.do = func(context.Context) error {
-		err := ctnetlink.Flush()
-		c.remarkLoaded()
-		return err
-	}
-	return c, nil
+	return s.tableChange(func(context.Context, *change) error { return ctnetlink.Flush() })
 }
 
-// remove removes the entries that match a filter. It walks the table once, and may miss entries
-// that come meanwhile.
+// remove removes the entries that match a filter.
 func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	m, err := compile(f.Delete)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.tableChange()
-	if err != nil {
-		return nil, err
-	}
-	c.do = func(ctx context.Context) error {
+	return s.tableChange(func(ctx context.Context, c *change) error {
 		matched, gone, err := ctnetlink.Remove(ctx, m.matches)
 		c.figures = append(c.figures,
 			Figure{Name: "entries removed", Before: "0", After: strconv.Itoa(matched - gone)},
 			Figure{Name: "entries gone by themselves", Before: "0", After: strconv.Itoa(gone)})
-		c.remarkLoaded()
 		return err
-	}
-	return c, nil
+	})
 }
 
 // netlinkModule answers questions about the table. The kernel loads it for the first one.
 const netlinkModule = "nf_conntrack_netlink"
 
 // tableChange returns a change of the entries of the table, which must exist.
-func (s *Set) tableChange() (*change, error) {
+func (s *Set) tableChange(remove func(context.Context, *change) error) (*change, error) {
 	k := s.node.Kernel
 	count, err := k.ReadCount()
 	if err != nil {
@@ -75,10 +59,12 @@ func (s *Set) tableChange() (*change, error) {
 			return strconv.FormatInt(count, 10), err
 		},
 	}}}
-	c.remarkLoaded = func() {
+	c.do = func(ctx context.Context) error {
+		err := remove(ctx, c)
 		if now, err := k.ModuleState(netlinkModule); err == nil && before == tuning.ModuleAbsent && now != before {
 			c.remarks = append(c.remarks, "the kernel loaded "+netlinkModule+" to remove entries")
 		}
+		return err
 	}
 	return c, nil
 }

@@ -91,8 +91,7 @@ type Sample struct {
 type Sources struct {
 	Counters string `json:"counters"` // "netlink", "procfs", or "" without a source
 	// Absent names the counters that this kernel lacks; their zeros mean nothing.
-	Absent    []string `json:"absent,omitempty"`
-	KernelLog string   `json:"kernel_log"` // the device, or ""
+	Absent []string `json:"absent,omitempty"`
 	// Resets is the number of restarts of the counters, when nf_conntrack was reloaded.
 	Resets int64 `json:"resets,omitempty"`
 }
@@ -295,11 +294,7 @@ func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
 func (s *Sampler) Sources() Sources {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sources := Sources{Counters: s.counters.source, Absent: s.sums.absent(), Resets: s.sums.resets}
-	if s.log != nil {
-		sources.KernelLog = s.options.KernelLog
-	}
-	return sources
+	return Sources{Counters: s.counters.source, Absent: s.sums.absent(), Resets: s.sums.resets}
 }
 
 // Close closes the descriptors.

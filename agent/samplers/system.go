@@ -366,12 +366,8 @@ func addCounters(n *results.NetCounters, text []byte) error {
 			if len(name) == 0 || len(value) == 0 {
 				return fmt.Errorf("%w: not as many values as names of %q", errCounterFormat, prefix)
 			}
-			counter, ok := wanted[string(name)]
-			if !ok {
-				continue
-			}
-			if err := addValue(counter.In(n), value); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+			if err := addValue(n, wanted, name, value); err != nil {
+				return err
 			}
 		}
 	}
@@ -385,23 +381,24 @@ func addCounters6(n *results.NetCounters, text []byte) error {
 		line, text, _ = bytes.Cut(text, []byte("\n"))
 		name, rest := nextWord(line)
 		value, _ := nextWord(rest)
-		counter, ok := netCounters6[string(name)]
-		if !ok {
-			continue
-		}
-		if err := addValue(counter.In(n), value); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := addValue(n, netCounters6, name, value); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func addValue(field *int64, text []byte) error {
+// addValue adds a value to its counter, if that is wanted.
+func addValue(n *results.NetCounters, wanted map[string]netCounter, name, text []byte) error {
+	counter, ok := wanted[string(name)]
+	if !ok {
+		return nil
+	}
 	value, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errCounterFormat, err)
+		return fmt.Errorf("%s: %w: %w", name, errCounterFormat, err)
 	}
-	*field += value
+	*counter.In(n) += value
 	return nil
 }
 

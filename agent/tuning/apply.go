@@ -103,12 +103,7 @@ func (k Kernel) setBuckets(buckets int) error {
 		return err
 	}
 	path := filepath.Join(k.sys(), "module", kernels.Module, "parameters", "hashsize")
-	file, openErr := os.OpenFile(path, os.O_WRONLY, 0)
-	if openErr != nil {
-		return errors.Join(err, openErr)
-	}
-	_, writeErr := file.WriteString(value)
-	if writeErr = errors.Join(writeErr, file.Close()); writeErr != nil {
+	if writeErr := os.WriteFile(path, []byte(value), 0); writeErr != nil {
 		return errors.Join(err, writeErr)
 	}
 	return nil

@@ -49,15 +49,9 @@ func (k Kernel) run(ctx context.Context, stdin, name string, args ...string) (st
 // parameters appear with it; conntrackLoaded looks for the module's own folder too, since kernels
 // before 5.7 hide the parameters in network namespaces of other users.
 func (k Kernel) conntrackLoaded() bool {
-	for _, path := range []string{
-		k.procSys("net/netfilter/nf_conntrack_count"),
-		filepath.Join(k.sys(), "module", kernels.Module),
-	} {
-		if _, err := os.Stat(path); err == nil {
-			return true
-		}
-	}
-	return false
+	_, noParameter := os.Stat(k.procSys("net/netfilter/nf_conntrack_count"))
+	_, noFolder := os.Stat(filepath.Join(k.sys(), "module", kernels.Module))
+	return noParameter == nil || noFolder == nil
 }
 
 // Runner runs a program to its end with stdin as its standard input and returns its standard
@@ -307,11 +301,7 @@ func (k Kernel) moduleState(name string, loaded map[string]Module) ModuleState {
 }
 
 func (k Kernel) listedAsBuiltIn(name string) bool {
-	release, err := os.ReadFile(k.procSys("kernel/osrelease"))
-	if err != nil {
-		return false
-	}
-	list, err := os.ReadFile(filepath.Join("/lib/modules", strings.TrimSpace(string(release)), "modules.builtin"))
+	list, err := os.ReadFile(filepath.Join("/lib/modules", k.release(), "modules.builtin"))
 	if err != nil {
 		return false
 	}

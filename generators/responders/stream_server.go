@@ -80,7 +80,6 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 // listenerSlot is the poller's slot of the first listener. The other listeners follow below it.
 const listenerSlot = sockets.WakeSlot - 1
 
-// close implements server.
 func (s *streamServer) close() error {
 	for fd := range s.peers {
 		if s.peers[fd].state != peerFree {
@@ -93,7 +92,6 @@ func (s *streamServer) close() error {
 	return s.poll.Close()
 }
 
-// serve implements server.
 func (s *streamServer) serve() error {
 	for !s.live.stopping.Load() {
 		wait := time.Duration(-1)

@@ -390,7 +390,6 @@ func (e *xdpSender) close() error {
 	return errors.Join(errs...)
 }
 
-// room implements sender.
 func (e *xdpSender) room() int {
 	consumed, produced := e.completed.consumer.Load(), e.completed.producer.Load()
 	for ; consumed != produced; consumed++ {
@@ -400,7 +399,6 @@ func (e *xdpSender) room() int {
 	return min(len(e.free), BatchSize)
 }
 
-// frame implements sender.
 func (e *xdpSender) frame(i, size int) []byte {
 	address := e.free[len(e.free)-1-i]
 	e.batch[i] = transmitDescriptor{address: address, length: uint32(size)}

@@ -16,38 +16,26 @@ import (
 // ErrInitialNamespace means that crafted packets could leave the machine.
 var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
 
-// MayCraft refuses raw packets where they could leave the lab.
+// MayCraft refuses raw packets where they could leave the lab: in the initial network namespace.
+// Only there does the kernel register the net.core settings that are not kept per namespace, so that
+// any other namespace has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not tell: they
+// were not fixed before 6.18, and PID 1's namespace in a container is not the initial one.
 func MayCraft(inLab bool) error {
 	if inLab {
 		return nil
 	}
-	initial, err := initialNamespace()
-	if err != nil {
-		return err
-	}
-	if initial {
+	_, err := os.Stat("/proc/sys/net/core/netdev_budget")
+	if err == nil {
 		return ErrInitialNamespace
 	}
-	return nil
-}
-
-// initialNamespace reports whether the calling thread is in the initial network namespace. Only
-// there does the kernel register the net.core settings that are not kept per namespace, so that any
-// other namespace has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not tell: they were
-// not fixed before 6.18, and PID 1's namespace in a container is not the initial one.
-func initialNamespace() (bool, error) {
-	_, err := os.Stat("/proc/sys/net/core/netdev_budget")
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, os.ErrNotExist):
+	if errors.Is(err, os.ErrNotExist) {
 		// The answer holds only where /proc/sys exists.
-		if _, err := os.Stat("/proc/sys/net/core/somaxconn"); err != nil {
-			return false, fmt.Errorf("telling the initial network namespace from others: %w", err)
-		}
-		return false, nil
+		_, err = os.Stat("/proc/sys/net/core/somaxconn")
 	}
-	return false, fmt.Errorf("telling the initial network namespace from others: %w", err)
+	if err != nil {
+		return fmt.Errorf("telling the initial network namespace from others: %w", err)
+	}
+	return nil
 }
 
 // OwnAddress finds an address of the set that this network namespace owns.
