@@ -55,9 +55,9 @@ func (c *children) wait(cmd *exec.Cmd) error {
 }
 
 // exec runs a command. Its exit status is no error.
-func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Output, error) {
+func (c *children) exec(ctx context.Context, stdin string, argv []string) (Output, error) {
 	if len(argv) == 0 {
-		return nil, errors.New("run a command: its name is missing")
+		return Output{}, errors.New("run a command: its name is missing")
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -66,15 +66,10 @@ func (c *children) exec(ctx context.Context, stdin string, argv []string) (*Outp
 	if err == nil {
 		err = c.wait(cmd)
 	}
-	out := &Output{Stdout: stdout.String(), Stderr: stderr.String()}
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		out.Exit = exit.ExitCode()
-		return out, nil
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !(ok && exit.Exited()) {
+		return Output{}, fmt.Errorf("run %s: %w", argv[0], err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", argv[0], err)
-	}
-	return out, nil
+	return Output{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}, nil
 }
 
 // run runs a command as exec does, for callers that treat a failing command as an error; it is a

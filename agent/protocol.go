@@ -125,12 +125,12 @@ var service = grpc.ServiceDesc{
 	},
 }
 
-func unary[Req, Resp any](name string, handle func(*server, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
+func unary[Req, Resp any](name string, handle func(*server, context.Context, Req) (Resp, error)) grpc.MethodDesc {
 	return grpc.MethodDesc{
 		MethodName: name,
 		Handler: func(s any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			req := new(Req)
-			if err := decode(req); err != nil {
+			var req Req
+			if err := decode(&req); err != nil {
 				return nil, err
 			}
 			return handle(s.(*server), ctx, req)

@@ -75,16 +75,16 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, k
 	return errors.Join(err, s.faults.Close(), s.sampler.Close())
 }
 
-func (s *server) hello(context.Context, *nothing) (*Hello, error) {
+func (s *server) hello(context.Context, nothing) (Hello, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return nil, fmt.Errorf("ask the kernel for its name: %w", err)
+		return Hello{}, fmt.Errorf("ask the kernel for its name: %w", err)
 	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
-		return nil, fmt.Errorf("ask the kernel for its memory: %w", err)
+		return Hello{}, fmt.Errorf("ask the kernel for its memory: %w", err)
 	}
-	return &Hello{
+	return Hello{
 		Release:      unix.ByteSliceToString(name.Release[:]),
 		Architecture: unix.ByteSliceToString(name.Machine[:]),
 		CPUs:         runtime.NumCPU(),
@@ -94,23 +94,21 @@ func (s *server) hello(context.Context, *nothing) (*Hello, error) {
 	}, nil
 }
 
-func (s *server) clock(context.Context, *nothing) (*Clock, error) {
+func (s *server) clock(context.Context, nothing) (Clock, error) {
 	monotonic := samplers.Monotonic()
-	return &Clock{Realtime: time.Now(), Monotonic: monotonic}, nil
+	return Clock{Realtime: time.Now(), Monotonic: monotonic}, nil
 }
 
-func (s *server) configure(ctx context.Context, settings *tuning.Settings) (*nothing, error) {
-	err := s.kernel.Apply(ctx, *settings)
-	return &nothing{}, err
+func (s *server) configure(ctx context.Context, settings tuning.Settings) (nothing, error) {
+	return nothing{}, s.kernel.Apply(ctx, settings)
 }
 
-func (s *server) readBack(ctx context.Context, settings *tuning.Settings) (*tuning.State, error) {
-	state, err := s.kernel.ReadBack(ctx, *settings)
-	return &state, err
+func (s *server) readBack(ctx context.Context, settings tuning.Settings) (tuning.State, error) {
+	return s.kernel.ReadBack(ctx, settings)
 }
 
-func (s *server) respond(_ context.Context, spec *responders.Spec) (*nothing, error) {
-	return &nothing{}, s.faults.Respond(*spec)
+func (s *server) respond(_ context.Context, spec responders.Spec) (nothing, error) {
+	return nothing{}, s.faults.Respond(spec)
 }
 
 func (s *server) generate(ctx context.Context, request *generateRequest, send func(*loadEvent) error) error {
@@ -153,19 +151,21 @@ func waitUntil(ctx context.Context, instant time.Duration) error {
 }
 
 // stop ends a generator early; its stream then carries the result so far.
-func (s *server) stop(_ context.Context, id *string) (*nothing, error) {
+func (s *server) stop(_ context.Context, id string) (nothing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cancel, ok := s.loads[*id]
+	cancel, ok := s.loads[id]
 	if !ok {
-		return nil, fmt.Errorf("stop load %s: it is not running", *id)
+		return nothing{}, fmt.Errorf("stop load %s: it is not running", id)
 	}
 	cancel()
-	return &nothing{}, nil
+	return nothing{}, nil
 }
 
 // sample makes now the baseline and samples until the caller stops receiving.
-func (s *server) sample(ctx context.Context, interval *time.Duration, send func(*samplers.Sample) error) error {
+func (s *server) sample(
+	ctx context.Context, interval *time.Duration, send func(*samplers.Sample) error,
+) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.sampler.Mark()
@@ -178,57 +178,54 @@ func (s *server) sample(ctx context.Context, interval *time.Duration, send func(
 
 // watchDrops returns why the node does not count dropped packets by the kernel's reason; empty when
 // it does.
-func (s *server) watchDrops(context.Context, *nothing) (missing *string, _ error) {
+func (s *server) watchDrops(context.Context, nothing) (missing string, _ error) {
 	if !s.own {
-		return new("the kernel is the host's, which counts the drops of all together"), nil
+		return "the kernel is the host's, which counts the drops of all together", nil
 	}
 	err := s.sampler.WatchDrops()
 	debug.FreeOSMemory() // the kernel's types are large, and a guest is small
 	if err != nil {
-		return new(err.Error()), nil
+		return err.Error(), nil
 	}
-	return new(string), nil
+	return "", nil
 }
 
 // finalSample returns a whole sample, with the figures that sampling reads less often.
-func (s *server) finalSample(ctx context.Context, _ *nothing) (*samplers.Sample, error) {
-	sample, err := s.sampler.FullSample(ctx)
-	return &sample, err
+func (s *server) finalSample(ctx context.Context, _ nothing) (samplers.Sample, error) {
+	return s.sampler.FullSample(ctx)
 }
 
-func (s *server) dump(ctx context.Context, _ *nothing) (*Table, error) {
+func (s *server) dump(ctx context.Context, _ nothing) (Table, error) {
 	// Before the walk, which may load a module.
 	memory, err := s.sampler.ReadMemory()
 	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from all users but the host's root
 	if err != nil && !errors.Is(err, samplers.ErrNoSlab) && !hidden {
-		return nil, err
+		return Table{}, err
 	}
 	composition, err := s.sampler.Dump(ctx, 0)
-	return &Table{Composition: composition, Memory: memory}, err
+	return Table{Composition: composition, Memory: memory}, err
 }
 
-func (s *server) kernelLog(context.Context, *nothing) (*KernelLog, error) {
+func (s *server) kernelLog(context.Context, nothing) (KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
-	return &KernelLog{Records: records, Dropped: dropped}, err
+	return KernelLog{Records: records, Dropped: dropped}, err
 }
 
-func (s *server) apply(ctx context.Context, fault *faults.Fault) (*faults.Reading, error) {
-	reading, err := s.faults.Apply(ctx, *fault)
-	return &reading, err
+func (s *server) apply(ctx context.Context, fault faults.Fault) (faults.Reading, error) {
+	return s.faults.Apply(ctx, fault)
 }
 
-func (s *server) revert(ctx context.Context, id *string) (*faults.Reading, error) {
-	reading, err := s.faults.Revert(ctx, *id)
-	return &reading, err
+func (s *server) revert(ctx context.Context, id string) (faults.Reading, error) {
+	return s.faults.Revert(ctx, id)
 }
 
-func (s *server) exec(ctx context.Context, command *execRequest) (*Output, error) {
+func (s *server) exec(ctx context.Context, command execRequest) (Output, error) {
 	return s.children.exec(ctx, command.Stdin, command.Argv)
 }
 
-func (s *server) readFile(_ context.Context, path *string) (*string, error) {
-	text, err := os.ReadFile(*path)
-	return new(string(text)), err
+func (s *server) readFile(_ context.Context, path string) (string, error) {
+	text, err := os.ReadFile(path)
+	return string(text), err
 }
 
 // exitStatus writes an error to the node's console and returns the agent's exit status.
@@ -241,48 +238,48 @@ func exitStatus(err error) int {
 }
 
 // network brings the loopback and the node's link up and gives the link its addresses.
-func (s *server) network(ctx context.Context, request *Network) (*nothing, error) {
+func (s *server) network(ctx context.Context, request Network) (nothing, error) {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
-		return nil, fmt.Errorf("look up lo: %w", err)
+		return nothing{}, fmt.Errorf("look up lo: %w", err)
 	}
 	if err := netlink.LinkSetUp(loopback); err != nil {
-		return nil, fmt.Errorf("bring lo up: %w", err)
+		return nothing{}, fmt.Errorf("bring lo up: %w", err)
 	}
 	link, err := s.card(ctx, request.MAC)
 	if err != nil {
-		return nil, err
+		return nothing{}, err
 	}
 	for _, cidr := range request.Addresses {
 		address, err := netlink.ParseAddr(cidr)
 		if err != nil {
-			return nil, fmt.Errorf("address %q: %w", cidr, err)
+			return nothing{}, fmt.Errorf("address %q: %w", cidr, err)
 		}
 		// The link is private: no other node could have the address, and the check costs a second.
 		if address.IP.To4() == nil {
 			address.Flags |= unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrReplace(link, address); err != nil {
-			return nil, fmt.Errorf("give %s the address %s: %w", link.Attrs().Name, cidr, err)
+			return nothing{}, fmt.Errorf("give %s the address %s: %w", link.Attrs().Name, cidr, err)
 		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("bring %s up: %w", link.Attrs().Name, err)
+		return nothing{}, fmt.Errorf("bring %s up: %w", link.Attrs().Name, err)
 	}
 	for _, r := range request.Routes {
 		route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(r.Via)}
 		if err := addRoute(route, r.To); err != nil {
-			return nil, fmt.Errorf("route %s by way of %s: %w", r.To, r.Via, err)
+			return nothing{}, fmt.Errorf("route %s by way of %s: %w", r.To, r.Via, err)
 		}
 	}
 	for _, network := range request.Local {
 		// The kernel answers ARP and neighbour solicitations on other links for local addresses.
 		route := &netlink.Route{LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
 		if err := addRoute(route, network); err != nil {
-			return nil, fmt.Errorf("make %s local: %w", network, err)
+			return nothing{}, fmt.Errorf("make %s local: %w", network, err)
 		}
 	}
-	return &nothing{}, nil
+	return nothing{}, nil
 }
 
 func addRoute(route *netlink.Route, to string) error {

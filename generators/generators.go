@@ -99,7 +99,8 @@ func (b *base) point(intended, now time.Duration, cause Cause) {
 	if cause == "" {
 		t.answered.Store(int64(now - intended))
 	}
-	t.Probe = append(t.Probe, ProbePoint{At: b.load.start.Add(intended), Latency: now - intended, OK: cause == "", Cause: cause})
+	at := b.load.start.Add(intended)
+	t.Probe = append(t.Probe, ProbePoint{At: at, Latency: now - intended, OK: cause == "", Cause: cause})
 }
 
 // now returns the time since the start of the load.

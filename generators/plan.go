@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -245,8 +244,8 @@ func (p *plan) checkBounds() error {
 		{"workers", float64(p.Workers), 1024},
 		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
-		errs = append(errs, refuse(bound.value < 0 || bound.value > bound.most || math.IsNaN(bound.value),
-			"%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
+		within := bound.value >= 0 && bound.value <= bound.most
+		errs = append(errs, refuse(!within, "%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
 	}
 	return errors.Join(errs...)
 }
@@ -269,11 +268,12 @@ func (p *plan) checkKind() error {
 	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
 		errs = append(errs, fmt.Errorf("%d connections at once need source ports, and as many destination ports", p.AtOnce))
 	}
-	modes := []CloseMode{CloseFIN, CloseRST, CloseAbandon, CloseHalf}
+	mode := slices.Contains([]CloseMode{CloseFIN, CloseRST, CloseAbandon, CloseHalf}, p.Close)
+	side := p.CloseBy == Client || p.CloseBy == Server
 	portless := p.traits.portless != nil && p.traits.portless(&p.Spec)
 	return errors.Join(append(errs,
-		refuse(!slices.Contains(modes, p.Close), "close must be fin, rst, abandon or half-close, not %q", p.Close),
-		refuse(p.CloseBy != Client && p.CloseBy != Server, "close by must be client or server, not %q", p.CloseBy),
+		refuse(!mode, "close must be fin, rst, abandon or half-close, not %q", p.Close),
+		refuse(!side, "close by must be client or server, not %q", p.CloseBy),
 		refuse(portless != (len(p.Ports) == 0), "%d destination ports for %s", len(p.Ports), p.Kind))...)
 }
 
@@ -281,17 +281,21 @@ func (p *plan) checkKind() error {
 // crafted packets for sockets.
 func (p *plan) checkCrafted() error {
 	kind := refuse(p.Crafted && (p.traits.engine == nil || !p.traits.crafts),
-		"crafted needs the kind udp: syn, handshake and icmp are always crafted, other kinds need sockets")
+		"crafted needs the kind udp: syn, handshake and icmp are always crafted, "+
+			"other kinds need sockets")
 	if !p.crafted() {
 		return errors.Join(kind, refuse(p.Interface != "" || p.Gateway != "",
 			"interface and gateway need crafted packets: sockets follow the kernel's routes"))
 	}
 	return errors.Join(kind,
 		refuse(p.Kind != ICMP && p.Sources == "",
-			"no sources: name addresses that this host does not own, since its kernel would reset the answers"),
+			"no sources: name addresses that this host does not own, "+
+				"since its kernel would reset the answers"),
 		refuse(p.awaited() && p.Reuse, "tuples whose packets await answers cannot be used again"),
-		refuse(p.awaited() && p.Timeout > longestAwaiting, "timeout must be at most %s, not %s", longestAwaiting, p.Timeout),
-		refuse(p.awaited() && p.Count > mostAwaited, "at most %d packets can await answers, not %d", mostAwaited, p.Count),
+		refuse(p.awaited() && p.Timeout > longestAwaiting,
+			"timeout must be at most %s, not %s", longestAwaiting, p.Timeout),
+		refuse(p.awaited() && p.Count > mostAwaited,
+			"at most %d packets can await answers, not %d", mostAwaited, p.Count),
 		p.checkSilent())
 }
 
@@ -314,7 +318,8 @@ func (p *plan) checkSilent() error {
 		}
 	}
 	return refuse(p.Kind == UDP && len(with) > 0,
-		"crafted datagrams have no socket and await no answer: leave out %s, or crafted", strings.Join(with, ", "))
+		"crafted datagrams have no socket and await no answer: leave out %s, or crafted",
+		strings.Join(with, ", "))
 }
 
 // awaited reports whether the load awaits answers.

@@ -282,18 +282,20 @@ func flowsOfDatagrams(l *load, number int) (worker, error) { return newDatagrams
 
 // checkStream refuses a load without a rate or a concurrency, and requests that cannot be sent.
 func checkStream(s *Spec) error {
-	unprintable := strings.ContainsFunc(s.Path+s.Host, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	unprintable := func(r rune) bool { return r <= ' ' || r == 0x7f }
 	return errors.Join(
-		refuse(s.Rate == 0 && s.Profile == nil && s.Concurrency == 0, "a load needs a rate or a concurrency"),
-		refuse(unprintable || s.Path[0] != '/', "path %q or host %q cannot stand in a request", s.Path, s.Host))
+		refuse(s.Rate == 0 && s.Profile == nil && s.Concurrency == 0,
+			"a load needs a rate or a concurrency"),
+		refuse(strings.ContainsFunc(s.Path+s.Host, unprintable) || s.Path[0] != '/',
+			"path %q or host %q cannot stand in a request", s.Path, s.Host))
 }
 
 // checkProbe refuses a probe without a rate or a known protocol.
 func checkProbe(s *Spec) error {
-	known := []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP}
+	known := slices.Contains([]Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP}, s.Protocol)
 	return errors.Join(
 		refuse(s.Rate == 0 && s.Profile == nil, "a probe needs a rate"),
-		refuse(!slices.Contains(known, s.Protocol), "protocol must be tcp, udp or icmp, not %q", s.Protocol))
+		refuse(!known, "protocol must be tcp, udp or icmp, not %q", s.Protocol))
 }
 
 // ParseURL returns a spec for http load on a URL: http://HOST[:PORT][/PATH]. It resolves a host

@@ -98,7 +98,8 @@ func (t *tally) fail(now time.Duration, cause causeNumber) {
 // result returns the tally as a part of a [Result].
 func (t *tally) result() Result {
 	r := t.Result
-	r.Offered, r.Completed, r.Failed, r.Broken = t.offered.Load(), t.completed.Load(), t.failed.Load(), t.broken.Load()
+	r.Offered, r.Completed = t.offered.Load(), t.completed.Load()
+	r.Failed, r.Broken = t.failed.Load(), t.broken.Load()
 	r.Elapsed, r.Sending = max(t.first, t.last), t.first
 	r.Causes = make(map[string]int64)
 	for i, n := range t.causes {

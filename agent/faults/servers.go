@@ -49,7 +49,8 @@ func (r *server) name() string {
 	if len(r.spec.Ports) > 4 {
 		ports = fmt.Sprintf("%d,... (%d ports)", r.spec.Ports[0], len(r.spec.Ports))
 	}
-	return fmt.Sprintf("%s responder %s/%s", r.spec.Kind, cmp.Or(r.spec.Network, responders.TCP), ports)
+	network := cmp.Or(r.spec.Network, responders.TCP)
+	return fmt.Sprintf("%s responder %s/%s", r.spec.Kind, network, ports)
 }
 
 // be changes the state, unless the responder has that state.
@@ -91,7 +92,9 @@ func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
 		return nil, err
 	}
 	c := &change{}
-	states := map[actions.Kind][]serverState{actions.ServerStop: {stopped}, actions.ServerStall: {stalled}, actions.ServerRestart: {stopped, serving}}
+	states := map[actions.Kind][]serverState{
+		actions.ServerStop: {stopped}, actions.ServerStall: {stalled}, actions.ServerRestart: {stopped, serving},
+	}
 	c.do = func(context.Context) error {
 		for _, server := range chosen {
 			for _, state := range states[f.Kind] {

@@ -101,9 +101,6 @@ func checkBuckets(f Fault) error {
 	return nil
 }
 
-// rulesSubject stands for all packet filter rules of the node: a change of some may touch any.
-const rulesSubject = "rules"
-
 // rulesPart returns the part of the present rules.
 func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 	k := s.node.Kernel
@@ -115,14 +112,10 @@ func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 		if err := k.RestoreRules(ctx, before); err != nil {
 			return err
 		}
-		now, err := k.SaveRules(ctx)
-		if err != nil {
-			return err
-		}
-		return sameRules(before, now)
+		return s.checkSaved(ctx, func(now tuning.SavedRules) error { return sameRules(before, now) })
 	})
 	return &part{
-		subject: rulesSubject,
+		subject: "rules", // all of the node's, since a change of some may touch any
 		read: func(ctx context.Context) (string, error) {
 			now, err := k.SaveRules(ctx)
 			return now.Text(), err
@@ -154,14 +147,12 @@ func (s *Set) loadRules(ctx context.Context, f Fault) (*change, error) {
 		if f.Rules.Add { // the former rules are in the same chains
 			asked.Rules, asked.Rules6 = "", ""
 		}
-		now, err := k.SaveRules(ctx)
-		if err != nil {
-			return err
-		}
-		if differences := now.Differences(asked); len(differences) > 0 {
-			return errors.New(strings.Join(differences, "; "))
-		}
-		return nil
+		return s.checkSaved(ctx, func(now tuning.SavedRules) error {
+			if differences := now.Differences(asked); len(differences) > 0 {
+				return errors.New(strings.Join(differences, "; "))
+			}
+			return nil
+		})
 	}}, nil
 }
 
@@ -172,18 +163,23 @@ func (s *Set) removeRules(ctx context.Context, _ Fault) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{parts: []*part{rules}, do: k.FlushRules, check: s.noRules}, nil
+	return &change{parts: []*part{rules}, do: k.FlushRules, check: func(ctx context.Context) error {
+		return s.checkSaved(ctx, func(now tuning.SavedRules) error {
+			if rules := now.Rules(); len(rules) > 0 {
+				return fmt.Errorf("there are rules still: %s", strings.Join(rules, "; "))
+			}
+			return nil
+		})
+	}}, nil
 }
 
-func (s *Set) noRules(ctx context.Context) error {
+// checkSaved passes the present rules to check.
+func (s *Set) checkSaved(ctx context.Context, check func(tuning.SavedRules) error) error {
 	now, err := s.node.Kernel.SaveRules(ctx)
 	if err != nil {
 		return err
 	}
-	if rules := now.Rules(); len(rules) > 0 {
-		return fmt.Errorf("there are rules still: %s", strings.Join(rules, "; "))
-	}
-	return nil
+	return check(now)
 }
 
 // removeModules removes the rules, which hold references, and then modules.

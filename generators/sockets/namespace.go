@@ -17,9 +17,9 @@ import (
 var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
 
 // MayCraft refuses raw packets where they could leave the lab: in the initial network namespace.
-// Only there does the kernel register the net.core settings that are not kept per namespace, so that
-// any other namespace has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not tell: they
-// were not fixed before 6.18, and PID 1's namespace in a container is not the initial one.
+// Only there does the kernel register the net.core settings that are not kept per namespace, so
+// that any other namespace has no netdev_budget (read in 4.19 to 6.18). Inode numbers do not tell:
+// they were not fixed before 6.18, and PID 1's namespace in a container is not the initial one.
 func MayCraft(inLab bool) error {
 	if inLab {
 		return nil
