@@ -236,7 +236,6 @@ func TestShortFrames(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
-	t.Parallel() // it has a network and processes of its own
 	a, b := hosts(t)
 	for _, h := range []*libvirttest.Hypervisor{a, b} {
 		if err := h.Run("ip", "link", "set", "load", "mtu", "1400"); err != nil {
@@ -362,7 +361,6 @@ func TestActionsOnDaemon(t *testing.T) {
 	if !libvirttest.Root(t) {
 		return
 	}
-	t.Parallel() // it has a network and processes of its own
 	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
 		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 10*time.Minute)
 		if o.status != statusOK {

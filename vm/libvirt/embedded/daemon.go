@@ -30,6 +30,7 @@ const daemonStart = 20 * time.Second
 // Daemon is a private libvirt daemon in session mode, with its own folders.
 type Daemon struct {
 	Socket string // path
+	dir    string // of all its files
 	log    string // path
 
 	cmd    *exec.Cmd
@@ -54,6 +55,7 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 		}
 	}
 	d := &Daemon{
+		dir:    dir,
 		Socket: filepath.Join(dir, "run", "libvirt", socket),
 		log:    filepath.Join(dir, "daemon.log"),
 		exited: make(chan struct{}),
@@ -158,7 +160,8 @@ func (d *Daemon) waitForSocket(ctx context.Context) error {
 // Exited returns a channel that closes when the daemon has ended, for any reason.
 func (d *Daemon) Exited() <-chan struct{} { return d.exited }
 
-// Close ends the daemon; its machines stay until the sandbox ends.
+// Close ends the daemon and removes its files, so that a lab may be opened again in the same sandbox.
+// Its machines stay until the sandbox ends.
 func (d *Daemon) Close() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -167,5 +170,5 @@ func (d *Daemon) Close() error {
 		_ = d.cmd.Process.Kill()
 		<-d.exited
 	}
-	return nil
+	return os.RemoveAll(d.dir)
 }
