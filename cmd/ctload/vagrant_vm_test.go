@@ -81,7 +81,14 @@ func changeModules(t *testing.T, shell func(argv ...string) outcome) {
 	if !strings.Contains(before, "69,7069") || strings.Contains(before, "ftp\n") && !strings.Contains(before, "tftp\n") {
 		t.Fatalf("before: %s", before)
 	}
-	doc := decode(t, sh(strings.Replace(run, "%", "short", 1)))
+	o := untilMeasured(t, func() (outcome, string) {
+		o := shell("sh", "-c", "cd /root; "+strings.Replace(run, "%", "short", 1))
+		return o, o.stdout
+	})
+	if o.status != statusOK {
+		t.Errorf("exit status %d\n%s", o.status, o.stderr)
+	}
+	doc := decode(t, o.stdout)
 	for i, want := range []struct{ loads, removes bool }{{true, false}, {false, true}, {true, true}} {
 		s := doc.Scenarios[i]
 		trial := s.Trials[0]
