@@ -3,7 +3,6 @@ package main
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,10 +18,11 @@ func compareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare RUN RUN...",
 		Short: "set the scenarios of several runs side by side, with significance",
-		Long: `Compares the scenarios that all runs have, run by run against the first: medians with their spread, and
-for each difference whether it is significant (Mann-Whitney U test, Holm's correction over all cells).
-It refuses runs that measured different things, and names the difference. --across-labs compares runs of one experiment
-with different drivers or on different hosts: verdicts and counts, side by side.`,
+		Long: `Compares the scenarios that all runs have, run by run against the first: medians with
+their spread, and for each difference whether it is significant (Mann-Whitney U test, Holm's
+correction over all cells). It refuses runs that measured different things, and names the
+difference. --across-labs compares the verdicts and counts of one experiment with different drivers
+or on different hosts.`,
 		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run
@@ -44,10 +44,12 @@ with different drivers or on different hosts: verdicts and counts, side by side.
 			return reports.RenderComparison(cmd.OutOrStdout(), format, comparison, width.options())
 		},
 	}
-	cmd.Flags().Var(wordFlag(&format, defaultFirst("table", reports.ComparisonFormats())...), "format", "one of "+strings.Join(reports.ComparisonFormats(), ", "))
-	cmd.Flags().BoolVar(&acrossLabs, "across-labs", false, "the runs may differ in driver, accelerator, host, and the CPUs and memory of the DUT")
-	width.register(cmd.Flags())
-	cmd.Flags().BoolVar(&width.wide, "wide", false, "print all columns, however wide")
+	flags := cmd.Flags()
+	addFormat(flags, &format, "table", reports.ComparisonFormats()...)
+	flags.BoolVar(&acrossLabs, "across-labs", false,
+		"the runs may differ in driver, accelerator, host, and the DUT's CPUs and memory")
+	width.register(flags)
+	flags.BoolVar(&width.wide, "wide", false, "print all columns, however wide")
 	return cmd
 }
 
@@ -64,7 +66,6 @@ func shortNames(paths []string) []string {
 	return short
 }
 
-// loadRun reads a run folder.
 func loadRun(path string) (*results.Run, *results.Folder, error) {
 	folder, err := results.Open(path)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,8 +36,8 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 var flagCompletions = map[string]cobra.CompletionFunc{
 	"baseline":      runs,
 	"box":           boxes,
-	"connect":       unfinished("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
-	"kernel":        commas(func(*cobra.Command, []string) []string { return guest.KernelNames() }),
+	"connect":       oneOf("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
+	"kernel":        commas(func([]string) []string { return guest.KernelNames() }),
 	"plan --kernel": cobra.NoFileCompletions, // a version
 	"namespace":     anyFile,
 	"out":           anyFile,
@@ -55,15 +54,14 @@ func addCompletions(cmd *cobra.Command) {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		complete := flagCompletions[path+" --"+f.Name]
-		if complete == nil {
-			complete = flagCompletions[f.Name]
+		complete := cobra.NoFileCompletions
+		for _, key := range []string{f.Name, path + " --" + f.Name} {
+			if known := flagCompletions[key]; known != nil {
+				complete = known
+			}
 		}
 		if value, ok := f.Value.(*flagValue); ok && value.words != nil {
 			complete = oneOf(value.words...)
-		}
-		if complete == nil {
-			complete = cobra.NoFileCompletions
 		}
 		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
 			panic(err) // two commands share a flag, or one is visited twice
@@ -74,26 +72,28 @@ func addCompletions(cmd *cobra.Command) {
 	}
 }
 
+type directive = cobra.ShellCompDirective
+
 // offer returns the candidates that begin with word. A candidate may have a description after a
 // tab. The shell adds a space unless a candidate ends in a way that must go on.
-func offer(word string, candidates []string) ([]string, cobra.ShellCompDirective) {
-	directive := cobra.ShellCompDirectiveNoFileComp
+func offer(word string, candidates []string) ([]string, directive) {
+	shell := cobra.ShellCompDirectiveNoFileComp
 	var fitting []string
 	for _, candidate := range candidates {
-		if !strings.HasPrefix(candidate, word) {
-			continue
-		}
-		fitting = append(fitting, candidate)
-		if text, _, _ := strings.Cut(candidate, "\t"); strings.HasSuffix(text, "/") || strings.HasSuffix(text, "=") {
-			directive |= cobra.ShellCompDirectiveNoSpace
+		if strings.HasPrefix(candidate, word) {
+			fitting = append(fitting, candidate)
+			text, _, _ := strings.Cut(candidate, "\t")
+			if strings.HasSuffix(text, "/") || strings.HasSuffix(text, "=") {
+				shell |= cobra.ShellCompDirectiveNoSpace
+			}
 		}
 	}
-	return fitting, directive
+	return fitting, shell
 }
 
 // first completes the first argument alone.
 func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, directive) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -101,41 +101,30 @@ func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	}
 }
 
-// oneOf completes one word of a fixed set.
 func oneOf(candidates ...string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-		return offer(word, candidates)
-	}
+	return from(func([]string) []string { return candidates })
 }
 
-// from completes one word of a set that is read when it is needed.
-func from(candidates func() []string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-		return offer(word, candidates())
-	}
-}
-
-// unfinished does as oneOf without a space after the word.
-func unfinished(candidates ...string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-		fitting, directive := offer(word, candidates)
-		return fitting, directive | cobra.ShellCompDirectiveNoSpace
+// from completes one word of a set that may depend on the arguments.
+func from(candidates func(args []string) []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, word string) ([]string, directive) {
+		return offer(word, candidates(args))
 	}
 }
 
 // commas completes the last of several words separated by commas, with those not yet given. Only
 // the first has its description: cobra's script for bash finds none that has a comma and a
 // description.
-func commas(candidates func(*cobra.Command, []string) []string) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+func commas(candidates func(args []string) []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, word string) ([]string, directive) {
 		given := word[:strings.LastIndexByte(word, ',')+1]
+		if given == "" {
+			return offer(word, candidates(args))
+		}
 		var list []string
-		for _, candidate := range candidates(cmd, args) {
+		for _, candidate := range candidates(args) {
 			name, _, _ := strings.Cut(candidate, "\t")
-			switch {
-			case given == "":
-				list = append(list, candidate)
-			case !slices.Contains(strings.Split(given, ","), name):
+			if !slices.Contains(strings.Split(given, ","), name) {
 				list = append(list, given+name)
 			}
 		}
@@ -143,12 +132,9 @@ func commas(candidates func(*cobra.Command, []string) []string) cobra.Completion
 	}
 }
 
-func anyFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return nil, cobra.ShellCompDirectiveDefault
-}
+var anyFile = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
 
-func shipped() []string {
-	var list []string
+func shipped([]string) (list []string) {
 	for _, name := range scenarios.Names() {
 		if experiment, _, err := scenarios.Load(name); err == nil {
 			list = append(list, cobra.CompletionWithDesc(name, experiment.Summary))
@@ -158,17 +144,15 @@ func shipped() []string {
 }
 
 // experiments completes the name of a shipped experiment or the path of a file.
-func experiments(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+func experiments(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if strings.HasPrefix(word, "~") { // only the shell expands it
 		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 	}
-	return offer(word, append(shipped(), paths(word, func(path string) bool {
-		return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path))
-	})...))
+	return offer(word, append(shipped(nil), paths(word, hasExtension(".yaml", ".yml"))...))
 }
 
 // runs completes the path of a run folder. Runs are in runs/ unless --out says otherwise.
-func runs(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+func runs(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if strings.HasPrefix(word, "~") {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	}
@@ -177,41 +161,41 @@ func runs(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompD
 		return err == nil
 	}
 	found := paths(word, isRun)
-	if word == "" {
-		found = append(slices.DeleteFunc(found, func(path string) bool { return path == "runs/" }), paths("runs/", isRun)...)
+	if at := slices.Index(found, "runs/"); word == "" && at >= 0 {
+		found = slices.Replace(found, at, at+1, paths("runs/", isRun)...)
 	}
 	return offer(word, found)
+}
+
+func hasExtension(extensions ...string) func(path string) bool {
+	return func(path string) bool { return slices.Contains(extensions, filepath.Ext(path)) }
 }
 
 // paths returns the paths that begin with prefix: those that accept takes, and folders, with a
 // slash at their end, which may contain others. A prefix must begin with a dot to match hidden
 // ones.
-func paths(prefix string, accept func(path string) bool) []string {
+func paths(prefix string, accept func(path string) bool) (list []string) {
 	dir, base := filepath.Split(prefix)
-	entries, err := os.ReadDir(cmp.Or(dir, "."))
-	if err != nil {
-		return nil
-	}
-	var list []string
+	entries, _ := os.ReadDir(cmp.Or(dir, "."))
 	for _, entry := range entries {
-		path := dir + entry.Name()
-		if strings.HasPrefix(entry.Name(), ".") && !strings.HasPrefix(base, ".") || !strings.HasPrefix(path, prefix) {
+		name := entry.Name()
+		if !strings.HasPrefix(name, base) || base == "" && name[0] == '.' {
 			continue
 		}
-		info, err := os.Stat(path) // through links
+		info, err := os.Stat(dir + name) // through links
 		switch {
 		case err != nil:
-		case accept(path) && (info.IsDir() || info.Mode().IsRegular()):
-			list = append(list, path)
-		case info.Mode()&fs.ModeDir != 0:
-			list = append(list, path+"/")
+		case accept(dir+name) && (info.IsDir() || info.Mode().IsRegular()):
+			list = append(list, dir+name)
+		case info.IsDir():
+			list = append(list, dir+name+"/")
 		}
 	}
 	return list
 }
 
 // scenariosOf returns the scenarios of the experiment that the command line names.
-func scenariosOf(_ *cobra.Command, args []string) []string {
+func scenariosOf(args []string) (list []string) {
 	if len(args) == 0 || args[0] == scenarios.Stdin { // reading it would wait for the terminal
 		return nil
 	}
@@ -219,10 +203,10 @@ func scenariosOf(_ *cobra.Command, args []string) []string {
 	if err != nil {
 		return nil
 	}
-	var list []string
 	for _, r := range experiment.Resolve() {
 		for _, name := range []string{r.Base, r.Name} {
-			if candidate := cobra.CompletionWithDesc(name, r.Summary); !slices.Contains(list, candidate) {
+			candidate := cobra.CompletionWithDesc(name, r.Summary)
+			if !slices.Contains(list, candidate) {
 				list = append(list, candidate)
 			}
 		}
@@ -231,34 +215,26 @@ func scenariosOf(_ *cobra.Command, args []string) []string {
 }
 
 // reportFiles completes FORMAT=FILE.
-func reportFiles(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+func reportFiles(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if strings.Contains(word, "=") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	var list []string
-	for _, format := range reports.Formats() {
-		list = append(list, format+"=")
-	}
-	return offer(word, list)
+	return offer(word, strings.Fields(strings.Join(reports.Formats(), "= ")+"="))
 }
 
 // boxes completes a box that Vagrant has, a .box file, or the box that ctload builds.
-func boxes(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	list := append([]string{vagrant.BuildBox, vagrant.DefaultBox}, vagrant.InstalledBoxes()...)
-	list = append(list, paths(word, func(path string) bool { return filepath.Ext(path) == ".box" })...)
+func boxes(_ *cobra.Command, _ []string, word string) ([]string, directive) {
+	list := slices.Concat([]string{vagrant.BuildBox, vagrant.DefaultBox}, vagrant.InstalledBoxes(),
+		paths(word, hasExtension(".box")))
 	slices.Sort(list)
 	return offer(word, slices.Compact(list))
 }
 
-// nodes returns the nodes of the running lab.
-func nodes() []string {
+func nodes([]string) []string {
 	socket, err := control.Socket()
 	if err != nil {
 		return nil
 	}
-	about, err := control.Look(socket)
-	if err != nil {
-		return nil
-	}
+	about, _ := control.Look(socket)
 	return about.Nodes
 }

@@ -24,20 +24,21 @@ func doctorCommand() *cobra.Command {
 			if len(connect) == 0 {
 				findings = labs.Examine(cmd.Context(), cache)
 			}
-			lacking := false
+			var lacking error
 			for _, f := range findings {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-8s %-26s %s\n", f.Level, f.What, f.Detail)
 				if f.Fix != "" {
-					fmt.Fprintf(cmd.OutOrStdout(), "         fix: %s\n", strings.ReplaceAll(f.Fix, "\n", "\n         "))
+					fix := strings.ReplaceAll("fix: "+f.Fix, "\n", "\n         ")
+					fmt.Fprintf(cmd.OutOrStdout(), "         %s\n", fix)
 				}
-				lacking = lacking || f.Level == labs.Missing
+				if f.Level == labs.Missing {
+					lacking = &statusError{status: statusHost}
+				}
 			}
-			if lacking {
-				return &statusError{status: statusHost}
-			}
-			return nil
+			return lacking
 		},
 	}
-	cmd.Flags().Var(uriFlag(&connect), "connect", "look at the libvirt daemon with this URI instead of this host; can be repeated")
+	addConnect(cmd.Flags(), &connect,
+		"look at the libvirt daemon with this URI instead of this host; can be repeated")
 	return cmd
 }

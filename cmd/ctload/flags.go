@@ -32,16 +32,17 @@ func (v *flagValue) Type() string   { return v.kind }
 
 // Set implements [pflag.Value].
 func (v *flagValue) Set(text string) error {
-	if err := v.read(text); err != nil {
-		return err
+	err := v.read(text)
+	if err == nil {
+		v.text = text
 	}
-	v.text = text
-	return nil
+	return err
 }
 
 // unit returns the value of a flag that is one of the experiment language.
 func unit(kind string, into encoding.TextUnmarshaler) *flagValue {
-	return &flagValue{kind: kind, read: func(text string) error { return into.UnmarshalText([]byte(text)) }}
+	read := func(text string) error { return into.UnmarshalText([]byte(text)) }
+	return &flagValue{kind: kind, read: read}
 }
 
 func durationFlag(into *time.Duration) *flagValue {
@@ -61,20 +62,22 @@ func sizeFlag[N int | int64](into *N) *flagValue {
 	}}
 }
 
-// shareFlag returns the value of a part of a whole, 0 to 1; text is the default.
-func shareFlag(into *float64, text string) *flagValue {
-	return withDefault(unit("share", (*scenarios.Share)(into)), text)
-}
-
-// excessFlag returns the value of a share by which one figure exceeds another; text is the default.
-func excessFlag(into *float64, text string) *flagValue {
-	return withDefault(unit("share", (*scenarios.Excess)(into)), text)
-}
-
-// withDefault gives a flag its default.
-func withDefault(v *flagValue, text string) *flagValue {
+func (v *flagValue) withDefault(text string) *flagValue {
 	if err := v.Set(text); err != nil {
 		panic(err) // the default is a constant
+	}
+	return v
+}
+
+// repeatable makes each use of a flag append its text.
+func (v *flagValue) repeatable(into *[]string) *flagValue {
+	read := v.read
+	v.read = func(text string) error {
+		err := read(text)
+		if err == nil {
+			*into = append(*into, text)
+		}
+		return err
 	}
 	return v
 }
@@ -94,21 +97,25 @@ func countFlag[N int | int64](into *N, least, most N) *flagValue {
 	}}
 }
 
-// seedFlag returns the value of any whole number.
 func seedFlag(into *uint64) *flagValue {
 	return &flagValue{kind: "number", read: func(text string) error {
 		n, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%q is not a seed: a whole number from 0 to 18446744073709551615, such as 42", text)
+			return fmt.Errorf("%q is not a seed: a whole number below 2^64, such as 42", text)
 		}
 		*into = n
 		return nil
 	}}
 }
 
-// portsFlag returns the value of a list of ports and port ranges.
-func portsFlag(into *[]uint16) *flagValue {
+// portsFlag returns the value of a list of ports and port ranges. A listener may ask for port 0,
+// which stands for a free one.
+func portsFlag(into *[]uint16, listening bool) *flagValue {
 	return &flagValue{kind: "ports", read: func(text string) error {
+		if listening && text == "0" {
+			*into = []uint16{0}
+			return nil
+		}
 		var ports []uint16
 		for word := range strings.SplitSeq(text, ",") {
 			var r scenarios.PortRange
@@ -122,7 +129,6 @@ func portsFlag(into *[]uint16) *flagValue {
 	}}
 }
 
-// cpusFlag returns the value of a list of CPUs.
 func cpusFlag(into *[]int) *flagValue {
 	const most = 1 << 13 // CONFIG_NR_CPUS of the largest kernels
 	return &flagValue{kind: "list", read: func(text string) error {
@@ -139,22 +145,27 @@ func cpusFlag(into *[]int) *flagValue {
 	}}
 }
 
-// wordFlag returns the value of one of some words; the first is the default, which may be empty.
-func wordFlag[S ~string](into *S, words ...S) *flagValue {
-	*into = words[0]
-	var known []string
+// addWord adds a flag for one of some words, which its usage lists. The default may be empty.
+func addWord[S ~string](
+	flags *pflag.FlagSet, into *S, name, usage string, byDefault S, words ...S,
+) {
+	*into = byDefault
+	v := &flagValue{kind: "word", text: string(byDefault)}
 	for _, word := range words {
-		if word != "" {
-			known = append(known, string(word))
-		}
+		v.words = append(v.words, string(word))
 	}
-	return &flagValue{kind: "word", text: string(words[0]), words: known, read: func(text string) error {
-		if !slices.Contains(known, text) {
-			return fmt.Errorf("%q is not valid here%s", text, spelling.Hint(text, known))
+	v.read = func(text string) error {
+		if !slices.Contains(v.words, text) {
+			return fmt.Errorf("%q is not valid here%s", text, spelling.Hint(text, v.words))
 		}
 		*into = S(text)
 		return nil
-	}}
+	}
+	flags.Var(v, name, usage+": "+strings.Join(v.words, ", "))
+}
+
+func addFormat(flags *pflag.FlagSet, into *string, byDefault string, formats ...string) {
+	addWord(flags, into, "format", "what to print", byDefault, formats...)
 }
 
 // namesFlag returns the value of a list of names; a repeated flag appends to it.
@@ -163,7 +174,7 @@ func namesFlag(into *[]string, example string) *flagValue {
 		for word := range strings.SplitSeq(text, ",") {
 			word = strings.TrimSpace(word)
 			if word == "" {
-				return fmt.Errorf("%q has an empty name; names are separated by commas, as %s", text, example)
+				return fmt.Errorf("%q has an empty name; commas separate names: %s", text, example)
 			}
 			*into = append(*into, word)
 		}
@@ -171,7 +182,7 @@ func namesFlag(into *[]string, example string) *flagValue {
 	}}
 }
 
-// textFlag returns the value of any text that is not empty.
+// textFlag returns the value of any text that is not empty; what names it.
 func textFlag(into *string, what, example string) *flagValue {
 	return &flagValue{kind: what, free: true, read: func(text string) error {
 		if strings.TrimSpace(text) == "" {
@@ -182,28 +193,9 @@ func textFlag(into *string, what, example string) *flagValue {
 	}}
 }
 
-// uriFlag returns the value of URIs of libvirt daemons, one for each use of the flag.
-func uriFlag(into *[]string) *flagValue {
-	return &flagValue{kind: "URI", read: func(text string) error {
-		if err := libvirt.CheckURI(text); err != nil {
-			return err
-		}
-		*into = append(*into, text)
-		return nil
-	}}
-}
-
-// textsFlag returns the value of texts that are not empty, one for each use of the flag.
-func textsFlag(into *[]string, what, example string) *flagValue {
-	var one string
-	v := textFlag(&one, what, example)
-	return &flagValue{kind: what, free: true, read: func(text string) error {
-		if err := v.read(text); err != nil {
-			return err
-		}
-		*into = append(*into, one)
-		return nil
-	}}
+func addConnect(flags *pflag.FlagSet, into *[]string, usage string) {
+	uri := &flagValue{kind: "URI", read: libvirt.CheckURI}
+	flags.Var(uri.repeatable(into), "connect", usage)
 }
 
 // flagError words in ctload's own terms what is wrong with the flags of a command line.
@@ -224,7 +216,8 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("--%s: must be true or false, not %q", e.GetFlag().Name, e.GetValue())
 	}
 	if e, ok := errors.AsType[*pflag.InvalidSyntaxError](err); ok {
-		return fmt.Errorf("%s: a flag is written --NAME VALUE or --NAME=VALUE; %s --help lists them", e.GetSpecifiedFlag(), cmd.CommandPath())
+		return fmt.Errorf("%s: write a flag as --NAME VALUE or --NAME=VALUE; %s --help lists them",
+			e.GetSpecifiedFlag(), cmd.CommandPath())
 	}
 	return err
 }
@@ -233,7 +226,8 @@ func flagError(cmd *cobra.Command, err error) error {
 // as -abc, one of which is unknown.
 func unknownFlag(cmd *cobra.Command, name, letters string) error {
 	if letters != "" {
-		return fmt.Errorf("there is no flag -%s (in -%s); %s --help lists the flags", name, letters, cmd.CommandPath())
+		return fmt.Errorf("there is no flag -%s (in -%s); %s --help lists the flags",
+			name, letters, cmd.CommandPath())
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -251,13 +245,13 @@ func unknownFlag(cmd *cobra.Command, name, letters string) error {
 // word is an error.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
 		}
-		return unknownCommand(cmd, args[0])
+		return cmd.Help()
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return cmd
 }
 
@@ -281,33 +275,19 @@ func needs(least, most int, what string) cobra.PositionalArgs {
 		case len(args) > most && most == 0:
 			return fmt.Errorf("%s takes no arguments, but there is %q", cmd.CommandPath(), args[0])
 		case len(args) > most:
-			return fmt.Errorf("%s takes %s, but there is %s as well", cmd.CommandPath(), what, strings.Join(quoted(args[most:]), " "))
+			return fmt.Errorf("%s takes %s, but there is %s as well", cmd.CommandPath(), what,
+				strings.Trim(fmt.Sprintf("%q", args[most:]), "[]"))
 		}
 		return nil
 	}
 }
 
-func quoted(words []string) []string {
-	list := make([]string, len(words))
-	for i, w := range words {
-		list[i] = fmt.Sprintf("%q", w)
-	}
-	return list
-}
-
-// exclusive refuses more than one of some flags.
-func exclusive(cmd *cobra.Command, names []string) error {
-	var given []string
-	for _, name := range names {
-		if cmd.Flags().Changed(name) {
-			given = append(given, "--"+name)
-		}
-	}
-	if len(given) > 1 {
-		return fmt.Errorf("%s: give one of them", strings.Join(given, " and "))
+func exclusive(cmd *cobra.Command, names ...string) error {
+	names = slices.DeleteFunc(names, func(name string) bool { return !cmd.Flags().Changed(name) })
+	if len(names) > 1 {
+		return fmt.Errorf("--%s: give one of them", strings.Join(names, " and --"))
 	}
 	return nil
 }
 
-// takesNothing refuses arguments.
 var takesNothing = needs(0, 0, "")

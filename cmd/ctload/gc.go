@@ -15,18 +15,18 @@ func gcCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "remove what killed runs left behind",
-		Long: `Lists and removes what killed runs left outside of their sandboxes: machines, networks and volumes of a
-libvirt daemon, files, changed settings of this host. A run records each thing before it makes it. ctload gc
-removes only what is recorded and carries the run's id, and leaves live runs alone.`,
+		Long: `Lists and removes what killed runs left outside their sandboxes: machines, networks
+and volumes of a libvirt daemon, files, changed settings of this host. A run records each thing
+before it makes it. ctload gc removes only what is recorded and carries the run's id, and leaves
+live runs alone.`,
 		Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nothing := true
 			err := labs.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
-				if f.State == journal.Skipped {
-					return
+				if f.State != journal.Skipped {
+					nothing = false
+					fmt.Fprintln(cmd.OutOrStdout(), foundLine(f))
 				}
-				nothing = false
-				fmt.Fprintln(cmd.OutOrStdout(), foundLine(f))
 			})
 			if nothing && err == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), "no killed run has left anything")
@@ -34,15 +34,17 @@ removes only what is recorded and carries the run's id, and leaves live runs alo
 			return host(err)
 		},
 	}
-	cmd.Flags().Var(uriFlag(&connect), "connect", "remove only from the libvirt daemon with this URI; can be repeated")
+	addConnect(cmd.Flags(), &connect,
+		"remove only from the libvirt daemon with this URI; can be repeated")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list, and remove nothing")
 	return cmd
 }
 
 // foundLine describes one leftover of a run, or a run that still goes on.
 func foundLine(f journal.Finding) string {
+	run := f.Run
 	if f.State == journal.Alive {
-		return fmt.Sprintf("%-8s run %s (%s), process %d", f.State, f.Run.ID, f.Run.Label, f.Run.PID)
+		return fmt.Sprintf("%-8s run %s (%s), process %d", f.State, run.ID, run.Label, run.PID)
 	}
-	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, f.Run.ID, f.Run.Label)
+	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, run.ID, run.Label)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,17 +23,18 @@ func generateCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "generate KIND",
 		Short: "the generators alone, ab-style",
-		Long: `Makes load without a lab, towards loopback, a private address, or whatever --allow-public permits. Crafted
-packets (syn, handshake, icmp, udp --crafted) leave only from a network namespace that you made: ip netns exec NAME
-ctload ... or --namespace FILE. Every load is bounded, by a number, a duration or stages.
+		Long: `Makes load without a lab, towards loopback, a private address, or what --allow-public
+permits. Crafted packets (syn, handshake, icmp, udp --crafted) leave only from a network namespace
+that you made: ip netns exec NAME ctload ... or --namespace FILE. Every load is bounded, by a
+number, a duration or stages.
 
-How fast: -c keeps that many in flight, the next begins when one ends (closed loop); a rate begins them on an absolute
-schedule whatever becomes of them (open loop): --rate, --ramp, --stages, --burst or --sine. Latency counts from
-the intended time, what leaves late is reported, and slots that were missed are not made up for in bursts unless
---catch-up asks for it.
+How fast: -c keeps that many in flight, the next begins when one ends (closed loop); a rate begins
+them on an absolute schedule whatever becomes of them (open loop): --rate, --ramp, --stages, --burst
+or --sine. Latency counts from the intended time, what leaves late is reported, and --catch-up
+alone makes up for missed slots, in bursts.
 
-Exit status: 0; 2 usage; 3 the host lacks something; 4 the generator itself was the limit (its ports, descriptors,
-conntrack table, CPU), so that the figures are not the target's; 130 interrupted, with the result so far.`,
+Exit status: 0; 2 usage; 3 the host lacks something; 4 the generator was the limit (its ports,
+descriptors, conntrack table, CPU), so that the figures are not the target's; 130 interrupted.`,
 		Example: `  ctload respond http --ports 8080 &
   ctload generate http -c 1000 -n 5000 http://127.0.0.1:8080/`,
 	}
@@ -44,29 +46,29 @@ conntrack table, CPU), so that the figures are not the target's; 130 interrupted
 
 func generateKind(kind kindHelp) *cobra.Command {
 	f := generateFlags{spec: generators.Spec{Kind: kind.kind}}
+	argument := cmp.Or(kind.argument, "ADDRESS[:PORT]")
+	example, _, _ := strings.Cut(strings.TrimSpace(kind.example), "\n")
 	cmd := &cobra.Command{
-		Use:     fmt.Sprintf("%s %s", kind.kind, kind.argument),
-		Short:   kind.short,
-		Long:    kind.long,
-		Example: kind.example,
-		Args:    needs(1, 1, kind.argument+", as in: "+strings.TrimSpace(strings.SplitN(kind.example, "\n", 2)[0])),
-		RunE:    func(cmd *cobra.Command, args []string) error { return generate(cmd, args[0], &f) },
+		Use:   fmt.Sprintf("%s %s", kind.kind, argument),
+		Short: kind.short, Long: kind.long, Example: kind.example,
+		Args: needs(1, 1, argument+", as in: "+example),
+		RunE: func(cmd *cobra.Command, args []string) error { return generate(cmd, args[0], &f) },
 	}
 	all := f.declare()
-	for _, name := range append(kind.flags, commonFlags...) {
+	for name := range strings.FieldsSeq(kind.flags + " " + commonFlags) {
 		cmd.Flags().AddFlag(all.Lookup(name))
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		unknown, ok := errors.AsType[*pflag.NotExistError](err)
-		if !ok {
-			return flagError(cmd, err)
-		}
-		known := all.Lookup(unknown.GetSpecifiedName())
-		if len(unknown.GetSpecifiedName()) == 1 {
-			known = all.ShorthandLookup(unknown.GetSpecifiedName())
-		}
-		if known != nil {
-			return fmt.Errorf("--%s does not go with %s; %s --help lists what does", known.Name, kind.kind, cmd.CommandPath())
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			name := unknown.GetSpecifiedName()
+			known := all.Lookup(name)
+			if len(name) == 1 {
+				known = all.ShorthandLookup(name)
+			}
+			if known != nil {
+				return fmt.Errorf("--%s does not go with %s; %s --help lists what does",
+					known.Name, kind.kind, cmd.CommandPath())
+			}
 		}
 		return flagError(cmd, err)
 	})
@@ -80,7 +82,8 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	if err := f.spec.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", f.spec.Kind, err)
 	}
-	if err := errors.Join(f.spec.CheckDescriptors(), checkNamespace(f.spec.Namespace)); err != nil {
+	err := errors.Join(f.spec.CheckDescriptors(), checkNamespace(f.spec.Namespace))
+	if err != nil {
 		return err
 	}
 	show := live{w: cmd.ErrOrStderr(), terminal: terminal(cmd.ErrOrStderr())}
@@ -105,14 +108,14 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 		return host(err)
 	case interrupted:
 		return &statusError{status: statusInterrupted}
-	case len(result.Limits) > 0:
-		var texts []string
-		for _, limit := range result.Limits {
-			texts = append(texts, limit.String())
-		}
-		return &statusError{status: statusInvalid, Err: fmt.Errorf("the generator was the limit: %s", strings.Join(texts, "; "))}
+	case len(result.Limits) == 0:
+		return nil
 	}
-	return nil
+	text := "the generator was the limit"
+	for i, limit := range result.Limits {
+		text += []string{": ", "; "}[min(i, 1)] + limit.String()
+	}
+	return &statusError{status: statusInvalid, Err: errors.New(text)}
 }
 
 // live shows a running generator on stderr: on a terminal one line that changes, elsewhere a line
@@ -121,14 +124,7 @@ type live struct {
 	w        io.Writer
 	terminal bool
 	last     generators.Progress // the progress last shown
-	shown    bool
 }
-
-// How often the line changes, and how often one is written where there is no terminal.
-const (
-	liveEvery     = 200 * time.Millisecond
-	liveLineEvery = 10 * time.Second
-)
 
 // terminal reports whether w is a terminal that understands control sequences.
 func terminal(w io.Writer) bool {
@@ -136,25 +132,27 @@ func terminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// progress shows the progress that [generators.Run] reports.
 func (l *live) progress(p generators.Progress) {
-	since := p.Elapsed - l.last.Elapsed
-	if l.terminal && since < liveEvery || !l.terminal && since < liveLineEvery {
+	since, every := p.Elapsed-l.last.Elapsed, 10*time.Second
+	if l.terminal {
+		every = 200 * time.Millisecond
+	}
+	if since < every {
 		return
 	}
+	rate := float64(p.Offered-l.last.Offered) / since.Seconds()
 	line := fmt.Sprintf("%5.1f s  %d begun, %d completed, %d failed, %d open, %.0f/s",
-		p.Elapsed.Seconds(), p.Offered, p.Completed, p.Failed, p.Open, float64(p.Offered-l.last.Offered)/since.Seconds())
+		p.Elapsed.Seconds(), p.Offered, p.Completed, p.Failed, p.Open, rate)
 	if l.terminal {
 		fmt.Fprintf(l.w, "\r%s\x1b[K", line)
 	} else {
 		fmt.Fprintln(l.w, line)
 	}
-	l.last, l.shown = p, true
+	l.last = p
 }
 
-// end removes the line.
 func (l *live) end() {
-	if l.terminal && l.shown {
+	if l.terminal && l.last.Elapsed > 0 {
 		fmt.Fprint(l.w, "\r\x1b[K")
 	}
 }

@@ -22,10 +22,10 @@ type generateFlags struct {
 }
 
 // commonFlags are those of every kind; at most one of profileFlags may be given.
-var (
-	commonFlags = []string{"number", "duration", "rate", "ramp", "stages", "burst", "sine", "catch-up", "slack", "timeout",
-		"sources", "source-ports", "seed", "workers", "cpus", "namespace", "allow-public", "format"}
-	profileFlags = []string{"rate", "ramp", "stages", "burst", "sine"}
+const (
+	commonFlags = profileFlags + " number duration catch-up slack timeout sources source-ports" +
+		" seed workers cpus namespace allow-public format"
+	profileFlags = "rate ramp stages burst sine"
 )
 
 // The largest values that flags of generators accept: more than any host can do, and far from
@@ -35,59 +35,75 @@ const (
 	mostThreads = 1024
 )
 
-// declare declares the flags of all kinds.
 func (f *generateFlags) declare() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("generate", pflag.ContinueOnError)
 	s := &f.spec
-	flags.VarP(countFlag(&s.Count, 1, mostThings), "number", "n", "how many requests, connections, flows or packets, as 5000 or 5k")
-	flags.VarP(countFlag(&s.Concurrency, 1, 1<<30), "concurrency", "c", "how many in flight (closed loop; beside a rate, its limit)")
+	flags.VarP(countFlag(&s.Count, 1, mostThings), "number", "n", "how many begin, as 5000 or 5k")
+	flags.VarP(countFlag(&s.Concurrency, 1, 1<<30), "concurrency", "c",
+		"how many in flight (closed loop; beside a rate, its limit)")
 	flags.VarP(durationFlag(&s.Duration), "duration", "t", "how long new ones begin, as 10s")
 	flags.VarP(rateFlag(&s.Rate), "rate", "r", "how many begin each second, as 3000/s or 3000")
-	flags.Var(&flagValue{kind: "ramp", read: f.readRamp}, "ramp", "a rate that changes evenly over the duration, as 0/s-5000/s")
-	flags.Var(&flagValue{kind: "stages", read: f.readStages}, "stages", "rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
-	flags.Var(&flagValue{kind: "burst", read: f.readBurst}, "burst", "number at once, and the time between two bursts, as 500:1s")
-	flags.Var(&flagValue{kind: "sine", read: f.readSine}, "sine", "a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
-	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots of the schedule, in bursts")
-	flags.Var(durationFlag(&s.Slack), "slack", "how late a send may be before its slot is given up (default 10ms)")
-	flags.Var(durationFlag(&s.Timeout), "timeout", "time limit of each request, connection or answer, as 500ms (default 10s, probe 1s)")
-	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries", "how often the kernel repeats a SYN (default: its tcp_syn_retries)")
-	flags.VarP(portsFlag(&s.Ports), "ports", "p", "destination ports used in turn, as 80 or 8000-8063,9000")
-	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources", "source addresses: addresses, prefixes, ranges, separated by commas")
-	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports", "source ports used in turn, as 1024-65535 (icmp: ids)")
-	flags.BoolVar(&s.Crafted, "crafted", false, "send packets from any --sources, without sockets and unanswered; only in a namespace made for them")
+	flags.Var(&flagValue{kind: "ramp", read: f.readRamp}, "ramp",
+		"a rate that changes evenly over the duration, as 0/s-5000/s")
+	flags.Var(&flagValue{kind: "stages", read: f.readStages}, "stages",
+		"rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
+	var bursts pacing.Bursts
+	flags.Var(f.profileFlag("burst", "500:1s", generators.Profile{Bursts: &bursts},
+		countFlag(&bursts.Size, 1, mostThings), durationFlag(&bursts.Every)), "burst",
+		"number at once, and the time between two bursts, as 500:1s")
+	var sine pacing.Sine
+	flags.Var(f.profileFlag("sine", "1000/s:800/s:30s", generators.Profile{Sine: &sine},
+		rateFlag(&sine.Mean), rateFlag(&sine.Amplitude), durationFlag(&sine.Period)), "sine",
+		"a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
+	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots, in bursts")
+	flags.Var(durationFlag(&s.Slack), "slack", "how late a send may be (default 10ms)")
+	flags.Var(durationFlag(&s.Timeout), "timeout", "limit for each (default 10s, of a probe 1s)")
+	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries",
+		"how often the kernel repeats a SYN (default: its tcp_syn_retries)")
+	flags.VarP(portsFlag(&s.Ports, false), "ports", "p",
+		"destination ports used in turn, as 80 or 8000-8063,9000")
+	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources",
+		"source addresses: addresses, prefixes, ranges, separated by commas")
+	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports",
+		"source ports used in turn, as 1024-65535 (icmp: ids)")
+	flags.BoolVar(&s.Crafted, "crafted", false, "send packets from any --sources, without sockets "+
+		"and unanswered; only in a namespace made for them")
 	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
 	flags.Var(seedFlag(&s.Seed), "seed", "order of the tuples; 0: in order")
 	flags.BoolVar(&s.Reuse, "reuse", false, "begin again when every tuple has been used")
-	flags.Var(wordFlag(&s.Close, "", generators.CloseFIN, generators.CloseRST, generators.CloseAbandon, generators.CloseHalf), "close", "how a connection ends: fin, rst, abandon, half-close (not all with every kind)")
-	flags.Var(wordFlag(&s.CloseBy, "", generators.Client, generators.Server), "close-by", "who closes first: client or server")
+	addWord(flags, &s.Close, "close", "how a connection ends (not all with every kind)", "",
+		generators.CloseFIN, generators.CloseRST, generators.CloseAbandon, generators.CloseHalf)
+	addWord(flags, &s.CloseBy, "close-by", "closes first", "", generators.Client, generators.Server)
 	flags.VarP(countFlag(&s.KeepAlive, 1, 1<<30), "keep-alive", "k", "requests on each connection")
-	flags.Var(sizeFlag(&s.Payload), "payload", "bytes to send on each connection, or in each datagram or packet, as 100B or 1KiB")
+	flags.Var(sizeFlag(&s.Payload), "payload", "bytes for each connection or packet, as 1KiB")
 	flags.Var(sizeFlag(&s.Expect), "expect", "bytes to receive before closing, as 100B")
-	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of a conversation, each sent when the one before was answered")
+	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of each conversation")
 	flags.Var(durationFlag(&s.Hold), "hold", "how long each connection stays open, as 10s")
-	flags.Var(durationFlag(&s.Interval), "interval", "time between the payloads of a held connection, or the datagrams of a conversation, as 1s")
+	flags.Var(durationFlag(&s.Interval), "interval", "time between payloads or datagrams, as 1s")
 	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each")
-	flags.Var(wordFlag(&s.Protocol, "", generators.ProtocolTCP, generators.ProtocolUDP, generators.ProtocolICMP), "protocol", "tcp, udp or icmp (default tcp)")
-	flags.Var(textFlag(&s.Interface, "interface", "eth0"), "interface", "interface that crafted packets leave by (default: the route's)")
-	flags.Var(textFlag(&s.Gateway, "hardware address", "02:00:00:00:00:01"), "gateway", "hardware address that crafted packets go to (default: the next hop's)")
-	flags.Var(countFlag(&s.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
+	addWord(flags, &s.Protocol, "protocol", "protocol (default tcp)", "",
+		generators.ProtocolTCP, generators.ProtocolUDP, generators.ProtocolICMP)
+	flags.Var(textFlag(&s.Interface, "interface", "eth0"), "interface",
+		"interface that crafted packets leave by (default: the route's)")
+	flags.Var(textFlag(&s.Gateway, "hardware address", "02:00:00:00:00:01"), "gateway",
+		"hardware address that crafted packets go to (default: the next hop's)")
 	flags.Var(cpusFlag(&s.CPUs), "cpus", "CPUs that the threads are pinned to, as 0,1")
-	flags.Var(textFlag(&s.Namespace, "file", "/run/netns/client"), "namespace", "file of the network namespace to work in, as /run/netns/client")
-	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target outside private, loopback and test ranges")
-	flags.Var(wordFlag(&f.format, "ab", "json"), "format", "ab or json")
+	addPlace(flags, &s.Workers, &s.Namespace)
+	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target with a public address")
+	addFormat(flags, &f.format, "ab", "ab", "json")
 	return flags
 }
 
 // readSourcePorts parses ports, which a spec keeps as text.
 func (f *generateFlags) readSourcePorts(text string) error {
 	f.spec.SourcePorts = text
-	return portsFlag(new([]uint16)).Set(text)
+	return portsFlag(new([]uint16), false).Set(text)
 }
 
 // read completes the spec from the target and from the flags that belong together.
 func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 	s := &f.spec
-	if err := exclusive(cmd, profileFlags); err != nil {
+	if err := exclusive(cmd, strings.Fields(profileFlags)...); err != nil {
 		return err
 	}
 	if f.ramp != nil {
@@ -101,10 +117,10 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 		return f.readURL(cmd.Context(), target)
 	}
 	if address, port, err := net.SplitHostPort(target); err == nil {
-		if cmd.Flags().Changed("ports") {
-			return fmt.Errorf("%s and --ports %s both give ports: leave one of them out", target, cmd.Flags().Lookup("ports").Value)
+		if ports := cmd.Flags().Lookup("ports"); ports.Changed {
+			return fmt.Errorf("%s and --ports %s: leave one of them out", target, ports.Value)
 		}
-		if err := portsFlag(&s.Ports).Set(port); err != nil {
+		if err := portsFlag(&s.Ports, false).Set(port); err != nil {
 			return fmt.Errorf("%s: %w", target, err)
 		}
 		target = address
@@ -133,55 +149,30 @@ func (f *generateFlags) readURL(ctx context.Context, target string) error {
 	return nil
 }
 
-// readRamp parses a rate that changes evenly.
-func (f *generateFlags) readRamp(text string) error {
-	from, to, err := readRates(text)
-	if err != nil {
-		return err
-	}
-	f.ramp = &pacing.Stage{From: from, To: to}
-	return nil
+func (f *generateFlags) readRamp(text string) (err error) {
+	f.ramp = new(pacing.Stage)
+	f.ramp.From, f.ramp.To, err = readRates(text)
+	return err
 }
 
 // readStages parses stages separated by commas, each a rate or a ramp and its duration.
-func (f *generateFlags) readStages(text string) error {
+func (f *generateFlags) readStages(text string) (err error) {
 	var stages pacing.Stages
 	for word := range strings.SplitSeq(text, ",") {
 		rates, length, ok := strings.Cut(word, ":")
 		if !ok {
 			return fmt.Errorf("%q is not a stage, as 1000/s:10s or 0/s-1000/s:10s", word)
 		}
-		from, to, err := readRates(rates)
-		if err != nil {
-			return err
+		var stage pacing.Stage
+		if stage.From, stage.To, err = readRates(rates); err == nil {
+			err = durationFlag(&stage.Duration).Set(length)
 		}
-		stage := pacing.Stage{From: from, To: to}
-		if err := durationFlag(&stage.Duration).Set(length); err != nil {
+		if err != nil {
 			return err
 		}
 		stages = append(stages, stage)
 	}
 	f.spec.Profile = &generators.Profile{Stages: stages}
-	return nil
-}
-
-// readBurst parses the size of a burst and the time between bursts.
-func (f *generateFlags) readBurst(text string) error {
-	var b pacing.Bursts
-	if err := readParts(text, "500:1s", countFlag(&b.Size, 1, mostThings), durationFlag(&b.Every)); err != nil {
-		return err
-	}
-	f.spec.Profile = &generators.Profile{Bursts: &b}
-	return nil
-}
-
-// readSine parses a rate that swings.
-func (f *generateFlags) readSine(text string) error {
-	var s pacing.Sine
-	if err := readParts(text, "1000/s:800/s:30s", rateFlag(&s.Mean), rateFlag(&s.Amplitude), durationFlag(&s.Period)); err != nil {
-		return err
-	}
-	f.spec.Profile = &generators.Profile{Sine: &s}
 	return nil
 }
 
@@ -201,16 +192,21 @@ func readRates(text string) (from, to float64, err error) {
 	return from, to, err
 }
 
-// readParts parses values separated by colons.
-func readParts(text, example string, values ...*flagValue) error {
-	parts := strings.Split(text, ":")
-	if len(parts) != len(values) {
-		return fmt.Errorf("%q has %d of %d parts, as %s", text, len(parts), len(values), example)
-	}
-	for i, part := range parts {
-		if err := values[i].Set(part); err != nil {
-			return err
+// profileFlag returns the value of a profile that parts, separated by colons, fill.
+func (f *generateFlags) profileFlag(
+	kind, example string, profile generators.Profile, parts ...*flagValue,
+) *flagValue {
+	return &flagValue{kind: kind, read: func(text string) error {
+		words := strings.Split(text, ":")
+		if len(words) != len(parts) {
+			return fmt.Errorf("%q has %d of %d parts, as %s", text, len(words), len(parts), example)
 		}
-	}
-	return nil
+		for i, word := range words {
+			if err := parts[i].Set(word); err != nil {
+				return err
+			}
+		}
+		f.spec.Profile = &profile
+		return nil
+	}}
 }

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,56 +17,49 @@ import (
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
+	"github.com/ctload/ctload/scenarios"
 )
 
-// reportFlags say how a run is rendered: one format to stdout, any number into files beside it.
-type reportFlags struct {
-	format string
-	files  []string
+// judgeFlags say how a run is judged and rendered: one format to stdout, any number into files.
+type judgeFlags struct {
+	format        string
+	reports       []string // FORMAT=FILE
+	files         []reports.File
+	thresholds    []string
+	baseline      string // a run to compare with
+	maxRegression float64
 	widthFlags
 }
 
-func (f *reportFlags) register(flags *pflag.FlagSet) {
-	flags.Var(wordFlag(&f.format, defaultFirst("table", reports.Formats())...), "format", "what to print: "+strings.Join(reports.Formats(), ", "))
-	flags.Var(textsFlag(&f.files, "report", "junit=report.xml"), "report", "write a report into a file as well, as junit=report.xml; can be repeated")
+func (f *judgeFlags) register(flags *pflag.FlagSet) {
+	addFormat(flags, &f.format, "table", reports.Formats()...)
+	file := textFlag(new(string), "report", "junit=report.xml")
+	flags.Var(file.repeatable(&f.reports), "report",
+		"write a report into a file as well, as junit=report.xml; can be repeated")
+	threshold := textFlag(new(string), "threshold", "'load.failed == 0'")
+	flags.Var(threshold.repeatable(&f.thresholds), "threshold",
+		"expression that must hold in every scenario, as 'load.failed == 0', or in one, "+
+			"as raw-notrack='conntrack.peak <= 10'; can be repeated")
+	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline",
+		"compare with this run, and fail when something became worse")
+	allowed := unit("share", (*scenarios.Excess)(&f.maxRegression)).withDefault("10%")
+	flags.Var(allowed, "max-regression", "share by which a figure may be worse than the baseline's")
 	f.widthFlags.register(flags)
 	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
 }
 
 // print renders a run to stdout and into the files; folder holds its samples, or is nil.
-func (f *reportFlags) print(cmd *cobra.Command, run *results.Run, folder *results.Folder, files []reports.File) error {
+func (f *judgeFlags) print(out io.Writer, run *results.Run, folder *results.Folder) error {
 	options := f.options()
 	if folder != nil {
 		options.Series = folder
 	}
 	return errors.Join(
-		reports.Render(cmd.OutOrStdout(), f.format, run, options),
-		reports.WriteFiles(files, run, options))
-}
-
-// defaultFirst moves the default of a flag to the front of its words.
-func defaultFirst(word string, words []string) []string {
-	return append([]string{word}, slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == word })...)
-}
-
-// registerThresholds adds the flag of conditions on a run.
-func registerThresholds(flags *pflag.FlagSet, texts *[]string) {
-	flags.Var(textsFlag(texts, "threshold", "'load.failed == 0'"), "threshold", "expression that must hold in every scenario, as 'load.failed == 0', or in one, as raw-notrack='conntrack.peak <= 10'; can be repeated")
-}
-
-// baselineFlags name the run that another is compared with.
-type baselineFlags struct {
-	baseline      string
-	maxRegression float64
-}
-
-func (f *baselineFlags) register(flags *pflag.FlagSet) {
-	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline", "compare with this run, and fail when something became worse")
-	flags.Var(excessFlag(&f.maxRegression, "10%"), "max-regression", "share by which a figure may be worse than in the baseline")
+		reports.Render(out, f.format, run, options), reports.WriteFiles(f.files, run, options))
 }
 
 // load reads the baseline; nil without one.
-func (f *baselineFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
+func (f *judgeFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 	if f.baseline == "" {
 		if cmd.Flags().Changed("max-regression") {
 			return nil, errors.New("--max-regression needs --baseline RUN")
@@ -76,23 +70,25 @@ func (f *baselineFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	return &compare.Baseline{Name: filepath.Clean(f.baseline), Run: run, Allowed: f.maxRegression}, nil
+	name := filepath.Clean(f.baseline)
+	return &compare.Baseline{Name: name, Run: run, Allowed: f.maxRegression}, nil
 }
 
 // conclusion returns the error that a whole run ends the program with. INVALID weighs more than a
 // failed threshold, since an invalid measurement shows nothing.
 func conclusion(run *results.Run) error {
 	if list := results.Unmeasured(run); len(list) > 0 {
-		return &statusError{status: statusInvalid, Err: errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))}
+		err := errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))
+		return &statusError{status: statusInvalid, Err: err}
 	}
-	var failures []string
+	var failures []error
 	for _, f := range results.Failures(run) {
-		failures = append(failures, f.String())
+		failures = append(failures, errors.New(f.String()))
 	}
-	if len(failures) > 0 {
-		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
+	if failures == nil {
+		return nil
 	}
-	return nil
+	return &statusError{status: statusFailed, Err: errors.Join(failures...)}
 }
 
 // widthFlags say how wide the output may be.
@@ -101,29 +97,26 @@ type widthFlags struct {
 	wide    bool
 }
 
-// The accepted widths.
 const (
 	leastColumns = 20
 	mostColumns  = 10000
 )
 
 func (f *widthFlags) register(flags *pflag.FlagSet) {
-	flags.Var(countFlag(&f.columns, leastColumns, mostColumns), "columns", "width of what is printed (default: the terminal's, else COLUMNS, else 80)")
+	flags.Var(countFlag(&f.columns, leastColumns, mostColumns), "columns",
+		"width of what is printed (default: the terminal's, else COLUMNS, else 80)")
 }
 
 // options returns the width of stdout's terminal, if it is one.
 func (f *widthFlags) options() reports.Options {
 	options := reports.Options{Wide: f.wide, Width: f.columns}
 	fd := int(os.Stdout.Fd())
-	if !term.IsTerminal(fd) {
-		if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n >= leastColumns && n <= mostColumns && options.Width == 0 {
-			options.Width = n
-		}
-		return options
-	}
-	options.Color = os.Getenv("NO_COLOR") == ""
-	if width, _, err := term.GetSize(fd); err == nil && options.Width == 0 {
-		options.Width = width
+	if term.IsTerminal(fd) {
+		options.Color = os.Getenv("NO_COLOR") == ""
+		width, _, _ := term.GetSize(fd)
+		options.Width = cmp.Or(options.Width, width)
+	} else if n, _ := strconv.Atoi(os.Getenv("COLUMNS")); n >= leastColumns && n <= mostColumns {
+		options.Width = cmp.Or(options.Width, n)
 	}
 	return options
 }

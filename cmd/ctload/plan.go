@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
 )
 
 func planCommand() *cobra.Command {
@@ -21,11 +22,11 @@ func planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan [EXPERIMENT | --rate N --residence T]",
 		Short: "the arithmetic alone: what a load needs, as sysctl lines",
-		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence, and what the kernel
-still counts after that), and prints the max and the number of buckets that hold it. With an experiment, it does
-so for each scenario, and boots nothing.
+		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence,
+and what the kernel still counts after that), and prints the max and the number of buckets that
+hold it. With an experiment, it does so for each scenario, and boots nothing.
 
-  ctload plan --rate 2000 --residence time_wait            short connections, at the kernel's own timeout
+  ctload plan --rate 2000 --residence time_wait            short connections, the kernel's timeout
   ctload plan --rate 2000 --residence 30s                  the same with another timeout
   ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
@@ -35,10 +36,15 @@ so for each scenario, and boots nothing.
 			if len(args) == 1 {
 				for _, flag := range []string{"rate", "residence", "held", "memory", "kernel"} {
 					if cmd.Flags().Changed(flag) {
-						return fmt.Errorf("--%s does not go with an experiment: the experiment gives that value", flag)
+						return fmt.Errorf("--%s: the experiment gives that value", flag)
 					}
 				}
-				return planExperiment(cmd, args[0], demand.Fill, format, width.options())
+				plan, err := loadPlan(cmd, args[0])
+				if err != nil {
+					return err
+				}
+				list := forecast.Scenarios(plan.Experiment.Topology, plan.Scenarios, demand.Fill)
+				return reports.Forecast(cmd.OutOrStdout(), format, list, width.options())
 			}
 			if err := readDemand(&demand, residence, kernel); err != nil {
 				return err
@@ -53,26 +59,27 @@ so for each scenario, and boots nothing.
 	flags := cmd.Flags()
 	width.register(flags)
 	flags.Var(rateFlag(&demand.Rate), "rate", "new connections or flows, as 2000/s or 2000")
-	flags.Var(textFlag(&residence, "duration or state", "120s or time_wait"), "residence", "life of an entry: its connection and the timeout after it, as 120s, or a state, as time_wait, syn_sent, established, udp")
-	flags.Var(countFlag(&demand.Held, 0, mostThings), "held", "connections that are open all the time")
-	flags.Var(shareFlag(&demand.Fill, "75%"), "fill", "share of max that the peak may take; the first of the usual alerts fires at 75%")
-	flags.Var(sizeFlag(&demand.MemoryBytes), "memory", "memory of the machine, as 4GiB (default: this one's)")
-	flags.Var(textFlag(&kernel, "version", "6.1"), "kernel", "version of the machine's kernel, as 6.1 (default: this one's)")
-	flags.Var(wordFlag(&format, "table", "json"), "format", "table or json")
+	flags.Var(textFlag(&residence, "duration or state", "120s or time_wait"), "residence",
+		"life of an entry: its connection and the timeout after it, as 120s, or a state, as "+
+			"time_wait, syn_sent, established, udp")
+	flags.Var(countFlag(&demand.Held, 0, mostThings), "held", "connections that stay open")
+	flags.Var(unit("share", (*scenarios.Share)(&demand.Fill)).withDefault("75%"), "fill",
+		"share of max that the peak may take; the first of the usual alerts fires at 75%")
+	flags.Var(sizeFlag(&demand.MemoryBytes), "memory",
+		"memory of the machine, as 4GiB (default: this one's)")
+	flags.Var(textFlag(&kernel, "version", "6.1"), "kernel",
+		"version of the machine's kernel, as 6.1 (default: this one's)")
+	addFormat(flags, &format, "table", "table", "json")
 	return cmd
 }
 
-// planExperiment forecasts the scenarios of an experiment.
-func planExperiment(cmd *cobra.Command, name string, fill float64, format string, options reports.Options) error {
+// loadPlan plans an experiment for a command that does not run it.
+func loadPlan(cmd *cobra.Command, name string) (*orchestrator.Plan, error) {
 	experiment, err := loadExperiment(cmd, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	plan, err := orchestrator.NewPlan(experiment, 1)
-	if err != nil {
-		return err
-	}
-	return reports.Forecast(cmd.OutOrStdout(), format, forecast.Scenarios(plan.Experiment.Topology, plan.Scenarios, fill), options)
+	return orchestrator.NewPlan(experiment, 1)
 }
 
 // readDemand completes a demand from the flags that carry units, and from this machine.
@@ -82,18 +89,15 @@ func readDemand(d *results.Demand, residence, kernel string) error {
 		return host(fmt.Errorf("ask for this machine's memory: %w", err))
 	}
 	d.MemoryBytes = cmp.Or(d.MemoryBytes, int64(info.Totalram)*int64(info.Unit))
-	if kernel == "" {
-		kernel = kernels.Running()
-	}
-	version, err := kernels.Parse(kernel)
-	if err != nil {
+	var err error
+	if d.Kernel, err = kernels.Parse(cmp.Or(kernel, kernels.Running())); err != nil {
 		return fmt.Errorf("--kernel: %w", err)
 	}
-	d.Kernel = version
-	if residence != "" {
-		if d.Residence, err = forecast.ParseResidence(residence, version); err != nil {
-			return fmt.Errorf("--residence: %w", err)
-		}
+	if residence == "" {
+		return nil
+	}
+	if d.Residence, err = forecast.ParseResidence(residence, d.Kernel); err != nil {
+		return fmt.Errorf("--residence: %w", err)
 	}
 	return nil
 }

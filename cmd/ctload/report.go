@@ -10,16 +10,14 @@ import (
 )
 
 func reportCommand() *cobra.Command {
-	var f reportFlags
-	var b baselineFlags
+	var f judgeFlags
 	var out string
 	var schema, fields bool
-	var thresholds []string
 	cmd := &cobra.Command{
 		Use:   "report RUN",
 		Short: "print a run again, in any format",
-		Long: `Renders a run folder, or its run.json. With --threshold or --baseline the run is judged once more, and the
-exit status is what ctload run would have ended with.`,
+		Long: `Renders a run folder, or its run.json. With --threshold or --baseline it judges the
+run once more, and ends with the exit status that ctload run would have ended with.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if schema || fields {
 				return takesNothing(cmd, args)
@@ -39,44 +37,44 @@ exit status is what ctload run would have ended with.`,
 				return reports.Fields(cmd.OutOrStdout(), f.format, list, f.options())
 			}
 			if out != "" {
-				f.files = append(f.files, f.format+"="+out)
+				f.reports = append(f.reports, f.format+"="+out)
 			}
-			files, err := reports.ParseFiles(f.files)
-			if err != nil {
+			var err error
+			if f.files, err = reports.ParseFiles(f.reports); err != nil {
 				return err
 			}
 			run, folder, err := loadRun(args[0])
 			if err != nil {
 				return err
 			}
-			if err := results.AddThresholds(run, thresholds); err != nil {
+			if err := results.AddThresholds(run, f.thresholds); err != nil {
 				return fmt.Errorf("--threshold: %w", err)
 			}
-			baseline, err := b.load(cmd)
+			baseline, err := f.load(cmd)
+			if err == nil && baseline != nil {
+				err = baseline.Judge(run)
+			}
 			if err != nil {
 				return err
 			}
-			if baseline != nil {
-				if err := baseline.Judge(run); err != nil {
-					return err
-				}
-			}
 			if out != "" {
-				err = reports.WriteFiles(files, run, reports.Options{Wide: f.wide, Series: folder})
+				options := reports.Options{Wide: f.wide, Series: folder}
+				err = reports.WriteFiles(f.files, run, options)
 			} else {
-				err = f.print(cmd, run, folder, files)
+				err = f.print(cmd.OutOrStdout(), run, folder)
 			}
-			if err != nil || baseline == nil && thresholds == nil {
+			if err != nil || baseline == nil && f.thresholds == nil {
 				return host(err)
 			}
 			return conclusion(run)
 		},
 	}
-	f.register(cmd.Flags())
-	b.register(cmd.Flags())
-	registerThresholds(cmd.Flags(), &thresholds)
-	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON schema of run.json instead of a run")
-	cmd.Flags().BoolVar(&fields, "fields", false, "print the fields that thresholds may name instead of a run; --format markdown or json")
-	cmd.Flags().VarP(textFlag(&out, "file", "report.html"), "output", "o", "write to this file instead of stdout")
+	flags := cmd.Flags()
+	f.register(flags)
+	flags.BoolVar(&schema, "schema", false, "print the JSON schema of run.json instead of a run")
+	flags.BoolVar(&fields, "fields", false,
+		"print the fields that thresholds may name instead of a run; --format markdown or json")
+	flags.VarP(textFlag(&out, "file", "report.html"), "output", "o",
+		"write to this file instead of stdout")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/responders"
@@ -16,10 +17,8 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// responderKinds are the words of `ctload respond`.
 var responderKinds = []string{
-	string(responders.HTTP), string(responders.Echo), string(responders.Silent), string(responders.Slow),
-	string(responders.Close), string(responders.Leak), string(responders.Deaf), string(responders.Handshake),
+	"http", "echo", "silent", "slow", "close", "leak", "deaf", "handshake",
 }
 
 func respondCommand() *cobra.Command {
@@ -36,19 +35,18 @@ func respondCommand() *cobra.Command {
   close      closes first, as soon as it has accepted (tcp)
   leak       as silent, and never closes its side after the peer's FIN: CLOSE_WAIT (tcp)
   deaf       listens and takes nothing, so that its queue of --backlog fills (tcp, udp)
-  handshake  completes crafted handshakes for --address, which no host may own, without sockets; only in a
-             network namespace that you made, to which the routes lead`,
+  handshake  completes crafted handshakes for --address, which no host may own, without sockets;
+             only in a network namespace that you made, to which the routes lead`,
 		Example: `  ctload respond http --ports 8080
   ctload respond silent --network udp --ports 9000-9063
   ctload respond handshake --namespace /run/netns/far --address 10.91.0.0/16 --ports 80`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := needs(1, 1, "one of "+strings.Join(responderKinds, ", "))(cmd, args); err != nil {
-				return err
+			err := needs(1, 1, "one of "+strings.Join(responderKinds, ", "))(cmd, args)
+			if err == nil && !slices.Contains(responderKinds, args[0]) {
+				hint := spelling.Hint(args[0], responderKinds)
+				err = fmt.Errorf("there is no responder %q%s", args[0], hint)
 			}
-			if !slices.Contains(responderKinds, args[0]) {
-				return fmt.Errorf("there is no responder %q%s", args[0], spelling.Hint(args[0], responderKinds))
-			}
-			return nil
+			return err
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Kind = responders.Kind(args[0])
@@ -56,31 +54,28 @@ func respondCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(wordFlag(&spec.Network, responders.TCP, responders.UDP), "network", "tcp or udp")
-	flags.StringVar(&spec.Address, "address", "127.0.0.1", "local addresses, separated by commas; \"\": all")
-	flags.VarP(listeningFlag(&spec.Ports, "8080"), "ports", "p", "ports, as 80 or 8000-8063,9000; 0: a free one")
-	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog", "accept queue of each port (default 65535; the kernel caps it at somaxconn)")
+	networks := []responders.Network{responders.TCP, responders.UDP}
+	addWord(flags, &spec.Network, "network", "transport", responders.TCP, networks...)
+	flags.StringVar(&spec.Address, "address", "127.0.0.1",
+		"local addresses, separated by commas; \"\": all")
+	flags.VarP(portsFlag(&spec.Ports, true).withDefault("8080"), "ports", "p",
+		"ports, as 80 or 8000-8063,9000; 0: a free one")
+	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog",
+		"accept queue of each port (default 65535; the kernel caps it at somaxconn)")
 	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, as 10KiB")
 	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
-	flags.Var(durationFlag(&spec.Idle), "idle", "close connections that were idle for this long, as 1m")
-	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface", "interface of a handshake responder (default: the only one besides loopback)")
-	flags.Var(countFlag(&spec.Workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
-	flags.Var(textFlag(&spec.Namespace, "file", "/run/netns/far"), "namespace", "file of the network namespace to work in")
+	flags.Var(durationFlag(&spec.Idle), "idle", "close connections idle for this long, as 1m")
+	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface",
+		"interface of a handshake responder (default: the only one besides loopback)")
+	addPlace(flags, &spec.Workers, &spec.Namespace)
 	return cmd
 }
 
-// listeningFlag returns a [portsFlag] that also takes 0, a free port. text is the default.
-func listeningFlag(into *[]uint16, text string) *flagValue {
-	v := portsFlag(into)
-	named := v.read
-	v.read = func(text string) error {
-		if text == "0" {
-			*into = []uint16{0}
-			return nil
-		}
-		return named(text)
-	}
-	return withDefault(v, text)
+// addPlace adds the flags of the threads and the network namespace of a load or a responder.
+func addPlace(flags *pflag.FlagSet, workers *int, namespace *string) {
+	flags.Var(countFlag(workers, 1, mostThreads), "workers", "threads (default: one for each CPU)")
+	flags.Var(textFlag(namespace, "file", "/run/netns/client"), "namespace",
+		"file of the network namespace to work in, as /run/netns/client")
 }
 
 // checkNamespace refuses a path that is not the file of a namespace.
@@ -90,14 +85,16 @@ func checkNamespace(path string) error {
 	}
 	var at unix.Statfs_t
 	if err := unix.Statfs(path, &at); err != nil || at.Type != unix.NSFS_MAGIC {
-		return fmt.Errorf("--namespace: %s is no network namespace; make one with: ip netns add NAME, whose file is /run/netns/NAME", path)
+		return fmt.Errorf("--namespace: %s is no network namespace; make one with: "+
+			"ip netns add NAME, whose file is /run/netns/NAME", path)
 	}
 	return nil
 }
 
 // ownNamespace adds to an error how to make the network namespace that crafted packets need.
 func ownNamespace(err error) error {
-	return fmt.Errorf("%w; make one (ip netns add NAME), join it to the target, and name it: --namespace /run/netns/NAME", err)
+	return fmt.Errorf("%w; make one (ip netns add NAME), join it to the target, and name it: "+
+		"--namespace /run/netns/NAME", err)
 }
 
 // respond answers until the command's context ends.

@@ -8,13 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// rootCommand returns the whole command line of ctload.
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ctload",
 		Short: "measure which conntrack configuration survives a load",
-		Long: `ctload boots a virtual machine, floods it with connections, watches its kernel's connection
-tracking while it does, and says which kernel configuration survives.
+		Long: `ctload boots a virtual machine, floods it with connections, watches its kernel's
+connection tracking while it does, and says which kernel configuration survives.
 
   ctload run table-full      the experiment to start from
   ctload doctor              what this host can do, and what it lacks
@@ -27,14 +26,14 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(), generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(), vmCommand(), versionCommand())
+	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(),
+		generateCommand(), respondCommand(), planCommand(), doctorCommand(), gcCommand(),
+		vmCommand(), versionCommand())
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
-	if completion, _, err := root.Find([]string{"completion"}); err == nil {
-		for _, shell := range completion.Commands() {
-			shell.Args = takesNothing
-		}
-		group(completion)
+	completion, _, _ := root.Find([]string{"completion"})
+	for _, shell := range group(completion).Commands() {
+		shell.Args = takesNothing
 	}
 	addCompletions(root)
 	return root
@@ -64,12 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-
-	// An error without a status of its own is a usage error.
 	err := root.ExecuteContext(ctx)
-	status := exitStatus(ctx, err)
-	if err != nil {
-		fmt.Fprint(stderr, message(err))
-	}
-	return status
+	fmt.Fprint(stderr, message(err))
+	return exitStatus(ctx, err)
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,6 @@ import (
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/reports/progress"
 	"github.com/ctload/ctload/results"
-	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
@@ -30,20 +28,18 @@ import (
 )
 
 // experimentArgument names the argument in the usage of commands that take an experiment.
-const experimentArgument = "an experiment: a file, - for standard input, or the name of a shipped one (ctload scenarios list)"
+const experimentArgument = "an experiment: a file, - for standard input, or the name of a " +
+	"shipped one (ctload scenarios list)"
 
-// runFlags are the flags of `ctload run`.
 type runFlags struct {
-	scenarios  []string
-	kernels    []string
-	thresholds []string
-	trials     int
-	seed       uint64
-	out        string
-	dryRun     bool
-	choice     labs.Choice
-	reportFlags
-	baselineFlags
+	scenarios []string
+	kernels   []string
+	trials    int
+	seed      uint64
+	out       string
+	dryRun    bool
+	choice    labs.Choice
+	judgeFlags
 }
 
 func runCommand() *cobra.Command {
@@ -51,79 +47,77 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run EXPERIMENT",
 		Short: "boot, flood, sample and compare the scenarios of an experiment",
-		Long: `Runs an experiment: a file, or the name of a shipped one (see ctload scenarios list). Each trial
-boots a virtual machine of its own, in a lab that needs no root and leaves nothing behind. --driver and
---connect choose another lab.
+		Long: `Runs an experiment: a file, or the name of a shipped one (see ctload scenarios list).
+Each trial boots a virtual machine of its own, in a lab that needs no root and leaves nothing
+behind. --driver and --connect choose another lab.
 
-The table goes to stdout, progress to stderr, and everything that was measured into the run folder.`,
+The table goes to stdout, progress to stderr, and everything measured into the run folder.`,
 		Args: needs(1, 1, experimentArgument),
-		RunE: func(cmd *cobra.Command, args []string) error { return runExperiment(cmd, args[0], f) },
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	flags := cmd.Flags()
-	flags.Var(namesFlag(&f.scenarios, "baseline,raw-notrack"), "scenario", "run only these scenarios, separated by commas")
-	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel", "run every scenario with each of these kernels, as debian/bookworm,debian/trixie")
-	flags.Var(countFlag(&f.trials, 1, scenarios.MaxTrials), "trials", "trials of each scenario (default: as the experiment says)")
-	flags.Var(seedFlag(&f.seed), "seed", "seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
-	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o", "run folder (default: runs/EXPERIMENT-TIME)")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time line of a trial of each scenario, and boot nothing")
-	registerChoice(flags, &f.choice)
-	registerThresholds(flags, &f.thresholds)
-	f.reportFlags.register(flags)
-	f.baselineFlags.register(flags)
+	f.registerLab(flags)
+	flags.Var(countFlag(&f.trials, 1, scenarios.MaxTrials), "trials",
+		"trials of each scenario (default: as the experiment says)")
+	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
+		"run folder (default: runs/EXPERIMENT-TIME)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
+	f.judgeFlags.register(flags)
 	return cmd
 }
 
-func runExperiment(cmd *cobra.Command, name string, f runFlags) error {
-	checked, err := f.check(cmd, name)
+func (f *runFlags) run(cmd *cobra.Command, name string) error {
+	job, err := f.check(cmd, name)
 	if err != nil {
 		return err
 	}
-	plan := checked.plan
 	if f.dryRun {
-		return reports.TimeLine(cmd.OutOrStdout(), f.format, plan.TimeLine(), f.options())
+		return reports.TimeLine(cmd.OutOrStdout(), f.format, job.Plan.TimeLine(), f.options())
 	}
-	job, err := labJob(plan, f.choice)
-	if err != nil {
+	if err := equip(&job); err != nil {
 		return err
 	}
-	job.Out, job.ID, job.Baseline = f.out, filepath.Base(f.out), checked.baseline
+	here := func() error { return f.runHere(cmd, job) }
 	if sandbox.Inside() {
-		return runHere(cmd, f, job, checked.files)
+		return here()
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", plan.Experiment.Name, count(len(plan.Order), "trial"), plan.Expect(f.choice, job.Cache))
-	err = runSomewhere(cmd, f, job, checked.files)
-	if _, measured := results.Open(f.out); measured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", job.Plan.Experiment.Name,
+		count(len(job.Plan.Order), "trial"), job.Plan.Expect(f.choice, job.Cache))
+	err = runInLab(cmd, job, here, "--out", f.out)
+	_, unmeasured := results.Open(f.out)
+	if unmeasured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
 	}
 	return err
 }
 
-// runSomewhere runs the job where its lab is made: in the sandbox, or here.
-func runSomewhere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []reports.File) error {
-	if err := job.Prepare(cmd.Context()); err != nil {
-		if cmd.Context().Err() != nil {
-			return &statusError{status: statusInterrupted, Err: errors.New("interrupted before anything was measured")}
-		}
-		return host(err)
+// interrupted returns the error of a command that ends with err: text after an interrupt.
+func interrupted(cmd *cobra.Command, err error, text string) error {
+	if cmd.Context().Err() != nil {
+		return &statusError{status: statusInterrupted, Err: errors.New(text)}
 	}
-	if !f.choice.Sandboxed() {
-		return runHere(cmd, f, job, files)
-	}
-	return confine(cmd, f.choice, job.Plan, "--seed", strconv.FormatUint(f.seed, 10), "--out", f.out)
+	return host(err)
 }
 
-// confine runs the same command again in the sandbox, with the decisions made here and the text of
-// the experiment as it was read. Signals reach it through the sandbox, which then ends by itself.
-func confine(cmd *cobra.Command, choice labs.Choice, plan *orchestrator.Plan, decided ...string) error {
-	args := append(slices.Clone(os.Args[1:]), decided...)
-	status, err := choice.Confine(context.WithoutCancel(cmd.Context()), args, plan.Experiment.Source())
-	if err != nil {
-		return host(err)
+// runInLab calls here where this process makes the lab. Else it runs the same command again in the
+// sandbox, with the decisions of this process and the text of the experiment as it was read.
+// Signals reach it through the sandbox, which then ends by itself.
+func runInLab(cmd *cobra.Command, job orchestrator.Job, here func() error, more ...string) error {
+	ctx := cmd.Context()
+	if err := job.Prepare(ctx); err != nil {
+		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
-	if status != statusOK {
-		return &statusError{status: status}
+	if !job.Choice.Sandboxed() {
+		return here()
 	}
-	return nil
+	seed := strconv.FormatUint(job.Plan.Seed, 10)
+	args := slices.Concat(os.Args[1:], []string{"--seed", seed}, more)
+	text := job.Plan.Experiment.Source()
+	status, err := job.Choice.Confine(context.WithoutCancel(ctx), args, text)
+	if err == nil && status != statusOK {
+		err = &statusError{status: status}
+	}
+	return host(err)
 }
 
 // count words a number of things, such as trials.
@@ -137,49 +131,39 @@ func count(n int, thing string) string {
 // whatNext words the possible next steps after a run. program is the name of ctload in the user's
 // command line, experiment a file or the name of a shipped one.
 func whatNext(program, experiment, out string) string {
-	rows := [][2]string{{fmt.Sprintf("%s report %s --format html > %s.html", program, out, filepath.Base(out)), "the run as a page, with charts"}}
+	text := fmt.Sprintf("next: %s report %s --format html > %s.html  "+
+		"# the run as a page, with charts\n", program, out, filepath.Base(out))
 	if slices.Contains(scenarios.Names(), experiment) {
-		rows = append(rows, [2]string{fmt.Sprintf("%s scenarios show %s > mine.yaml", program, experiment), "your own rules and load: change it, run it"})
+		text += fmt.Sprintf("      %s scenarios show %s > mine.yaml  # your own rules and load: "+
+			"change it, run it\n", program, experiment)
 	}
-	rows = append(rows, [2]string{program + " scenarios find TEXT OF YOUR LOG", "which experiment fits your incident"})
-	text := ""
-	for i, row := range rows {
-		head := "next: "
-		if i > 0 {
-			head = "      "
-		}
-		text += fmt.Sprintf("%s%s  # %s\n", head, row[0], row[1])
-	}
-	return text
+	return text + fmt.Sprintf("      %s scenarios find TEXT OF YOUR LOG  "+
+		"# which experiment fits your incident\n", program)
 }
 
-// checkedRun is a run whose command line and experiment show no fault.
-type checkedRun struct {
-	plan     *orchestrator.Plan
-	baseline *compare.Baseline // nil without one
-	files    []reports.File
-}
-
-// check refuses what cannot be run, or not be written at the end, before anything is prepared.
-func (f *runFlags) check(cmd *cobra.Command, name string) (c checkedRun, err error) {
-	if c.files, err = reports.ParseFiles(f.files); err != nil {
-		return c, err
+// check refuses what cannot be run, or not be written at the end, before anything is prepared. It
+// returns a job that is not equipped.
+func (f *runFlags) check(cmd *cobra.Command, name string) (job orchestrator.Job, err error) {
+	if f.files, err = reports.ParseFiles(f.reports); err == nil {
+		job, err = f.plan(cmd, name)
 	}
-	if c.plan, err = planRun(cmd, name, f); err != nil {
-		return c, err
+	if err != nil {
+		return job, err
 	}
 	if f.out == "" {
-		f.out = filepath.Join("runs", c.plan.Experiment.Name+"-"+time.Now().Format("20060102-150405"))
+		at := time.Now().Format("20060102-150405")
+		f.out = filepath.Join("runs", job.Plan.Experiment.Name+"-"+at)
 	}
 	if !sandbox.Inside() {
 		if err := results.CheckNew(f.out); err != nil {
-			return c, fmt.Errorf("--out: %w", err)
+			return job, fmt.Errorf("--out: %w", err)
 		}
 	}
-	if c.baseline, err = f.load(cmd); err != nil || c.baseline == nil {
-		return c, err
+	job.Out, job.ID = f.out, filepath.Base(f.out)
+	if job.Baseline, err = f.load(cmd); err == nil && job.Baseline != nil {
+		err = job.Baseline.Check(job.Plan.Expected())
 	}
-	return c, c.baseline.Check(c.plan.Expected())
+	return job, err
 }
 
 // loadExperiment reads an experiment and prints its warnings. In the sandbox it uses the text that
@@ -204,62 +188,53 @@ func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, err
 	return experiment, err
 }
 
-// planRun loads the experiment, applies the flags, and settles the seed.
-func planRun(cmd *cobra.Command, name string, f *runFlags) (*orchestrator.Plan, error) {
+// plan loads the experiment, applies the flags, and settles the seed.
+func (f *runFlags) plan(cmd *cobra.Command, name string) (job orchestrator.Job, err error) {
 	experiment, err := loadExperiment(cmd, name)
+	if err == nil && len(f.kernels) > 0 {
+		err = experiment.SetKernels(f.kernels)
+	}
+	if err == nil && len(f.scenarios) > 0 {
+		err = experiment.Select(f.scenarios)
+	}
+	if err == nil {
+		err = orchestrator.AddThresholds(experiment, f.thresholds)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if len(f.kernels) > 0 {
-		if err := experiment.SetKernels(f.kernels); err != nil {
-			return nil, err
-		}
-	}
-	if len(f.scenarios) > 0 {
-		if err := experiment.Select(f.scenarios); err != nil {
-			return nil, err
-		}
+		return job, err
 	}
 	experiment.Trials = cmp.Or(f.trials, experiment.Trials)
 	// A drawn seed is exact in JSON readers that use doubles.
-	f.seed = cmp.Or(f.seed, experiment.Seed, rand.Uint64()>>12+1)
-	if err := orchestrator.AddThresholds(experiment, f.thresholds); err != nil {
-		return nil, err
+	seed := cmp.Or(f.seed, experiment.Seed, rand.Uint64()>>12+1)
+	job = orchestrator.Job{Choice: f.choice, Version: thisBuild().Version}
+	if job.Plan, err = orchestrator.NewPlan(experiment, seed); err != nil {
+		return job, err
 	}
-	plan, err := orchestrator.NewPlan(experiment, f.seed)
-	if err != nil {
-		return nil, err
-	}
-	return plan, f.choice.Check(plan.Experiment, plan.Scenarios)
+	return job, f.choice.Check(experiment, job.Plan.Scenarios)
 }
 
-func runHere(cmd *cobra.Command, f runFlags, job orchestrator.Job, files []reports.File) error {
+func (f *runFlags) runHere(cmd *cobra.Command, job orchestrator.Job) error {
 	view := progress.New(os.Stderr)
 	job.View = view
-	run, runErr := job.Run(cmd.Context())
-	closeErr := view.Close()
-	var reportErr error
+	run, err := job.Run(cmd.Context())
+	err = errors.Join(err, view.Close())
 	if run != nil {
 		// Where even the folder cannot be opened, the run is printed without charts.
-		folder, err := results.Open(f.out)
-		reportErr = errors.Join(err, f.print(cmd, run, folder, files))
+		folder, folderErr := results.Open(f.out)
+		err = errors.Join(err, folderErr, f.print(cmd.OutOrStdout(), run, folder))
 		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	}
-	if err := errors.Join(runErr, closeErr, reportErr); err != nil {
-		if cmd.Context().Err() != nil {
-			return &statusError{status: statusInterrupted, Err: errors.New("interrupted; what was measured is kept")}
-		}
-		return host(err)
+	if err != nil {
+		return interrupted(cmd, err, "interrupted; what was measured is kept")
 	}
 	return conclusion(run)
 }
 
-// labJob returns a job without a run folder.
-func labJob(plan *orchestrator.Plan, choice labs.Choice) (orchestrator.Job, error) {
-	cache, err := cacheFolder()
-	return orchestrator.Job{
-		Plan: plan, Choice: choice, Store: &guest.Store{Dir: cache}, Cache: cache, Version: thisBuild().Version,
-	}, err
+// equip gives a job the folder of kernels, and of facts about the host.
+func equip(job *orchestrator.Job) (err error) {
+	job.Cache, err = cacheFolder()
+	job.Store = &guest.Store{Dir: job.Cache}
+	return err
 }
 
 // cacheFolder returns the folder of kernels, and of libvirt's facts about the host's QEMU.
@@ -271,14 +246,31 @@ func cacheFolder() (string, error) {
 	return filepath.Join(cache, "ctload"), nil
 }
 
-// registerChoice adds the flags that choose the lab.
-func registerChoice(flags *pflag.FlagSet, choice *labs.Choice) {
-	flags.Var(wordFlag(&choice.Driver, labs.Drivers()...), "driver", "where the DUT runs: "+strings.Join(labs.Drivers(), ", "))
-	flags.Var(uriFlag(&choice.Connect), "connect", "use the libvirt daemon at this URI (qemu:///system, qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, load nodes on the others")
-	flags.Var(textFlag(&choice.Pool, "pool", "default"), "pool", "storage pool of those daemons for kernels (default: the one called default, else any folder)")
-	flags.Var(textsFlag(&choice.Networks, "network", "br0"), "network", "bridge or libvirt network that all hosts have, for the links between them; once for each link (default: a VXLAN)")
-	flags.Var(countFlag(&choice.Parallel, 1, 1000), "parallel", "trials at once, each on CPUs of its own of one host (default: one, on all hosts)")
-	flags.Var(textFlag(&choice.Box, "box", "debian/bookworm64"), "box", "vagrant: a box of the catalogue by its name, the path of a .box file, or build: one of this host's packages (default: the one built before, or debian/bookworm64)")
-	flags.BoolVar(&choice.AllowHostChanges, "allow-host-changes", false, "netns: let scenarios change settings of this host, which ctload puts back at the end")
-	flags.Var(wordFlag(&choice.Accelerator, "", libvirt.KVM, libvirt.TCG), "accelerator", "kvm or tcg (default: kvm where a guest boots under it)")
+// registerLab adds the flags that choose scenarios, kernels and the lab.
+func (f *runFlags) registerLab(flags *pflag.FlagSet) {
+	flags.Var(namesFlag(&f.scenarios, "baseline,raw-notrack"), "scenario",
+		"only these scenarios, separated by commas")
+	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel",
+		"every scenario with each of these kernels, as debian/bookworm,debian/trixie")
+	flags.Var(seedFlag(&f.seed), "seed",
+		"seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
+	c := &f.choice
+	addWord(flags, &c.Driver, "driver", "where the DUT runs", labs.Drivers()[0], labs.Drivers()...)
+	addConnect(flags, &c.Connect, "use the libvirt daemon at this URI (qemu:///system, "+
+		"qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, "+
+		"load nodes on the others")
+	flags.Var(textFlag(&c.Pool, "pool", "default"), "pool", "storage pool of those daemons for "+
+		"kernels (default: the one called default, else any folder)")
+	network := textFlag(new(string), "network", "br0")
+	flags.Var(network.repeatable(&c.Networks), "network", "bridge or libvirt network that all "+
+		"hosts have, for the links between them; once for each link (default: a VXLAN)")
+	flags.Var(countFlag(&c.Parallel, 1, 1000), "parallel",
+		"trials at once, each on CPUs of its own of one host (default: one, on all hosts)")
+	flags.Var(textFlag(&c.Box, "box", "debian/bookworm64"), "box",
+		"vagrant: a box of the catalogue by its name, the path of a .box file, or build: one of "+
+			"this host's packages (default: the one built before, or debian/bookworm64)")
+	flags.BoolVar(&c.AllowHostChanges, "allow-host-changes", false,
+		"netns: let scenarios change settings of this host, which ctload puts back at the end")
+	addWord(flags, &c.Accelerator, "accelerator",
+		"accelerator (default: kvm where a guest boots under it)", "", libvirt.KVM, libvirt.TCG)
 }

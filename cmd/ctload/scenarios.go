@@ -19,7 +19,7 @@ func scenariosCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scenarios",
 		Short: "the experiments that come with ctload, and the language that they are written in",
-		Long: `The experiments that come with ctload, and the language that they are written in (docs/language.md).
+		Long: `The shipped experiments, and their language (docs/language.md).
 
   ctload scenarios list                       list them, in groups
   ctload scenarios find table full            find messages, settings, rules, commands
@@ -31,24 +31,23 @@ func scenariosCommand() *cobra.Command {
 	return group(cmd,
 		listCommand(), findCommand(), showCommand(),
 		&cobra.Command{
-			Use: "validate FILE...", Short: "check experiment files, thresholds included, without running them",
+			Use: "validate FILE...", Short: "check experiment files with their thresholds",
 			Args: needs(1, 1000, "experiment files"),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				var errs []error
+			RunE: func(cmd *cobra.Command, args []string) (err error) {
 				for _, name := range args {
-					errs = append(errs, validate(cmd, name))
+					err = errors.Join(err, validate(cmd, name))
 				}
-				return errors.Join(errs...)
+				return err
 			},
 		},
 		&cobra.Command{
-			Use: "schema", Short: "print the JSON schema of experiment files, for editors", Args: takesNothing,
+			Use: "schema", Short: "print the JSON schema of experiment files, for editors",
+			Args: takesNothing,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				schema, err := scenarios.Schema()
-				if err != nil {
-					return err
+				if err == nil {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schema)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schema)
 				return err
 			},
 		})
@@ -56,14 +55,12 @@ func scenariosCommand() *cobra.Command {
 
 // validate checks one file as a run would.
 func validate(cmd *cobra.Command, name string) error {
-	experiment, err := loadExperiment(cmd, name)
+	plan, err := loadPlan(cmd, name)
 	if err != nil {
 		return err
 	}
-	if _, err := orchestrator.NewPlan(experiment, 1); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", name, experiment.Name, count(len(experiment.Resolve()), "scenario"))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", name, plan.Experiment.Name,
+		count(len(plan.Scenarios), "scenario"))
 	return err
 }
 
@@ -74,19 +71,20 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "list the shipped experiments, in groups", Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := exclusive(cmd, []string{"names", "format"}); err != nil {
-				return err
+			err := exclusive(cmd, "names", "format")
+			switch {
+			case err != nil:
+			case names:
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(scenarios.Names(), "\n"))
+			default:
+				err = listScenarios(cmd, format, width.options())
 			}
-			if names {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(scenarios.Names(), "\n"))
-				return err
-			}
-			return listScenarios(cmd, format, width.options())
+			return err
 		},
 	}
 	width.register(cmd.Flags())
 	cmd.Flags().BoolVar(&names, "names", false, "print the names alone, a line each")
-	cmd.Flags().Var(wordFlag(&format, "table", "json"), "format", "what to print: table, json")
+	addFormat(cmd.Flags(), &format, "table", "table", "json")
 	return cmd
 }
 
@@ -122,11 +120,10 @@ func showCommand() *cobra.Command {
 		Args: needs(1, 1, "the name of an experiment; ctload scenarios list has them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := scenarios.Shipped(args[0])
-			if err != nil {
-				return err
-			}
-			if !brief {
+			if err == nil && !brief {
 				_, err = cmd.OutOrStdout().Write(text)
+			}
+			if err != nil || !brief {
 				return err
 			}
 			d, err := describe(args[0])
@@ -137,16 +134,17 @@ func showCommand() *cobra.Command {
 		},
 	}
 	width.register(cmd.Flags())
-	cmd.Flags().BoolVar(&brief, "brief", false, "print its summary, story and scenarios, not its text")
+	cmd.Flags().BoolVar(&brief, "brief", false, "print summary, story and scenarios, not the text")
 	return cmd
 }
 
 func findCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "find TEXT...", Short: "find words in the shipped experiments",
-		Long: `Finds words in the shipped experiments: in names, stories, settings, rules, the lines of the kernel's log, and
-the lines of incident write-ups as they stand there. All words must occur in an experiment, in
-any case; an old name of a setting or a module also finds the current one. The best match comes first.
+		Long: `Finds words in the shipped experiments: in names, stories, settings, rules, the lines
+of the kernel's log, and the lines of incident write-ups as they stand there. All words must occur
+in an experiment, in any case; an old name of a setting or a module also finds the current one. The
+best match comes first.
 
   ctload scenarios find nf_conntrack: table full, dropping packet
   ctload scenarios find ip_conntrack_max
@@ -164,10 +162,10 @@ Exit status: 1 when nothing is found.`,
 			text := strings.Join(args, " ")
 			var hits []results.Hit
 			for _, found := range scenarios.Search(text) {
-				for _, line := range found.Lines {
+				for _, l := range found.Lines {
 					hits = append(hits, results.Hit{
 						Experiment: found.Experiment, Group: string(found.Group),
-						Line: line.Line, Where: line.Where, Text: line.Text,
+						Line: l.Line, Where: l.Where, Text: l.Text,
 					})
 				}
 			}

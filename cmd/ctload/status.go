@@ -42,16 +42,15 @@ func (e *statusError) Unwrap() error { return e.Err }
 
 // exitStatus returns the status for an error; an error of no known type is cobra's own: usage.
 func exitStatus(ctx context.Context, err error) int {
-	if err == nil {
+	chosen, ok := errors.AsType[*statusError](err)
+	switch {
+	case err == nil:
 		return statusOK
-	}
-	if chosen, ok := errors.AsType[*statusError](err); ok {
+	case ok:
 		return chosen.status
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return statusInterrupted
-	}
-	if isHost(err) && !isUsage(err) {
+	case isHost(err) && !isUsage(err):
 		return statusHost
 	}
 	return statusUsage
@@ -83,7 +82,7 @@ func is[E error](err error) bool {
 
 // message returns the text for the user, with a remedy where there is one.
 func message(err error) string {
-	if s, ok := errors.AsType[*statusError](err); ok && s.Err == nil {
+	if s, ok := errors.AsType[*statusError](err); err == nil || ok && s.Err == nil {
 		return ""
 	}
 	text := fmt.Sprintf("ctload: %v\n", err)

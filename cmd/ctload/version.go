@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is the version that the linker sets (-X main.version) in builds by make; empty in others.
+// version is what the linker sets (-X main.version) in builds by make; empty in others.
 var version string
 
 // buildInfo describes this build of ctload. A field is empty where the build does not know it.
@@ -27,16 +27,16 @@ func thisBuild() buildInfo {
 	return describeBuild(version, info)
 }
 
-// describeBuild takes the version from the linker, else from the main module, which go install
-// names, else from the commit; "unknown" without any. info may be nil.
+// describeBuild takes the version from the linker, else from the main module, where go build and go
+// install put it; "unknown" without any. info may be nil.
 func describeBuild(linked string, info *debug.BuildInfo) buildInfo {
 	b := buildInfo{Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	module, revision := "", ""
+	module := ""
 	if info != nil {
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
-				b.Commit, revision = s.Value, s.Value
+				b.Commit = s.Value
 			case "vcs.modified":
 				b.Modified = s.Value == "true"
 			}
@@ -45,10 +45,7 @@ func describeBuild(linked string, info *debug.BuildInfo) buildInfo {
 			module = info.Main.Version
 		}
 	}
-	if revision != "" && b.Modified {
-		revision += "+dirty"
-	}
-	b.Version = cmp.Or(linked, module, revision, "unknown")
+	b.Version = cmp.Or(linked, module, "unknown")
 	return b
 }
 
@@ -78,6 +75,6 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().Var(wordFlag(&format, "text", "json"), "format", "text or json")
+	addFormat(cmd.Flags(), &format, "text", "text", "json")
 	return cmd
 }

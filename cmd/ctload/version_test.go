@@ -22,13 +22,13 @@ func TestDescribeBuild(t *testing.T) {
 		info   *debug.BuildInfo
 		want   buildInfo
 	}{
-		"linked first":            {"v1.2.3", module("v0.9.0", nil), buildInfo{Version: "v1.2.3"}},
-		"then the module":         {"", module("v0.9.0", nil), buildInfo{Version: "v0.9.0"}},
-		"the module, not the VCS": {"", module("v0.9.0", vcs), buildInfo{Version: "v0.9.0", Commit: commit, Modified: true}},
-		"then the VCS":            {"", module("(devel)", vcs), buildInfo{Version: commit + "+dirty", Commit: commit, Modified: true}},
-		"a clean commit":          {"", module("", vcs[:1]), buildInfo{Version: commit, Commit: commit}},
-		"else unknown":            {"", module("(devel)", nil), buildInfo{Version: "unknown"}},
-		"without information":     {"", nil, buildInfo{Version: "unknown"}},
+		"linked first":    {"v1.2.3", module("v0.9.0", nil), buildInfo{Version: "v1.2.3"}},
+		"then the module": {"", module("v0.9.0", nil), buildInfo{Version: "v0.9.0"}},
+		"the module, not the VCS": {"", module("v0.9.0", vcs),
+			buildInfo{Version: "v0.9.0", Commit: commit, Modified: true}},
+		"a clean commit":      {"", module("v0.9.0", vcs[:1]), buildInfo{Version: "v0.9.0", Commit: commit}},
+		"else unknown":        {"", module("(devel)", nil), buildInfo{Version: "unknown"}},
+		"without information": {"", nil, buildInfo{Version: "unknown"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.want.Go, c.want.Platform = runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH

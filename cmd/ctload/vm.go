@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -28,39 +27,46 @@ func vmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vm",
 		Short: "look around inside a lab: up, shell, down",
-		Long: `Makes the lab of a scenario as a trial does, configured and with its servers listening, and keeps it up.
+		Long: `Makes the lab of a scenario as a trial does, configured and with its servers
+listening, and keeps it up.
 
   ctload vm up table-full --scenario raw-notrack     in one terminal; it stays until ctrl-C
   ctload vm shell                                    in another: a shell in the DUT
-  ctload vm shell client -- ip address               a command in a node; its exit status is that of ctload
+  ctload vm shell client -- ip address               a command in a node, and its exit status
   ctload vm down`,
 	}
-	return group(cmd, vmUpCommand(), vmShellCommand(), vmDownCommand())
+	return group(cmd, vmUpCommand(), vmShellCommand(), &cobra.Command{
+		Use:   "down",
+		Short: "end the lab that is up",
+		Args:  takesNothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			socket, err := control.Socket()
+			if err != nil {
+				return host(err)
+			}
+			return host(control.Down(cmd.Context(), socket))
+		},
+	})
 }
 
 func vmUpCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "up EXPERIMENT",
-		Short: "make the lab of an experiment's first scenario, or of the named one, and keep it up",
+		Short: "make the lab of a scenario, the first unless one is named, and keep it up",
 		Args:  needs(1, 1, experimentArgument),
-		RunE:  func(cmd *cobra.Command, args []string) error { return vmUp(cmd, args[0], f) },
+		RunE:  func(cmd *cobra.Command, args []string) error { return f.vmUp(cmd, args[0]) },
 	}
-	flags := cmd.Flags()
-	flags.Var(namesFlag(&f.scenarios, "baseline"), "scenario", "the scenario (default: the first of the file)")
-	flags.Var(namesFlag(&f.kernels, "debian/trixie"), "kernel", "with this kernel, as debian/trixie")
-	flags.Var(seedFlag(&f.seed), "seed", "unused by a lab without a load")
-	_ = flags.MarkHidden("seed")
-	registerChoice(flags, &f.choice)
+	f.registerLab(cmd.Flags())
+	_ = cmd.Flags().MarkHidden("seed") // a lab without a load does not use it
 	return cmd
 }
 
-func vmUp(cmd *cobra.Command, name string, f runFlags) error {
-	plan, err := planRun(cmd, name, &f)
-	if err != nil {
-		return err
+func (f *runFlags) vmUp(cmd *cobra.Command, name string) error {
+	job, err := f.plan(cmd, name)
+	if err == nil {
+		err = equip(&job)
 	}
-	job, err := labJob(plan, f.choice)
 	if err != nil {
 		return err
 	}
@@ -68,19 +74,13 @@ func vmUp(cmd *cobra.Command, name string, f runFlags) error {
 		return stand(cmd, job, os.Getenv(socketEnv))
 	}
 	socket, err := control.Socket()
+	if err == nil {
+		err = os.Setenv(socketEnv, socket)
+	}
 	if err != nil {
 		return host(err)
 	}
-	if err := job.Prepare(cmd.Context()); err != nil {
-		return host(err)
-	}
-	if !f.choice.Sandboxed() {
-		return stand(cmd, job, socket)
-	}
-	if err := os.Setenv(socketEnv, socket); err != nil {
-		return err
-	}
-	return confine(cmd, f.choice, plan, "--seed", strconv.FormatUint(f.seed, 10))
+	return runInLab(cmd, job, func() error { return stand(cmd, job, socket) })
 }
 
 // stand keeps the lab up until ctload vm down, or an interrupt, ends it.
@@ -93,12 +93,14 @@ func stand(cmd *cobra.Command, job orchestrator.Job, socket string) (err error) 
 	view := progress.New(os.Stderr)
 	job.View = view
 	quiet := sync.OnceValue(view.Close)
-	about := control.About{Name: job.Plan.Experiment.Name + ", " + job.Plan.Scenarios[0].Name, PID: sandbox.Caller()}
+	name := job.Plan.Experiment.Name + ", " + job.Plan.Scenarios[0].Name
+	about := control.About{Name: name, PID: sandbox.Caller()}
 	err = job.Stand(cmd.Context(), func(ctx context.Context, nodes map[string]vm.Node) error {
 		if err := quiet(); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s is up; look around with: ctload vm shell [NODE] [-- COMMAND]; end it with ctrl-C or: ctload vm down\n", about.Name)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s is up; look around with: ctload vm shell [NODE] "+
+			"[-- COMMAND]; end it with ctrl-C or: ctload vm down\n", name)
 		return server.Serve(ctx, about, nodes)
 	})
 	err = errors.Join(err, quiet())
@@ -111,10 +113,11 @@ func stand(cmd *cobra.Command, job orchestrator.Job, socket string) (err error) 
 func vmShellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell [NODE] [-- COMMAND...]",
-		Short: "a shell in a node of the lab that is up, or a command; the DUT where no node is named",
+		Short: "a shell or a command in a node of the lab that is up; in the DUT without a name",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 && cmd.ArgsLenAtDash() != 0 && cmd.ArgsLenAtDash() != 1 {
-				return fmt.Errorf("a command goes after --, as in: ctload vm shell %s -- %s", args[0], args[1])
+				return fmt.Errorf("a command goes after --: %s %s -- %s",
+					cmd.CommandPath(), args[0], args[1])
 			}
 			return nil
 		},
@@ -153,17 +156,15 @@ func vmShell(cmd *cobra.Command, node string, argv []string) error {
 		defer func() { _ = term.Restore(in, before) }()
 		go followSize(ctx, out, sizes)
 	}
-	exit, err := control.Run(ctx, socket, node, command, os.Stdin, sizes, cmd.OutOrStdout(), cmd.ErrOrStderr())
-	if _, refused := errors.AsType[*control.RefusedError](err); refused {
-		return err
+	exit, err := control.Run(ctx, socket, node, command, os.Stdin, sizes,
+		cmd.OutOrStdout(), cmd.ErrOrStderr())
+	if err != nil && !is[*control.RefusedError](err) {
+		err = host(err)
 	}
-	if err != nil {
-		return host(err)
+	if err == nil && exit != statusOK {
+		err = &statusError{status: exit}
 	}
-	if exit != statusOK {
-		return &statusError{status: exit}
-	}
-	return nil
+	return err
 }
 
 func terminalSize(fd int) (*agent.TerminalSize, error) {
@@ -174,40 +175,20 @@ func terminalSize(fd int) (*agent.TerminalSize, error) {
 	return &agent.TerminalSize{Rows: uint16(rows), Cols: uint16(cols)}, nil
 }
 
-// followSize sends each change of the terminal's size.
 func followSize(ctx context.Context, fd int, sizes chan<- agent.TerminalSize) {
 	changes := make(chan os.Signal, 1)
 	signal.Notify(changes, syscall.SIGWINCH)
 	defer signal.Stop(changes)
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case <-changes:
-		}
-		size, err := terminalSize(fd)
-		if err != nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case sizes <- *size:
-		}
-	}
-}
-
-func vmDownCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "down",
-		Short: "end the lab that is up",
-		Args:  takesNothing,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			socket, err := control.Socket()
-			if err != nil {
-				return host(err)
+			if size, err := terminalSize(fd); err == nil {
+				select {
+				case <-ctx.Done():
+				case sizes <- *size:
+				}
 			}
-			return host(control.Down(cmd.Context(), socket))
-		},
+		}
 	}
 }
