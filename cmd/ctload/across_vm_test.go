@@ -44,7 +44,8 @@ func TestAcrossLabs(t *testing.T) {
 	file, folder := experiment(t, acrossLabs), t.TempDir()
 	var mu sync.Mutex
 	folders := map[string]string{} // of the measured runs, by lab
-	check := func(t *testing.T, lab string, limit time.Duration, command func(args ...string) *exec.Cmd, args ...string) {
+	check := func(t *testing.T, lab string, limit time.Duration,
+		command func(args ...string) *exec.Cmd, args ...string) {
 		t.Helper()
 		attempt := 0
 		o := untilMeasured(t, func() (outcome, string) {
@@ -53,7 +54,10 @@ func TestAcrossLabs(t *testing.T) {
 			mu.Lock()
 			folders[lab] = out
 			mu.Unlock()
-			o := finish(t, command(append([]string{"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json"}, args...)...), limit)
+			line := append([]string{
+				"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json",
+			}, args...)
+			o := finish(t, command(line...), limit)
 			return o, o.stdout
 		})
 		if o.status != statusOK {
@@ -61,7 +65,8 @@ func TestAcrossLabs(t *testing.T) {
 			return
 		}
 		run := decode(t, o.stdout)
-		if boxed := run.Environment.Box != "" && run.Environment.BoxVersion != ""; boxed != (lab == "vagrant") {
+		boxed := run.Environment.Box != "" && run.Environment.BoxVersion != ""
+		if boxed != (lab == "vagrant") {
 			t.Errorf("%s: its environment is %+v", lab, run.Environment)
 		}
 		for i, want := range []results.Verdict{results.TableFull, results.Clean} {
@@ -69,8 +74,11 @@ func TestAcrossLabs(t *testing.T) {
 			trial := s.Trials[0]
 			t.Logf("%s: %s: %s", lab, s.Name, trial.Sentence)
 			c := trial.Conntrack
-			if full := want == results.TableFull; trial.Verdict != want || full != (c.Drop > 0) || full != (trial.Load.Failed > 0) || full && c.Max != 4096 {
-				t.Errorf("%s: %s: %s, want %s; max %d, drop %d, %d failed", lab, s.Name, trial.Verdict, want, c.Max, c.Drop, trial.Load.Failed)
+			full := want == results.TableFull
+			if trial.Verdict != want || full != (c.Drop > 0) || full != (trial.Load.Failed > 0) ||
+				full && c.Max != 4096 {
+				t.Errorf("%s: %s: %s, want %s; max %d, drop %d, %d failed",
+					lab, s.Name, trial.Verdict, want, c.Max, c.Drop, trial.Load.Failed)
 			}
 			// Also on the box: the agent's own connection is in a namespace of its own.
 			if want == results.Clean && c.Peak > 10 {
@@ -124,10 +132,11 @@ func TestAcrossLabs(t *testing.T) {
 			runs = append(runs, out)
 		}
 	}
-	if o := ctload(t, time.Minute, append([]string{"compare"}, runs...)...); o.status != statusUsage || !strings.Contains(o.stderr, "--across-labs") {
+	o := ctload(t, time.Minute, append([]string{"compare"}, runs...)...)
+	if o.status != statusUsage || !strings.Contains(o.stderr, "--across-labs") {
 		t.Errorf("compared unasked: exit status %d\n%s", o.status, o.stderr)
 	}
-	o := ctload(t, time.Minute, append([]string{"compare", "--across-labs"}, runs...)...)
+	o = ctload(t, time.Minute, append([]string{"compare", "--across-labs"}, runs...)...)
 	t.Logf("compared:\n%s", o.stdout)
 	if o.status != statusOK || !strings.Contains(o.stdout, "across labs") {
 		t.Errorf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)

@@ -77,12 +77,15 @@ func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 
 	files := t.TempDir()
 	file := func(name string) string { return filepath.Join(files, name) }
-	cmd := exec.Command(hosttest.Program(t, "bash"), "--noprofile", "--norc", "-eo", "pipefail", "-c", step.Run)
+	cmd := exec.Command(hosttest.Program(t, "bash"), "--noprofile", "--norc", "-eo", "pipefail",
+		"-c", step.Run)
 	cmd.Dir = j.workspace
-	cmd.Env = append(os.Environ(), "PATH="+j.programs+":"+os.Getenv("PATH"), "GITHUB_ACTION_PATH="+root, "RUNNER_TEMP="+files,
-		"GITHUB_OUTPUT="+file("output"), "GITHUB_STEP_SUMMARY="+file("summary"), "GITHUB_PATH="+file("path"))
+	cmd.Env = append(os.Environ(), "PATH="+j.programs+":"+os.Getenv("PATH"),
+		"GITHUB_ACTION_PATH="+root, "RUNNER_TEMP="+files,
+		"GITHUB_OUTPUT="+file("output"), "GITHUB_STEP_SUMMARY="+file("summary"),
+		"GITHUB_PATH="+file("path"))
 	for name, value := range step.Env {
-		cmd.Env = append(cmd.Env, name+"="+inputExpression.ReplaceAllStringFunc(value, func(expression string) string {
+		value = inputExpression.ReplaceAllStringFunc(value, func(expression string) string {
 			input := inputExpression.FindStringSubmatch(expression)[1]
 			declared, known := a.Inputs[input]
 			if !known {
@@ -92,7 +95,8 @@ func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 				return given
 			}
 			return declared.Default
-		}))
+		})
+		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	o := finish(t, cmd, 5*time.Minute)
 
@@ -107,7 +111,8 @@ func (j *job) step(t *testing.T, id string, inputs map[string]string) outcome {
 	for line := range strings.Lines(read("output")) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if want := "${{ steps." + id + ".outputs." + name + " }}"; a.Outputs[name].Value != want {
-			t.Errorf("output %s of the step is %q in the action, want %q", name, a.Outputs[name].Value, want)
+			t.Errorf("output %s of the step is %q in the action, want %q",
+				name, a.Outputs[name].Value, want)
 		}
 		j.output[name] = value
 	}
@@ -137,7 +142,8 @@ func (j *job) read(t *testing.T, name string) string {
 // program puts a shell script on the PATH of the job's steps.
 func (j *job) program(t *testing.T, name, script string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(j.programs, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+	err := os.WriteFile(filepath.Join(j.programs, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700)
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -160,7 +166,9 @@ recovery: 200ms
 `)
 	j.write(t, "limited.yaml", `
 experiment: limited
-workload: [{generator: hold, connections: 20, rate: 100/s, duration: 1s, source-ports: 20000-20009, timeout: 1s}]
+workload:
+  - {generator: hold, connections: 20, rate: 100/s, duration: 1s, source-ports: 20000-20009,
+     timeout: 1s}
 scenarios: {tracked: {}}
 recovery: 200ms
 `)
@@ -178,14 +186,17 @@ func TestAction_Run(t *testing.T) {
 		j = measuringJob(t)
 		o := j.step(t, "run", map[string]string{
 			"experiment": "web.yaml", "name": "base", "driver": "netns", "trials": "2",
-			"thresholds": "load.failed == 0\n\n  tracked=conntrack.drop == 0\n", "reports": "csv=base.csv",
+			"thresholds": "load.failed == 0\n\n  tracked=conntrack.drop == 0\n",
+			"reports":    "csv=base.csv",
 		})
 		return o, j.read(t, "runs/base/run.json")
 	})
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	want := map[string]string{"status": "0", "run": "runs/base", "page": "runs/base.html", "summary": "runs/base.md"}
+	want := map[string]string{
+		"status": "0", "run": "runs/base", "page": "runs/base.html", "summary": "runs/base.md",
+	}
 	if diff := cmp.Diff(want, j.output); diff != "" {
 		t.Errorf("outputs (-want +got):\n%s", diff)
 	}
@@ -193,7 +204,8 @@ func TestAction_Run(t *testing.T) {
 		t.Errorf("the summary is\n%s", j.summary)
 	}
 	for name, holds := range map[string]string{
-		"runs/base.html": "<html", "runs/base.xml": `tests="3" failures="0" errors="0"`, "base.csv": "tracked,2,",
+		"runs/base.html": "<html", "runs/base.xml": `tests="3" failures="0" errors="0"`,
+		"base.csv": "tracked,2,",
 	} {
 		if text := j.read(t, name); !strings.Contains(text, holds) {
 			t.Errorf("%s does not contain %q:\n%s", name, holds, text)
@@ -205,8 +217,9 @@ func TestAction_Run(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := j.step(t, "run", map[string]string{
-			"experiment": "web.yaml", "name": "now", "driver": "netns", "baseline": "runs/base", "max-regression": "25%",
-			"thresholds": "load.completed == 99",
+			"experiment": "web.yaml", "name": "now", "driver": "netns", "baseline": "runs/base",
+			"max-regression": "25%",
+			"thresholds":     "load.completed == 99",
 		})
 		return o, j.read(t, "runs/now/run.json")
 	})
@@ -214,7 +227,8 @@ func TestAction_Run(t *testing.T) {
 	if o.status != statusFailed || j.output["status"] != "1" || j.output["run"] != "runs/now" {
 		t.Errorf("exit status %d, outputs %v\n%s\n%s", o.status, j.output, o.stdout, o.stderr)
 	}
-	if run.Baseline != "runs/base" || run.MaxRegression != 0.25 || !strings.Contains(j.summary, "load.completed == 99") {
+	if run.Baseline != "runs/base" || run.MaxRegression != 0.25 ||
+		!strings.Contains(j.summary, "load.completed == 99") {
 		t.Errorf("baseline %q, %v allowed, summary\n%s", run.Baseline, run.MaxRegression, j.summary)
 	}
 }
@@ -228,7 +242,8 @@ func TestAction_Invalid(t *testing.T) {
 	if o.status != statusInvalid || j.output["status"] != "4" || j.output["run"] != "runs/ctload" {
 		t.Fatalf("exit status %d, outputs %v\n%s\n%s", o.status, j.output, o.stdout, o.stderr)
 	}
-	first, second := decode(t, j.read(t, "runs/ctload-invalid/run.json")), decode(t, j.read(t, "runs/ctload/run.json"))
+	first := decode(t, j.read(t, "runs/ctload-invalid/run.json"))
+	second := decode(t, j.read(t, "runs/ctload/run.json"))
 	for _, run := range []*results.Run{first, second} {
 		if run.Scenarios[0].Trials[0].Verdict != results.Invalid {
 			t.Errorf("verdict %s", run.Scenarios[0].Trials[0].Verdict)
@@ -247,7 +262,8 @@ func TestAction_Invalid(t *testing.T) {
 func TestAction_Refused(t *testing.T) {
 	j := measuringJob(t)
 	o := j.step(t, "run", map[string]string{"experiment": "wbe.yaml"})
-	if diff := cmp.Diff(map[string]string{"status": "2"}, j.output); o.status != statusUsage || diff != "" || j.summary != "" {
+	diff := cmp.Diff(map[string]string{"status": "2"}, j.output)
+	if o.status != statusUsage || diff != "" || j.summary != "" {
 		t.Errorf("exit status %d, outputs (-want +got):\n%s\n%s", o.status, diff, o.stderr)
 	}
 	if err := os.MkdirAll(filepath.Join(j.workspace, "runs/ctload"), 0o700); err != nil {
@@ -255,7 +271,8 @@ func TestAction_Refused(t *testing.T) {
 	}
 	j.write(t, "runs/ctload/run.json", "{}")
 	o = j.step(t, "run", map[string]string{"experiment": "web.yaml", "driver": "netns"})
-	if o.status != statusUsage || j.output["run"] != "" || !strings.Contains(o.stdout, "runs/ctload exists already") {
+	if o.status != statusUsage || j.output["run"] != "" ||
+		!strings.Contains(o.stdout, "runs/ctload exists already") {
 		t.Errorf("exit status %d, outputs %v\n%s\n%s", o.status, j.output, o.stdout, o.stderr)
 	}
 }
@@ -270,7 +287,7 @@ func TestAction_Setup(t *testing.T) {
 	}{
 		{"from the sources", "", []string{"make -C ROOT deps build"}, "ROOT/bin\n"},
 		{"a release", "v1.2.3", []string{
-			"curl .* https://github.com/ctload/ctload/releases/download/v1.2.3/ctload_1.2.3_[a-z0-9]+.deb",
+			"curl .* https://github.com/.*/releases/download/v1.2.3/ctload_1.2.3_[a-z0-9]+.deb",
 			"sudo apt-get update .*", "sudo apt-get install .*/ctload_1.2.3_[a-z0-9]+.deb",
 		}, ""},
 	} {
@@ -282,7 +299,8 @@ func TestAction_Setup(t *testing.T) {
 			}
 			j.program(t, "id", "echo 1001")
 			j.program(t, "dpkg", "echo amd64")
-			o := j.step(t, "setup", map[string]string{"experiment": "web.yaml", "version": tc.version})
+			o := j.step(t, "setup", map[string]string{"experiment": "web.yaml",
+				"version": tc.version})
 			if o.status != 0 {
 				t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 			}
@@ -293,7 +311,8 @@ func TestAction_Setup(t *testing.T) {
 			var got []string
 			for line := range strings.Lines(strings.ReplaceAll(j.read(t, "calls"), root, "ROOT")) {
 				// The commands that open KVM and user namespaces depend on the host of the test.
-				if line = strings.TrimSpace(line); !regexp.MustCompile(`^sudo (tee|udevadm|sysctl) `).MatchString(line) {
+				line = strings.TrimSpace(line)
+				if !regexp.MustCompile(`^sudo (tee|udevadm|sysctl) `).MatchString(line) {
 					got = append(got, line)
 				}
 			}

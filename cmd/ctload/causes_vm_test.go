@@ -34,7 +34,8 @@ scenarios:
 		trial := m.trial
 		t.Logf("%s: %s", name, trial.Sentence)
 		if trial.Verdict != results.NotConntrack || trial.Load.Failed != 100 {
-			t.Errorf("%s: verdict %s, failed %d; want not-conntrack and all 100", name, trial.Verdict, trial.Load.Failed)
+			t.Errorf("%s: verdict %s, failed %d; want not-conntrack and all 100",
+				name, trial.Verdict, trial.Load.Failed)
 		}
 		truth := map[string]struct {
 			cause, counter string
@@ -50,10 +51,12 @@ scenarios:
 			t.Errorf("%s: causes %v, want %s alone", name, trial.Load.Causes, truth.cause)
 		}
 		if name == "closed" && trial.Stack.DropReasons["NO_SOCKET"] < 100 {
-			t.Errorf("%s: the kernel's reasons are %v, without 100 times NO_SOCKET (%s)", name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
+			t.Errorf("%s: the kernel's reasons are %v, without 100 times NO_SOCKET (%s)",
+				name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
 		}
 		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
-			t.Errorf("%s: %s is %d and is to be named in: %s", name, truth.counter, truth.rose, trial.Sentence)
+			t.Errorf("%s: %s is %d and is to be named in: %s",
+				name, truth.counter, truth.rose, trial.Sentence)
 		}
 	}
 }
@@ -77,7 +80,9 @@ scenarios:
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	t.Log(trial.Sentence)
-	if trial.Verdict != results.Invalid || !strings.Contains(trial.Sentence, "the generator was the limit: pacing: ") {
-		t.Errorf("verdict %s; want INVALID with the generator's limit: %s", trial.Verdict, trial.Sentence)
+	if trial.Verdict != results.Invalid ||
+		!strings.Contains(trial.Sentence, "the generator was the limit: pacing: ") {
+		t.Errorf("verdict %s; want INVALID with the generator's limit: %s",
+			trial.Verdict, trial.Sentence)
 	}
 }

@@ -25,14 +25,18 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 	if err := json.Unmarshal(data, &checks); err != nil {
 		t.Fatal(err)
 	}
-	before, last, after := statSums(t, checks["before"].Stat), statSums(t, checks["last"].Stat), statSums(t, checks["after"].Stat)
+	sums := func(when string) map[string]int64 { return statSums(t, checks[when].Stat) }
+	before, last, after := sums("before"), sums("last"), sums("after")
 	c := trial.Conntrack
 	for name, got := range map[string]int64{
-		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed, "chaintoolong": c.ChainTooLong,
-		"clashres": c.ClashResolve, "invalid": c.Invalid, "found": c.Found, "search_restart": c.SearchRestart,
+		"drop": c.Drop, "early_drop": c.EarlyDrop, "insert_failed": c.InsertFailed,
+		"chaintoolong": c.ChainTooLong, "clashres": c.ClashResolve, "invalid": c.Invalid,
+		"found": c.Found, "search_restart": c.SearchRestart,
 	} {
-		if least, most := last[name]-before[name], after[name]-before[name]; got < least || got > most {
-			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d right before, %d after", name, got, least, most)
+		least, most := last[name]-before[name], after[name]-before[name]
+		if got < least || got > most {
+			t.Errorf("%s: reported %d, /proc/net/stat/nf_conntrack says %d right before, %d after",
+				name, got, least, most)
 		}
 	}
 	count, err := strconv.ParseInt(checks["after"].Count, 10, 64)
@@ -44,7 +48,8 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 		t.Errorf("final count %d, conntrack -C says %d", c.Final, count)
 	}
 	if d := trial.Contents.Entries - count; d < -20 || d > 20 {
-		t.Errorf("the walk over the table found %d entries, conntrack -C says %d", trial.Contents.Entries, count)
+		t.Errorf("the walk over the table found %d entries, conntrack -C says %d",
+			trial.Contents.Entries, count)
 	}
 }
 
@@ -65,7 +70,10 @@ func statSums(t *testing.T, text string) map[string]int64 {
 		}
 	}
 	// Kernels name these columns in more than one way.
-	for _, alias := range [][2]string{{"searched", "clashres"}, {"clash_resolve", "clashres"}, {"delete_list", "chainlength"}, {"chainlength", "chaintoolong"}} {
+	for _, alias := range [][2]string{
+		{"searched", "clashres"}, {"clash_resolve", "clashres"},
+		{"delete_list", "chainlength"}, {"chainlength", "chaintoolong"},
+	} {
 		if n, ok := sums[alias[0]]; ok {
 			if _, named := sums[alias[1]]; !named {
 				sums[alias[1]] = n

@@ -16,22 +16,29 @@ import (
 )
 
 // documented matches a command line of ctload in a text, up to where a shell would end it.
-var documented = regexp.MustCompile(`(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ((?:run|report|compare|plan|scenarios|doctor|generate|respond|vm|gc|version|completion)\b[^\n#|;&]*)`)
+const documented = `(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ` +
+	`((?:run|report|compare|plan|scenarios|doctor|generate|respond|vm|gc|version|completion)\b` +
+	`[^\n#|;&]*)`
+
+// matches returns the matches of a pattern in a text, with their groups.
+func matches(pattern, text string) [][]string {
+	return regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1)
+}
 
 // TestDocumentedCommands takes each command line of the documentation and asks the program for its
 // help: unknown flags are errors.
 func TestDocumentedCommands(t *testing.T) {
 	n := 0
-	for _, file := range []string{"README.md", "docs/reading.md", "docs/sizing.md", "docs/ci.md", "docs/install.md", "docs/labs.md", "docs/hypervisors.md", "docs/generators.md"} {
-		text, err := os.ReadFile(filepath.Join("../..", file))
-		if err != nil {
-			t.Fatal(err)
-		}
+	continued := regexp.MustCompile(`(?:\\\n|\n)\s+(--|\$\{\{)`)
+	choice := regexp.MustCompile(`\$\{\{[^}]*&& '([^']*)'[^}]*\}\}`)
+	for _, file := range []string{
+		"README.md", "docs/reading.md", "docs/sizing.md", "docs/ci.md", "docs/install.md",
+		"docs/labs.md", "docs/hypervisors.md", "docs/generators.md",
+	} {
 		// A command may continue in the next line; of a choice in a workflow, the value for a pull
 		// request counts.
-		joined := regexp.MustCompile(`(?:\\\n|\n)\s+(--|\$\{\{)`).ReplaceAllString(string(text), " $1")
-		joined = regexp.MustCompile(`\$\{\{[^}]*&& '([^']*)'[^}]*\}\}`).ReplaceAllString(joined, "$1")
-		for _, match := range documented.FindAllStringSubmatch(joined, -1) {
+		text := continued.ReplaceAllString(readFile(t, file), " $1")
+		for _, match := range matches(documented, choice.ReplaceAllString(text, "$1")) {
 			n++
 			args := words(match[1])
 			if rest := slices.Index(args, "--"); rest >= 0 {
@@ -51,8 +58,8 @@ func TestDocumentedCommands(t *testing.T) {
 // words splits a command line as a shell does, but knows only quotes.
 func words(line string) []string {
 	var list []string
-	for _, w := range regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`).FindAllString(line, -1) {
-		list = append(list, strings.NewReplacer(`'`, "", `"`, "").Replace(w))
+	for _, w := range matches(`(?:'[^']*'|"[^"]*"|[^\s'"])+`, line) {
+		list = append(list, strings.NewReplacer(`'`, "", `"`, "").Replace(w[0]))
 	}
 	return list
 }
@@ -73,7 +80,8 @@ func TestContinuousIntegration(t *testing.T) {
 	if err := yaml.Unmarshal(text, &workflow); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "\n  pull_request:\n") || !slices.Equal(workflow.On.Push.Branches, []string{"main"}) {
+	if !strings.Contains(string(text), "\n  pull_request:\n") ||
+		!slices.Equal(workflow.On.Push.Branches, []string{"main"}) {
 		t.Errorf("it runs on %+v", workflow.On)
 	}
 	runs := false
@@ -92,7 +100,7 @@ func TestContinuousIntegration(t *testing.T) {
 func TestDocumentedWorkflows(t *testing.T) {
 	page := readFile(t, "docs/ci.md")
 	var blocks []string
-	for _, match := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(page, -1) {
+	for _, match := range matches("(?ms)^```yaml\n(.*?)^```", page) {
 		blocks = append(blocks, match[1])
 	}
 	for _, block := range blocks {
@@ -110,23 +118,26 @@ func TestDocumentedWorkflows(t *testing.T) {
 
 // TestDocumentedPlan runs the example of docs/sizing.md: its output begins as the page shows it.
 func TestDocumentedPlan(t *testing.T) {
-	example := regexp.MustCompile("(?s)    ctload (plan [^\n]*)\n\n```\n(.*?)```").FindStringSubmatch(readFile(t, "docs/sizing.md"))
-	if example == nil {
+	found := matches("(?s)    ctload (plan [^\n]*)\n\n```\n(.*?)```", readFile(t, "docs/sizing.md"))
+	if found == nil {
 		t.Fatal("docs/sizing.md has no example of ctload plan")
 	}
+	example := found[0]
 	o := ctload(t, 20*time.Second, words(example[1])...)
-	if shown := o.stdout[:min(len(o.stdout), len(example[2]))]; o.status != statusOK || shown != example[2] {
-		t.Errorf("exit status %d, (-documented +printed):\n%s", o.status, cmp.Diff(example[2], shown))
+	shown := o.stdout[:min(len(o.stdout), len(example[2]))]
+	if o.status != statusOK || shown != example[2] {
+		t.Errorf("exit status %d, (-documented +printed):\n%s",
+			o.status, cmp.Diff(example[2], shown))
 	}
 }
 
 // TestDocumentation_Links resolves the relative links of every page: the file exists, and so does
 // the heading that a link names.
 func TestDocumentation_Links(t *testing.T) {
-	link := regexp.MustCompile(`(?m)(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]|^\[.+\]: (\S+)$`)
+	const link = `(?m)(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]|^\[.+\]: (\S+)$`
 	n := 0
 	for _, page := range pages(t) {
-		for _, match := range link.FindAllStringSubmatch(readFile(t, page), -1) {
+		for _, match := range matches(link, readFile(t, page)) {
 			to := match[1] + match[2]
 			if strings.Contains(to, "://") {
 				continue
@@ -149,8 +160,8 @@ func TestDocumentation_Links(t *testing.T) {
 	}
 }
 
-// TestDocumentation_Columns holds the prose of every page to lines of 100 columns. Code, tables, HTML
-// and lines that are a link alone may be longer.
+// TestDocumentation_Columns holds the prose of every page to lines of 100 columns. Code, tables,
+// HTML and lines that are a link alone may be longer.
 func TestDocumentation_Columns(t *testing.T) {
 	fence := regexp.MustCompile("^ *```")
 	exempt := regexp.MustCompile(`^(?: {4}|[|<]|\S*$|\[[^]]*\]: \S+$|[ *-]*\[[^]]*\]\(\S+\)$)`)
@@ -177,10 +188,11 @@ func TestDocumentation_Columns(t *testing.T) {
 
 // TestDocumentation_Files finds each file and package that a page names in backquotes.
 func TestDocumentation_Files(t *testing.T) {
-	named := regexp.MustCompile("`((?:agent|bench|cmd|docs|generators|internal|labs|orchestrator|reports|results|scenarios|vm)/[A-Za-z0-9_./-]+)`")
+	const named = "`((?:agent|bench|cmd|docs|generators|internal|labs|orchestrator|reports|" +
+		"results|scenarios|vm)/[A-Za-z0-9_./-]+)`"
 	n := 0
 	for _, page := range pages(t) {
-		for _, match := range named.FindAllStringSubmatch(readFile(t, page), -1) {
+		for _, match := range matches(named, readFile(t, page)) {
 			if strings.Contains(match[1], "NAME") {
 				continue // a file that the reader makes
 			}
@@ -226,8 +238,9 @@ func pages(t *testing.T) []string {
 // headings returns the anchors that GitHub gives the headings of a page.
 func headings(page string) []string {
 	var anchors []string
-	for _, match := range regexp.MustCompile(`(?m)^#+ +(.+)$`).FindAllStringSubmatch(page, -1) {
-		words := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(match[1]), "")
+	mark := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	for _, match := range matches(`(?m)^#+ +(.+)$`, page) {
+		words := mark.ReplaceAllString(strings.ToLower(match[1]), "")
 		anchors = append(anchors, strings.ReplaceAll(strings.TrimSpace(words), " ", "-"))
 	}
 	return anchors

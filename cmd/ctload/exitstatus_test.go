@@ -15,26 +15,34 @@ import (
 
 // Experiments whose text alone shows that they cannot run.
 const (
-	unknownKernel = "experiment: x\ndut: {kernel: debian/bookwurm}\nworkload: [{generator: tcp, connections: 5, concurrency: 5}]\n"
-	fewTuples     = "experiment: x\nworkload: [{generator: syn, flows: 5000, rate: 100/s, source-ports: 1024-1033, sources: 2}]\n"
-	tooWide       = "experiment: x\nworkload: [{generator: tcp, connections: 5M, concurrency: 2M, sources: 100}]\n"
-	widerThanIs   = "experiment: x\nworkload: [{generator: tcp, connections: 500, concurrency: 500, source-ports: 1024-1123}]\n"
+	unknownKernel = "experiment: x\ndut: {kernel: debian/bookwurm}\n" +
+		"workload: [{generator: tcp, connections: 5, concurrency: 5}]\n"
+	fewTuples = "experiment: x\nworkload: [{generator: syn, flows: 5000, rate: 100/s, " +
+		"source-ports: 1024-1033, sources: 2}]\n"
+	tooWide = "experiment: x\nworkload: [{generator: tcp, connections: 5M, concurrency: 2M, " +
+		"sources: 100}]\n"
+	widerThanIs = "experiment: x\nworkload: [{generator: tcp, connections: 500, " +
+		"concurrency: 500, source-ports: 1024-1123}]\n"
 )
 
 // TestExitStatus_Experiment gives each command that reads an experiment one that cannot run.
 func TestExitStatus_Experiment(t *testing.T) {
 	for _, tc := range []struct{ name, text, says string }{
-		{"unknown kernel", unknownKernel, `no kernel "debian/bookwurm"; did you mean "debian/bookworm"?`},
+		{"unknown kernel", unknownKernel,
+			`no kernel "debian/bookwurm"; did you mean "debian/bookworm"?`},
 		{"more flows than tuples", fewTuples, "5000 wanted, 20 tuples"},
 		{"more at once than descriptors", tooWide, "fs.nr_open"},
-		{"more at once than tuples", widerThanIs, "500 at once are more than the tuples: 100 tuples"},
+		{"more at once than tuples", widerThanIs,
+			"500 at once are more than the tuples: 100 tuples"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			file := experiment(t, tc.text)
 			for _, args := range [][]string{
-				{"run", file}, {"run", file, "--dry-run"}, {"scenarios", "validate", file}, {"plan", file}, {"vm", "up", file},
+				{"run", file}, {"run", file, "--dry-run"}, {"scenarios", "validate", file},
+				{"plan", file}, {"vm", "up", file},
 			} {
-				if said := refuses(t, args...); !strings.Contains(said, tc.says) || !strings.Contains(said, "experiment.yaml:") {
+				said := refuses(t, args...)
+				if !strings.Contains(said, tc.says) || !strings.Contains(said, "experiment.yaml:") {
 					t.Errorf("ctload %q does not say %q at its place: %s", args, tc.says, said)
 				}
 			}
@@ -47,7 +55,8 @@ func TestExitStatus_CommandLine(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for name, text := range map[string]string{
-		"full/run.json": "{}", "file": "x", "noimage.yaml": "experiment: x\ndut: {kernel: ./no-such-image}\nworkload: [{generator: tcp, connections: 5, concurrency: 5}]\n",
+		"full/run.json": "{}", "file": "x",
+		"noimage.yaml": strings.Replace(unknownKernel, "debian/bookwurm", "./no-such-image", 1),
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)
@@ -79,9 +88,10 @@ func TestExitStatus_CommandLine(t *testing.T) {
 		{"none.yaml", "none.yaml: no such file"},
 		{"none", "no shipped experiment"},
 	} {
-		for _, args := range [][]string{strings.Fields(tc.args), append(strings.Fields(tc.args), "--dry-run")} {
-			if said := refuses(t, append([]string{"run"}, args...)...); !strings.Contains(said, tc.says) {
-				t.Errorf("ctload run %q does not say %q: %s", args, tc.says, said)
+		for _, line := range []string{"run " + tc.args, "run " + tc.args + " --dry-run"} {
+			args := strings.Fields(line)
+			if said := refuses(t, args...); !strings.Contains(said, tc.says) {
+				t.Errorf("ctload %q does not say %q: %s", args, tc.says, said)
 			}
 		}
 	}
@@ -91,7 +101,8 @@ func TestExitStatus_CommandLine(t *testing.T) {
 }
 
 // piped is an experiment that takes about a second, in namespaces.
-const piped = "experiment: piped\nworkload: [{generator: tcp, connections: 50, concurrency: 5}]\nrecovery: 1s\n"
+const piped = "experiment: piped\nrecovery: 1s\n" +
+	"workload: [{generator: tcp, connections: 50, concurrency: 5}]\n"
 
 // TestRunFromPipe runs an experiment that can be read only once, outside of the sandbox in which it
 // runs.
@@ -104,13 +115,16 @@ func TestRunFromPipe(t *testing.T) {
 		"substitution":   `exec "$0" run <(cat) "$@"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command("bash", "-c", script, path, "--driver", "netns", "--format", "json", "--out", "run")
+			cmd := exec.Command("bash", "-c", script, path, "--driver", "netns", "--format", "json",
+				"--out", "run")
 			cmd.Dir, cmd.Stdin = t.TempDir(), strings.NewReader(piped)
 			o := finish(t, cmd, time.Minute)
 			if o.status != statusOK && o.status != statusInvalid {
 				t.Fatalf("exit status %d: %s", o.status, o.stderr)
 			}
-			if run := decode(t, o.stdout); run.Experiment != "piped" || len(run.Scenarios) != 1 || run.Scenarios[0].Trials[0].Load.Offered != 50 {
+			run := decode(t, o.stdout)
+			if run.Experiment != "piped" || len(run.Scenarios) != 1 ||
+				run.Scenarios[0].Trials[0].Load.Offered != 50 {
 				t.Errorf("the run is of something else: %s", o.stdout)
 			}
 			kept, err := os.ReadFile(filepath.Join(cmd.Dir, "run", "experiment.yaml"))
@@ -124,13 +138,15 @@ func TestRunFromPipe(t *testing.T) {
 // TestColumns sets the width of the output into a pipe.
 func TestColumns(t *testing.T) {
 	for _, args := range [][]string{
-		{"report", "testdata/runs/after"}, {"compare", "testdata/runs/before", "testdata/runs/after"}, {"plan", "table-full"},
+		{"report", "testdata/runs/after"},
+		{"compare", "testdata/runs/before", "testdata/runs/after"}, {"plan", "table-full"},
 		{"plan", "--rate", "2000", "--residence", "120s"}, {"run", "table-full", "--dry-run"},
 	} {
 		width := func(environment string, more ...string) int {
 			t.Setenv("COLUMNS", environment)
 			var stdout, stderr bytes.Buffer
-			if status := run(t.Context(), append(slices.Clone(args), more...), &stdout, &stderr); status != statusOK {
+			status := run(t.Context(), append(slices.Clone(args), more...), &stdout, &stderr)
+			if status != statusOK {
 				t.Fatalf("ctload %q: exit status %d: %s", args, status, stderr.String())
 			}
 			widest := 0
@@ -144,7 +160,8 @@ func TestColumns(t *testing.T) {
 			t.Errorf("ctload %q: %d columns, and %d of 200", args, narrow, wide)
 		}
 		if asked := width("80", "--columns", "200"); asked != wide {
-			t.Errorf("ctload %q: %d columns with --columns 200, %d with COLUMNS=200", args, asked, wide)
+			t.Errorf("ctload %q: %d columns with --columns 200, %d with COLUMNS=200",
+				args, asked, wide)
 		}
 		if ignored := width("x"); ignored != narrow {
 			t.Errorf("ctload %q: %d columns with COLUMNS=x, %d without", args, ignored, narrow)

@@ -21,7 +21,8 @@ func FuzzFlags(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, name := range names {
 			flags := generateFlags{spec: generators.Spec{
-				Kind: generators.TCP, Target: "127.0.0.1", Ports: []uint16{9}, Count: 1, Concurrency: 1,
+				Kind: generators.TCP, Target: "127.0.0.1", Ports: []uint16{9}, Count: 1,
+				Concurrency: 1,
 			}}
 			if err := flags.declare().Set(name, text); err == nil {
 				_ = flags.spec.Validate()

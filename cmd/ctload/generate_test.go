@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,29 +60,29 @@ func answering(t *testing.T, args ...string) (address string, end func() respond
 // ends. The generator makes up for slots that a busy host delays: only the counts matter here.
 func TestGenerate(t *testing.T) {
 	for _, tc := range []struct {
-		kind      string
-		responder []string
-		args      []string
-		completed int64
-		accepted  int64
+		kind, responder, args string
+		completed, accepted   int64
 	}{
-		{"http", []string{"http", "--body", "1KiB"}, []string{"-c", "50", "-n", "1000"}, 1000, 1000},
-		{"http", []string{"http"}, []string{"-c", "1", "-n", "1000", "-k", "100"}, 1000, 10},
-		{"tcp", []string{"silent"}, []string{"-c", "20", "-n", "500", "--close", "rst"}, 500, 500},
-		{"tcp", []string{"echo"}, []string{"-c", "20", "-n", "500", "--payload", "1KiB", "--expect", "1KiB"}, 500, 500},
-		{"tcp", []string{"close"}, []string{"-c", "20", "-n", "500", "--close-by", "server"}, 500, 500},
-		{"tcp", []string{"silent"}, []string{"--rate", "500/s", "-n", "200", "--catch-up"}, 200, 200},
-		{"tcp", []string{"silent"}, []string{"--stages", "0/s-400/s:500ms,400/s:250ms", "--catch-up"}, 200, 200},
-		{"tcp", []string{"silent"}, []string{"--ramp", "0/s-800/s", "-t", "500ms", "--catch-up"}, 200, 200},
-		{"tcp", []string{"silent"}, []string{"--burst", "50:200ms", "-n", "200", "--catch-up"}, 200, 200},
-		{"tcp", []string{"silent"}, []string{"--sine", "400/s:400/s:500ms", "-t", "500ms", "--catch-up"}, 200, 200},
-		{"hold", []string{"silent"}, []string{"-n", "100", "--rate", "1k/s", "-t", "500ms", "--payload", "1B", "--interval", "100ms", "--catch-up"}, 100, 100},
-		{"udp", []string{"echo", "--network", "udp"}, []string{"-n", "200", "--rate", "1k/s", "--reply", "--sources", "127.0.0.1", "--source-ports", "20000-29999", "--catch-up"}, 200, 0},
-		{"probe", []string{"silent"}, []string{"--rate", "50/s", "-n", "20", "--timeout", "10s", "--catch-up"}, 20, 20},
+		{"http", "http --body 1KiB", "-c 50 -n 1000", 1000, 1000},
+		{"http", "http", "-c 1 -n 1000 -k 100", 1000, 10},
+		{"tcp", "silent", "-c 20 -n 500 --close rst", 500, 500},
+		{"tcp", "echo", "-c 20 -n 500 --payload 1KiB --expect 1KiB", 500, 500},
+		{"tcp", "close", "-c 20 -n 500 --close-by server", 500, 500},
+		{"tcp", "silent", "--rate 500/s -n 200 --catch-up", 200, 200},
+		{"tcp", "silent", "--stages 0/s-400/s:500ms,400/s:250ms --catch-up", 200, 200},
+		{"tcp", "silent", "--ramp 0/s-800/s -t 500ms --catch-up", 200, 200},
+		{"tcp", "silent", "--burst 50:200ms -n 200 --catch-up", 200, 200},
+		{"tcp", "silent", "--sine 400/s:400/s:500ms -t 500ms --catch-up", 200, 200},
+		{"hold", "silent", "-n 100 --rate 1k/s -t 500ms --payload 1B --interval 100ms --catch-up",
+			100, 100},
+		{"udp", "echo --network udp", "-n 200 --rate 1k/s --reply --sources 127.0.0.1 " +
+			"--source-ports 20000-29999 --catch-up", 200, 0},
+		{"probe", "silent", "--rate 50/s -n 20 --timeout 10s --catch-up", 20, 20},
 	} {
-		t.Run(tc.kind+" "+strings.Join(tc.args, " "), func(t *testing.T) {
-			address, end := answering(t, tc.responder...)
-			o := ctload(t, time.Minute, slices.Concat([]string{"generate", tc.kind, "--format", "json", address}, tc.args)...)
+		t.Run(tc.kind+" "+tc.args, func(t *testing.T) {
+			address, end := answering(t, strings.Fields(tc.responder)...)
+			line := fmt.Sprintf("generate %s --format json %s %s", tc.kind, address, tc.args)
+			o := ctload(t, time.Minute, strings.Fields(line)...)
 			var r generators.Result
 			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
@@ -101,9 +100,11 @@ func TestGenerate(t *testing.T) {
 // TestGenerateLines reads the lines that readers of ab's output read.
 func TestGenerateLines(t *testing.T) {
 	address, _ := answering(t, "http")
-	o := ctload(t, time.Minute, "generate", "http", "-c", "5", "-n", "100", "http://"+address+"/some/where")
+	o := ctload(t, time.Minute, "generate", "http", "-c", "5", "-n", "100",
+		"http://"+address+"/some/where")
 	for _, line := range []string{
-		`Document Path: +/some/where`, `Concurrency Level: +5`, `Complete requests: +100`, `Failed requests: +0`, `Requests per second: +[0-9.]+ \[#/sec\] \(mean\)`,
+		`Document Path: +/some/where`, `Concurrency Level: +5`, `Complete requests: +100`,
+		`Failed requests: +0`, `Requests per second: +[0-9.]+ \[#/sec\] \(mean\)`,
 		` 100% +[0-9.]+ \(longest request\)`, `Connect: +[0-9.]+`, `First byte: +[0-9.]+`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + line).MatchString(o.stdout) {
@@ -134,7 +135,8 @@ func established(t *testing.T, port string) int {
 func TestGenerateInterrupted(t *testing.T) {
 	t.Parallel() // it mostly waits
 	address, _ := answering(t, "silent")
-	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "--catch-up", "-t", "1h", address)
+	cmd := command(t, "generate", "hold", "-n", "10", "--rate", "100/s", "--catch-up", "-t", "1h",
+		address)
 	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -150,7 +152,8 @@ func TestGenerateInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := wait(t, cmd, time.Minute, &stdout, &stderr)
-	if o.status != statusInterrupted || !strings.Contains(o.stdout, "Complete connections:   10\n") {
+	complete := strings.Contains(o.stdout, "Complete connections:   10\n")
+	if o.status != statusInterrupted || !complete {
 		t.Errorf("exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 	}
 }
@@ -163,17 +166,17 @@ func TestGenerateStoodStill(t *testing.T) {
 	}
 	const limit = 3 * time.Second
 	for _, tc := range []struct {
-		kind      string
-		responder []string
-		args      []string
+		kind, responder, args string
 	}{
-		{"udp", []string{"slow", "--delay", "1s", "--network", "udp"}, []string{"--reply"}},
-		{"http", []string{"slow", "--delay", "1s"}, nil},
+		{"udp", "slow --delay 1s --network udp", "--reply"},
+		{"http", "slow --delay 1s", ""},
 	} {
 		t.Run(tc.kind, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			address, _ := answering(t, tc.responder...)
-			cmd := command(t, slices.Concat([]string{"generate", tc.kind, "--rate", "200/s", "-t", "8s", "--timeout", limit.String(), "--format", "json", address}, tc.args)...)
+			address, _ := answering(t, strings.Fields(tc.responder)...)
+			line := fmt.Sprintf("generate %s --rate 200/s -t 8s --timeout %s --format json %s %s",
+				tc.kind, limit, address, tc.args)
+			cmd := command(t, strings.Fields(line)...)
 			var stdout, stderr hosttest.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			if err := cmd.Start(); err != nil {
@@ -189,7 +192,8 @@ func TestGenerateStoodStill(t *testing.T) {
 			}
 			o := wait(t, cmd, time.Minute, &stdout, &stderr)
 			var r generators.Result
-			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 && o.status != statusInvalid {
+			err := json.Unmarshal([]byte(o.stdout), &r)
+			if err != nil || o.status != 0 && o.status != statusInvalid {
 				t.Fatalf("exit status %d, %v: %s", o.status, err, o.stderr)
 			}
 			// Other delays by the host may cost a few.
@@ -202,50 +206,50 @@ func TestGenerateStoodStill(t *testing.T) {
 
 // TestGenerateRefusals gives the generators what they cannot make.
 func TestGenerateRefusals(t *testing.T) {
-	for _, tc := range []struct {
-		args   string
-		status int
-		says   []string
-	}{
-		{"htpp http://127.0.0.1/", statusUsage, []string{`"htpp"`, `did you mean "http"`}},
-		{"http -c 1 http://127.0.0.1/", statusUsage, []string{"a load needs a count or a duration"}},
-		{"tcp -n 1 127.0.0.1:9", statusUsage, []string{"a load needs a rate or a concurrency"}},
-		{"tcp -n 1 -c 1 127.0.0.1", statusUsage, []string{"0 destination ports"}},
-		{"tcp -n 1 -c 1 -p 80 127.0.0.1:9", statusUsage, []string{"--ports 80"}},
-		{"tcp -n 1 -c 1 -p 99999 127.0.0.1", statusUsage, []string{"--ports", "99999"}},
-		{"tcp -n 1 -c 1 9.9.9.9:9", statusUsage, []string{"public address"}},
-		{"http -n 1 https://127.0.0.1/", statusUsage, []string{"http://"}},
-		{"tcp -n 1 --rate 100/sec 127.0.0.1:9", statusUsage, []string{"--rate", `did you mean "s"`}},
-		{"tcp -n 1 --ramp 0/s-9/s 127.0.0.1:9", statusUsage, []string{"--duration"}},
-		{"tcp --stages 10/s 127.0.0.1:9", statusUsage, []string{"--stages", "1000/s:10s"}},
-		{"tcp --stages 10/s-:1s 127.0.0.1:9", statusUsage, []string{"--stages", "0/s-1000/s"}},
-		{"tcp -n 1 --burst 5 127.0.0.1:9", statusUsage, []string{"--burst", "500:1s"}},
-		{"tcp -n 1 --sine 5/s:9/s:1s 127.0.0.1:9", statusUsage, []string{"sine", "amplitude"}},
-		{"tcp -n 1 --rate 1/s --burst 1:1s 127.0.0.1:9", statusUsage, []string{"rate", "burst"}},
-		{"tcp -n 1 -c 1 --close slam 127.0.0.1:9", statusUsage, []string{"slam", "half-close"}},
-		{"icmp -n 1 --close rst 127.0.0.1", statusUsage, []string{"--close does not go with icmp"}},
-		{"udp -n 1 -k 5 127.0.0.1:9", statusUsage, []string{"--keep-alive does not go with udp"}},
-		{"tcp -n 1 --concurency 5 127.0.0.1:9", statusUsage, []string{"did you mean --concurrency"}},
-		{"syn -n 9 --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
-		{"udp -n 1 --crafted 10.0.0.1:9", statusUsage, []string{"no sources", "name addresses"}},
-		{"udp -n 1 --crafted --sources 10.9.0.1 --reply --exchanges 2 --interval 1s 10.0.0.1:9", statusUsage, []string{"leave out reply, exchanges, interval, or crafted"}},
-		{"udp -n 1 --crafted --sources 10.9.0.1 --free-bind -c 5 10.0.0.1:9", statusUsage, []string{"leave out concurrency, free bind, or crafted"}},
-		{"udp -n 1 --crafted --sources 10.9.0.1 --payload 1473B 10.0.0.1:9", statusUsage, []string{"1473 bytes is 1 more than fit"}},
-		{"udp -n 1 --crafted --sources 10.9.0.1 9.9.9.9:9", statusUsage, []string{"public address"}},
-		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", statusUsage, []string{"9 wanted, 8 tuples"}},
-		{"tcp -n 5 -c 70k 127.0.0.1:9", statusUsage, []string{"70000 at once are more than the tuples"}},
-		{"tcp -n 5 -c 9 --source-ports 1024-1031 127.0.0.1:9", statusUsage, []string{"9 at once", "8 tuples"}},
-		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", statusUsage, []string{"need crafted packets"}},
-		{"syn -n 1 --crafted --sources 10.9.0.1 10.0.0.1:9", statusUsage, []string{"--crafted does not go with syn"}},
-		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", statusUsage, []string{"/no/such"}},
-		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", statusUsage, []string{"valid here: ab, json"}},
+	for _, tc := range []struct{ args, says string }{ // words are separated by |
+		{"htpp http://127.0.0.1/", `"htpp"|did you mean "http"`},
+		{"http -c 1 http://127.0.0.1/", "a load needs a count or a duration"},
+		{"tcp -n 1 127.0.0.1:9", "a load needs a rate or a concurrency"},
+		{"tcp -n 1 -c 1 127.0.0.1", "0 destination ports"},
+		{"tcp -n 1 -c 1 -p 80 127.0.0.1:9", "--ports 80"},
+		{"tcp -n 1 -c 1 -p 99999 127.0.0.1", "--ports|99999"},
+		{"tcp -n 1 -c 1 9.9.9.9:9", "public address"},
+		{"http -n 1 https://127.0.0.1/", "http://"},
+		{"tcp -n 1 --rate 100/sec 127.0.0.1:9", `--rate|did you mean "s"`},
+		{"tcp -n 1 --ramp 0/s-9/s 127.0.0.1:9", "--duration"},
+		{"tcp --stages 10/s 127.0.0.1:9", "--stages|1000/s:10s"},
+		{"tcp --stages 10/s-:1s 127.0.0.1:9", "--stages|0/s-1000/s"},
+		{"tcp -n 1 --burst 5 127.0.0.1:9", "--burst|500:1s"},
+		{"tcp -n 1 --sine 5/s:9/s:1s 127.0.0.1:9", "sine|amplitude"},
+		{"tcp -n 1 --rate 1/s --burst 1:1s 127.0.0.1:9", "rate|burst"},
+		{"tcp -n 1 -c 1 --close slam 127.0.0.1:9", "slam|half-close"},
+		{"icmp -n 1 --close rst 127.0.0.1", "--close does not go with icmp"},
+		{"udp -n 1 -k 5 127.0.0.1:9", "--keep-alive does not go with udp"},
+		{"tcp -n 1 --concurency 5 127.0.0.1:9", "did you mean --concurrency"},
+		{"syn -n 9 --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9", "9 wanted, 8 tuples"},
+		{"udp -n 1 --crafted 10.0.0.1:9", "no sources|name addresses"},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --reply --exchanges 2 --interval 1s 10.0.0.1:9",
+			"leave out reply, exchanges, interval, or crafted"},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --free-bind -c 5 10.0.0.1:9",
+			"leave out concurrency, free bind, or crafted"},
+		{"udp -n 1 --crafted --sources 10.9.0.1 --payload 1473B 10.0.0.1:9",
+			"1473 bytes is 1 more than fit"},
+		{"udp -n 1 --crafted --sources 10.9.0.1 9.9.9.9:9", "public address"},
+		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9",
+			"9 wanted, 8 tuples"},
+		{"tcp -n 5 -c 70k 127.0.0.1:9", "70000 at once are more than the tuples"},
+		{"tcp -n 5 -c 9 --source-ports 1024-1031 127.0.0.1:9", "9 at once|8 tuples"},
+		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", "need crafted packets"},
+		{"syn -n 1 --crafted --sources 10.9.0.1 10.0.0.1:9", "--crafted does not go with syn"},
+		{"tcp -n 1 -c 1 --namespace /no/such 127.0.0.1:9", "/no/such"},
+		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", "valid here: ab, json"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			o := ctload(t, 20*time.Second, append([]string{"generate"}, strings.Fields(tc.args)...)...)
-			if o.status != tc.status || o.stdout != "" {
-				t.Errorf("exit status %d, want %d\n%s", o.status, tc.status, o.stdout)
+			o := ctload(t, 20*time.Second, strings.Fields("generate "+tc.args)...)
+			if o.status != statusUsage || o.stdout != "" {
+				t.Errorf("exit status %d, want %d\n%s", o.status, statusUsage, o.stdout)
 			}
-			for _, word := range tc.says {
+			for word := range strings.SplitSeq(tc.says, "|") {
 				if !strings.Contains(o.stderr, word) {
 					t.Errorf("it does not say %q:\n%s", word, o.stderr)
 				}
@@ -270,7 +274,8 @@ func TestGenerateOwnLimit(t *testing.T) {
 	}
 	address, _ := answering(t, "silent")
 	path := labtest.Ctload(t)
-	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp", "--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
+	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp",
+		"--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
 	// In a user namespace root has the limits of every user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
@@ -278,7 +283,8 @@ func TestGenerateOwnLimit(t *testing.T) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
 	o := finish(t, cmd, time.Minute)
-	if o.status != statusInvalid || !strings.Contains(o.stderr, "the generator was the limit: descriptors:") {
+	said := strings.Contains(o.stderr, "the generator was the limit: descriptors:")
+	if o.status != statusInvalid || !said {
 		t.Errorf("exit status %d: %s%s", o.status, o.stdout, o.stderr)
 	}
 }
@@ -288,10 +294,14 @@ func TestGenerateOwnLimit(t *testing.T) {
 func TestGenerateCrafted(t *testing.T) {
 	hosttest.Need(t, "ip")
 	path := labtest.Ctload(t)
-	for _, args := range []string{"syn", "udp --crafted", "udp --crafted --payload 1KiB --rate 10k/s --catch-up"} {
+	const script = `ip link set lo up && "$0" generate "$@" && grep lo: /proc/net/dev >&2`
+	for _, args := range []string{
+		"syn", "udp --crafted", "udp --crafted --payload 1KiB --rate 10k/s --catch-up",
+	} {
 		t.Run(args, func(t *testing.T) {
-			words := append(strings.Fields(args), "-n", "2000", "--sources", "10.9.0.0/16", "--seed", "1", "--format", "json", "127.0.0.1:53")
-			cmd := exec.Command("sh", append([]string{"-c", `ip link set lo up && "$0" generate "$@" && grep lo: /proc/net/dev >&2`, path}, words...)...)
+			args += " -n 2000 --sources 10.9.0.0/16 --seed 1 --format json 127.0.0.1:53"
+			words := append([]string{"-c", script, path}, strings.Fields(args)...)
+			cmd := exec.Command("sh", words...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{
 				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -322,9 +332,10 @@ func TestGenerateHelp(t *testing.T) {
 			}
 		}
 		found := 0
-		for _, match := range regexp.MustCompile(`(?m)^.*ctload (generate .*?)(?:   .*)?$`).FindAllStringSubmatch(kind.example, -1) {
+		for _, match := range matches(`(?m)^.*ctload (generate .*?)(?:   .*)?$`, kind.example) {
 			found++
-			if o := ctload(t, 20*time.Second, append(strings.Fields(match[1]), "--help")...); o.status != 0 {
+			o := ctload(t, 20*time.Second, append(strings.Fields(match[1]), "--help")...)
+			if o.status != 0 {
 				t.Errorf("ctload %s: %s", match[1], o.stderr)
 			}
 		}
@@ -335,16 +346,25 @@ func TestGenerateHelp(t *testing.T) {
 }
 
 func TestReadProfile(t *testing.T) {
+	profile := func(p generators.Profile) generators.Spec { return generators.Spec{Profile: &p} }
 	for _, tc := range []struct {
 		flag, text string
 		want       generators.Spec
 	}{
 		{"rate", "3k/s", generators.Spec{Rate: 3000}},
 		{"rate", "3000", generators.Spec{Rate: 3000}},
-		{"ramp", "0/s-600/min", generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 10, Duration: time.Minute}}}}},
-		{"stages", "0-5/s:1s,5/s:1m30s", generators.Spec{Profile: &generators.Profile{Stages: pacing.Stages{{From: 0, To: 5, Duration: time.Second}, {From: 5, To: 5, Duration: 90 * time.Second}}}}},
-		{"burst", "1k:500ms", generators.Spec{Profile: &generators.Profile{Bursts: &pacing.Bursts{Size: 1000, Every: 500 * time.Millisecond}}}},
-		{"sine", "10/s:5:1m", generators.Spec{Profile: &generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Minute}}}},
+		{"ramp", "0/s-600/min", profile(generators.Profile{
+			Stages: pacing.Stages{{From: 0, To: 10, Duration: time.Minute}},
+		})},
+		{"stages", "0-5/s:1s,5/s:1m30s", profile(generators.Profile{Stages: pacing.Stages{
+			{From: 0, To: 5, Duration: time.Second}, {From: 5, To: 5, Duration: 90 * time.Second},
+		}})},
+		{"burst", "1k:500ms", profile(generators.Profile{
+			Bursts: &pacing.Bursts{Size: 1000, Every: 500 * time.Millisecond},
+		})},
+		{"sine", "10/s:5:1m", profile(generators.Profile{
+			Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Minute},
+		})},
 		{"expect", "1KiB", generators.Spec{Expect: 1024}},
 	} {
 		f := generateFlags{spec: generators.Spec{Kind: generators.TCP}}
@@ -357,7 +377,8 @@ func TestReadProfile(t *testing.T) {
 		if err := f.read(cmd, "10.0.0.2:80"); err != nil {
 			t.Errorf("%q: %v", args, err)
 		}
-		tc.want.Kind, tc.want.Duration, tc.want.Target, tc.want.Ports = generators.TCP, time.Minute, "10.0.0.2", []uint16{80}
+		tc.want.Kind, tc.want.Duration = generators.TCP, time.Minute
+		tc.want.Target, tc.want.Ports = "10.0.0.2", []uint16{80}
 		if diff := cmp.Diff(tc.want, f.spec); diff != "" {
 			t.Errorf("%q: %s", args, diff)
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
-// generateFlags are the flags of `ctload generate`, in readable units.
 type generateFlags struct {
 	spec   generators.Spec
 	ramp   *pacing.Stage // without its duration

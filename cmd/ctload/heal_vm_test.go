@@ -28,7 +28,8 @@ func TestEmergencyFixes(t *testing.T) {
 // emergencyFixes returns the claims that did not hold.
 func emergencyFixes(t *testing.T) (unmet []string) {
 	t.Helper()
-	o, out := measuredRun(t, 10*time.Minute, "emergency-fixes", "--scenario", "nothing,max-raised,timeouts-shortened")
+	o, out := measuredRun(t, 10*time.Minute, "emergency-fixes",
+		"--scenario", "nothing,max-raised,timeouts-shortened")
 	if o.status != statusOK {
 		unmet = append(unmet, fmt.Sprintf("exit status %d: %s", o.status, o.stderr))
 	}
@@ -41,11 +42,13 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 		t.Logf("%s: %s", s.Name, results.Insights(&trial))
 		for _, outcome := range s.Thresholds {
 			if !outcome.Passed {
-				unmet = append(unmet, fmt.Sprintf("%s: %s does not hold: %s", s.Name, outcome.Expression, outcome.Actual))
+				unmet = append(unmet, fmt.Sprintf("%s: %s does not hold: %s", s.Name,
+					outcome.Expression, outcome.Actual))
 			}
 		}
 		if trial.Heal == nil {
-			unmet = append(unmet, fmt.Sprintf("%s: nothing is said of its steady state: %s", s.Name, trial.Sentence))
+			unmet = append(unmet, fmt.Sprintf("%s: nothing is said of its steady state: %s", s.Name,
+				trial.Sentence))
 			continue
 		}
 		samples, probes, err := folder.Series(&trial)
@@ -66,12 +69,15 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 		for _, alone := range []float64{0.9, 1.1, 1.3} {
 			healed := healedByLog(probes, trial.Seconds, alone)
 			byLog = append(byLog, healed)
-			agrees = agrees || math.IsNaN(got) && math.IsNaN(healed) || math.Abs(got-max(healed, since)) <= longestInterval(samples, got)
+			agrees = agrees || math.IsNaN(got) && math.IsNaN(healed) ||
+				math.Abs(got-max(healed, since)) <= longestInterval(samples, got)
 		}
 		if !agrees {
-			t.Errorf("%s: healed at %v s, and by the bystander's log at one of %v s (the fix at %v s)", s.Name, got, byLog, since)
+			t.Errorf("%s: healed at %v s, by the bystander's log at one of %v s (the fix at %v s)",
+				s.Name, got, byLog, since)
 		}
-		if s.Name == "max-raised" && (len(trial.Actions) != 1 || trial.Actions[0].Effects[0].After != "65536" || trial.Conntrack.Max != 65536) {
+		if s.Name == "max-raised" && (len(trial.Actions) != 1 ||
+			trial.Actions[0].Effects[0].After != "65536" || trial.Conntrack.Max != 65536) {
 			t.Errorf("the fix was not read back: %+v, max %d", trial.Actions, trial.Conntrack.Max)
 		}
 	}

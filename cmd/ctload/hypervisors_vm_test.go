@@ -37,13 +37,16 @@ func TestConnectRefusals(t *testing.T) {
 		{[]string{"--connect", "qemu:///system?socket=/nowhere"}, statusHost, "no such file"},
 		{[]string{"--connect", "qemu+ssh://127.0.0.1:1/system"}, statusHost, "ssh "},
 		{[]string{"--network", "br0"}, statusUsage, "--connect"},
-		{[]string{"--connect", "qemu:///system", "--driver", "vagrant"}, statusUsage, "--driver vagrant"},
-		{[]string{"--connect", "qemu:///system", "--parallel", "2", "--network", "br0"}, statusUsage, "--network"},
+		{[]string{"--connect", "qemu:///system", "--driver", "vagrant"}, statusUsage,
+			"--driver vagrant"},
+		{[]string{"--connect", "qemu:///system", "--parallel", "2", "--network", "br0"},
+			statusUsage, "--network"},
 	} {
 		out := filepath.Join(t.TempDir(), "run")
 		o := ctload(t, time.Minute, append([]string{"run", path, "--out", out}, tc.args...)...)
 		if o.status != tc.status || !strings.Contains(o.stderr, tc.said) {
-			t.Errorf("%v: exit status %d, want %d with %q\n%s", tc.args, o.status, tc.status, tc.said, o.stderr)
+			t.Errorf("%v: exit status %d, want %d with %q\n%s",
+				tc.args, o.status, tc.status, tc.said, o.stderr)
 		}
 		if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v: the run folder was made", tc.args)
@@ -70,10 +73,13 @@ func TestConnectHostIsFull(t *testing.T) {
 		{text, "MiB left"},
 	} {
 		began, state := time.Now(), t.TempDir()
-		o := finish(t, on(t, h, state, "run", experiment(t, tc.text), "--trials", "3", "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run")), 5*time.Minute)
+		o := finish(t, on(t, h, state, "run", experiment(t, tc.text), "--trials", "3",
+			"--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run")), 5*time.Minute)
 		t.Logf("%.1f s: %s", time.Since(began).Seconds(), o.stderr)
-		if o.status != statusHost || !strings.Contains(o.stderr, tc.said) || strings.Contains(o.stderr, "trial 2 of 3") {
-			t.Errorf("exit status %d, want %d with %q, and no second trial:\n%s", o.status, statusHost, tc.said, o.stderr)
+		if o.status != statusHost || !strings.Contains(o.stderr, tc.said) ||
+			strings.Contains(o.stderr, "trial 2 of 3") {
+			t.Errorf("exit status %d, want %d with %q, and no second trial:\n%s",
+				o.status, statusHost, tc.said, o.stderr)
 		}
 		if left, _ := filepath.Glob(filepath.Join(state, "ctload", "runs", "*")); len(left) > 0 {
 			t.Errorf("journals are left: %v", left)
@@ -131,7 +137,8 @@ func clean(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool, mach
 	}
 	var left []string
 	if !hosttest.Poll(time.Minute, func() bool {
-		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())), func(link string) bool { return before[link] })
+		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())),
+			func(link string) bool { return before[link] })
 		return len(left) == 0
 	}) {
 		t.Errorf("links are left: %v", left)
@@ -154,7 +161,8 @@ func TestTwoHypervisors(t *testing.T) {
 	linksA, linksB := a.Links(), b.Links()
 	state, folder := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	cmd := on(t, a, state, "run", experiment(t, twoClients), "--out", folder, "--format", "json",
-		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload")
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system",
+		"--network", "brload")
 	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -175,7 +183,8 @@ func TestTwoHypervisors(t *testing.T) {
 	}
 	waitForLoad("trial 1 of 2")
 	if onA, onB := a.Machines(), b.Machines(); onA != 2 || onB != 1 {
-		t.Errorf("%d machines on the first and %d on the second; want the DUT and client2, and client", onA, onB)
+		t.Errorf("%d machines on the first, want dut and client2; %d on the second, want client",
+			onA, onB)
 	}
 	waitForLoad("trial 2 of 2")
 	b.KillDaemon()
@@ -187,7 +196,8 @@ func TestTwoHypervisors(t *testing.T) {
 	if o.status != statusOK && (o.status != statusInvalid || len(labtest.SpoiltIn(run)) == 0) {
 		t.Errorf("exit status %d", o.status)
 	}
-	if !strings.Contains(o.stderr, "10.9.0.2") || !strings.Contains(o.stderr, "baseline-2 is done again") {
+	if !strings.Contains(o.stderr, "10.9.0.2") ||
+		!strings.Contains(o.stderr, "baseline-2 is done again") {
 		t.Error("it does not say what was done again, and why")
 	}
 	if len(run.Warnings) != 1 || !strings.Contains(run.Warnings[0], "10.9.0.2") {
@@ -199,11 +209,14 @@ func TestTwoHypervisors(t *testing.T) {
 	for _, trial := range run.Scenarios[0].Trials {
 		// Twice what one client offers, every connection with an entry of its own, and nothing lost
 		// in the sums.
-		if trial.Verdict != results.Clean && !labtest.Spoilt(trial) || trial.Load.Offered != 500 || trial.Load.Completed != 500 {
-			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
+		if trial.Verdict != results.Clean && !labtest.Spoilt(trial) || trial.Load.Offered != 500 ||
+			trial.Load.Completed != 500 {
+			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict,
+				trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
 		// An emulated node on a busy host runs late.
-		if skew, most := trial.Clock.StartSkewMillis, map[string]float64{"kvm": 100, "tcg": 10_000}[run.Environment.Accelerator]; skew <= 0 || skew > most {
+		most := map[string]float64{"kvm": 100, "tcg": 10_000}[run.Environment.Accelerator]
+		if skew := trial.Clock.StartSkewMillis; skew <= 0 || skew > most {
 			t.Errorf("trial %d: the two loads began %.1f ms apart", trial.Number, skew)
 		}
 		if peak := trial.Conntrack.Peak; peak < 500 {
@@ -242,9 +255,12 @@ func TestShortFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := finish(t, on(t, a, t.TempDir(), "run", experiment(t, fmt.Sprintf(small, 100)), "--out", filepath.Join(t.TempDir(), "run"),
-		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--network", "brload"), 10*time.Minute)
-	if o.status != statusHost || !strings.Contains(o.stderr, "client on 10.9.0.2 does not reach the DUT") || !strings.Contains(o.stderr, "1500 bytes") {
+	o := finish(t, on(t, a, t.TempDir(), "run", experiment(t, fmt.Sprintf(small, 100)),
+		"--out", filepath.Join(t.TempDir(), "run"),
+		"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system",
+		"--network", "brload"), 10*time.Minute)
+	if o.status != statusHost || !strings.Contains(o.stderr, "1500 bytes") ||
+		!strings.Contains(o.stderr, "client on 10.9.0.2 does not reach the DUT") {
 		t.Errorf("exit status %d, want %d\n%s", o.status, statusHost, o.stderr)
 	}
 }
@@ -261,8 +277,10 @@ func TestParallelTrials(t *testing.T) {
 	state := t.TempDir()
 	var together bool
 	o := untilMeasured(t, func() (outcome, string) {
-		cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2", "--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
-			"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system", "--parallel", "2")
+		cmd := on(t, a, state, "run", experiment(t, fmt.Sprintf(small, 300)), "--trials", "2",
+			"--out", filepath.Join(t.TempDir(), "run"), "--format", "json",
+			"--connect", "qemu+tcp://10.9.0.1/system", "--connect", "qemu+tcp://10.9.0.2/system",
+			"--parallel", "2")
 		var stdout, stderr hosttest.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Start(); err != nil {
@@ -270,7 +288,8 @@ func TestParallelTrials(t *testing.T) {
 		}
 		seen := make(chan bool, 1)
 		go func() {
-			seen <- hosttest.Poll(5*time.Minute, func() bool { return a.Machines() > 0 && b.Machines() > 0 })
+			seen <- hosttest.Poll(5*time.Minute,
+				func() bool { return a.Machines() > 0 && b.Machines() > 0 })
 		}()
 		o := wait(t, cmd, 10*time.Minute, &stdout, &stderr)
 		together = <-seen
@@ -286,7 +305,8 @@ func TestParallelTrials(t *testing.T) {
 	}
 	for i, trial := range decode(t, o.stdout).Scenarios[0].Trials {
 		if trial.Number != i+1 || trial.Verdict != results.Clean || trial.Load.Completed != 300 {
-			t.Errorf("trial %d: %s, %d completed %v", trial.Number, trial.Verdict, trial.Load.Completed, trial.Invalid)
+			t.Errorf("trial %d: %s, %d completed %v",
+				trial.Number, trial.Verdict, trial.Load.Completed, trial.Invalid)
 		}
 	}
 	clean(t, a, linksA, 0)
@@ -314,7 +334,8 @@ func TestKillOnSharedDaemon(t *testing.T) {
 	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
 	made := 0
 	for round := range sharedKills() {
-		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--out", filepath.Join(t.TempDir(), "run"))
+		cmd := on(t, h, state, "run", path, "--connect", h.URI(),
+			"--out", filepath.Join(t.TempDir(), "run"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -328,7 +349,8 @@ func TestKillOnSharedDaemon(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		made += len(h.Images())
-		t.Logf("round %d: killed after %v; left: %d machines, images %v", round, moment, h.Machines()-machines, h.Images())
+		t.Logf("round %d: killed after %v; left: %d machines, images %v",
+			round, moment, h.Machines()-machines, h.Images())
 		if round%2 == 1 { // gc also removes the leftovers of several runs at once
 			continue
 		}
@@ -362,7 +384,8 @@ func TestActionsOnDaemon(t *testing.T) {
 		return
 	}
 	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
-		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json", "--out", filepath.Join(t.TempDir(), "run")), 10*time.Minute)
+		o := finish(t, on(t, h, state, "run", "power-cut", "--connect", h.URI(), "--format", "json",
+			"--out", filepath.Join(t.TempDir(), "run")), 10*time.Minute)
 		if o.status != statusOK {
 			t.Fatalf("exit status %d\n%s", o.status, o.stderr)
 		}
@@ -384,7 +407,8 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 	state, path := t.TempDir(), experiment(t, fmt.Sprintf(small, 100_000))
 	for round := range 4 {
 		out := filepath.Join(t.TempDir(), "run")
-		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg", "--out", out)
+		cmd := on(t, h, state, "run", path, "--connect", h.URI(), "--accelerator", "tcg",
+			"--out", out)
 		var stdout, stderr hosttest.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Start(); err != nil {
@@ -402,7 +426,8 @@ func TestInterruptOnSharedDaemon(t *testing.T) {
 		}
 		began := time.Now()
 		o := wait(t, cmd, 3*time.Minute, &stdout, &stderr)
-		t.Logf("round %d: interrupted after %v, ended %.1f s later with exit status %d", round, moment, time.Since(began).Seconds(), o.status)
+		t.Logf("round %d: interrupted after %v, ended %.1f s later with exit status %d",
+			round, moment, time.Since(began).Seconds(), o.status)
 		if o.status != statusInterrupted {
 			t.Errorf("exit status %d, want %d\n%s", o.status, statusInterrupted, o.stderr)
 		}
@@ -424,8 +449,10 @@ func theirs(t *testing.T, h *libvirttest.Hypervisor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = virt.NetworkCreateXML(`<network><name>ctload-theirs-client</name><bridge name="theirs0"/></network>`)
-	_, domainErr := virt.DomainCreateXML(`<domain type="qemu"><name>ctload-theirs-dut-1</name><memory unit="MiB">16</memory>
+	_, err = virt.NetworkCreateXML(
+		`<network><name>ctload-theirs-client</name><bridge name="theirs0"/></network>`)
+	_, domainErr := virt.DomainCreateXML(`<domain type="qemu"><name>ctload-theirs-dut-1</name>
+		<memory unit="MiB">16</memory>
 		<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`, golibvirt.DomainStartPaused)
 	if err := errors.Join(err, domainErr, virt.Disconnect()); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,30 +36,32 @@ func TestIncidentsPage(t *testing.T) {
 			t.Errorf("there is no link %s", link)
 		}
 	}
-	if count := fmt.Sprintf("%d experiments, %d scenarios in them:", len(scenariosOf), total); !strings.Contains(page, count) {
+	count := fmt.Sprintf("%d experiments, %d scenarios in them:", len(scenariosOf), total)
+	if !strings.Contains(page, count) {
 		t.Errorf("the page does not say %q", count)
 	}
 	for _, group := range scenarios.Group("").Words() {
 		title, _, _ := strings.Cut(scenarios.Group(group).Title(), ":")
-		row := regexp.MustCompile(`(?m)^\| \[` + title + `\]\(#[a-z-]+\) \((\d+)\) \| [^|]+ \| (.*) \|$`).FindStringSubmatch(page)
-		if row == nil || row[1] != fmt.Sprint(len(groups[group])) || row[2] != strings.Join(groups[group], ", ") {
-			t.Errorf("the row of %s: %q, want %d: %s", title, row, len(groups[group]), strings.Join(groups[group], ", "))
+		row := matches(`(?m)^\| \[`+title+`\]\(#[a-z-]+\) \((\d+)\) \| [^|]+ \| (.*) \|$`, page)
+		count, links := fmt.Sprint(len(groups[group])), strings.Join(groups[group], ", ")
+		if len(row) != 1 || row[0][1] != count || row[0][2] != links {
+			t.Errorf("the row of %s: %q, want %s: %s", title, row, count, links)
 		}
 	}
-	for _, match := range regexp.MustCompile("(?m)^\\[`[^`]+`\\]: (.*)$").FindAllStringSubmatch(page, -1) {
+	for _, match := range matches("(?m)^\\[`[^`]+`\\]: (.*)$", page) {
 		if _, err := os.Stat(filepath.Join("../../docs", match[1])); err != nil {
 			t.Error(err)
 		}
 	}
-	named := regexp.MustCompile("((?:\\[`[a-z-]+`\\](?:, )?)+): ([a-z0-9-]+(?:, [a-z0-9-]+)*)").FindAllStringSubmatch(page, -1)
+	named := matches("((?:\\[`[a-z-]+`\\](?:, )?)+): ([a-z0-9-]+(?:, [a-z0-9-]+)*)", page)
 	if len(named) < 20 {
 		t.Errorf("the page names the scenarios of %d cures", len(named))
 	}
 	for _, match := range named {
-		for _, experiment := range regexp.MustCompile("[a-z-]+").FindAllString(match[1], -1) {
+		for _, experiment := range matches("[a-z-]+", match[1]) {
 			for scenario := range strings.SplitSeq(match[2], ", ") {
-				if !slices.Contains(scenariosOf[experiment], scenario) {
-					t.Errorf("%s has no scenario %s", experiment, scenario)
+				if !slices.Contains(scenariosOf[experiment[0]], scenario) {
+					t.Errorf("%s has no scenario %s", experiment[0], scenario)
 				}
 			}
 		}

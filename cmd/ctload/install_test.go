@@ -30,7 +30,7 @@ func TestModuleFile_InstallsByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(file.Exclude)+len(file.Replace) > 0 {
-		t.Errorf("go.mod has %d exclude and %d replace directives: `go install PATH@VERSION` refuses such a module",
+		t.Errorf("go install PATH@VERSION refuses go.mod: %d exclude, %d replace directives",
 			len(file.Exclude), len(file.Replace))
 	}
 	const netlink = "github.com/mdlayher/netlink"
@@ -41,11 +41,13 @@ func TestModuleFile_InstallsByName(t *testing.T) {
 		}
 		found = true
 		if semver.Compare(r.Mod.Version, "v1.10.0-0") >= 0 {
-			t.Errorf("go.mod requires %s %s: from v1.10.0 on conntrack.StatsGlobal never returns; stay at v1.9.0", netlink, r.Mod.Version)
+			t.Errorf("go.mod requires %s %s: from v1.10.0 on conntrack.StatsGlobal never returns; "+
+				"stay at v1.9.0", netlink, r.Mod.Version)
 		}
 	}
 	if !found {
-		t.Errorf("go.mod does not require %s, so that another module decides its version; require v1.9.0", netlink)
+		t.Errorf("go.mod does not require %s, so that another module decides its version; "+
+			"require v1.9.0", netlink)
 	}
 }
 
@@ -62,20 +64,22 @@ func TestInstall_ByName(t *testing.T) {
 	install := exec.Command("go", "install", m.Path+"/cmd/ctload@latest")
 	bin, modules := t.TempDir(), t.TempDir()
 	install.Dir = bin // outside of every module
+	cached := filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download")
 	install.Env = append(os.Environ(), "CGO_ENABLED=0",
 		// Packages at the same path of a module compile once, in whatever cache the module is. The
 		// test could not remove read-only folders at its end.
 		"GOFLAGS=-trimpath -modcacherw",
 		"GOBIN="+bin, "GOMODCACHE="+modules,
 		// This machine's module cache is a file proxy too.
-		"GOPROXY=file://"+proxy+",file://"+filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download")+","+goEnv(t, "GOPROXY"),
+		"GOPROXY=file://"+proxy+",file://"+cached+","+goEnv(t, "GOPROXY"),
 		"GONOSUMDB="+strings.Trim(goEnv(t, "GONOSUMDB")+","+m.Path, ","))
 	if o := finish(t, install, 5*time.Minute); o.status != 0 {
 		t.Fatalf("%v: exit status %d\n%s%s", install.Args, o.status, o.stdout, o.stderr)
 	}
 	for _, args := range [][]string{{"version"}, {"--version"}} {
 		out, err := exec.Command(filepath.Join(bin, "ctload"), args...).Output()
-		if want := "ctload " + m.Version + " ("; err != nil || !strings.HasPrefix(string(out), want) {
+		want := "ctload " + m.Version + " ("
+		if err != nil || !strings.HasPrefix(string(out), want) {
 			t.Errorf("ctload %v: %q, %v; want %q...", args, out, err, want)
 		}
 	}
@@ -108,7 +112,8 @@ func serveTree(t *testing.T, m module.Version) string {
 	}
 	info := []byte(`{"Version":"` + m.Version + `","Time":"2026-01-02T03:04:05Z"}`)
 	for name, data := range map[string][]byte{
-		"list": []byte(m.Version + "\n"), m.Version + ".info": info, m.Version + ".mod": goMod, "../@latest": info,
+		"list": []byte(m.Version + "\n"), m.Version + ".info": info, m.Version + ".mod": goMod,
+		"../@latest": info,
 	} {
 		if err := os.WriteFile(filepath.Join(versions, name), data, 0o644); err != nil {
 			t.Fatal(err)
@@ -152,5 +157,6 @@ func treeFiles(t *testing.T) []zip.File {
 type treeFile string
 
 func (f treeFile) Path() string                 { return string(f) }
-func (f treeFile) Lstat() (os.FileInfo, error)  { return os.Lstat(filepath.Join(moduleRoot, string(f))) }
-func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(moduleRoot, string(f))) }
+func (f treeFile) Lstat() (os.FileInfo, error)  { return os.Lstat(f.local()) }
+func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(f.local()) }
+func (f treeFile) local() string                { return filepath.Join(moduleRoot, string(f)) }

@@ -91,7 +91,6 @@ func conclusion(run *results.Run) error {
 	return &statusError{status: statusFailed, Err: errors.Join(failures...)}
 }
 
-// widthFlags say how wide the output may be.
 type widthFlags struct {
 	columns int
 	wide    bool

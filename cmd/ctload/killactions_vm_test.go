@@ -71,9 +71,10 @@ const (
 // actionsLimit limits the time that the actions take: a box boots for minutes on a busy host.
 const actionsLimit = 10 * time.Minute
 
-// waitForActions waits until every action of a run holds. It fails the test when the run ends before, or
-// when an action cannot be performed.
-func waitForActions(t *testing.T, out string, actions int, ended <-chan struct{}, said *hosttest.Buffer) {
+// waitForActions waits until every action of a run holds. It fails the test when the run ends
+// before, or when an action cannot be performed.
+func waitForActions(t *testing.T, out string, actions int, ended <-chan struct{},
+	said *hosttest.Buffer) {
 	t.Helper()
 	events := func(event string) (names []string) {
 		file, err := os.Open(filepath.Join(out, "trials", "one-1", results.FileActions))
@@ -99,12 +100,13 @@ func waitForActions(t *testing.T, out string, actions int, ended <-chan struct{}
 	}
 	hosttest.Poll(actionsLimit, func() bool { return over() || len(events("made")) >= actions })
 	if over() || len(events("made")) < actions {
-		t.Fatalf("of %d actions were made %v, failed %v:\n%s", actions, events("made"), events("failed"), said.String())
+		t.Fatalf("of %d actions were made %v, failed %v:\n%s",
+			actions, events("made"), events("failed"), said.String())
 	}
 }
 
-// killDuringActions starts a command, waits until its actions hold, calls look, and kills the command with
-// SIGKILL.
+// killDuringActions starts a command, waits until its actions hold, calls look, and kills the
+// command with SIGKILL.
 func killDuringActions(t *testing.T, cmd *exec.Cmd, out string, actions int, look func()) {
 	t.Helper()
 	var said hosttest.Buffer
@@ -135,7 +137,8 @@ func leavesNothing(t *testing.T, path string, actions int, more ...string) {
 	linksBefore, shmBefore := links(t), files(t, "/dev/shm")
 	mark, out := "CTLOAD_TEST="+temporary, filepath.Join(t.TempDir(), "run")
 	cmd := command(t, append([]string{"run", path, "--out", out}, more...)...)
-	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary, "XDG_STATE_HOME="+filepath.Join(temporary, "state"))
+	cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary,
+		"XDG_STATE_HOME="+filepath.Join(temporary, "state"))
 	killDuringActions(t, cmd, out, actions, func() {
 		if len(marked(t, mark)) < 3 {
 			t.Errorf("of its processes only %v are seen", marked(t, mark))
@@ -176,7 +179,8 @@ func TestKillDuringActionsInNamespaces(t *testing.T) {
 	before := hostSettings(t)
 	actions := anyKernel + linksAndNodes
 	t.Run("netns", func(t *testing.T) {
-		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions), "--driver", "netns")
+		leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions),
+			"--driver", "netns")
 	})
 	t.Run("netns, the host changed", func(t *testing.T) {
 		if err := netns.Changeable(); err != nil {
@@ -184,14 +188,16 @@ func TestKillDuringActionsInNamespaces(t *testing.T) {
 			return
 		}
 		state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
-		path := experiment(t, fmt.Sprintf(underActions, "{sysctl: {net.netfilter.nf_conntrack_max: 300032}}", actions))
+		path := experiment(t, fmt.Sprintf(underActions,
+			"{sysctl: {net.netfilter.nf_conntrack_max: 300032}}", actions))
 		with := func(args ...string) *exec.Cmd {
 			cmd := command(t, args...)
 			cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
 			return cmd
 		}
 		t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
-		killDuringActions(t, with("run", path, "--driver", "netns", "--allow-host-changes", "--out", out), out, numberOf(actions), func() {
+		killDuringActions(t, with("run", path, "--driver", "netns", "--allow-host-changes",
+			"--out", out), out, numberOf(actions), func() {
 			if now := hostSettings(t)["nf_conntrack_max"]; now != "300032" {
 				t.Errorf("nf_conntrack_max is %s", now)
 			}
@@ -213,7 +219,8 @@ func TestKillDuringActionsOnBox(t *testing.T) {
 	needsTime(t)
 	actions := anyKernel + linksAndNodes + ownKernel
 	text := strings.Replace(fmt.Sprintf(underActions, "{}", actions), "256MiB", "512MiB", 1)
-	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant", "--box", "build")
+	leavesNothing(t, experiment(t, text), numberOf(actions), "--driver", "vagrant",
+		"--box", "build")
 }
 
 // TestKillDuringActionsOnSharedDaemon does the same on a daemon that others use as well: machines
@@ -229,11 +236,13 @@ func TestKillDuringActionsOnSharedDaemon(t *testing.T) {
 	state, out := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	actions := anyKernel + linksAndNodes + ownKernel + ownCard
 	path := experiment(t, fmt.Sprintf(underActions, "{}", actions))
-	killDuringActions(t, on(t, h, state, "run", path, "--connect", h.URI(), "--out", out), out, numberOf(actions), func() {
-		if now := standing(t, h); now != stood+2 {
-			t.Errorf("%d machines stand still, want the DUT and client3 beside %d of others", now, stood)
-		}
-	})
+	killDuringActions(t, on(t, h, state, "run", path, "--connect", h.URI(), "--out", out), out,
+		numberOf(actions), func() {
+			if now := standing(t, h); now != stood+2 {
+				t.Errorf("%d machines stand still, want the DUT and client3 beside %d of others",
+					now, stood)
+			}
+		})
 	if o := finish(t, on(t, h, state, "gc"), 2*time.Minute); o.status != statusOK {
 		t.Errorf("gc: exit status %d\n%s%s", o.status, o.stdout, o.stderr)
 	}

@@ -117,12 +117,14 @@ func TestKillLeavesNothing(t *testing.T) {
 		for round := range ended {
 			t.Run(strconv.Itoa(round), func(t *testing.T) {
 				t.Parallel() // with other rounds, and with nothing else
-				ended[round] = kill(t, path, fmt.Sprintf("CTLOAD_TEST=%s-%d.", temporary, round), temporary)
+				ended[round] = kill(t, path, fmt.Sprintf("CTLOAD_TEST=%s-%d.", temporary, round),
+					temporary)
 			})
 		}
 	})
 	slices.Sort(ended)
-	t.Logf("after a kill all had ended within %v at the median, %v at most", ended[len(ended)/2], ended[len(ended)-1])
+	t.Logf("after a kill all had ended within %v at the median, %v at most",
+		ended[len(ended)/2], ended[len(ended)-1])
 	// A host that is sometimes busy prolongs some rounds, not most.
 	if ended[len(ended)/2] > 2*time.Second {
 		t.Error("two seconds are to be enough")
@@ -144,7 +146,8 @@ func TestKillLeavesNothing(t *testing.T) {
 	}
 	for name := range files(t, filepath.Join(cache, "ctload")) {
 		// ctload keeps libvirt's facts about QEMU on purpose.
-		if !cacheBefore[name] && !strings.Contains(name, "/libvirt") && !strings.HasSuffix(name, "kvm-failed") {
+		if !cacheBefore[name] && !strings.Contains(name, "/libvirt") &&
+			!strings.HasSuffix(name, "kvm-failed") {
 			t.Errorf("file %s is left in the cache", name)
 		}
 	}

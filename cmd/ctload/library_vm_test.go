@@ -40,14 +40,16 @@ func TestLibrary(t *testing.T) {
 			for _, s := range run.Scenarios {
 				for _, trial := range s.Trials {
 					t.Logf("%s: %s", s.Name, trial.Sentence)
-					if deliberate := name == "generator-limit" && s.Name == "200-ports"; (trial.Verdict == results.Invalid) != deliberate {
+					deliberate := name == "generator-limit" && s.Name == "200-ports"
+					if (trial.Verdict == results.Invalid) != deliberate {
 						t.Errorf("%s: verdict %s", s.Name, trial.Verdict)
 					}
 				}
 				asserted += len(s.Thresholds)
 				for _, outcome := range s.Thresholds {
 					if !outcome.Passed {
-						t.Errorf("%s: %s does not hold: %s", s.Name, outcome.Expression, outcome.Actual)
+						t.Errorf("%s: %s does not hold: %s",
+							s.Name, outcome.Expression, outcome.Actual)
 					}
 				}
 			}

@@ -66,7 +66,8 @@ func wait(t *testing.T, cmd *exec.Cmd, limit time.Duration, stdout, stderr fmt.S
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)
 	}
-	return outcome{status: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	return outcome{status: cmd.ProcessState.ExitCode(), stdout: stdout.String(),
+		stderr: stderr.String()}
 }
 
 // decode parses run.json from a text.

@@ -27,11 +27,13 @@ func TestManual_HasAPageForEachCommand(t *testing.T) {
 	eachCommand(root, func(cmd *cobra.Command) {
 		cmd.Long = asMarkdown(cmd.Long)
 	})
-	if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "ctload", Manual: "ctload"}, folder); err != nil {
+	header := &doc.GenManHeader{Section: "1", Source: "ctload", Manual: "ctload"}
+	if err := doc.GenManTree(root, header, folder); err != nil {
 		t.Fatal(err)
 	}
 	eachCommand(root, func(cmd *cobra.Command) {
-		page, err := os.ReadFile(filepath.Join(folder, strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1"))
+		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
+		page, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			t.Errorf("%s: %v", cmd.CommandPath(), err)
 			return

@@ -65,7 +65,8 @@ func measuredRun(t *testing.T, limit time.Duration, args ...string) (o outcome, 
 	t.Helper()
 	o = untilMeasured(t, func() (outcome, string) {
 		folder = filepath.Join(t.TempDir(), "run")
-		o := ctload(t, limit, slices.Concat([]string{"run"}, args, []string{"--format", "json", "--out", folder})...)
+		o := ctload(t, limit, slices.Concat([]string{"run"}, args,
+			[]string{"--format", "json", "--out", folder})...)
 		return o, o.stdout
 	})
 	return o, folder

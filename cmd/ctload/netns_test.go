@@ -61,7 +61,9 @@ func TestNamespaces(t *testing.T) {
 	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)
 	}
-	if e := run.Environment; e.Driver != netns.Driver || e.Accelerator != "" || e.Kernel != unix.ByteSliceToString(name.Release[:]) {
+	e := run.Environment
+	if e.Driver != netns.Driver || e.Accelerator != "" ||
+		e.Kernel != unix.ByteSliceToString(name.Release[:]) {
 		t.Errorf("environment %+v", e)
 	}
 	peaks := map[string]int64{}
@@ -70,11 +72,14 @@ func TestNamespaces(t *testing.T) {
 		peaks[s.Name] = trial.Conntrack.Peak
 		t.Logf("%s: %.0f connections/s, %v", s.Name, trial.Load.Rate, trial.Stages)
 		c := trial.Conntrack
-		if trial.Verdict != results.Clean || trial.Load.Completed != 20_000 || fmt.Sprint(c.Max) != before["nf_conntrack_max"] {
+		if trial.Verdict != results.Clean || trial.Load.Completed != 20_000 ||
+			fmt.Sprint(c.Max) != before["nf_conntrack_max"] {
 			t.Errorf("%s: %s %s, max %d", s.Name, trial.Verdict, trial.Sentence, c.Max)
 		}
-		if c.LogMissing == "" || trial.Stack.DropReasonsMissing == "" || trial.Stack.DropReasons != nil {
-			t.Errorf("%s: log lines and drop reasons of the whole host are given as the DUT's: %q, %+v", s.Name, c.LogMissing, trial.Stack)
+		if c.LogMissing == "" || trial.Stack.DropReasonsMissing == "" ||
+			trial.Stack.DropReasons != nil {
+			t.Errorf("%s: the host's log lines and drop reasons are given as the DUT's: %q, %+v",
+				s.Name, c.LogMissing, trial.Stack)
 		}
 		if s.Configuration.Kernel != "host" {
 			t.Errorf("%s: the report says that its kernel was %s", s.Name, s.Configuration.Kernel)
@@ -101,11 +106,18 @@ func TestNamespacesRefuse(t *testing.T) {
 		args         []string
 		says, beside []string
 	}{
-		{"table and hash", []string{"table-full"}, []string{"raised-max", "nf_conntrack_max", "nf_conntrack_buckets", "--driver libvirt", "--allow-host-changes"}, []string{"shortened-timeouts", "raw-notrack"}},
-		{"kernel", []string{"tracking-cost", "--kernel", "debian/trixie"}, []string{"debian/trixie", "--driver libvirt"}, nil},
-		{"two kernels", []string{"tracking-cost", "--kernel", "host,debian/bookworm,debian/trixie"}, []string{"debian/trixie"}, []string{"kernel host"}},
-		{"modules", []string{experiment(t, modules)}, []string{"scenario loads", "module nf_no_such loaded", "--driver libvirt", "--allow-host-changes"}, []string{"scenario none"}},
-		{"changes elsewhere", []string{"table-full", "--driver", "libvirt", "--allow-host-changes"}, []string{"--driver netns"}, nil},
+		{"table and hash", []string{"table-full"},
+			[]string{"raised-max", "nf_conntrack_max", "nf_conntrack_buckets", "--driver libvirt",
+				"--allow-host-changes"}, []string{"shortened-timeouts", "raw-notrack"}},
+		{"kernel", []string{"tracking-cost", "--kernel", "debian/trixie"},
+			[]string{"debian/trixie", "--driver libvirt"}, nil},
+		{"two kernels", []string{"tracking-cost", "--kernel", "host,debian/bookworm,debian/trixie"},
+			[]string{"debian/trixie"}, []string{"kernel host"}},
+		{"modules", []string{experiment(t, modules)},
+			[]string{"scenario loads", "module nf_no_such loaded", "--driver libvirt",
+				"--allow-host-changes"}, []string{"scenario none"}},
+		{"changes elsewhere", []string{"table-full", "--driver", "libvirt", "--allow-host-changes"},
+			[]string{"--driver netns"}, nil},
 		{"nearest word", []string{"table-full", "--driver", "netsn"}, []string{`"netns"`}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -154,7 +166,8 @@ recovery: %s
 // kernel, or modprobe, says why it is not available, before anything starts.
 func TestModulesOfTheHost(t *testing.T) {
 	needsLab(t)
-	o := ctload(t, 2*time.Minute, "run", experiment(t, modules), "--driver", "netns", "--allow-host-changes")
+	o := ctload(t, 2*time.Minute, "run", experiment(t, modules), "--driver", "netns",
+		"--allow-host-changes")
 	said := []string{"scenario loads", "nf_no_such", "--driver libvirt"}
 	if netns.Changeable() != nil {
 		said = []string{"sudo"}
@@ -180,7 +193,8 @@ func TestHostChanges(t *testing.T) {
 	}
 	run := []string{"run", "--driver", "netns", "--allow-host-changes", "--format", "json"}
 	o := untilMeasured(t, func() (outcome, string) {
-		o := finish(t, with(append(run, experiment(t, fmt.Sprintf(changing, "100ms")))...), 2*time.Minute)
+		o := finish(t, with(append(run, experiment(t, fmt.Sprintf(changing, "100ms")))...),
+			2*time.Minute)
 		return o, o.stdout
 	})
 	if netns.Changeable() != nil {
@@ -195,7 +209,8 @@ func TestHostChanges(t *testing.T) {
 	}
 	for _, s := range decode(t, o.stdout).Scenarios {
 		c := s.Trials[0].Conntrack
-		want := fmt.Sprint(c.Max) == before["nf_conntrack_max"] && fmt.Sprint(c.Buckets) == before["nf_conntrack_buckets"]
+		want := fmt.Sprint(c.Max) == before["nf_conntrack_max"] &&
+			fmt.Sprint(c.Buckets) == before["nf_conntrack_buckets"]
 		if s.Name == "larger" {
 			want = c.Max == 300032 && c.Buckets == 300032
 		}
@@ -211,7 +226,8 @@ func TestHostChanges(t *testing.T) {
 	}
 	same("after the run")
 
-	killed := with(append(run, experiment(t, fmt.Sprintf(changing, "5m")), "--scenario", "larger")...)
+	killed := with(append(run, experiment(t, fmt.Sprintf(changing, "5m")),
+		"--scenario", "larger")...)
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -223,12 +239,14 @@ func TestHostChanges(t *testing.T) {
 	if !changed {
 		t.Error("the host was never changed")
 	}
-	if o := finish(t, with("gc"), time.Minute); o.status != statusOK || !strings.Contains(o.stdout, "alive") {
+	o = finish(t, with("gc"), time.Minute)
+	if o.status != statusOK || !strings.Contains(o.stdout, "alive") {
 		t.Errorf("gc beside a run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
 	beside := finish(t, with("run", "tracking-cost", "--driver", "netns"), time.Minute)
 	if beside.status != statusHost || !strings.Contains(beside.stderr, "another run") {
-		t.Errorf("a run on a host that another one changes: exit status %d\n%s", beside.status, beside.stderr)
+		t.Errorf("a run on a host that another one changes: exit status %d\n%s",
+			beside.status, beside.stderr)
 	}
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -242,13 +260,16 @@ func TestHostChanges(t *testing.T) {
 		t.Error("the killed run is still taken for alive")
 	}
 	t.Cleanup(func() { _ = with("gc").Run() }) // whatever fails below
-	if o := finish(t, with("run", "tracking-cost", "--driver", "netns"), time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
+	o = finish(t, with("run", "tracking-cost", "--driver", "netns"), time.Minute)
+	if o.status != statusHost || !strings.Contains(o.stderr, "ctload gc") {
 		t.Errorf("a run on a host that was left changed: exit status %d\n%s", o.status, o.stderr)
 	}
-	if o := finish(t, with("gc", "--dry-run"), time.Minute); o.status != statusOK || strings.Count(o.stdout, "there ") != 2 {
+	o = finish(t, with("gc", "--dry-run"), time.Minute)
+	if o.status != statusOK || strings.Count(o.stdout, "there ") != 2 {
 		t.Errorf("gc --dry-run: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	if o := finish(t, with("gc"), time.Minute); o.status != statusOK || strings.Count(o.stdout, "removed ") != 2 {
+	o = finish(t, with("gc"), time.Minute)
+	if o.status != statusOK || strings.Count(o.stdout, "removed ") != 2 {
 		t.Errorf("gc: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
 	same("after SIGKILL and gc")

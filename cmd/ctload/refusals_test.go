@@ -15,31 +15,26 @@ import (
 // TestRefusals gives ctload what it cannot run. Each must end soon, with the right status and a
 // message that names the remedy.
 func TestRefusals(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		args   []string
-		status int
-		says   []string
-	}{
-		{"no command", []string{"rum"}, statusUsage, []string{`"rum"`, "run"}},
-		{"no experiment", []string{"run"}, statusUsage, []string{"needs an experiment", "ctload scenarios list"}},
-		{"unknown experiment", []string{"run", "table-ful"}, statusUsage, []string{"table-full"}},
-		{"unknown scenario", []string{"run", "table-full", "--scenario", "raw-notrak"}, statusUsage, []string{"raw-notrack"}},
-		{"unknown kernel", []string{"run", "table-full", "--kernel", "debian/bookwurm"}, statusUsage, []string{"debian/bookworm"}},
-		{"unknown format", []string{"run", "table-full", "--format", "jsn"}, statusUsage, []string{"json"}},
-		{"unknown flag", []string{"run", "table-full", "--trails", "3"}, statusUsage, []string{"--trails"}},
-		{"negative trials", []string{"run", "table-full", "--trials", "-1"}, statusUsage, []string{"--trials", "such as 5000"}},
-		{"unknown accelerator", []string{"run", "table-full", "--accelerator", "hvf"}, statusUsage, []string{"kvm", "tcg"}},
-		{"missing file", []string{"run", "./no-such.yaml"}, statusUsage, []string{"no-such.yaml"}},
-		{"missing run", []string{"report", "/no/such/run"}, statusUsage, []string{"/no/such/run"}},
-		{"unknown shipped", []string{"scenarios", "show", "tablefull"}, statusUsage, []string{"table-full"}},
+	for _, tc := range []struct{ name, args, says string }{ // words are separated by |
+		{"no command", "rum", `"rum"|run`},
+		{"no experiment", "run", "needs an experiment|ctload scenarios list"},
+		{"unknown experiment", "run table-ful", "table-full"},
+		{"unknown scenario", "run table-full --scenario raw-notrak", "raw-notrack"},
+		{"unknown kernel", "run table-full --kernel debian/bookwurm", "debian/bookworm"},
+		{"unknown format", "run table-full --format jsn", "json"},
+		{"unknown flag", "run table-full --trails 3", "--trails"},
+		{"negative trials", "run table-full --trials -1", "--trials|such as 5000"},
+		{"unknown accelerator", "run table-full --accelerator hvf", "kvm|tcg"},
+		{"missing file", "run ./no-such.yaml", "no-such.yaml"},
+		{"missing run", "report /no/such/run", "/no/such/run"},
+		{"unknown shipped", "scenarios show tablefull", "table-full"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := ctload(t, 20*time.Second, tc.args...)
-			if o.status != tc.status {
-				t.Errorf("exit status %d, want %d", o.status, tc.status)
+			o := ctload(t, 20*time.Second, strings.Fields(tc.args)...)
+			if o.status != statusUsage {
+				t.Errorf("exit status %d, want %d", o.status, statusUsage)
 			}
-			for _, word := range tc.says {
+			for word := range strings.SplitSeq(tc.says, "|") {
 				if !strings.Contains(o.stderr, word) {
 					t.Errorf("it does not say %q:\n%s", word, o.stderr)
 				}
@@ -73,7 +68,9 @@ func TestForbiddenNamespaces(t *testing.T) {
 	if o.status != statusHost {
 		t.Errorf("exit status %d, want %d", o.status, statusHost)
 	}
-	for _, way := range []string{"sudo ctload", "apparmor-profile", "--connect", "max_user_namespaces"} {
+	for _, way := range []string{
+		"sudo ctload", "apparmor-profile", "--connect", "max_user_namespaces",
+	} {
 		if !strings.Contains(o.stderr, way) {
 			t.Errorf("it does not name %s:\n%s", way, o.stderr)
 		}
@@ -85,13 +82,14 @@ func TestFullDisk(t *testing.T) {
 	needsLab(t)
 	path := labtest.Ctload(t)
 	dir := t.TempDir()
-	script := fmt.Sprintf(`mount -t tmpfs -o size=16k none %[1]s && exec "$0" run %[2]s --out %[1]s/run`,
-		dir, experiment(t, fmt.Sprintf(small, 1000)))
+	const mounted = `mount -t tmpfs -o size=16k none %[1]s && exec "$0" run %[2]s --out %[1]s/run`
+	script := fmt.Sprintf(mounted, dir, experiment(t, fmt.Sprintf(small, 1000)))
 	cmd := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, path)
 	cmd.Dir = filepath.Dir(dir)
 	cmd.Env = append(os.Environ(), "HOME="+os.Getenv("HOME"))
 	o := finish(t, cmd, 3*time.Minute)
 	if o.status != statusHost || !strings.Contains(o.stdout+o.stderr, "no space left") {
-		t.Errorf("exit status %d, want %d and a word about the space:\n%s\n%s", o.status, statusHost, o.stdout, o.stderr)
+		t.Errorf("exit status %d, want %d and a word about the space:\n%s\n%s",
+			o.status, statusHost, o.stdout, o.stderr)
 	}
 }

@@ -15,18 +15,20 @@ import (
 func TestRelease_NeedsAChangelog(t *testing.T) {
 	release := exec.Command("./.ci/release", "v99.0.0")
 	release.Dir = moduleRoot
-	if o := finish(t, release, time.Minute); o.status != 2 || !strings.Contains(o.stderr, `"## v99.0.0 - YYYY-MM-DD"`) {
+	o := finish(t, release, time.Minute)
+	if o.status != 2 || !strings.Contains(o.stderr, `"## v99.0.0 - YYYY-MM-DD"`) {
 		t.Errorf("exit status %d, %s", o.status, o.stderr)
 	}
 }
 
 // TestChangelog_HasTheFormOfReleases compares the headings with what .ci/release searches for.
 func TestChangelog_HasTheFormOfReleases(t *testing.T) {
-	headings := regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(readFile(t, "CHANGELOG.md"), -1)
+	headings := matches(`(?m)^## (.*)$`, readFile(t, "CHANGELOG.md"))
 	form := regexp.MustCompile(`^v\d+\.\d+\.\d+(-rc\.\d+)? - \d{4}-\d{2}-\d{2}$`)
 	for i, heading := range headings {
 		if i == 0 && heading[1] != "Unreleased" || i > 0 && !form.MatchString(heading[1]) {
-			t.Errorf("section %d is %q, want Unreleased, then such as \"v1.2.3 - 2026-01-31\"", i+1, heading[1])
+			t.Errorf("section %d is %q, want Unreleased, then such as \"v1.2.3 - 2026-01-31\"",
+				i+1, heading[1])
 		}
 	}
 	if len(headings) == 0 {
@@ -40,14 +42,17 @@ func TestDocumentedPackages(t *testing.T) {
 	everywhere := []string{"apt", "dash", "dpkg"}
 	var want []string
 	for line := range strings.Lines(readFile(t, ".ci/programs")) {
-		if f := strings.Fields(line); len(f) == 3 && (f[0] == "run" || f[0] == "run-ubuntu") && !slices.Contains(everywhere, f[2]) {
+		f := strings.Fields(line)
+		if len(f) == 3 && (f[0] == "run" || f[0] == "run-ubuntu") &&
+			!slices.Contains(everywhere, f[2]) {
 			want = append(want, f[2])
 		}
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)
 	for _, page := range []string{"docs/install.md", "docs/ci.md"} {
-		lines := regexp.MustCompile(`apt-get install .*--no-install-recommends (.*qemu.*)`).FindAllStringSubmatch(readFile(t, page), -1)
+		const install = `apt-get install .*--no-install-recommends (.*qemu.*)`
+		lines := matches(install, readFile(t, page))
 		if len(lines) == 0 {
 			t.Errorf("%s does not say what to install", page)
 		}

@@ -43,14 +43,17 @@ func TestTableFull(t *testing.T) {
 
 	baseline := trials["baseline"]
 	if c := baseline.Conntrack; c.Max != 4096 || c.Peak < c.Max || c.Drop == 0 {
-		t.Errorf("baseline: peak %d of max %d, drop %d; want the default table of 512 MiB (4096) full and dropping", c.Peak, c.Max, c.Drop)
+		t.Errorf("baseline: peak %d of max %d, drop %d; want the default table of 512 MiB (4096) "+
+			"full and dropping", c.Peak, c.Max, c.Drop)
 	}
 	if baseline.Load.Failed == 0 || baseline.Verdict != results.TableFull {
-		t.Errorf("baseline: failed %d, verdict %s; want failures and table-full", baseline.Load.Failed, baseline.Verdict)
+		t.Errorf("baseline: failed %d, verdict %s; want failures and table-full",
+			baseline.Load.Failed, baseline.Verdict)
 	}
 	for _, name := range []string{"raised-max", "raw-notrack"} {
 		if r := trials[name]; r.Load.Completed != 4600 || r.Conntrack.Drop != 0 {
-			t.Errorf("%s: completed %d, drop %d; want all 4600 and 0", name, r.Load.Completed, r.Conntrack.Drop)
+			t.Errorf("%s: completed %d, drop %d; want all 4600 and 0",
+				name, r.Load.Completed, r.Conntrack.Drop)
 		}
 	}
 	if peak := trials["raised-max"].Conntrack.Peak; peak <= 4600 {
@@ -60,19 +63,23 @@ func TestTableFull(t *testing.T) {
 		t.Errorf("raw-notrack: peak %d, want at most 10", peak)
 	}
 	if s := trials["shortened-timeouts"]; s.Verdict == results.Invalid || s.Load.Offered != 4600 {
-		t.Errorf("shortened-timeouts: verdict %s, offered %d; want a valid trial of 4600", s.Verdict, s.Load.Offered)
+		t.Errorf("shortened-timeouts: verdict %s, offered %d; want a valid trial of 4600",
+			s.Verdict, s.Load.Offered)
 	}
 	for name, trial := range trials {
 		if trial.Load.Offered != trial.Load.Completed+trial.Load.Failed {
-			t.Errorf("%s: offered %d is not completed %d + failed %d", name, trial.Load.Offered, trial.Load.Completed, trial.Load.Failed)
+			t.Errorf("%s: offered %d is not completed %d + failed %d",
+				name, trial.Load.Offered, trial.Load.Completed, trial.Load.Failed)
 		}
-		for _, file := range []string{results.FileSamples, results.FileKernelLog, results.FileConsole, results.FileReadback} {
+		for _, file := range []string{results.FileSamples, results.FileKernelLog,
+			results.FileConsole, results.FileReadback} {
 			if _, err := os.Stat(filepath.Join(out, trial.Folder, file)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 	}
-	if again := ctload(t, time.Minute, "report", out, "--format", "json"); again.stdout != o.stdout {
+	again := ctload(t, time.Minute, "report", out, "--format", "json")
+	if again.stdout != o.stdout {
 		t.Error("ctload report prints another document than ctload run did")
 	}
 }
@@ -81,7 +88,8 @@ func TestTableFull(t *testing.T) {
 func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	needsLab(t)
 	out := filepath.Join(t.TempDir(), "run")
-	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 100_000)), "--format", "json", "--out", out)
+	cmd := command(t, "run", experiment(t, fmt.Sprintf(small, 100_000)), "--format", "json",
+		"--out", out)
 	var stdout, stderr hosttest.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -102,10 +110,12 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	run := decode(t, o.stdout)
 	trial := run.Scenarios[0].Trials[0]
 	if !run.Interrupted || trial.Verdict != results.Invalid {
-		t.Errorf("interrupted %v, verdict %s; want a run marked as interrupted with an invalid trial", run.Interrupted, trial.Verdict)
+		t.Errorf("interrupted %v, verdict %s; want an interrupted run with an invalid trial",
+			run.Interrupted, trial.Verdict)
 	}
 	if trial.Load.Completed == 0 || trial.Conntrack.Peak == 0 {
-		t.Errorf("completed %d, peak %d: what was measured is lost", trial.Load.Completed, trial.Conntrack.Peak)
+		t.Errorf("completed %d, peak %d: what was measured is lost",
+			trial.Load.Completed, trial.Conntrack.Peak)
 	}
 }
 
@@ -149,7 +159,8 @@ func TestDaemonThatDies(t *testing.T) {
 	}
 	o := wait(t, cmd, 2*time.Minute, &stdout, &stderr)
 	if o.status != statusHost || !strings.Contains(o.stderr, "libvirt daemon") {
-		t.Errorf("exit status %d, want %d and a word about the libvirt daemon:\n%s", o.status, statusHost, o.stderr)
+		t.Errorf("exit status %d, want %d and a word about the libvirt daemon:\n%s",
+			o.status, statusHost, o.stderr)
 	}
 	noneLeft(t, mark)
 }

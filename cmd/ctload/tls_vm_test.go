@@ -32,7 +32,8 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{t: t}
 	template := certificate("an authority")
-	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	template.IsCA, template.BasicConstraintsValid = true, true
+	template.KeyUsage = x509.KeyUsageCertSign
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,8 @@ func certificate(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 }
@@ -74,7 +76,8 @@ func (a *authority) folder(trusted *authority) string {
 		if err != nil {
 			a.t.Fatal(err)
 		}
-		der, err := x509.CreateCertificate(rand.Reader, certificate(role), a.cert, &key.PublicKey, a.key)
+		der, err := x509.CreateCertificate(rand.Reader, certificate(role), a.cert, &key.PublicKey,
+			a.key)
 		if err != nil {
 			a.t.Fatal(err)
 		}
@@ -97,7 +100,9 @@ func TestTLS(t *testing.T) {
 	ours, others := newAuthority(t), newAuthority(t)
 	daemon := ours.folder(ours)
 	h := libvirttest.Start(t, "tls", "listen_tls = 1",
-		fmt.Sprintf("key_file = %q", daemon+"/serverkey.pem"), fmt.Sprintf("cert_file = %q", daemon+"/servercert.pem"), fmt.Sprintf("ca_file = %q", daemon+"/cacert.pem"))
+		fmt.Sprintf("key_file = %q", daemon+"/serverkey.pem"),
+		fmt.Sprintf("cert_file = %q", daemon+"/servercert.pem"),
+		fmt.Sprintf("ca_file = %q", daemon+"/cacert.pem"))
 	for _, tc := range []struct {
 		name, folder string
 		status       int
@@ -105,7 +110,8 @@ func TestTLS(t *testing.T) {
 	}{
 		{"both believe", ours.folder(ours), statusOK, "libvirt "},
 		{"the daemon does not believe us", others.folder(ours), statusHost, "fix:"},
-		{"we do not believe the daemon", ours.folder(others), statusHost, "certificate signed by unknown authority"},
+		{"we do not believe the daemon", ours.folder(others), statusHost,
+			"certificate signed by unknown authority"},
 	} {
 		uri := "qemu+tls://127.0.0.1/system?" + url.Values{"pkipath": {tc.folder}}.Encode()
 		o := finish(t, on(t, h, t.TempDir(), "doctor", "--connect", uri), 2*time.Minute)

@@ -34,6 +34,7 @@ func TestTruths(t *testing.T) {
 		also    []results.Verdict // one of them
 		check   func(*testing.T, results.Trial)
 	}
+	none, evicting := []results.Verdict{""}, []results.Verdict{results.Evicting}
 	for _, tc := range []struct {
 		name, text string
 		truths     map[string]truth
@@ -49,53 +50,14 @@ recovery: 4s # an emulated guest may have a backlog then
 scenarios:
   few-in-many-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 65536}
   few-in-few-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
-  from-strangers: {sysctl: {net.netfilter.nf_conntrack_udp_timeout: 600}, workload: {udp: {flows: 2000, crafted: true, sources: 2000}}}
+  from-strangers:
+    sysctl: {net.netfilter.nf_conntrack_udp_timeout: 600}
+    workload: {udp: {flows: 2000, crafted: true, sources: 2000}}
 `,
 			truths: map[string]truth{
-				"few-in-many-buckets": {results.TableFull, []results.Verdict{results.Evicting}, func(t *testing.T, trial results.Trial) {
-					c := trial.Conntrack
-					// An eviction takes all entries of a bucket, so that the last one may leave the
-					// table below its max.
-					if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop+c.Final != 10000 {
-						t.Errorf("drop %d + early_drop %d, want both, and 10000 with the %d that are left", c.Drop, c.EarlyDrop, c.Final)
-					}
-					if a := c.Alerts; len(a) != len(results.AlertShares) || a[0].Lead == nil || *a[0].Lead < *a[3].Lead || *a[3].Lead < 0 {
-						t.Errorf("alerts %+v, want all of them, the lowest first and before the first drop", a)
-					}
-					if p := trial.Prediction; math.Abs(float64(c.Drop)/float64(p.Drop)-1) > 0.1 {
-						t.Errorf("%d were dropped, %d were predicted", c.Drop, p.Drop)
-					}
-					// An independent check: no rule drops here, so that the reason is conntrack's.
-					if n := trial.Stack.DropReasons["NETFILTER_DROP"]; n != c.Drop {
-						t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s", c.Drop, n, trial.Stack.DropReasonsMissing)
-					}
-				}},
-				"few-in-few-buckets": {results.Evicting, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
-					c := trial.Conntrack
-					if c.Drop != 0 || c.LogLines != 0 || c.EarlyDrop < 7900 {
-						t.Errorf("drop %d, %d log lines, early_drop %d; want 0, 0 and about 8000", c.Drop, c.LogLines, c.EarlyDrop)
-					}
-					held := trial.Contents
-					state, source := results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: held.Entries}, results.SourceCount{Address: "10.77.0.2", Entries: held.Entries}
-					if held.Entries < 1900 || !slices.Contains(held.States, state) || !slices.Contains(held.Sources, source) || held.SlabBytes < 256*held.Entries {
-						t.Errorf("the table held %+v, want about 2000 unreplied ones of the client", held)
-					}
-					if !slices.Contains(trial.Modules, "nf_conntrack") || trial.CPU.SoftIRQ == 0 {
-						t.Errorf("modules %q, CPU time %+v", trial.Modules, trial.CPU)
-					}
-				}},
-				"from-strangers": {results.Clean, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
-					held, state := trial.Contents, results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: 2000}
-					if !slices.Contains(held.States, state) || trial.Load.Offered != 2000 || trial.Prediction.Peak != 2000 {
-						t.Errorf("%d offered, %d entries predicted, the table held %+v; want 2000 each", trial.Load.Offered, trial.Prediction.Peak, held)
-					}
-					strangers := netip.MustParsePrefix("198.18.0.0/15")
-					if len(held.Sources) < 2 || slices.ContainsFunc(held.Sources, func(s results.SourceCount) bool {
-						return s.Entries > 500 || !strangers.Contains(netip.MustParseAddr(s.Address))
-					}) {
-						t.Errorf("most entries came from %+v, want a part each from many of %s", held.Sources, strangers)
-					}
-				}},
+				"few-in-many-buckets": {results.TableFull, evicting, checkDropsAndEvictions},
+				"few-in-few-buckets":  {results.Evicting, none, checkEvictionsAlone},
+				"from-strangers":      {results.Clean, none, checkStrangers},
 			},
 		},
 		{
@@ -110,14 +72,7 @@ recovery: 6s # an emulated guest has a backlog then
 scenarios:
   tiny-hash: {sysctl: {net.netfilter.nf_conntrack_max: 200000}, buckets: 512}
 `,
-			truths: map[string]truth{
-				"tiny-hash": {results.ChainTooLong, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
-					c := trial.Conntrack
-					if c.InsertFailed == 0 || c.ChainTooLong == 0 || c.Drop != 0 {
-						t.Errorf("insert_failed %d, chain_toolong %d, drop %d; want both of the first and no drop", c.InsertFailed, c.ChainTooLong, c.Drop)
-					}
-				}},
-			},
+			truths: map[string]truth{"tiny-hash": {results.ChainTooLong, none, checkLongChains}},
 		},
 		{
 			name: "held handshakes",
@@ -132,22 +87,7 @@ scenarios:
   full: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
 `,
 			truths: map[string]truth{
-				"full": {results.TableFull, []results.Verdict{"", results.Evicting}, func(t *testing.T, trial results.Trial) {
-					// A handshake under way, for longer on a busy host, may lose its entry to
-					// another; its client may have had its answer by then.
-					evicted := trial.Conntrack.EarlyDrop
-					if l := trial.Load; l.Completed < 2000 || l.Completed > 2000+evicted || l.Completed+l.Failed != 2200 {
-						t.Errorf("completed %d, failed %d %v, evicted %d; want 2000 and 200, or as many more completed as were evicted", l.Completed, l.Failed, l.Causes, evicted)
-					}
-					// The 200 that did not fit tried several times, and most found nothing to
-					// evict: the entries that fill the table are ASSURED.
-					if evicted > trial.Conntrack.Drop || (evicted > 0) != (trial.Also == results.Evicting) {
-						t.Errorf("early_drop %d, drop %d, second verdict %q", evicted, trial.Conntrack.Drop, trial.Also)
-					}
-					if rate := float64(trial.Conntrack.Samples) / (trial.Seconds + 1); rate < 12 || rate > 130 {
-						t.Errorf("%.0f samples a second, want 100, or what an emulated guest manages on a busy host, and not the usual ten", rate)
-					}
-				}},
+				"full": {results.TableFull, append(none, evicting...), checkHeldHandshakes},
 			},
 		},
 		{
@@ -161,13 +101,7 @@ recovery: 1s
 scenarios:
   no-rule: {modules: {load: [nf_conntrack]}}
 `,
-			truths: map[string]truth{
-				"no-rule": {results.Clean, []results.Verdict{""}, func(t *testing.T, trial results.Trial) {
-					if trial.Conntrack.Peak != 0 || !strings.Contains(trial.Sentence, "nothing was tracked") {
-						t.Errorf("peak %d: %s", trial.Conntrack.Peak, trial.Sentence)
-					}
-				}},
-			},
+			truths: map[string]truth{"no-rule": {results.Clean, none, checkNothingTracked}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -176,12 +110,105 @@ scenarios:
 				want, trial := tc.truths[name], m.trial
 				t.Logf("%s: %s", name, trial.Sentence)
 				if trial.Verdict != want.verdict || !slices.Contains(want.also, trial.Also) {
-					t.Errorf("%s: verdict %s + %s, want %s + one of %q", name, trial.Verdict, trial.Also, want.verdict, want.also)
+					t.Errorf("%s: verdict %s + %s, want %s + one of %q",
+						name, trial.Verdict, trial.Also, want.verdict, want.also)
 				}
 				want.check(t, trial)
 				agreesWithGuest(t, m.run, trial)
 			}
 		})
+	}
+}
+
+func checkDropsAndEvictions(t *testing.T, trial results.Trial) {
+	c := trial.Conntrack
+	// An eviction takes all entries of a bucket, so that the last one may leave the table below its
+	// max.
+	if c.Drop == 0 || c.EarlyDrop == 0 || c.Drop+c.EarlyDrop+c.Final != 10000 {
+		t.Errorf("drop %d + early_drop %d, want both, and 10000 with the %d that are left",
+			c.Drop, c.EarlyDrop, c.Final)
+	}
+	if a := c.Alerts; len(a) != len(results.AlertShares) || a[0].Lead == nil ||
+		*a[0].Lead < *a[3].Lead || *a[3].Lead < 0 {
+		t.Errorf("alerts %+v, want all, the lowest first and before the first drop", a)
+	}
+	if p := trial.Prediction; math.Abs(float64(c.Drop)/float64(p.Drop)-1) > 0.1 {
+		t.Errorf("%d were dropped, %d were predicted", c.Drop, p.Drop)
+	}
+	// An independent check: no rule drops here, so that the reason is conntrack's.
+	if n := trial.Stack.DropReasons["NETFILTER_DROP"]; n != c.Drop {
+		t.Errorf("drop %d, and the kernel freed %d packets as NETFILTER_DROP %s",
+			c.Drop, n, trial.Stack.DropReasonsMissing)
+	}
+}
+
+func checkEvictionsAlone(t *testing.T, trial results.Trial) {
+	c, held := trial.Conntrack, trial.Contents
+	if c.Drop != 0 || c.LogLines != 0 || c.EarlyDrop < 7900 {
+		t.Errorf("drop %d, %d log lines, early_drop %d; want 0, 0 and about 8000",
+			c.Drop, c.LogLines, c.EarlyDrop)
+	}
+	state := results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: held.Entries}
+	source := results.SourceCount{Address: "10.77.0.2", Entries: held.Entries}
+	if held.Entries < 1900 || !slices.Contains(held.States, state) ||
+		!slices.Contains(held.Sources, source) || held.SlabBytes < 256*held.Entries {
+		t.Errorf("the table held %+v, want about 2000 unreplied ones of the client", held)
+	}
+	if !slices.Contains(trial.Modules, "nf_conntrack") || trial.CPU.SoftIRQ == 0 {
+		t.Errorf("modules %q, CPU time %+v", trial.Modules, trial.CPU)
+	}
+}
+
+func checkStrangers(t *testing.T, trial results.Trial) {
+	held := trial.Contents
+	state := results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: 2000}
+	offered, peak := trial.Load.Offered, trial.Prediction.Peak
+	if offered != 2000 || peak != 2000 || !slices.Contains(held.States, state) {
+		t.Errorf("%d offered, %d entries predicted, the table held %+v; want 2000 each",
+			offered, peak, held)
+	}
+	strangers := netip.MustParsePrefix("198.18.0.0/15")
+	if len(held.Sources) < 2 || slices.ContainsFunc(held.Sources, func(s results.SourceCount) bool {
+		return s.Entries > 500 || !strangers.Contains(netip.MustParseAddr(s.Address))
+	}) {
+		t.Errorf("most entries came from %+v, want a part each from many of %s",
+			held.Sources, strangers)
+	}
+}
+
+func checkLongChains(t *testing.T, trial results.Trial) {
+	c := trial.Conntrack
+	if c.InsertFailed == 0 || c.ChainTooLong == 0 || c.Drop != 0 {
+		t.Errorf("insert_failed %d, chain_toolong %d, drop %d; want both of the first and no drop",
+			c.InsertFailed, c.ChainTooLong, c.Drop)
+	}
+}
+
+func checkHeldHandshakes(t *testing.T, trial results.Trial) {
+	// A handshake under way, for longer on a busy host, may lose its entry to another; its client
+	// may have had its answer by then.
+	l, evicted := trial.Load, trial.Conntrack.EarlyDrop
+	if l.Completed < 2000 || l.Completed > 2000+evicted || l.Completed+l.Failed != 2200 {
+		t.Errorf("completed %d, failed %d %v, evicted %d; want 2000 and 200, "+
+			"or as many more completed as evicted", l.Completed, l.Failed, l.Causes, evicted)
+	}
+	// The 200 that did not fit tried several times, and most found nothing to evict: the entries
+	// that fill the table are ASSURED.
+	if evicted > trial.Conntrack.Drop || (evicted > 0) != (trial.Also == results.Evicting) {
+		t.Errorf("early_drop %d, drop %d, second verdict %q",
+			evicted, trial.Conntrack.Drop, trial.Also)
+	}
+	// The sampler is asked for 100 a second instead of the usual ten; an emulated guest on a busy
+	// host manages fewer.
+	rate := float64(trial.Conntrack.Samples) / (trial.Seconds + 1)
+	if rate < 12 || rate > 130 {
+		t.Errorf("%.0f samples a second, want 12 to 130", rate)
+	}
+}
+
+func checkNothingTracked(t *testing.T, trial results.Trial) {
+	if trial.Conntrack.Peak != 0 || !strings.Contains(trial.Sentence, "nothing was tracked") {
+		t.Errorf("peak %d: %s", trial.Conntrack.Peak, trial.Sentence)
 	}
 }
 
@@ -199,11 +226,13 @@ recovery: 1s
 scenarios:
   one: {}
 `
-	cmd := exec.Command("sh", "-c", `ulimit -n 500 && exec "$0" run "$1" --format json`, path, experiment(t, text))
+	cmd := exec.Command("sh", "-c", `ulimit -n 500 && exec "$0" run "$1" --format json`, path,
+		experiment(t, text))
 	cmd.Dir = t.TempDir()
 	o := finish(t, cmd, 5*time.Minute)
 	if o.status != statusInvalid || !strings.Contains(o.stdout, "descriptors") {
-		t.Errorf("exit status %d, want %d and a word about descriptors:\n%s\n%s", o.status, statusInvalid, o.stdout, o.stderr)
+		t.Errorf("exit status %d, want %d and a word about descriptors:\n%s\n%s",
+			o.status, statusInvalid, o.stdout, o.stderr)
 	}
 }
 
@@ -228,13 +257,17 @@ scenarios:
 	}
 	for _, rate := range []int{250, 500} {
 		for _, timeout := range timeouts {
-			text += fmt.Sprintf("  r%dt%d: {workload: [{generator: udp, rate: %d/s, duration: 5s, silent: true}], sysctl: {net.netfilter.nf_conntrack_udp_timeout: %d}}\n", rate, timeout, rate, timeout)
+			text += fmt.Sprintf(`  r%[1]dt%[2]d:
+    workload: [{generator: udp, rate: %[1]d/s, duration: 5s, silent: true}]
+    sysctl: {net.netfilter.nf_conntrack_udp_timeout: %[2]d}
+`, rate, timeout)
 		}
 	}
 	file := experiment(t, text)
 	// The same arithmetic without a machine.
 	var planned []results.Forecast
-	if o := ctload(t, time.Minute, "plan", file, "--format", "json"); json.Unmarshal([]byte(o.stdout), &planned) != nil {
+	o := ctload(t, time.Minute, "plan", file, "--format", "json")
+	if json.Unmarshal([]byte(o.stdout), &planned) != nil {
 		t.Fatalf("ctload plan: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
 	measured := measuredTrials(t, file)
@@ -252,10 +285,12 @@ scenarios:
 		// knows better.
 		soon := ageAtLoad(trial) < 50
 		if e := math.Abs(float64(p.Peak)/float64(trial.Prediction.Peak) - 1); soon && e > 0.02 {
-			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d", plan.Scenario, p.Peak, trial.Prediction.Peak)
+			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d",
+				plan.Scenario, p.Peak, trial.Prediction.Peak)
 		}
 		p, c := *trial.Prediction, trial.Conntrack
-		t.Logf("%s: predicted peak %d, full %v; measured %d, %v", plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
+		t.Logf("%s: predicted peak %d, full %v; measured %d, %v",
+			plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
 		// A guest that stood still, for less than would make the trial INVALID, made its entries
 		// that much later.
 		stood := max(0, c.LongestGap-0.2)
@@ -264,10 +299,13 @@ scenarios:
 		}
 		switch {
 		case (p.SecondsToFull == nil) != (c.SecondsToFull == nil):
-			t.Errorf("%s: full after %v, predicted %v", plan.Scenario, seconds(c.SecondsToFull), seconds(p.SecondsToFull))
+			t.Errorf("%s: full after %v, predicted %v",
+				plan.Scenario, seconds(c.SecondsToFull), seconds(p.SecondsToFull))
 		case p.SecondsToFull != nil:
-			if off := math.Abs(*c.SecondsToFull - *p.SecondsToFull); off > 0.10**p.SecondsToFull+stood || p.FullError == nil {
-				t.Errorf("%s: full after %.2f s, predicted %.2f s", plan.Scenario, *c.SecondsToFull, *p.SecondsToFull)
+			off := math.Abs(*c.SecondsToFull - *p.SecondsToFull)
+			if off > 0.10**p.SecondsToFull+stood || p.FullError == nil {
+				t.Errorf("%s: full after %.2f s, predicted %.2f s",
+					plan.Scenario, *c.SecondsToFull, *p.SecondsToFull)
 			}
 		}
 	}

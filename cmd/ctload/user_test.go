@@ -62,8 +62,11 @@ chmod 0666 "$home/tun"
 mount --bind "$home/tun" /dev/net/tun
 chown nobody "$home"
 cd "$home"
-exec env HOME="$home" XDG_CACHE_HOME="$home/cache" setpriv --reuid nobody --regid nogroup --clear-groups "$home/ctload" run "$home/experiment.yaml" --format json "$@"`
-	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, "sh", home}, more(home)...)...)
+exec env HOME="$home" XDG_CACHE_HOME="$home/cache" \
+	setpriv --reuid nobody --regid nogroup --clear-groups \
+	"$home/ctload" run "$home/experiment.yaml" --format json "$@"`
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, "sh", home},
+		more(home)...)...)
 	cmd.Dir = home
 	return finish(t, cmd, 10*time.Minute)
 }

@@ -55,7 +55,8 @@ recovery: RECOVERY
 func TestVMOnBox(t *testing.T) {
 	needsTime(t)
 	lookingAround{
-		text: strings.Replace(strings.Replace(small, "%d", "1", 1), "256MiB", "640MiB", 1), args: []string{"--driver", "vagrant", "--box", builtBox(t)},
+		text: strings.Replace(strings.Replace(small, "%d", "1", 1), "256MiB", "640MiB", 1),
+		args: []string{"--driver", "vagrant", "--box", builtBox(t)},
 		look: func(shell func(argv ...string) outcome) { changeModules(t, shell) },
 	}.test(t)
 }
@@ -71,14 +72,17 @@ func changeModules(t *testing.T, shell func(argv ...string) outcome) {
 		return o.stdout
 	}
 	// Without nf_conntrack_netlink, which the kernel loads when a program walks the table.
-	const state = `cut -d' ' -f1 /proc/modules | grep -E '^nf_(nat|conntrack_t?ftp)' | sort; cat /sys/module/nf_conntrack_tftp/parameters/ports`
+	const state = `cut -d' ' -f1 /proc/modules | grep -E '^nf_(nat|conntrack_t?ftp)' | sort; ` +
+		`cat /sys/module/nf_conntrack_tftp/parameters/ports`
 	const run = `HOME=/root ctload run %.yaml --driver netns --allow-host-changes --format json `
 	sh("cp /proc/$PPID/exe /usr/local/bin/ctload; modprobe nf_conntrack_tftp ports=69,7069")
 	for name, recovery := range map[string]string{"short": "100ms", "long": "60s"} {
-		sh("cat >" + name + ".yaml <<'END'" + strings.Replace(modulesOfHost, "RECOVERY", recovery, 1) + "END\n")
+		sh("cat >" + name + ".yaml <<'END'" +
+			strings.Replace(modulesOfHost, "RECOVERY", recovery, 1) + "END\n")
 	}
 	before := sh(state)
-	if !strings.Contains(before, "69,7069") || strings.Contains(before, "ftp\n") && !strings.Contains(before, "tftp\n") {
+	if !strings.Contains(before, "69,7069") ||
+		strings.Contains(before, "ftp\n") && !strings.Contains(before, "tftp\n") {
 		t.Fatalf("before: %s", before)
 	}
 	o := untilMeasured(t, func() (outcome, string) {
@@ -89,11 +93,15 @@ func changeModules(t *testing.T, shell func(argv ...string) outcome) {
 		t.Errorf("exit status %d\n%s", o.status, o.stderr)
 	}
 	doc := decode(t, o.stdout)
-	for i, want := range []struct{ loads, removes bool }{{true, false}, {false, true}, {true, true}} {
+	wanted := []struct{ loads, removes bool }{{true, false}, {false, true}, {true, true}}
+	for i, want := range wanted {
 		s := doc.Scenarios[i]
 		trial := s.Trials[0]
-		if trial.Verdict == results.Invalid || slices.Contains(trial.Modules, "nf_nat_ftp") != want.loads || slices.Contains(trial.Modules, "nf_conntrack_tftp") == want.removes {
-			t.Errorf("%s: %s %v, with the modules %v", s.Name, trial.Verdict, trial.Invalid, trial.Modules)
+		if trial.Verdict == results.Invalid ||
+			slices.Contains(trial.Modules, "nf_nat_ftp") != want.loads ||
+			slices.Contains(trial.Modules, "nf_conntrack_tftp") == want.removes {
+			t.Errorf("%s: %s %v, with the modules %v",
+				s.Name, trial.Verdict, trial.Invalid, trial.Modules)
 		}
 	}
 	if after := sh(state); after != before {
@@ -152,8 +160,10 @@ trials: 2
 		t.Errorf("environment %+v", e)
 	}
 	for _, trial := range run.Scenarios[0].Trials {
-		if trial.Verdict != results.Clean || trial.Load.Completed != 200 || trial.Conntrack.Peak < 200 {
-			t.Errorf("trial %d: %s, %d of 200 completed, %d entries", trial.Number, trial.Verdict, trial.Load.Completed, trial.Conntrack.Peak)
+		if trial.Verdict != results.Clean || trial.Load.Completed != 200 ||
+			trial.Conntrack.Peak < 200 {
+			t.Errorf("trial %d: %s, %d of 200 completed, %d entries",
+				trial.Number, trial.Verdict, trial.Load.Completed, trial.Conntrack.Peak)
 		}
 	}
 }
@@ -174,7 +184,8 @@ func TestPlayground(t *testing.T) {
 	vagrant := func(limit time.Duration, args ...string) outcome {
 		t.Helper()
 		cmd := h.Enter(t.Context(), "env", append([]string{
-			"HOME=" + folder, "VAGRANT_HOME=" + folder + "/home", "VAGRANT_CWD=" + folder, "VAGRANT_CHECKPOINT_DISABLE=1",
+			"HOME=" + folder, "VAGRANT_HOME=" + folder + "/home", "VAGRANT_CWD=" + folder,
+			"VAGRANT_CHECKPOINT_DISABLE=1",
 			// An existing /dev/kvm may not work.
 			"CTLOAD_BOX=" + builtBox(t), "CTLOAD_VIRT=qemu", "vagrant",
 		}, args...)...)
@@ -190,10 +201,14 @@ func TestPlayground(t *testing.T) {
 	if n := h.Machines(); n != 2 {
 		t.Errorf("%d machines are up", n)
 	}
-	if said := vagrant(time.Minute, "ssh", "load", "-c", "bash -c 'exec 3<>/dev/tcp/10.77.0.11/22 && head -c 7 <&3'").stdout; said != "SSH-2.0" {
+	said := vagrant(time.Minute, "ssh", "load",
+		"-c", "bash -c 'exec 3<>/dev/tcp/10.77.0.11/22 && head -c 7 <&3'").stdout
+	if said != "SSH-2.0" {
 		t.Errorf("the dut says %q to load", said)
 	}
-	if said := vagrant(time.Minute, "ssh", "dut", "-c", "sudo modprobe nf_conntrack && sudo conntrack -C").stdout; strings.TrimSpace(said) == "" {
+	said = vagrant(time.Minute, "ssh", "dut",
+		"-c", "sudo modprobe nf_conntrack && sudo conntrack -C").stdout
+	if strings.TrimSpace(said) == "" {
 		t.Error("the dut does not tell its count")
 	}
 	vagrant(2*time.Minute, "destroy", "--force")

@@ -13,9 +13,12 @@ import (
 
 func TestDescribeBuild(t *testing.T) {
 	const commit = "d2e7a1d7e1d07d4f8e5c7a8cf3b9b6a5a4f3e2d1"
-	vcs := []debug.BuildSetting{{Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: "true"}}
+	vcs := []debug.BuildSetting{
+		{Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: "true"},
+	}
 	module := func(version string, settings []debug.BuildSetting) *debug.BuildInfo {
-		return &debug.BuildInfo{Main: debug.Module{Path: "github.com/ctload/ctload", Version: version}, Settings: settings}
+		main := debug.Module{Path: "github.com/ctload/ctload", Version: version}
+		return &debug.BuildInfo{Main: main, Settings: settings}
 	}
 	for name, c := range map[string]struct {
 		linked string
@@ -26,7 +29,8 @@ func TestDescribeBuild(t *testing.T) {
 		"then the module": {"", module("v0.9.0", nil), buildInfo{Version: "v0.9.0"}},
 		"the module, not the VCS": {"", module("v0.9.0", vcs),
 			buildInfo{Version: "v0.9.0", Commit: commit, Modified: true}},
-		"a clean commit":      {"", module("v0.9.0", vcs[:1]), buildInfo{Version: "v0.9.0", Commit: commit}},
+		"a clean commit": {"", module("v0.9.0", vcs[:1]),
+			buildInfo{Version: "v0.9.0", Commit: commit}},
 		"else unknown":        {"", module("(devel)", nil), buildInfo{Version: "unknown"}},
 		"without information": {"", nil, buildInfo{Version: "unknown"}},
 	} {
@@ -42,14 +46,16 @@ func TestDescribeBuild(t *testing.T) {
 // TestVersionCommand compares version, --version and the JSON with the version that the linker set.
 func TestVersionCommand(t *testing.T) {
 	line := ctload(t, 20*time.Second, "version")
-	if !strings.HasPrefix(line.stdout, "ctload test (linux/") || strings.Count(line.stdout, "\n") != 1 {
+	if !strings.HasPrefix(line.stdout, "ctload test (linux/") ||
+		strings.Count(line.stdout, "\n") != 1 {
 		t.Errorf("ctload version: %q", line.stdout)
 	}
 	if flag := ctload(t, 20*time.Second, "--version"); flag.stdout != line.stdout {
 		t.Errorf("ctload --version says %q, ctload version %q", flag.stdout, line.stdout)
 	}
 	var b buildInfo
-	if o := ctload(t, 20*time.Second, "version", "--format", "json"); json.Unmarshal([]byte(o.stdout), &b) != nil || b.String()+"\n" != line.stdout {
+	o := ctload(t, 20*time.Second, "version", "--format", "json")
+	if json.Unmarshal([]byte(o.stdout), &b) != nil || b.String()+"\n" != line.stdout {
 		t.Errorf("ctload version --format json: %q, unlike %q", o.stdout, line.stdout)
 	}
 	if o := ctload(t, 20*time.Second, "version", "--format", "yaml"); o.status != statusUsage {

@@ -23,7 +23,8 @@ func TestVM(t *testing.T) {
 	for _, driver := range []string{"libvirt", "netns"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--driver", driver}, shared: driver == "netns"}.test(t)
+			lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--driver", driver},
+				shared: driver == "netns"}.test(t)
 		})
 	}
 }
@@ -35,7 +36,8 @@ func TestVMOnDaemon(t *testing.T) {
 		return
 	}
 	onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
-		lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--connect", h.URI()}, environment: []string{"XDG_STATE_HOME=" + state}}.test(t)
+		lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--connect", h.URI()},
+			environment: []string{"XDG_STATE_HOME=" + state}}.test(t)
 	})
 }
 
@@ -60,14 +62,16 @@ func (s lookingAround) test(t *testing.T) {
 	mark := "CTLOAD_TEST=" + runtime
 	with := func(args ...string) *exec.Cmd {
 		cmd := command(t, append([]string{"vm"}, args...)...)
-		cmd.Env = slices.Concat(os.Environ(), []string{mark, "XDG_RUNTIME_DIR=" + runtime}, s.environment)
+		cmd.Env = slices.Concat(os.Environ(), []string{mark, "XDG_RUNTIME_DIR=" + runtime},
+			s.environment)
 		return cmd
 	}
 	do := func(args ...string) outcome {
 		t.Helper()
 		return finish(t, with(args...), 2*time.Minute)
 	}
-	if o := do("shell", "--", "true"); o.status != statusHost || !strings.Contains(o.stderr, "ctload vm up") {
+	o := do("shell", "--", "true")
+	if o.status != statusHost || !strings.Contains(o.stderr, "ctload vm up") {
 		t.Errorf("a shell in no lab: exit status %d\n%s", o.status, o.stderr)
 	}
 	var said hosttest.Buffer
@@ -87,20 +91,26 @@ func (s lookingAround) test(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{name: "output, errors and status", args: []string{"client", "--", "sh", "-c", "echo out; echo err >&2; exit 7"}, status: 7, stdout: "out\n", stderr: "err\n"},
-		{name: "input", args: []string{"--", "cat"}, stdin: strings.Repeat("0123456789", 50_000), stdout: strings.Repeat("0123456789", 50_000)},
+		{name: "output, errors and status",
+			args: []string{"client", "--", "sh", "-c", "echo out; echo err >&2; exit 7"}, status: 7,
+			stdout: "out\n", stderr: "err\n"},
+		{name: "input", args: []string{"--", "cat"}, stdin: strings.Repeat("0123456789", 50_000),
+			stdout: strings.Repeat("0123456789", 50_000)},
 		{name: "a shell without a terminal", args: nil, stdin: "exit 5\n", status: 5},
 		{name: "a signal", args: []string{"--", "sh", "-c", "kill -KILL $$"}, status: 137},
-		{name: "no such command", args: []string{"--", "no-such-command"}, status: 127, stderr: "ctload: this node has no no-such-command\n"},
+		{name: "no such command", args: []string{"--", "no-such-command"}, status: 127,
+			stderr: "ctload: this node has no no-such-command\n"},
 	} {
 		cmd := with(append([]string{"shell"}, tc.args...)...)
 		cmd.Stdin = strings.NewReader(tc.stdin)
 		o := finish(t, cmd, 2*time.Minute)
 		if o.status != tc.status || o.stdout != tc.stdout || o.stderr != tc.stderr {
-			t.Errorf("%s: exit status %d, want %d; %d bytes of output, want %d; errors %q, want %q", tc.name, o.status, tc.status, len(o.stdout), len(tc.stdout), o.stderr, tc.stderr)
+			t.Errorf("%s: exit status %d, want %d; %d bytes of output, want %d; errors %q, want %q",
+				tc.name, o.status, tc.status, len(o.stdout), len(tc.stdout), o.stderr, tc.stderr)
 		}
 	}
-	if o := do("shell", "clint", "--", "true"); o.status != statusUsage || !strings.Contains(o.stderr, `"client"`) {
+	o = do("shell", "clint", "--", "true")
+	if o.status != statusUsage || !strings.Contains(o.stderr, `"client"`) {
 		t.Errorf("a node that is not there: exit status %d\n%s", o.status, o.stderr)
 	}
 
@@ -109,13 +119,16 @@ func (s lookingAround) test(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel := do("shell", "dut", "--", "uname", "-r").stdout
-	if ofHost := strings.TrimSpace(kernel) == unix.ByteSliceToString(host.Release[:]); ofHost != s.shared {
+	ofHost := strings.TrimSpace(kernel) == unix.ByteSliceToString(host.Release[:])
+	if ofHost != s.shared {
 		t.Errorf("the kernel of the DUT is %q", kernel)
 	}
-	if rules := do("shell", "--", "iptables-save").stdout; !strings.Contains(rules, "--ctstate ESTABLISHED") {
+	rules := do("shell", "--", "iptables-save").stdout
+	if !strings.Contains(rules, "--ctstate ESTABLISHED") {
 		t.Errorf("the DUT is not configured:\n%s", rules)
 	}
-	if listening := do("shell", "--", "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout; !strings.Contains(listening, ":0050 ") {
+	listening := do("shell", "--", "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout
+	if !strings.Contains(listening, ":0050 ") {
 		t.Errorf("nothing listens on port 80 of the DUT:\n%s", listening)
 	}
 	onTerminal(t, with("shell"))
@@ -124,7 +137,9 @@ func (s lookingAround) test(t *testing.T) {
 			return finish(t, with(append([]string{"shell", "--"}, argv...)...), 5*time.Minute)
 		})
 	}
-	if o := finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"), 2*time.Minute); o.status != statusHost || !strings.Contains(o.stderr, "up already") {
+	o = finish(t, with("up", "table-full", "--scenario", "raw-notrack", "--driver", "netns"),
+		2*time.Minute)
+	if o.status != statusHost || !strings.Contains(o.stderr, "up already") {
 		t.Errorf("a second lab: exit status %d\n%s", o.status, o.stderr)
 	}
 
@@ -143,9 +158,11 @@ func (s lookingAround) test(t *testing.T) {
 // onTerminal talks with a shell through a terminal of its own, as script(1) makes one.
 func onTerminal(t *testing.T, shell *exec.Cmd) {
 	t.Helper()
-	cmd := exec.Command(hosttest.Program(t, "script"), "-qec", strings.Join(shell.Args, " "), "/dev/null")
+	cmd := exec.Command(hosttest.Program(t, "script"), "-qec", strings.Join(shell.Args, " "),
+		"/dev/null")
 	cmd.Env, cmd.Dir = slices.Concat(shell.Env, []string{"TERM=vt100"}), shell.Dir
-	cmd.Stdin = strings.NewReader("stty rows 42 2>/dev/null; test -t 0 && echo a term''inal of type $TERM; exit 6\n")
+	cmd.Stdin = strings.NewReader(
+		"stty rows 42 2>/dev/null; test -t 0 && echo a term''inal of type $TERM; exit 6\n")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -13,8 +13,9 @@ import (
 
 // foreign matches text of the libraries that parse command lines and values: it names no example
 // and no remedy.
-var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|value out of range|unknown shorthand|unknown flag|` +
-	`unknown command|flag needs an argument|bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|Did you mean this|(?i)usage:`)
+var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|` +
+	`value out of range|unknown shorthand|unknown flag|unknown command|flag needs an argument|` +
+	`bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|Did you mean this|(?i)usage:`)
 
 // garbage holds values that every flag with a format of its own refuses.
 var garbage = []string{"x", "", "-1", "1e99", "NaN", "10zz", " ", `"`}
@@ -61,13 +62,16 @@ func TestGarbage(t *testing.T) {
 				n++
 				args := append(slices.Clone(path), "--"+f.Name+"="+value)
 				if !anyText(f) {
-					if said := refuses(t, args...); !strings.HasPrefix(said, "ctload: --"+f.Name+": ") {
+					said := refuses(t, args...)
+					if !strings.HasPrefix(said, "ctload: --"+f.Name+": ") {
 						t.Errorf("ctload %q does not name the flag: %s", args, said)
 					}
 					continue
 				}
 				args = append(args, surplus(cmd)...)
-				if said := refuses(t, args...); strings.TrimSpace(value) == "" && !strings.Contains(said, "--"+f.Name) && f.Name != "address" {
+				said := refuses(t, args...)
+				if strings.TrimSpace(value) == "" && !strings.Contains(said, "--"+f.Name) &&
+					f.Name != "address" {
 					t.Errorf("ctload %q takes an empty text: %s", args, said)
 				}
 			}
@@ -117,8 +121,10 @@ func TestSemanticGarbage(t *testing.T) {
 			{"generate", "http", "-n", "1", "http://" + value + "/"},
 			{"generate", "tcp", "-n", "1", "-c", "1", "127.0.0.1:" + value},
 			{"generate", "tcp", "-n", "1", "-c", "1", "--sources", value, "127.0.0.1:9"},
-			{"generate", "syn", "-n", "1", "--sources", "10.9.0.0/16", "--gateway", value, "127.0.0.1:9"},
-			{"generate", "tcp", "-n", "1", "-c", "1", "--namespace", "/no/such/" + value, "127.0.0.1:9"},
+			{"generate", "syn", "-n", "1", "--sources", "10.9.0.0/16", "--gateway", value,
+				"127.0.0.1:9"},
+			{"generate", "tcp", "-n", "1", "-c", "1", "--namespace", "/no/such/" + value,
+				"127.0.0.1:9"},
 			{"plan", "--rate", "5", "--residence", value},
 			{"plan", "--rate", "5", "--residence", "5s", "--kernel", value},
 			{"plan", value + "/"},
