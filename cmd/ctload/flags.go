@@ -272,11 +272,9 @@ func needs(least, most int, what string) cobra.PositionalArgs {
 		switch {
 		case len(args) < least:
 			return fmt.Errorf("%s needs %s", cmd.CommandPath(), what)
-		case len(args) > most && most == 0:
-			return fmt.Errorf("%s takes no arguments, but there is %q", cmd.CommandPath(), args[0])
 		case len(args) > most:
-			return fmt.Errorf("%s takes %s, but there is %s as well", cmd.CommandPath(), what,
-				strings.Trim(fmt.Sprintf("%q", args[most:]), "[]"))
+			surplus := strings.Trim(fmt.Sprintf("%q", args[most:]), "[]")
+			return fmt.Errorf("%s takes %s; %s is too much", cmd.CommandPath(), what, surplus)
 		}
 		return nil
 	}
@@ -290,4 +288,4 @@ func exclusive(cmd *cobra.Command, names ...string) error {
 	return nil
 }
 
-var takesNothing = needs(0, 0, "")
+var takesNothing = needs(0, 0, "no arguments")

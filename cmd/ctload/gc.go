@@ -42,9 +42,8 @@ live runs alone.`,
 
 // foundLine describes one leftover of a run, or a run that still goes on.
 func foundLine(f journal.Finding) string {
-	run := f.Run
 	if f.State == journal.Alive {
-		return fmt.Sprintf("%-8s run %s (%s), process %d", f.State, run.ID, run.Label, run.PID)
+		return fmt.Sprintf("%-8s run %s (%s), PID %d", f.State, f.Run.ID, f.Run.Label, f.Run.PID)
 	}
-	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, run.ID, run.Label)
+	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, f.Run.ID, f.Run.Label)
 }

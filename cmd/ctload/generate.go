@@ -111,11 +111,12 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	case len(result.Limits) == 0:
 		return nil
 	}
-	text := "the generator was the limit"
-	for i, limit := range result.Limits {
-		text += []string{": ", "; "}[min(i, 1)] + limit.String()
+	var limits []string
+	for _, limit := range result.Limits {
+		limits = append(limits, limit.String())
 	}
-	return &statusError{status: statusInvalid, Err: errors.New(text)}
+	err = errors.New("the generator was the limit: " + strings.Join(limits, "; "))
+	return &statusError{status: statusInvalid, Err: err}
 }
 
 // live shows a running generator on stderr: on a terminal one line that changes, elsewhere a line

@@ -18,7 +18,9 @@ import (
 )
 
 var responderKinds = []string{
-	"http", "echo", "silent", "slow", "close", "leak", "deaf", "handshake",
+	string(responders.HTTP), string(responders.Echo), string(responders.Silent),
+	string(responders.Slow), string(responders.Close), string(responders.Leak),
+	string(responders.Deaf), string(responders.Handshake),
 }
 
 func respondCommand() *cobra.Command {
