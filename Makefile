@@ -27,34 +27,40 @@ build: modules ## build bin/ctload
 	$(BUILD) -o $(BINARY) ./cmd/ctload
 
 .PHONY: demo
-demo: modules deps build userns ## install what is missing, then compare four scenarios in four virtual machines
+demo: modules deps build userns ## install what is missing, then compare four scenarios
 	$(BINARY) run table-full
 
 .PHONY: userns
-userns: # where AppArmor keeps user namespaces from ordinary users (Ubuntu 24.04), allow them to ctload
-	@if [ "$$(id -u)" != 0 ] && [ "$$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ] && [ ! -e /etc/apparmor.d/ctload ]; then \
+userns: # where AppArmor keeps user namespaces from users (Ubuntu 24.04), allow them to ctload
+	@if [ "$$(id -u)" != 0 ] && [ ! -e /etc/apparmor.d/ctload ] && \
+		grep -qs 1 /proc/sys/kernel/apparmor_restrict_unprivileged_userns; then \
 		sudo $(MAKE) apparmor-profile; \
 	fi
 
 .PHONY: test
-test: modules deps test-deps build ## install what the tests need and run all of them, virtual machines included
-	@# Two packages at a time, those with machines first: what they leave of the CPUs is for the others. More machines
-	@# at once would spoil trials, which are then measured again.
-	CTLOAD_NO_SKIP=1 $(GO) test -race -p 2 -parallel 4 -timeout 60m ./orchestrator ./vm/guest ./vm/libvirt/shared ./cmd/ctload ./...
+test: modules deps test-deps build ## install what the tests need and run all of them
+	@# Two packages at a time, those with machines first: what they leave of the CPUs is for the
+	@# others. More machines at once would spoil trials, which are then measured again.
+	CTLOAD_NO_SKIP=1 $(GO) test -race -p 2 -parallel 4 -timeout 60m \
+		./orchestrator ./vm/guest ./vm/libvirt/shared ./cmd/ctload ./...
 
 .PHONY: test-long
-test-long: modules deps test-deps library-deps build ## the same and what takes minutes: every shipped experiment, built boxes, ten minutes of load; hours in all
-	CTLOAD_NO_SKIP=1 CTLOAD_LONG=1 CTLOAD_SOAK=10m $(GO) test -race -p 1 -parallel 4 -timeout 240m ./...
+test-long: modules deps test-deps library-deps build ## and what takes minutes: hours in all
+	CTLOAD_NO_SKIP=1 CTLOAD_LONG=1 CTLOAD_SOAK=10m $(GO) test -race -p 1 -parallel 4 \
+		-timeout 240m ./...
 
 .PHONY: library
-library: modules deps build userns library-deps ## run every shipped experiment: the faults must show and the cures must hold
-	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); for name in $$($(BINARY) scenarios list --names); do \
+library: modules deps build userns library-deps ## run every shipped experiment
+	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); \
+	for name in $$($(BINARY) scenarios list --names); do \
 		start=$$(date +%s); want=0; [ $$name != generator-limit ] || want=4; \
 		$(BINARY) run $$name --out bin/library/$$name >bin/library/$$name.log 2>&1; got=$$?; \
-		said=ok; [ $$got = $$want ] || { said="FAILED, exit status $$got"; failed="$$failed $$name"; }; \
+		said=ok; \
+		[ $$got = $$want ] || { said="FAILED, exit status $$got"; failed="$$failed $$name"; }; \
 		printf '%-24s %4d s  %s\n' $$name $$(($$(date +%s) - start)) "$$said"; \
 		[ $$got = $$want ] || tail -n 20 bin/library/$$name.log; \
-	done; printf '%-24s %4d s\n' 'all of them' $$(($$(date +%s) - all)); [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	done; printf '%-24s %4d s\n' 'all of them' $$(($$(date +%s) - all)); \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
@@ -82,16 +88,18 @@ library-deps: # what only the longest experiments need
 	@./.ci/install long
 
 .PHONY: release
-release: modules ## make archives, packages, SBOMs and checksums in dist/; VERSION=v1.2.3 for a release
+release: modules ## make archives, packages, SBOMs and checksums in dist/; VERSION=v1.2.3
 	@./.ci/release "$(VERSION)"
 
 .PHONY: release-test
-release-test: release ## and install the .deb on a minimal system, as root, and run experiments there
+release-test: release ## and install the .deb on a minimal system, as root, and run it there
 	@./.ci/release-test
 
 .PHONY: apparmor-profile
-apparmor-profile: build ## let ctload make user namespaces where AppArmor forbids them (Ubuntu 24.04), as root
-	printf 'abi <abi/4.0>,\ninclude <tunables/global>\nprofile ctload %s flags=(unconfined) {\n  userns,\n}\n' '$(abspath $(BINARY))' > /etc/apparmor.d/ctload
+apparmor-profile: build ## let ctload make user namespaces under AppArmor (Ubuntu 24.04), as root
+	printf '%s\n' 'abi <abi/4.0>,' 'include <tunables/global>' \
+		'profile ctload $(abspath $(BINARY)) flags=(unconfined) {' '  userns,' '}' \
+		> /etc/apparmor.d/ctload
 	apparmor_parser -r /etc/apparmor.d/ctload
 
 .PHONY: clean
