@@ -145,8 +145,9 @@ func (r Resolved) endsOn(topology Topology, e Entry) []string {
 		return []string{e.Target}
 	case nat == DNAT: // it leads to the first server
 		return []string{nodeServer}
-	case r.DUT.IPVS != "": // services of the DUT's address, with any server behind them
-		return slices.DeleteFunc(topology.Nodes(), func(name string) bool { return strings.HasPrefix(name, nodeClient) })
+	case r.DUT.IPVS != "": // services of the DUT's address, with any server behind
+		isClient := func(name string) bool { return strings.HasPrefix(name, nodeClient) }
+		return slices.DeleteFunc(topology.Nodes(), isClient)
 	}
 	return []string{nodeDUT}
 }

@@ -131,8 +131,8 @@ func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 	}
 	target := b.anchors[name]
 	if target == nil {
-		known := slices.Sorted(maps.Keys(b.anchors))
-		b.errorf(at, "there is no anchor %s above%s", quote(name), spelling.Hint(name, known))
+		hint := spelling.Hint(name, slices.Sorted(maps.Keys(b.anchors)))
+		b.errorf(at, "there is no anchor %s above%s", quote(name), hint)
 		return &node{at: at}
 	}
 	size, deep := measure(target)
@@ -214,7 +214,8 @@ func (b *builder) key(n ast.MapKeyNode) (string, Position) {
 		if key, ok := v.Value.(ast.MapKeyNode); ok {
 			return b.key(key)
 		}
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.InfinityNode, *ast.NanNode:
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.InfinityNode,
+		*ast.NanNode:
 		return n.GetToken().Value, at
 	}
 	b.errorf(at, "a key is a word, not %s", strings.ToLower(n.Type().YAMLName()))

@@ -25,20 +25,17 @@ const (
 )
 
 var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+=[A-Za-z0-9._-]*)*$`)
+	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*(@[\w.-]+=[\w.-]*)*$`)
 	kernelForm = regexp.MustCompile(`^[a-z][a-z0-9]*/[a-z0-9][a-z0-9._+~-]*$`)
-	moduleForm = regexp.MustCompile(`^[A-Za-z0-9_-]+( [A-Za-z0-9_]+=[^ ]*)*$`)
+	moduleForm = regexp.MustCompile(`^[\w-]+( \w+=[^ ]*)*$`)
 )
 
 // checkName checks a name that appears in tables and in the names of folders.
 func checkName(p *problems, at Position, what, name string) {
-	switch {
-	case len(name) > 200 || !nameForm.MatchString(name):
-		p.errorf(at, "%s is not the name of %s: letters, digits, - _ and . only, a letter or digit first",
-			quote(name), what)
-	case what == aScenario && name == allScenarios:
-		p.errorf(at, "a scenario cannot be called %q, which means every scenario in thresholds", allScenarios)
-	}
+	p.refuse(len(name) > 200 || !nameForm.MatchString(name), at, "%s is not the name of %s: "+
+		"letters, digits, - _ and . only, a letter or digit first", quote(name), what)
+	p.refuse(what == aScenario && name == allScenarios, at,
+		"a scenario cannot be called %q, which means every scenario in thresholds", allScenarios)
 }
 
 const aScenario = "a scenario"
@@ -51,17 +48,15 @@ func checkHead(p *problems, e *Experiment, root *node) {
 	if e.Name != "" {
 		checkName(p, at("experiment"), "an experiment", e.Name)
 	}
-	if strings.ContainsAny(e.Summary, "\n\r") {
-		p.errorf(at("summary"), "summary must be one line; documentation has room for more")
-	}
+	p.refuse(strings.ContainsAny(e.Summary, "\n\r"), at("summary"),
+		"summary must be one line; documentation has room for more")
 	if e.Trials == 0 && root.get("trials") == nil {
 		e.Trials = DefaultTrials
 	}
 	p.require(e.Trials >= 1 && e.Trials <= MaxTrials, at("trials"),
 		"trials must be 1 to %d", MaxTrials)
-	p.require(e.Sampling > 0 && e.Sampling <= maxSampling, at("sampling"),
-		"sampling must be more than 0/s and at most %s: reading the counters is work for the DUT too",
-		maxSampling)
+	p.require(e.Sampling > 0 && e.Sampling <= maxSampling, at("sampling"), "sampling must be more "+
+		"than 0/s and at most %s: reading the counters is work for the DUT too", maxSampling)
 	checkTopology(p, &e.Topology, at("topology"))
 }
 
@@ -70,18 +65,15 @@ func checkTopology(p *problems, t *Topology, at Position) {
 	if len(t.Families) == 0 {
 		t.Families = []Family{IPv4}
 	}
-	if len(t.Families) > 1 && t.Families[0] == t.Families[1] || len(t.Families) > 2 {
-		p.errorf(at, "an address family is given twice")
+	p.refuse(len(t.Families) > 1 && t.Families[0] == t.Families[1] || len(t.Families) > 2, at,
+		"an address family is given twice")
+	p.refuse(t.Kind == Server && t.Servers > 0, at,
+		"in the server topology the DUT is the server; servers goes with topology router")
+	if t.Kind == Router {
+		t.Servers = cmp.Or(t.Servers, 1)
 	}
-	switch {
-	case t.Kind == Server && t.Servers > 0:
-		p.errorf(at, "in the server topology the DUT is the server; servers goes with topology router")
-	case t.Kind == Router && t.Servers == 0:
-		t.Servers = 1
-	}
-	if t.Clients > maxNodesOf || t.Servers > maxNodesOf {
-		p.errorf(at, "at most %d clients and %d servers", maxNodesOf, maxNodesOf)
-	}
+	p.refuse(t.Clients > maxNodesOf || t.Servers > maxNodesOf, at,
+		"at most %d clients and %d servers", maxNodesOf, maxNodesOf)
 }
 
 // check checks one resolved scenario. Positions come from its tree.
@@ -89,42 +81,41 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
 	guide(p, tree.get("dut"), &r.DUT, topology)
 	workload := tree.get("workload")
-	if len(r.Workload) == 0 {
-		p.errorf(workload.at, "the workload is empty")
-	}
-	seen := map[string]bool{}
+	seen, generators := map[string]bool{}, 0
 	for i := range r.Workload {
 		entry, at := &r.Workload[i], workload.items[i]
 		checkEntry(p, at, entry, topology)
 		checkPhase(p, at, entry, r.Phases)
 		checkName(p, at.at, "an entry", entry.Name)
-		if seen[entry.Name] {
-			p.errorf(at.at, "two entries of the workload are called %s", quote(entry.Name))
-		}
+		p.refuse(seen[entry.Name], at.at, "two entries of the workload are called %s",
+			quote(entry.Name))
 		seen[entry.Name] = true
+		if !at.has("probe") {
+			generators++
+		}
 	}
+	p.refuse(len(r.Workload) == 0, workload.at, "the workload is empty")
+	p.refuse(len(r.Workload) > 0 && generators == 0, workload.at,
+		"the workload has no generator: nothing says when the load ends")
 	checkAnswering(p, workload, r, topology)
 	checkActions(p, tree.get("actions"), r, topology)
 	for i, steady := range r.Steady {
 		at := tree.get("steady").items[i].at
 		p.require(strings.TrimSpace(steady.Text) != "", at, "the expression is empty")
 	}
-	if len(r.Workload) > 0 && !slices.ContainsFunc(workload.items, func(n *node) bool { return n.get("probe") == nil }) {
-		p.errorf(workload.at, "the workload has no generator: nothing says when the load ends")
-	}
 }
 
 func checkConfiguration(p *problems, n *node, c *Configuration, topology Topology) {
 	at := n.place
-	if !c.KernelIsFile() && c.Kernel != kernels.HostName && !kernelForm.MatchString(c.Kernel) {
-		p.errorf(at("kernel"), "%s is not a kernel: a name such as debian/bookworm, host, or a path that begins with / or ./%s", quote(c.Kernel), kernelMeant(c.Kernel))
-	}
-	if c.KernelModules != "" && !c.KernelIsFile() {
-		p.errorf(at("kernel-modules"), "kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
-	}
-	if c.KernelModules != "" && !path.IsAbs(c.KernelModules) && !strings.HasPrefix(c.KernelModules, ".") {
-		p.errorf(at("kernel-modules"), "kernel-modules must be a path that begins with / or ./")
-	}
+	named := c.Kernel == kernels.HostName || kernelForm.MatchString(c.Kernel)
+	p.refuse(!c.KernelIsFile() && !named, at("kernel"), "%s is not a kernel: a name such as "+
+		"debian/bookworm, host, or a path that begins with / or ./%s",
+		quote(c.Kernel), kernelMeant(c.Kernel))
+	modules := c.KernelModules
+	p.refuse(modules != "" && !c.KernelIsFile(), at("kernel-modules"),
+		"kernel-modules goes with a kernel given by path; %s brings its own", c.Kernel)
+	p.refuse(modules != "" && !path.IsAbs(modules) && modules[0] != '.', at("kernel-modules"),
+		"kernel-modules must be a path that begins with / or ./")
 	p.require(c.VCPUs >= 1 && c.VCPUs <= maxVCPUs, at("vcpus"), "vcpus must be 1 to %d", maxVCPUs)
 	p.require(c.Memory >= minMemory, at("memory"),
 		"memory must be at least %s, not %s", minMemory, c.Memory)
@@ -132,9 +123,8 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		checkBuckets(p, at("buckets"), c.Buckets)
 	}
 	for _, name := range slices.Concat(c.Modules.Load, c.Modules.Remove) {
-		if !moduleForm.MatchString(name) {
-			p.errorf(at("modules"), "%s is not a module, such as nf_conntrack or \"nf_conntrack hashsize=4096\"", quote(name))
-		}
+		p.refuse(!moduleForm.MatchString(name), at("modules"), "%s is not a module, "+
+			`such as nf_conntrack or "nf_conntrack hashsize=4096"`, quote(name))
 	}
 	if refused := n.get("refused"); refused != nil && refused.kind == list {
 		for i, line := range c.Refused {
@@ -159,15 +149,19 @@ func checkRefused(p *problems, at Position, line string) {
 	case len(words) < 2:
 		p.errorf(at, "%s is not a command line, as sysctl -w key = value", quote(line))
 	case !slices.Contains(refusingTools, words[0]):
-		p.errorf(at, "%s is not a command line of a tool that refuses mistakes%s", quote(line), spelling.Hint(words[0], refusingTools))
+		p.errorf(at, "%s is not a command line of a tool that refuses mistakes%s",
+			quote(line), spelling.Hint(words[0], refusingTools))
 	case strings.ContainsAny(line, "'\"`$|&;<>\n"):
-		p.errorf(at, "%s needs a shell, and none runs it: words alone, without quotes, pipes and redirections", quote(line))
+		p.errorf(at, "%s needs a shell, and none runs it: "+
+			"words alone, without quotes, pipes and redirections", quote(line))
 	}
 }
 
 // kernelMeant returns the kernel whose name ends in a word, or is near to it.
 func kernelMeant(word string) string {
-	known := []string{"debian/bookworm", "debian/trixie", "debian/sid", "ubuntu/jammy", "ubuntu/noble", "host"}
+	known := []string{
+		"debian/bookworm", "debian/trixie", "debian/sid", "ubuntu/jammy", "ubuntu/noble", "host",
+	}
 	for _, kernel := range known {
 		if strings.HasSuffix(kernel, "/"+strings.ToLower(word)) {
 			return spelling.Meant(kernel)
@@ -178,27 +172,26 @@ func kernelMeant(word string) string {
 
 func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	for _, key := range rulesKeys {
+		translates := c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key))
 		for _, t := range rulesOf(n.get(key)) {
-			if t.Name == "nat" && c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key)) {
-				p.errorf(t.at, "nat: %s and a *nat table of your own exclude each other", c.NAT)
-			}
+			p.refuse(t.Name == "nat" && translates, t.at,
+				"nat: %s and a *nat table of your own exclude each other", c.NAT)
 		}
 	}
 	checkTexts(p, n, topology)
-	nft := n.get("nft")
-	if nft != nil && nft.kind == scalar && strings.TrimSpace(nft.text) != noRules {
+	if nft := n.scalar("nft"); nft != nil && strings.TrimSpace(nft.text) != noRules {
 		checkScript(p, nft, true)
 	}
-	if ipvs := n.get("ipvs"); ipvs != nil && ipvs.kind == scalar {
+	if ipvs := n.scalar("ipvs"); ipvs != nil {
 		for i, line := range strings.Split(ipvs.text, "\n") {
 			checkIPVS(p, ipvs.lineAt(i), line)
 		}
 	}
-	if topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect {
-		p.errorf(n.get("nat").at, "nat: %s needs a link to a server; it goes with topology router", c.NAT)
-	}
-	if remove := n.get("modules").get("remove"); remove != nil && slices.Contains(c.Modules.Remove, "nf_conntrack") && (c.Tracks(IPv4) || c.Tracks(IPv6)) {
-		p.errorf(remove.at, "nf_conntrack cannot be removed while rules use it; a scenario that removes it says rules: none")
+	p.refuse(topology.Kind == Server && c.NAT != NoNAT && c.NAT != Redirect, n.place("nat"),
+		"nat: %s needs a link to a server; it goes with topology router", c.NAT)
+	if slices.Contains(c.Modules.Remove, kernels.Module) && (c.Tracks(IPv4) || c.Tracks(IPv6)) {
+		p.errorf(n.get("modules").place("remove"), "nf_conntrack cannot be removed while rules "+
+			"use it; a scenario that removes it says rules: none")
 	}
 }
 
@@ -206,10 +199,11 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 func checkIPVS(p *problems, at Position, line string) {
 	commands := []string{"-A", "--add-service", "-a", "--add-server"}
 	words := strings.Fields(line)
-	if len(words) == 0 || strings.HasPrefix(words[0], "#") || line == noRules || slices.Contains(commands, words[0]) {
+	if len(words) == 0 || words[0][0] == '#' || line == noRules {
 		return
 	}
-	p.errorf(at, "%s is not a line of ipvsadm -S: those add a service (-A) or a server to one (-a)", quote(strings.TrimSpace(line)))
+	p.refuse(!slices.Contains(commands, words[0]), at, "%s is not a line of ipvsadm -S: "+
+		"those add a service (-A) or a server to one (-a)", quote(strings.TrimSpace(line)))
 }
 
 // readThresholds reads the expressions of each scenario, given as a list or as one expression.
@@ -227,9 +221,8 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 		if e.value.taken {
 			continue
 		}
-		if len(resolved) > 0 && !slices.Contains(names, e.key) {
-			p.errorf(e.at, "there is no scenario %s%s", quote(e.key), spelling.Hint(e.key, names))
-		}
+		p.refuse(len(resolved) > 0 && !slices.Contains(names, e.key), e.at,
+			"there is no scenario %s%s", quote(e.key), spelling.Hint(e.key, names))
 		items := e.value.items
 		if e.value.kind != list {
 			items = []*node{e.value}
@@ -239,9 +232,7 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 				continue
 			}
 			if text, ok := scalarText(p, item); ok {
-				if strings.TrimSpace(text) == "" {
-					p.errorf(item.at, "the threshold is empty")
-				}
+				p.refuse(strings.TrimSpace(text) == "", item.at, "the threshold is empty")
 				thresholds = append(thresholds, Threshold{e.key, text, item.at})
 			}
 		}
@@ -268,17 +259,15 @@ func guideHash(p *problems, n *node, c *Configuration) {
 	if !ok {
 		return
 	}
-	at := n.get("sysctl").at
-	if given := n.get("sysctl").get(kernels.KeyMax); given != nil {
-		at = given.at
-	}
+	at := n.get("sysctl").place(kernels.KeyMax)
 	most, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || most < 0 {
 		p.errorf(at, "%s is not a number of entries", quote(value))
 		return
 	}
 	if most == 0 {
-		p.warnf(at, "%s 0 means no limit up to Linux %s, and is refused by later kernels", kernels.KeyMax, kernels.LastUnlimited)
+		p.warnf(at, "%s 0 means no limit up to Linux %s, and later kernels refuse it",
+			kernels.KeyMax, kernels.LastUnlimited)
 		return
 	}
 	buckets, whose := hashSize(c)
@@ -289,7 +278,8 @@ func guideHash(p *problems, n *node, c *Configuration) {
 	if kernels.Named(c.Kernel).LimitsChains() {
 		suffers = "lookups get slow, and inserts fail (chain_toolong, no log line) well before max"
 	}
-	p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d entries on average when the table is full; %s. Give buckets too, between max/4 and max",
+	p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d "+
+		"entries on average when the table is full; %s. Give buckets too, between max/4 and max",
 		most, whose, buckets, 2*most/buckets, suffers)
 }
 
@@ -324,8 +314,8 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 			}
 			directions := map[bool]bool{false: rule.Sources.Any(), true: rule.Destinations.Any()}
 			for reply, matches := range directions {
-				if _, ok := found[side{rule.Chain, reply}]; matches && !ok {
-					found[side{rule.Chain, reply}] = line.at
+				if one := (side{rule.Chain, reply}); matches {
+					found[one] = cmp.Or(found[one], line.at)
 				}
 			}
 		}
@@ -338,11 +328,19 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 	replyAt, back := found[replies]
 	switch {
 	case there && !back:
-		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the same", replies.chain)
+		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, "+
+			"and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the "+
+			"same", replies.chain)
 	case back && !there:
-		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is still tracked, and every SYN makes an entry that never sees its reply")
+		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is "+
+			"still tracked, and every SYN makes an entry that never sees its reply")
 	}
 }
+
+var (
+	filterChains = []string{"INPUT", "FORWARD", "OUTPUT"}
+	icmpNames    = []string{"icmp", "icmpv6", "ipv6-icmp"}
+)
 
 // guideUntracked warns when untracked packets reach a filter that accepts by state only.
 func guideUntracked(p *problems, tables []table, topology Topology) {
@@ -361,7 +359,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			if rule == nil {
 				continue
 			}
-			elsewhere := rule.Chain != chain && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, rule.Chain)
+			elsewhere := rule.Chain != chain && slices.Contains(filterChains, rule.Chain)
 			untracked := slices.Contains(rule.States, "UNTRACKED")
 			switch {
 			case rule.Notrack && notrack.Line == 0 && !rule.In.Has("lo") && !rule.Out.Has("lo"):
@@ -372,14 +370,15 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			case rule.Verdict == "SYNPROXY":
 				accepts = accepts || untracked
 			case rule.Verdict == "ACCEPT":
-				local := rule.In.Has("lo") || slices.ContainsFunc([]string{"icmp", "icmpv6", "ipv6-icmp"}, rule.Protocols.Has)
+				local := rule.In.Has("lo") || slices.ContainsFunc(icmpNames, rule.Protocols.Has)
 				byState = byState || len(rule.States) > 0
 				accepts = accepts || untracked || len(rule.States) == 0 && !local
 			}
 		}
 	}
 	if notrack.Line > 0 && refuses && byState && !accepts {
-		p.warnf(notrack, "the filter table accepts by state only, and packets that are not tracked are neither NEW nor ESTABLISHED: it refuses them. Accept UNTRACKED in %s", chain)
+		p.warnf(notrack, "the filter table accepts by state only, and untracked packets are "+
+			"neither NEW nor ESTABLISHED: it refuses them. Accept UNTRACKED in %s", chain)
 	}
 }
 
@@ -405,7 +404,7 @@ func guideNothingTracked(p *problems, n *node, c *Configuration) {
 		return
 	}
 	at := n.at
-	for _, key := range []string{"rules6", "rules"} {
+	for _, key := range slices.Backward(rulesKeys) {
 		if text := n.get(key); text != nil {
 			if strings.TrimSpace(text.text) == noRules {
 				return
@@ -413,5 +412,6 @@ func guideNothingTracked(p *problems, n *node, c *Configuration) {
 			at = text.at
 		}
 	}
-	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
+	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks "+
+		"nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
 }

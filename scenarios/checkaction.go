@@ -38,12 +38,12 @@ func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 		if at.kind != mapping {
 			continue // reported by decode
 		}
-		kind := at.get("action")
-		if kind == nil {
-			p.errorf(at.at, "an action needs action: %s", strings.Join(actions.Kind("").Words(), "|"))
+		if at.get("action") == nil {
+			words := strings.Join(a.Kind.Words(), "|")
+			p.errorf(at.at, "an action needs action: %s", words)
 			continue
 		}
-		if p.failed(kind.at) {
+		if p.failed(at.place("action")) {
 			continue
 		}
 		checkActionKeys(p, at, a)
@@ -52,9 +52,7 @@ func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 		checkPlace(p, at, a, topology)
 		checkParameters(p, at, a, r, topology)
 		checkName(p, at.at, "an action", a.Name)
-		if seen[a.Name] {
-			p.errorf(at.at, "two actions are called %s", quote(a.Name))
-		}
+		p.refuse(seen[a.Name], at.at, "two actions are called %s", quote(a.Name))
 		seen[a.Name] = true
 	}
 	checkOverlaps(p, n, r, topology)
@@ -66,9 +64,10 @@ func checkActionKeys(p *problems, n *node, a *Action) {
 		switch {
 		case slices.Contains(valid, e.key) || !slices.Contains(actionFields, e.key):
 		case e.key == "buckets" && a.Kind == actions.Sysctl:
-			p.errorf(e.at, "the size of the hash is an action of its own: action: %s", actions.Buckets)
+			p.errorf(e.at, "the size of the hash has its own action: %s", actions.Buckets)
 		case slices.Contains(actionUndone, e.key):
-			p.errorf(e.at, "%s does not go with action: %s, which cannot be taken back", quote(e.key), a.Kind)
+			p.errorf(e.at, "%s does not go with action: %s, which cannot be taken back",
+				quote(e.key), a.Kind)
 		default:
 			p.errorf(e.at, "%s does not go with action: %s", quote(e.key), a.Kind)
 		}
@@ -84,14 +83,12 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	case at != nil && when != nil:
 		p.errorf(when.at, "at and when exclude each other: an action has a time or a condition")
 	}
-	if after := n.get("after"); after != nil && when == nil {
-		p.errorf(after.at, "after needs when: it is the time after the condition has come true")
-	}
-	if when != nil && when.kind == scalar && strings.TrimSpace(when.text) == "" {
-		p.errorf(when.at, "the condition is empty")
-	}
-	phase := n.get("phase")
-	if phase == nil || phase.kind != scalar {
+	p.refuse(n.has("after") && when == nil, n.place("after"),
+		"after needs when: it is the time after the condition has come true")
+	blank := n.scalar("when") != nil && strings.TrimSpace(when.text) == ""
+	p.refuse(blank, n.place("when"), "the condition is empty")
+	phase := n.scalar("phase")
+	if phase == nil {
 		return
 	}
 	names := append(phases.names(), PhaseRecovery)
@@ -99,9 +96,11 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	case when != nil:
 		p.errorf(phase.at, "phase needs at, which counts from the start of the phase")
 	case !slices.Contains(names, a.Phase):
-		p.errorf(phase.at, "there is no phase %s%s", quote(a.Phase), spelling.Hint(a.Phase, names))
+		hint := spelling.Hint(a.Phase, names)
+		p.errorf(phase.at, "there is no phase %s%s", quote(a.Phase), hint)
 	case a.Phase != PhaseRecovery && length > 0 && a.At >= length:
-		p.errorf(n.place("at"), "at %s into the phase %s, which lasts %s", a.At, quote(a.Phase), length)
+		p.errorf(n.place("at"), "at %s into the phase %s, which lasts %s",
+			a.At, quote(a.Phase), length)
 	}
 }
 
@@ -112,15 +111,15 @@ func checkDuration(p *problems, n *node, a *Action) {
 	}
 	length, every, times := n.get("for"), n.get("every"), n.get("times")
 	p.require(length == nil || a.For > 0, n.place("for"), "for must be more than 0s")
-	if a.Kind == actions.Pause && length == nil {
-		p.errorf(n.at, "pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
-	}
+	p.refuse(a.Kind == actions.Pause && length == nil, n.at,
+		"pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
 	switch {
 	case every == nil && times == nil:
 	case length == nil || every == nil || times == nil:
 		p.errorf(n.at, "an action that repeats needs for, every and times")
 	case !p.failed(every.at) && a.Every <= a.For:
-		p.errorf(every.at, "every must be longer than for (%s), not %s: the action would begin again before it ends", a.For, a.Every)
+		p.errorf(every.at, "every must be longer than for (%s), not %s: "+
+			"the action would begin again before it ends", a.For, a.Every)
 	case !p.failed(times.at) && (a.Times < 1 || a.Times > maxTimes):
 		p.errorf(times.at, "times must be 1 to %d", maxTimes)
 	}
@@ -129,14 +128,13 @@ func checkDuration(p *problems, n *node, a *Action) {
 // checkPlace checks the node or the link of an action.
 func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	a.Node = nodeNamed(a.Node)
-	if on := n.get("node"); on != nil && on.kind == scalar {
+	if on := n.scalar("node"); on != nil {
 		checkNode(p, on.at, a.Node, topology)
 	}
-	if on := n.get("node"); on != nil && a.Kind == actions.Reset && a.Node != nodeDUT {
-		p.errorf(on.at, "only the dut can be reset: a client would forget its load, and report nothing")
-	}
-	link := n.get("link")
-	if link == nil || link.kind != scalar {
+	p.refuse(n.has("node") && a.Kind == actions.Reset && a.Node != nodeDUT, n.place("node"),
+		"only the dut can be reset: a client would forget its load, and report nothing")
+	link := n.scalar("link")
+	if link == nil {
 		return
 	}
 	word, name, named := strings.Cut(a.Link, "/")
@@ -164,16 +162,15 @@ func (t Topology) LinksOf(node string) []string {
 // Everything between a node and its link is one thing, and so is whether a node runs: if two
 // actions held one at a time, the end of one would end both.
 func (a Action) Holds(topology Topology) []string {
-	switch a.Kind.Fact().Owns {
-	case actions.Node:
+	switch owned := a.Kind.Fact().Owns; {
+	case owned == actions.Node:
 		return []string{a.Node}
-	case actions.Links:
+	case owned == actions.Links:
 		return topology.ends(a.Node)
-	case actions.Link:
-		if node, _, named := strings.Cut(a.Link, "/"); !named {
-			return topology.ends(node)
-		}
+	case owned == actions.Link && strings.Contains(a.Link, "/"):
 		return []string{a.Link}
+	case owned == actions.Link:
+		return topology.ends(a.Link)
 	}
 	return nil
 }
@@ -235,7 +232,9 @@ func checkOverlaps(p *problems, n *node, r *Resolved, topology Topology) {
 				if both.end != forever {
 					until = fmt.Sprintf("until %s", both.end)
 				}
-				p.errorf(at, "%s and %s have %s at the same time, from %s %s, counted from %s: it takes one action at a time; say all of it in one (loss and delay go together), or let one end before the other begins",
+				p.errorf(at, "%s and %s have %s at the same time, from %s %s, counted from %s: "+
+					"it takes one action at a time; say all of it in one (loss and delay go "+
+					"together), or let one end before the other begins",
 					quote(first.Name), quote(second.Name), what, both.begin, until, fromFirst)
 			}
 		}
@@ -244,8 +243,10 @@ func checkOverlaps(p *problems, n *node, r *Resolved, topology Topology) {
 
 // shared returns the first word that is in both lists, or "".
 func shared(a, b []string) string {
-	if i := slices.IndexFunc(a, func(word string) bool { return slices.Contains(b, word) }); i >= 0 {
-		return a[i]
+	for _, word := range a {
+		if slices.Contains(b, word) {
+			return word
+		}
 	}
 	return ""
 }
@@ -254,7 +255,8 @@ func shared(a, b []string) string {
 func meeting(a, b []span) (both span, ok bool) {
 	for len(a) > 0 && len(b) > 0 {
 		both = span{max(a[0].begin, b[0].begin), min(a[0].end, b[0].end)}
-		if both.begin < both.end || both.begin == both.end && (inside(a[0], b[0]) || inside(b[0], a[0])) {
+		moment := both.begin == both.end && (inside(a[0], b[0]) || inside(b[0], a[0]))
+		if both.begin < both.end || moment {
 			return both, true
 		}
 		if a[0].end <= b[0].end {

@@ -10,15 +10,20 @@ import (
 
 // The keys that go with each generator and probe, beside those that go with all of them.
 var (
-	entryCommon   = []string{"name", "from", "target"}
+	entryCommon     = []string{"name", "from", "target"}
+	generatorCommon = []string{
+		"generator", "phase", "start", "duration", "rate", "stages", "burst", "sine", "sources",
+	}
+	portKeys      = []string{"ports", "source-ports", "listener"}
+	socketKeys    = append(portKeys, "concurrency", "timeout", "payload")
 	generatorKeys = map[Generator][]string{
-		HTTP:      {"requests", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "keep-alive", "payload", "listener"},
-		TCP:       {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "at-once", "listener"},
-		Hold:      {"connections", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "payload", "interval", "listener"},
-		UDP:       {"flows", "duration", "concurrency", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "payload", "packets", "at-once", "silent", "crafted", "listener"},
-		SYN:       {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "listener"},
-		Handshake: {"flows", "duration", "rate", "stages", "burst", "sine", "ports", "sources", "source-ports", "timeout", "close", "listener"},
-		ICMP:      {"flows", "duration", "rate", "stages", "burst", "sine", "sources", "timeout", "payload"},
+		HTTP:      append(socketKeys, "requests", "close", "keep-alive"),
+		TCP:       append(socketKeys, "connections", "close", "at-once"),
+		Hold:      append(socketKeys, "connections", "close", "interval"),
+		UDP:       append(socketKeys, "flows", "packets", "at-once", "silent", "crafted"),
+		SYN:       append(portKeys, "flows"),
+		Handshake: append(portKeys, "flows", "timeout", "close"),
+		ICMP:      {"flows", "timeout", "payload"},
 	}
 	probeKeys = map[Probe][]string{
 		ProbeTCP:  {"port", "rate", "timeout"},
@@ -42,7 +47,8 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	generator, probe := n.get("generator"), n.get("probe")
 	switch {
 	case generator == nil && probe == nil:
-		p.errorf(n.at, "an entry of the workload needs generator: %s, or probe: %s", strings.Join(Generator("").Words(), "|"), strings.Join(Probe("").Words(), "|"))
+		p.errorf(n.at, "an entry of the workload needs generator: %s, or probe: %s",
+			strings.Join(e.Generator.Words(), "|"), strings.Join(e.Probe.Words(), "|"))
 		return
 	case generator != nil && probe != nil:
 		p.errorf(probe.at, "an entry is a generator or a probe, not both; write two entries")
@@ -66,8 +72,7 @@ func (e Entry) keys() []string {
 	if e.Probe != "" {
 		return slices.Concat([]string{"probe"}, entryCommon, probeKeys[e.Probe])
 	}
-	return slices.Concat([]string{"generator"}, entryCommon, []string{"phase", "start"},
-		generatorKeys[e.Generator])
+	return slices.Concat(entryCommon, generatorCommon, generatorKeys[e.Generator])
 }
 
 // checkKeys reports keys that exist but mean nothing for this generator or probe.
@@ -95,44 +100,36 @@ func insteadOf(key string, valid []string) string {
 }
 
 func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
-	for _, key := range append([]string{"duration", "concurrency", "rate", "sources", "packets"}, counts...) {
+	bounded := []string{"duration", "concurrency", "rate", "sources", "packets"}
+	for _, key := range append(bounded, counts...) {
 		zero := fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero()
 		p.require(!n.has(key) || !zero, n.place(key), "%s must be more than 0", key)
 	}
 	count := shared(counts, generatorKeys[e.Generator])
-	if !n.has(count, "duration", "stages", "phase") {
-		p.errorf(n.at, "%s needs %s, duration or stages", e.Generator, count)
-	}
-	if e.Generator == Hold && n.get(count) == nil {
-		p.errorf(n.at, "hold needs connections")
-	}
-	if duration := n.get("duration"); duration != nil && n.get("stages") != nil {
-		p.errorf(duration.at, "the stages say how long the load lasts; duration does not go with them")
-	}
+	p.refuse(!n.has(count, "duration", "stages", "phase"), n.at,
+		"%s needs %s, duration or stages", e.Generator, count)
+	p.refuse(e.Generator == Hold && !n.has(count), n.at, "hold needs connections")
+	p.refuse(n.has("duration") && n.has("stages"), n.place("duration"),
+		"the stages say how long the load lasts; duration does not go with them")
 	checkLoop(p, n, e)
 	checkProfiles(p, n, e)
-	if close := n.get("close"); close != nil && e.Close != "" {
-		if valid := generatorCloses[e.Generator]; len(valid) > 0 && !slices.Contains(valid, e.Close) {
-			p.errorf(close.at, "close: %s does not go with generator: %s; valid there: %s",
-				e.Close, e.Generator, strings.Join(words(valid...), ", "))
-		}
-	}
-	if e.KeepAlive && e.Concurrency == 0 && n.get("keep-alive") != nil {
-		p.errorf(n.get("keep-alive").at, "keep-alive needs concurrency: the number of connections that are kept")
-	}
-	if e.Payload > 1<<20 {
-		p.errorf(n.get("payload").at, "payload must be at most %s", Size(1<<20))
-	}
-	if most := mostDatagram(topology); (e.Generator == UDP || e.Generator == ICMP) && e.Payload > most {
-		p.errorf(n.get("payload").at, "a datagram of more than %s is fragmented; the payload of %s is at most that", most, e.Generator)
-	}
+	valid := generatorCloses[e.Generator]
+	sound := e.Close == "" || len(valid) == 0 || slices.Contains(valid, e.Close)
+	p.refuse(n.has("close") && !sound, n.place("close"),
+		"close: %s does not go with generator: %s; valid there: %s",
+		e.Close, e.Generator, strings.Join(words(valid...), ", "))
+	p.refuse(e.KeepAlive && e.Concurrency == 0, n.place("keep-alive"),
+		"keep-alive needs concurrency: the number of connections that are kept")
+	p.refuse(e.Payload > 1<<20, n.place("payload"), "payload must be at most %s", Size(1<<20))
+	most, datagrams := mostDatagram(topology), e.Generator == UDP || e.Generator == ICMP
+	p.refuse(datagrams && e.Payload > most, n.place("payload"),
+		"the payload of %s must be at most %s: the kernel fragments larger datagrams",
+		e.Generator, most)
 	checkUnanswered(p, n, e)
 	checkAtOnce(p, n, e)
 	p.require(!n.has("interval") || e.Interval > 0 && e.Payload > 0, n.place("interval"),
 		"interval must be more than 0s, and needs a payload to send")
-	if e.Sources > 60000 {
-		p.errorf(n.get("sources").at, "at most 60000 source addresses")
-	}
+	p.refuse(e.Sources > 60000, n.place("sources"), "at most 60000 source addresses")
 }
 
 // mostDatagram returns the largest payload of a datagram or an echo request that fits into a frame.
@@ -154,12 +151,10 @@ func checkUnanswered(p *problems, n *node, e *Entry) {
 	if !e.Silent && !e.Crafted {
 		return
 	}
-	if packets := n.get("packets"); packets != nil && e.Packets > 1 {
-		p.errorf(packets.at, "packets does not go with %s: each datagram of a flow is sent when the one before was answered", why)
-	}
-	if concurrency := n.get("concurrency"); concurrency != nil {
-		p.errorf(concurrency.at, "concurrency does not go with %s: the next flow begins when one was answered; a rate does not wait", why)
-	}
+	p.refuse(n.has("packets") && e.Packets > 1, n.place("packets"), "packets does not go with %s: "+
+		"each datagram of a flow is sent when the one before was answered", why)
+	p.refuse(n.has("concurrency"), n.place("concurrency"), "concurrency does not go with %s: "+
+		"the next flow begins when one was answered; a rate does not wait", why)
 }
 
 // mostAtOnce bounds at-once: each of them has a thread.
@@ -172,9 +167,11 @@ func checkAtOnce(p *problems, n *node, e *Entry) {
 	case e.AtOnce < 1 || e.AtOnce > mostAtOnce:
 		p.errorf(at.at, "at-once must be 1 to %d", mostAtOnce)
 	case e.Crafted && e.AtOnce > 1:
-		p.errorf(at.at, "at-once does not go with crafted: datagrams race each other through the socket that they share")
+		p.errorf(at.at, "at-once does not go with crafted: "+
+			"datagrams race each other through the socket that they share")
 	case e.Generator == TCP && len(e.Ports.Expand()) < int(e.AtOnce):
-		p.errorf(at.at, "%d connections at once from one source port need as many ports to go to", e.AtOnce)
+		p.errorf(at.at, "%d connections at once from one source port need as many target ports",
+			e.AtOnce)
 	}
 }
 
@@ -192,21 +189,16 @@ func checkLoop(p *problems, n *node, e *Entry) {
 		}
 		p.errorf(n.at, "%s needs %s", e.Generator, need)
 	}
-	if stages := n.get("stages"); stages != nil && stages.kind == list {
-		if len(stages.items) == 0 {
-			p.errorf(stages.at, "stages is an empty list")
-		}
-		for i, stage := range e.Stages {
-			at := stages.items[i]
-			if at.kind != mapping {
-				continue
-			}
-			if duration := at.get("duration"); stage.Duration <= 0 && (duration == nil || !p.failed(duration.at)) {
-				p.errorf(at.at, "a stage needs a duration")
-			}
-			if at.get("rate") == nil {
-				p.errorf(at.at, "a stage needs a rate")
-			}
+	stages := n.get("stages")
+	if stages == nil || stages.kind != list {
+		return
+	}
+	p.refuse(len(stages.items) == 0, stages.at, "stages is an empty list")
+	for i, stage := range e.Stages {
+		if at := stages.items[i]; at.kind == mapping {
+			unread := at.has("duration") && p.failed(at.place("duration"))
+			p.refuse(stage.Duration <= 0 && !unread, at.at, "a stage needs a duration")
+			p.refuse(!at.has("rate"), at.at, "a stage needs a rate")
 		}
 	}
 }
@@ -214,33 +206,30 @@ func checkLoop(p *problems, n *node, e *Entry) {
 // checkProfiles checks burst and sine, the profiles that are no list.
 func checkProfiles(p *problems, n *node, e *Entry) {
 	sound := func(at *node) bool {
-		return at.kind == mapping && !slices.ContainsFunc(at.entries, func(e entry) bool { return p.failed(e.value.at) })
+		failed := func(e entry) bool { return p.failed(e.value.at) }
+		return at.kind == mapping && !slices.ContainsFunc(at.entries, failed)
 	}
-	if at := n.get("burst"); e.Burst != nil && sound(at) && (e.Burst.Size <= 0 || e.Burst.Every <= 0) {
-		p.errorf(at.at, "a burst needs size and every: burst: {size: 500, every: 1s}")
+	if b := e.Burst; b != nil && sound(n.get("burst")) {
+		p.refuse(b.Size <= 0 || b.Every <= 0, n.place("burst"),
+			"a burst needs size and every: burst: {size: 500, every: 1s}")
 	}
-	at := n.get("sine")
-	if e.Sine == nil || !sound(at) {
-		return
-	}
-	switch s := e.Sine; {
+	switch at, s := n.get("sine"), e.Sine; {
+	case s == nil || !sound(at):
 	case s.Mean <= 0 || s.Period <= 0:
-		p.errorf(at.at, "a sine needs mean and period: sine: {mean: 1000/s, amplitude: 800/s, period: 30s}")
+		p.errorf(at.at, "a sine needs mean and period: "+
+			"sine: {mean: 1000/s, amplitude: 800/s, period: 30s}")
 	case s.Amplitude > s.Mean:
-		p.errorf(n.get("sine").place("amplitude"), "the amplitude of a sine must be at most its mean: the rate would fall below 0")
+		p.errorf(at.place("amplitude"),
+			"the amplitude of a sine must be at most its mean: the rate would fall below 0")
 	}
 }
 
 func checkProbe(p *problems, n *node, e *Entry) {
-	if e.Probe != ProbeICMP && n.get("port") == nil {
-		p.errorf(n.at, "the probe needs a port, as 22 for what an ssh login would see")
-	}
-	switch rate := n.get("rate"); {
-	case rate == nil:
-		p.errorf(n.at, "the probe needs a rate, as 10/s")
-	case !p.failed(rate.at) && (e.Rate <= 0 || e.Rate > 1000):
-		p.errorf(rate.at, "the rate of a probe must be more than 0/s and at most 1000/s: a probe is a bystander, not load")
-	}
+	p.refuse(e.Probe != ProbeICMP && !n.has("port"), n.at,
+		"the probe needs a port, as 22 for what an ssh login would see")
+	p.refuse(!n.has("rate"), n.at, "the probe needs a rate, as 10/s")
+	p.require(!n.has("rate") || e.Rate > 0 && e.Rate <= 1000, n.place("rate"), "the rate of a "+
+		"probe must be more than 0/s and at most 1000/s: a probe is a bystander, not load")
 }
 
 // entryFields are all keys of an entry; decode reports any other key.

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"cmp"
 	"encoding"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -68,9 +69,7 @@ func decodeValue(p *problems, n *node, v reflect.Value, extra ...string) {
 		}
 		slice := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
 		for i, item := range n.items {
-			if item.kind == null {
-				p.errorf(item.at, "an item of the list is empty")
-			}
+			p.refuse(item.kind == null, item.at, "an item of the list is empty")
 			decodeValue(p, item, slice.Index(i))
 		}
 		v.Set(slice)
@@ -81,33 +80,30 @@ func decodeValue(p *problems, n *node, v reflect.Value, extra ...string) {
 	}
 }
 
+const wantWhole = "this must be a whole number from 0 to %d, not %s"
+
 func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if closed, ok := v.Interface().(worder); ok && !slices.Contains(closed.Words(), word) {
-			p.errorf(at, "%s is not valid here%s", quote(word), spelling.Hint(word, closed.Words()))
+			hint := spelling.Hint(word, closed.Words())
+			p.errorf(at, "%s is not valid here%s", quote(word), hint)
 			return
 		}
 		v.SetString(word)
 	case reflect.Bool:
-		if word != "true" && word != "false" {
-			p.errorf(at, "this must be true or false, not %s", quote(word))
-			return
-		}
+		p.refuse(word != "true" && word != "false", at,
+			"this must be true or false, not %s", quote(word))
 		v.SetBool(word == "true")
 	case reflect.Int:
-		number, err := strconv.ParseInt(word, 10, 32)
-		if err != nil || number < 0 {
-			p.errorf(at, "this must be a whole number from 0 to 2147483647, not %s", quote(word))
+		if number, err := strconv.ParseInt(word, 10, 32); err == nil && number >= 0 {
+			v.SetInt(number)
 			return
 		}
-		v.SetInt(number)
+		p.errorf(at, wantWhole, math.MaxInt32, quote(word))
 	case reflect.Uint64:
 		number, err := strconv.ParseUint(word, 10, 64)
-		if err != nil {
-			p.errorf(at, "this must be a whole number from 0 to 18446744073709551615, not %s", quote(word))
-			return
-		}
+		p.refuse(err != nil, at, wantWhole, uint64(math.MaxUint64), quote(word))
 		v.SetUint(number)
 	default:
 		panic("scenarios: no decoder for " + v.Type().String())
@@ -141,24 +137,21 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 // fieldKeys returns the keys of a struct, in the order of its fields.
 func fieldKeys(t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		if key := fieldKey(t.Field(i)); key != "" {
+	for field := range t.Fields() {
+		if key := fieldKey(field); key != "" {
 			keys = append(keys, key)
 		}
 	}
 	return keys
 }
 
-func fieldKey(f reflect.StructField) string {
-	key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-	return key
-}
+func fieldKey(f reflect.StructField) string { return f.Tag.Get("yaml") }
 
 // fieldByKey returns the field with a key; the zero Value without one.
 func fieldByKey(v reflect.Value, key string) reflect.Value {
-	for i := range v.NumField() {
-		if fieldKey(v.Type().Field(i)) == key {
-			return v.Field(i)
+	for field, value := range v.Fields() {
+		if fieldKey(field) == key {
+			return value
 		}
 	}
 	return reflect.Value{}
@@ -182,12 +175,11 @@ func (r *Recovery) decodeNode(p *problems, n *node) {
 		return
 	}
 	decode(p, n, (*plain)(r))
-	switch most := n.get("at-most"); {
-	case most == nil:
+	if !n.has("at-most") {
 		r.AtMost = max(DefaultRecovery, r.AtLeast)
-	case r.AtLeast > r.AtMost && !p.failed(most.at):
-		p.errorf(most.at, "at-most %s is less than at-least %s", r.AtMost, r.AtLeast)
 	}
+	p.require(r.AtLeast <= r.AtMost, n.place("at-most"),
+		"at-most %s is less than at-least %s", r.AtMost, r.AtLeast)
 }
 
 // tree returns the input of decodeNode.
@@ -214,15 +206,12 @@ func (s *Settings) decodeNode(p *problems, n *node) {
 	}
 	for _, e := range n.entries {
 		if e.value.kind == null {
-			if !e.value.taken {
-				p.errorf(e.at, "%s has no value", e.key)
-			}
+			p.refuse(!e.value.taken, e.at, "%s has no value", e.key)
 			continue
 		}
 		if word, ok := scalarText(p, e.value); ok {
-			if strings.ContainsAny(word, "\r\n") {
-				p.errorf(e.value.at, "the value of a sysctl must be one line")
-			}
+			p.refuse(strings.ContainsAny(word, "\r\n"), e.value.at,
+				"the value of a sysctl must be one line")
 			*s = append(*s, Setting{e.key, word})
 		}
 	}
@@ -282,18 +271,19 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 		orDefault(n, "timeout", &e.Timeout, defaultProbeTimeout)
 		return
 	}
+	if e.Generator != "" {
+		orDefault(n, "sources", &e.Sources, 1)
+	}
 	for _, key := range generatorKeys[e.Generator] {
 		switch key {
 		case "ports":
-			if n.get(key) == nil {
+			if !n.has(key) {
 				e.Ports = Ports{{defaultPort, defaultPort}}
 			}
 		case "timeout":
 			orDefault(n, key, &e.Timeout, defaultTimeout)
 		case "close":
 			orDefault(n, key, &e.Close, CloseFIN)
-		case "sources":
-			orDefault(n, key, &e.Sources, 1)
 		case "packets":
 			orDefault(n, key, &e.Packets, 1)
 		}
@@ -302,35 +292,31 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 
 // natTables returns the rules of an address translation, for the links of the lab.
 func natTables(nat NAT, topology Topology, family Family) []table {
-	if nat == NoNAT || !slices.Contains(topology.Families, family) {
+	if natRules[nat] == "" || !slices.Contains(topology.Families, family) {
 		return nil
 	}
-	six := family.suffix()
-	var rule string
-	switch nat {
-	case Masquerade:
-		rule = "-A POSTROUTING -o ${server.interface} -j MASQUERADE"
-	case SNAT:
-		rule = "-A POSTROUTING -o ${server.interface} -j SNAT --to-source ${dut.server.address" + six + "}"
-	case DNAT:
-		rule = "-A PREROUTING -i ${client.interface} -d ${dut.client.address" + six + "} -j DNAT --to-destination ${server.address" + six + "}"
-	case Redirect:
-		rule = "-A PREROUTING -i ${client.interface} -p tcp -j REDIRECT --to-ports 80"
-	default:
-		return nil
-	}
-	return tablesOf("*nat\n" + rule + "\nCOMMIT\n")
+	rule := strings.ReplaceAll(natRules[nat], "address}", "address"+family.suffix()+"}")
+	return tablesOf("*nat\n-A " + rule + "\nCOMMIT\n")
+}
+
+var natRules = map[NAT]string{
+	Masquerade: "POSTROUTING -o ${server.interface} -j MASQUERADE",
+	SNAT:       "POSTROUTING -o ${server.interface} -j SNAT --to-source ${dut.server.address}",
+	DNAT: "PREROUTING -i ${client.interface} -d ${dut.client.address} -j DNAT " +
+		"--to-destination ${server.address}",
+	Redirect: "PREROUTING -i ${client.interface} -p tcp -j REDIRECT --to-ports 80",
 }
 
 // finishAction gives a decoded action the defaults of the language.
 func finishAction(a *Action, n *node, name string) {
 	a.Name = cmp.Or(a.Name, name)
-	keys := a.Kind.Fact().Keys
-	if slices.Contains(keys, "node") {
-		orDefault(n, "node", &a.Node, nodeDUT)
-	}
-	if slices.Contains(keys, "link") {
-		orDefault(n, "link", &a.Link, nodeDUT+"/"+nodeClient)
+	for _, key := range a.Kind.Fact().Keys {
+		switch key {
+		case "node":
+			orDefault(n, key, &a.Node, nodeDUT)
+		case "link":
+			orDefault(n, key, &a.Link, nodeDUT+"/"+nodeClient)
+		}
 	}
 	if a.Kind == actions.Network {
 		orDefault(n, "direction", &a.Direction, actions.Both)

@@ -19,32 +19,40 @@ package scenarios
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
 
 // Experiment is a loaded and checked experiment file. Its fields hold what all scenarios share;
 // [Experiment.Resolve] returns each scenario in full.
 type Experiment struct {
-	Name          string
-	Summary       string
-	Documentation Documentation
-	Topology      Topology
-	DUT           Configuration // before any scenario changes it; of a matrix the first values
-	Workload      []Entry       // likewise
-	Phases        Phases        // of the load's time; nil when the file gives none
-	Steady        []Expression  // steady states, before any scenario changes them
-	Actions       []Action      // faults and fixes on the time line, likewise
-	Trials        int           // at least 1
-	Seed          uint64        // 0: the runner draws one and records it
-	Recovery      Recovery
-	// Sampling is how often the DUT is sampled.
-	Sampling   Rate
-	Thresholds []Threshold // in the order of the file
+	Head
+	DUT        Configuration // before any scenario changes it; of a matrix the first values
+	Workload   []Entry       // likewise
+	Steady     []Expression  // steady states, likewise
+	Actions    []Action      // faults and fixes on the time line, likewise
+	Thresholds []Threshold   // in the order of the file
 
 	source   []byte    // as read
 	root     *node     // extends applied, old names replaced
 	problems *problems // keeps the lines of the file for errors found later
 	resolved []Resolved
+}
+
+// Head is a file without the dut, the workload and the scenarios, which the program reads apart,
+// once their overlays are applied. keys.yaml has the meaning of each key of the language.
+type Head struct {
+	Name          string        `yaml:"experiment" matrix:"no" jsonschema:"required"`
+	Extends       string        `yaml:"extends" matrix:"no"`
+	Omit          []string      `yaml:"omit"`
+	Summary       string        `yaml:"summary" matrix:"no"`
+	Documentation Documentation `yaml:"documentation"`
+	Topology      Topology      `yaml:"topology"`
+	Phases        Phases        `yaml:"phases" matrix:"no"` // of the load's time
+	Trials        int           `yaml:"trials"`             // at least 1
+	Seed          uint64        `yaml:"seed"`               // 0: the runner draws and records it
+	Recovery      Recovery      `yaml:"recovery" matrix:"no"`
+	Sampling      Rate          `yaml:"sampling"`
 }
 
 // Resolved is one scenario with everything that it inherits: all that a trial needs.
@@ -55,13 +63,12 @@ type Resolved struct {
 	Base     string    // the name in the file
 	Matrix   []Setting // the values chosen from lists, as in Name; nil without a matrix
 	Summary  string
-	DUT      Configuration
-	Workload []Entry
-	Phases   Phases // the experiment's
-	Steady   []Expression
-	Actions  []Action
-	// Position is where the file defines the scenario.
-	Position Position
+	DUT      Configuration `yaml:"dut"`
+	Workload []Entry       `yaml:"workload"`
+	Phases   Phases        // the experiment's
+	Steady   []Expression  `yaml:"steady"`
+	Actions  []Action      `yaml:"actions"`
+	Position Position      // of the scenario in the file
 }
 
 // Threshold is an expression over the figures of a trial that must hold, such as
@@ -82,18 +89,18 @@ const allScenarios = "all"
 // Documentation is what an experiment tells its readers. The program shows it and decides nothing
 // by it.
 type Documentation struct {
-	Group   Group    `yaml:"group,omitempty" jsonschema_description:"what kind of experiment it is: lists are ordered by it"`
-	Story   string   `yaml:"story,omitempty" matrix:"no" jsonschema_description:"the incident that the experiment reproduces"`
-	Watch   string   `yaml:"watch,omitempty" matrix:"no" jsonschema_description:"which figures to look at"`
-	Expect  string   `yaml:"expect,omitempty" matrix:"no" jsonschema_description:"what the figures should show, and why"`
-	Sources []string `yaml:"sources,omitempty" jsonschema_description:"where the story comes from"`
+	Group   Group    `yaml:"group"`
+	Story   string   `yaml:"story" matrix:"no"`
+	Watch   string   `yaml:"watch" matrix:"no"`
+	Expect  string   `yaml:"expect" matrix:"no"`
+	Sources []string `yaml:"sources"`
 }
 
 // Recovery bounds how long the DUT is watched after the load has ended. In a file it is AtMost
 // alone, or a mapping. Where both are equal the time is fixed.
 type Recovery struct {
-	AtLeast Duration `yaml:"at-least,omitempty" jsonschema_description:"watch for so long whatever happens; default 0s"`
-	AtMost  Duration `yaml:"at-most,omitempty" jsonschema_description:"watch no longer; default 5s, or at-least where that is more"`
+	AtLeast Duration `yaml:"at-least"`
+	AtMost  Duration `yaml:"at-most"`
 }
 
 // Group is the kind of an experiment; "" where the file does not say.
@@ -124,10 +131,10 @@ func (g Group) Title() string { return cmp.Or(groupTitles[g], "Others") }
 
 // Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.
 type Topology struct {
-	Kind     TopologyKind `yaml:"kind,omitempty" jsonschema_description:"server: connections end on the DUT; router: the DUT forwards them from the client link to the server link"`
-	Families []Family     `yaml:"families,omitempty" jsonschema_description:"the address families of the links and of the load; default [ipv4]"`
-	Clients  int          `yaml:"clients,omitempty" jsonschema_description:"number of client nodes, named client (or client1), client2, ...; default 1"`
-	Servers  int          `yaml:"servers,omitempty" jsonschema_description:"router only: number of server nodes, named server (or server1), server2, ...; default 1"`
+	Kind     TopologyKind `yaml:"kind"`
+	Families []Family     `yaml:"families"`
+	Clients  int          `yaml:"clients"`
+	Servers  int          `yaml:"servers"`
 }
 
 // TopologyKind says where connections end.
@@ -172,55 +179,37 @@ const (
 	DefaultSampling Rate     = 10
 )
 
-// document is the head of a file: all but the dut, the workload and the scenarios. Those are
-// decoded separately, once their overlays are applied.
-type document struct {
-	Experiment    string        `yaml:"experiment,omitempty" matrix:"no" jsonschema:"required" jsonschema_description:"the name of the experiment: letters, digits, - _ ."`
-	Extends       string        `yaml:"extends,omitempty" matrix:"no" jsonschema_description:"a shipped experiment whose parts this file overrides"`
-	Omit          []string      `yaml:"omit,omitempty" jsonschema_description:"with extends: scenarios of the shipped experiment that this one leaves out"`
-	Summary       string        `yaml:"summary,omitempty" matrix:"no" jsonschema_description:"one line"`
-	Documentation Documentation `yaml:"documentation,omitempty" jsonschema_description:"for readers; the program only shows it"`
-	Topology      Topology      `yaml:"topology,omitempty" jsonschema_description:"server or router, or a mapping; default server"`
-	Phases        Phases        `yaml:"phases,omitempty" matrix:"no" jsonschema_description:"named parts of the load's time, one after the other, with their lengths; a generator with phase starts and ends with it"`
-	Trials        int           `yaml:"trials,omitempty" jsonschema_description:"fresh boots of each scenario; default 1"`
-	Seed          uint64        `yaml:"seed,omitempty" jsonschema_description:"of the order of the trials; drawn and recorded when it is not given"`
-	Recovery      Recovery      `yaml:"recovery,omitempty" matrix:"no" jsonschema_description:"how long the DUT is watched after the load: at most so long, or a mapping; it ends early when new connections work again and nothing changes any more; default 5s"`
-	Sampling      Rate          `yaml:"sampling,omitempty" jsonschema_description:"how often the DUT is sampled; default 10/s"`
-}
-
 // Configuration is one complete kernel configuration of the DUT: the dut of a file with a
 // scenario's overrides applied.
 type Configuration struct {
 	// Kernel is a name such as "debian/bookworm", "host", or the path of a kernel image.
-	Kernel string `yaml:"kernel,omitempty" jsonschema_description:"debian/bookworm, debian/trixie, ..., host (the kernel of this machine), or the path of an image; default debian/bookworm"`
-	// KernelModules is the folder with the modules of a kernel given by path; "" beside a name.
-	KernelModules string       `yaml:"kernel-modules,omitempty" matrix:"no" jsonschema_description:"beside a kernel given by path: its modules folder, as /lib/modules/6.12.0; default: lib/modules/RELEASE near the image, or this host's"`
-	VCPUs         int          `yaml:"vcpus,omitempty" jsonschema_description:"number of CPUs of the DUT; default 1"`
-	Memory        Size         `yaml:"memory,omitempty" jsonschema_description:"memory of the DUT; its kernel sizes the table by it; default 512MiB"`
-	Rules         string       `yaml:"rules,omitempty" matrix:"no" jsonschema_description:"iptables-save text; a scenario replaces the tables that it gives; none: no rules"`
-	Rules6        string       `yaml:"rules6,omitempty" matrix:"no" jsonschema_description:"the same for IPv6, ip6tables-save text"`
-	RulesBackend  RulesBackend `yaml:"rules-backend,omitempty" jsonschema_description:"which iptables loads the rules: nft (default) or legacy"`
-	NFT           string       `yaml:"nft,omitempty" matrix:"no" jsonschema_description:"an nft script, loaded after the rules; a scenario replaces it whole; none: no script"`
-	IPVS          string       `yaml:"ipvs,omitempty" matrix:"no" jsonschema_description:"services of the kernel's load balancer, as ipvsadm -S saves them; a scenario replaces them whole; none: no services"`
-	// The rules of NAT are part of Rules (and Rules6).
-	NAT     NAT      `yaml:"nat,omitempty" jsonschema_description:"address translation by the DUT, written for the links of the lab"`
-	Sysctl  Settings `yaml:"sysctl,omitempty" jsonschema_description:"kernel settings, applied in this order"`
-	Buckets Count    `yaml:"buckets,omitempty" jsonschema_description:"size of the conntrack hash (nf_conntrack_buckets); the kernel's own when it is not given"`
-	Modules Modules  `yaml:"modules,omitempty" jsonschema_description:"kernel modules"`
-	// Refused are faulty command lines, which the DUT's own tools refuse.
-	Refused []string `yaml:"refused,omitempty" jsonschema_description:"command lines of sysctl, iptables, ip6tables or nft that the tool refuses for a mistake in them: run after everything else is set; one that succeeds makes the trial invalid"`
+	Kernel        string       `yaml:"kernel"`
+	KernelModules string       `yaml:"kernel-modules" matrix:"no"` // "" beside a name
+	VCPUs         int          `yaml:"vcpus"`
+	Memory        Size         `yaml:"memory"`
+	Rules         string       `yaml:"rules" matrix:"no"`
+	Rules6        string       `yaml:"rules6" matrix:"no"`
+	RulesBackend  RulesBackend `yaml:"rules-backend"`
+	NFT           string       `yaml:"nft" matrix:"no"`
+	IPVS          string       `yaml:"ipvs" matrix:"no"`
+	NAT           NAT          `yaml:"nat"` // its rules are part of Rules and Rules6
+	Sysctl        Settings     `yaml:"sysctl"`
+	Buckets       Count        `yaml:"buckets"`
+	Modules       Modules      `yaml:"modules"`
+	Refused       []string     `yaml:"refused"`
 }
 
 // KernelIsFile reports whether the kernel is given by the path of its image.
 func (c Configuration) KernelIsFile() bool {
-	return strings.HasPrefix(c.Kernel, "/") || strings.HasPrefix(c.Kernel, "./") || strings.HasPrefix(c.Kernel, "../")
+	first, _, isPath := strings.Cut(c.Kernel, "/")
+	return isPath && slices.Contains([]string{"", ".", ".."}, first)
 }
 
 // Modules are the kernel modules that a scenario loads before its rules and sysctls, and removes
 // after them.
 type Modules struct {
-	Load   []string `yaml:"load,omitempty" jsonschema_description:"loaded before rules and sysctls, in this order; a name may be followed by parameters, as \"nf_conntrack hashsize=4096\""`
-	Remove []string `yaml:"remove,omitempty" jsonschema_description:"removed after the rules are loaded, in this order; modules that rules need cannot be"`
+	Load   []string `yaml:"load"`
+	Remove []string `yaml:"remove"`
 }
 
 // Setting is a sysctl and its value, or a key and value chosen from a matrix.
@@ -234,12 +223,11 @@ type Settings []Setting
 
 // Get returns the value of a key.
 func (s Settings) Get(key string) (string, bool) {
-	for _, setting := range s {
-		if setting.Key == key {
-			return setting.Value, true
-		}
+	i := slices.IndexFunc(s, func(setting Setting) bool { return setting.Key == key })
+	if i < 0 {
+		return "", false
 	}
-	return "", false
+	return s[i].Value, true
 }
 
 // RulesBackend is the kernel interface that iptables uses.

@@ -6,7 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"reflect"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -39,8 +39,10 @@ func Shipped(name string) ([]byte, error) {
 }
 
 func unknownExperiment(name string) error {
-	return invalidf(fs.ErrNotExist, "there is no shipped experiment %s and no such file%s (shipped: %s)",
-		quote(name), spelling.Meant(spelling.Nearest(name, Names())), strings.Join(Names(), ", "))
+	names := Names()
+	meant := spelling.Meant(spelling.Nearest(name, names))
+	return invalidf(fs.ErrNotExist, "there is no shipped experiment %s and no such file%s "+
+		"(shipped: %s)", quote(name), meant, strings.Join(names, ", "))
 }
 
 // Stdin is the name of standard input in place of a file.
@@ -66,11 +68,10 @@ func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err err
 		}
 		return "standard input", data, nil
 	}
-	isPath := strings.ContainsRune(nameOrPath, '/') || strings.HasSuffix(nameOrPath, ".yaml") || strings.HasSuffix(nameOrPath, ".yml")
-	if !isPath {
-		if slices.Contains(Names(), nameOrPath) {
-			data, err := Shipped(nameOrPath)
-			return nameOrPath + ".yaml", data, err
+	ending := filepath.Ext(nameOrPath)
+	if !strings.ContainsRune(nameOrPath, '/') && ending != ".yaml" && ending != ".yml" {
+		if data, err := Shipped(nameOrPath); err == nil {
+			return nameOrPath + ".yaml", data, nil
 		}
 		if info, err := os.Stat(nameOrPath); err != nil || info.IsDir() {
 			return "", nil, unknownExperiment(nameOrPath)
@@ -87,8 +88,7 @@ func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err err
 	return nameOrPath, data, nil
 }
 
-// bounded reads up to one byte more than an experiment may have: a path may name a device without
-// an end.
+// bounded reads up to one byte more than an experiment may have: a device has no end.
 func bounded(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxBytes+1)) }
 
 // Parse parses an experiment from a text; name is the file name in messages. The error is an
@@ -112,18 +112,16 @@ func (e *Experiment) Source() []byte { return slices.Clone(e.source) }
 // extendShipped overlays a file on the shipped experiment that it extends. Shipped experiments
 // extend nothing.
 func extendShipped(p *problems, root *node) *node {
-	omit := root.get("omit")
-	extends := root.get("extends")
-	if extends == nil || extends.kind != scalar {
-		if omit != nil {
-			p.errorf(root.keyPlace("omit"), "omit leaves out scenarios of an experiment "+
-				"that is extended; there is no extends")
-		}
+	omit, extends := root.get("omit"), root.scalar("extends")
+	if extends == nil {
+		p.refuse(omit != nil, root.keyPlace("omit"),
+			"omit leaves out scenarios of an experiment that is extended; there is no extends")
 		return root // decoding the head reports an invalid name
 	}
-	data, err := library.ReadFile("library/" + extends.text + ".yaml")
+	data, err := Shipped(extends.text)
 	if err != nil || strings.ContainsAny(extends.text, "/\\") {
-		p.errorf(extends.at, "there is no shipped experiment %s%s", quote(extends.text), spelling.Hint(extends.text, Names()))
+		p.errorf(extends.at, "there is no shipped experiment %s%s",
+			quote(extends.text), spelling.Hint(extends.text, Names()))
 		return root
 	}
 	file := "shipped " + extends.text + ".yaml"
@@ -145,9 +143,8 @@ func extendShipped(p *problems, root *node) *node {
 func omitted(p *problems, experiment string, omit *node, known []string) []string {
 	var names []string
 	for _, item := range omit.items {
-		if !slices.Contains(known, item.text) {
-			p.errorf(item.at, "%s has no scenario %s%s", experiment, quote(item.text), spelling.Hint(item.text, known))
-		}
+		p.refuse(!slices.Contains(known, item.text), item.at, "%s has no scenario %s%s",
+			experiment, quote(item.text), spelling.Hint(item.text, known))
 		names = append(names, item.text)
 	}
 	return names
@@ -167,27 +164,16 @@ func withoutScenarios(root *node, names []string) *node {
 // read fills the experiment from its tree.
 func (e *Experiment) read() {
 	p := e.problems
-	head := document{Recovery: Recovery{AtMost: DefaultRecovery}, Sampling: DefaultSampling}
+	e.Head = Head{Recovery: Recovery{AtMost: DefaultRecovery}, Sampling: DefaultSampling}
 	// Keys that begin with x- are a place for anchors that several parts of a file share.
 	private := slices.DeleteFunc(e.root.keys(), func(key string) bool {
 		return !strings.HasPrefix(key, "x-")
 	})
-	decode(p, e.root.without(private...), &head,
+	decode(p, e.root.without(private...), &e.Head,
 		"dut", "workload", "scenarios", "thresholds", "steady", "actions")
-	e.Name, e.Summary, e.Documentation, e.Topology = head.Experiment, head.Summary, head.Documentation, head.Topology
-	e.Trials, e.Seed, e.Phases = head.Trials, head.Seed, head.Phases
-	e.Recovery, e.Sampling = head.Recovery, head.Sampling
 	checkHead(p, e, e.root)
 	e.resolve()
 	e.Thresholds = readThresholds(p, e.root.get("thresholds"), e.resolved)
-}
-
-// machine is one scenario as decoded from its tree.
-type machine struct {
-	DUT      Configuration `yaml:"dut"`
-	Workload []Entry       `yaml:"workload"`
-	Steady   []Expression  `yaml:"steady"`
-	Actions  []Action      `yaml:"actions"`
 }
 
 // resolve overlays, expands and decodes every scenario.
@@ -196,42 +182,45 @@ func (e *Experiment) resolve() {
 	dut := cmp.Or(e.root.get("dut"), &node{kind: mapping, at: e.root.at})
 	workload := e.root.get("workload")
 	if workload == nil {
-		if extends := e.root.get("extends"); extends == nil || !p.failed(extends.at) {
-			p.errorf(e.root.at, "there is no workload: a list of generators and probes")
-		}
+		p.refuse(!e.root.has("extends") || !p.failed(e.root.place("extends")), e.root.at,
+			"there is no workload: a list of generators and probes")
 		return
 	}
 	if workload.kind != list {
-		p.errorf(workload.at, "the workload must be a list of generators and probes, not %s", workload.what())
+		p.errorf(workload.at, "the workload must be a list of generators and probes, not %s",
+			workload.what())
 		return
 	}
-	none := &node{at: e.root.at}
-	steady := needList(p, cmp.Or(e.root.get("steady"), none), steadyWhat)
-	actions := needList(p, cmp.Or(e.root.get("actions"), none), actionsWhat)
+	none := &node{kind: list, at: e.root.at}
+	steady := needList(p, e.root, "steady", steadyWhat, none)
+	actions := needList(p, e.root, "actions",
+		"actions must be a list; each has a kind (action: flush) and a time (at: 10s)", none)
 	all := &node{kind: mapping, entries: []entry{
 		{"dut", dut.at, dut}, {"workload", workload.at, workload},
 		{"steady", steady.at, steady}, {"actions", actions.at, actions},
 	}}
-	base := e.machines(all, Resolved{})
+	base := e.variants(all, Resolved{})
 	if len(base) == 0 {
 		return
 	}
-	e.DUT, e.Workload, e.Steady, e.Actions = base[0].DUT, base[0].Workload, base[0].Steady, base[0].Actions
+	first := base[0]
+	e.DUT, e.Workload, e.Steady, e.Actions = first.DUT, first.Workload, first.Steady, first.Actions
 
 	scenarios := e.root.get("scenarios")
 	switch {
 	case scenarios == nil || scenarios.empty():
 		scenarios = &node{kind: mapping, entries: []entry{{"baseline", dut.at, &node{at: dut.at}}}}
 	case scenarios.kind != mapping:
-		p.errorf(scenarios.at, "scenarios must be names with the changes that each makes to the dut, not %s", scenarios.what())
+		p.errorf(scenarios.at, "scenarios must be names with the changes that each makes to the "+
+			"dut, not %s", scenarios.what())
 		return
 	}
 	e.resolved = nil
 	for _, s := range scenarios.entries {
 		for _, r := range e.scenario(s, all) {
-			if slices.ContainsFunc(e.resolved, func(other Resolved) bool { return other.Name == r.Name }) {
-				p.errorf(s.at, "two scenarios get the name %s", quote(r.Name))
-			}
+			namesake := func(other Resolved) bool { return other.Name == r.Name }
+			p.refuse(slices.ContainsFunc(e.resolved, namesake), s.at,
+				"two scenarios get the name %s", quote(r.Name))
 			e.resolved = append(e.resolved, r)
 		}
 		if len(e.resolved) > maxScenarios {
@@ -246,47 +235,48 @@ func (e *Experiment) scenario(s entry, all *node) []Resolved {
 	p := e.problems
 	checkName(p, s.at, aScenario, s.key)
 	r := Resolved{Name: s.key, Position: s.at}
-	if !s.value.empty() {
-		if s.value.kind != mapping {
-			p.errorf(s.value.at, "a scenario must be the changes that it makes to the dut, not %s", s.value.what())
-			return nil
-		}
-		decodeValue(p, s.value.get("summary"), reflect.ValueOf(&r.Summary).Elem())
-		workload := overlayWorkload(p, all.get("workload"), s.value)
-		if workload.kind != list {
-			p.errorf(workload.at, "a scenario changes entries of the workload by name, "+
-				"or gives a list of its own; this is %s", workload.what())
-			return nil
-		}
-		dut := s.value.without("summary", "workload", "actions", "steady")
-		for key, value := range map[string]*node{
-			"dut":      overlayDUT(all.get("dut"), dut),
-			"workload": workload,
-			"steady":   overlaySteady(p, all.get("steady"), s.value),
-			"actions":  overlayActions(p, all.get("actions"), s.value),
-		} {
-			all = all.with(key, value.at, value)
-		}
+	if s.value.empty() {
+		return e.variants(all, r)
 	}
-	return e.machines(all, r)
+	if s.value.kind != mapping {
+		p.errorf(s.value.at, "a scenario must be the changes that it makes to the dut, not %s",
+			s.value.what())
+		return nil
+	}
+	decode(p, s.value.get("summary"), &r.Summary)
+	workload := overlayWorkload(p, all.get("workload"), s.value)
+	if workload.kind != list {
+		p.errorf(workload.at, "a scenario changes entries of the workload by name, "+
+			"or gives a list of its own; this is %s", workload.what())
+		return nil
+	}
+	dut := s.value.without("summary", "workload", "actions", "steady")
+	for key, value := range map[string]*node{
+		"dut":      overlayDUT(all.get("dut"), dut),
+		"workload": workload,
+		"steady":   needList(p, s.value, "steady", steadyWhat, all.get("steady")),
+		"actions":  overlayActions(p, all.get("actions"), s.value),
+	} {
+		all = all.with(key, value.at, value)
+	}
+	return e.variants(all, r)
 }
 
-// machines expands and decodes a tree with the keys of [machine]; r holds what is known of the
+// variants expands and decodes a tree with the keys of [Resolved]; r holds what is known of the
 // scenario.
-func (e *Experiment) machines(tree *node, r Resolved) []Resolved {
+func (e *Experiment) variants(tree *node, r Resolved) []Resolved {
 	p := e.problems
 	names := map[string][]string{}
 	for _, key := range []string{"workload", "actions"} {
 		names[key] = itemNames(tree.get(key))
 	}
 	var all []Resolved
-	for _, v := range expand(p, tree, reflect.TypeFor[machine](), names, maxScenarios) {
-		var m machine
-		decode(p, v.tree, &m)
+	for _, v := range expand(p, tree, names) {
 		one := r
+		decode(p, v.tree, &one)
 		one.Name = variantName(r.Name, v.matrix)
 		one.Base, one.Matrix = variantOf(one.Name)
-		one.DUT, one.Workload, one.Phases, one.Steady, one.Actions = m.DUT, m.Workload, e.Phases, m.Steady, m.Actions
+		one.Phases = e.Phases
 		finish(&one, v.tree, names, e.Topology)
 		check(p, v.tree, &one, e.Topology)
 		all = append(all, one)
@@ -304,14 +294,16 @@ func (e *Experiment) Select(names []string) error {
 	known := namesOf(e.resolved)
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), spelling.Hint(name, known))
+			hint := spelling.Hint(name, known)
+			return invalidf(nil, "%s has no scenario %s%s", e.Name, quote(name), hint)
 		}
 	}
 	kept := slices.DeleteFunc(slices.Clone(e.resolved), func(r Resolved) bool {
 		return !slices.Contains(names, r.Name) && !slices.Contains(names, r.Base)
 	})
 	if len(kept) == 0 {
-		return invalidf(nil, "no scenario is selected; %s has %s", e.Name, strings.Join(known, ", "))
+		all := strings.Join(known, ", ")
+		return invalidf(nil, "no scenario is selected; %s has %s", e.Name, all)
 	}
 	e.resolved = kept
 	e.Thresholds = slices.DeleteFunc(slices.Clone(e.Thresholds), func(t Threshold) bool {
@@ -382,5 +374,6 @@ func (e *Experiment) EntryPosition(name string, otherwise Position) Position {
 // runs it can check, such as a threshold that does not compile.
 func (e *Experiment) Invalid(at Position, message string) *InvalidError {
 	at, message = e.problems.own(at, message)
-	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: excerpt(e.problems.sources[at.File], at)}}}
+	mark := excerpt(e.problems.sources[at.File], at)
+	return &InvalidError{Problems: []Problem{{Position: at, Message: message, Excerpt: mark}}}
 }

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"cmp"
-	"encoding"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -35,18 +34,14 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 		scenario := &node{kind: mapping}
 		scenario.add("summary", textIf(r.Summary))
 		scenario.entries = append(scenario.entries, r.DUT.tree(e.DUT).entries...)
-		for _, part := range []struct {
-			key         string
-			own, shared *node
-		}{
-			{"workload", listTree(r.Workload), listTree(e.Workload)},
-			{"steady", listTree(r.Steady), listTree(e.Steady)},
-			{"actions", actionsTree(r.Actions), actionsTree(e.Actions)},
-		} {
-			if !reflect.DeepEqual(part.own, part.shared) {
-				scenario.add(part.key, cmp.Or(part.own, &node{kind: list}))
+		own := func(key string, own, shared *node) {
+			if !reflect.DeepEqual(own, shared) {
+				scenario.add(key, cmp.Or(own, &node{kind: list}))
 			}
 		}
+		own("workload", listTree(r.Workload), listTree(e.Workload))
+		own("steady", listTree(r.Steady), listTree(e.Steady))
+		own("actions", actionsTree(r.Actions), actionsTree(e.Actions))
 		scenarios.add(r.Name, scenario)
 	}
 	top.add("scenarios", scenarios)
@@ -81,14 +76,14 @@ func textIf(value string) *node {
 func fields(of, base any) *node {
 	v, below := reflect.ValueOf(of), reflect.ValueOf(base)
 	n := &node{kind: mapping}
-	for i := range v.NumField() {
-		field, key := v.Field(i), fieldKey(v.Type().Field(i))
+	for field, value := range v.Fields() {
+		key := fieldKey(field)
 		switch {
-		case reflect.DeepEqual(field.Interface(), below.Field(i).Interface()):
-		case field.IsZero():
+		case reflect.DeepEqual(value.Interface(), below.FieldByIndex(field.Index).Interface()):
+		case value.IsZero():
 			n.add(key, &node{}) // "key:" alone removes what base has
 		default:
-			n.add(key, valueTree(field))
+			n.add(key, valueTree(value))
 		}
 	}
 	return n
@@ -98,17 +93,11 @@ func valueTree(v reflect.Value) *node {
 	if v.Kind() == reflect.Pointer {
 		return valueTree(v.Elem())
 	}
-	if marshaler, ok := v.Interface().(encoding.TextMarshaler); ok {
-		word, err := marshaler.MarshalText()
-		if err != nil {
-			panic(err) // none of the package's types fails
-		}
-		return text(string(word))
-	}
-	switch v.Kind() {
-	case reflect.Struct:
+	_, written := v.Interface().(fmt.Stringer)
+	switch {
+	case v.Kind() == reflect.Struct && !written:
 		return fields(v.Interface(), reflect.Zero(v.Type()).Interface())
-	case reflect.Slice:
+	case v.Kind() == reflect.Slice:
 		n := &node{kind: list}
 		for i := range v.Len() {
 			n.items = append(n.items, valueTree(v.Index(i)))
@@ -133,20 +122,16 @@ func (c Configuration) tree(base Configuration) *node {
 		each.Rules6 = withoutNAT(each.NAT, each.Rules6)
 	}
 	n := fields(c, base)
-	for i, e := range n.entries {
-		switch e.key {
-		case "rules":
-			n.entries[i].value = rulesTree(c.Rules, base.Rules)
-		case "rules6":
-			n.entries[i].value = rulesTree(c.Rules6, base.Rules6)
-		case "nft":
-			n.entries[i].value = textTree(c.NFT)
-		case "ipvs":
-			n.entries[i].value = textTree(c.IPVS)
-		case "sysctl":
-			n.entries[i].value = settingsTree(c.Sysctl, base.Sysctl)
-		case "modules":
-			n.entries[i].value = fields(c.Modules, base.Modules)
+	for key, value := range map[string]*node{
+		"rules":   rulesTree(c.Rules, base.Rules),
+		"rules6":  rulesTree(c.Rules6, base.Rules6),
+		"nft":     textTree(c.NFT),
+		"ipvs":    textTree(c.IPVS),
+		"sysctl":  settingsTree(c.Sysctl, base.Sysctl),
+		"modules": fields(c.Modules, base.Modules),
+	} {
+		if i := n.index(key); i >= 0 {
+			n.entries[i].value = value
 		}
 	}
 	return n
@@ -157,7 +142,8 @@ func withoutNAT(nat NAT, rules string) string {
 	if nat == NoNAT {
 		return rules
 	}
-	return rulesText(slices.DeleteFunc(tablesOf(rules), func(t table) bool { return t.Name == "nat" }))
+	isNAT := func(t table) bool { return t.Name == "nat" }
+	return rulesText(slices.DeleteFunc(tablesOf(rules), isNAT))
 }
 
 func textTree(script string) *node { return text(cmp.Or(script, noRules)) }
@@ -166,12 +152,9 @@ func textTree(script string) *node { return text(cmp.Or(script, noRules)) }
 // has got there by "none".
 func rulesTree(rules, base string) *node {
 	below := tablesOf(base)
-	changed := slices.DeleteFunc(tablesOf(rules), func(t table) bool {
-		return slices.ContainsFunc(below, func(b table) bool {
-			return t.String() == b.String()
-		})
-	})
-	return textTree(rulesText(changed))
+	return textTree(rulesText(slices.DeleteFunc(tablesOf(rules), func(t table) bool {
+		return slices.ContainsFunc(below, func(b table) bool { return t.String() == b.String() })
+	})))
 }
 
 func settingsTree(settings, base Settings) *node {
@@ -292,17 +275,19 @@ func writeValue(b *strings.Builder, n *node, indent int) {
 
 // plainScalar matches text that needs no quotes as a value anywhere: words, numbers and
 // expressions, with single blanks between them.
-var plainScalar = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+='(),;-]*( [A-Za-z0-9_./@+=(<>!&|][A-Za-z0-9_./@+='(),;<>!&|-]*)*$`)
+var plainScalar = regexp.MustCompile(
+	`^[A-Za-z0-9/][\w./@+='(),;-]*( [\w./@+=(<>!&|][\w./@+='(),;<>!&|-]*)*$`)
 
 // plainKey matches text that needs no quotes before a colon.
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./@+=-]*$`)
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9/][\w./@+=-]*$`)
 
 // reserved matches words that YAML, of one version or another, takes for something else.
 var reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$`)
 
 // writeScalar writes a text without quotes where it has the plain form and means nothing else.
 func writeScalar(text string, plain *regexp.Regexp) string {
-	if plain.MatchString(text) && (!reserved.MatchString(text) || text == "true" || text == "false") && !strings.Contains(text, "<<") {
+	word := reserved.MatchString(text) && text != "true" && text != "false"
+	if plain.MatchString(text) && !word && !strings.Contains(text, "<<") {
 		return text
 	}
 	var b strings.Builder

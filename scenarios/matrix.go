@@ -3,6 +3,7 @@ package scenarios
 import (
 	"encoding"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,10 @@ type variant struct {
 	tree   *node
 }
 
-var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
-
 // isAxis reports whether a type has one value, so that a list of values is an axis.
 func isAxis(t reflect.Type) bool {
-	return reflect.PointerTo(t).Implements(textUnmarshaler) || t.Kind() != reflect.Struct && t.Kind() != reflect.Slice
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) ||
+		t.Kind() != reflect.Struct && t.Kind() != reflect.Slice
 }
 
 // axes returns the lists of a tree at places where a type has one value.
@@ -42,7 +42,8 @@ func axes(n *node, t reflect.Type, path []string) []axis {
 	case t == reflect.TypeFor[Settings]():
 		for _, e := range n.entries {
 			if e.value.kind == list {
-				found = append(found, axis{extend(path, e.key), e.key[strings.LastIndexByte(e.key, '.')+1:], e.value})
+				label := e.key[strings.LastIndexByte(e.key, '.')+1:]
+				found = append(found, axis{extend(path, e.key), label, e.value})
 			}
 		}
 	case isAxis(t):
@@ -51,13 +52,14 @@ func axes(n *node, t reflect.Type, path []string) []axis {
 		}
 	case t.Kind() == reflect.Struct:
 		for _, e := range n.entries {
-			for i := range t.NumField() {
-				if field := t.Field(i); fieldKey(field) == e.key && field.Tag.Get("matrix") != "no" {
+			for field := range t.Fields() {
+				if fieldKey(field) == e.key && field.Tag.Get("matrix") != "no" {
 					found = append(found, axes(e.value, field.Type, extend(path, e.key))...)
 				}
 			}
 		}
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && t != reflect.TypeFor[Ports]():
+	case t == reflect.TypeFor[Ports](): // a list of them is one value
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		for i, item := range n.items {
 			found = append(found, axes(item, t.Elem(), extend(path, strconv.Itoa(i)))...)
 		}
@@ -83,12 +85,11 @@ func replace(n *node, path []string, value *node) *node {
 	return &changed
 }
 
-// expand returns every combination of the values that a tree has lists of; the last list changes
-// fastest. names are those of the entries of the workload and of the actions; room bounds the
-// number of results.
-func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, room int) []variant {
+// expand returns every combination of the values that the tree of a scenario has lists of; the last
+// list changes fastest. names are those of the entries of the workload and of the actions.
+func expand(p *problems, tree *node, names map[string][]string) []variant {
 	variants := []variant{{tree: tree}}
-	for _, a := range axes(tree, t, nil) {
+	for _, a := range axes(tree, reflect.TypeFor[Resolved](), nil) {
 		if of, ok := names[a.path[0]]; ok && len(a.path) > 1 {
 			index, _ := strconv.Atoi(a.path[1])
 			a.label = of[index] + "." + a.label
@@ -98,15 +99,14 @@ func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, 
 			return nil
 		}
 		for i, item := range a.values.items {
-			if item.kind == null {
-				p.errorf(item.at, "an item of the list is empty")
-			}
-			if slices.ContainsFunc(a.values.items[:i], func(other *node) bool { return plainWord(other.text) == plainWord(item.text) }) {
+			p.refuse(item.kind == null, item.at, "an item of the list is empty")
+			same := func(other *node) bool { return plainWord(other.text) == plainWord(item.text) }
+			if slices.ContainsFunc(a.values.items[:i], same) {
 				p.errorf(item.at, "%s is in the list twice", item.what())
 				return nil
 			}
 		}
-		if len(variants)*len(a.values.items) > room {
+		if len(variants)*len(a.values.items) > maxScenarios {
 			p.errorf(a.values.at, "the lists of values give more than %d scenarios", maxScenarios)
 			return nil
 		}
@@ -126,13 +126,11 @@ func expand(p *problems, tree *node, t reflect.Type, names map[string][]string, 
 }
 
 // variantName returns the name of a scenario with its chosen values.
-func variantName(base string, matrix []Setting) string {
-	var b strings.Builder
-	b.WriteString(base)
+func variantName(name string, matrix []Setting) string {
 	for _, s := range matrix {
-		b.WriteString("@" + plainWord(s.Key) + "=" + plainWord(s.Value))
+		name += "@" + plainWord(s.Key) + "=" + plainWord(s.Value)
 	}
-	return b.String()
+	return name
 }
 
 // variantOf splits such a name, so that an experiment that was written out in full loads as the
@@ -146,13 +144,7 @@ func variantOf(name string) (base string, matrix []Setting) {
 	return parts[0], matrix
 }
 
+var unsafeInNames = regexp.MustCompile(`[^\w.-]`)
+
 // plainWord keeps the characters that are safe in a name and in a file name.
-func plainWord(text string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._-", r):
-			return r
-		}
-		return '-'
-	}, text)
-}
+func plainWord(text string) string { return unsafeInNames.ReplaceAllString(text, "-") }

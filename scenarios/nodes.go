@@ -20,13 +20,12 @@ const (
 // Nodes returns the names of a topology's nodes: dut, client, client2, ..., server, server2, ...
 func (t Topology) Nodes() []string {
 	nodes := []string{nodeDUT}
-	add := func(name string, n int) {
-		for i := range n {
-			nodes = append(nodes, nodeNamed(fmt.Sprintf("%s%d", name, i+1)))
-		}
+	for i := range t.Clients {
+		nodes = append(nodes, nodeNamed(fmt.Sprint(nodeClient, i+1)))
 	}
-	add(nodeClient, t.Clients)
-	add(nodeServer, t.Servers)
+	for i := range t.Servers {
+		nodes = append(nodes, nodeNamed(fmt.Sprint(nodeServer, i+1)))
+	}
 	return nodes
 }
 
@@ -53,24 +52,20 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 		name *string
 	}{{"from", &e.From}, {"target", &e.Target}} {
 		*end.name = nodeNamed(*end.name)
-		if value := n.get(end.key); value != nil && value.kind == scalar {
+		if value := n.scalar(end.key); value != nil {
 			checkNode(p, value.at, *end.name, topology)
 		}
 	}
-	if e.From == e.Target && e.From != nodeDUT {
-		p.errorf(n.at, "from %s to itself: nothing would pass the DUT", e.From)
-	}
+	p.refuse(e.From == e.Target && e.From != nodeDUT, n.at,
+		"from %s to itself: nothing would pass the DUT", e.From)
 	sockets := []Generator{HTTP, TCP, Hold, UDP}
-	if from := n.get("from"); from != nil && e.From == nodeDUT && (e.Crafted || !slices.Contains(sockets, e.Generator)) {
-		p.errorf(from.at, "the DUT makes %s alone; probes and crafted packets come from a client",
-			strings.Join(words(sockets...), ", "))
-	}
-	if sources := n.get("sources"); sources != nil && e.From == nodeDUT && e.Sources > 1 {
-		p.errorf(sources.at, "the DUT has no further addresses to send from")
-	}
-	if target := n.get("target"); target != nil && strings.HasPrefix(e.Target, nodeClient) {
-		p.errorf(target.at, "nothing answers on a client; a load goes to the dut, or behind a router to a server")
-	}
+	able := e.From != nodeDUT || !e.Crafted && slices.Contains(sockets, e.Generator)
+	p.refuse(n.has("from") && !able, n.place("from"), "the DUT makes %s alone; probes and crafted "+
+		"packets come from a client", strings.Join(words(sockets...), ", "))
+	p.refuse(n.has("sources") && e.From == nodeDUT && e.Sources > 1, n.place("sources"),
+		"the DUT has no further addresses to send from")
+	p.refuse(n.has("target") && strings.HasPrefix(e.Target, nodeClient), n.place("target"),
+		"nothing answers on a client; a load goes to the dut, or behind a router to a server")
 }
 
 // placeholders returns the words that stand in rules, rules6, nft and ipvs for values that only the
@@ -93,7 +88,8 @@ func (t Topology) placeholders() []string {
 		words = append(words, link+".interface")
 		for _, family := range t.Families {
 			six := family.suffix()
-			words = append(words, link+".network"+six, link+".address"+six, "dut."+link+".address"+six)
+			words = append(words, link+".network"+six, link+".address"+six,
+				"dut."+link+".address"+six)
 		}
 	}
 	return words
@@ -103,9 +99,9 @@ var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 func checkPlaceholders(p *problems, at Position, text string, topology Topology) {
 	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
-		if words := topology.placeholders(); !slices.Contains(words, found[1]) {
-			p.errorf(at, "%s is not a placeholder of the %s topology%s", quote(found[0]), topology.Kind, spelling.Hint(found[1], words))
-		}
+		words := topology.placeholders()
+		p.refuse(!slices.Contains(words, found[1]), at, "%s is not a placeholder of the %s "+
+			"topology%s", quote(found[0]), topology.Kind, spelling.Hint(found[1], words))
 	}
 }
 
@@ -119,7 +115,7 @@ func checkTexts(p *problems, n *node, topology Topology) {
 		}
 	}
 	for _, key := range []string{"nft", "ipvs"} {
-		if script := n.get(key); script != nil && script.kind == scalar {
+		if script := n.scalar(key); script != nil {
 			for i, line := range strings.Split(script.text, "\n") {
 				checkPlaceholders(p, script.lineAt(i), line, topology)
 			}
@@ -143,7 +139,8 @@ func (c Configuration) Substitute(values map[string]string) (Configuration, erro
 	}
 	c.Rules, c.Rules6, c.NFT, c.IPVS = fill(c.Rules), fill(c.Rules6), fill(c.NFT), fill(c.IPVS)
 	if len(missing) > 0 {
-		return c, fmt.Errorf("the lab has no value for the placeholders %s", strings.Join(missing, ", "))
+		words := strings.Join(missing, ", ")
+		return c, fmt.Errorf("the lab has no value for the placeholders %s", words)
 	}
 	return c, nil
 }

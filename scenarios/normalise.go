@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,6 +53,9 @@ func (p normaliser) actions(actions *node) *node {
 	})
 }
 
+// spacedSetting matches a setting with white space beside its first equals sign.
+var spacedSetting = regexp.MustCompile(`^[^=]*([ \t]=|=[ \t])`)
+
 // sysctlMapping turns the other forms of sysctls into a mapping: a list of "key=value", as the
 // arguments of sysctl -w, and a text of "key = value" lines, as sysctl.conf.
 func sysctlMapping(p *problems, n *node) *node {
@@ -63,20 +67,21 @@ func sysctlMapping(p *problems, n *node) *node {
 			p.errorf(at, "a setting must be key=value, not %s", quote(text))
 			return
 		}
-		built.entries = append(built.entries, entry{key, at, &node{kind: scalar, at: at, text: value}})
+		given := &node{kind: scalar, at: at, text: value}
+		built.entries = append(built.entries, entry{key, at, given})
 	}
 	switch n.kind {
 	case list:
 		for _, item := range n.items {
 			text, ok := scalarText(p, item)
-			if !ok {
-				continue
+			if spacedSetting.MatchString(text) {
+				p.warnf(item.at, "%s: with spaces around the = the command sysctl -w takes each "+
+					"word for a setting of its own, refuses them all, and the kernel keeps its "+
+					"value; ctload sets the new one", quote(text))
 			}
-			if key, value, found := strings.Cut(text, "="); found && (key != strings.TrimRight(key, " \t") || value != strings.TrimLeft(value, " \t")) {
-				p.warnf(item.at, "%s: with spaces around the = the command sysctl -w takes each word for a setting of its own, refuses them all, and the kernel keeps its value; ctload sets %s to %s",
-					quote(text), strings.TrimSpace(key), strings.TrimSpace(value))
+			if ok {
+				add(text, item.at)
 			}
-			add(text, item.at)
 		}
 	case scalar:
 		for i, line := range strings.Split(n.text, "\n") {
@@ -106,16 +111,19 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 			trimmed.text = strings.TrimSpace(value.text)
 			value = &trimmed
 		}
-		if given := value.text; strings.HasPrefix(key, kernels.Prefix) && strings.HasSuffix(given, ".") {
-			p.errorf(value.at, "%s ends with a full stop, and the kernel refuses it (EINVAL): %s", quote(given), strings.TrimRight(given, "."))
-		}
+		sentence := strings.HasPrefix(key, kernels.Prefix) && strings.HasSuffix(value.text, ".")
+		p.refuse(sentence, value.at, "%s ends with a full stop: the kernel refuses it (EINVAL); "+
+			"write %s", quote(value.text), strings.TrimRight(value.text, "."))
 		switch key {
 		case kernels.KeyCount:
-			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel refuses the write, so that the table keeps its size; the size is %s. ctload leaves the setting out", e.key, kernels.KeyMax)
+			p.warnf(e.at, "%s cannot be written: it is the number of entries, and the kernel "+
+				"refuses the write, so that the table keeps its size; the size is %s. ctload "+
+				"leaves the setting out", e.key, kernels.KeyMax)
 			continue
 		case kernels.KeyBuckets:
-			if given := dut.get("buckets"); given != nil && (given.text != value.text || given.kind != scalar) {
-				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d", given.at.Line)
+			if b := dut.get("buckets"); b != nil && (b.text != value.text || b.kind != scalar) {
+				p.errorf(e.at, "the hash size is given twice, here and as buckets in line %d",
+					b.at.Line)
 				continue
 			}
 			dut = dut.with("buckets", e.at, value)
@@ -123,9 +131,8 @@ func normaliseSysctl(p *problems, dut, sysctl *node) *node {
 		}
 		checkKey(p, e.at, key)
 		if first := built.get(key); first != nil {
-			if first.text != value.text || first.kind != scalar {
-				p.errorf(e.at, "%s is given twice, first in line %d", key, first.at.Line)
-			}
+			p.refuse(first.text != value.text || first.kind != scalar, e.at,
+				"%s is given twice, first in line %d", key, first.at.Line)
 			continue
 		}
 		built.entries = append(built.entries, entry{key, e.at, value})
@@ -160,7 +167,7 @@ func currentRules(p *problems, n *node, family Family) *node {
 				continue
 			}
 			if !told {
-				p.warnf(line.at, "the target NOTRACK is now spelt -j CT --notrack, which is what ctload loads")
+				p.warnf(line.at, "ctload loads the target NOTRACK as -j CT --notrack, its new name")
 				told = true
 			}
 			line.Text = line.Retarget("-j CT --notrack")
@@ -198,38 +205,28 @@ func (p normaliser) modules(names *node) *node {
 
 // checkKey checks the name of a sysctl, which is the current one already.
 func checkKey(p *problems, at Position, key string) {
-	if !sysctlForm(key) {
+	if len(key) > 200 || !sysctlForm.MatchString(key) {
 		p.errorf(at, "%s is not the name of a sysctl, such as %s", quote(key), kernels.KeyMax)
 		return
 	}
 	rest, ok := strings.CutPrefix(key, kernels.Prefix)
 	if !ok {
-		if near := spelling.Nearest(key, []string{kernels.KeyMax, kernels.KeyBuckets}); near != "" && strings.Contains(key, "conntrack") {
-			p.errorf(at, "%s is not a setting of connection tracking; did you mean %q?", quote(key), near)
-		}
+		near := spelling.Nearest(key, []string{kernels.KeyMax, kernels.KeyBuckets})
+		p.refuse(near != "" && strings.Contains(key, "conntrack"), at,
+			"%s is not a setting of connection tracking%s", quote(key), spelling.Meant(near))
 		return
 	}
-	if slices.Contains(kernels.Settings, rest) {
-		return
+	switch near := spelling.Nearest(rest, kernels.Settings); {
+	case slices.Contains(kernels.Settings, rest):
+	case near != "":
+		p.errorf(at, "%s is not a setting of nf_conntrack%s",
+			quote(key), spelling.Meant(kernels.Prefix+near))
+	default:
+		p.warnf(at, "%s is not a setting of nf_conntrack that ctload knows; a kernel without it "+
+			"makes the trial invalid", quote(key))
 	}
-	if near := spelling.Nearest(rest, kernels.Settings); near != "" {
-		p.errorf(at, "%s is not a setting of nf_conntrack; did you mean %q?", quote(key), kernels.Prefix+near)
-		return
-	}
-	p.warnf(at, "%s is not a setting of nf_conntrack that ctload knows; a kernel without it makes the trial invalid", quote(key))
 }
 
-// sysctlForm reports whether a text can be the dotted name of a sysctl. Names of interfaces in it
-// may hold a slash for a dot.
-func sysctlForm(key string) bool {
-	parts := strings.Split(key, ".")
-	if len(parts) < 2 || len(key) > 200 {
-		return false
-	}
-	for _, part := range parts {
-		if part == "" || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/@:") != "" {
-			return false
-		}
-	}
-	return true
-}
+// sysctlForm matches the dotted name of a sysctl. Names of interfaces in it may hold a slash for a
+// dot.
+var sysctlForm = regexp.MustCompile(`^[\w/@:-]+(\.[\w/@:-]+)+$`)

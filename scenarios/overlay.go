@@ -81,7 +81,8 @@ func overlayWorkload(p *problems, base, from *node) *node {
 	case over == nil:
 		return base
 	case over.empty():
-		p.errorf(over.at, "the workload is empty: a trial without a load measures nothing; give a list of entries, or leave the key out")
+		p.errorf(over.at, "the workload is empty: a trial without a load measures nothing; "+
+			"give a list of entries, or leave the key out")
 		return base
 	case over.kind != mapping:
 		return over
@@ -100,7 +101,8 @@ func checkNamed(p *problems, over *node, what string, names []string) {
 		case !slices.Contains(names, e.key):
 			p.errorf(e.at, "there is no %s %s%s", what, quote(e.key), spelling.Hint(e.key, names))
 		case e.value.kind != mapping && !e.value.empty():
-			p.errorf(e.value.at, "the changes of an %s must be keys with values, not %s", what, e.value.what())
+			p.errorf(e.value.at, "the changes of an %s must be keys with values, not %s",
+				what, e.value.what())
 		}
 	}
 }
@@ -111,7 +113,7 @@ func itemNames(items *node) []string {
 	names := make([]string, len(items.items))
 	taken := map[string]bool{}
 	for i, item := range items.items {
-		if given := item.get("name"); given != nil && given.kind == scalar {
+		if given := item.scalar("name"); given != nil {
 			names[i] = given.text
 			taken[given.text] = true
 		}
@@ -133,7 +135,7 @@ func itemNames(items *node) []string {
 // itemKind returns the default name of an entry or an action.
 func itemKind(item *node) string {
 	for _, key := range []string{"action", "generator"} {
-		if kind := item.get(key); kind != nil && kind.kind == scalar {
+		if kind := item.scalar(key); kind != nil {
 			return kind.text
 		}
 	}
@@ -150,11 +152,15 @@ func overlayScenario(base, over *node) *node {
 		return over
 	}
 	merged := overlayDUT(base, over)
-	if below, above := base.get("workload"), over.get("workload"); below != nil && above != nil && !above.empty() {
-		merged = merged.with("workload", above.at, overlayOverrides(below, above))
-	}
-	if below, above := base.get("actions"), over.get("actions"); below != nil && above != nil && !above.empty() {
-		merged = merged.with("actions", above.at, overlayNamed(below, above, actionMoment))
+	for _, key := range []string{"workload", "actions"} {
+		below, above := base.get(key), over.get(key)
+		switch {
+		case below == nil || above == nil || above.empty():
+		case key == "workload":
+			merged = merged.with(key, above.at, overlayOverrides(below, above))
+		default:
+			merged = merged.with(key, above.at, overlayNamed(below, above, actionMoment))
+		}
 	}
 	return merged
 }
@@ -198,8 +204,8 @@ func overlayFile(p *problems, base, over *node) *node {
 			value = overlayActions(p, below, over)
 		case "scenarios":
 			if below != nil && value.kind == mapping {
-				for _, scenario := range value.entries {
-					below = below.with(scenario.key, scenario.at, overlayScenario(below.get(scenario.key), scenario.value))
+				for _, s := range value.entries {
+					below = below.with(s.key, s.at, overlayScenario(below.get(s.key), s.value))
 				}
 				value = below
 			}
@@ -209,31 +215,21 @@ func overlayFile(p *problems, base, over *node) *node {
 	return base
 }
 
-// Messages for a value of another type than expected.
-const (
-	steadyWhat  = "steady is a list of expressions, as probe.loss == 0"
-	actionsWhat = "actions must be a list; each has a kind (action: flush) and a time (at: 10s)"
-)
-
-// needList returns a list; an empty one for an empty value, and for one of another type, which is
-// an error that begins with what.
-func needList(p *problems, n *node, what string) *node {
+// needList returns the list of a key; otherwise where it is missing; an empty one for an empty
+// value, and for one of another type, which is an error that begins with what.
+func needList(p *problems, from *node, key, what string, otherwise *node) *node {
+	n := from.given(key)
+	if n == nil {
+		return otherwise
+	}
 	if n.kind == list {
 		return n
 	}
-	if !n.empty() {
-		p.errorf(n.at, "%s; this is %s", what, n.what())
-	}
+	p.refuse(!n.empty(), n.at, "%s; this is %s", what, n.what())
 	return &node{kind: list, at: n.at}
 }
 
-// overlaySteady returns the steady states of a scenario: its own, or the base's.
-func overlaySteady(p *problems, base, scenario *node) *node {
-	if over := scenario.given("steady"); over != nil {
-		return needList(p, over, steadyWhat)
-	}
-	return base
-}
+const steadyWhat = "steady is a list of expressions, as probe.loss == 0"
 
 // overlayActions applies the actions of a mapping to those of base: changes by name, a list that
 // replaces them, or none.
@@ -243,7 +239,8 @@ func overlayActions(p *problems, base, from *node) *node {
 	case over == nil:
 		return base
 	case over.empty() || over.kind != mapping:
-		return needList(p, over, "a scenario changes actions by name, or gives a list of its own")
+		what := "a scenario changes actions by name, or gives a list of its own"
+		return needList(p, from, "actions", what, nil)
 	case base == nil || base.kind != list || len(base.items) == 0:
 		p.errorf(over.at, "there are no actions to change; actions are a list")
 		return &node{kind: list, at: over.at}

@@ -10,9 +10,8 @@ import (
 // Position is a place in an experiment file. Lines and columns count from 1, columns in characters;
 // Line 0 means that no place is known.
 type Position struct {
-	File   string
-	Line   int
-	Column int
+	File         string
+	Line, Column int
 }
 
 // String returns "file:line:column", or the file alone where no line is known.
@@ -114,7 +113,8 @@ func (p *problems) own(at Position, message string) (Position, string) {
 	if len(path) > 1 && path[0] == "scenarios" {
 		omit = fmt.Sprintf("; omit: [%s] leaves the scenario out", path[1])
 	}
-	return from.at, fmt.Sprintf("%s of %s conflicts with this file: %s; set it here, or give it an empty value to remove it%s", key, from.name, message, omit)
+	return from.at, fmt.Sprintf("%s of %s conflicts with this file: %s; set it here, "+
+		"or give it an empty value to remove it%s", key, from.name, message, omit)
 }
 
 // pathTo returns the path of keys, and of names of entries and actions, to the value at a position;
@@ -140,7 +140,9 @@ func pathTo(n *node, at Position) []string {
 }
 
 func newProblems() *problems {
-	return &problems{sources: map[string][]string{}, seen: map[Problem]bool{}, wrong: map[Position]bool{}}
+	return &problems{
+		sources: map[string][]string{}, seen: map[Problem]bool{}, wrong: map[Position]bool{},
+	}
 }
 
 // maxProblems bounds the collected problems: a hostile file could hold a million, more than a user
@@ -153,17 +155,20 @@ func (p *problems) errorf(at Position, format string, args ...any) {
 	p.errors = p.add(p.errors, at, message)
 }
 
-// require reports a place that does not hold what it should, unless it has a problem already.
-func (p *problems) require(holds bool, at Position, format string, args ...any) {
-	if !holds && !p.failed(at) {
+// refuse reports a problem where something is wrong.
+func (p *problems) refuse(wrong bool, at Position, format string, args ...any) {
+	if wrong {
 		p.errorf(at, format, args...)
 	}
 }
 
-// failed reports whether a place already has a problem, so that its consequences need no report.
-func (p *problems) failed(at Position) bool {
-	return p.wrong[at]
+// require reports a place that does not hold what it should, unless it has a problem already.
+func (p *problems) require(holds bool, at Position, format string, args ...any) {
+	p.refuse(!holds && !p.failed(at), at, format, args...)
 }
+
+// failed reports whether a place already has a problem, so that its consequences need no report.
+func (p *problems) failed(at Position) bool { return p.wrong[at] }
 
 func (p *problems) warnf(at Position, format string, args ...any) {
 	p.warnings = p.add(p.warnings, at, fmt.Sprintf(format, args...))
@@ -192,7 +197,8 @@ func (p *problems) err() error {
 
 func sorted(list []Problem) []Problem {
 	slices.SortStableFunc(list, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column))
 	})
 	return list
 }
@@ -209,7 +215,8 @@ func excerpt(lines []string, at Position) string {
 		fmt.Fprintf(&b, "  %4d | %s\n", at.Line-1, text)
 	}
 	text, column := window(lines[at.Line-1], at.Column)
-	fmt.Fprintf(&b, "> %4d | %s\n       | %s^", at.Line, text, strings.Repeat(" ", max(column-1, 0)))
+	blanks := strings.Repeat(" ", max(column-1, 0))
+	fmt.Fprintf(&b, "> %4d | %s\n       | %s^", at.Line, text, blanks)
 	return b.String()
 }
 

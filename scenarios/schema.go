@@ -1,11 +1,15 @@
 package scenarios
 
 import (
+	_ "embed"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/goccy/go-yaml"
 	"github.com/invopop/jsonschema"
 
 	"github.com/ctload/ctload/internal/actions"
@@ -14,49 +18,92 @@ import (
 // schemaID names the schema; no program fetches anything from there.
 const schemaID = "https://github.com/ctload/ctload/scenarios/experiment"
 
+//go:embed keys.yaml
+var keysFile []byte
+
+// meanings returns the descriptions of all keys, by the Go type that holds the key.
+var meanings = sync.OnceValue(func() (all map[string]map[string]string) {
+	if err := yaml.Unmarshal(keysFile, &all); err != nil {
+		panic(err) // the file is embedded
+	}
+	return all
+})
+
 // Schema returns the JSON schema (draft 2020-12) of an experiment file, indented. Editors complete
 // and check files with it. It is made from the types that files are decoded into; it leaves open
 // what only the loader can check, such as names of scenarios in thresholds.
 func Schema() ([]byte, error) {
-	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, ExpandedStruct: true, Anonymous: true, Mapper: schemaOf}
-	top := r.Reflect(document{})
-	top.ID = schemaID
-	top.Title = "a ctload experiment"
+	top := reflected(Head{})
+	top.Version, top.ID, top.Title = jsonschema.Version, schemaID, "a ctload experiment"
 	for _, part := range []any{Configuration{}, Entry{}, Action{}} {
-		reflected := r.Reflect(part)
-		for name, definition := range reflected.Definitions {
-			top.Definitions[name] = definition
-		}
-		reflected.Definitions, reflected.Version = nil, ""
-		top.Definitions[reflect.TypeOf(part).Name()] = reflected
+		s := reflected(part)
+		maps.Copy(top.Definitions, s.Definitions)
+		s.Definitions = nil
+		top.Definitions[reflect.TypeOf(part).Name()] = s
 	}
-	for _, t := range []reflect.Type{reflect.TypeFor[Configuration](), reflect.TypeFor[Entry](), reflect.TypeFor[Stage](), reflect.TypeFor[Action]()} {
-		allowLists(top.Definitions[t.Name()], t)
+	for _, part := range []any{Configuration{}, Entry{}, Stage{}, Action{}} {
+		allowLists(top.Definitions[reflect.TypeOf(part).Name()], reflect.TypeOf(part))
 	}
-	for _, s := range []*jsonschema.Schema{top, top.Definitions["Configuration"], top.Definitions["Modules"], top.Definitions["Documentation"]} {
-		allowNothing(s)
+	allowNothing(top)
+	for _, name := range []string{"Configuration", "Modules", "Documentation"} {
+		allowNothing(top.Definitions[name])
 	}
-	entrySchema(top.Definitions["Entry"])
-	actionSchema(top.Definitions["Action"])
+	entry, action := top.Definitions["Entry"], top.Definitions["Action"]
+	entry.OneOf = []*jsonschema.Schema{
+		{Required: []string{"generator"}}, {Required: []string{"probe"}},
+	}
+	for _, word := range Generator("").Words() {
+		onlyKeys(entry, "generator", word, Entry{Generator: Generator(word)}.keys())
+	}
+	for _, word := range Probe("").Words() {
+		onlyKeys(entry, "probe", word, Entry{Probe: Probe(word)}.keys())
+	}
+	for _, word := range actions.Kind("").Words() {
+		onlyKeys(action, "action", word, keysOf(actions.Kind(word)))
+	}
 	top.Definitions["Scenario"] = scenarioSchema(top.Definitions["Configuration"])
-	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": {Description: "ignored: a place for anchors"}}
-	describe(top, "dut", "the machine under test", anyOf(ref("Configuration"), nothing()))
-	describe(top, "workload", "what happens during a trial: generators and probes, all at the same time unless start says otherwise",
-		anyOf(arrayOf(ref("Entry")), overridesSchema()))
-	describe(top, "steady", steadyMeans, anyOf(arrayOf(ofText()), nothing()))
-	describe(top, "actions", actionsMean, anyOf(arrayOf(ref("Action")), overridesSchema(), nothing()))
-	describe(top, "scenarios", "the kernel configurations that are compared: names with the changes that each makes to the dut",
-		anyOf(&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(ref("Scenario"), nothing())}, nothing()))
-	describe(top, "thresholds", "what must hold: names of scenarios, or all, with expressions over the figures of run.json",
-		anyOf(&jsonschema.Schema{
-			Type: "object", AdditionalProperties: anyOf(ofText(), arrayOf(ofText()), nothing()),
-		}, nothing()))
+
+	texts := arrayOf(ofType("string"))
+	set := func(key string, value *jsonschema.Schema) { describe(top, "Experiment", key, value) }
+	set("dut", anyOf(ref("Configuration"), nothing()))
+	set("workload", anyOf(arrayOf(ref("Entry")), overrides()))
+	set("steady", anyOf(texts, nothing()))
+	set("actions", anyOf(arrayOf(ref("Action")), overrides(), nothing()))
+	set("scenarios", anyOf(mapOf(ref("Scenario"), nothing()), nothing()))
+	set("thresholds", anyOf(mapOf(ofType("string"), texts, nothing()), nothing()))
+	private := &jsonschema.Schema{Description: meanings()["Experiment"]["^x-"]}
+	top.PatternProperties = map[string]*jsonschema.Schema{"^x-": private}
 	return json.MarshalIndent(top, "", "  ")
 }
 
-// describe adds a key with its description to the schema of a mapping.
-func describe(s *jsonschema.Schema, key, description string, value *jsonschema.Schema) {
-	value.Description = description
+// reflected returns the schema of a struct as a mapping, also where a file may write it in another
+// way.
+func reflected(of any) *jsonschema.Schema {
+	r := jsonschema.Reflector{
+		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
+		ExpandedStruct: true, Anonymous: true,
+		Mapper: func(t reflect.Type) *jsonschema.Schema {
+			if t == reflect.TypeOf(of) {
+				return nil
+			}
+			return schemaOf(t)
+		},
+		LookupComment: func(t reflect.Type, field string) string {
+			if field == "" {
+				return ""
+			}
+			f, _ := t.FieldByName(field)
+			return meanings()[t.Name()][fieldKey(f)]
+		},
+	}
+	s := r.Reflect(of)
+	s.Version = ""
+	return s
+}
+
+// describe adds a key of a type to the schema of a mapping.
+func describe(s *jsonschema.Schema, of, key string, value *jsonschema.Schema) {
+	value.Description = meanings()[of][key]
 	s.Properties.Set(key, value)
 }
 
@@ -66,12 +113,17 @@ func anyOf(schemas ...*jsonschema.Schema) *jsonschema.Schema {
 	return &jsonschema.Schema{AnyOf: schemas}
 }
 
-func nothing() *jsonschema.Schema { return &jsonschema.Schema{Type: "null"} }
+func ofType(name string) *jsonschema.Schema { return &jsonschema.Schema{Type: name} }
 
-func ofText() *jsonschema.Schema { return &jsonschema.Schema{Type: "string"} }
+func nothing() *jsonschema.Schema { return ofType("null") }
 
 func arrayOf(items *jsonschema.Schema) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "array", Items: items}
+}
+
+// mapOf returns the schema of a mapping whose values have one of the schemas.
+func mapOf(values ...*jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(values...)}
 }
 
 func pattern(form string, examples ...any) *jsonschema.Schema {
@@ -82,7 +134,7 @@ func pattern(form string, examples ...any) *jsonschema.Schema {
 func schemaOf(t reflect.Type) *jsonschema.Schema {
 	zero := reflect.New(t).Elem().Interface()
 	if closed, ok := zero.(worder); ok {
-		s := &jsonschema.Schema{Type: "string"}
+		s := ofType("string")
 		for _, word := range closed.Words() {
 			s.Enum = append(s.Enum, word)
 		}
@@ -90,14 +142,17 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	}
 	whole := &jsonschema.Schema{Type: "integer", Minimum: "0"}
 	port := &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: "65535"}
+	timeForm := `([0-9]{1,15}(\.[0-9]{1,9})?(` + strings.Join(timeUnits, "|") + `|µs))+$`
 	switch zero.(type) {
 	case Size:
-		return pattern(`^[0-9]{1,15}\s*(`+strings.Join(sizeUnits, "|")+`)$`, "512MiB", "2GiB")
+		units := strings.Join(sizeUnits, "|")
+		return pattern(`^[0-9]{1,15}\s*(`+units+`)$`, "512MiB", "2GiB")
 	case Duration:
-		return pattern(`^([0-9]{1,15}(\.[0-9]{1,9})?(`+strings.Join(timeUnits, "|")+`|µs))+$`, "500ms", "5s", "2m")
+		return pattern(`^`+timeForm, "500ms", "5s", "2m")
 	case Rate:
+		form := `^[0-9]{1,15}(\.[0-9]{1,9})?[kM]?(/(` + strings.Join(rateUnits, "|") + `))?$`
 		number := &jsonschema.Schema{Type: "number", Minimum: "0"}
-		return anyOf(number, pattern(`^[0-9]{1,15}(\.[0-9]{1,9})?[kM]?(/(`+strings.Join(rateUnits, "|")+`))?$`, "3000/s", "600/min"))
+		return anyOf(number, pattern(form, "3000/s", "600/min"))
 	case Count:
 		return anyOf(whole, pattern(`^[0-9]{1,15}[kM]?$`, "5k", "1M"))
 	case int, uint64:
@@ -108,59 +163,47 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return anyOf(port, pattern(`^[0-9]{1,5}(-[0-9]{1,5})?$`, "8000-8063"))
 	case Ports:
 		one := schemaOf(reflect.TypeFor[PortRange]())
-		return anyOf(one, &jsonschema.Schema{Type: "array", Items: one})
+		return anyOf(one, arrayOf(one))
 	case Settings:
-		value := anyOf(&jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "number"}, &jsonschema.Schema{Type: "boolean"})
-		return anyOf(
-			&jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(orList(value), nothing())},
-			&jsonschema.Schema{Type: "array", Items: pattern("=", "net.netfilter.nf_conntrack_max=262144")},
-			&jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"})
+		value := anyOf(ofType("string"), ofType("number"), ofType("boolean"))
+		lines := &jsonschema.Schema{Type: "string", Description: "lines as in sysctl.conf"}
+		return anyOf(mapOf(orList(value), nothing()),
+			arrayOf(pattern("=", "net.netfilter.nf_conntrack_max=262144")), lines)
 	case Expression:
-		return &jsonschema.Schema{Type: "string"}
+		return ofType("string")
 	case Share:
 		return pattern(`^[0-9]{1,3}(\.[0-9]{1,6})?\s*%$`, "2%", "0.5%")
 	case Offset:
-		return pattern(`^[+-]?([0-9]{1,15}(\.[0-9]{1,9})?(`+strings.Join(timeUnits, "|")+`|µs))+$`, "30s", "-30s")
+		return pattern(`^[+-]?`+timeForm, "30s", "-30s")
 	case Bandwidth:
-		return pattern(`^[0-9]{1,12}(\.[0-9]{1,6})?\s*(`+strings.Join(bandwidths, "|")+`)(/s)?$`, "10Mbit/s")
+		units := strings.Join(bandwidths, "|")
+		return pattern(`^[0-9]{1,12}(\.[0-9]{1,6})?\s*(`+units+`)(/s)?$`, "10Mbit/s")
 	case Phases:
-		return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(schemaOf(reflect.TypeFor[Duration]()), nothing())}
+		return mapOf(schemaOf(reflect.TypeFor[Duration]()), nothing())
 	case Topology:
-		type plain Topology
-		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), mappingOf(plain{}))
+		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), reflected(zero))
 	case Recovery:
-		type plain Recovery
-		return anyOf(schemaOf(reflect.TypeFor[Duration]()), mappingOf(plain{}))
+		return anyOf(schemaOf(reflect.TypeFor[Duration]()), reflected(zero))
 	}
 	return nil
 }
 
-// mappingOf returns the schema of a struct that a file writes as a mapping, among other forms.
-func mappingOf(of any) *jsonschema.Schema {
-	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, DoNotReference: true, Anonymous: true, Mapper: schemaOf}
-	s := r.Reflect(of)
-	s.Version = ""
-	return s
-}
-
 // orList returns the schema of one value, or of the list of values of a matrix.
 func orList(s *jsonschema.Schema) *jsonschema.Schema {
-	one := uint64(1)
-	return anyOf(s, &jsonschema.Schema{Type: "array", Items: s, MinItems: &one})
+	list, one := arrayOf(s), uint64(1)
+	list.MinItems = &one
+	return anyOf(s, list)
 }
 
 // allowLists accepts a list for every value of a type that can be the axis of a matrix.
 func allowLists(s *jsonschema.Schema, t reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		of := f.Type
 		if of.Kind() == reflect.Pointer {
 			of = of.Elem()
 		}
-		if f.Tag.Get("matrix") == "no" || !isAxis(of) {
-			continue
-		}
-		if property, ok := s.Properties.Get(fieldKey(f)); ok {
+		property, ok := s.Properties.Get(fieldKey(f))
+		if ok && f.Tag.Get("matrix") != "no" && isAxis(of) {
 			setWide(s, fieldKey(f), property, orList(property))
 		}
 	}
@@ -187,63 +230,38 @@ func setWide(s *jsonschema.Schema, key string, narrow, wide *jsonschema.Schema) 
 	s.Properties.Set(key, wide)
 }
 
-// entrySchema ties the keys of an entry to its kind, so that an editor offers the right ones.
-func entrySchema(s *jsonschema.Schema) {
-	s.OneOf = []*jsonschema.Schema{{Required: []string{"generator"}}, {Required: []string{"probe"}}}
-	for _, word := range Generator("").Words() {
-		keys := Entry{Generator: Generator(word)}.keys()
-		s.AllOf = append(s.AllOf, onlyKeys("generator", word, keys))
-	}
-	for _, word := range Probe("").Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("probe", word, Entry{Probe: Probe(word)}.keys()))
-	}
-}
-
-// onlyKeys returns the schema that a mapping with these keys alone meets where a key has that word.
-func onlyKeys(key, word string, keys []string) *jsonschema.Schema {
-	is := jsonschema.NewProperties()
+// onlyKeys ties the keys of a mapping to its kind, so that an editor offers the right ones: where
+// key has that word, only these are valid.
+func onlyKeys(s *jsonschema.Schema, key, word string, keys []string) {
+	is, names := jsonschema.NewProperties(), &jsonschema.Schema{}
 	is.Set(key, &jsonschema.Schema{Const: word})
-	names := &jsonschema.Schema{}
 	for _, each := range keys {
 		names.Enum = append(names.Enum, each)
 	}
-	return &jsonschema.Schema{
+	s.AllOf = append(s.AllOf, &jsonschema.Schema{
 		If:   &jsonschema.Schema{Properties: is, Required: []string{key}},
 		Then: &jsonschema.Schema{PropertyNames: names},
-	}
+	})
 }
 
-// overridesSchema returns the schema of a workload changed by the names of its entries.
-func overridesSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: anyOf(&jsonschema.Schema{Type: "object"}, nothing()),
-		Description: "entries of the workload by name, with the keys to change"}
+// overrides returns the schema of a workload or of actions changed by name.
+func overrides() *jsonschema.Schema {
+	s := mapOf(ofType("object"), nothing())
+	s.Description = "entries of the workload by name, with the keys to change"
+	return s
 }
 
 // scenarioSchema returns the schema of a configuration with the further keys of a scenario.
 func scenarioSchema(configuration *jsonschema.Schema) *jsonschema.Schema {
 	s := *configuration
 	s.Properties = jsonschema.NewProperties()
-	s.Properties.Set("summary", &jsonschema.Schema{Type: "string", Description: "one line"})
+	set := func(key string, value *jsonschema.Schema) { describe(&s, "Scenario", key, value) }
+	set("summary", ofType("string"))
 	for pair := configuration.Properties.Oldest(); pair != nil; pair = pair.Next() {
 		s.Properties.Set(pair.Key, pair.Value)
 	}
-	describe(&s, "workload", "changes to entries of the workload, by name; or a workload of its own",
-		anyOf(overridesSchema(), arrayOf(ref("Entry"))))
-	describe(&s, "actions", "changes to actions, by name; or actions of its own",
-		anyOf(overridesSchema(), arrayOf(ref("Action")), nothing()))
-	describe(&s, "steady", steadyMeans+"; in place of the experiment's", anyOf(arrayOf(ofText()), nothing()))
+	set("workload", anyOf(overrides(), arrayOf(ref("Entry"))))
+	set("actions", anyOf(overrides(), arrayOf(ref("Action")), nothing()))
+	set("steady", anyOf(arrayOf(ofType("string")), nothing()))
 	return &s
-}
-
-// Descriptions of the keys, for the schema.
-const (
-	steadyMeans = "what normal means: expressions over the fields of the time line, which hold before the first action and again when it has healed"
-	actionsMean = "faults and emergency fixes on the time line of a trial"
-)
-
-// actionSchema ties the keys of an action to its kind.
-func actionSchema(s *jsonschema.Schema) {
-	for _, word := range actions.Kind("").Words() {
-		s.AllOf = append(s.AllOf, onlyKeys("action", word, keysOf(actions.Kind(word))))
-	}
 }

@@ -2,12 +2,16 @@ package scenarios
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -111,6 +115,21 @@ func TestSchemaRefuses(t *testing.T) {
 	} {
 		if err := validate(schema, []byte(text)); err == nil {
 			t.Errorf("the schema accepts\n%s", text)
+		}
+	}
+}
+
+// TestKeys_HaveMeanings requires a description for every key of the language, and no other.
+func TestKeys_HaveMeanings(t *testing.T) {
+	for _, of := range []any{
+		Head{}, Documentation{}, Topology{}, Recovery{}, Configuration{}, Modules{},
+		Entry{}, Stage{}, Burst{}, Sine{}, Action{},
+	} {
+		name := reflect.TypeOf(of).Name()
+		keys := slices.Sorted(slices.Values(fieldKeys(reflect.TypeOf(of))))
+		described := slices.Sorted(maps.Keys(meanings()[name]))
+		if diff := cmp.Diff(keys, described); diff != "" {
+			t.Errorf("keys.yaml describes other keys of %s (-key +described):\n%s", name, diff)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,26 +48,18 @@ func Search(text string) []Found {
 // experiment has the nearest one of the library, "" without one; and the experiments with most of
 // the words, at most three.
 func Suggestions(text string) (words map[string]string, experiments []string) {
-	type counted struct {
-		name  string
-		words int
-	}
+	has := map[string]int{} // how many words an experiment has
 	wanted := searchWords(text)
 	words = map[string]string{}
-	var nearby []counted
 	for _, w := range wanted {
 		words[w.text] = ""
 	}
 	for _, p := range pages() {
-		n := 0
 		for _, w := range wanted {
 			if slices.ContainsFunc(p.lines, func(l pageLine) bool { return w.value(l) > 0 }) {
 				delete(words, w.text)
-				n++
+				has[p.name]++
 			}
-		}
-		if n > 0 {
-			nearby = append(nearby, counted{p.name, n})
 		}
 	}
 	for w := range words {
@@ -75,11 +68,9 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 			words[w] = spelling.Nearest(w, vocabulary())
 		}
 	}
-	slices.SortStableFunc(nearby, func(a, b counted) int { return cmp.Compare(b.words, a.words) })
-	for _, c := range nearby[:min(len(nearby), 3)] {
-		experiments = append(experiments, c.name)
-	}
-	return words, experiments
+	experiments = slices.Sorted(maps.Keys(has))
+	slices.SortStableFunc(experiments, func(a, b string) int { return has[b] - has[a] })
+	return words, experiments[:min(len(experiments), 3)]
 }
 
 // searchWord is a word of a search.
@@ -214,9 +205,10 @@ var pages = sync.OnceValue(func() []page {
 // vocabulary is every word of the library, in lower case.
 var vocabulary = sync.OnceValue(func() []string {
 	var words []string
+	between := func(r rune) bool { return !isWordRune(r) && r != '-' }
 	for _, p := range pages() {
 		for _, l := range p.lines {
-			words = append(words, strings.FieldsFunc(l.lower, func(r rune) bool { return !isWordRune(r) && r != '-' })...)
+			words = append(words, strings.FieldsFunc(l.lower, between)...)
 		}
 	}
 	slices.Sort(words)
@@ -256,7 +248,8 @@ func pageOf(name string) page {
 		if where == "name" && strings.HasPrefix(text, "#") {
 			where, weight = "comment", 40 // at the head of the file
 		}
-		found.lines = append(found.lines, pageLine{FoundLine{i + 1, where, text}, strings.ToLower(text), weight})
+		line := FoundLine{i + 1, where, text}
+		found.lines = append(found.lines, pageLine{line, strings.ToLower(text), weight})
 	}
 	return found
 }

@@ -68,7 +68,7 @@ func (n *node) get(key string) *node {
 // empty reports whether a node is a null, a mapping without keys or a list without items. Over a
 // value that is merged it removes that value.
 func (n *node) empty() bool {
-	return n.kind == null || n.kind == mapping && len(n.entries) == 0 || n.kind == list && len(n.items) == 0
+	return n.kind != scalar && len(n.entries) == 0 && len(n.items) == 0
 }
 
 // takenAway returns what an empty value leaves of the one below it.
@@ -83,6 +83,14 @@ func (n *node) index(key string) int {
 func (n *node) given(key string) *node {
 	if i := n.index(key); i >= 0 {
 		return n.entries[i].value
+	}
+	return nil
+}
+
+// scalar returns the value of a key where that is a scalar, else nil.
+func (n *node) scalar(key string) *node {
+	if value := n.get(key); value != nil && value.kind == scalar {
+		return value
 	}
 	return nil
 }
@@ -188,41 +196,41 @@ func (n *node) what() string {
 // tree is left to go on with.
 func parse(p *problems, file string, data []byte) (top *node) {
 	whole := Position{File: file}
-	if len(data) > maxBytes {
-		p.errorf(whole, "the file is longer than %s", Size(maxBytes))
+	fail := func(at Position, format string, args ...any) *node {
+		p.errorf(at, format, args...)
 		return nil
 	}
-	p.sources[file] = strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
-	if at := bytes.IndexByte(data, 0); at >= 0 {
-		p.errorf(Position{file, 1 + bytes.Count(data[:at], []byte("\n")), 1}, "the file holds a NUL byte; it is not text")
-		return nil
+	if len(data) > maxBytes {
+		return fail(whole, "the file is longer than %s", Size(maxBytes))
+	}
+	lines := strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
+	p.sources[file] = lines
+	if before, _, found := bytes.Cut(data, []byte{0}); found {
+		line := 1 + bytes.Count(before, []byte("\n"))
+		return fail(Position{file, line, 1}, "the file holds a NUL byte; it is not text")
 	}
 	defer func() {
 		// The parser is a large piece of code that gets whatever users write: a panic in it means
 		// an unreadable file, not the end of the program.
 		if r := recover(); r != nil {
-			p.errorf(whole, "the file is not YAML that can be read: %v", r)
-			top = nil
+			top = fail(whole, "the file is not YAML that can be read: %v", r)
 		}
 	}()
 	tokens := lexer.Tokenize(string(data))
-	if len(tokens) > maxTokens {
-		p.errorf(whole, "the file has more than %d parts", maxTokens)
-		return nil
-	}
-	if nesting(tokens) > maxDepth {
-		p.errorf(whole, "the file is nested more than %d deep", maxDepth)
-		return nil
+	switch {
+	case len(tokens) > maxTokens:
+		return fail(whole, "the file has more than %d parts", maxTokens)
+	case nesting(tokens) > maxDepth:
+		return fail(whole, "the file is nested more than %d deep", maxDepth)
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		at, message := syntaxError(file, err)
-		hint := ""
-		if at.Line > 0 && at.Line <= len(p.sources[file]) && strings.HasPrefix(strings.TrimLeft(p.sources[file][at.Line-1], " "), "\t") {
-			hint = "; lines are indented with spaces, not with tabs"
+		if at.Line > 0 && at.Line <= len(lines) &&
+			strings.HasPrefix(strings.TrimLeft(lines[at.Line-1], " "), "\t") {
+			message += "; lines are indented with spaces, not with tabs"
 		}
-		p.errorf(at, "not valid YAML: %s%s", message, hint)
-		return nil
+		return fail(at, "not valid YAML: %s", message)
 	}
 	b := &builder{problems: p, file: file, anchors: map[string]*node{}}
 	for _, doc := range parsed.Docs {
@@ -239,11 +247,9 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	case b.full:
 		return nil
 	case top == nil || top.kind == null:
-		p.errorf(whole, "the file is empty")
-		return nil
+		return fail(whole, "the file is empty")
 	case top.kind != mapping:
-		p.errorf(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
-		return nil
+		return fail(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
 	}
 	return top
 }

@@ -60,7 +60,7 @@ var (
 
 	sizeForm      = regexp.MustCompile(`^([0-9]{1,15})\s*([A-Za-z]*)$`)
 	countForm     = regexp.MustCompile(`^([0-9]{1,15})([A-Za-z]*)$`)
-	rateForm      = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?)([A-Za-z]*)(?:/([A-Za-z]+))?$`)
+	rateForm      = regexp.MustCompile(`^(\d{1,15}(?:\.\d{1,9})?)([A-Za-z]*)(?:/([A-Za-z]+))?$`)
 	timeForm      = regexp.MustCompile(`^(?:[0-9]{1,15}(?:\.[0-9]{1,9})?[A-Za-zµ]+)+$`)
 	bareNumber    = regexp.MustCompile(`^[0-9]{1,15}(?:\.[0-9]{1,9})?$`) // lacks its unit
 	shareForm     = regexp.MustCompile(`^([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*%$`)
@@ -117,9 +117,6 @@ func inUnits(amount, step int64, units []string) string {
 	return strconv.FormatInt(amount, 10) + units[index]
 }
 
-// MarshalText returns String.
-func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // UnmarshalText parses a duration with its units.
 func (d *Duration) UnmarshalText(text []byte) error {
 	word := string(text)
@@ -149,9 +146,11 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // timeMeant maps common words to the units of time.
 func timeMeant(unit string) string {
 	lower := strings.ToLower(unit)
-	for _, known := range []struct{ prefix, unit string }{{"sec", "s"}, {"min", "m"}, {"hour", "h"}, {"hr", "h"}, {"milli", "ms"}, {"micro", "us"}} {
-		if strings.HasPrefix(lower, known.prefix) {
-			return spelling.Meant(known.unit)
+	for prefix, known := range map[string]string{
+		"sec": "s", "min": "m", "hour": "h", "hr": "h", "milli": "ms", "micro": "us",
+	} {
+		if strings.HasPrefix(lower, prefix) {
+			return spelling.Meant(known)
 		}
 	}
 	if lower == "d" || strings.HasPrefix(lower, "day") {
@@ -171,9 +170,6 @@ func (d Duration) String() string {
 	return text
 }
 
-// MarshalText returns String.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
 // Seconds returns the duration in seconds.
 func (d Duration) Seconds() float64 { return time.Duration(d).Seconds() }
 
@@ -186,7 +182,8 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	}
 	scale, ok := rateScale[cmp.Or(part[3], "s")]
 	if !ok {
-		return fmt.Errorf("%s is not a time that a rate is counted over%s", quote(part[3]), rateMeant(part[3]))
+		meant := rateMeant(part[3])
+		return fmt.Errorf("%s is not a time that a rate is counted over%s", quote(part[3]), meant)
 	}
 	multiple, ok := countUnits[part[2]]
 	if !ok {
@@ -217,7 +214,8 @@ func rateMeant(unit string) string {
 // String returns the rate per second, or per hour where only that is exact.
 func (r Rate) String() string {
 	for _, unit := range rateUnits {
-		text := strconv.FormatFloat(math.Round(float64(r)*rateScale[unit]*1e6)/1e6, 'f', -1, 64) + "/" + unit
+		rounded := math.Round(float64(r)*rateScale[unit]*1e6) / 1e6
+		text := strconv.FormatFloat(rounded, 'f', -1, 64) + "/" + unit
 		var back Rate
 		if err := back.UnmarshalText([]byte(text)); err == nil && back == r {
 			return text
@@ -225,9 +223,6 @@ func (r Rate) String() string {
 	}
 	return strconv.FormatFloat(float64(r), 'f', -1, 64) + "/s"
 }
-
-// MarshalText returns String.
-func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText parses a count, which may end in k or M.
 func (c *Count) UnmarshalText(text []byte) error {
@@ -256,9 +251,6 @@ func countMeant(multiple string) string {
 	}
 	return "; valid here: k (1000), M (1000000)"
 }
-
-// MarshalText returns the count in full.
-func (c Count) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(c), 10), nil }
 
 // readPercent parses a percentage as a share.
 func readPercent(word string) (float64, error) {
@@ -302,9 +294,6 @@ func (e *Excess) UnmarshalText(text []byte) error {
 // String returns the percentage.
 func (s Share) String() string { return strconv.FormatFloat(float64(s)*100, 'g', 9, 64) + "%" }
 
-// MarshalText returns String.
-func (s Share) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // UnmarshalText parses a duration with a sign.
 func (o *Offset) UnmarshalText(text []byte) error {
 	rest, back := bytes.CutPrefix(text, []byte("-"))
@@ -328,9 +317,6 @@ func (o Offset) String() string {
 	return Duration(o).String()
 }
 
-// MarshalText returns String.
-func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
-
 // UnmarshalText parses a number of bits per second.
 func (b *Bandwidth) UnmarshalText(text []byte) error {
 	word := string(text)
@@ -340,7 +326,8 @@ func (b *Bandwidth) UnmarshalText(text []byte) error {
 	}
 	index := slices.Index(bandwidths, part[2])
 	if index < 0 {
-		return fmt.Errorf("%s is not a unit of bandwidth%s", quote(part[2]), spelling.Hint(part[2], bandwidths))
+		hint := spelling.Hint(part[2], bandwidths)
+		return fmt.Errorf("%s is not a unit of bandwidth%s", quote(part[2]), hint)
 	}
 	number, _ := strconv.ParseFloat(part[1], 64) // the form bounds its digits
 	number *= math.Pow(1000, float64(index))
@@ -353,6 +340,3 @@ func (b *Bandwidth) UnmarshalText(text []byte) error {
 
 // String returns the bandwidth with the largest unit that shows it exactly.
 func (b Bandwidth) String() string { return inUnits(int64(b), 1000, bandwidths) + "/s" }
-
-// MarshalText returns String.
-func (b Bandwidth) MarshalText() ([]byte, error) { return []byte(b.String()), nil }

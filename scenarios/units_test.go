@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -69,10 +70,9 @@ func TestUnits(t *testing.T) {
 		if value != test.value {
 			t.Errorf("%T %q is %s, not %s", test.into, test.text, value, test.value)
 		}
-		if writer, ok := test.into.(encoding.TextMarshaler); ok {
-			if back, err := writer.MarshalText(); err != nil || string(back) != test.back {
-				t.Errorf("%T %q is written as %q (%v), not %q", test.into, test.text, back, err, test.back)
-			}
+		back := valueTree(reflect.ValueOf(test.into)).text
+		if test.back != "" && back != test.back {
+			t.Errorf("%T %q is written as %q, not %q", test.into, test.text, back, test.back)
 		}
 	}
 }
@@ -129,8 +129,9 @@ func FuzzUnits(f *testing.F) {
 		}
 		var count, count2 Count
 		if count.UnmarshalText([]byte(text)) == nil {
-			written, _ := count.MarshalText()
-			if err := count2.UnmarshalText(written); err != nil || count2 != count || count < 0 {
+			written := fmt.Sprint(count)
+			err := count2.UnmarshalText([]byte(written))
+			if err != nil || count2 != count || count < 0 {
 				t.Errorf("count %q: %s: %v", text, written, err)
 			}
 		}
