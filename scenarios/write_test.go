@@ -33,7 +33,7 @@ func FuzzWrite(f *testing.F) {
 			{key: "map", value: &node{kind: mapping, entries: []entry{{key: "k" + key, value: value()}, {key: "last", value: &node{kind: mapping}}}}},
 		}}
 		p := newProblems()
-		again := parse(p, "again.yaml", write(tree))
+		again := parse(p, "again.yaml", []byte(write(tree)))
 		if err := p.err(); err != nil {
 			t.Fatalf("what was written cannot be read: %v\n%s", err, write(tree))
 		}
