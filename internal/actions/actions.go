@@ -1,6 +1,6 @@
-// Package actions tells in one table what each kind of action is, a fault or an emergency fix on the time
-// line of a trial. The language, the agent, the story of a trial, its judgement and the documentation read
-// it. What a kind does is in [agent/faults], for what an agent does on its node, and in the orchestrator.
+// Package actions tells in one table what each kind of action is, a fault or an emergency fix on
+// the time line of a trial. docs/language.md says what a kind does; [agent/faults] does it on a
+// node, or else the orchestrator.
 package actions
 
 import (
@@ -35,8 +35,8 @@ const (
 	Join           Kind = "join"
 )
 
-// Owned is what an action has for itself while it lasts: of two actions on it at a time the end of one
-// would be the end of both.
+// Owned is what an action has for itself while it lasts: of two actions on it at a time the end of
+// one would be the end of both.
 type Owned string
 
 // What an action can own.
@@ -49,64 +49,56 @@ const (
 
 // Fact is a row of the table.
 type Fact struct {
-	Kind  Kind
-	Means string   // for the language's page and for readers of this table
-	Keys  []string // of the language, beside those of every action
-	// Words say in reports what was done, where the kind alone tells; empty where its parameters do.
-	Words string
-	Once  bool  // it is over at once, and nothing can be taken back
-	Owns  Owned // while it lasts
-	// Stops says that the DUT gives no samples meanwhile.
-	Stops bool
-	// Starves says that allocations may fail, so that such lines in the kernel's log are what was asked for.
-	Starves bool
-	// Stays says that it lasts until the last sample was taken: it keeps nothing from telling how it is.
-	Stays bool
-	// Host is what would change for the whole host, were the node a namespace of it; empty: the node's own.
-	Host string
+	Kind Kind
+	Keys []string // of the language, beside those of every action
+	// Words say in reports what was done; empty where that depends on the action's parameters.
+	Words   string
+	Once    bool   // it is over at once, and nothing can be taken back
+	Owns    Owned  // while it lasts
+	Stops   bool   // the DUT gives no samples meanwhile
+	Starves bool   // allocations may fail: such lines in the kernel's log are the point
+	Stays   bool   // it lasts until the last sample was taken, which it does not disturb
+	Host    string // what would change for the whole host, were the node a namespace of it
 }
 
 // Table has the kinds in the order of the documentation.
 var Table = []Fact{
-	{Kind: Sysctl, Means: "sets kernel parameters, in their order", Keys: []string{"node", "sysctl"}, Stays: true},
-	{Kind: Buckets, Means: "resizes the hash, which stops all tracking for up to a fifth of a second", Keys: []string{"node", "buckets"}, Stays: true},
+	{Kind: Sysctl, Keys: []string{"node", "sysctl"}, Stays: true},
+	{Kind: Buckets, Keys: []string{"node", "buckets"}, Stays: true},
 	{
-		Kind: RulesLoad, Means: "loads rules, as iptables-restore and nft -f do; `add` keeps what is in the tables",
-		Keys: []string{"node", "rules", "rules6", "nft", "add"}, Words: "rules loaded",
+		Kind: RulesLoad, Keys: []string{"node", "rules", "rules6", "nft", "add"},
+		Words: "rules loaded",
 	},
-	{Kind: RulesRemove, Means: "removes all rules", Keys: []string{"node"}, Words: "all rules removed"},
-	{Kind: Flush, Means: "removes every entry, as conntrack -F", Keys: []string{"node"}, Words: "all entries removed", Once: true},
-	{Kind: Delete, Means: "removes the entries that match, as conntrack -D", Keys: append([]string{"node"}, FilterKeys...), Once: true},
+	{Kind: RulesRemove, Keys: []string{"node"}, Words: "all rules removed"},
+	{Kind: Flush, Keys: []string{"node"}, Words: "all entries removed", Once: true},
+	{Kind: Delete, Keys: append([]string{"node"}, FilterKeys...), Once: true},
+	{Kind: ModuleRemove, Keys: []string{"node", "modules"}, Host: "the kernel's modules"},
+	{Kind: ClockJump, Keys: []string{"node", "by"}, Host: "the clock"},
+	{Kind: CPUThrottle, Keys: []string{"node", "share"}, Host: "the CPUs"},
+	{Kind: MemoryPressure, Keys: []string{"node", "leave"}, Starves: true, Host: "the memory"},
+	{Kind: ServerStop, Keys: []string{"node", "ports"}, Words: "servers stopped"},
+	{Kind: ServerStall, Keys: []string{"node", "ports"}, Words: "servers stalled"},
+	{Kind: ServerRestart, Keys: []string{"node", "ports"}, Words: "servers restarted", Once: true},
+	{Kind: Pause, Keys: []string{"node"}, Words: "paused", Owns: Node, Stops: true},
 	{
-		Kind: ModuleRemove, Means: "removes all rules, then the modules, nf_conntrack by default", Keys: []string{"node", "modules"}, Host: "the kernel's modules",
+		Kind: Reset, Keys: []string{"node"}, Words: "reset without warning", Once: true,
+		Owns: Node, Stops: true,
 	},
-	{Kind: ClockJump, Means: "sets the time of day, by `30s` or `-30s`", Keys: []string{"node", "by"}, Host: "the clock"},
-	{Kind: CPUThrottle, Means: "takes a share of each CPU, as `50%`", Keys: []string{"node", "share"}, Host: "the CPUs"},
-	{
-		Kind: MemoryPressure, Means: "takes memory until `8MiB` are left, or so little that allocations fail", Keys: []string{"node", "leave"},
-		Starves: true, Host: "the memory",
-	},
-	{Kind: ServerStop, Means: "ends the node's servers at these ports, and no others", Keys: []string{"node", "ports"}, Words: "servers stopped"},
-	{Kind: ServerStall, Means: "stops them without closing anything, as a process that hangs", Keys: []string{"node", "ports"}, Words: "servers stalled"},
-	{Kind: ServerRestart, Means: "ends them and starts them again", Keys: []string{"node", "ports"}, Words: "servers restarted", Once: true},
-	{Kind: Pause, Means: "lets the node stand still; needs `for`", Keys: []string{"node"}, Words: "paused", Owns: Node, Stops: true},
-	{Kind: Reset, Means: "boots the dut again, which is set up as before", Keys: []string{"node"}, Words: "reset without warning", Once: true, Owns: Node, Stops: true},
-	{
-		Kind: Network, Means: "loses, delays or changes frames; `rate: 10Mbit/s`, `direction`: `both`, `to` or `from` the node",
-		Keys: append([]string{"link", "direction"}, ConditionKeys...), Owns: Link,
-	},
-	{Kind: LinkDown, Means: "takes the carrier of the link away", Keys: []string{"link"}, Owns: Link},
-	{Kind: Partition, Means: "lets no frame pass from or to the node", Keys: []string{"node"}, Owns: Links},
-	{Kind: Join, Means: "starts that generator of the workload", Keys: []string{"entry"}, Once: true},
+	{Kind: Network, Keys: append([]string{"link", "direction"}, ConditionKeys...), Owns: Link},
+	{Kind: LinkDown, Keys: []string{"link"}, Owns: Link},
+	{Kind: Partition, Keys: []string{"node"}, Owns: Links},
+	{Kind: Join, Keys: []string{"entry"}, Once: true},
 }
 
 // Keys of which an action needs one.
 var (
-	FilterKeys    = []string{"protocol", "state", "source", "destination", "port", "source-port", "unassured"}
+	FilterKeys = []string{
+		"protocol", "state", "source", "destination", "port", "source-port", "unassured",
+	}
 	ConditionKeys = []string{"loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate"}
 )
 
-// Fact returns the row of a kind, that of no kind where the table has none.
+// Fact returns the row of a kind; the zero Fact where the table has none.
 func (k Kind) Fact() Fact {
 	for _, fact := range Table {
 		if fact.Kind == k {
@@ -137,43 +129,43 @@ type Fault struct {
 	Kind Kind   `json:"kind"`
 
 	Sysctl  []kernels.Setting `json:"sysctl,omitempty"`  // Sysctl
-	Buckets int               `json:"buckets,omitempty"` // Buckets; the kernel rounds it up to whole pages
+	Buckets int               `json:"buckets,omitempty"` // Buckets; the kernel rounds up to pages
 	Rules   Rules             `json:"rules,omitzero"`    // RulesLoad
 	Delete  Filter            `json:"delete,omitzero"`   // Delete
 	Modules []string          `json:"modules,omitempty"` // ModuleRemove; empty: nf_conntrack
-	Clock   time.Duration     `json:"clock,omitempty"`   // ClockJump: forwards, or backwards where negative
-	// CPU is the share of each CPU that is taken, above 0 and at most 0.95 (CPUThrottle).
-	CPU float64 `json:"cpu,omitempty"`
-	// Leave is how much memory in bytes stays free (MemoryPressure); 0: so little that allocations in
-	// interrupts, as those of connection tracking, fail under load.
+	Clock   time.Duration     `json:"clock,omitempty"`   // ClockJump: backwards where negative
+	CPU     float64           `json:"cpu,omitempty"`     // CPUThrottle: the share taken, 0 to 0.95
+	// Leave is how much memory in bytes stays free (MemoryPressure); 0: so little that allocations
+	// in interrupts, as those of connection tracking, fail under load.
 	Leave int64 `json:"leave,omitempty"`
-	// Ports choose the responders that have one of them (ServerStop, ServerStall, ServerRestart); empty:
-	// all of the node.
+	// Ports choose the responders that have one of them (ServerStop, ServerStall, ServerRestart);
+	// empty: all of the node.
 	Ports []uint16 `json:"ports,omitempty"`
-	// Card and Conditions are for Network: the MAC of the card, empty for the only one. The carrier is
-	// not the node's own to take away.
+	// Card and Conditions are for Network: the MAC of the card, empty for the only one. The carrier
+	// is not the node's own to take away.
 	Card       string     `json:"card,omitempty"`
 	Conditions Conditions `json:"conditions,omitzero"`
 }
 
-// Rules are rules to load. Exactly as the real tools do, a text of iptables-save replaces the tables that
-// it names and leaves the others alone, and an nft script does what its statements say (it begins with
-// flush ruleset where it is to replace).
+// Rules are rules to load, exactly as the real tools do: a text of iptables-save replaces the
+// tables that it names, and an nft script does what its statements say. To replace all rules it
+// begins with flush ruleset.
 type Rules struct {
 	IPv4    string `json:"ipv4,omitempty"`    // in the format of iptables-save
 	IPv6    string `json:"ipv6,omitempty"`    // in that of ip6tables-save
 	Backend string `json:"backend,omitempty"` // of both; nft (the default) or legacy
 	NFT     string `json:"nft,omitempty"`     // a script, loaded after the others
-	// Add keeps what is in the tables that IPv4 and IPv6 name, as iptables-restore --noflush: -A lines
-	// add to it, -D lines delete from it.
+	// Add keeps what is in the tables that IPv4 and IPv6 name, as iptables-restore --noflush: -A
+	// lines add to it, -D lines delete from it.
 	Add bool `json:"add,omitempty"`
 }
 
-// Filter chooses entries of the table by what is known of their original direction. A field that is empty
-// matches every entry, but not all may be empty: that is Flush.
+// Filter chooses entries of the table by their original direction. A field that is empty matches
+// every entry, but not all may be empty: that is Flush.
 type Filter struct {
-	Protocol string `json:"protocol,omitempty"` // tcp, udp, icmp, icmpv6, sctp, dccp, gre, udplite or a number
-	State    string `json:"state,omitempty"`    // of tcp, as /proc/net/nf_conntrack spells it: TIME_WAIT
+	// Protocol is tcp, udp, icmp, icmpv6, sctp, dccp, gre, udplite or a number.
+	Protocol string `json:"protocol,omitempty"`
+	State    string `json:"state,omitempty"` // of TCP, as /proc/net/nf_conntrack has it: TIME_WAIT
 	// Source and Destination are addresses or networks in CIDR notation.
 	Source      string `json:"source,omitempty"`
 	Destination string `json:"destination,omitempty"`

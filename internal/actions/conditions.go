@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,17 +12,17 @@ import (
 // Conditions are what a link does to the frames between one node and the rest of the link. The zero
 // value is a link in order. A share is between 0 and 1.
 //
-// The words are those of netem (tc-netem(8)), which makes all but the last two: loss, delay and so on hold
-// for each direction on its own, so that 10 ms on both are 20 ms on a round trip, and a loss of 5 % on both
-// costs an exchange of two frames with a probability of 9.75 %.
+// The words are those of netem (tc-netem(8)), which makes all but the last two. They hold for each
+// direction on its own: 10 ms on both are 20 ms on a round trip, and a loss of 5 % on both costs an
+// exchange of two frames with a probability of 9.75 %.
 type Conditions struct {
 	Direction Direction     `json:"direction,omitempty"` // empty: both
 	Loss      float64       `json:"loss,omitempty"`      // share of frames
 	Delay     time.Duration `json:"delay,omitempty"`
-	Jitter    time.Duration `json:"jitter,omitempty"`    // the delay lies within ±jitter; frames may overtake each other
-	Reorder   float64       `json:"reorder,omitempty"`   // share of frames that overtake those delayed; needs a delay
+	Jitter    time.Duration `json:"jitter,omitempty"`    // ±; frames may overtake each other
+	Reorder   float64       `json:"reorder,omitempty"`   // share of frames not delayed
 	Duplicate float64       `json:"duplicate,omitempty"` // share of frames sent twice
-	Corrupt   float64       `json:"corrupt,omitempty"`   // share of frames in which one bit is turned
+	Corrupt   float64       `json:"corrupt,omitempty"`   // share of frames with a bit turned
 	Rate      int64         `json:"rate,omitempty"`      // bits per second; 0: as fast as it goes
 
 	// Partitioned lets no frame pass, while the node still sees a carrier.
@@ -48,8 +49,7 @@ func (c Conditions) Holds(direction Direction) bool {
 	return c.Direction == "" || c.Direction == Both || c.Direction == direction
 }
 
-// Shapes reports whether frames that pass are lost, delayed, copied or changed, for which a link needs
-// netem.
+// Shapes reports whether a link needs netem, which loses, delays, copies or changes frames.
 func (c Conditions) Shapes() bool {
 	c.Direction, c.Partitioned, c.Down = "", false, false
 	return c != Conditions{}
@@ -61,42 +61,30 @@ const longestDelay = time.Minute
 // Validate returns an error for each condition that is out of its range or contradicts another.
 func (c Conditions) Validate() error {
 	var errs []error
-	for _, share := range []struct {
-		name  string
-		value float64
-	}{{"loss", c.Loss}, {"reorder", c.Reorder}, {"duplicate", c.Duplicate}, {"corrupt", c.Corrupt}} {
-		if !(share.value >= 0 && share.value <= 1) {
-			errs = append(errs, fmt.Errorf("%s %v: a share lies between 0 and 1", share.name, share.value))
+	refuse := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	for _, time := range []struct {
-		name  string
-		value time.Duration
-	}{{"delay", c.Delay}, {"jitter", c.Jitter}} {
-		if time.value < 0 || time.value > longestDelay {
-			errs = append(errs, fmt.Errorf("%s %v: not between 0 and %v", time.name, time.value, longestDelay))
-		}
+	for i, share := range []float64{c.Loss, c.Reorder, c.Duplicate, c.Corrupt} {
+		name := []string{"loss", "reorder", "duplicate", "corrupt"}[i]
+		inRange := share >= 0 && share <= 1 // false for NaN
+		refuse(!inRange, "%s %v: a share lies between 0 and 1", name, share)
 	}
-	switch {
-	case c.Jitter > c.Delay:
-		errs = append(errs, fmt.Errorf("jitter %v is over the delay %v: a frame cannot arrive before it was sent", c.Jitter, c.Delay))
-	case c.Reorder > 0 && c.Delay == 0:
-		errs = append(errs, errors.New("reorder needs a delay: frames overtake those that wait"))
+	for i, time := range []time.Duration{c.Delay, c.Jitter} {
+		refuse(time < 0 || time > longestDelay, "%s %v: not between 0 and %v",
+			[]string{"delay", "jitter"}[i], time, longestDelay)
 	}
-	if c.Rate < 0 || c.Rate > 0 && c.Rate < 8 {
-		errs = append(errs, fmt.Errorf("rate %d: not a number of bits per second, of 8 or more", c.Rate))
-	}
-	switch c.Direction {
-	case "", Both, To, From:
-	default:
-		errs = append(errs, fmt.Errorf("direction %q: none of %q, %q, %q", c.Direction, Both, To, From))
-	}
-	if (c.Down || c.Partitioned) && !c.Holds(To) || (c.Down || c.Partitioned) && !c.Holds(From) {
-		errs = append(errs, errors.New("a link that is down or partitioned is so in both directions"))
-	}
-	if c == (Conditions{Direction: c.Direction}) {
-		errs = append(errs, errors.New("no condition is given"))
-	}
+	refuse(c.Jitter > c.Delay, "jitter %v is over the delay %v: a frame cannot arrive before it "+
+		"was sent", c.Jitter, c.Delay)
+	refuse(c.Reorder > 0 && c.Delay == 0, "reorder needs a delay: frames overtake those that wait")
+	refuse(c.Rate < 0 || c.Rate > 0 && c.Rate < 8,
+		"rate %d: not a number of bits per second, of 8 or more", c.Rate)
+	refuse(c.Direction != "" && !slices.Contains(c.Direction.Words(), string(c.Direction)),
+		"direction %q: none of %q, %q, %q", c.Direction, Both, To, From)
+	refuse((c.Down || c.Partitioned) && !(c.Holds(To) && c.Holds(From)),
+		"a link that is down or partitioned is so in both directions")
+	refuse(c == Conditions{Direction: c.Direction}, "no condition is given")
 	return errors.Join(errs...)
 }
 
@@ -120,12 +108,8 @@ func (c Conditions) String() string {
 	if len(words) == 0 {
 		return "in order"
 	}
-	if !c.Holds(From) {
-		words = append(words, "towards the node alone")
-	}
-	if !c.Holds(To) {
-		words = append(words, "from the node alone")
-	}
+	add(!c.Holds(From), "towards the node alone")
+	add(!c.Holds(To), "from the node alone")
 	return strings.Join(words, ", ")
 }
 

@@ -30,13 +30,13 @@ func TestParse(t *testing.T) {
 // Tables of 6.1 and 6.12 as booted with this much memory in QEMU; the kernel sees about 5 % less.
 func TestDefaultSizeMeasured(t *testing.T) {
 	new := Version{6, 1}
-	for _, test := range []struct {
-		mib  int64
-		want int64
-	}{{256, 2048}, {512, 4096}, {1000, 7680}, {1200, 65536}, {2048, 65536}, {4096, 65536}, {4500, 262144}, {8192, 262144}} {
-		seen := test.mib << 20 * 955 / 1000
-		if got := DefaultSize(new, seen); got != (Size{test.want, test.want}) {
-			t.Errorf("%d MiB: %+v, want %d", test.mib, got, test.want)
+	for mib, want := range map[int64]int64{
+		256: 2048, 512: 4096, 1000: 7680, 1200: 65536, 2048: 65536, 4096: 65536, 4500: 262144,
+		8192: 262144,
+	} {
+		seen := mib << 20 * 955 / 1000
+		if got := DefaultSize(new, seen); got != (Size{want, want}) {
+			t.Errorf("%d MiB: %+v, want %d", mib, got, want)
 		}
 	}
 	// Older kernels, from their source.
@@ -73,7 +73,8 @@ func TestNamed(t *testing.T) {
 
 func TestLoadedSize(t *testing.T) {
 	for line, want := range map[string]Size{
-		"nf_conntrack hashsize=1024 enable_hooks=1": {8192, 1024}, "nf_conntrack": {}, "": {}, "xt_recent hashsize=9": {}, "nf_conntrack hashsize=x": {},
+		"nf_conntrack hashsize=1024 enable_hooks=1": {8192, 1024}, "nf_conntrack": {}, "": {},
+		"xt_recent hashsize=9": {}, "nf_conntrack hashsize=x": {},
 	} {
 		if got, ok := LoadedSize(line); got != want || ok != (want != Size{}) {
 			t.Errorf("%q: %v, %v; want %v", line, got, ok, want)
@@ -116,7 +117,8 @@ func TestKey(t *testing.T) {
 	} {
 		got, renamed := Key(test.key)
 		if got != test.want || renamed != test.renamed {
-			t.Errorf("Key(%q) = %q, %v; want %q, %v", test.key, got, renamed, test.want, test.renamed)
+			t.Errorf("Key(%q) = %q, %v; want %q, %v",
+				test.key, got, renamed, test.want, test.renamed)
 		}
 	}
 }

@@ -17,9 +17,9 @@ const (
 	KeyCount   = Prefix + "count"
 )
 
-// SharedKeys are the parameters of connection tracking that all network namespaces of a kernel share;
-// older kernels let any of them write. Every other one belongs to its namespace and begins at the
-// kernel's default.
+// SharedKeys are the parameters of connection tracking that all network namespaces of a kernel
+// share; older kernels let any of them write. Every other parameter belongs to its namespace and
+// begins at the kernel's default.
 var SharedKeys = []string{KeyMax, KeyBuckets, Prefix + "expect_max"}
 
 // Settings are the writable settings of nf_conntrack in Linux 6.x
@@ -37,8 +37,8 @@ var Settings = strings.Fields(`
 	tcp_timeout_syn_sent tcp_timeout_time_wait tcp_timeout_unacknowledged timestamp udp_timeout
 	udp_timeout_stream`)
 
-// oldPrefixes begin the names that keys had before [Prefix], and words that leave the folder out.
-// Kernels up to 4.8 had net.ipv4.netfilter.ip_conntrack_* (CONFIG_NF_CONNTRACK_PROC_COMPAT), 2.4 had
+// oldPrefixes begin older names of keys, and words that leave the folder out. Kernels up to 4.8 had
+// net.ipv4.netfilter.ip_conntrack_* (CONFIG_NF_CONNTRACK_PROC_COMPAT), 2.4 had
 // net.ipv4.ip_conntrack_*; net.nf_conntrack_max still exists beside its new name.
 var oldPrefixes = []string{
 	"net.ipv4.netfilter.ip_conntrack_", "net.ipv4.netfilter.nf_conntrack_",
@@ -46,10 +46,10 @@ var oldPrefixes = []string{
 	"net.nf_conntrack_", "ip_conntrack_", "nf_conntrack_",
 }
 
-// Key returns the name, with dots, that current kernels have for a parameter; renamed reports whether
-// the name given is an older one. The path form is none: slashes may be written for dots, as sysctl(8)
-// allows, below /proc/sys too. Then a dot stays part of a name, as in
-// net/ipv4/conf/eth0.100/forwarding, which is returned as net.ipv4.conf.eth0/100.forwarding.
+// Key returns the name, with dots, that current kernels have for a parameter; renamed reports
+// whether the given name is an older one. As with sysctl(8), slashes may stand for dots, below
+// /proc/sys too: Key returns net.ipv4.conf.eth0/100.forwarding for
+// net/ipv4/conf/eth0.100/forwarding, where the dot is part of a name.
 func Key(given string) (key string, renamed bool) {
 	key = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(given), "/proc/sys/"))
 	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '/' {
@@ -65,19 +65,11 @@ func Key(given string) (key string, renamed bool) {
 
 // SwapSeparators turns the dotted form of a key into its path below /proc/sys, and back.
 func SwapSeparators(key string) string {
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, key)
+	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
 }
 
-// RenamedModules are modules that guides name and that current kernels do not have, each with the
-// module that holds its code now.
+// RenamedModules are modules of guides that current kernels lack, each with the module that holds
+// its code now.
 var RenamedModules = map[string]string{
 	"ip_conntrack":            Module,
 	"ip_conntrack_netbios_ns": "nf_conntrack_netbios_ns",

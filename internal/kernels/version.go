@@ -1,6 +1,6 @@
-// Package kernels holds facts about the kernels of distributions and of connection tracking in them,
-// by version: sizes, timeouts, the names of parameters and modules, and what came and went. It is the
-// one home of such a fact; a trial asks the kernel itself and needs none of them.
+// Package kernels holds facts about connection tracking by kernel version: sizes, timeouts, the
+// names of parameters and modules, and the kernels of distributions. It is the one home of such a
+// fact; a trial asks the kernel itself and needs none of them.
 package kernels
 
 import (
@@ -25,10 +25,9 @@ var release = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:[.~+-]|$)`)
 func Parse(s string) (Version, error) {
 	m := release.FindStringSubmatch(s)
 	if m == nil {
-		return Version{}, fmt.Errorf("%q is not a kernel version, which begins with two numbers, such as 6.12", s)
+		return Version{}, fmt.Errorf("%q is not a kernel version, such as 6.12", s)
 	}
-	// The form has room for no number that would be too large.
-	major, _ := strconv.Atoi(m[1])
+	major, _ := strconv.Atoi(m[1]) // the form bounds its digits
 	minor, _ := strconv.Atoi(m[2])
 	return Version{major, minor}, nil
 }
@@ -40,19 +39,19 @@ func (v Version) AtLeast(major, minor int) bool {
 
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// TracksUnasked reports whether a kernel tracks connections without a rule that needs it. Linux 4.14
-// registers the hooks only when one does.
+// TracksUnasked reports whether a kernel tracks connections without a rule that needs it: before
+// Linux 4.14.
 func (v Version) TracksUnasked() bool { return !v.AtLeast(4, 14) }
 
-// LimitsChains reports whether an insert into a long hash chain fails (chain_toolong): from Linux 5.15
-// on, at 50 to 79 entries (nf_conntrack_core.c, MIN_CHAINLEN, MAX_CHAINLEN).
+// LimitsChains reports whether an insert into a long hash chain fails (chain_toolong): from Linux
+// 5.15 on, at 50 to 79 entries (nf_conntrack_core.c, MIN_CHAINLEN, MAX_CHAINLEN).
 func (v Version) LimitsChains() bool { return v.AtLeast(5, 15) }
 
-// HasBucketsKey reports whether the size of the hash is a sysctl: from Linux 4.8 on. Before, it is the
-// parameter hashsize of the module alone.
+// HasBucketsKey reports whether the size of the hash is a sysctl: from Linux 4.8 on. Before, it is
+// only the parameter hashsize of the module.
 func (v Version) HasBucketsKey() bool { return v.AtLeast(4, 8) }
 
-// LastUnlimited is the last version for which nf_conntrack_max = 0 means no limit; later ones refuse 0.
+// LastUnlimited is the last version with nf_conntrack_max = 0 for no limit; later ones refuse 0.
 var LastUnlimited = Version{6, 18}
 
 // HostName is the name of this host's own kernel.
@@ -68,20 +67,15 @@ var versions = map[string]Version{
 var recent = Version{6, 12}
 
 // Named returns the version that the name or the path of a kernel stands for: of [HostName] that of
-// the running kernel, of an image that in its file's name. It is exact to the point where the facts
-// of this package changed.
+// the running kernel, of an image that in its file's name. It is exact enough for the facts of this
+// package.
 func Named(name string) Version {
-	if v, ok := versions[name]; ok {
-		return v
-	}
 	release := strings.TrimPrefix(filepath.Base(name), "vmlinuz-")
 	if name == HostName {
 		release = Running()
 	}
-	if v, err := Parse(release); err == nil {
-		return v
-	}
-	return recent
+	v, _ := Parse(release)
+	return cmp.Or(versions[name], v, recent)
 }
 
 // Running returns the release of the running kernel (uname -r), empty if it does not tell.
@@ -119,9 +113,8 @@ const (
 	SecondStep = 4 << 30
 )
 
-// DefaultSize returns the table that a 64-bit kernel makes when nothing is set, on a machine whose
-// kernel sees the given memory (MemTotal, which is below what the machine was given: a 4 GiB VM
-// is below the step at 4 GiB). From nf_conntrack_init_start:
+// DefaultSize returns the table that a 64-bit kernel makes by itself where it sees the given memory
+// (MemTotal; a VM of 4 GiB stays below the step at 4 GiB). From nf_conntrack_init_start:
 //
 //   - to 3.18: memory / 16384 / 8 buckets, 16384 above 1 GiB, at least 32; max is 4 times that
 //   - from 3.19: also 65536 buckets above 4 GiB
@@ -147,8 +140,8 @@ func DefaultSize(v Version, memory int64) Size {
 	return Size{Max: factor * buckets, Buckets: buckets}
 }
 
-// MaxIsBuckets reports whether the default max is the number of buckets, from Linux 5.15 on; before,
-// it is four times that.
+// MaxIsBuckets reports whether the default max is the number of buckets: from Linux 5.15 on. Until
+// then it is four times that.
 func (v Version) MaxIsBuckets() bool { return v.AtLeast(5, 15) }
 
 // HasSecondStep reports whether the number of buckets rises at 4 GiB too: from Linux 3.19 on.
@@ -158,7 +151,7 @@ func (v Version) HasSecondStep() bool { return v.AtLeast(3, 19) }
 const pageBuckets = 4096 / bucketBytes
 
 // RoundBuckets returns the number of buckets that the kernel allocates for n: whole pages, each of
-// multiple buckets (nf_ct_alloc_hashtable); 0 leaves n as it is.
+// multiple buckets (nf_ct_alloc_hashtable); a multiple of 0 leaves n as it is.
 func RoundBuckets(n, multiple int64) int64 {
 	if multiple <= 0 {
 		return n
@@ -170,8 +163,8 @@ func RoundBuckets(n, multiple int64) int64 {
 // RAM / 16384 / (64 / 32). It is the rule of old kernels without its steps.
 func FolkMax(memory int64) int64 { return memory / 16384 / 2 }
 
-// LoadedSize returns the table that a line to load a module asks for, as nf_conntrack hashsize=4096:
-// max is 8 times the hash in all versions. ok is false where the line says nothing of it.
+// LoadedSize returns the table that a line to load a module asks for, as nf_conntrack
+// hashsize=4096: max is 8 times the hash in all versions. ok is false where the line has no size.
 func LoadedSize(module string) (size Size, ok bool) {
 	words := strings.Fields(module)
 	if len(words) == 0 || words[0] != Module {
@@ -186,8 +179,8 @@ func LoadedSize(module string) (size Size, ok bool) {
 	return size, ok
 }
 
-// VisibleMemory returns about what the kernel of a guest has of its memory (MemTotal): measured 470 of
-// 512 MiB and 218 of 256 MiB with Debian's 6.1.
+// VisibleMemory returns about what the kernel of a guest sees of its memory (MemTotal): with
+// Debian's 6.1 it is 470 of 512 MiB and 218 of 256 MiB.
 func VisibleMemory(given int64) int64 {
 	const own = 34 << 20
 	return max(given-given/64-own, given/2)

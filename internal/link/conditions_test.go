@@ -16,7 +16,7 @@ func TestConditionsValidate(t *testing.T) {
 		{Conditions{Loss: 0.02}, ""},
 		{Conditions{Loss: 1.5}, "loss 1.5: a share lies between 0 and 1"},
 		{Conditions{Corrupt: -1}, "corrupt -1"},
-		{Conditions{Delay: 10 * time.Millisecond, Jitter: 20 * time.Millisecond}, "before it was sent"},
+		{Conditions{Delay: time.Millisecond, Jitter: time.Second}, "before it was sent"},
 		{Conditions{Reorder: 0.1}, "reorder needs a delay"},
 		{Conditions{Reorder: 0.1, Delay: time.Millisecond}, ""},
 		{Conditions{Delay: time.Hour}, "not between 0 and 1m0s"},
@@ -53,7 +53,9 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.conditions, got, c.words)
 		}
 		netem := netemOf(to)
-		if c.conditions.Holds(actions.To) && (netem.Loss != toShare(c.conditions.Loss) || netem.Latency != uint32(c.conditions.Delay/tick)) {
+		told := netem.Loss == toShare(c.conditions.Loss) &&
+			netem.Latency == uint32(c.conditions.Delay/tick)
+		if c.conditions.Holds(actions.To) && !told {
 			t.Errorf("%+v: netem is told %+v", c.conditions, netem)
 		}
 	}

@@ -94,9 +94,10 @@ func (e *Ends) ClearLink(ctx context.Context, node, name string) (Conditions, er
 	return e.change(ctx, node, name, Conditions{})
 }
 
-func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (now Conditions, err error) {
+func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (Conditions, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	var now Conditions
 	end, err := e.find(node, name)
 	if err == nil {
 		err = e.shape(ctx, end, c)
@@ -107,26 +108,31 @@ func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (now
 	if err == nil {
 		now, err = end.conditions(ctx)
 	}
-	sameWay := !c.Shapes() || now.Holds(actions.To) == c.Holds(actions.To) && now.Holds(actions.From) == c.Holds(actions.From)
-	if err == nil && (!now.Near(c) || !sameWay || now.Down != c.Down || now.Partitioned != c.Partitioned) {
+	if err == nil && !same(now, c) {
 		err = fmt.Errorf("it is now: %v", now)
 	}
-	if err != nil {
-		return now, fmt.Errorf("link %s of %s (%v): %w", name, node, c, err)
-	}
-	return now, nil
+	return now, wrap(err, "link %s of %s (%v)", name, node, c)
+}
+
+// same reports whether the conditions that were read back are the requested ones.
+func same(now, want Conditions) bool {
+	way := now.Holds(actions.To) == want.Holds(actions.To) &&
+		now.Holds(actions.From) == want.Holds(actions.From)
+	return now.Near(want) && (way || !want.Shapes()) &&
+		now.Down == want.Down && now.Partitioned == want.Partitioned
 }
 
 // find returns the end of a node's link. Its error names the known ends.
 func (e *Ends) find(node, name string) (*End, error) {
-	var known []string
+	var ends []string
 	for _, end := range e.all {
 		if end.Node == node && end.Link == name {
 			return end, nil
 		}
-		known = append(known, end.Node+" on "+end.Link)
+		ends = append(ends, end.Node+" on "+end.Link)
 	}
-	return nil, fmt.Errorf("%s is not on a link %s; there are %s", node, name, strings.Join(known, ", "))
+	known := strings.Join(ends, ", ")
+	return nil, fmt.Errorf("%s is not on a link %s; there are %s", node, name, known)
 }
 
 // shape makes netem apply the conditions, where that is possible.
@@ -158,7 +164,8 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 		end.shaped = true
 		return Shape(end.Name, to, from)
 	case end.Card == nil:
-		return fmt.Errorf("this host's kernel cannot shape what a namespace sends and receives; ask for it on the side of a machine instead, whose own kernel can: %s", e.missing)
+		return fmt.Errorf("this host's kernel cannot shape what a namespace sends and receives; "+
+			"ask for it on the side of a machine instead, whose own kernel can: %s", e.missing)
 	}
 	if end.to, end.from, err = end.Card.Shape(ctx, c); err != nil {
 		return errors.Join(fmt.Errorf("this host's kernel cannot shape: %s", e.missing), err)
@@ -185,13 +192,13 @@ func (end *End) connect(ctx context.Context, c Conditions) error {
 	if err != nil {
 		return err
 	}
-	if end.Card == nil {
-		if up == c.Down {
-			return setUp(end.Name, !c.Down)
-		}
-		return nil
+	switch {
+	case end.Card != nil:
+		return end.plug(ctx, !c.Down)
+	case up == c.Down:
+		return setUp(end.Name, !c.Down)
 	}
-	return end.plug(ctx, !c.Down)
+	return nil
 }
 
 // plug plugs the cable of a machine's card in or out.

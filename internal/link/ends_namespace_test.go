@@ -17,7 +17,9 @@ import (
 func TestEnds(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		node := exec.Command("sleep", "60")
-		node.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+		node.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+		}
 		if err := node.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -56,26 +58,30 @@ func TestEnds(t *testing.T) {
 		if master, up := look(); master == 0 || up {
 			t.Errorf("down, it is on bridge %d, up: %v", master, up)
 		}
-		if now, err := ends.ClearLink(t.Context(), "client", "lan"); err != nil || now != (Conditions{}) {
+		now, err := ends.ClearLink(t.Context(), "client", "lan")
+		if err != nil || now != (Conditions{}) {
 			t.Errorf("in order, it reads back as %v (%v)", now, err)
 		}
 		if master, up := look(); master == 0 || !up {
 			t.Errorf("in order, it is on bridge %d, up: %v", master, up)
 		}
 
-		now, err := ends.SetLink(t.Context(), "client", "lan", Conditions{Delay: 10 * time.Millisecond, Loss: 0.5})
+		lossy := Conditions{Delay: 10 * time.Millisecond, Loss: 0.5}
+		now, err = ends.SetLink(t.Context(), "client", "lan", lossy)
 		switch missing := missingNetem(); {
 		case missing == "":
-			if err != nil || !now.Near(Conditions{Delay: 10 * time.Millisecond, Loss: 0.5}) {
+			if err != nil || !now.Near(lossy) {
 				t.Errorf("shaped, it reads back as %v (%v)", now, err)
 			}
-		case err == nil || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "on the side of a machine"):
+		case err == nil || !strings.Contains(err.Error(), missing) ||
+			!strings.Contains(err.Error(), "on the side of a machine"):
 			t.Errorf("this kernel cannot shape (%s), and the error is %v", missing, err)
 		}
 		if err := leave(); err != nil {
 			t.Error(err)
 		}
-		if _, err := ends.SetLink(t.Context(), "client", "lan", Conditions{Down: true}); err == nil {
+		_, err = ends.SetLink(t.Context(), "client", "lan", Conditions{Down: true})
+		if err == nil {
 			t.Error("a link that was left can be set")
 		}
 		if links, err := netlink.LinkList(); err != nil || len(links) != 3 { // lo, b0, v0

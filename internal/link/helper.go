@@ -60,10 +60,8 @@ func runHelper(args []string) error {
 	if err := unix.IoctlIfreq(tap, unix.TUNSETIFF, request); err != nil {
 		return fmt.Errorf("open tap %s: %w", name, err)
 	}
-	if err := unix.Sendmsg(socket, []byte{0}, unix.UnixRights(tap), nil, 0); err != nil {
-		return fmt.Errorf("hand tap %s over: %w", name, err)
-	}
-	return nil
+	err = unix.Sendmsg(socket, []byte{0}, unix.UnixRights(tap), nil, 0)
+	return wrap(err, "hand tap %s over", name)
 }
 
 // preparedTap returns the name of the tap of a bridge's one machine.
@@ -80,13 +78,14 @@ func Prepare(bridge string) error {
 	if !ok {
 		return fmt.Errorf("%s is no bridge", bridge)
 	}
-	if _, err := netlink.LinkByName(preparedTap(bridge)); err == nil {
+	tap := preparedTap(bridge)
+	if _, err := netlink.LinkByName(tap); err == nil {
 		return nil
 	}
-	if err := AddTap(preparedTap(bridge)); err != nil {
+	if err := AddTap(tap); err != nil {
 		return err
 	}
-	return (&Bridge{bridge: b}).Join(preparedTap(bridge))
+	return (&Bridge{bridge: b}).Join(tap)
 }
 
 // Name returns the bridge's name.

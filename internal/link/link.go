@@ -26,24 +26,32 @@ type Bridge struct {
 
 // newBridge makes a bridge with the given name (at most 15 bytes).
 func newBridge(name string) (*Bridge, error) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	bridge := &netlink.Bridge{LinkAttrs: named(name, -1)}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	if err := netlink.LinkSetUp(bridge); err != nil {
-		return nil, fmt.Errorf("bring bridge %s up: %w", name, err)
+	return &Bridge{bridge: bridge}, wrap(netlink.LinkSetUp(bridge), "bring bridge %s up", name)
+}
+
+// named returns the attributes of an interface that is not made yet; a queue of -1 packets has the
+// kernel's default.
+func named(name string, queue int) netlink.LinkAttrs {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.TxQLen = name, queue
+	return attrs
+}
+
+// wrap returns an error with the words of what failed; nil without one.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
 	}
-	return &Bridge{bridge: bridge}, nil
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
 
 // Close removes the bridge.
 func (b *Bridge) Close() error {
-	if err := netlink.LinkDel(b.bridge); err != nil {
-		return fmt.Errorf("remove bridge %s: %w", b.bridge.Name, err)
-	}
-	return nil
+	return wrap(netlink.LinkDel(b.bridge), "remove bridge %s", b.bridge.Name)
 }
 
 // Bridges are the links of a lab by their names, with the lab's ends of them. The zero value is
@@ -85,10 +93,9 @@ const queueLength = 10000
 // AddTap makes a tap for a virtual machine's network card. It passes no frame until it joins a
 // bridge ([Bridge.Join]). The caller removes it with [Remove].
 func AddTap(name string) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
 	tap := &netlink.Tuntap{
-		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+		LinkAttrs: named(name, -1), Mode: netlink.TUNTAP_MODE_TAP,
+		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
 		// The default owner, root, does not exist in the sandbox.
 		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
 	}
@@ -105,10 +112,10 @@ func AddTap(name string) error {
 // AddVeth makes a veth pair, one end on the bridge, the other in the network namespace of the
 // process pid under the name inner, with the hardware address mac; nil: a random one.
 func (b *Bridge) AddVeth(name, inner string, mac net.HardwareAddr, pid int) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	attrs.TxQLen = queueLength
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inner, PeerHardwareAddr: mac, PeerNamespace: netlink.NsPid(pid)}
+	veth := &netlink.Veth{
+		LinkAttrs: named(name, queueLength), PeerName: inner, PeerHardwareAddr: mac,
+		PeerNamespace: netlink.NsPid(pid),
+	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth pair %s: %w", name, err)
 	}
@@ -123,19 +130,13 @@ func (b *Bridge) attach(port netlink.Link) error {
 	if err := netlink.LinkSetMaster(port, b.bridge); err != nil {
 		return fmt.Errorf("attach %s to bridge %s: %w", name, b.bridge.Name, err)
 	}
-	if err := netlink.LinkSetUp(port); err != nil {
-		return fmt.Errorf("bring %s up: %w", name, err)
-	}
-	return nil
+	return wrap(netlink.LinkSetUp(port), "bring %s up", name)
 }
 
 // lookUp returns the interface of that name.
 func lookUp(name string) (netlink.Link, error) {
 	port, err := netlink.LinkByName(name)
-	if err != nil {
-		return nil, fmt.Errorf("look up %s: %w", name, err)
-	}
-	return port, nil
+	return port, wrap(err, "look up %s", name)
 }
 
 // lookFor returns the interface of that name, or nil without one.
@@ -153,10 +154,7 @@ func Remove(name string) error {
 	if err != nil || port == nil {
 		return err
 	}
-	if err := netlink.LinkDel(port); err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	return nil
+	return wrap(netlink.LinkDel(port), "remove %s", name)
 }
 
 // part takes a tap or one end of a veth pair off its bridge. Then no frame passes, while the other
@@ -166,10 +164,7 @@ func part(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := netlink.LinkSetNoMaster(port); err != nil {
-		return fmt.Errorf("take %s off its bridge: %w", name, err)
-	}
-	return nil
+	return wrap(netlink.LinkSetNoMaster(port), "take %s off its bridge", name)
 }
 
 // Join puts a tap or one end of a veth pair on the bridge, unless it is there already.
@@ -196,12 +191,8 @@ func setUp(name string, up bool) error {
 	if err != nil {
 		return err
 	}
-	set, word := netlink.LinkSetUp, "up"
-	if !up {
-		set, word = netlink.LinkSetDown, "down"
+	if up {
+		return wrap(netlink.LinkSetUp(port), "bring %s up", name)
 	}
-	if err := set(port); err != nil {
-		return fmt.Errorf("bring %s %s: %w", name, word, err)
-	}
-	return nil
+	return wrap(netlink.LinkSetDown(port), "bring %s down", name)
 }

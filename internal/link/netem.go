@@ -87,14 +87,13 @@ func missingNetem() string {
 	return ""
 }
 
-// disciplines returns the queueing disciplines of an interface. The kernel lists those of others too.
+// disciplines returns the queueing disciplines of an interface. The kernel lists those of others
+// too.
 func disciplines(port netlink.Link) ([]netlink.Qdisc, error) {
 	list, err := netlink.QdiscList(port)
-	if err != nil {
-		return nil, fmt.Errorf("list the queueing disciplines of %s: %w", port.Attrs().Name, err)
-	}
 	others := func(q netlink.Qdisc) bool { return q.Attrs().LinkIndex != port.Attrs().Index }
-	return slices.DeleteFunc(list, others), nil
+	return slices.DeleteFunc(list, others),
+		wrap(err, "list the queueing disciplines of %s", port.Attrs().Name)
 }
 
 // netemHandle is the handle of our netem discipline at the root of an interface. It tells ours from
@@ -111,19 +110,19 @@ func addNetem(port netlink.Link, c Conditions) error {
 	for _, q := range list {
 		// The kernel's own default discipline has no handle.
 		if a := q.Attrs(); a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
-			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone", name, q.Type())
+			return fmt.Errorf("%s has a queueing discipline of its own (%s), which is left alone",
+				name, q.Type())
 		}
 	}
 	netem := netemOf(c)
-	netem.LinkIndex, netem.Parent, netem.Handle = port.Attrs().Index, netlink.HANDLE_ROOT, netemHandle
+	netem.QdiscAttrs = netlink.QdiscAttrs{
+		LinkIndex: port.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: netemHandle,
+	}
 	err = netlink.QdiscAdd(netem)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("the kernel has no sch_netem, or does not find it: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("shape %s (%v): %w", name, c, err)
-	}
-	return nil
+	return wrap(err, "shape %s (%v)", name, c)
 }
 
 // netemOf returns conditions in netem's own terms.
@@ -167,9 +166,10 @@ func readNetem(port netlink.Link) (Conditions, error) {
 			continue
 		}
 		return Conditions{
-			Loss: fromShare(netem.Loss), Delay: fromTicks(netem.Latency), Jitter: fromTicks(netem.Jitter),
-			Reorder: fromShare(netem.ReorderProb), Duplicate: fromShare(netem.Duplicate), Corrupt: fromShare(netem.CorruptProb),
-			Rate: int64(netem.Rate64) * 8,
+			Loss: fromShare(netem.Loss), Rate: int64(netem.Rate64) * 8,
+			Delay: fromTicks(netem.Latency), Jitter: fromTicks(netem.Jitter),
+			Reorder: fromShare(netem.ReorderProb), Duplicate: fromShare(netem.Duplicate),
+			Corrupt: fromShare(netem.CorruptProb),
 		}, nil
 	}
 	return Conditions{}, nil
@@ -186,13 +186,10 @@ func ifbName(name string) string {
 // as if they had just arrived.
 func shapeReceived(port netlink.Link, c Conditions) error {
 	name := port.Attrs().Name
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = ifbName(name)
-	attrs.TxQLen = queueLength
-	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: named(ifbName(name), queueLength)}); err != nil {
 		return fmt.Errorf("make an ifb for what comes in through %s: %w", name, err)
 	}
-	ifb, err := lookUp(attrs.Name)
+	ifb, err := lookUp(ifbName(name))
 	if err != nil {
 		return err
 	}
@@ -200,21 +197,23 @@ func shapeReceived(port netlink.Link, c Conditions) error {
 		return err
 	}
 	if err := netlink.LinkSetUp(ifb); err != nil {
-		return fmt.Errorf("bring %s up: %w", attrs.Name, err)
+		return fmt.Errorf("bring %s up: %w", ifbName(name), err)
 	}
-	index := port.Attrs().Index
-	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
+	index, handle := port.Attrs().Index, netlink.MakeHandle(0xffff, 0)
+	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index, Handle: handle, Parent: netlink.HANDLE_INGRESS,
+	}}
 	if err := netlink.QdiscAdd(ingress); err != nil {
 		return fmt.Errorf("take what comes in through %s (sch_ingress): %w", name, err)
 	}
 	redirect := &netlink.MatchAll{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
-		Actions:     []netlink.Action{netlink.NewMirredAction(ifb.Attrs().Index)},
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index, Parent: handle, Priority: 1, Protocol: unix.ETH_P_ALL,
+		},
+		Actions: []netlink.Action{netlink.NewMirredAction(ifb.Attrs().Index)},
 	}
-	if err := netlink.FilterAdd(redirect); err != nil {
-		return fmt.Errorf("lead what comes in through %s into %s (cls_matchall, act_mirred): %w", name, attrs.Name, err)
-	}
-	return nil
+	return wrap(netlink.FilterAdd(redirect),
+		"lead what comes in through %s into %s (cls_matchall, act_mirred)", name, ifbName(name))
 }
 
 // unshape removes our disciplines of both directions, and no others.
@@ -232,9 +231,8 @@ func unshape(port netlink.Link) error {
 	for _, q := range list {
 		a := q.Attrs()
 		if a.Handle == netemHandle || ours != nil && a.Parent == netlink.HANDLE_INGRESS {
-			if err := netlink.QdiscDel(q); err != nil {
-				errs = append(errs, fmt.Errorf("take the queueing discipline %s off %s: %w", q.Type(), name, err))
-			}
+			errs = append(errs, wrap(netlink.QdiscDel(q), "take the queueing discipline %s off %s",
+				q.Type(), name))
 		}
 	}
 	return errors.Join(append(errs, Remove(ifbName(name)))...)

@@ -14,17 +14,19 @@ const fewWords = 16
 // longestWord bounds what is compared: a longer word is no slip of the fingers.
 const longestWord = 80
 
-// Nearest returns the candidate that a mistyped word most likely means, whatever its case, or "" when none is
-// near: at most one edit in three characters, and up to two in words of four characters and more.
-func Nearest[S ~string](word S, candidates []S) S {
+// Nearest returns the candidate that a mistyped word most likely means, whatever its case, or ""
+// when none is near: at most one edit in three characters, and up to two in words of four
+// characters and more.
+func Nearest[S ~string](word S, candidates []S) (best S) {
 	if word == "" || len(word) > longestWord {
 		return ""
 	}
-	best, bestDistance := S(""), max(len(word)/3, min(len(word)/2, 2))+1
+	least := max(len(word)/3, min(len(word)/2, 2)) + 1
+	lower := strings.ToLower(string(word))
 	for _, candidate := range candidates {
-		distance := levenshtein.Distance(strings.ToLower(string(word)), strings.ToLower(string(candidate)), nil)
-		if distance < bestDistance {
-			best, bestDistance = candidate, distance
+		distance := levenshtein.Distance(lower, strings.ToLower(string(candidate)), nil)
+		if distance < least {
+			best, least = candidate, distance
 		}
 	}
 	return best
@@ -38,18 +40,16 @@ func Meant[S ~string](word S) string {
 	return fmt.Sprintf("; did you mean %q?", word)
 }
 
-// Hint returns the end of a message about an unknown word: the nearest valid one, or all of them where they
-// are few, or nothing.
+// Hint returns the end of a message about an unknown word: the nearest valid one, or all of them
+// where they are few, or nothing.
 func Hint[S ~string](word S, candidates []S) string {
-	if near := Nearest(word, candidates); near != "" {
+	near := Nearest(word, candidates)
+	if near != "" || len(candidates) == 0 || len(candidates) > fewWords {
 		return Meant(near)
 	}
-	if len(candidates) > 0 && len(candidates) <= fewWords {
-		words := make([]string, len(candidates))
-		for i, candidate := range candidates {
-			words[i] = string(candidate)
-		}
-		return "; valid here: " + strings.Join(words, ", ")
+	words := make([]string, len(candidates))
+	for i, candidate := range candidates {
+		words[i] = string(candidate)
 	}
-	return ""
+	return "; valid here: " + strings.Join(words, ", ")
 }

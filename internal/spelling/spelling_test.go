@@ -3,10 +3,13 @@ package spelling
 import "testing"
 
 func TestNearest(t *testing.T) {
-	words := []string{"run", "report", "conntrack.drop", "debian/bookworm", "debian/trixie", "KiB", "s"}
+	words := []string{
+		"run", "report", "conntrack.drop", "debian/bookworm", "debian/trixie", "KiB", "s",
+	}
 	for word, want := range map[string]string{
 		"rum": "run", "reprot": "report", "REPORT": "report", "conntrack.drp": "conntrack.drop",
-		"debian/bookwurm": "debian/bookworm", "kb": "KiB", "": "", "x": "", "completely-different": "",
+		"debian/bookwurm": "debian/bookworm", "kb": "KiB", "": "", "x": "",
+		"completely-different": "",
 	} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
