@@ -200,7 +200,6 @@ func filterWords(a Action) string {
 
 const maxThrottle = Share(0.95) // the kernel keeps the rest from real-time processes
 
-// checkParameters checks what each kind needs.
 func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topology) {
 	need := func(key, example string) bool {
 		if !n.has(key) {
@@ -270,7 +269,6 @@ func checkNetwork(p *problems, n *node, a *Action) {
 		"reorder needs a delay: frames overtake those that wait")
 }
 
-// checkJoin checks the entry that an action starts.
 func checkJoin(p *problems, at Position, a *Action, r *Resolved) {
 	var names []string
 	for _, e := range r.Workload {

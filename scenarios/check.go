@@ -174,7 +174,7 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	for _, key := range rulesKeys {
 		translates := c.NAT != NoNAT && slices.Contains(topology.Families, familyOf(key))
 		for _, t := range rulesOf(n.get(key)) {
-			p.refuse(t.Name == "nat" && translates, t.at,
+			p.refuse(t.Name == "nat" && translates, t.place(t.At),
 				"nat: %s and a *nat table of your own exclude each other", c.NAT)
 		}
 	}
@@ -307,7 +307,7 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 	}
 	found := map[side]Position{}
 	for _, t := range tables {
-		for _, line := range t.lines {
+		for _, line := range t.Lines {
 			rule := line.Rule
 			if rule == nil || !rule.Notrack || rule.SYN {
 				continue // SYNs alone: SYNPROXY makes the entry when the handshake is complete
@@ -315,7 +315,7 @@ func guideDirections(p *problems, tables []table, topology Topology) {
 			directions := map[bool]bool{false: rule.Sources.Any(), true: rule.Destinations.Any()}
 			for reply, matches := range directions {
 				if one := (side{rule.Chain, reply}); matches {
-					found[one] = cmp.Or(found[one], line.at)
+					found[one] = cmp.Or(found[one], t.place(line.At))
 				}
 			}
 		}
@@ -354,7 +354,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 		if c := t.Chain(chain); t.Name == "filter" && c != nil && c.Policy == "DROP" {
 			refuses = true
 		}
-		for _, line := range t.lines {
+		for _, line := range t.Lines {
 			rule := line.Rule
 			if rule == nil {
 				continue
@@ -363,7 +363,7 @@ func guideUntracked(p *problems, tables []table, topology Topology) {
 			untracked := slices.Contains(rule.States, "UNTRACKED")
 			switch {
 			case rule.Notrack && notrack.Line == 0 && !rule.In.Has("lo") && !rule.Out.Has("lo"):
-				notrack = line.at
+				notrack = t.place(line.At)
 			case t.Name != "filter" || elsewhere:
 			case rule.Always && rule.Refuses():
 				refuses = true
@@ -391,7 +391,7 @@ func (c Configuration) Ruleset() rules.Ruleset {
 // 4.14 it does so only where a rule, or an object of nft, needs it, or where a module parameter
 // says so.
 func (c Configuration) Tracks(family Family) bool {
-	return c.Ruleset().Tracks(ruleFamily(family)) != nil ||
+	return c.Ruleset().Tracks(ruleFamilies[family]) != nil ||
 		slices.ContainsFunc(c.Modules.Load, func(module string) bool {
 			return slices.Contains(strings.Fields(module), "enable_hooks=1")
 		})

@@ -19,7 +19,6 @@ var (
 	actionFields = fieldKeys(reflect.TypeFor[Action]())
 )
 
-// keysOf returns all keys that go with a kind.
 func keysOf(kind actions.Kind) []string {
 	keys := slices.Concat(actionCommon, kind.Fact().Keys)
 	if kind.Undoable() {
@@ -30,7 +29,6 @@ func keysOf(kind actions.Kind) []string {
 
 const maxTimes = Count(1000)
 
-// checkActions checks the actions of a scenario.
 func checkActions(p *problems, n *node, r *Resolved, topology Topology) {
 	seen := map[string]bool{}
 	for i := range r.Actions {
@@ -74,7 +72,6 @@ func checkActionKeys(p *problems, n *node, a *Action) {
 	}
 }
 
-// checkMoment checks when an action comes.
 func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	at, when := n.get("at"), n.get("when")
 	switch {
@@ -104,7 +101,6 @@ func checkMoment(p *problems, n *node, a *Action, phases Phases) {
 	}
 }
 
-// checkDuration checks how long an action lasts and how often it comes.
 func checkDuration(p *problems, n *node, a *Action) {
 	if !a.Kind.Undoable() {
 		return // the keys are reported already
@@ -125,7 +121,6 @@ func checkDuration(p *problems, n *node, a *Action) {
 	}
 }
 
-// checkPlace checks the node or the link of an action.
 func checkPlace(p *problems, n *node, a *Action, topology Topology) {
 	a.Node = nodeNamed(a.Node)
 	if on := n.scalar("node"); on != nil {
@@ -241,7 +236,6 @@ func checkOverlaps(p *problems, n *node, r *Resolved, topology Topology) {
 	}
 }
 
-// shared returns the first word that is in both lists, or "".
 func shared(a, b []string) string {
 	for _, word := range a {
 		if slices.Contains(b, word) {

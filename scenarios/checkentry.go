@@ -39,7 +39,6 @@ var (
 	counts = []string{"requests", "connections", "flows"}
 )
 
-// checkEntry checks an entry of the workload.
 func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 	if n.kind != mapping {
 		return // reported by decode
@@ -67,7 +66,6 @@ func checkEntry(p *problems, n *node, e *Entry, topology Topology) {
 		"timeout must be more than 0s")
 }
 
-// keys returns all keys that go with the kind of an entry.
 func (e Entry) keys() []string {
 	if e.Probe != "" {
 		return slices.Concat([]string{"probe"}, entryCommon, probeKeys[e.Probe])

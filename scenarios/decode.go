@@ -134,7 +134,6 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	}
 }
 
-// fieldKeys returns the keys of a struct, in the order of its fields.
 func fieldKeys(t reflect.Type) []string {
 	var keys []string
 	for field := range t.Fields() {
@@ -157,7 +156,6 @@ func fieldByKey(v reflect.Value, key string) reflect.Value {
 	return reflect.Value{}
 }
 
-// decodeNode reads a topology: its kind alone, or a mapping.
 func (t *Topology) decodeNode(p *problems, n *node) {
 	type plain Topology
 	if n.kind == scalar {
@@ -167,7 +165,6 @@ func (t *Topology) decodeNode(p *problems, n *node) {
 	decode(p, n, (*plain)(t))
 }
 
-// decodeNode reads a recovery: at-most alone, or a mapping.
 func (r *Recovery) decodeNode(p *problems, n *node) {
 	type plain Recovery
 	if n.kind != mapping {
@@ -190,7 +187,6 @@ func (r Recovery) tree() *node {
 	return text(r.AtMost.String())
 }
 
-// decodeNode reads ports: one port or range, or a list of them.
 func (ports *Ports) decodeNode(p *problems, n *node) {
 	if n.kind != list {
 		n = &node{kind: list, at: n.at, items: []*node{n}}
@@ -238,8 +234,8 @@ func finish(r *Resolved, tree *node, names map[string][]string, topology Topolog
 			*text = ""
 		}
 	}
-	c.Rules += rulesText(natTables(c.NAT, topology, IPv4))
-	c.Rules6 += rulesText(natTables(c.NAT, topology, IPv6))
+	c.Rules += natTable(c.NAT, topology, IPv4)
+	c.Rules6 += natTable(c.NAT, topology, IPv6)
 	for i := range r.Workload {
 		e, n := &r.Workload[i], tree.get("workload").items[i]
 		finishEntry(e, n, c.NAT, topology)
@@ -290,13 +286,13 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 	}
 }
 
-// natTables returns the rules of an address translation, for the links of the lab.
-func natTables(nat NAT, topology Topology, family Family) []table {
+// natTable returns the rules of an address translation, for the links of the lab.
+func natTable(nat NAT, topology Topology, family Family) string {
 	if natRules[nat] == "" || !slices.Contains(topology.Families, family) {
-		return nil
+		return ""
 	}
 	rule := strings.ReplaceAll(natRules[nat], "address}", "address"+family.suffix()+"}")
-	return tablesOf("*nat\n-A " + rule + "\nCOMMIT\n")
+	return "*nat\n-A " + rule + "\nCOMMIT\n"
 }
 
 var natRules = map[NAT]string{
@@ -307,7 +303,6 @@ var natRules = map[NAT]string{
 	Redirect: "PREROUTING -i ${client.interface} -p tcp -j REDIRECT --to-ports 80",
 }
 
-// finishAction gives a decoded action the defaults of the language.
 func finishAction(a *Action, n *node, name string) {
 	a.Name = cmp.Or(a.Name, name)
 	for _, key := range a.Kind.Fact().Keys {

@@ -150,7 +150,6 @@ func omitted(p *problems, experiment string, omit *node, known []string) []strin
 	return names
 }
 
-// withoutScenarios returns an experiment without some of its scenarios and their thresholds.
 func withoutScenarios(root *node, names []string) *node {
 	root = root.change("scenarios", func(n *node) *node { return n.without(names...) })
 	return root.change("thresholds", func(n *node) *node {
@@ -161,7 +160,6 @@ func withoutScenarios(root *node, names []string) *node {
 	})
 }
 
-// read fills the experiment from its tree.
 func (e *Experiment) read() {
 	p := e.problems
 	e.Head = Head{Recovery: Recovery{AtMost: DefaultRecovery}, Sampling: DefaultSampling}

@@ -63,7 +63,6 @@ func (n *node) add(key string, value *node) {
 
 func text(value string) *node { return &node{kind: scalar, text: value} }
 
-// textIf returns a text, nil for none.
 func textIf(value string) *node {
 	if value == "" {
 		return nil

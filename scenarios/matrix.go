@@ -125,7 +125,6 @@ func expand(p *problems, tree *node, names map[string][]string) []variant {
 	return variants
 }
 
-// variantName returns the name of a scenario with its chosen values.
 func variantName(name string, matrix []Setting) string {
 	for _, s := range matrix {
 		name += "@" + plainWord(s.Key) + "=" + plainWord(s.Value)

@@ -37,7 +37,6 @@ func nodeNamed(word string) string {
 	return word
 }
 
-// checkNode checks that a topology has a node.
 func checkNode(p *problems, at Position, name string, topology Topology) {
 	if nodes := topology.Nodes(); !slices.Contains(nodes, name) {
 		p.errorf(at, "the %s topology has no node %s%s",
@@ -45,7 +44,6 @@ func checkNode(p *problems, at Position, name string, topology Topology) {
 	}
 }
 
-// checkNodes checks the nodes that an entry goes from and to.
 func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	for _, end := range []struct {
 		key  string
@@ -109,8 +107,8 @@ func checkPlaceholders(p *problems, at Position, text string, topology Topology)
 func checkTexts(p *problems, n *node, topology Topology) {
 	for _, key := range rulesKeys {
 		for _, t := range rulesOf(n.get(key)) {
-			for _, line := range t.lines {
-				checkPlaceholders(p, line.at, line.Text, topology)
+			for _, line := range t.Lines {
+				checkPlaceholders(p, t.place(line.At), line.Text, topology)
 			}
 		}
 	}

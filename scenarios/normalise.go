@@ -162,12 +162,12 @@ func currentRules(p *problems, n *node, family Family) *node {
 	tables := parseRules(p, n, family)
 	told := false
 	for _, t := range tables {
-		for _, line := range t.lines {
+		for _, line := range t.Lines {
 			if line.Rule == nil || !strings.EqualFold(line.Rule.Verdict, "NOTRACK") {
 				continue
 			}
 			if !told {
-				p.warnf(line.at, "ctload loads the target NOTRACK as -j CT --notrack, its new name")
+				p.warnf(t.place(line.At), "ctload loads the target NOTRACK as -j CT --notrack, its new name")
 				told = true
 			}
 			line.Text = line.Retarget("-j CT --notrack")

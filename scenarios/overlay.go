@@ -16,7 +16,6 @@ import (
 //     as a list it replaces the whole workload; actions likewise;
 //   - an empty value removes what is below it.
 
-// overlayDUT applies the overrides of a scenario to a dut.
 func overlayDUT(base, over *node) *node {
 	if base != nil && (over == nil || over.kind == null) {
 		return base
@@ -94,7 +93,6 @@ func overlayWorkload(p *problems, base, from *node) *node {
 	return overlayNamed(base, over, loops)
 }
 
-// checkNamed checks changes to the items of a list by their names.
 func checkNamed(p *problems, over *node, what string, names []string) {
 	for _, e := range over.entries {
 		switch {
@@ -180,7 +178,6 @@ func overlayOverrides(base, over *node) *node {
 	return base
 }
 
-// overlayFile overlays a file on the one that it extends.
 func overlayFile(p *problems, base, over *node) *node {
 	own := *base
 	own.at = over.at

@@ -155,7 +155,6 @@ func (p *problems) errorf(at Position, format string, args ...any) {
 	p.errors = p.add(p.errors, at, message)
 }
 
-// refuse reports a problem where something is wrong.
 func (p *problems) refuse(wrong bool, at Position, format string, args ...any) {
 	if wrong {
 		p.errorf(at, format, args...)
@@ -187,7 +186,6 @@ func (p *problems) add(list []Problem, at Position, message string) []Problem {
 	return append(list, problem)
 }
 
-// err returns nil when nothing is wrong.
 func (p *problems) err() error {
 	if len(p.errors) == 0 {
 		return nil

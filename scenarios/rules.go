@@ -15,17 +15,14 @@ const noRules = "none"
 // rulesKeys are the keys with rules of iptables, in the order of their families.
 var rulesKeys = []string{"rules", "rules6"}
 
-// table is one table of an iptables-save text with the positions of its lines in the file.
+// table is one table of an iptables-save text with the node that it was read from.
 type table struct {
 	*rules.Table
-	at    Position
-	lines []ruleLine
+	from *node
 }
 
-type ruleLine struct {
-	*rules.Line
-	at Position
-}
+// place returns the position of a line of the table in the file.
+func (t table) place(at rules.Position) Position { return t.from.lineAt(at.Line - 1) }
 
 // rulesOf returns the tables of a normalised node; none where it is missing or no text.
 func rulesOf(n *node) []table {
@@ -43,34 +40,25 @@ func familyOf(key string) Family {
 	return IPv4
 }
 
-// ruleFamily returns the name of a family in package rules.
-func ruleFamily(f Family) string {
-	if f == IPv6 {
-		return rules.IPv6
-	}
-	return rules.IPv4
-}
-
 // parseRules parses an iptables-save text. It reports what iptables-restore refuses in the frame of
 // the rules; the real tool in the DUT judges the rules themselves.
 func parseRules(p *problems, n *node, family Family) []table {
 	if text := strings.TrimSpace(n.text); text == noRules || text == "" {
 		return nil
 	}
-	read := rules.Iptables(ruleFamily(family), n.text)
+	read := rules.Iptables(ruleFamilies[family], n.text)
 	for _, problem := range read.Problems {
 		p.errorf(n.placeOf(problem.At), "%s", problem.Text)
 	}
 	var tables []table
 	for _, t := range read.Tables {
-		one := table{Table: t, at: n.lineAt(t.At.Line - 1)}
-		for _, line := range t.Lines {
-			one.lines = append(one.lines, ruleLine{line, n.lineAt(line.At.Line - 1)})
-		}
-		tables = append(tables, one)
+		tables = append(tables, table{t, n})
 	}
 	return tables
 }
+
+// ruleFamilies are the names of families in package rules.
+var ruleFamilies = map[Family]string{IPv4: rules.IPv4, IPv6: rules.IPv6}
 
 // placeOf returns the place of a word in a text, as exactly as it is known.
 func (n *node) placeOf(at rules.Position) Position {
@@ -90,11 +78,10 @@ func (n *node) placeOf(at rules.Position) Position {
 // that it names.
 func checkScript(p *problems, n *node, alone bool) {
 	read := rules.NFT(n.text)
-	wrong := read.Problems
 	if alone {
-		wrong = append(wrong, read.Undefined()...)
+		read.Problems = append(read.Problems, read.Undefined()...)
 	}
-	for _, problem := range wrong {
+	for _, problem := range read.Problems {
 		p.errorf(n.placeOf(problem.At), "%s", problem.Text)
 	}
 }

@@ -73,7 +73,6 @@ func Suggestions(text string) (words map[string]string, experiments []string) {
 	return words, experiments[:min(len(experiments), 3)]
 }
 
-// searchWord is a word of a search.
 type searchWord struct {
 	text    string // in lower case
 	current string // its current name in lower case; "" where that is the same
@@ -148,7 +147,6 @@ func isWordAt(text string, at int) bool {
 
 func isWordRune(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
 
-// searchIn looks for all words in one experiment.
 func searchIn(p page, words []searchWord) (Found, bool) {
 	found := Found{Experiment: p.name, Group: p.group}
 	missing := slices.Clone(words)
@@ -193,7 +191,6 @@ type pageLine struct {
 	weight int
 }
 
-// pages are the shipped experiments.
 var pages = sync.OnceValue(func() []page {
 	var all []page
 	for _, name := range Names() {

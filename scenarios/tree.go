@@ -45,7 +45,6 @@ type node struct {
 	taken   bool // of a null: it removed a value of the dut or of the extended file
 }
 
-// entry is a key of a mapping with its value, in the order of the file.
 type entry struct {
 	key   string
 	at    Position // of the key
@@ -74,7 +73,6 @@ func (n *node) empty() bool {
 // takenAway returns what an empty value leaves of the one below it.
 func takenAway(at Position) *node { return &node{at: at, taken: true} }
 
-// index returns the index of a key, -1 where it is missing.
 func (n *node) index(key string) int {
 	return slices.IndexFunc(n.entries, func(e entry) bool { return e.key == key })
 }
@@ -95,7 +93,6 @@ func (n *node) scalar(key string) *node {
 	return nil
 }
 
-// has reports whether one of the keys has a value.
 func (n *node) has(keys ...string) bool {
 	return slices.ContainsFunc(keys, func(key string) bool { return n.get(key) != nil })
 }
@@ -140,7 +137,6 @@ func (n *node) with(key string, at Position, value *node) *node {
 	return &changed
 }
 
-// without returns a copy of a mapping that lacks these keys.
 func (n *node) without(keys ...string) *node {
 	changed := *n
 	changed.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool {
@@ -178,7 +174,6 @@ func (n *node) lineAt(line int) Position {
 	return n.at
 }
 
-// what names the kind of a node for a message.
 func (n *node) what() string {
 	switch n.kind {
 	case null:
@@ -276,7 +271,6 @@ func nesting(tokens token.Tokens) int {
 	return deepest
 }
 
-// syntaxError returns the place and the message of an error of the parser.
 func syntaxError(file string, err error) (at Position, message string) {
 	var e yaml.Error
 	if !errors.As(err, &e) {

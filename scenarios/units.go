@@ -93,7 +93,6 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// sizeMeant maps common spellings to the binary units.
 func sizeMeant(unit string) string {
 	for _, known := range sizeUnits {
 		if strings.EqualFold(unit[:1], known[:1]) && len(unit) <= 3 {
@@ -143,7 +142,6 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// timeMeant maps common words to the units of time.
 func timeMeant(unit string) string {
 	lower := strings.ToLower(unit)
 	for prefix, known := range map[string]string{
@@ -252,7 +250,6 @@ func countMeant(multiple string) string {
 	return "; valid here: k (1000), M (1000000)"
 }
 
-// readPercent parses a percentage as a share.
 func readPercent(word string) (float64, error) {
 	if part := shareForm.FindStringSubmatch(word); part != nil {
 		percent, _ := strconv.ParseFloat(part[1], 64) // the form bounds its digits

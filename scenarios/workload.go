@@ -259,7 +259,6 @@ func (r Resolved) Begins(e Entry) Duration {
 	return start + e.Start
 }
 
-// decodeNode reads phases: names with lengths.
 func (all *Phases) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
 		p.errorf(n.at, "phases must be names with lengths, as fill: 10s, not %s", n.what())
@@ -293,7 +292,6 @@ func (all Phases) tree() *node {
 	return n
 }
 
-// checkPhase checks an entry against its phase.
 func checkPhase(p *problems, n *node, e *Entry, phases Phases) {
 	at := n.scalar("phase")
 	if at == nil || p.failed(at.at) {

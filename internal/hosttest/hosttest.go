@@ -161,7 +161,6 @@ var lines = sync.OnceValues(func() ([]line, error) {
 	return parse(text)
 })
 
-// parse parses the text of .ci/programs.
 func parse(text []byte) (list []line, err error) {
 	scanner := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; scanner.Scan(); n++ {

@@ -147,7 +147,6 @@ func (v Version) MaxIsBuckets() bool { return v.AtLeast(5, 15) }
 // HasSecondStep reports whether the number of buckets rises at 4 GiB too: from Linux 3.19 on.
 func (v Version) HasSecondStep() bool { return v.AtLeast(3, 19) }
 
-// pageBuckets is the number of buckets in a page of 4 KiB.
 const pageBuckets = 4096 / bucketBytes
 
 // RoundBuckets returns the number of buckets that the kernel allocates for n: whole pages, each of

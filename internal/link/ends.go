@@ -114,7 +114,6 @@ func (e *Ends) change(ctx context.Context, node, name string, c Conditions) (Con
 	return now, wrap(err, "link %s of %s (%v)", name, node, c)
 }
 
-// same reports whether the conditions that were read back are the requested ones.
 func same(now, want Conditions) bool {
 	way := now.Holds(actions.To) == want.Holds(actions.To) &&
 		now.Holds(actions.From) == want.Holds(actions.From)
@@ -174,7 +173,6 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 	return nil
 }
 
-// connect sets carrier and partition.
 func (end *End) connect(ctx context.Context, c Conditions) error {
 	if end.Name == "" {
 		return end.plug(ctx, !c.Down)

@@ -133,7 +133,6 @@ func (b *Bridge) attach(port netlink.Link) error {
 	return wrap(netlink.LinkSetUp(port), "bring %s up", name)
 }
 
-// lookUp returns the interface of that name.
 func lookUp(name string) (netlink.Link, error) {
 	port, err := netlink.LinkByName(name)
 	return port, wrap(err, "look up %s", name)

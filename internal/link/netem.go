@@ -125,7 +125,6 @@ func addNetem(port netlink.Link, c Conditions) error {
 	return wrap(err, "shape %s (%v)", name, c)
 }
 
-// netemOf returns conditions in netem's own terms.
 func netemOf(c Conditions) *netlink.Netem {
 	// With a gap of 1, netem sends the share ReorderProb of the frames at once and delays the
 	// others.

@@ -11,7 +11,6 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// builtinTables are the tables of iptables and ip6tables.
 var builtinTables = []string{"raw", "mangle", "nat", "filter", "security"}
 
 // builtinChains are the chains of each table that the kernel makes, which have a policy.
@@ -74,7 +73,6 @@ func (s *Ruleset) problem(at Position, format string, args ...any) {
 	s.Problems = append(s.Problems, Problem{at, fmt.Sprintf(format, args...)})
 }
 
-// line reads one line.
 func (p *iptables) line(text string, at Position, from int) {
 	switch {
 	case text == "" || strings.HasPrefix(text, "#"):
@@ -297,7 +295,6 @@ func counterPair(word string) Counter {
 	return Counter{packets, bytes, true}
 }
 
-// option is an option of a rule with its values.
 type option struct {
 	name    string // the long name without hyphens
 	at      token
@@ -416,7 +413,6 @@ func (o option) condition() bool {
 // synFlags are the values of --tcp-flags for which --syn stands.
 var synFlags = []token{{Text: "FIN,SYN,RST,ACK"}, {Text: "SYN"}}
 
-// maxLoads bounds Rule.Loads.
 const maxLoads = 1 << 20
 
 // option notes what one option says of a rule.

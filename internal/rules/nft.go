@@ -10,7 +10,6 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// families are those of tables.
 var families = []string{IPv4, IPv6, "inet", "arp", "bridge", "netdev"}
 
 // script is a script of nft that is being read.
@@ -173,7 +172,6 @@ var (
 	}
 )
 
-// command reads a command of the top level.
 func (s *script) command() {
 	verb, _ := s.accept(verbs...)
 	switch word, _ := s.accept(subjects...); {
@@ -316,7 +314,6 @@ func (s *script) inTable(t *Table) {
 	s.statement()
 }
 
-// chain reads the block of a chain.
 func (s *script) chain(t *Table, name token) {
 	c := t.chain(name.Text, name.At)
 	s.block(func() {
@@ -394,7 +391,6 @@ func (s *script) remove(verb, kind string) {
 	}
 }
 
-// define reads the block of an object.
 func (s *script) define(t *Table, kind string, name token) {
 	o := &Object{Kind: kind, Name: name.Text, At: name.At}
 	o.Tracks = strings.HasPrefix(kind, "ct ") || kind == "synproxy"
@@ -408,7 +404,6 @@ func (s *script) define(t *Table, kind string, name token) {
 	t.Objects = append(t.Objects, o)
 }
 
-// elements reads what is added to a set or a map.
 func (s *script) elements(t *Table, name token) {
 	words := s.statement()
 	for _, o := range t.Objects {

@@ -22,7 +22,6 @@ var headers = []string{"tcp", "udp", "th", "ip", "ip6", "meta", "ct", "ether"}
 // TestTracks asks the kernel.
 var trackingStatements = []string{"masquerade", "snat", "dnat", "redirect", "synproxy", "flow"}
 
-// nftRule is a rule of nft that is being read.
 type nftRule struct {
 	*Rule
 	words []token
@@ -98,7 +97,6 @@ func (r *nftRule) text(source string, from int) string {
 	return strings.Join(list, " ")
 }
 
-// note notes what the token says of the rule.
 func (r *nftRule) note(i int) {
 	w := r.words[i]
 	next := r.at(i + 1)

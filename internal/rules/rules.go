@@ -410,7 +410,6 @@ func (t *Table) Chain(name string) *Chain {
 	return t.byName[name]
 }
 
-// drop takes a chain away.
 func (t *Table) drop(c *Chain) {
 	delete(t.byName, c.Name)
 	t.Chains = slices.DeleteFunc(t.Chains, func(other *Chain) bool { return other == c })
