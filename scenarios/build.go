@@ -64,7 +64,6 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	}
 	switch v := n.(type) {
 	case *ast.NullNode:
-		return &node{at: at}
 	case *ast.MappingNode:
 		return b.mapping(at, v.Values, depth)
 	case *ast.MappingValueNode:
@@ -85,14 +84,18 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		return &node{kind: scalar, at: at, text: n.GetToken().Value}
 	case *ast.AnchorNode:
-		return b.anchor(v, depth)
+		name := tokenText(v.Name)
+		b.open = append(b.open, name)
+		b.anchors[name] = b.build(v.Value, depth+1)
+		b.open = b.open[:len(b.open)-1]
+		return b.anchors[name]
 	case *ast.AliasNode:
 		return b.alias(v, at, depth)
 	case *ast.TagNode:
 		b.errorf(at, "%s: tags are not part of the language", quote(v.Start.Value))
-		return &node{at: at}
+	default:
+		b.errorf(at, "%s is not part of the language", quote(n.Type().YAMLName()))
 	}
-	b.errorf(at, "%s is not part of the language", quote(n.Type().YAMLName()))
 	return &node{at: at}
 }
 
@@ -114,30 +117,21 @@ func (b *builder) blockLines(v *ast.LiteralNode, at Position) []Position {
 	return lines
 }
 
-func (b *builder) anchor(v *ast.AnchorNode, depth int) *node {
-	name := tokenText(v.Name)
-	b.open = append(b.open, name)
-	built := b.build(v.Value, depth+1)
-	b.open = b.open[:len(b.open)-1]
-	b.anchors[name] = built
-	return built
-}
-
 func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 	name := tokenText(v.Value)
-	if slices.Contains(b.open, name) {
-		b.errorf(at, "the anchor %s refers to itself", quote(name))
-		return &node{at: at}
-	}
 	target := b.anchors[name]
-	if target == nil {
+	switch {
+	case slices.Contains(b.open, name):
+		b.errorf(at, "the anchor %s refers to itself", quote(name))
+	case target == nil:
 		hint := spelling.Hint(name, slices.Sorted(maps.Keys(b.anchors)))
 		b.errorf(at, "there is no anchor %s above%s", quote(name), hint)
-		return &node{at: at}
+	default:
+		size, deep := measure(target)
+		b.count(at, size, depth+deep)
+		return target
 	}
-	size, deep := measure(target)
-	b.count(at, size, depth+deep)
-	return target
+	return &node{at: at}
 }
 
 // measure returns the number of nodes of a tree and its depth.

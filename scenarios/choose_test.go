@@ -57,7 +57,8 @@ func TestSelect(t *testing.T) {
 		t.Errorf("variant: %+v", a)
 	}
 	err := e.Select([]string{"c"})
-	if invalid, ok := errors.AsType[*InvalidError](err); !ok || !strings.Contains(invalid.Error(), "valid here: a, a@vcpus=1, a@vcpus=2, b") {
+	invalid, ok := errors.AsType[*InvalidError](err)
+	if !ok || !strings.Contains(invalid.Error(), "valid here: a, a@vcpus=1, a@vcpus=2, b") {
 		t.Errorf("an unknown scenario: %v", err)
 	}
 	if got := names(e); got != "a@vcpus=1 a@vcpus=2 b" {
@@ -85,17 +86,21 @@ func TestSetKernels(t *testing.T) {
 	if err := e.SetKernels([]string{"debian/bookworm", "debian/trixie"}); err != nil {
 		t.Fatal(err)
 	}
-	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 a@kernel=debian-trixie@vcpus=1 a@kernel=debian-trixie@vcpus=2 b@kernel=debian-bookworm b@kernel=debian-trixie"
+	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 " +
+		"a@kernel=debian-trixie@vcpus=1 a@kernel=debian-trixie@vcpus=2 " +
+		"b@kernel=debian-bookworm b@kernel=debian-trixie"
 	if got := names(e); got != want {
 		t.Errorf("scenarios: %s", got)
 	}
 	for _, r := range e.Resolve() {
-		if !strings.Contains(r.Name, strings.ReplaceAll(r.DUT.Kernel, "/", "-")) || r.DUT.KernelModules != "" {
-			t.Errorf("%s runs on %s, modules %q", r.Name, r.DUT.Kernel, r.DUT.KernelModules)
+		kernel := strings.ReplaceAll(r.DUT.Kernel, "/", "-")
+		if !strings.Contains(r.Name, kernel) || r.DUT.KernelModules != "" {
+			t.Errorf("%s runs on %s, modules %q", r.Name, kernel, r.DUT.KernelModules)
 		}
 	}
 	before := names(e)
-	for _, bad := range [][]string{nil, {"bookworm"}, {"debian/bookworm", "debian/bookworm"}, {""}} {
+	const twice = "debian/bookworm"
+	for _, bad := range [][]string{nil, {"bookworm"}, {twice, twice}, {""}} {
 		var invalid *InvalidError
 		if err := e.SetKernels(bad); !errors.As(err, &invalid) {
 			t.Errorf("kernels %q: %v", bad, err)
@@ -114,9 +119,11 @@ func TestSetKernels(t *testing.T) {
 
 // TestKernelPaths: kernels by path stand beside those by name, in a file and on the command line.
 func TestKernelPaths(t *testing.T) {
-	e := parsed(t, strings.Replace(chosen, "kernel: ./vmlinuz\n  kernel-modules: ./modules", "kernel: [debian/bookworm, ./vmlinuz, /boot/vmlinuz-6.12.0]", 1))
-	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 a@kernel=.-vmlinuz@vcpus=1 a@kernel=.-vmlinuz@vcpus=2" +
-		" a@kernel=-boot-vmlinuz-6.12.0@vcpus=1 a@kernel=-boot-vmlinuz-6.12.0@vcpus=2 b"
+	e := parsed(t, strings.Replace(chosen, "kernel: ./vmlinuz\n  kernel-modules: ./modules",
+		"kernel: [debian/bookworm, ./vmlinuz, /boot/vmlinuz-6.12.0]", 1))
+	want := "a@kernel=debian-bookworm@vcpus=1 a@kernel=debian-bookworm@vcpus=2 " +
+		"a@kernel=.-vmlinuz@vcpus=1 a@kernel=.-vmlinuz@vcpus=2 " +
+		"a@kernel=-boot-vmlinuz-6.12.0@vcpus=1 a@kernel=-boot-vmlinuz-6.12.0@vcpus=2 b"
 	if got := names(e); got != want {
 		t.Errorf("scenarios: %s", got)
 	}
@@ -127,7 +134,8 @@ func TestKernelPaths(t *testing.T) {
 	for _, r := range e.Resolve() {
 		kernels[r.DUT.Kernel]++
 	}
-	if diff := cmp.Diff(map[string]int{"./vmlinuz": 3, "/boot/vmlinuz-6.12.0": 3}, kernels); diff != "" {
+	each := map[string]int{"./vmlinuz": 3, "/boot/vmlinuz-6.12.0": 3}
+	if diff := cmp.Diff(each, kernels); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -135,7 +143,10 @@ func TestKernelPaths(t *testing.T) {
 func TestInvalidPointsAtTheFile(t *testing.T) {
 	e := parsed(t, chosen)
 	got := e.Invalid(e.Thresholds[1].Position, "does not compile").Error()
-	want := "test.yaml:16:6: does not compile\n    15 |   a: conntrack.drop == 0\n>   16 |   b: conntrack.drop == 1\n       |      ^"
+	want := `test.yaml:16:6: does not compile
+    15 |   a: conntrack.drop == 0
+>   16 |   b: conntrack.drop == 1
+       |      ^`
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -143,15 +154,24 @@ func TestInvalidPointsAtTheFile(t *testing.T) {
 
 func TestSubstitute(t *testing.T) {
 	topology := Topology{Kind: Router, Families: []Family{IPv4}}
-	c := Configuration{Rules: "-o ${server.interface} -s ${client.network} ${server.interface}", NFT: "oif ${server.interface}"}
-	filled, err := c.Substitute(map[string]string{"server.interface": "eth1", "client.network": "10.0.0.0/24"})
+	c := Configuration{
+		Rules: "-o ${server.interface} -s ${client.network} ${server.interface}",
+		NFT:   "oif ${server.interface}",
+	}
+	values := map[string]string{"server.interface": "eth1", "client.network": "10.0.0.0/24"}
+	filled, err := c.Substitute(values)
 	if err != nil || filled.Rules != "-o eth1 -s 10.0.0.0/24 eth1" || filled.NFT != "oif eth1" {
 		t.Errorf("%+v, %v", filled, err)
 	}
-	if _, err := c.Substitute(map[string]string{"client.network": "10.0.0.0/24"}); err == nil || !strings.Contains(err.Error(), "server.interface") {
+	delete(values, "server.interface")
+	_, err = c.Substitute(values)
+	if err == nil || !strings.Contains(err.Error(), "server.interface") {
 		t.Errorf("a placeholder without a value: %v", err)
 	}
-	want := []string{"client.interface", "client.network", "client.address", "dut.client.address", "server.interface", "server.network", "server.address", "dut.server.address"}
+	want := []string{
+		"client.interface", "client.network", "client.address", "dut.client.address",
+		"server.interface", "server.network", "server.address", "dut.server.address",
+	}
 	if diff := cmp.Diff(want, topology.placeholders()); diff != "" {
 		t.Error(diff)
 	}

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,8 @@ func TestExtends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Name != "mine" || e.Summary != base.Summary || e.Trials != 3 || e.DUT.VCPUs != 2 || e.DUT.Memory != base.DUT.Memory {
+	if e.Name != "mine" || e.Summary != base.Summary || e.Trials != 3 || e.DUT.VCPUs != 2 ||
+		e.DUT.Memory != base.DUT.Memory {
 		t.Errorf("head: %+v", e)
 	}
 	if diff := cmp.Diff(base.Documentation, e.Documentation); diff != "" {
@@ -45,7 +47,8 @@ func TestExtends(t *testing.T) {
 		t.Errorf("a rate does not take the place of the concurrency: %+v", http)
 	}
 	kept := scenarios["keep-alive"].Workload
-	if kept[0].Rate != 0 || kept[0].Concurrency != 100 || !kept[0].KeepAlive || kept[0].Requests != 20000 || len(kept) != len(base.Workload) {
+	if k := kept[0]; k.Rate != 0 || k.Concurrency != 100 || !k.KeepAlive || k.Requests != 20000 ||
+		len(kept) != len(base.Workload) {
 		t.Errorf("keep-alive: %+v", kept)
 	}
 	raised := scenarios["raised-max"].DUT
@@ -58,10 +61,11 @@ func TestExtends(t *testing.T) {
 		t.Errorf("rules of raw-notrack:\n%s\nwant\n%s", got, want)
 	}
 	thresholds := map[string][]string{}
-	for _, threshold := range e.Thresholds {
-		thresholds[threshold.Scenario] = append(thresholds[threshold.Scenario], threshold.Expression)
+	for _, one := range e.Thresholds {
+		thresholds[one.Scenario] = append(thresholds[one.Scenario], one.Expression)
 	}
-	if diff := cmp.Diff([]string{"conntrack.peak <= 20"}, thresholds["raw-notrack"]); diff != "" || len(thresholds["raised-max"]) == 0 || len(thresholds["keep-alive"]) != 1 {
+	replaced := cmp.Equal([]string{"conntrack.peak <= 20"}, thresholds["raw-notrack"])
+	if !replaced || len(thresholds["raised-max"]) == 0 || len(thresholds["keep-alive"]) != 1 {
 		t.Errorf("thresholds: %v", thresholds)
 	}
 	roundTrip(t, e)
@@ -78,31 +82,74 @@ func extended(experiment, rest string) (*Experiment, error) {
 
 // TestExtends_EmptyValues removes each kind of value that is merged, in each way to write that.
 func TestExtends_EmptyValues(t *testing.T) {
+	type loaded = *Experiment
 	tests := []struct {
 		experiment, file string
-		left             func(*Experiment) bool // whether anything of it is left
+		left             func(loaded) bool // whether anything of it is left
 	}{
-		{"table-full", "thresholds: %s\n", func(e *Experiment) bool { return len(e.Thresholds) > 0 }},
-		{"table-full", "thresholds: {raised-max: %s, raw-notrack: %s}\n", func(e *Experiment) bool { return len(e.Thresholds) > 0 }},
-		{"table-full", "documentation: %s\n", func(e *Experiment) bool { return e.Documentation.Story != "" }},
-		{"table-full", "documentation: {story: %s}\n", func(e *Experiment) bool { return e.Documentation.Story != "" || e.Documentation.Watch == "" }},
-		{"emergency-fixes", "dut: %s\n", func(e *Experiment) bool { return e.DUT.Rules != "" || e.DUT.Memory != DefaultMemory }},
-		{"emergency-fixes", "dut: {sysctl: %s}\n", func(e *Experiment) bool { return len(e.DUT.Sysctl) > 0 || e.DUT.Rules == "" }},
-		{"emergency-fixes", "dut: {sysctl: {net.netfilter.nf_conntrack_max: %s}}\n", func(e *Experiment) bool { return len(e.DUT.Sysctl) > 0 }},
-		{"emergency-fixes", "dut: {rules: %s}\n", func(e *Experiment) bool { return e.DUT.Rules != "" }},
-		{"emergency-fixes", "workload: {open: %s}\n", func(e *Experiment) bool { return len(e.Workload) != 2 }},
-		{"emergency-fixes", "steady: %s\n", func(e *Experiment) bool { return len(e.Steady) > 0 || len(e.Resolve()[0].Steady) > 0 }},
-		{"emergency-fixes", "scenarios: {flushed: {actions: %s}}\n", func(e *Experiment) bool { return len(e.Resolve()[4].Actions) > 0 }},
-		{"emergency-fixes", "scenarios: {max-raised: %s}\n", func(e *Experiment) bool { return len(e.Resolve()[1].Actions) > 0 }},
-		{"emergency-fixes", "scenarios: %s\n", func(e *Experiment) bool { return names(e) != "baseline" || len(e.Thresholds) != 2 }},
-		{"hash-resize", "actions: %s\nscenarios:\nthresholds:\n", func(e *Experiment) bool { return len(e.Actions) > 0 }},
-		{"log-flood", "phases: {lull: %s}\n", func(e *Experiment) bool { return len(e.Phases) != 2 }},
-		{"table-full", "scenarios: {raised-max: {sysctl: %s}}\n", func(e *Experiment) bool { return len(e.Resolve()[1].DUT.Sysctl) > 0 }},
-		{"ipvs-reuse", "dut: {ipvs: %s}\n", func(e *Experiment) bool { return e.DUT.IPVS != "" }},
+		{"table-full", "thresholds: %s\n", func(e loaded) bool { return len(e.Thresholds) > 0 }},
+		{
+			"table-full", "thresholds: {raised-max: %s, raw-notrack: %s}\n",
+			func(e loaded) bool { return len(e.Thresholds) > 0 },
+		},
+		{
+			"table-full", "documentation: %s\n",
+			func(e loaded) bool { return e.Documentation.Story != "" },
+		},
+		{
+			"table-full", "documentation: {story: %s}\n",
+			func(e loaded) bool {
+				return e.Documentation.Story != "" || e.Documentation.Watch == ""
+			},
+		},
+		{
+			"emergency-fixes", "dut: %s\n",
+			func(e loaded) bool { return e.DUT.Rules != "" || e.DUT.Memory != DefaultMemory },
+		},
+		{
+			"emergency-fixes", "dut: {sysctl: %s}\n",
+			func(e loaded) bool { return len(e.DUT.Sysctl) > 0 || e.DUT.Rules == "" },
+		},
+		{
+			"emergency-fixes", "dut: {sysctl: {net.netfilter.nf_conntrack_max: %s}}\n",
+			func(e loaded) bool { return len(e.DUT.Sysctl) > 0 },
+		},
+		{"emergency-fixes", "dut: {rules: %s}\n", func(e loaded) bool { return e.DUT.Rules != "" }},
+		{
+			"emergency-fixes", "workload: {open: %s}\n",
+			func(e loaded) bool { return len(e.Workload) != 2 },
+		},
+		{
+			"emergency-fixes", "steady: %s\n",
+			func(e loaded) bool { return len(e.Steady) > 0 || len(e.Resolve()[0].Steady) > 0 },
+		},
+		{
+			"emergency-fixes", "scenarios: {flushed: {actions: %s}}\n",
+			func(e loaded) bool { return len(e.Resolve()[4].Actions) > 0 },
+		},
+		{
+			"emergency-fixes", "scenarios: {max-raised: %s}\n",
+			func(e loaded) bool { return len(e.Resolve()[1].Actions) > 0 },
+		},
+		{
+			"emergency-fixes", "scenarios: %s\n",
+			func(e loaded) bool { return names(e) != "baseline" || len(e.Thresholds) != 2 },
+		},
+		{
+			"hash-resize", "actions: %s\nscenarios:\nthresholds:\n",
+			func(e loaded) bool { return len(e.Actions) > 0 },
+		},
+		{"log-flood", "phases: {lull: %s}\n", func(e loaded) bool { return len(e.Phases) != 2 }},
+		{
+			"table-full", "scenarios: {raised-max: {sysctl: %s}}\n",
+			func(e loaded) bool { return len(e.Resolve()[1].DUT.Sysctl) > 0 },
+		},
+		{"ipvs-reuse", "dut: {ipvs: %s}\n", func(e loaded) bool { return e.DUT.IPVS != "" }},
 	}
 	for _, test := range tests {
 		for _, empty := range []string{"", "{}", "[]", `""`} {
-			isText := strings.Contains(test.file, "rules:") || strings.Contains(test.file, "ipvs:") || strings.Contains(test.file, "story:")
+			inFile := func(key string) bool { return strings.Contains(test.file, key) }
+			isText := slices.ContainsFunc([]string{"rules:", "ipvs:", "story:"}, inFile)
 			if empty == `""` != isText && empty != "" {
 				continue
 			}
@@ -119,7 +166,8 @@ func TestExtends_EmptyValues(t *testing.T) {
 			if empty != "" {
 				continue
 			}
-			if err := validate(compiledSchema(t), []byte("experiment: mine\nextends: "+test.experiment+"\n"+file)); err != nil {
+			whole := "experiment: mine\nextends: " + test.experiment + "\n" + file
+			if err := validate(compiledSchema(t), []byte(whole)); err != nil {
 				t.Errorf("the schema refuses %s: %v", file, err)
 			}
 		}
@@ -143,7 +191,8 @@ func TestExtends_EmptyOverNothing(t *testing.T) {
 // TestExtends_OmitAndDefineAgain: the scenario of the same name is a new one, without the
 // thresholds of the omitted one.
 func TestExtends_OmitAndDefineAgain(t *testing.T) {
-	e, err := extended("table-full", "omit: [raised-max, raised-max]\nscenarios: {raised-max: {buckets: 4096}}\n")
+	e, err := extended("table-full",
+		"omit: [raised-max, raised-max]\nscenarios: {raised-max: {buckets: 4096}}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,8 +210,12 @@ func TestExtends_OmitAndDefineAgain(t *testing.T) {
 // TestExtends_FileOfTheSameName: messages tell positions in the user's file from those in the
 // shipped one.
 func TestExtends_FileOfTheSameName(t *testing.T) {
-	_, _, err := Parse("table-full.yaml", []byte("experiment: mine\nextends: table-full\ndut: {vcpus: 0}\n"))
-	want := "table-full.yaml:3:14: vcpus must be 1 to 256\n     2 | extends: table-full\n>    3 | dut: {vcpus: 0}\n       |              ^"
+	_, _, err := Parse("table-full.yaml",
+		[]byte("experiment: mine\nextends: table-full\ndut: {vcpus: 0}\n"))
+	want := `table-full.yaml:3:14: vcpus must be 1 to 256
+     2 | extends: table-full
+>    3 | dut: {vcpus: 0}
+       |              ^`
 	if err == nil || err.Error() != want {
 		t.Errorf("error: %v", err)
 	}

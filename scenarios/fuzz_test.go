@@ -65,17 +65,21 @@ var hostile = []string{
 	"---\n...\n---\n",
 	"a: &a [*a]\n",
 	"experiment: &x\n  <<: *x\n",
-	"a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\n",
+	"a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n" +
+		"d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\n",
 	strings.Repeat("[", 5000),
 	strings.Repeat("- ", 5000),
 	strings.Repeat("{a: ", 5000),
 	strings.Repeat("a:\n", 3000),
-	"experiment: m\nworkload: [{generator: http, requests: [" + strings.Repeat("1,", 500) + "1], concurrency: [1,2,3]}]\n",
-	"experiment: m\ndut: {sysctl: 5}\nworkload: {}\nscenarios: []\nthresholds: [1]\ntopology: [a]\n",
+	"experiment: m\nworkload: [{generator: http, requests: [" + strings.Repeat("1,", 500) +
+		"1], concurrency: [1,2,3]}]\n",
+	"experiment: m\ndut: {sysctl: 5}\nworkload: {}\nscenarios: []\nthresholds: [1]\n" +
+		"topology: [a]\n",
 	"experiment: m\nextends:\n",
 	"experiment: m\nextends: table-full\nscenarios: {new: , baseline: , raised-max: 5}\n",
 	"experiment: m\ndut:\nworkload:\n- \nscenarios:\n  a:\n",
-	"extends: table-full\nexperiment: m\nscenarios: {baseline: {workload: {http: {rate: 5/s}, probe: }}}\nomit: [raw-notrack, x]\n",
+	"extends: table-full\nexperiment: m\nomit: [raw-notrack, x]\n" +
+		"scenarios: {baseline: {workload: {http: {rate: 5/s}, probe: }}}\n",
 }
 
 // TestHostileTexts: the loader refuses them within a bound, which the fuzz target alone would check

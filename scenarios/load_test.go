@@ -51,15 +51,18 @@ func TestTableFull(t *testing.T) {
 	for _, r := range e.Resolve() {
 		names = append(names, r.Name)
 	}
-	if got := strings.Join(names, " "); got != "baseline raised-max shortened-timeouts raw-notrack" {
+	got := strings.Join(names, " ")
+	if got != "baseline raised-max shortened-timeouts raw-notrack" {
 		t.Errorf("scenarios: %s", got)
 	}
-	notrack := e.Resolve()[3]
-	if strings.Count(notrack.DUT.Rules, "*filter") != 1 || !strings.Contains(notrack.DUT.Rules, "*raw") || !strings.Contains(notrack.DUT.Rules, "UNTRACKED") {
-		t.Errorf("raw-notrack's rules:\n%s", notrack.DUT.Rules)
+	rules := e.Resolve()[3].DUT.Rules
+	if strings.Count(rules, "*filter") != 1 || !strings.Contains(rules, "*raw") ||
+		!strings.Contains(rules, "UNTRACKED") {
+		t.Errorf("raw-notrack's rules:\n%s", rules)
 	}
 	raised := e.Resolve()[1].DUT
-	if raised.Buckets != 65536 || raised.Memory != 512<<20 || raised.VCPUs != 1 || raised.Kernel != "debian/bookworm" {
+	if raised.Buckets != 65536 || raised.Memory != 512<<20 || raised.VCPUs != 1 ||
+		raised.Kernel != "debian/bookworm" {
 		t.Errorf("raised-max: %+v", raised)
 	}
 }

@@ -16,22 +16,19 @@ import (
 // and extended file written out, and with defaults and current names in place. [Parse] reads it as
 // the same experiment. What a scenario shares with the dut is written once.
 func (e *Experiment) MarshalYAML() ([]byte, error) {
-	top := &node{kind: mapping}
-	top.add("experiment", text(e.Name))
-	top.add("summary", textIf(e.Summary))
-	if documentation := fields(e.Documentation, Documentation{}); !documentation.empty() {
-		top.add("documentation", documentation)
-	}
-	top.add("topology", fields(e.Topology, Topology{}))
+	head := e.Head
+	head.Extends, head.Omit = "", nil
+	top := fields(head, Head{}).with("recovery", Position{}, e.Recovery.tree()) // also 0s
 	top.add("dut", e.DUT.tree(Configuration{}))
-	top.add("phases", e.Phases.tree())
 	top.add("workload", listTree(e.Workload))
 	top.add("steady", listTree(e.Steady))
 	top.add("actions", actionsTree(e.Actions))
 	scenarios := &node{kind: mapping}
 	for _, r := range e.resolved {
 		scenario := &node{kind: mapping}
-		scenario.add("summary", textIf(r.Summary))
+		if r.Summary != "" {
+			scenario.add("summary", text(r.Summary))
+		}
 		scenario.entries = append(scenario.entries, r.DUT.tree(e.DUT).entries...)
 		own := func(key string, own, shared *node) {
 			if !reflect.DeepEqual(own, shared) {
@@ -44,13 +41,17 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 		scenarios.add(r.Name, scenario)
 	}
 	top.add("scenarios", scenarios)
-	top.add("trials", text(strconv.Itoa(e.Trials)))
-	if e.Seed != 0 {
-		top.add("seed", text(strconv.FormatUint(e.Seed, 10)))
+	thresholds := &node{kind: mapping}
+	for _, t := range e.Thresholds {
+		if !thresholds.has(t.Scenario) {
+			thresholds.add(t.Scenario, &node{kind: list})
+		}
+		of := thresholds.get(t.Scenario)
+		of.items = append(of.items, text(t.Expression))
 	}
-	top.add("recovery", e.Recovery.tree())
-	top.add("sampling", text(e.Sampling.String()))
-	top.add("thresholds", thresholdsTree(e.Thresholds))
+	if len(e.Thresholds) > 0 {
+		top.add("thresholds", thresholds)
+	}
 	return []byte(write(top)), nil
 }
 
@@ -62,13 +63,6 @@ func (n *node) add(key string, value *node) {
 }
 
 func text(value string) *node { return &node{kind: scalar, text: value} }
-
-func textIf(value string) *node {
-	if value == "" {
-		return nil
-	}
-	return text(value)
-}
 
 // fields returns the fields of a struct that differ from those of base.
 func fields(of, base any) *node {
@@ -90,6 +84,9 @@ func fields(of, base any) *node {
 func valueTree(v reflect.Value) *node {
 	if v.Kind() == reflect.Pointer {
 		return valueTree(v.Elem())
+	}
+	if own, ok := v.Interface().(interface{ tree() *node }); ok {
+		return own.tree()
 	}
 	_, written := v.Interface().(fmt.Stringer)
 	switch {
@@ -170,21 +167,6 @@ func settingsTree(settings, base Settings) *node {
 	return n
 }
 
-func thresholdsTree(thresholds []Threshold) *node {
-	if len(thresholds) == 0 {
-		return nil
-	}
-	n := &node{kind: mapping}
-	for _, t := range thresholds {
-		if n.get(t.Scenario) == nil {
-			n.add(t.Scenario, &node{kind: list})
-		}
-		items := n.get(t.Scenario)
-		items.items = append(items.items, text(t.Expression))
-	}
-	return n
-}
-
 func actionsTree(all []Action) *node {
 	if len(all) == 0 {
 		return nil
@@ -256,7 +238,7 @@ var (
 	// plainKey matches text that needs no quotes before a colon.
 	plainKey = regexp.MustCompile(`^[A-Za-z0-9/][\w./@+=-]*$`)
 	// reserved matches what YAML, of one version or another, takes for something else.
-	reserved = regexp.MustCompile(`^(?i:null|yes|no|on|off|y|n|nan|inf)$|^(T(rue|RUE)|F(alse|ALSE))$|<<`)
+	reserved = regexp.MustCompile(`^(?i:null|true|false|yes|no|on|off|y|n|nan|inf)$|<<`)
 	// blockForm matches text that keeps its bytes as a block scalar: lines of visible characters,
 	// the first one not indented, ended by one newline.
 	blockForm = regexp.MustCompile(`^[!-~]([ -~]*[!-~])?(\n+[ -~]*[!-~])*\n$`)
@@ -264,7 +246,8 @@ var (
 
 // writeScalar writes a text without quotes where it has the plain form and means nothing else.
 func writeScalar(text string, plain *regexp.Regexp) string {
-	if plain.MatchString(text) && !reserved.MatchString(text) {
+	boolean := text == "true" || text == "false"
+	if boolean || plain.MatchString(text) && !reserved.MatchString(text) {
 		return text
 	}
 	return strconv.Quote(text) // a string of Go is one of YAML

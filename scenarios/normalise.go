@@ -167,7 +167,8 @@ func currentRules(p *problems, n *node, family Family) *node {
 				continue
 			}
 			if !told {
-				p.warnf(t.place(line.At), "ctload loads the target NOTRACK as -j CT --notrack, its new name")
+				p.warnf(t.place(line.At),
+					"ctload loads the target NOTRACK as -j CT --notrack, its new name")
 				told = true
 			}
 			line.Text = line.Retarget("-j CT --notrack")

@@ -34,7 +34,8 @@ func TestOmit_EachShippedScenario(t *testing.T) {
 		}
 		for _, one := range bases {
 			omitted++
-			others := slices.DeleteFunc(slices.Clone(bases), func(base string) bool { return base == one })
+			i := slices.Index(bases, one)
+			others := slices.Concat(bases[:i], bases[i+1:])
 			checkOmit(t, whole, []string{one}, others)
 			checkOmit(t, whole, others, []string{one})
 			checkSelect(t, whole, one)
@@ -48,7 +49,8 @@ func TestOmit_EachShippedScenario(t *testing.T) {
 // checkOmit extends a shipped experiment without the scenarios in omit and compares the rest.
 func checkOmit(t *testing.T, whole *Experiment, omit, kept []string) {
 	t.Helper()
-	file := fmt.Sprintf("experiment: mine\nextends: %s\nomit: [%s]\n", whole.Name, strings.Join(omit, ", "))
+	file := fmt.Sprintf("experiment: mine\nextends: %s\nomit: [%s]\n",
+		whole.Name, strings.Join(omit, ", "))
 	e, _, err := Parse("mine.yaml", []byte(file))
 	if err != nil {
 		t.Errorf("%s without %s: %v", whole.Name, strings.Join(omit, ", "), err)
@@ -66,7 +68,8 @@ func checkOmit(t *testing.T, whole *Experiment, omit, kept []string) {
 	if diff := cmp.Diff(want, e.Resolve(), places); diff != "" {
 		t.Errorf("%s without %s:\n%s", whole.Name, strings.Join(omit, ", "), diff)
 	}
-	thresholds := slices.DeleteFunc(slices.Clone(whole.Thresholds), func(t Threshold) bool { return !slices.ContainsFunc(want, t.AppliesTo) })
+	of := func(t Threshold) bool { return !slices.ContainsFunc(want, t.AppliesTo) }
+	thresholds := slices.DeleteFunc(slices.Clone(whole.Thresholds), of)
 	if diff := cmp.Diff(thresholds, e.Thresholds, places); diff != "" {
 		t.Errorf("thresholds of %s without %s:\n%s", whole.Name, strings.Join(omit, ", "), diff)
 	}

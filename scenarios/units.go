@@ -268,24 +268,18 @@ func readPercent(word string) (float64, error) {
 // UnmarshalText parses a percentage.
 func (s *Share) UnmarshalText(text []byte) error {
 	share, err := readPercent(string(text))
-	if err != nil {
-		return err
-	}
 	if share > 1 {
 		return fmt.Errorf("a share must be at most 100%%, not %s", quote(string(text)))
 	}
 	*s = Share(share)
-	return nil
+	return err
 }
 
 // UnmarshalText parses a percentage, which may be over 100%.
 func (e *Excess) UnmarshalText(text []byte) error {
 	share, err := readPercent(string(text))
-	if err != nil {
-		return err
-	}
 	*e = Excess(share)
-	return nil
+	return err
 }
 
 // String returns the percentage.

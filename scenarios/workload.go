@@ -80,10 +80,7 @@ func (s Stage) Start() Rate {
 
 // Kind returns what the entry does: the generator's or the probe's word.
 func (e Entry) Kind() string {
-	if e.Probe != "" {
-		return string(e.Probe)
-	}
-	return string(e.Generator)
+	return cmp.Or(string(e.Probe), string(e.Generator))
 }
 
 // Number returns how many requests, connections or flows the entry makes; 0: until its time is
@@ -280,11 +277,8 @@ func (all *Phases) decodeNode(p *problems, n *node) {
 	}
 }
 
-// tree returns the input of decodeNode; nil without phases.
+// tree returns the input of decodeNode.
 func (all Phases) tree() *node {
-	if len(all) == 0 {
-		return nil
-	}
 	n := &node{kind: mapping}
 	for _, phase := range all {
 		n.add(phase.Name, text(phase.Length.String()))

@@ -11,9 +11,12 @@ import (
 // FuzzWrite: any text in an experiment is read as it was written.
 func FuzzWrite(f *testing.F) {
 	for _, text := range []string{
-		"", " ", "a", "a b", "a: b", "a #b", "- a", "null", "yes", "~", "5", "0x10", ".inf", "<<", "*a", "&a", "!a", "%a", "@a", "`a",
-		"a\n", "a\nb\n", " a\nb\n", "a\n\nb\n", "a \n", "a\n\n", "\na\n", "\ta\n", "#a\n", "a\tb", "a\r\nb", "---\n", "...\n", "é", "\u0085", "\u2028", "\ufeff",
-		"'", `"`, `\`, "{", "}", "[a", "a,b", "|", ">", "? a", "a:", ":a", "conntrack.peak <= 10", "a && b || !c", "*filter\n-A INPUT -j ACCEPT\nCOMMIT\n", strings.Repeat("x", 300),
+		"", " ", "a", "a b", "a: b", "a #b", "- a", "null", "yes", "~", "5", "0x10", ".inf", "<<",
+		"*a", "&a", "!a", "%a", "@a", "`a", "a\n", "a\nb\n", " a\nb\n", "a\n\nb\n", "a \n",
+		"a\n\n", "\na\n", "\ta\n", "#a\n", "a\tb", "a\r\nb", "---\n", "...\n", "é", "\u0085",
+		"\u2028", "\ufeff", "'", `"`, `\`, "{", "}", "[a", "a,b", "|", ">", "? a", "a:", ":a",
+		"conntrack.peak <= 10", "a && b || !c", "*filter\n-A INPUT -j ACCEPT\nCOMMIT\n",
+		strings.Repeat("x", 300),
 	} {
 		f.Add(text)
 	}
@@ -29,8 +32,16 @@ func FuzzWrite(f *testing.F) {
 		value := func() *node { return &node{kind: scalar, text: text} }
 		tree := &node{kind: mapping, entries: []entry{
 			{key: "value", value: value()},
-			{key: "list", value: &node{kind: list, items: []*node{value(), {kind: mapping, entries: []entry{{key: "x", value: value()}, {key: "y", value: value()}}}, value()}}},
-			{key: "map", value: &node{kind: mapping, entries: []entry{{key: "k" + key, value: value()}, {key: "last", value: &node{kind: mapping}}}}},
+			{key: "list", value: &node{kind: list, items: []*node{
+				value(),
+				{kind: mapping, entries: []entry{
+					{key: "x", value: value()}, {key: "y", value: value()},
+				}},
+				value(),
+			}}},
+			{key: "map", value: &node{kind: mapping, entries: []entry{
+				{key: "k" + key, value: value()}, {key: "last", value: &node{kind: mapping}},
+			}}},
 		}}
 		p := newProblems()
 		again := parse(p, "again.yaml", []byte(write(tree)))
@@ -38,7 +49,8 @@ func FuzzWrite(f *testing.F) {
 			t.Fatalf("what was written cannot be read: %v\n%s", err, write(tree))
 		}
 		if diff := cmp.Diff(shape(tree), shape(again)); diff != "" {
-			t.Fatalf("what was written is read as something else (-was +is):\n%s\n%s", diff, write(tree))
+			t.Fatalf("what was written is read as something else (-was +is):\n%s\n%s",
+				diff, write(tree))
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -168,7 +169,8 @@ func parse(text []byte) (list []line, err error) {
 		switch {
 		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
 		case len(fields) != 3:
-			return nil, fmt.Errorf(".ci/programs:%d: want SET PROGRAM PACKAGE, not %q", n, scanner.Text())
+			return nil, fmt.Errorf(".ci/programs:%d: want SET PROGRAM PACKAGE, not %q",
+				n, scanner.Text())
 		default:
 			l := line{fields[0], strings.Split(fields[1], "|"), fields[2]}
 			for _, pattern := range l.programs {
@@ -198,7 +200,7 @@ func listed(name string) (found line, err error) {
 		}
 	}
 	if !known {
-		return line{}, fmt.Errorf("make does not install %s: name it and its package in .ci/programs", name)
+		return line{}, fmt.Errorf("make does not install %s: add it to .ci/programs", name)
 	}
 	return found, nil
 }
@@ -241,8 +243,12 @@ func lock(t testing.TB, folder string, how int) (release func()) {
 		t.Fatal(err)
 	}
 	f, err := os.Open(filepath.Join(dir, folder))
-	if err == nil {
-		err = ignoringSignals(func() error { return unix.Flock(int(f.Fd()), how) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unix.EINTR // a signal may end the wait
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Flock(int(f.Fd()), how)
 	}
 	if err != nil {
 		t.Fatalf("lock the host's settings: %v", err)
@@ -250,10 +256,53 @@ func lock(t testing.TB, folder string, how int) (release func()) {
 	return func() { _ = f.Close() }
 }
 
-func ignoringSignals(do func() error) error {
-	for {
-		if err := do(); !errors.Is(err, unix.EINTR) {
-			return err
+// Poll asks every 20 ms until a condition holds, and reports whether it did within limit.
+func Poll(limit time.Duration, holds func() bool) bool {
+	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		late := time.Now().After(deadline)
+		if holds() {
+			return true
 		}
+		if late {
+			return false
+		}
+	}
+}
+
+// Eventually waits until a condition holds, longer than a busy host stands still. It fails the test
+// when the condition does not come to hold.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	const limit = 30 * time.Second
+	if !Poll(limit, holds) {
+		t.Fatalf("not within %s: %s", limit, what)
+	}
+}
+
+// Buffer holds what a running command writes. It is safe for concurrent use.
+type Buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// String returns what was written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// WaitFor waits until text appears.
+func (b *Buffer) WaitFor(t testing.TB, text string, limit time.Duration) {
+	t.Helper()
+	if !Poll(limit, func() bool { return strings.Contains(b.String(), text) }) {
+		t.Fatalf("%q did not appear within %v in:\n%s", text, limit, b)
 	}
 }

@@ -74,9 +74,11 @@ func again(t *testing.T, test string, uid, gid int) {
 	t.Helper()
 	release := hosttest.SharesSettings(t)
 	defer release()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+test+"$", "-test.v", "-test.count=1")
-	// Otherwise the race detector makes each process wait for a second before it ends.
-	cmd.Env = append(hosttest.Environ(), insideVariable+"="+test, "TMPDIR=/tmp", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+test+"$", "-test.v",
+		"-test.count=1")
+	cmd.Env = append(hosttest.Environ(), insideVariable+"="+test, "TMPDIR=/tmp",
+		// Without it the race detector makes each process wait for a second before it ends.
+		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},

@@ -152,8 +152,8 @@ func (p *iptables) split(text string, at Position, from int) []token {
 	}
 	for _, w := range words {
 		if dashes := strings.TrimLeft(w.Text, "–—"); dashes != w.Text && !w.Quoted {
-			p.problem(w.At, "%q begins with a dash where iptables wants hyphens, and is refused by it; "+
-				"write --%s", w.Text, dashes)
+			p.problem(w.At, "%q begins with a dash where iptables wants hyphens, and is refused by "+
+				"it; write --%s", w.Text, dashes)
 		}
 	}
 	return words
@@ -274,11 +274,11 @@ func (c *Chain) remove(number int, words []token) {
 
 // texts returns words as one text that tells different words apart.
 func texts(words []token) string {
-	var list []string
+	var text string
 	for _, w := range words {
-		list = append(list, strconv.Quote(w.Text))
+		text += strconv.Quote(w.Text) + " "
 	}
-	return strings.Join(list, " ")
+	return text
 }
 
 // counterPair reads what iptables-save -c writes, as [10:1000].
@@ -366,21 +366,16 @@ func optionName(w token) (name, value string, attached bool) {
 // Matches and targets of iptables whose check registers the hooks (nf_ct_netns_get). TestTracks
 // asks the kernel.
 var (
-	trackingMatches = []string{
-		"state", "conntrack", "connmark", "connbytes", "connlabel", "connlimit", "helper", "cluster",
-	}
-	trackingTargets = []string{
-		"CONNMARK", "CONNSECMARK", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SYNPROXY", "CT",
-		"CLUSTERIP",
-	}
+	trackingMatches = strings.Fields(
+		"state conntrack connmark connbytes connlabel connlimit helper cluster")
+	trackingTargets = strings.Fields("CONNMARK CONNSECMARK SNAT DNAT MASQUERADE REDIRECT NETMAP " +
+		"SYNPROXY CT CLUSTERIP")
 )
 
 // partialMatches are about some packets of a connection, as are partialOptions.
 var (
-	partialMatches = []string{
-		"length", "limit", "hashlimit", "statistic", "quota", "string", "u32", "bpf", "connbytes", "time",
-		"ttl", "hl", "ecn", "tcpmss", "frag",
-	}
+	partialMatches = strings.Fields("length limit hashlimit statistic quota string u32 bpf " +
+		"connbytes time ttl hl ecn tcpmss frag")
 	partialOptions = []string{"tcp-flags", "tcp-option", "fragment"}
 )
 
@@ -407,7 +402,8 @@ func (o option) condition() bool {
 	if o.name == "match" && len(o.values) == 1 {
 		return o.values[0].Text != "comment"
 	}
-	return !slices.Contains([]string{"jump", "goto", "set-counters", "comment", "reject-with"}, o.name)
+	all := []string{"jump", "goto", "set-counters", "comment", "reject-with"}
+	return !slices.Contains(all, o.name)
 }
 
 // synFlags are the values of --tcp-flags for which --syn stands.

@@ -148,10 +148,8 @@ func (s *script) block(each func()) {
 }
 
 // objectKinds are the objects of a table beside its chains.
-var objectKinds = []string{
-	"set", "map", "flowtable", "counter", "quota", "limit", "secmark", "synproxy", "tunnel",
-	"meter", "ct",
-}
+var objectKinds = strings.Fields(
+	"set map flowtable counter quota limit secmark synproxy tunnel meter ct")
 
 // objectKind takes the kind of an object, which has two words after ct, as ct helper.
 func (s *script) objectKind() (kind string, ok bool) {
@@ -164,12 +162,10 @@ func (s *script) objectKind() (kind string, ok bool) {
 
 // verbs and subjects begin a command of the top level.
 var (
-	verbs = []string{
-		"add", "create", "insert", "replace", "delete", "destroy", "flush", "reset", "list", "rename",
-	}
-	subjects = []string{
-		"define", "redefine", "undefine", "include", "table", "chain", "rule", "element", "ruleset",
-	}
+	verbs = strings.Fields(
+		"add create insert replace delete destroy flush reset list rename")
+	subjects = strings.Fields(
+		"define redefine undefine include table chain rule element ruleset")
 )
 
 func (s *script) command() {
@@ -317,7 +313,8 @@ func (s *script) inTable(t *Table) {
 func (s *script) chain(t *Table, name token) {
 	c := t.chain(name.Text, name.At)
 	s.block(func() {
-		switch word, _ := s.accept("type", "policy", "flags", "device", "devices", "comment"); word {
+		word, _ := s.accept("type", "policy", "flags", "device", "devices", "comment")
+		switch word {
 		case "type":
 			c.base(s.statement())
 		case "policy":

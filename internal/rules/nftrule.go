@@ -64,7 +64,8 @@ func (r nftRule) at(i int) string {
 
 // counter returns the tokens of the counter that begins at one, if its figures are given.
 func (r nftRule) counter(i int) []token {
-	if r.at(i) != "counter" || r.at(i+1) != "packets" || r.at(i+3) != "bytes" || i+5 > len(r.words) {
+	given := r.at(i) == "counter" && r.at(i+1) == "packets" && r.at(i+3) == "bytes"
+	if !given || i+5 > len(r.words) {
 		return nil
 	}
 	return r.words[i : i+5]
@@ -105,7 +106,8 @@ func (r *nftRule) note(i int) {
 		if i >= len(r.words) || kind == Stateful && slices.Contains(headers, r.at(i)) {
 			return
 		}
-		r.Names = append(r.Names, Name{kind, strings.TrimPrefix(r.words[i].Text, "@"), r.words[i].At})
+		w := r.words[i]
+		r.Names = append(r.Names, Name{kind, strings.TrimPrefix(w.Text, "@"), w.At})
 	}
 	r.Partial = r.Partial || slices.Contains(partialKeys, w.Text+" "+next)
 	switch w.Text {
@@ -194,8 +196,9 @@ func (r *nftRule) note(i int) {
 	r.Tracks = r.Tracks || slices.Contains(trackingStatements, w.Text) &&
 		!slices.Contains([]string{"type", ",", "{", "!=", "==", "name"}, r.at(i-1))
 	if w.Text == "xt" && i+2 < len(r.words) { // what nft prints of a rule of iptables
-		extension := r.words[i+2].Text
-		r.Tracks = r.Tracks || slices.Contains(trackingMatches, extension) || slices.Contains(trackingTargets, extension)
+		name := r.words[i+2].Text
+		r.Tracks = r.Tracks ||
+			slices.Contains(trackingMatches, name) || slices.Contains(trackingTargets, name)
 	}
 }
 
@@ -326,7 +329,7 @@ func (s *Ruleset) lex(text string) []token {
 			i++
 		default:
 			end := i + 1
-			if end < len(text) && slices.Contains([]string{"!=", "==", "<=", ">=", "<<", ">>"}, text[i:end+1]) {
+			if slices.Contains(twoSigns, text[i:min(i+2, len(text))]) {
 				end++
 			}
 			add(i, end)
@@ -335,6 +338,8 @@ func (s *Ruleset) lex(text string) []token {
 	}
 	return tokens
 }
+
+var twoSigns = []string{"!=", "==", "<=", ">=", "<<", ">>"}
 
 func wordByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c >= 0x80 ||
@@ -357,12 +362,8 @@ func wordEnd(text string, from, to int) int {
 }
 
 func isAddress(word string) bool {
-	if _, err := netip.ParsePrefix(word); err == nil {
-		return true
-	}
-	if _, err := netip.ParseAddr(word); err == nil {
-		return true
-	}
-	_, err := net.ParseMAC(word)
-	return err == nil
+	_, notPrefix := netip.ParsePrefix(word)
+	_, notIP := netip.ParseAddr(word)
+	_, notMAC := net.ParseMAC(word)
+	return notPrefix == nil || notIP == nil || notMAC == nil
 }

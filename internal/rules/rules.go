@@ -52,15 +52,12 @@ type Ruleset struct {
 
 // Table is a table of nft, or of iptables in one family.
 type Table struct {
-	Family string
-	Name   string
-	At     Position
-	Chains []*Chain
-	// Objects are sets, maps, flow tables, ct helpers, counters and what else has a name; nft
-	// alone.
-	Objects []*Object
-	// Lines are the lines of a table of iptables, in their order and without comments.
-	Lines []*Line
+	Family  string
+	Name    string
+	At      Position
+	Chains  []*Chain
+	Objects []*Object // of nft: sets, maps, flow tables, ct helpers, counters, ...
+	Lines   []*Line   // of iptables, in their order and without comments
 
 	byName   map[string]*Chain
 	iptables bool
@@ -74,11 +71,10 @@ type Chain struct {
 	At   Position
 	// Policy is ACCEPT, DROP, ...; "-" for a chain of iptables that has none, "" where the text
 	// says none.
-	Policy string
-	Count  Counter // of the policy
-	// Hook is where the kernel calls the chain, as prerouting; "" for a chain that others jump to.
-	Hook     string
-	Priority int // of the hook: conntrack is at -200
+	Policy   string
+	Count    Counter // of the policy
+	Hook     string  // where the kernel calls it, as prerouting; "" for a chain to jump to
+	Priority int     // of the hook: conntrack is at -200
 	Rules    []*Rule
 	// Inexact says that the kernel may hold another number of rules: one was deleted that the text
 	// does not have, or names a host that may have several addresses.
@@ -93,38 +89,27 @@ type Counter struct {
 
 // Object is something in a table that rules refer to by name.
 type Object struct {
-	Kind string // set, map, flowtable, counter, ct helper, ct timeout, ...
-	Name string
-	At   Position
-	// Tracks says that the object alone makes the kernel track connections.
-	Tracks   bool
+	Kind     string // set, map, flowtable, counter, ct helper, ct timeout, ...
+	Name     string
+	At       Position
+	Tracks   bool     // the object alone makes the kernel track connections
 	elements []string // of a set or map
 }
 
 // Rule is one rule.
 type Rule struct {
-	At    Position
-	Chain string // that it is in
-	Text  string // as the tool lists it, without counters and comments of nft
-	Count Counter
-	// Loads is how many rules the kernel makes of it: one for each pair of the addresses that it
-	// lists.
-	Loads int
-	// Tracks says that the kernel tracks the connections of the table's family because of the rule.
-	Tracks bool
-	// Notrack says that the rule takes packets out of tracking.
-	Notrack bool
-	// Partial says that the rule is about some packets of a connection, by flags, length or chance.
-	Partial bool
-	// SYN says that the rule is about the first packets of TCP alone, as --syn; Partial leaves that out.
-	SYN bool
-	// Always says that the rule matches every packet.
-	Always bool
-	// Verdict is what becomes of the packet in upper case, as DROP, the target of iptables or the
-	// chain that is jumped to; "" without one.
-	Verdict string
-	// States are those that the rule matches, in upper case, as NEW.
-	States []string
+	At      Position
+	Chain   string // that it is in
+	Text    string // as the tool lists it, without counters and comments of nft
+	Count   Counter
+	Loads   int      // how many rules the kernel makes of it: one for each pair of addresses
+	Tracks  bool     // the kernel tracks the connections of the table's family because of it
+	Notrack bool     // it takes packets out of tracking
+	Partial bool     // it is about some packets of a connection, by flags, length or chance
+	SYN     bool     // it is about the first packets of TCP alone, as --syn; not Partial then
+	Always  bool     // it matches every packet
+	Verdict string   // in upper case: DROP, a target, the chain jumped to; "" without one
+	States  []string // that it matches, in upper case, as NEW
 
 	Protocols    Values
 	Sources      Values // ports
@@ -143,8 +128,7 @@ type Rule struct {
 type Values struct {
 	List    []string
 	Negated bool
-	// Unknown says that the text alone does not tell the values.
-	Unknown bool
+	Unknown bool // the text alone does not tell the values
 }
 
 // Any reports whether there is no condition.
@@ -208,20 +192,15 @@ type Cause struct {
 // matches. An object of nft registers them when it is made.
 func (s Ruleset) Tracks(family string) *Cause {
 	for _, t := range s.Tables {
-		if !t.handles(family) {
-			continue
-		}
 		for _, o := range t.Objects {
-			if o.Tracks {
+			if t.handles(family) && o.Tracks {
 				return &Cause{o.At, fmt.Sprintf("object %s %s", o.Kind, o.Name)}
 			}
 		}
-		for _, c := range t.Chains {
-			for _, r := range c.Rules {
-				if r.Tracks && (r.only == "" || r.only == family) {
-					return &Cause{r.At, "rule " + r.Text}
-				}
-			}
+	}
+	for t, r := range s.rules() {
+		if t.handles(family) && r.Tracks && (r.only == "" || r.only == family) {
+			return &Cause{r.At, "rule " + r.Text}
 		}
 	}
 	return nil
@@ -285,15 +264,9 @@ type Flow struct {
 // Untracked reports whether a rule takes a flow out of tracking. Rules are judged one by one: that
 // an earlier one accepts the packet, or that a rule is about some addresses only, is not seen.
 func (s Ruleset) Untracked(f Flow) bool {
-	for _, t := range s.Tables {
-		if !t.handles(f.Family) {
-			continue
-		}
-		for _, c := range t.Chains {
-			untracks := func(r *Rule) bool { return t.untracks(r, f) }
-			if c.early(f.Local) && slices.ContainsFunc(c.Rules, untracks) {
-				return true
-			}
+	for t, r := range s.rules() {
+		if t.handles(f.Family) && t.Chain(r.Chain).early(f.Local) && t.untracks(r, f) {
+			return true
 		}
 	}
 	return false
