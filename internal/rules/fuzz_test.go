@@ -25,7 +25,8 @@ func FuzzIptables(f *testing.F) {
 				}
 			}
 			second := rules.Iptables(family, again.String())
-			if len(second.Tables) != len(read.Tables) || (second.Tracks(family) != nil) != (read.Tracks(family) != nil) || second.Exempts() != read.Exempts() {
+			if len(second.Tables) != len(read.Tables) || second.Exempts() != read.Exempts() ||
+				(second.Tracks(family) != nil) != (read.Tracks(family) != nil) {
 				t.Errorf("%q is read in another way as %q", text, again.String())
 			}
 		}
@@ -37,10 +38,12 @@ func FuzzIptables(f *testing.F) {
 func FuzzNFT(f *testing.F) {
 	f.Add("table inet t { chain c { ct state new accept; } }")
 	f.Add("add table ip a; delete table ip a\nflush ruleset\n# x\n\"")
-	f.Add("define a = { 1, $a }\ntable ip6 t { set s { elements = { 1, 2 }; }; chain c { type filter hook output priority raw + 5; tcp dport { $a } notrack; jump { drop; }; }; }")
+	f.Add("define a = { 1, $a }\ntable ip6 t { set s { elements = { 1, 2 }; }; chain c { " +
+		"type filter hook output priority raw + 5; tcp dport { $a } notrack; jump { drop; }; }; }")
 	f.Add("${\n}!0")
 	f.Add("${x}:1 fe80::1:2 \\\n}{;")
-	f.Add("insert rule t c position 3 counter packets 1 bytes 2 drop\ndelete chain t c\nadd element t s { 1 : 2 }")
+	f.Add("insert rule t c position 3 counter packets 1 bytes 2 drop\ndelete chain t c\n" +
+		"add element t s { 1 : 2 }")
 	f.Fuzz(func(t *testing.T, script string) {
 		read := rules.NFT(script)
 		check(t, script, read)
@@ -55,7 +58,8 @@ func check(t *testing.T, text string, read rules.Ruleset) {
 	t.Helper()
 	lines := strings.Split(text, "\n")
 	within := func(what string, at rules.Position) {
-		if at.Line < 1 || at.Line > len(lines) || at.Column < 1 || at.Column > len(lines[at.Line-1])+1 {
+		if at.Line < 1 || at.Line > len(lines) || at.Column < 1 ||
+			at.Column > len(lines[at.Line-1])+1 {
 			t.Errorf("%s at %+v is outside of %q", what, at, text)
 		}
 	}
@@ -87,7 +91,10 @@ func check(t *testing.T, text string, read rules.Ruleset) {
 			}
 		}
 	}
-	for _, flow := range []rules.Flow{{Family: rules.IPv4, Protocol: "tcp", Port: 80}, {Family: rules.IPv6, Protocol: "udp", Local: true}} {
+	for _, flow := range []rules.Flow{
+		{Family: rules.IPv4, Protocol: "tcp", Port: 80},
+		{Family: rules.IPv6, Protocol: "udp", Local: true},
+	} {
 		if read.Untracked(flow) && read.Exempts() != rules.ExemptsFlows {
 			t.Errorf("%+v is not tracked, and nothing exempts it: %q", flow, text)
 		}

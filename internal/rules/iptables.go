@@ -152,8 +152,8 @@ func (p *iptables) split(text string, at Position, from int) []token {
 	}
 	for _, w := range words {
 		if dashes := strings.TrimLeft(w.Text, "–—"); dashes != w.Text && !w.Quoted {
-			p.problem(w.At, "%q begins with a dash where iptables wants hyphens, and is refused by "+
-				"it; write --%s", w.Text, dashes)
+			p.problem(w.At, "%q begins with a dash, and iptables takes only hyphens; write --%s",
+				w.Text, dashes)
 		}
 	}
 	return words
@@ -274,11 +274,11 @@ func (c *Chain) remove(number int, words []token) {
 
 // texts returns words as one text that tells different words apart.
 func texts(words []token) string {
-	var text string
+	var list []string
 	for _, w := range words {
-		text += strconv.Quote(w.Text) + " "
+		list = append(list, strconv.Quote(w.Text))
 	}
-	return text
+	return strings.Join(list, " ")
 }
 
 // counterPair reads what iptables-save -c writes, as [10:1000].

@@ -24,10 +24,12 @@ func described(s rules.Ruleset) string {
 	for _, t := range s.Tables {
 		fmt.Fprintf(&b, "%d:%d table %s\n", t.At.Line, t.At.Column, t.ID())
 		for _, o := range t.Objects {
-			fmt.Fprintf(&b, "%d:%d   %s %s%s\n", o.At.Line, o.At.Column, o.Kind, o.Name, mark(o.Tracks, " tracks"))
+			fmt.Fprintf(&b, "%d:%d   %s %s%s\n",
+				o.At.Line, o.At.Column, o.Kind, o.Name, mark(o.Tracks, " tracks"))
 		}
 		for _, c := range t.Chains {
-			fmt.Fprintf(&b, "%d:%d   chain %s%s%s\n", c.At.Line, c.At.Column, c.Name, hook(c), count(c.Policy, c.Count))
+			fmt.Fprintf(&b, "%d:%d   chain %s%s%s\n",
+				c.At.Line, c.At.Column, c.Name, hook(c), count(c.Policy, c.Count))
 			for _, r := range c.Rules {
 				fmt.Fprintf(&b, "%d:%d     %s%s\n", r.At.Line, r.At.Column, r.Text, facts(r))
 				for _, n := range r.Names {
@@ -62,14 +64,19 @@ func count(policy string, c rules.Counter) string {
 }
 
 func facts(r *rules.Rule) string {
-	text := count("", r.Count) + mark(r.Tracks, " tracks") + mark(r.Notrack, " notrack") + mark(r.Partial, " partial") + mark(r.SYN, " syn") +
-		mark(r.Always, " always") + mark(r.Verdict != "", " -> "+r.Verdict) + mark(r.Loads != 1, fmt.Sprintf(" x%d", r.Loads))
+	text := count("", r.Count) + mark(r.Tracks, " tracks") + mark(r.Notrack, " notrack") +
+		mark(r.Partial, " partial") + mark(r.SYN, " syn") + mark(r.Always, " always") +
+		mark(r.Verdict != "", " -> "+r.Verdict) + mark(r.Loads != 1, fmt.Sprintf(" x%d", r.Loads))
 	for _, v := range []struct {
 		name string
 		rules.Values
-	}{{"protocol", r.Protocols}, {"dport", r.Destinations}, {"sport", r.Sources}, {"in", r.In}, {"out", r.Out}, {"state", rules.Values{List: r.States}}} {
+	}{
+		{"protocol", r.Protocols}, {"dport", r.Destinations}, {"sport", r.Sources}, {"in", r.In},
+		{"out", r.Out}, {"state", rules.Values{List: r.States}},
+	} {
 		if !v.Any() {
-			text += fmt.Sprintf(" %s%s=%s%s", v.name, mark(v.Negated, "!"), strings.Join(v.List, ","), mark(v.Unknown, "?"))
+			text += fmt.Sprintf(" %s%s=%s%s", v.name, mark(v.Negated, "!"),
+				strings.Join(v.List, ","), mark(v.Unknown, "?"))
 		}
 	}
 	return text
@@ -145,8 +152,9 @@ COMMIT
 -A extra -6 -j DROP
 COMMIT`
 	want := map[string]chain{
-		"filter INPUT": {"DROP", 5, true}, "filter mine": {"-", 2, false}, "filter FORWARD": {"", 1, true},
-		"raw PREROUTING": {"", 1, false}, "raw OUTPUT": {"ACCEPT", 0, true}, "raw extra": {"-", 0, true},
+		"filter INPUT": {"DROP", 5, true}, "filter mine": {"-", 2, false},
+		"filter FORWARD": {"", 1, true}, "raw PREROUTING": {"", 1, false},
+		"raw OUTPUT": {"ACCEPT", 0, true}, "raw extra": {"-", 0, true},
 	}
 	got := map[string]chain{}
 	read := rules.Iptables(rules.IPv4, text)
@@ -159,7 +167,8 @@ COMMIT`
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(chain{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if r := read.Table(rules.IPv4, "filter").Chain("FORWARD").Rules[0]; r.Destinations.List[0] != "3" {
+	r := read.Table(rules.IPv4, "filter").Chain("FORWARD").Rules[0]
+	if r.Destinations.List[0] != "3" {
 		t.Errorf("the rule that is left is %q", r.Text)
 	}
 }
@@ -168,13 +177,14 @@ COMMIT`
 func TestTables(t *testing.T) {
 	for script, want := range map[string]string{
 		"": "",
-		"table inet filter {\n chain input { type filter hook input priority 0; }\n}": "inet filter",
-		"add table nat\ntable ip6 nat {}":                                             "ip nat, ip6 nat",
-		"table inet t\ndelete table inet t\ntable inet t {\n}\n":                      "inet t",
-		"add table netdev a; add table bridge b; delete table netdev a":               "bridge b",
-		"table ip a {}\nflush ruleset\n# table ip b {}\ntable ip c {}":                "ip c",
-		"table ip a {}\ntable ip6 b {}\nflush ruleset ip6":                            "ip a",
-		"define t = x\ntable ip a { set s { type mark; }; }\ndestroy table a":         "",
+		"table inet filter {\n chain c { type filter hook input priority 0; }\n}": "inet filter",
+
+		"add table nat\ntable ip6 nat {}":                                     "ip nat, ip6 nat",
+		"table inet t\ndelete table inet t\ntable inet t {\n}\n":              "inet t",
+		"add table netdev a; add table bridge b; delete table netdev a":       "bridge b",
+		"table ip a {}\nflush ruleset\n# table ip b {}\ntable ip c {}":        "ip c",
+		"table ip a {}\ntable ip6 b {}\nflush ruleset ip6":                    "ip a",
+		"define t = x\ntable ip a { set s { type mark; }; }\ndestroy table a": "",
 	} {
 		var tables []string
 		for _, table := range rules.NFT(script).Tables {
@@ -224,11 +234,17 @@ func TestRead(t *testing.T) {
 		"none":      {},
 		"iptables":  {texts: rules.Texts{IPv4: stateful}, four: true},
 		"ip6tables": {texts: rules.Texts{IPv6: stateful}, six: true},
-		"inet":      {texts: rules.Texts{NFT: "table inet x { chain y { ct original ip saddr 1.2.3.4; }; }"}, four: true, six: true},
-		"nft dnat":  {texts: rules.Texts{NFT: "table inet x { chain y { dnat ip6 to ::1; }; }"}, six: true},
+		"inet": {
+			texts: rules.Texts{NFT: "table inet x { chain y { ct original ip saddr 1.2.3.4; }; }"},
+			four:  true, six: true,
+		},
+		"nft dnat": {
+			texts: rules.Texts{NFT: "table inet x { chain y { dnat ip6 to ::1; }; }"}, six: true,
+		},
 	} {
 		read := rules.Read(test.texts)
-		if four, six := read.Tracks(rules.IPv4) != nil, read.Tracks(rules.IPv6) != nil; four != test.four || six != test.six {
+		four, six := read.Tracks(rules.IPv4) != nil, read.Tracks(rules.IPv6) != nil
+		if four != test.four || six != test.six {
 			t.Errorf("%s: IPv4 %v, IPv6 %v", name, four, six)
 		}
 	}
@@ -292,8 +308,14 @@ func TestUntracked(t *testing.T) {
 		{"-A PREROUTING -p tcp --dport http -j CT --notrack", web, false},
 		{"-A PREROUTING -p tcp --dport 80 --syn -j CT --notrack", web, false},
 		{"-A PREROUTING -p tcp --dport 80 --syn -j CT --notrack", flood, true},
-		{"-A PREROUTING -p tcp --dport 80 --tcp-flags FIN,SYN,RST,ACK SYN -j CT --notrack", flood, true},
-		{"-A PREROUTING -p tcp --dport 80 --syn -m limit --limit 5/s -j CT --notrack", flood, false},
+		{
+			"-A PREROUTING -p tcp --dport 80 --tcp-flags FIN,SYN,RST,ACK SYN -j CT --notrack",
+			flood, true,
+		},
+		{
+			"-A PREROUTING -p tcp --dport 80 --syn -m limit --limit 5/s -j CT --notrack",
+			flood, false,
+		},
 		{"-A PREROUTING -p tcp --dport 80 ! --syn -j CT --notrack", flood, false},
 		{"-A PREROUTING -p tcp --dport 80 -j CT --notrack", flood, true},
 		{"-A PREROUTING -m set --match-set ports dst -j CT --notrack", web, false},
@@ -309,7 +331,8 @@ func TestUntracked(t *testing.T) {
 		{"-A PREROUTING -p tcp --dport 80 -j ACCEPT", web, false},
 	} {
 		text := "*raw\n" + test.rule + "\nCOMMIT\n"
-		if got := rules.Read(rules.Texts{IPv4: text, IPv6: text}).Untracked(test.flow); got != test.want {
+		read := rules.Read(rules.Texts{IPv4: text, IPv6: text})
+		if got := read.Untracked(test.flow); got != test.want {
 			t.Errorf("%s: %+v: %v", test.rule, test.flow, got)
 		}
 	}
@@ -343,12 +366,18 @@ func TestUntracked(t *testing.T) {
 		{"tcp dport 80 accept", web, false},
 	} {
 		for hook, reached := range map[string]bool{
-			"type filter hook prerouting priority raw;": true, "type filter hook prerouting priority -199;": false,
-			"type filter hook prerouting priority mangle - 100;": true, "type filter hook output priority raw;": false, "": true,
+			"type filter hook prerouting priority raw;":          true,
+			"type filter hook prerouting priority -199;":         false,
+			"type filter hook prerouting priority mangle - 100;": true,
+			"type filter hook output priority raw;":              false,
+			"":                                                   true,
 		} {
-			script := "table inet t {\n set ports { type inet_service; elements = { 22, 80-81 }; }\n set other { type inet_service; }\n chain c { " + hook + " " + test.body + "; }\n}"
-			read := rules.NFT(script)
-			if got := read.Untracked(test.flow); got != (test.want && reached) || len(read.Problems) > 0 {
+			read := rules.NFT(`table inet t {
+				set ports { type inet_service; elements = { 22, 80-81 }; }
+				set other { type inet_service; }
+				chain c { ` + hook + " " + test.body + "; }\n}")
+			got := read.Untracked(test.flow)
+			if got != (test.want && reached) || len(read.Problems) > 0 {
 				t.Errorf("%s %s: %+v: %v %v", hook, test.body, test.flow, got, read.Problems)
 			}
 		}
@@ -357,27 +386,55 @@ func TestUntracked(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	for _, test := range []struct{ kind, text, want string }{
-		{"ip", "*fliter\nCOMMIT\n", `1:1 "fliter" is not a table of iptables; did you mean "filter"?`},
-		{"ip", "*raw\n*nat\nCOMMIT\n", `2:1 the table "nat" begins before "raw" has ended with COMMIT`},
+		{
+			"ip", "*fliter\nCOMMIT\n",
+			`1:1 "fliter" is not a table of iptables; did you mean "filter"?`,
+		},
+		{
+			"ip", "*raw\n*nat\nCOMMIT\n",
+			`2:1 the table "nat" begins before "raw" has ended with COMMIT`,
+		},
 		{"ip", "*raw\nCOMMIT\n*raw\nCOMMIT\n", `3:1 the table "raw" is given twice`},
 		{"ip", "  *raw\n", `1:3 the table "raw" does not end with COMMIT`},
 		{"ip", "COMMIT\n", "1:1 COMMIT without a table"},
 		{"ip", "-A INPUT\n", `1:1 "-A INPUT" is outside of a table`},
-		{"ip", "*raw\n iptables -A x\nCOMMIT\n", `2:2 "iptables -A x" is not a line of iptables-save`},
+		{
+			"ip", "*raw\n iptables -A x\nCOMMIT\n",
+			`2:2 "iptables -A x" is not a line of iptables-save`,
+		},
 		{"ip", "*raw\n-A OUTPUT –dport 8\nCOMMIT\n", `2:11 "–dport" begins with a dash`},
 		{"ip", "*raw\n-A OUTPUT --comment \"x\nCOMMIT\n", "2:1 a double quote is not closed"},
 		{"nft", "table ip t {\n chain c {\n  accept\n", "2:10 the brace is not closed"},
 		{"nft", "table ip t {\n}\n}\n", "3:1 a closing brace without its opening one"},
-		{"nft", "table ip t { chain c { tcp dport $ssh accept; }; }", "1:34 there is no variable $ssh"},
-		{"nft", "define sshd = 22\ntable ip t { chain c { tcp dport $ssh accept; }; }", `2:34 there is no variable $ssh; did you mean "sshd"?`},
-		{"nft", "table innet t {\n}", `1:7 "innet" is not a family of tables; did you mean "inet"?`},
+		{
+			"nft", "table ip t { chain c { tcp dport $ssh accept; }; }",
+			"1:34 there is no variable $ssh",
+		},
+		{
+			"nft", "define sshd = 22\ntable ip t { chain c { tcp dport $ssh accept; }; }",
+			`2:34 there is no variable $ssh; did you mean "sshd"?`,
+		},
+		{
+			"nft", "table innet t {\n}",
+			`1:7 "innet" is not a family of tables; did you mean "inet"?`,
+		},
 		{"nft", "table ip t { chain c { tcp dport { 22 ; }\n", "the brace is not closed"},
 		{"nft", "table ip t { comment \"x\n }", "1:22 a double quote is not closed"},
 		{"nft", "table {\n}", "1:1 a table without a name"},
-		{"nft", "table ip t {\n set ports { type mark; }\n chain c { tcp dport @prots accept; }\n}", `3:22 the table ip t has no set "prots"; did you mean "ports"?`},
+		{
+			"nft",
+			"table ip t {\n set ports { type mark; }\n chain c { tcp dport @prots accept; }\n}",
+			`3:22 the table ip t has no set "prots"; did you mean "ports"?`,
+		},
 		{"nft", "table ip t {\n chain c { jump d; }\n}", `2:17 the table ip t has no chain "d"`},
-		{"nft", "table ip t {\n chain c { ct timeout set \"x\"; }\n}", `2:27 the table ip t has no object "x"`},
-		{"nft", "table ip t {\n chain c { ct helper \"ftp\" tcp dport vmap { 22 : goto c }; }\n}", ""},
+		{
+			"nft", "table ip t {\n chain c { ct timeout set \"x\"; }\n}",
+			`2:27 the table ip t has no object "x"`,
+		},
+		{
+			"nft", "table ip t { chain c { ct helper \"ftp\" tcp dport vmap { 22 : goto c }; }; }",
+			"",
+		},
 	} {
 		read := rules.Iptables(rules.IPv4, test.text)
 		if test.kind == "nft" {
@@ -387,7 +444,8 @@ func TestProblems(t *testing.T) {
 		for _, p := range append(read.Problems, read.Undefined()...) {
 			got = append(got, fmt.Sprintf("%d:%d %s", p.At.Line, p.At.Column, p.Text))
 		}
-		if text := strings.Join(got, "\n"); test.want == "" && text != "" || !strings.Contains(text, test.want) {
+		text := strings.Join(got, "\n")
+		if test.want == "" && text != "" || !strings.Contains(text, test.want) {
 			t.Errorf("%q:\n%s\nwant %s", test.text, text, test.want)
 		}
 	}
@@ -415,30 +473,37 @@ func TestRetarget(t *testing.T) {
 }
 
 func TestBareLeavesOutWhatChangesByItself(t *testing.T) {
-	a := "# Generated by iptables-save on Monday\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\n"
-	b := "# Generated by iptables-save on Tuesday\n*filter\n:INPUT ACCEPT [17:1234]\n-A INPUT -j ACCEPT\n"
+	a := "# Generated by iptables-save on Monday\n*filter\n:INPUT DROP [0:0]\n-A INPUT -j ACCEPT\n"
+	b := strings.NewReplacer("Monday", "Tuesday", "[0:0]", "[17:1234]").Replace(a)
 	if rules.Bare(a) != rules.Bare(b) {
 		t.Error("counters and dates count as a change")
 	}
 	if rules.Bare(a) == rules.Bare(strings.Replace(a, "-j ACCEPT", "-j DROP", 1)) {
 		t.Error("another target does not count as a change")
 	}
-	if rules.Bare("counter packets 1 bytes 2 accept elements = { 10.0.0.1 expires 59s990ms }") != rules.Bare("counter packets 3 bytes 4 accept elements = { 10.0.0.1 expires 1s }") {
+	a = "counter packets 1 bytes 2 accept elements = { 10.0.0.1 expires 59s990ms }"
+	b = "counter packets 3 bytes 4 accept elements = { 10.0.0.1 expires 1s }"
+	if rules.Bare(a) != rules.Bare(b) {
 		t.Error("counters of nft count as a change")
 	}
 }
 
 func TestListings(t *testing.T) {
-	saved := "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n*raw\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
-	if got, want := rules.Existing(rules.IPv4, saved, "table ip filter {\n\tchain INPUT {\n\t}\n}\n"),
-		"*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n*raw\nCOMMIT\n"; got != want {
+	saved := "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n" +
+		"*raw\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+	got := rules.Existing(rules.IPv4, saved, "table ip filter {\n\tchain INPUT {\n\t}\n}\n")
+	want := "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n*raw\nCOMMIT\n"
+	if got != want {
 		t.Errorf("chains that exist:\n%s", got)
 	}
-	counted := strings.Replace(strings.Replace(saved, "[0:0]", "[7:8]", 1), ":OUTPUT ACCEPT", ":OUTPUT DROP", 1)
-	if got, want := rules.Changed(saved, counted), "*raw\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"; got != want {
+	counted := strings.Replace(saved, "[0:0]", "[7:8]", 1)
+	got = rules.Changed(saved, strings.Replace(counted, ":OUTPUT ACCEPT", ":OUTPUT DROP", 1))
+	if got != "*raw\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n" {
 		t.Errorf("tables that changed:\n%s", got)
 	}
-	if a, b := rules.ByName("table ip b {\n}\ntable ip a {\n\tchain c {\n\t}\n}\n"), rules.ByName("table ip a {\n\tchain c {\n\t}\n}\ntable ip b {\n}\n"); a != b || !strings.Contains(a, "chain c") {
-		t.Errorf("in the order of names:\n%s\n%s", a, b)
+	a, b := "table ip a {\n\tchain c {\n\t}\n}\n", "table ip b {\n}\n"
+	got = rules.ByName(b + a)
+	if want := rules.ByName(a + b); got != want || !strings.Contains(got, "chain c") {
+		t.Errorf("in the order of names:\n%s\n%s", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -28,34 +29,44 @@ var vocabulary = map[string]struct {
 	four, six string // in place of rule where the families differ
 	unasked   string // why the kernel cannot be asked
 }{
-	"m addrtype":   {rule: "-m addrtype --dst-type LOCAL"},
-	"m ah":         {four: "-p ah -m ah --ahspi 1", six: "-m ah --ahspi 1"},
-	"m bpf":        {rule: `-m bpf --bytecode "1,6 0 0 1"`},
-	"m cgroup":     {rule: "-m cgroup --cgroup 1"},
-	"m cluster":    {rule: "-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed 0xdeadbeef"},
-	"m comment":    {rule: `-m comment --comment "-m state -j SNAT"`},
-	"m connbytes":  {rule: "-m connbytes --connbytes 1000: --connbytes-dir both --connbytes-mode bytes"},
-	"m connlabel":  {rule: "-m connlabel --label 5"},
-	"m connlimit":  {rule: "-m connlimit --connlimit-above 10"},
-	"m connmark":   {rule: "-m connmark --mark 1"},
-	"m conntrack":  {rule: "-m conntrack --ctproto tcp"},
-	"m cpu":        {rule: "-m cpu --cpu 0"},
-	"m dccp":       {rule: "-p dccp -m dccp --dport 9"},
-	"m devgroup":   {rule: "-m devgroup --src-group 1"},
-	"m dscp":       {rule: "-m dscp --dscp 8"},
-	"m dst":        {rule: "-m dst --dst-len 8"},
-	"m ecn":        {rule: "-p tcp -m ecn --ecn-tcp-ece"},
-	"m esp":        {rule: "-p esp -m esp --espspi 1"},
-	"m eui64":      {rule: "-m eui64"},
-	"m frag":       {rule: "-m frag --fragid 1"},
-	"m hashlimit":  {rule: "-m hashlimit --hashlimit-name h --hashlimit-mode srcip --hashlimit-above 10/s"},
-	"m hbh":        {rule: "-m hbh --hbh-len 8"},
-	"m helper":     {rule: "-m helper --helper ftp"},
-	"m hl":         {rule: "-m hl --hl-lt 2"},
-	"m icmp":       {rule: "-p icmp -m icmp --icmp-type redirect"},
-	"m icmp6":      {rule: "-p icmpv6 -m icmp6 --icmpv6-type echo-request"},
-	"m ipcomp":     {rule: "-p ipcomp -m ipcomp --ipcompspi 1"},
-	"m iprange":    {four: "-m iprange --src-range 192.0.2.1-192.0.2.9", six: "-m iprange --src-range 2001:db8::1-2001:db8::9"},
+	"m addrtype": {rule: "-m addrtype --dst-type LOCAL"},
+	"m ah":       {four: "-p ah -m ah --ahspi 1", six: "-m ah --ahspi 1"},
+	"m bpf":      {rule: `-m bpf --bytecode "1,6 0 0 1"`},
+	"m cgroup":   {rule: "-m cgroup --cgroup 1"},
+	"m cluster": {
+		rule: "-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed " +
+			"0xdeadbeef",
+	},
+	"m comment": {rule: `-m comment --comment "-m state -j SNAT"`},
+	"m connbytes": {
+		rule: "-m connbytes --connbytes 1000: --connbytes-dir both --connbytes-mode bytes",
+	},
+	"m connlabel": {rule: "-m connlabel --label 5"},
+	"m connlimit": {rule: "-m connlimit --connlimit-above 10"},
+	"m connmark":  {rule: "-m connmark --mark 1"},
+	"m conntrack": {rule: "-m conntrack --ctproto tcp"},
+	"m cpu":       {rule: "-m cpu --cpu 0"},
+	"m dccp":      {rule: "-p dccp -m dccp --dport 9"},
+	"m devgroup":  {rule: "-m devgroup --src-group 1"},
+	"m dscp":      {rule: "-m dscp --dscp 8"},
+	"m dst":       {rule: "-m dst --dst-len 8"},
+	"m ecn":       {rule: "-p tcp -m ecn --ecn-tcp-ece"},
+	"m esp":       {rule: "-p esp -m esp --espspi 1"},
+	"m eui64":     {rule: "-m eui64"},
+	"m frag":      {rule: "-m frag --fragid 1"},
+	"m hashlimit": {
+		rule: "-m hashlimit --hashlimit-name h --hashlimit-mode srcip --hashlimit-above 10/s",
+	},
+	"m hbh":    {rule: "-m hbh --hbh-len 8"},
+	"m helper": {rule: "-m helper --helper ftp"},
+	"m hl":     {rule: "-m hl --hl-lt 2"},
+	"m icmp":   {rule: "-p icmp -m icmp --icmp-type redirect"},
+	"m icmp6":  {rule: "-p icmpv6 -m icmp6 --icmpv6-type echo-request"},
+	"m ipcomp": {rule: "-p ipcomp -m ipcomp --ipcompspi 1"},
+	"m iprange": {
+		four: "-m iprange --src-range 192.0.2.1-192.0.2.9",
+		six:  "-m iprange --src-range 2001:db8::1-2001:db8::9",
+	},
 	"m ipv6header": {rule: "-m ipv6header --header frag --soft"},
 	"m l2tp":       {unasked: "iptables 1.8 of Debian has no library for it"},
 	"m length":     {rule: "-m length --length 0:40"},
@@ -71,26 +82,30 @@ var vocabulary = map[string]struct {
 	"m pkttype":    {rule: "-m pkttype --pkt-type broadcast"},
 	"m policy":     {rule: "-m policy --dir in --pol none"},
 	"m quota":      {rule: "-m quota --quota 1000"},
-	"m rateest":    {table: "mangle", rule: "-j RATEEST --rateest-name r --rateest-interval 250ms --rateest-ewmalog 500ms\n-A X -m rateest --rateest r --rateest-gt --rateest-bps1 1mbit"},
-	"m realm":      {rule: "-m realm --realm 1"},
-	"m recent":     {rule: "-m recent --name r --set"},
-	"m rpfilter":   {table: "raw", rule: "-m rpfilter"},
-	"m rt":         {rule: "-m rt --rt-type 0"},
-	"m sctp":       {rule: "-p sctp -m sctp --dport 9"},
-	"m set":        {rule: "-m set --match-set friends src"},
-	"m socket":     {table: "mangle", rule: "-m socket --transparent"},
-	"m srh":        {rule: "-m srh --srh-segs-left-eq 1"},
-	"m state":      {rule: "-m state --state NEW"},
-	"m statistic":  {rule: "-m statistic --mode random --probability 0.5"},
-	"m string":     {rule: `-m string --string "-j MASQUERADE" --algo bm`},
-	"m tcp":        {rule: "-p tcp -m tcp --syn"},
-	"m tcpmss":     {rule: "-p tcp -m tcpmss --mss 1:500"},
-	"m time":       {rule: "-m time --timestart 00:00 --timestop 01:00"},
-	"m tos":        {rule: "-m tos --tos 0x10"},
-	"m ttl":        {rule: "-m ttl --ttl-lt 2"},
-	"m u32":        {rule: `-m u32 --u32 "0&0xFF=0"`},
-	"m udp":        {rule: "-p udp -m udp --dport 53"},
-	"m udplite":    {unasked: "iptables has no library for it"},
+	"m rateest": {
+		table: "mangle",
+		rule: "-j RATEEST --rateest-name r --rateest-interval 250ms --rateest-ewmalog 500ms\n" +
+			"-A X -m rateest --rateest r --rateest-gt --rateest-bps1 1mbit",
+	},
+	"m realm":     {rule: "-m realm --realm 1"},
+	"m recent":    {rule: "-m recent --name r --set"},
+	"m rpfilter":  {table: "raw", rule: "-m rpfilter"},
+	"m rt":        {rule: "-m rt --rt-type 0"},
+	"m sctp":      {rule: "-p sctp -m sctp --dport 9"},
+	"m set":       {rule: "-m set --match-set friends src"},
+	"m socket":    {table: "mangle", rule: "-m socket --transparent"},
+	"m srh":       {rule: "-m srh --srh-segs-left-eq 1"},
+	"m state":     {rule: "-m state --state NEW"},
+	"m statistic": {rule: "-m statistic --mode random --probability 0.5"},
+	"m string":    {rule: `-m string --string "-j MASQUERADE" --algo bm`},
+	"m tcp":       {rule: "-p tcp -m tcp --syn"},
+	"m tcpmss":    {rule: "-p tcp -m tcpmss --mss 1:500"},
+	"m time":      {rule: "-m time --timestart 00:00 --timestop 01:00"},
+	"m tos":       {rule: "-m tos --tos 0x10"},
+	"m ttl":       {rule: "-m ttl --ttl-lt 2"},
+	"m u32":       {rule: `-m u32 --u32 "0&0xFF=0"`},
+	"m udp":       {rule: "-p udp -m udp --dport 53"},
+	"m udplite":   {unasked: "iptables has no library for it"},
 
 	"j AUDIT":       {rule: "-j AUDIT --type drop"},
 	"j CHECKSUM":    {table: "mangle", rule: "-p udp -j CHECKSUM --checksum-fill"},
@@ -100,29 +115,44 @@ var vocabulary = map[string]struct {
 	"j CONNSECMARK": {table: "mangle", rule: "-j CONNSECMARK --save"},
 	"j CT":          {table: "raw", rule: "-p udp -j CT --zone 1"},
 	"j DNAT":        {table: "nat", rule: "-j DNAT --to-destination %s"},
-	"j DNPT":        {table: "mangle", rule: "-j DNPT --src-pfx 2001:db8::/64 --dst-pfx 2001:db8:1::/64"},
-	"j DSCP":        {table: "mangle", rule: "-j DSCP --set-dscp 0"},
-	"j ECN":         {table: "mangle", rule: "-p tcp -j ECN --ecn-tcp-remove"},
-	"j ERROR":       {unasked: "the kernel's own"},
-	"j HL":          {table: "mangle", rule: "-j HL --hl-set 9"},
-	"j HMARK":       {table: "mangle", rule: "-j HMARK --hmark-tuple src --hmark-mod 2 --hmark-offset 1 --hmark-rnd 1"},
-	"j IDLETIMER":   {rule: "-j IDLETIMER --timeout 9 --label x"},
-	"j LOG":         {rule: `-j LOG --log-prefix "-j CT "`},
-	"j MARK":        {table: "mangle", rule: "-j MARK --set-mark 2"},
-	"j MASQUERADE":  {table: "nat", rule: "-j MASQUERADE --random-fully"},
-	"j NETMAP":      {table: "nat", four: "-j NETMAP --to 192.0.2.0/24", six: "-j NETMAP --to 2001:db8::/64"},
-	"j NFLOG":       {rule: "-j NFLOG --nflog-group 1"},
-	"j NFQUEUE":     {rule: "-j NFQUEUE --queue-num 1"},
-	"j NOTRACK":     {table: "raw", rule: "-p tcp -j NOTRACK"},
-	"j RATEEST":     {table: "mangle", rule: "-j RATEEST --rateest-name r --rateest-interval 250ms --rateest-ewmalog 500ms"},
-	"j REDIRECT":    {table: "nat", rule: "-p tcp -j REDIRECT --to-ports 80"},
-	"j REJECT":      {rule: "-p tcp -j REJECT --reject-with tcp-reset"},
-	"j SECMARK":     {unasked: "only a kernel with SELinux takes it"},
-	"j SET":         {rule: "-j SET --add-set friends src"},
-	"j SNAT":        {table: "nat", rule: "-j SNAT --to-source %s"},
-	"j SNPT":        {table: "mangle", rule: "-j SNPT --src-pfx 2001:db8::/64 --dst-pfx 2001:db8:1::/64"},
-	"j SYNPROXY":    {rule: "-p tcp -m tcp --syn -j SYNPROXY --sack-perm --mss 1460"},
-	"j TCPMSS":      {table: "mangle", rule: "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"},
+	"j DNPT": {
+		table: "mangle", rule: "-j DNPT --src-pfx 2001:db8::/64 --dst-pfx 2001:db8:1::/64",
+	},
+	"j DSCP":  {table: "mangle", rule: "-j DSCP --set-dscp 0"},
+	"j ECN":   {table: "mangle", rule: "-p tcp -j ECN --ecn-tcp-remove"},
+	"j ERROR": {unasked: "the kernel's own"},
+	"j HL":    {table: "mangle", rule: "-j HL --hl-set 9"},
+	"j HMARK": {
+		table: "mangle",
+		rule:  "-j HMARK --hmark-tuple src --hmark-mod 2 --hmark-offset 1 --hmark-rnd 1",
+	},
+	"j IDLETIMER":  {rule: "-j IDLETIMER --timeout 9 --label x"},
+	"j LOG":        {rule: `-j LOG --log-prefix "-j CT "`},
+	"j MARK":       {table: "mangle", rule: "-j MARK --set-mark 2"},
+	"j MASQUERADE": {table: "nat", rule: "-j MASQUERADE --random-fully"},
+	"j NETMAP": {
+		table: "nat", four: "-j NETMAP --to 192.0.2.0/24", six: "-j NETMAP --to 2001:db8::/64",
+	},
+	"j NFLOG":   {rule: "-j NFLOG --nflog-group 1"},
+	"j NFQUEUE": {rule: "-j NFQUEUE --queue-num 1"},
+	"j NOTRACK": {table: "raw", rule: "-p tcp -j NOTRACK"},
+	"j RATEEST": {
+		table: "mangle",
+		rule:  "-j RATEEST --rateest-name r --rateest-interval 250ms --rateest-ewmalog 500ms",
+	},
+	"j REDIRECT": {table: "nat", rule: "-p tcp -j REDIRECT --to-ports 80"},
+	"j REJECT":   {rule: "-p tcp -j REJECT --reject-with tcp-reset"},
+	"j SECMARK":  {unasked: "only a kernel with SELinux takes it"},
+	"j SET":      {rule: "-j SET --add-set friends src"},
+	"j SNAT":     {table: "nat", rule: "-j SNAT --to-source %s"},
+	"j SNPT": {
+		table: "mangle", rule: "-j SNPT --src-pfx 2001:db8::/64 --dst-pfx 2001:db8:1::/64",
+	},
+	"j SYNPROXY": {rule: "-p tcp -m tcp --syn -j SYNPROXY --sack-perm --mss 1460"},
+	"j TCPMSS": {
+		table: "mangle",
+		rule:  "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+	},
 	"j TCPOPTSTRIP": {table: "mangle", rule: "-p tcp -j TCPOPTSTRIP --strip-options timestamp"},
 	"j TEE":         {table: "mangle", rule: "-j TEE --gateway %s"},
 	"j TOS":         {table: "mangle", rule: "-j TOS --set-tos 0x10"},
@@ -173,12 +203,15 @@ func askIptables(t *testing.T, family, backend string) (unasked []string) {
 		if rule == "" {
 			rule = v.rule
 		}
-		known := slices.Contains(has, name) || !strings.HasPrefix(name, "m ") && !strings.HasPrefix(name, "j ")
+		extension := strings.HasPrefix(name, "m ") || strings.HasPrefix(name, "j ")
+		known := slices.Contains(has, name) || !extension
 		if rule == "" || !known && len(has) > 0 {
-			unasked = append(unasked, fmt.Sprintf("%s %s: %s", tool, name, orLacks(v.unasked)))
+			why := cmp.Or(v.unasked, "this kernel does not have it in this family")
+			unasked = append(unasked, fmt.Sprintf("%s %s: %s", tool, name, why))
 			continue
 		}
-		text := fmt.Sprintf("*%s\n:X - [0:0]\n-A X %s\nCOMMIT\n", orFilter(v.table), strings.ReplaceAll(rule, "%s", host))
+		text := fmt.Sprintf("*%s\n:X - [0:0]\n-A X %s\nCOMMIT\n",
+			cmp.Or(v.table, "filter"), strings.ReplaceAll(rule, "%s", host))
 		tracked, said := ask(t, text, tool+"-"+backend+"-restore")
 		if said != "" {
 			t.Errorf("%s-%s: %s: %s", tool, backend, rule, said)
@@ -195,26 +228,13 @@ func askIptables(t *testing.T, family, backend string) (unasked []string) {
 	return unasked
 }
 
-func orLacks(reason string) string {
-	if reason == "" {
-		return "this kernel does not have it in this family"
-	}
-	return reason
-}
-
-func orFilter(table string) string {
-	if table == "" {
-		return "filter"
-	}
-	return table
-}
-
 // judge compares what a text says with what the kernel did.
 func judge(t *testing.T, name string, read rules.Ruleset, tracked map[string]bool) {
 	t.Helper()
 	for _, family := range []string{rules.IPv4, rules.IPv6} {
 		if cause := read.Tracks(family); (cause != nil) != tracked[family] {
-			t.Errorf("%s: the kernel tracks %s: %v; read: %+v", name, family, tracked[family], cause)
+			t.Errorf("%s: the kernel tracks %s: %v; read: %+v",
+				name, family, tracked[family], cause)
 		}
 	}
 }
@@ -264,7 +284,9 @@ func ask(t *testing.T, text, tool string, args ...string) (tracked map[string]bo
 			said = strings.TrimSpace(string(out) + " " + err.Error())
 			return
 		}
-		for family, address := range map[string]string{rules.IPv4: "127.0.0.1:4242", rules.IPv6: "[::1]:4242"} {
+		for family, address := range map[string]string{
+			rules.IPv4: "127.0.0.1:4242", rules.IPv6: "[::1]:4242",
+		} {
 			before := entries(t)
 			conn, err := net.Dial("udp", address)
 			if err != nil {
@@ -322,8 +344,8 @@ func in(t *testing.T, f func()) {
 	<-done
 }
 
-// statements lists what nft accepts in a table: rules of a chain without a hook, and objects. ADDR is
-// a condition on the source of the family.
+// statements lists what nft accepts in a table: rules of a chain without a hook, and objects. ADDR
+// is a condition on the source of the family.
 var statements = []string{
 	"chain c { ct state new; }",
 	"chain c { ct direction original; }",
@@ -361,13 +383,15 @@ var statements = []string{
 	"chain c { type filter hook input priority 0; tcp dport 9 synproxy mss 1460 wscale 7; }",
 	"chain c { type filter hook prerouting priority mangle; tcp dport 9 tproxy to :9; }",
 	"chain c { type filter hook prerouting priority mangle; socket transparent 1; }",
-	"flowtable f { hook ingress priority 0; devices = { lo }; }; chain c { type filter hook forward priority 0; flow add @f; }",
+	"flowtable f { hook ingress priority 0; devices = { lo }; }; " +
+		"chain c { type filter hook forward priority 0; flow add @f; }",
 	"ct helper h { type \"ftp\" protocol tcp; }",
 	"ct timeout o { protocol tcp; policy = { close : 1 }; }",
 	"ct expectation e { protocol tcp; dport 9876; timeout 2m; size 12; }",
 	"synproxy s { mss 1460; wscale 7; }",
 	"ct helper h { type \"ftp\" protocol tcp; }; chain c { tcp dport 21 ct helper set \"h\"; }",
-	"set s { type inet_service; flags dynamic; }; chain c { tcp dport 5 add @s { tcp sport ct count over 3 } drop; }",
+	"set s { type inet_service; flags dynamic; }; " +
+		"chain c { tcp dport 5 add @s { tcp sport ct count over 3 } drop; }",
 	"set s { type inet_service; flags dynamic; ct count over 3; }",
 	"set s { typeof ct mark; }",
 	"set s { type mark; elements = { 1, 2 }; }",
@@ -395,7 +419,7 @@ var statements = []string{
 	"chain c { type filter hook input priority 0; tcp dport 9 dup to ADDRESS; }",
 	"chain c { meta secmark set ct secmark; }",
 	"chain c { type nat hook postrouting priority srcnat; tcp dport 9 snat ip to 192.0.2.9; }",
-	"chain c { type nat hook prerouting priority dstnat; tcp dport 9 dnat ip6 to [2001:db8::9]:80; }",
+	"chain c { type nat hook prerouting priority dstnat; dnat ip6 to [2001:db8::9]:80; }",
 	"chain c { meta ipsec exists; }",
 	"chain c { exthdr frag exists; }",
 }
@@ -418,7 +442,9 @@ func askNFT(t *testing.T) (unasked []string) {
 				if strings.Contains(reason, "syntax error") {
 					t.Errorf("nft: %s: %s", body, reason)
 				}
-				unasked = append(unasked, fmt.Sprintf("nft, family %s: %s: %s", family, body, strings.TrimPrefix(reason, "/dev/stdin:")))
+				reason = strings.TrimPrefix(reason, "/dev/stdin:")
+				why := fmt.Sprintf("nft, family %s: %s: %s", family, body, reason)
+				unasked = append(unasked, why)
 				continue
 			}
 			asked[family]++
