@@ -73,16 +73,12 @@ func OneOf(t testing.TB, names ...string) string {
 // look finds a program in the PATH and in the folders of administrators' programs, which the PATH
 // of an ordinary user of Debian lacks.
 func look(name string) (string, error) {
-	found, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if err == nil {
-			break
-		}
-		if inDir, missing := exec.LookPath(filepath.Join(dir, name)); missing == nil {
-			return inDir, nil
+	for _, dir := range []string{"", "/usr/sbin", "/sbin"} {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found, nil
 		}
 	}
-	return found, err
+	return "", fmt.Errorf("the host has no program %s", name)
 }
 
 // line is one line of .ci/programs.

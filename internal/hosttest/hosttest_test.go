@@ -21,24 +21,30 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []line{{"run", []string{"a", "b-*"}, "pkg"}, {"test-debian", []string{"/x/*.so"}, "other"}}
+	want := []line{
+		{"run", []string{"a", "b-*"}, "pkg"}, {"test-debian", []string{"/x/*.so"}, "other"},
+	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(line{})); diff != "" {
 		t.Error(diff)
 	}
 	for _, text := range []string{"run a", "run a b c", "run [ b"} {
-		if _, err := parse([]byte("\n" + text)); err == nil || !strings.HasPrefix(err.Error(), ".ci/programs:2: ") {
+		_, err := parse([]byte("\n" + text))
+		if err == nil || !strings.HasPrefix(err.Error(), ".ci/programs:2: ") {
 			t.Errorf("%q: %v, want an error at line 2", text, err)
 		}
 	}
 }
 
 func TestListed(t *testing.T) {
-	for name, pkg := range map[string]string{"ip6tables-nft-save": "iptables", "sh": "dash", "mke2fs": "e2fsprogs"} {
+	for name, pkg := range map[string]string{
+		"ip6tables-nft-save": "iptables", "sh": "dash", "mke2fs": "e2fsprogs",
+	} {
 		if l, err := listed(name); err != nil || l.pkg != pkg {
 			t.Errorf("%s: package %q, %v; want %q", name, l.pkg, err, pkg)
 		}
 	}
-	if _, err := listed("no-such-program"); err == nil || !strings.Contains(err.Error(), ".ci/programs") {
+	_, err := listed("no-such-program")
+	if err == nil || !strings.Contains(err.Error(), ".ci/programs") {
 		t.Errorf("a program in no list: %v", err)
 	}
 }
@@ -52,7 +58,8 @@ func TestProgramsAreListed(t *testing.T) {
 	}
 	n := 0
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".go" || filepath.Dir(path) == filepath.Join(dir, "internal/hosttest") {
+		here := filepath.Dir(path) == filepath.Join(dir, "internal/hosttest")
+		if err != nil || filepath.Ext(path) != ".go" || here {
 			return err
 		}
 		n++
@@ -87,7 +94,8 @@ func TestUnlisted(t *testing.T) {
 		`path, err := binary(); exec.Command(path)`:                         0,
 		`program := hosttest.Program(t, "sh"); exec.Command(program, "-c")`: 0,
 	} {
-		text := "package p\nimport (\"os/exec\"; \"testing\")\nconst program = \"other-program\"\nfunc f(t *testing.T) {" + body + "}"
+		text := "package p\nimport (\"os/exec\"; \"testing\")\n" +
+			"const program = \"other-program\"\nfunc f(t *testing.T) {" + body + "}"
 		if strings.Contains(body, "program :=") {
 			text = strings.Replace(text, "const program", "const other", 1)
 		}
@@ -109,14 +117,16 @@ func unlisted(set *token.FileSet, file *ast.File) (wrong []string) {
 	known := literals(file)
 	ast.Inspect(file, func(node ast.Node) bool {
 		if text, ok := node.(*ast.BasicLit); ok && test && text.Value == `"CTLOAD_NO_SKIP"` {
-			wrong = append(wrong, fmt.Sprintf("%s: hosttest.Skip decides what may be skipped", set.Position(text.Pos())))
+			at := set.Position(text.Pos())
+			wrong = append(wrong, fmt.Sprintf("%s: hosttest.Skip decides what may be skipped", at))
 		}
 		call, ok := node.(*ast.CallExpr)
 		if !ok {
 			return true
 		}
 		refuse := func(format string, args ...any) {
-			wrong = append(wrong, fmt.Sprintf("%s: %s", set.Position(call.Pos()), fmt.Sprintf(format, args...)))
+			at := set.Position(call.Pos())
+			wrong = append(wrong, at.String()+": "+fmt.Sprintf(format, args...))
 		}
 		var program ast.Expr
 		switch name := called(call); {
@@ -147,7 +157,8 @@ func unlisted(set *token.FileSet, file *ast.File) (wrong []string) {
 }
 
 func imports(file *ast.File, path string) bool {
-	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == strconv.Quote(path) })
+	isPath := func(spec *ast.ImportSpec) bool { return spec.Path.Value == strconv.Quote(path) }
+	return slices.ContainsFunc(file.Imports, isPath)
 }
 
 // called returns the name of the os/exec function that a call calls, or an empty string.

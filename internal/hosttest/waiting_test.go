@@ -14,7 +14,8 @@ func TestPoll(t *testing.T) {
 			want bool
 		}{{0, true}, {time.Second, true}, {time.Minute, true}, {2 * time.Minute, false}} {
 			start := time.Now()
-			if got := Poll(time.Minute, func() bool { return time.Since(start) >= tc.from }); got != tc.want {
+			holds := func() bool { return time.Since(start) >= tc.from }
+			if got := Poll(time.Minute, holds); got != tc.want {
 				t.Errorf("holds from %v on: %v, want %v", tc.from, got, tc.want)
 			}
 		}

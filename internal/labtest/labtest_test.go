@@ -37,22 +37,24 @@ func TestSpoiltIn(t *testing.T) {
 		Conntrack: results.Conntrack{Samples: 9, LongestGap: 3},
 	}
 	said := results.Validate(&busy, results.Evidence{
-		Limits: []results.Reason{{Code: results.CodePacing, Text: "pacing: 70 slots (2.0 %) were given up"}},
+		Limits: []results.Reason{{Code: results.CodePacing, Text: "70 slots were given up"}},
 		Steal:  0.2, LostCPU: 0.3, Interval: 0.1,
 	})
 	if len(said) != 5 {
 		t.Fatalf("a host without time gives the reasons %v, want 5", said)
 	}
+	interrupted := results.Reason{Code: results.CodeInterrupted, Text: "interrupted"}
+	unsampled := results.Reason{Code: results.CodeUnsampled, Text: "the table was not sampled"}
 	for _, tc := range []struct {
 		name   string
 		trials []results.Trial
 		want   []string
 	}{
 		{"clean", []results.Trial{trial(), trial()}, nil},
-		{"each reason, twice in one scenario", []results.Trial{trial(said...), trial(said[0])}, []string{"one"}},
+		{"each reason, twice", []results.Trial{trial(said...), trial(said[0])}, []string{"one"}},
 		{"one of two", []results.Trial{trial(), trial(said[1])}, []string{"one"}},
-		{"another reason beside it", []results.Trial{trial(said[0], results.Reason{Code: results.CodeInterrupted, Text: "interrupted"})}, nil},
-		{"another trial for another reason", []results.Trial{trial(said[0]), trial(results.Reason{Code: results.CodeUnsampled, Text: "the table was not sampled"})}, nil},
+		{"another reason beside it", []results.Trial{trial(said[0], interrupted)}, nil},
+		{"another trial, another reason", []results.Trial{trial(said[0]), trial(unsampled)}, nil},
 	} {
 		run := &results.Run{Scenarios: []results.Scenario{{Name: "one", Trials: tc.trials}}}
 		if got := SpoiltIn(run); !slices.Equal(got, tc.want) {

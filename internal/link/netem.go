@@ -185,7 +185,8 @@ func ifbName(name string) string {
 // as if they had just arrived.
 func shapeReceived(port netlink.Link, c Conditions) error {
 	name := port.Attrs().Name
-	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: named(ifbName(name), queueLength)}); err != nil {
+	made := &netlink.Ifb{LinkAttrs: named(ifbName(name), queueLength)}
+	if err := netlink.LinkAdd(made); err != nil {
 		return fmt.Errorf("make an ifb for what comes in through %s: %w", name, err)
 	}
 	ifb, err := lookUp(ifbName(name))
