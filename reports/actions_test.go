@@ -15,26 +15,40 @@ func acted() *results.Run {
 	run := fixture()
 	t := &run.Scenarios[0].Trials[0]
 	t.Actions = []results.Action{
-		{Name: "pause", Kind: "pause", Where: "dut", Asked: "paused", Begun: seconds(2), Ended: seconds(3)},
-		{Name: "flush", Kind: "flush", Where: "dut", Asked: "all entries removed", Begun: seconds(3.5)},
 		{
-			Name: "max", Kind: "sysctl", Where: "dut", Asked: "nf_conntrack_max = 65536", Fix: true, Begun: seconds(4.5),
-			Effects: []results.Effect{{Name: "net.netfilter.nf_conntrack_max", Before: "4096", After: "65536"}},
+			Name: "pause", Kind: "pause", Where: "dut", Asked: "paused", Begun: seconds(2),
+			Ended: seconds(3),
+		},
+		{
+			Name: "flush", Kind: "flush", Where: "dut", Asked: "all entries removed",
+			Begun: seconds(3.5),
+		},
+		{
+			Name: "max", Kind: "sysctl", Where: "dut", Asked: "nf_conntrack_max = 65536", Fix: true,
+			Begun: seconds(4.5),
+			Effects: []results.Effect{
+				{Name: "net.netfilter.nf_conntrack_max", Before: "4096", After: "65536"},
+			},
 		},
 		{Name: "late", Kind: "sysctl", Where: "dut", Asked: "nf_conntrack_max = 1"},
 	}
 	t.Heal = &results.Heal{
 		Steady: []string{"probe.loss == 0"}, Deviated: seconds(4.2), Healed: seconds(4.8),
-		SecondsToDeviate: seconds(2.2), SecondsToHeal: seconds(0.3), Refused: 3616, Failed: 904, ProbesLost: 6, Broken: 3,
+		SecondsToDeviate: seconds(2.2), SecondsToHeal: seconds(0.3), Refused: 3616, Failed: 904,
+		ProbesLost: 6, Broken: 3,
 	}
 	return run
 }
 
 // TestFormatsOfActions: every format tells the actions, how soon the trial healed and what broke.
 func TestFormatsOfActions(t *testing.T) {
-	const sentence = "normal again 0.30 s after the fix; meanwhile 3616 refused packets, 904 failed attempts of the load and 6 lost probes; 3 existing connections broke"
+	const sentence = "normal again 0.30 s after the fix; meanwhile 3616 refused packets, 904 " +
+		"failed attempts of the load and 6 lost probes; 3 existing connections broke"
 	for format, want := range map[string][]string{
-		"table":    {"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536", "late (nf_conntrack_max = 1): its moment never came"},
+		"table": {
+			"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536",
+			"late (nf_conntrack_max = 1): its moment never came",
+		},
 		"markdown": {"seconds to heal", "broken", sentence},
 		"html":     {sentence, `"text":"pause"`, "broken"},
 		"csv":      {"heal.seconds_to_heal", "heal.broken", "pause (paused) at 2.00 s for 1.00 s"},
@@ -42,7 +56,8 @@ func TestFormatsOfActions(t *testing.T) {
 		"junit":    {sentence},
 	} {
 		t.Run(format, func(t *testing.T) {
-			text := strings.Join(strings.Fields(string(render(t, format, acted(), Options{Width: 110, Series: sampled{600}}))), " ")
+			page := render(t, format, acted(), Options{Width: 110, Series: sampled{600}})
+			text := strings.Join(strings.Fields(string(page)), " ")
 			for _, words := range want {
 				if !strings.Contains(text, words) {
 					t.Errorf("%q is missing:\n%s", words, text)
@@ -51,7 +66,8 @@ func TestFormatsOfActions(t *testing.T) {
 		})
 	}
 	// Without actions there are no columns for them.
-	if text := render(t, "table", fixture(), Options{Width: 110}); bytes.Contains(text, []byte("broken")) {
+	text := render(t, "table", fixture(), Options{Width: 110})
+	if bytes.Contains(text, []byte("broken")) {
 		t.Errorf("a run without actions has a column for what broke:\n%s", text)
 	}
 }
@@ -61,7 +77,10 @@ func TestTimeLineText(t *testing.T) {
 		Scenario: "max-raised", Steady: []string{"probe.loss == 0"},
 		Points: []results.Point{
 			{When: "0 s", What: "tcp from client to dut at 300/s, for 20s"},
-			{When: "first drop + 10s", What: "max: nf_conntrack_max = 65536 (dut), a fix, until the end", Action: true},
+			{
+				When: "first drop + 10s",
+				What: "max: nf_conntrack_max = 65536 (dut), a fix, until the end", Action: true,
+			},
 		},
 	}}
 	var b bytes.Buffer
@@ -81,7 +100,8 @@ Times count from the start of the load; * is an action. Nothing was booted.
 		t.Error(diff)
 	}
 	b.Reset()
-	if err := TimeLine(&b, "json", lines, Options{}); err != nil || !strings.Contains(b.String(), `"when": "first drop + 10s"`) {
+	if err := TimeLine(&b, "json", lines, Options{}); err != nil ||
+		!strings.Contains(b.String(), `"when": "first drop + 10s"`) {
 		t.Errorf("%v: %s", err, &b)
 	}
 	if err := TimeLine(&b, "junit", lines, Options{}); err == nil {
@@ -105,7 +125,8 @@ const copy = document.createElement("canvas");
 copy.width = u.ctx.canvas.width; copy.height = u.ctx.canvas.height;
 const ctx = copy.getContext("2d", { willReadFrequently: true });
 ctx.drawImage(u.ctx.canvas, 0, 0);
-const at = s => ctx.getImageData(Math.round(u.valToPos(s, "x", true)), Math.round(u.bbox.top + 4), 1, 1).data.join();
+const x = s => Math.round(u.valToPos(s, "x", true)), y = Math.round(u.bbox.top + 4);
+const at = s => ctx.getImageData(x(s), y, 1, 1).data.join();
 out.painted = at(2.55) !== at(1.55);
 return out;`, &got)
 	const last = 59.4 // the last of 600 samples

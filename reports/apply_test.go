@@ -14,7 +14,9 @@ import (
 
 // winning returns a run whose second scenario is the recommended one.
 func winning(first, second results.Configuration) *results.Run {
-	trial := func(v results.Verdict) []results.Trial { return []results.Trial{{Number: 1, Verdict: v}} }
+	trial := func(v results.Verdict) []results.Trial {
+		return []results.Trial{{Number: 1, Verdict: v}}
+	}
 	return &results.Run{Experiment: "x", Scenarios: []results.Scenario{
 		{Name: "first", Configuration: first, Trials: trial(results.TableFull)},
 		{Name: "second", Configuration: second, Trials: trial(results.Clean)},
@@ -34,7 +36,9 @@ const filter = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT
 func TestApply(t *testing.T) {
 	const raw = "*raw\n-A PREROUTING -j CT --notrack\nCOMMIT"
 	settings := func(lines string) string {
-		return "sudo modprobe nf_conntrack\necho nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf\nsudo tee /etc/sysctl.d/90-conntrack.conf <<'EOF'\n" +
+		return "sudo modprobe nf_conntrack\n" +
+			"echo nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf\n" +
+			"sudo tee /etc/sysctl.d/90-conntrack.conf <<'EOF'\n" +
 			lines + "\nEOF\nsudo sysctl -p /etc/sysctl.d/90-conntrack.conf"
 	}
 	type conf = results.Configuration
@@ -49,10 +53,22 @@ func TestApply(t *testing.T) {
 			conf{Rules: filter, Sysctl: map[string]string{"a": "1", "b": "3"}, Buckets: 65536},
 			[]string{settings("net.netfilter.nf_conntrack_buckets = 65536\nb = 3")},
 		},
-		{"a further table", conf{Rules: filter}, conf{Rules: filter + "\n" + raw}, []string{"sudo iptables-restore <<'EOF'\n" + raw + "\nEOF"}},
-		{"a table less", conf{Rules: filter + raw}, conf{Rules: filter}, []string{"sudo iptables-restore <<'EOF'\n*raw\nCOMMIT\nEOF"}},
-		{"IPv6 alone", conf{Rules6: filter}, conf{Rules6: filter + raw}, []string{"sudo ip6tables-restore <<'EOF'\n" + raw + "\nEOF"}},
-		{"nftables", conf{}, conf{NFT: "table inet x {}\nEOF\n"}, []string{"sudo nft -f - <<'EOF_'\ntable inet x {}\nEOF\nEOF_"}},
+		{
+			"a further table", conf{Rules: filter}, conf{Rules: filter + "\n" + raw},
+			[]string{"sudo iptables-restore <<'EOF'\n" + raw + "\nEOF"},
+		},
+		{
+			"a table less", conf{Rules: filter + raw}, conf{Rules: filter},
+			[]string{"sudo iptables-restore <<'EOF'\n*raw\nCOMMIT\nEOF"},
+		},
+		{
+			"IPv6 alone", conf{Rules6: filter}, conf{Rules6: filter + raw},
+			[]string{"sudo ip6tables-restore <<'EOF'\n" + raw + "\nEOF"},
+		},
+		{
+			"nftables", conf{}, conf{NFT: "table inet x {}\nEOF\n"},
+			[]string{"sudo nft -f - <<'EOF_'\ntable inet x {}\nEOF\nEOF_"},
+		},
 		{"another kernel", conf{Rules: filter}, conf{Rules: filter, Kernel: "debian/trixie"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,11 +90,14 @@ func TestApply(t *testing.T) {
 
 // TestApplyIsPasted: a shell takes the commands unchanged, whatever text they hold.
 func TestApplyIsPasted(t *testing.T) {
-	rules := "*raw\n-A PREROUTING -m comment --comment \"it's $HOME `id` \\\\\" -j CT --notrack\nCOMMIT"
-	a := applyOf(winning(results.Configuration{}, results.Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
+	rules := "*raw\n" +
+		"-A PREROUTING -m comment --comment \"it's $HOME `id` \\\\\" -j CT --notrack\nCOMMIT"
+	a := applyOf(winning(results.Configuration{},
+		results.Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
 	dir := t.TempDir()
 	// In place of sudo, a script that records its arguments and its input.
-	script := "#!/bin/sh\necho \"$@\" >>" + dir + "/said\ncase $1 in modprobe|sysctl) ;; *) cat >>" + dir + "/said ;; esac\n"
+	script := "#!/bin/sh\necho \"$@\" >>" + dir + "/said\n" +
+		"case $1 in modprobe|sysctl) ;; *) cat >>" + dir + "/said ;; esac\n"
 	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +111,8 @@ func TestApplyIsPasted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "modprobe nf_conntrack\ntee /etc/modules-load.d/nf_conntrack.conf\nnf_conntrack\ntee /etc/sysctl.d/90-conntrack.conf\na = 1 2\n" +
+	want := "modprobe nf_conntrack\ntee /etc/modules-load.d/nf_conntrack.conf\nnf_conntrack\n" +
+		"tee /etc/sysctl.d/90-conntrack.conf\na = 1 2\n" +
 		"sysctl -p /etc/sysctl.d/90-conntrack.conf\niptables-restore\n" + rules + "\n"
 	if diff := cmp.Diff(want, string(said)); diff != "" {
 		t.Error(diff)

@@ -46,10 +46,12 @@ out.id = "returned";
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, chromium, append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
-		"--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size, "--enable-logging=stderr",
-		"--timeout=60000", "--dump-dom", "file://"+path)...)
+	c := exec.CommandContext(ctx, chromium,
+		append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+			"--disable-extensions", "--disable-quic", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+			"--user-data-dir="+filepath.Join(dir, "profile"), "--window-size="+size,
+			"--timeout=60000", "--dump-dom", "file://"+path)...)
 	// In a folder of its own, so that its cleaning up disturbs no other process.
 	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
 	var stdout, stderr bytes.Buffer
@@ -62,7 +64,8 @@ out.id = "returned";
 			t.Errorf("console: %s", line)
 		}
 	}
-	m := regexp.MustCompile(`(?s)<pre id="returned">(.*?)</pre>`).FindStringSubmatch(stdout.String())
+	answer := regexp.MustCompile(`(?s)<pre id="returned">(.*?)</pre>`)
+	m := answer.FindStringSubmatch(stdout.String())
 	if m == nil {
 		t.Fatalf("the page returned nothing\n%s", &stderr)
 	}
@@ -90,7 +93,9 @@ func TestHTMLShowsTheRun(t *testing.T) {
 		Curves    []int
 	}
 	browse(t, render(t, "html", run, Options{Series: source}), "1200,900", `
-const find = title => window.ctload.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith(title));
+const heads = document.querySelectorAll(".chart h3");
+const find = title => window.ctload.plots().find(
+  (p, i) => heads[i].textContent.startsWith(title));
 const table = find("Entries"), probe = find("Bystander");
 const curve = (p, label) => p.data[p.series.findIndex(s => s.label === label)];
 return {
@@ -99,8 +104,10 @@ return {
   titles: [...document.querySelectorAll(".chart h3")].map(e => e.textContent),
   resources: performance.getEntriesByType("resource").map(e => e.name),
   latency: window.ctload.scenarios.map(s => [s.total.p50, s.total.p99, s.total.max]),
-  quantiles: window.ctload.scenarios.map(s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.total, q))),
-  curves: window.ctload.distribution().data.slice(1).map(c => c.filter(v => v != null).length > 50 ? 1 : 0),
+  quantiles: window.ctload.scenarios.map(
+    s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.total, q))),
+  curves: window.ctload.distribution().data.slice(1).map(
+    c => c.filter(v => v != null).length > 50 ? 1 : 0),
 };`, &got)
 	samples, probes, _ := source.Series(&run.Scenarios[0].Trials[0])
 	var want struct {
@@ -121,7 +128,10 @@ return {
 			want.ProbeLost++
 		}
 	}
-	want.Titles = []string{"Load, per second", "Entries in the table", "Refused or evicted, per second", "Bystander: latency in ms, ✕ lost"}
+	want.Titles = []string{
+		"Load, per second", "Entries in the table", "Refused or evicted, per second",
+		"Bystander: latency in ms, ✕ lost",
+	}
 	want.Resources = []string{}
 	for _, s := range run.Scenarios {
 		l := s.Trials[0].Load.Latency
@@ -132,7 +142,8 @@ return {
 		want.Quantiles = append(want.Quantiles, []float64{at(99), at(197), at(199)})
 		want.Curves = append(want.Curves, 1)
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-6 })); diff != "" {
+	near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-6 })
+	if diff := cmp.Diff(want, got, near); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -151,14 +162,18 @@ func TestHTMLControls(t *testing.T) {
 	}
 	browse(t, render(t, "html", fixture(), Options{Series: sampled{600}}), "1200,900", `
 const c = window.ctload, $ = id => document.getElementById(id);
-const key = k => $("charts").dispatchEvent(new KeyboardEvent("keydown", {key: k, bubbles: true, cancelable: true}));
+const key = k => $("charts").dispatchEvent(
+  new KeyboardEvent("keydown", {key: k, bubbles: true, cancelable: true}));
 const span = () => c.range()[1] - c.range()[0];
 const out = {}, whole = span();
-const settle = async () => { for (let i = 0; i < 20; i++) await null; }; // uPlot draws in a microtask
+// uPlot draws in a microtask
+const settle = async () => { for (let i = 0; i < 20; i++) await null; };
 $("zoom-in").click();
 await settle();
 out.zoomed = span() < 0.6 * whole;
-out.same = c.plots().every(p => Math.abs(p.scales.x.min - c.range()[0]) < 1e-9 && Math.abs(p.scales.x.max - c.range()[1]) < 1e-9);
+const near = (a, b) => Math.abs(a - b) < 1e-9;
+out.same = c.plots().every(
+  p => near(p.scales.x.min, c.range()[0]) && near(p.scales.x.max, c.range()[1]));
 key("l");
 await settle();
 out.load = c.range()[0] === 0 && Math.abs(c.range()[1] - c.scenarios[0].trials[0].seconds) < 1e-9;
@@ -167,16 +182,20 @@ await settle();
 out.all = Math.abs(span() - whole) < 1e-9;
 const over = c.plots()[1].over, box = over.getBoundingClientRect();
 const mouse = (type, share, more) => over.dispatchEvent(new MouseEvent(type, {
-  bubbles: true, cancelable: true, view: window, button: 0, buttons: 1, movementX: 10, clientX: box.left + share * box.width, clientY: box.top + 50, ...more,
+  bubbles: true, cancelable: true, view: window, button: 0, buttons: 1, movementX: 10,
+  clientX: box.left + share * box.width, clientY: box.top + 50, ...more,
 }));
-mouse("mouseenter", 0.25); mouse("mousemove", 0.25); mouse("mousedown", 0.25); mouse("mousemove", 0.5); mouse("mousemove", 0.75); mouse("mouseup", 0.75, {buttons: 0});
+mouse("mouseenter", 0.25); mouse("mousemove", 0.25); mouse("mousedown", 0.25);
+mouse("mousemove", 0.5); mouse("mousemove", 0.75); mouse("mouseup", 0.75, {buttons: 0});
 await settle();
-out.dragged = [(c.range()[0] - c.plots()[0].data[0][0]) / whole, span() / whole, c.plots()[3].scales.x.max - c.range()[1]];
+out.dragged = [(c.range()[0] - c.plots()[0].data[0][0]) / whole, span() / whole,
+  c.plots()[3].scales.x.max - c.range()[1]];
 key("0");
 await settle();
 key("ArrowRight");
 out.readout = $("readout").textContent;
-const curves = () => c.plots().find((p, i) => document.querySelectorAll(".chart h3")[i].textContent.startsWith("Load")).series.length - 1;
+const head = i => document.querySelectorAll(".chart h3")[i].textContent;
+const curves = () => c.plots().find((p, i) => head(i).startsWith("Load")).series.length - 1;
 out.single = curves();
 $("overlay").click();
 out.overlaid = curves();
@@ -189,21 +208,26 @@ out.tab = $("tabs").querySelector("[aria-selected=true]").textContent + " " + $(
 out.light = getComputedStyle(document.documentElement).backgroundColor;
 $("theme").click();
 out.dark = getComputedStyle(document.documentElement).backgroundColor;
-out.labelled = [...document.querySelectorAll("button, select, input, [role=application]")].every(e => e.textContent.trim() || e.getAttribute("aria-label") || e.closest("label"));
+const controls = document.querySelectorAll("button, select, input, [role=application]");
+out.labelled = [...controls].every(
+  e => e.textContent.trim() || e.getAttribute("aria-label") || e.closest("label"));
 out.focusable = $("charts").tabIndex === 0;
 return out;`, &got)
 	if !got.Zoomed || !got.Load || !got.All || !got.Same || !got.Labelled || !got.Focusable {
 		t.Errorf("%+v", got)
 	}
 	// From a quarter to three quarters of the second chart: all show that half.
-	if d := got.Dragged; len(d) != 3 || math.Abs(d[0]-0.25) > 0.02 || math.Abs(d[1]-0.5) > 0.02 || math.Abs(d[2]) > 1e-9 {
+	if d := got.Dragged; len(d) != 3 || math.Abs(d[0]-0.25) > 0.02 || math.Abs(d[1]-0.5) > 0.02 ||
+		math.Abs(d[2]) > 1e-9 {
 		t.Errorf("dragged: %v", d)
 	}
 	if !strings.HasPrefix(got.Readout, "At ") || !strings.Contains(got.Readout, "count ") {
 		t.Errorf("cursor: %q", got.Readout)
 	}
 	// The cursor reads every curve, whenever each was sampled.
-	for _, name := range []string{"baseline failed ", "raised-max ", "shortened-timeouts drop ", "raw-notrack "} {
+	for _, name := range []string{
+		"baseline failed ", "raised-max ", "shortened-timeouts drop ", "raw-notrack ",
+	} {
 		if !strings.Contains(got.Together, name) {
 			t.Errorf("%q is not under the cursor: %q", name, got.Together)
 		}
@@ -225,7 +249,8 @@ return out;`, &got)
 func TestHTMLOnAPhone(t *testing.T) {
 	inside := html.EscapeString(string(render(t, "html", judged(), Options{Series: sampled{300}})))
 	// Chromium's own window is never narrower than 500 pixels: a frame is.
-	frame := `<!DOCTYPE html><body style="margin:0"><iframe style="border:0;width:400px;height:800px" srcdoc="` + inside + `"></iframe></body>`
+	frame := `<!DOCTYPE html><body style="margin:0">` +
+		`<iframe style="border:0;width:400px;height:800px" srcdoc="` + inside + `"></iframe></body>`
 	var got struct {
 		Inner, Scroll float64
 		Charts        []float64
@@ -239,7 +264,9 @@ const scrolls = e => e.closest(".scroll, pre, .skip");
 return {
   inner: w.innerWidth, scroll: w.document.documentElement.scrollWidth,
   charts: [...w.document.querySelectorAll(".uplot")].map(e => e.offsetWidth),
-  out: [...w.document.querySelectorAll("main *, header *")].filter(e => !scrolls(e) && e.getBoundingClientRect().right > 400.5).map(e => e.outerHTML.slice(0, 80)),
+  out: [...w.document.querySelectorAll("main *, header *")]
+    .filter(e => !scrolls(e) && e.getBoundingClientRect().right > 400.5)
+    .map(e => e.outerHTML.slice(0, 80)),
 };`, &got)
 	if got.Inner != 400 || got.Scroll > 400 || len(got.Out) > 0 || len(got.Charts) < 4 {
 		t.Errorf("%+v", got)
@@ -254,7 +281,9 @@ return {
 // TestHTMLColors: the page is dark where the system is, and legible in both: text has a contrast of
 // at least 4.5.
 func TestHTMLColors(t *testing.T) {
-	for name, flags := range map[string][]string{"light": nil, "dark": {"--blink-settings=preferredColorScheme=0"}} {
+	for name, flags := range map[string][]string{
+		"light": nil, "dark": {"--blink-settings=preferredColorScheme=0"},
+	} {
 		var got struct {
 			Theme    string
 			Contrast map[string]float64
@@ -264,11 +293,13 @@ const probe = document.createElement("span");
 document.body.append(probe);
 const light = name => {
   probe.style.color = "var(--" + name + ")";
-  const c = getComputedStyle(probe).color.match(/[\d.]+/g).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const c = getComputedStyle(probe).color.match(/[\d.]+/g).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
   return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2];
 };
 const contrast = {};
-for (const text of ["ink", "quiet", "accent", "good", "bad", "warn", "void"]) for (const under of ["paper", "card"]) {
+const texts = ["ink", "quiet", "accent", "good", "bad", "warn", "void"];
+for (const text of texts) for (const under of ["paper", "card"]) {
   const [a, b] = [light(text), light(under)].sort((x, y) => y - x);
   contrast[text + " on " + under] = (a + 0.05) / (b + 0.05);
 }
@@ -302,7 +333,8 @@ for (let i = 0; i < 20; i++) await null; // uPlot draws in a microtask
 out.paper = c.plots().length;
 out.theme.push(theme());
 out.titles = [...document.querySelectorAll("#charts h2")].map(e => e.textContent);
-out.widest = Math.max(...[...document.querySelectorAll(".uplot")].map(e => e.querySelector(".u-wrap").offsetWidth));
+out.widest = Math.max(
+  ...[...document.querySelectorAll(".uplot")].map(e => e.querySelector(".u-wrap").offsetWidth));
 dispatchEvent(new Event("afterprint"));
 out.after = c.plots().length;
 out.theme.push(theme());
@@ -310,7 +342,11 @@ return out;`, &got)
 	if got.Before != 4 || got.Paper != 16 || got.After != 4 || got.Widest > 960 {
 		t.Errorf("%+v", got)
 	}
-	if diff := cmp.Diff([]string{"baseline, trial 1", "raised-max, trial 1", "shortened-timeouts, trial 1", "raw-notrack, trial 1"}, got.Titles); diff != "" {
+	titles := []string{
+		"baseline, trial 1", "raised-max, trial 1", "shortened-timeouts, trial 1",
+		"raw-notrack, trial 1",
+	}
+	if diff := cmp.Diff(titles, got.Titles); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"dark", "light", "dark"}, got.Theme); diff != "" {
@@ -349,7 +385,10 @@ func TestHTMLOfManyTrials(t *testing.T) {
 	}
 	browse(t, document, "1200,900", `
 const c = window.ctload;
-return {trials: c.scenarios.reduce((n, s) => n + s.trials.length, 0), plots: c.plots().length, points: c.plots().map(p => p.data[0].length)};`, &got)
+return {
+  trials: c.scenarios.reduce((n, s) => n + s.trials.length, 0), plots: c.plots().length,
+  points: c.plots().map(p => p.data[0].length),
+};`, &got)
 	if got.Trials != 100 || got.Plots != 4 || slices.Max(got.Points) > 2000 {
 		t.Errorf("%+v", got)
 	}
@@ -373,7 +412,8 @@ func TestHTMLOfAnyRun(t *testing.T) {
 	for i, run := range []*results.Run{{}, judged(), {Scenarios: []results.Scenario{{Name: "a"}}}} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			var got struct{ Heading string }
-			browse(t, render(t, "html", run, Options{}), "800,600", `return {heading: document.querySelector("h1").textContent};`, &got)
+			browse(t, render(t, "html", run, Options{}), "800,600",
+				`return {heading: document.querySelector("h1").textContent};`, &got)
 			if got.Heading == "" {
 				t.Error("no heading")
 			}

@@ -17,52 +17,49 @@ type column struct {
 	head   [2]string
 	left   bool // aligned left
 	cell   func(row) string
-	figure func(*results.Trial) (float64, bool) // nil for a column of text
+	metric string     // the figure's path in run.json, by which scenarios are compared
+	figure trialValue // nil for a column of text
 	// optional leaves the column out when no trial has the figure.
 	optional bool
 	// acted keeps an optional column where a trial of the run has actions.
 	acted bool
 }
 
+// trialValue reads a figure from a trial, if the trial has it.
+type trialValue = func(*results.Trial) (float64, bool)
+
 // columns are all columns in the order of the table.
 var columns = slices.Concat([]column{
-	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: func(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }},
+	{name: "scenario", head: [2]string{"", "scenario"}, left: true, cell: nameCell},
 	{name: "verdict", head: [2]string{"", "verdict"}, left: true, cell: verdictCell},
-	number("offered", "", "offered", func(t *results.Trial) int64 { return t.Load.Offered }),
-	number("completed", "", "completed", func(t *results.Trial) int64 { return t.Load.Completed }),
-	number("failed", "", "failed", func(t *results.Trial) int64 { return t.Load.Failed }),
-	figure("conn/s", "", "conn/s", func(t *results.Trial) (float64, bool) { return t.Load.Rate, t.Load.Rate > 0 }),
-	connect("connect p50 ms", "p50 ms", func(l results.Latency) float64 { return l.P50 }),
-	connect("connect p99 ms", "p99 ms", func(l results.Latency) float64 { return l.P99 }),
-	connect("connect max ms", "max ms", func(l results.Latency) float64 { return l.Max }),
-	number("peak", "", "peak", func(t *results.Trial) int64 { return t.Conntrack.Peak }),
-	number("max", "", "max", func(t *results.Trial) int64 { return t.Conntrack.Max }),
-	number("buckets", "", "buckets", func(t *results.Trial) int64 { return t.Conntrack.Buckets }),
-	share("fill %", "fill", func(t *results.Trial) (float64, bool) { return t.Conntrack.Fill(), t.Conntrack.Max > 0 }),
+	number("offered", "", "offered", "load.offered"),
+	number("completed", "", "completed", "load.completed"),
+	number("failed", "", "failed", "load.failed"),
+	figure("conn/s", "", "conn/s", "load.rate_per_s"),
+	figure("connect p50 ms", "connect", "p50 ms", "load.connect_ms.p50"),
+	figure("connect p99 ms", "connect", "p99 ms", "load.connect_ms.p99"),
+	figure("connect max ms", "connect", "max ms", "load.connect_ms.max"),
+	number("peak", "", "peak", "conntrack.peak"),
+	number("max", "", "max", "conntrack.max"),
+	number("buckets", "", "buckets", "conntrack.buckets"),
+	share("fill %", "fill", "", func(t *results.Trial) (float64, bool) {
+		return t.Conntrack.Fill(), t.Conntrack.Max > 0
+	}),
 }, counterColumns(false), []column{
 	{name: "log lines", head: [2]string{"log", "lines"}, cell: logCell},
-	figure("seconds to full", "full", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToFull) }),
-	figure("seconds", "", "seconds", func(t *results.Trial) (float64, bool) { return t.Seconds, true }),
+	figure("seconds to full", "full", "after s", "conntrack.seconds_to_full"),
+	figure("seconds", "", "seconds", "seconds"),
 }, counterColumns(true), []column{
-	rare(share("probe lost %", "probe lost", func(t *results.Trial) (float64, bool) {
+	rare(share("probe lost %", "probe lost", "probe.lost", func(t *results.Trial) (float64, bool) {
 		p := orZero(t.Probe)
 		return float64(p.Lost) / float64(p.Sent), p.Sent > 0
 	})),
-	rare(figure("probe p99 ms", "probe", "p99 ms", func(t *results.Trial) (float64, bool) {
-		l := orZero(t.Probe).Latency
-		return l.P99, l.Count > 0
-	})),
-	rare(figure("seconds to recover", "recovered", "after s", func(t *results.Trial) (float64, bool) { return optional(t.Conntrack.SecondsToRecover) })),
-	heal(figure("seconds to heal", "heal", "after s", func(t *results.Trial) (float64, bool) {
-		return optional(orZero(t.Heal).SecondsToHeal)
-	})),
-	heal(figure("broken", "", "broken", func(t *results.Trial) (float64, bool) {
-		return float64(orZero(t.Heal).Broken), t.Heal != nil
-	})),
-	rare(figure("predicted peak", "predicted", "peak", func(t *results.Trial) (float64, bool) {
-		return float64(orZero(t.Prediction).Peak), t.Prediction != nil
-	})),
-	rare(share("softirq %", "softirq", func(t *results.Trial) (float64, bool) {
+	rare(figure("probe p99 ms", "probe", "p99 ms", "probe.latency_ms.p99")),
+	rare(figure("seconds to recover", "recovered", "after s", "conntrack.seconds_to_recover")),
+	heal(figure("seconds to heal", "heal", "after s", "heal.seconds_to_heal")),
+	heal(number("broken", "", "broken", "heal.broken")),
+	rare(number("predicted peak", "predicted", "peak", "prediction.peak")),
+	rare(share("softirq %", "softirq", "", func(t *results.Trial) (float64, bool) {
 		return orZero(t.CPU).SoftIRQShare(), t.CPU != nil
 	})),
 })
@@ -75,7 +72,7 @@ func counterColumns(optional bool) []column {
 			continue
 		}
 		group, head, _ := strings.Cut(c.Column, "|")
-		col := number(c.Name, group, head, func(t *results.Trial) int64 { return *c.In(&t.Conntrack.Counters) })
+		col := number(c.Name, group, head, "conntrack."+c.Name)
 		col.optional = optional
 		list = append(list, col)
 	}
@@ -87,9 +84,9 @@ func counterColumns(optional bool) []column {
 var importance = slices.Concat(append(important, otherCounters()...), []string{"predicted peak", "softirq %"})
 
 var important = []string{
-	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop", "peak", "fill %",
-	"connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed", "log lines",
-	"connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
+	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop",
+	"peak", "fill %", "connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed",
+	"log lines", "connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
 	"probe lost %", "seconds to recover", "probe p99 ms",
 }
 
@@ -104,36 +101,38 @@ func otherCounters() []string {
 	return names
 }
 
-func number(name, group, head string, value func(*results.Trial) int64) column {
-	f := func(t *results.Trial) (float64, bool) { return float64(value(t)), true }
-	return formatted(name, group, head, f, func(v float64) string {
+func number(name, group, head, path string) column {
+	return formatted(name, group, head, path, recorded(path), func(v float64) string {
 		return results.Count(int64(math.Round(v)))
 	})
 }
 
-func figure(name, group, head string, value func(*results.Trial) (float64, bool)) column {
-	return formatted(name, group, head, value, results.Figure)
+func figure(name, group, head, path string) column {
+	return formatted(name, group, head, path, recorded(path), results.Figure)
 }
 
-func share(name, group string, value func(*results.Trial) (float64, bool)) column {
-	return formatted(name, group, "%", value, func(v float64) string {
+func share(name, group, metric string, value trialValue) column {
+	return formatted(name, group, "%", metric, value, func(v float64) string {
 		return strings.TrimSuffix(results.Percent(v), " %")
 	})
 }
 
 func formatted(
-	name, group, head string, value func(*results.Trial) (float64, bool),
-	format func(float64) string,
+	name, group, head, metric string, value trialValue, format func(float64) string,
 ) column {
-	return column{name: name, head: [2]string{group, head}, figure: value, cell: func(r row) string {
-		return r.cell(value, format)
-	}}
+	return column{
+		name: name, head: [2]string{group, head}, metric: metric, figure: value,
+		cell: func(r row) string { return r.cell(value, format) },
+	}
 }
 
-func connect(name, head string, value func(results.Latency) float64) column {
-	return figure(name, "connect", head, func(t *results.Trial) (float64, bool) {
-		return value(t.Load.Connect), t.Load.Connect.Count > 0
-	})
+// recorded reads the figure at a path of run.json; a time that did not come is missing.
+func recorded(path string) trialValue {
+	value := results.FigureAt(path)
+	return func(t *results.Trial) (float64, bool) {
+		v, ok := value(t)
+		return v, ok && !math.IsInf(v, 1)
+	}
 }
 
 // rare marks a column that is left out when all its figures are 0 or missing.
@@ -158,8 +157,6 @@ func (c column) empty(list []row) bool {
 	})
 }
 
-func optional(v *float64) (float64, bool) { return orZero(v), v != nil }
-
 // orZero returns a part of a trial, the zero value where the trial lacks it.
 func orZero[T any](part *T) (value T) {
 	if part != nil {
@@ -167,6 +164,8 @@ func orZero[T any](part *T) (value T) {
 	}
 	return value
 }
+
+func nameCell(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }
 
 func verdictCell(r row) string {
 	switch {
@@ -198,7 +197,7 @@ func logCell(r row) string {
 	if len(lines) == 0 {
 		return none
 	}
-	suppressed := r.values(func(t *results.Trial) (float64, bool) { return float64(t.Conntrack.LogSupp), true })
+	suppressed := r.values(results.FigureAt("conntrack.log_suppressed"))
 	text := results.Count(int64(math.Round(compare.Median(lines))))
 	if n := int64(math.Round(compare.Median(suppressed))); n > 0 {
 		text += " +" + results.Count(n)
@@ -218,7 +217,7 @@ type row struct {
 }
 
 func rows(run *results.Run) []row {
-	list := make([]row, 0, len(run.Scenarios))
+	var list []row
 	for _, s := range run.Scenarios {
 		r := row{name: s.Name, trials: len(s.Trials)}
 		for _, t := range s.Trials {
@@ -248,10 +247,10 @@ func (r row) verdict() (v results.Verdict, n int) {
 	if len(r.valid) == 0 {
 		return results.Invalid, 0
 	}
-	worst := slices.MaxFunc(r.valid, func(a, b results.Trial) int {
+	v = slices.MaxFunc(r.valid, func(a, b results.Trial) int {
 		return a.Verdict.Compare(b.Verdict)
-	})
-	return worst.Verdict, len(r.having(worst.Verdict))
+	}).Verdict
+	return v, len(r.having(v))
 }
 
 // having returns the valid trials with a verdict.
@@ -269,19 +268,16 @@ func (r row) typical() (results.Trial, bool) {
 	if len(of) == 0 {
 		return results.Trial{}, false
 	}
-	failed := make([]float64, len(of))
-	for i, t := range of {
-		failed[i] = float64(t.Load.Failed)
-	}
-	middle := compare.Median(failed)
+	middle := compare.Median(row{valid: of}.values(results.FigureAt("load.failed")))
+	off := func(t results.Trial) float64 { return math.Abs(float64(t.Load.Failed) - middle) }
 	return slices.MinFunc(of, func(a, b results.Trial) int {
-		return cmp.Compare(math.Abs(float64(a.Load.Failed)-middle), math.Abs(float64(b.Load.Failed)-middle))
+		return cmp.Compare(off(a), off(b))
 	}), true
 }
 
 // cell formats the median of a figure over the valid trials, with the farthest trial's distance
 // from it where they differ.
-func (r row) cell(value func(*results.Trial) (float64, bool), format func(float64) string) string {
+func (r row) cell(value trialValue, format func(float64) string) string {
 	values := r.values(value)
 	if len(values) == 0 {
 		return none
@@ -298,7 +294,7 @@ func (r row) cell(value func(*results.Trial) (float64, bool), format func(float6
 	return text
 }
 
-func (r row) values(value func(*results.Trial) (float64, bool)) []float64 {
+func (r row) values(value trialValue) []float64 {
 	var values []float64
 	for i := range r.valid {
 		if v, ok := value(&r.valid[i]); ok {

@@ -29,11 +29,16 @@ func RenderComparison(w io.Writer, format string, c *compare.Comparison, o Optio
 
 // comparisonLines returns the cells of one group: a row for the verdict, then one for each metric.
 func comparisonLines(c *compare.Comparison, g compare.Group) []line {
-	lines := []line{{column: column{name: "figure", head: [2]string{"", g.Name}, left: true}, cells: []string{"verdict"}}}
+	var lines []line
+	begin := func(name, head, cell string) {
+		text := column{name: name, head: [2]string{"", head}, left: len(lines) == 0}
+		lines = append(lines, line{text, []string{cell}})
+	}
+	begin("figure", g.Name, "verdict")
 	for i, side := range c.Sides {
-		lines = append(lines, line{column: column{name: side, head: [2]string{"", printable(side)}}, cells: []string{g.Verdicts[i]}})
+		begin(side, printable(side), g.Verdicts[i])
 		if i > 0 {
-			lines = append(lines, line{column: column{name: "difference", head: [2]string{"", "difference"}}, cells: []string{""}})
+			begin("difference", "difference", "")
 		}
 	}
 	for _, row := range g.Rows {
@@ -163,7 +168,8 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 						adjusted = 1
 					}
 					j.jsonDifference = &jsonDifference{
-						Change: number64(cell.Change), P: cell.P, Adjusted: adjusted, Significant: cell.Significant, Difference: delta(cell),
+						Change: number64(cell.Change), P: cell.P, Adjusted: adjusted,
+						Significant: cell.Significant, Difference: delta(cell),
 					}
 				}
 				metric.Runs = append(metric.Runs, j)
@@ -181,15 +187,6 @@ func number64(v float64) *float64 {
 		return nil
 	}
 	return &v
-}
-
-// compared maps a column of the table to the compared metric behind it.
-var compared = map[string]string{
-	"completed": "load.completed", "failed": "load.failed", "conn/s": "load.rate_per_s",
-	"connect p50 ms": "load.connect_ms.p50", "connect p99 ms": "load.connect_ms.p99",
-	"peak": "conntrack.peak", "drop": "conntrack.drop", "early_drop": "conntrack.early_drop",
-	"insert_failed": "conntrack.insert_failed", "seconds to full": "conntrack.seconds_to_full",
-	"seconds to recover": "conntrack.seconds_to_recover", "probe lost %": "probe.lost", "probe p99 ms": "probe.latency_ms.p99",
 }
 
 // differences show how the other scenarios differ from the first, under the columns of the table.
@@ -222,7 +219,7 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 	}
 	for _, col := range columns {
 		for _, m := range c.Groups[0].Rows {
-			if m.Metric.Name != compared[col.name] || col.optional && col.empty(list) {
+			if m.Metric.Name != col.metric || col.optional && col.empty(list) {
 				continue
 			}
 			l := line{column: col}
@@ -246,11 +243,9 @@ func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
 	}
 	paragraph(b, "", d.title, width)
 	b.WriteByte('\n')
-	if err := grid(b, lines, d.rows, false); err != nil {
-		return err
-	}
+	err := grid(b, lines, d.rows, false)
 	b.WriteByte('\n')
-	return nil
+	return err
 }
 
 func delta(c compare.Cell) string {

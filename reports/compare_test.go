@@ -50,7 +50,8 @@ func TestComparisonGolden(t *testing.T) {
 		}
 		golden(t, "compare."+format+".txt", b.Bytes())
 	}
-	if err := RenderComparison(&bytes.Buffer{}, "tabel", c, Options{}); err == nil || !strings.Contains(err.Error(), `"table"`) {
+	if err := RenderComparison(&bytes.Buffer{}, "tabel", c, Options{}); err == nil ||
+		!strings.Contains(err.Error(), `"table"`) {
 		t.Errorf("got %v", err)
 	}
 }

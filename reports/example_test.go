@@ -13,8 +13,10 @@ func ExampleRender() {
 	run := &results.Run{Experiment: "two sizes", Scenarios: []results.Scenario{
 		{Name: "small", Trials: []results.Trial{{
 			Number: 1, Verdict: results.TableFull, Sentence: "The table was full.",
-			Load:      results.Load{Offered: 5000, Completed: 4096, Failed: 904},
-			Conntrack: results.Conntrack{Peak: 4096, Max: 4096, Counters: results.Counters{Drop: 3616}},
+			Load: results.Load{Offered: 5000, Completed: 4096, Failed: 904},
+			Conntrack: results.Conntrack{
+				Peak: 4096, Max: 4096, Counters: results.Counters{Drop: 3616},
+			},
 		}}},
 		{Name: "large", Trials: []results.Trial{{
 			Number: 1, Verdict: results.NotConntrack, Sentence: "The server was too slow.",

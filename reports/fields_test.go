@@ -43,6 +43,7 @@ func TestFieldsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), page.String()); diff != "" {
-		t.Errorf("docs/fields.md is out of date (go test ./reports -run FieldsPage -update):\n%s", diff)
+		t.Errorf("docs/fields.md is out of date (go test ./reports -run FieldsPage -update):\n%s",
+			diff)
 	}
 }

@@ -30,7 +30,8 @@ func TestParseFiles(t *testing.T) {
 		"junit=" + at("no/such/x.xml"): "no such file",
 		"junit=" + at("plain/x.xml"):   "not a",
 	} {
-		if _, err := ParseFiles([]string{text}); err == nil || !strings.Contains(err.Error(), words) {
+		if _, err := ParseFiles([]string{text}); err == nil ||
+			!strings.Contains(err.Error(), words) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -43,7 +44,10 @@ func TestParseFiles(t *testing.T) {
 // costs no other.
 func TestWriteFiles(t *testing.T) {
 	dir := t.TempDir()
-	files := []File{{"junit", dir}, {"table", filepath.Join(dir, "t.txt")}, {"html", filepath.Join(dir, "p.html")}}
+	files := []File{
+		{"junit", dir}, {"table", filepath.Join(dir, "t.txt")},
+		{"html", filepath.Join(dir, "p.html")},
+	}
 	o := Options{Width: 200, Color: true, Series: sampled{20}}
 	if err := WriteFiles(files, judged(), o); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("a folder was written to: %v", err)
@@ -53,7 +57,8 @@ func TestWriteFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(string(render(t, f.Format, judged(), Options{Series: sampled{20}})), string(got)); diff != "" {
+		want := render(t, f.Format, judged(), Options{Series: sampled{20}})
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
 			t.Error(diff)
 		}
 	}

@@ -27,18 +27,29 @@ func judged() *results.Run {
 	run.Baseline, run.MaxRegression = "runs/last", 0.025
 	run.BaselineScenarios = []string{"baseline", "raised-max", "shortened-timeouts"}
 	run.BaselineNotes = []string{"kernel differs: 6.1 in the baseline, 6.12 in this run"}
-	run.Regressions = []results.Regression{{Scenario: "baseline", Metric: "load.failed", Before: "880", After: "904"}}
+	run.Regressions = []results.Regression{
+		{Scenario: "baseline", Metric: "load.failed", Before: "880", After: "904"},
+	}
 	run.Scenarios[0].Thresholds = []results.Outcome{
 		{Expression: "conntrack.drop == 0", Actual: "trial 1: conntrack.drop = 3616"},
-		{Expression: `verdict in ["clean", "table-full"]`, Passed: true, Actual: `trial 3: verdict = "table-full"`},
+		{
+			Expression: `verdict in ["clean", "table-full"]`, Passed: true,
+			Actual: `trial 3: verdict = "table-full"`,
+		},
 	}
-	run.Scenarios[3].Thresholds = []results.Outcome{{Expression: "conntrack.peak <= 10", Actual: "there is no valid trial"}}
+	run.Scenarios[3].Thresholds = []results.Outcome{
+		{Expression: "conntrack.peak <= 10", Actual: "there is no valid trial"},
+	}
 	return run
 }
 
 func TestFormatsGolden(t *testing.T) {
-	for format, name := range map[string]string{"markdown": "run.md", "csv": "run.csv", "junit": "run.junit.xml", "json": "run.json"} {
-		t.Run(format, func(t *testing.T) { golden(t, name, render(t, format, judged(), Options{})) })
+	for format, name := range map[string]string{
+		"markdown": "run.md", "csv": "run.csv", "junit": "run.junit.xml", "json": "run.json",
+	} {
+		t.Run(format, func(t *testing.T) {
+			golden(t, name, render(t, format, judged(), Options{}))
+		})
 	}
 	golden(t, "table-judged.txt", render(t, "table", judged(), Options{}))
 }
@@ -47,11 +58,28 @@ func TestFormatsGolden(t *testing.T) {
 // figures.
 func TestFormatsTakeAnyRun(t *testing.T) {
 	for name, run := range map[string]*results.Run{
-		"nothing":        {},
-		"not run":        {Scenarios: []results.Scenario{{Name: "a"}, {Name: "b"}}},
-		"all invalid":    {Scenarios: []results.Scenario{{Name: "a", Trials: []results.Trial{{Verdict: results.Invalid, Invalid: []string{"x"}}}}}},
-		"no figures":     {Scenarios: []results.Scenario{{Name: "a", Trials: []results.Trial{{Verdict: results.Clean, Sentence: "Nothing."}}}}},
-		"strange names":  {Experiment: "a|b\n<c>", Scenarios: []results.Scenario{{Name: strings.Repeat("長い名前", 20)}}},
+		"nothing": {},
+		"not run": {Scenarios: []results.Scenario{{Name: "a"}, {Name: "b"}}},
+		"all invalid": {
+			Scenarios: []results.Scenario{
+				{
+					Name:   "a",
+					Trials: []results.Trial{{Verdict: results.Invalid, Invalid: []string{"x"}}},
+				},
+			},
+		},
+		"no figures": {
+			Scenarios: []results.Scenario{
+				{
+					Name:   "a",
+					Trials: []results.Trial{{Verdict: results.Clean, Sentence: "Nothing."}},
+				},
+			},
+		},
+		"strange names": {
+			Experiment: "a|b\n<c>",
+			Scenarios:  []results.Scenario{{Name: strings.Repeat("長い名前", 20)}},
+		},
 		"control bytes":  {Experiment: "a\x00\x1b[31mb"},
 		"three and more": judged(),
 	} {
@@ -70,8 +98,14 @@ func TestTableIsPrintable(t *testing.T) {
 	bad := "a\x1b]0;x\x07\x00b"
 	trial := results.Trial{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad}
 	run := &results.Run{
-		Experiment: bad, Summary: bad, Warnings: []string{bad}, Environment: results.Environment{AcceleratorNote: bad, Driver: bad},
-		Scenarios: []results.Scenario{{Name: bad, Trials: []results.Trial{trial}, Thresholds: []results.Outcome{{Expression: bad, Actual: bad}}}},
+		Experiment: bad, Summary: bad, Warnings: []string{bad},
+		Environment: results.Environment{AcceleratorNote: bad, Driver: bad},
+		Scenarios: []results.Scenario{
+			{
+				Name: bad, Trials: []results.Trial{trial},
+				Thresholds: []results.Outcome{{Expression: bad, Actual: bad}},
+			},
+		},
 	}
 	for _, b := range render(t, "table", run, Options{}) {
 		if b < ' ' && b != '\n' {
@@ -128,7 +162,8 @@ func TestCSVReadBack(t *testing.T) {
 				"load.connect_ms.p99": trial.Load.Connect.P99, "number": float64(trial.Number),
 			} {
 				if got, err := strconv.ParseFloat(record[at[name]], 64); err != nil || got != want {
-					t.Errorf("%s, trial %d: %s is %q, want %v", s.Name, trial.Number, name, record[at[name]], want)
+					t.Errorf("%s, trial %d: %s is %q, want %v", s.Name, trial.Number, name,
+						record[at[name]], want)
 				}
 			}
 			if record[at["scenario"]] != s.Name || record[at["verdict"]] != string(trial.Verdict) {
@@ -199,7 +234,8 @@ func TestJUnitSchema(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(lint, "--noout", "--nonet", "--schema", "testdata/junit.xsd", file).CombinedOutput()
+		xmllint := exec.Command(lint, "--noout", "--nonet", "--schema", "testdata/junit.xsd", file)
+		out, err := xmllint.CombinedOutput()
 		if err != nil {
 			return errors.New(string(out))
 		}

@@ -24,10 +24,17 @@ func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSamp
 		count := min(t.Conntrack.Max, int64(x*2*float64(t.Conntrack.Peak+1)))
 		samples = append(samples, results.Sample{
 			Seconds: at, Count: count, Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets,
-			Counters: results.Counters{Drop: int64(x * float64(t.Conntrack.Drop)), EarlyDrop: int64(x * float64(t.Conntrack.EarlyDrop))},
-			Offered:  int64(x * 5000), Done: int64(x * float64(t.Load.Completed)), Failed: int64(x * float64(t.Load.Failed)),
+			Counters: results.Counters{
+				Drop:      int64(x * float64(t.Conntrack.Drop)),
+				EarlyDrop: int64(x * float64(t.Conntrack.EarlyDrop)),
+			},
+			Offered: int64(x * 5000), Done: int64(x * float64(t.Load.Completed)),
+			Failed: int64(x * float64(t.Load.Failed)),
 		})
-		probes = append(probes, results.ProbeSample{Seconds: at, Millis: 1 + 10*math.Abs(math.Sin(at)), OK: t.Load.Failed == 0 || i%7 != 0})
+		probes = append(probes, results.ProbeSample{
+			Seconds: at, Millis: 1 + 10*math.Abs(math.Sin(at)),
+			OK: t.Load.Failed == 0 || i%7 != 0,
+		})
 	}
 	return samples, probes, nil
 }
@@ -38,7 +45,8 @@ func (s sampled) Experiment() ([]byte, error) { return []byte("experiment: table
 func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) {
 	var bars []results.Bar
 	for i := range int64(200) {
-		bars = append(bars, results.Bar{Millis: math.Pow(1.04, float64(i)), Count: t.Load.Completed / 200})
+		bars = append(bars,
+			results.Bar{Millis: math.Pow(1.04, float64(i)), Count: t.Load.Completed / 200})
 	}
 	return results.Distributions{Connect: bars[:100], Total: bars}, nil
 }
@@ -46,7 +54,10 @@ func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) 
 func TestHTMLGolden(t *testing.T) {
 	// The golden file omits the parts that are files of their own.
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
-	for name, part := range map[string]string{"uplot.min.js": uplotJS, "bands.js": bandsJS, "page.js": pageJS, "uplot.min.css": uplotCSS, "page.css": pageCSS} {
+	for name, part := range map[string]string{
+		"uplot.min.js": uplotJS, "bands.js": bandsJS, "page.js": pageJS, "uplot.min.css": uplotCSS,
+		"page.css": pageCSS,
+	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%s is not in the page", name)
 		}
@@ -58,7 +69,9 @@ func TestHTMLGolden(t *testing.T) {
 // TestHTMLFetchesNothing: the page names no address that a browser would fetch.
 func TestHTMLFetchesNothing(t *testing.T) {
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
-	if m := regexp.MustCompile(`(?i)(src|href|action|data-src)\s*=\s*["']?(https?:|//)|@import|url\(\s*["']?(https?:|//)`).FindString(text); m != "" {
+	outside := regexp.MustCompile(`(?i)(src|href|action|data-src)\s*=\s*["']?(https?:|//)|` +
+		`@import|url\(\s*["']?(https?:|//)`)
+	if m := outside.FindString(text); m != "" {
 		t.Errorf("found %q", m)
 	}
 	if !strings.Contains(text, `default-src 'none'`) {
@@ -73,7 +86,9 @@ func TestHTMLEscapes(t *testing.T) {
 		Experiment: bad, Summary: bad, ID: bad, Ctload: bad, Warnings: []string{bad},
 		Scenarios: []results.Scenario{{
 			Name: bad, Configuration: results.Configuration{Rules: bad},
-			Trials:     []results.Trial{{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad}},
+			Trials: []results.Trial{
+				{Number: 1, Verdict: results.Invalid, Invalid: []string{bad}, Kernel: bad},
+			},
 			Thresholds: []results.Outcome{{Expression: bad, Actual: bad}},
 		}},
 	}
@@ -142,8 +157,9 @@ func TestFactsOfHostAndModules(t *testing.T) {
 		got[fact[0]] = fact[1]
 	}
 	for name, want := range map[string]string{
-		"host load at the start": "0.50, 1.25, 2.00 (1, 5, 15 min)", "modules in every DUT": "nf_conntrack, x_tables",
-		"more in raised-max": "ip_set", "more in baseline": "",
+		"host load at the start": "0.50, 1.25, 2.00 (1, 5, 15 min)",
+		"modules in every DUT":   "nf_conntrack, x_tables",
+		"more in raised-max":     "ip_set", "more in baseline": "",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)

@@ -9,11 +9,21 @@ import (
 
 // described are two experiments of one group and one of another.
 var described = []results.Description{
-	{Name: "table-full", Group: "classic", Title: "Classics", Summary: "short connections against a small table", Seconds: 41},
-	{Name: "zones", Group: "classic", Title: "Classics", Summary: "zones share one table", Seconds: 61},
 	{
-		Name: "pause", Group: "chaos", Title: "Chaos", Summary: "a paused guest", Seconds: 900, Story: "It stands still.\nThen it goes on.", Watch: "the burst",
-		Scenarios: []results.DescribedOption{{Name: "a", Summary: "for a second"}, {Name: "longer", Summary: "for ten\x1b[31m"}}, Sources: []string{"one", "two"},
+		Name: "table-full", Group: "classic", Title: "Classics",
+		Summary: "short connections against a small table", Seconds: 41,
+	},
+	{
+		Name: "zones", Group: "classic", Title: "Classics", Summary: "zones share one table",
+		Seconds: 61,
+	},
+	{
+		Name: "pause", Group: "chaos", Title: "Chaos", Summary: "a paused guest", Seconds: 900,
+		Story: "It stands still.\nThen it goes on.", Watch: "the burst",
+		Scenarios: []results.DescribedOption{
+			{Name: "a", Summary: "for a second"}, {Name: "longer", Summary: "for ten\x1b[31m"},
+		},
+		Sources: []string{"one", "two"},
 	},
 }
 
@@ -39,7 +49,8 @@ The times are estimates without KVM; boots are quicker with it.
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(b.String()) {
-		if len(strings.TrimSuffix(line, "\n")) > max(50, minWidth) && !strings.HasPrefix(line, "The times") {
+		if len(strings.TrimSuffix(line, "\n")) > max(50, minWidth) &&
+			!strings.HasPrefix(line, "The times") {
 			t.Errorf("wider than the terminal: %q", line)
 		}
 	}
@@ -71,7 +82,10 @@ ctload run pause
 
 func TestHits_CutAtTheWidth(t *testing.T) {
 	hits := []results.Hit{
-		{Experiment: "zones", Group: "classic", Line: 7, Where: "story", Text: strings.Repeat("word ", 40)},
+		{
+			Experiment: "zones", Group: "classic", Line: 7, Where: "story",
+			Text: strings.Repeat("word ", 40),
+		},
 		{Experiment: "raw-table", Group: "write-up", Line: 104, Where: "dut", Text: "-j NOTRACK"},
 	}
 	var b strings.Builder
@@ -79,7 +93,8 @@ func TestHits_CutAtTheWidth(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
-	if len(lines) != 3 || len(lines[0]) > 80 || !strings.HasSuffix(lines[0], "...") || lines[1] != "write-up  raw-table:104  dut: -j NOTRACK" {
+	if len(lines) != 3 || len(lines[0]) > 80 || !strings.HasSuffix(lines[0], "...") ||
+		lines[1] != "write-up  raw-table:104  dut: -j NOTRACK" {
 		t.Errorf("got\n%s", b.String())
 	}
 }

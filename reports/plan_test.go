@@ -13,9 +13,17 @@ import (
 
 func TestPlan(t *testing.T) {
 	for name, d := range map[string]results.Demand{
-		"plan-churn": {Rate: 1000, Residence: 120, Kernel: kernels.Version{Major: 6, Minor: 1}, MemoryBytes: 1900 << 20},
-		"plan-fits":  {Rate: 10, Residence: 30, Kernel: kernels.Version{Major: 6, Minor: 12}, MemoryBytes: 480 << 20},
-		"plan-held":  {Held: 50_000, Kernel: kernels.Version{Major: 5, Minor: 4}, MemoryBytes: 480 << 20},
+		"plan-churn": {
+			Rate: 1000, Residence: 120, Kernel: kernels.Version{Major: 6, Minor: 1},
+			MemoryBytes: 1900 << 20,
+		},
+		"plan-fits": {
+			Rate: 10, Residence: 30, Kernel: kernels.Version{Major: 6, Minor: 12},
+			MemoryBytes: 480 << 20,
+		},
+		"plan-held": {
+			Held: 50_000, Kernel: kernels.Version{Major: 5, Minor: 4}, MemoryBytes: 480 << 20,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := results.MakePlan(d)

@@ -65,7 +65,10 @@ func repeated() *results.Run {
 		}
 	}
 	bad := &run.Scenarios[0].Trials[1]
-	bad.Invalid = []string{"the generator ran out of source ports", "nf_conntrack_max read back 8192 after the load, 4096 was asked for"}
+	bad.Invalid = []string{
+		"the generator ran out of source ports",
+		"nf_conntrack_max read back 8192 after the load, 4096 was asked for",
+	}
 	results.Judge(bad, run.Scenarios[0].Configuration)
 	run.Scenarios[3].Trials = nil
 	return run
@@ -94,7 +97,8 @@ func TestTableGolden(t *testing.T) {
 func TestTableFits(t *testing.T) {
 	for _, run := range []*results.Run{fixture(), repeated()} {
 		for width := 60; width <= 240; width++ {
-			for line := range strings.Lines(string(render(t, "table", run, Options{Width: width}))) {
+			text := render(t, "table", run, Options{Width: width})
+			for line := range strings.Lines(string(text)) {
 				if n := runewidth.StringWidth(strings.TrimRight(line, "\n")); n > width {
 					t.Fatalf("at %d columns a line has %d: %q", width, n, line)
 				}
@@ -129,7 +133,8 @@ func TestImportanceIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", "")), " ")
-	want := strings.Replace(strings.Join(importance, ", "), strings.Join(otherCounters(), ", "), "the other counters", 1)
+	want := strings.Replace(strings.Join(importance, ", "), strings.Join(otherCounters(), ", "),
+		"the other counters", 1)
 	if !strings.Contains(words, want) {
 		t.Errorf("reports.go does not say: %s", want)
 	}
@@ -146,10 +151,13 @@ func TestUnseenDropsAreSaid(t *testing.T) {
 	run := fixture()
 	for i := range run.Scenarios[:2] {
 		for j := range run.Scenarios[i].Trials {
-			run.Scenarios[i].Trials[j].Stack = &results.Stack{DropReasonsMissing: "this kernel gives no reasons"}
+			run.Scenarios[i].Trials[j].Stack = &results.Stack{
+				DropReasonsMissing: "this kernel gives no reasons",
+			}
 		}
 	}
-	want := "baseline, raised-max: drops were not counted by the kernel's reason: this kernel gives no reasons"
+	want := "baseline, raised-max: drops were not counted by the kernel's reason: this kernel " +
+		"gives no reasons"
 	if notes := footnotes(run, rows(run)); !slices.Contains(notes, want) {
 		t.Errorf("%q is not in %q", want, notes)
 	}

@@ -105,9 +105,9 @@ func judgements(run *results.Run) []judgement {
 		add("%d of %d thresholds held", held, all)
 	}
 	failures := results.Failures(run)
-	fail := func(failures []results.Failure) {
-		for _, f := range failures {
-			lines = append(lines, judgement{f.String(), true})
+	fail := func(failures []string) {
+		for _, text := range failures {
+			lines = append(lines, judgement{text, true})
 		}
 	}
 	fail(failures[:all-held])

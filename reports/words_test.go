@@ -17,7 +17,8 @@ func TestFootnotes_Remarks(t *testing.T) {
 		if name != "c" {
 			trial.Remarks = []string{rounded}
 		}
-		run.Scenarios = append(run.Scenarios, results.Scenario{Name: name, Trials: []results.Trial{trial, trial}})
+		run.Scenarios = append(run.Scenarios,
+			results.Scenario{Name: name, Trials: []results.Trial{trial, trial}})
 	}
 	if got := footnotes(run, rows(run)); !slices.Contains(got, "a, b: "+rounded) {
 		t.Errorf("footnotes %q", got)

@@ -66,7 +66,7 @@ func TestFolderDiskFull(t *testing.T) {
 	if err := errors.Join(lines.Append(Sample{Seconds: 1e6}), lines.Close()); err != nil {
 		t.Error(err)
 	}
-	samples, err := tf.readSamples()
+	samples, err := readLines[Sample](tf.File(FileSamples))
 	if err != nil || len(samples) != written+1 || samples[written].Seconds != 1e6 {
 		t.Errorf("read %d samples of %d: %v", len(samples), written+1, err)
 	}
@@ -86,7 +86,8 @@ func inMountNamespace(t *testing.T) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
 	out, err := c.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) ||
+		errors.Is(err, syscall.ENOSPC) {
 		hosttest.Skip(t, "no user namespace here: %v", err)
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"testing"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
@@ -48,7 +47,7 @@ func TestDistributions(t *testing.T) {
 		t.Errorf("without histograms: %v, %v", d, err)
 	}
 	write := func(data []byte) {
-		if err := os.WriteFile(filepath.Join(folder.Path(), tf.Name(), FileHistograms), data, 0o600); err != nil {
+		if err := os.WriteFile(tf.File(FileHistograms), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,7 +64,9 @@ func TestDistributions(t *testing.T) {
 	if diff := cmp.Diff(d.Total, d.Connect); diff != "" {
 		t.Error(diff)
 	}
-	for _, bad := range []string{"", "{", `{"total": {"hdr": "AAAA"}}`, `{"connect": {"hdr": "?"}}`} {
+	for _, bad := range []string{
+		"", "{", `{"total": {"hdr": "AAAA"}}`, `{"connect": {"hdr": "?"}}`,
+	} {
 		write([]byte(bad))
 		if d, err := folder.Distributions(trial); err == nil {
 			t.Errorf("%q: %v", bad, d)
@@ -79,7 +80,8 @@ func TestDistributions(t *testing.T) {
 func FuzzDecodeDistributions(f *testing.F) {
 	f.Add(histograms(f, 1e6, 2e6, 3e9))
 	f.Add(histograms(f))
-	f.Add([]byte(fmt.Sprintf(`{"total": {"hdr": %q}}`, "HISTFAAAABx4nJNpmSzMwMDAxQABzFCaEUwLMHwAAAvjAd8=")))
+	f.Add([]byte(fmt.Sprintf(`{"total": {"hdr": %q}}`,
+		"HISTFAAAABx4nJNpmSzMwMDAxQABzFCaEUwLMHwAAAvjAd8=")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := decodeDistributions(data)
 		if err != nil {

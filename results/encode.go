@@ -63,7 +63,8 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 	case reflect.Struct:
 		found := ""
 		eachField(v.Type(), func(name string, field reflect.StructField) {
-			if p, ok := notNumber(v.FieldByIndex(field.Index), strings.TrimPrefix(path+"."+name, ".")); ok && found == "" {
+			at := strings.TrimPrefix(path+"."+name, ".")
+			if p, ok := notNumber(v.FieldByIndex(field.Index), at); ok && found == "" {
 				found = p
 			}
 		})
@@ -74,25 +75,19 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 
 // decode reads run.json of this or an older ctload. It ignores unknown fields: a newer build of the
 // same schema may have added some. A newer schema is an error.
-func decode(r io.Reader) (*Run, error) {
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("reading the run: %w", err)
-	}
-	var version struct {
-		Schema *int `json:"schema"`
-	}
+func decode(data []byte) (*Run, error) {
+	// Documents from before the first release carry no version and differ in nothing else.
+	version := struct{ Schema int }{SchemaVersion}
 	if err := json.Unmarshal(data, &version); err != nil {
 		return nil, jsonError(data, err)
 	}
-	if version.Schema != nil && (*version.Schema < 1 || *version.Schema > SchemaVersion) {
-		return nil, fmt.Errorf("the run has schema %d, and this ctload reads 1 to %d", *version.Schema, SchemaVersion)
+	if v := version.Schema; v < 1 || v > SchemaVersion {
+		return nil, fmt.Errorf("the run has schema %d; this ctload reads 1 to %d", v, SchemaVersion)
 	}
 	run := &Run{}
 	if err := json.Unmarshal(data, run); err != nil {
 		return nil, jsonError(data, err)
 	}
-	// Documents from before the first release carry no version and differ in nothing else.
 	run.Schema = SchemaVersion
 	return run, nil
 }
@@ -115,8 +110,7 @@ func jsonError(data []byte, err error) error {
 	return fmt.Errorf("reading the run: line %d, column %d: %w", line, column, err)
 }
 
-// Bar is a part of a latency distribution: the number of latencies above the bar before and at most
-// this long.
+// Bar is how many latencies of a distribution are above the bar before and at most this long.
 type Bar struct {
 	Millis float64
 	Count  int64
@@ -130,21 +124,20 @@ type Distributions struct {
 
 // Distributions reads the histograms of a trial, as the generators kept them. A trial without
 // histograms is no error.
-func (f *Folder) Distributions(t *Trial) (Distributions, error) {
+func (f *Folder) Distributions(t *Trial) (d Distributions, err error) {
 	tf, err := f.Trial(t)
 	if err != nil {
-		return Distributions{}, err
+		return d, err
 	}
 	data, err := os.ReadFile(tf.File(FileHistograms))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Distributions{}, nil
+		return d, nil
+	}
+	if err == nil {
+		d, err = decodeDistributions(data)
 	}
 	if err != nil {
 		return Distributions{}, fmt.Errorf("reading the histograms of trial %d: %w", t.Number, err)
-	}
-	d, err := decodeDistributions(data)
-	if err != nil {
-		return Distributions{}, fmt.Errorf("reading %s: %w", tf.File(FileHistograms), err)
 	}
 	return d, nil
 }
@@ -161,10 +154,10 @@ func decodeDistributions(data []byte) (d Distributions, err error) {
 		return d, err
 	}
 	if d.Connect, err = decodeBars(document.Connect.HDR); err != nil {
-		return Distributions{}, fmt.Errorf("connect: %w", err)
+		return d, fmt.Errorf("connect: %w", err)
 	}
 	if d.Total, err = decodeBars(document.Total.HDR); err != nil {
-		return Distributions{}, fmt.Errorf("total: %w", err)
+		return d, fmt.Errorf("total: %w", err)
 	}
 	return d, nil
 }

@@ -13,11 +13,20 @@ func TestRules6(t *testing.T) {
 		exempts bool
 		words   string
 	}{
-		"none":         {Configuration{}, false, "no rule of the DUT uses connection tracking"},
-		"notrack":      {Configuration{Rules6: notrack}, true, "the rules exempt the load"},
-		"some packets": {Configuration{Rules6: strings.Replace(notrack, "--dport 80", "--syn", 1)}, false, "the rules exempt the load"},
-		"stateful":     {Configuration{Rules6: "*filter\n-A INPUT -m connbytes --connbytes 9: -j DROP\nCOMMIT"}, false, "although the rules use connection tracking"},
-		"nft":          {Configuration{NFT: "table ip6 t { chain c { tcp dport 80 notrack; }; }"}, true, "the rules exempt the load"},
+		"none":    {Configuration{}, false, "no rule of the DUT uses connection tracking"},
+		"notrack": {Configuration{Rules6: notrack}, true, "the rules exempt the load"},
+		"some packets": {
+			Configuration{Rules6: strings.Replace(notrack, "--dport 80", "--syn", 1)}, false,
+			"the rules exempt the load",
+		},
+		"stateful": {
+			Configuration{Rules6: "*filter\n-A INPUT -m connbytes --connbytes 9: -j DROP\nCOMMIT"},
+			false, "although the rules use connection tracking",
+		},
+		"nft": {
+			Configuration{NFT: "table ip6 t { chain c { tcp dport 80 notrack; }; }"}, true,
+			"the rules exempt the load",
+		},
 	} {
 		if got := test.conf.exempts(); got != test.exempts {
 			t.Errorf("%s: exempts is %v", name, got)

@@ -1,7 +1,6 @@
 package results
 
 import (
-	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -24,6 +23,7 @@ type fieldSet struct {
 	owner  string // in errors
 	page   string // of the documentation that lists the fields
 	types  types.Map
+	places []place
 	known  map[string]reflect.Type
 	sorted []string
 }
@@ -32,9 +32,12 @@ type fieldSet struct {
 var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial", "docs/fields.md")
 
 func newFieldSet(of reflect.Type, owner, page string) *fieldSet {
-	f := &fieldSet{owner: owner, page: page, types: typesOf(of), known: map[string]reflect.Type{Never: reflect.TypeFor[float64]()}}
+	f := &fieldSet{owner: owner, page: page, types: typesOf(of), places: placesIn(of, "", nil)}
 	f.types[Never] = types.Float64
-	paths(of, "", f.known)
+	f.known = map[string]reflect.Type{Never: reflect.TypeFor[float64]()}
+	for _, p := range f.places {
+		f.known[p.path] = p.Type
+	}
 	f.sorted = slices.Sorted(maps.Keys(f.known))
 	return f
 }
@@ -49,6 +52,25 @@ func eachField(t reflect.Type, f func(name string, field reflect.StructField)) {
 	}
 }
 
+// place is a field of a struct, or of a struct in it; its Index is the way from the outer struct.
+type place struct {
+	reflect.StructField
+	path string       // in JSON: load.latency_ms.p99
+	in   reflect.Type // the struct that has the field
+}
+
+// placesIn returns the fields of a struct and of the structs in it, in order.
+func placesIn(t reflect.Type, prefix string, index []int) (list []place) {
+	eachField(t, func(name string, field reflect.StructField) {
+		field.Index = slices.Concat(index, field.Index)
+		list = append(list, place{field, prefix + name, t})
+		if s, ok := isPlainStruct(field.Type); ok {
+			list = append(list, placesIn(s, prefix+name+".", field.Index)...)
+		}
+	})
+	return list
+}
+
 // isPlainStruct reports whether a type is one of the model's structs, or a pointer to one.
 func isPlainStruct(t reflect.Type) (reflect.Type, bool) {
 	if t.Kind() == reflect.Pointer {
@@ -59,37 +81,36 @@ func isPlainStruct(t reflect.Type) (reflect.Type, bool) {
 
 func typesOf(t reflect.Type) types.Map {
 	m := types.Map{}
-	eachField(t, func(name string, field reflect.StructField) { m[name] = typeOf(field.Type) })
+	eachField(t, func(name string, f reflect.StructField) { _, m[name] = kindOf(f.Type) })
 	return m
 }
 
-func typeOf(t reflect.Type) types.Type {
+// kindOf returns how expressions take a field: in words, and as a type of the language.
+func kindOf(t reflect.Type) (string, types.Type) {
 	if s, ok := isPlainStruct(t); ok {
-		return typesOf(s)
+		if s != t {
+			return "object or nil", typesOf(s)
+		}
+		return "object", typesOf(s)
 	}
 	switch t.Kind() {
 	case reflect.Pointer: // an optional time
-		return types.Float64
+		return "number or " + Never, types.Float64
+	case reflect.Float64:
+		return "number", types.Float64
 	case reflect.Int64, reflect.Int:
-		return types.Int
+		return "integer", types.Int
+	case reflect.Bool:
+		return "true or false", types.Bool
 	case reflect.String:
-		return types.String
+		return "text", types.String
 	case reflect.Slice:
-		return types.TypeOf([]any{})
+		return "list", types.TypeOf([]any{})
 	case reflect.Map:
-		return types.TypeOf(map[string]int{})
-	default:
-		return types.TypeOf(reflect.Zero(t).Interface())
+		return "object", types.TypeOf(map[string]int{})
+	default: // a time of day
+		return "text", types.TypeOf(reflect.Zero(t).Interface())
 	}
-}
-
-func paths(t reflect.Type, prefix string, into map[string]reflect.Type) {
-	eachField(t, func(name string, field reflect.StructField) {
-		into[prefix+name] = field.Type
-		if s, ok := isPlainStruct(field.Type); ok {
-			paths(s, prefix+name+".", into)
-		}
-	})
 }
 
 // underMap reports whether a path leads into a map, whose keys are free: load.causes.timeout.
@@ -100,6 +121,32 @@ func (f *fieldSet) underMap(path string) bool {
 	}
 	t, ok := f.known[path[:at]]
 	return ok && t.Kind() == reflect.Map
+}
+
+// FigureAt returns the function that reads the figure at a path of run.json from a trial. A time
+// that did not come is +Inf. A trial lacks the figures of a part that it does not have, and of a
+// latency without values. FigureAt panics at a path that is not in the model.
+func FigureAt(path string) func(*Trial) (float64, bool) {
+	of := slices.IndexFunc(trialFields.places, func(p place) bool { return p.path == path })
+	p := trialFields.places[of]
+	return func(t *Trial) (float64, bool) {
+		trial := reflect.ValueOf(t).Elem()
+		v, err := trial.FieldByIndexErr(p.Index)
+		if err != nil {
+			return 0, false
+		}
+		around := trial.FieldByIndex(p.Index[:len(p.Index)-1]).Interface()
+		if l, ok := around.(Latency); ok && l.Count == 0 {
+			return 0, false
+		}
+		switch x := valueOf(v).(type) {
+		case float64:
+			return x, true
+		case int:
+			return float64(x), true
+		}
+		return 0, false
+	}
 }
 
 // fieldValues returns the values of a trial's fields, by their types.
@@ -118,17 +165,16 @@ func fieldValues(t *Trial) map[string]any {
 
 func valuesOf(v reflect.Value) map[string]any {
 	m := map[string]any{}
-	eachField(v.Type(), func(name string, field reflect.StructField) { m[name] = valueOf(v.FieldByIndex(field.Index)) })
+	eachField(v.Type(), func(name string, f reflect.StructField) {
+		m[name] = valueOf(v.FieldByIndex(f.Index))
+	})
 	return m
 }
 
 func valueOf(v reflect.Value) any {
 	if _, ok := isPlainStruct(v.Type()); ok {
-		if v.Kind() == reflect.Pointer {
-			if v.IsNil() {
-				return nil
-			}
-			v = v.Elem()
+		if v = reflect.Indirect(v); !v.IsValid() {
+			return nil
 		}
 		return valuesOf(v)
 	}
@@ -195,8 +241,7 @@ type Field struct {
 	Meaning string `json:"meaning"` // from the model's comments
 }
 
-// Fields returns the fields of a trial in the order of the model, with the comments of the model's
-// types.
+// Fields returns the fields of a trial in the order of the model.
 func Fields() ([]Field, error) {
 	var schema struct {
 		Defs map[string]fieldSchema `json:"$defs"`
@@ -205,18 +250,11 @@ func Fields() ([]Field, error) {
 		return nil, fmt.Errorf("reading the schema of run.json: %w", err)
 	}
 	var list []Field
-	var add func(t reflect.Type, prefix string)
-	add = func(t reflect.Type, prefix string) {
-		eachField(t, func(name string, field reflect.StructField) {
-			said := schema.Defs[t.Name()].Properties[name]
-			path := prefix + name
-			list = append(list, Field{Name: path, Kind: kindOf(field.Type), Unit: unitOf(path, field.Type), Meaning: said.meaning(field.Name)})
-			if s, ok := isPlainStruct(field.Type); ok {
-				add(s, path+".")
-			}
-		})
+	for _, p := range trialFields.places {
+		kind, _ := kindOf(p.Type)
+		said := schema.Defs[p.in.Name()].Properties[lastPart(p.path)]
+		list = append(list, Field{p.path, kind, unitOf(p.path, kind), said.meaning(p.Name)})
 	}
-	add(reflect.TypeFor[Trial](), "")
 	return list, nil
 }
 
@@ -229,7 +267,7 @@ type fieldSchema struct {
 // meaning returns the comment of a field without its Go name, which thresholds do not use.
 func (s fieldSchema) meaning(name string) string {
 	said, named := strings.CutPrefix(s.Description, name+" ")
-	for _, verb := range []string{"is ", "are "} {
+	for _, verb := range []string{"is ", "are ", "counts "} {
 		if rest, found := strings.CutPrefix(said, verb); named && found {
 			return rest
 		}
@@ -237,53 +275,31 @@ func (s fieldSchema) meaning(name string) string {
 	return said
 }
 
-func kindOf(t reflect.Type) string {
-	if s, ok := isPlainStruct(t); ok {
-		if s != t {
-			return "object or nil"
-		}
-		return "object"
-	}
-	switch t.Kind() {
-	case reflect.Pointer: // an optional time
-		return "number or " + Never
-	case reflect.Int64, reflect.Int:
-		return "integer"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Slice:
-		return "list"
-	case reflect.Map:
-		return "object"
-	case reflect.Float64:
-		return "number"
-	default:
-		return "text"
-	}
-}
-
 // unitOf returns the unit of a figure, derived from its name.
-func unitOf(path string, t reflect.Type) string {
-	if kind := kindOf(t); kind != "integer" && !strings.HasPrefix(kind, "number") {
+func unitOf(path, kind string) string {
+	if kind != "integer" && !strings.HasPrefix(kind, "number") {
 		return ""
 	}
-	last := path[strings.LastIndexByte(path, '.')+1:]
-	switch {
-	case strings.HasSuffix(last, "_ms"), strings.Contains(path, "_ms.") && last != "count":
+	last := lastPart(path)
+	if strings.Contains(path, "_ms.") && last != "count" {
 		return "ms"
-	case strings.HasSuffix(last, "_per_s"):
-		return "1/s"
-	case strings.HasPrefix(last, "seconds"), strings.HasSuffix(last, "_s"):
+	}
+	for _, end := range []struct{ name, unit string }{
+		{"_ms", "ms"}, {"_per_s", "1/s"}, {"_s", "s"}, {"_bytes", "bytes"}, {"_ppm", "ppm"},
+		{"_share", "share"}, {"_error", "share"}, {"steal", "share"}, {"lost_cpu", "share"},
+	} {
+		if strings.HasSuffix(last, end.name) {
+			return end.unit
+		}
+	}
+	if strings.HasPrefix(last, "seconds") {
 		return "s"
-	case strings.HasSuffix(last, "_bytes"):
-		return "bytes"
-	case strings.HasSuffix(last, "_ppm"):
-		return "ppm"
-	case strings.HasSuffix(last, "_share"), strings.HasSuffix(last, "_error"), path == "steal", path == "lost_cpu":
-		return "share"
 	}
 	return ""
 }
+
+// lastPart returns the name at the end of a path.
+func lastPart(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
 
 // Schema is the JSON schema (draft 2020-12) of run.json, made from the types of this package by its
 // tests (go test ./results -run Schema -update). It allows fields that it does not know, since a
@@ -301,49 +317,23 @@ type CellOfTrial struct {
 // Flatten returns the figures of a trial, always the same ones in the same order, as a row of a
 // spreadsheet needs it: numbers in Go's notation, times of day in RFC 3339, lists and maps in one
 // cell. It leaves out Stages.
-func Flatten(t *Trial) []CellOfTrial {
-	var cells []CellOfTrial
-	flatten(reflect.ValueOf(*t), "", &cells)
-	for i := range cells {
-		if logPaths[cells[i].Path] && t.Conntrack.LogMissing != "" {
-			cells[i].Value = ""
+func Flatten(t *Trial) (cells []CellOfTrial) {
+	for _, p := range trialFields.places {
+		if _, ok := isPlainStruct(p.Type); ok || p.Type == reflect.TypeFor[[]Stage]() {
+			continue
 		}
+		cell := CellOfTrial{Path: p.path}
+		v, err := reflect.ValueOf(t).Elem().FieldByIndexErr(p.Index)
+		if err == nil && !(logPaths[p.path] && t.Conntrack.LogMissing != "") {
+			cell.Value = cellText(v)
+		}
+		cells = append(cells, cell)
 	}
 	return cells
 }
 
 // logPaths are the figures that come from the kernel's log.
 var logPaths = map[string]bool{"conntrack.log_lines": true, "conntrack.log_suppressed": true}
-
-func flatten(v reflect.Value, prefix string, cells *[]CellOfTrial) {
-	eachField(v.Type(), func(name string, field reflect.StructField) {
-		f := v.FieldByIndex(field.Index)
-		if s, ok := isPlainStruct(field.Type); ok {
-			if f.Kind() == reflect.Pointer {
-				if f.IsNil() {
-					blank(s, prefix+name+".", cells)
-					return
-				}
-				f = f.Elem()
-			}
-			flatten(f, prefix+name+".", cells)
-			return
-		}
-		if field.Type == reflect.TypeFor[[]Stage]() {
-			return
-		}
-		*cells = append(*cells, CellOfTrial{prefix + name, cellText(f)})
-	})
-}
-
-// blank adds the cells of a missing struct.
-func blank(t reflect.Type, prefix string, cells *[]CellOfTrial) {
-	from := len(*cells)
-	flatten(reflect.Zero(t), prefix, cells)
-	for i := from; i < len(*cells); i++ {
-		(*cells)[i].Value = ""
-	}
-}
 
 func cellText(v reflect.Value) string {
 	switch v.Kind() {
@@ -355,19 +345,16 @@ func cellText(v reflect.Value) string {
 	case reflect.Float64:
 		return strconv.FormatFloat(v.Float(), 'g', -1, 64)
 	case reflect.Map:
-		keys := v.MapKeys()
-		slices.SortFunc(keys, func(a, b reflect.Value) int {
-			return cmp.Compare(a.String(), b.String())
-		})
 		var words []string
-		for _, key := range keys {
-			words = append(words, key.String()+"="+cellText(v.MapIndex(key)))
+		for key, value := range v.Seq2() {
+			words = append(words, key.String()+"="+cellText(value))
 		}
+		slices.Sort(words)
 		return strings.Join(words, " ")
 	case reflect.Slice:
-		words := make([]string, v.Len())
-		for i := range words {
-			words[i] = cellText(v.Index(i))
+		var words []string
+		for _, value := range v.Seq2() {
+			words = append(words, cellText(value))
 		}
 		return strings.Join(words, "; ")
 	}

@@ -24,7 +24,7 @@ import (
 //	trials/<scenario>-<n>/        one for each trial, n from 1 in the scenario
 //	    samples.jsonl             a Sample on each line
 //	    probe.jsonl               a ProbeSample on each line
-//	    actions.jsonl             an ActionEvent on each line, each written before what it announces
+//	    actions.jsonl             an ActionEvent on each line, written before what it announces
 //	    kernel.log                the DUT's kernel log during the trial
 //	    console.log               the DUT's serial console
 //	    readback.json             settings and rules as read back, before and after
@@ -96,10 +96,11 @@ func Open(path string) (*Folder, error) {
 	if err == nil && !info.IsDir() && filepath.Base(path) == fileRun {
 		path = filepath.Dir(path)
 	}
-	if _, err := os.Stat(filepath.Join(path, fileRun)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, errNoRun, fileRun)
-		}
+	_, err = os.Stat(filepath.Join(path, fileRun))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, errNoRun, fileRun)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
 	return &Folder{path: path}, nil
@@ -110,7 +111,7 @@ func (f *Folder) Path() string { return f.path }
 
 // SaveExperiment writes the experiment as run.
 func (f *Folder) SaveExperiment(yaml []byte) error {
-	return writeText(filepath.Join(f.path, fileExperiment), string(yaml))
+	return writeBytes(filepath.Join(f.path, fileExperiment), yaml)
 }
 
 // Experiment returns the experiment as run.
@@ -125,19 +126,18 @@ func (f *Folder) Experiment() ([]byte, error) {
 // Save replaces run.json. Readers see the old document or the new one, never a part, even when the
 // machine crashes meanwhile.
 func (f *Folder) Save(run *Run) error {
-	return writeWhole(filepath.Join(f.path, fileRun), func(w io.Writer) error { return Encode(w, run) })
+	path := filepath.Join(f.path, fileRun)
+	return writeWhole(path, func(w io.Writer) error { return Encode(w, run) })
 }
 
 // Load reads run.json, of this or an older schema.
 func (f *Folder) Load() (run *Run, err error) {
-	file, err := os.Open(filepath.Join(f.path, fileRun))
+	data, err := os.ReadFile(filepath.Join(f.path, fileRun))
 	if err != nil {
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	run, err = decode(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+	if run, err = decode(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(f.path, fileRun), err)
 	}
 	return run, nil
 }
@@ -147,11 +147,12 @@ var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@=-]*$`)
 // CreateTrial makes the folder of a trial; number counts from 1 in the scenario. The scenario's
 // name may hold only letters, digits, and . - _ @ =.
 func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) {
+	const what = "creating the folder of a trial"
 	if !folderName.MatchString(scenario) {
-		return nil, fmt.Errorf("creating the folder of a trial: scenario %q cannot name a folder", scenario)
+		return nil, fmt.Errorf("%s: scenario %q cannot name a folder", what, scenario)
 	}
 	if number < 1 {
-		return nil, fmt.Errorf("creating the folder of a trial: number %d is not from 1", number)
+		return nil, fmt.Errorf("%s: number %d is not from 1", what, number)
 	}
 	name := fmt.Sprintf("%s/%s-%d", dirTrials, scenario, number)
 	t := &TrialFolder{name: name, path: filepath.Join(f.path, name)}
@@ -159,16 +160,13 @@ func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) 
 	if err == nil {
 		err = os.Mkdir(t.path, 0o755)
 	}
-	if err != nil {
-		return nil, diskError("creating the folder of a trial", err)
-	}
-	return t, nil
+	return t, diskError(what, err)
 }
 
 // Trial opens the folder of a trial of this run, named by the trial's Folder.
 func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	if !filepath.IsLocal(t.Folder) {
-		return nil, fmt.Errorf("opening the folder of trial %d: %q is outside the run", t.Number, t.Folder)
+		return nil, fmt.Errorf("the folder %q of trial %d is outside the run", t.Folder, t.Number)
 	}
 	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
 }
@@ -180,11 +178,11 @@ func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	samples, err := tf.readSamples()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	samples, err := readLines[Sample](tf.File(FileSamples))
+	if err != nil {
 		return nil, nil, err
 	}
-	probes, err := tf.readProbes()
+	probes, err := readLines[ProbeSample](tf.File(fileProbe))
 	return samples, probes, err
 }
 
@@ -218,20 +216,6 @@ func (t *TrialFolder) Actions() (*Lines[ActionEvent], error) {
 	return appendLines[ActionEvent](t.File(FileActions))
 }
 
-// readSamples reads the series of samples; see [readLines].
-func (t *TrialFolder) readSamples() ([]Sample, error) {
-	return readLinesFile[Sample](t.File(FileSamples))
-}
-
-// readProbes reads the attempts of the probe, none without a probe; see [readLines].
-func (t *TrialFolder) readProbes() ([]ProbeSample, error) {
-	probes, err := readLinesFile[ProbeSample](t.File(fileProbe))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return probes, err
-}
-
 // SaveJSON writes a value as a whole file, for [FileReadback] and [FileHistograms].
 func (t *TrialFolder) SaveJSON(name string, v any) error {
 	return writeWhole(t.File(name), func(w io.Writer) error { return WriteJSON(w, v) })
@@ -239,12 +223,12 @@ func (t *TrialFolder) SaveJSON(name string, v any) error {
 
 // SaveText writes a text as a whole file, for [FileKernelLog].
 func (t *TrialFolder) SaveText(name, text string) error {
-	return writeText(t.File(name), text)
+	return writeBytes(t.File(name), []byte(text))
 }
 
-func writeText(path, text string) error {
+func writeBytes(path string, data []byte) error {
 	return writeWhole(path, func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
+		_, err := w.Write(data)
 		return err
 	})
 }
@@ -351,13 +335,25 @@ func (l *Lines[T]) Replace(values []T) error {
 // Close closes the file.
 func (l *Lines[T]) Close() error { return diskError("closing a series", l.file.Close()) }
 
-// readLines reads JSON lines. It leaves out a last line without its newline that does not parse: a
-// crash tore it. Any other line that does not parse is an error with its number.
-func readLines[T any](r io.Reader) ([]T, error) {
-	data, err := io.ReadAll(r)
+// readLines reads a file of JSON lines; a missing file has none.
+func readLines[T any](path string) ([]T, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a series: %w", err)
 	}
+	values, err := parseLines[T](data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return values, nil
+}
+
+// parseLines parses JSON lines. It leaves out a last line without its newline that does not parse:
+// a crash tore it. Any other line that does not parse is an error with its number.
+func parseLines[T any](data []byte) ([]T, error) {
 	var values []T
 	for number := 1; len(data) > 0; number++ {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
@@ -373,19 +369,6 @@ func readLines[T any](r io.Reader) ([]T, error) {
 			return nil, fmt.Errorf("reading a series: line %d: %w", number, err)
 		}
 		values = append(values, v)
-	}
-	return values, nil
-}
-
-func readLinesFile[T any](path string) (values []T, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading a series: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	values, err = readLines[T](file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return values, nil
 }

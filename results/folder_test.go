@@ -36,11 +36,15 @@ func TestFolderRoundTrip(t *testing.T) {
 	if err := lines.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(tf.SaveText(FileKernelLog, "<4>table full\n"), tf.SaveJSON(FileReadback, map[string]int{"max": 4096})); err != nil {
+	if err := errors.Join(tf.SaveText(FileKernelLog, "<4>table full\n"),
+		tf.SaveJSON(FileReadback, map[string]int{"max": 4096})); err != nil {
 		t.Fatal(err)
 	}
 	run := &Run{Schema: SchemaVersion, ID: "r", Experiment: "x", Scenarios: []Scenario{{
-		Name: "raw-notrack", Trials: []Trial{{Number: 2, Folder: tf.Name(), Conntrack: Conntrack{SecondsToFull: s(1.5)}}},
+		Name: "raw-notrack",
+		Trials: []Trial{
+			{Number: 2, Folder: tf.Name(), Conntrack: Conntrack{SecondsToFull: s(1.5)}},
+		},
 	}}}
 	for range 2 { // the second replaces the first
 		if err := f.Save(run); err != nil {
@@ -64,14 +68,14 @@ func TestFolderRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		samples, err := of.readSamples()
+		samples, err := readLines[Sample](of.File(FileSamples))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(series(), samples); diff != "" {
 			t.Error(diff)
 		}
-		if probes, err := of.readProbes(); err != nil || probes != nil {
+		if probes, err := readLines[ProbeSample](of.File(fileProbe)); err != nil || probes != nil {
 			t.Errorf("probes: %v, %v", probes, err)
 		}
 	}
@@ -147,7 +151,7 @@ func TestReadLines(t *testing.T) {
 		{"broken last line", "{\"t\":1}\n{\"t\":2,\"o\n", nil, "line 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := readLines[ProbeSample](strings.NewReader(test.text))
+			got, err := parseLines[ProbeSample]([]byte(test.text))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("got %v, want %s", err, test.err)
@@ -174,7 +178,7 @@ func TestDecode(t *testing.T) {
 		{"another type", "{\n\"schema\": 1,\n\"experiment\": 5}", "line 3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			run, err := decode(strings.NewReader(test.text))
+			run, err := decode([]byte(test.text))
 			switch {
 			case test.err == "" && err != nil:
 				t.Fatal(err)
@@ -208,7 +212,7 @@ func TestReplaceLines(t *testing.T) {
 			t.Fatal(step)
 		}
 	}
-	got, err := trial.readSamples()
+	got, err := readLines[Sample](trial.File(FileSamples))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // Heal is how a trial left its steady state and returned to it. Times are in seconds, as exact as
-// the sampling; a nil time means that it did not happen during the watch.
+// the sampling; nil: it did not happen during the watch.
 type Heal struct {
 	Steady []string `json:"steady"` // the steady state's conditions, from the experiment
 	// Deviated is when the first sample was out of the steady state, on the axis of the samples.
@@ -31,8 +31,7 @@ type Heal struct {
 	Refused    int64 `json:"refused"`
 	Failed     int64 `json:"failed"`      // attempts of the load that failed meanwhile
 	ProbesLost int64 `json:"probes_lost"` // attempts of the bystanders that were lost meanwhile
-	// Broken are the held connections that broke, from the first action on.
-	Broken int64 `json:"broken"`
+	Broken     int64 `json:"broken"`      // held connections that broke, from the first action on
 }
 
 const (
@@ -46,7 +45,9 @@ const (
 // JudgeHeal fills t.Heal from the series, both in order of time. In the steady state all conditions
 // hold; timeout is the longest timeout of the load, in seconds. JudgeHeal returns why the trial was
 // not in its steady state before the first action; nothing when it was.
-func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64) (unsteady []Reason) {
+func JudgeHeal(
+	t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64,
+) (unsteady []Reason) {
 	t.Heal = nil
 	if len(steady) == 0 || len(samples) == 0 {
 		return nil
@@ -58,13 +59,19 @@ func JudgeHeal(t *Trial, steady []*Condition, samples []Sample, probes []ProbeSa
 	}
 	moments := momentsOf(samples, probes)
 	normal := make([]bool, len(moments))
+	broken := func(m *Moment) int {
+		return slices.IndexFunc(steady, func(c *Condition) bool { return !c.Holds(m) })
+	}
 	for i := range moments {
-		normal[i] = !slices.ContainsFunc(steady, func(c *Condition) bool { return !c.Holds(&moments[i]) })
+		normal[i] = broken(&moments[i]) < 0
 	}
 	ignoreLone(moments, normal)
 	acts := actsOf(t.Actions)
 	if i := unsteadyBefore(moments, normal, acts); i >= 0 {
-		unsteady = []Reason{{CodeUnsteady, "not in its steady state before the first action: " + unsteadyWords(steady, &moments[i])}}
+		m := &moments[i]
+		c := steady[broken(m)]
+		unsteady = []Reason{{CodeUnsteady, fmt.Sprintf("not in its steady state before the first "+
+			"action: %s did not hold at %s s (%s)", c, Figure(m.Elapsed), c.Words(m))}}
 	}
 	h.find(t, moments, normal, acts)
 	h.count(moments, probes, acts, timeout)
@@ -141,15 +148,6 @@ func unsteadyBefore(moments []Moment, normal []bool, a acts) int {
 	return -1
 }
 
-func unsteadyWords(steady []*Condition, m *Moment) string {
-	for _, c := range steady {
-		if !c.Holds(m) {
-			return fmt.Sprintf("%s did not hold at %s s (%s)", c, Figure(m.Elapsed), c.Words(m))
-		}
-	}
-	return ""
-}
-
 // find sets the times.
 func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 	from := 0.0
@@ -167,8 +165,7 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 	}
 	deviated += first
 	h.Deviated = &moments[deviated].Elapsed
-	after := *h.Deviated - from
-	h.SecondsToDeviate = &after
+	h.SecondsToDeviate = new(*h.Deviated - from)
 
 	since := *h.Deviated
 	switch {
@@ -193,8 +190,7 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 		return
 	}
 	h.Healed = &moments[healed].Elapsed
-	seconds := max(0, *h.Healed-since)
-	h.SecondsToHeal = &seconds
+	h.SecondsToHeal = new(max(0, *h.Healed-since))
 }
 
 // count sets the losses.
@@ -210,7 +206,8 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 	if h.Healed != nil {
 		healed, failed = at(moments, *h.Healed), at(moments, *h.Healed+timeout)
 	}
-	h.Refused = healed.Conntrack.Drop + healed.Conntrack.InsertFailed - before.Conntrack.Drop - before.Conntrack.InsertFailed
+	refused := func(m Moment) int64 { return m.Conntrack.Drop + m.Conntrack.InsertFailed }
+	h.Refused = refused(healed) - refused(before)
 	h.Failed = failed.Load.Failed - failed.Load.Broken - before.Load.Failed + before.Load.Broken
 	for _, p := range probes {
 		if !p.OK && p.Seconds > before.Elapsed && p.Seconds <= healed.Elapsed {
@@ -230,28 +227,22 @@ func at(moments []Moment, seconds float64) Moment {
 
 // actionWords names the actions of a trial and what each did.
 func actionWords(t *Trial) string {
-	if len(t.Actions) == 0 {
-		return ""
+	var words []string
+	for _, a := range t.Actions {
+		words = append(words, a.String()+around(", ", effectWords(a), ""))
 	}
-	words := make([]string, len(t.Actions))
-	for i, a := range t.Actions {
-		words[i] = a.String()
-		if effects := effectWords(a); effects != "" {
-			words[i] += ", " + effects
-		}
-	}
-	return "Actions: " + strings.Join(words, "; ") + "."
+	return around("Actions: ", strings.Join(words, "; "), ".")
 }
 
 // effectWords words the changes: at most two, and only those of one line.
 func effectWords(a Action) string {
-	var words []string
+	var words phrases
 	for _, e := range a.Effects {
-		if e.Before == e.After || strings.ContainsRune(e.Before+e.After, '\n') || len(e.Before)+len(e.After) > 60 {
+		both := e.Before + e.After
+		if e.Before == e.After || strings.Contains(both, "\n") || len(both) > 60 {
 			continue
 		}
-		from, to := cmp.Or(e.Before, "none"), cmp.Or(e.After, "none")
-		words = append(words, fmt.Sprintf("%s from %s to %s", e.Name, from, to))
+		words.add("%s from %s to %s", e.Name, cmp.Or(e.Before, "none"), cmp.Or(e.After, "none"))
 	}
 	return strings.Join(words[:min(2, len(words))], ", ")
 }
@@ -263,13 +254,12 @@ func healWords(t *Trial) string {
 	if h == nil {
 		return ""
 	}
-	existing := fmt.Sprintf("%s broke", plural(h.Broken, "existing connection"))
+	end := "."
+	if len(t.Actions) > 0 {
+		end = "; " + plural(h.Broken, "existing connection") + " broke."
+	}
 	if h.Deviated == nil {
-		s := "It stayed in its steady state"
-		if len(t.Actions) > 0 {
-			s += "; " + existing
-		}
-		return s + "."
+		return "It stayed in its steady state" + end
 	}
 	a := actsOf(t.Actions)
 	since := "the deviation"
@@ -296,18 +286,13 @@ func healWords(t *Trial) string {
 	default:
 		s += fmt.Sprintf(", normal again %s s after %s", Figure(*h.SecondsToHeal), since)
 	}
-	lost := []string{
-		plural(h.Refused, "refused packet"), plural(h.Failed, "failed attempt") + " of the load", plural(h.ProbesLost, "lost probe"),
-	}
-	s += "; meanwhile " + list(lost)
-	if len(t.Actions) > 0 {
-		s += "; " + existing
-	}
-	return s + "."
+	return s + "; meanwhile " + list([]string{
+		plural(h.Refused, "refused packet"), plural(h.Failed, "failed attempt") + " of the load",
+		plural(h.ProbesLost, "lost probe"),
+	}) + end
 }
 
-// Action is a fault or a fix that was performed in a trial. Times are seconds after the start of
-// the load.
+// Action is a fault or a fix of a trial. Times are seconds after the start of the load.
 type Action struct {
 	Name  string `json:"name"`
 	Kind  string `json:"kind"`
@@ -318,8 +303,7 @@ type Action struct {
 	// long that took.
 	Begun *float64 `json:"begun_s,omitempty"`
 	Took  float64  `json:"took_s,omitempty"`
-	// Ended is when it was undone in the middle of the trial; nil when it lasted until the end of
-	// the trial, or cannot be undone.
+	// Ended is when it was undone; nil when it lasted until the end of the trial, or cannot be.
 	Ended *float64 `json:"ended_s,omitempty"`
 	// Effects are the values that the kernel, or the lab, reported before and after.
 	Effects []Effect `json:"effects,omitempty"`
@@ -340,10 +324,10 @@ func (a Action) fact() actions.Fact { return actions.Kind(a.Kind).Fact() }
 
 // end returns when an action was over, or never where it was not.
 func (a Action) end(never float64) float64 {
-	if a.Ended != nil {
+	switch fact := a.fact(); {
+	case a.Ended != nil:
 		return *a.Ended
-	}
-	if fact := a.fact(); fact.Once && fact.Stops && a.Begun != nil {
+	case fact.Once && fact.Stops && a.Begun != nil:
 		return *a.Begun + a.Took
 	}
 	return never
@@ -365,7 +349,8 @@ func stopped(all []Action, from, to float64) bool {
 // StarvesMemory reports whether an action exhausts the memory of a trial, so that its log must show
 // failed allocations.
 func StarvesMemory(all []Action) bool {
-	return slices.ContainsFunc(all, func(a Action) bool { return a.fact().Starves && a.Begun != nil })
+	starves := func(a Action) bool { return a.fact().Starves && a.Begun != nil }
+	return slices.ContainsFunc(all, starves)
 }
 
 // String describes the action in a few words.

@@ -50,21 +50,50 @@ func TestHeal(t *testing.T) {
 		lost             int64
 		unsteady, phrase string
 	}{
-		{"a fault that is over", 5, 8, []Action{{Name: "pause", Begun: at(5), Ended: at(8)}}, 0, 0, 30, "", "s after the end of the fault"},
-		{"a fault, and a fix", 5, 9.5, []Action{{Name: "full", Begun: at(4)}, {Name: "raise", Fix: true, Begun: at(9)}}, 1.1, 0.6, 45, "", "normal again 0.60 s after the fix"},
-		{"a fix that does not help", 5, 100, []Action{{Name: "raise", Fix: true, Begun: at(9)}}, 5.1, math.NaN(), 150, "", "raise did not heal it"},
-		{"well before the fix", 5, 7, []Action{{Name: "raise", Fix: true, Begun: at(9)}}, 5.1, 0, 20, "", "normal again before raise"},
+		{
+			"a fault that is over", 5, 8, []Action{{Name: "pause", Begun: at(5), Ended: at(8)}}, 0,
+			0, 30, "", "s after the end of the fault",
+		},
+		{
+			"a fault, and a fix", 5, 9.5,
+			[]Action{{Name: "full", Begun: at(4)}, {Name: "raise", Fix: true, Begun: at(9)}}, 1.1,
+			0.6, 45, "", "normal again 0.60 s after the fix",
+		},
+		{
+			"a fix that does not help", 5, 100, []Action{{Name: "raise", Fix: true, Begun: at(9)}},
+			5.1, math.NaN(), 150, "", "raise did not heal it",
+		},
+		{
+			"well before the fix", 5, 7, []Action{{Name: "raise", Fix: true, Begun: at(9)}}, 5.1, 0,
+			20, "", "normal again before raise",
+		},
 		{"nothing is done", 5, 7, nil, 5.1, 2, 20, "", "normal again 2.00 s after the deviation"},
-		{"nothing happens", 50, 50, []Action{{Name: "flush", Begun: at(9)}}, math.NaN(), 0, 0, "", "stayed in its steady state"},
-		{"one lost probe is noise", 5, 5.05, []Action{{Name: "flush", Begun: at(9)}}, math.NaN(), 0, 0, "", "stayed in its steady state"},
-		{"ill before", 5, 7, []Action{{Name: "flush", Begun: at(6)}}, 0, 1, 10, "probe.loss == 0 did not hold at 5.10 s (probe.loss = 1)", ""},
-		{"a short relapse", 5, 19.5, []Action{{Name: "flush", Begun: at(4)}}, 1.1, math.NaN(), 145, "", "not healed"},
-		{"never made", 5, 7, []Action{{Name: "raise", Fix: true}}, 5.1, 2, 20, "", "its moment never came"},
+		{
+			"nothing happens", 50, 50, []Action{{Name: "flush", Begun: at(9)}}, math.NaN(), 0, 0,
+			"", "stayed in its steady state",
+		},
+		{
+			"one lost probe is noise", 5, 5.05, []Action{{Name: "flush", Begun: at(9)}}, math.NaN(),
+			0, 0, "", "stayed in its steady state",
+		},
+		{
+			"ill before", 5, 7, []Action{{Name: "flush", Begun: at(6)}}, 0, 1, 10,
+			"probe.loss == 0 did not hold at 5.10 s (probe.loss = 1)", "",
+		},
+		{
+			"a short relapse", 5, 19.5, []Action{{Name: "flush", Begun: at(4)}}, 1.1, math.NaN(),
+			145, "", "not healed",
+		},
+		{
+			"never made", 5, 7, []Action{{Name: "raise", Fix: true}}, 5.1, 2, 20, "",
+			"its moment never came",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			samples, probes := illBetween(tc.from, tc.to)
 			trial := &Trial{Seconds: 20, Actions: tc.actions, Verdict: TableFull}
-			reasons := JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples, probes, 1)
+			reasons := JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples,
+				probes, 1)
 			unsteady := ""
 			for _, r := range reasons {
 				unsteady = r.Text
@@ -98,13 +127,18 @@ func TestHeal(t *testing.T) {
 // TestHealWithoutSamples: a DUT that boots gives no samples; only the bystander shows its state.
 func TestHealWithoutSamples(t *testing.T) {
 	samples, probes := illBetween(5, 9)
-	samples = slices.DeleteFunc(samples, func(s Sample) bool { return s.Seconds > 5 && s.Seconds < 8.5 })
+	samples = slices.DeleteFunc(samples,
+		func(s Sample) bool { return s.Seconds > 5 && s.Seconds < 8.5 })
 	begun := 5.0
-	trial := &Trial{Seconds: 20, Actions: []Action{{Name: "reset", Kind: "reset", Begun: &begun, Took: 3.5}}}
+	trial := &Trial{
+		Seconds: 20, Actions: []Action{{Name: "reset", Kind: "reset", Begun: &begun, Took: 3.5}},
+	}
 	JudgeHeal(trial, []*Condition{condition(t, "probe.loss == 0")}, samples, probes, 1)
 	h := trial.Heal
-	if h.SecondsToDeviate == nil || *h.SecondsToDeviate > 0.2 || h.SecondsToHeal == nil || math.Abs(*h.SecondsToHeal-0.5) > 0.11 || h.ProbesLost != 40 {
-		t.Errorf("deviated after %v s, healed after %v s, lost %d; want 0, 0.5, 40", moment(h.SecondsToDeviate), moment(h.SecondsToHeal), h.ProbesLost)
+	if h.SecondsToDeviate == nil || *h.SecondsToDeviate > 0.2 || h.SecondsToHeal == nil ||
+		math.Abs(*h.SecondsToHeal-0.5) > 0.11 || h.ProbesLost != 40 {
+		t.Errorf("deviated after %v s, healed after %v s, lost %d; want 0, 0.5, 40",
+			moment(h.SecondsToDeviate), moment(h.SecondsToHeal), h.ProbesLost)
 	}
 }
 
@@ -127,13 +161,16 @@ func TestHealCounts(t *testing.T) {
 	trial := &Trial{Seconds: 20, Actions: []Action{{Name: "flush", Begun: &begun}}}
 	JudgeHeal(trial, []*Condition{condition(t, "probe.loss < 0.5")}, samples, probes, 2)
 	h := trial.Heal
-	if h.Refused < 29 || h.Refused > 33 || h.Failed < 24 || h.Failed > 27 || h.Broken != 3 || h.ProbesLost != 30 {
+	if h.Refused < 29 || h.Refused > 33 || h.Failed < 24 || h.Failed > 27 || h.Broken != 3 ||
+		h.ProbesLost != 30 {
 		t.Errorf("%+v", *h)
 	}
 }
 
 func TestConditions(t *testing.T) {
-	m := Moment{Elapsed: 3, Conntrack: MomentTable{Count: 950, Max: 1000, Counters: Counters{Drop: 2}}}
+	m := Moment{
+		Elapsed: 3, Conntrack: MomentTable{Count: 950, Max: 1000, Counters: Counters{Drop: 2}},
+	}
 	for text, want := range map[string]bool{
 		"conntrack.count > 0.9 * conntrack.max": true,
 		"first drop":                            true,
@@ -146,11 +183,12 @@ func TestConditions(t *testing.T) {
 		}
 	}
 	for text, words := range map[string]string{
-		"conntrack.cuont > 1": `condition "conntrack.cuont > 1", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`,
-		"drop > 0":            `did you mean "conntrack.drop"?`,
-		"conntrack.count":     "expected bool",
-		"first dropp":         "is called \"dropp\"; did you mean \"drop\"?",
-		"":                    "it is empty",
+		"conntrack.cuont > 1": `condition "conntrack.cuont > 1", line 1, column 11: ` +
+			`the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`,
+		"drop > 0":        `did you mean "conntrack.drop"?`,
+		"conntrack.count": "expected bool",
+		"first dropp":     "is called \"dropp\"; did you mean \"drop\"?",
+		"":                "it is empty",
 	} {
 		if _, err := CompileCondition(text); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%q: %v, want %q", text, err, words)

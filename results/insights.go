@@ -33,19 +33,18 @@ func bystanderWords(t *Trial) string {
 	if p == nil || p.During.Sent == 0 || p.Lost == 0 && !troubled(t) {
 		return ""
 	}
-	var parts []string
-	for _, phase := range []struct {
-		name string
-		ProbePhase
-	}{{"before the load", p.Before}, {"during it", p.During}, {"after it", p.After}} {
+	var parts phrases
+	for i, phase := range []ProbePhase{p.Before, p.During, p.After} {
 		if phase.Sent == 0 {
 			continue
 		}
-		s := phase.name + " " + Percent(float64(phase.Lost)/float64(phase.Sent)) + " lost"
+		latency := ""
 		if l := phase.Latency; l.Count > 0 {
-			s += fmt.Sprintf(" and %s ms at the median, %s ms at most", Figure(l.P50), Figure(l.Max))
+			latency = fmt.Sprintf(" and %s ms at the median, %s ms at most",
+				Figure(l.P50), Figure(l.Max))
 		}
-		parts = append(parts, s)
+		parts.add("%s %s lost%s", []string{"before the load", "during it", "after it"}[i],
+			Percent(float64(phase.Lost)/float64(phase.Sent)), latency)
 	}
 	return "A bystander's connections: " + strings.Join(parts, "; ") + "."
 }
@@ -59,12 +58,13 @@ func alertWords(t *Trial) string {
 		if c.Fill() > AlertShares[0] {
 			return "" // without a series, probes have no phases
 		}
-		return fmt.Sprintf("No alert on the table's fill would have fired: it was %s at most.", Percent(c.Fill()))
+		most := Percent(c.Fill())
+		return "No alert on the table's fill would have fired: it was " + most + " at most."
 	}
-	var parts []string
+	var parts phrases
 	for i, a := range c.Alerts {
 		if i == 0 || i == len(c.Alerts)-1 {
-			parts = append(parts, fmt.Sprintf("at %.0f %% %s", a.Share*100, alertTime(a)))
+			parts.add("at %.0f %% %s", a.Share*100, alertTime(a))
 		}
 	}
 	s := "Alerts on the table's fill: " + strings.Join(parts, ", ")
@@ -90,21 +90,20 @@ func recoveryWords(t *Trial) string {
 	if !troubled(t) || len(c.Alerts) == 0 {
 		return ""
 	}
-	var parts []string
-	switch {
-	case t.Probe == nil:
-	case c.SecondsToRecover == nil:
-		parts = append(parts, "new connections not yet reliable")
-	default:
-		parts = append(parts, fmt.Sprintf("new connections after %s s", Figure(*c.SecondsToRecover)))
+	var parts phrases
+	if t.Probe != nil && c.SecondsToRecover == nil {
+		parts.add("new connections not yet reliable")
+	} else if t.Probe != nil {
+		parts.add("new connections%s", after(c.SecondsToRecover))
 	}
 	switch {
 	case c.SecondsToBelow95 == nil:
-		parts = append(parts, "the table still above 95 %")
+		parts.add("the table still above 95 %%")
 	case c.SecondsToBelow10 == nil:
-		parts = append(parts, fmt.Sprintf("the table below 95 %% after %s s, still above 10 %%", Figure(*c.SecondsToBelow95)))
+		parts.add("the table below 95 %%%s, still above 10 %%", after(c.SecondsToBelow95))
 	default:
-		parts = append(parts, fmt.Sprintf("the table below 95 %% after %s s, below 10 %% after %s s", Figure(*c.SecondsToBelow95), Figure(*c.SecondsToBelow10)))
+		parts.add("the table below 95 %%%s, below 10 %%%s",
+			after(c.SecondsToBelow95), after(c.SecondsToBelow10))
 	}
 	watched := "as far as it was watched"
 	if t.Recovery != nil {
@@ -118,22 +117,21 @@ func predictionWords(t *Trial) string {
 	if p == nil || p.PeakError == nil {
 		return ""
 	}
-	s := fmt.Sprintf("Predicted was a peak of %s", Count(p.Peak))
-	if t.Conntrack.Peak == p.Peak {
+	c, s := t.Conntrack, "Predicted was a peak of "+Count(p.Peak)
+	if c.Peak == p.Peak {
 		s += ", as measured"
 	} else {
-		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(t.Conntrack.Peak), *p.PeakError*100)
+		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(c.Peak), *p.PeakError*100)
 	}
-	if p.SecondsToFull != nil {
-		s += fmt.Sprintf(", and a full table after %s s", Figure(*p.SecondsToFull))
-		if at := t.Conntrack.SecondsToFull; at != nil {
-			s += fmt.Sprintf("; measured were %s s", Figure(*at))
-		} else {
-			s += "; it was never full"
-		}
+	switch {
+	case p.SecondsToFull != nil && c.SecondsToFull != nil:
+		s += fmt.Sprintf(", and a full table%s; measured were %s s",
+			after(p.SecondsToFull), Figure(*c.SecondsToFull))
+	case p.SecondsToFull != nil:
+		s += ", and a full table" + after(p.SecondsToFull) + "; it was never full"
 	}
 	if p.DropError != nil {
-		s += fmt.Sprintf(", and %s refused (drop); measured were %s", entries(p.Drop), Count(t.Conntrack.Drop))
+		s += ", and " + entries(p.Drop) + " refused (drop); measured were " + Count(c.Drop)
 	}
 	return s + "."
 }
@@ -145,7 +143,8 @@ func contentsWords(t *Trial) string {
 	if c == nil || !troubled(t) || c.Entries == 0 {
 		return ""
 	}
-	s := fmt.Sprintf("At the end the table held %s, %s of them ASSURED", entries(c.Entries), Count(c.Assured))
+	s := fmt.Sprintf("At the end the table held %s, %s of them ASSURED",
+		entries(c.Entries), Count(c.Assured))
 	for i, state := range c.States[:min(2, len(c.States))] {
 		if i > 0 && 20*state.Entries < c.Entries {
 			break
@@ -153,11 +152,12 @@ func contentsWords(t *Trial) string {
 		s += fmt.Sprintf(", %s %s %s", Count(state.Entries), state.Protocol, state.State)
 	}
 	if len(c.Sources) > 0 {
-		top := c.Sources[0]
-		s += fmt.Sprintf("; the most from one address were %s (%s)", Count(top.Entries), top.Address)
+		n, from := Count(c.Sources[0].Entries), c.Sources[0].Address
+		s += fmt.Sprintf("; the most from one address were %s (%s)", n, from)
 	}
 	if c.SlabBytes > 0 {
-		s += fmt.Sprintf("; they took %s of slab memory, and the hash %s", Bytes(c.SlabBytes), Bytes(c.HashBytes))
+		s += fmt.Sprintf("; they took %s of slab memory, and the hash %s",
+			Bytes(c.SlabBytes), Bytes(c.HashBytes))
 	}
 	return s + "."
 }

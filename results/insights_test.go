@@ -7,13 +7,22 @@ import (
 )
 
 func TestInsights(t *testing.T) {
-	lead := func(share, fired, lead float64) Alert { return Alert{Share: share, Fired: fired, Lead: &lead} }
+	lead := func(share, fired, lead float64) Alert {
+		return Alert{Share: share, Fired: fired, Lead: &lead}
+	}
 	for _, test := range []struct {
 		name  string
 		trial Trial
 		want  []string
 	}{
-		{"clean", Trial{Verdict: Clean, Conntrack: Conntrack{Max: 10, Peak: 8, Alerts: []Alert{{Share: 0.75}}}}, nil},
+		{
+			"clean",
+			Trial{
+				Verdict:   Clean,
+				Conntrack: Conntrack{Max: 10, Peak: 8, Alerts: []Alert{{Share: 0.75}}},
+			},
+			nil,
+		},
 		{"invalid", Trial{Verdict: Invalid, Prediction: &Prediction{PeakError: s(1)}}, nil},
 		{
 			"full, and never well again",
@@ -22,19 +31,23 @@ func TestInsights(t *testing.T) {
 				Alerts: []Alert{lead(0.75, 5.7, 3.4), lead(0.95, 8.6, 0.5)},
 			}},
 			[]string{
-				"Alerts on the table's fill: at 75 % 3.40 s before the first drop, at 95 % 0.50 s before the first drop.",
-				"Recovery, as far as it was watched: new connections not yet reliable, the table still above 95 %.",
+				"Alerts on the table's fill: at 75 % 3.40 s before the first drop, " +
+					"at 95 % 0.50 s before the first drop.",
+				"Recovery, as far as it was watched: new connections not yet reliable, the table " +
+					"still above 95 %.",
 			},
 		},
 		{
 			"evicting, and well again",
 			Trial{Verdict: Evicting, Probe: &Probe{}, Conntrack: Conntrack{
-				Counters: Counters{EarlyDrop: 5}, Max: 100, Peak: 100, Alerts: []Alert{{Share: 0.75, Fired: 2}},
+				Counters: Counters{EarlyDrop: 5}, Max: 100, Peak: 100,
+				Alerts:           []Alert{{Share: 0.75, Fired: 2}},
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
 			}},
 			[]string{
 				"Alerts on the table's fill: at 75 % 2.00 s into the load; on drops: never.",
-				"Recovery, as far as it was watched: new connections after 0.10 s, the table below 95 % after 0 s, below 10 % after 31.0 s.",
+				"Recovery, as far as it was watched: new connections after 0.10 s, the table " +
+					"below 95 % after 0 s, below 10 % after 31.0 s.",
 			},
 		},
 		{
@@ -44,10 +57,17 @@ func TestInsights(t *testing.T) {
 		},
 		{
 			"the alert came late",
-			Trial{Verdict: TableFull, Conntrack: Conntrack{Counters: Counters{Drop: 1}, Max: 100, Peak: 100, SecondsToBelow95: s(1), Alerts: []Alert{lead(0.75, 2, -0.2)}}},
+			Trial{
+				Verdict: TableFull,
+				Conntrack: Conntrack{
+					Counters: Counters{Drop: 1}, Max: 100, Peak: 100, SecondsToBelow95: s(1),
+					Alerts: []Alert{lead(0.75, 2, -0.2)},
+				},
+			},
 			[]string{
 				"Alerts on the table's fill: at 75 % 0.20 s after the first drop.",
-				"Recovery, as far as it was watched: the table below 95 % after 1.00 s, still above 10 %.",
+				"Recovery, as far as it was watched: the table below 95 % after 1.00 s, still " +
+					"above 10 %.",
 			},
 		},
 		{
@@ -56,27 +76,41 @@ func TestInsights(t *testing.T) {
 				Verdict: Clean, Conntrack: Conntrack{Max: 4096, Peak: 4096, SecondsToFull: s(9)},
 				Prediction: &Prediction{Peak: 4000, SecondsToFull: s(8.5), PeakError: s(0.024)},
 			},
-			[]string{"Predicted was a peak of 4000; measured were 4096 (+2.4 %), and a full table after 8.50 s; measured were 9.00 s."},
+			[]string{
+				"Predicted was a peak of 4000; measured were 4096 (+2.4 %), and a full table " +
+					"after 8.50 s; measured were 9.00 s.",
+			},
 		},
 		{
 			"what the table held",
 			Trial{
 				Verdict: Evicting, Conntrack: Conntrack{Counters: Counters{EarlyDrop: 1}},
 				Contents: &Contents{
-					Entries: 2000, Assured: 12, Addresses: 2, SlabBytes: 512 << 10, HashBytes: 16 << 10,
-					States:  []StateCount{{"udp", "UNREPLIED", 1900}, {"tcp", "TIME_WAIT", 100}},
-					Sources: []SourceCount{{"10.77.0.2", 1990, 0}, {"10.77.0.3", 10, 0}},
+					Entries: 2000, Assured: 12, Addresses: 2, SlabBytes: 512 << 10,
+					HashBytes: 16 << 10,
+					States:    []StateCount{{"udp", "UNREPLIED", 1900}, {"tcp", "TIME_WAIT", 100}},
+					Sources:   []SourceCount{{"10.77.0.2", 1990, 0}, {"10.77.0.3", 10, 0}},
 				},
 			},
-			[]string{"At the end the table held 2000 entries, 12 of them ASSURED, 1900 udp UNREPLIED, 100 tcp TIME_WAIT; the most from one address were 1990 (10.77.0.2); they took 512 KiB of slab memory, and the hash 16.0 KiB."},
+			[]string{
+				"At the end the table held 2000 entries, 12 of them ASSURED, 1900 udp UNREPLIED, " +
+					"100 tcp TIME_WAIT; the most from one address were 1990 (10.77.0.2); they " +
+					"took 512 KiB of slab memory, and the hash 16.0 KiB.",
+			},
 		},
 		{
 			"predicted drops",
 			Trial{
-				Verdict: TableFull, Conntrack: Conntrack{Counters: Counters{Drop: 4900}, Peak: 2000},
-				Prediction: &Prediction{Peak: 2000, Drop: 4890, PeakError: s(0), DropError: s(0.002)},
+				Verdict:   TableFull,
+				Conntrack: Conntrack{Counters: Counters{Drop: 4900}, Peak: 2000},
+				Prediction: &Prediction{
+					Peak: 2000, Drop: 4890, PeakError: s(0), DropError: s(0.002),
+				},
 			},
-			[]string{"Predicted was a peak of 2000, as measured, and 4890 entries refused (drop); measured were 4900."},
+			[]string{
+				"Predicted was a peak of 2000, as measured, and 4890 entries refused (drop); " +
+					"measured were 4900.",
+			},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

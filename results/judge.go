@@ -22,17 +22,12 @@ const (
 	Invalid      Verdict = "invalid"        // the measurement itself cannot be trusted
 )
 
-// severity orders verdicts for a summary over trials: the worst comes first.
+// severity orders verdicts for a summary over trials. An invalid trial is no finding at all.
 var severity = map[Verdict]int{
 	TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1, Invalid: 0,
 }
 
-// Worse reports whether v is a worse finding than other. An invalid trial is no finding at all and
-// worse than none.
-func (v Verdict) Worse(other Verdict) bool { return v.Compare(other) > 0 }
-
-// Compare orders verdicts: it returns a positive number where v is the worse of the two, 0 where
-// they are alike.
+// Compare returns a positive number where v is a worse finding than other, 0 where they are alike.
 func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[other] }
 
 // Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its load, its
@@ -71,15 +66,19 @@ func Judge(t *Trial, conf Configuration) {
 // addUnsound adds the reasons that the figures themselves give.
 func addUnsound(t *Trial) {
 	a := t.Accounting
-	add := func(code Code, text string) { t.Invalidate(Reason{code, text}) }
+	unbalanced := func(format string, args ...any) {
+		text := "the load does not add up: " + fmt.Sprintf(format, args...)
+		t.Invalidate(Reason{CodeUnbalanced, text})
+	}
 	if len(t.Invalid) == 0 && a.Offered == 0 {
-		add(CodeNoLoad, "no load was offered")
+		t.Invalidate(Reason{CodeNoLoad, "no load was offered"})
 	}
 	if a.Unaccounted != 0 {
-		add(CodeUnbalanced, fmt.Sprintf("the load does not add up: %s offered, %s completed, %s failed", Count(a.Offered), Count(a.Completed), Count(a.Failed)))
+		unbalanced("%s offered, %s completed, %s failed",
+			Count(a.Offered), Count(a.Completed), Count(a.Failed))
 	}
 	if t.Load.Failed != a.Failed {
-		add(CodeUnbalanced, fmt.Sprintf("the load does not add up: %s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed)))
+		unbalanced("%s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed))
 	}
 }
 
@@ -112,7 +111,7 @@ func findings(t *Trial) []Verdict {
 		found = append(found, NotConntrack)
 	}
 	if len(found) == 0 {
-		found = append(found, Clean)
+		return []Verdict{Clean}
 	}
 	return found
 }

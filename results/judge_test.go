@@ -31,12 +31,18 @@ func TestJudge(t *testing.T) {
 		{
 			name: "table full",
 			trial: Trial{
-				Load:      failing("requests", 5000, 904),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096, LogLines: 10, SecondsToFull: s(1.2)},
+				Load: failing("requests", 5000, 904),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096,
+					LogLines: 10, SecondsToFull: s(1.2),
+				},
 			},
 			verdict: TableFull,
-			words:   []string{"full at 4096 entries after 1.20 s", "refused 3616 packets", "SYN retries included", "904 of 5000 requests failed (904 timed out)"},
-			not:     []string{"without a line", "no conntrack counter"},
+			words: []string{
+				"full at 4096 entries after 1.20 s", "refused 3616 packets", "SYN retries included",
+				"904 of 5000 requests failed (904 timed out)",
+			},
+			not: []string{"without a line", "no conntrack counter"},
 		},
 		{
 			name: "table full, but retries completed all",
@@ -46,35 +52,54 @@ func TestJudge(t *testing.T) {
 					l.Connect = Latency{Count: 5000, Max: 3012}
 					return l
 				}(),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 40}, Peak: 4096, Max: 4096, LogLines: 1},
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 40}, Peak: 4096, Max: 4096, LogLines: 1,
+				},
 			},
 			verdict: TableFull,
-			words:   []string{"refused 40 packets", "all 5000 requests completed after retries (slowest connect 3012 ms)"},
+			words: []string{
+				"refused 40 packets",
+				"all 5000 requests completed after retries (slowest connect 3012 ms)",
+			},
 		},
 		{
 			name: "table full and evicting: max 2000, buckets 65536",
 			trial: Trial{
-				Load:      failing(unitFlows, 10000, 4900),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000, Max: 2000, LogLines: 10},
+				Load: failing(unitFlows, 10000, 4900),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000,
+					Max: 2000, LogLines: 10,
+				},
 			},
 			verdict: TableFull, also: Evicting,
-			words: []string{"refused 4900 packets", "; it evicted 3100 entries not yet ASSURED (early_drop): 4900 of"},
-			not:   []string{"SYN retries"},
+			words: []string{
+				"refused 4900 packets",
+				"; it evicted 3100 entries not yet ASSURED (early_drop): 4900 of",
+			},
+			not: []string{"SYN retries"},
 		},
 		{
 			name: "evicting alone: max 2000, buckets 2048",
 			trial: Trial{
-				Load:      failing(unitFlows, 10000, 0),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{EarlyDrop: 8000}, Peak: 2000, Max: 2000},
+				Load: failing(unitFlows, 10000, 0),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{EarlyDrop: 8000}, Peak: 2000, Max: 2000,
+				},
 			},
 			verdict: Evicting,
-			words:   []string{"made room by evicting 8000 entries", "without a drop", "all 10,000 flows completed"},
+			words: []string{
+				"made room by evicting 8000 entries", "without a drop",
+				"all 10,000 flows completed",
+			},
 		},
 		{
 			name: "the peak fell between two samples",
 			trial: Trial{
-				Load:      failing("connections", 2200, 30),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 120}, Peak: 1990, Max: 2000, LogLines: 4},
+				Load: failing("connections", 2200, 30),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 120}, Peak: 1990, Max: 2000,
+					LogLines: 4,
+				},
 			},
 			verdict: TableFull,
 			words:   []string{"for want of a free entry", "highest count sampled was 1990 of 2000"},
@@ -82,8 +107,10 @@ func TestJudge(t *testing.T) {
 		{
 			name: "dropped far from full",
 			trial: Trial{
-				Load:      failing("connections", 2200, 3),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 12}, Peak: 190, Max: 2000},
+				Load: failing("connections", 2200, 3),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 12}, Peak: 190, Max: 2000,
+				},
 			},
 			verdict: TableFull,
 			words:   []string{"an allocation may have failed"},
@@ -91,17 +118,27 @@ func TestJudge(t *testing.T) {
 		{
 			name: "chain too long",
 			trial: Trial{
-				Load:      failing(unitFlows, 30000, 13000),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 200000, Buckets: 512},
+				Load: failing(unitFlows, 30000, 13000),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{InsertFailed: 13000, ChainTooLong: 13000},
+					Peak: 17000, Max: 200000, Buckets: 512,
+				},
 			},
 			verdict: ChainTooLong,
-			words:   []string{"refused 13,000 inserts (chain_toolong)", "17,000 entries in 512 buckets", "8.5 % of max", "without a line in its log"},
+			words: []string{
+				"refused 13,000 inserts (chain_toolong)", "17,000 entries in 512 buckets",
+				"8.5 % of max", "without a line in its log",
+			},
 		},
 		{
 			name: "a few drops beside many long chains",
 			trial: Trial{
-				Load:      failing(unitFlows, 30000, 13005),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 5, InsertFailed: 13000, ChainTooLong: 13000}, Peak: 17000, Max: 17000, Buckets: 512, LogLines: 5},
+				Load: failing(unitFlows, 30000, 13005),
+				Conntrack: Conntrack{
+					Tracked:  true,
+					Counters: Counters{Drop: 5, InsertFailed: 13000, ChainTooLong: 13000},
+					Peak:     17000, Max: 17000, Buckets: 512, LogLines: 5,
+				},
 			},
 			verdict: ChainTooLong, also: TableFull,
 			words: []string{"5 packets were refused at max (drop)"},
@@ -109,27 +146,40 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a lost clash counts as drop too: not table-full",
 			trial: Trial{
-				Load:      failing("requests", 1000, 3),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3, InsertFailed: 3}, Peak: 40, Max: 65536},
+				Load: failing("requests", 1000, 3),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 3, InsertFailed: 3}, Peak: 40,
+					Max: 65536,
+				},
 			},
 			verdict: Clash,
-			words:   []string{"3 packets were dropped after losing the race for a tuple (insert_failed)", "held 40 of 65,536 entries"},
+			words: []string{
+				"3 packets were dropped after losing the race for a tuple (insert_failed)",
+				"held 40 of 65,536 entries",
+			},
 		},
 		{
 			name: "resolved clash",
 			trial: Trial{
-				Load:      failing("requests", 1000, 0),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{ClashResolve: 1}, Peak: 40, Max: 65536},
+				Load: failing("requests", 1000, 0),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{ClashResolve: 1}, Peak: 40, Max: 65536,
+				},
 			},
 			verdict: Clash,
-			words:   []string{"1 race for a tuple was resolved (clash_resolve)", "all 1000 requests completed"},
-			not:     []string{"after retries"},
+			words: []string{
+				"1 race for a tuple was resolved (clash_resolve)", "all 1000 requests completed",
+			},
+			not: []string{"after retries"},
 		},
 		{
 			name: "clashes at a full table",
 			trial: Trial{
-				Load:      failing("requests", 1000, 100),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 103, InsertFailed: 3}, Peak: 400, Max: 400, LogLines: 1},
+				Load: failing("requests", 1000, 100),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 103, InsertFailed: 3}, Peak: 400,
+					Max: 400, LogLines: 1,
+				},
 			},
 			verdict: TableFull, also: Clash,
 			words: []string{"about 100 packets"},
@@ -137,13 +187,22 @@ func TestJudge(t *testing.T) {
 		{
 			name: "closed port",
 			trial: Trial{
-				Load:      Load{Unit: "connections", Offered: 100, Failed: 100, Causes: map[string]int64{CauseRefused: 100}},
+				Load: Load{
+					Unit: "connections", Offered: 100, Failed: 100,
+					Causes: map[string]int64{CauseRefused: 100},
+				},
 				Conntrack: Conntrack{Tracked: true, Peak: 100, Max: 65536},
-				Stack:     &Stack{NetCounters: NetCounters{OutRsts: 100}, DropReasons: map[string]int64{"NO_SOCKET": 100, "NOT_SPECIFIED": 900, "A": 1, "B": 2}},
+				Stack: &Stack{
+					NetCounters: NetCounters{OutRsts: 100},
+					DropReasons: map[string]int64{
+						"NO_SOCKET": 100, "NOT_SPECIFIED": 900, "A": 1, "B": 2,
+					},
+				},
 			},
 			verdict: NotConntrack,
 			words: []string{
-				"All 100 connections failed (100 refused)", "nothing was refused or evicted", "100 resets sent by the DUT (OutRsts)",
+				"All 100 connections failed (100 refused)", "nothing was refused or evicted",
+				"100 resets sent by the DUT (OutRsts)",
 				"the kernel's reasons for what it dropped: 100 NO_SOCKET and 2 B.",
 			},
 		},
@@ -152,7 +211,9 @@ func TestJudge(t *testing.T) {
 			trial: Trial{
 				Load:      failing("connections", 1000, 300),
 				Conntrack: Conntrack{Tracked: true, Peak: 1000, Max: 65536},
-				Stack:     &Stack{NetCounters: NetCounters{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4}},
+				Stack: &Stack{
+					NetCounters: NetCounters{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4},
+				},
 			},
 			verdict: NotConntrack,
 			words:   []string{"812 listen queue overflows (ListenOverflows)"},
@@ -161,8 +222,11 @@ func TestJudge(t *testing.T) {
 		{
 			name: "more failures than conntrack can be behind",
 			trial: Trial{
-				Load:      failing("requests", 5000, 900),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 100}, Peak: 4096, Max: 4096, LogLines: 10},
+				Load: failing("requests", 5000, 900),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 100}, Peak: 4096, Max: 4096,
+					LogLines: 10,
+				},
 			},
 			verdict: TableFull, also: NotConntrack,
 			words: []string{"800 of the failures have no conntrack counter behind them"},
@@ -170,11 +234,15 @@ func TestJudge(t *testing.T) {
 		{
 			name: "packets out of state",
 			trial: Trial{
-				Load:      failing("requests", 100, 7),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Invalid: 31}, Peak: 100, Max: 65536},
+				Load: failing("requests", 100, 7),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Invalid: 31}, Peak: 100, Max: 65536,
+				},
 			},
 			verdict: NotConntrack,
-			words:   []string{"31 packets were out of state (invalid), which a rule may have dropped"},
+			words: []string{
+				"31 packets were out of state (invalid), which a rule may have dropped",
+			},
 		},
 		{
 			name: "clean",
@@ -184,7 +252,9 @@ func TestJudge(t *testing.T) {
 			},
 			conf:    stateful,
 			verdict: Clean,
-			words:   []string{"All 5000 requests completed", "5004 of 262,144 entries at most (1.9 %)"},
+			words: []string{
+				"All 5000 requests completed", "5004 of 262,144 entries at most (1.9 %)",
+			},
 		},
 		{
 			name: "clean, exempt from tracking",
@@ -192,7 +262,9 @@ func TestJudge(t *testing.T) {
 				Load:      failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 6, Max: 4096},
 			},
-			conf:    Configuration{Rules: "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\nCOMMIT"},
+			conf: Configuration{
+				Rules: "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\nCOMMIT",
+			},
 			verdict: Clean,
 			words:   []string{"held 6 entries at most because the rules exempt the load"},
 		},
@@ -202,7 +274,10 @@ func TestJudge(t *testing.T) {
 				Load:      failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
 			},
-			conf:    Configuration{NFT: "table ip t { chain pre { type filter hook prerouting priority raw; tcp dport 80 notrack; }; }"},
+			conf: Configuration{
+				NFT: "table ip t { chain pre { type filter hook prerouting priority raw; tcp " +
+					"dport 80 notrack; }; }",
+			},
 			verdict: Clean,
 			words:   []string{"although the rules exempt traffic", "both directions"},
 		},
@@ -218,7 +293,10 @@ func TestJudge(t *testing.T) {
 			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
 			conf:    stateful,
 			verdict: Clean,
-			words:   []string{"no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset"},
+			words: []string{
+				"no sample found an entry, although the rules use connection tracking: an entry " +
+					"ends at once with a reset",
+			},
 		},
 		{
 			name: "full to the last entry, nothing refused",
@@ -253,7 +331,9 @@ func TestJudge(t *testing.T) {
 			trial: Trial{
 				Load:      failing("requests", 10, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096},
-				Refused:   []Refusal{{Command: "iptables –t raw -F", Status: 2, Said: "Bad argument `–t'"}},
+				Refused: []Refusal{
+					{Command: "iptables –t raw -F", Status: 2, Said: "Bad argument `–t'"},
+				},
 			},
 			verdict: Clean,
 			words:   []string{"; iptables –t raw -F was refused (Bad argument `–t')."},
@@ -261,9 +341,11 @@ func TestJudge(t *testing.T) {
 		{
 			name: "invalid wins",
 			trial: Trial{
-				Invalid:   []string{"the guest's console shows an oops"},
-				Load:      failing("requests", 5000, 904),
-				Conntrack: Conntrack{Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096},
+				Invalid: []string{"the guest's console shows an oops"},
+				Load:    failing("requests", 5000, 904),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096,
+				},
 			},
 			verdict: Invalid,
 			words:   []string{"Not measured validly: the guest's console shows an oops."},
@@ -275,8 +357,13 @@ func TestJudge(t *testing.T) {
 			words:   []string{"no load was offered"},
 		},
 		{
-			name:    "figures that do not add up",
-			trial:   Trial{Load: Load{Offered: 100, Completed: 90, Failed: 8, Causes: map[string]int64{CauseTimeout: 8}}},
+			name: "figures that do not add up",
+			trial: Trial{
+				Load: Load{
+					Offered: 100, Completed: 90, Failed: 8,
+					Causes: map[string]int64{CauseTimeout: 8},
+				},
+			},
 			verdict: Invalid,
 			words:   []string{"100 offered, 90 completed, 8 failed"},
 		},
@@ -290,7 +377,8 @@ func TestJudge(t *testing.T) {
 				t.Errorf("judged again: %q, first %q", trial.Sentence, first)
 			}
 			if trial.Verdict != test.verdict || trial.Also != test.also {
-				t.Errorf("got %q also %q, want %q also %q", trial.Verdict, trial.Also, test.verdict, test.also)
+				t.Errorf("got %q also %q, want %q also %q", trial.Verdict, trial.Also, test.verdict,
+					test.also)
 			}
 			for _, w := range test.words {
 				if !strings.Contains(trial.Sentence, w) {
@@ -330,8 +418,12 @@ func TestAccountingBalances(t *testing.T) {
 			trial.Load.Offered = trial.Load.Completed + trial.Load.Failed
 		}
 		trial.Conntrack = Conntrack{
-			Tracked: r.IntN(2) == 0, Peak: small(), Max: small(), Buckets: small(), LogLines: small(),
-			Counters: Counters{Drop: small(), EarlyDrop: small(), InsertFailed: small(), ChainTooLong: small(), ClashResolve: small(), Invalid: small()},
+			Tracked: r.IntN(2) == 0, Peak: small(), Max: small(), Buckets: small(),
+			LogLines: small(),
+			Counters: Counters{
+				Drop: small(), EarlyDrop: small(), InsertFailed: small(), ChainTooLong: small(),
+				ClashResolve: small(), Invalid: small(),
+			},
 		}
 		Judge(&trial, Configuration{})
 		a := trial.Accounting
@@ -347,7 +439,8 @@ func TestAccountingBalances(t *testing.T) {
 		if trial.Sentence == "" || (trial.Verdict == Invalid) != (len(trial.Invalid) > 0) {
 			t.Fatalf("%+v", trial)
 		}
-		if trial.Verdict == Clean && (a.Failed > 0 || trial.Conntrack.Drop > 0 || trial.Conntrack.EarlyDrop > 0) {
+		if trial.Verdict == Clean &&
+			(a.Failed > 0 || trial.Conntrack.Drop > 0 || trial.Conntrack.EarlyDrop > 0) {
 			t.Fatalf("clean: %+v", trial)
 		}
 	}

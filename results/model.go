@@ -36,15 +36,14 @@ type Run struct {
 	Seed        uint64      `json:"seed"`
 	Interrupted bool        `json:"interrupted,omitempty"`
 	Environment Environment `json:"environment"`
-	// Workload is the workload as run, in one canonical text: runs are compared only when it is
-	// equal.
+	// Workload is the canonical text of the workload; compared runs have the same.
 	Workload  string     `json:"workload,omitempty"`
 	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none: not divided
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
-	// Baseline names the run that this one was compared with, and Regressions are the figures that
-	// became worse by more than the share MaxRegression (0.1 is 10 %); see package compare.
-	Baseline      string       `json:"baseline,omitempty"`
+	Baseline  string     `json:"baseline,omitempty"` // name of the run that was compared with
+	// Regressions are the figures that became worse than in the baseline by more than the share
+	// MaxRegression (0.1 is 10 %); see package compare.
 	MaxRegression float64      `json:"max_regression,omitempty"`
 	Regressions   []Regression `json:"regressions,omitempty"`
 	// BaselineScenarios are the compared scenarios: those with valid trials in both runs.
@@ -65,12 +64,11 @@ type Environment struct {
 	Driver          string `json:"driver"`                     // libvirt, vagrant, netns
 	Accelerator     string `json:"accelerator"`                // kvm, tcg, none
 	AcceleratorNote string `json:"accelerator_note,omitempty"` // why not kvm
-	Box             string `json:"box,omitempty"`              // vagrant: the DUT's box, name or file
-	// BoxVersion is the catalogue's; of a file, what tells it from another.
-	BoxVersion      string `json:"box_version,omitempty"`
-	Kernel          string `json:"kernel"`            // uname -r of the DUT in the first trial
-	QEMU            string `json:"qemu,omitempty"`    // version number alone, such as 7.2.17
-	Libvirt         string `json:"libvirt,omitempty"` // likewise
+	Box             string `json:"box,omitempty"`              // vagrant: name or file of the box
+	BoxVersion      string `json:"box_version,omitempty"`      // the catalogue's; a file's identity
+	Kernel          string `json:"kernel"`                     // uname -r of the first trial
+	QEMU            string `json:"qemu,omitempty"`             // version number alone: 7.2.17
+	Libvirt         string `json:"libvirt,omitempty"`          // likewise
 	HostKernel      string `json:"host_kernel"`
 	HostCPU         string `json:"host_cpu"`
 	HostCPUs        int    `json:"host_cpus"`
@@ -89,8 +87,7 @@ type Scenario struct {
 	Name          string        `json:"name"`
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
-	// Actions are the requested faults and fixes, in one canonical text: runs are compared only
-	// when it is equal.
+	// Actions is the canonical text of the faults and fixes; compared runs have the same.
 	Actions    string    `json:"actions,omitempty"`
 	Trials     []Trial   `json:"trials"`
 	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
@@ -120,33 +117,28 @@ type Trial struct {
 	Also     Verdict   `json:"also,omitempty"`    // a second thing that happened
 	Sentence string    `json:"sentence"`          // the evidence in words
 	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
-	// InvalidCodes are the kinds of those reasons, in their order, for scripts; docs/reading.md has
-	// them.
+	// InvalidCodes are the kinds of those reasons, in their order; docs/reading.md has them.
 	InvalidCodes []Code `json:"invalid_codes,omitempty"`
-	// Remarks are the ways in which the DUT's kernel follows a setting, but not to the letter: a
-	// rounded hash.
+	// Remarks are how the DUT's kernel follows a setting, but not to the letter: a rounded hash.
 	Remarks    []string    `json:"remarks,omitempty"`
 	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
-	Load       Load        `json:"load"`                       // what the generators offered, and its results
-	Accounting Accounting  `json:"accounting"`                 // offered attempts and their results
-	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw; nil without one
+	Load       Load        `json:"load"`                       // what was offered, and results
+	Accounting Accounting  `json:"accounting"`                 // offered attempts, by result
+	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw, or nil
 	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
 	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic predicted
-	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty command lines, and their results
-	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, by their beginnings
-	// Heal is how the trial left its steady state and returned; nil where the experiment defines
-	// none.
+	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty commands, and their results
+	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in time order
+	// Heal is how the trial left its steady state and returned; nil where none is defined.
 	Heal *Heal `json:"heal,omitempty"`
 	// Recovery is how long the trial was watched after its load; nil when it ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
-	// MemoryBytes is the memory that the guest's kernel has (MemTotal), from which it sizes its
-	// table.
+	// MemoryBytes is the memory that the guest's kernel has (MemTotal); it sizes the table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	// Modules are the kernel modules that the guest had loaded when the load began, by name.
-	Modules []string `json:"modules,omitempty"`
-	// CPU is where the guest's CPU time went; nil when not read.
-	CPU      *CPU      `json:"cpu,omitempty"`
-	Contents *Contents `json:"contents,omitempty"` // the table's content at the end; nil when not read
+	Modules  []string  `json:"modules,omitempty"`
+	CPU      *CPU      `json:"cpu,omitempty"`      // where the guest's CPU time went, or nil
+	Contents *Contents `json:"contents,omitempty"` // what the table held at the end; nil: not read
 	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
 	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
@@ -167,8 +159,7 @@ type Refusal struct {
 }
 
 // Clock is how the guest's clock was compared with that of the machine that runs ctload, before,
-// during and after the load. Times of the guest are corrected by linear interpolation between the
-// comparisons.
+// during and after the load. Times of the guest are corrected by linear interpolation.
 type Clock struct {
 	// ErrorMillis bounds the remaining error: half the round trip of the slowest comparison used,
 	// or the distance of a comparison from the line between its neighbours, whichever is more.
@@ -176,8 +167,8 @@ type Clock struct {
 	// DriftPPM is how much faster the guest's clock ran than the other, in parts per million.
 	DriftPPM float64 `json:"drift_ppm"`
 	Readings int     `json:"readings"` // comparisons used
-	// StartSkewMillis is the time between the starts of loads that should begin together, on nodes
-	// with clocks of their own, by those clocks as compared; 0 where all nodes have one clock.
+	// StartSkewMillis is the time between the starts of loads that should begin together, by the
+	// compared clocks of their nodes; 0 where all nodes have one clock.
 	StartSkewMillis float64 `json:"start_skew_ms,omitempty"`
 }
 
@@ -198,13 +189,11 @@ type Conntrack struct {
 	Final    int64 `json:"final"`    // entries at the end of the trial
 	Max      int64 `json:"max"`      // nf_conntrack_max as read back; 0 is unlimited (before 6.19)
 	Buckets  int64 `json:"buckets"`  // as read back
-	// LogLines is the number of "table full" lines in the kernel's log, which writes at most 10 of
-	// them in 5 s.
+	// LogLines counts the "table full" lines in the kernel's log: at most 10 in 5 s.
 	LogLines  int64 `json:"log_lines"`
 	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" in this trial
 	LogMissed int64 `json:"log_missed,omitempty"` // lines overwritten before they could be read
-	// LogMissing is why the kernel's log was not read, so that the figures of its lines mean
-	// nothing.
+	// LogMissing is why the kernel's log was not read; the figures of its lines then mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample that shows a full
 	// table: count >= max, or an eviction for a new entry, which the kernel does at max only and
@@ -231,11 +220,10 @@ type Conntrack struct {
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
 	Alerts []Alert `json:"alerts,omitempty"`
-	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel, 0 when unknown.
-	ObjectBytes int64 `json:"object_bytes,omitempty"`
-	Samples     int64 `json:"samples"` // number of samples
-	// LongestGap is the longest time in seconds between two samples.
-	LongestGap float64 `json:"longest_gap_s"`
+	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel; 0: unknown.
+	ObjectBytes int64   `json:"object_bytes,omitempty"`
+	Samples     int64   `json:"samples"`       // number of samples
+	LongestGap  float64 `json:"longest_gap_s"` // longest time between two samples
 }
 
 // silent reports whether the kernel's log was read and has no "table full" line.
@@ -283,13 +271,12 @@ type Load struct {
 	Completed int64  `json:"completed"`        // how many succeeded
 	Failed    int64  `json:"failed"`           // how many did not succeed
 	Broken    int64  `json:"broken,omitempty"` // part of failed: held connections that broke
-	// Causes are the numbers of failures by cause, such as load.causes.timeout; a cause that did not
-	// occur is 0.
+	// Causes are the failures by cause, as in load.causes.timeout; a cause that did not occur is 0.
 	Causes  map[string]int64 `json:"causes,omitempty"`
 	Seconds float64          `json:"seconds"`          // how long the load took
 	Rate    float64          `json:"rate_per_s"`       // completed per second
-	Connect Latency          `json:"connect_ms"`       // time until a connection was established, with SYN retries
-	Latency Latency          `json:"latency_ms"`       // total: from the intended start to the last byte
+	Connect Latency          `json:"connect_ms"`       // time to establish, with SYN retries
+	Latency Latency          `json:"latency_ms"`       // from the intended start to the last byte
 	Late    float64          `json:"late_share"`       // share of sends that left late (open loop)
 	Limits  []string         `json:"limits,omitempty"` // the generators' own limits that were hit
 }
@@ -326,34 +313,29 @@ type Prediction struct {
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
 	Rate          float64  `json:"rate_per_s,omitempty"`        // assumed new entries per second
 	Residence     float64  `json:"residence_s,omitempty"`       // assumed life of an entry
-	Alive         int64    `json:"alive,omitempty"`             // rate x residence (Little's law), at most max
+	Alive         int64    `json:"alive,omitempty"`             // rate x residence, at most max
 	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
-	Overflow      int64    `json:"overflow,omitempty"`          // new entries that find the table full
-	RefusedShare  float64  `json:"refused_share,omitempty"`     // refused share of overflow, if all entries are evictable
-	Drop          int64    `json:"drop,omitempty"`              // new entries refused, each counted once
+	Overflow      int64    `json:"overflow,omitempty"`          // new entries at a full table
+	RefusedShare  float64  `json:"refused_share,omitempty"`     // of overflow, if all are evictable
+	Drop          int64    `json:"drop,omitempty"`              // refused new entries, counted once
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
-	// PeakError is measured / predicted - 1 of the peak, known after the trial; nil where one of
-	// the two is missing.
+	// PeakError is measured / predicted - 1 of the peak; nil where one of the two is missing.
 	PeakError *float64 `json:"peak_error,omitempty"`
 	FullError *float64 `json:"full_error,omitempty"` // the same of seconds_to_full
-	// DropError is measured / predicted - 1 of drop; nil where the load repeats refused packets
-	// (SYNs).
+	// DropError is the same of drop; nil where the load repeats refused packets (SYNs).
 	DropError *float64 `json:"drop_error,omitempty"`
 }
 
 // Sample is the DUT at one instant.
 type Sample struct {
-	// Seconds since the load started, on the clock of the machine that runs ctload; negative
-	// before.
-	Seconds  float64  `json:"t"`
+	Seconds  float64  `json:"t"` // since the load started, on ctload's clock; negative before
 	Count    int64    `json:"count"`
 	Max      int64    `json:"max"`
 	Buckets  int64    `json:"buckets"`
 	Counters Counters `json:"counters"`
 	LogLines int64    `json:"log_lines"`
 	LogSupp  int64    `json:"log_suppressed"`
-	// Offered is how many requests, connections or flows the generators had begun, Done how many
-	// had completed, Failed how many had failed, as last reported.
+	// The attempts that the generators had begun, completed and failed, as last reported.
 	Offered int64 `json:"offered,omitempty"`
 	Done    int64 `json:"done"`
 	Failed  int64 `json:"failed"`
@@ -451,7 +433,7 @@ func (s *Scenario) Valid() int { return len(slices.Collect(s.ValidTrials())) }
 func (s *Scenario) Worst() Verdict {
 	v := Invalid
 	for _, t := range s.Trials {
-		if t.Verdict.Worse(v) {
+		if t.Verdict.Compare(v) > 0 {
 			v = t.Verdict
 		}
 	}

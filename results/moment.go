@@ -74,42 +74,45 @@ func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 		for back < i-1 && samples[back+1].Seconds <= s.Seconds-rateWindow {
 			back++
 		}
-		for i > 0 && s.Seconds-samples[i-1].Seconds > silence && next < len(probes) && probes[next].Seconds <= s.Seconds {
-			p := probes[next]
-			next++
-			probe.Sent++
-			probe.Loss = 0
-			if p.OK {
-				probe.Latency = p.Millis
-			} else {
-				probe.Lost++
-				probe.Loss = 1
-			}
-			m := momentOf(samples[i-1], samples[i-1])
-			m.Elapsed, m.Probe = p.Seconds, probe
-			list = append(list, m)
+		until := next
+		for until < len(probes) && probes[until].Seconds <= s.Seconds {
+			until++
 		}
-		sent, lost, slowest := int64(0), int64(0), -1.0
-		for ; next < len(probes) && probes[next].Seconds <= s.Seconds; next++ {
-			sent++
-			if !probes[next].OK {
-				lost++
-			} else {
-				slowest = max(slowest, probes[next].Millis)
+		if i > 0 && s.Seconds-samples[i-1].Seconds > silence {
+			for ; next < until; next++ {
+				probe.add(probes[next : next+1])
+				m := momentOf(samples[i-1], samples[i-1])
+				m.Elapsed, m.Probe = probes[next].Seconds, probe
+				list = append(list, m)
 			}
 		}
-		if sent > 0 {
-			probe.Sent, probe.Lost = probe.Sent+sent, probe.Lost+lost
-			probe.Loss = float64(lost) / float64(sent)
-		}
-		if slowest >= 0 {
-			probe.Latency = slowest
-		}
+		probe.add(probes[next:until])
+		next = until
 		m := momentOf(samples[back], s)
 		m.Probe = probe
 		list = append(list, m)
 	}
 	return list
+}
+
+// add takes further attempts of the bystanders.
+func (p *MomentProbe) add(attempts []ProbeSample) {
+	if len(attempts) == 0 {
+		return
+	}
+	lost, slowest := int64(0), -1.0
+	for _, a := range attempts {
+		if a.OK {
+			slowest = max(slowest, a.Millis)
+		} else {
+			lost++
+		}
+	}
+	p.Sent, p.Lost = p.Sent+int64(len(attempts)), p.Lost+lost
+	p.Loss = float64(lost) / float64(len(attempts))
+	if slowest >= 0 {
+		p.Latency = slowest
+	}
 }
 
 // momentOf returns the moment of a sample, its rates counted from an earlier one.
@@ -191,12 +194,12 @@ func CompileCondition(text string) (*Condition, error) {
 	if word, ok := strings.CutPrefix(strings.TrimSpace(text), "first "); ok {
 		fields := firsts()
 		word = strings.TrimSpace(word)
-		field, known := fields[word]
-		if !known {
-			words := slices.Sorted(maps.Keys(fields))
-			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf("nothing of the time line that comes first is called %q%s", word, spelling.Hint(word, words))}
+		if fields[word] == "" {
+			hint := spelling.Hint(word, slices.Sorted(maps.Keys(fields)))
+			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf(
+				"nothing of the time line that comes first is called %q%s", word, hint)}
 		}
-		expression = field + " > 0"
+		expression = fields[word] + " > 0"
 	}
 	compiled, err := compile(expression, "condition", momentFields)
 	if err != nil {

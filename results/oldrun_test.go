@@ -24,7 +24,7 @@ func stillRead(t *testing.T, version int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := decode(bytes.NewReader(data))
+	run, err := decode(data)
 	if err != nil {
 		t.Fatal(err)
 	}

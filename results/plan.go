@@ -2,6 +2,7 @@ package results
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 
@@ -13,11 +14,10 @@ type Demand struct {
 	Rate      float64 // new connections or flows per second
 	Residence float64 // seconds from the first packet to the last, and the timeout that follows
 	Held      int64   // entries open all the time beside those
-	// Entries and Seconds bound the load: the number of new entries, and the time; 0: unbounded.
-	// Entries without a rate come all at once.
+	// Entries and Seconds bound the load; 0: unbounded. Entries without a rate come all at once.
 	Entries int64
 	Seconds float64
-	// Fill is the share of max that the peak may take; 0 stands for 0.75, at which the first of the
+	// Fill is the share of max that the peak may take; 0 stands for 0.75, where the first of the
 	// usual alerts fires.
 	Fill        float64
 	Kernel      kernels.Version
@@ -27,18 +27,16 @@ type Demand struct {
 
 // Plan is the answer to a [Demand].
 type Plan struct {
-	Default   kernels.Size `json:"default"`    // the kernel's own default
-	AtDefault Prediction   `json:"at_default"` // the load's effect there
-	Folk      int64        `json:"folk_max"`   // result of the guides' formula
-	Size      kernels.Size `json:"size"`       // carries the load
-	AtSize    Prediction   `json:"at_size"`    // the load's effect there
-	Memory    int64        `json:"memory"`     // bytes of a full table and its hash, at Size
-	// DefaultMemory is the same at Default.
-	DefaultMemory int64   `json:"default_memory"`
-	MemoryPart    float64 `json:"memory_part"` // of the machine's memory
-	// Sysctl holds lines for a file in /etc/sysctl.d; none when the default suffices.
-	Sysctl []string `json:"sysctl"`
-	Notes  []string `json:"notes"` // reasons, in sentences
+	Default       kernels.Size `json:"default"`        // the kernel's own default
+	AtDefault     Prediction   `json:"at_default"`     // the load's effect there
+	Folk          int64        `json:"folk_max"`       // result of the guides' formula
+	Size          kernels.Size `json:"size"`           // carries the load
+	AtSize        Prediction   `json:"at_size"`        // the load's effect there
+	Memory        int64        `json:"memory"`         // bytes of a full table and hash, at Size
+	DefaultMemory int64        `json:"default_memory"` // the same at Default
+	MemoryPart    float64      `json:"memory_part"`    // of the machine's memory
+	Sysctl        []string     `json:"sysctl"`         // for sysctl.d; none: the default suffices
+	Notes         []string     `json:"notes"`          // reasons, in sentences
 }
 
 // Size limits: the kernel accepts any max up to the range of an int; it allocates buckets in whole
@@ -52,21 +50,24 @@ const largestMax = math.MaxInt32
 // buckets, which follows from max, MakePlan raises the two together until they fit.
 func MakePlan(d Demand) (Plan, error) {
 	d.Fill = cmp.Or(d.Fill, 0.75)
+	refused := ""
 	switch {
 	case d.Rate < 0 || d.Held < 0 || d.Residence < 0 || d.Entries < 0 || d.Seconds < 0:
-		return Plan{}, fmt.Errorf("planning a table: rate, residence and held entries cannot be negative")
+		refused = "rate, residence and held entries cannot be negative"
 	case d.Rate == 0 && d.Held == 0 && d.Entries == 0:
-		return Plan{}, fmt.Errorf("planning a table: there is no load, neither a rate nor held entries")
+		refused = "there is no load, neither a rate nor held entries"
 	case d.Rate > 0 && d.Residence == 0:
-		return Plan{}, fmt.Errorf("planning a table: a rate needs the residence of an entry")
+		refused = "a rate needs the residence of an entry"
 	case d.Fill <= 0 || d.Fill > 1:
-		return Plan{}, fmt.Errorf("planning a table: the fill %v is not a share above 0 and up to 1", d.Fill)
+		refused = fmt.Sprintf("the fill %v is not a share above 0 and up to 1", d.Fill)
 	case d.MemoryBytes <= 0:
-		return Plan{}, fmt.Errorf("planning a table: the memory of the machine is not known")
+		refused = "the memory of the machine is not known"
 	}
-	p := Plan{Default: kernels.DefaultSize(d.Kernel, d.MemoryBytes), Folk: kernels.FolkMax(d.MemoryBytes)}
-	p.AtDefault = d.predict(p.Default)
-	p.Size = p.Default
+	if refused != "" {
+		return Plan{}, errors.New("planning a table: " + refused)
+	}
+	p := Plan{Default: kernels.DefaultSize(d.Kernel, d.MemoryBytes)}
+	p.Folk, p.Size, p.AtDefault = kernels.FolkMax(d.MemoryBytes), p.Default, d.predict(p.Default)
 	if p.AtDefault.Overflow > 0 || float64(p.AtDefault.Peak) > d.Fill*float64(p.Default.Max) {
 		var err error
 		if p.Size, err = d.size(); err != nil {
@@ -103,7 +104,8 @@ func (d Demand) size() (kernels.Size, error) {
 			return kernels.Size{Max: n, Buckets: n}, nil
 		}
 	}
-	return kernels.Size{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need more than %d entries, the most that the kernel takes",
+	return kernels.Size{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need "+
+		"more than %d entries, the most that the kernel takes",
 		d.Rate, d.Residence, d.Held, int64(largestMax))
 }
 
@@ -120,33 +122,38 @@ func sysctlLines(v kernels.Version, size kernels.Size) []string {
 
 // planNotes explains the plan, and where the usual sources differ.
 func planNotes(d Demand, p Plan) []string {
-	var notes []string
-	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	var notes phrases
+	own, a := "The kernel's own table of "+entries(p.Default.Max)+" ", p.AtDefault
 	switch {
 	case p.Size == p.Default:
-		add("The kernel's own table of %s carries this: its peak is %s.", entries(p.Default.Max), Count(p.AtDefault.Peak))
-	case p.AtDefault.SecondsToFull != nil:
-		add("The kernel's own table of %s is full after %s s; it sustains %s new ones per second.",
-			entries(p.Default.Max), Figure(*p.AtDefault.SecondsToFull), Figure(p.AtDefault.Sustainable))
-	case p.AtDefault.Overflow > 0 && d.Rate == 0 && d.Entries > 0:
-		add("The kernel's own table of %s does not hold the %s of this load. How fast they come is not known, so that none is taken to expire meanwhile.",
-			entries(p.Default.Max), Count(d.Entries))
-	case p.AtDefault.Overflow > 0:
-		add("The kernel's own table of %s does not hold the entries that are open all the time.", entries(p.Default.Max))
+		notes.add("%scarries this: its peak is %s.", own, Count(a.Peak))
+	case a.SecondsToFull != nil:
+		notes.add("%sis full after %s s; it sustains %s new ones per second.",
+			own, Figure(*a.SecondsToFull), Figure(a.Sustainable))
+	case a.Overflow > 0 && d.Rate == 0 && d.Entries > 0:
+		notes.add("%sdoes not hold the %s of this load. How fast they come is not known, so that "+
+			"none is taken to expire meanwhile.", own, Count(d.Entries))
+	case a.Overflow > 0:
+		notes.add("%sdoes not hold the entries that are open all the time.", own)
 	default:
-		add("The kernel's own table of %s is filled to %s.", entries(p.Default.Max), Percent(float64(p.AtDefault.Peak)/float64(p.Default.Max)))
+		notes.add("%sis filled to %s.", own, Percent(fillOf(a.Peak, p.Default.Max)))
 	}
 	if expired := p.AtSize.Peak - p.AtSize.Alive; expired > p.AtSize.Alive/20 {
-		add("Of the peak of %s, %s have expired: the kernel counts them until a packet of a new flow walks their bucket or the next garbage collection comes, up to a minute later.",
-			entries(p.AtSize.Peak), Count(expired))
+		notes.add("Of the peak of %s, %s have expired: the kernel counts them until a packet of a "+
+			"new flow walks their bucket or the next garbage collection comes, up to a minute "+
+			"later.", entries(p.AtSize.Peak), Count(expired))
 	}
 	if share := RefusedShare(p.Default.Max, p.Default.Buckets); p.Size != p.Default {
-		add("At its limit the default table refuses %s of the new entries of an unanswered flood (drop) and evicts for the others (early_drop); while all entries are ASSURED it refuses all.", Percent(share))
+		notes.add("At its limit the default table refuses %s of the new entries of an unanswered "+
+			"flood (drop) and evicts for the others (early_drop); while all entries are ASSURED "+
+			"it refuses all.", Percent(share))
 	}
 	notes = append(notes, sizingRule(d.Kernel, d.MemoryBytes), folkNote(d, p))
 	if p.Size != p.Default {
-		add("Buckets are raised along with max: setting one does not change the other, and long chains cost CPU time and from 5.15 on entries (chain_toolong).")
-		add(kernels.KeyBuckets + " can be set in the initial network namespace only, and both only once nf_conntrack is loaded: list the module in /etc/modules-load.d.")
+		notes.add("Buckets are raised along with max: setting one does not change the other, and " +
+			"long chains cost CPU time and from 5.15 on entries (chain_toolong).")
+		notes.add("%s can be set in the initial network namespace only, and both only once "+
+			"nf_conntrack is loaded: list the module in /etc/modules-load.d.", kernels.KeyBuckets)
 	}
 	return notes
 }
@@ -154,13 +161,12 @@ func planNotes(d Demand, p Plan) []string {
 // sizingRule words the rule of [kernels.DefaultSize] that a kernel follows with this much memory.
 func sizingRule(v kernels.Version, memory int64) string {
 	size := kernels.DefaultSize(v, memory)
-	which, maximum := "from 5.15 on", "max is equal to them"
-	switch {
-	case v.MaxIsBuckets():
-	case v.HasSecondStep():
-		which, maximum = "from 3.19 to 5.14", "max is 4 times that"
-	default:
-		which, maximum = "up to 3.18", "max is 4 times that"
+	which, maximum := "up to 3.18", "max is 4 times that"
+	if v.HasSecondStep() {
+		which = "from 3.19 to 5.14"
+	}
+	if v.MaxIsBuckets() {
+		which, maximum = "from 5.15 on", "max is equal to them"
 	}
 	rule := "memory / 16384 / 8, in whole pages of 512"
 	switch {
@@ -169,29 +175,32 @@ func sizingRule(v kernels.Version, memory int64) string {
 	case memory > kernels.FirstStep:
 		rule = "a fixed number above 1 GiB"
 	}
-	return fmt.Sprintf("Kernel %s by itself makes %s buckets with %s of memory (kernels %s: %s), and %s: %s.",
-		v, Count(size.Buckets), Bytes(memory), which, rule, maximum, Count(size.Max))
+	return fmt.Sprintf("Kernel %s by itself makes %s buckets with %s of memory (kernels %s: %s), "+
+		"and %s: %s.", v, Count(size.Buckets), Bytes(memory), which, rule, maximum, Count(size.Max))
 }
 
 // folkNote says what the formula of the guides gives, and why the kernel's default differs.
 func folkNote(d Demand, p Plan) string {
 	const formula = "The formula RAM / 16384 / (arch / 32), which guides quote for max, gives "
-	gives, steps := Count(p.Folk), "above 1 GiB the number of buckets is fixed, and the formula grows with the memory"
-	switch {
-	case d.MemoryBytes <= kernels.FirstStep:
-		steps = "it allocates the hash in whole pages"
-	case d.MemoryBytes > kernels.SecondStep && d.Kernel.HasSecondStep():
-		steps = "above 4 GiB the number of buckets is fixed, and the formula grows with the memory"
+	small, step := d.MemoryBytes <= kernels.FirstStep, "1 GiB"
+	if d.MemoryBytes > kernels.SecondStep && d.Kernel.HasSecondStep() {
+		step = "4 GiB"
 	}
-	switch {
-	case p.Folk == p.Default.Max && d.MemoryBytes <= kernels.FirstStep && !d.Kernel.MaxIsBuckets():
+	why := "above " + step + " the number of buckets is fixed, " +
+		"and the formula grows with the memory"
+	if small {
+		why = "it allocates the hash in whole pages"
+	}
+	switch gives := formula + Count(p.Folk); {
+	case p.Folk == p.Default.Max && small && !d.Kernel.MaxIsBuckets():
 		return formula + "the same here: up to 1 GiB it is the rule of kernels before 5.15."
 	case p.Folk == p.Default.Max:
-		return formula + "the same here, by chance: " + steps + "."
+		return formula + "the same here, by chance: " + why + "."
 	case d.Kernel.MaxIsBuckets():
-		return formula + gives + ": it is the rule of kernels before 5.15 (max is 4 x buckets) without their steps at 1 GiB and 4 GiB."
+		return gives + ": it is the rule of kernels before 5.15 (max is 4 x buckets) " +
+			"without their steps at 1 GiB and 4 GiB."
 	default:
-		return formula + gives + ": the kernel makes " + Count(p.Default.Max) + ", since " + steps + "."
+		return gives + ": the kernel makes " + Count(p.Default.Max) + ", since " + why + "."
 	}
 }
 
@@ -204,10 +213,8 @@ type Forecast struct {
 	Tracked    bool         `json:"tracked"`
 	Table      kernels.Size `json:"table"` // as the scenario sets it, or the kernel's own
 	Prediction Prediction   `json:"prediction"`
-	// Plan is a table that carries the load; nil where none is needed, or none does, as Reason
-	// says.
-	Plan   *Plan  `json:"plan,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Plan       *Plan        `json:"plan,omitempty"`   // carries the load; nil where none is needed
+	Reason     string       `json:"reason,omitempty"` // why no table carries the load
 }
 
 // Fill returns the predicted peak as a share of max, 0 without a limit.
@@ -219,25 +226,19 @@ type Expectation struct {
 	Entries  int64
 	Rate     float64 // new entries per second; 0: unlimited (a closed loop)
 	Duration float64 // of the load; 0: until all Entries were asked for, or forever
-	// Residence is the life of an entry: from its first packet to its last, plus the timeout after
-	// that.
+	// Residence is the life of an entry: from its first packet to its last, and the timeout then.
 	Residence float64
 	Baseline  int64 // entries before the load, which stay
 	Max       int64 // 0: unlimited
 	Buckets   int64
-	// Assured tells that the entries become ASSURED, so that the kernel evicts none for a new one
-	// (early_drop).
-	Assured bool
-	// ObjectBytes is the size of an entry's slab object in the kernel; 0 stands for that of a
-	// current kernel.
-	ObjectBytes int64
+	// Assured tells that the entries become ASSURED, so that the kernel evicts none (early_drop).
+	Assured     bool
+	ObjectBytes int64 // size of an entry's slab object; 0: that of a current kernel
 	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
 	// stands for one that begins with the load and waits its longest ([idleScan]). The kernel scans
 	// one second after the module was loaded, and then once a minute while idle.
 	NextScan *float64
-	// Hertz is the kernel's CONFIG_HZ, which enters the rounding of the scan interval; 0 stands for
-	// 250.
-	Hertz int
+	Hertz    int // CONFIG_HZ, which enters the rounding of the scan interval; 0: 250
 }
 
 // Predict predicts what a load will do to the table.
@@ -259,11 +260,12 @@ func Predict(e Expectation) Prediction {
 	if e.Max > 0 && e.Buckets > 0 {
 		p.RefusedShare = RefusedShare(e.Max, e.Buckets)
 	}
-	switch {
-	case e.Rate > 0 && e.Residence > 0:
+	if e.Rate > 0 && e.Residence > 0 {
 		simulate(e, &p)
-	default:
-		atOnce(e, &p)
+	} else { // the bound for an unknown rate: nothing expires while the load lasts
+		want := e.Baseline + e.Entries
+		p.Alive = capped(want, e.Max)
+		p.Peak, p.Overflow = p.Alive, want-p.Alive
 	}
 	p.Drop = p.Overflow
 	if !e.Assured && p.RefusedShare > 0 {
@@ -271,14 +273,6 @@ func Predict(e Expectation) Prediction {
 	}
 	p.MemoryBytes = kernels.Size{Max: p.Peak, Buckets: e.Buckets}.Bytes(e.ObjectBytes)
 	return p
-}
-
-// atOnce sets the bound for a load of unknown rate: nothing expires while it lasts.
-func atOnce(e Expectation, p *Prediction) {
-	want := e.Baseline + e.Entries
-	p.Alive = capped(want, e.Max)
-	p.Peak = p.Alive
-	p.Overflow = want - p.Peak
 }
 
 // simulate follows the table through the load in small steps.
@@ -330,8 +324,7 @@ func simulate(e Expectation, p *Prediction) {
 				p.SecondsToFull = &now
 			}
 			if e.Buckets > 0 {
-				// Early drop searches earlyDropBuckets of them, and also frees the expired entries
-				// there.
+				// Early drop searches earlyDropBuckets, and frees the expired entries there.
 				expired *= math.Exp(-2 * earlyDropBuckets * refused / float64(e.Buckets))
 			}
 		}

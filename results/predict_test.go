@@ -24,7 +24,10 @@ func TestPredictMeasured(t *testing.T) {
 		{4000, 2, 6, 23052},
 		{4000, 2, 8, 29926},
 	} {
-		p := Predict(Expectation{Rate: test.rate, Residence: test.timeout, Duration: test.seconds, Max: 262144, Buckets: 262144})
+		p := Predict(Expectation{
+			Rate: test.rate, Residence: test.timeout, Duration: test.seconds, Max: 262144,
+			Buckets: 262144,
+		})
 		if off := float64(p.Peak)/float64(test.count) - 1; math.Abs(off) > 0.02 {
 			t.Errorf("%v/s for %v s with a timeout of %v s: predicted %d, measured %d (%+.1f %%)",
 				test.rate, test.seconds, test.timeout, p.Peak, test.count, off*100)
@@ -40,7 +43,9 @@ func TestPredictMeasured(t *testing.T) {
 // 30,000 before each.
 func TestPredictScans(t *testing.T) {
 	soon := 1.0
-	p := Predict(Expectation{Rate: 4000, Residence: 2, Duration: 60, Max: 262144, Buckets: 262144, NextScan: &soon})
+	p := Predict(Expectation{
+		Rate: 4000, Residence: 2, Duration: 60, Max: 262144, Buckets: 262144, NextScan: &soon,
+	})
 	if p.Peak < 26000 || p.Peak > 34000 {
 		t.Errorf("peak %d", p.Peak)
 	}
@@ -60,17 +65,36 @@ func TestPredictFull(t *testing.T) {
 		{"http at once", Expectation{Entries: 5000, Max: 4096}, 4096, 0, 904},
 		{"http at once, enough room", Expectation{Entries: 5000, Max: 262144}, 5000, 0, 0},
 		{"no limit", Expectation{Entries: 5000}, 5000, 0, 0},
-		{"time_wait churn", Expectation{Rate: 100, Entries: 5000, Residence: 120, Max: 4096, Buckets: 4096}, 4096, 40.96, 904},
-		{"baseline takes room", Expectation{Rate: 100, Duration: 10, Residence: 120, Baseline: 500, Max: 1000, Buckets: 1024}, 1000, 5, 500},
-		{"far beyond sustainable, for a day", Expectation{Rate: 100, Duration: 86400, Residence: 30, Max: 300, Buckets: 65536}, 300, 3, 86400 * 90},
-		{"held for ever", Expectation{Rate: 10, Duration: 100, Residence: 432000, Max: 600, Buckets: 4096}, 600, 60, 400},
+		{
+			"time_wait churn",
+			Expectation{Rate: 100, Entries: 5000, Residence: 120, Max: 4096, Buckets: 4096}, 4096,
+			40.96, 904,
+		},
+		{
+			"baseline takes room",
+			Expectation{
+				Rate: 100, Duration: 10, Residence: 120, Baseline: 500, Max: 1000, Buckets: 1024,
+			},
+			1000, 5, 500,
+		},
+		{
+			"far beyond sustainable, for a day",
+			Expectation{Rate: 100, Duration: 86400, Residence: 30, Max: 300, Buckets: 65536}, 300,
+			3, 86400 * 90,
+		},
+		{
+			"held for ever",
+			Expectation{Rate: 10, Duration: 100, Residence: 432000, Max: 600, Buckets: 4096}, 600,
+			60, 400,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := Predict(test.e)
 			if p.Peak != test.peak {
 				t.Errorf("peak %d, want %d", p.Peak, test.peak)
 			}
-			if (p.SecondsToFull != nil) != (test.full > 0) || p.SecondsToFull != nil && math.Abs(*p.SecondsToFull-test.full) > 0.02*test.full {
+			if (p.SecondsToFull != nil) != (test.full > 0) ||
+				p.SecondsToFull != nil && math.Abs(*p.SecondsToFull-test.full) > 0.02*test.full {
 				t.Errorf("full after %v, want %v", p.SecondsToFull, test.full)
 			}
 			if off := p.Overflow - test.overflow; off > 10+test.overflow/20 || off < -10 {
@@ -95,7 +119,8 @@ func TestRefusedShareMeasured(t *testing.T) {
 	} {
 		got := RefusedShare(test.max, test.buckets) * float64(test.overflow)
 		if math.Abs(got-float64(test.drop)) > test.within {
-			t.Errorf("max %d, buckets %d: predicted %.0f drops, measured %d", test.max, test.buckets, got, test.drop)
+			t.Errorf("max %d, buckets %d: predicted %.0f drops, measured %d", test.max,
+				test.buckets, got, test.drop)
 		}
 	}
 }
@@ -119,7 +144,9 @@ func TestSustainable(t *testing.T) {
 		residence float64
 		want      int
 	}{{262144, 120, 2184}, {65536, 120, 546}, {4096, 120, 34}, {262144, 30, 8738}} {
-		if got := Predict(Expectation{Rate: 1, Duration: 1, Max: test.max, Residence: test.residence}).Sustainable; int(got) != test.want {
+		if got := Predict(Expectation{
+			Rate: 1, Duration: 1, Max: test.max, Residence: test.residence,
+		}).Sustainable; int(got) != test.want {
 			t.Errorf("max %d for %v s: %v/s, want %d", test.max, test.residence, got, test.want)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
 // when its table takes less memory.
 func Recommend(run *Run) string {
-	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return acted(&s) }) {
+	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, acted) {
 		return "" // the effect of an action is no configuration to choose
 	}
 	first, best := &run.Scenarios[0], Best(run)
@@ -28,28 +28,32 @@ func Recommend(run *Run) string {
 	case first:
 		return fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
 	default:
+		changed := strings.Join(changes(first, best), ", ")
 		return fmt.Sprintf("The smallest change that %s is %s (%s); %s.",
-			achievement(best), best.Name, strings.Join(changes(first, best), ", "), costs(first, best))
+			achievement(best), best.Name, changed, costs(first, best))
 	}
 }
 
 // acted reports whether a scenario had faults or fixes.
-func acted(s *Scenario) bool {
+func acted(s Scenario) bool {
 	return slices.ContainsFunc(s.Trials, func(t Trial) bool { return len(t.Actions) > 0 })
 }
 
 // Best returns the scenario that [Recommend] names, nil without one. It is the first one when that
 // met its thresholds.
 func Best(run *Run) *Scenario {
-	var met []*Scenario
+	var met, clean []*Scenario
 	for i := range run.Scenarios {
 		if s := &run.Scenarios[i]; meets(s) {
 			met = append(met, s)
+			if s.Worst() == Clean {
+				clean = append(clean, s)
+			}
 		}
 	}
 	// Thresholds may assert that a fault shows: where some scenario is clean, only a clean one is a
 	// cure.
-	if clean := slices.DeleteFunc(slices.Clone(met), func(s *Scenario) bool { return s.Worst() != Clean }); len(clean) > 0 {
+	if len(clean) > 0 {
 		met = clean
 	}
 	if len(met) == 0 {
@@ -60,21 +64,17 @@ func Best(run *Run) *Scenario {
 		return first
 	}
 	return slices.MinFunc(met, func(a, b *Scenario) int {
-		return cmp.Or(
-			compareBool(a.Configuration.exempts(), b.Configuration.exempts()),
-			cmp.Compare(len(changes(first, a)), len(changes(first, b))),
+		if exempt := a.Configuration.exempts(); exempt != b.Configuration.exempts() {
+			return map[bool]int{true: 1, false: -1}[exempt]
+		}
+		return cmp.Or(cmp.Compare(len(changes(first, a)), len(changes(first, b))),
 			cmp.Compare(tableBytes(a), tableBytes(b)))
 	})
 }
 
 func meets(s *Scenario) bool {
-	if s.Valid() == 0 {
-		return false
-	}
-	if slices.ContainsFunc(s.Thresholds, func(o Outcome) bool { return !o.Passed }) {
-		return false
-	}
-	return len(s.Thresholds) > 0 || s.Worst() == Clean
+	failed := slices.ContainsFunc(s.Thresholds, func(o Outcome) bool { return !o.Passed })
+	return s.Valid() > 0 && !failed && (len(s.Thresholds) > 0 || s.Worst() == Clean)
 }
 
 func achievement(s *Scenario) string {
@@ -84,52 +84,40 @@ func achievement(s *Scenario) string {
 	return "carried the load cleanly"
 }
 
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	default:
-		return 1
-	}
-}
-
 // changes words the settings of a scenario that differ from the first.
 func changes(first, s *Scenario) []string {
 	a, b := first.Configuration, s.Configuration
-	var list []string
+	var list phrases
 	for _, name := range slices.Sorted(maps.Keys(b.Sysctl)) {
 		if b.Sysctl[name] != a.Sysctl[name] {
-			list = append(list, fmt.Sprintf("%s = %s", strings.TrimPrefix(name, "net.netfilter."), b.Sysctl[name]))
+			list.add("%s = %s", strings.TrimPrefix(name, "net.netfilter."), b.Sysctl[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Sysctl)) {
 		if _, ok := b.Sysctl[name]; !ok {
-			list = append(list, strings.TrimPrefix(name, "net.netfilter.")+" left at its default")
+			list.add("%s left at its default", strings.TrimPrefix(name, "net.netfilter."))
 		}
 	}
-	if a.Buckets != b.Buckets {
-		words := Count(int64(b.Buckets))
-		if b.Buckets == 0 {
-			words = "the kernel's own"
+	buckets := "the kernel's own"
+	if b.Buckets > 0 {
+		buckets = Count(int64(b.Buckets))
+	}
+	for _, setting := range []struct {
+		differs bool
+		words   string
+	}{
+		{a.Buckets != b.Buckets, buckets + " buckets"},
+		{a.RulesText() != b.RulesText(), "other rules"},
+		{a.Kernel != b.Kernel, "kernel " + b.Kernel},
+		{a.MemoryBytes != b.MemoryBytes, Bytes(b.MemoryBytes) + " of memory"},
+		{a.VCPUs != b.VCPUs, plural(int64(b.VCPUs), "vCPU")},
+	} {
+		if setting.differs {
+			list = append(list, setting.words)
 		}
-		list = append(list, words+" buckets")
-	}
-	if a.RulesText() != b.RulesText() {
-		list = append(list, "other rules")
-	}
-	if a.Kernel != b.Kernel {
-		list = append(list, "kernel "+b.Kernel)
-	}
-	if a.MemoryBytes != b.MemoryBytes {
-		list = append(list, Bytes(b.MemoryBytes)+" of memory")
-	}
-	if a.VCPUs != b.VCPUs {
-		list = append(list, plural(int64(b.VCPUs), "vCPU"))
 	}
 	if len(list) == 0 { // the two that a configuration does not have
-		list = append(list, "another load or other modules")
+		list.add("another load or other modules")
 	}
 	return list
 }
@@ -137,23 +125,25 @@ func changes(first, s *Scenario) []string {
 // tableBytes returns the memory of the scenario's full table, as its trials read it back.
 func tableBytes(s *Scenario) int64 {
 	for t := range s.ValidTrials() {
-		return kernels.Size{Max: t.Conntrack.Max, Buckets: t.Conntrack.Buckets}.Bytes(t.Conntrack.ObjectBytes)
+		c := t.Conntrack
+		return kernels.Size{Max: c.Max, Buckets: c.Buckets}.Bytes(c.ObjectBytes)
 	}
 	return 0
 }
 
 // costs words what the change gives up.
 func costs(first, s *Scenario) string {
-	var parts []string
-	exempt := s.Configuration.exempts()
-	if more := tableBytes(s) - tableBytes(first); more > 0 && !exempt {
-		parts = append(parts, fmt.Sprintf("its table takes up to %s of kernel memory, %s more", Bytes(tableBytes(s)), Bytes(more)))
-	}
-	if exempt {
-		parts = append(parts, "exempt traffic has no state: stateful rules do not see it and it cannot be translated (NAT)")
+	var parts phrases
+	all := tableBytes(s)
+	if more := all - tableBytes(first); s.Configuration.exempts() {
+		parts.add("exempt traffic has no state: stateful rules do not see it and it cannot be " +
+			"translated (NAT)")
+	} else if more > 0 {
+		parts.add("its table takes up to %s of kernel memory, %s more", Bytes(all), Bytes(more))
 	}
 	if shortens(first, s) {
-		parts = append(parts, "the kernel forgets idle connections earlier, and what comes after that is new or invalid to it")
+		parts.add("the kernel forgets idle connections earlier, and what comes after that is new " +
+			"or invalid to it")
 	}
 	if len(parts) == 0 {
 		return "it costs no memory"

@@ -8,28 +8,60 @@ import (
 )
 
 func TestRecommend(t *testing.T) {
-	scenario := func(name string, v Verdict, size kernels.Size, c Configuration, o ...Outcome) Scenario {
-		return Scenario{Name: name, Configuration: c, Thresholds: o, Trials: []Trial{{Verdict: v, Conntrack: Conntrack{Max: size.Max, Buckets: size.Buckets}}}}
+	type conf = Configuration
+	scenario := func(name string, v Verdict, size kernels.Size, c conf, o ...Outcome) Scenario {
+		table := Conntrack{Max: size.Max, Buckets: size.Buckets}
+		return Scenario{
+			Name: name, Configuration: c, Thresholds: o,
+			Trials: []Trial{{Verdict: v, Conntrack: table}},
+		}
 	}
 	small := kernels.Size{Max: 4096, Buckets: 4096}
 	baseline := scenario("baseline", TableFull, small, Configuration{})
-	raised := scenario("raised-max", Clean, kernels.Size{Max: 262144, Buckets: 65536}, Configuration{Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"}})
-	shorter := scenario("shorter", Clean, small, Configuration{Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_timeout_time_wait": "5"}})
-	exempt := scenario("raw-notrack", Clean, small, Configuration{Rules: "*raw\n-A PREROUTING -j NOTRACK\nCOMMIT"}, Outcome{Passed: true})
+	raised := scenario("raised-max", Clean, kernels.Size{Max: 262144, Buckets: 65536},
+		Configuration{
+			Buckets: 65536, Sysctl: map[string]string{"net.netfilter.nf_conntrack_max": "262144"},
+		})
+	shorter := scenario("shorter", Clean, small,
+		Configuration{
+			Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_timeout_time_wait": "5"},
+		})
+	exempt := scenario("raw-notrack", Clean, small,
+		Configuration{Rules: "*raw\n-A PREROUTING -j NOTRACK\nCOMMIT"}, Outcome{Passed: true})
 	for _, test := range []struct {
 		name  string
 		run   Run
 		words []string
 	}{
-		{"baseline is enough", Run{Scenarios: []Scenario{shorter, raised}}, []string{"No change is needed: shorter"}},
+		{
+			"baseline is enough", Run{Scenarios: []Scenario{shorter, raised}},
+			[]string{"No change is needed: shorter"},
+		},
 		{"none", Run{Scenarios: []Scenario{baseline, baseline}}, []string{"No scenario met"}},
 		{"fewest settings", Run{Scenarios: []Scenario{baseline, raised, shorter, exempt}},
-			[]string{"shorter (nf_conntrack_tcp_timeout_time_wait = 5)", "forgets idle connections earlier"}},
+			[]string{
+				"shorter (nf_conntrack_tcp_timeout_time_wait = 5)",
+				"forgets idle connections earlier",
+			}},
 		{"tracked before exempt", Run{Scenarios: []Scenario{baseline, exempt, raised}},
-			[]string{"raised-max (nf_conntrack_max = 262144, 65,536 buckets)", "up to 64.5 MiB of kernel memory, 63.5 MiB more"}},
-		{"exempt alone", Run{Scenarios: []Scenario{baseline, exempt}}, []string{"raw-notrack (other rules)", "cannot be translated (NAT)"}},
-		{"another load", Run{Scenarios: []Scenario{baseline, scenario("keep-alive", Clean, small, Configuration{})}}, []string{"keep-alive (another load or other modules); it costs no memory"}},
-		{"a failed threshold", Run{Scenarios: []Scenario{baseline, scenario("x", Clean, small, Configuration{}, Outcome{Passed: false})}}, []string{"No scenario met"}},
+			[]string{
+				"raised-max (nf_conntrack_max = 262144, 65,536 buckets)",
+				"up to 64.5 MiB of kernel memory, 63.5 MiB more",
+			}},
+		{
+			"exempt alone", Run{Scenarios: []Scenario{baseline, exempt}},
+			[]string{"raw-notrack (other rules)", "cannot be translated (NAT)"},
+		},
+		{
+			"another load",
+			Run{Scenarios: []Scenario{baseline, scenario("keep-alive", Clean, small, conf{})}},
+			[]string{"keep-alive (another load or other modules); it costs no memory"},
+		},
+		{
+			"a failed threshold",
+			Run{Scenarios: []Scenario{baseline, scenario("x", Clean, small, conf{}, Outcome{})}},
+			[]string{"No scenario met"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := Recommend(&test.run)
@@ -52,7 +84,10 @@ func TestRecommendTheCure(t *testing.T) {
 	held := []Outcome{{Expression: "x", Passed: true}}
 	run := &Run{Scenarios: []Scenario{
 		{Name: "fault", Trials: trial(TableFull), Thresholds: held},
-		{Name: "cure", Configuration: Configuration{Buckets: 65536}, Trials: trial(Clean), Thresholds: held},
+		{
+			Name: "cure", Configuration: Configuration{Buckets: 65536}, Trials: trial(Clean),
+			Thresholds: held,
+		},
 	}}
 	if best := Best(run); best == nil || best.Name != "cure" {
 		t.Errorf("best is %v, want the cure", best)

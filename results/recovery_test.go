@@ -10,10 +10,15 @@ import (
 func watching(now float64) Watch {
 	w := Watch{
 		LoadEnd: 10, Now: now, AtMost: 10, Failed: 7,
-		Bystanders: []Bystander{{Interval: 0.1, Timeout: 1, Lost: 2, HeardLoss: 10.2, Answered: now - 0.1}},
+		Bystanders: []Bystander{
+			{Interval: 0.1, Timeout: 1, Lost: 2, HeardLoss: 10.2, Answered: now - 0.1},
+		},
 	}
 	for at := 10.0; at <= now; at += 0.1 {
-		w.Samples = append(w.Samples, Sample{Seconds: at, Count: 4090, Max: 4096, Counters: Counters{Drop: 90, EarlyDrop: 8}, LogLines: 20})
+		w.Samples = append(w.Samples, Sample{
+			Seconds: at, Count: 4090, Max: 4096, Counters: Counters{Drop: 90, EarlyDrop: 8},
+			LogLines: 20,
+		})
 	}
 	return w
 }
@@ -47,25 +52,62 @@ func TestWatch(t *testing.T) {
 		{"settled", watching(13), nil, Settled},
 		{"two seconds have not passed", watching(12), nil, ""},
 		{"bounded below", watching(13), func(w *Watch) { w.AtLeast = 4 }, ""},
-		{"never longer than the bound", watching(20), func(w *Watch) { last(w).Counters.Drop++ }, TimeOver},
+		{
+			"never longer than the bound", watching(20), func(w *Watch) { last(w).Counters.Drop++ },
+			TimeOver,
+		},
 		{"no time at all", watching(10), func(w *Watch) { w.AtMost = 0 }, TimeOver},
 		{"packets are still refused", watching(13), func(w *Watch) { last(w).Counters.Drop++ }, ""},
-		{"inserts still fail", watching(13), func(w *Watch) { last(w).Counters.InsertFailed++ }, ""},
-		{"entries are still evicted, one for another", watching(13), func(w *Watch) { last(w).Counters.EarlyDrop += 9 }, Settled},
-		{"the load still arrives, and evicts", watching(13), func(w *Watch) { last(w).Counters.EarlyDrop += 60 }, ""},
+		{
+			"inserts still fail", watching(13), func(w *Watch) { last(w).Counters.InsertFailed++ },
+			"",
+		},
+		{
+			"entries are still evicted, one for another", watching(13),
+			func(w *Watch) { last(w).Counters.EarlyDrop += 9 }, Settled,
+		},
+		{
+			"the load still arrives, and evicts", watching(13),
+			func(w *Watch) { last(w).Counters.EarlyDrop += 60 }, "",
+		},
 		{"several are evicted for a few", watching(13), func(w *Watch) {
 			last(w).Counters.EarlyDrop += 60
 			last(w).Count -= 45
 		}, Settled},
 		{"the log still grows", watching(13), func(w *Watch) { last(w).LogSupp++ }, ""},
 		{"the load still arrives", watching(13), func(w *Watch) { last(w).Count += 60 }, ""},
-		{"a probe was lost late", watching(13), func(w *Watch) { w.Bystanders[0].HeardLoss = 11 }, ""},
-		{"probes are not answered", watching(13), func(w *Watch) { w.Bystanders[0].Answered = 11 }, ""},
-		{"probes were never lost", watching(12.3), func(w *Watch) { w.Bystanders[0].Lost = 0 }, Settled},
-		{"a result is missing", watching(13), func(w *Watch) { w.Bystanders[0].Pending = true }, ""},
-		{"another bystander is not well", watching(13), func(w *Watch) { w.Bystanders = append(w.Bystanders, Bystander{Interval: 1, Timeout: 1, Answered: 10}) }, ""},
-		{"a longer time limit asks for more", watching(13), func(w *Watch) { w.Bystanders[0].Timeout = 2 }, ""},
-		{"no bystander: counters decide", watching(12.2), func(w *Watch) { w.Bystanders = nil }, Settled},
+		{
+			"a probe was lost late", watching(13),
+			func(w *Watch) { w.Bystanders[0].HeardLoss = 11 }, "",
+		},
+		{
+			"probes are not answered", watching(13),
+			func(w *Watch) { w.Bystanders[0].Answered = 11 }, "",
+		},
+		{
+			"probes were never lost", watching(12.3), func(w *Watch) { w.Bystanders[0].Lost = 0 },
+			Settled,
+		},
+		{
+			"a result is missing", watching(13), func(w *Watch) { w.Bystanders[0].Pending = true },
+			"",
+		},
+		{
+			"another bystander is not well", watching(13),
+			func(w *Watch) {
+				another := Bystander{Interval: 1, Timeout: 1, Answered: 10}
+				w.Bystanders = append(w.Bystanders, another)
+			},
+			"",
+		},
+		{
+			"a longer time limit asks for more", watching(13),
+			func(w *Watch) { w.Bystanders[0].Timeout = 2 }, "",
+		},
+		{
+			"no bystander: counters decide", watching(12.2), func(w *Watch) { w.Bystanders = nil },
+			Settled,
+		},
 		{"no sample", watching(13), func(w *Watch) { w.Samples = nil }, ""},
 		{"samples have stopped", watching(13), func(w *Watch) { w.Samples = w.Samples[:15] }, ""},
 		{"it drains, too slowly to get below a tenth", watching(13), draining(10), Settled},
@@ -76,11 +118,23 @@ func TestWatch(t *testing.T) {
 		{"undisturbed", undisturbed(10.7), nil, Undisturbed},
 		{"at once is too early", undisturbed(10.4), nil, ""},
 		{"bounded below, undisturbed", undisturbed(10.7), func(w *Watch) { w.AtLeast = 5 }, ""},
-		{"a slow guest still takes packets of the load", undisturbed(10.7), func(w *Watch) { last(w).Count += 50 }, ""},
-		{"bystanders make entries", undisturbed(10.7), func(w *Watch) { last(w).Count += 6 }, Undisturbed},
+		{
+			"a slow guest still takes packets of the load", undisturbed(10.7),
+			func(w *Watch) { last(w).Count += 50 }, "",
+		},
+		{
+			"bystanders make entries", undisturbed(10.7), func(w *Watch) { last(w).Count += 6 },
+			Undisturbed,
+		},
 		{"a request failed", undisturbed(10.7), func(w *Watch) { w.Failed = 1 }, ""},
-		{"a request failed, two seconds ago", undisturbed(12.2), func(w *Watch) { w.Failed = 1 }, Settled},
-		{"an attempt from the load has no result", undisturbed(10.7), func(w *Watch) { w.Bystanders[0].Pending = true }, ""},
+		{
+			"a request failed, two seconds ago", undisturbed(12.2), func(w *Watch) { w.Failed = 1 },
+			Settled,
+		},
+		{
+			"an attempt from the load has no result", undisturbed(10.7),
+			func(w *Watch) { w.Bystanders[0].Pending = true }, "",
+		},
 		{"a line in the log", undisturbed(10.7), func(w *Watch) { last(w).LogLines = 1 }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -106,13 +160,17 @@ func TestWatch_EndsOnlyWithRecovery(t *testing.T) {
 		var probes []ProbeSample
 		bad := 1 + 18*draw.Float64() // when losses end
 		for at := 0.0; at < loadEnd+atMost; at += interval {
-			p := ProbeSample{Seconds: at, Millis: 1 + 80*draw.Float64(), OK: at > bad || draw.IntN(3) == 0}
+			p := ProbeSample{
+				Seconds: at, Millis: 1 + 80*draw.Float64(), OK: at > bad || draw.IntN(3) == 0,
+			}
 			if !p.OK {
 				p.Millis = timeout * 1000
 			}
 			probes = append(probes, p)
 		}
-		heard := func(p ProbeSample) float64 { return p.Seconds + p.Millis/1000 + 0.1*draw.Float64() }
+		heard := func(p ProbeSample) float64 {
+			return p.Seconds + p.Millis/1000 + 0.1*draw.Float64()
+		}
 		for now := loadEnd; now < loadEnd+atMost; now += 0.1 {
 			w := watching(now)
 			b := Bystander{Interval: interval, Timeout: timeout}
@@ -141,7 +199,8 @@ func TestWatch_EndsOnlyWithRecovery(t *testing.T) {
 			summariseProbe(&whole, probes)
 			got, want := cut.Conntrack.SecondsToRecover, whole.Conntrack.SecondsToRecover
 			if why != Settled || got == nil || want == nil || *got != *want {
-				t.Fatalf("ended at %.1f (%s), losses until %.1f: recovered after %v, and %v in the whole time", now, why, bad, got, want)
+				t.Fatalf("ended at %.1f (%s), losses until %.1f: recovered after %v, want %v",
+					now, why, bad, got, want)
 			}
 			break
 		}

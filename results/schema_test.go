@@ -30,7 +30,9 @@ func makeSchema(t *testing.T, strict bool) []byte {
 			s := &invopop.Schema{Type: "string"}
 			switch typ {
 			case reflect.TypeFor[Verdict]():
-				for _, v := range []Verdict{Clean, TableFull, Evicting, Clash, ChainTooLong, NotConntrack, Invalid} {
+				for _, v := range []Verdict{
+					Clean, TableFull, Evicting, Clash, ChainTooLong, NotConntrack, Invalid,
+				} {
 					s.Enum = append(s.Enum, string(v))
 				}
 			case reflect.TypeFor[RecoveryEnd]():
@@ -49,9 +51,10 @@ func makeSchema(t *testing.T, strict bool) []byte {
 	for name, text := range r.CommentMap {
 		r.CommentMap[name] = strings.Join(strings.Fields(text), " ")
 	}
-	for field := range reflect.TypeFor[NetCounters]().Fields() { // the kernel's names come first
+	for _, c := range NetworkCounters { // the kernel's names come first
+		field := reflect.TypeFor[NetCounters]().FieldByIndex(c.index)
 		key := "github.com/ctload/ctload/results.NetCounters." + field.Name
-		r.CommentMap[key] = strings.Trim(field.Tag.Get("kernel")+": "+r.CommentMap[key], ": ")
+		r.CommentMap[key] = strings.Trim(c.Kernel+": "+r.CommentMap[key], ": ")
 	}
 	s := r.Reflect(&Run{})
 	s.Title = "run.json of ctload"
@@ -142,10 +145,13 @@ func fill(v reflect.Value) {
 func TestSchemaAcceptsRuns(t *testing.T) {
 	strict, open := compileSchema(t, makeSchema(t, true)), compileSchema(t, Schema)
 	for name, run := range map[string]*Run{
-		"full":        full(),
-		"empty":       {Schema: SchemaVersion},
-		"not run":     {Schema: SchemaVersion, Scenarios: []Scenario{{Name: "a"}}},
-		"interrupted": {Schema: SchemaVersion, Interrupted: true, Scenarios: []Scenario{{Trials: []Trial{{Verdict: Invalid, Invalid: []string{"x"}}}}}},
+		"full":    full(),
+		"empty":   {Schema: SchemaVersion},
+		"not run": {Schema: SchemaVersion, Scenarios: []Scenario{{Name: "a"}}},
+		"interrupted": {
+			Schema: SchemaVersion, Interrupted: true,
+			Scenarios: []Scenario{{Trials: []Trial{{Verdict: Invalid, Invalid: []string{"x"}}}}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -162,7 +168,7 @@ func TestSchemaAcceptsRuns(t *testing.T) {
 			if err := open.Validate(document); err != nil {
 				t.Error(err)
 			}
-			back, err := decode(&b)
+			back, err := decode(b.Bytes())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +219,8 @@ func TestEncodeNamesWhatIsNoNumber(t *testing.T) {
 	run := full()
 	run.Scenarios[0].Trials[0].Load.Connect.P99 = math.NaN()
 	err := Encode(&bytes.Buffer{}, run)
-	if err == nil || !strings.Contains(err.Error(), "scenarios[0].trials[0].load.connect_ms.p99 is no number") {
+	if err == nil ||
+		!strings.Contains(err.Error(), "scenarios[0].trials[0].load.connect_ms.p99 is no number") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -221,13 +228,14 @@ func TestEncodeNamesWhatIsNoNumber(t *testing.T) {
 // FuzzDecode: a decoded document can be encoded and decoded to the same; no input makes the reader
 // panic.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"schema":1,"experiment":"x","scenarios":[{"name":"a","trials":[{"verdict":"clean","conntrack":{"drop":1,"seconds_to_full":1.5}}]}]}`))
+	f.Add([]byte(`{"schema":1,"experiment":"x","scenarios":[{"name":"a","trials":[` +
+		`{"verdict":"clean","conntrack":{"drop":1,"seconds_to_full":1.5}}]}]}`))
 	f.Add([]byte(`{"schema":2}`))
 	f.Add([]byte(`{"scenarios":null}`))
 	f.Add([]byte(`[`))
 	f.Add([]byte(`{"started":"2026-11-20T00:00:00Z","seed":18446744073709551615}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		run, err := decode(bytes.NewReader(data))
+		run, err := decode(data)
 		if err != nil {
 			return
 		}
@@ -235,7 +243,7 @@ func FuzzDecode(f *testing.F) {
 		if err := Encode(&first, run); err != nil {
 			t.Fatal(err)
 		}
-		again, err := decode(bytes.NewReader(first.Bytes()))
+		again, err := decode(first.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +262,7 @@ func FuzzReadLines(f *testing.F) {
 	f.Add([]byte("\n\n{}\n"))
 	f.Add([]byte("null\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		samples, err := readLines[Sample](bytes.NewReader(data))
+		samples, err := parseLines[Sample](data)
 		if err != nil {
 			return
 		}
@@ -265,7 +273,7 @@ func FuzzReadLines(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		again, err := readLines[Sample](&b)
+		again, err := parseLines[Sample](b.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,11 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
+// phrases are parts of a sentence.
+type phrases []string
+
+func (p *phrases) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+
 // sentence words what happened in a valid trial and why, with the figures.
 func sentence(t *Trial, conf Configuration) string {
 	var what string
@@ -58,19 +63,16 @@ func tableFullWords(t *Trial) string {
 	if t.Load.Unit != unitFlows {
 		retries = ", SYN retries included"
 	}
-	var s string
+	s := fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
+	highest := "though the highest count sampled was " + Count(c.Peak) + " of " + Count(c.Max)
 	switch {
 	case c.reachedMax():
-		s = fmt.Sprintf("the table was full at %s entries%s and the kernel refused %s for new entries (drop%s)",
-			Count(c.fullMax()), after(c.SecondsToFull), packets, retries)
+		s = fmt.Sprintf("%s refused %s for new entries (drop%s)", fullWords(c), packets, retries)
 	case c.Max > 0 && c.silent() && c.Fill() < 0.9:
-		return fmt.Sprintf("the kernel refused %s (drop%s), though the highest count sampled was %s of %s and no log line says that the table was full: an allocation may have failed",
-			packets, retries, Count(c.Peak), Count(c.Max))
+		return fmt.Sprintf("the kernel refused %s (drop%s), %s and no log line says that the "+
+			"table was full: an allocation may have failed", packets, retries, highest)
 	case c.Max > 0:
-		s = fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s), though the highest count sampled was %s of %s, since a short peak falls between two samples",
-			packets, retries, Count(c.Peak), Count(c.Max))
-	default:
-		s = fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
+		s += ", " + highest + ", since a short peak falls between two samples"
 	}
 	if c.silent() {
 		s += " without a line in its log"
@@ -78,8 +80,15 @@ func tableFullWords(t *Trial) string {
 	return s
 }
 
+// fullWords begins a sentence about a table that was full.
+func fullWords(c Conntrack) string {
+	return fmt.Sprintf("the table was full at %s entries%s and the kernel",
+		Count(c.fullMax()), after(c.SecondsToFull))
+}
+
 func chainWords(c Conntrack) string {
-	s := fmt.Sprintf("hash chains grew too long: the kernel refused %s (chain_toolong) with at most %s in %s",
+	s := fmt.Sprintf("hash chains grew too long: the kernel refused %s (chain_toolong) with at "+
+		"most %s in %s",
 		plural(c.ChainTooLong, "insert"), entries(c.Peak), plural(c.Buckets, "bucket"))
 	if c.Max > 0 {
 		s += fmt.Sprintf(", at %s of max", Percent(c.Fill()))
@@ -91,12 +100,11 @@ func chainWords(c Conntrack) string {
 }
 
 func evictingWords(c Conntrack) string {
-	full := "the table"
+	by := "the table"
 	if c.reachedMax() {
-		full = fmt.Sprintf("the table was full at %s entries%s and the kernel", Count(c.fullMax()), after(c.SecondsToFull))
+		by = fullWords(c)
 	}
-	s := fmt.Sprintf("%s made room by evicting %s not yet ASSURED (early_drop)",
-		full, entries(c.EarlyDrop))
+	s := by + " made room by evicting " + entries(c.EarlyDrop) + " not yet ASSURED (early_drop)"
 	if c.Drop == 0 {
 		s += ", without a drop"
 	}
@@ -106,17 +114,18 @@ func evictingWords(c Conntrack) string {
 // alsoWords words the findings beside the verdict.
 func alsoWords(t *Trial) []string {
 	c := t.Conntrack
-	var parts []string
+	var parts phrases
 	for _, v := range findings(t)[1:] {
 		switch v {
 		case TableFull:
-			parts = append(parts, fmt.Sprintf("%s refused at max (drop)", wasWere(refusedAtMax(c), "packet", "packets")))
+			parts.add("%s refused at max (drop)", wasWere(refusedAtMax(c), "packet"))
 		case ChainTooLong:
-			parts = append(parts, fmt.Sprintf("%s failed on a long hash chain (chain_toolong)", plural(c.ChainTooLong, "insert")))
+			n := plural(c.ChainTooLong, "insert")
+			parts.add("%s failed on a long hash chain (chain_toolong)", n)
 		case Clash:
 			parts = append(parts, clashes(c))
 		case Evicting:
-			parts = append(parts, fmt.Sprintf("it evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop)))
+			parts.add("it evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop))
 		}
 	}
 	return parts
@@ -124,12 +133,14 @@ func alsoWords(t *Trial) []string {
 
 // clashes words how many packets raced for a tuple, and with what result.
 func clashes(c Conntrack) string {
-	var parts []string
+	var parts phrases
 	if n := lostClashes(c.Counters); n > 0 {
-		parts = append(parts, fmt.Sprintf("%s dropped after losing the race for a tuple (insert_failed)", wasWere(n, "packet", "packets")))
+		packets := wasWere(n, "packet")
+		parts.add("%s dropped after losing the race for a tuple (insert_failed)", packets)
 	}
-	if c.ClashResolve > 0 {
-		parts = append(parts, fmt.Sprintf("%s resolved (clash_resolve)", wasWere(c.ClashResolve, "race for a tuple", "races for a tuple")))
+	if n := c.ClashResolve; n > 0 {
+		races := counted(n, "race for a tuple was", "races for a tuple were")
+		parts.add("%s resolved (clash_resolve)", races)
 	}
 	return list(parts)
 }
@@ -141,10 +152,10 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
 	case c.Invalid > 0:
-		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), which a rule may have dropped",
-			heldAtMost(c), wasWere(c.Invalid, "packet", "packets"))
+		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), "+
+			"which a rule may have dropped", heldAtMost(c), wasWere(c.Invalid, "packet"))
 	default:
-		s += fmt.Sprintf(", but not by conntrack: nothing was refused or evicted, %s", heldAtMost(c))
+		s += ", but not by conntrack: nothing was refused or evicted, " + heldAtMost(c)
 	}
 	return s + stackWords(t, "; ", "") + dropWords(t)
 }
@@ -164,11 +175,14 @@ func dropWords(t *Trial) string {
 
 // largest names the largest counts above 0, at most so many.
 func largest(counts map[string]int64, most int) string {
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(counts)), func(n string) bool { return counts[n] <= 0 })
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
 	var words []string
 	for _, n := range names[:min(most, len(names))] {
-		words = append(words, Count(counts[n])+" "+n)
+		if counts[n] > 0 {
+			words = append(words, Count(counts[n])+" "+n)
+		}
 	}
 	return list(words)
 }
@@ -189,16 +203,20 @@ func cleanWords(t *Trial, conf Configuration) string {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
 	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
-		return s + fmt.Sprintf(", yet the table held up to %s although the rules exempt traffic from tracking: are both directions exempt", entries(c.Peak))
+		return s + ", yet the table held up to " + entries(c.Peak) + " although the rules exempt " +
+			"traffic from tracking: are both directions exempt"
 	case exempt:
-		s += fmt.Sprintf(", and the table held %s at most because the rules exempt the load from tracking (notrack)", entries(c.Peak))
+		s += ", and the table held " + entries(c.Peak) + " at most because the rules exempt the " +
+			"load from tracking (notrack)"
 	case c.reachedMax():
-		s += fmt.Sprintf(", with the table full at %s%s but nothing refused or evicted: there was no room left", entries(c.fullMax()), after(c.SecondsToFull))
+		s += ", with the table full at " + entries(c.fullMax()) + after(c.SecondsToFull) +
+			" but nothing refused or evicted: there was no room left"
 	default:
 		s += ", " + heldAtMost(c)
 	}
 	if c.LogLines > 0 {
-		s += fmt.Sprintf("; the log has %s that a table was full, but drop did not rise here", plural(c.LogLines, "line"))
+		s += "; the log has " + plural(c.LogLines, "line") +
+			" that a table was full, but drop did not rise here"
 	}
 	return s
 }
@@ -207,21 +225,23 @@ func cleanWords(t *Trial, conf Configuration) string {
 func outcome(t *Trial) string {
 	a := t.Accounting
 	unit := cmp.Or(t.Load.Unit, "requests")
+	all := fmt.Sprintf("all %s %s ", Count(a.Offered), unit)
+	refused := t.Conntrack.Drop+t.Conntrack.InsertFailed > 0
 	switch {
-	case a.Failed == 0 && unit == unitFlows && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
-		return fmt.Sprintf("all %s %s were sent, since the sender does not see what the DUT refuses", Count(a.Offered), unit)
-	case a.Failed == 0 && t.Conntrack.Drop+t.Conntrack.InsertFailed > 0:
-		s := fmt.Sprintf("all %s %s completed after retries", Count(a.Offered), unit)
-		if t.Load.Connect.Max > 0 {
-			s += fmt.Sprintf(" (slowest connect %s ms)", Figure(t.Load.Connect.Max))
-		}
-		return s
+	case a.Failed == 0 && unit == unitFlows && refused:
+		return all + "were sent, since the sender does not see what the DUT refuses"
+	case a.Failed == 0 && refused && t.Load.Connect.Max > 0:
+		slowest := Figure(t.Load.Connect.Max)
+		return all + "completed after retries (slowest connect " + slowest + " ms)"
+	case a.Failed == 0 && refused:
+		return all + "completed after retries"
 	case a.Failed == 0:
-		return fmt.Sprintf("all %s %s completed", Count(a.Offered), unit)
+		return all + "completed"
 	case a.Completed == 0:
-		return fmt.Sprintf("all %s %s failed (%s)", Count(a.Offered), unit, causeWords(a.Causes))
+		return all + "failed (" + causeWords(a.Causes) + ")"
 	default:
-		return fmt.Sprintf("%s of %s %s failed (%s)", Count(a.Failed), Count(a.Offered), unit, causeWords(a.Causes))
+		return fmt.Sprintf("%s of %s %s failed (%s)",
+			Count(a.Failed), Count(a.Offered), unit, causeWords(a.Causes))
 	}
 }
 
@@ -241,16 +261,31 @@ func causeWords(causes []Cause) string {
 	return strings.Join(words, ", ")
 }
 
+// stackPhrases word the counters of the stack that can explain failures.
+var stackPhrases = map[string]string{
+	"listen_overflows":  "listen queue overflows (ListenOverflows)",
+	"reqq_full_drop":    "SYNs dropped at a full queue (TCPReqQFullDrop)",
+	"out_rsts":          "resets sent by the DUT (OutRsts)",
+	"udp_no_ports":      "UDP datagrams to a closed port (NoPorts)",
+	"udp_rcvbuf_errors": "UDP datagrams past a full buffer (RcvbufErrors)",
+	"softnet_dropped":   "packets dropped in softirq (softnet)",
+	"link_dropped":      "packets dropped at the link",
+	"qdisc_dropped":     "packets dropped in the queueing discipline",
+	"rules_dropped":     "packets dropped by rules",
+	"memory_faults":     "lines in the log of memory that ran out",
+}
+
 // stackWords names the other counters of the stack that can explain failures which conntrack's
-// cannot, the largest first and three at most.
+// cannot, the largest first and three at most. Resets explain refused connections only.
 func stackWords(t *Trial, before, after string) string {
 	if t.Stack == nil {
 		return ""
 	}
 	counts := map[string]int64{}
 	for _, c := range stackCounters {
-		if c.Words != "" && (c.Cause == "" || t.Load.Causes[c.Cause] > 0) {
-			counts[c.Words] = *c.In(t.Stack)
+		words := stackPhrases[c.Name]
+		if words != "" && (c.Name != "out_rsts" || t.Load.Causes[CauseRefused] > 0) {
+			counts[words] = *c.In(t.Stack)
 		}
 	}
 	return around(before+"beside it ", largest(counts, 3), after)
@@ -267,9 +302,9 @@ func (c Configuration) exempts() bool { return c.ruleset().Exempts() == rules.Ex
 // RulesText returns all rules as one text, to compare them.
 func (c Configuration) RulesText() string {
 	text := c.Rules
-	for _, part := range []struct{ tool, text string }{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipvsadm", c.IPVS}} {
-		if part.text != "" {
-			text += "# " + part.tool + "\n" + part.text
+	for _, part := range [][2]string{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipvsadm", c.IPVS}} {
+		if part[1] != "" {
+			text += "# " + part[0] + "\n" + part[1]
 		}
 	}
 	return text
@@ -282,9 +317,11 @@ func untracked(conf Configuration) string {
 	case read.Exempts() != rules.ExemptsNothing:
 		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
 	case read.Tracks(rules.IPv4) != nil || read.Tracks(rules.IPv6) != nil:
-		return "no sample found an entry, although the rules use connection tracking: an entry ends at once with a reset, and is none before its first packet has passed all rules"
+		return "no sample found an entry, although the rules use connection tracking: an entry " +
+			"ends at once with a reset, and is none before its first packet has passed all rules"
 	default:
-		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel registers no hook for it"
+		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel " +
+			"registers no hook for it"
 	}
 }
 
@@ -292,12 +329,13 @@ func heldAtMost(c Conntrack) string {
 	if c.Max <= 0 {
 		return fmt.Sprintf("the table held %s at most", entries(c.Peak))
 	}
-	return fmt.Sprintf("the table held %s of %s at most (%s)", Count(c.Peak), entries(c.Max), Percent(c.Fill()))
+	return fmt.Sprintf("the table held %s of %s at most (%s)",
+		Count(c.Peak), entries(c.Max), Percent(c.Fill()))
 }
 
 func entries(n int64) string { return counted(n, "entry", "entries") }
 
-func wasWere(n int64, one, many string) string { return counted(n, one+" was", many+" were") }
+func wasWere(n int64, noun string) string { return counted(n, noun+" was", noun+"s were") }
 
 func after(seconds *float64) string {
 	if seconds == nil {

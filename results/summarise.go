@@ -32,12 +32,10 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		return
 	}
 	c := &t.Conntrack
-	first, last := samples[0], samples[len(samples)-1]
-	c.Counters = last.Counters
-	c.Baseline, c.Final = first.Count, last.Count
-	c.Max, c.Buckets = last.Max, last.Buckets
+	last := samples[len(samples)-1]
+	c.Counters, c.Max, c.Buckets = last.Counters, last.Max, last.Buckets
+	c.Baseline, c.Final, c.Samples = samples[0].Count, last.Count, int64(len(samples))
 	c.LogLines, c.LogSupp = last.LogLines, last.LogSupp
-	c.Samples = int64(len(samples))
 	c.Peak, c.LongestGap, c.Tracked = 0, 0, c.Counters != Counters{}
 	c.SecondsToFull, c.FullAt, c.FirstDrop, c.FirstEarlyDrop = nil, 0, nil, nil
 	for i, s := range samples {
@@ -212,10 +210,11 @@ func distributionOf(values []float64) Latency {
 	for _, v := range values {
 		sum += v
 	}
-	at := func(q float64) float64 { return values[max(0, int(math.Ceil(q*float64(len(values))))-1)] }
+	n := float64(len(values))
+	at := func(q float64) float64 { return values[max(0, int(math.Ceil(q*n))-1)] }
 	return Latency{
-		Count: int64(len(values)), Mean: sum / float64(len(values)),
-		P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: values[len(values)-1],
+		Count: int64(n), Mean: sum / n,
+		P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: at(1),
 	}
 }
 
@@ -287,7 +286,8 @@ func (w Watch) End() (why RecoveryEnd, over bool) {
 	case w.undisturbed():
 		return Undisturbed, w.still(idle) && w.marksKept(idle)
 	default:
-		return Settled, w.still(recoverHold) && w.marksKept(recoverHold) && w.quiet() && w.reliable()
+		kept := w.still(recoverHold) && w.marksKept(recoverHold)
+		return Settled, kept && w.quiet() && w.reliable()
 	}
 }
 
@@ -295,9 +295,9 @@ func (w Watch) End() (why RecoveryEnd, over bool) {
 // failed, and no bystander lost anything.
 func (w Watch) undisturbed() bool {
 	s := w.Samples[len(w.Samples)-1]
-	c := s.Counters
-	return c.Drop+c.EarlyDrop+c.InsertFailed+c.ChainTooLong+s.LogLines+w.Failed == 0 &&
-		!slices.ContainsFunc(w.Bystanders, func(b Bystander) bool { return b.Lost > 0 || b.Pending })
+	lost := func(b Bystander) bool { return b.Lost > 0 || b.Pending }
+	return refused(s)+s.Counters.EarlyDrop+s.LogLines+w.Failed == 0 &&
+		!slices.ContainsFunc(w.Bystanders, lost)
 }
 
 // since returns the last sample that is at least that many seconds older than the newest one, if
@@ -344,11 +344,11 @@ func (w Watch) marksKept(seconds float64) bool {
 	if !ok {
 		return false
 	}
-	left := w.LoadEnd + w.AtMost - newest.Seconds
-	then := float64(newest.Count) + float64(newest.Count-before.Count)/(newest.Seconds-before.Seconds)*left
+	now, left := float64(newest.Count), w.LoadEnd+w.AtMost-newest.Seconds
+	then := now + (now-float64(before.Count))/(newest.Seconds-before.Seconds)*left
 	for _, share := range []float64{highMark, lowMark} {
 		mark := share * float64(newest.Max)
-		if newest.Max > 0 && (float64(newest.Count) >= mark) != (then >= mark) {
+		if newest.Max > 0 && (now >= mark) != (then >= mark) {
 			return false
 		}
 	}

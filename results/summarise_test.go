@@ -14,19 +14,41 @@ func series() []Sample {
 		{Seconds: 0, Count: 4, Max: 1000, Buckets: 1024},
 		{Seconds: 0.5, Count: 760, Max: 1000, Buckets: 1024},
 		{Seconds: 0.6, Count: 860, Max: 1000, Buckets: 1024},
-		{Seconds: 0.65, Count: 998, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 2}}, // full in between
+		// full in between
+		{Seconds: 0.65, Count: 998, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 2}},
 		{Seconds: 0.7, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9}},
-		{Seconds: 0.8, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 5}, LogLines: 5},
-		{Seconds: 2.0, Count: 1000, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 90}, LogLines: 10},
-		{Seconds: 3.0, Count: 960, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80},
-		{Seconds: 4.0, Count: 940, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80},
-		{Seconds: 9.0, Count: 99, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80},
-		{Seconds: 9.1, Count: 50, Max: 1000, Buckets: 1024, Counters: Counters{EarlyDrop: 9, Drop: 95, Found: 1}, LogLines: 10, LogSupp: 80},
+		{
+			Seconds: 0.8, Count: 1000, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 5}, LogLines: 5,
+		},
+		{
+			Seconds: 2.0, Count: 1000, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 90}, LogLines: 10,
+		},
+		{
+			Seconds: 3.0, Count: 960, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80,
+		},
+		{
+			Seconds: 4.0, Count: 940, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80,
+		},
+		{
+			Seconds: 9.0, Count: 99, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 95}, LogLines: 10, LogSupp: 80,
+		},
+		{
+			Seconds: 9.1, Count: 50, Max: 1000, Buckets: 1024,
+			Counters: Counters{EarlyDrop: 9, Drop: 95, Found: 1}, LogLines: 10, LogSupp: 80,
+		},
 	}
 }
 
 func TestSummarise(t *testing.T) {
-	trial := Trial{Seconds: 2, Load: Load{Unit: unitFlows}, Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100}}
+	trial := Trial{
+		Seconds: 2, Load: Load{Unit: unitFlows},
+		Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100},
+	}
 	Summarise(&trial, series(), []ProbeSample{
 		{Seconds: 0.1, Millis: 1, OK: true},
 		{Seconds: 1.1, Millis: 1000, Cause: CauseTimeout},
@@ -40,7 +62,8 @@ func TestSummarise(t *testing.T) {
 		Counters: Counters{EarlyDrop: 9, Drop: 95, Found: 1}, Tracked: true,
 		Baseline: 4, Peak: 1000, Final: 50, Max: 1000, Buckets: 1024, LogLines: 10, LogSupp: 80,
 		SecondsToFull: s(0.65), FullAt: 1000, FirstDrop: s(0.8), FirstEarlyDrop: s(0.65),
-		SecondsToRecover: s(2.6), SecondsToBelow95: s(2), SecondsToBelow10: s(7), SecondsToLogQuiet: s(1),
+		SecondsToRecover: s(2.6), SecondsToBelow95: s(2), SecondsToBelow10: s(7),
+		SecondsToLogQuiet: s(1),
 		Alerts: []Alert{
 			{Share: 0.75, Fired: 0.5, Lead: s(0.3)},
 			{Share: 0.80, Fired: 0.6, Lead: s(0.2)},
@@ -64,11 +87,15 @@ func TestSummarise(t *testing.T) {
 		"during": {trial.Probe.During, 2, 1, 1, 1},
 		"after":  {trial.Probe.After, 5, 1, 1, 500},
 	} {
-		if p.got.Sent != p.sent || p.got.Lost != p.lost || p.got.Latency.P50 != p.p50 || p.got.Latency.Max != p.most {
+		if p.got.Sent != p.sent || p.got.Lost != p.lost || p.got.Latency.P50 != p.p50 ||
+			p.got.Latency.Max != p.most {
 			t.Errorf("probe %s the load: %+v", name, p.got)
 		}
 	}
-	predicted := Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.3), DropError: s(-0.05)}
+	predicted := Prediction{
+		Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.3),
+		DropError: s(-0.05),
+	}
 	if diff := cmp.Diff(predicted, *trial.Prediction, nearly); diff != "" {
 		t.Error(diff)
 	}
@@ -86,7 +113,8 @@ func TestSummariseEdges(t *testing.T) {
 	})
 	t.Run("nothing tracked", func(t *testing.T) {
 		trial := Trial{Seconds: 1}
-		Summarise(&trial, []Sample{{Seconds: -1, Max: 100}, {Seconds: 0, Max: 100}, {Seconds: 8, Max: 100}}, nil)
+		Summarise(&trial,
+			[]Sample{{Seconds: -1, Max: 100}, {Seconds: 0, Max: 100}, {Seconds: 8, Max: 100}}, nil)
 		c := trial.Conntrack
 		if c.Tracked || c.SecondsToFull != nil || len(c.Alerts) > 0 || trial.Probe != nil {
 			t.Errorf("%+v", c)
@@ -97,11 +125,19 @@ func TestSummariseEdges(t *testing.T) {
 	})
 	t.Run("still full at the end", func(t *testing.T) {
 		trial := Trial{Seconds: 1}
-		Summarise(&trial, []Sample{{Seconds: 0, Max: 100}, {Seconds: 1, Count: 100, Max: 100, LogLines: 1}, {Seconds: 2, Count: 100, Max: 100, LogLines: 2}},
+		Summarise(&trial,
+			[]Sample{
+				{Seconds: 0, Max: 100}, {Seconds: 1, Count: 100, Max: 100, LogLines: 1},
+				{Seconds: 2, Count: 100, Max: 100, LogLines: 2},
+			},
 			// At its limit a table takes a connection now and then, which is no recovery.
-			[]ProbeSample{{Seconds: 1.5, OK: true}, {Seconds: 1.6}, {Seconds: 1.7, OK: true}, {Seconds: 1.8, OK: true}})
+			[]ProbeSample{
+				{Seconds: 1.5, OK: true}, {Seconds: 1.6}, {Seconds: 1.7, OK: true},
+				{Seconds: 1.8, OK: true},
+			})
 		c := trial.Conntrack
-		if c.SecondsToBelow95 != nil || c.SecondsToBelow10 != nil || c.SecondsToLogQuiet != nil || c.SecondsToRecover != nil {
+		if c.SecondsToBelow95 != nil || c.SecondsToBelow10 != nil || c.SecondsToLogQuiet != nil ||
+			c.SecondsToRecover != nil {
 			t.Errorf("%+v", c)
 		}
 	})

@@ -52,7 +52,8 @@ type exprError struct {
 }
 
 func (e *exprError) Error() string {
-	return fmt.Sprintf("%s %q, line %d, column %d: %s", e.What, e.Expression, e.Line, e.Column, e.Message)
+	return fmt.Sprintf("%s %q, line %d, column %d: %s",
+		e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
 // CompileThreshold compiles a condition. An error is an [*exprError], and names the nearest field
@@ -70,18 +71,16 @@ func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 	if err != nil {
 		return nil, expressionError(what, expression, err)
 	}
-	variables := variableNames{}
-	ast.Walk(&tree.Node, variables)
-	names := &fieldNames{fieldSet: fields, what: what, expression: expression, variables: variables}
+	names := &pathNames{variables: map[string]bool{}}
 	ast.Walk(&tree.Node, names)
-	if names.err != nil {
-		return nil, names.err
+	t := &Threshold{expression: expression}
+	if t.fields, err = fields.named(names); err == nil {
+		t.program, err = expr.Compile(expression, expr.Env(fields.types), expr.AsBool())
 	}
-	program, err := expr.Compile(expression, expr.Env(fields.types), expr.AsBool())
 	if err != nil {
 		return nil, expressionError(what, expression, err)
 	}
-	return &Threshold{expression, program, names.leaves()}, nil
+	return t, nil
 }
 
 func (t *Threshold) String() string { return t.expression }
@@ -97,7 +96,9 @@ var ofRecovery = []string{
 // OfRecovery reports whether the condition depends on how long a trial is watched after its load.
 func (t *Threshold) OfRecovery() bool {
 	return slices.ContainsFunc(t.fields, func(field string) bool {
-		return slices.ContainsFunc(ofRecovery, func(f string) bool { return within(field, f) || within(f, field) })
+		return slices.ContainsFunc(ofRecovery, func(f string) bool {
+			return within(field, f) || within(f, field)
+		})
 	})
 }
 
@@ -122,7 +123,7 @@ func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
 	actual = t.words(env)
 	result, err := expr.Run(t.program, env)
 	if err != nil {
-		return false, fmt.Sprintf("%s: not to be evaluated", actual)
+		return false, actual + ": cannot be evaluated"
 	}
 	passed, _ = result.(bool) // the compiler ensures a bool
 	return passed, actual
@@ -154,61 +155,48 @@ func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
 	return outcomes
 }
 
-// variableNames are the variables of an expression: let x = load.failed; x < 3.
-type variableNames map[string]bool
-
-// Visit implements [ast.Visitor].
-func (v variableNames) Visit(node *ast.Node) {
-	if let, ok := (*node).(*ast.VariableDeclaratorNode); ok {
-		v[let.Name] = true
-	}
-}
-
-// fieldNames collects the fields that an expression names, and the first that does not exist.
-type fieldNames struct {
-	*fieldSet
-	what       string // of the expression
-	expression string
-	variables  variableNames
-	named      []string
-	err        error
+// pathNames collects the paths and the variables (let x = load.failed; x < 3) of an expression.
+type pathNames struct {
+	variables map[string]bool
+	paths     []string
+	at        []file.Location
 }
 
 // Visit implements [ast.Visitor]. Children come before their parents.
-func (f *fieldNames) Visit(node *ast.Node) {
-	path, ok := fieldPath(*node)
-	if !ok || f.err != nil {
-		return
+func (p *pathNames) Visit(node *ast.Node) {
+	at := (*node).Location()
+	switch n := (*node).(type) {
+	case *ast.VariableDeclaratorNode:
+		p.variables[n.Name] = true
+	case *ast.MemberNode:
+		at = n.Property.Location()
 	}
-	root, _, _ := strings.Cut(path, ".")
-	if f.variables[root] {
-		return
-	}
-	if _, isField := f.known[root]; !isField && path != root {
-		return // the root was refused or is no field
-	}
-	if _, known := f.known[path]; !known && !f.underMap(path) {
-		at := (*node).Location()
-		if m, isMember := (*node).(*ast.MemberNode); isMember {
-			at = m.Property.Location()
-		}
-		e := (&file.Error{Location: at}).Bind(file.NewSource(f.expression))
-		f.err = &exprError{
-			f.what, f.expression, e.Line, e.Column + 1,
-			fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path)),
-		}
-		return
-	}
-	if path != Never && !slices.Contains(f.named, path) {
-		f.named = append(f.named, path)
+	if path, ok := fieldPath(*node); ok {
+		p.paths, p.at = append(p.paths, path), append(p.at, at)
 	}
 }
 
-// leaves returns the fields that no other named field is inside of.
-func (f *fieldNames) leaves() []string {
-	return slices.DeleteFunc(slices.Clone(f.named), func(name string) bool {
-		return slices.ContainsFunc(f.named, func(other string) bool { return other != name && within(other, name) })
-	})
+// named returns the fields that an expression names, without those that another one is inside of.
+// An unknown one is a [*file.Error].
+func (f *fieldSet) named(names *pathNames) ([]string, error) {
+	var fields []string
+	for i, path := range names.paths {
+		root, _, _ := strings.Cut(path, ".")
+		_, known := f.known[path]
+		switch {
+		case names.variables[root]:
+		case !known && !f.underMap(path):
+			words := fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path))
+			return nil, &file.Error{Location: names.at[i], Message: words}
+		case path != Never && !slices.Contains(fields, path):
+			fields = append(fields, path)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(fields), func(name string) bool {
+		return slices.ContainsFunc(fields, func(other string) bool {
+			return other != name && within(other, name)
+		})
+	}), nil
 }
 
 // fieldPath returns the dotted path of a chain of fields from an identifier.
@@ -228,12 +216,12 @@ func fieldPath(node ast.Node) (string, bool) {
 	}
 }
 
-// hint ends a message about a field that does not exist: with the field whose whole path or whose
-// last part is near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
+// hint ends a message about an unknown field: with the field whose whole path or whose last part is
+// near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
 func (f *fieldSet) hint(path string) string {
-	last := func(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
-	near := spelling.Nearest(path, f.sorted)
-	if at := slices.IndexFunc(f.sorted, func(known string) bool { return last(known) == last(path) }); at >= 0 && (near == "" || path == last(path)) {
+	near, last := spelling.Nearest(path, f.sorted), lastPart(path)
+	at := slices.IndexFunc(f.sorted, func(known string) bool { return lastPart(known) == last })
+	if at >= 0 && (near == "" || path == last) {
 		near = f.sorted[at]
 	}
 	return cmp.Or(spelling.Meant(near), "; "+f.page+" lists them")
@@ -249,13 +237,15 @@ func ParseThreshold(text string, names []string) (scenario, expression string, e
 	for _, name := range append([]string{allScenarios}, names...) {
 		// The name of one scenario may begin that of another.
 		rest, ok := strings.CutPrefix(text, name+"=")
-		if ok && !strings.HasPrefix(rest, "=") && (scenario == allScenarios || len(name) > len(scenario)) {
+		longer := scenario == allScenarios || len(name) > len(scenario)
+		if ok && longer && !strings.HasPrefix(rest, "=") {
 			scenario, expression = name, rest
 		}
 	}
 	if name := named.FindStringSubmatch(expression); name != nil {
-		return "", "", fmt.Errorf("%q: a comparison is written ==, and there is no scenario %q here%s",
-			text, name[1], spelling.Hint(name[1], append([]string{allScenarios}, names...)))
+		hint := spelling.Hint(name[1], append([]string{allScenarios}, names...))
+		return "", "", fmt.Errorf("%q: a comparison is written ==, "+
+			"and there is no scenario %q here%s", text, name[1], hint)
 	}
 	return scenario, expression, nil
 }
@@ -268,12 +258,10 @@ var named = regexp.MustCompile(`^\s*([A-Za-z0-9_][A-Za-z0-9_.@/-]*)\s*=[^=]`)
 func AddThresholds(run *Run, texts []string) error {
 	var names []string
 	for _, s := range run.Scenarios {
-		for _, name := range []string{baseName(s.Name), s.Name} {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+		names = append(names, baseName(s.Name), s.Name)
 	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	for _, text := range texts {
 		scenario, expression, err := ParseThreshold(text, names)
 		if err != nil {
@@ -299,32 +287,19 @@ func baseName(name string) string {
 	return base
 }
 
-// Failure is a reason why a run fails: a threshold that did not hold, or a regression.
-type Failure struct {
-	Scenario   string
-	Threshold  *Outcome // nil for a regression
-	Regression *Regression
-}
-
-func (f Failure) String() string {
-	if f.Regression != nil {
-		return "REGRESSION " + f.Regression.String()
-	}
-	return fmt.Sprintf("FAILED %s: %s (%s)", f.Scenario, f.Threshold.Expression, f.Threshold.Actual)
-}
-
-// Failures returns the thresholds of a run that did not hold, then its regressions.
-func Failures(run *Run) []Failure {
-	var list []Failure
+// Failures returns a line for each threshold of a run that did not hold, then for each regression.
+func Failures(run *Run) []string {
+	var list []string
 	for _, s := range run.Scenarios {
-		for i := range s.Thresholds {
-			if o := &s.Thresholds[i]; !o.Passed {
-				list = append(list, Failure{Scenario: s.Name, Threshold: o})
+		for _, o := range s.Thresholds {
+			if !o.Passed {
+				text := fmt.Sprintf("FAILED %s: %s (%s)", s.Name, o.Expression, o.Actual)
+				list = append(list, text)
 			}
 		}
 	}
-	for i := range run.Regressions {
-		list = append(list, Failure{Scenario: run.Regressions[i].Scenario, Regression: &run.Regressions[i]})
+	for _, r := range run.Regressions {
+		list = append(list, "REGRESSION "+r.String())
 	}
 	return list
 }

@@ -11,8 +11,14 @@ import (
 func TestThreshold(t *testing.T) {
 	trial := &Trial{
 		Number: 2, Verdict: TableFull, Seconds: 12.5,
-		Conntrack: Conntrack{Counters: Counters{Drop: 312}, Peak: 4096, Max: 4096, SecondsToFull: s(1.25), Alerts: []Alert{{Share: 0.75}}},
-		Load:      Load{Offered: 5000, Completed: 4096, Failed: 904, Causes: map[string]int64{"timeout": 904}, Latency: Latency{P99: 31.5}},
+		Conntrack: Conntrack{
+			Counters: Counters{Drop: 312}, Peak: 4096, Max: 4096, SecondsToFull: s(1.25),
+			Alerts: []Alert{{Share: 0.75}},
+		},
+		Load: Load{
+			Offered: 5000, Completed: 4096, Failed: 904, Causes: map[string]int64{"timeout": 904},
+			Latency: Latency{P99: 31.5},
+		},
 	}
 	for _, test := range []struct {
 		expression string
@@ -28,14 +34,26 @@ func TestThreshold(t *testing.T) {
 		{`verdict in ["clean", "evicting"]`, false, `verdict = "table-full"`},
 		{"conntrack.seconds_to_full > 60", false, "conntrack.seconds_to_full = 1.25"},
 		{"conntrack.seconds_to_recover < 10", false, "conntrack.seconds_to_recover = never"},
-		{"conntrack.seconds_to_first_drop == never", true, "conntrack.seconds_to_first_drop = never"},
-		{"load.causes.timeout == 904 && load.causes.reset == 0", true, "load.causes.timeout = 904, load.causes.reset = 0"},
-		{"len(conntrack.alerts) == 0", false, "conntrack.alerts = [map[fired_s:0 lead_s:+Inf share:0.75]]"},
-		{"probe.lost == 0", false, "probe.lost = missing: not to be evaluated"},
+		{
+			"conntrack.seconds_to_first_drop == never", true,
+			"conntrack.seconds_to_first_drop = never",
+		},
+		{
+			"load.causes.timeout == 904 && load.causes.reset == 0", true,
+			"load.causes.timeout = 904, load.causes.reset = 0",
+		},
+		{
+			"len(conntrack.alerts) == 0", false,
+			"conntrack.alerts = [map[fired_s:0 lead_s:+Inf share:0.75]]",
+		},
+		{"probe.lost == 0", false, "probe.lost = missing: cannot be evaluated"},
 		{"probe == nil or probe.lost == 0", true, "probe.lost = missing"},
 		{"accounting.unexplained == 0", true, "accounting.unexplained = 0"},
 		{"seconds < 60", true, "seconds = 12.5"},
-		{"let lost = load.failed / load.offered; lost < 0.1", false, "load.failed = 904, load.offered = 5000"},
+		{
+			"let lost = load.failed / load.offered; lost < 0.1", false,
+			"load.failed = 904, load.offered = 5000",
+		},
 	} {
 		t.Run(test.expression, func(t *testing.T) {
 			th, err := CompileThreshold(test.expression)
@@ -57,7 +75,10 @@ func TestThresholdErrors(t *testing.T) {
 		words        string
 	}{
 		{"conntrak.drop == 0", 1, 1, `no field "conntrak"; did you mean "conntrack"`},
-		{"conntrack.drops == 0", 1, 11, `no field "conntrack.drops"; did you mean "conntrack.drop"`},
+		{
+			"conntrack.drops == 0", 1, 11,
+			`no field "conntrack.drops"; did you mean "conntrack.drop"`,
+		},
 		{"load.failed == 0 and drop == 0", 1, 22, `did you mean "conntrack.drop"`},
 		{"load.failed == 0 and\n  load.latncy_ms.p99 < 5", 2, 8, `did you mean "load.latency_ms`},
 		{"conntrack.drop ==", 1, 17, "unexpected token EOF"},
@@ -73,8 +94,10 @@ func TestThresholdErrors(t *testing.T) {
 			if !ok {
 				t.Fatalf("got %v", err)
 			}
-			if at.Line != test.line || at.Column != test.column || !strings.Contains(at.Message, test.words) {
-				t.Errorf("got %v\nwant line %d, column %d: %s", err, test.line, test.column, test.words)
+			if at.Line != test.line || at.Column != test.column ||
+				!strings.Contains(at.Message, test.words) {
+				t.Errorf("got %v\nwant line %d, column %d: %s", err, test.line, test.column,
+					test.words)
 			}
 		})
 	}
@@ -93,10 +116,22 @@ func TestCheckThresholds(t *testing.T) {
 		trials []Trial
 		want   Outcome
 	}{
-		{"held", []Trial{trial(1, Clean, 0), trial(2, Clean, 0)}, Outcome{"conntrack.drop == 0", true, "trial 2: conntrack.drop = 0"}},
-		{"one failed", []Trial{trial(1, Clean, 0), trial(2, TableFull, 7), trial(3, Clean, 0)}, Outcome{"conntrack.drop == 0", false, "trial 2: conntrack.drop = 7"}},
-		{"invalid ones do not count", []Trial{trial(1, Clean, 0), trial(2, Invalid, 7)}, Outcome{"conntrack.drop == 0", true, "trial 1: conntrack.drop = 0"}},
-		{"nothing measured", []Trial{trial(1, Invalid, 0)}, Outcome{"conntrack.drop == 0", false, "there is no valid trial"}},
+		{
+			"held", []Trial{trial(1, Clean, 0), trial(2, Clean, 0)},
+			Outcome{"conntrack.drop == 0", true, "trial 2: conntrack.drop = 0"},
+		},
+		{
+			"one failed", []Trial{trial(1, Clean, 0), trial(2, TableFull, 7), trial(3, Clean, 0)},
+			Outcome{"conntrack.drop == 0", false, "trial 2: conntrack.drop = 7"},
+		},
+		{
+			"invalid ones do not count", []Trial{trial(1, Clean, 0), trial(2, Invalid, 7)},
+			Outcome{"conntrack.drop == 0", true, "trial 1: conntrack.drop = 0"},
+		},
+		{
+			"nothing measured", []Trial{trial(1, Invalid, 0)},
+			Outcome{"conntrack.drop == 0", false, "there is no valid trial"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := CheckThresholds([]*Threshold{th}, &Scenario{Trials: test.trials})
@@ -109,7 +144,11 @@ func TestCheckThresholds(t *testing.T) {
 
 // FuzzThreshold: no expression, however broken, makes the compiler or the evaluation panic.
 func FuzzThreshold(f *testing.F) {
-	for _, seed := range []string{"conntrack.drop == 0", "load.causes.x > 1", "probe?.lost == 0", "a.b.c", "[", "let x = load; x.failed == 0", "all(conntrack.alerts, .share > 0.5)", "\"", "load[\"failed\"] == 0", "conntrack.drop.x == 0", "seconds > 1 ? true : false"} {
+	for _, seed := range []string{
+		"conntrack.drop == 0", "load.causes.x > 1", "probe?.lost == 0", "a.b.c", "[",
+		"let x = load; x.failed == 0", "all(conntrack.alerts, .share > 0.5)", "\"",
+		"load[\"failed\"] == 0", "conntrack.drop.x == 0", "seconds > 1 ? true : false",
+	} {
 		f.Add(seed)
 	}
 	trial := &Trial{Conntrack: Conntrack{Alerts: []Alert{{Share: 0.75}}}}

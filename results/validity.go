@@ -105,17 +105,21 @@ func Validate(t *Trial, e Evidence) []Reason {
 	}
 	for _, r := range t.Refused {
 		if r.Status == 0 {
-			add(CodeNotRefused, "the DUT accepted %q, a command line with a mistake that its tool should refuse", r.Command)
+			add(CodeNotRefused, "the DUT accepted %q, a command line with a mistake that its tool "+
+				"should refuse", r.Command)
 		}
 	}
-	for _, limit := range e.Limits {
+	limits := e.Limits
+	if e.GeneratorCPU > maxGeneratorCPU {
+		busy := fmt.Sprintf("its CPUs were busy %s of the time", Percent(e.GeneratorCPU))
+		limits = append(slices.Clone(limits), Reason{CodeWorkers, busy})
+	}
+	for _, limit := range limits {
 		add(limit.Code, "the generator was the limit: %s", limit.Text)
 	}
-	if e.GeneratorCPU > maxGeneratorCPU {
-		add(CodeWorkers, "the generator was the limit: its CPUs were busy %s of the time", Percent(e.GeneratorCPU))
-	}
 	if e.OwnTable > ownTableSlack+int64(maxOwnTable*float64(t.Load.Offered)) {
-		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was tracked twice", entries(e.OwnTable))
+		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was "+
+			"tracked twice", entries(e.OwnTable))
 	}
 	if e.Steal > maxSteal {
 		add(CodeSteal, "the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
@@ -124,7 +128,8 @@ func Validate(t *Trial, e Evidence) []Reason {
 		add(CodeLostCPU, "the DUT waited %s of the time for a CPU of its host", Percent(e.LostCPU))
 	}
 	if c := t.Clock; c != nil && c.ErrorMillis > maxClockError {
-		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could not be read in time", Figure(c.ErrorMillis))
+		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could "+
+			"not be read in time", Figure(c.ErrorMillis))
 	}
 	if limit := max(maxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
 		add(CodeStalled, "the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
@@ -141,41 +146,30 @@ func Validate(t *Trial, e Evidence) []Reason {
 // Where trials disagree, the most frequent value is right; without a majority all are wrong. Call
 // it once, when the run has ended.
 func Reconcile(run *Run) {
-	for _, p := range []struct {
-		name  string
-		like  func(*Scenario) string // scenarios for which it is equal must be alike
-		value func(*Trial) string
-	}{
-		{
-			"the kernel", func(s *Scenario) string { return s.Configuration.Kernel },
-			func(t *Trial) string { return t.Kernel },
-		},
-		{
-			"the memory",
-			func(s *Scenario) string {
-				c := s.Configuration
-				return fmt.Sprint(c.Kernel, c.MemoryBytes, c.VCPUs)
-			},
-			func(t *Trial) string { return fmt.Sprint(t.MemoryBytes>>20, " MiB") },
-		},
-		{
-			"nf_conntrack_max", func(s *Scenario) string { return s.Name },
-			func(t *Trial) string { return fmt.Sprint(t.Conntrack.Max) },
-		},
-		{
-			"nf_conntrack_buckets", func(s *Scenario) string { return s.Name },
-			func(t *Trial) string { return fmt.Sprint(t.Conntrack.Buckets) },
-		},
-	} {
+	// Scenarios for which like is equal must be alike.
+	check := func(name string, like func(*Scenario) string, value func(*Trial) string) {
 		groups := map[string][]*Scenario{}
 		for i := range run.Scenarios {
-			key := p.like(&run.Scenarios[i])
+			key := like(&run.Scenarios[i])
 			groups[key] = append(groups[key], &run.Scenarios[i])
 		}
 		for _, group := range groups {
-			reconcile(group, p.name, p.value)
+			reconcile(group, name, value)
 		}
 	}
+	kernel := func(s *Scenario) string { return s.Configuration.Kernel }
+	memory := func(s *Scenario) string {
+		return fmt.Sprint(kernel(s), s.Configuration.MemoryBytes, s.Configuration.VCPUs)
+	}
+	itself := func(s *Scenario) string { return s.Name }
+	check("the kernel", kernel, func(t *Trial) string { return t.Kernel })
+	check("the memory", memory, func(t *Trial) string {
+		return fmt.Sprint(t.MemoryBytes>>20, " MiB")
+	})
+	check("nf_conntrack_max", itself, func(t *Trial) string { return fmt.Sprint(t.Conntrack.Max) })
+	check("nf_conntrack_buckets", itself, func(t *Trial) string {
+		return fmt.Sprint(t.Conntrack.Buckets)
+	})
 }
 
 func reconcile(group []*Scenario, name string, value func(*Trial) string) {
@@ -203,8 +197,8 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 			reason := fmt.Sprintf("%s was %s, and %s in other trials that should be like it",
 				name, got, right)
 			if tie {
-				reason = fmt.Sprintf("%s differs between trials that should be alike: %s",
-					name, strings.Join(values, ", "))
+				reason = name + " differs between trials that should be alike: " +
+					strings.Join(values, ", ")
 			}
 			t.Invalidate(Reason{CodeUnlike, reason})
 			Judge(t, s.Configuration)
@@ -212,9 +206,14 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	}
 }
 
+// exhausted matches messages about exhausted memory.
+const exhausted = `[Oo]ut of memory: |invoked oom-killer|oom-kill:|` +
+	`page allocation failure|SLUB: Unable to allocate memory|` +
+	`nf_conntrack: .*(unable to|can't) allocate|`
+
 // faults matches lines that a kernel prints to its console when a fault spoils a measurement. The
 // list follows the kernel's own messages; "table full" is none of them.
-var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` +
+var faults = regexp.MustCompile(exhausted + `Kernel panic - not syncing|NETDEV WATCHDOG: |` +
 	`\bBUG: |` + // unable to handle, soft lockup, scheduling while atomic, KASAN
 	`\bOops: |Oops\[#|general protection fault|` +
 	`(Internal error|Unhandled fault): |` +
@@ -222,15 +221,12 @@ var faults = regexp.MustCompile(`Kernel panic - not syncing|NETDEV WATCHDOG: |` 
 	`watchdog: .* (lockup|stuck)|` +
 	`rcu: INFO: .* (self-detected stall|detected stalls)|rcu_(sched|preempt|bh) (self-)?detected|` +
 	`INFO: task .* blocked for more than|` +
-	`[Oo]ut of memory: |invoked oom-killer|oom-kill:|Memory cgroup out of memory|` +
-	`page allocation failure|SLUB: Unable to allocate memory|` +
-	`nf_conntrack: .*(unable to|can't) allocate|` +
-	`EXT4-fs error|I/O error, dev |` +
+	`Memory cgroup out of memory|EXT4-fs error|I/O error, dev |` +
 	`clocksource: .* (unstable|skew)|Marking clocksource .* unstable`)
 
-// memoryFaults matches messages of a kernel that has run out of memory and knows it.
-var memoryFaults = regexp.MustCompile(`[Oo]ut of memory: |invoked oom-killer|oom-kill:|page allocation failure|SLUB: Unable to allocate memory|` +
-	`nf_conntrack: .*(unable to|can't) allocate|Call Trace:`) // a trace follows a failed allocation; an oops has lines of its own
+// memoryFaults matches messages of a kernel that ran out of memory and knows it. A trace follows a
+// failed allocation; an oops has lines of its own.
+var memoryFaults = regexp.MustCompile(exhausted + `Call Trace:`)
 
 // MemoryFault reports whether a line tells of exhausted memory, which spoils no trial that exhausts
 // it on purpose.

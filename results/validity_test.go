@@ -20,24 +20,64 @@ func TestValidate(t *testing.T) {
 	}{
 		{"sound", func(*Trial, *Evidence) {}, nil},
 		{"a mistake accepted", func(t *Trial, _ *Evidence) {
-			t.Refused = []Refusal{{Command: "sysctl -w a = b", Status: 1}, {Command: "sysctl -w a=b"}}
+			t.Refused = []Refusal{
+				{Command: "sysctl -w a = b", Status: 1}, {Command: "sysctl -w a=b"},
+			}
 		}, []string{`accepted "sysctl -w a=b"`}},
 		{"limits", func(_ *Trial, e *Evidence) {
-			e.Limits = []Reason{{GeneratorLimit("descriptors"), "no file descriptors left (1024)"}, {CodePacing, "slots given up"}}
-		}, []string{"generator-descriptors: the generator was the limit: no file descriptors left", "generator-pacing: "}},
-		{"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 }, []string{"generator-cpu: the generator was the limit: its CPUs were busy 99.9 % of the time"}},
-		{"tracked twice", func(_ *Trial, e *Evidence) { e.OwnTable = 900 }, []string{"grew by 900 entries"}},
+			e.Limits = []Reason{
+				{GeneratorLimit("descriptors"), "no file descriptors left (1024)"},
+				{CodePacing, "slots given up"},
+			}
+		}, []string{"generator-descriptors: the generator was the limit: no file descriptors left",
+			"generator-pacing: "}},
+		{
+			"busy generator", func(_ *Trial, e *Evidence) { e.GeneratorCPU = 0.999 },
+			[]string{
+				"generator-cpu: the generator was the limit: its CPUs were busy 99.9 % of the time",
+			},
+		},
+		{
+			"tracked twice", func(_ *Trial, e *Evidence) { e.OwnTable = 900 },
+			[]string{"grew by 900 entries"},
+		},
 		{"steal", func(_ *Trial, e *Evidence) { e.Steal = 0.2 }, []string{"took 20 %"}},
-		{"lost CPU", func(_ *Trial, e *Evidence) { e.LostCPU = 0.3 }, []string{"waited 30 % of the time"}},
-		{"clock", func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 12} }, []string{"uncertain by 12"}},
-		{"good clock", func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 9.9, DriftPPM: 14000} }, nil},
-		{"stall", func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 5 }, []string{"5.00 s without a sample"}},
-		{"slow sampling is no stall", func(t *Trial, e *Evidence) { t.Conntrack.LongestGap, e.Interval = 5, 1 }, nil},
-		{"no sample", func(t *Trial, _ *Evidence) { t.Conntrack.Samples = 0 }, []string{"not sampled"}},
-		{"oops", func(_ *Trial, e *Evidence) { e.Console = []string{"Kernel panic - not syncing: x"} }, []string{"Kernel panic"}},
+		{
+			"lost CPU", func(_ *Trial, e *Evidence) { e.LostCPU = 0.3 },
+			[]string{"waited 30 % of the time"},
+		},
+		{
+			"clock", func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 12} },
+			[]string{"uncertain by 12"},
+		},
+		{
+			"good clock",
+			func(t *Trial, _ *Evidence) { t.Clock = &Clock{ErrorMillis: 9.9, DriftPPM: 14000} },
+			nil,
+		},
+		{
+			"stall", func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 5 },
+			[]string{"5.00 s without a sample"},
+		},
+		{
+			"slow sampling is no stall",
+			func(t *Trial, e *Evidence) { t.Conntrack.LongestGap, e.Interval = 5, 1 }, nil,
+		},
+		{
+			"no sample", func(t *Trial, _ *Evidence) { t.Conntrack.Samples = 0 },
+			[]string{"not sampled"},
+		},
+		{
+			"oops",
+			func(_ *Trial, e *Evidence) { e.Console = []string{"Kernel panic - not syncing: x"} },
+			[]string{"Kernel panic"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			trial := Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Samples: 100, LongestGap: 0.12}}
+			trial := Trial{
+				Load:      failing("requests", 5000, 0),
+				Conntrack: Conntrack{Samples: 100, LongestGap: 0.12},
+			}
 			e := sound
 			test.change(&trial, &e)
 			got := Validate(&trial, e)
@@ -63,7 +103,8 @@ func TestCodesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	codes := regexp.MustCompile(`Code += (generatorLimit \+ )?"([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	codes := regexp.MustCompile(`Code += (generatorLimit \+ )?"([a-z-]+)"`).FindAllStringSubmatch(
+		string(source), -1)
 	if len(codes) < 20 {
 		t.Fatalf("only %d codes found", len(codes))
 	}
@@ -82,8 +123,12 @@ func TestCodesAreDocumented(t *testing.T) {
 // with its reason.
 func TestInvalidate_OldTrial(t *testing.T) {
 	trial := Trial{Invalid: []string{"the clock went wrong"}}
-	trial.Invalidate(Reason{CodeNoLoad, "no load was offered"}, Reason{CodeNoLoad, "no load was offered"})
-	want := Trial{Invalid: []string{"the clock went wrong", "no load was offered"}, InvalidCodes: []Code{CodeUnknown, CodeNoLoad}}
+	trial.Invalidate(Reason{CodeNoLoad, "no load was offered"},
+		Reason{CodeNoLoad, "no load was offered"})
+	want := Trial{
+		Invalid:      []string{"the clock went wrong", "no load was offered"},
+		InvalidCodes: []Code{CodeUnknown, CodeNoLoad},
+	}
 	if diff := cmp.Diff(want, trial); diff != "" {
 		t.Error(diff)
 	}
@@ -100,10 +145,12 @@ func TestConsoleFault(t *testing.T) {
 		"Out of memory: Killed process 71 (ctload) total-vm:1kB",
 		"ctload invoked oom-killer: gfp_mask=0xcc0, order=0",
 		"WARNING: CPU: 0 PID: 1 at net/netfilter/nf_conntrack_core.c:1200",
-		"WARNING: net/netfilter/nf_conntrack_core.c:1200 at gc_worker+0x1/0x2, CPU#0: kworker/0:1/12",
+		"WARNING: net/netfilter/nf_conntrack_core.c:1200 at gc_worker+0x1/0x2, CPU#0: " +
+			"kworker/0:1/12",
 		"general protection fault, probably for non-canonical address",
 		"swapper/0: page allocation failure: order:0, mode:0x820(GFP_ATOMIC)",
-		"clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable because the skew is too large:",
+		"clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable " +
+			"because the skew is too large:",
 	} {
 		if !ConsoleFault(line) {
 			t.Errorf("missed: %s", line)
@@ -170,7 +217,10 @@ func TestReconcileScenarios(t *testing.T) {
 }
 
 func TestReconcile(t *testing.T) {
-	ok := Trial{Kernel: "6.1", Load: failing("requests", 10, 0), Conntrack: Conntrack{Tracked: true, Max: 4096, Buckets: 4096}}
+	ok := Trial{
+		Kernel: "6.1", Load: failing("requests", 10, 0),
+		Conntrack: Conntrack{Tracked: true, Max: 4096, Buckets: 4096},
+	}
 	with := func(change func(*Trial)) Trial {
 		t := ok
 		change(&t)
@@ -184,10 +234,23 @@ func TestReconcile(t *testing.T) {
 		want   []bool // valid
 	}{
 		{"alike", []Trial{good, good, good}, []bool{true, true, true}},
-		{"another table", []Trial{good, with(func(t *Trial) { t.Conntrack.Max = 8192 }), good}, []bool{true, false, true}},
-		{"another kernel", []Trial{with(func(t *Trial) { t.Kernel = "6.12" }), good, good}, []bool{false, true, true}},
-		{"no majority", []Trial{good, with(func(t *Trial) { t.Conntrack.Buckets = 512 })}, []bool{false, false}},
-		{"an invalid one has no say", []Trial{good, with(func(t *Trial) { t.Conntrack.Max = 1; t.Invalid = []string{"x"} })}, []bool{true, false}},
+		{
+			"another table", []Trial{good, with(func(t *Trial) { t.Conntrack.Max = 8192 }), good},
+			[]bool{true, false, true},
+		},
+		{
+			"another kernel", []Trial{with(func(t *Trial) { t.Kernel = "6.12" }), good, good},
+			[]bool{false, true, true},
+		},
+		{
+			"no majority", []Trial{good, with(func(t *Trial) { t.Conntrack.Buckets = 512 })},
+			[]bool{false, false},
+		},
+		{
+			"an invalid one has no say",
+			[]Trial{good, with(func(t *Trial) { t.Conntrack.Max = 1; t.Invalid = []string{"x"} })},
+			[]bool{true, false},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			run := &Run{Scenarios: []Scenario{{Trials: test.trials}}}

@@ -81,14 +81,10 @@ func conclusion(run *results.Run) error {
 		err := errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))
 		return &statusError{status: statusInvalid, Err: err}
 	}
-	var failures []error
-	for _, f := range results.Failures(run) {
-		failures = append(failures, errors.New(f.String()))
+	if failures := results.Failures(run); len(failures) > 0 {
+		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
 	}
-	if failures == nil {
-		return nil
-	}
-	return &statusError{status: statusFailed, Err: errors.Join(failures...)}
+	return nil
 }
 
 type widthFlags struct {

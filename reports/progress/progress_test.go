@@ -34,7 +34,10 @@ func tell(v View) {
 		})
 	}
 	group.Wait()
-	v.Ended(results.Trial{Verdict: results.TableFull, Load: results.Load{Offered: 100, Completed: 99}, Conntrack: results.Conntrack{Peak: 50, Max: 50}})
+	v.Ended(results.Trial{
+		Verdict: results.TableFull, Load: results.Load{Offered: 100, Completed: 99},
+		Conntrack: results.Conntrack{Peak: 50, Max: 50},
+	})
 	v.Trial(2, 2, "cure-1")
 	v.Stage("boot", 0)
 }
@@ -46,7 +49,10 @@ func TestLines(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"trial 1 of 2: baseline-1\n", "  boot\n", "  load\n", "falling back to TCG\n", "table-full: 99 of 100 completed, peak 50 of 50\n", "trial 2 of 2: cure-1\n"} {
+	for _, want := range []string{
+		"trial 1 of 2: baseline-1\n", "  boot\n", "  load\n", "falling back to TCG\n",
+		"table-full: 99 of 100 completed, peak 50 of 50\n", "trial 2 of 2: cure-1\n",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, out.String())
 		}
@@ -79,7 +85,8 @@ func TestBarsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "falling back to TCG") || !strings.Contains(string(text), "baseline-1: table-full") {
+	if !strings.Contains(string(text), "falling back to TCG") ||
+		!strings.Contains(string(text), "baseline-1: table-full") {
 		t.Errorf("lines above the bars are lost:\n%q", text)
 	}
 }
@@ -108,26 +115,36 @@ func TestBars_OnATerminal(t *testing.T) {
 	v.Trial(4, 4, "shortened-timeouts@kernel=debian-trixie-1")
 	v.Stage("load", time.Minute)
 	v.Load(11999, 12345, 120000)
-	v.Table(results.Sample{Count: 262144, Max: 262144, Counters: results.Counters{Drop: 1234567, EarlyDrop: 7654321}})
+	v.Table(results.Sample{
+		Count: 262144, Max: 262144, Counters: results.Counters{Drop: 1234567, EarlyDrop: 7654321},
+	})
 	time.Sleep(300 * time.Millisecond) // more than one refresh
 	v.Note("a guest did not boot under KVM: " + strings.Repeat("its agent did not answer ", 8))
 	v.Stage("recovery", 10*time.Second)
 	time.Sleep(300 * time.Millisecond)
-	v.Ended(results.Trial{Verdict: results.TableFull, Load: results.Load{Offered: 5000, Completed: 4201}, Conntrack: results.Conntrack{Peak: 4096, Max: 4096}})
+	v.Ended(results.Trial{
+		Verdict: results.TableFull, Load: results.Load{Offered: 5000, Completed: 4201},
+		Conntrack: results.Conntrack{Peak: 4096, Max: 4096},
+	})
 	v.Note("a note after the last trial")
 	if err := errors.Join(v.Close(), terminal.Close()); err != nil {
 		t.Fatal(err)
 	}
 	text := <-shown
-	for line := range strings.FieldsFuncSeq(escape.ReplaceAllString(text, ""), func(r rune) bool { return r == '\n' || r == '\r' }) {
+	for line := range strings.FieldsFuncSeq(escape.ReplaceAllString(text, ""),
+		func(r rune) bool { return r == '\n' || r == '\r' }) {
 		if width := runewidth.StringWidth(line); width > 80 {
 			t.Errorf("%d columns: %q", width, line)
 		}
 	}
 	for _, want := range []string{
-		"load 4/4 shortened-timeouts…  █", "  11999 of 120000, ", "  262144 of 262144, drop 1234567\r",
-		"recovery 4/4 shortened-time…  █", "  at most ", " s left, 12345 failed\r", "did not\r\n    answer",
-		"4/4 shortened-timeouts@kernel=debian-trixie-1: table-full: 4201 of 5000\r\n    completed, peak", "a note after the last trial\r\n",
+		"load 4/4 shortened-timeouts…  █", "  11999 of 120000, ",
+		"  262144 of 262144, drop 1234567\r",
+		"recovery 4/4 shortened-time…  █", "  at most ", " s left, 12345 failed\r",
+		"did not\r\n    answer",
+		"4/4 shortened-timeouts@kernel=debian-trixie-1: table-full: 4201 of 5000\r\n    " +
+			"completed, peak",
+		"a note after the last trial\r\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%q", want, text)
@@ -140,11 +157,13 @@ func TestState(t *testing.T) {
 	s.enter("load", 0)
 	s.entered = s.entered.Add(-10 * time.Second)
 	s.done, s.failed, s.want = 20, 5, 100
-	if seconds, known := s.left(); s.share() != 0.25 || !known || math.Round(seconds) != 30 || s.count() != "20 of 100" {
+	if seconds, known := s.left(); s.share() != 0.25 || !known || math.Round(seconds) != 30 ||
+		s.count() != "20 of 100" {
 		t.Errorf("by count: %v, %v s left, %s", s.share(), seconds, s.count())
 	}
 	s.want, s.atMost = 0, 40*time.Second
-	if seconds, _ := s.left(); math.Round(100*s.share()) != 25 || math.Round(seconds) != 30 || s.count() != "20 done" {
+	if seconds, _ := s.left(); math.Round(100*s.share()) != 25 || math.Round(seconds) != 30 ||
+		s.count() != "20 done" {
 		t.Errorf("by time: %v, %v s left, %s", s.share(), seconds, s.count())
 	}
 	s.done = 1000

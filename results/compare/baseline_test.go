@@ -30,16 +30,30 @@ func TestBaselineIsCheckedBefore(t *testing.T) {
 		words string // of the refusal; empty: none
 	}{
 		{"alike", simple("kvm", results.Clean, 0, 0), simple("kvm", results.Clean, 0, 0), ""},
-		{"the accelerator is known later", simple("kvm", results.Clean, 0, 0), simple("tcg", results.Clean, 0, 0), ""},
-		{"nothing valid there", simple("kvm", results.Invalid, 0, 0), simple("kvm", results.Clean, 0, 0), "last has no valid trial of baseline"},
-		{"another experiment", &results.Run{Experiment: "x", Scenarios: simple("kvm", results.Clean, 0, 0).Scenarios}, simple("kvm", results.Clean, 0, 0), "experiment: x in last, none in this run"},
-		{"another scenario", &results.Run{Scenarios: []results.Scenario{{Name: "other"}}}, simple("kvm", results.Clean, 0, 0), "no scenario in common"},
+		{
+			"the accelerator is known later", simple("kvm", results.Clean, 0, 0),
+			simple("tcg", results.Clean, 0, 0), "",
+		},
+		{
+			"nothing valid there", simple("kvm", results.Invalid, 0, 0),
+			simple("kvm", results.Clean, 0, 0), "last has no valid trial of baseline",
+		},
+		{
+			"another experiment",
+			&results.Run{Experiment: "x", Scenarios: simple("kvm", results.Clean, 0, 0).Scenarios},
+			simple("kvm", results.Clean, 0, 0), "experiment: x in last, none in this run",
+		},
+		{
+			"another scenario", &results.Run{Scenarios: []results.Scenario{{Name: "other"}}},
+			simple("kvm", results.Clean, 0, 0), "no scenario in common",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := &Baseline{Name: "last", Run: test.base}
 			err := b.Check(planned(test.now))
 			_, unlike := errors.AsType[*UnlikeError](err)
-			if unlike != (test.words != "") || err != nil && !strings.Contains(err.Error(), test.words) {
+			if unlike != (test.words != "") ||
+				err != nil && !strings.Contains(err.Error(), test.words) {
 				t.Errorf("got %v, want %q", err, test.words)
 			}
 		})
@@ -52,8 +66,13 @@ func TestBaselineJudges(t *testing.T) {
 	if err := b.Judge(run); err != nil {
 		t.Fatal(err)
 	}
-	want := []results.Regression{{Scenario: "baseline", Metric: "verdict", Before: "clean", After: "table-full"}, {Scenario: "baseline", Metric: "load.failed", Before: "0", After: "20"}, {Scenario: "baseline", Metric: "conntrack.drop", Before: "0", After: "40"}}
-	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" || run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {
+	want := []results.Regression{
+		{Scenario: "baseline", Metric: "verdict", Before: "clean", After: "table-full"},
+		{Scenario: "baseline", Metric: "load.failed", Before: "0", After: "20"},
+		{Scenario: "baseline", Metric: "conntrack.drop", Before: "0", After: "40"},
+	}
+	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" ||
+		run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {
 		t.Errorf("%+v\n%s", run, diff)
 	}
 	// Judged again, against a better run.

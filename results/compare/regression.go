@@ -53,46 +53,57 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 	}
 	r := &regressions{Notes: c.Notes}
 	c.settle()
-	trials := math.MaxInt
+	trials, emulated := math.MaxInt, base.Environment.Accelerator == "tcg"
 	for _, g := range c.Groups {
 		before, after := base.Scenario(g.Name), run.Scenario(g.Name)
 		if before.Valid() == 0 {
-			return nil, &UnlikeError{Reasons: []string{"the baseline has no valid trial of " + g.Name}}
+			reason := "the baseline has no valid trial of " + g.Name
+			return nil, &UnlikeError{Reasons: []string{reason}}
 		}
 		if after.Valid() == 0 {
-			r.Notes = append(r.Notes, fmt.Sprintf("%s was not compared with the baseline: it has no valid trial", g.Name))
+			note := " was not compared with the baseline: it has no valid trial"
+			r.Notes = append(r.Notes, g.Name+note)
 			continue
 		}
 		r.Scenarios = append(r.Scenarios, g.Name)
 		trials = min(trials, before.Valid(), after.Valid())
+		found := func(metric, before, after string) {
+			r.Found = append(r.Found, results.Regression{
+				Scenario: g.Name, Metric: metric, Before: before, After: after,
+			})
+		}
 		if v := before.Worst(); mostlyWorse(after, v) {
-			r.Found = append(r.Found, results.Regression{Scenario: g.Name, Metric: "verdict", Before: string(v), After: string(after.Worst())})
+			found("verdict", string(v), string(after.Worst()))
 		}
 		for _, row := range g.Rows {
-			m, cell := row.Metric, row.Cells[1]
-			if m.Timing && base.Environment.Accelerator == "tcg" || row.Cells[0].N == 0 || cell.N == 0 {
+			m, was, is := row.Metric, row.Cells[0], row.Cells[1]
+			if m.Timing && emulated || was.N == 0 || is.N == 0 {
 				continue
 			}
-			if m.worsened(before, after, allowed, cell.Significant) {
-				r.Found = append(r.Found, results.Regression{Scenario: g.Name, Metric: m.Name, Before: m.Words(row.Cells[0].Median), After: m.Words(cell.Median)})
+			if m.worsened(before, after, allowed, is.Significant) {
+				found(m.Name, m.Words(was.Median), m.Words(is.Median))
 			}
 		}
 	}
-	r.Notes = append(r.Notes, unjudged(trials, base.Environment.Accelerator == "tcg")...)
+	r.Notes = append(r.Notes, unjudged(trials, emulated)...)
 	return r, nil
 }
 
 // unjudged returns notes on what could not be compared with a baseline.
 func unjudged(trials int, emulated bool) (notes []string) {
+	const times = "times and rates were not compared with the baseline: "
 	switch {
 	case emulated:
-		notes = append(notes, "times and rates were not compared with the baseline: they mean little under emulation")
+		notes = append(notes, times+"they mean little under emulation")
 	case trials < enoughForTimes:
-		notes = append(notes, fmt.Sprintf("times and rates were not compared with the baseline: that takes %d valid trials on each side", enoughForTimes))
+		need := fmt.Sprintf("that takes %d valid trials on each side", enoughForTimes)
+		notes = append(notes, times+need)
 	}
 	if trials < enough {
-		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is not known how much figures scatter: compared with the baseline were verdicts, what the baseline has none of, and completed and failed where they differ by more than %s of what was offered",
-			enough, results.Percent(assumed)))
+		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is not "+
+			"known how much figures scatter: compared with the baseline were verdicts, what the "+
+			"baseline has none of, and completed and failed where they differ by more than %s of "+
+			"what was offered", enough, results.Percent(assumed)))
 	}
 	return notes
 }
@@ -101,7 +112,7 @@ func unjudged(trials int, emulated bool) (notes []string) {
 func mostlyWorse(s *results.Scenario, v results.Verdict) bool {
 	n := 0
 	for _, t := range s.Trials {
-		if t.Verdict.Worse(v) {
+		if t.Verdict.Compare(v) > 0 {
 			n++
 		}
 	}
@@ -123,24 +134,18 @@ func (m Metric) worsened(before, after *results.Scenario, allowed float64, signi
 	if !m.Timing {
 		noise *= m.attempts(after)
 	}
+	scatter, trials := max(apart(b), apart(a)), min(len(b), len(a))
 	switch {
 	case m.Worse == 0 || math.IsNaN(change) || change <= noise:
 		return false
 	case !m.Timing && sign > 0 && slices.Max(b) == 0:
 		return gap > noise
-	}
-	if m.Name == "conntrack.drop" || m.Name == "conntrack.insert_failed" || change <= allowed*math.Abs(Median(b)) {
+	case m.Name == "conntrack.drop" || m.Name == "conntrack.insert_failed",
+		change <= allowed*math.Abs(Median(b)), m.Timing && trials < enoughForTimes:
 		return false
-	}
-	scatter := max(apart(b), apart(a))
-	trials := min(len(b), len(a))
-	if m.Timing && trials < enoughForTimes {
+	case trials < enough && m.Name != "load.completed" && m.Name != "load.failed":
 		return false
-	}
-	if trials < enough {
-		if m.Name != "load.completed" && m.Name != "load.failed" {
-			return false
-		}
+	case trials < enough:
 		scatter = max(scatter, assumed*m.attempts(after))
 	}
 	return significant || gap > scatter
@@ -148,18 +153,11 @@ func (m Metric) worsened(before, after *results.Scenario, allowed float64, signi
 
 // attempts returns the median number of attempts of which the metric counts a part.
 func (m Metric) attempts(s *results.Scenario) float64 {
-	var values []float64
-	for t := range s.ValidTrials() {
-		if _, measured := m.value(t); !measured {
-			continue
-		}
-		n := t.Load.Offered
-		if m.of != nil {
-			n = m.of(t)
-		}
-		values = append(values, float64(n))
+	of := Metric{value: results.FigureAt("load.offered")}
+	if m.Name == "probe.lost" {
+		of.value = results.FigureAt("probe.sent")
 	}
-	return Median(values)
+	return Median(of.Values(s))
 }
 
 // apart returns the distance between the lowest and the highest value.

@@ -22,7 +22,10 @@ func simple(accelerator string, v results.Verdict, drop int64, failed ...int64) 
 		tr.Load.Rate = 100
 		sc.Trials = append(sc.Trials, tr)
 	}
-	return &results.Run{Environment: results.Environment{Accelerator: accelerator}, Scenarios: []results.Scenario{sc}}
+	return &results.Run{
+		Environment: results.Environment{Accelerator: accelerator},
+		Scenarios:   []results.Scenario{sc},
+	}
 }
 
 // probed gives each trial a probe that lost the given number of 250 attempts.
@@ -47,48 +50,102 @@ func TestFindRegressions(t *testing.T) {
 		base, run *results.Run
 		want      []string
 	}{
-		{"the same twice", simple("kvm", results.TableFull, 3600, 904), simple("kvm", results.TableFull, 3600, 904), nil},
-		{"within the allowance", simple("kvm", results.TableFull, 3600, 904, 904, 904), simple("kvm", results.TableFull, 3900, 950, 950, 950), nil},
-		{"as trials of one machine were seen to scatter", simple("tcg", results.TableFull, 3600, 678, 897, 384), simple("tcg", results.TableFull, 6000, 717, 563, 886), nil},
-		{"and one of each", simple("tcg", results.TableFull, 3600, 384), simple("tcg", results.TableFull, 6000, 897), nil},
 		{
-			"a lower max", simple("tcg", results.TableFull, 3600, 678, 897, 384), simple("tcg", results.TableFull, 9000, 2952, 2960, 3100),
-			[]string{"baseline: load.completed was 4322 and is 2040", "baseline: load.failed was 678 and is 2960"},
+			"the same twice", simple("kvm", results.TableFull, 3600, 904),
+			simple("kvm", results.TableFull, 3600, 904), nil,
 		},
 		{
-			"a lower max, one trial", simple("tcg", results.TableFull, 3600, 904), simple("tcg", results.TableFull, 9000, 2960),
-			[]string{"baseline: load.completed was 4096 and is 2040", "baseline: load.failed was 904 and is 2960"},
+			"within the allowance", simple("kvm", results.TableFull, 3600, 904, 904, 904),
+			simple("kvm", results.TableFull, 3900, 950, 950, 950), nil,
 		},
 		{
-			"from clean to full", simple("tcg", results.Clean, 0, 0), simple("tcg", results.TableFull, 40, 20),
-			[]string{"baseline: verdict was clean and is table-full", "baseline: load.failed was 0 and is 20", "baseline: conntrack.drop was 0 and is 40"},
+			"as trials of one machine were seen to scatter",
+			simple("tcg", results.TableFull, 3600, 678, 897, 384),
+			simple("tcg", results.TableFull, 6000, 717, 563, 886), nil,
 		},
-		{"overlapping trials are noise", simple("kvm", results.TableFull, 9, 100, 400, 110), simple("kvm", results.TableFull, 9, 390, 800, 810), nil},
-		{"apart, but by less than they scatter", simple("kvm", results.TableFull, 9, 100, 400, 300), simple("kvm", results.TableFull, 9, 410, 800, 700), nil},
-		{"below the floor", simple("kvm", results.NotConntrack, 0, 1, 1, 1), simple("kvm", results.NotConntrack, 0, 5, 5, 5), nil},
-		{"better", simple("kvm", results.TableFull, 9, 100), simple("kvm", results.Clean, 0, 0), nil},
-		{"the bystander's scatter", probed(simple("tcg", results.TableFull, 9, 800), 72), probed(simple("tcg", results.TableFull, 9, 800), 199), nil},
-		{"a probe lost by chance", probed(simple("tcg", results.Clean, 0, 0), 0), probed(simple("tcg", results.Clean, 0, 0), 4), nil},
 		{
-			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0), 0), probed(simple("tcg", results.Clean, 0, 0), 30),
+			"and one of each", simple("tcg", results.TableFull, 3600, 384),
+			simple("tcg", results.TableFull, 6000, 897), nil,
+		},
+		{
+			"a lower max", simple("tcg", results.TableFull, 3600, 678, 897, 384),
+			simple("tcg", results.TableFull, 9000, 2952, 2960, 3100),
+			[]string{
+				"baseline: load.completed was 4322 and is 2040",
+				"baseline: load.failed was 678 and is 2960",
+			},
+		},
+		{
+			"a lower max, one trial", simple("tcg", results.TableFull, 3600, 904),
+			simple("tcg", results.TableFull, 9000, 2960),
+			[]string{
+				"baseline: load.completed was 4096 and is 2040",
+				"baseline: load.failed was 904 and is 2960",
+			},
+		},
+		{
+			"from clean to full", simple("tcg", results.Clean, 0, 0),
+			simple("tcg", results.TableFull, 40, 20),
+			[]string{
+				"baseline: verdict was clean and is table-full",
+				"baseline: load.failed was 0 and is 20", "baseline: conntrack.drop was 0 and is 40",
+			},
+		},
+		{
+			"overlapping trials are noise", simple("kvm", results.TableFull, 9, 100, 400, 110),
+			simple("kvm", results.TableFull, 9, 390, 800, 810), nil,
+		},
+		{
+			"apart, but by less than they scatter",
+			simple("kvm", results.TableFull, 9, 100, 400, 300),
+			simple("kvm", results.TableFull, 9, 410, 800, 700), nil,
+		},
+		{
+			"below the floor", simple("kvm", results.NotConntrack, 0, 1, 1, 1),
+			simple("kvm", results.NotConntrack, 0, 5, 5, 5), nil,
+		},
+		{
+			"better", simple("kvm", results.TableFull, 9, 100), simple("kvm", results.Clean, 0, 0),
+			nil,
+		},
+		{
+			"the bystander's scatter", probed(simple("tcg", results.TableFull, 9, 800), 72),
+			probed(simple("tcg", results.TableFull, 9, 800), 199), nil,
+		},
+		{
+			"a probe lost by chance", probed(simple("tcg", results.Clean, 0, 0), 0),
+			probed(simple("tcg", results.Clean, 0, 0), 4), nil,
+		},
+		{
+			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0), 0),
+			probed(simple("tcg", results.Clean, 0, 0), 30),
 			[]string{"baseline: probe.lost was 0 and is 30"},
 		},
 		{
 			"one worse trial of three", simple("tcg", results.Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Evicting, results.Clean), nil,
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Evicting,
+				results.Clean),
+			nil,
 		},
 		{
 			"two worse trials of three", simple("tcg", results.Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Clean, results.Evicting),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Clean,
+				results.Evicting),
 			[]string{"baseline: verdict was clean and is evicting"},
 		},
 		{
-			"no worse than the worst before", verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Clean, results.Evicting),
-			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Evicting, results.Evicting), nil,
+			"no worse than the worst before",
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Clean, results.Clean,
+				results.Evicting),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Evicting,
+				results.Evicting),
+			nil,
 		},
 		{
 			"an invalid trial is none", simple("tcg", results.Clean, 0, 0, 0, 0),
-			verdicts(simple("tcg", results.Clean, 0, 0, 900, 0), results.Clean, results.Invalid, results.Clean), nil,
+			verdicts(simple("tcg", results.Clean, 0, 0, 900, 0), results.Clean, results.Invalid,
+				results.Clean),
+			nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -126,10 +183,20 @@ func TestRegressionsThatCannotBeTold(t *testing.T) {
 		says      []string
 		not       string
 	}{
-		{"no valid trial", clean, simple("kvm", results.Invalid, 0, 0), nil, []string{"baseline was not compared with the baseline: it has no valid trial"}, "emulation"},
-		{"one trial", clean, clean, []string{"baseline"}, []string{"fewer than 3 valid trials", "takes 4 valid trials"}, "emulation"},
+		{
+			"no valid trial", clean, simple("kvm", results.Invalid, 0, 0), nil,
+			[]string{"baseline was not compared with the baseline: it has no valid trial"},
+			"emulation",
+		},
+		{
+			"one trial", clean, clean, []string{"baseline"},
+			[]string{"fewer than 3 valid trials", "takes 4 valid trials"}, "emulation",
+		},
 		{"emulated", many, many, []string{"baseline"}, []string{"emulation"}, "fewer than"},
-		{"a new scenario", clean, other, []string{"baseline"}, []string{"scenario new of this run is not in the baseline"}, "emulation"},
+		{
+			"a new scenario", clean, other, []string{"baseline"},
+			[]string{"scenario new of this run is not in the baseline"}, "emulation",
+		},
 	} {
 		r, err := findRegressions(test.base, test.run, 0.1)
 		if err != nil {
@@ -167,7 +234,8 @@ func TestRegressionOfTimes(t *testing.T) {
 				want = 10
 			}
 			if len(r.Found) != want {
-				t.Errorf("%s, %d trials: %d, want %d: %v", accelerator, trials, len(r.Found), want, r.Found)
+				t.Errorf("%s, %d trials: %d, want %d: %v", accelerator, trials, len(r.Found), want,
+					r.Found)
 			}
 		}
 	}
@@ -184,10 +252,19 @@ func TestRegressionOfTimes(t *testing.T) {
 		base, run *results.Run
 		want      []results.Regression
 	}{
-		{"never now", moments(s(1), s(2), s(1.5), s(1.5)), moments(nil, nil, nil, nil), []results.Regression{{Scenario: "baseline", Metric: "conntrack.seconds_to_recover", Before: "1.50 s", After: "never"}}},
+		{
+			"never now", moments(s(1), s(2), s(1.5), s(1.5)), moments(nil, nil, nil, nil),
+			[]results.Regression{{
+				Scenario: "baseline", Metric: "conntrack.seconds_to_recover",
+				Before: "1.50 s", After: "never",
+			}},
+		},
 		{"once never", moments(s(1), s(2), s(1.5), s(1.5)), moments(s(1), nil, s(1), s(1)), nil},
 		{"never as before", moments(nil, nil, nil, nil), moments(nil, nil, nil, nil), nil},
-		{"at once, but for the sampling", moments(s(0), s(0), s(0), s(0)), moments(s(0.1), s(0.1), s(0.1), s(0.1)), nil},
+		{
+			"at once, but for the sampling", moments(s(0), s(0), s(0), s(0)),
+			moments(s(0.1), s(0.1), s(0.1), s(0.1)), nil,
+		},
 	} {
 		r, err := findRegressions(test.base, test.run, 0.10)
 		if err != nil {
@@ -202,29 +279,41 @@ func TestRegressionOfTimes(t *testing.T) {
 // overloaded returns a run of an experiment like the shipped one: two scenarios that carry the
 // load, and two whose figures scatter as widely as measured ones. more adds failures.
 func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *results.Run {
-	run := &results.Run{Environment: results.Environment{Driver: "libvirt", Accelerator: accelerator}}
+	run := &results.Run{
+		Environment: results.Environment{Driver: "libvirt", Accelerator: accelerator},
+	}
 	for _, scatter := range []float64{0, 0, 0.4, 1.6} {
 		sc := results.Scenario{Name: string(rune('a' + len(run.Scenarios)))}
 		for n := range trials {
-			vary := func(median float64) int64 { return int64(median * math.Exp(scatter*r.NormFloat64())) }
+			vary := func(median float64) int64 {
+				return int64(median * math.Exp(scatter*r.NormFloat64()))
+			}
 			lat := func(p50 float64) results.Latency {
 				p50 *= math.Exp(0.1 * r.NormFloat64())
-				return results.Latency{Count: 1, P50: p50, P99: p50 * 5 * math.Exp(0.4*r.NormFloat64())}
+				return results.Latency{
+					Count: 1, P50: p50, P99: p50 * 5 * math.Exp(0.4*r.NormFloat64()),
+				}
 			}
-			tr := results.Trial{Number: n + 1, Verdict: results.Clean, Probe: &results.Probe{Sent: 240, Latency: lat(2)}}
+			tr := results.Trial{
+				Number: n + 1, Verdict: results.Clean,
+				Probe: &results.Probe{Sent: 240, Latency: lat(2)},
+			}
 			if scatter > 0 {
 				tr.Verdict = results.TableFull
 				tr.Probe.Lost = min(240, vary(80))
-				tr.Conntrack.Drop, tr.Conntrack.EarlyDrop, tr.Conntrack.InsertFailed = vary(4000), vary(1000), vary(80)
-				tr.Conntrack.SecondsToFull, tr.Conntrack.SecondsToRecover = s(3*math.Exp(0.2*r.NormFloat64())), s(float64(vary(500))/100)
+				c := &tr.Conntrack
+				c.Drop, c.EarlyDrop, c.InsertFailed = vary(4000), vary(1000), vary(80)
+				c.SecondsToFull = s(3 * math.Exp(0.2*r.NormFloat64()))
+				c.SecondsToRecover = s(float64(vary(500)) / 100)
 			}
 			failed := int64(0)
 			if scatter > 0 {
 				failed = min(5000, vary(400-200*scatter)+more)
 			}
 			tr.Load = results.Load{
-				Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed, Failed: failed,
-				Rate: 300 * math.Exp(0.1*r.NormFloat64()), Connect: lat(30), Latency: lat(60),
+				Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed,
+				Failed: failed,
+				Rate:   300 * math.Exp(0.1*r.NormFloat64()), Connect: lat(30), Latency: lat(60),
 			}
 			sc.Trials = append(sc.Trials, tr)
 		}
@@ -243,7 +332,8 @@ func TestRegressionsOfNothing(t *testing.T) {
 			wrong := map[string]int{}
 			alarms := 0
 			for range repetitions {
-				same, err := findRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 0), 0.10)
+				same, err := findRegressions(overloaded(r, trials, accelerator, 0),
+					overloaded(r, trials, accelerator, 0), 0.10)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -254,17 +344,23 @@ func TestRegressionsOfNothing(t *testing.T) {
 					wrong[f.Metric]++
 				}
 			}
-			t.Logf("%s, %d trials: %d false alarms in %d repetitions %v", accelerator, trials, alarms, repetitions, wrong)
+			t.Logf("%s, %d trials: %d false alarms in %d repetitions %v", accelerator, trials,
+				alarms, repetitions, wrong)
 			// 10 in 200 are one in 20; 19 would be three standard deviations more.
 			if alarms > 19 {
-				t.Errorf("%s, %d trials: %d false alarms in %d repetitions: %v", accelerator, trials, alarms, repetitions, wrong)
+				t.Errorf("%s, %d trials: %d false alarms in %d repetitions: %v", accelerator,
+					trials, alarms, repetitions, wrong)
 			}
-			worse, err := findRegressions(overloaded(r, trials, accelerator, 0), overloaded(r, trials, accelerator, 2500), 0.10)
+			worse, err := findRegressions(overloaded(r, trials, accelerator, 0),
+				overloaded(r, trials, accelerator, 2500), 0.10)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.ContainsFunc(worse.Found, func(r results.Regression) bool { return r.Scenario == "c" && r.Metric == "load.failed" }) {
-				t.Errorf("%s, %d trials: half of the requests fail now, and it found %v", accelerator, trials, worse.Found)
+			if !slices.ContainsFunc(worse.Found, func(r results.Regression) bool {
+				return r.Scenario == "c" && r.Metric == "load.failed"
+			}) {
+				t.Errorf("%s, %d trials: half of the requests fail now, and it found %v",
+					accelerator, trials, worse.Found)
 			}
 		}
 	}

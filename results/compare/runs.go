@@ -20,10 +20,8 @@ import (
 type Comparison struct {
 	Sides  []string // names of the compared runs or scenarios
 	Groups []Group
-	// Notes tell a reader of differences that are allowed and of too few trials.
-	Notes []string
-	// TooFew says that no difference can be significant with so few trials.
-	TooFew bool
+	Notes  []string // allowed differences, and too few trials
+	TooFew bool     // for any difference to be significant
 }
 
 // Group is one part of a comparison: one scenario in several runs, or all the scenarios of one run.
@@ -43,12 +41,9 @@ type Row struct {
 type Cell struct {
 	Stat
 	Test
-	// Adjusted is P after Holm's correction over all cells of the comparison.
-	Adjusted    float64
+	Adjusted    float64 // P after Holm's correction over all cells of the comparison
 	Significant bool
-	// Change is the change of the median as a share of the base's; see Delta for its meaning in
-	// words.
-	Change float64
+	Change      float64 // of the median, as a share of the base's; Delta words it
 }
 
 // Delta formats the difference from the base: "~" when it is not significant, "=" when all values
@@ -115,9 +110,14 @@ func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Notes = append(c.Notes, "across labs: verdicts and counts can be held against each other; times and rates are those of different machines")
+	c.note("across labs: verdicts and counts can be held against each other; times and rates are " +
+		"those of different machines")
 	c.settle()
 	return c, nil
+}
+
+func (c *Comparison) note(format string, args ...any) {
+	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
 }
 
 // align pairs the scenarios that all runs have; acrossLabs allows runs from different labs.
@@ -128,20 +128,17 @@ func align(names []string, runs []*results.Run, acrossLabs bool) (*Comparison, e
 	c := &Comparison{Sides: names}
 	var unlike []string
 	for i, run := range runs[1:] {
-		reasons, notes := differences(names[0], runs[0], names[i+1], run, acrossLabs)
+		reasons, notes := pair{names[0], names[i+1]}.differences(runs[0], run, acrossLabs)
 		unlike = append(unlike, reasons...)
 		c.Notes = append(c.Notes, notes...)
 	}
 	for _, s := range runs[0].Scenarios {
 		sides := make([]*results.Scenario, len(runs))
-		missing := ""
 		for i, run := range runs {
-			if sides[i] = run.Scenario(s.Name); sides[i] == nil {
-				missing = names[i]
-			}
+			sides[i] = run.Scenario(s.Name)
 		}
-		if missing != "" {
-			c.Notes = append(c.Notes, fmt.Sprintf("scenario %s is not in %s and left out", s.Name, missing))
+		if missing := slices.Index(sides, nil); missing >= 0 {
+			c.note("scenario %s is not in %s and left out", s.Name, names[missing])
 			continue
 		}
 		c.Groups = append(c.Groups, group(s.Name, sides))
@@ -149,7 +146,7 @@ func align(names []string, runs []*results.Run, acrossLabs bool) (*Comparison, e
 	for i, run := range runs[1:] {
 		for _, s := range run.Scenarios {
 			if runs[0].Scenario(s.Name) == nil {
-				c.Notes = append(c.Notes, fmt.Sprintf("scenario %s of %s is not in %s and left out", s.Name, names[i+1], names[0]))
+				c.note("scenario %s of %s is not in %s and left out", s.Name, names[i+1], names[0])
 			}
 		}
 	}
@@ -246,18 +243,22 @@ func (c *Comparison) settle() {
 		cells[i].Significant = adjusted < Alpha
 	}
 	if few {
-		c.Notes = append(c.Notes, fmt.Sprintf("too few trials to tell: among %d cells that differ, a difference can only be significant from %d trials on each side; ~ says nothing there",
-			len(cells), enoughTrials(len(cells))))
+		c.note("too few trials to tell: among %d cells that differ, a difference can only be "+
+			"significant from %d trials on each side; ~ says nothing there",
+			len(cells), enoughTrials(len(cells)))
 	}
 }
 
+// pair names two runs.
+type pair struct{ a, b string }
+
 // differences returns what makes two runs unlike, and the allowed differences that a reader must
 // know.
-func differences(aName string, a *results.Run, bName string, b *results.Run, acrossLabs bool) (unlike, notes []string) {
+func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []string) {
 	into := func(list *[]string) func(what, x, y string) {
 		return func(what, x, y string) {
 			if x != y {
-				*list = append(*list, inBoth(what, aName, x, bName, y))
+				*list = append(*list, p.both(what, x, y))
 			}
 		}
 	}
@@ -267,15 +268,16 @@ func differences(aName string, a *results.Run, bName string, b *results.Run, acr
 		lab = note
 	}
 	check("experiment", a.Experiment, b.Experiment)
-	unlike = append(unlike, workloadDifferences(aName, a.Workload, bName, b.Workload)...)
-	lab("driver", a.Environment.Driver, b.Environment.Driver)
-	lab("accelerator", a.Environment.Accelerator, b.Environment.Accelerator)
-	lab("host CPU", a.Environment.HostCPU, b.Environment.HostCPU)
-	lab("host CPUs", fmt.Sprint(a.Environment.HostCPUs), fmt.Sprint(b.Environment.HostCPUs))
-	note("box differs", a.Environment.Boxed(), b.Environment.Boxed())
-	note("kernel differs", a.Environment.Kernel, b.Environment.Kernel)
+	unlike = append(unlike, p.settings("workload", "entry", a.Workload, b.Workload)...)
+	ea, eb := a.Environment, b.Environment
+	lab("driver", ea.Driver, eb.Driver)
+	lab("accelerator", ea.Accelerator, eb.Accelerator)
+	lab("host CPU", ea.HostCPU, eb.HostCPU)
+	lab("host CPUs", fmt.Sprint(ea.HostCPUs), fmt.Sprint(eb.HostCPUs))
+	note("box differs", ea.Boxed(), eb.Boxed())
+	note("kernel differs", ea.Kernel, eb.Kernel)
 	note("ctload differs", a.Ctload, b.Ctload)
-	note("QEMU differs", a.Environment.QEMU, b.Environment.QEMU)
+	note("QEMU differs", ea.QEMU, eb.QEMU)
 	for i := range a.Scenarios {
 		x := &a.Scenarios[i]
 		y := b.Scenario(x.Name)
@@ -288,25 +290,24 @@ func differences(aName string, a *results.Run, bName string, b *results.Run, acr
 		note("sysctls of "+x.Name+" differ", settingWords(cx.Sysctl), settingWords(cy.Sysctl))
 		note("buckets of "+x.Name+" differ", fmt.Sprint(cx.Buckets), fmt.Sprint(cy.Buckets))
 		if rx, ry := cx.RulesText(), cy.RulesText(); rx != ry {
-			notes = append(notes, fmt.Sprintf("rules of %s differ: %s", x.Name, firstDifference(rx, ry)))
+			notes = append(notes, "rules of "+x.Name+" differ: "+firstDifference(rx, ry))
 		}
-		unlike = append(unlike, actionDifferences(x.Name, aName, x.Actions, bName, y.Actions)...)
-		gx, gy := loadWords(x), loadWords(y)
-		if gx != "" && gy != "" {
+		unlike = append(unlike, p.settings("actions of "+x.Name, "number", x.Actions, y.Actions)...)
+		if gx, gy := loadWords(x), loadWords(y); gx != "" && gy != "" {
 			check("load of "+x.Name, gx, gy)
 		}
 	}
 	return unlike, notes
 }
 
-// inBoth words what two runs have, each under its name.
-func inBoth(what, aName, a, bName, b string) string {
-	a, b = cmp.Or(a, "none"), cmp.Or(b, "none")
-	return fmt.Sprintf("%s: %s in %s, %s in %s", what, a, aName, b, bName)
+// both words what the two runs have.
+func (p pair) both(what, a, b string) string {
+	return fmt.Sprintf("%s: %s in %s, %s in %s",
+		what, cmp.Or(a, "none"), p.a, cmp.Or(b, "none"), p.b)
 }
 
 func settingWords(m map[string]string) string {
-	words := make([]string, 0, len(m))
+	var words []string
 	for name, value := range m {
 		words = append(words, name+"="+value)
 	}
@@ -338,31 +339,21 @@ func firstDifference(before, after string) string {
 	return "nothing"
 }
 
-// workloadDifferences returns the settings in which two workloads differ, given as in
-// [results.Run].Workload: a JSON list with an object for each generator and probe. A missing
-// setting did not exist yet when the run was made; it equals one that is zero.
-func workloadDifferences(aName, a, bName, b string) []string {
-	return entryDifferences("workload", "entry", aName, a, bName, b)
-}
-
-// actionDifferences does the same for a scenario's actions, given as in [results.Scenario].Actions.
-func actionDifferences(scenario, aName, a, bName, b string) []string {
-	return entryDifferences("actions of "+scenario, "number", aName, a, bName, b)
-}
-
-// entryDifferences returns the settings in which two JSON lists of objects differ. what names the
+// settings returns the settings in which the workloads or the actions of the runs differ, as
+// [results.Run] and [results.Scenario] have them: JSON lists with an object for each. A missing
+// setting did not exist yet when the run was made; it equals one that is zero. what names the
 // lists, one names an object.
-func entryDifferences(what, one, aName, a, bName, b string) []string {
+func (p pair) settings(what, one, a, b string) []string {
 	if a == b {
 		return nil
 	}
-	as, okA := workloadEntries(a)
-	bs, okB := workloadEntries(b)
+	as, okA := settingsOf(a)
+	bs, okB := settingsOf(b)
 	if !okA || !okB {
-		return []string{inBoth(what, aName, a, bName, b)}
+		return []string{p.both(what, a, b)}
 	}
 	if len(as) != len(bs) {
-		return []string{inBoth(what, aName, entries(len(as)), bName, entries(len(bs)))}
+		return []string{p.both(what, entries(len(as)), entries(len(bs)))}
 	}
 	var list []string
 	for i := range as {
@@ -371,15 +362,15 @@ func entryDifferences(what, one, aName, a, bName, b string) []string {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			if x, y := as[i][name], bs[i][name]; x != y {
 				setting := fmt.Sprintf("%s of %s %d of the %s", name, one, i+1, what)
-				list = append(list, inBoth(setting, aName, x, bName, y))
+				list = append(list, p.both(setting, x, y))
 			}
 		}
 	}
 	return list
 }
 
-// workloadEntries returns the settings of each object that are not zero, as JSON.
-func workloadEntries(text string) ([]map[string]string, bool) {
+// settingsOf returns the settings of each object that are not zero, as JSON.
+func settingsOf(text string) ([]map[string]string, bool) {
 	if text == "" {
 		return nil, true
 	}
@@ -392,7 +383,8 @@ func workloadEntries(text string) ([]map[string]string, bool) {
 		list[i] = map[string]string{}
 		for name, value := range entry {
 			switch v := string(value); v {
-			case `null`, `""`, `0`, `false`, `[]`, `{}`, `"0"`, `"0s"`, `"0B"`, `"0/s"`, `"0%"`, `"0bit/s"`:
+			case `null`, `""`, `0`, `false`, `[]`, `{}`,
+				`"0"`, `"0s"`, `"0B"`, `"0/s"`, `"0%"`, `"0bit/s"`:
 			default:
 				list[i][name] = v
 			}

@@ -18,21 +18,46 @@ func TestCompareRefusesUnlike(t *testing.T) {
 		change func(*results.Run)
 		words  []string
 	}{
-		{"experiment", func(r *results.Run) { r.Experiment = "y" }, []string{"experiment: x in last, y in this"}},
-		{"accelerator", func(r *results.Run) { r.Environment.Accelerator = "tcg" }, []string{"accelerator: kvm in last, tcg in this"}},
-		{"two things", func(r *results.Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 }, []string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"}},
-		{"workload", func(r *results.Run) { r.Workload = "http 9000" }, []string{"workload: none in last, http 9000"}},
-		{"actions alone", func(r *results.Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` }, []string{"actions of a: 0 entries in last, 1 entry in this"}},
-		{"guest", func(r *results.Run) { r.Scenarios[1].Configuration.VCPUs = 4 }, []string{"vcpus of b: 0 in last, 4 in this"}},
+		{
+			"experiment", func(r *results.Run) { r.Experiment = "y" },
+			[]string{"experiment: x in last, y in this"},
+		},
+		{
+			"accelerator", func(r *results.Run) { r.Environment.Accelerator = "tcg" },
+			[]string{"accelerator: kvm in last, tcg in this"},
+		},
+		{
+			"two things",
+			func(r *results.Run) { r.Environment.Driver = "netns"; r.Environment.HostCPUs = 2 },
+			[]string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"},
+		},
+		{
+			"workload", func(r *results.Run) { r.Workload = "http 9000" },
+			[]string{"workload: none in last, http 9000"},
+		},
+		{
+			"actions alone",
+			func(r *results.Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` },
+			[]string{"actions of a: 0 entries in last, 1 entry in this"},
+		},
+		{
+			"guest", func(r *results.Run) { r.Scenarios[1].Configuration.VCPUs = 4 },
+			[]string{"vcpus of b: 0 in last, 4 in this"},
+		},
 		{"generator", func(r *results.Run) {
 			for i := range r.Scenarios[0].Trials {
 				r.Scenarios[0].Trials[i].Load.Generator = "tcp"
 			}
 		}, []string{"load of a: http requests in last, tcp requests"}},
-		{"no common scenario", func(r *results.Run) { r.Scenarios[0].Name = "c"; r.Scenarios[1].Name = "d" }, []string{"no scenario in common"}},
+		{
+			"no common scenario",
+			func(r *results.Run) { r.Scenarios[0].Name = "c"; r.Scenarios[1].Name = "d" },
+			[]string{"no scenario in common"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
+			a := random(rand.New(rand.NewPCG(1, 1)), 2, 1)
+			b := random(rand.New(rand.NewPCG(1, 1)), 2, 1)
 			test.change(b)
 			_, err := Runs(names, []*results.Run{a, b})
 			if _, ok := errors.AsType[*UnlikeError](err); !ok {
@@ -49,7 +74,8 @@ func TestCompareRefusesUnlike(t *testing.T) {
 
 func TestCompareAcrossLabs(t *testing.T) {
 	a, b := random(rand.New(rand.NewPCG(1, 1)), 2, 1), random(rand.New(rand.NewPCG(1, 1)), 2, 1)
-	b.Environment.Driver, b.Environment.Accelerator, b.Scenarios[0].Configuration.VCPUs = "netns", "", 2
+	b.Environment.Driver, b.Environment.Accelerator = "netns", ""
+	b.Scenarios[0].Configuration.VCPUs = 2
 	names := []string{"machines", "namespaces"}
 	_, err := Runs(names, []*results.Run{a, b})
 	if err == nil || !strings.Contains(err.Error(), "--across-labs") {
@@ -60,13 +86,18 @@ func TestCompareAcrossLabs(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes := strings.Join(c.Notes, "\n")
-	for _, w := range []string{"driver: libvirt in machines, netns in namespaces", "accelerator: kvm in machines, none in namespaces", "vcpus of a: 0 in machines, 2 in namespaces", "across labs"} {
+	for _, w := range []string{
+		"driver: libvirt in machines, netns in namespaces",
+		"accelerator: kvm in machines, none in namespaces",
+		"vcpus of a: 0 in machines, 2 in namespaces", "across labs",
+	} {
 		if !strings.Contains(notes, w) {
 			t.Errorf("%q is not in:\n%s", w, notes)
 		}
 	}
 	b.Experiment = "another"
-	if _, err := Runs(names, []*results.Run{a, b}); err == nil || strings.Contains(err.Error(), "--across-labs") {
+	if _, err := Runs(names, []*results.Run{a, b}); err == nil ||
+		strings.Contains(err.Error(), "--across-labs") {
 		t.Errorf("another experiment: %v", err)
 	}
 	if _, err := AcrossLabs(names, []*results.Run{a, b}); err == nil {
@@ -77,14 +108,20 @@ func TestCompareAcrossLabs(t *testing.T) {
 func TestCompareNotes(t *testing.T) {
 	a, b := random(rand.New(rand.NewPCG(1, 1)), 3, 1), random(rand.New(rand.NewPCG(1, 2)), 3, 1)
 	b.Environment.Kernel = "6.12"
-	b.Scenarios[0].Configuration.Sysctl = map[string]string{"net.netfilter.nf_conntrack_max": "2048"}
+	b.Scenarios[0].Configuration.Sysctl = map[string]string{
+		"net.netfilter.nf_conntrack_max": "2048",
+	}
 	b.Scenarios[1].Name = "other"
 	c, err := Runs([]string{"last", "this"}, []*results.Run{a, b})
 	if err != nil {
 		t.Fatal(err)
 	}
 	notes := strings.Join(c.Notes, "\n")
-	for _, w := range []string{"kernel differs: none in last, 6.12 in this", "sysctls of a differ: none in last, net.netfilter.nf_conntrack_max=2048", "scenario b is not in this", "too few trials to tell"} {
+	for _, w := range []string{
+		"kernel differs: none in last, 6.12 in this",
+		"sysctls of a differ: none in last, net.netfilter.nf_conntrack_max=2048",
+		"scenario b is not in this", "too few trials to tell",
+	} {
 		if !strings.Contains(notes, w) {
 			t.Errorf("%q is not in:\n%s", w, notes)
 		}
@@ -94,8 +131,9 @@ func TestCompareNotes(t *testing.T) {
 	}
 	for _, row := range c.Groups[0].Rows {
 		want := "~"
-		if row.Metric.Name == "conntrack.peak" || strings.HasPrefix(row.Metric.Name, "conntrack.") && strings.HasSuffix(row.Metric.Name, "early_drop") ||
-			row.Metric.Name == "conntrack.insert_failed" || row.Metric.Name == "conntrack.seconds_to_recover" {
+		switch row.Metric.Name {
+		case "conntrack.peak", "conntrack.early_drop", "conntrack.insert_failed",
+			"conntrack.seconds_to_recover":
 			want = "="
 		}
 		if got := row.Cells[1].Delta(); got != want {
@@ -109,7 +147,8 @@ func TestCompareScenarios(t *testing.T) {
 	run := random(r, 12, 1)
 	for i := range run.Scenarios[1].Trials {
 		tr := &run.Scenarios[1].Trials[i]
-		tr.Load.Failed, tr.Load.Completed, tr.Conntrack.Drop, tr.Conntrack.SecondsToFull, tr.Verdict = 0, 5000, 0, nil, results.Clean
+		tr.Verdict, tr.Load.Failed, tr.Load.Completed = results.Clean, 0, 5000
+		tr.Conntrack.Drop, tr.Conntrack.SecondsToFull = 0, nil
 	}
 	c, err := Scenarios(run)
 	if err != nil {
@@ -119,7 +158,10 @@ func TestCompareScenarios(t *testing.T) {
 	for _, row := range c.Groups[0].Rows {
 		got[row.Metric.Name] = row.Cells[1].Delta()
 	}
-	want := map[string]string{"load.failed": "-100 %", "conntrack.drop": "-100 %", "conntrack.seconds_to_full": "never", "conntrack.peak": "=", "load.rate_per_s": "~"}
+	want := map[string]string{
+		"load.failed": "-100 %", "conntrack.drop": "-100 %", "conntrack.seconds_to_full": "never",
+		"conntrack.peak": "=", "load.rate_per_s": "~",
+	}
 	for name, delta := range want {
 		if got[name] != delta {
 			t.Errorf("%s: %q, want %q", name, got[name], delta)
@@ -132,9 +174,13 @@ func TestCompareScenarios(t *testing.T) {
 
 func TestCompareNotesRules6(t *testing.T) {
 	run := func(rules6 string) *results.Run {
-		return &results.Run{Scenarios: []results.Scenario{{Name: "a", Configuration: results.Configuration{Rules6: rules6}, Trials: []results.Trial{{Number: 1, Verdict: results.Clean}}}}}
+		return &results.Run{Scenarios: []results.Scenario{{
+			Name: "a", Configuration: results.Configuration{Rules6: rules6},
+			Trials: []results.Trial{{Number: 1, Verdict: results.Clean}},
+		}}}
 	}
-	c, err := Runs([]string{"last", "this"}, []*results.Run{run("*raw\nCOMMIT\n"), run("*nat\nCOMMIT\n")})
+	c, err := Runs([]string{"last", "this"},
+		[]*results.Run{run("*raw\nCOMMIT\n"), run("*nat\nCOMMIT\n")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,19 +30,24 @@ func TestMannWhitneyPublished(t *testing.T) {
 		},
 		{"as far apart as three and three can be", []float64{1, 2, 3}, []float64{4, 5, 6}, 0.1},
 		{"equal", []float64{7, 7, 7}, []float64{7, 7, 7}, 1},
-		{"with times that never came", []float64{1, 2, 3, 4}, []float64{math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1)}, 2.0 / 70},
+		{
+			"with times that never came", []float64{1, 2, 3, 4},
+			[]float64{math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1)}, 2.0 / 70,
+		},
 		{"nothing", nil, []float64{1}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := mannWhitney(test.a, test.b); math.Abs(got.P-test.want) > 5e-5 {
 				t.Errorf("p = %.5f, want %.5f", got.P, test.want)
 			}
-			if x, y := mannWhitney(test.a, test.b), mannWhitney(test.b, test.a); math.Abs(x.P-y.P) > 1e-12 || x.Least != y.Least {
+			x, y := mannWhitney(test.a, test.b), mannWhitney(test.b, test.a)
+			if math.Abs(x.P-y.P) > 1e-12 || x.Least != y.Least {
 				t.Errorf("not symmetric: %v, %v", x, y)
 			}
 		})
 	}
-	if got := mannWhitney([]float64{1, 2, 3}, []float64{4, 5, 6}); math.Abs(got.P-got.Least) > 1e-9 {
+	got := mannWhitney([]float64{1, 2, 3}, []float64{4, 5, 6})
+	if math.Abs(got.P-got.Least) > 1e-9 {
 		t.Errorf("the lowest p of three and three is %v, got %v", got.Least, got.P)
 	}
 }
@@ -88,7 +93,9 @@ func TestMedianAndSpread(t *testing.T) {
 // random returns a run of two scenarios whose trials vary as measured ones do; slower multiplies
 // its latencies.
 func random(r *rand.Rand, trials int, slower float64) *results.Run {
-	run := &results.Run{Experiment: "x", Environment: results.Environment{Driver: "libvirt", Accelerator: "kvm"}}
+	run := &results.Run{
+		Experiment: "x", Environment: results.Environment{Driver: "libvirt", Accelerator: "kvm"},
+	}
 	for _, name := range []string{"a", "b"} {
 		sc := results.Scenario{Name: name}
 		for n := range trials {
@@ -100,11 +107,15 @@ func random(r *rand.Rand, trials int, slower float64) *results.Run {
 			tr := results.Trial{
 				Number: n + 1, Verdict: results.TableFull, Seconds: 30,
 				Load: results.Load{
-					Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed, Failed: failed,
-					Rate: 130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
+					Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed,
+					Failed: failed,
+					Rate:   130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
 				},
-				Conntrack: results.Conntrack{Counters: results.Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096, SecondsToFull: s(4 + r.Float64())},
-				Probe:     &results.Probe{Sent: 300, Lost: 40 + r.Int64N(20), Latency: lat()},
+				Conntrack: results.Conntrack{
+					Counters: results.Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096,
+					SecondsToFull: s(4 + r.Float64()),
+				},
+				Probe: &results.Probe{Sent: 300, Lost: 40 + r.Int64N(20), Latency: lat()},
 			}
 			sc.Trials = append(sc.Trials, tr)
 		}
@@ -138,8 +149,10 @@ func TestSimulatedNull(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"a load.connect_ms.p50", "a load.connect_ms.p99", "a load.latency_ms.p50", "a load.latency_ms.p99", "a probe.latency_ms.p99",
-		"b load.connect_ms.p50", "b load.connect_ms.p99", "b load.latency_ms.p50", "b load.latency_ms.p99", "b probe.latency_ms.p99",
+		"a load.connect_ms.p50", "a load.connect_ms.p99", "a load.latency_ms.p50",
+		"a load.latency_ms.p99", "a probe.latency_ms.p99",
+		"b load.connect_ms.p50", "b load.connect_ms.p99", "b load.latency_ms.p50",
+		"b load.latency_ms.p99", "b probe.latency_ms.p99",
 	}
 	if diff := cmp.Diff(want, significant(c)); diff != "" {
 		t.Error(diff)
