@@ -79,9 +79,8 @@ func counterColumns(optional bool) []column {
 	return list
 }
 
-// importance is the order in which columns are kept when the terminal is narrow: the last goes
-// first.
-var importance = slices.Concat(append(important, otherCounters()...), []string{"predicted peak", "softirq %"})
+// importance orders the columns: on a narrow terminal the last goes first.
+var importance = slices.Concat(important, otherCounters(), []string{"predicted peak", "softirq %"})
 
 var important = []string{
 	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop",
@@ -141,8 +140,7 @@ func rare(c column) column {
 	return c
 }
 
-// heal marks a column that stays where a trial has actions: a reader then looks for "nothing had to
-// heal" and "nothing broke".
+// heal marks a column that stays where a trial has actions: "nothing broke" is worth a column.
 func heal(c column) column {
 	c.optional, c.acted = true, true
 	return c
@@ -188,8 +186,7 @@ func verdictCell(r row) string {
 	return text
 }
 
-// logCell formats the medians of the "table full" lines and of the lines that the kernel reports as
-// suppressed.
+// logCell formats the medians of the "table full" lines, and of those that the kernel suppressed.
 func logCell(r row) string {
 	lines := r.values(func(t *results.Trial) (float64, bool) {
 		return float64(t.Conntrack.LogLines), t.Conntrack.LogMissing == ""
@@ -275,8 +272,7 @@ func (r row) typical() (results.Trial, bool) {
 	}), true
 }
 
-// cell formats the median of a figure over the valid trials, with the farthest trial's distance
-// from it where they differ.
+// cell formats the median of a figure, with the distance of the farthest valid trial from it.
 func (r row) cell(value trialValue, format func(float64) string) string {
 	values := r.values(value)
 	if len(values) == 0 {

@@ -20,9 +20,8 @@ var comparisonFormats = formats[*compare.Comparison]{
 // ComparisonFormats returns the names that [RenderComparison] accepts.
 func ComparisonFormats() []string { return comparisonFormats.names() }
 
-// RenderComparison writes a comparison of runs: for each scenario the figures of all runs side by
-// side, as medians with their spread, and how each differs from the first run with the corrected
-// p-value of the difference.
+// RenderComparison writes a comparison of runs: for each scenario the medians of all runs with
+// their spread, and the difference of each from the first run with its corrected p-value.
 func RenderComparison(w io.Writer, format string, c *compare.Comparison, o Options) error {
 	return comparisonFormats.render(w, "the comparison", format, c, o)
 }
@@ -108,9 +107,9 @@ func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error
 
 // comparisonNotes says how to read the figures, then what the comparison itself notes.
 func comparisonNotes(c *compare.Comparison) []string {
-	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; "+
-		"differences are from %s, by the Mann-Whitney U test with Holm's correction over all cells; "+
-		"~: not significant (p >= %.2f), =: all trials are equal", c.Sides[0], compare.Alpha)
+	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are "+
+		"from %s, by the Mann-Whitney U test with Holm's correction over all cells; ~: not "+
+		"significant (p >= %.2f), =: all trials are equal", c.Sides[0], compare.Alpha)
 	return append([]string{reading}, c.Notes...)
 }
 
@@ -161,7 +160,8 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 		for _, row := range g.Rows {
 			metric := jsonMetric{Name: row.Metric.Name, Unit: row.Metric.Unit}
 			for i, cell := range row.Cells {
-				j := jsonCell{N: cell.N, Median: number64(cell.Median), Spread: number64(cell.Spread)}
+				median, spread := number64(cell.Median), number64(cell.Spread)
+				j := jsonCell{N: cell.N, Median: median, Spread: spread}
 				if i > 0 {
 					adjusted := cell.Adjusted
 					if cell.Constant || cell.N == 0 || row.Cells[0].N == 0 { // no test was made
@@ -207,16 +207,13 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 		return differences{}, fmt.Errorf("comparing the scenarios: %w", err)
 	}
 	d := differences{
-		title: fmt.Sprintf("Difference from %s (~: not significant, =: no difference)", list[0].name),
+		title: "Difference from " + list[0].name + " (~: not significant, =: no difference)",
 		rows:  list[1:], notes: c.Notes,
 	}
 	if c.TooFew {
 		return d, nil
 	}
-	d.lines = []line{{column: columns[0]}}
-	for _, r := range d.rows {
-		d.lines[0].cells = append(d.lines[0].cells, columns[0].cell(r))
-	}
+	d.lines = []line{columns[0].fill(d.rows)}
 	for _, col := range columns {
 		for _, m := range c.Groups[0].Rows {
 			if m.Metric.Name != col.metric || col.optional && col.empty(list) {

@@ -11,22 +11,16 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// fieldFormats are the formats of [Fields].
-var fieldFormats = formats[[]results.Field]{
-	"table": fieldTable, "json": asJSON[[]results.Field], "markdown": fieldPage,
-}
-
 // Fields writes what thresholds may name: as text, as JSON, or as the page docs/fields.md.
 func Fields(w io.Writer, format string, fields []results.Field, o Options) error {
-	return fieldFormats.render(w, "the fields", format, fields, o)
+	all := textOrJSON(fieldTable)
+	all["markdown"] = fieldPage
+	return all.render(w, "the fields", format, fields, o)
 }
 
 func fieldTable(b *bytes.Buffer, fields []results.Field, o Options) error {
-	width, indent := o.width(), 0
-	for _, f := range fields {
-		indent = max(indent, len(f.Name))
-	}
-	indent = min(indent, width/2)
+	width := o.width()
+	indent := min(widest(fields, func(f results.Field) string { return f.Name }), width/2)
 	for _, f := range fields {
 		about := f.Meaning
 		if f.Unit != "" {
@@ -38,17 +32,19 @@ func fieldTable(b *bytes.Buffer, fields []results.Field, o Options) error {
 }
 
 // pageHead begins docs/fields.md.
-const pageHead = `# The fields of a trial
+const pageHead = "# The fields of a trial\n\n" +
+	"Thresholds (`--threshold`, and `thresholds` in an experiment) name these fields, and\n" +
+	"run.json has them for each trial. A field of a probe, or of anything else that a trial may\n" +
+	"lack, is nil there, and a threshold on it does not hold. A time that did not come is\n" +
+	"`never`, which is later than any other. [ci.md](ci.md) shows thresholds.\n\n" +
+	"`ctload report --fields` prints this page, and `ctload report --schema` the JSON schema of\n" +
+	"run.json. The page is made from the program's own types\n" +
+	"(`go test ./reports -run FieldsPage -update`).\n"
 
-Thresholds (` + "`--threshold`, and `thresholds` in an experiment" + `) name these fields, and run.json
-has them for each trial. A field of a probe, or of anything else that a trial may lack, is nil
-there, and a threshold on it does not hold. A time that did not come is ` + "`never`" + `, which is later
-than any other. [ci.md](ci.md) shows thresholds.
+// tableHead begins the table of a group.
+const tableHead = "\n## %s\n\n| field | kind | unit | meaning |\n|---|---|---|---|\n"
 
-` + "`ctload report --fields`" + ` prints this page, and ` + "`ctload report --schema`" + ` the JSON schema of
-run.json. The page is made from the program's own types
-(` + "`go test ./reports -run FieldsPage -update`" + `).
-`
+var cellEscapes = strings.NewReplacer("|", `\|`, "<", "&lt;")
 
 func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 	b.WriteString(pageHead)
@@ -56,9 +52,10 @@ func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 	for _, f := range inGroups(fields) {
 		if of := groupOf(f); of != group {
 			group = of
-			fmt.Fprintf(b, "\n## %s\n\n| field | kind | unit | meaning |\n|---|---|---|---|\n", group)
+			fmt.Fprintf(b, tableHead, group)
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, f.Unit, strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(f.Meaning))
+		meaning := cellEscapes.Replace(f.Meaning)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, f.Unit, meaning)
 	}
 	return nil
 }

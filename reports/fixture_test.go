@@ -87,7 +87,8 @@ func fixture() *results.Run {
 				results.Conntrack{
 					Tracked: true, Peak: 5004, Final: 5003, Max: 262144, Buckets: 65536,
 				})}},
-			{Name: "shortened-timeouts", Configuration: shorter, Trials: []results.Trial{trial(shorter,
+			{Name: "shortened-timeouts", Configuration: shorter, Trials: []results.Trial{trial(
+				shorter,
 				load(212, 24.9, latency(3.0, 1039, 7004)),
 				results.Conntrack{
 					Tracked: true, Counters: results.Counters{Drop: 848}, Peak: 4096, Final: 1102,

@@ -10,51 +10,33 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Forecast writes the prediction for the scenarios of an experiment, one in a line, and below it
-// the table that would carry the load of each that overflows or comes near. With format "json" it
-// writes the list of [results.Forecast] itself.
+// Forecast writes the prediction for each scenario of an experiment, and below it the tables that
+// would carry the loads that overflow or come near; as JSON the list itself.
 func Forecast(w io.Writer, format string, list []results.Forecast, o Options) error {
-	return formats[[]results.Forecast]{
-		"json": asJSON[[]results.Forecast], "table": forecastTable,
-	}.render(w, "the forecast", format, list, o)
+	return textOrJSON(forecastTable).render(w, "the forecast", format, list, o)
 }
 
 func forecastTable(out *bytes.Buffer, list []results.Forecast, o Options) error {
-	columns := []struct {
-		head [2]string
-		cell func(results.Forecast) string
-	}{
-		{[2]string{"", "scenario"}, func(f results.Forecast) string { return f.Scenario }},
-		{[2]string{"", "kernel"}, func(f results.Forecast) string { return f.Kernel }},
-		{[2]string{"", "max"}, func(f results.Forecast) string { return results.Count(f.Table.Max) }},
-		{[2]string{"", "buckets"}, func(f results.Forecast) string { return results.Count(f.Table.Buckets) }},
-		{[2]string{"", "peak"}, func(f results.Forecast) string { return results.Count(f.Prediction.Peak) }},
-		{[2]string{"fill", "%"}, func(f results.Forecast) string {
-			return strings.TrimSuffix(filled(f.Prediction.Peak, f.Table.Max), " %")
-		}},
-		{[2]string{"full", "after"}, func(f results.Forecast) string {
-			if f.Prediction.Rate == 0 && f.Prediction.Overflow > 0 {
-				return "?" // the answers set the pace
-			}
-			return fullAfter(f.Prediction)
-		}},
-		{[2]string{"over", "max"}, func(f results.Forecast) string { return results.Count(f.Prediction.Overflow) }},
-		{[2]string{"sustain-", "able/s"}, func(f results.Forecast) string {
-			if f.Prediction.Sustainable == 0 {
-				return none
-			}
-			return results.Figure(f.Prediction.Sustainable)
-		}},
-		{[2]string{"", "memory"}, func(f results.Forecast) string { return results.Bytes(f.Prediction.MemoryBytes) }},
+	heads := [][2]string{
+		{"", "scenario"}, {"", "kernel"}, {"", "max"}, {"", "buckets"}, {"", "peak"}, {"fill", "%"},
+		{"full", "after"}, {"over", "max"}, {"sustain-", "able/s"}, {"", "memory"},
 	}
-	lines := make([]line, len(columns))
-	for i, c := range columns {
-		lines[i] = line{column: column{name: c.head[1], head: c.head, left: i < 2}}
-		for _, f := range list {
-			lines[i].cells = append(lines[i].cells, c.cell(f))
+	var cells [][]string
+	for _, f := range list {
+		p, full, sustainable := f.Prediction, fullAfter(f.Prediction), none
+		if p.Rate == 0 && p.Overflow > 0 {
+			full = "?" // the answers set the pace
 		}
+		if p.Sustainable > 0 {
+			sustainable = results.Figure(p.Sustainable)
+		}
+		cells = append(cells, []string{
+			f.Scenario, f.Kernel, results.Count(f.Table.Max), results.Count(f.Table.Buckets),
+			results.Count(p.Peak), strings.TrimSuffix(filled(p.Peak, f.Table.Max), " %"), full,
+			results.Count(p.Overflow), sustainable, results.Bytes(p.MemoryBytes),
+		})
 	}
-	if err := grid(out, lines, make([]row, len(list)), false); err != nil {
+	if err := textGrid(out, heads, 2, cells); err != nil {
 		return err
 	}
 	for _, group := range alike(list) {
@@ -108,48 +90,42 @@ func forecastWords(f results.Forecast) string {
 	case f.Reason != "":
 		return f.Reason + "."
 	case f.Plan != nil && len(f.Plan.Sysctl) == 0:
-		return fmt.Sprintf("the kernel's own table, %s entries in %s buckets, would carry this load.",
-			results.Count(f.Plan.Size.Max), results.Count(f.Plan.Size.Buckets))
+		size := f.Plan.Size
+		return "the kernel's own table, " + results.Count(size.Max) + " entries in " +
+			results.Count(size.Buckets) + " buckets, would carry this load."
 	case f.Plan != nil:
-		return fmt.Sprintf("a table that carries this load has %s entries and takes %s of memory when it is full.",
-			results.Count(f.Plan.Size.Max), results.Bytes(f.Plan.Memory))
+		return "a table that carries this load has " + results.Count(f.Plan.Size.Max) +
+			" entries and takes " + results.Bytes(f.Plan.Memory) + " of memory when it is full."
 	}
 	return ""
 }
 
-// Plan writes the sizing of a table for readers: the kernel's default and the size that carries the
-// load, side by side, the lines for /etc/sysctl.d, and the reasons. With format "json" it writes
-// the [results.Plan] itself.
+// Plan writes the sizing of a table: the kernel's default beside the size that carries the load,
+// the lines for /etc/sysctl.d, and the reasons; as JSON the [results.Plan] itself.
 func Plan(w io.Writer, format string, p results.Plan, o Options) error {
-	return formats[results.Plan]{
-		"json": asJSON[results.Plan], "table": planTable,
-	}.render(w, "the plan", format, p, o)
+	return textOrJSON(planTable).render(w, "the plan", format, p, o)
 }
 
 func planTable(out *bytes.Buffer, p results.Plan, o Options) error {
-	lines := []line{
-		{column: column{name: "figure", head: [2]string{"", ""}, left: true}},
-		{column: column{name: "default", head: [2]string{"the kernel's", "own table"}}},
-		{column: column{name: "planned", head: [2]string{"a table for", "this load"}}},
+	heads := [][2]string{{"", ""}, {"the kernel's", "own table"}, {"a table for", "this load"}}
+	a, b, count := p.AtDefault, p.AtSize, results.Count
+	cells := [][]string{
+		{"nf_conntrack_max", count(p.Default.Max), count(p.Size.Max)},
+		{"nf_conntrack_buckets", count(p.Default.Buckets), count(p.Size.Buckets)},
+		{"entries alive", count(a.Alive), count(b.Alive)},
+		{"peak, expired ones included", count(a.Peak), count(b.Peak)},
+		{"fill at the peak", filled(a.Peak, p.Default.Max), filled(b.Peak, p.Size.Max)},
+		{"full after", fullAfter(a), fullAfter(b)},
 	}
-	add := func(name, own, planned string) {
-		for i, text := range []string{name, own, planned} {
-			lines[i].cells = append(lines[i].cells, text)
-		}
-	}
-	a, b := p.AtDefault, p.AtSize
-	add("nf_conntrack_max", results.Count(p.Default.Max), results.Count(p.Size.Max))
-	add("nf_conntrack_buckets", results.Count(p.Default.Buckets), results.Count(p.Size.Buckets))
-	add("entries alive", results.Count(a.Alive), results.Count(b.Alive))
-	add("peak, expired ones included", results.Count(a.Peak), results.Count(b.Peak))
-	add("fill at the peak", filled(a.Peak, p.Default.Max), filled(b.Peak, p.Size.Max))
-	add("full after", fullAfter(a), fullAfter(b))
 	if a.Sustainable > 0 {
-		add("sustainable, new per second", results.Figure(a.Sustainable), results.Figure(b.Sustainable))
+		own, planned := results.Figure(a.Sustainable), results.Figure(b.Sustainable)
+		cells = append(cells, []string{"sustainable, new per second", own, planned})
 	}
-	add("memory at the peak", results.Bytes(a.MemoryBytes), results.Bytes(b.MemoryBytes))
-	add("memory when full", results.Bytes(p.DefaultMemory), fmt.Sprintf("%s (%s of RAM)", results.Bytes(p.Memory), results.Percent(p.MemoryPart)))
-	if err := grid(out, lines, make([]row, len(lines[0].cells)), false); err != nil {
+	full := results.Bytes(p.Memory) + " (" + results.Percent(p.MemoryPart) + " of RAM)"
+	cells = append(cells,
+		[]string{"memory at the peak", results.Bytes(a.MemoryBytes), results.Bytes(b.MemoryBytes)},
+		[]string{"memory when full", results.Bytes(p.DefaultMemory), full})
+	if err := textGrid(out, heads, 1, cells); err != nil {
 		return err
 	}
 	out.WriteByte('\n')

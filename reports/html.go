@@ -72,15 +72,11 @@ type pageRow struct {
 	Cells         []string
 }
 
-type latencyRow struct {
-	Name, Kind                string
-	Count                     string
-	P50, P90, P99, P999, Slow string
-}
+// latencyRow are a scenario, a kind of latency, the count, P50, P90, P99, P999 and the longest.
+type latencyRow []string
 
-// renderHTML writes the run as one page that needs nothing else: no network, no other file. The
-// charts need o.Series; without it, or without JavaScript, the page still has all its words and
-// tables.
+// renderHTML writes the run as one page that needs no network and no other file. Without o.Series
+// or JavaScript it lacks the charts, and keeps all words and tables.
 func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	list := rows(run)
 	comparison, err := differencesOf(run, list)
@@ -93,17 +89,17 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
 		Notes:      slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
 		Plot:       []plotScenario{},
-		Judgements: judgements(run), Facts: facts(run), Apply: applyOf(run), Commands: commands(run),
+		Judgements: judgements(run), Facts: facts(run),
+		Apply: applyOf(run), Commands: commands(run),
 		Table:       tableOf("", list, layout(list)),
 		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
-	if o.Series != nil {
-		text, err := o.Series.Experiment()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		d.Experiment = strings.TrimSpace(string(text))
+	source := cmp.Or(o.Series, SeriesSource(noSeries{}))
+	text, err := source.Experiment()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	d.Experiment = strings.TrimSpace(string(text))
 	d.Outcome, d.OutcomeClass = outcomeOf(run)
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
@@ -114,14 +110,26 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))
 	}
-	if err := fillPlot(&d, run, list, o.Series); err != nil {
+	if err := fillPlot(&d, run, list, source); err != nil {
 		return err
 	}
 	return page.Execute(b, d)
 }
 
+// noSeries stands for a run without a folder.
+type noSeries struct{}
+
+func (noSeries) Experiment() ([]byte, error) { return nil, nil }
+
+func (noSeries) Series(*results.Trial) ([]results.Sample, []results.ProbeSample, error) {
+	return nil, nil, nil
+}
+
+func (noSeries) Distributions(*results.Trial) (d results.Distributions, err error) { return d, nil }
+
 func storyOf(r row, t told) pageStory {
-	s := pageStory{Name: t.name, Lines: t.lines, Verdict: verdictClass(r), Badge: strings.SplitN(verdictCell(r), "\n", 2)[0]}
+	s := pageStory{Name: t.name, Lines: t.lines, Verdict: verdictClass(r)}
+	s.Badge, _, _ = strings.Cut(verdictCell(r), "\n")
 	if typical, ok := r.typical(); ok {
 		s.Also = string(typical.Also)
 	}
@@ -170,31 +178,28 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 			if ok && t.Number == typical.Number {
 				p.Typical = j
 			}
-			var samples []results.Sample
-			var probes []results.ProbeSample
-			if source != nil {
-				var err error
-				if samples, probes, err = source.Series(t); err != nil {
-					return fmt.Errorf("reading the series of trial %d of %s: %w", t.Number, s.Name, err)
-				}
+			samples, probes, err := source.Series(t)
+			if err != nil {
+				return fmt.Errorf("reading trial %d of %s: %w", t.Number, s.Name, err)
 			}
 			data.HasSeries = data.HasSeries || len(samples) > 0
 			plot := plotOf(t, samples, probes, pointsPerTrial(trials))
-			plot.Marks = append(plot.Marks, phaseMarks(run)...)
+			for _, phase := range run.Phases {
+				plot.Marks = append(plot.Marks, mark{phase.Start, phase.Name})
+			}
 			p.Trials = append(p.Trials, plot)
 		}
 		if ok {
-			var d results.Distributions
-			if source != nil {
-				var err error
-				if d, err = source.Distributions(&typical); err != nil {
-					return err
-				}
+			d, err := source.Distributions(&typical)
+			if err != nil {
+				return err
 			}
-			p.Connect, p.Total = plotLatencyOf(typical.Load.Connect, d.Connect), plotLatencyOf(typical.Load.Latency, d.Total)
-			data.Latencies = append(data.Latencies, latencyRowOf(s.Name, "connect", typical.Load.Connect), latencyRowOf(s.Name, "total", typical.Load.Latency))
+			connect, total := typical.Load.Connect, typical.Load.Latency
+			p.Connect, p.Total = plotLatencyOf(connect, d.Connect), plotLatencyOf(total, d.Total)
+			data.addLatency(s.Name, "connect", connect)
+			data.addLatency(s.Name, "total", total)
 			if typical.Probe != nil {
-				data.Latencies = append(data.Latencies, latencyRowOf(s.Name, "bystander", typical.Probe.Latency))
+				data.addLatency(s.Name, "bystander", typical.Probe.Latency)
 			}
 		}
 		data.Plot = append(data.Plot, p)
@@ -202,12 +207,14 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 	return nil
 }
 
-func latencyRowOf(name, kind string, l results.Latency) latencyRow {
-	if l.Count == 0 {
-		return latencyRow{name, kind, "0", none, none, none, none, none}
+func (d *pageData) addLatency(name, kind string, l results.Latency) {
+	row := latencyRow{name, kind, results.Count(l.Count), none, none, none, none, none}
+	for i, v := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
+		if l.Count > 0 {
+			row[3+i] = results.Figure(v)
+		}
 	}
-	f := results.Figure
-	return latencyRow{name, kind, results.Count(l.Count), f(l.P50), f(l.P90), f(l.P99), f(l.P999), f(l.Max)}
+	d.Latencies = append(d.Latencies, row)
 }
 
 // facts returns the environment, a name and a value each.
@@ -215,21 +222,24 @@ func facts(run *results.Run) [][2]string {
 	e := run.Environment
 	list := [][2]string{
 		{"run", run.ID}, {"ctload", run.Ctload}, {"seed", strconv.FormatUint(run.Seed, 10)},
-		{"driver", e.Driver}, {"box", e.Boxed()}, {"accelerator", e.Accelerator}, {"kernel of the DUT", strings.Join(releases(run), ", ")},
-		{"QEMU", e.QEMU}, {"libvirt", e.Libvirt}, {"host kernel", e.HostKernel}, {"host CPU", e.HostCPU},
+		{"driver", e.Driver}, {"box", e.Boxed()}, {"accelerator", e.Accelerator},
+		{"kernel of the DUT", strings.Join(releases(run), ", ")}, {"QEMU", e.QEMU},
+		{"libvirt", e.Libvirt}, {"host kernel", e.HostKernel}, {"host CPU", e.HostCPU},
 	}
+	add := func(name, value string) { list = append(list, [2]string{name, value}) }
 	if e.HostCPUs > 0 {
-		list = append(list, [2]string{"host CPUs", strconv.Itoa(e.HostCPUs)}, [2]string{"host memory", results.Bytes(e.HostMemoryBytes)})
+		add("host CPUs", strconv.Itoa(e.HostCPUs))
+		add("host memory", results.Bytes(e.HostMemoryBytes))
 	}
 	if len(e.HostLoad) > 0 {
-		list = append(list, [2]string{"host load at the start", loadWords(e.HostLoad)})
+		add("host load at the start", loadWords(e.HostLoad))
 	}
-	list = append(list, [2]string{"modules in every DUT", strings.Join(e.Modules, ", ")})
+	add("modules in every DUT", strings.Join(e.Modules, ", "))
 	for _, s := range run.Scenarios {
-		list = append(list, [2]string{"more in " + s.Name, strings.Join(moreModules(s, e.Modules), ", ")})
+		add("more in "+s.Name, strings.Join(moreModules(s, e.Modules), ", "))
 	}
 	if run.Seconds > 0 {
-		list = append(list, [2]string{"took", (time.Duration(run.Seconds*10) * time.Second / 10).String()})
+		add("took", (time.Duration(run.Seconds*10) * time.Second / 10).String())
 	}
 	return slices.DeleteFunc(list, func(fact [2]string) bool { return fact[1] == "" })
 }
@@ -267,8 +277,7 @@ func commands(run *results.Run) []string {
 type applied struct {
 	Name, Why string
 	Steps     []step
-	// Full is all that the scenario set, changed or not.
-	Full string
+	Full      string // all that the scenario set, changed or not
 }
 
 // step is a block of shell commands.
@@ -276,8 +285,7 @@ type step struct {
 	Title, Note, Text string
 }
 
-// applyOf returns the commands that change a machine from the first scenario to the recommended
-// one; nil without a recommendation.
+// applyOf returns how to change a machine from the first scenario to the recommended one, or nil.
 func applyOf(run *results.Run) *applied {
 	best := results.Best(run)
 	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
@@ -288,11 +296,16 @@ func applyOf(run *results.Run) *applied {
 	if best.Name == run.Scenarios[0].Name {
 		return a // unchanged
 	}
-	if lines := changedSettings(first, c); len(lines) > 0 {
+	before := first.SettingLines()
+	lines := slices.DeleteFunc(c.SettingLines(), func(line string) bool {
+		return slices.Contains(before, line)
+	})
+	if len(lines) > 0 {
 		a.Steps = append(a.Steps, step{
-			Title: "Settings",
-			Note:  "At boot, sysctl comes before the first rule loads the module and would set nothing: hence modules-load.d.",
-			Text: strings.Join([]string{
+			"Settings",
+			"At boot, sysctl comes before the first rule loads the module and would set nothing: " +
+				"hence modules-load.d.",
+			strings.Join([]string{
 				"sudo modprobe nf_conntrack",
 				"echo nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf",
 				heredoc("sudo tee /etc/sysctl.d/90-conntrack.conf", strings.Join(lines, "\n")),
@@ -305,19 +318,13 @@ func applyOf(run *results.Run) *applied {
 		{"Rules of IPv6", first.Rules6, c.Rules6, "ip6tables-restore"},
 	} {
 		if text := changedTables(family.before, family.after); text != "" {
-			a.Steps = append(a.Steps, step{
-				Title: family.title,
-				Note:  "Replaces the tables named in it as a whole: put your own rules in first.",
-				Text:  heredoc("sudo "+family.tool, text),
-			})
+			note := "Replaces the tables named in it as a whole: put your own rules in first."
+			a.Steps = append(a.Steps, step{family.title, note, heredoc("sudo "+family.tool, text)})
 		}
 	}
 	if nft := strings.TrimSpace(c.NFT); nft != "" && nft != strings.TrimSpace(first.NFT) {
-		a.Steps = append(a.Steps, step{
-			Title: "Rules of nftables",
-			Note:  "Adds to the ruleset, but for what the script itself flushes.",
-			Text:  heredoc("sudo nft -f -", nft),
-		})
+		note := "Adds to the ruleset, but for what the script itself flushes."
+		a.Steps = append(a.Steps, step{"Rules of nftables", note, heredoc("sudo nft -f -", nft)})
 	}
 	return a
 }
@@ -331,14 +338,7 @@ func heredoc(command, text string) string {
 	return command + " <<'" + end + "'\n" + text + "\n" + end
 }
 
-// changedSettings returns the lines for sysctl.d that differ from the first scenario's.
-func changedSettings(first, c results.Configuration) []string {
-	before := first.SettingLines()
-	return slices.DeleteFunc(c.SettingLines(), func(line string) bool { return slices.Contains(before, line) })
-}
-
-// changedTables returns the tables that differ as a text for iptables-restore. It empties a table
-// that is gone.
+// changedTables returns the changed tables for iptables-restore; it empties a table that is gone.
 func changedTables(before, after string) string {
 	text := rules.Changed(after, before)
 	kept := rules.Iptables("", after)

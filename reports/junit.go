@@ -60,9 +60,11 @@ func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 	for i, s := range run.Scenarios {
 		suite := junitSuite{
 			Package: run.Experiment, ID: i, Name: s.Name, Hostname: "localhost",
-			Timestamp:  run.Started.UTC().Format("2006-01-02T15:04:05"),
-			Properties: []junitProperty{{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)}},
-			Out:        strings.Join(stories[i].lines, "\n"),
+			Timestamp: run.Started.UTC().Format("2006-01-02T15:04:05"),
+			Out:       strings.Join(stories[i].lines, "\n"),
+			Properties: []junitProperty{
+				{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)},
+			},
 		}
 		seconds := 0.0
 		for _, t := range s.Trials {
@@ -106,13 +108,11 @@ func validCase(r row) junitCase {
 	case len(r.invalid) > 0:
 		var reasons []string
 		for _, t := range r.invalid {
-			reasons = append(reasons, fmt.Sprintf("trial %d: %s", t.Number, strings.Join(t.Invalid, "; ")))
+			text := strings.Join(t.Invalid, "; ")
+			reasons = append(reasons, fmt.Sprintf("trial %d: %s", t.Number, text))
 		}
-		c.Error = &junitResult{
-			Type:    "invalid",
-			Message: fmt.Sprintf("%d of %d trials INVALID", len(r.invalid), r.trials),
-			Text:    strings.Join(reasons, "\n"),
-		}
+		invalid := fmt.Sprintf("%d of %d trials INVALID", len(r.invalid), r.trials)
+		c.Error = &junitResult{"invalid", invalid, strings.Join(reasons, "\n")}
 	}
 	return c
 }
@@ -124,7 +124,8 @@ func thresholdCase(o results.Outcome, r row) junitCase {
 	case len(r.valid) == 0:
 		c.Error = &junitResult{Type: "invalid", Message: o.Actual}
 	default:
-		c.Failure = &junitResult{Type: "threshold", Message: o.Actual, Text: fmt.Sprintf("%s does not hold: %s", o.Expression, o.Actual)}
+		text := o.Expression + " does not hold: " + o.Actual
+		c.Failure = &junitResult{"threshold", o.Actual, text}
 	}
 	return c
 }
@@ -138,7 +139,7 @@ func regressionCase(run *results.Run, scenario string) junitCase {
 		}
 	}
 	if len(worse) > 0 {
-		c.Failure = &junitResult{Type: "regression", Message: worse[0], Text: strings.Join(worse, "\n")}
+		c.Failure = &junitResult{"regression", worse[0], strings.Join(worse, "\n")}
 	}
 	return c
 }

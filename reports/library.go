@@ -2,6 +2,7 @@ package reports
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -15,9 +16,7 @@ import (
 // Catalogue writes the available experiments in groups: as text, or as JSON. Without a width each
 // experiment has one line, for programs that read lines.
 func Catalogue(w io.Writer, format string, list []results.Description, o Options) error {
-	return formats[[]results.Description]{
-		"json": asJSON[[]results.Description], "table": catalogueTable,
-	}.render(w, "the experiments", format, list, o)
+	return textOrJSON(catalogueTable).render(w, "the experiments", format, list, o)
 }
 
 func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) error {
@@ -25,10 +24,7 @@ func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) erro
 	if o.Width > 0 {
 		width = o.width()
 	}
-	indent := 0
-	for _, d := range list {
-		indent = max(indent, runewidth.StringWidth(d.Name)+gap)
-	}
+	indent := widest(list, func(d results.Description) string { return d.Name }) + gap
 	title := ""
 	for _, d := range list {
 		if d.Title != title {
@@ -38,7 +34,7 @@ func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) erro
 			title = d.Title
 			fmt.Fprintln(b, emphasis(title, o.Color))
 		}
-		label := runewidth.FillRight(d.Name, indent) + fmt.Sprintf("%7s%*s", about(d.Seconds), gap, "")
+		label := runewidth.FillRight(d.Name, indent) + fmt.Sprintf("%7s  ", about(d.Seconds))
 		paragraph(b, label, d.Summary, width)
 	}
 	b.WriteString("\nThe times are estimates without KVM; boots are quicker with it.\n")
@@ -49,7 +45,8 @@ func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) erro
 func Brief(w io.Writer, d results.Description, o Options) error {
 	width := o.width()
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s  (%s; about %s without KVM)\n", emphasis(printable(d.Name), o.Color), d.Group, about(d.Seconds))
+	name := emphasis(printable(d.Name), o.Color)
+	fmt.Fprintf(&b, "%s  (%s; about %s without KVM)\n", name, d.Group, about(d.Seconds))
 	paragraph(&b, "", d.Summary, width)
 	part := func(title, text string) {
 		if strings.TrimSpace(text) != "" {
@@ -59,14 +56,12 @@ func Brief(w io.Writer, d results.Description, o Options) error {
 	}
 	part("story", d.Story)
 	part("watch", d.Watch)
-	indent := 0
-	for _, s := range d.Scenarios {
-		indent = max(indent, runewidth.StringWidth(s.Name)+gap)
-	}
+	indent := widest(d.Scenarios, func(s results.DescribedOption) string { return s.Name }) + gap
 	title := "compares"
 	fmt.Fprintln(&b)
 	for _, s := range d.Scenarios {
-		paragraph(&b, runewidth.FillRight(title, briefIndent)+runewidth.FillRight(printable(s.Name), indent), s.Summary, width)
+		label := runewidth.FillRight(title, briefIndent)
+		paragraph(&b, label+runewidth.FillRight(printable(s.Name), indent), s.Summary, width)
 		title = ""
 	}
 	part("sources", strings.Join(d.Sources, "; "))
@@ -80,14 +75,13 @@ const briefIndent = 10
 
 // Hits writes the results of a search, a line for each hit; it cuts long lines at the width.
 func Hits(w io.Writer, hits []results.Hit, o Options) error {
-	groups, names := 0, 0
+	group := func(h results.Hit) string { return h.Group }
 	place := func(h results.Hit) string { return fmt.Sprintf("%s:%d", h.Experiment, h.Line) }
-	for _, h := range hits {
-		groups, names = max(groups, runewidth.StringWidth(h.Group)), max(names, runewidth.StringWidth(place(h)))
-	}
+	groups, places := widest(hits, group)+gap, widest(hits, place)+gap
 	var b bytes.Buffer
 	for _, h := range hits {
-		line := runewidth.FillRight(h.Group, groups+gap) + runewidth.FillRight(place(h), names+gap) + printable(h.Where+": "+h.Text)
+		line := runewidth.FillRight(h.Group, groups) + runewidth.FillRight(place(h), places) +
+			printable(h.Where+": "+h.Text)
 		if o.Width > 0 {
 			line = runewidth.Truncate(line, o.width(), "...")
 		}
@@ -111,36 +105,28 @@ func about(seconds float64) string {
 
 // TimeLine writes what a trial of each scenario will do: as text, or as JSON.
 func TimeLine(w io.Writer, format string, lines []results.TimeLine, o Options) error {
-	switch format {
-	case "json":
-		return results.WriteJSON(w, lines)
-	case "", "table":
-	default:
-		return fmt.Errorf("a time line is printed as table or json, not as %s", format)
-	}
+	return textOrJSON(timeLines).render(w, "the time line", cmp.Or(format, "table"), lines, o)
+}
+
+func timeLines(b *bytes.Buffer, lines []results.TimeLine, o Options) error {
 	width := o.width()
-	var b bytes.Buffer
 	for _, line := range lines {
 		b.WriteString(emphasis(printable(line.Scenario), o.Color))
 		b.WriteByte('\n')
 		if len(line.Steady) > 0 {
-			paragraph(&b, "  normal: ", strings.Join(line.Steady, "; "), width)
+			paragraph(b, "  normal: ", strings.Join(line.Steady, "; "), width)
 		}
-		indent := 0
+		indent := widest(line.Points, func(p results.Point) string { return p.When })
 		for _, p := range line.Points {
-			indent = max(indent, runewidth.StringWidth(p.When))
-		}
-		indent = min(indent, width/2)
-		for _, p := range line.Points {
-			mark := "  "
+			mark := "    "
 			if p.Action {
-				mark = "* "
+				mark = "  * "
 			}
-			paragraph(&b, "  "+runewidth.FillLeft(printable(p.When), indent)+"  "+mark, p.What, width)
+			when := runewidth.FillLeft(printable(p.When), min(indent, width/2))
+			paragraph(b, "  "+when+mark, p.What, width)
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("Times count from the start of the load; * is an action. Nothing was booted.\n")
-	_, err := w.Write(b.Bytes())
-	return err
+	return nil
 }

@@ -25,12 +25,15 @@ func renderMarkdown(b *bytes.Buffer, run *results.Run, _ Options) error {
 			results.Figure(run.Seconds))
 	}
 	word, kind := outcomeOf(run)
-	mark := map[string]string{outcomeInvalid: "⚠️ ", outcomeFailed: "❌ ", outcomePassed: "✅ "}[kind]
+	const failed = "❌ "
+	mark := map[string]string{
+		outcomeInvalid: "⚠️ ", outcomeFailed: failed, outcomePassed: "✅ ",
+	}[kind]
 	fmt.Fprintf(b, "**%s%s**\n\n", mark, word)
 	for _, line := range judgements(run) {
 		mark := ""
 		if line.Bad {
-			mark = "❌ "
+			mark = failed
 		}
 		fmt.Fprintf(b, "- %s%s\n", mark, markdownText(line.Text))
 	}
@@ -45,7 +48,8 @@ func renderMarkdown(b *bytes.Buffer, run *results.Run, _ Options) error {
 		markdownGrid(b, comparison.lines)
 	}
 	for _, t := range tell(list) {
-		fmt.Fprintf(b, "- **%s**: %s\n", markdownText(t.name), markdownText(strings.Join(t.lines, " ")))
+		text := markdownText(strings.Join(t.lines, " "))
+		fmt.Fprintf(b, "- **%s**: %s\n", markdownText(t.name), text)
 	}
 	fmt.Fprintf(b, "\n%s\n", markdownText(environment(run)))
 	for _, text := range run.Warnings {
@@ -74,25 +78,17 @@ func markdownTable(b *bytes.Buffer, list []row) {
 
 // markdownGrid writes columns as a table.
 func markdownGrid(b *bytes.Buffer, lines []line) {
-	b.WriteString("|")
-	for _, l := range lines {
-		fmt.Fprintf(b, " %s |", markdownText(l.name))
-	}
-	b.WriteString("\n|")
-	for _, l := range lines {
-		if l.left {
-			b.WriteString(" :--- |")
-		} else {
-			b.WriteString(" ---: |")
-		}
-	}
-	b.WriteString("\n")
-	for i := range lines[0].cells {
+	write := func(cell func(line) string) {
 		b.WriteString("|")
 		for _, l := range lines {
-			fmt.Fprintf(b, " %s |", markdownText(l.cells[i]))
+			fmt.Fprintf(b, " %s |", cell(l))
 		}
 		b.WriteString("\n")
+	}
+	write(func(l line) string { return markdownText(l.name) })
+	write(func(l line) string { return map[bool]string{true: ":---", false: "---:"}[l.left] })
+	for i := range lines[0].cells {
+		write(func(l line) string { return markdownText(l.cells[i]) })
 	}
 	b.WriteString("\n")
 }
@@ -104,6 +100,6 @@ func markdownText(s string) string {
 }
 
 var markdownEscapes = strings.NewReplacer(
-	`\`, `\\`, `|`, `\|`, `*`, `\*`, `_`, `\_`, "`", "\\`", `[`, `\[`, `]`, `\]`, `#`, `\#`, `~`, `\~`,
-	`<`, `&lt;`, `>`, `&gt;`, `&`, `&amp;`, "\r", "", "\n", "<br>",
+	`\`, `\\`, `|`, `\|`, `*`, `\*`, `_`, `\_`, "`", "\\`", `[`, `\[`, `]`, `\]`, `#`, `\#`,
+	`~`, `\~`, `<`, `&lt;`, `>`, `&gt;`, `&`, `&amp;`, "\r", "", "\n", "<br>",
 )

@@ -5,8 +5,8 @@
 //
 // A row is a scenario. Its figures are medians over its valid trials, with the distance of the
 // farthest trial from the median (±12%) where they differ. The row counts INVALID trials, the text
-// under the table names them with their reasons, and no figure includes them; – stands for a figure
-// that does not exist, such as the time to full of a table that was never full.
+// under the table names them with their reasons, and no figure includes them. A dash stands for a
+// figure that does not exist, such as the time to full of a table that was never full.
 //
 // On a narrow terminal columns are dropped until the table fits, the last of this list first, and a
 // note under the table names them:
@@ -41,14 +41,10 @@ import (
 
 // Options say how to render. The zero value is a plain table for 80 columns.
 type Options struct {
-	// Width is the width of the terminal in columns, for the table; 0 stands for 80.
-	Width int
-	// Wide keeps all columns of the table, however wide it gets.
-	Wide bool
-	// Color marks verdicts with ANSI colours, in the table.
-	Color bool
-	// Series provides the samples for the charts of the HTML page; nil leaves the charts out.
-	Series SeriesSource
+	Width  int          // of the terminal in columns, for the table; 0 stands for 80
+	Wide   bool         // keep all columns of the table, however wide it gets
+	Color  bool         // mark verdicts with ANSI colours, in the table
+	Series SeriesSource // for the charts of the HTML page; nil leaves the charts out
 }
 
 // width returns the columns of the terminal that a text may fill.
@@ -59,8 +55,10 @@ type formats[D any] map[string]func(*bytes.Buffer, D, Options) error
 
 // runFormats are the formats of [Render].
 var runFormats = formats[*results.Run]{
-	"table":    renderTable,
-	"json":     func(b *bytes.Buffer, run *results.Run, _ Options) error { return results.Encode(b, run) },
+	"table": renderTable,
+	"json": func(b *bytes.Buffer, run *results.Run, _ Options) error {
+		return results.Encode(b, run)
+	},
 	"markdown": renderMarkdown,
 	"csv":      renderCSV,
 	"junit":    renderJUnit,
@@ -72,8 +70,7 @@ func Formats() []string { return runFormats.names() }
 
 func (f formats[D]) names() []string { return slices.Sorted(maps.Keys(f)) }
 
-// check returns an error that names the nearest format when format is unknown. It lets a command
-// refuse a misspelt format before hours of measurement.
+// check names the nearest format when format is unknown, before hours of measurement.
 func (f formats[D]) check(format string) error {
 	if _, ok := f[format]; ok {
 		return nil
@@ -97,9 +94,11 @@ func (f formats[D]) render(w io.Writer, what, format string, document D, o Optio
 	return nil
 }
 
-// asJSON writes a document as readable JSON.
-func asJSON[D any](b *bytes.Buffer, document D, _ Options) error {
-	return results.WriteJSON(b, document)
+// textOrJSON are the formats of a document that readers get as text and scripts as JSON.
+func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
+	return formats[D]{"table": text, "json": func(b *bytes.Buffer, document D, _ Options) error {
+		return results.WriteJSON(b, document)
+	}}
 }
 
 // Render writes the run in the given format.
@@ -113,8 +112,7 @@ type File struct {
 }
 
 // ParseFiles parses reports given as FORMAT=FILE, such as junit=report.xml. It refuses what would
-// otherwise fail only after hours of measurement: an unknown format, a missing folder, a file named
-// twice.
+// fail after hours of measurement: an unknown format, a missing folder, a file named twice.
 func ParseFiles(texts []string) ([]File, error) {
 	var files []File
 	seen := map[string]bool{}
@@ -163,21 +161,17 @@ func writable(path string) error {
 	return nil
 }
 
-// WriteFiles writes the run into each file. It goes on after an error, so that a failed file does
-// not cost the others.
+// WriteFiles writes the run into each file, also after an error with another file.
 func WriteFiles(files []File, run *results.Run, o Options) error {
+	o = Options{Wide: o.Wide, Series: o.Series} // a file is no terminal
 	var failed error
 	for _, f := range files {
-		failed = errors.Join(failed, f.write(run, o))
+		file, err := os.Create(f.Path)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("writing a report: %w", err))
+			continue
+		}
+		failed = errors.Join(failed, Render(file, f.Format, run, o), file.Close())
 	}
 	return failed
-}
-
-func (f File) write(run *results.Run, o Options) error {
-	file, err := os.Create(f.Path)
-	if err != nil {
-		return fmt.Errorf("writing a report: %w", err)
-	}
-	// A file is no terminal.
-	return errors.Join(Render(file, f.Format, run, Options{Wide: o.Wide, Series: o.Series}), file.Close())
 }

@@ -14,8 +14,7 @@ type SeriesSource interface {
 	Distributions(*results.Trial) (results.Distributions, error)
 }
 
-// Numbers of points that a page may hold: over all its trials, and for each trial at least and at
-// most.
+// Numbers of points that a page may hold: over all trials, and for each at least and at most.
 const (
 	pagePoints = 120_000
 	fewPoints  = 300
@@ -30,9 +29,8 @@ func pointsPerTrial(trials int) int {
 	return max(fewPoints, min(manyPoints, pagePoints/trials))
 }
 
-// thin leaves at most about n samples: of each stretch of time the ones with the lowest and the
-// highest count, which keeps every peak. Counters are cumulative, so thin loses none of their rise.
-// The first and the last sample stay.
+// thin leaves about n samples: the first, the last, and of each stretch of time the lowest and the
+// highest count, which keeps every peak. Cumulative counters lose none of their rise.
 func thin(samples []results.Sample, n int) []results.Sample {
 	if len(samples) <= n {
 		return samples
@@ -74,8 +72,7 @@ func stretches[T any](list []T, n int) iter.Seq[[]T] {
 	}
 }
 
-// thinProbes leaves at most about n attempts: of each stretch the slowest answer and, if there is
-// one, a lost probe.
+// thinProbes leaves about n attempts: of each stretch the slowest answer and one lost probe.
 func thinProbes(probes []results.ProbeSample, n int) []results.ProbeSample {
 	if len(probes) <= n {
 		return probes
@@ -150,36 +147,35 @@ type (
 	}
 )
 
-func plotOf(t *results.Trial, samples []results.Sample, probes []results.ProbeSample, points int) plotTrial {
-	p := plotTrial{Number: t.Number, Verdict: string(t.Verdict), Seconds: t.Seconds, Marks: marks(t), Actions: bandsOf(t, samples)}
-	samples = thin(samples, points)
-	column := func(value func(results.Sample) int64) []int64 { return steps(samples, value) }
-	p.T = column(func(s results.Sample) int64 { return millis(s.Seconds) })
-	p.Count = column(func(s results.Sample) int64 { return s.Count })
-	p.Max = column(func(s results.Sample) int64 { return s.Max })
-	p.Offered = column(func(s results.Sample) int64 { return s.Offered })
-	p.Done = column(func(s results.Sample) int64 { return s.Done })
-	p.Failed = column(func(s results.Sample) int64 { return s.Failed })
+func plotOf(
+	t *results.Trial, samples []results.Sample, probes []results.ProbeSample, points int,
+) plotTrial {
+	p := plotTrial{Number: t.Number, Verdict: string(t.Verdict), Seconds: t.Seconds}
+	p.Marks, p.Actions = marks(t), bandsOf(t, samples)
+	samples, probes = thin(samples, points), thinProbes(probes, points)
+	p.T = steps(samples, func(s results.Sample) int64 { return thousandths(s.Seconds) })
+	p.Count = steps(samples, func(s results.Sample) int64 { return s.Count })
+	p.Max = steps(samples, func(s results.Sample) int64 { return s.Max })
+	p.Offered = steps(samples, func(s results.Sample) int64 { return s.Offered })
+	p.Done = steps(samples, func(s results.Sample) int64 { return s.Done })
+	p.Failed = steps(samples, func(s results.Sample) int64 { return s.Failed })
 	for _, c := range results.ConntrackCounters {
 		if c.Chart != "" {
-			p.Refused = append(p.Refused, plotCurve{c.Name, c.Chart, c.RareCurve, column(func(s results.Sample) int64 { return *c.In(&s.Counters) })})
+			total := steps(samples, func(s results.Sample) int64 { return *c.In(&s.Counters) })
+			p.Refused = append(p.Refused, plotCurve{c.Name, c.Chart, c.RareCurve, total})
 		}
 	}
-	probes = thinProbes(probes, points)
-	p.Probe.T = steps(probes, func(s results.ProbeSample) int64 { return millis(s.Seconds) })
-	p.Probe.Micros = steps(probes, func(s results.ProbeSample) int64 { return int64(math.Round(s.Millis * 1000)) })
+	p.Probe.T = steps(probes, func(s results.ProbeSample) int64 { return thousandths(s.Seconds) })
+	p.Probe.Micros = steps(probes, func(s results.ProbeSample) int64 {
+		return thousandths(s.Millis)
+	})
 	for _, s := range probes {
-		lost := int64(0)
-		if !s.OK {
-			lost = 1
-		}
-		p.Probe.Lost = append(p.Probe.Lost, lost)
+		p.Probe.Lost = append(p.Probe.Lost, map[bool]int64{true: 0, false: 1}[s.OK])
 	}
 	return p
 }
 
-// bandsOf returns where the actions of a trial lie. An action that was not undone before the end
-// lasted until the end.
+// bandsOf returns where the actions of a trial lie; one that was not undone lasted until the end.
 func bandsOf(t *results.Trial, samples []results.Sample) []band {
 	var list []band
 	for _, a := range t.Actions {
@@ -195,7 +191,7 @@ func bandsOf(t *results.Trial, samples []results.Sample) []band {
 	return list
 }
 
-func millis(seconds float64) int64 { return int64(math.Round(seconds * 1000)) }
+func thousandths(v float64) int64 { return int64(math.Round(v * 1000)) }
 
 // steps returns the differences of a figure from one element to the next, from 0 on.
 func steps[T any](list []T, value func(T) int64) []int64 {
@@ -206,15 +202,6 @@ func steps[T any](list []T, value func(T) int64) []int64 {
 		last = value(v)
 	}
 	return out
-}
-
-// phaseMarks returns where the phases of the load begin.
-func phaseMarks(run *results.Run) []mark {
-	var list []mark
-	for _, phase := range run.Phases {
-		list = append(list, mark{phase.Start, phase.Name})
-	}
-	return list
 }
 
 // marks returns the moments that the charts name for every trial, and the events of this one.
@@ -245,9 +232,8 @@ func marks(t *results.Trial) []mark {
 // barsPerDistribution is how many bars of a latency distribution a page may hold.
 const barsPerDistribution = 1_500
 
-// plotLatency is a latency distribution in the page's form: all bars of the histogram where there
-// is one, and the percentiles otherwise. Values are in microseconds, each the difference from the
-// one before.
+// plotLatency is a latency distribution in the page's form: the bars of the histogram, if there is
+// one, and the percentiles. Values are in microseconds, each the difference from the one before.
 type plotLatency struct {
 	Count  int64   `json:"count"`
 	P50    float64 `json:"p50"`
@@ -265,7 +251,7 @@ func plotLatencyOf(l results.Latency, bars []results.Bar) *plotLatency {
 	}
 	p := &plotLatency{Count: l.Count, P50: l.P50, P90: l.P90, P99: l.P99, P999: l.P999, Max: l.Max}
 	bars = thinBars(bars, barsPerDistribution)
-	p.Micros = steps(bars, func(b results.Bar) int64 { return int64(math.Round(b.Millis * 1000)) })
+	p.Micros = steps(bars, func(b results.Bar) int64 { return thousandths(b.Millis) })
 	for _, b := range bars {
 		p.Counts = append(p.Counts, b.Count)
 	}

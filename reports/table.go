@@ -20,9 +20,8 @@ const (
 	gap          = 2 // spaces between two columns
 )
 
-// renderTable writes the table for a terminal: a row for each scenario, then for each what happened
-// in words, what the figures depend on, and footnotes. It drops columns that do not fit in the
-// order that the package documentation states.
+// renderTable writes the table for a terminal: a row for each scenario, what happened in words,
+// what the figures depend on, and footnotes. Columns that do not fit are dropped by [importance].
 func renderTable(b *bytes.Buffer, run *results.Run, o Options) error {
 	width := o.width()
 	list := rows(run)
@@ -49,10 +48,11 @@ func renderTable(b *bytes.Buffer, run *results.Run, o Options) error {
 	if err := comparison.write(b, width, o.Wide); err != nil {
 		return err
 	}
-	if lines := judgements(run); len(lines) > 0 {
-		for _, line := range lines {
-			paragraph(b, "", line.Text, width)
-		}
+	lines := judgements(run)
+	for _, line := range lines {
+		paragraph(b, "", line.Text, width)
+	}
+	if len(lines) > 0 {
 		b.WriteByte('\n')
 	}
 	if line := environment(run); line != "" {
@@ -70,13 +70,16 @@ type line struct {
 
 // width returns that of the widest line of the column.
 func (l line) width() int {
-	w := max(runewidth.StringWidth(l.head[0]), runewidth.StringWidth(l.head[1]))
-	for _, c := range l.cells {
-		for part := range strings.SplitSeq(c, "\n") {
-			w = max(w, runewidth.StringWidth(part))
-		}
+	all := strings.Join(append(l.head[:], l.cells...), "\n")
+	return widest(strings.Split(all, "\n"), func(part string) string { return part })
+}
+
+// widest returns the width of the widest text of a list, in columns.
+func widest[T any](list []T, text func(T) string) (width int) {
+	for _, v := range list {
+		width = max(width, runewidth.StringWidth(text(v)))
 	}
-	return w
+	return width
 }
 
 // layout fills the columns that have something to show.
@@ -85,17 +88,21 @@ func layout(list []row) (lines []line) {
 		if c.optional && c.empty(list) {
 			continue
 		}
-		l := line{column: c}
-		for _, r := range list {
-			l.cells = append(l.cells, c.cell(r))
-		}
-		lines = append(lines, l)
+		lines = append(lines, c.fill(list))
 	}
 	return lines
 }
 
-// fit drops columns until the others fit, the least important first; the two most important stay.
-// It returns the names of the dropped ones.
+// fill returns the column with its cells.
+func (c column) fill(list []row) line {
+	l := line{column: c}
+	for _, r := range list {
+		l.cells = append(l.cells, c.cell(r))
+	}
+	return l
+}
+
+// fit drops the least important columns until the others fit, and names them; two always stay.
 func fit(lines []line, width int) (kept []line, dropped []string) {
 	kept = slices.Clone(lines)
 	for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
@@ -115,6 +122,18 @@ func total(list []line) int {
 		sum += l.width() + gap
 	}
 	return sum
+}
+
+// textGrid draws rows of text; the first columns, as many as left says, are aligned left.
+func textGrid(out *bytes.Buffer, heads [][2]string, left int, rows [][]string) error {
+	lines := make([]line, len(heads))
+	for i, head := range heads {
+		lines[i].column = column{name: head[1], head: head, left: i < left}
+		for _, r := range rows {
+			lines[i].cells = append(lines[i].cells, r[i])
+		}
+	}
+	return grid(out, lines, make([]row, len(rows)), false)
 }
 
 // grid draws the table itself: no borders, a rule under the header, two spaces between columns.
@@ -142,16 +161,18 @@ func grid(out *bytes.Buffer, lines []line, list []row, color bool) error {
 		Padding:    tw.CellPadding{PerColumn: paddings, Global: tw.PaddingNone},
 		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
 	}
+	config := tablewriter.Config{
+		Header: section, Row: section, Behavior: tw.Behavior{TrimSpace: tw.Off, TrimLine: tw.Off},
+	}
+	rule := tw.Lines{
+		ShowTop: tw.Off, ShowBottom: tw.Off, ShowHeaderLine: tw.On, ShowFooterLine: tw.Off,
+	}
 	table := tablewriter.NewTable(&b,
-		tablewriter.WithConfig(tablewriter.Config{Header: section, Row: section, Behavior: tw.Behavior{TrimSpace: tw.Off, TrimLine: tw.Off}}),
+		tablewriter.WithConfig(config),
 		tablewriter.WithHeaderAutoFormat(tw.Off),
 		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
-			Borders: tw.BorderNone,
-			Symbols: tw.NewSymbols(tw.StyleLight),
-			Settings: tw.Settings{
-				Separators: tw.SeparatorsNone,
-				Lines:      tw.Lines{ShowTop: tw.Off, ShowBottom: tw.Off, ShowHeaderLine: tw.On, ShowFooterLine: tw.Off},
-			},
+			Borders: tw.BorderNone, Symbols: tw.NewSymbols(tw.StyleLight),
+			Settings: tw.Settings{Separators: tw.SeparatorsNone, Lines: rule},
 		})))
 	table.Header(head)
 	for i := range list {
@@ -175,22 +196,18 @@ func grid(out *bytes.Buffer, lines []line, list []row, color bool) error {
 	return nil
 }
 
-// ANSI colours of the verdicts: green is well, red is loss at the limit, yellow is anything else
-// that the kernel had to do, magenta is an untrustworthy measurement.
-var colors = map[results.Verdict]string{
-	results.Clean:        "\x1b[32m",
-	results.TableFull:    "\x1b[31m",
-	results.ChainTooLong: "\x1b[31m",
-	results.Evicting:     "\x1b[33m",
-	results.Clash:        "\x1b[33m",
-	results.NotConntrack: "\x1b[33m",
-	results.Invalid:      "\x1b[35m",
-}
-
 const (
-	bold  = "\x1b[1m"
-	reset = "\x1b[0m"
+	green, red, yellow, magenta = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[35m"
+	bold, reset                 = "\x1b[1m", "\x1b[0m"
 )
+
+// colors of the verdicts: green is well, red is loss at the limit, yellow is anything else that the
+// kernel had to do, magenta is an untrustworthy measurement.
+var colors = map[results.Verdict]string{
+	results.Clean: green, results.TableFull: red, results.ChainTooLong: red,
+	results.Evicting: yellow, results.Clash: yellow, results.NotConntrack: yellow,
+	results.Invalid: magenta,
+}
 
 // paint colours each line of a verdict's cell.
 func paint(cell string, r row, color bool) string {

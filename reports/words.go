@@ -21,7 +21,9 @@ func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
 		paragraph(b, "", run.Summary, width)
 	}
 	if run.Interrupted {
-		paragraph(b, "", fmt.Sprintf("INTERRUPTED after %s s: what follows was measured until then", results.Figure(run.Seconds)), width)
+		seconds := results.Figure(run.Seconds)
+		text := "INTERRUPTED after " + seconds + " s: what follows was measured until then"
+		paragraph(b, "", text, width)
 	}
 	b.WriteByte('\n')
 }
@@ -59,14 +61,9 @@ func tell(list []row) []told {
 	return all
 }
 
-// stories writes the texts of [tell] beside the names of the scenarios; a long name gets a line of
-// its own.
+// stories writes the texts of [tell] beside the names of the scenarios, or below a long name.
 func stories(b *bytes.Buffer, list []row, width int) {
-	indent := 0
-	for _, r := range list {
-		indent = max(indent, runewidth.StringWidth(r.name)+gap)
-	}
-	indent = min(indent, width/3)
+	indent := min(widest(list, func(r row) string { return r.name })+gap, width/3)
 	for _, t := range tell(list) {
 		label := printable(t.name)
 		if runewidth.StringWidth(label)+1 > indent {
@@ -86,8 +83,7 @@ type judgement struct {
 	Bad  bool // a reason to fail
 }
 
-// judgements returns how many thresholds held and each that did not, the regressions, and a
-// recommendation.
+// judgements returns the thresholds that held and that did not, regressions, a recommendation.
 func judgements(run *results.Run) []judgement {
 	var lines []judgement
 	add := func(format string, args ...any) {
@@ -112,7 +108,8 @@ func judgements(run *results.Run) []judgement {
 	}
 	fail(failures[:all-held])
 	if run.Baseline != "" {
-		add("%s against %s (%s allowed)", howMany(len(run.Regressions), "regression"), run.Baseline, results.Percent(run.MaxRegression))
+		found := howMany(len(run.Regressions), "regression")
+		add("%s against %s (%s allowed)", found, run.Baseline, results.Percent(run.MaxRegression))
 	}
 	fail(failures[all-held:])
 	if s := results.Recommend(run); s != "" {
@@ -142,20 +139,22 @@ const (
 
 // outcomeOf words the result of the whole run briefly, and returns its kind.
 func outcomeOf(run *results.Run) (words, kind string) {
-	switch n := len(results.Failures(run)); {
+	judged := slices.ContainsFunc(run.Scenarios, func(s results.Scenario) bool {
+		return len(s.Thresholds) > 0
+	})
+	switch {
 	case len(results.Unmeasured(run)) > 0:
 		return "INVALID: not everything was measured", outcomeInvalid
-	case n > 0:
+	case len(results.Failures(run)) > 0:
 		return "failed", outcomeFailed
-	case run.Baseline == "" && !slices.ContainsFunc(run.Scenarios, func(s results.Scenario) bool { return len(s.Thresholds) > 0 }):
+	case run.Baseline == "" && !judged:
 		return "no thresholds", outcomeOpen
 	default:
 		return "passed", outcomePassed
 	}
 }
 
-// printable replaces what a terminal would take for a command: names come from files, and sentences
-// quote consoles.
+// printable replaces control characters: names come from files, and sentences quote consoles.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
@@ -165,8 +164,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// paragraph writes a text wrapped at the width, its first line after first and the others indented
-// as far.
+// paragraph writes a text wrapped at the width after first, the other lines indented as far.
 func paragraph(b *bytes.Buffer, first, text string, width int) {
 	indent := runewidth.StringWidth(first)
 	column := indent
@@ -191,18 +189,22 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 // environment returns what the figures depend on, in one line.
 func environment(run *results.Run) string {
 	e := run.Environment
-	parts := []string{
-		named("driver", e.Driver), named("box", e.Boxed()), e.Accelerator, named("kernel", strings.Join(releases(run), ", ")),
-		named("QEMU", e.QEMU), named("libvirt", e.Libvirt), host(e),
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+value)
+		}
 	}
-	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
-}
-
-func named(name, value string) string {
-	if value == "" {
-		return ""
+	add("driver ", e.Driver)
+	add("box ", e.Boxed())
+	add("", e.Accelerator)
+	add("kernel ", strings.Join(releases(run), ", "))
+	add("QEMU ", e.QEMU)
+	add("libvirt ", e.Libvirt)
+	if e.HostCPUs > 0 {
+		add("host with ", howMany(e.HostCPUs, "CPU"))
 	}
-	return name + " " + value
+	return strings.Join(parts, ", ")
 }
 
 // releases returns the kernel releases that the guests reported, in the order of the scenarios.
@@ -231,13 +233,6 @@ func addNew(list []string, words ...string) []string {
 	return list
 }
 
-func host(e results.Environment) string {
-	if e.HostCPUs == 0 {
-		return ""
-	}
-	return "host with " + howMany(e.HostCPUs, "CPU")
-}
-
 // notes writes the run's warnings and what a reader must know about the figures shown.
 func notes(b *bytes.Buffer, run *results.Run, texts, dropped []string, width int) {
 	for _, warning := range run.Warnings {
@@ -247,19 +242,23 @@ func notes(b *bytes.Buffer, run *results.Run, texts, dropped []string, width int
 		paragraph(b, "note: ", text, width)
 	}
 	if len(dropped) > 0 {
-		paragraph(b, "note: ", fmt.Sprintf("left out at %d columns: %s (--wide shows all)", width, strings.Join(dropped, ", ")), width)
+		text := fmt.Sprintf("left out at %d columns: %s (--wide shows all)",
+			width, strings.Join(dropped, ", "))
+		paragraph(b, "note: ", text, width)
 	}
 }
 
 // footnotes explain the figures of this run; the formats share them.
 func footnotes(run *results.Run, list []row) []string {
 	var texts []string
+	add := func(format string, args ...any) { texts = append(texts, fmt.Sprintf(format, args...)) }
 	if several(list) {
-		texts = append(texts, "figures are medians over the valid trials of a scenario; ± is how far the farthest trial is from it")
+		add("figures are medians over the valid trials of a scenario; ± is how far the farthest " +
+			"trial is from it")
 	}
 	for _, r := range list {
 		if n := len(r.invalid); n > 0 && n < r.trials {
-			texts = append(texts, fmt.Sprintf("%s: %d of %d trials INVALID and left out", r.name, n, r.trials))
+			add("%s: %d of %d trials INVALID and left out", r.name, n, r.trials)
 		}
 	}
 	remarks := byText(list, "", func(t results.Trial) []string { return t.Remarks })
@@ -269,10 +268,11 @@ func footnotes(run *results.Run, list []row) []string {
 	})
 	texts = slices.Concat(texts, remarks, uncounted, run.BaselineNotes)
 	if run.Environment.Accelerator == "tcg" {
-		texts = append(texts, "the guest ran under emulation (tcg): its counts hold, its rates and times are no performance figures")
+		add("the guest ran under emulation (tcg): its counts hold, its rates and times are no " +
+			"performance figures")
 	}
 	if note := run.Environment.AcceleratorNote; note != "" {
-		texts = append(texts, "why "+run.Environment.Accelerator+": "+note)
+		add("why %s: %s", run.Environment.Accelerator, note)
 	}
 	return texts
 }

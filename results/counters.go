@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The structs in this file are the table of the counters: one field for each, with these tags
+// The structs in this file are the table of the counters: a field for each, with these tags
 //
 //	json    its name in run.json, in the agent's samples, in expressions, charts and other formats
 //	kernel  its place in /proc/net/netstat and /proc/net/snmp, for IPv6 as well: the prefix, and
@@ -39,8 +39,7 @@ type Counters struct {
 	Error         int64 `json:"error"`          // packets that a tracker refused as broken
 }
 
-// NetCounters are counters of the network stack, the sums of IPv4 and IPv6. Names are the kernel's,
-// in snake case.
+// NetCounters are counters of the network stack, IPv4 and IPv6 together, under the kernel's names.
 type NetCounters struct {
 	ListenOverflows int64 `json:"listen_overflows" kernel:"TcpExt"` // the accept queue was full
 	// SYNs and ACKs that a listener dropped, overflows included.
@@ -87,8 +86,7 @@ type Stack struct {
 	QdiscDropped int64 `json:"qdisc_dropped"` // of the links under test
 	RulesDropped int64 `json:"rules_dropped"` // by DROP and REJECT rules and policies
 	// MemoryFaults counts lines of the kernel's log about exhausted memory: a failed allocation, a
-	// process killed for it. The kernel limits such lines: their presence says more than their
-	// number. 0 where the log was not read.
+	// killed process. The kernel limits such lines. 0 where the log was not read.
 	MemoryFaults int64 `json:"memory_faults,omitempty"`
 	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
 	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`

@@ -6,8 +6,7 @@ type Description struct {
 	Group   string `json:"group"` // a word, such as chaos
 	Title   string `json:"-"`     // the heading of its group
 	Summary string `json:"summary"`
-	// Seconds is about how long a run takes, all trials of all scenarios, where guests are
-	// emulated.
+	// Seconds is about how long all trials of all scenarios take where guests are emulated.
 	Seconds   float64           `json:"seconds_without_kvm"`
 	Scenarios []DescribedOption `json:"scenarios"`
 	Story     string            `json:"story,omitempty"`

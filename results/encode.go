@@ -15,9 +15,8 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Encode writes run.json: the run as indented JSON with a newline at its end. It writes a list
-// without elements as an empty list, never as null. A figure that is NaN or infinite is an error
-// that names it, since JSON has no such number and no measurement yields one.
+// Encode writes run.json: indented, with a newline at its end, empty lists as such and not as null.
+// The error names a figure that is NaN or infinite: no measurement yields one.
 func Encode(w io.Writer, run *Run) error {
 	document := *run
 	document.Scenarios = make([]Scenario, len(run.Scenarios))
@@ -73,8 +72,8 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 	return "", false
 }
 
-// decode reads run.json of this or an older ctload. It ignores unknown fields: a newer build of the
-// same schema may have added some. A newer schema is an error.
+// decode reads run.json of this or an older ctload, but no newer schema. It ignores unknown fields,
+// which a newer build of the same schema may have added.
 func decode(data []byte) (*Run, error) {
 	// Documents from before the first release carry no version and differ in nothing else.
 	version := struct{ Schema int }{SchemaVersion}
@@ -122,8 +121,7 @@ type Distributions struct {
 	Connect, Total []Bar // nil where none was recorded
 }
 
-// Distributions reads the histograms of a trial, as the generators kept them. A trial without
-// histograms is no error.
+// Distributions reads the histograms of a trial as the generators kept them, if there are any.
 func (f *Folder) Distributions(t *Trial) (d Distributions, err error) {
 	tf, err := f.Trial(t)
 	if err != nil {

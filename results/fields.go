@@ -115,17 +115,13 @@ func kindOf(t reflect.Type) (string, types.Type) {
 
 // underMap reports whether a path leads into a map, whose keys are free: load.causes.timeout.
 func (f *fieldSet) underMap(path string) bool {
-	at := strings.LastIndexByte(path, '.')
-	if at < 0 {
-		return false
-	}
-	t, ok := f.known[path[:at]]
+	t, ok := f.known[strings.TrimSuffix(path, "."+lastPart(path))]
 	return ok && t.Kind() == reflect.Map
 }
 
-// FigureAt returns the function that reads the figure at a path of run.json from a trial. A time
-// that did not come is +Inf. A trial lacks the figures of a part that it does not have, and of a
-// latency without values. FigureAt panics at a path that is not in the model.
+// FigureAt returns the function that reads the figure at a path of run.json, which must exist, from
+// a trial. A time that did not come is +Inf. A trial lacks the figures of a part that it does not
+// have, and of a latency without values.
 func FigureAt(path string) func(*Trial) (float64, bool) {
 	of := slices.IndexFunc(trialFields.places, func(p place) bool { return p.path == path })
 	p := trialFields.places[of]
@@ -314,9 +310,8 @@ type CellOfTrial struct {
 	Value string // empty without a figure
 }
 
-// Flatten returns the figures of a trial, always the same ones in the same order, as a row of a
-// spreadsheet needs it: numbers in Go's notation, times of day in RFC 3339, lists and maps in one
-// cell. It leaves out Stages.
+// Flatten returns the figures of a trial but Stages, in a fixed order, for a row of a spreadsheet:
+// numbers in Go's notation, times of day in RFC 3339, lists and maps in one cell.
 func Flatten(t *Trial) (cells []CellOfTrial) {
 	for _, p := range trialFields.places {
 		if _, ok := isPlainStruct(p.Type); ok || p.Type == reflect.TypeFor[[]Stage]() {

@@ -52,8 +52,7 @@ const (
 // errNoRun is the error of [Open] for a path that holds no run.
 var errNoRun = errors.New("no run there")
 
-// CheckNew refuses the path of a run folder that [Create] could not make: one that has files, or
-// whose parent is no folder or cannot be written.
+// CheckNew refuses the path of a run folder that [Create] could not make.
 func CheckNew(dir string) error {
 	list, err := os.ReadDir(dir)
 	switch {
@@ -78,8 +77,7 @@ func CheckNew(dir string) error {
 	}
 }
 
-// Create makes the folder of a new run, with its parents. A folder that is not empty is an error:
-// two runs never mix.
+// Create makes the folder of a new run, with its parents; it must be empty: two runs never mix.
 func Create(dir string) (*Folder, error) {
 	if err := CheckNew(dir); err != nil {
 		return nil, err
@@ -123,8 +121,7 @@ func (f *Folder) Experiment() ([]byte, error) {
 	return data, nil
 }
 
-// Save replaces run.json. Readers see the old document or the new one, never a part, even when the
-// machine crashes meanwhile.
+// Save replaces run.json as a whole: readers see the old or the new one, also after a crash.
 func (f *Folder) Save(run *Run) error {
 	path := filepath.Join(f.path, fileRun)
 	return writeWhole(path, func(w io.Writer) error { return Encode(w, run) })
@@ -144,8 +141,8 @@ func (f *Folder) Load() (run *Run, err error) {
 
 var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@=-]*$`)
 
-// CreateTrial makes the folder of a trial; number counts from 1 in the scenario. The scenario's
-// name may hold only letters, digits, and . - _ @ =.
+// CreateTrial makes the folder of a trial; number counts from 1. The scenario's name may hold only
+// letters, digits, and . - _ @ =.
 func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) {
 	const what = "creating the folder of a trial"
 	if !folderName.MatchString(scenario) {
@@ -171,8 +168,7 @@ func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
 }
 
-// Series reads the samples of a trial and the attempts of its probe, none without a probe. A trial
-// without samples is no error.
+// Series reads the samples of a trial and the attempts of its probe, if there are any.
 func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
 	tf, err := f.Trial(t)
 	if err != nil {
@@ -194,8 +190,7 @@ type TrialFolder struct {
 // Name returns the folder's path in the run folder, with slashes: the Folder of a [Trial].
 func (t *TrialFolder) Name() string { return t.name }
 
-// File returns the path of a file in the folder, for files that other packages write:
-// [FileConsole], [FileKernelLog].
+// File returns the path of a file in the folder, for files that other packages write.
 func (t *TrialFolder) File(name string) string { return filepath.Join(t.path, name) }
 
 // Remove removes the folder, for a trial that is repeated.
@@ -251,8 +246,7 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 	return diskError(what, os.Rename(file.Name(), path))
 }
 
-// diskError reports a full disk plainly; the bare error hides it behind a file's name. It returns
-// nil for none.
+// diskError reports a full disk plainly; the bare error hides it behind a file's name.
 func diskError(what string, err error) error {
 	if err == nil {
 		return nil
@@ -293,8 +287,7 @@ func (l *Lines[T]) Append(v T) error {
 	defer l.mu.Unlock()
 	n, err := l.file.Write(append(data, '\n'))
 	if err != nil {
-		// A full disk takes a part of the line: remove that part, or the next line would follow it
-		// directly.
+		// A full disk takes a part of the line: remove it, or the next line would follow it.
 		if n > 0 {
 			err = errors.Join(err, l.file.Truncate(l.size))
 		}
@@ -304,8 +297,7 @@ func (l *Lines[T]) Append(v T) error {
 	return nil
 }
 
-// Replace replaces all written values by others. Readers see the old file or the new one. Later
-// appends follow the new values.
+// Replace replaces all written values at once. Later appends follow the new values.
 func (l *Lines[T]) Replace(values []T) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,14 +17,13 @@ type Heal struct {
 	Steady []string `json:"steady"` // the steady state's conditions, from the experiment
 	// Deviated is when the first sample was out of the steady state, on the axis of the samples.
 	Deviated *float64 `json:"deviated_s,omitempty"`
-	// Healed is when the first sample was steady again and stayed so; a trial that gets well only
-	// because the load has ended has not healed.
+	// Healed is when the first sample was steady again and stayed so, but not by the end of the
+	// load.
 	Healed *float64 `json:"healed_s,omitempty"`
 	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
 	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
-	// SecondsToHeal counts from the first fix; without one from the end of the last action, or from
-	// its beginning when it lasts or cannot be undone; without any action from the deviation. 0:
-	// the trial had healed by then.
+	// SecondsToHeal counts from the first fix, or the end of the last action, or its beginning when
+	// it lasts or cannot be undone, or the deviation. 0: the trial had healed by then.
 	SecondsToHeal *float64 `json:"seconds_to_heal,omitempty"`
 	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from
 	// the deviation on until the trial had healed, or until its end.
@@ -37,8 +36,7 @@ type Heal struct {
 const (
 	// steadyBefore is how many seconds before the first action must be steady.
 	steadyBefore = 2.0
-	// lone is how many seconds around a single deviating sample must be steady for the sample to
-	// count as noise.
+	// lone is how many steady seconds on both sides make a single deviating sample noise.
 	lone = 1.0
 )
 
@@ -133,8 +131,8 @@ func (a acts) faultFirst() bool {
 	return a.fault != nil && (a.fix == nil || *a.fault.Begun <= *a.fix.Begun)
 }
 
-// unsteadyBefore returns the index of a moment that was not steady before the first action, or
-// before the load where there are no actions but fixes; -1 without one.
+// unsteadyBefore returns the index of a moment that was not steady before the first action, or the
+// load where there are no faults first; -1 without one.
 func unsteadyBefore(moments []Moment, normal []bool, a acts) int {
 	before := 0.0
 	if a.fault != nil && a.fault == a.first {
@@ -247,8 +245,7 @@ func effectWords(a Action) string {
 	return strings.Join(words[:min(2, len(words))], ", ")
 }
 
-// healWords words when a trial left its steady state, whether it returned, and the losses
-// meanwhile.
+// healWords words when a trial left its steady state, whether it returned, and what it lost.
 func healWords(t *Trial) string {
 	h := t.Heal
 	if h == nil {
@@ -299,8 +296,7 @@ type Action struct {
 	Where string `json:"where"`           // the node or the link
 	Asked string `json:"asked,omitempty"` // the request, in words
 	Fix   bool   `json:"fix,omitempty"`   // meant to heal
-	// Begun is when it took effect at the earliest, nil when its moment never came; Took is how
-	// long that took.
+	// Begun is when it took effect at the earliest, nil when its moment never came.
 	Begun *float64 `json:"begun_s,omitempty"`
 	Took  float64  `json:"took_s,omitempty"`
 	// Ended is when it was undone; nil when it lasted until the end of the trial, or cannot be.
@@ -346,8 +342,7 @@ func stopped(all []Action, from, to float64) bool {
 	})
 }
 
-// StarvesMemory reports whether an action exhausts the memory of a trial, so that its log must show
-// failed allocations.
+// StarvesMemory reports whether an action exhausts the memory of a trial, which its log must show.
 func StarvesMemory(all []Action) bool {
 	starves := func(a Action) bool { return a.fact().Starves && a.Begun != nil }
 	return slices.ContainsFunc(all, starves)
@@ -369,8 +364,7 @@ func (a Action) String() string {
 	return s
 }
 
-// ActionEvent is a line of [FileActions]: an action is about to begin, was performed, is about to
-// be undone, was undone, or has failed. Time is that of the host that runs ctload.
+// ActionEvent is a line of [FileActions]. Time is that of the host that runs ctload.
 type ActionEvent struct {
 	Time    time.Time `json:"time"`
 	Event   string    `json:"event"` // begin, made, undo, undone, failed

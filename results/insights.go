@@ -131,20 +131,19 @@ func predictionWords(t *Trial) string {
 		s += ", and a full table" + after(p.SecondsToFull) + "; it was never full"
 	}
 	if p.DropError != nil {
-		s += ", and " + entries(p.Drop) + " refused (drop); measured were " + Count(c.Drop)
+		s += ", and " + Entries(p.Drop) + " refused (drop); measured were " + Count(c.Drop)
 	}
 	return s + "."
 }
 
-// contentsWords words what a troubled trial left in the table: the states that hold half of it or
-// more, and the address of the most entries.
+// contentsWords words the states and the address of the most entries that a troubled trial left.
 func contentsWords(t *Trial) string {
 	c := t.Contents
 	if c == nil || !troubled(t) || c.Entries == 0 {
 		return ""
 	}
 	s := fmt.Sprintf("At the end the table held %s, %s of them ASSURED",
-		entries(c.Entries), Count(c.Assured))
+		Entries(c.Entries), Count(c.Assured))
 	for i, state := range c.States[:min(2, len(c.States))] {
 		if i > 0 && 20*state.Entries < c.Entries {
 			break

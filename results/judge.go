@@ -166,10 +166,9 @@ type Cause struct {
 
 // account balances a generator's figures against the kernel's.
 //
-// drop + insert_failed is the highest number of packets that conntrack can have refused. The two
-// overlap: a lost clash counts in both, a long chain in insert_failed only, a full table in drop
-// only (nf_conntrack_core.c). Conntrack never causes a refused connection (a reset in answer to a
-// SYN), since a refused packet gets no answer.
+// drop + insert_failed is the most that conntrack can have refused: a lost clash counts in both, a
+// long chain in insert_failed only, a full table in drop only (nf_conntrack_core.c). Conntrack
+// never causes a reset, since a refused packet gets no answer.
 func account(l Load, c Counters) Accounting {
 	a := Accounting{
 		Offered:   l.Offered,

@@ -5,9 +5,8 @@
 // The JSON form of [Run] is run.json, the contract with scripts: a build may add fields; renaming
 // one or changing its unit needs a new [SchemaVersion].
 //
-// The order of work on a trial: [Summarise] reduces its series to figures, [Validate] gives the
-// reasons not to trust them, [Judge] balances the accounts and says what happened. A [Folder] keeps
-// all of it during the measurement.
+// [Summarise] reduces the series of a trial to figures, [Validate] gives the reasons not to trust
+// them, [Judge] balances the accounts and says what happened. A [Folder] keeps all of it.
 package results
 
 import (
@@ -141,11 +140,10 @@ type Trial struct {
 	Contents *Contents `json:"contents,omitempty"` // what the table held at the end; nil: not read
 	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
-	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
-	// counted it (it cannot under tcg).
+	// Steal is the share of CPU time that the hypervisor took, as the guest counted it (not under
+	// tcg).
 	Steal float64 `json:"steal,omitempty"`
-	// LostCPU is the share of the load's time that the guest's CPUs were ready to run and waited
-	// for the host's, as the host counted it.
+	// LostCPU is the share of the load's time that ready CPUs waited for the host's, as it counted.
 	LostCPU float64 `json:"lost_cpu,omitempty"`
 	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
 }
@@ -196,9 +194,8 @@ type Conntrack struct {
 	// LogMissing is why the kernel's log was not read; the figures of its lines then mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample that shows a full
-	// table: count >= max, or an eviction for a new entry, which the kernel does at max only and
-	// often of several at once, so that samples find the count below max again. Nil when the table
-	// was never full.
+	// table: count >= max, or an eviction, which the kernel does at max only and often of several,
+	// so that samples find the count below max again. Nil when the table was never full.
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`
 	// FullAt is the max at that time, which an action may have changed since.
 	FullAt int64 `json:"full_at,omitempty"`
@@ -210,13 +207,13 @@ type Conntrack struct {
 	// the first successful probe without a lost one for two seconds or more after it; 0 when the
 	// whole trial lost none. Nil when it was not watched or did not happen during the watch.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
-	// SecondsToBelow95 is the time from the end of the load until the count was below 95 % of max
-	// and stayed there; 0 when it already was.
+	// SecondsToBelow95 is the time from the end of the load until the count stayed below 95 % of
+	// max; 0 when it already was.
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
 	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"` // the same for 10 % of max
-	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
-	// none came after it, nil when the last five seconds of the watch were not quiet; two seconds
-	// suffice where nothing was refused in them.
+	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0
+	// without one after it, nil when the last five seconds of the watch were not quiet, or two
+	// without a refusal.
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
 	Alerts []Alert `json:"alerts,omitempty"`
@@ -235,8 +232,7 @@ type Alert struct {
 	// Fired is when the first sample exceeded the share, in seconds from the start of the load.
 	// Real rules wait before they page (five minutes are common): this is the earliest moment.
 	Fired float64 `json:"fired_s"`
-	// Lead is how many seconds before the first sample with a drop it fired; negative when after
-	// it, nil when nothing was dropped.
+	// Lead is how many seconds before the first drop it fired; negative: after it; nil: no drop.
 	Lead *float64 `json:"lead_s,omitempty"`
 }
 
@@ -262,8 +258,7 @@ type Latency struct {
 	Max   float64 `json:"max"`   // the longest
 }
 
-// Load is what a generator offered and its results: Offered = Completed + Failed, and Failed is the
-// sum of Causes.
+// Load is what a generator offered: Offered = Completed + Failed, and Failed is the sum of Causes.
 type Load struct {
 	Generator string `json:"generator"`        // kinds of the generators
 	Unit      string `json:"unit"`             // requests, connections, flows
@@ -306,8 +301,7 @@ type ProbeSample struct {
 	Cause   string  `json:"cause,omitempty"` // of the failure
 }
 
-// Prediction is what the arithmetic predicted before the trial; see [Predict]. Times are in
-// seconds.
+// Prediction is what the arithmetic predicted before the trial, in seconds; see [Predict].
 type Prediction struct {
 	Peak          int64    `json:"peak"`                        // highest number of entries
 	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
@@ -355,8 +349,7 @@ type Contents struct {
 	HashBytes int64         `json:"hash_bytes"` // memory of the hash
 }
 
-// StateCount is the number of entries of one protocol in one state, which is UNREPLIED or REPLIED
-// for protocols without states.
+// StateCount is the number of entries in one state: UNREPLIED or REPLIED without states.
 type StateCount struct {
 	Protocol string `json:"protocol"`
 	State    string `json:"state"`
@@ -370,8 +363,7 @@ type SourceCount struct {
 	Error   int64  `json:"error,omitempty"`
 }
 
-// CPU is the time of the DUT's CPUs in seconds, summed over all of them, from the baseline sample
-// to the last; the kernel counts it in ticks.
+// CPU is the time of all the DUT's CPUs in seconds, from the baseline sample to the last.
 type CPU struct {
 	Count   int     `json:"count"`     // CPUs of the guest
 	User    float64 `json:"user_s"`    // time in programs

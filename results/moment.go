@@ -12,9 +12,8 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// Moment is one instant of a trial's time line, which the steady state and the conditions of
-// actions are expressions over. Counts are those since the start of the trial; rates cover the
-// second before.
+// Moment is one instant of a time line, over which the steady state and the conditions of actions
+// are expressions. Counts are since the start of the trial; rates cover the second before.
 type Moment struct {
 	Elapsed   float64     `json:"elapsed"` // seconds after the start of the load, negative before
 	Conntrack MomentTable `json:"conntrack"`
@@ -45,9 +44,8 @@ type MomentLoad struct {
 	Failures    float64 `json:"failed_per_s"`
 }
 
-// MomentProbe is what the bystanders see. Loss is the share of lost attempts among those since the
-// sample before, and Latency the slowest answer among them in milliseconds; without an attempt
-// since then, they are as before.
+// MomentProbe is what the bystanders see: the share of lost attempts since the sample before, and
+// the slowest answer among them in milliseconds; as before without an attempt.
 type MomentProbe struct {
 	Sent    int64   `json:"sent"`
 	Lost    int64   `json:"lost"`
@@ -62,10 +60,9 @@ const rateWindow = 1.0
 // boots gives no samples, and only the bystanders' attempts show that time.
 const silence = 0.5
 
-// momentsOf returns the time line of a trial, one moment for each sample, from the samples and the
-// attempts of the bystanders, both in order of time. An attempt belongs to the first sample at or
-// after its sending; without a sample for more than half a second it is a moment of its own, with
-// the figures of the sample before.
+// momentsOf returns the time line of a trial, a moment for each sample; samples and attempts of the
+// bystanders are in order of time. An attempt belongs to the first sample after it; where samples
+// are missing it is a moment of its own, with the figures of the sample before.
 func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 	list := make([]Moment, 0, len(samples))
 	next, back := 0, 0
@@ -141,15 +138,13 @@ func momentOf(before, s Sample) Moment {
 	return m
 }
 
-// Live gathers the time line while the trial runs. Bystanders then report only numbers, so that the
-// loss is that of the last second.
+// Live gathers the time line while the trial runs, with the loss of the last second.
 type Live struct {
 	recent []Sample
 	probes []MomentProbe
 }
 
-// Add takes a sample, and what the bystanders have seen by then (attempts ended and lost, the last
-// latency), and returns the moment.
+// Add takes a sample and the figures of the bystanders by then, and returns the moment.
 func (l *Live) Add(s Sample, probe MomentProbe) Moment {
 	l.recent, l.probes = append(l.recent, s), append(l.probes, probe)
 	for len(l.recent) > 2 && l.recent[1].Seconds <= s.Seconds-rateWindow {
@@ -168,8 +163,7 @@ func (l *Live) Add(s Sample, probe MomentProbe) Moment {
 //	probe.loss == 0 and probe.latency_ms < 50
 //	conntrack.count > 0.9 * conntrack.max
 //
-// or "first drop", which is conntrack.drop > 0; likewise the other counters of conntrack, failed
-// (load.failed) and loss (probe.lost).
+// or "first drop", which is conntrack.drop > 0; likewise the other counters, failed and loss.
 type Condition struct {
 	text      string
 	threshold *Threshold
@@ -178,8 +172,7 @@ type Condition struct {
 // momentFields are the names that conditions may use.
 var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
 
-// firsts returns the conditions that "first" may name: the counters of conntrack, and the other
-// losses.
+// firsts returns the conditions that "first" may name: the counters of conntrack, other losses.
 func firsts() map[string]string {
 	fields := map[string]string{"failed": "load.failed", "loss": "probe.lost"}
 	for _, c := range ConntrackCounters {
@@ -210,8 +203,7 @@ func CompileCondition(text string) (*Condition, error) {
 
 func (c *Condition) String() string { return c.text }
 
-// Holds evaluates the condition. A condition that cannot be evaluated, such as a division by zero,
-// does not hold.
+// Holds evaluates the condition. One that cannot be evaluated does not hold.
 func (c *Condition) Holds(m *Moment) bool {
 	result, err := expr.Run(c.threshold.program, valuesOf(reflect.ValueOf(*m)))
 	holds, _ := result.(bool) // the compiler ensures a bool

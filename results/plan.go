@@ -17,8 +17,7 @@ type Demand struct {
 	// Entries and Seconds bound the load; 0: unbounded. Entries without a rate come all at once.
 	Entries int64
 	Seconds float64
-	// Fill is the share of max that the peak may take; 0 stands for 0.75, where the first of the
-	// usual alerts fires.
+	// Fill is the share of max that the peak may take; 0: 0.75, where the first alert fires.
 	Fill        float64
 	Kernel      kernels.Version
 	MemoryBytes int64 // MemTotal of the machine
@@ -39,8 +38,7 @@ type Plan struct {
 	Notes         []string     `json:"notes"`          // reasons, in sentences
 }
 
-// Size limits: the kernel accepts any max up to the range of an int; it allocates buckets in whole
-// pages.
+// largestMax is the largest max that the kernel accepts: the range of an int.
 const largestMax = math.MaxInt32
 
 // MakePlan sizes the table for a load; a load without bounds goes on forever.
@@ -123,7 +121,7 @@ func sysctlLines(v kernels.Version, size kernels.Size) []string {
 // planNotes explains the plan, and where the usual sources differ.
 func planNotes(d Demand, p Plan) []string {
 	var notes phrases
-	own, a := "The kernel's own table of "+entries(p.Default.Max)+" ", p.AtDefault
+	own, a := "The kernel's own table of "+Entries(p.Default.Max)+" ", p.AtDefault
 	switch {
 	case p.Size == p.Default:
 		notes.add("%scarries this: its peak is %s.", own, Count(a.Peak))
@@ -141,7 +139,7 @@ func planNotes(d Demand, p Plan) []string {
 	if expired := p.AtSize.Peak - p.AtSize.Alive; expired > p.AtSize.Alive/20 {
 		notes.add("Of the peak of %s, %s have expired: the kernel counts them until a packet of a "+
 			"new flow walks their bucket or the next garbage collection comes, up to a minute "+
-			"later.", entries(p.AtSize.Peak), Count(expired))
+			"later.", Entries(p.AtSize.Peak), Count(expired))
 	}
 	if share := RefusedShare(p.Default.Max, p.Default.Buckets); p.Size != p.Default {
 		notes.add("At its limit the default table refuses %s of the new entries of an unanswered "+
@@ -204,8 +202,7 @@ func folkNote(d Demand, p Plan) string {
 	}
 }
 
-// Forecast is what the arithmetic alone says of a scenario: the load's effect with its settings,
-// and a table that would carry the load.
+// Forecast is what the arithmetic alone says of a scenario, and a table that would carry its load.
 type Forecast struct {
 	Scenario string `json:"scenario"`
 	Kernel   string `json:"kernel"` // version whose rules and defaults apply
@@ -347,17 +344,15 @@ func capped(n, limit int64) int64 {
 	return n
 }
 
-// earlyDropBuckets is how many buckets the kernel searches for an entry to evict
-// (NF_CT_EVICTION_RANGE).
+// earlyDropBuckets is how many buckets early drop searches (NF_CT_EVICTION_RANGE).
 const earlyDropBuckets = 8
 
 // RefusedShare returns the share of the new entries at a full table that the kernel refuses (drop)
-// rather than admits in place of an evicted one (early_drop), when no entry is ASSURED: a SYN or
-// unreplied UDP flood. The kernel searches 8 buckets, and evicts all entries of the first that
-// holds any. With max entries in random buckets, each in two, a bucket holds 2 max / buckets on
-// average, so all 8 are empty with probability exp(-16 max / buckets). With max equal to buckets
-// nothing is refused; with 32 buckets for each entry, most is. ASSURED entries are never evicted:
-// all is refused.
+// rather than admits for an evicted one (early_drop), when no entry is ASSURED: a SYN or unreplied
+// UDP flood. The kernel searches 8 buckets, and evicts all entries of the first that holds any.
+// With max entries in random buckets, each in two, a bucket holds 2 max / buckets on average, so
+// all 8 are empty with probability exp(-16 max / buckets): never at max = buckets, mostly at 32
+// buckets for each entry. ASSURED entries are never evicted: all is refused.
 func RefusedShare(max, buckets int64) float64 {
 	inBucket := 2 * float64(max) / float64(buckets)
 	empty := math.Exp(-earlyDropBuckets * inBucket)
@@ -365,8 +360,7 @@ func RefusedShare(max, buckets int64) float64 {
 	return empty / (empty + (1-empty)*evicted)
 }
 
-// idleScan is how many seconds the kernel waits between two scans of an idle table
-// (GC_SCAN_INTERVAL_MAX).
+// idleScan is how many seconds lie between two scans of an idle table (GC_SCAN_INTERVAL_MAX).
 const idleScan = 60.0
 
 // scanInterval returns how many seconds the kernel waits from the scan of a table to the next.

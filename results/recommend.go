@@ -16,7 +16,7 @@ import (
 // without thresholds meets them when all its valid trials were clean.
 //
 // A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
-// when its table takes less memory.
+// with a smaller table.
 func Recommend(run *Run) string {
 	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, acted) {
 		return "" // the effect of an action is no configuration to choose
@@ -39,8 +39,7 @@ func acted(s Scenario) bool {
 	return slices.ContainsFunc(s.Trials, func(t Trial) bool { return len(t.Actions) > 0 })
 }
 
-// Best returns the scenario that [Recommend] names, nil without one. It is the first one when that
-// met its thresholds.
+// Best returns the scenario that [Recommend] names, or nil: the first one if it met its thresholds.
 func Best(run *Run) *Scenario {
 	var met, clean []*Scenario
 	for i := range run.Scenarios {
@@ -51,8 +50,7 @@ func Best(run *Run) *Scenario {
 			}
 		}
 	}
-	// Thresholds may assert that a fault shows: where some scenario is clean, only a clean one is a
-	// cure.
+	// Thresholds may assert a fault: where some scenario is clean, only a clean one is a cure.
 	if len(clean) > 0 {
 		met = clean
 	}

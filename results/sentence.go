@@ -89,7 +89,7 @@ func fullWords(c Conntrack) string {
 func chainWords(c Conntrack) string {
 	s := fmt.Sprintf("hash chains grew too long: the kernel refused %s (chain_toolong) with at "+
 		"most %s in %s",
-		plural(c.ChainTooLong, "insert"), entries(c.Peak), plural(c.Buckets, "bucket"))
+		plural(c.ChainTooLong, "insert"), Entries(c.Peak), plural(c.Buckets, "bucket"))
 	if c.Max > 0 {
 		s += fmt.Sprintf(", at %s of max", Percent(c.Fill()))
 	}
@@ -104,7 +104,7 @@ func evictingWords(c Conntrack) string {
 	if c.reachedMax() {
 		by = fullWords(c)
 	}
-	s := by + " made room by evicting " + entries(c.EarlyDrop) + " not yet ASSURED (early_drop)"
+	s := by + " made room by evicting " + Entries(c.EarlyDrop) + " not yet ASSURED (early_drop)"
 	if c.Drop == 0 {
 		s += ", without a drop"
 	}
@@ -125,7 +125,7 @@ func alsoWords(t *Trial) []string {
 		case Clash:
 			parts = append(parts, clashes(c))
 		case Evicting:
-			parts.add("it evicted %s not yet ASSURED (early_drop)", entries(c.EarlyDrop))
+			parts.add("it evicted %s not yet ASSURED (early_drop)", Entries(c.EarlyDrop))
 		}
 	}
 	return parts
@@ -203,13 +203,13 @@ func cleanWords(t *Trial, conf Configuration) string {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
 	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
-		return s + ", yet the table held up to " + entries(c.Peak) + " although the rules exempt " +
+		return s + ", yet the table held up to " + Entries(c.Peak) + " although the rules exempt " +
 			"traffic from tracking: are both directions exempt"
 	case exempt:
-		s += ", and the table held " + entries(c.Peak) + " at most because the rules exempt the " +
+		s += ", and the table held " + Entries(c.Peak) + " at most because the rules exempt the " +
 			"load from tracking (notrack)"
 	case c.reachedMax():
-		s += ", with the table full at " + entries(c.fullMax()) + after(c.SecondsToFull) +
+		s += ", with the table full at " + Entries(c.fullMax()) + after(c.SecondsToFull) +
 			" but nothing refused or evicted: there was no room left"
 	default:
 		s += ", " + heldAtMost(c)
@@ -327,13 +327,14 @@ func untracked(conf Configuration) string {
 
 func heldAtMost(c Conntrack) string {
 	if c.Max <= 0 {
-		return fmt.Sprintf("the table held %s at most", entries(c.Peak))
+		return fmt.Sprintf("the table held %s at most", Entries(c.Peak))
 	}
 	return fmt.Sprintf("the table held %s of %s at most (%s)",
-		Count(c.Peak), entries(c.Max), Percent(c.Fill()))
+		Count(c.Peak), Entries(c.Max), Percent(c.Fill()))
 }
 
-func entries(n int64) string { return counted(n, "entry", "entries") }
+// Entries words a number of entries.
+func Entries(n int64) string { return counted(n, "entry", "entries") }
 
 func wasWere(n int64, noun string) string { return counted(n, noun+" was", noun+"s were") }
 
@@ -344,8 +345,7 @@ func after(seconds *float64) string {
 	return fmt.Sprintf(" after %s s", Figure(*seconds))
 }
 
-// Count formats a whole number for readers: it separates thousands from 10,000 upwards, so that
-// 4096 stays the figure that operators know.
+// Count formats a whole number: it separates thousands from 10,000 upwards, and keeps 4096.
 func Count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	digits := strings.TrimPrefix(s, "-")
@@ -363,8 +363,7 @@ func Count(n int64) string {
 	return b.String()
 }
 
-// Figure formats a measured value with three significant digits, and whole from 100 upwards: a
-// fourth digit of a timing is noise.
+// Figure formats a measured value with three significant digits, and whole from 100 upwards.
 func Figure(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "–"
@@ -384,8 +383,7 @@ func Figure(v float64) string {
 	}
 }
 
-// Percent formats a share as a percentage. It never rounds a share above 0 to 0 % nor one below 1
-// to 100 %.
+// Percent formats a share; only 0 becomes 0 %, and nothing below 1 becomes 100 %.
 func Percent(share float64) string {
 	p := share * 100
 	switch {

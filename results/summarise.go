@@ -10,8 +10,7 @@ import (
 var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
 
 // logQuietFor is how long in seconds the log must stay silent to count as quiet: the window of the
-// kernel's net_ratelimit. Where the kernel refused nothing meanwhile, recoverHold suffices, since
-// there was nothing to log.
+// kernel's net_ratelimit. recoverHold suffices where the kernel refused nothing meanwhile.
 const logQuietFor = 5.0
 
 // highMark and lowMark are the shares of max below which a recovering table is reported to fall.
@@ -103,8 +102,7 @@ func alerts(samples []Sample, firstDrop *float64) []Alert {
 	return fired
 }
 
-// below returns the time from the end of the load to the first sample from which on the count
-// stayed below the share of max.
+// below returns the time from the end of the load on which the count stayed below the share of max.
 func below(samples []Sample, end, share float64) *float64 {
 	var seconds *float64
 	for _, s := range slices.Backward(samples) {
@@ -142,10 +140,9 @@ func logQuiet(samples []Sample, end float64) *float64 {
 // longer to be known as lost, since the series lacks those under way at the end of the watch.
 const recoverHold = 2.0
 
-// summariseProbe counts the attempts, before, during and after the load, and finds the recovery:
-// the first success after the end of the load without a lost probe for recoverHold after it; at
-// once where none was lost at all. A probe belongs to the moment of its sending, and has succeeded
-// when its answer came.
+// summariseProbe counts the attempts before, during and after the load, by their sending, and finds
+// the recovery: the first success after the load without a lost probe for recoverHold; at once
+// where none was lost.
 func summariseProbe(t *Trial, probes []ProbeSample) {
 	if t.Probe == nil {
 		t.Probe = &Probe{}
@@ -241,8 +238,7 @@ const (
 	Interrupted RecoveryEnd = "interrupted"
 )
 
-// Watch is what is known of a trial while its recovery is watched. Times are in seconds on the axis
-// of the samples.
+// Watch is the knowledge of a trial during its recovery. Times are on the axis of the samples.
 type Watch struct {
 	LoadEnd, Now float64
 	// AtLeast and AtMost bound the watch, counted from LoadEnd.
@@ -259,8 +255,8 @@ type Bystander struct {
 	Interval float64 // seconds between two attempts
 	Timeout  float64 // seconds after which an attempt is lost
 	Lost     int64
-	// HeardLoss is when the latest report of a loss arrived, Answered when the last answered
-	// attempt was sent. Both are 0 without any.
+	// HeardLoss is when the latest loss was reported, Answered when the last answered attempt was
+	// sent.
 	HeardLoss, Answered float64
 	// Pending says that attempts from before LoadEnd may still lack a result.
 	Pending bool
@@ -291,8 +287,7 @@ func (w Watch) End() (why RecoveryEnd, over bool) {
 	}
 }
 
-// undisturbed reports whether conntrack refused, evicted and lost nothing, no attempt of the load
-// failed, and no bystander lost anything.
+// undisturbed reports whether nothing was refused, evicted or lost, and no attempt failed.
 func (w Watch) undisturbed() bool {
 	s := w.Samples[len(w.Samples)-1]
 	lost := func(b Bystander) bool { return b.Lost > 0 || b.Pending }
@@ -300,8 +295,7 @@ func (w Watch) undisturbed() bool {
 		!slices.ContainsFunc(w.Bystanders, lost)
 }
 
-// since returns the last sample that is at least that many seconds older than the newest one, if
-// there is one.
+// since returns the last sample that is at least that many seconds older than the newest, if any.
 func (w Watch) since(seconds float64) (Sample, bool) {
 	newest := w.Samples[len(w.Samples)-1].Seconds
 	for _, s := range slices.Backward(w.Samples) {
@@ -328,8 +322,7 @@ func (w Watch) still(seconds float64) bool {
 	return float64(taken) <= own
 }
 
-// quiet reports whether for recoverHold the kernel has neither refused anything nor logged a
-// refusal.
+// quiet reports whether for recoverHold the kernel has refused nothing and logged no refusal.
 func (w Watch) quiet() bool {
 	before, ok := w.since(recoverHold)
 	newest := w.Samples[len(w.Samples)-1]

@@ -56,8 +56,7 @@ func (e *exprError) Error() string {
 		e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
-// CompileThreshold compiles a condition. An error is an [*exprError], and names the nearest field
-// when one is misspelt.
+// CompileThreshold compiles a condition. The [*exprError] names the nearest field.
 func CompileThreshold(expression string) (*Threshold, error) {
 	return compile(expression, "threshold", trialFields)
 }
@@ -85,8 +84,7 @@ func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 
 func (t *Threshold) String() string { return t.expression }
 
-// ofRecovery are the fields whose values depend on how long a trial is watched after its load, with
-// those inside of them.
+// ofRecovery are the fields that depend on how long a trial is watched after its load.
 var ofRecovery = []string{
 	"contents", "heal", "probe.after", "probe.sent", "recovery", "conntrack.final",
 	"conntrack.seconds_to_below_10", "conntrack.seconds_to_below_95",
@@ -176,8 +174,7 @@ func (p *pathNames) Visit(node *ast.Node) {
 	}
 }
 
-// named returns the fields that an expression names, without those that another one is inside of.
-// An unknown one is a [*file.Error].
+// named returns the innermost fields that an expression names. An unknown one is a [*file.Error].
 func (f *fieldSet) named(names *pathNames) ([]string, error) {
 	var fields []string
 	for i, path := range names.paths {

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Evidence is what is known of how a trial was measured. A zero field was not observed and gives no
-// reason; [Validate] judges what was observed.
+// Evidence is how a trial was measured; a zero field was not observed and gives no reason.
 type Evidence struct {
 	// Limits are the generators' own limits that were hit, each with the code of its kind.
 	Limits []Reason
@@ -119,7 +118,7 @@ func Validate(t *Trial, e Evidence) []Reason {
 	}
 	if e.OwnTable > ownTableSlack+int64(maxOwnTable*float64(t.Load.Offered)) {
 		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was "+
-			"tracked twice", entries(e.OwnTable))
+			"tracked twice", Entries(e.OwnTable))
 	}
 	if e.Steal > maxSteal {
 		add(CodeSteal, "the hypervisor took %s of the DUT's CPU time", Percent(e.Steal))
@@ -228,8 +227,7 @@ var faults = regexp.MustCompile(exhausted + `Kernel panic - not syncing|NETDEV W
 // failed allocation; an oops has lines of its own.
 var memoryFaults = regexp.MustCompile(exhausted + `Call Trace:`)
 
-// MemoryFault reports whether a line tells of exhausted memory, which spoils no trial that exhausts
-// it on purpose.
+// MemoryFault reports whether a line tells of exhausted memory, which some trials have on purpose.
 func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
 
 // ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial: an

@@ -17,9 +17,8 @@ import (
 // bars shows the current trial as two bars, the load and the table, and leaves one line for each
 // trial that has ended.
 //
-// A bar draws, and so calls the decorators, in a goroutine of its own that also serves the bar's
-// methods. The decorators therefore take only the lock of the state, and no code calls a bar while
-// it holds that lock.
+// A bar calls its decorators in the goroutine that also serves its methods. They therefore take
+// only the lock of the state, and no code calls a bar while it holds that lock.
 type bars struct {
 	w     io.Writer
 	width func() int // of the terminal, in columns
@@ -46,8 +45,8 @@ const (
 
 // newBars returns a view on a terminal with width() columns.
 func newBars(w io.Writer, width func() int) *bars {
-	return &bars{w: w, width: width, p: mpb.New(
-		mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
+	return &bars{w: w, width: width, p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40),
+		mpb.WithRefreshRate(120*time.Millisecond), mpb.WithAutoRefresh())}
 }
 
 // now returns the state at this moment.
@@ -82,7 +81,8 @@ func (b *bars) bar(head func(state) string, pieces func(state) []string) *mpb.Ba
 	style := mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("").Padding("░")
 	return b.p.New(whole+1, style,
 		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
-			return runewidth.FillRight(runewidth.Truncate(head(b.now()), headWidth, "…"), headWidth) + " "
+			text := runewidth.Truncate(head(b.now()), headWidth, "…")
+			return runewidth.FillRight(text, headWidth) + " "
 		})),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			return " " + fit(pieces(b.now()), b.width()-headWidth-barWidth-3)
@@ -166,8 +166,7 @@ func (b *bars) line(text string) {
 	}
 }
 
-// wrap breaks the lines of a text at spaces, and indents what follows a break. A word that is
-// longer than a line stays whole.
+// wrap breaks the lines of a text at spaces, and indents what follows; a longer word stays whole.
 func wrap(text string, width int) string {
 	var lines []string
 	for line := range strings.Lines(text) {

@@ -18,8 +18,7 @@ import (
 type View interface {
 	// Trial starts trial number index (from 1) of the run's total.
 	Trial(index, total int, name string)
-	// Stage names the current stage of the trial: boot, configure, load ... and its time limit; 0:
-	// unknown.
+	// Stage names the stage of the trial: boot, configure, load ... and its limit; 0: unknown.
 	Stage(name string, atMost time.Duration)
 	// Load reports what the generators have done so far of the wanted number (0: unknown).
 	Load(done, failed, want int64)
@@ -103,9 +102,9 @@ func (l *plainLines) mention() {
 		return
 	}
 	l.last = time.Now()
-	table := l.state.sample
-	text := fmt.Sprintf("%s, failed %d, table %d of %d, drop %d, early_drop %d",
-		l.state.count(), l.state.failed, table.Count, table.Max, table.Counters.Drop, table.Counters.EarlyDrop)
+	s := l.state.sample
+	text := fmt.Sprintf("%s, failed %d, table %d of %d, drop %d, early_drop %d", l.state.count(),
+		l.state.failed, s.Count, s.Max, s.Counters.Drop, s.Counters.EarlyDrop)
 	if seconds, known := l.state.left(); known {
 		text += fmt.Sprintf(", %.0f s left", seconds)
 	}
@@ -229,7 +228,8 @@ func (s state) tablePieces() []string {
 
 // row returns the outcome of a trial in a line.
 func (s state) row(trial results.Trial) string {
-	return fmt.Sprintf("%d/%d %s: %s, %.0f s", s.index, s.total, s.name, outcome(trial), time.Since(s.began).Seconds())
+	return fmt.Sprintf("%d/%d %s: %s, %.0f s",
+		s.index, s.total, s.name, outcome(trial), time.Since(s.began).Seconds())
 }
 
 func outcome(trial results.Trial) string {

@@ -10,8 +10,7 @@ import (
 type Metric struct {
 	Name string // its path in run.json
 	Unit string // "ms", "s", "/s" or none, as for a count
-	// Worse is the direction that is worse for the user: 1 when more is, -1 when less is, 0 when
-	// neither.
+	// Worse is the direction that is worse for the user: 1: more, -1: less, 0: neither.
 	Worse int
 	// Timing marks a figure that depends on the speed of the host as well as on the kernel.
 	Timing bool
@@ -21,9 +20,8 @@ type Metric struct {
 	value func(*results.Trial) (float64, bool)
 }
 
-// metrics are the compared figures, in the order of the tables. A time that did not come is later
-// than any other, +Inf. Quantiles are missing where nothing completed. Moments are known as finely
-// as samples and probes follow each other.
+// metrics are the compared figures, in the order of the tables. A time that did not come is +Inf. A
+// quantile of nothing is missing. Moments are as exact as samples and probes are frequent.
 var metrics = []Metric{
 	count("load.completed", -1),
 	count("load.failed", 1),

@@ -12,9 +12,8 @@ import (
 // The scatter of single trials under overload was measured: in nine trials of one machine with a
 // full table between 384 and 897 of 5000 requests failed, in others between 1 and 1072.
 const (
-	// enough is the number of trials on each side from which their own range shows how far they
-	// scatter. Times and rates are so many figures that three alike trials occur by chance; they
-	// need more.
+	// enough is the number of trials on each side whose range shows how far they scatter. Times and
+	// rates are many: three alike trials occur by chance, so they need more.
 	enough, enoughForTimes = 3, 4
 	// assumed replaces the range where trials are fewer, as a share of the offered attempts.
 	assumed = 0.25
@@ -41,11 +40,9 @@ type regressions struct {
 //     attempts.
 //
 // Under emulation times and rates are not judged, since they depend on the host's other work. drop
-// and insert_failed count packets, retries included, and vary with their timing: they are judged
-// only where the baseline has none.
+// and insert_failed vary with the timing of retries: they count only where the baseline has none.
 //
-// The error for unlike runs, or for a baseline without a valid trial of a scenario, is an
-// [*UnlikeError].
+// The error for unlike runs, or a baseline without valid trials, is an [*UnlikeError].
 func findRegressions(base, run *results.Run, allowed float64) (*regressions, error) {
 	c, err := align([]string{"the baseline", "this run"}, []*results.Run{base, run}, false)
 	if err != nil {
@@ -119,8 +116,7 @@ func mostlyWorse(s *results.Scenario, v results.Verdict) bool {
 	return 2*n > s.Valid()
 }
 
-// worsened reports whether the metric is worse by more than the allowed share and by more than
-// trials scatter.
+// worsened reports whether the metric is worse by more than the allowed share and the scatter.
 func (m Metric) worsened(before, after *results.Scenario, allowed float64, significant bool) bool {
 	sign := float64(m.Worse)
 	b, a := m.Values(before), m.Values(after)
@@ -176,10 +172,9 @@ type Baseline struct {
 	Allowed float64 // share by which a figure may be worse: 0.1 for 10 %
 }
 
-// Check refuses a baseline before the run that it is for: planned holds what is known by then, its
-// scenarios without trials. Check takes what is not known yet, an empty driver or accelerator, to
-// be as in the baseline; [Baseline.Judge] finds out. The error for unlike runs is an
-// [*UnlikeError].
+// Check refuses a baseline before its run: planned has scenarios without trials. Check takes an
+// empty driver or accelerator to be as in the baseline; [Baseline.Judge] finds out. The error for
+// unlike runs is an [*UnlikeError].
 func (b *Baseline) Check(planned *results.Run) error {
 	like, of := *planned, b.Run.Environment
 	like.Environment.Driver = cmp.Or(like.Environment.Driver, of.Driver)

@@ -1,5 +1,4 @@
-// Package compare compares runs, or the scenarios of a run: which figures differ significantly, and
-// which became worse than in a baseline.
+// Package compare compares runs, or the scenarios of a run, and tells which figures differ.
 package compare
 
 import (
@@ -46,9 +45,8 @@ type Cell struct {
 	Change      float64 // of the median, as a share of the base's; Delta words it
 }
 
-// Delta formats the difference from the base: "~" when it is not significant, "=" when all values
-// are equal, "+12 %", "new" when the base is 0, "never" for a time that no longer comes, "now" for
-// one that never came in the base.
+// Delta formats the difference from the base: "~" for an insignificant one, "=" when all values are
+// equal, "+12 %", "new" from 0, "never" and "now" for a time that no longer comes or only now.
 func (c Cell) Delta() string {
 	switch {
 	case c.Constant:
@@ -102,9 +100,8 @@ func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	return c, nil
 }
 
-// AcrossLabs compares as [Runs] does, but for runs of one experiment in different labs: driver,
-// accelerator, host, and the CPUs and the memory of the DUT may differ as well, and the notes name
-// them. The kernel's counts can then be compared; times and rates depend as much on the machines.
+// AcrossLabs compares as [Runs] does, but allows other drivers, accelerators, hosts, and CPUs and
+// memory of the DUT; the notes name them. Counts can then be compared, times and rates cannot.
 func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	c, err := align(names, runs, true)
 	if err != nil {
@@ -188,7 +185,8 @@ func group(name string, sides []*results.Scenario) Group {
 		for i, s := range sides {
 			values := m.Values(s)
 			found = found || len(values) > 0
-			cell := Cell{Stat: describe(values), Test: Test{P: 1, Least: 1, Constant: i == 0}}
+			cell := Cell{Stat: Stat{len(values), Median(values), Spread(values)}}
+			cell.Test = Test{P: 1, Least: 1, Constant: i == 0}
 			if i > 0 {
 				cell.Test = mannWhitney(base, values)
 				cell.Change = relative(row.Cells[0].Median, cell.Median)
@@ -215,8 +213,7 @@ func verdictWords(s *results.Scenario) string {
 }
 
 // settle corrects the p-values for multiple tests and notes where trials are too few. Cells whose
-// values are all equal are no tests: their equality is a property of the pooled values, on which
-// the test is conditioned anyway.
+// values are all equal are no tests, since each test is conditioned on the pooled values.
 func (c *Comparison) settle() {
 	var cells []*Cell
 	for g := range c.Groups {
@@ -252,8 +249,7 @@ func (c *Comparison) settle() {
 // pair names two runs.
 type pair struct{ a, b string }
 
-// differences returns what makes two runs unlike, and the allowed differences that a reader must
-// know.
+// differences returns what makes two runs unlike, and the differences that a reader must know.
 func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []string) {
 	into := func(list *[]string) func(what, x, y string) {
 		return func(what, x, y string) {
@@ -339,10 +335,9 @@ func firstDifference(before, after string) string {
 	return "nothing"
 }
 
-// settings returns the settings in which the workloads or the actions of the runs differ, as
-// [results.Run] and [results.Scenario] have them: JSON lists with an object for each. A missing
-// setting did not exist yet when the run was made; it equals one that is zero. what names the
-// lists, one names an object.
+// settings returns the settings in which the workloads or the actions of the runs differ: what
+// names these JSON lists, one an object. A missing setting did not exist yet when the run was made,
+// and equals one that is zero.
 func (p pair) settings(what, one, a, b string) []string {
 	if a == b {
 		return nil
@@ -353,6 +348,7 @@ func (p pair) settings(what, one, a, b string) []string {
 		return []string{p.both(what, a, b)}
 	}
 	if len(as) != len(bs) {
+		entries := func(n int) string { return results.Entries(int64(n)) }
 		return []string{p.both(what, entries(len(as)), entries(len(bs)))}
 	}
 	var list []string
@@ -391,11 +387,4 @@ func settingsOf(text string) ([]map[string]string, bool) {
 		}
 	}
 	return list, true
-}
-
-func entries(n int) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return fmt.Sprintf("%d entries", n)
 }

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// Alpha is the level below which a difference counts as significant, for all the cells of a
-// comparison together.
+// Alpha is the level of significance for all the cells of a comparison together.
 const Alpha = 0.05
 
 // Stat summarises the values of one cell.
@@ -19,13 +18,7 @@ type Stat struct {
 	Spread float64 `json:"spread"` // see Spread
 }
 
-// describe summarises values.
-func describe(values []float64) Stat {
-	return Stat{N: len(values), Median: Median(values), Spread: Spread(values)}
-}
-
-// Test is the result of a two-sided Mann-Whitney U test of two samples. With as few values as
-// trials give, it is exact, ties included.
+// Test is a two-sided Mann-Whitney U test, exact for as few values as trials give, ties included.
 type Test struct {
 	P float64 // 1 when all values are equal or a sample is empty
 	// Constant says that all values of both samples are equal: there is nothing to test.
@@ -34,8 +27,7 @@ type Test struct {
 	Least float64
 }
 
-// mannWhitney tests whether two samples come from the same distribution. It assumes nothing about
-// it.
+// mannWhitney tests whether two samples come from the same distribution, whatever it is.
 func mannWhitney(a, b []float64) Test {
 	t := Test{P: 1, Least: 1}
 	if len(a) == 0 || len(b) == 0 {
@@ -81,8 +73,7 @@ func holm(p []float64) []float64 {
 	return adjusted
 }
 
-// enoughTrials returns how many trials on each side the test needs so that one difference among so
-// many cells can be significant.
+// enoughTrials returns from how many trials on each side one of so many cells can be significant.
 func enoughTrials(cells int) int {
 	for n := 1; n < 1000; n++ {
 		if 2/choose(2*n, n)*float64(cells) < Alpha {
@@ -92,8 +83,7 @@ func enoughTrials(cells int) int {
 	return 1000
 }
 
-// relative returns the change from before to after as a share of before: +Inf when before is 0 and
-// after is not, NaN when it has no meaning.
+// relative returns after/before - 1: +Inf from 0 to another value, NaN when it has no meaning.
 func relative(before, after float64) float64 {
 	switch {
 	case before == after:
