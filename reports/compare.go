@@ -113,8 +113,8 @@ func comparisonNotes(c *compare.Comparison) []string {
 	return append([]string{reading}, c.Notes...)
 }
 
-// The JSON form of a comparison. A figure that does not exist is null: the median of no trials, of
-// a time that never came (n says which), a spread around 0, a change from 0.
+// The JSON form of a comparison. A figure that does not exist is null: the median of no trials or
+// of a time that never came, a spread around 0, a change from 0.
 type (
 	jsonComparison struct {
 		Runs      []string    `json:"runs"` // the first is the base

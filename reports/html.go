@@ -36,23 +36,20 @@ var (
 var page = template.Must(template.New("page").Parse(pageHTML))
 
 type pageData struct {
-	Title, Summary, Started string
-	Interrupted             string
-	Styles                  template.CSS
-	Library, Script         template.JS
-	Outcome, OutcomeClass   string
-	Judgements              []judgement
-	Stories                 []pageStory
-	Table                   pageTable
-	Differences             pageTable
-	Latencies               []latencyRow
-	HasSeries               bool
-	Plot                    []plotScenario
-	Facts                   [][2]string
-	Notes                   []string
-	Apply                   *applied
-	Commands                []string
-	Experiment              string // as run
+	Title, Summary, Started, Interrupted string
+	Outcome, OutcomeClass                string
+	Experiment                           string // as run
+	Styles                               template.CSS
+	Library, Script                      template.JS
+	Judgements                           []judgement
+	Stories                              []pageStory
+	Table, Differences                   pageTable
+	Latencies                            []latencyRow
+	HasSeries                            bool
+	Plot                                 []plotScenario
+	Facts                                [][2]string
+	Notes, Commands                      []string
+	Apply                                *applied
 }
 
 type pageStory struct {

@@ -50,9 +50,9 @@ type (
 	}
 )
 
-// renderJUnit writes the run as test results: a suite for each scenario, with a case for the
-// validity of all its measurements (else an error), one for each threshold, and one for the
-// baseline when the run was compared with one. system-out says what happened.
+// renderJUnit writes a suite for each scenario, with a case for the validity of all its
+// measurements (else an error), one for each threshold, and one for the baseline when the run was
+// compared with one. system-out says what happened.
 func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 	var doc junitSuites
 	list := rows(run)

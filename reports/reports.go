@@ -8,21 +8,15 @@
 // under the table names them with their reasons, and no figure includes them. A dash stands for a
 // figure that does not exist, such as the time to full of a table that was never full.
 //
-// On a narrow terminal columns are dropped until the table fits, the last of this list first, and a
-// note under the table names them:
-//
-//	scenario, verdict, seconds to heal, broken, completed, failed, drop, early_drop, peak, fill %,
-//	connect p99 ms, conn/s, max, seconds to full, insert_failed, log lines, connect p50 ms,
-//	connect max ms, offered, buckets, seconds, probe lost %, seconds to recover, probe p99 ms,
-//	the other counters, predicted peak, softirq %
-//
-// The columns after seconds appear only where a trial has something to show in them, seconds to
-// heal and broken only where a trial has actions.
+// On a narrow terminal the least important columns are dropped until the table fits, in the order
+// of columns.go, and a note names them. The rare ones appear only where a trial has something to
+// show in them, seconds to heal and broken only where a trial has actions.
 package reports
 
 import (
 	"bytes"
 	"cmp"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -99,6 +93,25 @@ func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 	return formats[D]{"table": text, "json": func(b *bytes.Buffer, document D, _ Options) error {
 		return results.WriteJSON(b, document)
 	}}
+}
+
+// renderCSV writes a row for each trial, also the invalid ones, with a header of the figures' paths
+// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line.
+func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
+	records := [][]string{{"experiment", "scenario"}}
+	for _, c := range results.Flatten(&results.Trial{}) {
+		records[0] = append(records[0], c.Path)
+	}
+	for _, s := range run.Scenarios {
+		for i := range s.Trials {
+			record := []string{run.Experiment, s.Name}
+			for _, c := range results.Flatten(&s.Trials[i]) {
+				record = append(record, c.Value)
+			}
+			records = append(records, record)
+		}
+	}
+	return csv.NewWriter(b).WriteAll(records)
 }
 
 // Render writes the run in the given format.

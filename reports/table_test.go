@@ -125,21 +125,6 @@ func TestImportanceNamesAllColumns(t *testing.T) {
 	}
 }
 
-// TestImportanceIsDocumented: the package documentation states the order in which columns are
-// dropped.
-func TestImportanceIsDocumented(t *testing.T) {
-	source, err := os.ReadFile("reports.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	words := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", "")), " ")
-	want := strings.Replace(strings.Join(importance, ", "), strings.Join(otherCounters(), ", "),
-		"the other counters", 1)
-	if !strings.Contains(words, want) {
-		t.Errorf("reports.go does not say: %s", want)
-	}
-}
-
 func TestUnknownFormat(t *testing.T) {
 	err := Render(&bytes.Buffer{}, "jsn", fixture(), Options{})
 	if err == nil || !strings.Contains(err.Error(), `did you mean "json"?`) {

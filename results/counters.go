@@ -86,7 +86,8 @@ type Stack struct {
 	QdiscDropped int64 `json:"qdisc_dropped"` // of the links under test
 	RulesDropped int64 `json:"rules_dropped"` // by DROP and REJECT rules and policies
 	// MemoryFaults counts lines of the kernel's log about exhausted memory: a failed allocation, a
-	// killed process. The kernel limits such lines. 0 where the log was not read.
+	// killed process. The kernel limits them: their presence says more. 0 where the log was not
+	// read.
 	MemoryFaults int64 `json:"memory_faults,omitempty"`
 	// DropReasons counts freed packets by the kernel's drop reason (kfree_skb, 5.17 and later).
 	DropReasons map[string]int64 `json:"drop_reasons,omitempty"`

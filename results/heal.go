@@ -17,13 +17,13 @@ type Heal struct {
 	Steady []string `json:"steady"` // the steady state's conditions, from the experiment
 	// Deviated is when the first sample was out of the steady state, on the axis of the samples.
 	Deviated *float64 `json:"deviated_s,omitempty"`
-	// Healed is when the first sample was steady again and stayed so, but not by the end of the
-	// load.
+	// Healed is when the first sample was steady again and stayed so; the end of the load is no
+	// cure.
 	Healed *float64 `json:"healed_s,omitempty"`
 	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
 	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
-	// SecondsToHeal counts from the first fix, or the end of the last action, or its beginning when
-	// it lasts or cannot be undone, or the deviation. 0: the trial had healed by then.
+	// SecondsToHeal counts from the first fix, else from the end of the last action (its beginning
+	// when it lasts or cannot be undone), else from the deviation. 0: the trial had healed by then.
 	SecondsToHeal *float64 `json:"seconds_to_heal,omitempty"`
 	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from
 	// the deviation on until the trial had healed, or until its end.
@@ -40,9 +40,8 @@ const (
 	lone = 1.0
 )
 
-// JudgeHeal fills t.Heal from the series, both in order of time. In the steady state all conditions
-// hold; timeout is the longest timeout of the load, in seconds. JudgeHeal returns why the trial was
-// not in its steady state before the first action; nothing when it was.
+// JudgeHeal fills t.Heal from the series, both in order of time. timeout is the longest one of the
+// load, in seconds. JudgeHeal returns why the trial was not steady before the first action, if so.
 func JudgeHeal(
 	t *Trial, steady []*Condition, samples []Sample, probes []ProbeSample, timeout float64,
 ) (unsteady []Reason) {

@@ -140,10 +140,10 @@ type Trial struct {
 	Contents *Contents `json:"contents,omitempty"` // what the table held at the end; nil: not read
 	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
-	// Steal is the share of CPU time that the hypervisor took, as the guest counted it (not under
-	// tcg).
+	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
+	// counted it (it cannot under tcg).
 	Steal float64 `json:"steal,omitempty"`
-	// LostCPU is the share of the load's time that ready CPUs waited for the host's, as it counted.
+	// LostCPU is the share of the load's time that ready guest CPUs waited, as the host counted it.
 	LostCPU float64 `json:"lost_cpu,omitempty"`
 	Stages  []Stage `json:"stages,omitempty"` // how long each stage of the trial took
 }
@@ -211,9 +211,9 @@ type Conntrack struct {
 	// max; 0 when it already was.
 	SecondsToBelow95 *float64 `json:"seconds_to_below_95,omitempty"`
 	SecondsToBelow10 *float64 `json:"seconds_to_below_10,omitempty"` // the same for 10 % of max
-	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0
-	// without one after it, nil when the last five seconds of the watch were not quiet, or two
-	// without a refusal.
+	// SecondsToLogQuiet is the time from the end of the load to the last "table full" line; 0 when
+	// none came after it, nil when the last five seconds of the watch were not quiet; two seconds
+	// suffice where nothing was refused in them.
 	SecondsToLogQuiet *float64 `json:"seconds_to_log_quiet,omitempty"`
 	// Alerts are the usual alerts on count / max that would have fired, lowest share first.
 	Alerts []Alert `json:"alerts,omitempty"`

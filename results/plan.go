@@ -38,9 +38,6 @@ type Plan struct {
 	Notes         []string     `json:"notes"`          // reasons, in sentences
 }
 
-// largestMax is the largest max that the kernel accepts: the range of an int.
-const largestMax = math.MaxInt32
-
 // MakePlan sizes the table for a load; a load without bounds goes on forever.
 //
 // The peak is that of [Predict] for a table without limit: it includes the expired entries that the
@@ -96,7 +93,7 @@ func (d Demand) predict(size kernels.Size) Prediction {
 
 // size returns the smallest power of two that carries the load, with as many buckets.
 func (d Demand) size() (kernels.Size, error) {
-	for n := int64(1024); n <= largestMax; n *= 2 {
+	for n := int64(1024); n <= math.MaxInt32; n *= 2 {
 		free := d.predict(kernels.Size{Buckets: n})
 		if float64(free.Peak) <= d.Fill*float64(n) {
 			return kernels.Size{Max: n, Buckets: n}, nil
@@ -104,7 +101,7 @@ func (d Demand) size() (kernels.Size, error) {
 	}
 	return kernels.Size{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need "+
 		"more than %d entries, the most that the kernel takes",
-		d.Rate, d.Residence, d.Held, int64(largestMax))
+		d.Rate, d.Residence, d.Held, math.MaxInt32)
 }
 
 // sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial

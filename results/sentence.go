@@ -160,16 +160,13 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	return s + stackWords(t, "; ", "") + dropWords(t)
 }
 
-// unspecified is the kernel's drop reason for drops without a reason.
-const unspecified = "NOT_SPECIFIED"
-
 // dropWords names the kernel's own reasons for its drops, the most frequent first and two at most.
 func dropWords(t *Trial) string {
 	if t.Stack == nil {
 		return ""
 	}
 	reasons := maps.Clone(t.Stack.DropReasons)
-	delete(reasons, unspecified)
+	delete(reasons, "NOT_SPECIFIED") // of drops without a reason
 	return around("; the kernel's reasons for what it dropped: ", largest(reasons, 2), "")
 }
 

@@ -19,10 +19,9 @@ const (
 	lowMark  = 0.10
 )
 
-// Summarise reduces the series of a trial to its figures: it fills t.Conntrack, except Tracked's
-// cause, LogMissed and ObjectBytes, and the counts of t.Probe, from the samples and the attempts of
-// the probe, both in order of time. The load ran from second 0 to t.Seconds. The last sample marks
-// the end of the trial. Without samples t.Conntrack stays unchanged.
+// Summarise reduces the series of a trial, in order of time, to the figures of t.Conntrack, except
+// Tracked's cause, LogMissed and ObjectBytes, and the counts of t.Probe. The load ran from second 0
+// to t.Seconds; the last sample ends the trial. Without samples t.Conntrack stays unchanged.
 func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	if t.Probe != nil || len(probes) > 0 {
 		summariseProbe(t, probes)
@@ -149,18 +148,9 @@ func summariseProbe(t *Trial, probes []ProbeSample) {
 	}
 	t.Probe.Sent, t.Probe.Lost = int64(len(probes)), 0
 	t.Conntrack.SecondsToRecover = nil
-	var before, during, after []ProbeSample
 	hold, since := recoverHold, math.Inf(1)
 	var recovered *float64
 	for _, p := range probes {
-		switch {
-		case p.Seconds < 0:
-			before = append(before, p)
-		case p.Seconds < t.Seconds:
-			during = append(during, p)
-		default:
-			after = append(after, p)
-		}
 		if !p.OK {
 			t.Probe.Lost++
 			recovered = nil
@@ -171,7 +161,9 @@ func summariseProbe(t *Trial, probes []ProbeSample) {
 			recovered, since = new(p.Seconds+p.Millis/1000-t.Seconds), p.Seconds
 		}
 	}
-	t.Probe.Before, t.Probe.During, t.Probe.After = phase(before), phase(during), phase(after)
+	t.Probe.Before = phase(probes, math.Inf(-1), 0)
+	t.Probe.During = phase(probes, 0, t.Seconds)
+	t.Probe.After = phase(probes, t.Seconds, math.Inf(1))
 	switch {
 	case len(probes) == 0:
 	case t.Probe.Lost == 0:
@@ -181,12 +173,14 @@ func summariseProbe(t *Trial, probes []ProbeSample) {
 	}
 }
 
-// phase returns what the probe saw in a part of a trial.
-func phase(probes []ProbeSample) ProbePhase {
-	p := ProbePhase{Sent: int64(len(probes))}
+// phase returns what the probe saw between two times.
+func phase(probes []ProbeSample, from, to float64) (p ProbePhase) {
 	var answered []float64
 	for _, s := range probes {
-		if s.OK {
+		if s.Seconds < from || s.Seconds >= to {
+			continue
+		}
+		if p.Sent++; s.OK {
 			answered = append(answered, s.Millis)
 		} else {
 			p.Lost++

@@ -92,8 +92,8 @@ const (
 	ownTableSlack   = 16   // entries that other programs on the generator's host may make
 )
 
-// Validate returns the reasons not to trust a trial, none when there are none. It needs the trial's
-// Load and, after [Summarise], its Conntrack; it changes nothing.
+// Validate returns the reasons not to trust a trial. It needs the trial's Load and, after
+// [Summarise], its Conntrack.
 func Validate(t *Trial, e Evidence) []Reason {
 	var reasons []Reason
 	add := func(code Code, format string, args ...any) {
@@ -139,11 +139,9 @@ func Validate(t *Trial, e Evidence) []Reason {
 	return reasons
 }
 
-// Reconcile finds trials that differ though nothing in the experiment asks for that, and makes them
-// invalid, since they cannot be compared. It compares the kernel where the same one was requested,
-// the memory that this kernel has where it was given the same, and the table within a scenario.
-// Where trials disagree, the most frequent value is right; without a majority all are wrong. Call
-// it once, when the run has ended.
+// Reconcile invalidates trials that differ though the experiment does not ask for it: in the kernel
+// where the same one was requested, in its memory where it was given the same, and in the table of
+// a scenario. The most frequent value is right; without a majority all are wrong.
 func Reconcile(run *Run) {
 	// Scenarios for which like is equal must be alike.
 	check := func(name string, like func(*Scenario) string, value func(*Trial) string) {

@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// bars shows the current trial as two bars, the load and the table, and leaves one line for each
+// bars is a [View] of the current trial as two bars, the load and the table, with a line for each
 // trial that has ended.
 //
 // A bar calls its decorators in the goroutine that also serves its methods. They therefore take
@@ -62,7 +62,6 @@ func (b *bars) change(f func(*state)) {
 	f(&b.state)
 }
 
-// Trial implements [View].
 func (b *bars) Trial(index, total int, name string) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
@@ -105,12 +104,10 @@ func fit(pieces []string, width int) string {
 	return text
 }
 
-// Stage implements [View].
 func (b *bars) Stage(name string, atMost time.Duration) {
 	b.change(func(s *state) { s.enter(name, atMost) })
 }
 
-// Load implements [View].
 func (b *bars) Load(done, failed, want int64) {
 	b.change(func(s *state) { s.done, s.failed, s.want = done, failed, want })
 	b.calls.Lock()
@@ -118,7 +115,6 @@ func (b *bars) Load(done, failed, want int64) {
 	fill(b.load, b.now().share())
 }
 
-// Table implements [View].
 func (b *bars) Table(sample results.Sample) {
 	b.change(func(s *state) { s.sample = sample })
 	b.calls.Lock()
@@ -135,7 +131,6 @@ func fill(bar *mpb.Bar, share float64) {
 	}
 }
 
-// Ended implements [View].
 func (b *bars) Ended(trial results.Trial) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
@@ -143,7 +138,6 @@ func (b *bars) Ended(trial results.Trial) {
 	b.drop()
 }
 
-// Note implements [View].
 func (b *bars) Note(text string) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
@@ -202,7 +196,6 @@ func (b *bars) drop() {
 	b.load, b.table = nil, nil
 }
 
-// Close implements [View].
 func (b *bars) Close() error {
 	b.calls.Lock()
 	defer b.calls.Unlock()

@@ -46,7 +46,7 @@ func New(w *os.File) View {
 	return newLines(w)
 }
 
-// plainLines writes a line for each stage and, while the load runs, one every few seconds.
+// plainLines is a [View] with a line for each stage and, under load, one every few seconds.
 type plainLines struct {
 	mu    sync.Mutex
 	w     io.Writer
@@ -60,7 +60,6 @@ const linesEvery = 5 * time.Second
 // newLines returns a view that writes plain lines to w.
 func newLines(w io.Writer) *plainLines { return &plainLines{w: w} }
 
-// Trial implements [View].
 func (l *plainLines) Trial(index, total int, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +67,6 @@ func (l *plainLines) Trial(index, total int, name string) {
 	fmt.Fprintf(l.w, "trial %d of %d: %s\n", index, total, name)
 }
 
-// Stage implements [View].
 func (l *plainLines) Stage(name string, atMost time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +79,6 @@ func (l *plainLines) Stage(name string, atMost time.Duration) {
 	l.line(text)
 }
 
-// Load implements [View].
 func (l *plainLines) Load(done, failed, want int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +86,6 @@ func (l *plainLines) Load(done, failed, want int64) {
 	l.mention()
 }
 
-// Table implements [View].
 func (l *plainLines) Table(sample results.Sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,21 +112,18 @@ func (l *plainLines) line(text string) {
 	fmt.Fprintf(l.w, "  %6.1f s  %s\n", time.Since(l.state.began).Seconds(), text)
 }
 
-// Ended implements [View].
 func (l *plainLines) Ended(trial results.Trial) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.line(outcome(trial))
 }
 
-// Note implements [View].
 func (l *plainLines) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Fprintln(l.w, text)
 }
 
-// Close implements [View].
 func (l *plainLines) Close() error { return nil }
 
 // state holds the facts of the current trial that a view shows.
