@@ -35,7 +35,9 @@ var columns = slices.Concat([]column{
 	number("offered", "", "offered", "load.offered"),
 	number("completed", "", "completed", "load.completed"),
 	number("failed", "", "failed", "load.failed"),
-	figure("conn/s", "", "conn/s", "load.rate_per_s"),
+	formatted("conn/s", "", "conn/s", "load.rate_per_s", func(t *results.Trial) (float64, bool) {
+		return t.Load.Rate, t.Load.Rate > 0
+	}, results.Figure),
 	figure("connect p50 ms", "connect", "p50 ms", "load.connect_ms.p50"),
 	figure("connect p99 ms", "connect", "p99 ms", "load.connect_ms.p99"),
 	figure("connect max ms", "connect", "max ms", "load.connect_ms.max"),
@@ -57,8 +59,8 @@ var columns = slices.Concat([]column{
 	rare(figure("probe p99 ms", "probe", "p99 ms", "probe.latency_ms.p99")),
 	rare(figure("seconds to recover", "recovered", "after s", "conntrack.seconds_to_recover")),
 	heal(figure("seconds to heal", "heal", "after s", "heal.seconds_to_heal")),
-	heal(number("broken", "", "broken", "heal.broken")),
-	rare(number("predicted peak", "predicted", "peak", "prediction.peak")),
+	heal(figure("broken", "", "broken", "heal.broken")),
+	rare(figure("predicted peak", "predicted", "peak", "prediction.peak")),
 	rare(share("softirq %", "softirq", "", func(t *results.Trial) (float64, bool) {
 		return orZero(t.CPU).SoftIRQShare(), t.CPU != nil
 	})),

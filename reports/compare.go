@@ -58,9 +58,6 @@ func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 }
 
 func statWords(m compare.Metric, s compare.Stat) string {
-	if s.N == 0 {
-		return none
-	}
 	text := m.Bare(s.Median)
 	if percent := math.RoundToEven(s.Spread * 100); percent > 0 && s.Spread < 1e9 {
 		text += fmt.Sprintf(" ±%.0f%%", percent)
@@ -69,7 +66,7 @@ func statWords(m compare.Metric, s compare.Stat) string {
 }
 
 func differenceWords(c compare.Cell) string {
-	switch d := delta(c); {
+	switch d := c.Delta(); {
 	case !c.Significant:
 		return d
 	case c.Adjusted < 0.001:
@@ -169,7 +166,7 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 					}
 					j.jsonDifference = &jsonDifference{
 						Change: number64(cell.Change), P: cell.P, Adjusted: adjusted,
-						Significant: cell.Significant, Difference: delta(cell),
+						Significant: cell.Significant, Difference: cell.Delta(),
 					}
 				}
 				metric.Runs = append(metric.Runs, j)
@@ -221,7 +218,7 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 			}
 			l := line{column: col}
 			for _, cell := range m.Cells[1:] {
-				l.cells = append(l.cells, delta(cell))
+				l.cells = append(l.cells, cell.Delta())
 			}
 			d.lines = append(d.lines, l)
 		}
@@ -243,11 +240,4 @@ func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
 	err := grid(b, lines, d.rows, false)
 	b.WriteByte('\n')
 	return err
-}
-
-func delta(c compare.Cell) string {
-	if c.N == 0 {
-		return none
-	}
-	return c.Delta()
 }

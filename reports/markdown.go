@@ -86,7 +86,12 @@ func markdownGrid(b *bytes.Buffer, lines []line) {
 		b.WriteString("\n")
 	}
 	write(func(l line) string { return markdownText(l.name) })
-	write(func(l line) string { return map[bool]string{true: ":---", false: "---:"}[l.left] })
+	write(func(l line) string {
+		if l.left {
+			return ":---"
+		}
+		return "---:"
+	})
 	for i := range lines[0].cells {
 		write(func(l line) string { return markdownText(l.cells[i]) })
 	}

@@ -170,7 +170,11 @@ func plotOf(
 		return thousandths(s.Millis)
 	})
 	for _, s := range probes {
-		p.Probe.Lost = append(p.Probe.Lost, map[bool]int64{true: 0, false: 1}[s.OK])
+		lost := int64(1)
+		if s.OK {
+			lost = 0
+		}
+		p.Probe.Lost = append(p.Probe.Lost, lost)
 	}
 	return p
 }

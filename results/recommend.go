@@ -62,8 +62,12 @@ func Best(run *Run) *Scenario {
 		return first
 	}
 	return slices.MinFunc(met, func(a, b *Scenario) int {
-		if exempt := a.Configuration.exempts(); exempt != b.Configuration.exempts() {
-			return map[bool]int{true: 1, false: -1}[exempt]
+		switch exempt := a.Configuration.exempts(); {
+		case exempt == b.Configuration.exempts():
+		case exempt:
+			return 1
+		default:
+			return -1
 		}
 		return cmp.Or(cmp.Compare(len(changes(first, a)), len(changes(first, b))),
 			cmp.Compare(tableBytes(a), tableBytes(b)))

@@ -144,7 +144,7 @@ func Validate(t *Trial, e Evidence) []Reason {
 // a scenario. The most frequent value is right; without a majority all are wrong.
 func Reconcile(run *Run) {
 	// Scenarios for which like is equal must be alike.
-	check := func(name string, like func(*Scenario) string, value func(*Trial) string) {
+	check := func(name string, like func(*Scenario) string, value func(*Trial) any) {
 		groups := map[string][]*Scenario{}
 		for i := range run.Scenarios {
 			key := like(&run.Scenarios[i])
@@ -159,22 +159,18 @@ func Reconcile(run *Run) {
 		return fmt.Sprint(kernel(s), s.Configuration.MemoryBytes, s.Configuration.VCPUs)
 	}
 	itself := func(s *Scenario) string { return s.Name }
-	check("the kernel", kernel, func(t *Trial) string { return t.Kernel })
-	check("the memory", memory, func(t *Trial) string {
-		return fmt.Sprint(t.MemoryBytes>>20, " MiB")
-	})
-	check("nf_conntrack_max", itself, func(t *Trial) string { return fmt.Sprint(t.Conntrack.Max) })
-	check("nf_conntrack_buckets", itself, func(t *Trial) string {
-		return fmt.Sprint(t.Conntrack.Buckets)
-	})
+	check("the kernel", kernel, func(t *Trial) any { return t.Kernel })
+	check("the memory", memory, func(t *Trial) any { return fmt.Sprint(t.MemoryBytes>>20, " MiB") })
+	check("nf_conntrack_max", itself, func(t *Trial) any { return t.Conntrack.Max })
+	check("nf_conntrack_buckets", itself, func(t *Trial) any { return t.Conntrack.Buckets })
 }
 
-func reconcile(group []*Scenario, name string, value func(*Trial) string) {
+func reconcile(group []*Scenario, name string, value func(*Trial) any) {
 	votes := map[string]int{}
 	for _, s := range group {
 		for t := range s.ValidTrials() {
 			if len(t.Actions) == 0 {
-				votes[value(t)]++
+				votes[fmt.Sprint(value(t))]++
 			}
 		}
 	}
@@ -187,7 +183,7 @@ func reconcile(group []*Scenario, name string, value func(*Trial) string) {
 	right, tie := values[0], votes[values[0]] == votes[values[1]]
 	for _, s := range group {
 		for t := range s.ValidTrials() {
-			got := value(t)
+			got := fmt.Sprint(value(t))
 			if len(t.Actions) > 0 || !tie && got == right {
 				continue
 			}

@@ -49,6 +49,8 @@ type Cell struct {
 // equal, "+12 %", "new" from 0, "never" and "now" for a time that no longer comes or only now.
 func (c Cell) Delta() string {
 	switch {
+	case c.N == 0:
+		return "–"
 	case c.Constant:
 		return "="
 	case !c.Significant:
