@@ -1,9 +1,7 @@
-// Package control lets other processes of the same user talk to the nodes of a lab that is up: the
-// lab's process listens on a socket in the user's runtime folder. Only the user can enter the
-// socket's folder.
+// Package control lets other processes of the same user talk to the nodes of a lab that is up: its
+// process listens on a socket in the user's runtime folder, which only the user can enter.
 //
-// A connection carries one request as a line of JSON, then the messages of [agent.Client.Interact]
-// both ways.
+// A connection carries a request as a line of JSON, then the messages of [agent.Client.Interact].
 package control
 
 import (
@@ -70,7 +68,7 @@ func Socket() (string, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("the folder of the lab's socket, %s, is not yours alone (mode 0700)", folder)
+		return "", fmt.Errorf("the folder of the socket, %s, is not yours alone (0700)", folder)
 	}
 	return filepath.Join(folder, "vm.sock"), nil
 }
@@ -87,12 +85,36 @@ func dial(path string) (net.Conn, error) {
 	return conn, nil
 }
 
-// ask sends a request and returns the decoder of the answers.
-func ask(conn net.Conn, r request) (*json.Decoder, error) {
-	if err := json.NewEncoder(conn).Encode(r); err != nil {
+// caller is a connection to a lab.
+type caller struct {
+	wire
+	hangUp func()
+}
+
+// wire carries messages both ways.
+type wire struct {
+	*json.Encoder
+	*json.Decoder
+}
+
+func newWire(conn net.Conn) wire { return wire{json.NewEncoder(conn), json.NewDecoder(conn)} }
+
+// ask connects to the lab at path and sends a request. The connection also ends with ctx.
+func ask(ctx context.Context, path string, r request) (*caller, error) {
+	conn, err := dial(path)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	c := &caller{newWire(conn), func() {
+		stop()
+		_ = conn.Close()
+	}}
+	if err := c.Encode(r); err != nil {
+		c.hangUp()
 		return nil, fmt.Errorf("ask the lab: %w", err)
 	}
-	return json.NewDecoder(conn), nil
+	return c, nil
 }
 
 // RefusedError is the reason for which a lab refuses a request.
@@ -102,42 +124,27 @@ func (e *RefusedError) Error() string { return e.Reason }
 
 // Look returns what is up at path. The error is [errNone] without a lab.
 func Look(path string) (About, error) {
-	conn, err := dial(path)
+	c, err := ask(context.Background(), path, request{Do: doAbout})
 	if err != nil {
 		return About{}, err
 	}
-	about, err := aboutOf(conn)
-	return about, errors.Join(err, conn.Close())
-}
-
-func aboutOf(conn net.Conn) (About, error) {
-	answers, err := ask(conn, request{Do: doAbout})
-	if err != nil {
-		return About{}, err
-	}
+	defer c.hangUp()
 	var a answer
-	if err := answers.Decode(&a); err != nil || a.About == nil {
+	if err := c.Decode(&a); err != nil || a.About == nil {
 		return About{}, fmt.Errorf("ask the lab what it is: %w", lost(err))
 	}
 	return *a.About, nil
 }
 
-// Down ends the lab at path and returns when it is gone, or ctx has ended. The error is [errNone]
-// without a lab.
+// Down ends the lab at path and returns when it is gone, or ctx has ended; see [errNone].
 func Down(ctx context.Context, path string) error {
-	conn, err := dial(path)
+	c, err := ask(ctx, path, request{Do: doDown})
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	answers, err := ask(conn, request{Do: doDown})
-	if err != nil {
-		return err
-	}
+	defer c.hangUp()
 	var a answer
-	err = answers.Decode(&a)
+	err = c.Decode(&a)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -149,24 +156,21 @@ func Down(ctx context.Context, path string) error {
 
 // Run runs a command on a node of the lab at path, with stdin until its end and the sizes from
 // sizes, and returns its exit status. When ctx ends, the lab kills the command.
-func Run(ctx context.Context, path, node string, command agent.Interaction, stdin io.Reader, sizes <-chan agent.TerminalSize, stdout, stderr io.Writer) (exit int, err error) {
-	conn, err := dial(path)
+func Run(
+	ctx context.Context, path, node string, command agent.Interaction,
+	stdin io.Reader, sizes <-chan agent.TerminalSize, stdout, stderr io.Writer,
+) (exit int, err error) {
+	c, err := ask(ctx, path, request{Do: doRun, Node: node, Command: command})
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	answers, err := ask(conn, request{Do: doRun, Node: node, Command: command})
-	if err != nil {
-		return 0, err
-	}
-	s := &sender{encoder: json.NewEncoder(conn)}
+	defer c.hangUp()
+	s := &sender{encoder: c.Encoder}
 	go s.copy(stdin)
 	go s.follow(ctx, sizes)
 	for {
 		var a answer
-		if err := answers.Decode(&a); err != nil {
+		if err := c.Decode(&a); err != nil {
 			if ctx.Err() != nil {
 				return 0, context.Cause(ctx)
 			}

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,15 +23,14 @@ type Server struct {
 	path     string
 }
 
-// Listen opens the socket at path and replaces one that a killed lab left. It is an error when a
-// lab is up there.
+// Listen opens the socket at path in place of a killed lab's. A lab that is up there is an error.
 func Listen(path string) (*Server, error) {
-	conn, err := dial(path)
-	if err == nil {
-		about, _ := aboutOf(conn)
-		return nil, errors.Join(fmt.Errorf("a lab is up already (%s, process %d); end it with: ctload vm down", about.Name, about.PID), conn.Close())
-	}
-	if !errors.Is(err, errNone) {
+	about, err := Look(path)
+	switch {
+	case err == nil:
+		return nil, fmt.Errorf("a lab is up already (%s, process %d); end it with: ctload vm down",
+			about.Name, about.PID)
+	case !errors.Is(err, errNone):
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -54,8 +52,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Serve answers callers until one of them asks it to end the lab, which is no error, or ctx ends.
-// It then kills running commands.
+// Serve answers callers until one ends the lab (no error) or ctx ends, and kills their commands.
 func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Node) error {
 	about.Nodes = slices.Sorted(maps.Keys(nodes))
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -76,8 +73,7 @@ func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Nod
 			return err
 		}
 		calls.Go(func() {
-			c := &call{conn: conn, decoder: json.NewDecoder(conn), encoder: json.NewEncoder(conn)}
-			if c.serve(ctx, about, nodes) {
+			if newWire(conn).serve(ctx, about, nodes) {
 				cancel(errDown)
 				return // the connection ends with the process
 			}
@@ -89,57 +85,47 @@ func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Nod
 // errDown is the cause when a caller asked to end the lab.
 var errDown = errors.New("the lab is wanted down")
 
-// call is one connection.
-type call struct {
-	conn    net.Conn
-	decoder *json.Decoder
-	encoder *json.Encoder
-}
-
-// serve answers the connection's request; down reports whether it asks to end the lab.
-func (c *call) serve(ctx context.Context, about About, nodes map[string]vm.Node) (down bool) {
+// serve answers the caller's request; down reports whether it asks to end the lab.
+func (w wire) serve(ctx context.Context, about About, nodes map[string]vm.Node) (down bool) {
 	var r request
-	if err := c.decoder.Decode(&r); err != nil {
+	err := w.Decode(&r)
+	if err != nil {
 		return false
 	}
-	var err error
-	switch r.Do {
-	case doAbout:
-		err = c.encoder.Encode(answer{About: &about})
-	case doDown:
+	switch node, ok := nodes[r.Node]; {
+	case r.Do == doAbout:
+		err = w.Encode(answer{About: &about})
+	case r.Do == doDown:
 		return true
-	case doRun:
-		node, ok := nodes[r.Node]
-		if !ok {
-			_ = c.encoder.Encode(answer{Error: fmt.Sprintf("there is no node %q%s", r.Node, spelling.Hint(r.Node, about.Nodes))})
-			return false
-		}
-		err = c.run(ctx, node.Agent(), r.Command)
-	default:
+	case r.Do != doRun:
 		err = fmt.Errorf("this lab knows no %q: it was started by another ctload", r.Do)
+	case !ok:
+		err = fmt.Errorf("there is no node %q%s", r.Node, spelling.Hint(r.Node, about.Nodes))
+	default:
+		err = w.run(ctx, node.Agent(), r.Command)
 	}
 	if err != nil {
-		_ = c.encoder.Encode(answer{Error: err.Error()})
+		_ = w.Encode(answer{Error: err.Error()})
 	}
 	return false
 }
 
 // run runs a command on a node until it or the caller ends.
-func (c *call) run(ctx context.Context, node *agent.Client, command agent.Interaction) error {
+func (w wire) run(ctx context.Context, node *agent.Client, command agent.Interaction) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	input := func() (in agent.InteractInput, err error) {
-		err = c.decoder.Decode(&in)
+		err = w.Decode(&in)
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF // the end of input has a message of its own
 		}
 		return in, err
 	}
 	exit, err := node.Interact(ctx, command, input, func(out agent.InteractOutput) error {
-		return c.encoder.Encode(answer{InteractOutput: out})
+		return w.Encode(answer{InteractOutput: out})
 	})
 	if err != nil {
 		return err
 	}
-	return c.encoder.Encode(answer{InteractOutput: agent.InteractOutput{Exit: &exit}})
+	return w.Encode(answer{InteractOutput: agent.InteractOutput{Exit: &exit}})
 }
