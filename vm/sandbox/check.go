@@ -27,7 +27,7 @@ func (e *ForbiddenError) Error() string {
 func (e *ForbiddenError) Fix() string {
 	return `any one of:
   1. run it as root:                        sudo ctload ...
-  2. allow it for ctload (AppArmor):        sudo make apparmor-profile   (without a clone: docs/install.md)
+  2. allow it for ctload (AppArmor):        sudo make apparmor-profile (see docs/install.md)
      or for everybody (sysctl):             sudo sysctl -w ` + strings.Join(allowing(), " ") + `
   3. use a libvirt daemon that exists:      ctload run --connect qemu:///system ...`
 }
@@ -86,7 +86,10 @@ func tryAll(tap bool) error {
 	if !tap {
 		return nil
 	}
-	card := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid())}
+	card := &netlink.Tuntap{
+		LinkAttrs: netlink.LinkAttrs{Name: "checktap"}, Mode: netlink.TUNTAP_MODE_TAP,
+		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
+	}
 	if err := netlink.LinkAdd(card); err != nil {
 		return fmt.Errorf("make a tap (/dev/net/tun): %w", err)
 	}

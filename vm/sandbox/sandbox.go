@@ -1,7 +1,6 @@
 // Package sandbox runs this program again inside user, mount, network and PID namespaces of its
-// own, so that everything made there (daemons, virtual machines, bridges, taps, sockets) ends with
-// it: when the last of its processes is gone, the kernel removes the rest. That holds for SIGKILL
-// too.
+// own, so that everything made there (daemons, machines, bridges, taps, sockets) ends with it, also
+// by SIGKILL: when the last of its processes is gone, the kernel removes the rest.
 //
 // Three processes take part:
 //
@@ -10,8 +9,7 @@
 //	command       ctload again, with the arguments of the caller; [Inside] is true there
 //
 // The supervisor is a process of its own since PID 1 must reap every orphan, and a blanket wait in
-// the command would steal the children that os/exec waits for. Without a reaper libvirt waits 40 s
-// for each of its dead probes.
+// the command would steal os/exec's children. Without it libvirt waits 40 s for each dead probe.
 package sandbox
 
 import (
@@ -23,10 +21,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -51,8 +49,7 @@ const lifeFD = 3
 // Inside reports whether this process runs in a sandbox made by [Run] or [RunAsRoot].
 func Inside() bool { return os.Getenv(insideEnv) != "" }
 
-// Caller returns the id of the process that the user started: the maker of the sandbox, or,
-// outside, this one.
+// Caller returns the id of the process that the user started: the sandbox's maker, or this one.
 func Caller() int {
 	if pid, err := strconv.Atoi(os.Getenv(insideEnv)); err == nil {
 		return pid
@@ -69,9 +66,10 @@ func Run(ctx context.Context, args []string, input []byte) (int, error) {
 	return run(ctx, args, input, namespaces())
 }
 
-// run starts this program with args in namespaces. further are descriptors of the supervisor from
-// lifeFD+1 on.
-func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProcAttr, further ...*os.File) (int, error) {
+// run starts this program in namespaces; the supervisor has further from lifeFD+1 on.
+func run(
+	ctx context.Context, args []string, input []byte, in *syscall.SysProcAttr, further ...*os.File,
+) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -87,7 +85,7 @@ func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProc
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), os.Stdout, os.Stderr
 	cmd.ExtraFiles = append([]*os.File{alive}, further...) // descriptor lifeFD
 	cmd.Env = append(os.Environ(), insideEnv+"="+strconv.Itoa(os.Getpid()))
-	cmd.SysProcAttr = attr
+	cmd.SysProcAttr = in
 	// A session of its own: ctrl-C then reaches the caller alone, not daemons and machines.
 	cmd.SysProcAttr.Setsid = true
 
@@ -102,14 +100,11 @@ func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProc
 	alive.Close()
 
 	ended := make(chan struct{})
-	forwarded := make(chan struct{})
-	go func() {
-		defer close(forwarded)
-		forward(interrupts, cmd.Process, ended)
-	}()
+	var forwarding sync.WaitGroup
+	forwarding.Go(func() { forward(interrupts, cmd.Process, ended) })
 	err = cmd.Wait()
 	close(ended)
-	<-forwarded
+	forwarding.Wait()
 
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if ctx.Err() != nil {
@@ -123,8 +118,8 @@ func run(ctx context.Context, args []string, input []byte, attr *syscall.SysProc
 	return 0, err
 }
 
-// forward sends the first signal on as SIGINT, so that the command can save its measurements, and
-// ends the sandbox on a second one.
+// forward sends the first signal on as SIGINT, so that the command saves; a second ends the
+// sandbox.
 func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan struct{}) {
 	for n := 0; ; n++ {
 		select {
@@ -140,12 +135,15 @@ func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan s
 	}
 }
 
+// ownNamespaces are those of every sandbox.
+const ownNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC
+
 // namespaces describes the sandbox's own namespaces: the caller's uid under a number that is not 0
 // (libvirt then works in session mode, the same path for root and for others), and every
 // capability, kept across exec through the ambient set.
 func namespaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
+		Cloneflags:  unix.CLONE_NEWUSER | ownNamespaces,
 		UidMappings: mappings(os.Getuid(), "/proc/self/uid_map"),
 		GidMappings: mappings(os.Getgid(), "/proc/self/gid_map"),
 		AmbientCaps: allCapabilities(),
@@ -196,14 +194,15 @@ func arrange() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the sandbox's mounts private: %w", err)
 	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	const noDevices = unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("proc", "/proc", "proc", noDevices|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount the sandbox's /proc: %w", err)
 	}
-	if err := unix.Mount("tmpfs", RuntimeDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+	if err := unix.Mount("tmpfs", RuntimeDir, "tmpfs", noDevices, "mode=0700"); err != nil {
 		return fmt.Errorf("mount the sandbox's %s: %w", RuntimeDir, err)
 	}
 	// Containers refuse this mount; only libvirt's own networks need it.
-	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	_ = unix.Mount("sysfs", "/sys", "sysfs", noDevices|unix.MS_NOEXEC, "")
 	return quietBridges()
 }
 
@@ -211,8 +210,8 @@ func arrange() error {
 // the sandbox: br_netfilter passes them to both in every new network namespace by default.
 func quietBridges() error {
 	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
-		file := filepath.Join("/proc/sys/net/bridge", "bridge-nf-call-"+family)
-		if err := os.WriteFile(file, []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+family, []byte("0"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("keep the lab's bridges out of conntrack: %w", err)
 		}
 	}
@@ -241,8 +240,7 @@ func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
 		return 0, err
 	}
 	return run(ctx, args, input, &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: ownNamespaces, Pdeathsig: syscall.SIGKILL,
 	}, host)
 }
 
@@ -257,8 +255,7 @@ func OnHost(do func() error) error {
 	}
 	ended := make(chan error)
 	go func() {
-		// Never unlocked: the thread is in another namespace than the rest and ends with this
-		// goroutine.
+		// Never unlocked: the thread, in a namespace of its own, ends with this goroutine.
 		runtime.LockOSThread()
 		if err := unix.Setns(hostFD, unix.CLONE_NEWNET); err != nil {
 			ended <- fmt.Errorf("enter the host's network namespace: %w", err)
@@ -269,9 +266,8 @@ func OnHost(do func() error) error {
 	return <-ended
 }
 
-// Supervise runs as PID 1 of the sandbox: it arranges the namespaces, starts the command and reaps
-// until the command ends; it returns the command's exit status. The kernel then kills all other
-// processes of the PID namespace.
+// Supervise runs as PID 1: it arranges the namespaces, starts the command and reaps until it ends;
+// it returns the command's exit status. The kernel then kills all other processes inside.
 func Supervise() int {
 	if err := arrange(); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: %v\n", err)

@@ -104,7 +104,8 @@ func TestMappings(t *testing.T) {
 			t.Errorf("range of %q: %d, want %d", tc.text, got, tc.want)
 		}
 	}
-	if m := mappings(1000, file); len(m) != 1 || m[0].ContainerID != 1000 || m[0].HostID != 1000 || m[0].Size != 1 {
+	m := mappings(1000, file)
+	if len(m) != 1 || m[0].ContainerID != 1000 || m[0].HostID != 1000 || m[0].Size != 1 {
 		t.Errorf("an ordinary user maps as %+v, want to themselves", m)
 	}
 	if m := mappings(0, file); m[0].ContainerID != 1 || m[0].HostID != 0 {
