@@ -32,14 +32,12 @@ type Choice struct {
 	Parallel    int    // concurrent trials on those hosts; 0: one
 	Accelerator string // kvm, tcg or empty; see embedded.Options
 	Box         string // vagrant: a box; see vagrant.FindBox
-	// AllowHostChanges, for netns, lets the run change settings of this host's kernel, which it
-	// restores.
+	// AllowHostChanges, for netns, lets the run change the host's settings; it restores them.
 	AllowHostChanges bool
 }
 
 // Drivers returns the names that [Choice] accepts.
-func Drivers() []string {
-	var names []string
+func Drivers() (names []string) {
 	for _, d := range drivers {
 		if !slices.Contains(names, d.name) {
 			names = append(names, d.name)
@@ -51,31 +49,44 @@ func Drivers() []string {
 // driver returns the chosen driver. The error is the user's.
 func (c Choice) driver() (driver, error) {
 	name := cmp.Or(c.Driver, driverLibvirt)
-	if !slices.Contains(Drivers(), name) {
-		return driver{}, fmt.Errorf("--driver %s: there is no such driver%s", name, spelling.Hint(name, Drivers()))
+	if err := known("driver", name, Drivers()); err != nil {
+		return driver{}, err
 	}
 	for _, d := range drivers {
 		if d.name == name && d.connected == (len(c.Connect) > 0) {
 			return d, nil
 		}
 	}
-	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on this host: leave one of them out", c.Connect[0], name)
+	return driver{}, fmt.Errorf("--connect %s: it does not go with --driver %s, whose lab is on "+
+		"this host: leave one of them out", c.Connect[0], name)
 }
 
-// Check returns an error for what the choice, or the scenarios of an experiment, ask for and the
-// lab cannot do, whatever the host. It gives the scenarios what their DUT has whatever they ask
-// for.
+// known returns an error unless a flag has one of its values.
+func known(flag, value string, values []string) error {
+	if slices.Contains(values, value) {
+		return nil
+	}
+	return fmt.Errorf("--%[1]s %[2]s: there is no such %[1]s%[3]s",
+		flag, value, spelling.Hint(value, values))
+}
+
+// Check returns an error for what the choice or the scenarios ask for and the lab cannot do,
+// whatever the host. It gives the scenarios what their DUT has in any case.
 func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolved) error {
 	o := Order{Choice: c, Experiment: experiment, Scenarios: list}
 	d, err := c.driver()
 	if err != nil {
 		return err
 	}
-	if accelerators := []string{libvirt.KVM, libvirt.TCG}; c.Accelerator != "" && !slices.Contains(accelerators, c.Accelerator) {
-		return fmt.Errorf("--accelerator %s: there is no such accelerator%s", c.Accelerator, spelling.Hint(c.Accelerator, accelerators))
+	if c.Accelerator != "" {
+		err := known("accelerator", c.Accelerator, []string{libvirt.KVM, libvirt.TCG})
+		if err != nil {
+			return err
+		}
 	}
 	if len(c.Connect) == 0 && (c.Pool != "" || len(c.Networks) > 0 || c.Parallel > 0) {
-		return errors.New("--pool, --network and --parallel are for daemons that exist: name one with --connect")
+		return errors.New("--pool, --network and --parallel are for daemons that exist: " +
+			"name one with --connect")
 	}
 	if c.Box != "" && d.name != driverVagrant {
 		return fmt.Errorf("--box %s: it goes with --driver %s alone", c.Box, driverVagrant)
@@ -84,7 +95,7 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 		return err
 	}
 	if c.AllowHostChanges && d.name != netns.Driver {
-		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone; no other changes the host", netns.Driver)
+		return fmt.Errorf("--allow-host-changes: it goes with --driver %s alone", netns.Driver)
 	}
 	if d.kernels {
 		err = o.checkFiles()
@@ -126,7 +137,8 @@ func (o Order) checkFiles() error {
 			continue
 		}
 		if _, err := guest.KernelFiles(s.DUT.Kernel, s.DUT.KernelModules); err != nil {
-			errs = append(errs, o.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
+			why := fmt.Sprintf("scenario %s: %v", s.Name, err)
+			errs = append(errs, o.Experiment.Invalid(s.Position, why))
 		}
 	}
 	return errors.Join(errs...)
@@ -140,7 +152,8 @@ type UnfitError struct {
 }
 
 func (e *UnfitError) Error() string {
-	return fmt.Sprintf("--driver %s cannot run this:\n  %s\n%s", e.Driver, strings.Join(e.Wants, "\n  "), e.Way)
+	wants := strings.Join(e.Wants, "\n  ")
+	return fmt.Sprintf("--driver %s cannot run this:\n  %s\n%s", e.Driver, wants, e.Way)
 }
 
 // machinesCan is the alternative that always exists.
@@ -161,7 +174,8 @@ func (o Order) refuseKernels(d driver) error {
 	for i := range o.Scenarios {
 		s := &o.Scenarios[i]
 		if s.DUT.Kernel != scenarios.DefaultKernel && s.DUT.Kernel != d.kernel {
-			wants = append(wants, fmt.Sprintf("scenario %s asks for the kernel %s; there is no choice here", s.Name, s.DUT.Kernel))
+			wants = append(wants, "scenario "+s.Name+" asks for the kernel "+s.DUT.Kernel+
+				"; there is no choice here")
 		}
 		if d.kernel != "" {
 			s.DUT.Kernel = d.kernel
@@ -176,7 +190,8 @@ func (o Order) refuseActions(driver string, cannot func(scenarios.Action) bool) 
 	for _, s := range o.Scenarios {
 		for _, a := range s.Actions {
 			if cannot(a) {
-				wants = append(wants, fmt.Sprintf("scenario %s has the action %s of %s", s.Name, a.Kind, a.Where()))
+				wants = append(wants,
+					fmt.Sprintf("scenario %s has the action %s of %s", s.Name, a.Kind, a.Where()))
 			}
 		}
 	}
@@ -201,9 +216,7 @@ type Pace struct {
 var (
 	EmulatedPace = Pace{Lab: 1.5, Boot: 2.8, Around: 2.2, PerSecond: 900, Early: true}
 	KVMPace      = Pace{Lab: 1.5, Boot: 1.2, Around: 1, PerSecond: 6000, Early: true}
-)
 
-var (
 	namespacesPace = Pace{Lab: 0.5, Boot: 0.1, Around: 0.3, PerSecond: 10000}
 	boxPace        = Pace{Lab: 60, Boot: 15, Around: 3, PerSecond: 900}
 )
@@ -217,9 +230,8 @@ type Expected struct {
 
 // Paces returns the paces that the lab may have, before the lab exists. cache is as in [Order].
 func (c Choice) Paces(cache string) []Expected {
-	d, err := c.driver()
-	if err != nil {
-		return nil
+	if d, err := c.driver(); err == nil {
+		return d.paces(c, cache)
 	}
-	return d.paces(c, cache)
+	return nil
 }

@@ -1,7 +1,6 @@
 package labs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,28 +49,28 @@ func Examine(ctx context.Context, cache string) []Finding {
 
 // examineMachines examines everything that the embedded lab needs.
 func examineMachines(ctx context.Context, cache string) []Finding {
-	namespaces := Finding{What: "namespaces, bridge, tap", Detail: "the lab can be made without root"}
 	err := sandbox.Check(ctx)
-	namespaces = namespaces.unless(err)
+	namespaces := good("namespaces, bridge, tap", "the lab can be made without root").unless(err)
 	if forbidden, ok := errors.AsType[*sandbox.ForbiddenError](err); ok {
 		namespaces.Fix = forbidden.Fix()
 	}
+	tools := guest.CheckTools(guest.DefaultTools()...)
 	kernel, err := (&guest.Store{Dir: cache}).Kernel(ctx, scenarios.DefaultKernel)
 	return []Finding{
 		namespaces,
-		Finding{What: "QEMU and libvirt daemon", Detail: "both are there"}.unless(embedded.CheckHost()),
+		good("QEMU and libvirt daemon", "both are there").unless(embedded.CheckHost()),
 		examineKVM(cache),
-		Finding{What: "rule tools", Detail: "iptables and nft are there"}.unless(checkTools()),
-		Finding{What: "guest kernel", Detail: fmt.Sprintf("%s is %s", kernel.Name, kernel.Release)}.unless(err),
+		good("rule tools", "iptables and nft are there").unless(tools),
+		good("guest kernel", kernel.Name+" is "+kernel.Release).unless(err),
 		examineMemory(),
 		examineDisk(cache),
 	}
 }
 
 func examineKVM(cache string) Finding {
-	f := Finding{What: "KVM", Level: Good, Detail: "/dev/kvm is usable; the first machine of a run proves it"}
+	f := good("KVM", "/dev/kvm is usable; the first machine of a run proves it")
 	if why, memory := libvirt.KVMRefused(cache); why != "" {
-		f.Level, f.Detail = Slow, why+"; guests are emulated (TCG), which is much slower"
+		f.Level, f.Detail = Slow, why+emulated
 		if memory != "" {
 			f.Fix = "rm " + memory + "   (the next run then tries KVM again)"
 		}
@@ -79,30 +78,18 @@ func examineKVM(cache string) Finding {
 	return f
 }
 
-func checkTools() error {
-	for _, tool := range []struct{ program, pkg string }{{"iptables-nft-restore", "iptables"}, {"iptables-legacy-restore", "iptables"}, {"nft", "nftables"}} {
-		if _, err := guest.FindProgram(tool.program); err != nil {
-			return &guest.MissingError{What: "there is no " + tool.program, Fix: "sudo apt-get install --no-install-recommends " + tool.pkg}
-		}
-	}
-	return nil
-}
+const emulated = "; guests are emulated (TCG), which is much slower"
 
 // enoughMemory, in bytes, holds a guest of 512 MiB, QEMU, the initramfs in memory and this program.
 const enoughMemory = 1 << 30
 
 func examineMemory() Finding {
-	f := Finding{What: "memory", Level: Good}
 	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return f.unless(err)
-	}
-	free := (int64(info.Freeram) + int64(info.Bufferram)) * int64(info.Unit)
+	_ = unix.Sysinfo(&info) // cannot fail with a valid address
 	total := int64(info.Totalram) * int64(info.Unit)
-	f.Detail = fmt.Sprintf("%d MiB", total>>20)
+	f := good("memory", fmt.Sprintf("%d MiB", total>>20))
 	if total < enoughMemory {
 		f.Level, f.Fix = Missing, "a machine with at least 1 GiB, or dut.memory: 256MiB"
-		f.Detail = fmt.Sprintf("%d MiB of %d MiB are free", free>>20, total>>20)
 	}
 	return f
 }
@@ -111,35 +98,30 @@ func examineMemory() Finding {
 const enoughDisk = 500 << 20
 
 func examineDisk(cache string) Finding {
-	f := Finding{What: "disk", Level: Good}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return f.unless(err)
-	}
 	var stat unix.Statfs_t
-	if err := unix.Statfs(cache, &stat); err != nil {
-		return f.unless(fmt.Errorf("ask for the room in %s: %w", cache, err))
+	err := os.MkdirAll(cache, 0o755)
+	if err == nil {
+		err = os.NewSyscallError("statfs", unix.Statfs(cache, &stat))
 	}
 	free := int64(stat.Bavail) * stat.Bsize
-	f.Detail = fmt.Sprintf("%d MiB free for %s", free>>20, cache)
-	if free < enoughDisk {
-		f.Level, f.Fix = Missing, fmt.Sprintf("free %d MiB, or set XDG_CACHE_HOME", (enoughDisk-free)>>20)
+	f := good("disk", fmt.Sprintf("%d MiB free for %s", free>>20, cache)).unless(err)
+	if err == nil && free < enoughDisk {
+		lack := (enoughDisk - free) >> 20
+		f.Level, f.Fix = Missing, fmt.Sprintf("free %d MiB, or set XDG_CACHE_HOME", lack)
 	}
 	return f
 }
 
-// unless returns the finding, which is good where it has no other level, or what is missing as err
-// says.
+func good(what, detail string) Finding { return Finding{What: what, Level: Good, Detail: detail} }
+
+// unless returns the finding, or what is missing as err says.
 func (f Finding) unless(err error) Finding {
-	f.Level = cmp.Or(f.Level, Good)
 	if err == nil {
 		return f
 	}
 	f.Level, f.Detail = Missing, err.Error()
 	if lacking, ok := errors.AsType[*guest.MissingError](err); ok {
-		f.Detail, f.Fix = lacking.What, lacking.Fix
-		if lacking.Err != nil {
-			f.Detail += ": " + lacking.Err.Error()
-		}
+		f.Detail, f.Fix = lacking.Err.Error(), lacking.Fix
 	}
 	return f
 }
@@ -156,16 +138,16 @@ func (f Finding) absent(err error) Finding {
 const otherLabLimit = 30 * time.Second
 
 // optional examines a lab that a host may lack.
-func optional(what string, examine func(context.Context) (Finding, error)) func(context.Context, string) []Finding {
+func optional(what string, examine func(context.Context) (Finding, error)) examination {
 	return func(ctx context.Context, _ string) []Finding {
 		ctx, cancel := context.WithTimeout(ctx, otherLabLimit)
 		defer cancel()
 		f, err := examine(ctx)
 		f.What = what
 		if err != nil {
-			return []Finding{f.absent(err)}
+			f = f.absent(err)
 		}
-		return []Finding{f.unless(nil)}
+		return []Finding{f}
 	}
 }
 
@@ -174,12 +156,12 @@ func ExamineHosts(ctx context.Context, uris []string) []Finding {
 	var findings []Finding
 	for _, uri := range uris {
 		facts, err := shared.Examine(ctx, uri)
-		findings = append(findings, Finding{What: uri, Detail: facts.String()}.unless(err))
+		findings = append(findings, good(uri, facts.String()).unless(err))
 		if facts.KVM != "" {
-			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.KVM + "; guests are emulated (TCG), which is much slower"})
+			findings = append(findings, Finding{uri, Slow, facts.KVM + emulated, ""})
 		}
 		if facts.Warning != "" {
-			findings = append(findings, Finding{What: uri, Level: Slow, Detail: facts.Warning, Fix: facts.Fix})
+			findings = append(findings, Finding{uri, Slow, facts.Warning, facts.Fix})
 		}
 	}
 	return findings

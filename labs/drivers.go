@@ -36,11 +36,9 @@ type driver struct {
 	kernels bool
 	// early says that the lab can boot the DUT of the next trial beside that of the one that ends.
 	early bool
-	// kernel is the experiments' name for the one kernel that the DUT has otherwise; empty: it has
-	// no name.
+	// kernel is the experiments' name for the only kernel of the DUT; empty: it has none.
 	kernel string
-	// refuse returns an error for what this lab cannot do of the order, whatever the host. It may
-	// be nil.
+	// refuse returns an error for what the lab cannot do on any host; it may be nil.
 	refuse func(Order) error
 	// adapt gives the scenarios the CPUs and the memory that the DUT has whatever they ask for;
 	// nil: the DUT has what they ask for.
@@ -49,13 +47,15 @@ type driver struct {
 	prepare func(context.Context, Order) error
 	open    func(context.Context, *Site) (vm.Lab, error)
 	paces   func(c Choice, cache string) []Expected
-	// examine tells the doctor what the host has for the lab. cache is as in [Examine].
-	examine func(ctx context.Context, cache string) []Finding
+	examine examination
 	// remover removes what killed runs left outside of the sandbox, of the kinds in leaves. It may
 	// be an io.Closer; nil: the lab leaves nothing.
 	remover func() journal.Remover
 	leaves  []journal.Kind
 }
+
+// examination tells the doctor what the host has for a lab. cache is as in [Examine].
+type examination func(ctx context.Context, cache string) []Finding
 
 const (
 	driverLibvirt = "libvirt"
@@ -66,23 +66,27 @@ const (
 var drivers = []driver{
 	{
 		name: driverLibvirt, sandboxed: true, kernels: true, early: true,
-		prepare: prepareEmbedded, open: openEmbedded, paces: pacesEmbedded, examine: examineMachines,
+		prepare: prepareEmbedded, open: openEmbedded, paces: pacesEmbedded,
+		examine: examineMachines,
 	},
 	{
 		name: netns.Driver, sandboxed: true, kernel: kernels.HostName,
-		refuse: refuseHostWide, adapt: adaptToHost, prepare: prepareNamespaces, open: openNamespaces,
-		paces: always(namespacesPace), examine: optional("--driver "+netns.Driver, examineNamespaces),
+		refuse: refuseHostWide, adapt: adaptToHost,
+		prepare: prepareNamespaces, open: openNamespaces, paces: always(namespacesPace),
+		examine: optional("--driver "+netns.Driver, examineNamespaces),
 		remover: func() journal.Remover { return netns.Remover{} }, leaves: netns.Leaves,
 	},
 	{
 		name: driverLibvirt, connected: true, kernels: true,
-		refuse: refuseConnected, prepare: prepareConnected, open: openConnected, paces: pacesConnected,
+		refuse:  refuseConnected,
+		prepare: prepareConnected, open: openConnected, paces: pacesConnected,
 		examine: optional("--connect "+systemDaemon, examineSystemDaemon),
 		remover: func() journal.Remover { return shared.NewRemovers() }, leaves: shared.Leaves,
 	},
 	{
 		name: driverVagrant, sandboxed: true,
-		refuse: refuseOnBox, prepare: prepareVagrant, open: openVagrant, paces: always(boxPace),
+		refuse:  refuseOnBox,
+		prepare: prepareVagrant, open: openVagrant, paces: always(boxPace),
 		examine: optional("--driver "+driverVagrant, examineVagrant),
 	},
 }
@@ -90,13 +94,17 @@ var drivers = []driver{
 // prepareEmbedded checks what the embedded lab needs: namespaces, a daemon, QEMU, tools, and the
 // kernels, which it fetches where they are not cached.
 func prepareEmbedded(ctx context.Context, o Order) error {
-	if err := sandbox.Check(ctx); err != nil {
-		return err
-	}
-	if err := embedded.CheckHost(); err != nil {
+	if err := checkEmbedded(ctx); err != nil {
 		return err
 	}
 	return prepareKernels(ctx, o)
+}
+
+func checkEmbedded(ctx context.Context) error {
+	if err := sandbox.Check(ctx); err != nil {
+		return err
+	}
+	return embedded.CheckHost()
 }
 
 // openEmbedded starts the lab's own libvirt daemon in the sandbox that this process is in.
@@ -127,9 +135,8 @@ func always(pace Pace) func(Choice, string) []Expected {
 	return func(Choice, string) []Expected { return []Expected{{pace, 1, ""}} }
 }
 
-// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, or run faulty
-// command lines on it. It also refuses, unless that is allowed, scenarios that change settings of
-// that kernel beyond the DUT's own.
+// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, run faulty
+// command lines, or, unless that is allowed, change settings of that kernel beyond the DUT's own.
 func refuseHostWide(o Order) error {
 	hostWide := func(a scenarios.Action) bool { return stopsDUT(a) || a.Kind.Fact().Host != "" }
 	if err := o.refuseActions(netns.Driver, hostWide); err != nil {
@@ -138,10 +145,13 @@ func refuseHostWide(o Order) error {
 	var wants []string
 	for _, s := range o.Scenarios {
 		if len(s.DUT.Refused) > 0 {
-			wants = append(wants, fmt.Sprintf("scenario %s runs command lines with a mistake (refused), which would meet the host's own kernel", s.Name))
+			wants = append(wants, "scenario "+s.Name+" runs command lines with a mistake "+
+				"(refused), which would meet the host's own kernel")
 		}
 	}
-	if err := unfit(netns.Driver, wants, "; or leave these out with --scenario"); err != nil || o.Choice.AllowHostChanges {
+	const without = "; or leave these out with --scenario"
+	err := unfit(netns.Driver, wants, without)
+	if err != nil || o.Choice.AllowHostChanges {
 		return err
 	}
 	for _, s := range o.Scenarios {
@@ -150,15 +160,15 @@ func refuseHostWide(o Order) error {
 			return err
 		}
 		if list := netns.HostWide(asked); len(list) > 0 {
-			wants = append(wants, fmt.Sprintf("scenario %s changes what is the whole host's: %s", s.Name, strings.Join(list, ", ")))
+			wants = append(wants, fmt.Sprintf("scenario %s changes what is the whole host's: %s",
+				s.Name, strings.Join(list, ", ")))
 		}
 	}
-	return unfit(netns.Driver, wants, "; or leave these out with --scenario; or let the host be changed and put back: "+
+	return unfit(netns.Driver, wants, without+"; or let the host be changed and put back: "+
 		"sudo ctload run --driver netns --allow-host-changes")
 }
 
-// adaptToHost gives the scenarios the kernel, the CPUs and the memory of a namespace: those of this
-// host.
+// adaptToHost gives the scenarios the CPUs and the memory of a namespace: this host's.
 func adaptToHost(list []scenarios.Resolved) {
 	var info unix.Sysinfo_t
 	_ = unix.Sysinfo(&info) // cannot fail with a valid address
@@ -168,9 +178,8 @@ func adaptToHost(list []scenarios.Resolved) {
 	}
 }
 
-// prepareNamespaces checks what a lab of namespaces needs: a sandbox, connection tracking in the
-// host's kernel, a host that no killed run has left changed, the rule tools, and the modules that
-// scenarios load and unload.
+// prepareNamespaces checks what a lab of namespaces needs: a sandbox, connection tracking, a host
+// that no killed run has left changed, the rule tools, and the scenarios' modules.
 func prepareNamespaces(ctx context.Context, o Order) error {
 	if err := checkNamespaces(ctx, o.Choice.AllowHostChanges); err != nil {
 		return err
@@ -185,14 +194,13 @@ func prepareNamespaces(ctx context.Context, o Order) error {
 		}
 		for _, tool := range asked.Tools() {
 			if _, err := guest.FindProgram(tool); err != nil {
-				return &guest.MissingError{
-					What: "there is no " + tool + ", which the rules of " + s.Name + " need",
-					Fix:  "sudo apt-get install --no-install-recommends iptables nftables",
-				}
+				return guest.Missing(guest.Install+"iptables nftables",
+					"there is no %s, which the rules of %s need", tool, s.Name)
 			}
 		}
 		if err := netns.CheckModules(ctx, asked); err != nil {
-			return &guest.MissingError{What: "scenario " + s.Name + " cannot have its modules here", Err: err, Fix: machinesCan}
+			return guest.Missing(machinesCan,
+				"scenario %s cannot have its modules here: %w", s.Name, err)
 		}
 	}
 	return nil
@@ -202,13 +210,15 @@ func prepareNamespaces(ctx context.Context, o Order) error {
 func checkNamespaces(ctx context.Context, changes bool) error {
 	if changes {
 		if err := netns.Changeable(); err != nil {
-			return &guest.MissingError{What: "the settings of this host cannot be changed", Err: err, Fix: "sudo ctload run ..., outside of containers"}
+			return guest.Missing("sudo ctload run ..., outside of containers",
+				"the settings of this host cannot be changed: %w", err)
 		}
 	} else if err := sandbox.CheckNamespaces(ctx); err != nil {
 		return err
 	}
 	if !netns.Tracks() {
-		return &guest.MissingError{What: "connection tracking (nf_conntrack) is not in this host's kernel", Fix: "sudo modprobe nf_conntrack"}
+		return guest.Missing("sudo modprobe nf_conntrack",
+			"connection tracking (nf_conntrack) is not in this host's kernel")
 	}
 	return nil
 }
@@ -219,7 +229,8 @@ func openNamespaces(_ context.Context, s *Site) (vm.Lab, error) {
 	if err := refuseHostWide(s.Order); err != nil {
 		return nil, err
 	}
-	s.Note("the DUT is a namespace: its kernel, its CPUs and its memory are this host's, whatever the experiment says of them")
+	s.Note("the DUT is a namespace: its kernel, its CPUs and its memory are this host's, " +
+		"whatever the experiment says of them")
 	var host *netns.Settings
 	if s.journal != nil {
 		host = netns.NewSettings(s.journal)
@@ -241,7 +252,7 @@ func refuseConnected(o Order) error {
 	case c.Parallel < 0:
 		return fmt.Errorf("--parallel %d: at least 1", c.Parallel)
 	case c.Parallel > 1 && len(c.Networks) > 0:
-		return errors.New("--parallel keeps each trial on one host, and --network is for a trial on several")
+		return errors.New("--parallel keeps each trial on one host; --network is for several")
 	}
 	return nil
 }
@@ -307,8 +318,7 @@ func examineSystemDaemon(ctx context.Context) (Finding, error) {
 	return Finding{Detail: facts.String()}, err
 }
 
-// refuseOnBox refuses what ctload cannot do to a machine that Vagrant has made, or to its side of
-// the links.
+// refuseOnBox refuses what cannot be done to a machine of Vagrant, or to its side of the links.
 func refuseOnBox(o Order) error {
 	return o.refuseActions(driverVagrant, func(a scenarios.Action) bool {
 		if a.Kind.Fact().OnLinks() {
@@ -321,16 +331,14 @@ func refuseOnBox(o Order) error {
 
 // prepareVagrant checks what a lab of boxes needs, and fetches the box: the sandbox has no network.
 func prepareVagrant(ctx context.Context, o Order) error {
-	if err := sandbox.Check(ctx); err != nil {
-		return err
-	}
-	if err := embedded.CheckHost(); err != nil {
+	if err := checkEmbedded(ctx); err != nil {
 		return err
 	}
 	if err := vagrant.CheckHost(ctx); err != nil {
 		return err
 	}
-	_, err := vagrant.FindBox(ctx, o.Choice.Box, o.Cache, func(note string) { fmt.Fprintln(os.Stderr, note) })
+	tell := func(note string) { fmt.Fprintln(os.Stderr, note) }
+	_, err := vagrant.FindBox(ctx, o.Choice.Box, o.Cache, tell)
 	return err
 }
 

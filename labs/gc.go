@@ -13,10 +13,11 @@ import (
 	"github.com/ctload/ctload/vm/netns"
 )
 
-// Collect removes what killed runs left outside their sandboxes, or with dryRun only looks, and
-// calls tell for each thing. With URIs of libvirt daemons it handles only what is there. The error
-// names what could not be removed.
-func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding)) (err error) {
+// Collect removes what killed runs left outside their sandboxes, or only looks, and calls tell for
+// each thing. With URIs it handles only those daemons. The error names what is still there.
+func Collect(
+	ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding),
+) (err error) {
 	state, err := journal.Folder()
 	if err != nil {
 		return err
@@ -36,12 +37,14 @@ func Collect(ctx context.Context, connect []string, dryRun bool, tell func(journ
 	}
 	return journal.Collect(ctx, journal.Options{
 		Folder: state, Removers: removers, DryRun: dryRun, Tell: tell,
-		Only: func(e journal.Entry) bool { return len(connect) == 0 || slices.Contains(connect, e.Where) },
+		Only: func(e journal.Entry) bool {
+			return len(connect) == 0 || slices.Contains(connect, e.Where)
+		},
 	})
 }
 
-// restoreHost restores the settings that a killed run has left changed, where it may, or says how to.
-// It refuses to measure on a host that another run is changing.
+// restoreHost restores the settings that a killed run has left changed, where it may, or says how
+// to. It refuses to measure on a host that another run is changing.
 func (o Order) restoreHost(ctx context.Context) error {
 	state, err := journal.Folder()
 	if err != nil {
@@ -61,34 +64,32 @@ func (o Order) restoreHost(ctx context.Context) error {
 			case f.State == journal.There:
 				left = append(left, f.Entry.String())
 			case f.State == journal.Alive && slices.ContainsFunc(f.Has, ofHost):
-				changing = &guest.MissingError{
-					What: fmt.Sprintf("another run (%s, process %d) is changing this host's settings", f.Run.Label, f.Run.PID), Fix: "wait for its end",
-				}
+				changing = guest.Missing("wait for its end", "another run (%s, process %d) is "+
+					"changing this host's settings", f.Run.Label, f.Run.PID)
 			}
 		},
 	})
 	if len(left) > 0 {
-		err = errors.Join(err, &guest.MissingError{
-			What: "a run that was killed has left this host changed: " + strings.Join(left, ", "), Fix: "sudo ctload gc",
-		})
+		err = errors.Join(err, guest.Missing("sudo ctload gc",
+			"a killed run has left this host changed: %s", strings.Join(left, ", ")))
 	}
 	return errors.Join(err, changing)
 }
 
 // examineLeft looks for what killed runs left.
 func examineLeft() Finding {
-	f := Finding{What: "leftovers", Level: Good, Detail: "no killed run has left anything"}
+	f := good("leftovers", "no killed run has left anything")
 	state, err := journal.Folder()
 	if err != nil {
 		return f.absent(err)
 	}
-	left, err := journal.Dead(state, func(run journal.Run, e journal.Entry) bool { return !e.Kind.OfHost() || run.SameBoot() })
+	left, err := journal.Dead(state)
 	if err != nil {
-		return f.absent(&guest.MissingError{What: "the journals of runs cannot be read", Err: err, Fix: "look into " + state})
+		return f.absent(guest.Missing("look into "+state, "journals are unreadable: %w", err))
 	}
-	if len(left) > 0 {
+	if n := len(left); n > 0 {
 		f.Level, f.Fix = Slow, "ctload gc"
-		f.Detail = fmt.Sprintf("%d things of killed runs are left, the first: %s", len(left), left[0].Entry)
+		f.Detail = fmt.Sprintf("%d things of killed runs are left, the first: %s", n, left[0])
 	}
 	return f
 }

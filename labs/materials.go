@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/scenarios"
@@ -27,10 +29,15 @@ type Bootable struct {
 func (o Order) fetchKernels(ctx context.Context) (map[string]guest.Kernel, error) {
 	kernels := map[string]guest.Kernel{}
 	for _, s := range o.Scenarios {
-		if _, ok := kernels[s.DUT.Kernel]; ok {
-			continue
+		kernel, ok := kernels[s.DUT.Kernel]
+		var err error
+		switch {
+		case ok:
+		case s.DUT.KernelIsFile():
+			kernel, err = guest.KernelFiles(s.DUT.Kernel, s.DUT.KernelModules)
+		default:
+			kernel, err = o.Store.Kernel(ctx, s.DUT.Kernel)
 		}
-		kernel, err := findKernel(ctx, o.Store, s.DUT)
 		if err != nil {
 			return nil, err
 		}
@@ -39,49 +46,34 @@ func (o Order) fetchKernels(ctx context.Context) (map[string]guest.Kernel, error
 	return kernels, nil
 }
 
-func findKernel(ctx context.Context, store *guest.Store, dut scenarios.Configuration) (guest.Kernel, error) {
-	if dut.KernelIsFile() {
-		return guest.KernelFiles(dut.Kernel, dut.KernelModules)
-	}
-	return store.Kernel(ctx, dut.Kernel)
-}
-
 // self is this program, which becomes the guest's init. The link opens the running program even
 // when the file has been replaced meanwhile.
 const self = "/proc/self/exe"
 
-// extras returns the modules and tools that scenarios need beyond those of every guest: modules
-// that they load by name, where the kernel has them, the tool of the load balancer, and tools that
-// refuse command lines.
+// extras returns what scenarios need beyond every guest's modules and tools: modules that they load
+// by name, where the kernel has them, the load balancer, and tools that refused lines name.
 func extras(list []scenarios.Resolved) (modules, tools []string) {
 	for _, s := range list {
 		for _, module := range s.DUT.Modules.Load {
 			name, _, _ := strings.Cut(module, " ")
 			modules = append(modules, "?"+name)
 		}
-		if s.DUT.IPVS != "" && len(tools) == 0 {
+		if s.DUT.IPVS != "" {
 			modules = append(modules, "ip_vs", "ip_vs_*")
 			tools = append(tools, "ipvsadm")
 		}
-	}
-	return modules, append(tools, refusingTools(list)...)
-}
-
-// refusingTools returns the programs beyond those of every guest that refused command lines name.
-func refusingTools(list []scenarios.Resolved) []string {
-	for _, s := range list {
 		for _, line := range s.DUT.Refused {
 			if strings.Fields(line)[0] == "sysctl" {
-				return []string{"sysctl"}
+				tools = append(tools, "sysctl")
 			}
 		}
 	}
-	return nil
+	slices.Sort(tools)
+	return modules, slices.Compact(tools)
 }
 
 // materials makes an initramfs for each kernel of the order in folder, with this program as its
-// init, and with further tools of the host (see guest.Spec). The kernels come from the cache: the
-// sandbox has no network.
+// init and further tools of the host. The kernels come from the cache: a sandbox has no network.
 func (o Order) materials(ctx context.Context, folder string, further ...string) (Materials, error) {
 	kernels, err := o.fetchKernels(ctx)
 	if err != nil {
@@ -94,13 +86,15 @@ func (o Order) materials(ctx context.Context, folder string, further ...string) 
 	}
 	materials := Materials{Kernels: map[string]Bootable{}}
 	for name, kernel := range kernels {
-		path := filepath.Join(folder, fmt.Sprintf("initramfs-%d", len(materials.Kernels)))
+		n := strconv.Itoa(len(materials.Kernels))
+		path := filepath.Join(folder, "initramfs-"+n)
 		if _, err := guest.BuildFile(path, guest.Spec{
-			Init: self, Kernel: kernel, Carry: append(guest.DefaultCarry(), modules...), Tools: append(guest.DefaultTools(), tools...),
+			Init: self, Kernel: kernel, Carry: append(guest.DefaultCarry(), modules...),
+			Tools: append(guest.DefaultTools(), tools...),
 		}); err != nil {
 			return Materials{}, err
 		}
-		image, err := guest.UnpackKernel(kernel.Image, filepath.Join(folder, fmt.Sprintf("kernel-%d", len(materials.Kernels))))
+		image, err := guest.UnpackKernel(kernel.Image, filepath.Join(folder, "kernel-"+n))
 		if err != nil {
 			return Materials{}, err
 		}
@@ -109,8 +103,7 @@ func (o Order) materials(ctx context.Context, folder string, further ...string) 
 	return materials, nil
 }
 
-// prepareKernels fetches the kernels of an order, and checks that an initramfs can be made for
-// each.
+// prepareKernels fetches the kernels of an order, and checks that each can have an initramfs.
 func prepareKernels(ctx context.Context, o Order) error {
 	kernels, err := o.fetchKernels(ctx)
 	if err != nil {

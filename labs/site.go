@@ -49,9 +49,8 @@ type Site struct {
 	lab     vm.Lab           // nil until it is open
 }
 
-// Settle makes the place of a lab: in the sandbox a place that ends with it, elsewhere a folder; a
-// journal where something may outlive the run; and what machines boot, with further tools of the
-// host.
+// Settle makes the place of a lab: a folder, which ends with the sandbox where there is one; a
+// journal where something may outlive the run; and what machines boot, with further tools.
 func (o Order) Settle(ctx context.Context, tools []string) (*Site, error) {
 	d, err := o.Choice.driver()
 	if err != nil {
@@ -62,7 +61,8 @@ func (o Order) Settle(ctx context.Context, tools []string) (*Site, error) {
 		return nil, err
 	}
 	if d.kernels {
-		if s.Materials, err = o.materials(ctx, filepath.Join(s.Folder, "guest"), tools...); err != nil {
+		folder := filepath.Join(s.Folder, "guest")
+		if s.Materials, err = o.materials(ctx, folder, tools...); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -99,8 +99,8 @@ func (s *Site) settle() error {
 		}
 		closing := s.journal.Close()
 		if left, ok := errors.AsType[*journal.LeftError](closing); ok {
-			// An error already reports what could not be removed. What is on a dead host is no
-			// fault of this run.
+			// An error already reports each failure. What is on a dead host is no fault of this
+			// run.
 			s.Note(left.Error())
 			closing = nil
 		}

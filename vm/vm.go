@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ctload/ctload/agent"
@@ -61,14 +63,12 @@ type Machine struct {
 	MemoryBytes int64
 	Ports       []Port
 	ConsoleFile string // path of a file that receives the serial console
-	// Linked is closed when the machine may join its links; nil: at once. Boot does not return
-	// before, and nodes of an earlier trial may still have the same addresses. Only the embedded
-	// lab of libvirt waits for it.
+	// Linked is closed when the machine may join its links, where nodes of an earlier trial may
+	// have the same addresses; nil: at once. Only the embedded lab of libvirt waits for it.
 	Linked <-chan struct{}
 }
 
-// Port is a node's place on a link. Nodes on the link of the same name reach each other and nothing
-// else.
+// Port is a node's place on a link, whose nodes reach each other and nothing else.
 type Port struct {
 	Link      string
 	Addresses []string // in CIDR notation
@@ -106,16 +106,19 @@ type Host struct {
 	MemoryBytes int64
 }
 
-// LostError reports that the lab itself is gone, so that it can hold no further trial.
-type LostError struct {
-	Reason error
+// AwaitAgent returns a context for the start of a node's agent. Its cause names the limit.
+func AwaitAgent(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	late := fmt.Errorf("its agent did not answer within %v", limit)
+	return context.WithTimeoutCause(ctx, limit, late)
 }
+
+// LostError reports that the lab itself is gone, so that it can hold no further trial.
+type LostError struct{ Reason error }
 
 func (e *LostError) Error() string { return fmt.Sprintf("the lab is gone: %v", e.Reason) }
 func (e *LostError) Unwrap() error { return e.Reason }
 
-// BootError reports that a machine did not reach its agent, or lost it, with the end of its
-// console.
+// BootError reports that a machine did not reach its agent, or lost it, with its console's end.
 type BootError struct {
 	Node    string
 	Reason  error
@@ -137,18 +140,37 @@ func consoleTail(console string) string {
 		return "\n  (its console is empty)"
 	}
 	all := strings.Split(console, "\n")
-	if len(all) > lines {
-		all = all[len(all)-lines:]
-	}
+	all = all[max(0, len(all)-lines):]
 	return "\n  its console ends with:\n  | " + strings.Join(all, "\n  | ")
 }
 
-// Pausable is a node that can be stopped and continued.
-//
-// A machine's CPUs stop, and its own clocks with them: afterwards its monotonic clock is behind by
-// the length of the pause, so the caller must compare it anew, and its samples show the gap only on
-// the host's clock. A load node stops only as a process: its kernel, the host's, continues to
-// answer for it.
+// tailBytes bounds the text that a [Tail] keeps.
+const tailBytes = 64 << 10
+
+// Tail keeps the last bytes written to it. It is safe for concurrent use, and ready when zero.
+type Tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (t *Tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p...)
+	t.kept = slices.Delete(t.kept, 0, max(0, len(t.kept)-tailBytes))
+	return len(p), nil
+}
+
+// String returns the text without the white space around it.
+func (t *Tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.kept))
+}
+
+// Pausable is a node that can be stopped and continued. A machine's CPUs stop, and its clocks with
+// them: the caller must compare them anew. A load node stops only as a process: its kernel, the
+// host's, continues to answer for it.
 type Pausable interface {
 	// Pause returns when the node stands still. Its agent does not answer until Resume.
 	Pause(ctx context.Context) error
@@ -159,19 +181,16 @@ type Pausable interface {
 
 // Resettable is a machine that can be reset without warning, as by its reset button.
 type Resettable interface {
-	// Reset resets the machine and returns when its agent has answered after the boot and its links
-	// have their addresses. Agent then returns a new client; the former one is lost. Configuration,
-	// responders, sampling and faults are lost with the kernel.
+	// Reset returns when the agent has answered after the boot and the links have their addresses.
+	// Agent then returns a new client. All that the former agent set up is lost.
 	Reset(ctx context.Context) error
 }
 
 // LinkFaulty is a lab whose links can be degraded.
 type LinkFaulty interface {
-	// SetLink sets the conditions between a node and one of its links, by their names. It replaces
-	// earlier conditions and returns those that it reads back. They end with ClearLink, or when the
-	// node or the lab ends, in whatever way.
-	SetLink(ctx context.Context, node, name string, conditions link.Conditions) (link.Conditions, error)
-	// ClearLink removes the link's conditions and returns what it reads back. It does nothing to a
-	// link without conditions.
+	// SetLink replaces the conditions between a node and one of its links, by their names, and
+	// returns those that it reads back. They end with ClearLink, the node or the lab.
+	SetLink(ctx context.Context, node, name string, c link.Conditions) (link.Conditions, error)
+	// ClearLink removes the link's conditions, if any, and returns what it reads back.
 	ClearLink(ctx context.Context, node, name string) (link.Conditions, error)
 }

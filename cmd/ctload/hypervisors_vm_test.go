@@ -113,8 +113,10 @@ scenarios:
 // bridges, for the load.
 func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
 	a, b = libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
-	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
-	libvirttest.Cable(t, "load", a, "", b, "", "brload")
+	libvirttest.Cable(t, "manage", "",
+		libvirttest.End{Hypervisor: a, Address: "10.9.0.1/24"},
+		libvirttest.End{Hypervisor: b, Address: "10.9.0.2/24"})
+	libvirttest.Cable(t, "load", "brload", libvirttest.End{Hypervisor: a}, libvirttest.End{Hypervisor: b})
 	return a, b
 }
 

@@ -6,6 +6,7 @@ package kernels
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -85,6 +86,12 @@ func Running() string {
 		return ""
 	}
 	return unix.ByteSliceToString(name.Release[:])
+}
+
+// BootID identifies this boot of the host; it is empty where it cannot be read.
+func BootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
 }
 
 // Sizes in memory. The entry is the slab object of 6.1, 6.12 and 6.18 (256 B with

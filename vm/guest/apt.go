@@ -3,6 +3,7 @@ package guest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -29,9 +31,8 @@ type apt struct {
 	stall    time.Duration // apt is stopped after that long without progress
 }
 
-// aptConf makes apt's state private. It clears the hooks of the host, which are written for root
-// and for the system's own lists, and refuses archives that cannot be verified, whatever the host's
-// settings say.
+// aptConf makes apt's state private, clears the host's hooks, which are for root and the system's
+// own lists, and refuses archives that cannot be verified, whatever the host's settings say.
 const aptConf = `#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -69,12 +70,15 @@ func newApt(dir string, from archive, progress func(percent float64)) (*apt, err
 			return nil, err
 		}
 	}
-	a := &apt{dir: dir, progress: progress, stall: aptStall}
-	err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "apt.conf"), fmt.Appendf(nil, aptConf, dir, runtime.GOARCH), 0o644),
-		os.WriteFile(filepath.Join(dir, "sources.list"), []byte(strings.Join(from, "\n")+"\n"), 0o644),
-		os.WriteFile(filepath.Join(dir, "status"), nil, 0o644))
-	return a, err
+	var errs []error
+	for name, text := range map[string]string{
+		"apt.conf":     fmt.Sprintf(aptConf, dir, runtime.GOARCH),
+		"sources.list": strings.Join(from, "\n") + "\n",
+		"status":       "",
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	return &apt{dir: dir, progress: progress, stall: aptStall}, errors.Join(errs...)
 }
 
 // update reads the archive's index and checks its signature.
@@ -99,14 +103,12 @@ func (a *apt) kernel(ctx context.Context, meta string) (packages []pkg, err erro
 		if err != nil {
 			return nil, err
 		}
-		for stanza := range stanzas(text) {
-			if stanza["package"] != name || stanza["version"] == "" {
-				return nil, fmt.Errorf("no package %s in the archive", name)
-			}
-			packages = append(packages, pkg{name, stanza["version"]})
-			queue = append(queue, kernelParts(stanza["depends"])...)
-			break
+		list := stanzas(text)
+		if len(list) == 0 || list[0]["package"] != name || list[0]["version"] == "" {
+			return nil, fmt.Errorf("no package %s in the archive", name)
 		}
+		packages = append(packages, pkg{name, list[0]["version"]})
+		queue = append(queue, kernelParts(list[0]["depends"])...)
 	}
 	if len(packages) < 2 {
 		return nil, fmt.Errorf("package %s depends on no kernel", meta)
@@ -117,20 +119,15 @@ func (a *apt) kernel(ctx context.Context, meta string) (packages []pkg, err erro
 // kernelParts selects the packages of a Depends field that hold parts of a kernel.
 func kernelParts(depends string) (names []string) {
 	for dep := range strings.SplitSeq(depends, ",") {
-		first, _, _ := strings.Cut(dep, "|")
-		words := strings.Fields(first)
-		if len(words) == 0 {
-			continue
-		}
-		name, _, _ := strings.Cut(words[0], ":")
-		for _, prefix := range []string{"linux-image-", "linux-binary-", "linux-modules-", "linux-base-"} {
-			if strings.HasPrefix(name, prefix) {
-				names = append(names, name)
-			}
+		if match := kernelPart.FindStringSubmatch(dep); match != nil {
+			names = append(names, match[1])
 		}
 	}
 	return names
 }
+
+// kernelPart matches a part of a kernel as the first alternative of a dependency.
+var kernelPart = regexp.MustCompile(`^\s*(linux-(?:image|binary|modules|base)-[^\s:|]*)`)
 
 // download fetches packages into the folder dir and checks them against the signed index.
 func (a *apt) download(ctx context.Context, dir string, packages []pkg) error {
@@ -149,7 +146,7 @@ func (a *apt) unpack(ctx context.Context, from, to string) error {
 		return err
 	}
 	for i, deb := range debs {
-		if _, err := runTool(ctx, a.dir, nil, "dpkg-deb", "-x", deb, to); err != nil {
+		if _, err := a.tool(ctx, func() {}, a.dir, "dpkg-deb", "-x", deb, to); err != nil {
 			return err
 		}
 		a.progress(100 * float64(i+1) / float64(len(debs)))
@@ -164,14 +161,11 @@ const aptStall = 90 * time.Second
 func (a *apt) run(ctx context.Context, dir, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("no progress for %v", a.stall)) })
+	stalled := fmt.Errorf("no progress for %v", a.stall)
+	watchdog := time.AfterFunc(a.stall, func() { cancel(stalled) })
 	defer watchdog.Stop()
-	follow := func(r io.Reader) error {
-		return a.status(r, func() { watchdog.Reset(a.stall) })
-	}
-	// File descriptor 3 is the first of ExtraFiles.
-	options := []string{"-q", "-c", filepath.Join(a.dir, "apt.conf"), "-o", "APT::Status-Fd=3"}
-	return runTool(ctx, dir, follow, program, append(options, args...)...)
+	options := []string{program, "-q", "-c", a.dir + "/apt.conf", "-o", "APT::Status-Fd=3"}
+	return a.tool(ctx, func() { watchdog.Reset(a.stall) }, dir, append(options, args...)...)
 }
 
 // status follows apt's reports of progress: "dlstatus:1:23.4:Retrieving file ...". apt repeats them
@@ -194,20 +188,19 @@ func (a *apt) status(r io.Reader, moved func()) error {
 	return lines.Err()
 }
 
-// runTool runs a program of the host to its end and returns its standard output. The program dies
-// with the context and with this process. follow reads what the program writes to descriptor 3.
-func runTool(ctx context.Context, dir string, follow func(io.Reader) error, program string, args ...string) (string, error) {
+// tool runs a program of the host to its end and returns its standard output. The program dies with
+// the context and with this process; descriptor 3, the first of ExtraFiles, is for its status.
+func (a *apt) tool(ctx context.Context, moved func(), dir string, args ...string) (string, error) {
+	program := args[0]
 	path, err := FindProgram(program)
 	if err != nil {
-		return "", &MissingError{
-			What: program + ", which fetches kernels by name, is not installed on this host",
-			Fix:  "install it, or give the kernel by the paths of its image and modules", Err: err,
-		}
+		return "", Missing("install it, or give the kernel by the paths of its image and modules",
+			"%s, which fetches kernels by name, is not installed on this host: %w", program, err)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", AdminPath())
 	// The kernel kills the program when the thread that started it ends, so this holds the thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -216,26 +209,18 @@ func runTool(ctx context.Context, dir string, follow func(io.Reader) error, prog
 	const grace = 3 * time.Second // from SIGTERM to SIGKILL
 	cmd.WaitDelay = grace
 
+	r, w, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	cmd.ExtraFiles = []*os.File{w}
 	var group errgroup.Group
-	var w *os.File
-	if follow != nil {
-		var r *os.File
-		if r, w, err = os.Pipe(); err != nil {
-			return "", err
-		}
-		cmd.ExtraFiles = []*os.File{w}
-		group.Go(func() error { return errors.Join(follow(r), r.Close()) })
-	}
-	err = cmd.Start()
-	if w != nil {
-		err = errors.Join(err, w.Close())
-	}
+	group.Go(func() error { return errors.Join(a.status(r, moved), r.Close()) })
+	err = errors.Join(cmd.Start(), w.Close())
 	if err == nil {
 		err = cmd.Wait()
 	}
-	if followErr := group.Wait(); err == nil {
-		err = followErr
-	}
+	err = cmp.Or(err, group.Wait())
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("%s: %w", program, context.Cause(ctx))
 	}
@@ -250,17 +235,17 @@ func toolError(program string, err error, stderr string) error {
 	const most = 4 // lines: apt repeats itself
 	var said []string
 	for line := range strings.Lines(stderr) {
-		line = strings.TrimSpace(line)
-		line = strings.TrimPrefix(line, "E: ")
+		line = strings.TrimPrefix(strings.TrimSpace(line), "E: ")
 		// Summarizes the lines before it.
 		summary := strings.HasPrefix(line, "Some index files failed to download")
 		if line != "" && !summary && !slices.Contains(said, line) && len(said) < most {
 			said = append(said, line)
 		}
 	}
-	if strings.Contains(stderr, syscall.ENOSPC.Error()) || strings.Contains(stderr, "No space left on device") {
+	switch {
+	case strings.Contains(strings.ToLower(stderr), syscall.ENOSPC.Error()):
 		err = syscall.ENOSPC
-	} else if errors.Is(err, fs.ErrPermission) {
+	case errors.Is(err, fs.ErrPermission):
 		err = fs.ErrPermission
 	}
 	return fmt.Errorf("%s: %w: %s", program, err, strings.Join(said, "; "))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,10 +18,9 @@ import (
 // archive is a place that serves a suite: lines of a sources.list(5).
 type archive []string
 
-// archives lists the archives that may have a suite of the distribution, the best first: the mirror
-// that the user names; those that this host's apt is configured with, with their security fixes;
-// the default one of the packaged debootstrap.
-func (d *distribution) archives(ctx context.Context, suite string, host []source) ([]archive, error) {
+// archives lists the archives that may have a suite, the best first: the user's mirror; those of
+// the host's apt, with their security fixes; the default of the packaged debootstrap.
+func (d *distro) archives(ctx context.Context, suite string, host []source) ([]archive, error) {
 	keyring, err := d.keyring()
 	if err != nil {
 		return nil, err
@@ -42,8 +42,8 @@ func (d *distribution) archives(ctx context.Context, suite string, host []source
 	main, security := d.configured(host)
 	for _, uri := range main {
 		a := lines(uri, d.suites(suite)...)
-		if d.security != "" && !strings.Contains(suite, "-") && !slices.Contains(d.rolling, suite) {
-			for _, uri := range security {
+		for _, uri := range security {
+			if !strings.Contains(suite, "-") && !slices.Contains(d.rolling, suite) {
 				a = append(a, lines(uri, suite+d.security)...)
 			}
 		}
@@ -59,19 +59,19 @@ func (d *distribution) archives(ctx context.Context, suite string, host []source
 	return out, nil
 }
 
-func (d *distribution) keyring() (string, error) {
+func (d *distro) keyring() (string, error) {
 	for _, keyring := range d.keyrings {
 		if _, err := os.Stat(keyring); err == nil {
 			return keyring, nil
 		}
 	}
-	return "", missingPackages("the keys that sign the kernels of "+d.id+" are not installed"+d.keyringNote, nil, d.keyringPackage)
+	return "", Missing(Install+d.keyringPackage,
+		"the keys that sign the kernels of %s are not installed%s", d.id, d.keyringNote)
 }
 
-// configured selects the distribution's archives from the host's sources. Other archives may have
-// packages for a suite of the same name: configured recognises the distribution's by their keyring,
-// or without one by their address; apt's check fails on a wrong guess.
-func (d *distribution) configured(host []source) (main, security []string) {
+// configured selects the distribution's archives from the host's sources, by their keyring or else
+// by their address: others may have a suite of the same name. apt's check fails on a wrong guess.
+func (d *distro) configured(host []source) (main, security []string) {
 	for _, s := range host {
 		signed := strings.Contains(s.signedBy, d.id+"-archive-")
 		if !slices.Contains(s.components, "main") || s.signedBy != "" && !signed {
@@ -79,18 +79,13 @@ func (d *distribution) configured(host []source) (main, security []string) {
 		}
 		for _, uri := range s.uris {
 			uri = strings.TrimSuffix(uri, "/")
-			if !signed && !strings.Contains(uri, d.id) {
-				continue
-			}
 			for _, suite := range s.suites {
-				if !d.owns(suite) {
-					continue
-				}
 				list := &main
-				if d.security != "" && (strings.HasSuffix(suite, d.security) || strings.HasSuffix(suite, "/updates")) {
+				if d.fixes(suite) {
 					list = &security
 				}
-				if !slices.Contains(*list, uri) {
+				ours := d.owns(suite) && (signed || strings.Contains(uri, d.id))
+				if ours && !slices.Contains(*list, uri) {
 					*list = append(*list, uri)
 				}
 			}
@@ -100,15 +95,15 @@ func (d *distribution) configured(host []source) (main, security []string) {
 }
 
 // defaultMirror returns the mirror that the packaged debootstrap uses by default.
-func (d *distribution) defaultMirror(ctx context.Context, suite string) (string, error) {
+func (d *distro) defaultMirror(ctx context.Context, suite string) (string, error) {
 	script := filepath.Join("/usr/share/debootstrap/scripts", d.script)
 	program, err := FindProgram("debootstrap")
 	if err == nil {
 		_, err = os.Stat(script)
 	}
 	if err != nil {
-		return "", missingPackages("no mirror of "+d.id+" is configured on this host, and debootstrap, which knows the default one, is not installed",
-			err, "debootstrap", d.keyringPackage)
+		return "", Missing(Install+"debootstrap "+d.keyringPackage, "no mirror of %s is configured "+
+			"on this host, and debootstrap, which knows the default, is missing: %w", d.id, err)
 	}
 	mirror, err := scriptMirror(ctx, script, suite)
 	if err != nil {
@@ -122,10 +117,8 @@ func (d *distribution) defaultMirror(ctx context.Context, suite string) (string,
 		mirror = programMirror(string(text))
 	}
 	if !strings.Contains(mirror, d.id) {
-		return "", &MissingError{
-			What: "no mirror of " + d.id + " is configured on this host, and its debootstrap names none",
-			Fix:  "set " + d.env + " to the address of one",
-		}
+		return "", Missing("set "+d.env+" to the address of one",
+			"no mirror of %s is configured on this host, and its debootstrap names none", d.id)
 	}
 	return mirror, nil
 }
@@ -138,15 +131,19 @@ func scriptMirror(ctx context.Context, script, suite string) (string, error) {
 	defer cancel()
 	const ask = `exec 3>&1
 default_mirror() { echo "$1" >&3; exit 0; }
-mirror_style() { :; }; download_style() { :; }; finddebs_style() { :; }; variants() { :; }; keyring() { :; }
-doing_variant() { return 1; }; error() { exit 0; }; warning() { :; }; info() { :; }
+for ignored in mirror_style download_style finddebs_style variants keyring warning info; do
+	eval "$ignored() { :; }"
+done
+doing_variant() { return 1; }; error() { exit 0; }
 . "$0" >/dev/null 2>&1
 exit 0`
 	cmd := exec.CommandContext(ctx, "sh", "-c", ask, script)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "ARCH=" + runtime.GOARCH, "SUITE=" + suite, "DEBOOTSTRAP_DIR=" + filepath.Dir(filepath.Dir(script))}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "ARCH=" + runtime.GOARCH, "SUITE=" + suite,
+		"DEBOOTSTRAP_DIR=" + filepath.Dir(filepath.Dir(script))}
 	out, err := cmd.Output()
 	// A shell that stops at an unknown command has found no mirror until then.
-	if _, stopped := errors.AsType[*exec.ExitError](err); err != nil && (!stopped || ctx.Err() != nil) {
+	_, stopped := errors.AsType[*exec.ExitError](err)
+	if err != nil && (!stopped || ctx.Err() != nil) {
 		return "", fmt.Errorf("ask %s for its default mirror: %w", script, err)
 	}
 	return strings.TrimSpace(string(out)), nil
@@ -169,29 +166,23 @@ type source struct {
 }
 
 // hostSources reads the sources of this host's apt below dir, usually /etc/apt.
-func hostSources(dir string) ([]source, error) {
-	files := []string{filepath.Join(dir, "sources.list")}
-	for _, pattern := range []string{"*.list", "*.sources"} {
-		more, err := filepath.Glob(filepath.Join(dir, "sources.list.d", pattern))
+func hostSources(dir string) (out []source, err error) {
+	parse := parseOneLine
+	for _, pattern := range []string{"", ".d/*.list", ".d/*.sources"} {
+		if pattern == ".d/*.sources" {
+			parse = parseDeb822
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "sources.list"+pattern))
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, more...)
-	}
-	var out []source
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		// An unreadable file may hold a password; apt could not use it either.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if strings.HasSuffix(file, ".sources") {
-			out = append(out, parseDeb822(string(text))...)
-		} else {
-			out = append(out, parseOneLine(string(text))...)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			// An unreadable file may hold a password; apt could not use it either.
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+				return nil, err
+			}
+			out = append(out, parse(string(text))...)
 		}
 	}
 	return out, nil
@@ -229,53 +220,49 @@ func parseOneLine(text string) (out []source) {
 
 // parseDeb822 reads the format of stanzas with fields, as in *.sources.
 func parseDeb822(text string) (out []source) {
-	for stanza := range stanzas(text) {
+	for _, stanza := range stanzas(text) {
 		s := source{
 			uris:       strings.Fields(stanza["uris"]),
 			suites:     strings.Fields(stanza["suites"]),
 			components: strings.Fields(stanza["components"]),
 			signedBy:   stanza["signed-by"],
 		}
-		disabled := slices.Contains([]string{"no", "false", "without", "off", "disable", "0"}, strings.ToLower(stanza["enabled"]))
-		if !disabled && slices.Contains(strings.Fields(stanza["types"]), "deb") && s.useful() {
+		off := disabled.MatchString(stanza["enabled"])
+		if !off && slices.Contains(strings.Fields(stanza["types"]), "deb") && s.useful() {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
+// disabled matches the values that apt takes for no.
+var disabled = regexp.MustCompile(`(?i)^(no|false|without|off|disable|0)$`)
+
+// useless matches addresses that lead to no archive over a network: of folders and discs.
+var useless = regexp.MustCompile(`^[^:]*$|^cdrom:|[]["]`)
+
 func (s source) useful() bool {
-	useless := func(uri string) bool {
-		return !strings.Contains(uri, ":") || strings.HasPrefix(uri, "cdrom:") || strings.ContainsAny(uri, "[]\"")
-	}
-	return len(s.uris) > 0 && len(s.suites) > 0 && len(s.components) > 0 && !slices.ContainsFunc(s.uris, useless)
+	return len(s.uris) > 0 && len(s.suites) > 0 && len(s.components) > 0 &&
+		!slices.ContainsFunc(s.uris, useless.MatchString)
 }
 
+var (
+	comment = regexp.MustCompile(`(?m)^#.*\n`)
+	field   = regexp.MustCompile(`(?m)^([^\s:]+)[ \t]*:(.*(?:\n[ \t].*\S.*)*)$`)
+	blank   = regexp.MustCompile(`\n[ \t\r]*\n`)
+)
+
 // stanzas reads text of Debian's control format, deb822(5): paragraphs of "Field: value", of which
-// the lines that begin with a blank continue the value. It yields names of fields in lower case.
-func stanzas(text string) func(yield func(map[string]string) bool) {
-	return func(yield func(map[string]string) bool) {
-		fields, last := map[string]string{}, ""
-		for line := range strings.Lines(text + "\n\n") {
-			line = strings.TrimRight(line, " \t\r\n")
-			switch {
-			case strings.HasPrefix(line, "#"):
-			case line == "":
-				if len(fields) > 0 && !yield(fields) {
-					return
-				}
-				fields, last = map[string]string{}, ""
-			case line[0] == ' ' || line[0] == '\t':
-				if last != "" {
-					fields[last] += "\n" + strings.TrimSpace(line)
-				}
-			default:
-				name, value, ok := strings.Cut(line, ":")
-				if last = ""; ok {
-					last = strings.ToLower(strings.TrimSpace(name))
-					fields[last] = strings.TrimSpace(value)
-				}
-			}
+// the lines that begin with a blank continue the value. It returns names of fields in lower case.
+func stanzas(text string) (list []map[string]string) {
+	for _, paragraph := range blank.Split(comment.ReplaceAllString(text, ""), -1) {
+		fields := map[string]string{}
+		for _, match := range field.FindAllStringSubmatch(paragraph, -1) {
+			fields[strings.ToLower(match[1])] = strings.TrimSpace(match[2])
+		}
+		if len(fields) > 0 {
+			list = append(list, fields)
 		}
 	}
+	return list
 }

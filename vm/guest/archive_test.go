@@ -16,13 +16,13 @@ import (
 )
 
 // withKeyring returns a distribution whose keyring exists, and its path.
-func withKeyring(t *testing.T, id string) (*distribution, string) {
+func withKeyring(t *testing.T, id string) (*distro, string) {
 	t.Helper()
 	keyring := filepath.Join(t.TempDir(), id+"-archive-keyring.gpg")
 	if err := os.WriteFile(keyring, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range distributions {
+	for _, d := range distros {
 		if d.id == id {
 			d.keyrings = []string{filepath.Join(t.TempDir(), "absent.gpg"), keyring}
 			return &d, keyring
@@ -34,18 +34,28 @@ func withKeyring(t *testing.T, id string) (*distribution, string) {
 
 func TestArchives(t *testing.T) {
 	debian := []source{
-		{uris: []string{"http://mirror.example/debian/"}, suites: []string{"bookworm", "bookworm-updates"}, components: []string{"main"}},
-		{uris: []string{"http://fixes.example/debian-security"}, suites: []string{"bookworm-security"}, components: []string{"main"}},
-		{uris: []string{"https://apt.example/internal"}, suites: []string{"trixie"}, components: []string{"main"}, signedBy: "/usr/share/keyrings/debian-archive-keyring.gpg"},
+		{uris: []string{"http://mirror.example/debian/"},
+			suites: []string{"bookworm", "bookworm-updates"}, components: []string{"main"}},
+		{uris: []string{"http://fixes.example/debian-security"},
+			suites: []string{"bookworm-security"}, components: []string{"main"}},
+		{uris: []string{"https://apt.example/internal"}, suites: []string{"trixie"},
+			components: []string{"main"},
+			signedBy:   "/usr/share/keyrings/debian-archive-keyring.gpg"},
 	}
 	foreign := []source{
-		{uris: []string{"https://vendor.example/stable/debian"}, suites: []string{"bookworm"}, components: []string{"main"}, signedBy: "/usr/share/keyrings/vendor.gpg"},
-		{uris: []string{"https://vendor.example/debian"}, suites: []string{"bookworm"}, components: []string{"stable"}},
-		{uris: []string{"https://node.example/debian"}, suites: []string{"nodistro"}, components: []string{"main"}},
-		{uris: []string{"https://vendor.example/tool"}, suites: []string{"bookworm"}, components: []string{"main"}},
+		{uris: []string{"https://vendor.example/stable/debian"}, suites: []string{"bookworm"},
+			components: []string{"main"}, signedBy: "/usr/share/keyrings/vendor.gpg"},
+		{uris: []string{"https://vendor.example/debian"}, suites: []string{"bookworm"},
+			components: []string{"stable"}},
+		{uris: []string{"https://node.example/debian"}, suites: []string{"nodistro"},
+			components: []string{"main"}},
+		{uris: []string{"https://vendor.example/tool"}, suites: []string{"bookworm"},
+			components: []string{"main"}},
 	}
 	ubuntu := []source{
-		{uris: []string{"http://mirror.example/ubuntu"}, suites: []string{"noble", "noble-updates", "noble-security"}, components: []string{"main", "universe"}},
+		{uris: []string{"http://mirror.example/ubuntu"},
+			suites:     []string{"noble", "noble-updates", "noble-security"},
+			components: []string{"main", "universe"}},
 	}
 	tests := []struct {
 		name, id, suite string
@@ -59,10 +69,12 @@ func TestArchives(t *testing.T) {
 		{"another suite of the host's mirror", "debian", "trixie", debian[:2], []string{
 			"mirror.example/debian trixie|fixes.example/debian-security trixie-security",
 		}},
-		{"backports have no security of their own", "debian", "bookworm-backports", debian[:2], []string{"mirror.example/debian bookworm-backports"}},
+		{"backports have no security of their own", "debian", "bookworm-backports", debian[:2],
+			[]string{"mirror.example/debian bookworm-backports"}},
 		{"nor has sid", "debian", "sid", debian[:2], []string{"mirror.example/debian sid"}},
 		{"pockets", "ubuntu", "jammy", append(ubuntu, debian...), []string{
-			"mirror.example/ubuntu jammy|mirror.example/ubuntu jammy-updates|mirror.example/ubuntu jammy-security",
+			"mirror.example/ubuntu jammy|mirror.example/ubuntu " +
+				"jammy-updates|mirror.example/ubuntu jammy-security",
 		}},
 	}
 	for _, tt := range tests {
@@ -77,7 +89,8 @@ func TestArchives(t *testing.T) {
 			for _, a := range archives[:len(tt.want)] {
 				var lines []string
 				for _, line := range a {
-					prefix := fmt.Sprintf("deb [arch=%s signed-by=%s target=Packages] ", runtime.GOARCH, keyring)
+					prefix := fmt.Sprintf("deb [arch=%s signed-by=%s target=Packages] ",
+						runtime.GOARCH, keyring)
 					rest, ok := strings.CutPrefix(line, prefix)
 					if !ok {
 						t.Errorf("line %q does not begin with %q", line, prefix)
@@ -100,13 +113,18 @@ func TestArchives(t *testing.T) {
 func TestArchivesOfTheEnvironment(t *testing.T) {
 	d, _ := withKeyring(t, "debian")
 	t.Setenv(d.env, "http://chosen.example/debian")
-	archives, err := d.archives(t.Context(), "sid", []source{{uris: []string{"http://mirror.example/debian"}, suites: []string{"sid"}, components: []string{"main"}}})
-	if err != nil || len(archives) != 1 || !strings.Contains(archives[0][0], " http://chosen.example/debian sid main") {
+	archives, err := d.archives(t.Context(), "sid",
+		[]source{{uris: []string{"http://mirror.example/debian"}, suites: []string{"sid"},
+			components: []string{"main"}}})
+	if err != nil || len(archives) != 1 ||
+		!strings.Contains(archives[0][0], " http://chosen.example/debian sid main") {
 		t.Errorf("got %q, %v; want the chosen mirror alone", archives, err)
 	}
-	for _, bad := range []string{"chosen.example", "http://a.example/ b", "http://a.example/\ndeb http://b.example/"} {
+	for _, bad := range []string{"chosen.example", "http://a.example/ b",
+		"http://a.example/\ndeb http://b.example/"} {
 		t.Setenv(d.env, bad)
-		if _, err := d.archives(t.Context(), "sid", nil); err == nil || !strings.Contains(err.Error(), d.env) {
+		_, err := d.archives(t.Context(), "sid", nil)
+		if err == nil || !strings.Contains(err.Error(), d.env) {
 			t.Errorf("mirror %q: error %v, want one that names %s", bad, err, d.env)
 		}
 	}
@@ -117,7 +135,7 @@ func TestArchivesWithoutKeyring(t *testing.T) {
 	d.keyrings = d.keyrings[:1]
 	_, err := d.archives(t.Context(), "sid", nil)
 	missing, ok := errors.AsType[*MissingError](err)
-	if !ok || missing.Fix != "apt-get install -y debian-archive-keyring" {
+	if !ok || missing.Fix != Install+"debian-archive-keyring" {
 		t.Errorf("error %v, want the package of the keyring", err)
 	}
 }
@@ -127,7 +145,7 @@ func TestDefaultMirrorWithoutDebootstrap(t *testing.T) {
 	d.script = "absent"
 	_, err := d.defaultMirror(t.Context(), "trixie")
 	missing, ok := errors.AsType[*MissingError](err)
-	if !ok || missing.Fix != "apt-get install -y debootstrap debian-archive-keyring" {
+	if !ok || missing.Fix != Install+"debootstrap debian-archive-keyring" {
 		t.Errorf("error %v, want the packages to install", err)
 	}
 }
@@ -137,7 +155,8 @@ func TestScriptMirror(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	branches := map[string]string{"amd64": "http://mirror.example/ubuntu", "arm64": "http://ports.example/ubuntu-ports"}[runtime.GOARCH]
+	branches := map[string]string{"amd64": "http://mirror.example/ubuntu",
+		"arm64": "http://ports.example/ubuntu-ports"}[runtime.GOARCH]
 	for name, want := range map[string]string{"branches": branches, "silent": "", "absent": ""} {
 		got, err := scriptMirror(t.Context(), filepath.Join(dir, name), "noble")
 		if err != nil || got != want {
@@ -147,7 +166,8 @@ func TestScriptMirror(t *testing.T) {
 }
 
 func TestProgramMirror(t *testing.T) {
-	const text = "#!/bin/sh\nDEF_HTTPS_MIRROR=\"https://mirror.example/debian\"\n  DEF_MIRROR=\"http://mirror.example/debian\"\n"
+	const text = "#!/bin/sh\nDEF_HTTPS_MIRROR=\"https://mirror.example/debian\"\n  " +
+		"DEF_MIRROR=\"http://mirror.example/debian\"\n"
 	if got := programMirror(text); got != "http://mirror.example/debian" {
 		t.Errorf("got %q", got)
 	}
@@ -159,7 +179,7 @@ func TestProgramMirror(t *testing.T) {
 // TestDefaultMirrorOfThisHost asks this host's debootstrap.
 func TestDefaultMirrorOfThisHost(t *testing.T) {
 	hosttest.Need(t, "debootstrap")
-	for _, d := range distributions {
+	for _, d := range distros {
 		mirror, err := d.defaultMirror(t.Context(), d.codenames[0])
 		if err != nil || !strings.HasPrefix(mirror, "http") || !strings.Contains(mirror, d.id) {
 			t.Errorf("%s: %q, %v", d.id, mirror, err)
@@ -172,7 +192,7 @@ func TestKernelNames(t *testing.T) {
 		if name == kernels.HostName {
 			continue
 		}
-		d, suite, err := findDistribution(name)
+		d, suite, err := findDistro(name)
 		if err != nil || d.id+"/"+suite != name || !d.owns(suite) {
 			t.Errorf("%s: %v, %s, %v", name, d, suite, err)
 		}

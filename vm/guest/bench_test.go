@@ -17,7 +17,7 @@ import (
 // modules and opened its port. The ratio of the last to the first is the price of all that this
 // package puts into a guest; both get the same QEMU and command line.
 func BenchmarkBoot(b *testing.B) {
-	if err := missingTools(DefaultTools()); err != nil {
+	if err := CheckTools(DefaultTools()...); err != nil {
 		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {
@@ -37,7 +37,8 @@ func BenchmarkBoot(b *testing.B) {
 			for b.Loop() { // in turn, so that the host's load affects both
 				bareReached = append(bareReached, bootTimes(b, k, bare)["INIT reached"])
 				times := bootTimes(b, k, full)
-				fullReached, fullReady = append(fullReached, times["INIT reached"]), append(fullReady, times["INIT ready"])
+				fullReached, fullReady = append(fullReached, times["INIT reached"]),
+					append(fullReady, times["INIT ready"])
 			}
 			base := median(bareReached)
 			b.ReportMetric(base.Seconds(), "bare-s")
@@ -52,7 +53,8 @@ func BenchmarkBoot(b *testing.B) {
 func bootTimes(b *testing.B, k Kernel, initramfs string) map[string]time.Duration {
 	b.Helper()
 	cmd := qemu(b.Context(), b, k, initramfs, "-serial", "stdio",
-		"-device", "virtio-serial-pci", "-chardev", "null,id=results", "-device", "virtserialport,chardev=results")
+		"-device", "virtio-serial-pci", "-chardev", "null,id=results", "-device",
+		"virtserialport,chardev=results")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -82,7 +84,7 @@ func median(d []time.Duration) time.Duration { return slices.Sorted(slices.Value
 
 // BenchmarkBuild measures the time to build a complete initramfs.
 func BenchmarkBuild(b *testing.B) {
-	if err := missingTools(DefaultTools()); err != nil {
+	if err := CheckTools(DefaultTools()...); err != nil {
 		hosttest.Skip(b, "%v", err)
 	}
 	for _, name := range bootKernels {

@@ -24,12 +24,17 @@ COMMIT
 `
 
 const nftStateful = `table inet t {
-	chain in { type filter hook input priority filter; ct state established,related accept; ct state new tcp dport 80 accept; }
+	chain in {
+		type filter hook input priority filter
+		ct state established,related accept; ct state new tcp dport 80 accept
+	}
 }
 `
 
 const nftNotrack = `table inet raw {
-	chain pre { type filter hook prerouting priority raw; tcp dport 80 notrack; tcp sport 80 notrack; }
+	chain pre {
+		type filter hook prerouting priority raw; tcp dport 80 notrack; tcp sport 80 notrack
+	}
 	chain out { type filter hook output priority raw; tcp dport 80 notrack; tcp sport 80 notrack; }
 }
 `
@@ -72,8 +77,11 @@ func TestBootRules(t *testing.T) {
 			var steps []Step
 			for _, tool := range ruleTools {
 				steps = append(steps,
-					tool.stateful, tool.readBack, Step{Args: []string{"traffic", "80"}}, Step{Args: []string{"cat", countFile}},
-					Step{Args: []string{"conntrack", "-F"}}, tool.notrack, Step{Args: []string{"traffic", "80"}}, Step{Args: []string{"conntrack", "-C"}},
+					tool.stateful, tool.readBack, Step{Args: []string{"traffic", "80"}},
+					Step{Args: []string{"cat", countFile}},
+					Step{Args: []string{"conntrack", "-F"}}, tool.notrack,
+					Step{Args: []string{"traffic", "80"}},
+					Step{Args: []string{"conntrack", "-C"}},
 					tool.flush)
 			}
 			results := boot(t, hostKernelFor(t, name), steps)
@@ -81,13 +89,16 @@ func TestBootRules(t *testing.T) {
 			for i, tool := range ruleTools {
 				r := results[i*len(results)/len(ruleTools):]
 				if !strings.Contains(r[1].Output, tool.want) {
-					t.Errorf("%s: no %q in the rules as read back:\n%s", tool.name, tool.want, r[1].Output)
+					t.Errorf("%s: no %q in the rules as read back:\n%s", tool.name, tool.want,
+						r[1].Output)
 				}
 				if r[3].Output != "1\n" {
-					t.Errorf("%s: count %q after a connection through stateful rules, want 1", tool.name, r[3].Output)
+					t.Errorf("%s: count %q after a connection through stateful rules, want 1",
+						tool.name, r[3].Output)
 				}
 				if r[7].Output != "0\n" {
-					t.Errorf("%s: count %q after a connection through NOTRACK rules, want 0", tool.name, r[7].Output)
+					t.Errorf("%s: count %q after a connection through NOTRACK rules, want 0",
+						tool.name, r[7].Output)
 				}
 			}
 		})
@@ -111,12 +122,16 @@ var iptablesVocabulary = []string{
 	"filter -A INPUT -m conntrack --ctstate INVALID -j DROP",
 	"filter -A INPUT -m conntrack --ctstatus ASSURED -j ACCEPT",
 	"filter -A INPUT -m state --state UNTRACKED -j ACCEPT",
-	"filter -A INPUT -p tcp -m tcp --dport 83 -m conntrack --ctstate INVALID,UNTRACKED -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460",
+	"filter -A INPUT -p tcp -m tcp --dport 83 -m conntrack --ctstate INVALID,UNTRACKED -j " +
+		"SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460",
 	"filter -A INPUT -p tcp -m multiport --dports 80,443 -m comment --comment web -j ACCEPT",
 	"filter -A INPUT -m limit --limit 10/s -j ACCEPT",
-	"filter -A INPUT -p tcp -m hashlimit --hashlimit-name h --hashlimit-mode srcip --hashlimit-above 10/s -j DROP",
-	"filter -A INPUT -p tcp --syn -m connlimit --connlimit-above 100 -j REJECT --reject-with tcp-reset",
-	"filter -A INPUT -m connbytes --connbytes 1000: --connbytes-dir both --connbytes-mode bytes -j ACCEPT",
+	"filter -A INPUT -p tcp -m hashlimit --hashlimit-name h --hashlimit-mode srcip " +
+		"--hashlimit-above 10/s -j DROP",
+	"filter -A INPUT -p tcp --syn -m connlimit --connlimit-above 100 -j REJECT --reject-with " +
+		"tcp-reset",
+	"filter -A INPUT -m connbytes --connbytes 1000: --connbytes-dir both --connbytes-mode bytes " +
+		"-j ACCEPT",
 	"filter -A INPUT -m connmark --mark 1 -j ACCEPT",
 	"filter -A INPUT -m helper --helper ftp -j ACCEPT",
 	"filter -A INPUT -m recent --name r --update --seconds 60 -j DROP",
@@ -140,7 +155,9 @@ var iptablesVocabulary = []string{
 
 // nftVocabulary holds the same for nft.
 const nftVocabulary = `table inet v {
-	ct timeout short { protocol tcp; l3proto ip; policy = { established: 100, close_wait: 4, close: 4 }; }
+	ct timeout short {
+		protocol tcp; l3proto ip; policy = { established: 100, close_wait: 4, close: 4 }
+	}
 	ct helper ftp { type "ftp" protocol tcp; }
 	flowtable f { hook ingress priority filter; devices = { lo }; }
 	set s { type ipv4_addr; flags dynamic, timeout; timeout 1m; size 1000; }
@@ -156,8 +173,14 @@ const nftVocabulary = `table inet v {
 		fib saddr . iif oif missing drop
 		socket transparent 1 accept
 	}
-	chain pre { type nat hook prerouting priority dstnat; tcp dport 8080 redirect to :80; ip protocol tcp dnat ip to tcp dport map @m; }
-	chain post { type nat hook postrouting priority srcnat; masquerade random,fully-random; ip saddr 10.0.0.0/8 snat ip to 192.0.2.1; }
+	chain pre {
+		type nat hook prerouting priority dstnat; tcp dport 8080 redirect to :80
+		ip protocol tcp dnat ip to tcp dport map @m
+	}
+	chain post {
+		type nat hook postrouting priority srcnat; masquerade random,fully-random
+		ip saddr 10.0.0.0/8 snat ip to 192.0.2.1
+	}
 	chain forward { type filter hook forward priority filter;
 		ip protocol tcp flow add @f
 		tcp flags syn tcp option maxseg size set rt mtu
@@ -215,7 +238,8 @@ func TestBootVocabulary(t *testing.T) {
 			wantOK(t, results...)
 			for _, r := range results[4:] {
 				if n := strings.Count("\n"+r.Output, "\n-A "); n != len(iptablesVocabulary) {
-					t.Errorf("%s gives %d rules of %d:\n%s", r.Step, n, len(iptablesVocabulary), r.Output)
+					t.Errorf("%s gives %d rules of %d:\n%s", r.Step, n, len(iptablesVocabulary),
+						r.Output)
 				}
 			}
 		})

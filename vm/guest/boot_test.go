@@ -34,12 +34,14 @@ func hostKernelFor(tb testing.TB, name string) Kernel {
 }
 
 // qemu returns the command that boots a guest as the lab does, without acceleration.
-func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string, more ...string) *exec.Cmd {
+func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string,
+	more ...string) *exec.Cmd {
 	tb.Helper()
 	program := hosttest.Program(tb, "qemu-system-x86_64")
 	// QEMU 7.2 spoils the flags when it emulates cmpxchg16b, which crashes guests at random.
 	args := []string{
-		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
+		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on", "-m", "512", "-nodefaults",
+		"-no-reboot", "-display", "none",
 		"-kernel", k.Image, "-initrd", initramfs, "-append", CommandLine,
 	}
 	return exec.CommandContext(ctx, program, append(args, more...)...)
@@ -69,8 +71,10 @@ func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initramfs, console, output := filepath.Join(dir, "initramfs"), filepath.Join(dir, "console"), filepath.Join(dir, "output")
-	spec := Spec{Init: buildInit(t), Kernel: k, Files: map[string]File{"/script.json": {Data: script}}}
+	initramfs, console, output := filepath.Join(dir, "initramfs"), filepath.Join(dir, "console"),
+		filepath.Join(dir, "output")
+	spec := Spec{Init: buildInit(t), Kernel: k,
+		Files: map[string]File{"/script.json": {Data: script}}}
 	start := time.Now()
 	size, err := BuildFile(initramfs, spec)
 	if missing, ok := errors.AsType[*MissingError](err); ok {
@@ -79,12 +83,14 @@ func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("kernel %s: initramfs of %.1f MB built in %v", k.Release, float64(size)/1e6, time.Since(start).Round(time.Millisecond))
+	t.Logf("kernel %s: initramfs of %.1f MB built in %v", k.Release, float64(size)/1e6,
+		time.Since(start).Round(time.Millisecond))
 
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	cmd := qemu(ctx, t, k, initramfs, "-serial", "file:"+console,
-		"-device", "virtio-serial-pci", "-chardev", "file,id=results,path="+output, "-device", "virtserialport,chardev=results")
+		"-device", "virtio-serial-pci", "-chardev", "file,id=results,path="+output, "-device",
+		"virtserialport,chardev=results")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v: %s", cmd, err, said)
 	}
@@ -145,7 +151,8 @@ func TestMain(m *testing.M) {
 
 // bootKernels lists kernels that differ in what is built in, in the compression of modules, and in
 // the packages that they come in.
-var bootKernels = append([]string{"debian/bookworm", "debian/trixie"}, strings.Fields(os.Getenv("CTLOAD_BOOT_KERNELS"))...)
+var bootKernels = append([]string{"debian/bookworm", "debian/trixie"},
+	strings.Fields(os.Getenv("CTLOAD_BOOT_KERNELS"))...)
 
 // thoroughKernels returns the kernels of tests that load all modules or many: make test-long boots
 // each, make test the first.
@@ -172,7 +179,9 @@ func TestBootTracksNothingByItself(t *testing.T) {
 				{Args: []string{"traffic", "80"}},
 				{Args: []string{"cat", countFile}}, // 6
 				{Args: []string{"cat", "/proc/modules"}},
-				{Args: []string{"nft", "-f", "-"}, Stdin: "table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }"},
+				{Args: []string{"nft", "-f", "-"},
+					Stdin: "table ip t { chain c { type filter hook input priority 0; ct state " +
+						"new accept; }; }"},
 				{Args: []string{"traffic", "80"}},
 				{Args: []string{"cat", countFile}}, // 10
 				{Args: []string{"cat", "/proc/sys/kernel/tainted"}},
@@ -182,15 +191,18 @@ func TestBootTracksNothingByItself(t *testing.T) {
 				t.Errorf("connection tracking is there right after boot: %+v", r)
 			}
 			wantOK(t, results[1:]...)
-			for i, what := range map[int]string{3: "nf_conntrack", 6: "all modules that are carried"} {
+			for i, what := range map[int]string{3: "nf_conntrack",
+				6: "all modules that are carried"} {
 				if results[i].Output != "0\n" {
-					t.Errorf("after loading %s, a connection was tracked without a rule: count %q", what, results[i].Output)
+					t.Errorf("after loading %s, a connection was tracked without a rule: count %q",
+						what, results[i].Output)
 				}
 			}
 			if failed := results[4].Output; failed != "" {
 				t.Errorf("modules that did not load:\n%s", failed)
 			}
-			for _, module := range []string{"iptable_nat", "nft_ct", "nf_conntrack_netlink", "nf_flow_table", "xt_CT", "nf_synproxy_core", "sch_netem"} {
+			for _, module := range []string{"iptable_nat", "nft_ct", "nf_conntrack_netlink",
+				"nf_flow_table", "xt_CT", "nf_synproxy_core", "sch_netem"} {
 				if !strings.Contains(results[7].Output, module+" ") {
 					t.Errorf("module %s is not loaded:\n%s", module, results[7].Output)
 				}

@@ -25,10 +25,9 @@ type library struct {
 	host  string // path on the host
 }
 
-// needs finds all shared libraries that the ELF files need, directly or through one another, and
-// their interpreters, as ld.so(8) does: DT_RPATH without a DT_RUNPATH, DT_RUNPATH, the folders of
-// /etc/ld.so.conf, the default ones. In the guest all libraries are in one folder, where its ld.so
-// looks without configuration or cache.
+// needs finds all libraries that the ELF files need, directly or through one another, and their
+// interpreters, as ld.so(8) does: DT_RPATH without a DT_RUNPATH, DT_RUNPATH, /etc/ld.so.conf, the
+// default folders. In the guest all are in one folder, where ld.so looks without configuration.
 func needs(programs ...string) ([]library, error) {
 	var found []library
 	seen := map[string]bool{}
@@ -53,7 +52,8 @@ func needs(programs ...string) ([]library, error) {
 			if err != nil {
 				return nil, err
 			}
-			found = append(found, library{guest: filepath.Join("/usr/lib", multiarch[file.machine], filepath.Base(name)), host: host})
+			guest := filepath.Join("/usr/lib", multiarch[file.machine], filepath.Base(name))
+			found = append(found, library{guest: guest, host: host})
 			queue = append(queue, host)
 		}
 	}
@@ -104,11 +104,10 @@ func readELF(name string) (*elfFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir := filepath.Dir(real)
+	origin := strings.NewReplacer("$ORIGIN", dir, "${ORIGIN}", dir)
 	for _, list := range paths {
-		for dir := range strings.SplitSeq(list, ":") {
-			dir = strings.NewReplacer("$ORIGIN", filepath.Dir(real), "${ORIGIN}", filepath.Dir(real)).Replace(dir)
-			out.search = append(out.search, dir)
-		}
+		out.search = append(out.search, strings.Split(origin.Replace(list), ":")...)
 	}
 	return out, nil
 }
@@ -157,14 +156,14 @@ func (e *elfFile) find(name string) (string, error) {
 			return host, nil
 		}
 	}
-	return "", fmt.Errorf("library %s of %s: %w in %s", name, e.path, fs.ErrNotExist, strings.Join(dirs, ", "))
+	return "", fmt.Errorf("library %s of %s: %w in %s",
+		name, e.path, fs.ErrNotExist, strings.Join(dirs, ", "))
 }
 
 // configuredDirs returns the folders that the host's /etc/ld.so.conf names.
 var configuredDirs = sync.OnceValue(func() []string { return parseLdConf("/etc/ld.so.conf", 0) })
 
-// parseLdConf reads a file of ld.so.conf(5) form and those that it includes. It skips unreadable
-// files, as ldconfig does.
+// parseLdConf reads a file of ld.so.conf(5) form and those that it includes, where readable.
 func parseLdConf(name string, depth int) (dirs []string) {
 	const maxDepth = 8 // of files that include one another
 	text, err := os.ReadFile(name)
@@ -178,9 +177,7 @@ func parseLdConf(name string, depth int) (dirs []string) {
 			continue
 		}
 		if words[0] != "include" {
-			for _, word := range words {
-				dirs = append(dirs, strings.FieldsFunc(word, func(r rune) bool { return r == ':' || r == ',' })...)
-			}
+			dirs = append(dirs, strings.Fields(separators.Replace(line))...)
 			continue
 		}
 		for _, pattern := range words[1:] {
@@ -196,6 +193,9 @@ func parseLdConf(name string, depth int) (dirs []string) {
 	return dirs
 }
 
+// separators replaces what may stand between two folders in /etc/ld.so.conf by blanks.
+var separators = strings.NewReplacer(":", " ", ",", " ")
+
 // addNeeds adds the libraries that the programs need.
 func (t *tree) addNeeds(programs ...string) error {
 	libraries, err := needs(programs...)
@@ -203,20 +203,17 @@ func (t *tree) addNeeds(programs ...string) error {
 		return err
 	}
 	for _, lib := range libraries {
-		if _, there := t.entries[clean(lib.guest)]; there {
-			continue
-		}
-		if err := t.addProgram(lib.guest, lib.host); err != nil {
-			return err
+		if _, there := t.entries[clean(lib.guest)]; !there {
+			err = errors.Join(err, t.addProgram(lib.guest, lib.host))
 		}
 	}
-	return nil
+	return err
 }
 
 func (t *tree) addProgram(guest, host string) error {
 	data, err := os.ReadFile(host)
 	if errors.Is(err, fs.ErrPermission) {
-		return &MissingError{What: host + " cannot be read", Fix: "chmod a+r " + host, Err: err}
+		return Missing("chmod a+r "+host, "%s cannot be read: %w", host, err)
 	}
 	if err != nil {
 		return err

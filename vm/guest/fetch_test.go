@@ -21,12 +21,14 @@ func TestStoreTriesEachArchive(t *testing.T) {
 	newFakeApt(t)
 	dir := t.TempDir()
 	s := &slot{dir: dir, name: testKernel, key: "debian-bookworm"}
-	quiet := func(string) func(float64) { return func(float64) {} }
-	bad, good := archive{"deb http://bad.example/debian bookworm main"}, archive{"deb http://good.example/debian bookworm main"}
-	if k, err := s.fetchFirst(t.Context(), []archive{bad, good}, "linux-image-cloud-amd64", quiet); err != nil || k.Release != "6.1.1-test" {
+	bad := archive{"deb http://bad.example/debian bookworm main"}
+	good := archive{"deb http://good.example/debian bookworm main"}
+	const meta = "linux-image-cloud-amd64"
+	k, err := s.fetchFirst(t.Context(), []archive{bad, good}, meta)
+	if err != nil || k.Release != "6.1.1-test" {
 		t.Errorf("%+v, %v", k, err)
 	}
-	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, "linux-image-cloud-amd64", quiet); err == nil {
+	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, meta); err == nil {
 		t.Error("no error from two archives that fail")
 	}
 }
@@ -35,12 +37,14 @@ func TestStoreTriesEachArchive(t *testing.T) {
 func TestFetchStalls(t *testing.T) {
 	fake := newFakeApt(t)
 	fake.trouble("hang")
-	a, err := newApt(t.TempDir(), archive{"deb http://good.example/debian bookworm main"}, func(float64) {})
+	a, err := newApt(t.TempDir(), archive{"deb http://good.example/debian bookworm main"},
+		func(float64) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for a.stall = time.Second; ; a.stall *= 2 {
-		if err := a.update(t.Context()); err == nil || err.Error() != fmt.Sprintf("apt-get: no progress for %v", a.stall) {
+		err := a.update(t.Context())
+		if err == nil || err.Error() != fmt.Sprintf("apt-get: no progress for %v", a.stall) {
 			t.Fatalf("error %v", err)
 		}
 		if _, err := os.Stat(filepath.Join(fake.dir, "hanging")); err == nil {
@@ -64,9 +68,13 @@ func TestFetchWithoutRoom(t *testing.T) {
 
 func TestKernelParts(t *testing.T) {
 	for depends, want := range map[string][]string{
-		"linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)":                                        {"linux-image-6.1.0-50-cloud-amd64"},
-		"kmod, linux-base (>= 4.3~), linux-modules-6.8.0-1-generic, wireless-regdb | crda":      {"linux-modules-6.8.0-1-generic"},
-		"linux-base-7.2-amd64 (= 1), linux-binary-7.2-amd64:amd64 (= 1) | x, linux-modules-7.2": {"linux-base-7.2-amd64", "linux-binary-7.2-amd64", "linux-modules-7.2"},
+		"linux-image-6.1.0-50-cloud-amd64 (= " +
+			"6.1.176-1)": {"linux-image-6.1.0-50-cloud-amd64"},
+		"kmod, linux-base (>= 4.3~), linux-modules-6.8.0-1-generic, wireless-regdb | " +
+			"crda": {"linux-modules-6.8.0-1-generic"},
+		"linux-base-7.2-amd64 (= 1), linux-binary-7.2-amd64:amd64 (= 1) | x, " +
+			"linux-modules-7.2": {"linux-base-7.2-amd64", "linux-binary-7.2-amd64",
+			"linux-modules-7.2"},
 		"": nil, ",, |": nil,
 	} {
 		if got := kernelParts(depends); !slices.Equal(got, want) {
@@ -117,7 +125,7 @@ func TestFetchWithoutNetwork(t *testing.T) {
 		t.Skip("apt tries for seconds")
 	}
 	hosttest.Need(t, "apt-get")
-	if _, err := distributions[0].keyring(); err != nil {
+	if _, err := distros[0].keyring(); err != nil {
 		hosttest.Skip(t, "%v", err)
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -132,7 +140,8 @@ func TestFetchWithoutNetwork(t *testing.T) {
 	start := time.Now()
 	_, err = s.Kernel(t.Context(), testKernel)
 	missing, ok := errors.AsType[*MissingError](err)
-	if !ok || !strings.Contains(err.Error(), "Could not connect") || !strings.Contains(missing.Fix, "network") {
+	if !ok || !strings.Contains(err.Error(), "Could not connect") ||
+		!strings.Contains(missing.Fix, "network") {
 		t.Errorf("error %v", err)
 	}
 	if took := time.Since(start); took > aptStall {

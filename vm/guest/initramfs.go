@@ -21,10 +21,10 @@ type Spec struct {
 	// (modload.Boot). Build adds the libraries of a dynamically linked one.
 	Init   string
 	Kernel Kernel
-	// Boot names the modules that init loads, in order; Carry those that the guest holds for a rule
-	// or the agent to load. Build adds what these depend on. A name may be a pattern (nft_*); one
-	// that starts with ? may be absent, and one that starts with ! removes modules that earlier
-	// names selected. Nil stands for [defaultBoot] and [DefaultCarry].
+	// Boot names the modules that init loads, in order; Carry those for a rule or the agent to
+	// load. Build adds what these depend on. A name may be a pattern (nft_*); ? before it allows
+	// its absence, ! removes modules selected before. Nil stands for [defaultBoot] and
+	// [DefaultCarry].
 	Boot, Carry []string
 	// Tools names the host's programs to include: iptables-nft and iptables-legacy stand for their
 	// whole families; one that starts with ? may be absent. Nil stands for [DefaultTools].
@@ -40,11 +40,13 @@ type File struct {
 }
 
 // Build writes an initramfs, uncompressed, since an emulated guest reads faster than it unpacks.
-// The same spec on the same host gives the same bytes. The error is a [MissingError] for a tool
-// that the host lacks.
+// The same spec on the same host gives the same bytes. The error may be a [MissingError].
 func Build(w io.Writer, spec Spec) error {
 	t := newTree()
-	t.dirs("dev", "etc", "proc", "run", "sys", "tmp", "root", "var", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
+	for dir := range strings.FieldsSeq(
+		"dev etc proc run sys tmp root var usr/bin usr/sbin usr/lib usr/lib64") {
+		t.add(dir, entry{mode: typeDir | 0o755})
+	}
 	// The merged layout of all current distributions, whichever the host has.
 	for _, dir := range mergedDirs {
 		t.link(dir, "usr/"+dir)
@@ -140,12 +142,6 @@ func (t *tree) add(name string, e entry) {
 	}
 }
 
-func (t *tree) dirs(names ...string) {
-	for _, name := range names {
-		t.add(name, entry{mode: typeDir | 0o755})
-	}
-}
-
 func (t *tree) link(name, target string) {
 	t.add(name, entry{mode: typeLink | 0o777, data: []byte(target)})
 }
@@ -183,11 +179,12 @@ func (t *tree) addInit(program string) error {
 
 // write writes the entries sorted by name, which puts each folder before its contents.
 func (t *tree) write(w io.Writer) error {
-	archive := &newcWriter{w: w}
-	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
-		archive.add(name, t.entries[name])
+	n := &newcWriter{w: w}
+	for i, name := range slices.Sorted(maps.Keys(t.entries)) {
+		n.write(name, t.entries[name], i+1)
 	}
-	return archive.close()
+	n.write(newcTrailer, entry{}, 0)
+	return n.err
 }
 
 // entry is one file of an initramfs.
@@ -216,38 +213,28 @@ const (
 // device numbers, without which init would start without a console. Owners and times are zero and
 // inodes count up, so that the same files give the same bytes.
 type newcWriter struct {
-	w     io.Writer
-	inode uint32
-	err   error
+	w   io.Writer
+	err error
 }
 
-func (n *newcWriter) add(name string, e entry) {
+func (n *newcWriter) write(name string, e entry, inode int) {
 	if n.err == nil && len(e.data) > newcMax {
 		n.err = fmt.Errorf("add %s to the initramfs: %w: over 4 GiB", name, fs.ErrInvalid)
 	}
-	n.inode++
-	n.write(name, e, n.inode)
-}
-
-func (n *newcWriter) close() error {
-	n.write(newcTrailer, entry{}, 0)
-	return n.err
-}
-
-func (n *newcWriter) write(name string, e entry, inode uint32) {
-	if n.err != nil {
-		return
-	}
 	const uid, gid, links, mtime, devMajor, devMinor, checksum = 0, 0, 1, 0, 0, 0, 0
-	header := fmt.Appendf(make([]byte, 0, 128+len(name)), "%s%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00", newcMagic,
-		inode, e.mode, uid, gid, links, mtime, len(e.data), devMajor, devMinor, e.major, e.minor, len(name)+1, checksum, name)
-	_, n.err = n.w.Write(pad(header))
-	if n.err == nil {
-		_, n.err = n.w.Write(e.data)
+	header := []byte(newcMagic)
+	for _, number := range []uint32{
+		uint32(inode), e.mode, uid, gid, links, mtime, uint32(len(e.data)),
+		devMajor, devMinor, e.major, e.minor, uint32(len(name) + 1), checksum,
+	} {
+		header = fmt.Appendf(header, "%08x", number)
 	}
-	if n.err == nil {
-		_, n.err = n.w.Write(make([]byte, -len(e.data)&3))
+	header = append(header, name+"\x00"...)
+	for _, part := range [][]byte{header, e.data} {
+		for _, bytes := range [][]byte{part, make([]byte, -len(part)&3)} { // padded to words
+			if n.err == nil {
+				_, n.err = n.w.Write(bytes)
+			}
+		}
 	}
 }
-
-func pad(b []byte) []byte { return append(b, make([]byte, -len(b)&3)...) }

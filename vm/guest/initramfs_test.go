@@ -48,12 +48,11 @@ func readArchive(t *testing.T, archive []byte) (listing string, files map[string
 
 func TestNewc(t *testing.T) {
 	var b bytes.Buffer
-	w := &newcWriter{w: &b}
-	w.add("dev", entry{mode: typeDir | 0o755})
-	w.add("dev/null", entry{mode: typeChar | 0o666, major: 1, minor: 3})
-	w.add("init", entry{mode: typeRegular | 0o755, data: []byte("12345")})
-	w.add("link", entry{mode: typeLink | 0o777, data: []byte("init")})
-	if err := w.close(); err != nil {
+	tr := newTree()
+	tr.device("dev/null", 0o666, 1, 3)
+	tr.regular("init", 0o755, []byte("12345"))
+	tr.link("link", "init")
+	if err := tr.write(&b); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "newc.golden", b.Bytes())
@@ -78,7 +77,8 @@ func TestNewcReportsFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Build(full, Spec{Init: os.Args[0], Boot: []string{}, Carry: []string{}, Tools: []string{}, Kernel: emptyKernel(t)})
+	err = Build(full, Spec{Init: os.Args[0], Boot: []string{}, Carry: []string{}, Tools: []string{},
+		Kernel: emptyKernel(t)})
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("error %v, want no space", err)
 	}
@@ -94,7 +94,9 @@ func emptyKernel(t *testing.T) Kernel {
 	if err := os.Mkdir(filepath.Join(dir, "kernel"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte("kernel/net/ipv6/ipv6.ko\n"), 0o644); err != nil {
+	err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte("kernel/net/ipv6/ipv6.ko\n"),
+		0o644)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return Kernel{Release: "6.1.0-test", ModuleDir: dir}
@@ -108,7 +110,8 @@ func TestBuildLayout(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "static")
 	buildStatic(t, script)
 	spec := Spec{
-		Init: script, Kernel: emptyKernel(t), Boot: []string{"ipv6"}, Carry: []string{}, Tools: []string{},
+		Init: script, Kernel: emptyKernel(t), Boot: []string{"ipv6"}, Carry: []string{},
+		Tools: []string{},
 		Files: map[string]File{
 			"/etc/a":          {Data: []byte("a")},
 			"lib/deep/b":      {Data: []byte("b"), Mode: 0o600},
@@ -121,7 +124,8 @@ func TestBuildLayout(t *testing.T) {
 	}
 	listing, files := readArchive(t, b.Bytes())
 	golden(t, "layout.golden", []byte(listing))
-	if string(files["usr/lib/deep/b"]) != "b" || !bytes.HasPrefix(files["etc/host"], []byte("Linux")) {
+	if string(files["usr/lib/deep/b"]) != "b" ||
+		!bytes.HasPrefix(files["etc/host"], []byte("Linux")) {
 		t.Errorf("files of the spec are not as asked for")
 	}
 	if got := string(files["modules/index"]); got != "\nipv6 \n" {
@@ -134,7 +138,8 @@ func TestBuildLayout(t *testing.T) {
 	}
 	spec.Init = script
 	spec.Files = map[string]File{"/etc/a": {Source: "/nonexistent"}}
-	if err := Build(io.Discard, spec); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/etc/a") {
+	err := Build(io.Discard, spec)
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/etc/a") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
@@ -153,7 +158,7 @@ func buildStatic(t *testing.T, name string) {
 
 func TestBuildIsDeterministic(t *testing.T) {
 	spec := Spec{Init: buildInit(t), Kernel: hostKernelFor(t, bootKernels[0])}
-	if err := missingTools(DefaultTools()); err != nil {
+	if err := CheckTools(DefaultTools()...); err != nil {
 		hosttest.Skip(t, "%v", err)
 	}
 	var first bytes.Buffer
@@ -181,7 +186,8 @@ func TestBuildIsDeterministic(t *testing.T) {
 func TestBuildFileLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "initramfs")
-	_, err := BuildFile(name, Spec{Init: "/nonexistent", Kernel: emptyKernel(t), Boot: []string{}, Carry: []string{}, Tools: []string{}})
+	_, err := BuildFile(name, Spec{Init: "/nonexistent", Kernel: emptyKernel(t), Boot: []string{},
+		Carry: []string{}, Tools: []string{}})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
@@ -205,7 +211,8 @@ func TestLoadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(program, "nf_conntrack").CombinedOutput()
-	if _, ok := errors.AsType[*exec.ExitError](err); !ok || !strings.HasPrefix(string(out), "modprobe: load module nf_conntrack: ") {
+	_, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || !strings.HasPrefix(string(out), "modprobe: load module nf_conntrack: ") {
 		t.Errorf("it does not run as before: %v: %s", err, out)
 	}
 	for _, other := range [][]byte{nil, []byte("#!/bin/sh\n"), data[:100]} {

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -29,17 +31,18 @@ type Kernel struct {
 	ModuleDir string `json:"module_dir"` // folder with kernel/, modules.order and modules.builtin
 }
 
-// KernelFiles describes a kernel given by the paths of its image and of its folder of modules: of
-// an installed kernel /lib/modules/RELEASE, of a built one INSTALL_MOD_PATH/lib/modules/RELEASE. An
-// empty moduleDir stands for the folder of the image's release where packages and builds put it:
-// above the image, beside it, or below / of this host. It is an error if the two differ in release.
+// KernelFiles describes a kernel given by its image and its folder of modules, which for a built
+// one is INSTALL_MOD_PATH/lib/modules/RELEASE. An empty moduleDir stands for the place where
+// packages and builds put it: above the image, beside it, or below / of this host. The releases
+// must agree.
 func KernelFiles(image, moduleDir string) (Kernel, error) {
 	version, err := imageVersion(image)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("kernel image %s: %w", image, err)
 	}
+	release, _, _ := strings.Cut(version, " ")
 	if moduleDir == "" {
-		moduleDir, err = findModules(image, version)
+		moduleDir, err = findModules(image, release)
 	}
 	if err == nil {
 		_, err = os.Stat(filepath.Join(moduleDir, "modules.builtin"))
@@ -51,38 +54,36 @@ func KernelFiles(image, moduleDir string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, fmt.Errorf("modules of kernel %s: %w", image, err)
 	}
-	release, _, _ := strings.Cut(version, " ")
-	if release == "" {
-		release = filepath.Base(real)
+	base := filepath.Base(real)
+	release = cmp.Or(release, base)
+	if base != release && base != "modules" {
+		return Kernel{}, fmt.Errorf("kernel image %s is of release %s, the modules in %s are of %s",
+			image, release, moduleDir, base)
 	}
-	if base := filepath.Base(real); base != release && base != "modules" {
-		return Kernel{}, fmt.Errorf("kernel image %s is of release %s, but the modules in %s are of %s", image, release, moduleDir, base)
-	}
-	return Kernel{Name: image, Release: release, Version: version, Image: image, ModuleDir: moduleDir}, nil
+	return Kernel{image, release, version, image, moduleDir}, nil
 }
 
 // findModules returns the folder with the modules of an image.
-func findModules(image, version string) (string, error) {
-	release, _, _ := strings.Cut(version, " ")
+func findModules(image, release string) (string, error) {
 	if release == "" {
-		return "", errors.New("the image does not say its release, so that their folder has to be given (kernel-modules)")
+		return "", errors.New("the image has no release; name their folder (kernel-modules)")
 	}
 	real, err := filepath.EvalSymlinks(image)
 	if err != nil {
 		return "", err
 	}
 	folder := filepath.Dir(real)
-	// The image is in lib/modules/RELEASE, or in a build's folder.
-	places := []string{filepath.Dir(folder), filepath.Join(folder, "lib/modules")}
-	for _, root := range []string{filepath.Dir(folder), "/"} { // the image is in boot
-		places = append(places, filepath.Join(root, "lib/modules"), filepath.Join(root, "usr/lib/modules"))
-	}
+	above := filepath.Dir(folder)
+	// The image is in lib/modules/RELEASE, in a build's folder, or in boot.
+	places := []string{above, filepath.Join(folder, "lib/modules"), filepath.Join(above, "lib/modules"),
+		filepath.Join(above, "usr/lib/modules"), "/lib/modules", "/usr/lib/modules"}
 	for _, place := range places {
 		if _, err := os.Stat(filepath.Join(place, release, "modules.builtin")); err == nil {
 			return filepath.Join(place, release), nil
 		}
 	}
-	return "", fmt.Errorf("no folder %s in %s; kernel-modules says where it is", release, strings.Join(places, ", "))
+	return "", fmt.Errorf("no folder %s in %s; kernel-modules says where it is",
+		release, strings.Join(places, ", "))
 }
 
 // imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1 SMP
@@ -93,14 +94,10 @@ func imageVersion(image string) (version string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", and
-	// Documentation/arch/arm64/booting.rst, "Call the kernel image"; the last is an image that
-	// unpacks itself (CONFIG_EFI_ZBOOT).
+	// Documentation/arch/arm64/booting.rst, and an image that unpacks itself (CONFIG_EFI_ZBOOT).
 	const (
-		magicX86, offsetX86     = "HdrS", 0x202
 		magicARM64, offsetARM64 = "ARM\x64", 0x38
 		magicZBoot, offsetZBoot = "zimg", 0x4
-		offsetVersion           = 0x20e // of the text, from sector 1
 		sector                  = 0x200
 		maxVersion              = 512
 	)
@@ -108,8 +105,9 @@ func imageVersion(image string) (version string, err error) {
 	if _, err := io.ReadFull(f, head); err != nil {
 		return "", fmt.Errorf("too short for a kernel: %w", err)
 	}
+	has := func(magic string, at int) bool { return string(head[at:][:len(magic)]) == magic }
 	switch {
-	case string(head[offsetX86:][:len(magicX86)]) == magicX86:
+	case has(magicX86, offsetMagic):
 		text := make([]byte, maxVersion)
 		n, err := f.ReadAt(text, sector+int64(binary.LittleEndian.Uint16(head[offsetVersion:])))
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -120,7 +118,7 @@ func imageVersion(image string) (version string, err error) {
 			return "", errors.New("damaged: its version text has no end")
 		}
 		return string(text), nil
-	case string(head[offsetARM64:][:len(magicARM64)]) == magicARM64, string(head[offsetZBoot:][:len(magicZBoot)]) == magicZBoot:
+	case has(magicARM64, offsetARM64), has(magicZBoot, offsetZBoot):
 		return "", nil
 	}
 	return "", errors.New("not a kernel for x86 or arm64")
@@ -129,21 +127,17 @@ func imageVersion(image string) (version string, err error) {
 // hostKernel describes this host's running kernel, if its image and modules are installed.
 func hostKernel() (Kernel, error) {
 	release := kernels.Running()
-	image := "/boot/vmlinuz-" + release
-	k, err := KernelFiles(image, "/lib/modules/"+release)
+	image, modules := "/boot/vmlinuz-"+release, "/lib/modules/"+release
+	k, err := KernelFiles(image, modules)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return Kernel{}, &MissingError{What: "the kernel image of this host cannot be read", Fix: "chmod a+r " + image, Err: err}
+		err = Missing("chmod a+r "+image, "the kernel image of this host cannot be read: %w", err)
 	case errors.Is(err, fs.ErrNotExist):
-		return Kernel{}, &MissingError{
-			What: "the running kernel " + release + " is not installed as " + image + " with /lib/modules/" + release,
-			Fix:  "name a kernel that can be fetched, such as debian/bookworm", Err: err,
-		}
-	case err != nil:
-		return Kernel{}, err
+		err = Missing("name a kernel that can be fetched, such as debian/bookworm",
+			"the running kernel is not installed as %s with %s: %w", image, modules, err)
 	}
 	k.Name = kernels.HostName
-	return k, nil
+	return k, err
 }
 
 // UnpackKernel writes the kernel inside a bzImage to the file to, and returns the path that a
@@ -152,8 +146,7 @@ func hostKernel() (Kernel, error) {
 // enters an unpacked kernel by the PVH protocol, if it was built for that (CONFIG_PVH, as
 // distributions do). Such a kernel stays at its link address, without KASLR.
 //
-// UnpackKernel leaves an image of another architecture, of an unknown compression or without a PVH
-// entry.
+// UnpackKernel leaves an image of another architecture or compression, or without a PVH entry.
 func UnpackKernel(image, to string) (string, error) {
 	data, err := os.ReadFile(image)
 	if err != nil {
@@ -169,32 +162,30 @@ func UnpackKernel(image, to string) (string, error) {
 	return to, nil
 }
 
-// Offsets of fields in the header of a bzImage (the kernel's Documentation/arch/x86/boot.rst).
+// The header of a bzImage (the kernel's Documentation/arch/x86/boot.rst).
 const (
 	offsetSetupSectors  = 0x1f1
 	offsetMagic         = 0x202
 	offsetProtocol      = 0x206
+	offsetVersion       = 0x20e // of the version text, from sector 1
 	offsetPayload       = 0x248
 	offsetPayloadLength = 0x24c
 	offsetHeaderEnd     = 0x250
-)
 
-// payloadProtocol is the first version of the boot protocol whose header describes the payload.
-const payloadProtocol = 0x0208
+	magicX86        = "HdrS"
+	payloadProtocol = 0x0208 // the first version of the protocol that describes the payload
+)
 
 var errNoPayload = errors.New("no kernel is packed in it")
 
 // unpackImage returns the ELF file that is packed in a bzImage.
 func unpackImage(image []byte) ([]byte, error) {
-	if len(image) < offsetHeaderEnd || string(image[offsetMagic:offsetMagic+4]) != "HdrS" ||
+	if len(image) < offsetHeaderEnd || string(image[offsetMagic:][:len(magicX86)]) != magicX86 ||
 		binary.LittleEndian.Uint16(image[offsetProtocol:]) < payloadProtocol {
 		return nil, errNoPayload
 	}
-	setup := int(image[offsetSetupSectors])
-	if setup == 0 {
-		setup = 4 // as the protocol says
-	}
-	start := int64(setup+1)*512 + int64(binary.LittleEndian.Uint32(image[offsetPayload:]))
+	setup := cmp.Or(int64(image[offsetSetupSectors]), 4) // as the protocol says
+	start := (setup+1)*512 + int64(binary.LittleEndian.Uint32(image[offsetPayload:]))
 	end := start + int64(binary.LittleEndian.Uint32(image[offsetPayloadLength:]))
 	if end > int64(len(image)) || end-start < 8 {
 		return nil, errNoPayload
@@ -238,8 +229,7 @@ func decompress(data []byte) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, maxUnpacked))
 }
 
-// noteEntry is the type of the ELF note, of owner Xen, that holds the PVH entry of a kernel
-// (XEN_ELFNOTE_PHYS32_ENTRY).
+// noteEntry is the type of Xen's ELF note with the PVH entry (XEN_ELFNOTE_PHYS32_ENTRY).
 const noteEntry = 18
 
 // hasPVHEntry reports whether a kernel can be booted unpacked: QEMU looks for the same note.
@@ -248,26 +238,21 @@ func hasPVHEntry(kernel []byte) bool {
 	if err != nil {
 		return false
 	}
-	for _, segment := range file.Progs {
+	return slices.ContainsFunc(file.Progs, func(segment *elf.Prog) bool {
 		if segment.Type != elf.PT_NOTE {
-			continue
+			return false
 		}
 		notes, err := io.ReadAll(segment.Open())
-		if err == nil && hasNote(notes, file.ByteOrder, "Xen\x00", noteEntry) {
-			return true
-		}
-	}
-	return false
+		return err == nil && hasNote(notes, file.ByteOrder, "Xen\x00", noteEntry)
+	})
 }
 
-// hasNote reports whether a segment of notes holds a note: sizes of owner and contents, type, then
-// both, each padded to four bytes.
+// hasNote reports whether notes hold a note: sizes of owner and contents, type, both padded to 4.
 func hasNote(notes []byte, order binary.ByteOrder, owner string, kind uint32) bool {
 	const header = 12
 	for len(notes) >= header {
 		ownerSize, size := uint64(order.Uint32(notes)), uint64(order.Uint32(notes[4:]))
-		padded := func(n uint64) uint64 { return (n + 3) &^ 3 }
-		next := header + padded(ownerSize) + padded(size)
+		next := header + (ownerSize+3)&^3 + (size+3)&^3
 		if next > uint64(len(notes)) {
 			return false
 		}

@@ -28,11 +28,10 @@ func defaultBoot() []string {
 }
 
 // DefaultCarry returns the modules that come after the agent's first answer: the driver of the
-// network cards, which the agent loads, and what rules may need: netfilter for IPv4 and IPv6, and
-// the queueing disciplines of the lab's own impairments. The kernel loads them on demand, as on an
-// installed system; before a rule does, the kernel tracks nothing. Left out are modules that need a
-// bridge, IPVS or ipset, or are as large as they are rare: each megabyte costs an emulated guest 8
-// ms.
+// network cards, which the agent loads, and what rules may need: netfilter, and the queueing
+// disciplines of the lab's impairments. The kernel loads them on demand, as on an installed system.
+// Left out is what needs a bridge, IPVS or ipset, or is as large as it is rare: a megabyte costs an
+// emulated guest 8 ms.
 func DefaultCarry() []string {
 	return []string{
 		"virtio_net",
@@ -40,7 +39,8 @@ func DefaultCarry() []string {
 		"?ip_tables", "?iptable_*", "?ipt_*", "?ip6_tables", "?ip6table_*", "?ip6t_*",
 		"!*bridge*", "!xt_ipvs", "!xt_set", "!*_h323",
 		"?ts_*", // searches in packets, for -m string and helpers
-		"?sch_netem", "?sch_fq", "?sch_ingress", "?ifb", "?cls_matchall", "?act_mirred", "?tcp_bbr", "?veth",
+		"?sch_netem", "?sch_fq", "?sch_ingress", "?ifb", "?cls_matchall", "?act_mirred",
+		"?tcp_bbr", "?veth",
 	}
 }
 
@@ -52,47 +52,35 @@ type catalogue struct {
 }
 
 func readCatalogue(dir string) (*catalogue, error) {
-	c := &catalogue{dir: dir, files: map[string]string{}, builtin: map[string]bool{}}
 	text, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
 	if err != nil {
 		return nil, err
 	}
-	for name := range moduleList(text) {
-		c.builtin[name] = true
-	}
+	c := &catalogue{dir: dir, files: map[string]string{}, builtin: moduleNames(text)}
 	// The build of the kernel writes modules.order: it names the files without their compression,
 	// and may name some of another package. The folder itself decides.
-	err = filepath.WalkDir(filepath.Join(dir, "kernel"), func(file string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(os.DirFS(dir), "kernel", func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if name, _, ok := strings.Cut(d.Name(), ".ko"); ok && !d.IsDir() {
-			rel, err := filepath.Rel(dir, file)
-			if err != nil {
-				return err
-			}
-			c.files[modload.Canonical(name)] = rel
+			c.files[modload.Canonical(name)] = file
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, err
 }
 
-// moduleList reads a list of modules, modules.order or modules.builtin: a path on each line. It
-// returns the paths by canonical name.
-func moduleList(text []byte) map[string]string {
-	list := map[string]string{}
+// moduleNames returns the canonical names in modules.builtin, which has a path on each line.
+func moduleNames(text []byte) map[string]bool {
+	names := map[string]bool{}
 	for line := range bytes.Lines(text) {
-		file := strings.TrimSpace(string(line))
-		name, _, ok := strings.Cut(path.Base(file), ".ko")
+		name, _, ok := strings.Cut(path.Base(strings.TrimSpace(string(line))), ".ko")
 		if ok && name != "" {
-			list[modload.Canonical(name)] = file
+			names[modload.Canonical(name)] = true
 		}
 	}
-	return list
+	return names
 }
 
 // match resolves names, patterns, optional and excluded ones to the canonical names of modules that
@@ -110,7 +98,7 @@ func (c *catalogue) match(names []string) ([]string, error) {
 		case err != nil:
 			return nil, fmt.Errorf("module %q: %w", entry, err)
 		case excluded:
-			out = slices.DeleteFunc(out, func(hit string) bool { return slices.Contains(hits, hit) })
+			out = slices.DeleteFunc(out, func(m string) bool { return slices.Contains(hits, m) })
 			continue
 		case len(hits) == 0 && !optional && !c.builtin[name]:
 			return nil, c.unknown(entry)
@@ -141,7 +129,8 @@ func (c *catalogue) find(name string) (hits []string, err error) {
 func (c *catalogue) unknown(name string) error {
 	known := slices.Sorted(maps.Keys(c.files))
 	known = append(known, slices.Sorted(maps.Keys(c.builtin))...)
-	return fmt.Errorf("no module %q in %s%s", name, c.dir, spelling.Hint(modload.Canonical(name), known))
+	hint := spelling.Hint(modload.Canonical(name), known)
+	return fmt.Errorf("no module %q in %s%s", name, c.dir, hint)
 }
 
 // load reads modules and all that they depend on.
@@ -149,7 +138,8 @@ func (c *catalogue) load(names []string) (map[string]*module, error) {
 	loaded := map[string]*module{}
 	for wave := slices.Clone(names); len(wave) > 0; {
 		slices.Sort(wave)
-		wave = slices.DeleteFunc(slices.Compact(wave), func(name string) bool { return loaded[name] != nil })
+		there := func(name string) bool { return loaded[name] != nil }
+		wave = slices.DeleteFunc(slices.Compact(wave), there)
 		found := make([]*module, len(wave))
 		var group errgroup.Group
 		group.SetLimit(runtime.GOMAXPROCS(0))
@@ -162,23 +152,17 @@ func (c *catalogue) load(names []string) (map[string]*module, error) {
 		if err := group.Wait(); err != nil {
 			return nil, err
 		}
-		var next []string
+		wave = nil
 		for _, m := range found {
 			loaded[m.name] = m
-			for _, dep := range m.depends {
-				if _, ok := c.files[dep]; ok {
-					next = append(next, dep)
-				} else if !c.builtin[dep] {
-					return nil, fmt.Errorf("module %s depends on %s, which the kernel lacks", m.name, dep)
-				}
-			}
-			for _, dep := range m.softPre {
-				if _, ok := c.files[dep]; ok {
-					next = append(next, dep)
+			for i, dep := range slices.Concat(m.depends, m.softPre) {
+				if c.files[dep] != "" {
+					wave = append(wave, dep)
+				} else if i < len(m.depends) && !c.builtin[dep] {
+					return nil, fmt.Errorf("module %s needs %s; the kernel lacks it", m.name, dep)
 				}
 			}
 		}
-		wave = next
 	}
 	return loaded, nil
 }
@@ -234,9 +218,8 @@ func (t *tree) addModules(k Kernel, boot, carry []string) error {
 	return nil
 }
 
-// index returns the text in which the loader looks names up: a line of the name, a space and its
-// chain for each module, each exact alias, and each built-in module. It begins with a line feed, so
-// that every line has one before it.
+// index returns the text in which the loader looks names up: a line feed, then a line of the name,
+// a space and its chain for each module, exact alias and built-in module.
 func index(c *catalogue, loaded map[string]*module) []byte {
 	lines := map[string]string{}
 	for name := range c.builtin {
@@ -244,8 +227,7 @@ func index(c *catalogue, loaded map[string]*module) []byte {
 	}
 	for _, name := range slices.Sorted(maps.Keys(loaded)) {
 		for _, alias := range loaded[name].aliases {
-			// Where two modules have one alias, the first by name gets it; with modprobe the first
-			// listed does.
+			// The first module by name gets an alias of two; modprobe takes the first listed.
 			lines[alias] = cmp.Or(lines[alias], strings.Join(chain(loaded, name), " "))
 		}
 	}

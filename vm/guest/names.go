@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// distribution is a source of kernels by name.
-type distribution struct {
+// distro is a source of kernels by name.
+type distro struct {
 	id             string
 	codenames      []string // of its kernels; some may have backports
 	aliases        []string // other names of its archive's suites
@@ -26,7 +26,7 @@ type distribution struct {
 	env            string // variable that names another mirror
 }
 
-var distributions = []distribution{
+var distros = []distro{
 	{
 		id:             "debian",
 		codenames:      []string{"bullseye", "bookworm", "trixie", "sid"},
@@ -34,7 +34,7 @@ var distributions = []distribution{
 		backports:      []string{"bookworm", "trixie"},
 		security:       "-security",
 		rolling:        []string{"sid"},
-		keyrings:       []string{"/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"},
+		keyrings:       keyringFiles("debian"),
 		keyringPackage: "debian-archive-keyring",
 		script:         "sid",
 		env:            "CTLOAD_DEBIAN_MIRROR",
@@ -44,7 +44,7 @@ var distributions = []distribution{
 		codenames:      []string{"focal", "jammy", "noble", "resolute"},
 		aliases:        []string{"plucky", "questing"},
 		pockets:        []string{"-updates", "-security"},
-		keyrings:       []string{"/usr/share/keyrings/ubuntu-archive-keyring.gpg", "/usr/share/keyrings/ubuntu-archive-keyring.pgp"},
+		keyrings:       keyringFiles("ubuntu"),
 		keyringPackage: "ubuntu-keyring",
 		keyringNote:    " (Debian has that package from 13 on)",
 		script:         "gutsy",
@@ -52,16 +52,21 @@ var distributions = []distribution{
 	},
 }
 
+func keyringFiles(id string) []string {
+	name := "/usr/share/keyrings/" + id + "-archive-keyring"
+	return []string{name + ".gpg", name + ".pgp"}
+}
+
 // KernelNames returns the names that [Store.Kernel] knows.
 func KernelNames() []string {
 	names := []string{kernels.HostName}
-	for _, d := range distributions {
+	for _, d := range distros {
 		names = append(names, d.names()...)
 	}
 	return names
 }
 
-func (d *distribution) names() (names []string) {
+func (d *distro) names() (names []string) {
 	for _, codename := range d.codenames {
 		names = append(names, d.id+"/"+codename)
 		if slices.Contains(d.backports, codename) {
@@ -73,7 +78,7 @@ func (d *distribution) names() (names []string) {
 
 // metaPackage returns the package that depends on the current kernel of a suite: Debian's cloud
 // kernel or Ubuntu's virtual one, which have what a virtual machine needs and little else.
-func (d *distribution) metaPackage() string {
+func (d *distro) metaPackage() string {
 	if d.id == "ubuntu" {
 		return "linux-image-virtual"
 	}
@@ -81,7 +86,7 @@ func (d *distribution) metaPackage() string {
 }
 
 // suites returns the suites of the distribution's main archive that may have a kernel.
-func (d *distribution) suites(suite string) []string {
+func (d *distro) suites(suite string) []string {
 	out := []string{suite}
 	for _, pocket := range d.pockets {
 		out = append(out, suite+pocket)
@@ -89,8 +94,14 @@ func (d *distribution) suites(suite string) []string {
 	return out
 }
 
+// fixes reports whether a suite is one of a separate archive of security fixes.
+func (d *distro) fixes(suite string) bool {
+	return d.security != "" &&
+		(strings.HasSuffix(suite, d.security) || strings.HasSuffix(suite, "/updates"))
+}
+
 // owns reports whether the name of a suite is one of the distribution's.
-func (d *distribution) owns(suite string) bool {
+func (d *distro) owns(suite string) bool {
 	codename, _, _ := strings.Cut(suite, "-")
 	codename, _, _ = strings.Cut(codename, "/") // bullseye/updates
 	return slices.Contains(d.codenames, codename) || slices.Contains(d.aliases, codename)
@@ -102,22 +113,22 @@ type UnknownKernelError struct{ Name string }
 // Error includes the nearest name, and all of them.
 func (e *UnknownKernelError) Error() string {
 	known := KernelNames()
-	return fmt.Sprintf("no kernel %q%s (known: %s)", e.Name, spelling.Hint(e.Name, known), strings.Join(known, ", "))
+	return fmt.Sprintf("no kernel %q%s (known: %s)",
+		e.Name, spelling.Hint(e.Name, known), strings.Join(known, ", "))
 }
 
 // CheckKernelName returns an [*UnknownKernelError] for a name outside [KernelNames].
 func CheckKernelName(name string) error {
-	if name == kernels.HostName {
-		return nil
+	if !slices.Contains(KernelNames(), name) {
+		return &UnknownKernelError{name}
 	}
-	_, _, err := findDistribution(name)
-	return err
+	return nil
 }
 
-// findDistribution returns the distribution and the suite of a kernel's name.
-func findDistribution(name string) (*distribution, string, error) {
-	for i := range distributions {
-		if d := &distributions[i]; slices.Contains(d.names(), name) {
+// findDistro returns the distribution and the suite of a kernel's name.
+func findDistro(name string) (*distro, string, error) {
+	for i := range distros {
+		if d := &distros[i]; slices.Contains(d.names(), name) {
 			return d, strings.TrimPrefix(name, d.id+"/"), nil
 		}
 	}

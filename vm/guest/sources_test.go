@@ -14,19 +14,25 @@ var oneLineTests = []struct {
 	want       []source
 }{
 	{"plain", "deb http://mirror.example/debian bookworm main contrib\n", []source{
-		{uris: []string{"http://mirror.example/debian"}, suites: []string{"bookworm"}, components: []string{"main", "contrib"}},
+		{uris: []string{"http://mirror.example/debian"}, suites: []string{"bookworm"},
+			components: []string{"main", "contrib"}},
 	}},
-	{"options", "deb [ arch=amd64,arm64 signed-by=/k.gpg ] https://mirror.example/debian/ sid main # the best\n", []source{
-		{uris: []string{"https://mirror.example/debian/"}, suites: []string{"sid"}, components: []string{"main"}, signedBy: "/k.gpg"},
+	{"options", "deb [ arch=amd64,arm64 signed-by=/k.gpg ] https://mirror.example/debian/ sid " +
+		"main # the best\n", []source{
+		{uris: []string{"https://mirror.example/debian/"}, suites: []string{"sid"},
+			components: []string{"main"}, signedBy: "/k.gpg"},
 	}},
 	{"options without blanks", "deb [Signed-By=/k.gpg]http://m.example/debian sid main", []source{
-		{uris: []string{"http://m.example/debian"}, suites: []string{"sid"}, components: []string{"main"}, signedBy: "/k.gpg"},
+		{uris: []string{"http://m.example/debian"}, suites: []string{"sid"},
+			components: []string{"main"}, signedBy: "/k.gpg"},
 	}},
 	{"list of mirrors", "deb mirror+file:/etc/apt/mirrors/debian.list trixie main\n", []source{
-		{uris: []string{"mirror+file:/etc/apt/mirrors/debian.list"}, suites: []string{"trixie"}, components: []string{"main"}},
+		{uris: []string{"mirror+file:/etc/apt/mirrors/debian.list"}, suites: []string{"trixie"},
+			components: []string{"main"}},
 	}},
 	{"tabs", "deb\thttp://m.example/debian\tsid\tmain", []source{
-		{uris: []string{"http://m.example/debian"}, suites: []string{"sid"}, components: []string{"main"}},
+		{uris: []string{"http://m.example/debian"}, suites: []string{"sid"},
+			components: []string{"main"}},
 	}},
 	{"of no use", `# deb http://m.example/debian sid main
 deb-src http://m.example/debian sid main
@@ -41,7 +47,8 @@ deb
 func TestParseOneLine(t *testing.T) {
 	for _, tt := range oneLineTests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, parseOneLine(tt.text), cmp.AllowUnexported(source{})); diff != "" {
+			diff := cmp.Diff(tt.want, parseOneLine(tt.text), cmp.AllowUnexported(source{}))
+			if diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -66,23 +73,31 @@ components: main
 enabled: yes
 `, []source{
 		{
-			uris: []string{"http://mirror.example/debian"}, suites: []string{"bookworm", "bookworm-updates"}, components: []string{"main"},
+			uris:   []string{"http://mirror.example/debian"},
+			suites: []string{"bookworm", "bookworm-updates"}, components: []string{"main"},
 			signedBy: "/usr/share/keyrings/debian-archive-keyring.gpg",
 		},
 		{
-			uris:   []string{"http://fixes.example/debian-security", "http://other.example/debian-security"},
+			uris: []string{"http://fixes.example/debian-security",
+				"http://other.example/debian-security"},
 			suites: []string{"bookworm-security"}, components: []string{"main"},
 		},
 	}},
-	{"continued", "Types: deb\nURIs:\n http://a.example/debian\n# between\n http://b.example/debian\nSuites: sid\nComponents: main\n", []source{
-		{uris: []string{"http://a.example/debian", "http://b.example/debian"}, suites: []string{"sid"}, components: []string{"main"}},
-	}},
-	{"key in the text", "Types: deb\nURIs: http://a.example/x\nSuites: sid\nComponents: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n", []source{
-		{
-			uris: []string{"http://a.example/x"}, suites: []string{"sid"}, components: []string{"main"},
-			signedBy: "\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n.\nabc",
-		},
-	}},
+	{"continued",
+		"Types: deb\nURIs:\n http://a.example/debian\n# between\n " +
+			"http://b.example/debian\nSuites: sid\nComponents: main\n", []source{
+			{uris: []string{"http://a.example/debian", "http://b.example/debian"},
+				suites: []string{"sid"}, components: []string{"main"}},
+		}},
+	{"key in the text",
+		"Types: deb\nURIs: http://a.example/x\nSuites: sid\nComponents: main\nSigned-By:\n " +
+			"-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n", []source{
+			{
+				uris: []string{"http://a.example/x"}, suites: []string{"sid"},
+				components: []string{"main"},
+				signedBy:   "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc",
+			},
+		}},
 	{"of no use", `Types: deb
 URIs: http://m.example/debian
 Suites: sid
@@ -111,7 +126,8 @@ no colon
 func TestParseDeb822(t *testing.T) {
 	for _, tt := range deb822Tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, parseDeb822(tt.text), cmp.AllowUnexported(source{})); diff != "" {
+			diff := cmp.Diff(tt.want, parseDeb822(tt.text), cmp.AllowUnexported(source{}))
+			if diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -177,7 +193,7 @@ func FuzzStanzas(f *testing.F) {
 	f.Add("Package: a\nVersion: 1\nDepends: b,\n c\n\nPackage: d\n")
 	f.Add("\n \n: \n a\nB")
 	f.Fuzz(func(t *testing.T, text string) {
-		for fields := range stanzas(text) {
+		for _, fields := range stanzas(text) {
 			for name := range fields {
 				if strings.ContainsAny(name, "\n:") || name != strings.ToLower(name) {
 					t.Errorf("field %q", name)

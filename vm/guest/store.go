@@ -18,8 +18,7 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// Store keeps kernels that it fetched by name. Any number of processes may share one. Its zero
-// value is ready to use.
+// Store keeps fetched kernels. Any number of processes may share one. Its zero value is ready.
 type Store struct {
 	// Dir is the folder of the store; "" stands for $XDG_CACHE_HOME/ctload, or ~/.cache/ctload.
 	Dir string
@@ -47,7 +46,7 @@ func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
 	if name == kernels.HostName {
 		return hostKernel()
 	}
-	d, suite, err := findDistribution(name)
+	d, suite, err := findDistro(name)
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -55,15 +54,16 @@ func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	slot := &slot{dir: dir, name: name, key: strings.ReplaceAll(name, "/", "-")}
+	slot := &slot{dir, name, strings.ReplaceAll(name, "/", "-"), s.Progress}
 	if k, err := slot.current(); err == nil {
 		return k, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("not done after %v", fetchLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit,
+		fmt.Errorf("not done after %v", fetchLimit))
 	defer cancel()
-	k, err := s.fill(ctx, slot, d, suite)
+	k, err := slot.fill(ctx, d, suite)
 	if err != nil {
-		return Kernel{}, fetchError(name, dir, d, err)
+		return Kernel{}, slot.fetchError(d, err)
 	}
 	return k, nil
 }
@@ -74,7 +74,7 @@ func (s *Store) dir() (string, error) {
 	if dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return "", &MissingError{What: "no folder to keep kernels in", Fix: "set XDG_CACHE_HOME or HOME", Err: err}
+			return "", Missing("set XDG_CACHE_HOME or HOME", "no folder for kernels: %w", err)
 		}
 		dir = filepath.Join(cache, "ctload")
 	}
@@ -85,21 +85,30 @@ func (s *Store) dir() (string, error) {
 	return filepath.Join(dir, "kernels"), nil
 }
 
-// fill fetches a kernel under the lock of its slot, unless another process has done so meanwhile.
-func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite string) (k Kernel, err error) {
-	report := func(stage string) func(float64) {
-		return func(percent float64) {
-			if s.Progress != nil {
-				s.Progress(Progress{Kernel: slot.name, Stage: stage, Percent: percent})
-			}
+// slot is the place of one name in the store: a pointer KEY.json, which names the current entry,
+// and the entries KEY_VERSION. Both appear by a rename: complete or not at all.
+type slot struct {
+	dir, name, key string
+	progress       func(Progress) // may be nil
+}
+
+// report returns a function that reports the progress of a stage in percent.
+func (s *slot) report(stage string) func(float64) {
+	return func(percent float64) {
+		if s.progress != nil {
+			s.progress(Progress{Kernel: s.name, Stage: stage, Percent: percent})
 		}
 	}
-	unlock, err := slot.lock(ctx, report("wait"))
+}
+
+// fill fetches a kernel under the slot's lock, unless another process has done so meanwhile.
+func (s *slot) fill(ctx context.Context, d *distro, suite string) (_ Kernel, err error) {
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return Kernel{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if k, err := slot.current(); err == nil {
+	if k, err := s.current(); err == nil {
 		return k, nil
 	}
 	host, err := hostSources("/etc/apt")
@@ -110,27 +119,23 @@ func (s *Store) fill(ctx context.Context, slot *slot, d *distribution, suite str
 	if err != nil {
 		return Kernel{}, err
 	}
-	return slot.fetchFirst(ctx, archives, d.metaPackage(), report)
+	return s.fetchFirst(ctx, archives, d.metaPackage())
 }
 
 // fetchError adds the fix to the failure of a fetch.
-func fetchError(name, dir string, d *distribution, err error) error {
+func (s *slot) fetchError(d *distro, err error) error {
 	if _, ok := errors.AsType[*MissingError](err); ok || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("kernel %s: %w", name, err)
+		return fmt.Errorf("kernel %s: %w", s.name, err)
 	}
-	fix := "check the network and the host's apt sources, or set " + d.env + " to a mirror that answers"
+	fix := "check the network and apt's sources, or set " + d.env + " to a mirror that answers"
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		fix = "free 500 MB there, or set XDG_CACHE_HOME to a folder with room"
 	case errors.Is(err, fs.ErrPermission):
-		fix = "make " + dir + " writable, or set XDG_CACHE_HOME to a folder that is"
+		fix = "make " + s.dir + " writable, or set XDG_CACHE_HOME to a folder that is"
 	}
-	return &MissingError{What: fmt.Sprintf("kernel %s cannot be fetched into %s", name, dir), Fix: fix, Err: err}
+	return Missing(fix, "kernel %s cannot be fetched into %s: %w", s.name, s.dir, err)
 }
-
-// slot is the place of one name in the store: a pointer KEY.json, which names the current entry,
-// and the entries KEY_VERSION. Both appear by a rename: complete or not at all.
-type slot struct{ dir, name, key string }
 
 func (s *slot) pointer() string { return filepath.Join(s.dir, s.key+".json") }
 
@@ -147,15 +152,11 @@ func (s *slot) current() (Kernel, error) {
 	return s.open(k)
 }
 
-// open checks that the files of a kernel exist. Its paths are relative to the store, which may be
-// moved.
+// open checks that the files of a kernel exist, by their paths in the store, which may move.
 func (s *slot) open(k Kernel) (Kernel, error) {
 	found, err := KernelFiles(filepath.Join(s.dir, k.Image), filepath.Join(s.dir, k.ModuleDir))
-	if err != nil {
-		return Kernel{}, err
-	}
 	k.Image, k.ModuleDir = found.Image, found.ModuleDir
-	return k, nil
+	return k, err
 }
 
 // entry returns the name of the folder of a version.
@@ -166,9 +167,8 @@ func (s *slot) entry(version string) string {
 // unsafeInNames matches what a version may have and the name of a folder should not.
 var unsafeInNames = regexp.MustCompile(`[^0-9A-Za-z.+~-]`)
 
-// lock locks the slot for writing and removes what a killed writer left in it. It waits as long as
-// the context lasts.
-func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() error, err error) {
+// lock locks the slot, as long as ctx lasts, and removes what a killed writer left in it.
+func (s *slot) lock(ctx context.Context) (unlock func() error, err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -187,14 +187,15 @@ func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() e
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 		}
-		waiting(0)
+		s.report("wait")(0)
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("wait for another fetch of %s: %w", s.name, context.Cause(ctx)), f.Close())
+			err := fmt.Errorf("wait for another fetch of %s: %w", s.name, context.Cause(ctx))
+			return nil, errors.Join(err, f.Close())
 		case <-tick.C:
 		}
 	}
-	if err := s.clean(); err != nil {
+	if err := removeExcept(filepath.Join(s.dir, s.partial()+"*"), nil); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil // closing releases the lock
@@ -203,23 +204,22 @@ func (s *slot) lock(ctx context.Context, waiting func(float64)) (unlock func() e
 // partial returns the prefix of the folders of running fetches. No key has a _ in it.
 func (s *slot) partial() string { return ".partial_" + s.key + "_" }
 
-func (s *slot) clean() error {
-	left, err := filepath.Glob(filepath.Join(s.dir, s.partial()+"*"))
-	if err != nil {
-		return err
+// removeExcept removes the folders that a pattern matches, but for those with names in keep.
+func removeExcept(pattern string, keep map[string]bool) error {
+	found, err := filepath.Glob(pattern)
+	for _, dir := range found {
+		if !keep[filepath.Base(dir)] {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}
-	var errs []error
-	for _, dir := range left {
-		errs = append(errs, os.RemoveAll(dir))
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // fetchFirst fetches from the first archive that has the kernel.
-func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string, report func(stage string) func(float64)) (Kernel, error) {
+func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string) (Kernel, error) {
 	var failures []error
 	for _, from := range archives {
-		k, err := s.fetch(ctx, from, meta, report)
+		k, err := s.fetch(ctx, from, meta)
 		if err == nil {
 			return k, nil
 		}
@@ -232,7 +232,7 @@ func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string, 
 }
 
 // fetch downloads the current version of a kernel from an archive into the slot.
-func (s *slot) fetch(ctx context.Context, from archive, meta string, report func(stage string) func(float64)) (k Kernel, err error) {
+func (s *slot) fetch(ctx context.Context, from archive, meta string) (k Kernel, err error) {
 	if err := room(s.dir); err != nil {
 		return Kernel{}, err
 	}
@@ -241,11 +241,11 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 		return Kernel{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	a, err := newApt(work, from, report("index"))
-	if err != nil {
-		return Kernel{}, err
+	a, err := newApt(work, from, s.report("index"))
+	if err == nil {
+		err = a.update(ctx)
 	}
-	if err := a.update(ctx); err != nil {
+	if err != nil {
 		return Kernel{}, err
 	}
 	packages, err := a.kernel(ctx, meta)
@@ -261,11 +261,11 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string, report func
 	if err := errors.Join(os.Mkdir(debs, 0o755), os.Mkdir(root, 0o755)); err != nil {
 		return Kernel{}, err
 	}
-	a.progress = report("download")
+	a.progress = s.report("download")
 	if err := a.download(ctx, debs, packages[1:]); err != nil {
 		return Kernel{}, err
 	}
-	a.progress = report("unpack")
+	a.progress = s.report("unpack")
 	if err := a.unpack(ctx, debs, root); err != nil {
 		return Kernel{}, err
 	}
@@ -292,7 +292,8 @@ func room(dir string) error {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
 	if free := fs.Bavail * uint64(fs.Bsize); free < need {
-		return fmt.Errorf("%w: %d MB are free, a fetch takes up to %d", syscall.ENOSPC, free>>20, need>>20)
+		return fmt.Errorf("%w: %d MB are free, a fetch takes up to %d",
+			syscall.ENOSPC, free>>20, need>>20)
 	}
 	return nil
 }
@@ -307,7 +308,7 @@ func (s *slot) find(entry, version string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	k := Kernel{Name: s.name, Release: filepath.Base(modules), Version: version, Image: image, ModuleDir: modules}
+	k := Kernel{s.name, filepath.Base(modules), version, image, modules}
 	_, err = s.open(k)
 	return k, err
 }
@@ -323,7 +324,8 @@ func (s *slot) only(entry string, patterns ...string) (string, error) {
 		hits = append(hits, more...)
 	}
 	if len(hits) != 1 {
-		return "", fmt.Errorf("the packages of kernel %s hold %d of %s, not 1", s.name, len(hits), strings.Join(patterns, " or "))
+		return "", fmt.Errorf("the packages of kernel %s hold %d of %s, not 1",
+			s.name, len(hits), strings.Join(patterns, " or "))
 	}
 	return filepath.Rel(s.dir, hits[0])
 }
@@ -331,13 +333,13 @@ func (s *slot) only(entry string, patterns ...string) (string, error) {
 // point makes a kernel the slot's current one, and removes versions other than this one and the
 // former one, which a running run may still boot.
 func (s *slot) point(k Kernel) (Kernel, error) {
-	keep := map[string]bool{s.entryOf(k): true}
+	keep := map[string]bool{s.entryOf(k.ModuleDir): true}
 	if before, err := s.current(); err == nil {
-		before.ModuleDir, err = filepath.Rel(s.dir, before.ModuleDir)
+		modules, err := filepath.Rel(s.dir, before.ModuleDir)
 		if err != nil {
 			return Kernel{}, err
 		}
-		keep[s.entryOf(before)] = true
+		keep[s.entryOf(modules)] = true
 	}
 	text, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
@@ -350,23 +352,14 @@ func (s *slot) point(k Kernel) (Kernel, error) {
 	if err := os.Rename(draft, s.pointer()); err != nil {
 		return Kernel{}, err
 	}
-	entries, err := filepath.Glob(filepath.Join(s.dir, s.key+"_*"))
-	if err != nil {
-		return Kernel{}, err
-	}
-	for _, entry := range entries {
-		if !keep[filepath.Base(entry)] {
-			err = errors.Join(err, os.RemoveAll(entry))
-		}
-	}
-	if err != nil {
+	if err := removeExcept(filepath.Join(s.dir, s.key+"_*"), keep); err != nil {
 		return Kernel{}, err
 	}
 	return s.open(k)
 }
 
-// entryOf returns the entry that holds the files of a kernel with paths relative to the store.
-func (s *slot) entryOf(k Kernel) string {
-	entry, _, _ := strings.Cut(k.ModuleDir, "/")
+// entryOf returns the entry that holds a file, by its path below the store.
+func (s *slot) entryOf(path string) string {
+	entry, _, _ := strings.Cut(path, "/")
 	return entry
 }

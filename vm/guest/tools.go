@@ -2,7 +2,9 @@ package guest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,16 +25,19 @@ var families = map[string]family{
 
 // toolPackages names the Debian package of each tool whose package has another name.
 var toolPackages = map[string]string{
-	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables", "ipset": "ipset", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
+	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables",
+	"tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
+	"iptables-restore": "iptables", "ip6tables-restore": "iptables",
 }
 
-// DefaultTools returns the rule tools of every guest: both back-ends of iptables, nft, and
-// conntrack where the host has it.
-func DefaultTools() []string { return []string{"iptables-nft", "iptables-legacy", "nft", "?conntrack"} }
+// DefaultTools returns the rule tools of every guest; conntrack where the host has it.
+func DefaultTools() []string {
+	return []string{"iptables-nft", "iptables-legacy", "nft", "?conntrack"}
+}
 
-// missingTools returns a [MissingError] that names all packages that the host lacks for the tools,
-// or nil when it has all that are not optional.
-func missingTools(tools []string) error {
+// CheckTools returns a [MissingError] that names all packages that the host lacks for the tools, or
+// nil when it has all that are not optional (see [Spec]).
+func CheckTools(tools ...string) error {
 	var names, packages []string
 	for _, tool := range tools {
 		if _, err := findTool(tool); err != nil && !strings.HasPrefix(tool, "?") {
@@ -44,7 +49,8 @@ func missingTools(tools []string) error {
 		return nil
 	}
 	slices.Sort(packages)
-	return missingPackages("the host lacks "+strings.Join(names, ", "), nil, slices.Compact(packages)...)
+	return Missing(Install+strings.Join(slices.Compact(packages), " "),
+		"the host lacks %s", strings.Join(names, ", "))
 }
 
 func toolPackage(tool string) string { return cmp.Or(toolPackages[tool], tool) }
@@ -58,8 +64,7 @@ func findTool(tool string) (string, error) {
 	return FindProgram(tool)
 }
 
-// FindProgram searches the PATH and the folders of administrators' programs, which an ordinary
-// user's PATH on Debian lacks.
+// FindProgram searches the PATH and administrators' folders, which a user's PATH lacks on Debian.
 func FindProgram(name string) (string, error) {
 	host, err := exec.LookPath(name)
 	if err == nil {
@@ -73,9 +78,12 @@ func FindProgram(name string) (string, error) {
 	return "", err
 }
 
+// AdminPath returns the setting of PATH for programs that start those of administrators.
+func AdminPath() string { return "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin" }
+
 // addTools adds the tools with their libraries and plugins.
 func (t *tree) addTools(tools []string) error {
-	if err := missingTools(tools); err != nil {
+	if err := CheckTools(tools...); err != nil {
 		return err
 	}
 	var xtables bool
@@ -84,17 +92,12 @@ func (t *tree) addTools(tools []string) error {
 		if err != nil {
 			continue // optional
 		}
-		tool = strings.TrimPrefix(tool, "?")
-		name := tool
-		if f, ok := families[tool]; ok {
-			name = f.program
-			xtables = true
+		name := strings.TrimPrefix(tool, "?")
+		if f, ok := families[name]; ok {
+			name, xtables = f.program, true
 			t.addFamily(f)
 		}
-		if err := t.addProgram("usr/sbin/"+name, host); err != nil {
-			return err
-		}
-		if err := t.addNeeds(host); err != nil {
+		if err := errors.Join(t.addProgram("usr/sbin/"+name, host), t.addNeeds(host)); err != nil {
 			return err
 		}
 	}
@@ -104,7 +107,11 @@ func (t *tree) addTools(tools []string) error {
 		}
 	}
 	if len(tools) > 0 {
-		t.addNames()
+		// Rule tools look protocols and services up by name in these files. Without them, rules
+		// with numbers still work: a host that has none is no error.
+		for _, name := range []string{"/etc/protocols", "/etc/services"} {
+			_ = t.addFile(name, File{Source: name})
+		}
 	}
 	return nil
 }
@@ -138,9 +145,9 @@ func plainProgram() string {
 // and no other tool's in the same folder.
 func (t *tree) addPlugins() error {
 	var plugins []string
-	for _, dir := range []string{"/usr/lib/*-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"} {
+	for _, dir := range []string{"lib/*-linux-gnu", "lib64", "lib"} {
 		for _, prefix := range []string{"libxt_", "libipt_", "libip6t_"} {
-			found, err := filepath.Glob(filepath.Join(dir, prefix+"*.so"))
+			found, err := filepath.Glob(filepath.Join("/usr", dir, "xtables", prefix+"*.so"))
 			if err != nil {
 				return err
 			}
@@ -148,7 +155,7 @@ func (t *tree) addPlugins() error {
 		}
 	}
 	if len(plugins) == 0 {
-		return missingPackages("the host has no plugins of iptables", nil, "iptables")
+		return Missing(Install+"iptables", "the host has no plugins of iptables")
 	}
 	for _, plugin := range plugins {
 		target, err := filepath.EvalSymlinks(plugin)
@@ -164,12 +171,4 @@ func (t *tree) addPlugins() error {
 		}
 	}
 	return t.addNeeds(plugins...)
-}
-
-// addNames adds the files in which rule tools look up protocols and services by name.
-func (t *tree) addNames() {
-	for _, name := range []string{"/etc/protocols", "/etc/services"} {
-		// Without them, rules with numbers still work: a host that has none is no error.
-		_ = t.addFile(name, File{Source: name})
-	}
 }

@@ -60,7 +60,8 @@ func TestUnpackKernelLeavesOthers(t *testing.T) {
 			t.Errorf("%s: it left %s", name, to)
 		}
 	}
-	if _, err := UnpackKernel(filepath.Join(dir, "missing"), filepath.Join(dir, "vmlinux")); !errors.Is(err, os.ErrNotExist) {
+	_, err := UnpackKernel(filepath.Join(dir, "missing"), filepath.Join(dir, "vmlinux"))
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 }

@@ -58,7 +58,7 @@ type Options struct {
 // run's settings of the host: Collect does not restore them after one.
 func Collect(ctx context.Context, o Options) error {
 	return each(o.Folder,
-		func(living *Journal) { o.Tell(Finding{Run: living.run, State: Alive, Has: living.left}) },
+		func(j *Journal) { o.Tell(Finding{Run: j.run, State: Alive, Has: j.left}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
 }
 
@@ -112,12 +112,12 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	if o.Only != nil && !o.Only(e) {
 		return Skipped, nil
 	}
-	if e.Kind.OfHost() && !run.SameBoot() {
+	if e.Kind.OfHost() && !run.sameBoot() {
 		return Absent, nil
 	}
 	remover, ok := o.Removers[e.Kind]
 	if !ok {
-		return Failed, fmt.Errorf("this ctload does not know how to remove a %s; a newer one may", e.Kind)
+		return Failed, fmt.Errorf("this ctload cannot remove a %s; a newer one may", e.Kind)
 	}
 	there, err := remover.Exists(ctx, run, e)
 	switch {
@@ -169,31 +169,25 @@ func claim(path string) (_ *Journal, err error) {
 	return &Journal{run: run, path: path, file: file, left: left}, nil
 }
 
-// Dead returns the recorded objects of dead runs that keep selects, with their runs. It touches
-// none.
-func Dead(folder string, keep func(Run, Entry) bool) ([]Finding, error) {
-	var list []Finding
-	err := each(folder, func(*Journal) {}, func(j *Journal) error {
-		for _, e := range j.left {
-			if keep(j.run, e) {
-				list = append(list, Finding{Run: j.run, Entry: e})
-			}
-		}
+// Dead returns the objects of dead runs that a reboot has not reset. It touches none.
+func Dead(folder string) (list []Entry, err error) {
+	err = each(folder, func(*Journal) {}, func(j *Journal) error {
+		reset := func(e Entry) bool { return e.Kind.OfHost() && !j.run.sameBoot() }
+		list = append(list, slices.DeleteFunc(j.left, reset)...)
 		return j.file.Close()
 	})
 	return list, err
 }
 
-// Paths removes files and folders of this host, with all that is in them. Their last name must
-// include the run's id.
+// Paths removes files and folders of this host whose last name includes the run's id.
 type Paths struct{}
 
 // Exists implements [Remover].
 func (Paths) Exists(_ context.Context, run Run, e Entry) (bool, error) {
-	if err := ours(run, e); err != nil {
-		return false, err
+	err := ours(run, e)
+	if err == nil {
+		_, err = os.Lstat(e.Name)
 	}
-	_, err := os.Lstat(e.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

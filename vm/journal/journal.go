@@ -1,6 +1,5 @@
-// Package journal records what a run makes outside its own sandbox, so that it can be found and
-// removed after a kill of the run: domains and networks of a daemon that others use too, files,
-// settings of the host.
+// Package journal records what a run makes outside its own sandbox, to remove it after a kill of
+// the run: domains and networks of daemons that others use too, files, settings of the host.
 //
 // Each run has one file. The run writes an [Entry] to it, and to the disk, before it makes the
 // named object, so that the file names every object; a clean end removes the file. The run locks
@@ -23,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // Kind is the kind of object that an entry names.
@@ -71,9 +72,8 @@ type Run struct {
 	Boot    string    `json:"boot"` // id of the host's boot
 }
 
-// SameBoot reports whether the host has not booted since; otherwise what only its kernel held is
-// gone.
-func (r Run) SameBoot() bool { return r.Boot == bootID() }
+// sameBoot reports whether the host has not booted since, so that its kernel still holds changes.
+func (r Run) sameBoot() bool { return r.Boot == kernels.BootID() }
 
 // line is one line of the file: the first names the run, the others what it makes and what is gone.
 type line struct {
@@ -120,11 +120,15 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	}
 	var id [4]byte
 	rand.Read(id[:])
-	j := &Journal{run: Run{ID: hex.EncodeToString(id[:]), Label: label, PID: pid, Started: time.Now().Round(0), Boot: bootID()}}
+	j := &Journal{run: Run{
+		ID: hex.EncodeToString(id[:]), Label: label, PID: pid,
+		Started: time.Now().Round(0), Boot: kernels.BootID(),
+	}}
 	j.path = filepath.Join(folder, j.run.ID+suffix)
 	// A hidden name until the file is locked: no other process may take it for a dead run's.
 	hidden := filepath.Join(folder, "."+j.run.ID)
-	if j.file, err = os.OpenFile(hidden, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600); err != nil {
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_APPEND
+	if j.file, err = os.OpenFile(hidden, flags, 0o600); err != nil {
 		return nil, err
 	}
 	err = unix.Flock(int(j.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -147,8 +151,7 @@ func (j *Journal) Run() Run { return j.run }
 // ID returns the run's id.
 func (j *Journal) ID() string { return j.run.ID }
 
-// Record notes an object that is about to be made. When it returns, the entry is on the disk. It
-// does not record an entry twice.
+// Record notes, once, an object that is about to be made. On return the entry is on the disk.
 func (j *Journal) Record(e Entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -185,9 +188,7 @@ func (j *Journal) Left() []Entry {
 }
 
 // LeftError holds what a run could not remove at its end; `ctload gc` will try again.
-type LeftError struct {
-	Left []Entry
-}
+type LeftError struct{ Left []Entry }
 
 func (e *LeftError) Error() string {
 	var names []string
@@ -226,12 +227,10 @@ func (j *Journal) append(l line) error {
 // while writing it and had not made the named object yet.
 func parse(text []byte) (run Run, left []Entry, err error) {
 	whole := text[:bytes.LastIndexByte(text, '\n')+1]
-	number := 0
-	for raw := range bytes.Lines(whole) {
-		number++
+	for number, raw := range slices.Collect(bytes.Lines(whole)) {
 		var l line
 		if err := json.Unmarshal(raw, &l); err != nil {
-			return run, left, fmt.Errorf("line %d: %w", number, err)
+			return run, left, fmt.Errorf("line %d: %w", number+1, err)
 		}
 		switch {
 		case l.Run != nil:
@@ -257,13 +256,4 @@ func syncFolder(path string) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// bootID returns the id of this boot of the host; empty where it cannot be read.
-func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(id))
 }

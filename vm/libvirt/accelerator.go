@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
@@ -47,8 +48,11 @@ func AcceleratorOf(forced, absent, memory string) Accelerator {
 	case absent != "":
 		return Accelerator{Name: TCG, Proven: true, Note: absent}
 	}
-	if why := recall(memory); why != "" {
-		return Accelerator{Name: TCG, Proven: true, Note: why, Memory: memory}
+	if text, _ := os.ReadFile(memory); len(text) > 0 {
+		// A failure before the host booted says nothing of it now.
+		if id, why, _ := strings.Cut(string(text), "\n"); id == kernels.BootID() {
+			return Accelerator{TCG, true, strings.TrimSpace(why), memory}
+		}
 	}
 	return Accelerator{Name: KVM, Memory: memory}
 }
@@ -61,9 +65,11 @@ func KVMMemory(cache string) string {
 	return filepath.Join(cache, "kvm-failed")
 }
 
-// Boot starts a machine with the accelerator that works. Before that is proven, the machine is the
-// proof.
-func (a *Accelerator) Boot(ctx context.Context, tell func(string), start func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
+// Start starts a machine; proven is false where a failure is likely, and should come early.
+type Start func(accelerator string, proven bool) (vm.Node, error)
+
+// Boot starts a machine with the accelerator that works; a first machine is the proof.
+func (a *Accelerator) Boot(ctx context.Context, tell func(string), start Start) (vm.Node, error) {
 	if !a.Proven {
 		node, err := start(KVM, false)
 		if err == nil {
@@ -109,7 +115,7 @@ func (a *Accelerator) refuse(reason error) {
 		return
 	}
 	// Only a convenience: without the file the next lab tries again.
-	_ = os.WriteFile(a.Memory, []byte(bootID()+"\n"+a.Note+"\n"), 0o600)
+	_ = os.WriteFile(a.Memory, []byte(kernels.BootID()+"\n"+a.Note+"\n"), 0o600)
 }
 
 // emulatorError finds QEMU's own message within libvirt's.
@@ -125,27 +131,6 @@ func briefly(err error) string {
 	}
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	return first
-}
-
-// recall returns the note that a file keeps of a failure since this host booted; empty without one.
-func recall(memory string) string {
-	text, err := os.ReadFile(memory)
-	if err != nil {
-		return ""
-	}
-	id, note, _ := strings.Cut(string(text), "\n")
-	if id != bootID() {
-		return ""
-	}
-	return strings.TrimSpace(note)
-}
-
-func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(id))
 }
 
 // KVMRefused returns why this host will emulate its machines, empty when KVM will be tried, and the

@@ -52,10 +52,12 @@ func (d Domain) xml() (string, error) {
 		Memory: &libvirtxml.DomainMemory{Value: uint(d.Machine.MemoryBytes / 1024), Unit: "KiB"},
 		VCPU:   d.vcpus(),
 		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Type: "hvm", Arch: Arch(runtime.GOARCH), Machine: cmp.Or(d.Kind, "pc")},
+			Type: &libvirtxml.DomainOSType{
+				Type: "hvm", Arch: Arch(runtime.GOARCH), Machine: cmp.Or(d.Kind, "pc"),
+			},
 			Kernel:  d.Machine.Kernel,
 			Initrd:  d.Machine.Initramfs,
-			Cmdline: d.commandLine(),
+			Cmdline: guest.EmulatedCommandLine(d.Machine.VCPUs),
 		},
 		Features: &libvirtxml.DomainFeatureList{
 			ACPI: &libvirtxml.DomainFeature{},
@@ -69,8 +71,12 @@ func (d Domain) xml() (string, error) {
 			},
 			Interfaces: interfaces(d.Cards),
 			Channels: []libvirtxml.DomainChannel{{
-				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.Channel}},
-				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agent.PortName}},
+				Source: &libvirtxml.DomainChardevSource{
+					UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind", Path: d.Channel},
+				},
+				Target: &libvirtxml.DomainChannelTarget{
+					VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agent.PortName},
+				},
 			}},
 			Serials:    []libvirtxml.DomainSerial{{Source: d.console()}},
 			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
@@ -81,7 +87,7 @@ func (d Domain) xml() (string, error) {
 	}
 	switch {
 	case d.Accelerator == KVM:
-		doc.Type = "kvm"
+		doc.Type, doc.OS.Cmdline = "kvm", guest.CommandLine
 		doc.CPU = &libvirtxml.DomainCPU{Mode: "host-passthrough"}
 	case runtime.GOARCH == "amd64":
 		doc.CPU = emulatedCPU()
@@ -94,10 +100,10 @@ func (d Domain) xml() (string, error) {
 }
 
 // vcpus gives a machine with one emulated CPU room for a second one, which its kernel is told not
-// to use. For a machine that can only have one, QEMU translates locked instructions into plain
-// ones, but its devices run in threads of their own. A virtio queue then loses an occasional kick
-// and stands still from there on (NETDEV WATCHDOG: transmit queue timed out). QEMU 8.1 keeps the
-// guest's fences, but Linux on x86 uses a locked addition for one.
+// to use. Otherwise QEMU translates locked instructions into plain ones while its devices run in
+// threads of their own: a virtio queue then loses an occasional kick and stands still (NETDEV
+// WATCHDOG: transmit queue timed out). QEMU 8.1 keeps fences, but Linux uses a locked addition for
+// one.
 func (d Domain) vcpus() *libvirtxml.DomainVCPU {
 	v := &libvirtxml.DomainVCPU{Value: uint(d.Machine.VCPUs), CPUSet: d.CPUs}
 	if d.Accelerator == TCG && d.Machine.VCPUs == 1 {
@@ -119,23 +125,14 @@ func (d Domain) console() *libvirtxml.DomainChardevSource {
 
 // Metadata names the run that an object belongs to, for other users of the daemon.
 func Metadata(run string) string {
-	return fmt.Sprintf(`<ctload:run xmlns:ctload="https://github.com/ctload/ctload">%s</ctload:run>`, run)
-}
-
-func (d Domain) commandLine() string {
-	if d.Accelerator == TCG {
-		return guest.EmulatedCommandLine(d.Machine.VCPUs)
-	}
-	return guest.CommandLine
+	return `<ctload:run xmlns:ctload="https://github.com/ctload/ctload">` + run + `</ctload:run>`
 }
 
 // emulatedCPU returns QEMU's default CPU without cmpxchg16b: QEMU 7.2 leaves garbage in the flags
-// after that instruction, which the slab allocator uses in kernels from 6.12 on, so that an
-// interrupt at the wrong moment ends in a double fault (4 of 24 boots on a busy host; none without
-// the instruction).
-// With rdrand, which QEMU answers with the host's random numbers, the kernel need not gather
-// entropy from the jitter of its own clock, which costs the emulation a second of CPU at the first
-// getrandom().
+// after it, and the slab allocator uses it from Linux 6.12 on: an interrupt at the wrong moment
+// ends in a double fault (4 of 24 boots on a busy host; none without it). rdrand, which QEMU
+// answers with the host's random numbers, saves the emulation a second of gathering entropy from
+// its own clock at the first getrandom().
 func emulatedCPU() *libvirtxml.DomainCPU {
 	return &libvirtxml.DomainCPU{
 		Mode: "custom", Match: "exact", Check: "none",
@@ -158,13 +155,15 @@ func interfaces(cards []Card) []libvirtxml.DomainInterface {
 		if c.MTU > 0 {
 			i.MTU = &libvirtxml.DomainInterfaceMTU{Size: c.MTU}
 		}
+		source := &libvirtxml.DomainInterfaceSource{}
+		i.Source = source
 		switch {
 		case c.Network != "":
-			i.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: c.Network}}
+			source.Network = &libvirtxml.DomainInterfaceSourceNetwork{Network: c.Network}
 		case c.Bridge != "":
-			i.Source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: c.Bridge}}
+			source.Bridge = &libvirtxml.DomainInterfaceSourceBridge{Bridge: c.Bridge}
 		default:
-			i.Source = &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}}
+			source.Ethernet = &libvirtxml.DomainInterfaceSourceEthernet{}
 			i.Target = &libvirtxml.DomainInterfaceTarget{Dev: c.Tap, Managed: "no"}
 		}
 		list = append(list, i)
@@ -189,8 +188,7 @@ func CheckArchitecture(goarch string) error {
 	if goarch == "amd64" {
 		return nil
 	}
-	return &guest.MissingError{
-		What: "ctload boots x86-64 machines only, and this build is for " + goarch,
-		Fix:  "ctload run EXPERIMENT --driver netns   runs on this host's kernel; machines need an x86-64 host",
-	}
+	return guest.Missing("ctload run EXPERIMENT --driver netns   runs on this host's kernel; "+
+		"machines need an x86-64 host",
+		"ctload boots x86-64 machines only, and this build is for %s", goarch)
 }

@@ -22,14 +22,16 @@ func TestDomainXML(t *testing.T) {
 	for _, tc := range []struct {
 		file, accelerator string
 		vcpus             int
-	}{{"kvm.xml", KVM, 2}, {"tcg.xml", TCG, 2}, {"kvm-single.xml", KVM, 1}, {"tcg-single.xml", TCG, 1}} {
+	}{{"kvm.xml", KVM, 2}, {"tcg.xml", TCG, 2}, {"kvm-single.xml", KVM, 1},
+		{"tcg-single.xml", TCG, 1}} {
 		got, err := Domain{
 			Name: "ctload-dut1", Accelerator: tc.accelerator,
 			Machine: vm.Machine{
 				Name: "dut", Kernel: "/k/vmlinuz", Initramfs: "/dev/shm/guest/initramfs-0",
 				VCPUs: tc.vcpus, MemoryBytes: 512 << 20, ConsoleFile: "/runs/x/console.log",
 			},
-			Cards:   []Card{{Tap: "tap1.0", MAC: "52:54:00:00:01:00"}, {Tap: "tap1.1", MAC: "52:54:00:00:01:01"}},
+			Cards: []Card{{Tap: "tap1.0", MAC: "52:54:00:00:01:00"},
+				{Tap: "tap1.1", MAC: "52:54:00:00:01:01"}},
 			Channel: "/dev/shm/dut1.sock",
 		}.xml()
 		if err != nil {
@@ -85,8 +87,10 @@ func TestKVMFailureIsRememberedUntilTheHostBoots(t *testing.T) {
 
 // TestBriefly finds QEMU's message in libvirt's.
 func TestBriefly(t *testing.T) {
-	err := errors.New("internal error: process exited while connecting to monitor: 2026-11-20T13:05:18.910338Z " +
-		"qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../x.c:1: assertion")
+	err := errors.New("internal error: process exited while connecting to monitor: " +
+		"2026-11-20T13:05:18.910338Z " +
+		"qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: " +
+		"../../x.c:1: assertion")
 	if got, want := briefly(err), "QEMU says: failed to set MSR 0x10a to 0x69"; got != want {
 		t.Errorf("briefly: %q, want %q", got, want)
 	}
@@ -95,9 +99,12 @@ func TestBriefly(t *testing.T) {
 // TestDomainXML_OfOtherDaemons compares a machine on a shared daemon with a golden file.
 func TestDomainXML_OfOtherDaemons(t *testing.T) {
 	machine, err := Domain{
-		Name: "ctload-0badcafe-dut-1", UUID: "00000000-0000-4000-8000-000000000001", Run: "0badcafe", Kind: "q35", Accelerator: KVM, CPUs: "2,3",
-		Machine: vm.Machine{Name: "dut", Kernel: "/pool/kernel", Initramfs: "/pool/initramfs", VCPUs: 2, MemoryBytes: 512 << 20},
-		Cards:   []Card{{Network: "ctload-0badcafe-client", MAC: "52:54:00:01:01:00", MTU: 1430}, {Bridge: "br0", MAC: "52:54:00:01:01:01"}},
+		Name: "ctload-0badcafe-dut-1", UUID: "00000000-0000-4000-8000-000000000001",
+		Run: "0badcafe", Kind: "q35", Accelerator: KVM, CPUs: "2,3",
+		Machine: vm.Machine{Name: "dut", Kernel: "/pool/kernel", Initramfs: "/pool/initramfs",
+			VCPUs: 2, MemoryBytes: 512 << 20},
+		Cards: []Card{{Network: "ctload-0badcafe-client", MAC: "52:54:00:01:01:00", MTU: 1430},
+			{Bridge: "br0", MAC: "52:54:00:01:01:01"}},
 	}.xml()
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ type Endpoint struct {
 }
 
 // forms lists the URIs that ParseEndpoint accepts, for errors.
-const forms = "qemu:///system, qemu+ssh://HOST/system, qemu+tls://HOST/system or qemu+tcp://HOST/system"
+const forms = "qemu:///system, or qemu+ssh://HOST/system, with tls or tcp in place of ssh"
 
 // URIError says why a URI names no libvirt daemon.
 type URIError struct{ URI, Why string }
@@ -36,8 +36,7 @@ func (e *URIError) Error() string {
 	return fmt.Sprintf("%q is no libvirt daemon: %s; valid are %s", e.URI, e.Why, forms)
 }
 
-// CheckURI returns a [*URIError] for a URI that ParseEndpoint rejects; it does not contact the
-// host.
+// CheckURI returns a [*URIError] for a URI that ParseEndpoint rejects, without the network.
 func CheckURI(text string) error {
 	_, err := ParseEndpoint(text)
 	return err
@@ -135,7 +134,8 @@ func (a *Endpoint) Dial() (net.Conn, error) {
 	}
 	if tcp, ok := inner.(*net.TCPConn); ok {
 		if err := endWithHost(tcp); err != nil {
-			return nil, errors.Join(fmt.Errorf("watch the connection to %s: %w", a.Name(), err), conn.Close())
+			err = fmt.Errorf("watch the connection to %s: %w", a.Name(), err)
+			return nil, errors.Join(err, conn.Close())
 		}
 	}
 	return conn, nil
@@ -145,7 +145,9 @@ func (a *Endpoint) Dial() (net.Conn, error) {
 // acknowledgement of data (TCP_USER_TIMEOUT, Linux 2.6.37).
 func endWithHost(conn *net.TCPConn) error {
 	const probes = 5
-	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: DeadAfter, Interval: DeadAfter / probes, Count: probes})
+	err := conn.SetKeepAliveConfig(net.KeepAliveConfig{
+		Enable: true, Idle: DeadAfter, Interval: DeadAfter / probes, Count: probes,
+	})
 	if err != nil {
 		return err
 	}
@@ -155,60 +157,56 @@ func endWithHost(conn *net.TCPConn) error {
 	}
 	var failure error
 	err = raw.Control(func(fd uintptr) {
-		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*DeadAfter/time.Millisecond))
+		limit := int(2 * DeadAfter / time.Millisecond)
+		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, limit)
 	})
 	return errors.Join(err, failure)
 }
 
 // explain turns the error of a failed connection into a *guest.MissingError that names the fix.
 func (a *Endpoint) explain(err error) error {
-	missing := &guest.MissingError{What: fmt.Sprintf("no connection to libvirt at %s", a.URI), Err: err}
-	var unknown *net.DNSError
+	host, fix := a.URI.Hostname(), "virsh -c '"+a.URI.String()+"' version"
+	_, unknown := errors.AsType[*net.DNSError](err)
+	ssh, _ := a.dialer.(*sshDialer)
 	switch {
-	case a.Transport == "ssh":
-		missing.Fix = "ssh " + strings.Join(a.dialer.(*sshDialer).whom(), " ") + " true   (it must work without a question)"
-		if said := a.dialer.(*sshDialer).said(); said != "" {
-			missing.Err = errors.New(said)
+	case ssh != nil:
+		fix = "ssh " + strings.Join(ssh.whom(), " ") + " true   (it must work without a question)"
+		if said := ssh.said(); said != "" {
+			err = errors.New(said)
 		}
-	case errors.As(err, &unknown):
-		missing.Fix = "check the name in --connect; " + a.URI.Hostname() + " has no address"
+	case unknown:
+		fix = "check the name in --connect; " + host + " has no address"
 	case a.Transport == "unix" && errors.Is(err, os.ErrNotExist):
-		missing.Fix = "sudo apt-get install --no-install-recommends libvirt-daemon-system && sudo systemctl enable --now libvirtd"
+		fix = guest.Install + "libvirt-daemon-system && sudo systemctl enable --now libvirtd"
 	case errors.Is(err, os.ErrPermission):
-		missing.Fix = "sudo usermod -aG libvirt $USER, then log in again"
+		fix = "sudo usermod -aG libvirt $USER, then log in again"
 	case errors.Is(err, syscall.ECONNREFUSED) && a.Transport == "unix":
-		missing.Fix = "sudo systemctl restart libvirtd"
+		fix = "sudo systemctl restart libvirtd"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		missing.Fix = fmt.Sprintf("on %s: sudo systemctl enable --now libvirtd-%s.socket", a.URI.Hostname(), a.Transport)
+		fix = "on " + host + ": sudo systemctl enable --now libvirtd-" + a.Transport + ".socket"
 	case a.Transport == "tls":
-		missing.Fix = "virt-pki-validate, or name the folder of cacert.pem, clientcert.pem and clientkey.pem with ?pkipath=FOLDER"
+		fix = "virt-pki-validate, or name the folder of cacert.pem, clientcert.pem and " +
+			"clientkey.pem with ?pkipath=FOLDER"
 	case strings.Contains(err.Error(), "authentication"):
-		missing.Fix = "passwords (SASL) are not understood: qemu+ssh:// or qemu+tls:// need none"
-	default:
-		missing.Fix = "virsh -c '" + a.URI.String() + "' version"
+		fix = "passwords (SASL) are not understood: qemu+ssh:// or qemu+tls:// need none"
 	}
-	return missing
+	return guest.Missing(fix, "no connection to libvirt at %s: %w", a.URI, err)
 }
 
 // Run runs a script of ip(8) as root on the host of the daemon and returns what it prints.
 func (a *Endpoint) Run(ctx context.Context, script string) (string, error) {
 	// A shell of its own runs the whole script as root.
 	script = Quote("export PATH=$PATH:/usr/sbin:/sbin; set -e\n" + script)
-	return a.Shell(ctx, "if [ $(id -u) = 0 ]; then exec sh -c "+script+"; else exec sudo -n sh -c "+script+"; fi")
+	return a.Shell(ctx, "[ $(id -u) = 0 ] || set -- sudo -n; exec \"$@\" sh -c "+script)
 }
 
-// Shell runs a script on the host of the daemon: on this host, or through ssh. Without either it
-// returns errors.ErrUnsupported.
+// Shell runs a script on the daemon's host, this or over ssh; else errors.ErrUnsupported.
 func (a *Endpoint) Shell(ctx context.Context, script string) (string, error) {
-	var cmd *exec.Cmd
-	switch d := a.dialer.(type) {
-	case *sshDialer:
-		cmd = exec.CommandContext(ctx, "ssh", append(d.target(), "sh -c "+Quote(script))...)
-	default:
-		if !a.Here() {
-			return "", errors.ErrUnsupported
-		}
-		cmd = exec.CommandContext(ctx, "sh", "-c", script)
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	if ssh, ok := a.dialer.(*sshDialer); ok {
+		cmd = exec.CommandContext(ctx, "ssh", append(ssh.target(), "sh -c "+Quote(script))...)
+	} else if !a.Here() {
+		return "", errors.ErrUnsupported
 	}
 	cmd.WaitDelay = CloseLimit
 	out, err := cmd.Output()

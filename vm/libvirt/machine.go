@@ -27,16 +27,15 @@ type Machine struct {
 	Ends        *link.Ends // of the lab's links
 	// Explain completes the error of a call: it tells whether the daemon is gone (*vm.LostError).
 	Explain func(doing string, err error) error
-	// Start starts the machine and returns when its agent has answered and its cards have their
-	// addresses.
+	// Start returns when the agent has answered and the cards have their addresses.
 	Start func(ctx context.Context) error
 
 	leave []func() error // takes it off the lab's links
 
 	mu       sync.Mutex
-	domain   golibvirt.Domain // without a name until it has started
-	client   *agent.Client    // a new one after each reset
-	answered time.Time        // of the first answer after the boot or the reset
+	domain   Handle        // without a name until it has started
+	client   *agent.Client // a new one after each reset
+	answered time.Time     // of the first answer after the boot or the reset
 }
 
 // Name implements [vm.Node].
@@ -57,14 +56,14 @@ func (m *Machine) Answered() time.Time {
 }
 
 // Running returns libvirt's handle of the machine.
-func (m *Machine) Running() golibvirt.Domain {
+func (m *Machine) Running() Handle {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.domain
 }
 
 // Create starts the machine's domain; flags holds further ones.
-func (m *Machine) Create(ctx context.Context, flags golibvirt.DomainCreateFlags) error {
+func (m *Machine) Create(ctx context.Context, flags createFlags) error {
 	xml, err := m.Description.xml()
 	if err != nil {
 		return err
@@ -80,8 +79,7 @@ func (m *Machine) Create(ctx context.Context, flags golibvirt.DomainCreateFlags)
 	return nil
 }
 
-// Greet returns when the agent at the other end of a stream has answered. It calls resume, which
-// may be nil, once it listens.
+// Greet returns when the agent at the stream's end has answered; it calls resume first, if any.
 func (m *Machine) Greet(ctx context.Context, stream io.ReadWriteCloser, resume func() error) error {
 	client, err := agent.NewClient(m.Name(), stream)
 	if err != nil {
@@ -117,13 +115,13 @@ func (m *Machine) Address(ctx context.Context) error {
 	return nil
 }
 
-// Plug adds the machine's cards to the ends of the lab's links; bridge returns the lab's bridge of
-// a link.
+// Plug adds the machine's cards to the ends of the lab's links, which bridge returns.
 func (m *Machine) Plug(bridge func(link string) *link.Bridge) {
 	for i, port := range m.Description.Machine.Ports {
 		card := m.Description.Cards[i]
 		m.leave = append(m.leave, m.Ends.Add(link.End{
-			Node: m.Name(), Link: port.Link, Name: card.Tap, Bridge: bridge(port.Link), Card: &plugged{machine: m, card: card},
+			Node: m.Name(), Link: port.Link, Name: card.Tap, Bridge: bridge(port.Link),
+			Card: &plugged{machine: m, card: card},
 		}))
 	}
 }
@@ -141,10 +139,10 @@ func (m *Machine) Leave() error {
 }
 
 // do makes one call about the machine's domain; doing names it in errors, as "pause".
-func (m *Machine) do(ctx context.Context, doing string, call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+func (m *Machine) do(ctx context.Context, doing string, call func(Handle) error) error {
 	ctx, cancel := context.WithTimeout(ctx, CallLimit)
 	defer cancel()
-	if err := m.Virt.Do(ctx, func() error { return call(m.Virt.Virt, m.Running()) }); err != nil {
+	if err := m.Virt.Do(ctx, func() error { return call(m.Running()) }); err != nil {
 		return m.Explain(doing+" machine "+m.Name(), err)
 	}
 	return nil
@@ -152,7 +150,7 @@ func (m *Machine) do(ctx context.Context, doing string, call func(*golibvirt.Lib
 
 // Pause implements [vm.Pausable].
 func (m *Machine) Pause(ctx context.Context) error {
-	return m.do(ctx, "pause", (*golibvirt.Libvirt).DomainSuspend)
+	return m.do(ctx, "pause", m.Virt.DomainSuspend)
 }
 
 // Resume implements [vm.Pausable].
@@ -160,28 +158,27 @@ func (m *Machine) Resume(ctx context.Context) error {
 	if paused, err := m.Paused(ctx); err != nil || !paused {
 		return err
 	}
-	return m.do(ctx, "resume", (*golibvirt.Libvirt).DomainResume)
+	return m.do(ctx, "resume", m.Virt.DomainResume)
 }
 
 // Paused implements [vm.Pausable].
 func (m *Machine) Paused(ctx context.Context) (paused bool, err error) {
-	err = m.do(ctx, "ask for the state of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
-		state, _, err := virt.DomainGetState(domain, 0)
+	err = m.do(ctx, "ask for the state of", func(domain Handle) error {
+		state, _, err := m.Virt.DomainGetState(domain, 0)
 		paused = golibvirt.DomainState(state) == golibvirt.DomainPaused
 		return err
 	})
 	return paused, err
 }
 
-// Reset implements [vm.Resettable] by a power cut: the machine ends at once and starts again within
-// its limit, with the same UUID, on the same links. libvirt's own reset does not do that: QEMU's
-// clock continues through it, and under TCG (QEMU 7.2) a guest then stands still for as long as it
-// was up before.
+// Reset implements [vm.Resettable] by a power cut: the machine ends at once and starts again with
+// the same UUID, on the same links. libvirt's own reset does not: QEMU's clock continues through
+// it, and under TCG (QEMU 7.2) a guest then stands still for as long as it was up before.
 func (m *Machine) Reset(ctx context.Context) error {
 	m.Ends.Rebooted(m.Name())
 	before := m.Agent()
-	err := m.do(ctx, "cut the power of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
-		err := virt.DomainDestroy(domain)
+	err := m.do(ctx, "cut the power of", func(domain Handle) error {
+		err := m.Virt.DomainDestroy(domain)
 		if golibvirt.IsNotFound(err) { // it has ended by itself
 			return nil
 		}
@@ -191,30 +188,27 @@ func (m *Machine) Reset(ctx context.Context) error {
 		return err
 	}
 	if err := before.Close(); err != nil {
-		return fmt.Errorf("cut the power of machine %s: end the stream of before: %w", m.Name(), err)
+		return fmt.Errorf("cut the power of machine %s: end its agent's stream: %w", m.Name(), err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.Limit, fmt.Errorf("its agent did not answer within %v after a reset", m.Limit))
+	ctx, cancel := vm.AwaitAgent(ctx, m.Limit)
 	defer cancel()
 	return m.Start(ctx)
 }
 
 // Scheduled implements [vm.Hosted].
-func (m *Machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, CallLimit)
-	defer cancel()
-	s, err := m.Virt.Scheduled(ctx, m.Running())
-	if err != nil {
-		return s, m.Explain("ask for the CPUs of "+m.Name(), err)
-	}
-	return s, nil
+func (m *Machine) Scheduled(ctx context.Context) (s vm.Scheduled, err error) {
+	err = m.do(ctx, "ask for the CPUs of", func(domain Handle) (err error) {
+		s, err = m.Virt.Scheduled(domain)
+		return err
+	})
+	return s, err
 }
 
 // Scheduled returns how long a domain ran and waited: libvirt's vcpu.N.time and vcpu.N.delay
 // (libvirt 7.2), both in nanoseconds; the delay comes from the host's schedstat.
-func (c *Connection) Scheduled(ctx context.Context, domain golibvirt.Domain) (s vm.Scheduled, err error) {
-	records, err := Within(ctx, c, func() ([]golibvirt.DomainStatsRecord, error) {
-		return c.Virt.ConnectGetAllDomainStats([]golibvirt.Domain{domain}, uint32(golibvirt.DomainStatsVCPU), 0)
-	})
+func (c *Connection) Scheduled(domain Handle) (s vm.Scheduled, err error) {
+	const figures = uint32(golibvirt.DomainStatsVCPU)
+	records, err := c.ConnectGetAllDomainStats([]Handle{domain}, figures, 0)
 	if err != nil {
 		return s, err
 	}
@@ -236,7 +230,8 @@ func (c *Connection) Scheduled(ctx context.Context, domain golibvirt.Domain) (s 
 		}
 	}
 	if delays == 0 {
-		return s, errors.New("libvirt does not tell how long CPUs waited (from 7.2 on it does, where the host's kernel keeps schedstat)")
+		return s, errors.New("libvirt does not tell how long CPUs waited: it does from 7.2 on, " +
+			"where the host's kernel keeps schedstat")
 	}
 	return s, nil
 }
@@ -248,10 +243,12 @@ type plugged struct {
 	shaping *agent.Client // the client asked to shape the card and not yet to stop; nil: none
 }
 
+type conditions = link.Conditions
+
 // Shape implements [link.Card] through the machine's agent.
-func (p *plugged) Shape(ctx context.Context, c link.Conditions) (to, from link.Conditions, err error) {
-	client := p.machine.Agent()
-	fault := faults.Fault{ID: "link of " + p.card.MAC, Kind: actions.Network, Card: p.card.MAC, Conditions: c}
+func (p *plugged) Shape(ctx context.Context, c conditions) (to, from conditions, err error) {
+	client, mac := p.machine.Agent(), p.card.MAC
+	fault := faults.Fault{ID: "link of " + mac, Kind: actions.Network, Card: mac, Conditions: c}
 	before := p.shaping
 	p.shaping = nil
 	if before == client { // not a client from before a reset
@@ -281,16 +278,17 @@ func (p *plugged) SetCarrier(ctx context.Context, up bool) error {
 	if err != nil {
 		return fmt.Errorf("describe a card of %s for libvirt: %w", p.machine.Name(), err)
 	}
-	return p.machine.do(ctx, "change the carrier of a card of", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) error {
-		return virt.DomainUpdateDeviceFlags(domain, xml, golibvirt.DomainDeviceModifyLive)
+	return p.machine.do(ctx, "change the carrier of a card of", func(domain Handle) error {
+		const flags = golibvirt.DomainDeviceModifyLive
+		return p.machine.Virt.DomainUpdateDeviceFlags(domain, xml, flags)
 	})
 }
 
 // Carrier implements [link.Card]; it reads libvirt's description of the machine.
 func (p *plugged) Carrier(ctx context.Context) (up bool, err error) {
 	var xml string
-	err = p.machine.do(ctx, "describe", func(virt *golibvirt.Libvirt, domain golibvirt.Domain) (err error) {
-		xml, err = virt.DomainGetXMLDesc(domain, 0)
+	err = p.machine.do(ctx, "describe", func(domain Handle) (err error) {
+		xml, err = p.machine.Virt.DomainGetXMLDesc(domain, 0)
 		return err
 	})
 	if err != nil {
@@ -305,7 +303,7 @@ func (p *plugged) Carrier(ctx context.Context) (up bool, err error) {
 			return card.Link == nil || card.Link.State != "down", nil
 		}
 	}
-	return false, fmt.Errorf("libvirt's description of %s has no card %s", p.machine.Name(), p.card.MAC)
+	return false, fmt.Errorf("libvirt knows no card %s of %s", p.card.MAC, p.machine.Name())
 }
 
 var (

@@ -8,45 +8,35 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/vm"
 )
 
-// sshDialer reaches a daemon as virsh does: ssh with the user's own configuration, and on the other
-// side the helper that comes with libvirt, or nc where the URI names a socket or the helper is
-// missing. ssh ends with the connection, also when this program is killed, since its standard
-// streams close.
+// sshDialer reaches a daemon as virsh does: ssh with the user's own configuration, and there
+// libvirt's helper, or nc where the URI names a socket or the helper is missing. ssh ends with the
+// connection, also when this program is killed, since its standard streams close.
 type sshDialer struct {
 	uri *url.URL
 
-	mu   sync.Mutex
-	last *saying // of the latest ssh
+	last atomic.Pointer[saying] // of the latest ssh
 }
 
-// saying keeps the text that a program wrote to its standard error. Safe for concurrent use.
+// saying keeps the text that a program wrote to its standard error.
 type saying struct {
-	mu    sync.Mutex
-	text  strings.Builder
+	vm.Tail
 	ended chan struct{}
-}
-
-func (s *saying) Write(p []byte) (int, error) {
-	const most = 4 << 10
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.text.Len() < most {
-		s.text.Write(p)
-	}
-	return len(p), nil
 }
 
 // target returns ssh's options and the host, without a command.
 func (d *sshDialer) target() []string {
+	interval := fmt.Sprintf("ServerAliveInterval=%d", int(DeadAfter/time.Second))
 	return append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
-		"-o", fmt.Sprintf("ServerAliveInterval=%d", int(DeadAfter/time.Second)), "-o", "ServerAliveCountMax=2"}, d.whom()...)
+		"-o", interval, "-o", "ServerAliveCountMax=2"}, d.whom()...)
 }
 
 // whom returns the options that the user's URI stands for, and the host.
@@ -66,15 +56,15 @@ func (d *sshDialer) whom() []string {
 		args = append(args, "-o", "UserKnownHostsFile="+known)
 	}
 	if query.Get("no_verify") == "1" {
-		args = append(args, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+		args = append(args, "-o", "StrictHostKeyChecking=no",
+			"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 	}
 	return append(args, "--", d.uri.Hostname())
 }
 
 // helper returns the command that runs on the other side.
 func (d *sshDialer) helper() string {
-	path := d.uri.Query().Get("socket")
-	if path != "" {
+	if path := d.uri.Query().Get("socket"); path != "" {
 		return "nc -U " + Quote(path)
 	}
 	return "if command -v virt-ssh-helper >/dev/null; then exec virt-ssh-helper qemu:///system; " +
@@ -105,17 +95,13 @@ func (d *sshDialer) Dial() (net.Conn, error) {
 		_ = cmd.Wait() // its standard error holds the reason
 		close(said.ended)
 	}()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last = said
+	d.last.Store(said)
 	return conn, nil
 }
 
 // said returns the text that the latest ssh wrote to its standard error before it ended.
 func (d *sshDialer) said() string {
-	d.mu.Lock()
-	last := d.last
-	d.mu.Unlock()
+	last := d.last.Load()
 	if last == nil {
 		return ""
 	}
@@ -123,9 +109,7 @@ func (d *sshDialer) said() string {
 	case <-last.ended:
 	case <-time.After(time.Second): // the connection is gone, and ssh ends soon
 	}
-	last.mu.Lock()
-	defer last.mu.Unlock()
-	return strings.TrimSpace(last.text.String())
+	return last.String()
 }
 
 // Quote makes text one word of a shell.

@@ -31,8 +31,7 @@ const (
 // streamChunk bounds the bytes in one packet: daemons before 1.0.2 take at most 262,120.
 const streamChunk = 128 << 10
 
-// Stream is one open stream. Read returns io.EOF when the domain, the daemon or the connection has
-// ended.
+// Stream is an open stream; io.EOF means the end of the domain, the daemon or the connection.
 type Stream struct {
 	socket   *socket.Socket
 	proc     uint32
@@ -49,8 +48,8 @@ type reply struct {
 }
 
 // OpenChannel opens the virtio-serial port of that name of a domain.
-func (a *Endpoint) OpenChannel(ctx context.Context, domain golibvirt.Domain, name string) (*Stream, error) {
-	s, err := a.openStream(ctx, procDomainChannel, domain, name)
+func (a *Endpoint) OpenChannel(ctx context.Context, domain Handle, name string) (*Stream, error) {
+	s, err := a.open(ctx, &Stream{proc: procDomainChannel}, domain, name)
 	if err != nil {
 		return nil, fmt.Errorf("open port %s of %s: %w", name, domain.Name, err)
 	}
@@ -58,27 +57,27 @@ func (a *Endpoint) OpenChannel(ctx context.Context, domain golibvirt.Domain, nam
 }
 
 // OpenConsole opens the first serial console of a domain.
-func (a *Endpoint) OpenConsole(ctx context.Context, domain golibvirt.Domain) (*Stream, error) {
-	s, err := a.openStream(ctx, procDomainConsole, domain, "")
+func (a *Endpoint) OpenConsole(ctx context.Context, domain Handle) (*Stream, error) {
+	s, err := a.open(ctx, &Stream{proc: procDomainConsole}, domain, "")
 	if err != nil {
 		return nil, fmt.Errorf("open the console of %s: %w", domain.Name, err)
 	}
 	return s, nil
 }
 
-func (a *Endpoint) openStream(ctx context.Context, proc uint32, domain golibvirt.Domain, name string) (*Stream, error) {
-	s := &Stream{proc: proc, replies: make(chan reply, 1)}
+// open opens a stream on a new connection.
+func (a *Endpoint) open(ctx context.Context, s *Stream, d Handle, name string) (*Stream, error) {
+	s.replies = make(chan reply, 1)
 	s.incoming, s.arrive = io.Pipe()
 	s.socket = socket.New(a, s)
-	_, err := Within(ctx, nil, func() (struct{}, error) { return struct{}{}, s.open(string(golibvirt.RemoteURI(a.URI)), domain, name) })
-	if err != nil {
+	uri := string(golibvirt.RemoteURI(a.URI))
+	if err := run(ctx, nil, func() error { return s.open(uri, d, name) }); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// open opens the stream on a new connection.
-func (s *Stream) open(uri string, domain golibvirt.Domain, name string) error {
+func (s *Stream) open(uri string, domain Handle, name string) error {
 	if err := s.socket.Connect(); err != nil {
 		return err
 	}
@@ -96,10 +95,11 @@ func (s *Stream) open(uri string, domain golibvirt.Domain, name string) error {
 			return err
 		}
 	}
-	if _, err := s.call(gone, procConnectOpen, appendUint32(appendOptional(nil, uri), 0)); err != nil {
+	args := appendUint32(appendOptional(nil, uri), 0)
+	if _, err = s.call(gone, procConnectOpen, args); err != nil {
 		return err
 	}
-	args := appendString(nil, domain.Name)
+	args = appendString(nil, domain.Name)
 	args = append(args, domain.UUID[:]...)
 	args = appendUint32(args, uint32(domain.ID))
 	args = appendOptional(args, name)
@@ -110,7 +110,7 @@ func (s *Stream) open(uri string, domain golibvirt.Domain, name string) error {
 // call makes one call and waits for the daemon's answer.
 func (s *Stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, error) {
 	s.serial++
-	if err := s.socket.SendPacket(s.serial, proc, remoteProgram, args, socket.Call, socket.StatusOK); err != nil {
+	if err := s.send(proc, args, socket.Call, socket.StatusOK); err != nil {
 		return nil, err
 	}
 	select {
@@ -122,6 +122,10 @@ func (s *Stream) call(gone <-chan struct{}, proc uint32, args []byte) ([]byte, e
 	case <-gone:
 		return nil, ErrDaemonGone
 	}
+}
+
+func (s *Stream) send(proc uint32, data []byte, kind, status uint32) error {
+	return s.socket.SendPacket(s.serial, proc, remoteProgram, data, kind, status)
 }
 
 // Route implements [socket.Router]: it passes the daemon's data on. It returns when a reader has
@@ -146,7 +150,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
 		n := min(len(p), streamChunk)
-		if err := s.socket.SendPacket(s.serial, s.proc, remoteProgram, p[:n], socket.Stream, socket.StatusContinue); err != nil {
+		if err := s.send(s.proc, p[:n], socket.Stream, socket.StatusContinue); err != nil {
 			return written, err
 		}
 		written, p = written+n, p[n:]

@@ -20,15 +20,17 @@ func TestXDR(t *testing.T) {
 			t.Errorf("%q, want %q", tc.got, tc.want)
 		}
 	}
-	if needsPolkit([]byte{0, 0, 0, 1, 0, 0, 0, 0}) || !needsPolkit([]byte{0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2}) {
+	if needsPolkit([]byte{0, 0, 0, 1, 0, 0, 0, 0}) ||
+		!needsPolkit([]byte{0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2}) {
 		t.Error("polkit is not where it is")
 	}
 }
 
 // FuzzRemoteError decodes arbitrary errors of a daemon.
 func FuzzRemoteError(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\x26\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x05sorry\x00\x00\x00"))
-	f.Add([]byte("\x00\x00\x00\x26\x00\x00\x00\x0a\x00\x00\x00\x01\xff\xff\xff\xff"))
+	const header = "\x00\x00\x00\x26\x00\x00\x00\x0a\x00\x00\x00\x01" // code, domain, flag
+	f.Add([]byte(header + "\x00\x00\x00\x05sorry\x00\x00\x00"))
+	f.Add([]byte(header + "\xff\xff\xff\xff"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if err := remoteError(payload); err == nil {

@@ -14,7 +14,8 @@ import (
 // shared.
 func TestSplit(t *testing.T) {
 	asked := tuning.Settings{
-		LoadModules: []string{"a"}, RemoveModules: []string{"b"}, Buckets: 8192, Rules: "*filter\nCOMMIT\n",
+		LoadModules: []string{"a"}, RemoveModules: []string{"b"}, Buckets: 8192,
+		Rules: "*filter\nCOMMIT\n",
 		Sysctl: []tuning.Sysctl{
 			{Key: "net.ipv4.netfilter.ip_conntrack_max", Value: "1"}, // the old name of the max
 			{Key: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", Value: "2"},
@@ -24,14 +25,17 @@ func TestSplit(t *testing.T) {
 		},
 	}
 	host, own := split(asked)
-	wantHost := tuning.Settings{LoadModules: []string{"a"}, RemoveModules: []string{"b"}, Sysctl: []tuning.Sysctl{
-		{Key: kernels.KeyBuckets, Value: "8192"}, {Key: kernels.KeyMax, Value: "1"},
-		{Key: "net.netfilter.nf_conntrack_expect_max", Value: "3"}, {Key: "vm.swappiness", Value: "4"},
-	}}
+	wantHost := tuning.Settings{LoadModules: []string{"a"}, RemoveModules: []string{"b"},
+		Sysctl: []tuning.Sysctl{
+			{Key: kernels.KeyBuckets, Value: "8192"}, {Key: kernels.KeyMax, Value: "1"},
+			{Key: "net.netfilter.nf_conntrack_expect_max", Value: "3"},
+			{Key: "vm.swappiness", Value: "4"},
+		}}
 	if diff := cmp.Diff(wantHost, host); diff != "" {
 		t.Errorf("of the host:\n%s", diff)
 	}
-	wantOwn := tuning.Settings{Rules: asked.Rules, Sysctl: []tuning.Sysctl{asked.Sysctl[1], asked.Sysctl[4]}}
+	wantOwn := tuning.Settings{Rules: asked.Rules,
+		Sysctl: []tuning.Sysctl{asked.Sysctl[1], asked.Sysctl[4]}}
 	if diff := cmp.Diff(wantOwn, own); diff != "" {
 		t.Errorf("of the namespace:\n%s", diff)
 	}

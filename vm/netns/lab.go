@@ -26,13 +26,13 @@ type Lab struct {
 	host *Settings // settings that may be changed; nil: none
 }
 
-// Open makes a lab that keeps its temporary files in runtime. host holds the settings of the host
-// that scenarios may change; nil: none. It needs the capabilities and the namespaces of the
-// sandbox.
+// Open makes a lab with its temporary files in runtime. host holds the host's settings that
+// scenarios may change; nil: none. It needs the capabilities and namespaces of the sandbox.
 func Open(runtime string, host *Settings) *Lab {
 	// The tools of legacy iptables lock a file in /run, which only root can write.
 	return &Lab{host: host, Nodes: Nodes{environment: []string{
-		"XTABLES_LOCKFILE=" + runtime + "/xtables.lock", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
+		"XTABLES_LOCKFILE=" + runtime + "/xtables.lock",
+		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
 	}}}
 }
 
@@ -68,8 +68,7 @@ type dut struct {
 	host *Settings // as the lab's
 }
 
-// Configure applies the host's settings to the host, where allowed, and the others to the
-// namespace.
+// Configure applies the host's settings, where allowed, and the others to the namespace.
 func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
 	host, own := split(s)
 	if d.host != nil {
@@ -81,7 +80,6 @@ func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
 }
 
 var (
-	_ vm.Lab        = (*Lab)(nil)
 	_ vm.LinkFaulty = (*Lab)(nil)
 	_ vm.Configurer = (*dut)(nil)
 )

@@ -19,11 +19,9 @@ import (
 
 // moduleKernel holds the modules of the host's kernel. All its names have underscores.
 type moduleKernel interface {
-	// loaded returns the loaded modules by name. The error is fs.ErrNotExist on a kernel without
-	// modules.
+	// loaded returns the loaded modules by name; fs.ErrNotExist on a kernel without modules.
 	loaded() (map[string]tuning.Module, error)
-	// needs returns the modules that a module needs, in the order of loading; the module itself is
-	// the last.
+	// needs returns a module and what it needs, in the order of loading.
 	needs(ctx context.Context, name string) ([]string, error)
 	// parameters returns the parameters of a loaded module, as modprobe takes them.
 	parameters(name string) []string
@@ -35,8 +33,7 @@ type moduleKernel interface {
 // hostModules is this host's kernel; tests on a kernel without modules replace it.
 var hostModules moduleKernel = modprobe{}
 
-// The state of a module before a run changed it, as in the journal. A loaded one's parameters
-// follow.
+// The state of a module before a change, as in the journal; then come a loaded one's parameters.
 const (
 	wasAbsent = "absent"
 	wasLoaded = "loaded"
@@ -78,26 +75,26 @@ func CheckModules(ctx context.Context, s tuning.Settings) error {
 	}
 	loaded, err := hostModules.loaded()
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("this host's kernel has no loadable modules (%s)", strings.Join(changes, ", "))
+		return fmt.Errorf("this kernel has no loadable modules (%s)", strings.Join(changes, ", "))
 	}
 	if err != nil {
 		return err
 	}
 	for _, name := range s.RemoveModules {
 		if _, there := loaded[kernelName(name)]; !there && hasModule(name) {
-			return fmt.Errorf("module %s cannot be removed: it is built into this host's kernel", name)
+			return fmt.Errorf("module %s cannot be removed: it is built into this kernel", name)
 		}
 	}
 	for _, entry := range s.LoadModules {
-		words := strings.Fields(entry)
-		switch {
-		case hasModule(words[0]) && len(words) > 1:
-			return fmt.Errorf("module %s is there already, and does not get %s", words[0], strings.Join(words[1:], " "))
-		case hasModule(words[0]):
+		name, parameters, _ := strings.Cut(strings.TrimSpace(entry), " ")
+		switch there := hasModule(name); {
+		case there && parameters != "":
+			return fmt.Errorf("module %s is there already, and does not get %s", name, parameters)
+		case there:
 			continue
 		}
-		if _, err := hostModules.needs(ctx, kernelName(words[0])); err != nil {
-			return fmt.Errorf("module %s cannot be loaded: %w", words[0], err)
+		if _, err := hostModules.needs(ctx, kernelName(name)); err != nil {
+			return fmt.Errorf("module %s cannot be loaded: %w", name, err)
 		}
 	}
 	return nil
@@ -118,7 +115,7 @@ func (s *Settings) removeModule(ctx context.Context, name string) error {
 			}
 		}
 		before := strings.Join(append([]string{wasLoaded}, hostModules.parameters(each)...), " ")
-		if err := s.record(journal.Entry{Kind: journal.HostModule, Name: each, Detail: before}); err != nil {
+		if err := s.record(journal.HostModule, each, before); err != nil {
 			return err
 		}
 		if err := hostModules.remove(ctx, each); err != nil {
@@ -128,8 +125,7 @@ func (s *Settings) removeModule(ctx context.Context, name string) error {
 	return nil
 }
 
-// usersFirst returns the modules that use a module, and the module last; none when it is not
-// loaded.
+// usersFirst returns the users of a module, and the module last; none when it is not loaded.
 func usersFirst(loaded map[string]tuning.Module, name string, sofar []string) []string {
 	module, there := loaded[name]
 	if !there || slices.Contains(sofar, name) {
@@ -156,15 +152,14 @@ func (s *Settings) recordTracking() error {
 		return err
 	}
 	for _, p := range append(list, tuning.Sysctl{Key: kernels.KeyBuckets, Value: buckets}) {
-		if err := s.record(journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: strings.TrimSpace(p.Value)}); err != nil {
+		if err := s.record(journal.HostSetting, p.Key, strings.TrimSpace(p.Value)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// loadModule loads a module into the host's kernel, after those that it needs, unless the kernel
-// has it.
+// loadModule loads a module, after those that it needs, unless the host's kernel has it.
 func (s *Settings) loadModule(ctx context.Context, entry string) (err error) {
 	words := strings.Fields(entry)
 	name := kernelName(words[0])
@@ -188,7 +183,7 @@ func (s *Settings) loadModule(ctx context.Context, entry string) (err error) {
 		if _, there := loaded[each]; there {
 			continue
 		}
-		if err := s.record(journal.Entry{Kind: journal.HostModule, Name: each, Detail: wasAbsent}); err != nil {
+		if err := s.record(journal.HostModule, each, wasAbsent); err != nil {
 			return err
 		}
 	}
@@ -237,8 +232,7 @@ func (modprobe) loaded() (map[string]tuning.Module, error) {
 	return modules, nil
 }
 
-// needs asks modprobe, which prints "insmod PATH PARAMETERS" or "builtin NAME", a line for each
-// module.
+// needs asks modprobe, which prints lines of "insmod PATH PARAMETERS" or "builtin NAME".
 func (modprobe) needs(ctx context.Context, name string) ([]string, error) {
 	out, err := tuning.Exec(ctx, "", "modprobe", "--show-depends", "--", name)
 	if err != nil {
@@ -260,8 +254,7 @@ func parseDepends(text string) []string {
 	return names
 }
 
-// parameters reads /sys/module, which shows the readable ones. It skips values that are empty or
-// have blanks.
+// parameters reads /sys/module, without values that are empty or have blanks.
 func (modprobe) parameters(name string) []string {
 	files, _ := filepath.Glob(filepath.Join("/sys/module", name, "parameters", "*"))
 	var list []string

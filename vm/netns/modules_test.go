@@ -34,7 +34,8 @@ func TestModuleChanges(t *testing.T) {
 		LoadModules:   []string{there, there + " hashsize=4096", "nf_no_such"},
 		RemoveModules: []string{there, "nf_no_such"},
 	})
-	want := []string{"module " + there + " removed", "module " + there + " hashsize=4096 loaded", "module nf_no_such loaded"}
+	want := []string{"module " + there + " removed", "module " + there + " hashsize=4096 loaded",
+		"module nf_no_such loaded"}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Error(diff)
 	}
@@ -113,7 +114,8 @@ func (p *pretended) recorded(name string) {
 	if p.journal == nil {
 		return
 	}
-	if !slices.ContainsFunc(p.journal.Left(), func(e journal.Entry) bool { return e.Kind == journal.HostModule && e.Name == name }) {
+	if !slices.ContainsFunc(p.journal.Left(),
+		func(e journal.Entry) bool { return e.Kind == journal.HostModule && e.Name == name }) {
 		p.t.Errorf("%s is changed before it is recorded: %v", name, p.journal.Left())
 	}
 }
@@ -129,19 +131,24 @@ func TestModulesArePutBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kernel := &pretended{t: t, journal: j, with: map[string]string{"nf_used_x": "ports=21,2121 loose=Y"}, modules: map[string]tuning.Module{
-				"nf_used_x": {UsedBy: []string{"nf_user_x"}}, "nf_user_x": {}, "nf_other_x": {},
-			}}
+			kernel := &pretended{t: t, journal: j,
+				with: map[string]string{"nf_used_x": "ports=21,2121 loose=Y"},
+				modules: map[string]tuning.Module{
+					"nf_used_x": {UsedBy: []string{"nf_user_x"}}, "nf_user_x": {}, "nf_other_x": {},
+				}}
 			host := hostModules
 			hostModules = kernel
 			t.Cleanup(func() { hostModules = host })
 
 			s := NewSettings(j)
-			err = s.Apply(t.Context(), tuning.Settings{RemoveModules: []string{"nf-used-x", "nf_absent_x"}, LoadModules: []string{"nf_wanted_x trace=1"}})
+			err = s.Apply(t.Context(), tuning.Settings{RemoveModules: []string{"nf-used-x",
+				"nf_absent_x"}, LoadModules: []string{"nf_wanted_x trace=1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{"remove nf_user_x", "remove nf_used_x", "load nf_wanted_x[trace=1]"}, kernel.calls); diff != "" {
+			diff := cmp.Diff([]string{"remove nf_user_x", "remove nf_used_x",
+				"load nf_wanted_x[trace=1]"}, kernel.calls)
+			if diff != "" {
 				t.Errorf("done (-want +got):\n%s", diff)
 			}
 			kernel.calls = nil
@@ -152,7 +159,9 @@ func TestModulesArePutBack(t *testing.T) {
 					t.Fatal("the journal is empty")
 				}
 				err = journal.Collect(t.Context(), journal.Options{
-					Folder: folder, Removers: map[journal.Kind]journal.Remover{journal.HostModule: Remover{}}, Tell: func(journal.Finding) {},
+					Folder:   folder,
+					Removers: map[journal.Kind]journal.Remover{journal.HostModule: Remover{}},
+					Tell:     func(journal.Finding) {},
 				})
 			} else {
 				err = errors.Join(s.Restore(), j.Close())
@@ -160,10 +169,14 @@ func TestModulesArePutBack(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			if diff := cmp.Diff([]string{"remove nf_wanted_x", "remove nf_nat_x", "load nf_used_x[ports=21,2121 loose=Y]", "load nf_user_x[]"}, kernel.calls); diff != "" {
+			diff = cmp.Diff([]string{"remove nf_wanted_x", "remove nf_nat_x",
+				"load nf_used_x[ports=21,2121 loose=Y]", "load nf_user_x[]"}, kernel.calls)
+			if diff != "" {
 				t.Errorf("put back (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff([]string{"nf_other_x", "nf_used_x", "nf_user_x"}, slices.Sorted(maps.Keys(kernel.modules))); diff != "" {
+			diff = cmp.Diff([]string{"nf_other_x", "nf_used_x", "nf_user_x"},
+				slices.Sorted(maps.Keys(kernel.modules)))
+			if diff != "" {
 				t.Errorf("loaded in the end (-want +got):\n%s", diff)
 			}
 			if left, err := filepath.Glob(filepath.Join(folder, "*")); err != nil || len(left) > 0 {
@@ -183,13 +196,15 @@ func TestModulesThatCannotBeHad(t *testing.T) {
 		word  string
 	}{
 		{tuning.Settings{LoadModules: []string{"nf_no_such"}}, "not found"},
-		{tuning.Settings{LoadModules: []string{kernels.Module + " hashsize=1"}}, "does not get hashsize=1"},
+		{tuning.Settings{LoadModules: []string{kernels.Module + " hashsize=1"}},
+			"does not get hashsize=1"},
 		{tuning.Settings{RemoveModules: []string{kernels.Module}}, "built into"},
 	} {
 		if !Tracks() && tc.word != "not found" {
 			continue // the case concerns a module that this host has
 		}
-		if err := CheckModules(t.Context(), tc.asked); err == nil || !strings.Contains(err.Error(), tc.word) {
+		err := CheckModules(t.Context(), tc.asked)
+		if err == nil || !strings.Contains(err.Error(), tc.word) {
 			t.Errorf("%+v: %v; want %q", tc.asked, err, tc.word)
 		}
 	}

@@ -15,9 +15,8 @@ import (
 // joinLimit bounds the start of a node, which takes some 20 ms.
 const joinLimit = 30 * time.Second
 
-// Nodes starts nodes of a lab in network namespaces of their own. The lab's machines, where it has
-// any, join the same links and take numbers from the same sequence. The zero value is ready for
-// use.
+// Nodes starts nodes of a lab in network namespaces of their own. The lab's machines join the same
+// links and take numbers from the same sequence. The zero value is ready for use.
 type Nodes struct {
 	link.Bridges
 
@@ -25,8 +24,7 @@ type Nodes struct {
 	last        int      // number given last
 }
 
-// Number returns the next number of a node, so that names of cards and hardware addresses never
-// repeat.
+// Number returns the next number of a node: names and hardware addresses never repeat.
 func (s *Nodes) Number() int {
 	s.last++
 	return s.last
@@ -58,7 +56,8 @@ func (s *Nodes) start(ctx context.Context, name string, ports ...vm.Port) (_ *no
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, joinLimit, fmt.Errorf("the agent of %s did not answer within %v", name, joinLimit))
+	late := fmt.Errorf("the agent of %s did not answer within %v", name, joinLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, joinLimit, late)
 	defer cancel()
 	number := s.Number()
 	for i, port := range ports {
@@ -71,7 +70,8 @@ func (s *Nodes) start(ctx context.Context, name string, ports ...vm.Port) (_ *no
 			return nil, err
 		}
 		n.veths = append(n.veths, veth)
-		n.leave = append(n.leave, s.Add(link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge}))
+		end := link.End{Node: name, Link: port.Link, Name: veth, Bridge: bridge}
+		n.leave = append(n.leave, s.Add(end))
 		if err := child.Network(ctx, port.Network(mac.String())); err != nil {
 			return nil, err
 		}
@@ -107,8 +107,7 @@ func (n *node) Close() error {
 	return errors.Join(append(errs, n.child.Close())...)
 }
 
-// loadNode is a node that can be paused. The DUT cannot: its kernel, which the trial measures, is
-// the host's and does not stop.
+// loadNode is a node that can be paused. The DUT cannot: its kernel is the host's.
 type loadNode struct {
 	*node
 }

@@ -21,16 +21,13 @@ import (
 // before, restored after. Changes need root in the initial namespaces.
 type Settings struct {
 	journal *journal.Journal
-
-	mu      sync.Mutex
-	changed []journal.Entry // in the order of the changes
+	mu      sync.Mutex // held for a whole change
 }
 
 // NewSettings changes nothing yet. It records each later change in j first.
 func NewSettings(j *journal.Journal) *Settings { return &Settings{journal: j} }
 
-// Apply removes and loads modules and sets parameters, each after its former state is on the disk.
-// It ignores the other settings.
+// Apply applies modules and parameters alone, each after its former state is on the disk.
 func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,7 +46,7 @@ func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 		if err != nil {
 			return err
 		}
-		if err := s.record(journal.Entry{Kind: journal.HostSetting, Name: p.Key, Detail: old}); err != nil {
+		if err := s.record(journal.HostSetting, p.Key, old); err != nil {
 			return err
 		}
 		if err := writeHost(p.Key, p.Value); err != nil {
@@ -59,13 +56,9 @@ func (s *Settings) Apply(ctx context.Context, asked tuning.Settings) error {
 	return nil
 }
 
-// record notes a former state in the journal, and for the end.
-func (s *Settings) record(e journal.Entry) error {
-	if err := s.journal.Record(e); err != nil {
-		return err
-	}
-	s.changed = append(s.changed, e)
-	return nil
+// record notes a former state in the journal.
+func (s *Settings) record(kind journal.Kind, name, state string) error {
+	return s.journal.Record(journal.Entry{Kind: kind, Name: name, Detail: state})
 }
 
 // Restore restores every former state, the last change first.
@@ -73,10 +66,10 @@ func (s *Settings) Restore() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	for len(s.changed) > 0 {
-		last := len(s.changed) - 1
-		e := s.changed[last]
-		s.changed = s.changed[:last]
+	for _, e := range slices.Backward(s.journal.Left()) {
+		if !e.Kind.OfHost() {
+			continue
+		}
 		err := putBack(context.Background(), e)
 		if err == nil {
 			err = s.journal.Gone(e)
@@ -132,7 +125,7 @@ func Changeable() error {
 	}
 	file, err := os.OpenFile(hostPath(kernels.KeyMax), os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("this is not the host's own network namespace, or its settings are read-only: %w", err)
+		return fmt.Errorf("not the host's own network namespace, or read-only settings: %w", err)
 	}
 	return file.Close()
 }
@@ -165,9 +158,8 @@ func writeHost(key, value string) error {
 }
 
 // hostWide reports whether a parameter, by its canonical key, belongs to the host: one outside of
-// net., one that connection tracking shares, or one that the namespace of this process (in the
-// sandbox, like the DUT's) lacks or cannot write. Folders that do not exist yet may come with a
-// card or a module.
+// net., one that connection tracking shares, or one that this process's namespace lacks or cannot
+// write. A folder that does not exist yet may come with a card or a module.
 func hostWide(key string) bool {
 	if !strings.HasPrefix(key, "net.") || slices.Contains(kernels.SharedKeys, key) {
 		return true
@@ -194,14 +186,14 @@ func HostWide(s tuning.Settings) []string {
 // Tracks reports whether this kernel has connection tracking now. Only root can load it.
 func Tracks() bool { return hasModule(kernels.Module) }
 
-// split divides settings into the host's, with parameters in the order in which to set them, and
-// those of the namespace.
+// split divides settings into the host's, in the order in which to set them, and the namespace's.
 func split(s tuning.Settings) (host, own tuning.Settings) {
 	own = s
 	host.LoadModules, host.RemoveModules = s.LoadModules, s.RemoveModules
 	own.LoadModules, own.RemoveModules, own.Buckets, own.Sysctl = nil, nil, 0, nil
 	if s.Buckets > 0 {
-		host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: kernels.KeyBuckets, Value: fmt.Sprint(s.Buckets)})
+		buckets := tuning.Sysctl{Key: kernels.KeyBuckets, Value: fmt.Sprint(s.Buckets)}
+		host.Sysctl = append(host.Sysctl, buckets)
 	}
 	for _, p := range s.Sysctl {
 		key, _ := kernels.Key(p.Key)

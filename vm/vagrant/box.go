@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
 
@@ -27,8 +28,7 @@ const BuildBox = "build"
 // DefaultBox is the catalogue's box for a run that names none, where none was built.
 const DefaultBox = "debian/bookworm64"
 
-// Limits of getting a box: downloading the packages of a distribution, or a catalogue's box of a
-// gigabyte over a slow line.
+// Limits of getting a box: the packages of a distribution, or a gigabyte over a slow line.
 const (
 	buildLimit = 15 * time.Minute
 	fetchLimit = 30 * time.Minute
@@ -72,8 +72,7 @@ func newer(a, b string) bool {
 	}) > 0
 }
 
-// folder returns the box's folder in Vagrant: a folder for each version, some with one for each
-// architecture.
+// folder returns the box's folder, which has one for each version, some with architectures below.
 func (b Box) folder() string {
 	return filepath.Join(b.boxes, strings.ReplaceAll(b.Name, "/", slash))
 }
@@ -98,11 +97,10 @@ func InstalledBoxes() []string {
 	return names
 }
 
-// FindBox finds a box, and gets a missing one: builds it, adds its file, or fetches it from
-// Vagrant's catalogue. given is [BuildBox], the path of a .box file, the name of a box in a
-// catalogue, or empty: the one that was built earlier, else [DefaultBox]. cache is the folder for
-// kept files. A process without a network needs an earlier call by one with a network. The error is
-// a *guest.MissingError when the box cannot be had.
+// FindBox finds a box, or builds it, adds its file or fetches it. given is [BuildBox], the path of
+// a .box file, a name in Vagrant's catalogue, or empty: the one that was built earlier, else
+// [DefaultBox]. cache keeps files. A process without a network needs an earlier call by one that
+// has one. The error is a *guest.MissingError when the box cannot be had.
 func FindBox(ctx context.Context, given, cache string, tell func(string)) (Box, error) {
 	built := filepath.Join(cache, "boxes", "built.box")
 	switch {
@@ -122,14 +120,14 @@ func FindBox(ctx context.Context, given, cache string, tell func(string)) (Box, 
 	return fetch(ctx, given, tell)
 }
 
-// CheckFile rejects the path of a missing .box file. Other text is a name, which only the catalogue
-// can judge.
+// CheckFile rejects a missing .box file. Other text is a name, which the catalogue judges.
 func CheckFile(given string) error {
 	if !strings.HasSuffix(given, ".box") {
 		return nil
 	}
 	if info, err := os.Stat(given); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("there is no file %s; --box %s builds a box of this host's packages", given, BuildBox)
+		return fmt.Errorf("there is no file %s; --box %s builds a box of this host's packages",
+			given, BuildBox)
 	}
 	return nil
 }
@@ -140,11 +138,11 @@ func build(ctx context.Context, path string, tell func(string)) error {
 		return nil
 	}
 	tell("building a box of this host's distribution, which takes a minute or two")
-	ctx, cancel := context.WithTimeoutCause(ctx, buildLimit, fmt.Errorf("it did not end within %v", buildLimit))
+	ctx, cancel := within(ctx, buildLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-s", "--", path)
 	cmd.Stdin = strings.NewReader(boxScript)
-	var said tail
+	var said vm.Tail
 	cmd.Stderr = &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -153,20 +151,26 @@ func build(ctx context.Context, path string, tell func(string)) error {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return &guest.MissingError{
-			What: "a box of this host's distribution could not be built", Fix: "see above, or name a box of a catalogue: --box " + DefaultBox,
-			Err: fmt.Errorf("%w: %s", err, sentence(said.String())),
-		}
+		return guest.Missing("see above, or name a box of a catalogue: --box "+DefaultBox,
+			"a box of this host's distribution could not be built: %w: %s",
+			err, sentence(said.String()))
 	}
 	return nil
 }
 
-// addFile lets Vagrant unpack the file of a box, unless it has. The name stands for the file's
-// present state.
+// within returns a context for a program. Its cause names the limit.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("it did not end within %v", limit))
+}
+
+// howToBuild is the way out where a box cannot be had.
+const howToBuild = "ctload run ... --box " + BuildBox + "   builds one of this host's packages"
+
+// addFile lets Vagrant unpack a box's file, unless it has. The name stands for its present state.
 func addFile(ctx context.Context, path, cache string) (Box, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Box{}, &guest.MissingError{What: "there is no box " + path, Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages", Err: err}
+		return Box{}, guest.Missing(howToBuild, "there is no box %s: %w", path, err)
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -174,9 +178,8 @@ func addFile(ctx context.Context, path, cache string) (Box, error) {
 	}
 	stamp := fnv.New32a()
 	fmt.Fprint(stamp, absolute, info.Size(), info.ModTime().UnixNano())
-	box := Box{
-		Given: path, boxes: filepath.Join(cache, "vagrant", "boxes"), stamp: fmt.Sprintf("%08x", stamp.Sum32()),
-	}
+	box := Box{Given: path, boxes: filepath.Join(cache, "vagrant", "boxes")}
+	box.stamp = fmt.Sprintf("%08x", stamp.Sum32())
 	box.Name = "ctload-" + strings.TrimSuffix(filepath.Base(path), ".box") + "-" + box.stamp
 	return box, box.add(ctx, "--name", box.Name, absolute)
 }
@@ -193,12 +196,10 @@ func fetch(ctx context.Context, name string, tell func(string)) (Box, error) {
 // installed reports whether Vagrant has the box unpacked, for libvirt. Its folder has its version,
 // its architecture with Vagrant 2.4, and the provider.
 func (b Box) installed() bool {
-	for _, below := range []string{"*/libvirt/metadata.json", "*/*/libvirt/metadata.json"} {
-		if list, err := filepath.Glob(filepath.Join(b.folder(), below)); err == nil && len(list) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"*", "*/*"}, func(versions string) bool {
+		list, _ := filepath.Glob(filepath.Join(b.folder(), versions, "libvirt", "metadata.json"))
+		return len(list) > 0
+	})
 }
 
 // add runs `vagrant box add` unless the box exists.
@@ -215,12 +216,11 @@ func (b Box) add(ctx context.Context, args ...string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.run(ctx, fetchLimit, append([]string{"box", "add", "--no-tty", "--provider", "libvirt"}, args...)...)
+	add := []string{"box", "add", "--no-tty", "--provider", "libvirt"}
+	_, err = s.run(ctx, fetchLimit, append(add, args...)...)
 	if failed, ok := errors.AsType[*commandError](err); ok && ctx.Err() == nil {
-		return &guest.MissingError{
-			What: "the box " + b.Given + " cannot be had", Err: failed,
-			Fix: "ctload run ... --box " + BuildBox + "   builds one of this host's packages; --box takes the path of a .box file, too",
-		}
+		return guest.Missing(howToBuild+"; --box takes the path of a .box file, too",
+			"the box %s cannot be had: %w", b.Given, failed)
 	}
 	return err
 }

@@ -18,35 +18,34 @@ import (
 // not the user's. A daemon in session mode reads the leases from the folder leases.
 func coverFolders(leases string) error {
 	const libvirt = "/var/lib/libvirt"
-	if err := cover("/run"); err != nil {
-		return err
-	}
 	covered := libvirt
 	if _, err := os.Stat(libvirt); errors.Is(err, fs.ErrNotExist) {
 		covered = filepath.Dir(libvirt)
 	}
-	if err := cover(covered); err != nil {
-		return err
+	for _, dir := range []string{"/run", covered} {
+		if err := cover(dir); err != nil {
+			return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+		}
 	}
 	dnsmasq := filepath.Join(libvirt, "dnsmasq")
-	if err := os.MkdirAll(libvirt, 0o755); err != nil {
-		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
-	}
+	err := os.MkdirAll(libvirt, 0o755)
 	// A folder of the host is a mount now, which no link can replace.
 	_ = unix.Unmount(dnsmasq, unix.MNT_DETACH)
 	_ = os.Remove(dnsmasq)
-	if err := os.Symlink(leases, dnsmasq); err != nil {
+	if err == nil {
+		err = os.Symlink(leases, dnsmasq)
+	}
+	if err != nil {
 		return fmt.Errorf("make a folder for leases in the sandbox: %w", err)
 	}
 	return nil
 }
 
-// cover mounts a folder in memory over dir with the same contents: new files in it are the
-// sandbox's own.
+// cover mounts a folder in memory over dir with the same contents; new files stay in the sandbox.
 func cover(dir string) error {
 	below, err := os.Open(dir) // stays reachable through its descriptor
 	if err != nil {
-		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+		return err
 	}
 	defer below.Close()
 	entries, err := below.ReadDir(-1)
@@ -54,7 +53,7 @@ func cover(dir string) error {
 		err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755")
 	}
 	if err != nil {
-		return fmt.Errorf("cover %s in the sandbox: %w", dir, err)
+		return err
 	}
 	for _, entry := range entries {
 		from := fmt.Sprintf("/proc/self/fd/%d/%s", below.Fd(), entry.Name())
@@ -84,8 +83,7 @@ func cover(dir string) error {
 // room, in bytes, is a lab's memory besides the box's disk: machine, snapshot, daemon and Vagrant.
 const room = 1500 << 20
 
-// fits returns an error unless the machine's disk fits into memory, which holds it so that none is
-// left.
+// fits returns an error unless the machine's disk fits into memory, where it leaves nothing.
 func (b Box) fits() error {
 	var size int64
 	err := filepath.WalkDir(b.folder(), func(_ string, entry fs.DirEntry, err error) error {
@@ -106,10 +104,9 @@ func (b Box) fits() error {
 		return fmt.Errorf("ask for the host's memory: %w", err)
 	}
 	if need := size + room; available < need {
-		return &guest.MissingError{
-			What: fmt.Sprintf("the box %s needs %d MiB of memory for its disk and its machine, and %d MiB are available", b.Given, need>>20, available>>20),
-			Fix:  "a smaller box (--box " + BuildBox + "), or more memory",
-		}
+		return guest.Missing("a smaller box (--box "+BuildBox+"), or more memory",
+			"the box %s needs %d MiB of memory for its disk and machine, and %d MiB are available",
+			b.Given, need>>20, available>>20)
 	}
 	return nil
 }

@@ -51,10 +51,9 @@ const (
 	agentLimit    = time.Minute
 )
 
-// Open starts the embedded lab, whose runtime folder also holds the machine's disk. It needs the
-// sandbox (vm/sandbox).
+// Open starts the embedded lab with the machine's disk in its runtime folder, in the sandbox.
 func Open(ctx context.Context, options embedded.Options, box Box) (_ *Lab, err error) {
-	if err := coverFolders(filepath.Join(options.Runtime, "libvirt", "run", "libvirt", "dnsmasq", "lib")); err != nil {
+	if err := coverFolders(options.Runtime + "/libvirt/run/libvirt/dnsmasq/lib"); err != nil {
 		return nil, err
 	}
 	if err := box.fits(); err != nil {
@@ -69,7 +68,7 @@ func Open(ctx context.Context, options embedded.Options, box Box) (_ *Lab, err e
 			err = errors.Join(err, base.Close())
 		}
 	}()
-	l := &Lab{Lab: base, options: options, box: box, console: filepath.Join(options.Runtime, "console")}
+	l := &Lab{Lab: base, options: options, box: box, console: options.Runtime + "/console"}
 	if l.management, err = base.Management(ctx); err != nil {
 		return nil, err
 	}
@@ -89,9 +88,8 @@ func (l *Lab) About() vm.About {
 type dut struct {
 	shape    shape
 	endpoint endpoint
-	saved    bool   // a snapshot exists
-	used     bool   // by a trial since it was brought up or restored
-	unsaved  string // why there is no snapshot
+	saved    bool // a snapshot exists
+	used     bool // by a trial since it was brought up or restored
 }
 
 // shape holds what only another machine can change.
@@ -103,26 +101,26 @@ type shape struct {
 }
 
 // Boot brings the machine up, or restores its state after its boot, and starts its agent. It uses
-// the box's own kernel. The error is a *vm.BootError when the machine started but could not be
-// used.
+// the box's kernel. The error is a *vm.BootError when a started machine could not be used.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
-	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
-		limit := upLimit
-		if !proven {
-			limit = proofLimit
-		}
-		return l.boot(ctx, spec, accelerator, limit)
-	})
-}
-
-func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (vm.Node, error) {
-	wanted := shape{vcpus: spec.VCPUs, memoryBytes: spec.MemoryBytes, accelerator: accelerator}
 	var names []string
 	for _, port := range spec.Ports {
 		names = append(names, port.Link)
 	}
-	wanted.links = strings.Join(names, ",")
-	var err error
+	wanted := shape{spec.VCPUs, spec.MemoryBytes, strings.Join(names, ","), ""}
+	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
+		wanted.accelerator = accelerator
+		limit := upLimit
+		if !proven {
+			limit = proofLimit
+		}
+		return l.boot(ctx, spec, wanted, limit)
+	})
+}
+
+func (l *Lab) boot(
+	ctx context.Context, spec vm.Machine, wanted shape, limit time.Duration,
+) (_ vm.Node, err error) {
 	switch {
 	case l.dut == nil || l.dut.shape != wanted:
 		err = l.up(ctx, wanted, limit)
@@ -133,15 +131,17 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 		return nil, l.failed(spec.Name, err)
 	}
 	l.dut.used = true
-	m := &machine{lab: l, name: spec.Name, consoleFile: spec.ConsoleFile, consoleFrom: l.consoleSize()}
+	m := &machine{lab: l, name: spec.Name, consoleFile: spec.ConsoleFile}
+	if info, err := os.Stat(l.console); err == nil {
+		m.consoleFrom = info.Size()
+	}
 	if err := m.start(ctx, spec.Ports); err != nil {
 		return nil, errors.Join(l.failed(spec.Name, err), m.Close())
 	}
 	return m, nil
 }
 
-// failed distinguishes a machine that started, which the next boot may repair, from one that
-// Vagrant cannot make.
+// failed distinguishes a started machine, which the next boot may repair, from none.
 func (l *Lab) failed(name string, err error) error {
 	console := l.consoleText(0)
 	if console == "" && l.dut == nil {
@@ -155,7 +155,7 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	if err := l.destroy(ctx); err != nil {
 		return err
 	}
-	l.options.Tell(fmt.Sprintf("bringing up the box %s; it is restored before each trial", l.box.Given))
+	l.options.Tell("bringing up the box " + l.box.Given + "; it is restored before each trial")
 	bridges := []string{l.management}
 	for name := range strings.SplitSeq(wanted.links, ",") {
 		bridge, err := l.Bridge(name)
@@ -173,36 +173,40 @@ func (l *Lab) up(ctx context.Context, wanted shape, limit time.Duration) error {
 	if wanted.accelerator == libvirt.KVM {
 		virt = "kvm"
 	}
-	l.state.env = []string{
-		"CTLOAD_ID=" + prefix, "CTLOAD_BOX=" + l.box.Name, "CTLOAD_URI=" + l.URI(), "CTLOAD_VIRT=" + virt,
-		"CTLOAD_CPUS=" + strconv.Itoa(wanted.vcpus), "CTLOAD_MEMORY=" + strconv.FormatInt(wanted.memoryBytes>>20, 10),
-		"CTLOAD_BRIDGES=" + strings.Join(bridges, ","), "CTLOAD_ROUTER=" + strconv.Itoa(len(bridges)-2),
-		"CTLOAD_POOL=" + filepath.Join(l.options.Runtime, "pool"), "CTLOAD_CONSOLE=" + l.console, "CTLOAD_ADDRESSES=0",
+	l.state.env = nil
+	for name, value := range map[string]any{
+		"ID": prefix, "BOX": l.box.Name, "URI": l.URI(), "VIRT": virt,
+		"CPUS": wanted.vcpus, "MEMORY": wanted.memoryBytes >> 20, "ADDRESSES": 0,
+		"BRIDGES": strings.Join(bridges, ","), "ROUTER": len(bridges) - 2,
+		"POOL": filepath.Join(l.options.Runtime, "pool"), "CONSOLE": l.console,
+	} {
+		l.state.env = append(l.state.env, fmt.Sprintf("CTLOAD_%s=%v", name, value))
 	}
-	if _, err := l.state.run(ctx, limit, "up", "--no-tty", "--provider", "libvirt", "dut"); err != nil {
+	up := []string{"up", "--no-tty", "--provider", "libvirt", "dut"}
+	if _, err := l.state.run(ctx, limit, up...); err != nil {
 		return err
 	}
 	config, err := l.state.run(ctx, snapshotLimit, "ssh-config", "dut")
 	if err != nil {
 		return err
 	}
-	reached, err := parseSSHConfig(config)
-	if err != nil {
-		return err
+	file := filepath.Join(l.state.dir, "ssh-config")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return fmt.Errorf("keep how to reach the machine: %w", err)
 	}
-	d := &dut{shape: wanted, endpoint: reached}
+	d := &dut{shape: wanted, endpoint: endpoint(file)}
 	if err := l.prepare(ctx, d); err != nil {
 		return err
 	}
-	if _, err := l.state.run(ctx, snapshotLimit, "snapshot", "save", "--no-tty", "dut", snapshot); err != nil {
+	save := []string{"snapshot", "save", "--no-tty", "dut", snapshot}
+	_, err = l.state.run(ctx, snapshotLimit, save...)
+	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		d.unsaved = err.Error()
-		l.options.Tell("no snapshot can be saved here, so that the machine is rebooted before each trial: " + d.unsaved)
-	} else {
-		d.saved = true
+		l.options.Tell("no snapshot can be saved: each trial begins with a reboot: " + err.Error())
 	}
+	d.saved = err == nil
 	l.dut = d
 	return nil
 }
@@ -226,14 +230,16 @@ for unit in firewalld ufw nftables iptables netfilter-persistent; do
 	! sudo -n systemctl --quiet is-active $unit.service 2>/dev/null || own="$own $unit"
 done
 echo "firewall of its own:${own:- none};"
-cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null | sed 's/^/it tracks, with nf_conntrack_max /' | grep . || echo "nothing is tracked before the rules of an experiment"
+max=$(cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null) &&
+	echo "it tracks, with nf_conntrack_max $max" ||
+	echo "nothing is tracked before the rules of an experiment"
 for tool in iptables-restore nft modprobe; do
 	PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || echo "; it has no $tool"
 done`
 
 // prepare copies the agent to the machine and moves its management out of the network under test.
 func (l *Lab) prepare(ctx context.Context, d *dut) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, snapshotLimit, fmt.Errorf("it took more than %v", snapshotLimit))
+	ctx, cancel := within(ctx, snapshotLimit)
 	defer cancel()
 	self, err := os.Executable()
 	if err != nil {
@@ -247,11 +253,14 @@ func (l *Lab) prepare(ctx context.Context, d *dut) error {
 	if err := d.endpoint.copy(ctx, self, agentPath); err != nil {
 		return fmt.Errorf("copy the agent to the machine: %w", err)
 	}
-	if _, err := d.endpoint.run(ctx, strings.NewReader(prepareScript), "sudo -n sh -s "+d.endpoint.host); err != nil {
+	// The third word is the address that ssh has reached.
+	const start = "set -- $SSH_CONNECTION; sudo -n sh -s $3"
+	if _, err := d.endpoint.run(ctx, strings.NewReader(prepareScript), start); err != nil {
 		return fmt.Errorf("prepare the machine: %w", err)
 	}
 	// A connection to the old place fails; one to the new place finds no card under test.
-	if err := d.endpoint.until(ctx, "test $(readlink /proc/self/ns/net) != $(sudo -n readlink /proc/1/ns/net)"); err != nil {
+	const moved = "test $(readlink /proc/self/ns/net) != $(sudo -n readlink /proc/1/ns/net)"
+	if err := d.endpoint.until(ctx, moved); err != nil {
 		return fmt.Errorf("reach the machine again once its management has moved: %w", err)
 	}
 	return nil
@@ -268,21 +277,9 @@ func (l *Lab) restore(ctx context.Context) error {
 	return l.prepare(ctx, l.dut)
 }
 
-// consoleSize returns the present length of the machine's console in bytes.
-func (l *Lab) consoleSize() int64 {
-	info, err := os.Stat(l.console)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}
-
 // consoleText returns the console from an offset on; all of it when it was truncated meanwhile.
 func (l *Lab) consoleText(from int64) string {
-	text, err := os.ReadFile(l.console)
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(l.console)
 	if from > int64(len(text)) {
 		from = 0
 	}
@@ -298,13 +295,13 @@ type machine struct {
 	consoleFrom int64  // offset at which the trial began
 }
 
-// start starts the agent, sets the machine's clock, which stood still since the snapshot, and gives
-// the cards their addresses.
+// start starts the agent, sets the clock, still at the snapshot's time, and the cards' addresses.
 func (m *machine) start(ctx context.Context, ports []vm.Port) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, agentLimit, fmt.Errorf("its agent did not answer within %v", agentLimit))
+	ctx, cancel := vm.AwaitAgent(ctx, agentLimit)
 	defer cancel()
 	// The network and the mounts of PID 1, which may differ from the ssh server's.
-	stream, err := m.lab.dut.endpoint.stream("exec sudo -n nsenter --target 1 --net --mount " + agentPath)
+	const start = "exec sudo -n nsenter --target 1 --net --mount " + agentPath
+	stream, err := m.lab.dut.endpoint.stream(start)
 	if err != nil {
 		return err
 	}
@@ -342,8 +339,7 @@ func (m *machine) Scheduled(ctx context.Context) (vm.Scheduled, error) {
 	return m.lab.ScheduledOf(ctx, domain)
 }
 
-// Close ends the agent and keeps the trial's part of the console. The machine runs until it is
-// restored.
+// Close ends the agent and keeps the trial's console. The machine runs until it is restored.
 func (m *machine) Close() error {
 	var errs []error
 	if m.client != nil {
@@ -355,7 +351,4 @@ func (m *machine) Close() error {
 	return errors.Join(errs...)
 }
 
-var (
-	_ vm.Lab    = (*Lab)(nil)
-	_ vm.Hosted = (*machine)(nil)
-)
+var _ vm.Hosted = (*machine)(nil)

@@ -12,23 +12,26 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ctload/ctload/vm"
 )
 
-// args returns ssh's arguments for this machine, without a command. ssh ignores host keys: the
-// machine is new and has a link of its own. The first algorithms are those that cost an emulated
-// machine least.
+// endpoint is the path of an ssh_config(5) for the machine, as `vagrant ssh-config dut` prints it.
+type endpoint string
+
+// args returns ssh's arguments for this machine, without a command. They come before Vagrant's. ssh
+// ignores host keys: the machine is new and has a link of its own. The first algorithms are those
+// that cost an emulated machine least. An option that only Vagrant knows is no error.
 func (e endpoint) args() []string {
-	args := []string{
-		"-F", "none", "-T", "-p", e.port, "-l", e.user,
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null",
-		"-o", "PasswordAuthentication=no", "-o", "KbdInteractiveAuthentication=no", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR",
-		"-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=12",
-		"-o", "KexAlgorithms=^curve25519-sha256", "-o", "HostKeyAlgorithms=^ssh-ed25519",
+	args := []string{"-F", string(e), "-T"}
+	for option := range strings.FieldsSeq(`IgnoreUnknown=* LogLevel=ERROR ConnectTimeout=10
+		StrictHostKeyChecking=no UserKnownHostsFile=/dev/null GlobalKnownHostsFile=/dev/null
+		PasswordAuthentication=no KbdInteractiveAuthentication=no IdentitiesOnly=yes
+		ServerAliveInterval=5 ServerAliveCountMax=12
+		KexAlgorithms=^curve25519-sha256 HostKeyAlgorithms=^ssh-ed25519`) {
+		args = append(args, "-o", option)
 	}
-	for _, key := range e.keys {
-		args = append(args, "-i", key)
-	}
-	return append(args, e.host)
+	return append(args, "dut")
 }
 
 // command returns ssh with a command for the machine's shell.
@@ -78,8 +81,8 @@ func (e endpoint) copy(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer file.Close()
-	script := fmt.Sprintf("umask 022; mkdir -p %[1]s && cat > %[2]s && chmod 0755 %[2]s", path.Dir(to), to)
-	_, err = e.run(ctx, file, "sudo -n sh -c '"+script+"'")
+	const script = "sudo -n sh -c 'umask 022; mkdir -p %[1]s && cat > %[2]s && chmod 0755 %[2]s'"
+	_, err = e.run(ctx, file, fmt.Sprintf(script, path.Dir(to), to))
 	return err
 }
 
@@ -106,7 +109,7 @@ type remote struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  io.ReadCloser
-	said tail // end of its standard error
+	said vm.Tail // end of its standard error
 	once sync.Once
 }
 
@@ -121,91 +124,4 @@ func (r *remote) Close() error {
 		_ = r.cmd.Wait() // killed, so its status says nothing
 	})
 	return nil
-}
-
-// tail keeps the last bytes that are written to it.
-type tail struct {
-	mu   sync.Mutex
-	kept []byte
-}
-
-const tailBytes = 64 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.kept = append(t.kept, p...)
-	if extra := len(t.kept) - tailBytes; extra > 0 {
-		t.kept = append(t.kept[:0], t.kept[extra:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.kept))
-}
-
-// endpoint is the address of a machine, as `vagrant ssh-config` prints it.
-type endpoint struct {
-	host string // address
-	port string
-	user string
-	keys []string // paths of private keys
-}
-
-// parseSSHConfig parses the first Host of an ssh_config(5), as `vagrant ssh-config MACHINE` prints
-// it.
-func parseSSHConfig(text string) (endpoint, error) {
-	e := endpoint{port: "22"}
-	hosts := 0
-	for line := range strings.Lines(text) {
-		keyword, value := option(line)
-		switch strings.ToLower(keyword) {
-		case "host":
-			hosts++
-		case "hostname":
-			e.host = value
-		case "port":
-			e.port = value
-		case "user":
-			e.user = value
-		case "identityfile":
-			e.keys = append(e.keys, value)
-		}
-		if hosts > 1 {
-			break
-		}
-	}
-	switch {
-	case e.host == "":
-		return endpoint{}, fmt.Errorf("vagrant ssh-config names no HostName in %q", text)
-	case e.user == "":
-		return endpoint{}, errors.New("vagrant ssh-config names no User")
-	case strings.HasPrefix(e.host, "-") || strings.HasPrefix(e.user, "-"):
-		return endpoint{}, fmt.Errorf("vagrant ssh-config names %s@%s, which ssh would take for an option", e.user, e.host)
-	}
-	return e, nil
-}
-
-// option splits a line of ssh_config(5): a keyword, blanks or one "=", and a value that may be in
-// quotes.
-func option(line string) (keyword, value string) {
-	line = strings.TrimSpace(line)
-	if line == "" || line[0] == '#' {
-		return "", ""
-	}
-	end := strings.IndexAny(line, " \t=")
-	if end < 0 {
-		return line, ""
-	}
-	keyword, value = line[:end], strings.TrimSpace(line[end:])
-	if rest, ok := strings.CutPrefix(value, "="); ok {
-		value = strings.TrimSpace(rest)
-	}
-	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-		value = value[1 : n-1]
-	}
-	return keyword, value
 }

@@ -2,9 +2,8 @@
 // Vagrant box, with the box's own kernel, user space, sysctls and tools.
 //
 // `vagrant up` brings the machine up once, in a sandbox's private libvirt daemon, and the lab
-// restores a snapshot of it before each trial. Its agent speaks over the standard streams of ssh.
-// The load nodes are those of the embedded lab, network namespaces beside the machine: an emulated
-// load machine would limit the measurement.
+// restores a snapshot before each trial. Its agent speaks over ssh. The load nodes are namespaces
+// beside the machine: an emulated load machine would limit the measurement.
 //
 // The Vagrantfile is the one at the top of the repository, which also works by itself.
 package vagrant
@@ -22,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
 
@@ -94,18 +94,17 @@ func (e *commandError) Unwrap() error { return e.Err }
 
 // run runs vagrant within limit and returns its standard output. The error is a *commandError.
 func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it did not end within %v", limit))
+	ctx, cancel := within(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "vagrant", args...)
 	cmd.Dir = s.dir
-	// A log would mix with its output.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(setting string) bool { return strings.HasPrefix(setting, "VAGRANT_LOG=") })
-	cmd.Env = append(cmd.Env, s.env...)
-	cmd.Env = append(cmd.Env,
-		"VAGRANT_CWD="+s.dir, "VAGRANT_DOTFILE_PATH="+filepath.Join(s.dir, ".vagrant"), "VAGRANT_HOME="+filepath.Join(s.dir, "home"),
-		"VAGRANT_DEFAULT_PROVIDER=libvirt", "VAGRANT_CHECKPOINT_DISABLE=1", "VAGRANT_NO_COLOR=1", "VAGRANT_VAGRANTFILE=Vagrantfile")
+	cmd.Env = append(append(os.Environ(), s.env...),
+		"VAGRANT_CWD="+s.dir, "VAGRANT_DOTFILE_PATH="+filepath.Join(s.dir, ".vagrant"),
+		"VAGRANT_HOME="+filepath.Join(s.dir, "home"), "VAGRANT_VAGRANTFILE=Vagrantfile",
+		"VAGRANT_DEFAULT_PROVIDER=libvirt", "VAGRANT_CHECKPOINT_DISABLE=1", "VAGRANT_NO_COLOR=1",
+		"VAGRANT_LOG=") // a log would mix with its output
 	var stdout strings.Builder
-	var said tail
+	var said vm.Tail
 	cmd.Stdout, cmd.Stderr = &stdout, &said
 	// vagrant starts ssh and other programs, which end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -124,8 +123,7 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	return stdout.String(), &commandError{Args: args, Said: sentence(said.String()), Err: err}
 }
 
-// sentence joins Vagrant's wrapped and indented message into one line, without the places in its
-// source.
+// sentence joins Vagrant's indented message into one line, without places in its source.
 func sentence(text string) string {
 	var words []string
 	for line := range strings.Lines(text) {
@@ -142,14 +140,11 @@ func sentence(text string) string {
 
 // missingProgram reports a program that this host lacks.
 func missingProgram(what string) error {
-	return &guest.MissingError{
-		What: "there is no " + what + " on this host", Packages: packages,
-		Fix: "sudo apt-get install --no-install-recommends " + strings.Join(packages, " "),
-	}
+	return guest.Missing(guest.Install+packages, "there is no %s on this host", what)
 }
 
-// packages lists what this driver needs on a host besides the embedded lab's packages.
-var packages = []string{"vagrant", "vagrant-libvirt", "qemu-utils", "dnsmasq-base", "openssh-client"}
+// packages are those that this driver needs besides the embedded lab's.
+const packages = "vagrant vagrant-libvirt qemu-utils dnsmasq-base openssh-client"
 
 // CheckHost returns a *guest.MissingError when the host lacks something for machines of boxes. It
 // takes a second or two, in which Vagrant lists its plugins.
@@ -171,17 +166,16 @@ func CheckHost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	const plugin = "vagrant-libvirt"
 	list, err := s.run(ctx, time.Minute, "plugin", "list")
 	if err != nil {
-		return &guest.MissingError{What: "Vagrant does not work on this host", Fix: "vagrant plugin repair", Err: err}
+		return guest.Missing("vagrant plugin repair", "Vagrant does not work on this host: %w", err)
 	}
 	for line := range strings.Lines(list) {
-		if name, _, _ := strings.Cut(line, " "); name == "vagrant-libvirt" {
+		if name, _, _ := strings.Cut(line, " "); name == plugin {
 			return nil
 		}
 	}
-	return &guest.MissingError{
-		What: "Vagrant has no plugin vagrant-libvirt on this host", Packages: packages,
-		Fix: "sudo apt-get install --no-install-recommends vagrant-libvirt   (or: vagrant plugin install vagrant-libvirt)",
-	}
+	return guest.Missing(guest.Install+plugin+"   (or: vagrant plugin install "+plugin+")",
+		"Vagrant has no plugin vagrant-libvirt on this host")
 }

@@ -16,52 +16,39 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-const sshConfig = `Host dut
+// TestSSHConfig checks that ssh takes what Vagrant prints, and takes ctload's options first.
+func TestSSHConfig(t *testing.T) {
+	hosttest.Need(t, "ssh")
+	config := filepath.Join(t.TempDir(), "ssh-config")
+	const printed = `Host dut
   HostName 192.168.121.57
   User vagrant
   Port 2222
-  UserKnownHostsFile /dev/null
-  StrictHostKeyChecking no
+  StrictHostKeyChecking yes
   IdentityFile "/home/a b/insecure_private_key"
-  IdentityFile = /home/ab/key
-  IdentitiesOnly yes
-
-Host load
-  HostName 192.168.121.58
+  OfAnotherVersion yes
+  LogLevel FATAL
 `
-
-func TestParseSSHConfig(t *testing.T) {
-	got, err := parseSSHConfig(sshConfig)
+	if err := os.WriteFile(config, []byte(printed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("ssh", append([]string{"-G"}, endpoint(config).args()...)...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := endpoint{host: "192.168.121.57", port: "2222", user: "vagrant", keys: []string{"/home/a b/insecure_private_key", "/home/ab/key"}}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(endpoint{})); diff != "" {
-		t.Error(diff)
-	}
-	for text, word := range map[string]string{
-		"": "no HostName", "Host dut\n  HostName 10.0.0.1\n": "no User",
-		"Host dut\n HostName -oProxyCommand=x\n User y\n": "take for an option",
+	for _, want := range []string{
+		"hostname 192.168.121.57", "user vagrant", "port 2222", "stricthostkeychecking false",
+		"identityfile /home/a b/insecure_private_key", "loglevel ERROR", "connecttimeout 10",
 	} {
-		if _, err := parseSSHConfig(text); err == nil || !strings.Contains(err.Error(), word) {
-			t.Errorf("%q: %v; want an error with %q", text, err, word)
+		if !strings.Contains("\n"+string(out), "\n"+want+"\n") {
+			t.Errorf("ssh has no %q in\n%s", want, out)
 		}
 	}
-}
-
-func FuzzParseSSHConfig(f *testing.F) {
-	f.Add(sshConfig)
-	f.Add("HostName=\"\nUser")
-	f.Fuzz(func(t *testing.T, text string) {
-		e, err := parseSSHConfig(text)
-		if err == nil && (e.host == "" || e.host[0] == '-' || e.user == "" || e.port == "") {
-			t.Errorf("%+v out of %q", e, text)
-		}
-	})
 }
 
 func TestSentence(t *testing.T) {
-	got := sentence("Progress: 1%\rProgress: 100%\nThe box could not be found.\n\n  URL: x\n\tfrom /usr/lib/x.rb:3:in `call'\n  URL: x\n")
+	got := sentence("Progress: 1%\rProgress: 100%\nThe box could not be found.\n\n  URL: x\n" +
+		"\tfrom /usr/lib/x.rb:3:in 'call'\n  URL: x\n")
 	if want := "Progress: 100% The box could not be found. URL: x"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -87,7 +74,8 @@ func missing(t *testing.T, err error, words ...string) {
 func pretend(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "vagrant"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+	err := os.WriteFile(filepath.Join(dir, "vagrant"), []byte("#!/bin/sh\n"+script), 0o755)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
@@ -132,7 +120,8 @@ func TestBoxOfAFile(t *testing.T) {
 	file := filepath.Join(cache, "my.box")
 	pretend(t, `while [ $# -gt 1 ]; do [ "$1" != --name ] || name=$2; shift; done
 echo $name >>`+cache+`/added
-mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/0/libvirt/metadata.json`)
+box=$VAGRANT_HOME/boxes/$name/0/libvirt
+mkdir -p $box && touch $box/metadata.json`)
 	var names []string
 	for _, content := range []string{"one", "one", "another"} {
 		if old, err := os.ReadFile(file); err != nil || string(old) != content {
@@ -145,7 +134,8 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 			t.Fatal(err)
 		}
 		names = append(names, box.Name)
-		if name, version := box.identity(); name != "my.box" || version == "" || !strings.HasSuffix(box.Name, version) {
+		name, version := box.identity()
+		if name != "my.box" || version == "" || !strings.HasSuffix(box.Name, version) {
 			t.Errorf("%s is called %s %s", box.Name, name, version)
 		}
 	}
@@ -153,7 +143,8 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{names[0], names[2]}, strings.Fields(string(added))); diff != "" || names[0] != names[1] || names[1] == names[2] {
+	diff := cmp.Diff([]string{names[0], names[2]}, strings.Fields(string(added)))
+	if diff != "" || names[0] != names[1] || names[1] == names[2] {
 		t.Errorf("names %q; added (-want +got):\n%s", names, diff)
 	}
 }
@@ -163,11 +154,15 @@ mkdir -p $VAGRANT_HOME/boxes/$name/0/libvirt && touch $VAGRANT_HOME/boxes/$name/
 func TestVersionOfABox(t *testing.T) {
 	boxes := t.TempDir()
 	for _, version := range []string{"12.9.1", "12.20250126.1", "12.20240905.1"} {
-		if err := os.MkdirAll(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", version, "libvirt"), 0o700); err != nil {
+		err := os.MkdirAll(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", version,
+			"libvirt"), 0o700)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", "metadata_url"), nil, 0o600); err != nil {
+	err := os.WriteFile(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", "metadata_url"), nil,
+		0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	box := Box{Name: "debian/bookworm64", Given: "debian/bookworm64", boxes: boxes}
@@ -189,7 +184,8 @@ func TestVagrantThatHangs(t *testing.T) {
 	}
 	begun := time.Now()
 	_, err = s.run(t.Context(), 200*time.Millisecond, "up")
-	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") || time.Since(begun) > time.Minute {
+	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") ||
+		time.Since(begun) > time.Minute {
 		t.Errorf("%v after %v", err, time.Since(begun))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -211,9 +207,11 @@ func TestVagrantfile(t *testing.T) {
 	}
 	hosttest.Need(t, "vagrant")
 	for name, env := range map[string][]string{
-		"as it is":       nil,
-		"router":         {"CTLOAD_ROUTER=1", "CTLOAD_BOX=generic/ubuntu2204", "CTLOAD_MEMORY=1024", "CTLOAD_CPU=Nehalem"},
-		"as ctload does": {"CTLOAD_BRIDGES=a,b,c", "CTLOAD_ROUTER=1", "CTLOAD_ADDRESSES=0", "CTLOAD_CONSOLE=/c", "CTLOAD_POOL=/p", "CTLOAD_BOX=/x/y.box"},
+		"as it is": nil,
+		"router": {"CTLOAD_ROUTER=1", "CTLOAD_BOX=generic/ubuntu2204", "CTLOAD_MEMORY=1024",
+			"CTLOAD_CPU=Nehalem"},
+		"as ctload does": {"CTLOAD_BRIDGES=a,b,c", "CTLOAD_ROUTER=1", "CTLOAD_ADDRESSES=0",
+			"CTLOAD_CONSOLE=/c", "CTLOAD_POOL=/p", "CTLOAD_BOX=/x/y.box"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := newState(filepath.Join(t.TempDir(), "state"), t.TempDir())
@@ -221,7 +219,8 @@ func TestVagrantfile(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.env = env
-			if _, err := s.run(t.Context(), 2*time.Minute, "validate", "--ignore-provider"); err != nil {
+			_, err = s.run(t.Context(), 2*time.Minute, "validate", "--ignore-provider")
+			if err != nil {
 				t.Error(err)
 			}
 		})
@@ -231,30 +230,37 @@ func TestVagrantfile(t *testing.T) {
 // TestBoxTriesDownloadsAgain gives the script that builds boxes an mmdebstrap that fails: it tries
 // a download three times, other steps once, and the error holds apt's message.
 func TestBoxTriesDownloadsAgain(t *testing.T) {
-	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; echo '  502 Bad Gateway'; echo 'E: apt-get update failed'"
+	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; echo '  502 Bad " +
+		"Gateway'; echo 'E: apt-get update failed'"
 	for name, tc := range map[string]struct {
 		script   string // of mmdebstrap, at its n-th start
 		attempts int
 		said     string
 	}{
 		"each download fails": {fetch, 3, "502 Bad Gateway"},
-		"one download fails":  {"case $n in 1) " + fetch + ";; *) echo 'E: no such suite';; esac", 2, "no such suite"},
-		"no download fails":   {"echo 'dpkg: error: out of cheese'; echo 'E: run_chroot failed'", 1, "out of cheese"},
+		"one download fails": {"case $n in 1) " + fetch + ";; *) echo 'E: no such suite';; esac",
+			2, "no such suite"},
+		"no download fails": {"echo 'dpkg: error: out of cheese'; echo 'E: run_chroot failed'", 1,
+			"out of cheese"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			count := filepath.Join(dir, "count")
 			for program, script := range map[string]string{
-				"mmdebstrap": "echo >>" + count + "; n=$(wc -l <" + count + "); { " + tc.script + "; } >&2; exit 1",
-				"sleep":      "", "mke2fs": "", "qemu-img": "", "fakeroot": "", "newuidmap": "",
+				"mmdebstrap": "echo >>" + count + "; n=$(wc -l <" + count + "); { " + tc.script +
+					"; } >&2; exit 1",
+				"sleep": "", "mke2fs": "", "qemu-img": "", "fakeroot": "", "newuidmap": "",
 			} {
-				if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+				err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script),
+					0o755)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			boxes := filepath.Join(dir, "boxes")
-			missing(t, build(t.Context(), filepath.Join(boxes, "built.box"), func(string) {}), "could not be built", tc.said)
+			missing(t, build(t.Context(), filepath.Join(boxes, "built.box"), func(string) {}),
+				"could not be built", tc.said)
 			starts, err := os.ReadFile(count)
 			if err != nil || len(starts) != tc.attempts {
 				t.Errorf("%d attempts, %v; want %d", len(starts), err, tc.attempts)

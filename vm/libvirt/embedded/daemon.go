@@ -38,10 +38,9 @@ type Daemon struct {
 	err    error         // how it ended; valid once exited is closed
 }
 
-// startDaemon starts a private daemon that keeps its files below dir and returns when it listens.
-// dir must be short (AF_UNIX paths end at 108 bytes); the uid must not be 0, else the daemon would
-// work in system mode. cache is a folder that may outlive the daemon; it keeps the daemon's
-// findings about the host's QEMU.
+// startDaemon starts a private daemon with its files below dir and returns when it listens. dir
+// must be short (AF_UNIX paths end at 108 bytes), and the uid not 0, else the daemon would work in
+// system mode. cache may outlive the daemon; it keeps what the daemon found about the host's QEMU.
 func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	program, socket, err := findDaemon()
 	if err != nil {
@@ -62,31 +61,31 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	}
 	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", d.log)
 	// The sandbox replaces the console's helper daemon, the security driver and the cgroups.
-	const qemuConf = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nremember_owner = 0\nbridge_helper = %q\n"
+	const qemuConf = `stdio_handler = "file"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+bridge_helper = %q
+`
 	helper, self := filepath.Join(dir, link.HelperRole), "/proc/self/exe"
 	if path, err := os.Executable(); err == nil {
 		self = path
 	}
-	err = errors.Join(
+	conf := filepath.Join(config, name+".conf")
+	output, err := os.Create(filepath.Join(dir, "daemon.out"))
+	defer output.Close()
+	err = errors.Join(err,
 		os.Symlink(self, helper),
-		os.WriteFile(filepath.Join(config, name+".conf"), []byte(daemonConf), 0o600),
+		os.WriteFile(conf, []byte(daemonConf), 0o600),
 		os.WriteFile(filepath.Join(config, "qemu.conf"), fmt.Appendf(nil, qemuConf, helper), 0o600))
 	if err != nil {
 		return nil, fmt.Errorf("write the libvirt daemon's configuration: %w", err)
 	}
-
-	d.cmd = exec.Command(program, "-f", filepath.Join(config, name+".conf"), "-p", filepath.Join(dir, "daemon.pid"))
-	d.cmd.Env = append(os.Environ(),
-		"HOME="+dir,
-		"XDG_RUNTIME_DIR="+filepath.Join(dir, "run"),
-		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"),
-		"XDG_CACHE_HOME="+cache,
-		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
-	output, err := os.Create(filepath.Join(dir, "daemon.out"))
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	defer output.Close()
+	d.cmd = exec.Command(program, "-f", conf, "-p", filepath.Join(dir, "daemon.pid"))
+	d.cmd.Env = append(os.Environ(), guest.AdminPath(),
+		"HOME="+dir, "XDG_RUNTIME_DIR="+filepath.Join(dir, "run"),
+		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_CACHE_HOME="+cache)
 	d.cmd.Stdout, d.cmd.Stderr = output, output
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -96,7 +95,7 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 		close(d.exited)
 	}()
 	if err := d.waitForSocket(ctx); err != nil {
-		said, _ := os.ReadFile(filepath.Join(dir, "daemon.out"))
+		said, _ := os.ReadFile(output.Name())
 		logged, _ := os.ReadFile(d.log)
 		err = fmt.Errorf("start %s: %w\n%s%s", name, err, said, logged)
 		return nil, errors.Join(err, d.Close())
@@ -114,30 +113,22 @@ func CheckHost() error {
 	}
 	emulator := "qemu-system-" + libvirt.Arch(runtime.GOARCH)
 	if _, err := exec.LookPath(emulator); err != nil {
-		return &guest.MissingError{
-			What: "there is no " + emulator + " on this host",
-			Fix:  "sudo apt-get install --no-install-recommends qemu-system-x86",
-		}
+		return guest.Missing(guest.Install+"qemu-system-x86", "this host has no %s", emulator)
 	}
 	return nil
 }
 
 func findDaemon() (program, socket string, err error) {
 	for _, d := range daemons {
-		for _, place := range []string{d.program, "/usr/sbin/" + d.program, "/sbin/" + d.program} {
-			if path, err := exec.LookPath(place); err == nil {
-				return path, d.socket, nil
-			}
+		if path, err := guest.FindProgram(d.program); err == nil {
+			return path, d.socket, nil
 		}
 	}
-	return "", "", &guest.MissingError{
-		What: "there is no libvirt daemon (libvirtd or virtqemud) on this host",
-		Fix:  "sudo apt-get install --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu",
-	}
+	return "", "", guest.Missing(guest.Install+"libvirt-daemon libvirt-daemon-driver-qemu",
+		"there is no libvirt daemon (libvirtd or virtqemud) on this host")
 }
 
-// waitForSocket returns when the daemon accepts connections. Its socket has a name a moment before
-// it listens there.
+// waitForSocket returns when the daemon listens, a moment after its socket has a name.
 func (d *Daemon) waitForSocket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, daemonStart)
 	defer cancel()

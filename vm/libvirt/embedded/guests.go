@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 
-	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
-// These methods serve a driver whose own program, which knows libvirt, makes machines in an
-// embedded lab (vm/vagrant).
+// These methods serve a driver whose own program makes machines in the lab (vm/vagrant).
 
 // URI returns the address of the lab's daemon in libvirt's notation.
 func (l *Lab) URI() string { return l.virt.URI }
@@ -28,7 +26,9 @@ func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 		Bridge: &libvirtxml.NetworkBridge{Name: managementBridge, STP: "off"},
 		IPs: []libvirtxml.NetworkIP{{
 			Address: "192.168.121.1", Netmask: "255.255.255.0",
-			DHCP: &libvirtxml.NetworkDHCP{Ranges: []libvirtxml.NetworkDHCPRange{{Start: "192.168.121.2", End: "192.168.121.254"}}},
+			DHCP: &libvirtxml.NetworkDHCP{Ranges: []libvirtxml.NetworkDHCPRange{
+				{Start: "192.168.121.2", End: "192.168.121.254"},
+			}},
 		}},
 	}
 	xml, err := network.Marshal()
@@ -37,61 +37,52 @@ func (l *Lab) Management(ctx context.Context) (bridge string, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	_, err = libvirt.Within(ctx, l.virt, func() (golibvirt.Network, error) { return l.virt.Virt.NetworkCreateXML(xml) })
+	_, err = libvirt.Ask(ctx, l.virt, l.virt.NetworkCreateXML, xml)
 	if err != nil {
 		return "", l.explain("make the management network", err)
 	}
 	return managementBridge, nil
 }
 
-// domainNamed finds a machine by its name.
-func (l *Lab) domainNamed(ctx context.Context, name string) (golibvirt.Domain, error) {
-	domain, err := libvirt.Within(ctx, l.virt, func() (golibvirt.Domain, error) { return l.virt.Virt.DomainLookupByName(name) })
-	if err != nil {
-		return domain, l.explain("look up machine "+name, err)
-	}
-	return domain, nil
-}
-
-// Restore reverts a machine to a saved snapshot. The machine runs afterwards if it ran when saved.
-func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
+// with makes calls about the machine of that name; doing names them in errors.
+func (l *Lab) with(ctx context.Context, name, doing string, do func(libvirt.Handle) error) error {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
-	domain, err := l.domainNamed(ctx, machine)
-	if err != nil {
-		return err
-	}
-	err = l.virt.Do(ctx, func() error {
-		saved, err := l.virt.Virt.DomainSnapshotLookupByName(domain, snapshot, 0)
+	err := l.virt.Do(ctx, func() error {
+		domain, err := l.virt.DomainLookupByName(name)
 		if err != nil {
 			return err
 		}
-		return l.virt.Virt.DomainRevertToSnapshot(saved, 0)
+		return do(domain)
 	})
 	if err != nil {
-		return l.explain(fmt.Sprintf("restore the snapshot %s of machine %s", snapshot, machine), err)
+		return l.explain(fmt.Sprintf("%s machine %s", doing, name), err)
 	}
 	return nil
 }
 
+// Restore reverts a machine to a saved snapshot. The machine runs afterwards if it ran when saved.
+func (l *Lab) Restore(ctx context.Context, machine, snapshot string) error {
+	return l.with(ctx, machine, "restore the snapshot of", func(domain libvirt.Handle) error {
+		saved, err := l.virt.DomainSnapshotLookupByName(domain, snapshot, 0)
+		if err != nil {
+			return err
+		}
+		return l.virt.DomainRevertToSnapshot(saved, 0)
+	})
+}
+
 // ScheduledOf implements [vm.Hosted] for a machine by its name.
-func (l *Lab) ScheduledOf(ctx context.Context, machine string) (vm.Scheduled, error) {
-	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
-	defer cancel()
-	domain, err := l.domainNamed(ctx, machine)
-	if err != nil {
-		return vm.Scheduled{}, err
-	}
-	s, err := l.virt.Scheduled(ctx, domain)
-	if err != nil {
-		return s, l.explain("ask for the CPUs of "+machine, err)
-	}
-	return s, nil
+func (l *Lab) ScheduledOf(ctx context.Context, machine string) (s vm.Scheduled, err error) {
+	err = l.with(ctx, machine, "ask for the CPUs of", func(domain libvirt.Handle) (err error) {
+		s, err = l.virt.Scheduled(domain)
+		return err
+	})
+	return s, err
 }
 
 // Accelerated calls boot to boot a machine with the lab's accelerator. The first machine proves
-// KVM: when boot fails with it, Accelerated calls boot again with TCG. proven is false where a
-// failure is likely; boot should then fail early.
-func (l *Lab) Accelerated(ctx context.Context, boot func(accelerator string, proven bool) (vm.Node, error)) (vm.Node, error) {
+// KVM: when boot fails with it, Accelerated calls boot again with TCG.
+func (l *Lab) Accelerated(ctx context.Context, boot libvirt.Start) (vm.Node, error) {
 	return l.accel.Boot(ctx, l.options.Tell, boot)
 }

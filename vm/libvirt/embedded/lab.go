@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm"
@@ -38,13 +37,15 @@ type Lab struct {
 
 // Open starts the daemon. It needs the capabilities and the namespaces of the sandbox.
 func Open(ctx context.Context, options Options) (_ *Lab, err error) {
-	l := &Lab{options: options, accel: libvirt.ChooseAccelerator(options.Accelerator, options.Cache)}
+	l := &Lab{options: options}
+	l.accel = libvirt.ChooseAccelerator(options.Accelerator, options.Cache)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.daemon, err = startDaemon(ctx, filepath.Join(options.Runtime, "libvirt"), options.Cache); err != nil {
+	folder := filepath.Join(options.Runtime, "libvirt")
+	if l.daemon, err = startDaemon(ctx, folder, options.Cache); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
@@ -96,25 +97,19 @@ type machine struct {
 // console, when the machine started but its agent did not answer in time.
 func (l *Lab) Boot(ctx context.Context, spec vm.Machine) (vm.Node, error) {
 	return l.Accelerated(ctx, func(accelerator string, proven bool) (vm.Node, error) {
-		return l.boot(ctx, spec, accelerator, libvirt.LimitOf(accelerator, proven))
+		return l.boot(ctx, libvirt.Domain{Accelerator: accelerator, Machine: spec}, proven)
 	})
 }
 
-func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, limit time.Duration) (_ vm.Node, err error) {
+func (l *Lab) boot(ctx context.Context, d libvirt.Domain, proven bool) (_ vm.Node, err error) {
 	number := l.Number()
-	id := fmt.Sprintf("%s%d", spec.Name, number)
+	id := fmt.Sprintf("%s%d", d.Machine.Name, number)
+	d.Name, d.Channel = "ctload-"+id, filepath.Join(l.options.Runtime, id+".sock")
 	m := &machine{lab: l, number: number, Machine: libvirt.Machine{
-		Description: libvirt.Domain{
-			Name: "ctload-" + id, Accelerator: accelerator, Machine: spec, Channel: filepath.Join(l.options.Runtime, id+".sock"),
-		},
-		Limit: limit, Virt: l.virt, Ends: &l.Ends, Explain: l.explain,
+		Description: d, Limit: libvirt.LimitOf(d.Accelerator, proven),
+		Virt: l.virt, Ends: &l.Ends, Explain: l.explain,
 	}}
-	m.Start = func(ctx context.Context) error {
-		if err := m.boot(ctx); err != nil {
-			return err
-		}
-		return m.join(ctx)
-	}
+	m.Start = m.start
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -123,17 +118,7 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	if err := m.addCards(); err != nil {
 		return nil, err
 	}
-	if err := m.boot(ctx); err != nil {
-		return nil, err
-	}
-	if spec.Linked != nil {
-		select {
-		case <-spec.Linked:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	if err := m.join(ctx); err != nil {
+	if err := m.start(ctx); err != nil {
 		return nil, err
 	}
 	m.Plug(func(name string) *link.Bridge {
@@ -143,9 +128,24 @@ func (l *Lab) boot(ctx context.Context, spec vm.Machine, accelerator string, lim
 	return m, nil
 }
 
+// start returns when the agent has answered and the machine's cards have their addresses.
+func (m *machine) start(ctx context.Context) error {
+	if err := m.boot(ctx); err != nil {
+		return err
+	}
+	if linked := m.Description.Machine.Linked; linked != nil {
+		select {
+		case <-linked:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return m.join(ctx)
+}
+
 // boot starts the machine and returns when its agent has answered.
 func (m *machine) boot(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.Limit, fmt.Errorf("its agent did not answer within %v", m.Limit))
+	ctx, cancel := vm.AwaitAgent(ctx, m.Limit)
 	defer cancel()
 	if err := m.Create(ctx, 0); err != nil {
 		return m.Explain("start machine "+m.Name(), err)
@@ -178,8 +178,7 @@ func (m *machine) join(ctx context.Context) error {
 	return m.Address(ctx)
 }
 
-// addCards makes a bridge and a tap for each port. It remembers each tap, also when a later one
-// fails.
+// addCards makes a bridge and a tap for each port, and remembers each tap.
 func (m *machine) addCards() error {
 	for i, port := range m.Description.Machine.Ports {
 		if _, err := m.lab.Bridge(port.Link); err != nil {
@@ -189,7 +188,8 @@ func (m *machine) addCards() error {
 		if err := link.AddTap(tap); err != nil {
 			return err
 		}
-		m.Description.Cards = append(m.Description.Cards, libvirt.Card{Tap: tap, MAC: netns.MAC(m.number, i).String()})
+		card := libvirt.Card{Tap: tap, MAC: netns.MAC(m.number, i).String()}
+		m.Description.Cards = append(m.Description.Cards, card)
 	}
 	return nil
 }
@@ -207,10 +207,7 @@ func (l *Lab) explain(doing string, err error) error {
 
 // Console implements [vm.Node].
 func (m *machine) Console() string {
-	text, err := os.ReadFile(m.Description.Machine.ConsoleFile)
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(m.Description.Machine.ConsoleFile)
 	return string(text)
 }
 
@@ -230,8 +227,4 @@ func (m *machine) Close() error {
 	return errors.Join(errs...)
 }
 
-var (
-	_ vm.Lab        = (*Lab)(nil)
-	_ vm.LinkFaulty = (*Lab)(nil)
-	_ vm.Node       = (*machine)(nil)
-)
+var _ vm.LinkFaulty = (*Lab)(nil)

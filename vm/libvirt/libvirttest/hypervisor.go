@@ -30,10 +30,9 @@ type Hypervisor struct {
 	daemon *exec.Cmd
 }
 
-// prepare turns the namespaces into a host: private folders where libvirt keeps its files, a /sys
-// that shows the network inside, the user that Debian's libvirt requires, and bridges whose frames
-// no rule sees. PID 1 then reaps until its standard input ends, which happens when the test has
-// gone.
+// prepare turns the namespaces into a host: private folders for libvirt's files, a /sys of its own
+// network, the user that Debian's libvirt requires, and bridges whose frames no rule sees. PID 1
+// then reaps until its standard input ends with the test.
 const prepare = `set -e
 mount -t sysfs sysfs /sys
 for dir in /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
@@ -45,7 +44,8 @@ ip link set lo up
 for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done
 cp "$1"/libvirtd.conf "$1"/qemu.conf /etc/libvirt/
 for file in passwd group; do
-	{ cat /etc/$file; [ $file = passwd ] && echo libvirt-qemu:x:64055:64055::/:/bin/false || echo libvirt-qemu:x:64055:; } >"$1/$file"
+	rest=; [ $file = group ] || rest=64055::/:/bin/false
+	{ cat /etc/$file; echo libvirt-qemu:x:64055:$rest; } >"$1/$file"
 	mount --bind "$1/$file" /etc/$file
 done
 echo ready >"$1/ready"
@@ -68,9 +68,8 @@ auth_unix_rw = "none"
 log_outputs = "2:file:%s"
 `
 
-// Start makes a hypervisor and starts its daemon. name is part of its files' names; more adds lines
-// to libvirtd.conf. The daemon listens for TCP, and for TLS when more says so. It ends with the
-// test.
+// Start makes a hypervisor with its daemon, until the test ends. name is part of its files' names;
+// more adds lines to libvirtd.conf. It listens for TCP, and for TLS when more says so.
 func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	t.Helper()
 	need(t)
@@ -79,9 +78,10 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	}
 	h := &Hypervisor{t: t, name: name, folder: t.TempDir()}
 	h.write("qemu.conf", qemuConf)
-	h.write("libvirtd.conf", fmt.Sprintf(libvirtdConf, filepath.Join(h.folder, "daemon.log"))+strings.Join(more, "\n")+"\n")
-	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc",
-		"sh", "-c", prepare, "sh", h.folder)
+	log := filepath.Join(h.folder, "daemon.log")
+	h.write("libvirtd.conf", fmt.Sprintf(libvirtdConf, log)+strings.Join(more, "\n")+"\n")
+	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child",
+		"--mount-proc", "sh", "-c", prepare, "sh", h.folder)
 	life, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,8 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 		_ = cmd.Wait()
 	})
 	h.await(func() bool { return h.exists("ready") }, "its namespaces", said)
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
+	pid := cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +108,8 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 	return h
 }
 
-// Root reports whether this process runs the test itself. Only root can have a daemon in system
-// mode: for another user, Root runs the test in this program again through sudo and passes its
-// result on.
+// Root reports whether this process runs the test itself. A daemon in system mode needs root: for
+// another user, Root runs the test again through sudo and passes its result on.
 func Root(t *testing.T) bool {
 	t.Helper()
 	if os.Getuid() == 0 || testing.Short() {
@@ -122,7 +122,8 @@ func Root(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sudo", "-n", "-E", "--", self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=20m")
+	cmd := exec.CommandContext(t.Context(), "sudo", "-n", "-E", "--", self,
+		"-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=20m")
 	out, err := cmd.CombinedOutput()
 	t.Logf("as root:\n%s", out)
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -151,7 +152,7 @@ func (h *Hypervisor) StartDaemon() {
 		h.t.Fatal(err)
 	}
 	defer output.Close()
-	h.daemon = exec.Command("nsenter", "-t", fmt.Sprint(h.pid), "-m", "-n", "-i", "-p", "libvirtd", "-l", "-f", "/etc/libvirt/libvirtd.conf")
+	h.daemon = h.Enter(context.Background(), "libvirtd", "-l", "-f", "/etc/libvirt/libvirtd.conf")
 	h.daemon.Stdout, h.daemon.Stderr = output, output
 	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
@@ -182,10 +183,10 @@ func (h *Hypervisor) KillDaemon() {
 	}
 }
 
-// Command runs a program only in the hypervisor's network namespace. Its process is the program's
-// own.
+// Command runs a program only in the hypervisor's network namespace, as its own process.
 func (h *Hypervisor) Command(program string, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(h.pid), "-n", "--", program}, args...)...)
+	enter := []string{"-t", fmt.Sprint(h.pid), "-n", "--", program}
+	return exec.Command("nsenter", append(enter, args...)...)
 }
 
 // URI returns the URI of the hypervisor's daemon from this machine.
@@ -195,7 +196,8 @@ func (h *Hypervisor) URI() string {
 
 // Enter runs a program in all namespaces of the hypervisor.
 func (h *Hypervisor) Enter(ctx context.Context, program string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(h.pid), "-m", "-n", "-i", "-p", "--", program}, args...)...)
+	enter := []string{"-t", fmt.Sprint(h.pid), "-m", "-n", "-i", "-p", "--", program}
+	return exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 }
 
 // Run runs a program in the hypervisor to its end.
@@ -241,42 +243,39 @@ func (h *Hypervisor) Images() []string {
 // Machines counts the hypervisor's QEMU processes. Others may end while they are counted.
 func (h *Hypervisor) Machines() int {
 	h.t.Helper()
-	n := 0
-	for line := range strings.Lines(h.Output("sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true")) {
-		if strings.HasPrefix(line, "qemu-system") {
-			n++
-		}
-	}
-	return n
+	names := h.Output("sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true")
+	return strings.Count("\n"+names, "\nqemu-system")
 }
 
-// Cable joins two hypervisors by a veth pair of that name, with an address at each end (in CIDR
-// notation, or none). With bridge, the ends are ports of a bridge of that name on each.
-func Cable(t testing.TB, name string, a *Hypervisor, addressA string, b *Hypervisor, addressB string, bridge string) {
+// End is one end of a [Cable], with its address in CIDR notation, or none.
+type End struct {
+	*Hypervisor
+	Address string
+}
+
+// Cable joins two hypervisors by a veth pair of that name. With bridge, the ends are ports of a
+// bridge of that name on each.
+func Cable(t testing.TB, name, bridge string, a, b End) {
 	t.Helper()
-	run := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	out, err := exec.Command("ip", "link", "add", name, "netns", fmt.Sprint(a.pid), "type", "veth", "peer", "name", name, "netns", fmt.Sprint(b.pid)).CombinedOutput()
-	if err != nil {
+	cmd := exec.Command("ip", "link", "add", name, "netns", fmt.Sprint(a.pid),
+		"type", "veth", "peer", "name", name, "netns", fmt.Sprint(b.pid))
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("a cable between %s and %s: %v: %s", a.name, b.name, err, out)
 	}
-	for _, end := range []struct {
-		h       *Hypervisor
-		address string
-	}{{a, addressA}, {b, addressB}} {
+	for _, end := range []End{a, b} {
+		var lines []string
 		if bridge != "" {
-			run(end.h.Run("ip", "link", "add", bridge, "type", "bridge"))
-			run(end.h.Run("ip", "link", "set", name, "master", bridge))
-			run(end.h.Run("ip", "link", "set", bridge, "up"))
+			lines = append(lines, "link add "+bridge+" type bridge",
+				"link set "+name+" master "+bridge, "link set "+bridge+" up")
 		}
-		if end.address != "" {
-			run(end.h.Run("ip", "address", "add", end.address, "dev", name))
+		if end.Address != "" {
+			lines = append(lines, "address add "+end.Address+" dev "+name)
 		}
-		run(end.h.Run("ip", "link", "set", name, "up"))
+		for _, line := range append(lines, "link set "+name+" up") {
+			if err := end.Run("ip", strings.Fields(line)...); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -284,9 +283,8 @@ func Cable(t testing.TB, name string, a *Hypervisor, addressA string, b *Hypervi
 func (h *Hypervisor) stop(life io.Closer) {
 	if h.t.Failed() {
 		for _, file := range []string{"daemon.log", "daemon.out"} {
-			if text, err := os.ReadFile(filepath.Join(h.folder, file)); err == nil && len(text) > 0 {
-				h.t.Logf("%s of %s:\n%s", file, h.name, text)
-			}
+			text, _ := os.ReadFile(filepath.Join(h.folder, file))
+			h.t.Logf("%s of %s:\n%s", file, h.name, text)
 		}
 	}
 	_ = life.Close()

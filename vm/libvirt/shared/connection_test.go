@@ -47,7 +47,12 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 		t.Errorf("the connection was given up: %v", err)
 	}
 	asked := false
-	if _, err := libvirt.Within(ctx, host.virt, func() (string, error) { asked = true; return "", nil }); !errors.Is(err, context.Canceled) || asked {
+	_, err = libvirt.Within(ctx, host.virt, func() (string, error) {
+		asked = true
+		return "",
+			nil
+	})
+	if !errors.Is(err, context.Canceled) || asked {
 		t.Errorf("a call after an interrupt: %v, and it was made: %v", err, asked)
 	}
 
@@ -57,14 +62,15 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 	never := make(chan struct{})
 	t.Cleanup(func() { close(never) })
 	began := time.Now()
-	if _, err := libvirt.Within(ctx, host.virt, func() (string, error) { <-never; return "", nil }); !errors.Is(err, context.DeadlineExceeded) {
+	_, err = libvirt.Within(ctx, host.virt, func() (string, error) { <-never; return "", nil })
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call that never ends: %v", err)
 	}
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to give it up", took)
 	}
 	select {
-	case <-host.virt.Virt.Disconnected():
+	case <-host.virt.Disconnected():
 	case <-time.After(30 * time.Second):
 		t.Error("its connection is still there")
 	}

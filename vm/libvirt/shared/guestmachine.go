@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
@@ -28,11 +27,11 @@ type remoteMachine struct {
 	console *console
 }
 
-// boot starts a machine and waits for its agent.
-func (l *Lab) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string, limit time.Duration) (_ vm.Node, err error) {
-	m := &remoteMachine{host: h, Machine: libvirt.Machine{Limit: limit, Virt: h.virt, Ends: &l.Ends, Explain: h.explain}}
-	m.Start = m.start
-	if m.console, err = newConsole(spec.ConsoleFile); err != nil {
+// boot starts a machine within the limit of m and waits for its agent. serial is its number.
+func (m *remoteMachine) boot(ctx context.Context, l *Lab, serial int) (_ vm.Node, err error) {
+	h := m.host
+	m.Virt, m.Ends, m.Explain, m.Start = h.virt, &l.Ends, h.explain, m.start
+	if m.console, err = newConsole(m.Description.Machine.ConsoleFile); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -40,17 +39,18 @@ func (l *Lab) boot(ctx context.Context, h *hypervisor, spec vm.Machine, serial i
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if m.Description, err = l.describe(ctx, h, spec, serial, accelerator); err != nil {
+	if err := m.describe(ctx, l, serial); err != nil {
 		return nil, err
 	}
 	if m.entry, err = h.record(journal.Domain, m.Description.Name, newUUID()); err != nil {
 		return nil, err
 	}
 	m.Description.UUID = m.entry.Detail
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("its agent did not answer within %v", limit))
+	ctx, cancel := vm.AwaitAgent(ctx, m.Limit)
 	defer cancel()
 	if err := m.start(ctx); err != nil {
-		if missing, ok := errors.AsType[*guest.MissingError](err); ok && len(l.options.Networks) > 0 {
+		missing, ok := errors.AsType[*guest.MissingError](err)
+		if ok && len(l.options.Networks) > 0 {
 			missing.Fix = "--network with a bridge or a libvirt network that every host has"
 		}
 		return nil, err
@@ -75,30 +75,27 @@ func (m *remoteMachine) start(ctx context.Context) error {
 	return m.Address(ctx)
 }
 
-// describe brings everything that a machine needs to its host.
-func (l *Lab) describe(ctx context.Context, h *hypervisor, spec vm.Machine, serial int, accelerator string) (libvirt.Domain, error) {
-	d := libvirt.Domain{
-		Name: l.options.objectName(fmt.Sprintf("%s%s-%d", l.lane, spec.Name, serial)), Run: l.options.Run,
-		Kind: h.kind, Accelerator: accelerator, CPUs: l.cpus,
-	}
-	var err error
+// describe completes the description, and brings everything that the machine needs to its host.
+func (m *remoteMachine) describe(ctx context.Context, l *Lab, serial int) (err error) {
+	h, d, spec := m.host, &m.Description, &m.Description.Machine
+	d.Name = l.options.objectName(fmt.Sprintf("%s%s-%d", l.lane, spec.Name, serial))
+	d.Run, d.Kind, d.CPUs = l.options.Run, h.kind, l.cpus
 	if spec.Kernel, err = h.image(ctx, spec.Kernel); err != nil {
-		return d, err
+		return err
 	}
 	if spec.Initramfs, err = h.image(ctx, spec.Initramfs); err != nil {
-		return d, err
+		return err
 	}
 	spec.ConsoleFile = "" // the path is on this host and not on the daemon's
-	d.Machine = spec
 	for i, port := range spec.Ports {
 		card, err := l.links.card(ctx, h, l.lane+port.Link)
 		if err != nil {
-			return d, err
+			return err
 		}
 		card.MAC = l.mac(serial, i)
 		d.Cards = append(d.Cards, card)
 	}
-	return d, nil
+	return nil
 }
 
 // mac returns the hardware address of a machine's nth card, in QEMU's range for local use. The ids
@@ -106,8 +103,9 @@ func (l *Lab) describe(ctx context.Context, h *hypervisor, spec vm.Machine, seri
 func (l *Lab) mac(machine, n int) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(l.options.Run + l.lane))
-	place := sum.Sum32()
-	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", place>>8&0xff, place&0xff, machine&0xff, n&0xf|machine>>8&0xf<<4)
+	last := n&0xf | machine>>8&0xf<<4
+	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x",
+		sum.Sum32()>>8&0xff, sum.Sum32()&0xff, machine&0xff, last)
 }
 
 // converse resumes the machine and waits until its agent has answered.
@@ -123,7 +121,8 @@ func (m *remoteMachine) converse(ctx context.Context) error {
 		return err
 	}
 	return m.Greet(ctx, port, func() error {
-		if err := m.Virt.Do(ctx, func() error { return m.Virt.Virt.DomainResume(domain) }); err != nil {
+		err := m.Virt.Do(ctx, func() error { return m.Virt.DomainResume(domain) })
+		if err != nil {
 			return fmt.Errorf("let it go: %w", err)
 		}
 		return nil
@@ -144,17 +143,14 @@ func (m *remoteMachine) Close() error {
 	return errors.Join(errs...)
 }
 
-// console keeps the text that a machine's kernel prints: in a file, or its end in memory. Safe for
-// concurrent use.
+// console keeps what a machine's kernel prints: in a file, or its end in memory.
 type console struct {
+	file *os.File // or nil
+	tail vm.Tail  // without a file
+
 	mu     sync.Mutex
 	stream io.Closer // nil until the machine has started
-	file   *os.File  // or nil
-	tail   []byte
 }
-
-// consoleTail bounds the bytes kept in memory of a console without a file.
-const consoleTail = 64 << 10
 
 func newConsole(path string) (*console, error) {
 	if path == "" {
@@ -175,32 +171,18 @@ func (c *console) follow(text io.ReadCloser) {
 		_ = c.stream.Close()
 	}
 	c.stream = text
-	go func() { _, _ = io.Copy(c, text) }()
-}
-
-func (c *console) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	var to io.Writer = &c.tail
 	if c.file != nil {
-		return c.file.Write(p)
+		to = c.file
 	}
-	c.tail = append(c.tail, p...)
-	if more := len(c.tail) - consoleTail; more > 0 {
-		c.tail = append(c.tail[:0], c.tail[more:]...)
-	}
-	return len(p), nil
+	go func() { _, _ = io.Copy(to, text) }()
 }
 
 func (c *console) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.file == nil {
-		return string(c.tail)
+		return c.tail.String()
 	}
-	text, err := os.ReadFile(c.file.Name())
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(c.file.Name())
 	return string(text)
 }
 

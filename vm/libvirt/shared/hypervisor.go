@@ -33,14 +33,11 @@ type hypervisor struct {
 	pool          *golibvirt.StoragePool // nil: none yet
 
 	proof sync.Mutex // held while a machine proves accel
+	accel libvirt.Accelerator
 
 	making   sync.Mutex        // serializes the making of objects that machines share
 	images   map[string]string // path of an image there, by its path on this host
 	networks map[string]string // name of a network there, by the link's name
-
-	mu    sync.Mutex
-	accel libvirt.Accelerator
-	made  []journal.Entry // in the order of making
 }
 
 // core lists the numbers of the threads of one CPU core.
@@ -55,16 +52,17 @@ var answerLimit = libvirt.CallLimit
 // hostMemory, in bytes, is what a machine costs its host besides its own memory: QEMU itself.
 const hostMemory = 100 << 20
 
-// openHypervisor connects to a daemon and reads what its host can do. The error is a
-// *guest.MissingError.
+// openHypervisor connects to a daemon and reads what its host can do, or a *guest.MissingError.
 func openHypervisor(ctx context.Context, uri string, options Options) (_ *hypervisor, err error) {
 	at, err := libvirt.ParseEndpoint(uri)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer within %v", answerLimit))
+	late := fmt.Errorf("no answer within %v", answerLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, late)
 	defer cancel()
-	h := &hypervisor{at: at, options: options, images: map[string]string{}, networks: map[string]string{}}
+	h := &hypervisor{at: at, options: options}
+	h.images, h.networks = map[string]string{}, map[string]string{}
 	if h.virt, err = libvirt.Connect(ctx, at); err != nil {
 		return nil, err
 	}
@@ -84,7 +82,12 @@ func openHypervisor(ctx context.Context, uri string, options Options) (_ *hyperv
 
 // lacks returns the error of a host that cannot be used.
 func (h *hypervisor) lacks(fix, format string, args ...any) error {
-	return &guest.MissingError{What: h.at.Name() + ": " + fmt.Sprintf(format, args...), Fix: fix}
+	return guest.Missing(fix, "%s: %w", h.at.Name(), fmt.Errorf(format, args...))
+}
+
+// virsh returns a command of virsh for this daemon.
+func (h *hypervisor) virsh(command string) string {
+	return "virsh -c '" + h.at.URI.String() + "' " + command
 }
 
 // examine asks the daemon for its versions and its host for its size.
@@ -92,17 +95,18 @@ func (h *hypervisor) examine(ctx context.Context) error {
 	if err := libvirt.CheckArchitecture(runtime.GOARCH); err != nil {
 		return err
 	}
-	library, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetLibVersion)
+	library, err := libvirt.Within(ctx, h.virt, h.virt.ConnectGetLibVersion)
 	if err != nil {
 		return fmt.Errorf("ask libvirt at %s for its version: %w", h.at.Name(), err)
 	}
 	if library < oldest {
-		return h.lacks("a distribution of 2018 or later", "its libvirt %s is too old, %s is the oldest that will do", libvirt.Version(library), libvirt.Version(oldest))
+		return h.lacks("a distribution of 2018 or later", "its libvirt %s is too old, it takes %s",
+			libvirt.Version(library), libvirt.Version(oldest))
 	}
 	if h.qemu, h.libvirt, err = h.virt.Versions(ctx); err != nil {
-		return h.lacks("sudo apt-get install --no-install-recommends qemu-system-x86", "its libvirt has no QEMU: %v", err)
+		return h.lacks(guest.Install+"qemu-system-x86", "its libvirt has no QEMU: %v", err)
 	}
-	text, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetCapabilities)
+	text, err := libvirt.Within(ctx, h.virt, h.virt.ConnectGetCapabilities)
 	if err != nil {
 		return fmt.Errorf("ask %s for its capabilities: %w", h.at.Name(), err)
 	}
@@ -119,18 +123,23 @@ func (h *hypervisor) examine(ctx context.Context) error {
 // read takes the relevant facts from a host's capabilities.
 func (h *hypervisor) read(caps libvirtxml.Caps) error {
 	arch := libvirt.Arch(runtime.GOARCH)
-	i := slices.IndexFunc(caps.Guests, func(g libvirtxml.CapsGuest) bool { return g.OSType == "hvm" && g.Arch.Name == arch })
+	i := slices.IndexFunc(caps.Guests, func(g libvirtxml.CapsGuest) bool {
+		return g.OSType == "hvm" && g.Arch.Name == arch
+	})
 	if i < 0 {
-		return h.lacks("sudo apt-get install --no-install-recommends qemu-system", "its QEMU has no machines for %s, which this ctload is made for", arch)
+		return h.lacks(guest.Install+"qemu-system", "its QEMU has no machines for %s", arch)
 	}
-	machines := caps.Guests[i].Arch
-	h.kind = "pc"
-	if !slices.ContainsFunc(machines.Machines, func(m libvirtxml.CapsGuestMachine) bool { return m.Name == "pc" }) {
-		h.kind = "q35"
+	h.kind = "q35"
+	for _, m := range caps.Guests[i].Arch.Machines {
+		if m.Name == "pc" {
+			h.kind = m.Name
+		}
 	}
 	absent, memory := h.at.Name()+" has no KVM", ""
-	if slices.ContainsFunc(machines.Domains, func(d libvirtxml.CapsGuestDomain) bool { return d.Type == libvirt.KVM }) {
-		absent = ""
+	for _, d := range caps.Guests[i].Arch.Domains {
+		if d.Type == libvirt.KVM {
+			absent = ""
+		}
 	}
 	if h.at.Here() {
 		memory = libvirt.KVMMemory(h.options.Cache)
@@ -141,7 +150,7 @@ func (h *hypervisor) read(caps libvirtxml.Caps) error {
 		h.model = caps.Host.CPU.Model
 	}
 	if len(h.cpus) == 0 {
-		return h.lacks("virsh -c '"+h.at.URI.String()+"' capabilities", "it does not say which CPUs it has")
+		return h.lacks(h.virsh("capabilities"), "it does not say which CPUs it has")
 	}
 	return nil
 }
@@ -183,16 +192,15 @@ func (h *hypervisor) threads() int {
 	return n
 }
 
-// readMemory reads how much memory the host has, and how much is free, with what the host would free
-// by dropping its caches.
+// readMemory reads how much memory the host has, and how much is free, with what caches hold.
 func (h *hypervisor) readMemory(ctx context.Context) error {
 	const allCells = -1
 	stats, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.NodeGetMemoryStats, error) {
-		_, n, err := h.virt.Virt.NodeGetMemoryStats(0, allCells, 0)
+		_, n, err := h.virt.NodeGetMemoryStats(0, allCells, 0)
 		if err != nil {
 			return nil, err
 		}
-		stats, _, err := h.virt.Virt.NodeGetMemoryStats(n, allCells, 0)
+		stats, _, err := h.virt.NodeGetMemoryStats(n, allCells, 0)
 		return stats, err
 	})
 	if err != nil {
@@ -209,35 +217,21 @@ func (h *hypervisor) readMemory(ctx context.Context) error {
 	return nil
 }
 
-// accelerator returns what is known of the host's KVM.
-func (h *hypervisor) accelerator() libvirt.Accelerator {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.accel
-}
-
-// learn keeps the result of a boot; a boot that began before the proof does not undo it.
-func (h *hypervisor) learn(accel libvirt.Accelerator) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if accel.Proven {
-		h.accel = accel
-	}
-}
-
 // alive asks the daemon for an answer.
 func (h *hypervisor) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*libvirt.DeadAfter, fmt.Errorf("no answer within %v", 2*libvirt.DeadAfter))
+	const limit = 2 * libvirt.DeadAfter
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
-	_, err := libvirt.Within(ctx, h.virt, h.virt.Virt.ConnectGetLibVersion)
+	_, err := libvirt.Within(ctx, h.virt, h.virt.ConnectGetLibVersion)
 	return err
 }
 
 // lost returns a *vm.LostError when the daemon is gone, otherwise nil.
 func (h *hypervisor) lost(doing string, err error) error {
 	select {
-	case <-h.virt.Virt.Disconnected():
-		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon at %s went away: %s: %w", h.at.Name(), doing, err)}
+	case <-h.virt.Disconnected():
+		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon at %s went away: %s: %w",
+			h.at.Name(), doing, err)}
 	default:
 		return nil
 	}
@@ -257,10 +251,9 @@ func (h *hypervisor) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), libvirt.CloseLimit)
 	defer cancel()
 	var errs []error
-	made := h.whatWasMade()
+	made := h.made()
 	if len(made) > 0 && h.lost("", nil) != nil {
-		// An interrupted call may have ended the connection alone: if the daemon is still there, it
-		// can remove what the run made.
+		// An interrupted call may have ended this connection alone; the daemon can still remove.
 		if again, err := libvirt.Connect(ctx, h.at); err == nil {
 			h.virt = again
 		}
@@ -271,42 +264,31 @@ func (h *hypervisor) close() error {
 	return errors.Join(append(errs, h.virt.Close(ctx))...)
 }
 
-// remove removes an object and strikes it from the journal. It leaves an object of another owner,
-// who has taken the name.
+// remove removes an object, unless another owner has taken its name, and strikes it out.
 func (h *hypervisor) remove(ctx context.Context, e journal.Entry) error {
 	if err := remove(ctx, h.virt, e); err != nil && !errors.Is(err, errNotOurs) {
 		return h.explain(fmt.Sprintf("remove %s %s", e.Kind, e.Name), err)
 	}
-	return h.forget(e)
-}
-
-// record notes an object in the journal, and for the end, before it is made. detail is its UUID, or
-// a volume's pool.
-func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Entry, error) {
-	e := journal.Entry{Kind: kind, Where: h.at.URI.String(), Name: name, Detail: detail}
-	if err := h.options.Journal.Record(e); err != nil {
-		return e, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.made = append(h.made, e)
-	return e, nil
-}
-
-// whatWasMade returns what was recorded and not forgotten, in the order of making.
-func (h *hypervisor) whatWasMade() []journal.Entry {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.made)
-}
-
-// forget strikes an object that is gone.
-func (h *hypervisor) forget(e journal.Entry) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.made = slices.DeleteFunc(h.made, func(other journal.Entry) bool { return other == e })
 	return h.options.Journal.Gone(e)
 }
+
+// record notes an object in the journal before it is made. detail is its UUID, or a volume's pool.
+func (h *hypervisor) record(kind journal.Kind, name, detail string) (journal.Entry, error) {
+	e := journal.Entry{Kind: kind, Where: h.at.URI.String(), Name: name, Detail: detail}
+	return e, h.options.Journal.Record(e)
+}
+
+// made returns what the run made there and has not removed, in the order of making.
+func (h *hypervisor) made() []journal.Entry {
+	if h.options.Journal == nil {
+		return nil
+	}
+	elsewhere := func(e journal.Entry) bool { return e.Where != h.at.URI.String() }
+	return slices.DeleteFunc(h.options.Journal.Left(), elsewhere)
+}
+
+// tell passes a note on to the user.
+func (o Options) tell(format string, args ...any) { o.Tell(fmt.Sprintf(format, args...)) }
 
 // objectName returns the name of an object of this run, which includes the run's id.
 func (o Options) objectName(what string) string { return "ctload-" + o.Run + "-" + what }
@@ -325,16 +307,19 @@ func newUUID() string {
 func (h *hypervisor) filtered(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CloseLimit)
 	defer cancel()
-	out, err := h.at.Shell(ctx, "cat /proc/sys/net/bridge/bridge-nf-call-iptables /proc/sys/net/bridge/bridge-nf-call-ip6tables 2>/dev/null || true")
+	out, err := h.at.Shell(ctx, "cat /proc/sys/net/bridge/*-call-ip*tables 2>/dev/null || true")
 	return err == nil && strings.Contains(out, "1")
 }
 
-// quietBridges is the command that stops it.
-const quietBridges = "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
+// What filters does, and the command that stops it.
+const (
+	filters      = "it tracks and filters the load, which crosses its bridges"
+	quietBridges = "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0" +
+		" net.bridge.bridge-nf-call-ip6tables=0"
+)
 
 // Facts describes a running daemon and its host.
 type Facts struct {
-	Host          string
 	Libvirt, QEMU string // versions
 	CPUs          int
 	MemoryBytes   int64  // available to a machine
@@ -344,20 +329,22 @@ type Facts struct {
 	Fix           string // for the warning
 }
 
-// Examine asks the daemon at a URI for its facts and changes nothing. The error is a
-// *guest.MissingError.
+// Examine asks a daemon for its facts and changes nothing. The error is a *guest.MissingError.
 func Examine(ctx context.Context, uri string) (f Facts, err error) {
 	h, err := openHypervisor(ctx, uri, Options{})
 	if err != nil {
 		return Facts{}, err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	f = Facts{Host: h.at.Name(), Libvirt: h.libvirt, QEMU: h.qemu, CPUs: h.threads(), MemoryBytes: h.memory, KVM: h.accel.Note}
+	f = Facts{
+		Libvirt: h.libvirt, QEMU: h.qemu, CPUs: h.threads(), MemoryBytes: h.memory,
+		KVM: h.accel.Note,
+	}
 	if h.pool != nil {
 		f.Pool = h.pool.Name
 	}
 	if h.filtered(ctx) {
-		f.Warning, f.Fix = "it tracks and filters what crosses its bridges, the load too", quietBridges
+		f.Warning, f.Fix = filters, quietBridges
 	}
 	return f, nil
 }
@@ -368,5 +355,6 @@ func (f Facts) String() string {
 	if f.Pool != "" {
 		pool = f.Pool
 	}
-	return fmt.Sprintf("libvirt %s, QEMU %s, %d CPUs, %d MiB for machines, storage pool: %s", f.Libvirt, f.QEMU, f.CPUs, f.MemoryBytes>>20, pool)
+	return fmt.Sprintf("libvirt %s, QEMU %s, %d CPUs, %d MiB for machines, storage pool: %s",
+		f.Libvirt, f.QEMU, f.CPUs, f.MemoryBytes>>20, pool)
 }

@@ -21,7 +21,9 @@ import (
 const vxlanDevice journal.Kind = "vxlan"
 
 // Leaves lists the kinds of objects that a killed run leaves.
-var Leaves = []journal.Kind{journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice}
+var Leaves = []journal.Kind{
+	journal.Domain, journal.Network, journal.Volume, journal.Pool, vxlanDevice,
+}
 
 // errNotOurs says that an object of that name has another UUID.
 var errNotOurs = errors.New("it belongs to another user of the daemon")
@@ -69,7 +71,7 @@ func (r *Removers) Exists(ctx context.Context, _ journal.Run, e journal.Entry) (
 	ctx, cancel := context.WithTimeout(ctx, libvirt.CallLimit)
 	defer cancel()
 	err = c.Do(ctx, func() error {
-		_, err := find(c.Virt, e)
+		_, err := find(c.Libvirt, e)
 		return err
 	})
 	if gone(err) || errors.Is(err, errNotOurs) {
@@ -111,7 +113,7 @@ func remove(ctx context.Context, c *libvirt.Connection, e journal.Entry) error {
 		return removeVXLAN(ctx, e)
 	}
 	err := c.Do(ctx, func() error {
-		remove, err := find(c.Virt, e)
+		remove, err := find(c.Libvirt, e)
 		if err != nil {
 			return err
 		}
@@ -184,15 +186,11 @@ func check(e journal.Entry, found golibvirt.UUID, err error) error {
 
 // gone reports whether an error says that the object does not exist.
 func gone(err error) bool {
-	failure, ok := errors.AsType[golibvirt.Error](err)
-	if !ok {
-		return false
-	}
+	failure, _ := errors.AsType[golibvirt.Error](err)
 	switch golibvirt.ErrorNumber(failure.Code) {
-	case golibvirt.ErrNoDomain, golibvirt.ErrNoNetwork, golibvirt.ErrNoStoragePool, golibvirt.ErrNoStorageVol:
+	case golibvirt.ErrNoDomain, golibvirt.ErrNoNetwork,
+		golibvirt.ErrNoStoragePool, golibvirt.ErrNoStorageVol:
 		return true
 	}
 	return false
 }
-
-var _ journal.Remover = (*Removers)(nil)

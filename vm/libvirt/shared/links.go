@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	golibvirt "github.com/digitalocean/go-libvirt"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"libvirt.org/go/libvirtxml"
@@ -24,14 +23,12 @@ import (
 // linker makes the links of a shared lab and connects a machine's card to one.
 type linker interface {
 	card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error)
-	// leaves reports whether a link crosses equipment of others, so that the lab must test it.
-	leaves() bool
-	// hint says what to do when nothing passes.
+	// hint says what to do when nothing passes; it is empty unless a link crosses equipment of
+	// others, so that the lab must test it.
 	hint() string
 }
 
-// newLinker chooses: networks that the user names, isolated ones where one host has all nodes, and
-// else a VXLAN between the hosts.
+// newLinker chooses networks of the user, or isolated ones on a single host, or else a VXLAN.
 func newLinker(options Options, hosts []*hypervisor) (linker, error) {
 	switch {
 	case len(options.Networks) > 0:
@@ -50,7 +47,7 @@ func (isolatedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 	return libvirt.Card{Network: network}, err
 }
 
-func (isolatedLinks) leaves() bool { return false }
+func (isolatedLinks) hint() string { return "" }
 
 // network returns the name of a libvirt network for a link. The first call makes it: transient,
 // isolated, without addresses, without DHCP. mtu 0 is the default.
@@ -70,7 +67,7 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 	if err != nil {
 		return "", err
 	}
-	if _, err := libvirt.Within(ctx, h.virt, func() (golibvirt.Network, error) { return h.virt.Virt.NetworkCreateXML(text) }); err != nil {
+	if _, err := libvirt.Ask(ctx, h.virt, h.virt.NetworkCreateXML, text); err != nil {
 		return "", h.refused(err, "make network "+made.Name)
 	}
 	h.networks[link] = made.Name
@@ -79,7 +76,8 @@ func (h *hypervisor) network(ctx context.Context, link string, mtu uint) (string
 
 func networkXML(made journal.Entry, run string, mtu uint) (string, error) {
 	doc := libvirtxml.Network{
-		Name: made.Name, UUID: made.Detail, Metadata: &libvirtxml.NetworkMetadata{XML: libvirt.Metadata(run)},
+		Name: made.Name, UUID: made.Detail,
+		Metadata: &libvirtxml.NetworkMetadata{XML: libvirt.Metadata(run)},
 		// No forward element: isolated. libvirt chooses the bridge's name.
 		Bridge: &libvirtxml.NetworkBridge{STP: "off", Delay: "0"},
 		DNS:    &libvirtxml.NetworkDNS{Enable: "no"},
@@ -101,7 +99,7 @@ func (h *hypervisor) unlink(ctx context.Context) error {
 	var errs []error
 	h.making.Lock()
 	defer h.making.Unlock()
-	for _, e := range slices.Backward(h.whatWasMade()) {
+	for _, e := range slices.Backward(h.made()) {
 		if e.Kind == journal.Network || e.Kind == vxlanDevice {
 			errs = append(errs, h.remove(ctx, e))
 		}
@@ -122,20 +120,19 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 	name, ok := n.links[link]
 	if !ok {
 		if len(n.links) == len(n.networks) {
-			return libvirt.Card{}, &guest.MissingError{
-				What: fmt.Sprintf("there is no network for link %s: each link needs one of its own", link),
-				Fix:  "--network once for each link: the clients', then the servers'",
-			}
+			return libvirt.Card{}, guest.Missing(
+				"--network once for each link: the clients', then the servers'",
+				"there is no network for link %s: each link needs one of its own", link)
 		}
 		name = n.networks[len(n.links)]
 		n.links[link] = name
 	}
 	text, err := libvirt.Within(ctx, h.virt, func() (string, error) {
-		network, err := h.virt.Virt.NetworkLookupByName(name)
+		network, err := h.virt.NetworkLookupByName(name)
 		if err != nil {
 			return "", err
 		}
-		return h.virt.Virt.NetworkGetXMLDesc(network, 0)
+		return h.virt.NetworkGetXMLDesc(network, 0)
 	})
 	switch {
 	case gone(err):
@@ -145,7 +142,7 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 	}
 	var doc libvirtxml.Network
 	if err := doc.Unmarshal(text); err != nil {
-		return libvirt.Card{}, fmt.Errorf("read what %s says of network %s: %w", h.at.Name(), name, err)
+		return libvirt.Card{}, h.explain("read the description of network "+name, err)
 	}
 	c := libvirt.Card{Network: name}
 	if doc.MTU != nil {
@@ -154,7 +151,10 @@ func (n *namedLinks) card(ctx context.Context, h *hypervisor, link string) (libv
 	return c, nil
 }
 
-func (*namedLinks) leaves() bool { return true }
+func (n *namedLinks) hint() string {
+	return "check that " + strings.Join(n.networks, " and ") + " of all hosts is one network for " +
+		"frames of 1500 bytes, and that no rule of theirs is in the way"
+}
 
 // How long a load node tries to reach the DUT before the link counts as broken.
 const (
@@ -167,7 +167,7 @@ const (
 // that carries nothing, or no long frames, would look like a table that drops.
 func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Port) error {
 	address := l.dutAddress(port.Link)
-	if !address.IsValid() || !l.links.leaves() {
+	if !address.IsValid() || l.links.hint() == "" {
 		return nil
 	}
 	payload := reachBytes - ipv6.HeaderLen
@@ -177,32 +177,27 @@ func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Po
 	ctx, cancel := context.WithTimeout(ctx, reachLimit+libvirt.CallLimit)
 	defer cancel()
 	tried := generators.Spec{
-		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: address.String(), Payload: payload,
-		Rate: reachRate, Count: int64(reachRate * reachLimit / time.Second), Timeout: time.Second,
+		Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: address.String(),
+		Payload: payload, Rate: reachRate, Count: int64(reachRate * reachLimit / time.Second),
+		Timeout: time.Second,
 	}
-	answered := make(chan struct{}, 1)
-	trying, stop := context.WithCancel(ctx)
-	defer stop()
+	trying, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	answered := errors.New("the DUT answered")
 	result, err := node.Agent().Generate(trying, tried, func(p generators.Progress) {
 		if p.Completed > 0 {
-			select {
-			case answered <- struct{}{}:
-				stop()
-			default:
-			}
+			stop(answered)
 		}
 	})
-	if result.Completed > 0 || len(answered) > 0 {
+	if result.Completed > 0 || context.Cause(trying) == answered {
 		return nil
 	}
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	return &guest.MissingError{
-		What: fmt.Sprintf("%s on %s does not reach the DUT on %s over the %s link: %d pings in full frames, no answer",
-			node.Name(), h.at.Name(), l.places[dutPlace].at.Name(), port.Link, result.Offered),
-		Fix: l.links.hint(),
-	}
+	return guest.Missing(l.links.hint(),
+		"%s on %s does not reach the DUT on %s over the %s link: %d long pings without an answer",
+		node.Name(), h.at.Name(), l.places[dutPlace].at.Name(), port.Link, result.Offered)
 }
 
 // dutAddress returns the DUT's first address on a link, without its prefix.
@@ -218,9 +213,3 @@ func (l *Lab) dutAddress(link string) netip.Addr {
 	}
 	return netip.Addr{}
 }
-
-func (n *namedLinks) hint() string {
-	return "check that " + strings.Join(n.networks, " and ") + " of all hosts is one network for frames of 1500 bytes, and that no rule of theirs is in the way"
-}
-
-func (isolatedLinks) hint() string { return "" }

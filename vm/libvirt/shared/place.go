@@ -12,8 +12,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// Beside holds several labs for concurrent trials, each on its own CPUs of one host. Used as one
-// lab, it is the first.
+// Beside holds labs for concurrent trials, each on its own CPUs of one host. It acts as the first.
 type Beside struct {
 	vm.Lab
 	labs []vm.Lab
@@ -41,7 +40,7 @@ func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, e
 	sets := map[*hypervisor][]string{}
 	for _, h := range b.all.hosts {
 		if why := h.unlike(first); why != "" {
-			options.Tell(fmt.Sprintf("%s is left out: %s", h.at.Name(), why))
+			options.tell("%s is left out: %s", h.at.Name(), why)
 			continue
 		}
 		one := b.lab(h, "", "")
@@ -68,14 +67,17 @@ func ConnectBeside(ctx context.Context, options Options, most int) (_ *Beside, e
 	}
 	b.Lab = b.labs[0]
 	if n := len(b.labs); n < most {
-		options.Tell(fmt.Sprintf("%d trials at once, not %d: a trial takes %d CPUs of a host for itself", n, most, b.lab(first, "", "").need()))
+		options.tell("%d trials at once, not %d: a trial takes %d CPUs of a host for itself",
+			n, most, b.lab(first, "", "").need())
 	}
 	return b, nil
 }
 
 // lab returns a lab on an open host.
 func (b *Beside) lab(h *hypervisor, lane, cpus string) *Lab {
-	return &Lab{options: b.all.options, hosts: []*hypervisor{h}, lane: lane, cpus: cpus, borrowed: true}
+	l := &Lab{options: b.all.options, hosts: []*hypervisor{h}, borrowed: true}
+	l.lane, l.cpus = lane, cpus
+	return l
 }
 
 // Close removes everything that the labs made on all hosts.
@@ -87,12 +89,12 @@ func (l *Lab) need() int { return l.options.DUT.VCPUs + len(l.options.LoadNodes)
 // sets returns the sets of CPUs that a host has for labs, as many as its memory holds; one of all
 // CPUs where a trial needs more CPUs than the host has.
 func (l *Lab) sets() []string {
-	h := l.hosts[0]
+	h, load := l.hosts[0], l.load().MemoryBytes+hostMemory
 	sets := cpuSets(h.cpus, l.need())
 	if len(sets) == 0 {
 		return []string{""}
 	}
-	trial := l.options.DUT.MemoryBytes + hostMemory + int64(len(l.options.LoadNodes))*(l.load().MemoryBytes+hostMemory)
+	trial := l.options.DUT.MemoryBytes + hostMemory + int64(len(l.options.LoadNodes))*load
 	return sets[:min(len(sets), int(h.memory/trial))]
 }
 
@@ -103,32 +105,26 @@ func cpuSets(cores []core, need int) []string {
 	for _, c := range cores {
 		set = append(set, c...)
 		if len(set) >= need {
-			sets = append(sets, joinNumbers(set))
+			slices.Sort(set)
+			// "[2 3]" becomes "2,3".
+			sets = append(sets, strings.ReplaceAll(strings.Trim(fmt.Sprint(set), "[]"), " ", ","))
 			set = nil
 		}
 	}
 	return sets
 }
 
-func joinNumbers(numbers []int) string {
-	words := make([]string, len(numbers))
-	for i, n := range slices.Sorted(slices.Values(numbers)) {
-		words[i] = strconv.Itoa(n)
-	}
-	return strings.Join(words, ",")
-}
-
 // unlike returns how a host differs from another in what decides figures; empty when it does not.
 func (h *hypervisor) unlike(other *hypervisor) string {
-	for _, d := range []struct{ what, mine, theirs string }{
+	for _, d := range []struct{ what, mine, other string }{
 		{"CPUs", h.model, other.model},
 		{"number of CPUs", strconv.Itoa(h.threads()), strconv.Itoa(other.threads())},
 		{"QEMU", h.qemu, other.qemu},
 		{"libvirt", h.libvirt, other.libvirt},
 		{"accelerator", h.accel.Name, other.accel.Name},
 	} {
-		if d.mine != d.theirs {
-			return fmt.Sprintf("its %s: %s, that of %s: %s", d.what, d.mine, other.at.Name(), d.theirs)
+		if d.mine != d.other {
+			return fmt.Sprintf("its %s: %s, not %s as %s", d.what, d.mine, d.other, other.at.Name())
 		}
 	}
 	return ""
@@ -149,8 +145,8 @@ func (h *hypervisor) room() room {
 // placeNodes gives every node a host: the DUT the first, the load nodes the others in turn, and the
 // first again when all others have one and it has a CPU to spare. It returns the index of the host
 // by the name of the load node. The error is a *guest.MissingError: a host is too small.
-func placeNodes(hosts []room, dut vm.Machine, names []string, load vm.Machine) (map[string]int, error) {
-	free := append([]room(nil), hosts...)
+func placeNodes(hosts []room, dut, load vm.Machine, names []string) (map[string]int, error) {
+	free := slices.Clone(hosts)
 	if err := free[0].take("the DUT", dut); err != nil {
 		return nil, err
 	}
@@ -174,16 +170,13 @@ func placeNodes(hosts []room, dut vm.Machine, names []string, load vm.Machine) (
 func (r *room) take(name string, machine vm.Machine) error {
 	need := machine.MemoryBytes + hostMemory
 	if r.memory < need {
-		return &guest.MissingError{
-			What: fmt.Sprintf("%s: %s needs %d MiB with what QEMU takes, and %d MiB are free", r.host, name, need>>20, max(0, r.memory)>>20),
-			Fix:  "a smaller dut.memory, fewer load nodes, or another host with --connect",
-		}
+		return guest.Missing("a smaller dut.memory, fewer load nodes, or a further --connect",
+			"%s: %s needs %d MiB with what QEMU takes, and %d MiB are free",
+			r.host, name, need>>20, max(0, r.memory)>>20)
 	}
 	if r.cpus+r.used < machine.VCPUs {
-		return &guest.MissingError{
-			What: fmt.Sprintf("%s: %s has %d CPUs, the host %d", r.host, name, machine.VCPUs, r.cpus+r.used),
-			Fix:  "dut.vcpus of at most that",
-		}
+		return guest.Missing("dut.vcpus of at most that",
+			"%s: %s has %d CPUs, the host %d", r.host, name, machine.VCPUs, r.cpus+r.used)
 	}
 	r.memory -= need
 	r.cpus -= machine.VCPUs

@@ -11,7 +11,6 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 
-	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt"
 )
@@ -22,15 +21,15 @@ const imagesFolder = "/var/lib/libvirt/images"
 // findPool returns the storage pool for kernels: the named one, else the one called default, else
 // any that is a folder; nil without one.
 func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, error) {
-	virt := h.virt.Virt
+	virt := h.virt
 	if name := h.options.Pool; name != "" {
-		pool, err := libvirt.Within(ctx, h.virt, func() (golibvirt.StoragePool, error) { return virt.StoragePoolLookupByName(name) })
+		pool, err := libvirt.Ask(ctx, virt, virt.StoragePoolLookupByName, name)
 		if gone(err) {
-			return nil, h.lacks("virsh -c '"+h.at.URI.String()+"' pool-list --all", "it has no storage pool called %s", name)
+			return nil, h.lacks(h.virsh("pool-list --all"), "it has no storage pool %s", name)
 		}
 		return &pool, err
 	}
-	pools, err := libvirt.Within(ctx, h.virt, func() ([]golibvirt.StoragePool, error) {
+	pools, err := libvirt.Within(ctx, virt, func() ([]golibvirt.StoragePool, error) {
 		const flags = golibvirt.ConnectListStoragePoolsActive | golibvirt.ConnectListStoragePoolsDir
 		pools, _, err := virt.ConnectListAllStoragePools(1, flags)
 		return pools, err
@@ -38,17 +37,14 @@ func (h *hypervisor) findPool(ctx context.Context) (*golibvirt.StoragePool, erro
 	if err != nil {
 		return nil, fmt.Errorf("list the storage pools of %s: %w", h.at.Name(), err)
 	}
+	var found *golibvirt.StoragePool
 	for _, pool := range pools {
-		if pool.Name == "default" {
-			return &pool, nil
+		// A pool of ctload goes with its run.
+		if pool.Name == "default" || found == nil && !strings.HasPrefix(pool.Name, "ctload-") {
+			found = &pool
 		}
 	}
-	for _, pool := range pools {
-		if !strings.HasPrefix(pool.Name, "ctload-") { // such a pool goes with its run
-			return &pool, nil
-		}
-	}
-	return nil, nil
+	return found, nil
 }
 
 // makePool makes a pool for this run, with its own folder inside libvirt's: two pools cannot share
@@ -59,14 +55,15 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 		return golibvirt.StoragePool{}, err
 	}
 	doc := libvirtxml.StoragePool{
-		Type: "dir", Name: made.Name, UUID: made.Detail, Target: &libvirtxml.StoragePoolTarget{Path: imagesFolder + "/" + made.Name},
+		Type: "dir", Name: made.Name, UUID: made.Detail,
+		Target: &libvirtxml.StoragePoolTarget{Path: imagesFolder + "/" + made.Name},
 	}
 	text, err := doc.Marshal()
 	if err != nil {
 		return golibvirt.StoragePool{}, err
 	}
 	pool, err := libvirt.Within(ctx, h.virt, func() (golibvirt.StoragePool, error) {
-		virt := h.virt.Virt
+		virt := h.virt
 		// A transient pool could not remove its folder.
 		pool, err := virt.StoragePoolDefineXML(text, 0)
 		if err != nil {
@@ -78,10 +75,10 @@ func (h *hypervisor) makePool(ctx context.Context) (golibvirt.StoragePool, error
 		return pool, virt.StoragePoolCreate(pool, golibvirt.StoragePoolCreateNormal)
 	})
 	if err != nil {
-		return pool, h.lacks("name a pool with --pool; virsh -c '"+h.at.URI.String()+"' pool-list --all",
+		err = h.lacks("name a pool with --pool; "+h.virsh("pool-list --all"),
 			"it has no storage pool, and one in %s could not be made: %v", imagesFolder, err)
 	}
-	return pool, nil
+	return pool, err
 }
 
 // image returns the path on the hypervisor of a file of this host. The first call uploads it.
@@ -106,11 +103,6 @@ func (h *hypervisor) image(ctx context.Context, path string) (string, error) {
 	return there, nil
 }
 
-// uploadLimit bounds the upload of an image: a slow line carries a megabyte each second.
-func uploadLimit(size int64) time.Duration {
-	return libvirt.CallLimit + time.Duration(size>>20)*time.Second
-}
-
 func (h *hypervisor) upload(ctx context.Context, path, name string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -122,7 +114,10 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 		return "", err
 	}
 	size := info.Size()
-	ctx, cancel := context.WithTimeoutCause(ctx, uploadLimit(size), fmt.Errorf("an image of %d MiB did not arrive in time", size>>20))
+	// A slow line carries a megabyte each second.
+	limit := libvirt.CallLimit + time.Duration(size>>20)*time.Second
+	late := fmt.Errorf("an image of %d MiB did not arrive in time", size>>20)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	if err := h.roomFor(ctx, size); err != nil {
 		return "", err
@@ -131,12 +126,13 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	if _, err := h.record(journal.Volume, volumeName, h.pool.Name); err != nil {
 		return "", err
 	}
-	// Readable for QEMU's user, whichever owner the end of another machine sets; the file holds no
-	// secret.
+	// Readable for QEMU's user, whichever owner another machine sets; it holds no secret.
 	doc := libvirtxml.StorageVolume{
-		Name: volumeName, Capacity: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
+		Name:     volumeName,
+		Capacity: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
 		Target: &libvirtxml.StorageVolumeTarget{
-			Format: &libvirtxml.StorageVolumeTargetFormat{Type: "raw"}, Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0644"},
+			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: "raw"},
+			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0644"},
 		},
 	}
 	text, err := doc.Marshal()
@@ -144,11 +140,11 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 		return "", err
 	}
 	there, err := libvirt.Within(ctx, h.virt, func() (string, error) {
-		volume, err := h.virt.Virt.StorageVolCreateXML(*h.pool, text, 0)
+		volume, err := h.virt.StorageVolCreateXML(*h.pool, text, 0)
 		if err != nil {
 			return "", err
 		}
-		return h.virt.Virt.StorageVolGetPath(volume)
+		return h.virt.StorageVolGetPath(volume)
 	})
 	if err != nil {
 		return "", h.refused(err, "make volume "+volumeName)
@@ -160,11 +156,11 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 	}
 	carrier.Linger = 0
 	err = carrier.Do(ctx, func() error {
-		volume, err := carrier.Virt.StorageVolLookupByPath(there)
+		volume, err := carrier.StorageVolLookupByPath(there)
 		if err != nil {
 			return err
 		}
-		return carrier.Virt.StorageVolUpload(volume, file, 0, uint64(size), 0)
+		return carrier.StorageVolUpload(volume, file, 0, uint64(size), 0)
 	})
 	if err = errors.Join(err, carrier.Close(ctx)); err != nil {
 		return "", h.refused(err, "carry an image to volume "+volumeName)
@@ -176,18 +172,18 @@ func (h *hypervisor) upload(ctx context.Context, path, name string) (string, err
 func (h *hypervisor) roomFor(ctx context.Context, size int64) error {
 	available, err := libvirt.Within(ctx, h.virt, func() (uint64, error) {
 		// Other writers into the folder do not update the pool.
-		if err := h.virt.Virt.StoragePoolRefresh(*h.pool, 0); err != nil {
+		if err := h.virt.StoragePoolRefresh(*h.pool, 0); err != nil {
 			return 0, err
 		}
-		_, _, _, available, err := h.virt.Virt.StoragePoolGetInfo(*h.pool)
+		_, _, _, available, err := h.virt.StoragePoolGetInfo(*h.pool)
 		return available, err
 	})
 	if err != nil {
 		return h.refused(err, "ask for the room in pool "+h.pool.Name)
 	}
 	if int64(available) < size {
-		return h.lacks("free some, or name another pool with --pool", "storage pool %s has %d MiB left, an image needs %d MiB",
-			h.pool.Name, available>>20, size>>20+1)
+		return h.lacks("free some, or name another pool with --pool",
+			"pool %s has %d MiB left, an image needs %d", h.pool.Name, available>>20, size>>20+1)
 	}
 	return nil
 }
@@ -198,15 +194,13 @@ func (h *hypervisor) refused(err error, doing string) error {
 	if lost := h.lost(doing, err); lost != nil {
 		return lost
 	}
-	missing := &guest.MissingError{What: h.at.Name() + ": it refused to " + doing, Err: err}
+	fix := "journalctl -u libvirtd, there"
 	failure, _ := errors.AsType[golibvirt.Error](err)
 	switch golibvirt.ErrorNumber(failure.Code) {
 	case golibvirt.ErrStorageVolExist, golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:
-		missing.Fix = "ctload gc, if a run that was killed has left it; else start the run again, which draws another name"
+		fix = "ctload gc, if a killed run has left it; else start the run again, with another name"
 	case golibvirt.ErrOperationFailed, golibvirt.ErrOperationInvalid:
-		missing.Fix = "ctload gc lists what runs that were killed have left"
-	default:
-		missing.Fix = "journalctl -u libvirtd, there"
+		fix = "ctload gc lists what killed runs have left"
 	}
-	return missing
+	return h.lacks(fix, "it refused to %s: %w", doing, err)
 }

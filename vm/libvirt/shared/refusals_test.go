@@ -88,7 +88,8 @@ func TestURIs(t *testing.T) {
 				t.Errorf("%s is understood as %s", tc.uri, at.Transport)
 				continue
 			}
-			if _, ok := errors.AsType[*libvirt.URIError](err); !ok || !strings.Contains(err.Error(), tc.wrong) {
+			_, ok := errors.AsType[*libvirt.URIError](err)
+			if !ok || !strings.Contains(err.Error(), tc.wrong) {
 				t.Errorf("%s: %v, want a URIError with %q", tc.uri, err, tc.wrong)
 			}
 		case err != nil:
@@ -102,7 +103,8 @@ func TestURIs(t *testing.T) {
 // TestNoDaemon connects to endpoints that are not a libvirt daemon.
 func TestNoDaemon(t *testing.T) {
 	const quick = libvirt.CallLimit - 5*time.Second // not by the time limit of a call
-	refused(t, Options{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick, "no such file")
+	refused(t, Options{URIs: []string{"qemu:///system?socket=" + t.TempDir() + "/none"}}, quick,
+		"no such file")
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +114,10 @@ func TestNoDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, Options{URIs: []string{"qemu+tcp://" + address + "/system"}}, quick, "refused")
-	refused(t, Options{URIs: []string{"qemu+tcp://no-such-host.invalid/system"}}, libvirt.CallLimit+quick, "no-such-host.invalid")
-	refused(t, Options{URIs: []string{"qemu+tls://" + address + "/system?pkipath=" + t.TempDir()}}, quick, "clientcert.pem")
+	refused(t, Options{URIs: []string{"qemu+tcp://no-such-host.invalid/system"}},
+		libvirt.CallLimit+quick, "no-such-host.invalid")
+	refused(t, Options{URIs: []string{"qemu+tls://" + address + "/system?pkipath=" + t.TempDir()}},
+		quick, "clientcert.pem")
 
 	// A server that accepts the connection and never answers.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -124,7 +128,8 @@ func TestNoDaemon(t *testing.T) {
 	answer := answerLimit
 	answerLimit = 2 * time.Second
 	t.Cleanup(func() { answerLimit = answer })
-	refused(t, Options{URIs: []string{"qemu+tcp://" + silent.Addr().String() + "/system"}}, quick, "did not answer")
+	refused(t, Options{URIs: []string{"qemu+tcp://" + silent.Addr().String() + "/system"}}, quick,
+		"did not answer")
 }
 
 // TestHostsThatAreTooSmall asks a real daemon whose host lacks something. It boots no machine.
@@ -139,16 +144,19 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 	small := vm.Machine{Name: "dut", VCPUs: 1, MemoryBytes: 128 << 20}
 
 	t.Run("memory", func(t *testing.T) {
-		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1, MemoryBytes: 1 << 50}}, limit, "MiB are free")
+		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1, MemoryBytes: 1 << 50}}, limit,
+			"MiB are free")
 	})
 	t.Run("CPUs", func(t *testing.T) {
-		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1000, MemoryBytes: 128 << 20}}, limit, "1000 CPUs")
+		refused(t, Options{URIs: uris, DUT: vm.Machine{VCPUs: 1000, MemoryBytes: 128 << 20}}, limit,
+			"1000 CPUs")
 	})
 	t.Run("no such pool", func(t *testing.T) {
-		refused(t, Options{URIs: uris, Pool: "nowhere"}, limit, "no storage pool called nowhere")
+		refused(t, Options{URIs: uris, Pool: "nowhere"}, limit, "no storage pool nowhere")
 	})
 	t.Run("too old", func(t *testing.T) {
-		refused(t, Options{URIs: []string{"qemu:///system?socket=" + older(t, h.Root("/run/libvirt/libvirt-sock"), 4_002_000)}},
+		refused(t, Options{URIs: []string{"qemu:///system?socket=" +
+			older(t, h.Root("/run/libvirt/libvirt-sock"), 4_002_000)}},
 			limit, "4.2.0 is too old", "4.3.0")
 	})
 	t.Run("pool full", func(t *testing.T) {
@@ -160,7 +168,8 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		if err := os.Truncate(big, 600<<20); err != nil { // the pool's file system has 512 MiB
 			t.Fatal(err)
 		}
-		_, err := lab.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: big, Initramfs: big, VCPUs: 1, MemoryBytes: 128 << 20})
+		_, err := lab.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: big, Initramfs: big,
+			VCPUs: 1, MemoryBytes: 128 << 20})
 		holds(t, err, "MiB left")
 	})
 	t.Run("name taken", func(t *testing.T) {
@@ -174,14 +183,15 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		if err := theirs.Close(); err != nil {
 			t.Errorf("its end: %v", err)
 		}
-		if _, err := mine.hosts[0].virt.Virt.NetworkLookupByName("ctload-taken-client"); err != nil {
+		if _, err := mine.hosts[0].virt.NetworkLookupByName("ctload-taken-client"); err != nil {
 			t.Errorf("somebody else's network was removed: %v", err)
 		}
 	})
 	t.Run("name of a machine taken", func(t *testing.T) {
-		theirs := opened(t, Options{URIs: uris, DUT: small, Run: "machine", Accelerator: libvirt.TCG})
-		const xml = `<domain type="qemu"><name>ctload-machine-dut-1</name><memory unit="MiB">16</memory>
-			<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
+		theirs := opened(t, Options{URIs: uris, DUT: small, Run: "machine",
+			Accelerator: libvirt.TCG})
+		const xml = `<domain type="qemu"><name>ctload-machine-dut-1</name>
+			<memory unit="MiB">16</memory><os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
 		host := theirs.hosts[0].virt
 		taken, err := host.Create(t.Context(), xml, golibvirt.DomainStartPaused)
 		if err != nil {
@@ -192,12 +202,13 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 			t.Fatal(err)
 		}
 		ours := opened(t, Options{URIs: uris, DUT: small, Run: "machine", Accelerator: libvirt.TCG})
-		_, err = ours.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20})
+		_, err = ours.Boot(t.Context(), vm.Machine{Name: "dut", Kernel: file, Initramfs: file,
+			VCPUs: 1, MemoryBytes: 128 << 20})
 		holds(t, err, "ctload-machine-dut-1", "already exists")
 		if err := ours.Close(); err != nil {
 			t.Errorf("its end: %v", err)
 		}
-		if _, err := host.Virt.DomainLookupByName("ctload-machine-dut-1"); err != nil {
+		if _, err := host.DomainLookupByName("ctload-machine-dut-1"); err != nil {
 			t.Errorf("somebody else's machine was removed: %v", err)
 		}
 		if err := host.Destroy(t.Context(), taken); err != nil {
@@ -209,9 +220,11 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		lab := opened(t, Options{URIs: uris, DUT: small, Networks: []string{"br-none"}, Accelerator: libvirt.TCG})
+		lab := opened(t, Options{URIs: uris, DUT: small, Networks: []string{"br-none"},
+			Accelerator: libvirt.TCG})
 		_, err := lab.Boot(t.Context(), vm.Machine{
-			Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20, Ports: []vm.Port{{Link: "client"}},
+			Name: "dut", Kernel: file, Initramfs: file, VCPUs: 1, MemoryBytes: 128 << 20,
+			Ports: []vm.Port{{Link: "client"}},
 		})
 		holds(t, err, "br-none")
 	})
@@ -268,7 +281,8 @@ func older(t *testing.T, daemon string, version uint64) string {
 			if _, err := io.ReadFull(server, packet[4:]); err != nil {
 				return fmt.Errorf("half a packet: %w", err)
 			}
-			if binary.BigEndian.Uint32(packet[procedureAt:]) == procLibVersion && len(packet) == header+8 {
+			if binary.BigEndian.Uint32(packet[procedureAt:]) == procLibVersion &&
+				len(packet) == header+8 {
 				binary.BigEndian.PutUint64(packet[header:], version)
 			}
 			if _, err := client.Write(packet); err != nil {

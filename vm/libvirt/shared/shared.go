@@ -1,5 +1,4 @@
-// Package shared makes labs on running libvirt daemons, local or remote, beside their other users'
-// machines.
+// Package shared makes labs on running libvirt daemons, local or remote, beside their other users.
 package shared
 
 import (
@@ -33,10 +32,9 @@ type Options struct {
 	Tell        func(string)
 }
 
-// Lab is a lab on running libvirt daemons, which others may use as well: every node is a machine,
-// links are isolated networks, a storage pool carries kernels, and the daemons carry the agents'
-// streams. Each object is transient, carries the run's id and is in the journal before the lab
-// makes it.
+// Lab is a lab on running libvirt daemons of others: every node is a machine, links are isolated
+// networks, a storage pool carries kernels, and the daemons carry the agents' streams. Each object
+// is transient, has the run's id in its name and is in the journal before it is made.
 type Lab struct {
 	options Options
 	hosts   []*hypervisor // alive
@@ -58,9 +56,8 @@ type Lab struct {
 	dutPorts []vm.Port // of the DUT that booted last
 }
 
-// Connect opens a lab. It makes nothing before the first machine; until then Journal may be nil. It
-// checks that the hosts can hold the machines of options: otherwise the error is a
-// *guest.MissingError.
+// Connect opens a lab. It makes nothing before the first machine; until then Journal may be nil.
+// Where the hosts cannot hold the machines of options, the error is a *guest.MissingError.
 func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
 	l := &Lab{options: options}
 	defer func() {
@@ -79,7 +76,7 @@ func Connect(ctx context.Context, options Options) (_ *Lab, err error) {
 func (l *Lab) warn(ctx context.Context) {
 	for _, h := range l.hosts {
 		if h.filtered(ctx) {
-			l.options.Tell(fmt.Sprintf("%s tracks and filters what crosses its bridges, the load too: there, %s", h.at.Name(), quietBridges))
+			l.options.tell("%s: %s: there, %s", h.at.Name(), filters, quietBridges)
 		}
 	}
 }
@@ -107,7 +104,7 @@ func (l *Lab) arrange() error {
 	for _, h := range l.hosts {
 		room = append(room, h.room())
 	}
-	places, err := placeNodes(room, l.options.DUT, l.options.LoadNodes, load)
+	places, err := placeNodes(room, l.options.DUT, load, l.options.LoadNodes)
 	if err != nil {
 		return err
 	}
@@ -138,7 +135,8 @@ func (l *Lab) warnOfCrowds(load vm.Machine) {
 			}
 		}
 		if cpus > h.threads() {
-			l.options.Tell(fmt.Sprintf("%s: the machines of a trial have %d CPUs together, the host %d: they will take each other's", h.at.Name(), cpus, h.threads()))
+			l.options.tell("%s: the machines of a trial share CPUs: they have %d, the host %d",
+				h.at.Name(), cpus, h.threads())
 		}
 	}
 }
@@ -146,8 +144,7 @@ func (l *Lab) warnOfCrowds(load vm.Machine) {
 // dutPlace is the DUT's key in places.
 const dutPlace = "dut"
 
-// load returns the machine of a load node: two CPUs where the smallest host has them beside a DUT,
-// else one.
+// load returns the machine of a load node: two CPUs where all hosts have them to spare, else one.
 func (l *Lab) load() vm.Machine {
 	load := l.options.Load
 	if load.MemoryBytes == 0 {
@@ -166,8 +163,7 @@ func (l *Lab) load() vm.Machine {
 	return load
 }
 
-// Defaults of a load node: enough for 60,000 sockets of a closed loop (4 KiB each in the kernel,
-// more in the generator).
+// Defaults of a load node: enough for 60,000 sockets of a closed loop (4 KiB each, and more).
 const (
 	loadCPUs   = 2
 	loadMemory = 1 << 30
@@ -179,9 +175,11 @@ func (l *Lab) About() vm.About {
 		return vm.About{Driver: "libvirt"}
 	}
 	h := l.hosts[0]
-	accel := h.accelerator()
+	h.proof.Lock()
+	defer h.proof.Unlock()
 	about := vm.About{
-		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt, Accelerator: accel.Name, AcceleratorNote: accel.Note,
+		Driver: "libvirt", QEMU: h.qemu, Libvirt: h.libvirt,
+		Accelerator: h.accel.Name, AcceleratorNote: h.accel.Note,
 	}
 	if !h.at.Here() {
 		about.Host = &vm.Host{CPU: h.model, CPUs: h.threads(), MemoryBytes: h.total}
@@ -220,18 +218,19 @@ func (l *Lab) start(ctx context.Context, h *hypervisor, spec vm.Machine) (vm.Nod
 	l.serial++
 	serial := l.serial
 	l.mu.Unlock()
-	h.proof.Lock()
-	accel := h.accelerator()
-	if accel.Proven {
-		h.proof.Unlock()
-	} else { // one machine is the proof, and the others wait for it
-		defer h.proof.Unlock()
+	start := func(accelerator string, proven bool) (vm.Node, error) {
+		m := &remoteMachine{host: h}
+		m.Limit = libvirt.LimitOf(accelerator, proven)
+		m.Description.Accelerator, m.Description.Machine = accelerator, spec
+		return m.boot(ctx, l, serial)
 	}
-	node, err := accel.Boot(ctx, l.options.Tell, func(accelerator string, proven bool) (vm.Node, error) {
-		return l.boot(ctx, h, spec, serial, accelerator, libvirt.LimitOf(accelerator, proven))
-	})
-	h.learn(accel)
-	return node, err
+	h.proof.Lock()
+	if accel := h.accel; accel.Proven {
+		h.proof.Unlock()
+		return accel.Boot(ctx, l.options.Tell, start)
+	}
+	defer h.proof.Unlock() // this machine is the proof, and the others wait for it
+	return h.accel.Boot(ctx, l.options.Tell, start)
 }
 
 // Survey asks every host for an answer and drops those that do not give one; it returns a sentence
@@ -264,7 +263,8 @@ func (l *Lab) Survey(ctx context.Context) (dead []string, err error) {
 		errs = append(errs, h.unlink(ctx))
 	}
 	if err := errors.Join(append(errs, l.arrange())...); err != nil {
-		return dead, &vm.LostError{Reason: fmt.Errorf("%w; the others cannot go on alone: %w", why, err)}
+		err = fmt.Errorf("%w; the others cannot go on alone: %w", why, err)
+		return dead, &vm.LostError{Reason: err}
 	}
 	return dead, nil
 }
@@ -281,7 +281,4 @@ func (l *Lab) Close() error {
 	return errors.Join(errs...)
 }
 
-var (
-	_ vm.Lab        = (*Lab)(nil)
-	_ vm.LinkFaulty = (*Lab)(nil)
-)
+var _ vm.LinkFaulty = (*Lab)(nil)

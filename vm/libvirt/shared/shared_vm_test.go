@@ -40,7 +40,8 @@ func bootable(t *testing.T) vm.Machine {
 		t.Fatal(err)
 	}
 	initramfs := filepath.Join(t.TempDir(), "initramfs")
-	if _, err := guest.BuildFile(initramfs, guest.Spec{Init: labtest.Ctload(t), Kernel: kernel}); err != nil {
+	_, err = guest.BuildFile(initramfs, guest.Spec{Init: labtest.Ctload(t), Kernel: kernel})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return vm.Machine{Kernel: kernel.Image, Initramfs: initramfs}
@@ -65,7 +66,8 @@ func TestSharedLab(t *testing.T) {
 	dut.Ports = []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
 	load.VCPUs, load.MemoryBytes = 1, 256<<20
 	lab, err := Connect(t.Context(), Options{
-		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut, LoadNodes: []string{"client"}, Load: load,
+		URIs: []string{h.URI()}, Run: "test", Journal: made, DUT: dut,
+		LoadNodes: []string{"client"}, Load: load,
 		Tell: func(note string) { t.Log(note) },
 	})
 	if err != nil {
@@ -78,11 +80,14 @@ func TestSharedLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the DUT took %v", time.Since(began))
-	client, err := lab.Join(t.Context(), vm.LoadNode{Name: "client", Port: vm.Port{Link: "client", Addresses: []string{"10.77.0.2/16"}}})
+	client, err := lab.Join(t.Context(), vm.LoadNode{Name: "client",
+		Port: vm.Port{Link: "client", Addresses: []string{"10.77.0.2/16"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.Silent, Ports: []uint16{80}}); err != nil {
+	err = node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.Silent,
+		Ports: []uint16{80}})
+	if err != nil {
 		t.Fatal(err)
 	}
 	result, err := client.Agent().Generate(t.Context(), generators.Spec{
@@ -92,7 +97,9 @@ func TestSharedLab(t *testing.T) {
 		t.Fatalf("%d of 500 completed: %v %v", result.Completed, result.Causes, err)
 	}
 	machine := node.(vm.Pausable)
-	if err := errors.Join(machine.Pause(t.Context()), stands(t, machine, true), machine.Resume(t.Context()), stands(t, machine, false)); err != nil {
+	err = errors.Join(machine.Pause(t.Context()), stands(t, machine, true),
+		machine.Resume(t.Context()), stands(t, machine, false))
+	if err != nil {
 		t.Error(err)
 	}
 	if _, err := node.Agent().Hello(t.Context()); err != nil {
@@ -102,7 +109,9 @@ func TestSharedLab(t *testing.T) {
 	if node.Console() == "" { // a quiet kernel still prints what it could not find
 		t.Error("the DUT's console is empty")
 	}
-	if kinds := kindsOf(made.Left()); !slices.Equal(kinds, []journal.Kind{journal.Domain, journal.Network, journal.Pool, journal.Volume}) {
+	kinds := kindsOf(made.Left())
+	if !slices.Equal(kinds, []journal.Kind{journal.Domain, journal.Network, journal.Pool,
+		journal.Volume}) {
 		t.Errorf("the journal has %v", made.Left())
 	}
 	if err := errors.Join(client.Close(), node.Close(), lab.Close()); err != nil {
@@ -128,7 +137,8 @@ func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 	answered := func() int64 {
 		t.Helper()
 		result, err := client.Agent().Generate(t.Context(), generators.Spec{
-			Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: "10.77.0.1", Rate: 10, Count: 3, Timeout: 500 * time.Millisecond,
+			Kind: generators.Probe, Protocol: generators.ProtocolICMP, Target: "10.77.0.1",
+			Rate: 10, Count: 3, Timeout: 500 * time.Millisecond,
 		}, nil)
 		if err != nil {
 			t.Error(err)
@@ -151,7 +161,8 @@ func worsened(t *testing.T, lab *Lab, dut, client vm.Node) {
 			if n := answered(); n != 0 {
 				t.Errorf("%s, %v: %d pings are answered", node.Name(), c, n)
 			}
-			if now, err := lab.ClearLink(t.Context(), node.Name(), "client"); err != nil || now != (link.Conditions{}) {
+			now, err = lab.ClearLink(t.Context(), node.Name(), "client")
+			if err != nil || now != (link.Conditions{}) {
 				t.Errorf("%s in order: it reads back as %v (%v)", node.Name(), now, err)
 			}
 			if !soon(func() bool { return answered() > 0 }) {
@@ -188,7 +199,8 @@ func noLinksLeft(t *testing.T, h *libvirttest.Hypervisor, before map[string]bool
 	t.Helper()
 	var left []string
 	if !soon(func() bool {
-		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())), func(link string) bool { return before[link] })
+		left = slices.DeleteFunc(slices.Collect(maps.Keys(h.Links())),
+			func(link string) bool { return before[link] })
 		return len(left) == 0
 	}) {
 		t.Errorf("links are left: %q", left)

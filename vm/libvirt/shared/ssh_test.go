@@ -46,7 +46,8 @@ func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServe
 	let, path := newKey(t)
 	s.key = path
 	hostKey, _ := newKey(t)
-	s.config = &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	s.config = &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata,
+		key ssh.PublicKey) (*ssh.Permissions, error) {
 		if string(key.Marshal()) != string(let.PublicKey().Marshal()) {
 			return nil, errors.New("a stranger")
 		}
@@ -60,7 +61,9 @@ func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServe
 	t.Cleanup(func() { _ = listener.Close() })
 	s.address = listener.Addr().String()
 	s.known = filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(s.known, []byte(knownhosts.Line([]string{s.address}, hostKey.PublicKey())+"\n"), 0o600); err != nil {
+	err = os.WriteFile(s.known, []byte(knownhosts.Line([]string{s.address},
+		hostKey.PublicKey())+"\n"), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -138,7 +141,8 @@ func (s *sshServer) session(session ssh.Channel, requests <-chan *ssh.Request) {
 		}
 		_ = request.Reply(true, nil)
 		ctx, cancel := context.WithCancel(context.Background())
-		cmd := s.host.Enter(ctx, "env", "SSH_CONNECTION=10.9.0.254 1 "+s.own+" 22", "sh", "-c", exec.Command)
+		cmd := s.host.Enter(ctx, "env", "SSH_CONNECTION=10.9.0.254 1 "+s.own+" 22", "sh", "-c",
+			exec.Command)
 		input, err := cmd.StdinPipe()
 		if err != nil {
 			s.t.Error(err)
@@ -148,7 +152,8 @@ func (s *sshServer) session(session ssh.Channel, requests <-chan *ssh.Request) {
 		cmd.Stdout, cmd.Stderr = session, session.Stderr()
 		_ = cmd.Run()
 		cancel()
-		_, _ = session.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(max(0, cmd.ProcessState.ExitCode()))}))
+		_, _ = session.SendRequest("exit-status", false,
+			ssh.Marshal(struct{ Status uint32 }{uint32(max(0, cmd.ProcessState.ExitCode()))}))
 		return
 	}
 }
@@ -171,7 +176,8 @@ func TestSSH(t *testing.T) {
 		t.Error(err)
 	}
 	_, stranger := newKey(t)
-	refused(t, Options{URIs: []string{s.uri(stranger, s.known)}}, limit, "Permission denied (publickey)")
+	refused(t, Options{URIs: []string{s.uri(stranger, s.known)}}, limit,
+		"Permission denied (publickey)")
 	empty := filepath.Join(t.TempDir(), "known_hosts")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -189,7 +195,9 @@ func TestVXLAN(t *testing.T) {
 	}
 	t.Parallel() // it has a network and processes of its own
 	a, b := libvirttest.Start(t, "a"), libvirttest.Start(t, "b")
-	libvirttest.Cable(t, "manage", a, "10.9.0.1/24", b, "10.9.0.2/24", "")
+	libvirttest.Cable(t, "manage", "",
+		libvirttest.End{Hypervisor: a, Address: "10.9.0.1/24"},
+		libvirttest.End{Hypervisor: b, Address: "10.9.0.2/24"})
 	overA, overB := newSSHServer(t, a, "10.9.0.1"), newSSHServer(t, b, "10.9.0.2")
 	linksA, linksB := a.Links(), b.Links()
 	made := newJournal(t)
@@ -198,8 +206,10 @@ func TestVXLAN(t *testing.T) {
 	dut := load
 	dut.Name, dut.Ports = "dut", []vm.Port{{Link: "client", Addresses: []string{"10.77.0.1/16"}}}
 	lab, err := Connect(t.Context(), Options{
-		URIs: []string{overA.uri(overA.key, overA.known), overB.uri(overB.key, overB.known)}, Run: "vxlan", Journal: made,
-		DUT: dut, LoadNodes: []string{"client"}, Load: load, Tell: func(note string) { t.Log(note) },
+		URIs: []string{overA.uri(overA.key, overA.known), overB.uri(overB.key, overB.known)},
+		Run:  "vxlan", Journal: made,
+		DUT: dut, LoadNodes: []string{"client"}, Load: load,
+		Tell: func(note string) { t.Log(note) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -208,25 +218,30 @@ func TestVXLAN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := lab.Join(t.Context(), vm.LoadNode{Name: "client", Port: vm.Port{Link: "client", Addresses: []string{"10.77.0.2/16"}}})
+	client, err := lab.Join(t.Context(), vm.LoadNode{Name: "client",
+		Port: vm.Port{Link: "client", Addresses: []string{"10.77.0.2/16"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if onA, onB := a.Machines(), b.Machines(); onA != 1 || onB != 1 {
 		t.Errorf("%d machines on the first hypervisor and %d on the second", onA, onB)
 	}
-	if err := node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.HTTP, Ports: []uint16{80}, Body: 4096}); err != nil {
+	err = node.Agent().Respond(t.Context(), responders.Spec{Kind: responders.HTTP,
+		Ports: []uint16{80}, Body: 4096})
+	if err != nil {
 		t.Fatal(err)
 	}
 	// Answers of several frames each: the link would lose frames longer than the tunnel carries.
 	result, err := client.Agent().Generate(t.Context(), generators.Spec{
-		Kind: generators.HTTP, Target: "10.77.0.1", Ports: []uint16{80}, Count: 500, Concurrency: 10, Timeout: 10 * time.Second,
+		Kind: generators.HTTP, Target: "10.77.0.1", Ports: []uint16{80}, Count: 500,
+		Concurrency: 10, Timeout: 10 * time.Second,
 	}, nil)
 	if err != nil || result.Completed != 500 {
 		t.Errorf("%d of 500 completed: %v %v", result.Completed, result.Causes, err)
 	}
 	for _, guest := range []vm.Node{node, client} {
-		if mtu, err := guest.Agent().ReadFile(t.Context(), "/sys/class/net/eth0/mtu"); err != nil || strings.TrimSpace(mtu) != "1430" {
+		mtu, err := guest.Agent().ReadFile(t.Context(), "/sys/class/net/eth0/mtu")
+		if err != nil || strings.TrimSpace(mtu) != "1430" {
 			t.Errorf("the MTU of %s is %q (%v)", guest.Name(), mtu, err)
 		}
 	}
@@ -237,23 +252,26 @@ func TestVXLAN(t *testing.T) {
 		if _, err := lab.links.card(t.Context(), h, "client"); err != nil {
 			t.Fatal(err)
 		}
-		network, err := h.virt.Virt.NetworkLookupByName("ctload-vxlan-client")
+		network, err := h.virt.NetworkLookupByName("ctload-vxlan-client")
 		if err != nil {
 			t.Fatal(err)
 		}
-		bridge, err := h.virt.Virt.NetworkGetBridgeName(network)
+		bridge, err := h.virt.NetworkGetBridgeName(network)
 		if err != nil {
 			t.Fatal(err)
 		}
 		side := []*libvirttest.Hypervisor{a, b}[i]
-		if mtu := strings.TrimSpace(side.Output("cat", "/sys/class/net/"+bridge+"/mtu")); mtu != "1430" {
+		mtu := strings.TrimSpace(side.Output("cat", "/sys/class/net/"+bridge+"/mtu"))
+		if mtu != "1430" {
 			t.Errorf("the bridge's MTU is %s", mtu)
 		}
 	}
 
 	// As after a kill: the connections end, the objects stay.
 	entries := made.Left()
-	if kinds := kindsOf(entries); !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume, vxlanDevice}) {
+	kinds := kindsOf(entries)
+	if !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume,
+		vxlanDevice}) {
 		t.Errorf("the journal has %v", entries)
 	}
 	removers := NewRemovers()

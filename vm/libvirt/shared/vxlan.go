@@ -2,12 +2,12 @@ package shared
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strings"
 	"sync"
 
-	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt"
 )
@@ -22,7 +22,7 @@ type vxlan struct {
 	addresses map[*hypervisor]string
 
 	mu    sync.Mutex
-	links map[string]int // number of each existing link
+	links map[string]bool // those that exist
 }
 
 // vxlanMTU, in bytes, is what a frame of 1500 bytes leaves, with IPv6 outside.
@@ -34,29 +34,26 @@ const vxlanPort = 4789
 func newVXLAN(options Options, hosts []*hypervisor) (*vxlan, error) {
 	for _, h := range hosts {
 		if h.at.Transport != "ssh" && !h.at.Here() {
-			return nil, &guest.MissingError{
-				What: fmt.Sprintf("%s: a VXLAN between the hosts cannot be made through qemu+%s", h.at.Name(), h.at.Transport),
-				Fix:  "--network NAME, a bridge or libvirt network that all hosts have; or qemu+ssh://",
-			}
+			return nil, h.lacks("--network NAME, which all hosts have, or qemu+ssh://",
+				"a VXLAN between the hosts cannot be made through qemu+%s", h.at.Transport)
 		}
 	}
-	return &vxlan{options: options, hosts: hosts, links: map[string]int{}}, nil
+	return &vxlan{options: options, hosts: hosts, links: map[string]bool{}}, nil
 }
 
-func (v *vxlan) leaves() bool { return true }
-
 func (v *vxlan) hint() string {
-	return fmt.Sprintf("let UDP port %d pass between the hosts, or name a network that all have with --network", vxlanPort)
+	return fmt.Sprintf("let UDP port %d pass between the hosts, "+
+		"or name a network that all have with --network", vxlanPort)
 }
 
 func (v *vxlan) card(ctx context.Context, h *hypervisor, link string) (libvirt.Card, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, ok := v.links[link]; !ok {
+	if !v.links[link] {
 		if err := v.make(ctx, link); err != nil {
 			return libvirt.Card{}, err
 		}
-		v.links[link] = len(v.links)
+		v.links[link] = true
 	}
 	network, err := h.network(ctx, link, vxlanMTU)
 	// libvirt does not announce the network's MTU to the machine.
@@ -78,11 +75,11 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 			return err
 		}
 		bridge, err := libvirt.Within(ctx, h.virt, func() (string, error) {
-			network, err := h.virt.Virt.NetworkLookupByName(name)
+			network, err := h.virt.NetworkLookupByName(name)
 			if err != nil {
 				return "", err
 			}
-			return h.virt.Virt.NetworkGetBridgeName(network)
+			return h.virt.NetworkGetBridgeName(network)
 		})
 		if err != nil {
 			return h.refused(err, "name the bridge of network "+name)
@@ -92,7 +89,8 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 			return err
 		}
 		if _, err := h.at.Run(ctx, v.script(h, made.Name, link, bridge)); err != nil {
-			return h.lacks("root there (or sudo without a question) and iproute2; or --network NAME", "a VXLAN could not be made: %v", err)
+			return h.lacks("root there (or sudo without a question) and iproute2, or --network",
+				"a VXLAN could not be made: %v", err)
 		}
 	}
 	return nil
@@ -102,47 +100,51 @@ func (v *vxlan) make(ctx context.Context, link string) error {
 func (v *vxlan) script(h *hypervisor, device, link, bridge string) string {
 	id := fnv.New32a()
 	_, _ = id.Write([]byte(v.options.Run + "/" + link))
-	lines := []string{
-		fmt.Sprintf("ip link add %s type vxlan id %d local %s dstport %d", device, id.Sum32()>>8, v.addresses[h], vxlanPort),
-		fmt.Sprintf("ip link set %s txqueuelen 10000 alias %s", device, libvirt.Quote("ctload "+v.options.Run)),
-	}
+	var s strings.Builder
+	fmt.Fprintf(&s, "ip link add %s type vxlan id %d local %s dstport %d\n",
+		device, id.Sum32()>>8, v.addresses[h], vxlanPort)
+	fmt.Fprintf(&s, "ip link set %s txqueuelen 10000 alias 'ctload %s'\n", device, v.options.Run)
 	for _, peer := range v.hosts {
 		if peer != h { // receives broadcasts and frames to unknown addresses
-			lines = append(lines, fmt.Sprintf("bridge fdb append 00:00:00:00:00:00 dev %s dst %s", device, v.addresses[peer]))
+			fmt.Fprintf(&s, "bridge fdb append 00:00:00:00:00:00 dev %s dst %s\n",
+				device, v.addresses[peer])
 		}
 	}
-	return strings.Join(append(lines, fmt.Sprintf("ip link set %s master %s up", device, bridge)), "\n")
+	fmt.Fprintf(&s, "ip link set %s master %s up", device, bridge)
+	return s.String()
 }
 
 // findAddresses asks every host for its address that the others can reach: over ssh, the one that
 // ssh connected to; for this host, its source address towards the first of the others.
 func (v *vxlan) findAddresses(ctx context.Context) error {
 	addresses := map[*hypervisor]string{}
-	var peer string
-	for _, h := range v.hosts {
-		if h.at.Transport != "ssh" {
-			continue
+	ask := func(h *hypervisor, script string) (string, error) {
+		out, err := h.at.Shell(ctx, script)
+		addresses[h] = strings.TrimSpace(out)
+		if err == nil && addresses[h] == "" {
+			err = errors.New("no answer")
 		}
-		out, err := h.at.Shell(ctx, `set -- $SSH_CONNECTION; echo "$3"`)
 		if err != nil {
-			return h.lacks("ssh to it must work", "it does not tell its address: %v", err)
+			err = h.lacks("ssh to it must work, or --network NAME",
+				"it does not tell its address that the other hosts can reach: %v", err)
 		}
-		addresses[h] = strings.TrimSpace(out)
-		peer = addresses[h]
+		return addresses[h], err
+	}
+	var peer string
+	var err error
+	for _, h := range v.hosts {
+		if h.at.Transport == "ssh" {
+			if peer, err = ask(h, `set -- $SSH_CONNECTION; echo "$3"`); err != nil {
+				return err
+			}
+		}
 	}
 	for _, h := range v.hosts {
-		if !h.at.Here() {
-			continue
-		}
-		out, err := h.at.Run(ctx, "ip -o route get "+peer+` | sed 's/.* src \([^ ]*\).*/\1/'`)
-		if err != nil || peer == "" {
-			return h.lacks("--network NAME", "which of its addresses the other hosts can reach is not known: %v", err)
-		}
-		addresses[h] = strings.TrimSpace(out)
-	}
-	for h, address := range addresses {
-		if address == "" {
-			return h.lacks("--network NAME", "it does not tell its address")
+		if h.at.Here() {
+			route := "PATH=$PATH:/usr/sbin:/sbin ip -o route get " + libvirt.Quote(peer)
+			if _, err = ask(h, route+` | sed 's/.* src \([^ ]*\).*/\1/'`); err != nil {
+				return err
+			}
 		}
 	}
 	v.addresses = addresses

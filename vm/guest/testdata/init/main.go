@@ -1,12 +1,12 @@
-// The program init runs as PID 1 of the guests that the tests of package guest boot. It loads the
-// boot modules, runs the commands of /script.json and writes the result of each as a line of JSON
-// to a virtio-serial port, which would not exist without those modules. Like the agent in a real
-// guest, it is also the kernel's modprobe.
+// The program init runs as PID 1 of the guests of package guest's tests. It loads the boot modules,
+// runs the commands of /script.json and writes each result as a line of JSON to a virtio-serial
+// port, which needs those modules. Like the real agent, it is also the kernel's modprobe.
 package main
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,8 +20,7 @@ import (
 	"github.com/ctload/ctload/agent/modload"
 )
 
-// Step is a command of the script. init's own commands are load MODULE [PARAM...], load-all, cat
-// FILE and traffic PORT.
+// Step is a command of the script, or load MODULE [PARAM...], load-all, cat FILE, traffic PORT.
 type Step struct {
 	Args  []string
 	Stdin string
@@ -49,30 +48,20 @@ func main() {
 }
 
 func run() error {
-	for _, mount := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}} {
-		if err := unix.Mount(mount[0], mount[1], mount[0], 0, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", mount[1], err)
+	for dir, kind := range map[string]string{
+		"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs", "/run": "tmpfs",
+	} {
+		if err := unix.Mount(kind, dir, kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 	}
-	// Newer versions of nft open /dev/stdin, which devtmpfs lacks.
-	if err := os.Symlink("/proc/self/fd/0", "/dev/stdin"); err != nil {
-		return err
-	}
-	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin"); err != nil {
-		return err
-	}
-	if err := modload.Boot(); err != nil {
-		return err
-	}
-	if err := loopbackUp(); err != nil {
-		return err
-	}
 	text, err := os.ReadFile("/script.json")
-	if err != nil {
-		return err
-	}
 	var steps []Step
-	if err := json.Unmarshal(text, &steps); err != nil {
+	err = errors.Join(err, json.Unmarshal(text, &steps),
+		// Newer versions of nft open /dev/stdin, which devtmpfs lacks.
+		os.Symlink("/proc/self/fd/0", "/dev/stdin"), os.Setenv("PATH", "/usr/sbin:/usr/bin"),
+		modload.Boot(), loopbackUp())
+	if err != nil {
 		return err
 	}
 	out, err := openPort()
@@ -84,7 +73,8 @@ func run() error {
 	for _, step := range steps {
 		start := time.Now()
 		output, err := do(step)
-		result := Result{Step: strings.Join(step.Args, " "), Output: string(output), Millis: time.Since(start).Milliseconds()}
+		result := Result{Step: strings.Join(step.Args, " "), Output: string(output)}
+		result.Millis = time.Since(start).Milliseconds()
 		if err != nil {
 			result.Err = err.Error()
 		}
