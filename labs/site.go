@@ -87,7 +87,7 @@ func (s *Site) settle() error {
 		s.Folder = sandbox.RuntimeDir
 		return nil
 	}
-	s.Folder = filepath.Join(runtimeFolder(), "ctload-"+s.journal.ID())
+	s.Folder = filepath.Join(vm.RuntimeFolder(), "ctload-"+s.journal.ID())
 	entry := journal.Entry{Kind: journal.Path, Name: s.Folder}
 	if err := s.journal.Record(entry); err != nil {
 		return errors.Join(err, s.journal.Close())
@@ -131,14 +131,4 @@ func (s *Site) Close() error {
 		err = s.lab.Close()
 	}
 	return errors.Join(err, s.vacate())
-}
-
-// runtimeFolder returns the folder for the user's sockets and other transient files.
-func runtimeFolder() string {
-	if folder := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(folder) {
-		if info, err := os.Stat(folder); err == nil && info.IsDir() {
-			return folder
-		}
-	}
-	return os.TempDir()
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -104,6 +106,16 @@ type Host struct {
 	CPU         string // model
 	CPUs        int
 	MemoryBytes int64
+}
+
+// RuntimeFolder returns the folder for the user's sockets and other transient files.
+func RuntimeFolder() string {
+	if folder := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(folder) {
+		if info, err := os.Stat(folder); err == nil && info.IsDir() {
+			return folder
+		}
+	}
+	return os.TempDir()
 }
 
 // AwaitAgent returns a context for the start of a node's agent. Its cause names the limit.

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/vm"
 )
 
 // request is the first message of a connection.
@@ -53,12 +54,7 @@ var errNone = errors.New("no lab is up; start one with: ctload vm up EXPERIMENT"
 
 // Socket returns the path of the user's socket and makes its folder.
 func Socket() (string, error) {
-	folder := filepath.Join(os.TempDir(), fmt.Sprintf("ctload-%d", os.Getuid()))
-	if runtime := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(runtime) {
-		if _, err := os.Stat(runtime); err == nil {
-			folder = filepath.Join(runtime, "ctload")
-		}
-	}
+	folder := filepath.Join(vm.RuntimeFolder(), fmt.Sprintf("ctload-%d", os.Getuid()))
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("make the folder of the lab's socket: %w", err)
 	}

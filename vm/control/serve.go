@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,7 @@ import (
 )
 
 // Server is the lab's side.
-type Server struct {
-	listener net.Listener
-	path     string
-}
+type Server struct{ listener net.Listener }
 
 // Listen opens the socket at path in place of a killed lab's. A lab that is up there is an error.
 func Listen(path string) (*Server, error) {
@@ -40,16 +38,15 @@ func Listen(path string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for callers of the lab: %w", err)
 	}
-	return &Server{listener: listener, path: path}, nil
+	return &Server{listener}, nil
 }
 
 // Close removes the socket.
 func (s *Server) Close() error {
-	err := s.listener.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Serve answers callers until one ends the lab (no error) or ctx ends, and kills their commands.
@@ -63,9 +60,7 @@ func (s *Server) Serve(ctx context.Context, about About, nodes map[string]vm.Nod
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
+			err = cmp.Or(context.Cause(ctx), err)
 			cancel(nil)
 			if errors.Is(err, errDown) {
 				return nil

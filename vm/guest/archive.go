@@ -102,8 +102,8 @@ func (d *distro) defaultMirror(ctx context.Context, suite string) (string, error
 		_, err = os.Stat(script)
 	}
 	if err != nil {
-		return "", Missing(Install+"debootstrap "+d.keyringPackage, "no mirror of %s is configured "+
-			"on this host, and debootstrap, which knows the default, is missing: %w", d.id, err)
+		return "", Missing(Install+"debootstrap "+d.keyringPackage, "no mirror of %s is set on "+
+			"this host, and debootstrap, which knows the default, is missing: %w", d.id, err)
 	}
 	mirror, err := scriptMirror(ctx, script, suite)
 	if err != nil {

@@ -75,7 +75,7 @@ func findModules(image, release string) (string, error) {
 	folder := filepath.Dir(real)
 	above := filepath.Dir(folder)
 	// The image is in lib/modules/RELEASE, in a build's folder, or in boot.
-	places := []string{above, filepath.Join(folder, "lib/modules"), filepath.Join(above, "lib/modules"),
+	places := []string{above, folder + "/lib/modules", filepath.Join(above, "lib/modules"),
 		filepath.Join(above, "usr/lib/modules"), "/lib/modules", "/usr/lib/modules"}
 	for _, place := range places {
 		if _, err := os.Stat(filepath.Join(place, release, "modules.builtin")); err == nil {

@@ -145,9 +145,6 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	return j, nil
 }
 
-// Run returns the run that owns the journal.
-func (j *Journal) Run() Run { return j.run }
-
 // ID returns the run's id.
 func (j *Journal) ID() string { return j.run.ID }
 

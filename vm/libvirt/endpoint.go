@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type Endpoint struct {
 	Transport string // unix, tcp, tls or ssh
 	dialer    socket.Dialer
 }
+
+// systemSocket is the socket of a host's own daemon.
+const systemSocket = "/var/run/libvirt/libvirt-sock"
 
 // forms lists the URIs that ParseEndpoint accepts, for errors.
 const forms = "qemu:///system, or qemu+ssh://HOST/system, with tls or tcp in place of ssh"
@@ -72,22 +76,13 @@ func ParseEndpoint(text string) (*Endpoint, error) {
 	a := &Endpoint{URI: uri, Transport: transport}
 	switch transport {
 	case "unix":
-		var options []dialers.LocalOption
-		if path := uri.Query().Get("socket"); path != "" {
-			options = append(options, dialers.WithSocket(path))
-		}
-		a.dialer = dialers.NewLocal(options...)
+		path := cmp.Or(uri.Query().Get("socket"), systemSocket)
+		a.dialer = dialers.NewLocal(dialers.WithSocket(path))
 	case "tcp":
-		var options []dialers.RemoteOption
-		if port := uri.Port(); port != "" {
-			options = append(options, dialers.UsePort(port))
-		}
-		a.dialer = dialers.NewRemote(uri.Hostname(), options...)
+		port := dialers.UsePort(cmp.Or(uri.Port(), "16509")) // assigned by IANA, as is the other
+		a.dialer = dialers.NewRemote(uri.Hostname(), port)
 	case "tls":
-		var options []dialers.TLSOption
-		if port := uri.Port(); port != "" {
-			options = append(options, dialers.UseTLSPort(port))
-		}
+		options := []dialers.TLSOption{dialers.UseTLSPort(cmp.Or(uri.Port(), "16514"))}
 		if path := uri.Query().Get("pkipath"); path != "" {
 			options = append(options, dialers.UsePKIPath(path))
 		}
@@ -106,10 +101,7 @@ func ParseEndpoint(text string) (*Endpoint, error) {
 // Name returns the name of the host in messages.
 func (a *Endpoint) Name() string {
 	if a.Transport == "unix" {
-		if path := a.URI.Query().Get("socket"); path != "" {
-			return path
-		}
-		return "this host"
+		return cmp.Or(a.URI.Query().Get("socket"), "this host")
 	}
 	return a.URI.Host
 }

@@ -68,7 +68,7 @@ func (d *sshDialer) helper() string {
 		return "nc -U " + Quote(path)
 	}
 	return "if command -v virt-ssh-helper >/dev/null; then exec virt-ssh-helper qemu:///system; " +
-		"else exec nc -U /var/run/libvirt/libvirt-sock; fi"
+		"else exec nc -U " + systemSocket + "; fi"
 }
 
 // Dial implements [socket.Dialer].

@@ -40,19 +40,12 @@ func Open(runtime string, host *Settings) *Lab {
 func (l *Lab) About() vm.About { return vm.About{Driver: Driver} }
 
 // Close removes the links and restores the host's settings.
-func (l *Lab) Close() error { return errors.Join(l.Bridges.Close(), l.restore()) }
-
-func (l *Lab) restore() error {
-	if l.host == nil {
-		return nil
-	}
-	return l.host.Restore()
-}
+func (l *Lab) Close() error { return errors.Join(l.Bridges.Close(), l.host.Restore()) }
 
 // Boot starts a namespace as the DUT. It uses only the name and the ports of the machine: the
 // kernel, its CPUs and its memory are the host's.
 func (l *Lab) Boot(ctx context.Context, machine vm.Machine) (vm.Node, error) {
-	if err := l.restore(); err != nil { // undo the changes of the former trial
+	if err := l.host.Restore(); err != nil { // undo the changes of the former trial
 		return nil, err
 	}
 	n, err := l.start(ctx, machine.Name, machine.Ports...)

@@ -61,8 +61,11 @@ func (s *Settings) record(kind journal.Kind, name, state string) error {
 	return s.journal.Record(journal.Entry{Kind: kind, Name: name, Detail: state})
 }
 
-// Restore restores every former state, the last change first.
+// Restore restores every former state, the last change first; nil Settings have none.
 func (s *Settings) Restore() error {
+	if s == nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error

@@ -96,9 +96,10 @@ func tryAll(tap bool) error {
 	return nil
 }
 
-// limits lists the settings with which kernels and distributions forbid user namespaces, the value
-// that forbids, and the one that allows.
-var limits = []struct{ key, forbids, allows string }{
+// limit is a setting with which kernels or distributions forbid user namespaces.
+type limit struct{ key, forbids, allows string }
+
+var limits = []limit{
 	{"kernel.apparmor_restrict_unprivileged_userns", "1", "0"},
 	{"kernel.unprivileged_userns_clone", "0", "1"},
 	{"user.max_user_namespaces", "0", "10000"},
@@ -106,7 +107,7 @@ var limits = []struct{ key, forbids, allows string }{
 
 func culprit(tap bool) string {
 	for _, l := range limits {
-		if forbidden(l.key, l.forbids) {
+		if l.forbid() {
 			return l.key + " is " + l.forbids
 		}
 	}
@@ -122,7 +123,7 @@ func culprit(tap bool) string {
 func allowing() []string {
 	var settings []string
 	for _, l := range limits {
-		if forbidden(l.key, l.forbids) {
+		if l.forbid() {
 			settings = append(settings, l.key+"="+l.allows)
 		}
 	}
@@ -132,7 +133,7 @@ func allowing() []string {
 	return settings
 }
 
-func forbidden(key, value string) bool {
-	text, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
-	return err == nil && strings.TrimSpace(string(text)) == value
+func (l limit) forbid() bool {
+	text, _ := os.ReadFile("/proc/sys/" + strings.ReplaceAll(l.key, ".", "/"))
+	return strings.TrimSpace(string(text)) == l.forbids
 }

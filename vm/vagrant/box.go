@@ -218,9 +218,10 @@ func (b Box) add(ctx context.Context, args ...string) error {
 	}
 	add := []string{"box", "add", "--no-tty", "--provider", "libvirt"}
 	_, err = s.run(ctx, fetchLimit, append(add, args...)...)
-	if failed, ok := errors.AsType[*commandError](err); ok && ctx.Err() == nil {
+	_, missing := errors.AsType[*guest.MissingError](err)
+	if err != nil && !missing && ctx.Err() == nil {
 		return guest.Missing(howToBuild+"; --box takes the path of a .box file, too",
-			"the box %s cannot be had: %w", b.Given, failed)
+			"the box %s cannot be had: %w", b.Given, err)
 	}
 	return err
 }

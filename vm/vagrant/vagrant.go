@@ -44,12 +44,11 @@ func newState(dir, boxes string) (*state, error) {
 	if err := os.MkdirAll(boxes, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of boxes: %w", err)
 	}
-	links := map[string]string{"boxes": boxes}
-	// The user's folder holds the plugins that the user has installed.
-	for _, part := range []string{"gems", "plugins.json"} {
-		links[part] = filepath.Join(userHome(), part)
-	}
-	for name, to := range links {
+	user := userHome() // holds the plugins that the user has installed
+	for name, to := range map[string]string{
+		"boxes": boxes, "gems": filepath.Join(user, "gems"),
+		"plugins.json": filepath.Join(user, "plugins.json"),
+	} {
 		if _, err := os.Stat(to); err != nil {
 			continue
 		}
@@ -75,24 +74,7 @@ func userHome() string {
 	return filepath.Join(home, ".vagrant.d")
 }
 
-// commandError is a failure of vagrant(1), with its own message.
-type commandError struct {
-	Args []string
-	Said string
-	Err  error
-}
-
-func (e *commandError) Error() string {
-	text := fmt.Sprintf("vagrant %s: %v", strings.Join(e.Args, " "), e.Err)
-	if e.Said != "" {
-		text += ": " + e.Said
-	}
-	return text
-}
-
-func (e *commandError) Unwrap() error { return e.Err }
-
-// run runs vagrant within limit and returns its standard output. The error is a *commandError.
+// run runs vagrant within limit and returns its standard output. The error has its message.
 func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	ctx, cancel := within(ctx, limit)
 	defer cancel()
@@ -120,7 +102,8 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", missingProgram("vagrant")
 	}
-	return stdout.String(), &commandError{Args: args, Said: sentence(said.String()), Err: err}
+	doing := "vagrant " + strings.Join(args, " ")
+	return "", fmt.Errorf("%s: %w: %s", doing, err, sentence(said.String()))
 }
 
 // sentence joins Vagrant's indented message into one line, without places in its source.

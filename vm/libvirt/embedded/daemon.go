@@ -31,7 +31,6 @@ const daemonStart = 20 * time.Second
 type Daemon struct {
 	Socket string // path
 	dir    string // of all its files
-	log    string // path
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed after the daemon has been waited for
@@ -56,10 +55,10 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	d := &Daemon{
 		dir:    dir,
 		Socket: filepath.Join(dir, "run", "libvirt", socket),
-		log:    filepath.Join(dir, "daemon.log"),
 		exited: make(chan struct{}),
 	}
-	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", d.log)
+	log := filepath.Join(dir, "daemon.log")
+	daemonConf := fmt.Sprintf("auth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s\"\n", log)
 	// The sandbox replaces the console's helper daemon, the security driver and the cgroups.
 	const qemuConf = `stdio_handler = "file"
 security_driver = "none"
@@ -96,7 +95,7 @@ bridge_helper = %q
 	}()
 	if err := d.waitForSocket(ctx); err != nil {
 		said, _ := os.ReadFile(output.Name())
-		logged, _ := os.ReadFile(d.log)
+		logged, _ := os.ReadFile(log)
 		err = fmt.Errorf("start %s: %w\n%s%s", name, err, said, logged)
 		return nil, errors.Join(err, d.Close())
 	}
@@ -148,11 +147,8 @@ func (d *Daemon) waitForSocket(ctx context.Context) error {
 	}
 }
 
-// Exited returns a channel that closes when the daemon has ended, for any reason.
-func (d *Daemon) Exited() <-chan struct{} { return d.exited }
-
-// Close ends the daemon and removes its files, so that a lab may be opened again in the same sandbox.
-// Its machines stay until the sandbox ends.
+// Close ends the daemon and removes its files, so that a lab may be opened again in the sandbox,
+// which its machines stay in.
 func (d *Daemon) Close() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {

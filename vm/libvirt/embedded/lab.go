@@ -198,7 +198,7 @@ func (m *machine) addCards() error {
 func (l *Lab) explain(doing string, err error) error {
 	err = fmt.Errorf("%s: %w", doing, err)
 	select {
-	case <-l.daemon.Exited():
+	case <-l.daemon.exited:
 		return &vm.LostError{Reason: fmt.Errorf("the libvirt daemon has ended: %w", err)}
 	default:
 		return err

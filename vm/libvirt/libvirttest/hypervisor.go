@@ -95,7 +95,11 @@ func Start(t testing.TB, name string, more ...string) *Hypervisor {
 		h.stop(life)
 		_ = cmd.Wait()
 	})
-	h.await(func() bool { return h.exists("ready") }, "its namespaces", said)
+	ready := func() bool {
+		_, err := os.Stat(filepath.Join(h.folder, "ready"))
+		return err == nil
+	}
+	h.await(ready, "its namespaces", said)
 	pid := cmd.Process.Pid
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
@@ -307,11 +311,6 @@ func (h *Hypervisor) await(done func() bool, what string, said fmt.Stringer) {
 			h.t.Fatalf("%s: %s did not appear: %v %v", h.name, what, ctx.Err(), said)
 		}
 	}
-}
-
-func (h *Hypervisor) exists(name string) bool {
-	_, err := os.Stat(filepath.Join(h.folder, name))
-	return err == nil
 }
 
 func (h *Hypervisor) write(name, text string) {

@@ -184,13 +184,7 @@ func cores(numa *libvirtxml.CapsHostNUMATopology) []core {
 }
 
 // threads returns the number of the host's CPUs.
-func (h *hypervisor) threads() int {
-	n := 0
-	for _, c := range h.cpus {
-		n += len(c)
-	}
-	return n
-}
+func (h *hypervisor) threads() int { return len(slices.Concat(h.cpus...)) }
 
 // readMemory reads how much memory the host has, and how much is free, with what caches hold.
 func (h *hypervisor) readMemory(ctx context.Context) error {

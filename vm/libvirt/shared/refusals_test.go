@@ -191,7 +191,8 @@ func TestHostsThatAreTooSmall(t *testing.T) {
 		theirs := opened(t, Options{URIs: uris, DUT: small, Run: "machine",
 			Accelerator: libvirt.TCG})
 		const xml = `<domain type="qemu"><name>ctload-machine-dut-1</name>
-			<memory unit="MiB">16</memory><os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
+			<memory unit="MiB">16</memory>
+			<os><type arch="x86_64" machine="pc">hvm</type></os></domain>`
 		host := theirs.hosts[0].virt
 		taken, err := host.Create(t.Context(), xml, golibvirt.DomainStartPaused)
 		if err != nil {
