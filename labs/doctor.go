@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func optional(what string, examine func(context.Context) (Finding, error)) exami
 		ctx, cancel := context.WithTimeout(ctx, otherLabLimit)
 		defer cancel()
 		f, err := examine(ctx)
-		f.What = what
+		f.What, f.Level = what, cmp.Or(f.Level, Good)
 		if err != nil {
 			f = f.absent(err)
 		}
