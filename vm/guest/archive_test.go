@@ -73,8 +73,8 @@ func TestArchives(t *testing.T) {
 			[]string{"mirror.example/debian bookworm-backports"}},
 		{"nor has sid", "debian", "sid", debian[:2], []string{"mirror.example/debian sid"}},
 		{"pockets", "ubuntu", "jammy", append(ubuntu, debian...), []string{
-			"mirror.example/ubuntu jammy|mirror.example/ubuntu " +
-				"jammy-updates|mirror.example/ubuntu jammy-security",
+			"mirror.example/ubuntu jammy|mirror.example/ubuntu jammy-updates|" +
+				"mirror.example/ubuntu jammy-security",
 		}},
 	}
 	for _, tt := range tests {

@@ -37,8 +37,8 @@ func BenchmarkBoot(b *testing.B) {
 			for b.Loop() { // in turn, so that the host's load affects both
 				bareReached = append(bareReached, bootTimes(b, k, bare)["INIT reached"])
 				times := bootTimes(b, k, full)
-				fullReached, fullReady = append(fullReached, times["INIT reached"]),
-					append(fullReady, times["INIT ready"])
+				fullReached = append(fullReached, times["INIT reached"])
+				fullReady = append(fullReady, times["INIT ready"])
 			}
 			base := median(bareReached)
 			b.ReportMetric(base.Seconds(), "bare-s")
@@ -53,8 +53,8 @@ func BenchmarkBoot(b *testing.B) {
 func bootTimes(b *testing.B, k Kernel, initramfs string) map[string]time.Duration {
 	b.Helper()
 	cmd := qemu(b.Context(), b, k, initramfs, "-serial", "stdio",
-		"-device", "virtio-serial-pci", "-chardev", "null,id=results", "-device",
-		"virtserialport,chardev=results")
+		"-device", "virtio-serial-pci", "-chardev", "null,id=results",
+		"-device", "virtserialport,chardev=results")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)

@@ -34,8 +34,9 @@ func hostKernelFor(tb testing.TB, name string) Kernel {
 }
 
 // qemu returns the command that boots a guest as the lab does, without acceleration.
-func qemu(ctx context.Context, tb testing.TB, k Kernel, initramfs string,
-	more ...string) *exec.Cmd {
+func qemu(
+	ctx context.Context, tb testing.TB, k Kernel, initramfs string, more ...string,
+) *exec.Cmd {
 	tb.Helper()
 	program := hosttest.Program(tb, "qemu-system-x86_64")
 	// QEMU 7.2 spoils the flags when it emulates cmpxchg16b, which crashes guests at random.
@@ -71,8 +72,8 @@ func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initramfs, console, output := filepath.Join(dir, "initramfs"), filepath.Join(dir, "console"),
-		filepath.Join(dir, "output")
+	initramfs, console := filepath.Join(dir, "initramfs"), filepath.Join(dir, "console")
+	output := filepath.Join(dir, "output")
 	spec := Spec{Init: buildInit(t), Kernel: k,
 		Files: map[string]File{"/script.json": {Data: script}}}
 	start := time.Now()
@@ -89,8 +90,8 @@ func boot(t *testing.T, k Kernel, steps []Step) []Result {
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	cmd := qemu(ctx, t, k, initramfs, "-serial", "file:"+console,
-		"-device", "virtio-serial-pci", "-chardev", "file,id=results,path="+output, "-device",
-		"virtserialport,chardev=results")
+		"-device", "virtio-serial-pci", "-chardev", "file,id=results,path="+output,
+		"-device", "virtserialport,chardev=results")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v: %s", cmd, err, said)
 	}
@@ -179,9 +180,8 @@ func TestBootTracksNothingByItself(t *testing.T) {
 				{Args: []string{"traffic", "80"}},
 				{Args: []string{"cat", countFile}}, // 6
 				{Args: []string{"cat", "/proc/modules"}},
-				{Args: []string{"nft", "-f", "-"},
-					Stdin: "table ip t { chain c { type filter hook input priority 0; ct state " +
-						"new accept; }; }"},
+				{Args: []string{"nft", "-f", "-"}, Stdin: "table ip t { chain c { " +
+					"type filter hook input priority 0; ct state new accept; }; }"},
 				{Args: []string{"traffic", "80"}},
 				{Args: []string{"cat", countFile}}, // 10
 				{Args: []string{"cat", "/proc/sys/kernel/tainted"}},
@@ -191,8 +191,9 @@ func TestBootTracksNothingByItself(t *testing.T) {
 				t.Errorf("connection tracking is there right after boot: %+v", r)
 			}
 			wantOK(t, results[1:]...)
-			for i, what := range map[int]string{3: "nf_conntrack",
-				6: "all modules that are carried"} {
+			for i, what := range map[int]string{
+				3: "nf_conntrack", 6: "all modules that are carried",
+			} {
 				if results[i].Output != "0\n" {
 					t.Errorf("after loading %s, a connection was tracked without a rule: count %q",
 						what, results[i].Output)

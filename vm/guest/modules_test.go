@@ -243,11 +243,9 @@ func TestModulesAsDepmodSees(t *testing.T) {
 		}
 		files := chain(loaded, name)
 		got := slices.Sorted(slices.Values(files[:len(files)-1]))
-		soft := slices.ContainsFunc(got,
-			func(dep string) bool {
-				return len(loaded[strings.TrimSuffix(dep,
-					".ko")].softPre) > 0
-			})
+		soft := slices.ContainsFunc(got, func(dep string) bool {
+			return len(loaded[strings.TrimSuffix(dep, ".ko")].softPre) > 0
+		})
 		wanted, ok := want[strings.ReplaceAll(filepath.Base(c.files[name]), ".xz", "")]
 		if !soft && (!ok || !slices.Equal(got, wanted)) {
 			t.Errorf("%s depends on %q, depmod says %q", name, got, wanted)
@@ -268,8 +266,7 @@ type onlyFiles struct {
 func (o onlyFiles) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(o.FS, name)
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return !slices.Contains(o.names,
-			e.Name())
+		return !slices.Contains(o.names, e.Name())
 	}), err
 }
 

@@ -142,10 +142,10 @@ func TestMissingTools(t *testing.T) {
 func TestParseLdConf(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"ld.so.conf":    "include conf.d/*.conf\n/last # comment\nhwcap 0 nosegneg\n",
-		"conf.d/a":      "/not/included\n",
+		"ld.so.conf": "include conf.d/*.conf\n/last # comment\nhwcap 0 nosegneg\n",
+		"conf.d/a":   "/not/included\n",
+		// The include makes a circle.
 		"conf.d/b.conf": "# multiarch\n/usr/local/lib\n/x:/y,/z\ninclude " + dir + "/ld.so.conf\n",
-		// a circle
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
@@ -168,8 +168,10 @@ func TestParseLdConf(t *testing.T) {
 func TestNeedsByRunpath(t *testing.T) {
 	compiler := hosttest.Program(t, "cc")
 	dir := t.TempDir()
-	for name, text := range map[string]string{"lib.c": "int f(void) { return 0; }",
-		"main.c": "int f(void); int main(void) { return f(); }"} {
+	for name, text := range map[string]string{
+		"lib.c":  "int f(void) { return 0; }",
+		"main.c": "int f(void); int main(void) { return f(); }",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -234,8 +234,7 @@ func TestTornLine(t *testing.T) {
 type remembering map[string]bool
 
 func (r remembering) Exists(_ context.Context, _ Run, e Entry) (bool, error) {
-	return r[e.Name],
-		nil
+	return r[e.Name], nil
 }
 func (r remembering) Remove(_ context.Context, _ Run, e Entry) error {
 	delete(r, e.Name)
@@ -276,8 +275,10 @@ func TestReboot(t *testing.T) {
 
 // FuzzParse checks that reading any journal ends, and that only recorded objects can be left.
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"run":{"id":"0123abcd"}}` + "\n" + `{"make":{"kind":"path","name":"/a"}}` +
-		"\n" + `{"gone":{"kind":"path","name":"/a"}}` + "\n"))
+	f.Add([]byte(`{"run":{"id":"0123abcd"}}
+{"make":{"kind":"path","name":"/a"}}
+{"gone":{"kind":"path","name":"/a"}}
+`))
 	f.Add([]byte("{}\n{"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		_, left, err := parse(text)

@@ -141,8 +141,10 @@ func TestModulesArePutBack(t *testing.T) {
 			t.Cleanup(func() { hostModules = host })
 
 			s := NewSettings(j)
-			err = s.Apply(t.Context(), tuning.Settings{RemoveModules: []string{"nf-used-x",
-				"nf_absent_x"}, LoadModules: []string{"nf_wanted_x trace=1"}})
+			err = s.Apply(t.Context(), tuning.Settings{
+				RemoveModules: []string{"nf-used-x", "nf_absent_x"},
+				LoadModules:   []string{"nf_wanted_x trace=1"},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

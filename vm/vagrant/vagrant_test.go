@@ -153,16 +153,13 @@ mkdir -p $box && touch $box/metadata.json`)
 // requested one.
 func TestVersionOfABox(t *testing.T) {
 	boxes := t.TempDir()
+	folder := filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64")
 	for _, version := range []string{"12.9.1", "12.20250126.1", "12.20240905.1"} {
-		err := os.MkdirAll(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", version,
-			"libvirt"), 0o700)
-		if err != nil {
+		if err := os.MkdirAll(filepath.Join(folder, version, "libvirt"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := os.WriteFile(filepath.Join(boxes, "debian-VAGRANTSLASH-bookworm64", "metadata_url"), nil,
-		0o600)
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "metadata_url"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	box := Box{Name: "debian/bookworm64", Given: "debian/bookworm64", boxes: boxes}
@@ -230,8 +227,8 @@ func TestVagrantfile(t *testing.T) {
 // TestBoxTriesDownloadsAgain gives the script that builds boxes an mmdebstrap that fails: it tries
 // a download three times, other steps once, and the error holds apt's message.
 func TestBoxTriesDownloadsAgain(t *testing.T) {
-	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; echo '  502 Bad " +
-		"Gateway'; echo 'E: apt-get update failed'"
+	const fetch = "echo 'Err:1 http://mirror.example bookworm InRelease'; " +
+		"echo '  502 Bad Gateway'; echo 'E: apt-get update failed'"
 	for name, tc := range map[string]struct {
 		script   string // of mmdebstrap, at its n-th start
 		attempts int

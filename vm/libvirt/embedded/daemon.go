@@ -147,8 +147,8 @@ func (d *Daemon) waitForSocket(ctx context.Context) error {
 	}
 }
 
-// Close ends the daemon and removes its files, so that a lab may be opened again in the sandbox,
-// which its machines stay in.
+// Close ends the daemon and removes its files, so that the sandbox can hold another lab. Its
+// machines stay until the sandbox ends.
 func (d *Daemon) Close() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {

@@ -49,8 +49,7 @@ func TestCallsThatAreInterrupted(t *testing.T) {
 	asked := false
 	_, err = libvirt.Within(ctx, host.virt, func() (string, error) {
 		asked = true
-		return "",
-			nil
+		return "", nil
 	})
 	if !errors.Is(err, context.Canceled) || asked {
 		t.Errorf("a call after an interrupt: %v, and it was made: %v", err, asked)

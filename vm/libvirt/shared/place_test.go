@@ -15,8 +15,7 @@ import (
 func TestPlace(t *testing.T) {
 	const gib = 1 << 30
 	host := func(name string, cpus int, memory int64) room {
-		return room{host: name, cpus: cpus,
-			memory: memory}
+		return room{host: name, cpus: cpus, memory: memory}
 	}
 	dut := vm.Machine{VCPUs: 2, MemoryBytes: gib}
 	load := vm.Machine{VCPUs: 1, MemoryBytes: gib}
@@ -37,8 +36,9 @@ func TestPlace(t *testing.T) {
 			[]room{host("a", 2, 8*gib), host("b", 4, 8*gib)}, []string{"client", "client2"},
 			map[string]int{"client": 1, "client2": 1}, ""},
 		{
-			"spread over three", []room{host("a", 2, 8*gib), host("b", 4, 8*gib),
-				host("c", 4, 8*gib)}, []string{"client", "client2", "client3"},
+			"spread over three",
+			[]room{host("a", 2, 8*gib), host("b", 4, 8*gib), host("c", 4, 8*gib)},
+			[]string{"client", "client2", "client3"},
 			map[string]int{"client": 1, "client2": 2, "client3": 1}, "",
 		},
 		{"no memory for the DUT", []room{host("a", 4, gib)}, nil, nil, "a: the DUT needs 1124 MiB"},

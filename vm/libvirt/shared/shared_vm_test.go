@@ -110,8 +110,8 @@ func TestSharedLab(t *testing.T) {
 		t.Error("the DUT's console is empty")
 	}
 	kinds := kindsOf(made.Left())
-	if !slices.Equal(kinds, []journal.Kind{journal.Domain, journal.Network, journal.Pool,
-		journal.Volume}) {
+	all := []journal.Kind{journal.Domain, journal.Network, journal.Pool, journal.Volume}
+	if !slices.Equal(kinds, all) {
 		t.Errorf("the journal has %v", made.Left())
 	}
 	if err := errors.Join(client.Close(), node.Close(), lab.Close()); err != nil {

@@ -61,9 +61,8 @@ func newSSHServer(t *testing.T, h *libvirttest.Hypervisor, own string) *sshServe
 	t.Cleanup(func() { _ = listener.Close() })
 	s.address = listener.Addr().String()
 	s.known = filepath.Join(t.TempDir(), "known_hosts")
-	err = os.WriteFile(s.known, []byte(knownhosts.Line([]string{s.address},
-		hostKey.PublicKey())+"\n"), 0o600)
-	if err != nil {
+	line := knownhosts.Line([]string{s.address}, hostKey.PublicKey()) + "\n"
+	if err := os.WriteFile(s.known, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -270,8 +269,8 @@ func TestVXLAN(t *testing.T) {
 	// As after a kill: the connections end, the objects stay.
 	entries := made.Left()
 	kinds := kindsOf(entries)
-	if !slices.Equal(kinds, []journal.Kind{journal.Network, journal.Pool, journal.Volume,
-		vxlanDevice}) {
+	all := []journal.Kind{journal.Network, journal.Pool, journal.Volume, vxlanDevice}
+	if !slices.Equal(kinds, all) {
 		t.Errorf("the journal has %v", entries)
 	}
 	removers := NewRemovers()
