@@ -51,7 +51,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds, each of which measures every tool once")
 	flags.StringVar(&rows, "rows", "", "comma-separated rows to measure; all when empty")
-	flags.Float64Var(&o.idle, "idle", 0, "percent of the machine that must be idle before each measurement, waiting for up to 10 minutes")
+	flags.Float64Var(&o.idle, "idle", 0, "percent of the machine that must be idle before each "+
+		"measurement, waiting for up to 10 minutes")
 	flags.StringVar(&o.json, "json", "", "file to write every single measurement to")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -83,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if os.Getenv(insideVariable) == "" {
 		return enter(ctx, args, stdout, stderr)
 	}
-	return measure(ctx, o, stdout, stderr)
+	return measureRows(ctx, o, stdout, stderr)
 }
 
 // insideVariable tells the program that it is in namespaces of its own.
@@ -96,7 +97,8 @@ func enter(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS |
+			syscall.CLONE_NEWPID,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,

@@ -19,23 +19,29 @@ import (
 
 // row is a line of the table: some work, its contenders, and by how much ours must lead.
 type row struct {
-	name       string
-	work       string
-	unit       string
-	contenders []contender
-	wants      []want
-	together   bool // the contenders are figures of one measurement, in order
-	// setup makes what the row needs and returns a function that removes it.
-	setup func(ctx context.Context) (func() error, error)
+	name, unit, work string
+	setup            setup
+	contenders       []contender
+	wants            []want
+	together         bool // the contenders are figures of one measurement, in order
 }
 
-// contender does a row's work once and returns how much of it was done per second, or another
-// figure that the row measures.
+// setup makes what a row needs and returns a function that removes it.
+type setup func(ctx context.Context) (func() error, error)
+
+// contender does a row's work.
 type contender struct {
 	name    string
 	program string // the required program; "": ours
-	measure func(ctx context.Context) (float64, error)
+	measure measurement
 }
+
+// measurement does some work once and returns how much of it was done per second, or another
+// figure that a row measures.
+type measurement func(ctx context.Context) (float64, error)
+
+// command makes the command of a tool.
+type command func(ctx context.Context) *exec.Cmd
 
 // record is one measurement.
 type record struct {
@@ -50,7 +56,7 @@ type record struct {
 // limitForEach bounds one measurement.
 const limitForEach = 2 * time.Minute
 
-func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
+func measureRows(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	l, err := newLab(ctx)
 	if err != nil {
 		return err
@@ -86,7 +92,9 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) error {
 }
 
 // run measures every contender once a round, each round beginning with another one.
-func (r row) run(ctx context.Context, l *lab, o options, stderr io.Writer) (records []record, err error) {
+func (r row) run(
+	ctx context.Context, l *lab, o options, stderr io.Writer,
+) (records []record, err error) {
 	teardown, err := r.setup(ctx)
 	if err != nil {
 		return nil, err
@@ -104,12 +112,15 @@ func (r row) run(ctx context.Context, l *lab, o options, stderr io.Writer) (reco
 					continue
 				}
 			}
-			value, others, err := c.undisturbed(ctx, l, o.idle, !r.together || i == 0)
+			got, err := c.undisturbed(ctx, l, o.idle, !r.together || i == 0)
 			if err != nil {
 				return records, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
-			fmt.Fprintf(stderr, "%-10s round %d  %-24s %14.2f %s (others used %.0f %% of the machine)\n", r.name, round+1, c.name, value, r.unit, others)
-			records = append(records, record{r.name, c.name, round + 1, value, others, l.spent})
+			got.Row, got.Contender, got.Round = r.name, c.name, round+1
+			fmt.Fprintf(stderr, "%-10s round %d  %-24s %14.2f %s "+
+				"(others used %.0f %% of the machine)\n",
+				r.name, got.Round, c.name, got.Value, r.unit, got.Others)
+			records = append(records, got)
 			if err := rest(ctx, 300*time.Millisecond); err != nil {
 				return records, err
 			}
@@ -118,7 +129,7 @@ func (r row) run(ctx context.Context, l *lab, o options, stderr io.Writer) (reco
 	return records, nil
 }
 
-// values returns a contender's measurements, sorted.
+// values returns a contender's measurements.
 func values(records []record, name string) []float64 {
 	var list []float64
 	for _, rec := range records {
@@ -126,20 +137,17 @@ func values(records []record, name string) []float64 {
 			list = append(list, rec.Value)
 		}
 	}
-	return sorted(list)
-}
-
-func sorted(list []float64) []float64 {
-	slices.Sort(list)
 	return list
 }
 
-func median(sorted []float64) float64 {
-	n := len(sorted)
+// median returns the median of a list, 0 for an empty one.
+func median(list []float64) float64 {
+	n := len(list)
 	if n == 0 {
 		return 0
 	}
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	list = slices.Sorted(slices.Values(list))
+	return (list[(n-1)/2] + list[n/2]) / 2
 }
 
 // cpu is the CPU time of a tool, and how long it ran, in seconds: its own time and the kernel's for
@@ -152,8 +160,8 @@ type cpu struct {
 
 func (c cpu) total() float64 { return c.User + c.Kernel }
 
-// ran adds the CPU time and the run time of a tool that was started at since and has ended to those
-// of the measurement.
+// ran adds the CPU time and the run time of an ended tool, started at since, to those of the
+// measurement.
 func (l *lab) ran(cmd *exec.Cmd, since time.Time) {
 	if cmd.ProcessState == nil {
 		return
@@ -171,11 +179,9 @@ func (l *lab) tool(cmd *exec.Cmd) ([]byte, error) {
 	return out, err
 }
 
-// busy is the used CPU time, in seconds: of the machine, and of this program with the other
-// processes of its PID namespace.
-type busy struct {
-	machine, total, own float64
-}
+// busy is CPU time in seconds: that of the machine that was used and all of it, and the used time
+// without that of this program and of the other processes in its PID namespace.
+type busy struct{ machine, total, others float64 }
 
 func readBusy() (busy, error) {
 	proc, err := procfs.NewDefaultFS()
@@ -188,13 +194,13 @@ func readBusy() (busy, error) {
 	}
 	t := stat.CPUTotal
 	b := busy{machine: t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal}
-	b.total = b.machine + t.Idle + t.Iowait
-	for _, who := range []int{unix.RUSAGE_CHILDREN, unix.RUSAGE_SELF} {
-		time, err := used(who)
+	b.total, b.others = b.machine+t.Idle+t.Iowait, b.machine
+	for _, which := range []int{unix.RUSAGE_CHILDREN, unix.RUSAGE_SELF} {
+		time, err := used(which)
 		if err != nil {
 			return busy{}, err
 		}
-		b.own += time.Seconds()
+		b.others -= time.Seconds()
 	}
 	live, err := proc.AllProcs()
 	if err != nil {
@@ -203,7 +209,7 @@ func readBusy() (busy, error) {
 	for _, process := range live {
 		// One that has ended counts among the children waited for.
 		if stat, err := process.Stat(); err == nil && process.PID != os.Getpid() {
-			b.own += stat.CPUTime()
+			b.others -= stat.CPUTime()
 		}
 	}
 	return b, nil
@@ -234,55 +240,57 @@ func waitIdle(ctx context.Context, percent float64) error {
 }
 
 // undisturbed measures while other work uses no more than the allowed share, up to three times, and
-// returns the least disturbed measurement and its disturbance.
-func (c contender) undisturbed(ctx context.Context, l *lab, idle float64, wait bool) (value, others float64, err error) {
-	var spent cpu // by the returned measurement
+// returns the least disturbed measurement.
+func (c contender) undisturbed(
+	ctx context.Context, l *lab, idle float64, wait bool,
+) (best record, err error) {
 	for try := range 3 {
 		if wait {
 			if err := waitIdle(ctx, idle); err != nil {
-				return 0, 0, err
+				return best, err
 			}
+			l.spent = cpu{}
 		}
 		before, err := readBusy()
 		if err != nil {
-			return 0, 0, err
-		}
-		if wait {
-			l.spent = cpu{}
+			return best, err
 		}
 		limited, cancel := context.WithTimeout(ctx, limitForEach)
 		got, err := c.measure(limited)
 		cancel()
 		if err != nil {
-			return 0, 0, err
+			return best, err
 		}
 		after, err := readBusy()
 		if err != nil {
-			return 0, 0, err
+			return best, err
 		}
 		disturbed := 0.0
 		if total := after.total - before.total; total > 0 {
-			disturbed = max(0, 100*(after.machine-before.machine-(after.own-before.own))/total)
+			disturbed = max(0, 100*(after.others-before.others)/total)
 		}
-		if try == 0 || disturbed < others {
-			value, others, spent = got, disturbed, l.spent
+		if try == 0 || disturbed < best.Others {
+			best = record{Value: got, Others: disturbed, CPU: l.spent}
 		}
-		if idle == 0 || !wait || others <= 100-idle {
+		if idle == 0 || !wait || best.Others <= 100-idle {
 			break
 		}
 	}
-	l.spent = spent
-	return value, others, nil
+	l.spent = best.CPU
+	return best, nil
 }
 
 // want is a promised ratio: of a contender's median to the best median of some others. A want
 // without others is a bound on the median itself.
 type want struct {
-	ours   string
-	best   []string
-	least  float64
-	most   float64
-	remark string
+	ours        string
+	best        []string
+	least, most float64
+	remark      string
+}
+
+func atLeast(ratio float64, ours string, best ...string) want {
+	return want{ours: ours, best: best, least: ratio}
 }
 
 // verdict is the result of a want.
@@ -299,7 +307,8 @@ const (
 
 // judge says what was wanted, what was measured and whether that suffices.
 func (w want) judge(row string, records []record) verdict {
-	v := verdict{row: row, what: w.ours, wanted: fmt.Sprintf("at least %.2f", w.least), outcome: notMeasured, remark: w.remark}
+	v := verdict{row: row, what: w.ours, outcome: notMeasured, remark: w.remark}
+	v.wanted = fmt.Sprintf("at least %.2f", w.least)
 	if w.most > 0 {
 		v.wanted = fmt.Sprintf("at most %.2f", w.most)
 	}
@@ -317,7 +326,8 @@ func (w want) judge(row string, records []record) verdict {
 		}
 		got /= best
 		v.what += " / " + name
-		if mine, other := each(records, w.ours).total(), each(records, name).total(); mine > 0 && other > 0 {
+		mine, other := each(records, w.ours).total(), each(records, name).total()
+		if mine > 0 && other > 0 {
 			v.byCPU = fmt.Sprintf("%.2f", other/mine)
 		}
 	}
@@ -341,9 +351,11 @@ func (r row) print(w io.Writer, records []record) []verdict {
 			fmt.Fprintf(w, "  %-26s %s\n", c.name, notMeasured)
 			continue
 		}
-		fmt.Fprintf(w, "  %-26s %14.2f %-13s (%.2f to %.2f, %d rounds)", c.name, median(list), r.unit, list[0], list[len(list)-1], len(list))
+		fmt.Fprintf(w, "  %-26s %14.2f %-13s (%.2f to %.2f, %d rounds)",
+			c.name, median(list), r.unit, slices.Min(list), slices.Max(list), len(list))
 		if took := each(records, c.name); took.total() > 0 && strings.HasSuffix(r.unit, "/s") {
-			fmt.Fprintf(w, "  each took %.2f µs of user and %.2f µs of kernel time", took.User, took.Kernel)
+			fmt.Fprintf(w, "  each took %.2f µs of user and %.2f µs of kernel time",
+				took.User, took.Kernel)
 		}
 		fmt.Fprintln(w)
 	}
@@ -364,7 +376,7 @@ func each(records []record, name string) cpu {
 			kernels = append(kernels, 1e6*rec.CPU.Kernel/work)
 		}
 	}
-	return cpu{User: median(sorted(users)), Kernel: median(sorted(kernels))}
+	return cpu{User: median(users), Kernel: median(kernels)}
 }
 
 // summarise writes the table of the promises. Beside each ratio per second it shows the ratio per
@@ -374,7 +386,8 @@ func summarise(w io.Writer, verdicts []verdict) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "row\tratio\tgot\tby CPU time\twanted\t\t")
 	for _, v := range verdicts {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.row, v.what, v.got, v.byCPU, v.wanted, v.outcome, v.remark)
+		fmt.Fprintln(t, strings.Join([]string{
+			v.row, v.what, v.got, v.byCPU, v.wanted, v.outcome, v.remark}, "\t"))
 	}
 	_ = t.Flush() // to where the rows above have gone
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -22,13 +21,15 @@ var (
 	h2loadRate = regexp.MustCompile(`finished in [0-9.a-z]+, ([0-9.]+) req/s`)
 )
 
-// figure runs a command and returns the figure that it prints.
-func (l *lab) figure(cmd *exec.Cmd, pattern *regexp.Regexp) (float64, error) {
-	out, err := l.tool(cmd)
-	if err != nil {
-		return 0, err
+// figure returns a measurement by the figure that a client prints.
+func (l *lab) figure(pattern *regexp.Regexp, cpus string, args ...string) measurement {
+	return func(ctx context.Context) (float64, error) {
+		out, err := l.tool(l.in(ctx, "client", cpus, args...))
+		if err != nil {
+			return 0, err
+		}
+		return find(out, pattern)
 	}
-	return find(out, pattern)
 }
 
 func find(out []byte, pattern *regexp.Regexp) (float64, error) {
@@ -39,52 +40,61 @@ func find(out []byte, pattern *regexp.Regexp) (float64, error) {
 	return strconv.ParseFloat(string(found[1]), 64)
 }
 
-func (l *lab) ab(ctx context.Context, cpus, url string, requests int) (float64, error) {
-	out, err := l.tool(l.in(ctx, "client", cpus, "ab", "-q", "-r", "-c", "100", "-n", strconv.Itoa(requests), url))
-	if err != nil {
-		return 0, err
+func (l *lab) ab(cpus, url string, requests int) measurement {
+	args := []string{"ab", "-q", "-r", "-c", "100", "-n", strconv.Itoa(requests), url}
+	return func(ctx context.Context) (float64, error) {
+		out, err := l.tool(l.in(ctx, "client", cpus, args...))
+		if err != nil {
+			return 0, err
+		}
+		failed, err := find(out, abFailed)
+		if err == nil && failed > float64(requests)/100 {
+			err = fmt.Errorf("ab failed %.0f of %d", failed, requests)
+		}
+		if err != nil {
+			return 0, err
+		}
+		return find(out, abRate)
 	}
-	failed, err := find(out, abFailed)
-	if err == nil && failed > float64(requests)/100 {
-		err = fmt.Errorf("ab failed %.0f of %d", failed, requests)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return find(out, abRate)
 }
 
-func (l *lab) wrk(ctx context.Context, cpus, url string, threads int, d time.Duration) (float64, error) {
-	return l.figure(l.in(ctx, "client", cpus, "wrk", "-t", strconv.Itoa(threads), "-c", "100", "-d", d.String(),
-		"-H", "Connection: close", url), wrkRate)
+func (l *lab) wrk(cpus, url, threads string) measurement {
+	return l.figure(wrkRate, cpus, "wrk", "-t", threads, "-c", "100", "-d", floodTime.String(),
+		"-H", "Connection: close", url)
 }
 
 // h2load opens a new connection where the server has closed the one before. (With a duration
 // instead of a count it hangs then.)
-func (l *lab) h2load(ctx context.Context, cpus, url string, threads, requests int) (float64, error) {
-	return l.figure(l.in(ctx, "client", cpus, "h2load", "--h1", "-t", strconv.Itoa(threads), "-c", "100",
-		"-n", strconv.Itoa(requests), "-H", "Connection: close", url), h2loadRate)
+func (l *lab) h2load(cpus, url string) measurement {
+	return l.figure(h2loadRate, cpus, "h2load", "--h1", "-t", "2", "-c", "100", "-n", "30000",
+		"-H", "Connection: close", url)
 }
 
-const nginxConfig = `user root root; daemon off; master_process off; pid nginx.pid; error_log stderr crit; worker_rlimit_nofile 65535;
+const nginxConfig = `user root root; daemon off; master_process off; pid nginx.pid;
+error_log stderr crit; worker_rlimit_nofile 65535;
 events { worker_connections 16384; multi_accept on; }
-http { access_log off; keepalive_timeout 0; client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
-server { listen 80 backlog=65535; location / { return 200 "the quick brown fox jumps over the lazy dog, and then once more for the measure\n"; } } }
+http {
+access_log off; keepalive_timeout 0; client_body_temp_path t1; proxy_temp_path t2;
+fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+server { listen 80 backlog=65535; location / {
+return 200 "the quick brown fox jumps over the lazy dog, and then once more for the measure\n";
+} }
+}
 `
 
 // nginx starts one worker in the router's namespace.
-func (l *lab) nginx(ctx context.Context, cpus string) (func() error, error) {
+func (l *lab) nginx(ctx context.Context) (func() error, error) {
 	config := filepath.Join(l.folder, "nginx.conf")
 	if err := os.WriteFile(config, []byte(nginxConfig), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := l.in(ctx, "router", cpus, "nginx", "-p", l.folder, "-c", config)
+	cmd := l.in(ctx, "router", targetCPU, "nginx", "-p", l.folder, "-c", config)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		if _, err := l.ab(ctx, "", "http://"+routerAddress+"/", 1000); err == nil {
+		if _, err := l.ab("", url, 1000)(ctx); err == nil {
 			return func() error { return end(cmd) }, nil
 		}
 		if time.Now().After(deadline) {

@@ -105,9 +105,10 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	// Each ends by reset: an unanswered FIN would keep its port from the next row.
+	reset := unix.Linger{Onoff: 1}
 	for _, fd := range held {
-		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-			return fmt.Errorf("letting go of the sockets: %w", err)
+		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &reset); err != nil {
+			return fmt.Errorf("preparing the resets: %w", err)
 		}
 	}
 	return nil
@@ -117,38 +118,36 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 const perLoop = 15_000
 
 // connectLoops runs connect loops, one for each CPU at a time, until together they hold count
-// sockets. It returns the seconds from the first connect to the last, and a function that closes
-// the sockets.
-func (l *lab) connectLoops(ctx context.Context, target string, count int) (seconds float64, release func() error, err error) {
+// sockets.
+func (l *lab) connectLoops(ctx context.Context, target string, count int) (h held, err error) {
 	type loop struct {
 		cmd *exec.Cmd
 		in  io.WriteCloser
 		out io.Reader
 	}
-	loops := make([]loop, count/perLoop)
+	var loops []loop
 	var start time.Time
-	release = func() error {
+	h.release = func() error {
 		var errs []error
 		for _, one := range loops {
-			if one.cmd != nil && one.cmd.Process != nil {
-				errs = append(errs, one.in.Close(), one.cmd.Wait())
-				l.ran(one.cmd, start)
-			}
+			errs = append(errs, one.in.Close(), one.cmd.Wait())
+			l.ran(one.cmd, start)
 		}
-		l.spent.Wall = seconds // the rest was waiting and checking
+		l.spent.Wall = h.seconds // the rest was waiting and checking
 		return errors.Join(errs...)
 	}
-	for i := range loops {
-		cmd := l.in(ctx, "client", "", selfPath, "connect-loop", target, strconv.Itoa(perLoop))
+	for range count / perLoop {
+		args := []string{selfPath, "connect-loop", target, strconv.Itoa(perLoop)}
+		cmd := l.in(ctx, "client", "", args...)
 		cmd.Stderr = os.Stderr
 		in, inErr := cmd.StdinPipe()
 		out, outErr := cmd.StdoutPipe()
 		if err := errors.Join(inErr, outErr, cmd.Start()); err != nil {
-			return 0, release, err
+			return h, err
 		}
-		loops[i] = loop{cmd, in, out}
+		loops = append(loops, loop{cmd, in, out})
 		if _, err := fmt.Fscan(out, new(string)); err != nil {
-			return 0, release, err
+			return h, err
 		}
 	}
 	var group errgroup.Group
@@ -164,7 +163,8 @@ func (l *lab) connectLoops(ctx context.Context, target string, count int) (secon
 		})
 	}
 	err = group.Wait()
-	return time.Since(start).Seconds(), release, err
+	h.seconds = time.Since(start).Seconds()
+	return h, err
 }
 
 // The ports that the responders listen on.
@@ -191,21 +191,20 @@ func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) 
 	return out, nil
 }
 
-// responder starts a responder in a namespace and returns a function that ends it.
-func (l *lab) responder(ctx context.Context, namespace string, spec responders.Spec) (func() error, error) {
-	cmd := withInput(l.in(ctx, namespace, "", selfPath, "serve"), spec)
-	cmd.Stderr = os.Stderr
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
+// responder returns a setup that starts a responder in a namespace.
+func (l *lab) responder(namespace string, spec responders.Spec) setup {
+	return func(ctx context.Context) (func() error, error) {
+		cmd := withInput(l.in(ctx, namespace, "", selfPath, "serve"), spec)
+		cmd.Stderr = os.Stderr
+		pipe, err := cmd.StdoutPipe()
+		if err = errors.Join(err, cmd.Start()); err != nil {
+			return nil, err
+		}
+		if _, err := fmt.Fscan(pipe, new(string)); err != nil {
+			return nil, errors.Join(fmt.Errorf("starting a responder: %w", err), cmd.Wait())
+		}
+		return func() error { return end(cmd) }, nil
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Fscan(pipe, new(string)); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a responder: %w", err), cmd.Wait())
-	}
-	return func() error { return end(cmd) }, nil
 }
 
 // selfPath is the path of this program, valid in other processes too.
@@ -227,9 +226,9 @@ func end(cmd *exec.Cmd) error {
 func output(cmd *exec.Cmd) ([]byte, error) {
 	out, err := cmd.Output()
 	if err != nil {
-		var stderr string
+		var stderr []byte
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			stderr = string(exit.Stderr)
+			stderr = exit.Stderr
 		}
 		return out, fmt.Errorf("%v: %w: %s", cmd.Args[4:], err, stderr)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ const fewEntries = 1000
 func manyEntries() int {
 	const million = 1_000_000
 	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
-	if limit, numberErr := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && numberErr == nil && limit > million {
+	limit, numberErr := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err == nil && numberErr == nil && limit > million {
 		return million
 	}
 	return entries
@@ -36,18 +38,23 @@ func manyEntries() int {
 // the ways that walk the table.
 func (l *lab) sampling() row {
 	large := manyEntries()
+	fill := func(n int, times string) command {
+		return func(ctx context.Context) *exec.Cmd {
+			return l.in(ctx, "router", generatorCPU, selfPath, "sample", strconv.Itoa(n), times)
+		}
+	}
 	ours := func(n int) contender {
-		return contender{name: fmt.Sprintf("ctload, %d entries", n), measure: func(ctx context.Context) (float64, error) {
-			return number(l.in(ctx, "router", generatorCPU, selfPath, "sample", strconv.Itoa(n), "1000"))
+		name := fmt.Sprintf("ctload, %d entries", n)
+		return contender{name, "", func(ctx context.Context) (float64, error) {
+			return number(fill(n, "1000")(ctx))
 		}}
 	}
-	walk := func(name, program, command string) contender {
-		return contender{name: name, program: program, measure: func(ctx context.Context) (float64, error) {
-			// This run fills the table.
-			if _, err := output(l.in(ctx, "router", "", selfPath, "sample", strconv.Itoa(large), "1")); err != nil {
+	walk := func(name, program, shell string) contender {
+		return contender{name, program, func(ctx context.Context) (float64, error) {
+			if _, err := output(fill(large, "1")(ctx)); err != nil {
 				return 0, err
 			}
-			cmd := l.in(ctx, "router", generatorCPU, "sh", "-c", command)
+			cmd := l.in(ctx, "router", generatorCPU, "sh", "-c", shell)
 			if _, err := l.tool(cmd); err != nil {
 				return 0, err
 			}
@@ -66,7 +73,10 @@ func (l *lab) sampling() row {
 			walk("conntrack -L | wc -l", "conntrack", "conntrack -L 2>/dev/null | wc -l"),
 			walk("nf_conntrack | wc -l", "", "wc -l < /proc/net/nf_conntrack"),
 		},
-		wants: []want{{ours: many.name, most: 1}, {ours: many.name, best: []string{few.name}, most: 1.3}},
+		wants: []want{
+			{ours: many.name, most: 1},
+			{ours: many.name, best: []string{few.name}, most: 1.3},
+		},
 	}
 }
 
@@ -77,12 +87,8 @@ func share(each time.Duration) float64 { return 100 * 10 * each.Seconds() }
 // as often as the second one says, and prints what ten readings a second take of a core, in
 // percent.
 func sample(ctx context.Context, args []string, stdout io.Writer) (err error) {
-	want, err := strconv.Atoi(args[0])
-	if err != nil {
-		return err
-	}
-	times, err := strconv.Atoi(args[1])
-	if err != nil {
+	var want, times int
+	if _, err := fmt.Sscan(strings.Join(args, " "), &want, &times); err != nil {
 		return err
 	}
 	s, err := samplers.New(samplers.Options{KernelLog: "none"})
@@ -133,9 +139,11 @@ func fill(s *samplers.Sampler, want int) (err error) {
 		}
 		have = 0
 	}
+	target := netip.AddrFrom4([4]byte{10, 255, 0, 1})
 	for i := have; i < want; i++ {
 		source := netip.AddrFrom4([4]byte{10, byte(i >> 24), byte(i >> 16), 1})
-		if err := conn.Create(conntrack.NewFlow(unix.IPPROTO_UDP, 0, source, netip.AddrFrom4([4]byte{10, 255, 0, 1}), uint16(i), 53, 3600, 0)); err != nil {
+		flow := conntrack.NewFlow(unix.IPPROTO_UDP, 0, source, target, uint16(i), 53, 3600, 0)
+		if err := conn.Create(flow); err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
 	}
@@ -143,8 +151,8 @@ func fill(s *samplers.Sampler, want int) (err error) {
 }
 
 // used returns the CPU time of this process, or of the children that it has waited for.
-func used(who int) (time.Duration, error) {
+func used(which int) (time.Duration, error) {
 	var usage unix.Rusage
-	err := unix.Getrusage(who, &usage)
+	err := unix.Getrusage(which, &usage)
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
 }
