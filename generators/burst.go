@@ -28,7 +28,11 @@ type begin struct {
 }
 
 func newBurst(l *load) (*burst, error) {
-	b := &burst{calls: make([]sockets.Address, l.AtOnce), fds: make([]int32, l.AtOnce), errs: make([]unix.Errno, l.AtOnce)}
+	b := &burst{
+		calls: make([]sockets.Address, l.AtOnce),
+		fds:   make([]int32, l.AtOnce),
+		errs:  make([]unix.Errno, l.AtOnce),
+	}
 	var err error
 	if b.sources, b.targets, err = l.ends(); err != nil {
 		return nil, err

@@ -38,8 +38,9 @@ func TestUDPAtOnce(t *testing.T) {
 // TestUDPAtOnceNeedsEveryAnswer checks that a flow fails when one of its two datagrams is not
 // answered.
 func TestUDPAtOnceNeedsEveryAnswer(t *testing.T) {
-	f := &datagrams{base: base{load: &load{plan: &plan{Spec: Spec{AtOnce: 2}}, start: time.Now()}, tally: newTally()}, flows: newFlows()}
-	slot := f.flows.add(0, 0, 0, 1, 0)
+	l := &load{plan: &plan{Spec: Spec{AtOnce: 2}}, start: time.Now()}
+	f := &datagrams{base: base{load: l, tally: newTally()}, flows: newFlows()}
+	slot := f.flows.add(0, 0, 1, 0)
 	f.flows.at(slot).due = f.extra()
 	f.flows.waiting.Put(slot, time.Second)
 	f.answered(slot)

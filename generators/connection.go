@@ -13,8 +13,6 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// This file has what a stream does with a connection, from connect to close.
-
 // requestBytes returns what each connection sends once connected.
 func (p *plan) requestBytes() []byte {
 	if p.Kind != HTTP {
@@ -28,7 +26,8 @@ func (p *plan) requestBytes() []byte {
 	if p.KeepAlive > 1 {
 		connection = "keep-alive"
 	}
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ctload\r\nAccept: */*\r\nConnection: %s\r\n\r\n", p.Path, host, connection)
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ctload\r\n"+
+		"Accept: */*\r\nConnection: %s\r\n\r\n", p.Path, host, connection)
 }
 
 // connect begins a connection on the tuple of this number.
@@ -48,7 +47,8 @@ func (s *stream) connect(number int64, intended, now time.Duration) {
 // prepare opens the socket of a tuple (-1 on failure) and makes the tuple's target the remote
 // address.
 func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
-	fd, errno := sockets.Open(sockets.Family(tuple.Target.Addr()), unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	family := sockets.Family(tuple.Target.Addr())
+	fd, errno := sockets.Open(family, unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return -1, errno
 	}
@@ -67,7 +67,8 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	if !tuple.Source.Addr().IsValid() && tuple.Source.Port() == 0 {
 		return 0
 	}
-	return sockets.BindSource(fd, tuple.Source, tuple.Target.Addr(), s.load.FreeBind, true, &s.local)
+	free := s.load.FreeBind
+	return sockets.BindSource(fd, tuple.Source, tuple.Target.Addr(), free, true, &s.local)
 }
 
 // begun continues a connection after connect returned errno.
@@ -85,7 +86,7 @@ func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) 
 // underWay continues a connection that has a slot.
 func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration) {
 	c := s.slot(i)
-	c.intended, c.begun, c.state = intended, now, connecting
+	c.intended, c.state = intended, connecting
 	s.open++
 	s.waiting.Put(i, now+s.load.Timeout)
 	if errno == unix.EINPROGRESS && s.eager.Try() {
@@ -139,7 +140,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 		if c == nil {
 			continue
 		}
-		c.intended, c.begun, c.counted, c.answered = intended, now, false, false
+		c.intended, c.counted, c.answered = intended, false, false
 		s.open++
 		s.waiting.Put(h.slot, now+s.load.Timeout)
 		s.response(h.slot).reset()
@@ -195,10 +196,13 @@ func (s *stream) sendRest(i int32, events uint32) {
 		s.exchanged(i, s.load.now(), events)
 		return
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&readable != 0 {
 		s.receive(i, events)
 	}
 }
+
+// readable selects the events after which a read does not block.
+const readable = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 
 // handle handles one epoll event.
 func (s *stream) handle(e *unix.EpollEvent) {
@@ -218,18 +222,18 @@ func (s *stream) handle(e *unix.EpollEvent) {
 	case sending:
 		s.sendRest(i, e.Events)
 	default:
-		if e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if e.Events&readable != 0 {
 			s.receive(i, e.Events)
 		}
 	}
 }
 
 // pendingCause returns why a socket failed. A hang-up without an error means that the peer closed.
-func pendingCause(fd int32) causeNumber {
+func pendingCause(fd int32) Cause {
 	if errno := sockets.PendingError(fd); errno != 0 {
 		return causeOf(errno)
 	}
-	return causeClosedEarly
+	return ClosedEarly
 }
 
 // receive reads what has arrived. When the event says that the peer has closed, a read that does
@@ -276,9 +280,8 @@ func (s *stream) received(i int32, data []byte) {
 		s.tally.FirstByte.Record(now - c.intended)
 	}
 	if s.load.Kind != HTTP {
-		c.expected -= int64(len(data))
-		if c.expected < 0 {
-			s.fail(i, now, causeBadResponse)
+		if c.expected -= int64(len(data)); c.expected < 0 {
+			s.fail(i, now, BadResponse)
 		} else if c.expected == 0 {
 			s.exchanged(i, now, 0)
 		}
@@ -288,7 +291,7 @@ func (s *stream) received(i int32, data []byte) {
 	taken := r.feed(data)
 	switch {
 	case r.state == responseBad, r.state == responseDone && taken < len(data):
-		s.fail(i, now, causeBadResponse)
+		s.fail(i, now, BadResponse)
 	case r.state == responseDone:
 		s.responded(i, now)
 	}
@@ -299,14 +302,13 @@ func (s *stream) responded(i int32, now time.Duration) {
 	c, r := s.slot(i), s.response(i)
 	s.tally.Statuses[r.status]++
 	if r.status >= 400 {
-		s.fail(i, now, causeBadResponse)
+		s.fail(i, now, BadResponse)
 		return
 	}
 	s.succeed(i, now)
 	switch {
 	case c.requests > 0 && !r.close:
-		s.waiting.Remove(i)
-		s.open--
+		s.leave(i)
 		c.state = idling
 		s.idle = append(s.idle, handle{i, c.generation})
 	case s.load.CloseBy == Server:
@@ -325,7 +327,7 @@ func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
 		s.hold(i, now)
 	case s.load.Kind == TCP && s.load.CloseBy == Server:
 		c.state = closing
-		if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if events&readable != 0 {
 			s.receive(i, events)
 		}
 	default:
@@ -339,30 +341,24 @@ func (s *stream) peerClosed(i int32) {
 	c := s.slot(i)
 	c.left = true
 	now := s.load.now()
-	switch c.state {
-	case closing:
-		if !c.counted {
-			s.succeed(i, now)
-		}
+	switch {
+	case c.state == closing && !c.counted:
+		s.succeed(i, now)
 		s.end(i)
-	case idling, lingering:
+	case c.state == closing, c.state == idling, c.state == lingering:
 		s.end(i)
-	case receiving:
-		if s.load.Kind == HTTP && s.response(i).ended() {
-			s.responded(i, now)
-			if c.state == closing {
-				s.end(i)
-			}
-			return
+	case c.state == receiving && s.load.Kind == HTTP && s.response(i).ended():
+		s.responded(i, now)
+		if c.state == closing {
+			s.end(i)
 		}
-		s.fail(i, now, causeClosedEarly)
 	default:
-		s.fail(i, now, causeClosedEarly)
+		s.fail(i, now, ClosedEarly)
 	}
 }
 
 // broken handles an error of an established connection.
-func (s *stream) broken(i int32, cause causeNumber) {
+func (s *stream) broken(i int32, cause Cause) {
 	if c := s.slot(i); c.counted {
 		s.end(i)
 		return

@@ -1,7 +1,6 @@
 package generators
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -34,16 +33,27 @@ type crafted struct {
 // spec names none.
 const craftedConcurrency = 1024
 
-func newCrafted(l *load, number int) (*crafted, error) {
-	base, err := newBase(l)
+func newCrafted(l *load, number int) (_ worker, err error) {
+	c := &crafted{number: number}
+	if c.base, err = newBase(l); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	way, err := l.findOutlet()
 	if err != nil {
 		return nil, err
 	}
-	c := &crafted{base: base, number: number}
-	if err := c.open(); err != nil {
-		return nil, errors.Join(err, c.close())
+	if c.out, err = sockets.NewFrameBatch(way.index, c.number, c.lost); err != nil {
+		return nil, err
 	}
-	return c, nil
+	if c.template, err = l.newTemplate(way.link); err == nil && l.awaiting != nil {
+		c.replies, err = newReplyReader(l, c, way, l.space.Targets.At(0).Is6())
+	}
+	return c, err
 }
 
 // prepareCrafted completes a plan for crafted packets from the load's namespace, and refuses
@@ -53,7 +63,7 @@ func (l *load) prepareCrafted() error {
 		return err
 	}
 	if l.Sources == "" {
-		way, err := l.findOutlet(context.Background())
+		way, err := l.findOutlet()
 		if err != nil {
 			return err
 		}
@@ -70,29 +80,14 @@ func (l *load) prepareCrafted() error {
 			return err
 		}
 		if found {
-			return fmt.Errorf("source %s belongs to this host, whose kernel would reset the handshake", own)
+			return fmt.Errorf("source %s belongs to this host, whose kernel would reset "+
+				"the handshake", own)
 		}
 	}
 	if l.awaited() {
 		l.awaiting = newAwaiting(l.most(), l.Workers)
 	}
 	return nil
-}
-
-func (c *crafted) open() error {
-	l := c.load
-	way, err := l.findOutlet(context.Background())
-	if err != nil {
-		return err
-	}
-	if c.out, err = sockets.NewFrameBatch(way.index, c.number, c.lost); err != nil {
-		return err
-	}
-	if c.template, err = l.newTemplate(way.link); err != nil || l.awaiting == nil {
-		return err
-	}
-	c.replies, err = newReplyReader(l, c, way, l.space.Targets.At(0).Is6())
-	return err
 }
 
 // newTemplate returns the frame from which all frames of a load are made.
@@ -107,7 +102,8 @@ func (p *plan) newTemplate(link packets.Link) (template packets.Template, err er
 		template = packets.NewTCP(link, six, packets.SYN, nil)
 	}
 	if over := len(template.Frame) - sockets.MostFrame; over > 0 {
-		return template, fmt.Errorf("a payload of %d bytes is %d more than fit into a frame of %d", p.Payload, over, sockets.MostFrame)
+		return template, fmt.Errorf("a payload of %d bytes is %d more than fit into a frame of %d",
+			p.Payload, over, sockets.MostFrame)
 	}
 	return template, nil
 }
@@ -134,14 +130,10 @@ func (c *crafted) work() error {
 		now := c.load.now()
 		limit := c.attention.Turn(now)
 		wait := c.begin(now)
-		if c.replies == nil {
-			if wait < 0 {
-				return nil
-			}
-		} else {
-			if wait < 0 && c.load.awaiting.open.Load() == 0 {
-				return nil
-			}
+		if wait < 0 && (c.replies == nil || c.load.awaiting.open.Load() == 0) {
+			return nil
+		}
+		if c.replies != nil {
 			c.load.awaiting.away[c.number].Store(int64(now - limit))
 			wait = c.replies.sleep(wait)
 		}
@@ -206,14 +198,14 @@ func (c *crafted) put(number int64, intended time.Duration) {
 		c.accepted++
 	}
 	c.tally.Sent += int64(len(c.template.Frame))
-	frame := c.out.Put(&c.template, number)
+	frame, from, to := c.out.Put(&c.template, number), tuple.Source, tuple.Target
 	switch c.load.Kind {
 	case ICMP:
-		c.template.SetEcho(frame, tuple.Source.Addr(), tuple.Target.Addr(), tuple.Source.Port(), uint16(number))
+		c.template.SetEcho(frame, from.Addr(), to.Addr(), from.Port(), uint16(number))
 	case UDP:
-		c.template.SetUDP(frame, tuple.Source, tuple.Target)
+		c.template.SetUDP(frame, from, to)
 	default:
-		c.template.SetTCP(frame, tuple.Source, tuple.Target, c.load.initialSequence(number), 0)
+		c.template.SetTCP(frame, from, to, c.load.initialSequence(number), 0)
 	}
 }
 
@@ -234,7 +226,7 @@ func (c *crafted) lost(number int64, errno unix.Errno) {
 	now := c.load.now()
 	cause := causeOf(errno)
 	if errno == unix.EAGAIN {
-		cause = causeNoBuffer
+		cause = NoBuffer
 	}
 	switch {
 	case number == replyFrame:
@@ -258,38 +250,36 @@ type outlet struct {
 
 // findOutlet follows the routes of the calling thread's network namespace to the target, and asks
 // the next hop for its hardware address as the kernel would.
-func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
+func (p *plan) findOutlet() (o outlet, err error) {
 	target := p.space.Targets.At(0)
 	routes, err := netlink.RouteGet(target.AsSlice())
 	if err != nil {
-		return outlet{}, fmt.Errorf("finding a route to %s: %w", target, err)
-	}
-	if len(routes) == 0 {
-		return outlet{}, fmt.Errorf("no route to %s", target)
+		return o, fmt.Errorf("finding a route to %s: %w", target, err)
 	}
 	route := routes[0]
-	index := route.LinkIndex
+	o.index = route.LinkIndex
 	if p.Interface != "" {
-		if index, err = sockets.InterfaceIndex(p.Interface); err != nil {
-			return outlet{}, err
+		if o.index, err = sockets.InterfaceIndex(p.Interface); err != nil {
+			return o, err
 		}
 	}
-	device, err := netlink.LinkByIndex(index)
+	device, err := netlink.LinkByIndex(o.index)
 	if err != nil {
-		return outlet{}, fmt.Errorf("finding interface %d: %w", index, err)
+		return o, fmt.Errorf("finding interface %d: %w", o.index, err)
 	}
-	o := outlet{index: index}
 	if source, ok := netip.AddrFromSlice(route.Src); ok {
 		o.source = source.Unmap()
 	}
 	attributes := device.Attrs()
-	if attributes.EncapType != "ether" && attributes.EncapType != "loopback" {
-		return outlet{}, fmt.Errorf("interface %s is of type %s: crafted packets need Ethernet", attributes.Name, attributes.EncapType)
-	}
-	if attributes.EncapType == "loopback" {
+	switch attributes.EncapType {
+	case "loopback":
 		return o, nil // loopback has no hardware addresses and accepts any
+	case "ether":
+		copy(o.link.Source[:], attributes.HardwareAddr)
+	default:
+		return o, fmt.Errorf("interface %s is of type %s: crafted packets need Ethernet",
+			attributes.Name, attributes.EncapType)
 	}
-	copy(o.link.Source[:], attributes.HardwareAddr)
 	if p.Gateway != "" {
 		o.link.Target, err = packets.ParseHardwareAddress(p.Gateway)
 		return o, err
@@ -298,7 +288,9 @@ func (p *plan) findOutlet(ctx context.Context) (outlet, error) {
 	if gateway, ok := netip.AddrFromSlice(route.Gw); ok {
 		hop = gateway.Unmap()
 	}
-	o.link.Target, err = neighbour(ctx, index, hop)
+	if o.link.Target, err = neighbour(o.index, hop); err != nil {
+		err = fmt.Errorf("asking for the hardware address of %s: %w", hop, err)
+	}
 	return o, err
 }
 
@@ -308,32 +300,32 @@ const neighbourTimeout = 4 * time.Second
 
 // neighbour returns the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE),
 // so that no other packet is sent. It needs CAP_NET_ADMIN in the network namespace.
-func neighbour(ctx context.Context, index int, hop netip.Addr) (packets.HardwareAddress, error) {
-	family := sockets.Family(hop)
-	ctx, cancel := context.WithTimeout(ctx, neighbourTimeout)
-	defer cancel()
+func neighbour(index int, hop netip.Addr) (address packets.HardwareAddress, err error) {
+	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
+		netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
+	family, ip := sockets.Family(hop), hop.AsSlice()
+	ask := netlink.Neigh{LinkIndex: index, Family: family, IP: ip, Flags: netlink.NTF_USE}
+	timeout := time.After(neighbourTimeout)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for asked := false; ; asked = true {
 		known, err := netlink.NeighList(index, family)
 		if err != nil {
-			return packets.HardwareAddress{}, fmt.Errorf("listing neighbours: %w", err)
+			return address, err
 		}
 		for _, n := range known {
-			const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
-			if n.IP.Equal(hop.AsSlice()) && n.State&valid != 0 && len(n.HardwareAddr) == 6 {
+			if n.IP.Equal(ip) && n.State&valid != 0 && len(n.HardwareAddr) == len(address) {
 				return packets.HardwareAddress(n.HardwareAddr), nil
 			}
 		}
 		if !asked {
-			ask := netlink.Neigh{LinkIndex: index, Family: family, IP: hop.AsSlice(), State: netlink.NUD_NONE, Flags: netlink.NTF_USE}
 			if err := netlink.NeighSet(&ask); err != nil {
-				return packets.HardwareAddress{}, fmt.Errorf("asking for the hardware address of %s: %w", hop, err)
+				return address, err
 			}
 		}
 		select {
-		case <-ctx.Done():
-			return packets.HardwareAddress{}, fmt.Errorf("asking for the hardware address of %s: %w", hop, context.Cause(ctx))
+		case <-timeout:
+			return address, fmt.Errorf("no answer in %s", neighbourTimeout)
 		case <-ticker.C:
 		}
 	}

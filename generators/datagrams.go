@@ -29,6 +29,7 @@ type datagrams struct {
 	// barrier is nil unless each datagram is sent several times at once.
 	barrier *threads.Barrier
 	echo    *echo // for icmp
+	header  int   // bytes of a message before its label
 
 	concurrency int // this worker's share; 0: no limit
 
@@ -43,14 +44,16 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 		return nil, err
 	}
 	size := l.Payload
-	d := &datagrams{base: base, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number)}
+	d := &datagrams{
+		base: base, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number),
+	}
 	if l.awaited() {
 		size = max(size, labelSize)
 		d.flows = newFlows()
 	}
 	if l.Kind == Probe && l.Protocol == ProtocolICMP {
+		d.header, d.echo = echoHeader, newEcho(l.space.Targets.Is4(), number)
 		size += echoHeader
-		d.echo = newEcho(l.space.Targets.Is4(), number)
 	}
 	d.out = sockets.NewBatch(sockets.BatchSize, size, 0)
 	for i := range sockets.BatchSize {
@@ -108,13 +111,7 @@ func (d *datagrams) sleep(wait time.Duration) time.Duration {
 	if d.flows == nil {
 		return wait
 	}
-	now := d.load.now()
-	for _, q := range []*deadlines.Queue{&d.flows.waiting, &d.flows.resting} {
-		if first, ok := q.First(); ok {
-			wait = deadlines.Sooner(wait, first-now)
-		}
-	}
-	return wait
+	return deadlines.Soonest(wait, d.load.now(), &d.flows.waiting, &d.flows.resting)
 }
 
 // begin sends the datagrams of the flows that are due and returns the time until the next one.
@@ -155,7 +152,7 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 		number := first + int64(end)
 		var slot int32
 		if d.flows != nil {
-			slot = d.flows.add(d.intended[end], now, number, max(int32(d.load.Exchanges), 1), socket)
+			slot = d.flows.add(d.intended[end], number, max(int32(d.load.Exchanges), 1), socket)
 			d.flows.at(slot).due = d.extra()
 		}
 		d.fill(end, slot, number)
@@ -169,12 +166,8 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 // fill writes the datagram of a flow into message i of the batch.
 func (d *datagrams) fill(i int, slot int32, number int64) {
 	d.out.Name(i).Set(d.targets.At(uint64(number) % d.targets.Len()).Target)
-	data := d.out.Message(i)
-	if d.echo != nil {
-		data = d.echo.payload(data)
-	}
 	if d.flows != nil {
-		d.flows.label(slot, data)
+		d.flows.label(slot, d.labelled(i))
 	}
 	if d.echo != nil {
 		d.echo.seal(d.out.Message(i), slot)
@@ -219,20 +212,13 @@ func (d *datagrams) taken(i int, now time.Duration) {
 		d.tally.accept(1, d.load.now())
 		return
 	}
-	slot, ok := d.flows.find(d.labelled(i))
-	if ok {
+	if slot, ok := d.flows.find(d.labelled(i)); ok {
 		d.flows.waiting.Put(slot, now+d.load.Timeout)
 	}
 }
 
 // labelled returns the part of message i that has the label.
-func (d *datagrams) labelled(i int) []byte {
-	data := d.out.Message(i)
-	if d.echo != nil {
-		data = d.echo.payload(data)
-	}
-	return data
-}
+func (d *datagrams) labelled(i int) []byte { return d.out.Message(i)[d.header:] }
 
 // refused counts message i as one that the kernel did not take.
 func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
@@ -263,7 +249,9 @@ func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 	if errno != 0 {
 		return 0, errno
 	}
-	if d.disposable() {
+	// The other sockets have sent their datagrams. A port that the kernel chose would be free
+	// again, and tuples would repeat. Awaited answers still need the socket.
+	if len(d.load.space.SourcePorts) > 0 && d.flows == nil {
 		for source, position := range d.numbers {
 			d.closeSocket(source, position)
 		}
@@ -293,12 +281,6 @@ func (d *datagrams) closeSocket(source uint64, position int32) {
 	delete(d.numbers, source)
 }
 
-// disposable reports whether a socket may be closed once its datagrams are sent. A port that the
-// kernel chose would be free again, and tuples would repeat. Awaited answers still need the socket.
-func (d *datagrams) disposable() bool {
-	return len(d.load.space.SourcePorts) > 0 && d.flows == nil
-}
-
 func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	tuple := d.sources.At(source)
 	target := d.load.space.Targets.At(0)
@@ -315,7 +297,8 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
 		// A datagram socket receives from every peer, so a socket that awaits answers must be alone
 		// on its port. A port in use is then a failure of this host, not an answer lost on the way.
-		errno = sockets.BindSource(fd, tuple.Source, target, d.load.FreeBind, d.flows == nil, d.out.Name(0))
+		free, shared := d.load.FreeBind, d.flows == nil
+		errno = sockets.BindSource(fd, tuple.Source, target, free, shared, d.out.Name(0))
 	}
 	if errno == 0 && d.flows != nil {
 		errno = sockets.AskErrors(fd, target.Is6())
@@ -332,11 +315,9 @@ func (d *datagrams) cancel(now time.Duration) {
 	if d.flows == nil {
 		return
 	}
-	for n, chunk := range d.flows.chunks {
-		for i := range chunk {
-			if chunk[i].used {
-				d.fail(int32(n*chunkSize+i), now, causeCancelled)
-			}
+	for i, f := range d.flows.all() {
+		if f.used {
+			d.fail(i, now, Cancelled)
 		}
 	}
 }
@@ -379,20 +360,15 @@ func (e *echo) open() (int32, unix.Errno) {
 	return sockets.Open(family, unix.SOCK_RAW, protocol)
 }
 
-// payload returns the part of a message after the ICMP header.
-func (e *echo) payload(message []byte) []byte { return message[echoHeader:] }
-
 // seal writes the header of an echo request (RFC 792, RFC 4443). Ping sockets set identifier and
 // checksum themselves, and the kernel sets the checksum of ICMPv6.
 func (e *echo) seal(message []byte, sequence int32) {
 	clear(message[:echoHeader])
 	message[0] = 128
-	if e.four {
-		message[0] = 8
-	}
 	binary.BigEndian.PutUint16(message[4:], e.next)
 	binary.BigEndian.PutUint16(message[6:], uint16(sequence))
 	if e.four {
+		message[0] = 8
 		binary.BigEndian.PutUint16(message[2:], packets.Checksum(message))
 	}
 }
@@ -400,14 +376,10 @@ func (e *echo) seal(message []byte, sequence int32) {
 // reply returns the payload of an echo reply, or false for anything else.
 func (e *echo) reply(message []byte) ([]byte, bool) {
 	if e.raw && e.four { // a raw IPv4 socket returns the IP header too
-		if len(message) < 20 {
+		if len(message) == 0 {
 			return nil, false
 		}
-		header := int(message[0]&0x0f) * 4
-		if header < 20 || len(message) < header {
-			return nil, false
-		}
-		message = message[header:]
+		message = message[min(int(message[0]&0x0f)*4, len(message)):]
 	}
 	want := byte(129)
 	if e.four {

@@ -2,6 +2,7 @@ package generators
 
 import (
 	"encoding/binary"
+	"iter"
 	"time"
 
 	"github.com/ctload/ctload/generators/deadlines"
@@ -10,18 +11,16 @@ import (
 
 // flow is one datagram flow that awaits answers.
 type flow struct {
-	// Link is in the queue of flows that await an answer, or that await their next exchange.
-	deadlines.Link
-	intended   time.Duration
-	begun      time.Duration
-	number     int64 // of its tuple
-	generation uint32
-	left       int32 // exchanges left, the current one included
-	due        int32 // answers of the current exchange still to come, without the last
-	socket     int32 // position in the worker's list
-	sequence   uint16
-	used       bool
-	resting    bool // between two exchanges
+	deadlines.Link // in the queue of flows that await an answer, or of those between exchanges
+	intended       time.Duration
+	number         int64 // of its tuple
+	generation     uint32
+	left           int32 // exchanges left, the current one included
+	due            int32 // answers of the current exchange still to come, without the last
+	socket         int32 // position in the worker's list
+	sequence       uint16
+	used           bool
+	resting        bool // between two exchanges
 }
 
 // flows is a table of flows. The label in a datagram leads back to its flow.
@@ -50,6 +49,17 @@ type slots[T any] struct {
 
 func (s *slots[T]) at(i int32) *T { return &s.chunks[i/chunkSize][i%chunkSize] }
 
+// all yields every slot, free or not.
+func (s *slots[T]) all() iter.Seq2[int32, *T] {
+	return func(yield func(int32, *T) bool) {
+		for i := range int32(len(s.chunks) * chunkSize) {
+			if !yield(i, s.at(i)) {
+				return
+			}
+		}
+	}
+}
+
 // take returns a free slot, with what its last user left there.
 func (s *slots[T]) take() int32 {
 	if len(s.free) == 0 {
@@ -65,19 +75,25 @@ func (s *slots[T]) take() int32 {
 }
 
 // add turns a free slot into a flow.
-func (f *flows) add(intended, now time.Duration, number int64, exchanges, socket int32) int32 {
+func (f *flows) add(intended time.Duration, number int64, exchanges, socket int32) int32 {
 	i := f.take()
 	slot := f.at(i)
-	*slot = flow{intended: intended, begun: now, number: number, generation: slot.generation, left: exchanges, socket: socket, used: true}
+	*slot = flow{
+		intended: intended, number: number, generation: slot.generation, left: exchanges,
+		socket: socket, used: true,
+	}
 	f.open++
 	return i
 }
 
 // remove frees a slot.
 func (f *flows) remove(i int32) {
-	f.waiting.Remove(i)
-	f.resting.Remove(i)
 	slot := f.at(i)
+	if slot.resting {
+		f.resting.Remove(i)
+	} else {
+		f.waiting.Remove(i)
+	}
 	slot.used = false
 	slot.generation++
 	f.free = append(f.free, i)
@@ -145,15 +161,6 @@ func (d *datagrams) read(position int32) (all bool) {
 	return n < sockets.BatchSize
 }
 
-// quoted returns the part of a datagram, returned inside an ICMP error, that starts with the label.
-// An echo request comes back with its header.
-func (d *datagrams) quoted(data []byte) []byte {
-	if d.echo != nil && len(data) >= echoHeader {
-		return data[echoHeader:]
-	}
-	return data
-}
-
 // answered ends an exchange of a flow, and after the last exchange the flow.
 func (d *datagrams) answered(slot int32) {
 	now := d.load.now()
@@ -182,7 +189,7 @@ func (d *datagrams) answered(slot int32) {
 func (d *datagrams) extra() int32 { return max(int32(d.load.AtOnce), 1) - 1 }
 
 // fail ends a flow as failed.
-func (d *datagrams) fail(slot int32, now time.Duration, cause causeNumber) {
+func (d *datagrams) fail(slot int32, now time.Duration, cause Cause) {
 	f := d.flows.at(slot)
 	d.failed(f.intended, now, cause)
 	d.end(slot)
@@ -203,7 +210,7 @@ func (d *datagrams) expire(now, limit time.Duration) {
 		return
 	}
 	for d.flows.waiting.Due(limit) {
-		d.fail(d.flows.waiting.Head, now, causeTimeout)
+		d.fail(d.flows.waiting.Head, now, Timeout)
 	}
 	for d.flows.resting.Due(now) {
 		slot := d.flows.resting.Head
@@ -219,7 +226,8 @@ func (d *datagrams) expire(now, limit time.Duration) {
 // may be queued.
 func (d *datagrams) readError(fd int32) bool {
 	data, told, more := d.in.ReceiveError(fd)
-	if slot, ok := d.flows.find(d.quoted(data)); ok && told != 0 {
+	data = data[min(d.header, len(data)):] // an echo request comes back with its header
+	if slot, ok := d.flows.find(data); ok && told != 0 {
 		d.fail(slot, d.load.now(), causeOf(told))
 	}
 	return more

@@ -85,9 +85,9 @@ func (b *base) counts() *tally { return b.tally }
 func (b *base) rouse()         { b.poll.Rouse() }
 
 // failed counts a failure, perhaps of a connection or a flow that has no socket yet.
-func (b *base) failed(intended, now time.Duration, cause causeNumber) {
+func (b *base) failed(intended, now time.Duration, cause Cause) {
 	b.tally.fail(now, cause)
-	b.point(intended, now, causes[cause])
+	b.point(intended, now, cause)
 }
 
 // point records a sample of the probe, with the cause of its failure or "".
@@ -100,7 +100,7 @@ func (b *base) point(intended, now time.Duration, cause Cause) {
 		t.answered.Store(int64(now - intended))
 	}
 	at := b.load.start.Add(intended)
-	t.Probe = append(t.Probe, ProbePoint{At: at, Latency: now - intended, OK: cause == "", Cause: cause})
+	t.Probe = append(t.Probe, ProbePoint{at, now - intended, cause == "", cause})
 }
 
 // now returns the time since the start of the load.
@@ -113,7 +113,9 @@ func (l *load) prepare() error {
 			return err
 		}
 	}
-	l.pacer = pacing.NewPacer(l.schedule, pacing.Limits{Count: l.most(), Duration: l.Duration, Slack: l.Slack, CatchUp: l.CatchUp})
+	l.pacer = pacing.NewPacer(l.schedule, pacing.Limits{
+		Count: l.most(), Duration: l.Duration, Slack: l.Slack, CatchUp: l.CatchUp,
+	})
 	return nil
 }
 
@@ -125,7 +127,7 @@ func (l *load) settle(workers []worker) {
 	}
 	now := l.now()
 	for range l.awaiting.open.Load() {
-		workers[0].counts().fail(now, causeCancelled)
+		workers[0].counts().fail(now, Cancelled)
 	}
 }
 
@@ -142,7 +144,13 @@ func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error)
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
-	t := newTeam(p)
+	t := &team{
+		load:     &load{plan: p},
+		begin:    make(chan struct{}),
+		ended:    make(chan error, p.Workers),
+		over:     make(chan struct{}),
+		observed: make(chan error, 1),
+	}
 	if err := t.assemble(); err != nil {
 		return Result{}, errors.Join(err, t.dismiss())
 	}
@@ -171,16 +179,6 @@ type team struct {
 	progress func(Progress)
 	over     chan struct{} // closed when all workers have ended
 	observed chan error
-}
-
-func newTeam(p *plan) *team {
-	return &team{
-		load:     &load{plan: p},
-		begin:    make(chan struct{}),
-		ended:    make(chan error, p.Workers),
-		over:     make(chan struct{}),
-		observed: make(chan error, 1),
-	}
 }
 
 // assemble starts the threads and sets up the workers on them. Each then waits for the start.
@@ -222,15 +220,11 @@ func (t *team) thread(number int, err error, ready chan<- error) {
 		return
 	}
 	<-t.begin
-	before, err := threads.CPU()
-	if err != nil {
-		t.ended <- err
-		return
-	}
+	before, beforeErr := threads.CPU()
 	err = w.work()
-	after, cpuErr := threads.CPU()
+	after, afterErr := threads.CPU()
 	w.counts().cpu = after - before
-	t.ended <- errors.Join(err, cpuErr)
+	t.ended <- errors.Join(err, beforeErr, afterErr)
 }
 
 // work starts the workers and returns when all have ended. When one fails, it stops the others.
@@ -288,8 +282,8 @@ func (t *team) observe(err error, ready chan<- error) {
 			t.progress(t.live())
 		}
 	}
-	errs = append(errs, t.watch.finish(&t.usage), t.watch.close())
-	t.observed <- errors.Join(errs...)
+	t.usage, err = t.watch.finish()
+	t.observed <- errors.Join(append(errs, err, t.watch.close())...)
 }
 
 // live returns the sum of the workers' counts so far. It reads ends before begins, so that ends
@@ -312,7 +306,10 @@ func (t *team) live() Progress {
 // result returns what the workers did, after they ended.
 func (t *team) result() Result {
 	l := t.load
-	r := Result{Kind: l.Kind, Unit: l.traits.unit, Started: l.start, Target: l.Target, Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency}
+	r := Result{
+		Kind: l.Kind, Unit: l.traits.unit, Started: l.start, Target: l.Target,
+		Ports: tuples.FormatPorts(l.Ports), Concurrency: l.Concurrency,
+	}
 	if l.Kind == HTTP {
 		r.Path = l.Path
 	}

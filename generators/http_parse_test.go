@@ -97,18 +97,26 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-func FuzzParseNetCounters(f *testing.F) {
+func FuzzParseNetCounter(f *testing.F) {
 	f.Add("Tcp: RtoAlgorithm RetransSegs\nTcp: 1 77\nUdp: A\nUdp: 5\n")
 	f.Add("Tcp: A B\nTcp: 1\n")
 	f.Add("Tcp: A\nUdp: 1\nTcp:")
 	f.Fuzz(func(t *testing.T, text string) {
-		parseNetCounters(text)
+		parseNetCounter(text, "Tcp", "RetransSegs")
 	})
 }
 
-func TestParseNetCounters(t *testing.T) {
-	got := parseNetCounters("Tcp: RtoAlgorithm RetransSegs\nTcp: 1 77\nTcpExt: X TCPSynRetrans\nTcpExt: 3 -4\n")
-	if got["Tcp RetransSegs"] != 77 || got["TcpExt TCPSynRetrans"] != -4 || len(got) != 4 {
-		t.Errorf("got %v", got)
+func TestParseNetCounter(t *testing.T) {
+	const text = "Tcp: RtoAlgorithm RetransSegs\nTcp: 1 77\nTcpExt: X TCPSynRetrans\nTcpExt: 3 -4\n"
+	for _, test := range []struct {
+		group, name string
+		want        int64
+	}{
+		{"Tcp", "RetransSegs", 77}, {"TcpExt", "TCPSynRetrans", -4}, {"TcpExt", "X", 3},
+		{"TcpExt", "RetransSegs", 0}, {"Udp", "RetransSegs", 0},
+	} {
+		if got := parseNetCounter(text, test.group, test.name); got != test.want {
+			t.Errorf("%s %s is %d, want %d", test.group, test.name, got, test.want)
+		}
 	}
 }

@@ -19,6 +19,11 @@ var equalHistograms = cmp.Comparer(func(a, b *latency.Histogram) bool {
 	return a.Count() == 0 && b.Count() == 0 || errX == nil && errY == nil && string(x) == string(y)
 })
 
+var causes = []Cause{
+	Timeout, Reset, Refused, Unreachable, EPERM, NoPort, NoDescriptor, NoBuffer, ClosedEarly,
+	BadResponse, Cancelled, Other,
+}
+
 // synthetic returns a result as a tally makes it, of n requests that began one after another.
 func synthetic(random *rand.Rand, n int, started time.Time) Result {
 	t := newTally()
@@ -29,7 +34,7 @@ func synthetic(random *rand.Rand, n int, started time.Time) Result {
 		end := at + time.Duration(random.IntN(int(time.Second)))
 		switch random.IntN(3) {
 		case 0:
-			t.fail(end, causeNumber(random.IntN(len(causes))))
+			t.fail(end, causes[random.IntN(len(causes))])
 		default:
 			t.Connect.Record(end - at)
 			t.FirstByte.Record(end - at)

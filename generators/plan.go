@@ -64,10 +64,11 @@ func (p *plan) allocate() error {
 
 // ends orders the sources and the targets of the tuples separately.
 func (p *plan) ends() (sources, targets *tuples.Allocator, err error) {
-	s := p.space
-	sources, err = tuples.NewAllocator(tuples.Space{Sources: s.Sources, SourcePorts: s.SourcePorts}, p.Seed)
-	if err == nil {
-		targets, err = tuples.NewAllocator(tuples.Space{Targets: s.Targets, TargetPorts: s.TargetPorts}, p.Seed)
+	from, to := p.space, p.space
+	from.Targets, from.TargetPorts = tuples.Addresses{}, nil
+	to.Sources, to.SourcePorts = tuples.Addresses{}, nil
+	if sources, err = tuples.NewAllocator(from, p.Seed); err == nil {
+		targets, err = tuples.NewAllocator(to, p.Seed)
 	}
 	return sources, targets, err
 }
@@ -81,15 +82,15 @@ func (s Spec) Tuples() int64 {
 	if err != nil || len(space.SourcePorts) == 0 {
 		return 0
 	}
-	n := 1.0
-	for _, size := range []uint64{uint64(len(space.SourcePorts)), uint64(len(space.TargetPorts)), space.Sources.Len(), space.Targets.Len()} {
-		n *= float64(max(size, 1))
+	all, err := tuples.NewAllocator(space, 0)
+	if err != nil {
+		return 1 << 62 // there are more
 	}
-	return int64(min(n, 1<<62))
+	return int64(all.Len())
 }
 
-// exhaustible reports whether the load must end when each of its tuples has been used once. That
-// holds for crafted packets and for datagrams from named source ports.
+// exhaustible reports whether the load must end when each of its tuples has been used once: that of
+// crafted packets, and of datagrams from named source ports.
 func (p *plan) exhaustible() bool {
 	return !p.Reuse && (p.crafted() || p.Kind == UDP && len(p.space.SourcePorts) > 0)
 }
@@ -118,8 +119,7 @@ func (p *plan) inFlight() int64 {
 }
 
 // workerConcurrency returns how many of Concurrency worker number, from 0, may have in flight; 0
-// without a limit. The shares of all workers add up to Concurrency, and defaults leaves no worker
-// without one.
+// without a limit. The shares add up to Concurrency, and defaults leaves no worker without one.
 func (p *plan) workerConcurrency(number int) int {
 	return (p.Concurrency + p.Workers - 1 - number) / p.Workers
 }
@@ -129,18 +129,21 @@ func (p *plan) workerConcurrency(number int) int {
 const chosenPorts = 1<<16 - 1024
 
 // checkInFlight refuses a load that needs more descriptors than a process can have, and a closed
-// loop wider than the tuples. A load that holds connections may exceed the tuples: its result
-// counts the connections that find no port.
+// loop wider than the tuples. A load that holds connections may exceed them: its result counts the
+// connections that find no port.
 func (p *plan) checkInFlight() error {
 	if p.descriptors() > sockets.PlentyDescriptors {
-		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)", p.inFlight(), sockets.PlentyDescriptors)
+		return fmt.Errorf("%d at once are more than a process has descriptors for: %d (fs.nr_open)",
+			p.inFlight(), sockets.PlentyDescriptors)
 	}
 	room, ports := float64(p.tuples.Len()), ""
 	if len(p.space.SourcePorts) == 0 {
-		room, ports = room*chosenPorts, fmt.Sprintf("; of each source the kernel chooses from %d ports", chosenPorts)
+		room *= chosenPorts
+		ports = fmt.Sprintf("; of each source the kernel chooses from %d ports", chosenPorts)
 	}
 	if !p.crafted() && float64(p.Concurrency) > room {
-		return fmt.Errorf("%d at once are more than the tuples: %s%s; name more sources or ports", p.Concurrency, p.tuples.Describe(), ports)
+		return fmt.Errorf("%d at once are more than the tuples: %s%s; name more sources or ports",
+			p.Concurrency, p.tuples.Describe(), ports)
 	}
 	return nil
 }
@@ -157,7 +160,8 @@ func (s Spec) CheckDescriptors() error {
 		return err
 	}
 	if n := p.inFlight(); uint64(n) > limit {
-		return fmt.Errorf("%d at once are more than this process may open: %d; raise the limit with ulimit -n %d, or ask for fewer", n, limit, p.descriptors())
+		return fmt.Errorf("%d at once are more than this process may open: %d; "+
+			"raise the limit with ulimit -n %d, or ask for fewer", n, limit, p.descriptors())
 	}
 	return nil
 }
@@ -244,8 +248,9 @@ func (p *plan) checkBounds() error {
 		{"workers", float64(p.Workers), 1024},
 		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
-		within := bound.value >= 0 && bound.value <= bound.most
-		errs = append(errs, refuse(!within, "%s must be 0 to %v, not %v", bound.name, bound.most, bound.value))
+		beyond := !(bound.value >= 0 && bound.value <= bound.most)
+		errs = append(errs, refuse(beyond, "%s must be 0 to %v, not %v",
+			bound.name, bound.most, bound.value))
 	}
 	return errors.Join(errs...)
 }
@@ -254,7 +259,8 @@ func (p *plan) checkKind() error {
 	var errs []error
 	switch check := p.traits.check; {
 	case p.traits.kind == "":
-		errs = append(errs, fmt.Errorf("kind must be one of %s, not %q", strings.Join(named(func(traits) bool { return true }), ", "), p.Kind))
+		all := strings.Join(named(func(traits) bool { return true }), ", ")
+		errs = append(errs, fmt.Errorf("kind must be one of %s, not %q", all, p.Kind))
 	case check != nil:
 		errs = append(errs, check(&p.Spec))
 	}
@@ -262,11 +268,11 @@ func (p *plan) checkKind() error {
 	switch {
 	case p.AtOnce <= 1:
 	case !p.traits.atOnce:
-		able := named(func(t traits) bool { return t.atOnce })
-		errs = append(errs, fmt.Errorf("at once needs the kind %s, not %s", strings.Join(able, " or "), p.Kind))
-	case p.Kind == UDP:
-	case p.SourcePorts == "" || len(p.Ports) < p.AtOnce:
-		errs = append(errs, fmt.Errorf("%d connections at once need source ports, and as many destination ports", p.AtOnce))
+		able := strings.Join(named(func(t traits) bool { return t.atOnce }), " or ")
+		errs = append(errs, fmt.Errorf("at once needs the kind %s, not %s", able, p.Kind))
+	case p.Kind == TCP:
+		errs = append(errs, refuse(p.SourcePorts == "" || len(p.Ports) < p.AtOnce,
+			"%d connections at once need source ports, and as many destination ports", p.AtOnce))
 	}
 	mode := slices.Contains([]CloseMode{CloseFIN, CloseRST, CloseAbandon, CloseHalf}, p.Close)
 	side := p.CloseBy == Client || p.CloseBy == Server
@@ -274,23 +280,22 @@ func (p *plan) checkKind() error {
 	return errors.Join(append(errs,
 		refuse(!mode, "close must be fin, rst, abandon or half-close, not %q", p.Close),
 		refuse(!side, "close by must be client or server, not %q", p.CloseBy),
-		refuse(portless != (len(p.Ports) == 0), "%d destination ports for %s", len(p.Ports), p.Kind))...)
+		refuse(portless == (len(p.Ports) > 0),
+			"%d destination ports for %s", len(p.Ports), p.Kind))...)
 }
 
 // checkCrafted refuses options that only sockets support for crafted packets, and options of
 // crafted packets for sockets.
 func (p *plan) checkCrafted() error {
-	kind := refuse(p.Crafted && (p.traits.engine == nil || !p.traits.crafts),
-		"crafted needs the kind udp: syn, handshake and icmp are always crafted, "+
-			"other kinds need sockets")
+	kind := refuse(p.Crafted && (p.traits.engine == nil || !p.traits.crafts), "crafted needs the "+
+		"kind udp: syn, handshake and icmp are always crafted, other kinds need sockets")
 	if !p.crafted() {
 		return errors.Join(kind, refuse(p.Interface != "" || p.Gateway != "",
 			"interface and gateway need crafted packets: sockets follow the kernel's routes"))
 	}
 	return errors.Join(kind,
-		refuse(p.Kind != ICMP && p.Sources == "",
-			"no sources: name addresses that this host does not own, "+
-				"since its kernel would reset the answers"),
+		refuse(p.Kind != ICMP && p.Sources == "", "no sources: name addresses that this host does "+
+			"not own, since its kernel would reset the answers"),
 		refuse(p.awaited() && p.Reuse, "tuples whose packets await answers cannot be used again"),
 		refuse(p.awaited() && p.Timeout > longestAwaiting,
 			"timeout must be at most %s, not %s", longestAwaiting, p.Timeout),
@@ -306,20 +311,15 @@ func (p *plan) checkSilent() error {
 		name string
 		is   bool
 	}{
-		{"reply", p.Reply},
-		{"exchanges", p.Exchanges > 0},
-		{"interval", p.Interval > 0},
-		{"concurrency", p.Concurrency > 0},
-		{"at once", p.AtOnce > 1},
-		{"free bind", p.FreeBind},
+		{"reply", p.Reply}, {"exchanges", p.Exchanges > 0}, {"interval", p.Interval > 0},
+		{"concurrency", p.Concurrency > 0}, {"at once", p.AtOnce > 1}, {"free bind", p.FreeBind},
 	} {
 		if option.is {
 			with = append(with, option.name)
 		}
 	}
-	return refuse(p.Kind == UDP && len(with) > 0,
-		"crafted datagrams have no socket and await no answer: leave out %s, or crafted",
-		strings.Join(with, ", "))
+	return refuse(p.Kind == UDP && len(with) > 0, "crafted datagrams have no socket and await no "+
+		"answer: leave out %s, or crafted", strings.Join(with, ", "))
 }
 
 // awaited reports whether the load awaits answers.
@@ -329,13 +329,12 @@ func (p *plan) awaited() bool {
 
 // newSchedule turns rate or profile into a schedule.
 func (p *plan) newSchedule() (pacing.Schedule, error) {
-	if p.Profile == nil {
-		if p.Rate == 0 {
-			return nil, nil
-		}
+	switch {
+	case p.Profile == nil && p.Rate == 0:
+		return nil, nil
+	case p.Profile == nil:
 		return pacing.Constant(p.Rate), nil
-	}
-	if p.Rate != 0 {
+	case p.Rate != 0:
 		return nil, errors.New("rate and profile exclude each other")
 	}
 	return p.Profile.schedule()
@@ -354,7 +353,8 @@ func (f Profile) schedule() (pacing.Schedule, error) {
 		schedules, errs = append(schedules, *f.Sine), append(errs, f.Sine.Validate())
 	}
 	if len(schedules) != 1 {
-		return nil, fmt.Errorf("a profile must have one of stages, bursts and sine, not %d", len(schedules))
+		return nil, fmt.Errorf("a profile must have one of stages, bursts and sine, not %d",
+			len(schedules))
 	}
 	return schedules[0], errors.Join(errs...)
 }
@@ -366,17 +366,17 @@ func (p *plan) newSpace() (tuples.Space, error) {
 	if space.Targets, err = tuples.ParseAddresses(p.Target); err != nil {
 		return space, fmt.Errorf("target: %w", err)
 	}
-	if !p.AllowPublic {
-		if public, found := firstPublic(space.Targets); found {
-			return space, fmt.Errorf("target %s is a public address, which was not allowed explicitly", public)
-		}
+	if public, found := firstPublic(space.Targets); found && !p.AllowPublic {
+		return space, fmt.Errorf("target %s is a public address, which was not allowed explicitly",
+			public)
 	}
 	if p.Sources != "" {
 		if space.Sources, err = tuples.ParseAddresses(p.Sources); err != nil {
 			return space, fmt.Errorf("sources: %w", err)
 		}
 		if space.Sources.Is4() != space.Targets.Is4() {
-			return space, fmt.Errorf("sources %s and target %s are of different families", p.Sources, p.Target)
+			return space, fmt.Errorf("sources %s and target %s are of different families",
+				p.Sources, p.Target)
 		}
 	}
 	if p.SourcePorts != "" {
@@ -389,13 +389,11 @@ func (p *plan) newSpace() (tuples.Space, error) {
 
 // harmless lists the ranges that a load may target without AllowPublic. The public Internet does
 // not route them (IANA's special-purpose registries, RFC 6890).
-var harmless = func() []netip.Prefix {
-	var prefixes []netip.Prefix
-	for _, s := range []string{
-		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "100.64.0.0/10",
-		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15",
-		"::1/128", "fc00::/7", "fe80::/10", "2001:db8::/32", "2001:2::/48",
-	} {
+var harmless = func() (prefixes []netip.Prefix) {
+	for s := range strings.FieldsSeq(`
+		10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 127.0.0.0/8 169.254.0.0/16 100.64.0.0/10
+		192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 198.18.0.0/15
+		::1/128 fc00::/7 fe80::/10 2001:db8::/32 2001:2::/48`) {
 		prefixes = append(prefixes, netip.MustParsePrefix(s))
 	}
 	return prefixes
@@ -405,17 +403,15 @@ var harmless = func() []netip.Prefix {
 // inside a harmless one if both of its ends do.
 func firstPublic(set tuples.Addresses) (netip.Addr, bool) {
 	for first, last := range set.Ranges() {
-		inside := false
-		for _, prefix := range harmless {
-			inside = inside || prefix.Contains(first.WithZone("")) && prefix.Contains(last.WithZone(""))
-		}
-		if !inside {
+		first, last = first.WithZone(""), last.WithZone("")
+		if !slices.ContainsFunc(harmless, func(p netip.Prefix) bool {
+			return p.Contains(first) && p.Contains(last)
+		}) {
 			return first, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-// mostAtOnce limits [Spec].AtOnce, since each call has a thread that spins until the others are
-// ready.
+// mostAtOnce limits [Spec].AtOnce: each call has a thread that spins until the others are ready.
 const mostAtOnce = 16

@@ -15,8 +15,8 @@ import (
 )
 
 // replyReader reads the answers to crafted packets and completes handshakes. It keeps no state of a
-// connection: the tuple of an answer leads to the packet's number, and the number to the sequence
-// number that the answer must acknowledge.
+// connection: the tuple of an answer leads to the packet's number, and that to the sequence number
+// that the answer must acknowledge.
 type replyReader struct {
 	worker *crafted
 	load   *load
@@ -29,12 +29,10 @@ type replyReader struct {
 }
 
 func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReader, error) {
-	r := &replyReader{worker: worker, load: l, batch: sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0)}
 	fd, err := sockets.ListenPackets(way.index, six, packets.SYN|packets.RST|packets.FIN)
 	if err != nil {
 		return nil, err
 	}
-	r.fd = fd
 	if l.Workers > 1 {
 		err = sockets.ShareAmong(fd, worker.number, &l.fanout)
 	}
@@ -45,15 +43,17 @@ func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReade
 		sockets.Close(fd)
 		return nil, err
 	}
-	r.ack = packets.NewTCP(way.link, six, packets.ACK, nil)
-	if r.closes = l.Kind == Handshake && l.Close != CloseAbandon; r.closes {
-		flags := packets.FIN | packets.ACK
-		if l.Close == CloseRST {
-			flags = packets.RST | packets.ACK
-		}
-		r.ending = packets.NewTCP(way.link, six, flags, nil)
+	flags := packets.FIN | packets.ACK
+	if l.Close == CloseRST {
+		flags = packets.RST | packets.ACK
 	}
-	return r, nil
+	return &replyReader{
+		worker: worker, load: l, fd: fd,
+		batch:  sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
+		ack:    packets.NewTCP(way.link, six, packets.ACK, nil),
+		ending: packets.NewTCP(way.link, six, flags, nil),
+		closes: l.Kind == Handshake && l.Close != CloseAbandon,
+	}, nil
 }
 
 // sleep returns how long to wait for answers. On worker 0 it also fails the packets whose answers
@@ -64,7 +64,8 @@ func (r *replyReader) sleep(wait time.Duration) time.Duration {
 		// Worker 0 expires overdue packets, which may end the load.
 		return deadlines.Sooner(wait, 20*time.Millisecond)
 	}
-	next := r.load.awaiting.expire(now, r.load.Timeout, func(time.Duration) { r.worker.tally.fail(now, causeTimeout) })
+	late := func() { r.worker.tally.fail(now, Timeout) }
+	next := r.load.awaiting.expire(now, r.load.Timeout, late)
 	if next >= 0 {
 		wait = deadlines.Sooner(wait, next)
 	}
@@ -108,13 +109,12 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 		}
 		if r.load.Kind == Handshake {
 			// A repeated SYN-ACK gets one too: the first ACK was lost.
-			r.acknowledge(a, isn+1, a.Sequence+1)
+			r.reply(&r.ack, a, isn+1, a.Sequence+1)
 		}
-		if r.load.Close == CloseFIN && r.load.Kind == Handshake {
-			// The peer's FIN completes the handshake.
-			r.finish(a, isn+1)
-		} else if r.complete(number, now) {
-			r.finish(a, isn+1)
+		// With close mode fin, the peer's FIN completes the handshake.
+		fin := r.load.Kind == Handshake && r.load.Close == CloseFIN
+		if (fin || r.complete(number, now)) && r.closes {
+			r.reply(&r.ending, a, isn+1, a.Sequence+1)
 		}
 	case packets.Replying:
 		if r.load.Kind == ICMP && a.Sequence == uint32(uint16(number)) {
@@ -122,13 +122,13 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 		}
 	case packets.Segment:
 		if a.Flags&packets.FIN != 0 && r.load.Kind == Handshake && r.load.Close == CloseFIN {
-			r.acknowledge(a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
+			r.reply(&r.ack, a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
 			r.complete(number, now)
 		}
 	case packets.Resetting, packets.Refusing:
-		r.fail(number, now, causeRefused)
+		r.fail(number, now, Refused)
 	case packets.Unreachable:
-		r.fail(number, now, causeUnreachable)
+		r.fail(number, now, Unreachable)
 	}
 }
 
@@ -144,7 +144,7 @@ func (r *replyReader) complete(number int64, now time.Duration) bool {
 	return ok
 }
 
-func (r *replyReader) fail(number int64, now time.Duration, cause causeNumber) {
+func (r *replyReader) fail(number int64, now time.Duration, cause Cause) {
 	if _, ok := r.load.awaiting.settle(number, now); ok {
 		r.worker.tally.fail(now, cause)
 	}
@@ -153,21 +153,14 @@ func (r *replyReader) fail(number int64, now time.Duration, cause causeNumber) {
 // replyFrame tags frames that are replies to answers.
 const replyFrame = -1
 
-// acknowledge sends an ACK.
-func (r *replyReader) acknowledge(a packets.Answer, sequence, acknowledged uint32) {
-	r.ack.SetTCP(r.worker.out.Put(&r.ack, replyFrame), a.Source, a.Target, sequence, acknowledged)
-}
-
-// finish closes a completed handshake, where the spec asks for that.
-func (r *replyReader) finish(a packets.Answer, sequence uint32) {
-	if r.closes {
-		r.ending.SetTCP(r.worker.out.Put(&r.ending, replyFrame), a.Source, a.Target, sequence, a.Sequence+1)
-	}
+// reply sends a segment made from a template in reply to an answer.
+func (r *replyReader) reply(template *packets.Template, a packets.Answer, sequence, ack uint32) {
+	frame := r.worker.out.Put(template, replyFrame)
+	template.SetTCP(frame, a.Source, a.Target, sequence, ack)
 }
 
 // awaiting keeps, for each crafted packet that awaits an answer, its intended time and whether its
-// fate is known: four bytes a packet, shared by all workers. A packet's number identifies it; the
-// tuple in an answer leads back to that number.
+// fate is known: four bytes a packet, by the packet's number, shared by all workers.
 type awaiting struct {
 	pieces []atomic.Pointer[awaitingPiece]
 	open   atomic.Int64 // packets sent or about to be sent whose fate is unknown
@@ -232,7 +225,8 @@ func (a *awaiting) settle(number int64, now time.Duration) (time.Duration, bool)
 	}
 	state := a.at(number)
 	before := state.Load()
-	if before&awaitingSent == 0 || before&awaitingSettled != 0 || !state.CompareAndSwap(before, before|awaitingSettled) {
+	if before&(awaitingSent|awaitingSettled) != awaitingSent ||
+		!state.CompareAndSwap(before, before|awaitingSettled) {
 		return 0, false
 	}
 	a.open.Add(-1)
@@ -253,12 +247,12 @@ func since(state uint32, now time.Duration) time.Duration {
 // expire settles the packets that have waited longer than limit, in the order of their numbers, and
 // calls failed for each. It returns the time until the next packet can expire, negative when none
 // waits. Only one worker may call it.
-func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Duration)) time.Duration {
-	longest := int64(0)
+func (a *awaiting) expire(now, limit time.Duration, failed func()) time.Duration {
+	away := int64(0)
 	for i := range a.away {
-		longest = max(longest, a.away[i].Load())
+		away = max(away, a.away[i].Load())
 	}
-	limit += time.Duration(longest)
+	limit += time.Duration(away)
 	for a.next < int64(len(a.pieces))*awaitingSize {
 		state := a.at(a.next).Load()
 		switch {
@@ -271,7 +265,7 @@ func (a *awaiting) expire(now, limit time.Duration, failed func(intended time.Du
 				return limit - waited
 			}
 			if _, ok := a.settle(a.next, now); ok {
-				failed(now - waited)
+				failed()
 			}
 		}
 		a.next++

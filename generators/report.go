@@ -13,17 +13,17 @@ import (
 )
 
 // WriteAB writes a result in the lines of ApacheBench, for people and scripts that read ab's
-// output. For http the labels are ab's own; other kinds say connections, flows and so on in place
-// of requests. Below ab's lines come figures that ab does not have: causes, lateness and the
-// generator's own limits. Connection times count from the intended start. ab's Processing and
-// Waiting start after the connect; the first byte here includes the connect.
+// output. For http the labels are ab's own; other kinds have their unit in place of requests. Below
+// ab's lines come figures that ab does not have: causes, lateness and the generator's own limits.
+// Connection times count from the intended start. ab's Processing and Waiting start after the
+// connect; the first byte here includes it.
 func WriteAB(w io.Writer, r Result) error {
 	var b bytes.Buffer
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(&b, "%-23s "+format+"\n", append([]any{label + ":"}, args...)...)
 	}
-	unit := r.Unit
-	Unit := strings.ToUpper(unit[:min(1, len(unit))]) + unit[min(1, len(unit)):]
+	unit, one := r.Unit, strings.TrimSuffix(r.Unit, "s")
+	first := min(1, len(unit))
 	line("Server Hostname", "%s", r.Target)
 	if r.Ports != "" {
 		line("Server Port", "%s", r.Ports)
@@ -47,14 +47,14 @@ func WriteAB(w io.Writer, r Result) error {
 	}
 	line("Total transferred", "%d bytes", r.Received)
 	line("Total body sent", "%d", r.Sent)
-	line(Unit+" per second", "%.2f [#/sec] (mean)", r.Rate())
+	line(strings.ToUpper(unit[:first])+unit[first:]+" per second", "%.2f [#/sec] (mean)", r.Rate())
 	if r.Concurrency > 0 && r.Completed > 0 {
 		each := r.Elapsed.Seconds() * 1000 / float64(r.Completed)
-		line("Time per "+strings.TrimSuffix(unit, "s"), "%.3f [ms] (mean)", each*float64(r.Concurrency))
-		line("Time per "+strings.TrimSuffix(unit, "s"), "%.3f [ms] (mean, across all concurrent %s)", each, unit)
+		line("Time per "+one, "%.3f [ms] (mean)", each*float64(r.Concurrency))
+		line("Time per "+one, "%.3f [ms] (mean, across all concurrent %s)", each, unit)
 	}
-	if r.Elapsed > 0 {
-		line("Transfer rate", "%.2f [Kbytes/sec] received", float64(r.Received)/1024/r.Elapsed.Seconds())
+	if s := r.Elapsed.Seconds(); s > 0 {
+		line("Transfer rate", "%.2f [Kbytes/sec] received", float64(r.Received)/1024/s)
 	}
 	writeTimes(&b, r)
 	writePercentiles(&b, r)
@@ -90,13 +90,15 @@ func writeTimes(b *bytes.Buffer, r Result) {
 	if r.Connect.Count() == 0 && r.Total.Count() == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\nConnection Times (ms)\n%-12s %9s %9s %9s %9s %9s\n", "", "min", "mean", "[+/-sd]", "median", "max")
+	fmt.Fprintf(b, "\nConnection Times (ms)\n%-12s %9s %9s %9s %9s %9s\n",
+		"", "min", "mean", "[+/-sd]", "median", "max")
 	for _, row := range []struct {
 		name string
 		h    *latency.Histogram
 	}{{"Connect:", r.Connect}, {"First byte:", r.FirstByte}, {"Total:", r.Total}} {
 		if h := row.h; h.Count() > 0 {
-			fmt.Fprintf(b, "%-12s %9.3f %9.3f %9.3f %9.3f %9.3f\n", row.name, ms(h.Min()), ms(h.Mean()), ms(h.StdDev()), ms(h.Quantile(.5)), ms(h.Max()))
+			fmt.Fprintf(b, "%-12s %9.3f %9.3f %9.3f %9.3f %9.3f\n", row.name,
+				ms(h.Min()), ms(h.Mean()), ms(h.StdDev()), ms(h.Quantile(.5)), ms(h.Max()))
 		}
 	}
 }
@@ -109,7 +111,8 @@ func writePercentiles(b *bytes.Buffer, r Result) {
 	for _, p := range []int{50, 66, 75, 80, 90, 95, 98, 99} {
 		fmt.Fprintf(b, " %3d%% %9.3f\n", p, ms(r.Total.Quantile(float64(p)/100)))
 	}
-	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(r.Total.Max()), strings.TrimSuffix(r.Unit, "s"))
+	one := strings.TrimSuffix(r.Unit, "s")
+	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(r.Total.Max()), one)
 }
 
 // writeOwn writes the generator's own figures: lateness, CPU, limits and notes.
@@ -120,9 +123,11 @@ func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ..
 		line("Late sends", "%.3f %% (p99 %.3f ms)", 100*r.LateShare(), ms(r.Lateness.Quantile(.99)))
 		line("Slots given up", "%d", r.Missed)
 	}
-	line("Generator CPU", "%.2f s (%.0f %% of %d workers' time)", r.Usage.CPUSeconds, 100*r.Usage.Busy, r.Usage.Workers)
-	if r.Usage.Retransmitted > 0 {
-		line("Retransmitted", "%d segments, %d of them SYN", r.Usage.Retransmitted, r.Usage.SYNRetransmitted)
+	u := r.Usage
+	line("Generator CPU", "%.2f s (%.0f %% of %d workers' time)",
+		u.CPUSeconds, 100*u.Busy, u.Workers)
+	if u.Retransmitted > 0 {
+		line("Retransmitted", "%d segments, %d of them SYN", u.Retransmitted, u.SYNRetransmitted)
 	}
 	for _, limit := range r.Limits {
 		line("Generator limit", "%s", limit)

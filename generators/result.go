@@ -56,9 +56,8 @@ type Result struct {
 	Total     *latency.Histogram `json:"total,omitempty"`
 
 	// Lateness holds how long after its intended time each send left (open loop only). Late counts
-	// the sends that left more than [pacing.LateAfter] late. Missed counts the slots of the
-	// schedule that were given up because they were overdue by more than the slack; Offered does
-	// not include them.
+	// those that left more than [pacing.LateAfter] late. Missed counts the slots that were given up
+	// because they were overdue by more than the slack; Offered leaves them out.
 	Lateness *latency.Histogram `json:"lateness,omitempty"`
 	Late     int64              `json:"late"`
 	Missed   int64              `json:"missed"`
@@ -68,14 +67,14 @@ type Result struct {
 
 	Tuples Tuples `json:"tuples"`
 	Usage  Usage  `json:"usage"`
-	// Limits are the generator's own limits that were hit. Each makes the load differ from the
-	// specified one, and none comes from the target.
+	// Limits are the generator's own limits that were hit: the load differs from the specified one,
+	// and not because of the target.
 	Limits []Limit `json:"limits,omitempty"`
 	// Notes are remarks that do not invalidate the load.
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Limit is one of the generator's own limits that was hit. In JSON it is a text, such as "pacing: 7
+// Limit is one of the generator's own limits that was hit; in JSON its String, such as "pacing: 7
 // slots (2.0 %) were given up".
 type Limit struct {
 	Code LimitCode
@@ -180,54 +179,34 @@ const (
 	Other       Cause = "other"
 )
 
-// causeNumber indexes the counters of the workers.
-type causeNumber uint8
-
-var causes = [...]Cause{Timeout, Reset, Refused, Unreachable, EPERM, NoPort, NoDescriptor, NoBuffer, ClosedEarly, BadResponse, Cancelled, Other}
-
-const (
-	causeTimeout causeNumber = iota
-	causeReset
-	causeRefused
-	causeUnreachable
-	causeEPERM
-	causeNoPort
-	causeNoDescriptor
-	causeNoBuffer
-	causeClosedEarly
-	causeBadResponse
-	causeCancelled
-	causeOther
-)
-
 // causeOf returns the cause for an errno. The kernel tells a refused connection from a reset one: a
 // RST in state SYN_SENT gives ECONNREFUSED, a later one ECONNRESET or EPIPE.
-func causeOf(errno unix.Errno) causeNumber {
+func causeOf(errno unix.Errno) Cause {
 	switch errno {
 	case unix.ETIMEDOUT:
-		return causeTimeout
+		return Timeout
 	case unix.ECONNRESET, unix.EPIPE, unix.ECONNABORTED:
-		return causeReset
+		return Reset
 	case unix.ECONNREFUSED:
-		return causeRefused
-	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.EHOSTDOWN, unix.ENOPROTOOPT, unix.EPROTO:
-		return causeUnreachable
+		return Refused
+	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.EHOSTDOWN, unix.ENOPROTOOPT,
+		unix.EPROTO:
+		return Unreachable
 	case unix.EPERM, unix.EACCES:
-		return causeEPERM
+		return EPERM
 	case unix.EADDRNOTAVAIL, unix.EADDRINUSE, unix.EAGAIN:
-		return causeNoPort
+		return NoPort
 	case unix.EMFILE, unix.ENFILE:
-		return causeNoDescriptor
+		return NoDescriptor
 	case unix.ENOBUFS, unix.ENOMEM:
-		return causeNoBuffer
+		return NoBuffer
 	}
-	return causeOther
+	return Other
 }
 
-// Merge adds the result of another generator, on this node or on another one. It adds counters and
-// histograms without loss and lays the series over each other by the second. The merged load lasts
-// from the earlier start to the later end. The kinds are expected to be the same; Merge keeps r's
-// otherwise.
+// Merge adds the result of another generator of the same kind, on this node or another one:
+// counters and histograms without loss, series by the second. The merged load lasts from the
+// earlier start to the later end.
 func (r *Result) Merge(other Result) {
 	if other.Offered == 0 && other.Started.IsZero() {
 		return
@@ -254,9 +233,8 @@ func (r *Result) Merge(other Result) {
 	r.FirstByte = mergeHistogram(r.FirstByte, other.FirstByte)
 	r.Total = mergeHistogram(r.Total, other.Total)
 	r.Lateness = mergeHistogram(r.Lateness, other.Lateness)
-	r.Probe = slices.SortedStableFunc(slices.Values(slices.Concat(r.Probe, other.Probe)), func(a, b ProbePoint) int {
-		return a.At.Compare(b.At)
-	})
+	r.Probe = slices.Concat(r.Probe, other.Probe)
+	slices.SortStableFunc(r.Probe, func(a, b ProbePoint) int { return a.At.Compare(b.At) })
 	r.Tuples.Size += other.Tuples.Size
 	r.Tuples.Used += other.Tuples.Used
 	r.Tuples.Wrapped = r.Tuples.Wrapped || other.Tuples.Wrapped
@@ -270,18 +248,16 @@ func (r *Result) mergeTime(other Result) {
 	if r.Started.IsZero() {
 		r.Started = other.Started
 	}
-	if other.Started.IsZero() {
-		other.Started = r.Started
-	}
 	start := r.Started
-	if other.Started.Before(start) {
+	if other.Started.IsZero() {
+		other.Started = start
+	} else if other.Started.Before(start) {
 		start = other.Started
 	}
 	mine, theirs := r.Started.Sub(start), other.Started.Sub(start)
 	r.Elapsed = max(mine+r.Elapsed, theirs+other.Elapsed)
 	r.Sending = max(mine+r.Sending, theirs+other.Sending)
-	series := addSeries(nil, r.Series, mine)
-	r.Series = addSeries(series, other.Series, theirs)
+	r.Series = addSeries(addSeries(nil, r.Series, mine), other.Series, theirs)
 	r.Started = start
 }
 
@@ -328,12 +304,8 @@ func addCounts[K comparable](a, b map[K]int64) map[K]int64 {
 }
 
 func appendNew[T comparable](list, more []T) []T {
-	for _, s := range more {
-		if !slices.Contains(list, s) {
-			list = append(list, s)
-		}
-	}
-	return list
+	known := func(s T) bool { return slices.Contains(list, s) }
+	return append(list, slices.DeleteFunc(slices.Clone(more), known)...)
 }
 
 // These shares decide whether a load was made as specified.
@@ -343,45 +315,48 @@ const (
 	busyShare   = 0.95  // a larger share of the workers' time on a CPU counts as busy
 )
 
-// unrelatedEntries is the number of entries that other traffic may add to the generator's own table.
+// unrelatedEntries is how many entries other traffic may add to the generator's own table.
 const unrelatedEntries = 16
 
-// descriptors returns how many descriptors the load may need at once, with some for the process.
-func (p *plan) descriptors() uint64 {
-	const others = 256
-	return uint64(p.inFlight()) + others
-}
+// descriptors returns how many descriptors the load may need at once, with 256 for the process.
+func (p *plan) descriptors() uint64 { return uint64(p.inFlight()) + 256 }
 
 // judge returns the generator's own limits that were hit, and remarks.
 func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 	hit := func(code LimitCode, format string, args ...any) {
 		limits = append(limits, Limit{code, fmt.Sprintf(format, args...)})
 	}
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	u := r.Usage
 	for _, own := range []struct {
 		cause Cause
 		code  LimitCode
 		text  string
 	}{
-		{NoDescriptor, LimitDescriptors, fmt.Sprintf("%%d found none, the limit is %d", r.Usage.Descriptors)},
-		{NoPort, LimitSourcePorts, "%d found none free for their destination"},
-		{NoBuffer, LimitMemory, "%d found no room in this host's queues"},
-		{EPERM, LimitNetfilter, "%d were dropped by this host's own rules or full table"},
+		{NoDescriptor, LimitDescriptors, fmt.Sprint("found none, the limit is ", u.Descriptors)},
+		{NoPort, LimitSourcePorts, "found none free for their destination"},
+		{NoBuffer, LimitMemory, "found no room in this host's queues"},
+		{EPERM, LimitNetfilter, "were dropped by this host's own rules or full table"},
 	} {
 		if n := r.Causes[string(own.cause)]; n > 0 {
-			hit(own.code, own.text, n)
+			hit(own.code, "%d %s", n, own.text)
 		}
 	}
-	if n := r.Usage.AnswersLost + r.Usage.RepliesUnsent; n > 0 {
-		hit(LimitPackets, "%d answers found the own queue full, %d replies to answers were not taken", r.Usage.AnswersLost, r.Usage.RepliesUnsent)
+	if u.AnswersLost+u.RepliesUnsent > 0 {
+		hit(LimitPackets, "%d answers found the own queue full, "+
+			"%d replies to answers were not taken", u.AnswersLost, u.RepliesUnsent)
 	}
-	if u := r.Usage; u.ConntrackBefore >= 0 && u.ConntrackPeak-u.ConntrackBefore > unrelatedEntries+r.Offered/100 {
-		hit(LimitConntrack, "the generator's own table grew from %d to %d entries", u.ConntrackBefore, u.ConntrackPeak)
+	grown := u.ConntrackPeak - u.ConntrackBefore
+	if u.ConntrackBefore >= 0 && grown > unrelatedEntries+r.Offered/100 {
+		hit(LimitConntrack, "the generator's own table grew from %d to %d entries",
+			u.ConntrackBefore, u.ConntrackPeak)
 	}
-	busy := r.Usage.Busy > busyShare
+	busy := u.Busy > busyShare
 	// A send that leaves more than a millisecond late, but in its slot, makes the pacing less even;
 	// the load is still as specified. A send later than the slack is given up, which is a limit.
 	if late := r.LateShare(); late > lateShare {
-		notes = append(notes, fmt.Sprintf("pacing: %.1f %% of the sends left more than %s late%s", 100*late, pacing.LateAfter, why(busy)))
+		note("pacing: %.1f %% of the sends left more than %s late%s",
+			100*late, pacing.LateAfter, why(busy))
 	}
 	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
 		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy))
@@ -390,10 +365,11 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		hit(LimitTuples, "exhausted before the time was over: %s", p.tuples.Describe())
 	}
 	if busy && !p.openLoop() {
-		notes = append(notes, fmt.Sprintf("the workers were busy %.0f %% of the time: the rate may be the generator's, not the target's", 100*r.Usage.Busy))
+		note("the workers were busy %.0f %% of the time: the rate may be the generator's, "+
+			"not the target's", 100*u.Busy)
 	}
 	if r.Tuples.Wrapped && len(p.space.SourcePorts) > 0 {
-		notes = append(notes, fmt.Sprintf("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered))
+		note("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered)
 	}
 	return limits, notes
 }

@@ -189,20 +189,18 @@ const (
 	Probe     Kind = "probe"     // the bystander
 )
 
-// traits hold what plans and runs need to know of a kind beside its engine.
+// traits hold what plans and runs need to know of a kind. A nil function does nothing, or reports
+// false.
 type traits struct {
-	kind   Kind
-	unit   string // what the results count
-	engine engine // drives sockets; nil: the packets are always crafted
-	crafts bool   // the packets may be crafted
-	// portless reports whether the load goes to no port; nil: never
-	portless func(s *Spec) bool
-	// awaits reports whether the load awaits answers without Spec.Reply; nil: never
-	awaits func(s *Spec) bool
-	atOnce bool // several may begin at the same moment
-	// defaults fills in the defaults of this kind; nil: none
-	defaults func(s *Spec)
-	check    func(s *Spec) error
+	kind     Kind
+	unit     string              // what the results count
+	engine   engine              // drives sockets; nil: the packets are always crafted
+	crafts   bool                // the packets may be crafted
+	atOnce   bool                // several may begin at the same moment
+	portless func(s *Spec) bool  // reports whether the load goes to no port
+	awaits   func(s *Spec) bool  // reports whether it awaits answers without Spec.Reply
+	defaults func(s *Spec)       // fills in the defaults of this kind
+	check    func(s *Spec) error // refuses what the kind cannot do
 }
 
 // engine sets up a worker on the calling thread.
@@ -210,21 +208,15 @@ type engine func(l *load, number int) (worker, error)
 
 // kinds lists all kinds, in the order in which messages name them.
 var kinds = []traits{
-	{
-		kind: HTTP, unit: "requests", engine: streams, check: checkStream,
-		defaults: func(s *Spec) {
-			if s.KeepAlive <= 1 {
-				s.CloseBy = cmp.Or(s.CloseBy, Server)
-			}
-		},
-	},
+	{kind: HTTP, unit: "requests", engine: streams, check: checkStream, defaults: func(s *Spec) {
+		if s.KeepAlive <= 1 {
+			s.CloseBy = cmp.Or(s.CloseBy, Server)
+		}
+	}},
 	{kind: TCP, unit: "connections", engine: streams, atOnce: true, check: checkStream},
-	{
-		kind: Hold, unit: "connections", engine: streams,
-		check: func(s *Spec) error {
-			return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
-		},
-	},
+	{kind: Hold, unit: "connections", engine: streams, check: func(s *Spec) error {
+		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
+	}},
 	{
 		kind: UDP, unit: "flows", engine: flowsOfDatagrams, crafts: true, atOnce: true,
 		awaits: func(s *Spec) bool { return s.Exchanges > 0 },
@@ -255,12 +247,11 @@ var kinds = []traits{
 
 // traitsOf returns the traits of a kind, empty ones for an unknown kind.
 func traitsOf(kind Kind) *traits {
-	for i := range kinds {
-		if kinds[i].kind == kind {
-			return &kinds[i]
-		}
+	i := slices.IndexFunc(kinds, func(t traits) bool { return t.kind == kind })
+	if i < 0 {
+		return new(traits)
 	}
-	return new(traits)
+	return &kinds[i]
 }
 
 // named returns the names of the kinds that wanted accepts.
@@ -303,7 +294,8 @@ func checkProbe(s *Spec) error {
 func ParseURL(ctx context.Context, text string) (Spec, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
-		return Spec{}, fmt.Errorf("%q is not a URL of the form http://HOST[:PORT][/PATH], such as http://10.0.0.2:8080/", text)
+		return Spec{}, fmt.Errorf("%q is not a URL of the form http://HOST[:PORT][/PATH], "+
+			"such as http://10.0.0.2:8080/", text)
 	}
 	port := uint64(80)
 	if u.Port() != "" {
@@ -315,5 +307,8 @@ func ParseURL(ctx context.Context, text string) (Spec, error) {
 	if err != nil {
 		return Spec{}, fmt.Errorf("URL %q: %w", text, err)
 	}
-	return Spec{Kind: HTTP, Target: addresses[0].Unmap().String(), Ports: []uint16{uint16(port)}, Path: u.RequestURI(), Host: u.Host}, nil
+	return Spec{
+		Kind: HTTP, Target: addresses[0].Unmap().String(), Ports: []uint16{uint16(port)},
+		Path: u.RequestURI(), Host: u.Host,
+	}, nil
 }

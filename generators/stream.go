@@ -25,14 +25,15 @@ type stream struct {
 
 	slots     slots[conn]
 	responses [][]response
-	// open counts connections with something to do, or whose peer has to close.
-	open     int
-	held     int             // those of open that are held
-	idle     []handle        // kept-alive connections without a request
-	reusable []int32         // slots of sockets that can be connected again
-	reuses   bool            // the load may connect sockets again
-	waiting  deadlines.Queue // open connections under the time limit
-	timers   timers          // the next actions of held connections
+	open      int      // connections with something to do, or whose peer has to close
+	held      int      // those of open that are held
+	idle      []handle // kept-alive connections without a request
+	reusable  []int32  // slots of sockets that can be connected again
+	reuses    bool     // the load may connect sockets again
+
+	waiting deadlines.Queue // open connections under the time limit
+	ends    deadlines.Queue // held connections that end before the load
+	sends   deadlines.Queue // held connections that send
 
 	concurrency int // this worker's share; 0: no limit
 	request     []byte
@@ -51,22 +52,20 @@ func newStream(l *load, number int) (*stream, error) {
 		return nil, err
 	}
 	s := &stream{
-		base:    base,
-		buffer:  make([]byte, 64<<10),
-		request: l.requestBytes(),
-		reuses:  l.reusesSockets(),
-
-		concurrency: l.workerConcurrency(number),
+		base: base, buffer: make([]byte, 64<<10), request: l.requestBytes(),
+		reuses: l.reusesSockets(), concurrency: l.workerConcurrency(number),
 	}
 	s.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
+	s.ends = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
+	s.sends = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).sends })
 	if l.AtOnce > 1 {
 		if s.burst, err = newBurst(l); err != nil {
-			return nil, errors.Join(err, s.poll.Close())
+			return nil, errors.Join(err, s.close())
 		}
 	}
 	if l.Close == CloseAbandon {
 		if err := canVanish(l.space.Targets.At(0)); err != nil {
-			return nil, fmt.Errorf("%w, and closing the poller: %w", err, s.poll.Close())
+			return nil, errors.Join(err, s.close())
 		}
 	}
 	return s, nil
@@ -80,7 +79,7 @@ func canVanish(target netip.Addr) error {
 	}
 	defer sockets.Close(fd)
 	if errno := sockets.VanishOnClose(fd); errno != 0 {
-		return fmt.Errorf("close mode abandon needs CAP_NET_ADMIN in the network namespace: %w", errno)
+		return fmt.Errorf("close mode abandon needs CAP_NET_ADMIN in the namespace: %w", errno)
 	}
 	return nil
 }
@@ -123,12 +122,7 @@ func (s *stream) work() error {
 // sleep returns how long to wait for events when the next begin is wait away (negative: never).
 func (s *stream) sleep(wait time.Duration) time.Duration {
 	now := s.load.now()
-	if first, ok := s.waiting.First(); ok {
-		wait = deadlines.Sooner(wait, first-now)
-	}
-	if len(s.timers) > 0 {
-		wait = deadlines.Sooner(wait, s.timers[0].at-now)
-	}
+	wait = deadlines.Soonest(wait, now, &s.waiting, &s.ends, &s.sends)
 	if s.load.Kind == Hold && s.open > 0 && now < s.load.Duration {
 		wait = deadlines.Sooner(wait, s.load.Duration-now)
 	}
@@ -183,23 +177,21 @@ type conn struct {
 	// intended is the planned start of the connection or of its current request, since the start
 	// of the load.
 	intended       time.Duration
-	begun          time.Duration // when it began
-	deadlines.Link               // in the queue of connections under the time limit
-	until          time.Duration // when a held connection ends; 0: with the load
-	expected       int64         // bytes still to come (tcp)
-	received       int64         // bytes received
+	deadlines.Link                // in the queue of time limits or, while held, in that of ends
+	sends          deadlines.Link // in the queue of held connections that send
+	expected       int64          // bytes still to come (tcp)
+	received       int64          // bytes received
 	fd             int32
 	generation     uint32 // tells the connection from earlier ones in the slot
 	registered     uint32 // the generation that epoll has for the descriptor
 	unsent         int32  // bytes of the request still to send
-	// presend counts bytes of the request sent before the connection was known to be established.
-	presend  int32
-	requests int32 // requests left to send, without the current one
-	state    connState
-	watched  bool // by epoll
-	counted  bool // its end was counted; only the close is left
-	answered bool // the first byte came
-	left     bool // the peer has closed its side
+	presend        int32  // bytes sent before the connection was known to be established
+	requests       int32  // left to send, without the current one
+	state          connState
+	watched        bool // by epoll
+	counted        bool // its end was counted; only the close is left
+	answered       bool // the first byte came
+	left           bool // the peer has closed its side
 }
 
 type connState uint8
@@ -222,7 +214,6 @@ type handle struct {
 	generation uint32
 }
 
-// slot returns connection i.
 func (s *stream) slot(i int32) *conn { return s.slots.at(i) }
 
 // response returns the response that connection i reads (http).
@@ -243,7 +234,7 @@ func (s *stream) take(fd int32) int32 {
 func (s *stream) drop(i int32) {
 	c := s.slot(i)
 	c.state = connFree
-	c.generation++ // marks pending events and timers of this connection as stale
+	c.generation++ // marks pending events and handles of this connection as stale
 	s.slots.free = append(s.slots.free, i)
 }
 
@@ -255,62 +246,15 @@ func (s *stream) find(h handle) *conn {
 	return nil
 }
 
-// timers is a heap, by time, of the next actions of held connections. The timer of an ended
-// connection stays in it until its time and is then ignored.
-type timers []timer
-
-type timer struct {
-	at time.Duration
-	handle
-}
-
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-
-// push and pop work as those of container/heap, without boxing into an interface.
-func (t *timers) push(next timer) {
-	*t = append(*t, next)
-	for i := len(*t) - 1; i > 0; {
-		parent := (i - 1) / 2
-		if !t.Less(i, parent) {
-			return
-		}
-		t.Swap(i, parent)
-		i = parent
-	}
-}
-
-func (t *timers) pop() timer {
-	first := (*t)[0]
-	last := len(*t) - 1
-	t.Swap(0, last)
-	*t = (*t)[:last]
-	for i := 0; ; {
-		child := 2*i + 1
-		if child >= last {
-			return first
-		}
-		if child+1 < last && t.Less(child+1, child) {
-			child++
-		}
-		if !t.Less(child, i) {
-			return first
-		}
-		t.Swap(i, child)
-		i = child
-	}
-}
-
-// A stream connects sockets again. To make, watch and free a socket is a fifth of the kernel's
-// work for a short connection. A disconnected socket can be connected anew, to another port and
-// from another one.
+// A stream connects sockets again. To make, watch and free a socket is a fifth of the kernel's work
+// for a short connection. A disconnected socket can be connected anew, to another port and from
+// another one.
 //
 // Its packets equal those of a fresh socket, but for the first sequence number: the kernel goes on
 // from the socket's last connection instead of drawing one for the tuple. A peer checks that number
-// when it still has the tuple in TIME_WAIT, and then only if the connection has no timestamps (RFC
-// 6191). So a socket is kept after a RST, which leaves no TIME_WAIT, or if it had timestamps. It is
-// kept only while its buffers have not grown, since the window of the next SYN would show that.
+// only when it has the tuple in TIME_WAIT and the connection has no timestamps (RFC 6191). So a
+// socket is kept after a RST, which leaves no TIME_WAIT, or if it had timestamps, and only while
+// its buffers have not grown, since the window of the next SYN would show that.
 
 // mostReusable limits how many sockets wait to be connected again.
 const mostReusable = 256
@@ -326,7 +270,8 @@ const reusableBytes = 4096
 func (p *plan) reusesSockets() bool {
 	brief := p.Kind == HTTP && p.KeepAlive == 1 || p.Kind == TCP && p.Hold == 0
 	ends := p.Close == CloseFIN || p.Close == CloseRST
-	return brief && ends && p.AtOnce <= 1 && p.SourcePorts == "" && p.space.Targets.Len() == 1 && p.Payload <= reusableBytes
+	one := p.AtOnce <= 1 && p.space.Targets.Len() == 1
+	return brief && ends && one && p.SourcePorts == "" && p.Payload <= reusableBytes
 }
 
 // reusableFor binds a reusable socket to the tuple's source and returns its slot, or
@@ -350,18 +295,21 @@ func (s *stream) reusableFor(tuple tuples.Tuple) int32 {
 // If the socket is still connected, the peer gets the RST that a close without lingering sends.
 func (s *stream) keep(i int32) bool {
 	c := s.slot(i)
-	if !s.reuses || len(s.reusable) >= mostReusable || s.load.stopped.Load() || c.received > reusableBytes || sockets.Disconnect(c.fd) != 0 {
+	if !s.reuses || len(s.reusable) >= mostReusable || s.load.stopped.Load() ||
+		c.received > reusableBytes || sockets.Disconnect(c.fd) != 0 {
 		return false
 	}
-	s.waiting.Remove(i)
-	s.leave(c)
-	*c = conn{fd: c.fd, generation: c.generation + 1, registered: c.registered, watched: c.watched, state: unconnected, requests: int32(s.load.KeepAlive)}
+	s.leave(i)
+	*c = conn{
+		fd: c.fd, generation: c.generation + 1, registered: c.registered, watched: c.watched,
+		state: unconnected, requests: int32(s.load.KeepAlive),
+	}
 	s.reusable = append(s.reusable, i)
 	return true
 }
 
 // finish sends the FIN of a connection whose peer has sent its own. It reports whether the socket
-// can be kept: when the FIN ended the connection at once, as it mostly does on one machine, and the
+// can be kept: the FIN ended the connection at once, as it mostly does on one machine, and the
 // connection had timestamps.
 func (s *stream) finish(c *conn) bool {
 	if !s.reuses || !c.left || !s.prompt.Try() || sockets.HalfClose(c.fd) != 0 {

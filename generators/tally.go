@@ -1,12 +1,12 @@
 package generators
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,8 +23,7 @@ type tally struct {
 	offered, completed, failed, broken atomic.Int64
 	answered                           atomic.Int64 // nanoseconds until the last answer to a probe
 
-	Result      // what only the worker counts; the rest is filled in at the end
-	causes      [len(causes)]int64
+	Result                    // what only the worker counts; the rest is filled in at the end
 	first, last time.Duration // the last begin and the last end
 	unsent      int64         // replies to answers that this host did not take
 	lost        int64         // answers that found the own receive queue full
@@ -34,6 +33,7 @@ type tally struct {
 
 func newTally() *tally {
 	return &tally{Result: Result{
+		Causes:    make(map[string]int64),
 		Statuses:  make(map[int]int64),
 		Connect:   latency.New(),
 		FirstByte: latency.New(),
@@ -88,9 +88,9 @@ func (t *tally) accept(n int64, now time.Duration) {
 }
 
 // fail counts one that failed at now.
-func (t *tally) fail(now time.Duration, cause causeNumber) {
+func (t *tally) fail(now time.Duration, cause Cause) {
 	t.failed.Add(1)
-	t.causes[cause]++
+	t.Causes[string(cause)]++
 	t.second(now).Failed++
 	t.last = now
 }
@@ -101,12 +101,6 @@ func (t *tally) result() Result {
 	r.Offered, r.Completed = t.offered.Load(), t.completed.Load()
 	r.Failed, r.Broken = t.failed.Load(), t.broken.Load()
 	r.Elapsed, r.Sending = max(t.first, t.last), t.first
-	r.Causes = make(map[string]int64)
-	for i, n := range t.causes {
-		if n > 0 {
-			r.Causes[string(causes[i])] = n
-		}
-	}
 	return r
 }
 
@@ -119,14 +113,12 @@ type Usage struct {
 	Descriptors uint64 `json:"descriptors"` // the process's limit
 
 	// ConntrackBefore and ConntrackPeak count the conntrack entries of this namespace; -1 where
-	// they cannot be read. A generator's own table should not grow: a loaded table may be the one
-	// that drops.
+	// they cannot be read. It should not grow: a loaded table may be the one that drops.
 	ConntrackBefore int64 `json:"conntrack_before"`
 	ConntrackPeak   int64 `json:"conntrack_peak"`
 
-	// Retransmitted and SYNRetransmitted count retransmissions of this namespace's TCP, as its
-	// kernel counts them (SNMP RetransSegs and TCPSynRetrans), with those of other programs in the
-	// namespace: the client's evidence of lost packets.
+	// Retransmitted and SYNRetransmitted count retransmissions of this namespace's TCP, of all its
+	// programs (SNMP RetransSegs and TCPSynRetrans): the client's evidence of lost packets.
 	Retransmitted    int64 `json:"retransmitted"`
 	SYNRetransmitted int64 `json:"syn_retransmitted"`
 
@@ -170,30 +162,24 @@ func (u Usage) wall() float64 {
 type watch struct {
 	count         *os.File // nil when this kernel has no connection tracking
 	snmp, netstat *os.File
-	before        netCounters
-	conntrack     int64 // before the load; -1 without connection tracking
-	peak          int64
-	descriptors   uint64
+	before        Usage // the counters before the load
+	peak          int64 // entries of the own table; -1 without connection tracking
 }
 
-// startWatch opens the files and reads the counters. The caller runs it on a thread in the
-// namespace.
+// startWatch opens the files and reads the counters, on a thread in the namespace.
 func startWatch(needed uint64) (*watch, error) {
 	limit, err := sockets.RaiseDescriptors(needed)
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{descriptors: limit, conntrack: -1, peak: -1}
+	w := &watch{peak: -1}
 	if err = w.open(); err == nil {
-		w.before, err = w.counters()
-	}
-	if err == nil {
-		err = w.sample()
+		w.before, err = w.read()
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	w.conntrack = w.peak
+	w.before.Descriptors, w.before.ConntrackBefore = limit, w.peak
 	return w, nil
 }
 
@@ -238,40 +224,26 @@ func (w *watch) sample() error {
 	return nil
 }
 
-// finish takes the last sample and fills in usage.
-func (w *watch) finish(u *Usage) error {
-	if err := w.sample(); err != nil {
-		return err
-	}
-	after, err := w.counters()
-	if err != nil {
-		return err
-	}
-	u.Descriptors = w.descriptors
-	u.ConntrackBefore, u.ConntrackPeak = w.conntrack, w.peak
-	u.Retransmitted = after.retransmitted - w.before.retransmitted
-	u.SYNRetransmitted = after.synRetransmitted - w.before.synRetransmitted
-	return nil
+// finish takes the last sample and returns what it shows of the load.
+func (w *watch) finish() (Usage, error) {
+	u, err := w.read()
+	u.Retransmitted -= w.before.Retransmitted
+	u.SYNRetransmitted -= w.before.SYNRetransmitted
+	u.Descriptors, u.ConntrackBefore = w.before.Descriptors, w.before.ConntrackBefore
+	u.ConntrackPeak = w.peak
+	return u, err
 }
 
-// counters reads the counters that show lost packets.
-func (w *watch) counters() (netCounters, error) {
-	snmp, err := readAgain(w.snmp)
-	if err != nil {
-		return netCounters{}, err
+// read takes a sample, and reads how many segments and SYNs this namespace's TCP has sent again.
+func (w *watch) read() (u Usage, err error) {
+	if err = w.sample(); err == nil {
+		u.Retransmitted, err = netCounter(w.snmp, "Tcp", "RetransSegs")
 	}
-	netstat, err := readAgain(w.netstat)
-	if err != nil {
-		return netCounters{}, err
+	if err == nil {
+		u.SYNRetransmitted, err = netCounter(w.netstat, "TcpExt", "TCPSynRetrans")
 	}
-	return netCounters{
-		retransmitted:    parseNetCounters(snmp)["Tcp RetransSegs"],
-		synRetransmitted: parseNetCounters(netstat)["TcpExt TCPSynRetrans"],
-	}, nil
+	return u, err
 }
-
-// netCounters holds the counters of a network namespace that show lost packets.
-type netCounters struct{ retransmitted, synRetransmitted int64 }
 
 // readAgain reads a file of /proc from its start.
 func readAgain(f *os.File) (string, error) {
@@ -286,27 +258,27 @@ func readAgain(f *os.File) (string, error) {
 // process.
 const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
-// parseNetCounters parses the format of /proc/net/snmp and /proc/net/netstat: pairs of lines, the
-// first of which names the columns of the second. The keys are "Tcp RetransSegs" and so on.
-func parseNetCounters(text string) map[string]int64 {
-	counters := make(map[string]int64)
-	var names []string
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		group, rest, ok := strings.Cut(lines.Text(), ":")
-		fields := strings.Fields(rest)
-		if !ok {
+// netCounter reads one counter of /proc/net/snmp or /proc/net/netstat; 0 where the kernel does not
+// have it.
+func netCounter(f *os.File, group, name string) (int64, error) {
+	text, err := readAgain(f)
+	return parseNetCounter(text, group, name), err
+}
+
+// parseNetCounter finds a counter in pairs of lines, the first of which names the columns of the
+// second.
+func parseNetCounter(text, group, name string) int64 {
+	column := -1
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != group+":" {
 			continue
 		}
-		if len(names) == 0 || names[0] != group {
-			names = append([]string{group}, fields...)
-			continue
+		if column > 0 && column < len(fields) {
+			n, _ := strconv.ParseInt(fields[column], 10, 64) // the kernel writes only numbers
+			return n
 		}
-		for i, field := range fields {
-			if n, err := strconv.ParseInt(field, 10, 64); err == nil && i+1 < len(names) {
-				counters[group+" "+names[i+1]] = n
-			}
-		}
-		names = nil
+		column = slices.Index(fields, name)
 	}
-	return counters
+	return 0
 }

@@ -113,3 +113,14 @@ func Sooner(wait, until time.Duration) time.Duration {
 	}
 	return min(wait, until)
 }
+
+// Soonest returns the shortest of a wait (negative: endless) and the times from now until the first
+// deadline of each queue.
+func Soonest(wait, now time.Duration, queues ...*Queue) time.Duration {
+	for _, q := range queues {
+		if first, ok := q.First(); ok {
+			wait = Sooner(wait, first-now)
+		}
+	}
+	return wait
+}

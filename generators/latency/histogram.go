@@ -134,12 +134,9 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // MarshalJSON writes the figures in milliseconds and the lossless encoding.
 func (h *Histogram) MarshalJSON() ([]byte, error) {
 	doc := document{
-		Count: h.Count(),
-		Mean:  milliseconds(h.Mean()),
-		P50:   milliseconds(h.Quantile(.5)),
-		P90:   milliseconds(h.Quantile(.9)),
-		P99:   milliseconds(h.Quantile(.99)),
-		Max:   milliseconds(h.Max()),
+		Count: h.Count(), Mean: milliseconds(h.Mean()), Max: milliseconds(h.Max()),
+		P50: milliseconds(h.Quantile(.5)), P90: milliseconds(h.Quantile(.9)),
+		P99: milliseconds(h.Quantile(.99)),
 	}
 	if doc.Count > 0 {
 		encoded, err := h.counts.EncodeV2()
@@ -166,10 +163,10 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("decoding a histogram of %d values: %w", doc.Count, err)
 	}
 	digits := counts.SignificantFigures()
-	if counts.LowestTrackableValue() != int64(lowest) || counts.HighestTrackableValue() != int64(highest) ||
-		digits < 2 || digits > 3 {
+	from, to := counts.LowestTrackableValue(), counts.HighestTrackableValue()
+	if from != int64(lowest) || to != int64(highest) || digits < 2 || digits > 3 {
 		return fmt.Errorf("decoding a histogram: range %d..%d ns with %d digits is not one of ours",
-			counts.LowestTrackableValue(), counts.HighestTrackableValue(), digits)
+			from, to, digits)
 	}
 	h.counts, h.coarse = counts, digits == 2
 	return nil

@@ -121,7 +121,9 @@ func (s Stages) Validate() error {
 	total := 0.0
 	for i, stage := range s {
 		if !(stage.From >= 0) || !(stage.To >= 0) || stage.Duration <= 0 {
-			return fmt.Errorf("stage %d goes from %v/s to %v/s in %s: want rates of at least 0 and a time above 0", i+1, stage.From, stage.To, stage.Duration)
+			return fmt.Errorf("stage %d goes from %v/s to %v/s in %s: "+
+				"want rates of at least 0 and a time above 0",
+				i+1, stage.From, stage.To, stage.Duration)
 		}
 		total += (stage.From + stage.To) / 2 * stage.Duration.Seconds()
 	}
@@ -141,10 +143,12 @@ func (b Bursts) Validate() error {
 
 // Validate reports what is wrong with the sine.
 func (s Sine) Validate() error {
-	if !(s.Mean > 0) || math.IsInf(s.Mean, 0) || s.Period <= 0 || !(s.Amplitude >= 0) || s.Amplitude > s.Mean {
-		return fmt.Errorf("a sine around %v/s by %v/s every %s: want a mean and a period above 0, and an amplitude from 0 to the mean", s.Mean, s.Amplitude, s.Period)
+	swings := s.Amplitude >= 0 && s.Amplitude <= s.Mean
+	if s.Mean > 0 && !math.IsInf(s.Mean, 0) && s.Period > 0 && swings {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("a sine around %v/s by %v/s every %s: want a mean and a period above 0, "+
+		"and an amplitude from 0 to the mean", s.Mean, s.Amplitude, s.Period)
 }
 
 // DefaultSlack is how late a send may be before its slot is given up.
@@ -204,7 +208,9 @@ func (p *Pacer) peek() {
 // Take fills intended with the times of slots that are due at now. It returns the number of the
 // first slot, counting those handed out, and how many there are. When none is due, wait is the time
 // until the next one, negative when no slot is left.
-func (p *Pacer) Take(now time.Duration, intended []time.Duration) (first int64, n int, wait time.Duration) {
+func (p *Pacer) Take(now time.Duration, intended []time.Duration) (
+	first int64, n int, wait time.Duration,
+) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first = p.taken

@@ -88,9 +88,7 @@ func NewEcho(link Link, six bool, payload []byte) Template {
 }
 
 func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte) Template {
-	frame := make([]byte, 0, ethernetSize+ipv6Size+len(upper))
-	frame = append(frame, link.Target[:]...)
-	frame = append(frame, link.Source[:]...)
+	frame := append(link.Target[:], link.Source[:]...)
 	t := Template{pseudo: protocol != protocolICMP, nonzero: protocol == protocolUDP}
 	if six {
 		frame = binary.BigEndian.AppendUint16(frame, etherTypeIPv6)
@@ -113,8 +111,7 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	}
 	t.upper = len(frame)
 	t.checksum = t.upper + checksum
-	frame = append(frame, upper...)
-	t.Frame = frame
+	t.Frame = append(frame, upper...)
 	sum := sum(0, upper)
 	if t.pseudo { // the addresses of the pseudo header are zero
 		sum += uint64(protocol) + uint64(len(upper))
@@ -126,13 +123,13 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 // SetTCP patches a copy of a TCP template into the segment from source to target with these
 // numbers. It derives the checksums from the changes (RFC 1624), so it does not read the rest of
 // the frame.
-func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence, acknowledged uint32) {
+func (t *Template) SetTCP(frame []byte, source, target netip.AddrPort, sequence, ack uint32) {
 	before, after := t.setAddresses(frame, source.Addr(), target.Addr())
 	header := frame[t.upper : t.upper+12 : t.upper+12]
 	before = sum(before, header)
 	putPorts(header, source, target)
 	binary.BigEndian.PutUint32(header[4:], sequence)
-	binary.BigEndian.PutUint32(header[8:], acknowledged)
+	binary.BigEndian.PutUint32(header[8:], ack)
 	t.setChecksum(frame, before, sum(after, header))
 }
 
@@ -174,8 +171,9 @@ func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before
 		copy(addresses, s[:])
 		copy(addresses[4:], d[:])
 		after = sum(0, addresses)
-		checksum := frame[ethernetSize+10 : ethernetSize+12]
-		binary.BigEndian.PutUint16(checksum, update(binary.BigEndian.Uint16(checksum), before, after))
+		field := frame[ethernetSize+10 : ethernetSize+12]
+		checksum := update(binary.BigEndian.Uint16(field), before, after)
+		binary.BigEndian.PutUint16(field, checksum)
 		return before, after
 	}
 	s, d := source.As16(), target.As16()
@@ -185,7 +183,8 @@ func (t *Template) setAddresses(frame []byte, source, target netip.Addr) (before
 }
 
 func (t *Template) setChecksum(frame []byte, before, after uint64) {
-	t.putChecksum(frame, update(binary.BigEndian.Uint16(frame[t.checksum:t.checksum+2]), before, after))
+	old := binary.BigEndian.Uint16(frame[t.checksum : t.checksum+2])
+	t.putChecksum(frame, update(old, before, after))
 }
 
 // putChecksum writes a checksum. A UDP checksum of 0 is sent as 0xffff, the other zero of one's
@@ -201,7 +200,8 @@ func (t *Template) putChecksum(frame []byte, checksum uint16) {
 func ParseHardwareAddress(text string) (HardwareAddress, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != len(HardwareAddress{}) {
-		return HardwareAddress{}, fmt.Errorf("%q is no hardware address of Ethernet, such as 02:00:00:00:00:01", text)
+		return HardwareAddress{}, fmt.Errorf(
+			"%q is no Ethernet address, such as 02:00:00:00:00:01", text)
 	}
 	return HardwareAddress(mac), nil
 }
@@ -274,20 +274,13 @@ func Parse(frame []byte) Answer {
 	if len(frame) < ethernetSize {
 		return Answer{}
 	}
-	packet := frame[ethernetSize:]
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case etherTypeIPv4, etherTypeIPv6:
-	default:
-		return Answer{}
-	}
-	ip, ok := parseIP(packet)
-	if !ok {
-		return Answer{}
-	}
-	switch ip.protocol {
-	case protocolTCP:
+	kind := binary.BigEndian.Uint16(frame[12:])
+	ip := parseIP(frame[ethernetSize:])
+	switch {
+	case kind != etherTypeIPv4 && kind != etherTypeIPv6:
+	case ip.protocol == protocolTCP:
 		return parseTCP(ip)
-	case protocolICMP, protocolICMPv6:
+	case ip.protocol == protocolICMP, ip.protocol == protocolICMPv6:
 		return parseICMP(ip)
 	}
 	return Answer{}
@@ -298,20 +291,21 @@ type ipPacket struct {
 	source, target netip.Addr
 	protocol       byte
 	upper          []byte
-	// length, in bytes, is what the IP header gives for upper: a capture may hold less, a short frame more.
+	// length is upper's by the IP header: a capture may hold less, a short frame more.
 	length int
 }
 
-func parseIP(packet []byte) (ipPacket, bool) {
-	if len(packet) < 1 {
-		return ipPacket{}, false
+// parseIP returns zeros for anything but the first fragment of an IP packet.
+func parseIP(packet []byte) ipPacket {
+	if len(packet) < ipv4Size {
+		return ipPacket{}
 	}
 	switch packet[0] >> 4 {
 	case 4:
 		header := int(packet[0]&0x0f) * 4
-		fragment := len(packet) >= 8 && binary.BigEndian.Uint16(packet[6:])&0x1fff != 0
+		fragment := binary.BigEndian.Uint16(packet[6:])&0x1fff != 0
 		if header < ipv4Size || len(packet) < header || fragment {
-			return ipPacket{}, false
+			return ipPacket{}
 		}
 		return ipPacket{
 			source:   netip.AddrFrom4([4]byte(packet[12:16])),
@@ -319,10 +313,10 @@ func parseIP(packet []byte) (ipPacket, bool) {
 			protocol: packet[9],
 			upper:    packet[header:],
 			length:   int(binary.BigEndian.Uint16(packet[2:])) - header,
-		}, true
+		}
 	case 6:
 		if len(packet) < ipv6Size {
-			return ipPacket{}, false
+			return ipPacket{}
 		}
 		return ipPacket{
 			source:   netip.AddrFrom16([16]byte(packet[8:24])),
@@ -330,9 +324,9 @@ func parseIP(packet []byte) (ipPacket, bool) {
 			protocol: packet[6],
 			upper:    packet[ipv6Size:],
 			length:   int(binary.BigEndian.Uint16(packet[4:])),
-		}, true
+		}
 	}
-	return ipPacket{}, false
+	return ipPacket{}
 }
 
 func parseTCP(ip ipPacket) Answer {
@@ -387,21 +381,22 @@ func parseICMP(ip ipPacket) Answer {
 // quoted parses the packet that an ICMP error quotes. At least 8 bytes follow its IP header: the
 // ports, or the identifier of an echo request.
 func quoted(packet []byte, kind AnswerKind) Answer {
-	ip, ok := parseIP(packet)
-	if !ok || len(ip.upper) < 8 {
+	ip := parseIP(packet)
+	h := ip.upper
+	if len(h) < 8 {
 		return Answer{}
 	}
-	a := Answer{Kind: kind, Source: netip.AddrPortFrom(ip.source, 0), Target: netip.AddrPortFrom(ip.target, 0)}
+	a := Answer{Kind: kind}
+	var from, to uint16
 	switch ip.protocol {
 	case protocolTCP:
-		a.Source = netip.AddrPortFrom(ip.source, binary.BigEndian.Uint16(ip.upper))
-		a.Target = netip.AddrPortFrom(ip.target, binary.BigEndian.Uint16(ip.upper[2:]))
-		a.Sequence = binary.BigEndian.Uint32(ip.upper[4:])
+		from, to = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
+		a.Sequence = binary.BigEndian.Uint32(h[4:])
 	case protocolICMP, protocolICMPv6:
-		a.Source = netip.AddrPortFrom(ip.source, binary.BigEndian.Uint16(ip.upper[4:]))
-		a.Sequence = uint32(binary.BigEndian.Uint16(ip.upper[6:]))
+		from, a.Sequence = binary.BigEndian.Uint16(h[4:]), uint32(binary.BigEndian.Uint16(h[6:]))
 	default:
 		return Answer{}
 	}
+	a.Source, a.Target = netip.AddrPortFrom(ip.source, from), netip.AddrPortFrom(ip.target, to)
 	return a
 }

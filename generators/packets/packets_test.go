@@ -118,8 +118,9 @@ func TestTemplates(t *testing.T) {
 // checkUDP parses a datagram and compares it with its parameters.
 func checkUDP(t *testing.T, frame []byte, source, target netip.AddrPort, payload string) {
 	t.Helper()
-	ip, ok := parseIP(frame[ethernetSize:])
-	if !ok || ip.protocol != protocolUDP || ip.length != udpSize+len(payload) || len(ip.upper) != ip.length {
+	ip := parseIP(frame[ethernetSize:])
+	size := udpSize + len(payload)
+	if ip.protocol != protocolUDP || ip.length != size || len(ip.upper) != size {
 		t.Fatalf("no datagram of %d bytes: %x", len(payload), frame)
 	}
 	from := netip.AddrPortFrom(ip.source, binary.BigEndian.Uint16(ip.upper))

@@ -46,7 +46,8 @@ func newDatagramServer(spec *Spec, addresses []netip.Addr, first bool) (*datagra
 		return nil, err
 	}
 	s := &datagramServer{
-		base: base{spec: spec, poll: poll, start: time.Now()}, batch: sockets.NewBatch(16, largestDatagram, datagramControl),
+		base:  base{spec: spec, poll: poll, start: time.Now()},
+		batch: sockets.NewBatch(16, largestDatagram, datagramControl),
 	}
 	if s.sockets, err = listeners(spec, addresses, first); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -69,7 +70,7 @@ func newDatagramServer(spec *Spec, addresses []netip.Addr, first bool) (*datagra
 
 // askDestination makes the kernel report the destination address of each datagram.
 func askDestination(fd int32) unix.Errno {
-	if errno := sockets.SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1); errno == 0 {
+	if sockets.SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) == 0 {
 		return 0 // an IPv6 socket reports it for IPv4 too
 	}
 	return sockets.SetOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
@@ -146,7 +147,8 @@ func (s *datagramServer) delay(fd int32, i int) {
 		s.live.unsent.Add(1)
 		return
 	}
-	s.delayed = append(s.delayed, delayedDatagram{at: s.now() + s.spec.Delay, socket: fd, message: s.batch.Clone(i)})
+	at := s.now() + s.spec.Delay
+	s.delayed = append(s.delayed, delayedDatagram{at, fd, s.batch.Clone(i)})
 }
 
 func (s *datagramServer) sendDelayed() {

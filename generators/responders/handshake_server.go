@@ -33,8 +33,13 @@ func newHandshakeServer(spec *Spec, number int, group *int32) (*handshakeServer,
 	if err != nil {
 		return nil, err
 	}
-	if own, found, err := sockets.OwnAddress(set); err != nil || found {
-		return nil, errors.Join(err, fmt.Errorf("address %s belongs to this host, whose kernel would reset the handshakes", own))
+	own, found, err := sockets.OwnAddress(set)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return nil, fmt.Errorf("address %s belongs to this host, whose kernel would reset "+
+			"the handshakes", own)
 	}
 	space, err := tuples.NewAllocator(tuples.Space{Targets: set, TargetPorts: spec.Ports}, 0)
 	if err != nil {
@@ -50,16 +55,17 @@ func newHandshakeServer(spec *Spec, number int, group *int32) (*handshakeServer,
 	}
 	six := !set.Is4()
 	s := &handshakeServer{
-		base: base{poll: poll}, fd: -1, space: space, in: sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
+		base: base{poll: poll}, fd: -1, space: space,
+		in:     sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
 		accept: packets.NewTCP(packets.Link{}, six, packets.SYN|packets.ACK, nil),
 		ack:    packets.NewTCP(packets.Link{}, six, packets.ACK, nil),
 		finish: packets.NewTCP(packets.Link{}, six, packets.FIN|packets.ACK, nil),
 	}
-	s.out, err = sockets.NewFrameBatch(index, number, func(int64, unix.Errno) { s.live.unsent.Add(1) })
-	if err != nil {
-		return nil, errors.Join(err, s.close())
+	lost := func(int64, unix.Errno) { s.live.unsent.Add(1) }
+	if s.out, err = sockets.NewFrameBatch(index, number, lost); err == nil {
+		s.fd, err = sockets.ListenPackets(index, six, packets.SYN|packets.FIN|packets.PSH)
 	}
-	if s.fd, err = sockets.ListenPackets(index, six, packets.SYN|packets.FIN|packets.PSH); err == nil && spec.Workers > 1 {
+	if err == nil && spec.Workers > 1 {
 		err = sockets.ShareAmong(s.fd, number, group)
 	}
 	if err == nil {
@@ -114,9 +120,7 @@ func (s *handshakeServer) read() {
 // answer adds the answer to a segment to the outgoing batch.
 func (s *handshakeServer) answer(frame []byte) {
 	a := packets.Parse(frame)
-	// Parse takes a segment as an answer: its source is this responder's side.
-	mine := a.Source
-	theirs := a.Target
+	mine, theirs := a.Source, a.Target // Parse takes a segment as an answer
 	if a.Kind == packets.Opening {
 		mine, theirs = a.Target, a.Source
 	}

@@ -67,7 +67,7 @@ type Spec struct {
 	Backlog int `json:"backlog,omitempty"`
 	// Interface is the interface of a handshake responder; "": the only one besides loopback.
 	Interface string `json:"interface,omitempty"`
-	// InLab has the meaning of [generators.Spec.InLab], for a handshake responder.
+	// InLab is [generators.Spec.InLab], for a handshake responder.
 	InLab bool `json:"in_lab,omitempty"`
 	// Body is the size of the http answer's body in bytes.
 	Body int `json:"body,omitempty"`
@@ -120,14 +120,12 @@ type Responder struct {
 	spec    Spec
 	ports   []uint16
 	servers []server
-	ended   sync.WaitGroup
+	ended   chan error // one value from each worker
 	stop    func() bool
 	backlog int
 	group   int32 // of the packet sockets of a handshake responder
 	once    sync.Once
-
-	mu   sync.Mutex
-	errs []error
+	errs    []error // of the ended workers
 }
 
 // server is one worker of a responder, on a thread of its own.
@@ -174,7 +172,7 @@ func Listen(ctx context.Context, spec Spec) (*Responder, error) {
 	if _, err := sockets.RaiseDescriptors(1<<20 + perWorker*uint64(spec.Workers)); err != nil {
 		return nil, err
 	}
-	r := &Responder{spec: spec, ports: spec.Ports}
+	r := &Responder{spec: spec, ports: spec.Ports, ended: make(chan error, spec.Workers)}
 	for i := range spec.Workers {
 		if err := r.start(i, addresses); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s responder: %w", spec.Kind, err), r.Close())
@@ -188,37 +186,36 @@ func (s *Spec) defaults() error {
 	s.Network = cmp.Or(s.Network, TCP)
 	s.Workers = cmp.Or(s.Workers, runtime.NumCPU())
 	s.Backlog = cmp.Or(s.Backlog, DefaultBacklog)
-	tcp := s.Network == TCP
+	least := min(int64(s.Backlog), int64(s.Body), int64(s.Workers), int64(s.Delay), int64(s.Idle))
 	switch {
 	case s.Network != TCP && s.Network != UDP:
 		return fmt.Errorf("network must be tcp or udp, not %q", s.Network)
 	case len(s.Ports) == 0:
 		return errors.New("no port to answer on")
-	case s.Backlog < 0 || s.Body < 0 || s.Delay < 0 || s.Idle < 0 || s.Workers < 0 || s.Workers > 1024:
+	case least < 0 || s.Workers > 1024:
 		return errors.New("numbers must be at least 0, and workers at most 1024")
 	case s.Body > 16<<20:
 		return fmt.Errorf("the body must be at most 16 MiB, not %d bytes", s.Body)
 	}
 	switch s.Kind {
 	case Echo, Silent, Deaf:
-		return nil
 	case Slow:
 		if s.Delay == 0 {
 			return errors.New("slow needs a delay")
 		}
-		return nil
 	case Handshake:
-		if !tcp || s.Address == "" {
+		if s.Network != TCP || s.Address == "" {
 			return errors.New("network must be tcp, and the addresses to answer for must be given")
 		}
-		return nil
 	case HTTP, Close, Leak:
-		if !tcp {
+		if s.Network != TCP {
 			return errors.New("network must be tcp")
 		}
-		return nil
+	default:
+		const kinds = "http, echo, silent, slow, leak, close, deaf, handshake"
+		return fmt.Errorf("kind must be one of %s, not %q", kinds, s.Kind)
 	}
-	return fmt.Errorf("kind must be one of http, echo, silent, slow, leak, close, deaf, handshake, not %q", s.Kind)
+	return nil
 }
 
 // mostAddresses limits the addresses of a responder, since each needs a socket for each port.
@@ -236,7 +233,8 @@ func (s *Spec) addresses() ([]netip.Addr, error) {
 		return nil, err
 	}
 	if set.Len() > mostAddresses {
-		return nil, fmt.Errorf("at most %d addresses to listen on, not %d", mostAddresses, set.Len())
+		return nil, fmt.Errorf("at most %d addresses can be listened on, not %d",
+			mostAddresses, set.Len())
 	}
 	var list []netip.Addr
 	for i := range set.Len() {
@@ -261,13 +259,8 @@ func (r *Responder) start(i int, addresses []netip.Addr) error {
 			return
 		}
 		r.servers = append(r.servers, s)
-		r.ended.Add(1)
 		ready <- nil
-		err = s.serve()
-		r.mu.Lock()
-		r.errs = append(r.errs, err)
-		r.mu.Unlock()
-		r.ended.Done()
+		r.ended <- s.serve()
 	})
 	return <-ready
 }
@@ -321,7 +314,9 @@ func (r *Responder) end() {
 			s.counts().stopping.Store(true)
 			s.rouse()
 		}
-		r.ended.Wait()
+		for range r.servers {
+			r.errs = append(r.errs, <-r.ended)
+		}
 		for _, s := range r.servers {
 			r.errs = append(r.errs, s.close())
 		}
@@ -372,8 +367,7 @@ func (l *liveCounters) stall() {
 }
 
 // openListener opens a listening socket. Each worker thread may open a shared one on the same
-// address. An unspecified IPv6 address takes IPv4 as well; where the host has no IPv6, openListener
-// uses the unspecified IPv4 address.
+// address. An unspecified IPv6 address takes IPv4 as well; a host without IPv6 uses that of IPv4.
 func openListener(network Network, at netip.AddrPort, backlog int, shared bool) (int32, error) {
 	kind, number := unix.SOCK_STREAM, unix.IPPROTO_TCP
 	if network == UDP {
@@ -410,21 +404,6 @@ func openListener(network Network, at netip.AddrPort, backlog int, shared bool) 
 	return fd, nil
 }
 
-// localPort returns the port to which a socket is bound.
-func localPort(fd int32) (uint16, error) {
-	address, err := unix.Getsockname(int(fd))
-	if err != nil {
-		return 0, fmt.Errorf("reading a socket's address: %w", err)
-	}
-	switch a := address.(type) {
-	case *unix.SockaddrInet4:
-		return uint16(a.Port), nil
-	case *unix.SockaddrInet6:
-		return uint16(a.Port), nil
-	}
-	return 0, fmt.Errorf("reading a socket's address: it is %T", address)
-}
-
 // listeners opens all sockets of a worker. It replaces a port of 0 in spec.Ports by the one that
 // the kernel chose, for the other workers to share. first says that no other worker has opened
 // them.
@@ -453,8 +432,9 @@ func listeners(spec *Spec, addresses []netip.Addr, first bool) (fds []int32, err
 			}
 			fds = append(fds, fd)
 			if port == 0 && spec.Ports[p] == 0 {
-				if spec.Ports[p], err = localPort(fd); err != nil {
-					return fds, err
+				var errno unix.Errno
+				if spec.Ports[p], errno = sockets.LocalPort(fd); errno != 0 {
+					return fds, fmt.Errorf("reading a socket's address: %w", errno)
 				}
 			}
 		}
@@ -462,20 +442,11 @@ func listeners(spec *Spec, addresses []netip.Addr, first bool) (fds []int32, err
 	return fds, nil
 }
 
-// acceptSocket accepts a connection from a listener.
-func acceptSocket(fd int32) (int32, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
-	return int32(n), errno
-}
-
 // cappedBacklog returns a backlog as the calling thread's network namespace caps it.
 func cappedBacklog(backlog int) (int, error) {
 	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
-	if err != nil {
-		return 0, fmt.Errorf("reading the cap of accept queues: %w", err)
-	}
-	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
+	most, numberErr := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err = cmp.Or(err, numberErr); err != nil {
 		return 0, fmt.Errorf("reading the cap of accept queues: %w", err)
 	}
 	return min(backlog, most), nil

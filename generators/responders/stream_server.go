@@ -54,12 +54,10 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 		return nil, err
 	}
 	s := &streamServer{
-		base:    base{spec: spec, poll: poll, start: time.Now()},
-		unsent:  make(map[int32][]byte),
-		partial: make(map[int32][]byte),
-		buffer:  make([]byte, 64<<10),
-		once:    answerBytes(spec.Body, false),
-		kept:    answerBytes(spec.Body, true),
+		base:   base{spec: spec, poll: poll, start: time.Now()},
+		unsent: make(map[int32][]byte), partial: make(map[int32][]byte),
+		buffer: make([]byte, 64<<10),
+		once:   answerBytes(spec.Body, false), kept: answerBytes(spec.Body, true),
 	}
 	at := func(fd int32) *deadlines.Link { return &s.peers[fd].Link }
 	s.idle, s.slow = deadlines.NewQueue(at), deadlines.NewQueue(at)
@@ -94,14 +92,9 @@ func (s *streamServer) close() error {
 
 func (s *streamServer) serve() error {
 	for !s.live.stopping.Load() {
-		wait := time.Duration(-1)
 		now := s.now()
 		s.expire(now, s.attention.Turn(now))
-		for _, q := range []*deadlines.Queue{&s.idle, &s.slow} {
-			if first, ok := q.First(); ok {
-				wait = deadlines.Sooner(wait, first-now)
-			}
-		}
+		wait := deadlines.Soonest(-1, now, &s.idle, &s.slow)
 		events, err := s.poll.Wait(wait)
 		if err != nil {
 			return err
@@ -124,7 +117,7 @@ func (s *streamServer) drain() {
 	}
 	for _, listener := range s.listeners {
 		for range s.spec.Backlog { // bounded, so that new connections cannot delay the stop
-			fd, errno := acceptSocket(listener)
+			fd, errno := sockets.Accept(listener)
 			if errno == 0 {
 				s.live.accepted.Add(1)
 				s.live.closed.Add(1)
@@ -142,11 +135,8 @@ func (s *streamServer) expire(now, limit time.Duration) {
 	for s.slow.Due(now) {
 		fd := s.slow.Head
 		s.slow.Remove(fd)
-		generation := s.peers[fd].generation
 		s.answer(fd)
-		if p := &s.peers[fd]; p.generation == generation && p.state == peerReading {
-			s.next(fd, 0)
-		}
+		s.next(fd, 0)
 	}
 	for s.idle.Due(limit) {
 		s.live.expired.Add(1)
@@ -175,7 +165,7 @@ const acceptAtOnce = 64
 
 func (s *streamServer) accept(listener int32) {
 	for range acceptAtOnce {
-		fd, errno := acceptSocket(listener)
+		fd, errno := sockets.Accept(listener)
 		switch errno {
 		case 0:
 			s.live.accepted.Add(1)
@@ -279,7 +269,7 @@ func (s *streamServer) request(fd int32, data []byte) {
 			return
 		}
 		if length == 0 {
-			s.partial[fd] = append([]byte(nil), data...)
+			s.partial[fd] = bytes.Clone(data)
 			return
 		}
 		data = data[length:]
@@ -299,11 +289,11 @@ func (s *streamServer) answer(fd int32) {
 	p := &s.peers[fd]
 	s.live.requests.Add(1)
 	p.state = peerReading
+	answer := s.kept
 	if p.last {
-		s.send(fd, s.once)
-	} else {
-		s.send(fd, s.kept)
+		answer = s.once
 	}
+	s.send(fd, answer)
 }
 
 // send sends data and keeps the part that does not fit for later. Where the connection ends with
@@ -320,11 +310,10 @@ func (s *streamServer) send(fd int32, data []byte) {
 		s.end(fd)
 		return
 	}
-	n = max(n, 0)
 	s.live.sent.Add(int64(n))
 	if n < len(data) {
 		p.state = peerSending
-		s.unsent[fd] = append([]byte(nil), data[n:]...)
+		s.unsent[fd] = bytes.Clone(data[n:])
 		return
 	}
 	if p.last {
@@ -334,26 +323,21 @@ func (s *streamServer) send(fd int32, data []byte) {
 
 // resume continues an answer that did not fit, and then handles what came meanwhile.
 func (s *streamServer) resume(fd int32, events uint32) {
-	p := &s.peers[fd]
-	generation := p.generation
-	p.state = peerReading
+	s.peers[fd].state = peerReading
 	rest := s.unsent[fd]
 	delete(s.unsent, fd)
 	s.send(fd, rest)
-	if p.generation == generation && p.state == peerReading {
-		s.next(fd, events)
-	}
+	s.next(fd, events)
 }
 
-// next handles what came while an answer was not complete.
+// next handles what came while an answer was not complete, if it is complete now.
 func (s *streamServer) next(fd int32, events uint32) {
 	p := &s.peers[fd]
-	generation := p.generation
-	if rest, ok := s.partial[fd]; ok {
+	if rest, ok := s.partial[fd]; ok && p.state == peerReading {
 		delete(s.partial, fd)
 		s.request(fd, rest)
 	}
-	if p.generation == generation && p.state == peerReading {
+	if p.state == peerReading {
 		if s.spec.Idle > 0 {
 			s.idle.Put(fd, s.now()+s.spec.Idle)
 		}
@@ -436,6 +420,7 @@ func answerBytes(body int, keep bool) []byte {
 	if keep {
 		connection = "keep-alive"
 	}
-	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: ctload\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n", body, connection)
+	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: ctload\r\nContent-Type: text/plain\r\n"+
+		"Content-Length: %d\r\nConnection: %s\r\n\r\n", body, connection)
 	return append(head, bytes.Repeat([]byte("."), body)...)
 }

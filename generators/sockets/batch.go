@@ -30,17 +30,14 @@ type messageHeader struct {
 	length uint32 // bytes sent or received
 }
 
-// NewBatch returns a batch of n messages of at most size bytes, each with room for control bytes of
-// control data.
+// NewBatch returns a batch of n messages of at most size bytes, each with control bytes for control
+// data.
 func NewBatch(n, size, control int) *Batch {
 	b := &Batch{
-		headers:  make([]messageHeader, n),
-		vectors:  make([]unix.Iovec, n),
-		names:    make([]Address, n),
-		data:     make([]byte, n*max(size, 1)),
-		controls: make([]byte, n*control),
-		size:     size,
-		control:  control,
+		headers: make([]messageHeader, n), vectors: make([]unix.Iovec, n),
+		names: make([]Address, n),
+		data:  make([]byte, n*max(size, 1)), size: size,
+		controls: make([]byte, n*control), control: control,
 	}
 	for i := range b.headers {
 		b.vectors[i].Base = &b.data[i*max(size, 1)]
@@ -56,7 +53,9 @@ func NewBatch(n, size, control int) *Batch {
 func (b *Batch) Message(i int) []byte { return b.data[i*b.size : (i+1)*b.size] }
 
 // Received returns the bytes that recvmmsg put into message i.
-func (b *Batch) Received(i int) []byte { return b.Message(i)[:min(int(b.headers[i].length), b.size)] }
+func (b *Batch) Received(i int) []byte {
+	return b.Message(i)[:min(int(b.headers[i].length), b.size)]
+}
 
 // To gives message i an address, which the caller sets. Without one the message goes to the
 // socket's peer.
@@ -77,12 +76,8 @@ func (b *Batch) Send(fd int32, from, end int) (int, unix.Errno) {
 			h.Namelen = b.names[i].size
 		}
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[from])), uintptr(end-from),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
+	return call(unix.SYS_SENDMMSG, fd, unsafe.Pointer(&b.headers[from]), end-from,
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil, 0)
 }
 
 // Receive takes waiting messages, up to the size of the batch, and returns how many.
@@ -97,15 +92,12 @@ func (b *Batch) Receive(fd int32) (int, unix.Errno) {
 		}
 		b.vectors[i].SetLen(b.size)
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[0])), uintptr(len(b.headers)),
-		unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	for i := range int(n) {
+	n, errno := call(unix.SYS_RECVMMSG, fd, unsafe.Pointer(&b.headers[0]), len(b.headers),
+		unix.MSG_DONTWAIT, nil, 0)
+	for i := range n {
 		b.names[i].size = b.headers[i].header.Namelen
 	}
-	return int(n), 0
+	return n, errno
 }
 
 // Answer prepares the received message i for sending: back to its sender, from the address that it
@@ -116,7 +108,7 @@ func (b *Batch) Answer(i int) {
 	if b.control == 0 {
 		return
 	}
-	forgetInterface(b.controls[i*b.control : i*b.control+int(h.Controllen)])
+	forgetInterface(b.received(i))
 	if h.Controllen == 0 {
 		h.Control = nil
 	}
@@ -130,13 +122,12 @@ func forgetInterface(control []byte) {
 		return // the kernel truncated it and chooses the answer's source
 	}
 	for _, m := range messages {
-		switch {
-		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+		switch kind, size := [2]int32{m.Header.Level, m.Header.Type}, len(m.Data); {
+		case kind == [2]int32{unix.IPPROTO_IP, unix.IP_PKTINFO} && size >= unix.SizeofInet4Pktinfo:
 			clear(m.Data[:4])
-		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
-			if m.Data[0] != 0xfe || m.Data[1]&0xc0 != 0x80 { // link-local needs its interface
-				clear(m.Data[16:20])
-			}
+		case kind == [2]int32{unix.IPPROTO_IPV6, unix.IPV6_PKTINFO} &&
+			size >= unix.SizeofInet6Pktinfo && (m.Data[0] != 0xfe || m.Data[1]&0xc0 != 0x80):
+			clear(m.Data[16:20]) // a link-local address needs its interface
 		}
 	}
 }
@@ -153,7 +144,8 @@ func (b *Batch) ReceiveError(fd int32) (data []byte, told unix.Errno, more bool)
 	h.Name, h.Namelen = nil, 0
 	h.Control = &b.controls[0]
 	h.SetControllen(b.control)
-	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+	const flags = unix.MSG_ERRQUEUE | unix.MSG_DONTWAIT
+	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), flags)
 	if errno != 0 {
 		return nil, 0, false
 	}
@@ -162,7 +154,8 @@ func (b *Batch) ReceiveError(fd int32) (data []byte, told unix.Errno, more bool)
 		return nil, 0, true
 	}
 	for _, m := range messages {
-		if len(m.Data) >= 4 && (m.Header.Type == unix.IP_RECVERR || m.Header.Type == unix.IPV6_RECVERR) {
+		kind := m.Header.Type
+		if len(m.Data) >= 4 && (kind == unix.IP_RECVERR || kind == unix.IPV6_RECVERR) {
 			// ee_errno is the first field of sock_extended_err.
 			told = unix.Errno(binary.NativeEndian.Uint32(m.Data))
 		}
@@ -178,8 +171,12 @@ type Message struct {
 
 // Clone returns a copy of message i after Receive and Answer.
 func (b *Batch) Clone(i int) Message {
-	control := b.controls[i*b.control : i*b.control+int(b.headers[i].header.Controllen)]
-	return Message{from: b.names[i], data: bytes.Clone(b.Received(i)), control: bytes.Clone(control)}
+	return Message{b.names[i], bytes.Clone(b.Received(i)), bytes.Clone(b.received(i))}
+}
+
+// received returns the control data that came with message i.
+func (b *Batch) received(i int) []byte {
+	return b.controls[i*b.control:][:b.headers[i].header.Controllen]
 }
 
 // Restore puts a copy back into message 0, ready to be sent.

@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
@@ -37,19 +38,16 @@ const MostFrame = 1514
 // NewFrameBatch opens the frame batch of a worker on an interface: by AF_XDP where the kernel and
 // the interface allow it, else by a packet socket.
 func NewFrameBatch(index, worker int, lost func(tag int64, errno unix.Errno)) (*FrameBatch, error) {
-	o := &FrameBatch{lost: lost}
 	// Each queue takes one xdpSender. Interfaces of namespaces usually have a single queue.
 	fast, fastErr := newXDPSender(index, worker)
 	if fastErr == nil {
-		o.sender = fast
-		return o, nil
+		return &FrameBatch{sender: fast, lost: lost}, nil
 	}
 	plain, err := newPacketSender(index)
 	if err != nil {
 		return nil, errors.Join(err, fastErr)
 	}
-	o.sender = plain
-	return o, nil
+	return &FrameBatch{sender: plain, lost: lost}, nil
 }
 
 // Put returns the memory of the next frame, a copy of the template. The caller patches it before
@@ -86,8 +84,7 @@ func (o *FrameBatch) Flush() {
 func (o *FrameBatch) Close() error { return o.sender.close() }
 
 // packetSender sends frames by a packet socket. It bypasses the queueing discipline, which would
-// only drop frames for which the interface's own queue has no room (PACKET_QDISC_BYPASS, Linux
-// 3.14).
+// only drop frames for which the interface's queue has no room (PACKET_QDISC_BYPASS, Linux 3.14).
 type packetSender struct {
 	fd    int32
 	batch *Batch
@@ -144,7 +141,7 @@ func (p *packetSender) send(n int, lost func(i int, errno unix.Errno)) {
 func packetSocket(index int) (int32, error) {
 	fd, errno := Open(unix.AF_PACKET, unix.SOCK_RAW, 0)
 	if errno != 0 {
-		return -1, fmt.Errorf("opening a packet socket (needs CAP_NET_RAW in the network namespace): %w", errno)
+		return -1, fmt.Errorf("opening a packet socket (it needs CAP_NET_RAW): %w", errno)
 	}
 	if err := bindPackets(fd, index, 0); err != nil {
 		Close(fd)
@@ -155,7 +152,8 @@ func packetSocket(index int) (int32, error) {
 
 // bindPackets binds a packet socket to an interface. With a protocol of 0 it receives nothing.
 func bindPackets(fd int32, index int, protocol uint16) error {
-	address := unix.SockaddrLinklayer{Protocol: protocol<<8 | protocol>>8, Ifindex: index} // network order
+	networkOrder := bits.ReverseBytes16(protocol)
+	address := unix.SockaddrLinklayer{Protocol: networkOrder, Ifindex: index}
 	if err := unix.Bind(int(fd), &address); err != nil {
 		return fmt.Errorf("binding a packet socket to interface %d: %w", index, err)
 	}
@@ -212,8 +210,7 @@ func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmp, SkipTrue: uint8(len(flags) + 2)},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: uint8(len(flags) + 2)},
 	}
-	program = append(program, flags...)
-	program = append(program,
+	program = append(append(program, flags...),
 		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: uint32(wanted), SkipTrue: 1},
 		bpf.RetConstant{Val: accept},
 		bpf.RetConstant{Val: 0},
@@ -222,13 +219,14 @@ func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 	if err != nil {
 		return fmt.Errorf("assembling the filter: %w", err)
 	}
-	filter := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	var filter []unix.SockFilter
+	for _, r := range raw {
+		filter = append(filter, unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K})
 	}
-	err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
-	if err != nil {
-		return fmt.Errorf("attaching the filter: %w", err)
+	attached := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	errno := setOption(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &attached)
+	if errno != 0 {
+		return fmt.Errorf("attaching the filter: %w", errno)
 	}
 	return nil
 }
@@ -236,30 +234,25 @@ func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 // ShareAmong makes the sockets of several workers a group. Each worker gets a part of the frames,
 // and all frames of a tuple go to the same one. Worker 0 creates the group and the others join it.
 func ShareAmong(fd int32, number int, group *int32) error {
-	const kind = unix.PACKET_FANOUT_HASH
+	mode := int32(unix.PACKET_FANOUT_HASH|unix.PACKET_FANOUT_FLAG_UNIQUEID) << 16
 	if number > 0 {
-		if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, *group|kind<<16); errno != 0 {
-			return fmt.Errorf("joining the group of packet sockets: %w", errno)
-		}
-		return nil
+		mode = unix.PACKET_FANOUT_HASH<<16 | *group
 	}
-	if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, (kind|unix.PACKET_FANOUT_FLAG_UNIQUEID)<<16); errno != 0 {
-		return fmt.Errorf("making a group of packet sockets: %w", errno)
+	if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, mode); errno != 0 {
+		return fmt.Errorf("making or joining a group of packet sockets: %w", errno)
 	}
-	value, err := unix.GetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_FANOUT)
-	if err != nil {
-		return fmt.Errorf("reading the group of packet sockets: %w", err)
+	var joined int32
+	if _, errno := getOption(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, &joined); errno != 0 {
+		return fmt.Errorf("reading the group of packet sockets: %w", errno)
 	}
-	*group = int32(value & 0xffff)
+	*group = joined & 0xffff
 	return nil
 }
 
 // DroppedFrames returns how many frames found the receive queue full since the last call.
 func DroppedFrames(fd int32) int64 {
-	var stats unix.TpacketStats
-	if _, errno := getOption(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS, unsafe.Pointer(&stats), unsafe.Sizeof(stats)); errno != 0 {
-		return 0
-	}
+	var stats unix.TpacketStats // stays zero on an error
+	_, _ = getOption(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS, &stats)
 	return int64(stats.Drops)
 }
 
@@ -268,17 +261,16 @@ func DroppedFrames(fd int32) int64 {
 const AnswerSize = 128
 
 // xdpSender sends frames by an AF_XDP socket in copy mode, the kernel's shortest path from user
-// space to a device: it reads no message headers, parses no packet headers, passes no queueing
-// discipline, and works with any driver. It needs CAP_NET_RAW in the network namespace (Linux 4.18
-// with CONFIG_XDP_SOCKETS) and one queue of the device for itself.
+// space to a device: no message headers, no parsing, no queueing discipline, any driver. It needs
+// CAP_NET_RAW in the network namespace (Linux 4.18 with CONFIG_XDP_SOCKETS) and one queue of the
+// device for itself.
 //
 // The frames lie in memory shared with the kernel (the UMEM). The sender lists outgoing frames in
-// the transmit ring, and the kernel lists them in the completion ring when it has finished with
-// them.
+// the transmit ring, and the kernel those that it has finished with in the completion ring.
 type xdpSender struct {
 	fd        int32
 	memory    []byte
-	rings     [][]byte // the mappings
+	mappings  [][]byte // the memory and the rings
 	transmit  ring[transmitDescriptor]
 	completed ring[uint64]
 	free      []uint64 // addresses of frames that the kernel does not hold
@@ -304,6 +296,7 @@ func (r *ring[T]) at(i uint32) *T { return &r.entries[i&uint32(len(r.entries)-1)
 const (
 	xdpFrames = 1024 // a power of two; 2 MiB
 	xdpChunk  = 2048 // bytes for each frame, the kernel's minimum
+	readWrite = unix.PROT_READ | unix.PROT_WRITE
 )
 
 // newXDPSender opens a sender on a queue of an interface.
@@ -318,18 +311,20 @@ func newXDPSender(index, queue int) (_ *xdpSender, err error) {
 			err = errors.Join(err, e.close())
 		}
 	}()
-	if e.memory, err = unix.Mmap(-1, 0, xdpFrames*xdpChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+	const flags = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
+	if e.memory, err = unix.Mmap(-1, 0, xdpFrames*xdpChunk, readWrite, flags); err != nil {
 		return nil, fmt.Errorf("allocating frames: %w", err)
 	}
+	e.mappings = append(e.mappings, e.memory)
 	for i := range xdpFrames {
 		e.free = append(e.free, uint64(i*xdpChunk))
 	}
 	if err := e.openRings(); err != nil {
 		return nil, err
 	}
-	address := unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(index), QueueID: uint32(queue)}
-	if err := unix.Bind(int(fd), &address); err != nil {
-		return nil, fmt.Errorf("binding an AF_XDP socket to queue %d of interface %d: %w", queue, index, err)
+	at := unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(index), QueueID: uint32(queue)}
+	if err := unix.Bind(int(fd), &at); err != nil {
+		return nil, fmt.Errorf("binding to queue %d of interface %d: %w", queue, index, err)
 	}
 	return e, nil
 }
@@ -337,13 +332,15 @@ func newXDPSender(index, queue int) (_ *xdpSender, err error) {
 // openRings registers the memory and maps the rings for sending. The kernel also insists on a fill
 // ring, which stays unused.
 func (e *xdpSender) openRings() error {
-	registration := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&e.memory[0]))), Len: uint64(len(e.memory)), Size: xdpChunk}
-	// Older kernels take the registration only without its last fields.
-	errno := setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), unsafe.Sizeof(registration))
-	if errno == unix.EINVAL {
-		errno = setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, unsafe.Pointer(&registration), 24)
+	start := uint64(uintptr(unsafe.Pointer(&e.memory[0])))
+	memory := unix.XDPUmemReg{Addr: start, Len: uint64(len(e.memory)), Size: xdpChunk}
+	errno := setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, &memory)
+	if errno == unix.EINVAL { // older kernels take it only without its last fields
+		old := (*[24]byte)(unsafe.Pointer(&memory))
+		errno = setOption(e.fd, unix.SOL_XDP, unix.XDP_UMEM_REG, old)
 	}
-	for _, option := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_TX_RING} {
+	const fill, completion = unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING
+	for _, option := range []int{fill, completion, unix.XDP_TX_RING} {
 		if errno == 0 {
 			errno = SetOption(e.fd, unix.SOL_XDP, option, xdpFrames)
 		}
@@ -352,40 +349,35 @@ func (e *xdpSender) openRings() error {
 		return fmt.Errorf("setting up the rings of an AF_XDP socket: %w", errno)
 	}
 	var offsets unix.XDPMmapOffsets
-	size, errno := getOption(e.fd, unix.SOL_XDP, unix.XDP_MMAP_OFFSETS, unsafe.Pointer(&offsets), unsafe.Sizeof(offsets))
-	if errno != 0 || size != unsafe.Sizeof(offsets) {
+	size, errno := getOption(e.fd, unix.SOL_XDP, unix.XDP_MMAP_OFFSETS, &offsets)
+	if errno != 0 || uintptr(size) != unsafe.Sizeof(offsets) {
 		return fmt.Errorf("asking for the rings of an AF_XDP socket: %w", errno)
 	}
-	var err error
-	if e.transmit, err = mapRing[transmitDescriptor](e, unix.XDP_PGOFF_TX_RING, offsets.Tx); err != nil {
-		return err
-	}
-	e.completed, err = mapRing[uint64](e, unix.XDP_UMEM_PGOFF_COMPLETION_RING, offsets.Cr)
-	return err
+	return errors.Join(
+		mapRing(e, &e.transmit, unix.XDP_PGOFF_TX_RING, offsets.Tx),
+		mapRing(e, &e.completed, unix.XDP_UMEM_PGOFF_COMPLETION_RING, offsets.Cr))
 }
 
-func mapRing[T any](e *xdpSender, offset int64, at unix.XDPRingOffset) (ring[T], error) {
+func mapRing[T any](e *xdpSender, r *ring[T], offset int64, at unix.XDPRingOffset) error {
 	var entry T
-	data, err := unix.Mmap(int(e.fd), offset, int(at.Desc)+xdpFrames*int(unsafe.Sizeof(entry)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	size := int(at.Desc) + xdpFrames*int(unsafe.Sizeof(entry))
+	const flags = unix.MAP_SHARED | unix.MAP_POPULATE
+	data, err := unix.Mmap(int(e.fd), offset, size, readWrite, flags)
 	if err != nil {
-		return ring[T]{}, fmt.Errorf("mapping a ring of an AF_XDP socket: %w", err)
+		return fmt.Errorf("mapping a ring of an AF_XDP socket: %w", err)
 	}
-	e.rings = append(e.rings, data)
-	return ring[T]{
-		producer: (*atomic.Uint32)(unsafe.Pointer(&data[at.Producer])),
-		consumer: (*atomic.Uint32)(unsafe.Pointer(&data[at.Consumer])),
-		entries:  unsafe.Slice((*T)(unsafe.Pointer(&data[at.Desc])), xdpFrames),
-	}, nil
+	e.mappings = append(e.mappings, data)
+	r.producer = (*atomic.Uint32)(unsafe.Pointer(&data[at.Producer]))
+	r.consumer = (*atomic.Uint32)(unsafe.Pointer(&data[at.Consumer]))
+	r.entries = unsafe.Slice((*T)(unsafe.Pointer(&data[at.Desc])), xdpFrames)
+	return nil
 }
 
 func (e *xdpSender) close() error {
 	Close(e.fd)
 	var errs []error
-	for _, data := range e.rings {
+	for _, data := range e.mappings {
 		errs = append(errs, unix.Munmap(data))
-	}
-	if e.memory != nil {
-		errs = append(errs, unix.Munmap(e.memory))
 	}
 	return errors.Join(errs...)
 }
@@ -419,7 +411,7 @@ func (e *xdpSender) send(n int, lost func(i int, errno unix.Errno)) {
 		if before == start+uint32(n) {
 			return
 		}
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(e.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+		_, errno := call(unix.SYS_SENDTO, e.fd, nil, 0, unix.MSG_DONTWAIT, nil, 0)
 		after := e.transmit.consumer.Load()
 		switch {
 		case errno == unix.EBUSY && after != before:

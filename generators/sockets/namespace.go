@@ -14,7 +14,8 @@ import (
 )
 
 // ErrInitialNamespace means that crafted packets could leave the machine.
-var ErrInitialNamespace = errors.New("crafted packets are only made in a lab or in a network namespace made for them, and this is the initial one")
+var ErrInitialNamespace = errors.New("crafted packets are only made in a lab " +
+	"or in a network namespace made for them, and this is the initial one")
 
 // MayCraft refuses raw packets where they could leave the lab: in the initial network namespace.
 // Only there does the kernel register the net.core settings that are not kept per namespace, so
@@ -49,10 +50,7 @@ func OwnAddress(set tuples.Addresses) (netip.Addr, bool, error) {
 		return netip.Addr{}, false, fmt.Errorf("listing the own addresses: %w", err)
 	}
 	for _, a := range own {
-		address, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
-		}
+		address, _ := netip.AddrFromSlice(a.IP) // the kernel's are valid
 		if _, inside := set.Index(address.Unmap()); inside {
 			return address.Unmap(), true, nil
 		}

@@ -47,18 +47,20 @@ func NewPoller() (*Poller, error) {
 // Add watches a descriptor until it is closed.
 func (p *Poller) Add(fd int32, events uint32, slot int32, generation uint32) unix.Errno {
 	event := unix.EpollEvent{Events: events, Fd: slot, Pad: int32(generation)}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), unix.EPOLL_CTL_ADD,
+		uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0)
 	return errno
 }
 
 // Wait returns the pending events, or waits for some up to timeout (negative: forever). It first
 // polls without waiting, which needs no hand-over to Go's scheduler.
 func (p *Poller) Wait(timeout time.Duration) ([]unix.EpollEvent, error) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	n, errno := call(unix.SYS_EPOLL_PWAIT, int32(p.fd), unsafe.Pointer(&p.events[0]), len(p.events),
+		0, nil, 0)
 	if errno == 0 && n == 0 && timeout != 0 {
 		n, errno = p.block(timeout)
 	}
-	p.full = errno == 0 && int(n) == len(p.events)
+	p.full = errno == 0 && n == len(p.events)
 	switch errno {
 	case 0:
 		return p.roused(p.events[:n]), nil
@@ -85,36 +87,31 @@ func (p *Poller) All() bool { return !p.full }
 
 // block waits with nanosecond precision where the kernel can (epoll_pwait2, Linux 5.11). Older
 // kernels wait in milliseconds, rounded down, so that rounding never makes a send late.
-func (p *Poller) block(timeout time.Duration) (uintptr, unix.Errno) {
+func (p *Poller) block(timeout time.Duration) (int, unix.Errno) {
 	var limit *unix.Timespec
-	if timeout >= 0 {
-		ts := unix.NsecToTimespec(int64(timeout))
-		limit = &ts
-	}
-	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)),
-		uintptr(unsafe.Pointer(limit)), 0, 0)
-	if errno != unix.ENOSYS {
-		return n, errno
-	}
 	milliseconds := int64(-1)
 	if timeout >= 0 {
-		milliseconds = timeout.Milliseconds()
+		ts := unix.NsecToTimespec(int64(timeout))
+		limit, milliseconds = &ts, timeout.Milliseconds()
 	}
-	n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)),
-		uintptr(milliseconds), 0, 0)
-	return n, errno
+	events, size := unsafe.Pointer(&p.events[0]), uintptr(len(p.events))
+	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd), uintptr(events), size,
+		uintptr(unsafe.Pointer(limit)), 0, 0)
+	if errno == unix.ENOSYS {
+		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(events), size,
+			uintptr(milliseconds), 0, 0)
+	}
+	return int(n), errno
 }
 
 // Rouse ends the current or the next wait. Any goroutine may call it, also after Close.
 func (p *Poller) Rouse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return
+	if one := [8]byte{7: 1}; !p.closed {
+		// The write fails only when the counter is full, and then the wait ends anyway.
+		_, _ = unix.Write(p.wake, one[:])
 	}
-	one := [8]byte{7: 1}
-	// The write fails only when the counter is full, and then the wait ends anyway.
-	_, _ = unix.Write(p.wake, one[:])
 }
 
 // Close frees the instance.

@@ -3,6 +3,7 @@
 package sockets
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -12,10 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions below make raw system calls, without telling Go's scheduler. Each call returns at
-// once, since the sockets are non-blocking. At some 50,000 connections a second, the scheduler's
-// hand-over around every call would cost too much. The functions return an errno, not an error,
-// since the caller counts causes and must not allocate.
+// The functions below make raw system calls, without telling Go's scheduler: each returns at once,
+// since the sockets are non-blocking, and at some 50,000 connections a second the scheduler's
+// hand-over around every call would cost too much. They return an errno, not an error, since the
+// caller counts causes and must not allocate.
+
+// call makes a system call on a descriptor and memory, and returns 0 where it fails.
+func call(
+	trap uintptr, fd int32, data unsafe.Pointer, size, flags int, to unsafe.Pointer, toSize uint32,
+) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(data), uintptr(size),
+		uintptr(flags), uintptr(to), uintptr(toSize))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
 
 // Address is a socket address in the kernel's form, IPv4 or IPv6.
 type Address struct {
@@ -26,16 +39,14 @@ type Address struct {
 // Set makes a the address of ap.
 func (a *Address) Set(ap netip.AddrPort) {
 	addr := ap.Addr()
+	binary.NativeEndian.PutUint16(a.bytes[:], uint16(Family(addr)))
+	binary.BigEndian.PutUint16(a.bytes[2:], ap.Port())
 	if addr.Is4() {
-		binary.NativeEndian.PutUint16(a.bytes[:], unix.AF_INET)
-		binary.BigEndian.PutUint16(a.bytes[2:], ap.Port())
 		v4 := addr.As4()
 		copy(a.bytes[4:], v4[:])
 		a.size = unix.SizeofSockaddrInet4
 		return
 	}
-	binary.NativeEndian.PutUint16(a.bytes[:], unix.AF_INET6)
-	binary.BigEndian.PutUint16(a.bytes[2:], ap.Port())
 	v6 := addr.As16()
 	copy(a.bytes[8:], v6[:])
 	a.size = unix.SizeofSockaddrInet6
@@ -51,80 +62,89 @@ func Family(addr netip.Addr) int {
 
 // Open opens a non-blocking socket.
 func Open(family, kind, protocol int) (int32, unix.Errno) {
-	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), uintptr(protocol))
+	kind |= unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	fd, _, errno := unix.RawSyscall(
+		unix.SYS_SOCKET, uintptr(family), uintptr(kind), uintptr(protocol))
 	return int32(fd), errno
+}
+
+// Accept accepts a connection from a listener.
+func Accept(fd int32) (int32, unix.Errno) {
+	n, errno := call(unix.SYS_ACCEPT4, fd, nil, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, nil, 0)
+	return int32(n), errno
 }
 
 // Connect connects a socket.
 func Connect(fd int32, to *Address) unix.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	_, errno := call(unix.SYS_CONNECT, fd, unsafe.Pointer(to), int(to.size), 0, nil, 0)
 	return errno
 }
 
 // Bind binds a socket.
 func Bind(fd int32, to *Address) unix.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	_, errno := call(unix.SYS_BIND, fd, unsafe.Pointer(to), int(to.size), 0, nil, 0)
 	return errno
+}
+
+// LocalPort returns the port to which a socket is bound.
+func LocalPort(fd int32) (uint16, unix.Errno) {
+	local := Address{size: unix.SizeofSockaddrInet6}
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd),
+		uintptr(unsafe.Pointer(&local)), uintptr(unsafe.Pointer(&local.size)))
+	return binary.BigEndian.Uint16(local.bytes[2:]), errno
 }
 
 // Send sends on a connected socket. A closed peer causes EPIPE, not a signal.
 func Send(fd int32, data []byte, flags int) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
-		uintptr(flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), 0, 0)
-	return int(n), errno
+	return call(unix.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(data)), len(data),
+		flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, nil, 0)
 }
 
 // SendTo sends a datagram.
 func SendTo(fd int32, data []byte, to *Address) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
-		uintptr(unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), uintptr(unsafe.Pointer(to)), uintptr(to.size))
+	_, errno := call(unix.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(data)), len(data),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, unsafe.Pointer(to), to.size)
 	return errno
 }
 
 // Receive receives bytes from a connected socket.
 func Receive(fd int32, buffer []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)),
-		unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
+	return call(unix.SYS_RECVFROM, fd, unsafe.Pointer(unsafe.SliceData(buffer)), len(buffer),
+		unix.MSG_DONTWAIT, nil, 0)
 }
 
 // SetOption sets an integer option of a socket.
 func SetOption(fd int32, level, option int, value int32) unix.Errno {
-	return setOption(fd, level, option, unsafe.Pointer(&value), unsafe.Sizeof(value))
+	return setOption(fd, level, option, &value)
 }
 
-func setOption(fd int32, level, option int, value unsafe.Pointer, size uintptr) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(value), size, 0)
+func setOption[T any](fd int32, level, option int, value *T) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level),
+		uintptr(option), uintptr(unsafe.Pointer(value)), unsafe.Sizeof(*value), 0)
 	return errno
 }
 
-// getOption reads an option of at most size bytes and returns how many the kernel has of it.
-func getOption(fd int32, level, option int, value unsafe.Pointer, size uintptr) (uintptr, unix.Errno) {
-	length := uint32(size)
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
-		uintptr(value), uintptr(unsafe.Pointer(&length)), 0)
-	return uintptr(length), errno
+// getOption reads an option into value and returns how many bytes of it the kernel has.
+func getOption[T any](fd int32, level, option int, value *T) (uint32, unix.Errno) {
+	size := uint32(unsafe.Sizeof(*value))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level),
+		uintptr(option), uintptr(unsafe.Pointer(value)), uintptr(unsafe.Pointer(&size)), 0)
+	return size, errno
 }
 
 // PendingError takes the pending error of a socket.
 func PendingError(fd int32) unix.Errno {
-	var value int32
-	if _, errno := getOption(fd, unix.SOL_SOCKET, unix.SO_ERROR, unsafe.Pointer(&value), unsafe.Sizeof(value)); errno != 0 {
-		return errno
-	}
-	return unix.Errno(value)
+	var pending int32
+	_, errno := getOption(fd, unix.SOL_SOCKET, unix.SO_ERROR, &pending)
+	return cmp.Or(errno, unix.Errno(pending))
 }
 
-// Close frees the descriptor. Linux frees it even when close fails, so no error is left on which a
-// caller could act.
-func Close(fd int32) {
-	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
-}
+// Close frees the descriptor. Linux frees it even when close fails.
+func Close(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // ResetOnClose makes close send RST instead of FIN (SO_LINGER with a time of zero).
 func ResetOnClose(fd int32) unix.Errno {
-	linger := unix.Linger{Onoff: 1}
-	return setOption(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&linger), unsafe.Sizeof(linger))
+	return setOption(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
 // VanishOnClose makes close send nothing: the kernel removes a socket in repair mode without a
@@ -144,8 +164,8 @@ func Disconnect(fd int32) unix.Errno {
 // returns zeros where the kernel does not report them.
 func TCPInfo(fd int32) (state, options uint8) {
 	var info [6]uint8 // state, congestion state, retransmits, probes, backoff, options
-	size, errno := getOption(fd, unix.IPPROTO_TCP, unix.TCP_INFO, unsafe.Pointer(&info), unsafe.Sizeof(info))
-	if errno != 0 || size < unsafe.Sizeof(info) {
+	size, errno := getOption(fd, unix.IPPROTO_TCP, unix.TCP_INFO, &info)
+	if errno != 0 || int(size) < len(info) {
 		return 0, 0
 	}
 	return info[0], info[5]
@@ -160,7 +180,9 @@ func HalfClose(fd int32) unix.Errno {
 // BindSource binds a socket to its source. Without a port the kernel chooses one at connect
 // (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that a source has all its ports for each destination.
 // With a shared port, SO_REUSEADDR lets sockets to other destinations use the same port.
-func BindSource(fd int32, source netip.AddrPort, target netip.Addr, free, shared bool, scratch *Address) unix.Errno {
+func BindSource(
+	fd int32, source netip.AddrPort, target netip.Addr, free, shared bool, scratch *Address,
+) unix.Errno {
 	if !source.Addr().IsValid() {
 		unspecified := netip.IPv6Unspecified()
 		if target.Is4() {
@@ -197,11 +219,10 @@ func AskErrors(fd int32, six bool) unix.Errno {
 	return SetOption(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 }
 
-// TCPClosed is the kernel's TCP_CLOSE, the state of a TCP socket without a connection.
-// TCPTimestamps is TCPI_OPT_TIMESTAMPS.
+// States and options of TCPInfo.
 const (
-	TCPClosed     = 7
-	TCPTimestamps = 1
+	TCPClosed     = 7 // TCP_CLOSE: the socket has no connection
+	TCPTimestamps = 1 // TCPI_OPT_TIMESTAMPS
 )
 
 // Eagerness decides whether to check right after connect if the connection is established. On one
@@ -214,19 +235,14 @@ func (e *Eagerness) Try() bool {
 	if e.misses < 8 {
 		return true
 	}
-	if e.skipped++; e.skipped == 256 {
-		e.skipped = 0
-		return true
-	}
-	return false
+	e.skipped = (e.skipped + 1) % 256
+	return e.skipped == 0
 }
 
 // Learn records whether a check was successful.
 func (e *Eagerness) Learn(hit bool) {
-	if hit {
+	if e.misses++; hit {
 		e.misses = 0
-	} else {
-		e.misses++
 	}
 }
 
@@ -235,7 +251,8 @@ func Retries(errno unix.Errno, awaited bool) int {
 	switch errno {
 	case unix.EAGAIN, unix.ENOBUFS:
 		return 100
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT, unix.EACCES:
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT,
+		unix.EACCES:
 		if awaited {
 			return 2
 		}
@@ -263,10 +280,10 @@ func RaiseDescriptors(needed uint64) (uint64, error) {
 		return limit.Cur, nil
 	}
 	// To exceed the hard limit, the process needs CAP_SYS_RESOURCE in the initial user namespace.
-	// The limit then becomes PlentyDescriptors, since other loads of this process need descriptors
-	// too.
+	// The limit then becomes PlentyDescriptors, since other loads of this process need some too.
+	plenty := max(needed, PlentyDescriptors)
 	for _, want := range []unix.Rlimit{
-		{Cur: max(needed, PlentyDescriptors), Max: max(needed, PlentyDescriptors, limit.Max)},
+		{Cur: plenty, Max: max(plenty, limit.Max)},
 		{Cur: needed, Max: max(needed, limit.Max)},
 		{Cur: min(needed, limit.Max), Max: limit.Max},
 	} {

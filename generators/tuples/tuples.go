@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"math/big"
 	"math/bits"
@@ -83,16 +84,16 @@ func parseRange(item string) (addressRange, error) {
 	if first.Is4() != last.Is4() || last.Less(first) || first.Zone() != last.Zone() {
 		return addressRange{}, fmt.Errorf("addresses %q: the end is not after the start", item)
 	}
-	n := new(big.Int).Sub(number(last), number(first))
-	n.Add(n, big.NewInt(1))
-	if !n.IsInt64() {
+	n, ok := distance(first, last)
+	if !ok {
 		return addressRange{}, fmt.Errorf("addresses %q are more than 2^63", item)
 	}
-	return addressRange{first: first, count: n.Uint64()}, nil
+	return addressRange{first: first, count: n + 1}, nil
 }
 
 func notAddresses(item string) error {
-	return fmt.Errorf("%q is no address, prefix or range, such as 10.0.0.2, 10.9.0.0/16 or 10.0.0.2-10.0.0.9", item)
+	return fmt.Errorf("%q is no address, prefix or range, "+
+		"such as 10.0.0.2, 10.9.0.0/16 or 10.0.0.2-10.0.0.9", item)
 }
 
 func prefixRange(prefix netip.Prefix) (addressRange, error) {
@@ -107,12 +108,18 @@ func prefixRange(prefix netip.Prefix) (addressRange, error) {
 	return r, nil
 }
 
-func number(a netip.Addr) *big.Int { return new(big.Int).SetBytes(a.AsSlice()) }
+// distance returns how far b is after a, of the same family; false from 2^63-1 on or where b is
+// before a.
+func distance(a, b netip.Addr) (uint64, bool) {
+	x, y := a.As16(), b.As16()
+	low, borrow := bits.Sub64(binary.BigEndian.Uint64(y[8:]), binary.BigEndian.Uint64(x[8:]), 0)
+	high := binary.BigEndian.Uint64(y[:8]) - binary.BigEndian.Uint64(x[:8]) - borrow
+	return low, high == 0 && low < math.MaxInt64
+}
 
 func (a Addresses) disjoint() error {
-	sorted := slices.SortedFunc(slices.Values(a.ranges), func(x, y addressRange) int {
-		return x.first.Compare(y.first)
-	})
+	order := func(x, y addressRange) int { return x.first.Compare(y.first) }
+	sorted := slices.SortedFunc(slices.Values(a.ranges), order)
 	for i := 1; i < len(sorted); i++ {
 		if before := sorted[i-1]; add(before.first, before.count-1).Compare(sorted[i].first) >= 0 {
 			return fmt.Errorf("%s occurs twice", sorted[i].first)
@@ -190,7 +197,8 @@ func ParsePorts(text string) ([]uint16, error) {
 		first, errFirst := strconv.ParseUint(from, 10, 16)
 		last, errLast := strconv.ParseUint(to, 10, 16)
 		if errFirst != nil || errLast != nil || first == 0 || last < first {
-			return nil, fmt.Errorf("%q is not a port or a range of ports within 1-65535, such as 80 or 8000-8063", item)
+			return nil, fmt.Errorf("%q is not a port or a range of ports within 1-65535, "+
+				"such as 80 or 8000-8063", item)
 		}
 		for p := first; p <= last; p++ {
 			if seen[p] {
@@ -204,7 +212,7 @@ func ParsePorts(text string) ([]uint16, error) {
 }
 
 // Ranges yields the first and the last address of each range.
-func (a Addresses) Ranges() func(yield func(first, last netip.Addr) bool) {
+func (a Addresses) Ranges() iter.Seq2[netip.Addr, netip.Addr] {
 	return func(yield func(first, last netip.Addr) bool) {
 		for _, r := range a.ranges {
 			if !yield(r.first, add(r.first, r.count-1)) {
@@ -236,24 +244,11 @@ func FormatPorts(ports []uint16) string {
 // it.
 func (a Addresses) Index(address netip.Addr) (uint64, bool) {
 	for _, r := range a.ranges {
-		if r.first.Is4() != address.Is4() || address.Less(r.first) || r.first.Zone() != address.Zone() {
+		if r.first.Is4() != address.Is4() || r.first.Zone() != address.Zone() {
 			continue
 		}
-		var distance uint64
-		if address.Is4() {
-			x, y := address.As4(), r.first.As4()
-			distance = uint64(binary.BigEndian.Uint32(x[:]) - binary.BigEndian.Uint32(y[:]))
-		} else {
-			x, y := address.As16(), r.first.As16()
-			high := binary.BigEndian.Uint64(x[:8]) - binary.BigEndian.Uint64(y[:8])
-			low, borrow := bits.Sub64(binary.BigEndian.Uint64(x[8:]), binary.BigEndian.Uint64(y[8:]), 0)
-			if high-borrow != 0 {
-				continue
-			}
-			distance = low
-		}
-		if distance < r.count {
-			return r.start + distance, true
+		if n, ok := distance(r.first, address); ok && n < r.count {
+			return r.start + n, true
 		}
 	}
 	return 0, false
@@ -338,8 +333,8 @@ func (a *Allocator) Check(n uint64) error {
 	return fmt.Errorf("%w: %d wanted, %s", ErrExhausted, n, a.Describe())
 }
 
-// Describe returns the size of the space and of its dimensions: "131072 tuples (2 sources x 64
-// source ports x 1 target x 1024 target ports)".
+// Describe returns the sizes of the space and its dimensions: "131072 tuples (2 sources x 64 source
+// ports x 1 target x 1024 target ports)".
 func (a *Allocator) Describe() string {
 	return fmt.Sprintf("%d tuples (%s x %s x %s x %s)", a.size,
 		count(max(a.space.Sources.Len(), 1), "source"), count(a.sp, "source port"),
@@ -421,25 +416,21 @@ func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 
 // Find returns the number of a tuple, or false when the space does not have it. A dimension left to
 // the kernel matches anything.
 func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
-	var position [4]uint64
-	for i, end := range [2]struct {
-		set   *Addresses
-		ports map[uint16]uint64
-		netip.AddrPort
-	}{{&a.space.Sources, a.sourcePorts, tuple.Source}, {&a.space.Targets, a.targetPorts, tuple.Target}} {
-		var ok bool
-		if end.set.Len() > 0 {
-			if position[2*i], ok = end.set.Index(end.Addr()); !ok {
-				return 0, false
-			}
-		}
-		if len(end.ports) > 0 {
-			if position[2*i+1], ok = end.ports[end.Port()]; !ok {
-				return 0, false
-			}
-		}
+	s, sp, ok := find(&a.space.Sources, a.sourcePorts, tuple.Source)
+	t, tp, too := find(&a.space.Targets, a.targetPorts, tuple.Target)
+	return a.Index(s, sp, t, tp), ok && too
+}
+
+// find returns the positions of an address and its port in two dimensions.
+func find(set *Addresses, ports map[uint16]uint64, end netip.AddrPort) (at, port uint64, ok bool) {
+	ok = true
+	if set.count > 0 {
+		at, ok = set.Index(end.Addr())
 	}
-	return a.Index(position[0], position[1], position[2], position[3]), true
+	if ok && len(ports) > 0 {
+		port, ok = ports[end.Port()]
+	}
+	return at, port, ok
 }
 
 // positions maps each port to its position in the list.
