@@ -130,6 +130,22 @@ func TestTCPResponders(t *testing.T) {
 			t.Errorf("%d of %d bytes came back, %v", len(got), len(sent), err)
 		}
 	})
+	t.Run("slow, reset before its answer", func(t *testing.T) {
+		r := start(t, Spec{
+			Kind: Slow, Ports: []uint16{0}, Workers: 1, Delay: time.Hour, Idle: 300 * time.Millisecond,
+		})
+		dial(t, r) // stays idle
+		conn := dial(t, r)
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		hosttest.Eventually(t, "the request has come", func() bool { return r.Counters().Received > 0 })
+		_ = conn.SetLinger(0)
+		_ = conn.Close()
+		hosttest.Eventually(t, "one is reset, the other expires", func() bool {
+			return r.Counters().Reset == 1 && r.Counters().Expired == 1
+		})
+	})
 	t.Run("silent", func(t *testing.T) {
 		r := start(t, Spec{Kind: Silent, Ports: []uint16{0}})
 		conn := dial(t, r)

@@ -361,8 +361,11 @@ func (s *streamServer) left(fd int32) {
 // end closes a connection.
 func (s *streamServer) end(fd int32) {
 	p := &s.peers[fd]
-	s.idle.Remove(fd)
-	s.slow.Remove(fd)
+	if p.state == peerDelayed {
+		s.slow.Remove(fd)
+	} else {
+		s.idle.Remove(fd)
+	}
 	if len(s.unsent)+len(s.partial) > 0 {
 		delete(s.unsent, fd)
 		delete(s.partial, fd)
