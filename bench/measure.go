@@ -81,11 +81,8 @@ func measureRows(ctx context.Context, o options, stdout, stderr io.Writer) error
 		verdicts = append(verdicts, r.print(stdout, found)...)
 	}
 	summarise(stdout, verdicts)
-	if o.json == "" {
-		return nil
-	}
 	data, err := json.MarshalIndent(records, "", "  ")
-	if err != nil {
+	if err != nil || o.json == "" {
 		return err
 	}
 	return os.WriteFile(o.json, data, 0o644)
@@ -150,8 +147,8 @@ func median(list []float64) float64 {
 	return (list[(n-1)/2] + list[n/2]) / 2
 }
 
-// cpu is the CPU time of a tool, and how long it ran, in seconds: its own time and the kernel's for
-// it. It includes the kernel's work for the target in the same system calls, on this one machine.
+// cpu is a tool's CPU time, its own and the kernel's for it, and how long it ran, in seconds. It
+// includes the kernel's work for the target in the same system calls, on this one machine.
 type cpu struct {
 	User   float64 `json:"user"`
 	Kernel float64 `json:"kernel"`
@@ -163,12 +160,11 @@ func (c cpu) total() float64 { return c.User + c.Kernel }
 // ran adds the CPU time and the run time of an ended tool, started at since, to those of the
 // measurement.
 func (l *lab) ran(cmd *exec.Cmd, since time.Time) {
-	if cmd.ProcessState == nil {
-		return
+	if ended := cmd.ProcessState; ended != nil {
+		l.spent.User += ended.UserTime().Seconds()
+		l.spent.Kernel += ended.SystemTime().Seconds()
+		l.spent.Wall = max(l.spent.Wall, time.Since(since).Seconds())
 	}
-	l.spent.User += cmd.ProcessState.UserTime().Seconds()
-	l.spent.Kernel += cmd.ProcessState.SystemTime().Seconds()
-	l.spent.Wall = max(l.spent.Wall, time.Since(since).Seconds())
 }
 
 // tool runs the command of a measured tool and returns its standard output.
@@ -195,17 +191,13 @@ func readBusy() (busy, error) {
 	t := stat.CPUTotal
 	b := busy{machine: t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal}
 	b.total, b.others = b.machine+t.Idle+t.Iowait, b.machine
-	for _, which := range []int{unix.RUSAGE_CHILDREN, unix.RUSAGE_SELF} {
-		time, err := used(which)
-		if err != nil {
-			return busy{}, err
-		}
-		b.others -= time.Seconds()
-	}
-	live, err := proc.AllProcs()
-	if err != nil {
+	own, err := used(unix.RUSAGE_SELF)
+	children, childrenErr := used(unix.RUSAGE_CHILDREN)
+	live, liveErr := proc.AllProcs()
+	if err := errors.Join(err, childrenErr, liveErr); err != nil {
 		return busy{}, err
 	}
+	b.others -= (own + children).Seconds()
 	for _, process := range live {
 		// One that has ended counts among the children waited for.
 		if stat, err := process.Stat(); err == nil && process.PID != os.Getpid() {
@@ -219,14 +211,9 @@ func readBusy() (busy, error) {
 func waitIdle(ctx context.Context, percent float64) error {
 	for deadline := time.Now().Add(10 * time.Minute); percent > 0; {
 		before, err := readBusy()
-		if err != nil {
-			return err
-		}
-		if err := rest(ctx, 500*time.Millisecond); err != nil {
-			return err
-		}
-		after, err := readBusy()
-		if err != nil {
+		pause := rest(ctx, 500*time.Millisecond)
+		after, afterErr := readBusy()
+		if err := errors.Join(err, pause, afterErr); err != nil {
 			return err
 		}
 		if 100*(after.machine-before.machine)/(after.total-before.total) <= 100-percent {
@@ -251,18 +238,12 @@ func (c contender) undisturbed(
 			}
 			l.spent = cpu{}
 		}
-		before, err := readBusy()
-		if err != nil {
-			return best, err
-		}
+		before, beforeErr := readBusy()
 		limited, cancel := context.WithTimeout(ctx, limitForEach)
 		got, err := c.measure(limited)
 		cancel()
-		if err != nil {
-			return best, err
-		}
-		after, err := readBusy()
-		if err != nil {
+		after, afterErr := readBusy()
+		if err := errors.Join(beforeErr, err, afterErr); err != nil {
 			return best, err
 		}
 		disturbed := 0.0
@@ -294,9 +275,7 @@ func atLeast(ratio float64, ours string, best ...string) want {
 }
 
 // verdict is the result of a want.
-type verdict struct {
-	row, what, got, byCPU, wanted, outcome, remark string
-}
+type verdict struct{ row, what, got, byCPU, wanted, outcome, remark string }
 
 // The outcomes. A ratio that was not measured has not been reached.
 const (

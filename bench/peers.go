@@ -122,11 +122,8 @@ func rest(ctx context.Context, d time.Duration) error {
 // checksums that connection tracking requires. It returns the name of the file.
 func (l *lab) trafgenSYN(ctx context.Context, target string) (string, error) {
 	source, err := l.hardwareAddress(ctx, "client", "link")
-	if err != nil {
-		return "", err
-	}
-	hop, err := l.hardwareAddress(ctx, "router", "near")
-	if err != nil {
+	hop, hopErr := l.hardwareAddress(ctx, "router", "near")
+	if err := errors.Join(err, hopErr); err != nil {
 		return "", err
 	}
 	config := fmt.Sprintf("{ %s, %s, 0x08, 0x00,\n"+

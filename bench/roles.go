@@ -40,7 +40,11 @@ func generate(ctx context.Context, _ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(stdout).Encode(outcome{Result: result, PeakMemory: peakMemory()})
+	usage, err := resources(unix.RUSAGE_SELF)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(outcome{result, usage.Maxrss << 10})
 }
 
 // outcome is the report of a generator process.
@@ -49,12 +53,10 @@ type outcome struct {
 	PeakMemory int64             `json:"peak_memory"` // bytes resident at most
 }
 
-func peakMemory() int64 {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return -1
-	}
-	return usage.Maxrss << 10
+// resources returns what this process, or the children that it has waited for, has used.
+func resources(which int) (usage unix.Rusage, err error) {
+	err = unix.Getrusage(which, &usage)
+	return usage, err
 }
 
 // serve reads the spec of a responder, reports when it is ready and goes on until it is killed.
@@ -76,11 +78,8 @@ func serve(ctx context.Context, _ []string, stdout io.Writer) error {
 // sockets. It reports when it is ready, begins on command and ends with its input.
 func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	target, err := netip.ParseAddr(args[0])
-	if err != nil {
-		return err
-	}
-	count, err := strconv.Atoi(args[1])
-	if err != nil {
+	count, countErr := strconv.Atoi(args[1])
+	if err := errors.Join(err, countErr); err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, "ready")
@@ -179,11 +178,11 @@ func portList() []uint16 { return portsFrom(firstPort, firstPort+ports-1) }
 func (l *lab) generator(ctx context.Context, cpus string, spec generators.Spec) (outcome, error) {
 	var out outcome
 	output, err := l.tool(withInput(l.in(ctx, "client", cpus, selfPath, "generate"), spec))
+	if err == nil {
+		err = json.Unmarshal(output, &out)
+	}
 	if err != nil {
 		return out, err
-	}
-	if err := json.Unmarshal(output, &out); err != nil {
-		return out, fmt.Errorf("reading the generator's result: %w", err)
 	}
 	if r := out.Result; r.Failed > r.Offered/100 {
 		return out, fmt.Errorf("the generator failed %d of %d: %v", r.Failed, r.Offered, r.Causes)

@@ -152,7 +152,6 @@ func fill(s *samplers.Sampler, want int) (err error) {
 
 // used returns the CPU time of this process, or of the children that it has waited for.
 func used(which int) (time.Duration, error) {
-	var usage unix.Rusage
-	err := unix.Getrusage(which, &usage)
+	usage, err := resources(which)
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
 }

@@ -15,24 +15,21 @@ type burst struct {
 	barrier *threads.Barrier
 	sources *tuples.Allocator
 	targets *tuples.Allocator
-	due     []begin // fewer than the barrier has threads, between calls
-	calls   []sockets.Address
-	fds     []int32
-	errs    []unix.Errno
+	size    int
+	due     []begin // fewer than size between calls
 }
 
 // begin is a connection that is due.
 type begin struct {
 	number   int64
 	intended time.Duration
+	fd       int32
+	errno    unix.Errno
+	to       sockets.Address
 }
 
 func newBurst(l *load) (*burst, error) {
-	b := &burst{
-		calls: make([]sockets.Address, l.AtOnce),
-		fds:   make([]int32, l.AtOnce),
-		errs:  make([]unix.Errno, l.AtOnce),
-	}
+	b := &burst{size: l.AtOnce}
 	var err error
 	if b.sources, b.targets, err = l.ends(); err != nil {
 		return nil, err
@@ -44,15 +41,15 @@ func newBurst(l *load) (*burst, error) {
 // tuple returns the tuple of a connection. Those of one burst share a source and differ in targets.
 func (b *burst) tuple(number int64) tuples.Tuple {
 	t := b.targets.At(uint64(number) % b.targets.Len())
-	t.Source = b.sources.At(uint64(number) / uint64(len(b.fds)) % b.sources.Len()).Source
+	t.Source = b.sources.At(uint64(number) / uint64(b.size) % b.sources.Len()).Source
 	return t
 }
 
 // beginTogether notes a connection that is due. The last one of a burst begins the whole burst.
 func (s *stream) beginTogether(number int64, intended time.Duration) {
 	b := s.burst
-	b.due = append(b.due, begin{number, intended})
-	if len(b.due) == len(b.fds) {
+	b.due = append(b.due, begin{number: number, intended: intended})
+	if len(b.due) == b.size {
 		s.beginBurst()
 	}
 }
@@ -60,20 +57,21 @@ func (s *stream) beginTogether(number int64, intended time.Duration) {
 // beginBurst begins the connections that are due.
 func (s *stream) beginBurst() {
 	b := s.burst
-	for i, due := range b.due {
-		b.fds[i], b.errs[i] = s.prepare(b.tuple(due.number))
-		b.calls[i] = s.remote
+	for i := range b.due {
+		c := &b.due[i]
+		c.fd, c.errno = s.prepare(b.tuple(c.number))
+		c.to = s.remote
 	}
 	b.barrier.Together(func(i int) {
-		if i < len(b.due) && b.errs[i] == 0 {
-			b.errs[i] = sockets.Connect(b.fds[i], &b.calls[i])
+		if i < len(b.due) && b.due[i].errno == 0 {
+			b.due[i].errno = sockets.Connect(b.due[i].fd, &b.due[i].to)
 		}
 	})
 	now := s.load.now()
-	for i, due := range b.due {
-		s.remote = b.calls[i]
-		s.tally.offer(now, s.load.openLoop(), due.intended)
-		s.begun(b.fds[i], b.errs[i], due.intended, now)
+	for _, c := range b.due {
+		s.remote = c.to
+		s.tally.offer(now, s.load.openLoop(), c.intended)
+		s.begun(c.fd, c.errno, c.intended, now)
 	}
 	b.due = b.due[:0]
 }

@@ -1,9 +1,9 @@
 package generators
 
 import (
+	"cmp"
 	"fmt"
-	"net"
-	"strconv"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +18,7 @@ func (p *plan) requestBytes() []byte {
 	if p.Kind != HTTP {
 		return make([]byte, p.Payload)
 	}
-	host := p.Host
-	if host == "" {
-		host = net.JoinHostPort(p.space.Targets.At(0).String(), strconv.Itoa(int(p.Ports[0])))
-	}
+	host := cmp.Or(p.Host, netip.AddrPortFrom(p.space.Targets.At(0), p.Ports[0]).String())
 	connection := "close"
 	if p.KeepAlive > 1 {
 		connection = "keep-alive"
@@ -93,11 +90,9 @@ func (s *stream) underWay(i int32, errno unix.Errno, intended, now time.Duration
 		errno = s.look(c)
 	}
 	generation := c.generation
-	switch errno {
-	case 0:
+	if errno == 0 {
 		s.connected(i, 0)
-	case unix.EINPROGRESS:
-	default:
+	} else if errno != unix.EINPROGRESS {
 		s.fail(i, s.load.now(), causeOf(errno))
 	}
 	if c.generation != generation || c.watched {
@@ -123,11 +118,10 @@ func (s *stream) look(c *conn) unix.Errno {
 	} else {
 		errno = sockets.Connect(c.fd, &s.remote)
 	}
-	early := errno == unix.EALREADY || errno == unix.EAGAIN
-	s.eager.Learn(!early)
-	if early {
-		return unix.EINPROGRESS
+	if errno == unix.EALREADY || errno == unix.EAGAIN {
+		errno = unix.EINPROGRESS
 	}
+	s.eager.Learn(errno != unix.EINPROGRESS)
 	return errno
 }
 
@@ -152,8 +146,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 
 // connected continues an established connection; events are those of the same epoll event.
 func (s *stream) connected(i int32, events uint32) {
-	c := s.slot(i)
-	now := s.load.now()
+	c, now := s.slot(i), s.load.now()
 	s.tally.Connect.Record(now - c.intended)
 	switch {
 	case s.load.Kind == HTTP:
@@ -171,9 +164,7 @@ func (s *stream) connected(i int32, events uint32) {
 func (s *stream) send(i int32, events uint32) {
 	c := s.slot(i)
 	c.requests--
-	c.unsent = int32(len(s.request)) - c.presend
-	c.presend = 0
-	c.state = sending
+	c.unsent, c.presend, c.state = int32(len(s.request))-c.presend, 0, sending
 	s.sendRest(i, events)
 }
 
@@ -359,9 +350,9 @@ func (s *stream) peerClosed(i int32) {
 
 // broken handles an error of an established connection.
 func (s *stream) broken(i int32, cause Cause) {
-	if c := s.slot(i); c.counted {
+	if s.slot(i).counted {
 		s.end(i)
-		return
+	} else {
+		s.fail(i, s.load.now(), cause)
 	}
-	s.fail(i, s.load.now(), cause)
 }

@@ -152,7 +152,11 @@ func (c *crafted) work() error {
 // begin sends the packets that are due and returns the time until the next one, negative for never.
 func (c *crafted) begin(now time.Duration) time.Duration {
 	room := int64(sockets.BatchSize)
-	if a, most := c.load.awaiting, c.load.inFlight(); a != nil && most > 0 {
+	most := int64(c.load.Concurrency)
+	if most == 0 && !c.load.openLoop() {
+		most = craftedConcurrency
+	}
+	if a := c.load.awaiting; a != nil && most > 0 {
 		if room = min(room, most-a.open.Load()); room <= 0 {
 			if c.load.pacer.Over() {
 				return -1
@@ -179,14 +183,6 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 	c.tally.accept(c.accepted, now)
 	c.accepted = 0
 	return 0
-}
-
-// inFlight returns how many packets may be unanswered at once; 0: no limit.
-func (l *load) inFlight() int64 {
-	if l.Concurrency == 0 && !l.openLoop() {
-		return craftedConcurrency
-	}
-	return int64(l.Concurrency)
 }
 
 // put makes the packet of this number in the batch.

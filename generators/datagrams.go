@@ -139,7 +139,10 @@ func (d *datagrams) begin(now time.Duration) time.Duration {
 // run sends the datagrams from i on that leave by the same socket and returns the index of the
 // first that does not.
 func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
-	perSocket := d.perSocket()
+	perSocket := d.targets.Len()
+	if d.load.Kind == Probe {
+		perSocket = 1 // each sample meets what a new client meets
+	}
 	source := uint64(first+int64(i)) / perSocket
 	socket, errno := d.socket(source)
 	end := i
@@ -193,15 +196,13 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 		// Where answers are awaited, the error may belong to an earlier datagram, reported by ICMP.
 		// Reporting clears it, and its details wait in the socket's error queue. A full socket
 		// buffer drains by itself. Only a persistent error belongs to this datagram.
-		if tries++; tries <= sockets.Retries(errno, d.flows != nil) {
-			if errno == unix.EAGAIN || errno == unix.ENOBUFS {
-				sockets.Pause()
-			}
-			continue
+		if tries++; tries > sockets.Retries(errno, d.flows != nil) {
+			tries = 0
+			d.refused(i, now, errno)
+			i++
+		} else if errno == unix.EAGAIN || errno == unix.ENOBUFS {
+			sockets.Pause()
 		}
-		tries = 0
-		d.refused(i, now, errno)
-		i++
 	}
 }
 
@@ -229,15 +230,6 @@ func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
 	if slot, ok := d.flows.find(d.labelled(i)); ok {
 		d.fail(slot, now, causeOf(errno))
 	}
-}
-
-// perSocket returns how many flows one socket makes: one to each target, and only one for a probe,
-// so that each sample meets what a new client meets.
-func (d *datagrams) perSocket() uint64 {
-	if d.load.Kind == Probe {
-		return 1
-	}
-	return d.targets.Len()
 }
 
 // socket returns the position of a source's socket. It opens the socket on first use.
@@ -284,13 +276,13 @@ func (d *datagrams) closeSocket(source uint64, position int32) {
 func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	tuple := d.sources.At(source)
 	target := d.load.space.Targets.At(0)
-	var fd int32
-	var errno unix.Errno
-	if d.echo != nil {
-		fd, errno = d.echo.open()
-	} else {
-		fd, errno = sockets.Open(sockets.Family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+	open := func() (int32, unix.Errno) {
+		return sockets.Open(sockets.Family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	}
+	if d.echo != nil {
+		open = d.echo.open
+	}
+	fd, errno := open()
 	if errno != 0 {
 		return -1, errno
 	}

@@ -126,15 +126,12 @@ func (f *flows) find(data []byte) (int32, bool) {
 		return 0, false
 	}
 	slot := f.at(int32(i))
-	if !slot.used || slot.resting || slot.generation != binary.BigEndian.Uint32(data[8:]) ||
-		uint32(slot.sequence) != binary.BigEndian.Uint32(data[12:]) {
-		return 0, false
-	}
-	return int32(i), true
+	awaited := slot.used && !slot.resting && slot.generation == binary.BigEndian.Uint32(data[8:])
+	return int32(i), awaited && uint32(slot.sequence) == binary.BigEndian.Uint32(data[12:])
 }
 
-// read takes what came to a socket. It takes the errors first, since a pending error keeps the
-// socket ready. all reports whether nothing is left.
+// read takes what came to a socket, errors first, since a pending error keeps the socket ready. all
+// reports whether nothing is left.
 func (d *datagrams) read(position int32) (all bool) {
 	for d.sockets[position] >= 0 && d.readError(d.sockets[position]) {
 	}

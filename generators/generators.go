@@ -1,20 +1,15 @@
-// Package generators makes load for a connection-tracking table, and the responders that it needs.
-// It knows nothing of virtual machines: a [Spec] goes in, a [Result] comes out.
-//
-// # How the load is made
+// Package generators makes load for a connection-tracking table. It knows nothing of virtual
+// machines: a [Spec] goes in, a [Result] comes out. Linux only; kernels from 4.19 on, with better
+// timing from 5.11 on.
 //
 // One thread for each core drives the sockets, each with its own epoll instance, without a
 // goroutine for each connection. AF_PACKET sockets send packets in batches patched from a template.
 // The times of the sends come from an absolute schedule ([pacing]), latency counts from the
 // intended time, and addresses and ports come from an allocator ([tuples]).
 //
-// # What is counted
-//
 // Everything that begins is Offered, and ends as Completed or as Failed under one [Cause]: Offered
 // = Completed + Failed and Failed = sum of Causes hold for every [Result], also when the context
 // ended first (what was unfinished then failed as [Cancelled]).
-//
-// Linux only; kernels from 4.19 on, with better timing from 5.11 on.
 package generators
 
 import (
@@ -59,10 +54,9 @@ type load struct {
 }
 
 // worker makes its share of a load on a thread of its own. A team creates it on that thread, in the
-// namespace of the load, before the clock starts. work returns when everything that it began has
-// ended.
+// namespace of the load, before the clock starts.
 type worker interface {
-	work() error
+	work() error    // returns when everything that it began has ended
 	rouse()         // ends a wait; safe from any goroutine, also after close
 	counts() *tally // the live counters may be read meanwhile
 	close() error
@@ -92,14 +86,13 @@ func (b *base) failed(intended, now time.Duration, cause Cause) {
 
 // point records a sample of the probe, with the cause of its failure or "".
 func (b *base) point(intended, now time.Duration, cause Cause) {
-	t := b.tally
 	if b.load.Kind != Probe {
 		return
 	}
+	t, at := b.tally, b.load.start.Add(intended)
 	if cause == "" {
 		t.answered.Store(int64(now - intended))
 	}
-	at := b.load.start.Add(intended)
 	t.Probe = append(t.Probe, ProbePoint{at, now - intended, cause == "", cause})
 }
 
@@ -119,8 +112,8 @@ func (l *load) prepare() error {
 	return nil
 }
 
-// settle counts as cancelled the crafted packets that still await answers when all workers have
-// ended. The count goes to the first worker's tally.
+// settle counts as cancelled, in the first worker's tally, the crafted packets that still await
+// answers when all workers have ended.
 func (l *load) settle(workers []worker) {
 	if l.awaiting == nil || len(workers) == 0 {
 		return

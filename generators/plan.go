@@ -54,8 +54,7 @@ func (s Spec) plan() (*plan, error) {
 }
 
 // allocate orders the tuples and checks that they suffice.
-func (p *plan) allocate() error {
-	var err error
+func (p *plan) allocate() (err error) {
 	if p.tuples, err = tuples.NewAllocator(p.space, p.Seed); err != nil {
 		return err
 	}

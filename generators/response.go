@@ -50,8 +50,10 @@ func (r *response) feed(piece []byte) int {
 				r.length -= n
 			}
 			taken += int(n)
-			if r.length == 0 {
-				r.bodyEnded()
+			if r.length == 0 && r.chunk {
+				r.state = inChunkEnd
+			} else if r.length == 0 {
+				r.state = responseDone
 			}
 		default:
 			end := bytes.IndexByte(rest, '\n')
@@ -75,24 +77,17 @@ func (r *response) feed(piece []byte) int {
 	return taken
 }
 
-func (r *response) bodyEnded() {
-	r.state = responseDone
-	if r.chunk {
-		r.state = inChunkEnd
-	}
-}
-
 // take parses a whole line.
 func (r *response) take(line []byte) {
 	switch r.state {
 	case inStatus:
 		r.takeStatus(line)
 	case inHeader:
-		if len(line) > 0 {
+		if len(line) == 0 {
+			r.headerEnded()
+		} else {
 			r.takeHeader(line)
-			return
 		}
-		r.headerEnded()
 	case inChunkSize:
 		size, _, _ := bytes.Cut(line, []byte(";"))
 		n, err := strconv.ParseInt(string(bytes.TrimSpace(size)), 16, 64)
@@ -125,10 +120,8 @@ func (r *response) takeStatus(line []byte) {
 		r.state = responseBad
 		return
 	}
-	r.status, r.length = status, -1
-	r.old = string(version) == "HTTP/1.0"
-	r.close = r.old
-	r.state = inHeader
+	old := string(version) == "HTTP/1.0"
+	r.status, r.length, r.old, r.close, r.state = status, -1, old, old, inHeader
 }
 
 func (r *response) takeHeader(line []byte) {
@@ -145,11 +138,8 @@ func (r *response) takeHeader(line []byte) {
 	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 		r.chunk = !r.old && bytes.EqualFold(value, []byte("chunked"))
 	case bytes.EqualFold(name, []byte("Connection")):
-		if bytes.EqualFold(value, []byte("close")) {
-			r.close = true
-		} else if bytes.EqualFold(value, []byte("keep-alive")) {
-			r.close = false
-		}
+		end := bytes.EqualFold(value, []byte("close"))
+		r.close = end || r.close && !bytes.EqualFold(value, []byte("keep-alive"))
 	}
 }
 

@@ -132,13 +132,8 @@ type Tuples struct {
 	Wrapped bool   `json:"wrapped,omitempty"` // some tuples were used again
 }
 
-// share returns a part of a whole, 0 for an empty whole.
-func share(part, whole int64) float64 {
-	if whole == 0 {
-		return 0
-	}
-	return float64(part) / float64(whole)
-}
+// share returns a part of a whole, 0 of an empty one.
+func share(part, whole int64) float64 { return float64(part) / float64(max(whole, 1)) }
 
 // LateShare returns the share of sends that left late, 0 to 1.
 func (r Result) LateShare() float64 { return share(r.Late, r.Offered) }
@@ -351,15 +346,18 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		hit(LimitConntrack, "the generator's own table grew from %d to %d entries",
 			u.ConntrackBefore, u.ConntrackPeak)
 	}
-	busy := u.Busy > busyShare
+	busy, why := u.Busy > busyShare, ""
+	if busy {
+		why = ", with the workers' CPUs busy"
+	}
 	// A send that leaves more than a millisecond late, but in its slot, makes the pacing less even;
 	// the load is still as specified. A send later than the slack is given up, which is a limit.
 	if late := r.LateShare(); late > lateShare {
 		note("pacing: %.1f %% of the sends left more than %s late%s",
-			100*late, pacing.LateAfter, why(busy))
+			100*late, pacing.LateAfter, why)
 	}
 	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
-		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why(busy))
+		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why)
 	}
 	if p.Count == 0 && p.exhaustible() && uint64(r.Offered) == p.tuples.Len() {
 		hit(LimitTuples, "exhausted before the time was over: %s", p.tuples.Describe())
@@ -372,11 +370,4 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		note("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered)
 	}
 	return limits, notes
-}
-
-func why(busy bool) string {
-	if busy {
-		return ", with the workers' CPUs busy"
-	}
-	return ""
 }

@@ -76,9 +76,8 @@ type Spec struct {
 	Duration time.Duration `json:"duration,omitempty"`
 	// Timeout applies to each request or connection, from its actual begin; 0: DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// SYNRetries is how often the kernel repeats an unanswered SYN (TCP_SYNCNT; the first time
-	// after 1 s, then at its own pace) before the connection fails as a timeout; 0: the kernel's
-	// tcp_syn_retries. Sockets only.
+	// SYNRetries is how often the kernel repeats an unanswered SYN (TCP_SYNCNT; first after 1 s)
+	// before the connection fails as a timeout; 0: its tcp_syn_retries. Sockets only.
 	SYNRetries int `json:"syn_retries,omitempty"`
 	// CatchUp sends the missed slots of the schedule later, in a burst.
 	CatchUp bool `json:"catch_up,omitempty"`
@@ -88,9 +87,9 @@ type Spec struct {
 	// Sources are the source addresses, written as Target is; empty: the kernel chooses. Sockets
 	// need local addresses, or FreeBind; crafted packets take any.
 	Sources string `json:"sources,omitempty"`
-	// Crafted makes udp from frames instead of sockets, with any source address. Each flow is one
-	// datagram, completed when the device has taken it; no answer is awaited. It needs Sources,
-	// CAP_NET_RAW and CAP_NET_ADMIN. The kinds syn, handshake and icmp are always crafted.
+	// Crafted makes udp from frames instead of sockets, from any source address. Each flow is one
+	// datagram, complete when the device has it, without an answer. It needs Sources, CAP_NET_RAW
+	// and CAP_NET_ADMIN. The kinds syn, handshake and icmp are always crafted.
 	Crafted bool `json:"crafted,omitempty"`
 	// SourcePorts are the source ports, as "1024-65535"; empty: the kernel chooses, or for crafted
 	// packets 1024-65535.
@@ -129,7 +128,7 @@ type Spec struct {
 	Exchanges int `json:"exchanges,omitempty"`
 	// AtOnce sends each datagram of udp that many times, or begins that many connections of tcp
 	// from one source port to as many ports, at the same moment on as many threads, so that they
-	// race through the kernel. A udp flow completes when all are answered. 0 or 1: one.
+	// race in the kernel. A udp flow completes when all are answered. 0 or 1: one.
 	AtOnce int `json:"at_once,omitempty"`
 	// Interval is the time between keep-alive bytes of hold and between datagrams of udp.
 	Interval time.Duration `json:"interval,omitempty"`
@@ -153,8 +152,7 @@ type Spec struct {
 	// the caller's. It needs CAP_SYS_ADMIN in the user namespace that owns it.
 	Namespace string `json:"namespace,omitempty"`
 
-	// AllowPublic permits a target outside the private, loopback, link-local, documentation and
-	// benchmarking ranges.
+	// AllowPublic permits a target that the Internet routes.
 	AllowPublic bool `json:"allow_public,omitempty"`
 	// InLab says that this machine is a guest of a lab, so that crafted packets may leave its
 	// initial network namespace. Only an agent that is PID 1 of a guest may set it.

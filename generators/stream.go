@@ -137,10 +137,13 @@ const beginAtOnce = 32
 func (s *stream) begin(now time.Duration) time.Duration {
 	for range beginAtOnce {
 		if s.concurrency > 0 && s.open-s.held >= s.concurrency {
-			if s.load.pacer.Over() {
+			switch { // until something ends
+			case s.load.pacer.Over():
 				return -1
+			case s.load.Duration > 0: // which may pass meanwhile
+				return 100 * time.Millisecond
 			}
-			return s.blocked()
+			return time.Second
 		}
 		number, n, wait := s.load.pacer.Take(now, s.intended[:])
 		if n == 0 {
@@ -161,15 +164,6 @@ func (s *stream) begin(now time.Duration) time.Duration {
 		}
 	}
 	return 0
-}
-
-// blocked returns how long to wait when the concurrency is used up: until something ends. A load
-// with a duration wakes more often, since the duration may pass meanwhile.
-func (s *stream) blocked() time.Duration {
-	if s.load.Duration > 0 {
-		return 100 * time.Millisecond
-	}
-	return time.Second
 }
 
 // conn is one connection of a [stream].
@@ -259,8 +253,8 @@ func (s *stream) find(h handle) *conn {
 // mostReusable limits how many sockets wait to be connected again.
 const mostReusable = 256
 
-// reusableBytes limits how many bytes a connection may have carried in either direction. The kernel
-// first considers larger buffers after ten segments, which is more.
+// reusableBytes limits how many bytes a kept socket may have carried in either direction. The
+// kernel first considers larger buffers after ten segments, which is more.
 const reusableBytes = 4096
 
 // reusesSockets reports whether a load may connect its sockets again. It may not where the spec

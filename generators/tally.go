@@ -249,13 +249,12 @@ func (w *watch) read() (u Usage, err error) {
 func readAgain(f *os.File) (string, error) {
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", f.Name(), err)
+		err = fmt.Errorf("reading %s: %w", f.Name(), err)
 	}
-	return string(data), nil
+	return string(data), err
 }
 
-// conntrackCountFile holds the number of conntrack entries in the network namespace of the opening
-// process.
+// conntrackCountFile holds the number of conntrack entries in the opener's network namespace.
 const conntrackCountFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 // netCounter reads one counter of /proc/net/snmp or /proc/net/netstat; 0 where the kernel does not

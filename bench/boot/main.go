@@ -66,21 +66,28 @@ func run(ctx context.Context) (int, error) {
 		}
 		defer os.RemoveAll(dir)
 		path := filepath.Join(dir, "bare")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "./bench/boot/bare")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
+			"-o", path, "./bench/boot/bare")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("build the bare init: %w: %s", err, out)
 		}
-		return sandbox.Run(context.WithoutCancel(ctx), append(slices.Clone(os.Args[1:]), "-bare", path), nil)
+		args := append(slices.Clone(os.Args[1:]), "-bare", path)
+		return sandbox.Run(context.WithoutCancel(ctx), args, nil)
 	}
 	kernel, err := store.Kernel(ctx, *kernelName)
 	if err != nil {
 		return 0, err
 	}
-	return 0, compare(ctx, kernel, *program, *bare, *rounds)
+	full := guest.Spec{Init: *program, Kernel: kernel}
+	none := []string{}
+	least := guest.Spec{Init: *bare, Kernel: kernel, Boot: none, Carry: none, Tools: none}
+	return 0, compare(ctx, full, least, *rounds)
 }
 
-func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rounds int) (err error) {
+// compare boots two guests of one kernel in turns.
+func compare(ctx context.Context, fullSpec, leastSpec guest.Spec, rounds int) (err error) {
+	kernel := fullSpec.Kernel
 	dir := filepath.Join(sandbox.RuntimeDir, "bench")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -90,48 +97,42 @@ func compare(ctx context.Context, kernel guest.Kernel, program, bare string, rou
 		return err
 	}
 	full, least := filepath.Join(dir, "full"), filepath.Join(dir, "least")
-	if _, err := guest.BuildFile(full, guest.Spec{Init: program, Kernel: kernel}); err != nil {
-		return err
-	}
-	none := []string{}
-	if _, err := guest.BuildFile(least, guest.Spec{Init: bare, Kernel: kernel, Boot: none, Carry: none, Tools: none}); err != nil {
+	_, fullErr := guest.BuildFile(full, fullSpec)
+	_, leastErr := guest.BuildFile(least, leastSpec)
+	if err := errors.Join(fullErr, leastErr); err != nil {
 		return err
 	}
 	// Both are emulated: KVM changes both alike, and not every host has it.
 	lab, err := embedded.Open(ctx, embedded.Options{
-		Runtime: sandbox.RuntimeDir, Cache: dir, Accelerator: libvirt.TCG, Tell: func(note string) { fmt.Fprintln(os.Stderr, note) },
+		Runtime: sandbox.RuntimeDir, Cache: dir, Accelerator: libvirt.TCG,
+		Tell: func(note string) { fmt.Fprintln(os.Stderr, note) },
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 
-	var agents, bares, tuned []time.Duration
+	var agents, bares, tuned []float64 // seconds
 	for range rounds {
-		took, err := bootBare(ctx, kernel.Image, least, shipped)
-		if err != nil {
+		bare, bareErr := bootBare(ctx, kernel.Image, least, shipped)
+		quick, quickErr := bootBare(ctx, unpacked, least, guest.EmulatedCommandLine(1))
+		answered, err := bootAgent(ctx, lab, unpacked, full, filepath.Join(dir, "console"))
+		if err := errors.Join(bareErr, quickErr, err); err != nil {
 			return err
 		}
-		bares = append(bares, took)
-		if took, err = bootBare(ctx, unpacked, least, guest.EmulatedCommandLine(1)); err != nil {
-			return err
-		}
-		tuned = append(tuned, took)
-		if took, err = bootAgent(ctx, lab, unpacked, full, filepath.Join(dir, "console")); err != nil {
-			return err
-		}
-		agents = append(agents, took)
+		bares, tuned = append(bares, bare.Seconds()), append(tuned, quick.Seconds())
+		agents = append(agents, answered.Seconds())
 	}
-	a, b := median(agents), median(bares)
-	ratio := a.Seconds() / b.Seconds()
+	a, b, c := median(agents), median(bares), median(tuned)
 	verdict := "reached"
-	if ratio > wanted {
+	if a/b > wanted {
 		verdict = "NOT REACHED"
 	}
-	fmt.Printf("boot to agent, %s, %d rounds: %.2f s; to a bare init under the same QEMU: %.2f s; ratio %.2f (wanted: at most %.1f, %s)\n",
-		kernel.Release, rounds, a.Seconds(), b.Seconds(), ratio, wanted, verdict)
-	c := median(tuned)
-	fmt.Printf("a bare init with the guest's own kernel arguments, the kernel unpacked: %.2f s; ratio %.2f\n", c.Seconds(), a.Seconds()/c.Seconds())
+	fmt.Printf("boot to agent, %s, %d rounds: %.2f s; to a bare init under the same QEMU: %.2f s; "+
+		"ratio %.2f (wanted: at most %.1f, %s)\n",
+		kernel.Release, rounds, a, b, a/b, wanted, verdict)
+	fmt.Printf("a bare init with the guest's own kernel arguments, the kernel unpacked: %.2f s; "+
+		"ratio %.2f\n", c, a/c)
 	return nil
 }
 
@@ -141,7 +142,9 @@ const memory = 512 << 20
 const shipped = "console=ttyS0 panic=-1"
 
 // bootAgent returns the time from the start of a domain to its agent's first answer.
-func bootAgent(ctx context.Context, lab *embedded.Lab, image, initramfs, console string) (time.Duration, error) {
+func bootAgent(ctx context.Context, lab *embedded.Lab, image, initramfs, console string) (
+	time.Duration, error,
+) {
 	start := time.Now()
 	node, err := lab.Boot(ctx, vm.Machine{
 		Name: "dut", Kernel: image, Initramfs: initramfs, VCPUs: 1, MemoryBytes: memory,
@@ -159,7 +162,8 @@ func bootBare(ctx context.Context, image, initramfs, arguments string) (time.Dur
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	qemu := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on", "-m", fmt.Sprint(memory>>20), "-smp", "1,maxcpus=2",
+		"-machine", "pc,accel=tcg", "-cpu", "qemu64,cx16=off,rdrand=on",
+		"-m", fmt.Sprint(memory>>20), "-smp", "1,maxcpus=2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", image, "-initrd", initramfs, "-append", arguments)
 	out, err := qemu.StdoutPipe()
@@ -187,8 +191,7 @@ func bootBare(ctx context.Context, image, initramfs, arguments string) (time.Dur
 	return took, nil
 }
 
-func median(list []time.Duration) time.Duration {
-	list = slices.Clone(list)
+func median(list []float64) float64 {
 	slices.Sort(list)
 	return list[len(list)/2]
 }

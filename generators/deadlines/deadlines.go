@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Attention measures how long a worker stood still, as on a busy host. Packets that came meanwhile
-// wait unread and are not late for that. Until the worker has read everything pending, its time
-// limits count only the time in which it ran.
+// Attention measures how long a worker stood still, as on a busy host. What came meanwhile is
+// unread, not late: until the worker has read it all, limits count only the time in which it ran.
 type Attention struct {
 	last   time.Duration // the latest turn
 	waited time.Duration // how long that turn wanted to wait
@@ -39,8 +38,7 @@ func (a *Attention) Looked(wait time.Duration, all bool) {
 	}
 }
 
-// Queue is a list of slots under one time limit. Since all share the limit, the first slot put in
-// is the first to end, and the queue needs no sorting.
+// Queue is a list of slots under one time limit: the first put in is the first to end.
 type Queue struct {
 	Head, tail int32
 	at         func(i int32) *Link

@@ -31,20 +31,19 @@ func New() *Histogram { return new(Histogram) }
 func NewCoarse() *Histogram { return &Histogram{coarse: true} }
 
 func (h *Histogram) allocate() {
-	if h.counts != nil {
-		return
-	}
 	digits := 3
 	if h.coarse {
 		digits = 2
 	}
-	h.counts = hdr.New(int64(lowest), int64(highest), digits)
+	if h.counts == nil {
+		h.counts = hdr.New(int64(lowest), int64(highest), digits)
+	}
 }
 
 // Record adds one duration.
 func (h *Histogram) Record(d time.Duration) {
 	h.allocate()
-	// The clamp keeps the value in range. RecordValue fails only outside of it.
+	// RecordValue fails only out of range.
 	_ = h.counts.RecordValue(int64(min(max(d, 0), highest)))
 }
 

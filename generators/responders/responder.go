@@ -62,8 +62,8 @@ type Spec struct {
 	Address string `json:"address,omitempty"`
 	// Ports are the ports, on each address; 0 alone: a free one, see [Responder.Ports].
 	Ports []uint16 `json:"ports"`
-	// Backlog is the length of each accept queue; 0: DefaultBacklog. The kernel caps it at
-	// net.core.somaxconn of the network namespace. The caller may raise that.
+	// Backlog is the length of each accept queue; 0: DefaultBacklog. The kernel caps it at the
+	// network namespace's net.core.somaxconn.
 	Backlog int `json:"backlog,omitempty"`
 	// Interface is the interface of a handshake responder; "": the only one besides loopback.
 	Interface string `json:"interface,omitempty"`
@@ -156,9 +156,8 @@ func (b *base) counts() *liveCounters { return &b.live }
 func (b *base) rouse()                { b.poll.Rouse() }
 func (b *base) now() time.Duration    { return time.Since(b.start) }
 
-// Listen starts a responder. It returns when all ports are open; the responder works until Close,
-// or until ctx ends. Each of its threads has its own sockets on every port (SO_REUSEPORT), so that
-// the threads share nothing.
+// Listen starts a responder and returns when all ports are open; it works until Close, or until ctx
+// ends. Each of its threads has its own sockets on every port (SO_REUSEPORT): they share nothing.
 func Listen(ctx context.Context, spec Spec) (*Responder, error) {
 	spec.Ports = slices.Clone(spec.Ports) // Listen replaces zeros by free ports
 	if err := spec.defaults(); err != nil {
@@ -340,8 +339,7 @@ func (r *Responder) Close() error {
 const stallPoll = 2 * time.Millisecond
 
 // Stall stops all work of the responder until Resume, with its sockets open, like a process that
-// hangs. The kernel still completes handshakes until the accept queues are full and receives data
-// until the buffers are. Workers finish what they have begun.
+// hangs. The kernel still completes handshakes and receives data until its queues are full.
 func (r *Responder) Stall() { r.setStalled(true) }
 
 // Resume ends a stall. The workers then handle what came meanwhile.
@@ -353,8 +351,8 @@ func (r *Responder) setStalled(stalled bool) {
 	}
 }
 
-// stall blocks a worker while its responder is stalled, unless the responder ends. It polls: stalls
-// are rare, and a running worker then only checks a flag.
+// stall blocks a worker while its responder is stalled, unless that ends. It polls: stalls are
+// rare, and a running worker only checks a flag.
 func (l *liveCounters) stall() {
 	if !l.stalled.Load() {
 		return

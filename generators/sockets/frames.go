@@ -119,14 +119,11 @@ func (p *packetSender) send(n int, lost func(i int, errno unix.Errno)) {
 	for i, tries := 0, 0; i < n; {
 		sent, errno := p.batch.Send(p.fd, i, n)
 		i += sent
-		if sent > 0 {
-			tries = 0
-		}
 		if errno == 0 {
+			tries = 0
 			continue
 		}
-		// The queue of the interface drains by itself. Only a persistent error belongs to this
-		// frame.
+		// The interface's queue drains by itself. Only a persistent error belongs to this frame.
 		if tries++; tries <= Retries(errno, false) {
 			Pause()
 			continue

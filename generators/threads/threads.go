@@ -21,15 +21,14 @@ import (
 func Run(path string, f func(err error)) {
 	go func() {
 		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
-		var err error
-		if path != "" {
-			err = enterNamespace(path)
-		}
-		f(err)
+		f(enterNamespace(path))
 	}()
 }
 
 func enterNamespace(path string) error {
+	if path == "" {
+		return nil
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("opening network namespace: %w", err)
@@ -60,14 +59,12 @@ func Pin(cpu int) error {
 	return nil
 }
 
-// pacedSlice is the share of a CPU that a paced thread requests at a time: the shortest that the
-// kernel grants.
+// pacedSlice is how long a paced thread requests a CPU at a time: the shortest that is granted.
 const pacedSlice = 100 * time.Microsecond
 
-// Punctual makes the calling thread wake on time. Timers fire without the usual slack of 50 µs.
-// Beside other work the scheduler runs the thread sooner, though for no more time in all, since it
-// requests short slices (Linux 6.12; earlier schedulers ignore that). Punctual needs no privilege
-// and ignores what a kernel refuses.
+// Punctual makes the calling thread wake on time: timers fire without the usual slack of 50 µs, and
+// beside other work it runs sooner, though for no more time in all, since it requests short slices
+// (Linux 6.12). It needs no privilege and ignores what a kernel refuses.
 func Punctual() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	attributes, err := unix.SchedGetAttr(0, 0)

@@ -33,9 +33,9 @@ type addressRange struct {
 }
 
 // ParseAddresses parses a comma-separated list of addresses ("192.0.2.1", "fd00::1"), prefixes
-// ("10.1.0.0/16": without the network and broadcast address for IPv4 prefixes up to /30, all
-// addresses otherwise) and ranges ("10.0.0.5-10.0.0.9"). All must be of one family, and no address
-// may occur twice. An IPv4-mapped IPv6 address counts as IPv4. At most 2^63 addresses.
+// ("10.1.0.0/16": for IPv4 up to /30 without the network and broadcast address) and ranges
+// ("10.0.0.5-10.0.0.9"): at most 2^63 addresses, each once, of one family. An IPv4-mapped IPv6
+// address counts as IPv4.
 func ParseAddresses(text string) (Addresses, error) {
 	var a Addresses
 	for item := range strings.SplitSeq(text, ",") {
@@ -142,14 +142,12 @@ func (a Addresses) At(i uint64) netip.Addr {
 	return a.pick(i)
 }
 
-// pick returns address i, or the zero address when the set is empty: a dimension left to the
-// kernel.
+// pick returns address i; the zero address of an empty set, a dimension left to the kernel.
 func (a *Addresses) pick(i uint64) netip.Addr {
 	for r := range a.ranges {
-		if r := &a.ranges[r]; i < r.start+r.count {
-			if i == r.start {
-				return r.first
-			}
+		if r := &a.ranges[r]; i == r.start {
+			return r.first
+		} else if i < r.start+r.count {
 			return add(r.first, i-r.start)
 		}
 	}
@@ -272,10 +270,10 @@ type Tuple struct {
 	Source, Target netip.AddrPort
 }
 
-// Allocator walks through a space. It numbers the tuples from 0; each number is another tuple, and
-// the same seed gives the same order. Seed 0 walks in order: the target's port changes fastest,
-// then the target, then the source port, then the source. Any other seed jumps through the space
-// with a stride coprime to its size, which reaches each tuple once.
+// Allocator walks through a space. It numbers the tuples from 0, and the same seed gives the same
+// order. Seed 0 walks in order: the target's port changes fastest, then the target, then the source
+// port, then the source. Any other seed takes a stride coprime to the space's size, which reaches
+// each tuple once.
 type Allocator struct {
 	space          Space
 	sp, t, tp      uint64 // size of the dimensions after the first
@@ -324,8 +322,7 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 // Len returns the number of tuples in the space.
 func (a *Allocator) Len() uint64 { return a.size }
 
-// Check returns an error that wraps [ErrExhausted] and names the dimensions when the space has
-// fewer than n tuples.
+// Check returns an error that wraps [ErrExhausted] when the space has fewer than n tuples.
 func (a *Allocator) Check(n uint64) error {
 	if n <= a.size {
 		return nil
@@ -369,17 +366,17 @@ func (a *Allocator) position(i uint64) uint64 {
 // caller that must not repeat one calls Check first.
 func (a *Allocator) At(i uint64) Tuple {
 	s, sp, t, tp := a.Split(i)
-	var tuple Tuple
-	var port uint16
+	var from, to uint16
 	if len(a.space.SourcePorts) > 0 {
-		port = a.space.SourcePorts[sp]
+		from = a.space.SourcePorts[sp]
 	}
-	tuple.Source = netip.AddrPortFrom(a.space.Sources.pick(s), port)
-	if port = 0; len(a.space.TargetPorts) > 0 {
-		port = a.space.TargetPorts[tp]
+	if len(a.space.TargetPorts) > 0 {
+		to = a.space.TargetPorts[tp]
 	}
-	tuple.Target = netip.AddrPortFrom(a.space.Targets.pick(t), port)
-	return tuple
+	return Tuple{
+		Source: netip.AddrPortFrom(a.space.Sources.pick(s), from),
+		Target: netip.AddrPortFrom(a.space.Targets.pick(t), to),
+	}
 }
 
 // Split returns the positions of tuple i in the four dimensions.
@@ -433,7 +430,6 @@ func find(set *Addresses, ports map[uint16]uint64, end netip.AddrPort) (at, port
 	return at, port, ok
 }
 
-// positions maps each port to its position in the list.
 func positions(ports []uint16) map[uint16]uint64 {
 	at := make(map[uint16]uint64, len(ports))
 	for i, port := range ports {
