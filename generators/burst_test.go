@@ -17,18 +17,22 @@ func TestUDPAtOnce(t *testing.T) {
 	}
 	lab := newPair(t)
 	lab.server.track(t)
-	startIn(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{53}, Namespace: lab.server.path()})
+	lab.respond(t, responders.Spec{
+		Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{53},
+	})
 	const n = 500
 	got, err := Run(t.Context(), Spec{
 		Kind: UDP, Target: serverAddress, Ports: []uint16{53}, SourcePorts: "2000-2499",
-		Count: n, Rate: 2000, Exchanges: 1, AtOnce: 2, Payload: 40, Slack: time.Second, Namespace: lab.client.path(),
+		Count: n, Rate: 2000, Exchanges: 1, AtOnce: 2, Payload: 40, Slack: time.Second,
+		Namespace: lab.client.path(),
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sound(t, got)
 	if got.Completed != n || got.Sent != 2*n*40 || got.Received != 2*n*40 {
-		t.Errorf("completed %d, sent %d and received %d bytes, failed by %v", got.Completed, got.Sent, got.Received, got.Causes)
+		t.Errorf("completed %d, sent %d and received %d bytes, failed by %v",
+			got.Completed, got.Sent, got.Received, got.Causes)
 	}
 	if entries := lab.server.count(t); entries != n {
 		t.Errorf("%d entries for %d flows", entries, n)
@@ -63,9 +67,12 @@ func TestTCPAtOnce(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			lab := newPair(t)
 			lab.server.track(t)
-			startIn(t, responders.Spec{Kind: responders.Silent, Ports: mustPorts(t, "5000-5003"), Namespace: lab.server.path()})
+			lab.respond(t, responders.Spec{
+				Kind: responders.Silent, Ports: mustPorts(t, "5000-5003"),
+			})
 			got, err := Run(t.Context(), Spec{
-				Kind: TCP, Target: serverAddress, Ports: mustPorts(t, "5000-5003"), SourcePorts: "20000-20199", Seed: 5,
+				Kind: TCP, Target: serverAddress, Ports: mustPorts(t, "5000-5003"),
+				SourcePorts: "20000-20199", Seed: 5,
 				Count: n, Concurrency: 10, AtOnce: 2, Namespace: lab.client.path(),
 			}, nil)
 			if err != nil {
@@ -80,7 +87,10 @@ func TestTCPAtOnce(t *testing.T) {
 }
 
 func TestBurst_Tuples(t *testing.T) {
-	p, err := Spec{Kind: TCP, Target: "127.0.0.1", Ports: []uint16{80, 81, 82}, SourcePorts: "1000-1009", Seed: 3, Count: 20, Concurrency: 2, AtOnce: 2}.plan()
+	p, err := Spec{
+		Kind: TCP, Target: "127.0.0.1", Ports: []uint16{80, 81, 82}, SourcePorts: "1000-1009",
+		Seed: 3, Count: 20, Concurrency: 2, AtOnce: 2,
+	}.plan()
 	if err != nil {
 		t.Fatal(err)
 	}

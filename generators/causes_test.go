@@ -40,7 +40,8 @@ func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(port)}), unix.Listen(fd, backlog)); err != nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port)})
+		if err = errors.Join(err, unix.Listen(fd, backlog)); err != nil {
 			return err
 		}
 		file := os.NewFile(uintptr(fd), "listener")
@@ -67,6 +68,11 @@ func (n *namespace) listener(t testing.TB, port uint16, backlog int, serve func(
 	})
 }
 
+// limitedBy reports whether a load hit a limit of this kind.
+func limitedBy(r Result, code LimitCode) bool {
+	return slices.ContainsFunc(r.Limits, func(l Limit) bool { return l.Code == code })
+}
+
 // TestCauses provokes every cause of failure.
 func TestCauses(t *testing.T) {
 	t.Parallel() // it mostly waits
@@ -75,12 +81,18 @@ func TestCauses(t *testing.T) {
 	}
 	lab := newPair(t)
 	in := func(r responders.Spec) { r.Namespace = lab.server.path(); startIn(t, r) }
-	in(responders.Spec{Kind: responders.Silent, Ports: []uint16{1000, 1001, 1002, 1003, 1004, 1005}})
+	in(responders.Spec{
+		Kind: responders.Silent, Ports: []uint16{1000, 1001, 1002, 1003, 1004, 1005},
+	})
 	in(responders.Spec{Kind: responders.Echo, Ports: []uint16{1200}})
 	in(responders.Spec{Kind: responders.Slow, Delay: 2 * time.Second, Ports: []uint16{1300}})
 	in(responders.Spec{Kind: responders.Slow, Delay: time.Minute, Ports: []uint16{1301}})
-	in(responders.Spec{Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{1000, 1004}})
-	in(responders.Spec{Kind: responders.Silent, Ports: []uint16{1400}, Idle: 100 * time.Millisecond})
+	in(responders.Spec{
+		Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{1000, 1004},
+	})
+	in(responders.Spec{
+		Kind: responders.Silent, Ports: []uint16{1400}, Idle: 100 * time.Millisecond,
+	})
 	lab.server.listener(t, 1500, 0, nil)
 	lab.server.listener(t, 1600, 100, func(c *net.TCPConn) {
 		_, _ = io.ReadFull(c, make([]byte, 10)) // until the request has come
@@ -94,15 +106,18 @@ func TestCauses(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	lab.server.listener(t, 1700, 100, answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
+	lab.server.listener(t, 1700, 100,
+		answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
 	lab.server.listener(t, 1701, 100, answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"))
-	lab.server.listener(t, 1702, 100, answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ntoo long"))
+	lab.server.listener(t, 1702, 100,
+		answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ntoo long"))
 	lab.server.listener(t, 1703, 100, answer("HTTP/1.1 200 OK\r\n\r\nuntil the end"))
 
 	lab.server.rules(t, &expr.Verdict{Kind: expr.VerdictDrop}, toPort(1001)...)
 	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3}, toPort(1002)...)
 	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}, toPort(1003)...)
-	lab.client.hook(t, nftables.ChainHookOutput, &expr.Verdict{Kind: expr.VerdictDrop}, toPort(1004)...)
+	lab.client.hook(t, nftables.ChainHookOutput, &expr.Verdict{Kind: expr.VerdictDrop},
+		toPort(1004)...)
 	lab.server.rules(t, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 1}, toPort(1005)...)
 	lab.server.sysctl(t, "net.ipv4.tcp_syncookies", "0")
 	lab.server.sysctl(t, "net.ipv4.icmp_ratelimit", "0")
@@ -134,16 +149,29 @@ func TestCauses(t *testing.T) {
 		{name: "tcp fine", spec: tcp, port: 1000, connected: n},
 		{name: "tcp refused", spec: tcp, port: 9, cause: Refused},
 		{name: "tcp dropped", spec: tcp, port: 1001, cause: Timeout},
-		{name: "tcp dropped, one repetition", spec: with(tcp, func(s *Spec) { s.SYNRetries, s.Timeout = 1, long }), port: 1001, cause: Timeout, repeated: n, within: long - 10*time.Second},
+		{
+			name: "tcp dropped, one repetition",
+			spec: with(tcp, func(s *Spec) { s.SYNRetries, s.Timeout = 1, long }), port: 1001,
+			cause: Timeout, repeated: n, within: long - 10*time.Second,
+		},
 		{name: "tcp rejected by ICMP", spec: tcp, port: 1002, cause: Refused},
 		{name: "tcp rejected by RST", spec: tcp, port: 1003, cause: Refused},
 		// While connect is under way, the kernel only records the error; the next SYN returns it.
 		{name: "tcp host unreachable", spec: tcp, port: 1005, cause: Unreachable, repeated: -1},
 		// The kernel hides EPERM from connect.
 		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout},
-		{name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere }), port: 1000, cause: Unreachable, repeated: -1},
-		{name: "http stalls", spec: with(http, func(s *Spec) { s.Timeout = connects }), port: 1000, cause: Timeout, connected: n},
-		{name: "http too slow", spec: with(http, func(s *Spec) { s.Timeout = connects }), port: 1301, cause: Timeout, connected: n},
+		{
+			name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere }), port: 1000,
+			cause: Unreachable, repeated: -1,
+		},
+		{
+			name: "http stalls", spec: with(http, func(s *Spec) { s.Timeout = connects }),
+			port: 1000, cause: Timeout, connected: n,
+		},
+		{
+			name: "http too slow", spec: with(http, func(s *Spec) { s.Timeout = connects }),
+			port: 1301, cause: Timeout, connected: n,
+		},
 		{name: "http slow", spec: http, port: 1300, connected: n},
 		{name: "http reset", spec: http, port: 1600, cause: Reset, connected: n},
 		{name: "http cut short", spec: http, port: 1701, cause: ClosedEarly, connected: n},
@@ -154,14 +182,20 @@ func TestCauses(t *testing.T) {
 		{name: "udp refused", spec: udp, port: 9, cause: Refused},
 		{name: "udp silent", spec: udp, port: 1000, cause: Timeout},
 		{name: "udp own rule", spec: udp, port: 1004, cause: EPERM, limit: "netfilter"},
-		{name: "udp own rule, no reply", spec: Spec{Kind: UDP}, port: 1004, cause: EPERM, limit: "netfilter"},
+		{
+			name: "udp own rule, no reply", spec: Spec{Kind: UDP}, port: 1004, cause: EPERM,
+			limit: "netfilter",
+		},
 		{name: "syn fine", spec: syn, port: 1000},
 		{name: "syn refused", spec: syn, port: 9, cause: Refused},
 		{name: "syn dropped", spec: syn, port: 1001, cause: Timeout},
 		{name: "syn rejected by ICMP", spec: syn, port: 1002, cause: Refused},
 		{name: "syn host unreachable", spec: syn, port: 1005, cause: Unreachable},
 		{name: "hold fine", spec: hold, port: 1000, connected: n},
-		{name: "hold lost", spec: with(hold, func(s *Spec) { s.Hold = long }), port: 1400, cause: ClosedEarly, connected: n},
+		{
+			name: "hold lost", spec: with(hold, func(s *Spec) { s.Hold = long }), port: 1400,
+			cause: ClosedEarly, connected: n,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := test.spec
@@ -187,29 +221,37 @@ func TestCauses(t *testing.T) {
 			if test.cause != "" {
 				want[string(test.cause)] = n
 			}
-			if got.Offered != n || len(got.Causes) != len(want) || got.Causes[string(test.cause)] != want[string(test.cause)] {
-				t.Errorf("offered %d, completed %d, failed by %v; want all by %q", got.Offered, got.Completed, got.Causes, test.cause)
+			if got.Offered != n || len(got.Causes) != len(want) ||
+				got.Causes[string(test.cause)] != want[string(test.cause)] {
+				t.Errorf("offered %d, completed %d, failed by %v; want all by %q",
+					got.Offered, got.Completed, got.Causes, test.cause)
 			}
 			if got.Connect.Count() < test.connected {
 				t.Errorf("%d were connected, want %d", got.Connect.Count(), test.connected)
 			}
 			// A busy machine may miss a slot, which does not cause a failure.
-			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l Limit) bool { return l.Code == LimitPacing })
+			limits := slices.DeleteFunc(slices.Clone(got.Limits), func(l Limit) bool {
+				return l.Code == LimitPacing
+			})
 			if test.within > 0 && got.Elapsed > test.within {
 				t.Errorf("it took %s", got.Elapsed)
 			}
 			// The kernel repeats a SYN after a second.
-			if n := got.Usage.SYNRetransmitted; n < test.repeated || test.repeated == 0 && n > 0 && got.Elapsed < time.Second {
-				t.Errorf("%d SYNs were repeated, want %d", got.Usage.SYNRetransmitted, test.repeated)
+			if n := got.Usage.SYNRetransmitted; n < test.repeated ||
+				test.repeated == 0 && n > 0 && got.Elapsed < time.Second {
+				t.Errorf("%d SYNs were repeated, want %d",
+					got.Usage.SYNRetransmitted, test.repeated)
 			}
-			if limited := fmt.Sprint(limits); (len(limits) == 0) != (test.limit == "") || !strings.Contains(limited, test.limit) {
+			if limited := fmt.Sprint(limits); (len(limits) == 0) != (test.limit == "") ||
+				!strings.Contains(limited, test.limit) {
 				t.Errorf("limits are %q, want %q", got.Limits, test.limit)
 			}
 		})
 	}
 	t.Run("full backlog", func(t *testing.T) {
 		spec := with(tcp, func(s *Spec) {
-			s.Target, s.Ports, s.Count, s.Timeout, s.Namespace = serverAddress, []uint16{1500}, n, connects, lab.client.path()
+			s.Target, s.Ports, s.Count, s.Timeout = serverAddress, []uint16{1500}, n, connects
+			s.Namespace = lab.client.path()
 			s.Kind, s.Duration, s.Hold, s.Close = Hold, long, short, CloseFIN
 		})
 		got, err := Run(t.Context(), spec, nil)
@@ -219,17 +261,20 @@ func TestCauses(t *testing.T) {
 		sound(t, got)
 		// A backlog of 0 takes one connection. The kernel drops the other SYNs or the last ACK of
 		// their handshakes.
-		if got.Completed == 0 || got.Causes[string(Timeout)] < n/2 || got.Failed != got.Causes[string(Timeout)] {
-			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+		if got.Completed == 0 || got.Causes[string(Timeout)] < n/2 ||
+			got.Failed != got.Causes[string(Timeout)] {
+			t.Error(counts(got))
 		}
 		if repeated := got.Usage.SYNRetransmitted; repeated < got.Causes[string(Timeout)] {
-			t.Errorf("%d SYNs were repeated, of %d that waited for %s", repeated, got.Causes[string(Timeout)], connects)
+			t.Errorf("%d SYNs were repeated, of %d that waited for %s",
+				repeated, got.Causes[string(Timeout)], connects)
 		}
 	})
 	t.Run("no port", func(t *testing.T) {
 		lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "20000 20009")
 		spec := with(hold, func(s *Spec) {
-			s.Target, s.Ports, s.Count, s.Namespace = serverAddress, []uint16{1000}, n, lab.client.path()
+			s.Target, s.Ports, s.Count = serverAddress, []uint16{1000}, n
+			s.Namespace = lab.client.path()
 		})
 		got, err := Run(t.Context(), spec, nil)
 		if err != nil {
@@ -237,22 +282,23 @@ func TestCauses(t *testing.T) {
 		}
 		sound(t, got)
 		if got.Completed != 10 || got.Causes[string(NoPort)] != 10 {
-			t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+			t.Error(counts(got))
 		}
-		if !slices.ContainsFunc(got.Limits, func(l Limit) bool { return l.Code == LimitSourcePorts }) {
+		if !limitedBy(got, LimitSourcePorts) {
 			t.Errorf("limits are %q", got.Limits)
 		}
 	})
 	t.Run("own table", func(t *testing.T) {
 		lab.client.track(t)
 		spec := with(tcp, func(s *Spec) {
-			s.Target, s.Ports, s.Count, s.Namespace, s.SourcePorts = serverAddress, []uint16{1000}, n, lab.client.path(), "3000-3999"
+			s.Target, s.Ports, s.Count = serverAddress, []uint16{1000}, n
+			s.Namespace, s.SourcePorts = lab.client.path(), "3000-3999"
 		})
 		got, err := Run(t.Context(), spec, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Usage.ConntrackPeak != n || !slices.ContainsFunc(got.Limits, func(l Limit) bool { return l.Code == LimitConntrack }) {
+		if got.Usage.ConntrackPeak != n || !limitedBy(got, LimitConntrack) {
 			t.Errorf("usage %+v, limits %q", got.Usage, got.Limits)
 		}
 	})
@@ -271,13 +317,14 @@ func TestCauseNoDescriptor(t *testing.T) {
 		return
 	}
 	lab := newPair(t)
-	startIn(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{1000}, Namespace: lab.server.path(), Workers: 1})
+	lab.respond(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{1000}, Workers: 1})
 	const limit = 200
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := Run(t.Context(), Spec{
-		Kind: Hold, Target: serverAddress, Ports: []uint16{1000}, Count: 400, Rate: 2000, CatchUp: true, Duration: 5 * time.Second, Namespace: lab.client.path(), Workers: 2,
+		Kind: Hold, Target: serverAddress, Ports: []uint16{1000}, Count: 400, Rate: 2000,
+		CatchUp: true, Duration: 5 * time.Second, Namespace: lab.client.path(), Workers: 2,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -286,9 +333,9 @@ func TestCauseNoDescriptor(t *testing.T) {
 	// The responder shares the process and its limit, so it cannot accept some connections. The
 	// client holds these all the same.
 	if got.Causes[string(NoDescriptor)] < 400-limit || got.Completed == 0 {
-		t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+		t.Error(counts(got))
 	}
-	if !slices.ContainsFunc(got.Limits, func(l Limit) bool { return strings.Contains(l.Text, "the limit is 200") }) {
+	if !strings.Contains(fmt.Sprint(got.Limits), "the limit is 200") {
 		t.Errorf("limits are %q", got.Limits)
 	}
 }
@@ -297,7 +344,9 @@ func TestCauseNoDescriptor(t *testing.T) {
 func TestCancel(t *testing.T) {
 	t.Parallel() // it mostly waits
 	silent := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
-	quiet := startResponder(t, responders.Spec{Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{0}})
+	quiet := startResponder(t, responders.Spec{
+		Kind: responders.Silent, Network: responders.UDP, Ports: []uint16{0},
+	})
 	stopped := errors.New("enough")
 	for _, test := range []struct {
 		name string
@@ -305,10 +354,25 @@ func TestCancel(t *testing.T) {
 		held bool
 	}{
 		{"http", Spec{Kind: HTTP, Ports: silent.Ports(), Concurrency: 50, Count: 1000}, false},
-		{"hold", Spec{Kind: Hold, Ports: silent.Ports(), Rate: 1000, Count: 50, Duration: time.Hour}, true},
-		{"tcp held", Spec{Kind: TCP, Ports: silent.Ports(), Concurrency: 50, Count: 1000, Hold: time.Hour}, true},
+		{
+			"hold",
+			Spec{Kind: Hold, Ports: silent.Ports(), Rate: 1000, Count: 50, Duration: time.Hour},
+			true,
+		},
+		{
+			"tcp held",
+			Spec{Kind: TCP, Ports: silent.Ports(), Concurrency: 50, Count: 1000, Hold: time.Hour},
+			true,
+		},
 		{"udp", Spec{Kind: UDP, Ports: quiet.Ports(), Rate: 1000, Count: 50, Reply: true}, false},
-		{"probe", Spec{Kind: Probe, Ports: silent.Ports(), Rate: 10, Duration: time.Hour, Timeout: time.Minute}, true},
+		{
+			"probe",
+			Spec{
+				Kind: Probe, Ports: silent.Ports(), Rate: 10, Duration: time.Hour,
+				Timeout: time.Minute,
+			},
+			true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -327,14 +391,16 @@ func TestCancel(t *testing.T) {
 				t.Errorf("it took %s to end", took)
 			}
 			sound(t, got)
-			if got.Offered == 0 || test.held && got.Failed > 0 || !test.held && got.Causes[string(Cancelled)] != got.Offered {
-				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+			if got.Offered == 0 || test.held && got.Failed > 0 ||
+				!test.held && got.Causes[string(Cancelled)] != got.Offered {
+				t.Error(counts(got))
 			}
 		})
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
-	if _, err := Run(ctx, Spec{Kind: TCP, Target: "127.0.0.1", Ports: []uint16{1}, Count: 1, Concurrency: 1}, nil); !errors.Is(err, stopped) {
+	spec := Spec{Kind: TCP, Target: "127.0.0.1", Ports: []uint16{1}, Count: 1, Concurrency: 1}
+	if _, err := Run(ctx, spec, nil); !errors.Is(err, stopped) {
 		t.Errorf("begun in spite of a context that had ended: %v", err)
 	}
 }

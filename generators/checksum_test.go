@@ -34,7 +34,8 @@ func (n *namespace) wrongChecksums(t testing.TB) (total int64) {
 		}
 		snmp6, err := os.ReadFile("/proc/thread-self/net/snmp6")
 		for line := range strings.Lines(string(snmp6)) {
-			if f := strings.Fields(line); len(f) == 2 && (f[0] == "Icmp6InCsumErrors" || f[0] == "Udp6InCsumErrors") {
+			if f := strings.Fields(line); len(f) == 2 &&
+				(f[0] == "Icmp6InCsumErrors" || f[0] == "Udp6InCsumErrors") {
 				count, err := strconv.ParseInt(f[1], 10, 64)
 				if err != nil {
 					return err
@@ -58,7 +59,7 @@ func TestChecksumsByReceiver(t *testing.T) {
 	lab.server.sysctl(t, "net.ipv4.icmp_msgs_per_sec", "1000000")
 	lab.server.sysctl(t, "net.ipv4.tcp_syncookies", "0")
 	lab.server.sysctl(t, "net.core.somaxconn", "65535")
-	r := startIn(t, responders.Spec{Kind: responders.Silent, Ports: mustPorts(t, "5000-5003"), Namespace: lab.server.path()})
+	r := lab.respond(t, responders.Spec{Kind: responders.Silent, Ports: mustPorts(t, "5000-5003")})
 	const n = 2000
 	for _, test := range []struct {
 		name string
@@ -67,9 +68,17 @@ func TestChecksumsByReceiver(t *testing.T) {
 		{"syn", Spec{Kind: SYN, Sources: crowd, Reply: true}},
 		{"syn6", Spec{Kind: SYN, Sources: crowd6, Reply: true, Target: serverAddress6}},
 		{"handshake closed", Spec{Kind: Handshake, Sources: crowd, Close: CloseFIN, Seed: 3}},
-		{"handshake6 closed", Spec{Kind: Handshake, Sources: crowd6, Close: CloseFIN, Seed: 3, Target: serverAddress6}},
+		{
+			"handshake6 closed",
+			Spec{
+				Kind: Handshake, Sources: crowd6, Close: CloseFIN, Seed: 3, Target: serverAddress6,
+			},
+		},
 		{"icmp", Spec{Kind: ICMP, Reply: true, Payload: 33}},
-		{"icmp6", Spec{Kind: ICMP, Reply: true, Payload: 33, Target: serverAddress6, Sources: crowd6}},
+		{
+			"icmp6",
+			Spec{Kind: ICMP, Reply: true, Payload: 33, Target: serverAddress6, Sources: crowd6},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := test.spec
@@ -95,15 +104,19 @@ func TestChecksumsByReceiver(t *testing.T) {
 	}
 	// The receiver verifies checksums: it counts every wrong one.
 	spec := Spec{Kind: SYN, Target: serverAddress, Ports: []uint16{5000}, Sources: crowd, Count: 1}
-	lab.client.falsify(t, spec, n, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
-		template.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
+	lab.client.falsify(t, spec, n, func(p *packets.Template, frame []byte, tuple tuples.Tuple) {
+		p.SetTCP(frame, tuple.Source, tuple.Target, 1, 0)
 		frame[len(frame)-3] ^= 1 // the last byte of the checksum
 	})
-	hosttest.Eventually(t, "every wrong checksum is found", func() bool { return lab.server.wrongChecksums(t) == n })
+	hosttest.Eventually(t, "every wrong checksum is found", func() bool {
+		return lab.server.wrongChecksums(t) == n
+	})
 }
 
 // falsify sends packets of a load after patch has corrupted them.
-func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*packets.Template, []byte, tuples.Tuple)) {
+func (n *namespace) falsify(
+	t testing.TB, spec Spec, count int64, patch func(*packets.Template, []byte, tuples.Tuple),
+) {
 	t.Helper()
 	plan, err := spec.plan()
 	if err != nil {
@@ -116,7 +129,9 @@ func (n *namespace) falsify(t testing.TB, spec Spec, count int64, patch func(*pa
 		}
 		var lost []int64
 		var cause unix.Errno
-		o, err := sockets.NewFrameBatch(way.index, 0, func(number int64, errno unix.Errno) { lost, cause = append(lost, number), errno })
+		o, err := sockets.NewFrameBatch(way.index, 0, func(number int64, errno unix.Errno) {
+			lost, cause = append(lost, number), errno
+		})
 		if err != nil {
 			return err
 		}
@@ -169,11 +184,13 @@ func TestDatagramsByReceiver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			lab := newPair(t)
 			spec := test.spec
-			spec.Kind, spec.Crafted, spec.Ports, spec.Count, spec.Namespace = UDP, true, ports, n, lab.client.path()
+			spec.Kind, spec.Crafted, spec.Ports, spec.Count = UDP, true, ports, n
+			spec.Namespace = lab.client.path()
 			var receivers []*net.UDPConn
 			lab.server.within(t, func() error {
 				for _, port := range ports {
-					socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(spec.Target), port)))
+					at := netip.AddrPortFrom(netip.MustParseAddr(spec.Target), port)
+					socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 					if err != nil {
 						return err
 					}
@@ -194,7 +211,7 @@ func TestDatagramsByReceiver(t *testing.T) {
 			}
 			sound(t, got)
 			if got.Offered != n || got.Completed != n {
-				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+				t.Error(counts(got))
 			}
 			plan, err := spec.plan()
 			if err != nil {
@@ -214,7 +231,10 @@ func TestDatagramsByReceiver(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					tuple := tuples.Tuple{Source: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), Target: netip.AddrPortFrom(netip.MustParseAddr(spec.Target), ports[i])}
+					tuple := tuples.Tuple{
+						Source: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
+						Target: netip.AddrPortFrom(netip.MustParseAddr(spec.Target), ports[i]),
+					}
 					if !want[tuple] || size != spec.Payload {
 						t.Fatalf("%d bytes on %v, which were not sent, or came twice", size, tuple)
 					}
@@ -228,15 +248,18 @@ func TestDatagramsByReceiver(t *testing.T) {
 			// reads.
 			const few = 10
 			spec.Ports = ports[:1]
-			lab.client.falsify(t, spec, few, func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
+			wrong := func(template *packets.Template, frame []byte, tuple tuples.Tuple) {
 				template.SetUDP(frame, tuple.Source, tuple.Target)
 				frame[len(frame)-spec.Payload-1] ^= 1 // the last byte of the checksum
-			})
+			}
+			lab.client.falsify(t, spec, few, wrong)
 			hosttest.Eventually(t, "every wrong checksum is found", func() bool {
-				if err := receivers[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+				soon := time.Now().Add(10 * time.Millisecond)
+				if err := receivers[0].SetReadDeadline(soon); err != nil {
 					t.Fatal(err)
 				}
-				if size, from, err := receivers[0].ReadFromUDPAddrPort(room); !errors.Is(err, os.ErrDeadlineExceeded) {
+				size, from, err := receivers[0].ReadFromUDPAddrPort(room)
+				if !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("%d bytes from %s, %v", size, from, err)
 				}
 				return lab.server.wrongChecksums(t) == few

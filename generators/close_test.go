@@ -24,7 +24,10 @@ func TestCloseModes(t *testing.T) {
 		{"fin", Spec{Close: CloseFIN}, responders.Silent, "TIME_WAIT"},
 		{"fin, the server first", Spec{CloseBy: Server}, responders.Close, "TIME_WAIT"},
 		{"rst", Spec{Close: CloseRST}, responders.Silent, "CLOSE"},
-		{"rst after data", Spec{Close: CloseRST, Payload: 100, Expect: 100}, responders.Echo, "CLOSE"},
+		{
+			"rst after data", Spec{Close: CloseRST, Payload: 100, Expect: 100}, responders.Echo,
+			"CLOSE",
+		},
 		{"abandon", Spec{Close: CloseAbandon}, responders.Silent, "ESTABLISHED"},
 		{"half-close", Spec{Close: CloseHalf, Hold: 0}, responders.Leak, "CLOSE_WAIT"},
 		{"held for a while", Spec{Hold: 200 * time.Millisecond}, responders.Silent, "TIME_WAIT"},
@@ -34,7 +37,7 @@ func TestCloseModes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			lab := newPair(t)
 			lab.server.track(t)
-			startIn(t, responders.Spec{Kind: test.responder, Ports: []uint16{80}, Namespace: lab.server.path()})
+			lab.respond(t, responders.Spec{Kind: test.responder, Ports: []uint16{80}})
 			spec := test.spec
 			if spec.Kind == "" {
 				spec.Kind = TCP
@@ -47,7 +50,7 @@ func TestCloseModes(t *testing.T) {
 			}
 			sound(t, got)
 			if got.Completed != n {
-				t.Errorf("completed %d, failed by %v", got.Completed, got.Causes)
+				t.Error(counts(got))
 			}
 			if test.state == "" {
 				return // the peer may have closed before or not: either state
@@ -82,7 +85,7 @@ func TestHold(t *testing.T) {
 	}
 	lab := newPair(t)
 	lab.server.track(t)
-	r := startIn(t, responders.Spec{Kind: responders.Echo, Ports: []uint16{80, 81}, Namespace: lab.server.path()})
+	r := lab.respond(t, responders.Spec{Kind: responders.Echo, Ports: []uint16{80, 81}})
 	const (
 		n = 500
 		// It is long enough that a host which stands still opens all of them before the end.
@@ -92,7 +95,8 @@ func TestHold(t *testing.T) {
 	)
 	open := int64(0)
 	got, err := Run(t.Context(), Spec{
-		Kind: Hold, Target: serverAddress, Ports: []uint16{80, 81}, Count: n, Rate: 1000, CatchUp: true, Duration: duration,
+		Kind: Hold, Target: serverAddress, Ports: []uint16{80, 81}, Count: n, Rate: 1000,
+		CatchUp: true, Duration: duration,
 		Interval: interval, Payload: payload, Namespace: lab.client.path(),
 	}, func(p Progress) {
 		open = max(open, p.Open)
@@ -105,7 +109,8 @@ func TestHold(t *testing.T) {
 	}
 	sound(t, got)
 	if got.Completed != n || open != n {
-		t.Errorf("completed %d, %d were open at once, failed by %v", got.Completed, open, got.Causes)
+		t.Errorf("completed %d, %d were open at once, failed by %v",
+			got.Completed, open, got.Causes)
 	}
 	// The last connection is held the shortest, by as much as this machine was late.
 	shortest := duration - got.Sending - 10*time.Millisecond
@@ -118,7 +123,9 @@ func TestHold(t *testing.T) {
 	if got.Sent < least*payload*n || got.Sent > most*payload*n {
 		t.Errorf("%d bytes were sent, want %d to %d", got.Sent, least*payload*n, most*payload*n)
 	}
-	hosttest.Eventually(t, "all that was sent comes", func() bool { return r.Counters().Received == got.Sent })
+	hosttest.Eventually(t, "all that was sent comes", func() bool {
+		return r.Counters().Received == got.Sent
+	})
 	hosttest.Eventually(t, "all are closed", func() bool {
 		states, _ := lab.server.entries(t)
 		return states["ESTABLISHED"] == 0

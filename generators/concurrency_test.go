@@ -12,7 +12,10 @@ import (
 func TestWorkerConcurrency_AddsUp(t *testing.T) {
 	for workers := 1; workers <= 9; workers++ {
 		for concurrency := range 40 {
-			spec := Spec{Kind: UDP, Target: "127.0.0.1", Ports: []uint16{9}, Duration: time.Second, Reply: true, Concurrency: concurrency, Workers: workers}
+			spec := Spec{
+				Kind: UDP, Target: "127.0.0.1", Ports: []uint16{9}, Duration: time.Second,
+				Reply: true, Concurrency: concurrency, Workers: workers,
+			}
 			p, err := spec.plan()
 			if err != nil {
 				t.Fatal(err)
@@ -44,7 +47,10 @@ func TestConcurrency_IsNotExceededByWorkers(t *testing.T) {
 		for _, concurrency := range []int{1, 2, 3, 5, 8, 100} {
 			for _, workers := range []int{1, 2, 3, 4} {
 				t.Run(fmt.Sprintf("%s/%d by %d", kind, concurrency, workers), func(t *testing.T) {
-					spec := Spec{Kind: kind, Target: "127.0.0.1", Ports: to.Ports(), Duration: time.Hour, Concurrency: concurrency, Workers: workers, Reply: kind == UDP}
+					spec := Spec{
+						Kind: kind, Target: "127.0.0.1", Ports: to.Ports(), Duration: time.Hour,
+						Concurrency: concurrency, Workers: workers, Reply: kind == UDP,
+					}
 					if kind == TCP {
 						spec.Expect = 1
 					}
@@ -52,7 +58,10 @@ func TestConcurrency_IsNotExceededByWorkers(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					l := &load{plan: p, start: time.Now(), pacer: pacing.NewPacer(p.schedule, pacing.Limits{Duration: p.Duration})}
+					l := &load{
+						plan: p, start: time.Now(),
+						pacer: pacing.NewPacer(p.schedule, pacing.Limits{Duration: p.Duration}),
+					}
 					open := int64(0)
 					for i := range p.Workers {
 						open += begunBy(t, l, i)

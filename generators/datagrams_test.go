@@ -26,11 +26,23 @@ func TestUDP(t *testing.T) {
 		least time.Duration
 	}{
 		{"flows", silent, Spec{Count: 20_000, Reuse: true}, "", 0},
-		{"named source ports", silent, Spec{Count: 4000, SourcePorts: "20000-20999", Payload: 10}, "", 0},
+		{
+			"named source ports", silent,
+			Spec{Count: 4000, SourcePorts: "20000-20999", Payload: 10}, "", 0,
+		},
 		{"answered", echo, Spec{Count: 1000, Reply: true, Concurrency: 100}, "", 0},
 		{"answered slowly", slow, Spec{Count: 1, Reply: true}, "", 50 * time.Millisecond},
-		{"conversations", echo, Spec{Count: 200, Exchanges: 3, Interval: 20 * time.Millisecond, Rate: 2000, Payload: 100}, "", 40 * time.Millisecond},
-		{"unanswered", silent, Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0},
+		{
+			"conversations", echo,
+			Spec{
+				Count: 200, Exchanges: 3, Interval: 20 * time.Millisecond, Rate: 2000, Payload: 100,
+			},
+			"", 40 * time.Millisecond,
+		},
+		{
+			"unanswered", silent,
+			Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.to.Network = responders.UDP
@@ -50,7 +62,7 @@ func TestUDP(t *testing.T) {
 				}
 			}
 			if got.Offered != spec.Count || got.Completed != want {
-				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+				t.Error(counts(got))
 			}
 			if got.Total.Min() < test.least {
 				t.Errorf("the quickest took %s, want at least %s", got.Total.Min(), test.least)
@@ -69,25 +81,30 @@ func TestUDP(t *testing.T) {
 // TestUDPPortInUse checks that a flow cannot await answers on a port that another socket has: the
 // kernel could give them to either.
 func TestUDPPortInUse(t *testing.T) {
-	echo := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
+	echo := startResponder(t, responders.Spec{
+		Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0},
+	})
 	var scratch sockets.Address
 	fd, errno := sockets.Open(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	if errno == 0 {
 		defer sockets.Close(fd)
-		errno = sockets.BindSource(fd, netip.MustParseAddrPort("127.0.0.1:20999"), netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
+		errno = sockets.BindSource(fd, netip.MustParseAddrPort("127.0.0.1:20999"),
+			netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
 	}
 	if errno != 0 {
 		t.Fatal(errno)
 	}
 	for reply, want := range map[bool]int64{true: 9, false: 10} {
 		got, err := Run(t.Context(), Spec{
-			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999", Count: 10, Rate: 1000, Reply: reply, Timeout: 30 * time.Second,
+			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999",
+			Count: 10, Rate: 1000, Reply: reply, Timeout: 30 * time.Second,
 		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got.Completed != want || got.Causes[string(NoPort)] != 10-want {
-			t.Errorf("answers awaited: %v: completed %d, want %d; failed by %v", reply, got.Completed, want, got.Causes)
+			t.Errorf("answers awaited: %v: completed %d, want %d; failed by %v",
+				reply, got.Completed, want, got.Causes)
 		}
 	}
 }
@@ -101,7 +118,9 @@ func TestUDPStreams(t *testing.T) {
 	}
 	lab := newPair(t)
 	lab.server.track(t)
-	startIn(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{53}, Namespace: lab.server.path()})
+	lab.respond(t, responders.Spec{
+		Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{53},
+	})
 	const n = 500
 	for i, test := range []struct {
 		name      string
@@ -111,8 +130,10 @@ func TestUDPStreams(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, before := lab.server.entries(t)
 			got, err := Run(t.Context(), Spec{
-				Kind: UDP, Target: serverAddress, Ports: []uint16{53}, SourcePorts: fmt.Sprintf("%d-%d", 2000*(i+1), 2000*(i+1)+n-1),
-				Count: n, Rate: 10_000, Exchanges: test.exchanges, Interval: 750 * time.Millisecond, Namespace: lab.client.path(),
+				Kind: UDP, Target: serverAddress, Ports: []uint16{53},
+				SourcePorts: fmt.Sprintf("%d-%d", 2000*(i+1), 2000*(i+1)+n-1),
+				Count:       n, Rate: 10_000, Exchanges: test.exchanges,
+				Interval: 750 * time.Millisecond, Namespace: lab.client.path(),
 			}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -121,8 +142,10 @@ func TestUDPStreams(t *testing.T) {
 			// Brief flows took longer where this host stood still.
 			most := max(test.assured, int(got.Total.CountAbove(1900*time.Millisecond)))
 			_, after := lab.server.entries(t)
-			if assured := after - before; got.Completed != n || assured < test.assured || assured > most {
-				t.Errorf("completed %d, %d are ASSURED, want %d to %d, failed by %v", got.Completed, assured, test.assured, most, got.Causes)
+			if assured := after - before; got.Completed != n || assured < test.assured ||
+				assured > most {
+				t.Errorf("completed %d, %d are ASSURED, want %d to %d, failed by %v",
+					got.Completed, assured, test.assured, most, got.Causes)
 			}
 		})
 	}
@@ -131,7 +154,9 @@ func TestUDPStreams(t *testing.T) {
 func TestProbe(t *testing.T) {
 	t.Parallel() // it mostly waits
 	tcp := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
-	udp := startResponder(t, responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0}})
+	udp := startResponder(t, responders.Spec{
+		Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0},
+	})
 	// The kernel gives this port to no other socket meanwhile, the prober's included.
 	closed := []uint16{1}
 	for _, test := range []struct {
@@ -149,7 +174,8 @@ func TestProbe(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := test.spec
-			spec.Kind, spec.Rate, spec.Duration, spec.Timeout = Probe, 100, 500*time.Millisecond, 30*time.Second
+			spec.Kind, spec.Rate, spec.Duration = Probe, 100, 500*time.Millisecond
+			spec.Timeout = 30 * time.Second
 			if spec.Target == "" {
 				spec.Target = "127.0.0.1"
 			}
@@ -159,14 +185,16 @@ func TestProbe(t *testing.T) {
 			}
 			sound(t, got)
 			if got.Missed == 0 && len(got.Probe) != 50 || int64(len(got.Probe)) != got.Offered {
-				t.Fatalf("%d samples, %d offered, %d missed", len(got.Probe), got.Offered, got.Missed)
+				t.Fatalf("%d samples, %d offered, %d missed",
+					len(got.Probe), got.Offered, got.Missed)
 			}
 			for i, point := range got.Probe {
 				if point.OK != (test.cause == "") || point.Cause != test.cause {
 					t.Errorf("sample %d: %+v", i, point)
 				}
-				if at := point.At.Sub(got.Started); at%(10*time.Millisecond) != 0 || at >= spec.Duration {
-					t.Errorf("sample %d was to be sent at %s, which is none of the schedule's times", i, at)
+				if at := point.At.Sub(got.Started); at%(10*time.Millisecond) != 0 ||
+					at >= spec.Duration {
+					t.Errorf("sample %d has the time %s, which the schedule has not", i, at)
 				}
 			}
 		})

@@ -22,29 +22,132 @@ func TestExactEntries(t *testing.T) {
 		spec      Spec
 		responder responders.Spec
 	}{
-		{name: "http", spec: Spec{Kind: HTTP, Concurrency: 200, SourcePorts: "10000-14999"}, responder: responders.Spec{Kind: responders.HTTP}},
-		{name: "http6", n: 2000, spec: Spec{Kind: HTTP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999"}, responder: responders.Spec{Kind: responders.HTTP}},
-		{name: "tcp fin", spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Seed: 9}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "tcp rst", spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseRST}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "tcp6", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999"}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "tcp abandon", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseAbandon}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "tcp half-close", n: 2000, spec: Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseHalf}, responder: responders.Spec{Kind: responders.Leak}},
+		{
+			name: "http", spec: Spec{Kind: HTTP, Concurrency: 200, SourcePorts: "10000-14999"},
+			responder: responders.Spec{Kind: responders.HTTP},
+		},
+		{
+			name: "http6", n: 2000,
+			spec: Spec{
+				Kind: HTTP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999",
+			},
+			responder: responders.Spec{Kind: responders.HTTP},
+		},
+		{
+			name:      "tcp fin",
+			spec:      Spec{Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Seed: 9},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "tcp rst",
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseRST,
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "tcp6", n: 2000,
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, Target: serverAddress6, SourcePorts: "10000-14999",
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "tcp abandon", n: 2000,
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseAbandon,
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "tcp half-close", n: 2000,
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, SourcePorts: "10000-14999", Close: CloseHalf,
+			},
+			responder: responders.Spec{Kind: responders.Leak},
+		},
 		// More connections to one address and port than one source address has ports.
-		{name: "tcp past 64k", n: 66_000, ports: "5000", spec: Spec{Kind: TCP, Concurrency: 200, Sources: clientAddress + "," + clientAddressToo, SourcePorts: "1024-65535", Close: CloseRST}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "hold", n: 2000, spec: Spec{Kind: Hold, Concurrency: 200, SourcePorts: "10000-14999", Duration: time.Minute, Hold: 300 * time.Millisecond}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "udp", spec: Spec{Kind: UDP, SourcePorts: "10000-14999", Rate: 100_000}, responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP}},
-		{name: "udp6", n: 2000, spec: Spec{Kind: UDP, Target: serverAddress6, SourcePorts: "10000-14999", Rate: 100_000}, responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP}},
-		{name: "udp crafted", spec: Spec{Kind: UDP, Crafted: true, Sources: crowd, SourcePorts: "1024-2023", Seed: 4}, responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP}},
-		{name: "udp6 crafted", spec: Spec{Kind: UDP, Crafted: true, Target: serverAddress6, Sources: crowd6, Seed: 4, Payload: 31}, responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP}},
-		{name: "udp conversations", n: 2000, spec: Spec{Kind: UDP, SourcePorts: "10000-10499", Concurrency: 100, Exchanges: 3, Interval: 10 * time.Millisecond}, responder: responders.Spec{Kind: responders.Echo, Network: responders.UDP}},
-		{name: "syn", spec: Spec{Kind: SYN, Sources: crowd, SourcePorts: "1024-2023", Seed: 1}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "syn6", spec: Spec{Kind: SYN, Target: serverAddress6, Sources: crowd6, Seed: 1}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "handshake", spec: Spec{Kind: Handshake, Sources: crowd, Seed: 2}, responder: responders.Spec{Kind: responders.Close}},
-		{name: "handshake6", spec: Spec{Kind: Handshake, Target: serverAddress6, Sources: crowd6, Seed: 2}, responder: responders.Spec{Kind: responders.Close}},
+		{
+			name: "tcp past 64k", n: 66_000, ports: "5000",
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, Sources: clientAddress + "," + clientAddressToo,
+				SourcePorts: "1024-65535", Close: CloseRST,
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "hold", n: 2000,
+			spec: Spec{
+				Kind: Hold, Concurrency: 200, SourcePorts: "10000-14999", Duration: time.Minute,
+				Hold: 300 * time.Millisecond,
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "udp", spec: Spec{Kind: UDP, SourcePorts: "10000-14999", Rate: 100_000},
+			responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP},
+		},
+		{
+			name: "udp6", n: 2000,
+			spec: Spec{
+				Kind: UDP, Target: serverAddress6, SourcePorts: "10000-14999", Rate: 100_000,
+			},
+			responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP},
+		},
+		{
+			name: "udp crafted",
+			spec: Spec{
+				Kind: UDP, Crafted: true, Sources: crowd, SourcePorts: "1024-2023", Seed: 4,
+			},
+			responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP},
+		},
+		{
+			name: "udp6 crafted",
+			spec: Spec{
+				Kind: UDP, Crafted: true, Target: serverAddress6, Sources: crowd6, Seed: 4,
+				Payload: 31,
+			},
+			responder: responders.Spec{Kind: responders.Silent, Network: responders.UDP},
+		},
+		{
+			name: "udp conversations", n: 2000,
+			spec: Spec{
+				Kind: UDP, SourcePorts: "10000-10499", Concurrency: 100, Exchanges: 3,
+				Interval: 10 * time.Millisecond,
+			},
+			responder: responders.Spec{Kind: responders.Echo, Network: responders.UDP},
+		},
+		{
+			name: "syn", spec: Spec{Kind: SYN, Sources: crowd, SourcePorts: "1024-2023", Seed: 1},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "syn6", spec: Spec{Kind: SYN, Target: serverAddress6, Sources: crowd6, Seed: 1},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "handshake", spec: Spec{Kind: Handshake, Sources: crowd, Seed: 2},
+			responder: responders.Spec{Kind: responders.Close},
+		},
+		{
+			name:      "handshake6",
+			spec:      Spec{Kind: Handshake, Target: serverAddress6, Sources: crowd6, Seed: 2},
+			responder: responders.Spec{Kind: responders.Close},
+		},
 		{name: "icmp", spec: Spec{Kind: ICMP, Reply: true}},
 		{name: "icmp6", spec: Spec{Kind: ICMP, Target: serverAddress6, Sources: crowd6}},
-		{name: "probe tcp", n: 200, ports: "5000", spec: Spec{Kind: Probe, Rate: 1000, SourcePorts: "10000-14999"}, responder: responders.Spec{Kind: responders.Silent}},
-		{name: "probe udp", n: 200, ports: "5000", spec: Spec{Kind: Probe, Protocol: ProtocolUDP, Rate: 1000, SourcePorts: "10000-14999"}, responder: responders.Spec{Kind: responders.Echo, Network: responders.UDP}},
+		{
+			name: "probe tcp", n: 200, ports: "5000",
+			spec:      Spec{Kind: Probe, Rate: 1000, SourcePorts: "10000-14999"},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "probe udp", n: 200, ports: "5000",
+			spec: Spec{
+				Kind: Probe, Protocol: ProtocolUDP, Rate: 1000, SourcePorts: "10000-14999",
+			},
+			responder: responders.Spec{Kind: responders.Echo, Network: responders.UDP},
+		},
 		{name: "probe icmp", n: 200, spec: Spec{Kind: Probe, Protocol: ProtocolICMP, Rate: 1000}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -73,10 +176,12 @@ func TestExactEntries(t *testing.T) {
 			}
 			sound(t, got)
 			if got.Offered != n || got.Completed != n {
-				t.Errorf("offered %d, completed %d, failed by %v, limits %q", got.Offered, got.Completed, got.Causes, got.Limits)
+				t.Errorf("offered %d, completed %d, failed by %v, limits %q",
+					got.Offered, got.Completed, got.Causes, got.Limits)
 			}
 			if counted := lab.server.count(t); counted != n {
-				t.Errorf("%d tuples were offered, the kernel counts %d entries", got.Offered, counted)
+				t.Errorf("%d tuples were offered, the kernel counts %d entries",
+					got.Offered, counted)
 			}
 			if own := lab.client.count(t); own != 0 {
 				t.Errorf("the client's own table has %d entries", own)

@@ -19,7 +19,8 @@ func Example() {
 		return
 	}
 	result, err := generators.Run(ctx, generators.Spec{
-		Kind: generators.HTTP, Target: "127.0.0.1", Ports: server.Ports(), Count: 100, Concurrency: 10,
+		Kind: generators.HTTP, Target: "127.0.0.1", Ports: server.Ports(), Count: 100,
+		Concurrency: 10,
 	}, nil)
 	if err != nil {
 		fmt.Println(err)

@@ -24,7 +24,10 @@ func (n *namespace) entries(t testing.TB) (byState map[string]int, assured int) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
+	names := []string{
+		"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
+		"TIME_WAIT", "CLOSE", "SYN_SENT2",
+	}
 	byState = make(map[string]int)
 	for _, flow := range flows {
 		state := "UDP"
@@ -70,10 +73,14 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			router.sysctl(t, "net.ipv4.ip_forward", "1")
 			router.track(t)
 
-			spec := responders.Spec{Kind: responders.Handshake, Address: "10.4.0.0/24", Ports: mustPorts(t, "80-83"), Namespace: far.path()}
+			spec := responders.Spec{
+				Kind: responders.Handshake, Address: "10.4.0.0/24", Ports: mustPorts(t, "80-83"),
+				Namespace: far.path(),
+			}
 			r := startIn(t, spec)
 			got, err := Run(t.Context(), Spec{
-				Kind: Handshake, Target: "10.4.0.0/24", Ports: spec.Ports, Sources: "10.3.0.0/16", Seed: 5, Count: n,
+				Kind: Handshake, Target: "10.4.0.0/24", Ports: spec.Ports, Sources: "10.3.0.0/16",
+				Seed: 5, Count: n,
 				Close: test.close, Timeout: 10 * time.Second, Namespace: client.path(),
 			}, nil)
 			if err != nil {
@@ -81,7 +88,8 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			}
 			sound(t, got)
 			if got.Completed != n {
-				t.Errorf("%d of %d were completed: %v, limits %q", got.Completed, n, got.Causes, got.Limits)
+				t.Errorf("%d of %d were completed: %v, limits %q",
+					got.Completed, n, got.Causes, got.Limits)
 			}
 			if c := r.Counters(); c.Accepted != n {
 				t.Errorf("the far end saw %d SYNs", c.Accepted)
@@ -103,11 +111,17 @@ func TestHandshakeRefusesOwnAddresses(t *testing.T) {
 		return
 	}
 	lab := newPair(t)
-	spec := Spec{Kind: Handshake, Target: serverAddress, Ports: []uint16{80}, Sources: clientAddress, Count: 1, Namespace: lab.client.path()}
+	spec := Spec{
+		Kind: Handshake, Target: serverAddress, Ports: []uint16{80}, Sources: clientAddress,
+		Count: 1, Namespace: lab.client.path(),
+	}
 	if _, err := Run(t.Context(), spec, nil); err == nil {
 		t.Error("a handshake from an address of the host was begun")
 	}
-	answer := responders.Spec{Kind: responders.Handshake, Address: serverAddress, Ports: []uint16{80}, Namespace: lab.server.path()}
+	answer := responders.Spec{
+		Kind: responders.Handshake, Address: serverAddress, Ports: []uint16{80},
+		Namespace: lab.server.path(),
+	}
 	if r, err := responders.Listen(t.Context(), answer); err == nil {
 		t.Error("a handshake responder for an address of the host was started", r.Close())
 	}

@@ -21,15 +21,39 @@ func TestResponse(t *testing.T) {
 	}{
 		{"length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", true, true, 200, false, 0},
 		{"no body", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true, true, 200, false, 0},
-		{"more than it says", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nhello", true, true, 200, false, 4},
-		{"less than it says", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", false, false, 200, false, 0},
+		{
+			"more than it says", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nhello", true, true,
+			200, false, 4,
+		},
+		{
+			"less than it says", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", false, false,
+			200, false, 0,
+		},
 		{"until close", "HTTP/1.1 200 OK\r\n\r\nhello", false, true, 200, true, 0},
-		{"told to close", "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true, true, 404, true, 0},
+		{
+			"told to close",
+			"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true, true,
+			404, true, 0,
+		},
 		{"1.0", "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", true, true, 200, true, 0},
-		{"1.0 kept", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n", true, true, 200, false, 0},
-		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n.\r\n0\r\nTrailer: x\r\n\r\n", true, true, 200, false, 0},
-		{"chunks, cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false, false, 200, false, 0},
-		{"interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", true, true, 204, false, 0},
+		{
+			"1.0 kept", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n",
+			true, true, 200, false, 0,
+		},
+		{
+			"chunks",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+				"5;x=y\r\nhello\r\n1\r\n.\r\n0\r\nTrailer: x\r\n\r\n",
+			true, true, 200, false, 0,
+		},
+		{
+			"chunks, cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+			false, false, 200, false, 0,
+		},
+		{
+			"interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", true, true,
+			204, false, 0,
+		},
 		{"bare newlines", "HTTP/1.1 200 OK\nContent-Length: 1\n\nx", true, true, 200, false, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -43,16 +67,20 @@ func TestResponse(t *testing.T) {
 				if done := r.state == responseDone; done != test.done {
 					t.Fatalf("in pieces of %d: done %t, state %d", size, done, r.state)
 				}
-				if r.ended() != test.closed || r.status != test.status || r.close != test.close || rest != test.rest {
-					t.Fatalf("in pieces of %d: complete %t, status %d, close %t, %d left", size, r.ended(), r.status, r.close, rest)
+				if r.ended() != test.closed || r.status != test.status || r.close != test.close ||
+					rest != test.rest {
+					t.Fatalf("in pieces of %d: complete %t, status %d, close %t, %d left",
+						size, r.ended(), r.status, r.close, rest)
 				}
 			}
 		})
 	}
 	for _, bad := range []string{
 		"SSH-2.0-x\r\n", "HTTP/2 200\r\n", "HTTP/1.1 abc\r\n", "HTTP/1.1 99 x\r\n", "\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n", strings.Repeat("x", maxHeaderLine+1),
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n",
+		strings.Repeat("x", maxHeaderLine+1),
 	} {
 		var r response
 		r.feed([]byte(bad))
@@ -66,9 +94,11 @@ func TestResponse(t *testing.T) {
 // the standard library reads a whole response, this parser does too.
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot in 1.0",
-		"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nx", "HTTP/1.1 304 N\r\nContent-Length: 3\r\n\r\n", "",
+		"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nx",
+		"HTTP/1.1 304 N\r\nContent-Length: 3\r\n\r\n", "",
 	} {
 		f.Add([]byte(seed), 3)
 	}
@@ -79,8 +109,11 @@ func FuzzResponse(f *testing.F) {
 		for i := 0; i < len(data); i += size {
 			pieces.feed(data[i:min(i+size, len(data))])
 		}
-		if whole.state != pieces.state || whole.status != pieces.status || whole.length != pieces.length {
-			t.Fatalf("whole: %d %d %d, in pieces of %d: %d %d %d", whole.state, whole.status, whole.length, size, pieces.state, pieces.status, pieces.length)
+		if whole.state != pieces.state || whole.status != pieces.status ||
+			whole.length != pieces.length {
+			t.Fatalf("whole: %d %d %d, in pieces of %d: %d %d %d",
+				whole.state, whole.status, whole.length, size, pieces.state, pieces.status,
+				pieces.length)
 		}
 		complete := whole.ended()
 		std, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), nil)

@@ -2,6 +2,7 @@ package generators
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -46,10 +47,12 @@ func sound(t testing.TB, r Result) {
 		}
 	}
 	if r.Offered != r.Completed+r.Failed || r.Failed != causes {
-		t.Errorf("offered %d, completed %d, failed %d by %v", r.Offered, r.Completed, r.Failed, r.Causes)
+		t.Errorf("offered %d, completed %d, failed %d by %v",
+			r.Offered, r.Completed, r.Failed, r.Causes)
 	}
 	if offered != r.Offered || completed != r.Completed || failed != r.Failed {
-		t.Errorf("the series adds up to %d, %d, %d; the whole is %d, %d, %d", offered, completed, failed, r.Offered, r.Completed, r.Failed)
+		t.Errorf("the series adds up to %d, %d, %d; the whole is %d, %d, %d",
+			offered, completed, failed, r.Offered, r.Completed, r.Failed)
 	}
 	if r.Total.Count() != 0 && r.Total.Count() != r.Completed {
 		t.Errorf("%d completed, %d latencies", r.Completed, r.Total.Count())
@@ -60,7 +63,9 @@ func sound(t testing.TB, r Result) {
 }
 
 func TestHTTPExactCount(t *testing.T) {
-	r := startResponder(t, responders.Spec{Kind: responders.HTTP, Ports: []uint16{0, 0, 0}, Body: 100})
+	r := startResponder(t, responders.Spec{
+		Kind: responders.HTTP, Ports: []uint16{0, 0, 0}, Body: 100,
+	})
 	for _, test := range []struct {
 		name string
 		spec Spec
@@ -70,7 +75,13 @@ func TestHTTPExactCount(t *testing.T) {
 		{"client resets", Spec{CloseBy: Client, Close: CloseRST}},
 		{"kept alive", Spec{KeepAlive: 10}},
 		{"sources", Spec{Sources: "127.0.0.2-127.0.0.9"}},
-		{"source ports", Spec{Sources: "127.0.1.0/24", SourcePorts: "20000-29999", CloseBy: Client, Close: CloseRST, Seed: 3}},
+		{
+			"source ports",
+			Spec{
+				Sources: "127.0.1.0/24", SourcePorts: "20000-29999", CloseBy: Client,
+				Close: CloseRST, Seed: 3,
+			},
+		},
 		{"open loop", Spec{Rate: 20000}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,10 +103,12 @@ func TestHTTPExactCount(t *testing.T) {
 				t.Fatal(err)
 			}
 			sound(t, got)
-			if got.Offered != spec.Count || got.Completed != spec.Count || got.Statuses[200] != spec.Count {
-				t.Errorf("offered %d, completed %d, failed by %v", got.Offered, got.Completed, got.Causes)
+			if got.Offered != spec.Count || got.Completed != spec.Count ||
+				got.Statuses[200] != spec.Count {
+				t.Error(counts(got))
 			}
-			if want := got.Offered; last.Offered != want || last.Completed != got.Completed || last.Open != 0 {
+			if want := got.Offered; last.Offered != want || last.Completed != got.Completed ||
+				last.Open != 0 {
 				t.Errorf("the last progress was %+v", last)
 			}
 			after := r.Counters()
@@ -106,11 +119,24 @@ func TestHTTPExactCount(t *testing.T) {
 			if spec.KeepAlive > 1 {
 				connections = spec.Count / int64(spec.KeepAlive)
 			}
-			if n := after.Accepted - before.Accepted; n < connections || spec.KeepAlive <= 1 && n != connections {
+			if n := after.Accepted - before.Accepted; n < connections ||
+				spec.KeepAlive <= 1 && n != connections {
 				t.Errorf("%d connections were accepted", n)
 			}
 		})
 	}
+}
+
+// counts describes the outcome of a load.
+func counts(r Result) string {
+	return fmt.Sprintf("offered %d, completed %d, failed by %v", r.Offered, r.Completed, r.Causes)
+}
+
+// respond starts a responder on all addresses of the server.
+func (p *pair) respond(t testing.TB, spec responders.Spec) *responders.Responder {
+	t.Helper()
+	spec.Namespace = p.server.path()
+	return startIn(t, spec)
 }
 
 // startIn starts a responder on all addresses of a namespace.

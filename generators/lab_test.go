@@ -131,7 +131,8 @@ func (n *namespace) route(t testing.TB, prefix, gateway string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		route.LinkIndex, route.Type, route.Table, route.Scope = lo.Attrs().Index, unix.RTN_LOCAL, unix.RT_TABLE_LOCAL, netlink.SCOPE_HOST
+		route.LinkIndex, route.Type = lo.Attrs().Index, unix.RTN_LOCAL
+		route.Table, route.Scope = unix.RT_TABLE_LOCAL, netlink.SCOPE_HOST
 	}
 	if err := n.net.RouteAdd(route); err != nil {
 		t.Fatalf("adding route %s via %q: %v", prefix, gateway, err)
@@ -188,7 +189,11 @@ func newPair(t testing.TB) *pair {
 func (n *namespace) track(t testing.TB) {
 	t.Helper()
 	n.rules(t, nil, &expr.Ct{Register: 1, Key: expr.CtKeySTATE})
-	for _, state := range []string{"tcp_timeout_close", "tcp_timeout_close_wait", "tcp_timeout_time_wait", "tcp_timeout_syn_recv", "tcp_timeout_syn_sent", "udp_timeout", "icmp_timeout", "icmpv6_timeout"} {
+	for _, state := range []string{
+		"tcp_timeout_close", "tcp_timeout_close_wait", "tcp_timeout_time_wait",
+		"tcp_timeout_syn_recv", "tcp_timeout_syn_sent", "udp_timeout", "icmp_timeout",
+		"icmpv6_timeout",
+	} {
 		n.sysctl(t, "net.netfilter.nf_conntrack_"+state, "600")
 	}
 }
@@ -199,14 +204,19 @@ func (n *namespace) rules(t testing.TB, verdict expr.Any, expressions ...expr.An
 	n.hook(t, nftables.ChainHookInput, verdict, expressions...)
 }
 
-func (n *namespace) hook(t testing.TB, hook *nftables.ChainHook, verdict expr.Any, expressions ...expr.Any) {
+func (n *namespace) hook(
+	t testing.TB, hook *nftables.ChainHook, verdict expr.Any, expressions ...expr.Any,
+) {
 	t.Helper()
 	conn, err := nftables.New(nftables.WithNetNSFd(int(n.file.Fd())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
-	chain := conn.AddChain(&nftables.Chain{Table: table, Name: fmt.Sprintf("hook%d", *hook), Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
+	chain := conn.AddChain(&nftables.Chain{
+		Table: table, Name: fmt.Sprintf("hook%d", *hook), Type: nftables.ChainTypeFilter,
+		Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+	})
 	if verdict != nil {
 		expressions = append(expressions, verdict)
 	}

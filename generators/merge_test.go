@@ -77,7 +77,8 @@ func TestMerge(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var parts []Result
 	for i := range 4 {
-		parts = append(parts, synthetic(random, 300+i*100, start.Add(time.Duration(i)*1100*time.Millisecond)))
+		parts = append(parts,
+			synthetic(random, 300+i*100, start.Add(time.Duration(i)*1100*time.Millisecond)))
 	}
 	sum := func(order ...int) Result {
 		var total Result
@@ -88,8 +89,10 @@ func TestMerge(t *testing.T) {
 	}
 	got := sum(0, 1, 2, 3)
 	sound(t, got)
-	if got.Offered != 300+400+500+600 || len(got.Probe) != int(got.Offered) || got.Total.Count() != got.Completed {
-		t.Errorf("offered %d, %d points, %d latencies of %d", got.Offered, len(got.Probe), got.Total.Count(), got.Completed)
+	if got.Offered != 300+400+500+600 || len(got.Probe) != int(got.Offered) ||
+		got.Total.Count() != got.Completed {
+		t.Errorf("offered %d, %d points, %d latencies of %d",
+			got.Offered, len(got.Probe), got.Total.Count(), got.Completed)
 	}
 	if got.Started != start || got.Elapsed != parts[3].Elapsed+3300*time.Millisecond {
 		t.Errorf("from %s for %s", got.Started, got.Elapsed)
@@ -97,9 +100,8 @@ func TestMerge(t *testing.T) {
 	if got.Usage.Workers != 4 || got.Usage.Busy != .5 || len(got.Limits) != 1 {
 		t.Errorf("usage %+v, limits %q", got.Usage, got.Limits)
 	}
-	if diff := cmp.Diff(got, sum(3, 1, 0, 2), equalHistograms, cmpopts.SortSlices(func(a, b ProbePoint) bool {
-		return fmt.Sprint(a) < fmt.Sprint(b)
-	})); diff != "" {
+	order := cmpopts.SortSlices(func(a, b ProbePoint) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
+	if diff := cmp.Diff(got, sum(3, 1, 0, 2), equalHistograms, order); diff != "" {
 		t.Errorf("another order: %s", diff)
 	}
 	var same Result

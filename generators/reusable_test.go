@@ -86,18 +86,25 @@ func TestReusable_LooksFresh(t *testing.T) {
 		last      packets.Flags // what ends each
 	}{
 		{"rst", Spec{Kind: TCP, Close: CloseRST}, responders.Silent, packets.RST},
-		{"rst after data", Spec{Kind: TCP, Close: CloseRST, Payload: 100, Expect: 100}, responders.Echo, packets.RST},
+		{
+			"rst after data", Spec{Kind: TCP, Close: CloseRST, Payload: 100, Expect: 100},
+			responders.Echo, packets.RST,
+		},
 		{"fin, the server first", Spec{Kind: TCP, CloseBy: Server}, responders.Close, packets.FIN},
 		{"http", Spec{Kind: HTTP}, responders.HTTP, packets.FIN},
-		{"sources", Spec{Kind: HTTP, Sources: clientAddress + "," + clientAddressToo}, responders.HTTP, packets.FIN},
+		{
+			"sources", Spec{Kind: HTTP, Sources: clientAddress + "," + clientAddressToo},
+			responders.HTTP, packets.FIN,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			lab := newPair(t)
 			lab.client.address(t, "link", clientAddressToo+"/24")
-			startIn(t, responders.Spec{Kind: test.responder, Ports: []uint16{80}, Namespace: lab.server.path()})
+			lab.respond(t, responders.Spec{Kind: test.responder, Ports: []uint16{80}})
 			seen := lab.server.capture(t, "link")
 			spec := test.spec
-			spec.Target, spec.Ports, spec.Count, spec.Concurrency, spec.Namespace = serverAddress, []uint16{80}, n, 8, lab.client.path()
+			spec.Target, spec.Ports, spec.Count = serverAddress, []uint16{80}, n
+			spec.Concurrency, spec.Namespace = 8, lab.client.path()
 			plan, err := spec.plan()
 			if err != nil || !plan.reusesSockets() {
 				t.Fatalf("sockets are not reused: %v", err)
@@ -132,11 +139,14 @@ func TestReusable_LooksFresh(t *testing.T) {
 			}
 			for _, count := range syns {
 				if int64(count) != n+got.Usage.SYNRetransmitted {
-					t.Errorf("%d SYNs for %d connections, %d of them sent again", count, n, got.Usage.SYNRetransmitted)
+					t.Errorf("%d SYNs for %d connections, %d of them sent again",
+						count, n, got.Usage.SYNRetransmitted)
 				}
 			}
-			if again := got.Usage.Retransmitted - got.Usage.SYNRetransmitted; int64(ends) < n || int64(ends) > n+again {
-				t.Errorf("%d were ended by %v, not %d; %d segments were sent again", ends, test.last, n, again)
+			if again := got.Usage.Retransmitted - got.Usage.SYNRetransmitted; int64(ends) < n ||
+				int64(ends) > n+again {
+				t.Errorf("%d were ended by %v, not %d; %d segments were sent again",
+					ends, test.last, n, again)
 			}
 			if reused < n/2 {
 				t.Errorf("only %d sockets had a connection before", reused)
@@ -163,16 +173,18 @@ func TestReusable_NotInTimeWait(t *testing.T) {
 	lab := newPair(t)
 	lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "20000 20199")
 	lab.server.sysctl(t, "net.ipv4.tcp_timestamps", "0")
-	startIn(t, responders.Spec{Kind: responders.HTTP, Ports: []uint16{80}, Namespace: lab.server.path()})
+	lab.respond(t, responders.Spec{Kind: responders.HTTP, Ports: []uint16{80}})
 	got, err := Run(t.Context(), Spec{
-		Kind: HTTP, Target: serverAddress, Ports: []uint16{80}, Count: n, Concurrency: 8, Namespace: lab.client.path(), Timeout: 30 * time.Second,
+		Kind: HTTP, Target: serverAddress, Ports: []uint16{80}, Count: n, Concurrency: 8,
+		Namespace: lab.client.path(), Timeout: 30 * time.Second,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sound(t, got)
 	if got.Completed != n || got.Usage.SYNRetransmitted > mostRepeated(n) {
-		t.Errorf("%d of %d were completed, %d SYNs were sent again, failed by %v", got.Completed, n, got.Usage.SYNRetransmitted, got.Causes)
+		t.Errorf("%d of %d were completed, %d SYNs were sent again, failed by %v",
+			got.Completed, n, got.Usage.SYNRetransmitted, got.Causes)
 	}
 }
 
@@ -216,13 +228,18 @@ func TestReusable_AreClosed(t *testing.T) {
 	r := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
 	before := holds(t).descriptors
 	for range 3 {
-		got, err := Run(t.Context(), Spec{Kind: TCP, Target: "127.0.0.1", Ports: r.Ports(), Count: 500, Concurrency: 100, Close: CloseRST}, nil)
+		got, err := Run(t.Context(), Spec{
+			Kind: TCP, Target: "127.0.0.1", Ports: r.Ports(), Count: 500, Concurrency: 100,
+			Close: CloseRST,
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sound(t, got)
 	}
-	hosttest.Eventually(t, "all descriptors are given back", func() bool { return holds(t).descriptors <= before })
+	hosttest.Eventually(t, "all descriptors are given back", func() bool {
+		return holds(t).descriptors <= before
+	})
 	if errno := sockets.Disconnect(-1); errno != unix.EBADF {
 		t.Errorf("disconnecting nothing: %v", errno)
 	}

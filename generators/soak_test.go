@@ -34,7 +34,9 @@ func holds(t *testing.T) held {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	h := held{goroutines: runtime.NumGoroutine(), heap: memory.HeapAlloc}
-	for folder, count := range map[string]*int{"/proc/self/fd": &h.descriptors, "/proc/self/task": &h.threads} {
+	for folder, count := range map[string]*int{
+		"/proc/self/fd": &h.descriptors, "/proc/self/task": &h.threads,
+	} {
 		entries, err := os.ReadDir(folder)
 		if err != nil {
 			t.Fatal(err)
@@ -62,11 +64,17 @@ func TestSoak(t *testing.T) {
 	offered := map[Kind]int64{}
 	round := func() {
 		t.Helper()
-		tcp, err := responders.Listen(t.Context(), responders.Spec{Kind: responders.HTTP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path(), Idle: 50 * time.Millisecond})
+		tcp, err := responders.Listen(t.Context(), responders.Spec{
+			Kind: responders.HTTP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path(),
+			Idle: 50 * time.Millisecond,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		udp, err := responders.Listen(t.Context(), responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: mustPorts(t, "80-83"), Namespace: lab.server.path()})
+		udp, err := responders.Listen(t.Context(), responders.Spec{
+			Kind: responders.Echo, Network: responders.UDP, Ports: mustPorts(t, "80-83"),
+			Namespace: lab.server.path(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +94,8 @@ func TestSoak(t *testing.T) {
 			{Kind: Probe, Rate: 100},
 			{Kind: Probe, Rate: 100, Protocol: ProtocolUDP},
 		} {
-			spec.Target, spec.Namespace, spec.Duration, spec.Timeout = serverAddress, lab.client.path(), 300*time.Millisecond, 200*time.Millisecond
+			spec.Target, spec.Namespace = serverAddress, lab.client.path()
+			spec.Duration, spec.Timeout = 300*time.Millisecond, 200*time.Millisecond
 			if spec.Kind != ICMP {
 				spec.Ports = mustPorts(t, "80-83")
 			}
@@ -116,10 +125,13 @@ func TestSoak(t *testing.T) {
 	// The runtime keeps an ended thread for a moment, and on a busy host makes a few more than it
 	// needs. A load that leaked one would leave dozens.
 	var after held
-	defer func() { t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after) }()
+	defer func() {
+		t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after)
+	}()
 	hosttest.Eventually(t, "what is held is what was held before", func() bool {
 		after = holds(t)
-		return after.threads <= before.threads+10 && after.goroutines <= before.goroutines && after.descriptors <= before.descriptors
+		return after.threads <= before.threads+10 && after.goroutines <= before.goroutines &&
+			after.descriptors <= before.descriptors
 	})
 	if len(offered) != 8 || slices.Contains(slices.Collect(maps.Values(offered)), 0) {
 		t.Errorf("not every kind offered something: %v", offered)

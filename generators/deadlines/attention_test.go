@@ -27,7 +27,8 @@ func TestAttention(t *testing.T) {
 		{9603 * ms, 9603 * ms, 0, true}, // everything is read
 	} {
 		if got := a.Turn(turn.now); got != turn.limit {
-			t.Errorf("turn %d at %v: limits are judged by %v, want %v", i, turn.now, got, turn.limit)
+			t.Errorf("turn %d at %v: limits are judged by %v, want %v",
+				i, turn.now, got, turn.limit)
 		}
 		a.Looked(turn.wait, turn.all)
 	}

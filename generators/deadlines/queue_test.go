@@ -30,7 +30,8 @@ func TestQueue(t *testing.T) {
 			t.Fatalf("the queue is %v, want %v", got, model)
 		}
 		first, ok := q.First()
-		if ok != (len(model) > 0) || ok && first != links[model[0]].deadline || ok && (q.Due(first-1) || !q.Due(first)) {
+		if ok != (len(model) > 0) || ok && first != links[model[0]].deadline ||
+			ok && (q.Due(first-1) || !q.Due(first)) {
 			t.Fatalf("first %s, %t of %v", first, ok, model)
 		}
 	}

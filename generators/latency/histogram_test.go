@@ -65,7 +65,8 @@ func TestMergeThroughJSONLosesNothing(t *testing.T) {
 func TestEmpty(t *testing.T) {
 	var missing *Histogram
 	for _, h := range []*Histogram{missing, New()} {
-		if h.Count() != 0 || h.Max() != 0 || h.Min() != 0 || h.Mean() != 0 || h.Quantile(.5) != 0 || h.StdDev() != 0 || h.CountAbove(0) != 0 {
+		if h.Count() != 0 || h.Max() != 0 || h.Min() != 0 || h.Mean() != 0 || h.Quantile(.5) != 0 ||
+			h.StdDev() != 0 || h.CountAbove(0) != 0 {
 			t.Error("an empty histogram has values")
 		}
 	}

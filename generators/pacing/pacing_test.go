@@ -45,16 +45,27 @@ func TestPacerKeepsTheSchedule(t *testing.T) {
 		{"count", Constant(3), Limits{Count: 100}, 100},
 		{"count before duration", Constant(1000), Limits{Count: 5, Duration: time.Second}, 5},
 		{"duration before count", Constant(1000), Limits{Count: 5000, Duration: time.Second}, 1000},
-		{"stages", Stages{{0, 1000, time.Second}, {1000, 1000, time.Second}, {1000, 0, time.Second}}, Limits{}, 2000},
-		{"bursts", Bursts{Size: 100, Every: 500 * time.Millisecond}, Limits{Duration: 2 * time.Second}, 400},
-		{"sine", Sine{Mean: 1000, Amplitude: 1000, Period: time.Second}, Limits{Duration: 5 * time.Second}, 5000},
+		{
+			"stages",
+			Stages{{0, 1000, time.Second}, {1000, 1000, time.Second}, {1000, 0, time.Second}},
+			Limits{}, 2000,
+		},
+		{
+			"bursts", Bursts{Size: 100, Every: 500 * time.Millisecond},
+			Limits{Duration: 2 * time.Second}, 400,
+		},
+		{
+			"sine", Sine{Mean: 1000, Amplitude: 1000, Period: time.Second},
+			Limits{Duration: 5 * time.Second}, 5000,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := NewPacer(test.schedule, test.limits)
 				taken, due := drive(p, 64, nil)
 				if len(taken) != test.want || p.Missed() != 0 {
-					t.Errorf("%d slots were taken and %d missed, %d were to be", len(taken), p.Missed(), test.want)
+					t.Errorf("%d slots were taken and %d missed, %d were to be",
+						len(taken), p.Missed(), test.want)
 				}
 				for i := range taken {
 					if taken[i] != due[i] {
@@ -121,8 +132,10 @@ func TestPacerCountInSpiteOfMisses(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		})
-		if len(taken) != 500 || due[499] != 499*time.Millisecond+time.Duration(p.Missed())*time.Millisecond {
-			t.Errorf("%d were taken, the last at %s, %d missed", len(taken), due[len(due)-1], p.Missed())
+		if len(taken) != 500 ||
+			due[499] != 499*time.Millisecond+time.Duration(p.Missed())*time.Millisecond {
+			t.Errorf("%d were taken, the last at %s, %d missed",
+				len(taken), due[len(due)-1], p.Missed())
 		}
 	})
 }
@@ -161,7 +174,8 @@ func TestPacerClosedLoop(t *testing.T) {
 		first int64
 		n     int
 	}{{0, 4}, {4, 4}, {8, 2}} {
-		if first, n, wait := p.Take(time.Millisecond, buffer); first != want.first || n != want.n || wait != 0 || buffer[0] != time.Millisecond {
+		if first, n, wait := p.Take(time.Millisecond, buffer); first != want.first || n != want.n ||
+			wait != 0 || buffer[0] != time.Millisecond {
 			t.Errorf("take %d: %d from %d, wait %s, for %s", i, n, first, wait, buffer[0])
 		}
 	}
@@ -186,7 +200,9 @@ func TestSchedules(t *testing.T) {
 	for range 50 {
 		mean := 1 + 1000*random.Float64()
 		period := time.Duration(1+random.IntN(5000)) * time.Millisecond
-		stages := Stages{{mean, 3 * mean, period}, {3 * mean, 3 * mean, period}, {3 * mean, 0, period}}
+		stages := Stages{
+			{mean, 3 * mean, period}, {3 * mean, 3 * mean, period}, {3 * mean, 0, period},
+		}
 		for name, test := range map[string]struct {
 			schedule Schedule
 			count    func(t float64) float64
@@ -220,7 +236,8 @@ func TestSchedules(t *testing.T) {
 				}
 				last = at
 				if n := test.count(at.Seconds()); math.Abs(n-float64(k)) > 1e-3 {
-					t.Fatalf("%s %v, %s: until send %d at %s the rate adds up to %f", name, mean, period, k, at, n)
+					t.Fatalf("%s %v, %s: until send %d at %s the rate adds up to %f",
+						name, mean, period, k, at, n)
 				}
 			}
 		}
@@ -229,9 +246,13 @@ func TestSchedules(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for _, bad := range []interface{ Validate() error }{
-		Stages{{1, 1, 0}}, Stages{{-1, 1, time.Second}}, Stages{{0, 0, time.Second}}, Stages{{math.NaN(), 1, time.Second}}, Stages{{math.Inf(1), 1, time.Second}},
+		Stages{{1, 1, 0}}, Stages{{-1, 1, time.Second}}, Stages{{0, 0, time.Second}}, Stages{
+			{math.NaN(), 1, time.Second},
+		}, Stages{{math.Inf(1), 1, time.Second}},
 		Bursts{}, Bursts{Size: 1}, Bursts{Every: 1},
-		Sine{}, Sine{Mean: 1, Amplitude: 2, Period: time.Second}, Sine{Mean: 1, Amplitude: -1, Period: time.Second}, Sine{Mean: 1},
+		Sine{}, Sine{
+			Mean: 1, Amplitude: 2, Period: time.Second,
+		}, Sine{Mean: 1, Amplitude: -1, Period: time.Second}, Sine{Mean: 1},
 	} {
 		if err := bad.Validate(); err == nil {
 			t.Errorf("%#v was accepted", bad)

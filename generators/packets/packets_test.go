@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var link = Link{Source: HardwareAddress{2, 0, 0, 0, 0, 1}, Target: HardwareAddress{2, 0, 0, 0, 0, 2}}
+var link = Link{
+	Source: HardwareAddress{2, 0, 0, 0, 0, 1}, Target: HardwareAddress{2, 0, 0, 0, 0, 2},
+}
 
 // verify computes the checksums of a frame from scratch, as RFC 1071 and 9293 define them.
 func verify(t *testing.T, frame []byte) {
@@ -76,18 +78,24 @@ func TestTemplates(t *testing.T) {
 				target := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
 				sequence, acknowledged := random.Uint32(), random.Uint32()
 				if i%10 == 0 {
-					source, target, sequence, acknowledged = netip.AddrPortFrom(source.Addr(), 0), netip.AddrPortFrom(target.Addr(), 0xffff), 0, 0xffffffff
+					source = netip.AddrPortFrom(source.Addr(), 0)
+					target, sequence = netip.AddrPortFrom(target.Addr(), 0xffff), 0
+					acknowledged = 0xffffffff
 				}
 				template.SetTCP(frame, source, target, sequence, acknowledged)
 				verify(t, frame)
 				got := Parse(frame)
-				want := Answer{Kind: Segment, Source: target, Target: source, Sequence: sequence, Acknowledged: acknowledged, Flags: Flags(frame[template.upper+13])}
+				want := Answer{
+					Kind: Segment, Source: target, Target: source, Sequence: sequence,
+					Acknowledged: acknowledged, Flags: Flags(frame[template.upper+13]),
+				}
 				if template == &data {
 					want.Payload = len("odd")
 				} else {
 					want.Kind, want.Source, want.Target = Opening, source, target
 				}
-				if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+				same := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+				if diff := cmp.Diff(want, got, same); diff != "" {
 					t.Fatal(diff)
 				}
 			}
@@ -100,7 +108,8 @@ func TestTemplates(t *testing.T) {
 				source := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
 				target := netip.AddrPortFrom(randomAddress(random, six), uint16(random.Uint32()))
 				if i%10 == 0 {
-					source, target = netip.AddrPortFrom(source.Addr(), 0), netip.AddrPortFrom(target.Addr(), 0xffff)
+					source = netip.AddrPortFrom(source.Addr(), 0)
+					target = netip.AddrPortFrom(target.Addr(), 0xffff)
 				}
 				udp.SetUDP(frame, source, target)
 				verify(t, frame)
@@ -109,7 +118,8 @@ func TestTemplates(t *testing.T) {
 		}
 		frame := bytes.Clone(echo.Frame)
 		for range 2000 {
-			echo.SetEcho(frame, randomAddress(random, six), randomAddress(random, six), uint16(random.Uint32()), uint16(random.Uint32()))
+			echo.SetEcho(frame, randomAddress(random, six), randomAddress(random, six),
+				uint16(random.Uint32()), uint16(random.Uint32()))
 			verify(t, frame)
 		}
 	}
@@ -126,8 +136,10 @@ func checkUDP(t *testing.T, frame []byte, source, target netip.AddrPort, payload
 	from := netip.AddrPortFrom(ip.source, binary.BigEndian.Uint16(ip.upper))
 	to := netip.AddrPortFrom(ip.target, binary.BigEndian.Uint16(ip.upper[2:]))
 	length := int(binary.BigEndian.Uint16(ip.upper[4:]))
-	if from != source || to != target || length != ip.length || string(ip.upper[udpSize:]) != payload {
-		t.Fatalf("%d bytes %q from %s to %s, want %q from %s to %s", length, ip.upper[udpSize:], from, to, payload, source, target)
+	if from != source || to != target || length != ip.length ||
+		string(ip.upper[udpSize:]) != payload {
+		t.Fatalf("%d bytes %q from %s to %s, want %q from %s to %s",
+			length, ip.upper[udpSize:], from, to, payload, source, target)
 	}
 }
 
@@ -182,7 +194,8 @@ func TestUpdateEqualsChecksum(t *testing.T) {
 }
 
 func TestParseErrors(t *testing.T) {
-	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	source := netip.MustParseAddrPort("10.0.0.1:1234")
+	target := netip.MustParseAddrPort("10.0.0.2:80")
 	inner := NewTCP(link, false, SYN, nil)
 	inner.SetTCP(inner.Frame, source, target, 77, 0)
 	quotation := inner.Frame[14 : 14+28] // the length that RFC 792 guarantees
@@ -196,7 +209,8 @@ func TestParseErrors(t *testing.T) {
 			outer.SetEcho(outer.Frame, target.Addr(), source.Addr(), 0, 0)
 			outer.Frame[34], outer.Frame[35] = 3, test.code
 			got := Parse(outer.Frame)
-			if got.Kind != test.want || got.Source != source || got.Target != target || got.Sequence != 77 {
+			if got.Kind != test.want || got.Source != source || got.Target != target ||
+				got.Sequence != 77 {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -208,7 +222,9 @@ func TestParseHardwareAddress(t *testing.T) {
 	if want := (HardwareAddress{2, 0, 10, 255, 0, 16}); err != nil || got != want {
 		t.Errorf("got %v, %v", got, err)
 	}
-	for _, bad := range []string{"", "02:00:00:00:00", "02:00:00:00:00:zz", "02:00:00:00:00:01:02"} {
+	for _, bad := range []string{
+		"", "02:00:00:00:00", "02:00:00:00:00:zz", "02:00:00:00:00:01:02",
+	} {
 		if got, err := ParseHardwareAddress(bad); err == nil {
 			t.Errorf("%q read as %v", bad, got)
 		}
@@ -234,7 +250,8 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkSetUDP(b *testing.B) {
 	template := NewUDP(link, false, nil)
-	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	source := netip.MustParseAddrPort("10.0.0.1:1234")
+	target := netip.MustParseAddrPort("10.0.0.2:80")
 	for b.Loop() {
 		template.SetUDP(template.Frame, source, target)
 	}
@@ -242,7 +259,8 @@ func BenchmarkSetUDP(b *testing.B) {
 
 func BenchmarkSetTCP(b *testing.B) {
 	template := NewTCP(link, false, SYN, nil)
-	source, target := netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:80")
+	source := netip.MustParseAddrPort("10.0.0.1:1234")
+	target := netip.MustParseAddrPort("10.0.0.2:80")
 	for b.Loop() {
 		template.SetTCP(template.Frame, source, target, 1, 2)
 	}

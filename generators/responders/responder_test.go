@@ -75,7 +75,8 @@ func TestHTTPResponder(t *testing.T) {
 	// Two requests come in one packet, and a third in pieces, on one connection.
 	conn := dial(t, r)
 	answers := bufio.NewReader(conn)
-	if _, err := io.WriteString(conn, "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT"); err != nil {
+	const pieces = "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT"
+	if _, err := io.WriteString(conn, pieces); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
@@ -104,7 +105,8 @@ func TestHTTPResponder(t *testing.T) {
 			t.Fatal(err)
 		}
 		data, err := io.ReadAll(conn)
-		if err != nil || strings.HasPrefix(text, "GET") != bytes.HasPrefix(data, []byte("HTTP/1.1 200 OK\r\n")) {
+		if err != nil ||
+			strings.HasPrefix(text, "GET") != bytes.HasPrefix(data, []byte("HTTP/1.1 200 OK\r\n")) {
 			t.Errorf("%q: %d bytes, %v", text, len(data), err)
 		}
 	}
@@ -132,14 +134,17 @@ func TestTCPResponders(t *testing.T) {
 	})
 	t.Run("slow, reset before its answer", func(t *testing.T) {
 		r := start(t, Spec{
-			Kind: Slow, Ports: []uint16{0}, Workers: 1, Delay: time.Hour, Idle: 300 * time.Millisecond,
+			Kind: Slow, Ports: []uint16{0}, Workers: 1, Delay: time.Hour,
+			Idle: 300 * time.Millisecond,
 		})
 		dial(t, r) // stays idle
 		conn := dial(t, r)
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		hosttest.Eventually(t, "the request has come", func() bool { return r.Counters().Received > 0 })
+		hosttest.Eventually(t, "the request has come", func() bool {
+			return r.Counters().Received > 0
+		})
 		_ = conn.SetLinger(0)
 		_ = conn.Close()
 		hosttest.Eventually(t, "one is reset, the other expires", func() bool {
@@ -152,7 +157,9 @@ func TestTCPResponders(t *testing.T) {
 		_, _ = conn.Write([]byte("hello"))
 		timeout(conn)
 		_ = conn.CloseWrite()
-		hosttest.Eventually(t, "it closes after us", func() bool { return r.Counters().Accepted == 1 && r.Counters().Open() == 0 })
+		hosttest.Eventually(t, "it closes after us", func() bool {
+			return r.Counters().Accepted == 1 && r.Counters().Open() == 0
+		})
 	})
 	t.Run("leak", func(t *testing.T) {
 		r := start(t, Spec{Kind: Leak, Ports: []uint16{0}})
@@ -171,7 +178,9 @@ func TestTCPResponders(t *testing.T) {
 		}
 	})
 	t.Run("slow", func(t *testing.T) {
-		conn := dial(t, start(t, Spec{Kind: Slow, Delay: 150 * time.Millisecond, Ports: []uint16{0}}))
+		conn := dial(t, start(t, Spec{
+			Kind: Slow, Delay: 150 * time.Millisecond, Ports: []uint16{0},
+		}))
 		start := time.Now()
 		// Each answer comes after its own delay.
 		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n")
@@ -193,7 +202,9 @@ func TestTCPResponders(t *testing.T) {
 				t.Fatalf("%d connections were left idle", tries)
 			}
 		}
-		hosttest.Eventually(t, "each is counted", func() bool { return r.Counters().Expired == tries })
+		hosttest.Eventually(t, "each is counted", func() bool {
+			return r.Counters().Expired == tries
+		})
 	})
 }
 
@@ -296,7 +307,8 @@ func TestResponderEndsWithItsContext(t *testing.T) {
 	}
 	cancel()
 	hosttest.Eventually(t, "no responder answers", func() bool {
-		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 100*time.Millisecond)
+		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]),
+			100*time.Millisecond)
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
 			_, _ = conn.Write([]byte("x"))
@@ -320,8 +332,11 @@ func TestDeafResponder(t *testing.T) {
 	for range backlog + 1 {
 		dial(t, r)
 	}
-	hosttest.Eventually(t, "the queue is full", func() bool { return acceptQueue(t, r.Ports()[0]) == backlog+1 })
-	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]), 500*time.Millisecond)
+	hosttest.Eventually(t, "the queue is full", func() bool {
+		return acceptQueue(t, r.Ports()[0]) == backlog+1
+	})
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.Ports()[0]),
+		500*time.Millisecond)
 	if err == nil {
 		t.Fatalf("a connection found room: %v", conn.Close())
 	}
@@ -340,7 +355,8 @@ func acceptQueue(t *testing.T, port uint16) int64 {
 	for line := range strings.Lines(string(table)) {
 		// The fields are sl, local address, remote address, state and queues. A listener's receive
 		// queue counts the connections to accept.
-		if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+		if f := strings.Fields(line); len(f) > 4 &&
+			strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
 			_, waiting, _ := strings.Cut(f[4], ":")
 			n, err := strconv.ParseInt(waiting, 16, 64)
 			if err != nil {

@@ -62,8 +62,8 @@ func Pin(cpu int) error {
 // pacedSlice is how long a paced thread requests a CPU at a time: the shortest that is granted.
 const pacedSlice = 100 * time.Microsecond
 
-// Punctual makes the calling thread wake on time: timers fire without the usual slack of 50 µs, and
-// beside other work it runs sooner, though for no more time in all, since it requests short slices
+// Punctual makes the calling thread wake on time: timers fire without the usual slack of 50 µs.
+// Beside other work it runs sooner, though for no more time in all, since it requests short slices
 // (Linux 6.12). It needs no privilege and ignores what a kernel refuses.
 func Punctual() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)

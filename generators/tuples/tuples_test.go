@@ -20,11 +20,17 @@ func TestParseAddresses(t *testing.T) {
 		{"10.0.0.1", "10.0.0.1", 1, "10.0.0.1", "10.0.0.1"},
 		{"10.0.0.0/30", "10.0.0.1-10.0.0.2", 2, "10.0.0.1", "10.0.0.2"},
 		{"10.0.0.0/31", "10.0.0.0-10.0.0.1", 2, "10.0.0.0", "10.0.0.1"},
-		{"10.0.0.250-10.0.1.5, 10.9.9.9", "10.0.0.250-10.0.1.5,10.9.9.9", 13, "10.0.0.250", "10.9.9.9"},
+		{
+			"10.0.0.250-10.0.1.5, 10.9.9.9", "10.0.0.250-10.0.1.5,10.9.9.9", 13, "10.0.0.250",
+			"10.9.9.9",
+		},
 		{"10.0.0.0/8", "10.0.0.1-10.255.255.254", 1<<24 - 2, "10.0.0.1", "10.255.255.254"},
 		{"fd00::/64", "", 0, "", ""},
 		{"fd00::/112", "fd00::-fd00::ffff", 65536, "fd00::", "fd00::ffff"},
-		{"fd00::ffff:ffff:ffff:fffe-fd00:0:0:1::1", "fd00::ffff:ffff:ffff:fffe-fd00:0:0:1::1", 4, "fd00::ffff:ffff:ffff:fffe", "fd00:0:0:1::1"},
+		{
+			"fd00::ffff:ffff:ffff:fffe-fd00:0:0:1::1", "fd00::ffff:ffff:ffff:fffe-fd00:0:0:1::1", 4,
+			"fd00::ffff:ffff:ffff:fffe", "fd00:0:0:1::1",
+		},
 		{"::ffff:10.0.0.7", "10.0.0.7", 1, "10.0.0.7", "10.0.0.7"},
 		{"10.0.0.1,fd00::1", "", 0, "", ""},
 		{"10.0.0.1,10.0.0.0/24", "", 0, "", ""},
@@ -46,7 +52,8 @@ func TestParseAddresses(t *testing.T) {
 			if got.String() != test.want || got.Len() != test.count {
 				t.Errorf("got %s, %d addresses; want %s, %d", got, got.Len(), test.want, test.count)
 			}
-			if first, last := got.At(0).String(), got.At(got.Len()-1).String(); first != test.first || last != test.last {
+			first, last := got.At(0).String(), got.At(got.Len()-1).String()
+			if first != test.first || last != test.last {
 				t.Errorf("from %s to %s, want from %s to %s", first, last, test.first, test.last)
 			}
 		})
@@ -73,10 +80,12 @@ func randomSpace(t testing.TB, random *rand.Rand) Space {
 	t.Helper()
 	var space Space
 	if random.IntN(4) > 0 {
-		space.Sources = parse(t, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, 0, 0}), 26+random.IntN(6)).String())
+		space.Sources = parse(t,
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, 0, 0}), 26+random.IntN(6)).String())
 	}
 	if random.IntN(4) > 0 {
-		space.Targets = parse(t, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, 0, 0}), 29+random.IntN(4)).String())
+		space.Targets = parse(t,
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, 0, 0}), 29+random.IntN(4)).String())
 	}
 	for p := range random.IntN(9) {
 		space.SourcePorts = append(space.SourcePorts, uint16(1024+p))
@@ -114,7 +123,8 @@ func TestAllocatorProperties(t *testing.T) {
 		for i := range a.Len() {
 			tuple := a.At(i)
 			if before, ok := seen[tuple]; ok {
-				t.Fatalf("seed %d, %s: tuple %d repeats tuple %d: %v", seed, a.Describe(), i, before, tuple)
+				t.Fatalf("seed %d, %s: tuple %d repeats tuple %d: %v",
+					seed, a.Describe(), i, before, tuple)
 			}
 			seen[tuple] = i
 			if got := again.At(i); got != tuple {
@@ -130,8 +140,12 @@ func TestAllocatorProperties(t *testing.T) {
 		if got, want := a.At(a.Len()+3), a.At(3%a.Len()); got != want {
 			t.Fatalf("the walk does not begin again: %v, want %v", got, want)
 		}
-		stranger := Tuple{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("192.0.2.1:9")}
-		if _, ok := a.Find(stranger); ok && space.Sources.Len()+space.Targets.Len()+uint64(len(space.SourcePorts)+len(space.TargetPorts)) > 0 {
+		stranger := Tuple{
+			netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("192.0.2.1:9"),
+		}
+		named := space.Sources.Len()+space.Targets.Len() > 0 ||
+			len(space.SourcePorts)+len(space.TargetPorts) > 0
+		if _, ok := a.Find(stranger); ok && named {
 			t.Fatalf("%s: a stranger was found", a.Describe())
 		}
 		if err := a.Check(a.Len()); err != nil {
@@ -150,7 +164,10 @@ func TestAllocatorLargeSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	space := Space{Sources: parse(t, "10.0.0.0/11"), SourcePorts: ports, Targets: parse(t, "10.128.0.1"), TargetPorts: ports}
+	space := Space{
+		Sources: parse(t, "10.0.0.0/11"), SourcePorts: ports, Targets: parse(t, "10.128.0.1"),
+		TargetPorts: ports,
+	}
 	a, err := NewAllocator(space, 7)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +186,10 @@ func TestAllocatorLargeSpace(t *testing.T) {
 }
 
 func TestAllocatorOrder(t *testing.T) {
-	space := Space{Sources: parse(t, "10.0.0.1,10.0.0.2"), SourcePorts: []uint16{5000}, Targets: parse(t, "10.0.1.1"), TargetPorts: []uint16{80, 81}}
+	space := Space{
+		Sources: parse(t, "10.0.0.1,10.0.0.2"), SourcePorts: []uint16{5000},
+		Targets: parse(t, "10.0.1.1"), TargetPorts: []uint16{80, 81},
+	}
 	a, err := NewAllocator(space, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -186,13 +206,17 @@ func TestAllocatorOrder(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if want := "4 tuples (2 sources x 1 source port x 1 target x 2 target ports)"; a.Describe() != want {
-		t.Errorf("described as %q, want %q", a.Describe(), want)
+	const text = "4 tuples (2 sources x 1 source port x 1 target x 2 target ports)"
+	if a.Describe() != text {
+		t.Errorf("described as %q, want %q", a.Describe(), text)
 	}
 }
 
 func FuzzParseAddresses(f *testing.F) {
-	for _, seed := range []string{"10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9,10.1.0.0/31", "fd00::/112", "fd00::1-fd00::5", "::ffff:1.2.3.4", "fe80::1%eth0", "-", "/", ","} {
+	for _, seed := range []string{
+		"10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9,10.1.0.0/31", "fd00::/112", "fd00::1-fd00::5",
+		"::ffff:1.2.3.4", "fe80::1%eth0", "-", "/", ",",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -209,7 +233,8 @@ func FuzzParseAddresses(f *testing.F) {
 		}
 		again, err := ParseAddresses(a.String())
 		if err != nil || again.Len() != a.Len() {
-			t.Fatalf("%q prints as %q, which reads as %d addresses, %v; want %d", text, a, again.Len(), err, a.Len())
+			t.Fatalf("%q prints as %q, which reads as %d addresses, %v; want %d",
+				text, a, again.Len(), err, a.Len())
 		}
 	})
 }
@@ -238,7 +263,10 @@ func BenchmarkAllocator(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a, err := NewAllocator(Space{Sources: parse(b, "10.0.0.0/16"), SourcePorts: ports, Targets: parse(b, "10.128.0.1"), TargetPorts: []uint16{80}}, 1)
+	a, err := NewAllocator(Space{
+		Sources: parse(b, "10.0.0.0/16"), SourcePorts: ports, Targets: parse(b, "10.128.0.1"),
+		TargetPorts: []uint16{80},
+	}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -256,7 +284,10 @@ func BenchmarkAt(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a, err := NewAllocator(Space{Sources: parse(b, "10.0.0.0/16"), SourcePorts: ports, Targets: parse(b, "10.128.0.1"), TargetPorts: []uint16{80}}, 1)
+	a, err := NewAllocator(Space{
+		Sources: parse(b, "10.0.0.0/16"), SourcePorts: ports, Targets: parse(b, "10.128.0.1"),
+		TargetPorts: []uint16{80},
+	}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
