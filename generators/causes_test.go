@@ -161,7 +161,7 @@ func TestCauses(t *testing.T) {
 		// The kernel hides EPERM from connect.
 		{name: "tcp own rule", spec: tcp, port: 1004, cause: Timeout},
 		{
-			name: "tcp nobody", spec: with(tcp, func(s *Spec) { s.Target = nowhere }), port: 1000,
+			name: "tcp no owner", spec: with(tcp, func(s *Spec) { s.Target = nowhere }), port: 1000,
 			cause: Unreachable, repeated: -1,
 		},
 		{

@@ -128,7 +128,7 @@ func TestSoak(t *testing.T) {
 	defer func() {
 		t.Logf("%d rounds, offered %v: from %+v to %+v", rounds, offered, before, after)
 	}()
-	hosttest.Eventually(t, "what is held is what was held before", func() bool {
+	hosttest.Eventually(t, "no more is held than before", func() bool {
 		after = holds(t)
 		return after.threads <= before.threads+10 && after.goroutines <= before.goroutines &&
 			after.descriptors <= before.descriptors

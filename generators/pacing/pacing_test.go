@@ -64,7 +64,7 @@ func TestPacerKeepsTheSchedule(t *testing.T) {
 				p := NewPacer(test.schedule, test.limits)
 				taken, due := drive(p, 64, nil)
 				if len(taken) != test.want || p.Missed() != 0 {
-					t.Errorf("%d slots were taken and %d missed, %d were to be",
+					t.Errorf("%d slots were taken and %d missed, want %d",
 						len(taken), p.Missed(), test.want)
 				}
 				for i := range taken {

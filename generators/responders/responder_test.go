@@ -117,7 +117,7 @@ func TestTCPResponders(t *testing.T) {
 		t.Helper()
 		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if n, err := conn.Read(make([]byte, 10)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("read %d, %v; nothing was to come", n, err)
+			t.Errorf("read %d, %v; want nothing", n, err)
 		}
 	}
 	t.Run("echo", func(t *testing.T) {

@@ -97,7 +97,7 @@ func newPacketSender(index int) (*packetSender, error) {
 	}
 	if errno := SetOption(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); errno != 0 {
 		Close(fd)
-		return nil, fmt.Errorf("passing by the queueing discipline: %w", errno)
+		return nil, fmt.Errorf("bypassing the queueing discipline: %w", errno)
 	}
 	Enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, 4<<20)
 	return &packetSender{fd: fd, batch: NewBatch(BatchSize, MostFrame, 0)}, nil
