@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/samplers"
-	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/responders"
 )
@@ -25,7 +25,7 @@ func pair(t *testing.T) (client *Client, ended <-chan error) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(context.Background(), theirs, new(children), tuning.Kernel{}, false)
+		done <- serve(context.Background(), theirs, new(children), faults.Node{})
 	}()
 	if client, err = NewClient("node", ours); err != nil {
 		t.Fatal(err)

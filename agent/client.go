@@ -63,11 +63,18 @@ func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 
 // Lost returns a channel that closes when the stream has ended: the node is gone, or Close was
 // called.
-func (c *Client) Lost() <-chan struct{} { return c.conn.lost }
+func (c *Client) Lost() <-chan struct{} { return c.conn.life.Done() }
 
 // Close ends the stream; a guest then powers itself off.
 func (c *Client) Close() error {
-	return errors.Join(c.grpc.Close(), ignoreClosed(c.conn.Close()))
+	err := c.grpc.Close()
+	closed := c.conn.Close()
+	for _, already := range []error{net.ErrClosed, os.ErrClosed, io.ErrClosedPipe} {
+		if errors.Is(closed, already) {
+			return err
+		}
+	}
+	return errors.Join(err, closed)
 }
 
 // Hello waits for the agent's first answer.
@@ -144,15 +151,20 @@ func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
 	return call[string](ctx, c, "ReadFile", path)
 }
 
-// Generate makes a load on the node and returns its result. When ctx ends, it stops the generator
-// and returns the result so far beside ctx's error.
-func (c *Client) Generate(ctx context.Context, spec generators.Spec, progress func(generators.Progress)) (generators.Result, error) {
+// Generate makes a load on the node at once; see GenerateAt.
+func (c *Client) Generate(
+	ctx context.Context, spec generators.Spec, progress func(generators.Progress),
+) (generators.Result, error) {
 	return c.GenerateAt(ctx, spec, 0, progress)
 }
 
-// GenerateAt generates from an instant of the node's monotonic clock on, so that several nodes can
-// begin together; a past instant means at once.
-func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin time.Duration, progress func(generators.Progress)) (generators.Result, error) {
+// GenerateAt makes a load on the node and returns its result. It begins at an instant of the node's
+// monotonic clock, so that several nodes can begin together; 0 or a past instant means at once.
+// When ctx ends, it stops the generator and returns the result so far beside ctx's error.
+func (c *Client) GenerateAt(
+	ctx context.Context, spec generators.Spec, begin time.Duration,
+	progress func(generators.Progress),
+) (generators.Result, error) {
 	id := fmt.Sprint(c.loads.Add(1))
 	// The stream outlives ctx by the grace in which the result so far arrives.
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -171,7 +183,8 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 
 	var result generators.Result
 	var failure error
-	err := receive(streamCtx, c, "Generate", generateRequest{ID: id, Spec: spec, Begin: begin}, func(event *loadEvent) {
+	request := generateRequest{ID: id, Spec: spec, Begin: begin}
+	err := receive(streamCtx, c, "Generate", request, func(event loadEvent) {
 		switch {
 		case event.Result != nil:
 			result = *event.Result
@@ -190,8 +203,10 @@ func (c *Client) GenerateAt(ctx context.Context, spec generators.Spec, begin tim
 
 // Sample reads the node's kernel at every interval and passes each sample to observe, until ctx
 // ends, which is not an error.
-func (c *Client) Sample(ctx context.Context, interval time.Duration, observe func(samplers.Sample)) error {
-	err := receive(ctx, c, "Sample", interval, func(s *samplers.Sample) { observe(*s) })
+func (c *Client) Sample(
+	ctx context.Context, interval time.Duration, observe func(samplers.Sample),
+) error {
+	err := receive(ctx, c, "Sample", interval, observe)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -208,23 +223,25 @@ func call[Resp any](ctx context.Context, c *Client, method string, req any) (Res
 	return resp, nil
 }
 
-func receive[Event any](ctx context.Context, c *Client, method string, req any, observe func(*Event)) error {
+func receive[Event any](
+	ctx context.Context, c *Client, method string, req any, observe func(Event),
+) error {
 	ctx, end := c.bind(ctx)
 	defer end()
-	stream, err := c.grpc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+serviceName+"/"+method)
+	about := &grpc.StreamDesc{ServerStreams: true}
+	stream, err := c.grpc.NewStream(ctx, about, "/"+serviceName+"/"+method)
+	if err == nil {
+		err = errors.Join(stream.SendMsg(&req), stream.CloseSend())
+	}
 	if err != nil {
 		return c.explain(ctx, method, err)
 	}
-	if err := errors.Join(stream.SendMsg(&req), stream.CloseSend()); err != nil {
-		return c.explain(ctx, method, err)
-	}
 	for {
-		event := new(Event)
-		err := stream.RecvMsg(event)
-		if errors.Is(err, io.EOF) {
+		var event Event
+		switch err := stream.RecvMsg(&event); {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return c.explain(ctx, method, err)
 		}
 		observe(event)
@@ -234,26 +251,15 @@ func receive[Event any](ctx context.Context, c *Client, method string, req any, 
 // bind ends ctx when the stream ends: gRPC would otherwise wait for another connection.
 func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-c.conn.lost:
-			cancel(errStreamLost)
-		case <-done:
-		}
-	}()
-	return ctx, func() { close(done); cancel(nil) }
+	stop := context.AfterFunc(c.conn.life, func() { cancel(errStreamLost) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // explain turns gRPC's error into one in ctload's terms.
 func (c *Client) explain(ctx context.Context, method string, err error) error {
 	cause := context.Cause(ctx)
-	if cause == nil && status.Code(err) == codes.Unavailable {
-		select {
-		case <-c.conn.lost: // gRPC noticed before the context did
-			cause = errStreamLost
-		default:
-		}
+	if cause == nil && status.Code(err) == codes.Unavailable && c.conn.life.Err() != nil {
+		cause = errStreamLost // gRPC noticed before the context did
 	}
 	if cause != nil {
 		return fmt.Errorf("%s on %s: %w", method, c.node, cause)
@@ -266,10 +272,3 @@ func (c *Client) explain(ctx context.Context, method string, err error) error {
 }
 
 func drop[T any](_ T, err error) error { return err }
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-		return nil
-	}
-	return err
-}

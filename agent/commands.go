@@ -55,34 +55,32 @@ func (c *children) wait(cmd *exec.Cmd) error {
 }
 
 // exec runs a command. Its exit status is no error.
-func (c *children) exec(ctx context.Context, stdin string, argv []string) (Output, error) {
-	if len(argv) == 0 {
+func (c *children) exec(ctx context.Context, command execRequest) (Output, error) {
+	if len(command.Argv) == 0 {
 		return Output{}, errors.New("run a command: its name is missing")
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	cmd := exec.CommandContext(ctx, command.Argv[0], command.Argv[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(command.Stdin), &stdout, &stderr
 	err := c.start(cmd, cmd.Start)
 	if err == nil {
 		err = c.wait(cmd)
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !(ok && exit.Exited()) {
-		return Output{}, fmt.Errorf("run %s: %w", argv[0], err)
+		return Output{}, fmt.Errorf("run %s: %w", command.Argv[0], err)
 	}
-	return Output{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}, nil
+	return Output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}, nil
 }
 
 // run runs a command as exec does, for callers that treat a failing command as an error; it is a
 // tuning.Runner.
-func (c *children) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
-	out, err := c.exec(ctx, stdin, append([]string{name}, args...))
-	if err != nil {
-		return "", err
+func (c *children) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	out, err := c.exec(ctx, execRequest{Argv: append([]string{name}, args...), Stdin: stdin})
+	if err == nil && out.Exit != 0 {
+		status := fmt.Errorf("exit status %d", out.Exit)
+		err = &tuning.ToolError{Name: name, Args: args, Stderr: out.Stderr, Err: status}
 	}
-	if out.Exit != 0 {
-		return out.Stdout, &tuning.ToolError{Name: name, Args: args, Stderr: out.Stderr, Err: fmt.Errorf("exit status %d", out.Exit)}
-	}
-	return out.Stdout, nil
+	return out.Stdout, err
 }
 
 // reap waits for every ended orphan while no command is running. Only PID 1 has orphans.
@@ -134,7 +132,9 @@ var shells = []string{"bash", "sh", "ash"}
 const maxPart = 32 << 10
 
 // interactions is the call in which both sides send at any time.
-var interactions = grpc.StreamDesc{StreamName: "Interact", ServerStreams: true, ClientStreams: true, Handler: interact}
+var interactions = grpc.StreamDesc{
+	StreamName: "Interact", ServerStreams: true, ClientStreams: true, Handler: interact,
+}
 
 func interact(s any, stream grpc.ServerStream) error {
 	var first InteractInput
@@ -159,15 +159,14 @@ func interact(s any, stream grpc.ServerStream) error {
 	// All processes that it has started: a shell's job would hold the terminal open.
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	p := &interaction{children: s.(*server).children, cmd: cmd, stream: stream, cancel: cancel}
-	var exit int
-	var err error
-	if first.Start.Terminal != nil {
-		exit, err = p.onTerminal(*first.Start.Terminal)
-	} else {
-		exit, err = p.onPipes()
+	run := p.onPipes
+	if size := first.Start.Terminal; size != nil {
+		run = func() (int, error) { return p.onTerminal(*size) }
 	}
+	exit, err := run()
 	if errors.Is(err, exec.ErrNotFound) {
-		exit, err = notFound, p.send(InteractOutput{Stderr: []byte("ctload: this node has no " + argv[0] + "\n")})
+		text := "ctload: this node has no " + argv[0] + "\n"
+		exit, err = notFound, p.send(InteractOutput{Stderr: []byte(text)})
 	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", argv[0], err)
@@ -228,7 +227,7 @@ func (p *interaction) onTerminal(size TerminalSize) (int, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = p.copy(terminal, stdoutMessage)
+		_ = p.copyStdout(terminal)
 	}()
 	exit, err := p.end()
 	// The last process that holds the terminal ends it, with EIO; a background process may stay.
@@ -255,7 +254,8 @@ func unread(terminal *os.File) (n int) {
 	if err != nil {
 		return 0
 	}
-	if conn.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) != nil || err != nil {
+	ask := func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }
+	if conn.Control(ask) != nil || err != nil {
 		return 0
 	}
 	return n
@@ -280,8 +280,8 @@ func (p *interaction) onPipes() (int, error) {
 		return nil
 	})
 	var copies errgroup.Group
-	copies.Go(func() error { return p.copy(stdout, stdoutMessage) })
-	copies.Go(func() error { return p.copy(stderr, stderrMessage) })
+	copies.Go(func() error { return p.copyStdout(stdout) })
+	copies.Go(func() error { return p.copyStderr(stderr) })
 	copied := copies.Wait() // before the wait, which closes the pipes
 	exit, err := p.end()
 	return exit, errors.Join(err, copied)
@@ -292,21 +292,22 @@ func (p *interaction) receive(take func(InteractInput) error) {
 	for {
 		var in InteractInput
 		err := p.stream.RecvMsg(&in)
-		if errors.Is(err, io.EOF) {
-			return // the caller has no more input
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) { // EOF: the caller has no more input
 			p.cancel()
-			return
 		}
-		if take(in) != nil {
+		if err != nil || take(in) != nil {
 			return
 		}
 	}
 }
 
-func stdoutMessage(data []byte) InteractOutput { return InteractOutput{Stdout: data} }
-func stderrMessage(data []byte) InteractOutput { return InteractOutput{Stderr: data} }
+func (p *interaction) copyStdout(from io.Reader) error {
+	return p.copy(from, func(data []byte) InteractOutput { return InteractOutput{Stdout: data} })
+}
+
+func (p *interaction) copyStderr(from io.Reader) error {
+	return p.copy(from, func(data []byte) InteractOutput { return InteractOutput{Stderr: data} })
+}
 
 // copy sends the command's output.
 func (p *interaction) copy(from io.Reader, message func([]byte) InteractOutput) error {
@@ -343,7 +344,10 @@ func (p *interaction) end() (int, error) {
 // Interact runs a command on the node. It calls input for the command's input until that returns an
 // error, io.EOF at its end; output receives what the command writes. The exit status is no error.
 // When ctx ends, the node kills the command.
-func (c *Client) Interact(ctx context.Context, command Interaction, input func() (InteractInput, error), output func(InteractOutput) error) (exit int, err error) {
+func (c *Client) Interact(
+	ctx context.Context, command Interaction,
+	input func() (InteractInput, error), output func(InteractOutput) error,
+) (exit int, err error) {
 	ctx, end := c.bind(ctx)
 	defer end()
 	ctx, cancel := context.WithCancel(ctx)

@@ -15,7 +15,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -113,8 +112,8 @@ var service = grpc.ServiceDesc{
 		unary("FinalSample", (*server).finalSample),
 		unary("Dump", (*server).dump),
 		unary("KernelLog", (*server).kernelLog),
-		unary("Apply", (*server).apply),
-		unary("Revert", (*server).revert),
+		unary("Apply", (*server).Apply),
+		unary("Revert", (*server).Revert),
 		unary("Exec", (*server).exec),
 		unary("ReadFile", (*server).readFile),
 	},
@@ -125,33 +124,32 @@ var service = grpc.ServiceDesc{
 	},
 }
 
-func unary[Req, Resp any](name string, handle func(*server, context.Context, Req) (Resp, error)) grpc.MethodDesc {
-	return grpc.MethodDesc{
-		MethodName: name,
-		Handler: func(s any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var req Req
-			if err := decode(&req); err != nil {
-				return nil, err
-			}
-			return handle(s.(*server), ctx, req)
-		},
+func unary[Req, Resp any](
+	name string, handle func(*server, context.Context, Req) (Resp, error),
+) grpc.MethodDesc {
+	type interceptor = grpc.UnaryServerInterceptor
+	call := func(s any, ctx context.Context, decode func(any) error, _ interceptor) (any, error) {
+		var req Req
+		if err := decode(&req); err != nil {
+			return nil, err
+		}
+		return handle(s.(*server), ctx, req)
 	}
+	return grpc.MethodDesc{MethodName: name, Handler: call}
 }
 
-func streaming[Req, Event any](name string, handle func(*server, context.Context, *Req, func(*Event) error) error) grpc.StreamDesc {
-	return grpc.StreamDesc{
-		StreamName:    name,
-		ServerStreams: true,
-		Handler: func(s any, stream grpc.ServerStream) error {
-			req := new(Req)
-			if err := stream.RecvMsg(req); err != nil {
-				return err
-			}
-			return handle(s.(*server), stream.Context(), req, func(event *Event) error {
-				return stream.SendMsg(event)
-			})
-		},
+func streaming[Req, Event any](
+	name string, handle func(*server, context.Context, Req, func(Event) error) error,
+) grpc.StreamDesc {
+	call := func(s any, stream grpc.ServerStream) error {
+		var req Req
+		if err := stream.RecvMsg(&req); err != nil {
+			return err
+		}
+		send := func(event Event) error { return stream.SendMsg(event) }
+		return handle(s.(*server), stream.Context(), req, send)
 	}
+	return grpc.StreamDesc{StreamName: name, ServerStreams: true, Handler: call}
 }
 
 // codec encodes messages as JSON.
@@ -168,19 +166,18 @@ const maxMessage = 256 << 20
 // errStreamLost is the cause of every call that was running when the stream broke.
 var errStreamLost = errors.New("the node's agent is gone: its stream ended")
 
-// conn makes a byte stream (a virtio-serial port, a socket, a pair of pipes) a net.Conn, and
-// reports its end.
+// conn makes a byte stream (a virtio-serial port, a socket, a pair of pipes) a net.Conn.
 type conn struct {
 	io.ReadWriteCloser
-	lost chan struct{}
-	once sync.Once
+	life context.Context // until the stream ends
+	end  context.CancelFunc
 }
 
 func newConn(stream io.ReadWriteCloser) *conn {
-	return &conn{ReadWriteCloser: stream, lost: make(chan struct{})}
+	c := &conn{ReadWriteCloser: stream}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
 }
-
-func (c *conn) end() { c.once.Do(func() { close(c.lost) }) }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.ReadWriteCloser.Read(p)
@@ -205,13 +202,12 @@ func (c *conn) Close() error {
 
 func (c *conn) LocalAddr() net.Addr                { return streamAddr{} }
 func (c *conn) RemoteAddr() net.Addr               { return streamAddr{} }
-func (c *conn) SetDeadline(t time.Time) error      { return deadline(c.ReadWriteCloser, t) }
-func (c *conn) SetReadDeadline(t time.Time) error  { return deadline(c.ReadWriteCloser, t) }
-func (c *conn) SetWriteDeadline(t time.Time) error { return deadline(c.ReadWriteCloser, t) }
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.SetDeadline(t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(t) }
 
-// deadline sets a deadline where the stream supports it; gRPC uses deadlines only to give up early.
-func deadline(stream io.ReadWriteCloser, t time.Time) error {
-	if s, ok := stream.(interface{ SetDeadline(time.Time) error }); ok {
+// SetDeadline does so where the stream supports it; gRPC uses deadlines only to give up early.
+func (c *conn) SetDeadline(t time.Time) error {
+	if s, ok := c.ReadWriteCloser.(interface{ SetDeadline(time.Time) error }); ok {
 		return s.SetDeadline(t)
 	}
 	return os.ErrNoDeadline
@@ -224,17 +220,17 @@ func (streamAddr) String() string  { return "agent" }
 
 // listener returns one connection, and ends when that has ended.
 type listener struct {
-	conn *conn
-	once sync.Once
+	conn  *conn
+	taken bool
 }
 
+// Accept is called by one goroutine.
 func (l *listener) Accept() (net.Conn, error) {
-	var first net.Conn
-	l.once.Do(func() { first = l.conn })
-	if first != nil {
-		return first, nil
+	if !l.taken {
+		l.taken = true
+		return l.conn, nil
 	}
-	<-l.conn.lost
+	<-l.conn.life.Done()
 	return nil, io.EOF
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/modload"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators/sockets"
@@ -75,13 +76,13 @@ func RunChild() int {
 	stream := os.NewFile(childFD, "agent stream")
 	err := raiseLimits()
 	if err == nil {
-		err = serve(context.Background(), stream, new(children), tuning.Kernel{}, false)
+		err = serve(context.Background(), stream, new(children), faults.Node{})
 	}
 	return exitStatus(err)
 }
 
-// raiseLimits raises the limits of what a load needs: a responder asks for a deep backlog, which each
-// network namespace limits, and every open connection needs a descriptor.
+// raiseLimits raises the limits of what a load needs: a responder asks for a deep backlog, which
+// each network namespace limits, and every open connection needs a descriptor.
 func raiseLimits() error {
 	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0); err != nil {
 		return fmt.Errorf("raise somaxconn: %w", err)
@@ -91,41 +92,37 @@ func raiseLimits() error {
 }
 
 func socketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fds[0]), "agent stream"), os.NewFile(uintptr(fds[1]), "agent stream"), nil
+	file := func(fd int) *os.File { return os.NewFile(uintptr(fd), "agent stream") }
+	return file(fds[0]), file(fds[1]), nil
 }
 
 // Pause stops the agent's process, and with it all that makes or answers load there. The network
 // stack of its namespace is the kernel's and continues. It returns when the process stands still.
-func (c *Child) Pause() error {
-	if err := c.signal(syscall.SIGSTOP); err != nil {
-		return err
-	}
-	return c.until(true)
-}
+func (c *Child) Pause() error { return c.signal(syscall.SIGSTOP, true) }
 
 // Resume continues a paused agent; it does nothing to a running one.
-func (c *Child) Resume() error {
-	if err := c.signal(syscall.SIGCONT); err != nil {
-		return err
-	}
-	return c.until(false)
-}
+func (c *Child) Resume() error { return c.signal(syscall.SIGCONT, false) }
 
 // pauseLimit bounds how long a process takes to obey a signal, which its threads get when the
 // kernel next checks them.
 const pauseLimit = 5 * time.Second
 
-func (c *Child) until(paused bool) error {
+// signal sends a signal and waits for its effect.
+func (c *Child) signal(signal syscall.Signal, paused bool) error {
+	if err := c.cmd.Process.Signal(signal); err != nil {
+		return fmt.Errorf("send %v to the agent of %s: %w", signal, c.node, err)
+	}
 	for deadline := time.Now().Add(pauseLimit); ; time.Sleep(time.Millisecond) {
 		switch now, err := c.Paused(); {
 		case err != nil || now == paused:
 			return err
 		case time.Now().After(deadline):
-			return fmt.Errorf("the agent of %s does not heed a signal: paused %v after %v", c.node, now, pauseLimit)
+			return fmt.Errorf("agent of %s: no effect of %v within %v", c.node, signal, pauseLimit)
 		}
 	}
 }
@@ -141,13 +138,6 @@ func (c *Child) Paused() (bool, error) {
 		return false, fmt.Errorf("ask for the state of the agent of %s: %w", c.node, err)
 	}
 	return stat.State == "T", nil
-}
-
-func (c *Child) signal(signal syscall.Signal) error {
-	if err := c.cmd.Process.Signal(signal); err != nil {
-		return fmt.Errorf("send %v to the agent of %s: %w", signal, c.node, err)
-	}
-	return nil
 }
 
 // PortName is the name of the virtio-serial port of a guest's agent.
@@ -186,32 +176,24 @@ func runGuest() error {
 		return err
 	}
 	children := new(children)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go reapOrphans(ctx, children)
-	kernel := tuning.Kernel{LoadModule: func(_ context.Context, name string, parameters ...string) error {
-		return modload.Load(name, parameters...)
-	}}
-	return serve(ctx, port, children, kernel, true)
-}
-
-func reapOrphans(ctx context.Context, children *children) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ended:
+	go func() {
+		for range ended { // until the machine is off
 			children.reap()
 		}
+	}()
+	load := func(_ context.Context, name string, parameters ...string) error {
+		return modload.Load(name, parameters...)
 	}
+	node := faults.Node{Kernel: tuning.Kernel{LoadModule: load}, Own: true}
+	return serve(context.Background(), port, children, node)
 }
 
 func mountGuest() error {
 	for _, m := range []struct{ kind, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}, {"tmpfs", "/tmp"},
-		{"devpts", "/dev/pts"}, {"tracefs", "/sys/kernel/tracing"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"},
+		{"tmpfs", "/tmp"}, {"devpts", "/dev/pts"}, {"tracefs", "/sys/kernel/tracing"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil && m.kind != "tracefs" {
 			return fmt.Errorf("make %s: %w", m.at, err)
@@ -229,10 +211,9 @@ func mountGuest() error {
 // linkStandardStreams adds the links that udev would: nft from 1.0.9 on opens /dev/stdin to read a
 // script from its standard input, and devtmpfs has no such file.
 func linkStandardStreams() error {
-	for name, to := range map[string]string{
-		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
-	} {
-		if err := os.Symlink(to, filepath.Join("/dev", name)); err != nil && !errors.Is(err, os.ErrExist) {
+	for name, to := range map[string]string{"fd": "", "stdin": "0", "stdout": "1", "stderr": "2"} {
+		err := os.Symlink(filepath.Join("/proc/self/fd", to), filepath.Join("/dev", name))
+		if err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("link /dev/%s: %w", name, err)
 		}
 	}
@@ -256,7 +237,8 @@ func openPort(name string) (io.ReadWriteCloser, error) {
 			if err != nil || strings.TrimSpace(string(text)) != name {
 				continue
 			}
-			port, err := os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(file))), os.O_RDWR|unix.O_NONBLOCK, 0)
+			device := filepath.Join("/dev", filepath.Base(filepath.Dir(file)))
+			port, err := os.OpenFile(device, os.O_RDWR|unix.O_NONBLOCK, 0)
 			if err != nil {
 				return nil, fmt.Errorf("open the agent's port: %w", err)
 			}
@@ -281,29 +263,21 @@ const StdioRole = "ctload-agent-stdio"
 
 // RunStdio answers calls on the standard streams of a process called [StdioRole] until they end. It
 // needs root and the network namespace of the kernel under test.
-func RunStdio() int {
-	return exitStatus(runStdio())
-}
+func RunStdio() int { return exitStatus(runStdio()) }
 
 func runStdio() error {
-	// Other output on the standard output would break the protocol.
-	stream := standardStreams{in: os.Stdin, out: os.Stdout}
-	os.Stdout = os.Stderr
+	stream := struct {
+		io.ReadCloser
+		io.Writer
+	}{os.Stdin, os.Stdout}
+	os.Stdout = os.Stderr // other output would break the protocol
 	// sudo and ssh may omit the folders of the rule tools.
-	if err := os.Setenv("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"); err != nil {
+	const path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+	if err := os.Setenv("PATH", path); err != nil {
 		return err
 	}
 	if err := raiseLimits(); err != nil {
 		return err
 	}
-	return serve(context.Background(), stream, new(children), tuning.Kernel{}, true)
+	return serve(context.Background(), stream, new(children), faults.Node{Own: true})
 }
-
-// standardStreams joins a process's standard input and output into one stream.
-type standardStreams struct {
-	in, out *os.File
-}
-
-func (s standardStreams) Read(p []byte) (int, error)  { return s.in.Read(p) }
-func (s standardStreams) Write(p []byte) (int, error) { return s.out.Write(p) }
-func (s standardStreams) Close() error                { return errors.Join(s.in.Close(), s.out.Close()) }

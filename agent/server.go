@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
@@ -27,52 +26,41 @@ import (
 
 // server answers a [Client] on a node.
 type server struct {
-	children *children
-	kernel   tuning.Kernel
-	own      bool // the kernel is the node's own and not its host's
-	sampler  *samplers.Sampler
-	faults   *faults.Set
+	*children
+	*faults.Set
+	node    faults.Node
+	sampler *samplers.Sampler
 
 	mu    sync.Mutex
 	loads map[string]context.CancelFunc
 }
 
 // serve answers calls on stream until it ends, then undoes every fault and closes everything that
-// the calls started. own says that the kernel is the node's own and not its host's.
-func serve(ctx context.Context, stream io.ReadWriteCloser, children *children, kernel tuning.Kernel, own bool) error {
-	kernel.Run = children.run
-	s := &server{children: children, kernel: kernel, own: own, loads: map[string]context.CancelFunc{}}
+// the calls started.
+func serve(ctx context.Context, stream io.ReadWriteCloser, c *children, node faults.Node) error {
+	node.Kernel.Run = c.run
 	options := samplers.Options{}
-	if !own {
+	if !node.Own {
 		options.KernelLog = "none" // it is the host's, with lines of other programs
 	}
 	sampler, err := samplers.New(options)
 	if err != nil {
 		return err
 	}
-	s.sampler = sampler
-	s.faults = faults.NewSet(faults.Node{Kernel: kernel, Own: own})
-	server := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	s := &server{
+		children: c, Set: faults.NewSet(node), node: node, sampler: sampler,
+		loads: map[string]context.CancelFunc{},
+	}
+	server := grpc.NewServer(grpc.ForceServerCodec(codec{}),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	server.RegisterService(&service, s)
-
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		err := server.Serve(&listener{conn: newConn(stream)})
-		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, grpc.ErrServerStopped) {
-			return io.EOF // ends the group
-		}
-		return err
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		server.Stop()
-		return nil
-	})
-	err = group.Wait()
-	if errors.Is(err, io.EOF) {
+	defer context.AfterFunc(ctx, server.Stop)()
+	err = server.Serve(&listener{conn: newConn(stream)})
+	if errors.Is(err, io.EOF) || errors.Is(err, grpc.ErrServerStopped) {
 		err = nil
 	}
-	return errors.Join(err, s.faults.Close(), s.sampler.Close())
+	server.Stop()
+	return errors.Join(err, s.Set.Close(), s.sampler.Close())
 }
 
 func (s *server) hello(context.Context, nothing) (Hello, error) {
@@ -90,28 +78,29 @@ func (s *server) hello(context.Context, nothing) (Hello, error) {
 		CPUs:         runtime.NumCPU(),
 		MemoryBytes:  int64(info.Totalram) * int64(info.Unit),
 		Uptime:       time.Duration(info.Uptime) * time.Second,
-		Shared:       !s.own,
+		Shared:       !s.node.Own,
 	}, nil
 }
 
 func (s *server) clock(context.Context, nothing) (Clock, error) {
-	monotonic := samplers.Monotonic()
-	return Clock{Realtime: time.Now(), Monotonic: monotonic}, nil
+	return Clock{Monotonic: samplers.Monotonic(), Realtime: time.Now()}, nil
 }
 
 func (s *server) configure(ctx context.Context, settings tuning.Settings) (nothing, error) {
-	return nothing{}, s.kernel.Apply(ctx, settings)
+	return nothing{}, s.node.Kernel.Apply(ctx, settings)
 }
 
-func (s *server) readBack(ctx context.Context, settings tuning.Settings) (tuning.State, error) {
-	return s.kernel.ReadBack(ctx, settings)
+func (s *server) readBack(ctx context.Context, asked tuning.Settings) (tuning.State, error) {
+	return s.node.Kernel.ReadBack(ctx, asked)
 }
 
 func (s *server) respond(_ context.Context, spec responders.Spec) (nothing, error) {
-	return nothing{}, s.faults.Respond(spec)
+	return nothing{}, s.Respond(spec)
 }
 
-func (s *server) generate(ctx context.Context, request *generateRequest, send func(*loadEvent) error) error {
+func (s *server) generate(
+	ctx context.Context, request generateRequest, send func(loadEvent) error,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
@@ -124,10 +113,10 @@ func (s *server) generate(ctx context.Context, request *generateRequest, send fu
 	}()
 
 	if err := waitUntil(ctx, request.Begin); err != nil {
-		return send(&loadEvent{Result: new(generators.Result), Error: err.Error()})
+		return send(loadEvent{Result: new(generators.Result), Error: err.Error()})
 	}
 	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
-		if err := send(&loadEvent{Progress: &p}); err != nil {
+		if err := send(loadEvent{Progress: &p}); err != nil {
 			cancel() // the caller has gone
 		}
 	})
@@ -135,7 +124,7 @@ func (s *server) generate(ctx context.Context, request *generateRequest, send fu
 	if err != nil {
 		last.Error = err.Error()
 	}
-	return send(&last)
+	return send(last)
 }
 
 // waitUntil waits for an instant of CLOCK_MONOTONIC.
@@ -164,13 +153,13 @@ func (s *server) stop(_ context.Context, id string) (nothing, error) {
 
 // sample makes now the baseline and samples until the caller stops receiving.
 func (s *server) sample(
-	ctx context.Context, interval *time.Duration, send func(*samplers.Sample) error,
+	ctx context.Context, interval time.Duration, send func(samplers.Sample) error,
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.sampler.Mark()
-	return s.sampler.Run(ctx, *interval, func(sample samplers.Sample) {
-		if err := send(&sample); err != nil {
+	return s.sampler.Run(ctx, interval, func(sample samplers.Sample) {
+		if err := send(sample); err != nil {
 			cancel(err)
 		}
 	})
@@ -179,7 +168,7 @@ func (s *server) sample(
 // watchDrops returns why the node does not count dropped packets by the kernel's reason; empty when
 // it does.
 func (s *server) watchDrops(context.Context, nothing) (missing string, _ error) {
-	if !s.own {
+	if !s.node.Own {
 		return "the kernel is the host's, which counts the drops of all together", nil
 	}
 	err := s.sampler.WatchDrops()
@@ -198,29 +187,17 @@ func (s *server) finalSample(ctx context.Context, _ nothing) (samplers.Sample, e
 func (s *server) dump(ctx context.Context, _ nothing) (Table, error) {
 	// Before the walk, which may load a module.
 	memory, err := s.sampler.ReadMemory()
-	hidden := !s.own && errors.Is(err, fs.ErrPermission) // from all users but the host's root
+	hidden := !s.node.Own && errors.Is(err, fs.ErrPermission) // from all users but the host's root
 	if err != nil && !errors.Is(err, samplers.ErrNoSlab) && !hidden {
 		return Table{}, err
 	}
-	composition, err := s.sampler.Dump(ctx, 0)
+	composition, err := s.sampler.Dump(ctx)
 	return Table{Composition: composition, Memory: memory}, err
 }
 
 func (s *server) kernelLog(context.Context, nothing) (KernelLog, error) {
 	records, dropped, err := s.sampler.TakeLog()
 	return KernelLog{Records: records, Dropped: dropped}, err
-}
-
-func (s *server) apply(ctx context.Context, fault faults.Fault) (faults.Reading, error) {
-	return s.faults.Apply(ctx, fault)
-}
-
-func (s *server) revert(ctx context.Context, id string) (faults.Reading, error) {
-	return s.faults.Revert(ctx, id)
-}
-
-func (s *server) exec(ctx context.Context, command execRequest) (Output, error) {
-	return s.children.exec(ctx, command.Stdin, command.Argv)
 }
 
 func (s *server) readFile(_ context.Context, path string) (string, error) {
@@ -274,7 +251,10 @@ func (s *server) network(ctx context.Context, request Network) (nothing, error) 
 	}
 	for _, network := range request.Local {
 		// The kernel answers ARP and neighbour solicitations on other links for local addresses.
-		route := &netlink.Route{LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
+		route := &netlink.Route{
+			LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL,
+			Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
+		}
 		if err := addRoute(route, network); err != nil {
 			return nothing{}, fmt.Errorf("make %s local: %w", network, err)
 		}
@@ -295,8 +275,8 @@ func addRoute(route *netlink.Route, to string) error {
 // ctload's own loads the driver of its cards only now, so that it answers sooner.
 func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
 	cards, err := faults.Cards(mac)
-	if err != nil && s.own && s.kernel.LoadModule != nil {
-		if err := s.kernel.LoadModule(ctx, "virtio_net"); err != nil {
+	if err != nil && s.node.Own && s.node.Kernel.LoadModule != nil {
+		if err := s.node.Kernel.LoadModule(ctx, "virtio_net"); err != nil {
 			return nil, err
 		}
 		cards, err = faults.Cards(mac)

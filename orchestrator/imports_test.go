@@ -45,11 +45,16 @@ var house = []struct {
 	{"reports/progress", []string{"results"}},
 
 	{"agent/modload", nil},
-	{"agent/tuning", []string{"internal/rules"}},
 	{"agent/ctnetlink", nil},
+	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules"}},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
-	{"agent/faults", []string{"agent/ctnetlink", "agent/tuning", "generators/responders", "internal/link"}},
-	{"agent", []string{"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators", "generators/responders", "generators/sockets"}},
+	{"agent/faults", []string{
+		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders", "internal/link",
+	}},
+	{"agent", []string{
+		"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators",
+		"generators/responders", "generators/sockets",
+	}},
 
 	{"vm/journal", nil},
 	{"vm/sandbox", nil},

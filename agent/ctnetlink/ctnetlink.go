@@ -1,5 +1,5 @@
 // Package ctnetlink lists and removes entries of the connection-tracking table of the calling
-// thread's network namespace, through the kernel's interface of that name (CAP_NET_ADMIN). The first
+// thread's network namespace, and asks for other listings of netfilter (CAP_NET_ADMIN). The first
 // message makes the kernel load nf_conntrack_netlink, where that is an absent module.
 package ctnetlink
 
@@ -19,7 +19,7 @@ import (
 const (
 	getEntries   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	deleteEntry  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
-	headerLength = 4                                 // of struct nfgenmsg
+	HeaderLength = 4                                 // of struct nfgenmsg
 )
 
 const (
@@ -44,17 +44,19 @@ func dial(limit time.Duration) (int, error) {
 	return fd, nil
 }
 
-// Walk lists the table and passes each entry to each. It handles the pieces as the kernel sends
-// them: mdlayher/netlink would gather the whole answer first, for which a guest of 512 MiB has no
-// room.
-func Walk(ctx context.Context, each func(Entry) error) (err error) {
+// Dump asks netfilter for a listing, by subsystem<<8 | message, and passes each message to each: a
+// struct nfgenmsg and attributes. It handles the pieces as the kernel sends them: a library would
+// gather the whole answer first, for which a guest of 512 MiB has no room.
+func Dump(
+	ctx context.Context, kind uint16, family uint8, each func([]byte) error, about ...Attribute,
+) (err error) {
 	fd, err := dial(walkLimit)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	if err := send(fd, listRequest()); err != nil {
-		return fmt.Errorf("ask ctnetlink for the table: %w", err)
+	if err := send(fd, appendMessage(nil, kind, unix.NLM_F_DUMP, family, about...)); err != nil {
+		return fmt.Errorf("ask netfilter: %w", err)
 	}
 	buffer := make([]byte, 64<<10)
 	for {
@@ -63,45 +65,52 @@ func Walk(ctx context.Context, each func(Entry) error) (err error) {
 		}
 		piece, err := receive(fd, buffer)
 		if err != nil {
-			return fmt.Errorf("read the table from ctnetlink: %w", err)
+			return fmt.Errorf("read netfilter's answer: %w", err)
 		}
-		if done, err := parseEntries(piece, each); done || err != nil {
+		if done, err := parsePiece(piece, each); done || err != nil {
 			return err
 		}
 	}
 }
 
-// listRequest returns the message that asks for all entries of both families.
-func listRequest() []byte {
-	return appendMessage(nil, getEntries, unix.NLM_F_DUMP, unix.AF_UNSPEC)
-}
-
-// parseEntries reads the entries of one piece of the answer and reports whether it was the last.
-func parseEntries(piece []byte, each func(Entry) error) (done bool, err error) {
+// parsePiece reads the messages of one piece of a listing and reports whether it was the last.
+func parsePiece(piece []byte, each func([]byte) error) (done bool, err error) {
 	err = messages(piece, func(kind uint16, payload []byte) error {
 		switch {
 		case done || kind == unix.NLMSG_NOOP:
-		case kind == unix.NLMSG_DONE:
+		case kind == unix.NLMSG_DONE && len(payload) == 0:
 			done = true
-		case kind == unix.NLMSG_ERROR:
+		case kind == unix.NLMSG_DONE, kind == unix.NLMSG_ERROR:
 			done = true
 			errno, err := errnoOf(payload)
 			if err == nil && errno != 0 {
-				err = fmt.Errorf("ctnetlink refused: %w", errno)
+				err = fmt.Errorf("netfilter refused: %w", errno)
 			}
 			return err
-		case len(payload) < headerLength:
-			return fmt.Errorf("%w: entry of %d bytes", ErrFormat, len(payload))
+		case len(payload) < HeaderLength:
+			return fmt.Errorf("%w: message of %d bytes", ErrFormat, len(payload))
 		default:
-			e, err := parseEntry(payload[headerLength:])
-			if err != nil {
-				return err
-			}
-			return each(e)
+			return each(payload)
 		}
 		return nil
 	})
 	return done, err
+}
+
+// Walk lists the table and passes each entry to each.
+func Walk(ctx context.Context, each func(Entry) error) error {
+	return Dump(ctx, getEntries, unix.AF_UNSPEC, entries(each))
+}
+
+// entries parses each message as an entry.
+func entries(each func(Entry) error) func([]byte) error {
+	return func(message []byte) error {
+		e, err := parseEntry(message[HeaderLength:])
+		if err != nil {
+			return err
+		}
+		return each(e)
+	}
 }
 
 // Flush removes every entry.
@@ -116,8 +125,8 @@ func Flush() error {
 // socket's buffer several times.
 const deletionsAtOnce = 64
 
-// Remove removes the matching entries and returns how many matched and how many of those had already
-// gone. It walks the table once, and may miss entries that come meanwhile.
+// Remove removes the matching entries and returns how many matched and how many of those had
+// already gone. It walks the table once, and may miss entries that come meanwhile.
 func Remove(ctx context.Context, matches func(Entry) bool) (matched, gone int, err error) {
 	err = removing(func(fd int) error {
 		var batch []byte
@@ -175,7 +184,7 @@ func exchange(fd int, batch []byte, number int) (gone int, err error) {
 			errno, err := errnoOf(payload)
 			switch {
 			case err != nil || kind != unix.NLMSG_ERROR:
-				return fmt.Errorf("%w: an answer of kind %d, %d bytes", ErrFormat, kind, len(payload))
+				return fmt.Errorf("%w: answer of kind %d, %d bytes", ErrFormat, kind, len(payload))
 			case errno == unix.ENOENT:
 				gone++
 			case errno != 0:
@@ -241,24 +250,26 @@ func (e Entry) appendDeletion(batch []byte) []byte {
 		family = unix.AF_INET6
 	}
 	return appendMessage(batch, deleteEntry, unix.NLM_F_ACK, family,
-		attribute{ctaTupleOrig | unix.NLA_F_NESTED, e.tuple}, attribute{ctaZone, e.zone}, attribute{ctaID, e.id})
+		Attribute{ctaTupleOrig | unix.NLA_F_NESTED, e.tuple},
+		Attribute{ctaZone, e.zone}, Attribute{ctaID, e.id})
 }
 
-type attribute struct {
-	kind  uint16
-	value []byte // nil: the attribute is omitted
+// Attribute is one netlink attribute of a question.
+type Attribute struct {
+	Kind  uint16
+	Value []byte // nil: the attribute is omitted
 }
 
 // appendMessage appends struct nlmsghdr, struct nfgenmsg and the attributes.
-func appendMessage(batch []byte, kind, flags uint16, family uint8, attributes ...attribute) []byte {
+func appendMessage(batch []byte, kind, flags uint16, family uint8, about ...Attribute) []byte {
 	begin := len(batch)
 	batch = append(batch, 0, 0, 0, 0) // the length, known at the end
 	batch = binary.NativeEndian.AppendUint16(batch, kind)
 	batch = binary.NativeEndian.AppendUint16(batch, unix.NLM_F_REQUEST|flags)
 	batch = append(batch, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port
 	batch = append(batch, family, unix.NFNETLINK_V0, 0, 0)
-	for _, a := range attributes {
-		if a.value != nil {
+	for _, a := range about {
+		if a.Value != nil {
 			batch = a.append(batch)
 		}
 	}
@@ -266,10 +277,10 @@ func appendMessage(batch []byte, kind, flags uint16, family uint8, attributes ..
 	return batch
 }
 
-func (a attribute) append(message []byte) []byte {
-	message = binary.NativeEndian.AppendUint16(message, uint16(unix.SizeofNlAttr+len(a.value)))
-	message = binary.NativeEndian.AppendUint16(message, a.kind)
-	message = append(message, a.value...)
+func (a Attribute) append(message []byte) []byte {
+	message = binary.NativeEndian.AppendUint16(message, uint16(unix.SizeofNlAttr+len(a.Value)))
+	message = binary.NativeEndian.AppendUint16(message, a.Kind)
+	message = append(message, a.Value...)
 	return append(message, make([]byte, align(len(message))-len(message))...)
 }
 
@@ -314,19 +325,20 @@ const NoState = 0xff
 
 // Protocols holds the numbers of the protocols that the kernel tracks, by its names.
 var Protocols = map[string]uint8{
-	"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "icmpv6": 58, "sctp": 132, "udplite": 136,
+	"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47,
+	"icmpv6": 58, "sctp": 132, "udplite": 136,
 }
 
 // TCPStates lists the states by number, as the kernel spells them in /proc/net/nf_conntrack
 // (tcp_conntrack_names).
 var TCPStates = []string{
-	"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
-	"CLOSE", "SYN_SENT2",
+	"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
+	"TIME_WAIT", "CLOSE", "SYN_SENT2",
 }
 
 var sctpStates = []string{
-	"NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD",
-	"SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED",
+	"NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED",
+	"SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED",
 }
 
 // ProtocolName returns the kernel's name of the entry's protocol, or its number.
@@ -350,7 +362,7 @@ func (e Entry) States() []string {
 	return nil
 }
 
-// StateName returns the state as /proc/net/nf_conntrack spells it; UNREPLIED or REPLIED without one.
+// StateName returns the state as /proc/net/nf_conntrack spells it, else UNREPLIED or REPLIED.
 func (e Entry) StateName() string {
 	switch names := e.States(); {
 	case e.State == NoState && e.Replied:
@@ -439,7 +451,8 @@ func Attributes(data []byte, each func(kind int, value []byte) error) error {
 		length := int(binary.NativeEndian.Uint16(data))
 		kind := int(binary.NativeEndian.Uint16(data[2:])) &^ flags
 		if length < unix.SizeofNlAttr || length > len(data) {
-			return fmt.Errorf("%w: attribute %d of %d bytes in %d", ErrFormat, kind, length, len(data))
+			err := fmt.Errorf("attribute %d of %d bytes in %d", kind, length, len(data))
+			return fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 		if err := each(kind, data[unix.SizeofNlAttr:length]); err != nil {
 			return err

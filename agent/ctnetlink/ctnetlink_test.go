@@ -1,40 +1,43 @@
 package ctnetlink
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 // oneEntry is a piece of the kernel's answer with one TCP entry.
 var oneEntry = append([]byte{48, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0},
 	28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 12, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0)
 
-func FuzzParseEntries(f *testing.F) {
-	f.Add(listRequest())
+func FuzzParsePiece(f *testing.F) {
+	f.Add(appendMessage(nil, getEntries, unix.NLM_F_DUMP, unix.AF_UNSPEC))
 	f.Add([]byte{16, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add([]byte{20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
 	f.Add(oneEntry)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		n := 0
-		_, _ = parseEntries(data, func(e Entry) error {
+		_, _ = parsePiece(data, entries(func(e Entry) error {
 			n++
 			if e.StateName() == "" || e.ProtocolName() == "" {
 				t.Errorf("%+v", e)
 			}
 			return nil
-		})
+		}))
 		if n > len(data)/20 {
 			t.Errorf("%d entries in %d bytes", n, len(data))
 		}
 	})
 }
 
-func TestParseEntries_OfOne(t *testing.T) {
+func TestParsePiece(t *testing.T) {
 	var got []Entry
-	done, err := parseEntries(oneEntry, func(e Entry) error { got = append(got, e); return nil })
+	take := entries(func(e Entry) error { got = append(got, e); return nil })
+	done, err := parsePiece(oneEntry, take)
 	if done || err != nil {
 		t.Errorf("%v, %v", done, err)
 	}
@@ -44,7 +47,18 @@ func TestParseEntries_OfOne(t *testing.T) {
 	}
 }
 
-func nested(list ...attribute) []byte {
+func TestParsePiece_Ends(t *testing.T) {
+	noEntry := []byte{0xfe, 0xff, 0xff, 0xff} // -ENOENT
+	for _, kind := range []byte{unix.NLMSG_DONE, unix.NLMSG_ERROR} {
+		end := append([]byte{20, 0, 0, 0, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, noEntry...)
+		done, err := parsePiece(end, func([]byte) error { return nil })
+		if !done || !errors.Is(err, unix.ENOENT) {
+			t.Errorf("message %d: done %v, %v", kind, done, err)
+		}
+	}
+}
+
+func nested(list ...Attribute) []byte {
 	var value []byte
 	for _, a := range list {
 		value = a.append(value)
@@ -55,9 +69,10 @@ func nested(list ...attribute) []byte {
 // FuzzParseEntry checks that the parser accepts any message of the kernel, and that a deletion
 // names the listed entry.
 func FuzzParseEntry(f *testing.F) {
-	tuple := nested(attribute{ctaTupleIP, nested(attribute{ctaIPv4Src, []byte{10, 0, 0, 1}}, attribute{ctaIPv4Dst, []byte{10, 0, 0, 2}})},
-		attribute{ctaTupleProto, nested(attribute{ctaProtoNum, []byte{6}}, attribute{ctaProtoTarget, []byte{0, 80}})})
-	f.Add(nested(attribute{ctaTupleOrig, tuple}, attribute{ctaID, []byte{1, 2, 3, 4}}))
+	addresses := nested(Attribute{ctaIPv4Src, []byte{10, 0, 0, 1}}, Attribute{ctaIPv4Dst, []byte{10, 0, 0, 2}})
+	ports := nested(Attribute{ctaProtoNum, []byte{6}}, Attribute{ctaProtoTarget, []byte{0, 80}})
+	tuple := nested(Attribute{ctaTupleIP, addresses}, Attribute{ctaTupleProto, ports})
+	f.Add(nested(Attribute{ctaTupleOrig, tuple}, Attribute{ctaID, []byte{1, 2, 3, 4}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := parseEntry(data)
 		if err != nil {

@@ -1,6 +1,7 @@
 package samplers
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/ctnetlink"
@@ -24,10 +24,7 @@ const (
 	sourceProcfs  = "procfs"
 )
 
-var (
-	errNotLoaded = errors.New("connection tracking is not loaded")
-	errNoSource  = errors.New("this kernel has no /proc/net/stat/nf_conntrack, and nf_conntrack_netlink is not loaded")
-)
+var errNotLoaded = errors.New("connection tracking is not loaded")
 
 // netlinkPause is the wait after a failure of ctnetlink: each question may make the kernel run
 // modprobe.
@@ -42,19 +39,17 @@ const netlinkPause = 5 * time.Second
 // Once the kernel has it, loading the other tracks nothing; from Linux 5.19 on entries do not
 // change either, before that each has room for events with or without it.
 type counterReader struct {
-	proc, sys string
-	passive   bool // ask ctnetlink only if that loads no module
-	stat      procFile
-	buffer    []byte
-	netlink   *netlinkStats
-	source    string // of the latest reading
-	failure   error  // the latest of ctnetlink
-	pauseTo   time.Duration
+	sys     string
+	stat    procFile
+	buffer  []byte
+	source  string // of the latest reading
+	failure error  // the latest of ctnetlink
+	pauseTo time.Duration
 }
 
 func newCounterReader(options Options) *counterReader {
 	return &counterReader{
-		proc: options.Proc, sys: options.Sys, passive: options.Passive,
+		sys:    options.Sys,
 		stat:   procFile{path: filepath.Join(options.Proc, "net/stat/nf_conntrack")},
 		buffer: make([]byte, 256<<10), // 160 bytes for each possible CPU
 	}
@@ -73,7 +68,7 @@ func (c *counterReader) read(loaded bool) (*reading, error) {
 	}
 	c.source = ""
 	if !loaded && !c.present() {
-		return nil, errors.Join(errNotLoaded, c.closeNetlink())
+		return nil, errNotLoaded
 	}
 	r, err := c.ask()
 	if err != nil {
@@ -91,27 +86,16 @@ func (c *counterReader) readStat() (*procStat, error) {
 	return parseProcStat(string(text))
 }
 
-// ask asks ctnetlink, if permitted.
+// ask asks ctnetlink, except for a while after a failure.
 func (c *counterReader) ask() (*reading, error) {
-	if c.netlink == nil {
-		if now := Monotonic(); now < c.pauseTo {
-			return nil, c.failure
-		}
-		if !c.mayAsk() {
-			return nil, errNoSource
-		}
-		conn, err := dialStats()
-		if err != nil {
-			return nil, err
-		}
-		c.netlink = conn
+	if Monotonic() < c.pauseTo {
+		return nil, c.failure
 	}
-	r, err := c.netlink.ask(statsMessageType)
+	r, err := askStats(statsMessage)
 	if err != nil {
 		c.pauseTo, c.failure = Monotonic()+netlinkPause, err
-		return nil, errors.Join(err, c.closeNetlink())
 	}
-	return r, nil
+	return r, err
 }
 
 // expectations returns the present number of expectations without a walk: those made less those
@@ -123,46 +107,23 @@ func (c *counterReader) expectations(loaded bool) int64 {
 	if !loaded && !c.present() {
 		return 0
 	}
-	if c.netlink == nil {
+	if c.source != sourceNetlink { // it does not answer
 		return -1
 	}
-	n, err := c.netlink.expectations()
+	r, err := askStats(expectStatsMessage)
 	if err != nil {
 		return -1
 	}
-	return n
+	var n uint32
+	for _, cpu := range r.cpus {
+		n += cpu.values[statExpectCreate] - cpu.values[statExpectDelete]
+	}
+	return int64(int32(n))
 }
 
 // present reports whether the kernel has connection tracking, where its parameters are hidden.
-func (c *counterReader) present() bool { return exists(c.sys, "module/nf_conntrack") }
-
-// mayAsk reports whether counterReader may ask ctnetlink when nf_conntrack exists: the options
-// permit loading its module, or it is loaded, or connection tracking is built in. (ctnetlink may
-// still be a module then; that changes nothing that the trial measures.)
-func (c *counterReader) mayAsk() bool {
-	if !c.passive || exists(c.sys, "module/nf_conntrack_netlink") {
-		return true
-	}
-	modules, err := os.ReadFile(filepath.Join(c.proc, "modules"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return true // a kernel without modules
-	}
-	return err == nil && !strings.HasPrefix(string(modules), "nf_conntrack ") && !strings.Contains(string(modules), "\nnf_conntrack ")
-}
-
-func (c *counterReader) close() error { return errors.Join(c.closeNetlink(), c.stat.close()) }
-
-func (c *counterReader) closeNetlink() error {
-	if c.netlink == nil {
-		return nil
-	}
-	err := c.netlink.close()
-	c.netlink = nil
-	return err
-}
-
-func exists(elements ...string) bool {
-	_, err := os.Stat(filepath.Join(elements...))
+func (c *counterReader) present() bool {
+	_, err := os.Stat(filepath.Join(c.sys, "module/nf_conntrack"))
 	return err == nil
 }
 
@@ -183,11 +144,17 @@ const (
 )
 
 // conntrackCounters maps the kernel's numbers to the fields of results.Counters.
-var conntrackCounters = map[int]results.Counter[results.Counters]{
-	statDrop: results.Named("drop"), statEarlyDrop: results.Named("early_drop"), statInsertFailed: results.Named("insert_failed"),
-	statChainTooLong: results.Named("chain_toolong"), statClashResolve: results.Named("clash_resolve"),
-	statInvalid: results.Named("invalid"), statFound: results.Named("found"),
-	statSearchRestart: results.Named("search_restart"), statError: results.Named("error"),
+var conntrackCounters = map[int]results.Counter[results.Counters]{}
+
+func init() {
+	for number, name := range map[int]string{
+		statFound: "found", statInvalid: "invalid", statInsertFailed: "insert_failed",
+		statDrop: "drop", statEarlyDrop: "early_drop", statError: "error",
+		statSearchRestart: "search_restart", statClashResolve: "clash_resolve",
+		statChainTooLong: "chain_toolong",
+	} {
+		conntrackCounters[number] = results.Named(name)
+	}
 }
 
 // cpuStat holds one CPU's counters; the kernel's are 32 bits wide and wrap.
@@ -197,17 +164,12 @@ type cpuStat struct {
 }
 
 // reading holds the counters of all possible CPUs at one instant.
-type reading struct {
-	cpus []cpuStat
-	have [statCount]bool // which counters this kernel has
-}
+type reading struct{ cpus []cpuStat }
 
 // accumulator turns readings into sums since a baseline that do not wrap.
 type accumulator struct {
-	last   map[int][statCount]uint32
-	sum    [statCount]int64
-	have   [statCount]bool
-	resets int64 // falls of a counter without a wrap: the module was reloaded
+	last map[int][statCount]uint32
+	sum  [statCount]int64
 }
 
 // baseline makes this reading zero. After a nil reading (connection tracking not loaded) the first
@@ -217,7 +179,6 @@ func (a *accumulator) baseline(r *reading) {
 	if r == nil {
 		return
 	}
-	a.have = r.have
 	for _, c := range r.cpus {
 		a.last[c.cpu] = c.values
 	}
@@ -226,16 +187,13 @@ func (a *accumulator) baseline(r *reading) {
 // add accounts for a reading. Between two readings a counter may wrap once: at ten readings a
 // second that takes 20 thousand million events a second on one CPU.
 func (a *accumulator) add(r *reading) {
-	a.have = r.have
 	for _, c := range r.cpus {
 		last := a.last[c.cpu] // all zero for a new CPU
 		for i, value := range c.values {
 			step := value - last[i] // modulo 2^32
 			if step > 1<<31 {
-				// The counter fell. No kernel counts 2^31 events between two readings: it restarted
-				// at zero.
+				// No kernel counts that much between two readings: the module was reloaded.
 				step = value
-				a.resets++
 			}
 			a.sum[i] += int64(step)
 		}
@@ -254,99 +212,38 @@ func (a *accumulator) counters() results.Counters {
 	return all
 }
 
-// absent returns the names of the counters that this kernel does not keep, so that readers do not
-// take their zeros for measurements.
-func (a *accumulator) absent() []string {
-	var names []string
-	for i := range a.have {
-		if counter, ok := conntrackCounters[i]; ok && !a.have[i] {
-			names = append(names, counter.Name)
-		}
-	}
-	return names
-}
-
-// From include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
+// The questions and their answers, from include/uapi/linux/netfilter/nfnetlink.h and
+// nfnetlink_conntrack.h.
 const (
-	ipctnlMsgCTGetStatsCPU  = 4
-	ipctnlMsgExpGetStatsCPU = 3
-	nfgenmsgLength          = 4
-	netlinkTimeout          = 5 * time.Second // the kernel answers at once; covers a stopped node
-	statsMessageType        = netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | ipctnlMsgCTGetStatsCPU)
-	expStatsMessageType     = netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | ipctnlMsgExpGetStatsCPU)
-)
+	statsMessage       = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4     // IPCTNL_MSG_CT_GET_STATS_CPU
+	expectStatsMessage = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 3 // IPCTNL_MSG_EXP_GET_STATS_CPU
 
-// netlinkStats asks ctnetlink for the per-CPU counters (Linux 3.6, CAP_NET_ADMIN in the user
-// namespace that owns the network namespace). The first question loads nf_conntrack_netlink, and
-// with it nf_conntrack, if they are modules and absent: see counterReader.
-type netlinkStats struct{ conn *netlink.Conn }
-
-func dialStats() (*netlinkStats, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open a netfilter socket: %w", err)
-	}
-	return &netlinkStats{conn: conn}, nil
-}
-
-// Of enum ctattr_expect_stats.
-const (
-	statExpectCreate = 2
+	statExpectCreate = 2 // of enum ctattr_expect_stats
 	statExpectDelete = 3
 )
 
-// expectations returns the present number of expectations.
-func (s *netlinkStats) expectations() (int64, error) {
-	r, err := s.ask(expStatsMessageType)
-	if err != nil {
-		return 0, err
-	}
-	var n uint32
-	for _, c := range r.cpus {
-		n += c.values[statExpectCreate] - c.values[statExpectDelete]
-	}
-	return int64(int32(n)), nil
-}
-
-// ask gets one message of counters for each possible CPU.
-func (s *netlinkStats) ask(kind netlink.HeaderType) (*reading, error) {
-	if err := s.conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
-		return nil, fmt.Errorf("set a time limit for the netfilter socket: %w", err)
-	}
-	replies, err := s.conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump},
-		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
-	})
+// askStats asks ctnetlink for the counters of each possible CPU (Linux 3.6, CAP_NET_ADMIN in the
+// user namespace that owns the network namespace). The first question loads nf_conntrack_netlink,
+// and with it nf_conntrack, if they are modules and absent: see counterReader.
+func askStats(kind uint16) (*reading, error) {
+	r := new(reading)
+	err := ctnetlink.Dump(context.Background(), kind, unix.AF_UNSPEC, r.parseMessage)
 	if err != nil {
 		return nil, fmt.Errorf("ask ctnetlink for its counters: %w", err)
 	}
-	r := &reading{cpus: make([]cpuStat, 0, len(replies))}
-	for _, reply := range replies {
-		if err := r.parseMessage(reply.Data); err != nil {
-			return nil, fmt.Errorf("read the counters of ctnetlink: %w", err)
-		}
-	}
 	return r, nil
-}
-
-func (s *netlinkStats) close() error {
-	if err := s.conn.Close(); err != nil {
-		return fmt.Errorf("close the netfilter socket: %w", err)
-	}
-	return nil
 }
 
 // parseMessage adds one CPU: a struct nfgenmsg whose res_id is the CPU, then attributes of 32 bits,
 // big endian, by number. It skips unknown attributes: newer kernels may send more.
 func (r *reading) parseMessage(data []byte) error {
-	if len(data) < nfgenmsgLength {
+	if len(data) < ctnetlink.HeaderLength {
 		return fmt.Errorf("%w: message of %d bytes", ctnetlink.ErrFormat, len(data))
 	}
 	c := cpuStat{cpu: int(binary.BigEndian.Uint16(data[2:]))}
-	err := ctnetlink.Attributes(data[nfgenmsgLength:], func(kind int, value []byte) error {
+	err := ctnetlink.Attributes(data[ctnetlink.HeaderLength:], func(kind int, value []byte) error {
 		if kind < statCount && len(value) == 4 {
 			c.values[kind] = binary.BigEndian.Uint32(value)
-			r.have[kind] = true
 		}
 		return nil
 	})
@@ -361,9 +258,10 @@ func (r *reading) parseMessage(data []byte) error {
 // not always match the contents: clashres replaced searched, and chainlength, which replaced
 // delete_list, counts inserts refused because the chain was too long.
 var procColumns = map[string]int{
-	"found": statFound, "invalid": statInvalid, "insert": statInsert, "insert_failed": statInsertFailed,
-	"drop": statDrop, "early_drop": statEarlyDrop, "icmp_error": statError, "search_restart": statSearchRestart,
-	"clashres": statClashResolve, "chainlength": statChainTooLong,
+	"found": statFound, "invalid": statInvalid, "insert": statInsert, "icmp_error": statError,
+	"insert_failed": statInsertFailed, "drop": statDrop, "early_drop": statEarlyDrop,
+	"search_restart": statSearchRestart, "clashres": statClashResolve,
+	"chainlength": statChainTooLong,
 }
 
 var errStatFormat = errors.New("not the format of /proc/net/stat/nf_conntrack")
@@ -372,9 +270,8 @@ var errStatFormat = errors.New("not the format of /proc/net/stat/nf_conntrack")
 type procStat struct {
 	reading
 	entries int64 // the count of the namespace: the same number in each row
-	// Expectations made by helpers since the module was loaded, over all CPUs; 32 bits each in the
-	// kernel.
-	expectNew, expectCreate, expectDelete uint32
+	// Expectations by helpers since the module was loaded, over all CPUs.
+	expectCreate, expectDelete uint32
 }
 
 // parseProcStat reads /proc/net/stat/nf_conntrack (CONFIG_NF_CONNTRACK_PROCFS; any user may read
@@ -387,15 +284,10 @@ func parseProcStat(text string) (*procStat, error) {
 		return nil, fmt.Errorf("%w: header %.60q", errStatFormat, lines[0])
 	}
 	p := &procStat{}
-	for _, name := range header {
-		if i, ok := procColumns[name]; ok {
-			p.have[i] = true
-		}
-	}
 	for cpu, line := range lines[1:] {
 		fields := strings.Fields(line)
 		if len(fields) != len(header) {
-			return nil, fmt.Errorf("%w: %d columns under a header of %d", errStatFormat, len(fields), len(header))
+			return nil, fmt.Errorf("%w: %d columns below %q", errStatFormat, len(fields), lines[0])
 		}
 		c := cpuStat{cpu: cpu}
 		for i, field := range fields {
@@ -406,8 +298,6 @@ func parseProcStat(text string) (*procStat, error) {
 			switch header[i] {
 			case "entries":
 				p.entries = int64(n)
-			case "expect_new":
-				p.expectNew += uint32(n)
 			case "expect_create":
 				p.expectCreate += uint32(n)
 			case "expect_delete":

@@ -16,17 +16,22 @@ func TestParseProcStat(t *testing.T) {
 		cpus    int
 		entries int64
 		sum     results.Counters
-		absent  []string
-		expect  [3]uint32
+		expect  [2]uint32
 	}{
-		"2.6.32": {1, 0x1f4, results.Counters{Found: 0x2b, Invalid: 3, InsertFailed: 2, Drop: 0x10, EarlyDrop: 5, Error: 1},
-			[]string{"search_restart", "clash_resolve", "chain_toolong"}, [3]uint32{1, 2, 3}},
-		"4.19": {2, 0xff, results.Counters{Found: 0x11, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, Error: 1, SearchRestart: 0x1a},
-			[]string{"clash_resolve", "chain_toolong"}, [3]uint32{0, 1, 1}},
-		"5.10": {2, 0xff, results.Counters{Found: 2, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, SearchRestart: 1, ClashResolve: 0x0c},
-			[]string{"chain_toolong"}, [3]uint32{}},
-		"6.1": {2, 0x1000, results.Counters{Found: 2, Invalid: 1, InsertFailed: 0x30, Drop: 0x1324, EarlyDrop: 0xc1c, SearchRestart: 3, ClashResolve: 9, ChainTooLong: 0x2f},
-			nil, [3]uint32{}},
+		"2.6.32": {1, 0x1f4, results.Counters{
+			Found: 0x2b, Invalid: 3, InsertFailed: 2, Drop: 0x10, EarlyDrop: 5, Error: 1,
+		}, [2]uint32{2, 3}},
+		"4.19": {2, 0xff, results.Counters{
+			Found: 0x11, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, Error: 1, SearchRestart: 0x1a,
+		}, [2]uint32{1, 1}},
+		"5.10": {2, 0xff, results.Counters{
+			Found: 2, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, SearchRestart: 1,
+			ClashResolve: 0x0c,
+		}, [2]uint32{}},
+		"6.1": {2, 0x1000, results.Counters{
+			Found: 2, Invalid: 1, InsertFailed: 0x30, Drop: 0x1324, EarlyDrop: 0xc1c, SearchRestart: 3,
+			ClashResolve: 9, ChainTooLong: 0x2f,
+		}, [2]uint32{}},
 	} {
 		text, err := os.ReadFile(filepath.Join("testdata", "nf_conntrack-"+name))
 		if err != nil {
@@ -46,14 +51,13 @@ func TestParseProcStat(t *testing.T) {
 		if diff := cmp.Diff(want.sum, sums.counters()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(want.absent, sums.absent()); diff != "" {
-			t.Errorf("%s: absent (-want +got):\n%s", name, diff)
-		}
-		if got := [3]uint32{stat.expectNew, stat.expectCreate, stat.expectDelete}; got != want.expect {
+		if got := [2]uint32{stat.expectCreate, stat.expectDelete}; got != want.expect {
 			t.Errorf("%s: expectations %v, want %v", name, got, want.expect)
 		}
 	}
-	for _, bad := range []string{"", "\n", "nonsense", "entries found\n1", "entries found\n1 x", "entries found\n1 123456789"} {
+	for _, bad := range []string{
+		"", "\n", "nonsense", "entries found\n1", "entries found\n1 x", "entries found\n1 123456789",
+	} {
 		if stat, err := parseProcStat(bad); err == nil {
 			t.Errorf("%q: %+v, want an error", bad, stat)
 		}
@@ -83,7 +87,6 @@ func cpus(values ...uint32) *reading {
 		c.values[statDrop] = value
 		r.cpus = append(r.cpus, c)
 	}
-	r.have[statDrop] = true
 	return r
 }
 
@@ -94,7 +97,6 @@ func TestAccumulator(t *testing.T) {
 		what     string
 		reading  *reading
 		sum      int64
-		resets   int64
 		unloaded bool
 	}{
 		{what: "nothing happened", reading: cpus(100, 0xffff_fff0)},
@@ -102,15 +104,15 @@ func TestAccumulator(t *testing.T) {
 		{what: "the other wraps", reading: cpus(105, 0x10), sum: 5 + 0x20},
 		{what: "a third CPU comes up", reading: cpus(105, 0x10, 7), sum: 5 + 0x20 + 7},
 		{what: "the module goes and comes back", reading: cpus(3, 0, 0), sum: 5 + 0x20 + 7 + 3, unloaded: true},
-		{what: "it was reloaded unseen", reading: cpus(1, 0, 0), sum: 5 + 0x20 + 7 + 3 + 1, resets: 1},
-		{what: "it goes on from there", reading: cpus(2, 0, 0), sum: 5 + 0x20 + 7 + 3 + 2, resets: 1},
+		{what: "it was reloaded unseen", reading: cpus(1, 0, 0), sum: 5 + 0x20 + 7 + 3 + 1},
+		{what: "it goes on from there", reading: cpus(2, 0, 0), sum: 5 + 0x20 + 7 + 3 + 2},
 	} {
 		if step.unloaded {
 			a.forget()
 		}
 		a.add(step.reading)
-		if got := a.counters().Drop; got != step.sum || a.resets != step.resets {
-			t.Errorf("%s: drop %d after %d resets, want %d after %d", step.what, got, a.resets, step.sum, step.resets)
+		if got := a.counters().Drop; got != step.sum {
+			t.Errorf("%s: drop %d, want %d", step.what, got, step.sum)
 		}
 	}
 	// Sums are wider than the kernel's counters.
@@ -138,9 +140,6 @@ func TestParseStatsMessage(t *testing.T) {
 	want.values[statDrop], want.values[statChainTooLong] = 258, 1<<31
 	if diff := cmp.Diff([]cpuStat{want}, r.cpus, cmp.AllowUnexported(cpuStat{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if !r.have[statDrop] || !r.have[statChainTooLong] || r.have[statInvalid] {
-		t.Errorf("have %v", r.have)
 	}
 	for _, bad := range [][]byte{nil, {0, 0, 0}, {0, 0, 0, 0, 3, 0, 1, 0}, {0, 0, 0, 0, 12, 0, 1, 0, 1}} {
 		if err := new(reading).parseMessage(bad); err == nil {

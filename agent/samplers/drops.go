@@ -47,16 +47,21 @@ func watchDrops() (w *dropWatcher, err error) {
 			w = nil
 		}
 	}()
-	if w.counts, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: dropReasons}); err != nil {
+	w.counts, err = ebpf.NewMap(&ebpf.MapSpec{
+		Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: dropReasons,
+	})
+	if err != nil {
 		return w, fmt.Errorf("make the map of drops: %w", err)
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.RawTracepoint, Name: "ctload_drops", License: "Apache-2.0", Instructions: countDrops(w.counts.FD()),
+		Type: ebpf.RawTracepoint, Name: "ctload_drops", License: "Apache-2.0",
+		Instructions: countDrops(w.counts.FD()),
 	})
 	if err != nil {
 		return w, fmt.Errorf("load the program that counts drops: %w", err)
 	}
-	w.link, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "kfree_skb", Program: program})
+	at := link.RawTracepointOptions{Name: "kfree_skb", Program: program}
+	w.link, err = link.AttachRawTracepoint(at)
 	err = errors.Join(err, program.Close()) // the link holds the program
 	if err != nil {
 		return w, fmt.Errorf("attach to the tracepoint kfree_skb: %w", err)
@@ -137,14 +142,11 @@ func (w *dropWatcher) close() error {
 	if w == nil {
 		return nil
 	}
-	var errs []error
+	var err error
 	if w.link != nil {
-		errs = append(errs, w.link.Close())
+		err = w.link.Close()
 	}
-	if w.counts != nil {
-		errs = append(errs, w.counts.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(err, w.counts.Close()) // a nil map closes too
 }
 
 // dropsSince returns the difference from an earlier reading.

@@ -3,7 +3,6 @@ package samplers
 import (
 	"bufio"
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +17,8 @@ import (
 	"github.com/ctload/ctload/agent/ctnetlink"
 )
 
-// DefaultTop is the number of source addresses that a dump names by default.
-const DefaultTop = 10
+// topAddresses is the number of source addresses that a dump names.
+const topAddresses = 10
 
 // Composition holds the contents of the table, from one walk over it.
 type Composition struct {
@@ -54,32 +53,21 @@ type SourceCount struct {
 	Error   int64      `json:"error,omitempty"`
 }
 
-// Dump walks the whole table once and returns its composition; top is the number of source
-// addresses to name, 0 is DefaultTop. Call it after the load: the walk takes locks bucket by
-// bucket, frees entries that have expired, and takes 0.2 s or more for 100,000 entries on an idle
-// machine. Memory is bounded whatever the size of the table: Dump reads entries in pieces of 64 KiB
-// and counts them at once.
+// Dump walks the whole table once and returns its composition. Call it after the load: the walk
+// locks bucket by bucket, frees expired entries, and takes 0.2 s or more for 100,000 entries on an
+// idle machine. It reads entries in pieces of 64 KiB and counts them at once, which bounds memory.
 //
-// It asks ctnetlink (CAP_NET_ADMIN), which makes the kernel load nf_conntrack_netlink unless
-// Options.Passive forbids it, else reads /proc/net/nf_conntrack (root, CONFIG_NF_CONNTRACK_PROCFS).
-// A missing table is empty. When ctx ends first, Dump returns the counts so far with ctx's error.
-func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
-	s.mu.Lock()
-	counters := s.counters
-	table, err := s.table.read()
-	s.mu.Unlock()
-	if err != nil {
+// It asks ctnetlink (CAP_NET_ADMIN), which makes the kernel load nf_conntrack_netlink, else reads
+// /proc/net/nf_conntrack (root, CONFIG_NF_CONNTRACK_PROCFS). A missing table is empty. When ctx
+// ends first, Dump returns the counts so far with ctx's error.
+func (s *Sampler) Dump(ctx context.Context) (Composition, error) {
+	table, err := s.Table()
+	if err != nil || !table.Loaded && !s.counters.present() {
 		return Composition{}, err
 	}
-	if top <= 0 {
-		top = DefaultTop
-	}
-	if !table.Loaded && !counters.present() {
-		return Composition{}, nil
-	}
-	started := Monotonic()
-	tally, source, err := walk(ctx, filepath.Join(s.options.Proc, "net/nf_conntrack"), counters.mayAsk())
-	c := tally.composition(top)
+	started, tally := Monotonic(), newTableTally()
+	source, err := tally.walk(ctx, filepath.Join(s.options.Proc, "net/nf_conntrack"))
+	c := tally.composition(topAddresses)
 	c.Source, c.Took = source, Monotonic()-started
 	if err != nil {
 		return c, fmt.Errorf("list the connection-tracking table: %w", err)
@@ -87,20 +75,16 @@ func (s *Sampler) Dump(ctx context.Context, top int) (Composition, error) {
 	return c, nil
 }
 
-// walk counts the entries, through ctnetlink if that is permitted and answers.
-func walk(ctx context.Context, path string, mayAsk bool) (tally *tableTally, source string, err error) {
-	tally = newTableTally()
-	netlinkErr := errNoSource
-	if mayAsk {
-		netlinkErr = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error { tally.add(e); return nil })
-		if netlinkErr == nil || tally.total > 0 || ctx.Err() != nil {
-			return tally, sourceNetlink, netlinkErr
-		}
+// walk counts the entries through ctnetlink, or through the file at path if that does not answer.
+func (t *tableTally) walk(ctx context.Context, path string) (source string, err error) {
+	err = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error { t.add(e); return nil })
+	if err == nil || t.total > 0 || ctx.Err() != nil {
+		return sourceNetlink, err
 	}
-	if err := walkProc(ctx, path, tally.add); err != nil {
-		return tally, sourceProcfs, errors.Join(netlinkErr, err)
+	if fileErr := walkProc(ctx, path, t.add); fileErr != nil {
+		return sourceProcfs, errors.Join(err, fileErr)
 	}
-	return tally, sourceProcfs, nil
+	return sourceProcfs, nil
 }
 
 // tableTally counts entries in bounded memory.
@@ -120,7 +104,8 @@ type stateKey struct {
 const keptAddresses = 1 << 14
 
 func newTableTally() *tableTally {
-	return &tableTally{states: map[stateKey]*StateCount{}, addresses: newHeavyHitters(keptAddresses)}
+	addresses := newHeavyHitters(keptAddresses)
+	return &tableTally{states: map[stateKey]*StateCount{}, addresses: addresses}
 }
 
 func (t *tableTally) add(e ctnetlink.Entry) {
@@ -150,10 +135,10 @@ func (t *tableTally) composition(top int) Composition {
 		c.States = append(c.States, *count)
 	}
 	slices.SortFunc(c.States, func(a, b StateCount) int {
-		return cmp.Or(cmp.Compare(b.Entries, a.Entries), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.State, b.State))
+		return cmp.Or(cmp.Compare(b.Entries, a.Entries),
+			cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.State, b.State))
 	})
-	c.Sources = t.addresses.top(top)
-	c.Addresses = t.addresses.distinct()
+	c.Sources, c.Addresses = t.addresses.top(top)
 	return c
 }
 
@@ -225,85 +210,42 @@ func parseTableLine(line string) (ctnetlink.Entry, error) {
 }
 
 // heavyHitters counts the most frequent addresses of a stream in bounded memory: exactly up to as
-// many different ones as it has counters, then by the Space-Saving algorithm (Metwally, Agrawal, El
-// Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams, 2005): the newcomer
-// replaces the rarest and takes its count as the bound of the error.
+// many different ones as its capacity, then by the algorithm of Misra and Gries (Finding Repeated
+// Elements, 1982): a newcomer without room lowers every count by one, and addresses at 0 go.
 type heavyHitters struct {
 	capacity int
-	counters map[netip.Addr]*addressCounter
-	rarest   counterHeap
-	full     bool // an address was replaced
-}
-
-type addressCounter struct {
-	SourceCount
-	place int // in the heap
+	counts   map[netip.Addr]int64
+	lowered  int64 // by how much every count may be too low
 }
 
 func newHeavyHitters(capacity int) *heavyHitters {
-	return &heavyHitters{capacity: capacity, counters: map[netip.Addr]*addressCounter{}}
+	return &heavyHitters{capacity: capacity, counts: map[netip.Addr]int64{}}
 }
 
 func (h *heavyHitters) add(address netip.Addr) {
-	if c, ok := h.counters[address]; ok {
-		c.Entries++
-		heap.Fix(&h.rarest, c.place)
+	h.counts[address]++
+	if len(h.counts) <= h.capacity {
 		return
 	}
-	if len(h.rarest) < h.capacity {
-		c := &addressCounter{SourceCount: SourceCount{Address: address, Entries: 1}}
-		h.counters[address] = c
-		heap.Push(&h.rarest, c)
-		return
+	h.lowered++
+	for a := range h.counts {
+		if h.counts[a]--; h.counts[a] == 0 {
+			delete(h.counts, a)
+		}
 	}
-	h.full = true
-	c := h.rarest[0]
-	delete(h.counters, c.Address)
-	c.Address, c.Error = address, c.Entries
-	c.Entries++
-	h.counters[address] = c
-	heap.Fix(&h.rarest, 0)
 }
 
-// top returns the n most frequent addresses.
-func (h *heavyHitters) top(n int) []SourceCount {
-	all := make([]SourceCount, 0, len(h.rarest))
-	for _, c := range h.rarest {
-		all = append(all, c.SourceCount)
+// top returns the n most frequent addresses, and the number of different ones; 0 when there were
+// too many.
+func (h *heavyHitters) top(n int) (top []SourceCount, distinct int64) {
+	for address, count := range h.counts {
+		top = append(top, SourceCount{address, count + h.lowered, h.lowered})
 	}
-	slices.SortFunc(all, func(a, b SourceCount) int {
+	slices.SortFunc(top, func(a, b SourceCount) int {
 		return cmp.Or(cmp.Compare(b.Entries, a.Entries), a.Address.Compare(b.Address))
 	})
-	return slices.Clone(all[:min(n, len(all))])
-}
-
-// distinct returns the number of different addresses, 0 when there were too many.
-func (h *heavyHitters) distinct() int64 {
-	if h.full {
-		return 0
+	if h.lowered == 0 {
+		distinct = int64(len(top))
 	}
-	return int64(len(h.rarest))
-}
-
-// counterHeap has the smallest count on top.
-type counterHeap []*addressCounter
-
-func (h counterHeap) Len() int           { return len(h) }
-func (h counterHeap) Less(i, j int) bool { return h[i].Entries < h[j].Entries }
-func (h counterHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
-}
-
-func (h *counterHeap) Push(x any) {
-	c := x.(*addressCounter)
-	c.place = len(*h)
-	*h = append(*h, c)
-}
-
-func (h *counterHeap) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return c
+	return slices.Clone(top[:min(n, len(top))]), distinct
 }

@@ -16,8 +16,7 @@ import (
 // never how many: that is the counter drop.
 type LogCounts struct {
 	Lines int64 `json:"lines"` // "table full, dropping packet"
-	// Suppressed sums the "callbacks suppressed" lines that followed a table-full line after the
-	// mark.
+	// Suppressed sums the "callbacks suppressed" lines after a table-full line since the mark.
 	Suppressed int64 `json:"suppressed"`
 	// Carried sums those that came before any: the kernel prints them with the next message,
 	// however much later, so they count messages from before the mark.
@@ -116,7 +115,8 @@ func (l *kernelLog) drain() error {
 			return err
 		}
 		// The count says all about table-full lines; an endless oops may have many others.
-		if kind := l.tally.add(r); kind != "" && kind != LineTableFull && len(l.lines) < maxKeptLines {
+		kind := l.tally.add(r)
+		if kind != "" && kind != LineTableFull && len(l.lines) < maxKeptLines {
 			l.lines = append(l.lines, LogLine{Kind: kind, Record: r})
 		}
 		return nil
@@ -183,22 +183,18 @@ func (l *kernelLog) close() error {
 // Record is one record of the kernel log, as a read of /dev/kmsg returns it (Linux 3.5,
 // Documentation/ABI/testing/dev-kmsg).
 type Record struct {
-	Level    int    `json:"level"`    // 0 emergency .. 7 debug
 	Facility int    `json:"facility"` // 0 for the kernel's own messages
 	Sequence uint64 `json:"seq"`      // increases by one; a gap means records overwritten unread
 	// Time is since boot, on the kernel's printk clock: near CLOCK_MONOTONIC, but neither slewed
 	// nor the same to the microsecond.
 	Time    time.Duration `json:"time_ns"`
-	Flags   string        `json:"flags,omitempty"`  // "-", or "c" for the fragment of a line
-	Caller  string        `json:"caller,omitempty"` // thread or CPU, with CONFIG_PRINTK_CALLER
-	Message string        `json:"message"`          // without escapes; may hold any byte
-	Raw     string        `json:"raw,omitempty"`    // the record as read
+	Message string        `json:"message"` // without escapes; may hold any byte
 }
 
 var errKmsg = errors.New("not a record of the kernel log")
 
 // parseKmsg reads one record: "6,339,5140900,-;NET: Registered protocol family 10\n", followed by
-// lines that begin with a space and hold KEY=value pairs, which stay in Raw only.
+// lines that begin with a space and hold KEY=value pairs. More fields may follow the flags.
 func parseKmsg(record string) (Record, error) {
 	prefix, text, ok := strings.Cut(record, ";")
 	if !ok {
@@ -220,25 +216,13 @@ func parseKmsg(record string) (Record, error) {
 	if err != nil || microseconds < 0 || microseconds > int64(1<<63-1)/int64(time.Microsecond) {
 		return Record{}, fmt.Errorf("%w: time %.40q", errKmsg, fields[2])
 	}
-	r := Record{
-		Level:    int(priority & 7),
+	message, _, _ := strings.Cut(text, "\n")
+	return Record{
 		Facility: int(priority >> 3),
 		Sequence: sequence,
 		Time:     time.Duration(microseconds) * time.Microsecond,
-		Raw:      record,
-	}
-	if len(fields) > 3 {
-		r.Flags = fields[3]
-	}
-	// Fields after the flags came later and more may come: parseKmsg reads only the known one.
-	for _, field := range fields[min(4, len(fields)):] {
-		if caller, ok := strings.CutPrefix(field, "caller="); ok {
-			r.Caller = caller
-		}
-	}
-	message, _, _ := strings.Cut(text, "\n")
-	r.Message = unescapeKmsg(message)
-	return r, nil
+		Message:  unescapeKmsg(message),
+	}, nil
 }
 
 // kmsgSequence returns the sequence number of a record, which suffices for one that is skipped.
@@ -301,7 +285,8 @@ const (
 // or time.
 func (k LineKind) Bad() bool {
 	switch k {
-	case LinePanic, LineOops, LineBug, LineOOM, LineAllocation, LineLockup, LineHungTask, LineStall, LineWarning, LineCallTrace:
+	case LinePanic, LineOops, LineBug, LineOOM, LineAllocation,
+		LineLockup, LineHungTask, LineStall, LineWarning, LineCallTrace:
 		return true
 	}
 	return false
@@ -318,25 +303,29 @@ var linePatterns = []struct {
 	kind    LineKind
 	pattern *regexp.Regexp
 }{
-	// "nf_conntrack: nf_conntrack: table full, dropping packet"; newer kernels (2025) name the
-	// namespace.
+	// Newer kernels (2025) name the namespace.
 	{LineTableFull, regexp.MustCompile(`table full( in netns \d+)?, dropping packet`)},
 	{LineSuppressed, regexp.MustCompile(`net_ratelimit: \d+ callbacks suppressed`)},
 	{"", regexp.MustCompile(`(?i)^(kernel )?command line: `)}, // it may hold any of the words below
 	{LinePanic, regexp.MustCompile(`Kernel panic`)},
 	{LineLockup, regexp.MustCompile(`(?i)soft lockup|hard lockup`)},
-	{LineStall, regexp.MustCompile(`rcu.*(detected stall|detected expedited stalls|self-detected stall|kthread starved)`)},
+	{LineStall, regexp.MustCompile(`rcu.*(detected (expedited )?stall|kthread starved)`)},
 	{LineHungTask, regexp.MustCompile(`task .* blocked for more than \d+ seconds`)},
-	{LineOOM, regexp.MustCompile(`(?i)out of memory: kill|invoked oom-killer|^oom-kill:|memory cgroup out of memory`)},
-	{LineAllocation, regexp.MustCompile(`page allocation failure|SLUB: Unable to allocate memory|^nf_conntrack: (table|hash).*alloc.*fail`)},
-	{LineOops, regexp.MustCompile(`\bOops(:| -|\[)|general protection fault|double fault|stack guard page was hit|Unable to handle kernel|^Internal error:`)},
-	{LineBug, regexp.MustCompile(`\bBUG: |kernel BUG at |UBSAN: |KASAN: |KFENCE: |INFO: possible (recursive|circular)|Bad page (state|map)`)},
+	{LineOOM, regexp.MustCompile(`(?i)out of memory: kill|invoked oom-killer|^oom-kill:|` +
+		`memory cgroup out of memory`)},
+	{LineAllocation, regexp.MustCompile(`page allocation failure|` +
+		`SLUB: Unable to allocate memory|^nf_conntrack: (table|hash).*alloc.*fail`)},
+	{LineOops, regexp.MustCompile(`\bOops(:| -|\[)|general protection fault|double fault|` +
+		`stack guard page was hit|Unable to handle kernel|^Internal error:`)},
+	{LineBug, regexp.MustCompile(`\bBUG: |kernel BUG at |UBSAN: |KASAN: |KFENCE: |` +
+		`INFO: possible (recursive|circular)|Bad page (state|map)`)},
 	{LineWarning, regexp.MustCompile(`^WARNING: (CPU:|at )|^WARNING: .*\+0x[0-9a-f]+/0x`)},
 	{LineCallTrace, regexp.MustCompile(`^\s*Call [Tt]race:`)},
 	{LineSYNFlood, regexp.MustCompile(`Possible SYN flooding`)},
 	{LineNeighbour, regexp.MustCompile(`neighbou?r table overflow`)},
 	{LineOrphans, regexp.MustCompile(`too many orphaned sockets|TCP: out of memory`)},
-	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
+	{LineLostTime, regexp.MustCompile(`^hrtimer: interrupt took \d+ ns|` +
+		`^clocksource: .*(skew|unstable)|^sched: RT throttling`)},
 }
 
 // classifyLine returns the kind of a line of the kernel log.

@@ -12,8 +12,7 @@
 //	                       namespace before 5.7: then ctnetlink (max since 4.18), without buckets
 //	counters               /proc/net/stat/nf_conntrack (CONFIG_NF_CONNTRACK_PROCFS: Debian yes,
 //	                       Ubuntu no), else ctnetlink (CAP_NET_ADMIN); search_restart since
-//	                       2.6.35, clash_resolve since 5.10, chain_toolong since 5.15: see
-//	                       Sources.Absent
+//	                       2.6.35, clash_resolve since 5.10, chain_toolong since 5.15, 0 before
 //	expectations           the same
 //	kernel log             /dev/kmsg, 3.5; CAP_SYSLOG where kernel.dmesg_restrict is 1; else
 //	                       Sample.Log is nil
@@ -43,9 +42,6 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// DefaultInterval is ten samples a second.
-const DefaultInterval = 100 * time.Millisecond
-
 // Options says how a sampler reads. The zero value suits a node.
 type Options struct {
 	// Proc and Sys are the mount points of procfs and sysfs; empty is /proc and /sys. The sampler
@@ -54,13 +50,6 @@ type Options struct {
 	// KernelLog is the device of the kernel log; empty is /dev/kmsg, "none" leaves it unread. The
 	// log is the machine's, not the namespace's.
 	KernelLog string
-	// Passive forbids a sampler to make the kernel load nf_conntrack_netlink. Otherwise that
-	// happens where no other source has the counters, and for Dump, but only once the kernel has
-	// nf_conntrack.
-	Passive bool
-	// SystemInterval is the time between samples that hold System; 0 is DefaultSystemInterval,
-	// negative never.
-	SystemInterval time.Duration
 }
 
 // Sample is the kernel's state at one instant.
@@ -81,19 +70,10 @@ type Sample struct {
 	// Lines are the lines of the kernel log with a meaning since the last sample, without
 	// table-full ones.
 	Lines []LogLine `json:"lines,omitempty"`
-	// System is nil in most samples: see Options.SystemInterval.
+	// System is nil in most samples: see systemInterval.
 	System *System `json:"system,omitempty"`
 	// Problems describe what could not be read, a sentence each.
 	Problems []string `json:"problems,omitempty"`
-}
-
-// Sources holds the origins of the figures.
-type Sources struct {
-	Counters string `json:"counters"` // "netlink", "procfs", or "" without a source
-	// Absent names the counters that this kernel lacks; their zeros mean nothing.
-	Absent []string `json:"absent,omitempty"`
-	// Resets is the number of restarts of the counters, when nf_conntrack was reloaded.
-	Resets int64 `json:"resets,omitempty"`
 }
 
 // Sampler owns the descriptors of one machine's figures. It is safe for concurrent use.
@@ -109,18 +89,16 @@ type Sampler struct {
 	marked   bool // sums has a baseline
 	machine  *systemReader
 	base     *System       // the machine's figures at the mark; nil until first needed
-	systemAt time.Duration // time of their latest reading, on the monotonic clock; 0 is never
+	every    time.Duration // between two readings of them
+	systemAt time.Duration // of the latest, on the monotonic clock; 0 is never
 }
 
 // New opens the available sources and marks the baseline. An unreadable source is no error here:
-// each sample reports it in Problems. Privilege: none for the table and for
-// /proc/net/stat/nf_conntrack, CAP_NET_ADMIN for netlink, CAP_SYSLOG for the kernel log where
-// kernel.dmesg_restrict is 1.
+// each sample reports it in Problems. The package's comment has the privilege of each source.
 func New(options Options) (*Sampler, error) {
 	options.Proc = cmp.Or(options.Proc, "/proc")
 	options.Sys = cmp.Or(options.Sys, "/sys")
 	options.KernelLog = cmp.Or(options.KernelLog, "/dev/kmsg")
-	options.SystemInterval = cmp.Or(options.SystemInterval, DefaultSystemInterval)
 	if _, err := os.Stat(filepath.Join(options.Proc, "net")); err != nil {
 		return nil, fmt.Errorf("sampler: procfs is not mounted on %s: %w", options.Proc, err)
 	}
@@ -131,6 +109,7 @@ func New(options Options) (*Sampler, error) {
 	s := &Sampler{
 		options:  options,
 		machine:  machine,
+		every:    systemInterval,
 		table:    newTableReader(options.Proc),
 		counters: newCounterReader(options),
 	}
@@ -203,9 +182,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	switch {
 	case err == nil:
 		if !table.Loaded { // the parameters are hidden, the counters are not
-			if !s.counters.mayAsk() {
-				problem(errHidden)
-			} else if table, err = hiddenTable(); err != nil {
+			if table, err = hiddenTable(); err != nil {
 				problem(err)
 			}
 		}
@@ -225,8 +202,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 	}
 	sample.Table = table
 	s.readLog(&sample, problem)
-	due := s.options.SystemInterval > 0 && (s.systemAt == 0 || started-s.systemAt >= s.options.SystemInterval)
-	if due || full {
+	if full || s.systemAt == 0 || started-s.systemAt >= s.every {
 		sample.System, s.systemAt = s.system(table.Loaded), started
 	}
 	sample.Took = Monotonic() - started
@@ -256,19 +232,15 @@ func (s *Sampler) readLog(sample *Sample, problem func(error)) {
 }
 
 // Run samples on an absolute schedule until ctx ends, which is no error. Sample.Missed counts
-// samples whose time has passed; Run does not repeat them. An interval of zero is DefaultInterval.
+// samples whose time has passed; Run does not repeat them.
 func (s *Sampler) Run(ctx context.Context, interval time.Duration, each func(Sample)) error {
-	if interval <= 0 {
-		interval = DefaultInterval
-	}
 	err := schedule(ctx, interval, func(missed int64) error {
 		sample, err := s.Sample(ctx)
-		if err != nil {
-			return err
+		if err == nil {
+			sample.Missed = missed
+			each(sample)
 		}
-		sample.Missed = missed
-		each(sample)
-		return nil
+		return err
 	})
 	if ctx.Err() != nil {
 		return nil
@@ -290,24 +262,16 @@ func (s *Sampler) TakeLog() (records []Record, dropped int64, err error) {
 	return s.log.takeRecords()
 }
 
-// Sources returns the present origins of the figures.
-func (s *Sampler) Sources() Sources {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Sources{Counters: s.counters.source, Absent: s.sums.absent(), Resets: s.sums.resets}
-}
-
 // Close closes the descriptors.
 func (s *Sampler) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
+	err := errors.Join(s.table.close(), s.counters.stat.close(), s.machine.close())
 	if s.log != nil {
-		errs = append(errs, s.log.close())
+		err = errors.Join(err, s.log.close())
 		s.log = nil
 	}
-	errs = append(errs, s.table.close(), s.counters.close(), s.machine.close())
-	return errors.Join(errs...)
+	return err
 }
 
 // Monotonic returns CLOCK_MONOTONIC.

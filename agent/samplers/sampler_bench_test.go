@@ -3,6 +3,7 @@ package samplers
 import (
 	"flag"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -88,10 +89,11 @@ func BenchmarkSample(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(Options{KernelLog: "none", SystemInterval: -1})
+	s, err := New(Options{KernelLog: "none"})
 	if err != nil {
 		b.Fatal(err)
 	}
+	s.every = math.MaxInt64
 	defer s.Close()
 	hosttest.Need(b, "conntrack")
 	for _, entries := range []int{1000, 100_000, 250_000, 1_000_000} {
@@ -108,7 +110,7 @@ func BenchmarkSample(b *testing.B) {
 			{"sample", unix.RUSAGE_SELF, func() error { _, err := s.Sample(b.Context()); return err }},
 			{"sample+system", unix.RUSAGE_SELF, func() error { _, err := s.FullSample(b.Context()); return err }},
 			{"StatsGlobal", unix.RUSAGE_SELF, func() error { _, err := hiddenTable(); return err }},
-			{"Dump", unix.RUSAGE_SELF, func() error { _, err := s.Dump(b.Context(), 0); return err }},
+			{"Dump", unix.RUSAGE_SELF, func() error { _, err := s.Dump(b.Context()); return err }},
 			{"conntrack -L | wc", unix.RUSAGE_CHILDREN, func() error { return exec.Command("sh", "-c", "conntrack -L 2>/dev/null | wc -l").Run() }},
 			{"proc | wc", unix.RUSAGE_CHILDREN, func() error { return exec.Command("sh", "-c", "wc -l < /proc/net/nf_conntrack").Run() }},
 		} {

@@ -132,12 +132,7 @@ func TestBothSourcesAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		netlinkSource, err := dialStats()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer netlinkSource.close()
-		viaNetlink, err := netlinkSource.ask(statsMessageType)
+		viaNetlink, err := askStats(statsMessage)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +215,7 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 func TestSamplerWithoutProc(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		track(t)
-		s, err := New(Options{KernelLog: "none", SystemInterval: -1})
+		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,8 +230,8 @@ func TestSamplerWithoutProc(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(sample.Problems) > 0 || sample.Counters == nil || s.Sources().Counters != sourceNetlink || s.Sources().Absent != nil {
-			t.Errorf("%+v from %+v", sample, s.Sources())
+		if len(sample.Problems) > 0 || sample.Counters == nil || s.counters.source != sourceNetlink {
+			t.Errorf("%+v from %q", sample, s.counters.source)
 		}
 		if sample.System.Expectations != 0 || sample.Count < 20 {
 			t.Errorf("%d entries, %d expectations", sample.Count, sample.System.Expectations)
@@ -276,7 +271,7 @@ func TestTCPFlows(t *testing.T) {
 			t.Helper()
 			want := []StateCount{{Protocol: "tcp", State: state, Entries: n, Assured: n}}
 			comes(t, func() string { // the last segments may still be on their way
-				dump, err := s.Dump(t.Context(), 0)
+				dump, err := s.Dump(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -353,7 +348,7 @@ func TestRealExpectation(t *testing.T) {
 				s.Mark()
 			}
 			sample, err := s.FullSample(t.Context())
-			if err != nil || sample.System.Expectations != 1 || s.Sources().Counters != source {
+			if err != nil || sample.System.Expectations != 1 || s.counters.source != source {
 				t.Errorf("through %s: %d expectations, want 1 (%v)", source, sample.System.Expectations, err)
 			}
 		}

@@ -18,9 +18,9 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// DefaultSystemInterval is the default time between samples that hold [System], which costs several
-// times the rest of a sample.
-const DefaultSystemInterval = time.Second
+// systemInterval is the time between samples that hold [System], which costs several times the
+// rest of a sample.
+const systemInterval = time.Second
 
 // System holds other causes of a failed connection or an untrustworthy figure: time, memory and the
 // losses of the other parts of the network stack. Counters and times are since the last Mark
@@ -58,18 +58,21 @@ type CPU struct {
 }
 
 func (c CPU) since(base CPU) CPU {
-	return CPU{
-		Count: c.Count, User: c.User - base.User, System: c.System - base.System, IRQ: c.IRQ - base.IRQ,
-		SoftIRQ: c.SoftIRQ - base.SoftIRQ, Steal: c.Steal - base.Steal, Idle: c.Idle - base.Idle,
-	}
+	c.User -= base.User
+	c.System -= base.System
+	c.IRQ -= base.IRQ
+	c.SoftIRQ -= base.SoftIRQ
+	c.Steal -= base.Steal
+	c.Idle -= base.Idle
+	return c
 }
 
 // systemReader reads the machine's figures since boot.
 type systemReader struct {
 	proc      procfs.FS
 	protocols *protocolReader
-	links     *linkReader
-	drops     *dropWatcher // nil until WatchDrops
+	links     *netlink.Handle // needs no privilege
+	drops     *dropWatcher    // nil until WatchDrops
 	buffer    []byte
 }
 
@@ -78,13 +81,17 @@ func newSystemReader(proc string) (*systemReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open procfs on %s: %w", proc, err)
 	}
-	return &systemReader{proc: fs, protocols: newProtocolReader(proc), buffer: make([]byte, 64<<10)}, nil
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return &systemReader{
+		proc: fs, protocols: newProtocolReader(proc), links: links, buffer: make([]byte, 64<<10),
+	}, nil
 }
 
 func (r *systemReader) close() error {
-	if r.links != nil {
-		r.links.close()
-	}
+	r.links.Close()
 	return errors.Join(r.protocols.close(), r.drops.close())
 }
 
@@ -128,15 +135,8 @@ func (r *systemReader) read() System {
 			problem("the reasons of drops", err)
 		}
 	}
-	if r.links == nil {
-		var err error
-		if r.links, err = newLinkReader(); err != nil {
-			problem("the links", err)
-			return s
-		}
-	}
 	var err error
-	if s.Links, err = r.links.read(); err != nil {
+	if s.Links, err = r.readLinks(); err != nil {
 		problem("the links", err)
 	}
 	return s
@@ -204,22 +204,9 @@ type LinkLoss struct {
 	qdiscDropped uint32 // as the kernel counts: 32 bits
 }
 
-// linkReader asks rtnetlink for the counters of links and their root queueing disciplines. It needs
-// no privilege.
-type linkReader struct{ handle *netlink.Handle }
-
-func newLinkReader() (*linkReader, error) {
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink: %w", err)
-	}
-	return &linkReader{handle: handle}, nil
-}
-
-func (r *linkReader) close() { r.handle.Close() }
-
-func (r *linkReader) read() ([]LinkLoss, error) {
-	links, err := r.handle.LinkList()
+// readLinks asks rtnetlink for the counters of links and their root queueing disciplines.
+func (r *systemReader) readLinks() ([]LinkLoss, error) {
+	links, err := r.links.LinkList()
 	// An interrupted dump is complete but may mix two states: good enough for counters.
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, fmt.Errorf("list the links: %w", err)
@@ -238,20 +225,21 @@ func (r *linkReader) read() ([]LinkLoss, error) {
 		places[attributes.Index] = len(losses)
 		losses = append(losses, loss)
 	}
-	queues, err := r.handle.QdiscList(nil)
+	queues, err := r.links.QdiscList(nil)
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return losses, fmt.Errorf("list the queueing disciplines: %w", err)
 	}
 	for _, queue := range queues {
 		attributes := queue.Attrs()
 		place, known := places[attributes.LinkIndex]
+		s := attributes.Statistics
 		// A root counts its children's drops.
-		if !known || attributes.Parent != netlink.HANDLE_ROOT || attributes.Statistics == nil || attributes.Statistics.Queue == nil {
+		if !known || attributes.Parent != netlink.HANDLE_ROOT || s == nil || s.Queue == nil {
 			continue
 		}
-		losses[place].qdiscDropped = attributes.Statistics.Queue.Drops
-		losses[place].QdiscDropped = int64(attributes.Statistics.Queue.Drops)
-		losses[place].QueueLength = int64(attributes.Statistics.Queue.Qlen)
+		losses[place].qdiscDropped = s.Queue.Drops
+		losses[place].QdiscDropped = int64(s.Queue.Drops)
+		losses[place].QueueLength = int64(s.Queue.Qlen)
 	}
 	return losses, nil
 }

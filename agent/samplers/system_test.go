@@ -131,10 +131,11 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 
 func TestSystemIsTimed(t *testing.T) {
 	proc := newFakeProc(t)
-	s, err := New(Options{Proc: proc.root, Sys: proc.root, KernelLog: "none", SystemInterval: time.Hour})
+	s, err := New(Options{Proc: proc.root, Sys: proc.root, KernelLog: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.every = time.Hour
 	defer s.Close()
 	for i, want := range []bool{true, false, false} {
 		if sample := sampleOf(t, s); (sample.System != nil) != want {

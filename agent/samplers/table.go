@@ -25,44 +25,33 @@ type Table struct {
 }
 
 // tableReader reads the table's parameters from /proc/sys: it loads nothing and needs no privilege.
-type tableReader struct{ count, max, buckets procFile }
+// The count comes first: the sample's time belongs to it.
+type tableReader [3]procFile
 
 func newTableReader(proc string) *tableReader {
-	file := func(name string) procFile {
-		return procFile{path: filepath.Join(proc, "sys/net/netfilter/nf_conntrack_"+name)}
+	r := new(tableReader)
+	for i, name := range []string{"count", "max", "buckets"} {
+		r[i].path = filepath.Join(proc, "sys/net/netfilter/nf_conntrack_"+name)
 	}
-	return &tableReader{count: file("count"), max: file("max"), buckets: file("buckets")}
+	return r
 }
 
 // read takes missing parameters as a sign that connection tracking is not loaded. Kernels before
 // 5.7 hide them in a namespace of an ordinary user, where the sampler uses hiddenTable.
 func (r *tableReader) read() (Table, error) {
-	var t Table
-	for _, p := range []struct {
-		file  *procFile
-		value *int64
-	}{
-		// The count first: the sample's time belongs to it.
-		{&r.count, &t.Count}, {&r.max, &t.Max}, {&r.buckets, &t.Buckets},
-	} {
-		n, err := p.file.number()
-		if errors.Is(err, unix.ENOENT) {
+	t := Table{Loaded: true}
+	for i, value := range []*int64{&t.Count, &t.Max, &t.Buckets} {
+		var err error
+		if *value, err = r[i].number(); errors.Is(err, unix.ENOENT) {
 			return Table{}, nil // not loaded, or just being removed
-		}
-		if err != nil {
+		} else if err != nil {
 			return Table{}, err
 		}
-		*p.value = n
 	}
-	t.Loaded = true
 	return t, nil
 }
 
-func (r *tableReader) close() error {
-	return errors.Join(r.count.close(), r.max.close(), r.buckets.close())
-}
-
-var errHidden = errors.New("the size of the table is hidden: this kernel shows no /proc/sys/net/netfilter here, and nf_conntrack_netlink is not loaded")
+func (r *tableReader) close() error { return errors.Join(r[0].close(), r[1].close(), r[2].close()) }
 
 // hiddenTable asks ctnetlink for the fill and the limit (Linux 4.18 for the limit, CAP_NET_ADMIN),
 // where the parameters are hidden. The size of the hash stays unknown.
@@ -155,8 +144,7 @@ func (f *procFile) close() error {
 
 // Memory is the memory of connection tracking, as the kernel accounts for it.
 type Memory struct {
-	// EntryBytes is the size of an entry with its padding: 256 on kernels since 6.1, 304 to 384
-	// before.
+	// EntryBytes is the size of an entry with its padding: 256 since 6.1, 304 to 384 before.
 	EntryBytes int64 `json:"entry_bytes"`
 	// Entries counts allocated entries of all network namespaces, with those that a CPU keeps in
 	// stock.

@@ -32,7 +32,9 @@ func (k Kernel) Apply(ctx context.Context, s Settings) error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	for _, part := range []func(context.Context, Settings) error{
-		k.applyRemovals, k.applyModules, k.applyBuckets, k.applyRules, k.applyIPVS, k.applySysctl,
+		k.applyRemovals, k.applyModules, k.applyBuckets,
+		func(ctx context.Context, s Settings) error { return k.LoadRules(ctx, s, false) },
+		k.applyIPVS, k.applySysctl,
 	} {
 		if err := part(ctx, s); err != nil {
 			return err
@@ -57,30 +59,26 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
 	if len(s.RemoveModules) == 0 {
 		return nil
 	}
-	if err := step(ctx, "flush all rules", func() error { return k.FlushRules(ctx) }); err != nil {
-		return err
-	}
+	err := step(ctx, "flush all rules", func() error { return k.FlushRules(ctx) })
 	for _, name := range s.RemoveModules {
-		if err := step(ctx, "remove module "+moduleName(name), func() error { return k.Remove(ctx, name) }); err != nil {
-			return err
+		if err != nil {
+			break
 		}
+		err = step(ctx, "remove module "+name, func() error { return k.Remove(ctx, name) })
 	}
-	return nil
+	return err
 }
 
 func (k Kernel) applyModules(ctx context.Context, s Settings) error {
 	names := s.LoadModules
-	// A module with listed parameters is loaded in its turn: one that is already loaded would not
-	// get them.
-	listed := slices.ContainsFunc(names, func(name string) bool { return moduleName(name) == kernels.Module })
-	if s.needsConntrack() && !listed && !k.conntrackLoaded() {
+	// A module with listed parameters is loaded in its turn: a loaded one would not get them.
+	tracks := func(name string) bool { return moduleName(name) == kernels.Module }
+	if s.needsConntrack() && !slices.ContainsFunc(names, tracks) && !k.conntrackLoaded() {
 		names = append([]string{kernels.Module}, names...)
 	}
 	for _, name := range names {
-		err := step(ctx, "load module "+strings.Join(strings.Fields(name), " "), func() error {
-			return k.Load(ctx, name)
-		})
-		if err != nil {
+		what := "load module " + strings.Join(strings.Fields(name), " ")
+		if err := step(ctx, what, func() error { return k.Load(ctx, name) }); err != nil {
 			return err
 		}
 	}
@@ -91,7 +89,8 @@ func (k Kernel) applyBuckets(ctx context.Context, s Settings) error {
 	if s.Buckets == 0 {
 		return nil
 	}
-	return step(ctx, fmt.Sprintf("set the hash to %d buckets", s.Buckets), func() error { return k.setBuckets(s.Buckets) })
+	what := fmt.Sprintf("set the hash to %d buckets", s.Buckets)
+	return step(ctx, what, func() error { return k.setBuckets(s.Buckets) })
 }
 
 // setBuckets resizes the hash through the parameter that kernels since 4.8 have, else through the
@@ -107,10 +106,6 @@ func (k Kernel) setBuckets(buckets int) error {
 		return errors.Join(err, writeErr)
 	}
 	return nil
-}
-
-func (k Kernel) applyRules(ctx context.Context, s Settings) error {
-	return k.LoadRules(ctx, s, false)
 }
 
 // LoadRules loads rules as [Kernel.Apply] does; add keeps the present contents of iptables' tables.
@@ -142,12 +137,7 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 }
 
 // terminated ends the text with a line feed: iptables-restore overlooks a last line without one.
-func terminated(text string) string {
-	if strings.HasSuffix(text, "\n") {
-		return text
-	}
-	return text + "\n"
-}
+func terminated(text string) string { return strings.TrimSuffix(text, "\n") + "\n" }
 
 func (k Kernel) applySysctl(ctx context.Context, s Settings) error {
 	for _, p := range s.Sysctl {
@@ -226,7 +216,8 @@ func (k Kernel) WriteSysctl(key, value string) error {
 	if err != nil {
 		return err
 	}
-	if !sameValue(value, now) && !(canonical == kernels.KeyBuckets && sameBuckets(value, now, bucketMultiple)) {
+	rounded := canonical == kernels.KeyBuckets && sameBuckets(value, now, bucketMultiple)
+	if !sameValue(value, now) && !rounded {
 		return fmt.Errorf("%s is %s, not %s as asked", canonical, now, strings.TrimSpace(value))
 	}
 	return nil
@@ -246,7 +237,8 @@ func (k Kernel) ConntrackSysctls() ([]Sysctl, error) {
 	for _, entry := range entries {
 		key := "net.netfilter." + entry.Name()
 		info, err := entry.Info()
-		if err != nil || info.Mode().Perm()&0o222 == 0 || !strings.HasPrefix(key, kernels.Prefix) || key == kernels.KeyBuckets {
+		lost := strings.HasPrefix(key, kernels.Prefix) && key != kernels.KeyBuckets
+		if err != nil || info.Mode().Perm()&0o222 == 0 || !lost {
 			continue
 		}
 		value, err := k.ReadSysctl(key)
@@ -314,9 +306,8 @@ func (k Kernel) ModuleState(name string) (ModuleState, error) {
 // references from workers, after an RCU grace period.
 const unusedLimit = 2 * time.Second
 
-// RemoveUnused removes the modules that are loaded now, missing in before, and without a user:
-// those that the kernel has loaded for rules or disciplines that are gone. It needs a kernel of the
-// caller's own.
+// RemoveUnused removes the modules that are loaded now, missing in before, and without a user: the
+// kernel loaded them for rules or disciplines that are gone. It needs a kernel of the caller's own.
 func (k Kernel) RemoveUnused(ctx context.Context, before []string) error {
 	deadline := time.Now().Add(unusedLimit)
 	for wait := 5 * time.Millisecond; ; wait *= 2 {

@@ -140,17 +140,17 @@ func TestApplyStopsWithTheContext(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for text, settings := range map[string]Settings{
-		`backend "ebtables"`:       {RulesBackend: "ebtables"},
-		"buckets -1: negative":     {Buckets: -1},
-		"not the name of a kernel": {Sysctl: []Sysctl{{Key: "../etc", Value: "1"}}},
-		"more than one line":       {Sysctl: []Sysctl{{Key: "net.a", Value: "1\n2"}}},
-		"empty value":              {Sysctl: []Sysctl{{Key: "net.a", Value: " "}}},
-		"nf_conntrack_max: given":  {Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1"}, {Key: "net.ipv4.ip_conntrack_max", Value: "2"}}},
-		"not the name of a module": {LoadModules: []string{"a/b"}},
-		"\"x y=\\\"1\\\"\": not":   {LoadModules: []string{"x y=\"1\""}},
-		"\"nf_nat x=1\": not":      {RemoveModules: []string{"nf_nat x=1"}},
-		"and to be removed":        {LoadModules: []string{"nf-nat"}, RemoveModules: []string{"nf_nat"}},
-		"is to be removed, but":    {Buckets: 512, RemoveModules: []string{"nf_conntrack"}},
+		`backend "ebtables"`:         {RulesBackend: "ebtables"},
+		"buckets -1: negative":       {Buckets: -1},
+		"not the name of a kernel":   {Sysctl: []Sysctl{{Key: "../etc", Value: "1"}}},
+		"more than one line":         {Sysctl: []Sysctl{{Key: "net.a", Value: "1\n2"}}},
+		"empty value":                {Sysctl: []Sysctl{{Key: "net.a", Value: " "}}},
+		"nf_conntrack_max: given":    {Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1"}, {Key: "net.ipv4.ip_conntrack_max", Value: "2"}}},
+		"not the name of a module":   {LoadModules: []string{"a/b"}},
+		"\"x y=\\\"1\\\"\": not":     {LoadModules: []string{"x y=\"1\""}},
+		"\"nf_nat x=1\": not":        {RemoveModules: []string{"nf_nat x=1"}},
+		"both loaded and removed":    {LoadModules: []string{"nf-nat"}, RemoveModules: []string{"nf_nat"}},
+		"nf_conntrack: removed, but": {Buckets: 512, RemoveModules: []string{"nf_conntrack"}},
 	} {
 		if err := settings.Validate(); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%+v: %v, want %q", settings, err, text)
@@ -180,21 +180,21 @@ func TestExecCarriesTheComplaint(t *testing.T) {
 	}
 }
 
-func TestHookFunction(t *testing.T) {
+func TestParseHook(t *testing.T) {
 	name := append([]byte("ipv4_conntrack_in"), 0)
-	message := append([]byte{2, 0, 0, 0, byte(4 + len(name)), 0, nfnlaHookFunc, 0}, name...)
+	message := append([]byte{2, 0, 0, 0, byte(4 + len(name)), 0, hookFunction, 0}, name...)
 	for len(message)%4 != 0 {
 		message = append(message, 0)
 	}
-	if got, err := hookFunction(message); err != nil || got != "ipv4_conntrack_in" {
+	if got, err := parseHook(message); err != nil || got != "ipv4_conntrack_in" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := hookFunction([]byte{1}); err == nil {
+	if _, err := parseHook([]byte{1}); err == nil {
 		t.Error("no error for a short message")
 	}
 }
 
-func FuzzHookFunction(f *testing.F) {
+func FuzzParseHook(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 8, 0, 4, 0, 'a', 'b', 'c', 0})
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = hookFunction(data) })
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = parseHook(data) })
 }

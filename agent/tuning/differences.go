@@ -26,7 +26,7 @@ func Differences(s Settings, state State) []string {
 		value, ok := state.Sysctl[key]
 		switch {
 		case !ok:
-			say("%s was asked to be %s and could not be read: %s", key, strings.TrimSpace(p.Value), state.Unread[key])
+			say("%s could not be read: %s", key, state.Unread[key])
 		case key == kernels.KeyBuckets && sameBuckets(p.Value, value, state.BucketMultiple):
 		case !sameValue(p.Value, value):
 			say("%s is %s, not %s as asked", key, value, strings.TrimSpace(p.Value))
@@ -35,7 +35,8 @@ func Differences(s Settings, state State) []string {
 	if s.Buckets > 0 {
 		switch {
 		case state.Buckets < 0:
-			say("the hash was asked to have %d buckets and its size could not be read: %s", s.Buckets, cmp.Or(state.Unread[kernels.KeyBuckets], "connection tracking is not loaded"))
+			why := cmp.Or(state.Unread[kernels.KeyBuckets], "connection tracking is not loaded")
+			say("the size of the hash could not be read: %s", why)
 		case kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) != state.Buckets:
 			say("the hash has %d buckets, not %d as asked", state.Buckets, s.Buckets)
 		}
@@ -61,8 +62,9 @@ func Differences(s Settings, state State) []string {
 			say("the %s rules could not be listed: %s", part.what, part.unread)
 			continue
 		}
-		for _, difference := range chainDifferences(rules.Iptables(part.family, part.asked), rules.Iptables(part.family, part.loaded)) {
-			say("%s rules: %s", part.what, difference)
+		asked := rules.Iptables(part.family, part.asked)
+		for _, text := range chainDifferences(asked, rules.Iptables(part.family, part.loaded)) {
+			say("%s rules: %s", part.what, text)
 		}
 	}
 	if s.NFT != "" {
@@ -84,24 +86,24 @@ func Differences(s Settings, state State) []string {
 // the order of their names.
 func chainDifferences(asked, loaded rules.Ruleset) []string {
 	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	tables := func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) }
 	chains := func(a, b *rules.Chain) int { return strings.Compare(a.Name, b.Name) }
 	for _, table := range slices.SortedFunc(slices.Values(asked.Tables), tables) {
 		kernel := loaded.Table(table.Family, table.Name)
 		for _, want := range slices.SortedFunc(slices.Values(table.Chains), chains) {
-			have := kernel.Chain(want.Name)
-			if have == nil {
-				have = &rules.Chain{}
-			}
+			have := cmp.Or(kernel.Chain(want.Name), &rules.Chain{})
+			where := fmt.Sprintf("chain %s of table %s", want.Name, table.Name)
 			wanted, exact := want.Loaded()
 			held, _ := have.Loaded()
 			if unknown := !exact && held > 0; wanted != held && !unknown {
-				out = append(out, fmt.Sprintf("chain %s of table %s holds %d, not %d as asked", want.Name, table.Name, held, wanted))
+				say("%s holds %d, not %d as asked", where, held, wanted)
 			}
 			// The kernel may omit an empty chain that accepts all.
 			unlisted := have.Policy == "" && want.Policy == "ACCEPT" && wanted == 0
 			if want.Policy != "" && have.Policy != want.Policy && !unlisted {
-				out = append(out, fmt.Sprintf("the policy of chain %s of table %s is %s, not %s as asked", want.Name, table.Name, cmp.Or(have.Policy, "unknown"), want.Policy))
+				policy := cmp.Or(have.Policy, "unknown")
+				say("the policy of %s is %s, not %s as asked", where, policy, want.Policy)
 			}
 		}
 	}
@@ -112,16 +114,22 @@ func chainDifferences(asked, loaded rules.Ruleset) []string {
 // sentence each.
 func Remarks(s Settings, state State) []string {
 	var out []string
-	if s.Buckets > 0 && state.Buckets > int64(s.Buckets) && kernels.RoundBuckets(int64(s.Buckets), state.BucketMultiple) == state.Buckets {
-		out = append(out, fmt.Sprintf("the kernel rounded the hash from %d up to %d buckets, a multiple of %d", s.Buckets, state.Buckets, state.BucketMultiple))
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	unit := state.BucketMultiple
+	rounded := kernels.RoundBuckets(int64(s.Buckets), unit)
+	if s.Buckets > 0 && state.Buckets == rounded && rounded > int64(s.Buckets) {
+		say("the kernel rounded the hash from %d up to %d buckets, a multiple of %d",
+			s.Buckets, state.Buckets, unit)
 	}
 	for _, p := range s.Sysctl {
+		asked := strings.TrimSpace(p.Value)
 		key, renamed := kernels.Key(p.Key)
 		if renamed {
-			out = append(out, fmt.Sprintf("%s is called %s in this kernel", strings.TrimSpace(p.Key), key))
+			say("%s is called %s in this kernel", strings.TrimSpace(p.Key), key)
 		}
-		if value, ok := state.Sysctl[key]; ok && key == kernels.KeyBuckets && !sameValue(p.Value, value) && sameBuckets(p.Value, value, state.BucketMultiple) {
-			out = append(out, fmt.Sprintf("the kernel rounded %s from %s up to %s, a multiple of %d", key, strings.TrimSpace(p.Value), value, state.BucketMultiple))
+		have := state.Sysctl[key]
+		if key == kernels.KeyBuckets && !sameValue(asked, have) && sameBuckets(asked, have, unit) {
+			say("the kernel rounded %s from %s up to %s, a multiple of %d", key, asked, have, unit)
 		}
 	}
 	return out
@@ -167,7 +175,8 @@ func (c Change) String() string {
 	case ModuleWent:
 		return fmt.Sprintf("module %s was loaded and is not loaded", c.Name)
 	default:
-		return fmt.Sprintf("%s changed from %s to %s", c.Name, cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing"))
+		before, after := cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing")
+		return fmt.Sprintf("%s changed from %s to %s", c.Name, before, after)
 	}
 }
 
@@ -191,7 +200,10 @@ func Changes(before, after State) []Change {
 	for _, size := range []struct {
 		name string
 		a, b int64
-	}{{kernels.KeyMax, before.Max, after.Max}, {kernels.KeyBuckets, before.Buckets, after.Buckets}} {
+	}{
+		{kernels.KeyMax, before.Max, after.Max},
+		{kernels.KeyBuckets, before.Buckets, after.Buckets},
+	} {
 		// The loop below compares a size of the settings.
 		if size.a != size.b && before.Sysctl[size.name] == "" {
 			add(ValueChanged, size.name, size.a, size.b)
@@ -246,10 +258,14 @@ func moduleSet(modules []Module) map[string]bool {
 
 // packetModule matches netfilter, bridges, traffic control, congestion control, IPVS and Open
 // vSwitch.
-var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_tables|ip6_tables|iptable_|ip6table_|ebtable|arptable|x_tables|ip_set|ip_vs|bridge|br_netfilter|sch_|cls_|act_|tcp_|openvswitch|nfnetlink_queue|veth|ifb)`)
+var packetModule = regexp.MustCompile(`^(nf_|nft_|xt_|ipt_|ip6t_|ebt_|arpt_|ip_tables|ip6_tables|` +
+	`iptable_|ip6table_|ebtable|arptable|x_tables|ip_set|ip_vs|bridge|br_netfilter|sch_|cls_|` +
+	`act_|tcp_|openvswitch|nfnetlink_queue|veth|ifb)`)
 
 // observers lists modules that reading itself loads: a sampler of counters, the listing of rules.
-var observers = []string{"nf_conntrack_netlink", "nf_tables", "nft_compat", "x_tables", "ip_tables", "ip6_tables"}
+var observers = []string{
+	"nf_conntrack_netlink", "nf_tables", "nft_compat", "x_tables", "ip_tables", "ip6_tables",
+}
 
 func sortedKeys[V any](a, b map[string]V) []string {
 	union := map[string]V{}
@@ -261,16 +277,10 @@ func sortedKeys[V any](a, b map[string]V) []string {
 // firstChange returns the first line in which two listings differ, before and after: two equal ones
 // where only white space differs.
 func firstChange(a, b string) (was, is string) {
-	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
-	for i := range max(len(x), len(y)) {
-		was, is = "", ""
-		if i < len(x) {
-			was = strings.TrimSpace(x[i])
-		}
-		if i < len(y) {
-			is = strings.TrimSpace(y[i])
-		}
-		if was != is {
+	for a != "" || b != "" {
+		was, a, _ = strings.Cut(a, "\n")
+		is, b, _ = strings.Cut(b, "\n")
+		if was, is = strings.TrimSpace(was), strings.TrimSpace(is); was != is {
 			return was, is
 		}
 	}
@@ -329,8 +339,9 @@ func Hits(before, after State) []Hit {
 		}
 	}
 	slices.SortFunc(hits, func(a, b Hit) int {
-		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Family, b.Family), cmp.Compare(a.Table, b.Table),
-			cmp.Compare(a.Chain, b.Chain), cmp.Compare(a.Rule, b.Rule))
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets),
+			strings.Compare(a.Family, b.Family), strings.Compare(a.Table, b.Table),
+			strings.Compare(a.Chain, b.Chain), strings.Compare(a.Rule, b.Rule))
 	})
 	return hits
 }
@@ -349,10 +360,7 @@ func ruleCounters(state State) map[ruleKey]Hit {
 			return
 		}
 		key := ruleKey{family: t.Family, table: t.Name, chain: c.Name, rule: rule}
-		for {
-			if _, taken := counters[key]; !taken {
-				break
-			}
+		for counters[key] != (Hit{}) {
 			key.place++
 		}
 		counters[key] = Hit{
@@ -376,7 +384,8 @@ func (k Kernel) applyIPVS(ctx context.Context, s Settings) error {
 	if s.IPVS == "" {
 		return nil
 	}
-	if err := step(ctx, "load module ip_vs", func() error { return k.Load(ctx, "ip_vs") }); err != nil {
+	err := step(ctx, "load module ip_vs", func() error { return k.Load(ctx, "ip_vs") })
+	if err != nil {
 		return err
 	}
 	return step(ctx, "load the IPVS services", func() error {
@@ -423,7 +432,8 @@ func ipvsServices(text string) []string {
 		if len(words) < 3 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
-		command := map[string]string{"-A": "-A", "--add-service": "-A", "-a": "-a", "--add-server": "-a"}[words[0]]
+		commands := map[string]string{"--add-service": "-A", "--add-server": "-a"}
+		command := cmp.Or(commands[words[0]], words[0])
 		service, server := "", ""
 		for i := 1; i+1 < len(words); i++ {
 			switch words[i] {
@@ -437,7 +447,7 @@ func ipvsServices(text string) []string {
 				server = " -r " + words[i+1]
 			}
 		}
-		if command != "" && service != "" {
+		if (command == "-A" || command == "-a") && service != "" {
 			out = append(out, command+" "+service+server)
 		}
 	}

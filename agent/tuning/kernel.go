@@ -92,7 +92,7 @@ func Exec(ctx context.Context, stdin, name string, args ...string) (string, erro
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 		}
-		return stdout.String(), &ToolError{Name: name, Args: args, Stderr: stderr.String(), Err: err}
+		return stdout.String(), &ToolError{name, args, stderr.String(), err}
 	}
 	return stdout.String(), nil
 }
@@ -102,7 +102,8 @@ func sysctlPath(key string) (string, error) {
 	canonical, _ := kernels.Key(key)
 	path := kernels.SwapSeparators(canonical)
 	// Two dots in a name become the parent folder: sysctlPath rejects paths outside /proc/sys.
-	if !filepath.IsLocal(path) || filepath.Clean(path) != path || strings.ContainsAny(path, " \t\n\x00") {
+	local := filepath.IsLocal(path) && filepath.Clean(path) == path
+	if !local || strings.ContainsAny(path, " \t\n\x00") {
 		return "", fmt.Errorf("sysctl %q: not the name of a kernel parameter", key)
 	}
 	return path, nil
@@ -141,14 +142,15 @@ func (k Kernel) writeSysctl(key, value string) error {
 
 // explainSysctl says why a key could not be opened, for the reader of the report.
 func (k Kernel) explainSysctl(key, path string, err error) error {
-	switch {
+	switch info, statErr := os.Stat(k.procSys(path)); {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("sysctl %s: %w: %s", key, fs.ErrNotExist, k.missingSysctl(path))
+		err = fmt.Errorf("%w: %s", fs.ErrNotExist, k.missingSysctl(path))
+	case errors.Is(err, fs.ErrPermission) && statErr == nil && info.Mode().Perm()&0o222 == 0:
+		err = fmt.Errorf("%w: read-only here; it belongs to the initial network namespace",
+			fs.ErrPermission)
 	case errors.Is(err, fs.ErrPermission):
-		if info, statErr := os.Stat(k.procSys(path)); statErr == nil && info.Mode().Perm()&0o222 == 0 {
-			return fmt.Errorf("sysctl %s: %w: read-only here; such a key belongs to the initial network namespace", key, fs.ErrPermission)
-		}
-		return fmt.Errorf("sysctl %s: %w: needs root in the namespace that owns it, and a writable /proc/sys", key, fs.ErrPermission)
+		err = fmt.Errorf("%w: needs root in the namespace that owns it, and a writable /proc/sys",
+			fs.ErrPermission)
 	}
 	return fmt.Errorf("sysctl %s: %w", key, err)
 }
@@ -156,9 +158,10 @@ func (k Kernel) explainSysctl(key, path string, err error) error {
 // missingSysctl names the nearest existing key, or what the kernel lacks.
 func (k Kernel) missingSysctl(path string) string {
 	folder, name := filepath.Split(path)
+	parent := strings.TrimSuffix(kernels.SwapSeparators(folder), ".")
 	entries, err := os.ReadDir(k.procSys(folder))
 	if err != nil {
-		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", strings.TrimSuffix(kernels.SwapSeparators(folder), "."))
+		return fmt.Sprintf("this kernel has no %s; is the module that makes it loaded?", parent)
 	}
 	var names []string
 	for _, entry := range entries {
@@ -170,7 +173,7 @@ func (k Kernel) missingSysctl(path string) string {
 	if strings.HasPrefix(name, kernels.Module) && !k.conntrackLoaded() {
 		return "nf_conntrack is not loaded"
 	}
-	return "nothing of a like name in " + strings.TrimSuffix(kernels.SwapSeparators(folder), ".")
+	return "nothing of a like name in " + parent
 }
 
 func (k Kernel) procSys(path string) string { return filepath.Join(k.proc(), "sys", path) }
@@ -197,8 +200,6 @@ const (
 
 var moduleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-func validModuleName(name string) bool { return moduleNamePattern.MatchString(name) }
-
 // moduleParameter matches one parameter in modprobe's form: enable_hooks, hashsize=4096.
 var moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.-]+(=[^\s"'\x00]*)?$`)
 
@@ -221,7 +222,8 @@ func splitModule(entry string) (name string, parameters []string) {
 // validModule reports whether an entry of [Settings.LoadModules] is well formed.
 func validModule(entry string) bool {
 	name, parameters := splitModule(entry)
-	return validModuleName(name) && !slices.ContainsFunc(parameters, func(p string) bool { return !moduleParameter.MatchString(p) })
+	wrong := func(p string) bool { return !moduleParameter.MatchString(p) }
+	return moduleNamePattern.MatchString(name) && !slices.ContainsFunc(parameters, wrong)
 }
 
 // ParseModules parses the text of /proc/modules. A malformed line is an error.
@@ -236,19 +238,18 @@ func ParseModules(text string) ([]Module, error) {
 			continue
 		}
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("line %q of /proc/modules: fewer than three fields", lines.Text())
+			return nil, fmt.Errorf("/proc/modules: fewer than three fields in %q", lines.Text())
 		}
-		module := Module{Name: fields[0]}
 		size, err := strconv.ParseUint(fields[1], 10, 63)
 		if err != nil {
 			return nil, fmt.Errorf("size of module %s: %w", fields[0], err)
 		}
-		module.Size = int64(size)
-		if fields[2] == "-" { // a kernel that cannot unload modules
-			module.References = -1
-		} else if references, err := strconv.ParseUint(fields[2], 10, 31); err != nil {
-			return nil, fmt.Errorf("references of module %s: %w", fields[0], err)
-		} else {
+		module := Module{Name: fields[0], Size: int64(size), References: -1}
+		if fields[2] != "-" { // a kernel that cannot unload modules
+			references, err := strconv.ParseUint(fields[2], 10, 31)
+			if err != nil {
+				return nil, fmt.Errorf("references of module %s: %w", fields[0], err)
+			}
 			module.References = int(references)
 		}
 		if len(fields) > 3 && fields[3] != "-" {
@@ -291,10 +292,8 @@ func (k Kernel) moduleState(name string, loaded map[string]Module) ModuleState {
 	if _, ok := loaded[name]; ok {
 		return ModuleLoaded
 	}
-	if _, err := os.Stat(filepath.Join(k.sys(), "module", name)); err == nil {
-		return ModuleBuilt
-	}
-	if k.listedAsBuiltIn(name) {
+	_, err := os.Stat(filepath.Join(k.sys(), "module", name))
+	if err == nil || k.listedAsBuiltIn(name) {
 		return ModuleBuilt
 	}
 	return ModuleAbsent
@@ -315,8 +314,8 @@ func (k Kernel) listedAsBuiltIn(name string) bool {
 	return false
 }
 
-// Load loads a module and its dependencies, unless the kernel has it; parameters may follow the name,
-// as in [Settings.LoadModules].
+// Load loads a module and its dependencies, unless the kernel has it; parameters may follow the
+// name, as in [Settings.LoadModules].
 func (k Kernel) Load(ctx context.Context, entry string) error {
 	_, parameters := splitModule(entry)
 	name := moduleName(entry)

@@ -8,14 +8,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/agent/ctnetlink"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/rules"
 )
@@ -101,7 +101,9 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	// Last, since the questions above may load the modules that answer them.
 	loaded, err = k.modules()
 	state.unread("modules", err)
-	state.Modules = slices.SortedFunc(maps.Values(loaded), func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
+	for _, name := range slices.Sorted(maps.Keys(loaded)) {
+		state.Modules = append(state.Modules, loaded[name])
+	}
 	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
 		state.ModuleStates[moduleName(name)] = k.moduleState(name, loaded)
 	}
@@ -117,13 +119,16 @@ func (k Kernel) release() string {
 
 // readConntrack reads the size and the fill of the table and all its timeouts.
 func (k Kernel) readConntrack(state *State) {
-	for name, field := range map[string]*int64{"max": &state.Max, "buckets": &state.Buckets, "count": &state.Count} {
-		text, err := k.ReadSysctl(kernels.Prefix + name)
+	for key, field := range map[string]*int64{
+		kernels.KeyMax: &state.Max, kernels.KeyBuckets: &state.Buckets,
+		kernels.KeyCount: &state.Count,
+	} {
+		text, err := k.ReadSysctl(key)
 		if err == nil {
 			*field, err = strconv.ParseInt(text, 10, 64)
 		}
 		if state.Loaded {
-			state.unread(kernels.Prefix+name, err)
+			state.unread(key, err)
 		}
 	}
 	entries, err := os.ReadDir(k.procSys("net/netfilter"))
@@ -224,7 +229,7 @@ type Tracking struct {
 // tracking returns the best available evidence.
 func (k Kernel) tracking(state State) Tracking {
 	if !state.Loaded {
-		return Tracking{IPv4: No, IPv6: No, Source: evidenceAbsent, Evidence: "connection tracking is not loaded"}
+		return Tracking{No, No, evidenceAbsent, "connection tracking is not loaded"}
 	}
 	if t, err := hookTracking(); err == nil {
 		return t
@@ -236,7 +241,7 @@ func (k Kernel) tracking(state State) Tracking {
 // rule that needs tracking the answer is no only if the rules of all kinds were read;
 // enable_hooks=1, a parameter of the module, shows only in the count.
 func inferTracking(state State) Tracking {
-	t := Tracking{IPv4: No, IPv6: No, Source: evidenceRules, Evidence: "nothing is tracked, because no rule asks for it"}
+	t := Tracking{No, No, evidenceRules, "nothing is tracked, because no rule asks for it"}
 	read := rules.Read(state.texts())
 	for family, answer := range map[string]*Answer{rules.IPv6: &t.IPv6, rules.IPv4: &t.IPv4} {
 		if read.Tracks(family) != nil {
@@ -246,130 +251,98 @@ func inferTracking(state State) Tracking {
 	if cause := cmp.Or(read.Tracks(rules.IPv4), read.Tracks(rules.IPv6)); cause != nil {
 		t.Evidence = "tracking is on because of the " + cause.Text
 	}
-	for what, answer := range map[string][]*Answer{"rules": {&t.IPv4}, "rules6": {&t.IPv6}, "nft": {&t.IPv4, &t.IPv6}} {
-		for _, a := range answer {
-			if state.Unread[what] != "" && *a == No {
-				*a = Unknown
-			}
+	for what, answer := range map[string]*Answer{"rules": &t.IPv4, "rules6": &t.IPv6} {
+		if *answer == No && (state.Unread[what] != "" || state.Unread["nft"] != "") {
+			*answer = Unknown
 		}
 	}
-	if t.IPv4 != Yes && t.IPv6 != Yes && (t.IPv4 == Unknown || t.IPv6 == Unknown) {
+	switch {
+	case t.IPv4 == Yes || t.IPv6 == Yes:
+	case t.IPv4 == Unknown || t.IPv6 == Unknown:
 		t.Evidence = "no rule that could be listed asks for tracking, but not all could be listed"
-	}
-	if t.IPv4 == No && t.IPv6 == No && state.Count > 0 {
-		return Tracking{IPv4: Unknown, IPv6: Unknown, Source: evidenceCount, Evidence: "the table holds entries, though no rule that was seen asks for tracking"}
+	case state.Count > 0:
+		return Tracking{Unknown, Unknown, evidenceCount,
+			"the table holds entries, though no rule that was seen asks for tracking"}
 	}
 	return t
 }
 
 // From include/uapi/linux/netfilter/nfnetlink_hook.h.
 const (
-	nfnlSubsysHook   = 12
-	nfnlMsgHookGet   = 0
-	nfnlaHookHooknum = 1
-	nfnlaHookFunc    = 4
+	getHooks     = 12 << 8 // NFNL_SUBSYS_HOOK, NFNL_MSG_HOOK_GET
+	hookNumber   = 1       // NFNLA_HOOK_HOOKNUM
+	hookFunction = 4       // NFNLA_HOOK_FUNCTION_NAME
 )
-
-// hookTimeout bounds one question to the kernel about its hooks. The kernel answers at once; the
-// limit covers a node that stands still meanwhile.
-const hookTimeout = 5 * time.Second
 
 // hookTracking asks the kernel which functions are registered at PREROUTING and OUTPUT
 // (nfnetlink_hook, Linux 5.14, needs CAP_NET_ADMIN and CONFIG_KALLSYMS for names of functions).
 // Connection tracking is on for a family when its ipv4_conntrack_in or ipv6_conntrack_in is among
 // them. The call may load the module nfnetlink_hook, which tracks nothing.
-func hookTracking() (t Tracking, err error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return t, fmt.Errorf("open a netfilter socket: %w", err)
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-
+func hookTracking() (Tracking, error) {
 	var found []string
-	answers := map[uint8]Answer{unix.NFPROTO_IPV4: No, unix.NFPROTO_IPV6: No}
-	for family := range answers {
+	t := Tracking{No, No, evidenceHooks, "nothing is tracked, because no rule asks for it: " +
+		"the kernel lists no hook of connection tracking"}
+	for family, answer := range map[uint8]*Answer{
+		unix.NFPROTO_IPV4: &t.IPv4, unix.NFPROTO_IPV6: &t.IPv6,
+	} {
 		for _, hook := range []uint32{unix.NF_INET_PRE_ROUTING, unix.NF_INET_LOCAL_OUT} {
-			functions, err := hookFunctions(conn, family, hook)
+			functions, err := hookFunctions(family, hook)
 			if err != nil {
-				return t, err
+				return t, fmt.Errorf("list the hooks: %w", err)
 			}
 			for _, function := range functions {
-				if strings.Contains(function, "_conntrack_in") || strings.Contains(function, "_conntrack_local") {
-					answers[family] = Yes
+				if conntrackFunction.MatchString(function) {
+					*answer = Yes
 					found = append(found, function)
 				}
 			}
 		}
 	}
-	t = Tracking{IPv4: answers[unix.NFPROTO_IPV4], IPv6: answers[unix.NFPROTO_IPV6], Source: evidenceHooks}
-	t.Evidence = "nothing is tracked, because no rule asks for it: the kernel lists no hook of connection tracking"
 	if len(found) > 0 {
 		slices.Sort(found)
-		t.Evidence = "tracking is on: the kernel lists the hooks " + strings.Join(slices.Compact(found), ", ")
+		found = slices.Compact(found)
+		t.Evidence = "tracking is on: the kernel lists the hooks " + strings.Join(found, ", ")
 	}
 	return t, nil
 }
 
+var conntrackFunction = regexp.MustCompile(`_conntrack_(in|local)`)
+
 // hookFunctions returns the functions registered at one hook of one family, in the order of their
 // priority. For a hook without any the kernel answers with ENOENT or nothing, depending on its
 // version.
-func hookFunctions(conn *netlink.Conn, family uint8, hook uint32) ([]string, error) {
-	if err := conn.SetDeadline(time.Now().Add(hookTimeout)); err != nil {
-		return nil, fmt.Errorf("set a time limit: %w", err)
-	}
-	encoder := netlink.NewAttributeEncoder()
-	encoder.ByteOrder = binary.BigEndian
-	encoder.Uint32(nfnlaHookHooknum, hook)
-	attributes, err := encoder.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("encode the hook: %w", err)
-	}
-	replies, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  nfnlSubsysHook<<8 | nfnlMsgHookGet,
-			Flags: netlink.Request | netlink.Dump,
-		},
-		Data: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attributes...),
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the hooks: %w", err)
-	}
-	var functions []string
-	for _, reply := range replies {
-		function, err := hookFunction(reply.Data)
-		if err != nil {
-			return nil, err
-		}
+func hookFunctions(family uint8, hook uint32) (functions []string, err error) {
+	listed := false
+	take := func(message []byte) error {
+		listed = true
+		function, err := parseHook(message)
 		if function != "" {
 			functions = append(functions, function)
 		}
+		return err
 	}
-	if len(replies) > 0 && len(functions) == 0 {
-		return nil, errors.New("list the hooks: the kernel does not name the functions")
+	number := ctnetlink.Attribute{Kind: hookNumber, Value: binary.BigEndian.AppendUint32(nil, hook)}
+	err = ctnetlink.Dump(context.Background(), getHooks, family, take, number)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
 	}
-	return functions, nil
+	if err == nil && listed && functions == nil {
+		err = errors.New("the kernel does not name the functions")
+	}
+	return functions, err
 }
 
-// hookFunction returns the name of the function in one message of the listing.
-func hookFunction(data []byte) (string, error) {
-	if len(data) < 4 { // struct nfgenmsg
-		return "", fmt.Errorf("list the hooks: a message of %d bytes", len(data))
+// parseHook returns the name of the function in one message of the listing.
+func parseHook(message []byte) (function string, err error) {
+	if len(message) < ctnetlink.HeaderLength {
+		return "", fmt.Errorf("%w: message of %d bytes", ctnetlink.ErrFormat, len(message))
 	}
-	decoder, err := netlink.NewAttributeDecoder(data[4:])
-	if err != nil {
-		return "", fmt.Errorf("list the hooks: %w", err)
-	}
-	function := ""
-	for decoder.Next() {
-		if decoder.Type() == nfnlaHookFunc {
-			function = decoder.String()
+	take := func(kind int, value []byte) error {
+		if kind == hookFunction {
+			function = unix.ByteSliceToString(value)
 		}
+		return nil
 	}
-	if err := decoder.Err(); err != nil {
-		return "", fmt.Errorf("list the hooks: %w", err)
-	}
-	return function, nil
+	err = ctnetlink.Attributes(message[ctnetlink.HeaderLength:], take)
+	return function, err
 }

@@ -53,7 +53,8 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		{"ip", "iptables-nft-save", &saved.NFT4},
 		{"ip6", "ip6tables-nft-save", &saved.NFT6},
 	} {
-		if !slices.ContainsFunc(saved.Tables, func(t string) bool { return strings.HasPrefix(t, family.name+" ") }) {
+		of := func(table string) bool { return strings.HasPrefix(table, family.name+" ") }
+		if !slices.ContainsFunc(saved.Tables, of) {
 			continue
 		}
 		text, err := k.run(ctx, "", family.tool)
@@ -70,7 +71,8 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		if covered[table] {
 			continue
 		}
-		text, err := k.run(ctx, "", "nft", append([]string{"-s", "list", "table"}, strings.Fields(table)...)...)
+		list := append([]string{"-s", "list", "table"}, strings.Fields(table)...)
+		text, err := k.run(ctx, "", "nft", list...)
 		if err != nil {
 			return saved, err
 		}
@@ -161,7 +163,8 @@ func (s SavedRules) own(table string) (text string, own bool) {
 func (k Kernel) emptyNewTables(names, saved string) string {
 	before := rules.Iptables("", saved)
 	tables, _ := k.legacyTables(names)
-	return emptied(slices.DeleteFunc(tables, func(t string) bool { return before.Table("", t) != nil }), true)
+	known := func(table string) bool { return before.Table("", table) != nil }
+	return emptied(slices.DeleteFunc(tables, known), true)
 }
 
 // Text returns the saved rules for a reader, without dates and counters.
@@ -187,7 +190,7 @@ func (s SavedRules) Differences(asked Settings) []string {
 	for _, table := range s.Tables {
 		fmt.Fprintf(&tables, "table %s\n", table)
 	}
-	only := Settings{Rules: asked.Rules, Rules6: asked.Rules6, NFT: asked.NFT, RulesBackend: asked.RulesBackend}
+	only := Settings{Rules: asked.Rules, Rules6: asked.Rules6, NFT: asked.NFT}
 	return Differences(only, State{Rules: four, Rules6: six, NFT: tables.String()})
 }
 
@@ -201,7 +204,8 @@ func (s SavedRules) Rules() []string {
 	} {
 		for _, table := range rules.Iptables("", rules.Bare(family.text)).Tables {
 			for _, line := range table.Lines {
-				if chain := table.Chain(line.Declares()); chain == nil || chain.Policy != "ACCEPT" && chain.Policy != "-" {
+				chain := table.Chain(line.Declares())
+				if chain == nil || chain.Policy != "ACCEPT" && chain.Policy != "-" {
 					lines = append(lines, family.name+" "+table.Name+" "+line.Text)
 				}
 			}

@@ -59,13 +59,14 @@ type Settings struct {
 // Validate returns an error for settings that contradict each other or can never be applied.
 func (s Settings) Validate() error {
 	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch s.RulesBackend {
 	case "", BackendNFT, BackendLegacy:
 	default:
-		errs = append(errs, fmt.Errorf("rules backend %q: neither %q nor %q", s.RulesBackend, BackendNFT, BackendLegacy))
+		refuse("rules backend %q: neither %q nor %q", s.RulesBackend, BackendNFT, BackendLegacy)
 	}
 	if s.Buckets < 0 {
-		errs = append(errs, fmt.Errorf("buckets %d: negative", s.Buckets))
+		refuse("buckets %d: negative", s.Buckets)
 	}
 	seen := map[string]bool{}
 	for _, p := range s.Sysctl {
@@ -74,33 +75,34 @@ func (s Settings) Validate() error {
 			continue
 		}
 		if strings.ContainsAny(strings.TrimSpace(p.Value), "\n\x00") {
-			errs = append(errs, fmt.Errorf("sysctl %s: value %q has more than one line", p.Key, p.Value))
+			refuse("sysctl %s: value %q has more than one line", p.Key, p.Value)
 		}
 		if strings.TrimSpace(p.Value) == "" {
-			errs = append(errs, fmt.Errorf("sysctl %s: empty value", p.Key))
+			refuse("sysctl %s: empty value", p.Key)
 		}
 		canonical, _ := kernels.Key(p.Key)
 		if seen[canonical] {
-			errs = append(errs, fmt.Errorf("sysctl %s: given twice", canonical))
+			refuse("sysctl %s: given twice", canonical)
 		}
 		seen[canonical] = true
 	}
 	for _, name := range s.LoadModules {
 		if !validModule(name) {
-			errs = append(errs, fmt.Errorf("module %q: not the name of a module, with parameters such as hashsize=4096", name))
+			refuse("module %q: not the name of a module (and parameters: hashsize=4096)", name)
 		}
 	}
 	for _, name := range s.RemoveModules {
-		if !validModuleName(name) {
-			errs = append(errs, fmt.Errorf("module %q: not the name of a module", name))
+		if !moduleNamePattern.MatchString(name) {
+			refuse("module %q: not the name of a module", name)
 		}
 	}
 	for _, name := range s.RemoveModules {
-		if slices.ContainsFunc(s.LoadModules, func(l string) bool { return moduleName(l) == moduleName(name) }) {
-			errs = append(errs, fmt.Errorf("module %s: to be loaded and to be removed", name))
+		named := func(load string) bool { return moduleName(load) == moduleName(name) }
+		if slices.ContainsFunc(s.LoadModules, named) {
+			refuse("module %s: both loaded and removed", name)
 		}
 		if moduleName(name) == kernels.Module && s.needsConntrack() {
-			errs = append(errs, errors.New("module nf_conntrack is to be removed, but buckets or an nf_conntrack sysctl need it"))
+			refuse("module nf_conntrack: removed, but buckets or an nf_conntrack sysctl need it")
 		}
 	}
 	return errors.Join(errs...)
