@@ -41,19 +41,15 @@ func eat(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%d arguments", len(args))
 	}
+	amount, err := strconv.ParseFloat(args[1], 64)
+	if err != nil {
+		return err
+	}
 	switch actions.Kind(args[0]) {
 	case actions.CPUThrottle:
-		share, err := strconv.ParseFloat(args[1], 64)
-		if err != nil {
-			return err
-		}
-		return eatCPU(share)
+		return eatCPU(amount)
 	case actions.MemoryPressure:
-		leave, err := strconv.ParseInt(args[1], 10, 64)
-		if err != nil {
-			return err
-		}
-		return eatMemory(leave)
+		return eatMemory(int64(amount))
 	}
 	return fmt.Errorf("unsupported kind of fault %q", args[0])
 }
@@ -74,6 +70,7 @@ func eatCPU(share float64) error {
 	// One more than the eating threads: one thread must notice the agent's end.
 	runtime.GOMAXPROCS(cpus.Count() + 1)
 	started := make(chan error)
+	lowest := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
 	for cpu, left := 0, cpus.Count(); left > 0; cpu++ {
 		if !cpus.IsSet(cpu) {
 			continue
@@ -85,7 +82,7 @@ func eatCPU(share float64) error {
 			own.Set(cpu)
 			err := unix.SchedSetaffinity(0, &own)
 			if err == nil {
-				err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+				err = unix.SchedSetAttr(0, lowest, 0)
 			}
 			started <- err
 			if err == nil {
@@ -93,12 +90,10 @@ func eatCPU(share float64) error {
 			}
 		}()
 	}
-	var errs []error
 	for range cpus.Count() {
-		errs = append(errs, <-started)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("become a real-time process: %w", err)
+		if err := <-started; err != nil {
+			return fmt.Errorf("become a real-time process: %w", err)
+		}
 	}
 	fmt.Println(ready)
 	select {}
@@ -111,8 +106,7 @@ func burn(share float64) {
 		for time.Since(next) < busy {
 		}
 		next = next.Add(eaterPeriod)
-		// After a stall, as of the host, burn continues from now and does not repeat missed
-		// periods.
+		// After a stall, as of the host, burn does not repeat missed periods.
 		if now := time.Now(); next.Before(now) {
 			next = now
 		}
@@ -138,8 +132,8 @@ type eaterChild struct {
 	ended   chan struct{} // closed after its end
 }
 
-func newEater(kind actions.Kind, much string) *eater {
-	e := &eater{args: []string{string(kind), much}}
+func newEater(kind actions.Kind, amount float64) *eater {
+	e := &eater{args: []string{string(kind), strconv.FormatFloat(amount, 'f', -1, 64)}}
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
 }

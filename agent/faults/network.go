@@ -24,29 +24,26 @@ func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 		return nil, err
 	}
 	to, from := f.Conditions.Split()
-	restore, err := s.unloading(func(context.Context) error { return link.Shape(card, sent, received) })
+	former := func(context.Context) error { return link.Shape(card, sent, received) }
+	restore, err := s.unloading(former)
 	if err != nil {
 		return nil, err
 	}
-	c := &change{}
-	*c = change{
-		parts: []*part{{
-			subject: "netem on " + card,
-			read: func(context.Context) (string, error) {
-				sent, received, err := link.Shaped(card)
-				return fmt.Sprintf("sent: %v; received: %v", sent, received), err
-			},
-			restore: restore,
-		}},
-		do: func(context.Context) error { return link.Shape(card, from, to) },
-		check: func(context.Context) error {
+	c := &change{do: func(context.Context) error { return link.Shape(card, from, to) }}
+	c.parts = []*part{{
+		subject: "netem on " + card,
+		read: func(context.Context) (string, error) {
 			sent, received, err := link.Shaped(card)
-			if err == nil && !(sent.Near(from) && received.Near(to)) {
-				err = fmt.Errorf("netem on %s is not as asked: sent: %v; received: %v", card, sent, received)
-			}
-			c.sent, c.received = sent, received
-			return err
+			return fmt.Sprintf("sent: %v; received: %v", sent, received), err
 		},
+		restore: restore,
+	}}
+	c.check = func(context.Context) (err error) {
+		c.sent, c.received, err = link.Shaped(card)
+		if err == nil && !(c.sent.Near(from) && c.received.Near(to)) {
+			err = fmt.Errorf("netem on %s has sent: %v; received: %v", card, c.sent, c.received)
+		}
+		return err
 	}
 	return c, nil
 }

@@ -20,20 +20,23 @@ const maxCPU = 0.95
 
 // cpuThrottle takes a share of each CPU.
 func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
-	e := newEater(f.Kind, strconv.FormatFloat(f.CPU, 'g', -1, 64))
+	e := newEater(f.Kind, f.CPU)
 	var started time.Time
 	c := &change{}
+	threads := func() int { return realtimeThreads(e.pid()) }
 	c.parts = []*part{{
 		subject: "real-time threads of " + f.ID,
-		read:    func(context.Context) (string, error) { return strconv.Itoa(realtimeThreads(e.pid())), nil },
+		read:    func(context.Context) (string, error) { return strconv.Itoa(threads()), nil },
 		restore: func(context.Context) error {
 			if pid := e.pid(); pid != 0 {
 				used, err := processTime(pid)
 				if err != nil {
 					return err
 				}
-				c.figures = append(c.figures, Figure{Name: "CPU seconds taken", Before: "0", After: fmt.Sprintf("%.2f", used)})
-				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %.2f s in %.2f s", used, time.Since(started).Seconds()))
+				taken := fmt.Sprintf("%.2f", used)
+				c.figures = append(c.figures, Figure{"CPU seconds taken", "0", taken})
+				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %s s in %.2f s",
+					taken, time.Since(started).Seconds()))
 			}
 			e.stop()
 			return nil
@@ -44,7 +47,7 @@ func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 		return e.start(ctx)
 	}
 	c.check = func(context.Context) error {
-		if realtimeThreads(e.pid()) == 0 {
+		if threads() == 0 {
 			return fmt.Errorf("%s has no real-time thread", EaterRole)
 		}
 		return nil
@@ -61,7 +64,8 @@ func realtimeThreads(pid int) int {
 	}
 	count := 0
 	for _, thread := range threads {
-		if attributes, err := unix.SchedGetAttr(thread.PID, 0); err == nil && attributes.Policy == unix.SCHED_FIFO {
+		attributes, err := unix.SchedGetAttr(thread.PID, 0)
+		if err == nil && attributes.Policy == unix.SCHED_FIFO {
 			count++
 		}
 	}
@@ -109,7 +113,7 @@ const memoryRetry = 100 * time.Millisecond
 // allocation failure". That takes a burst: usually a request that can wait comes first, for which
 // the kernel kills the child.
 func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
-	e := newEater(f.Kind, strconv.FormatInt(f.Leave, 10))
+	e := newEater(f.Kind, float64(f.Leave))
 	c := &change{}
 	var kept sync.WaitGroup
 	exempt, err := os.ReadFile(oomFile)
@@ -123,9 +127,10 @@ func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
 			kills := e.stop()
 			kept.Wait()
 			if kills > 0 {
-				c.remarks = append(c.remarks, fmt.Sprintf("the kernel killed what held the memory %d times; it was taken again each time", kills))
+				c.remarks = append(c.remarks, fmt.Sprintf("the kernel killed %s, which held the "+
+					"memory, %d times; it took the memory again each time", EaterRole, kills))
 			}
-			c.figures = append(c.figures, Figure{Name: "OOM kills", Before: "0", After: strconv.Itoa(kills)})
+			c.figures = append(c.figures, Figure{"OOM kills", "0", strconv.Itoa(kills)})
 			return os.WriteFile(oomFile, exempt, 0)
 		}},
 	}
@@ -167,6 +172,7 @@ const (
 	memoryPiece     = 1 << 20
 	memoryLastPiece = 64 << 10 // near the aim
 	memoryWatch     = 10 * time.Millisecond
+	lockedMemory    = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE | unix.MAP_LOCKED
 )
 
 // eatMemory takes memory until only leave bytes are available, or, where leave is 0 or unattainably
@@ -182,16 +188,14 @@ func eatMemory(leave int64) error {
 	}
 	said := false
 	for {
-		// This question allocates no memory in the kernel, so that the kernel kills no process for
-		// it.
+		// This question allocates no memory in the kernel, which so kills no process for it.
 		var now unix.Sysinfo_t
 		if err := unix.Sysinfo(&now); err != nil {
 			return fmt.Errorf("ask for the free memory: %w", err)
 		}
 		over := int64(now.Freeram)*int64(now.Unit) - reserve<<10
 		if leave > 0 {
-			// Not all available memory can be had: the kernel kills a process that requests more
-			// than is free.
+			// The kernel kills a process that requests more than is free, if more is available.
 			available, err := meminfo("MemAvailable")
 			if err != nil {
 				return err
@@ -210,7 +214,7 @@ func eatMemory(leave int64) error {
 		if over > 8*memoryPiece {
 			piece = memoryPiece
 		}
-		_, err = unix.Mmap(-1, 0, piece, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE|unix.MAP_LOCKED)
+		_, err = unix.Mmap(-1, 0, piece, unix.PROT_READ|unix.PROT_WRITE, lockedMemory)
 		switch {
 		case errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN):
 			time.Sleep(memoryWatch)
@@ -306,32 +310,31 @@ func (s *Set) clockJump(_ context.Context, f Fault) (*change, error) {
 }
 
 func clockOffset() (time.Duration, error) {
-	var best, offset time.Duration
+	var best, offset int64
 	for i := range clockReadings {
 		var begin, real, end unix.Timespec
-		for _, reading := range []struct {
-			clock int32
-			into  *unix.Timespec
-		}{{unix.CLOCK_BOOTTIME, &begin}, {unix.CLOCK_REALTIME, &real}, {unix.CLOCK_BOOTTIME, &end}} {
-			if err := unix.ClockGettime(reading.clock, reading.into); err != nil {
-				return 0, fmt.Errorf("read a clock: %w", err)
-			}
+		err := errors.Join(
+			unix.ClockGettime(unix.CLOCK_BOOTTIME, &begin),
+			unix.ClockGettime(unix.CLOCK_REALTIME, &real),
+			unix.ClockGettime(unix.CLOCK_BOOTTIME, &end))
+		if err != nil {
+			return 0, fmt.Errorf("read a clock: %w", err)
 		}
-		if took := time.Duration(end.Nano() - begin.Nano()); i == 0 || took < best {
-			best, offset = took, time.Duration(real.Nano()-begin.Nano())-took/2
+		if took := end.Nano() - begin.Nano(); i == 0 || took < best {
+			best, offset = took, real.Nano()-begin.Nano()-took/2
 		}
 	}
-	return offset, nil
+	return time.Duration(offset), nil
 }
 
 // shiftClock adds to CLOCK_REALTIME in one step (ADJ_SETOFFSET, Linux 2.6.39, CAP_SYS_TIME).
 func shiftClock(by time.Duration) error {
-	seconds, rest := by/time.Second, by%time.Second
-	if rest < 0 {
-		seconds, rest = seconds-1, rest+time.Second
-	}
 	adjust := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
-	adjust.Time.Sec, adjust.Time.Usec = int64(seconds), int64(rest)
+	whole := by.Truncate(time.Second)
+	if whole > by {
+		whole -= time.Second
+	}
+	adjust.Time.Sec, adjust.Time.Usec = int64(whole/time.Second), int64(by-whole)
 	if _, err := unix.ClockAdjtime(unix.CLOCK_REALTIME, &adjust); err != nil {
 		return fmt.Errorf("set the clock by %v: %w", by, err)
 	}

@@ -93,7 +93,8 @@ func (s *Set) servers(_ context.Context, f Fault) (*change, error) {
 	}
 	c := &change{}
 	states := map[actions.Kind][]serverState{
-		actions.ServerStop: {stopped}, actions.ServerStall: {stalled}, actions.ServerRestart: {stopped, serving},
+		actions.ServerStop: {stopped}, actions.ServerStall: {stalled},
+		actions.ServerRestart: {stopped, serving},
 	}
 	c.do = func(context.Context) error {
 		for _, server := range chosen {
@@ -128,17 +129,16 @@ func (s *Set) choose(ports []uint16) ([]*server, error) {
 		return s.responders, nil
 	}
 	var chosen []*server
-	var open []string
+	var open []uint16
 	for _, server := range s.responders {
-		for _, port := range server.spec.Ports {
-			open = append(open, strconv.Itoa(int(port)))
-		}
-		if slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(server.spec.Ports, p) }) {
+		open = append(open, server.spec.Ports...)
+		serves := func(port uint16) bool { return slices.Contains(server.spec.Ports, port) }
+		if slices.ContainsFunc(ports, serves) {
 			chosen = append(chosen, server)
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, fmt.Errorf("no responder of the node listens on %v; open are %s", ports, strings.Join(open, ", "))
+		return nil, fmt.Errorf("no responder of the node listens on %v; open are %v", ports, open)
 	}
 	return chosen, nil
 }

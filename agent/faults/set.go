@@ -15,8 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
@@ -117,13 +116,10 @@ type Node struct {
 }
 
 // hostError says that a fault would change the kernel of the node's host.
-type hostError struct {
-	Kind actions.Kind
-	What string // the part of the kernel that would change
-}
+type hostError struct{ what string } // the part of the kernel that would change
 
 func (e *hostError) Error() string {
-	return fmt.Sprintf("%s: this node is a namespace and shares its host's kernel: %s would change for the whole host", e.Kind, e.What)
+	return "this node is a namespace of its host: " + e.what + " would change for the whole host"
 }
 
 // undoLimit bounds the restoring when a set is closed.
@@ -181,14 +177,14 @@ func (s *Set) Apply(ctx context.Context, f Fault) (Reading, error) {
 		return Reading{}, err
 	}
 	if what := f.Kind.Fact().Host; what != "" && !s.node.Own {
-		return Reading{}, &hostError{Kind: f.Kind, What: what}
+		return Reading{}, fmt.Errorf("%s: %w", f.Kind, &hostError{what})
 	}
 	c, err := makers[f.Kind].make(s, ctx, f)
 	if err != nil {
 		return Reading{}, fmt.Errorf("%s: %w", f.Kind, err)
 	}
 	c.id = f.ID
-	reading, err := c.measure(ctx, c.parts, c.do, c.check)
+	reading, err := c.measure(ctx)
 	reading.Sent, reading.Received = c.sent, c.received
 	if err != nil {
 		// Undo all that was done, also when the caller's context has ended.
@@ -218,13 +214,14 @@ func (s *Set) Revert(ctx context.Context, id string) (Reading, error) {
 	for _, p := range c.parts {
 		if over := covering(later, p.subject); over != nil && p.restore != nil {
 			over.restore = p.restore
-			covered = append(covered, fmt.Sprintf("%s stays as a later fault has made it", p.subject))
+			covered = append(covered, p.subject+" stays as a later fault has made it")
 			continue
 		}
 		own = append(own, p)
 	}
-	c.figures, c.remarks = nil, nil
-	reading, err := c.measure(ctx, own, func(ctx context.Context) error { return restore(ctx, own) }, nil)
+	c.figures, c.remarks, c.parts, c.check = nil, nil, own, nil
+	c.do = func(ctx context.Context) error { return restore(ctx, own) }
+	reading, err := c.measure(ctx)
 	reading.Remarks = append(reading.Remarks, covered...)
 	s.active = slices.Delete(s.active, i, i+1)
 	if err != nil {
@@ -298,26 +295,25 @@ func (s *Set) unloading(restore func(context.Context) error) (func(context.Conte
 
 // measure runs do between two readings of the parts, and then check. The reading also has the
 // figures and remarks that these found.
-func (c *change) measure(ctx context.Context, parts []*part, do, check func(context.Context) error) (Reading, error) {
+func (c *change) measure(ctx context.Context) (Reading, error) {
 	reading := Reading{ID: c.id}
-	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.read == nil })
-	for _, p := range parts {
+	var parts []*part
+	for _, p := range c.parts {
+		if p.read == nil {
+			continue
+		}
+		parts = append(parts, p)
 		before, err := p.read(ctx)
 		if err != nil {
 			return reading, fmt.Errorf("read %s: %w", p.subject, err)
 		}
 		reading.Figures = append(reading.Figures, Figure{Name: p.subject, Before: before})
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return reading, fmt.Errorf("read the clock: %w", err)
-	}
-	reading.Began = time.Duration(now.Nano())
-	begun := time.Now()
-	err := do(ctx)
-	reading.Took = time.Since(begun)
-	if err == nil && check != nil {
-		err = check(ctx)
+	reading.Began = samplers.Monotonic()
+	err := c.do(ctx)
+	reading.Took = samplers.Monotonic() - reading.Began
+	if err == nil && c.check != nil {
+		err = c.check(ctx)
 	}
 	for i, p := range parts {
 		after, readErr := p.read(ctx)

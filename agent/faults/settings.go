@@ -21,7 +21,7 @@ func (s *Set) sysctl(_ context.Context, f Fault) (*change, error) {
 		key, _ := kernels.Key(asked.Key)
 		// A parameter outside net. belongs to the host of a namespace.
 		if !s.node.Own && !strings.HasPrefix(key, "net.") {
-			return nil, &hostError{Kind: f.Kind, What: key}
+			return nil, &hostError{key}
 		}
 		before, err := k.ReadSysctl(key)
 		if err != nil {
@@ -112,7 +112,8 @@ func (s *Set) rulesPart(ctx context.Context) (*part, error) {
 		if err := k.RestoreRules(ctx, before); err != nil {
 			return err
 		}
-		return s.checkSaved(ctx, func(now tuning.SavedRules) error { return sameRules(before, now) })
+		same := func(now tuning.SavedRules) error { return sameRules(before, now) }
+		return s.checkSaved(ctx, same)
 	})
 	return &part{
 		subject: "rules", // all of the node's, since a change of some may touch any
@@ -130,7 +131,8 @@ func sameRules(before, now tuning.SavedRules) error {
 	if slices.Equal(was, is) {
 		return nil
 	}
-	return fmt.Errorf("the rules are not as before: they were\n%s\nand are\n%s", strings.Join(was, "\n"), strings.Join(is, "\n"))
+	lines := func(rules []string) string { return strings.Join(rules, "\n") }
+	return fmt.Errorf("the rules were\n%s\nand are\n%s", lines(was), lines(is))
 }
 
 // loadRules loads rules with the real tools.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,8 +30,8 @@ func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	return s.tableChange(func(ctx context.Context, c *change) error {
 		matched, gone, err := ctnetlink.Remove(ctx, m.matches)
 		c.figures = append(c.figures,
-			Figure{Name: "entries removed", Before: "0", After: strconv.Itoa(matched - gone)},
-			Figure{Name: "entries gone by themselves", Before: "0", After: strconv.Itoa(gone)})
+			Figure{"entries removed", "0", strconv.Itoa(matched - gone)},
+			Figure{"entries gone by themselves", "0", strconv.Itoa(gone)})
 		return err
 	})
 }
@@ -61,7 +62,8 @@ func (s *Set) tableChange(remove func(context.Context, *change) error) (*change,
 	}}}
 	c.do = func(ctx context.Context) error {
 		err := remove(ctx, c)
-		if now, err := k.ModuleState(netlinkModule); err == nil && before == tuning.ModuleAbsent && now != before {
+		now, stateErr := k.ModuleState(netlinkModule)
+		if stateErr == nil && before == tuning.ModuleAbsent && now != before {
 			c.remarks = append(c.remarks, "the kernel loaded "+netlinkModule+" to remove entries")
 		}
 		return err
@@ -88,26 +90,31 @@ type matcher struct {
 
 // compile checks a filter and translates its words.
 func compile(f Filter) (matcher, error) {
-	m := matcher{protocol: -1, state: -1, port: f.Port, sourcePort: f.SourcePort, unassured: f.Unassured}
+	m := matcher{
+		protocol: -1, state: -1, port: f.Port, sourcePort: f.SourcePort, unassured: f.Unassured,
+	}
 	if f.Protocol != "" {
 		number, known := ctnetlink.Protocols[strings.ToLower(f.Protocol)]
 		if !known {
 			n, err := strconv.ParseUint(f.Protocol, 10, 8)
 			if err != nil {
-				return m, fmt.Errorf("protocol %q: neither a number nor one of tcp, udp, icmp, icmpv6, sctp, dccp, gre, udplite", f.Protocol)
+				names := strings.Join(slices.Sorted(maps.Keys(ctnetlink.Protocols)), ", ")
+				return m, fmt.Errorf("protocol %q: neither a number nor %s", f.Protocol, names)
 			}
 			number = uint8(n)
 		}
 		m.protocol = int(number)
 	}
 	if f.State != "" {
-		if m.state = slices.Index(ctnetlink.TCPStates, strings.ToUpper(f.State)); m.state < 0 {
-			return m, fmt.Errorf("state %q: none of tcp's %s", f.State, strings.Join(ctnetlink.TCPStates, ", "))
+		states := ctnetlink.TCPStates
+		if m.state = slices.Index(states, strings.ToUpper(f.State)); m.state < 0 {
+			return m, fmt.Errorf("state %q: none of tcp's %s", f.State, strings.Join(states, ", "))
 		}
-		if m.protocol >= 0 && m.protocol != int(ctnetlink.Protocols["tcp"]) {
+		tcp := int(ctnetlink.Protocols["tcp"])
+		if m.protocol >= 0 && m.protocol != tcp {
 			return m, fmt.Errorf("state %s: of tcp alone, not of %s", f.State, f.Protocol)
 		}
-		m.protocol = int(ctnetlink.Protocols["tcp"])
+		m.protocol = tcp
 	}
 	var err error
 	if m.source, err = network(f.Source); err != nil {

@@ -103,7 +103,8 @@ func insert(file, params string) error {
 	// The kernel reads a whole file and checks its signature before it notices that it has the
 	// module: asking first costs much less.
 	name := Canonical(strings.TrimSuffix(file, ".ko"))
-	if state, err := os.ReadFile(sysModule + name + "/initstate"); err == nil && string(state) == live {
+	state, err := os.ReadFile(sysModule + name + "/initstate")
+	if err == nil && string(state) == live {
 		return nil
 	}
 	f, err := os.Open(path.Join(Dir, file))
@@ -124,7 +125,8 @@ func finitModule(f *os.File, params string) error {
 	if err != nil {
 		return err
 	}
-	_, _, errno := syscall.Syscall(sysFinitModule[runtime.GOARCH], f.Fd(), uintptr(unsafe.Pointer(text)), 0)
+	number := sysFinitModule[runtime.GOARCH]
+	_, _, errno := syscall.Syscall(number, f.Fd(), uintptr(unsafe.Pointer(text)), 0)
 	if errno != 0 {
 		return errno
 	}
