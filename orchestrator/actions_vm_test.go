@@ -179,7 +179,7 @@ func TestActions(t *testing.T) {
 		for _, claim := range unmet {
 			t.Errorf("does not hold: %s", claim)
 		}
-		if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be made: slow still has dut/client") {
+		if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be performed: slow still has dut/client") {
 			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
 		}
 	})

@@ -36,7 +36,7 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 			t.Errorf("%s, before the run: %v", accelerator, err)
 		}
 		run := measured("tcg")
-		err := conclude(run, Request{Plan: plan, Baseline: baseline})
+		err := conclude(run, Request{Job: Job{Plan: plan, Baseline: baseline}})
 		if _, unlike := errors.AsType[*compare.UnlikeError](err); unlike != wantUnlike || !unlike && err != nil {
 			t.Errorf("%s: %v", accelerator, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
@@ -16,10 +17,10 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// change is one performed action: what it did, and how to undo it.
+// change is one performed action: its effects, and how to undo it.
 type change struct {
-	effects effects
-	undo    func(context.Context) (effects, error) // nil where there is nothing to undo
+	effects
+	undo func(context.Context) (effects, error) // nil where there is nothing to undo
 }
 
 // effects holds what the trial saw of a change.
@@ -32,11 +33,11 @@ type effects struct {
 
 // change performs an action. On an error nothing of the action is left.
 func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (change, error) {
-	release, err := t.timeline.take(a.Holds(t.Plan.Experiment.Topology), a.Name)
+	release, err := t.timeline.reserve(a.Holds(t.Plan.Experiment.Topology), a.Name)
 	if err != nil {
 		return change{}, err
 	}
-	c, err := t.carryOut(ctx, a, id)
+	c, err := t.changeReserved(ctx, a, id)
 	if err != nil || c.undo == nil {
 		release()
 		return c, err
@@ -49,20 +50,24 @@ func (t *trial) change(ctx context.Context, a scenarios.Action, id string) (chan
 	return c, nil
 }
 
-func (t *trial) carryOut(ctx context.Context, a scenarios.Action, id string) (change, error) {
+func (t *trial) changeReserved(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	switch {
 	case a.Kind == actions.Pause:
 		return t.pause(ctx, a)
 	case a.Kind == actions.Reset:
 		return t.reset(ctx)
 	case a.Kind.Fact().OnLinks():
-		return t.worsen(ctx, a, id)
+		return t.degradeLinks(ctx, a, id)
 	case a.Kind == actions.Join:
 		close(t.timeline.joined[a.Entry])
 		return change{}, nil
-	default:
-		return t.fault(ctx, a.Node, id, a)
 	}
+	topology := t.Plan.Experiment.Topology
+	fault, err := wiring.Fault(topology, t.scenario.DUT.RulesBackend, a, id)
+	if err != nil {
+		return change{}, err
+	}
+	return t.apply(ctx, a.Node, fault)
 }
 
 // node returns the node of that name.
@@ -73,45 +78,33 @@ func (t *trial) node(name string) vm.Node {
 	return t.loads[name]
 }
 
-// fault has the agent of a node make a change.
-func (t *trial) fault(ctx context.Context, name, id string, a scenarios.Action) (change, error) {
-	fault, err := wiring.Fault(t.Plan.Experiment.Topology, t.scenario.DUT, a, id)
-	if err != nil {
-		return change{}, err
-	}
-	return t.apply(ctx, name, fault, a.Kind.Undoable())
-}
-
-func (t *trial) apply(ctx context.Context, name string, fault faults.Fault, undoable bool) (change, error) {
+// apply has the agent of a node make a fault.
+func (t *trial) apply(ctx context.Context, name string, fault faults.Fault) (change, error) {
 	client := t.node(name).Agent()
 	reading, err := client.Apply(ctx, fault)
 	if err != nil {
 		return change{}, err
 	}
-	c := change{effects: t.read(name, reading)}
-	if undoable {
+	c := change{effects: t.effectsOf(name, reading)}
+	if fault.Kind.Undoable() {
 		c.undo = func(ctx context.Context) (effects, error) {
 			select {
 			case <-client.Lost():
-				// The effects are those of a reset.
-				return effects{remarks: []string{"gone with the agent that made it"}}, nil
+				return effects{remarks: []string{"ended with the agent that made it"}}, nil
 			default:
 			}
 			reading, err := client.Revert(ctx, fault.ID)
-			return t.read(name, reading), err
+			return t.effectsOf(name, reading), err
 		}
 	}
 	return c, nil
 }
 
-// read converts what an agent reports of a change.
-func (t *trial) read(name string, r faults.Reading) effects {
-	e := effects{remarks: r.Remarks, took: r.Took}
+// effectsOf converts an agent's reading of a change.
+func (t *trial) effectsOf(name string, r faults.Reading) effects {
+	e := effects{seen: r.Figures, remarks: r.Remarks, took: r.Took}
 	if name == t.dut.Name() && r.Began > 0 {
 		e.began = instant{clock: t.series.current(), there: r.Began}
-	}
-	for _, f := range r.Figures {
-		e.seen = append(e.seen, results.Effect{Name: f.Name, Before: f.Before, After: f.After})
 	}
 	return e
 }
@@ -121,7 +114,7 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 	node := t.node(a.Node)
 	pausable, ok := node.(vm.Pausable)
 	if !ok {
-		return change{}, fmt.Errorf("pause %s: %w", a.Node, errNotHere)
+		return change{}, fmt.Errorf("pause %s: %w", a.Node, errUnsupported)
 	}
 	if node == t.dut {
 		// Compare the clocks now: the DUT's clock will jump.
@@ -133,32 +126,29 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 		return change{}, err
 	}
 	stood := time.Now()
-	seen := func(ctx context.Context, before string) (effects, error) {
+	readBack := func(ctx context.Context, want bool) (effects, error) {
+		words := map[bool]string{true: "paused", false: "running"}
 		paused, err := pausable.Paused(ctx)
-		after := "running"
-		if paused {
-			after = "paused"
+		if err == nil && paused != want {
+			err = fmt.Errorf("%s is %s, not %s as asked", a.Node, words[paused], words[want])
 		}
-		if err == nil && after == before {
-			err = fmt.Errorf("%s reads back as %s", a.Node, after)
-		}
-		return effects{seen: []results.Effect{{Name: a.Node, Before: before, After: after}}}, err
+		seen := results.Effect{Name: a.Node, Before: words[!want], After: words[paused]}
+		return effects{seen: []results.Effect{seen}}, err
 	}
 	resume := func(ctx context.Context) (effects, error) {
-		if err := pausable.Resume(ctx); err != nil {
+		err := pausable.Resume(ctx)
+		if err == nil && node == t.dut {
+			err = t.series.current().jumped(ctx, t.dut.Agent(), stood)
+		}
+		if err != nil {
 			return effects{}, err
 		}
-		if node == t.dut {
-			if err := t.series.current().jumped(ctx, t.dut.Agent(), stood); err != nil {
-				return effects{}, err
-			}
-		}
-		return seen(ctx, "paused")
+		return readBack(ctx, false)
 	}
-	e, err := seen(ctx, "running")
+	e, err := readBack(ctx, true)
 	if err != nil {
-		_, again := resume(ctx)
-		return change{}, errors.Join(err, again)
+		_, undoErr := resume(ctx)
+		return change{}, errors.Join(err, undoErr)
 	}
 	return change{effects: e, undo: resume}, nil
 }
@@ -168,7 +158,7 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 func (t *trial) reset(ctx context.Context) (change, error) {
 	machine, ok := t.dut.(vm.Resettable)
 	if !ok {
-		return change{}, fmt.Errorf("reset %s: %w", t.dut.Name(), errNotHere)
+		return change{}, fmt.Errorf("reset %s: %w", t.dut.Name(), errUnsupported)
 	}
 	before, err := t.dut.Agent().Hello(ctx)
 	if err != nil {
@@ -182,25 +172,27 @@ func (t *trial) reset(ctx context.Context) (change, error) {
 	if err := machine.Reset(ctx); err != nil {
 		return change{}, err
 	}
-	after, err := t.dut.Agent().Hello(ctx)
+	dut, clock := t.dut.Agent(), new(clock)
+	after, err := dut.Hello(ctx)
 	if err != nil {
 		return change{}, err
 	}
-	clock := new(clock)
-	err = errors.Join(t.dut.Agent().Configure(ctx, t.settings), t.startServers(ctx, t.dut.Name()), clock.compare(ctx, t.dut.Agent()))
+	err = errors.Join(dut.Configure(ctx, t.settings), t.startServers(ctx, t.dut.Name()),
+		clock.compare(ctx, dut))
 	if err != nil {
 		return change{}, err
 	}
-	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
+	if t.dropsUnseen, err = dut.WatchDrops(ctx); err != nil {
 		return change{}, err
 	}
 	t.series.rebooted(clock)
-	uptime := func(d time.Duration) string { return d.Round(time.Second).String() }
-	return change{effects: effects{seen: []results.Effect{{Name: "uptime", Before: uptime(before.Uptime), After: uptime(after.Uptime)}}}}, nil
+	uptime := func(h agent.Hello) string { return h.Uptime.Round(time.Second).String() }
+	seen := results.Effect{Name: "uptime", Before: uptime(before), After: uptime(after)}
+	return change{effects: effects{seen: []results.Effect{seen}}}, nil
 }
 
-// worsen degrades links of a node.
-func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (change, error) {
+// degradeLinks degrades links of a node.
+func (t *trial) degradeLinks(ctx context.Context, a scenarios.Action, id string) (change, error) {
 	node, name, named := strings.Cut(a.Link, "/")
 	links := []string{name}
 	if a.Kind == actions.Partition {
@@ -213,33 +205,37 @@ func (t *trial) worsen(ctx context.Context, a scenarios.Action, id string) (chan
 	lab, ok := t.Lab.(vm.LinkFaulty)
 	if !ok {
 		if a.Kind != actions.Network || !conditions.Shapes() {
-			return change{}, fmt.Errorf("%s of %s: %w", a.Kind, node, errNotHere)
+			return change{}, fmt.Errorf("%s of %s: %w", a.Kind, node, errUnsupported)
 		}
-		return t.apply(ctx, node, faults.Fault{ID: id, Kind: actions.Network, Conditions: conditions}, true)
+		fault := faults.Fault{ID: id, Kind: actions.Network, Conditions: conditions}
+		return t.apply(ctx, node, fault)
 	}
 	var c change
-	undo := func(ctx context.Context) (e effects, err error) {
-		for _, each := range links {
-			back, clearErr := lab.ClearLink(ctx, node, each)
+	effect := func(name string, before, after link.Conditions) results.Effect {
+		name = node + "/" + name
+		return results.Effect{Name: name, Before: before.String(), After: after.String()}
+	}
+	c.undo = func(ctx context.Context) (e effects, err error) {
+		for _, name := range links {
+			after, clearErr := lab.ClearLink(ctx, node, name)
 			err = errors.Join(err, clearErr)
-			e.seen = append(e.seen, results.Effect{Name: node + "/" + each, Before: conditions.String(), After: back.String()})
+			e.seen = append(e.seen, effect(name, conditions, after))
 		}
 		return e, err
 	}
-	for _, each := range links {
-		var got link.Conditions
+	for _, name := range links {
+		var after link.Conditions
 		var err error
 		if a.Kind == actions.Network && !conditions.Shapes() {
-			got, err = lab.ClearLink(ctx, node, each) // 0 %, one of the values of a matrix
+			after, err = lab.ClearLink(ctx, node, name) // 0 %, one of the values of a matrix
 		} else {
-			got, err = lab.SetLink(ctx, node, each, conditions)
+			after, err = lab.SetLink(ctx, node, name, conditions)
 		}
 		if err != nil {
-			_, again := undo(ctx)
-			return change{}, errors.Join(err, again)
+			_, undoErr := c.undo(ctx)
+			return change{}, errors.Join(err, undoErr)
 		}
-		c.effects.seen = append(c.effects.seen, results.Effect{Name: node + "/" + each, Before: link.Conditions{}.String(), After: got.String()})
+		c.seen = append(c.seen, effect(name, link.Conditions{}, after))
 	}
-	c.undo = undo
 	return c, nil
 }

@@ -2,16 +2,15 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
@@ -67,7 +66,11 @@ func (c *clock) compare(ctx context.Context, client *agent.Client) error {
 
 func bestExchange(ctx context.Context, client *agent.Client) (best reading, err error) {
 	deadline := time.Now().Add(clockLimit)
-	for i := 0; i < clockExchanges || best.uncertainty > clockTrust && time.Now().Before(deadline); i++ {
+	for i := 0; ; i++ {
+		good := best.uncertainty <= clockTrust || !time.Now().Before(deadline)
+		if i >= clockExchanges && good {
+			return best, nil
+		}
 		r, err := exchange(ctx, client)
 		if err != nil {
 			return best, err
@@ -76,22 +79,21 @@ func bestExchange(ctx context.Context, client *agent.Client) (best reading, err 
 			best = r
 		}
 	}
-	return best, nil
 }
 
 // watch adds readings until ctx ends or the node is gone.
-func (c *clock) watch(ctx context.Context, client *agent.Client) {
+func (c *clock) watch(ctx context.Context, client *agent.Client) error {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 		r, err := exchange(ctx, client)
 		if err != nil {
-			return // the caller that needs the node reports why
+			return err
 		}
 		if r.uncertainty <= clockTrust {
 			c.add(r)
@@ -198,34 +200,18 @@ const startLead = 500 * time.Millisecond
 // newLoadClock reads a node's clock for the first time.
 func newLoadClock(ctx context.Context, node vm.Node) (*loadClock, error) {
 	c := new(loadClock)
-	before, err := monotonic()
-	if err != nil {
-		return nil, err
-	}
+	before := samplers.Monotonic()
 	there, err := node.Agent().Clock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	after, err := monotonic()
-	if err != nil {
-		return nil, err
-	}
 	// Another kernel's clock counts from that kernel's boot.
-	c.ours = there.Monotonic >= before && there.Monotonic <= after
+	c.ours = there.Monotonic >= before && there.Monotonic <= samplers.Monotonic()
 	c.epoch = there.Realtime.Round(0).Add(-there.Monotonic)
 	if c.ours {
 		return c, nil
 	}
 	return c, c.compare(ctx, node.Agent())
-}
-
-// monotonic returns this host's CLOCK_MONOTONIC.
-func monotonic() (time.Duration, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return 0, fmt.Errorf("read the clock: %w", err)
-	}
-	return time.Duration(now.Nano()), nil
 }
 
 // refresh adds one reading if it is a good one, so that the node meets an instant soon after.
@@ -300,7 +286,9 @@ func (t *trial) elsewhere() bool {
 
 // beginAt waits until a load must begin, or until its node must learn when. begin is then an
 // instant of the node's clock; 0 means at once.
-func (t *trial) beginAt(ctx context.Context, node string, at time.Time) (begin time.Duration, err error) {
+func (t *trial) beginAt(
+	ctx context.Context, node string, at time.Time,
+) (begin time.Duration, err error) {
 	c := t.clocks[node]
 	if c == nil || c.ours {
 		return 0, wait(ctx, time.Until(at))

@@ -18,12 +18,14 @@ import (
 // collectLimit bounds the reading of a DUT after the load. A saturated DUT needs a while.
 const collectLimit = 60 * time.Second
 
-// fileTable is the file of the trial's folder that holds the table's content after the load.
-const fileTable = "table.json"
-
-// fileSystem is the file that holds the DUT kernel's other counters: CPU time by kind, memory, the
-// network stack.
-const fileSystem = "system.json"
+// Files of the trial's folder.
+const (
+	fileTable  = "table.json"  // the table's content after the load
+	fileSystem = "system.json" // the DUT kernel's other counters: CPU time, memory, network
+	// fileCrossCheck holds the cross-checks: before the load, right before the last sample, and
+	// after that sample, when stray packets may have been counted.
+	fileCrossCheck = "witness.json"
+)
 
 // collect takes the last figures, reads back the settings, which may have changed since the load
 // began, and saves what only the DUT knows. It goes on when the caller's context has ended, so that
@@ -79,10 +81,11 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	if last.Log != nil {
 		t.result.Conntrack.LogMissed += last.Log.Missed // gaps in the sequence
 	}
+	checks := map[string]CrossCheck{"before": first, "last": nearly, "after": end}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
-		t.folder.SaveJSON(fileCrossCheck, map[string]CrossCheck{"before": first, "last": nearly, "after": end}),
-		t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: after, Rules: hits}),
+		t.folder.SaveJSON(fileCrossCheck, checks),
+		t.folder.SaveJSON(results.FileReadback, readback{before, after, hits}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }
 
@@ -106,7 +109,9 @@ func (t *trial) summarise() {
 	samples, probes := t.series.all()
 	t.result.Actions = t.timeline.actions(t.begun)
 	results.Summarise(&t.result, samples, probes)
-	t.result.Invalidate(results.JudgeHeal(&t.result, t.Plan.steady[t.slot.Scenario], samples, probes, t.longestTimeout())...)
+	steady := t.Plan.steady[t.slot.Scenario]
+	doubts := results.JudgeHeal(&t.result, steady, samples, probes, t.longestTimeout())
+	t.result.Invalidate(doubts...)
 	if t.result.Probe != nil {
 		t.result.Probe.Latency = distribution(&t.series.answers)
 	}
@@ -163,15 +168,15 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 
 // contents converts the table's content for the report.
 func contents(table agent.Table) *results.Contents {
+	found := table.Composition
 	c := &results.Contents{
-		Entries: table.Composition.Entries, Assured: table.Composition.Assured, Addresses: table.Composition.Addresses,
+		Entries: found.Entries, Assured: found.Assured,
+		Addresses: found.Addresses, Sources: found.Sources,
 		SlabBytes: table.Memory.SlabBytes, HashBytes: table.Memory.HashBytes,
 	}
-	for _, s := range table.Composition.States {
-		c.States = append(c.States, results.StateCount{Protocol: s.Protocol, State: s.State, Entries: s.Entries})
-	}
-	for _, s := range table.Composition.Sources {
-		c.Sources = append(c.Sources, results.SourceCount{Address: s.Address.String(), Entries: s.Entries, Error: s.Error})
+	for _, s := range found.States {
+		count := results.StateCount{Protocol: s.Protocol, State: s.State, Entries: s.Entries}
+		c.States = append(c.States, count)
 	}
 	return c
 }
@@ -180,7 +185,7 @@ func contents(table agent.Table) *results.Contents {
 func kernelLogText(log agent.KernelLog) string {
 	var text strings.Builder
 	for _, r := range log.Records {
-		text.WriteString(dmesgLine(r))
+		fmt.Fprintf(&text, "[%12.6f] %s\n", r.Time.Seconds(), r.Message)
 	}
 	return text.String()
 }
@@ -191,10 +196,6 @@ type CrossCheck struct {
 	Stat  string `json:"proc_net_stat_nf_conntrack,omitempty"` // the file's text
 	Count string `json:"conntrack_C,omitempty"`                // output of `conntrack -C`
 }
-
-// fileCrossCheck is the file of the trial's folder that holds the cross-checks: before the load,
-// right before the last sample, and after that sample, when stray packets may have been counted.
-const fileCrossCheck = "witness.json"
 
 // crossCheck reads the file. At the end of a trial it also runs conntrack(8), which loads a module,
 // so that nothing may be read back afterwards.
@@ -220,8 +221,9 @@ type executor interface {
 
 // refusals runs the faulty command lines of a scenario and returns what the DUT's own tools say to
 // each.
-func refusals(ctx context.Context, dut executor, c scenarios.Configuration) ([]results.Refusal, error) {
-	var list []results.Refusal
+func refusals(
+	ctx context.Context, dut executor, c scenarios.Configuration,
+) (list []results.Refusal, err error) {
 	for _, line := range c.Refused {
 		argv := strings.Fields(line)
 		if argv[0] == "iptables" || argv[0] == "ip6tables" {

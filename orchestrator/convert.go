@@ -1,7 +1,6 @@
 package orchestrator
 
 import (
-	"fmt"
 	"maps"
 	"math"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/latency"
@@ -26,12 +24,13 @@ import (
 func configuration(dut scenarios.Configuration) results.Configuration {
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Buckets: int(dut.Buckets), Rules: dut.Rules, Rules6: dut.Rules6, NFT: dut.NFT, IPVS: dut.IPVS,
+		Buckets: int(dut.Buckets), Rules: dut.Rules, Rules6: dut.Rules6,
+		NFT: dut.NFT, IPVS: dut.IPVS,
+	}
+	if len(dut.Sysctl) > 0 {
+		c.Sysctl = map[string]string{}
 	}
 	for _, setting := range dut.Sysctl {
-		if c.Sysctl == nil {
-			c.Sysctl = map[string]string{}
-		}
 		c.Sysctl[setting.Key] = setting.Value
 	}
 	return c
@@ -42,7 +41,9 @@ func phases(all scenarios.Phases) []results.Phase {
 	var list []results.Phase
 	for _, phase := range all {
 		start, _ := all.Start(phase.Name)
-		list = append(list, results.Phase{Name: phase.Name, Start: time.Duration(start).Seconds(), Seconds: time.Duration(phase.Length).Seconds()})
+		list = append(list, results.Phase{
+			Name: phase.Name, Start: start.Seconds(), Seconds: phase.Length.Seconds(),
+		})
 	}
 	return list
 }
@@ -53,7 +54,8 @@ func load(names []string, r generators.Result) results.Load {
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
 		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(),
-		Connect: distribution(r.Connect), Latency: distribution(r.Total), Causes: maps.Clone(r.Causes),
+		Connect: distribution(r.Connect), Latency: distribution(r.Total),
+		Causes: maps.Clone(r.Causes),
 	}
 	for _, limit := range r.Limits {
 		l.Limits = append(l.Limits, limit.String())
@@ -74,11 +76,6 @@ func distribution(h *latency.Histogram) results.Latency {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// dmesgLine formats a record of the kernel log as dmesg prints it.
-func dmesgLine(r samplers.Record) string {
-	return fmt.Sprintf("[%12.6f] %s\n", r.Time.Seconds(), r.Message)
-}
 
 // environment describes the host of a run. A field stays empty where the host does not tell: it
 // explains figures and decides nothing.
@@ -120,7 +117,8 @@ func inAll(earlier, trial []string) []string {
 	if earlier == nil {
 		return trial
 	}
-	return slices.DeleteFunc(slices.Clone(earlier), func(name string) bool { return !slices.Contains(trial, name) })
+	missing := func(name string) bool { return !slices.Contains(trial, name) }
+	return slices.DeleteFunc(slices.Clone(earlier), missing)
 }
 
 func cpuModel() string {

@@ -77,7 +77,8 @@ const spareMemory = 512 << 20
 // memory that the second DUT may take.
 func (r Request) hostHolds(now, next Slot) bool {
 	one, other := r.Plan.Scenarios[now.Scenario].DUT, r.Plan.Scenarios[next.Scenario].DUT
-	return runtime.NumCPU() >= one.VCPUs+other.VCPUs && availableMemory() >= int64(other.Memory)+spareMemory
+	return runtime.NumCPU() >= one.VCPUs+other.VCPUs &&
+		availableMemory() >= int64(other.Memory)+spareMemory
 }
 
 // availableMemory returns how many bytes of this host's memory programs can still get; 0 where the

@@ -76,7 +76,7 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	for i := range plan.Scenarios {
 		plan.Scenarios[i].DUT.VCPUs = 0 // so that a host of one CPU holds two
 	}
-	r := Request{Plan: plan, Lab: lab, Folder: folder, View: &silent{}, EarlyBoot: early}
+	r := Request{Job: Job{Plan: plan, View: &silent{}}, Lab: lab, Folder: folder, EarlyBoot: early}
 	q := newQueue(r, newRun(r))
 	slot, _ := q.next()
 	first, err := q.begin(slot, lab, nil)
@@ -173,7 +173,7 @@ func TestEarlyBoot_OnlyWhereItCan(t *testing.T) {
 // TestHostHolds compares the needs of two DUTs with this host's resources.
 func TestHostHolds(t *testing.T) {
 	plan := planned(t, threeScenarios)
-	r := Request{Plan: plan}
+	r := Request{Job: Job{Plan: plan}}
 	for name, change := range map[string]func(){
 		"CPUs":   func() { plan.Scenarios[1].DUT.VCPUs = 4096 },
 		"memory": func() { plan.Scenarios[1].DUT.Memory = 1 << 50 },

@@ -50,6 +50,7 @@ var house = []struct {
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
 	{"agent/faults", []string{
 		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders", "internal/link",
+		"results",
 	}},
 	{"agent", []string{
 		"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators",

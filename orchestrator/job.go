@@ -22,16 +22,16 @@ type Job struct {
 	Cache    string // folder for facts about the host; see embedded.Options
 	Out      string // path of the run folder, which Run makes
 	View     View
-	Baseline *compare.Baseline // see Request
-	ID       string
-	Version  string
+	Baseline *compare.Baseline // compared with the run at its end; may be nil
+	ID       string            // of the run
+	Version  string            // of the program
 }
 
 // order returns what the labs may know of the job.
 func (j Job) order() labs.Order {
 	return labs.Order{
-		Choice: j.Choice, Experiment: j.Plan.Experiment, Scenarios: j.Plan.Scenarios, Store: j.Store, Cache: j.Cache,
-		Label: j.Out, Note: func(text string) { j.View.Note(text) },
+		Choice: j.Choice, Experiment: j.Plan.Experiment, Scenarios: j.Plan.Scenarios,
+		Store: j.Store, Cache: j.Cache, Label: j.Out, Note: func(text string) { j.View.Note(text) },
 	}
 }
 
@@ -62,10 +62,7 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 			err = errors.Join(err, site.Close())
 		}
 	}()
-	r = Request{
-		Plan: j.Plan, Materials: site.Materials, EarlyBoot: site.EarlyBoot, View: j.View,
-		Baseline: j.Baseline, ID: j.ID, Version: j.Version,
-	}
+	r = Request{Job: j, Materials: site.Materials, EarlyBoot: site.EarlyBoot}
 	if j.Out == "" { // the caller keeps no run folder
 		j.Out = filepath.Join(site.Folder, "run")
 	}
@@ -73,10 +70,10 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 		return r, nil, err
 	}
 	asRun, err := j.Plan.Experiment.MarshalYAML()
-	if err != nil {
-		return r, nil, err
+	if err == nil {
+		err = r.Folder.SaveExperiment(asRun)
 	}
-	if err := r.Folder.SaveExperiment(asRun); err != nil {
+	if err != nil {
 		return r, nil, err
 	}
 	all, err := site.Open(ctx)
@@ -90,15 +87,18 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 // lookingTools are programs of the host that a guest gets for a user who inspects it, as far as the
 // host has them.
 var lookingTools = []string{
-	"?bash", "?sh", "?ls", "?cat", "?cp", "?mv", "?rm", "?mkdir", "?head", "?tail", "?grep", "?sed", "?sort", "?wc", "?watch", "?sleep",
-	"?true", "?env", "?stty", "?ps", "?kill", "?uname", "?date", "?dmesg", "?sysctl", "?lsmod", "?free", "?df", "?mount",
-	"?ip", "?ss", "?tc", "?nstat", "?ping", "?tcpdump", "?ethtool", "?ipset",
+	"?bash", "?sh", "?ls", "?cat", "?cp", "?mv", "?rm", "?mkdir", "?head", "?tail", "?grep", "?sed",
+	"?sort", "?wc", "?watch", "?sleep", "?true", "?env", "?stty", "?ps", "?kill", "?uname", "?date",
+	"?dmesg", "?sysctl", "?lsmod", "?free", "?df", "?mount", "?ip", "?ss", "?tc", "?nstat", "?ping",
+	"?tcpdump", "?ethtool", "?ipset",
 }
 
 // Stand makes the lab of the plan's first scenario as a trial does, up to where the load would
 // begin: nodes booted, the DUT configured, responders listening. It passes the nodes, by name, to
 // use, and ends all of it when use returns. The context of use ends with the DUT.
-func (j Job) Stand(ctx context.Context, use func(ctx context.Context, nodes map[string]vm.Node) error) (err error) {
+func (j Job) Stand(
+	ctx context.Context, use func(ctx context.Context, nodes map[string]vm.Node) error,
+) (err error) {
 	r, leave, err := j.open(ctx, lookingTools)
 	if err != nil {
 		return err

@@ -215,7 +215,10 @@ func (p play) request(t testing.TB) Request {
 		}
 	})
 	s := &stage{Lab: lab, t: t, booted: p.booted, joined: p.joined, when: p.when, act: p.act}
-	return Request{Plan: plan, Materials: p.materials(t, plan), Lab: s, Folder: folder, View: s, ID: "test", Version: "test"}
+	return Request{
+		Job:       Job{Plan: plan, View: s, ID: "test", Version: "test"},
+		Materials: p.materials(t, plan), Lab: s, Folder: folder,
+	}
 }
 
 // run runs the experiment, once.

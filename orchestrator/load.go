@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/orchestrator/wiring"
@@ -55,14 +56,9 @@ func (t *trial) startSampling(ctx context.Context) (*sampling, error) {
 	s := &sampling{cancel: cancel, ended: make(chan error, 1)}
 	interval := time.Duration(float64(time.Second) / float64(t.Plan.Experiment.Sampling))
 	go func() {
-		for {
-			client := t.dut.Agent()
-			err := client.Sample(stream, interval, t.sampled)
-			if err == nil || !t.timeline.back(stream, client) {
-				s.ended <- err
-				return
-			}
-		}
+		s.ended <- t.eachAgent(stream, func(dut *agent.Client) error {
+			return dut.Sample(stream, interval, t.sampled)
+		})
 	}()
 	select {
 	case <-t.series.first:
@@ -106,24 +102,19 @@ func (t *trial) startProbes(ctx context.Context, entries []wiring.Assignment) er
 	background, cancel := context.WithCancel(ctx)
 	t.probes = &probing{group: new(errgroup.Group), cancel: cancel}
 	t.probes.group.Go(func() error {
-		for client := t.dut.Agent(); ; client = t.dut.Agent() {
-			t.series.current().watch(background, client)
-			if !t.timeline.back(background, client) {
-				return nil
-			}
-		}
+		_ = t.eachAgent(background, func(dut *agent.Client) error {
+			return t.series.current().watch(background, dut)
+		}) // the caller that needs the DUT reports its loss
+		return nil
 	})
-	any := false
+	lead := time.Duration(0)
 	for _, a := range entries {
 		if a.Probe {
-			any = true
+			lead = probeLead
 			t.probes.group.Go(func() error { return t.probe(background, a) })
 		}
 	}
-	if !any {
-		return nil
-	}
-	return wait(ctx, probeLead)
+	return wait(ctx, lead)
 }
 
 // wanted returns how many requests, connections or flows a load makes at most; 0 where the answers
@@ -148,12 +139,12 @@ func wanted(entries []wiring.Assignment) int64 {
 	return sum
 }
 
-// emulatedSlack bounds the lateness of a send where an emulated DUT takes the CPUs of its own
-// generator: counts are valid, timings are not.
-const emulatedSlack = 100 * time.Millisecond
-
-// emulatedLoadSlack does the same for a generator inside an emulated machine.
-const emulatedLoadSlack = 5 * time.Second
+// These bound the lateness of a send where counts are valid and timings are not: where an emulated
+// DUT takes the CPUs of its own generator, and for a generator inside an emulated machine.
+const (
+	emulatedSlack     = 100 * time.Millisecond
+	emulatedLoadSlack = 5 * time.Second
+)
 
 // makeLoad starts the generators of the workload together and waits for them.
 func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error {
@@ -178,21 +169,21 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	living, release := t.whileDUTLives(ctx)
 	defer release()
 	loads, loadCtx := errgroup.WithContext(living)
-	made := make([]generators.Result, len(entries))
+	loadResults := make([]generators.Result, len(entries))
 	var others sync.WaitGroup // entries that wait for no action
 	for i, a := range entries {
 		if a.Probe {
 			continue
 		}
-		own := func() {}
+		ended := func() {}
 		if t.timeline.joined[a.Entry.Name] == nil {
 			others.Add(1)
-			own = others.Done
+			ended = others.Done
 		}
 		loads.Go(func() error {
-			defer own()
+			defer ended()
 			var err error
-			made[i], err = t.generate(loadCtx, a, want)
+			loadResults[i], err = t.generate(loadCtx, a, want)
 			return err
 		})
 	}
@@ -201,56 +192,66 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) })
 	}
 	others.Wait()
-	close(t.timeline.alone)
+	close(t.timeline.othersEnded)
 	err := loads.Wait()
 	err = errors.Join(err, t.compareLoads(ctx))
 	for i, a := range entries {
-		t.clocks[a.Node].translate(&made[i])
+		t.clocks[a.Node].translate(&loadResults[i])
 	}
-	t.account(entries, made)
+	t.account(entries, loadResults)
 	return err
 }
 
+// eachAgent calls do with the DUT's agent, and with its next one after each reset of the DUT, until
+// do succeeds or the agent is gone for good.
+func (t *trial) eachAgent(ctx context.Context, do func(*agent.Client) error) error {
+	for {
+		client := t.dut.Agent()
+		if err := do(client); err == nil || !t.timeline.returned(ctx, client) {
+			return err
+		}
+	}
+}
+
 // errDUTLost is why a load ends early when its DUT is gone.
-var errDUTLost = errors.New("the DUT's agent is gone")
+var errDUTLost = errors.New("the connection to the DUT's agent ended")
 
 // whileDUTLives returns a context that ends with the DUT: a load on a dead one would only time out,
 // request by request.
 func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	released := make(chan struct{})
 	go func() {
-		for client := t.dut.Agent(); ; client = t.dut.Agent() {
+		cancel(t.eachAgent(ctx, func(dut *agent.Client) error {
 			select {
-			case <-client.Lost():
-				if !t.timeline.back(ctx, client) {
-					cancel(errDUTLost)
-					return
-				}
-			case <-released:
-				return
+			case <-dut.Lost():
+				return errDUTLost
+			case <-ctx.Done():
+				return nil
 			}
-		}
+		}))
 	}()
-	return ctx, func() { close(released); cancel(nil) }
+	return ctx, func() { cancel(nil) }
 }
 
 // generate makes one entry's load on its node.
-func (t *trial) generate(ctx context.Context, a wiring.Assignment, want int64) (generators.Result, error) {
+func (t *trial) generate(
+	ctx context.Context, a wiring.Assignment, want int64,
+) (result generators.Result, err error) {
 	if joined := t.timeline.joined[a.Entry.Name]; joined != nil {
 		select {
 		case <-joined:
-		case <-t.timeline.alone:
-			return generators.Result{}, nil // the rest of the load has ended without it
+		case <-t.timeline.othersEnded:
+			return result, nil // the action that it waits for did not occur
 		case <-ctx.Done():
-			return generators.Result{}, context.Cause(ctx)
+			return result, context.Cause(ctx)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.Limit(), fmt.Errorf("%s did not end within %v", a.Name, a.Limit()))
+	late := fmt.Errorf("%s ran for more than %v", a.Name, a.Limit())
+	ctx, cancel := context.WithTimeoutCause(ctx, a.Limit(), late)
 	defer cancel()
 	begin, err := t.beginAt(ctx, a.Node, t.zero.Add(a.Start))
 	if err != nil {
-		return generators.Result{}, err
+		return result, err
 	}
 	progress := func(p generators.Progress) {
 		done, failed := t.series.progress(a.Name, p)
@@ -264,9 +265,8 @@ func (t *trial) generate(ctx context.Context, a wiring.Assignment, want int64) (
 	return t.loads[a.Node].Agent().GenerateAt(ctx, a.Spec, begin, progress)
 }
 
-// byDUT adjusts the result of a load that the DUT itself made after begun. The DUT's clock is not
-// this host's. What limits any other generator, that its own table grows and refuses, is what such
-// a load shows.
+// byDUT adjusts the result of a load that the DUT itself made after begun, since its clock is not
+// this host's. A growing and refusing table limits any other generator; here it is the subject.
 func byDUT(r generators.Result, begun time.Time) generators.Result {
 	r.Started = begun.Round(0)
 	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
@@ -276,11 +276,11 @@ func byDUT(r generators.Result, begun time.Time) generators.Result {
 	return r
 }
 
-// probe runs a bystander until ctx ends, which is how every probe ends.
+// probe runs a bystander until ctx ends: no probe ends by itself.
 func (t *trial) probe(ctx context.Context, a wiring.Assignment) error {
 	progress := func(p generators.Progress) {
 		t.timeline.probed(a.Name, p)
-		t.bystanders.hear(a, p)
+		t.bystanders.update(a, p)
 	}
 	result, err := t.loads[a.Node].Agent().Generate(ctx, a.Spec, progress)
 	if err != nil && ctx.Err() == nil {
@@ -292,7 +292,10 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment) error {
 		if p.Cause == generators.Cancelled {
 			continue // under way when the probe was stopped: neither answered nor lost
 		}
-		attempts = append(attempts, attempt{p.At, results.ProbeSample{Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause)}})
+		sample := results.ProbeSample{
+			Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause),
+		}
+		attempts = append(attempts, attempt{p.At, sample})
 	}
 	t.series.addProbes(attempts, result.Total)
 	return nil
@@ -319,14 +322,14 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// account puts what the generators did into the trial's result. The load began when the first
-// generator did, a little after the order to start.
-func (t *trial) account(entries []wiring.Assignment, made []generators.Result) {
+// account adds up the generators' results, one for each entry, into the trial's result. The load
+// began when the first generator did, a little after the order to start.
+func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
 	var begun, latest, ended time.Time
 	var sum generators.Result
 	var names []string
 	for i, a := range entries {
-		r := made[i]
+		r := list[i]
 		if a.Probe || r.Started.IsZero() {
 			continue
 		}

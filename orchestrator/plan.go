@@ -41,7 +41,8 @@ type Slot struct {
 // holds a *scenarios.InvalidError for each fault.
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
-	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed, thresholds: make([][]*results.Threshold, len(resolved))}
+	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed}
+	plan.thresholds = make([][]*results.Threshold, len(resolved))
 	for _, t := range experiment.Thresholds {
 		compiled, err := results.CompileThreshold(t.Expression)
 		if err != nil {
@@ -76,22 +77,20 @@ func (p *Plan) compile() error {
 	}
 	for _, s := range p.Scenarios {
 		conditions := make([]*results.Condition, len(s.Actions))
+		steady := make([]*results.Condition, len(s.Steady))
+		var err error
 		for i, a := range s.Actions {
 			if a.When.Text == "" {
 				continue
 			}
-			var err error
 			if conditions[i], err = compiled(a.When); err != nil {
 				return err
 			}
 		}
-		var steady []*results.Condition
-		for _, e := range s.Steady {
-			c, err := compiled(e)
-			if err != nil {
+		for i, e := range s.Steady {
+			if steady[i], err = compiled(e); err != nil {
 				return err
 			}
-			steady = append(steady, c)
 		}
 		p.conditions, p.steady = append(p.conditions, conditions), append(p.steady, steady)
 	}
@@ -103,13 +102,16 @@ func (p *Plan) compile() error {
 func (p *Plan) check() error {
 	var errs []error
 	for _, s := range p.Scenarios {
-		if err := checkKernel(s.DUT); err != nil {
-			errs = append(errs, p.Experiment.Invalid(s.Position, fmt.Sprintf("scenario %s: %v", s.Name, err)))
-		}
-		for _, a := range wiring.Assignments(p.Experiment.Topology, s, p.Seed) {
-			if err := a.Spec.Validate(); err != nil {
-				errs = append(errs, p.Experiment.Invalid(p.Experiment.EntryPosition(a.Entry.Name, s.Position), fmt.Sprintf("scenario %s, entry %s: %v", s.Name, a.Entry.Name, err)))
+		refuse := func(at scenarios.Position, about string, err error) {
+			if err != nil {
+				text := fmt.Sprintf("scenario %s%s: %v", s.Name, about, err)
+				errs = append(errs, p.Experiment.Invalid(at, text))
 			}
+		}
+		refuse(s.Position, "", checkKernel(s.DUT))
+		for _, a := range wiring.Assignments(p.Experiment.Topology, s, p.Seed) {
+			at := p.Experiment.EntryPosition(a.Entry.Name, s.Position)
+			refuse(at, ", entry "+a.Entry.Name, a.Spec.Validate())
 		}
 	}
 	return errors.Join(errs...)

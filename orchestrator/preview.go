@@ -30,7 +30,11 @@ func (p *Plan) estimate(of labs.Pace) time.Duration {
 		s := p.Scenarios[slot.Scenario]
 		before, after := p.trialSeconds(slot.Scenario, s, of)
 		seconds += before + after
-		if of.Early && n < len(p.Order)-1 && !p.recoveryIsAsked(slot.Scenario) && s.DUT.VCPUs+p.Scenarios[p.Order[n+1].Scenario].DUT.VCPUs <= runtime.NumCPU() {
+		if !of.Early || n == len(p.Order)-1 || p.recoveryIsAsked(slot.Scenario) {
+			continue
+		}
+		next := p.Scenarios[p.Order[n+1].Scenario]
+		if s.DUT.VCPUs+next.DUT.VCPUs <= runtime.NumCPU() {
 			seconds -= min(of.Boot, after)
 		}
 	}
@@ -74,8 +78,11 @@ func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 		case e.Concurrency > 0 && offered > 0:
 			length = min(length, offered)
 		}
-		if overflow && slices.Contains([]scenarios.Generator{scenarios.HTTP, scenarios.TCP, scenarios.Hold}, e.Generator) {
-			length += e.Timeout.Seconds()
+		switch e.Generator {
+		case scenarios.HTTP, scenarios.TCP, scenarios.Hold:
+			if overflow {
+				length += e.Timeout.Seconds()
+			}
 		}
 		end = max(end, begins+length)
 	}
@@ -127,7 +134,7 @@ func (p *Plan) Expect(c labs.Choice, cache string) string {
 // loadEnd returns the latest end of a load. Known is false where the target sets the pace; then end
 // sorts after every known time.
 func loadEnd(s scenarios.Resolved) (end float64, known bool) {
-	end = time.Duration(s.Phases.Total()).Seconds()
+	end = s.Phases.Total().Seconds()
 	for _, e := range s.Workload {
 		if e.Probe != "" {
 			continue
@@ -150,8 +157,10 @@ func Describe(experiment *scenarios.Experiment) (results.Description, error) {
 	}
 	about := experiment.Documentation
 	d := results.Description{
-		Name: experiment.Name, Group: string(about.Group), Title: about.Group.Title(), Summary: experiment.Summary,
-		Seconds: plan.estimate(labs.EmulatedPace).Seconds(), Story: about.Story, Watch: about.Watch, Sources: about.Sources,
+		Name: experiment.Name, Summary: experiment.Summary,
+		Group: string(about.Group), Title: about.Group.Title(),
+		Story: about.Story, Watch: about.Watch, Sources: about.Sources,
+		Seconds: plan.estimate(labs.EmulatedPace).Seconds(),
 	}
 	for _, s := range plan.Scenarios {
 		d.Scenarios = append(d.Scenarios, results.DescribedOption{Name: s.Name, Summary: s.Summary})
@@ -173,25 +182,27 @@ func (p *Plan) TimeLine() []results.TimeLine {
 			line.Points = append(line.Points, entryPoint(s, e))
 		}
 		for _, phase := range phases(s.Phases) {
-			line.Points = append(line.Points, results.Point{At: phase.Start, When: seconds(phase.Start), What: "phase " + phase.Name})
+			line.Points = append(line.Points, pointAt(phase.Start, "phase "+phase.Name))
 		}
 		bounds := p.recovery(i)
 		recovery := bounds.AtMost.Seconds()
-		watched := "for " + seconds(recovery)
+		what := "the load is over; recovery watched for "
 		if bounds.AtLeast < bounds.AtMost {
-			watched = "for at most " + seconds(recovery)
+			what += "at most "
 		}
 		over, last := "load over", "load over + "+seconds(recovery)
 		if known {
 			over, last = seconds(end), seconds(end+recovery)
 		}
+		const collect = "what still holds is taken back; collected"
 		line.Points = append(line.Points,
-			results.Point{At: end, When: over, What: "the load is over; recovery watched " + watched},
-			results.Point{At: math.MaxFloat64, When: last, What: "what still holds is taken back; collected"})
+			results.Point{At: end, When: over, What: what + seconds(recovery)},
+			results.Point{At: math.MaxFloat64, When: last, What: collect})
 		for _, a := range s.Actions {
 			line.Points = append(line.Points, actionPoint(s, a, end, known))
 		}
-		slices.SortStableFunc(line.Points, func(a, b results.Point) int { return cmp.Compare(a.At, b.At) })
+		inTime := func(a, b results.Point) int { return cmp.Compare(a.At, b.At) }
+		slices.SortStableFunc(line.Points, inTime)
 		list = append(list, line)
 	}
 	return list
@@ -210,7 +221,7 @@ func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
 		what += fmt.Sprintf(", %d at a time", e.Concurrency)
 	}
 	if e.Probe != "" {
-		return results.Point{At: -probeLead.Seconds(), When: seconds(-probeLead.Seconds()), What: what + ", until the end"}
+		return pointAt(-probeLead.Seconds(), what+", until the end")
 	}
 	if n := e.Number(); n > 0 {
 		what += fmt.Sprintf(", %d of them", n)
@@ -221,7 +232,10 @@ func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
 	if joined, ok := s.Joined(e); ok {
 		return results.Point{At: math.MaxFloat64 / 4, When: "with " + joined.Name, What: what}
 	}
-	at := s.Begins(e).Seconds()
+	return pointAt(s.Begins(e).Seconds(), what)
+}
+
+func pointAt(at float64, what string) results.Point {
 	return results.Point{At: at, When: seconds(at), What: what}
 }
 

@@ -84,7 +84,7 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 
 // next returns the next trial, if there is one. It waits for trials under way: one of them may have
 // to be repeated.
-func (q *queue) next() (Slot, bool) {
+func (q *queue) next() (slot Slot, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.open) == 0 && q.underWay > 0 && q.ended == nil {
@@ -93,8 +93,7 @@ func (q *queue) next() (Slot, bool) {
 	if len(q.open) == 0 || q.ended != nil {
 		return Slot{}, false
 	}
-	slot := q.open[0]
-	q.open = q.open[1:]
+	slot, q.open = q.open[0], q.open[1:]
 	q.underWay++
 	return slot, true
 }
@@ -192,7 +191,8 @@ func giveUp(ctx context.Context, err error, failedBoots *int) error {
 		return nil
 	}
 	if *failedBoots++; *failedBoots == failedBootsInARow {
-		return fmt.Errorf("%d machines in a row did not boot, giving up: %s", *failedBoots, boot.Brief())
+		const format = "%d machines in a row did not boot, giving up: %s"
+		return fmt.Errorf(format, *failedBoots, boot.Brief())
 	}
 	return nil
 }
@@ -226,7 +226,8 @@ func (b beside) Trial(index, total int, name string) {
 }
 
 func (b beside) Ended(trial results.Trial) {
-	b.Note(fmt.Sprintf("%s: %s: %s", strings.TrimPrefix(trial.Folder, "trials/"), trial.Verdict, trial.Sentence))
+	name := strings.TrimPrefix(trial.Folder, "trials/")
+	b.Note(fmt.Sprintf("%s: %s: %s", name, trial.Verdict, trial.Sentence))
 }
 
 func (beside) Stage(string, time.Duration) {}

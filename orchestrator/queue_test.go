@@ -45,7 +45,8 @@ func perform(t *testing.T, labs ...*mortalLab) (*results.Run, *silent, error) {
 		t.Fatal(err)
 	}
 	view := new(silent)
-	r := Request{Plan: planned(t, threeScenarios), Lab: labs[0], Folder: folder, View: view, ID: "x"}
+	job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x"}
+	r := Request{Job: job, Lab: labs[0], Folder: folder}
 	for _, lab := range labs[1:] {
 		r.Beside = append(r.Beside, lab)
 	}

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,7 +25,8 @@ func (p *Plan) recovery(scenario int) scenarios.Recovery {
 // recoveryIsAsked reports whether a scenario needs what the time after its load shows.
 func (p *Plan) recoveryIsAsked(scenario int) bool {
 	s := p.Scenarios[scenario]
-	return len(s.Actions)+len(s.Steady) > 0 || slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery)
+	return len(s.Actions)+len(s.Steady) > 0 ||
+		slices.ContainsFunc(p.thresholds[scenario], (*results.Threshold).OfRecovery)
 }
 
 // recoveryEvery is the time between two checks whether the watch after the load is over.
@@ -39,10 +39,11 @@ func (t *trial) watchRecovery(ctx context.Context) error {
 	began := time.Now()
 	w := results.Watch{
 		LoadEnd: began.Sub(t.zero).Seconds(), Failed: t.result.Load.Failed,
-		AtLeast: time.Duration(bounds.AtLeast).Seconds(), AtMost: time.Duration(bounds.AtMost).Seconds(),
+		AtLeast: bounds.AtLeast.Seconds(), AtMost: bounds.AtMost.Seconds(),
 	}
 	done := func(why results.RecoveryEnd) {
-		t.result.Recovery = &results.Recovery{AtMost: w.AtMost, Watched: time.Since(began).Seconds(), Ended: why}
+		watched := time.Since(began).Seconds()
+		t.result.Recovery = &results.Recovery{AtMost: w.AtMost, Watched: watched, Ended: why}
 	}
 	tick := time.NewTicker(recoveryEvery)
 	defer tick.Stop()
@@ -77,8 +78,8 @@ type bystander struct {
 	none      time.Time // when last every attempt had a result
 }
 
-// hear takes a progress report of a probe.
-func (b *bystanders) hear(a wiring.Assignment, p generators.Progress) {
+// update takes a progress report of a probe.
+func (b *bystanders) update(a wiring.Assignment, p generators.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.byName == nil {
@@ -113,11 +114,12 @@ func (b *bystanders) since(loadEnd, zero time.Time) []results.Bystander {
 		return at.Sub(zero).Seconds()
 	}
 	var list []results.Bystander
-	for one := range maps.Values(b.byName) {
+	for _, one := range b.byName {
+		due := time.Since(loadEnd) < one.spec.Timeout+recoveryEvery
 		list = append(list, results.Bystander{
 			Interval: 1 / one.spec.Rate, Timeout: one.spec.Timeout.Seconds(), Lost: one.last.Failed,
 			HeardLoss: seconds(one.heardLoss), Answered: seconds(one.answered),
-			Pending: !one.none.After(loadEnd) && time.Since(loadEnd) < one.spec.Timeout+recoveryEvery,
+			Pending: !one.none.After(loadEnd) && due,
 		})
 	}
 	return list

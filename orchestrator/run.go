@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +12,6 @@ import (
 
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
-	"github.com/ctload/ctload/results/compare"
-	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -28,18 +27,14 @@ type View interface {
 	Stage(name string, atMost time.Duration)
 }
 
-// Request holds what [Run] needs besides the plan.
+// Request holds what [Run] needs.
 type Request struct {
-	Plan      *Plan
+	Job
 	Materials labs.Materials
 	Lab       vm.Lab
 	Beside    []vm.Lab // further labs of the same kind: trials run in all of them concurrently
 	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
 	Folder    *results.Folder
-	View      View
-	Baseline  *compare.Baseline // compared with the run at its end; may be nil
-	ID        string            // of the run
-	Version   string            // of the program
 }
 
 // Run performs every trial of a plan and returns the measurements, also beside an error: when ctx
@@ -68,7 +63,8 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 func conclude(run *results.Run, r Request) error {
 	results.Reconcile(run)
 	for i := range run.Scenarios {
-		run.Scenarios[i].Thresholds = results.CheckThresholds(r.Plan.thresholds[i], &run.Scenarios[i])
+		s := &run.Scenarios[i]
+		s.Thresholds = results.CheckThresholds(r.Plan.thresholds[i], s)
 	}
 	if r.Baseline == nil {
 		return nil
@@ -89,28 +85,23 @@ func (p *Plan) Expected() *results.Run {
 	run := &results.Run{
 		Schema: results.SchemaVersion, Experiment: p.Experiment.Name, Summary: p.Experiment.Summary,
 		Seed: p.Seed, Environment: environment(vm.About{}),
+		Workload: canonical(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
 	}
-	if workload, err := json.Marshal(p.Experiment.Workload); err == nil {
-		run.Workload = string(workload)
-	}
-	run.Phases = phases(p.Experiment.Phases)
 	for _, s := range p.Scenarios {
 		run.Scenarios = append(run.Scenarios, results.Scenario{
-			Name: s.Name, Summary: s.Summary, Configuration: configuration(s.DUT), Actions: canonical(s.Actions),
+			Name: s.Name, Summary: s.Summary,
+			Configuration: configuration(s.DUT), Actions: canonical(s.Actions),
 		})
 	}
 	return run
 }
 
-// canonical formats actions for the report; it returns "" without any.
-func canonical(actions []scenarios.Action) string {
-	if len(actions) == 0 {
+// canonical formats a list of the language for the report; it returns "" without any.
+func canonical[T any](list []T) string {
+	if len(list) == 0 {
 		return ""
 	}
-	text, err := json.Marshal(actions)
-	if err != nil {
-		return "" // as above: no value of the language fails
-	}
+	text, _ := json.Marshal(list) // no value of the language fails
 	return string(text)
 }
 
@@ -118,13 +109,13 @@ func canonical(actions []scenarios.Action) string {
 func record(run *results.Run, slot Slot, trial results.Trial, about vm.About) {
 	scenario := &run.Scenarios[slot.Scenario]
 	scenario.Trials = append(scenario.Trials, trial)
-	slices.SortStableFunc(scenario.Trials, func(a, b results.Trial) int { return a.Number - b.Number })
-	run.Environment.Accelerator, run.Environment.AcceleratorNote = about.Accelerator, about.AcceleratorNote
-	if run.Environment.Kernel == "" {
-		run.Environment.Kernel = trial.Kernel
-	}
+	byNumber := func(a, b results.Trial) int { return a.Number - b.Number }
+	slices.SortStableFunc(scenario.Trials, byNumber)
+	e := &run.Environment
+	e.Accelerator, e.AcceleratorNote = about.Accelerator, about.AcceleratorNote
+	e.Kernel = cmp.Or(e.Kernel, trial.Kernel)
 	if trial.Modules != nil {
-		run.Environment.Modules = inAll(run.Environment.Modules, trial.Modules)
+		e.Modules = inAll(e.Modules, trial.Modules)
 	}
 	run.Seconds = time.Since(run.Started).Seconds()
 }

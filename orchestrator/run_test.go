@@ -95,7 +95,8 @@ func TestRunWithoutMachines(t *testing.T) {
 				t.Fatal(err)
 			}
 			lab, view := &brokenLab{errs: tc.errs}, &silent{}
-			run, err := Run(t.Context(), Request{Plan: planned(t, threeScenarios), Lab: lab, Folder: folder, View: view, ID: "x"})
+			job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x"}
+			run, err := Run(t.Context(), Request{Job: job, Lab: lab, Folder: folder})
 			if err == nil || !strings.Contains(err.Error(), tc.word) || lab.boots != tc.boots {
 				t.Errorf("%v after %d boots; want an error with %q after %d", err, lab.boots, tc.word, tc.boots)
 			}
@@ -128,7 +129,9 @@ func TestRunThatIsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	run, err := Run(ctx, Request{Plan: planned(t, threeScenarios), Lab: &brokenLab{errs: []error{ctx.Err()}}, Folder: folder, View: &silent{}})
+	job := Job{Plan: planned(t, threeScenarios), View: &silent{}}
+	lab := &brokenLab{errs: []error{ctx.Err()}}
+	run, err := Run(ctx, Request{Job: job, Lab: lab, Folder: folder})
 	if !errors.Is(err, context.Canceled) || !run.Interrupted {
 		t.Errorf("%v, interrupted %v", err, run.Interrupted)
 	}

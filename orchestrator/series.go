@@ -190,7 +190,8 @@ func (s *series) clockSummary(early time.Duration) *results.Clock {
 	s.mu.Unlock()
 	var worst *results.Clock
 	for _, c := range clocks {
-		if one := c.summary(early); worst == nil || one != nil && one.ErrorMillis > worst.ErrorMillis {
+		one := c.summary(early)
+		if worst == nil || one != nil && one.ErrorMillis > worst.ErrorMillis {
 			worst = one
 		}
 	}
@@ -205,7 +206,8 @@ func (s *series) all() ([]results.Sample, []results.ProbeSample) {
 }
 
 func (s *series) lists() ([]results.Sample, []results.ProbeSample) {
-	samples, probes := make([]results.Sample, len(s.samples)), make([]results.ProbeSample, len(s.attempts))
+	samples := make([]results.Sample, len(s.samples))
+	probes := make([]results.ProbeSample, len(s.attempts))
 	for i, t := range s.samples {
 		samples[i] = t.sample
 	}

@@ -26,33 +26,33 @@ type timeline struct {
 	t      *trial
 	file   *results.Lines[results.ActionEvent]
 	begun  chan struct{}            // closed when the load begins
-	ended  chan struct{}            // closed when it has ended
+	ended  chan struct{}            // closed when the load has ended
 	joined map[string]chan struct{} // by the entry that waits for an action
-	alone  chan struct{}            // closed when the entries that wait for none have ended
-	group  *errgroup.Group          // of the actions; nil until they wait
-	cancel context.CancelFunc
+	// othersEnded is closed when all entries have ended that wait for no action.
+	othersEnded chan struct{}
+	group       *errgroup.Group // of the actions; nil until they wait
+	cancel      context.CancelFunc
 
-	mu         sync.Mutex
-	live       results.Live
-	bystanders map[string]generators.Progress
-	waiting    []*waiter
-	made       []*made
-	problems   []string
-	held       map[string]string // what an action owns, and the action's name
-	resetting  chan struct{}     // closed when the DUT is back; nil while no reset is under way
+	mu          sync.Mutex
+	live        results.Live
+	bystanders  map[string]generators.Progress
+	waiting     []*waiter
+	occurrences []*occurrence
+	problems    []string
+	owners      map[string]string // by node or link, the name of the action that owns it
+	resetting   chan struct{}     // closed when the DUT is back; nil while no reset is under way
 }
 
-// waiter is a condition that has not come true.
+// waiter is a condition that is not met yet.
 type waiter struct {
 	condition *results.Condition
-	came      chan struct{} // closed when it has come true
+	met       chan struct{} // closed when the condition is met
 }
 
-// made is one occurrence of an action, past or pending.
-type made struct {
-	action results.Action // its times are filled in when the axis is known
-	begun  instant
-	over   instant
+// occurrence is one occurrence of an action, past or pending.
+type occurrence struct {
+	action     results.Action // its times are filled in when the axis is known
+	begun, end instant
 	// undo is nil once the action is undone, or where there is nothing to undo.
 	undo func(context.Context) (effects, error)
 }
@@ -77,8 +77,9 @@ const actionLimit = 150 * time.Second
 
 func newTimeline(t *trial) (*timeline, error) {
 	l := &timeline{
-		t: t, begun: make(chan struct{}), ended: make(chan struct{}), alone: make(chan struct{}),
-		joined: map[string]chan struct{}{}, bystanders: map[string]generators.Progress{}, held: map[string]string{},
+		t: t, begun: make(chan struct{}), ended: make(chan struct{}),
+		joined: map[string]chan struct{}{}, othersEnded: make(chan struct{}),
+		bystanders: map[string]generators.Progress{}, owners: map[string]string{},
 	}
 	for _, a := range t.scenario.Actions {
 		if a.Kind == actions.Join {
@@ -109,24 +110,25 @@ func (l *timeline) start(ctx context.Context) {
 	}
 }
 
-// take reserves for an action what it owns, until release. It returns an error when another action
-// owns any of it: where conditions say when, only the trial shows that.
-func (l *timeline) take(what []string, action string) (release func(), err error) {
+// reserve reserves for an action the nodes and links that it owns, until release. It returns an
+// error when another action owns any of them: two conditions may be met at one time.
+func (l *timeline) reserve(things []string, action string) (release func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, each := range what {
-		if other, taken := l.held[each]; taken {
-			return nil, fmt.Errorf("%s still has %s, which takes one action at a time", other, each)
+	for _, thing := range things {
+		if owner, owned := l.owners[thing]; owned {
+			const format = "%s still has %s, which takes one action at a time"
+			return nil, fmt.Errorf(format, owner, thing)
 		}
 	}
-	for _, each := range what {
-		l.held[each] = action
+	for _, thing := range things {
+		l.owners[thing] = action
 	}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, each := range what {
-			delete(l.held, each)
+		for _, thing := range things {
+			delete(l.owners, thing)
 		}
 	}, nil
 }
@@ -154,7 +156,7 @@ func (l *timeline) observe(s results.Sample) {
 		if !w.condition.Holds(&moment) {
 			return false
 		}
-		close(w.came)
+		close(w.met)
 		return true
 	})
 }
@@ -171,7 +173,7 @@ func (l *timeline) moment(ctx context.Context, a scenarios.Action, w *waiter) er
 	start, delay := l.begun, time.Duration(a.At)
 	switch {
 	case w != nil:
-		start, delay = w.came, time.Duration(a.After)
+		start, delay = w.met, time.Duration(a.After)
 	case a.Phase == scenarios.PhaseRecovery:
 		start = l.ended
 	default:
@@ -189,113 +191,112 @@ func (l *timeline) moment(ctx context.Context, a scenarios.Action, w *waiter) er
 	return wait(ctx, delay)
 }
 
-// perform waits for an action's moments, makes each occurrence, and undoes it in time.
+// perform waits for an action's moments, performs it at each, and undoes it in time.
 func (l *timeline) perform(ctx context.Context, a scenarios.Action, w *waiter) {
-	m := l.add(a)
+	o := l.add(a)
 	if err := l.moment(ctx, a, w); err != nil {
 		if w == nil {
-			l.fail(m, errTooLate)
+			l.fail(o, errTooLate)
 		}
 		return
 	}
 	next := time.Now()
 	for n := range max(1, int(a.Times)) {
 		if n > 0 {
-			m = l.add(a)
+			o = l.add(a)
 			if wait(ctx, time.Until(next)) != nil {
-				l.fail(m, errTooLate)
+				l.fail(o, errTooLate)
 				return
 			}
 		}
 		next = next.Add(time.Duration(a.Every))
-		if !l.make(ctx, m, a) || a.For == 0 {
+		if !l.begin(ctx, o, a) || a.For == 0 {
 			return
 		}
 		if wait(ctx, time.Duration(a.For)) != nil {
-			return // the trial is over; stop undoes it
+			return // the trial ended; stop undoes it
 		}
-		l.undo(m, true)
+		l.undo(o, true)
 	}
 }
 
 // add appends a pending occurrence of an action.
-func (l *timeline) add(a scenarios.Action) *made {
+func (l *timeline) add(a scenarios.Action) *occurrence {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := &made{action: results.Action{Name: a.Name, Kind: string(a.Kind), Where: a.Where(), Asked: a.Asked(), Fix: a.Fix}}
-	l.made = append(l.made, m)
-	return m
+	o := &occurrence{action: results.Action{
+		Name: a.Name, Kind: string(a.Kind), Where: a.Where(), Asked: a.Asked(), Fix: a.Fix,
+	}}
+	l.occurrences = append(l.occurrences, o)
+	return o
 }
 
-// make performs an action and reports whether it succeeded.
-func (l *timeline) make(ctx context.Context, m *made, a scenarios.Action) bool {
+// begin performs an action and reports whether it succeeded.
+func (l *timeline) begin(ctx context.Context, o *occurrence, a scenarios.Action) bool {
 	// An action that has begun is not interrupted: it is performed, and undone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actionLimit)
 	defer cancel()
-	l.note(m, "begin", effects{})
-	before := instant{here: time.Now()}
-	change, err := l.t.change(ctx, a, fmt.Sprintf("%s-%d", a.Name, l.number(m)))
-	after := time.Now()
+	l.note(o, "begin", effects{})
+	begun := instant{here: time.Now()}
+	change, err := l.t.change(ctx, a, fmt.Sprintf("%s-%d", a.Name, l.number(o)))
+	took := cmp.Or(change.took, time.Since(begun.here))
+	if change.began.clock != nil {
+		begun = change.began
+	}
 	l.mu.Lock()
-	m.begun, m.undo = before, change.undo
-	if change.effects.began.clock != nil {
-		m.begun = change.effects.began
-	}
-	m.action.Took = after.Sub(before.here).Seconds()
-	if change.effects.took > 0 {
-		m.action.Took = change.effects.took.Seconds()
-	}
-	m.action.Effects, m.action.Remarks = change.effects.seen, change.effects.remarks
+	o.begun, o.undo, o.action.Took = begun, change.undo, took.Seconds()
+	o.action.Effects, o.action.Remarks = change.seen, change.remarks
 	l.mu.Unlock()
 	if err != nil {
-		l.fail(m, fmt.Errorf("could not be made: %w", err))
+		l.fail(o, fmt.Errorf("could not be performed: %w", err))
 		return false
 	}
-	l.note(m, "made", change.effects)
+	l.note(o, "made", change.effects)
 	l.t.View.Note(fmt.Sprintf("%s: %s", a.Name, a.Asked()))
 	return true
 }
 
 // undo undoes an action, once.
-func (l *timeline) undo(m *made, inTime bool) {
+func (l *timeline) undo(o *occurrence, inTime bool) {
 	l.mu.Lock()
-	undo := m.undo
-	m.undo = nil
+	undo := o.undo
+	o.undo = nil
 	l.mu.Unlock()
 	if undo == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), actionLimit)
 	defer cancel()
-	l.note(m, "undo", effects{})
-	over := instant{here: time.Now()}
-	back, err := undo(ctx)
-	if back.began.clock != nil {
-		over = back.began
+	l.note(o, "undo", effects{})
+	end := instant{here: time.Now()}
+	seen, err := undo(ctx)
+	if seen.began.clock != nil {
+		end = seen.began
 	}
 	if inTime {
 		l.mu.Lock()
-		m.over = over
+		o.end = end
 		l.mu.Unlock()
 	}
 	if err != nil {
-		l.fail(m, fmt.Errorf("could not be taken back: %w", err))
+		l.fail(o, fmt.Errorf("could not be undone: %w", err))
 		return
 	}
-	l.note(m, "undone", back)
+	l.note(o, "undone", seen)
 }
 
 // number returns the occurrence's position, from 1.
-func (l *timeline) number(m *made) int {
+func (l *timeline) number(o *occurrence) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Index(l.made, m) + 1
+	return slices.Index(l.occurrences, o) + 1
 }
 
 // note writes an event of an action into the trial's folder.
-func (l *timeline) note(m *made, event string, e effects) {
+func (l *timeline) note(o *occurrence, event string, e effects) {
+	a := o.action
 	err := l.file.Append(results.ActionEvent{
-		Time: time.Now(), Event: event, Name: m.action.Name, Kind: m.action.Kind, Where: m.action.Where, Asked: m.action.Asked,
+		Time: time.Now(), Event: event, Name: a.Name, Kind: a.Kind, Where: a.Where, Asked: a.Asked,
 		Effects: e.seen, Remarks: e.remarks,
 	})
 	if err != nil {
@@ -303,12 +304,12 @@ func (l *timeline) note(m *made, event string, e effects) {
 	}
 }
 
-func (l *timeline) fail(m *made, err error) {
+func (l *timeline) fail(o *occurrence, err error) {
 	l.mu.Lock()
-	m.action.Failure = err.Error()
+	o.action.Failure = err.Error()
 	l.mu.Unlock()
-	l.note(m, "failed", effects{remarks: []string{err.Error()}})
-	l.problem(fmt.Sprintf("the action %s %v", m.action.Name, err))
+	l.note(o, "failed", effects{remarks: []string{err.Error()}})
+	l.problem(fmt.Sprintf("the action %s %v", o.action.Name, err))
 }
 
 func (l *timeline) problem(text string) {
@@ -325,7 +326,7 @@ func (l *timeline) rest() {
 	}
 	l.cancel()
 	_ = l.group.Wait() // none returns an error
-	l.undoAll(func(m *made) bool { return !actions.Kind(m.action.Kind).Fact().Stays })
+	l.undoAll(func(o *occurrence) bool { return !actions.Kind(o.action.Kind).Fact().Stays })
 }
 
 // stop undoes all actions that still hold, and makes the trial invalid for those that could not be
@@ -335,7 +336,7 @@ func (l *timeline) stop() error {
 		return nil
 	}
 	l.rest()
-	l.undoAll(func(*made) bool { return true })
+	l.undoAll(func(*occurrence) bool { return true })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, text := range l.problems {
@@ -348,13 +349,13 @@ func (l *timeline) stop() error {
 	return l.file.Close()
 }
 
-func (l *timeline) undoAll(which func(*made) bool) {
+func (l *timeline) undoAll(which func(*occurrence) bool) {
 	l.mu.Lock()
-	list := slices.Clone(l.made)
+	list := slices.Clone(l.occurrences)
 	l.mu.Unlock()
-	for _, m := range slices.Backward(list) {
-		if which(m) {
-			l.undo(m, false)
+	for _, o := range slices.Backward(list) {
+		if which(o) {
+			l.undo(o, false)
 		}
 	}
 }
@@ -372,13 +373,13 @@ func (l *timeline) actions(zero time.Time) []results.Action {
 		return &s
 	}
 	var list []results.Action
-	for _, m := range l.made {
-		a := m.action
+	for _, o := range l.occurrences {
+		a := o.action
 		if a.Failure == "" {
-			a.Begun = seconds(m.begun)
+			a.Begun = seconds(o.begun)
 		}
-		if a.Ended = seconds(m.over); a.Begun == nil {
-			a.Ended = nil
+		if a.Begun != nil {
+			a.Ended = seconds(o.end)
 		}
 		list = append(list, a)
 	}
@@ -391,8 +392,8 @@ func (l *timeline) actions(zero time.Time) []results.Action {
 	return list
 }
 
-// back waits while the DUT is being reset, and reports whether it has another agent than lost.
-func (l *timeline) back(ctx context.Context, lost *agent.Client) bool {
+// returned waits while the DUT is being reset, and reports whether it has another agent than lost.
+func (l *timeline) returned(ctx context.Context, lost *agent.Client) bool {
 	l.mu.Lock()
 	resetting := l.resetting
 	l.mu.Unlock()
@@ -406,9 +407,8 @@ func (l *timeline) back(ctx context.Context, lost *agent.Client) bool {
 	return l.t.dut.Agent() != lost
 }
 
-// These are the reasons why an action is not performed: the lab cannot, or its time is after the
-// end of the trial.
+// These are the reasons why an action is not performed.
 var (
-	errNotHere = errors.New("this lab cannot do that")
-	errTooLate = errors.New("did not come: the trial was over before its time")
+	errUnsupported = errors.New("not supported by this lab")
+	errTooLate     = errors.New("was not performed: the trial ended first")
 )

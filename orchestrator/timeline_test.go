@@ -13,20 +13,20 @@ import (
 // TestTimelineTake: no action gets what another one owns, wholly or in part, before that one is
 // over.
 func TestTimelineTake(t *testing.T) {
-	l := &timeline{held: map[string]string{}}
-	release, err := l.take([]string{"dut/client", "dut/server"}, "parted")
+	l := &timeline{owners: map[string]string{}}
+	release, err := l.reserve([]string{"dut/client", "dut/server"}, "parted")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.take([]string{"client/client", "dut/server"}, "slow"); err == nil || !strings.Contains(err.Error(), "parted still has dut/server") {
+	if _, err := l.reserve([]string{"client/client", "dut/server"}, "slow"); err == nil || !strings.Contains(err.Error(), "parted still has dut/server") {
 		t.Errorf("taken twice: %v", err)
 	}
-	other, err := l.take([]string{"client/client"}, "slow")
+	other, err := l.reserve([]string{"client/client"}, "slow")
 	if err != nil {
 		t.Errorf("of what was refused something is taken: %v", err)
 	}
 	release()
-	if _, err := l.take([]string{"dut/server"}, "later"); err != nil {
+	if _, err := l.reserve([]string{"dut/server"}, "later"); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 	other()

@@ -72,7 +72,8 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{
-		Request: r, slot: slot, scenario: r.Plan.Scenarios[slot.Scenario], folder: folder, series: series, early: dut,
+		Request: r, slot: slot, scenario: r.Plan.Scenarios[slot.Scenario],
+		folder: folder, series: series, early: dut,
 		loads: map[string]vm.Node{}, clocks: map[string]*loadClock{},
 		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
 	}
@@ -87,7 +88,8 @@ func (t *trial) perform(ctx context.Context) error {
 	boot, dead := errors.AsType[*vm.BootError](err)
 	switch {
 	case ctx.Err() != nil:
-		t.invalidate(results.CodeInterrupted, "interrupted in stage %q", cmp.Or(t.ended, t.stageName()))
+		stage := cmp.Or(t.ended, t.stageName())
+		t.invalidate(results.CodeInterrupted, "interrupted in stage %q", stage)
 	case dead:
 		t.invalidate(results.CodeBroken, "%s", boot.Brief())
 		t.View.Note(boot.Error())
@@ -131,9 +133,7 @@ func (t *trial) measure(ctx context.Context) error {
 	for _, difference := range tuning.Differences(t.settings, before) {
 		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %s", difference)
 	}
-
 	t.result.Remarks = tuning.Remarks(t.settings, before)
-
 	entries := wiring.Assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
 
 	t.begin("baseline")
@@ -156,9 +156,9 @@ func (t *trial) measure(ctx context.Context) error {
 	if err == nil {
 		t.result.Prediction = forecast.Predict(entries, before, t.scenario.DUT, time.Since(loaded))
 		t.begin(stageLoad)
-		host := t.watchHost(ctx)
+		lost := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)
-		t.result.LostCPU = host.lost(ctx)
+		t.result.LostCPU = lost(ctx)
 	}
 	if err == nil {
 		t.begin(stageRecovery)
@@ -199,7 +199,7 @@ func (t *trial) boot(ctx context.Context) error {
 	}
 	t.result.Kernel, t.result.MemoryBytes = hello.Release, hello.MemoryBytes
 	if hello.Shared {
-		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with the lines of everybody"
+		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with lines of all programs"
 	}
 	return nil
 }
@@ -211,7 +211,8 @@ func (r Request) machine(slot Slot, folder *results.TrialFolder) vm.Machine {
 	return vm.Machine{
 		Name: wiring.DUT, Kernel: kernel.Image, Initramfs: kernel.Initramfs,
 		VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Ports: wiring.DUTPorts(r.Plan.Experiment.Topology), ConsoleFile: folder.File(results.FileConsole),
+		Ports:       wiring.DUTPorts(r.Plan.Experiment.Topology),
+		ConsoleFile: folder.File(results.FileConsole),
 	}
 }
 
@@ -283,7 +284,8 @@ func (t *trial) destroy() error {
 }
 
 func (t *trial) invalidate(code results.Code, format string, args ...any) {
-	t.result.Invalidate(results.Reason{Code: code, Text: strings.TrimSpace(fmt.Sprintf(format, args...))})
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	t.result.Invalidate(results.Reason{Code: code, Text: text})
 }
 
 func (t *trial) begin(stage string) {
@@ -295,18 +297,13 @@ func (t *trial) begin(stage string) {
 
 // stageLimit returns how long a stage takes at most; 0 where that is not known.
 func (t *trial) stageLimit(stage string) time.Duration {
-	switch stage {
-	case stageLoad:
-		end, known := loadEnd(t.scenario)
-		if !known {
-			return 0
-		}
+	switch end, known := loadEnd(t.scenario); {
+	case stage == stageLoad && known:
 		return time.Duration(end * float64(time.Second))
-	case stageRecovery:
+	case stage == stageRecovery:
 		return time.Duration(t.Plan.recovery(t.slot.Scenario).AtMost)
-	default:
-		return 0
 	}
+	return 0
 }
 
 func (t *trial) end() {

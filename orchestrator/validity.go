@@ -19,7 +19,8 @@ import (
 func (t *trial) evidence() results.Evidence {
 	e := results.Evidence{Console: t.faults()}
 	for _, limit := range t.made.Limits {
-		e.Limits = append(e.Limits, results.Reason{Code: results.GeneratorLimit(string(limit.Code)), Text: limit.String()})
+		code := results.GeneratorLimit(string(limit.Code))
+		e.Limits = append(e.Limits, results.Reason{Code: code, Text: limit.String()})
 	}
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
@@ -105,40 +106,26 @@ func (n *notes) read() noted {
 	return now
 }
 
-// hostWatch compares the host scheduler's figures for the DUT's CPUs at two moments.
-type hostWatch struct {
-	trial *trial
-	node  vm.Hosted // nil where the host does not tell
-	began time.Time
-	first vm.Scheduled
-}
-
-// watchHost begins to watch how the DUT's CPUs fare on their host. A host that does not tell is no
-// error.
-func (t *trial) watchHost(ctx context.Context) hostWatch {
-	w := hostWatch{trial: t, began: time.Now()}
+// watchHost begins to watch how the DUT's CPUs fare on their host. lost then returns the share of
+// the time since in which they were ready to run but waited for a CPU of the host; 0 where the host
+// does not tell.
+func (t *trial) watchHost(ctx context.Context) (lost func(context.Context) float64) {
+	unknown := func(context.Context) float64 { return 0 }
 	node, ok := t.dut.(vm.Hosted)
 	if !ok {
-		return w
+		return unknown
 	}
-	var err error
-	if w.first, err = node.Scheduled(ctx); err == nil {
-		w.node = node
+	began := time.Now()
+	first, err := node.Scheduled(ctx)
+	if err != nil {
+		return unknown
 	}
-	return w
-}
-
-// lost returns the share of the time since then in which the DUT's CPUs were ready to run but
-// waited for a CPU of the host; 0 where it is not known.
-func (w hostWatch) lost(ctx context.Context) float64 {
-	if w.node == nil {
-		return 0
+	return func(ctx context.Context) float64 {
+		now, err := node.Scheduled(ctx)
+		passed := time.Since(began) * time.Duration(t.scenario.DUT.VCPUs)
+		if err != nil || passed <= 0 {
+			return 0
+		}
+		return min(1, float64(now.Waited-first.Waited)/float64(passed))
 	}
-	now, err := w.node.Scheduled(ctx)
-	cpus := time.Duration(w.trial.scenario.DUT.VCPUs)
-	passed := time.Since(w.began) * cpus
-	if err != nil || passed <= 0 {
-		return 0
-	}
-	return min(1, float64(now.Waited-w.first.Waited)/float64(passed))
 }

@@ -34,7 +34,7 @@ func (s *Set) cpuThrottle(_ context.Context, f Fault) (*change, error) {
 					return err
 				}
 				taken := fmt.Sprintf("%.2f", used)
-				c.figures = append(c.figures, Figure{"CPU seconds taken", "0", taken})
+				c.found("CPU seconds taken", taken)
 				c.remarks = append(c.remarks, fmt.Sprintf("the CPUs were taken for %s s in %.2f s",
 					taken, time.Since(started).Seconds()))
 			}
@@ -130,7 +130,7 @@ func (s *Set) memoryPressure(_ context.Context, f Fault) (*change, error) {
 				c.remarks = append(c.remarks, fmt.Sprintf("the kernel killed %s, which held the "+
 					"memory, %d times; it took the memory again each time", EaterRole, kills))
 			}
-			c.figures = append(c.figures, Figure{"OOM kills", "0", strconv.Itoa(kills)})
+			c.found("OOM kills", strconv.Itoa(kills))
 			return os.WriteFile(oomFile, exempt, 0)
 		}},
 	}

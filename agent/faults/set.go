@@ -20,6 +20,7 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/results"
 )
 
 type (
@@ -29,6 +30,8 @@ type (
 	Rules = actions.Rules
 	// Filter selects the entries that a fault removes.
 	Filter = actions.Filter
+	// Figure is one value before and after. A missing value is empty.
+	Figure = results.Effect
 )
 
 // maker makes faults of one kind. check finds errors of a fault without looking at any kernel. make
@@ -82,13 +85,6 @@ type Reading struct {
 	// Remarks are further facts for a reader, a sentence each: that the kernel rounded a number, or
 	// loaded a module for it.
 	Remarks []string `json:"remarks,omitempty"`
-}
-
-// Figure is one value before and after. A missing value is empty.
-type Figure struct {
-	Name   string `json:"name"`
-	Before string `json:"before"`
-	After  string `json:"after"`
 }
 
 // Validate returns an error for a fault with a part that is missing, out of range or unsuitable for
@@ -148,6 +144,11 @@ type change struct {
 	remarks []string
 
 	sent, received link.Conditions // of Network, as read back
+}
+
+// found adds a figure of what was not there before.
+func (c *change) found(name, after string) {
+	c.figures = append(c.figures, Figure{Name: name, Before: "0", After: after})
 }
 
 // part is one part of the node that a fault changes.

@@ -29,9 +29,8 @@ func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	}
 	return s.tableChange(func(ctx context.Context, c *change) error {
 		matched, gone, err := ctnetlink.Remove(ctx, m.matches)
-		c.figures = append(c.figures,
-			Figure{"entries removed", "0", strconv.Itoa(matched - gone)},
-			Figure{"entries gone by themselves", "0", strconv.Itoa(gone)})
+		c.found("entries removed", strconv.Itoa(matched-gone))
+		c.found("entries gone by themselves", strconv.Itoa(gone))
 		return err
 	})
 }

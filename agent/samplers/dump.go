@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/ctnetlink"
+	"github.com/ctload/ctload/results"
 )
 
 // topAddresses is the number of source addresses that a dump names.
@@ -30,7 +32,7 @@ type Composition struct {
 	States []StateCount `json:"states,omitempty"`
 	// Sources are the addresses with the most entries (of the original direction), sorted by
 	// falling number of entries.
-	Sources []SourceCount `json:"sources,omitempty"`
+	Sources []results.SourceCount `json:"sources,omitempty"`
 	// Addresses is the number of different source addresses; 0 when they were too many to count.
 	Addresses int64 `json:"addresses,omitempty"`
 }
@@ -43,14 +45,6 @@ type StateCount struct {
 	State   string `json:"state"`
 	Entries int64  `json:"entries"`
 	Assured int64  `json:"assured"`
-}
-
-// SourceCount counts the entries from one address. The true number lies between Entries-Error and
-// Entries.
-type SourceCount struct {
-	Address netip.Addr `json:"address"`
-	Entries int64      `json:"entries"`
-	Error   int64      `json:"error,omitempty"`
 }
 
 // Dump walks the whole table once and returns its composition. Call it after the load: the walk
@@ -237,15 +231,17 @@ func (h *heavyHitters) add(address netip.Addr) {
 
 // top returns the n most frequent addresses, and the number of different ones; 0 when there were
 // too many.
-func (h *heavyHitters) top(n int) (top []SourceCount, distinct int64) {
-	for address, count := range h.counts {
-		top = append(top, SourceCount{address, count + h.lowered, h.lowered})
-	}
-	slices.SortFunc(top, func(a, b SourceCount) int {
-		return cmp.Or(cmp.Compare(b.Entries, a.Entries), a.Address.Compare(b.Address))
+func (h *heavyHitters) top(n int) (top []results.SourceCount, distinct int64) {
+	addresses := slices.SortedFunc(maps.Keys(h.counts), func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(h.counts[b], h.counts[a]), a.Compare(b))
 	})
-	if h.lowered == 0 {
-		distinct = int64(len(top))
+	for _, a := range addresses[:min(n, len(addresses))] {
+		top = append(top, results.SourceCount{
+			Address: a.String(), Entries: h.counts[a] + h.lowered, Error: h.lowered,
+		})
 	}
-	return slices.Clone(top[:min(n, len(top))]), distinct
+	if h.lowered == 0 {
+		distinct = int64(len(addresses))
+	}
+	return top, distinct
 }

@@ -21,8 +21,9 @@ import (
 const moduleAge = 3 * time.Second
 
 // Scenarios returns the prediction for a trial of each scenario; see [Scenario].
-func Scenarios(topology scenarios.Topology, list []scenarios.Resolved, fill float64) []results.Forecast {
-	var forecasts []results.Forecast
+func Scenarios(
+	topology scenarios.Topology, list []scenarios.Resolved, fill float64,
+) (forecasts []results.Forecast) {
 	for _, s := range list {
 		forecasts = append(forecasts, Scenario(topology, s, fill))
 	}
@@ -52,8 +53,8 @@ func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	}
 	both := load.with(probes)
 	made, err := results.MakePlan(results.Demand{
-		Rate: both.rate, Residence: both.residence(), Entries: load.count + probes.count, Seconds: load.seconds,
-		Fill: fill, Kernel: version, MemoryBytes: memory,
+		Rate: both.rate, Residence: both.residence(), Entries: load.count + probes.count,
+		Seconds: load.seconds, Fill: fill, Kernel: version, MemoryBytes: memory,
 	})
 	if err != nil {
 		f.Reason = err.Error()
@@ -118,6 +119,6 @@ func ParseResidence(text string, v kernels.Version) (seconds float64, err error)
 	if n, ok := states[text]; ok {
 		return float64(n), nil
 	}
-	names := slices.Sorted(maps.Keys(states))
-	return 0, fmt.Errorf("%q is neither a duration, such as 120s, nor a state%s", text, spelling.Hint(text, names))
+	hint := spelling.Hint(text, slices.Sorted(maps.Keys(states)))
+	return 0, fmt.Errorf("%q is neither a duration, such as 120s, nor a state%s", text, hint)
 }

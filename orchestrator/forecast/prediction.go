@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -17,13 +18,17 @@ import (
 // Predict says before the load what it will do to the table, from the workload and from the
 // kernel's reported settings. age is the time since nf_conntrack was loaded: its garbage collector
 // scans one second after that, and every minute while the table is idle.
-func Predict(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration, age time.Duration) *results.Prediction {
+func Predict(
+	entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration,
+	age time.Duration,
+) *results.Prediction {
 	load, probes := flowsOf(entries, before, dut)
+	both := load.with(probes)
 	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
 	p := results.Predict(results.Expectation{
 		Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan,
-		Entries: load.count + probes.count, Rate: load.with(probes).rate, Duration: load.seconds, Residence: load.with(probes).residence(),
-		Assured: 2*load.assured > load.count,
+		Entries: load.count + probes.count, Rate: both.rate, Residence: both.residence(),
+		Duration: load.seconds, Assured: 2*load.assured > load.count,
 	})
 	// Rate and life describe the load alone; a bystander changes the table, not the question.
 	p.Rate, p.Residence = load.rate, load.residence()
@@ -72,7 +77,9 @@ func (f flows) with(probes flows) flows {
 
 // flowsOf adds up the tracked flows of a workload: the load, and the bystanders for as long as the
 // load goes on.
-func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration) (load, probes flows) {
+func flowsOf(
+	entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration,
+) (load, probes flows) {
 	open := true // whether all of the load has a rate
 	read := dut.Ruleset()
 	for _, a := range entries {
@@ -102,8 +109,9 @@ func flowsOf(entries []wiring.Assignment, before tuning.State, dut scenarios.Con
 		load.rate, load.seconds = 0, 0
 	}
 	for _, a := range entries {
-		if entry := a.Entry; a.Probe && tracked(before, read, a) {
-			probes.add(a.Spec.Rate, residence(entry, before.Timeouts), 0, distinct(a, int64(a.Spec.Rate*load.seconds)))
+		if a.Probe && tracked(before, read, a) {
+			count := distinct(a, int64(a.Spec.Rate*load.seconds))
+			probes.add(a.Spec.Rate, residence(a.Entry, before.Timeouts), 0, count)
 		}
 	}
 	return load, probes
@@ -134,36 +142,27 @@ func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool 
 // kernel's timeouts of nf_conntrack_proto_tcp.c and its siblings). The connection itself is short
 // beside its timeout; a held one sends nothing meanwhile.
 func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
-	state := ""
-	switch e.Generator {
-	case scenarios.HTTP, scenarios.TCP:
-		state = map[scenarios.Close]string{
-			scenarios.CloseRST: "tcp_timeout_close", scenarios.CloseAbandon: "tcp_timeout_established",
-			scenarios.CloseHalf: "tcp_timeout_close_wait",
-		}[e.Close]
-		if state == "" {
-			state = "tcp_timeout_time_wait"
-		}
-	case scenarios.Hold, scenarios.Handshake:
-		state = "tcp_timeout_established"
-	case scenarios.SYN: // a listener answers: SYN_RECV
-		state = "tcp_timeout_syn_recv"
-	case scenarios.UDP: // a stream only after two seconds of conversation
-		state = "udp_timeout"
-	case scenarios.ICMP:
-		state = "icmp_timeout"
-	}
-	switch e.Probe {
-	case scenarios.ProbeTCP: // it resets what it opened
+	state := map[scenarios.Generator]string{
+		scenarios.HTTP: "tcp_timeout_time_wait", scenarios.TCP: "tcp_timeout_time_wait",
+		scenarios.Hold: "tcp_timeout_established", scenarios.Handshake: "tcp_timeout_established",
+		scenarios.SYN:  "tcp_timeout_syn_recv", // a listener answers
+		scenarios.UDP:  "udp_timeout",          // a stream only after two seconds of conversation
+		scenarios.ICMP: "icmp_timeout",
+	}[e.Generator]
+	switch {
+	case e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP:
+		state = "tcp_timeout_syn_sent" // the SYNs get no answer
+	case e.Probe == scenarios.ProbeTCP: // it resets what it opened
 		state = "tcp_timeout_close"
-	case scenarios.ProbeUDP:
+	case e.Probe == scenarios.ProbeUDP:
 		state = "udp_timeout"
-	case scenarios.ProbeICMP:
+	case e.Probe == scenarios.ProbeICMP:
 		state = "icmp_timeout"
-	}
-	// The SYNs get no answer.
-	if e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP {
-		state = "tcp_timeout_syn_sent"
+	case e.Generator == scenarios.HTTP || e.Generator == scenarios.TCP:
+		state = cmp.Or(map[scenarios.Close]string{
+			scenarios.CloseRST: "tcp_timeout_close", scenarios.CloseHalf: "tcp_timeout_close_wait",
+			scenarios.CloseAbandon: "tcp_timeout_established",
+		}[e.Close], state)
 	}
 	return float64(timeouts[kernels.Prefix+state])
 }
@@ -171,7 +170,11 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 // assured reports whether the entries of a load become ASSURED: entries of complete handshakes do
 // at once, those of datagrams only after two seconds of conversation.
 func assured(e scenarios.Entry) bool {
-	return e.Generator != scenarios.SYN && e.Generator != scenarios.UDP && e.Generator != scenarios.ICMP && e.Listener != scenarios.ListenerFull
+	switch e.Generator {
+	case scenarios.SYN, scenarios.UDP, scenarios.ICMP:
+		return false
+	}
+	return e.Listener != scenarios.ListenerFull
 }
 
 // exempt reports whether rules take all ports of an assignment out of tracking.

@@ -35,10 +35,11 @@ const furtherEach = 1 << 12
 
 // furtherRange returns the further addresses of the ith client, in CIDR notation.
 func furtherRange(family scenarios.Family, client int) string {
+	bits := "/20"
 	if family == scenarios.IPv6 {
-		return fmt.Sprintf("%s/116", furtherAddress(family, client, 0))
+		bits = "/116"
 	}
-	return fmt.Sprintf("%s/20", furtherAddress(family, client, 0))
+	return furtherAddress(family, client, 0) + bits
 }
 
 func furtherAddress(family scenarios.Family, client, n int) string {
@@ -51,12 +52,14 @@ func furtherAddress(family scenarios.Family, client, n int) string {
 
 // further returns n of a client's further addresses, in the generators' notation.
 func further(family scenarios.Family, client, n int) string {
-	return furtherAddress(family, client, 0) + "-" + furtherAddress(family, client, min(n, furtherEach)-1)
+	last := furtherAddress(family, client, min(n, furtherEach)-1)
+	return furtherAddress(family, client, 0) + "-" + last
 }
 
 // strangerNetworks are the ranges of strangers.
 var strangerNetworks = map[scenarios.Family]netip.Prefix{
-	scenarios.IPv4: netip.MustParsePrefix("198.18.0.0/15"), scenarios.IPv6: netip.MustParsePrefix("2001:2::/48"),
+	scenarios.IPv4: netip.MustParsePrefix("198.18.0.0/15"),
+	scenarios.IPv6: netip.MustParsePrefix("2001:2::/48"),
 }
 
 // strangerNetwork returns the ith client's part of the strangers: all of them for a single client.
@@ -99,34 +102,32 @@ func subnet(family scenarios.Family, link string) string {
 	return fmt.Sprintf("10.%d.0.0/16", linkNumber[link])
 }
 
-func prefix(family scenarios.Family) int {
-	if family == scenarios.IPv6 {
-		return 64
-	}
-	return 16
-}
-
 // port returns where the node with that host number is attached to a link.
 func port(topology scenarios.Topology, link string, host int) vm.Port {
 	p := vm.Port{Link: link}
 	for _, family := range topology.Families {
-		p.Addresses = append(p.Addresses, fmt.Sprintf("%s/%d", address(family, link, host), prefix(family)))
+		bits := 16
+		if family == scenarios.IPv6 {
+			bits = 64
+		}
+		p.Addresses = append(p.Addresses, fmt.Sprintf("%s/%d", address(family, link, host), bits))
+		route := func(to string, via int) {
+			p.Routes = append(p.Routes, agent.Route{To: to, Via: address(family, link, via)})
+		}
 		if topology.Kind == scenarios.Router && host != dutHost {
 			other := serverLink
 			if link == serverLink {
 				other = ClientLink
 			}
-			p.Routes = append(p.Routes, agent.Route{To: subnet(family, other), Via: address(family, link, dutHost)})
+			route(subnet(family, other), dutHost)
 		}
 		switch {
 		case link == ClientLink && host == dutHost:
 			for i := range topology.Clients {
-				p.Routes = append(p.Routes, agent.Route{
-					To: strangerNetwork(family, i, topology.Clients).String(), Via: address(family, link, firstHost+i),
-				})
+				route(strangerNetwork(family, i, topology.Clients).String(), firstHost+i)
 			}
 		case link == serverLink && host != dutHost:
-			p.Routes = append(p.Routes, agent.Route{To: strangerNetworks[family].String(), Via: address(family, link, dutHost)})
+			route(strangerNetworks[family].String(), dutHost)
 		}
 	}
 	return p

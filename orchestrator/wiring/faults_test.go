@@ -21,7 +21,7 @@ actions:
 scenarios: {a: {}}
 `)
 	for i, a := range scenario.Actions {
-		f, err := Fault(topology, scenario.DUT, a, "x")
+		f, err := Fault(topology, scenario.DUT.RulesBackend, a, "x")
 		if err != nil {
 			t.Fatal(err)
 		}

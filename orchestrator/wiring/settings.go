@@ -59,7 +59,9 @@ func placeholders(topology scenarios.Topology) map[string]string {
 }
 
 // Fault returns the form of an action that an agent understands.
-func Fault(topology scenarios.Topology, dut scenarios.Configuration, a scenarios.Action, id string) (actions.Fault, error) {
+func Fault(
+	topology scenarios.Topology, backend scenarios.RulesBackend, a scenarios.Action, id string,
+) (actions.Fault, error) {
 	a, err := a.Substitute(placeholders(topology))
-	return a.Fault(id, dut.RulesBackend), err
+	return a.Fault(id, backend), err
 }

@@ -72,8 +72,9 @@ func (a Assignment) meets(other Assignment) bool {
 		return false
 	}
 	sockets := a.Transport() != generators.ProtocolTCP && !a.Spec.Crafted
+	both := func(port uint16) bool { return slices.Contains(other.Spec.Ports, port) }
 	return sockets ||
-		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, func(port uint16) bool { return slices.Contains(other.Spec.Ports, port) })
+		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, both)
 }
 
 // keepApart gives each of the entries that would collide a part of their shared source ports. All
@@ -112,6 +113,7 @@ func spareListeners(list []Assignment, responders map[string][]responders.Spec) 
 		if err != nil {
 			continue // the generator reports it
 		}
-		list[i].Spec.SourcePorts = tuples.FormatPorts(slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] }))
+		ports = slices.DeleteFunc(ports, func(port uint16) bool { return listening[port] })
+		list[i].Spec.SourcePorts = tuples.FormatPorts(ports)
 	}
 }

@@ -5,6 +5,7 @@ package wiring
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,9 +64,11 @@ func (a Assignment) Limit() time.Duration {
 	const margin = 60 * time.Second
 	limit := a.Spec.Duration
 	if a.Spec.Count > 0 {
-		slowest := time.Duration(a.Spec.Count) * a.Spec.Timeout / time.Duration(max(1, a.Spec.Concurrency))
+		perWorker := float64(a.Spec.Count) / float64(max(1, a.Spec.Concurrency))
+		slowest := time.Duration(perWorker * float64(a.Spec.Timeout))
 		if a.Spec.Rate > 0 {
-			slowest = time.Duration(float64(a.Spec.Count)/a.Spec.Rate*float64(time.Second)) + a.Spec.Timeout
+			offered := float64(a.Spec.Count) / a.Spec.Rate
+			slowest = time.Duration(offered*float64(time.Second)) + a.Spec.Timeout
 		}
 		if limit == 0 || slowest < limit {
 			limit = slowest
@@ -76,13 +79,15 @@ func (a Assignment) Limit() time.Duration {
 
 // Assignments returns the entries of a scenario's workload, each once for every address family; the
 // families share its number and its rate.
-func Assignments(topology scenarios.Topology, scenario scenarios.Resolved, seed uint64) []Assignment {
-	var list []Assignment
+func Assignments(
+	topology scenarios.Topology, scenario scenarios.Resolved, seed uint64,
+) (list []Assignment) {
 	for _, e := range scenario.Workload {
 		for i, family := range topology.Families {
 			a := Assignment{
-				Name: e.Name, Entry: e, Node: clientName(e.From), Family: family, Start: time.Duration(scenario.Begins(e)),
-				Probe: e.Probe != "", Spec: spec(topology, family, scenario.DUT, e, seed),
+				Name: e.Name, Entry: e, Node: clientName(e.From), Family: family,
+				Start: time.Duration(scenario.Begins(e)), Probe: e.Probe != "",
+				Spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			a.unnamed, _ = unnamedPorts(e)
 			if n := len(topology.Families); n > 1 {
@@ -110,7 +115,10 @@ func part(whole int64, i, n int) int64 {
 // probeLimit bounds a probe, which otherwise runs until it is stopped after the recovery.
 const probeLimit = 24 * time.Hour
 
-func spec(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry, seed uint64) generators.Spec {
+func spec(
+	topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration,
+	e scenarios.Entry, seed uint64,
+) generators.Spec {
 	s := generators.Spec{
 		Kind:        generators.Kind(e.Generator),
 		Target:      target(topology, family, dut, e),
@@ -195,15 +203,16 @@ func clientIndex(from string) int { return nodeIndex(clientName(from)) }
 func LoadNodes(topology scenarios.Topology) []vm.LoadNode {
 	var nodes []vm.LoadNode
 	for i := range topology.Clients {
-		node := vm.LoadNode{Name: nodeName("client", i), Port: port(topology, ClientLink, firstHost+i)}
+		at := port(topology, ClientLink, firstHost+i)
 		for _, family := range topology.Families {
-			node.Port.Local = append(node.Port.Local, furtherRange(family, i))
+			at.Local = append(at.Local, furtherRange(family, i))
 		}
-		nodes = append(nodes, node)
+		nodes = append(nodes, vm.LoadNode{Name: nodeName("client", i), Port: at})
 	}
 	if topology.Kind == scenarios.Router {
 		for i := range topology.Servers {
-			nodes = append(nodes, vm.LoadNode{Name: nodeName("server", i), Port: port(topology, serverLink, firstHost+i)})
+			at := port(topology, serverLink, firstHost+i)
+			nodes = append(nodes, vm.LoadNode{Name: nodeName("server", i), Port: at})
 		}
 	}
 	return nodes
@@ -231,7 +240,10 @@ func clientName(from string) string {
 }
 
 // target returns the address that an entry goes to.
-func target(topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration, e scenarios.Entry) string {
+func target(
+	topology scenarios.Topology, family scenarios.Family, dut scenarios.Configuration,
+	e scenarios.Entry,
+) string {
 	if e.From == DUT && e.Target == DUT {
 		if family == scenarios.IPv6 {
 			return "::1"
@@ -254,16 +266,15 @@ func crafted(e scenarios.Entry) bool {
 
 // nodeIndex returns 0 for server and server1, 1 for server2.
 func nodeIndex(name string) int {
-	var n int
-	if _, err := fmt.Sscanf(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"), "%d", &n); err != nil || n < 1 {
-		return 0
-	}
-	return n - 1
+	n, _ := strconv.Atoi(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"))
+	return max(n, 1) - 1
 }
 
 // Responders returns what must answer a workload, by node: a responder for each kind of answer, and
 // for each group of ports that an action chooses, since a responder stops as a whole.
-func Responders(topology scenarios.Topology, scenario scenarios.Resolved) map[string][]responders.Spec {
+func Responders(
+	topology scenarios.Topology, scenario scenarios.Resolved,
+) map[string][]responders.Spec {
 	type program struct {
 		scenarios.Program
 		chosen string
@@ -329,23 +340,25 @@ func responderSpec(p scenarios.Program) (spec responders.Spec) {
 
 // profile returns the rate profile of an entry, or nil without one.
 func profile(e scenarios.Entry) *generators.Profile {
+	p := new(generators.Profile)
 	switch {
 	case len(e.Stages) > 0:
-		return &generators.Profile{Stages: stages(e.Stages)}
+		for _, s := range e.Stages {
+			p.Stages = append(p.Stages, pacing.Stage{
+				From: float64(s.Start()), To: float64(s.Rate), Duration: time.Duration(s.Duration),
+			})
+		}
 	case e.Burst != nil:
-		return &generators.Profile{Bursts: &pacing.Bursts{Size: int64(e.Burst.Size), Every: time.Duration(e.Burst.Every)}}
+		p.Bursts = &pacing.Bursts{Size: int64(e.Burst.Size), Every: time.Duration(e.Burst.Every)}
 	case e.Sine != nil:
-		return &generators.Profile{Sine: &pacing.Sine{Mean: float64(e.Sine.Mean), Amplitude: float64(e.Sine.Amplitude), Period: time.Duration(e.Sine.Period)}}
+		p.Sine = &pacing.Sine{
+			Mean: float64(e.Sine.Mean), Amplitude: float64(e.Sine.Amplitude),
+			Period: time.Duration(e.Sine.Period),
+		}
+	default:
+		return nil
 	}
-	return nil
-}
-
-func stages(list []scenarios.Stage) pacing.Stages {
-	var out pacing.Stages
-	for _, stage := range list {
-		out = append(out, pacing.Stage{From: float64(stage.Start()), To: float64(stage.Rate), Duration: time.Duration(stage.Duration)})
-	}
-	return out
+	return p
 }
 
 // shareOf returns the ith of n parts of a profile, which together make the whole.
@@ -353,18 +366,20 @@ func shareOf(p *generators.Profile, i, n int) *generators.Profile {
 	if p == nil {
 		return nil
 	}
-	parts := float64(n)
-	switch {
-	case p.Bursts != nil:
-		return &generators.Profile{Bursts: &pacing.Bursts{Size: max(1, part(p.Bursts.Size, i, n)), Every: p.Bursts.Every}}
-	case p.Sine != nil:
-		return &generators.Profile{Sine: &pacing.Sine{Mean: p.Sine.Mean / parts, Amplitude: p.Sine.Amplitude / parts, Period: p.Sine.Period}}
+	share, parts := new(generators.Profile), float64(n)
+	if b := p.Bursts; b != nil {
+		share.Bursts = &pacing.Bursts{Size: max(1, part(b.Size, i, n)), Every: b.Every}
 	}
-	var share pacing.Stages
+	if s := p.Sine; s != nil {
+		share.Sine = &pacing.Sine{
+			Mean: s.Mean / parts, Amplitude: s.Amplitude / parts, Period: s.Period,
+		}
+	}
 	for _, s := range p.Stages {
-		share = append(share, pacing.Stage{From: s.From / parts, To: s.To / parts, Duration: s.Duration})
+		s.From, s.To = s.From/parts, s.To/parts
+		share.Stages = append(share.Stages, s)
 	}
-	return &generators.Profile{Stages: share}
+	return share
 }
 
 // meanRate returns the mean rate of a profile.

@@ -1,5 +1,5 @@
-// Command clockrate makes the kernel's clock go faster, by as many parts per million as its argument
-// says: multiples of 100, the steps of a tick of 10 ms.
+// Command clockrate makes the kernel's clock go faster, by as many parts per million as its
+// argument says: multiples of 100, the steps of a tick of 10 ms.
 package main
 
 import (

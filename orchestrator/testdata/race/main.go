@@ -1,5 +1,5 @@
-// Command race sends two datagrams of one socket at the same moment on two CPUs, again and again, each
-// time from a new socket: what a resolver does that asks for A and AAAA at once. Its arguments are
+// Command race sends two datagrams of one socket at the same moment on two CPUs, again and again,
+// each time from a new socket, as a resolver that asks for A and AAAA at once. Its arguments are
 // the address to send to and how often.
 package main
 
