@@ -61,7 +61,9 @@ func TestCalls(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 	_, err = client.ReadFile(ctx, path+"x")
-	if err == nil || !strings.Contains(err.Error(), "ReadFile on node: ") || !strings.Contains(err.Error(), "no such file") || strings.Contains(err.Error(), "rpc error") {
+	if err == nil || !strings.Contains(err.Error(), "ReadFile on node: ") ||
+		!strings.Contains(err.Error(), "no such file") ||
+		strings.Contains(err.Error(), "rpc error") {
 		t.Errorf("a file that does not exist: %v", err)
 	}
 }
@@ -75,7 +77,8 @@ func TestExec(t *testing.T) {
 		err   string
 	}{
 		{"in", []string{"cat"}, Output{Stdout: "in"}, ""},
-		{"", []string{"sh", "-c", "echo out; echo err >&2; exit 3"}, Output{Stdout: "out\n", Stderr: "err\n", Exit: 3}, ""},
+		{"", []string{"sh", "-c", "echo out; echo err >&2; exit 3"},
+			Output{Stdout: "out\n", Stderr: "err\n", Exit: 3}, ""},
 		{"", []string{"/nonexistent/tool"}, Output{}, "run /nonexistent/tool"},
 		{"", nil, Output{}, "its name is missing"},
 		{"", []string{"sh", "-c", "kill -9 $$"}, Output{}, "killed"},
@@ -140,7 +143,8 @@ func TestNodeThatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errors.New("it takes too long"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond,
+		errors.New("it takes too long"))
 	defer cancel()
 	if _, err := client.Hello(ctx); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("%v; want the cause of the context's end", err)
@@ -162,7 +166,8 @@ func TestSample(t *testing.T) {
 	}
 	for i := 1; i < len(got); i++ {
 		if got[i].Monotonic <= got[i-1].Monotonic {
-			t.Errorf("sample %d is of %v, the one before of %v", i, got[i].Monotonic, got[i-1].Monotonic)
+			t.Errorf("sample %d is of %v, the one before of %v", i, got[i].Monotonic,
+				got[i-1].Monotonic)
 		}
 	}
 	if last, err := client.FinalSample(limit(t)); err != nil || last.System == nil {
@@ -174,10 +179,12 @@ func TestSample(t *testing.T) {
 func TestGenerateThatIsCancelled(t *testing.T) {
 	client, _ := pair(t)
 	const port = 18431
-	if err := client.Respond(limit(t), responders.Spec{Kind: responders.HTTP, Address: "127.0.0.1", Ports: []uint16{port}}); err != nil {
+	if err := client.Respond(limit(t), responders.Spec{Kind: responders.HTTP, Address: "127.0.0.1",
+		Ports: []uint16{port}}); err != nil {
 		t.Fatal(err)
 	}
-	spec := generators.Spec{Kind: generators.HTTP, Target: "127.0.0.1", Ports: []uint16{port}, Rate: 200, Duration: time.Minute}
+	spec := generators.Spec{Kind: generators.HTTP, Target: "127.0.0.1", Ports: []uint16{port},
+		Rate: 200, Duration: time.Minute}
 	ctx, cancel := context.WithCancel(limit(t))
 	defer cancel()
 	result, err := client.Generate(ctx, spec, func(p generators.Progress) {
@@ -189,7 +196,8 @@ func TestGenerateThatIsCancelled(t *testing.T) {
 		t.Errorf("%v, want %v", err, context.Canceled)
 	}
 	if result.Completed < 10 || result.Offered != result.Completed+result.Failed {
-		t.Errorf("offered %d, completed %d, failed %d", result.Offered, result.Completed, result.Failed)
+		t.Errorf("offered %d, completed %d, failed %d", result.Offered, result.Completed,
+			result.Failed)
 	}
 
 	// Another load on the same node, to its end; then a wrong spec, with its error.
@@ -199,7 +207,8 @@ func TestGenerateThatIsCancelled(t *testing.T) {
 		t.Errorf("completed %d, %v; want 50", result.Completed, err)
 	}
 	spec.Count = 0
-	if _, err = client.Generate(limit(t), spec, nil); err == nil || !strings.Contains(err.Error(), "a load needs a count or a duration") {
+	if _, err = client.Generate(limit(t), spec, nil); err == nil ||
+		!strings.Contains(err.Error(), "a load needs a count or a duration") {
 		t.Errorf("a load without bounds: %v", err)
 	}
 }

@@ -132,9 +132,10 @@ func TestActions(t *testing.T) {
 		var mu sync.Mutex
 		var offsets []time.Duration // the guest's time of day minus this host's
 		p := play{
-			text:  acting,
-			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1}, {Scenario: 2, Number: 1}},
-			when:  func(s results.Sample) bool { return s.Seconds > 36 },
+			text: acting,
+			order: []Slot{{Scenario: 0, Number: 1}, {Scenario: 1, Number: 1},
+				{Scenario: 2, Number: 1}},
+			when: func(s results.Sample) bool { return s.Seconds > 36 },
 			act: func(ctx context.Context, dut, _ vm.Node) error {
 				for end := time.Now().Add(6 * time.Second); time.Now().Before(end); {
 					asked := time.Now()
@@ -173,14 +174,18 @@ func TestActions(t *testing.T) {
 			if s.failure != nil {
 				unmet = append(unmet, fmt.Sprintf("the clock is told: %v", s.failure))
 			}
-			spoilt := labtest.Spoilt(run.Scenarios[0].Trials[0]) || labtest.Spoilt(run.Scenarios[1].Trials[0])
+			spoilt := labtest.Spoilt(run.Scenarios[0].Trials[0]) ||
+				labtest.Spoilt(run.Scenarios[1].Trials[0])
 			return len(unmet) == 0 || !spoilt
 		})
 		for _, claim := range unmet {
 			t.Errorf("does not hold: %s", claim)
 		}
-		if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid || !strings.Contains(strings.Join(met.Invalid, "\n"), "cut could not be performed: slow still has dut/client") {
-			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict, met.Invalid)
+		if met := run.Scenarios[2].Trials[0]; met.Verdict != results.Invalid ||
+			!strings.Contains(strings.Join(met.Invalid, "\n"),
+				"cut could not be performed: slow still has dut/client") {
+			t.Errorf("two actions met on one link, and the trial is %s: %v", met.Verdict,
+				met.Invalid)
 		}
 	})
 }
@@ -212,21 +217,28 @@ func judged(t *testing.T, r Request, run *results.Run, offsets []time.Duration) 
 
 func (p played) join() {
 	at := *p.acts("join", 1)[0].Begun
-	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+3.4, count), p.between(at+3.4, at+4.3, count)
+	before, with, after := p.between(at-1, at-0.1, count), p.between(at-0.1, at+3.4, count),
+		p.between(at+3.4, at+4.3, count)
 	// Pages and probes make 60 entries a second. A guest that stood still makes the missing ones
 	// afterwards.
-	p.holds(before < 180 && with > 450 && after < 180, "the table grew by %d entries in 0.9 s before, %d in 3.5 s with 400 more, %d in 0.9 s afterwards", before, with, after)
+	p.holds(before < 180 && with > 450 && after < 180, "the table grew by %d entries in 0.9 s "+
+		"before, %d in 3.5 s with 400 more, %d in 0.9 s afterwards", before, with, after)
 }
 
 func (p played) servers() {
 	stop, stall := p.acts("server-stop", 1)[0], p.acts("server-stall", 1)[0]
 	quiet := p.between(0, *stop.Begun-0.1, failed)
-	stopped, rest := p.between(*stop.Begun-0.1, *stop.Ended+1.5, failed), p.between(*stop.Ended+1.5, *stall.Begun-0.1, failed)
-	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+2.5, failed), p.between(*stall.Ended+2.5, 20.9, failed)
+	stopped, rest := p.between(*stop.Begun-0.1, *stop.Ended+1.5, failed),
+		p.between(*stop.Ended+1.5, *stall.Begun-0.1, failed)
+	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+2.5, failed),
+		p.between(*stall.Ended+2.5, 20.9, failed)
 	causes := p.trial.Load.Causes
-	p.holds(quiet == 0 && stopped >= 30 && rest == 0, "%d requests failed before, %d of 80 while the server was stopped, %d afterwards", quiet, stopped, rest)
+	p.holds(quiet == 0 && stopped >= 30 && rest == 0,
+		"%d requests failed before, %d of 80 while the server was stopped, %d afterwards", quiet,
+		stopped, rest)
 	p.holds(causes["refused"] >= 30, "they were refused: %v", causes)
-	p.holds(stalled >= 25 && gone == 0, "%d of 200 while it was stalled, %d afterwards", stalled, gone)
+	p.holds(stalled >= 25 && gone == 0, "%d of 200 while it was stalled, %d afterwards", stalled,
+		gone)
 	lost, sent := p.lost(*stop.Begun-1, *stall.Ended)
 	p.holds(lost == 0 && sent > 50, "%d of %d probes to the other server were lost", lost, sent)
 }
@@ -248,7 +260,9 @@ func (p played) links() {
 			}
 		}
 		late, rest := p.lost(back, next-0.1)
-		p.holds(late <= 1 && rest >= 10, "%s: answered again %.2f s after its end, and then %d of %d lost", down.Name, back-*down.Ended, late, rest)
+		p.holds(late <= 1 && rest >= 10,
+			"%s: answered again %.2f s after its end, and then %d of %d lost", down.Name,
+			back-*down.Ended, late, rest)
 	}
 }
 
@@ -279,7 +293,9 @@ func (p played) heal() {
 	}
 	healed := *p.trial.Heal.Healed
 	// A sample that has both, the last lost one and the first answered one, is not steady yet.
-	p.holds(healed > lastLost && healed-answered <= interval+answered-lastLost, "well from %.2f s on, by the bystander's log after %.2f and until %.2f s; samples are %.2f s apart at most",
+	p.holds(healed > lastLost && healed-answered <= interval+answered-lastLost,
+		"well from %.2f s on, by the bystander's log after %.2f and until %.2f s; samples are "+
+			"%.2f s apart at most",
 		healed, lastLost, answered, interval)
 }
 
@@ -297,12 +313,20 @@ func (p played) clock(offsets []time.Duration) {
 			jumped++
 		}
 	}
-	p.holds(jumped >= 5 && (last-first).Abs() < time.Second, "the guest's time of day was off by %v, an hour more in %d of %d looks, and by %v in the end", first, jumped, len(offsets), last)
+	p.holds(jumped >= 5 && (last-first).Abs() < time.Second, "the guest's time of day was off "+
+		"by %v, an hour more in %d of %d looks, and by %v in the end", first, jumped, len(offsets),
+		last)
 }
 
 func (p played) throttled() {
 	a := p.acts("cpu-throttle", 1)[0]
-	rate := func(from, to float64) float64 { return float64(p.between(from, to, done)) / (to - from) }
-	before, during, after := rate(0.5, *a.Begun-0.1), rate(*a.Begun+0.5, *a.Ended-0.1), rate(*a.Ended+0.5, p.trial.Seconds-0.2)
-	p.holds(during < 0.5*before && during < 0.5*after, "%.0f requests a second, %.0f with 80 %% of the CPU taken, %.0f afterwards", before, during, after)
+	rate := func(from, to float64) float64 {
+		return float64(p.between(from, to,
+			done)) / (to - from)
+	}
+	before, during, after := rate(0.5, *a.Begun-0.1), rate(*a.Begun+0.5, *a.Ended-0.1),
+		rate(*a.Ended+0.5, p.trial.Seconds-0.2)
+	p.holds(during < 0.5*before && during < 0.5*after,
+		"%.0f requests a second, %.0f with 80 %% of the CPU taken, %.0f afterwards", before, during,
+		after)
 }

@@ -68,7 +68,8 @@ scenarios:
 				}
 				clock := run.Scenarios[0].Trials[0].Clock
 				middle := 1000 * offsets[len(offsets)/2]
-				t.Logf("%d samples are %.1f ms off, %.1f to %.1f; clock %+v", len(offsets), middle, 1000*offsets[0], 1000*offsets[len(offsets)-1], *clock)
+				t.Logf("%d samples are %.1f ms off, %.1f to %.1f; clock %+v", len(offsets), middle,
+					1000*offsets[0], 1000*offsets[len(offsets)-1], *clock)
 				if math.Abs(middle) > 10 {
 					t.Errorf("the axes are %.1f ms apart, want at most 10", middle)
 				}

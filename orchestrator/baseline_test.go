@@ -27,7 +27,8 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 	measured := func(accelerator string) *results.Run {
 		run := plan.Expected()
 		run.Environment.Driver, run.Environment.Accelerator = "libvirt", accelerator
-		run.Scenarios[0].Trials = []results.Trial{{Number: 1, Verdict: results.Clean, Load: results.Load{Offered: 10, Completed: 10}}}
+		run.Scenarios[0].Trials = []results.Trial{{Number: 1, Verdict: results.Clean,
+			Load: results.Load{Offered: 10, Completed: 10}}}
 		return run
 	}
 	for accelerator, wantUnlike := range map[string]bool{"tcg": false, "kvm": true} {
@@ -37,7 +38,8 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 		}
 		run := measured("tcg")
 		err := conclude(run, Request{Job: Job{Plan: plan, Baseline: baseline}})
-		if _, unlike := errors.AsType[*compare.UnlikeError](err); unlike != wantUnlike || !unlike && err != nil {
+		if _, unlike := errors.AsType[*compare.UnlikeError](err); unlike != wantUnlike || !unlike &&
+			err != nil {
 			t.Errorf("%s: %v", accelerator, err)
 		}
 		if compared := run.Baseline == "last"; compared == wantUnlike {

@@ -49,7 +49,8 @@ func TestClockThatStoodStill(t *testing.T) {
 		t.Errorf("%+v; want an error of seconds", s)
 	}
 	unwatched := &clock{readings: []reading{stopped.readings[0], stopped.readings[2]}}
-	s := &series{clock: unwatched, samples: []taken{{clock: unwatched, there: 5 * time.Second, arrived: start.Add(5 * time.Second)}}}
+	s := &series{clock: unwatched, samples: []taken{{clock: unwatched, there: 5 * time.Second,
+		arrived: start.Add(5 * time.Second)}}}
 	if early := s.early(); early < time.Second {
 		t.Errorf("a sample of before the stop is %v early, want seconds", early)
 	}
@@ -69,7 +70,8 @@ func TestClockThatWasPaused(t *testing.T) {
 		c.add(r)
 	}
 	for there, passed := range map[time.Duration]time.Duration{
-		4500 * time.Millisecond: 4500 * time.Millisecond, 5500 * time.Millisecond: 8500 * time.Millisecond, 10 * time.Second: 13 * time.Second,
+		4500 * time.Millisecond: 4500 * time.Millisecond,
+		5500 * time.Millisecond: 8500 * time.Millisecond, 10 * time.Second: 13 * time.Second,
 	} {
 		if off := c.at(there).Sub(start.Add(passed)).Abs(); off > time.Microsecond {
 			t.Errorf("at %v it is %v off", there, off)

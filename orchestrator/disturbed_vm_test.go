@@ -67,7 +67,8 @@ func TestSettingChangedBehindOurBack(t *testing.T) {
 			when: underWay,
 			act: func(ctx context.Context, dut, _ vm.Node) error {
 				return dut.Agent().Configure(ctx, tuning.Settings{
-					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "77"}},
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout",
+						Value: "77"}},
 				})
 			},
 		}.run(t)
@@ -94,7 +95,8 @@ func TestGuestOops(t *testing.T) {
 				}
 				return nil
 			},
-		}.until(t, func(run *results.Run) bool { return !labtest.Spoilt(run.Scenarios[1].Trials[0]) })
+		}.until(t,
+			func(run *results.Run) bool { return !labtest.Spoilt(run.Scenarios[1].Trials[0]) })
 		trial := invalidFor(t, run, "sysrq")
 		var took time.Duration
 		for _, stage := range trial.Stages {
@@ -116,7 +118,8 @@ func TestGeneratorTracksItself(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 3*time.Second, 1),
 			joined: func(ctx context.Context, client vm.Node) error {
-				rules := "table ip own {\n chain out {\n type filter hook output priority 0\n ct state established accept\n }\n}\n"
+				rules := "table ip own {\n chain out {\n type filter hook output priority 0\n" +
+					" ct state established accept\n }\n}\n"
 				out, err := client.Agent().Exec(ctx, rules, "/usr/sbin/nft", "-f", "-")
 				if err == nil && out.Exit != 0 {
 					err = errors.New(out.Stderr)
@@ -159,12 +162,16 @@ func TestGuestPaused(t *testing.T) {
 			text: fmt.Sprintf(steady, 10*time.Second, 1),
 			when: underWay,
 			act: func(ctx context.Context, _, _ vm.Node) error {
-				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run", "libvirt", "*-sock"))
-				sockets = slices.DeleteFunc(sockets, func(s string) bool { return strings.Contains(s, "admin") })
+				sockets, err := filepath.Glob(filepath.Join(sandbox.RuntimeDir, "libvirt", "run",
+					"libvirt", "*-sock"))
+				sockets = slices.DeleteFunc(sockets,
+					func(s string) bool { return strings.Contains(s, "admin") })
 				if err != nil || len(sockets) != 1 {
-					return errors.Join(err, fmt.Errorf("libvirt has %d sockets: %q", len(sockets), sockets))
+					return errors.Join(err, fmt.Errorf("libvirt has %d sockets: %q", len(sockets),
+						sockets))
 				}
-				virt, err := golibvirt.ConnectToURI(&url.URL{Scheme: "qemu", Path: "/session", RawQuery: "socket=" + sockets[0]})
+				virt, err := golibvirt.ConnectToURI(&url.URL{Scheme: "qemu", Path: "/session",
+					RawQuery: "socket=" + sockets[0]})
 				if err != nil {
 					return err
 				}
@@ -172,7 +179,8 @@ func TestGuestPaused(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return errors.Join(virt.DomainSuspend(domains[0]), wait(ctx, 3*time.Second), virt.DomainResume(domains[0]), virt.Disconnect())
+				return errors.Join(virt.DomainSuspend(domains[0]), wait(ctx, 3*time.Second),
+					virt.DomainResume(domains[0]), virt.Disconnect())
 			},
 		}.run(t)
 		trial := invalidFor(t, run, "its clock ran unevenly")
@@ -191,7 +199,8 @@ func findProcess(name string) (*os.Process, error) {
 	}
 	for _, file := range files {
 		line, err := os.ReadFile(file)
-		if program, _, _ := bytes.Cut(line, []byte{0}); err != nil || !strings.Contains(filepath.Base(string(program)), name) {
+		if program, _, _ := bytes.Cut(line, []byte{0}); err != nil ||
+			!strings.Contains(filepath.Base(string(program)), name) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -246,8 +255,10 @@ scenarios:
 			},
 		}.measured(t)
 		trial := run.Scenarios[0].Trials[0]
-		if c := trial.Conntrack; trial.Verdict != results.Clash || c.ClashResolve+c.InsertFailed == 0 {
-			t.Errorf("verdict %s, clash_resolve %d, insert_failed %d; want clash, and one of the counters risen", trial.Verdict, c.ClashResolve, c.InsertFailed)
+		if c := trial.Conntrack; trial.Verdict != results.Clash ||
+			c.ClashResolve+c.InsertFailed == 0 {
+			t.Errorf("verdict %s, clash_resolve %d, insert_failed %d; want clash, and one of "+
+				"the counters risen", trial.Verdict, c.ClashResolve, c.InsertFailed)
 		}
 	})
 }
@@ -286,14 +297,16 @@ dut:
     COMMIT
 workload:
   - {generator: http, requests: 5, concurrency: 1, ports: 81}
-  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 3s, source-ports: 1024-30000} # the asker's is above
+  - {generator: hold, connections: 1400, rate: 400/s, duration: 4s, timeout: 4s, start: 3s,
+     source-ports: 1024-30000} # the asker's is above
 recovery: {at-least: 1s, at-most: 1s}
 scenarios:
   one: {}
 `,
 			when: func(s results.Sample) bool { return s.Seconds > 0 },
 			act: func(ctx context.Context, _, client vm.Node) error {
-				out, err := client.Agent().Exec(ctx, "", labtest.Program(t, "orchestrator/testdata/asker"), "10.77.0.1:81", "10")
+				out, err := client.Agent().Exec(ctx, "",
+					labtest.Program(t, "orchestrator/testdata/asker"), "10.77.0.1:81", "10")
 				if err != nil {
 					return err
 				}
@@ -307,8 +320,10 @@ scenarios:
 			t.Errorf("of %d questions on a connection of before %d were answered", asked, answered)
 		}
 		trial := run.Scenarios[0].Trials[0]
-		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil || *c.SecondsToFull > 8 {
-			t.Errorf("verdict %s, full after %v s: the table was not full while it asked", trial.Verdict, c.SecondsToFull)
+		if c := trial.Conntrack; trial.Verdict != results.TableFull || c.SecondsToFull == nil ||
+			*c.SecondsToFull > 8 {
+			t.Errorf("verdict %s, full after %v s: the table was not full while it asked",
+				trial.Verdict, c.SecondsToFull)
 		}
 	})
 }

@@ -23,7 +23,8 @@ workload:
 steady: [probe.loss == 0]
 actions:
   - {action: link-down, link: dut/server, at: 1s, phase: rest, for: 500ms, every: 2s, times: 3}
-  - {action: sysctl, name: raise, fix: true, sysctl: {net.netfilter.nf_conntrack_max: 65536}, when: first drop, after: 10s}
+  - {action: sysctl, name: raise, fix: true, sysctl: {net.netfilter.nf_conntrack_max: 65536},
+     when: first drop, after: 10s}
   - {action: flush, at: 2s, phase: recovery}
 scenarios: {a: {}}
 `
@@ -58,12 +59,16 @@ func TestTimeLine(t *testing.T) {
 // experiment, at its place.
 func TestConditionsAreChecked(t *testing.T) {
 	for _, tc := range []struct{ from, to, want string }{
-		{"first drop", "conntrack.cuont > 5", `experiment.yaml:12:101: condition "conntrack.cuont > 5", line 1, column 11: the time line has no field "conntrack.cuont"; did you mean "conntrack.count"?`},
-		{"first drop", "first dropp", `line 1, column 7: nothing of the time line that comes first is called "dropp"; did you mean "drop"?`},
+		{"first drop", "conntrack.cuont > 5", `experiment.yaml:13:12: condition ` +
+			`"conntrack.cuont > 5", line 1, column 11: the time line has no field ` +
+			`"conntrack.cuont"; did you mean "conntrack.count"?`},
+		{"first drop", "first dropp", `line 1, column 7: nothing of the time line that comes ` +
+			`first is called "dropp"; did you mean "drop"?`},
 		{"probe.loss == 0", "probe.loss", `expected bool`},
 	} {
 		file := filepath.Join(t.TempDir(), "experiment.yaml")
-		if err := os.WriteFile(file, []byte(strings.Replace(withActions, tc.from, tc.to, 1)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(strings.Replace(withActions, tc.from, tc.to, 1)),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		experiment, _, err := scenarios.Load(file)

@@ -110,10 +110,12 @@ func TestEarlyBoot_JoinsAfterTheTrialBefore(t *testing.T) {
 	if second.dut, err = second.early.take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"boot 1", "join 1", "boot 2", "end 1", "join 2"}; !slices.Equal(lab.events, want) {
+	want := []string{"boot 1", "join 1", "boot 2", "end 1", "join 2"}
+	if !slices.Equal(lab.events, want) {
 		t.Errorf("%q, want %q", lab.events, want)
 	}
-	if filepath.Base(second.folder.Name()) != fmt.Sprintf("%s-%d", second.scenario.Name, slot.Number) {
+	name := fmt.Sprintf("%s-%d", second.scenario.Name, slot.Number)
+	if filepath.Base(second.folder.Name()) != name {
 		t.Errorf("the second trial has the folder %s", second.folder.Name())
 	}
 }

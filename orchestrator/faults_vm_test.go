@@ -34,7 +34,8 @@ type ward struct {
 // wardSettings are the guest's settings, which every fault must restore.
 var wardSettings = tuning.Settings{
 	Rules: "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n",
-	NFT:   "table inet own {\n chain in {\n type filter hook input priority 10\n tcp dport 4444 drop\n }\n}\n",
+	NFT: "table inet own {\n chain in {\n type filter hook input priority 10\n" +
+		" tcp dport 4444 drop\n }\n}\n",
 	Sysctl: []tuning.Sysctl{
 		{Key: "net.netfilter.nf_conntrack_max", Value: "65536"},
 		{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "77"},
@@ -57,18 +58,23 @@ type fault struct {
 // the fault did not produce, and sees them as before when it has been reverted.
 func TestFaults_Kernel(t *testing.T) {
 	playFaults(t,
-		fault{"sysctl", ward.sysctl}, fault{"buckets", ward.buckets}, fault{"rules-load", ward.rulesLoad},
-		fault{"rules-remove", ward.rulesRemove}, fault{"flush", ward.flush}, fault{"delete", ward.delete},
+		fault{"sysctl", ward.sysctl}, fault{"buckets", ward.buckets},
+		fault{"rules-load", ward.rulesLoad},
+		fault{"rules-remove", ward.rulesRemove}, fault{"flush", ward.flush},
+		fault{"delete", ward.delete},
 		fault{"module-remove", ward.moduleRemove}, fault{"clock-jump", ward.clockJump},
-		fault{"cpu-throttle", ward.cpuThrottle}, fault{"servers", ward.servers}, fault{"network", ward.network})
+		fault{"cpu-throttle", ward.cpuThrottle}, fault{"servers", ward.servers},
+		fault{"network", ward.network})
 }
 
 // TestFaults_Machine does the same with the faults of links and of the machine, and with several at
 // once.
 func TestFaults_Machine(t *testing.T) {
 	playFaults(t,
-		fault{"link", ward.link}, fault{"frames", ward.frames}, fault{"pause", ward.pause}, fault{"overlap", ward.overlap},
-		fault{"refused", ward.refused}, fault{"killed", ward.killed}, fault{"memory-pressure", ward.memoryPressure},
+		fault{"link", ward.link}, fault{"frames", ward.frames}, fault{"pause", ward.pause},
+		fault{"overlap", ward.overlap},
+		fault{"refused", ward.refused}, fault{"killed", ward.killed},
+		fault{"memory-pressure", ward.memoryPressure},
 		fault{"reset", ward.reset})
 }
 
@@ -101,7 +107,8 @@ func newWard(t *testing.T) ward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := embedded.Open(ctx, embedded.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	lab, err := embedded.Open(ctx, embedded.Options{Runtime: sandbox.RuntimeDir,
+		Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +132,8 @@ func newWard(t *testing.T) ward {
 	initramfs := filepath.Join(sandbox.RuntimeDir, "initramfs")
 	_, err = guest.BuildFile(initramfs, guest.Spec{
 		Init: labtest.Ctload(t), Kernel: kernel,
-		Files: map[string]guest.File{"/usr/bin/owner": {Source: labtest.Program(t, "orchestrator/testdata/owner"), Mode: 0o755}},
+		Files: map[string]guest.File{"/usr/bin/owner": {Source: labtest.Program(t,
+			"orchestrator/testdata/owner"), Mode: 0o755}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +146,8 @@ func newWard(t *testing.T) ward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.client, err = lab.Join(ctx, vm.LoadNode{Name: "client", Port: vm.Port{Link: wiring.ClientLink, Addresses: []string{"10.77.0.2/16"}}})
+	w.client, err = lab.Join(ctx, vm.LoadNode{Name: "client",
+		Port: vm.Port{Link: wiring.ClientLink, Addresses: []string{"10.77.0.2/16"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,8 +159,10 @@ func newWard(t *testing.T) ward {
 func (w ward) furnish() {
 	w.Helper()
 	w.must(w.dut.Agent().Configure(w.Context(), wardSettings))
-	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{echoPort}}))
-	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.HTTP, Ports: []uint16{webPort}}))
+	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.Echo,
+		Network: responders.UDP, Ports: []uint16{echoPort}}))
+	w.must(w.dut.Agent().Respond(w.Context(), responders.Spec{Kind: responders.HTTP,
+		Ports: []uint16{webPort}}))
 }
 
 func (w ward) must(err error) {
@@ -176,12 +187,14 @@ func (w ward) make(f faults.Fault) (made faults.Reading, revert func() faults.Re
 	}
 	made, err := w.dut.Agent().Apply(w.Context(), f)
 	w.must(err)
-	w.Logf("%s took %v: %.300v %v", f.Kind, made.Took.Round(time.Microsecond), made.Figures, made.Remarks)
+	w.Logf("%s took %v: %.300v %v", f.Kind, made.Took.Round(time.Microsecond), made.Figures,
+		made.Remarks)
 	return made, func() faults.Reading {
 		w.Helper()
 		undone, err := w.dut.Agent().Revert(w.Context(), f.ID)
 		w.must(err)
-		w.Logf("undone in %v: %.300v %v", undone.Took.Round(time.Microsecond), undone.Figures, undone.Remarks)
+		w.Logf("undone in %v: %.300v %v", undone.Took.Round(time.Microsecond), undone.Figures,
+			undone.Remarks)
 		return undone
 	}
 }
@@ -213,7 +226,8 @@ func (w ward) flows(n int) generators.Result {
 func (w ward) echoed(n int, limit time.Duration) generators.Result {
 	w.Helper()
 	return w.generate(generators.Spec{
-		Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: int64(n), Rate: 500,
+		Kind: generators.UDP, Target: dutAddress, Ports: []uint16{echoPort}, Count: int64(n),
+		Rate:      500,
 		Exchanges: 1, Timeout: limit, Slack: time.Minute,
 	})
 }

@@ -49,8 +49,9 @@ func sources(t *testing.T) (*token.FileSet, []source) {
 // matchers are the functions of strings and regexp that search for a text, which is their last
 // argument.
 var matchers = map[string][]string{
-	"strings": {"HasPrefix", "HasSuffix", "Contains", "Index", "Cut", "CutPrefix", "CutSuffix", "TrimPrefix", "TrimSuffix", "EqualFold", "Split"},
-	"regexp":  {"MustCompile", "Compile", "MatchString"},
+	"strings": {"HasPrefix", "HasSuffix", "Contains", "Index", "Cut", "CutPrefix", "CutSuffix",
+		"TrimPrefix", "TrimSuffix", "EqualFold", "Split"},
+	"regexp": {"MustCompile", "Compile", "MatchString"},
 }
 
 // someWords matches text for readers, such as a sentence of the program.
@@ -94,7 +95,8 @@ func TestNothingMatchesOwnSentences(t *testing.T) {
 				ast.Inspect(n.Args[len(n.Args)-1], func(n ast.Node) bool {
 					if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
 						sought[literal] = true
-						if text, err := strconv.Unquote(literal.Value); err == nil && someWords.MatchString(text) {
+						if text, err := strconv.Unquote(literal.Value); err == nil &&
+							someWords.MatchString(text) {
 							matches = append(matches, match{text, literal.Pos()})
 						}
 					}
@@ -103,7 +105,8 @@ func TestNothingMatchesOwnSentences(t *testing.T) {
 			case *ast.ImportSpec, *ast.Field: // paths and tags
 				return false
 			case *ast.BasicLit:
-				if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING && !sought[n] {
+				if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING &&
+					!sought[n] {
 					written[n.Pos()] = text
 				}
 			}
@@ -116,7 +119,8 @@ func TestNothingMatchesOwnSentences(t *testing.T) {
 		}
 		for _, at := range slices.Sorted(maps.Keys(written)) {
 			if strings.Contains(written[at], m.text) {
-				t.Errorf("%s looks for %q, which %s writes: decide by a type", files.Position(m.at), m.text, files.Position(at))
+				t.Errorf("%s looks for %q, which %s writes: decide by a type", files.Position(m.at),
+					m.text, files.Position(at))
 				break
 			}
 		}
@@ -128,8 +132,10 @@ func TestNothingMatchesOwnSentences(t *testing.T) {
 
 // calledByOthers are methods that the standard library and other libraries call.
 var calledByOthers = []string{
-	"String", "Error", "Unwrap", "MarshalText", "UnmarshalText", "MarshalJSON", "UnmarshalJSON", "MarshalYAML", "UnmarshalYAML",
-	"Set", "Type", "Write", "Read", "Close", "Len", "Less", "Swap", "Push", "Pop", "Marshal", "Unmarshal", "Name", "Visit",
+	"String", "Error", "Unwrap", "MarshalText", "UnmarshalText", "MarshalJSON", "UnmarshalJSON",
+	"MarshalYAML", "UnmarshalYAML",
+	"Set", "Type", "Write", "Read", "Close", "Len", "Less", "Swap", "Push", "Pop", "Marshal",
+	"Unmarshal", "Name", "Visit",
 	"LocalAddr", "RemoteAddr", "SetDeadline", "SetReadDeadline", "SetWriteDeadline",
 }
 
@@ -223,7 +229,8 @@ func TestExportedNamesHaveUsers(t *testing.T) {
 							continue
 						}
 						for _, id := range s.Names {
-							if id.IsExported() && !(d.Tok == token.CONST && strings.HasPrefix(id.Name, "Default")) {
+							if id.IsExported() && !(d.Tok == token.CONST &&
+								strings.HasPrefix(id.Name, "Default")) {
 								names = append(names, name{file.folder, id.Name, id.Pos(), false})
 							}
 						}
@@ -235,10 +242,12 @@ func TestExportedNamesHaveUsers(t *testing.T) {
 	var unused []string
 	for _, n := range names {
 		switch {
-		case n.method && (slices.Contains(calledByOthers, n.name) || wanted[n.name] || outside(n.name, n.folder)):
+		case n.method && (slices.Contains(calledByOthers, n.name) || wanted[n.name] ||
+			outside(n.name, n.folder)):
 		case !n.method && (used[n.folder+"."+n.name] || part[n.folder+"."+n.name]):
 		default:
-			unused = append(unused, fmt.Sprintf("%s: %s.%s has no user outside of its package", files.Position(n.at), path.Base(n.folder), n.name))
+			unused = append(unused, fmt.Sprintf("%s: %s.%s has no user outside of its package",
+				files.Position(n.at), path.Base(n.folder), n.name))
 		}
 	}
 	slices.Sort(unused)

@@ -31,9 +31,11 @@ var house = []struct {
 	{"generators/threads", nil},
 	{"generators/tuples", nil},
 	{"generators/sockets", []string{"generators/packets", "generators/tuples"}},
-	{"generators/responders", []string{"generators/deadlines", "generators/packets", "generators/sockets", "generators/threads", "generators/tuples"}},
+	{"generators/responders", []string{"generators/deadlines", "generators/packets",
+		"generators/sockets", "generators/threads", "generators/tuples"}},
 	{"generators", []string{
-		"generators/deadlines", "generators/latency", "generators/pacing", "generators/packets", "generators/sockets",
+		"generators/deadlines", "generators/latency", "generators/pacing", "generators/packets",
+		"generators/sockets",
 		"generators/threads", "generators/tuples",
 	}},
 
@@ -49,7 +51,8 @@ var house = []struct {
 	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules"}},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
 	{"agent/faults", []string{
-		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders", "internal/link",
+		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders",
+		"internal/link",
 		"results",
 	}},
 	{"agent", []string{
@@ -62,37 +65,49 @@ var house = []struct {
 	{"vm/guest", []string{"agent/modload"}},
 	{"vm", []string{"agent", "agent/tuning", "internal/link"}},
 	{"vm/control", []string{"agent", "vm"}},
-	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal", "vm/sandbox"}},
+	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal",
+		"vm/sandbox"}},
 	{"vm/libvirt", []string{"agent", "agent/faults", "internal/link", "vm", "vm/guest"}},
 	{"vm/libvirt/embedded", []string{"internal/link", "vm", "vm/guest", "vm/libvirt", "vm/netns"}},
-	{"vm/libvirt/shared", []string{"agent", "generators", "internal/link", "vm", "vm/guest", "vm/journal", "vm/libvirt"}},
+	{"vm/libvirt/shared", []string{"agent", "generators", "internal/link", "vm", "vm/guest",
+		"vm/journal", "vm/libvirt"}},
 	{"vm/libvirt/libvirttest", []string{"internal/hosttest"}},
-	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded"}},
+	{"vm/vagrant", []string{"agent", "internal/link", "vm", "vm/guest", "vm/libvirt",
+		"vm/libvirt/embedded"}},
 
 	{"orchestrator/wiring", []string{
 		"agent", "agent/tuning", "generators", "generators/pacing", "generators/responders",
 		"generators/tuples", "scenarios", "vm",
 	}},
 	{"orchestrator/forecast", []string{
-		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results", "scenarios",
+		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results",
+		"scenarios",
 	}},
 	{"labs", []string{
-		"orchestrator/wiring", "scenarios", "vm", "vm/guest", "vm/journal", "vm/libvirt", "vm/libvirt/embedded",
+		"orchestrator/wiring", "scenarios", "vm", "vm/guest", "vm/journal", "vm/libvirt",
+		"vm/libvirt/embedded",
 		"vm/libvirt/shared", "vm/netns", "vm/sandbox", "vm/vagrant",
 	}},
 	{"orchestrator", []string{
-		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators", "generators/latency", "internal/link",
-		"labs", "orchestrator/forecast", "orchestrator/wiring", "results", "results/compare", "scenarios", "vm",
+		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators",
+		"generators/latency", "internal/link",
+		"labs", "orchestrator/forecast", "orchestrator/wiring", "results", "results/compare",
+		"scenarios", "vm",
 		"vm/guest", "vm/libvirt",
 	}},
 	{"cmd/ctload", []string{
-		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing", "generators/responders",
-		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator", "orchestrator/forecast",
-		"reports", "reports/progress", "results", "results/compare", "scenarios", "vm", "vm/control", "vm/guest",
+		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing",
+		"generators/responders",
+		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
+		"orchestrator/forecast",
+		"reports", "reports/progress", "results", "results/compare", "scenarios", "vm",
+		"vm/control", "vm/guest",
 		"vm/journal", "vm/libvirt", "vm/sandbox", "vm/vagrant",
 	}},
-	{"bench", []string{"agent/samplers", "generators", "generators/pacing", "generators/responders"}},
-	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded", "vm/sandbox"}},
+	{"bench", []string{"agent/samplers", "generators", "generators/pacing",
+		"generators/responders"}},
+	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded",
+		"vm/sandbox"}},
 	{"bench/boot/bare", nil},
 }
 
@@ -122,7 +137,8 @@ func TestImports(t *testing.T) {
 		}
 		var ours []string
 		for _, path := range p.Imports {
-			if name, ok := strings.CutPrefix(path, module); ok && !slices.Contains(everywhere, name) {
+			if name, ok := strings.CutPrefix(path, module); ok &&
+				!slices.Contains(everywhere, name) {
 				ours = append(ours, name)
 			}
 		}

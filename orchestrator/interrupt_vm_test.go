@@ -30,7 +30,9 @@ func TestInterrupt_InRecovery(t *testing.T) {
 	inLab(t, func(t *testing.T) {
 		r := play{text: `
 experiment: interrupted
-dut: {memory: 256MiB, rules: "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n"}
+dut:
+  memory: 256MiB
+  rules: "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n"
 workload:
   - {generator: udp, flows: 100, rate: 200/s, silent: true}
 recovery: {at-least: 60s, at-most: 60s}
@@ -44,11 +46,14 @@ scenarios: {one: {}}
 			t.Fatalf("%v, interrupted %v", err, run.Interrupted)
 		}
 		trial := run.Scenarios[0].Trials[0]
-		if !slices.Contains(trial.Invalid, `interrupted in stage "recovery"`) || !slices.Contains(trial.InvalidCodes, results.CodeInterrupted) {
+		if !slices.Contains(trial.Invalid, `interrupted in stage "recovery"`) ||
+			!slices.Contains(trial.InvalidCodes, results.CodeInterrupted) {
 			t.Errorf("reasons %q, codes %q", trial.Invalid, trial.InvalidCodes)
 		}
-		if trial.Conntrack.Peak == 0 || trial.Recovery == nil || trial.Recovery.Ended != results.Interrupted {
-			t.Errorf("peak %d, recovery %+v: what was measured is lost", trial.Conntrack.Peak, trial.Recovery)
+		if trial.Conntrack.Peak == 0 || trial.Recovery == nil ||
+			trial.Recovery.Ended != results.Interrupted {
+			t.Errorf("peak %d, recovery %+v: what was measured is lost", trial.Conntrack.Peak,
+				trial.Recovery)
 		}
 	})
 }

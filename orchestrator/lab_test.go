@@ -49,7 +49,8 @@ func enterSandbox() int {
 // programs lists the packages of what runs in guests or beside them: ctload, and tools of this
 // package's tests.
 var programs = []string{
-	"cmd/ctload", "orchestrator/testdata/race", "orchestrator/testdata/clockrate", "orchestrator/testdata/asker",
+	"cmd/ctload", "orchestrator/testdata/race", "orchestrator/testdata/clockrate",
+	"orchestrator/testdata/asker",
 	"orchestrator/testdata/owner",
 }
 
@@ -63,7 +64,8 @@ func inLab(t *testing.T, play func(t *testing.T)) {
 	}
 	labtest.Need(t)
 	t.Parallel() // a trial mostly waits
-	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=30m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
+	if out := again(t, "-test.run=^"+t.Name()+"$", "-test.v",
+		"-test.timeout=30m"); !strings.Contains(out, "--- PASS: "+t.Name()) {
 		t.Fatal("the test did not run in the sandbox")
 	}
 }
@@ -205,7 +207,8 @@ func (p play) request(t testing.TB) Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := embedded.Open(t.Context(), embedded.Options{Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	lab, err := embedded.Open(t.Context(), embedded.Options{Runtime: sandbox.RuntimeDir,
+		Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,8 +308,10 @@ func (p play) materials(t testing.TB, plan *Plan) labs.Materials {
 			Init: labtest.Ctload(t), Kernel: kernel,
 			Tools: append(guest.DefaultTools(), p.tools...),
 			Files: map[string]guest.File{
-				"/usr/bin/race":      {Source: labtest.Program(t, "orchestrator/testdata/race"), Mode: 0o755},
-				"/usr/bin/clockrate": {Source: labtest.Program(t, "orchestrator/testdata/clockrate"), Mode: 0o755},
+				"/usr/bin/race": {Source: labtest.Program(t, "orchestrator/testdata/race"),
+					Mode: 0o755},
+				"/usr/bin/clockrate": {Source: labtest.Program(t,
+					"orchestrator/testdata/clockrate"), Mode: 0o755},
 			},
 		})
 		if err != nil {

@@ -58,7 +58,8 @@ func perform(t *testing.T, labs ...*mortalLab) (*results.Run, *silent, error) {
 // is there once, in order.
 func TestTrialsOfADeadHost(t *testing.T) {
 	for _, lives := range []int64{0, 1, 2} {
-		dies, stays := &mortalLab{name: "first", lives: lives}, &mortalLab{name: "second", lives: -1}
+		dies, stays := &mortalLab{name: "first", lives: lives},
+			&mortalLab{name: "second", lives: -1}
 		run, view, err := perform(t, dies, stays)
 		if err != nil {
 			t.Fatal(err)
@@ -69,10 +70,13 @@ func TestTrialsOfADeadHost(t *testing.T) {
 			}
 		}
 		died := dies.tried.Load() > lives
-		if said := strings.Contains(strings.Join(run.Warnings, ";"), "first does not answer"); said != died {
-			t.Errorf("died: %v, said: %v, warnings %q, notes %q", died, said, run.Warnings, view.notes)
+		warnings := strings.Join(run.Warnings, ";")
+		if said := strings.Contains(warnings, "first does not answer"); said != died {
+			t.Errorf("died: %v, said: %v, warnings %q, notes %q", died, said, run.Warnings,
+				view.notes)
 		}
-		if total := dies.tried.Load() + stays.tried.Load(); died && total != 7 || !died && total != 6 {
+		if total := dies.tried.Load() + stays.tried.Load(); died && total != 7 || !died &&
+			total != 6 {
 			t.Errorf("%d trials were tried in all", total)
 		}
 	}
@@ -80,7 +84,8 @@ func TestTrialsOfADeadHost(t *testing.T) {
 
 // TestNoHostIsLeft: when the last host is dead the run ends, with its measurements.
 func TestNoHostIsLeft(t *testing.T) {
-	run, _, err := perform(t, &mortalLab{name: "first", lives: 1}, &mortalLab{name: "second", lives: 2})
+	run, _, err := perform(t, &mortalLab{name: "first", lives: 1},
+		&mortalLab{name: "second", lives: 2})
 	if _, lost := errors.AsType[*vm.LostError](err); !lost {
 		t.Fatalf("%v is no LostError", err)
 	}

@@ -21,7 +21,8 @@ type here struct{}
 func (here) Exec(ctx context.Context, stdin string, argv ...string) (agent.Output, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var stderr bytes.Buffer
-	cmd.Stdin, cmd.Stderr, cmd.Env = strings.NewReader(stdin), &stderr, []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}
+	cmd.Stdin, cmd.Stderr, cmd.Env = strings.NewReader(stdin), &stderr,
+		[]string{"LC_ALL=C", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}
 	err := cmd.Run()
 	if _, ended := errors.AsType[*exec.ExitError](err); ended {
 		err = nil
@@ -42,7 +43,8 @@ func TestRefusals(t *testing.T) {
 		if s.Name == "full-stop" {
 			continue // the kernel refuses its value
 		}
-		for _, backend := range []scenarios.RulesBackend{scenarios.BackendNFT, scenarios.BackendLegacy} {
+		for _, backend := range []scenarios.RulesBackend{scenarios.BackendNFT,
+			scenarios.BackendLegacy} {
 			s.DUT.RulesBackend = backend
 			list, err := refusals(t.Context(), here{}, s.DUT)
 			if err != nil {
@@ -50,8 +52,11 @@ func TestRefusals(t *testing.T) {
 			}
 			for i, r := range list {
 				seen++
-				says := map[bool]string{true: "invalid syntax", false: "ad argument"}[strings.HasPrefix(r.Command, "sysctl")]
-				if r.Command != s.DUT.Refused[i] || r.Status == 0 || !strings.Contains(r.Said, says) && !strings.Contains(r.Said, "must be of the form") {
+				says := map[bool]string{true: "invalid syntax",
+					false: "ad argument"}[strings.HasPrefix(r.Command, "sysctl")]
+				if r.Command != s.DUT.Refused[i] || r.Status == 0 ||
+					!strings.Contains(r.Said, says) && !strings.Contains(r.Said,
+						"must be of the form") {
 					t.Errorf("%s: %+v", s.Name, r)
 				}
 			}
@@ -60,7 +65,8 @@ func TestRefusals(t *testing.T) {
 	if seen != 10 {
 		t.Errorf("%d lines were run, want 10", seen)
 	}
-	if _, err := refusals(t.Context(), here{}, scenarios.Configuration{Refused: []string{"no-such-program -x"}}); err == nil {
+	if _, err := refusals(t.Context(), here{},
+		scenarios.Configuration{Refused: []string{"no-such-program -x"}}); err == nil {
 		t.Error("a program that is not there has refused something")
 	}
 }

@@ -77,7 +77,8 @@ trials: 2
 `
 
 func TestRunWithoutMachines(t *testing.T) {
-	boot := &vm.BootError{Node: "dut", Reason: errors.New("no kernel"), Console: "Kernel panic - not syncing: VFS"}
+	boot := &vm.BootError{Node: "dut", Reason: errors.New("no kernel"),
+		Console: "Kernel panic - not syncing: VFS"}
 	lost := &vm.LostError{Reason: errors.New("the daemon has ended")}
 	for _, tc := range []struct {
 		name  string
@@ -86,7 +87,8 @@ func TestRunWithoutMachines(t *testing.T) {
 		word  string // in the error of the run
 		note  string
 	}{
-		{"the next boot would fail as well", []error{boot}, failedBootsInARow, "2 machines in a row did not boot", "Kernel panic"},
+		{"the next boot would fail as well", []error{boot}, failedBootsInARow,
+			"2 machines in a row did not boot", "Kernel panic"},
 		{"the lab is gone", []error{lost}, 1, "the lab is gone", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -98,7 +100,8 @@ func TestRunWithoutMachines(t *testing.T) {
 			job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x"}
 			run, err := Run(t.Context(), Request{Job: job, Lab: lab, Folder: folder})
 			if err == nil || !strings.Contains(err.Error(), tc.word) || lab.boots != tc.boots {
-				t.Errorf("%v after %d boots; want an error with %q after %d", err, lab.boots, tc.word, tc.boots)
+				t.Errorf("%v after %d boots; want an error with %q after %d", err, lab.boots,
+					tc.word, tc.boots)
 			}
 			if !strings.Contains(strings.Join(view.notes, "\n"), tc.note) {
 				t.Errorf("the notes %q lack %q", view.notes, tc.note)

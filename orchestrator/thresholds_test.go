@@ -22,10 +22,13 @@ func TestAddThresholds(t *testing.T) {
 		{text: "load.failed<=3", want: [2]string{"all", "load.failed<=3"}},
 		{text: "load.failed>=3", want: [2]string{"all", "load.failed>=3"}},
 		{text: "load.failed!=3", want: [2]string{"all", "load.failed!=3"}},
-		{text: "raw-notrack=conntrack.drop == 0", want: [2]string{"raw-notrack", "conntrack.drop == 0"}},
-		{text: "raw-notrack= conntrack.drop == 0", want: [2]string{"raw-notrack", " conntrack.drop == 0"}},
+		{text: "raw-notrack=conntrack.drop == 0", want: [2]string{"raw-notrack",
+			"conntrack.drop == 0"}},
+		{text: "raw-notrack= conntrack.drop == 0", want: [2]string{"raw-notrack",
+			" conntrack.drop == 0"}},
 		{text: "all=conntrack.drop == 0", want: [2]string{"all", "conntrack.drop == 0"}},
-		{text: "let x = conntrack.drop; x == 0", want: [2]string{"all", "let x = conntrack.drop; x == 0"}},
+		{text: "let x = conntrack.drop; x == 0", want: [2]string{"all",
+			"let x = conntrack.drop; x == 0"}},
 		{text: "raw-notrak=conntrack.drop == 0", says: `no scenario "raw-notrak"`},
 		{text: "conntrack.drop = 0", says: "is written =="},
 		{text: "raw-notrack=conntrack.drop=0", says: "is written =="},
@@ -37,7 +40,8 @@ func TestAddThresholds(t *testing.T) {
 		before := len(experiment.Thresholds)
 		err = AddThresholds(experiment, []string{test.text})
 		if test.says != "" {
-			if _, invalid := errors.AsType[*scenarios.InvalidError](err); !invalid || !strings.Contains(err.Error(), test.says) {
+			if _, invalid := errors.AsType[*scenarios.InvalidError](err); !invalid ||
+				!strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: %v", test.text, err)
 			}
 			continue
@@ -67,7 +71,8 @@ func TestAddThresholdsToAMatrix(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := experiment.Resolve()[0].Name
-	if err := AddThresholds(experiment, []string{name + "=conntrack.drop == 0", "baseline=conntrack.drop == 1"}); err != nil {
+	if err := AddThresholds(experiment, []string{name + "=conntrack.drop == 0",
+		"baseline=conntrack.drop == 1"}); err != nil {
 		t.Fatal(err)
 	}
 	n := len(experiment.Thresholds)
@@ -88,7 +93,9 @@ func TestAddedThresholdThatDoesNotCompile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = NewPlan(experiment, 1)
-	if _, invalid := errors.AsType[*scenarios.InvalidError](err); !invalid || !strings.Contains(err.Error(), `"conntrack.drop"`) || !strings.HasPrefix(err.Error(), "--threshold: ") {
+	if _, invalid := errors.AsType[*scenarios.InvalidError](err); !invalid ||
+		!strings.Contains(err.Error(), `"conntrack.drop"`) ||
+		!strings.HasPrefix(err.Error(), "--threshold: ") {
 		t.Errorf("got %v", err)
 	}
 }

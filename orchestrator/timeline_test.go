@@ -18,7 +18,8 @@ func TestTimelineTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.reserve([]string{"client/client", "dut/server"}, "slow"); err == nil || !strings.Contains(err.Error(), "parted still has dut/server") {
+	if _, err := l.reserve([]string{"client/client", "dut/server"}, "slow"); err == nil ||
+		!strings.Contains(err.Error(), "parted still has dut/server") {
 		t.Errorf("taken twice: %v", err)
 	}
 	other, err := l.reserve([]string{"client/client"}, "slow")
@@ -58,9 +59,13 @@ scenarios: {a: {}}
 	if _, err := compare.Runs(names, []*results.Run{last, run("# moved\n\n" + text)}); err != nil {
 		t.Errorf("the same actions: %v", err)
 	}
-	for _, change := range [][2]string{{"at: 2s", "at: 3s"}, {"after: 1s", "after: 2s"}, {"first drop", "first loss"}, {"loss: 0%", "loss: 1%"}, {"flush", "rules-remove"}, {"  - {action: flush, at: 2s}\n", ""}} {
-		_, err := compare.Runs(names, []*results.Run{last, run(strings.Replace(text, change[0], change[1], 1))})
-		if _, unlike := errors.AsType[*compare.UnlikeError](err); !unlike || !strings.Contains(err.Error(), "actions of a") {
+	for _, change := range [][2]string{{"at: 2s", "at: 3s"}, {"after: 1s", "after: 2s"},
+		{"first drop", "first loss"}, {"loss: 0%", "loss: 1%"}, {"flush", "rules-remove"},
+		{"  - {action: flush, at: 2s}\n", ""}} {
+		_, err := compare.Runs(names, []*results.Run{last,
+			run(strings.Replace(text, change[0], change[1], 1))})
+		if _, unlike := errors.AsType[*compare.UnlikeError](err); !unlike ||
+			!strings.Contains(err.Error(), "actions of a") {
 			t.Errorf("%q for %q: %v", change[1], change[0], err)
 		}
 	}

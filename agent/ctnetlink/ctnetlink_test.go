@@ -42,7 +42,8 @@ func TestParsePiece(t *testing.T) {
 		t.Errorf("%v, %v", done, err)
 	}
 	want := []Entry{{Protocol: 6, State: NoState, Source: netip.MustParseAddr("10.0.0.1")}}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Entry{}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Entry{}),
+		cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -69,7 +70,8 @@ func nested(list ...Attribute) []byte {
 // FuzzParseEntry checks that the parser accepts any message of the kernel, and that a deletion
 // names the listed entry.
 func FuzzParseEntry(f *testing.F) {
-	addresses := nested(Attribute{ctaIPv4Src, []byte{10, 0, 0, 1}}, Attribute{ctaIPv4Dst, []byte{10, 0, 0, 2}})
+	addresses := nested(Attribute{ctaIPv4Src, []byte{10, 0, 0, 1}},
+		Attribute{ctaIPv4Dst, []byte{10, 0, 0, 2}})
 	ports := nested(Attribute{ctaProtoNum, []byte{6}}, Attribute{ctaProtoTarget, []byte{0, 80}})
 	tuple := nested(Attribute{ctaTupleIP, addresses}, Attribute{ctaTupleProto, ports})
 	f.Add(nested(Attribute{ctaTupleOrig, tuple}, Attribute{ctaID, []byte{1, 2, 3, 4}}))

@@ -24,18 +24,23 @@ func TestValidate(t *testing.T) {
 		{Fault{Kind: "flushh"}, `did you mean "flush"?`},
 		{Fault{Kind: "coffee"}, "valid here: sysctl, buckets"},
 		{Fault{Kind: actions.Sysctl}, "no parameter"},
-		{Fault{Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}}, "not the name of a kernel parameter"},
+		{Fault{Kind: actions.Sysctl, Sysctl: []tuning.Sysctl{{Key: "net/../../x", Value: "1"}}},
+			"not the name of a kernel parameter"},
 		{Fault{Kind: actions.Buckets}, "not a size"},
 		{Fault{Kind: actions.RulesLoad}, "no rules"},
-		{Fault{Kind: actions.RulesLoad, Rules: Rules{IPv4: "*raw\nCOMMIT\n", Backend: "ebpf"}}, "ebpf"},
+		{Fault{Kind: actions.RulesLoad, Rules: Rules{IPv4: "*raw\nCOMMIT\n", Backend: "ebpf"}},
+			"ebpf"},
 		{Fault{Kind: actions.Delete}, "for all entries there is flush"},
 		{Fault{Kind: actions.Delete, Delete: Filter{State: "TIMEWAIT"}}, "TIME_WAIT"},
-		{Fault{Kind: actions.Delete, Delete: Filter{State: "TIME_WAIT", Protocol: "udp"}}, "of tcp alone"},
+		{Fault{Kind: actions.Delete, Delete: Filter{State: "TIME_WAIT", Protocol: "udp"}},
+			"of tcp alone"},
 		{Fault{Kind: actions.Delete, Delete: Filter{Protocol: "tpc"}}, "neither a number nor"},
-		{Fault{Kind: actions.Delete, Delete: Filter{Source: "10.0.0.0/33"}}, "neither an address nor a network"},
+		{Fault{Kind: actions.Delete, Delete: Filter{Source: "10.0.0.0/33"}},
+			"neither an address nor a network"},
 		{Fault{Kind: actions.Delete, Delete: Filter{Protocol: "47", Destination: "fd00::/8"}}, ""},
 		{Fault{Kind: actions.ModuleRemove}, ""},
-		{Fault{Kind: actions.ModuleRemove, Modules: []string{"nf conntrack"}}, "not the name of a module"},
+		{Fault{Kind: actions.ModuleRemove, Modules: []string{"nf conntrack"}},
+			"not the name of a module"},
 		{Fault{Kind: actions.ClockJump}, "no time at all"},
 		{Fault{Kind: actions.ClockJump, Clock: -time.Hour}, ""},
 		{Fault{Kind: actions.CPUThrottle, CPU: 1}, "at most 0.95"},
@@ -55,7 +60,8 @@ func TestValidate(t *testing.T) {
 // TestMakers_EveryKind finds a maker for each kind of action that neither a lab nor a load makes.
 func TestMakers_EveryKind(t *testing.T) {
 	for _, fact := range actions.Table {
-		if fact.Owns == actions.Nothing && fact.Kind != actions.Join && makers[fact.Kind].make == nil {
+		if fact.Owns == actions.Nothing && fact.Kind != actions.Join &&
+			makers[fact.Kind].make == nil {
 			t.Errorf("the table has the action %s, and nothing makes it", fact.Kind)
 		}
 	}
@@ -64,9 +70,12 @@ func TestMakers_EveryKind(t *testing.T) {
 // TestFaultTravels checks that a fault is unchanged after its way to a node.
 func TestFaultTravels(t *testing.T) {
 	f := Fault{
-		ID: "1", Kind: actions.Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}}, Buckets: 7, Rules: Rules{NFT: "x", Add: true},
-		Delete: Filter{Protocol: "tcp", State: "CLOSE", Port: 80, Unassured: true}, Modules: []string{"m"}, Clock: -time.Second, CPU: 0.5,
-		Leave: 1 << 20, Ports: []uint16{80}, Card: "52:54:00:00:00:01", Conditions: link.Conditions{Loss: 0.1, Direction: actions.To},
+		ID: "1", Kind: actions.Network, Sysctl: []tuning.Sysctl{{Key: "a.b", Value: "1"}},
+		Buckets: 7, Rules: Rules{NFT: "x", Add: true},
+		Delete:  Filter{Protocol: "tcp", State: "CLOSE", Port: 80, Unassured: true},
+		Modules: []string{"m"}, Clock: -time.Second, CPU: 0.5,
+		Leave: 1 << 20, Ports: []uint16{80}, Card: "52:54:00:00:00:01",
+		Conditions: link.Conditions{Loss: 0.1, Direction: actions.To},
 	}
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -83,10 +92,13 @@ func TestFaultTravels(t *testing.T) {
 
 func TestFilterMatches(t *testing.T) {
 	web := ctnetlink.Entry{
-		Protocol: 6, State: 7, Source: netip.MustParseAddr("10.0.0.1"), Destination: netip.MustParseAddr("10.0.1.1"),
-		SourcePort: 1234, DestinationPort: 80, Assured: true,
+		Protocol: 6, State: 7, Source: netip.MustParseAddr("10.0.0.1"),
+		Destination: netip.MustParseAddr("10.0.1.1"),
+		SourcePort:  1234, DestinationPort: 80, Assured: true,
 	}
-	dns := ctnetlink.Entry{Protocol: 17, State: ctnetlink.NoState, Source: netip.MustParseAddr("fd00::1"), Destination: netip.MustParseAddr("fd00::2"), SourcePort: 99, DestinationPort: 53}
+	dns := ctnetlink.Entry{Protocol: 17, State: ctnetlink.NoState,
+		Source: netip.MustParseAddr("fd00::1"), Destination: netip.MustParseAddr("fd00::2"),
+		SourcePort: 99, DestinationPort: 53}
 	for _, c := range []struct {
 		filter   Filter
 		web, dns bool

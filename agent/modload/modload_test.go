@@ -21,7 +21,8 @@ func TestChain(t *testing.T) {
 	}{
 		{"ip_conntrack", []string{"libcrc32c.ko", "nf_conntrack.ko"}, true},
 		{"nf-conntrack", []string{"libcrc32c.ko", "nf_conntrack.ko"}, true},
-		{"nft-expr-ct", []string{"libcrc32c.ko", "nf_conntrack.ko", "nf_tables.ko", "nft_ct.ko"}, true},
+		{"nft-expr-ct", []string{"libcrc32c.ko", "nf_conntrack.ko", "nf_tables.ko", "nft_ct.ko"},
+			true},
 		{"ipv6", nil, true}, // built in
 		{"conntrack", nil, false},
 		{"nf_conntrac", nil, false},
@@ -66,7 +67,8 @@ func TestOutsideOfAGuest(t *testing.T) {
 	if err := Boot(); err == nil || !strings.Contains(err.Error(), BootFile) {
 		t.Errorf("error %v, want the name of the list", err)
 	}
-	if err := Load("nf_conntrack"); err == nil || !strings.Contains(err.Error(), "load module nf_conntrack: ") {
+	err := Load("nf_conntrack")
+	if err == nil || !strings.Contains(err.Error(), "load module nf_conntrack: ") {
 		t.Errorf("error %v, want the name of the module", err)
 	}
 	for _, args := range [][]string{nil, {"-q"}, {"--"}, {"-q", "--", "x"}, {"x"}} {

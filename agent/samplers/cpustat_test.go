@@ -22,15 +22,17 @@ func TestParseProcStat(t *testing.T) {
 			Found: 0x2b, Invalid: 3, InsertFailed: 2, Drop: 0x10, EarlyDrop: 5, Error: 1,
 		}, [2]uint32{2, 3}},
 		"4.19": {2, 0xff, results.Counters{
-			Found: 0x11, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, Error: 1, SearchRestart: 0x1a,
+			Found: 0x11, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, Error: 1,
+			SearchRestart: 0x1a,
 		}, [2]uint32{1, 1}},
 		"5.10": {2, 0xff, results.Counters{
 			Found: 2, Invalid: 3, InsertFailed: 4, Drop: 6, EarlyDrop: 8, SearchRestart: 1,
 			ClashResolve: 0x0c,
 		}, [2]uint32{}},
 		"6.1": {2, 0x1000, results.Counters{
-			Found: 2, Invalid: 1, InsertFailed: 0x30, Drop: 0x1324, EarlyDrop: 0xc1c, SearchRestart: 3,
-			ClashResolve: 9, ChainTooLong: 0x2f,
+			Found: 2, Invalid: 1, InsertFailed: 0x30, Drop: 0x1324, EarlyDrop: 0xc1c,
+			SearchRestart: 3,
+			ClashResolve:  9, ChainTooLong: 0x2f,
 		}, [2]uint32{}},
 	} {
 		text, err := os.ReadFile(filepath.Join("testdata", "nf_conntrack-"+name))
@@ -56,7 +58,8 @@ func TestParseProcStat(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"", "\n", "nonsense", "entries found\n1", "entries found\n1 x", "entries found\n1 123456789",
+		"", "\n", "nonsense", "entries found\n1", "entries found\n1 x",
+		"entries found\n1 123456789",
 	} {
 		if stat, err := parseProcStat(bad); err == nil {
 			t.Errorf("%q: %+v, want an error", bad, stat)
@@ -103,7 +106,8 @@ func TestAccumulator(t *testing.T) {
 		{what: "one CPU counts on", reading: cpus(105, 0xffff_fff0), sum: 5},
 		{what: "the other wraps", reading: cpus(105, 0x10), sum: 5 + 0x20},
 		{what: "a third CPU comes up", reading: cpus(105, 0x10, 7), sum: 5 + 0x20 + 7},
-		{what: "the module goes and comes back", reading: cpus(3, 0, 0), sum: 5 + 0x20 + 7 + 3, unloaded: true},
+		{what: "the module goes and comes back", reading: cpus(3, 0, 0), sum: 5 + 0x20 + 7 + 3,
+			unloaded: true},
 		{what: "it was reloaded unseen", reading: cpus(1, 0, 0), sum: 5 + 0x20 + 7 + 3 + 1},
 		{what: "it goes on from there", reading: cpus(2, 0, 0), sum: 5 + 0x20 + 7 + 3 + 2},
 	} {
@@ -141,7 +145,8 @@ func TestParseStatsMessage(t *testing.T) {
 	if diff := cmp.Diff([]cpuStat{want}, r.cpus, cmp.AllowUnexported(cpuStat{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, bad := range [][]byte{nil, {0, 0, 0}, {0, 0, 0, 0, 3, 0, 1, 0}, {0, 0, 0, 0, 12, 0, 1, 0, 1}} {
+	for _, bad := range [][]byte{nil, {0, 0, 0}, {0, 0, 0, 0, 3, 0, 1, 0},
+		{0, 0, 0, 0, 12, 0, 1, 0, 1}} {
 		if err := new(reading).parseMessage(bad); err == nil {
 			t.Errorf("%v: no error", bad)
 		}

@@ -88,7 +88,8 @@ func dropDatagrams(ctx context.Context) (system *System, refused, err error) {
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		sample, err := s.FullSample(ctx)
-		if err != nil || sample.System.Drops["NO_SOCKET"] >= fewestDrops || time.Now().After(deadline) {
+		if err != nil || sample.System.Drops["NO_SOCKET"] >= fewestDrops ||
+			time.Now().After(deadline) {
 			return sample.System, nil, err
 		}
 	}

@@ -16,7 +16,8 @@ import (
 // borders, as the device does.
 func fakeKernelLog(t *testing.T) (l *kernelLog, write func(sequence int, message string)) {
 	t.Helper()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX,
+		unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,8 @@ func fakeKernelLog(t *testing.T) (l *kernelLog, write func(sequence int, message
 	})
 	return l, func(sequence int, message string) {
 		t.Helper()
-		if _, err := unix.Write(pair[0], fmt.Appendf(nil, "4,%d,1000,-;%s\n", sequence, message)); err != nil {
+		record := fmt.Appendf(nil, "4,%d,1000,-;%s\n", sequence, message)
+		if _, err := unix.Write(pair[0], record); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,7 +66,8 @@ func TestKernelLog(t *testing.T) {
 	for _, r := range records {
 		got = append(got, fmt.Sprint(r.Sequence, " ", r.Message))
 	}
-	want := []string{"7 BUG: of the past", "8 " + full, "12 " + full, "13 Oops: 0000 [#1]", "14 eth0: link up"}
+	want := []string{"7 BUG: of the past", "8 " + full, "12 " + full, "13 Oops: 0000 [#1]",
+		"14 eth0: link up"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
@@ -82,15 +85,19 @@ func TestKernelLogIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(l.kept) != maxKeptRecords || l.dropped != maxKeptLines+5 || len(l.lines) != maxKeptLines || l.tally.counts.Bad != maxKeptLines+5 {
-		t.Errorf("%d kept, %d dropped, %d lines, %+v", len(l.kept), l.dropped, len(l.lines), l.tally.counts)
+	if len(l.kept) != maxKeptRecords || l.dropped != maxKeptLines+5 ||
+		len(l.lines) != maxKeptLines || l.tally.counts.Bad != maxKeptLines+5 {
+		t.Errorf("%d kept, %d dropped, %d lines, %+v", len(l.kept), l.dropped, len(l.lines),
+			l.tally.counts)
 	}
 }
 
 func TestKernelLogRefusesNonsense(t *testing.T) {
-	for name, read := range map[string]func(*kernelLog) error{"mark": (*kernelLog).mark, "drain": (*kernelLog).drain} {
+	for name, read := range map[string]func(*kernelLog) error{"mark": (*kernelLog).mark,
+		"drain": (*kernelLog).drain} {
 		l, _ := fakeKernelLog(t)
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		pair, err := unix.Socketpair(unix.AF_UNIX,
+			unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

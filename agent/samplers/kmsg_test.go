@@ -14,15 +14,17 @@ func TestParseKmsg(t *testing.T) {
 		want   Record
 	}{
 		{"6,339,5140900,-;NET: Registered protocol family 10\n", Record{
-			Sequence: 339, Time: 5140900 * time.Microsecond, Message: "NET: Registered protocol family 10",
+			Sequence: 339, Time: 5140900 * time.Microsecond,
+			Message: "NET: Registered protocol family 10",
 		}},
 		{"30,340,5690716,-;udevd[80]: starting version 181\n", Record{
 			Facility: 3, Sequence: 340, Time: 5690716 * time.Microsecond,
 			Message: "udevd[80]: starting version 181",
 		}},
-		{"7,160,424069,-;pci_root: bridge window\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n", Record{
-			Sequence: 160, Time: 424069 * time.Microsecond, Message: "pci_root: bridge window",
-		}},
+		{"7,160,424069,-;pci_root: bridge window\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n",
+			Record{
+				Sequence: 160, Time: 424069 * time.Microsecond, Message: "pci_root: bridge window",
+			}},
 		{"4,900,1,c,caller=T42,future=1;a;b\n", Record{
 			Sequence: 900, Time: time.Microsecond, Message: "a;b",
 		}},
@@ -30,7 +32,8 @@ func TestParseKmsg(t *testing.T) {
 			Sequence: 1, Time: 2 * time.Microsecond, Message: "three fields",
 		}},
 		{`12,2,3,-;tab\x09backslash\x5cend\x5` + "\n", Record{
-			Facility: 1, Sequence: 2, Time: 3 * time.Microsecond, Message: "tab\tbackslash\\end\\x5",
+			Facility: 1, Sequence: 2, Time: 3 * time.Microsecond,
+			Message: "tab\tbackslash\\end\\x5",
 		}},
 		{"0,0,0,-;", Record{}},
 	} {
@@ -136,7 +139,8 @@ func TestClassifyLine(t *testing.T) {
 		},
 		LineLostTime: {
 			"hrtimer: interrupt took 203350790 ns",
-			"clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable because the skew is too large:",
+			"clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable " +
+				"because the skew is too large:",
 		},
 		"": {
 			"clocksource: Switched to clocksource tsc",

@@ -18,15 +18,21 @@ import (
 func TestProtocolCounters(t *testing.T) {
 	for folder, want := range map[string]results.NetCounters{
 		"net-6.18": {
-			ListenOverflows: 12, ListenDrops: 15, ReqQFullDrop: 4, SyncookiesSent: 33, SyncookiesFailed: 2, TCPTimeouts: 1226,
-			TCPRetransSegs: 1418, OutRsts: 9, TCPInErrs: 1, TCPAttemptFails: 6, TCPAbortOnMemory: 1, TCPBacklogDrop: 3,
-			TCPTimeWaitOverflow: 5, UDPNoPorts: 100 + 7, UDPInErrors: 2 + 1, UDPRcvbufErrors: 1 + 1, UDPSndbufErrors: 1,
-			ICMPInErrors: 1 + 4, ICMPOutErrors: 2, ICMPOutUnreach: 100 + 8, ICMPInUnreach: 99, IPInDiscards: 1 + 3, IPOutDiscards: 2, IPOutNoRoutes: 11,
+			ListenOverflows: 12, ListenDrops: 15, ReqQFullDrop: 4, SyncookiesSent: 33,
+			SyncookiesFailed: 2, TCPTimeouts: 1226,
+			TCPRetransSegs: 1418, OutRsts: 9, TCPInErrs: 1, TCPAttemptFails: 6, TCPAbortOnMemory: 1,
+			TCPBacklogDrop:      3,
+			TCPTimeWaitOverflow: 5, UDPNoPorts: 100 + 7, UDPInErrors: 2 + 1, UDPRcvbufErrors: 1 + 1,
+			UDPSndbufErrors: 1,
+			ICMPInErrors:    1 + 4, ICMPOutErrors: 2, ICMPOutUnreach: 100 + 8, ICMPInUnreach: 99,
+			IPInDiscards: 1 + 3, IPOutDiscards: 2, IPOutNoRoutes: 11,
 			IPInHdrErrors: 5, IPInAddrErrors: 6 + 2, IPReversePathFilter: 21,
 		},
 		"net-2.6.32": {
-			ListenOverflows: 7, ListenDrops: 9, SyncookiesSent: 1, SyncookiesFailed: 3, TCPTimeouts: 44, TCPRetransSegs: 50, OutRsts: 60,
-			TCPInErrs: 2, TCPAttemptFails: 10, UDPNoPorts: 5, UDPInErrors: 4, UDPRcvbufErrors: 3, ICMPInErrors: 1, ICMPOutUnreach: 2, ICMPInUnreach: 8,
+			ListenOverflows: 7, ListenDrops: 9, SyncookiesSent: 1, SyncookiesFailed: 3,
+			TCPTimeouts: 44, TCPRetransSegs: 50, OutRsts: 60,
+			TCPInErrs: 2, TCPAttemptFails: 10, UDPNoPorts: 5, UDPInErrors: 4, UDPRcvbufErrors: 3,
+			ICMPInErrors: 1, ICMPOutUnreach: 2, ICMPInUnreach: 8,
 			IPOutNoRoutes: 30,
 		},
 	} {
@@ -53,7 +59,8 @@ func TestProtocolCounters(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{"x", "Tcp: A\nUdp: 1\n", "Tcp: A B\nTcp: 1\n", "Tcp: A\nTcp: 1 2\n", "Tcp: OutRsts\nTcp: x\n"} {
+	for _, bad := range []string{"x", "Tcp: A\nUdp: 1\n", "Tcp: A B\nTcp: 1\n",
+		"Tcp: A\nTcp: 1 2\n", "Tcp: OutRsts\nTcp: x\n"} {
 		if err := addCounters(new(results.NetCounters), []byte(bad)); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
@@ -66,7 +73,8 @@ func TestProtocolCountersAgree(t *testing.T) {
 		flows(t, 30)
 		comes(t, func() string {
 			var got results.NetCounters
-			if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil || got.UDPNoPorts < 30 {
+			if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil ||
+				got.UDPNoPorts < 30 {
 				return fmt.Sprintf("of 30 datagrams %d met a closed port, %v", got.UDPNoPorts, err)
 			}
 			return ""
@@ -91,14 +99,18 @@ func TestProtocolCountersAgree(t *testing.T) {
 		if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil {
 			t.Fatal(err)
 		}
-		if got.UDPNoPorts != int64(*snmp.Udp.NoPorts) || got.UDPNoPorts != 30 || got.ICMPOutUnreach != int64(*snmp.OutDestUnreachs) || got.ICMPOutUnreach == 0 || got.ListenDrops != int64(*ext.ListenDrops) {
-			t.Errorf("%+v, the library says %v datagrams to closed ports, %v unreachables", got, *snmp.Udp.NoPorts, *snmp.OutDestUnreachs)
+		if got.UDPNoPorts != int64(*snmp.Udp.NoPorts) || got.UDPNoPorts != 30 ||
+			got.ICMPOutUnreach != int64(*snmp.OutDestUnreachs) || got.ICMPOutUnreach == 0 ||
+			got.ListenDrops != int64(*ext.ListenDrops) {
+			t.Errorf("%+v, the library says %v datagrams to closed ports, %v unreachables", got,
+				*snmp.Udp.NoPorts, *snmp.OutDestUnreachs)
 		}
 	})
 }
 
 func FuzzAddCounters(f *testing.F) {
-	for _, name := range []string{"net-6.18/netstat", "net-6.18/snmp", "net-2.6.32/netstat", "net-6.18/snmp6"} {
+	for _, name := range []string{"net-6.18/netstat", "net-6.18/snmp", "net-2.6.32/netstat",
+		"net-6.18/snmp6"} {
 		text, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(name)))
 		if err != nil {
 			f.Fatal(err)

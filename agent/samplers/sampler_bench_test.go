@@ -57,7 +57,8 @@ func fill(b *testing.B, n int) {
 	}
 	for i := int(have.Count); i < n; i++ {
 		source := netip.AddrFrom4([4]byte{10, byte(i >> 24), byte(i >> 16), 1})
-		flow := conntrack.NewFlow(17, 0, source, netip.AddrFrom4([4]byte{10, 255, 0, 1}), uint16(i), 53, 3600, 0)
+		flow := conntrack.NewFlow(17, 0, source, netip.AddrFrom4([4]byte{10, 255, 0, 1}), uint16(i),
+			53, 3600, 0)
 		if err := conn.Create(flow); err != nil {
 			b.Fatalf("entry %d: %v", i, err)
 		}
@@ -96,6 +97,9 @@ func BenchmarkSample(b *testing.B) {
 	s.every = math.MaxInt64
 	defer s.Close()
 	hosttest.Need(b, "conntrack")
+	shell := func(line string) func() error {
+		return func() error { return exec.Command("sh", "-c", line).Run() }
+	}
 	for _, entries := range []int{1000, 100_000, 250_000, 1_000_000} {
 		if int64(entries) > table.Max {
 			b.Logf("%d entries: nf_conntrack_max of this machine is %d", entries, table.Max)
@@ -107,12 +111,18 @@ func BenchmarkSample(b *testing.B) {
 			who  int
 			do   func() error
 		}{
-			{"sample", unix.RUSAGE_SELF, func() error { _, err := s.Sample(b.Context()); return err }},
-			{"sample+system", unix.RUSAGE_SELF, func() error { _, err := s.FullSample(b.Context()); return err }},
+			{"sample", unix.RUSAGE_SELF, func() error {
+				_, err := s.Sample(b.Context())
+				return err
+			}},
+			{"sample+system", unix.RUSAGE_SELF, func() error {
+				_, err := s.FullSample(b.Context())
+				return err
+			}},
 			{"StatsGlobal", unix.RUSAGE_SELF, func() error { _, err := hiddenTable(); return err }},
 			{"Dump", unix.RUSAGE_SELF, func() error { _, err := s.Dump(b.Context()); return err }},
-			{"conntrack -L | wc", unix.RUSAGE_CHILDREN, func() error { return exec.Command("sh", "-c", "conntrack -L 2>/dev/null | wc -l").Run() }},
-			{"proc | wc", unix.RUSAGE_CHILDREN, func() error { return exec.Command("sh", "-c", "wc -l < /proc/net/nf_conntrack").Run() }},
+			{"conntrack -L | wc", unix.RUSAGE_CHILDREN, shell("conntrack -L 2>/dev/null | wc -l")},
+			{"proc | wc", unix.RUSAGE_CHILDREN, shell("wc -l < /proc/net/nf_conntrack")},
 		} {
 			b.Run(fmt.Sprintf("entries=%d/%s", entries, way.name), func(b *testing.B) {
 				before := cpuTime(b, way.who)

@@ -20,7 +20,8 @@ import (
 func track(t *testing.T) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), hosttest.Program(t, "iptables-nft-restore"))
-	cmd.Stdin = strings.NewReader("*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n")
+	cmd.Stdin = strings.NewReader("*filter\n-A INPUT -m state --state RELATED,ESTABLISHED -j " +
+		"ACCEPT\nCOMMIT\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -37,7 +38,8 @@ func flows(t *testing.T, n int) {
 	for port := range n {
 		// A closed port answers with ICMP, which the socket reports on the next call: not a failure
 		// here.
-		_, _ = conn.WriteToUDP([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 20000 + port})
+		_, _ = conn.WriteToUDP([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 20000 +
+			port})
 	}
 }
 
@@ -54,7 +56,8 @@ func comes(t *testing.T, wrong func() string) {
 // tool runs a program and returns its output.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), hosttest.Program(t, name), args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), hosttest.Program(t, name),
+		args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v: %s", name, args, err, out)
 	}
@@ -78,7 +81,8 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !before.Loaded || before.Count != 0 || untracked.Count != 0 {
-			t.Errorf("without a rule: before %+v, after 50 flows %+v; want a count of 0", before.Table, untracked.Table)
+			t.Errorf("without a rule: before %+v, after 50 flows %+v; want a count of 0",
+				before.Table, untracked.Table)
 		}
 		track(t)
 		flows(t, 700)
@@ -95,11 +99,13 @@ func TestSamplerAgreesWithConntrack(t *testing.T) {
 		if sample.Count != count || count < 700 {
 			t.Errorf("count %d, conntrack -C says %d", sample.Count, count)
 		}
-		if len(sample.Problems) > 0 || sample.Counters == nil || sample.Max == 0 || sample.Buckets == 0 {
+		if len(sample.Problems) > 0 || sample.Counters == nil || sample.Max == 0 ||
+			sample.Buckets == 0 {
 			t.Errorf("sample %+v", sample)
 		}
 		if sample.Monotonic < before.Monotonic || sample.Took <= 0 || sample.Took > most {
-			t.Errorf("times %v, %v; took %v of %v", before.Monotonic, sample.Monotonic, sample.Took, most)
+			t.Errorf("times %v, %v; took %v of %v", before.Monotonic, sample.Monotonic, sample.Took,
+				most)
 		}
 	})
 }
@@ -115,13 +121,15 @@ func TestBothSourcesAgree(t *testing.T) {
 		}
 		defer conn.Close()
 		for i := range 20 { // the counter insert counts entries made by netlink
-			flow := conntrack.NewFlow(17, 0, addr("10.0.0.1"), addr("10.0.0.2"), uint16(1000+i), 53, 60, 0)
+			flow := conntrack.NewFlow(17, 0, addr("10.0.0.1"), addr("10.0.0.2"), uint16(1000+i), 53,
+				60, 0)
 			if err := conn.Create(flow); err != nil {
 				t.Fatal(err)
 			}
 		}
 		// TCP segments without a connection and with impossible flags count as invalid or error.
-		tool(t, "sh", "-c", "command -v hping3 >/dev/null || exit 0; hping3 -q -c 5 -i u1000 -SF -p 80 127.0.0.1 >/dev/null 2>&1 || true")
+		tool(t, "sh", "-c", "command -v hping3 >/dev/null || exit 0; hping3 -q -c 5 -i u1000 "+
+			"-SF -p 80 127.0.0.1 >/dev/null 2>&1 || true")
 
 		s, err := New(Options{KernelLog: "none"})
 		if err != nil {
@@ -146,7 +154,8 @@ func TestBothSourcesAgree(t *testing.T) {
 			}
 			for stat, counter := range conntrackCounters {
 				if c.values[stat] != proc.cpus[i].values[stat] {
-					t.Errorf("CPU %d, %s: %d by netlink, %d in /proc", i, counter.Name, c.values[stat], proc.cpus[i].values[stat])
+					t.Errorf("CPU %d, %s: %d by netlink, %d in /proc", i, counter.Name,
+						c.values[stat], proc.cpus[i].values[stat])
 				}
 				sums[counter.Name] += int64(c.values[stat])
 			}
@@ -165,9 +174,11 @@ func TestBothSourcesAgree(t *testing.T) {
 			}
 		}
 		for theirs, ours := range map[string]string{
-			"found": "found", "invalid": "invalid", "insert": "insert", "insert_failed": "insert_failed", "drop": "drop",
-			"early_drop": "early_drop", "error": "error", "search_restart": "search_restart", "clash_resolve": "clash_resolve",
-			"chaintoolong": "chain_toolong",
+			"found": "found", "invalid": "invalid", "insert": "insert",
+			"insert_failed": "insert_failed", "drop": "drop",
+			"early_drop": "early_drop", "error": "error", "search_restart": "search_restart",
+			"clash_resolve": "clash_resolve",
+			"chaintoolong":  "chain_toolong",
 		} {
 			if n, ok := said[theirs]; ok && n != sums[ours] {
 				t.Errorf("%s: conntrack -S says %d, we %d", ours, n, sums[ours])
@@ -204,7 +215,8 @@ func TestStatsGlobalAnswers(t *testing.T) {
 			case <-time.After(2 * time.Second):
 			}
 		}
-		t.Fatal("conntrack.StatsGlobal did not answer within 2 s, three times: which version of mdlayher/netlink is in go.mod?")
+		t.Fatal("conntrack.StatsGlobal did not answer within 2 s, three times: which version of " +
+			"mdlayher/netlink is in go.mod?")
 	})
 }
 
@@ -230,7 +242,8 @@ func TestSamplerWithoutProc(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(sample.Problems) > 0 || sample.Counters == nil || s.counters.source != sourceNetlink {
+		if len(sample.Problems) > 0 || sample.Counters == nil ||
+			s.counters.source != sourceNetlink {
 			t.Errorf("%+v from %q", sample, s.counters.source)
 		}
 		if sample.System.Expectations != 0 || sample.Count < 20 {
@@ -278,7 +291,8 @@ func TestTCPFlows(t *testing.T) {
 				return cmp.Diff(want, dump.States)
 			})
 			sample, err := s.Sample(t.Context())
-			if err != nil || sample.Count != n || strconv.FormatInt(sample.Count, 10) != tool(t, "conntrack", "-C") {
+			if err != nil || sample.Count != n || strconv.FormatInt(sample.Count, 10) != tool(t,
+				"conntrack", "-C") {
 				t.Errorf("count %d, %v", sample.Count, err)
 			}
 		}
@@ -349,7 +363,8 @@ func TestRealExpectation(t *testing.T) {
 			}
 			sample, err := s.FullSample(t.Context())
 			if err != nil || sample.System.Expectations != 1 || s.counters.source != source {
-				t.Errorf("through %s: %d expectations, want 1 (%v)", source, sample.System.Expectations, err)
+				t.Errorf("through %s: %d expectations, want 1 (%v)", source,
+					sample.System.Expectations, err)
 			}
 		}
 		if said := tool(t, "conntrack", "-L", "expect"); !strings.Contains(said, "dport=51210") {

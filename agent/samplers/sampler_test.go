@@ -96,11 +96,13 @@ func TestSamplerFollowsTheModule(t *testing.T) {
 		drop int64
 	}{
 		{"absent", func() {}, Table{}, 0},
-		{"loaded in mid-run: it counts from zero", func() { proc.load(5, 3) }, Table{true, 5, 4096, 4096}, 3},
+		{"loaded in mid-run: it counts from zero", func() { proc.load(5, 3) },
+			Table{true, 5, 4096, 4096}, 3},
 		{"counting on", func() { proc.load(6, 10) }, Table{true, 6, 4096, 4096}, 10},
 		{"removed", func() { proc.unload(s) }, Table{}, 10},
 		{"back again", func() { proc.load(1, 11) }, Table{true, 1, 4096, 4096}, 21},
-		{"reloaded between two samples", func() { proc.load(1, 2) }, Table{true, 1, 4096, 4096}, 23},
+		{"reloaded between two samples", func() { proc.load(1, 2) }, Table{true, 1, 4096, 4096},
+			23},
 	} {
 		step.do()
 		sample := sampleOf(t, s)
@@ -108,7 +110,8 @@ func TestSamplerFollowsTheModule(t *testing.T) {
 			t.Fatalf("%s: %+v", step.what, sample)
 		}
 		if sample.Table != step.want || sample.Counters.Drop != step.drop {
-			t.Errorf("%s: %+v, drop %d; want %+v, %d", step.what, sample.Table, sample.Counters.Drop, step.want, step.drop)
+			t.Errorf("%s: %+v, drop %d; want %+v, %d", step.what, sample.Table,
+				sample.Counters.Drop, step.want, step.drop)
 		}
 	}
 	s.Mark()
@@ -124,7 +127,8 @@ func TestSampler_PausesAfterFailure(t *testing.T) {
 	proc := newFakeProc(t)
 	proc.load(5, 3)
 	s := proc.sampler()
-	if err := errors.Join(s.counters.stat.close(), os.RemoveAll(filepath.Join(proc.root, "net/stat"))); err != nil {
+	if err := errors.Join(s.counters.stat.close(), os.RemoveAll(filepath.Join(proc.root,
+		"net/stat"))); err != nil {
 		t.Fatal(err)
 	}
 	s.counters.pauseTo, s.counters.failure = math.MaxInt64, errors.New("refused")
@@ -155,12 +159,14 @@ func TestSamplerBaselineAfterTrouble(t *testing.T) {
 
 func TestSamplerKernelLog(t *testing.T) {
 	proc := newFakeProc(t)
-	s, err := New(Options{Proc: proc.root, Sys: proc.root, KernelLog: filepath.Join(proc.root, "no-such-device")})
+	s, err := New(Options{Proc: proc.root, Sys: proc.root,
+		KernelLog: filepath.Join(proc.root, "no-such-device")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if sample := sampleOf(t, s); sample.Log != nil || len(sample.Problems) != 1 || !strings.Contains(sample.Problems[0], "no-such-device") {
+	if sample := sampleOf(t, s); sample.Log != nil || len(sample.Problems) != 1 ||
+		!strings.Contains(sample.Problems[0], "no-such-device") {
 		t.Errorf("%+v", sample)
 	}
 	if _, err := New(Options{Proc: filepath.Join(proc.root, "nowhere")}); err == nil {
@@ -187,7 +193,8 @@ func TestSamplerRun(t *testing.T) {
 
 func TestSampleJSON(t *testing.T) {
 	sample := Sample{
-		Monotonic: time.Second, Realtime: time.Unix(1, 0).UTC(), Took: time.Microsecond, Table: Table{true, 1, 2, 3},
+		Monotonic: time.Second, Realtime: time.Unix(1, 0).UTC(), Took: time.Microsecond,
+		Table:    Table{true, 1, 2, 3},
 		Counters: &results.Counters{Drop: 4}, Log: &LogCounts{Lines: 5},
 		Lines: []LogLine{{Kind: LineBug, Record: Record{Sequence: 6, Message: "BUG: x"}}},
 	}
@@ -202,7 +209,8 @@ func TestSampleJSON(t *testing.T) {
 	if diff := cmp.Diff(sample, back); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, field := range []string{`"count":1`, `"max":2`, `"buckets":3`, `"loaded":true`, `"kind":"bug"`, `"message":"BUG: x"`} {
+	for _, field := range []string{`"count":1`, `"max":2`, `"buckets":3`, `"loaded":true`,
+		`"kind":"bug"`, `"message":"BUG: x"`} {
 		if !strings.Contains(string(text), field) {
 			t.Errorf("no %s in %s", field, text)
 		}

@@ -67,7 +67,8 @@ func TestScheduleDoesNotDrift(t *testing.T) {
 
 func TestScheduleEndsWithTheError(t *testing.T) {
 	broken := errors.New("broken")
-	if err := schedule(t.Context(), time.Hour, func(int64) error { return broken }); !errors.Is(err, broken) {
+	err := schedule(t.Context(), time.Hour, func(int64) error { return broken })
+	if !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}
 }

@@ -33,7 +33,9 @@ func TestSystemCountsLosses(t *testing.T) {
 		if first.System == nil || len(first.System.Problems) > 0 {
 			t.Fatalf("%+v", first.System)
 		}
-		if first.System.MemoryAvailable <= 0 || first.System.MemoryTotal < first.System.MemoryAvailable || first.System.SlabUnreclaimable <= 0 || first.System.CPU.Count < 1 {
+		if first.System.MemoryAvailable <= 0 ||
+			first.System.MemoryTotal < first.System.MemoryAvailable ||
+			first.System.SlabUnreclaimable <= 0 || first.System.CPU.Count < 1 {
 			t.Errorf("%+v", first.System)
 		}
 		losses := func() results.NetCounters {
@@ -55,7 +57,8 @@ func TestSystemCountsLosses(t *testing.T) {
 				return ""
 			})
 		}
-		lost("40 datagrams to closed ports", func(n results.NetCounters) bool { return n.UDPNoPorts == 40 })
+		lost("40 datagrams to closed ports",
+			func(n results.NetCounters) bool { return n.UDPNoPorts == 40 })
 		before = losses()
 		for range 7 {
 			if conn, err := net.Dial("tcp4", "127.0.0.1:9"); err == nil {
@@ -68,7 +71,11 @@ func TestSystemCountsLosses(t *testing.T) {
 		})
 		before = losses()
 		overflow(t)
-		lost("a full accept queue", func(n results.NetCounters) bool { return n.ListenOverflows > 0 && n.ListenDrops >= n.ListenOverflows })
+		lost("a full accept queue",
+			func(n results.NetCounters) bool {
+				return n.ListenOverflows > 0 &&
+					n.ListenDrops >= n.ListenOverflows
+			})
 	})
 }
 
@@ -102,7 +109,9 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if out, err := exec.CommandContext(t.Context(), hosttest.Program(t, "tc"), "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8bit", "burst", "200", "limit", "200").CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), hosttest.Program(t, "tc"), "qdisc", "add",
+			"dev", "lo", "root", "tbf", "rate", "8bit", "burst", "200", "limit",
+			"200").CombinedOutput(); err != nil {
 			hosttest.Skip(t, "this kernel has no token bucket filter: %v: %s", err, out)
 		}
 		s.Mark()
@@ -123,7 +132,8 @@ func TestSystemCountsQueueDrops(t *testing.T) {
 			t.Errorf("%+v after the mark", lo)
 		}
 		// tc prints the same count.
-		if text := tool(t, "tc", "-s", "qdisc", "show", "dev", "lo"); !strings.Contains(text, "dropped") {
+		text := tool(t, "tc", "-s", "qdisc", "show", "dev", "lo")
+		if !strings.Contains(text, "dropped") {
 			t.Errorf("tc: %s", text)
 		}
 	})
@@ -149,9 +159,12 @@ func TestSystemIsTimed(t *testing.T) {
 }
 
 func TestLinksSince(t *testing.T) {
-	base := []LinkLoss{{Name: "eth0", RxDropped: 5, QdiscDropped: 1<<32 - 1, qdiscDropped: 1<<32 - 1}}
-	now := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 7, QdiscDropped: 4, qdiscDropped: 4, QueueLength: 9}}
-	want := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 2, QdiscDropped: 5, qdiscDropped: 4, QueueLength: 9}}
+	base := []LinkLoss{{Name: "eth0", RxDropped: 5, QdiscDropped: 1<<32 - 1,
+		qdiscDropped: 1<<32 - 1}}
+	now := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 7, QdiscDropped: 4,
+		qdiscDropped: 4, QueueLength: 9}}
+	want := []LinkLoss{{Name: "lo", TxDropped: 3}, {Name: "eth0", RxDropped: 2, QdiscDropped: 5,
+		qdiscDropped: 4, QueueLength: 9}}
 	if diff := cmp.Diff(want, linksSince(now, base), cmp.AllowUnexported(LinkLoss{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

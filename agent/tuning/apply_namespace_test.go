@@ -33,8 +33,9 @@ func TestApplyIptables(t *testing.T) {
 		for _, backend := range []string{tuning.BackendNFT, tuning.BackendLegacy} {
 			t.Run(backend, func(t *testing.T) {
 				settings := tuning.Settings{
-					Rules:        statefulRules + notrackRules,
-					Rules6:       "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT", // no line feed at the end
+					Rules: statefulRules + notrackRules,
+					// It has no line feed at the end.
+					Rules6:       "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT",
 					RulesBackend: backend,
 					Sysctl: []tuning.Sysctl{
 						{Key: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", Value: "5"},
@@ -72,8 +73,10 @@ func TestApplyIptables(t *testing.T) {
 					t.Errorf("changes between two readings: %q", c)
 				}
 				behind := tuning.Settings{
-					Rules: strings.Replace(statefulRules, "--dport 80", "--dport 81", 1), RulesBackend: backend,
-					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "31"}},
+					Rules:        strings.Replace(statefulRules, "--dport 80", "--dport 81", 1),
+					RulesBackend: backend,
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout",
+						Value: "31"}},
 				}
 				if err := kernel.Apply(t.Context(), behind); err != nil {
 					t.Fatal(err)
@@ -83,7 +86,9 @@ func TestApplyIptables(t *testing.T) {
 				}
 				want := []string{
 					"net.netfilter.nf_conntrack_icmp_timeout changed from 30 to 31",
-					`the IPv4 rules changed: "-A INPUT -p tcp -m state --state NEW -m tcp --dport 80 -j ACCEPT" is now "-A INPUT -p tcp -m state --state NEW -m tcp --dport 81 -j ACCEPT"`,
+					`the IPv4 rules changed: "-A INPUT -p tcp -m state --state NEW -m tcp ` +
+						`--dport 80 -j ACCEPT" is now "-A INPUT -p tcp -m state --state NEW -m ` +
+						`tcp --dport 81 -j ACCEPT"`,
 				}
 				var got []string
 				for _, c := range tuning.Changes(state, again) {
@@ -93,8 +98,10 @@ func TestApplyIptables(t *testing.T) {
 					t.Errorf("changes (-want +got):\n%s", diff)
 				}
 				if err := kernel.Apply(t.Context(), tuning.Settings{
-					Rules: "*filter\nCOMMIT\n*raw\nCOMMIT\n", Rules6: "*filter\n:INPUT ACCEPT\nCOMMIT\n", RulesBackend: backend,
-					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout", Value: "30"}},
+					Rules:  "*filter\nCOMMIT\n*raw\nCOMMIT\n",
+					Rules6: "*filter\n:INPUT ACCEPT\nCOMMIT\n", RulesBackend: backend,
+					Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_icmp_timeout",
+						Value: "30"}},
 				}); err != nil {
 					t.Fatal(err)
 				}
@@ -108,7 +115,8 @@ func TestApplyIptables(t *testing.T) {
 func TestHitsOfRealRules(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		rules := "*filter\n-A INPUT -p udp -m udp --dport 9 -j DROP\nCOMMIT\n"
-		nft := "table inet ctload {\n chain in {\n type filter hook input priority 0;\n udp dport 9 counter drop\n }\n}\n"
+		nft := "table inet ctload {\n chain in {\n type filter hook input priority 0;\n" +
+			" udp dport 9 counter drop\n }\n}\n"
 		for name, settings := range map[string]tuning.Settings{
 			"nft backend":    {Rules: rules},
 			"legacy backend": {Rules: rules, RulesBackend: tuning.BackendLegacy},
@@ -141,7 +149,8 @@ func TestHitsOfRealRules(t *testing.T) {
 				}
 				after := read()
 				hits := tuning.Hits(before, after)
-				for deadline := time.Now().Add(30 * time.Second); (len(hits) == 0 || hits[0].Packets < 12) && time.Now().Before(deadline); {
+				for deadline := time.Now().Add(30 * time.Second); (len(hits) == 0 ||
+					hits[0].Packets < 12) && time.Now().Before(deadline); {
 					// The kernel handles packets of a loopback later.
 					time.Sleep(10 * time.Millisecond)
 					after = read()
@@ -150,12 +159,14 @@ func TestHitsOfRealRules(t *testing.T) {
 				if changes := tuning.Changes(before, after); len(changes) > 0 {
 					t.Errorf("counters count as changes: %q", changes)
 				}
-				if len(hits) == 0 || hits[0].Packets != 12 || hits[0].Bytes != 12*29 || !strings.Contains(strings.ToLower(hits[0].Rule), "drop") {
+				if len(hits) == 0 || hits[0].Packets != 12 || hits[0].Bytes != 12*29 ||
+					!strings.Contains(strings.ToLower(hits[0].Rule), "drop") {
 					t.Errorf("12 datagrams: %+v", hits)
 				}
 				undo := tuning.Settings{NFT: "flush ruleset"}
 				if settings.RulesBackend == tuning.BackendLegacy {
-					undo = tuning.Settings{Rules: "*filter\nCOMMIT\n", RulesBackend: tuning.BackendLegacy}
+					undo = tuning.Settings{Rules: "*filter\nCOMMIT\n",
+						RulesBackend: tuning.BackendLegacy}
 				}
 				if err := kernel.Apply(t.Context(), undo); err != nil {
 					t.Fatal(err)
@@ -223,23 +234,32 @@ func TestApplyErrors(t *testing.T) {
 				[]string{"load the nft script: nft -f -", "syntax error"}, nil,
 			},
 			"misspelt key": {
-				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_tcp_timeout_timewait", Value: "5"}}},
-				[]string{"did you mean net.netfilter.nf_conntrack_tcp_timeout_time_wait?"}, fs.ErrNotExist,
+				tuning.Settings{Sysctl: []tuning.Sysctl{{
+					Key: "net.netfilter.nf_conntrack_tcp_timeout_timewait", Value: "5",
+				}}},
+				[]string{"did you mean net.netfilter.nf_conntrack_tcp_timeout_time_wait?"},
+				fs.ErrNotExist,
 			},
 			"no such folder": {
 				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.nonsense.key", Value: "5"}}},
 				[]string{"this kernel has no net.nonsense"}, fs.ErrNotExist,
 			},
 			"refused value": {
-				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
-				[]string{"set net.netfilter.nf_conntrack_udp_timeout to soon", "invalid argument"}, nil,
+				tuning.Settings{Sysctl: []tuning.Sysctl{{
+					Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon",
+				}}},
+				[]string{"set net.netfilter.nf_conntrack_udp_timeout to soon", "invalid argument"},
+				nil,
 			},
 			"max of another namespace": {
-				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"}}},
-				[]string{"set net.netfilter.nf_conntrack_max to 1000", "initial network namespace"}, fs.ErrPermission,
+				tuning.Settings{Sysctl: []tuning.Sysctl{{Key: "net.netfilter.nf_conntrack_max",
+					Value: "1000"}}},
+				[]string{"set net.netfilter.nf_conntrack_max to 1000", "initial network namespace"},
+				fs.ErrPermission,
 			},
 			"hash of another namespace": {
-				tuning.Settings{Buckets: 1024}, []string{"set the hash to 1024 buckets", "initial network namespace"}, nil,
+				tuning.Settings{Buckets: 1024}, []string{"set the hash to 1024 buckets",
+					"initial network namespace"}, nil,
 			},
 		} {
 			t.Run(name, func(t *testing.T) {

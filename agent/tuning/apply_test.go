@@ -28,7 +28,8 @@ func fakeKernel(t *testing.T, files map[string]string) (Kernel, *[]string) {
 	return Kernel{
 		Proc: filepath.Join(root, "proc"), Sys: filepath.Join(root, "sys"),
 		Run: func(_ context.Context, stdin, name string, args ...string) (string, error) {
-			done = append(done, strings.TrimSpace(strings.Join(append([]string{name}, args...), " ")+" <"+strings.ReplaceAll(stdin, "\n", "|")))
+			done = append(done, strings.TrimSpace(strings.Join(append([]string{name}, args...),
+				" ")+" <"+strings.ReplaceAll(stdin, "\n", "|")))
 			return "", nil
 		},
 		LoadModule: func(_ context.Context, name string, parameters ...string) error {
@@ -37,7 +38,8 @@ func fakeKernel(t *testing.T, files map[string]string) (Kernel, *[]string) {
 			folder := filepath.Join(root, "proc/sys/net/netfilter")
 			return errors.Join(os.MkdirAll(folder, 0o755),
 				os.WriteFile(filepath.Join(folder, "nf_conntrack_max"), []byte("4096\n"), 0o644),
-				os.WriteFile(filepath.Join(folder, "nf_conntrack_buckets"), []byte("4096\n"), 0o644),
+				os.WriteFile(filepath.Join(folder, "nf_conntrack_buckets"), []byte("4096\n"),
+					0o644),
 				os.WriteFile(filepath.Join(folder, "nf_conntrack_count"), []byte("0\n"), 0o644))
 		},
 	}, &done
@@ -53,7 +55,8 @@ func TestApplyOrder(t *testing.T) {
 		LoadModules: []string{"xt-conntrack", "ip_tables"},
 		Buckets:     65536,
 		Rules:       "*filter\nCOMMIT", Rules6: "*filter\nCOMMIT\n", NFT: "table ip x",
-		Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max", Value: "262144"}, {Key: "net.core.rmem_max", Value: "7"}},
+		Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max", Value: "262144"},
+			{Key: "net.core.rmem_max", Value: "7"}},
 	}
 	if err := kernel.Apply(t.Context(), settings); err != nil {
 		t.Fatal(err)
@@ -71,7 +74,8 @@ func TestApplyOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if state.Max != 262144 || state.Buckets != 65536 || state.Release != "6.1.0-test" || !state.Loaded || state.Sysctl["net.core.rmem_max"] != "7" {
+	if state.Max != 262144 || state.Buckets != 65536 || state.Release != "6.1.0-test" ||
+		!state.Loaded || state.Sysctl["net.core.rmem_max"] != "7" {
 		t.Errorf("state %+v", state)
 	}
 }
@@ -79,7 +83,8 @@ func TestApplyOrder(t *testing.T) {
 // TestApplyModuleParameters gives a module its parameters, though a setting needs the module as
 // well.
 func TestApplyModuleParameters(t *testing.T) {
-	kernel, done := fakeKernel(t, map[string]string{"proc/modules": "", "proc/sys/net/core/rmem_max": "1\n"})
+	kernel, done := fakeKernel(t, map[string]string{"proc/modules": "",
+		"proc/sys/net/core/rmem_max": "1\n"})
 	settings := Settings{
 		LoadModules: []string{"nf-conntrack  hashsize=4096 enable_hooks=1"},
 		Sysctl:      []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "100"}},
@@ -87,7 +92,8 @@ func TestApplyModuleParameters(t *testing.T) {
 	if err := kernel.Apply(t.Context(), settings); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"load nf_conntrack hashsize=4096 enable_hooks=1"}, *done); diff != "" {
+	if diff := cmp.Diff([]string{"load nf_conntrack hashsize=4096 enable_hooks=1"},
+		*done); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	kernel.LoadModule = nil
@@ -120,10 +126,12 @@ func TestApplyRemovesRulesFirst(t *testing.T) {
 		"proc/modules":             "nf_tables 1 0 - Live 0x0\n",
 		"proc/net/ip_tables_names": "raw\nfilter\n",
 	})
-	if err := kernel.Apply(t.Context(), Settings{RemoveModules: []string{"nf_conntrack"}}); err != nil {
+	if err := kernel.Apply(t.Context(),
+		Settings{RemoveModules: []string{"nf_conntrack"}}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"nft flush ruleset <", "iptables-legacy-restore <*raw|COMMIT|*filter|COMMIT|"}, *done); diff != "" {
+	if diff := cmp.Diff([]string{"nft flush ruleset <",
+		"iptables-legacy-restore <*raw|COMMIT|*filter|COMMIT|"}, *done); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -140,16 +148,18 @@ func TestApplyStopsWithTheContext(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for text, settings := range map[string]Settings{
-		`backend "ebtables"`:         {RulesBackend: "ebtables"},
-		"buckets -1: negative":       {Buckets: -1},
-		"not the name of a kernel":   {Sysctl: []Sysctl{{Key: "../etc", Value: "1"}}},
-		"more than one line":         {Sysctl: []Sysctl{{Key: "net.a", Value: "1\n2"}}},
-		"empty value":                {Sysctl: []Sysctl{{Key: "net.a", Value: " "}}},
-		"nf_conntrack_max: given":    {Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1"}, {Key: "net.ipv4.ip_conntrack_max", Value: "2"}}},
-		"not the name of a module":   {LoadModules: []string{"a/b"}},
-		"\"x y=\\\"1\\\"\": not":     {LoadModules: []string{"x y=\"1\""}},
-		"\"nf_nat x=1\": not":        {RemoveModules: []string{"nf_nat x=1"}},
-		"both loaded and removed":    {LoadModules: []string{"nf-nat"}, RemoveModules: []string{"nf_nat"}},
+		`backend "ebtables"`:       {RulesBackend: "ebtables"},
+		"buckets -1: negative":     {Buckets: -1},
+		"not the name of a kernel": {Sysctl: []Sysctl{{Key: "../etc", Value: "1"}}},
+		"more than one line":       {Sysctl: []Sysctl{{Key: "net.a", Value: "1\n2"}}},
+		"empty value":              {Sysctl: []Sysctl{{Key: "net.a", Value: " "}}},
+		"nf_conntrack_max: given": {Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max",
+			Value: "1"}, {Key: "net.ipv4.ip_conntrack_max", Value: "2"}}},
+		"not the name of a module": {LoadModules: []string{"a/b"}},
+		"\"x y=\\\"1\\\"\": not":   {LoadModules: []string{"x y=\"1\""}},
+		"\"nf_nat x=1\": not":      {RemoveModules: []string{"nf_nat x=1"}},
+		"both loaded and removed": {LoadModules: []string{"nf-nat"},
+			RemoveModules: []string{"nf_nat"}},
 		"nf_conntrack: removed, but": {Buckets: 512, RemoveModules: []string{"nf_conntrack"}},
 	} {
 		if err := settings.Validate(); err == nil || !strings.Contains(err.Error(), text) {
@@ -163,7 +173,8 @@ func TestValidate(t *testing.T) {
 
 func TestTools(t *testing.T) {
 	got := Settings{Rules: "x", Rules6: "x", NFT: "x", RulesBackend: BackendLegacy}.Tools()
-	want := []string{"iptables-legacy-restore", "iptables-legacy-save", "ip6tables-legacy-restore", "ip6tables-legacy-save", "nft"}
+	want := []string{"iptables-legacy-restore", "iptables-legacy-save", "ip6tables-legacy-restore",
+		"ip6tables-legacy-save", "nft"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -172,7 +183,8 @@ func TestTools(t *testing.T) {
 func TestExecCarriesTheComplaint(t *testing.T) {
 	out, err := Exec(t.Context(), "hello", "sh", "-c", "cat; echo no good >&2; exit 3")
 	tool, ok := errors.AsType[*ToolError](err)
-	if !ok || out != "hello" || tool.Stderr != "no good\n" || !strings.Contains(err.Error(), "exit status 3: no good") {
+	if !ok || out != "hello" || tool.Stderr != "no good\n" ||
+		!strings.Contains(err.Error(), "exit status 3: no good") {
 		t.Errorf("%q, %v", out, err)
 	}
 	if _, err := Exec(t.Context(), "", "/nonexistent/tool"); !errors.Is(err, os.ErrNotExist) {

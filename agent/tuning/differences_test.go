@@ -20,39 +20,52 @@ func TestDifferences(t *testing.T) {
 		want     []string
 		remarks  []string
 	}{
-		"as asked": {settings: Settings{Buckets: 65536, Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "262144"}}}},
+		"as asked": {settings: Settings{Buckets: 65536,
+			Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "262144"}}}},
 		"numbers are compared as the kernel reads them": {
-			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: " 0x40000 "}}},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max",
+				Value: " 0x40000 "}}},
 		},
 		"white space": {
-			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_rmem", Value: "4096 131072  6291456"}}},
-			state:    func(s *State) { s.Sysctl["net.ipv4.tcp_rmem"] = "4096\t131072\t6291456" },
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_rmem",
+				Value: "4096 131072  6291456"}}},
+			state: func(s *State) { s.Sysctl["net.ipv4.tcp_rmem"] = "4096\t131072\t6291456" },
 		},
 		"a word": {
-			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_congestion_control", Value: "bbr"}}},
-			state:    func(s *State) { s.Sysctl["net.ipv4.tcp_congestion_control"] = "cubic" },
-			want:     []string{"net.ipv4.tcp_congestion_control is cubic, not bbr as asked"},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.tcp_congestion_control",
+				Value: "bbr"}}},
+			state: func(s *State) { s.Sysctl["net.ipv4.tcp_congestion_control"] = "cubic" },
+			want:  []string{"net.ipv4.tcp_congestion_control is cubic, not bbr as asked"},
 		},
 		"another value": {
-			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max", Value: "1000000"}}},
-			want:     []string{"net.netfilter.nf_conntrack_max is 262144, not 1000000 as asked"},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_max",
+				Value: "1000000"}}},
+			want: []string{"net.netfilter.nf_conntrack_max is 262144, not 1000000 as asked"},
 		},
 		"an old name": {
-			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max", Value: "262144"}}},
-			remarks:  []string{"net.ipv4.ip_conntrack_max is called net.netfilter.nf_conntrack_max in this kernel"},
+			settings: Settings{Sysctl: []Sysctl{{Key: "net.ipv4.ip_conntrack_max",
+				Value: "262144"}}},
+			remarks: []string{"net.ipv4.ip_conntrack_max is called " +
+				"net.netfilter.nf_conntrack_max in this kernel"},
 		},
-		"slashes are no remark": {settings: Settings{Sysctl: []Sysctl{{Key: "net/netfilter/nf_conntrack_max", Value: "262144"}}}},
+		"slashes are no remark": {
+			settings: Settings{Sysctl: []Sysctl{{
+				Key: "net/netfilter/nf_conntrack_max", Value: "262144",
+			}}},
+		},
 		"unread": {
 			settings: Settings{Sysctl: []Sysctl{{Key: "net.a", Value: "1"}}},
 			state:    func(s *State) { s.Unread = map[string]string{"net.a": "gone"} },
 			want:     []string{"net.a could not be read: gone"},
 		},
 		"rounded hash": {
-			settings: Settings{Buckets: 65100, Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_buckets", Value: "65025"}}},
-			state:    func(s *State) { s.Sysctl["net.netfilter.nf_conntrack_buckets"] = "65536" },
+			settings: Settings{Buckets: 65100,
+				Sysctl: []Sysctl{{Key: "net.netfilter.nf_conntrack_buckets", Value: "65025"}}},
+			state: func(s *State) { s.Sysctl["net.netfilter.nf_conntrack_buckets"] = "65536" },
 			remarks: []string{
 				"the kernel rounded the hash from 65100 up to 65536 buckets, a multiple of 512",
-				"the kernel rounded net.netfilter.nf_conntrack_buckets from 65025 up to 65536, a multiple of 512",
+				"the kernel rounded net.netfilter.nf_conntrack_buckets from 65025 up to 65536, " +
+					"a multiple of 512",
 			},
 		},
 		"another hash": {
@@ -62,29 +75,41 @@ func TestDifferences(t *testing.T) {
 		"no hash": {
 			settings: Settings{Buckets: 512},
 			state:    func(s *State) { s.Loaded, s.Buckets = false, -1 },
-			want:     []string{"the size of the hash could not be read: connection tracking is not loaded"},
+			want: []string{"the size of the hash could not be read: connection tracking is " +
+				"not loaded"},
 		},
 		"modules": {
-			settings: Settings{LoadModules: []string{"nf-conntrack"}, RemoveModules: []string{"nf_nat"}},
+			settings: Settings{LoadModules: []string{"nf-conntrack"},
+				RemoveModules: []string{"nf_nat"}},
 			state: func(s *State) {
-				s.ModuleStates = map[string]ModuleState{"nf_conntrack": ModuleAbsent, "nf_nat": ModuleBuilt}
+				s.ModuleStates = map[string]ModuleState{"nf_conntrack": ModuleAbsent,
+					"nf_nat": ModuleBuilt}
 			},
-			want: []string{"module nf_conntrack is not loaded", "module nf_nat is still there (built in)"},
+			want: []string{"module nf_conntrack is not loaded",
+				"module nf_nat is still there (built in)"},
 		},
 		"rules": {
-			settings: Settings{Rules: "*filter\n:INPUT DROP\n-A INPUT -j ACCEPT\n-A INPUT -s a.example -j ACCEPT\n-A FORWARD -j DROP\nCOMMIT\n*nat\n:OUTPUT ACCEPT\nCOMMIT\n"},
+			settings: Settings{Rules: "*filter\n:INPUT DROP\n-A INPUT -j ACCEPT\n" +
+				"-A INPUT -s a.example -j ACCEPT\n-A FORWARD -j DROP\nCOMMIT\n*nat\n" +
+				":OUTPUT ACCEPT\nCOMMIT\n"},
 			state: func(s *State) {
-				s.Rules = "*filter\n:INPUT ACCEPT [1:1]\n:FORWARD ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n"
+				s.Rules = "*filter\n:INPUT ACCEPT [1:1]\n:FORWARD ACCEPT [0:0]\n" +
+					"-A INPUT -j ACCEPT\nCOMMIT\n"
 			},
 			want: []string{
 				"IPv4 rules: chain FORWARD of table filter holds 0, not 1 as asked",
-				"IPv4 rules: the policy of chain INPUT of table filter is ACCEPT, not DROP as asked",
+				"IPv4 rules: the policy of chain INPUT of table filter is ACCEPT, not DROP as " +
+					"asked",
 			},
 		},
 		"rules that could not be listed": {
 			settings: Settings{Rules6: "*filter\nCOMMIT\n", NFT: "table ip x {}"},
-			state:    func(s *State) { s.Unread = map[string]string{"rules6": "no tool", "nft": "no nft"} },
-			want:     []string{"the IPv6 rules could not be listed: no tool", "the nft rules could not be listed: no nft"},
+			state: func(s *State) {
+				s.Unread = map[string]string{"rules6": "no tool",
+					"nft": "no nft"}
+			},
+			want: []string{"the IPv6 rules could not be listed: no tool",
+				"the nft rules could not be listed: no nft"},
 		},
 		"nft": {
 			settings: Settings{NFT: "table ip x {}\ntable inet y {}"},
@@ -98,10 +123,12 @@ func TestDifferences(t *testing.T) {
 			if test.state != nil {
 				test.state(&state)
 			}
-			if diff := cmp.Diff(test.want, Differences(test.settings, state), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(test.want, Differences(test.settings, state),
+				cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("differences (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(test.remarks, Remarks(test.settings, state), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(test.remarks, Remarks(test.settings, state),
+				cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("remarks (-want +got):\n%s", diff)
 			}
 		})
@@ -126,7 +153,8 @@ func TestChanges(t *testing.T) {
 	}
 	same := before
 	same.Count, same.Rules = 4000, "*filter\n:INPUT ACCEPT [99:9999]\nCOMMIT\n"
-	same.Modules = []Module{{Name: "nf_conntrack", References: 7}, {Name: "nf_conntrack_netlink"}, {Name: "nfnetlink_hook"}, {Name: "virtio_rng"}}
+	same.Modules = []Module{{Name: "nf_conntrack", References: 7}, {Name: "nf_conntrack_netlink"},
+		{Name: "nfnetlink_hook"}, {Name: "virtio_rng"}}
 	if got := Changes(before, same); len(got) > 0 {
 		t.Errorf("the fill, counters and references count as changes: %q", got)
 	}
@@ -149,7 +177,10 @@ func TestChanges(t *testing.T) {
 	if diff := cmp.Diff(want, texts(Changes(before, after))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Changes(before, State{Release: "6.1.0", Max: 4096, Buckets: 4096, Sysctl: before.Sysctl, Timeouts: before.Timeouts, Rules: before.Rules}); !strings.Contains(strings.Join(texts(got), "\n"), "connection tracking was loaded and is not loaded") {
+	if got := Changes(before, State{Release: "6.1.0", Max: 4096, Buckets: 4096,
+		Sysctl: before.Sysctl, Timeouts: before.Timeouts,
+		Rules: before.Rules}); !strings.Contains(strings.Join(texts(got), "\n"),
+		"connection tracking was loaded and is not loaded") {
 		t.Errorf("an unloaded module: %q", got)
 	}
 }
@@ -161,14 +192,22 @@ func TestInferTracking(t *testing.T) {
 		ipv4, ipv6 Answer
 		evidence   string
 	}{
-		"no rule":            {State{}, No, No, "nothing is tracked, because no rule asks for it"},
-		"IPv4":               {State{Rules: stateful}, Yes, No, "tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
-		"IPv6":               {State{Rules6: stateful}, No, Yes, "tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
-		"nft":                {State{NFT: "table inet x {\n chain c {\n  ct state new drop\n }\n}"}, Yes, Yes, "tracking is on because of the rule ct state new drop"},
-		"an object":          {State{NFT: "table ip6 x {\n ct timeout t {\n  protocol tcp\n }\n}"}, No, Yes, "tracking is on because of the object ct timeout t"},
-		"entries, no rule":   {State{Count: 5}, Unknown, Unknown, "the table holds entries, though no rule that was seen asks for tracking"},
-		"rules unread":       {State{Unread: map[string]string{"rules": "x"}}, Unknown, No, "no rule that could be listed asks for tracking, but not all could be listed"},
-		"one of them unread": {State{Rules: stateful, Unread: map[string]string{"rules6": "x"}}, Yes, Unknown, "tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
+		"no rule": {State{}, No, No, "nothing is tracked, because no rule asks for it"},
+		"IPv4": {State{Rules: stateful}, Yes, No,
+			"tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
+		"IPv6": {State{Rules6: stateful}, No, Yes,
+			"tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
+		"nft": {State{NFT: "table inet x {\n chain c {\n  ct state new drop\n }\n}"},
+			Yes, Yes, "tracking is on because of the rule ct state new drop"},
+		"an object": {State{NFT: "table ip6 x {\n ct timeout t {\n  protocol tcp\n }\n}"},
+			No, Yes, "tracking is on because of the object ct timeout t"},
+		"entries, no rule": {State{Count: 5}, Unknown, Unknown,
+			"the table holds entries, though no rule that was seen asks for tracking"},
+		"rules unread": {State{Unread: map[string]string{"rules": "x"}}, Unknown, No,
+			"no rule that could be listed asks for tracking, but not all could be listed"},
+		"one of them unread": {State{Rules: stateful, Unread: map[string]string{"rules6": "x"}},
+			Yes, Unknown,
+			"tracking is on because of the rule -A INPUT -m state --state NEW -j ACCEPT"},
 	} {
 		got := inferTracking(test.state)
 		if got.IPv4 != test.ipv4 || got.IPv6 != test.ipv6 || got.Evidence != test.evidence {

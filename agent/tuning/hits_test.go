@@ -17,7 +17,9 @@ func TestHits(t *testing.T) {
 [1:60] -A INPUT -j DROP
 COMMIT
 `,
-		NFT: "table inet f {\n\tchain in {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tct state invalid counter packets 7 bytes 70 drop\n\t\ttcp dport 22 accept\n\t}\n}\n",
+		NFT: "table inet f {\n\tchain in {\n\t\ttype filter hook input priority filter; policy " +
+			"accept;\n\t\tct state invalid counter packets 7 bytes 70 drop\n" +
+			"\t\ttcp dport 22 accept\n\t}\n}\n",
 	}
 	after := State{
 		Rules: `*filter
@@ -30,14 +32,21 @@ COMMIT
 COMMIT
 `,
 		Rules6: "*filter\n:INPUT ACCEPT [3:300]\nCOMMIT\n",
-		NFT:    "table inet f {\n\tchain in {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tct state invalid counter packets 107 bytes 1070 drop\n\t\ttcp dport 22 accept\n\t}\n}\n",
+		NFT: "table inet f {\n\tchain in {\n\t\ttype filter hook input priority filter; " +
+			"policy accept;\n\t\tct state invalid counter packets 107 bytes 1070 drop\n" +
+			"\t\ttcp dport 22 accept\n\t}\n}\n",
 	}
 	want := []Hit{
-		{Family: "inet", Table: "f", Chain: "in", Rule: "ct state invalid drop", Refuses: true, Packets: 100, Bytes: 1000},
-		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "-A INPUT -j DROP", Refuses: true, Packets: 3, Bytes: 180},
-		{Family: "ip6", Table: "filter", Chain: "INPUT", Rule: "policy ACCEPT", Packets: 3, Bytes: 300},
-		{Family: "ip", Table: "filter", Chain: "mine", Rule: `-A mine -j LOG --log-prefix "no DROP"`, Packets: 2, Bytes: 120},
-		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "policy DROP", Refuses: true, Packets: 1, Bytes: 60},
+		{Family: "inet", Table: "f", Chain: "in", Rule: "ct state invalid drop", Refuses: true,
+			Packets: 100, Bytes: 1000},
+		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "-A INPUT -j DROP", Refuses: true,
+			Packets: 3, Bytes: 180},
+		{Family: "ip6", Table: "filter", Chain: "INPUT", Rule: "policy ACCEPT", Packets: 3,
+			Bytes: 300},
+		{Family: "ip", Table: "filter", Chain: "mine",
+			Rule: `-A mine -j LOG --log-prefix "no DROP"`, Packets: 2, Bytes: 120},
+		{Family: "ip", Table: "filter", Chain: "INPUT", Rule: "policy DROP", Refuses: true,
+			Packets: 1, Bytes: 60},
 	}
 	if diff := cmp.Diff(want, Hits(before, after)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -46,7 +55,8 @@ COMMIT
 		t.Errorf("nothing happened, and yet %+v", got)
 	}
 	// Reloaded: counters that fell began at zero.
-	if got := Hits(State{Rules: after.Rules}, State{Rules: before.Rules}); len(got) != 2 || got[0].Packets != 5 {
+	if got := Hits(State{Rules: after.Rules}, State{Rules: before.Rules}); len(got) != 2 ||
+		got[0].Packets != 5 {
 		t.Errorf("%+v", got)
 	}
 }

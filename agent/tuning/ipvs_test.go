@@ -13,11 +13,13 @@ const savedIPVS = `-A -t 10.210.1.1:80 -s rr
 `
 
 func TestIPVSServices(t *testing.T) {
-	want := []string{"-A -t 10.210.1.1:80", "-a -t 10.210.1.1:80 -r 10.210.2.2:80", "-A -u 10.210.1.1:53"}
+	want := []string{"-A -t 10.210.1.1:80", "-a -t 10.210.1.1:80 -r 10.210.2.2:80",
+		"-A -u 10.210.1.1:53"}
 	if diff := cmp.Diff(want, ipvsServices("# a comment\n\n"+savedIPVS+"-C\n")); diff != "" {
 		t.Error(diff)
 	}
-	long := "--add-service --tcp-service 10.210.1.1:80 --scheduler rr\n--add-server --tcp-service 10.210.1.1:80 --real-server 10.210.2.2:80 --masquerading\n"
+	long := "--add-service --tcp-service 10.210.1.1:80 --scheduler rr\n" +
+		"--add-server --tcp-service 10.210.1.1:80 --real-server 10.210.2.2:80 --masquerading\n"
 	if diff := cmp.Diff(want[:2], ipvsServices(long)); diff != "" {
 		t.Error(diff)
 	}
@@ -29,10 +31,12 @@ func TestIPVSDifferences(t *testing.T) {
 		t.Errorf("what is there is missed: %q", got)
 	}
 	asked.IPVS += "-a -t 10.210.1.1:80 -r 10.210.2.3:80 -m\n"
-	if got := Differences(asked, State{IPVS: savedIPVS}); len(got) != 1 || got[0] != "IPVS: -a -t 10.210.1.1:80 -r 10.210.2.3:80 is not in the kernel" {
+	if got := Differences(asked, State{IPVS: savedIPVS}); len(got) != 1 ||
+		got[0] != "IPVS: -a -t 10.210.1.1:80 -r 10.210.2.3:80 is not in the kernel" {
 		t.Errorf("of a server that is not there it says %q", got)
 	}
-	if got := Differences(asked, State{Unread: map[string]string{"ipvs": "no such tool"}}); len(got) != 1 {
+	if got := Differences(asked,
+		State{Unread: map[string]string{"ipvs": "no such tool"}}); len(got) != 1 {
 		t.Errorf("of services that could not be listed it says %q", got)
 	}
 }

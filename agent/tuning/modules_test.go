@@ -15,8 +15,10 @@ old 4096 - - Live 0x0
 `
 	want := []Module{
 		{Name: "xt_conntrack", Size: 16384, References: 2},
-		{Name: "nf_conntrack", Size: 188416, References: 3, UsedBy: []string{"xt_conntrack", "nf_nat", "nft_ct"}},
-		{Name: "libcrc32c", Size: 16384, References: 2, UsedBy: []string{"nf_tables", "nf_conntrack"}},
+		{Name: "nf_conntrack", Size: 188416, References: 3,
+			UsedBy: []string{"xt_conntrack", "nf_nat", "nft_ct"}},
+		{Name: "libcrc32c", Size: 16384, References: 2,
+			UsedBy: []string{"nf_tables", "nf_conntrack"}},
 		{Name: "binfmt_misc", Size: 24576, References: 1},
 		{Name: "old", Size: 4096, References: -1},
 	}
@@ -27,7 +29,8 @@ old 4096 - - Live 0x0
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, bad := range []string{"nf_conntrack", "nf_conntrack x 3 -", "nf_conntrack 1 y -", "nf_conntrack 1 -7 -"} {
+	for _, bad := range []string{"nf_conntrack", "nf_conntrack x 3 -", "nf_conntrack 1 y -",
+		"nf_conntrack 1 -7 -"} {
 		if got, err := ParseModules(bad); err == nil {
 			t.Errorf("%q: %+v, want an error", bad, got)
 		}

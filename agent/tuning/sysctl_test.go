@@ -18,7 +18,8 @@ func TestSysctlPathStaysBelowProcSys(t *testing.T) {
 			t.Errorf("sysctlPath(%q) = %q, %v; want %q", key, got, err, want)
 		}
 	}
-	for _, key := range []string{"", ".", "..", "a.", ".a", "a..b", "a.//.b", "/etc/passwd", "../../etc/passwd", "a b", "a\nb", "net.//.//.//.etc"} {
+	for _, key := range []string{"", ".", "..", "a.", ".a", "a..b", "a.//.b", "/etc/passwd",
+		"../../etc/passwd", "a b", "a\nb", "net.//.//.//.etc"} {
 		if path, err := sysctlPath(key); err == nil {
 			t.Errorf("sysctlPath(%q) = %q, want an error", key, path)
 		}
@@ -26,7 +27,9 @@ func TestSysctlPathStaysBelowProcSys(t *testing.T) {
 }
 
 func FuzzSysctlPath(f *testing.F) {
-	for _, seed := range []string{"net.netfilter.nf_conntrack_max", "net/ipv4/conf/eth0.100/forwarding", "net.ipv4.ip_conntrack_max", "../x", "a.//.b", "//", ".."} {
+	for _, seed := range []string{"net.netfilter.nf_conntrack_max",
+		"net/ipv4/conf/eth0.100/forwarding", "net.ipv4.ip_conntrack_max", "../x", "a.//.b", "//",
+		".."} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, key string) {

@@ -38,7 +38,8 @@ func TestForecast(t *testing.T) {
 		{"raw-notrack", false, false, kernels.Size{Max: 4096, Buckets: 4096}, 0},
 	} {
 		f := list[tc.scenario]
-		if f.Tracked != tc.tracked || (f.Plan != nil) != tc.needs || f.Table != tc.table || f.Prediction.Peak != tc.peak {
+		if f.Tracked != tc.tracked || (f.Plan != nil) != tc.needs || f.Table != tc.table ||
+			f.Prediction.Peak != tc.peak {
 			t.Errorf("%s: %+v; want %+v", tc.scenario, f, tc)
 		}
 	}
@@ -65,21 +66,28 @@ func TestAssumedState(t *testing.T) {
 		size    kernels.Size
 		tracked bool
 	}{
-		{"the kernel's own", scenarios.Configuration{Kernel: "debian/bookworm", Memory: 512 << 20, Rules: rules}, kernels.Size{Max: 4096, Buckets: 4096}, true},
-		{"an older kernel's", scenarios.Configuration{Kernel: "debian/bullseye", Memory: 512 << 20, Rules: rules}, kernels.Size{Max: 16384, Buckets: 4096}, true},
-		{"nothing tracks", scenarios.Configuration{Kernel: "/boot/vmlinuz-6.12.0", Memory: 2 << 30}, kernels.Size{Max: 65536, Buckets: 65536}, false},
+		{"the kernel's own", scenarios.Configuration{Kernel: "debian/bookworm", Memory: 512 << 20,
+			Rules: rules}, kernels.Size{Max: 4096, Buckets: 4096}, true},
+		{"an older kernel's", scenarios.Configuration{Kernel: "debian/bullseye", Memory: 512 << 20,
+			Rules: rules}, kernels.Size{Max: 16384, Buckets: 4096}, true},
+		{"nothing tracks", scenarios.Configuration{Kernel: "/boot/vmlinuz-6.12.0", Memory: 2 << 30},
+			kernels.Size{Max: 65536, Buckets: 65536}, false},
 		{"a parameter of the module", scenarios.Configuration{
 			Kernel: "debian/bookworm", Memory: 512 << 20,
 			Modules: scenarios.Modules{Load: []string{"nf_conntrack hashsize=1024 enable_hooks=1"}},
 		}, kernels.Size{Max: 8192, Buckets: 1024}, true},
 		{"settings", scenarios.Configuration{
 			Kernel: "debian/bookworm", Memory: 512 << 20, Buckets: 512, Rules: rules,
-			Sysctl: scenarios.Settings{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"}, {Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "5"}},
+			Sysctl: scenarios.Settings{{Key: "net.netfilter.nf_conntrack_max", Value: "1000"},
+				{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "5"}},
 		}, kernels.Size{Max: 1000, Buckets: 512}, true},
 	} {
-		state := assumedState(tc.dut, kernels.Named(tc.dut.Kernel), kernels.VisibleMemory(int64(tc.dut.Memory)))
-		if got := (kernels.Size{Max: state.Max, Buckets: state.Buckets}); got != tc.size || (state.Tracking.IPv4 == "yes") != tc.tracked {
-			t.Errorf("%s: %+v, tracking %s; want %+v, %v", tc.name, got, state.Tracking.IPv4, tc.size, tc.tracked)
+		state := assumedState(tc.dut, kernels.Named(tc.dut.Kernel),
+			kernels.VisibleMemory(int64(tc.dut.Memory)))
+		if got := (kernels.Size{Max: state.Max, Buckets: state.Buckets}); got != tc.size ||
+			(state.Tracking.IPv4 == "yes") != tc.tracked {
+			t.Errorf("%s: %+v, tracking %s; want %+v, %v", tc.name, got, state.Tracking.IPv4,
+				tc.size, tc.tracked)
 		}
 		if tc.name == "settings" && state.Timeouts[kernels.Prefix+"udp_timeout"] != 5 {
 			t.Errorf("udp timeout %d, want 5", state.Timeouts[kernels.Prefix+"udp_timeout"])
@@ -97,11 +105,17 @@ func TestAssumedTracking(t *testing.T) {
 	}{
 		{"rules", scenarios.Configuration{Rules: rules}, tuning.Yes, tuning.No},
 		{"rules6", scenarios.Configuration{Rules6: rules}, tuning.No, tuning.Yes},
-		{"nft", scenarios.Configuration{NFT: "table inet t { chain c { ct original ip saddr 192.0.2.1; }; }"}, tuning.Yes, tuning.Yes},
-		{"a module", scenarios.Configuration{Modules: scenarios.Modules{Load: []string{"nf_conntrack enable_hooks=1"}}}, tuning.Yes, tuning.Yes},
-		{"an old kernel", scenarios.Configuration{Kernel: "/boot/vmlinuz-4.9.0"}, tuning.Yes, tuning.Yes},
+		{"nft",
+			scenarios.Configuration{NFT: "table inet t { chain c { ct original ip saddr " +
+				"192.0.2.1; }; }"}, tuning.Yes, tuning.Yes},
+		{"a module",
+			scenarios.Configuration{Modules: scenarios.Modules{Load: []string{"nf_conntrack " +
+				"enable_hooks=1"}}}, tuning.Yes, tuning.Yes},
+		{"an old kernel", scenarios.Configuration{Kernel: "/boot/vmlinuz-4.9.0"}, tuning.Yes,
+			tuning.Yes},
 	} {
-		got := assumedState(tc.dut, kernels.Named(cmp.Or(tc.dut.Kernel, "debian/bookworm")), 512<<20).Tracking
+		got := assumedState(tc.dut, kernels.Named(cmp.Or(tc.dut.Kernel, "debian/bookworm")),
+			512<<20).Tracking
 		if got.IPv4 != tc.ipv4 || got.IPv6 != tc.ipv6 {
 			t.Errorf("%s: %+v", tc.name, got)
 		}

@@ -22,7 +22,8 @@ func predicted(t *testing.T, workload, dut string) *results.Prediction {
 func predictedOver(t *testing.T, families, workload, dut string) *results.Prediction {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
-	text := "experiment: x\ntopology: {families: [" + families + "]}\ndut: {" + dut + "}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
+	text := "experiment: x\ntopology: {families: [" + families + "]}\ndut: {" + dut +
+		"}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func predictedOver(t *testing.T, families, workload, dut string) *results.Predic
 		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":    120,
 		"net.netfilter.nf_conntrack_udp_timeout":             30,
 	}}
-	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT, 3*time.Second)
+	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT,
+		3*time.Second)
 }
 
 // TestPredict_NamesThatBeginAlike: the prediction goes by the entries, whatever their names: it
@@ -51,7 +53,8 @@ func TestPredict_NamesThatBeginAlike(t *testing.T) {
 		got = append(got, p.Sustainable)
 	}
 	if got[0] != got[1] || got[0] > 0.01 {
-		t.Errorf("%v entries are sustained, with the names load-ipv4 and held; want one figure below 0.01", got)
+		t.Errorf("%v entries are sustained, with the names load-ipv4 and held; want one figure "+
+			"below 0.01", got)
 	}
 }
 
@@ -63,21 +66,36 @@ func TestPredict(t *testing.T) {
 		full                float64 // 0: never, or not known
 		residence           float64
 	}{
-		{"closed loop", "{generator: http, requests: 900, concurrency: 10}" + probe, "", 900, 0, 120},
-		{"kept alive", "{generator: http, requests: 900, concurrency: 10, keep-alive: true}", "", 10, 0, 120},
+		{"closed loop", "{generator: http, requests: 900, concurrency: 10}" + probe, "", 900, 0,
+			120},
+		{"kept alive", "{generator: http, requests: 900, concurrency: 10, keep-alive: true}", "",
+			10, 0, 120},
 		{"open loop", "{generator: udp, flows: 5000, rate: 500/s, silent: true}", "", 1000, 2, 30},
-		{"crafted", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, sources: 5k}", "", 1000, 2, 30},
-		{"crafted, few tuples", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, sources: 4, source-ports: 1024-1123}", "", 400, 0, 30},
-		{"beside a bystander", "{generator: udp, flows: 1100, rate: 90/s, silent: true}" + probe, "", 1000, 10, 30},
-		{"held", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}", "", 1000, 10, 432000},
-		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, {duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
-		{"nobody listens", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "", 0, 0, 0},
-		{"nobody accepts", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "", 500, 0, 120},
-		{"few source ports", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, source-ports: 20000-20199}", "", 200, 0, 432000},
-		{"few source ports of four addresses", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, source-ports: 20000-20199, sources: 4}", "", 500, 0, 432000},
-		{"few source ports to two ports", "{generator: http, requests: 900, concurrency: 10, source-ports: [1024-1099, 2000], ports: [80, 81]}", "", 154, 0, 120},
-		{"few source ports, a table that is smaller", "{generator: hold, connections: 4000, rate: 200/s, duration: 2s, source-ports: 20000-21999}", "", 1000, 5, 432000},
-		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, `nft: "table ip x { chain y { type filter hook prerouting priority raw; udp dport 80 notrack; tcp dport 22 notrack; } }"`, 0, 0, 0},
+		{"crafted", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, sources: 5k}", "",
+			1000, 2, 30},
+		{"crafted, few tuples", "{generator: udp, flows: 5000, rate: 500/s, crafted: true, " +
+			"sources: 4, source-ports: 1024-1123}", "", 400, 0, 30},
+		{"beside a bystander", "{generator: udp, flows: 1100, rate: 90/s, silent: true}" + probe,
+			"", 1000, 10, 30},
+		{"held", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}", "", 1000, 10,
+			432000},
+		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, " +
+			"{duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
+		{"nobody listens", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "",
+			0, 0, 0},
+		{"nobody accepts", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "",
+			500, 0, 120},
+		{"few source ports", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, " +
+			"source-ports: 20000-20199}", "", 200, 0, 432000},
+		{"few source ports of four addresses", "{generator: hold, connections: 500, rate: " +
+			"200/s, duration: 2s, source-ports: 20000-20199, sources: 4}", "", 500, 0, 432000},
+		{"few source ports to two ports", "{generator: http, requests: 900, concurrency: 10, " +
+			"source-ports: [1024-1099, 2000], ports: [80, 81]}", "", 154, 0, 120},
+		{"few source ports, a table that is smaller", "{generator: hold, connections: 4000, " +
+			"rate: 200/s, duration: 2s, source-ports: 20000-21999}", "", 1000, 5, 432000},
+		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, `nft: "table ip x { ` +
+			`chain y { type filter hook prerouting priority raw; udp dport 80 notrack; tcp ` +
+			`dport 22 notrack; } }"`, 0, 0, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := predicted(t, tc.workload, tc.dut)
@@ -85,8 +103,10 @@ func TestPredict(t *testing.T) {
 			if p.SecondsToFull != nil {
 				full = *p.SecondsToFull
 			}
-			if p.Peak != tc.peak || math.Abs(full-tc.full) > 0.05 || math.Abs(p.Residence-tc.residence) > 1e-6 {
-				t.Errorf("peak %d, full after %.2f s, residence %v; want %d, %v, %v", p.Peak, full, p.Residence, tc.peak, tc.full, tc.residence)
+			if p.Peak != tc.peak || math.Abs(full-tc.full) > 0.05 ||
+				math.Abs(p.Residence-tc.residence) > 1e-6 {
+				t.Errorf("peak %d, full after %.2f s, residence %v; want %d, %v, %v", p.Peak, full,
+					p.Residence, tc.peak, tc.full, tc.residence)
 			}
 		})
 	}
@@ -95,7 +115,8 @@ func TestPredict(t *testing.T) {
 // TestPredictByFamily has rules for one family, or for one protocol, and a load over others.
 func TestPredictByFamily(t *testing.T) {
 	const load = "{generator: udp, flows: 500, rate: 100/s, ports: [53]}"
-	const notrack = `"*raw\n-A PREROUTING -p udp --dport 53 -j CT --notrack\n-A OUTPUT -p udp --sport 53 -j CT --notrack\nCOMMIT"`
+	const notrack = `"*raw\n-A PREROUTING -p udp --dport 53 -j CT --notrack\n-A OUTPUT -p udp ` +
+		`--sport 53 -j CT --notrack\nCOMMIT"`
 	for _, tc := range []struct {
 		name, families, load, dut string
 		peak                      int64
@@ -104,11 +125,17 @@ func TestPredictByFamily(t *testing.T) {
 		{"IPv6, the rules of IPv4", "ipv6", load, "rules: " + notrack, 500},
 		{"both, one exempt", "ipv4, ipv6", load, "rules6: " + notrack, 250},
 		{"both exempt", "ipv4, ipv6", load, "rules: " + notrack + ", rules6: " + notrack, 0},
-		{"another protocol", "ipv4", "{generator: tcp, connections: 500, rate: 100/s, ports: [53]}", "rules: " + notrack, 500},
-		{"SYNs alone", "ipv4", "{generator: syn, flows: 500, rate: 100/s}", `rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 0},
-		{"SYNs exempt, connections not", "ipv4", "{generator: tcp, connections: 500, rate: 100/s}", `rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 500},
-		{"loopback alone", "ipv4", load, `rules: "*raw\n-A PREROUTING -i lo -j CT --notrack\n-A OUTPUT -o lo -j CT --notrack\nCOMMIT"`, 500},
-		{"ICMPv6", "ipv6", "{generator: icmp, flows: 500, rate: 100/s}", `rules6: "*raw\n-A PREROUTING -p icmpv6 -j CT --notrack\n-A OUTPUT -p icmpv6 -j CT --notrack\nCOMMIT"`, 0},
+		{"another protocol", "ipv4", "{generator: tcp, connections: 500, rate: 100/s, ports: [53]}",
+			"rules: " + notrack, 500},
+		{"SYNs alone", "ipv4", "{generator: syn, flows: 500, rate: 100/s}",
+			`rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 0},
+		{"SYNs exempt, connections not", "ipv4", "{generator: tcp, connections: 500, rate: 100/s}",
+			`rules: "*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\nCOMMIT"`, 500},
+		{"loopback alone", "ipv4", load, `rules: "*raw\n-A PREROUTING -i lo -j CT --notrack\n-A ` +
+			`OUTPUT -o lo -j CT --notrack\nCOMMIT"`, 500},
+		{"ICMPv6", "ipv6", "{generator: icmp, flows: 500, rate: 100/s}", `rules6: "*raw\n-A ` +
+			`PREROUTING -p icmpv6 -j CT --notrack\n-A OUTPUT -p icmpv6 -j CT --notrack\nCOMMIT"`,
+			0},
 	} {
 		if p := predictedOver(t, tc.families, tc.load, tc.dut); p.Peak != tc.peak {
 			t.Errorf("%s: a peak of %d, want %d", tc.name, p.Peak, tc.peak)

@@ -27,7 +27,8 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("client %d of %d: %s, want %s", tc.client, tc.clients, got, tc.network)
 		}
 		if got := strangers(tc.family, tc.client, tc.clients, tc.n); got != tc.strangers {
-			t.Errorf("%d of client %d of %d: %s, want %s", tc.n, tc.client, tc.clients, got, tc.strangers)
+			t.Errorf("%d of client %d of %d: %s, want %s", tc.n, tc.client, tc.clients, got,
+				tc.strangers)
 		}
 	}
 	for _, family := range []scenarios.Family{scenarios.IPv4, scenarios.IPv6} {
@@ -35,8 +36,10 @@ func TestStrangers(t *testing.T) {
 			for a := range clients {
 				mine := strangerNetwork(family, a, clients)
 				first, last, _ := strings.Cut(strangers(family, a, clients, 1<<16), "-")
-				if !mine.Contains(netip.MustParseAddr(first)) || !mine.Contains(netip.MustParseAddr(last)) {
-					t.Errorf("%s to %s of client %d of %d are not in %s", first, last, a, clients, mine)
+				if !mine.Contains(netip.MustParseAddr(first)) ||
+					!mine.Contains(netip.MustParseAddr(last)) {
+					t.Errorf("%s to %s of client %d of %d are not in %s", first, last, a, clients,
+						mine)
 				}
 				for b := range a {
 					if mine.Overlaps(strangerNetwork(family, b, clients)) {

@@ -14,7 +14,9 @@ func TestFaultsAreAskedFor(t *testing.T) {
 experiment: faults
 workload: [{generator: udp, rate: 10/s, duration: 5s, silent: true}]
 actions:
-  - {action: rules-load, at: 0s, rules: "*raw\n-A PREROUTING -i ${client.interface} -j CT --notrack\nCOMMIT\n"}
+  - action: rules-load
+    at: 0s
+    rules: "*raw\n-A PREROUTING -i ${client.interface} -j CT --notrack\nCOMMIT\n"
   - {action: delete, at: 0s, state: TIME_WAIT, port: 80}
   - {action: clock-jump, at: 0s, by: -30s}
   - {action: network, at: 0s, loss: 2%, delay: 5ms, rate: 10Mbit/s, direction: to}

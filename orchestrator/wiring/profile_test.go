@@ -20,16 +20,23 @@ func TestProfiles(t *testing.T) {
 		mean  float64
 	}{
 		"stages": {
-			scenarios.Entry{Stages: []scenarios.Stage{{Duration: scenarios.Duration(time.Second), From: new(scenarios.Rate), Rate: 100}, {Duration: scenarios.Duration(3 * time.Second), Rate: 100}}},
-			&generators.Profile{Stages: pacing.Stages{{From: 0, To: 100, Duration: time.Second}, {From: 100, To: 100, Duration: 3 * time.Second}}}, 87.5,
+			scenarios.Entry{Stages: []scenarios.Stage{{Duration: scenarios.Duration(time.Second),
+				From: new(scenarios.Rate), Rate: 100},
+				{Duration: scenarios.Duration(3 * time.Second), Rate: 100}}},
+			&generators.Profile{Stages: pacing.Stages{{From: 0, To: 100, Duration: time.Second},
+				{From: 100, To: 100, Duration: 3 * time.Second}}}, 87.5,
 		},
 		"burst": {
-			scenarios.Entry{Burst: &scenarios.Burst{Size: 101, Every: scenarios.Duration(500 * time.Millisecond)}},
-			&generators.Profile{Bursts: &pacing.Bursts{Size: 101, Every: 500 * time.Millisecond}}, 202,
+			scenarios.Entry{Burst: &scenarios.Burst{Size: 101,
+				Every: scenarios.Duration(500 * time.Millisecond)}},
+			&generators.Profile{Bursts: &pacing.Bursts{Size: 101, Every: 500 * time.Millisecond}},
+			202,
 		},
 		"sine": {
-			scenarios.Entry{Sine: &scenarios.Sine{Mean: 10, Amplitude: 5, Period: scenarios.Duration(time.Second)}},
-			&generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Second}}, 10,
+			scenarios.Entry{Sine: &scenarios.Sine{Mean: 10, Amplitude: 5,
+				Period: scenarios.Duration(time.Second)}},
+			&generators.Profile{Sine: &pacing.Sine{Mean: 10, Amplitude: 5, Period: time.Second}},
+			10,
 		},
 		"none": {},
 	} {
@@ -47,7 +54,8 @@ func TestProfiles(t *testing.T) {
 			if mean := meanRate(got); mean != test.mean {
 				t.Errorf("mean %v, want %v", mean, test.mean)
 			}
-			if sum := meanRate(shareOf(got, 0, 2)) + meanRate(shareOf(got, 1, 2)); sum != test.mean {
+			if sum := meanRate(shareOf(got, 0, 2)) + meanRate(shareOf(got, 1,
+				2)); sum != test.mean {
 				t.Errorf("the parts' means add up to %v, want %v", sum, test.mean)
 			}
 		})

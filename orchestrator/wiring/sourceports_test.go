@@ -30,7 +30,8 @@ workload:
   - {generator: syn, name: wave, flows: 10, rate: 5/s}
   - {generator: udp, name: spoofed, flows: 10, rate: 5/s, crafted: true, ports: 53}
   - {generator: udp, name: spoofed-too, flows: 10, rate: 5/s, crafted: true, ports: [53, 123]}
-  - {generator: udp, name: spoofed-elsewhere, flows: 10, rate: 5/s, crafted: true, silent: true, ports: 514}
+  - {generator: udp, name: spoofed-elsewhere, flows: 10, rate: 5/s, crafted: true, silent: true,
+     ports: 514}
   - {generator: icmp, name: echo, flows: 10, rate: 5/s}
   - {probe: tcp, name: ssh, port: 22, rate: 1/s}
   - {probe: udp, name: dns, port: 53, rate: 1/s}
@@ -47,11 +48,13 @@ scenarios: {a: {}}
 		}
 	}
 	want := map[string]string{
-		"web": "1024-31011", "web-too": "31012-60999", "elsewhere": "1024-60999", "neighbour": "1024-60999",
-		"query": "1024-31011", "log": "31012-60999", "own": "5000-5009",
+		"web": "1024-31011", "web-too": "31012-60999", "elsewhere": "1024-60999",
+		"neighbour": "1024-60999",
+		"query":     "1024-31011", "log": "31012-60999", "own": "5000-5009",
 		"flood": "1024-33279", "wave": "33280-65535", "echo": "1024-65535",
 		"spoofed": "1024-33279", "spoofed-too": "33280-65535", "spoofed-elsewhere": "1024-65535",
-		"ssh": "61000-65535", "dns": "61000-62511", "ntp": "62512-64023", "snmp": "64024-65535", "ping": "",
+		"ssh": "61000-65535", "dns": "61000-62511", "ntp": "62512-64023", "snmp": "64024-65535",
+		"ping": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -63,8 +66,10 @@ func TestSourcePortsBesideListeners(t *testing.T) {
 	topology, scenario := resolved(t, `
 experiment: itself
 workload:
-  - {generator: tcp, name: program, from: dut, target: dut, connections: 10, concurrency: 3, ports: [8080, 8081, 50000]}
-  - {generator: udp, name: named, from: dut, target: dut, flows: 10, rate: 5/s, ports: 53, source-ports: 8000-8099}
+  - {generator: tcp, name: program, from: dut, target: dut, connections: 10, concurrency: 3,
+     ports: [8080, 8081, 50000]}
+  - {generator: udp, name: named, from: dut, target: dut, flows: 10, rate: 5/s, ports: 53,
+     source-ports: 8000-8099}
   - {probe: tcp, name: ssh, port: 22, rate: 1/s}
 scenarios: {a: {}}
 `)
@@ -72,7 +77,8 @@ scenarios: {a: {}}
 	for _, a := range Assignments(topology, scenario, 1) {
 		got[a.Name] = a.Spec.SourcePorts
 	}
-	want := map[string]string{"program": "1024-8079,8082-49999,50001-60999", "named": "8000-8099", "ssh": "61000-65535"}
+	want := map[string]string{"program": "1024-8079,8082-49999,50001-60999", "named": "8000-8099",
+		"ssh": "61000-65535"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -99,7 +105,8 @@ scenarios: {a: {}}
 	for i, spec := range probes {
 		// Slow, so that a socket still waits when the other one's is opened.
 		slow, err := responders.Listen(t.Context(), responders.Spec{
-			Kind: responders.Slow, Delay: 200 * time.Millisecond, Network: responders.UDP, Address: "127.0.0.1", Ports: []uint16{0},
+			Kind: responders.Slow, Delay: 200 * time.Millisecond, Network: responders.UDP,
+			Address: "127.0.0.1", Ports: []uint16{0},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +116,8 @@ scenarios: {a: {}}
 				t.Error(err)
 			}
 		})
-		spec.Target, spec.Ports, spec.Duration, spec.Slack = "127.0.0.1", slow.Ports(), time.Second, time.Second
+		spec.Target, spec.Ports, spec.Duration, spec.Slack = "127.0.0.1", slow.Ports(), time.Second,
+			time.Second
 		// The values also suit a host that stands still meanwhile.
 		spec.Timeout, spec.CatchUp = 10*time.Second, true
 		done.Go(func() {
@@ -119,7 +127,8 @@ scenarios: {a: {}}
 			}
 			answered[i] = result.Completed
 			if result.Offered != result.Completed {
-				t.Errorf("probe %d: %d sent, %d answered, failed by %v", i, result.Offered, result.Completed, result.Causes)
+				t.Errorf("probe %d: %d sent, %d answered, failed by %v", i, result.Offered,
+					result.Completed, result.Causes)
 			}
 		})
 	}

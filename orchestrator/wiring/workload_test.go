@@ -42,7 +42,8 @@ scenarios: {a: {}}
 	}
 	var got []made
 	for _, a := range Assignments(topology, scenario, 1) {
-		got = append(got, made{a.Name, a.Node, a.Spec.Target, a.Spec.Count, a.Spec.Concurrency, a.Spec.Rate})
+		got = append(got, made{a.Name, a.Node, a.Spec.Target, a.Spec.Count, a.Spec.Concurrency,
+			a.Spec.Rate})
 		if err := a.Spec.Validate(); err != nil {
 			t.Errorf("%s: %v", a.Name, err)
 		}
@@ -65,7 +66,8 @@ scenarios: {a: {}}
 	if diff := cmp.Diff([]string{"echo/udp", "http/", "silent/"}, kinds); diff != "" {
 		t.Error(diff)
 	}
-	if nodes := LoadNodes(topology); len(nodes) != 3 || nodes[1].Name != "client2" || len(nodes[2].Port.Routes) != 4 {
+	if nodes := LoadNodes(topology); len(nodes) != 3 || nodes[1].Name != "client2" ||
+		len(nodes[2].Port.Routes) != 4 {
 		t.Errorf("%+v", nodes)
 	}
 }
@@ -101,12 +103,15 @@ scenarios: {a: {}}
 		if a.Node == "client2" {
 			want = 1
 		}
-		if network := strangerNetwork(family, clientIndex(a.Node), topology.Clients); sources.Len() != want || !network.Contains(first) {
-			t.Errorf("%s from %s: %d sources %s, want %d of %s", a.Name, a.Node, sources.Len(), s.Sources, want, network)
+		if network := strangerNetwork(family, clientIndex(a.Node),
+			topology.Clients); sources.Len() != want || !network.Contains(first) {
+			t.Errorf("%s from %s: %d sources %s, want %d of %s", a.Name, a.Node, sources.Len(),
+				s.Sources, want, network)
 		}
 	}
 	answers := Responders(topology, scenario)["server"]
-	if len(answers) != 1 || answers[0].Kind != responders.Echo || answers[0].Network != responders.UDP {
+	if len(answers) != 1 || answers[0].Kind != responders.Echo ||
+		answers[0].Network != responders.UDP {
 		t.Errorf("the server has %+v", answers)
 	}
 }
@@ -128,7 +133,8 @@ scenarios: {a: {}}
 	for _, spec := range Responders(topology, scenario)["dut"] {
 		got = append(got, fmt.Sprintf("%s%s %v %d", spec.Kind, spec.Network, spec.Ports, spec.Body))
 	}
-	if diff := cmp.Diff([]string{"http [80] 1024", "silent [81] 0", "echoudp [80] 0"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"http [80] 1024", "silent [81] 0", "echoudp [80] 0"},
+		got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -155,7 +161,8 @@ scenarios: {a: {}}
 			hold = 8 * time.Second // the first one waits for the last
 		}
 		if a.Spec.Concurrency != concurrency || a.Spec.Hold != hold {
-			t.Errorf("%s: %d at a time, held for %s; want %d, %s", a.Name, a.Spec.Concurrency, a.Spec.Hold, concurrency, hold)
+			t.Errorf("%s: %d at a time, held for %s; want %d, %s", a.Name, a.Spec.Concurrency,
+				a.Spec.Hold, concurrency, hold)
 		}
 	}
 }
@@ -171,7 +178,10 @@ workload:
   - {probe: tcp, port: 22, rate: 1/s}
 scenarios:
   joined: {actions: [{action: server-stop, at: 1s}]}
-  parted: {actions: [{action: server-stop, ports: 81-82, at: 1s, for: 1s}, {action: server-stall, ports: 82, at: 3s}]}
+  parted:
+    actions:
+      - {action: server-stop, ports: 81-82, at: 1s, for: 1s}
+      - {action: server-stall, ports: 82, at: 3s}
 `
 	e, _, err := scenarios.Parse("apart.yaml", []byte(text))
 	if err != nil {
