@@ -69,12 +69,6 @@ func (t *logTally) add(r Record) LineKind {
 	return kind
 }
 
-// mark restarts the counts; later records belong to the trial.
-func (t *logTally) mark() { t.counts = LogCounts{} }
-
-// skip passes a record without counting it.
-func (t *logTally) skip(sequence uint64) { t.next, t.begun = sequence+1, true }
-
 // kernelLog reads /dev/kmsg without waiting. It needs CAP_SYSLOG where kernel.dmesg_restrict is 1.
 type kernelLog struct {
 	fd      int
@@ -99,11 +93,10 @@ func openKernelLog(path string) (*kernelLog, error) {
 func (l *kernelLog) mark() error {
 	err := l.readAll(func(record string) error {
 		sequence, err := kmsgSequence(record)
-		l.tally.skip(sequence)
+		l.tally.next, l.tally.begun = sequence+1, true
 		return err
 	})
-	l.tally.mark()
-	l.lines = nil
+	l.tally.counts, l.lines = LogCounts{}, nil
 	return err
 }
 
@@ -149,13 +142,6 @@ func (l *kernelLog) readAll(each func(record string) error) error {
 		}
 	}
 	return nil
-}
-
-// takeLines returns the lines with a meaning and forgets them.
-func (l *kernelLog) takeLines() []LogLine {
-	lines := l.lines
-	l.lines = nil
-	return lines
 }
 
 // takeRecords returns the records and forgets them.

@@ -47,15 +47,15 @@ func TestProtocolCounters(t *testing.T) {
 			}
 			proc.write("net/"+name, string(text))
 		}
-		reader := newProtocolReader(proc.root)
+		files := protocolFiles(proc.root)
 		var got results.NetCounters
-		if err := reader.read(&got, make([]byte, 64<<10)); err != nil {
+		if err := readProtocols(files, &got, make([]byte, 64<<10)); err != nil {
 			t.Errorf("%s: %v", folder, err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", folder, diff)
 		}
-		if err := reader.close(); err != nil {
+		if err := files.close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestProtocolCountersAgree(t *testing.T) {
 		flows(t, 30)
 		comes(t, func() string {
 			var got results.NetCounters
-			if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil ||
+			if err := readProtocols(protocolFiles("/proc"), &got, make([]byte, 64<<10)); err != nil ||
 				got.UDPNoPorts < 30 {
 				return fmt.Sprintf("of 30 datagrams %d met a closed port, %v", got.UDPNoPorts, err)
 			}
@@ -96,7 +96,7 @@ func TestProtocolCountersAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got results.NetCounters
-		if err := newProtocolReader("/proc").read(&got, make([]byte, 64<<10)); err != nil {
+		if err := readProtocols(protocolFiles("/proc"), &got, make([]byte, 64<<10)); err != nil {
 			t.Fatal(err)
 		}
 		if got.UDPNoPorts != int64(*snmp.Udp.NoPorts) || got.UDPNoPorts != 30 ||

@@ -83,7 +83,7 @@ type Sampler struct {
 	mu       sync.Mutex
 	log      *kernelLog
 	logError error
-	table    *tableReader
+	table    procFiles
 	counters *counterReader
 	sums     accumulator
 	marked   bool // sums has a baseline
@@ -110,7 +110,7 @@ func New(options Options) (*Sampler, error) {
 		options:  options,
 		machine:  machine,
 		every:    systemInterval,
-		table:    newTableReader(options.Proc),
+		table:    tableFiles(options.Proc),
 		counters: newCounterReader(options),
 	}
 	if options.KernelLog != "none" {
@@ -136,7 +136,7 @@ func (s *Sampler) mark() {
 		s.logError = s.log.mark()
 	}
 	s.base, s.systemAt = nil, 0
-	table, err := s.table.read()
+	table, err := readTable(s.table)
 	var reading *reading
 	if err == nil {
 		reading, err = s.counters.read(table.Loaded)
@@ -174,7 +174,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 
 	started := Monotonic()
 	sample.Monotonic, sample.Realtime = started, time.Now().Round(0)
-	table, err := s.table.read()
+	table, err := readTable(s.table)
 	if err != nil {
 		problem(err)
 	}
@@ -213,7 +213,7 @@ func (s *Sampler) sample(ctx context.Context, full bool) (Sample, error) {
 func (s *Sampler) Table() (Table, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.table.read()
+	return readTable(s.table)
 }
 
 func (s *Sampler) readLog(sample *Sample, problem func(error)) {
@@ -228,7 +228,7 @@ func (s *Sampler) readLog(sample *Sample, problem func(error)) {
 		return
 	}
 	counts := s.log.tally.counts
-	sample.Log, sample.Lines = &counts, s.log.takeLines()
+	sample.Log, sample.Lines, s.log.lines = &counts, s.log.lines, nil
 }
 
 // Run samples on an absolute schedule until ctx ends, which is no error. Sample.Missed counts

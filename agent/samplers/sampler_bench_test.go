@@ -51,7 +51,7 @@ func fill(b *testing.B, n int) {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	have, err := newTableReader("/proc").read()
+	have, err := readTable(tableFiles("/proc"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func BenchmarkSample(b *testing.B) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		b.Fatal(err)
 	}
-	table, err := newTableReader("/proc").read()
+	table, err := readTable(tableFiles("/proc"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func (c CPU) since(base CPU) CPU {
 // systemReader reads the machine's figures since boot.
 type systemReader struct {
 	proc      procfs.FS
-	protocols *protocolReader
+	protocols procFiles
 	links     *netlink.Handle // needs no privilege
 	drops     *dropWatcher    // nil until WatchDrops
 	buffer    []byte
@@ -86,7 +86,7 @@ func newSystemReader(proc string) (*systemReader, error) {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	return &systemReader{
-		proc: fs, protocols: newProtocolReader(proc), links: links, buffer: make([]byte, 64<<10),
+		proc: fs, protocols: protocolFiles(proc), links: links, buffer: make([]byte, 64<<10),
 	}, nil
 }
 
@@ -126,7 +126,7 @@ func (r *systemReader) read() System {
 			s.Network.SoftnetSqueezed += int64(cpu.TimeSqueezed)
 		}
 	}
-	if err := r.protocols.read(&s.Network, r.buffer); err != nil {
+	if err := readProtocols(r.protocols, &s.Network, r.buffer); err != nil {
 		problem("the protocols' counters", err)
 	}
 	if r.drops != nil {
@@ -289,41 +289,32 @@ func init() {
 	}
 }
 
-// protocolReader reads the counters of the protocols. prometheus/procfs reads these files too, at
-// five times the cost: it converts each of some 400 counters.
-type protocolReader struct{ netstat, snmp, snmp6 procFile }
-
-func newProtocolReader(proc string) *protocolReader {
-	file := func(name string) procFile { return procFile{path: filepath.Join(proc, "net", name)} }
-	return &protocolReader{netstat: file("netstat"), snmp: file("snmp"), snmp6: file("snmp6")}
+// protocolFiles returns the files with the protocols' counters.
+func protocolFiles(proc string) procFiles {
+	return newProcFiles(filepath.Join(proc, "net"), "netstat", "snmp", "snmp6")
 }
 
-// read adds the counters to n.
-func (r *protocolReader) read(n *results.NetCounters, buffer []byte) error {
-	for _, file := range []*procFile{&r.netstat, &r.snmp} {
-		text, err := file.read(buffer)
-		if err != nil {
+// readProtocols adds the protocols' counters to n. prometheus/procfs reads these files too, at five
+// times the cost: it converts each of some 400 counters.
+func readProtocols(files procFiles, n *results.NetCounters, buffer []byte) error {
+	for i := range files {
+		text, err := files[i].read(buffer)
+		six := filepath.Base(files[i].path) == "snmp6"
+		switch {
+		case six && errors.Is(err, unix.ENOENT):
+			return nil // IPv6 is off
+		case err != nil:
 			return err
+		case six:
+			err = addCounters6(n, text)
+		default:
+			err = addCounters(n, text)
 		}
-		if err := addCounters(n, text); err != nil {
-			return fmt.Errorf("read %s: %w", file.path, err)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", files[i].path, err)
 		}
-	}
-	text, err := r.snmp6.read(buffer)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // IPv6 is off
-	}
-	if err != nil {
-		return err
-	}
-	if err := addCounters6(n, text); err != nil {
-		return fmt.Errorf("read %s: %w", r.snmp6.path, err)
 	}
 	return nil
-}
-
-func (r *protocolReader) close() error {
-	return errors.Join(r.netstat.close(), r.snmp.close(), r.snmp6.close())
 }
 
 var errCounterFormat = errors.New("not a table of counters")

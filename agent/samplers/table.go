@@ -24,25 +24,20 @@ type Table struct {
 	Buckets int64 `json:"buckets"`
 }
 
-// tableReader reads the table's parameters from /proc/sys: it loads nothing and needs no privilege.
-// The count comes first: the sample's time belongs to it.
-type tableReader [3]procFile
-
-func newTableReader(proc string) *tableReader {
-	r := new(tableReader)
-	for i, name := range []string{"count", "max", "buckets"} {
-		r[i].path = filepath.Join(proc, "sys/net/netfilter/nf_conntrack_"+name)
-	}
-	return r
+// tableFiles returns the table's parameters in /proc/sys: reading them loads nothing and needs no
+// privilege. The count comes first: the sample's time belongs to it.
+func tableFiles(proc string) procFiles {
+	return newProcFiles(filepath.Join(proc, "sys/net/netfilter"),
+		"nf_conntrack_count", "nf_conntrack_max", "nf_conntrack_buckets")
 }
 
-// read takes missing parameters as a sign that connection tracking is not loaded. Kernels before
-// 5.7 hide them in a namespace of an ordinary user, where the sampler uses hiddenTable.
-func (r *tableReader) read() (Table, error) {
+// readTable takes missing parameters as a sign that connection tracking is not loaded. Kernels
+// before 5.7 hide them in a namespace of an ordinary user, where the sampler uses hiddenTable.
+func readTable(files procFiles) (Table, error) {
 	t := Table{Loaded: true}
 	for i, value := range []*int64{&t.Count, &t.Max, &t.Buckets} {
 		var err error
-		if *value, err = r[i].number(); errors.Is(err, unix.ENOENT) {
+		if *value, err = files[i].number(); errors.Is(err, unix.ENOENT) {
 			return Table{}, nil // not loaded, or just being removed
 		} else if err != nil {
 			return Table{}, err
@@ -50,8 +45,6 @@ func (r *tableReader) read() (Table, error) {
 	}
 	return t, nil
 }
-
-func (r *tableReader) close() error { return errors.Join(r[0].close(), r[1].close(), r[2].close()) }
 
 // hiddenTable asks ctnetlink for the fill and the limit (Linux 4.18 for the limit, CAP_NET_ADMIN),
 // where the parameters are hidden. The size of the hash stays unknown.
@@ -75,6 +68,25 @@ type procFile struct {
 	path string
 	fd   int
 	open bool
+}
+
+// procFiles are files of one folder.
+type procFiles []procFile
+
+func newProcFiles(folder string, names ...string) procFiles {
+	files := make(procFiles, len(names))
+	for i, name := range names {
+		files[i].path = filepath.Join(folder, name)
+	}
+	return files
+}
+
+func (f procFiles) close() error {
+	var errs []error
+	for i := range f {
+		errs = append(errs, f[i].close())
+	}
+	return errors.Join(errs...)
 }
 
 // read reads the whole file into the buffer. The error for a missing file, also one that has gone,

@@ -1,7 +1,6 @@
 package tuning
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -229,16 +228,14 @@ func validModule(entry string) bool {
 // ParseModules parses the text of /proc/modules. A malformed line is an error.
 func ParseModules(text string) ([]Module, error) {
 	var modules []Module
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range strings.Lines(text) {
 		// nf_conntrack 188416 3 xt_conntrack,nf_nat,nft_ct, Live 0xffffffffc0a4e000
-		fields := strings.Fields(lines.Text())
+		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue
 		}
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("/proc/modules: fewer than three fields in %q", lines.Text())
+			return nil, fmt.Errorf("/proc/modules: fewer than three fields in %q", line)
 		}
 		size, err := strconv.ParseUint(fields[1], 10, 63)
 		if err != nil {
@@ -262,7 +259,7 @@ func ParseModules(text string) ([]Module, error) {
 		}
 		modules = append(modules, module)
 	}
-	return modules, lines.Err()
+	return modules, nil
 }
 
 // modules returns the loaded modules by name; none on a kernel without loadable modules.

@@ -12,62 +12,54 @@ import (
 // SavedRules holds the rules of all kinds at one time, in the form in which the tools load them
 // again.
 type SavedRules struct {
-	Legacy, Legacy6 string // of iptables-legacy-save and ip6tables-legacy-save
-	NFT4, NFT6      string // of iptables-nft-save and ip6tables-nft-save
-	// Tables are the tables of nf_tables, as "inet filter"; those that iptables keeps there too.
-	Tables []string
-	Own    []OwnTable // nft's own tables, in the same order
+	iptables [4]string // of the -save tools, by kind
+	// tables are the tables of nf_tables, as "inet filter"; those that iptables keeps there too.
+	tables []string
+	own    map[string]string // nft's own tables among them, as nft -s list prints each
 }
 
-// OwnTable is a table of nft's own, as nft -s list prints it.
-type OwnTable struct {
-	Name string // as in SavedRules.Tables
-	Text string
+// kinds are the kinds of iptables' rules. names is the file below /proc that names the tables of
+// the legacy backend.
+var kinds = [4]struct{ name, family, tool, names string }{
+	{"ip", "ip", "iptables-nft", ""},
+	{"ip6", "ip6", "ip6tables-nft", ""},
+	{"legacy ip", "ip", "iptables-legacy", "net/ip_tables_names"},
+	{"legacy ip6", "ip6", "ip6tables-legacy", "net/ip6_tables_names"},
 }
 
 // SaveRules lists the rules of this network namespace without counters. It lists those of iptables
 // with iptables' own tools: no tool can load again what nft prints of them.
 func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
-	var saved SavedRules
-	for i, into := range []*string{&saved.Legacy, &saved.Legacy6} {
-		if !k.hasTables(families[i].names) {
-			continue
-		}
-		var err error
-		if *into, err = k.run(ctx, "", families[i].tool+"-legacy-save"); err != nil {
-			return saved, err
-		}
-	}
+	saved := SavedRules{own: map[string]string{}}
 	listing, err := k.nftChains(ctx)
-	for _, table := range rules.NFT(listing).Tables {
-		saved.Tables = append(saved.Tables, table.ID())
-	}
-	if err != nil || len(saved.Tables) == 0 {
+	if err != nil {
 		return saved, err
 	}
+	for _, table := range rules.NFT(listing).Tables {
+		saved.tables = append(saved.tables, table.ID())
+	}
 	covered := map[string]bool{}
-	for _, family := range []struct {
-		name, tool string
-		into       *string
-	}{
-		{"ip", "iptables-nft-save", &saved.NFT4},
-		{"ip6", "ip6tables-nft-save", &saved.NFT6},
-	} {
-		of := func(table string) bool { return strings.HasPrefix(table, family.name+" ") }
-		if !slices.ContainsFunc(saved.Tables, of) {
+	for i, kind := range kinds {
+		of := func(table string) bool { return strings.HasPrefix(table, kind.family+" ") }
+		legacy := kind.names != ""
+		if legacy && !k.hasTables(kind.names) || !legacy && !slices.ContainsFunc(saved.tables, of) {
 			continue
 		}
-		text, err := k.run(ctx, "", family.tool)
+		text, err := k.run(ctx, "", kind.tool+"-save")
 		if err != nil {
 			return saved, err
 		}
-		*family.into = rules.Existing(family.name, text, listing)
+		saved.iptables[i] = text
+		if legacy {
+			continue
+		}
+		saved.iptables[i] = rules.Existing(kind.family, text, listing)
 		// iptables mentions a table of nft's own only in a comment.
-		for _, table := range rules.Iptables(family.name, text).Tables {
+		for _, table := range rules.Iptables(kind.family, text).Tables {
 			covered[table.ID()] = true
 		}
 	}
-	for _, table := range saved.Tables {
+	for _, table := range saved.tables {
 		if covered[table] {
 			continue
 		}
@@ -76,7 +68,7 @@ func (k Kernel) SaveRules(ctx context.Context) (SavedRules, error) {
 		if err != nil {
 			return saved, err
 		}
-		saved.Own = append(saved.Own, OwnTable{Name: table, Text: terminated(text)})
+		saved.own[table] = terminated(text)
 	}
 	return saved, nil
 }
@@ -105,20 +97,15 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 			return err
 		}
 	}
-	for _, family := range []struct{ text, now, names, tool string }{
-		{saved.NFT4, now.NFT4, "", "iptables-nft-restore"},
-		{saved.NFT6, now.NFT6, "", "ip6tables-nft-restore"},
-		{saved.Legacy, now.Legacy, "net/ip_tables_names", "iptables-legacy-restore"},
-		{saved.Legacy6, now.Legacy6, "net/ip6_tables_names", "ip6tables-legacy-restore"},
-	} {
-		text := rules.Changed(family.text, family.now)
-		if family.names != "" {
-			text += k.emptyNewTables(family.names, family.text)
+	for i, kind := range kinds {
+		text := rules.Changed(saved.iptables[i], now.iptables[i])
+		if kind.names != "" {
+			text += k.emptyNewTables(kind.names, saved.iptables[i])
 		}
 		if text == "" {
 			continue
 		}
-		if _, err := k.run(ctx, terminated(text), family.tool); err != nil {
+		if _, err := k.run(ctx, terminated(text), kind.tool+"-restore"); err != nil {
 			return err
 		}
 	}
@@ -129,34 +116,22 @@ func (k Kernel) RestoreRules(ctx context.Context, saved SavedRules) error {
 // tables of iptables, empty, for the order of the listing; iptables itself fills them.
 func restoreScript(saved, now SavedRules) string {
 	var script strings.Builder
-	for _, table := range now.Tables {
-		was, own := saved.own(table)
-		is, _ := now.own(table)
-		if !slices.Contains(saved.Tables, table) || own && was != is {
+	for _, table := range now.tables {
+		was, own := saved.own[table]
+		if !slices.Contains(saved.tables, table) || own && was != now.own[table] {
 			fmt.Fprintf(&script, "delete table %s\n", table)
 		}
 	}
-	for _, table := range saved.Tables {
-		was, own := saved.own(table)
-		is, _ := now.own(table)
+	for _, table := range saved.tables {
+		was, own := saved.own[table]
 		switch {
-		case own && was != is:
+		case own && was != now.own[table]:
 			script.WriteString(was)
-		case !own && !slices.Contains(now.Tables, table):
+		case !own && !slices.Contains(now.tables, table):
 			fmt.Fprintf(&script, "add table %s\n", table)
 		}
 	}
 	return script.String()
-}
-
-// own returns the text of a table, if it is nft's own.
-func (s SavedRules) own(table string) (text string, own bool) {
-	for _, t := range s.Own {
-		if t.Name == table {
-			return t.Text, true
-		}
-	}
-	return "", false
 }
 
 // emptyNewTables returns the input that empties the legacy tables that exist and were not saved.
@@ -170,11 +145,11 @@ func (k Kernel) emptyNewTables(names, saved string) string {
 // Text returns the saved rules for a reader, without dates and counters.
 func (s SavedRules) Text() string {
 	var b strings.Builder
-	for _, part := range []string{s.Legacy, s.Legacy6, s.NFT4, s.NFT6} {
-		b.WriteString(rules.Bare(part))
+	for _, text := range s.iptables {
+		b.WriteString(rules.Bare(text))
 	}
-	for _, table := range s.Own {
-		b.WriteString(rules.Bare(table.Text))
+	for _, table := range s.tables {
+		b.WriteString(rules.Bare(s.own[table]))
 	}
 	return b.String()
 }
@@ -182,16 +157,16 @@ func (s SavedRules) Text() string {
 // Differences returns the ways in which these rules differ from those of the settings, like the
 // function of that name.
 func (s SavedRules) Differences(asked Settings) []string {
-	four, six := s.NFT4, s.NFT6
+	loaded := s.iptables[:2]
 	if asked.backend() == BackendLegacy {
-		four, six = s.Legacy, s.Legacy6
+		loaded = s.iptables[2:]
 	}
 	var tables strings.Builder
-	for _, table := range s.Tables {
+	for _, table := range s.tables {
 		fmt.Fprintf(&tables, "table %s\n", table)
 	}
 	only := Settings{Rules: asked.Rules, Rules6: asked.Rules6, NFT: asked.NFT}
-	return Differences(only, State{Rules: four, Rules6: six, NFT: tables.String()})
+	return Differences(only, State{Rules: loaded[0], Rules6: loaded[1], NFT: tables.String()})
 }
 
 // Rules returns the rules of all kinds, a line each, in no significant order: those of legacy
@@ -199,21 +174,19 @@ func (s SavedRules) Differences(asked Settings) []string {
 // then nft's own listing line by line. Empty tables and chains of iptables leave no line.
 func (s SavedRules) Rules() []string {
 	var lines []string
-	for _, family := range []struct{ name, text string }{
-		{"legacy ip", s.Legacy}, {"legacy ip6", s.Legacy6}, {"ip", s.NFT4}, {"ip6", s.NFT6},
-	} {
-		for _, table := range rules.Iptables("", rules.Bare(family.text)).Tables {
+	for i, kind := range kinds {
+		for _, table := range rules.Iptables("", rules.Bare(s.iptables[i])).Tables {
 			for _, line := range table.Lines {
 				chain := table.Chain(line.Declares())
 				if chain == nil || chain.Policy != "ACCEPT" && chain.Policy != "-" {
-					lines = append(lines, family.name+" "+table.Name+" "+line.Text)
+					lines = append(lines, kind.name+" "+table.Name+" "+line.Text)
 				}
 			}
 		}
 	}
 	slices.Sort(lines)
-	for _, table := range s.Own {
-		for line := range strings.Lines(rules.Bare(table.Text)) {
+	for _, table := range s.tables {
+		for line := range strings.Lines(rules.Bare(s.own[table])) {
 			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 				lines = append(lines, line)
 			}
