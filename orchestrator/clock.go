@@ -2,8 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
-	"github.com/ctload/ctload/vm"
 )
 
 // clock translates the monotonic clock of a node into the time of this host. An emulated guest's
@@ -91,14 +88,19 @@ func (c *clock) watch(ctx context.Context, client *agent.Client) error {
 			return nil
 		case <-tick.C:
 		}
-		r, err := exchange(ctx, client)
-		if err != nil {
+		if err := c.refresh(ctx, client); err != nil {
 			return err
 		}
-		if r.uncertainty <= clockTrust {
-			c.add(r)
-		}
 	}
+}
+
+// refresh adds one reading if it is a good one.
+func (c *clock) refresh(ctx context.Context, client *agent.Client) error {
+	r, err := exchange(ctx, client)
+	if err == nil && r.uncertainty <= clockTrust {
+		c.add(r)
+	}
+	return err
 }
 
 func (c *clock) add(r reading) {
@@ -197,30 +199,20 @@ type loadClock struct {
 // of their own: a call takes some milliseconds, more to a distant or emulated host.
 const startLead = 500 * time.Millisecond
 
-// newLoadClock reads a node's clock for the first time.
-func newLoadClock(ctx context.Context, node vm.Node) (*loadClock, error) {
-	c := new(loadClock)
+// begin reads a node's clock for the first time.
+func (c *loadClock) begin(ctx context.Context, client *agent.Client) error {
 	before := samplers.Monotonic()
-	there, err := node.Agent().Clock(ctx)
+	there, err := client.Clock(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Another kernel's clock counts from that kernel's boot.
 	c.ours = there.Monotonic >= before && there.Monotonic <= samplers.Monotonic()
 	c.epoch = there.Realtime.Round(0).Add(-there.Monotonic)
 	if c.ours {
-		return c, nil
+		return nil
 	}
-	return c, c.compare(ctx, node.Agent())
-}
-
-// refresh adds one reading if it is a good one, so that the node meets an instant soon after.
-func (c *loadClock) refresh(ctx context.Context, client *agent.Client) error {
-	r, err := exchange(ctx, client)
-	if err == nil && r.uncertainty <= clockTrust {
-		c.add(r)
-	}
-	return err
+	return c.compare(ctx, client)
 }
 
 // there returns the node's clock at a time of this host after the last reading.
@@ -247,20 +239,13 @@ func (c *loadClock) day(there time.Time) time.Time { return c.at(there.Sub(c.epo
 
 // readLoads reads the clocks of all load nodes concurrently, for the first time.
 func (t *trial) readLoads(ctx context.Context) error {
-	names := slices.Collect(maps.Keys(t.loads))
-	clocks := make([]*loadClock, len(names))
 	var reading errgroup.Group
-	for i, name := range names {
-		reading.Go(func() (err error) {
-			clocks[i], err = newLoadClock(ctx, t.loads[name])
-			return err
-		})
+	for name, node := range t.loads {
+		c := new(loadClock)
+		t.clocks[name] = c
+		reading.Go(func() error { return c.begin(ctx, node.Agent()) })
 	}
-	err := reading.Wait()
-	for i, name := range names {
-		t.clocks[name] = clocks[i]
-	}
-	return err
+	return reading.Wait()
 }
 
 // compareLoads reads once more the clocks that are not this host's.
@@ -296,6 +281,7 @@ func (t *trial) beginAt(
 	if err := wait(ctx, time.Until(at)-startLead); err != nil {
 		return 0, err
 	}
+	// With a fresh reading the node meets an instant soon after.
 	if err := c.refresh(ctx, t.loads[node].Agent()); err != nil {
 		return 0, err
 	}

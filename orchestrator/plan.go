@@ -108,20 +108,15 @@ func (p *Plan) check() error {
 				errs = append(errs, p.Experiment.Invalid(at, text))
 			}
 		}
-		refuse(s.Position, "", checkKernel(s.DUT))
+		if !s.DUT.KernelIsFile() {
+			refuse(s.Position, "", guest.CheckKernelName(s.DUT.Kernel))
+		}
 		for _, a := range wiring.Assignments(p.Experiment.Topology, s, p.Seed) {
 			at := p.Experiment.EntryPosition(a.Entry.Name, s.Position)
 			refuse(at, ", entry "+a.Entry.Name, a.Spec.Validate())
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func checkKernel(dut scenarios.Configuration) error {
-	if dut.KernelIsFile() {
-		return nil
-	}
-	return guest.CheckKernelName(dut.Kernel)
 }
 
 // Name returns a trial's name, unique in the run: its folder and its title.

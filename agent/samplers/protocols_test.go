@@ -73,8 +73,8 @@ func TestProtocolCountersAgree(t *testing.T) {
 		flows(t, 30)
 		comes(t, func() string {
 			var got results.NetCounters
-			if err := readProtocols(protocolFiles("/proc"), &got, make([]byte, 64<<10)); err != nil ||
-				got.UDPNoPorts < 30 {
+			err := readProtocols(protocolFiles("/proc"), &got, make([]byte, 64<<10))
+			if err != nil || got.UDPNoPorts < 30 {
 				return fmt.Sprintf("of 30 datagrams %d met a closed port, %v", got.UDPNoPorts, err)
 			}
 			return ""

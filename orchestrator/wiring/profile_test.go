@@ -51,11 +51,13 @@ func TestProfiles(t *testing.T) {
 				}
 				return
 			}
-			if mean := meanRate(got); mean != test.mean {
-				t.Errorf("mean %v, want %v", mean, test.mean)
+			mean := func(p *generators.Profile) float64 {
+				return Assignment{Spec: generators.Spec{Profile: p}}.MeanRate()
 			}
-			if sum := meanRate(shareOf(got, 0, 2)) + meanRate(shareOf(got, 1,
-				2)); sum != test.mean {
+			if whole := mean(got); whole != test.mean {
+				t.Errorf("mean %v, want %v", whole, test.mean)
+			}
+			if sum := mean(shareOf(got, 0, 2)) + mean(shareOf(got, 1, 2)); sum != test.mean {
 				t.Errorf("the parts' means add up to %v, want %v", sum, test.mean)
 			}
 		})

@@ -40,10 +40,24 @@ func (a Assignment) ClosedLoop() bool { return a.Spec.Rate == 0 && a.Spec.Profil
 // MeanRate returns how many requests, connections or flows an assignment begins per second, the
 // mean of its profile; 0 where the answers set the pace.
 func (a Assignment) MeanRate() float64 {
-	if a.Spec.Profile != nil {
-		return meanRate(a.Spec.Profile)
+	p := a.Spec.Profile
+	switch {
+	case p == nil:
+		return a.Spec.Rate
+	case p.Bursts != nil:
+		return float64(p.Bursts.Size) / p.Bursts.Every.Seconds()
+	case p.Sine != nil:
+		return p.Sine.Mean
 	}
-	return a.Spec.Rate
+	var n, seconds float64
+	for _, s := range p.Stages {
+		n += (s.From + s.To) / 2 * s.Duration.Seconds()
+		seconds += s.Duration.Seconds()
+	}
+	if seconds == 0 {
+		return 0
+	}
+	return n / seconds
 }
 
 // Transport returns the protocol of an assignment's packets, whatever the address family.
@@ -380,23 +394,4 @@ func shareOf(p *generators.Profile, i, n int) *generators.Profile {
 		share.Stages = append(share.Stages, s)
 	}
 	return share
-}
-
-// meanRate returns the mean rate of a profile.
-func meanRate(p *generators.Profile) float64 {
-	switch {
-	case p.Bursts != nil:
-		return float64(p.Bursts.Size) / p.Bursts.Every.Seconds()
-	case p.Sine != nil:
-		return p.Sine.Mean
-	}
-	var n, seconds float64
-	for _, s := range p.Stages {
-		n += (s.From + s.To) / 2 * s.Duration.Seconds()
-		seconds += s.Duration.Seconds()
-	}
-	if seconds == 0 {
-		return 0
-	}
-	return n / seconds
 }
