@@ -277,7 +277,7 @@ func (w ward) refused() {
 				{Key: "net.netfilter.nf_conntrack_udp_timeout", Value: "soon"}}},
 		"iptables-nft-restore": {Kind: actions.RulesLoad,
 			Rules: faults.Rules{IPv4: "*raw\n-A PREROUTING -j NOWHERE\nCOMMIT\n"}},
-		"open are 7, 80": {Kind: actions.ServerStop, Ports: []uint16{8080}},
+		"open are [7 80]": {Kind: actions.ServerStop, Ports: []uint16{8080}},
 		"nothing to remove": {Kind: actions.ModuleRemove,
 			Modules: []string{"nf_flow_table"}},
 	} {
