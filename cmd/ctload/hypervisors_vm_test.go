@@ -116,7 +116,8 @@ func hosts(t *testing.T) (a, b *libvirttest.Hypervisor) {
 	libvirttest.Cable(t, "manage", "",
 		libvirttest.End{Hypervisor: a, Address: "10.9.0.1/24"},
 		libvirttest.End{Hypervisor: b, Address: "10.9.0.2/24"})
-	libvirttest.Cable(t, "load", "brload", libvirttest.End{Hypervisor: a}, libvirttest.End{Hypervisor: b})
+	libvirttest.Cable(t, "load", "brload",
+		libvirttest.End{Hypervisor: a}, libvirttest.End{Hypervisor: b})
 	return a, b
 }
 
