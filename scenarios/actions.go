@@ -66,9 +66,6 @@ type Expression struct {
 	Position Position
 }
 
-// String returns the text.
-func (e Expression) String() string { return e.Text }
-
 func (e *Expression) decodeNode(p *problems, n *node) {
 	if word, ok := scalarText(p, n); ok {
 		*e = Expression{word, n.at}

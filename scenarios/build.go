@@ -134,7 +134,6 @@ func (b *builder) alias(v *ast.AliasNode, at Position, depth int) *node {
 	return &node{at: at}
 }
 
-// measure returns the number of nodes of a tree and its depth.
 func measure(n *node) (size, depth int) {
 	size = 1
 	add := func(child *node) {

@@ -76,7 +76,6 @@ func checkTopology(p *problems, t *Topology, at Position) {
 		"at most %d clients and %d servers", maxNodesOf, maxNodesOf)
 }
 
-// check checks one resolved scenario. Positions come from its tree.
 func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
 	guide(p, tree.get("dut"), &r.DUT, topology)
@@ -142,7 +141,6 @@ func checkBuckets(p *problems, at Position, buckets Count) {
 // command line that it refuses changes nothing.
 var refusingTools = []string{"sysctl", "iptables", "ip6tables", "nft"}
 
-// checkRefused checks a command line, which runs without a shell.
 func checkRefused(p *problems, at Position, line string) {
 	words := strings.Fields(line)
 	switch {

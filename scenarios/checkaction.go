@@ -170,7 +170,6 @@ func (a Action) Holds(topology Topology) []string {
 	return nil
 }
 
-// ends returns all the links of a node, as node/link.
 func (t Topology) ends(node string) []string {
 	var list []string
 	for _, link := range t.LinksOf(node) {

@@ -286,7 +286,6 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 	}
 }
 
-// natTable returns the rules of an address translation, for the links of the lab.
 func natTable(nat NAT, topology Topology, family Family) string {
 	if natRules[nat] == "" || !slices.Contains(topology.Families, family) {
 		return ""

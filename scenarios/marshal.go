@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"cmp"
+	"encoding"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -88,11 +89,14 @@ func valueTree(v reflect.Value) *node {
 	if own, ok := v.Interface().(interface{ tree() *node }); ok {
 		return own.tree()
 	}
-	_, written := v.Interface().(fmt.Stringer)
-	switch {
-	case v.Kind() == reflect.Struct && !written:
+	if value, ok := v.Interface().(encoding.TextMarshaler); ok {
+		word, _ := value.MarshalText() // no type of the language fails
+		return text(string(word))
+	}
+	switch v.Kind() {
+	case reflect.Struct:
 		return fields(v.Interface(), reflect.Zero(v.Type()).Interface())
-	case v.Kind() == reflect.Slice:
+	case reflect.Slice:
 		n := &node{kind: list}
 		for i := range v.Len() {
 			n.items = append(n.items, valueTree(v.Index(i)))
@@ -102,7 +106,6 @@ func valueTree(v reflect.Value) *node {
 	return text(fmt.Sprint(v.Interface()))
 }
 
-// listTree returns a list; nil where it is empty.
 func listTree[T any](values []T) *node {
 	if len(values) == 0 {
 		return nil

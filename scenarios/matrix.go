@@ -9,7 +9,6 @@ import (
 	"strings"
 )
 
-// maxScenarios bounds the number of scenarios that a matrix produces.
 const maxScenarios = 256
 
 // axis is a value of the dut or the workload for which a file gives a list.
@@ -19,7 +18,6 @@ type axis struct {
 	values *node // a list
 }
 
-// variant is one combination of the values of all axes.
 type variant struct {
 	matrix []Setting
 	tree   *node
@@ -69,7 +67,6 @@ func axes(n *node, t reflect.Type, path []string) []axis {
 
 func extend(path []string, key string) []string { return append(slices.Clip(path), key) }
 
-// replace returns a copy of a tree with another value at a path.
 func replace(n *node, path []string, value *node) *node {
 	if len(path) == 0 {
 		return value

@@ -40,7 +40,6 @@ func overlayDUT(base, over *node) *node {
 	return base
 }
 
-// overlayKeys merges two mappings by key.
 func overlayKeys(base, over *node) *node {
 	if base != nil && over.empty() {
 		return takenAway(over.at)

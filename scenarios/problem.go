@@ -90,7 +90,6 @@ type problems struct {
 	inherited *inheritance
 }
 
-// inheritance is a shipped experiment that a file extends.
 type inheritance struct {
 	file string   // as in its positions
 	name string   // of the experiment

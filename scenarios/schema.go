@@ -101,7 +101,6 @@ func reflected(of any) *jsonschema.Schema {
 	return s
 }
 
-// describe adds a key of a type to the schema of a mapping.
 func describe(s *jsonschema.Schema, of, key string, value *jsonschema.Schema) {
 	value.Description = meanings()[of][key]
 	s.Properties.Set(key, value)
@@ -244,7 +243,6 @@ func onlyKeys(s *jsonschema.Schema, key, word string, keys []string) {
 	})
 }
 
-// overrides returns the schema of a workload or of actions changed by name.
 func overrides() *jsonschema.Schema {
 	s := mapOf(ofType("object"), nothing())
 	s.Description = "entries of the workload by name, with the keys to change"

@@ -178,7 +178,6 @@ func searchIn(p page, words []searchWord) (Found, bool) {
 	return found, len(words) > 0
 }
 
-// page is an experiment's file, prepared for a search.
 type page struct {
 	name  string
 	group Group
@@ -212,7 +211,6 @@ var vocabulary = sync.OnceValue(func() []string {
 	return slices.Compact(words)
 })
 
-// pageOf prepares a shipped experiment for a search.
 func pageOf(name string) page {
 	data, err := Shipped(name)
 	if err != nil {

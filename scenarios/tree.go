@@ -113,7 +113,6 @@ func (n *node) keyPlace(key string) Position {
 	return n.at
 }
 
-// keys returns the keys of a mapping; none where it is missing.
 func (n *node) keys() []string {
 	if n == nil {
 		return nil
@@ -191,32 +190,33 @@ func (n *node) what() string {
 // tree is left to go on with.
 func parse(p *problems, file string, data []byte) (top *node) {
 	whole := Position{File: file}
-	fail := func(at Position, format string, args ...any) *node {
-		p.errorf(at, format, args...)
-		return nil
-	}
 	if len(data) > maxBytes {
-		return fail(whole, "the file is longer than %s", Size(maxBytes))
+		p.errorf(whole, "the file is longer than %s", Size(maxBytes))
+		return nil
 	}
 	lines := strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
 	p.sources[file] = lines
 	if before, _, found := bytes.Cut(data, []byte{0}); found {
 		line := 1 + bytes.Count(before, []byte("\n"))
-		return fail(Position{file, line, 1}, "the file holds a NUL byte; it is not text")
+		p.errorf(Position{file, line, 1}, "the file holds a NUL byte; it is not text")
+		return nil
 	}
 	defer func() {
 		// The parser is a large piece of code that gets whatever users write: a panic in it means
 		// an unreadable file, not the end of the program.
 		if r := recover(); r != nil {
-			top = fail(whole, "the file is not YAML that can be read: %v", r)
+			p.errorf(whole, "the file is not YAML that can be read: %v", r)
+			top = nil
 		}
 	}()
 	tokens := lexer.Tokenize(string(data))
 	switch {
 	case len(tokens) > maxTokens:
-		return fail(whole, "the file has more than %d parts", maxTokens)
+		p.errorf(whole, "the file has more than %d parts", maxTokens)
+		return nil
 	case nesting(tokens) > maxDepth:
-		return fail(whole, "the file is nested more than %d deep", maxDepth)
+		p.errorf(whole, "the file is nested more than %d deep", maxDepth)
+		return nil
 	}
 	parsed, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -225,7 +225,8 @@ func parse(p *problems, file string, data []byte) (top *node) {
 			strings.HasPrefix(strings.TrimLeft(lines[at.Line-1], " "), "\t") {
 			message += "; lines are indented with spaces, not with tabs"
 		}
-		return fail(at, "not valid YAML: %s", message)
+		p.errorf(at, "not valid YAML: %s", message)
+		return nil
 	}
 	b := &builder{problems: p, file: file, anchors: map[string]*node{}}
 	for _, doc := range parsed.Docs {
@@ -240,13 +241,14 @@ func parse(p *problems, file string, data []byte) (top *node) {
 	}
 	switch {
 	case b.full:
-		return nil
 	case top == nil || top.kind == null:
-		return fail(whole, "the file is empty")
+		p.errorf(whole, "the file is empty")
 	case top.kind != mapping:
-		return fail(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
+		p.errorf(top.at, "an experiment must be a mapping of keys to values, not %s", top.what())
+	default:
+		return top
 	}
-	return top
+	return nil
 }
 
 // nesting returns an upper bound of the depth of a file, before it is parsed: open flow brackets,

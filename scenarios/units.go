@@ -331,3 +331,30 @@ func (b *Bandwidth) UnmarshalText(text []byte) error {
 
 // String returns the bandwidth with the largest unit that shows it exactly.
 func (b Bandwidth) String() string { return inUnits(int64(b), 1000, bandwidths) + "/s" }
+
+// MarshalText returns String, also for the JSON that a run records of its workload and actions.
+func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalText returns String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// MarshalText returns String.
+func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// MarshalText returns the count in full.
+func (c Count) MarshalText() ([]byte, error) { return fmt.Append(nil, int64(c)), nil }
+
+// MarshalText returns String.
+func (s Share) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalText returns String.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// MarshalText returns String.
+func (b Bandwidth) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// MarshalText returns String.
+func (r PortRange) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// MarshalText returns the text.
+func (e Expression) MarshalText() ([]byte, error) { return []byte(e.Text), nil }

@@ -232,7 +232,6 @@ func (all Phases) Total() (total Duration) {
 	return total
 }
 
-// length returns the length of a phase; 0 for an unknown name.
 func (all Phases) length(name string) Duration {
 	for _, phase := range all {
 		if phase.Name == name {

@@ -95,7 +95,6 @@ func (l line) elsewhere() bool {
 	return only && distribution != hostID()
 }
 
-// hostID returns the ID of the host's distribution.
 var hostID = sync.OnceValue(func() string {
 	text, _ := os.ReadFile("/etc/os-release")
 	for text := range strings.Lines(string(text)) {
@@ -109,7 +108,6 @@ var hostID = sync.OnceValue(func() string {
 // started is the folder in which the test binary was started: its package's.
 var started, errStarted = os.Getwd()
 
-// root returns the root folder of the test's module.
 func root() (string, error) {
 	if errStarted != nil {
 		return "", errStarted
@@ -137,7 +135,6 @@ func Environ() []string {
 	return append(os.Environ(), listVariable+"="+string(text))
 }
 
-// list returns the text of .ci/programs.
 func list() ([]byte, error) {
 	if text := os.Getenv(listVariable); text != "" {
 		return []byte(text), nil
@@ -149,7 +146,6 @@ func list() ([]byte, error) {
 	return os.ReadFile(filepath.Join(dir, ".ci/programs"))
 }
 
-// lines returns the parsed list of what make installs.
 var lines = sync.OnceValues(func() ([]line, error) {
 	text, err := list()
 	if err != nil {

@@ -82,7 +82,6 @@ func Environ(t testing.TB) []string {
 	return append(os.Environ(), builtVariable+"="+folder)
 }
 
-// folder returns the folder of the built programs.
 var folder = sync.OnceValues(func() (string, error) {
 	if folder := os.Getenv(builtVariable); folder != "" {
 		return folder, nil

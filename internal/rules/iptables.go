@@ -168,7 +168,6 @@ var commands = map[string]string{
 // otherFamily are the options that make the tools of one family leave out a line.
 var otherFamily = map[string][]string{IPv4: {"-6", "--ipv6"}, IPv6: {"-4", "--ipv4"}}
 
-// run does what a line says to the open table.
 func (p *iptables) run(line *Line, words []token) {
 	t := p.open
 	if name, declares := strings.CutPrefix(words[0].Text, ":"); declares {
@@ -314,7 +313,6 @@ var (
 	otherNames  = map[string]string{"proto": "protocol", "src": "source", "dst": "destination"}
 )
 
-// options takes the words of a rule apart.
 func options(words []token) []option {
 	var list []option
 	negated := false

@@ -147,7 +147,6 @@ func (s *script) block(each func()) {
 	s.problem(open.At, "the brace is not closed")
 }
 
-// objectKinds are the objects of a table beside its chains.
 var objectKinds = strings.Fields(
 	"set map flowtable counter quota limit secmark synproxy tunnel meter ct")
 
