@@ -72,15 +72,18 @@ bridge_helper = %q
 		self = path
 	}
 	conf := filepath.Join(config, name+".conf")
-	output, err := os.Create(filepath.Join(dir, "daemon.out"))
-	defer output.Close()
-	err = errors.Join(err,
+	err = errors.Join(
 		os.Symlink(self, helper),
 		os.WriteFile(conf, []byte(daemonConf), 0o600),
 		os.WriteFile(filepath.Join(config, "qemu.conf"), fmt.Appendf(nil, qemuConf, helper), 0o600))
 	if err != nil {
 		return nil, fmt.Errorf("write the libvirt daemon's configuration: %w", err)
 	}
+	output, err := os.Create(filepath.Join(dir, "daemon.out"))
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	defer output.Close()
 	d.cmd = exec.Command(program, "-f", conf, "-p", filepath.Join(dir, "daemon.pid"))
 	d.cmd.Env = append(os.Environ(), guest.AdminPath(),
 		"HOME="+dir, "XDG_RUNTIME_DIR="+filepath.Join(dir, "run"),

@@ -189,7 +189,7 @@ func (l *Lab) reach(ctx context.Context, node vm.Node, h *hypervisor, port vm.Po
 			stop(answered)
 		}
 	})
-	if result.Completed > 0 || context.Cause(trying) == answered {
+	if result.Completed > 0 || errors.Is(context.Cause(trying), answered) {
 		return nil
 	}
 	if err != nil && ctx.Err() == nil {
