@@ -127,7 +127,7 @@ func synSpec(target string) generators.Spec {
 // endless returns a generator of a spec that the bench ends.
 func (l *lab) endless(spec generators.Spec, prefix ...string) command {
 	return func(ctx context.Context) *exec.Cmd {
-		program := append(prefix, selfPath, "generate")
+		program := slices.Concat(prefix, []string{selfPath, "generate"})
 		return withInput(l.in(ctx, "client", generatorCPU, program...), spec)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // HardwareAddress is an Ethernet address.
@@ -88,7 +89,7 @@ func NewEcho(link Link, six bool, payload []byte) Template {
 }
 
 func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte) Template {
-	frame := append(link.Target[:], link.Source[:]...)
+	frame := slices.Concat(link.Target[:], link.Source[:])
 	t := Template{pseudo: protocol != protocolICMP, nonzero: protocol == protocolUDP}
 	if six {
 		frame = binary.BigEndian.AppendUint16(frame, etherTypeIPv6)
@@ -111,7 +112,7 @@ func newTemplate(link Link, six bool, protocol byte, checksum int, upper []byte)
 	}
 	t.upper = len(frame)
 	t.checksum = t.upper + checksum
-	t.Frame = append(frame, upper...)
+	t.Frame = slices.Concat(frame, upper)
 	sum := sum(0, upper)
 	if t.pseudo { // the addresses of the pseudo header are zero
 		sum += uint64(protocol) + uint64(len(upper))
