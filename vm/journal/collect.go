@@ -57,9 +57,33 @@ type Options struct {
 // left. The error holds each failure; Collect removes the rest all the same. A reboot resets a dead
 // run's settings of the host: Collect does not restore them after one.
 func Collect(ctx context.Context, o Options) error {
-	return each(o.Folder,
+	err := each(o.Folder,
 		func(j *Journal) { o.Tell(Finding{Run: j.run, State: Alive, Has: j.left}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
+	if o.DryRun {
+		return err
+	}
+	return errors.Join(err, removeBegun(o.Folder))
+}
+
+// removeBegun removes what runs left that were killed while they began their journals: they had
+// made nothing.
+func removeBegun(folder string) error {
+	paths, err := filepath.Glob(filepath.Join(folder, ".????????"))
+	for _, path := range paths {
+		file, failed := os.Open(path)
+		if errors.Is(failed, fs.ErrNotExist) { // its run has begun meanwhile
+			continue
+		}
+		if failed == nil {
+			if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+				failed = os.Remove(path)
+			}
+			failed = errors.Join(failed, file.Close())
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // each passes the claimed journals of dead runs to dead, and the living runs to alive.

@@ -126,15 +126,20 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	}}
 	j.path = filepath.Join(folder, j.run.ID+suffix)
 	// A hidden name until the file is locked: no other process may take it for a dead run's.
+	// Collect removes hidden files without a lock, perhaps this one before it is locked.
 	hidden := filepath.Join(folder, "."+j.run.ID)
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_APPEND
 	if j.file, err = os.OpenFile(hidden, flags, 0o600); err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(j.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = unix.Flock(int(j.file.Fd()), unix.LOCK_EX)
 	err = errors.Join(err, j.append(line{Run: &j.run}))
 	if err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, j.path, unix.RENAME_NOREPLACE)
+	}
+	if errors.Is(err, unix.ENOENT) {
+		_ = j.file.Close()
+		return Create(folder, label, pid)
 	}
 	if err == nil {
 		err = syncFolder(folder)

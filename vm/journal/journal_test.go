@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/kernels"
 )
@@ -112,6 +113,36 @@ func TestKilledRun(t *testing.T) {
 	}
 	if got := files(t, folder); len(got) != 0 {
 		t.Errorf("left: %v", got)
+	}
+}
+
+// TestKilledWhileBegun has Collect remove a journal that never began, but none of a living run.
+func TestKilledWhileBegun(t *testing.T) {
+	folder := t.TempDir()
+	begun, living := filepath.Join(folder, ".0011aabb"), filepath.Join(folder, ".2233ccdd")
+	for _, path := range []string{begun, living} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.Open(living)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	collectAll(t, folder, true)
+	if _, err := os.Stat(begun); err != nil {
+		t.Errorf("a dry run removed it: %v", err)
+	}
+	collectAll(t, folder, false)
+	if _, err := os.Stat(begun); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a kill left is there: %v", err)
+	}
+	if _, err := os.Stat(living); err != nil {
+		t.Errorf("the beginning of a run that lives is gone: %v", err)
 	}
 }
 
