@@ -40,8 +40,9 @@ userns: # where AppArmor keeps user namespaces from users (Ubuntu 24.04), allow 
 .PHONY: test
 test: modules deps test-deps build ## install what the tests need and run all of them
 	@# Two packages at a time, those with machines first: what they leave of the CPUs is for the
-	@# others. More machines at once would spoil trials, which are then measured again.
-	CTLOAD_NO_SKIP=1 $(GO) test -race -p 2 -parallel 4 -timeout 60m \
+	@# others. More machines at once would spoil trials, which are then measured again. make lint
+	@# vets the code.
+	CTLOAD_NO_SKIP=1 $(GO) test -vet=off -race -p 2 -parallel 4 -timeout 60m \
 		./orchestrator ./vm/guest ./vm/libvirt/shared ./cmd/ctload ./...
 
 .PHONY: test-long
@@ -64,7 +65,8 @@ library: modules deps build userns library-deps ## run every shipped experiment
 
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
-	$(GO) test -short -p 4 ./... # which wait more than they work; make test has the race detector
+	@# They wait more than they work; make test has the race detector.
+	$(GO) test -vet=off -short -p 4 ./...
 
 .PHONY: bench
 bench: modules deps test-deps build ## measure beside the peers, as ratios
