@@ -80,11 +80,15 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "vagrant", args...)
 	cmd.Dir = s.dir
-	cmd.Env = append(append(os.Environ(), s.env...),
+	// A log would mix with its output. An empty setting is no way out: with one, the client of the
+	// box catalogue fails.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(setting string) bool {
+		return strings.HasPrefix(setting, "VAGRANT_LOG=")
+	})
+	cmd.Env = append(append(cmd.Env, s.env...),
 		"VAGRANT_CWD="+s.dir, "VAGRANT_DOTFILE_PATH="+filepath.Join(s.dir, ".vagrant"),
 		"VAGRANT_HOME="+filepath.Join(s.dir, "home"), "VAGRANT_VAGRANTFILE=Vagrantfile",
-		"VAGRANT_DEFAULT_PROVIDER=libvirt", "VAGRANT_CHECKPOINT_DISABLE=1", "VAGRANT_NO_COLOR=1",
-		"VAGRANT_LOG=") // a log would mix with its output
+		"VAGRANT_DEFAULT_PROVIDER=libvirt", "VAGRANT_CHECKPOINT_DISABLE=1", "VAGRANT_NO_COLOR=1")
 	var stdout strings.Builder
 	var said vm.Tail
 	cmd.Stdout, cmd.Stderr = &stdout, &said

@@ -192,6 +192,20 @@ func TestVagrantThatHangs(t *testing.T) {
 	}
 }
 
+// TestVagrantWithoutLog takes the user's VAGRANT_LOG away: a log would mix with the output, and an
+// empty setting makes `vagrant box add` fail (vagrant_cloud 3.0.5).
+func TestVagrantWithoutLog(t *testing.T) {
+	t.Setenv("VAGRANT_LOG", "debug")
+	pretend(t, "echo ${VAGRANT_LOG-unset}")
+	s, err := newState(filepath.Join(t.TempDir(), "state"), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := s.run(t.Context(), time.Minute, "up"); said != "unset\n" || err != nil {
+		t.Errorf("VAGRANT_LOG is %q, %v; want it unset", said, err)
+	}
+}
+
 // TestVagrantfile checks that the Vagrantfile at the top of the repository is the one here, and
 // that Vagrant accepts it, on every path through it.
 func TestVagrantfile(t *testing.T) {
