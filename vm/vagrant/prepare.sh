@@ -1,9 +1,9 @@
-# Run once on a fresh machine as root, with the address by which it is reached: makes of a distribution that
-# is reached over ssh a DUT of which the network under test has nothing of that.
+# Run once on a fresh machine as root, with the address by which it is reached: makes a DUT of a
+# distribution that is reached over ssh, and keeps ssh out of the network under test.
 #
-# The management card moves into a network namespace of its own, and the distribution's ssh server with it:
-# rules under test cannot cut the agent off, its packets are not in the table, and port 22 is free for
-# what an experiment does with it.
+# The management card moves into a network namespace of its own, and the distribution's ssh server
+# with it: rules under test cannot cut the agent off, its packets are not in the table, and port 22
+# is free for what an experiment does with it.
 set -eu
 address=$1
 for tool in ip systemctl systemd-run nsenter; do
@@ -16,7 +16,10 @@ for unit in ssh sshd ''; do
 	! systemctl --quiet is-active "$unit.service" || break
 	! systemctl --quiet is-active "$unit.socket" || break
 done
-[ -n "$unit" ] || { echo "the box's ssh server is no service of systemd called ssh or sshd" >&2; exit 1; }
+[ -n "$unit" ] || {
+	echo "the box's ssh server is no service of systemd called ssh or sshd" >&2
+	exit 1
+}
 # What manages the cards is to leave those under test alone.
 if command -v nmcli >/dev/null; then
 	for other in /sys/class/net/*; do
@@ -24,8 +27,9 @@ if command -v nmcli >/dev/null; then
 	done
 fi
 ip netns add management
-mkdir -p "/run/systemd/system/$unit.service.d"
-printf '[Service]\nNetworkNamespacePath=/run/netns/management\n' >"/run/systemd/system/$unit.service.d/management.conf"
+settings=/run/systemd/system/$unit.service.d
+mkdir -p "$settings"
+printf '%s\n' '[Service]' NetworkNamespacePath=/run/netns/management >"$settings/management.conf"
 # The connection that runs this ends with the card's move: the rest happens without it.
 cat >/run/ctload-management <<-END
 	set -e
