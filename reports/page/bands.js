@@ -1,9 +1,9 @@
 "use strict";
-// The actions of a trial as bands on its time line: where they lay, red for faults and green for fixes. One
-// that happens at an instant is as wide as a line.
+// The actions of a trial as bands on its time line: where they lay, red for faults and green for
+// fixes. One that happens at an instant is as wide as a line.
 const bands = {
-  // place says from where to where each action lay on the stretch of time that is shown; none are left out
-  // but those beyond it.
+  // place says from where to where each action lay on the stretch of time that is shown; none are
+  // left out but those beyond it.
   place(actions, min, max) {
     return actions
       .map(a => ({ ...a, to: a.to == null ? a.t : a.to }))

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts of the page from the JSON in #data: four on one time axis for the chosen trial, or
-// for several scenarios laid over each other, and the latency distribution.
+// Draws the charts of the page from the JSON in #data: four on one time axis for the chosen trial,
+// or for several scenarios laid over each other, and the latency distribution.
 (function () {
   const root = document.documentElement;
   root.classList.add("js");
@@ -59,13 +59,17 @@
   const any = list => list.some(v => v > 0);
   const dashes = [undefined, [6, 3], [2, 3], [8, 2, 2, 2]]; // of the counters, in the overlay
 
-  const state = { scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)) };
+  const state = {
+    scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)),
+  };
   let plots = [], range = null, full = [0, 1];
   let paper = 0; // width of the charts in print, in pixels of CSS: a landscape page
 
   function chosenTrials() {
-    if (!state.overlay) return [{ scenario: scenarios[state.scenario], index: state.scenario, trial: open(scenarios[state.scenario], state.trial) }];
-    return [...state.over].sort((a, b) => a - b).map(i => ({ scenario: scenarios[i], index: i, trial: open(scenarios[i], scenarios[i].typical) }));
+    const one = (index, trial) =>
+      ({ scenario: scenarios[index], index, trial: open(scenarios[index], trial) });
+    if (!state.overlay) return [one(state.scenario, state.trial)];
+    return [...state.over].sort((a, b) => a - b).map(i => one(i, scenarios[i].typical));
   }
 
   // Each chart is a title and a list of curves: label, colour, times, values and how to draw them.
@@ -79,26 +83,53 @@
     const probe = { title: "Bystander: latency in ms, ✕ lost", curves: [], log: true };
     for (const c of list) {
       const t = c.trial;
-      const curve = (chart, label, tone, values, more) => chart.curves.push({ label: name(label, c), tone: own(tone, c), t: t.t, values, ...more });
-      if (any(t.offered) && !state.overlay) curve(load, "offered", "c7", rate(t.t, t.offered), { dash: [4, 3] });
+      const curve = (chart, label, tone, values, more) =>
+        chart.curves.push({ label: name(label, c), tone: own(tone, c), t: t.t, values, ...more });
+      if (any(t.offered) && !state.overlay) {
+        curve(load, "offered", "c7", rate(t.t, t.offered), { dash: [4, 3] });
+      }
       curve(load, state.overlay ? "" : "completed", "c2", rate(t.t, t.done));
-      if (any(t.failed)) curve(load, "failed", "c1", rate(t.t, t.failed), { dash: state.overlay ? [2, 3] : undefined });
+      if (any(t.failed)) {
+        const dash = state.overlay ? [2, 3] : undefined;
+        curve(load, "failed", "c1", rate(t.t, t.failed), { dash });
+      }
       curve(table, state.overlay ? "" : "count", "c0", t.count, { fill: !state.overlay });
-      if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) curve(table, "max", "c1", t.max, { dash: [6, 4], quiet: true });
+      if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) {
+        curve(table, "max", "c1", t.max, { dash: [6, 4], quiet: true });
+      }
       t.refused.forEach((r, i) => {
-        if (state.overlay || r.rare ? any(r.total) : true) curve(refused, r.name, r.tone, rate(t.t, r.total), { dash: state.overlay ? dashes[i % dashes.length] : undefined });
+        if ((state.overlay || r.rare) && !any(r.total)) return;
+        const dash = state.overlay ? dashes[i % dashes.length] : undefined;
+        curve(refused, r.name, r.tone, rate(t.t, r.total), { dash });
       });
       if (t.probe.t.length) {
-        const at = want => t.probe.ms.map((ms, i) => (t.probe.lost[i] === 1) === want ? Math.max(ms, 0.01) : null);
-        probe.curves.push({ label: name("answered", c), tone: own("c0", c), t: t.probe.t, values: at(false), points: true });
-        if (any(t.probe.lost)) probe.curves.push({ label: name("lost", c), tone: state.overlay ? own("c0", c) : color("bad"), t: t.probe.t, values: at(true), cross: true });
+        const at = want => t.probe.ms.map((ms, i) =>
+          (t.probe.lost[i] === 1) === want ? Math.max(ms, 0.01) : null);
+        const probes = (label, tone, values, more) =>
+          probe.curves.push({ label: name(label, c), tone, t: t.probe.t, values, ...more });
+        probes("answered", own("c0", c), at(false), { points: true });
+        if (any(t.probe.lost)) probes("lost", own("bad", c), at(true), { cross: true });
       }
     }
     return [load, table, refused, probe].filter(c => c.curves.length);
   }
 
-  const short = v => v == null ? "" : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(3) + "M" : Math.abs(v) >= 1e4 ? +(v / 1e3).toPrecision(3) + "k" : String(+v.toPrecision(3));
-  const exact = v => v == null ? "" : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
+  const short = v => v == null ? ""
+    : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(3) + "M"
+    : Math.abs(v) >= 1e4 ? +(v / 1e3).toPrecision(3) + "k"
+    : String(+v.toPrecision(3));
+  const exact = v => v == null ? ""
+    : Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en")
+    : String(+v.toPrecision(3));
+
+  // What both kinds of chart share: axes, the data of curves, and texts for where the cursor is.
+  const axis = () => ({
+    stroke: color("quiet"), font: "11px system-ui, sans-serif",
+    grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 },
+  });
+  const joined = curves => curves.length === 1 ? [curves[0].t, curves[0].values]
+    : uPlot.join(curves.map(k => [k.t, k.values]));
+  const atCursor = (u, text) => u.cursor.left >= 0 ? text(u.posToVal(u.cursor.left, "x")) : "";
 
   // Powers of ten, for axes that are logarithmic.
   const tens = (u, i, min, max) => {
@@ -142,8 +173,12 @@
         draw: [u => {
           // Of one trial all moments; of several laid over each other, when each began to drop.
           const moments = state.overlay
-            ? list.flatMap(c => c.trial.marks.filter(m => m.text === "first drop").map(m => ({ t: m.t, text: c.scenario.name + ": first drop", tone: color("c" + c.index % 8) })))
-            : list.flatMap(c => c.trial.marks.map(m => ({ ...m, tone: color(/drop|full/.test(m.text) ? "bad" : "quiet") })));
+            ? list.flatMap(c => c.trial.marks.filter(m => m.text === "first drop").map(m => ({
+              t: m.t, text: c.scenario.name + ": first drop", tone: color("c" + c.index % 8),
+            })))
+            : list.flatMap(c => c.trial.marks.map(m => ({
+              ...m, tone: color(/drop|full/.test(m.text) ? "bad" : "quiet"),
+            })));
           const { ctx, bbox } = u;
           ctx.save();
           ctx.beginPath();
@@ -164,26 +199,30 @@
             ctx.lineTo(x, bbox.top + bbox.height);
             ctx.stroke();
             if (!named) continue;
-            // Names that would overlap go to a lower row; one at the right edge stands left of its line.
+            // Names that would overlap go to a lower row; one at the right edge stands left of its
+            // line.
             const w = ctx.measureText(m.text).width + 8 * devicePixelRatio;
             const from = x + w > bbox.left + bbox.width ? x - w : x;
             let row = rows.findIndex(end => end <= from);
             if (row < 0) row = rows.push(0) - 1;
             rows[row] = from + w;
-            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top - (33 - 13 * row) * devicePixelRatio);
+            const above = (33 - 13 * row) * devicePixelRatio;
+            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top - above);
           }
           ctx.restore();
         }],
         setScale: [(u, key) => {
           const { min, max } = u.scales.x;
-          if (key === "x" && !paper && !(range && range[0] === min && range[1] === max)) setRange(min, max, u);
+          if (key !== "x" || paper || range && range[0] === min && range[1] === max) return;
+          setRange(min, max, u);
         }],
         setCursor: [u => { if (u === plots[0]) readout(); }],
       },
     };
   }
 
-  // Every chart shows the same stretch of time. uPlot tells of a change later, when range has it already.
+  // Every chart shows the same stretch of time. uPlot tells of a change later, when range has it
+  // already.
   function setRange(min, max, from) {
     range = [min, max];
     for (const p of plots) if (p !== from) p.setScale("x", { min, max });
@@ -254,36 +293,43 @@
       title.textContent = c.title;
       frame.append(title);
       box.append(frame);
-      const data = c.curves.length === 1 ? [c.curves[0].t, c.curves[0].values] : uPlot.join(c.curves.map(k => [k.t, k.values]));
-      const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
       const plot = new uPlot({
-        width, height: (paper ? 0.7 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0), // on paper a scenario to a page
-        padding: [i === 0 ? 46 : null, null, null, null], // above the first chart are the names of the moments
-        cursor: { y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false } },
+        width,
+        // On paper a scenario fits on a page. Above the first chart are the names of the moments.
+        height: (paper ? 0.7 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0),
+        padding: [i === 0 ? 46 : null, null, null, null],
+        cursor: {
+          y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false },
+        },
         scales: {
           x: { time: false, min: range[0], max: range[1] },
           y: c.log ? { distr: 3 } : { range: (u, lo, hi) => [0, Math.max(1, hi * 1.05)] },
         },
         axes: [
-          { ...axis, size: 28, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
-          { ...axis, size: 52, values: (u, v) => v.map(short), splits: c.log ? tens : undefined },
+          { ...axis(), size: 28, values: (u, v) => v.map(x => +x.toFixed(3) + " s") },
+          { ...axis(), size: 52, values: (u, v) => v.map(short), splits: c.log ? tens : undefined },
         ],
-        series: [{ label: " ", value: u => u.cursor.left >= 0 ? "At " + u.posToVal(u.cursor.left, "x").toFixed(2) + " s" : "" }].concat(c.curves.map(k => ({
-          label: k.label || "value", stroke: k.tone, width: k.quiet ? 1.2 : 1.8, dash: k.dash, spanGaps: !k.points && !k.cross,
-          fill: k.fill ? k.tone + "22" : undefined, value: u => u.cursor.left >= 0 ? exact(valueAt(k, u.posToVal(u.cursor.left, "x"))) : "",
-          paths: k.points ? () => null : k.cross ? (u, si) => crosses(u, si) : undefined,
-          points: k.points ? { show: true, size: 4, fill: k.tone } : { show: false },
-        }))),
+        series: [
+          { label: " ", value: u => atCursor(u, x => "At " + x.toFixed(2) + " s") },
+          ...c.curves.map(k => ({
+            label: k.label || "value", stroke: k.tone, width: k.quiet ? 1.2 : 1.8, dash: k.dash,
+            spanGaps: !k.points && !k.cross,
+            fill: k.fill ? k.tone + "22" : undefined,
+            value: u => atCursor(u, x => exact(valueAt(k, x))),
+            paths: k.points ? () => null : k.cross ? (u, si) => crosses(u, si) : undefined,
+            points: k.points ? { show: true, size: 4, fill: k.tone } : { show: false },
+          })),
+        ],
         legend: { markers: { fill: (u, si) => u.series[si]._stroke } },
         plugins: [decorate(i === 0, trials)],
-      }, data, frame);
+      }, joined(c.curves), frame);
       plot.curves = c.curves;
       plots.push(plot);
     });
   }
 
-  // A distribution as a curve over how rare a latency is: at x, one in x took that long or longer. Of a
-  // histogram every bar, otherwise the percentiles that are known.
+  // A distribution as a curve over how rare a latency is: at x, one in x took that long or longer.
+  // Of a histogram every bar, otherwise the percentiles that are known.
   function curveOf(l) {
     const x = [], y = [];
     if ((l.us || []).length) {
@@ -293,11 +339,18 @@
         below += n;
         const at = total / (total - below + 0.5);
         // Points closer than a pixel add nothing.
-        if (i === l.n.length - 1 || !x.length || at > x[x.length - 1] * 1.004) { x.push(at); y.push(micros[i] / 1000); }
+        if (i === l.n.length - 1 || !x.length || at > x[x.length - 1] * 1.004) {
+          x.push(at);
+          y.push(micros[i] / 1000);
+        }
       });
       return { x, y };
     }
-    [[2, l.p50], [10, l.p90], [100, l.p99], [1000, l.p999]].forEach(([at, v]) => { if (l.count >= at) { x.push(at); y.push(v); } });
+    for (const [at, v] of [[2, l.p50], [10, l.p90], [100, l.p99], [1000, l.p999]]) {
+      if (l.count < at) continue;
+      x.push(at);
+      y.push(v);
+    }
     x.push(2 * l.count);
     y.push(l.max);
     return { x, y };
@@ -307,7 +360,10 @@
     if (!(l.us || []).length) return null;
     const micros = sums(l.us), total = l.n.reduce((a, b) => a + b, 0);
     let below = 0;
-    for (let i = 0; i < l.n.length; i++) if ((below += l.n[i]) >= q * total - 1e-6) return micros[i] / 1000;
+    for (let i = 0; i < l.n.length; i++) {
+      below += l.n[i];
+      if (below >= q * total - 1e-6) return micros[i] / 1000;
+    }
     return null;
   }
 
@@ -328,26 +384,37 @@
     const title = document.createElement("h3");
     title.textContent = "Latency in ms by percentile";
     box.append(title);
-    const data = curves.length === 1 ? [curves[0].x, curves[0].values] : uPlot.join(curves.map(c => [c.x, c.values]));
-    const names = { 2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999", 1000000: "p99.9999" };
-    const axis = { stroke: color("quiet"), grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1 }, font: "11px system-ui, sans-serif" };
+    const names = {
+      2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999",
+      1000000: "p99.9999",
+    };
     const most = Math.max(10, ...curves.map(c => c.x[c.x.length - 1]));
-    const share = x => x > 1 ? "p" + +(100 - 100 / x).toPrecision(2 + Math.max(1, Math.ceil(Math.log10(x)))) : "";
-    // A step holds from the point before it on: the latency at x is that of the first point not left of it.
+    const share = x => x > 1
+      ? "p" + +(100 - 100 / x).toPrecision(2 + Math.max(1, Math.ceil(Math.log10(x)))) : "";
+    // A step holds from the point before it on: the latency at x is that of the first point not
+    // left of it.
     const at = (c, x) => x > c.x[c.x.length - 1] ? null : c.values[c.x.findIndex(v => v >= x)];
     distribution = new uPlot({
       width: paper || box.clientWidth, height: 240, padding: [null, 24, null, null],
       scales: { x: { time: false, distr: 3, range: () => [1, most * 1.1] }, y: { distr: 3 } },
       axes: [
-        { ...axis, size: 28, filter: (u, v) => v, splits: u => Object.keys(names).map(Number).filter(x => x <= u.scales.x.max), values: (u, v) => v.map(x => names[x] || "") },
-        { ...axis, size: 52, values: (u, v) => v.map(short) },
+        {
+          ...axis(), size: 28, filter: (u, v) => v,
+          splits: u => Object.keys(names).map(Number).filter(x => x <= u.scales.x.max),
+          values: (u, v) => v.map(x => names[x] || ""),
+        },
+        { ...axis(), size: 52, values: (u, v) => v.map(short) },
       ],
       cursor: { y: false, drag: { x: false, y: false } },
-      series: [{ label: " ", value: u => u.cursor.left >= 0 ? share(u.posToVal(u.cursor.left, "x")) : "" }].concat(curves.map(c => ({
-        label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true, points: { show: !(c.s[which].us || []).length, size: 5 },
-        value: u => u.cursor.left >= 0 ? exact(at(c, u.posToVal(u.cursor.left, "x"))) : "",
-      }))),
-    }, data, box);
+      series: [
+        { label: " ", value: u => atCursor(u, share) },
+        ...curves.map(c => ({
+          label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true,
+          points: { show: !(c.s[which].us || []).length, size: 5 },
+          value: u => atCursor(u, x => exact(at(c, x))),
+        })),
+      ],
+    }, joined(curves), box);
   }
 
   function redraw() { draw(); drawDistribution(); }
@@ -367,7 +434,8 @@
       b.tabIndex = i === state.scenario ? 0 : -1;
     });
     const trials = scenarios[state.scenario].trials;
-    $("trial").replaceChildren(...trials.map((t, i) => new Option(t.number + " (" + t.verdict + ")", i, false, i === state.trial)));
+    $("trial").replaceChildren(...trials.map((t, i) =>
+      new Option(t.number + " (" + t.verdict + ")", i, false, i === state.trial)));
     $("trial-label").hidden = state.overlay || trials.length < 2;
     $("overlays").hidden = !state.overlay;
   }
@@ -377,13 +445,19 @@
       tab.type = "button";
       tab.role = "tab";
       tab.textContent = s.name;
-      tab.addEventListener("click", () => { state.overlay = $("overlay").checked = false; selectScenario(i); });
+      tab.addEventListener("click", () => {
+        state.overlay = $("overlay").checked = false;
+        selectScenario(i);
+      });
       $("tabs").append(tab);
       const label = document.createElement("label");
       const check = document.createElement("input");
       check.type = "checkbox";
       check.checked = true;
-      check.addEventListener("change", () => { state.over[check.checked ? "add" : "delete"](i); draw(); });
+      check.addEventListener("change", () => {
+        state.over[check.checked ? "add" : "delete"](i);
+        draw();
+      });
       const swatch = document.createElement("span");
       swatch.textContent = "■ ";
       swatch.style.color = "var(--c" + i % 8 + ")";
@@ -398,8 +472,17 @@
       $("tabs").children[i].click();
       $("tabs").children[i].focus();
     });
-    $("trial").addEventListener("change", e => { state.trial = +e.target.value; range = null; draw(); });
-    $("overlay").addEventListener("change", e => { state.overlay = e.target.checked; range = null; controls(); draw(); });
+    $("trial").addEventListener("change", e => {
+      state.trial = +e.target.value;
+      range = null;
+      draw();
+    });
+    $("overlay").addEventListener("change", e => {
+      state.overlay = e.target.checked;
+      range = null;
+      controls();
+      draw();
+    });
     $("overlay").disabled = scenarios.length < 2;
     $("zoom-in").addEventListener("click", () => zoom(0.5));
     $("zoom-out").addEventListener("click", () => zoom(2));
@@ -424,7 +507,9 @@
     state.trial = scenarios[state.scenario].typical;
     controls();
   }
-  document.querySelectorAll("input[name=latency]").forEach(e => e.addEventListener("change", drawDistribution));
+  for (const input of document.querySelectorAll("input[name=latency]")) {
+    input.addEventListener("change", drawDistribution);
+  }
   $("theme").addEventListener("click", () => {
     chosen = root.dataset.theme === "dark" ? "light" : "dark";
     theme();
@@ -451,6 +536,9 @@
     });
   }
   redraw();
-  // For tests, and for whoever wants the figures in the console.
-  window.ctload = { scenarios, open, quantile, state, plots: () => plots, range: () => range, distribution: () => distribution };
+  // For tests, and for readers who want the figures in the console.
+  window.ctload = {
+    scenarios, open, quantile, state,
+    plots: () => plots, range: () => range, distribution: () => distribution,
+  };
 })();
