@@ -160,8 +160,8 @@ func TestDocumentation_Links(t *testing.T) {
 	}
 }
 
-// TestColumns holds the lines of every text file to 100 columns, where a tab counts 4.
-func TestColumns(t *testing.T) {
+// TestColumns_OfFiles holds the lines of every text file to 100 columns, where a tab counts 4.
+func TestColumns_OfFiles(t *testing.T) {
 	// FILE:LINE of the kinds that may be longer.
 	exempt := regexp.MustCompile(strings.Join([]string{
 		`^\S+\.go:`,                             // Go: make lint has the same limit
