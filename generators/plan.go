@@ -91,7 +91,7 @@ func (s Spec) Tuples() int64 {
 // exhaustible reports whether the load must end when each of its tuples has been used once: that of
 // crafted packets, and of datagrams from named source ports.
 func (p *plan) exhaustible() bool {
-	return !p.Reuse && (p.crafted() || p.Kind == UDP && len(p.space.SourcePorts) > 0)
+	return !p.Reuse && (p.crafted() || p.traits.flows && len(p.space.SourcePorts) > 0)
 }
 
 // checkTuples refuses a count larger than the number of tuples.
@@ -190,7 +190,7 @@ func (p *plan) defaults() {
 	}
 	p.KeepAlive = max(p.KeepAlive, 1)
 	p.Path = cmp.Or(p.Path, "/")
-	if p.Kind == UDP && p.awaited() && p.SourcePorts != "" {
+	if p.traits.flows && p.awaited() && p.SourcePorts != "" {
 		// With two workers on one port, the kernel would give all answers to one of them.
 		p.Workers = 1
 	}

@@ -194,6 +194,7 @@ type traits struct {
 	unit     string              // what the results count
 	engine   engine              // drives sockets; nil: the packets are always crafted
 	crafts   bool                // the packets may be crafted
+	flows    bool                // of datagrams: a named source port serves each target once
 	atOnce   bool                // several may begin at the same moment
 	portless func(s *Spec) bool  // reports whether the load goes to no port
 	awaits   func(s *Spec) bool  // reports whether it awaits answers without Spec.Reply
@@ -216,7 +217,7 @@ var kinds = []traits{
 		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
 	}},
 	{
-		kind: UDP, unit: "flows", engine: flowsOfDatagrams, crafts: true, atOnce: true,
+		kind: UDP, unit: "flows", engine: flowsOfDatagrams, flows: true, crafts: true, atOnce: true,
 		awaits: func(s *Spec) bool { return s.Exchanges > 0 },
 	},
 	{kind: SYN, unit: "packets", crafts: true},

@@ -8,33 +8,18 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 )
 
-// The keys that go with each generator and probe, beside those that go with all of them.
+// The keys that go with several generators, and those of each probe.
 var (
 	entryCommon     = []string{"name", "from", "target"}
 	generatorCommon = []string{
 		"generator", "phase", "start", "duration", "rate", "stages", "burst", "sine", "sources",
 	}
-	portKeys      = []string{"ports", "source-ports", "listener"}
-	socketKeys    = append(portKeys, "concurrency", "timeout", "payload")
-	generatorKeys = map[Generator][]string{
-		HTTP:      append(socketKeys, "requests", "close", "keep-alive"),
-		TCP:       append(socketKeys, "connections", "close", "at-once"),
-		Hold:      append(socketKeys, "connections", "close", "interval"),
-		UDP:       append(socketKeys, "flows", "packets", "at-once", "silent", "crafted"),
-		SYN:       append(portKeys, "flows"),
-		Handshake: append(portKeys, "flows", "timeout", "close"),
-		ICMP:      {"flows", "timeout", "payload"},
-	}
-	probeKeys = map[Probe][]string{
+	portKeys   = []string{"ports", "source-ports", "listener"}
+	socketKeys = append(portKeys, "concurrency", "timeout", "payload")
+	probeKeys  = map[Probe][]string{
 		ProbeTCP:  {"port", "rate", "timeout"},
 		ProbeUDP:  {"port", "rate", "timeout"},
 		ProbeICMP: {"rate", "timeout"},
-	}
-	generatorCloses = map[Generator][]Close{
-		HTTP:      {CloseFIN, CloseRST},
-		TCP:       {CloseFIN, CloseRST, CloseAbandon, CloseHalf},
-		Hold:      {CloseFIN, CloseRST, CloseAbandon, CloseHalf},
-		Handshake: {CloseFIN, CloseRST, CloseAbandon},
 	}
 	counts = []string{"requests", "connections", "flows"}
 )
@@ -70,7 +55,7 @@ func (e Entry) keys() []string {
 	if e.Probe != "" {
 		return slices.Concat([]string{"probe"}, entryCommon, probeKeys[e.Probe])
 	}
-	return slices.Concat(entryCommon, generatorCommon, generatorKeys[e.Generator])
+	return slices.Concat(entryCommon, generatorCommon, e.Generator.Fact().keys)
 }
 
 // checkKeys reports keys that exist but mean nothing for this generator or probe.
@@ -103,7 +88,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		zero := fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero()
 		p.require(!n.has(key) || !zero, n.place(key), "%s must be more than 0", key)
 	}
-	count := shared(counts, generatorKeys[e.Generator])
+	count := shared(counts, e.Generator.Fact().keys)
 	p.refuse(!n.has(count, "duration", "stages", "phase"), n.at,
 		"%s needs %s, duration or stages", e.Generator, count)
 	p.refuse(e.Generator == Hold && !n.has(count), n.at, "hold needs connections")
@@ -111,7 +96,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		"the stages say how long the load lasts; duration does not go with them")
 	checkLoop(p, n, e)
 	checkProfiles(p, n, e)
-	valid := generatorCloses[e.Generator]
+	valid := e.Generator.Fact().closes
 	sound := e.Close == "" || len(valid) == 0 || slices.Contains(valid, e.Close)
 	p.refuse(n.has("close") && !sound, n.place("close"),
 		"close: %s does not go with generator: %s; valid there: %s",
@@ -119,7 +104,7 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	p.refuse(e.KeepAlive && e.Concurrency == 0, n.place("keep-alive"),
 		"keep-alive needs concurrency: the number of connections that are kept")
 	p.refuse(e.Payload > 1<<20, n.place("payload"), "payload must be at most %s", Size(1<<20))
-	most, datagrams := mostDatagram(topology), e.Generator == UDP || e.Generator == ICMP
+	most, datagrams := mostDatagram(topology), e.Transport() != "tcp"
 	p.refuse(datagrams && e.Payload > most, n.place("payload"),
 		"the payload of %s must be at most %s: the kernel fragments larger datagrams",
 		e.Generator, most)
@@ -182,7 +167,7 @@ func checkLoop(p *problems, n *node, e *Entry) {
 			"rate, stages, burst and sine are open ones", given[0], given[1])
 	case len(given) == 0 && e.Generator != Hold:
 		need := "rate, stages, burst or sine (open loop)"
-		if slices.Contains(generatorKeys[e.Generator], "concurrency") {
+		if slices.Contains(e.Generator.Fact().keys, "concurrency") {
 			need = "concurrency (closed loop), or rate, stages, burst or sine (open loop)"
 		}
 		p.errorf(n.at, "%s needs %s", e.Generator, need)

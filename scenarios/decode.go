@@ -270,7 +270,7 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 	if e.Generator != "" {
 		orDefault(n, "sources", &e.Sources, 1)
 	}
-	for _, key := range generatorKeys[e.Generator] {
+	for _, key := range e.Generator.Fact().keys {
 		switch key {
 		case "ports":
 			if !n.has(key) {

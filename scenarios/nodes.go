@@ -56,10 +56,12 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	}
 	p.refuse(e.From == e.Target && e.From != nodeDUT, n.at,
 		"from %s to itself: nothing would pass the DUT", e.From)
-	sockets := []Generator{HTTP, TCP, Hold, UDP}
-	able := e.From != nodeDUT || !e.Crafted && slices.Contains(sockets, e.Generator)
+	sockets := generatorsThat(func(f GeneratorFact) bool {
+		return !f.Crafted && f.Transport != "icmp"
+	})
+	able := e.From != nodeDUT || !e.Crafted && slices.Contains(sockets, string(e.Generator))
 	p.refuse(n.has("from") && !able, n.place("from"), "the DUT makes %s alone; probes and crafted "+
-		"packets come from a client", strings.Join(words(sockets...), ", "))
+		"packets come from a client", strings.Join(sockets, ", "))
 	p.refuse(n.has("sources") && e.From == nodeDUT && e.Sources > 1, n.place("sources"),
 		"the DUT has no further addresses to send from")
 	p.refuse(n.has("target") && strings.HasPrefix(e.Target, nodeClient), n.place("target"),
@@ -183,19 +185,16 @@ func (p Program) String() string {
 // that goes to none, or that needs them closed: rules may lead it past a program that another entry
 // reaches.
 func (e Entry) program() (p Program, ports []uint16) {
-	ports, p.Transport = e.Ports.Expand(), "tcp"
+	ports, p.Transport = e.Ports.Expand(), e.Transport()
 	if e.Probe != "" {
 		ports = []uint16{uint16(e.Port)}
 	}
-	if e.Generator == UDP || e.Probe == ProbeUDP {
-		p.Transport = "udp"
-	}
 	switch {
-	case e.Generator == ICMP, e.Probe == ProbeICMP, e.Listener == ListenerClosed:
+	case p.Transport == "icmp", e.Listener == ListenerClosed:
 		return Program{}, nil
 	case e.Listener == ListenerFull:
 		p.Answer = AnswerDeaf
-	case e.Generator == UDP && e.Silent:
+	case e.Silent:
 		p.Answer = AnswerSilent
 	case p.Transport == "udp":
 		p.Answer = AnswerEcho

@@ -97,23 +97,6 @@ func (e Entry) Length() Duration {
 	return length
 }
 
-// Generator is a kind of load.
-type Generator string
-
-// The generators.
-const (
-	HTTP      Generator = "http"      // requests
-	TCP       Generator = "tcp"       // connections opened and ended
-	Hold      Generator = "hold"      // connections opened and kept
-	UDP       Generator = "udp"       // flows of datagrams
-	SYN       Generator = "syn"       // SYN packets, never answered
-	Handshake Generator = "handshake" // whole handshakes without sockets
-	ICMP      Generator = "icmp"      // echo requests
-)
-
-// Words returns the valid values.
-func (Generator) Words() []string { return words(HTTP, TCP, Hold, UDP, SYN, Handshake, ICMP) }
-
 // Probe is a kind of bystander.
 type Probe string
 

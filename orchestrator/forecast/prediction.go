@@ -134,7 +134,7 @@ func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool 
 		answer = before.Tracking.IPv6
 	}
 	// A reset ends the entry at once.
-	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Generator != scenarios.UDP
+	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Transport() == "tcp"
 	return answer != tuning.No && !reset && !exempt(read, a)
 }
 
@@ -142,15 +142,9 @@ func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool 
 // kernel's timeouts of nf_conntrack_proto_tcp.c and its siblings). The connection itself is short
 // beside its timeout; a held one sends nothing meanwhile.
 func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
-	state := map[scenarios.Generator]string{
-		scenarios.HTTP: "tcp_timeout_time_wait", scenarios.TCP: "tcp_timeout_time_wait",
-		scenarios.Hold: "tcp_timeout_established", scenarios.Handshake: "tcp_timeout_established",
-		scenarios.SYN:  "tcp_timeout_syn_recv", // a listener answers
-		scenarios.UDP:  "udp_timeout",          // a stream only after two seconds of conversation
-		scenarios.ICMP: "icmp_timeout",
-	}[e.Generator]
+	state := e.Generator.Fact().Timeout
 	switch {
-	case e.Listener == scenarios.ListenerFull && e.Generator != scenarios.UDP:
+	case e.Listener == scenarios.ListenerFull && e.Transport() == "tcp":
 		state = "tcp_timeout_syn_sent" // the SYNs get no answer
 	case e.Probe == scenarios.ProbeTCP: // it resets what it opened
 		state = "tcp_timeout_close"
@@ -158,7 +152,7 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 		state = "udp_timeout"
 	case e.Probe == scenarios.ProbeICMP:
 		state = "icmp_timeout"
-	case e.Generator == scenarios.HTTP || e.Generator == scenarios.TCP:
+	case state == scenarios.TimeWait:
 		state = cmp.Or(map[scenarios.Close]string{
 			scenarios.CloseRST: "tcp_timeout_close", scenarios.CloseHalf: "tcp_timeout_close_wait",
 			scenarios.CloseAbandon: "tcp_timeout_established",
@@ -170,11 +164,7 @@ func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
 // assured reports whether the entries of a load become ASSURED: entries of complete handshakes do
 // at once, those of datagrams only after two seconds of conversation.
 func assured(e scenarios.Entry) bool {
-	switch e.Generator {
-	case scenarios.SYN, scenarios.UDP, scenarios.ICMP:
-		return false
-	}
-	return e.Listener != scenarios.ListenerFull
+	return e.Generator.Fact().Assured && e.Listener != scenarios.ListenerFull
 }
 
 // exempt reports whether rules take all ports of an assignment out of tracking.

@@ -43,7 +43,7 @@ func unnamedPorts(e scenarios.Entry) (portRange, bool) {
 		return portRange{}, false
 	case e.Probe != "":
 		return probePorts, true
-	case crafted(e) || e.Generator == scenarios.ICMP:
+	case crafted(e) || e.Transport() == "icmp":
 		return craftedPorts, true
 	default:
 		return loadPorts, true

@@ -62,14 +62,7 @@ func (a Assignment) MeanRate() float64 {
 
 // Transport returns the protocol of an assignment's packets, whatever the address family.
 func (a Assignment) Transport() generators.Protocol {
-	switch {
-	case a.Spec.Kind == generators.UDP || a.Spec.Protocol == generators.ProtocolUDP:
-		return generators.ProtocolUDP
-	case a.Spec.Kind == generators.ICMP || a.Spec.Protocol == generators.ProtocolICMP:
-		return generators.ProtocolICMP
-	default:
-		return generators.ProtocolTCP
-	}
+	return generators.Protocol(a.Entry.Transport())
 }
 
 // Limit bounds the time that an assignment can take, from its start: a generator that still runs
@@ -173,7 +166,7 @@ func spec(
 		s.Sources, s.FreeBind = further(family, clientIndex(e.From), int(e.Sources)), true
 	}
 	switch {
-	case e.Generator == scenarios.ICMP:
+	case e.Transport() == "icmp":
 		s.Ports = nil
 	case e.Generator == scenarios.UDP && !e.Silent && !e.Crafted:
 		// Each datagram needs an answer: the flow is complete when all were answered.
@@ -275,7 +268,7 @@ func target(
 // crafted reports whether an entry's packets come from addresses that no host owns: the kernel of
 // an owner would answer what comes back with a reset.
 func crafted(e scenarios.Entry) bool {
-	return e.Generator == scenarios.SYN || e.Generator == scenarios.Handshake || e.Crafted
+	return e.Generator.Fact().Crafted || e.Crafted
 }
 
 // nodeIndex returns 0 for server and server1, 1 for server2.
