@@ -128,9 +128,10 @@ func checkDropsAndEvictions(t *testing.T, trial results.Trial) {
 		t.Errorf("drop %d + early_drop %d, want both, and 10000 with the %d that are left",
 			c.Drop, c.EarlyDrop, c.Final)
 	}
+	// Evictions may keep the first full samples below the highest shares.
 	if a := c.Alerts; len(a) != len(results.AlertShares) || a[0].Lead == nil ||
-		*a[0].Lead < *a[3].Lead || *a[3].Lead < 0 {
-		t.Errorf("alerts %+v, want all, the lowest first and before the first drop", a)
+		*a[0].Lead < *a[3].Lead || *a[0].Lead < 0 {
+		t.Errorf("alerts %+v, want all in order, the first one before the first drop", a)
 	}
 	if p := trial.Prediction; math.Abs(float64(c.Drop)/float64(p.Drop)-1) > 0.1 {
 		t.Errorf("%d were dropped, %d were predicted", c.Drop, p.Drop)
