@@ -113,7 +113,7 @@ func connectLoop(_ context.Context, args []string, stdout io.Writer) error {
 	return nil
 }
 
-// perLoop is how many sockets one connect loop holds: a usual limit of descriptors is 20000.
+// perLoop is the number of sockets of a connect loop: a usual limit of descriptors is 20000.
 const perLoop = 15_000
 
 // connectLoops runs connect loops, one for each CPU at a time, until together they hold count

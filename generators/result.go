@@ -310,7 +310,7 @@ const (
 	busyShare   = 0.95  // a larger share of the workers' time on a CPU counts as busy
 )
 
-// unrelatedEntries is how many entries other traffic may add to the generator's own table.
+// unrelatedEntries bounds the entries that other traffic may add to the generator's own table.
 const unrelatedEntries = 16
 
 // descriptors returns how many descriptors the load may need at once, with 256 for the process.

@@ -67,8 +67,8 @@ type Spec struct {
 	// Concurrency limits how many are in flight at once. It drives a closed loop. With a rate it is
 	// only a limit, and 0 means none.
 	Concurrency int `json:"concurrency,omitempty"`
-	// Rate is how many begin each second; 0 without Profile: a closed loop for sockets, as fast as
-	// possible for packets.
+	// Rate counts those that begin each second; 0 without Profile: a closed loop for sockets, as
+	// fast as possible for packets.
 	Rate float64 `json:"rate,omitempty"`
 	// Profile is a changing rate, used instead of Rate.
 	Profile *Profile `json:"profile,omitempty"`
@@ -76,7 +76,7 @@ type Spec struct {
 	Duration time.Duration `json:"duration,omitempty"`
 	// Timeout applies to each request or connection, from its actual begin; 0: DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// SYNRetries is how often the kernel repeats an unanswered SYN (TCP_SYNCNT; first after 1 s)
+	// SYNRetries limits the kernel's repeats of an unanswered SYN (TCP_SYNCNT; first after 1 s)
 	// before the connection fails as a timeout; 0: its tcp_syn_retries. Sockets only.
 	SYNRetries int `json:"syn_retries,omitempty"`
 	// CatchUp sends the missed slots of the schedule later, in a burst.

@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 )
 
-// Materials are what machines boot, by the name of the kernel in the experiment.
+// Materials are the files that machines boot, by the name of the kernel in the experiment.
 type Materials struct {
 	Kernels map[string]Bootable
 }

@@ -251,7 +251,7 @@ func (w ward) servers() {
 		func() bool { return w.page(5*time.Second).Completed == 5 })
 }
 
-// impairment is what a link did to flows of one datagram and its echo.
+// impairment counts the effects of a link on flows of one datagram and its echo.
 type impairment struct {
 	loss    float64
 	fastest time.Duration

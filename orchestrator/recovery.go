@@ -69,7 +69,7 @@ type bystanders struct {
 	byName map[string]*bystander
 }
 
-// bystander is what one probe has seen. Times are zero until the event occurs.
+// bystander holds the observations of one probe. Times are zero until the event occurs.
 type bystander struct {
 	spec      generators.Spec
 	last      generators.Progress

@@ -59,7 +59,7 @@ func (t *trial) faults() []string {
 	return lines
 }
 
-// mostFaults is how many faults are named; an oops prints dozens of lines.
+// mostFaults limits the faults that are named; an oops prints dozens of lines.
 const mostFaults = 3
 
 // notes gathers what the samples say about the DUT's kernel and about themselves.
@@ -68,7 +68,7 @@ type notes struct {
 	noted
 }
 
-// noted is what the samples have said so far.
+// noted holds the facts of the samples so far.
 type noted struct {
 	faults   []string // log lines that report a fault of the kernel
 	problems []string // figures that a sample could not read, a sentence each

@@ -8,7 +8,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// markdownWidth is how many columns of text the table of a summary takes; the rest of its columns
+// markdownWidth limits the columns of text of a summary's table; the rest of its columns
 // are folded away, since a pull request is no wider.
 const markdownWidth = 110
 

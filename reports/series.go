@@ -233,7 +233,7 @@ func marks(t *results.Trial) []mark {
 	return list
 }
 
-// barsPerDistribution is how many bars of a latency distribution a page may hold.
+// barsPerDistribution limits the bars of a latency distribution on a page.
 const barsPerDistribution = 1_500
 
 // plotLatency is a latency distribution in the page's form: the bars of the histogram, if there is

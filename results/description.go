@@ -1,6 +1,6 @@
 package results
 
-// Description is what an experiment tells a user who looks for one to run.
+// Description describes an experiment to users who look for one to run.
 type Description struct {
 	Name    string `json:"name"`
 	Group   string `json:"group"` // a word, such as chaos
@@ -29,7 +29,7 @@ type Hit struct {
 	Text       string
 }
 
-// TimeLine is what a trial of a scenario will do, in order.
+// TimeLine lists the events of a trial of a scenario, in order.
 type TimeLine struct {
 	Scenario string   `json:"scenario"`
 	Steady   []string `json:"steady,omitempty"`

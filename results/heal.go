@@ -34,9 +34,9 @@ type Heal struct {
 }
 
 const (
-	// steadyBefore is how many seconds before the first action must be steady.
+	// steadyBefore is the time, in seconds, before the first action that must be steady.
 	steadyBefore = 2.0
-	// lone is how many steady seconds on both sides make a single deviating sample noise.
+	// lone is the steady time, in seconds, on both sides that makes a deviating sample noise.
 	lone = 1.0
 )
 
@@ -331,7 +331,7 @@ func (a Action) end(never float64) float64 {
 // Lasts reports whether the action holds until it is undone.
 func (a Action) Lasts() bool { return !a.fact().Once }
 
-// afterStop is how many seconds a DUT may need for its first sample after it stood still.
+// afterStop limits the seconds that a DUT needs for its first sample after it stood still.
 const afterStop = 2.0
 
 // stopped reports whether an action kept the DUT from giving samples between two times.

@@ -53,7 +53,7 @@ type MomentProbe struct {
 	Latency float64 `json:"latency_ms"`
 }
 
-// rateWindow is how many seconds a rate covers.
+// rateWindow is the time, in seconds, that a rate covers.
 const rateWindow = 1.0
 
 // silence is how many seconds without a sample interrupt the time line: a node that is paused or

@@ -341,7 +341,7 @@ func capped(n, limit int64) int64 {
 	return n
 }
 
-// earlyDropBuckets is how many buckets early drop searches (NF_CT_EVICTION_RANGE).
+// earlyDropBuckets is the number of buckets that early drop searches (NF_CT_EVICTION_RANGE).
 const earlyDropBuckets = 8
 
 // RefusedShare returns the share of the new entries at a full table that the kernel refuses (drop)
@@ -357,7 +357,7 @@ func RefusedShare(max, buckets int64) float64 {
 	return empty / (empty + (1-empty)*evicted)
 }
 
-// idleScan is how many seconds lie between two scans of an idle table (GC_SCAN_INTERVAL_MAX).
+// idleScan is the time, in seconds, between two scans of an idle table (GC_SCAN_INTERVAL_MAX).
 const idleScan = 60.0
 
 // scanInterval returns how many seconds the kernel waits from the scan of a table to the next.

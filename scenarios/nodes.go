@@ -145,7 +145,7 @@ func (c Configuration) Substitute(values map[string]string) (Configuration, erro
 	return c, nil
 }
 
-// Answer is what a program does with packets and connections that reach its port.
+// Answer says how a program treats packets and connections that reach its port.
 type Answer string
 
 // The answers.
@@ -166,7 +166,7 @@ const (
 	AnswerDeaf Answer = "a program that takes nothing, so that its queue fills up"
 )
 
-// Program is what answers at a port.
+// Program answers at a port.
 type Program struct {
 	Transport string // tcp or udp
 	Answer    Answer

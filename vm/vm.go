@@ -89,7 +89,7 @@ type LoadNode struct {
 	Port Port
 }
 
-// About is what a lab runs on, for the report.
+// About describes the host and the programs of a lab, for the report.
 type About struct {
 	Driver          string
 	Accelerator     string // kvm or tcg; empty where the lab emulates no machine

@@ -55,7 +55,7 @@ scenarios:
 				name, trial.Stack.DropReasons, trial.Stack.DropReasonsMissing)
 		}
 		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
-			t.Errorf("%s: %s is %d and is to be named in: %s",
+			t.Errorf("%s: %s is %d, want at least 100, and its name in: %s",
 				name, truth.counter, truth.rose, trial.Sentence)
 		}
 	}

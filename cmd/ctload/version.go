@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is what the linker sets (-X main.version) in builds by make; empty in others.
+// version is set by the linker (-X main.version) in builds by make; empty in others.
 var version string
 
 // buildInfo describes this build of ctload. A field is empty where the build does not know it.

@@ -253,7 +253,7 @@ func DroppedFrames(fd int32) int64 {
 	return int64(stats.Drops)
 }
 
-// AnswerSize is how many bytes of an answer are read: more than headers, options and the quote in
+// AnswerSize is the number of bytes read of an answer: more than headers, options and the quote in
 // an ICMP error.
 const AnswerSize = 128
 

@@ -59,7 +59,7 @@ func Pin(cpu int) error {
 	return nil
 }
 
-// pacedSlice is how long a paced thread requests a CPU at a time: the shortest that is granted.
+// pacedSlice is the time for which a paced thread requests a CPU: the shortest that is granted.
 const pacedSlice = 100 * time.Microsecond
 
 // Punctual makes the calling thread wake on time: timers fire without the usual slack of 50 µs.

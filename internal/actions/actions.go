@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// Kind is what an action does.
+// Kind names the effect of an action.
 type Kind string
 
 // The kinds of action.

@@ -81,7 +81,7 @@ type Chain struct {
 	Inexact bool
 }
 
-// Counter is what a rule or a policy matched. Known is false where the text does not count.
+// Counter counts the matches of a rule or a policy. Known is false where the text does not count.
 type Counter struct {
 	Packets, Bytes int64
 	Known          bool
@@ -124,7 +124,7 @@ type Rule struct {
 	only   string // with Tracks, in a table of both families: the one that the rule is about
 }
 
-// Values are what a condition compares with; the zero value matches everything.
+// Values are compared by a condition; the zero value matches everything.
 type Values struct {
 	List    []string
 	Negated bool
@@ -148,7 +148,7 @@ func (v Values) holds(test func(string) bool) bool {
 	return slices.ContainsFunc(v.List, test) != v.Negated
 }
 
-// Kind is what a name stands for.
+// Kind is the kind of object that a name stands for.
 type Kind string
 
 // The kinds of names.
@@ -180,7 +180,7 @@ func Read(t Texts) Ruleset {
 	return Ruleset{Tables: slices.Concat(four.Tables, six.Tables, nft.Tables)}
 }
 
-// Cause is what turns connection tracking on.
+// Cause is a part of the rules that turns connection tracking on.
 type Cause struct {
 	At   Position
 	Text string // "rule " and the rule, or "object " and its kind and name
@@ -227,7 +227,7 @@ func (s Ruleset) rules() iter.Seq2[*Table, *Rule] {
 	}
 }
 
-// Exemption is what rules take out of tracking.
+// Exemption says which packets the rules take out of tracking.
 type Exemption int
 
 // The exemptions, the least first.

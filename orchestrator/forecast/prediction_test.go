@@ -81,9 +81,9 @@ func TestPredict(t *testing.T) {
 			432000},
 		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, " +
 			"{duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
-		{"nobody listens", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "",
+		{"a closed port", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "",
 			0, 0, 0},
-		{"nobody accepts", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "",
+		{"a full queue", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "",
 			500, 0, 120},
 		{"few source ports", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, " +
 			"source-ports: 20000-20199}", "", 200, 0, 432000},

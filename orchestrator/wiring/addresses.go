@@ -30,7 +30,7 @@ func address(family scenarios.Family, link string, host int) string {
 	return fmt.Sprintf("10.%d.0.%d", linkNumber[link], host)
 }
 
-// furtherEach is how many further addresses a client has.
+// furtherEach is the number of further addresses of a client.
 const furtherEach = 1 << 12
 
 // furtherRange returns the further addresses of the ith client, in CIDR notation.

@@ -54,7 +54,7 @@ type plainLines struct {
 	state state
 }
 
-// linesEvery is how often a running load gets a line where there is no terminal.
+// linesEvery is the time between two lines of a running load where there is no terminal.
 const linesEvery = 5 * time.Second
 
 // newLines returns a view that writes plain lines to w.

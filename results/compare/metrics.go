@@ -14,7 +14,7 @@ type Metric struct {
 	Worse int
 	// Timing marks a figure that depends on the speed of the host as well as on the kernel.
 	Timing bool
-	// noise is what a difference must exceed to mean something: of a count the share of the
+	// noise is the least difference that means something: of a count the share of the
 	// attempts that it is a part of, of a time an amount in its own unit.
 	noise float64
 	value func(*results.Trial) (float64, bool)
