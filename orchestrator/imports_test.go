@@ -42,12 +42,18 @@ var house = []struct {
 	{"scenarios", []string{"internal/rules"}},
 	{"results", []string{"internal/rules"}},
 	{"results/compare", []string{"results"}},
+	{"capture", nil},
+	{"capture/saved", []string{"capture"}},
+	{"capture/explain", []string{"capture"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
-	{"reports", []string{"internal/rules", "results", "results/compare"}},
+	{"reports", []string{
+		"capture/explain", "internal/rules", "results", "results/compare",
+	}},
 	{"reports/progress", []string{"results"}},
 
 	{"agent/modload", nil},
 	{"agent/ctnetlink", nil},
+	{"capture/host", []string{"agent/ctnetlink", "capture", "capture/saved"}},
 	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules"}},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
 	{"agent/faults", []string{
@@ -96,7 +102,8 @@ var house = []struct {
 		"vm/guest", "vm/libvirt",
 	}},
 	{"cmd/ctload", []string{
-		"agent", "agent/faults", "agent/modload", "generators", "generators/pacing",
+		"agent", "agent/faults", "agent/modload", "capture", "capture/explain", "capture/host",
+		"capture/saved", "generators", "generators/pacing",
 		"generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
 		"orchestrator/forecast",

@@ -4,6 +4,7 @@
 package ctnetlink
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -286,11 +287,16 @@ func (a Attribute) append(message []byte) []byte {
 
 // From include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
-	ctaTupleOrig = 1
-	ctaStatus    = 3
-	ctaProtoinfo = 4
-	ctaID        = 12
-	ctaZone      = 18
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaStatus     = 3
+	ctaProtoinfo  = 4
+	ctaHelp       = 5
+	ctaTimeout    = 7
+	ctaID         = 12
+	ctaZone       = 18
+
+	ctaHelpName = 1
 
 	ctaTupleIP     = 1
 	ctaTupleProto  = 2
@@ -301,6 +307,8 @@ const (
 	ctaProtoNum    = 1
 	ctaProtoSource = 2
 	ctaProtoTarget = 3
+	ctaICMPType    = 5
+	ctaICMPv6Type  = 8
 
 	ctaProtoinfoTCP  = 1
 	ctaProtoinfoSCTP = 3
@@ -308,16 +316,31 @@ const (
 
 	ipsSeenReply = 1 << 1
 	ipsAssured   = 1 << 2
+	ipsOffload   = 1 << 14
 )
 
-// Entry holds the properties of a table entry; addresses and ports are of the original direction.
+// Entry holds the properties of a table entry; its own tuple is that of the original direction.
 type Entry struct {
-	Protocol, State             uint8 // by number; State is NoState for protocols without
-	Source, Destination         netip.Addr
-	SourcePort, DestinationPort uint16
-	Replied, Assured            bool
+	Tuple
+	State            uint8 // by number; NoState for protocols without
+	Replied, Assured bool
+	Offloaded        bool  // a flow table forwards the connection
+	Reply            Tuple // of an answer
+	Zone             uint16
+	// Left is how many seconds the entry has left; -1 where the kernel gives none.
+	Left   int64
+	Helper string // that reads the connection
+	ID     uint32
 
 	tuple, zone, id []byte // as the kernel sent them; valid as long as the message
+}
+
+// Tuple is one direction of a connection.
+type Tuple struct {
+	Protocol                    uint8 // by number
+	Source, Destination         netip.Addr
+	SourcePort, DestinationPort uint16
+	Type                        uint8 // of ICMP
 }
 
 // NoState is the state of an entry whose protocol has none.
@@ -377,20 +400,40 @@ func (e Entry) StateName() string {
 
 // parseEntry reads the attributes of one entry.
 func parseEntry(data []byte) (Entry, error) {
-	e := Entry{State: NoState}
+	e := Entry{State: NoState, Left: -1}
 	err := Attributes(data, func(kind int, value []byte) error {
 		switch kind {
 		case ctaTupleOrig:
 			e.tuple = value
-			return Attributes(value, e.readTuple)
+			return Attributes(value, e.Tuple.read)
+		case ctaTupleReply:
+			return Attributes(value, e.Reply.read)
 		case ctaID:
 			e.id = value
+			if len(value) == 4 {
+				e.ID = binary.BigEndian.Uint32(value)
+			}
 		case ctaZone:
 			e.zone = value
+			if len(value) == 2 {
+				e.Zone = binary.BigEndian.Uint16(value)
+			}
+		case ctaTimeout:
+			if len(value) == 4 {
+				e.Left = int64(binary.BigEndian.Uint32(value))
+			}
+		case ctaHelp:
+			return Attributes(value, func(kind int, value []byte) error {
+				if kind == ctaHelpName {
+					e.Helper = string(bytes.TrimRight(value, "\x00"))
+				}
+				return nil
+			})
 		case ctaStatus:
 			if len(value) == 4 {
 				status := binary.BigEndian.Uint32(value)
 				e.Replied, e.Assured = status&ipsSeenReply != 0, status&ipsAssured != 0
+				e.Offloaded = status&ipsOffload != 0
 			}
 		case ctaProtoinfo:
 			return Attributes(value, e.readState)
@@ -400,15 +443,16 @@ func parseEntry(data []byte) (Entry, error) {
 	return e, err
 }
 
-func (e *Entry) readTuple(kind int, value []byte) error {
+// read takes one attribute of a tuple.
+func (t *Tuple) read(kind int, value []byte) error {
 	switch kind {
 	case ctaTupleIP:
 		return Attributes(value, func(kind int, value []byte) error {
 			switch kind {
 			case ctaIPv4Src, ctaIPv6Src:
-				e.Source, _ = netip.AddrFromSlice(value)
+				t.Source, _ = netip.AddrFromSlice(value)
 			case ctaIPv4Dst, ctaIPv6Dst:
-				e.Destination, _ = netip.AddrFromSlice(value)
+				t.Destination, _ = netip.AddrFromSlice(value)
 			}
 			return nil
 		})
@@ -416,11 +460,13 @@ func (e *Entry) readTuple(kind int, value []byte) error {
 		return Attributes(value, func(kind int, value []byte) error {
 			switch {
 			case kind == ctaProtoNum && len(value) == 1:
-				e.Protocol = value[0]
+				t.Protocol = value[0]
 			case kind == ctaProtoSource && len(value) == 2:
-				e.SourcePort = binary.BigEndian.Uint16(value)
+				t.SourcePort = binary.BigEndian.Uint16(value)
 			case kind == ctaProtoTarget && len(value) == 2:
-				e.DestinationPort = binary.BigEndian.Uint16(value)
+				t.DestinationPort = binary.BigEndian.Uint16(value)
+			case (kind == ctaICMPType || kind == ctaICMPv6Type) && len(value) == 1:
+				t.Type = value[0]
 			}
 			return nil
 		})

@@ -92,13 +92,15 @@ func TestFaultTravels(t *testing.T) {
 
 func TestFilterMatches(t *testing.T) {
 	web := ctnetlink.Entry{
-		Protocol: 6, State: 7, Source: netip.MustParseAddr("10.0.0.1"),
-		Destination: netip.MustParseAddr("10.0.1.1"),
-		SourcePort:  1234, DestinationPort: 80, Assured: true,
+		Tuple: ctnetlink.Tuple{
+			Protocol: 6, Source: netip.MustParseAddr("10.0.0.1"),
+			Destination: netip.MustParseAddr("10.0.1.1"), SourcePort: 1234, DestinationPort: 80,
+		}, State: 7, Assured: true,
 	}
-	dns := ctnetlink.Entry{Protocol: 17, State: ctnetlink.NoState,
-		Source: netip.MustParseAddr("fd00::1"), Destination: netip.MustParseAddr("fd00::2"),
-		SourcePort: 99, DestinationPort: 53}
+	dns := ctnetlink.Entry{Tuple: ctnetlink.Tuple{
+		Protocol: 17, Source: netip.MustParseAddr("fd00::1"),
+		Destination: netip.MustParseAddr("fd00::2"), SourcePort: 99, DestinationPort: 53,
+	}, State: ctnetlink.NoState}
 	for _, c := range []struct {
 		filter   Filter
 		web, dns bool

@@ -23,6 +23,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"run":                first(experiments),
 	"vm up":              first(experiments),
 	"plan":               first(experiments),
+	"explain":            anyFile,
 	"scenarios validate": experiments,
 	"scenarios show":     first(from(shipped)),
 	"report":             first(runs),
@@ -35,6 +36,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 // path of a command and its name where commands differ.
 var flagCompletions = map[string]cobra.CompletionFunc{
 	"baseline":      runs,
+	"from":          anyFile,
 	"box":           boxes,
 	"connect":       oneOf("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
 	"kernel":        commas(func([]string) []string { return guest.KernelNames() }),

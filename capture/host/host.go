@@ -1,0 +1,299 @@
+// Package host takes a capture of the host that it runs on. It only reads: it loads no module, sets
+// nothing, listens to no events, never walks /proc/net/nf_conntrack, and runs no tool that would
+// load a table.
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctload/ctload/capture"
+	"github.com/ctload/ctload/capture/saved"
+	"github.com/ctload/ctload/internal/kernels"
+)
+
+// Options say what to read, and for how long.
+type Options struct {
+	// Watch is how long the number of entries is read, once a second; counters are read at both
+	// ends. 0: once.
+	Watch time.Duration
+	// Entries is the number of entries that each of two listings takes; 0: no listing.
+	Entries int
+	// WithoutRoot reads only what every user may read: no entries, no rules, no kernel log.
+	WithoutRoot bool
+	// Proc and Sys are where procfs and sysfs are mounted, by default /proc and /sys.
+	Proc, Sys string
+	// Progress is called once a second with the time that is left.
+	Progress func(left time.Duration)
+}
+
+// Take captures this host. It needs CAP_NET_ADMIN for the entries and the counters, CAP_SYSLOG for
+// the kernel's log; what it may not read is a problem of the capture and no error.
+func Take(ctx context.Context, o Options) (*capture.Capture, error) {
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	if o.Sys == "" {
+		o.Sys = "/sys"
+	}
+	t := &taker{Options: o}
+	begun := time.Now()
+	t.file("uname", "$ uname -r\n"+kernels.Running()+"\n")
+	t.settings()
+	modules := t.modules()
+	if !t.tracks() {
+		c := &capture.Capture{Schema: capture.SchemaVersion,
+			Taken:  begun.UTC().Truncate(time.Second),
+			Kernel: kernels.Running(), Untracked: true, Modules: modules}
+		t.machine(c)
+		return c, nil
+	}
+	t.counters()
+	t.log()
+	t.network()
+	t.rules()
+	first, err := t.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed := time.Now()
+	counts, err := t.watch(ctx, begun)
+	if err != nil {
+		return nil, err
+	}
+	between := time.Since(listed)
+	second, err := t.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	apart := time.Since(begun)
+	t.counters()
+	c, _, err := saved.Read(t.files...)
+	if err != nil {
+		return nil, err
+	}
+	c.Taken = begun.UTC().Truncate(time.Second)
+	c.Counts, c.Problems, c.Modules = counts, t.problems, modules
+	if n := len(c.Counters); n > 1 {
+		c.Counters[n-1].Seconds = apart.Seconds()
+	}
+	c.Table.Entries, c.Table.Scope = first.list, first.scope
+	if n := len(counts); first.scope == capture.Prefix && n > 0 {
+		c.Table.Whole = counts[0].Entries
+	} else {
+		c.Table.Whole = int64(len(first.list))
+	}
+	if len(second.ids) > 0 {
+		c.Table.Between = between.Seconds()
+		for i, id := range first.order {
+			c.Table.Entries[i].Stays = second.ids[id]
+		}
+	}
+	t.machine(c)
+	return c, nil
+}
+
+// taker gathers texts of the host, in the formats that people save.
+type taker struct {
+	Options
+	files    []saved.File
+	problems []string
+}
+
+func (t *taker) file(name, text string) {
+	t.files = append(t.files, saved.File{Name: name, Text: []byte(text)})
+}
+
+// problem notes what could not be read. A part that does not exist is none.
+func (t *taker) problem(what string, err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.problems = append(t.problems, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+// machine adds the size of the host.
+func (t *taker) machine(c *capture.Capture) {
+	c.CPUs = runtime.NumCPU()
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil {
+		c.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
+	}
+}
+
+// settings reads the parameters of connection tracking and of neighbours.
+func (t *taker) settings() {
+	var b strings.Builder
+	for _, folder := range []string{"net/netfilter", "net/ipv4/neigh/default",
+		"net/ipv6/neigh/default"} {
+		list, err := os.ReadDir(filepath.Join(t.Proc, "sys", folder))
+		t.problem(folder, err)
+		for _, f := range list {
+			name := f.Name()
+			if folder != "net/netfilter" && !strings.HasPrefix(name, "gc_thresh") || f.IsDir() {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(t.Proc, "sys", folder, name))
+			if err != nil {
+				continue // some are for writing alone
+			}
+			key := strings.ReplaceAll(folder, "/", ".") + "." + name
+			fmt.Fprintf(&b, "%s = %s\n", key, strings.TrimSpace(string(text)))
+		}
+	}
+	hash := filepath.Join(t.Sys, "module", kernels.Module, "parameters/hashsize")
+	if text, err := os.ReadFile(hash); err == nil {
+		fmt.Fprintf(&b, "%s = %s\n", kernels.KeyBuckets, strings.TrimSpace(string(text)))
+	}
+	t.file("sysctls", b.String())
+}
+
+// tracks reports whether the host has a table at all.
+func (t *taker) tracks() bool {
+	_, err := os.Stat(filepath.Join(t.Proc, "sys/net/netfilter/nf_conntrack_count"))
+	return err == nil
+}
+
+// modules returns the loaded modules of netfilter.
+func (t *taker) modules() (list []string) {
+	text, err := os.ReadFile(filepath.Join(t.Proc, "modules"))
+	t.problem("modules", err)
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(line, " ")
+		for _, part := range []string{"nf_", "nft_", "xt_", "ip_tables", "ip6_tables", "iptable_",
+			"ip6table_", "ip_set", "ip_vs", "ipt_", "ip6t_", "br_netfilter"} {
+			if strings.HasPrefix(name, part) {
+				list = append(list, name)
+				break
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// counters reads the kernel's counters of each CPU.
+func (t *taker) counters() {
+	text, err := os.ReadFile(filepath.Join(t.Proc, "net/stat/nf_conntrack"))
+	if t.WithoutRoot && errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	t.problem("counters", err)
+	t.file("counters", string(text))
+}
+
+// log reads the kernel's log.
+func (t *taker) log() {
+	if t.WithoutRoot {
+		return
+	}
+	const readAll, size = 3, 10 // SYSLOG_ACTION_READ_ALL, SYSLOG_ACTION_SIZE_BUFFER
+	n, err := unix.Klogctl(size, nil)
+	if err == nil {
+		buffer := make([]byte, n)
+		if n, err = unix.Klogctl(readAll, buffer); err == nil {
+			var b strings.Builder
+			b.WriteString("$ dmesg\n")
+			for line := range strings.Lines(string(buffer[:n])) {
+				if _, rest, ok := strings.Cut(line, ">"); ok && strings.HasPrefix(line, "<") {
+					line = rest
+				}
+				if logTells(line) {
+					b.WriteString(line)
+				}
+			}
+			t.file("log", b.String())
+			return
+		}
+	}
+	t.problem("the kernel's log", err)
+}
+
+// logTells reports whether a line of the log is about a table that is full.
+func logTells(line string) bool {
+	return strings.Contains(line, "conntrack") || strings.Contains(line, "suppressed") ||
+		strings.Contains(line, "neighbor table overflow") || strings.Contains(line, "nf_ct_")
+}
+
+// told are the counters of the network stack that look like a full table from outside.
+var told = map[string]bool{
+	"UdpInDatagrams": true, "UdpRcvbufErrors": true, "UdpNoPorts": true,
+	"TcpExtListenOverflows": true, "TcpExtListenDrops": true, "TcpExtTCPReqQFullDrop": true,
+	"TcpExtTCPSynRetrans": true, "TcpRetransSegs": true,
+}
+
+// network reads the counters of the network stack, named as nstat names them.
+func (t *taker) network() {
+	var b strings.Builder
+	for _, name := range []string{"net/snmp", "net/netstat"} {
+		file, err := os.Open(filepath.Join(t.Proc, name))
+		if err != nil {
+			t.problem(name, err)
+			continue
+		}
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			names := strings.Fields(lines.Text())
+			if !lines.Scan() {
+				break
+			}
+			values := strings.Fields(lines.Text())
+			for i := 1; i < min(len(names), len(values)); i++ {
+				if key := strings.TrimSuffix(names[0], ":") + names[i]; told[key] {
+					fmt.Fprintf(&b, "%s %s 0.0\n", key, values[i])
+				}
+			}
+		}
+		t.problem(name, errors.Join(lines.Err(), file.Close()))
+	}
+	six, err := os.ReadFile(filepath.Join(t.Proc, "net/snmp6"))
+	t.problem("net/snmp6", err)
+	for line := range strings.Lines(string(six)) {
+		if f := strings.Fields(line); len(f) == 2 &&
+			(f[0] == "Udp6InDatagrams" || f[0] == "Udp6RcvbufErrors") {
+			fmt.Fprintf(&b, "%s %s 0.0\n", f[0], f[1])
+		}
+	}
+	t.file("network", b.String())
+}
+
+// watch reads the number of entries once a second.
+func (t *taker) watch(ctx context.Context, begun time.Time) (list []capture.Count, err error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(filepath.Join(t.Proc, "sys/net/netfilter/nf_conntrack_count"))
+		if err != nil {
+			return list, fmt.Errorf("read the number of entries: %w", err)
+		}
+		var n int64
+		if _, err := fmt.Sscan(string(text), &n); err != nil {
+			return list, fmt.Errorf("read the number of entries: %w", err)
+		}
+		at := time.Since(begun)
+		seconds := at.Round(time.Millisecond).Seconds()
+		list = append(list, capture.Count{Seconds: seconds, Entries: n})
+		if at >= t.Watch {
+			return list, nil
+		}
+		if t.Progress != nil {
+			t.Progress(t.Watch - at)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return list, context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package capture
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Pseudonyms replaces the addresses of a capture, so that none leaves the host: the same address
+// has the same pseudonym in entries and rules. The pseudonyms are IPv4 addresses of 240.0.0.0/4 and
+// IPv6 addresses of 100::/64 (RFC 6666), which no host has.
+type Pseudonyms struct {
+	keep    bool // of prefixes
+	cipher  cipher.Block
+	padding [aes.BlockSize]byte
+	known   map[netip.Addr]netip.Addr
+	ports   map[uint16]uint16
+	// services are the ports that stay, since they tell what a connection asked for.
+	services map[uint16]bool
+	four     uint32
+	six      uint64
+}
+
+// NewPseudonyms makes pseudonyms that are unlike those of any other capture: addresses are numbered
+// in the order in which they are met. With keepPrefixes two addresses share as long a prefix as
+// their pseudonyms do (Crypto-PAn; Xu, Fan, Ammar, Moon: Prefix-Preserving IP Address
+// Anonymization, 2002), under a random key that is thrown away.
+func NewPseudonyms(keepPrefixes bool) (*Pseudonyms, error) {
+	p := &Pseudonyms{keep: keepPrefixes, known: map[netip.Addr]netip.Addr{},
+		ports: map[uint16]uint16{}, services: map[uint16]bool{}}
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return nil, fmt.Errorf("make a key for pseudonyms: %w", err)
+	}
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return nil, fmt.Errorf("make a key for pseudonyms: %w", err)
+	}
+	p.cipher = block
+	block.Encrypt(p.padding[:], key[16:])
+	return p, nil
+}
+
+// Hide replaces the addresses, and the ports that are no services, in the whole capture.
+func (p *Pseudonyms) Hide(c *Capture) {
+	p.findServices(c.Table.Entries)
+	for i := range c.Table.Entries {
+		e := &c.Table.Entries[i]
+		p.tuple(&e.Original)
+		p.tuple(&e.Reply)
+	}
+	for i := range c.Table.Holders {
+		c.Table.Holders[i].Address = p.Address(c.Table.Holders[i].Address)
+	}
+	for _, text := range []*string{&c.Rules.IPv4, &c.Rules.IPv6, &c.Rules.NFT} {
+		*text = p.Text(*text)
+	}
+}
+
+// serviceShare is the least share of the entries that a high destination port must have to count
+// as a service.
+const serviceShare = 0.005
+
+// findServices finds the destination ports that tell what connections ask for: those below 1024,
+// and those that many entries share.
+func (p *Pseudonyms) findServices(entries []Entry) {
+	counts := map[uint16]int{}
+	for _, e := range entries {
+		counts[e.Original.DestinationPort]++
+		if e.Reply.SourcePort != e.Original.DestinationPort { // the port after translation
+			counts[e.Reply.SourcePort]++
+		}
+	}
+	for port, n := range counts {
+		if port < 1024 || n > 1 && float64(n) >= serviceShare*float64(len(entries)) {
+			p.services[port] = true
+		}
+	}
+}
+
+// tuple replaces addresses and ports.
+func (p *Pseudonyms) tuple(t *Tuple) {
+	t.Source, t.Destination = p.Address(t.Source), p.Address(t.Destination)
+	t.SourcePort, t.DestinationPort = p.port(t.SourcePort), p.port(t.DestinationPort)
+}
+
+// port numbers the ports that are no services, from 1024 on; 0 is none.
+func (p *Pseudonyms) port(port uint16) uint16 {
+	if port < 1024 || p.services[port] {
+		return port
+	}
+	n, ok := p.ports[port]
+	for next := 1024 + len(p.ports); !ok; next++ {
+		if !p.services[uint16(next)] {
+			n, ok = uint16(next), true
+		}
+	}
+	p.ports[port] = n
+	return n
+}
+
+// Address returns the pseudonym of an address. Addresses that tell nothing of a host stay:
+// loopback, unspecified, multicast, broadcast.
+func (p *Pseudonyms) Address(a netip.Addr) netip.Addr {
+	switch a = a.Unmap(); {
+	case !a.IsValid(), a.IsLoopback(), a.IsUnspecified(), a.IsMulticast(),
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return a
+	}
+	if known, ok := p.known[a]; ok {
+		return known
+	}
+	var pseudonym netip.Addr
+	switch {
+	case p.keep:
+		pseudonym = p.prefixed(a)
+	case a.Is4():
+		p.four++
+		pseudonym = four(p.four)
+	default:
+		p.six++
+		pseudonym = six(p.six)
+	}
+	p.known[a] = pseudonym
+	return pseudonym
+}
+
+// four returns an address of 240.0.0.0/4, six one of 100::/64.
+func four(n uint32) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], 0xf0000000|n&0x0fffffff)
+	return netip.AddrFrom4(b)
+}
+
+func six(n uint64) netip.Addr {
+	b := [16]byte{0: 1}
+	binary.BigEndian.PutUint64(b[8:], n)
+	return netip.AddrFrom16(b)
+}
+
+// prefixed returns the pseudonym that keeps prefixes: each bit is flipped or not by a function of
+// the bits before it. The first bits of the range of pseudonyms cost as many of the address: of
+// IPv4 the last four, of IPv6 all but the 64 that follow the first 16.
+func (p *Pseudonyms) prefixed(a netip.Addr) netip.Addr {
+	b := a.AsSlice()
+	bits := min(len(b)*8, 64+16)
+	var out []byte
+	for i := range bits {
+		if i%8 == 0 {
+			out = append(out, 0)
+		}
+		block := p.padding
+		copy(block[:], b[:i/8])
+		if i%8 > 0 {
+			mask := byte(0xff) << (8 - i%8)
+			block[i/8] = b[i/8]&mask | p.padding[i/8]&^mask
+		}
+		p.cipher.Encrypt(block[:], block[:])
+		bit := b[i/8]>>(7-i%8)&1 ^ block[0]>>7
+		out[i/8] |= bit << (7 - i%8)
+	}
+	if a.Is4() {
+		return four(binary.BigEndian.Uint32(out) >> 4)
+	}
+	return six(binary.BigEndian.Uint64(out[2:10]))
+}
+
+var (
+	// addresses are words of rules that may be an address, with a length or the end of a range.
+	addresses = regexp.MustCompile(
+		`([0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*[0-9A-Fa-f:])(?:/(\d+)|-([0-9A-Fa-f.:]+))?`)
+	// hardware are addresses of network cards.
+	hardware = regexp.MustCompile(`\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b`)
+	// comments and logPrefixes are texts that somebody wrote.
+	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b|` +
+		` *--comment (?:"(?:\\.|[^"\\])*"|\S+)| *comment "(?:\\.|[^"\\])*"`)
+	logPrefixes = regexp.MustCompile(`(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
+)
+
+// Text replaces the addresses in rules, and leaves out what somebody wrote in words: comments and
+// prefixes of log lines. A range becomes its first address, a network one address, since numbers
+// keep no neighbours; where prefixes are kept, a network stays one.
+func (p *Pseudonyms) Text(rules string) string {
+	rules = comments.ReplaceAllString(rules, "")
+	rules = logPrefixes.ReplaceAllString(rules, `$1 "x"`)
+	rules = hardware.ReplaceAllString(rules, "02:00:00:00:00:00")
+	return addresses.ReplaceAllStringFunc(rules, func(s string) string {
+		m := addresses.FindStringSubmatch(s)
+		word, length := m[1], m[2]
+		if a, err := netip.ParseAddr(word); err == nil {
+			return p.network(a, length)
+		}
+		// An IPv4 address with a port, as in --to-destination 192.0.2.1:80.
+		if host, port, ok := strings.Cut(word, ":"); ok && !strings.Contains(port, ":") {
+			if a, err := netip.ParseAddr(host); err == nil {
+				return p.Address(a).String() + ":" + strings.TrimPrefix(s, host+":")
+			}
+		}
+		return s
+	})
+}
+
+// network returns the pseudonym of a network, or of an address without a length.
+func (p *Pseudonyms) network(a netip.Addr, length string) string {
+	bits, err := strconv.Atoi(length)
+	pseudonym := p.Address(a)
+	switch {
+	case err != nil, bits > a.BitLen(), bits == 0, pseudonym == a && length != "":
+		if length != "" {
+			return pseudonym.String() + "/" + length
+		}
+		return pseudonym.String()
+	case !p.keep:
+		return pseudonym.String()
+	case a.Is4():
+		bits = min(bits+4, 32)
+	default:
+		bits = max(64, min(bits-16+64, 128))
+	}
+	return netip.PrefixFrom(pseudonym, bits).Masked().String()
+}

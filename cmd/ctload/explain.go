@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctload/ctload/capture"
+	"github.com/ctload/ctload/capture/explain"
+	"github.com/ctload/ctload/capture/saved"
+	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/reports"
+	"github.com/ctload/ctload/scenarios"
+)
+
+func explainCommand() *cobra.Command {
+	var format string
+	var settings []string
+	var width widthFlags
+	cmd := &cobra.Command{
+		Use:   "explain FILE...",
+		Short: "say what is in a host's table, from the outputs that were saved from it",
+		Long: `Reads what was saved on a host whose table is in trouble, one file or many of one
+moment, and says what is in the table, what each change would leave of it, and what cannot be
+known. Recognised are listings of conntrack -L and /proc/net/nf_conntrack, conntrack -S and -C,
+sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and numbers from
+/proc/sys, with their prompts and commands, of any kernel from 2.6 on; - is stdin.
+
+  conntrack -L >table.txt 2>&1; conntrack -S >stats.txt; sysctl -a >sysctl.txt; dmesg >log.txt
+  ctload explain table.txt stats.txt sysctl.txt log.txt
+  ctload explain web1.ctcap                what ctload capture kept
+  ctload explain *.txt --set tcp_timeout_time_wait=30`,
+		Args: needs(1, mostFiles, "files with saved outputs, or - for stdin"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			options, err := whatIf(settings)
+			if err != nil {
+				return fmt.Errorf("--set: %w", err)
+			}
+			c, err := loadCapture(cmd, args)
+			if err != nil {
+				return err
+			}
+			x := explain.Explain(c, options)
+			return reports.Explanation(cmd.OutOrStdout(), format, x, width.options())
+		},
+	}
+	flags := cmd.Flags()
+	width.register(flags)
+	flags.Var(namesFlag(&settings, "tcp_timeout_time_wait=30"), "set",
+		"also say what a setting would leave, as tcp_timeout_time_wait=30 or max=1048576")
+	addFormat(flags, &format, "table", reports.ExplanationFormats()...)
+	return cmd
+}
+
+// loadCapture reads one capture, or saved outputs of one moment. It tells how many lines of these
+// were not understood.
+func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
+	var files []saved.File
+	for _, name := range names {
+		text, err := readSaved(cmd, name)
+		if err != nil {
+			return nil, err
+		}
+		if capture.IsCapture(text) {
+			if len(names) > 1 {
+				return nil, fmt.Errorf("%s is a capture: it stands alone", name)
+			}
+			c, err := capture.Read(bytes.NewReader(text))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			return c, nil
+		}
+		files = append(files, saved.File{Name: name, Text: text})
+	}
+	c, report, err := saved.Read(files...)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range report.Unread {
+		fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d "+
+			"on\n", part.File, part.Lines, part.First)
+	}
+	return c, nil
+}
+
+// mostFiles bounds the number of saved files: more are those of several moments.
+const mostFiles = 100
+
+// largestSaved bounds a saved text: a listing of four million entries.
+const largestSaved = 1 << 30
+
+// readSaved reads one saved text.
+func readSaved(cmd *cobra.Command, name string) ([]byte, error) {
+	from := cmd.InOrStdin()
+	if name != scenarios.Stdin {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() {
+			return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is a folder")}
+		}
+		from = file
+	}
+	text, err := io.ReadAll(io.LimitReader(from, largestSaved+1))
+	if err == nil && len(text) > largestSaved {
+		err = fmt.Errorf("%s has more than %d bytes", name, int64(largestSaved))
+	}
+	return text, err
+}
+
+// whatIf reads the settings to try.
+func whatIf(texts []string) (o explain.Options, err error) {
+	for _, text := range texts {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return o, fmt.Errorf("%q has no value, as in tcp_timeout_time_wait=30", text)
+		}
+		name := strings.TrimPrefix(strings.TrimSpace(key), kernels.Prefix)
+		full, _ := kernels.Key(name)
+		if full == name {
+			full = kernels.Prefix + name
+		}
+		if !explain.CanSet(full) {
+			return o, fmt.Errorf("%q is no size or timeout of the table%s", key,
+				spelling.Hint(strings.TrimPrefix(full, kernels.Prefix), kernels.Settings))
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
+		if err != nil || n <= 0 {
+			return o, fmt.Errorf("%q: %q is no positive number", text, value)
+		}
+		o.Set = append(o.Set, kernels.Setting{Key: full, Value: strconv.FormatInt(n, 10)})
+	}
+	return o, nil
+}
