@@ -100,7 +100,7 @@ func TestAcrossLabs(t *testing.T) {
 		}
 		release()
 	}
-	t.Parallel()
+	// These last longest: they begin before the tests that run beside each other.
 	t.Run("labs", func(t *testing.T) {
 		t.Run("machines", func(t *testing.T) {
 			t.Parallel()
