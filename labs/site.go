@@ -114,10 +114,11 @@ func (s *Site) settle() error {
 
 // Open makes the lab, or one for each concurrent trial, and returns them.
 func (s *Site) Open(ctx context.Context) ([]vm.Lab, error) {
-	var err error
-	if s.lab, err = s.driver.open(ctx, s); err != nil {
-		return nil, err
+	lab, err := s.driver.open(ctx, s)
+	if err != nil {
+		return nil, err // and lab may be a nil pointer in an interface
 	}
+	s.lab = lab
 	if several, ok := s.lab.(interface{ Labs() []vm.Lab }); ok {
 		return several.Labs(), nil
 	}
