@@ -11,7 +11,7 @@ import (
 // SchemaVersion is the version of the JSON form that this build writes.
 const SchemaVersion = 1
 
-// Capture is what is known of one host. A part that is missing is nil or empty, never zero.
+// Capture holds the known facts of one host. A missing part is nil or empty, never zero.
 type Capture struct {
 	Schema int       `json:"schema"`
 	Taken  time.Time `json:"taken,omitzero"`
@@ -89,7 +89,7 @@ type Rules struct {
 	NFT  string `json:"nft,omitempty"`  // nft list ruleset
 }
 
-// Table is what the table held.
+// Table holds the entries that were read, and counts of the whole table.
 type Table struct {
 	// Scope tells which part of the table the entries are.
 	Scope Scope `json:"scope"`

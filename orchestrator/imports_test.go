@@ -44,7 +44,7 @@ var house = []struct {
 	{"results/compare", []string{"results"}},
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
-	{"capture/explain", []string{"capture"}},
+	{"capture/explain", []string{"capture", "results"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{
 		"capture/explain", "internal/rules", "results", "results/compare",

@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/capture/saved"
 )
 
-// gateway is what somebody saved of a router whose table a scanner behind it fills.
+// gateway explains outputs that were saved on a router whose table a scanner behind it fills.
 func gateway(t *testing.T) *explain.Explanation {
 	t.Helper()
 	var b bytes.Buffer

@@ -18,7 +18,7 @@ type book struct {
 	sample  Sample
 	assumed map[string]int64 // timeouts that the kernel has by itself and nothing shows
 	version kernels.Version
-	// evicting is how many entries a second the kernel evicts, by its counters; 0 is unknown.
+	// evicting counts the entries that the kernel evicts each second; 0 is unknown.
 	evicting float64
 	classes  []*class
 }
@@ -183,7 +183,7 @@ func (c *class) meanAge() float64 {
 	return sum / float64(len(c.ages))
 }
 
-// Rate is how many connections a second come into a state or leave it.
+// Rate counts the connections that come into a state, or leave it, each second.
 type Rate struct {
 	What    string  `json:"what"` // closes, new flows without an answer, ...
 	Entries int64   `json:"entries"`
@@ -266,7 +266,7 @@ func (b *book) rates() (list []Rate) {
 	return list
 }
 
-// Idle is what the ages of established connections to one service say.
+// Idle sorts the established connections to one service by the time since their last packet.
 type Idle struct {
 	Service string `json:"service"`
 	Entries int    `json:"entries"`
@@ -277,8 +277,8 @@ type Idle struct {
 	// Oldest is the longest time without a packet, in seconds.
 	Oldest float64 `json:"oldest_s"`
 	Newest float64 `json:"newest_s"` // the shortest of the silent ones
-	// PerDay is how many entries a day fall silent for good, where their ages spread evenly from
-	// now to Oldest; nil where they do not.
+	// PerDay counts the entries that fall silent for good each day, where their ages spread evenly
+	// from now to Oldest; nil where they do not.
 	PerDay *float64 `json:"per_day,omitempty"`
 	// Level is the number of silent entries at which the timeout removes as many as come.
 	Level int64 `json:"level,omitempty"`

@@ -46,7 +46,7 @@ type Change struct {
 	Fill *float64 `json:"fill,omitempty"`
 	// MoreRefused tells that the table is at its limit: what was refused until now comes on top.
 	MoreRefused bool `json:"more_refused,omitempty"`
-	// Seconds is how long it takes until the change shows: the old timeout.
+	// Seconds is the time until the change shows: the old timeout.
 	Seconds float64 `json:"shows_after_s,omitempty"`
 	Note    string  `json:"note,omitempty"`
 }
@@ -224,7 +224,7 @@ func (b *book) stay(key string, value, factor float64) (sum float64) {
 }
 
 // arriving returns how many entries of a class come a second while eviction removes them early: by
-// the kernel's counter where the class is what is evicted, else by their mean age.
+// the kernel's counter where it evicts this class, else by their mean age.
 func (b *book) arriving(c *class, factor float64) float64 {
 	evictable := 0
 	for _, other := range b.classes {

@@ -17,8 +17,8 @@ import (
 	"github.com/ctload/ctload/capture"
 )
 
-// Explanation is what a capture says. Its numbers of entries are those of the listing; Factor makes
-// them the whole table's.
+// Explanation tells the contents of a table. Its numbers of entries are those of the listing; Factor
+// makes them the whole table's.
 type Explanation struct {
 	Kernel string `json:"kernel,omitempty"`
 	Size   Size   `json:"size"`
@@ -40,16 +40,16 @@ type Explanation struct {
 	Counters              []Counter     `json:"counters,omitempty"`
 	Log                   capture.Log   `json:"log"`
 	Changes               []Change      `json:"changes,omitempty"`
-	// Findings are what is wrong, the most certain first.
+	// Findings name causes, limits and caveats, the most certain first.
 	Findings []Finding `json:"findings"`
 	// Assumed are the timeouts that the texts do not show, by key: the kernel's own.
 	Assumed map[string]int64 `json:"assumed,omitempty"`
-	// Missing is what was not shown, and Unknowable what such a capture cannot show.
+	// Missing lists the outputs that were not shown, Unknowable the facts that no output shows.
 	Missing    []string `json:"missing,omitempty"`
 	Unknowable []string `json:"unknowable,omitempty"`
 }
 
-// Size is how full the table is; nil is unknown.
+// Size tells how full the table is; nil is unknown.
 type Size struct {
 	Count   *int64 `json:"count,omitempty"`
 	Max     *int64 `json:"max,omitempty"`
@@ -128,7 +128,7 @@ type Counter struct {
 	FirstCPU bool `json:"first_cpu,omitempty"`
 }
 
-// topHolders is how many holders are named.
+// topHolders bounds the number of holders that are named.
 const topHolders = 10
 
 // Explain explains a capture.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/results"
 )
 
 // Code names what a finding is.
@@ -260,7 +261,7 @@ func (x *Explanation) pace(what string) string {
 		if r.LowerBound && !r.ByAge {
 			least = "at least "
 		}
-		return fmt.Sprintf(": %s%s a second", least, figure(r.PerSecond))
+		return fmt.Sprintf(": %s%s a second", least, results.Figure(r.PerSecond))
 	}
 	return ""
 }
@@ -393,17 +394,6 @@ func number(n int64, singular string, plural ...string) string {
 		return fmt.Sprintf("%d %s", n, plural[0])
 	}
 	return fmt.Sprintf("%d %ss", n, singular)
-}
-
-// figure formats a rate with three digits.
-func figure(n float64) string {
-	switch {
-	case n >= 100:
-		return fmt.Sprintf("%.0f", n)
-	case n >= 10:
-		return fmt.Sprintf("%.1f", n)
-	}
-	return fmt.Sprintf("%.2f", n)
 }
 
 // ago formats a long time.

@@ -25,8 +25,8 @@ import (
 
 // Options say what to read, and for how long.
 type Options struct {
-	// Watch is how long the number of entries is read, once a second; counters are read at both
-	// ends. 0: once.
+	// Watch is the time during which the number of entries is read, once a second; the counters
+	// are read at both ends. 0: once.
 	Watch time.Duration
 	// Entries is the number of entries that each of two listings takes; 0: no listing.
 	Entries int

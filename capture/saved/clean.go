@@ -10,7 +10,7 @@ import (
 var escapes = regexp.MustCompile(
 	`\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]`)
 
-// summaries are what conntrack(8) writes to stderr when it has listed a table. Where both streams
+// summaries matches the line that conntrack(8) writes to stderr after a listing. Where both streams
 // went to one file it stands anywhere, even in the middle of an entry.
 var summaries = regexp.MustCompile(
 	`conntrack v\S+ \(conntrack-tools\): (\d+) (flow entries|expectations) have been ` +
@@ -57,7 +57,7 @@ func withoutSummaries(text []byte) ([]byte, []summary) {
 	return summaries.ReplaceAll(text, nil), found
 }
 
-// summary is how many entries or expectations conntrack(8) says that it has shown.
+// summary holds the number of entries or expectations that conntrack(8) has shown.
 type summary struct {
 	number int64
 	of     string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// suppressions are what the kernel writes when a rate limit let no more lines through: of 2.6.18,
+// suppressions matches the kernel's count of lines that a rate limit kept back: of 2.6.18,
 // of 2.6.32 and of today. They count any rate-limited message of that function.
 var suppressions = regexp.MustCompile(`(?:(\d+) (?:messages|callbacks) suppressed)`)
 

@@ -40,9 +40,6 @@ Give the file a look with --show.
 			if show && out != "" {
 				return errors.New("--show prints instead of writing a file: leave --output out")
 			}
-			if o.Entries > capture.MostEntries {
-				return fmt.Errorf("--entries: at most %d", capture.MostEntries)
-			}
 			if len(from) > 0 && cmd.Flags().Changed("watch") {
 				return errors.New("--from reads saved outputs: there is nothing to watch")
 			}
