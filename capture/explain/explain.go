@@ -167,10 +167,11 @@ func (x *Explanation) size(c *capture.Capture, b *book) {
 	s := &x.Size
 	s.Count, s.Max, s.Buckets = c.Sizes.Count, c.Sizes.Max, c.Sizes.Buckets
 	count := b.count()
-	if s.Max != nil && *s.Max > 0 && count > 0 {
+	known := s.Count != nil || count > 0
+	if s.Max != nil && *s.Max > 0 && known {
 		s.Fill = new(float64(count) / float64(*s.Max))
 	}
-	if s.Buckets != nil && *s.Buckets > 0 && count > 0 {
+	if s.Buckets != nil && *s.Buckets > 0 && known {
 		s.Chain = new(2 * float64(count) / float64(*s.Buckets))
 	}
 	if s.Count != nil && b.sample.Whole > 0 {

@@ -272,6 +272,14 @@ func TestExplain_OtherLimits(t *testing.T) {
 	}
 }
 
+// TestExplain_Empty finds no fault with an empty table.
+func TestExplain_Empty(t *testing.T) {
+	x := Explain(newTable(4096, 4096).whole(0), Options{})
+	if !x.has(NotTheTable) || x.Size.Fill == nil || *x.Size.Fill != 0 {
+		t.Errorf("%+v, fill %v", x.Findings, x.Size.Fill)
+	}
+}
+
 // TestExplain_Steady compares what changed timeouts are said to leave with a simulation of the same
 // arrivals under those timeouts.
 func TestExplain_Steady(t *testing.T) {
