@@ -17,8 +17,8 @@ import (
 	"github.com/ctload/ctload/capture"
 )
 
-// Explanation tells the contents of a table. Its numbers of entries are those of the listing; Factor
-// makes them the whole table's.
+// Explanation tells the contents of a table. Its numbers of entries are those of the listing;
+// Factor makes them the whole table's.
 type Explanation struct {
 	Kernel string `json:"kernel,omitempty"`
 	Size   Size   `json:"size"`
