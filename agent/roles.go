@@ -271,6 +271,9 @@ func runStdio() error {
 		io.Writer
 	}{os.Stdin, os.Stdout}
 	os.Stdout = os.Stderr // other output would break the protocol
+	// Go ends a process that writes to a broken standard output, before it reverts its faults,
+	// unless it has asked for the signal. An ignored one would be ignored by every child.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	// sudo and ssh may omit the folders of the rule tools.
 	const path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 	if err := os.Setenv("PATH", path); err != nil {
