@@ -85,9 +85,9 @@ func TestStdioThatBreaks(t *testing.T) {
 		t.Log(err)
 	}
 	if err := cmd.Wait(); cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
-		t.Errorf("the agent ended with %v: %s", err, errs.String())
+		t.Errorf("the agent ended with %v: %s", err, &errs)
 	}
 	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
-		t.Errorf("afterwards the timeout is %q, want %q (%v): %s", after, before, err, errs.String())
+		t.Errorf("afterwards the timeout is %q, want %q (%v): %s", after, before, err, &errs)
 	}
 }
