@@ -35,13 +35,17 @@ func TestUDP(t *testing.T) {
 		{
 			"conversations", echo,
 			Spec{
-				Count: 200, Exchanges: 3, Interval: 20 * time.Millisecond, Rate: 2000, Payload: 100,
+				Count: 200, Exchanges: 3, Interval: 20 * time.Millisecond, Rate: 2000,
+				CatchUp: true, Payload: 100,
 			},
 			"", 40 * time.Millisecond,
 		},
 		{
 			"unanswered", silent,
-			Spec{Count: 50, Reply: true, Rate: 1000, Timeout: 50 * time.Millisecond}, Timeout, 0,
+			Spec{
+				Count: 50, Reply: true, Rate: 1000, CatchUp: true, Timeout: 50 * time.Millisecond,
+			},
+			Timeout, 0,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -97,7 +101,7 @@ func TestUDPPortInUse(t *testing.T) {
 	for reply, want := range map[bool]int64{true: 9, false: 10} {
 		got, err := Run(t.Context(), Spec{
 			Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20990-20999",
-			Count: 10, Rate: 1000, Reply: reply, Timeout: 30 * time.Second,
+			Count: 10, Rate: 1000, CatchUp: true, Reply: reply, Timeout: 30 * time.Second,
 		}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +136,7 @@ func TestUDPStreams(t *testing.T) {
 			got, err := Run(t.Context(), Spec{
 				Kind: UDP, Target: serverAddress, Ports: []uint16{53},
 				SourcePorts: fmt.Sprintf("%d-%d", 2000*(i+1), 2000*(i+1)+n-1),
-				Count:       n, Rate: 10_000, Exchanges: test.exchanges,
+				Count:       n, Rate: 10_000, CatchUp: true, Exchanges: test.exchanges,
 				Interval: 750 * time.Millisecond, Namespace: lab.client.path(),
 			}, nil)
 			if err != nil {

@@ -315,7 +315,13 @@ func (t *team) result() Result {
 		t.usage.AnswersLost += w.counts().lost
 		t.usage.RepliesUnsent += w.counts().unsent
 	}
-	r.Missed = l.pacer.Missed()
+	slots, widths := l.pacer.Delivered()
+	seconds := make([]Second, len(slots))
+	for i, s := range slots {
+		seconds[i].Slots = s
+	}
+	r.Missed, r.Widths = l.pacer.Missed(), widths
+	r.Series = addSeries(r.Series, seconds, 0)
 	r.Usage = t.usage
 	r.Usage.Workers = len(t.workers)
 	r.Usage.CPUSeconds = cpu.Seconds()

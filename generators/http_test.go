@@ -31,7 +31,7 @@ func startResponder(t testing.TB, spec responders.Spec) *responders.Responder {
 // sound checks the properties of every result.
 func sound(t testing.TB, r Result) {
 	t.Helper()
-	var causes, statuses, offered, completed, failed int64
+	var causes, statuses, offered, completed, failed, due, missed int64
 	for _, n := range r.Causes {
 		causes += n
 	}
@@ -42,6 +42,8 @@ func sound(t testing.TB, r Result) {
 		offered += s.Offered
 		completed += s.Completed
 		failed += s.Failed
+		due += s.Due
+		missed += s.Missed
 		if s.Latency.Count() != 0 && s.Latency.Count() != s.Completed {
 			t.Errorf("a second has %d completed and %d latencies", s.Completed, s.Latency.Count())
 		}
@@ -53,6 +55,10 @@ func sound(t testing.TB, r Result) {
 	if offered != r.Offered || completed != r.Completed || failed != r.Failed {
 		t.Errorf("the series adds up to %d, %d, %d; the whole is %d, %d, %d",
 			offered, completed, failed, r.Offered, r.Completed, r.Failed)
+	}
+	if missed != r.Missed || due != r.Lateness.Count()+missed {
+		t.Errorf("%d slots were due, %d missed; %d were sent on schedule, %d missed in all",
+			due, missed, r.Lateness.Count(), r.Missed)
 	}
 	if r.Total.Count() != 0 && r.Total.Count() != r.Completed {
 		t.Errorf("%d completed, %d latencies", r.Completed, r.Total.Count())
@@ -82,7 +88,7 @@ func TestHTTPExactCount(t *testing.T) {
 				Close: CloseRST, Seed: 3,
 			},
 		},
-		{"open loop", Spec{Rate: 20000}},
+		{"open loop", Spec{Rate: 20000, CatchUp: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := r.Counters()

@@ -31,6 +31,7 @@ func synthetic(random *rand.Rand, n int, started time.Time) Result {
 	for i := range n {
 		at := time.Duration(i) * 10 * time.Millisecond
 		t.offer(at+time.Duration(random.IntN(int(3*time.Millisecond))), true, at)
+		t.second(at).Due++
 		end := at + time.Duration(random.IntN(int(time.Second)))
 		switch random.IntN(3) {
 		case 0:

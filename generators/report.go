@@ -122,6 +122,10 @@ func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ..
 		line("Offered rate", "%.2f [#/sec]", r.offeredRate())
 		line("Late sends", "%.3f %% (p99 %.3f ms)", 100*r.LateShare(), ms(r.Lateness.Quantile(.99)))
 		line("Slots given up", "%d", r.Missed)
+		if w := r.Widths; w.Bursts > 0 {
+			line("Burst width", "mean %.3f ms, longest %.3f ms, of %d bursts",
+				ms(w.Mean()), ms(w.Longest), w.Bursts)
+		}
 	}
 	u := r.Usage
 	line("Generator CPU", "%.2f s (%.0f %% of %d workers' time)",

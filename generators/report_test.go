@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/generators/pacing"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -45,6 +47,9 @@ func TestWriteAB(t *testing.T) {
 		Elapsed: time.Second, Sending: time.Second, Missed: 7, Late: 50, Lateness: http.Total,
 		Usage:  Usage{Workers: 2, CPUSeconds: .5, Busy: .25, Retransmitted: 3, SYNRetransmitted: 2},
 		Limits: []Limit{{LimitPacing, "7 slots were given up"}}, Notes: []string{"a remark"},
+		Widths: pacing.Widths{
+			Bursts: 5, Sum: 60 * time.Millisecond, Longest: 30 * time.Millisecond,
+		},
 	}
 	for name, r := range map[string]Result{
 		"http.txt": http, "udp.txt": flows,

@@ -61,6 +61,8 @@ type Result struct {
 	Lateness *latency.Histogram `json:"lateness,omitempty"`
 	Late     int64              `json:"late"`
 	Missed   int64              `json:"missed"`
+	// Widths tells how long bursts took.
+	Widths pacing.Widths `json:"widths,omitzero"`
 
 	Series []Second     `json:"series,omitempty"` // by second from Started
 	Probe  []ProbePoint `json:"probe,omitempty"`  // samples of a probe, by At
@@ -74,8 +76,8 @@ type Result struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Limit is one of the generator's own limits that was hit; in JSON its String, such as "pacing: 7
-// slots (2.0 %) were given up".
+// Limit is one of the generator's own limits that was hit; in JSON its String, such as
+// "source-ports: 7 found none free for their destination".
 type Limit struct {
 	Code LimitCode
 	Text string // which resource was short, how often
@@ -92,7 +94,7 @@ const (
 	LimitNetfilter   LimitCode = "netfilter"    // this host's rules or full table dropped packets
 	LimitPackets     LimitCode = "packets"      // crafted packets or answers were lost on this host
 	LimitConntrack   LimitCode = "conntrack"    // this host's own table was filled
-	LimitPacing      LimitCode = "pacing"       // overdue slots of the schedule were given up
+	LimitPacing      LimitCode = "pacing"       // a part got less than the schedule's rate
 	LimitTuples      LimitCode = "tuples"       // every tuple was used before the time was over
 )
 
@@ -113,6 +115,8 @@ type Second struct {
 	Offered   int64 `json:"offered"`
 	Completed int64 `json:"completed"`
 	Failed    int64 `json:"failed"`
+	// Slots are those of the schedule that were due in this second.
+	pacing.Slots
 	// Latency is Total of those completed, to two significant digits.
 	Latency *latency.Histogram `json:"latency,omitempty"`
 }
@@ -221,6 +225,9 @@ func (r *Result) Merge(other Result) {
 	r.Sent += other.Sent
 	r.Late += other.Late
 	r.Missed += other.Missed
+	r.Widths.Bursts += other.Widths.Bursts
+	r.Widths.Sum += other.Widths.Sum
+	r.Widths.Longest = max(r.Widths.Longest, other.Widths.Longest)
 	r.Causes = addCounts(r.Causes, other.Causes)
 	r.Statuses = addCounts(r.Statuses, other.Statuses)
 	r.mergeTime(other)
@@ -267,6 +274,8 @@ func addSeries(series, seconds []Second, shift time.Duration) []Second {
 		sum.Offered += s.Offered
 		sum.Completed += s.Completed
 		sum.Failed += s.Failed
+		sum.Due += s.Due
+		sum.Missed += s.Missed
 		sum.Latency = mergeHistogram(sum.Latency, s.Latency)
 	}
 	return series
@@ -305,9 +314,9 @@ func appendNew[T comparable](list, more []T) []T {
 
 // These shares decide whether a load was made as specified.
 const (
-	lateShare   = 0.01  // a larger share of late sends is worth a note
-	missedShare = 0.005 // a larger share of slots given up is a limit
-	busyShare   = 0.95  // a larger share of the workers' time on a CPU counts as busy
+	lateShare = 0.01 // a larger share of late sends is worth a note
+	paceShare = 0.95 // a smaller share of the rate of any window is a limit
+	busyShare = 0.95 // a larger share of the workers' time on a CPU counts as busy
 )
 
 // unrelatedEntries bounds the entries that other traffic may add to the generator's own table.
@@ -351,15 +360,17 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		why = ", with the workers' CPUs busy"
 	}
 	// A send that leaves more than a millisecond late, but in its slot, makes the pacing less even;
-	// the load is still as specified. A send later than the slack is given up, which is a limit.
-	if late := r.LateShare(); late > lateShare {
+	// the load is still as specified. The lateness of a burst's sends is the burst's width.
+	if late := r.LateShare(); late > lateShare && r.Widths.Bursts == 0 {
 		note("pacing: %.1f %% of the sends left more than %s late%s",
 			100*late, pacing.LateAfter, why)
 	}
-	if missed := share(r.Missed, r.Offered+r.Missed); missed > missedShare {
-		hit(LimitPacing, "%d slots (%.1f %%) were given up%s", r.Missed, 100*missed, why)
+	if w := worstWindow(r.Series); w.delivered() < paceShare {
+		hit(LimitPacing, "%s%s", w, why)
+	} else if r.Missed > 0 {
+		note("pacing: %d of %d slots were given up%s", r.Missed, r.Offered+r.Missed, why)
 	}
-	if p.Count == 0 && p.exhaustible() && uint64(r.Offered) == p.tuples.Len() {
+	if p.Count == 0 && p.exhaustible() && uint64(r.Offered+r.Missed) == p.tuples.Len() {
 		hit(LimitTuples, "exhausted before the time was over: %s", p.tuples.Describe())
 	}
 	if busy && !p.openLoop() {
@@ -370,4 +381,46 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		note("tuples were used again: %s, %d offered", p.tuples.Describe(), r.Offered)
 	}
 	return limits, notes
+}
+
+// windowSlots is the least number of slots in a window, so that one or two are no large share.
+const windowSlots = 20
+
+// window is a part of a paced load: whole seconds, from first to last.
+type window struct {
+	first, last int
+	pacing.Slots
+}
+
+// delivered returns the share of the slots that were not given up.
+func (w window) delivered() float64 { return 1 - share(w.Missed, w.Due) }
+
+func (w window) String() string {
+	when := fmt.Sprintf("second %d", w.first)
+	if w.last > w.first {
+		when = fmt.Sprintf("seconds %d to %d", w.first, w.last)
+	}
+	return fmt.Sprintf("%s got %.1f %% of the asked rate: %d of %d slots were given up",
+		when, 100*w.delivered(), w.Missed, w.Due)
+}
+
+// worstWindow returns the window with the smallest share of its slots delivered. A window ends with
+// the second that completes windowSlots, unless fewer than these remain after it.
+func worstWindow(series []Second) (worst window) {
+	var rest int64
+	for _, s := range series {
+		rest += s.Due
+	}
+	var w window
+	for i, s := range series {
+		w.last, w.Due, w.Missed, rest = i, w.Due+s.Due, w.Missed+s.Missed, rest-s.Due
+		if rest > 0 && min(w.Due, rest) < windowSlots {
+			continue
+		}
+		if w.delivered() < worst.delivered() {
+			worst = w
+		}
+		w = window{first: i + 1}
+	}
+	return worst
 }

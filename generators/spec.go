@@ -61,8 +61,8 @@ type Spec struct {
 	// Ports are the destination ports, used in turn. None for icmp.
 	Ports []uint16 `json:"ports,omitempty"`
 
-	// Count limits the requests, connections, flows or packets; 0: until Duration or the end of
-	// the stages.
+	// Count limits the requests, connections, flows or packets, missed slots of the schedule
+	// included; 0: until Duration or the end of the stages.
 	Count int64 `json:"count,omitempty"`
 	// Concurrency limits how many are in flight at once. It drives a closed loop. With a rate it is
 	// only a limit, and 0 means none.
@@ -81,7 +81,8 @@ type Spec struct {
 	SYNRetries int `json:"syn_retries,omitempty"`
 	// CatchUp sends the missed slots of the schedule later, in a burst.
 	CatchUp bool `json:"catch_up,omitempty"`
-	// Slack is how late a send may be before its slot is given up; 0: [pacing.DefaultSlack].
+	// Slack is how late a send may be before its slot is given up; 0: [pacing.DefaultSlack]. The
+	// slots of a burst wait until the next burst, fewer than 20 that wait together for a second.
 	Slack time.Duration `json:"slack,omitempty"`
 
 	// Sources are the source addresses, written as Target is; empty: the kernel chooses. Sockets

@@ -53,6 +53,7 @@ func load(names []string, r generators.Result) results.Load {
 	l := results.Load{
 		Generator: strings.Join(names, "+"), Unit: r.Unit,
 		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
+		Missed:  r.Missed,
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(),
 		Connect: distribution(r.Connect), Latency: distribution(r.Total),
 		Causes: maps.Clone(r.Causes),

@@ -266,6 +266,7 @@ type Load struct {
 	Completed int64  `json:"completed"`        // how many succeeded
 	Failed    int64  `json:"failed"`           // how many did not succeed
 	Broken    int64  `json:"broken,omitempty"` // part of failed: held connections that broke
+	Missed    int64  `json:"missed,omitempty"` // slots of the schedule given up: they came too late
 	// Causes are the failures by cause, as in load.causes.timeout; a cause that did not occur is 0.
 	Causes  map[string]int64 `json:"causes,omitempty"`
 	Seconds float64          `json:"seconds"`          // how long the load took

@@ -55,7 +55,8 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 		rateFlag(&sine.Mean), rateFlag(&sine.Amplitude), durationFlag(&sine.Period)), "sine",
 		"a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
 	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots, in bursts")
-	flags.Var(durationFlag(&s.Slack), "slack", "how late a send may be (default 10ms)")
+	flags.Var(durationFlag(&s.Slack), "slack",
+		"how late a send may be (default 10ms; a burst has until the next one)")
 	flags.Var(durationFlag(&s.Timeout), "timeout", "limit for each (default 10s, of a probe 1s)")
 	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries",
 		"how often the kernel repeats a SYN (default: its tcp_syn_retries)")

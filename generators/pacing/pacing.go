@@ -157,31 +157,60 @@ const DefaultSlack = 10 * time.Millisecond
 // LateAfter is the lateness beyond which a send counts as late.
 const LateAfter = time.Millisecond
 
+// Fewer than backlog slots that wait together change no rate. A pacer hands them out up to
+// longestBacklog late, however small its slack.
+const (
+	backlog        = 20
+	longestBacklog = time.Second
+)
+
 // Pacer hands out the slots of a schedule, each once, to any number of workers. It has no clock:
 // the caller passes the time as an offset from the start of the load.
 //
 // The pacer gives up a slot that no worker took within Slack of its time, and counts it as missed.
 // A delayed generator then sends no burst that the plan does not have, and the next slots keep
-// their absolute times. With CatchUp it hands out all slots, however late.
+// their absolute times. The slots of a burst wait until the next burst, and a few slots that wait
+// together are no burst. With CatchUp the pacer hands out all slots, however late.
 type Pacer struct {
 	limits Limits
 
 	mu       sync.Mutex
 	schedule Schedule
+	bursts   Bursts        // the schedule where it is one of bursts, else zero
 	slot     int64         // the next slot
 	at       time.Duration // its time
 	over     bool
 	taken    int64
 	missed   int64
+	seconds  []Slots
+	widths   Widths
+	burst    time.Duration // the time of the burst that was taken from last
+	width    time.Duration // its width so far
 }
 
 // Limits restrict what a Pacer hands out.
 type Limits struct {
-	Count    int64         // slots at most; 0: no limit
+	Count    int64         // slots at most, missed ones included; 0: no limit
 	Duration time.Duration // no slot at or past this time; 0: no limit
 	Slack    time.Duration // 0: DefaultSlack
 	CatchUp  bool
 }
+
+// Slots counts the slots of one second of a schedule.
+type Slots struct {
+	Due    int64 `json:"due,omitempty"`
+	Missed int64 `json:"missed,omitempty"` // those of Due that were given up
+}
+
+// Widths tells how long bursts took, each from its instant until its last slot was taken.
+type Widths struct {
+	Bursts  int64         `json:"bursts"` // those with a slot that was taken
+	Sum     time.Duration `json:"sum"`
+	Longest time.Duration `json:"longest"`
+}
+
+// Mean returns the mean width, 0 without a burst.
+func (w Widths) Mean() time.Duration { return w.Sum / time.Duration(max(w.Bursts, 1)) }
 
 // NewPacer returns a pacer of schedule. With a nil schedule every slot is due at once (a closed
 // loop).
@@ -190,19 +219,50 @@ func NewPacer(schedule Schedule, limits Limits) *Pacer {
 		limits.Slack = DefaultSlack
 	}
 	p := &Pacer{limits: limits, schedule: schedule}
+	p.bursts, _ = schedule.(Bursts)
 	if schedule != nil {
 		p.peek()
 	}
 	return p
 }
 
+// time returns the time of a slot, or false past the limits.
+func (p *Pacer) time(slot int64) (time.Duration, bool) {
+	at, ok := p.schedule.At(slot)
+	l := p.limits
+	return at, ok && (l.Duration <= 0 || at < l.Duration) && (l.Count <= 0 || slot < l.Count)
+}
+
 // peek looks up the time of the next slot.
 func (p *Pacer) peek() {
-	at, ok := p.schedule.At(p.slot)
-	p.at = at
-	if !ok || p.limits.Duration > 0 && at >= p.limits.Duration {
-		p.over = true
+	at, more := p.time(p.slot)
+	p.at, p.over = at, p.over || !more
+}
+
+// pass counts the next slot, of which missed is 0 or 1, and goes to the one after it.
+func (p *Pacer) pass(missed int64) {
+	second := int(p.at / time.Second)
+	for len(p.seconds) <= second {
+		p.seconds = append(p.seconds, Slots{})
 	}
+	p.seconds[second].Due++
+	p.seconds[second].Missed += missed
+	p.missed += missed
+	p.slot++
+	p.peek()
+}
+
+// overdue reports whether the next slot is too late to be handed out at now.
+func (p *Pacer) overdue(now time.Duration) bool {
+	late := now - p.at
+	if p.limits.CatchUp || late <= p.limits.Slack {
+		return false
+	}
+	if p.bursts.Every > 0 {
+		return late >= p.bursts.Every
+	}
+	at, more := p.time(p.slot + backlog - 1)
+	return late > longestBacklog || more && at <= now
 }
 
 // Take fills intended with the times of slots that are due at now. It returns the number of the
@@ -214,35 +274,28 @@ func (p *Pacer) Take(now time.Duration, intended []time.Duration) (
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first = p.taken
-	room := int64(len(intended))
-	if p.limits.Count > 0 {
-		room = min(room, p.limits.Count-p.taken)
-		p.over = p.over || p.taken >= p.limits.Count
-	}
+	defer func() { p.taken += int64(n) }()
 	if p.schedule == nil {
-		if p.limits.Duration > 0 && now >= p.limits.Duration {
-			p.over = true
-		}
+		l := p.limits
+		p.over = p.over || l.Count > 0 && first >= l.Count || l.Duration > 0 && now >= l.Duration
 		if p.over {
 			return first, 0, -1
 		}
-		for n < int(room) {
+		for n < len(intended) && (l.Count <= 0 || first+int64(n) < l.Count) {
 			intended[n] = now
 			n++
 		}
-		p.taken += int64(n)
 		return first, n, 0
 	}
-	for n < int(room) && !p.over && p.at <= now {
-		if !p.limits.CatchUp && now-p.at > p.limits.Slack {
-			p.skip(now - p.limits.Slack)
+	for n < len(intended) && !p.over && p.at <= now {
+		if p.overdue(now) {
+			p.pass(1)
 			continue
 		}
 		intended[n] = p.at
 		n++
-		p.taken++
-		p.slot++
-		p.peek()
+		p.widen(now)
+		p.pass(0)
 	}
 	switch {
 	case n > 0:
@@ -253,13 +306,19 @@ func (p *Pacer) Take(now time.Duration, intended []time.Duration) (
 	return first, 0, p.at - now
 }
 
-// skip gives up the slots before until.
-func (p *Pacer) skip(until time.Duration) {
-	for !p.over && p.at < until {
-		p.missed++
-		p.slot++
-		p.peek()
+// widen measures the width of a burst, the next slot of which is taken at now.
+func (p *Pacer) widen(now time.Duration) {
+	if p.bursts.Every == 0 {
+		return
 	}
+	if p.at > p.burst || p.widths.Bursts == 0 {
+		p.burst, p.width = p.at, 0
+		p.widths.Bursts++
+	}
+	width := max(p.width, now-p.at)
+	p.widths.Sum += width - p.width
+	p.widths.Longest = max(p.widths.Longest, width)
+	p.width = width
 }
 
 // Stop ends the schedule: Take hands out nothing more.
@@ -281,4 +340,12 @@ func (p *Pacer) Missed() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.missed
+}
+
+// Delivered returns the slots so far, by second of the schedule, and how wide the bursts were. The
+// caller must not use the pacer afterwards.
+func (p *Pacer) Delivered() ([]Slots, Widths) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seconds, p.widths
 }

@@ -96,9 +96,8 @@ func TestPacerHeldUp(t *testing.T) {
 			if int64(len(taken))+p.Missed() != 1000 {
 				t.Errorf("%d taken and %d missed are not 1000", len(taken), p.Missed())
 			}
-			// From 300 to 500 ms 201 slots were due; those of the last 10 ms were still within the
-			// slack.
-			if want := int64(191); !catchUp && p.Missed() != want {
+			// From 300 to 500 ms 201 slots were due; the last 19 are no burst.
+			if want := int64(201 - (backlog - 1)); !catchUp && p.Missed() != want {
 				t.Errorf("%d slots were missed, want %d", p.Missed(), want)
 			}
 			if catchUp && p.Missed() != 0 {
@@ -106,7 +105,7 @@ func TestPacerHeldUp(t *testing.T) {
 			}
 			for i := range taken {
 				late := taken[i] - due[i]
-				if !catchUp && late > DefaultSlack {
+				if !catchUp && late > backlog*time.Millisecond {
 					t.Fatalf("slot %d was taken %s late", i, late)
 				}
 				if due[i]%time.Millisecond != 0 {
@@ -120,24 +119,93 @@ func TestPacerHeldUp(t *testing.T) {
 	}
 }
 
-// TestPacerCountInSpiteOfMisses checks that a load with a count sends its given-up slots at the
-// end, at the rate of the plan.
-func TestPacerCountInSpiteOfMisses(t *testing.T) {
+// TestPacerCount_MissedSlots checks that slots that were given up count, and lengthen no load.
+func TestPacerCount_MissedSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(Constant(1000), Limits{Count: 500})
+		p := NewPacer(Constant(1000), Limits{Count: 1500})
 		held := false
 		taken, due := drive(p, 8, func(now time.Duration) {
-			if !held && now > 100*time.Millisecond {
+			if !held && now > 900*time.Millisecond {
 				held = true
-				time.Sleep(time.Second)
+				time.Sleep(200 * time.Millisecond)
 			}
 		})
-		if len(taken) != 500 ||
-			due[499] != 499*time.Millisecond+time.Duration(p.Missed())*time.Millisecond {
-			t.Errorf("%d were taken, the last at %s, %d missed",
-				len(taken), due[len(due)-1], p.Missed())
+		last := due[len(due)-1]
+		if int64(len(taken))+p.Missed() != 1500 || last != 1499*time.Millisecond {
+			t.Errorf("%d were taken, the last at %s, %d missed", len(taken), last, p.Missed())
+		}
+		seconds, _ := p.Delivered()
+		if len(seconds) != 2 || seconds[0].Due != 1000 || seconds[1].Due != 500 ||
+			min(seconds[0].Missed, seconds[1].Missed) < 80 ||
+			seconds[0].Missed+seconds[1].Missed != p.Missed() {
+			t.Errorf("by second: %+v, %d missed", seconds, p.Missed())
 		}
 	})
+}
+
+// TestPacerFewLateSlots checks that slots of a low rate are sent late rather than given up, up to a
+// second.
+func TestPacerFewLateSlots(t *testing.T) {
+	for _, test := range []struct {
+		rate   float64
+		count  int64
+		stall  time.Duration
+		missed int64
+	}{
+		{30, 200, 600 * time.Millisecond, 0},
+		{100, 200, 180 * time.Millisecond, 0},
+		{100, 200, 250 * time.Millisecond, 7}, // 26 were due, of which 19 are no burst
+		{100, 119, 250 * time.Millisecond, 0}, // no more than 19 were left
+		{5, 200, 1900 * time.Millisecond, 5},  // 10 were due, half of them more than a second ago
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPacer(Constant(test.rate), Limits{Count: test.count})
+			held := false
+			taken, _ := drive(p, 8, func(now time.Duration) {
+				if !held && now >= time.Second {
+					held = true
+					time.Sleep(test.stall)
+				}
+			})
+			if p.Missed() != test.missed || int64(len(taken)) != test.count-test.missed {
+				t.Errorf("%v/s held up for %v: %d were taken and %d missed, want %d",
+					test.rate, test.stall, len(taken), p.Missed(), test.missed)
+			}
+		})
+	}
+}
+
+// TestPacerBursts checks that the slots of a burst wait until the next one, however many they are,
+// that slots that were given up add no burst, and the widths.
+func TestPacerBursts(t *testing.T) {
+	for _, test := range []struct {
+		each   time.Duration // what a batch of 64 takes
+		longer time.Duration // what the longest burst took at least
+		all    bool          // every slot is taken
+	}{
+		{20 * time.Millisecond, 280 * time.Millisecond, true},
+		{100 * time.Millisecond, 900 * time.Millisecond, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPacer(Bursts{Size: 1000, Every: time.Second}, Limits{Count: 3000})
+			taken, due := drive(p, 64, func(now time.Duration) {
+				if now > 0 {
+					time.Sleep(test.each)
+				}
+			})
+			last := due[len(due)-1]
+			if int64(len(taken))+p.Missed() != 3000 || (p.Missed() == 0) != test.all ||
+				last != 2*time.Second {
+				t.Errorf("%d of 3000 were taken, the last of the burst at %v, %d missed",
+					len(taken), last, p.Missed())
+			}
+			_, w := p.Delivered()
+			if w.Bursts != 3 || w.Longest < test.longer || w.Longest >= time.Second ||
+				w.Mean() > w.Longest || 2*w.Mean() < test.longer {
+				t.Errorf("widths: %+v", w)
+			}
+		})
+	}
 }
 
 // TestPacerShared checks that each slot goes to exactly one of the workers that share a pacer.
