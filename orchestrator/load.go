@@ -150,7 +150,7 @@ const (
 func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error {
 	want := wanted(entries)
 	for i, a := range entries {
-		if t.Lab.About().Accelerator == libvirt.TCG {
+		if a.Spec.Slack == 0 && t.Lab.About().Accelerator == libvirt.TCG {
 			entries[i].Spec.Slack = emulatedSlack
 			if c := t.clocks[a.Node]; c != nil && !c.ours {
 				entries[i].Spec.Slack = emulatedLoadSlack

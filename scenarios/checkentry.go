@@ -12,7 +12,8 @@ import (
 var (
 	entryCommon     = []string{"name", "from", "target"}
 	generatorCommon = []string{
-		"generator", "phase", "start", "duration", "rate", "stages", "burst", "sine", "sources",
+		"generator", "phase", "start", "duration", "rate", "stages", "burst", "sine", "slack",
+		"sources",
 	}
 	portKeys   = []string{"ports", "source-ports", "listener"}
 	socketKeys = append(portKeys, "concurrency", "timeout", "payload")
@@ -172,6 +173,10 @@ func checkLoop(p *problems, n *node, e *Entry) {
 		}
 		p.errorf(n.at, "%s needs %s", e.Generator, need)
 	}
+	p.require(!n.has("slack") || e.Slack > 0, n.place("slack"), "slack must be more than 0s")
+	open := len(given) > 0 && given[0] != "concurrency"
+	p.require(!n.has("slack") || open, n.place("slack"),
+		"slack does not go with a closed loop, which has no schedule to be late for")
 	stages := n.get("stages")
 	if stages == nil || stages.kind != list {
 		return

@@ -34,6 +34,8 @@ type Entry struct {
 	Burst       *Burst  `yaml:"burst"`
 	Sine        *Sine   `yaml:"sine"`
 
+	Slack Duration `yaml:"slack"`
+
 	Port        Port     `yaml:"port"`
 	Ports       Ports    `yaml:"ports"`
 	Sources     Count    `yaml:"sources"`

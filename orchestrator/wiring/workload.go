@@ -138,6 +138,7 @@ func spec(
 		Close:       generators.CloseMode(e.Close),
 		Payload:     int(e.Payload),
 		Interval:    time.Duration(e.Interval),
+		Slack:       time.Duration(e.Slack),
 		Seed:        seed,
 	}
 	if e.Probe != "" {
