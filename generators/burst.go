@@ -23,9 +23,10 @@ type burst struct {
 type begin struct {
 	number   int64
 	intended time.Duration
+	until    time.Duration // the limit of a wait for a free port
 	fd       int32
 	errno    unix.Errno
-	to       sockets.Address
+	to       sockets.Address // within a burst
 }
 
 func newBurst(l *load) (*burst, error) {
@@ -46,9 +47,9 @@ func (b *burst) tuple(number int64) tuples.Tuple {
 }
 
 // beginTogether notes a connection that is due. The last one of a burst begins the whole burst.
-func (s *stream) beginTogether(number int64, intended time.Duration) {
+func (s *stream) beginTogether(c begin) {
 	b := s.burst
-	b.due = append(b.due, begin{number: number, intended: intended})
+	b.due = append(b.due, c)
 	if len(b.due) == b.size {
 		s.beginBurst()
 	}
@@ -59,7 +60,7 @@ func (s *stream) beginBurst() {
 	b := s.burst
 	for i := range b.due {
 		c := &b.due[i]
-		c.fd, c.errno = s.prepare(b.tuple(c.number))
+		s.prepare(c, b.tuple(c.number))
 		c.to = s.remote
 	}
 	b.barrier.Together(func(i int) {
@@ -71,7 +72,9 @@ func (s *stream) beginBurst() {
 	for _, c := range b.due {
 		s.remote = c.to
 		s.tally.offer(now, s.load.openLoop(), c.intended)
-		s.begun(c.fd, c.errno, c.intended, now)
+		if !s.begun(&c, now) {
+			s.await(c, now)
+		}
 	}
 	b.due = b.due[:0]
 }

@@ -286,6 +286,44 @@ func TestCauses(t *testing.T) {
 			t.Errorf("limits are %q", got.Limits)
 		}
 	})
+	t.Run("waits for a port", func(t *testing.T) {
+		lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "21000 21009")
+		brief := with(tcp, func(s *Spec) { s.Count, s.Hold, s.Timeout = 100, short/6, long })
+		for _, test := range []struct {
+			name            string
+			spec            Spec
+			completed, most int64 // failures
+		}{
+			{"freed", brief, 100, 0},
+			{
+				"named, freed",
+				with(brief, func(s *Spec) { s.Concurrency, s.SourcePorts = 10, "30000-30009" }),
+				100, 0,
+			},
+			// Each of n fails after the time limit, and the next one waits as long.
+			{
+				"kept", Spec{Kind: Hold, Concurrency: n, Duration: 5 * short, Timeout: short},
+				10, 6 * n,
+			},
+		} {
+			spec := test.spec
+			spec.Target, spec.Ports = serverAddress, []uint16{1000}
+			spec.Namespace = lab.client.path()
+			got, err := Run(t.Context(), spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			failed := got.Causes[string(NoPort)]
+			if got.Completed != test.completed || failed != got.Failed || failed > test.most {
+				t.Errorf("%s: %s", test.name, counts(got))
+			}
+			if got.Usage.PortWaits < max(10, failed) || !limitedBy(got, LimitSourcePorts) {
+				t.Errorf("%s: %d waited for a port, limits %q",
+					test.name, got.Usage.PortWaits, got.Limits)
+			}
+		}
+	})
 	t.Run("own table", func(t *testing.T) {
 		lab.client.track(t)
 		spec := with(tcp, func(s *Spec) {

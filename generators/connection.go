@@ -27,36 +27,51 @@ func (p *plan) requestBytes() []byte {
 		"Accept: */*\r\nConnection: %s\r\n\r\n", p.Path, host, connection)
 }
 
-// connect begins a connection on the tuple of this number.
-func (s *stream) connect(number int64, intended, now time.Duration) {
-	tuple := s.load.tuples.At(uint64(number))
+// connect begins a connection. It returns false where the connection has to wait for a port.
+func (s *stream) connect(c begin, now time.Duration) bool {
+	tuple := s.tuple(c.number)
 	if i := s.reusableFor(tuple); i != deadlines.None {
-		s.underWay(i, sockets.Connect(s.slot(i).fd, &s.remote), intended, now)
-		return
+		c.errno = sockets.Connect(s.slot(i).fd, &s.remote)
+		if s.waits(&c, now) {
+			s.remove(i)
+			return false
+		}
+		s.underWay(i, c.errno, c.intended, now)
+		return true
 	}
-	fd, errno := s.prepare(tuple)
-	if errno == 0 {
-		errno = sockets.Connect(fd, &s.remote)
+	s.prepare(&c, tuple)
+	if c.errno == 0 {
+		c.errno = sockets.Connect(c.fd, &s.remote)
 	}
-	s.begun(fd, errno, intended, now)
+	return s.begun(&c, now)
 }
 
-// prepare opens the socket of a tuple (-1 on failure) and makes the tuple's target the remote
+// tuple returns the tuple of a connection.
+func (s *stream) tuple(number int64) tuples.Tuple {
+	if s.burst != nil {
+		return s.burst.tuple(number)
+	}
+	return s.load.tuples.At(uint64(number))
+}
+
+// prepare opens the socket of a connection (-1 on failure) and makes the tuple's target the remote
 // address.
-func (s *stream) prepare(tuple tuples.Tuple) (int32, unix.Errno) {
+func (s *stream) prepare(c *begin, tuple tuples.Tuple) {
+	s.remote.Set(tuple.Target)
 	family := sockets.Family(tuple.Target.Addr())
-	fd, errno := sockets.Open(family, unix.SOCK_STREAM, unix.IPPROTO_TCP)
-	if errno != 0 {
-		return -1, errno
+	if c.fd, c.errno = sockets.Open(family, unix.SOCK_STREAM, unix.IPPROTO_TCP); c.errno != 0 {
+		c.fd = -1
+		return
 	}
 	if n := s.load.SYNRetries; n > 0 {
-		errno = sockets.SetOption(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
+		c.errno = sockets.SetOption(c.fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, int32(n))
 	}
-	if errno == 0 {
-		errno = s.bind(fd, tuple)
+	if c.errno == 0 {
+		c.errno = s.bind(c.fd, tuple)
 	}
-	s.remote.Set(tuple.Target)
-	return fd, errno
+	if c.errno == unix.EADDRNOTAVAIL {
+		c.until = 0 // the source address is not this host's: no port would help
+	}
 }
 
 // bind gives a socket the tuple's source, where the tuple names one.
@@ -68,16 +83,52 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 	return sockets.BindSource(fd, tuple.Source, tuple.Target.Addr(), free, true, &s.local)
 }
 
-// begun continues a connection after connect returned errno.
-func (s *stream) begun(fd int32, errno unix.Errno, intended, now time.Duration) {
-	if errno != 0 && errno != unix.EINPROGRESS {
-		if fd >= 0 {
-			sockets.Close(fd)
-		}
-		s.failed(intended, now, causeOf(errno))
-		return
+// begun continues a connection after connect returned. It returns false as connect does.
+func (s *stream) begun(c *begin, now time.Duration) bool {
+	if c.errno == 0 || c.errno == unix.EINPROGRESS {
+		s.underWay(s.take(c.fd), c.errno, c.intended, now)
+		return true
 	}
-	s.underWay(s.take(fd), errno, intended, now)
+	if c.fd >= 0 {
+		sockets.Close(c.fd)
+	}
+	if s.waits(c, now) {
+		return false
+	}
+	s.failed(c.intended, now, causeOf(c.errno))
+	return true
+}
+
+// waits reports whether a connection that found no free port waits for one. In an open loop none
+// does, since the next one has its own time.
+func (s *stream) waits(c *begin, now time.Duration) bool {
+	return c.errno != 0 && causeOf(c.errno) == NoPort && now < c.until && !s.load.openLoop()
+}
+
+// portRetry is the time after which to look for a free port again: the kernel may search them all.
+const portRetry = 20 * time.Millisecond
+
+// await puts a connection at the end of the queue for a free port.
+func (s *stream) await(c begin, now time.Duration) {
+	if len(s.portless) == 0 {
+		s.retryAt = now + portRetry
+	}
+	s.portless = append(s.portless, c)
+	s.open++
+	s.tally.portWaits++
+}
+
+// retry begins the connections in the queue for a free port, until one finds none. The last attempt
+// of a connection is the one after its time limit.
+func (s *stream) retry(now time.Duration) {
+	for n := 0; n < beginAtOnce && len(s.portless) > 0 && now >= s.retryAt; n++ {
+		if !s.connect(s.portless[0], now) {
+			s.retryAt = now + portRetry
+			return
+		}
+		s.portless = s.portless[1:]
+		s.open--
+	}
 }
 
 // underWay continues a connection that has a slot.

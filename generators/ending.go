@@ -144,6 +144,9 @@ func (s *stream) release(now time.Duration) {
 // unfinished ones as failed.
 func (s *stream) cancel(now time.Duration) {
 	s.release(now)
+	for _, c := range s.portless {
+		s.failed(c.intended, now, Cancelled)
+	}
 	for i, c := range s.slots.all() {
 		if c.state != connFree && c.state != unconnected && !c.counted {
 			s.fail(i, now, Cancelled)

@@ -314,6 +314,7 @@ func (t *team) result() Result {
 		cpu += w.counts().cpu
 		t.usage.AnswersLost += w.counts().lost
 		t.usage.RepliesUnsent += w.counts().unsent
+		t.usage.PortWaits += w.counts().portWaits
 	}
 	slots, widths := l.pacer.Delivered()
 	seconds := make([]Second, len(slots))

@@ -315,6 +315,7 @@ func appendNew[T comparable](list, more []T) []T {
 // These shares decide whether a load was made as specified.
 const (
 	lateShare = 0.01 // a larger share of late sends is worth a note
+	waitShare = 0.01 // a larger share that waited for a free source port is a limit
 	paceShare = 0.95 // a smaller share of the rate of any window is a limit
 	busyShare = 0.95 // a larger share of the workers' time on a CPU counts as busy
 )
@@ -345,6 +346,10 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 		if n := r.Causes[string(own.cause)]; n > 0 {
 			hit(own.code, "%d %s", n, own.text)
 		}
+	}
+	if share(u.PortWaits, r.Offered) > waitShare {
+		hit(LimitSourcePorts, "%d waited for a free one: the rate is the generator's, "+
+			"not the target's", u.PortWaits)
 	}
 	if u.AnswersLost+u.RepliesUnsent > 0 {
 		hit(LimitPackets, "%d answers found the own queue full, "+

@@ -25,11 +25,14 @@ type stream struct {
 
 	slots     slots[conn]
 	responses [][]response
-	open      int      // connections with something to do, or whose peer has to close
+	open      int      // connections with something to do, or whose peer has to close, or portless
 	held      int      // those of open that are held
 	idle      []handle // kept-alive connections without a request
 	reusable  []int32  // slots of sockets that can be connected again
 	reuses    bool     // the load may connect sockets again
+
+	portless []begin       // the queue for a free port
+	retryAt  time.Duration // when to look for one again
 
 	waiting deadlines.Queue // open connections under the time limit
 	ends    deadlines.Queue // held connections that end before the load
@@ -100,6 +103,7 @@ func (s *stream) work() error {
 			return nil
 		}
 		s.expire(now, s.attention.Turn(now))
+		s.retry(now)
 		wait := s.begin(now)
 		if s.held > 0 && s.load.Kind == Hold && now >= s.load.Duration {
 			s.release(now)
@@ -123,6 +127,9 @@ func (s *stream) work() error {
 func (s *stream) sleep(wait time.Duration) time.Duration {
 	now := s.load.now()
 	wait = deadlines.Soonest(wait, now, &s.waiting, &s.ends, &s.sends)
+	if len(s.portless) > 0 {
+		wait = deadlines.Sooner(wait, s.retryAt-now)
+	}
 	if s.load.Kind == Hold && s.open > 0 && now < s.load.Duration {
 		wait = deadlines.Sooner(wait, s.load.Duration-now)
 	}
@@ -154,13 +161,14 @@ func (s *stream) begin(now time.Duration) time.Duration {
 			return wait
 		}
 		now = s.load.now()
+		c := begin{number: number, intended: s.intended[0], until: now + s.load.Timeout}
 		if s.burst != nil {
-			s.beginTogether(number, s.intended[0])
+			s.beginTogether(c)
 			continue
 		}
-		s.tally.offer(now, s.load.openLoop(), s.intended[0])
-		if !s.again(s.intended[0], now) {
-			s.connect(number, s.intended[0], now)
+		s.tally.offer(now, s.load.openLoop(), c.intended)
+		if !s.again(c.intended, now) && (len(s.portless) > 0 || !s.connect(c, now)) {
+			s.await(c, now)
 		}
 	}
 	return 0

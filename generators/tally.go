@@ -27,6 +27,7 @@ type tally struct {
 	first, last time.Duration // the last begin and the last end
 	unsent      int64         // replies to answers that this host did not take
 	lost        int64         // answers that found the own receive queue full
+	portWaits   int64         // connections that waited for a free port
 
 	cpu time.Duration // CPU time of the worker's thread
 }
@@ -126,6 +127,9 @@ type Usage struct {
 	// and other replies that this host did not take (crafted packets only).
 	AnswersLost   int64 `json:"answers_lost,omitempty"`
 	RepliesUnsent int64 `json:"replies_unsent,omitempty"`
+
+	// PortWaits counts the connections of a closed loop that waited for a free source port.
+	PortWaits int64 `json:"port_waits,omitempty"`
 }
 
 func (u *Usage) add(other Usage) {
@@ -147,6 +151,7 @@ func (u *Usage) add(other Usage) {
 	u.SYNRetransmitted += other.SYNRetransmitted
 	u.AnswersLost += other.AnswersLost
 	u.RepliesUnsent += other.RepliesUnsent
+	u.PortWaits += other.PortWaits
 }
 
 // wall returns the wall time, in seconds, of all workers together.
