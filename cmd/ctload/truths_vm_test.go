@@ -45,7 +45,7 @@ func TestTruths(t *testing.T) {
 experiment: datagrams
 dut:` + tracked + `
 workload:
-  - {generator: udp, flows: 10000, rate: 4000/s, silent: true}
+  - {generator: udp, flows: 10000, rate: 4000/s, silent: true, slack: 5s}
 recovery: 4s # an emulated guest may have a backlog then
 scenarios:
   few-in-many-buckets: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 65536}
@@ -81,7 +81,7 @@ experiment: held
 sampling: 100/s
 dut:` + tracked + `
 workload:
-  - {generator: hold, connections: 2200, rate: 250/s, duration: 3s, timeout: 6s}
+  - {generator: hold, connections: 2200, rate: 250/s, duration: 3s, timeout: 6s, slack: 5s}
 recovery: 1s
 scenarios:
   full: {sysctl: {net.netfilter.nf_conntrack_max: 2000}, buckets: 2048}
