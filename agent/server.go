@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type server struct {
 
 	mu    sync.Mutex
 	loads map[string]context.CancelFunc
+	cards []string // the links that the caller has set up, in that order
 }
 
 // serve answers calls on stream until it ends, then undoes every fault and closes everything that
@@ -181,7 +183,16 @@ func (s *server) watchDrops(context.Context, nothing) (missing string, _ error) 
 
 // finalSample returns a whole sample, with the figures that sampling reads less often.
 func (s *server) finalSample(ctx context.Context, _ nothing) (samplers.Sample, error) {
-	return s.sampler.FullSample(ctx)
+	sample, err := s.sampler.FullSample(ctx)
+	if err != nil {
+		return sample, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, link := range sample.System.Links {
+		sample.System.Links[i].Card = 1 + slices.Index(s.cards, link.Name)
+	}
+	return sample, nil
 }
 
 func (s *server) dump(ctx context.Context, _ nothing) (Table, error) {
@@ -227,6 +238,11 @@ func (s *server) network(ctx context.Context, request Network) (nothing, error) 
 	if err != nil {
 		return nothing{}, err
 	}
+	s.mu.Lock()
+	if name := link.Attrs().Name; !slices.Contains(s.cards, name) {
+		s.cards = append(s.cards, name)
+	}
+	s.mu.Unlock()
 	for _, cidr := range request.Addresses {
 		address, err := netlink.ParseAddr(cidr)
 		if err != nil {

@@ -36,6 +36,11 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	t.timeline.rest()
 	dut := t.dut.Agent()
 	nearly := t.crossCheck(ctx, false)
+	// Senders are read before receivers: frames under way then are no losses.
+	frames, err := t.countFrames(ctx)
+	if err != nil {
+		return t.died(err)
+	}
 	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
@@ -59,6 +64,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		t.invalidate(results.CodeChanged, "the DUT was changed during the trial: %s", change)
 	}
 	hits := tuning.Hits(before, after)
+	t.result.Transit = t.transit(t.framesBefore, frames, last)
 	t.result.Stack = stack(last.System, hits)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen

@@ -45,9 +45,11 @@ type trial struct {
 	// begun is when the first of them began; a time of day, without this host's monotonic clock.
 	begun time.Time
 	// skew is the time between the starts of loads on nodes with clocks of their own.
-	skew        time.Duration
-	made        generators.Result // of all generators together
-	dropsUnseen string            // why drops are not counted by reason; empty when they are
+	skew time.Duration
+	made generators.Result // of all generators together
+	// framesBefore are the frames counted at the baseline.
+	framesBefore frames
+	dropsUnseen  string // why drops are not counted by reason; empty when they are
 	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy  float64
 	boots int       // length of the console when the load began
@@ -145,6 +147,9 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
+		return err
+	}
+	if t.framesBefore, err = t.countFrames(ctx); err != nil {
 		return err
 	}
 	sampling, err := t.startSampling(ctx)

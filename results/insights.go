@@ -14,7 +14,7 @@ func Insights(t *Trial) []string {
 	}
 	var list []string
 	for _, words := range []func(*Trial) string{
-		actionWords, healWords, bystanderWords, alertWords, recoveryWords, contentsWords,
+		actionWords, healWords, bystanderWords, transitWords, alertWords, recoveryWords, contentsWords,
 		predictionWords,
 	} {
 		if s := words(t); s != "" {

@@ -125,6 +125,7 @@ type Trial struct {
 	Accounting Accounting  `json:"accounting"`                 // offered attempts, by result
 	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw, or nil
 	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
+	Transit    *Transit    `json:"transit,omitempty"`          // frames of the links; nil when not counted
 	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic predicted
 	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty commands, and their results
 	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in time order

@@ -48,15 +48,16 @@ const (
 	CodeAction     Code = "action"       // an action could not be performed or undone
 	// CodeUnsteady: the trial was not in the steady state before the first action.
 	CodeUnsteady   Code = "unsteady"
-	CodeConsole    Code = "console"    // the DUT's kernel reported a fault
-	CodeOwnTable   Code = "own-table"  // the generator's own table grew
-	CodeSteal      Code = "steal"      // the hypervisor took CPU time of the DUT
-	CodeLostCPU    Code = "lost-cpu"   // the DUT waited for a CPU of its host
-	CodeClock      Code = "clock"      // the DUT's times are uncertain
-	CodeStalled    Code = "stalled"    // no sample came for a long time
-	CodeUnsampled  Code = "unsampled"  // no sample came at all
-	CodeNoLoad     Code = "no-load"    // nothing was offered
-	CodeUnbalanced Code = "unbalanced" // the load does not add up
+	CodeConsole    Code = "console"     // the DUT's kernel reported a fault
+	CodeOwnTable   Code = "own-table"   // the generator's own table grew
+	CodeSteal      Code = "steal"       // the hypervisor took CPU time of the DUT
+	CodeLostCPU    Code = "lost-cpu"    // the DUT waited for a CPU of its host
+	CodeLostFrames Code = "lost-frames" // the load did not reach the DUT
+	CodeClock      Code = "clock"       // the DUT's times are uncertain
+	CodeStalled    Code = "stalled"     // no sample came for a long time
+	CodeUnsampled  Code = "unsampled"   // no sample came at all
+	CodeNoLoad     Code = "no-load"     // nothing was offered
+	CodeUnbalanced Code = "unbalanced"  // the load does not add up
 	// CodeUnlike: the trial differs from those that it is compared with.
 	CodeUnlike  Code = "unlike"
 	CodeUnknown Code = "unknown"                 // of a run whose ctload wrote no codes
@@ -136,7 +137,7 @@ func Validate(t *Trial, e Evidence) []Reason {
 	if e.Interval > 0 && t.Conntrack.Samples == 0 {
 		add(CodeUnsampled, "the table was not sampled")
 	}
-	return reasons
+	return append(reasons, lostOnTheWay(t)...)
 }
 
 // Reconcile invalidates trials that differ though the experiment does not ask for it: in the kernel

@@ -206,3 +206,9 @@ type LinkFaulty interface {
 	// ClearLink removes the link's conditions, if any, and returns what it reads back.
 	ClearLink(ctx context.Context, node, name string) (link.Conditions, error)
 }
+
+// Counting is a lab that counts the frames that it drops between its nodes.
+type Counting interface {
+	// Drops reads the counters of the lab's ends of all links that it can read; see [link.Drops].
+	Drops() ([]link.Drops, error)
+}

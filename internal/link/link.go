@@ -8,6 +8,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 
@@ -30,7 +31,8 @@ func newBridge(name string) (*Bridge, error) {
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	return &Bridge{bridge: bridge}, wrap(netlink.LinkSetUp(bridge), "bring bridge %s up", name)
+	up := errors.Join(silence(name), netlink.LinkSetUp(bridge))
+	return &Bridge{bridge: bridge}, wrap(up, "bring bridge %s up", name)
 }
 
 // named returns the attributes of an interface that is not made yet; a queue of -1 packets has the
@@ -130,7 +132,17 @@ func (b *Bridge) attach(port netlink.Link) error {
 	if err := netlink.LinkSetMaster(port, b.bridge); err != nil {
 		return fmt.Errorf("attach %s to bridge %s: %w", name, b.bridge.Name, err)
 	}
-	return wrap(netlink.LinkSetUp(port), "bring %s up", name)
+	return wrap(errors.Join(silence(name), netlink.LinkSetUp(port)), "bring %s up", name)
+}
+
+// silence keeps a device of the lab from sending frames of its own to the nodes: neighbour
+// discovery and multicast reports of IPv6.
+func silence(name string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+	if errors.Is(err, fs.ErrNotExist) { // this kernel has no IPv6
+		return nil
+	}
+	return err
 }
 
 func lookUp(name string) (netlink.Link, error) {
