@@ -136,6 +136,7 @@ func Repeat(t testing.TB, measure func() (good bool)) {
 var busyHost = []results.Code{
 	results.CodePacing, results.CodeStalled, results.CodeClock, results.CodeSteal,
 	results.CodeLostCPU,
+	results.CodeLostFrames,
 }
 
 // Spoilt reports whether a trial is INVALID only for reasons that the host causes.
