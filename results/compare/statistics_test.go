@@ -1,11 +1,14 @@
 package compare
 
 import (
+	"cmp"
 	"math"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/results"
 )
@@ -52,17 +55,105 @@ func TestMannWhitneyPublished(t *testing.T) {
 	}
 }
 
+// TestMannWhitney_UnequalTies: samples of unequal sizes with ties, whose p-values were counted by
+// hand or by enumeration.
+func TestMannWhitney_UnequalTies(t *testing.T) {
+	for _, test := range []struct {
+		a, b []float64
+		want float64
+	}{
+		{[]float64{1, 2, 3}, []float64{0, 0, 0, 0}, 2.0 / 35},
+		{[]float64{1, 2, 3}, []float64{0, 0, 0, 0, 0}, 2.0 / 56},
+		{[]float64{2}, []float64{0, 0, 1}, 0.5},
+		{[]float64{2, 4, 5, 7, 9}, []float64{2}, 0.6667},
+		{[]float64{0, 0, 1, 2, 2, 2, 2, 3, 3}, []float64{0, 0}, 0.2182},
+		{[]float64{5, 6, 8, 9, 10, 11}, []float64{3, 4, 4, 7, 7}, 0.0563},
+		{[]float64{400, 400, 500}, []float64{700}, 0.5},
+	} {
+		x, y := mannWhitney(test.a, test.b), mannWhitney(test.b, test.a)
+		if math.Abs(x.P-test.want) > 5e-5 || x != y {
+			t.Errorf("%v against %v: %+v, and %+v the other way; want p = %.5f",
+				test.a, test.b, x, y, test.want)
+		}
+	}
+}
+
+// TestMannWhitney_Enumerated holds the p-value to the count over all divisions of the pooled
+// values, for all sizes to 6 against 6 and for values with few, some and no ties.
+func TestMannWhitney_Enumerated(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 9))
+	for n := 1; n <= 6; n++ {
+		for m := 1; m <= 6; m++ {
+			for _, values := range []int{2, 3, 4, 6, 1000} {
+				for range 10 {
+					pool := make([]float64, n+m)
+					for i := range pool {
+						pool[i] = float64(r.IntN(values))
+					}
+					a, b := pool[:n], pool[n:]
+					got := mannWhitney(a, b)
+					p, least := enumerated(a, b)
+					if math.Abs(got.P-p) > 1e-12 || math.Abs(got.Least-least) > 1e-12 {
+						t.Errorf("%v against %v: %+v, enumerated p = %v, least %v", a, b, got, p, least)
+					}
+					if swapped := mannWhitney(b, a); swapped != got {
+						t.Errorf("%v against %v: %+v, and %+v the other way", a, b, got, swapped)
+					}
+					if lowest := 2 / choose(n+m, n); got.P < got.Least || got.Least < min(1, lowest) {
+						t.Errorf("%v against %v: %+v, below the least possible %v", a, b, got, lowest)
+					}
+				}
+			}
+		}
+	}
+}
+
+// enumerated returns the p-value of two samples by the number of pairs that a wins, a tie being half
+// a win, in each division of the pooled values; and the lowest such p-value of any division.
+func enumerated(a, b []float64) (p, least float64) {
+	pool := slices.Concat(a, b)
+	wins := func(inA uint) (u float64) {
+		for i, x := range pool {
+			for j, y := range pool {
+				if inA>>i&1 == 1 && inA>>j&1 == 0 {
+					u += float64(cmp.Compare(x, y)+1) / 2
+				}
+			}
+		}
+		return u
+	}
+	var all []float64
+	for inA := uint(0); inA < 1<<len(pool); inA++ {
+		if bits.OnesCount(inA) == len(a) {
+			all = append(all, wins(inA))
+		}
+	}
+	tails := func(u float64) float64 {
+		below, above := 0, 0
+		for _, v := range all {
+			if v <= u {
+				below++
+			}
+			if v >= u {
+				above++
+			}
+		}
+		return min(1, 2*float64(min(below, above))/float64(len(all)))
+	}
+	return tails(wins(1<<len(a) - 1)), min(tails(slices.Min(all)), tails(slices.Max(all)))
+}
+
 // TestHolmPublished: the example of Holm's procedure that textbooks share: at 0.05 the first and
 // the last of these are rejected.
 func TestHolmPublished(t *testing.T) {
 	got := holm([]float64{0.01, 0.04, 0.03, 0.005})
-	if diff := cmp.Diff([]float64{0.03, 0.06, 0.06, 0.02}, got, nearly); diff != "" {
+	if diff := gocmp.Diff([]float64{0.03, 0.06, 0.06, 0.02}, got, nearly); diff != "" {
 		t.Error(diff)
 	}
 	if got := holm(nil); len(got) != 0 {
 		t.Error(got)
 	}
-	if diff := cmp.Diff([]float64{1, 1}, holm([]float64{0.9, 0.8}), nearly); diff != "" {
+	if diff := gocmp.Diff([]float64{1, 1}, holm([]float64{0.9, 0.8}), nearly); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -154,7 +245,7 @@ func TestSimulatedNull(t *testing.T) {
 		"b load.connect_ms.p50", "b load.connect_ms.p99", "b load.latency_ms.p50",
 		"b load.latency_ms.p99", "b probe.latency_ms.p99",
 	}
-	if diff := cmp.Diff(want, significant(c)); diff != "" {
+	if diff := gocmp.Diff(want, significant(c)); diff != "" {
 		t.Error(diff)
 	}
 }
