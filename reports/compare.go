@@ -50,7 +50,7 @@ func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 		for i, cell := range row.Cells {
 			add(statWords(row.Metric, cell.Stat))
 			if i > 0 {
-				add(differenceWords(cell))
+				add(differenceWords(row, i))
 			}
 		}
 	}
@@ -65,8 +65,9 @@ func statWords(m compare.Metric, s compare.Stat) string {
 	return text
 }
 
-func differenceWords(c compare.Cell) string {
-	switch d := c.Delta(); {
+func differenceWords(row compare.Row, side int) string {
+	c := row.Cells[side]
+	switch d := row.Delta(side); {
 	case !c.Significant:
 		return d
 	case c.Adjusted < 0.001:
@@ -105,9 +106,19 @@ func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error
 // comparisonNotes says how to read the figures, then what the comparison itself notes.
 func comparisonNotes(c *compare.Comparison) []string {
 	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are "+
-		"from %s, by the Mann-Whitney U test with Holm's correction over all cells; ~: not "+
-		"significant (p >= %.2f), =: all trials are equal", c.Sides[0], compare.Alpha)
+		"from %s: %s; p by the exact Mann-Whitney U test with Holm's correction over all cells; "+
+		"~: not significant (p >= %.2f), =: all trials are equal",
+		c.Sides[0], effectsRead(c), compare.Alpha)
 	return append([]string{reading}, c.Notes...)
+}
+
+// effectsRead says how to read the effects in a comparison.
+func effectsRead(c *compare.Comparison) string {
+	text := "factors, or amounts where a trial has 0"
+	if sure := c.Confidence(); sure > 0 {
+		text += fmt.Sprintf(", with their %s intervals", results.Percent(min(sure, 1-compare.Alpha)))
+	}
+	return text
 }
 
 // The JSON form of a comparison. A figure that does not exist is null: the median of no trials or
@@ -141,9 +152,20 @@ type (
 	jsonDifference struct {
 		Change      *float64 `json:"change"` // of the median, as a share of the base's
 		P           float64  `json:"p"`
-		Adjusted    float64  `json:"p_adjusted"` // after Holm's correction over all cells
+		Adjusted    float64  `json:"p_adjusted"` // after Holm's correction; 1 where trials are too few
 		Significant bool     `json:"significant"`
 		Difference  string   `json:"difference"` // as the table shows it
+		Effect      *effect  `json:"effect,omitempty"`
+	}
+	// effect is by how much the values differ from the base's.
+	effect struct {
+		Ratio    bool    `json:"ratio"` // the figures are factors; otherwise amounts
+		Estimate float64 `json:"estimate"`
+		// Low and High are the ends of an interval that holds the effect with this confidence; there
+		// is none below three trials on a side.
+		Low        *float64 `json:"low,omitempty"`
+		High       *float64 `json:"high,omitempty"`
+		Confidence float64  `json:"confidence,omitempty"`
 	}
 )
 
@@ -160,13 +182,9 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 				median, spread := number64(cell.Median), number64(cell.Spread)
 				j := jsonCell{N: cell.N, Median: median, Spread: spread}
 				if i > 0 {
-					adjusted := cell.Adjusted
-					if cell.Constant || cell.N == 0 || row.Cells[0].N == 0 { // no test was made
-						adjusted = 1
-					}
 					j.jsonDifference = &jsonDifference{
-						Change: number64(cell.Change), P: cell.P, Adjusted: adjusted,
-						Significant: cell.Significant, Difference: cell.Delta(),
+						Change: number64(cell.Change), P: cell.P, Adjusted: cell.Adjusted,
+						Significant: cell.Significant, Difference: row.Delta(i), Effect: effectOf(cell),
 					}
 				}
 				metric.Runs = append(metric.Runs, j)
@@ -176,6 +194,18 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 		doc.Scenarios = append(doc.Scenarios, group)
 	}
 	return results.WriteJSON(b, doc)
+}
+
+func effectOf(c compare.Cell) *effect {
+	found := c.Effect()
+	if found == nil {
+		return nil
+	}
+	e := effect{Ratio: found.Ratio, Estimate: found.Estimate, Confidence: found.Confidence}
+	if e.Confidence > 0 {
+		e.Low, e.High = &found.Low, &found.High
+	}
+	return &e
 }
 
 // number64 returns nil for NaN and infinity.
@@ -189,7 +219,7 @@ func number64(v float64) *float64 {
 // differences show how the other scenarios differ from the first, under the columns of the table.
 type differences struct {
 	title string
-	lines []line // none when there are too few trials for a significant difference
+	lines []line // none when there are too few trials for an effect to have an interval
 	rows  []row
 	notes []string
 }
@@ -204,10 +234,11 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 		return differences{}, fmt.Errorf("comparing the scenarios: %w", err)
 	}
 	d := differences{
-		title: "Difference from " + list[0].name + " (~: not significant, =: no difference)",
+		title: fmt.Sprintf("Difference from %s: %s (~: not significant, =: no difference)",
+			list[0].name, effectsRead(c)),
 		rows:  list[1:], notes: c.Notes,
 	}
-	if c.TooFew {
+	if c.TooFew && c.Confidence() == 0 {
 		return d, nil
 	}
 	d.lines = []line{columns[0].fill(d.rows)}
@@ -217,8 +248,8 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 				continue
 			}
 			l := line{column: col}
-			for _, cell := range m.Cells[1:] {
-				l.cells = append(l.cells, cell.Delta())
+			for side := range d.rows {
+				l.cells = append(l.cells, m.Delta(side+1))
 			}
 			d.lines = append(d.lines, l)
 		}
@@ -226,18 +257,36 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 	return d, nil
 }
 
-// write draws the differences for a terminal.
+// write draws the differences for a terminal: a row for each figure, and as many scenarios beside
+// each other as fit.
 func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
 	if len(d.lines) == 0 {
 		return nil
 	}
-	lines := d.lines
-	if !wide {
-		lines, _ = fit(lines, width)
-	}
 	paragraph(b, "", d.title, width)
 	b.WriteByte('\n')
-	err := grid(b, lines, d.rows, false)
-	b.WriteByte('\n')
-	return err
+	figures := line{column: column{name: "figure", left: true}}
+	for _, l := range d.lines[1:] {
+		figures.cells = append(figures.cells, l.name)
+	}
+	var sides []line
+	for i, r := range d.rows {
+		side := line{column: column{name: r.name, head: [2]string{"", printable(r.name)}}}
+		for _, l := range d.lines[1:] {
+			side.cells = append(side.cells, l.cells[i])
+		}
+		sides = append(sides, side)
+	}
+	for len(sides) > 0 {
+		beside := []line{figures, sides[0]}
+		sides = sides[1:]
+		for len(sides) > 0 && (wide || total(append(beside, sides[0])) <= width) {
+			beside, sides = append(beside, sides[0]), sides[1:]
+		}
+		if err := grid(b, beside, make([]row, len(figures.cells)), false); err != nil {
+			return err
+		}
+		b.WriteByte('\n')
+	}
+	return nil
 }

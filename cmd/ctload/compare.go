@@ -19,10 +19,10 @@ func compareCommand() *cobra.Command {
 		Use:   "compare RUN RUN...",
 		Short: "set the scenarios of several runs side by side, with significance",
 		Long: `Compares the scenarios that all runs have, run by run against the first: medians with
-their spread, and for each difference whether it is significant (Mann-Whitney U test, Holm's
-correction over all cells). It refuses runs that measured different things, and names the
-difference. --across-labs compares the verdicts and counts of one experiment with different drivers
-or on different hosts.`,
+their spread, each difference as a factor with its 95 % interval from three trials on (Hodges and
+Lehmann), and whether it is significant (exact Mann-Whitney U test, Holm's correction over all
+cells). It refuses runs that measured different things, and names the difference. --across-labs
+compares the verdicts and counts of one experiment with different drivers or on different hosts.`,
 		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run

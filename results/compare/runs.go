@@ -40,33 +40,45 @@ type Row struct {
 type Cell struct {
 	Stat
 	Test
-	Adjusted    float64 // P after Holm's correction over all cells of the comparison
+	// Adjusted is P after Holm's correction over all cells of the comparison that can be
+	// significant, and 1 in the others.
+	Adjusted    float64
 	Significant bool
-	Change      float64 // of the median, as a share of the base's; Delta words it
+	// Change is the change of the median as a share of the base's.
+	Change       float64
+	base, values []float64
 }
 
-// Delta formats the difference from the base: "~" for an insignificant one, "=" when all values are
-// equal, "+12 %", "new" from 0, "never" and "now" for a time that no longer comes or only now.
-func (c Cell) Delta() string {
+// Effect returns by how much the side differs from the base; nil in the base's own cells, and where
+// [effectOf] knows no effect.
+func (c Cell) Effect() *Effect { return effectOf(c.base, c.values) }
+
+// Delta formats the difference of a side from the base: "=" when all values are equal, "~" when it
+// is not significant, then the effect: "1.42 x, 1.31 to 1.55", or "+97, +80 to +110" where values
+// are 0. Of a time that no longer comes it is "never", of one that never came in the base "now".
+func (r Row) Delta(side int) string {
+	c := r.Cells[side]
+	effect := ""
+	if e := c.Effect(); e != nil && (c.Significant || e.Confidence > 0) {
+		effect = e.words(r.Metric)
+	}
 	switch {
 	case c.N == 0:
 		return "–"
 	case c.Constant:
 		return "="
 	case !c.Significant:
-		return "~"
+		return strings.TrimSpace("~ " + effect)
+	case effect != "":
+		return effect
 	case math.IsInf(c.Median, 1):
 		return results.Never
-	case math.IsNaN(c.Change): // the base is a time that never came
+	case math.IsInf(r.Cells[0].Median, 1):
 		return "now"
-	case math.IsInf(c.Change, 0):
-		return "new"
+	case c.Median < r.Cells[0].Median: // times that do not come in every trial
+		return "sooner"
 	default:
-		percent := math.Round(c.Change * 100)
-		if percent == -100 && c.Change > -1 || percent == 0 {
-			return fmt.Sprintf("%+.1f %%", math.Trunc(c.Change*1000)/10)
-		}
-		return fmt.Sprintf("%+.0f %%", percent)
+		return "later"
 	}
 }
 
@@ -192,6 +204,7 @@ func group(name string, sides []*results.Scenario) Group {
 			if i > 0 {
 				cell.Test = mannWhitney(base, values)
 				cell.Change = relative(row.Cells[0].Median, cell.Median)
+				cell.base, cell.values = base, values
 			}
 			row.Cells = append(row.Cells, cell)
 		}
@@ -221,30 +234,45 @@ func (c *Comparison) settle() {
 	for g := range c.Groups {
 		for r := range c.Groups[g].Rows {
 			row := c.Groups[g].Rows[r].Cells
-			for i := 1; i < len(row); i++ {
-				if !row[i].Constant && row[i].N > 0 && row[0].N > 0 {
+			for i := range row {
+				row[i].Adjusted = 1
+				if i > 0 && !row[i].Constant && row[i].N > 0 && row[0].N > 0 {
 					cells = append(cells, &row[i])
 				}
 			}
 		}
 	}
-	p := make([]float64, len(cells))
-	few := false
-	c.TooFew = len(cells) > 0
-	for i, cell := range cells {
+	tests := reachable(cells)
+	c.TooFew = len(cells) > 0 && len(tests) == 0
+	p := make([]float64, len(tests))
+	for i, cell := range tests {
 		p[i] = cell.P
-		hopeless := cell.Least*float64(len(cells)) >= Alpha
-		few = few || hopeless
-		c.TooFew = c.TooFew && hopeless
 	}
 	for i, adjusted := range holm(p) {
-		cells[i].Adjusted = adjusted
-		cells[i].Significant = adjusted < Alpha
+		tests[i].Adjusted = adjusted
+		tests[i].Significant = adjusted < Alpha
 	}
-	if few {
+	if len(tests) < len(cells) {
 		c.note("too few trials to tell: among %d cells that differ, a difference can only be "+
 			"significant from %d trials on each side; ~ says nothing there",
 			len(cells), enoughTrials(len(cells)))
+	}
+}
+
+// reachable returns the cells that can be significant after the correction: as many, at most, as
+// the correction by their number leaves within the reach of their lowest p-values. The others are
+// no tests that could fail, and cost the tests nothing (Tarone 1990).
+func reachable(cells []*Cell) []*Cell {
+	for k := 1; ; k++ {
+		var list []*Cell
+		for _, cell := range cells {
+			if cell.Least*float64(k) < Alpha {
+				list = append(list, cell)
+			}
+		}
+		if len(list) <= k {
+			return list
+		}
 	}
 }
 
