@@ -236,7 +236,7 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 	d := differences{
 		title: fmt.Sprintf("Difference from %s: %s (~: not significant, =: no difference)",
 			list[0].name, effectsRead(c)),
-		rows:  list[1:], notes: c.Notes,
+		rows: list[1:], notes: c.Notes,
 	}
 	if c.TooFew && c.Confidence() == 0 {
 		return d, nil

@@ -135,7 +135,7 @@ func regressionCase(run *results.Run, scenario string) junitCase {
 	var worse []string
 	for _, r := range run.Regressions {
 		if r.Scenario == scenario {
-			worse = append(worse, fmt.Sprintf("%s was %s and is %s", r.Metric, r.Before, r.After))
+			worse = append(worse, r.Change())
 		}
 	}
 	if len(worse) > 0 {

@@ -395,10 +395,20 @@ type Regression struct {
 	Metric   string `json:"metric"` // path in run.json
 	Before   string `json:"before"`
 	After    string `json:"after"`
+	// Effect is how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount where a
+	// trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
+	Effect string `json:"effect,omitempty"`
 }
 
-func (r Regression) String() string {
-	return fmt.Sprintf("%s: %s was %s and is %s", r.Scenario, r.Metric, r.Before, r.After)
+func (r Regression) String() string { return r.Scenario + ": " + r.Change() }
+
+// Change returns the metric with its values before and after.
+func (r Regression) Change() string {
+	text := fmt.Sprintf("%s was %s and is %s", r.Metric, r.Before, r.After)
+	if r.Effect != "" {
+		text += " (" + r.Effect + ")"
+	}
+	return text
 }
 
 // Scenario returns the scenario of that name, or nil.

@@ -61,15 +61,17 @@ func TestBaselineIsCheckedBefore(t *testing.T) {
 }
 
 func TestBaselineJudges(t *testing.T) {
-	b := &Baseline{Name: "last", Run: simple("tcg", results.Clean, 0, 0), Allowed: 0.1}
-	run := simple("tcg", results.TableFull, 40, 20)
+	b := &Baseline{Name: "last", Run: simple("tcg", results.Clean, 0, 0, 0, 0), Allowed: 0.1}
+	run := simple("tcg", results.TableFull, 40, 20, 25, 30)
 	if err := b.Judge(run); err != nil {
 		t.Fatal(err)
 	}
 	want := []results.Regression{
 		{Scenario: "baseline", Metric: "verdict", Before: "clean", After: "table-full"},
-		{Scenario: "baseline", Metric: "load.failed", Before: "0", After: "20"},
-		{Scenario: "baseline", Metric: "conntrack.drop", Before: "0", After: "40"},
+		{Scenario: "baseline", Metric: "load.failed", Before: "0", After: "25",
+			Effect: "+25, +20 to +30"},
+		{Scenario: "baseline", Metric: "conntrack.drop", Before: "0", After: "40",
+			Effect: "+40, +40 to +40"},
 	}
 	if diff := cmp.Diff(want, run.Regressions); diff != "" || run.Baseline != "last" ||
 		run.MaxRegression != 0.1 || len(run.BaselineNotes) == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/ctload/ctload/results"
 )
@@ -39,6 +40,9 @@ type regressions struct {
 //     failed are judged then, and only when they differ by more than a quarter of the offered
 //     attempts.
 //
+// None of these but the last and what is significant counts where a figure that only sometimes
+// shows could do the same by chance (see [chance]).
+//
 // Under emulation times and rates are not judged, since they depend on the host's other work. drop
 // and insert_failed vary with the timing of retries: they count only where the baseline has none.
 //
@@ -50,7 +54,9 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 	}
 	r := &regressions{Notes: c.Notes}
 	c.settle()
-	trials, emulated := math.MaxInt, base.Environment.Accelerator == "tcg"
+	emulated := base.Environment.Accelerator == "tcg"
+	var groups []Group // those with valid trials on both sides
+	var flip flips
 	for _, g := range c.Groups {
 		before, after := base.Scenario(g.Name), run.Scenario(g.Name)
 		if before.Valid() == 0 {
@@ -62,27 +68,53 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 			r.Notes = append(r.Notes, g.Name+note)
 			continue
 		}
-		r.Scenarios = append(r.Scenarios, g.Name)
+		r.Scenarios, groups = append(r.Scenarios, g.Name), append(groups, g)
+		if g.varies(before, after) {
+			flip.counts++
+		}
+		if !emulated {
+			flip.times++
+		}
+	}
+	trials := math.MaxInt
+	var unsure []string
+	for _, g := range groups {
+		before, after := base.Scenario(g.Name), run.Scenario(g.Name)
 		trials = min(trials, before.Valid(), after.Valid())
-		found := func(metric, before, after string) {
+		if !flip.sure(before.Valid(), after.Valid(), after.Valid(), false) {
+			unsure = append(unsure, g.Name)
+		}
+		found := func(metric, before, after, effect string) {
 			r.Found = append(r.Found, results.Regression{
-				Scenario: g.Name, Metric: metric, Before: before, After: after,
+				Scenario: g.Name, Metric: metric, Before: before, After: after, Effect: effect,
 			})
 		}
-		if v := before.Worst(); mostlyWorse(after, v) {
-			found("verdict", string(v), string(after.Worst()))
+		v := before.Worst()
+		if n := worse(after, v); 2*n > after.Valid() &&
+			flip.sure(before.Valid(), after.Valid(), n, false) {
+			found("verdict", string(v), string(after.Worst()), "")
 		}
 		for _, row := range g.Rows {
 			m, was, is := row.Metric, row.Cells[0], row.Cells[1]
 			if m.Timing && emulated || was.N == 0 || is.N == 0 {
 				continue
 			}
-			if m.worsened(before, after, allowed, is.Significant) {
-				found(m.Name, m.Words(was.Median), m.Words(is.Median))
+			if m.worsened(before, after, allowed, is.Significant, flip) {
+				effect := ""
+				if e := is.Effect(); e != nil && e.Confidence > 0 {
+					effect = e.words(m)
+				}
+				found(m.Name, m.Words(was.Median), m.Words(is.Median), effect)
 			}
 		}
 	}
 	r.Notes = append(r.Notes, unjudged(trials, emulated)...)
+	if len(unsure) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("verdicts, and counts that the baseline has none of, "+
+			"were not compared with the baseline in %s: chance alone makes such a difference too often "+
+			"with so few trials; that takes %d valid trials on each side",
+			strings.Join(unsure, ", "), flip.enough()))
+	}
 	return r, nil
 }
 
@@ -98,26 +130,86 @@ func unjudged(trials int, emulated bool) (notes []string) {
 	}
 	if trials < enough {
 		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is not "+
-			"known how much figures scatter: compared with the baseline were verdicts, what the "+
-			"baseline has none of, and completed and failed where they differ by more than %s of "+
-			"what was offered", enough, results.Percent(assumed)))
+			"known how much figures scatter: of the counts that the baseline has too, completed and "+
+			"failed were compared, where they differ by more than %s of what was offered",
+			enough, results.Percent(assumed)))
 	}
 	return notes
 }
 
-// mostlyWorse reports whether more than half of the valid trials have a worse verdict than v.
-func mostlyWorse(s *results.Scenario, v results.Verdict) bool {
-	n := 0
-	for _, t := range s.Trials {
+// worse returns how many of the valid trials have a worse verdict than v.
+func worse(s *results.Scenario, v results.Verdict) (n int) {
+	for t := range s.ValidTrials() {
 		if t.Verdict.Compare(v) > 0 {
 			n++
 		}
 	}
-	return 2*n > s.Valid()
+	return n
+}
+
+// flips are how many scenarios of a comparison could seem worse by chance, since they differ
+// between trials: in verdicts or counts, and in times or rates.
+type flips struct{ counts, times int }
+
+// sure reports whether chance makes a difference at most in the share [Alpha] of comparisons, all
+// scenarios together: that something shows in none of n trials of the baseline, and in at least k
+// of the run's m.
+func (f flips) sure(n, m, k int, times bool) bool {
+	scenarios := f.counts
+	if times {
+		scenarios += f.times
+	}
+	return chance(n, m, k)*float64(max(1, scenarios)) <= Alpha
+}
+
+// enough returns how many trials on each side make it sure that something is new that shows in all
+// of the run's.
+func (f flips) enough() int {
+	n := 1
+	for !f.sure(n, n, n, false) {
+		n++
+	}
+	return n
+}
+
+// chance returns the highest probability, over all shares of trials in which something may show,
+// that it shows in none of n trials and in at least k of m further ones (Barnard 1945).
+func chance(n, m, k int) (highest float64) {
+	const steps = 200
+	for i := 1; i < steps; i++ {
+		p := float64(i) / steps
+		tail := 0.0
+		for shown := k; shown <= m; shown++ {
+			tail += choose(m, shown) * math.Pow(p, float64(shown)) * math.Pow(1-p, float64(m-shown))
+		}
+		highest = max(highest, math.Pow(1-p, float64(n))*tail)
+	}
+	return highest
+}
+
+// varies reports whether verdicts or counts differ between trials, of either side, by more than
+// noise.
+func (g Group) varies(before, after *results.Scenario) bool {
+	first := before.Worst()
+	for _, s := range []*results.Scenario{before, after} {
+		for t := range s.ValidTrials() {
+			if t.Verdict != first {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(g.Rows, func(row Row) bool {
+		m := row.Metric
+		values := slices.Concat(m.Values(before), m.Values(after))
+		return !m.Timing && m.Worse != 0 && len(values) > 0 &&
+			apart(values) > m.noise*m.attempts(after)
+	})
 }
 
 // worsened reports whether the metric is worse by more than the allowed share and the scatter.
-func (m Metric) worsened(before, after *results.Scenario, allowed float64, significant bool) bool {
+func (m Metric) worsened(
+	before, after *results.Scenario, allowed float64, significant bool, flip flips,
+) bool {
 	sign := float64(m.Worse)
 	b, a := m.Values(before), m.Values(after)
 	change := sign * (Median(a) - Median(b))
@@ -131,20 +223,22 @@ func (m Metric) worsened(before, after *results.Scenario, allowed float64, signi
 		noise *= m.attempts(after)
 	}
 	scatter, trials := max(apart(b), apart(a)), min(len(b), len(a))
+	sure := flip.sure(len(b), len(a), len(a), m.Timing)
 	switch {
 	case m.Worse == 0 || math.IsNaN(change) || change <= noise:
 		return false
-	case !m.Timing && sign > 0 && slices.Max(b) == 0:
+	case !m.Timing && sign > 0 && slices.Max(b) == 0 && sure:
 		return gap > noise
 	case m.Name == "conntrack.drop" || m.Name == "conntrack.insert_failed",
 		change <= allowed*math.Abs(Median(b)), m.Timing && trials < enoughForTimes:
 		return false
-	case trials < enough && m.Name != "load.completed" && m.Name != "load.failed":
-		return false
-	case trials < enough:
-		scatter = max(scatter, assumed*m.attempts(after))
+	case trials >= enough:
+		return significant || sure && gap > scatter
+	case m.Name == "load.completed" || m.Name == "load.failed":
+		return significant || gap > max(scatter, assumed*m.attempts(after))
+	default:
+		return significant
 	}
-	return significant || gap > scatter
 }
 
 // attempts returns the median number of attempts of which the metric counts a part.

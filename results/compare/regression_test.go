@@ -71,8 +71,8 @@ func TestFindRegressions(t *testing.T) {
 			"a lower max", simple("tcg", results.TableFull, 3600, 678, 897, 384),
 			simple("tcg", results.TableFull, 9000, 2952, 2960, 3100),
 			[]string{
-				"baseline: load.completed was 4322 and is 2040",
-				"baseline: load.failed was 678 and is 2960",
+				"baseline: load.completed was 4322 and is 2040 (0.46 x, 0.41 to 0.50)",
+				"baseline: load.failed was 678 and is 2960 (4.37 x, 3.29 to 8.07)",
 			},
 		},
 		{
@@ -84,12 +84,17 @@ func TestFindRegressions(t *testing.T) {
 			},
 		},
 		{
-			"from clean to full", simple("tcg", results.Clean, 0, 0),
-			simple("tcg", results.TableFull, 40, 20),
+			"from clean to full", simple("tcg", results.Clean, 0, 0, 0, 0),
+			simple("tcg", results.TableFull, 40, 20, 20, 30),
 			[]string{
 				"baseline: verdict was clean and is table-full",
-				"baseline: load.failed was 0 and is 20", "baseline: conntrack.drop was 0 and is 40",
+				"baseline: load.failed was 0 and is 20 (+20, +20 to +30)",
+				"baseline: conntrack.drop was 0 and is 40 (+40, +40 to +40)",
 			},
+		},
+		{
+			"from clean to full by chance", simple("tcg", results.Clean, 0, 0),
+			simple("tcg", results.TableFull, 40, 20), nil,
 		},
 		{
 			"overlapping trials are noise", simple("kvm", results.TableFull, 9, 100, 400, 110),
@@ -117,9 +122,9 @@ func TestFindRegressions(t *testing.T) {
 			probed(simple("tcg", results.Clean, 0, 0), 4), nil,
 		},
 		{
-			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0), 0),
-			probed(simple("tcg", results.Clean, 0, 0), 30),
-			[]string{"baseline: probe.lost was 0 and is 30"},
+			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0, 0, 0), 0, 0, 0),
+			probed(simple("tcg", results.Clean, 0, 0, 0, 0), 30, 30, 40),
+			[]string{"baseline: probe.lost was 0 and is 30 (+30, +30 to +40)"},
 		},
 		{
 			"one worse trial of three", simple("tcg", results.Clean, 0, 0, 0, 0),
@@ -130,7 +135,12 @@ func TestFindRegressions(t *testing.T) {
 		{
 			"two worse trials of three", simple("tcg", results.Clean, 0, 0, 0, 0),
 			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0), results.Evicting, results.Clean,
-				results.Evicting),
+				results.Evicting), nil,
+		},
+		{
+			"three worse trials of four", simple("tcg", results.Clean, 0, 0, 0, 0, 0),
+			verdicts(simple("tcg", results.Clean, 0, 0, 0, 0, 0), results.Evicting, results.Clean,
+				results.Evicting, results.Evicting),
 			[]string{"baseline: verdict was clean and is evicting"},
 		},
 		{
@@ -190,7 +200,9 @@ func TestRegressionsThatCannotBeTold(t *testing.T) {
 		},
 		{
 			"one trial", clean, clean, []string{"baseline"},
-			[]string{"fewer than 3 valid trials", "takes 4 valid trials"}, "emulation",
+			[]string{
+				"fewer than 3 valid trials", "takes 4 valid trials", "in baseline: chance alone",
+			}, "emulation",
 		},
 		{"emulated", many, many, []string{"baseline"}, []string{"emulation"}, "fewer than"},
 		{

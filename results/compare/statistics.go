@@ -89,7 +89,7 @@ func selections(ranks []int, n int) []float64 {
 	ways[0][0] = 1
 	for _, r := range sorted {
 		for k := n; k > 0; k-- {
-			for s := r; s <= highest; s++ {
+			for s := r; s <= min(k*r, highest); s++ { // no rank so far is above r
 				ways[k][s] += ways[k-1][s-r]
 			}
 		}
