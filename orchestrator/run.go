@@ -62,14 +62,16 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 // conclude judges what only the whole run can show.
 func conclude(run *results.Run, r Request) error {
 	results.Reconcile(run)
+	var errs []error
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
-		s.Thresholds = results.CheckThresholds(r.Plan.thresholds[i], s)
+		outcomes, err := results.CheckThresholds(r.Plan.thresholds[i], s)
+		s.Thresholds, errs = outcomes, append(errs, err)
 	}
-	if r.Baseline == nil {
-		return nil
+	if r.Baseline != nil {
+		errs = append(errs, r.Baseline.Judge(run))
 	}
-	return r.Baseline.Judge(run)
+	return errors.Join(errs...)
 }
 
 func newRun(r Request) *results.Run {

@@ -53,9 +53,9 @@ func ExampleJudge() {
 		fmt.Println(err)
 		return
 	}
-	holds, actual := lossless.Check(&trial)
-	fmt.Printf("%s: %v, %s\n", lossless, holds, actual)
+	holds, actual, err := lossless.Check(&trial)
+	fmt.Printf("%s: %v, %s, %v\n", lossless, holds, actual, err)
 	// Output:
 	// table-full and evicting
-	// conntrack.drop == 0: false, conntrack.drop = 3616
+	// conntrack.drop == 0: false, conntrack.drop = 3616, <nil>
 }

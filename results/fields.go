@@ -159,7 +159,11 @@ func fieldValues(t *Trial) map[string]any {
 	return m
 }
 
+// valuesOf returns the values of a struct's fields. A distribution of no sample has only its count.
 func valuesOf(v reflect.Value) map[string]any {
+	if l, ok := v.Interface().(Latency); ok && l.Count == 0 {
+		return map[string]any{"count": 0}
+	}
 	m := map[string]any{}
 	eachField(v.Type(), func(name string, f reflect.StructField) {
 		m[name] = valueOf(v.FieldByIndex(f.Index))
@@ -201,19 +205,25 @@ func valueOf(v reflect.Value) any {
 	}
 }
 
-// fieldWords formats the value at a path.
-func fieldWords(env map[string]any, path string) string {
-	var v any = env
+// lookup returns the value at a path, nil where what should hold it is.
+func lookup(env map[string]any, path string) (v any, found bool) {
+	v, found = env, true
 	for name := range strings.SplitSeq(path, ".") {
 		switch m := v.(type) {
 		case map[string]any:
-			v = m[name]
-		case map[string]int:
+			v, found = m[name]
+		case map[string]int: // what did not occur is 0
 			v = m[name]
 		default:
-			return "missing"
+			return nil, false
 		}
 	}
+	return v, found
+}
+
+// fieldWords formats the value at a path.
+func fieldWords(env map[string]any, path string) string {
+	v, _ := lookup(env, path)
 	switch x := v.(type) {
 	case nil:
 		return "missing"

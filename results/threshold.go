@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,11 +37,14 @@ type Outcome struct {
 //	verdict in ["clean", "evicting"]
 //
 // A time that did not come (seconds_to_full of a table that was never full) is later than any
-// other, and equal to the name never. A cause that did not occur is 0.
+// other, and equal to the name never. A cause that did not occur is 0. A threshold on what a trial
+// did not measure, such as a percentile of no sample, does not hold.
 type Threshold struct {
 	expression string
 	program    *vm.Program
 	fields     []string // as named in the expression, each once
+	known      *fieldSet
+	variables  variables
 }
 
 // exprError is an expression that does not compile, and the place of the fault.
@@ -70,9 +74,9 @@ func compile(expression, what string, fields *fieldSet) (*Threshold, error) {
 	if err != nil {
 		return nil, expressionError(what, expression, err)
 	}
-	names := &pathNames{variables: map[string]bool{}}
+	names := &pathNames{variables: variables{}}
 	ast.Walk(&tree.Node, names)
-	t := &Threshold{expression: expression}
+	t := &Threshold{expression: expression, known: fields, variables: names.variables}
 	if t.fields, err = fields.named(names); err == nil {
 		t.program, err = expr.Compile(expression, expr.Env(fields.types), expr.AsBool())
 	}
@@ -114,18 +118,116 @@ func expressionError(what, expression string, err error) error {
 	return &exprError{what, expression, 1, 1, err.Error()}
 }
 
+// EvaluationError reports a threshold that compiles but cannot be evaluated on a trial, such as a
+// remainder of a division by zero.
+type EvaluationError struct {
+	Trial int // its number
+	Err   error
+}
+
+func (e *EvaluationError) Error() string { return fmt.Sprintf("trial %d: %v", e.Trial, e.Err) }
+
+func (e *EvaluationError) Unwrap() error { return e.Err }
+
 // Check evaluates the condition on a trial, and returns the values of its fields. Passed is false
-// when this trial lacks a field, such as those of a probe in a trial without one.
-func (t *Threshold) Check(trial *Trial) (passed bool, actual string) {
+// when the condition needs a field that this trial did not measure; actual then says why. The error
+// is an [*EvaluationError], in the words of the expr language.
+func (t *Threshold) Check(trial *Trial) (passed bool, actual string, err error) {
 	env := fieldValues(trial)
 	actual = t.words(env)
-	result, err := expr.Run(t.program, env)
+	program := t.program
+	if lacking := t.lacking(env); len(lacking) > 0 {
+		if program, err = t.guarded(lacking); err != nil {
+			return false, actual, &EvaluationError{trial.Number, err}
+		}
+	}
+	result, err := expr.Run(program, env)
+	if missing, ok := errors.AsType[*unmeasuredError](err); ok {
+		actual += ": not measured, since " + trial.whyUnmeasured(missing.field)
+		return false, actual, nil
+	}
 	if err != nil {
-		return false, actual + ": cannot be evaluated"
+		err = expressionError("threshold", t.expression, err)
+		return false, actual, &EvaluationError{trial.Number, err}
 	}
 	passed, _ = result.(bool) // the compiler ensures a bool
-	return passed, actual
+	return passed, actual, nil
 }
+
+// lacking returns the figures of the condition that have no value.
+func (t *Threshold) lacking(env map[string]any) (list []string) {
+	for _, name := range t.fields {
+		field := t.known.known[name]
+		if field == nil { // under a map, where what is not there is 0
+			continue
+		}
+		_, isStruct := isPlainStruct(field)
+		if v, found := lookup(env, name); !isStruct && (!found || v == nil) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// guarded compiles the condition so that reading one of the figures fails, whatever would be done
+// with it: nil != 3 holds in the expr language.
+func (t *Threshold) guarded(figures []string) (*vm.Program, error) {
+	return expr.Compile(t.expression, expr.Env(t.known.types), expr.AsBool(),
+		expr.Patch(&guard{figures, t.variables}),
+		expr.Function(unmeasured, func(args ...any) (any, error) {
+			field, _ := args[0].(string)
+			return nil, &unmeasuredError{field}
+		}))
+}
+
+// unmeasured is the function that [guard] puts into a condition.
+const unmeasured = "ctload_unmeasured"
+
+type unmeasuredError struct{ field string }
+
+func (e *unmeasuredError) Error() string { return e.field + " was not measured" }
+
+// guard replaces each reading of some figures by a call of [unmeasured]. A figure after ?. stays:
+// its author expects that it is nil.
+type guard struct {
+	figures []string
+	variables
+}
+
+// Visit implements [ast.Visitor].
+func (g *guard) Visit(node *ast.Node) {
+	if path, ok := fieldPath(*node); ok && !optional(*node) {
+		if path = g.resolve(path); slices.Contains(g.figures, path) {
+			ast.Patch(node, &ast.CallNode{
+				Callee:    &ast.IdentifierNode{Value: unmeasured},
+				Arguments: []ast.Node{&ast.StringNode{Value: path}},
+			})
+		}
+	}
+}
+
+// optional reports whether a chain of fields has a ?. in it.
+func optional(node ast.Node) bool {
+	m, ok := node.(*ast.MemberNode)
+	return ok && (m.Optional || optional(m.Node))
+}
+
+// whyUnmeasured says why the trial lacks a figure.
+func (t *Trial) whyUnmeasured(path string) string {
+	env, parent := fieldValues(t), outerPart(path)
+	for outer := parent; outer != ""; outer = outerPart(outer) {
+		if v, known := lookup(env, outer); known && v == nil {
+			return "the trial has no " + outer
+		}
+	}
+	if known := trialFields.known[parent]; known == reflect.TypeFor[Latency]() {
+		return fmt.Sprintf("%s.count is 0: nothing succeeded whose time it is", parent)
+	}
+	return "the kernel's log was not read: " + t.Conntrack.LogMissing
+}
+
+// outerPart returns a path without its last part.
+func outerPart(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
 
 // words returns the values of the condition's fields: "probe.loss = 1".
 func (t *Threshold) words(env map[string]any) string {
@@ -136,26 +238,64 @@ func (t *Threshold) words(env map[string]any) string {
 	return strings.Join(words, ", ")
 }
 
-// CheckThresholds judges the thresholds of a scenario on its valid trials.
-func CheckThresholds(thresholds []*Threshold, s *Scenario) []Outcome {
+// CheckThresholds judges the thresholds of a scenario on its valid trials. The error holds an
+// [*EvaluationError] for each threshold that cannot be evaluated; it does not hold.
+func CheckThresholds(thresholds []*Threshold, s *Scenario) ([]Outcome, error) {
 	outcomes := make([]Outcome, 0, len(thresholds))
+	var errs []error
 	for _, th := range thresholds {
 		o := Outcome{Expression: th.expression, Actual: "there is no valid trial"}
 		for t := range s.ValidTrials() {
-			passed, actual := th.Check(t)
+			passed, actual, err := th.Check(t)
 			o.Passed, o.Actual = passed, fmt.Sprintf("trial %d: %s", t.Number, actual)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s, %w", s.Name, err))
+				o.Actual += ": it could not be evaluated"
+			}
 			if !passed {
 				break
 			}
 		}
 		outcomes = append(outcomes, o)
 	}
-	return outcomes
+	return outcomes, errors.Join(errs...)
 }
 
-// pathNames collects the paths and the variables (let x = load.failed; x < 3) of an expression.
+// variables are the names of an expression's variables, with what they stand for where that is a
+// field: let x = load; x.failed < 3.
+type variables map[string]string
+
+func (v variables) add(let *ast.VariableDeclaratorNode) {
+	path, _ := fieldPath(let.Value)
+	if v.has(let.Name) { // two of one name
+		path = ""
+	}
+	v[let.Name] = path
+}
+
+func (v variables) has(name string) bool {
+	_, ok := v[name]
+	return ok
+}
+
+// resolve returns a path with its variables replaced by the fields that they stand for.
+func (v variables) resolve(path string) string {
+	for range len(v) {
+		root, rest, more := strings.Cut(path, ".")
+		field := v[root]
+		if field == "" {
+			break
+		}
+		if path = field; more {
+			path += "." + rest
+		}
+	}
+	return path
+}
+
+// pathNames collects the paths and the variables of an expression.
 type pathNames struct {
-	variables map[string]bool
+	variables variables
 	paths     []string
 	at        []file.Location
 }
@@ -165,7 +305,7 @@ func (p *pathNames) Visit(node *ast.Node) {
 	at := (*node).Location()
 	switch n := (*node).(type) {
 	case *ast.VariableDeclaratorNode:
-		p.variables[n.Name] = true
+		p.variables.add(n)
 	case *ast.MemberNode:
 		at = n.Property.Location()
 	}
@@ -178,10 +318,11 @@ func (p *pathNames) Visit(node *ast.Node) {
 func (f *fieldSet) named(names *pathNames) ([]string, error) {
 	var fields []string
 	for i, path := range names.paths {
+		path = names.variables.resolve(path)
 		root, _, _ := strings.Cut(path, ".")
 		_, known := f.known[path]
 		switch {
-		case names.variables[root]:
+		case names.variables.has(root):
 		case !known && !f.underMap(path):
 			words := fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path))
 			return nil, &file.Error{Location: names.at[i], Message: words}
@@ -271,7 +412,11 @@ func AddThresholds(run *Run, texts []string) error {
 		for i := range run.Scenarios {
 			s := &run.Scenarios[i]
 			if scenario == allScenarios || scenario == s.Name || scenario == baseName(s.Name) {
-				s.Thresholds = append(s.Thresholds, CheckThresholds([]*Threshold{threshold}, s)...)
+				outcomes, err := CheckThresholds([]*Threshold{threshold}, s)
+				if err != nil {
+					return err
+				}
+				s.Thresholds = append(s.Thresholds, outcomes...)
 			}
 		}
 	}

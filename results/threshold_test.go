@@ -17,9 +17,12 @@ func TestThreshold(t *testing.T) {
 		},
 		Load: Load{
 			Offered: 5000, Completed: 4096, Failed: 904, Causes: map[string]int64{"timeout": 904},
-			Latency: Latency{P99: 31.5},
+			Latency: Latency{Count: 4096, P99: 31.5},
 		},
 	}
+	const noProbe = ": not measured, since the trial has no probe"
+	const noSample = ": not measured, since load.connect_ms.count is 0: nothing succeeded whose " +
+		"time it is"
 	for _, test := range []struct {
 		expression string
 		passed     bool
@@ -46,7 +49,17 @@ func TestThreshold(t *testing.T) {
 			"len(conntrack.alerts) == 0", false,
 			"conntrack.alerts = [map[fired_s:0 lead_s:+Inf share:0.75]]",
 		},
-		{"probe.lost == 0", false, "probe.lost = missing: cannot be evaluated"},
+		{"probe.lost == 0", false, "probe.lost = missing" + noProbe},
+		{"probe.latency_ms.p99 < 250", false, "probe.latency_ms.p99 = missing" + noProbe},
+		{"(probe?.lost ?? 0) == 0", true, "probe.lost = missing"},
+		{"load.connect_ms.p99 < 250", false, "load.connect_ms.p99 = missing" + noSample},
+		{"load.connect_ms.p99 != 3", false, "load.connect_ms.p99 = missing" + noSample},
+		{"not (load.connect_ms.max > 250)", false, "load.connect_ms.max = missing" + noSample},
+		{"let c = load.connect_ms; c.p50 != 3", false, "load.connect_ms.p50 = missing" + noSample},
+		{
+			"let l = load; let c = l.connect_ms; c.count == 0 or c.p50 < 3", true,
+			"load.connect_ms.count = 0, load.connect_ms.p50 = missing",
+		},
 		{"probe == nil or probe.lost == 0", true, "probe.lost = missing"},
 		{"accounting.unexplained == 0", true, "accounting.unexplained = 0"},
 		{"seconds < 60", true, "seconds = 12.5"},
@@ -60,11 +73,38 @@ func TestThreshold(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			passed, actual := th.Check(trial)
+			passed, actual, err := th.Check(trial)
+			if err != nil {
+				t.Error(err)
+			}
 			if passed != test.passed || actual != test.actual {
 				t.Errorf("%v: %s\nwant %v: %s", passed, actual, test.passed, test.actual)
 			}
 		})
+	}
+}
+
+// TestThreshold_FailsInEvaluation: what expr cannot evaluate is an error with its own words, not a
+// threshold that does not hold.
+func TestThreshold_FailsInEvaluation(t *testing.T) {
+	trial := Trial{Number: 2, Verdict: Clean, Load: Load{Offered: 5000, Completed: 5000}}
+	for expression, words := range map[string]string{
+		"load.offered % load.failed == 0": "integer divide by zero",
+		`conntrack.alerts[3].share > 0.5`: "index out of range",
+		`verdict matches "["`:             "missing closing ]",
+	} {
+		th, err := CompileThreshold(expression)
+		if err != nil {
+			if !strings.Contains(err.Error(), words) {
+				t.Errorf("%s: %v", expression, err)
+			}
+			continue
+		}
+		outcomes, err := CheckThresholds([]*Threshold{th}, &Scenario{Name: "web", Trials: []Trial{trial}})
+		if _, ok := errors.AsType[*EvaluationError](err); !ok || !strings.Contains(err.Error(), words) ||
+			!strings.Contains(err.Error(), "web, trial 2") || outcomes[0].Passed {
+			t.Errorf("%s: %v, %+v", expression, err, outcomes)
+		}
 	}
 }
 
@@ -87,6 +127,7 @@ func TestThresholdErrors(t *testing.T) {
 		{"verdict > 5", 1, 9, "mismatched types"},
 		{"", 1, 1, "empty"},
 		{"probe.latency.p99 < 5", 1, 7, `did you mean "probe.latency_ms"`},
+		{"let l = load; l.fails == 0", 1, 17, `no field "load.fails"`},
 	} {
 		t.Run(test.expression, func(t *testing.T) {
 			_, err := CompileThreshold(test.expression)
@@ -134,7 +175,10 @@ func TestCheckThresholds(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := CheckThresholds([]*Threshold{th}, &Scenario{Trials: test.trials})
+			got, err := CheckThresholds([]*Threshold{th}, &Scenario{Trials: test.trials})
+			if err != nil {
+				t.Error(err)
+			}
 			if diff := cmp.Diff([]Outcome{test.want}, got); diff != "" {
 				t.Error(diff)
 			}
@@ -160,6 +204,9 @@ func FuzzThreshold(f *testing.F) {
 			}
 			return
 		}
-		th.Check(trial)
+		_, _, err = th.Check(trial)
+		if _, ok := errors.AsType[*EvaluationError](err); err != nil && !ok {
+			t.Errorf("%q: %T", expression, err)
+		}
 	})
 }

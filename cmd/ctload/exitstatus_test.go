@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/results"
 )
 
 // Experiments whose text alone shows that they cannot run.
@@ -47,6 +48,17 @@ func TestExitStatus_Experiment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestExitStatus_Evaluation gives a run thresholds that compile and cannot be evaluated.
+func TestExitStatus_Evaluation(t *testing.T) {
+	said := refuses(t, "report", "testdata/runs/before", "--threshold", "load.offered % load.failed == 0")
+	if !strings.Contains(said, "tracked, trial 1: ") || !strings.Contains(said, "integer divide by zero") {
+		t.Error(said)
+	}
+	if status := exitStatus(t.Context(), host(&results.EvaluationError{Trial: 1})); status != statusUsage {
+		t.Errorf("after a run: exit status %d", status)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ctload/ctload/labs"
+	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -66,6 +67,7 @@ func host(err error) error {
 
 func isUsage(err error) bool {
 	return is[*scenarios.InvalidError](err) || is[*guest.UnknownKernelError](err) ||
+		is[*results.EvaluationError](err) ||
 		is[*compare.UnlikeError](err) || is[*labs.UnfitError](err) || is[*libvirt.URIError](err)
 }
 

@@ -23,15 +23,18 @@ type Effect struct {
 // intervalFrom is the number of values on each side from which an effect has an interval.
 const intervalFrom = 3
 
-// effectOf returns the estimate of Hodges and Lehmann (1963), the median of the ratios of each value
-// to each value of the base, or of their differences where a value is 0. The interval consists of
-// the effects that the exact Mann-Whitney test does not refuse; its ends are two of those ratios
-// (Hollander and Wolfe, Nonparametric Statistical Methods, 1973, section 4.3). With ties it is at
-// least as sure as stated. effectOf returns nil when a side is empty, when all values are equal, and
-// when a value is a time that never came, since it has no distance from others.
+// effectOf returns the estimate of Hodges and Lehmann (1963): the median of the ratios of each
+// value to each value of the base, or of their differences where a value is 0. The interval
+// consists of the effects that the exact Mann-Whitney test does not refuse; its ends are two of
+// those ratios (Hollander and Wolfe, Nonparametric Statistical Methods, 1973, section 4.3). With
+// ties it is at least as sure as stated. effectOf returns nil when a side is empty, when all values
+// are equal, and when a value is a time that never came, since it has no distance from others.
 func effectOf(base, values []float64) *Effect {
 	all := slices.Concat(base, values)
-	if len(base) == 0 || len(values) == 0 || slices.Min(all) == slices.Max(all) || math.IsInf(slices.Max(all), 1) {
+	if len(base) == 0 || len(values) == 0 {
+		return nil
+	}
+	if most := slices.Max(all); most == slices.Min(all) || math.IsInf(most, 1) {
 		return nil
 	}
 	e := &Effect{Ratio: slices.Min(all) > 0}
