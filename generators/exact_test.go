@@ -140,17 +140,21 @@ func TestExactEntries(t *testing.T) {
 		{name: "icmp6", spec: Spec{Kind: ICMP, Target: serverAddress6, Sources: crowd6}},
 		{
 			name: "probe tcp", n: 200, ports: "5000",
-			spec:      Spec{Kind: Probe, Rate: 1000, SourcePorts: "10000-14999"},
+			spec:      Spec{Kind: Probe, Rate: 1000, CatchUp: true, SourcePorts: "10000-14999"},
 			responder: responders.Spec{Kind: responders.Silent},
 		},
 		{
 			name: "probe udp", n: 200, ports: "5000",
 			spec: Spec{
-				Kind: Probe, Protocol: ProtocolUDP, Rate: 1000, SourcePorts: "10000-14999",
+				Kind: Probe, Protocol: ProtocolUDP, Rate: 1000, CatchUp: true,
+				SourcePorts: "10000-14999",
 			},
 			responder: responders.Spec{Kind: responders.Echo, Network: responders.UDP},
 		},
-		{name: "probe icmp", n: 200, spec: Spec{Kind: Probe, Protocol: ProtocolICMP, Rate: 1000}},
+		{
+			name: "probe icmp", n: 200,
+			spec: Spec{Kind: Probe, Protocol: ProtocolICMP, Rate: 1000, CatchUp: true},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n, ports := cmp.Or(test.n, 10_000), cmp.Or(test.ports, "5000-5003")
