@@ -116,7 +116,8 @@ func comparisonNotes(c *compare.Comparison) []string {
 func effectsRead(c *compare.Comparison) string {
 	text := "factors, or amounts where a trial has 0"
 	if sure := c.Confidence(); sure > 0 {
-		text += fmt.Sprintf(", with their %s intervals", results.Percent(min(sure, 1-compare.Alpha)))
+		sure = min(sure, 1-compare.Alpha)
+		text += fmt.Sprintf(", with their %s intervals", results.Percent(sure))
 	}
 	return text
 }
@@ -150,19 +151,20 @@ type (
 	}
 	// jsonDifference is the difference from the base run, by the Mann-Whitney U test.
 	jsonDifference struct {
-		Change      *float64 `json:"change"` // of the median, as a share of the base's
-		P           float64  `json:"p"`
-		Adjusted    float64  `json:"p_adjusted"` // after Holm's correction; 1 where trials are too few
-		Significant bool     `json:"significant"`
-		Difference  string   `json:"difference"` // as the table shows it
-		Effect      *effect  `json:"effect,omitempty"`
+		Change *float64 `json:"change"` // of the median, as a share of the base's
+		P      float64  `json:"p"`
+		// Adjusted is P after Holm's correction; 1 where trials are too few.
+		Adjusted    float64 `json:"p_adjusted"`
+		Significant bool    `json:"significant"`
+		Difference  string  `json:"difference"` // as the table shows it
+		Effect      *effect `json:"effect,omitempty"`
 	}
 	// effect is by how much the values differ from the base's.
 	effect struct {
 		Ratio    bool    `json:"ratio"` // the figures are factors; otherwise amounts
 		Estimate float64 `json:"estimate"`
-		// Low and High are the ends of an interval that holds the effect with this confidence; there
-		// is none below three trials on a side.
+		// Low and High are the ends of an interval that holds the effect with this confidence;
+		// there is none below three trials on a side.
 		Low        *float64 `json:"low,omitempty"`
 		High       *float64 `json:"high,omitempty"`
 		Confidence float64  `json:"confidence,omitempty"`
@@ -184,7 +186,8 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 				if i > 0 {
 					j.jsonDifference = &jsonDifference{
 						Change: number64(cell.Change), P: cell.P, Adjusted: cell.Adjusted,
-						Significant: cell.Significant, Difference: row.Delta(i), Effect: effectOf(cell),
+						Significant: cell.Significant, Difference: row.Delta(i),
+						Effect: effectOf(cell),
 					}
 				}
 				metric.Runs = append(metric.Runs, j)

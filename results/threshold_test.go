@@ -100,9 +100,11 @@ func TestThreshold_FailsInEvaluation(t *testing.T) {
 			}
 			continue
 		}
-		outcomes, err := CheckThresholds([]*Threshold{th}, &Scenario{Name: "web", Trials: []Trial{trial}})
-		if _, ok := errors.AsType[*EvaluationError](err); !ok || !strings.Contains(err.Error(), words) ||
-			!strings.Contains(err.Error(), "web, trial 2") || outcomes[0].Passed {
+		web := &Scenario{Name: "web", Trials: []Trial{trial}}
+		outcomes, err := CheckThresholds([]*Threshold{th}, web)
+		_, typed := errors.AsType[*EvaluationError](err)
+		if !typed || outcomes[0].Passed || !strings.Contains(err.Error(), words) ||
+			!strings.Contains(err.Error(), "web, trial 2") {
 			t.Errorf("%s: %v, %+v", expression, err, outcomes)
 		}
 	}

@@ -53,11 +53,15 @@ func TestExitStatus_Experiment(t *testing.T) {
 
 // TestExitStatus_Evaluation gives a run thresholds that compile and cannot be evaluated.
 func TestExitStatus_Evaluation(t *testing.T) {
-	said := refuses(t, "report", "testdata/runs/before", "--threshold", "load.offered % load.failed == 0")
-	if !strings.Contains(said, "tracked, trial 1: ") || !strings.Contains(said, "integer divide by zero") {
-		t.Error(said)
+	said := refuses(t, "report", "testdata/runs/before",
+		"--threshold", "load.offered % load.failed == 0")
+	for _, words := range []string{"tracked, trial 1: ", "integer divide by zero"} {
+		if !strings.Contains(said, words) {
+			t.Errorf("%q is not in: %s", words, said)
+		}
 	}
-	if status := exitStatus(t.Context(), host(&results.EvaluationError{Trial: 1})); status != statusUsage {
+	err := host(&results.EvaluationError{Trial: 1})
+	if status := exitStatus(t.Context(), err); status != statusUsage {
 		t.Errorf("after a run: exit status %d", status)
 	}
 }

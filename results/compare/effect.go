@@ -115,7 +115,11 @@ func (c *Comparison) Confidence() (lowest float64) {
 	for _, g := range c.Groups {
 		for _, row := range g.Rows {
 			for _, cell := range row.Cells {
-				if e := cell.Effect(); e != nil && e.Confidence > 0 && (lowest == 0 || e.Confidence < lowest) {
+				e := cell.Effect()
+				if e == nil || e.Confidence == 0 {
+					continue
+				}
+				if lowest == 0 || e.Confidence < lowest {
 					lowest = e.Confidence
 				}
 			}

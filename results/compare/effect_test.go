@@ -54,38 +54,50 @@ func TestEffect_HoldsInItsShare(t *testing.T) {
 				}
 			}
 			share := 1 - sure
-			if most := repetitions * (share + 3*math.Sqrt(share*(1-share)/repetitions)); float64(missed) > most {
-				t.Errorf("%v trials, steps of %v: %d of %d intervals of %.1f %% miss", sizes, step, missed, repetitions, 100*sure)
+			chance := 3 * math.Sqrt(share*(1-share)/repetitions)
+			if float64(missed) > repetitions*(share+chance) {
+				t.Errorf("%v trials, steps of %v: %d of %d intervals of %.1f %% miss",
+					sizes, step, missed, repetitions, 100*sure)
 			}
 		}
 	}
 }
 
 func TestEffect_Words(t *testing.T) {
+	type values = []float64
 	never := math.Inf(1)
 	count, ms := metrics[1], metrics[3]
 	for _, test := range []struct {
 		name      string
 		metric    Metric
-		base, now []float64
+		base, now values
 		want      string // without the mark of insignificance
 	}{
-		{"a factor", ms, []float64{10, 10.5, 11, 11.5}, []float64{15, 15, 15.5, 16}, "1.43 x, 1.30 to 1.60"},
-		{"a small one", ms, []float64{100, 101, 102}, []float64{101, 102, 103}, "1.010 x, 0.990 to 1.030"},
-		{"a large one", count, []float64{2, 2, 3}, []float64{2000, 2100, 2400}, "1000 x, 667 to 1200"},
-		{"no interval of two trials", ms, []float64{10, 11}, []float64{20, 22, 20, 22, 21, 23, 20, 22}, ""},
-		{"none before", count, []float64{0, 0, 0}, []float64{80, 97, 110}, "+97, +80 to +110"},
-		{"none now", count, []float64{12000, 12500, 13000}, []float64{0, 0, 0}, "-12,500, -13,000 to -12,000"},
-		{"a zero among others", count, []float64{0, 10, 20}, []float64{10, 20, 30}, "+10, -10 to +30"},
-		{"equal", count, []float64{5, 5, 5}, []float64{5, 5, 5}, "="},
-		{"a time that comes no longer", ms, []float64{1, 2, 3}, []float64{never, never, never}, ""},
+		{"a factor", ms, values{10, 10.5, 11, 11.5}, values{15, 15, 16, 16}, "1.44 x, 1.30 to 1.60"},
+		{
+			"a small one", ms, values{100, 101, 102}, values{101, 102, 103},
+			"1.010 x, 0.990 to 1.030",
+		},
+		{"a large one", count, values{2, 2, 3}, values{2000, 2100, 2400}, "1000 x, 667 to 1200"},
+		{"no interval of two", ms, values{10, 11}, values{20, 22, 20, 22, 21, 23, 20, 22}, ""},
+		{"none before", count, values{0, 0, 0}, values{80, 97, 110}, "+97, +80 to +110"},
+		{
+			"none now", count, values{12000, 12500, 13000}, values{0, 0, 0},
+			"-12,500, -13,000 to -12,000",
+		},
+		{"a zero among others", count, values{0, 10, 20}, values{10, 20, 30}, "+10, -10 to +30"},
+		{"equal", count, values{5, 5, 5}, values{5, 5, 5}, "="},
+		{"a time that comes no longer", ms, values{1, 2, 3}, values{never, never, never}, ""},
 	} {
 		stat := func(values []float64) Stat {
 			return Stat{len(values), Median(values), Spread(values)}
 		}
 		row := Row{Metric: test.metric, Cells: []Cell{
 			{Stat: stat(test.base)},
-			{Stat: stat(test.now), Test: mannWhitney(test.base, test.now), base: test.base, values: test.now},
+			{
+				Stat: stat(test.now), Test: mannWhitney(test.base, test.now),
+				base: test.base, values: test.now,
+			},
 		}}
 		want := "~"
 		if test.want != "" {

@@ -40,8 +40,8 @@ type regressions struct {
 //     failed are judged then, and only when they differ by more than a quarter of the offered
 //     attempts.
 //
-// None of these but the last and what is significant counts where a figure that only sometimes
-// shows could do the same by chance (see [chance]).
+// Except for what is significant, none of these counts where something that only sometimes happens
+// could do the same by chance (see [chance]).
 //
 // Under emulation times and rates are not judged, since they depend on the host's other work. drop
 // and insert_failed vary with the timing of retries: they count only where the baseline has none.
@@ -80,8 +80,10 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 	var unsure []string
 	for _, g := range groups {
 		before, after := base.Scenario(g.Name), run.Scenario(g.Name)
-		trials = min(trials, before.Valid(), after.Valid())
-		if !flip.sure(before.Valid(), after.Valid(), after.Valid(), false) {
+		n, m := before.Valid(), after.Valid()
+		trials = min(trials, n, m)
+		always := newlyAlways{counts: flip.sure(n, m, m, false), times: flip.sure(n, m, m, true)}
+		if !always.counts {
 			unsure = append(unsure, g.Name)
 		}
 		found := func(metric, before, after, effect string) {
@@ -90,30 +92,28 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 			})
 		}
 		v := before.Worst()
-		if n := worse(after, v); 2*n > after.Valid() &&
-			flip.sure(before.Valid(), after.Valid(), n, false) {
+		if k := worse(after, v); 2*k > m && flip.sure(n, m, k, false) {
 			found("verdict", string(v), string(after.Worst()), "")
 		}
 		for _, row := range g.Rows {
-			m, was, is := row.Metric, row.Cells[0], row.Cells[1]
-			if m.Timing && emulated || was.N == 0 || is.N == 0 {
+			metric, was, is := row.Metric, row.Cells[0], row.Cells[1]
+			if metric.Timing && emulated || was.N == 0 || is.N == 0 {
 				continue
 			}
-			if m.worsened(before, after, allowed, is.Significant, flip) {
+			if metric.worsened(before, after, allowed, is.Significant, always) {
 				effect := ""
 				if e := is.Effect(); e != nil && e.Confidence > 0 {
-					effect = e.words(m)
+					effect = e.words(metric)
 				}
-				found(m.Name, m.Words(was.Median), m.Words(is.Median), effect)
+				found(metric.Name, metric.Words(was.Median), metric.Words(is.Median), effect)
 			}
 		}
 	}
 	r.Notes = append(r.Notes, unjudged(trials, emulated)...)
 	if len(unsure) > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("verdicts, and counts that the baseline has none of, "+
-			"were not compared with the baseline in %s: chance alone makes such a difference too often "+
-			"with so few trials; that takes %d valid trials on each side",
-			strings.Join(unsure, ", "), flip.enough()))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: with so few trials only what is significant "+
+			"counts as worse than the baseline, since chance makes other differences too often; "+
+			"those take %d valid trials on each side", strings.Join(unsure, ", "), flip.enough()))
 	}
 	return r, nil
 }
@@ -129,9 +129,10 @@ func unjudged(trials int, emulated bool) (notes []string) {
 		notes = append(notes, times+need)
 	}
 	if trials < enough {
-		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is not "+
-			"known how much figures scatter: of the counts that the baseline has too, completed and "+
-			"failed were compared, where they differ by more than %s of what was offered",
+		notes = append(notes, fmt.Sprintf("with fewer than %d valid trials on each side it is "+
+			"not known how much figures scatter: of the counts that the baseline has too, only "+
+			"completed and failed were compared, where they differ by more than %s of what was "+
+			"offered",
 			enough, results.Percent(assumed)))
 	}
 	return notes
@@ -146,6 +147,10 @@ func worse(s *results.Scenario, v results.Verdict) (n int) {
 	}
 	return n
 }
+
+// newlyAlways says whether chance is too rare an explanation for what shows in none of a scenario's
+// trials in the baseline and in all of the run's: in counts and verdicts, and in times and rates.
+type newlyAlways struct{ counts, times bool }
 
 // flips are how many scenarios of a comparison could seem worse by chance, since they differ
 // between trials: in verdicts or counts, and in times or rates.
@@ -178,9 +183,10 @@ func chance(n, m, k int) (highest float64) {
 	const steps = 200
 	for i := 1; i < steps; i++ {
 		p := float64(i) / steps
-		tail := 0.0
+		tail, term := 0.0, choose(m, k)*math.Pow(p, float64(k))*math.Pow(1-p, float64(m-k))
 		for shown := k; shown <= m; shown++ {
-			tail += choose(m, shown) * math.Pow(p, float64(shown)) * math.Pow(1-p, float64(m-shown))
+			tail += term
+			term *= float64(m-shown) / float64(shown+1) * p / (1 - p)
 		}
 		highest = max(highest, math.Pow(1-p, float64(n))*tail)
 	}
@@ -208,7 +214,7 @@ func (g Group) varies(before, after *results.Scenario) bool {
 
 // worsened reports whether the metric is worse by more than the allowed share and the scatter.
 func (m Metric) worsened(
-	before, after *results.Scenario, allowed float64, significant bool, flip flips,
+	before, after *results.Scenario, allowed float64, significant bool, always newlyAlways,
 ) bool {
 	sign := float64(m.Worse)
 	b, a := m.Values(before), m.Values(after)
@@ -218,12 +224,11 @@ func (m Metric) worsened(
 	if sign < 0 {
 		gap = slices.Min(b) - slices.Max(a)
 	}
-	noise := m.noise
+	noise, sure := m.noise, always.times
 	if !m.Timing {
-		noise *= m.attempts(after)
+		noise, sure = noise*m.attempts(after), always.counts
 	}
 	scatter, trials := max(apart(b), apart(a)), min(len(b), len(a))
-	sure := flip.sure(len(b), len(a), len(a), m.Timing)
 	switch {
 	case m.Worse == 0 || math.IsNaN(change) || change <= noise:
 		return false
@@ -235,7 +240,7 @@ func (m Metric) worsened(
 	case trials >= enough:
 		return significant || sure && gap > scatter
 	case m.Name == "load.completed" || m.Name == "load.failed":
-		return significant || gap > max(scatter, assumed*m.attempts(after))
+		return significant || sure && gap > max(scatter, assumed*m.attempts(after))
 	default:
 		return significant
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -77,7 +78,12 @@ func TestFindRegressions(t *testing.T) {
 		},
 		{
 			"a lower max, one trial", simple("tcg", results.TableFull, 3600, 904),
-			simple("tcg", results.TableFull, 9000, 2960),
+			simple("tcg", results.TableFull, 9000, 2960), nil,
+		},
+		{
+			"a lower max, two trials and three",
+			simple("tcg", results.TableFull, 3600, 904, 904),
+			simple("tcg", results.TableFull, 9000, 2960, 2960, 2960),
 			[]string{
 				"baseline: load.completed was 4096 and is 2040",
 				"baseline: load.failed was 904 and is 2960",
@@ -122,7 +128,8 @@ func TestFindRegressions(t *testing.T) {
 			probed(simple("tcg", results.Clean, 0, 0), 4), nil,
 		},
 		{
-			"a bystander that suffers now", probed(simple("tcg", results.Clean, 0, 0, 0, 0), 0, 0, 0),
+			"a bystander that suffers now",
+			probed(simple("tcg", results.Clean, 0, 0, 0, 0), 0, 0, 0),
 			probed(simple("tcg", results.Clean, 0, 0, 0, 0), 30, 30, 40),
 			[]string{"baseline: probe.lost was 0 and is 30 (+30, +30 to +40)"},
 		},
@@ -201,7 +208,8 @@ func TestRegressionsThatCannotBeTold(t *testing.T) {
 		{
 			"one trial", clean, clean, []string{"baseline"},
 			[]string{
-				"fewer than 3 valid trials", "takes 4 valid trials", "in baseline: chance alone",
+				"fewer than 3 valid trials", "takes 4 valid trials",
+				"baseline: with so few trials only what is significant",
 			}, "emulation",
 		},
 		{"emulated", many, many, []string{"baseline"}, []string{"emulation"}, "fewer than"},
@@ -335,10 +343,13 @@ func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *resul
 }
 
 // TestRegressionsOfNothing: the same experiment run twice passes in 19 of 20 repetitions, however
-// many trials there are; the test finds a real regression.
+// many trials there are; from three trials on the test finds a real regression.
 func TestRegressionsOfNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 4))
-	const repetitions = 200
+	repetitions := 50
+	if hosttest.Long() {
+		repetitions = 500
+	}
 	for _, accelerator := range []string{"tcg", "kvm"} {
 		for _, trials := range []int{1, 2, 3, 4, 5, 10} {
 			wrong := map[string]int{}
@@ -358,8 +369,9 @@ func TestRegressionsOfNothing(t *testing.T) {
 			}
 			t.Logf("%s, %d trials: %d false alarms in %d repetitions %v", accelerator, trials,
 				alarms, repetitions, wrong)
-			// 10 in 200 are one in 20; 19 would be three standard deviations more.
-			if alarms > 19 {
+			// One in 20, and three standard deviations more.
+			n := float64(repetitions)
+			if float64(alarms) > Alpha*n+3*math.Sqrt(Alpha*(1-Alpha)*n) {
 				t.Errorf("%s, %d trials: %d false alarms in %d repetitions: %v", accelerator,
 					trials, alarms, repetitions, wrong)
 			}
@@ -368,9 +380,10 @@ func TestRegressionsOfNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.ContainsFunc(worse.Found, func(r results.Regression) bool {
+			found := slices.ContainsFunc(worse.Found, func(r results.Regression) bool {
 				return r.Scenario == "c" && r.Metric == "load.failed"
-			}) {
+			})
+			if found != (trials >= enough) {
 				t.Errorf("%s, %d trials: half of the requests fail now, and it found %v",
 					accelerator, trials, worse.Found)
 			}

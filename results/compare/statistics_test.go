@@ -94,13 +94,16 @@ func TestMannWhitney_Enumerated(t *testing.T) {
 					got := mannWhitney(a, b)
 					p, least := enumerated(a, b)
 					if math.Abs(got.P-p) > 1e-12 || math.Abs(got.Least-least) > 1e-12 {
-						t.Errorf("%v against %v: %+v, enumerated p = %v, least %v", a, b, got, p, least)
+						t.Errorf("%v against %v: %+v, enumerated p = %v, least %v",
+							a, b, got, p, least)
 					}
 					if swapped := mannWhitney(b, a); swapped != got {
 						t.Errorf("%v against %v: %+v, and %+v the other way", a, b, got, swapped)
 					}
-					if lowest := 2 / choose(n+m, n); got.P < got.Least || got.Least < min(1, lowest) {
-						t.Errorf("%v against %v: %+v, below the least possible %v", a, b, got, lowest)
+					lowest := min(1, 2/choose(n+m, n))
+					if got.P < got.Least || got.Least < lowest {
+						t.Errorf("%v against %v: %+v, below the least possible %v",
+							a, b, got, lowest)
 					}
 				}
 			}
@@ -108,8 +111,8 @@ func TestMannWhitney_Enumerated(t *testing.T) {
 	}
 }
 
-// enumerated returns the p-value of two samples by the number of pairs that a wins, a tie being half
-// a win, in each division of the pooled values; and the lowest such p-value of any division.
+// enumerated returns the p-value of two samples by the number of pairs that a wins, a tie being
+// half a win, in each division of the pooled values; and the lowest such p-value of any division.
 func enumerated(a, b []float64) (p, least float64) {
 	pool := slices.Concat(a, b)
 	wins := func(inA uint) (u float64) {
