@@ -103,6 +103,7 @@ var service = grpc.ServiceDesc{
 	Methods: []grpc.MethodDesc{
 		unary("Hello", (*server).hello),
 		unary("Clock", (*server).clock),
+		unary("Reseed", (*server).reseed),
 		unary("Network", (*server).network),
 		unary("Configure", (*server).configure),
 		unary("ReadBack", (*server).readBack),

@@ -174,8 +174,7 @@ func TestActions(t *testing.T) {
 			if s.failure != nil {
 				unmet = append(unmet, fmt.Sprintf("the clock is told: %v", s.failure))
 			}
-			spoilt := labtest.Spoilt(run.Scenarios[0].Trials[0]) ||
-				labtest.Spoilt(run.Scenarios[1].Trials[0])
+			spoilt := run.Scenarios[0].Trials[0].Spoilt() || run.Scenarios[1].Trials[0].Spoilt()
 			return len(unmet) == 0 || !spoilt
 		})
 		for _, claim := range unmet {

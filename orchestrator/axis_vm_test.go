@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/ctload/ctload/internal/hosttest"
-	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -60,7 +59,7 @@ scenarios:
 				}.until(t, func(run *results.Run) bool {
 					// Where slots were given up the n-th entry was made later.
 					trial := run.Scenarios[0].Trials[0]
-					return !labtest.Spoilt(trial) && trial.Load.Offered == 9*rate
+					return !trial.Spoilt() && trial.Load.Offered == 9*rate
 				})
 				slices.Sort(offsets)
 				if len(offsets) < 10 {

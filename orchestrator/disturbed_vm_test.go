@@ -96,7 +96,7 @@ func TestGuestOops(t *testing.T) {
 				return nil
 			},
 		}.until(t,
-			func(run *results.Run) bool { return !labtest.Spoilt(run.Scenarios[1].Trials[0]) })
+			func(run *results.Run) bool { return !run.Scenarios[1].Trials[0].Spoilt() })
 		trial := invalidFor(t, run, "sysrq")
 		var took time.Duration
 		for _, stage := range trial.Stages {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -21,6 +23,7 @@ import (
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt/embedded"
 	"github.com/ctload/ctload/vm/sandbox"
+	"github.com/ctload/ctload/vm/vagrant"
 )
 
 // enterRole runs the test binary as the caller of a sandbox; its arguments are those of the test
@@ -31,6 +34,8 @@ const enterRole = "ctload-enter-lab"
 func TestMain(m *testing.M) {
 	labtest.Main(m, map[string]func() int{
 		agent.ChildRole:        agent.RunChild,
+		agent.StdioRole:        agent.RunStdio,
+		link.HelperRole:        link.RunHelper,
 		sandbox.SupervisorRole: sandbox.Supervise,
 		sandbox.CheckRole:      sandbox.RunCheck,
 		enterRole:              enterSandbox,
@@ -173,6 +178,7 @@ func (s *stage) Table(sample results.Sample) {
 type play struct {
 	text   string
 	order  []Slot                               // of the trials; nil: as planned
+	box    *vagrant.Box                         // of the DUT, or nil
 	booted func(context.Context, vm.Node) error // see stage
 	joined func(context.Context, vm.Node) error
 	when   func(results.Sample) bool
@@ -207,8 +213,16 @@ func (p play) request(t testing.TB) Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := embedded.Open(t.Context(), embedded.Options{Runtime: sandbox.RuntimeDir,
-		Cache: filepath.Join(cache, "ctload"), Tell: func(note string) { t.Log(note) }})
+	options := embedded.Options{
+		Runtime: sandbox.RuntimeDir, Cache: filepath.Join(cache, "ctload"),
+		Tell: func(note string) { t.Log(note) },
+	}
+	var lab vm.Lab
+	if p.box != nil {
+		lab, err = vagrant.Open(t.Context(), options, *p.box)
+	} else {
+		lab, err = embedded.Open(t.Context(), options)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,10 +244,15 @@ func (p play) run(t *testing.T) *results.Run {
 	return p.until(t, func(*results.Run) bool { return true })
 }
 
-// measured runs the experiment, and again while the host has spoilt a trial.
+// measured runs the experiment, and returns the run until no trial of it is spoilt.
 func (p play) measured(t *testing.T) *results.Run {
 	t.Helper()
-	return p.until(t, func(run *results.Run) bool { return len(labtest.SpoiltIn(run)) == 0 })
+	return p.until(t, func(run *results.Run) bool {
+		spoilt := func(trial results.Trial) bool { return trial.Spoilt() }
+		return !slices.ContainsFunc(run.Scenarios, func(s results.Scenario) bool {
+			return slices.ContainsFunc(s.Trials, spoilt)
+		})
+	})
 }
 
 // until repeats the experiment until a run is good, up to a limit.

@@ -22,6 +22,8 @@ type Plan struct {
 	Scenarios  []scenarios.Resolved // in the order of the file and of the report
 	Seed       uint64               // for the order of the trials and of the tuples
 	Order      []Slot
+	// Retries is how many further attempts each trial has that the host spoils.
+	Retries    int
 	thresholds [][]*results.Threshold // of each scenario
 	// conditions are those of each scenario, for each action; nil where the action has a time.
 	conditions [][]*results.Condition
@@ -32,6 +34,8 @@ type Plan struct {
 type Slot struct {
 	Scenario int // index in Plan.Scenarios
 	Number   int // from 1, among the trials of its scenario
+	Repeats  int // number of the trial that the host has spoilt, and this one repeats; 0: none
+	Attempt  int // how many attempts the host has spoilt before
 }
 
 // NewPlan orders the trials: in rounds with one trial of each scenario, each round in an order

@@ -131,6 +131,18 @@ func (p *Plan) Expect(c labs.Choice, cache string) string {
 	return strings.Join(words, ", ")
 }
 
+// Repeats says that trials may be measured more than once; empty where they are not.
+func (p *Plan) Repeats() string {
+	switch p.Retries {
+	case 0:
+		return ""
+	case 1:
+		return "measured once more where the host spoils it"
+	default:
+		return fmt.Sprintf("measured at most %d more times where the host spoils it", p.Retries)
+	}
+}
+
 // loadEnd returns the latest end of a load. Known is false where the target sets the pace; then end
 // sorts after every known time.
 func loadEnd(s scenarios.Resolved) (end float64, known bool) {
@@ -194,7 +206,10 @@ func (p *Plan) TimeLine() []results.TimeLine {
 		if known {
 			over, last = seconds(end), seconds(end+recovery)
 		}
-		const collect = "what still holds is taken back; collected"
+		collect := "what still holds is taken back; collected"
+		if p.Retries > 0 {
+			collect += "; " + p.Repeats()
+		}
 		line.Points = append(line.Points,
 			results.Point{At: end, When: over, What: what + seconds(recovery)},
 			results.Point{At: math.MaxFloat64, When: last, What: collect})

@@ -24,12 +24,16 @@ type queue struct {
 	open     []Slot // not begun, or due to be repeated
 	begun    int
 	underWay int
+	repeated []int // how many trials of each scenario were queued once more
 	labs     int   // labs that still take trials
 	ended    error // why the queue hands out no more trials
 }
 
 func newQueue(r Request, run *results.Run) *queue {
-	q := &queue{Request: r, run: run, open: slices.Clone(r.Plan.Order), labs: 1 + len(r.Beside)}
+	q := &queue{
+		Request: r, run: run, open: slices.Clone(r.Plan.Order), labs: 1 + len(r.Beside),
+		repeated: make([]int, len(r.Plan.Scenarios)),
+	}
 	q.changed = sync.NewCond(&q.mu)
 	if len(r.Beside) > 0 {
 		q.View = beside{r.View}
@@ -67,7 +71,7 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 		dead, lost := q.survey(ctx, t, err)
 		switch {
 		case dead && t.result.Verdict == results.Invalid:
-			err = q.repeat(t)
+			err = q.discard(t)
 		case dead:
 			err = q.keep(t)
 		default:
@@ -113,7 +117,11 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.begun++
-	q.View.Trial(q.begun, len(q.Plan.Order), q.Plan.Name(slot))
+	total := len(q.Plan.Order)
+	for _, n := range q.repeated {
+		total += n
+	}
+	q.View.Trial(q.begun, total, q.Plan.Name(slot))
 	r := q.Request
 	r.Lab = lab
 	return newTrial(r, slot, dut)
@@ -149,8 +157,8 @@ func (q *queue) survey(ctx context.Context, t *trial, err error) (dead bool, los
 	return true, lost
 }
 
-// repeat returns a trial to the open ones and discards its measurements.
-func (q *queue) repeat(t *trial) error {
+// discard returns a trial to the open ones and discards its measurements.
+func (q *queue) discard(t *trial) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.open = append([]Slot{t.slot}, q.open...)
@@ -160,18 +168,35 @@ func (q *queue) repeat(t *trial) error {
 	return t.folder.Remove()
 }
 
-// keep adds a trial to the run and saves the run.
+// keep adds a trial to the run, saves the run, and queues another attempt where the host has spoilt
+// the trial.
 func (q *queue) keep(t *trial) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	record(q.run, t.slot, t.result, t.Lab.About())
+	again := t.result.Spoilt() && t.slot.Attempt < q.Plan.Retries
+	if again {
+		q.repeat(t.slot)
+	}
 	q.underWay--
 	q.changed.Broadcast()
 	if err := q.save(q.run); err != nil {
 		return err
 	}
 	q.View.Ended(t.result)
+	if again {
+		q.View.Note(q.Plan.Name(t.slot) + " is measured again, since the host has spoilt it")
+	}
 	return nil
+}
+
+// repeat queues another attempt at a trial, after all others, under the scenario's next number.
+func (q *queue) repeat(slot Slot) {
+	q.repeated[slot.Scenario]++
+	q.open = append(q.open, Slot{
+		Scenario: slot.Scenario, Repeats: slot.Number, Attempt: slot.Attempt + 1,
+		Number: q.Plan.Experiment.Trials + q.repeated[slot.Scenario],
+	})
 }
 
 // giveUp returns the error that ends the run after a trial with error err, or nil.

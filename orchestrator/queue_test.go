@@ -3,11 +3,13 @@ package orchestrator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
 )
@@ -95,5 +97,74 @@ func TestNoHostIsLeft(t *testing.T) {
 	}
 	if trials != 3 || len(run.Warnings) != 2 {
 		t.Errorf("%d trials are kept of 3, warnings %q", trials, run.Warnings)
+	}
+}
+
+// TestQueue_Retries lets the host spoil trials: each is queued again under the next number, at most
+// as often as asked, and none that is INVALID for a reason of its own.
+func TestQueue_Retries(t *testing.T) {
+	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := planned(t, threeScenarios) // two trials of each
+	plan.Retries = 2
+	job := Job{Plan: plan, View: new(silent), ID: "x"}
+	r := Request{Job: job, Lab: new(brokenLab), Folder: folder}
+	run := newRun(r)
+	q := newQueue(r, run)
+	lost := results.Reason{Code: results.CodeLostCPU, Text: "the DUT waited for a CPU"}
+	broken := results.Reason{Code: results.CodeBroken, Text: "the agent ended"}
+	// What happens to the trials of a scenario, by number; the others are valid.
+	happens := map[int]map[int][]results.Reason{
+		0: {1: {lost}, 3: {lost}, 4: {lost}}, // a trial whose last attempt is spoilt
+		1: {2: {lost}, 3: {broken}},          // one that fails when it is measured again
+		2: {1: {broken, lost}},
+	}
+	for {
+		slot, ok := q.next()
+		if !ok {
+			break
+		}
+		tr := &trial{Request: r, slot: slot, result: results.Trial{Number: slot.Number}}
+		tr.result.Load.Offered, tr.result.Load.Completed = 1, 1
+		tr.result.Invalidate(happens[slot.Scenario][slot.Number]...)
+		results.Judge(&tr.result, results.Configuration{})
+		if err := q.keep(tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"1>3 2 3>4 4", "1 2>3 3", "1 2"}
+	valid := []int{1, 1, 1}
+	for i, s := range run.Scenarios {
+		var said []string
+		for _, trial := range s.Trials {
+			text := fmt.Sprint(trial.Number)
+			if trial.RepeatedAs > 0 {
+				text += fmt.Sprint(">", trial.RepeatedAs)
+			}
+			said = append(said, text)
+		}
+		if got := strings.Join(said, " "); got != want[i] || s.Valid() != valid[i] {
+			t.Errorf("%s: trials %q, %d valid, want %q, %d", s.Name, got, s.Valid(), want[i], valid[i])
+		}
+	}
+	if list := results.Unmeasured(run); len(list) != 3 {
+		t.Errorf("not measured: %q, want one trial of each scenario", list)
+	}
+}
+
+// TestWhyInvalid_Limits checks that every limit of a generator has a cure.
+func TestWhyInvalid_Limits(t *testing.T) {
+	for _, limit := range []generators.LimitCode{
+		generators.LimitDescriptors, generators.LimitSourcePorts, generators.LimitMemory,
+		generators.LimitNetfilter, generators.LimitPackets, generators.LimitConntrack,
+		generators.LimitPacing, generators.LimitTuples,
+	} {
+		var trial results.Trial
+		trial.Invalidate(results.Reason{Code: results.GeneratorLimit(string(limit)), Text: "x"})
+		if words := trial.WhyInvalid(); !strings.Contains(words, "Fix: ") {
+			t.Errorf("%s: %s", limit, words)
+		}
 	}
 }

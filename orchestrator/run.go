@@ -89,11 +89,15 @@ func (p *Plan) Expected() *results.Run {
 		Seed: p.Seed, Environment: environment(vm.About{}),
 		Workload: canonical(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
 	}
-	for _, s := range p.Scenarios {
-		run.Scenarios = append(run.Scenarios, results.Scenario{
+	for i, s := range p.Scenarios {
+		scenario := results.Scenario{
 			Name: s.Name, Summary: s.Summary,
 			Configuration: configuration(s.DUT), Actions: canonical(s.Actions),
-		})
+		}
+		if load := canonical(s.Workload); i > 0 && load != canonical(p.Scenarios[0].Workload) {
+			scenario.Workload = load
+		}
+		run.Scenarios = append(run.Scenarios, scenario)
 	}
 	return run
 }
@@ -110,6 +114,11 @@ func canonical[T any](list []T) string {
 // record puts a trial into the run. The lab knows its accelerator only once a machine has booted.
 func record(run *results.Run, slot Slot, trial results.Trial, about vm.About) {
 	scenario := &run.Scenarios[slot.Scenario]
+	for i := range scenario.Trials {
+		if t := &scenario.Trials[i]; t.Number == slot.Repeats {
+			t.RepeatedAs = slot.Number
+		}
+	}
 	scenario.Trials = append(scenario.Trials, trial)
 	byNumber := func(a, b results.Trial) int { return a.Number - b.Number }
 	slices.SortStableFunc(scenario.Trials, byNumber)

@@ -92,16 +92,20 @@ func (t *trial) perform(ctx context.Context) error {
 	case ctx.Err() != nil:
 		stage := cmp.Or(t.ended, t.stageName())
 		t.invalidate(results.CodeInterrupted, "interrupted in stage %q", stage)
+	case dead && t.death() != "":
+		t.result.Died, err = t.death(), nil // a result of the configuration
 	case dead:
 		t.invalidate(results.CodeBroken, "%s", boot.Brief())
 		t.View.Note(boot.Error())
 	case err != nil:
 		t.invalidate(results.CodeBroken, "%v", err)
 	}
-	for _, problem := range t.notes.read().problems {
-		t.invalidate(results.CodeUnread, "a figure could not be read: %s", problem)
+	if t.result.Died == "" {
+		for _, problem := range t.notes.read().problems {
+			t.invalidate(results.CodeUnread, "a figure could not be read: %s", problem)
+		}
+		t.result.Invalidate(results.Validate(&t.result, t.evidence())...)
 	}
-	t.result.Invalidate(results.Validate(&t.result, t.evidence())...)
 	t.begin("destroy")
 	err = errors.Join(err, t.destroy(), t.series.close())
 	t.end()
@@ -195,6 +199,9 @@ func (t *trial) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.dut.Agent().Reseed(ctx); err != nil {
+		return err
+	}
 	if err := t.join(ctx, wiring.LoadNodes(t.Plan.Experiment.Topology)); err != nil {
 		return err
 	}
@@ -247,8 +254,10 @@ func (t *trial) join(ctx context.Context, nodes []vm.LoadNode) error {
 	}
 	for i, node := range nodes {
 		joining.Go(func() (err error) {
-			joined[i], err = t.Lab.Join(ctx, node)
-			return err
+			if joined[i], err = t.Lab.Join(ctx, node); err != nil {
+				return err
+			}
+			return joined[i].Agent().Reseed(ctx)
 		})
 	}
 	err := joining.Wait()

@@ -59,6 +59,21 @@ func (t *trial) faults() []string {
 	return lines
 }
 
+// death returns the console's line by which the DUT's kernel ran out of memory under the load and
+// ended; empty where it lives, and where actions may have ended it.
+func (t *trial) death() string {
+	if t.dut == nil || t.zero.IsZero() || len(t.scenario.Actions) > 0 {
+		return ""
+	}
+	select {
+	case <-t.dut.Agent().Lost():
+		console := t.dut.Console()
+		return results.DiedOfMemory(console[min(t.boots, len(console)):])
+	default:
+		return ""
+	}
+}
+
 // mostFaults limits the faults that are named; an oops prints dozens of lines.
 const mostFaults = 3
 

@@ -209,23 +209,28 @@ const none = "–"
 
 // row is a scenario with the trials that count for its figures.
 type row struct {
-	name    string
-	trials  int             // all of them
-	valid   []results.Trial // those whose figures count
-	invalid []results.Trial
+	name     string
+	trials   int             // all of them but the repeated ones
+	valid    []results.Trial // those whose figures count
+	invalid  []results.Trial
+	repeated []results.Trial // INVALID ones that another trial measured again
 }
 
 func rows(run *results.Run) []row {
 	var list []row
 	for _, s := range run.Scenarios {
-		r := row{name: s.Name, trials: len(s.Trials)}
+		r := row{name: s.Name}
 		for _, t := range s.Trials {
-			if t.Verdict == results.Invalid {
+			switch {
+			case t.RepeatedAs > 0:
+				r.repeated = append(r.repeated, t)
+			case t.Verdict == results.Invalid:
 				r.invalid = append(r.invalid, t)
-			} else {
+			default:
 				r.valid = append(r.valid, t)
 			}
 		}
+		r.trials = len(r.valid) + len(r.invalid)
 		list = append(list, r)
 	}
 	return list

@@ -108,8 +108,7 @@ func validCase(r row) junitCase {
 	case len(r.invalid) > 0:
 		var reasons []string
 		for _, t := range r.invalid {
-			text := strings.Join(t.Invalid, "; ")
-			reasons = append(reasons, fmt.Sprintf("trial %d: %s", t.Number, text))
+			reasons = append(reasons, fmt.Sprintf("trial %d: %s", t.Number, t.WhyInvalid()))
 		}
 		invalid := fmt.Sprintf("%d of %d trials INVALID", len(r.invalid), r.trials)
 		c.Error = &junitResult{"invalid", invalid, strings.Join(reasons, "\n")}

@@ -204,7 +204,7 @@ const (
 // colors of the verdicts: green is well, red is loss at the limit, yellow is anything else that the
 // kernel had to do, magenta is an untrustworthy measurement.
 var colors = map[results.Verdict]string{
-	results.Clean: green, results.TableFull: red, results.ChainTooLong: red,
+	results.Clean: green, results.TableFull: red, results.ChainTooLong: red, results.DutDied: red,
 	results.Evicting: yellow, results.Clash: yellow, results.NotConntrack: yellow,
 	results.Invalid: magenta,
 }

@@ -51,7 +51,11 @@ func tell(list []row) []told {
 			if r.trials > 1 {
 				text = fmt.Sprintf("INVALID, trial %d: ", bad.Number)
 			}
-			t.lines = append(t.lines, text+strings.Join(bad.Invalid, "; ")+".")
+			t.lines = append(t.lines, text+bad.WhyInvalid())
+		}
+		for _, spoilt := range r.repeated {
+			t.lines = append(t.lines, fmt.Sprintf("The host spoilt trial %d, and trial %d measured "+
+				"the same again: %s", spoilt.Number, spoilt.RepeatedAs, spoilt.WhyInvalid()))
 		}
 		if r.trials == 0 {
 			t.lines = append(t.lines, "Not run.")

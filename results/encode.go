@@ -2,6 +2,7 @@ package results
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,6 +89,12 @@ func decode(data []byte) (*Run, error) {
 		return nil, jsonError(data, err)
 	}
 	run.Schema = SchemaVersion
+	for i := range run.Scenarios {
+		for j := range run.Scenarios[i].Trials {
+			c := &run.Scenarios[i].Trials[j].Conntrack
+			c.FillShare = cmp.Or(c.FillShare, c.Fill()) // an older build wrote none
+		}
+	}
 	return run, nil
 }
 

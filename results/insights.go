@@ -15,7 +15,7 @@ func Insights(t *Trial) []string {
 	var list []string
 	for _, words := range []func(*Trial) string{
 		actionWords, healWords, bystanderWords, transitWords, alertWords, recoveryWords, contentsWords,
-		predictionWords,
+		predictionWords, cpuWords,
 	} {
 		if s := words(t); s != "" {
 			list = append(list, s)
@@ -134,6 +134,33 @@ func predictionWords(t *Trial) string {
 		s += ", and " + Entries(p.Drop) + " refused (drop); measured were " + Count(c.Drop)
 	}
 	return s + "."
+}
+
+// busyCPU is the share of the time from which the DUT's CPUs count as saturated.
+const busyCPU = 0.9
+
+// cpuWords says that the DUT's CPUs were the limit, or that their host had no time for them.
+func cpuWords(t *Trial) string {
+	var parts phrases
+	if c := orIdle(t.CPU); 1-c.share(c.Idle) > busyCPU {
+		parts.add("were busy %s of the time, %s of it in softirq",
+			Percent(1-c.share(c.Idle)), Percent(c.SoftIRQShare()/(1-c.share(c.Idle))))
+	}
+	if t.LostCPU > maxSteal {
+		parts.add("waited %s of the load's time for a CPU of the host", Percent(t.LostCPU))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "The DUT's CPUs " + list(parts) + ": rates and times show that limit too."
+}
+
+// orIdle returns the CPU time, or that of an idle CPU where it was not read.
+func orIdle(c *CPU) CPU {
+	if c == nil {
+		return CPU{Idle: 1}
+	}
+	return *c
 }
 
 // contentsWords words the states and the address of the most entries that a troubled trial left.

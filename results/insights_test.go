@@ -1,6 +1,7 @@
 package results
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -118,5 +119,33 @@ func TestInsights(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestInsights_CPU says where the CPUs of the DUT, or of its host, were the limit.
+func TestInsights_CPU(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		cpu  *CPU
+		lost float64
+		want string
+	}{
+		{"not read", nil, 0, ""},
+		{"idle", &CPU{SoftIRQ: 5, Idle: 5}, 0.01, ""},
+		{
+			"saturated", &CPU{User: 1, SoftIRQ: 8, System: 1}, 0,
+			"The DUT's CPUs were busy 100 % of the time, 80 % of it in softirq: rates and times " +
+				"show that limit too.",
+		},
+		{
+			"a busy host", &CPU{Idle: 1}, 0.35,
+			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: rates and times " +
+				"show that limit too.",
+		},
+	} {
+		trial := Trial{Verdict: Clean, CPU: test.cpu, LostCPU: test.lost}
+		if got := strings.Join(Insights(&trial), " "); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Verdict is what happened to the DUT in a trial.
@@ -19,12 +18,14 @@ const (
 	Clash        Verdict = "clash"
 	ChainTooLong Verdict = "chain-too-long" // chain_toolong rose: the hash is too small
 	NotConntrack Verdict = "not-conntrack"  // failures that conntrack's counters do not explain
-	Invalid      Verdict = "invalid"        // the measurement itself cannot be trusted
+	// DutDied: the DUT's kernel ran out of memory under the load, and ended.
+	DutDied Verdict = "dut-died"
+	Invalid Verdict = "invalid" // the measurement itself cannot be trusted
 )
 
 // severity orders verdicts for a summary over trials. An invalid trial is no finding at all.
 var severity = map[Verdict]int{
-	TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1, Invalid: 0,
+	DutDied: 7, TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1, Invalid: 0,
 }
 
 // Compare returns a positive number where v is a worse finding than other, 0 where they are alike.
@@ -34,7 +35,8 @@ func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[othe
 // probe and the reasons in Invalid; conf is the configuration that the trial ran with and serves
 // only to explain. Judging again gives the same.
 //
-// The kernel's counters decide, in this order (nf_conntrack_core.c):
+// A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, in this
+// order (nf_conntrack_core.c):
 //   - table-full: drop rose by more than the lost clashes, since a lost clash counts in drop as
 //     well; or it rose with the table at max or with a "table full" line;
 //   - chain-too-long: chain_toolong rose;
@@ -48,11 +50,15 @@ func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[othe
 // rate-limited, and suppressed ones surface late.
 func Judge(t *Trial, conf Configuration) {
 	t.Accounting = account(t.Load, t.Conntrack.Counters)
-	addUnsound(t)
 	t.Also = ""
+	if t.Died != "" {
+		t.Verdict, t.Sentence = DutDied, diedWords(t)
+		return
+	}
+	addUnsound(t)
 	if len(t.Invalid) > 0 {
 		t.Verdict = Invalid
-		t.Sentence = "Not measured validly: " + strings.Join(t.Invalid, "; ") + "."
+		t.Sentence = "Not measured validly: " + t.WhyInvalid()
 		return
 	}
 	found := findings(t)

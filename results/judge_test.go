@@ -93,6 +93,36 @@ func TestJudge(t *testing.T) {
 			},
 		},
 		{
+			name: "max lowered below the number of entries",
+			trial: Trial{
+				Load: failing("connections", 2200, 30),
+				Conntrack: Conntrack{
+					Tracked: true, Counters: Counters{Drop: 120}, Peak: 481, Max: 100, FullAt: 100,
+					LogLines: 4,
+				},
+			},
+			verdict: TableFull,
+			words:   []string{"The table was full at a max of 100, with up to 481 entries in it"},
+			not:     []string{"100 entries"},
+		},
+		{
+			name: "died",
+			trial: Trial{
+				Load: failing(unitFlows, 10000, 10000), MemoryBytes: 155 << 20,
+				Died: "Kernel panic - not syncing: System is deadlocked on memory",
+				Conntrack: Conntrack{
+					Tracked: true, Peak: 310_000, Max: 4_000_000, Buckets: 262_144,
+					ObjectBytes: 320,
+				},
+			},
+			verdict: DutDied,
+			words: []string{
+				"ran out of memory under the load and died (Kernel panic - not syncing: System",
+				"held 310,000 of 4,000,000 entries at most (7.8 %)",
+				"a full one takes 1.19 GiB of the DUT's 155 MiB",
+			},
+		},
+		{
 			name: "the peak fell between two samples",
 			trial: Trial{
 				Load: failing("connections", 2200, 30),

@@ -86,6 +86,8 @@ type Scenario struct {
 	Name          string        `json:"name"`
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
+	// Workload is the canonical text of the load where it is not the first scenario's.
+	Workload string `json:"workload,omitempty"`
 	// Actions is the canonical text of the faults and fixes; compared runs have the same.
 	Actions    string    `json:"actions,omitempty"`
 	Trials     []Trial   `json:"trials"`
@@ -118,6 +120,12 @@ type Trial struct {
 	Invalid  []string  `json:"invalid,omitempty"` // the reasons why a verdict is invalid
 	// InvalidCodes are the kinds of those reasons, in their order; docs/reading.md has them.
 	InvalidCodes []Code `json:"invalid_codes,omitempty"`
+	// RepeatedAs is the number of the trial that measured the same again, since the host had spoilt
+	// this one, which does not count; 0: none did.
+	RepeatedAs int `json:"repeated_as,omitempty"`
+	// Died is the line of the console by which the DUT's kernel ran out of memory under the load and
+	// ended; empty where it lived.
+	Died string `json:"died,omitempty"`
 	// Remarks are how the DUT's kernel follows a setting, but not to the letter: a rounded hash.
 	Remarks    []string    `json:"remarks,omitempty"`
 	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
@@ -125,7 +133,7 @@ type Trial struct {
 	Accounting Accounting  `json:"accounting"`                 // offered attempts, by result
 	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw, or nil
 	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
-	Transit    *Transit    `json:"transit,omitempty"`          // frames of the links; nil when not counted
+	Transit    *Transit    `json:"transit,omitempty"`          // frames of the links, or nil
 	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic predicted
 	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty commands, and their results
 	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in time order
@@ -222,6 +230,7 @@ type Conntrack struct {
 	ObjectBytes int64   `json:"object_bytes,omitempty"`
 	Samples     int64   `json:"samples"`       // number of samples
 	LongestGap  float64 `json:"longest_gap_s"` // longest time between two samples
+	FillShare   float64 `json:"fill"`          // peak / max; 0 without a max
 }
 
 // silent reports whether the kernel's log was read and has no "table full" line.
@@ -395,8 +404,8 @@ type Regression struct {
 	Metric   string `json:"metric"` // path in run.json
 	Before   string `json:"before"`
 	After    string `json:"after"`
-	// Effect is how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount where a
-	// trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
+	// Effect is how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount where
+	// a trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
 	Effect string `json:"effect,omitempty"`
 }
 

@@ -24,7 +24,11 @@ func Recommend(run *Run) string {
 	first, best := &run.Scenarios[0], Best(run)
 	switch best {
 	case nil:
-		return "No scenario met its thresholds or, without any, stayed clean."
+		which := ""
+		if slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return s.Workload != "" }) {
+			which = " with the load of " + first.Name
+		}
+		return "No scenario" + which + " met its thresholds or, without any, stayed clean."
 	case first:
 		return fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
 	default:
@@ -39,11 +43,12 @@ func acted(s Scenario) bool {
 	return slices.ContainsFunc(s.Trials, func(t Trial) bool { return len(t.Actions) > 0 })
 }
 
-// Best returns the scenario that [Recommend] names, or nil: the first one if it met its thresholds.
+// Best returns the scenario that [Recommend] names, or nil: the first one if it met its thresholds,
+// and none with another load than the first.
 func Best(run *Run) *Scenario {
 	var met, clean []*Scenario
 	for i := range run.Scenarios {
-		if s := &run.Scenarios[i]; meets(s) {
+		if s := &run.Scenarios[i]; meets(s) && s.Workload == "" {
 			met = append(met, s)
 			if s.Worst() == Clean {
 				clean = append(clean, s)
@@ -118,8 +123,8 @@ func changes(first, s *Scenario) []string {
 			list = append(list, setting.words)
 		}
 	}
-	if len(list) == 0 { // the two that a configuration does not have
-		list.add("another load or other modules")
+	if len(list) == 0 { // a configuration does not have them
+		list.add("other modules")
 	}
 	return list
 }

@@ -28,6 +28,8 @@ func TestRecommend(t *testing.T) {
 		})
 	exempt := scenario("raw-notrack", Clean, small,
 		Configuration{Rules: "*raw\n-A PREROUTING -j NOTRACK\nCOMMIT"}, Outcome{Passed: true})
+	kinder := scenario("keep-alive", Clean, small, conf{})
+	kinder.Workload = `[{"Generator":"http","KeepAlive":true}]`
 	for _, test := range []struct {
 		name  string
 		run   Run
@@ -54,8 +56,17 @@ func TestRecommend(t *testing.T) {
 		},
 		{
 			"another load",
-			Run{Scenarios: []Scenario{baseline, scenario("keep-alive", Clean, small, conf{})}},
-			[]string{"keep-alive (another load or other modules); it costs no memory"},
+			Run{Scenarios: []Scenario{baseline, kinder}},
+			[]string{"No scenario with the load of baseline met"},
+		},
+		{
+			"another load beside a cure", Run{Scenarios: []Scenario{baseline, kinder, raised}},
+			[]string{"raised-max (nf_conntrack_max = 262144, 65,536 buckets)"},
+		},
+		{
+			"other modules",
+			Run{Scenarios: []Scenario{baseline, scenario("no-helper", Clean, small, conf{})}},
+			[]string{"no-helper (other modules); it costs no memory"},
 		},
 		{
 			"a failed threshold",

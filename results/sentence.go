@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/rules"
 )
 
@@ -53,6 +54,18 @@ func finish(s string, t *Trial) string {
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
+// diedWords says of what the DUT died, and what its table could have taken.
+func diedWords(t *Trial) string {
+	c := t.Conntrack
+	s := fmt.Sprintf("The DUT ran out of memory under the load and died (%s); in the last samples "+
+		"%s", t.Died, heldAtMost(c))
+	if c.Max > 0 {
+		full := kernels.Size{Max: c.Max, Buckets: c.Buckets}.Bytes(c.ObjectBytes)
+		s += fmt.Sprintf(", and a full one takes %s of the DUT's %s", Bytes(full), Bytes(t.MemoryBytes))
+	}
+	return s + ": lower nf_conntrack_max, or give the DUT more memory."
+}
+
 func tableFullWords(t *Trial) string {
 	c := t.Conntrack
 	packets := plural(c.Drop, "packet")
@@ -82,8 +95,15 @@ func tableFullWords(t *Trial) string {
 
 // fullWords begins a sentence about a table that was full.
 func fullWords(c Conntrack) string {
-	return fmt.Sprintf("the table was full at %s entries%s and the kernel",
-		Count(c.fullMax()), after(c.SecondsToFull))
+	return fmt.Sprintf("the table was full at %s%s and the kernel", fullAt(c), after(c.SecondsToFull))
+}
+
+// fullAt words the limit of a table that was full; an action may have put it below the count.
+func fullAt(c Conntrack) string {
+	if most := max(c.fullMax(), c.Max); c.Peak > most+most/50 {
+		return fmt.Sprintf("a max of %s, with up to %s in it", Count(c.fullMax()), Entries(c.Peak))
+	}
+	return Entries(c.fullMax())
 }
 
 func chainWords(c Conntrack) string {
@@ -206,7 +226,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 		s += ", and the table held " + Entries(c.Peak) + " at most because the rules exempt the " +
 			"load from tracking (notrack)"
 	case c.reachedMax():
-		s += ", with the table full at " + Entries(c.fullMax()) + after(c.SecondsToFull) +
+		s += ", with the table full at " + fullAt(c) + after(c.SecondsToFull) +
 			" but nothing refused or evicted: there was no room left"
 	default:
 		s += ", " + heldAtMost(c)

@@ -52,6 +52,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		once(&c.FirstDrop, s.Seconds, s.Counters.Drop > 0)
 		once(&c.FirstEarlyDrop, s.Seconds, s.Counters.EarlyDrop > 0)
 	}
+	c.FillShare = c.Fill()
 	c.Alerts = alerts(samples, c.FirstDrop)
 	c.SecondsToBelow95 = below(samples, t.Seconds, highMark)
 	c.SecondsToBelow10 = below(samples, t.Seconds, lowMark)

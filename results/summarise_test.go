@@ -70,7 +70,7 @@ func TestSummarise(t *testing.T) {
 			{Share: 0.90, Fired: 0.65, Lead: s(0.15)},
 			{Share: 0.95, Fired: 0.65, Lead: s(0.15)},
 		},
-		Samples: 13, LongestGap: 5,
+		Samples: 13, LongestGap: 5, FillShare: 1,
 	}
 	if diff := cmp.Diff(want, trial.Conntrack, nearly); diff != "" {
 		t.Error(diff)

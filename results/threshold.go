@@ -447,7 +447,7 @@ func Failures(run *Run) []string {
 }
 
 // Unmeasured returns a line for each part of a run without a valid measurement: its INVALID trials
-// with the first reason, and scenarios without any trial.
+// that none repeated, with reasons and cures, and scenarios without any trial.
 func Unmeasured(run *Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {
@@ -455,13 +455,12 @@ func Unmeasured(run *Run) []string {
 			list = append(list, "no trial of "+s.Name)
 		}
 		for _, t := range s.Trials {
-			if t.Verdict != Invalid {
+			if t.Verdict != Invalid || t.RepeatedAs > 0 {
 				continue
 			}
 			text := fmt.Sprintf("trial %d of %s", t.Number, s.Name)
 			if len(t.Invalid) > 0 {
-				reason, _, _ := strings.Cut(t.Invalid[0], "\n") // a console may follow
-				text += ": " + reason
+				text += ": " + t.WhyInvalid()
 			}
 			list = append(list, text)
 		}

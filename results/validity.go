@@ -89,7 +89,7 @@ const (
 	maxClockError   = 10.0 // ms between a time of the DUT and one of the client
 	maxGeneratorCPU = 0.95 // share of the generator's CPUs
 	maxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
-	maxGap          = 2.0  // seconds without a sample, or 20 intervals where that is more
+	maxGap          = 1.0  // seconds without a sample, or 10 intervals where that is more
 	ownTableSlack   = 16   // entries that other programs on the generator's host may make
 )
 
@@ -131,8 +131,8 @@ func Validate(t *Trial, e Evidence) []Reason {
 		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could "+
 			"not be read in time", Figure(c.ErrorMillis))
 	}
-	if limit := max(maxGap, 20*e.Interval); t.Conntrack.LongestGap > limit {
-		add(CodeStalled, "the agent stalled: %s s without a sample", Figure(t.Conntrack.LongestGap))
+	if limit := max(maxGap, 10*e.Interval); t.Conntrack.LongestGap > limit {
+		add(CodeStalled, "the DUT stood still: no sample for %s s", Figure(t.Conntrack.LongestGap))
 	}
 	if e.Interval > 0 && t.Conntrack.Samples == 0 {
 		add(CodeUnsampled, "the table was not sampled")
@@ -224,6 +224,26 @@ var memoryFaults = regexp.MustCompile(exhausted + `Call Trace:`)
 
 // MemoryFault reports whether a line tells of exhausted memory, which some trials have on purpose.
 func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
+
+// DiedOfMemory returns the line of a console by which a kernel ended, or the first one that tells of
+// exhausted memory where it does not say; empty without such a line.
+func DiedOfMemory(console string) (line string) {
+	for text := range strings.Lines(console) {
+		text = strings.TrimSpace(uptime.ReplaceAllString(text, ""))
+		switch {
+		case line != "" && strings.Contains(text, "Kernel panic - not syncing"):
+			return text
+		case line == "" && outOfMemory.MatchString(text):
+			line = text
+		}
+	}
+	return line
+}
+
+var (
+	outOfMemory = regexp.MustCompile(strings.TrimSuffix(exhausted, "|"))
+	uptime      = regexp.MustCompile(`^\[ *[0-9.]+\] `) // before each line of a console
+)
 
 // ConsoleFault reports whether a line of the DUT's console tells of a fault that spoils a trial: an
 // oops, a panic, a lockup, a stall, a hung task, a failed allocation, an unstable clock.

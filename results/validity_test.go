@@ -57,7 +57,12 @@ func TestValidate(t *testing.T) {
 		},
 		{
 			"stall", func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 5 },
-			[]string{"5.00 s without a sample"},
+			[]string{"no sample for 5.00 s"},
+		},
+		{
+			"a guest that stood still for 1.5 s",
+			func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 1.6 },
+			[]string{"no sample for 1.60 s"},
 		},
 		{
 			"slow sampling is no stall",
@@ -131,6 +136,21 @@ func TestInvalidate_OldTrial(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, trial); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestDiedOfMemory(t *testing.T) {
+	for console, want := range map[string]string{
+		"[    9.1] nf_conntrack: table full\n[   12.1] Kernel panic - not syncing: Fatal": "",
+		"[   60.1] udevd invoked oom-killer: gfp_mask=0xcc0\n[   60.4] Mem-Info:\n" +
+			"[   60.5] Kernel panic - not syncing: System is deadlocked on memory\n[   60.6] CPU: 0": "" +
+			"Kernel panic - not syncing: System is deadlocked on memory",
+		"Out of memory: Killed process 71 (ctload)\nsystemd: restart\n": "" +
+			"Out of memory: Killed process 71 (ctload)",
+	} {
+		if got := DiedOfMemory(console); got != want {
+			t.Errorf("%q: died of %q, want %q", console, got, want)
+		}
 	}
 }
 

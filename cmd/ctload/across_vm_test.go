@@ -47,19 +47,15 @@ func TestAcrossLabs(t *testing.T) {
 	check := func(t *testing.T, lab string, limit time.Duration,
 		command func(args ...string) *exec.Cmd, args ...string) {
 		t.Helper()
-		attempt := 0
-		o := untilMeasured(t, func() (outcome, string) {
-			attempt++
-			out := filepath.Join(folder, fmt.Sprintf("%s-%d", lab, attempt))
-			mu.Lock()
-			folders[lab] = out
-			mu.Unlock()
-			line := append([]string{
-				"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json",
-			}, args...)
-			o := finish(t, command(line...), limit)
-			return o, o.stdout
-		})
+		out := filepath.Join(folder, lab)
+		mu.Lock()
+		folders[lab] = out
+		mu.Unlock()
+		line := append([]string{
+			"run", file, "--scenario", "baseline,raw-notrack", "--out", out, "--format", "json",
+			labtest.Retries,
+		}, args...)
+		o := finish(t, command(line...), limit)
 		if o.status != statusOK {
 			t.Errorf("%s: exit status %d\n%s\n%s", lab, o.status, o.stdout, o.stderr)
 			return

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -26,15 +27,9 @@ func TestBaseline(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	run := func(limit int, name string, args ...string) outcome {
 		t.Helper()
-		return untilMeasured(t, func() (outcome, string) {
-			if err := os.RemoveAll(at(name)); err != nil {
-				t.Fatal(err)
-			}
-			o := ctload(t, 10*time.Minute,
-				append([]string{"run", limited(limit), "--out", at(name)}, args...)...)
-			document, _ := os.ReadFile(filepath.Join(at(name), "run.json"))
-			return o, string(document)
-		})
+		return ctload(t, 10*time.Minute, append([]string{
+			"run", limited(limit), "--out", at(name), "--trials", "3", labtest.Retries,
+		}, args...)...)
 	}
 
 	before := run(5000, "before")

@@ -70,14 +70,14 @@ func wait(t *testing.T, cmd *exec.Cmd, limit time.Duration, stdout, stderr fmt.S
 		stderr: stderr.String()}
 }
 
-// decode parses run.json from a text.
+// decode parses run.json from a text, without the trials that another trial repeated.
 func decode(t *testing.T, text string) *results.Run {
 	t.Helper()
 	run := new(results.Run)
 	if err := json.Unmarshal([]byte(text), run); err != nil {
 		t.Fatalf("run.json: %v in\n%s", err, text)
 	}
-	return run
+	return labtest.Counted(run)
 }
 
 // small is an experiment that takes a few seconds: some requests against a tracked server.

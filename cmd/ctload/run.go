@@ -27,6 +27,12 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
+// Limits of --retries.
+const (
+	defaultRetries = "2"
+	maxRetries     = 100
+)
+
 // experimentArgument names the argument in the usage of commands that take an experiment.
 const experimentArgument = "an experiment: a file, - for standard input, or the name of a " +
 	"shipped one (ctload scenarios list)"
@@ -35,6 +41,7 @@ type runFlags struct {
 	scenarios []string
 	kernels   []string
 	trials    int
+	retries   int
 	seed      uint64
 	out       string
 	dryRun    bool
@@ -59,6 +66,8 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 	f.registerLab(flags)
 	flags.Var(countFlag(&f.trials, 1, scenarios.MaxTrials), "trials",
 		"trials of each scenario (default: as the experiment says)")
+	retries := countFlag(&f.retries, 0, maxRetries).withDefault(defaultRetries)
+	flags.Var(retries, "retries", "further attempts at each trial that the host spoils")
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-TIME)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
@@ -81,8 +90,12 @@ func (f *runFlags) run(cmd *cobra.Command, name string) error {
 	if sandbox.Inside() {
 		return here()
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, about %s\n", job.Plan.Experiment.Name,
+	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name,
 		count(len(job.Plan.Order), "trial"), job.Plan.Expect(f.choice, job.Cache))
+	if repeats := job.Plan.Repeats(); repeats != "" {
+		about += "; each is " + repeats
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), about)
 	err = runInLab(cmd, job, here, "--out", f.out)
 	_, unmeasured := results.Open(f.out)
 	if unmeasured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
@@ -210,6 +223,7 @@ func (f *runFlags) plan(cmd *cobra.Command, name string) (job orchestrator.Job, 
 	if job.Plan, err = orchestrator.NewPlan(experiment, seed); err != nil {
 		return job, err
 	}
+	job.Plan.Retries = f.retries
 	return job, f.choice.Check(experiment, job.Plan.Scenarios)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm/libvirt/libvirttest"
 )
@@ -85,10 +86,7 @@ func changeModules(t *testing.T, shell func(argv ...string) outcome) {
 		strings.Contains(before, "ftp\n") && !strings.Contains(before, "tftp\n") {
 		t.Fatalf("before: %s", before)
 	}
-	o := untilMeasured(t, func() (outcome, string) {
-		o := shell("sh", "-c", "cd /root; "+strings.Replace(run, "%", "short", 1))
-		return o, o.stdout
-	})
+	o := shell("sh", "-c", "cd /root; "+strings.Replace(run, "%", "short", 1)+labtest.Retries)
 	if o.status != statusOK {
 		t.Errorf("exit status %d\n%s", o.status, o.stderr)
 	}
@@ -145,12 +143,10 @@ scenarios:
 recovery: 1s
 trials: 2
 `
-	o := untilMeasured(t, func() (outcome, string) {
-		o := asNobody(t, routed, func(home string) []string {
-			copyFile(t, builtBox(t), filepath.Join(home, "my.box"), 0o644)
-			return []string{"--driver", "vagrant", "--box", filepath.Join(home, "my.box")}
-		})
-		return o, o.stdout
+	o := asNobody(t, routed, func(home string) []string {
+		box := filepath.Join(home, "my.box")
+		copyFile(t, builtBox(t), box, 0o644)
+		return []string{"--driver", "vagrant", "--box", box, labtest.Retries}
 	})
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)

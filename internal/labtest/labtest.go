@@ -122,8 +122,8 @@ func Program(t testing.TB, source string) string {
 // attempts limits how often a test measures.
 const attempts = 5
 
-// Repeat calls measure until the measurement is good, as users would on a busy host. An emulated
-// guest and its generator need a CPU each, and do not always get one. After the last attempt the
+// Repeat calls measure until the measurement is good. It is for what a test itself asks of a
+// measurement; ctload repeats the trials that a busy host has spoilt. After the last attempt the
 // test judges what it has.
 func Repeat(t testing.TB, measure func() (good bool)) {
 	t.Helper()
@@ -132,31 +132,15 @@ func Repeat(t testing.TB, measure func() (good bool)) {
 	}
 }
 
-// busyHost lists the codes of an INVALID trial that the host causes.
-var busyHost = []results.Code{
-	results.CodePacing, results.CodeStalled, results.CodeClock, results.CodeSteal,
-	results.CodeLostCPU,
-	results.CodeLostFrames,
-}
+// Retries is the flag of ctload run with as many attempts at each trial as [Repeat] has.
+const Retries = "--retries=4"
 
-// Spoilt reports whether a trial is INVALID only for reasons that the host causes.
-func Spoilt(trial results.Trial) bool {
-	other := func(code results.Code) bool { return !slices.Contains(busyHost, code) }
-	return trial.Verdict == results.Invalid && !slices.ContainsFunc(trial.InvalidCodes, other)
-}
-
-// SpoiltIn returns the names of the scenarios with a trial that the host has spoilt. It returns nil
-// when a trial is INVALID for another reason, which a new measurement would hide.
-func SpoiltIn(run *results.Run) (names []string) {
-	for _, s := range run.Scenarios {
-		for _, trial := range s.Trials {
-			switch {
-			case Spoilt(trial):
-				names = append(names, s.Name)
-			case trial.Verdict == results.Invalid:
-				return nil
-			}
-		}
+// Counted removes from a run the trials that another trial repeated, and returns it.
+func Counted(run *results.Run) *results.Run {
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		repeated := func(t results.Trial) bool { return t.RepeatedAs > 0 }
+		s.Trials = slices.DeleteFunc(s.Trials, repeated)
 	}
-	return slices.Compact(names)
+	return run
 }

@@ -1,0 +1,70 @@
+package orchestrator
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/vm"
+	"github.com/ctload/ctload/vm/vagrant"
+)
+
+// TestReseed_Restored restores the machine of a box from one snapshot before each of two trials:
+// its kernel draws other random numbers in each, also where it drew the same before ctload reseeded
+// it.
+func TestReseed_Restored(t *testing.T) {
+	if !hosttest.Long() {
+		t.Skip("it takes minutes: make test-long")
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(text string) { t.Log(text) }
+	box, err := vagrant.FindBox(t.Context(), vagrant.BuildBox, filepath.Join(cache, "ctload"), tell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inLab(t, func(t *testing.T) {
+		draw := func(ctx context.Context, node vm.Node) (string, error) {
+			text, err := node.Agent().ReadFile(ctx, "/proc/sys/kernel/random/uuid")
+			return strings.TrimSpace(text), err
+		}
+		var dut vm.Node
+		var restored, reseeded []string
+		run := play{
+			text: `
+experiment: restored
+dut: {memory: 640MiB}
+workload: [{generator: tcp, connections: 20, concurrency: 2}]
+scenarios: {one: {}}
+trials: 3
+recovery: 100ms
+`,
+			box: &box,
+			booted: func(ctx context.Context, node vm.Node) error {
+				dut = node
+				drawn, err := draw(ctx, dut)
+				restored = append(restored, drawn)
+				return err
+			},
+			joined: func(ctx context.Context, _ vm.Node) error { // the DUT is reseeded before
+				drawn, err := draw(ctx, dut)
+				reseeded = append(reseeded, drawn)
+				return err
+			},
+		}.run(t)
+		t.Logf("before: %q, after: %q", restored, reseeded)
+		if n := len(run.Scenarios[0].Trials); n != 3 || len(reseeded) != 3 {
+			t.Fatalf("%d trials, %d draws", n, len(reseeded))
+		}
+		slices.Sort(reseeded)
+		if len(slices.Compact(reseeded)) != 3 {
+			t.Errorf("restores of one snapshot draw the same: %q", reseeded)
+		}
+	})
+}
