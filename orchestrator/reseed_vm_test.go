@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +15,8 @@ import (
 )
 
 // TestReseed_Restored restores the machine of a box from one snapshot before each of two trials:
-// its kernel draws other random numbers in each, also where it drew the same before ctload reseeded
-// it.
+// its kernel draws other random numbers in each. Its emulated CPU has rdrand, without which it
+// gathers entropy for a second.
 func TestReseed_Restored(t *testing.T) {
 	if !hosttest.Long() {
 		t.Skip("it takes minutes: make test-long")
@@ -36,6 +37,7 @@ func TestReseed_Restored(t *testing.T) {
 		}
 		var dut vm.Node
 		var restored, reseeded []string
+		var cpu string
 		run := play{
 			text: `
 experiment: restored
@@ -55,12 +57,18 @@ recovery: 100ms
 			joined: func(ctx context.Context, _ vm.Node) error { // the DUT is reseeded before
 				drawn, err := draw(ctx, dut)
 				reseeded = append(reseeded, drawn)
+				if err == nil {
+					cpu, err = dut.Agent().ReadFile(ctx, "/proc/cpuinfo")
+				}
 				return err
 			},
 		}.run(t)
 		t.Logf("before: %q, after: %q", restored, reseeded)
 		if n := len(run.Scenarios[0].Trials); n != 3 || len(reseeded) != 3 {
 			t.Fatalf("%d trials, %d draws", n, len(reseeded))
+		}
+		if runtime.GOARCH == "amd64" && !slices.Contains(strings.Fields(cpu), "rdrand") {
+			t.Errorf("the CPU has no rdrand:\n%s", cpu)
 		}
 		slices.Sort(reseeded)
 		if len(slices.Compact(reseeded)) != 3 {

@@ -74,7 +74,7 @@ recovery: 1s
 scenarios:
   one: {}
 `
-	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json")
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json", "--retries", "0")
 	if o.status != statusInvalid {
 		t.Fatalf("exit status %d, want %d\n%s\n%s", o.status, statusInvalid, o.stdout, o.stderr)
 	}
@@ -84,5 +84,32 @@ scenarios:
 		!strings.Contains(trial.Sentence, "the generator was the limit: pacing: ") {
 		t.Errorf("verdict %s; want INVALID with the generator's limit: %s",
 			trial.Verdict, trial.Sentence)
+	}
+}
+
+// TestDUTDied floods a table whose max is far beyond the memory until the kernel dies of it: a
+// result of that configuration, and the next trial is valid.
+func TestDUTDied(t *testing.T) {
+	needsTime(t)
+	text := `
+experiment: died
+dut:
+  memory: 160MiB
+  buckets: 65536` + tracked + `
+workload:
+  - {generator: udp, crafted: true, rate: 15k/s, duration: 60s, sources: 60000, ports: 8000-8063}
+recovery: 1s
+scenarios:
+  too-large: {sysctl: {net.netfilter.nf_conntrack_max: 4000000}}
+  fits: {sysctl: {net.netfilter.nf_conntrack_max: 32768}, workload: {udp: {duration: 5s}}}
+`
+	found := measuredTrials(t, experiment(t, text))
+	if trial := found["too-large"].trial; trial.Verdict != results.DutDied || trial.Died == "" ||
+		!strings.Contains(trial.Sentence, "ran out of memory") {
+		t.Errorf("verdict %s, died of %q: %s", trial.Verdict, trial.Died, trial.Sentence)
+	}
+	trial := found["fits"].trial
+	if trial.Verdict != results.TableFull && trial.Verdict != results.Evicting {
+		t.Errorf("the other trial: %s: %s", trial.Verdict, trial.Sentence)
 	}
 }

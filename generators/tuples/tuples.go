@@ -333,7 +333,7 @@ func (a *Allocator) Check(n uint64) error {
 // Describe returns the sizes of the space and its dimensions: "131072 tuples (2 sources x 64 source
 // ports x 1 target x 1024 target ports)".
 func (a *Allocator) Describe() string {
-	return fmt.Sprintf("%d tuples (%s x %s x %s x %s)", a.size,
+	return fmt.Sprintf("%s (%s x %s x %s x %s)", count(a.size, "tuple"),
 		count(max(a.space.Sources.Len(), 1), "source"), count(a.sp, "source port"),
 		count(a.t, "target"), count(a.tp, "target port"))
 }

@@ -60,6 +60,25 @@ func TestBaselineIsCheckedBefore(t *testing.T) {
 	}
 }
 
+func TestBaseline_TooFew(t *testing.T) {
+	for _, test := range []struct {
+		base *results.Run
+		now  int
+		want bool
+	}{
+		{simple("kvm", results.Clean, 0, 0), 1, true},
+		{simple("kvm", results.Clean, 0, 0), 8, false},
+		{simple("kvm", results.Clean, 0, 0, 0), 2, true},
+		{simple("kvm", results.Clean, 0, 0, 0), 3, false},
+		{simple("kvm", results.Clean, 0, 0, 0, 0), 3, false},
+	} {
+		b := &Baseline{Run: test.base}
+		if got := b.TooFew(test.now); got != test.want {
+			t.Errorf("%d trials, and %d now: %v", test.base.Scenarios[0].Valid(), test.now, got)
+		}
+	}
+}
+
 func TestBaselineJudges(t *testing.T) {
 	b := &Baseline{Name: "last", Run: simple("tcg", results.Clean, 0, 0, 0, 0), Allowed: 0.1}
 	run := simple("tcg", results.TableFull, 40, 20, 25, 30)

@@ -294,6 +294,14 @@ func (b *Baseline) Check(planned *results.Run) error {
 	return nil
 }
 
+// TooFew reports whether so many trials of each scenario, against those of the baseline, leave no
+// difference that chance does not make too often.
+func (b *Baseline) TooFew(trials int) bool {
+	return !slices.ContainsFunc(b.Run.Scenarios, func(s results.Scenario) bool {
+		return flips{counts: 1}.sure(s.Valid(), trials, trials, false)
+	})
+}
+
 // Judge compares a run with the baseline and records in the run what became worse. The error for
 // unlike runs is an [*UnlikeError]; the run then stays unchanged.
 func (b *Baseline) Judge(run *results.Run) error {
