@@ -146,7 +146,8 @@ func TestQueue_Retries(t *testing.T) {
 			said = append(said, text)
 		}
 		if got := strings.Join(said, " "); got != want[i] || s.Valid() != valid[i] {
-			t.Errorf("%s: trials %q, %d valid, want %q, %d", s.Name, got, s.Valid(), want[i], valid[i])
+			t.Errorf("%s: trials %q, %d valid, want %q, %d",
+				s.Name, got, s.Valid(), want[i], valid[i])
 		}
 	}
 	if list := results.Unmeasured(run); len(list) != 3 {

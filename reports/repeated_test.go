@@ -34,8 +34,10 @@ func TestRender_Repeated(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := b.String()
-		if !strings.Contains(text, "lost-cpu") || !strings.Contains(text, "leave the host idle CPUs") {
-			t.Errorf("%s lacks the code or its cure:\n%s", format, text)
+		for _, words := range []string{"lost-cpu", "leave the host idle CPUs"} {
+			if !strings.Contains(text, words) {
+				t.Errorf("%s lacks %q:\n%s", format, words, text)
+			}
 		}
 		if strings.Contains(text, "1 INVALID") || strings.Contains(text, "could not be measured") ||
 			strings.Contains(text, "not everything was measured") ||

@@ -54,8 +54,9 @@ func tell(list []row) []told {
 			t.lines = append(t.lines, text+bad.WhyInvalid())
 		}
 		for _, spoilt := range r.repeated {
-			t.lines = append(t.lines, fmt.Sprintf("The host spoilt trial %d, and trial %d measured "+
-				"the same again: %s", spoilt.Number, spoilt.RepeatedAs, spoilt.WhyInvalid()))
+			t.lines = append(t.lines, fmt.Sprintf(
+				"The host spoilt trial %d, and trial %d measured the same again: %s",
+				spoilt.Number, spoilt.RepeatedAs, spoilt.WhyInvalid()))
 		}
 		if r.trials == 0 {
 			t.lines = append(t.lines, "Not run.")

@@ -25,11 +25,11 @@ var kinds = map[Code]kind{
 	CodeLostFrames: {host: true, cure: "offer less than the links carried, or " + busy},
 
 	CodeInterrupted: {cure: "let the run end"},
-	CodeBroken: {cure: "read console.log in the trial's folder; ctload doctor names what the host " +
-		"lacks"},
+	CodeBroken: {cure: "read console.log in the trial's folder; ctload doctor names what the " +
+		"host lacks"},
 	CodeUnread: {cure: "use a kernel that has this figure, or report the fault with its release"},
-	CodeNotAsAsked: {cure: "ask for what the kernel has (readback.json in the trial's folder), or " +
-		"list the module that has the setting under modules"},
+	CodeNotAsAsked: {cure: "ask for what the kernel has (readback.json in the trial's folder), " +
+		"or list the module that has the setting under modules"},
 	CodeChanged: {cure: "end what changes the setting in the DUT, such as a service of the box " +
 		"(readback.json has both states)"},
 	CodeNotRefused: {cure: "correct the command line under refused"},
@@ -43,16 +43,21 @@ var kinds = map[Code]kind{
 	CodeUnlike:     {cure: "measure all trials with one kernel, box and size of machine"},
 	CodeUnknown:    {},
 
-	CodeWorkers:                    {cure: "ask for less at a time, or give the load more of the host's CPUs"},
+	CodeWorkers: {
+		cure: "ask for less at a time, or give the load more of the host's CPUs",
+	},
 	GeneratorLimit("descriptors"):  {cure: "raise the limit of open files (ulimit -n)"},
 	GeneratorLimit("source-ports"): {cure: "give the entry more sources, or more ports"},
 	GeneratorLimit("tuples"):       {cure: "give the entry more sources, or more ports"},
 	GeneratorLimit("memory"):       {cure: "ask for a lower rate, or less at a time"},
 	GeneratorLimit("packets"):      {cure: "ask for a lower rate"},
-	GeneratorLimit("netfilter"): {cure: "remove the rules that drop the load where it is made, or " +
-		"raise nf_conntrack_max there"},
-	GeneratorLimit("conntrack"): {cure: "remove the rules that track connections where the load is " +
-		"made"},
+	GeneratorLimit("netfilter"): {
+		cure: "remove the rules that drop the load where it is made, or raise nf_conntrack_max " +
+			"there",
+	},
+	GeneratorLimit("conntrack"): {
+		cure: "remove the rules that track connections where the load is made",
+	},
 }
 
 // Spoilt reports whether a trial is INVALID only for reasons of the host's own, so that another try

@@ -66,7 +66,6 @@ func TestSpoilt(t *testing.T) {
 		{"one", reasons[1:2], true},
 		{"another beside it", append([]Reason{{CodeConsole, "an oops"}}, reasons...), false},
 		{"another", []Reason{{CodeNoLoad, "no load was offered"}}, false},
-		{"unbalanced beside it", append([]Reason{{CodeUnbalanced, "1 is missing"}}, reasons...), false},
 	} {
 		var trial Trial
 		trial.Load.Offered, trial.Load.Completed = 1, 1

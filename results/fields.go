@@ -292,7 +292,8 @@ func unitOf(path, kind string) string {
 	}
 	for _, end := range []struct{ name, unit string }{
 		{"_ms", "ms"}, {"_per_s", "1/s"}, {"_s", "s"}, {"_bytes", "bytes"}, {"_ppm", "ppm"},
-		{"_share", "share"}, {"_error", "share"}, {"fill", "share"}, {"steal", "share"}, {"lost_cpu", "share"},
+		{"_share", "share"}, {"_error", "share"}, {"fill", "share"}, {"steal", "share"},
+		{"lost_cpu", "share"},
 	} {
 		if strings.HasSuffix(last, end.name) {
 			return end.unit

@@ -14,8 +14,8 @@ func Insights(t *Trial) []string {
 	}
 	var list []string
 	for _, words := range []func(*Trial) string{
-		actionWords, healWords, bystanderWords, transitWords, alertWords, recoveryWords, contentsWords,
-		predictionWords, cpuWords,
+		actionWords, healWords, bystanderWords, transitWords, alertWords, recoveryWords,
+		contentsWords, predictionWords, cpuWords,
 	} {
 		if s := words(t); s != "" {
 			list = append(list, s)

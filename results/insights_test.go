@@ -139,8 +139,8 @@ func TestInsights_CPU(t *testing.T) {
 		},
 		{
 			"a busy host", &CPU{Idle: 1}, 0.35,
-			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: rates and times " +
-				"show that limit too.",
+			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: rates and " +
+				"times show that limit too.",
 		},
 	} {
 		trial := Trial{Verdict: Clean, CPU: test.cpu, LostCPU: test.lost}

@@ -25,7 +25,8 @@ const (
 
 // severity orders verdicts for a summary over trials. An invalid trial is no finding at all.
 var severity = map[Verdict]int{
-	DutDied: 7, TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1, Invalid: 0,
+	DutDied: 7, TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1,
+	Invalid: 0,
 }
 
 // Compare returns a positive number where v is a worse finding than other, 0 where they are alike.
@@ -35,8 +36,8 @@ func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[othe
 // probe and the reasons in Invalid; conf is the configuration that the trial ran with and serves
 // only to explain. Judging again gives the same.
 //
-// A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, in this
-// order (nf_conntrack_core.c):
+// A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, in
+// this order (nf_conntrack_core.c):
 //   - table-full: drop rose by more than the lost clashes, since a lost clash counts in drop as
 //     well; or it rose with the table at max or with a "table full" line;
 //   - chain-too-long: chain_toolong rose;

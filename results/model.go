@@ -123,8 +123,8 @@ type Trial struct {
 	// RepeatedAs is the number of the trial that measured the same again, since the host had spoilt
 	// this one, which does not count; 0: none did.
 	RepeatedAs int `json:"repeated_as,omitempty"`
-	// Died is the line of the console by which the DUT's kernel ran out of memory under the load and
-	// ended; empty where it lived.
+	// Died is the line of the console by which the DUT's kernel ran out of memory under the load
+	// and ended; empty where it lived.
 	Died string `json:"died,omitempty"`
 	// Remarks are how the DUT's kernel follows a setting, but not to the letter: a rounded hash.
 	Remarks    []string    `json:"remarks,omitempty"`

@@ -61,7 +61,8 @@ func diedWords(t *Trial) string {
 		"%s", t.Died, heldAtMost(c))
 	if c.Max > 0 {
 		full := kernels.Size{Max: c.Max, Buckets: c.Buckets}.Bytes(c.ObjectBytes)
-		s += fmt.Sprintf(", and a full one takes %s of the DUT's %s", Bytes(full), Bytes(t.MemoryBytes))
+		s += fmt.Sprintf(", and a full one takes %s of the DUT's %s",
+			Bytes(full), Bytes(t.MemoryBytes))
 	}
 	return s + ": lower nf_conntrack_max, or give the DUT more memory."
 }
@@ -95,7 +96,7 @@ func tableFullWords(t *Trial) string {
 
 // fullWords begins a sentence about a table that was full.
 func fullWords(c Conntrack) string {
-	return fmt.Sprintf("the table was full at %s%s and the kernel", fullAt(c), after(c.SecondsToFull))
+	return "the table was full at " + fullAt(c) + after(c.SecondsToFull) + " and the kernel"
 }
 
 // fullAt words the limit of a table that was full; an action may have put it below the count.

@@ -225,8 +225,8 @@ var memoryFaults = regexp.MustCompile(exhausted + `Call Trace:`)
 // MemoryFault reports whether a line tells of exhausted memory, which some trials have on purpose.
 func MemoryFault(line string) bool { return memoryFaults.MatchString(line) }
 
-// DiedOfMemory returns the line of a console by which a kernel ended, or the first one that tells of
-// exhausted memory where it does not say; empty without such a line.
+// DiedOfMemory returns the line of a console by which a kernel ended, or the first one that tells
+// of exhausted memory where it does not say; empty without such a line.
 func DiedOfMemory(console string) (line string) {
 	for text := range strings.Lines(console) {
 		text = strings.TrimSpace(uptime.ReplaceAllString(text, ""))

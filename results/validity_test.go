@@ -143,8 +143,8 @@ func TestDiedOfMemory(t *testing.T) {
 	for console, want := range map[string]string{
 		"[    9.1] nf_conntrack: table full\n[   12.1] Kernel panic - not syncing: Fatal": "",
 		"[   60.1] udevd invoked oom-killer: gfp_mask=0xcc0\n[   60.4] Mem-Info:\n" +
-			"[   60.5] Kernel panic - not syncing: System is deadlocked on memory\n[   60.6] CPU: 0": "" +
-			"Kernel panic - not syncing: System is deadlocked on memory",
+			"[   60.5] Kernel panic - not syncing: System is deadlocked on memory\n" +
+			"[   60.6] CPU: 0": "Kernel panic - not syncing: System is deadlocked on memory",
 		"Out of memory: Killed process 71 (ctload)\nsystemd: restart\n": "" +
 			"Out of memory: Killed process 71 (ctload)",
 	} {

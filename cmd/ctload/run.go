@@ -176,8 +176,8 @@ func (f *runFlags) check(cmd *cobra.Command, name string) (job orchestrator.Job,
 	if job.Baseline, err = f.load(cmd); err == nil && job.Baseline != nil {
 		err = job.Baseline.Check(job.Plan.Expected())
 		if err == nil && !sandbox.Inside() && job.Baseline.TooFew(job.Plan.Experiment.Trials) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "warning: --baseline fails nothing with so few trials, "+
-				"since chance makes any difference too often; --trials 3, on both sides, is enough")
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning: --baseline fails nothing with so few "+
+				"trials, since chance makes any difference too often; use --trials 3 on both sides")
 		}
 	}
 	return job, err

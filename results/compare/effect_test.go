@@ -73,7 +73,8 @@ func TestEffect_Words(t *testing.T) {
 		base, now values
 		want      string // without the mark of insignificance
 	}{
-		{"a factor", ms, values{10, 10.5, 11, 11.5}, values{15, 15, 16, 16}, "1.44 x, 1.30 to 1.60"},
+		{"a factor", ms, values{10, 10.5, 11, 11.5}, values{15, 15, 16, 16},
+			"1.44 x, 1.30 to 1.60"},
 		{
 			"a small one", ms, values{100, 101, 102}, values{101, 102, 103},
 			"1.010 x, 0.990 to 1.030",
