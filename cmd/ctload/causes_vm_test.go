@@ -94,10 +94,10 @@ func TestDUTDied(t *testing.T) {
 	text := `
 experiment: died
 dut:
-  memory: 160MiB
+  memory: 192MiB
   buckets: 65536` + tracked + `
 workload:
-  - {generator: udp, crafted: true, rate: 15k/s, duration: 60s, sources: 60000, ports: 8000-8063}
+  - {generator: udp, crafted: true, rate: 15k/s, duration: 90s, sources: 60000, ports: 8000-8063}
 recovery: 1s
 scenarios:
   too-large: {sysctl: {net.netfilter.nf_conntrack_max: 4000000}}
