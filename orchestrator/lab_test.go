@@ -176,15 +176,17 @@ func (s *stage) Table(sample results.Sample) {
 
 // play is an experiment, the actions on its DUT meanwhile, and what its guests need for them.
 type play struct {
-	text   string
-	order  []Slot                               // of the trials; nil: as planned
-	box    *vagrant.Box                         // of the DUT, or nil
-	booted func(context.Context, vm.Node) error // see stage
-	joined func(context.Context, vm.Node) error
-	when   func(results.Sample) bool
-	act    func(ctx context.Context, dut, client vm.Node) error
-	tools  []string                       // of the host, for the guest
-	look   func(samples []results.Sample) // called with the samples of the first trial, or nil
+	text  string
+	order []Slot       // of the trials; nil: as planned
+	box   *vagrant.Box // of the DUT, or nil
+	// retries is how many further attempts a trial has that the host spoils.
+	retries int
+	booted  func(context.Context, vm.Node) error // see stage
+	joined  func(context.Context, vm.Node) error
+	when    func(results.Sample) bool
+	act     func(ctx context.Context, dut, client vm.Node) error
+	tools   []string                       // of the host, for the guest
+	look    func(samples []results.Sample) // called with the samples of the first trial, or nil
 }
 
 // request returns the experiment as a [Request], in a lab of its own as Job.Run opens it.
@@ -202,7 +204,7 @@ func (p play) request(t testing.TB) Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.order != nil {
+	if plan.Retries = p.retries; p.order != nil {
 		plan.Order = p.order
 	}
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))

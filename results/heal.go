@@ -347,6 +347,15 @@ func StarvesMemory(all []Action) bool {
 	return slices.ContainsFunc(all, starves)
 }
 
+// slowed reports whether an action took CPU time or memory from a node on purpose; the DUT may give
+// its samples later then.
+func slowed(all []Action) bool {
+	return slices.ContainsFunc(all, func(a Action) bool {
+		fact := a.fact()
+		return a.Begun != nil && (fact.Starves || fact.Kind == actions.CPUThrottle)
+	})
+}
+
 // String describes the action in a few words.
 func (a Action) String() string {
 	s := a.Name

@@ -131,7 +131,11 @@ func Validate(t *Trial, e Evidence) []Reason {
 		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could "+
 			"not be read in time", Figure(c.ErrorMillis))
 	}
-	if limit := max(maxGap, 10*e.Interval); t.Conntrack.LongestGap > limit {
+	limit := max(maxGap, 10*e.Interval)
+	if slowed(t.Actions) {
+		limit *= 2
+	}
+	if t.Conntrack.LongestGap > limit {
 		add(CodeStalled, "the DUT stood still: no sample for %s s", Figure(t.Conntrack.LongestGap))
 	}
 	if e.Interval > 0 && t.Conntrack.Samples == 0 {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctload/ctload/internal/actions"
 )
 
 func TestValidate(t *testing.T) {
@@ -63,6 +65,13 @@ func TestValidate(t *testing.T) {
 			"a guest that stood still for 1.5 s",
 			func(t *Trial, _ *Evidence) { t.Conntrack.LongestGap = 1.6 },
 			[]string{"no sample for 1.60 s"},
+		},
+		{
+			"a throttled guest gives its samples later",
+			func(t *Trial, _ *Evidence) {
+				t.Conntrack.LongestGap = 1.6
+				t.Actions = []Action{{Kind: string(actions.CPUThrottle), Begun: s(1)}}
+			}, nil,
 		},
 		{
 			"slow sampling is no stall",
