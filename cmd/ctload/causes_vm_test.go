@@ -94,14 +94,13 @@ func TestDUTDied(t *testing.T) {
 	text := `
 experiment: died
 dut:
-  memory: 192MiB
-  buckets: 65536` + tracked + `
+  memory: 192MiB` + tracked + `
 workload:
-  - {generator: udp, crafted: true, rate: 15k/s, duration: 90s, sources: 60000, ports: 8000-8063}
+  - {generator: udp, crafted: true, rate: 4k/s, duration: 120s, sources: 60000, ports: 8000-8063}
 recovery: 1s
 scenarios:
-  too-large: {sysctl: {net.netfilter.nf_conntrack_max: 4000000}}
-  fits: {sysctl: {net.netfilter.nf_conntrack_max: 32768}, workload: {udp: {duration: 5s}}}
+  too-large: {buckets: 4000000, sysctl: {net.netfilter.nf_conntrack_max: 4000000}}
+  fits: {sysctl: {net.netfilter.nf_conntrack_max: 1024}, workload: {udp: {duration: 1s}}}
 `
 	found := measuredTrials(t, experiment(t, text))
 	if trial := found["too-large"].trial; trial.Verdict != results.DutDied || trial.Died == "" ||
