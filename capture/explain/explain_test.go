@@ -33,7 +33,7 @@ func (t *table) add(protocol, state string, kind capture.Kind, port uint16, left
 	client := netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
 	server := netip.MustParseAddr("192.0.2.1")
 	t.Table.Entries = append(t.Table.Entries, capture.Entry{
-		Protocol: protocol, State: state, Left: left,
+		Protocol: protocol, State: state, Left: left, Age: -1,
 		Unreplied: kind == capture.Unreplied, Assured: kind == capture.Assured,
 		Original: capture.Tuple{Source: client, Destination: server, SourcePort: 1024,
 			DestinationPort: port},
@@ -173,9 +173,7 @@ func TestExplain_Evicting(t *testing.T) {
 	}
 	x = Explain(&c.Capture, Options{})
 	synSent := kernels.Prefix + "tcp_timeout_syn_sent"
-	for value, want := range map[string]int64{
-		"5": 5*perSecond + others, "10": 10*perSecond + others,
-	} {
+	for value, want := range map[string]int64{"5": 5*perSecond + others, "10": 10*perSecond + others} {
 		if got := x.change(ChangeTimeout, synSent, value); got != want {
 			t.Errorf("syn_sent %s leaves %d, want %d", value, got, want)
 		}
@@ -250,9 +248,7 @@ func TestExplain_OtherLimits(t *testing.T) {
 		ExpectationsFull: func(c *table) { c.Log.ExpectFull = 1 },
 		NeighboursFull:   func(c *table) { c.Log.Neighbour = 3 },
 		ReceiveBuffers:   func(c *table) { c.Network = map[string]int64{"UdpRcvbufErrors": 5} },
-		ListenQueue: func(c *table) {
-			c.Network = map[string]int64{"TcpExtListenOverflows": 5}
-		},
+		ListenQueue:      func(c *table) { c.Network = map[string]int64{"TcpExtListenOverflows": 5} },
 		LostRaces: func(c *table) {
 			c.Counters = []capture.Counters{{Sum: map[string]int64{"insert_failed": 9, "drop": 9}}}
 		},

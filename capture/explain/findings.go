@@ -20,7 +20,6 @@ const (
 	TableEvicts   Code = "table-evicts"  // at its limit, and entries are evicted for new ones
 	TableNearFull Code = "table-near-full"
 	NotTheTable   Code = "not-the-table"
-	Untracked     Code = "untracked"
 
 	TimeWaitChurn   Code = "time-wait-churn"
 	CloseWait       Code = "close-wait"
@@ -63,10 +62,6 @@ func (x *Explanation) add(code Code, experiments []string, format string, args .
 
 // find says what is wrong.
 func (x *Explanation) find(c *capture.Capture, b *book) {
-	if c.Untracked {
-		x.add(Untracked, nil, "Nothing on this host tracks connections.")
-		return
-	}
 	x.findLimits(c, b)
 	x.findFillers(b)
 	x.findOthers(c)
@@ -88,11 +83,10 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 				why, refused)
 		case evicted > 0:
 			x.add(TableEvicts, []string{"scanner", "small-hash"},
-				"%s. The kernel makes room: it evicts %.0f entries a second (early_drop) and "+
-					"refuses nothing, so that its log is silent.", why, evicted)
+				"%s. The kernel makes room: it evicts %.0f entries a second (early_drop) and refuses "+
+					"nothing, so that its log is silent.", why, evicted)
 		case x.value("drop") > 0 || x.value("early_drop") > 0:
-			x.add(TableRefuses, nil,
-				"%s; since boot %d packets were refused and %d entries evicted.",
+			x.add(TableRefuses, nil, "%s; since boot %d packets were refused and %d entries evicted.",
 				why, x.value("drop"), x.value("early_drop"))
 		default:
 			x.add(TableRefuses, nil, "%s: new connections are refused, or evict others.", why)
@@ -103,7 +97,7 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 	case x.Size.Fill != nil && *x.Size.Fill < 0.5 && x.Log.TableFull == 0 &&
 		evicted == 0 && refused == 0:
 		x.add(NotTheTable, nil, "The table is not the fault: %d of %d entries (%.2g %%)%s. "+
-			"A larger table or shorter timeouts change nothing about it.",
+			"A larger table or shorter timeouts mend nothing.",
 			b.count(), *c.Sizes.Max, *x.Size.Fill*100, x.quiet(c))
 	case x.Log.TableFull > 0:
 		x.add(TableRefuses, nil, "The kernel's log has %s of \"table full\"%s.",
@@ -119,8 +113,8 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 	}
 	if x.Size.Chain != nil && *x.Size.Chain >= 8 {
 		x.add(HashIsSmall, []string{"small-hash", "hash-resize"},
-			"The hash is small: a chain has %.0f entries on average (%d entries in %d buckets, "+
-				"each entry twice).", *x.Size.Chain, b.count(), *c.Sizes.Buckets)
+			"The hash is small: a chain has %.0f entries on average (%d entries in %d buckets, each "+
+				"entry twice).", *x.Size.Chain, b.count(), *c.Sizes.Buckets)
 	}
 }
 
@@ -167,8 +161,8 @@ func (x *Explanation) findFillers(b *book) {
 		}
 		return n
 	}
-	state := func(state string) (float64, int) {
-		n := count(func(e capture.Entry) bool { return e.Protocol == "tcp" && e.State == state })
+	state := func(protocol, state string) (float64, int) {
+		n := count(func(e capture.Entry) bool { return e.Protocol == protocol && e.State == state })
 		if whole, ok := b.c.Table.States[state]; ok && b.sample.Whole > 0 {
 			return float64(whole) / float64(b.sample.Whole), int(whole)
 		}
@@ -177,15 +171,15 @@ func (x *Explanation) findFillers(b *book) {
 		}
 		return float64(n) / total, n
 	}
-	if share, n := state("TIME_WAIT"); share >= large {
+	if share, n := state("tcp", "TIME_WAIT"); share >= large {
 		x.add(TimeWaitChurn, []string{"table-full", "time-wait-churn"},
 			"%d entries (%.1f %%) are connections that have ended (TIME_WAIT)%s.", n, share*100,
 			x.pace("closed connections"))
 	}
-	if share, n := state("CLOSE_WAIT"); share >= large {
+	if share, n := state("tcp", "CLOSE_WAIT"); share >= large {
 		x.add(CloseWait, []string{"close-wait", "kube-proxy-defaults"},
-			"%d entries (%.1f %%) are half closed (CLOSE_WAIT)%s: one side has sent its FIN and "+
-				"the other does not close.", n, share*100, x.pace("half-closed connections"))
+			"%d entries (%.1f %%) are half closed (CLOSE_WAIT)%s: one side has sent its FIN and the "+
+				"other does not close.", n, share*100, x.pace("half-closed connections"))
 	}
 	for _, idle := range x.Idle {
 		if float64(idle.Silent) < large*total {
@@ -209,11 +203,11 @@ func (x *Explanation) findFillers(b *book) {
 			"%.0f %% of the entries are UDP; flows without an answer%s.", share*100,
 			x.pace("udp flows without an answer"))
 	}
-	if share, n := state("SYN_SENT"); share >= large {
+	if share, n := state("tcp", "SYN_SENT"); share >= large {
 		x.add(Scan, []string{"scanner"}, "%d entries (%.1f %%) are attempts without an answer "+
 			"(SYN_SENT)%s.", n, share*100, x.pace("attempts without an answer"))
 	}
-	if share, n := state("SYN_RECV"); share >= large {
+	if share, n := state("tcp", "SYN_RECV"); share >= large {
 		x.add(HalfOpen, []string{"syn-flood"}, "%d entries (%.1f %%) are half open (SYN_RECV)%s.",
 			n, share*100, x.pace("attempts without a third packet"))
 	}
@@ -245,8 +239,7 @@ func (x *Explanation) findSources(b *book) {
 		sum += h.Share
 	}
 	if len(names) > 0 && sum >= 0.2 && (x.Sources.Distinct > 10 || sum < 0.99) {
-		x.add(FewSources, []string{"scanner"},
-			"Few hold much: %s, together %.1f %% of the entries.",
+		x.add(FewSources, []string{"scanner"}, "Few hold much: %s, together %.1f %% of the entries.",
 			strings.Join(names, ", "), sum*100)
 	}
 }
@@ -310,8 +303,7 @@ func (x *Explanation) findOthers(c *capture.Capture) {
 	})
 	if n := x.value("insert_failed"); n > 0 && !full {
 		x.add(LostRaces, []string{"dns-race"}, "insert_failed is %d since boot, drop %d: packets "+
-			"that lost the race for a tuple count in both, so that drop does not show a full "+
-			"table.",
+			"that lost the race for a tuple count in both, so that drop does not show a full table.",
 			n, x.value("drop"))
 	}
 	if n := x.value("chaintoolong"); n > 0 {
@@ -323,8 +315,7 @@ func (x *Explanation) findOthers(c *capture.Capture) {
 // findCaveats says what to know before any figure.
 func (x *Explanation) findCaveats(b *book) {
 	if b.sample.Scope == capture.Selection {
-		x.add(SelectionOfTable, nil,
-			"The listing is a selection: its shares of states mean nothing.")
+		x.add(SelectionOfTable, nil, "The listing is a selection: its shares of states mean nothing.")
 	}
 	if b.sample.Cut > 0 {
 		x.add(EntriesAreCut, nil, "%s in the middle and %s not counted.",
@@ -332,16 +323,16 @@ func (x *Explanation) findCaveats(b *book) {
 			map[bool]string{true: "is", false: "are"}[b.sample.Cut == 1])
 	}
 	if x.Size.Expired != nil && *x.Size.Expired > 0 && b.count() > 0 {
-		x.add(CountOverLiving, nil, "The count is %d above the listed entries: expired ones that "+
-			"the collector has not freed, and those that came meanwhile.", *x.Size.Expired)
+		x.add(CountOverLiving, nil, "The count is %d above the listed entries: expired ones that the "+
+			"collector has not freed, and those that came meanwhile.", *x.Size.Expired)
 	}
 	if slices.ContainsFunc(x.Counters, func(c Counter) bool { return c.FirstCPU }) {
-		x.add(CountersOfOneCPU, nil, "The counters are those of the first CPU alone: this version "+
-			"of conntrack shows no other.")
+		x.add(CountersOfOneCPU, nil, "The counters are those of the first CPU alone: this version of "+
+			"conntrack shows no other.")
 	}
 	if b.full() && len(x.Rates) > 0 {
-		x.add(RatesAreLowBounds, nil, "The table is at its limit: rates are lower bounds, since "+
-			"what was refused is not in the table.")
+		x.add(RatesAreLowBounds, nil, "The table is at its limit: rates are lower bounds, since what "+
+			"was refused is not in the table.")
 	}
 	if x.Kernel == "" {
 		x.add(KernelIsUnknown, nil, "The kernel is unknown: defaults are those of %s.",

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/capture/explain"
 	"github.com/ctload/ctload/capture/saved"
 	"github.com/ctload/ctload/internal/kernels"
@@ -27,7 +25,7 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain FILE...",
 		Short: "say what is in a host's table, from the outputs that were saved from it",
-		Long: `Reads what was saved on a host whose table is in trouble, one file or many of one
+		Long: `Reads what was saved on a host whose table is in trouble, one file or many of the same
 moment, and says what is in the table, what each change would leave of it, and what cannot be
 known. Recognised are listings of conntrack -L and /proc/net/nf_conntrack, conntrack -S and -C,
 sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and numbers from
@@ -35,7 +33,6 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 
   conntrack -L >table.txt 2>&1; conntrack -S >stats.txt; sysctl -a >sysctl.txt; dmesg >log.txt
   ctload explain table.txt stats.txt sysctl.txt log.txt
-  ctload explain web1.ctcap                what ctload capture kept
   ctload explain *.txt --set tcp_timeout_time_wait=30`,
 		Args: needs(1, mostFiles, "files with saved outputs, or - for stdin"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,11 +40,23 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 			if err != nil {
 				return fmt.Errorf("--set: %w", err)
 			}
-			c, err := loadCapture(cmd, args)
+			var files []saved.File
+			for _, name := range args {
+				text, err := readSaved(cmd, name)
+				if err != nil {
+					return err
+				}
+				files = append(files, saved.File{Name: name, Text: text})
+			}
+			c, report, err := saved.Read(files...)
 			if err != nil {
 				return err
 			}
 			x := explain.Explain(c, options)
+			for _, part := range report.Unread {
+				fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d on\n",
+					part.File, part.Lines, part.First)
+			}
 			return reports.Explanation(cmd.OutOrStdout(), format, x, width.options())
 		},
 	}
@@ -57,38 +66,6 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 		"also say what a setting would leave, as tcp_timeout_time_wait=30 or max=1048576")
 	addFormat(flags, &format, "table", reports.ExplanationFormats()...)
 	return cmd
-}
-
-// loadCapture reads one capture, or saved outputs of one moment. It tells how many lines of these
-// were not understood.
-func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
-	var files []saved.File
-	for _, name := range names {
-		text, err := readSaved(cmd, name)
-		if err != nil {
-			return nil, err
-		}
-		if capture.IsCapture(text) {
-			if len(names) > 1 {
-				return nil, fmt.Errorf("%s is a capture: it stands alone", name)
-			}
-			c, err := capture.Read(bytes.NewReader(text))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			return c, nil
-		}
-		files = append(files, saved.File{Name: name, Text: text})
-	}
-	c, report, err := saved.Read(files...)
-	if err != nil {
-		return nil, err
-	}
-	for _, part := range report.Unread {
-		fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d "+
-			"on\n", part.File, part.Lines, part.First)
-	}
-	return c, nil
 }
 
 // mostFiles bounds the number of saved files: more are those of several moments.

@@ -27,8 +27,9 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(),
-		generateCommand(), respondCommand(), planCommand(), captureCommand(), explainCommand(),
-		doctorCommand(), gcCommand(), vmCommand(), versionCommand())
+		generateCommand(), respondCommand(), planCommand(), explainCommand(), doctorCommand(),
+		gcCommand(),
+		vmCommand(), versionCommand())
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
 	completion, _, _ := root.Find([]string{"completion"})
