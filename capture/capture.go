@@ -16,13 +16,24 @@ type Capture struct {
 	Schema int       `json:"schema"`
 	Taken  time.Time `json:"taken,omitzero"`
 	Kernel string    `json:"kernel,omitempty"` // uname -r
-	Sizes  Sizes     `json:"sizes"`
+	// CPUs and MemoryBytes are the host's; 0 is unknown.
+	CPUs        int   `json:"cpus,omitempty"`
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Untracked tells that nothing on the host tracks connections: no module is loaded.
+	Untracked bool  `json:"untracked,omitempty"`
+	Sizes     Sizes `json:"sizes"`
+	// Counts are the numbers of entries during the watch, each with its time from the first.
+	Counts []Count `json:"counts,omitempty"`
 	// Settings are the sysctls by the names of current kernels, with dots.
 	Settings map[string]string `json:"settings,omitempty"`
 	// Counters are readings of the kernel's counters of connection tracking, oldest first.
 	Counters []Counters `json:"counters,omitempty"`
 	// Network are counters of the network stack by their names in nstat, since boot.
 	Network map[string]int64 `json:"network,omitempty"`
+	// Modules are the loaded modules of netfilter.
+	Modules []string `json:"modules,omitempty"`
+	// Problems are parts of the host that could not be read, each with the reason.
+	Problems []string `json:"problems,omitempty"`
 	// Neighbours are the entries of the neighbour tables by state: FAILED, REACHABLE.
 	Neighbours map[string]int64 `json:"neighbours,omitempty"`
 	Log        Log              `json:"log"`
@@ -39,6 +50,12 @@ type Sizes struct {
 	Buckets *int64 `json:"buckets,omitempty"`
 	// ExpectMax is the limit of the table of expectations.
 	ExpectMax *int64 `json:"expect_max,omitempty"`
+}
+
+// Count is the number of entries at one time.
+type Count struct {
+	Seconds float64 `json:"s"` // since the first
+	Entries int64   `json:"n"`
 }
 
 // Counters is one reading of the counters of connection tracking, since the kernel booted.
@@ -80,6 +97,9 @@ type Table struct {
 	Entries []Entry `json:"entries,omitempty"`
 	// Cut counts entries whose text ends in the middle: they are not in Entries.
 	Cut int `json:"cut,omitempty"`
+	// Between is the time, in seconds, between the two listings whose entries are marked with Stays;
+	// 0 for a single one.
+	Between float64 `json:"between_s,omitempty"`
 	// Whole is the number of living entries in the whole table, where it was shown; 0 is unknown.
 	Whole int64 `json:"whole,omitempty"`
 	// States are numbers of entries of the whole table by TCP state, as counted on the host.

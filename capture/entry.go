@@ -10,29 +10,29 @@ import (
 
 // Entry is one entry of the table.
 type Entry struct {
-	Protocol string `json:"protocol"` // tcp, udp, icmp, icmpv6, gre, ..., or unknown
+	Protocol string `json:"p"` // tcp, udp, icmp, icmpv6, gre, ..., or unknown
 	// State is that of protocols that have one, as TIME_WAIT; empty for others.
-	State string `json:"state,omitempty"`
+	State string `json:"s,omitempty"`
 	// Left is how many seconds the entry has left; -1 where the kernel gives none (offloaded).
 	Left      int64 `json:"left"`
 	Unreplied bool  `json:"unreplied,omitempty"`
 	Assured   bool  `json:"assured,omitempty"`
 	Offloaded bool  `json:"offloaded,omitempty"` // a flow table forwards the connection
-	Original  Tuple `json:"original"`            // as the first packet had it
-	Reply     Tuple `json:"reply"`               // as an answer has it
+	Original  Tuple `json:"o"`                   // as the first packet had it
+	Reply     Tuple `json:"r,omitzero"`          // as an answer has it
 	// Helper is the name of the helper that reads the connection.
 	Helper string `json:"helper,omitempty"`
 	Zone   int64  `json:"zone,omitempty"`
-	// Age is how many seconds ago the entry was made (nf_conntrack_timestamp); -1 is unknown.
-	Age int64 `json:"age"`
+	// Stays tells that the entry was there in a second listing too.
+	Stays bool `json:"stays,omitempty"`
 }
 
 // Tuple is one direction of a connection.
 type Tuple struct {
-	Source          netip.Addr `json:"source"`
-	Destination     netip.Addr `json:"destination"`
-	SourcePort      uint16     `json:"source_port,omitempty"`
-	DestinationPort uint16     `json:"destination_port,omitempty"`
+	Source          netip.Addr `json:"s"`
+	Destination     netip.Addr `json:"d"`
+	SourcePort      uint16     `json:"sp,omitempty"`
+	DestinationPort uint16     `json:"dp,omitempty"`
 	Type            string     `json:"type,omitempty"` // of ICMP
 }
 
@@ -124,7 +124,7 @@ func Ends(text string) bool {
 //
 // The error is errCut when both directions are not there.
 func ParseEntry(text string) (Entry, error) {
-	e := Entry{Left: -1, Age: -1}
+	e := Entry{Left: -1}
 	if !Begins(text) {
 		return e, errEntry
 	}
@@ -179,15 +179,10 @@ func (e *Entry) read(tuples []*Tuple, at int, name, value string) (err error) {
 	case "helper":
 		e.Helper = value
 		return nil
-	case "zone", "delta-time":
-		n, err := strconv.ParseInt(value, 10, 64)
+	case "zone":
+		e.Zone, err = strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", errEntry, name, err)
-		}
-		if name == "zone" {
-			e.Zone = n
-		} else {
-			e.Age = n
+			return fmt.Errorf("%w: zone: %w", errEntry, err)
 		}
 		return nil
 	}

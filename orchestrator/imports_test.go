@@ -102,8 +102,8 @@ var house = []struct {
 		"vm/guest", "vm/libvirt",
 	}},
 	{"cmd/ctload", []string{
-		"agent", "agent/faults", "agent/modload", "capture/explain", "capture/saved", "generators",
-		"generators/pacing", "generators/responders",
+		"agent", "agent/faults", "agent/modload", "capture", "capture/explain", "capture/host",
+		"capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
 		"orchestrator/forecast",
 		"reports", "reports/progress", "results", "results/compare", "scenarios", "vm",

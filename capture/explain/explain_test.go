@@ -33,7 +33,7 @@ func (t *table) add(protocol, state string, kind capture.Kind, port uint16, left
 	client := netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
 	server := netip.MustParseAddr("192.0.2.1")
 	t.Table.Entries = append(t.Table.Entries, capture.Entry{
-		Protocol: protocol, State: state, Left: left, Age: -1,
+		Protocol: protocol, State: state, Left: left,
 		Unreplied: kind == capture.Unreplied, Assured: kind == capture.Assured,
 		Original: capture.Tuple{Source: client, Destination: server, SourcePort: 1024,
 			DestinationPort: port},

@@ -20,6 +20,7 @@ const (
 	TableEvicts   Code = "table-evicts"  // at its limit, and entries are evicted for new ones
 	TableNearFull Code = "table-near-full"
 	NotTheTable   Code = "not-the-table"
+	Untracked     Code = "untracked"
 
 	TimeWaitChurn   Code = "time-wait-churn"
 	CloseWait       Code = "close-wait"
@@ -62,6 +63,10 @@ func (x *Explanation) add(code Code, experiments []string, format string, args .
 
 // find says what is wrong.
 func (x *Explanation) find(c *capture.Capture, b *book) {
+	if c.Untracked {
+		x.add(Untracked, nil, "Nothing on this host tracks connections.")
+		return
+	}
 	x.findLimits(c, b)
 	x.findFillers(b)
 	x.findOthers(c)

@@ -53,8 +53,7 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 	t.settings()
 	modules := t.modules()
 	if !t.tracks() {
-		c := &capture.Capture{Schema: capture.SchemaVersion,
-			Taken:  begun.UTC().Truncate(time.Second),
+		c := &capture.Capture{Schema: capture.SchemaVersion, Taken: begun.UTC().Truncate(time.Second),
 			Kernel: kernels.Running(), Untracked: true, Modules: modules}
 		t.machine(c)
 		return c, nil
@@ -282,8 +281,7 @@ func (t *taker) watch(ctx context.Context, begun time.Time) (list []capture.Coun
 			return list, fmt.Errorf("read the number of entries: %w", err)
 		}
 		at := time.Since(begun)
-		seconds := at.Round(time.Millisecond).Seconds()
-		list = append(list, capture.Count{Seconds: seconds, Entries: n})
+		list = append(list, capture.Count{Seconds: at.Round(time.Millisecond).Seconds(), Entries: n})
 		if at >= t.Watch {
 			return list, nil
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/capture/explain"
 	"github.com/ctload/ctload/capture/saved"
 	"github.com/ctload/ctload/internal/kernels"
@@ -33,6 +35,7 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 
   conntrack -L >table.txt 2>&1; conntrack -S >stats.txt; sysctl -a >sysctl.txt; dmesg >log.txt
   ctload explain table.txt stats.txt sysctl.txt log.txt
+  ctload explain web1.ctcap                what ctload capture kept
   ctload explain *.txt --set tcp_timeout_time_wait=30`,
 		Args: needs(1, mostFiles, "files with saved outputs, or - for stdin"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,23 +43,11 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 			if err != nil {
 				return fmt.Errorf("--set: %w", err)
 			}
-			var files []saved.File
-			for _, name := range args {
-				text, err := readSaved(cmd, name)
-				if err != nil {
-					return err
-				}
-				files = append(files, saved.File{Name: name, Text: text})
-			}
-			c, report, err := saved.Read(files...)
+			c, err := loadCapture(cmd, args)
 			if err != nil {
 				return err
 			}
 			x := explain.Explain(c, options)
-			for _, part := range report.Unread {
-				fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d on\n",
-					part.File, part.Lines, part.First)
-			}
 			return reports.Explanation(cmd.OutOrStdout(), format, x, width.options())
 		},
 	}
@@ -66,6 +57,38 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 		"also say what a setting would leave, as tcp_timeout_time_wait=30 or max=1048576")
 	addFormat(flags, &format, "table", reports.ExplanationFormats()...)
 	return cmd
+}
+
+// loadCapture reads one capture, or saved outputs of one moment. It tells how many lines of these
+// were not understood.
+func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
+	var files []saved.File
+	for _, name := range names {
+		text, err := readSaved(cmd, name)
+		if err != nil {
+			return nil, err
+		}
+		if capture.IsCapture(text) {
+			if len(names) > 1 {
+				return nil, fmt.Errorf("%s is a capture: it stands alone", name)
+			}
+			c, err := capture.Read(bytes.NewReader(text))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			return c, nil
+		}
+		files = append(files, saved.File{Name: name, Text: text})
+	}
+	c, report, err := saved.Read(files...)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range report.Unread {
+		fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d on\n",
+			part.File, part.Lines, part.First)
+	}
+	return c, nil
 }
 
 // mostFiles bounds the number of saved files: more are those of several moments.

@@ -27,8 +27,8 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(),
-		generateCommand(), respondCommand(), planCommand(), explainCommand(), doctorCommand(),
-		gcCommand(),
+		generateCommand(), respondCommand(), planCommand(), captureCommand(),
+		explainCommand(), doctorCommand(), gcCommand(),
 		vmCommand(), versionCommand())
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
