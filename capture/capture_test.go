@@ -15,26 +15,26 @@ func TestPseudonyms_Text(t *testing.T) {
 	}
 	server := p.Address(netip.MustParseAddr("203.0.113.1")).String()
 	six := p.Address(netip.MustParseAddr("2001:db8:7::1")).String()
-	for given, want := range map[string]string{
-		"-A FORWARD -s 203.0.113.1/32 -j DROP":                     "-A FORWARD -s " + server + " -j DROP",
-		"-A PREROUTING -j DNAT --to-destination 203.0.113.1:80-90": "-A PREROUTING -j DNAT --to-destination " + server + ":80-90",
-		"-j SNAT --to-source 203.0.113.1-203.0.113.14":             "-j SNAT --to-source " + server,
-		"ip6 saddr 2001:db8:7::1 drop":                             "ip6 saddr " + six + " drop",
-		"dnat ip6 to [2001:db8:7::1]:443":                          "dnat ip6 to [" + six + "]:443",
-		"-s 127.0.0.0/8 -i lo -j CT --notrack":                     "-s 127.0.0.0/8 -i lo -j CT --notrack",
-		"-s 0.0.0.0/0 -j ACCEPT":                                   "-s 0.0.0.0/0 -j ACCEPT",
-		":FORWARD ACCEPT [51201883:3901244120]":                    ":FORWARD ACCEPT [51201883:3901244120]",
-		"--probability 0.20000000019 --dport 1024:65535":           "--probability 0.20000000019 --dport 1024:65535",
-		`-m comment --comment "shop of \"Ann\"" -j ACCEPT`:         " -j ACCEPT",
-		"-m comment --comment ann -j ACCEPT":                       " -j ACCEPT",
-		`tcp dport 22 accept comment "ann's laptop"`:               "tcp dport 22 accept",
-		`-j LOG --log-prefix "ann: "`:                              `-j LOG --log-prefix "x"`,
-		`log prefix "ann: " drop`:                                  `log prefix "x" drop`,
-		"-m mac --mac-source 52:54:00:aa:bb:cc -j DROP":            "-m mac --mac-source 02:00:00:00:00:00 -j DROP",
-		"# Generated on ann's host\n*raw":                          "*raw",
+	for _, test := range []struct{ given, want string }{
+		{"-A FORWARD -s 203.0.113.1/32 -j DROP", "-A FORWARD -s " + server + " -j DROP"},
+		{"-j DNAT --to-destination 203.0.113.1:80-90", "-j DNAT --to-destination " + server + ":80-90"},
+		{"-j SNAT --to-source 203.0.113.1-203.0.113.14", "-j SNAT --to-source " + server},
+		{"ip6 saddr 2001:db8:7::1 drop", "ip6 saddr " + six + " drop"},
+		{"dnat ip6 to [2001:db8:7::1]:443", "dnat ip6 to [" + six + "]:443"},
+		{"-s 127.0.0.0/8 -i lo -j CT --notrack", "-s 127.0.0.0/8 -i lo -j CT --notrack"},
+		{"-s 0.0.0.0/0 -j ACCEPT", "-s 0.0.0.0/0 -j ACCEPT"},
+		{":FORWARD ACCEPT [51201883:3901244120]", ":FORWARD ACCEPT [51201883:3901244120]"},
+		{"--probability 0.20000000019 --dport 1:65535", "--probability 0.20000000019 --dport 1:65535"},
+		{`-m comment --comment "shop of \"Ann\"" -j ACCEPT`, " -j ACCEPT"},
+		{"-m comment --comment ann -j ACCEPT", " -j ACCEPT"},
+		{`tcp dport 22 accept comment "ann's laptop"`, "tcp dport 22 accept"},
+		{`-j LOG --log-prefix "ann: "`, `-j LOG --log-prefix "x"`},
+		{`log prefix "ann: " drop`, `log prefix "x" drop`},
+		{"-m mac --mac-source 52:54:00:aa:bb:cc", "-m mac --mac-source 02:00:00:00:00:00"},
+		{"# Generated on ann's host\n*raw", "*raw"},
 	} {
-		if got := p.Text(given); got != want {
-			t.Errorf("%s: %q, want %q", given, got, want)
+		if got := p.Text(test.given); got != test.want {
+			t.Errorf("%s: %q, want %q", test.given, got, test.want)
 		}
 	}
 }
