@@ -196,6 +196,9 @@ func BindSource(
 		errno = SetOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	case shared:
 		errno = SetOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	case target.Is6():
+		// The port is free for a socket of IPv4 all the same.
+		errno = SetOption(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	if errno == 0 && free {
 		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
