@@ -1,6 +1,7 @@
 package generators
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -117,6 +118,15 @@ func (c *crafted) close() error {
 		err = c.out.Close()
 	}
 	return errors.Join(err, c.poll.Close())
+}
+
+// listen begins to receive answers: those to other loads from before would only fill the queue.
+func (c *crafted) listen() error {
+	if c.replies == nil {
+		return nil
+	}
+	flags := packets.SYN | packets.RST | packets.FIN
+	return sockets.AdmitPackets(c.replies.fd, c.replies.six, flags)
 }
 
 func (c *crafted) work() error {
@@ -284,45 +294,9 @@ func (p *plan) findOutlet() (o outlet, err error) {
 	if gateway, ok := netip.AddrFromSlice(route.Gw); ok {
 		hop = gateway.Unmap()
 	}
-	if o.link.Target, err = neighbour(o.index, hop); err != nil {
-		err = fmt.Errorf("asking for the hardware address of %s: %w", hop, err)
+	address, err := sockets.Neighbour(context.Background(), o.index, hop)
+	if err == nil {
+		copy(o.link.Target[:], address)
 	}
 	return o, err
-}
-
-// neighbourTimeout limits the wait for a next hop's hardware address. The kernel itself asks three
-// times, a second apart.
-const neighbourTimeout = 4 * time.Second
-
-// neighbour returns the hardware address of a neighbour. It makes the kernel ask for it (NTF_USE),
-// so that no other packet is sent. It needs CAP_NET_ADMIN in the network namespace.
-func neighbour(index int, hop netip.Addr) (address packets.HardwareAddress, err error) {
-	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
-		netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
-	family, ip := sockets.Family(hop), hop.AsSlice()
-	ask := netlink.Neigh{LinkIndex: index, Family: family, IP: ip, Flags: netlink.NTF_USE}
-	timeout := time.After(neighbourTimeout)
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for asked := false; ; asked = true {
-		known, err := netlink.NeighList(index, family)
-		if err != nil {
-			return address, err
-		}
-		for _, n := range known {
-			if n.IP.Equal(ip) && n.State&valid != 0 && len(n.HardwareAddr) == len(address) {
-				return packets.HardwareAddress(n.HardwareAddr), nil
-			}
-		}
-		if !asked {
-			if err := netlink.NeighSet(&ask); err != nil {
-				return address, err
-			}
-		}
-		select {
-		case <-timeout:
-			return address, fmt.Errorf("no answer in %s", neighbourTimeout)
-		case <-ticker.C:
-		}
-	}
 }

@@ -26,20 +26,84 @@ import (
 	"github.com/ctload/ctload/generators/tuples"
 )
 
-// Run makes the load and returns when it has ended. It calls progress, which may be nil, about ten
-// times a second and once at the end, never concurrently. When ctx ends first, Run returns ctx's
-// error and a result with what was done until then. Any other error means that the load was not
-// made as specified: the result is not valid.
+// Run makes the load at once and returns when it has ended; see [Load.Run].
 func Run(ctx context.Context, spec Spec, progress func(Progress)) (Result, error) {
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	l, err := Prepare(spec)
+	if err != nil {
+		return Result{}, err
+	}
+	return l.Run(ctx, time.Now(), progress)
+}
+
+// Load is a load that is ready to begin: its threads and their sockets exist, and it knows the
+// hardware addresses that it sends to.
+type Load struct{ team *team }
+
+// Prepare does all that a load takes before its first send. The caller must call Run or Close.
+func Prepare(spec Spec) (*Load, error) {
 	plan, err := spec.plan()
 	if err != nil {
-		return Result{}, fmt.Errorf("%s load: %w", spec.Kind, err)
+		return nil, fmt.Errorf("%s load: %w", spec.Kind, err)
 	}
-	result, err := plan.run(ctx, progress)
-	if err != nil {
-		return result, fmt.Errorf("%s load to %s: %w", spec.Kind, spec.Target, err)
+	t := &team{
+		load:     &load{plan: plan},
+		begin:    make(chan struct{}),
+		ended:    make(chan error, plan.Workers),
+		over:     make(chan struct{}),
+		observed: make(chan error, 1),
 	}
-	return result, nil
+	l := &Load{t}
+	if err := t.assemble(); err != nil {
+		return nil, l.wrap(errors.Join(err, t.dismiss()))
+	}
+	return l, nil
+}
+
+// beginLead is the time before the first send in which a load wakes its threads.
+const beginLead = 5 * time.Millisecond
+
+// Run makes the load from begin on, at once where that is past, and returns when it has ended. It
+// calls progress, which may be nil, about ten times a second and once at the end, never
+// concurrently. When ctx ends first, Run returns ctx's error and a result with what was done until
+// then. Any other error means that the load was not made as specified: the result is not valid.
+func (l *Load) Run(
+	ctx context.Context, begin time.Time, progress func(Progress),
+) (Result, error) {
+	t := l.team
+	timer := time.NewTimer(time.Until(begin) - beginLead)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return Result{}, l.wrap(errors.Join(context.Cause(ctx), l.Close()))
+	}
+	if now := time.Now(); begin.Before(now) {
+		begin = now
+	}
+	stop := context.AfterFunc(ctx, t.stop)
+	err := t.work(begin, progress)
+	stop()
+	result := t.result()
+	if ctx.Err() != nil {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return result, l.wrap(errors.Join(err, t.dismiss()))
+}
+
+// Close frees a load that did not run.
+func (l *Load) Close() error {
+	l.team.load.stopped.Store(true)
+	return errors.Join(l.team.work(time.Now(), nil), l.team.dismiss())
+}
+
+func (l *Load) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s load to %s: %w", l.team.load.Kind, l.team.load.Target, err)
 }
 
 // load is one run of a plan: the state that its workers share.
@@ -132,31 +196,6 @@ func (l *load) newWorker(number int) (worker, error) {
 	return l.traits.engine(l, number)
 }
 
-// run makes the load.
-func (p *plan) run(ctx context.Context, progress func(Progress)) (Result, error) {
-	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
-	}
-	t := &team{
-		load:     &load{plan: p},
-		begin:    make(chan struct{}),
-		ended:    make(chan error, p.Workers),
-		over:     make(chan struct{}),
-		observed: make(chan error, 1),
-	}
-	if err := t.assemble(); err != nil {
-		return Result{}, errors.Join(err, t.dismiss())
-	}
-	stop := context.AfterFunc(ctx, t.stop)
-	err := t.work(progress)
-	stop()
-	result := t.result()
-	if ctx.Err() != nil {
-		err = errors.Join(err, context.Cause(ctx))
-	}
-	return result, errors.Join(err, t.dismiss())
-}
-
 // observeEvery is the time between progress reports and between samples of the own namespace.
 const observeEvery = 100 * time.Millisecond
 
@@ -187,7 +226,8 @@ func (t *team) assemble() error {
 		threads.Run(t.load.Namespace, func(err error) { t.thread(i, err, ready) })
 		if err := <-ready; err != nil {
 			t.load.stopped.Store(true)
-			return errors.Join(err, t.work(nil)) // the workers already there end at once
+			// The workers already there end at once.
+			return errors.Join(err, t.work(time.Now(), nil))
 		}
 	}
 	return nil
@@ -213,19 +253,30 @@ func (t *team) thread(number int, err error, ready chan<- error) {
 		return
 	}
 	<-t.begin
+	threads.SleepUntil(t.load.start)
 	before, beforeErr := threads.CPU()
+	w.counts().begun = t.load.now()
 	err = w.work()
 	after, afterErr := threads.CPU()
 	w.counts().cpu = after - before
 	t.ended <- errors.Join(err, beforeErr, afterErr)
 }
 
-// work starts the workers and returns when all have ended. When one fails, it stops the others.
-func (t *team) work(progress func(Progress)) error {
+// work lets the workers begin at an instant and returns when all have ended. When one fails, it
+// stops the others.
+func (t *team) work(begin time.Time, progress func(Progress)) error {
 	t.progress = progress
-	t.load.start = time.Now()
-	close(t.begin)
+	t.load.start = begin
 	var errs []error
+	if t.watch != nil {
+		errs = append(errs, t.watch.begin())
+	}
+	for _, w := range t.workers { // all, since each gets answers to the others' packets
+		if c, ok := w.(*crafted); ok {
+			errs = append(errs, c.listen())
+		}
+	}
+	close(t.begin)
 	for range t.workers {
 		if err := <-t.ended; err != nil {
 			errs = append(errs, err)
@@ -307,10 +358,13 @@ func (t *team) result() Result {
 		r.Path = l.Path
 	}
 	var cpu time.Duration
-	for _, w := range t.workers {
+	for i, w := range t.workers {
 		part := w.counts().result()
 		part.Started = l.start
 		r.Merge(part)
+		if begun := w.counts().begun; i == 0 || begun < r.Begun {
+			r.Begun = begun
+		}
 		cpu += w.counts().cpu
 		t.usage.AnswersLost += w.counts().lost
 		t.usage.RepliesUnsent += w.counts().unsent

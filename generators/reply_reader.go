@@ -21,6 +21,7 @@ type replyReader struct {
 	worker *crafted
 	load   *load
 	fd     int32
+	six    bool
 	batch  *sockets.Batch
 
 	ack    packets.Template
@@ -29,7 +30,7 @@ type replyReader struct {
 }
 
 func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReader, error) {
-	fd, err := sockets.ListenPackets(way.index, six, packets.SYN|packets.RST|packets.FIN)
+	fd, err := sockets.OpenPackets(way.index, six)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReade
 		flags = packets.RST | packets.ACK
 	}
 	return &replyReader{
-		worker: worker, load: l, fd: fd,
+		worker: worker, load: l, fd: fd, six: six,
 		batch:  sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
 		ack:    packets.NewTCP(way.link, six, packets.ACK, nil),
 		ending: packets.NewTCP(way.link, six, flags, nil),

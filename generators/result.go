@@ -46,6 +46,7 @@ type Result struct {
 	Concurrency int    `json:"concurrency,omitempty"`
 
 	Started time.Time     `json:"started"`
+	Begun   time.Duration `json:"begun"`   // from Started until the first thread began
 	Elapsed time.Duration `json:"elapsed"` // from Started until the last one ended
 	Sending time.Duration `json:"sending"` // from Started until the last one began
 
@@ -225,6 +226,7 @@ func (r *Result) Merge(other Result) {
 	r.Sent += other.Sent
 	r.Late += other.Late
 	r.Missed += other.Missed
+	r.Begun = max(r.Begun, other.Begun)
 	r.Widths.Bursts += other.Widths.Bursts
 	r.Widths.Sum += other.Widths.Sum
 	r.Widths.Longest = max(r.Widths.Longest, other.Widths.Longest)

@@ -25,6 +25,7 @@ type tally struct {
 
 	Result                    // what only the worker counts; the rest is filled in at the end
 	first, last time.Duration // the last begin and the last end
+	begun       time.Duration // when the worker began to work
 	unsent      int64         // replies to answers that this host did not take
 	lost        int64         // answers that found the own receive queue full
 	portWaits   int64         // connections that waited for a free port
@@ -167,25 +168,29 @@ func (u Usage) wall() float64 {
 type watch struct {
 	count         *os.File // nil when this kernel has no connection tracking
 	snmp, netstat *os.File
-	before        Usage // the counters before the load
-	peak          int64 // entries of the own table; -1 without connection tracking
+	limit         uint64 // of the process's descriptors
+	before        Usage  // the counters before the load
+	peak          int64  // entries of the own table; -1 without connection tracking
 }
 
-// startWatch opens the files and reads the counters, on a thread in the namespace.
+// startWatch opens the files, on a thread in the namespace.
 func startWatch(needed uint64) (*watch, error) {
 	limit, err := sockets.RaiseDescriptors(needed)
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{peak: -1}
-	if err = w.open(); err == nil {
-		w.before, err = w.read()
-	}
-	if err != nil {
+	w := &watch{peak: -1, limit: limit}
+	if err = w.open(); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	w.before.Descriptors, w.before.ConntrackBefore = limit, w.peak
 	return w, nil
+}
+
+// begin reads the counters before the load.
+func (w *watch) begin() (err error) {
+	w.before, err = w.read()
+	w.before.ConntrackBefore = w.peak
+	return err
 }
 
 func (w *watch) open() (err error) {
@@ -234,7 +239,7 @@ func (w *watch) finish() (Usage, error) {
 	u, err := w.read()
 	u.Retransmitted -= w.before.Retransmitted
 	u.SYNRetransmitted -= w.before.SYNRetransmitted
-	u.Descriptors, u.ConntrackBefore = w.before.Descriptors, w.before.ConntrackBefore
+	u.Descriptors, u.ConntrackBefore = w.limit, w.before.ConntrackBefore
 	u.ConntrackPeak = w.peak
 	return u, err
 }

@@ -170,6 +170,17 @@ const receiveQueue = 16 << 20
 // ListenPackets opens a packet socket that receives ICMP and the TCP segments with any of flags. It
 // needs CAP_NET_RAW in the network namespace.
 func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
+	fd, err := OpenPackets(index, six)
+	if err == nil {
+		if err = AdmitPackets(fd, six, flags); err != nil {
+			Close(fd)
+		}
+	}
+	return fd, err
+}
+
+// OpenPackets opens a packet socket that receives nothing before AdmitPackets.
+func OpenPackets(index int, six bool) (int32, error) {
 	fd, err := packetSocket(index)
 	if err != nil {
 		return -1, err
@@ -180,7 +191,7 @@ func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 		protocol = unix.ETH_P_IPV6
 	}
 	// The filter comes before the protocol. Otherwise unrelated frames would get in between.
-	if err = filterSegments(fd, six, flags); err == nil {
+	if err = attachFilter(fd, bpf.RetConstant{Val: 0}); err == nil {
 		err = bindPackets(fd, index, protocol)
 	}
 	if err != nil {
@@ -190,9 +201,9 @@ func ListenPackets(index int, six bool, flags packets.Flags) (int32, error) {
 	return fd, nil
 }
 
-// filterSegments lets in only ICMP and TCP segments with any of the wanted flags. It excludes
-// frames that this host sends.
-func filterSegments(fd int32, six bool, wanted packets.Flags) error {
+// AdmitPackets lets in only ICMP and TCP segments with any of the wanted flags. It excludes frames
+// that this host sends.
+func AdmitPackets(fd int32, six bool, wanted packets.Flags) error {
 	const accept = 1 << 16
 	protocolAt, icmp := uint32(14+9), uint32(unix.IPPROTO_ICMP)
 	flags := []bpf.Instruction{bpf.LoadMemShift{Off: 14}, bpf.LoadIndirect{Off: 14 + 13, Size: 1}}
@@ -207,11 +218,15 @@ func filterSegments(fd int32, six bool, wanted packets.Flags) error {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmp, SkipTrue: uint8(len(flags) + 2)},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: uint8(len(flags) + 2)},
 	}
-	program = append(append(program, flags...),
+	return attachFilter(fd, append(append(program, flags...),
 		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: uint32(wanted), SkipTrue: 1},
 		bpf.RetConstant{Val: accept},
 		bpf.RetConstant{Val: 0},
-	)
+	)...)
+}
+
+// attachFilter gives a packet socket a filter in place of an earlier one.
+func attachFilter(fd int32, program ...bpf.Instruction) error {
 	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return fmt.Errorf("assembling the filter: %w", err)

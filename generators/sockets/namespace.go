@@ -1,11 +1,13 @@
 package sockets
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -83,3 +85,56 @@ func InterfaceIndex(name string) (int, error) {
 	}
 	return found[0], nil
 }
+
+// ErrNoNeighbour means that no answer came from a neighbour.
+var ErrNoNeighbour = errors.New("no answer")
+
+// neighbourTimeout limits the wait for a neighbour's hardware address. The kernel itself asks three
+// times, a second apart.
+const neighbourTimeout = 4 * time.Second
+
+// Neighbour returns the hardware address of a neighbour on an Ethernet interface. It makes the
+// kernel ask for it (NTF_USE), so that no other packet is sent. It needs CAP_NET_ADMIN in the
+// network namespace.
+func Neighbour(ctx context.Context, index int, hop netip.Addr) (net.HardwareAddr, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, neighbourTimeout, ErrNoNeighbour)
+	defer cancel()
+	address, err := neighbour(ctx, index, hop)
+	if err != nil {
+		err = fmt.Errorf("asking for the hardware address of %s: %w", hop, err)
+	}
+	return address, err
+}
+
+func neighbour(ctx context.Context, index int, hop netip.Addr) (net.HardwareAddr, error) {
+	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
+		netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
+	family, ip := Family(hop), hop.AsSlice()
+	ask := netlink.Neigh{LinkIndex: index, Family: family, IP: ip, Flags: netlink.NTF_USE}
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for asked := false; ; asked = true {
+		known, err := netlink.NeighList(index, family)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range known {
+			if n.IP.Equal(ip) && n.State&valid != 0 && len(n.HardwareAddr) == hardwareLength {
+				return n.HardwareAddr, nil
+			}
+		}
+		if !asked {
+			if err := netlink.NeighSet(&ask); err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// hardwareLength is the length of an Ethernet address in bytes.
+const hardwareLength = 6

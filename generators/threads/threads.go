@@ -75,6 +75,14 @@ func Punctual() {
 	_ = unix.SchedSetAttr(0, attributes, 0)
 }
 
+// SleepUntil makes the calling thread sleep until an instant, without the delays of Go's scheduler.
+func SleepUntil(instant time.Time) {
+	for left := time.Until(instant); left > 0; left = time.Until(instant) {
+		pause := unix.NsecToTimespec(int64(left))
+		_ = unix.Nanosleep(&pause, nil) // a signal ends it early
+	}
+}
+
 // Barrier makes a system call on several threads at the same moment. Connection tracking races
 // where two CPUs each handle a packet whose entry is not confirmed yet. The kernel handles packets
 // of one thread, or of one receive queue, one after the other.
