@@ -22,9 +22,6 @@ import (
 	"github.com/ctload/ctload/generators/responders"
 )
 
-// stopGrace bounds the time in which a stopped generator must deliver its result.
-const stopGrace = 10 * time.Second
-
 // Client talks to one node's agent.
 type Client struct {
 	node  string
@@ -92,6 +89,19 @@ func (c *Client) Network(ctx context.Context, network Network) error {
 	return drop(call[nothing](ctx, c, "Network", network))
 }
 
+// Meet makes the node ask for the hardware addresses of neighbours on its own links, before packets
+// have to wait for them. keep makes the node never forget them. silent are those without an answer.
+func (c *Client) Meet(
+	ctx context.Context, keep bool, addresses ...string,
+) (silent []string, err error) {
+	return call[[]string](ctx, c, "Meet", meetRequest{Addresses: addresses, Keep: keep})
+}
+
+// Cards counts the frames of the node's links, in the order in which the caller set them up.
+func (c *Client) Cards(ctx context.Context) ([]Card, error) {
+	return call[[]Card](ctx, c, "Cards", nothing{})
+}
+
 // Configure applies settings to the node's kernel.
 func (c *Client) Configure(ctx context.Context, settings tuning.Settings) error {
 	return drop(call[nothing](ctx, c, "Configure", settings))
@@ -151,54 +161,15 @@ func (c *Client) ReadFile(ctx context.Context, path string) (string, error) {
 	return call[string](ctx, c, "ReadFile", path)
 }
 
-// Generate makes a load on the node at once; see GenerateAt.
+// Generate makes a load on the node at once; see [Prepared.Run].
 func (c *Client) Generate(
 	ctx context.Context, spec generators.Spec, progress func(generators.Progress),
 ) (generators.Result, error) {
-	return c.GenerateAt(ctx, spec, 0, progress)
-}
-
-// GenerateAt makes a load on the node and returns its result. It begins at an instant of the node's
-// monotonic clock, so that several nodes can begin together; 0 or a past instant means at once.
-// When ctx ends, it stops the generator and returns the result so far beside ctx's error.
-func (c *Client) GenerateAt(
-	ctx context.Context, spec generators.Spec, begin time.Duration,
-	progress func(generators.Progress),
-) (generators.Result, error) {
-	id := fmt.Sprint(c.loads.Add(1))
-	// The stream outlives ctx by the grace in which the result so far arrives.
-	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancelGrace := context.WithTimeout(streamCtx, stopGrace)
-		defer cancelGrace()
-		if err := drop(call[nothing](grace, c, "Stop", id)); err != nil {
-			cancel(err)
-			return
-		}
-		<-grace.Done() // ends with the result or after the grace
-		cancel(context.DeadlineExceeded)
-	})
-	defer stop()
-
-	var result generators.Result
-	var failure error
-	request := generateRequest{ID: id, Spec: spec, Begin: begin}
-	err := receive(streamCtx, c, "Generate", request, func(event loadEvent) {
-		switch {
-		case event.Result != nil:
-			result = *event.Result
-			if event.Error != "" {
-				failure = fmt.Errorf("%s on %s: %s", spec.Kind, c.node, event.Error)
-			}
-		case event.Progress != nil && progress != nil:
-			progress(*event.Progress)
-		}
-	})
-	if ctx.Err() != nil {
-		return result, ctx.Err()
+	load, err := c.Prepare(ctx, spec)
+	if err != nil {
+		return generators.Result{}, err
 	}
-	return result, errors.Join(err, failure)
+	return load.Run(ctx, 0, progress)
 }
 
 // Sample reads the node's kernel at every interval and passes each sample to observe, until ctx

@@ -56,6 +56,19 @@ type Route struct {
 	Via string // address
 }
 
+// meetRequest asks a node to learn its neighbours' hardware addresses.
+type meetRequest struct {
+	Addresses []string
+	Keep      bool // for as long as the node lives
+}
+
+// Card counts the frames of one of a node's links since its kernel made it.
+type Card struct {
+	Name           string
+	Received, Sent int64 // frames
+	Dropped        int64 // frames that card or queue dropped instead of sending them
+}
+
 // execRequest is a command to run on the node.
 type execRequest struct {
 	Argv  []string
@@ -68,15 +81,21 @@ type Output struct {
 	Exit           int
 }
 
-// generateRequest starts a generator.
+// generateRequest prepares a generator, which then waits for the call Begin.
 type generateRequest struct {
-	ID    string // for the call Stop
-	Spec  generators.Spec
-	Begin time.Duration // CLOCK_MONOTONIC of the node; 0 or past: at once
+	ID   string // for the calls Begin and Stop
+	Spec generators.Spec
 }
 
-// loadEvent is one message of a running generator: progress, or, last, its result.
+// beginRequest lets a prepared generator begin.
+type beginRequest struct {
+	ID string
+	At time.Duration // CLOCK_MONOTONIC of the node; 0 or past: at once
+}
+
+// loadEvent is one message of a generator: that it is ready, its progress, or, last, its result.
 type loadEvent struct {
+	Ready    bool                 `json:",omitempty"`
 	Progress *generators.Progress `json:",omitempty"`
 	Result   *generators.Result   `json:",omitempty"`
 	Error    string               `json:",omitempty"` // beside a Result: why the result is partial
@@ -105,9 +124,12 @@ var service = grpc.ServiceDesc{
 		unary("Clock", (*server).clock),
 		unary("Reseed", (*server).reseed),
 		unary("Network", (*server).network),
+		unary("Meet", (*server).meet),
+		unary("Cards", (*server).countCards),
 		unary("Configure", (*server).configure),
 		unary("ReadBack", (*server).readBack),
 		unary("Respond", (*server).respond),
+		unary("Begin", (*server).begin),
 		unary("Stop", (*server).stop),
 		unary("WatchDrops", (*server).watchDrops),
 		unary("FinalSample", (*server).finalSample),

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
@@ -33,7 +30,7 @@ type server struct {
 	sampler *samplers.Sampler
 
 	mu    sync.Mutex
-	loads map[string]context.CancelFunc
+	loads map[string]preparedLoad
 	cards []string // the links that the caller has set up, in that order
 }
 
@@ -51,7 +48,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, c *children, node fau
 	}
 	s := &server{
 		children: c, Set: faults.NewSet(node), node: node, sampler: sampler,
-		loads: map[string]context.CancelFunc{},
+		loads: map[string]preparedLoad{},
 	}
 	server := grpc.NewServer(grpc.ForceServerCodec(codec{}),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
@@ -100,13 +97,20 @@ func (s *server) respond(_ context.Context, spec responders.Spec) (nothing, erro
 	return nothing{}, s.Respond(spec)
 }
 
+// preparedLoad is a generator that a caller can let begin, once, and stop.
+type preparedLoad struct {
+	begin chan time.Duration // CLOCK_MONOTONIC
+	stop  context.CancelFunc
+}
+
 func (s *server) generate(
 	ctx context.Context, request generateRequest, send func(loadEvent) error,
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	prepared := preparedLoad{begin: make(chan time.Duration, 1), stop: cancel}
 	s.mu.Lock()
-	s.loads[request.ID] = cancel
+	s.loads[request.ID] = prepared
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -114,11 +118,8 @@ func (s *server) generate(
 		s.mu.Unlock()
 	}()
 
-	if err := waitUntil(ctx, request.Begin); err != nil {
-		return send(loadEvent{Result: new(generators.Result), Error: err.Error()})
-	}
-	result, err := generators.Run(ctx, request.Spec, func(p generators.Progress) {
-		if err := send(loadEvent{Progress: &p}); err != nil {
+	result, err := run(ctx, request.Spec, prepared.begin, func(event loadEvent) {
+		if err := send(event); err != nil {
 			cancel() // the caller has gone
 		}
 	})
@@ -129,28 +130,56 @@ func (s *server) generate(
 	return send(last)
 }
 
-// waitUntil waits for an instant of CLOCK_MONOTONIC.
-func waitUntil(ctx context.Context, instant time.Duration) error {
-	timer := time.NewTimer(instant - samplers.Monotonic())
-	defer timer.Stop()
+// run prepares a generator, and runs it from the instant that begin gives.
+func run(
+	ctx context.Context, spec generators.Spec, begin <-chan time.Duration, send func(loadEvent),
+) (generators.Result, error) {
+	load, err := generators.Prepare(spec)
+	if err != nil {
+		return generators.Result{}, err
+	}
+	send(loadEvent{Ready: true})
 	select {
-	case <-timer.C:
-		return nil
+	case at := <-begin:
+		instant := time.Now().Add(at - samplers.Monotonic())
+		return load.Run(ctx, instant, func(p generators.Progress) { send(loadEvent{Progress: &p}) })
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return generators.Result{}, errors.Join(context.Cause(ctx), load.Close())
+	}
+}
+
+// load returns a prepared or running load.
+func (s *server) load(id string) (preparedLoad, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	load, ok := s.loads[id]
+	if !ok {
+		return load, fmt.Errorf("load %s: it is not running", id)
+	}
+	return load, nil
+}
+
+// begin lets a prepared load begin at an instant.
+func (s *server) begin(_ context.Context, request beginRequest) (nothing, error) {
+	load, err := s.load(request.ID)
+	if err != nil {
+		return nothing{}, err
+	}
+	select {
+	case load.begin <- request.At:
+		return nothing{}, nil
+	default:
+		return nothing{}, fmt.Errorf("load %s: it has begun", request.ID)
 	}
 }
 
 // stop ends a generator early; its stream then carries the result so far.
 func (s *server) stop(_ context.Context, id string) (nothing, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cancel, ok := s.loads[id]
-	if !ok {
-		return nothing{}, fmt.Errorf("stop load %s: it is not running", id)
+	load, err := s.load(id)
+	if err == nil {
+		load.stop()
 	}
-	cancel()
-	return nothing{}, nil
+	return nothing{}, err
 }
 
 // sample makes now the baseline and samples until the caller stops receiving.
@@ -183,16 +212,7 @@ func (s *server) watchDrops(context.Context, nothing) (missing string, _ error) 
 
 // finalSample returns a whole sample, with the figures that sampling reads less often.
 func (s *server) finalSample(ctx context.Context, _ nothing) (samplers.Sample, error) {
-	sample, err := s.sampler.FullSample(ctx)
-	if err != nil {
-		return sample, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, link := range sample.System.Links {
-		sample.System.Links[i].Card = 1 + slices.Index(s.cards, link.Name)
-	}
-	return sample, nil
+	return s.sampler.FullSample(ctx)
 }
 
 func (s *server) dump(ctx context.Context, _ nothing) (Table, error) {
@@ -223,82 +243,4 @@ func exitStatus(err error) int {
 	}
 	fmt.Fprintln(os.Stderr, "ctload agent:", err)
 	return 1
-}
-
-// network brings the loopback and the node's link up and gives the link its addresses.
-func (s *server) network(ctx context.Context, request Network) (nothing, error) {
-	loopback, err := netlink.LinkByName("lo")
-	if err != nil {
-		return nothing{}, fmt.Errorf("look up lo: %w", err)
-	}
-	if err := netlink.LinkSetUp(loopback); err != nil {
-		return nothing{}, fmt.Errorf("bring lo up: %w", err)
-	}
-	link, err := s.card(ctx, request.MAC)
-	if err != nil {
-		return nothing{}, err
-	}
-	s.mu.Lock()
-	if name := link.Attrs().Name; !slices.Contains(s.cards, name) {
-		s.cards = append(s.cards, name)
-	}
-	s.mu.Unlock()
-	for _, cidr := range request.Addresses {
-		address, err := netlink.ParseAddr(cidr)
-		if err != nil {
-			return nothing{}, fmt.Errorf("address %q: %w", cidr, err)
-		}
-		// The link is private: no other node could have the address, and the check costs a second.
-		if address.IP.To4() == nil {
-			address.Flags |= unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrReplace(link, address); err != nil {
-			return nothing{}, fmt.Errorf("give %s the address %s: %w", link.Attrs().Name, cidr, err)
-		}
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return nothing{}, fmt.Errorf("bring %s up: %w", link.Attrs().Name, err)
-	}
-	for _, r := range request.Routes {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(r.Via)}
-		if err := addRoute(route, r.To); err != nil {
-			return nothing{}, fmt.Errorf("route %s by way of %s: %w", r.To, r.Via, err)
-		}
-	}
-	for _, network := range request.Local {
-		// The kernel answers ARP and neighbour solicitations on other links for local addresses.
-		route := &netlink.Route{
-			LinkIndex: loopback.Attrs().Index, Type: unix.RTN_LOCAL,
-			Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
-		}
-		if err := addRoute(route, network); err != nil {
-			return nothing{}, fmt.Errorf("make %s local: %w", network, err)
-		}
-	}
-	return nothing{}, nil
-}
-
-func addRoute(route *netlink.Route, to string) error {
-	_, network, err := net.ParseCIDR(to)
-	if err != nil {
-		return err
-	}
-	route.Dst = network
-	return netlink.RouteReplace(route)
-}
-
-// card returns the network card with the given hardware address, or the only one. A guest of
-// ctload's own loads the driver of its cards only now, so that it answers sooner.
-func (s *server) card(ctx context.Context, mac string) (netlink.Link, error) {
-	cards, err := faults.Cards(mac)
-	if err != nil && s.node.Own && s.node.Kernel.LoadModule != nil {
-		if err := s.node.Kernel.LoadModule(ctx, "virtio_net"); err != nil {
-			return nil, err
-		}
-		cards, err = faults.Cards(mac)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w (its virtio_net module may be missing)", err)
-	}
-	return cards[0], nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 )
 
@@ -195,9 +196,12 @@ type loadClock struct {
 	epoch time.Time // the node's time of day when its monotonic clock was 0
 }
 
-// startLead is the time between the order to begin a load and its beginning, for nodes with clocks
-// of their own: a call takes some milliseconds, more to a distant or emulated host.
-const startLead = 500 * time.Millisecond
+// The time between the order to begin a load and its beginning: a call takes some milliseconds, and
+// more to a distant or emulated node, which has a clock of its own.
+const (
+	nearLead  = 100 * time.Millisecond
+	startLead = 500 * time.Millisecond
+)
 
 // begin reads a node's clock for the first time.
 func (c *loadClock) begin(ctx context.Context, client *agent.Client) error {
@@ -216,7 +220,7 @@ func (c *loadClock) begin(ctx context.Context, client *agent.Client) error {
 }
 
 // there returns the node's clock at a time of this host after the last reading.
-func (c *loadClock) there(here time.Time) time.Duration {
+func (c *clock) there(here time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.readings[len(c.readings)-1]
@@ -259,30 +263,33 @@ func (t *trial) compareLoads(ctx context.Context) error {
 	return comparing.Wait()
 }
 
-// elsewhere reports whether any load node has a clock of its own.
-func (t *trial) elsewhere() bool {
-	for _, c := range t.clocks {
-		if !c.ours {
-			return true
+// lead returns how long before the load its nodes must learn when it begins.
+func (t *trial) lead(entries []wiring.Assignment) time.Duration {
+	for _, a := range entries {
+		if c := t.clocks[a.Node]; c == nil || !c.ours {
+			return startLead
 		}
 	}
-	return false
+	return nearLead
 }
 
-// beginAt waits until a load must begin, or until its node must learn when. begin is then an
-// instant of the node's clock; 0 means at once.
-func (t *trial) beginAt(
+// instant returns when a load must begin, at a time of this host, as an instant of its node's
+// clock. Where that is not this host's, it waits until the instant is near.
+func (t *trial) instant(
 	ctx context.Context, node string, at time.Time,
 ) (begin time.Duration, err error) {
-	c := t.clocks[node]
-	if c == nil || c.ours {
-		return 0, wait(ctx, time.Until(at))
+	c := t.series.current()
+	if own := t.clocks[node]; own != nil {
+		if own.ours {
+			return samplers.Monotonic() + time.Until(at), nil
+		}
+		c = &own.clock
 	}
 	if err := wait(ctx, time.Until(at)-startLead); err != nil {
 		return 0, err
 	}
 	// With a fresh reading the node meets an instant soon after.
-	if err := c.refresh(ctx, t.loads[node].Agent()); err != nil {
+	if err := c.refresh(ctx, t.node(node).Agent()); err != nil {
 		return 0, err
 	}
 	return c.there(at), nil

@@ -36,15 +36,14 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	t.timeline.rest()
 	dut := t.dut.Agent()
 	nearly := t.crossCheck(ctx, false)
-	// Senders are read before receivers: frames under way then are no losses.
-	frames, err := t.countFrames(ctx)
-	var last samplers.Sample
-	if err == nil {
-		last, err = dut.FinalSample(ctx)
-	}
+	frames, uncounted := t.countFrames(ctx)
+	last, err := dut.FinalSample(ctx)
 	if err == nil {
 		t.sampled(last)
 		err = t.series.current().compare(ctx, dut)
+	}
+	if err == nil {
+		err = uncounted
 	}
 	t.summarise()
 	err = errors.Join(err, t.timeline.stop())
@@ -64,7 +63,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		t.invalidate(results.CodeChanged, "the DUT was changed during the trial: %s", change)
 	}
 	hits := tuning.Hits(before, after)
-	t.result.Transit = t.transit(t.framesBefore, frames, last)
+	t.result.Transit = t.transit(t.framesBefore, frames)
 	t.result.Stack = stack(last.System, hits)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen

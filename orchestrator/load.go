@@ -108,10 +108,11 @@ func (t *trial) startProbes(ctx context.Context, entries []wiring.Assignment) er
 		return nil
 	})
 	lead := time.Duration(0)
-	for _, a := range entries {
+	for i, a := range entries {
 		if a.Probe {
 			lead = probeLead
-			t.probes.group.Go(func() error { return t.probe(background, a) })
+			load := t.take(i)
+			t.probes.group.Go(func() error { return t.probe(background, a, load) })
 		}
 	}
 	return wait(ctx, lead)
@@ -146,28 +147,64 @@ const (
 	emulatedLoadSlack = 5 * time.Second
 )
 
-// makeLoad starts the generators of the workload together and waits for them.
-func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error {
-	want := wanted(entries)
+// assignments returns the entries of the workload.
+func (t *trial) assignments() []wiring.Assignment {
+	entries := wiring.Assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
 	for i, a := range entries {
-		if a.Spec.Slack == 0 && t.Lab.About().Accelerator == libvirt.TCG {
+		if !a.Probe && a.Spec.Slack == 0 && t.Lab.About().Accelerator == libvirt.TCG {
 			entries[i].Spec.Slack = emulatedSlack
 			if c := t.clocks[a.Node]; c != nil && !c.ours {
 				entries[i].Spec.Slack = emulatedLoadSlack
 			}
 		}
 	}
-	t.timeline.start(ctx)
-	t.zero = time.Now()
-	if t.elsewhere() {
-		t.zero = t.zero.Add(startLead)
+	return entries
+}
+
+// prepare makes all generators and bystanders ready to begin, those of later entries too: what a
+// generator does before its first send takes up to seconds.
+func (t *trial) prepare(ctx context.Context, entries []wiring.Assignment) error {
+	t.prepared = make([]*agent.Prepared, len(entries))
+	for i, a := range entries { // one after the other: the first has the card's fast path
+		var err error
+		if t.prepared[i], err = t.node(a.Node).Agent().Prepare(ctx, a.Spec); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// take returns the load of an entry, for the caller to run.
+func (t *trial) take(entry int) *agent.Prepared {
+	load := t.prepared[entry]
+	t.prepared[entry] = nil
+	return load
+}
+
+// discard frees the loads that did not run.
+func (t *trial) discard() {
+	for i := range t.prepared {
+		if load := t.take(i); load != nil {
+			load.Discard()
+		}
+	}
+}
+
+// makeLoad lets the generators of the workload begin, each at its instant of the axis, and waits
+// for them.
+func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error {
+	want := wanted(entries)
+	t.timeline.start(ctx)
+	t.zero = time.Now().Add(t.lead(entries))
 	t.series.start(t.zero)
 	close(t.timeline.begun)
 	defer close(t.timeline.ended)
 
 	living, release := t.whileDUTLives(ctx)
 	defer release()
+	watching, unwatch := context.WithCancel(living)
+	defer unwatch()
+	go t.watchLinks(watching)
 	loads, loadCtx := errgroup.WithContext(living)
 	loadResults := make([]generators.Result, len(entries))
 	var others sync.WaitGroup // entries that wait for no action
@@ -180,16 +217,18 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 			others.Add(1)
 			ended = others.Done
 		}
+		load := t.take(i)
 		loads.Go(func() error {
 			defer ended()
 			var err error
-			loadResults[i], err = t.generate(loadCtx, a, want)
+			loadResults[i], err = t.generate(loadCtx, a, load, want)
 			return err
 		})
 	}
 	if total := t.scenario.Phases.Total(); total > 0 {
 		// A phase may be a pause.
-		loads.Go(func() error { return wait(loadCtx, time.Duration(total)) })
+		over := t.zero.Add(time.Duration(total))
+		loads.Go(func() error { return wait(loadCtx, time.Until(over)) })
 	}
 	others.Wait()
 	close(t.timeline.othersEnded)
@@ -233,42 +272,49 @@ func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// generate makes one entry's load on its node.
+// generate makes one entry's load on its node, where it is ready.
 func (t *trial) generate(
-	ctx context.Context, a wiring.Assignment, want int64,
+	ctx context.Context, a wiring.Assignment, load *agent.Prepared, want int64,
 ) (result generators.Result, err error) {
-	if joined := t.timeline.joined[a.Entry.Name]; joined != nil {
+	joined := t.timeline.joined[a.Entry.Name]
+	if joined != nil {
 		select {
 		case <-joined:
-		case <-t.timeline.othersEnded:
-			return result, nil // the action that it waits for did not occur
+		case <-t.timeline.othersEnded: // the action that it waits for did not occur
+			load.Discard()
+			return result, nil
 		case <-ctx.Done():
+			load.Discard()
 			return result, context.Cause(ctx)
 		}
 	}
 	late := fmt.Errorf("%s ran for more than %v", a.Name, a.Limit())
 	ctx, cancel := context.WithTimeoutCause(ctx, a.Limit(), late)
 	defer cancel()
-	begin, err := t.beginAt(ctx, a.Node, t.zero.Add(a.Start))
-	if err != nil {
-		return result, err
+	at, begin := time.Now(), time.Duration(0)
+	if joined == nil {
+		at = t.zero.Add(a.Start)
+		if begin, err = t.instant(ctx, a.Node, at); err != nil {
+			load.Discard()
+			return result, err
+		}
 	}
-	progress := func(p generators.Progress) {
+	result, err = load.Run(ctx, begin, func(p generators.Progress) {
 		done, failed := t.series.progress(a.Name, p)
 		t.View.Load(done, failed, want)
-	}
+	})
 	if a.Node == t.dut.Name() {
-		begun := time.Now()
-		result, err := t.dut.Agent().Generate(ctx, a.Spec, progress)
-		return byDUT(result, begun), err
+		result = byDUT(result, at)
 	}
-	return t.loads[a.Node].Agent().GenerateAt(ctx, a.Spec, begin, progress)
+	return result, err
 }
 
-// byDUT adjusts the result of a load that the DUT itself made after begun, since its clock is not
+// byDUT adjusts the result of a load that the DUT itself made from begun on, since its clock is not
 // this host's. A growing and refusing table limits any other generator; here it is the subject.
 func byDUT(r generators.Result, begun time.Time) generators.Result {
-	r.Started = begun.Round(0)
+	if !r.Started.IsZero() {
+		r.Started = begun.Round(0)
+	}
 	r.Usage.ConntrackBefore, r.Usage.ConntrackPeak = -1, 0
 	r.Limits = slices.DeleteFunc(r.Limits, func(limit generators.Limit) bool {
 		return limit.Code == generators.LimitConntrack || limit.Code == generators.LimitNetfilter
@@ -277,12 +323,12 @@ func byDUT(r generators.Result, begun time.Time) generators.Result {
 }
 
 // probe runs a bystander until ctx ends: no probe ends by itself.
-func (t *trial) probe(ctx context.Context, a wiring.Assignment) error {
+func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prepared) error {
 	progress := func(p generators.Progress) {
 		t.timeline.probed(a.Name, p)
 		t.bystanders.update(a, p)
 	}
-	result, err := t.loads[a.Node].Agent().Generate(ctx, a.Spec, progress)
+	result, err := load.Run(ctx, 0, progress)
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -322,10 +368,10 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// account adds up the generators' results, one for each entry, into the trial's result. The load
-// began when the first generator did, a little after the order to start.
+// account adds up the generators' results, one for each entry, into the trial's result.
 func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
-	var begun, latest, ended time.Time
+	zero := t.zero.Round(0)
+	var ended time.Time
 	var sum generators.Result
 	var names []string
 	for i, a := range entries {
@@ -333,12 +379,9 @@ func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
 		if a.Probe || r.Started.IsZero() {
 			continue
 		}
-		begin := r.Started.Add(-a.Start)
-		if begun.IsZero() || begin.Before(begun) {
-			begun = begin
-		}
-		if latest.IsZero() || begin.After(latest) {
-			latest = begin
+		t.begun = zero
+		if t.timeline.joined[a.Entry.Name] == nil {
+			t.skew = max(t.skew, r.Started.Add(r.Begun).Sub(zero.Add(a.Start)).Abs())
 		}
 		if end := r.Started.Add(r.Elapsed); end.After(ended) {
 			ended = end
@@ -349,12 +392,8 @@ func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
 		names = append(names, a.Name)
 		sum.Merge(r)
 	}
-	if !begun.IsZero() {
-		t.begun = begun
-		if t.elsewhere() {
-			t.skew = latest.Sub(begun)
-		}
-		t.result.Seconds = ended.Sub(begun).Seconds()
+	if !t.begun.IsZero() {
+		t.result.Seconds = ended.Sub(t.begun).Seconds()
 	}
 	t.result.Load = load(names, sum)
 	t.made = sum

@@ -3,11 +3,13 @@ package orchestrator
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ctload/ctload/agent/samplers"
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/orchestrator/wiring"
@@ -16,93 +18,166 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// frames are the frames that load nodes and lab have counted at one moment.
+// frames are the frames that nodes and lab have counted at one moment, since each began to count.
 type frames struct {
-	cards map[string]samplers.LinkLoss // of the load nodes, by node, since the first reading
-	drops []link.Drops                 // since the lab made the links
+	cards map[place]agent.Card
+	ends  map[place]link.Count // the lab's ends
+	// moving counts the frames that passed the cards between the last two readings.
+	moving int64
 }
 
-// countFrames reads the counters of the load nodes' cards and of the lab's ends.
+// place is a node's place on a link.
+type place struct{ node, link string }
+
+// A reading is exact when no frame was under way. It is repeated after readingPause until two in a
+// row agree, at most for readingLimit: some DUTs never stop to send again what is not answered. A
+// DUT that still works off its queues, with more than a few frames between two readings, has
+// drainLimit.
+const (
+	readingPause = 20 * time.Millisecond
+	readingLimit = 500 * time.Millisecond
+	drainLimit   = 5 * time.Second
+	fewFrames    = 50
+)
+
+// countFrames reads the counters of all cards and of the lab's ends, where possible while no frame
+// is under way.
 func (t *trial) countFrames(ctx context.Context) (frames, error) {
-	f := frames{cards: map[string]samplers.LinkLoss{}}
-	nodes := wiring.LoadNodes(t.Plan.Experiment.Topology)
-	samples := make([]samplers.Sample, len(nodes))
+	began := time.Now()
+	last, err := t.readFrames(ctx)
+	for again := true; err == nil && again; {
+		if err = wait(ctx, readingPause); err != nil {
+			break
+		}
+		before := last
+		last, err = t.readFrames(ctx)
+		last.moving = last.passed() - before.passed()
+		limit := readingLimit
+		if last.moving > fewFrames {
+			limit = drainLimit
+		}
+		again = !last.equal(before) && time.Since(began) < limit
+	}
+	if err != nil {
+		err = fmt.Errorf("count the frames: %w", err)
+	}
+	return last, err
+}
+
+func (f frames) equal(other frames) bool {
+	return maps.Equal(f.cards, other.cards) && maps.Equal(f.ends, other.ends)
+}
+
+// passed returns how many frames have passed the cards, in any direction.
+func (f frames) passed() (n int64) {
+	for _, c := range f.cards {
+		n += c.Sent + c.Received
+	}
+	return n
+}
+
+// readFrames reads all counters once.
+func (t *trial) readFrames(ctx context.Context) (frames, error) {
+	topology := t.Plan.Experiment.Topology
+	ports := map[string][]vm.Port{t.dut.Name(): wiring.DUTPorts(topology)}
+	for _, node := range wiring.LoadNodes(topology) {
+		ports[node.Name] = []vm.Port{node.Port}
+	}
+	counted := map[string]*[]agent.Card{}
 	var reading errgroup.Group
-	for i, node := range nodes {
+	for name := range ports {
+		list := new([]agent.Card)
+		counted[name] = list
 		reading.Go(func() (err error) {
-			samples[i], err = t.loads[node.Name].Agent().FinalSample(ctx)
+			*list, err = t.node(name).Agent().Cards(ctx)
 			return err
 		})
 	}
+	f := frames{cards: map[place]agent.Card{}, ends: map[place]link.Count{}}
 	if err := reading.Wait(); err != nil {
-		return f, fmt.Errorf("count the load's frames: %w", err)
+		return f, err
 	}
-	for i, node := range nodes {
-		for _, card := range cards(samples[i]) {
-			f.cards[node.Name] = card
+	for name, list := range counted {
+		for i, c := range (*list)[:min(len(*list), len(ports[name]))] {
+			f.cards[place{name, ports[name][i].Link}] = c
 		}
 	}
 	lab, ok := t.Lab.(vm.Counting)
 	if !ok {
 		return f, nil
 	}
-	var err error
-	f.drops, err = lab.Drops()
+	ends, err := lab.Counts()
+	for _, end := range ends {
+		at := place{end.Node, end.Link}
+		if _, there := f.ends[at]; !there { // another one is that of the next trial's DUT
+			f.ends[at] = end
+		}
+	}
 	return f, err
 }
 
-// cards returns the counters of a node's links that belong to the lab.
-func cards(s samplers.Sample) []samplers.LinkLoss {
-	var list []samplers.LinkLoss
-	if s.System == nil {
-		return nil
+// since returns the frames since an earlier reading.
+func (f frames) since(before frames) frames {
+	d := frames{
+		cards: map[place]agent.Card{}, ends: map[place]link.Count{},
+		moving: before.moving + f.moving,
 	}
-	for _, l := range s.System.Links {
-		if l.Card > 0 {
-			list = append(list, l)
-		}
+	for at, c := range f.cards {
+		b := before.cards[at]
+		c.Received, c.Sent = c.Received-b.Received, c.Sent-b.Sent
+		c.Dropped = max(0, c.Dropped-b.Dropped) // its queue counts anew when an action replaces it
+		d.cards[at] = c
 	}
-	return list
+	for at, e := range f.ends {
+		b := before.ends[at]
+		e.ToNode, e.FromNode = e.ToNode-b.ToNode, e.FromNode-b.FromNode
+		e.Dropped = max(0, e.Dropped-b.Dropped)
+		e.ShapedTo, e.ShapedFrom = e.ShapedTo-b.ShapedTo, e.ShapedFrom-b.ShapedFrom
+		d.ends[at] = e
+	}
+	return d
 }
 
-// transit balances what the nodes sent and received between two readings. dut is the DUT's last
-// sample, whose counters began at about the first reading. It returns nil for a DUT that has lost
-// its counters in a reboot.
-func (t *trial) transit(before, after frames, dut samplers.Sample) *results.Transit {
-	if len(t.series.clocks) > 1 || len(cards(dut)) == 0 {
+// transit balances what the nodes sent and received between two readings. It returns nil for a DUT
+// that has lost its counters in a reboot.
+func (t *trial) transit(before, after frames) *results.Transit {
+	if len(t.series.clocks) > 1 || len(after.cards) == 0 {
 		return nil
 	}
-	r := &results.Transit{Expected: t.losesFrames()}
-	to, from := &r.ToDUT, &r.FromDUT
-	for node, card := range after.cards {
-		begun := before.cards[node]
-		dropped := card.TxDropped + card.QdiscDropped - begun.TxDropped - begun.QdiscDropped
-		to.Sent += card.TxPackets - begun.TxPackets + dropped
-		to.Add(node, dropped)
-		from.Received += card.RxPackets - begun.RxPackets
-	}
-	for _, card := range cards(dut) {
-		dropped := card.TxDropped + card.QdiscDropped
-		from.Sent += card.TxPackets + dropped
-		from.Add(wiring.DUT, dropped)
-		to.Received += card.RxPackets
-	}
-	for i, end := range after.drops {
-		r.Expected = r.Expected || end.Shaped
-		if i < len(before.drops) { // the nodes of a trial stay on their links
-			end.ToNode -= before.drops[i].ToNode
-			end.FromNode -= before.drops[i].FromNode
+	r := balance(after.since(before), t.dut.Name())
+	r.Expected = r.Expected || t.losesFrames()
+	return r
+}
+
+// balance adds up the frames to the DUT and from it.
+func balance(f frames, dut string) *results.Transit {
+	r := &results.Transit{Moving: f.moving}
+	for at, c := range f.cards {
+		out, in := &r.ToDUT, &r.FromDUT
+		if at.node == dut {
+			out, in = in, out
 		}
-		place := end.Node + "/" + end.Link
-		here, back := to, from
-		if end.Node != wiring.DUT {
-			here, back = from, to
+		out.Sent += c.Sent + c.Dropped
+		in.Received += c.Received
+		add := func(way *results.Crossing, part results.Part, frames int64) {
+			way.Add(results.Place{Node: at.node, Link: at.link, Part: part, Frames: frames})
 		}
-		here.Add(place, end.ToNode)
-		back.Add(place, end.FromNode)
+		add(out, results.PartCard, c.Dropped)
+		end, counted := f.ends[at]
+		if !counted {
+			continue
+		}
+		r.Expected = r.Expected || end.Impaired
+		if f.moving == 0 { // else the counters of card and end are not of one moment
+			add(out, results.PartUplink, c.Sent-end.FromNode)
+			add(in, results.PartFilter, end.ToNode-c.Received)
+		}
+		add(out, results.PartConditions, end.ShapedFrom)
+		add(in, results.PartConditions, end.ShapedTo)
+		add(in, results.PartQueue, end.Dropped)
 	}
-	to.Missing = to.Sent - to.Received - to.Dropped
-	from.Missing = from.Sent - from.Received - from.Dropped
+	r.ToDUT.Balance()
+	r.FromDUT.Balance()
 	return r
 }
 
@@ -115,4 +190,38 @@ func (t *trial) losesFrames() bool {
 	return slices.ContainsFunc(t.scenario.Actions, func(a scenarios.Action) bool {
 		return slices.Contains(kinds, a.Kind)
 	})
+}
+
+// watchLinks tells once, while the load runs, that its rate is more than the links carry: then the
+// trial ends INVALID.
+func (t *trial) watchLinks(ctx context.Context) {
+	lab, ok := t.Lab.(vm.Counting)
+	if !ok || t.losesFrames() {
+		return
+	}
+	for wait(ctx, time.Second) == nil {
+		ends, err := lab.Counts()
+		if err != nil {
+			return // the last reading reports it
+		}
+		var to results.Crossing
+		for _, end := range ends {
+			at := place{end.Node, end.Link}
+			before, ours := t.framesBefore.ends[at]
+			if !ours || before.End != end.End || end.Node != t.dut.Name() {
+				continue
+			}
+			dropped := end.Dropped - before.Dropped
+			to.Sent += end.ToNode - before.ToNode + dropped
+			to.Add(results.Place{
+				Node: end.Node, Link: end.Link, Part: results.PartQueue, Frames: dropped,
+			})
+		}
+		if to.Significant() {
+			seconds := time.Since(t.zero).Seconds()
+			t.View.Note(fmt.Sprintf("the links carry less than the load: %s did not reach the DUT "+
+				"in %s s; the trial will be INVALID", to.Words(), results.Figure(seconds)))
+			return
+		}
+	}
 }

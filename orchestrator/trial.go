@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/orchestrator/forecast"
@@ -40,16 +41,18 @@ type trial struct {
 	timeline   *timeline
 	notes      notes
 	bystanders bystanders
-	probes     *probing  // nil until they begin
-	zero       time.Time // when the trial told the generators to begin
-	// begun is when the first of them began; a time of day, without this host's monotonic clock.
+	probes     *probing // nil until they begin
+	// prepared are the generators and bystanders that are ready to begin, one for each entry; nil
+	// once they have begun.
+	prepared []*agent.Prepared
+	zero     time.Time // when the load begins: second 0 of the axis
+	// begun is that as a time of day, without this host's monotonic clock; zero when no load began.
 	begun time.Time
-	// skew is the time between the starts of loads on nodes with clocks of their own.
-	skew time.Duration
-	made generators.Result // of all generators together
-	// framesBefore are the frames counted at the baseline.
-	framesBefore frames
-	dropsUnseen  string // why drops are not counted by reason; empty when they are
+	// skew is the longest time between the instant at which a load had to begin and its beginning.
+	skew         time.Duration
+	made         generators.Result // of all generators together
+	framesBefore frames            // counted at the baseline
+	dropsUnseen  string            // why drops are not counted by reason; empty when they are
 	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy  float64
 	boots int       // length of the console when the load began
@@ -140,7 +143,7 @@ func (t *trial) measure(ctx context.Context) error {
 		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %s", difference)
 	}
 	t.result.Remarks = tuning.Remarks(t.settings, before)
-	entries := wiring.Assignments(t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed)
+	entries := t.assignments()
 
 	t.begin("baseline")
 	first := t.crossCheck(ctx, false)
@@ -153,6 +156,9 @@ func (t *trial) measure(ctx context.Context) error {
 	if t.dropsUnseen, err = t.dut.Agent().WatchDrops(ctx); err != nil {
 		return err
 	}
+	if err := t.meet(ctx); err != nil {
+		return err
+	}
 	if t.framesBefore, err = t.countFrames(ctx); err != nil {
 		return err
 	}
@@ -161,7 +167,10 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 	t.boots = len(t.dut.Console())
-	err = t.startProbes(ctx, entries)
+	defer t.discard()
+	if err = t.prepare(ctx, entries); err == nil {
+		err = t.startProbes(ctx, entries)
+	}
 	if err == nil {
 		t.result.Prediction = forecast.Predict(entries, before, t.scenario.DUT, time.Since(loaded))
 		t.begin(stageLoad)
@@ -186,6 +195,25 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 	t.begin("collect")
 	return errors.Join(err, t.collect(before, first))
+}
+
+// meet has the nodes learn their neighbours' hardware addresses before the load: packets that wait
+// for one are lost in a short queue. Load nodes never forget them, since a DUT that a load keeps
+// busy could not answer again. The DUT's kernel keeps them as it always does.
+func (t *trial) meet(ctx context.Context) error {
+	met := wiring.Neighbours(t.Plan.Experiment.Topology)
+	var meeting errgroup.Group
+	for name, addresses := range met {
+		meeting.Go(func() error {
+			silent, err := t.node(name).Agent().Meet(ctx, name != t.dut.Name(), addresses...)
+			if len(silent) > 0 {
+				t.View.Note(fmt.Sprintf("%s: no hardware address for %s", name,
+					strings.Join(silent, ", ")))
+			}
+			return err
+		})
+	}
+	return meeting.Wait()
 }
 
 // boot starts the DUT and the load nodes.

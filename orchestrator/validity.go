@@ -25,6 +25,11 @@ func (t *trial) evidence() results.Evidence {
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
 	}
+	for _, a := range t.assignments() {
+		if !a.Probe {
+			e.Slack = max(e.Slack, milliseconds(a.Spec.Slack))
+		}
+	}
 	e.Steal, e.GeneratorCPU = t.result.Steal, t.busy
 	if t.Lab.About().Accelerator == libvirt.KVM {
 		e.LostCPU = t.result.LostCPU

@@ -174,8 +174,8 @@ type Clock struct {
 	// DriftPPM is how much faster the guest's clock ran than the other, in parts per million.
 	DriftPPM float64 `json:"drift_ppm"`
 	Readings int     `json:"readings"` // comparisons used
-	// StartSkewMillis is the time between the starts of loads that should begin together, by the
-	// compared clocks of their nodes; 0 where all nodes have one clock.
+	// StartSkewMillis is the longest time between the instant of the axis at which a load should
+	// begin and its beginning, by the compared clocks of the nodes.
 	StartSkewMillis float64 `json:"start_skew_ms,omitempty"`
 }
 

@@ -21,6 +21,8 @@ type Evidence struct {
 	// LostCPU is the share of its time that the DUT waited for a CPU of its host. It is evidence
 	// only where CPU time is measured, not under emulation.
 	LostCPU float64
+	// Slack is how late a send of the load may be, in milliseconds.
+	Slack float64
 	// Interval is the requested time between two samples, in seconds.
 	Interval float64
 	// Console are lines of the DUT's console that [ConsoleFault] found, in order.
@@ -87,6 +89,7 @@ func (t *Trial) Invalidate(reasons ...Reason) {
 const (
 	maxSteal        = 0.05 // share of the DUT's CPU time, stolen or lost
 	maxClockError   = 10.0 // ms between a time of the DUT and one of the client
+	maxStartSkew    = 50.0 // ms between the instant of a load and its beginning
 	maxGeneratorCPU = 0.95 // share of the generator's CPUs
 	maxOwnTable     = 0.01 // growth of the generator's own table, as a share of what was offered
 	maxGap          = 1.0  // seconds without a sample, or 10 intervals where that is more
@@ -130,6 +133,10 @@ func Validate(t *Trial, e Evidence) []Reason {
 	if c := t.Clock; c != nil && c.ErrorMillis > maxClockError {
 		add(CodeClock, "the DUT's times are uncertain by %s ms: its clock ran unevenly, or could "+
 			"not be read in time", Figure(c.ErrorMillis))
+	}
+	if most := max(maxStartSkew, e.Slack); t.Clock != nil && t.Clock.StartSkewMillis > most {
+		add(CodePacing, "a load began %s ms beside its instant of the axis",
+			Figure(t.Clock.StartSkewMillis))
 	}
 	limit := max(maxGap, 10*e.Interval)
 	if slowed(t.Actions) {

@@ -207,8 +207,8 @@ type LinkFaulty interface {
 	ClearLink(ctx context.Context, node, name string) (link.Conditions, error)
 }
 
-// Counting is a lab that counts the frames that it drops between its nodes.
+// Counting is a lab that counts the frames between its nodes.
 type Counting interface {
-	// Drops reads the counters of the lab's ends of all links that it can read; see [link.Drops].
-	Drops() ([]link.Drops, error)
+	// Counts reads the counters of the lab's ends of all links that it can read; see [link.Count].
+	Counts() ([]link.Count, error)
 }

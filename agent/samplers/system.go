@@ -189,17 +189,15 @@ func (s *Sampler) WatchDrops() error {
 // LinkLoss counts a link's packets and losses since the mark, in packets. A link that appeared
 // after the mark counts in full.
 type LinkLoss struct {
-	Name string `json:"name"`
-	// Card is the link's number among those that the agent was told to set up, from 1; 0 for others.
-	Card         int   `json:"card,omitempty"`
-	RxPackets    int64 `json:"rx_packets"`
-	TxPackets    int64 `json:"tx_packets"`
-	RxDropped    int64 `json:"rx_dropped"` // no buffer, or no receiving protocol
-	TxDropped    int64 `json:"tx_dropped"`
-	RxErrors     int64 `json:"rx_errors"`
-	TxErrors     int64 `json:"tx_errors"`
-	RxMissed     int64 `json:"rx_missed"` // lost by the device itself
-	QdiscDropped int64 `json:"qdisc_dropped"`
+	Name         string `json:"name"`
+	RxPackets    int64  `json:"rx_packets"`
+	TxPackets    int64  `json:"tx_packets"`
+	RxDropped    int64  `json:"rx_dropped"` // no buffer, or no receiving protocol
+	TxDropped    int64  `json:"tx_dropped"`
+	RxErrors     int64  `json:"rx_errors"`
+	TxErrors     int64  `json:"tx_errors"`
+	RxMissed     int64  `json:"rx_missed"` // lost by the device itself
+	QdiscDropped int64  `json:"qdisc_dropped"`
 	// QueueLength is a gauge: packets that wait in the queueing discipline.
 	QueueLength int64 `json:"queue_length"`
 

@@ -36,6 +36,8 @@ type End struct {
 	inside   bool // by netem in the machine itself; to and from are what reads back there
 	to, from Conditions
 	parted   bool // the partition where no bridge makes it
+
+	shapedTo, shapedFrom int64 // frames that earlier shaping on this end has dropped
 }
 
 // Card is the network card of a machine.
@@ -153,7 +155,7 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 		return err
 	case end.shaped:
 		end.shaped = c.Shapes()
-		return Shape(end.Name, to, from)
+		return errors.Join(end.keepDrops(), Shape(end.Name, to, from))
 	case !c.Shapes():
 		return nil
 	}

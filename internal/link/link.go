@@ -27,7 +27,8 @@ type Bridge struct {
 
 // newBridge makes a bridge with the given name (at most 15 bytes).
 func newBridge(name string) (*Bridge, error) {
-	bridge := &netlink.Bridge{LinkAttrs: named(name, -1)}
+	// A bridge that follows the nodes' groups joins one itself, and tells the nodes.
+	bridge := &netlink.Bridge{LinkAttrs: named(name, -1), MulticastSnooping: new(bool)}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("make bridge %s: %w", name, err)
 	}

@@ -143,3 +143,18 @@ func DUTPorts(topology scenarios.Topology) []vm.Port {
 	}
 	return list
 }
+
+// Neighbours returns the addresses that nodes meet on their links, by node: each load node meets
+// the DUT, and the DUT each of them.
+func Neighbours(topology scenarios.Topology) map[string][]string {
+	met := map[string][]string{}
+	for _, node := range LoadNodes(topology) {
+		for _, own := range node.Port.Addresses {
+			met[DUT] = append(met[DUT], netip.MustParsePrefix(own).Addr().String())
+		}
+		for _, family := range topology.Families {
+			met[node.Name] = append(met[node.Name], address(family, node.Port.Link, dutHost))
+		}
+	}
+	return met
+}

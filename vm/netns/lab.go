@@ -74,5 +74,6 @@ func (d *dut) Configure(ctx context.Context, s tuning.Settings) error {
 
 var (
 	_ vm.LinkFaulty = (*Lab)(nil)
+	_ vm.Counting   = (*Lab)(nil)
 	_ vm.Configurer = (*dut)(nil)
 )

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/results"
+)
+
+// TestTransit makes loads of every kind from a namespace, of both address families: each frame that
+// it and the DUT sent arrived or was dropped at a named place. Rules of the DUT, which know nothing
+// of links, count the first packet of every flow.
+func TestTransit(t *testing.T) {
+	labtest.Need(t)
+	t.Run("namespaces", func(t *testing.T) {
+		balanced(t, 600, []string{
+			"udp, rate: 1000/s, crafted: true, silent: true, slack: 5s",
+			"udp, burst: {size: 300, every: 300ms}, crafted: true, silent: true, slack: 5s",
+			"udp, rate: 1000/s, silent: true, slack: 5s",
+			"udp, burst: {size: 300, every: 300ms}, silent: true, slack: 5s",
+			"udp, sine: {mean: 1000/s, amplitude: 500/s, period: 300ms}, slack: 5s",
+			"syn, rate: 1000/s, slack: 5s",
+			"syn, stages: [{from: 500/s, rate: 1500/s, duration: 600ms}], slack: 5s",
+			"handshake, rate: 1000/s, slack: 5s",
+			"tcp, rate: 1000/s, slack: 5s",
+			"tcp, burst: {size: 300, every: 300ms}, slack: 5s",
+			"hold, rate: 1000/s, duration: 100ms, slack: 5s",
+			"http, concurrency: 20",
+			"icmp, rate: 1000/s, slack: 5s",
+		}, "--driver", "netns")
+	})
+	t.Run("guest", func(t *testing.T) {
+		balanced(t, 200, []string{
+			"udp, burst: {size: 100, every: 500ms}, crafted: true, silent: true, slack: 5s",
+			"udp, rate: 200/s, slack: 5s",
+			"tcp, sine: {mean: 200/s, amplitude: 100/s, period: 500ms}, slack: 5s",
+			"icmp, stages: [{from: 100/s, rate: 300/s, duration: 1s}], slack: 5s",
+		})
+	})
+}
+
+// balanced runs loads, each of so many flows, and holds the balance of their frames to be exact.
+func balanced(t *testing.T, flows int64, loads []string, args ...string) {
+	t.Helper()
+	numbers := map[string]string{
+		"tcp": "connections", "hold": "connections", "http": "requests", "icmp": "flows",
+	}
+	var workload, rules4, rules6 strings.Builder
+	for i, load := range loads {
+		kind, _, _ := strings.Cut(load, ",")
+		fmt.Fprintf(&workload, "  - {name: load%d, %s: %d, generator: %s", i,
+			cmp.Or(numbers[kind], "flows"), flows, load)
+		count4 := fmt.Sprintf("-p tcp -m tcp --dport %d --tcp-flags FIN,SYN,RST,ACK SYN", 9000+i)
+		count6 := count4
+		switch kind {
+		case "udp":
+			count4 = fmt.Sprintf("-p udp -m udp --dport %d", 9000+i)
+			count6 = count4
+		case "icmp":
+			count4 = "-p icmp -m icmp --icmp-type 8"
+			count6 = "-p ipv6-icmp -m icmp6 --icmpv6-type 128"
+		}
+		if kind != "icmp" { // each on ports of its own
+			fmt.Fprintf(&workload, ", ports: %d, source-ports: %d-%d", 9000+i, 1000*(i+10),
+				1000*(i+10)+999)
+		}
+		workload.WriteString("}\n")
+		fmt.Fprintf(&rules4, "    -A PREROUTING %s\n", count4)
+		fmt.Fprintf(&rules6, "    -A PREROUTING %s\n", count6)
+	}
+	filter := "    COMMIT\n" + strings.TrimPrefix(tracked, "\n  rules: |\n")
+	text := `
+experiment: transit
+topology: {kind: server, families: [ipv4, ipv6]}
+dut:
+  memory: 256MiB
+  rules: |
+    *raw
+` + rules4.String() + filter + `
+  rules6: |
+    *raw
+` + rules6.String() + filter + `
+workload:
+` + workload.String() + `
+recovery: 500ms
+`
+	file := experiment(t, text)
+	o, folder := measuredRun(t, 5*time.Minute, append([]string{file}, args...)...)
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s\n%s", o.status, text, o.stdout, o.stderr)
+	}
+	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
+	exact(t, "every kind", trial.Transit)
+	hits := ruleHits(t, filepath.Join(folder, trial.Folder))
+	if want := 2 * len(loads); len(hits) != want {
+		t.Errorf("%d rules of the DUT counted packets, want %d", len(hits), want)
+	}
+	for rule, n := range hits {
+		again := strings.Contains(rule, "SYN") // a socket may send one again
+		if n < flows/2 || n > flows/2 && !again {
+			t.Errorf("the DUT counted %d packets by %q, want %d", n, rule, flows/2)
+		}
+	}
+}
+
+// exact holds a trial's balance to be complete.
+func exact(t *testing.T, name string, transit *results.Transit) {
+	t.Helper()
+	if transit == nil {
+		t.Errorf("%s: no balance", name)
+		return
+	}
+	for way, c := range map[string]results.Crossing{"to": transit.ToDUT, "from": transit.FromDUT} {
+		var named int64
+		for _, p := range c.Places {
+			named += p.Frames
+		}
+		if c.Missing != 0 || c.Sent == 0 || c.Sent != c.Received+named || transit.Moving != 0 {
+			t.Errorf("%s, %s the DUT: %+v while %d frames moved", name, way, c, transit.Moving)
+		}
+	}
+}
+
+// ruleHits returns how many packets each rule of the DUT's tables raw has counted.
+func ruleHits(t *testing.T, folder string) map[string]int64 {
+	t.Helper()
+	var read struct {
+		Rules []tuning.Hit `json:"rules_matched"`
+	}
+	text, err := os.ReadFile(filepath.Join(folder, results.FileReadback))
+	if err == nil {
+		err = json.Unmarshal(text, &read)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	hits := map[string]int64{}
+	for _, hit := range read.Rules {
+		if hit.Table == "raw" && !strings.HasPrefix(hit.Rule, "policy") {
+			hits[hit.Family+" "+hit.Rule] = hit.Packets
+		}
+	}
+	return hits
+}
+
+// TestTransit_Lost floods an emulated guest with more than its card takes: the trial is INVALID,
+// and names where each frame was lost.
+func TestTransit_Lost(t *testing.T) {
+	needsLab(t)
+	text := `
+experiment: flood
+dut:
+  memory: 256MiB` + tracked + `
+workload:
+  - {generator: udp, duration: 1s, rate: 100k/s, silent: true, crafted: true, sources: 1000}
+recovery: 1s
+`
+	o := ctload(t, 2*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
+		"--format", "json")
+	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
+	if o.status != statusInvalid || !slices.Contains(trial.InvalidCodes, results.CodeLostFrames) {
+		t.Fatalf("exit status %d, invalid %q, transit %+v", o.status, trial.Invalid, trial.Transit)
+	}
+	exact(t, "flood", trial.Transit)
+	to := trial.Transit.ToDUT
+	if p := to.Places[0]; p.Part != results.PartQueue || p.Node != "dut" || to.Lost() != p.Frames {
+		t.Errorf("lost %d at %+v", to.Lost(), to.Places)
+	}
+	if to.Sent < trial.Load.Offered || to.Sent > trial.Load.Offered+20 {
+		t.Errorf("%d frames of a load of %d packets", to.Sent, trial.Load.Offered)
+	}
+	want := fmt.Sprintf("%s at the lab's queue to dut/client", results.Count(to.Lost()))
+	if !strings.Contains(strings.Join(trial.Invalid, "\n"), want) {
+		t.Errorf("%q does not say %q", trial.Invalid, want)
+	}
+	if !strings.Contains(o.stderr, "the links carry less than the load") {
+		t.Errorf("the loss is not told while the load runs:\n%s", o.stderr)
+	}
+}
