@@ -16,6 +16,7 @@ import (
 
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/generators/sockets"
+	"github.com/ctload/ctload/internal/link"
 )
 
 // network brings the loopback and the node's link up and gives the link its addresses.
@@ -157,20 +158,17 @@ func (s *server) countCards(context.Context, nothing) ([]Card, error) {
 		}
 		c := &list[i]
 		c.Name = name
-		if s := device.Attrs().Statistics; s != nil {
-			c.Received, c.Sent = int64(s.RxPackets), int64(s.TxPackets)
-			c.Dropped = int64(s.TxDropped)
+		if n := device.Attrs().Statistics; n != nil {
+			c.Received, c.Sent = int64(n.RxPackets), int64(n.TxPackets)
+			c.Dropped = int64(n.TxDropped)
 		}
-		queues, err := netlink.QdiscList(device)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("list the queueing disciplines of %s: %w", name, err)
+		queued, err := link.QueueDrops(device)
+		if err != nil {
+			return nil, err
 		}
-		for _, queue := range queues {
-			a := queue.Attrs()
-			// A root counts its children's drops.
-			if a.Parent == netlink.HANDLE_ROOT && a.Statistics != nil && a.Statistics.Queue != nil {
-				c.Dropped += int64(a.Statistics.Queue.Drops)
-			}
+		c.Dropped += queued
+		if c.ShapedSent, c.ShapedReceived, err = s.Shaped(name); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil

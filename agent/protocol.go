@@ -67,6 +67,9 @@ type Card struct {
 	Name           string
 	Received, Sent int64 // frames
 	Dropped        int64 // frames that card or queue dropped instead of sending them
+	// ShapedSent and ShapedReceived count the frames that conditions in the node dropped: instead
+	// of sending them, or after the card had received them.
+	ShapedSent, ShapedReceived int64
 }
 
 // execRequest is a command to run on the node.

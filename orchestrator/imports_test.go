@@ -63,7 +63,7 @@ var house = []struct {
 	}},
 	{"agent", []string{
 		"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators",
-		"generators/responders", "generators/sockets",
+		"generators/responders", "generators/sockets", "internal/link",
 	}},
 
 	{"vm/journal", nil},

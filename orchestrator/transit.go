@@ -126,6 +126,8 @@ func (f frames) since(before frames) frames {
 		b := before.cards[at]
 		c.Received, c.Sent = c.Received-b.Received, c.Sent-b.Sent
 		c.Dropped = max(0, c.Dropped-b.Dropped) // its queue counts anew when an action replaces it
+		c.ShapedSent -= b.ShapedSent
+		c.ShapedReceived -= b.ShapedReceived
 		d.cards[at] = c
 	}
 	for at, e := range f.ends {
@@ -157,12 +159,14 @@ func balance(f frames, dut string) *results.Transit {
 		if at.node == dut {
 			out, in = in, out
 		}
-		out.Sent += c.Sent + c.Dropped
-		in.Received += c.Received
+		out.Sent += c.Sent + c.Dropped + c.ShapedSent
+		in.Received += c.Received - c.ShapedReceived
 		add := func(way *results.Crossing, part results.Part, frames int64) {
 			way.Add(results.Place{Node: at.node, Link: at.link, Part: part, Frames: frames})
 		}
 		add(out, results.PartCard, c.Dropped)
+		add(out, results.PartConditions, c.ShapedSent)
+		add(in, results.PartConditions, c.ShapedReceived)
 		end, counted := f.ends[at]
 		if !counted {
 			continue

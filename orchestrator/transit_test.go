@@ -23,7 +23,8 @@ func TestBalance(t *testing.T) {
 	after := frames{
 		cards: map[place]agent.Card{
 			client: {Sent: 7 + 990, Received: 5 + 300, Dropped: 10},
-			dut:    {Sent: 5 + 320, Received: 3 + 600},
+			// Conditions in the machine drop 50 of the frames that its card has received.
+			dut: {Sent: 5 + 320, Received: 3 + 600, ShapedReceived: 50},
 		},
 		ends: map[place]link.Count{
 			// Of 990 frames the conditions of this end drop 90.
@@ -37,9 +38,10 @@ func TestBalance(t *testing.T) {
 	}
 	want := &results.Transit{
 		ToDUT: results.Crossing{
-			Sent: 1000, Received: 600, Dropped: 400, Places: []results.Place{
+			Sent: 1000, Received: 550, Dropped: 450, Places: []results.Place{
 				at(dut, results.PartQueue, 295), at(client, results.PartConditions, 90),
-				at(client, results.PartCard, 10), at(dut, results.PartFilter, 5),
+				at(dut, results.PartConditions, 50), at(client, results.PartCard, 10),
+				at(dut, results.PartFilter, 5),
 			},
 		},
 		FromDUT: results.Crossing{

@@ -44,7 +44,7 @@ type Part string
 const (
 	PartCard   Part = "card"   // the node's card or its queue, instead of sending
 	PartUplink Part = "uplink" // between the node's card and the lab: a cable that is out
-	// PartConditions: the conditions of the link, in the lab.
+	// PartConditions: the conditions of the link, in the lab or in the node itself.
 	PartConditions Part = "conditions"
 	// PartQueue: the lab's queue towards the node, which did not take its frames in time.
 	PartQueue Part = "queue"

@@ -24,12 +24,12 @@ func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 		return nil, err
 	}
 	to, from := f.Conditions.Split()
-	former := func(context.Context) error { return link.Shape(card, sent, received) }
+	former := func(context.Context) error { return s.shaper.Shape(card, sent, received) }
 	restore, err := s.unloading(former)
 	if err != nil {
 		return nil, err
 	}
-	c := &change{do: func(context.Context) error { return link.Shape(card, from, to) }}
+	c := &change{do: func(context.Context) error { return s.shaper.Shape(card, from, to) }}
 	c.parts = []*part{{
 		subject: "netem on " + card,
 		read: func(context.Context) (string, error) {
@@ -46,6 +46,12 @@ func (s *Set) network(_ context.Context, f Fault) (*change, error) {
 		return err
 	}
 	return c, nil
+}
+
+// Shaped returns how many frames the node's own conditions have dropped on a card, leaving and
+// arriving ones.
+func (s *Set) Shaped(card string) (sent, received int64, err error) {
+	return s.shaper.Dropped(card)
 }
 
 // findCard returns the name of the network card with the given hardware address, or of the only

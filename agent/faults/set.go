@@ -129,6 +129,8 @@ type Set struct {
 	active []*change // in the order of application
 
 	responders []*server
+
+	shaper link.Shaper // of the node's cards
 }
 
 // NewSet returns a set for one node, without any fault.

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 )
@@ -16,8 +17,7 @@ type Count struct {
 	// Dropped counts frames that found the queues towards the node full: the ring of a tap that its
 	// machine does not empty in time, the backlog of a namespace.
 	Dropped int64
-	// ShapedTo and ShapedFrom count the frames that conditions have dropped on this end. Those that
-	// a machine's own kernel shapes are not among them.
+	// ShapedTo and ShapedFrom count the frames that conditions have dropped on this end.
 	ShapedTo, ShapedFrom int64
 	// Impaired says that conditions hold at present, on this end or in the node.
 	Impaired bool
@@ -33,7 +33,7 @@ func (e *Ends) Counts() ([]Count, error) {
 		if end.Name == "" {
 			continue
 		}
-		c, err := end.count()
+		c, err := e.count(end)
 		if err != nil {
 			return nil, fmt.Errorf("count the frames of %s on %s: %w", end.Node, end.Link, err)
 		}
@@ -42,10 +42,9 @@ func (e *Ends) Counts() ([]Count, error) {
 	return list, nil
 }
 
-func (end *End) count() (Count, error) {
+func (e *Ends) count(end *End) (Count, error) {
 	c := Count{
-		Node: end.Node, Link: end.Link, End: end.Name,
-		ShapedTo: end.shapedTo, ShapedFrom: end.shapedFrom, Impaired: end.shaped || end.inside,
+		Node: end.Node, Link: end.Link, End: end.Name, Impaired: end.shaped || end.inside,
 	}
 	device, err := lookUp(end.Name)
 	if err != nil {
@@ -54,42 +53,22 @@ func (end *End) count() (Count, error) {
 	if s := device.Attrs().Statistics; s != nil {
 		c.ToNode, c.FromNode, c.Dropped = int64(s.TxPackets), int64(s.RxPackets), int64(s.TxDropped)
 	}
-	if end.shaped {
-		to, from, err := shapedDrops(device)
-		c.ShapedTo, c.ShapedFrom = c.ShapedTo+to, c.ShapedFrom+from
-		return c, err
+	queued, err := QueueDrops(device)
+	c.Dropped += queued
+	if err == nil {
+		c.ShapedTo, c.ShapedFrom, err = e.shaper.Dropped(end.Name)
 	}
-	dropped, err := rootDrops(device)
-	c.Dropped += dropped
 	return c, err
 }
 
-// keepDrops adds up what netem has dropped on this end before its counters end with it.
-func (end *End) keepDrops() error {
-	device, err := lookFor(end.Name)
-	if err != nil || device == nil {
-		return err
-	}
-	to, from, err := shapedDrops(device)
-	end.shapedTo, end.shapedFrom = end.shapedTo+to, end.shapedFrom+from
-	return err
+// QueueDrops returns how many frames the root queueing discipline of an interface has dropped, with
+// its children's; 0 for one of [Shape].
+func QueueDrops(device netlink.Link) (int64, error) {
+	return rootDrops(device, func(handle uint32) bool { return handle != netemHandle })
 }
 
-// shapedDrops returns how many frames netem has dropped on an interface, leaving and arriving ones.
-func shapedDrops(device netlink.Link) (sent, received int64, err error) {
-	if sent, err = rootDrops(device); err != nil {
-		return sent, 0, err
-	}
-	ifb, err := lookFor(ifbName(device.Attrs().Name))
-	if err == nil && ifb != nil {
-		received, err = rootDrops(ifb)
-	}
-	return sent, received, err
-}
-
-// rootDrops returns how many frames the root queueing discipline of an interface has dropped, with
-// its children's.
-func rootDrops(device netlink.Link) (n int64, err error) {
+// rootDrops returns the drops of an interface's root discipline, where its handle is wanted.
+func rootDrops(device netlink.Link, wanted func(handle uint32) bool) (n int64, err error) {
 	queues, err := netlink.QdiscList(device)
 	// An interrupted dump is complete but may mix two states: good enough for counters.
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -97,9 +76,64 @@ func rootDrops(device netlink.Link) (n int64, err error) {
 	}
 	for _, queue := range queues {
 		a := queue.Attrs()
-		if a.Parent == netlink.HANDLE_ROOT && a.Statistics != nil && a.Statistics.Queue != nil {
-			n += int64(a.Statistics.Queue.Drops)
+		s := a.Statistics
+		if a.Parent == netlink.HANDLE_ROOT && wanted(a.Handle) && s != nil && s.Queue != nil {
+			n += int64(s.Queue.Drops)
 		}
 	}
 	return n, nil
+}
+
+// Shaper shapes interfaces and counts what it has dropped there, whose counters end with each
+// change. The zero value is ready for use.
+type Shaper struct {
+	mu     sync.Mutex
+	former map[string]drops // by interface, of earlier shaping
+}
+
+// drops are frames in each direction.
+type drops struct{ sent, received int64 }
+
+// Shape calls [Shape].
+func (s *Shaper) Shape(name string, sent, received Conditions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, err := s.dropped(name)
+	if err != nil {
+		return err
+	}
+	if s.former == nil {
+		s.former = map[string]drops{}
+	}
+	s.former[name] = now
+	return Shape(name, sent, received)
+}
+
+// Dropped returns how many frames the shaper has dropped on an interface, leaving and arriving
+// ones.
+func (s *Shaper) Dropped(name string) (sent, received int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, err := s.dropped(name)
+	return d.sent, d.received, err
+}
+
+func (s *Shaper) dropped(name string) (drops, error) {
+	d := s.former[name]
+	ours := func(handle uint32) bool { return handle == netemHandle }
+	for device, n := range map[string]*int64{name: &d.sent, ifbName(name): &d.received} {
+		port, err := lookFor(device)
+		if err != nil {
+			return d, err
+		}
+		if port == nil {
+			continue
+		}
+		now, err := rootDrops(port, ours)
+		if err != nil {
+			return d, err
+		}
+		*n += now
+	}
+	return d, nil
 }

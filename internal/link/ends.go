@@ -14,8 +14,9 @@ import (
 // Ends are the lab's ends of all its nodes' links, where conditions are set. A lab that embeds Ends
 // can impair its links. The zero value is ready for use.
 type Ends struct {
-	mu  sync.Mutex // held for a whole change: two changes of one link would mix
-	all []*End
+	mu     sync.Mutex // held for a whole change: two changes of one link would mix
+	all    []*End
+	shaper Shaper
 
 	look    sync.Once
 	missing string // why this kernel cannot shape; empty where it can
@@ -36,8 +37,6 @@ type End struct {
 	inside   bool // by netem in the machine itself; to and from are what reads back there
 	to, from Conditions
 	parted   bool // the partition where no bridge makes it
-
-	shapedTo, shapedFrom int64 // frames that earlier shaping on this end has dropped
 }
 
 // Card is the network card of a machine.
@@ -155,7 +154,7 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 		return err
 	case end.shaped:
 		end.shaped = c.Shapes()
-		return errors.Join(end.keepDrops(), Shape(end.Name, to, from))
+		return e.shaper.Shape(end.Name, to, from)
 	case !c.Shapes():
 		return nil
 	}
@@ -163,7 +162,7 @@ func (e *Ends) shape(ctx context.Context, end *End, c Conditions) (err error) {
 	switch {
 	case e.missing == "":
 		end.shaped = true
-		return Shape(end.Name, to, from)
+		return e.shaper.Shape(end.Name, to, from)
 	case end.Card == nil:
 		return fmt.Errorf("this host's kernel cannot shape what a namespace sends and receives; "+
 			"ask for it on the side of a machine instead, whose own kernel can: %s", e.missing)
