@@ -321,6 +321,15 @@ func (p *plan) checkSilent() error {
 		"answer: leave out %s, or crafted", strings.Join(with, ", "))
 }
 
+// OneWay reports whether the load asks for no answer: what it sent is then all that it tells.
+func (s Spec) OneWay() bool {
+	p := &plan{Spec: s, traits: traitsOf(s.Kind)}
+	return p.traits.crafts && !p.awaited()
+}
+
+// Unit returns what the results of a kind count: requests, connections, flows, packets or samples.
+func (k Kind) Unit() string { return traitsOf(k).unit }
+
 // awaited reports whether the load awaits answers.
 func (p *plan) awaited() bool {
 	return p.Reply || p.traits.awaits != nil && p.traits.awaits(&p.Spec)

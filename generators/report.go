@@ -119,7 +119,7 @@ func writePercentiles(b *bytes.Buffer, r Result) {
 func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ...any)) {
 	fmt.Fprintln(b)
 	if n := r.Lateness.Count(); n > 0 {
-		line("Offered rate", "%.2f [#/sec]", r.offeredRate())
+		line("Offered rate", "%.2f [#/sec]", r.OfferedRate())
 		line("Late sends", "%.3f %% (p99 %.3f ms)", 100*r.LateShare(), ms(r.Lateness.Quantile(.99)))
 		line("Slots given up", "%d", r.Missed)
 		if w := r.Widths; w.Bursts > 0 {

@@ -146,8 +146,8 @@ func (r Result) LateShare() float64 { return share(r.Late, r.Offered) }
 // Rate returns how many completed each second, over Elapsed.
 func (r Result) Rate() float64 { return perSecond(r.Completed, r.Elapsed) }
 
-// offeredRate returns how many began each second, over Sending.
-func (r Result) offeredRate() float64 { return perSecond(r.Offered, r.Sending) }
+// OfferedRate returns how many began each second, over Sending.
+func (r Result) OfferedRate() float64 { return perSecond(r.Offered, r.Sending) }
 
 func perSecond(n int64, d time.Duration) float64 {
 	if d <= 0 {

@@ -121,8 +121,16 @@ func (p played) holds(ok bool, format string, args ...any) {
 }
 
 func count(s results.Sample) int64  { return s.Count }
-func failed(s results.Sample) int64 { return s.Failed }
-func done(s results.Sample) int64   { return s.Done }
+func failed(s results.Sample) int64 { return progressOf(s).Failed }
+func done(s results.Sample) int64   { return progressOf(s).Done }
+
+// progressOf adds up what was done of all entries, whatever their units.
+func progressOf(s results.Sample) (all results.Progress) {
+	for _, p := range s.Entries {
+		all.Add(p)
+	}
+	return all
+}
 
 // TestActions leads actions from an experiment through the time line of a trial: each is read back,
 // shows in figures that it did not make (the fill of the table, the answers that load and bystander
@@ -231,7 +239,7 @@ func (p played) servers() {
 		p.between(*stop.Ended+1.5, *stall.Begun-0.1, failed)
 	stalled, gone := p.between(*stall.Begun-0.1, *stall.Ended+2.5, failed),
 		p.between(*stall.Ended+2.5, 20.9, failed)
-	causes := p.trial.Load.Causes
+	causes := p.trial.Entries["pages"].Causes
 	p.holds(quiet == 0 && stopped >= 30 && rest == 0,
 		"%d requests failed before, %d of 80 while the server was stopped, %d afterwards", quiet,
 		stopped, rest)

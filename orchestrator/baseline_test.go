@@ -28,7 +28,9 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 		run := plan.Expected()
 		run.Environment.Driver, run.Environment.Accelerator = "libvirt", accelerator
 		run.Scenarios[0].Trials = []results.Trial{{Number: 1, Verdict: results.Clean,
-			Load: results.Load{Offered: 10, Completed: 10}}}
+			Load: &results.Load{Attempts: results.Attempts{
+				Offered: 10, Completed: new(int64(10)),
+			}}}}
 		return run
 	}
 	for accelerator, wantUnlike := range map[string]bool{"tcg": false, "kvm": true} {

@@ -10,6 +10,8 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -47,7 +49,8 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	}
 	t.summarise()
 	err = errors.Join(err, t.timeline.stop())
-	err = errors.Join(err, t.folder.SaveJSON(results.FileHistograms, t.made))
+	made := map[string]any{"entries": t.made}
+	err = errors.Join(err, t.folder.SaveJSON(results.FileHistograms, made))
 	if err != nil {
 		return t.died(err)
 	}
@@ -64,6 +67,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	}
 	hits := tuning.Hits(before, after)
 	t.result.Transit = t.transit(t.framesBefore, frames)
+	t.result.SetReceived(wiring.DUT)
 	t.result.Stack = stack(last.System, hits)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen
@@ -118,7 +122,14 @@ func (t *trial) summarise() {
 	doubts := results.JudgeHeal(&t.result, steady, samples, probes, t.longestTimeout())
 	t.result.Invalidate(doubts...)
 	if t.result.Probe != nil {
-		t.result.Probe.Latency = distribution(&t.series.answers)
+		var all latency.Histogram
+		for name, answers := range t.series.answers {
+			p := t.result.Probes[name]
+			p.Latency = distribution(answers)
+			t.result.Probes[name] = p
+			all.Merge(answers)
+		}
+		t.result.Probe.Latency = distribution(&all)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
@@ -48,20 +49,47 @@ func phases(all scenarios.Phases) []results.Phase {
 	return list
 }
 
-// load sums up for the report what the generators did together.
-func load(names []string, r generators.Result) results.Load {
-	l := results.Load{
-		Generator: strings.Join(names, "+"), Unit: r.Unit,
-		Offered: r.Offered, Completed: r.Completed, Failed: r.Failed, Broken: r.Broken,
-		Missed:  r.Missed,
-		Seconds: r.Elapsed.Seconds(), Rate: r.Rate(), Late: r.LateShare(),
+// workload returns the entries and the probes of a scenario, without figures.
+func workload(list []wiring.Assignment) results.Workload {
+	w := results.Workload{
+		Entries: map[string]results.Entry{}, Probes: map[string]results.Probe{},
+	}
+	for _, a := range list {
+		if a.Probe {
+			w.Probes[a.Entry.Name] = results.Probe{Kind: string(a.Entry.Probe), From: a.Node}
+			continue
+		}
+		e := results.Entry{
+			Kind: string(a.Entry.Generator), Role: results.Role(a.Entry.Role), From: a.Node,
+			Attempts: results.Attempts{Unit: a.Spec.Kind.Unit()},
+		}
+		if a.Spec.OneWay() {
+			e.Sent = new(int64)
+		} else {
+			e.Completed = new(int64)
+		}
+		w.Entries[a.Entry.Name] = e
+	}
+	return w
+}
+
+// attempts converts what generators did for the report.
+func attempts(r generators.Result, unit string, oneWay bool) results.Attempts {
+	a := results.Attempts{
+		Unit: unit, Offered: r.Offered, Failed: r.Failed, Broken: r.Broken, Missed: r.Missed,
+		Seconds: r.Elapsed.Seconds(), Begins: r.OfferedRate(), Late: r.LateShare(),
 		Connect: distribution(r.Connect), Latency: distribution(r.Total),
 		Causes: maps.Clone(r.Causes),
 	}
-	for _, limit := range r.Limits {
-		l.Limits = append(l.Limits, limit.String())
+	if oneWay {
+		a.Sent = &r.Completed
+	} else {
+		a.Completed, a.Rate = &r.Completed, r.Rate()
 	}
-	return l
+	for _, limit := range r.Limits {
+		a.Limits = append(a.Limits, limit.String())
+	}
+	return a
 }
 
 func distribution(h *latency.Histogram) results.Latency {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -300,7 +301,7 @@ func (t *trial) generate(
 		}
 	}
 	result, err = load.Run(ctx, begin, func(p generators.Progress) {
-		done, failed := t.series.progress(a.Name, p)
+		done, failed := t.series.progress(a, p)
 		t.View.Load(done, failed, want)
 	})
 	if a.Node == t.dut.Name() {
@@ -325,7 +326,7 @@ func byDUT(r generators.Result, begun time.Time) generators.Result {
 // probe runs a bystander until ctx ends: no probe ends by itself.
 func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prepared) error {
 	progress := func(p generators.Progress) {
-		t.timeline.probed(a.Name, p)
+		t.timeline.probed(a, p)
 		t.bystanders.update(a, p)
 	}
 	result, err := load.Run(ctx, 0, progress)
@@ -339,11 +340,12 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prep
 			continue // under way when the probe was stopped: neither answered nor lost
 		}
 		sample := results.ProbeSample{
+			Probe:  a.Entry.Name,
 			Millis: milliseconds(p.Latency), OK: p.OK, Cause: string(p.Cause),
 		}
 		attempts = append(attempts, attempt{p.At, sample})
 	}
-	t.series.addProbes(attempts, result.Total)
+	t.series.addProbes(a.Entry.Name, attempts, result.Total)
 	return nil
 }
 
@@ -368,14 +370,14 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// account adds up the generators' results, one for each entry, into the trial's result.
-func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
+// account converts the generators' results, one for each assignment, into those of the trial's
+// entries.
+func (t *trial) account(list []wiring.Assignment, made []generators.Result) {
 	zero := t.zero.Round(0)
 	var ended time.Time
-	var sum generators.Result
-	var names []string
-	for i, a := range entries {
-		r := list[i]
+	t.made = map[string]generators.Result{}
+	for i, a := range list {
+		r := made[i]
 		if a.Probe || r.Started.IsZero() {
 			continue
 		}
@@ -389,12 +391,48 @@ func (t *trial) account(entries []wiring.Assignment, list []generators.Result) {
 		if a.ClosedLoop() {
 			t.busy = max(t.busy, r.Usage.Busy)
 		}
-		names = append(names, a.Name)
-		sum.Merge(r)
+		all := t.made[a.Entry.Name]
+		all.Merge(r)
+		t.made[a.Entry.Name] = all
 	}
 	if !t.begun.IsZero() {
 		t.result.Seconds = ended.Sub(t.begun).Seconds()
 	}
-	t.result.Load = load(names, sum)
-	t.made = sum
+	for name, r := range t.made {
+		e := t.result.Entries[name]
+		e.Attempts = attempts(answered(r), e.Unit, e.OneWay())
+		e.Start = r.Started.Sub(t.begun).Seconds()
+		t.result.Entries[name] = e
+	}
+	t.result.Load = t.sum(list)
+}
+
+// answered returns a result without the times for which connections were held: they are no times
+// until an answer.
+func answered(r generators.Result) generators.Result {
+	if r.Kind == generators.Hold {
+		r.Total = nil
+	}
+	return r
+}
+
+// sum returns the load of the entries that are not hostile, nil where they make no sum.
+func (t *trial) sum(list []wiring.Assignment) *results.Load {
+	summed, _ := results.Summed(t.result.Entries)
+	var names []string // in the order of the workload
+	var all generators.Result
+	for _, a := range list {
+		name := a.Entry.Name
+		if slices.Contains(summed, name) && !slices.Contains(names, name) {
+			names = append(names, name)
+			all.Merge(answered(t.made[name]))
+		}
+	}
+	if len(summed) == 0 {
+		return nil
+	}
+	first := t.result.Entries[summed[0]]
+	return &results.Load{
+		Generator: strings.Join(names, "+"), Attempts: attempts(all, first.Unit, first.OneWay()),
+	}
 }

@@ -24,6 +24,7 @@ type Plan struct {
 	Order      []Slot
 	// Retries is how many further attempts each trial has that the host spoils.
 	Retries    int
+	workloads  []results.Workload     // of each scenario, without figures
 	thresholds [][]*results.Threshold // of each scenario
 	// conditions are those of each scenario, for each action; nil where the action has a time.
 	conditions [][]*results.Condition
@@ -46,16 +47,27 @@ type Slot struct {
 func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 	resolved := experiment.Resolve()
 	plan := &Plan{Experiment: experiment, Scenarios: resolved, Seed: seed}
+	for _, s := range resolved {
+		list := wiring.Assignments(experiment.Topology, s, seed)
+		plan.workloads = append(plan.workloads, workload(list))
+	}
 	plan.thresholds = make([][]*results.Threshold, len(resolved))
 	for _, t := range experiment.Thresholds {
-		compiled, err := results.CompileThreshold(t.Expression)
-		if err != nil {
-			return nil, experiment.Invalid(t.Position, err.Error())
-		}
 		for i, s := range resolved {
-			if t.AppliesTo(s) {
-				plan.thresholds[i] = append(plan.thresholds[i], compiled)
+			if !t.AppliesTo(s) {
+				continue
 			}
+			compiled, err := results.CompileThreshold(t.Expression, plan.workloads[i])
+			if err != nil {
+				if slices.ContainsFunc(plan.workloads, func(w results.Workload) bool {
+					_, err := results.CompileThreshold(t.Expression, w)
+					return err == nil
+				}) { // it is wrong in this scenario alone
+					err = fmt.Errorf("scenario %s: %w", s.Name, err)
+				}
+				return nil, experiment.Invalid(t.Position, err.Error())
+			}
+			plan.thresholds[i] = append(plan.thresholds[i], compiled)
 		}
 	}
 	if err := errors.Join(plan.compile(), plan.check()); err != nil {
@@ -72,14 +84,15 @@ func NewPlan(experiment *scenarios.Experiment, seed uint64) (*Plan, error) {
 
 // compile compiles the conditions of the actions, the thresholds and the steady states.
 func (p *Plan) compile() error {
-	compiled := func(e scenarios.Expression) (*results.Condition, error) {
-		c, err := results.CompileCondition(e.Text)
+	compiled := func(e scenarios.Expression, w results.Workload) (*results.Condition, error) {
+		c, err := results.CompileCondition(e.Text, w)
 		if err != nil {
 			return nil, p.Experiment.Invalid(e.Position, err.Error())
 		}
 		return c, nil
 	}
-	for _, s := range p.Scenarios {
+	for at, s := range p.Scenarios {
+		w := p.workloads[at]
 		conditions := make([]*results.Condition, len(s.Actions))
 		steady := make([]*results.Condition, len(s.Steady))
 		var err error
@@ -87,12 +100,12 @@ func (p *Plan) compile() error {
 			if a.When.Text == "" {
 				continue
 			}
-			if conditions[i], err = compiled(a.When); err != nil {
+			if conditions[i], err = compiled(a.When, w); err != nil {
 				return err
 			}
 		}
 		for i, e := range s.Steady {
-			if steady[i], err = compiled(e); err != nil {
+			if steady[i], err = compiled(e, w); err != nil {
 				return err
 			}
 		}

@@ -127,7 +127,9 @@ func TestQueue_Retries(t *testing.T) {
 			break
 		}
 		tr := &trial{Request: r, slot: slot, result: results.Trial{Number: slot.Number}}
-		tr.result.Load.Offered, tr.result.Load.Completed = 1, 1
+		tr.result.Entries = map[string]results.Entry{"http": {
+			Attempts: results.Attempts{Offered: 1, Completed: new(int64(1))},
+		}}
 		tr.result.Invalidate(happens[slot.Scenario][slot.Number]...)
 		results.Judge(&tr.result, results.Configuration{})
 		if err := q.keep(tr); err != nil {

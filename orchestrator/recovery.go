@@ -37,8 +37,12 @@ const recoveryEvery = 50 * time.Millisecond
 func (t *trial) watchRecovery(ctx context.Context) error {
 	bounds := t.Plan.recovery(t.slot.Scenario)
 	began := time.Now()
+	var failed int64
+	for _, e := range t.result.Entries {
+		failed += e.Failed
+	}
 	w := results.Watch{
-		LoadEnd: began.Sub(t.zero).Seconds(), Failed: t.result.Load.Failed,
+		LoadEnd: began.Sub(t.zero).Seconds(), Failed: failed,
 		AtLeast: bounds.AtLeast.Seconds(), AtMost: bounds.AtMost.Seconds(),
 	}
 	done := func(why results.RecoveryEnd) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 )
 
@@ -24,14 +25,21 @@ type series struct {
 	zero     time.Time // the zero time until it is known
 	samples  []taken
 	attempts []attempt
-	answers  latency.Histogram // of the probes that were answered
+	answers  map[string]*latency.Histogram // of the probes that were answered, by name
 
 	sampleFile *results.Lines[results.Sample]
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
 
-	reported map[string]generators.Progress // of each generator, its last report
-	first    chan struct{}                  // closed when the first sample has arrived
+	reported map[string]report // of each assignment, its last one
+	summed   []string          // the entries that the load of a sample adds up
+	first    chan struct{}     // closed when the first sample has arrived
+}
+
+// report is what a generator last said of its progress.
+type report struct {
+	entry string // its name in the workload
+	generators.Progress
 }
 
 // taken is a sample of the DUT.
@@ -48,7 +56,9 @@ type attempt struct {
 	sample results.ProbeSample
 }
 
-func newSeries(folder *results.TrialFolder, of *clock) (*series, error) {
+func newSeries(
+	folder *results.TrialFolder, of *clock, entries map[string]results.Entry,
+) (*series, error) {
 	samples, err := folder.Samples()
 	if err != nil {
 		return nil, err
@@ -57,9 +67,11 @@ func newSeries(folder *results.TrialFolder, of *clock) (*series, error) {
 	if err != nil {
 		return nil, errors.Join(err, samples.Close())
 	}
+	summed, _ := results.Summed(entries)
 	return &series{
 		clock: of, clocks: []*clock{of}, sampleFile: samples, probeFile: probes,
-		reported: map[string]generators.Progress{}, first: make(chan struct{}),
+		answers: map[string]*latency.Histogram{}, reported: map[string]report{}, summed: summed,
+		first: make(chan struct{}),
 	}, nil
 }
 
@@ -81,11 +93,18 @@ func (s *series) place(t *taken) { t.sample.Seconds = t.clock.at(t.there).Sub(s.
 func (s *series) add(there time.Duration, sample results.Sample) results.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.reported {
-		sample.Offered += p.Offered
-		sample.Done += p.Completed
-		sample.Failed += p.Failed
-		sample.Broken += p.Broken
+	for _, r := range s.reported {
+		now := results.Progress{
+			Offered: r.Offered, Done: r.Completed, Failed: r.Failed, Broken: r.Broken,
+		}
+		if slices.Contains(s.summed, r.entry) {
+			sample.Progress.Add(now)
+		}
+		now.Add(sample.Entries[r.entry])
+		if sample.Entries == nil {
+			sample.Entries = map[string]results.Progress{}
+		}
+		sample.Entries[r.entry] = now
 	}
 	sample.Counters.Add(s.carry.Counters)
 	sample.LogLines += s.carry.LogLines
@@ -103,10 +122,12 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 }
 
 // progress records what one generator has done and returns the sums over all of them.
-func (s *series) progress(name string, p generators.Progress) (allDone, allFailed int64) {
+func (s *series) progress(
+	a wiring.Assignment, p generators.Progress,
+) (allDone, allFailed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reported[name] = p
+	s.reported[a.Name] = report{a.Entry.Name, p}
 	for _, p := range s.reported {
 		allDone += p.Completed
 		allFailed += p.Failed
@@ -115,11 +136,14 @@ func (s *series) progress(name string, p generators.Progress) (allDone, allFaile
 }
 
 // addProbes takes the attempts of a probe and the latency of the answered ones.
-func (s *series) addProbes(attempts []attempt, answers *latency.Histogram) {
+func (s *series) addProbes(name string, attempts []attempt, answers *latency.Histogram) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if answers != nil {
-		s.answers.Merge(answers)
+		if s.answers[name] == nil {
+			s.answers[name] = new(latency.Histogram)
+		}
+		s.answers[name].Merge(answers)
 	}
 	s.attempts = append(s.attempts, attempts...)
 	slices.SortStableFunc(s.attempts, func(a, b attempt) int { return a.at.Compare(b.at) })

@@ -14,6 +14,7 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/actions"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -35,7 +36,7 @@ type timeline struct {
 
 	mu          sync.Mutex
 	live        results.Live
-	bystanders  map[string]generators.Progress
+	bystanders  map[string]report // of each assignment of a probe, its last one
 	waiting     []*waiter
 	occurrences []*occurrence
 	problems    []string
@@ -79,7 +80,8 @@ func newTimeline(t *trial) (*timeline, error) {
 	l := &timeline{
 		t: t, begun: make(chan struct{}), ended: make(chan struct{}),
 		joined: map[string]chan struct{}{}, othersEnded: make(chan struct{}),
-		bystanders: map[string]generators.Progress{}, owners: map[string]string{},
+		bystanders: map[string]report{}, owners: map[string]string{},
+		live: results.Live{Workload: t.workload()},
 	}
 	for _, a := range t.scenario.Actions {
 		if a.Kind == actions.Join {
@@ -145,13 +147,18 @@ func (l *timeline) observe(s results.Sample) {
 	default:
 		return // its time is not known yet
 	}
-	var probe results.MomentProbe
-	for _, p := range l.bystanders {
-		probe.Sent += p.Completed + p.Failed
-		probe.Lost += p.Failed
-		probe.Latency = max(probe.Latency, milliseconds(p.Answered))
+	probes := map[string]results.MomentProbe{}
+	for name := range l.live.Workload.Probes {
+		probes[name] = results.MomentProbe{}
 	}
-	moment := l.live.Add(s, probe)
+	for _, r := range l.bystanders {
+		probe := probes[r.entry]
+		probe.Sent += r.Completed + r.Failed
+		probe.Lost += r.Failed
+		probe.Latency = max(probe.Latency, milliseconds(r.Answered))
+		probes[r.entry] = probe
+	}
+	moment := l.live.Add(s, probes)
 	l.waiting = slices.DeleteFunc(l.waiting, func(w *waiter) bool {
 		if !w.condition.Holds(&moment) {
 			return false
@@ -162,10 +169,10 @@ func (l *timeline) observe(s results.Sample) {
 }
 
 // probed records what a bystander has seen so far.
-func (l *timeline) probed(name string, p generators.Progress) {
+func (l *timeline) probed(a wiring.Assignment, p generators.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bystanders[name] = p
+	l.bystanders[a.Name] = report{a.Entry.Name, p}
 }
 
 // moment waits for an action's first moment. The error is that of ctx, which ends with the trial.

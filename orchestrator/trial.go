@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -50,9 +51,9 @@ type trial struct {
 	begun time.Time
 	// skew is the longest time between the instant at which a load had to begin and its beginning.
 	skew         time.Duration
-	made         generators.Result // of all generators together
-	framesBefore frames            // counted at the baseline
-	dropsUnseen  string            // why drops are not counted by reason; empty when they are
+	made         map[string]generators.Result // of the generators, by the entry's name
+	framesBefore frames                       // counted at the baseline
+	dropsUnseen  string                       // why drops are not counted by reason; empty when they are
 	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy  float64
 	boots int       // length of the console when the load began
@@ -72,7 +73,8 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	series, err := newSeries(folder, new(clock))
+	w := r.Plan.workloads[slot.Scenario]
+	series, err := newSeries(folder, new(clock), w.Entries)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +82,18 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 		Request: r, slot: slot, scenario: r.Plan.Scenarios[slot.Scenario],
 		folder: folder, series: series, early: dut,
 		loads: map[string]vm.Node{}, clocks: map[string]*loadClock{},
-		result: results.Trial{Number: slot.Number, Folder: folder.Name(), Started: time.Now()},
+		result: results.Trial{
+			Number: slot.Number, Folder: folder.Name(), Started: time.Now(),
+			Entries: maps.Clone(w.Entries), Probes: maps.Clone(w.Probes),
+		},
 	}
+	t.result.Load = t.sum(nil)
 	t.timeline, err = newTimeline(t)
 	return t, err
 }
+
+// workload returns the entries and the probes of the trial's scenario, without figures.
+func (t *trial) workload() results.Workload { return t.Plan.workloads[t.slot.Scenario] }
 
 // perform measures, and turns every failure into a reason why the trial is invalid. It returns an
 // error only where the run may have to end.

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,9 +19,20 @@ import (
 // rounding.
 func (t *trial) evidence() results.Evidence {
 	e := results.Evidence{Console: t.faults()}
-	for _, limit := range t.made.Limits {
-		code := results.GeneratorLimit(string(limit.Code))
-		e.Limits = append(e.Limits, results.Reason{Code: code, Text: limit.String()})
+	for _, name := range slices.Sorted(maps.Keys(t.made)) {
+		made := t.made[name]
+		for _, limit := range made.Limits {
+			reason := results.Reason{
+				Code: results.GeneratorLimit(string(limit.Code)), Text: limit.String(),
+			}
+			if len(t.made) > 1 {
+				reason.Text = name + ": " + reason.Text
+			}
+			e.Limits = append(e.Limits, reason)
+		}
+		if u := made.Usage; u.ConntrackBefore >= 0 {
+			e.OwnTable = max(e.OwnTable, u.ConntrackPeak-u.ConntrackBefore)
+		}
 	}
 	if t.result.Conntrack.Samples > 0 {
 		e.Interval = 1 / float64(t.Plan.Experiment.Sampling)
@@ -33,9 +45,6 @@ func (t *trial) evidence() results.Evidence {
 	e.Steal, e.GeneratorCPU = t.result.Steal, t.busy
 	if t.Lab.About().Accelerator == libvirt.KVM {
 		e.LostCPU = t.result.LostCPU
-	}
-	if usage := t.made.Usage; usage.ConntrackBefore >= 0 {
-		e.OwnTable = max(0, usage.ConntrackPeak-usage.ConntrackBefore)
 	}
 	return e
 }

@@ -103,9 +103,9 @@ return {
   probeLost: curve(probe, "lost").filter(v => v != null).length,
   titles: [...document.querySelectorAll(".chart h3")].map(e => e.textContent),
   resources: performance.getEntriesByType("resource").map(e => e.name),
-  latency: window.ctload.scenarios.map(s => [s.total.p50, s.total.p99, s.total.max]),
+  latency: window.ctload.scenarios.map(s => s.entries[0].total).map(l => [l.p50, l.p99, l.max]),
   quantiles: window.ctload.scenarios.map(
-    s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.total, q))),
+    s => [0.5, 0.99, 1].map(q => window.ctload.quantile(s.entries[0].total, q))),
   curves: window.ctload.distribution().data.slice(1).map(
     c => c.filter(v => v != null).length > 50 ? 1 : 0),
 };`, &got)
@@ -138,7 +138,7 @@ return {
 		want.Latency = append(want.Latency, []float64{l.P50, l.P99, l.Max})
 		// The histogram has 200 bars of the same height, rounded to microseconds in the page.
 		d, _ := source.Distributions(&s.Trials[0])
-		at := func(i int) float64 { return math.Round(d.Total[i].Millis*1000) / 1000 }
+		at := func(i int) float64 { return math.Round(d["http"].Total[i].Millis*1000) / 1000 }
 		want.Quantiles = append(want.Quantiles, []float64{at(99), at(197), at(199)})
 		want.Curves = append(want.Curves, 1)
 	}

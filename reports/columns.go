@@ -3,6 +3,7 @@ package reports
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -15,10 +16,14 @@ import (
 type column struct {
 	name   string // in a footnote, and as the header of other formats
 	head   [2]string
-	left   bool // aligned left
-	cell   func(row) string
-	metric string     // the figure's path in run.json, by which scenarios are compared
-	figure trialValue // nil for a column of text
+	left   bool                 // aligned left
+	cell   func(row) string     // of text; nil for a figure
+	format func(float64) string // of a figure
+	metric string               // the figure's path in run.json, by which scenarios are compared
+	// part is that path of an entry as of load, of a probe as of probe; empty: as metric.
+	part     string
+	figure   trialValue // nil for a column of text
+	positive bool       // a figure of 0 does not exist
 	// optional leaves the column out when no trial has the figure.
 	optional bool
 	// acted keeps an optional column where a trial of the run has actions.
@@ -35,9 +40,8 @@ var columns = slices.Concat([]column{
 	number("offered", "", "offered", "load.offered"),
 	number("completed", "", "completed", "load.completed"),
 	number("failed", "", "failed", "load.failed"),
-	formatted("conn/s", "", "conn/s", "load.rate_per_s", func(t *results.Trial) (float64, bool) {
-		return t.Load.Rate, t.Load.Rate > 0
-	}, results.Figure),
+	rare(number("sent", "", "sent", "load.sent")),
+	positive(figure("conn/s", "", "conn/s", "load.rate_per_s")),
 	figure("connect p50 ms", "connect", "p50 ms", "load.connect_ms.p50"),
 	figure("connect p99 ms", "connect", "p99 ms", "load.connect_ms.p99"),
 	figure("connect max ms", "connect", "max ms", "load.connect_ms.max"),
@@ -50,14 +54,15 @@ var columns = slices.Concat([]column{
 }, counterColumns(false), []column{
 	{name: "log lines", head: [2]string{"log", "lines"}, cell: logCell},
 	figure("seconds to full", "full", "after s", "conntrack.seconds_to_full"),
-	figure("seconds", "", "seconds", "seconds"),
+	figure("seconds", "", "seconds", "seconds").inParts("load.seconds"),
 }, counterColumns(true), []column{
 	rare(share("probe lost %", "probe lost", "probe.lost", func(t *results.Trial) (float64, bool) {
 		p := orZero(t.Probe)
 		return float64(p.Lost) / float64(p.Sent), p.Sent > 0
-	})),
+	})).inParts("probe.loss"),
 	rare(figure("probe p99 ms", "probe", "p99 ms", "probe.latency_ms.p99")),
-	rare(figure("seconds to recover", "recovered", "after s", "conntrack.seconds_to_recover")),
+	rare(figure("seconds to recover", "recovered", "after s", "conntrack.seconds_to_recover")).
+		inParts("probe.seconds_to_recover"),
 	heal(figure("seconds to heal", "heal", "after s", "heal.seconds_to_heal")),
 	heal(figure("broken", "", "broken", "heal.broken")),
 	rare(figure("predicted peak", "predicted", "peak", "prediction.peak")),
@@ -85,10 +90,10 @@ func counterColumns(optional bool) []column {
 var importance = slices.Concat(important, otherCounters(), []string{"predicted peak", "softirq %"})
 
 var important = []string{
-	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "drop", "early_drop",
-	"peak", "fill %", "connect p99 ms", "conn/s", "max", "seconds to full", "insert_failed",
-	"log lines", "connect p50 ms", "connect max ms", "offered", "buckets", "seconds",
-	"probe lost %", "seconds to recover", "probe p99 ms",
+	"scenario", "verdict", "seconds to heal", "broken", "completed", "failed", "sent", "drop",
+	"early_drop", "peak", "fill %", "connect p99 ms", "conn/s", "max", "seconds to full",
+	"insert_failed", "log lines", "connect p50 ms", "connect max ms", "offered", "buckets",
+	"seconds", "probe lost %", "seconds to recover", "probe p99 ms",
 }
 
 // otherCounters returns the columns of counters that have no place among the important ones.
@@ -122,18 +127,54 @@ func formatted(
 	name, group, head, metric string, value trialValue, format func(float64) string,
 ) column {
 	return column{
-		name: name, head: [2]string{group, head}, metric: metric, figure: value,
-		cell: func(r row) string { return r.cell(value, format) },
+		name: name, head: [2]string{group, head}, metric: metric, figure: value, format: format,
+	}
+}
+
+// inParts gives the path of the column's figure in an entry or a probe.
+func (c column) inParts(path string) column {
+	c.part = path
+	return c
+}
+
+// text returns the cell of a row.
+func (c column) text(r row) string {
+	if c.cell != nil {
+		return c.cell(r)
+	}
+	return r.cell(c.of(r), c.format)
+}
+
+// of returns how to read the column's figure for a row; nil where the row has no such figure.
+func (c column) of(r row) trialValue {
+	value := c.figure
+	if r.part != nil {
+		value = r.part.figure(cmp.Or(c.part, c.metric))
+	}
+	if value == nil || !c.positive {
+		return value
+	}
+	return func(t *results.Trial) (float64, bool) {
+		v, ok := value(t)
+		return v, ok && v > 0
 	}
 }
 
 // recorded reads the figure at a path of run.json; a time that did not come is missing.
-func recorded(path string) trialValue {
-	value := results.FigureAt(path)
+func recorded(path string) trialValue { return finite(results.FigureAt(path)) }
+
+// finite returns how to read a figure that is missing where it is a time that did not come.
+func finite(value trialValue) trialValue {
 	return func(t *results.Trial) (float64, bool) {
 		v, ok := value(t)
 		return v, ok && !math.IsInf(v, 1)
 	}
+}
+
+// positive marks a column of rates: where nothing completed there is none.
+func positive(c column) column {
+	c.positive = true
+	return c
 }
 
 // rare marks a column that is left out when all its figures are 0 or missing.
@@ -153,7 +194,7 @@ func (c column) empty(list []row) bool {
 		return !slices.ContainsFunc(list, row.acted)
 	}
 	return !slices.ContainsFunc(list, func(r row) bool {
-		return slices.ContainsFunc(r.values(c.figure), func(v float64) bool { return v != 0 })
+		return slices.ContainsFunc(r.values(c.of(r)), func(v float64) bool { return v != 0 })
 	})
 }
 
@@ -165,10 +206,18 @@ func orZero[T any](part *T) (value T) {
 	return value
 }
 
-func nameCell(r row) string { return strings.ReplaceAll(printable(r.name), "\n", " ") }
+func nameCell(r row) string {
+	name := strings.ReplaceAll(printable(r.name), "\n", " ")
+	if r.part != nil {
+		return "└ " + name
+	}
+	return name
+}
 
 func verdictCell(r row) string {
 	switch {
+	case r.part != nil:
+		return r.part.words
 	case r.trials == 0:
 		return "not run"
 	case len(r.valid) == 0:
@@ -190,6 +239,9 @@ func verdictCell(r row) string {
 
 // logCell formats the medians of the "table full" lines, and of those that the kernel suppressed.
 func logCell(r row) string {
+	if r.part != nil {
+		return ""
+	}
 	lines := r.values(func(t *results.Trial) (float64, bool) {
 		return float64(t.Conntrack.LogLines), t.Conntrack.LogMissing == ""
 	})
@@ -207,13 +259,69 @@ func logCell(r row) string {
 // none stands for a figure that does not exist: the table was never full, nothing completed.
 const none = "–"
 
-// row is a scenario with the trials that count for its figures.
+// row is a scenario, or a part of its workload, with the trials that count for its figures.
 type row struct {
 	name     string
+	part     *part           // nil: the whole scenario
 	trials   int             // all of them but the repeated ones
 	valid    []results.Trial // those whose figures count
 	invalid  []results.Trial
 	repeated []results.Trial // INVALID ones that another trial measured again
+}
+
+// part is an entry or a probe of a scenario.
+type part struct {
+	words string // kind and role
+	// prefix begins the paths of its figures in run.json where these are of all entries or probes.
+	prefix string
+	read   func(field string) trialValue
+}
+
+// figure returns how to read the figure at a path; nil where the part has none.
+func (p *part) figure(path string) trialValue {
+	if field, ok := strings.CutPrefix(path, p.prefix); ok {
+		return finite(p.read(field))
+	}
+	return nil
+}
+
+// withParts returns the rows of scenarios, each with those of its entries and its probes, where
+// there are several or where the scenario's own row lacks the load.
+func withParts(list []row) []row {
+	var all []row
+	for _, r := range list {
+		all = append(all, r)
+		entries, probes := map[string]results.Entry{}, map[string]results.Probe{}
+		summed := true
+		for _, t := range r.valid {
+			maps.Copy(entries, t.Entries)
+			maps.Copy(probes, t.Probes)
+			summed = summed && t.Load != nil
+		}
+		add := func(name string, p part) {
+			all = append(all, row{name: name, part: &p, valid: r.valid})
+		}
+		if len(entries) > 1 || !summed {
+			for _, name := range results.EntryNames(entries) {
+				words := entries[name].Kind
+				if role := entries[name].Role; role != "" {
+					words += ", " + string(role)
+				}
+				add(name, part{words, "load.", func(field string) trialValue {
+					return results.EntryFigure(name, field)
+				}})
+			}
+		}
+		if len(probes) > 1 {
+			for _, name := range slices.Sorted(maps.Keys(probes)) {
+				words := "probe " + probes[name].Kind
+				add(name, part{words, "probe.", func(field string) trialValue {
+					return results.ProbeFigure(name, field)
+				}})
+			}
+		}
+	}
+	return all
 }
 
 func rows(run *results.Run) []row {
@@ -272,8 +380,8 @@ func (r row) typical() (results.Trial, bool) {
 	if len(of) == 0 {
 		return results.Trial{}, false
 	}
-	middle := compare.Median(row{valid: of}.values(results.FigureAt("load.failed")))
-	off := func(t results.Trial) float64 { return math.Abs(float64(t.Load.Failed) - middle) }
+	middle := compare.Median(row{valid: of}.values(results.FigureAt("accounting.failed")))
+	off := func(t results.Trial) float64 { return math.Abs(float64(t.Accounting.Failed) - middle) }
 	return slices.MinFunc(of, func(a, b results.Trial) int {
 		return cmp.Compare(off(a), off(b))
 	}), true
@@ -281,6 +389,9 @@ func (r row) typical() (results.Trial, bool) {
 
 // cell formats the median of a figure, with the distance of the farthest valid trial from it.
 func (r row) cell(value trialValue, format func(float64) string) string {
+	if value == nil {
+		return ""
+	}
 	values := r.values(value)
 	if len(values) == 0 {
 		return none
@@ -299,6 +410,9 @@ func (r row) cell(value trialValue, format func(float64) string) string {
 
 func (r row) values(value trialValue) []float64 {
 	var values []float64
+	if value == nil {
+		return nil
+	}
 	for i := range r.valid {
 		if v, ok := value(&r.valid[i]); ok {
 			values = append(values, v)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
@@ -247,10 +248,14 @@ func differencesOf(run *results.Run, list []row) (differences, error) {
 	d.lines = []line{columns[0].fill(d.rows)}
 	for _, col := range columns {
 		for _, m := range c.Groups[0].Rows {
-			if m.Metric.Name != col.metric || col.optional && col.empty(list) {
+			if m.Metric.Figure != col.metric || col.optional && col.empty(list) {
 				continue
 			}
 			l := line{column: col}
+			if part := m.Metric.Part; part != "" {
+				l.name = part + " " + l.name
+				l.head[0] = strings.TrimSpace(part + " " + l.head[0])
+			}
 			for side := range d.rows {
 				l.cells = append(l.cells, m.Delta(side+1))
 			}

@@ -20,17 +20,18 @@ func varied(seed uint64, trials int, more int64) *results.Run {
 		first := s.Trials[0]
 		s.Trials = nil
 		for n := range trials {
-			t := first
-			t.Number = n + 1
+			t, l := first, *first.Load
+			t.Number, t.Load = n+1, &l
 			t.Load.Rate *= 1 + r.NormFloat64()/50
 			t.Load.Connect.P50 *= 1 + r.NormFloat64()/20
 			t.Load.Connect.P99 *= 1 + r.NormFloat64()/20
 			if t.Load.Failed > 0 {
 				t.Load.Failed += more + r.Int64N(9)
-				t.Load.Completed = t.Load.Offered - t.Load.Failed
+				t.Load.Completed = new(t.Load.Offered - t.Load.Failed)
 				t.Load.Causes = map[string]int64{results.CauseTimeout: t.Load.Failed}
-				results.Judge(&t, s.Configuration)
 			}
+			t.Entries = map[string]results.Entry{"http": {Kind: "http", Attempts: t.Load.Attempts}}
+			results.Judge(&t, s.Configuration)
 			s.Trials = append(s.Trials, t)
 		}
 	}

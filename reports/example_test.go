@@ -8,19 +8,23 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
+func failed(n int64) results.Attempts {
+	return results.Attempts{Offered: 5000, Completed: new(5000 - n), Failed: n}
+}
+
 // A run has a row for each scenario, and under the table what happened in it.
 func ExampleRender() {
 	run := &results.Run{Experiment: "two sizes", Scenarios: []results.Scenario{
 		{Name: "small", Trials: []results.Trial{{
 			Number: 1, Verdict: results.TableFull, Sentence: "The table was full.",
-			Load: results.Load{Offered: 5000, Completed: 4096, Failed: 904},
+			Load: &results.Load{Attempts: failed(904)},
 			Conntrack: results.Conntrack{
 				Peak: 4096, Max: 4096, Counters: results.Counters{Drop: 3616},
 			},
 		}}},
 		{Name: "large", Trials: []results.Trial{{
 			Number: 1, Verdict: results.NotConntrack, Sentence: "The server was too slow.",
-			Load:      results.Load{Offered: 5000, Completed: 4950, Failed: 50},
+			Load:      &results.Load{Attempts: failed(50)},
 			Conntrack: results.Conntrack{Peak: 5004, Max: 65536},
 		}}},
 	}}

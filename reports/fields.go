@@ -37,6 +37,10 @@ const pageHead = "# The fields of a trial\n\n" +
 	"run.json has them for each trial. A field of a probe, or of anything else that a trial may\n" +
 	"lack, is nil there, and a threshold on it does not hold. A time that did not come is\n" +
 	"`never`, which is later than any other. [ci.md](ci.md) shows thresholds.\n\n" +
+	"NAME is that of an entry or a probe of the workload, as `entries.users.failed`. A name\n" +
+	"with other characters than letters, digits and _ is quoted:\n" +
+	"`probes[\"ssh-login\"].loss`. load is the sum of the entries that are not hostile, and\n" +
+	"missing where they count unlike units.\n\n" +
 	"`ctload report --fields` prints this page, and `ctload report --schema` the JSON schema of\n" +
 	"run.json. The page is made from the program's own types\n" +
 	"(`go test ./reports -run FieldsPage -update`).\n"

@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +18,15 @@ func TestFieldsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	workload := func(e results.Entry) results.Workload {
+		return results.Workload{
+			Entries: map[string]results.Entry{"NAME": e},
+			Probes:  map[string]results.Probe{"NAME": {}},
+		}
+	}
+	answered, oneWay := workload(results.Entry{}), workload(results.Entry{
+		Attempts: results.Attempts{Sent: new(int64)},
+	})
 	for _, f := range fields {
 		if f.Meaning == "" {
 			t.Errorf("the model does not say what %s means", f.Name)
@@ -24,7 +34,11 @@ func TestFieldsPage(t *testing.T) {
 		if f.Kind == "text" || f.Kind == "list" || f.Kind == "object" {
 			continue
 		}
-		if _, err := results.CompileThreshold(f.Name + " == " + f.Name); err != nil {
+		w := answered
+		if strings.HasSuffix(f.Name, ".sent") {
+			w = oneWay
+		}
+		if _, err := results.CompileThreshold(f.Name+" == "+f.Name, w); err != nil {
 			t.Errorf("a threshold cannot name %s: %v", f.Name, err)
 		}
 	}

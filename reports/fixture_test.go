@@ -9,9 +9,13 @@ import (
 func seconds(s float64) *float64 { return &s }
 
 // trial makes a trial of the fixture and judges it, so that the sentences are the real ones.
-func trial(conf results.Configuration, load results.Load, ct results.Conntrack) results.Trial {
+func trial(
+	conf results.Configuration, load results.Attempts, ct results.Conntrack,
+) results.Trial {
 	t := results.Trial{
-		Number: 1, Seconds: load.Seconds, Kernel: "6.1.0-37-cloud-amd64", Load: load, Conntrack: ct,
+		Number: 1, Seconds: load.Seconds, Kernel: "6.1.0-37-cloud-amd64", Conntrack: ct,
+		Load:    &results.Load{Generator: "http", Attempts: load},
+		Entries: map[string]results.Entry{"http": {Kind: "http", From: "client", Attempts: load}},
 	}
 	results.Judge(&t, conf)
 	return t
@@ -23,9 +27,9 @@ func latency(p50, p99, slowest float64) results.Latency {
 	}
 }
 
-func load(failed int64, seconds float64, connect results.Latency) results.Load {
-	l := results.Load{
-		Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed,
+func load(failed int64, seconds float64, connect results.Latency) results.Attempts {
+	l := results.Attempts{
+		Unit: "requests", Offered: 5000, Completed: new(5000 - failed),
 		Failed:  failed,
 		Seconds: seconds, Rate: float64(5000-failed) / seconds, Connect: connect, Latency: connect,
 	}

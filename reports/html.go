@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,9 +89,11 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 		Plot:       []plotScenario{},
 		Judgements: judgements(run), Facts: facts(run),
 		Apply: applyOf(run), Commands: commands(run),
-		Table:       tableOf("", list, layout(list)),
 		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
+	all := withParts(list)
+	cells, all := prune(layout(all), all)
+	d.Table = tableOf("", all, cells)
 	source := cmp.Or(o.Series, SeriesSource(noSeries{}))
 	text, err := source.Experiment()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -122,7 +125,9 @@ func (noSeries) Series(*results.Trial) ([]results.Sample, []results.ProbeSample,
 	return nil, nil, nil
 }
 
-func (noSeries) Distributions(*results.Trial) (d results.Distributions, err error) { return d, nil }
+func (noSeries) Distributions(*results.Trial) (map[string]results.Distribution, error) {
+	return nil, nil
+}
 
 func storyOf(r row, t told) pageStory {
 	s := pageStory{Name: t.name, Lines: t.lines, Verdict: verdictClass(r)}
@@ -135,7 +140,10 @@ func storyOf(r row, t told) pageStory {
 
 // verdictClass returns the name by which the page colours a row.
 func verdictClass(r row) string {
-	if r.trials == 0 {
+	switch {
+	case r.part != nil:
+		return "part"
+	case r.trials == 0:
 		return "not-run"
 	}
 	v, _ := r.verdict()
@@ -152,7 +160,7 @@ func tableOf(title string, list []row, lines []line) pageTable {
 		t.Head = append(t.Head, l.head)
 	}
 	for i, r := range list {
-		row := pageRow{Name: r.name, Verdict: verdictClass(r)}
+		row := pageRow{Name: nameCell(r), Verdict: verdictClass(r)}
 		for _, l := range lines[1:] {
 			row.Cells = append(row.Cells, l.cells[i])
 		}
@@ -191,17 +199,44 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 			if err != nil {
 				return err
 			}
-			connect, total := typical.Load.Connect, typical.Load.Latency
-			p.Connect, p.Total = plotLatencyOf(connect, d.Connect), plotLatencyOf(total, d.Total)
-			data.addLatency(s.Name, "connect", connect)
-			data.addLatency(s.Name, "total", total)
-			if typical.Probe != nil {
-				data.addLatency(s.Name, "bystander", typical.Probe.Latency)
-			}
+			p.Entries = data.latenciesOf(s.Name, &typical, d)
 		}
 		data.Plot = append(data.Plot, p)
 	}
 	return nil
+}
+
+// latenciesOf adds the latencies of a trial to the page's table, and returns those of its entries
+// for the charts.
+func (d *pageData) latenciesOf(
+	scenario string, t *results.Trial, recorded map[string]results.Distribution,
+) (list []plotEntry) {
+	add := func(name string, a results.Attempts, r results.Distribution) {
+		list = append(list, plotEntry{
+			Name: name, Connect: plotLatencyOf(a.Connect, r.Connect),
+			Total: plotLatencyOf(a.Latency, r.Total),
+		})
+		d.addLatency(scenario, strings.TrimSpace(name+" connect"), a.Connect)
+		d.addLatency(scenario, strings.TrimSpace(name+" total"), a.Latency)
+	}
+	switch names := results.EntryNames(t.Entries); {
+	case len(names) > 1:
+		for _, name := range names {
+			add(name, t.Entries[name].Attempts, recorded[name])
+		}
+	case len(names) == 1:
+		add("", t.Entries[names[0]].Attempts, recorded[names[0]])
+	case t.Load != nil: // of an older run
+		add("", t.Load.Attempts, recorded[""])
+	}
+	if len(t.Probes) > 1 {
+		for _, name := range slices.Sorted(maps.Keys(t.Probes)) {
+			d.addLatency(scenario, name, t.Probes[name].Latency)
+		}
+	} else if t.Probe != nil {
+		d.addLatency(scenario, "bystander", t.Probe.Latency)
+	}
+	return list
 }
 
 func (d *pageData) addLatency(name, kind string, l results.Latency) {

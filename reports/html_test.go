@@ -28,8 +28,10 @@ func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSamp
 				Drop:      int64(x * float64(t.Conntrack.Drop)),
 				EarlyDrop: int64(x * float64(t.Conntrack.EarlyDrop)),
 			},
-			Offered: int64(x * 5000), Done: int64(x * float64(t.Load.Completed)),
-			Failed: int64(x * float64(t.Load.Failed)),
+			Progress: results.Progress{
+				Offered: int64(x * 5000), Done: int64(x * float64(t.Load.Done())),
+				Failed: int64(x * float64(t.Load.Failed)),
+			},
 		})
 		probes = append(probes, results.ProbeSample{
 			Seconds: at, Millis: 1 + 10*math.Abs(math.Sin(at)),
@@ -42,13 +44,13 @@ func (s sampled) Series(t *results.Trial) ([]results.Sample, []results.ProbeSamp
 func (s sampled) Experiment() ([]byte, error) { return []byte("experiment: table-full\n"), nil }
 
 // Distributions returns as many latencies as completed, from a millisecond upwards.
-func (s sampled) Distributions(t *results.Trial) (results.Distributions, error) {
+func (s sampled) Distributions(t *results.Trial) (map[string]results.Distribution, error) {
 	var bars []results.Bar
 	for i := range int64(200) {
 		bars = append(bars,
-			results.Bar{Millis: math.Pow(1.04, float64(i)), Count: t.Load.Completed / 200})
+			results.Bar{Millis: math.Pow(1.04, float64(i)), Count: t.Load.Done() / 200})
 	}
-	return results.Distributions{Connect: bars[:100], Total: bars}, nil
+	return map[string]results.Distribution{"http": {Connect: bars[:100], Total: bars}}, nil
 }
 
 func TestHTMLGolden(t *testing.T) {

@@ -66,11 +66,14 @@ func markdownTable(b *bytes.Buffer, list []row) {
 		b.WriteString("No scenario was run.\n\n")
 		return
 	}
+	list = withParts(list)
 	all := layout(list)
 	lines, dropped := fit(all, markdownWidth)
+	lines, _ = prune(lines, list)
 	markdownGrid(b, lines)
 	if len(dropped) > 0 {
 		b.WriteString("<details><summary>All figures</summary>\n\n")
+		all, _ = prune(all, list)
 		markdownGrid(b, all)
 		b.WriteString("</details>\n\n")
 	}

@@ -12,11 +12,11 @@ import (
 // each format has its reason and its code, none counts it, and the run passes.
 func TestRender_Repeated(t *testing.T) {
 	trial := func(number int) results.Trial {
-		trial := results.Trial{Number: number}
-		trial.Load = results.Load{
-			Unit: "requests", Offered: 10, Completed: 10, Causes: map[string]int64{},
+		all := results.Attempts{Unit: "requests", Offered: 10, Completed: new(int64(10))}
+		return results.Trial{
+			Number: number, Load: &results.Load{Attempts: all},
+			Entries: map[string]results.Entry{"http": {Attempts: all}},
 		}
-		return trial
 	}
 	spoilt, again := trial(1), trial(2)
 	spoilt.Invalidate(results.Reason{Code: results.CodeLostCPU, Text: "the DUT waited 35 %"})

@@ -99,13 +99,14 @@ func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 // in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line.
 func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
 	records := [][]string{{"experiment", "scenario"}}
-	for _, c := range results.Flatten(&results.Trial{}) {
+	w := results.WorkloadOf(run)
+	for _, c := range w.Flatten(&results.Trial{}) {
 		records[0] = append(records[0], c.Path)
 	}
 	for _, s := range run.Scenarios {
 		for i := range s.Trials {
 			record := []string{run.Experiment, s.Name}
-			for _, c := range results.Flatten(&s.Trials[i]) {
+			for _, c := range w.Flatten(&s.Trials[i]) {
 				record = append(record, c.Value)
 			}
 			records = append(records, record)

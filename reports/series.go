@@ -11,7 +11,7 @@ import (
 type SeriesSource interface {
 	Experiment() ([]byte, error)
 	Series(*results.Trial) ([]results.Sample, []results.ProbeSample, error)
-	Distributions(*results.Trial) (results.Distributions, error)
+	Distributions(*results.Trial) (map[string]results.Distribution, error)
 }
 
 // Numbers of points that a page may hold: over all trials, and for each at least and at most.
@@ -112,8 +112,16 @@ type (
 		Offered []int64     `json:"offered"`
 		Done    []int64     `json:"done"`
 		Failed  []int64     `json:"failed"`
+		Entries []plotLoad  `json:"entries,omitempty"` // where there are several
 		Refused []plotCurve `json:"refused"`
 		Probe   plotProbe   `json:"probe"`
+	}
+	// plotLoad is the progress of an entry.
+	plotLoad struct {
+		Name   string  `json:"name"`
+		Word   string  `json:"word"` // completed, or sent
+		Done   []int64 `json:"done"`
+		Failed []int64 `json:"failed"`
 	}
 	// plotCurve is a counter that the table of counters marks for a chart.
 	plotCurve struct {
@@ -139,10 +147,15 @@ type (
 		Fix     bool     `json:"fix,omitempty"`
 	}
 	plotScenario struct {
-		Name    string       `json:"name"`
-		Trials  []plotTrial  `json:"trials"`
-		Typical int          `json:"typical"` // index of the trial that represents the scenario
-		Connect *plotLatency `json:"connect"` // of that trial, nil without it
+		Name    string      `json:"name"`
+		Trials  []plotTrial `json:"trials"`
+		Typical int         `json:"typical"` // index of the trial that represents the scenario
+		Entries []plotEntry `json:"entries"` // of that trial
+	}
+	// plotEntry are the latencies of an entry; nil where none was recorded.
+	plotEntry struct {
+		Name    string       `json:"name"` // empty: the only one
+		Connect *plotLatency `json:"connect"`
 		Total   *plotLatency `json:"total"`
 	}
 )
@@ -159,6 +172,20 @@ func plotOf(
 	p.Offered = steps(samples, func(s results.Sample) int64 { return s.Offered })
 	p.Done = steps(samples, func(s results.Sample) int64 { return s.Done })
 	p.Failed = steps(samples, func(s results.Sample) int64 { return s.Failed })
+	if names := results.EntryNames(t.Entries); len(names) > 1 {
+		for _, name := range names {
+			of := func(count func(results.Progress) int64) []int64 {
+				return steps(samples, func(s results.Sample) int64 {
+					return count(s.Entries[name])
+				})
+			}
+			p.Entries = append(p.Entries, plotLoad{
+				Name: name, Word: t.Entries[name].DoneWord(),
+				Done:   of(func(p results.Progress) int64 { return p.Done }),
+				Failed: of(func(p results.Progress) int64 { return p.Failed }),
+			})
+		}
+	}
 	for _, c := range results.ConntrackCounters {
 		if c.Chart != "" {
 			total := steps(samples, func(s results.Sample) int64 { return *c.In(&s.Counters) })

@@ -25,15 +25,17 @@ const (
 func renderTable(b *bytes.Buffer, run *results.Run, o Options) error {
 	width := o.width()
 	list := rows(run)
-	cells, dropped := layout(list), []string(nil)
+	all := withParts(list)
+	cells, dropped := layout(all), []string(nil)
 	if !o.Wide {
 		cells, dropped = fit(cells, width)
 	}
+	cells, all = prune(cells, all)
 	heading(b, run, width, o.Color)
 	if len(list) == 0 {
 		b.WriteString("No scenario was run.\n")
 		dropped = nil
-	} else if err := grid(b, cells, list, o.Color); err != nil {
+	} else if err := grid(b, cells, all, o.Color); err != nil {
 		return err
 	}
 	b.WriteByte('\n')
@@ -97,9 +99,31 @@ func layout(list []row) (lines []line) {
 func (c column) fill(list []row) line {
 	l := line{column: c}
 	for _, r := range list {
-		l.cells = append(l.cells, c.cell(r))
+		l.cells = append(l.cells, c.text(r))
 	}
 	return l
+}
+
+// prune leaves out the parts of scenarios that have nothing to show in the columns.
+func prune(lines []line, list []row) ([]line, []row) {
+	shown := func(i int) bool {
+		return list[i].part == nil || slices.ContainsFunc(lines[2:], func(l line) bool {
+			return l.cells[i] != "" && l.cells[i] != none
+		})
+	}
+	kept := make([]line, len(lines))
+	var rows []row
+	for i := range list {
+		if !shown(i) {
+			continue
+		}
+		rows = append(rows, list[i])
+		for j, l := range lines {
+			kept[j].column = l.column
+			kept[j].cells = append(kept[j].cells, l.cells[i])
+		}
+	}
+	return kept, rows
 }
 
 // fit drops the least important columns until the others fit, and names them; two always stay.

@@ -57,8 +57,8 @@ func repeated() *results.Run {
 		s := &run.Scenarios[i]
 		first := s.Trials[0]
 		for n := 2; n <= 3; n++ {
-			t := first
-			t.Number = n
+			t, l := first, *first.Load
+			t.Number, t.Load = n, &l
 			t.Load.Rate *= 1 + 0.02*float64(n)
 			t.Seconds *= 1 - 0.02*float64(n)
 			s.Trials = append(s.Trials, t)

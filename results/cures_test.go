@@ -67,8 +67,7 @@ func TestSpoilt(t *testing.T) {
 		{"another beside it", append([]Reason{{CodeConsole, "an oops"}}, reasons...), false},
 		{"another", []Reason{{CodeNoLoad, "no load was offered"}}, false},
 	} {
-		var trial Trial
-		trial.Load.Offered, trial.Load.Completed = 1, 1
+		trial := Trial{Entries: failing("requests", 1, 0)}
 		trial.Invalidate(tc.reasons...)
 		if Judge(&trial, Configuration{}); trial.Spoilt() != tc.want {
 			t.Errorf("%s: spoilt %v, want %v", tc.name, trial.Spoilt(), tc.want)

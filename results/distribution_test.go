@@ -11,9 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// histograms returns a document as the generators write it, with the same latencies (in ns) as
+// recorded returns a document as the generators write it, with the same latencies (in ns) as
 // both.
-func histograms(t testing.TB, latencies ...int64) []byte {
+func recorded(t testing.TB, latencies ...int64) []byte {
 	t.Helper()
 	h := hdr.New(64, 3600e9, 3)
 	for _, ns := range latencies {
@@ -43,7 +43,7 @@ func TestDistributions(t *testing.T) {
 		t.Fatal(err)
 	}
 	trial := &Trial{Number: 1, Folder: tf.Name()}
-	if d, err := folder.Distributions(trial); err != nil || d.Connect != nil || d.Total != nil {
+	if d, err := folder.Distributions(trial); err != nil || d != nil {
 		t.Errorf("without histograms: %v, %v", d, err)
 	}
 	write := func(data []byte) {
@@ -51,21 +51,28 @@ func TestDistributions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(histograms(t, 1_000_000, 1_000_000, 2_500_000, 7_130_000_000))
-	d, err := folder.Distributions(trial)
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := []Bar{{1, 2}, {2.5, 1}, {7130, 1}}
 	nearly := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 0.001*b })
-	if diff := cmp.Diff(want, d.Total, nearly); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(d.Total, d.Connect); diff != "" {
-		t.Error(diff)
+	load := recorded(t, 1_000_000, 1_000_000, 2_500_000, 7_130_000_000)
+	for name, data := range map[string][]byte{
+		"":      load, // of an older build
+		"users": fmt.Appendf(nil, `{"entries": {"users": %s}}`, load),
+	} {
+		write(data)
+		d, err := folder.Distributions(trial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, d[name].Total, nearly); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(d[name].Total, d[name].Connect); diff != "" {
+			t.Error(diff)
+		}
 	}
 	for _, bad := range []string{
 		"", "{", `{"total": {"hdr": "AAAA"}}`, `{"connect": {"hdr": "?"}}`,
+		`{"entries": {"users": {"connect": {"hdr": "?"}}}}`,
 	} {
 		write([]byte(bad))
 		if d, err := folder.Distributions(trial); err == nil {
@@ -78,21 +85,23 @@ func TestDistributions(t *testing.T) {
 }
 
 func FuzzDecodeDistributions(f *testing.F) {
-	f.Add(histograms(f, 1e6, 2e6, 3e9))
-	f.Add(histograms(f))
+	f.Add(recorded(f, 1e6, 2e6, 3e9))
+	f.Add(recorded(f))
 	f.Add([]byte(fmt.Sprintf(`{"total": {"hdr": %q}}`,
 		"HISTFAAAABx4nJNpmSzMwMDAxQABzFCaEUwLMHwAAAvjAd8=")))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := decodeDistributions(data)
+		all, err := decodeDistributions(data)
 		if err != nil {
 			return
 		}
-		last := -1.0
-		for _, b := range d.Total {
-			if b.Millis <= last || b.Count <= 0 {
-				t.Errorf("%v after %v", b, last)
+		for _, d := range all {
+			last := -1.0
+			for _, b := range d.Total {
+				if b.Millis <= last || b.Count <= 0 {
+					t.Errorf("%v after %v", b, last)
+				}
+				last = b.Millis
 			}
-			last = b.Millis
 		}
 	})
 }

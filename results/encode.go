@@ -122,49 +122,73 @@ type Bar struct {
 	Count  int64
 }
 
-// Distributions are the complete latency distributions of a trial's load, in ascending bars, to the
+// Distribution is the complete distribution of an entry's latencies, in ascending bars, to the
 // precision of their recording (three significant digits).
-type Distributions struct {
+type Distribution struct {
 	Connect, Total []Bar // nil where none was recorded
 }
 
-// Distributions reads the histograms of a trial as the generators kept them, if there are any.
-func (f *Folder) Distributions(t *Trial) (d Distributions, err error) {
+// Distributions reads the histograms of a trial as the generators kept them, if there are any: by
+// the names of the entries, and in a run of an older build those of all entries together, without
+// a name.
+func (f *Folder) Distributions(t *Trial) (map[string]Distribution, error) {
 	tf, err := f.Trial(t)
 	if err != nil {
-		return d, err
+		return nil, err
 	}
 	data, err := os.ReadFile(tf.File(FileHistograms))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
+		return nil, nil
 	}
+	var d map[string]Distribution
 	if err == nil {
 		d, err = decodeDistributions(data)
 	}
 	if err != nil {
-		return Distributions{}, fmt.Errorf("reading the histograms of trial %d: %w", t.Number, err)
+		return nil, fmt.Errorf("reading the histograms of trial %d: %w", t.Number, err)
 	}
 	return d, nil
 }
 
-// decodeDistributions decodes the latencies in [FileHistograms]. Those of the load as a whole are
-// in HdrHistogram's own encoding (V2, compressed, base64), of nanoseconds.
-func decodeDistributions(data []byte) (d Distributions, err error) {
-	var document struct {
-		Connect, Total struct {
-			HDR string `json:"hdr"`
-		}
+// histograms are the latencies of what one generator made, in HdrHistogram's own encoding (V2,
+// compressed, base64), of nanoseconds.
+type histograms struct {
+	Connect, Total struct {
+		HDR string `json:"hdr"`
 	}
-	if err := json.Unmarshal(data, &document); err != nil {
-		return d, err
-	}
-	if d.Connect, err = decodeBars(document.Connect.HDR); err != nil {
+}
+
+func (h histograms) decode() (d Distribution, err error) {
+	if d.Connect, err = decodeBars(h.Connect.HDR); err != nil {
 		return d, fmt.Errorf("connect: %w", err)
 	}
-	if d.Total, err = decodeBars(document.Total.HDR); err != nil {
+	if d.Total, err = decodeBars(h.Total.HDR); err != nil {
 		return d, fmt.Errorf("total: %w", err)
 	}
 	return d, nil
+}
+
+// decodeDistributions decodes the latencies in [FileHistograms].
+func decodeDistributions(data []byte) (map[string]Distribution, error) {
+	var document struct {
+		histograms // of an older build
+		Entries    map[string]histograms
+	}
+	if err := json.Unmarshal(data, &document); err != nil {
+		return nil, err
+	}
+	if document.Entries == nil {
+		document.Entries = map[string]histograms{"": document.histograms}
+	}
+	all := map[string]Distribution{}
+	for name, h := range document.Entries {
+		d, err := h.decode()
+		if err != nil {
+			return nil, fmt.Errorf("%s %w", name, err)
+		}
+		all[name] = d
+	}
+	return all, nil
 }
 
 func decodeBars(encoded string) (bars []Bar, err error) {

@@ -36,10 +36,10 @@ func Example() {
 // The kernel's counters give the verdict.
 func ExampleJudge() {
 	trial := results.Trial{
-		Load: results.Load{
-			Unit: "requests", Offered: 5000, Completed: 4096, Failed: 904,
+		Entries: map[string]results.Entry{"http": {Attempts: results.Attempts{
+			Unit: "requests", Offered: 5000, Completed: new(int64(4096)), Failed: 904,
 			Causes: map[string]int64{results.CauseTimeout: 904},
-		},
+		}}},
 		Conntrack: results.Conntrack{
 			Tracked: true, Peak: 4096, Max: 4096,
 			Counters: results.Counters{Drop: 3616, EarlyDrop: 17},
@@ -48,7 +48,7 @@ func ExampleJudge() {
 	results.Judge(&trial, results.Configuration{})
 	fmt.Println(trial.Verdict, "and", trial.Also)
 
-	lossless, err := results.CompileThreshold("conntrack.drop == 0")
+	lossless, err := results.CompileThreshold("conntrack.drop == 0", results.Workload{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -20,19 +20,57 @@ const Never = "never"
 
 // fieldSet holds the names that expressions may use: types for the compiler, and paths.
 type fieldSet struct {
-	owner  string // in errors
-	page   string // of the documentation that lists the fields
-	types  types.Map
-	places []place
-	known  map[string]reflect.Type
-	sorted []string
+	owner    string // in errors
+	page     string // of the documentation that lists the fields
+	workload Workload
+	types    types.Map
+	places   []place
+	known    map[string]reflect.Type
+	sorted   []string
 }
 
-// trialFields are the fields of a trial under their names in run.json.
-var trialFields = newFieldSet(reflect.TypeFor[Trial](), "a trial", "docs/fields.md")
+// Workload are the entries and the probes of a workload, by name. Of an entry only its unit, its
+// role and whether it asks for no answer matter.
+type Workload struct {
+	Entries map[string]Entry
+	Probes  map[string]Probe
+}
 
-func newFieldSet(of reflect.Type, owner, page string) *fieldSet {
-	f := &fieldSet{owner: owner, page: page, types: typesOf(of), places: placesIn(of, "", nil)}
+// WorkloadOf returns the entries and the probes of a run's trials.
+func WorkloadOf(r *Run) Workload {
+	w := Workload{map[string]Entry{}, map[string]Probe{}}
+	for _, s := range r.Scenarios {
+		for _, t := range s.Trials {
+			maps.Copy(w.Entries, t.Entries)
+			maps.Copy(w.Probes, t.Probes)
+		}
+	}
+	return w
+}
+
+// named returns the names that a map of a trial has as keys, by the map's name in JSON.
+func (w Workload) named(field string) []string {
+	switch field {
+	case "entries":
+		return EntryNames(w.Entries)
+	case "probes":
+		return slices.Sorted(maps.Keys(w.Probes))
+	}
+	return nil
+}
+
+// trialFields are the fields of a trial under their names in run.json, without those of entries and
+// probes.
+var trialFields = fieldsOf(Workload{})
+
+// fieldsOf returns the fields of a trial with a workload.
+func fieldsOf(w Workload) *fieldSet {
+	return newFieldSet(reflect.TypeFor[Trial](), w, "a trial", "docs/fields.md")
+}
+
+func newFieldSet(of reflect.Type, w Workload, owner, page string) *fieldSet {
+	f := &fieldSet{owner: owner, page: page, workload: w, types: typesOf(of, w)}
+	f.places = placesIn(of, w, place{})
 	f.types[Never] = types.Float64
 	f.known = map[string]reflect.Type{Never: reflect.TypeFor[float64]()}
 	for _, p := range f.places {
@@ -52,20 +90,62 @@ func eachField(t reflect.Type, f func(name string, field reflect.StructField)) {
 	}
 }
 
-// place is a field of a struct, or of a struct in it; its Index is the way from the outer struct.
+// place is a field of a struct, or of a struct in it.
 type place struct {
 	reflect.StructField
 	path string       // in JSON: load.latency_ms.p99
 	in   reflect.Type // the struct that has the field
+	// around returns that struct, of an outermost one; the zero Value where it is missing.
+	around func(reflect.Value) reflect.Value
 }
 
-// placesIn returns the fields of a struct and of the structs in it, in order.
-func placesIn(t reflect.Type, prefix string, index []int) (list []place) {
+// value returns the field of an outermost struct; the zero Value where it is missing, or where what
+// it tells was not measured.
+func (p place) value(outermost reflect.Value) reflect.Value {
+	v := outermost
+	if p.around != nil {
+		v = p.around(outermost)
+	}
+	if !v.IsValid() || unmeasuredIn(v, p.path) != "" {
+		return reflect.Value{}
+	}
+	return v.FieldByIndex(p.Index)
+}
+
+// placesIn returns the fields of a struct and of the structs in it, in order; outer has the path of
+// the struct itself, and how to get to it. A struct of a map has a place without a field.
+func placesIn(t reflect.Type, w Workload, outer place) (list []place) {
+	prefix, around := "", outer.around
+	if outer.path != "" {
+		prefix = outer.path + "."
+	}
+	// within adds the fields of a struct that of returns from the one around it.
+	within := func(path string, s reflect.Type, of func(reflect.Value) reflect.Value) {
+		inner := func(v reflect.Value) reflect.Value {
+			if around != nil {
+				v = around(v)
+			}
+			if v.IsValid() {
+				v = reflect.Indirect(of(v))
+			}
+			return v
+		}
+		list = append(list, placesIn(s, w, place{path: path, around: inner})...)
+	}
 	eachField(t, func(name string, field reflect.StructField) {
-		field.Index = slices.Concat(index, field.Index)
-		list = append(list, place{field, prefix + name, t})
+		p := place{field, prefix + name, t, around}
+		list = append(list, p)
+		at := func(v reflect.Value) reflect.Value { return v.FieldByIndex(field.Index) }
 		if s, ok := isPlainStruct(field.Type); ok {
-			list = append(list, placesIn(s, prefix+name+".", field.Index)...)
+			within(p.path, s, at)
+		} else if s, ok := isNamed(field.Type); ok {
+			for _, key := range w.named(name) {
+				whole := place{path: p.path + "." + key, StructField: reflect.StructField{Type: s}}
+				list = append(list, whole)
+				within(whole.path, s, func(v reflect.Value) reflect.Value {
+					return at(v).MapIndex(reflect.ValueOf(key))
+				})
+			}
 		}
 	})
 	return list
@@ -79,9 +159,27 @@ func isPlainStruct(t reflect.Type) (reflect.Type, bool) {
 	return t, t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[Trial]().PkgPath()
 }
 
-func typesOf(t reflect.Type) types.Map {
+// isNamed reports whether a type is a map of the model's structs by name.
+func isNamed(t reflect.Type) (reflect.Type, bool) {
+	if t.Kind() != reflect.Map {
+		return nil, false
+	}
+	return isPlainStruct(t.Elem())
+}
+
+func typesOf(t reflect.Type, w Workload) types.Map {
 	m := types.Map{}
-	eachField(t, func(name string, f reflect.StructField) { _, m[name] = kindOf(f.Type) })
+	eachField(t, func(name string, f reflect.StructField) {
+		if s, ok := isNamed(f.Type); ok {
+			named := types.Map{}
+			for _, key := range w.named(name) {
+				named[key] = typesOf(s, w)
+			}
+			m[name] = named
+			return
+		}
+		_, m[name] = kindOf(f.Type)
+	})
 	return m
 }
 
@@ -89,13 +187,16 @@ func typesOf(t reflect.Type) types.Map {
 func kindOf(t reflect.Type) (string, types.Type) {
 	if s, ok := isPlainStruct(t); ok {
 		if s != t {
-			return "object or nil", typesOf(s)
+			return "object or nil", typesOf(s, Workload{})
 		}
-		return "object", typesOf(s)
+		return "object", typesOf(s, Workload{})
 	}
 	switch t.Kind() {
-	case reflect.Pointer: // an optional time
-		return "number or " + Never, types.Float64
+	case reflect.Pointer:
+		if t.Elem().Kind() == reflect.Int64 { // an optional count
+			return kindOf(t.Elem())
+		}
+		return "number or " + Never, types.Float64 // an optional time
 	case reflect.Float64:
 		return "number", types.Float64
 	case reflect.Int64, reflect.Int:
@@ -115,8 +216,26 @@ func kindOf(t reflect.Type) (string, types.Type) {
 
 // underMap reports whether a path leads into a map, whose keys are free: load.causes.timeout.
 func (f *fieldSet) underMap(path string) bool {
-	t, ok := f.known[strings.TrimSuffix(path, "."+lastPart(path))]
-	return ok && t.Kind() == reflect.Map
+	t, ok := f.known[outerPart(path)]
+	if !ok || t.Kind() != reflect.Map {
+		return false
+	}
+	_, named := isNamed(t)
+	return !named
+}
+
+// partial is a part of a trial some of whose fields may tell nothing.
+type partial interface {
+	// unmeasured returns why the field at a path tells nothing; "" where it tells.
+	unmeasured(path string) string
+}
+
+// unmeasuredIn returns why the field of a struct at a path tells nothing; "" where it tells.
+func unmeasuredIn(s reflect.Value, path string) string {
+	if p, ok := s.Interface().(partial); ok {
+		return p.unmeasured(path)
+	}
+	return ""
 }
 
 // FigureAt returns the function that reads the figure at a path of run.json, which must exist, from
@@ -124,15 +243,43 @@ func (f *fieldSet) underMap(path string) bool {
 // have, and of a latency without values.
 func FigureAt(path string) func(*Trial) (float64, bool) {
 	of := slices.IndexFunc(trialFields.places, func(p place) bool { return p.path == path })
-	p := trialFields.places[of]
+	return figureOf[Trial](trialFields.places[of])
+}
+
+// EntryFigure returns the function that reads a figure of an entry, which must exist, from a trial;
+// see [FigureAt].
+func EntryFigure(name, field string) func(*Trial) (float64, bool) {
+	return figureIn(field, func(t *Trial) (*Entry, bool) {
+		e, ok := t.Entries[name]
+		return &e, ok
+	})
+}
+
+// ProbeFigure returns the function that reads a figure of a probe, which must exist, from a trial;
+// see [FigureAt].
+func ProbeFigure(name, field string) func(*Trial) (float64, bool) {
+	return figureIn(field, func(t *Trial) (*Probe, bool) {
+		p, ok := t.Probes[name]
+		return &p, ok
+	})
+}
+
+func figureIn[T any](field string, of func(*Trial) (*T, bool)) func(*Trial) (float64, bool) {
+	places := placesIn(reflect.TypeFor[T](), Workload{}, place{})
+	at := slices.IndexFunc(places, func(p place) bool { return p.path == field })
+	read := figureOf[T](places[at])
 	return func(t *Trial) (float64, bool) {
-		trial := reflect.ValueOf(t).Elem()
-		v, err := trial.FieldByIndexErr(p.Index)
-		if err != nil {
-			return 0, false
+		if part, ok := of(t); ok {
+			return read(part)
 		}
-		around := trial.FieldByIndex(p.Index[:len(p.Index)-1]).Interface()
-		if l, ok := around.(Latency); ok && l.Count == 0 {
+		return 0, false
+	}
+}
+
+func figureOf[T any](p place) func(*T) (float64, bool) {
+	return func(whole *T) (float64, bool) {
+		v := p.value(reflect.ValueOf(whole).Elem())
+		if !v.IsValid() {
 			return 0, false
 		}
 		switch x := valueOf(v).(type) {
@@ -148,25 +295,20 @@ func FigureAt(path string) func(*Trial) (float64, bool) {
 // fieldValues returns the values of a trial's fields, by their types.
 func fieldValues(t *Trial) map[string]any {
 	m := valuesOf(reflect.ValueOf(*t))
-	if c, ok := m["conntrack"].(map[string]any); ok && t.Conntrack.LogMissing != "" {
-		delete(c, "log_lines")
-		delete(c, "log_suppressed")
-		if stack, ok := m["stack"].(map[string]any); ok {
-			delete(stack, "memory_faults")
-		}
+	if stack, ok := m["stack"].(map[string]any); ok && t.Conntrack.LogMissing != "" {
+		delete(stack, "memory_faults")
 	}
 	m[Never] = math.Inf(1)
 	return m
 }
 
-// valuesOf returns the values of a struct's fields. A distribution of no sample has only its count.
+// valuesOf returns the values of a struct's fields, without those that tell nothing.
 func valuesOf(v reflect.Value) map[string]any {
-	if l, ok := v.Interface().(Latency); ok && l.Count == 0 {
-		return map[string]any{"count": 0}
-	}
 	m := map[string]any{}
 	eachField(v.Type(), func(name string, f reflect.StructField) {
-		m[name] = valueOf(v.FieldByIndex(f.Index))
+		if unmeasuredIn(v, name) == "" {
+			m[name] = valueOf(v.FieldByIndex(f.Index))
+		}
 	})
 	return m
 }
@@ -180,10 +322,14 @@ func valueOf(v reflect.Value) any {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
-		if v.IsNil() {
-			return math.Inf(1)
+		isCount := v.Type().Elem().Kind() == reflect.Int64
+		switch {
+		case !v.IsNil():
+			return valueOf(v.Elem())
+		case isCount:
+			return nil
 		}
-		return v.Elem().Float()
+		return math.Inf(1)
 	case reflect.Int64, reflect.Int:
 		return int(v.Int())
 	case reflect.String:
@@ -195,6 +341,13 @@ func valueOf(v reflect.Value) any {
 		}
 		return list
 	case reflect.Map:
+		if _, ok := isNamed(v.Type()); ok {
+			m := map[string]any{}
+			for key, value := range v.Seq2() {
+				m[key.String()] = valueOf(value)
+			}
+			return m
+		}
 		m := map[string]int{}
 		for key, value := range v.Seq2() {
 			m[key.String()] = int(value.Int())
@@ -208,17 +361,32 @@ func valueOf(v reflect.Value) any {
 // lookup returns the value at a path, nil where what should hold it is.
 func lookup(env map[string]any, path string) (v any, found bool) {
 	v, found = env, true
-	for name := range strings.SplitSeq(path, ".") {
+	for path != "" {
+		var name string
 		switch m := v.(type) {
 		case map[string]any:
+			name, path = firstPart(path, m)
 			v, found = m[name]
 		case map[string]int: // what did not occur is 0
-			v = m[name]
+			return m[path], true
 		default:
 			return nil, false
 		}
 	}
 	return v, found
+}
+
+// firstPart returns the first name of a path, and the rest. A name of an entry may have dots.
+func firstPart[T any](path string, names map[string]T) (name, rest string) {
+	for known := range names {
+		if within(path, known) && len(known) > len(name) {
+			name = known
+		}
+	}
+	if name == "" {
+		name, _, _ = strings.Cut(path, ".")
+	}
+	return name, strings.TrimPrefix(path[len(name):], ".")
 }
 
 // fieldWords formats the value at a path.
@@ -256,7 +424,12 @@ func Fields() ([]Field, error) {
 		return nil, fmt.Errorf("reading the schema of run.json: %w", err)
 	}
 	var list []Field
-	for _, p := range trialFields.places {
+	const name = "NAME"
+	example := Workload{map[string]Entry{name: {}}, map[string]Probe{name: {}}}
+	for _, p := range fieldsOf(example).places {
+		if p.in == nil {
+			continue
+		}
 		kind, _ := kindOf(p.Type)
 		said := schema.Defs[p.in.Name()].Properties[lastPart(p.path)]
 		list = append(list, Field{p.path, kind, unitOf(p.path, kind), said.meaning(p.Name)})
@@ -293,7 +466,7 @@ func unitOf(path, kind string) string {
 	for _, end := range []struct{ name, unit string }{
 		{"_ms", "ms"}, {"_per_s", "1/s"}, {"_s", "s"}, {"_bytes", "bytes"}, {"_ppm", "ppm"},
 		{"_share", "share"}, {"_error", "share"}, {"fill", "share"}, {"steal", "share"},
-		{"lost_cpu", "share"},
+		{"lost_cpu", "share"}, {"loss", "share"},
 	} {
 		if strings.HasSuffix(last, end.name) {
 			return end.unit
@@ -321,25 +494,25 @@ type CellOfTrial struct {
 	Value string // empty without a figure
 }
 
-// Flatten returns the figures of a trial but Stages, in a fixed order, for a row of a spreadsheet:
-// numbers in Go's notation, times of day in RFC 3339, lists and maps in one cell.
-func Flatten(t *Trial) (cells []CellOfTrial) {
-	for _, p := range trialFields.places {
+// Flatten returns the figures of a trial but Stages, those of a workload's entries and probes among
+// them, in a fixed order, for a row of a spreadsheet: numbers in Go's notation, times of day in RFC
+// 3339, lists and maps in one cell.
+func (w Workload) Flatten(t *Trial) (cells []CellOfTrial) {
+	for _, p := range fieldsOf(w).places {
 		if _, ok := isPlainStruct(p.Type); ok || p.Type == reflect.TypeFor[[]Stage]() {
 			continue
 		}
+		if _, ok := isNamed(p.Type); ok {
+			continue
+		}
 		cell := CellOfTrial{Path: p.path}
-		v, err := reflect.ValueOf(t).Elem().FieldByIndexErr(p.Index)
-		if err == nil && !(logPaths[p.path] && t.Conntrack.LogMissing != "") {
+		if v := p.value(reflect.ValueOf(t).Elem()); v.IsValid() {
 			cell.Value = cellText(v)
 		}
 		cells = append(cells, cell)
 	}
 	return cells
 }
-
-// logPaths are the figures that come from the kernel's log.
-var logPaths = map[string]bool{"conntrack.log_lines": true, "conntrack.log_suppressed": true}
 
 func cellText(v reflect.Value) string {
 	switch v.Kind() {

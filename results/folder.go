@@ -28,7 +28,7 @@ import (
 //	    kernel.log                the DUT's kernel log during the trial
 //	    console.log               the DUT's serial console
 //	    readback.json             settings and rules as read back, before and after
-//	    histograms.json           latency histograms as the generators kept them
+//	    histograms.json           what each entry's generator kept, latency histograms among it
 //
 // A file that a driver cannot provide is absent.
 type Folder struct {

@@ -28,7 +28,7 @@ type Heal struct {
 	// Refused are the packets for new entries that the kernel refused (drop and insert_failed) from
 	// the deviation on until the trial had healed, or until its end.
 	Refused    int64 `json:"refused"`
-	Failed     int64 `json:"failed"`      // attempts of the load that failed meanwhile
+	Failed     int64 `json:"failed"`      // attempts that failed meanwhile, but of hostile entries
 	ProbesLost int64 `json:"probes_lost"` // attempts of the bystanders that were lost meanwhile
 	Broken     int64 `json:"broken"`      // held connections that broke, from the first action on
 }
@@ -54,7 +54,7 @@ func JudgeHeal(
 	for _, c := range steady {
 		h.Steady = append(h.Steady, c.String())
 	}
-	moments := momentsOf(samples, probes)
+	moments := momentsOf(Workload{t.Entries, t.Probes}, samples, probes)
 	normal := make([]bool, len(moments))
 	broken := func(m *Moment) int {
 		return slices.IndexFunc(steady, func(c *Condition) bool { return !c.Holds(m) })
@@ -194,7 +194,7 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout float64) {
 	end := moments[len(moments)-1]
 	if a.first != nil {
-		h.Broken = end.Load.Broken - at(moments, *a.first.Begun).Load.Broken
+		h.Broken = end.broken - at(moments, *a.first.Begun).broken
 	}
 	if h.Deviated == nil {
 		return
@@ -205,7 +205,7 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 	}
 	refused := func(m Moment) int64 { return m.Conntrack.Drop + m.Conntrack.InsertFailed }
 	h.Refused = refused(healed) - refused(before)
-	h.Failed = failed.Load.Failed - failed.Load.Broken - before.Load.Failed + before.Load.Broken
+	h.Failed = failed.failed - failed.broken - before.failed + before.broken
 	for _, p := range probes {
 		if !p.OK && p.Seconds > before.Elapsed && p.Seconds <= healed.Elapsed {
 			h.ProbesLost++

@@ -33,7 +33,7 @@ func moment(v *float64) float64 {
 
 func condition(t *testing.T, text string) *Condition {
 	t.Helper()
-	c, err := CompileCondition(text)
+	c, err := CompileCondition(text, Workload{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,8 @@ func TestConditions(t *testing.T) {
 		"first dropp":     "is called \"dropp\"; did you mean \"drop\"?",
 		"":                "it is empty",
 	} {
-		if _, err := CompileCondition(text); err == nil || !strings.Contains(err.Error(), words) {
+		_, err := CompileCondition(text, Workload{})
+		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%q: %v, want %q", text, err, words)
 		}
 	}
@@ -205,7 +206,8 @@ func TestLive(t *testing.T) {
 		if i > 20 {
 			p.Lost = int64(i - 20)
 		}
-		m := l.Add(Sample{Seconds: at, Done: int64(i) * 7}, p)
+		probes := map[string]MomentProbe{"ssh": p}
+		m := l.Add(Sample{Seconds: at, Progress: Progress{Done: int64(i) * 7}}, probes)
 		if i == 15 && (m.Probe.Loss != 0 || math.Abs(m.Load.Completions-70) > 0.1) {
 			t.Errorf("%+v", m)
 		}

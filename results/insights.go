@@ -2,6 +2,8 @@ package results
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +35,19 @@ func bystanderWords(t *Trial) string {
 	if p == nil || p.During.Sent == 0 || p.Lost == 0 && !troubled(t) {
 		return ""
 	}
+	if len(t.Probes) < 2 {
+		return "A bystander's connections: " + p.phaseWords() + "."
+	}
+	var parts phrases
+	for _, name := range slices.Sorted(maps.Keys(t.Probes)) {
+		p := t.Probes[name]
+		parts.add("Bystander %s: %s.", name, p.phaseWords())
+	}
+	return strings.Join(parts, " ")
+}
+
+// phaseWords words the losses and the times before, during and after the load.
+func (p *Probe) phaseWords() string {
 	var parts phrases
 	for i, phase := range []ProbePhase{p.Before, p.During, p.After} {
 		if phase.Sent == 0 {
@@ -46,7 +61,7 @@ func bystanderWords(t *Trial) string {
 		parts.add("%s %s lost%s", []string{"before the load", "during it", "after it"}[i],
 			Percent(float64(phase.Lost)/float64(phase.Sent)), latency)
 	}
-	return "A bystander's connections: " + strings.Join(parts, "; ") + "."
+	return strings.Join(parts, "; ")
 }
 
 func alertWords(t *Trial) string {
@@ -91,11 +106,7 @@ func recoveryWords(t *Trial) string {
 		return ""
 	}
 	var parts phrases
-	if t.Probe != nil && c.SecondsToRecover == nil {
-		parts.add("new connections not yet reliable")
-	} else if t.Probe != nil {
-		parts.add("new connections%s", after(c.SecondsToRecover))
-	}
+	parts = append(parts, recoveredWords(t)...)
 	switch {
 	case c.SecondsToBelow95 == nil:
 		parts.add("the table still above 95 %%")
@@ -110,6 +121,28 @@ func recoveryWords(t *Trial) string {
 		watched = fmt.Sprintf("watched for %s s", Figure(t.Recovery.Watched))
 	}
 	return "Recovery, " + watched + ": " + strings.Join(parts, ", ") + "."
+}
+
+// recoveredWords words when new connections were reliable again, those of each bystander where they
+// differ.
+func recoveredWords(t *Trial) (parts phrases) {
+	words := func(of string, seconds *float64) {
+		if seconds == nil {
+			parts.add("new connections%s not yet reliable", of)
+		} else {
+			parts.add("new connections%s%s", of, after(seconds))
+		}
+	}
+	switch {
+	case t.Probe == nil:
+	case len(t.Probes) < 2:
+		words("", t.Conntrack.SecondsToRecover)
+	default:
+		for _, name := range slices.Sorted(maps.Keys(t.Probes)) {
+			words(" of "+name, t.Probes[name].SecondsToRecover)
+		}
+	}
+	return parts
 }
 
 func predictionWords(t *Trial) string {

@@ -32,8 +32,8 @@ var severity = map[Verdict]int{
 // Compare returns a positive number where v is a worse finding than other, 0 where they are alike.
 func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[other] }
 
-// Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its load, its
-// probe and the reasons in Invalid; conf is the configuration that the trial ran with and serves
+// Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its entries, its
+// probes and the reasons in Invalid; conf is the configuration that the trial ran with and serves
 // only to explain. Judging again gives the same.
 //
 // A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, in
@@ -43,14 +43,15 @@ func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[othe
 //   - chain-too-long: chain_toolong rose;
 //   - clash: insert_failed rose by more than chain_toolong, or clash_resolve rose;
 //   - evicting: early_drop rose;
-//   - not-conntrack: more failed than refused packets and evicted entries explain;
+//   - not-conntrack: more failed than refused packets and evicted entries explain, not counting
+//     what failed of hostile entries;
 //   - clean: none of these.
 //
 // Of table-full and chain-too-long the one that refused more packets comes first. Also is the next
 // that applies. For an invalid trial nothing else matters. Log lines alone decide nothing: they are
 // rate-limited, and suppressed ones surface late.
 func Judge(t *Trial, conf Configuration) {
-	t.Accounting = account(t.Load, t.Conntrack.Counters)
+	t.Accounting = account(t)
 	t.Also = ""
 	if t.Died != "" {
 		t.Verdict, t.Sentence = DutDied, diedWords(t)
@@ -72,21 +73,33 @@ func Judge(t *Trial, conf Configuration) {
 
 // addUnsound adds the reasons that the figures themselves give.
 func addUnsound(t *Trial) {
-	a := t.Accounting
-	unbalanced := func(format string, args ...any) {
-		text := "the load does not add up: " + fmt.Sprintf(format, args...)
-		t.Invalidate(Reason{CodeUnbalanced, text})
+	var offered int64
+	for _, name := range EntryNames(t.Entries) {
+		e := t.Entries[name]
+		offered += e.Offered
+		unbalanced := func(format string, args ...any) {
+			text := fmt.Sprintf("the load of %s does not add up: ", name)
+			t.Invalidate(Reason{CodeUnbalanced, text + fmt.Sprintf(format, args...)})
+		}
+		if e.Offered != e.Done()+e.Failed {
+			unbalanced("%s offered, %s %s, %s failed",
+				Count(e.Offered), Count(e.Done()), e.DoneWord(), Count(e.Failed))
+		}
+		if caused := total(e.Causes); caused != e.Failed {
+			unbalanced("%s failed, but its causes sum to %s", Count(e.Failed), Count(caused))
+		}
 	}
-	if len(t.Invalid) == 0 && a.Offered == 0 {
+	if len(t.Invalid) == 0 && offered == 0 {
 		t.Invalidate(Reason{CodeNoLoad, "no load was offered"})
 	}
-	if a.Unaccounted != 0 {
-		unbalanced("%s offered, %s completed, %s failed",
-			Count(a.Offered), Count(a.Completed), Count(a.Failed))
+}
+
+// total returns the sum of counts.
+func total(counts map[string]int64) (sum int64) {
+	for _, n := range counts {
+		sum += n
 	}
-	if t.Load.Failed != a.Failed {
-		unbalanced("%s failed, but its causes sum to %s", Count(t.Load.Failed), Count(a.Failed))
-	}
+	return sum
 }
 
 // findings lists what happened, the verdict first; it is never empty.
@@ -143,20 +156,18 @@ func (c Conntrack) reachedMax() bool { return c.FullAt > 0 || c.Max > 0 && c.Pea
 // fullMax returns the max that was reached.
 func (c Conntrack) fullMax() int64 { return cmp.Or(c.FullAt, c.Max) }
 
-// Accounting compares what the generator saw with what the DUT's kernel counted.
+// Accounting compares the failures that the generators saw with what the DUT's kernel counted. It
+// leaves out hostile entries.
 //
-// The client's side balances: Offered = Completed + Failed + Unaccounted, where Failed is the sum
-// of the causes. Unaccounted is 0 in a sound trial.
-//
-// The kernel's side bounds it: a refused packet or an evicted entry belongs to one connection, so
-// it explains at most one failure. Failures beyond that number had another reason: Failed =
+// A refused packet or an evicted entry belongs to one attempt, whatever the attempt's unit, so it
+// explains at most one failure. Failures beyond that number had another reason: Failed =
 // Explained + Unexplained, and Unexplained is a lower bound.
 type Accounting struct {
-	Offered   int64   `json:"offered"`          // as load.offered
-	Completed int64   `json:"completed"`        // as load.completed
-	Failed    int64   `json:"failed"`           // as load.failed
-	Causes    []Cause `json:"causes,omitempty"` // largest first
-	// Unaccounted is offered - completed - failed, 0 in a valid trial.
+	Offered   *int64  `json:"offered,omitempty"`   // as load.offered
+	Completed *int64  `json:"completed,omitempty"` // as load.completed
+	Failed    int64   `json:"failed"`              // attempts of all entries that are not hostile
+	Causes    []Cause `json:"causes,omitempty"`    // of failed, largest first
+	// Unaccounted are offered attempts without a result, 0 in a valid trial.
 	Unaccounted int64 `json:"unaccounted"`
 	Refused     int64 `json:"refused"` // packets: drop + insert_failed, at most
 	Evicted     int64 `json:"evicted"` // entries: early_drop
@@ -165,34 +176,33 @@ type Accounting struct {
 	Unexplained int64 `json:"unexplained"` // failures that they do not explain, at least
 }
 
-// Cause is why some of the offered attempts failed, as the client saw it.
+// Cause is why some of the attempts failed, as the client saw it.
 type Cause struct {
 	Name  string `json:"name"`
 	Count int64  `json:"count"`
 }
 
-// account balances a generator's figures against the kernel's.
+// account balances the failures of a trial's entries against the kernel's figures.
 //
 // drop + insert_failed is the most that conntrack can have refused: a lost clash counts in both, a
 // long chain in insert_failed only, a full table in drop only (nf_conntrack_core.c). Conntrack
 // never causes a reset, since a refused packet gets no answer.
-func account(l Load, c Counters) Accounting {
-	a := Accounting{
-		Offered:   l.Offered,
-		Completed: l.Completed,
-		Causes:    causes(l.Causes),
-		Refused:   c.Drop + c.InsertFailed,
-		Evicted:   c.EarlyDrop,
+func account(t *Trial) Accounting {
+	c := t.Conntrack
+	a := Accounting{Refused: c.Drop + c.InsertFailed, Evicted: c.EarlyDrop}
+	if t.Load != nil {
+		a.Offered, a.Completed = &t.Load.Offered, t.Load.Completed
 	}
-	var silent int64
-	for _, cause := range a.Causes {
-		a.Failed += cause.Count
-		if cause.Name != CauseRefused {
-			silent += cause.Count
+	failed := map[string]int64{}
+	for _, name := range own(t.Entries) {
+		e := t.Entries[name]
+		a.Unaccounted += e.Offered - e.Done() - e.Failed
+		for cause, n := range e.Causes {
+			failed[cause] += n
 		}
 	}
-	a.Unaccounted = a.Offered - a.Completed - a.Failed
-	a.Explained = min(silent, a.Refused+a.Evicted)
+	a.Failed, a.Causes = total(failed), causes(failed)
+	a.Explained = min(a.Failed-failed[CauseRefused], a.Refused+a.Evicted)
 	a.Unexplained = a.Failed - a.Explained
 	return a
 }

@@ -9,12 +9,22 @@ import (
 func s(v float64) *float64 { return &v }
 
 // failing returns a load of n, of which failed timed out.
-func failing(unit string, n, failed int64) Load {
-	l := Load{Unit: unit, Offered: n, Completed: n - failed, Failed: failed}
+func failing(unit string, n, failed int64) map[string]Entry {
+	return one(entry(unit, n, failed))
+}
+
+// one returns the entries of a workload with one.
+func one(e Entry) map[string]Entry { return map[string]Entry{"load": e} }
+
+// entry returns an entry of n attempts, of which failed timed out.
+func entry(unit string, n, failed int64) Entry {
+	e := Entry{Attempts: Attempts{
+		Unit: unit, Offered: n, Completed: new(n - failed), Failed: failed,
+	}}
 	if failed > 0 {
-		l.Causes = map[string]int64{CauseTimeout: failed}
+		e.Causes = map[string]int64{CauseTimeout: failed}
 	}
-	return l
+	return e
 }
 
 func TestJudge(t *testing.T) {
@@ -31,7 +41,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "table full",
 			trial: Trial{
-				Load: failing("requests", 5000, 904),
+				Entries: failing("requests", 5000, 904),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096,
 					LogLines: 10, SecondsToFull: s(1.2),
@@ -47,10 +57,10 @@ func TestJudge(t *testing.T) {
 		{
 			name: "table full, but retries completed all",
 			trial: Trial{
-				Load: func() Load {
-					l := failing("requests", 5000, 0)
-					l.Connect = Latency{Count: 5000, Max: 3012}
-					return l
+				Entries: func() map[string]Entry {
+					e := entry("requests", 5000, 0)
+					e.Connect = Latency{Count: 5000, Max: 3012}
+					return one(e)
 				}(),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 40}, Peak: 4096, Max: 4096, LogLines: 1,
@@ -65,7 +75,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "table full and evicting: max 2000, buckets 65536",
 			trial: Trial{
-				Load: failing(unitFlows, 10000, 4900),
+				Entries: failing(unitFlows, 10000, 4900),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 4900, EarlyDrop: 3100}, Peak: 2000,
 					Max: 2000, LogLines: 10,
@@ -81,7 +91,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "evicting alone: max 2000, buckets 2048",
 			trial: Trial{
-				Load: failing(unitFlows, 10000, 0),
+				Entries: failing(unitFlows, 10000, 0),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{EarlyDrop: 8000}, Peak: 2000, Max: 2000,
 				},
@@ -95,7 +105,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "max lowered below the number of entries",
 			trial: Trial{
-				Load: failing("connections", 2200, 30),
+				Entries: failing("connections", 2200, 30),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 120}, Peak: 481, Max: 100, FullAt: 100,
 					LogLines: 4,
@@ -108,7 +118,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "died",
 			trial: Trial{
-				Load: failing(unitFlows, 10000, 10000), MemoryBytes: 155 << 20,
+				Entries: failing(unitFlows, 10000, 10000), MemoryBytes: 155 << 20,
 				Died: "Kernel panic - not syncing: System is deadlocked on memory",
 				Conntrack: Conntrack{
 					Tracked: true, Peak: 310_000, Max: 4_000_000, Buckets: 262_144,
@@ -125,7 +135,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "the peak fell between two samples",
 			trial: Trial{
-				Load: failing("connections", 2200, 30),
+				Entries: failing("connections", 2200, 30),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 120}, Peak: 1990, Max: 2000,
 					LogLines: 4,
@@ -137,7 +147,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "dropped far from full",
 			trial: Trial{
-				Load: failing("connections", 2200, 3),
+				Entries: failing("connections", 2200, 3),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 12}, Peak: 190, Max: 2000,
 				},
@@ -148,7 +158,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "chain too long",
 			trial: Trial{
-				Load: failing(unitFlows, 30000, 13000),
+				Entries: failing(unitFlows, 30000, 13000),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{InsertFailed: 13000, ChainTooLong: 13000},
 					Peak: 17000, Max: 200000, Buckets: 512,
@@ -163,7 +173,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a few drops beside many long chains",
 			trial: Trial{
-				Load: failing(unitFlows, 30000, 13005),
+				Entries: failing(unitFlows, 30000, 13005),
 				Conntrack: Conntrack{
 					Tracked:  true,
 					Counters: Counters{Drop: 5, InsertFailed: 13000, ChainTooLong: 13000},
@@ -176,7 +186,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a lost clash counts as drop too: not table-full",
 			trial: Trial{
-				Load: failing("requests", 1000, 3),
+				Entries: failing("requests", 1000, 3),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 3, InsertFailed: 3}, Peak: 40,
 					Max: 65536,
@@ -191,7 +201,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "resolved clash",
 			trial: Trial{
-				Load: failing("requests", 1000, 0),
+				Entries: failing("requests", 1000, 0),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{ClashResolve: 1}, Peak: 40, Max: 65536,
 				},
@@ -205,7 +215,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "clashes at a full table",
 			trial: Trial{
-				Load: failing("requests", 1000, 100),
+				Entries: failing("requests", 1000, 100),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 103, InsertFailed: 3}, Peak: 400,
 					Max: 400, LogLines: 1,
@@ -217,10 +227,10 @@ func TestJudge(t *testing.T) {
 		{
 			name: "closed port",
 			trial: Trial{
-				Load: Load{
+				Entries: one(Entry{Attempts: Attempts{
 					Unit: "connections", Offered: 100, Failed: 100,
 					Causes: map[string]int64{CauseRefused: 100},
-				},
+				}}),
 				Conntrack: Conntrack{Tracked: true, Peak: 100, Max: 65536},
 				Stack: &Stack{
 					NetCounters: NetCounters{OutRsts: 100},
@@ -239,7 +249,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "full listen backlog",
 			trial: Trial{
-				Load:      failing("connections", 1000, 300),
+				Entries:   failing("connections", 1000, 300),
 				Conntrack: Conntrack{Tracked: true, Peak: 1000, Max: 65536},
 				Stack: &Stack{
 					NetCounters: NetCounters{ListenOverflows: 812, ListenDrops: 812, OutRsts: 4},
@@ -252,7 +262,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "more failures than conntrack can be behind",
 			trial: Trial{
-				Load: failing("requests", 5000, 900),
+				Entries: failing("requests", 5000, 900),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 100}, Peak: 4096, Max: 4096,
 					LogLines: 10,
@@ -264,7 +274,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "packets out of state",
 			trial: Trial{
-				Load: failing("requests", 100, 7),
+				Entries: failing("requests", 100, 7),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Invalid: 31}, Peak: 100, Max: 65536,
 				},
@@ -277,7 +287,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "clean",
 			trial: Trial{
-				Load:      failing("requests", 5000, 0),
+				Entries:   failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5004, Max: 262144},
 			},
 			conf:    stateful,
@@ -289,7 +299,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "clean, exempt from tracking",
 			trial: Trial{
-				Load:      failing("requests", 5000, 0),
+				Entries:   failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 6, Max: 4096},
 			},
 			conf: Configuration{
@@ -301,7 +311,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "one direction forgotten",
 			trial: Trial{
-				Load:      failing("requests", 5000, 0),
+				Entries:   failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
 			},
 			conf: Configuration{
@@ -313,14 +323,14 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name:    "nothing tracked, no rule asks for it",
-			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
+			trial:   Trial{Entries: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
 			conf:    Configuration{Rules: "*filter\n-A INPUT -p tcp --dport 80 -j ACCEPT\nCOMMIT"},
 			verdict: Clean,
 			words:   []string{"nothing was tracked: no rule of the DUT uses connection tracking"},
 		},
 		{
 			name:    "nothing tracked although a rule asks for it",
-			trial:   Trial{Load: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
+			trial:   Trial{Entries: failing("requests", 5000, 0), Conntrack: Conntrack{Max: 4096}},
 			conf:    stateful,
 			verdict: Clean,
 			words: []string{
@@ -331,7 +341,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "full to the last entry, nothing refused",
 			trial: Trial{
-				Load:      failing("connections", 2000, 0),
+				Entries:   failing("connections", 2000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 2000, Max: 2000, SecondsToFull: s(3)},
 			},
 			verdict: Clean,
@@ -340,7 +350,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a stale log line",
 			trial: Trial{
-				Load:      failing("requests", 10, 0),
+				Entries:   failing("requests", 10, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096, LogLines: 1},
 			},
 			verdict: Clean,
@@ -349,7 +359,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "the bystander",
 			trial: Trial{
-				Load:      failing("requests", 10, 0),
+				Entries:   failing("requests", 10, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096},
 				Probe:     &Probe{Sent: 100, Lost: 1},
 			},
@@ -359,7 +369,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a mistake",
 			trial: Trial{
-				Load:      failing("requests", 10, 0),
+				Entries:   failing("requests", 10, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096},
 				Refused: []Refusal{
 					{Command: "iptables –t raw -F", Status: 2, Said: "Bad argument `–t'"},
@@ -372,7 +382,7 @@ func TestJudge(t *testing.T) {
 			name: "invalid wins",
 			trial: Trial{
 				Invalid: []string{"the guest's console shows an oops"},
-				Load:    failing("requests", 5000, 904),
+				Entries: failing("requests", 5000, 904),
 				Conntrack: Conntrack{
 					Tracked: true, Counters: Counters{Drop: 3616}, Peak: 4096, Max: 4096,
 				},
@@ -389,10 +399,10 @@ func TestJudge(t *testing.T) {
 		{
 			name: "figures that do not add up",
 			trial: Trial{
-				Load: Load{
-					Offered: 100, Completed: 90, Failed: 8,
+				Entries: one(Entry{Attempts: Attempts{
+					Offered: 100, Completed: new(int64(90)), Failed: 8,
 					Causes: map[string]int64{CauseTimeout: 8},
-				},
+				}}),
 			},
 			verdict: Invalid,
 			words:   []string{"100 offered, 90 completed, 8 failed"},
@@ -439,13 +449,30 @@ func TestAccountingBalances(t *testing.T) {
 		return r.Int64N(1000)
 	}
 	for range 20000 {
-		trial := Trial{Load: Load{Offered: small(), Completed: small(), Causes: map[string]int64{}}}
-		for _, n := range names {
-			trial.Load.Causes[n] = small()
-			trial.Load.Failed += trial.Load.Causes[n]
-		}
-		if r.IntN(2) == 0 {
-			trial.Load.Offered = trial.Load.Completed + trial.Load.Failed
+		trial := Trial{Entries: map[string]Entry{}}
+		var offered, ended, failed int64
+		for _, name := range []string{"a", "b", "c"}[:1+r.IntN(3)] {
+			e := Entry{Attempts: Attempts{Offered: small(), Causes: map[string]int64{}}}
+			if r.IntN(3) == 0 {
+				e.Role = Hostile
+			}
+			if r.IntN(2) == 0 {
+				e.Completed = new(small())
+			} else {
+				e.Sent = new(small())
+			}
+			for _, n := range names {
+				e.Causes[n] = small()
+				e.Failed += e.Causes[n]
+			}
+			if r.IntN(2) == 0 {
+				e.Offered = e.Done() + e.Failed
+			}
+			if e.Role != Hostile {
+				failed += e.Failed
+			}
+			offered, ended = offered+e.Offered, ended+e.Done()+e.Failed
+			trial.Entries[name] = e
 		}
 		trial.Conntrack = Conntrack{
 			Tracked: r.IntN(2) == 0, Peak: small(), Max: small(), Buckets: small(),
@@ -457,8 +484,11 @@ func TestAccountingBalances(t *testing.T) {
 		}
 		Judge(&trial, Configuration{})
 		a := trial.Accounting
-		if a.Offered != a.Completed+a.Failed+a.Unaccounted {
-			t.Fatalf("offered does not balance: %+v", a)
+		if a.Failed != failed {
+			t.Fatalf("%d failed of entries that are not hostile: %+v", failed, a)
+		}
+		if offered != ended && trial.Verdict != Invalid {
+			t.Fatalf("offered %d, ended %d: %s", offered, ended, trial.Sentence)
 		}
 		if a.Failed != a.Explained+a.Unexplained || a.Explained < 0 || a.Unexplained < 0 {
 			t.Fatalf("failed does not balance: %+v", a)

@@ -21,7 +21,12 @@ import (
 //
 // 2: a trial may have actions. Conntrack is then what the actions left, Max the last one before
 // they were undone. Documents of 1 differ in nothing else.
-const SchemaVersion = 2
+//
+// 3: a trial has its entries and probes by name. Load adds up like units only, without hostile
+// entries, and is missing where that makes no sum; what asks for no answer is sent and no longer
+// completed; a latency holds no time for which connections were held. Documents of 1 and 2 have
+// neither entries nor probes, and their load adds up all.
+const SchemaVersion = 3
 
 // Run is one execution of an experiment.
 type Run struct {
@@ -127,16 +132,23 @@ type Trial struct {
 	// and ended; empty where it lived.
 	Died string `json:"died,omitempty"`
 	// Remarks are how the DUT's kernel follows a setting, but not to the letter: a rounded hash.
-	Remarks    []string    `json:"remarks,omitempty"`
-	Conntrack  Conntrack   `json:"conntrack"`                  // what connection tracking did
-	Load       Load        `json:"load"`                       // what was offered, and results
-	Accounting Accounting  `json:"accounting"`                 // offered attempts, by result
-	Probe      *Probe      `json:"probe,omitempty"`            // what the bystanders saw, or nil
-	Stack      *Stack      `json:"stack,omitempty"`            // nil when it was not read
-	Transit    *Transit    `json:"transit,omitempty"`          // frames of the links, or nil
-	Prediction *Prediction `json:"prediction,omitempty"`       // what the arithmetic predicted
-	Refused    []Refusal   `json:"refused_commands,omitempty"` // faulty commands, and their results
-	Actions    []Action    `json:"actions,omitempty"`          // faults and fixes, in time order
+	Remarks   []string  `json:"remarks,omitempty"`
+	Conntrack Conntrack `json:"conntrack"` // what connection tracking did
+	// Load is the sum of the entries that are not hostile; nil where they count unlike units, or
+	// where some of them ask for no answer and others do.
+	Load *Load `json:"load,omitempty"`
+	// Entries are the generators of the workload, by name.
+	Entries    map[string]Entry `json:"entries,omitempty"`
+	Accounting Accounting       `json:"accounting"`      // failures, beside what explains them
+	Probe      *Probe           `json:"probe,omitempty"` // what the bystanders saw, or nil
+	// Probes are the bystanders, by name.
+	Probes     map[string]Probe `json:"probes,omitempty"`
+	Stack      *Stack           `json:"stack,omitempty"`      // nil when it was not read
+	Transit    *Transit         `json:"transit,omitempty"`    // frames of the links, or nil
+	Prediction *Prediction      `json:"prediction,omitempty"` // what the arithmetic predicted
+	// Refused are faulty commands, and what came of them.
+	Refused []Refusal `json:"refused_commands,omitempty"`
+	Actions []Action  `json:"actions,omitempty"` // faults and fixes, in time order
 	// Heal is how the trial left its steady state and returned; nil where none is defined.
 	Heal *Heal `json:"heal,omitempty"`
 	// Recovery is how long the trial was watched after its load; nil when it ended before.
@@ -212,9 +224,8 @@ type Conntrack struct {
 	FirstDrop *float64 `json:"seconds_to_first_drop,omitempty"`
 	// FirstEarlyDrop is the time to the first sample in which early_drop had risen.
 	FirstEarlyDrop *float64 `json:"seconds_to_first_early_drop,omitempty"`
-	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
-	// the first successful probe without a lost one for two seconds or more after it; 0 when the
-	// whole trial lost none. Nil when it was not watched or did not happen during the watch.
+	// SecondsToRecover is the longest one of the probes: the time from the end of the load until
+	// new connections of all of them succeeded again.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
 	// SecondsToBelow95 is the time from the end of the load until the count stayed below 95 % of
 	// max; 0 when it already was.
@@ -231,6 +242,14 @@ type Conntrack struct {
 	Samples     int64   `json:"samples"`       // number of samples
 	LongestGap  float64 `json:"longest_gap_s"` // longest time between two samples
 	FillShare   float64 `json:"fill"`          // peak / max; 0 without a max
+}
+
+func (c Conntrack) unmeasured(path string) string {
+	field := lastPart(path)
+	if c.LogMissing != "" && (field == "log_lines" || field == "log_suppressed") {
+		return "the kernel's log was not read: " + c.LogMissing
+	}
+	return ""
 }
 
 // silent reports whether the kernel's log was read and has no "table full" line.
@@ -268,33 +287,38 @@ type Latency struct {
 	Max   float64 `json:"max"`   // the longest
 }
 
-// Load is what a generator offered: Offered = Completed + Failed, and Failed is the sum of Causes.
-type Load struct {
-	Generator string `json:"generator"`        // kinds of the generators
-	Unit      string `json:"unit"`             // requests, connections, flows
-	Offered   int64  `json:"offered"`          // how many were begun: completed + failed
-	Completed int64  `json:"completed"`        // how many succeeded
-	Failed    int64  `json:"failed"`           // how many did not succeed
-	Broken    int64  `json:"broken,omitempty"` // part of failed: held connections that broke
-	Missed    int64  `json:"missed,omitempty"` // slots of the schedule given up: they came too late
-	// Causes are the failures by cause, as in load.causes.timeout; a cause that did not occur is 0.
-	Causes  map[string]int64 `json:"causes,omitempty"`
-	Seconds float64          `json:"seconds"`          // how long the load took
-	Rate    float64          `json:"rate_per_s"`       // completed per second
-	Connect Latency          `json:"connect_ms"`       // time to establish, with SYN retries
-	Latency Latency          `json:"latency_ms"`       // from the intended start to the last byte
-	Late    float64          `json:"late_share"`       // share of sends that left late (open loop)
-	Limits  []string         `json:"limits,omitempty"` // the generators' own limits that were hit
+func (l Latency) unmeasured(path string) string {
+	if lastPart(path) != "count" && l.Count == 0 {
+		return outerPart(path) + ".count is 0: nothing succeeded whose time it is"
+	}
+	return ""
 }
 
-// Probe is the bystander: what an ssh login or a health check saw.
+// Probe is what a bystander saw, as an ssh login or a health check would have; or all of them
+// together.
 type Probe struct {
-	Sent    int64      `json:"sent"`       // attempts of the bystanders
-	Lost    int64      `json:"lost"`       // attempts that failed
-	Latency Latency    `json:"latency_ms"` // time of the attempts that succeeded
-	Before  ProbePhase `json:"before"`     // the part before the load
-	During  ProbePhase `json:"during"`     // the part while the load went on
-	After   ProbePhase `json:"after"`      // the part after the load
+	Kind string  `json:"kind,omitempty"` // tcp, udp or icmp; empty: all bystanders together
+	From string  `json:"from,omitempty"` // the node that it ran on; likewise
+	Sent int64   `json:"sent"`           // attempts
+	Lost int64   `json:"lost"`           // attempts that failed
+	Loss float64 `json:"loss"`           // lost / sent
+	// Causes are the losses by cause; a cause that did not occur is 0.
+	Causes  map[string]int64 `json:"causes,omitempty"`
+	Latency Latency          `json:"latency_ms"` // time of the attempts that succeeded
+	Before  ProbePhase       `json:"before"`     // the part before the load
+	During  ProbePhase       `json:"during"`     // the part while the load went on
+	After   ProbePhase       `json:"after"`      // the part after the load
+	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
+	// the first successful attempt without a lost one for two seconds or more after it; 0 when the
+	// whole trial lost none. Nil when it was not watched or did not happen during the watch.
+	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
+}
+
+func (p Probe) unmeasured(path string) string {
+	if lastPart(path) == "loss" && p.Sent == 0 {
+		return "nothing was sent"
+	}
+	return ""
 }
 
 // ProbePhase is what the probe saw in a part of a trial.
@@ -304,10 +328,11 @@ type ProbePhase struct {
 	Latency Latency `json:"latency_ms"` // of those answered
 }
 
-// ProbeSample is one attempt of the probe.
+// ProbeSample is one attempt of a probe.
 type ProbeSample struct {
-	Seconds float64 `json:"t"`  // when it was sent, on the axis of Sample
-	Millis  float64 `json:"ms"` // how long it took until it succeeded or was given up
+	Probe   string  `json:"probe,omitempty"` // its name; empty in runs of older builds
+	Seconds float64 `json:"t"`               // when it was sent, on the axis of Sample
+	Millis  float64 `json:"ms"`              // how long it took until it succeeded or was given up
 	OK      bool    `json:"ok"`
 	Cause   string  `json:"cause,omitempty"` // of the failure
 }
@@ -340,11 +365,25 @@ type Sample struct {
 	Counters Counters `json:"counters"`
 	LogLines int64    `json:"log_lines"`
 	LogSupp  int64    `json:"log_suppressed"`
-	// The attempts that the generators had begun, completed and failed, as last reported.
-	Offered int64 `json:"offered,omitempty"`
-	Done    int64 `json:"done"`
+	// Progress is that of the load: the sum that [Trial] has as Load, 0 where there is none.
+	Progress
+	Entries map[string]Progress `json:"entries,omitempty"` // of the workload, by name
+}
+
+// Progress counts what generators had done, as last reported.
+type Progress struct {
+	Offered int64 `json:"offered,omitempty"` // begun
+	Done    int64 `json:"done"`              // completed, or sent without asking for an answer
 	Failed  int64 `json:"failed"`
 	Broken  int64 `json:"broken,omitempty"` // of those failed: connections that were open and held
+}
+
+// Add adds the progress of another generator.
+func (p *Progress) Add(other Progress) {
+	p.Offered += other.Offered
+	p.Done += other.Done
+	p.Failed += other.Failed
+	p.Broken += other.Broken
 }
 
 // Contents is what the table held when the watch over a trial had ended, from one walk over it

@@ -17,8 +17,13 @@ import (
 type Moment struct {
 	Elapsed   float64     `json:"elapsed"` // seconds after the start of the load, negative before
 	Conntrack MomentTable `json:"conntrack"`
-	Load      MomentLoad  `json:"load"`
+	Load      MomentLoad  `json:"load"` // of the entries that [Summed] names
 	Probe     MomentProbe `json:"probe"`
+	// Entries and Probes are the parts of Load and Probe by name, hostile entries among them.
+	Entries map[string]MomentLoad  `json:"entries"`
+	Probes  map[string]MomentProbe `json:"probes"`
+
+	failed, broken int64 // attempts of all entries that are not hostile
 }
 
 // MomentTable is the DUT's table.
@@ -37,6 +42,7 @@ type MomentTable struct {
 type MomentLoad struct {
 	Offered     int64   `json:"offered"`
 	Completed   int64   `json:"completed"`
+	Sent        int64   `json:"sent"` // where no answer is asked for: in place of completed
 	Failed      int64   `json:"failed"`
 	Broken      int64   `json:"broken"` // of those failed: connections that were open and held
 	Offering    float64 `json:"offered_per_s"`
@@ -63,10 +69,13 @@ const silence = 0.5
 // momentsOf returns the time line of a trial, a moment for each sample; samples and attempts of the
 // bystanders are in order of time. An attempt belongs to the first sample after it; where samples
 // are missing it is a moment of its own, with the figures of the sample before.
-func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
+func momentsOf(w Workload, samples []Sample, probes []ProbeSample) []Moment {
 	list := make([]Moment, 0, len(samples))
 	next, back := 0, 0
-	var probe MomentProbe
+	probe := bystanding{each: map[string]MomentProbe{}}
+	for name := range w.Probes {
+		probe.each[name] = MomentProbe{}
+	}
 	for i, s := range samples {
 		for back < i-1 && samples[back+1].Seconds <= s.Seconds-rateWindow {
 			back++
@@ -77,19 +86,44 @@ func momentsOf(samples []Sample, probes []ProbeSample) []Moment {
 		}
 		if i > 0 && s.Seconds-samples[i-1].Seconds > silence {
 			for ; next < until; next++ {
-				probe.add(probes[next : next+1])
-				m := momentOf(samples[i-1], samples[i-1])
-				m.Elapsed, m.Probe = probes[next].Seconds, probe
+				probe = probe.add(probes[next : next+1])
+				m := momentOf(w, samples[i-1], samples[i-1])
+				m.Elapsed, m.Probe, m.Probes = probes[next].Seconds, probe.all, probe.each
 				list = append(list, m)
 			}
 		}
-		probe.add(probes[next:until])
+		probe = probe.add(probes[next:until])
 		next = until
-		m := momentOf(samples[back], s)
-		m.Probe = probe
+		m := momentOf(w, samples[back], s)
+		m.Probe, m.Probes = probe.all, probe.each
 		list = append(list, m)
 	}
 	return list
+}
+
+// bystanding is what all bystanders see together, and each by its name.
+type bystanding struct {
+	all  MomentProbe
+	each map[string]MomentProbe
+}
+
+// add returns it with further attempts.
+func (b bystanding) add(attempts []ProbeSample) bystanding {
+	if len(attempts) == 0 {
+		return b
+	}
+	b.all.add(attempts)
+	byName := map[string][]ProbeSample{}
+	for _, a := range attempts {
+		byName[a.Probe] = append(byName[a.Probe], a)
+	}
+	b.each = maps.Clone(b.each)
+	for name, attempts := range byName {
+		p := b.each[name]
+		p.add(attempts)
+		b.each[name] = p
+	}
+	return b
 }
 
 // add takes further attempts of the bystanders.
@@ -113,14 +147,14 @@ func (p *MomentProbe) add(attempts []ProbeSample) {
 }
 
 // momentOf returns the moment of a sample, its rates counted from an earlier one.
-func momentOf(before, s Sample) Moment {
+func momentOf(w Workload, before, s Sample) Moment {
 	m := Moment{
 		Elapsed: s.Seconds,
 		Conntrack: MomentTable{
 			Count: s.Count, Max: s.Max, Buckets: s.Buckets, Fill: fillOf(s.Count, s.Max),
 			Counters: s.Counters,
 		},
-		Load: MomentLoad{Offered: s.Offered, Completed: s.Done, Failed: s.Failed, Broken: s.Broken},
+		Entries: make(map[string]MomentLoad, len(w.Entries)),
 	}
 	seconds := s.Seconds - before.Seconds
 	rate := func(now, then int64) float64 {
@@ -129,33 +163,65 @@ func momentOf(before, s Sample) Moment {
 		}
 		return float64(now-then) / seconds
 	}
+	progressed := func(now, then Progress) MomentLoad {
+		return MomentLoad{
+			Offered: now.Offered, Completed: now.Done, Sent: now.Done, Failed: now.Failed,
+			Broken: now.Broken, Offering: rate(now.Offered, then.Offered),
+			Completions: rate(now.Done, then.Done), Failures: rate(now.Failed, then.Failed),
+		}
+	}
 	m.Conntrack.Drops = rate(s.Counters.Drop, before.Counters.Drop)
 	m.Conntrack.EarlyDrops = rate(s.Counters.EarlyDrop, before.Counters.EarlyDrop)
 	m.Conntrack.InsertFails = rate(s.Counters.InsertFailed, before.Counters.InsertFailed)
-	m.Load.Offering = rate(s.Offered, before.Offered)
-	m.Load.Completions = rate(s.Done, before.Done)
-	m.Load.Failures = rate(s.Failed, before.Failed)
+	m.Load = progressed(s.Progress, before.Progress)
+	m.failed, m.broken = s.Failed, s.Broken
+	if len(w.Entries) > 0 {
+		m.failed, m.broken = 0, 0
+	}
+	for name, e := range w.Entries {
+		now := s.Entries[name]
+		m.Entries[name] = progressed(now, before.Entries[name])
+		if e.Role != Hostile {
+			m.failed, m.broken = m.failed+now.Failed, m.broken+now.Broken
+		}
+	}
 	return m
 }
 
-// Live gathers the time line while the trial runs, with the loss of the last second.
+// Live gathers the time line of a workload while the trial runs, with the loss of the last second.
 type Live struct {
-	recent []Sample
-	probes []MomentProbe
+	Workload Workload
+	recent   []Sample
+	probes   []map[string]MomentProbe
 }
 
-// Add takes a sample and the figures of the bystanders by then, and returns the moment.
-func (l *Live) Add(s Sample, probe MomentProbe) Moment {
-	l.recent, l.probes = append(l.recent, s), append(l.probes, probe)
+// Add takes a sample and the figures of the bystanders by then, by name, and returns the moment.
+func (l *Live) Add(s Sample, probes map[string]MomentProbe) Moment {
+	l.recent, l.probes = append(l.recent, s), append(l.probes, probes)
 	for len(l.recent) > 2 && l.recent[1].Seconds <= s.Seconds-rateWindow {
 		l.recent, l.probes = l.recent[1:], l.probes[1:]
 	}
-	m := momentOf(l.recent[0], s)
-	if sent := probe.Sent - l.probes[0].Sent; sent > 0 {
-		probe.Loss = float64(probe.Lost-l.probes[0].Lost) / float64(sent)
+	m := momentOf(l.Workload, l.recent[0], s)
+	m.Probes = make(map[string]MomentProbe, len(probes))
+	var before MomentProbe // all together
+	for name, p := range probes {
+		then := l.probes[0][name]
+		m.Probe.Sent, m.Probe.Lost = m.Probe.Sent+p.Sent, m.Probe.Lost+p.Lost
+		m.Probe.Latency = max(m.Probe.Latency, p.Latency)
+		before.Sent, before.Lost = before.Sent+then.Sent, before.Lost+then.Lost
+		p.Loss = p.lossSince(then)
+		m.Probes[name] = p
 	}
-	m.Probe = probe
+	m.Probe.Loss = m.Probe.lossSince(before)
 	return m
+}
+
+// lossSince returns the lost share of the attempts since an earlier moment.
+func (p MomentProbe) lossSince(before MomentProbe) float64 {
+	if p.Sent == before.Sent {
+		return p.Loss
+	}
+	return float64(p.Lost-before.Lost) / float64(p.Sent-before.Sent)
 }
 
 // Condition is an expression (expr-lang.org) over the fields of a [Moment], such as
@@ -169,32 +235,45 @@ type Condition struct {
 	threshold *Threshold
 }
 
-// momentFields are the names that conditions may use.
-var momentFields = newFieldSet(reflect.TypeFor[Moment](), "the time line", "docs/language.md")
-
 // firsts returns the conditions that "first" may name: the counters of conntrack, other losses.
-func firsts() map[string]string {
-	fields := map[string]string{"failed": "load.failed", "loss": "probe.lost"}
+func firsts(w Workload) map[string]string {
+	conditions := map[string]string{"failed": anyFailed(w), "loss": "probe.lost > 0"}
 	for _, c := range ConntrackCounters {
-		fields[c.Name] = "conntrack." + c.Name
+		conditions[c.Name] = "conntrack." + c.Name + " > 0"
 	}
-	return fields
+	return conditions
 }
 
-// CompileCondition compiles a condition. An error is an [*exprError].
-func CompileCondition(text string) (*Condition, error) {
+// anyFailed returns the condition that an attempt failed, of any entry that is not hostile where
+// their load has no sum.
+func anyFailed(w Workload) string {
+	names := own(w.Entries)
+	if _, why := Summed(w.Entries); why == "" || len(names) == 0 {
+		return "load.failed > 0"
+	}
+	var each []string
+	for _, name := range names {
+		each = append(each, fmt.Sprintf("entries[%q].failed > 0", name))
+	}
+	return strings.Join(each, " or ")
+}
+
+// CompileCondition compiles a condition on the time line of a workload. An error is an
+// [*exprError].
+func CompileCondition(text string, w Workload) (*Condition, error) {
 	expression := text
 	if word, ok := strings.CutPrefix(strings.TrimSpace(text), "first "); ok {
-		fields := firsts()
+		conditions := firsts(w)
 		word = strings.TrimSpace(word)
-		if fields[word] == "" {
-			hint := spelling.Hint(word, slices.Sorted(maps.Keys(fields)))
+		if conditions[word] == "" {
+			hint := spelling.Hint(word, slices.Sorted(maps.Keys(conditions)))
 			return nil, &exprError{"condition", text, 1, 7, fmt.Sprintf(
 				"nothing of the time line that comes first is called %q%s", word, hint)}
 		}
-		expression = fields[word] + " > 0"
+		expression = conditions[word]
 	}
-	compiled, err := compile(expression, "condition", momentFields)
+	fields := newFieldSet(reflect.TypeFor[Moment](), w, "the time line", "docs/language.md")
+	compiled, err := compile(expression, "condition", fields)
 	if err != nil {
 		return nil, err
 	}

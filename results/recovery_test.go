@@ -195,8 +195,8 @@ func TestWatch_EndsOnlyWithRecovery(t *testing.T) {
 			}
 			early++
 			cut, whole := Trial{Seconds: loadEnd}, Trial{Seconds: loadEnd}
-			summariseProbe(&cut, known)
-			summariseProbe(&whole, probes)
+			summariseProbes(&cut, known)
+			summariseProbes(&whole, probes)
 			got, want := cut.Conntrack.SecondsToRecover, whole.Conntrack.SecondsToRecover
 			if why != Settled || got == nil || want == nil || *got != *want {
 				t.Fatalf("ended at %.1f (%s), losses until %.1f: recovered after %v, want %v",
@@ -211,24 +211,28 @@ func TestWatch_EndsOnlyWithRecovery(t *testing.T) {
 }
 
 func TestThreshold_OfRecovery(t *testing.T) {
+	named := Workload{Probes: map[string]Probe{"ssh-login": {}, "dns": {}}}
 	for _, field := range ofRecovery {
 		if _, known := trialFields.known[field]; !known {
 			t.Errorf("a trial has no field %s", field)
 		}
 	}
 	for expression, want := range map[string]bool{
-		"conntrack.drop == 0":              false,
-		"load.failed == 0":                 false,
-		"probe.lost == 0":                  false,
-		"conntrack.final > 400":            true,
-		"heal.broken == 0":                 true,
-		"probe.lost >= 0.3 * probe.sent":   true,
-		"conntrack.seconds_to_recover < 2": true,
-		"probe.after.lost == 0":            true,
+		"conntrack.drop == 0":                 false,
+		"load.failed == 0":                    false,
+		"probe.lost == 0":                     false,
+		"conntrack.final > 400":               true,
+		"heal.broken == 0":                    true,
+		"probe.lost >= 0.3 * probe.sent":      true,
+		"conntrack.seconds_to_recover < 2":    true,
+		"probe.after.lost == 0":               true,
+		"probes.dns.lost == 0":                false,
+		"probes.dns.loss < 0.1":               true,
+		`probes["ssh-login"].after.lost == 0`: true,
 		`sum(filter(contents.states, .state == "ESTABLISHED"), .entries) == 0`: true,
 		"conntrack.drop == 0 and conntrack.seconds_to_below_10 == never":       true,
 	} {
-		threshold, err := CompileThreshold(expression)
+		threshold, err := CompileThreshold(expression, named)
 		if err != nil {
 			t.Fatal(err)
 		}

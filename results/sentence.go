@@ -43,10 +43,10 @@ func sentence(t *Trial, conf Configuration) string {
 	return finish(what, t)
 }
 
-// finish adds what the bystander saw and what the DUT refused, and completes the sentence.
+// finish adds what the bystanders saw and what the DUT refused, and completes the sentence.
 func finish(s string, t *Trial) string {
 	if p := t.Probe; p != nil && p.Lost > 0 {
-		s += fmt.Sprintf("; a bystander lost %s of %s", Count(p.Lost), plural(p.Sent, "probe"))
+		s += "; " + lostWords(t)
 	}
 	for _, r := range t.Refused {
 		s += fmt.Sprintf("; %s was refused (%s)", r.Command, strings.TrimRight(r.Said, "."))
@@ -67,6 +67,23 @@ func diedWords(t *Trial) string {
 	return s + ": lower nf_conntrack_max, or give the DUT more memory."
 }
 
+// lostWords words how many probes were lost, of each bystander where there are several.
+func lostWords(t *Trial) string {
+	if len(t.Probes) < 2 {
+		return fmt.Sprintf("a bystander lost %s of %s",
+			Count(t.Probe.Lost), plural(t.Probe.Sent, "probe"))
+	}
+	var parts phrases
+	for _, name := range slices.Sorted(maps.Keys(t.Probes)) {
+		if p := t.Probes[name]; p.Lost == 0 {
+			parts.add("bystander %s lost none of %s", name, plural(p.Sent, "probe"))
+		} else {
+			parts.add("bystander %s lost %s of %s", name, Count(p.Lost), plural(p.Sent, "probe"))
+		}
+	}
+	return list(parts)
+}
+
 func tableFullWords(t *Trial) string {
 	c := t.Conntrack
 	packets := plural(c.Drop, "packet")
@@ -74,7 +91,7 @@ func tableFullWords(t *Trial) string {
 		packets = "about " + plural(max(1, c.Drop-n), "packet")
 	}
 	retries := ""
-	if t.Load.Unit != unitFlows {
+	if t.retries() {
 		retries = ", SYN retries included"
 	}
 	s := fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
@@ -169,6 +186,10 @@ func clashes(c Conntrack) string {
 func notConntrackWords(t *Trial, conf Configuration) string {
 	s := outcome(t)
 	c := t.Conntrack
+	blameless := ", but not by conntrack: "
+	if len(t.Entries) > 1 {
+		blameless = "; the failures are not conntrack's: "
+	}
 	switch {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
@@ -176,7 +197,7 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), "+
 			"which a rule may have dropped", heldAtMost(c), wasWere(c.Invalid, "packet"))
 	default:
-		s += ", but not by conntrack: nothing was refused or evicted, " + heldAtMost(c)
+		s += blameless + "nothing was refused or evicted, " + heldAtMost(c)
 	}
 	return s + stackWords(t, "; ", "") + dropWords(t)
 }
@@ -220,7 +241,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	switch {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
-	case exempt && c.Peak-c.Baseline > t.Load.Completed/2:
+	case exempt && c.Peak-c.Baseline > t.done()/2:
 		return s + ", yet the table held up to " + Entries(c.Peak) + " although the rules exempt " +
 			"traffic from tracking: are both directions exempt"
 	case exempt:
@@ -236,30 +257,55 @@ func cleanWords(t *Trial, conf Configuration) string {
 		s += "; the log has " + plural(c.LogLines, "line") +
 			" that a table was full, but drop did not rise here"
 	}
+	if t.failed() > 0 { // of hostile entries
+		s += stackWords(t, "; ", "")
+	}
 	return s
 }
 
-// outcome words the result of the load.
+// outcome words the result of the load, of each entry where there are several.
 func outcome(t *Trial) string {
-	a := t.Accounting
-	unit := cmp.Or(t.Load.Unit, "requests")
-	all := fmt.Sprintf("all %s %s ", Count(a.Offered), unit)
-	refused := t.Conntrack.Drop+t.Conntrack.InsertFailed > 0
+	names := EntryNames(t.Entries)
+	var parts []string
+	for _, name := range names {
+		of := ""
+		if len(names) > 1 || t.Entries[name].Role == Hostile {
+			of = " of " + name
+		}
+		if t.Entries[name].Role == Hostile {
+			of += " (hostile)"
+		}
+		parts = append(parts, outcomeOf(t.Entries[name], of, t.Conntrack.Counters))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// outcomeOf words the result of an entry, whose name is in of.
+func outcomeOf(e Entry, of string, c Counters) string {
+	what := cmp.Or(e.Unit, "requests") + of
+	all := fmt.Sprintf("all %s %s ", Count(e.Offered), what)
+	refused := c.Drop+c.InsertFailed > 0
+	unseen := ""
+	if e.OneWay() && refused {
+		unseen = ", since the sender does not see what the DUT refuses"
+	}
 	switch {
-	case a.Failed == 0 && unit == unitFlows && refused:
-		return all + "were sent, since the sender does not see what the DUT refuses"
-	case a.Failed == 0 && refused && t.Load.Connect.Max > 0:
-		slowest := Figure(t.Load.Connect.Max)
-		return all + "completed after retries (slowest connect " + slowest + " ms)"
-	case a.Failed == 0 && refused:
+	case e.Failed == 0 && e.OneWay():
+		return all + "were sent" + unseen
+	case e.Failed == 0 && refused && e.Connect.Max > 0:
+		return all + "completed after retries (slowest connect " + Figure(e.Connect.Max) + " ms)"
+	case e.Failed == 0 && refused:
 		return all + "completed after retries"
-	case a.Failed == 0:
+	case e.Failed == 0:
 		return all + "completed"
-	case a.Completed == 0:
-		return all + "failed (" + causeWords(a.Causes) + ")"
+	case e.OneWay():
+		return fmt.Sprintf("%s of %s %s were sent%s, the others failed (%s)",
+			Count(e.Done()), Count(e.Offered), what, unseen, causeWords(causes(e.Causes)))
+	case e.Done() == 0:
+		return all + "failed (" + causeWords(causes(e.Causes)) + ")"
 	default:
 		return fmt.Sprintf("%s of %s %s failed (%s)",
-			Count(a.Failed), Count(a.Offered), unit, causeWords(a.Causes))
+			Count(e.Failed), Count(e.Offered), what, causeWords(causes(e.Causes)))
 	}
 }
 
@@ -302,7 +348,7 @@ func stackWords(t *Trial, before, after string) string {
 	counts := map[string]int64{}
 	for _, c := range stackCounters {
 		words := stackPhrases[c.Name]
-		if words != "" && (c.Name != "out_rsts" || t.Load.Causes[CauseRefused] > 0) {
+		if words != "" && (c.Name != "out_rsts" || t.refusals() > 0) {
 			counts[words] = *c.In(t.Stack)
 		}
 	}

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -20,11 +21,12 @@ const (
 )
 
 // Summarise reduces the series of a trial, in order of time, to the figures of t.Conntrack, except
-// Tracked's cause, LogMissed and ObjectBytes, and the counts of t.Probe. The load ran from second 0
-// to t.Seconds; the last sample ends the trial. Without samples t.Conntrack stays unchanged.
+// Tracked's cause, LogMissed and ObjectBytes, and what t.Probe and t.Probes count. The load ran
+// from second 0 to t.Seconds; the last sample ends the trial. Without samples t.Conntrack stays
+// unchanged.
 func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	if t.Probe != nil || len(probes) > 0 {
-		summariseProbe(t, probes)
+		summariseProbes(t, probes)
 	}
 	if len(samples) == 0 {
 		return
@@ -63,7 +65,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		if p.SecondsToFull != nil && c.SecondsToFull != nil {
 			p.FullError = relativeError(*c.SecondsToFull, *p.SecondsToFull)
 		}
-		if t.Load.Unit == unitFlows {
+		if !t.retries() {
 			p.DropError = relativeError(float64(c.Drop), float64(p.Drop))
 		}
 	}
@@ -140,37 +142,81 @@ func logQuiet(samples []Sample, end float64) *float64 {
 // longer to be known as lost, since the series lacks those under way at the end of the watch.
 const recoverHold = 2.0
 
-// summariseProbe counts the attempts before, during and after the load, by their sending, and finds
-// the recovery: the first success after the load without a lost probe for recoverHold; at once
-// where none was lost.
-func summariseProbe(t *Trial, probes []ProbeSample) {
+// summariseProbes summarises the attempts of each probe, and of all together.
+func summariseProbes(t *Trial, attempts []ProbeSample) {
 	if t.Probe == nil {
 		t.Probe = &Probe{}
 	}
-	t.Probe.Sent, t.Probe.Lost = int64(len(probes)), 0
-	t.Conntrack.SecondsToRecover = nil
-	hold, since := recoverHold, math.Inf(1)
-	var recovered *float64
-	for _, p := range probes {
-		if !p.OK {
-			t.Probe.Lost++
-			recovered = nil
-			hold = max(hold, p.Millis/1000+recoverHold/2)
-			continue
-		}
-		if p.Seconds >= t.Seconds && recovered == nil {
-			recovered, since = new(p.Seconds+p.Millis/1000-t.Seconds), p.Seconds
+	t.Probe.summarise(attempts, t.Seconds)
+	byName := map[string][]ProbeSample{}
+	for name := range t.Probes {
+		byName[name] = nil
+	}
+	for _, a := range attempts {
+		if a.Probe != "" {
+			byName[a.Probe] = append(byName[a.Probe], a)
 		}
 	}
-	t.Probe.Before = phase(probes, math.Inf(-1), 0)
-	t.Probe.During = phase(probes, 0, t.Seconds)
-	t.Probe.After = phase(probes, t.Seconds, math.Inf(1))
+	for name, own := range byName {
+		p := t.Probes[name]
+		p.summarise(own, t.Seconds)
+		if t.Probes == nil {
+			t.Probes = map[string]Probe{}
+		}
+		t.Probes[name] = p
+	}
+	if len(byName) > 0 {
+		t.Probe.SecondsToRecover = slowest(t.Probes)
+	}
+	t.Conntrack.SecondsToRecover = t.Probe.SecondsToRecover
+}
+
+// slowest returns the longest time until a probe recovered; nil where one did not.
+func slowest(probes map[string]Probe) *float64 {
+	longest := new(float64)
+	for _, p := range probes {
+		if p.SecondsToRecover == nil {
+			return nil
+		}
+		*longest = max(*longest, *p.SecondsToRecover)
+	}
+	return longest
+}
+
+// summarise counts the attempts before, during and after the load, by their sending, and finds the
+// recovery: the first success after the load without a lost probe for recoverHold; at once where
+// none was lost.
+func (p *Probe) summarise(attempts []ProbeSample, loadEnd float64) {
+	p.Sent, p.Lost, p.Loss, p.Causes, p.SecondsToRecover = int64(len(attempts)), 0, 0, nil, nil
+	hold, since := recoverHold, math.Inf(1)
+	var recovered *float64
+	for _, a := range attempts {
+		if !a.OK {
+			p.Lost++
+			if p.Causes == nil {
+				p.Causes = map[string]int64{}
+			}
+			p.Causes[cmp.Or(a.Cause, CauseTimeout)]++
+			recovered = nil
+			hold = max(hold, a.Millis/1000+recoverHold/2)
+			continue
+		}
+		if a.Seconds >= loadEnd && recovered == nil {
+			recovered, since = new(a.Seconds+a.Millis/1000-loadEnd), a.Seconds
+		}
+	}
+	p.Before = phase(attempts, math.Inf(-1), 0)
+	p.During = phase(attempts, 0, loadEnd)
+	p.After = phase(attempts, loadEnd, math.Inf(1))
+	if p.Sent == 0 {
+		return
+	}
+	p.Loss = float64(p.Lost) / float64(p.Sent)
 	switch {
-	case len(probes) == 0:
-	case t.Probe.Lost == 0:
-		t.Conntrack.SecondsToRecover = new(float64)
-	case recovered != nil && probes[len(probes)-1].Seconds-since >= hold-1e-9:
-		t.Conntrack.SecondsToRecover = recovered
+	case p.Lost == 0:
+		p.SecondsToRecover = new(float64)
+	case recovered != nil && attempts[p.Sent-1].Seconds-since >= hold-1e-9:
+		p.SecondsToRecover = recovered
 	}
 }
 

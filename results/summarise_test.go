@@ -46,7 +46,7 @@ func series() []Sample {
 
 func TestSummarise(t *testing.T) {
 	trial := Trial{
-		Seconds: 2, Load: Load{Unit: unitFlows},
+		Seconds: 2, Entries: failing(unitFlows, 1000, 0),
 		Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100},
 	}
 	Summarise(&trial, series(), []ProbeSample{

@@ -38,7 +38,10 @@ type Outcome struct {
 //
 // A time that did not come (seconds_to_full of a table that was never full) is later than any
 // other, and equal to the name never. A cause that did not occur is 0. A threshold on what a trial
-// did not measure, such as a percentile of no sample, does not hold.
+// did not measure, such as a percentile of no sample, does not hold. Entries and probes are named:
+//
+//	entries.users.failed == 0
+//	probes["ssh-login"].loss < 0.01
 type Threshold struct {
 	expression string
 	program    *vm.Program
@@ -60,9 +63,10 @@ func (e *exprError) Error() string {
 		e.What, e.Expression, e.Line, e.Column, e.Message)
 }
 
-// CompileThreshold compiles a condition. The [*exprError] names the nearest field.
-func CompileThreshold(expression string) (*Threshold, error) {
-	return compile(expression, "threshold", trialFields)
+// CompileThreshold compiles a condition on trials with a workload. The [*exprError] names the
+// nearest field.
+func CompileThreshold(expression string, w Workload) (*Threshold, error) {
+	return compile(expression, "threshold", fieldsOf(w))
 }
 
 // compile compiles a condition over some fields; what names its kind in errors.
@@ -90,7 +94,8 @@ func (t *Threshold) String() string { return t.expression }
 
 // ofRecovery are the fields that depend on how long a trial is watched after its load.
 var ofRecovery = []string{
-	"contents", "heal", "probe.after", "probe.sent", "recovery", "conntrack.final",
+	"contents", "heal", "probe.after", "probe.loss", "probe.seconds_to_recover", "probe.sent",
+	"recovery", "conntrack.final",
 	"conntrack.seconds_to_below_10", "conntrack.seconds_to_below_95",
 	"conntrack.seconds_to_log_quiet", "conntrack.seconds_to_recover",
 }
@@ -98,6 +103,10 @@ var ofRecovery = []string{
 // OfRecovery reports whether the condition depends on how long a trial is watched after its load.
 func (t *Threshold) OfRecovery() bool {
 	return slices.ContainsFunc(t.fields, func(field string) bool {
+		if root, of, _ := strings.Cut(field, "."); root == "probes" {
+			_, rest := firstPart(of, t.known.workload.Probes)
+			field = strings.TrimSuffix("probe."+rest, ".")
+		}
 		return slices.ContainsFunc(ofRecovery, func(f string) bool {
 			return within(field, f) || within(f, field)
 		})
@@ -143,7 +152,7 @@ func (t *Threshold) Check(trial *Trial) (passed bool, actual string, err error) 
 	}
 	result, err := expr.Run(program, env)
 	if missing, ok := errors.AsType[*unmeasuredError](err); ok {
-		actual += ": not measured, since " + trial.whyUnmeasured(missing.field)
+		actual += ": not measured, since " + t.known.whyUnmeasured(trial, missing.field)
 		return false, actual, nil
 	}
 	if err != nil {
@@ -213,15 +222,27 @@ func optional(node ast.Node) bool {
 }
 
 // whyUnmeasured says why the trial lacks a figure.
-func (t *Trial) whyUnmeasured(path string) string {
-	env, parent := fieldValues(t), outerPart(path)
-	for outer := parent; outer != ""; outer = outerPart(outer) {
-		if v, known := lookup(env, outer); known && v == nil {
-			return "the trial has no " + outer
+func (f *fieldSet) whyUnmeasured(t *Trial, path string) string {
+	env := fieldValues(t)
+	lacking := "" // the outermost part that it lacks
+	for outer := outerPart(path); outer != ""; outer = outerPart(outer) {
+		if v, found := lookup(env, outer); f.known[outer] != nil && (!found || v == nil) {
+			lacking = outer
 		}
 	}
-	if known := trialFields.known[parent]; known == reflect.TypeFor[Latency]() {
-		return fmt.Sprintf("%s.count is 0: nothing succeeded whose time it is", parent)
+	if _, why := Summed(t.Entries); lacking == "load" && len(t.Entries) > 0 {
+		return "the load has no sum: " + why
+	}
+	if lacking != "" {
+		return "the trial has no " + f.written(lacking)
+	}
+	at := slices.IndexFunc(f.places, func(p place) bool { return p.path == path })
+	if p := f.places[at]; p.around != nil {
+		if s := p.around(reflect.ValueOf(t).Elem()); s.IsValid() {
+			if why := unmeasuredIn(s, path); why != "" {
+				return why
+			}
+		}
 	}
 	return "the kernel's log was not read: " + t.Conntrack.LogMissing
 }
@@ -233,7 +254,7 @@ func outerPart(path string) string { return path[:max(0, strings.LastIndexByte(p
 func (t *Threshold) words(env map[string]any) string {
 	var words []string
 	for _, name := range t.fields {
-		words = append(words, name+" = "+fieldWords(env, name))
+		words = append(words, t.known.written(name)+" = "+fieldWords(env, name))
 	}
 	return strings.Join(words, ", ")
 }
@@ -324,8 +345,9 @@ func (f *fieldSet) named(names *pathNames) ([]string, error) {
 		switch {
 		case names.variables.has(root):
 		case !known && !f.underMap(path):
-			words := fmt.Sprintf("%s has no field %q%s", f.owner, path, f.hint(path))
-			return nil, &file.Error{Location: names.at[i], Message: words}
+			return nil, &file.Error{Location: names.at[i], Message: f.unknown(path)}
+		case f.missing(path) != "":
+			return nil, &file.Error{Location: names.at[i], Message: f.missing(path)}
 		case path != Never && !slices.Contains(fields, path):
 			fields = append(fields, path)
 		}
@@ -354,6 +376,63 @@ func fieldPath(node ast.Node) (string, bool) {
 	}
 }
 
+// unknown words that there is no field of that path.
+func (f *fieldSet) unknown(path string) string {
+	root, rest, _ := strings.Cut(path, ".")
+	names := f.workload.named(root)
+	one := map[string]string{"entries": "entry", "probes": "probe"}[root]
+	if f.known[root] == nil || one == "" || slices.ContainsFunc(names, func(name string) bool {
+		return within(rest, name)
+	}) {
+		return fmt.Sprintf("%s has no field %q%s", f.owner, f.written(path), f.hint(path))
+	}
+	if len(names) == 0 {
+		return fmt.Sprintf("the workload has no %s", one)
+	}
+	name, _, _ := strings.Cut(rest, ".")
+	text := fmt.Sprintf("the workload has no %s %q%s", one, name, spelling.Hint(name, names))
+	for _, known := range names {
+		if strings.HasPrefix(known, name) && !isName.MatchString(known) {
+			return text + fmt.Sprintf("; %s is written %s", known, f.written(root+"."+known))
+		}
+	}
+	return text
+}
+
+// isName matches a name that stands after a dot.
+var isName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// written returns a path as expressions write it.
+func (f *fieldSet) written(path string) string {
+	root, rest, _ := strings.Cut(path, ".")
+	for _, name := range f.workload.named(root) {
+		if within(rest, name) && !isName.MatchString(name) {
+			return fmt.Sprintf("%s[%q]%s", root, name, rest[len(name):])
+		}
+	}
+	return path
+}
+
+// missing returns why no trial of the workload has a field; "" where some may have it.
+func (f *fieldSet) missing(path string) string {
+	root, field, inside := strings.Cut(path, ".")
+	switch {
+	case root == "load" && len(f.workload.Entries) > 0:
+		names, why := Summed(f.workload.Entries)
+		if why != "" {
+			return fmt.Sprintf("the load has no sum: %s; name one, as %s",
+				why, f.written("entries."+EntryNames(f.workload.Entries)[0]+".failed"))
+		}
+		why = f.workload.Entries[names[0]].Attempts.unmeasured(field)
+		return around(path+": ", why, "")
+	case root == "entries" && inside:
+		name, field := firstPart(field, f.workload.Entries)
+		why := f.workload.Entries[name].Attempts.unmeasured(field)
+		return around(f.written(path)+": ", why, "")
+	}
+	return ""
+}
+
 // hint ends a message about an unknown field: with the field whose whole path or whose last part is
 // near, so that "drop" finds conntrack.drop, or with the page that lists all of them.
 func (f *fieldSet) hint(path string) string {
@@ -362,7 +441,7 @@ func (f *fieldSet) hint(path string) string {
 	if at >= 0 && (near == "" || path == last) {
 		near = f.sorted[at]
 	}
-	return cmp.Or(spelling.Meant(near), "; "+f.page+" lists them")
+	return cmp.Or(spelling.Meant(f.written(near)), "; "+f.page+" lists them")
 }
 
 // allScenarios is the scenario name of a threshold for all scenarios.
@@ -400,12 +479,13 @@ func AddThresholds(run *Run, texts []string) error {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
+	w := WorkloadOf(run)
 	for _, text := range texts {
 		scenario, expression, err := ParseThreshold(text, names)
 		if err != nil {
 			return err
 		}
-		threshold, err := CompileThreshold(expression)
+		threshold, err := CompileThreshold(expression, w)
 		if err != nil {
 			return err
 		}

@@ -15,10 +15,10 @@ func TestThreshold(t *testing.T) {
 			Counters: Counters{Drop: 312}, Peak: 4096, Max: 4096, SecondsToFull: s(1.25),
 			Alerts: []Alert{{Share: 0.75}},
 		},
-		Load: Load{
-			Offered: 5000, Completed: 4096, Failed: 904, Causes: map[string]int64{"timeout": 904},
-			Latency: Latency{Count: 4096, P99: 31.5},
-		},
+		Load: &Load{Attempts: Attempts{
+			Offered: 5000, Completed: new(int64(4096)), Failed: 904,
+			Causes: map[string]int64{"timeout": 904}, Latency: Latency{Count: 4096, P99: 31.5},
+		}},
 	}
 	const noProbe = ": not measured, since the trial has no probe"
 	const noSample = ": not measured, since load.connect_ms.count is 0: nothing succeeded whose " +
@@ -69,7 +69,7 @@ func TestThreshold(t *testing.T) {
 		},
 	} {
 		t.Run(test.expression, func(t *testing.T) {
-			th, err := CompileThreshold(test.expression)
+			th, err := CompileThreshold(test.expression, Workload{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,13 +87,13 @@ func TestThreshold(t *testing.T) {
 // TestThreshold_FailsInEvaluation: what expr cannot evaluate is an error with its own words, not a
 // threshold that does not hold.
 func TestThreshold_FailsInEvaluation(t *testing.T) {
-	trial := Trial{Number: 2, Verdict: Clean, Load: Load{Offered: 5000, Completed: 5000}}
+	trial := Trial{Number: 2, Verdict: Clean, Load: &Load{Attempts: Attempts{Offered: 5000}}}
 	for expression, words := range map[string]string{
 		"load.offered % load.failed == 0": "integer divide by zero",
 		`conntrack.alerts[3].share > 0.5`: "index out of range",
 		`verdict matches "["`:             "missing closing ]",
 	} {
-		th, err := CompileThreshold(expression)
+		th, err := CompileThreshold(expression, Workload{})
 		if err != nil {
 			if !strings.Contains(err.Error(), words) {
 				t.Errorf("%s: %v", expression, err)
@@ -132,7 +132,7 @@ func TestThresholdErrors(t *testing.T) {
 		{"let l = load; l.fails == 0", 1, 17, `no field "load.fails"`},
 	} {
 		t.Run(test.expression, func(t *testing.T) {
-			_, err := CompileThreshold(test.expression)
+			_, err := CompileThreshold(test.expression, Workload{})
 			at, ok := errors.AsType[*exprError](err)
 			if !ok {
 				t.Fatalf("got %v", err)
@@ -147,7 +147,7 @@ func TestThresholdErrors(t *testing.T) {
 }
 
 func TestCheckThresholds(t *testing.T) {
-	th, err := CompileThreshold("conntrack.drop == 0")
+	th, err := CompileThreshold("conntrack.drop == 0", Workload{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func FuzzThreshold(f *testing.F) {
 	}
 	trial := &Trial{Conntrack: Conntrack{Alerts: []Alert{{Share: 0.75}}}}
 	f.Fuzz(func(t *testing.T, expression string) {
-		th, err := CompileThreshold(expression)
+		th, err := CompileThreshold(expression, Workload{})
 		if err != nil {
 			if _, ok := errors.AsType[*exprError](err); !ok {
 				t.Errorf("%q: %T", expression, err)

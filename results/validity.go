@@ -96,8 +96,8 @@ const (
 	ownTableSlack   = 16   // entries that other programs on the generator's host may make
 )
 
-// Validate returns the reasons not to trust a trial. It needs the trial's Load and, after
-// [Summarise], its Conntrack.
+// Validate returns the reasons not to trust a trial. It needs the trial's Entries and,
+// after [Summarise], its Conntrack.
 func Validate(t *Trial, e Evidence) []Reason {
 	var reasons []Reason
 	add := func(code Code, format string, args ...any) {
@@ -120,7 +120,7 @@ func Validate(t *Trial, e Evidence) []Reason {
 	for _, limit := range limits {
 		add(limit.Code, "the generator was the limit: %s", limit.Text)
 	}
-	if e.OwnTable > ownTableSlack+int64(maxOwnTable*float64(t.Load.Offered)) {
+	if e.OwnTable > ownTableSlack+int64(maxOwnTable*float64(t.offered())) {
 		add(CodeOwnTable, "the generator's own connection-tracking table grew by %s: the load was "+
 			"tracked twice", Entries(e.OwnTable))
 	}

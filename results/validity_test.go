@@ -89,7 +89,7 @@ func TestValidate(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			trial := Trial{
-				Load:      failing("requests", 5000, 0),
+				Entries:   failing("requests", 5000, 0),
 				Conntrack: Conntrack{Samples: 100, LongestGap: 0.12},
 			}
 			e := sound
@@ -204,7 +204,7 @@ func TestConsoleFault(t *testing.T) {
 // TestReconcileScenarios: scenarios that ask for the same kernel and memory must get the same.
 func TestReconcileScenarios(t *testing.T) {
 	trial := func(kernel string, memory int64) []Trial {
-		t := Trial{Kernel: kernel, MemoryBytes: memory, Load: failing("requests", 10, 0)}
+		t := Trial{Kernel: kernel, MemoryBytes: memory, Entries: failing("requests", 10, 0)}
 		Judge(&t, Configuration{})
 		return []Trial{t}
 	}
@@ -247,7 +247,7 @@ func TestReconcileScenarios(t *testing.T) {
 
 func TestReconcile(t *testing.T) {
 	ok := Trial{
-		Kernel: "6.1", Load: failing("requests", 10, 0),
+		Kernel: "6.1", Entries: failing("requests", 10, 0),
 		Conntrack: Conntrack{Tracked: true, Max: 4096, Buckets: 4096},
 	}
 	with := func(change func(*Trial)) Trial {

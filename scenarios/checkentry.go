@@ -12,8 +12,8 @@ import (
 var (
 	entryCommon     = []string{"name", "from", "target"}
 	generatorCommon = []string{
-		"generator", "phase", "start", "duration", "rate", "stages", "burst", "sine", "slack",
-		"sources",
+		"generator", "phase", "role", "start", "duration", "rate", "stages", "burst", "sine",
+		"slack", "sources",
 	}
 	portKeys   = []string{"ports", "source-ports", "listener"}
 	socketKeys = append(portKeys, "concurrency", "timeout", "payload")

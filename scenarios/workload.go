@@ -20,6 +20,7 @@ type Entry struct {
 	From   string   `yaml:"from" matrix:"no"`
 	Target string   `yaml:"target" matrix:"no"`
 	Phase  string   `yaml:"phase" matrix:"no"`
+	Role   Role     `yaml:"role" matrix:"no"`
 	Start  Duration `yaml:"start"`
 
 	Requests    Count `yaml:"requests"`
@@ -111,6 +112,15 @@ const (
 
 // Words returns the valid values.
 func (Probe) Words() []string { return words(ProbeTCP, ProbeUDP, ProbeICMP) }
+
+// Role is on whose side a generator is; the zero Role is a user's.
+type Role string
+
+// roleHostile is an attacker's role: what fails of it is no failure of the scenario.
+const roleHostile Role = "hostile"
+
+// Words returns the valid values.
+func (Role) Words() []string { return words(roleHostile) }
 
 // Close is how a connection ends, which decides the state that its entry is left in.
 type Close string

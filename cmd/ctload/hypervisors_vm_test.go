@@ -213,9 +213,9 @@ func TestTwoHypervisors(t *testing.T) {
 		// Twice what one client offers, every connection with an entry of its own, and nothing lost
 		// in the sums.
 		if trial.Verdict != results.Clean && !trial.Spoilt() || trial.Load.Offered != 500 ||
-			trial.Load.Completed != 500 {
+			trial.Load.Done() != 500 {
 			t.Errorf("trial %d: %s, %d of %d completed %v %v", trial.Number, trial.Verdict,
-				trial.Load.Completed, trial.Load.Offered, trial.Load.Causes, trial.Invalid)
+				trial.Load.Done(), trial.Load.Offered, trial.Load.Causes, trial.Invalid)
 		}
 		// An emulated node on a busy host runs late.
 		most := map[string]float64{"kvm": 100, "tcg": 10_000}[run.Environment.Accelerator]
@@ -303,9 +303,9 @@ func TestParallelTrials(t *testing.T) {
 		}
 	}
 	for i, trial := range decode(t, o.stdout).Scenarios[0].Trials {
-		if trial.Number != i+1 || trial.Verdict != results.Clean || trial.Load.Completed != 300 {
+		if trial.Number != i+1 || trial.Verdict != results.Clean || trial.Load.Done() != 300 {
 			t.Errorf("trial %d: %s, %d completed %v",
-				trial.Number, trial.Verdict, trial.Load.Completed, trial.Invalid)
+				trial.Number, trial.Verdict, trial.Load.Done(), trial.Invalid)
 		}
 	}
 	clean(t, a, linksA, 0)

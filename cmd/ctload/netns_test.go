@@ -72,7 +72,7 @@ func TestNamespaces(t *testing.T) {
 		peaks[s.Name] = trial.Conntrack.Peak
 		t.Logf("%s: %.0f connections/s, %v", s.Name, trial.Load.Rate, trial.Stages)
 		c := trial.Conntrack
-		if trial.Verdict != results.Clean || trial.Load.Completed != 20_000 ||
+		if trial.Verdict != results.Clean || trial.Load.Done() != 20_000 ||
 			fmt.Sprint(c.Max) != before["nf_conntrack_max"] {
 			t.Errorf("%s: %s %s, max %d", s.Name, trial.Verdict, trial.Sentence, c.Max)
 		}

@@ -71,9 +71,9 @@ scenarios:
 				t.Errorf("%s: %s %s", s.Name, trial.Verdict, trial.Sentence)
 			}
 			want, l := rate*3/2, trial.Load
-			if l.Offered != want || l.Completed != want || trial.Conntrack.Peak != want {
+			if l.Offered != want || l.Done() != want || trial.Conntrack.Peak != want {
 				t.Errorf("%s: offered %d, completed %d, peak %d; want %d each", s.Name, l.Offered,
-					l.Completed, trial.Conntrack.Peak, want)
+					l.Done(), trial.Conntrack.Peak, want)
 			}
 		}
 	}

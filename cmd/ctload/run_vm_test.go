@@ -51,9 +51,9 @@ func TestTableFull(t *testing.T) {
 			baseline.Load.Failed, baseline.Verdict)
 	}
 	for _, name := range []string{"raised-max", "raw-notrack"} {
-		if r := trials[name]; r.Load.Completed != 4600 || r.Conntrack.Drop != 0 {
+		if r := trials[name]; r.Load.Done() != 4600 || r.Conntrack.Drop != 0 {
 			t.Errorf("%s: completed %d, drop %d; want all 4600 and 0",
-				name, r.Load.Completed, r.Conntrack.Drop)
+				name, r.Load.Done(), r.Conntrack.Drop)
 		}
 	}
 	if peak := trials["raised-max"].Conntrack.Peak; peak <= 4600 {
@@ -67,9 +67,9 @@ func TestTableFull(t *testing.T) {
 			s.Verdict, s.Load.Offered)
 	}
 	for name, trial := range trials {
-		if trial.Load.Offered != trial.Load.Completed+trial.Load.Failed {
+		if trial.Load.Offered != trial.Load.Done()+trial.Load.Failed {
 			t.Errorf("%s: offered %d is not completed %d + failed %d",
-				name, trial.Load.Offered, trial.Load.Completed, trial.Load.Failed)
+				name, trial.Load.Offered, trial.Load.Done(), trial.Load.Failed)
 		}
 		for _, file := range []string{results.FileSamples, results.FileKernelLog,
 			results.FileConsole, results.FileReadback} {
@@ -113,9 +113,9 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 		t.Errorf("interrupted %v, verdict %s; want an interrupted run with an invalid trial",
 			run.Interrupted, trial.Verdict)
 	}
-	if trial.Load.Completed == 0 || trial.Conntrack.Peak == 0 {
+	if trial.Load.Done() == 0 || trial.Conntrack.Peak == 0 {
 		t.Errorf("completed %d, peak %d: what was measured is lost",
-			trial.Load.Completed, trial.Conntrack.Peak)
+			trial.Load.Done(), trial.Conntrack.Peak)
 	}
 }
 

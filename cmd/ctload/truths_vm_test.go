@@ -189,9 +189,9 @@ func checkHeldHandshakes(t *testing.T, trial results.Trial) {
 	// A handshake under way, for longer on a busy host, may lose its entry to another; its client
 	// may have had its answer by then.
 	l, evicted := trial.Load, trial.Conntrack.EarlyDrop
-	if l.Completed < 2000 || l.Completed > 2000+evicted || l.Completed+l.Failed != 2200 {
+	if l.Done() < 2000 || l.Done() > 2000+evicted || l.Done()+l.Failed != 2200 {
 		t.Errorf("completed %d, failed %d %v, evicted %d; want 2000 and 200, "+
-			"or as many more completed as evicted", l.Completed, l.Failed, l.Causes, evicted)
+			"or as many more completed as evicted", l.Done(), l.Failed, l.Causes, evicted)
 	}
 	// The 200 that did not fit tried several times, and most found nothing to evict: the entries
 	// that fill the table are ASSURED.

@@ -27,8 +27,8 @@ func TestOrdinaryUser(t *testing.T) {
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}
-	if trial := decode(t, o.stdout).Scenarios[0].Trials[0]; trial.Load.Completed != 200 {
-		t.Errorf("completed %d of 200: %s", trial.Load.Completed, trial.Sentence)
+	if trial := decode(t, o.stdout).Scenarios[0].Trials[0]; trial.Load.Done() != 200 {
+		t.Errorf("completed %d of 200: %s", trial.Load.Done(), trial.Sentence)
 	}
 	if !strings.Contains(o.stderr, "run folder:") {
 		t.Errorf("the run folder is not named:\n%s", o.stderr)

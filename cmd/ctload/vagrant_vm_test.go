@@ -156,10 +156,10 @@ trials: 2
 		t.Errorf("environment %+v", e)
 	}
 	for _, trial := range run.Scenarios[0].Trials {
-		if trial.Verdict != results.Clean || trial.Load.Completed != 200 ||
+		if trial.Verdict != results.Clean || trial.Load.Done() != 200 ||
 			trial.Conntrack.Peak < 200 {
 			t.Errorf("trial %d: %s, %d of 200 completed, %d entries",
-				trial.Number, trial.Verdict, trial.Load.Completed, trial.Conntrack.Peak)
+				trial.Number, trial.Verdict, trial.Load.Done(), trial.Conntrack.Peak)
 		}
 	}
 }

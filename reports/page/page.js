@@ -28,6 +28,8 @@
       const t = scenario.trials[index];
       const o = { ...t, t: sums(t.t, 1e-3), drawn: (t.t || []).length > 0 };
       for (const name of ["count", "max", "offered", "done", "failed"]) o[name] = sums(t[name]);
+      o.entries = (t.entries || [])
+        .map(e => ({ ...e, done: sums(e.done), failed: sums(e.failed) }));
       o.refused = (t.refused || []).map(c => ({ ...c, total: sums(c.total) }));
       o.probe = { t: sums(t.probe.t, 1e-3), ms: sums(t.probe.us, 1e-3), lost: t.probe.lost || [] };
       scenario.opened[index] = o;
@@ -85,11 +87,19 @@
       const t = c.trial;
       const curve = (chart, label, tone, values, more) =>
         chart.curves.push({ label: name(label, c), tone: own(tone, c), t: t.t, values, ...more });
-      if (any(t.offered) && !state.overlay) {
+      t.entries.forEach((e, i) => {
+        const dash = state.overlay ? dashes[i % dashes.length] : undefined;
+        curve(load, e.name + " " + e.word, "c" + (i + 2) % 8, rate(t.t, e.done), { dash });
+        if (any(e.failed)) {
+          curve(load, e.name + " failed", "c" + (i + 2) % 8, rate(t.t, e.failed), { dash: [2, 3] });
+        }
+      });
+      const one = !t.entries.length;
+      if (one && any(t.offered) && !state.overlay) {
         curve(load, "offered", "c7", rate(t.t, t.offered), { dash: [4, 3] });
       }
-      curve(load, state.overlay ? "" : "completed", "c2", rate(t.t, t.done));
-      if (any(t.failed)) {
+      if (one) curve(load, state.overlay ? "" : "completed", "c2", rate(t.t, t.done));
+      if (one && any(t.failed)) {
         const dash = state.overlay ? [2, 3] : undefined;
         curve(load, "failed", "c1", rate(t.t, t.failed), { dash });
       }
@@ -376,10 +386,15 @@
     box.textContent = "";
     distribution = null;
     const which = document.querySelector("input[name=latency]:checked").value;
-    const curves = scenarios.map((s, index) => ({ s, index })).filter(c => c.s[which]).map(c => {
-      const { x, y } = curveOf(c.s[which]);
-      return { ...c, x, t: x, values: y.map(v => Math.max(v, 0.001)) };
-    });
+    const curveFor = (s, index) => (e, i) => {
+      const { x, y } = curveOf(e[which]);
+      return {
+        index, label: s.name + (e.name ? " " + e.name : ""), l: e[which], x, t: x,
+        dash: dashes[i % dashes.length], values: y.map(v => Math.max(v, 0.001)),
+      };
+    };
+    const curves = scenarios.flatMap((s, index) =>
+      (s.entries || []).filter(e => e[which]).map(curveFor(s, index)));
     if (!curves.length) { box.textContent = "No latency was recorded."; return; }
     const title = document.createElement("h3");
     title.textContent = "Latency in ms by percentile";
@@ -409,8 +424,8 @@
       series: [
         { label: " ", value: u => atCursor(u, share) },
         ...curves.map(c => ({
-          label: c.s.name, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true,
-          points: { show: !(c.s[which].us || []).length, size: 5 },
+          label: c.label, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true,
+          dash: c.dash, points: { show: !(c.l.us || []).length, size: 5 },
           value: u => atCursor(u, x => exact(at(c, x))),
         })),
       ],

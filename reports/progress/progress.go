@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -226,6 +227,14 @@ func (s state) row(trial results.Trial) string {
 }
 
 func outcome(trial results.Trial) string {
-	return fmt.Sprintf("%s: %d of %d completed, peak %d of %d", trial.Verdict,
-		trial.Load.Completed, trial.Load.Offered, trial.Conntrack.Peak, trial.Conntrack.Max)
+	words := []string{string(trial.Verdict) + ":"}
+	for _, name := range results.EntryNames(trial.Entries) {
+		e := trial.Entries[name]
+		if len(trial.Entries) > 1 {
+			words = append(words, name)
+		}
+		words = append(words, fmt.Sprintf("%d of %d %s,", e.Done(), e.Offered, e.DoneWord()))
+	}
+	c := trial.Conntrack
+	return strings.Join(append(words, fmt.Sprintf("peak %d of %d", c.Peak, c.Max)), " ")
 }

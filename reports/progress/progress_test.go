@@ -35,11 +35,18 @@ func tell(v View) {
 	}
 	group.Wait()
 	v.Ended(results.Trial{
-		Verdict: results.TableFull, Load: results.Load{Offered: 100, Completed: 99},
+		Verdict: results.TableFull, Entries: made(100, 99),
 		Conntrack: results.Conntrack{Peak: 50, Max: 50},
 	})
 	v.Trial(2, 2, "cure-1")
 	v.Stage("boot", 0)
+}
+
+// made returns a workload whose entry completed a number of its attempts.
+func made(offered, completed int64) map[string]results.Entry {
+	return map[string]results.Entry{"http": {Attempts: results.Attempts{
+		Offered: offered, Completed: &completed,
+	}}}
 }
 
 func TestLines(t *testing.T) {
@@ -123,7 +130,7 @@ func TestBars_OnATerminal(t *testing.T) {
 	v.Stage("recovery", 10*time.Second)
 	time.Sleep(300 * time.Millisecond)
 	v.Ended(results.Trial{
-		Verdict: results.TableFull, Load: results.Load{Offered: 5000, Completed: 4201},
+		Verdict: results.TableFull, Entries: made(5000, 4201),
 		Conntrack: results.Conntrack{Peak: 4096, Max: 4096},
 	})
 	v.Note("a note after the last trial")

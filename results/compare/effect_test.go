@@ -66,7 +66,7 @@ func TestEffect_HoldsInItsShare(t *testing.T) {
 func TestEffect_Words(t *testing.T) {
 	type values = []float64
 	never := math.Inf(1)
-	count, ms := metrics[1], metrics[3]
+	count, ms := metricsOf(nil)[1], metricsOf(nil)[3]
 	for _, test := range []struct {
 		name      string
 		metric    Metric

@@ -51,10 +51,10 @@ func measuredTrials(t *testing.T) (names []string, trials map[string][]results.T
 			return results.Latency{Count: 1, P50: number(), P99: number()}
 		}
 		trial := results.Trial{Verdict: results.Verdict(cells[1]), Probe: &results.Probe{}}
-		trial.Load = results.Load{
-			Generator: "http", Unit: "requests", Offered: count(), Failed: count(), Rate: number(),
-			Connect: latency(), Latency: latency(),
-		}
+		trial.Load = &results.Load{Generator: "http", Attempts: results.Attempts{
+			Unit: "requests", Offered: count(), Completed: new(int64), Failed: count(),
+			Rate: number(), Connect: latency(), Latency: latency(),
+		}}
 		trial.Conntrack.Peak = count()
 		trial.Conntrack.Counters = results.Counters{
 			Drop: count(), EarlyDrop: count(), InsertFailed: count(),
@@ -82,7 +82,7 @@ func blurred(r *rand.Rand, trial results.Trial) results.Trial {
 		}
 		return s(blur(*v))
 	}
-	l, c, probe := &trial.Load, &trial.Conntrack, *trial.Probe
+	l, c, probe := *trial.Load, &trial.Conntrack, *trial.Probe
 	for _, v := range []*int64{&l.Failed, &c.Drop, &c.EarlyDrop, &c.InsertFailed, &probe.Lost} {
 		count(v)
 	}
@@ -91,9 +91,9 @@ func blurred(r *rand.Rand, trial results.Trial) results.Trial {
 	} {
 		*v = blur(*v)
 	}
-	l.Completed = l.Offered - l.Failed
+	l.Completed = new(l.Offered - l.Failed)
 	c.SecondsToFull, c.SecondsToRecover = moment(c.SecondsToFull), moment(c.SecondsToRecover)
-	trial.Probe = &probe
+	trial.Load, trial.Probe = &l, &probe
 	return trial
 }
 

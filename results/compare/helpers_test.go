@@ -9,8 +9,10 @@ import (
 func s(v float64) *float64 { return &v }
 
 // failing returns a load of n, of which failed timed out.
-func failing(unit string, n, failed int64) results.Load {
-	l := results.Load{Unit: unit, Offered: n, Completed: n - failed, Failed: failed}
+func failing(unit string, n, failed int64) *results.Load {
+	l := &results.Load{Attempts: results.Attempts{
+		Unit: unit, Offered: n, Completed: new(n - failed), Failed: failed,
+	}}
 	if failed > 0 {
 		l.Causes = map[string]int64{results.CauseTimeout: failed}
 	}

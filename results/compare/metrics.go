@@ -1,7 +1,9 @@
 package compare
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/ctload/ctload/results"
 )
@@ -9,7 +11,10 @@ import (
 // Metric is a figure of a trial by which runs are compared.
 type Metric struct {
 	Name string // its path in run.json
-	Unit string // "ms", "s", "/s" or none, as for a count
+	// Part is the entry or the probe that it is of; empty: the whole trial. Figure is then its path
+	// as of load, or of probe; else Name.
+	Part, Figure string
+	Unit         string // "ms", "s", "/s" or none, as for a count
 	// Worse is the direction that is worse for the user: 1: more, -1: less, 0: neither.
 	Worse int
 	// Timing marks a figure that depends on the speed of the host as well as on the kernel.
@@ -17,46 +22,158 @@ type Metric struct {
 	// noise is the least difference that means something: of a count the share of the
 	// attempts that it is a part of, of a time an amount in its own unit.
 	noise float64
-	value func(*results.Trial) (float64, bool)
+	value figure
+	// whole is how many attempts a count is a part of.
+	whole figure
+	// ends marks how many attempts completed or failed, which few trials suffice to judge.
+	ends bool
 }
 
-// metrics are the compared figures, in the order of the tables. A time that did not come is +Inf. A
-// quantile of nothing is missing. Moments are as exact as samples and probes are frequent.
-var metrics = []Metric{
-	count("load.completed", -1),
-	count("load.failed", 1),
-	timing("load.rate_per_s", "/s", -1, 0),
-	timing("load.connect_ms.p50", "ms", 1, 0),
-	timing("load.connect_ms.p99", "ms", 1, 0),
-	timing("load.latency_ms.p50", "ms", 1, 0),
-	timing("load.latency_ms.p99", "ms", 1, 0),
-	count("conntrack.peak", 0),
-	count("conntrack.drop", 1),
-	count("conntrack.early_drop", 1),
-	count("conntrack.insert_failed", 1),
-	timing("conntrack.seconds_to_full", "s", -1, 0.5),
-	ofProbe(timing("conntrack.seconds_to_recover", "s", 1, 0.5)),
-	{Name: "probe.lost", Worse: 1, noise: 0.02, value: results.FigureAt("probe.lost")},
-	timing("probe.latency_ms.p99", "ms", 1, 0),
+// figure reads a figure from a trial that has it. A time that did not come is +Inf. A quantile of
+// nothing is missing.
+type figure = func(*results.Trial) (float64, bool)
+
+// metricsOf returns the figures by which scenarios are compared, in the order of the tables: those
+// of each entry and of each probe where all trials have the same several ones, else those of the
+// load and of all probes. Moments are as exact as samples and probes are frequent.
+func metricsOf(sides []*results.Scenario) []Metric {
+	var list []Metric
+	if names, roles := entriesOf(sides); len(names) > 0 {
+		for _, name := range names {
+			of := func(field string) figure { return results.EntryFigure(name, field) }
+			list = append(list, ofLoad("entries."+name+".", name, of, roles[name])...)
+		}
+	} else {
+		of := func(field string) figure { return results.FigureAt("load." + field) }
+		list = ofLoad("load.", "", of, "")
+	}
+	list = append(list,
+		count("conntrack.peak", 0),
+		count("conntrack.drop", 1),
+		count("conntrack.early_drop", 1),
+		count("conntrack.insert_failed", 1),
+		timing("conntrack.seconds_to_full", "s", -1, 0.5),
+		ofProbes(timing("conntrack.seconds_to_recover", "s", 1, 0.5)))
+	if names := probesOf(sides); len(names) > 1 {
+		for _, name := range names {
+			of := func(field string) figure { return results.ProbeFigure(name, field) }
+			list = append(list, ofProbe("probes."+name+".", name, of)...)
+		}
+		return list
+	}
+	return append(list, ofProbe("probe.", "", func(field string) figure {
+		return results.FigureAt("probe." + field)
+	})...)
+}
+
+// ofLoad returns the metrics of an entry, or of the load. What fails of a hostile entry is no worse
+// and no better.
+func ofLoad(prefix, part string, of func(string) figure, role results.Role) []Metric {
+	list := []Metric{
+		{Name: "completed", Worse: -1, noise: 0.001, ends: true},
+		{Name: "failed", Worse: 1, noise: 0.001, ends: true},
+		{Name: "rate_per_s", Unit: "/s", Worse: -1, Timing: true},
+		{Name: "connect_ms.p50", Unit: "ms", Worse: 1, Timing: true},
+		{Name: "connect_ms.p99", Unit: "ms", Worse: 1, Timing: true},
+		{Name: "latency_ms.p50", Unit: "ms", Worse: 1, Timing: true},
+		{Name: "latency_ms.p99", Unit: "ms", Worse: 1, Timing: true},
+	}
+	for i := range list {
+		m := &list[i]
+		m.value, m.whole = of(m.Name), of("offered")
+		m.Name, m.Part, m.Figure = prefix+m.Name, part, "load."+m.Name
+		if role == results.Hostile {
+			m.Worse = 0
+		}
+	}
+	return list
+}
+
+// ofProbe returns the metrics of a probe, or of all.
+func ofProbe(prefix, part string, of func(string) figure) []Metric {
+	return []Metric{
+		{
+			Name: prefix + "lost", Part: part, Figure: "probe.lost", Worse: 1, noise: 0.02,
+			value: of("lost"), whole: of("sent"),
+		},
+		{
+			Name: prefix + "latency_ms.p99", Part: part, Figure: "probe.latency_ms.p99", Unit: "ms",
+			Worse: 1, Timing: true, value: of("latency_ms.p99"),
+		},
+	}
 }
 
 func count(name string, worse int) Metric {
-	return Metric{Name: name, Worse: worse, noise: 0.001, value: results.FigureAt(name)}
+	return Metric{
+		Name: name, Figure: name, Worse: worse, noise: 0.001, value: results.FigureAt(name),
+		whole: offered,
+	}
 }
 
 func timing(name, unit string, worse int, noise float64) Metric {
-	at := results.FigureAt(name)
-	return Metric{Name: name, Unit: unit, Worse: worse, Timing: true, noise: noise, value: at}
+	return Metric{
+		Name: name, Figure: name, Unit: unit, Worse: worse, Timing: true, noise: noise,
+		value: results.FigureAt(name),
+	}
 }
 
-// ofProbe marks a figure that only a trial with bystanders has.
-func ofProbe(m Metric) Metric {
+// ofProbes marks a figure that only a trial with bystanders has.
+func ofProbes(m Metric) Metric {
 	value := m.value
 	m.value = func(t *results.Trial) (float64, bool) {
 		v, ok := value(t)
 		return v, ok && t.Probe != nil
 	}
 	return m
+}
+
+// offered returns how many attempts the load made, whatever their units.
+func offered(t *results.Trial) (float64, bool) {
+	if len(t.Entries) == 0 {
+		return results.FigureAt("load.offered")(t)
+	}
+	var sum int64
+	for _, e := range t.Entries {
+		sum += e.Offered
+	}
+	return float64(sum), true
+}
+
+// entriesOf returns the names and the roles of the entries, where all valid trials have the same
+// ones and load does not tell their figures: there are several, or it has no sum.
+func entriesOf(sides []*results.Scenario) (names []string, roles map[string]results.Role) {
+	apart := false
+	for _, s := range sides {
+		for t := range s.ValidTrials() {
+			own := results.EntryNames(t.Entries)
+			if names != nil && !slices.Equal(own, names) {
+				return nil, nil
+			}
+			names, roles = own, map[string]results.Role{}
+			for _, name := range own {
+				roles[name] = t.Entries[name].Role
+			}
+			apart = apart || len(own) > 1 || t.Load == nil
+		}
+	}
+	if !apart {
+		return nil, nil
+	}
+	return names, roles
+}
+
+// probesOf returns the names of the probes, where all valid trials have the same ones.
+func probesOf(sides []*results.Scenario) (names []string) {
+	for _, s := range sides {
+		for t := range s.ValidTrials() {
+			own := slices.Sorted(maps.Keys(t.Probes))
+			if names != nil && !slices.Equal(own, names) {
+				return nil
+			}
+			names = own
+		}
+	}
+	return names
 }
 
 // Values returns the metric's values in the valid trials of a scenario, in the order of the trials.

@@ -239,7 +239,7 @@ func (m Metric) worsened(
 		return false
 	case trials >= enough:
 		return significant || sure && gap > scatter
-	case m.Name == "load.completed" || m.Name == "load.failed":
+	case m.ends:
 		return significant || sure && gap > max(scatter, assumed*m.attempts(after))
 	default:
 		return significant
@@ -248,11 +248,7 @@ func (m Metric) worsened(
 
 // attempts returns the median number of attempts of which the metric counts a part.
 func (m Metric) attempts(s *results.Scenario) float64 {
-	of := Metric{value: results.FigureAt("load.offered")}
-	if m.Name == "probe.lost" {
-		of.value = results.FigureAt("probe.sent")
-	}
-	return Median(of.Values(s))
+	return Median(Metric{value: m.whole}.Values(s))
 }
 
 // apart returns the distance between the lowest and the highest value.

@@ -330,11 +330,10 @@ func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *resul
 			if scatter > 0 {
 				failed = min(5000, vary(400-200*scatter)+more)
 			}
-			tr.Load = results.Load{
-				Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed,
-				Failed: failed,
-				Rate:   300 * math.Exp(0.1*r.NormFloat64()), Connect: lat(30), Latency: lat(60),
-			}
+			tr.Load = &results.Load{Generator: "http", Attempts: results.Attempts{
+				Unit: "requests", Offered: 5000, Completed: new(5000 - failed), Failed: failed,
+				Rate: 300 * math.Exp(0.1*r.NormFloat64()), Connect: lat(30), Latency: lat(60),
+			}}
 			sc.Trials = append(sc.Trials, tr)
 		}
 		run.Scenarios = append(run.Scenarios, sc)

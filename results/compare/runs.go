@@ -192,7 +192,7 @@ func group(name string, sides []*results.Scenario) Group {
 	for _, s := range sides {
 		g.Verdicts = append(g.Verdicts, verdictWords(s))
 	}
-	for _, m := range metrics {
+	for _, m := range metricsOf(sides) {
 		row := Row{Metric: m}
 		base := m.Values(sides[0])
 		found := false
@@ -344,7 +344,9 @@ func settingWords(m map[string]string) string {
 // loadWords words the load of the valid trials of a scenario; empty when there is none.
 func loadWords(s *results.Scenario) string {
 	for t := range s.ValidTrials() {
-		return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
+		if t.Load != nil {
+			return strings.TrimSpace(t.Load.Generator + " " + t.Load.Unit)
+		}
 	}
 	return ""
 }

@@ -147,7 +147,7 @@ func TestCompareScenarios(t *testing.T) {
 	run := random(r, 12, 1)
 	for i := range run.Scenarios[1].Trials {
 		tr := &run.Scenarios[1].Trials[i]
-		tr.Verdict, tr.Load.Failed, tr.Load.Completed = results.Clean, 0, 5000
+		tr.Verdict, tr.Load.Failed, *tr.Load.Completed = results.Clean, 0, 5000
 		tr.Conntrack.Drop, tr.Conntrack.SecondsToFull = 0, nil
 	}
 	c, err := Scenarios(run)

@@ -200,11 +200,10 @@ func random(r *rand.Rand, trials int, slower float64) *results.Run {
 			}
 			tr := results.Trial{
 				Number: n + 1, Verdict: results.TableFull, Seconds: 30,
-				Load: results.Load{
-					Generator: "http", Unit: "requests", Offered: 5000, Completed: 5000 - failed,
-					Failed: failed,
-					Rate:   130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
-				},
+				Load: &results.Load{Generator: "http", Attempts: results.Attempts{
+					Unit: "requests", Offered: 5000, Completed: new(5000 - failed), Failed: failed,
+					Rate: 130 + r.NormFloat64(), Connect: lat(), Latency: lat(),
+				}},
 				Conntrack: results.Conntrack{
 					Counters: results.Counters{Drop: 3600 + r.Int64N(300)}, Peak: 4096, Max: 4096,
 					SecondsToFull: s(4 + r.Float64()),
