@@ -87,7 +87,7 @@ func (d *datagrams) sendTogether(fd int32, i int, now time.Duration) {
 	d.barrier.Together(func(k int) { errs[k] = sockets.SendTo(fd, data, to) })
 	for k, errno := range errs {
 		// The error may belong to an earlier datagram; see send.
-		for tries := 0; errno != 0 && tries < sockets.Retries(errno, d.flows != nil); tries++ {
+		for tries := 0; errno != 0 && tries < sockets.Retries(errno, d.awaits); tries++ {
 			sockets.Pause()
 			errno = sockets.SendTo(fd, data, to)
 		}

@@ -43,8 +43,11 @@ func TestUDPAtOnce(t *testing.T) {
 // answered.
 func TestUDPAtOnceNeedsEveryAnswer(t *testing.T) {
 	l := &load{plan: &plan{Spec: Spec{AtOnce: 2}}, start: time.Now()}
-	f := &datagrams{base: base{load: l, tally: newTally()}, flows: newFlows()}
-	slot := f.flows.add(0, 0, 1, 0)
+	f := &datagrams{
+		base: base{load: l, tally: newTally()}, flows: newFlows(), awaits: true,
+		users: []int32{1},
+	}
+	slot := f.flows.add(flow{left: 1})
 	f.flows.at(slot).due = f.extra()
 	f.flows.waiting.Put(slot, time.Second)
 	f.answered(slot)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
@@ -136,7 +137,7 @@ func TestCauses(t *testing.T) {
 	udp := Spec{Kind: UDP, Rate: 1000, CatchUp: true, Reply: true}
 	syn := Spec{Kind: SYN, Sources: crowd, Reply: true}
 	hold := Spec{
-		Kind: Hold, Rate: 1000, CatchUp: true, Duration: long, Hold: 500 * time.Millisecond,
+		Kind: Hold, Rate: 1000, CatchUp: true, Duration: long, Lifetime: lifetimes.Of(500 * time.Millisecond),
 	}
 	for _, test := range []struct {
 		name      string
@@ -195,7 +196,7 @@ func TestCauses(t *testing.T) {
 		{name: "syn host unreachable", spec: syn, port: 1005, cause: Unreachable},
 		{name: "hold fine", spec: hold, port: 1000, connected: n},
 		{
-			name: "hold lost", spec: with(hold, func(s *Spec) { s.Hold = long }), port: 1400,
+			name: "hold lost", spec: with(hold, func(s *Spec) { s.Lifetime = lifetimes.Of(long) }), port: 1400,
 			cause: ClosedEarly, connected: n,
 		},
 	} {
@@ -250,7 +251,8 @@ func TestCauses(t *testing.T) {
 		spec := with(tcp, func(s *Spec) {
 			s.Target, s.Ports, s.Count, s.Timeout = serverAddress, []uint16{1500}, n, connects
 			s.Namespace = lab.client.path()
-			s.Kind, s.Duration, s.Hold, s.Close = Hold, long, short, CloseFIN
+			s.Kind, s.Duration, s.Close = Hold, long, CloseFIN
+			s.Lifetime = lifetimes.Of(short)
 		})
 		got, err := Run(t.Context(), spec, nil)
 		if err != nil {
@@ -288,7 +290,7 @@ func TestCauses(t *testing.T) {
 	})
 	t.Run("waits for a port", func(t *testing.T) {
 		lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "21000 21009")
-		brief := with(tcp, func(s *Spec) { s.Count, s.Hold, s.Timeout = 100, short/6, long })
+		brief := with(tcp, func(s *Spec) { s.Count, s.Lifetime, s.Timeout = 100, lifetimes.Of(short/6), long })
 		for _, test := range []struct {
 			name            string
 			spec            Spec
@@ -400,7 +402,8 @@ func TestCancel(t *testing.T) {
 		},
 		{
 			"tcp held",
-			Spec{Kind: TCP, Ports: silent.Ports(), Concurrency: 50, Count: 1000, Hold: time.Hour},
+			Spec{Kind: TCP, Ports: silent.Ports(), Concurrency: 50, Count: 1000,
+				Lifetime: lifetimes.Of(time.Hour)},
 			true,
 		},
 		{

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
@@ -29,8 +30,8 @@ func TestCloseModes(t *testing.T) {
 			"CLOSE",
 		},
 		{"abandon", Spec{Close: CloseAbandon}, responders.Silent, "ESTABLISHED"},
-		{"half-close", Spec{Close: CloseHalf, Hold: 0}, responders.Leak, "CLOSE_WAIT"},
-		{"held for a while", Spec{Hold: 200 * time.Millisecond}, responders.Silent, "TIME_WAIT"},
+		{"half-close", Spec{Close: CloseHalf}, responders.Leak, "CLOSE_WAIT"},
+		{"held for a while", Spec{Lifetime: lifetimes.Of(200 * time.Millisecond)}, responders.Silent, "TIME_WAIT"},
 		{"http, the server first", Spec{Kind: HTTP}, responders.HTTP, "TIME_WAIT"},
 		{"http, reset", Spec{Kind: HTTP, CloseBy: Client, Close: CloseRST}, responders.HTTP, ""},
 	} {

@@ -86,7 +86,11 @@ func (s *stream) bind(fd int32, tuple tuples.Tuple) unix.Errno {
 // begun continues a connection after connect returned. It returns false as connect does.
 func (s *stream) begun(c *begin, now time.Duration) bool {
 	if c.errno == 0 || c.errno == unix.EINPROGRESS {
-		s.underWay(s.take(c.fd), c.errno, c.intended, now)
+		i := s.take(c.fd)
+		if s.lives {
+			s.slot(i).life = s.load.life(c.number)
+		}
+		s.underWay(i, c.errno, c.intended, now)
 		return true
 	}
 	if c.fd >= 0 {
@@ -185,7 +189,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 		if c == nil {
 			continue
 		}
-		c.intended, c.counted, c.answered = intended, false, false
+		c.intended, c.connected, c.counted, c.answered = intended, now, false, false
 		s.open++
 		s.waiting.Put(h.slot, now+s.load.Timeout)
 		s.response(h.slot).reset()
@@ -198,6 +202,7 @@ func (s *stream) again(intended, now time.Duration) bool {
 // connected continues an established connection; events are those of the same epoll event.
 func (s *stream) connected(i int32, events uint32) {
 	c, now := s.slot(i), s.load.now()
+	c.connected = now
 	s.tally.Connect.Record(now - c.intended)
 	switch {
 	case s.load.Kind == HTTP:
@@ -320,6 +325,7 @@ func (s *stream) received(i int32, data []byte) {
 	if !c.answered {
 		c.answered = true
 		s.tally.FirstByte.Record(now - c.intended)
+		s.tally.Pages.Waiting.Record(now - c.connected)
 	}
 	if s.load.Kind != HTTP {
 		if c.expected -= int64(len(data)); c.expected < 0 {
@@ -343,12 +349,17 @@ func (s *stream) received(i int32, data []byte) {
 func (s *stream) responded(i int32, now time.Duration) {
 	c, r := s.slot(i), s.response(i)
 	s.tally.Statuses[r.status]++
-	if r.status >= 400 {
-		s.fail(i, now, BadResponse)
-		return
+	s.tally.Pages.take(r)
+	if r.status < 400 {
+		s.succeed(i, now)
+		s.tally.Pages.Processing.Record(now - c.connected)
+	} else {
+		c.counted = true
+		s.failed(c.intended, now, BadResponse)
 	}
-	s.succeed(i, now)
 	switch {
+	case r.status >= 400 && s.load.CloseOnError:
+		s.remove(i)
 	case c.requests > 0 && !r.close:
 		s.leave(i)
 		c.state = idling
@@ -365,7 +376,7 @@ func (s *stream) responded(i int32, now time.Duration) {
 func (s *stream) exchanged(i int32, now time.Duration, events uint32) {
 	c := s.slot(i)
 	switch {
-	case s.load.Kind == Hold || s.load.Kind == TCP && s.load.Hold > 0:
+	case s.load.Kind == Hold || s.lives:
 		s.hold(i, now)
 	case s.load.Kind == TCP && s.load.CloseBy == Server:
 		c.state = closing

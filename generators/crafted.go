@@ -134,11 +134,15 @@ func (c *crafted) work() error {
 		defer func() { c.tally.lost = sockets.DroppedFrames(c.replies.fd) }()
 	}
 	for {
+		now := c.load.now()
 		if c.load.stopped.Load() {
+			c.replies.releaseLives(now)
 			return nil // settle counts what is unfinished when all workers have ended
 		}
-		now := c.load.now()
 		limit := c.attention.Turn(now)
+		if c.replies != nil {
+			c.replies.endLives(now, limit)
+		}
 		wait := c.begin(now)
 		if wait < 0 && (c.replies == nil || c.load.awaiting.open.Load() == 0) {
 			return nil
@@ -167,7 +171,7 @@ func (c *crafted) begin(now time.Duration) time.Duration {
 		most = craftedConcurrency
 	}
 	if a := c.load.awaiting; a != nil && most > 0 {
-		if room = min(room, most-a.open.Load()); room <= 0 {
+		if room = min(room, most-a.open.Load()+a.alive.Load()); room <= 0 {
 			if c.load.pacer.Over() {
 				return -1
 			}

@@ -25,7 +25,9 @@ type datagrams struct {
 	sockets []int32           // -1 where a position is vacant
 	vacant  []int32           // positions
 	numbers map[uint64]int32  // position in sockets of each source that is open
-	flows   *flows            // nil when no answers are awaited
+	users   []int32           // by position: flows of the socket
+	flows   *flows            // nil when no answers are awaited and nothing has a lifetime
+	awaits  bool              // answers are awaited
 	// barrier is nil unless each datagram is sent several times at once.
 	barrier *threads.Barrier
 	echo    *echo // for icmp
@@ -33,7 +35,11 @@ type datagrams struct {
 
 	concurrency int // this worker's share; 0: no limit
 
+	portless []begin       // the queue for a free port
+	retryAt  time.Duration // when to look for one again
+
 	out      *sockets.Batch
+	slots    [sockets.BatchSize]int32 // the flows of the messages
 	in       *sockets.Batch
 	intended [sockets.BatchSize]time.Duration
 }
@@ -47,8 +53,10 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	d := &datagrams{
 		base: base, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number),
 	}
-	if l.awaited() {
+	if d.awaits = l.awaited(); d.awaits {
 		size = max(size, labelSize)
+	}
+	if d.awaits || !l.Lifetime.None() {
 		d.flows = newFlows()
 	}
 	if l.Kind == Probe && l.Protocol == ProtocolICMP {
@@ -59,7 +67,7 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	for i := range sockets.BatchSize {
 		d.out.To(i)
 	}
-	if d.flows != nil {
+	if d.awaits {
 		d.in = sockets.NewBatch(sockets.BatchSize, size+maxIPHeader, sockets.ErrorControl)
 	}
 	if l.AtOnce > 1 {
@@ -89,8 +97,9 @@ func (d *datagrams) work() error {
 			return nil
 		}
 		d.expire(now, d.attention.Turn(now))
+		d.retry(now)
 		wait := d.begin(now)
-		if wait < 0 && (d.flows == nil || d.flows.open == 0) {
+		if wait < 0 && d.open() == 0 {
 			return nil
 		}
 		wait = d.sleep(wait)
@@ -108,22 +117,38 @@ func (d *datagrams) work() error {
 
 // sleep returns how long to wait for answers when the next begin is wait away (negative: never).
 func (d *datagrams) sleep(wait time.Duration) time.Duration {
+	now := d.load.now()
+	if len(d.portless) > 0 {
+		wait = deadlines.Sooner(wait, d.retryAt-now)
+	}
 	if d.flows == nil {
 		return wait
 	}
-	return deadlines.Soonest(wait, d.load.now(), &d.flows.waiting, &d.flows.resting)
+	if first, ok := d.flows.resting.First(); ok {
+		wait = deadlines.Sooner(wait, first-now)
+	}
+	return deadlines.Soonest(wait, now, &d.flows.waiting)
+}
+
+// open returns how many flows have begun and not ended.
+func (d *datagrams) open() int {
+	if d.flows == nil {
+		return 0
+	}
+	return d.flows.open + len(d.portless)
 }
 
 // begin sends the datagrams of the flows that are due and returns the time until the next one.
 func (d *datagrams) begin(now time.Duration) time.Duration {
 	room := sockets.BatchSize
 	if d.concurrency > 0 && d.flows != nil {
-		if room = min(room, d.concurrency-d.flows.open); room <= 0 {
-			if d.load.pacer.Over() {
-				return -1
-			}
-			return time.Second // an answer or a timeout comes first
+		room = min(room, d.concurrency-d.open())
+	}
+	if room <= 0 || len(d.portless) > 0 {
+		if d.load.pacer.Over() {
+			return -1
 		}
+		return time.Second // an answer or a timeout comes first, or a port becomes free
 	}
 	first, n, wait := d.load.pacer.Take(now, d.intended[:room])
 	if n == 0 {
@@ -139,26 +164,25 @@ func (d *datagrams) begin(now time.Duration) time.Duration {
 // run sends the datagrams from i on that leave by the same socket and returns the index of the
 // first that does not.
 func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
-	perSocket := d.targets.Len()
-	if d.load.Kind == Probe {
-		perSocket = 1 // each sample meets what a new client meets
-	}
-	source := uint64(first+int64(i)) / perSocket
+	source, _ := d.place(first + int64(i))
 	socket, errno := d.socket(source)
 	end := i
-	for ; end < n && uint64(first+int64(end))/perSocket == source; end++ {
-		d.tally.offer(now, d.load.openLoop(), d.intended[end])
-		if errno != 0 {
-			d.failed(d.intended[end], now, causeOf(errno))
-			continue
+	for ; end < n; end++ {
+		number, intended := first+int64(end), d.intended[end]
+		of, target := d.place(number)
+		if of != source {
+			break
 		}
-		number := first + int64(end)
-		var slot int32
-		if d.flows != nil {
-			slot = d.flows.add(d.intended[end], number, max(int32(d.load.Exchanges), 1), socket)
-			d.flows.at(slot).due = d.extra()
+		d.tally.offer(now, d.load.openLoop(), intended)
+		c := begin{number: number, intended: intended, until: now + d.load.Timeout, errno: errno}
+		switch {
+		case d.waits(c, now):
+			d.await(c, now)
+		case errno != 0:
+			d.failed(intended, now, causeOf(errno))
+		default:
+			d.fill(end, d.add(c, socket, now), target)
 		}
-		d.fill(end, slot, number)
 	}
 	if errno == 0 {
 		d.send(socket, i, end, now)
@@ -166,10 +190,89 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 	return end
 }
 
+// place returns the numbers of the source and of the target of a flow.
+func (d *datagrams) place(number int64) (source, target uint64) {
+	if d.load.tuples.Weighted() {
+		s, sp, t, tp := d.load.tuples.Split(uint64(number))
+		space := &d.load.space
+		return s*uint64(len(space.SourcePorts)) + sp, t*uint64(len(space.TargetPorts)) + tp
+	}
+	n := uint64(number)
+	source, target = n/d.targets.Len(), n%d.targets.Len()
+	if d.load.Kind == Probe {
+		source = n // each sample meets what a new client meets
+	}
+	if d.flows != nil && len(d.load.space.SourcePorts) > 0 {
+		source %= d.sources.Len() // the socket that a flow on the same tuple may have
+	}
+	return source, target
+}
+
+// add returns the slot of a flow that begins.
+func (d *datagrams) add(c begin, socket int32, now time.Duration) int32 {
+	if d.flows == nil {
+		return 0
+	}
+	f := flow{
+		intended: c.intended, number: c.number, socket: socket, due: d.extra(),
+		left: max(int32(d.load.Exchanges), 1),
+	}
+	if !d.load.Lifetime.None() {
+		f.next = now
+		f.ends = now + d.load.life(c.number)
+	}
+	d.users[socket]++
+	return d.flows.add(f)
+}
+
+// waits reports whether a flow that found no free port waits for one, as a connection does.
+func (d *datagrams) waits(c begin, now time.Duration) bool {
+	return c.errno != 0 && causeOf(c.errno) == NoPort && now < c.until && d.flows != nil &&
+		!d.load.openLoop()
+}
+
+// await puts a flow at the end of the queue for a free port.
+func (d *datagrams) await(c begin, now time.Duration) {
+	if len(d.portless) == 0 {
+		d.retryAt = now + portRetry
+	}
+	d.portless = append(d.portless, c)
+	d.tally.portWaits++
+}
+
+// retry begins the flows in the queue for a free port, until one finds none. The last attempt of a
+// flow is the one after its time limit.
+func (d *datagrams) retry(now time.Duration) {
+	for range len(d.portless) {
+		if now < d.retryAt {
+			return
+		}
+		c := d.portless[0]
+		source, target := d.place(c.number)
+		var socket int32
+		if socket, c.errno = d.socket(source); d.waits(c, now) {
+			d.retryAt = now + portRetry
+			return
+		}
+		d.portless = d.portless[1:]
+		if c.errno != 0 {
+			d.failed(c.intended, now, causeOf(c.errno))
+			continue
+		}
+		d.fill(0, d.add(c, socket, now), target)
+		d.send(socket, 0, 1, now)
+	}
+}
+
 // fill writes the datagram of a flow into message i of the batch.
-func (d *datagrams) fill(i int, slot int32, number int64) {
-	d.out.Name(i).Set(d.targets.At(uint64(number) % d.targets.Len()).Target)
-	if d.flows != nil {
+func (d *datagrams) fill(i int, slot int32, target uint64) {
+	if d.load.tuples.Weighted() {
+		d.out.Name(i).Set(d.load.space.Target(target))
+	} else {
+		d.out.Name(i).Set(d.targets.At(target).Target)
+	}
+	d.slots[i] = slot
+	if d.awaits {
 		d.flows.label(slot, d.labelled(i))
 	}
 	if d.echo != nil {
@@ -196,7 +299,7 @@ func (d *datagrams) send(socket int32, i, end int, now time.Duration) {
 		// Where answers are awaited, the error may belong to an earlier datagram, reported by ICMP.
 		// Reporting clears it, and its details wait in the socket's error queue. A full socket
 		// buffer drains by itself. Only a persistent error belongs to this datagram.
-		if tries++; tries > sockets.Retries(errno, d.flows != nil) {
+		if tries++; tries > sockets.Retries(errno, d.awaits) {
 			tries = 0
 			d.refused(i, now, errno)
 			i++
@@ -213,8 +316,11 @@ func (d *datagrams) taken(i int, now time.Duration) {
 		d.tally.accept(1, d.load.now())
 		return
 	}
-	if slot, ok := d.flows.find(d.labelled(i)); ok {
+	slot := d.slots[i]
+	if d.awaits {
 		d.flows.waiting.Put(slot, now+d.load.Timeout)
+	} else if !d.rest(slot, now) {
+		d.complete(slot, now)
 	}
 }
 
@@ -227,9 +333,16 @@ func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
 		d.tally.fail(now, causeOf(errno))
 		return
 	}
-	if slot, ok := d.flows.find(d.labelled(i)); ok {
-		d.fail(slot, now, causeOf(errno))
+	slot := d.slots[i]
+	f := d.flows.at(slot)
+	c := begin{number: f.number, intended: f.intended, until: f.intended + d.load.Timeout,
+		errno: errno}
+	if f.sequence == 0 && d.waits(c, now) { // the kernel found no port when it was to choose one
+		d.end(slot)
+		d.await(c, now)
+		return
 	}
+	d.fail(slot, now, causeOf(errno))
 }
 
 // socket returns the position of a source's socket. It opens the socket on first use.
@@ -237,7 +350,7 @@ func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 	if position, ok := d.numbers[source]; ok {
 		return position, 0
 	}
-	fd, errno := d.open(source)
+	fd, errno := d.openSocket(source)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -254,10 +367,10 @@ func (d *datagrams) socket(source uint64) (int32, unix.Errno) {
 		d.sockets[position] = fd
 	} else {
 		position = int32(len(d.sockets))
-		d.sockets = append(d.sockets, fd)
+		d.sockets, d.users = append(d.sockets, fd), append(d.users, 0)
 	}
 	d.numbers[source] = position
-	if d.flows != nil {
+	if d.awaits {
 		if errno := d.poll.Add(fd, unix.EPOLLIN|unix.EPOLLERR, position, 0); errno != 0 {
 			d.closeSocket(source, position)
 			return 0, errno
@@ -273,8 +386,11 @@ func (d *datagrams) closeSocket(source uint64, position int32) {
 	delete(d.numbers, source)
 }
 
-func (d *datagrams) open(source uint64) (int32, unix.Errno) {
+func (d *datagrams) openSocket(source uint64) (int32, unix.Errno) {
 	tuple := d.sources.At(source)
+	if d.load.tuples.Weighted() {
+		tuple.Source = d.load.space.Source(source)
+	}
 	target := d.load.space.Targets.At(0)
 	open := func() (int32, unix.Errno) {
 		return sockets.Open(sockets.Family(target), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
@@ -289,10 +405,10 @@ func (d *datagrams) open(source uint64) (int32, unix.Errno) {
 	if tuple.Source.Addr().IsValid() || tuple.Source.Port() != 0 {
 		// A datagram socket receives from every peer, so a socket that awaits answers must be alone
 		// on its port. A port in use is then a failure of this host, not an answer lost on the way.
-		free, shared := d.load.FreeBind, d.flows == nil
+		free, shared := d.load.FreeBind, !d.awaits
 		errno = sockets.BindSource(fd, tuple.Source, target, free, shared, d.out.Name(0))
 	}
-	if errno == 0 && d.flows != nil {
+	if errno == 0 && d.awaits {
 		errno = sockets.AskErrors(fd, target.Is6())
 	}
 	if errno != 0 {
@@ -307,8 +423,15 @@ func (d *datagrams) cancel(now time.Duration) {
 	if d.flows == nil {
 		return
 	}
+	for _, c := range d.portless {
+		d.failed(c.intended, now, Cancelled)
+	}
 	for i, f := range d.flows.all() {
-		if f.used {
+		switch {
+		case !f.used:
+		case f.ends > 0 && f.sequence > 0: // a life that was cut short, and not by the target
+			d.complete(i, now)
+		default:
 			d.fail(i, now, Cancelled)
 		}
 	}

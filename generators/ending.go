@@ -14,8 +14,9 @@ func (s *stream) hold(i int32, now time.Duration) {
 	s.waiting.Remove(i)
 	c.state = holding
 	s.held++
-	if s.load.Hold > 0 {
-		s.ends.Put(i, now+s.load.Hold)
+	if s.lives {
+		c.life += now
+		s.ends.Push(int64(i), c.life)
 	}
 	if s.load.Kind == Hold && s.load.Interval > 0 && s.load.Payload > 0 {
 		// The peer must acknowledge later bytes in time, or the connection counts as broken. Where
@@ -37,10 +38,16 @@ func (s *stream) expire(now, limit time.Duration) {
 			s.fail(i, now, Timeout)
 		}
 	}
-	for s.ends.Due(now) {
-		i := s.ends.Head
-		s.succeed(i, now)
-		s.end(i)
+	for {
+		i, ok := s.ends.Due(now)
+		if !ok {
+			break
+		}
+		// The slot may have another connection by now, which waits for its own end.
+		if c := s.slot(int32(i)); c.state == holding && c.life <= now {
+			s.succeed(int32(i), now)
+			s.end(int32(i))
+		}
 	}
 	for s.sends.Due(now) {
 		i := s.sends.Head
@@ -122,7 +129,6 @@ func (s *stream) leave(i int32) {
 		return
 	case holding:
 		s.held--
-		s.ends.Remove(i)
 		s.sends.Remove(i)
 	default:
 		s.waiting.Remove(i)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/internal/netnstest"
 )
@@ -79,7 +80,7 @@ func TestExactEntries(t *testing.T) {
 			name: "hold", n: 2000,
 			spec: Spec{
 				Kind: Hold, Concurrency: 200, SourcePorts: "10000-14999", Duration: time.Minute,
-				Hold: 300 * time.Millisecond,
+				Lifetime: lifetimes.Of(300 * time.Millisecond),
 			},
 			responder: responders.Spec{Kind: responders.Silent},
 		},

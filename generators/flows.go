@@ -9,11 +9,13 @@ import (
 	"github.com/ctload/ctload/generators/sockets"
 )
 
-// flow is one datagram flow that awaits answers.
+// flow is one datagram flow that awaits answers or has a lifetime.
 type flow struct {
-	deadlines.Link // in the queue of flows that await an answer, or of those between exchanges
+	deadlines.Link // in the queue of flows that await an answer
 	intended       time.Duration
-	number         int64 // of its tuple
+	next           time.Duration // when its latest datagram was due, or its next one while it rests
+	ends           time.Duration // when its last datagram is due; 0: left counts them
+	number         int64         // of its tuple
 	generation     uint32
 	left           int32 // exchanges left, the current one included
 	due            int32 // answers of the current exchange still to come, without the last
@@ -28,13 +30,12 @@ type flows struct {
 	slots[flow]
 	open    int
 	waiting deadlines.Queue // flows that await an answer, by time limit
-	resting deadlines.Queue // flows between exchanges, by the time of the next
+	resting deadlines.Heap  // flows between exchanges, by the time of the next
 }
 
 func newFlows() *flows {
 	f := new(flows)
-	at := func(i int32) *deadlines.Link { return &f.at(i).Link }
-	f.waiting, f.resting = deadlines.NewQueue(at), deadlines.NewQueue(at)
+	f.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &f.at(i).Link })
 	return f
 }
 
@@ -75,13 +76,11 @@ func (s *slots[T]) take() int32 {
 }
 
 // add turns a free slot into a flow.
-func (f *flows) add(intended time.Duration, number int64, exchanges, socket int32) int32 {
+func (f *flows) add(of flow) int32 {
 	i := f.take()
 	slot := f.at(i)
-	*slot = flow{
-		intended: intended, number: number, generation: slot.generation, left: exchanges,
-		socket: socket, used: true,
-	}
+	of.generation, of.used = slot.generation, true
+	*slot = of
 	f.open++
 	return i
 }
@@ -89,11 +88,7 @@ func (f *flows) add(intended time.Duration, number int64, exchanges, socket int3
 // remove frees a slot.
 func (f *flows) remove(i int32) {
 	slot := f.at(i)
-	if slot.resting {
-		f.resting.Remove(i)
-	} else {
-		f.waiting.Remove(i)
-	}
+	f.waiting.Remove(i)
 	slot.used = false
 	slot.generation++
 	f.free = append(f.free, i)
@@ -170,16 +165,40 @@ func (d *datagrams) answered(slot int32) {
 		return
 	}
 	f.due = d.extra()
-	if f.left--; f.left > 0 {
-		f.sequence++
-		f.resting = true
-		d.flows.waiting.Remove(slot)
-		d.flows.resting.Put(slot, now+d.load.Interval)
-		return
+	if !d.rest(slot, now) {
+		d.complete(slot, now)
 	}
-	d.tally.complete(f.intended, now)
-	d.point(f.intended, now, "")
+}
+
+// complete ends a flow that had its last datagram. Without answers it has no latency.
+func (d *datagrams) complete(slot int32, now time.Duration) {
+	f := d.flows.at(slot)
+	if d.awaits {
+		d.tally.complete(f.intended, now)
+		d.point(f.intended, now, "")
+	} else {
+		d.tally.accept(1, now)
+	}
 	d.end(slot)
+}
+
+// rest lets a flow wait for its next datagram. It returns false when the flow had its last one.
+func (d *datagrams) rest(slot int32, now time.Duration) bool {
+	f := d.flows.at(slot)
+	switch {
+	case f.ends > f.next: // the datagrams of a life have an absolute schedule
+		f.next = min(f.next+d.load.Interval, f.ends)
+	case f.ends == 0 && f.left > 1:
+		f.left--
+		f.next = now + d.load.Interval
+	default:
+		return false
+	}
+	f.sequence++
+	f.resting = true
+	d.flows.waiting.Remove(slot)
+	d.flows.resting.Push(int64(slot), f.next)
+	return true
 }
 
 // extra returns how many answers an exchange has beyond the first.
@@ -192,11 +211,14 @@ func (d *datagrams) fail(slot int32, now time.Duration, cause Cause) {
 	d.end(slot)
 }
 
-// end frees a flow, and its socket where no other flow uses it.
+// end frees a flow. Where flows have a lifetime and for a probe, it also frees the flow's socket
+// when no other flow uses it.
 func (d *datagrams) end(slot int32) {
 	f := d.flows.at(slot)
-	if d.load.Kind == Probe {
-		d.closeSocket(uint64(f.number), f.socket)
+	brief := d.load.Kind == Probe || !d.load.Lifetime.None()
+	if d.users[f.socket]--; brief && d.users[f.socket] == 0 {
+		source, _ := d.place(f.number)
+		d.closeSocket(source, f.socket)
 	}
 	d.flows.remove(slot)
 }
@@ -209,13 +231,19 @@ func (d *datagrams) expire(now, limit time.Duration) {
 	for d.flows.waiting.Due(limit) {
 		d.fail(d.flows.waiting.Head, now, Timeout)
 	}
-	for d.flows.resting.Due(now) {
-		slot := d.flows.resting.Head
-		f := d.flows.at(slot)
-		f.resting = false
-		d.flows.resting.Remove(slot)
-		d.fill(0, slot, f.number)
-		d.send(f.socket, 0, 1, now)
+	for {
+		i, ok := d.flows.resting.Due(now)
+		if !ok {
+			break
+		}
+		slot := int32(i)
+		// The slot may have another flow by now, which waits for its own datagram.
+		if f := d.flows.at(slot); f.used && f.resting && f.next <= now {
+			f.resting = false
+			_, target := d.place(f.number)
+			d.fill(0, slot, target)
+			d.send(f.socket, 0, 1, now)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func (p *plan) allocate() (err error) {
 func (p *plan) ends() (sources, targets *tuples.Allocator, err error) {
 	from, to := p.space, p.space
 	from.Targets, from.TargetPorts = tuples.Addresses{}, nil
-	to.Sources, to.SourcePorts = tuples.Addresses{}, nil
+	to.Sources, to.SourcePorts, to.Zipf = tuples.Addresses{}, nil, 0
 	if sources, err = tuples.NewAllocator(from, p.Seed); err == nil {
 		targets, err = tuples.NewAllocator(to, p.Seed)
 	}
@@ -108,14 +108,46 @@ func (p *plan) checkTuples() error {
 // inFlight returns how many sockets a load may have open at once; 0 where only the answers limit
 // them.
 func (p *plan) inFlight() int64 {
+	n := int64(p.Concurrency)
 	switch {
 	case p.crafted():
 		return 0
-	case p.Kind == Hold && p.Count > 0:
-		return p.Count
+	case p.Kind == Hold:
+		n = max(n, p.Count)
 	}
-	return int64(p.Concurrency)
+	if !p.Lifetime.None() && p.openLoop() {
+		// About rate x life are open, with room for the chance in it.
+		longest := p.Lifetime.Average()
+		if p.Duration > 0 {
+			longest = min(longest, p.Duration)
+		}
+		living := int64(1.2*p.peakRate()*longest.Seconds()) + 64
+		if n = max(n, living); p.Count > 0 {
+			n = min(n, p.Count)
+		}
+	}
+	return n
 }
+
+// peakRate returns the highest rate of an open loop, over the time between two bursts.
+func (p *plan) peakRate() float64 {
+	peak := p.Rate
+	if f := p.Profile; f != nil {
+		for _, s := range f.Stages {
+			peak = max(peak, s.From, s.To)
+		}
+		if f.Bursts != nil {
+			peak = float64(f.Bursts.Size) / f.Bursts.Every.Seconds()
+		}
+		if f.Sine != nil {
+			peak = f.Sine.Mean + f.Sine.Amplitude
+		}
+	}
+	return peak
+}
+
+// life returns how long number n stays.
+func (p *plan) life(n int64) time.Duration { return p.Lifetime.Draw(p.Seed^p.Stream, n) }
 
 // workerConcurrency returns how many of Concurrency worker number, from 0, may have in flight; 0
 // without a limit. The shares add up to Concurrency, and defaults leaves no worker without one.
@@ -137,7 +169,7 @@ func (p *plan) checkInFlight() error {
 	}
 	room, ports := float64(p.tuples.Len()), ""
 	if len(p.space.SourcePorts) == 0 {
-		room *= chosenPorts
+		room = p.tuples.Room(chosenPorts)
 		ports = fmt.Sprintf("; of each source the kernel chooses from %d ports", chosenPorts)
 	}
 	if !p.crafted() && float64(p.Concurrency) > room {
@@ -238,12 +270,12 @@ func (p *plan) checkBounds() error {
 		{"timeout", p.Timeout.Seconds(), time.Hour.Seconds()},
 		{"syn retries", float64(p.SYNRetries), 127},
 		{"slack", p.Slack.Seconds(), time.Hour.Seconds()},
-		{"hold", p.Hold.Seconds(), (30 * 24 * time.Hour).Seconds()},
 		{"interval", p.Interval.Seconds(), (24 * time.Hour).Seconds()},
 		{"payload", float64(p.Payload), 1 << 20},
 		{"expect", float64(p.Expect), 1 << 40},
 		{"exchanges", float64(p.Exchanges), 1 << 20},
 		{"keep-alive", float64(p.KeepAlive), 1 << 30},
+		{"zipf", p.Zipf, 10},
 		{"workers", float64(p.Workers), 1024},
 		{"at once", float64(p.AtOnce), mostAtOnce},
 	} {
@@ -273,6 +305,11 @@ func (p *plan) checkKind() error {
 		errs = append(errs, refuse(p.SourcePorts == "" || len(p.Ports) < p.AtOnce,
 			"%d connections at once need source ports, and as many destination ports", p.AtOnce))
 	}
+	if !p.Lifetime.None() && !p.traits.lives {
+		able := strings.Join(named(func(t traits) bool { return t.lives }), ", ")
+		errs = append(errs, fmt.Errorf("a lifetime needs a kind of %s, not %s", able, p.Kind))
+	}
+	errs = append(errs, p.Lifetime.Validate())
 	mode := slices.Contains([]CloseMode{CloseFIN, CloseRST, CloseAbandon, CloseHalf}, p.Close)
 	side := p.CloseBy == Client || p.CloseBy == Server
 	portless := p.traits.portless != nil && p.traits.portless(&p.Spec)
@@ -311,6 +348,7 @@ func (p *plan) checkSilent() error {
 		is   bool
 	}{
 		{"reply", p.Reply}, {"exchanges", p.Exchanges > 0}, {"interval", p.Interval > 0},
+		{"lifetime", !p.Lifetime.None()},
 		{"concurrency", p.Concurrency > 0}, {"at once", p.AtOnce > 1}, {"free bind", p.FreeBind},
 	} {
 		if option.is {
@@ -337,15 +375,28 @@ func (p *plan) awaited() bool {
 
 // newSchedule turns rate or profile into a schedule.
 func (p *plan) newSchedule() (pacing.Schedule, error) {
+	var even pacing.Schedule
 	switch {
 	case p.Profile == nil && p.Rate == 0:
-		return nil, nil
+		return nil, refuse(p.Arrivals != "" && p.Arrivals != Even,
+			"arrivals need a rate: those of a closed loop begin when others end")
 	case p.Profile == nil:
-		return pacing.Constant(p.Rate), nil
+		even = pacing.Constant(p.Rate)
 	case p.Rate != 0:
 		return nil, errors.New("rate and profile exclude each other")
+	default:
+		var err error
+		if even, err = p.Profile.schedule(); err != nil {
+			return nil, err
+		}
 	}
-	return p.Profile.schedule()
+	switch p.Arrivals {
+	case "", Even:
+		return even, nil
+	case Poisson:
+		return pacing.NewPoisson(even, p.Seed^p.Stream)
+	}
+	return nil, fmt.Errorf("arrivals must be even or poisson, not %q", p.Arrivals)
 }
 
 func (f Profile) schedule() (pacing.Schedule, error) {
@@ -369,7 +420,7 @@ func (f Profile) schedule() (pacing.Schedule, error) {
 
 // newSpace expands addresses and ports, and refuses public targets that the spec does not allow.
 func (p *plan) newSpace() (tuples.Space, error) {
-	space := tuples.Space{TargetPorts: p.Ports}
+	space := tuples.Space{TargetPorts: p.Ports, Zipf: p.Zipf}
 	var err error
 	if space.Targets, err = tuples.ParseAddresses(p.Target); err != nil {
 		return space, fmt.Errorf("target: %w", err)

@@ -27,6 +27,7 @@ type replyReader struct {
 	ack    packets.Template
 	ending packets.Template // closes a handshake, where the spec asks for that
 	closes bool
+	living *living // nil unless handshakes have a lifetime
 }
 
 func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReader, error) {
@@ -48,13 +49,17 @@ func newReplyReader(l *load, worker *crafted, way outlet, six bool) (*replyReade
 	if l.Close == CloseRST {
 		flags = packets.RST | packets.ACK
 	}
-	return &replyReader{
+	r := &replyReader{
 		worker: worker, load: l, fd: fd, six: six,
 		batch:  sockets.NewBatch(sockets.BatchSize, sockets.AnswerSize, 0),
 		ack:    packets.NewTCP(way.link, six, packets.ACK, nil),
 		ending: packets.NewTCP(way.link, six, flags, nil),
 		closes: l.Kind == Handshake && l.Close != CloseAbandon,
-	}, nil
+	}
+	if !l.Lifetime.None() {
+		r.living = new(living)
+	}
+	return r, nil
 }
 
 // sleep returns how long to wait for answers. On worker 0 it also fails the packets whose answers
@@ -63,7 +68,7 @@ func (r *replyReader) sleep(wait time.Duration) time.Duration {
 	now := r.load.now()
 	if r.worker.number != 0 {
 		// Worker 0 expires overdue packets, which may end the load.
-		return deadlines.Sooner(wait, 20*time.Millisecond)
+		return r.living.sleep(deadlines.Sooner(wait, 20*time.Millisecond), now)
 	}
 	late := func() { r.worker.tally.fail(now, Timeout) }
 	next := r.load.awaiting.expire(now, r.load.Timeout, late)
@@ -73,7 +78,7 @@ func (r *replyReader) sleep(wait time.Duration) time.Duration {
 	if r.load.awaiting.open.Load() > 0 || wait < 0 {
 		wait = deadlines.Sooner(wait, 20*time.Millisecond) // another worker may get the last answer
 	}
-	return wait
+	return r.living.sleep(wait, now)
 }
 
 // read takes a batch of answers. It reports whether no more were waiting.
@@ -114,7 +119,10 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 		}
 		// With close mode fin, the peer's FIN completes the handshake.
 		fin := r.load.Kind == Handshake && r.load.Close == CloseFIN
-		if (fin || r.complete(number, now)) && r.closes {
+		switch {
+		case r.living != nil:
+			r.live(number, now, a.Sequence)
+		case (fin || r.complete(number, now)) && r.closes:
 			r.reply(&r.ending, a, isn+1, a.Sequence+1)
 		}
 	case packets.Replying:
@@ -122,11 +130,18 @@ func (r *replyReader) answer(a packets.Answer, now time.Duration) {
 			r.complete(number, now)
 		}
 	case packets.Segment:
-		if a.Flags&packets.FIN != 0 && r.load.Kind == Handshake && r.load.Close == CloseFIN {
+		switch {
+		case a.Flags&packets.FIN == 0 || r.load.Kind != Handshake:
+		case r.living != nil:
+			r.finished(number, now, a)
+		case r.load.Close == CloseFIN:
 			r.reply(&r.ack, a, a.Acknowledged, a.Sequence+uint32(a.Payload)+1)
 			r.complete(number, now)
 		}
 	case packets.Resetting, packets.Refusing:
+		if r.living != nil && r.broken(number, now, Reset) {
+			return
+		}
 		r.fail(number, now, Refused)
 	case packets.Unreachable:
 		r.fail(number, now, Unreachable)
@@ -163,16 +178,19 @@ func (r *replyReader) reply(template *packets.Template, a packets.Answer, sequen
 // awaiting keeps, for each crafted packet that awaits an answer, its intended time and whether its
 // fate is known: four bytes a packet, by the packet's number, shared by all workers.
 type awaiting struct {
-	pieces []atomic.Pointer[awaitingPiece]
-	open   atomic.Int64 // packets sent or about to be sent whose fate is unknown
+	pieces awaitingPieces
+	peers  awaitingPieces // the peers' sequence numbers, where connections have a lifetime
+	open   atomic.Int64   // packets sent or about to be sent whose fate is unknown
+	alive  atomic.Int64   // those of open that are connections with a lifetime
 	// next is the first packet whose fate may be unknown. Only worker 0 uses it.
 	next int64
 	// away counts the nanoseconds that each worker stood still while it may have unread answers.
 	away []atomic.Int64
 }
 
-// awaitingPiece is allocated when the first of its packets is sent.
-type awaitingPiece [awaitingSize]atomic.Uint32
+// awaitingPieces hold a number for each packet. A piece is allocated when the first of its packets
+// is sent.
+type awaitingPieces []atomic.Pointer[[awaitingSize]atomic.Uint32]
 
 const (
 	awaitingSize = 1 << 16
@@ -180,30 +198,37 @@ const (
 	mostAwaited = 1 << 28
 
 	// A packet's state holds its time in microseconds, modulo the mask's range of about 18 minutes,
-	// and two bits. Zero: not sent.
-	awaitingSent    = 1 << 30
-	awaitingSettled = 1 << 31
-	awaitingTime    = awaitingSent - 1
+	// and two bits. Zero: not sent. Both: settled.
+	awaitingSent  = 1 << 30
+	awaitingAlive = 1 << 31
+	awaitingBoth  = awaitingSent | awaitingAlive
+	awaitingTime  = awaitingSent - 1
 	// longestAwaiting limits the timeout, so that the modulus cannot confuse two times.
 	longestAwaiting = 15 * time.Minute
 )
 
 func newAwaiting(most int64, workers int) *awaiting {
+	pieces := (most + awaitingSize - 1) / awaitingSize
 	return &awaiting{
-		pieces: make([]atomic.Pointer[awaitingPiece], (most+awaitingSize-1)/awaitingSize),
-		away:   make([]atomic.Int64, workers),
+		pieces: make(awaitingPieces, pieces), peers: make(awaitingPieces, pieces),
+		away: make([]atomic.Int64, workers),
 	}
 }
 
-func (a *awaiting) at(number int64) *atomic.Uint32 {
-	piece := &a.pieces[number/awaitingSize]
+func (pieces awaitingPieces) at(number int64) *atomic.Uint32 {
+	piece := &pieces[number/awaitingSize]
 	p := piece.Load()
 	if p == nil {
-		piece.CompareAndSwap(nil, new(awaitingPiece))
+		piece.CompareAndSwap(nil, new([awaitingSize]atomic.Uint32))
 		p = piece.Load()
 	}
 	return &p[number%awaitingSize]
 }
+
+func (a *awaiting) at(number int64) *atomic.Uint32 { return a.pieces.at(number) }
+
+// peer returns the place for the sequence number of a connection's peer.
+func (a *awaiting) peer(number int64) *atomic.Uint32 { return a.peers.at(number) }
 
 // reserve announces up to n packets before the worker takes them from the pacer. Without it another
 // worker could find the pacer empty and nothing open, and end. release takes back those that the
@@ -221,22 +246,56 @@ func (a *awaiting) sent(number int64, intended time.Duration) {
 // settle marks the fate of a packet as known and returns the time since its intended send. It
 // returns false for a packet that was not sent or whose fate was known already.
 func (a *awaiting) settle(number int64, now time.Duration) (time.Duration, bool) {
+	waited, ok := a.turn(number, now, awaitingSent, awaitingBoth)
+	if ok {
+		a.open.Add(-1)
+	}
+	return waited, ok
+}
+
+// hold marks the connection of a packet as alive and returns the time since its intended send. It
+// returns false as settle does.
+func (a *awaiting) hold(number int64, now time.Duration) (time.Duration, bool) {
+	waited, ok := a.turn(number, now, awaitingSent, awaitingAlive)
+	if ok {
+		a.alive.Add(1)
+	}
+	return waited, ok
+}
+
+// held reports whether the connection of a packet is alive.
+func (a *awaiting) held(number int64) bool {
+	return a.at(number).Load()&awaitingBoth == awaitingAlive
+}
+
+// finish settles a connection that is alive. It returns the time since its intended send, modulo
+// the range, or false for another one.
+func (a *awaiting) finish(number int64, now time.Duration) (time.Duration, bool) {
+	waited, ok := a.turn(number, now, awaitingAlive, awaitingBoth)
+	if ok {
+		a.alive.Add(-1)
+		a.open.Add(-1)
+	}
+	return waited, ok
+}
+
+// turn changes the bits of a packet from one state to another and returns the time since its
+// intended send. It returns false for a packet in another state.
+func (a *awaiting) turn(number int64, now time.Duration, from, to uint32) (time.Duration, bool) {
 	if number/awaitingSize >= int64(len(a.pieces)) {
 		return 0, false
 	}
 	state := a.at(number)
 	before := state.Load()
-	if before&(awaitingSent|awaitingSettled) != awaitingSent ||
-		!state.CompareAndSwap(before, before|awaitingSettled) {
+	if before&awaitingBoth != from || !state.CompareAndSwap(before, before&awaitingTime|to) {
 		return 0, false
 	}
-	a.open.Add(-1)
 	return since(before, now), true
 }
 
 // wasSent reports whether a packet was sent, settled or not.
 func (a *awaiting) wasSent(number int64) bool {
-	return number/awaitingSize < int64(len(a.pieces)) && a.at(number).Load()&awaitingSent != 0
+	return number/awaitingSize < int64(len(a.pieces)) && a.at(number).Load()&awaitingBoth != 0
 }
 
 // since returns the time from a state to now.
@@ -257,10 +316,10 @@ func (a *awaiting) expire(now, limit time.Duration, failed func()) time.Duration
 	for a.next < int64(len(a.pieces))*awaitingSize {
 		state := a.at(a.next).Load()
 		switch {
-		case state&awaitingSent == 0:
+		case state&awaitingBoth == 0:
 			// The packet was not sent yet. Numbers are sent nearly in order.
 			return -1
-		case state&awaitingSettled == 0:
+		case state&awaitingAlive == 0:
 			waited := since(state, now)
 			if waited < limit {
 				return limit - waited

@@ -13,10 +13,10 @@ import (
 )
 
 // WriteAB writes a result in the lines of ApacheBench, for people and scripts that read ab's
-// output. For http the labels are ab's own; other kinds have their unit in place of requests. Below
-// ab's lines come figures that ab does not have: causes, lateness and the generator's own limits.
-// Connection times count from the intended start. ab's Processing and Waiting start after the
-// connect; the first byte here includes it.
+// output. For http the labels are ab's own, and their meaning: complete requests are all that have
+// ended, failed ones included, and rates and times per request count them. Other kinds have their
+// unit in place of requests. Below ab's lines come figures that ab does not have: what succeeded,
+// causes, lateness and the generator's own limits. Connect and total count from the intended start.
 func WriteAB(w io.Writer, r Result) error {
 	var b bytes.Buffer
 	line := func(label, format string, args ...any) {
@@ -24,6 +24,11 @@ func WriteAB(w io.Writer, r Result) error {
 	}
 	unit, one := r.Unit, strings.TrimSuffix(r.Unit, "s")
 	first := min(1, len(unit))
+	cancelled := r.Causes[string(Cancelled)]
+	complete := r.Completed + r.Failed - cancelled
+	if r.Pages.Server != "" {
+		line("Server Software", "%s", r.Pages.Server)
+	}
 	line("Server Hostname", "%s", r.Target)
 	if r.Ports != "" {
 		line("Server Port", "%s", r.Ports)
@@ -31,25 +36,35 @@ func WriteAB(w io.Writer, r Result) error {
 	if r.Path != "" {
 		fmt.Fprintln(&b)
 		line("Document Path", "%s", r.Path)
+		line("Document Length", "%d bytes", r.Pages.Length)
 	}
 	fmt.Fprintln(&b)
 	if r.Concurrency > 0 {
 		line("Concurrency Level", "%d", r.Concurrency)
 	}
 	line("Time taken for tests", "%.3f seconds", r.Elapsed.Seconds())
-	line("Complete "+unit, "%d", r.Completed)
-	line("Failed "+unit, "%d", r.Failed)
-	if r.Failed > 0 {
-		fmt.Fprintf(&b, "   (%s)\n", causeList(r.Causes))
+	line("Complete "+unit, "%d", complete)
+	failed := r.Failed - cancelled
+	line("Failed "+unit, "%d", failed)
+	if failed > 0 && r.Kind == HTTP {
+		fmt.Fprintf(&b, "   (%s)\n", failuresOfAB(r.Causes, failed))
 	}
 	if n := non2xx(r.Statuses); n > 0 {
 		line("Non-2xx responses", "%d", n)
 	}
+	if r.Kind == HTTP && r.Pages.KeptAlive > 0 {
+		line("Keep-Alive requests", "%d", r.Pages.KeptAlive)
+	}
 	line("Total transferred", "%d bytes", r.Received)
-	line("Total body sent", "%d", r.Sent)
-	line(strings.ToUpper(unit[:first])+unit[first:]+" per second", "%.2f [#/sec] (mean)", r.Rate())
-	if r.Concurrency > 0 && r.Completed > 0 {
-		each := r.Elapsed.Seconds() * 1000 / float64(r.Completed)
+	if r.Kind == HTTP {
+		line("HTML transferred", "%d bytes", r.Pages.Received)
+	} else {
+		line("Total body sent", "%d", r.Sent)
+	}
+	line(strings.ToUpper(unit[:first])+unit[first:]+" per second", "%.2f [#/sec] (mean)",
+		perSecond(complete, r.Elapsed))
+	if r.Concurrency > 0 && complete > 0 {
+		each := r.Elapsed.Seconds() * 1000 / float64(complete)
 		line("Time per "+one, "%.3f [ms] (mean)", each*float64(r.Concurrency))
 		line("Time per "+one, "%.3f [ms] (mean, across all concurrent %s)", each, unit)
 	}
@@ -63,6 +78,21 @@ func WriteAB(w io.Writer, r Result) error {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
+}
+
+// failuresOfAB returns the failures under ab's names. ab counts an answer of another length than
+// the first one as a failure; ctload does not.
+func failuresOfAB(causes map[string]int64, failed int64) string {
+	sum := func(of ...Cause) (n int64) {
+		for _, cause := range of {
+			n += causes[string(cause)]
+		}
+		return n
+	}
+	connect := sum(Refused, Unreachable, NoPort, NoDescriptor, NoBuffer, EPERM)
+	receive := sum(Reset, ClosedEarly)
+	return fmt.Sprintf("Connect: %d, Receive: %d, Length: 0, Exceptions: %d",
+		connect, receive, failed-connect-receive)
 }
 
 // causeList returns a list such as "timeout: 3, refused: 1", in order of the causes' names.
@@ -92,10 +122,17 @@ func writeTimes(b *bytes.Buffer, r Result) {
 	}
 	fmt.Fprintf(b, "\nConnection Times (ms)\n%-12s %9s %9s %9s %9s %9s\n",
 		"", "min", "mean", "[+/-sd]", "median", "max")
+	firstByte := r.FirstByte
+	if r.Kind == HTTP {
+		firstByte = nil // ab has Waiting, without the connect
+	}
 	for _, row := range []struct {
 		name string
 		h    *latency.Histogram
-	}{{"Connect:", r.Connect}, {"First byte:", r.FirstByte}, {"Total:", r.Total}} {
+	}{
+		{"Connect:", r.Connect}, {"Processing:", r.Pages.Processing},
+		{"Waiting:", r.Pages.Waiting}, {"First byte:", firstByte}, {"Total:", r.Total},
+	} {
 		if h := row.h; h.Count() > 0 {
 			fmt.Fprintf(b, "%-12s %9.3f %9.3f %9.3f %9.3f %9.3f\n", row.name,
 				ms(h.Min()), ms(h.Mean()), ms(h.StdDev()), ms(h.Quantile(.5)), ms(h.Max()))
@@ -118,6 +155,10 @@ func writePercentiles(b *bytes.Buffer, r Result) {
 // writeOwn writes the generator's own figures: lateness, CPU, limits and notes.
 func writeOwn(b *bytes.Buffer, r Result, line func(label, format string, args ...any)) {
 	fmt.Fprintln(b)
+	if r.Failed > 0 {
+		line("Succeeded", "%d, %.2f [#/sec]", r.Completed, r.Rate())
+		line("Failed by cause", "%s", causeList(r.Causes))
+	}
 	if n := r.Lateness.Count(); n > 0 {
 		line("Offered rate", "%.2f [#/sec]", r.OfferedRate())
 		line("Late sends", "%.3f %% (p99 %.3f ms)", 100*r.LateShare(), ms(r.Lateness.Quantile(.99)))

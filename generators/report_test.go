@@ -41,6 +41,8 @@ func TestWriteAB(t *testing.T) {
 	http.Lateness, http.Late, http.Limits = nil, 0, nil
 	http.Statuses[404] = 3
 	http.Received, http.Sent = 123456, 9999
+	http.Pages = Pages{Server: "nginx", Length: 300, Received: 60_000, KeptAlive: 5}
+	http.Pages.Processing, http.Pages.Waiting = http.Total, http.FirstByte
 	flows := Result{
 		Kind: UDP, Unit: "flows", Target: "10.0.0.1", Ports: "1-1000", Offered: 5000,
 		Completed: 5000, Sent: 100,

@@ -14,7 +14,9 @@ type response struct {
 	line []byte
 	// length counts the bytes of the body or of the chunk still to come; -1: until the peer closes.
 	length int64
-	close  bool // the connection ends with this response
+	body   int64  // bytes of the body so far
+	server string // the Server header of the first response that had one
+	close  bool   // the connection ends with this response
 	chunk  bool
 	old    bool // HTTP/1.0, which has no chunks
 }
@@ -50,6 +52,7 @@ func (r *response) feed(piece []byte) int {
 				r.length -= n
 			}
 			taken += int(n)
+			r.body += n
 			if r.length == 0 && r.chunk {
 				r.state = inChunkEnd
 			} else if r.length == 0 {
@@ -135,6 +138,8 @@ func (r *response) takeHeader(line []byte) {
 			return
 		}
 		r.length = n
+	case r.server == "" && bytes.EqualFold(name, []byte("Server")):
+		r.server = string(value)
 	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 		r.chunk = !r.old && bytes.EqualFold(value, []byte("chunked"))
 	case bytes.EqualFold(name, []byte("Connection")):
@@ -147,7 +152,7 @@ func (r *response) takeHeader(line []byte) {
 func (r *response) headerEnded() {
 	switch {
 	case r.status < 200: // an interim response precedes the final one
-		*r = response{line: r.line}
+		*r = response{line: r.line, server: r.server}
 	case r.status == 204 || r.status == 304:
 		r.state, r.chunk = responseDone, false
 	case r.chunk:
@@ -169,4 +174,4 @@ func (r *response) ended() bool {
 }
 
 // reset prepares r for the next response and keeps its memory.
-func (r *response) reset() { *r = response{line: r.line[:0]} }
+func (r *response) reset() { *r = response{line: r.line[:0], server: r.server} }

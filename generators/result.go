@@ -56,6 +56,9 @@ type Result struct {
 	FirstByte *latency.Histogram `json:"first_byte,omitempty"`
 	Total     *latency.Histogram `json:"total,omitempty"`
 
+	// Pages says what the answers to http requests were.
+	Pages Pages `json:"pages,omitzero"`
+
 	// Lateness holds how long after its intended time each send left (open loop only). Late counts
 	// those that left more than [pacing.LateAfter] late. Missed counts the slots that were given up
 	// because they were overdue by more than the slack; Offered leaves them out.
@@ -237,6 +240,7 @@ func (r *Result) Merge(other Result) {
 	r.FirstByte = mergeHistogram(r.FirstByte, other.FirstByte)
 	r.Total = mergeHistogram(r.Total, other.Total)
 	r.Lateness = mergeHistogram(r.Lateness, other.Lateness)
+	r.Pages.merge(other.Pages)
 	r.Probe = slices.Concat(r.Probe, other.Probe)
 	slices.SortStableFunc(r.Probe, func(a, b ProbePoint) int { return a.At.Compare(b.At) })
 	r.Tuples.Size += other.Tuples.Size

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/packets"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/sockets"
@@ -203,7 +204,7 @@ func TestReusesSockets(t *testing.T) {
 		{func(s *Spec) { s.SourcePorts = "1024-2047" }, false},
 		{func(s *Spec) { s.Target = "10.0.0.1-10.0.0.2" }, false},
 		{func(s *Spec) { s.KeepAlive = 2 }, false},
-		{func(s *Spec) { s.Kind, s.Hold = TCP, time.Second }, false},
+		{func(s *Spec) { s.Kind, s.Lifetime = TCP, lifetimes.Of(time.Second) }, false},
 		{func(s *Spec) { s.Kind, s.Close = TCP, CloseAbandon }, false},
 		{func(s *Spec) { s.Kind, s.Close = TCP, CloseHalf }, false},
 		{func(s *Spec) { s.Kind, s.Payload = TCP, 1<<20 }, false},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
 )
 
@@ -72,6 +73,8 @@ type Spec struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Profile is a changing rate, used instead of Rate.
 	Profile *Profile `json:"profile,omitempty"`
+	// Arrivals says how sends lie in an open loop; "": even.
+	Arrivals Arrivals `json:"arrivals,omitempty"`
 	// Duration limits how long new ones begin. Those in flight then may still end or time out.
 	Duration time.Duration `json:"duration,omitempty"`
 	// Timeout applies to each request or connection, from its actual begin; 0: DefaultTimeout.
@@ -88,6 +91,9 @@ type Spec struct {
 	// Sources are the source addresses, written as Target is; empty: the kernel chooses. Sockets
 	// need local addresses, or FreeBind; crafted packets take any.
 	Sources string `json:"sources,omitempty"`
+	// Zipf weighs the sources: the k-th of them, from 1, gets a share proportional to k^-Zipf, so
+	// that the first ones are top talkers; 0: all get the same.
+	Zipf float64 `json:"zipf,omitempty"`
 	// Crafted makes udp from frames instead of sockets, from any source address. Each flow is one
 	// datagram, complete when the device has it, without an answer. It needs Sources, CAP_NET_RAW
 	// and CAP_NET_ADMIN. The kinds syn, handshake and icmp are always crafted.
@@ -98,8 +104,10 @@ type Spec struct {
 	// FreeBind lets sockets take source addresses that no interface has (IP_FREEBIND). Answers come
 	// back only where a local route covers these.
 	FreeBind bool `json:"free_bind,omitempty"`
-	// Seed orders the tuples; 0: in order.
+	// Seed orders the tuples; 0: in order. It also decides Lifetime and Arrivals.
 	Seed uint64 `json:"seed,omitempty"`
+	// Stream sets the random draws of a load apart from those of others with the same Seed.
+	Stream uint64 `json:"stream,omitempty"`
 	// Reuse lets crafted packets and datagrams begin again when every tuple has been used. TCP
 	// sockets always may, since an ended connection frees its tuple.
 	Reuse bool `json:"reuse,omitempty"`
@@ -112,6 +120,8 @@ type Spec struct {
 	CloseBy Side `json:"close_by,omitempty"`
 	// KeepAlive sends that many http requests on each connection; 0 or 1: one.
 	KeepAlive int `json:"keep_alive,omitempty"`
+	// CloseOnError ends a kept-alive http connection after an answer of 400 or above.
+	CloseOnError bool `json:"close_on_error,omitempty"`
 	// Path and Host are for http; "": "/" and the target.
 	Path string `json:"path,omitempty"`
 	Host string `json:"host,omitempty"`
@@ -121,9 +131,10 @@ type Spec struct {
 	// Expect is how many bytes tcp awaits after it has sent its payload. More bytes, or an earlier
 	// close, are a failure.
 	Expect int `json:"expect,omitempty"`
-	// Hold is how long each connection of hold or tcp stays open once connected; 0: tcp closes at
-	// once, hold stays until Duration.
-	Hold time.Duration `json:"hold,omitempty"`
+	// Lifetime is how long each connection of hold, tcp or handshake stays open once connected, and
+	// each flow of udp sends datagrams, Interval apart and at its end; none: hold stays until
+	// Duration, others end at once. Beyond Duration, which ends hold, lives go on.
+	Lifetime lifetimes.Distribution `json:"lifetime,omitzero"`
 	// Exchanges makes udp flows conversations of that many datagrams, Interval apart, each of which
 	// must be answered. A flow becomes ASSURED when it is answered for more than 2 s.
 	Exchanges int `json:"exchanges,omitempty"`
@@ -167,6 +178,15 @@ type Profile struct {
 	Sine   *pacing.Sine   `json:"sine,omitempty"`
 }
 
+// Arrivals says how the sends of an open loop lie within its rate.
+type Arrivals string
+
+// The arrivals.
+const (
+	Even    Arrivals = "even"    // each at its exact time
+	Poisson Arrivals = "poisson" // independent of each other, as those of many users are
+)
+
 // The defaults of zero fields of [Spec].
 const (
 	DefaultTimeout      = 10 * time.Second
@@ -197,6 +217,7 @@ type traits struct {
 	crafts   bool                // the packets may be crafted
 	flows    bool                // of datagrams: a named source port serves each target once
 	atOnce   bool                // several may begin at the same moment
+	lives    bool                // they may have a lifetime
 	portless func(s *Spec) bool  // reports whether the load goes to no port
 	awaits   func(s *Spec) bool  // reports whether it awaits answers without Spec.Reply
 	defaults func(s *Spec)       // fills in the defaults of this kind
@@ -213,17 +234,20 @@ var kinds = []traits{
 			s.CloseBy = cmp.Or(s.CloseBy, Server)
 		}
 	}},
-	{kind: TCP, unit: "connections", engine: streams, atOnce: true, check: checkStream},
-	{kind: Hold, unit: "connections", engine: streams, check: func(s *Spec) error {
+	{
+		kind: TCP, unit: "connections", engine: streams, atOnce: true, lives: true,
+		check: checkStream,
+	},
+	{kind: Hold, unit: "connections", engine: streams, lives: true, check: func(s *Spec) error {
 		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
 	}},
 	{
 		kind: UDP, unit: "flows", engine: flowsOfDatagrams, flows: true, crafts: true, atOnce: true,
-		awaits: func(s *Spec) bool { return s.Exchanges > 0 },
+		lives: true, check: checkFlows, awaits: func(s *Spec) bool { return s.Exchanges > 0 },
 	},
 	{kind: SYN, unit: "packets", crafts: true},
 	{
-		kind: Handshake, unit: "connections", crafts: true, awaits: always,
+		kind: Handshake, unit: "connections", crafts: true, awaits: always, lives: true,
 		defaults: func(s *Spec) { s.Close = cmp.Or(s.Close, CloseAbandon) },
 	},
 	{kind: ICMP, unit: "packets", crafts: true, portless: always},
@@ -279,6 +303,18 @@ func checkStream(s *Spec) error {
 			"a load needs a rate or a concurrency"),
 		refuse(strings.ContainsFunc(s.Path+s.Host, unprintable) || s.Path[0] != '/',
 			"path %q or host %q cannot stand in a request", s.Path, s.Host))
+}
+
+// checkFlows refuses flows whose lifetime has no datagrams, and weights for ports that the kernel
+// chooses.
+func checkFlows(s *Spec) error {
+	return errors.Join(
+		refuse(!s.Lifetime.None() && s.Interval == 0,
+			"the lifetime of a udp flow needs an interval, at which it sends datagrams"),
+		refuse(!s.Lifetime.None() && s.Exchanges > 1,
+			"exchanges and lifetime exclude each other: both say how long a flow goes on"),
+		refuse(s.Zipf > 0 && s.SourcePorts == "" && !s.Crafted,
+			"zipf needs source ports for udp: each flow of a source is on another one"))
 }
 
 // checkProbe refuses a probe without a rate or a known protocol.

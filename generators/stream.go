@@ -30,12 +30,13 @@ type stream struct {
 	idle      []handle // kept-alive connections without a request
 	reusable  []int32  // slots of sockets that can be connected again
 	reuses    bool     // the load may connect sockets again
+	lives     bool     // the connections have a lifetime
 
 	portless []begin       // the queue for a free port
 	retryAt  time.Duration // when to look for one again
 
 	waiting deadlines.Queue // open connections under the time limit
-	ends    deadlines.Queue // held connections that end before the load
+	ends    deadlines.Heap  // held connections that end before the load
 	sends   deadlines.Queue // held connections that send
 
 	concurrency int // this worker's share; 0: no limit
@@ -56,10 +57,10 @@ func newStream(l *load, number int) (*stream, error) {
 	}
 	s := &stream{
 		base: base, buffer: make([]byte, 64<<10), request: l.requestBytes(),
-		reuses: l.reusesSockets(), concurrency: l.workerConcurrency(number),
+		reuses: l.reusesSockets(), lives: !l.Lifetime.None(),
+		concurrency: l.workerConcurrency(number),
 	}
 	s.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
-	s.ends = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
 	s.sends = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).sends })
 	if l.AtOnce > 1 {
 		if s.burst, err = newBurst(l); err != nil {
@@ -126,7 +127,10 @@ func (s *stream) work() error {
 // sleep returns how long to wait for events when the next begin is wait away (negative: never).
 func (s *stream) sleep(wait time.Duration) time.Duration {
 	now := s.load.now()
-	wait = deadlines.Soonest(wait, now, &s.waiting, &s.ends, &s.sends)
+	wait = deadlines.Soonest(wait, now, &s.waiting, &s.sends)
+	if first, ok := s.ends.First(); ok {
+		wait = deadlines.Sooner(wait, first-now)
+	}
 	if len(s.portless) > 0 {
 		wait = deadlines.Sooner(wait, s.retryAt-now)
 	}
@@ -136,6 +140,15 @@ func (s *stream) sleep(wait time.Duration) time.Duration {
 	return wait
 }
 
+// inFlight returns how many connections count to the concurrency. A load of hold goes on to open
+// others beside those that it holds.
+func (s *stream) inFlight() int {
+	if s.load.Kind == Hold {
+		return s.open - s.held
+	}
+	return s.open
+}
+
 // beginAtOnce limits how many connections begin before the worker looks at the others.
 const beginAtOnce = 32
 
@@ -143,7 +156,7 @@ const beginAtOnce = 32
 // never (or not before another one ends).
 func (s *stream) begin(now time.Duration) time.Duration {
 	for range beginAtOnce {
-		if s.concurrency > 0 && s.open-s.held >= s.concurrency {
+		if s.concurrency > 0 && s.inFlight() >= s.concurrency {
 			switch { // until something ends
 			case s.load.pacer.Over():
 				return -1
@@ -179,7 +192,9 @@ type conn struct {
 	// intended is the planned start of the connection or of its current request, since the start
 	// of the load.
 	intended       time.Duration
-	deadlines.Link                // in the queue of time limits or, while held, in that of ends
+	connected      time.Duration  // when it was established, or its request sent where it is kept
+	life           time.Duration  // how long it stays open; while held, when it ends
+	deadlines.Link                // in the queue of time limits
 	sends          deadlines.Link // in the queue of held connections that send
 	expected       int64          // bytes still to come (tcp)
 	received       int64          // bytes received
@@ -270,7 +285,7 @@ const reusableBytes = 4096
 // (timers, a list of idle ones); where several hosts may disagree on timestamps; or where the load
 // needs fresh sockets.
 func (p *plan) reusesSockets() bool {
-	brief := p.Kind == HTTP && p.KeepAlive == 1 || p.Kind == TCP && p.Hold == 0
+	brief := p.Kind == HTTP && p.KeepAlive == 1 || p.Kind == TCP && p.Lifetime.None()
 	ends := p.Close == CloseFIN || p.Close == CloseRST
 	one := p.AtOnce <= 1 && p.space.Targets.Len() == 1
 	return brief && ends && one && p.SourcePorts == "" && p.Payload <= reusableBytes

@@ -41,6 +41,7 @@ func newTally() *tally {
 		FirstByte: latency.New(),
 		Total:     latency.New(),
 		Lateness:  latency.New(),
+		Pages:     Pages{Waiting: latency.New(), Processing: latency.New()},
 	}}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/link"
 )
@@ -239,7 +240,7 @@ func (w ward) servers() {
 	held, others := make(chan generators.Result), w.talking()
 	go func() {
 		held <- w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress,
-			Ports: []uint16{webPort}, Concurrency: 5, Count: 5, Hold: 30 * time.Second})
+			Ports: []uint16{webPort}, Concurrency: 5, Count: 5, Lifetime: lifetimes.Of(30 * time.Second)})
 	}()
 	w.within(20*time.Second, "five connections are open",
 		func() bool { return w.talking() == others+5 })

@@ -17,15 +17,25 @@ type Schedule interface {
 	At(k int64) (time.Duration, bool)
 }
 
+// flowing is a schedule whose sends flow evenly: it also has a time for a part of a send.
+type flowing interface {
+	Schedule
+	// when returns the time until which sends were due, as a real number, or false when the schedule
+	// has fewer.
+	when(sends float64) (time.Duration, bool)
+}
+
 // Constant is an endless schedule of that many sends a second: send k is due at k/rate.
 type Constant float64
 
 // At implements [Schedule].
-func (c Constant) At(k int64) (time.Duration, bool) {
+func (c Constant) At(k int64) (time.Duration, bool) { return c.when(float64(k)) }
+
+func (c Constant) when(sends float64) (time.Duration, bool) {
 	if !(c > 0) {
 		return 0, false
 	}
-	return seconds(float64(k) / float64(c))
+	return seconds(sends / float64(c))
 }
 
 // seconds converts seconds into a duration; false past the range of a duration.
@@ -51,9 +61,10 @@ type Stages []Stage
 // At implements [Schedule]. In a stage from a to b over d the number of sends after t is a·t +
 // (b-a)·t²/2d. Its inverse is 2k / (a + sqrt(a² + 2k(b-a)/d)), the form of the quadratic's root
 // that does not cancel when a and b are close.
-func (s Stages) At(k int64) (time.Duration, bool) {
+func (s Stages) At(k int64) (time.Duration, bool) { return s.when(float64(k)) }
+
+func (s Stages) when(rest float64) (time.Duration, bool) {
 	var start time.Duration
-	rest := float64(k)
 	for _, stage := range s {
 		d := stage.Duration.Seconds()
 		n := (stage.From + stage.To) / 2 * d
@@ -102,13 +113,15 @@ func (s Sine) count(t float64) float64 {
 
 // At implements [Schedule]. It first takes off whole periods, each of which holds Mean·Period
 // sends, and finds the rest by bisection, to the nanosecond.
-func (s Sine) At(k int64) (time.Duration, bool) {
+func (s Sine) At(k int64) (time.Duration, bool) { return s.when(float64(k)) }
+
+func (s Sine) when(sends float64) (time.Duration, bool) {
 	if !(s.Mean > 0) || s.Period <= 0 || s.Amplitude < 0 || s.Amplitude > s.Mean {
 		return 0, false
 	}
 	period := s.Period.Seconds()
-	whole := math.Floor(float64(k) / (s.Mean * period))
-	rest := float64(k) - whole*s.Mean*period
+	whole := math.Floor(sends / (s.Mean * period))
+	rest := sends - whole*s.Mean*period
 	ns := sort.Search(int(s.Period), func(ns int) bool {
 		return s.count(float64(ns)/float64(time.Second)) >= rest
 	})

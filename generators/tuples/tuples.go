@@ -263,6 +263,24 @@ type Space struct {
 	SourcePorts []uint16
 	Targets     Addresses
 	TargetPorts []uint16
+	// Zipf weighs the sources: the k-th, from 1, gets a share of the tuples proportional to k^-Zipf.
+	// At 0 all get the same.
+	Zipf float64
+}
+
+// Source returns the combination of a source address and a source port of this number: the port
+// changes fastest.
+func (s *Space) Source(n uint64) netip.AddrPort { return combine(&s.Sources, s.SourcePorts, n) }
+
+// Target returns the combination of a target and a target port of this number.
+func (s *Space) Target(n uint64) netip.AddrPort { return combine(&s.Targets, s.TargetPorts, n) }
+
+func combine(set *Addresses, ports []uint16, n uint64) netip.AddrPort {
+	if len(ports) == 0 {
+		return netip.AddrPortFrom(set.pick(n), 0)
+	}
+	each := uint64(len(ports))
+	return netip.AddrPortFrom(set.pick(n/each), ports[n%each])
 }
 
 // Tuple is one combination.
@@ -273,13 +291,17 @@ type Tuple struct {
 // Allocator walks through a space. It numbers the tuples from 0, and the same seed gives the same
 // order. Seed 0 walks in order: the target's port changes fastest, then the target, then the source
 // port, then the source. Any other seed takes a stride coprime to the space's size, which reaches
-// each tuple once.
+// each tuple once. Where the sources have weights, each walks through its own tuples, and begins
+// again when it has used them all.
 type Allocator struct {
 	space          Space
 	sp, t, tp      uint64 // size of the dimensions after the first
 	size           uint64
 	stride, offset uint64
 	inverse        uint64 // of stride, modulo size
+
+	talkers *talkers   // nil where all sources get the same
+	each    *Allocator // the walk of each talker through its tuples
 
 	sourcePorts, targetPorts map[uint16]uint64 // positions, for Find
 }
@@ -304,6 +326,9 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 		a.size = low
 	}
 	a.stride, a.inverse = 1, 1
+	if space.Zipf > 0 && space.Sources.Len() > 1 {
+		return a, a.weigh(seed)
+	}
 	if seed != 0 && a.size > 2 {
 		// The constant is arbitrary. It separates this use of a seed from others.
 		random := rand.New(rand.NewPCG(seed, 0x6374_6c6f_6164))
@@ -319,8 +344,34 @@ func NewAllocator(space Space, seed uint64) (*Allocator, error) {
 	return a, nil
 }
 
-// Len returns the number of tuples in the space.
+// weigh makes the allocator give the sources their weights.
+func (a *Allocator) weigh(seed uint64) (err error) {
+	own := a.space
+	own.Sources, own.Zipf = Addresses{}, 0
+	if a.each, err = NewAllocator(own, seed); err == nil {
+		a.talkers, err = newTalkers(a.space.Sources.Len(), a.space.Zipf, seed)
+	}
+	if err == nil {
+		a.size = a.talkers.room(a.each.size)
+	}
+	return err
+}
+
+// Weighted reports whether the sources have weights.
+func (a *Allocator) Weighted() bool { return a.talkers != nil }
+
+// Len returns the number of tuples in the space. Where the sources have weights, these are the
+// tuples before the first one repeats.
 func (a *Allocator) Len() uint64 { return a.size }
+
+// Room returns the number of tuples if there are so many for each one of the space, as where the
+// kernel chooses the source ports.
+func (a *Allocator) Room(each uint64) float64 {
+	if a.talkers != nil {
+		return float64(a.talkers.room(a.each.size * each))
+	}
+	return float64(a.size) * float64(each)
+}
 
 // Check returns an error that wraps [ErrExhausted] when the space has fewer than n tuples.
 func (a *Allocator) Check(n uint64) error {
@@ -333,8 +384,12 @@ func (a *Allocator) Check(n uint64) error {
 // Describe returns the sizes of the space and its dimensions: "131072 tuples (2 sources x 64 source
 // ports x 1 target x 1024 target ports)".
 func (a *Allocator) Describe() string {
-	return fmt.Sprintf("%s (%s x %s x %s x %s)", count(a.size, "tuple"),
-		count(max(a.space.Sources.Len(), 1), "source"), count(a.sp, "source port"),
+	sources := count(max(a.space.Sources.Len(), 1), "source")
+	if a.talkers != nil {
+		sources += " by weight"
+	}
+	return fmt.Sprintf("%s (%s x %s x %s x %s)", count(a.size, "tuple"), sources,
+		count(a.sp, "source port"),
 		count(a.t, "target"), count(a.tp, "target port"))
 }
 
@@ -381,6 +436,11 @@ func (a *Allocator) At(i uint64) Tuple {
 
 // Split returns the positions of tuple i in the four dimensions.
 func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint64) {
+	if a.talkers != nil {
+		source, i = a.talkers.split(i)
+		_, sourcePort, target, targetPort = a.each.Split(i)
+		return source, sourcePort, target, targetPort
+	}
 	if i >= a.size {
 		i %= a.size
 	}
@@ -398,8 +458,16 @@ func (a *Allocator) Split(i uint64) (source, sourcePort, target, targetPort uint
 	return source, sourcePort, target, targetPort
 }
 
-// Index returns the number of the tuple at these positions. It is the inverse of Split.
+// Index returns the number of the tuple at these positions, Len or more for one that the walk does
+// not reach. It is the inverse of Split.
 func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 {
+	if a.talkers != nil {
+		before := a.each.Index(0, sourcePort, target, targetPort)
+		if i, ok := a.talkers.index(source, before); ok {
+			return i
+		}
+		return a.size
+	}
 	p := ((source*a.sp+sourcePort)*a.t+target)*a.tp + targetPort
 	p = (p + a.size - a.offset%a.size) % a.size
 	if a.stride == 1 {
@@ -415,7 +483,8 @@ func (a *Allocator) Index(source, sourcePort, target, targetPort uint64) uint64 
 func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
 	s, sp, ok := find(&a.space.Sources, a.sourcePorts, tuple.Source)
 	t, tp, too := find(&a.space.Targets, a.targetPorts, tuple.Target)
-	return a.Index(s, sp, t, tp), ok && too
+	i := a.Index(s, sp, t, tp)
+	return i, ok && too && i < a.size
 }
 
 // find returns the positions of an address and its port in two dimensions.
