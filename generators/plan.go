@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -94,15 +95,46 @@ func (p *plan) exhaustible() bool {
 	return !p.Reuse && (p.crafted() || p.traits.flows && len(p.space.SourcePorts) > 0)
 }
 
-// checkTuples refuses a count larger than the number of tuples.
+// checkTuples refuses a load that needs more tuples than there are, by its count or by its rate and
+// duration.
 func (p *plan) checkTuples() error {
-	if p.Count == 0 || !p.exhaustible() {
+	if !p.exhaustible() {
 		return nil
 	}
-	if err := p.tuples.Check(uint64(p.Count)); err != nil {
-		return fmt.Errorf("%w; reuse would begin again", err)
+	n, due := p.Count, p.due()
+	if n == 0 || due > 0 && due < n {
+		n = due
 	}
-	return nil
+	err := p.tuples.Check(uint64(n))
+	switch {
+	case err == nil:
+		return nil
+	case p.crafted() && p.awaited():
+		return fmt.Errorf("%w; name more sources or ports", err)
+	}
+	return fmt.Errorf("%w; reuse would begin again", err)
+}
+
+// due returns how many an open loop begins until its duration or its stages end; 0 where these do
+// not tell.
+func (p *plan) due() int64 {
+	d, n := p.Duration.Seconds(), 0.0
+	switch f := p.Profile; {
+	case f == nil:
+		n = p.Rate * d
+	case f.Bursts != nil:
+		n = float64(f.Bursts.Size) * math.Ceil(d/f.Bursts.Every.Seconds())
+	case f.Sine != nil:
+		n = f.Sine.Mean * d
+	default:
+		for _, s := range f.Stages {
+			n += (s.From + s.To) / 2 * s.Duration.Seconds()
+		}
+	}
+	if p.Arrivals == Poisson {
+		n += 4 * math.Sqrt(n) // more than that come once in 30,000 loads
+	}
+	return int64(math.Ceil(n - 1e-6))
 }
 
 // inFlight returns how many sockets a load may have open at once; 0 where only the answers limit

@@ -115,8 +115,8 @@ type Spec struct {
 	// Close says how a connection ends; "": fin, rst for a probe, and abandon for handshakes. A
 	// handshake with fin completes when the peer has closed as well.
 	Close CloseMode `json:"close,omitempty"`
-	// CloseBy is the side that closes first; "": the server for http without keep-alive, the client
-	// otherwise. When the server has to close and does not within Timeout, a tcp connection fails.
+	// CloseBy is the side that closes first; "": the server for http without keep-alive that closes
+	// by FIN, the client otherwise. When the server has to close and does not within Timeout, a tcp connection fails.
 	CloseBy Side `json:"close_by,omitempty"`
 	// KeepAlive sends that many http requests on each connection; 0 or 1: one.
 	KeepAlive int `json:"keep_alive,omitempty"`
@@ -230,7 +230,7 @@ type engine func(l *load, number int) (worker, error)
 // kinds lists all kinds, in the order in which messages name them.
 var kinds = []traits{
 	{kind: HTTP, unit: "requests", engine: streams, check: checkStream, defaults: func(s *Spec) {
-		if s.KeepAlive <= 1 {
+		if s.KeepAlive <= 1 && (s.Close == "" || s.Close == CloseFIN) {
 			s.CloseBy = cmp.Or(s.CloseBy, Server)
 		}
 	}},
@@ -239,7 +239,9 @@ var kinds = []traits{
 		check: checkStream,
 	},
 	{kind: Hold, unit: "connections", engine: streams, lives: true, check: func(s *Spec) error {
-		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"))
+		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"),
+			refuse((s.Payload > 0) != (s.Interval > 0), "payload and interval of hold go together: "+
+				"each connection sends the payload at each interval"))
 	}},
 	{
 		kind: UDP, unit: "flows", engine: flowsOfDatagrams, flows: true, crafts: true, atOnce: true,
@@ -311,6 +313,8 @@ func checkFlows(s *Spec) error {
 	return errors.Join(
 		refuse(!s.Lifetime.None() && s.Interval == 0,
 			"the lifetime of a udp flow needs an interval, at which it sends datagrams"),
+		refuse(s.Interval > 0 && s.Lifetime.None() && s.Exchanges <= 1,
+			"an interval of udp needs exchanges or a lifetime"),
 		refuse(!s.Lifetime.None() && s.Exchanges > 1,
 			"exchanges and lifetime exclude each other: both say how long a flow goes on"),
 		refuse(s.Zipf > 0 && s.SourcePorts == "" && !s.Crafted,

@@ -26,6 +26,7 @@ var house = []struct {
 
 	{"generators/deadlines", nil},
 	{"generators/latency", nil},
+	{"generators/lifetimes", nil},
 	{"generators/pacing", nil},
 	{"generators/packets", nil},
 	{"generators/threads", nil},
@@ -34,8 +35,8 @@ var house = []struct {
 	{"generators/responders", []string{"generators/deadlines", "generators/packets",
 		"generators/sockets", "generators/threads", "generators/tuples"}},
 	{"generators", []string{
-		"generators/deadlines", "generators/latency", "generators/pacing", "generators/packets",
-		"generators/sockets",
+		"generators/deadlines", "generators/latency", "generators/lifetimes", "generators/pacing",
+		"generators/packets", "generators/sockets",
 		"generators/threads", "generators/tuples",
 	}},
 
@@ -82,8 +83,8 @@ var house = []struct {
 		"vm/libvirt/embedded"}},
 
 	{"orchestrator/wiring", []string{
-		"agent", "agent/tuning", "generators", "generators/pacing", "generators/responders",
-		"generators/tuples", "scenarios", "vm",
+		"agent", "agent/tuning", "generators", "generators/lifetimes", "generators/pacing",
+		"generators/responders", "generators/tuples", "scenarios", "vm",
 	}},
 	{"orchestrator/forecast", []string{
 		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results",
@@ -105,7 +106,7 @@ var house = []struct {
 		"agent", "agent/faults", "agent/modload", "capture", "capture/explain", "capture/host",
 		"capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
-		"orchestrator/forecast",
+		"orchestrator/forecast", "orchestrator/wiring",
 		"reports", "reports/progress", "results", "results/compare", "scenarios", "vm",
 		"vm/control", "vm/guest",
 		"vm/journal", "vm/libvirt", "vm/sandbox", "vm/vagrant",

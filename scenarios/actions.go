@@ -3,6 +3,7 @@ package scenarios
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -96,11 +97,10 @@ func (r Resolved) Joined(e Entry) (Action, bool) {
 	return Action{}, false
 }
 
-// Substitute replaces every placeholder in the rules of the action, as [Configuration.Substitute]
-// does.
+// Substitute replaces every placeholder in the rules and addresses of the action, as
+// [Configuration.Substitute] does.
 func (a Action) Substitute(values map[string]string) (Action, error) {
-	c, err := Configuration{Rules: a.Rules, Rules6: a.Rules6, NFT: a.NFT}.Substitute(values)
-	a.Rules, a.Rules6, a.NFT = c.Rules, c.Rules6, c.NFT
+	err := substitute(values, &a.Rules, &a.Rules6, &a.NFT, &a.Source, &a.Destination)
 	return a, err
 }
 
@@ -221,6 +221,11 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 	case actions.Delete:
 		p.refuse(!n.has(actions.FilterKeys...), n.at, "%s needs one of %s; %s removes all entries",
 			a.Kind, strings.Join(actions.FilterKeys, ", "), actions.Flush)
+		for _, key := range []string{"source", "destination"} {
+			if address := n.scalar(key); address != nil {
+				checkAddress(p, address, topology)
+			}
+		}
 	case actions.ModuleRemove:
 		for _, name := range a.Modules {
 			module := moduleForm.MatchString(name) && !strings.Contains(name, " ")
@@ -239,6 +244,18 @@ func checkParameters(p *problems, n *node, a *Action, r *Resolved, topology Topo
 			checkJoin(p, n.get("entry").at, a, r)
 		}
 	}
+}
+
+// checkAddress checks an address or a network, which a placeholder may stand for.
+func checkAddress(p *problems, n *node, topology Topology) {
+	if placeholder.MatchString(n.text) {
+		checkPlaceholders(p, n.at, n.text, topology)
+		return
+	}
+	_, err := netip.ParseAddr(n.text)
+	_, networkErr := netip.ParsePrefix(n.text)
+	p.refuse(err != nil && networkErr != nil, n.at, "%s is not an address or a network, "+
+		"such as 10.0.0.2, 10.1.0.0/16 or ${client.address}", quote(n.text))
 }
 
 func checkActionRules(p *problems, n *node, topology Topology) {

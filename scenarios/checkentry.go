@@ -13,7 +13,7 @@ var (
 	entryCommon     = []string{"name", "from", "target"}
 	generatorCommon = []string{
 		"generator", "phase", "role", "start", "duration", "rate", "stages", "burst", "sine",
-		"slack", "sources",
+		"arrivals", "slack", "sources",
 	}
 	portKeys   = []string{"ports", "source-ports", "listener"}
 	socketKeys = append(portKeys, "concurrency", "timeout", "payload")
@@ -92,7 +92,9 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 	count := shared(counts, e.Generator.Fact().keys)
 	p.refuse(!n.has(count, "duration", "stages", "phase"), n.at,
 		"%s needs %s, duration or stages", e.Generator, count)
-	p.refuse(e.Generator == Hold && !n.has(count), n.at, "hold needs connections")
+	p.refuse(e.Generator == Hold && !n.has(count, "lifetime"), n.at, "hold needs connections")
+	p.refuse(e.Generator == Hold && n.has("lifetime") && !n.has("duration"), n.at,
+		"hold with a lifetime needs a duration, which ends it with all that are still open")
 	p.refuse(n.has("duration") && n.has("stages"), n.place("duration"),
 		"the stages say how long the load lasts; duration does not go with them")
 	checkLoop(p, n, e)
@@ -111,9 +113,56 @@ func checkGenerator(p *problems, n *node, e *Entry, topology Topology) {
 		e.Generator, most)
 	checkUnanswered(p, n, e)
 	checkAtOnce(p, n, e)
-	p.require(!n.has("interval") || e.Interval > 0 && e.Payload > 0, n.place("interval"),
-		"interval must be more than 0s, and needs a payload to send")
-	p.refuse(e.Sources > 60000, n.place("sources"), "at most 60000 source addresses")
+	checkLife(p, n, e)
+	checkAnswers(p, n, e)
+	p.require(e.Sources.Count > 0 || p.failed(n.place("sources")), n.place("sources"),
+		"weights need the count of the sources: sources: {count: 100, weights: zipf(1.2)}")
+	p.refuse(e.Sources.Weights > 0 && e.Sources.Count == 1, n.place("sources"),
+		"weights need more than one source")
+	p.refuse(e.Sources.Count > 60000, n.place("sources"), "at most 60000 source addresses")
+}
+
+// checkLife checks the keys that say how long connections and flows go on, and what they send.
+func checkLife(p *problems, n *node, e *Entry) {
+	interval := n.place("interval")
+	p.require(!n.has("interval") || e.Interval > 0, interval, "interval must be more than 0s")
+	switch e.Generator {
+	case Hold:
+		p.refuse(n.has("interval") && e.Payload <= 0, interval, "interval needs a payload to send")
+		p.refuse(n.has("payload") && !n.has("interval"), n.place("payload"),
+			"the payload of hold needs an interval, at which each connection sends it")
+	case UDP:
+		p.refuse(n.has("interval") && !n.has("lifetime") && e.Packets <= 1, interval,
+			"interval needs packets, how many datagrams a flow has, or lifetime, how long it goes on")
+		p.refuse(n.has("lifetime") && !n.has("interval"), n.place("lifetime"),
+			"the lifetime of a flow needs an interval, at which it sends datagrams")
+		p.refuse(n.has("lifetime") && n.has("packets"), n.place("packets"),
+			"packets and lifetime at once: both say how long a flow goes on")
+	}
+}
+
+// checkAnswers refuses keys that change what the target answers where it does not answer.
+func checkAnswers(p *problems, n *node, e *Entry) {
+	for _, key := range []string{"answer-delay", "greeting"} {
+		zero := fieldByKey(reflect.ValueOf(e).Elem(), key).IsZero()
+		p.refuse(n.has(key) && zero, n.place(key), "%s must be more than 0", key)
+	}
+	p.refuse(e.AnswerDelay > 0 && (e.Silent || e.Crafted), n.place("answer-delay"),
+		"answer-delay does not go with silent or crafted, which get no answer")
+	p.refuse(e.Greeting > 1<<20, n.place("greeting"), "greeting must be at most %s", Size(1<<20))
+	p.refuse(e.Greeting > 0 && e.Close == CloseHalf, n.place("greeting"),
+		"greeting does not go with close: half-close, for which the target says nothing")
+	if e.Listener != ListenerClosed && e.Listener != ListenerFull {
+		return
+	}
+	without := []string{"answer-delay", "greeting"}
+	if e.Generator == HTTP {
+		without = append(without, "payload")
+	}
+	for _, key := range without {
+		p.refuse(n.has(key), n.place(key), "%s does not go with listener: %s: no program of the "+
+			"entry answers there", key, e.Listener)
+	}
 }
 
 // mostDatagram returns the largest payload of a datagram or an echo request that fits into a frame.
@@ -137,6 +186,12 @@ func checkUnanswered(p *problems, n *node, e *Entry) {
 	}
 	p.refuse(n.has("packets") && e.Packets > 1, n.place("packets"), "packets does not go with %s: "+
 		"each datagram of a flow is sent when the one before was answered", why)
+	p.refuse(n.has("timeout"), n.place("timeout"), "timeout does not go with %s: "+
+		"nothing waits for an answer", why)
+	for _, key := range []string{"lifetime", "interval"} {
+		p.refuse(e.Crafted && n.has(key), n.place(key),
+			"%s does not go with crafted: each flow is one datagram", key)
+	}
 	p.refuse(n.has("concurrency"), n.place("concurrency"), "concurrency does not go with %s: "+
 		"the next flow begins when one was answered; a rate does not wait", why)
 }
@@ -177,6 +232,10 @@ func checkLoop(p *problems, n *node, e *Entry) {
 	open := len(given) > 0 && given[0] != "concurrency"
 	p.require(!n.has("slack") || open, n.place("slack"),
 		"slack does not go with a closed loop, which has no schedule to be late for")
+	p.refuse(e.Arrivals == Poisson && !open, n.place("arrivals"),
+		"arrivals does not go with a closed loop, in which one begins when another ends")
+	p.refuse(e.Arrivals == Poisson && e.Burst != nil, n.place("arrivals"),
+		"arrivals: poisson does not go with burst, whose moments are given")
 	stages := n.get("stages")
 	if stages == nil || stages.kind != list {
 		return

@@ -80,12 +80,24 @@ func decodeValue(p *problems, n *node, v reflect.Value, extra ...string) {
 	}
 }
 
+// unsaid says why a word cannot be said where a value of this type stands; "" for any other word.
+func unsaid(value any, word string) string {
+	if refuses, ok := value.(interface{ unsaid(word string) string }); ok {
+		return refuses.unsaid(strings.ToLower(word))
+	}
+	return ""
+}
+
 const wantWhole = "this must be a whole number from 0 to %d, not %s"
 
 func decodeScalar(p *problems, at Position, word string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if closed, ok := v.Interface().(worder); ok && !slices.Contains(closed.Words(), word) {
+			if why := unsaid(v.Interface(), word); why != "" {
+				p.errorf(at, "%s", why)
+				return
+			}
 			hint := spelling.Hint(word, closed.Words())
 			p.errorf(at, "%s is not valid here%s", quote(word), hint)
 			return
@@ -128,6 +140,8 @@ func decodeStruct(p *problems, n *node, v reflect.Value, extra []string) {
 	for _, e := range n.entries {
 		if field := fieldByKey(v, e.key); field.IsValid() {
 			decodeValue(p, e.value, field)
+		} else if why := unsaid(v.Interface(), e.key); why != "" {
+			p.errorf(e.at, "%s", why)
 		} else if !slices.Contains(extra, e.key) && !p.failed(e.at) {
 			p.errorf(e.at, "unknown key %s%s", quote(e.key), spelling.Hint(e.key, keys))
 		}
@@ -268,7 +282,7 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 		return
 	}
 	if e.Generator != "" {
-		orDefault(n, "sources", &e.Sources, 1)
+		orDefault(n, "sources", &e.Sources, Sources{Count: 1})
 	}
 	for _, key := range e.Generator.Fact().keys {
 		switch key {
@@ -277,11 +291,15 @@ func finishEntry(e *Entry, n *node, nat NAT, topology Topology) {
 				e.Ports = Ports{{defaultPort, defaultPort}}
 			}
 		case "timeout":
-			orDefault(n, key, &e.Timeout, defaultTimeout)
+			if !e.Silent && !e.Crafted { // else nothing waits
+				orDefault(n, key, &e.Timeout, defaultTimeout)
+			}
 		case "close":
 			orDefault(n, key, &e.Close, CloseFIN)
 		case "packets":
-			orDefault(n, key, &e.Packets, 1)
+			if e.Lifetime.Shape == "" {
+				orDefault(n, key, &e.Packets, 1)
+			}
 		}
 	}
 }

@@ -1,5 +1,10 @@
 package scenarios
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Generator is a kind of load.
 type Generator string
 
@@ -36,31 +41,32 @@ const TimeWait = "tcp_timeout_time_wait"
 var generators = []GeneratorFact{
 	{
 		Generator: HTTP, Transport: "tcp", Timeout: TimeWait, Assured: true,
-		keys:   append(socketKeys, "requests", "close", "keep-alive"),
+		keys:   append(socketKeys, "requests", "close", "keep-alive", "answer-delay"),
 		closes: []Close{CloseFIN, CloseRST},
 	},
 	{
 		Generator: TCP, Transport: "tcp", Timeout: TimeWait, Assured: true,
-		keys:   append(socketKeys, "connections", "close", "at-once"),
+		keys:   append(socketKeys, "connections", "close", "at-once", "lifetime", "greeting"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon, CloseHalf},
 	},
 	{
 		Generator: Hold, Transport: "tcp", Timeout: "tcp_timeout_established", Assured: true,
-		keys:   append(socketKeys, "connections", "close", "interval"),
+		keys:   append(socketKeys, "connections", "close", "interval", "lifetime", "greeting"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon, CloseHalf},
 	},
 	{ // a stream, and ASSURED, only after two seconds of conversation
 		Generator: UDP, Transport: "udp", Timeout: "udp_timeout",
-		keys: append(socketKeys, "flows", "packets", "at-once", "silent", "crafted"),
+		keys: append(socketKeys, "flows", "packets", "at-once", "silent", "crafted", "interval",
+			"lifetime", "reuse", "answer-delay"),
 	},
 	{ // a listener answers
 		Generator: SYN, Transport: "tcp", Crafted: true, Timeout: "tcp_timeout_syn_recv",
-		keys: append(portKeys, "flows"),
+		keys: append(portKeys, "flows", "reuse"),
 	},
 	{
 		Generator: Handshake, Transport: "tcp", Crafted: true,
 		Timeout: "tcp_timeout_established", Assured: true,
-		keys:   append(portKeys, "flows", "timeout", "close"),
+		keys:   append(portKeys, "flows", "timeout", "close", "lifetime"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon},
 	},
 	{
@@ -92,6 +98,50 @@ func generatorsThat(wanted func(GeneratorFact) bool) (list []string) {
 		}
 	}
 	return list
+}
+
+// unmade are protocols whose packets ctload does not make, by the word for them.
+var unmade = map[string]string{
+	"sctp": "SCTP", "dccp": "DCCP", "gre": "GRE", "esp": "ESP", "ah": "AH", "ipsec": "IPsec",
+	"ipip": "IP in IP", "igmp": "IGMP", "udplite": "UDP-Lite", "vxlan": "VXLAN",
+}
+
+// overUDP are protocols that look to connection tracking as flows of datagrams do.
+var overUDP = map[string]string{
+	"quic": "QUIC", "rtp": "RTP", "syslog": "syslog", "statsd": "statsd", "dns": "DNS",
+}
+
+func (g Generator) unsaid(word string) string {
+	if name, ok := overUDP[word]; ok {
+		return fmt.Sprintf("%s is datagrams for connection tracking: generator: udp, with interval "+
+			"and packets or lifetime for flows that go on, or with reuse: true for few tuples", name)
+	}
+	if name, ok := unmade[word]; ok {
+		return fmt.Sprintf("ctload makes no %s packets: its generators are %s, over TCP, UDP and "+
+			"ICMP", name, strings.Join(g.Words(), ", "))
+	}
+	if strings.HasPrefix(word, "fragment") {
+		return noFragments
+	}
+	return ""
+}
+
+func (p Probe) unsaid(word string) string {
+	if name, ok := unmade[word]; ok {
+		return fmt.Sprintf("ctload makes no %s packets: its probes are %s", name,
+			strings.Join(p.Words(), ", "))
+	}
+	return ""
+}
+
+const noFragments = "ctload makes no fragments: each datagram is one packet, with a payload that " +
+	"fits into a frame of 1500 bytes"
+
+func (Entry) unsaid(key string) string {
+	if strings.HasPrefix(key, "fragment") || key == "mtu" {
+		return noFragments
+	}
+	return ""
 }
 
 // Transport returns the protocol of an entry's packets, whatever the address family: tcp, udp or

@@ -62,18 +62,18 @@ func checkNodes(p *problems, n *node, e *Entry, topology Topology) {
 	able := e.From != nodeDUT || !e.Crafted && slices.Contains(sockets, string(e.Generator))
 	p.refuse(n.has("from") && !able, n.place("from"), "the DUT makes %s alone; probes and crafted "+
 		"packets come from a client", strings.Join(sockets, ", "))
-	p.refuse(n.has("sources") && e.From == nodeDUT && e.Sources > 1, n.place("sources"),
+	p.refuse(n.has("sources") && e.From == nodeDUT && e.Sources.Count > 1, n.place("sources"),
 		"the DUT has no further addresses to send from")
 	p.refuse(n.has("target") && strings.HasPrefix(e.Target, nodeClient), n.place("target"),
 		"nothing answers on a client; a load goes to the dut, or behind a router to a server")
 }
 
-// placeholders returns the words that stand in rules, rules6, nft and ipvs for values that only the
-// lab knows, written ${word}:
+// placeholders returns the words that stand in rules, rules6, nft, ipvs and addresses for values
+// that only the lab knows, written ${word}:
 //
 //	client.interface, server.interface   the DUT's interface on the client or server link
 //	client.network, server.network       the network of the link, as 10.0.1.0/24
-//	client.address, server.address       the address of the first client or server
+//	client.address, server2.address, ... the address of a client or server
 //	dut.client.address, dut.server.address  the DUT's own address on the link
 //
 // and the last three with a 6 appended (client.address6) for IPv6. Those of the server link exist
@@ -88,8 +88,11 @@ func (t Topology) placeholders() []string {
 		words = append(words, link+".interface")
 		for _, family := range t.Families {
 			six := family.suffix()
-			words = append(words, link+".network"+six, link+".address"+six,
-				"dut."+link+".address"+six)
+			words = append(words, link+".network"+six)
+			for i := range max(1, map[string]int{nodeClient: t.Clients, nodeServer: t.Servers}[link]) {
+				words = append(words, nodeNamed(fmt.Sprint(link, i+1))+".address"+six)
+			}
+			words = append(words, "dut."+link+".address"+six)
 		}
 	}
 	return words
@@ -126,9 +129,15 @@ func checkTexts(p *problems, n *node, topology Topology) {
 // Substitute replaces every placeholder in the configuration's rules and script by the lab's value.
 // A placeholder without a value is an error.
 func (c Configuration) Substitute(values map[string]string) (Configuration, error) {
+	err := substitute(values, &c.Rules, &c.Rules6, &c.NFT, &c.IPVS)
+	return c, err
+}
+
+// substitute replaces every placeholder in texts by its value.
+func substitute(values map[string]string, texts ...*string) error {
 	var missing []string
-	fill := func(text string) string {
-		return placeholder.ReplaceAllStringFunc(text, func(found string) string {
+	for _, text := range texts {
+		*text = placeholder.ReplaceAllStringFunc(*text, func(found string) string {
 			word := found[2 : len(found)-1]
 			value, ok := values[word]
 			if !ok && !slices.Contains(missing, word) {
@@ -137,12 +146,11 @@ func (c Configuration) Substitute(values map[string]string) (Configuration, erro
 			return value
 		})
 	}
-	c.Rules, c.Rules6, c.NFT, c.IPVS = fill(c.Rules), fill(c.Rules6), fill(c.NFT), fill(c.IPVS)
 	if len(missing) > 0 {
 		words := strings.Join(missing, ", ")
-		return c, fmt.Errorf("the lab has no value for the placeholders %s", words)
+		return fmt.Errorf("the lab has no value for the placeholders %s", words)
 	}
-	return c, nil
+	return nil
 }
 
 // Answer says how a program treats packets and connections that reach its port.
@@ -156,6 +164,8 @@ const (
 	AnswerAny Answer = "any program that takes connections"
 	// AnswerHTTP: the bodies have one size.
 	AnswerHTTP Answer = "a web server"
+	// AnswerGreeting: the program speaks first, and then reads.
+	AnswerGreeting Answer = "a program that speaks first"
 	// AnswerEcho: the program returns the data that it gets.
 	AnswerEcho Answer = "a program that answers"
 	// AnswerSilent: the program closes after its peer.
@@ -170,15 +180,23 @@ const (
 type Program struct {
 	Transport string // tcp or udp
 	Answer    Answer
-	Body      Size // of a web server's responses
+	Body      Size     // of a web server's responses, or of a greeting
+	Delay     Duration // before each answer
 }
 
 // String words what the program does.
 func (p Program) String() string {
-	if p.Answer == AnswerHTTP && p.Body > 0 {
-		return fmt.Sprintf("%s with bodies of %s", p.Answer, p.Body)
+	words := string(p.Answer)
+	switch {
+	case p.Answer == AnswerGreeting:
+		words += " with " + p.Body.String()
+	case p.Body > 0:
+		words += " with bodies of " + p.Body.String()
 	}
-	return string(p.Answer)
+	if p.Delay > 0 {
+		words += " after " + p.Delay.String()
+	}
+	return words
 }
 
 // program returns the program that an entry needs at its ports. There are no ports for an entry
@@ -197,9 +215,11 @@ func (e Entry) program() (p Program, ports []uint16) {
 	case e.Silent:
 		p.Answer = AnswerSilent
 	case p.Transport == "udp":
-		p.Answer = AnswerEcho
+		p.Answer, p.Delay = AnswerEcho, e.AnswerDelay
 	case e.Generator == HTTP:
-		p.Answer, p.Body = AnswerHTTP, e.Payload
+		p.Answer, p.Body, p.Delay = AnswerHTTP, e.Payload, e.AnswerDelay
+	case e.Greeting > 0:
+		p.Answer, p.Body = AnswerGreeting, e.Greeting
 	case e.Close == CloseHalf: // a peer that closed its side too would end the entry in TIME_WAIT
 		p.Answer = AnswerLeak
 	case e.Payload > 0: // a web server would take the payload for a request

@@ -154,6 +154,16 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return anyOf(number, pattern(form, "3000/s", "600/min"))
 	case Count:
 		return anyOf(whole, pattern(`^[0-9]{1,15}[kM]?$`, "5k", "1M"))
+	case Lifetime:
+		one := schemaOf(reflect.TypeFor[Duration]())
+		form := pattern(`^[a-z]+\(.*\)$`, "exponential(3s)", "lognormal(3s, 1.2)")
+		quantiles, two := arrayOf(one), uint64(2)
+		quantiles.MinItems = &two
+		return anyOf(one, form, quantiles)
+	case Weights:
+		return pattern(`^zipf\([0-9.]+\)$`, "zipf(1.2)")
+	case Sources:
+		return anyOf(schemaOf(reflect.TypeFor[Count]()), reflected(zero))
 	case int, uint64:
 		return whole
 	case Port:

@@ -35,12 +35,14 @@ type Entry struct {
 	Burst       *Burst  `yaml:"burst"`
 	Sine        *Sine   `yaml:"sine"`
 
-	Slack Duration `yaml:"slack"`
+	Arrivals Arrivals `yaml:"arrivals"`
+	Slack    Duration `yaml:"slack"`
 
 	Port        Port     `yaml:"port"`
 	Ports       Ports    `yaml:"ports"`
-	Sources     Count    `yaml:"sources"`
+	Sources     Sources  `yaml:"sources"`
 	SourcePorts Ports    `yaml:"source-ports"`
+	Reuse       bool     `yaml:"reuse"`
 	Timeout     Duration `yaml:"timeout"`
 	Close       Close    `yaml:"close"`
 	KeepAlive   bool     `yaml:"keep-alive"`
@@ -48,9 +50,12 @@ type Entry struct {
 	Packets     Count    `yaml:"packets"`
 	AtOnce      Count    `yaml:"at-once"`
 	Interval    Duration `yaml:"interval"`
+	Lifetime    Lifetime `yaml:"lifetime" matrix:"no"`
 	Silent      bool     `yaml:"silent"`
 	Crafted     bool     `yaml:"crafted"`
 	Listener    Listener `yaml:"listener"`
+	AnswerDelay Duration `yaml:"answer-delay"`
+	Greeting    Size     `yaml:"greeting"`
 }
 
 // Stage is a part of a rate profile.

@@ -275,7 +275,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 	address, _ := answering(t, "silent")
 	path := labtest.Ctload(t)
 	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp",
-		"--rate", "1k/s", "-t", "1s", "--hold", "5s", address)
+		"--rate", "1k/s", "-t", "1s", "--lifetime", "5s", address)
 	// In a user namespace root has the limits of every user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,

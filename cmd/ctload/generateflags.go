@@ -12,6 +12,8 @@ import (
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/generators/pacing"
+	"github.com/ctload/ctload/orchestrator/wiring"
+	"github.com/ctload/ctload/scenarios"
 )
 
 type generateFlags struct {
@@ -22,8 +24,8 @@ type generateFlags struct {
 
 // commonFlags are those of every kind; at most one of profileFlags may be given.
 const (
-	commonFlags = profileFlags + " number duration catch-up slack timeout sources source-ports" +
-		" seed workers cpus namespace allow-public format"
+	commonFlags = profileFlags + " number duration arrivals catch-up slack timeout sources zipf" +
+		" source-ports seed workers cpus namespace allow-public format"
 	profileFlags = "rate ramp stages burst sine"
 )
 
@@ -54,6 +56,9 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	flags.Var(f.profileFlag("sine", "1000/s:800/s:30s", generators.Profile{Sine: &sine},
 		rateFlag(&sine.Mean), rateFlag(&sine.Amplitude), durationFlag(&sine.Period)), "sine",
 		"a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
+	addWord(flags, &s.Arrivals, "arrivals", "how those of a rate lie in time (default even; "+
+		"poisson: independent of each other, as those of many users)", "",
+		generators.Even, generators.Poisson)
 	flags.BoolVar(&s.CatchUp, "catch-up", false, "make up for missed slots, in bursts")
 	flags.Var(durationFlag(&s.Slack), "slack",
 		"how late a send may be (default 10ms; a burst has until the next one)")
@@ -64,21 +69,27 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 		"destination ports used in turn, as 80 or 8000-8063,9000")
 	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources",
 		"source addresses: addresses, prefixes, ranges, separated by commas")
+	flags.Var(&flagValue{kind: "number", read: f.readZipf}, "zipf",
+		"weigh the sources: the k-th has a share proportional to 1/k^NUMBER, as 1.2")
 	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports",
 		"source ports used in turn, as 1024-65535 (icmp: ids)")
 	flags.BoolVar(&s.Crafted, "crafted", false, "send packets from any --sources, without sockets "+
 		"and unanswered; only in a namespace made for them")
 	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
-	flags.Var(seedFlag(&s.Seed), "seed", "order of the tuples; 0: in order")
+	flags.Var(seedFlag(&s.Seed), "seed", "order of the tuples (0: in order), "+
+		"lifetimes and arrivals")
 	flags.BoolVar(&s.Reuse, "reuse", false, "begin again when every tuple has been used")
 	addWord(flags, &s.Close, "close", "how a connection ends (not all with every kind)", "",
 		generators.CloseFIN, generators.CloseRST, generators.CloseAbandon, generators.CloseHalf)
 	addWord(flags, &s.CloseBy, "close-by", "closes first", "", generators.Client, generators.Server)
 	flags.VarP(countFlag(&s.KeepAlive, 1, 1<<30), "keep-alive", "k", "requests on each connection")
+	flags.BoolVar(&s.CloseOnError, "close-on-error", false,
+		"end a kept-alive connection after an answer of 400 or above")
 	flags.Var(sizeFlag(&s.Payload), "payload", "bytes for each connection or packet, as 1KiB")
 	flags.Var(sizeFlag(&s.Expect), "expect", "bytes to receive before closing, as 100B")
 	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of each conversation")
-	flags.Var(durationFlag(&s.Hold), "hold", "how long each connection stays open, as 10s")
+	flags.Var(&flagValue{kind: "lifetime", read: f.readLifetime}, "lifetime", "how long each "+
+		"stays, as 10s, exponential(10s), lognormal(10s,1.2), or quantiles, as 1s,5s,1m")
 	flags.Var(durationFlag(&s.Interval), "interval", "time between payloads or datagrams, as 1s")
 	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each")
 	addWord(flags, &s.Protocol, "protocol", "protocol (default tcp)", "",
@@ -92,6 +103,22 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target with a public address")
 	addFormat(flags, &f.format, "ab", "ab", "json")
 	return flags
+}
+
+// readLifetime parses the lifetime of connections and flows.
+func (f *generateFlags) readLifetime(text string) error {
+	var l scenarios.Lifetime
+	err := l.UnmarshalText([]byte(text))
+	f.spec.Lifetime = wiring.Lifetime(l)
+	return err
+}
+
+// readZipf parses the exponent of the sources' weights.
+func (f *generateFlags) readZipf(text string) error {
+	var w scenarios.Weights
+	err := w.UnmarshalText([]byte("zipf(" + text + ")"))
+	f.spec.Zipf = float64(w)
+	return err
 }
 
 // readSourcePorts parses ports, which a spec keeps as text.

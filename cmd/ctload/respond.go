@@ -20,7 +20,7 @@ import (
 var responderKinds = []string{
 	string(responders.HTTP), string(responders.Echo), string(responders.Silent),
 	string(responders.Slow), string(responders.Close), string(responders.Leak),
-	string(responders.Deaf), string(responders.Handshake),
+	string(responders.Greet), string(responders.Deaf), string(responders.Handshake),
 }
 
 func respondCommand() *cobra.Command {
@@ -36,6 +36,7 @@ func respondCommand() *cobra.Command {
   slow       the http answer (tcp) or the echo (udp), --delay after the request
   close      closes first, as soon as it has accepted (tcp)
   leak       as silent, and never closes its side after the peer's FIN: CLOSE_WAIT (tcp)
+  greet      speaks first: sends --body bytes as soon as it has accepted, then is silent (tcp)
   deaf       listens and takes nothing, so that its queue of --backlog fills (tcp, udp)
   handshake  completes crafted handshakes for --address, which no host may own, without sockets;
              only in a network namespace that you made, to which the routes lead`,
@@ -64,7 +65,7 @@ func respondCommand() *cobra.Command {
 		"ports, as 80 or 8000-8063,9000; 0: a free one")
 	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog",
 		"accept queue of each port (default 65535; the kernel caps it at somaxconn)")
-	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, as 10KiB")
+	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, or of a greeting, as 10KiB")
 	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
 	flags.Var(durationFlag(&spec.Idle), "idle", "close connections idle for this long, as 1m")
 	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface",

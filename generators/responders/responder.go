@@ -40,6 +40,7 @@ const (
 	// Leak acts as Silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT.
 	Leak  Kind = "leak"
 	Close Kind = "close" // closes first, as soon as it has accepted (tcp)
+	Greet Kind = "greet" // sends Body bytes as soon as it has accepted, and then acts as Silent (tcp)
 	Deaf  Kind = "deaf"  // listens and reads nothing, so that its queue fills (tcp, udp)
 )
 
@@ -69,7 +70,7 @@ type Spec struct {
 	Interface string `json:"interface,omitempty"`
 	// InLab is [generators.Spec.InLab], for a handshake responder.
 	InLab bool `json:"in_lab,omitempty"`
-	// Body is the size of the http answer's body in bytes.
+	// Body is the size of the http answer's body, or of the greeting, in bytes.
 	Body int `json:"body,omitempty"`
 	// Delay is the time that a slow responder waits before it answers.
 	Delay time.Duration `json:"delay,omitempty"`
@@ -206,12 +207,16 @@ func (s *Spec) defaults() error {
 		if s.Network != TCP || s.Address == "" {
 			return errors.New("network must be tcp, and the addresses to answer for must be given")
 		}
+	case Greet:
+		if s.Network != TCP || s.Body == 0 {
+			return errors.New("network must be tcp, and the body of the greeting must have a size")
+		}
 	case HTTP, Close, Leak:
 		if s.Network != TCP {
 			return errors.New("network must be tcp")
 		}
 	default:
-		const kinds = "http, echo, silent, slow, leak, close, deaf, handshake"
+		const kinds = "http, echo, silent, slow, leak, close, greet, deaf, handshake"
 		return fmt.Errorf("kind must be one of %s, not %q", kinds, s.Kind)
 	}
 	return nil

@@ -28,6 +28,7 @@ type streamServer struct {
 	buffer    []byte
 	once      []byte // the http answer before closing
 	kept      []byte // the http answer on a connection that stays open
+	greeting  []byte // the first bytes on a connection
 }
 
 // peer is one connection of a responder, at the index of its descriptor.
@@ -58,6 +59,9 @@ func newStreamServer(spec *Spec, addresses []netip.Addr, first bool) (*streamSer
 		unsent: make(map[int32][]byte), partial: make(map[int32][]byte),
 		buffer: make([]byte, 64<<10),
 		once:   answerBytes(spec.Body, false), kept: answerBytes(spec.Body, true),
+	}
+	if spec.Kind == Greet {
+		s.greeting = bytes.Repeat([]byte("."), spec.Body)
 	}
 	at := func(fd int32) *deadlines.Link { return &s.peers[fd].Link }
 	s.idle, s.slow = deadlines.NewQueue(at), deadlines.NewQueue(at)
@@ -194,7 +198,13 @@ func (s *streamServer) welcome(fd int32) {
 	p := &s.peers[fd]
 	*p = peer{generation: p.generation, state: peerReading}
 	generation := p.generation
-	if s.spec.Kind != Silent && s.spec.Kind != Leak && s.eager.Try() {
+	if s.spec.Kind == Greet {
+		if s.send(fd, s.greeting); s.peers[fd].generation != generation {
+			return
+		}
+		p = &s.peers[fd]
+	}
+	if s.spec.Kind != Silent && s.spec.Kind != Leak && s.spec.Kind != Greet && s.eager.Try() {
 		s.eager.Learn(s.read(fd, 0))
 		if p = &s.peers[fd]; p.generation != generation {
 			return

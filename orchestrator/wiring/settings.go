@@ -51,11 +51,21 @@ func placeholders(topology scenarios.Topology) map[string]string {
 				suffix = "6"
 			}
 			values[link+".network"+suffix] = subnet(family, link)
-			values[link+".address"+suffix] = address(family, link, firstHost)
+			for n := range nodesOn(topology, link) {
+				values[nodeName(link, n)+".address"+suffix] = address(family, link, firstHost+n)
+			}
 			values["dut."+link+".address"+suffix] = address(family, link, dutHost)
 		}
 	}
 	return values
+}
+
+// nodesOn returns the number of load nodes on a link, which has their name.
+func nodesOn(topology scenarios.Topology, link string) int {
+	if link == serverLink {
+		return topology.Servers
+	}
+	return topology.Clients
 }
 
 // Fault returns the form of an action that an agent understands.

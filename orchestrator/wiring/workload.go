@@ -4,12 +4,14 @@ package wiring
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/scenarios"
@@ -81,7 +83,18 @@ func (a Assignment) Limit() time.Duration {
 			limit = slowest
 		}
 	}
-	return a.Start + limit + a.Spec.Hold + a.Spec.Timeout + margin
+	return a.Start + limit + a.longestLife() + a.Spec.Timeout + margin
+}
+
+// longestLife returns the longest life that a connection or flow of an assignment can have, but for
+// one in ten thousand loads.
+func (a Assignment) longestLife() time.Duration {
+	life := a.Spec.Lifetime
+	if life.None() || a.Spec.Kind == generators.Hold && a.Entry.Lifetime.Shape != "" {
+		return 0 // such a hold ends with its duration
+	}
+	n := max(float64(a.Spec.Count), a.MeanRate()*a.Spec.Duration.Seconds(), 1)
+	return life.Quantile(1 - 1e-4/n)
 }
 
 // Assignments returns the entries of a scenario's workload, each once for every address family; the
@@ -97,6 +110,7 @@ func Assignments(
 				Spec: spec(topology, family, scenario.DUT, e, seed),
 			}
 			a.unnamed, _ = unnamedPorts(e)
+			a.Spec.Stream = stream(e.Name, family)
 			if n := len(topology.Families); n > 1 {
 				a.Name += "-" + string(family)
 				a.Spec.Count = part(a.Spec.Count, i, n)
@@ -112,6 +126,13 @@ func Assignments(
 	keepApart(list)
 	spareListeners(list, Responders(topology, scenario))
 	return list
+}
+
+// stream returns a number that sets the random draws of an entry apart from those of others.
+func stream(name string, family scenarios.Family) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name + " " + string(family)))
+	return h.Sum64()
 }
 
 // part returns the ith of n parts that make up the whole.
@@ -139,6 +160,10 @@ func spec(
 		Payload:     int(e.Payload),
 		Interval:    time.Duration(e.Interval),
 		Slack:       time.Duration(e.Slack),
+		Arrivals:    generators.Arrivals(e.Arrivals),
+		Lifetime:    Lifetime(e.Lifetime),
+		Zipf:        float64(e.Sources.Weights),
+		Reuse:       e.Reuse,
 		Seed:        seed,
 	}
 	if e.Probe != "" {
@@ -162,18 +187,33 @@ func spec(
 	}
 	switch {
 	case crafted(e):
-		s.Sources = strangers(family, clientIndex(e.From), topology.Clients, max(1, int(e.Sources)))
-	case e.Sources > 1:
-		s.Sources, s.FreeBind = further(family, clientIndex(e.From), int(e.Sources)), true
+		n := max(1, int(e.Sources.Count))
+		s.Sources = strangers(family, clientIndex(e.From), topology.Clients, n)
+	case e.Sources.Count > 1:
+		s.Sources = further(family, clientIndex(e.From), int(e.Sources.Count))
+		s.FreeBind = true
 	}
 	switch {
 	case e.Transport() == "icmp":
 		s.Ports = nil
+		s.Reply = e.Probe == ""
 	case e.Generator == scenarios.UDP && !e.Silent && !e.Crafted:
 		// Each datagram needs an answer: the flow is complete when all were answered.
-		s.Exchanges = max(1, int(e.Packets))
+		s.Reply, s.Exchanges = true, int(e.Packets)
 	}
+	s.Expect = int(e.Greeting)
 	return s
+}
+
+// Lifetime returns the generators' form of a lifetime.
+func Lifetime(of scenarios.Lifetime) lifetimes.Distribution {
+	d := lifetimes.Distribution{
+		Shape: lifetimes.Shape(of.Shape), Mean: time.Duration(of.Mean), Sigma: of.Spread,
+	}
+	for _, q := range of.Quantiles {
+		d.Quantiles = append(d.Quantiles, time.Duration(q))
+	}
+	return d
 }
 
 // rampLimit bounds how long a hold may take to open connections as fast as they are accepted.
@@ -181,19 +221,23 @@ const rampLimit = 10 * time.Minute
 
 // hold converts how long all connections stay open together, which an experiment gives, into how
 // long each one stays open, which a generator needs: the first one also waits for the last to open.
+// Connections with a lifetime need no conversion.
 func hold(s *generators.Spec) {
-	s.Hold = s.Duration
-	switch {
-	case s.Rate > 0:
+	if s.Rate == 0 && s.Concurrency == 0 {
+		s.Concurrency = int(s.Count)
+	}
+	if !s.Lifetime.None() {
+		return
+	}
+	life := s.Duration
+	if s.Rate > 0 {
 		ramp := time.Duration(float64(s.Count) / s.Rate * float64(time.Second))
-		s.Hold += ramp
-		s.Duration = 2*ramp + s.Timeout + s.Hold // Duration also ends held connections
-	default:
-		if s.Concurrency == 0 {
-			s.Concurrency = int(s.Count)
-		}
+		life += ramp
+		s.Duration = 2*ramp + s.Timeout + life // Duration also ends held connections
+	} else {
 		s.Duration = rampLimit
 	}
+	s.Lifetime = lifetimes.Of(life)
 }
 
 func joinRanges(ports scenarios.Ports) string {
@@ -335,6 +379,8 @@ func responderSpec(p scenarios.Program) (spec responders.Spec) {
 		spec.Kind, spec.Body = responders.HTTP, int(p.Body)
 	case scenarios.AnswerEcho:
 		spec.Kind = responders.Echo
+	case scenarios.AnswerGreeting:
+		spec.Kind, spec.Body = responders.Greet, int(p.Body)
 	case scenarios.AnswerSilent:
 		spec.Kind = responders.Silent
 	case scenarios.AnswerLeak:
@@ -342,6 +388,9 @@ func responderSpec(p scenarios.Program) (spec responders.Spec) {
 	case scenarios.AnswerDeaf:
 		// One worker: each has a queue of its own.
 		spec.Kind, spec.Backlog, spec.Workers = responders.Deaf, fullBacklog, 1
+	}
+	if p.Delay > 0 {
+		spec.Kind, spec.Delay = responders.Slow, time.Duration(p.Delay)
 	}
 	return spec
 }

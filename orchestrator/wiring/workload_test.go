@@ -160,9 +160,9 @@ scenarios: {a: {}}
 		case "paced":
 			hold = 8 * time.Second // the first one waits for the last
 		}
-		if a.Spec.Concurrency != concurrency || a.Spec.Hold != hold {
+		if a.Spec.Concurrency != concurrency || a.Spec.Lifetime.Average() != hold {
 			t.Errorf("%s: %d at a time, held for %s; want %d, %s", a.Name, a.Spec.Concurrency,
-				a.Spec.Hold, concurrency, hold)
+				a.Spec.Lifetime.Average(), concurrency, hold)
 		}
 	}
 }
