@@ -79,7 +79,7 @@ func attempts(r generators.Result, unit string, oneWay bool) results.Attempts {
 		Unit: unit, Offered: r.Offered, Failed: r.Failed, Broken: r.Broken, Missed: r.Missed,
 		Seconds: r.Elapsed.Seconds(), Begins: r.OfferedRate(), Late: r.LateShare(),
 		Connect: distribution(r.Connect), Latency: distribution(r.Total),
-		Causes: maps.Clone(r.Causes),
+		Causes: maps.Clone(r.Causes), BurstWidth: milliseconds(r.Widths.Longest),
 	}
 	if oneWay {
 		a.Sent = &r.Completed

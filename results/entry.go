@@ -27,9 +27,11 @@ type Attempts struct {
 	Rate    float64          `json:"rate_per_s,omitempty"` // completed per second
 	Connect Latency          `json:"connect_ms"`           // time to establish, with SYN retries
 	// Latency is the time from the intended start to the last byte; none of connections held open.
-	Latency Latency  `json:"latency_ms"`
-	Late    float64  `json:"late_share"`       // share of sends that left late (open loop)
-	Limits  []string `json:"limits,omitempty"` // the generators' own limits that were hit
+	Latency Latency `json:"latency_ms"`
+	Late    float64 `json:"late_share"` // share of sends that left late (open loop)
+	// BurstWidth is the longest time, in ms, from a burst's instant until its last send.
+	BurstWidth float64  `json:"burst_width_ms,omitempty"`
+	Limits     []string `json:"limits,omitempty"` // the generators' own limits that were hit
 }
 
 // Done returns how many attempts reached their end: completed, or sent where they ask for no
