@@ -137,7 +137,8 @@ func TestCauses(t *testing.T) {
 	udp := Spec{Kind: UDP, Rate: 1000, CatchUp: true, Reply: true}
 	syn := Spec{Kind: SYN, Sources: crowd, Reply: true}
 	hold := Spec{
-		Kind: Hold, Rate: 1000, CatchUp: true, Duration: long, Lifetime: lifetimes.Of(500 * time.Millisecond),
+		Kind: Hold, Rate: 1000, CatchUp: true, Duration: long,
+		Lifetime: lifetimes.Of(500 * time.Millisecond),
 	}
 	for _, test := range []struct {
 		name      string
@@ -196,7 +197,8 @@ func TestCauses(t *testing.T) {
 		{name: "syn host unreachable", spec: syn, port: 1005, cause: Unreachable},
 		{name: "hold fine", spec: hold, port: 1000, connected: n},
 		{
-			name: "hold lost", spec: with(hold, func(s *Spec) { s.Lifetime = lifetimes.Of(long) }), port: 1400,
+			name: "hold lost",
+			spec: with(hold, func(s *Spec) { s.Lifetime = lifetimes.Of(long) }), port: 1400,
 			cause: ClosedEarly, connected: n,
 		},
 	} {
@@ -290,7 +292,9 @@ func TestCauses(t *testing.T) {
 	})
 	t.Run("waits for a port", func(t *testing.T) {
 		lab.client.sysctl(t, "net.ipv4.ip_local_port_range", "21000 21009")
-		brief := with(tcp, func(s *Spec) { s.Count, s.Lifetime, s.Timeout = 100, lifetimes.Of(short/6), long })
+		brief := with(tcp, func(s *Spec) {
+			s.Count, s.Lifetime, s.Timeout = 100, lifetimes.Of(short/6), long
+		})
 		for _, test := range []struct {
 			name            string
 			spec            Spec

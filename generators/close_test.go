@@ -31,7 +31,10 @@ func TestCloseModes(t *testing.T) {
 		},
 		{"abandon", Spec{Close: CloseAbandon}, responders.Silent, "ESTABLISHED"},
 		{"half-close", Spec{Close: CloseHalf}, responders.Leak, "CLOSE_WAIT"},
-		{"held for a while", Spec{Lifetime: lifetimes.Of(200 * time.Millisecond)}, responders.Silent, "TIME_WAIT"},
+		{
+			"held for a while", Spec{Lifetime: lifetimes.Of(200 * time.Millisecond)},
+			responders.Silent, "TIME_WAIT",
+		},
 		{"http, the server first", Spec{Kind: HTTP}, responders.HTTP, "TIME_WAIT"},
 		{"http, reset", Spec{Kind: HTTP, CloseBy: Client, Close: CloseRST}, responders.HTTP, ""},
 	} {

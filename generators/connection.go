@@ -349,13 +349,14 @@ func (s *stream) received(i int32, data []byte) {
 func (s *stream) responded(i int32, now time.Duration) {
 	c, r := s.slot(i), s.response(i)
 	s.tally.Statuses[r.status]++
-	s.tally.Pages.take(r)
+	s.tally.Pages.take(r, s.load.KeepAlive > 1)
+	s.tally.Pages.Processing.Record(now - c.connected)
 	if r.status < 400 {
 		s.succeed(i, now)
-		s.tally.Pages.Processing.Record(now - c.connected)
 	} else {
 		c.counted = true
 		s.failed(c.intended, now, BadResponse)
+		s.tally.Pages.Refused.Record(now - c.intended)
 	}
 	switch {
 	case r.status >= 400 && s.load.CloseOnError:

@@ -113,6 +113,53 @@ func TestUDPPortInUse(t *testing.T) {
 	}
 }
 
+// TestUDPPortWait checks that a flow of a closed loop waits for its source port, up to its timeout.
+func TestUDPPortWait(t *testing.T) {
+	echo := startResponder(t, responders.Spec{
+		Kind: responders.Echo, Network: responders.UDP, Ports: []uint16{0},
+	})
+	for _, test := range []struct {
+		name      string
+		timeout   time.Duration
+		free      time.Duration // after which the port is free
+		completed int64
+	}{
+		{"freed", 30 * time.Second, 300 * time.Millisecond, 10},
+		{"kept", 300 * time.Millisecond, time.Hour, 9},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var scratch sockets.Address
+			fd, errno := sockets.Open(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+			if errno == 0 {
+				errno = sockets.BindSource(fd, netip.MustParseAddrPort("127.0.0.1:20989"),
+					netip.MustParseAddr("127.0.0.1"), false, true, &scratch)
+			}
+			if errno != 0 {
+				t.Fatal(errno)
+			}
+			closed := make(chan bool)
+			timer := time.AfterFunc(test.free, func() { sockets.Close(fd); close(closed) })
+			got, err := Run(t.Context(), Spec{
+				Kind: UDP, Target: "127.0.0.1", Ports: echo.Ports(), SourcePorts: "20980-20989",
+				Count: 10, Concurrency: 3, Reply: true, Timeout: test.timeout,
+			}, nil)
+			if timer.Stop() {
+				sockets.Close(fd)
+			} else {
+				<-closed
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sound(t, got)
+			if got.Completed != test.completed || got.Causes[string(NoPort)] != 10-test.completed ||
+				got.Usage.PortWaits == 0 {
+				t.Errorf("%s, %d waited", counts(got), got.Usage.PortWaits)
+			}
+		})
+	}
+}
+
 // TestUDPStreams checks that flows answered for more than two seconds become streams: ASSURED, so
 // that a full table keeps them.
 func TestUDPStreams(t *testing.T) {

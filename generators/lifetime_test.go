@@ -46,8 +46,8 @@ func (p *plan) living(at, further time.Duration) (n float64) {
 	}
 }
 
-// TestOccupancy checks the entries in the kernel's table against the lives that were drawn, for four
-// distributions of the same mean. Beyond chance, these follow Little's law, as the tests of
+// TestOccupancy checks the entries in the kernel's table against the lives that were drawn, for
+// four distributions of the same mean. Beyond chance, these follow Little's law, as the tests of
 // [lifetimes] show.
 func TestOccupancy(t *testing.T) {
 	if !netnstest.Inside(t) {
@@ -157,8 +157,8 @@ func occupancy(
 	return got / samples, due / samples, samples < 10 || result.LateShare() > .01
 }
 
-// TestLifetime_OfEach checks that each connection is closed at the end of its own life, in any order,
-// and that none outlives a load of hold.
+// TestLifetime_OfEach checks that each connection is closed at the end of its own life, in any
+// order, and that none outlives a load of hold.
 func TestLifetime_OfEach(t *testing.T) {
 	silent := startResponder(t, responders.Spec{Kind: responders.Silent, Ports: []uint16{0}})
 	const n = 2000
@@ -262,7 +262,8 @@ func TestLifetime_Cancelled(t *testing.T) {
 	})
 	for _, spec := range []Spec{
 		{Kind: TCP}, {Kind: Hold}, {Kind: Handshake, Sources: crowd, Close: CloseRST},
-		{Kind: UDP, Reply: true, SourcePorts: "5000-9999"}, {Kind: UDP, SourcePorts: "5000-9999"},
+		{Kind: UDP, Reply: true, SourcePorts: "5000-9999", Reuse: true},
+		{Kind: UDP, SourcePorts: "5000-9999", Reuse: true},
 	} {
 		spec.Target, spec.Ports, spec.Namespace = serverAddress, []uint16{80}, lab.client.path()
 		spec.Rate, spec.Duration, spec.Lifetime = 1000, time.Minute, lifetimes.Of(time.Hour)

@@ -17,10 +17,12 @@ type Pages struct {
 	// Processing until the answer was complete.
 	Waiting    *latency.Histogram `json:"waiting,omitempty"`
 	Processing *latency.Histogram `json:"processing,omitempty"`
+	// Refused is [Result.Total] of the answers of 400 or above.
+	Refused *latency.Histogram `json:"refused,omitempty"`
 }
 
-// take counts a complete answer.
-func (p *Pages) take(r *response) {
+// take counts a complete answer. kept says that the client would keep the connection.
+func (p *Pages) take(r *response, kept bool) {
 	if p.Server == "" {
 		p.Server = r.server
 	}
@@ -28,7 +30,7 @@ func (p *Pages) take(r *response) {
 		p.Length = r.body
 	}
 	p.Received += r.body
-	if !r.close {
+	if kept && !r.close {
 		p.KeptAlive++
 	}
 }
@@ -40,4 +42,5 @@ func (p *Pages) merge(other Pages) {
 	p.KeptAlive += other.KeptAlive
 	p.Waiting = mergeHistogram(p.Waiting, other.Waiting)
 	p.Processing = mergeHistogram(p.Processing, other.Processing)
+	p.Refused = mergeHistogram(p.Refused, other.Refused)
 }

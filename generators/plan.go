@@ -73,9 +73,10 @@ func (p *plan) ends() (sources, targets *tuples.Allocator, err error) {
 	return sources, targets, err
 }
 
-// Tuples returns the number of different tuples of a load. It returns 0 where the kernel chooses
-// the source ports and for an invalid spec.
+// Tuples returns the number of different tuples of a load, whatever the weights of its sources. It
+// returns 0 where the kernel chooses the source ports and for an invalid spec.
 func (s Spec) Tuples() int64 {
+	s.Zipf = 0
 	p := &plan{Spec: s}
 	p.defaults()
 	space, err := p.newSpace()

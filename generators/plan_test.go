@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/responders"
 	"github.com/ctload/ctload/generators/sockets"
@@ -80,6 +81,44 @@ func TestValidate(t *testing.T) {
 		{"too few tuples", func(s *Spec) { *s = syn; s.SourcePorts, s.Count = "1-10", 2541 },
 			"2541 wanted, 2540 tuples (254 sources x 10 source ports x 1 target x " +
 				"1 target port); reuse would begin again"},
+		{"too few tuples for the rate", func(s *Spec) {
+			*s = syn
+			s.SourcePorts, s.Count, s.Rate, s.Duration = "1-10", 0, 1000, 3*time.Second
+		}, "3000 wanted, 2540 tuples"},
+		{"too few tuples for the stages", func(s *Spec) {
+			*s = udp
+			s.SourcePorts, s.Count = "1-10", 0
+			s.Profile = &Profile{Stages: pacing.Stages{{From: 0, To: 3000, Duration: 2e9}}}
+		}, "3000 wanted, 2540 tuples"},
+		{"few tuples that await answers", func(s *Spec) {
+			*s = syn
+			s.Reply, s.SourcePorts, s.Count = true, "1-10", 2541
+		}, "name more sources or ports"},
+		{"lifetime of http", func(s *Spec) { s.Kind, s.Lifetime = HTTP, lifetimes.Of(1) },
+			"a lifetime needs a kind of tcp, hold, udp, handshake, not http"},
+		{"lifetime below 0", func(s *Spec) { s.Lifetime = lifetimes.Of(-1) }, "mean of a lifetime"},
+		{"lifetime of silent flows", func(s *Spec) { s.Kind, s.Lifetime = UDP, lifetimes.Of(1) },
+			"needs an interval"},
+		{"lifetime and exchanges", func(s *Spec) {
+			s.Kind, s.Lifetime, s.Interval, s.Exchanges = UDP, lifetimes.Of(1), 1, 2
+		}, "exclude each other"},
+		{"lifetime of crafted flows", func(s *Spec) {
+			*s = udp
+			s.Lifetime, s.Interval = lifetimes.Of(1), 1
+		}, "leave out interval, lifetime, or crafted"},
+		{"interval alone", func(s *Spec) { s.Kind, s.Interval = UDP, 1 }, "needs exchanges or"},
+		{"payload of hold alone", func(s *Spec) {
+			s.Kind, s.Payload, s.Duration = Hold, 1, time.Second
+		}, "payload and interval of hold go together"},
+		{"random closed loop", func(s *Spec) { s.Arrivals = Poisson }, "arrivals need a rate"},
+		{"unknown arrivals", func(s *Spec) { s.Rate, s.Arrivals = 1, "even-ish" },
+			"even or poisson"},
+		{"random bursts", func(s *Spec) {
+			s.Profile = &Profile{Bursts: &pacing.Bursts{Size: 1, Every: 1}}
+			s.Arrivals = Poisson
+		}, "arrivals cannot be random"},
+		{"weights", func(s *Spec) { s.Zipf = 11 }, "zipf must be 0 to 10"},
+		{"weights without ports", func(s *Spec) { s.Kind, s.Zipf = UDP, 1 }, "source ports"},
 		{"more at once than tuples",
 			func(s *Spec) { s.SourcePorts, s.Concurrency = "1024-2023", 1001 },
 			"1001 at once are more than the tuples: 1000 tuples"},

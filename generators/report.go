@@ -116,8 +116,13 @@ func non2xx(statuses map[int]int64) int64 {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// allAnswers returns the times of all requests that were answered, as ab has them, also those that
+// count as failed.
+func (r Result) allAnswers() *latency.Histogram { return mergeHistogram(r.Total, r.Pages.Refused) }
+
 func writeTimes(b *bytes.Buffer, r Result) {
-	if r.Connect.Count() == 0 && r.Total.Count() == 0 {
+	total := r.allAnswers()
+	if r.Connect.Count() == 0 && total.Count() == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\nConnection Times (ms)\n%-12s %9s %9s %9s %9s %9s\n",
@@ -131,7 +136,7 @@ func writeTimes(b *bytes.Buffer, r Result) {
 		h    *latency.Histogram
 	}{
 		{"Connect:", r.Connect}, {"Processing:", r.Pages.Processing},
-		{"Waiting:", r.Pages.Waiting}, {"First byte:", firstByte}, {"Total:", r.Total},
+		{"Waiting:", r.Pages.Waiting}, {"First byte:", firstByte}, {"Total:", total},
 	} {
 		if h := row.h; h.Count() > 0 {
 			fmt.Fprintf(b, "%-12s %9.3f %9.3f %9.3f %9.3f %9.3f\n", row.name,
@@ -141,15 +146,16 @@ func writeTimes(b *bytes.Buffer, r Result) {
 }
 
 func writePercentiles(b *bytes.Buffer, r Result) {
-	if r.Total.Count() == 0 {
+	total := r.allAnswers()
+	if total.Count() == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\nPercentage of the %s served within a certain time (ms)\n", r.Unit)
 	for _, p := range []int{50, 66, 75, 80, 90, 95, 98, 99} {
-		fmt.Fprintf(b, " %3d%% %9.3f\n", p, ms(r.Total.Quantile(float64(p)/100)))
+		fmt.Fprintf(b, " %3d%% %9.3f\n", p, ms(total.Quantile(float64(p)/100)))
 	}
 	one := strings.TrimSuffix(r.Unit, "s")
-	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(r.Total.Max()), one)
+	fmt.Fprintf(b, " %3d%% %9.3f (longest %s)\n", 100, ms(total.Max()), one)
 }
 
 // writeOwn writes the generator's own figures: lateness, CPU, limits and notes.

@@ -116,7 +116,8 @@ type Spec struct {
 	// handshake with fin completes when the peer has closed as well.
 	Close CloseMode `json:"close,omitempty"`
 	// CloseBy is the side that closes first; "": the server for http without keep-alive that closes
-	// by FIN, the client otherwise. When the server has to close and does not within Timeout, a tcp connection fails.
+	// by FIN, the client otherwise. When the server has to close and does not within Timeout, a tcp
+	// connection fails.
 	CloseBy Side `json:"close_by,omitempty"`
 	// KeepAlive sends that many http requests on each connection; 0 or 1: one.
 	KeepAlive int `json:"keep_alive,omitempty"`

@@ -41,7 +41,9 @@ func newTally() *tally {
 		FirstByte: latency.New(),
 		Total:     latency.New(),
 		Lateness:  latency.New(),
-		Pages:     Pages{Waiting: latency.New(), Processing: latency.New()},
+		Pages: Pages{
+			Waiting: latency.New(), Processing: latency.New(), Refused: latency.New(),
+		},
 	}}
 }
 

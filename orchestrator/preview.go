@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator/forecast"
+	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -95,16 +96,19 @@ func loadSeconds(s scenarios.Resolved, of labs.Pace, overflow bool) float64 {
 func entrySeconds(e scenarios.Entry) (length float64, known bool) {
 	length = e.Length().Seconds()
 	n, rate := float64(e.Number()), float64(e.Rate)
+	life := wiring.Lifetime(e.Lifetime).Quantile(.999).Seconds()
 	switch {
+	case e.Generator == scenarios.Hold && life > 0: // its duration ends all lives
+		return length, true
 	case e.Generator == scenarios.Hold:
 		if rate == 0 {
 			return length, false
 		}
 		return length + n/rate, true
 	case n > 0 && rate > 0 && (length == 0 || n/rate < length):
-		return n / rate, true
+		return n/rate + life, true
 	default:
-		return length, length > 0
+		return length + life, length > 0
 	}
 }
 
@@ -243,6 +247,12 @@ func entryPoint(s scenarios.Resolved, e scenarios.Entry) results.Point {
 	}
 	if length := e.Length(); length > 0 {
 		what += ", for " + length.String()
+	}
+	if e.Arrivals == scenarios.Poisson {
+		what += ", at random moments"
+	}
+	if e.Lifetime.Shape != "" {
+		what += ", each with a life of " + e.Lifetime.String()
 	}
 	if joined, ok := s.Joined(e); ok {
 		return results.Point{At: math.MaxFloat64 / 4, When: "with " + joined.Name, What: what}

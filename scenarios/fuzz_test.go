@@ -57,6 +57,31 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzLifetime checks that lifetimes and weights read as they print.
+func FuzzLifetime(f *testing.F) {
+	for _, seed := range []string{
+		"3s", "exponential(3s)", "lognormal(3s, 1.2)", "[0s, 1s, 1h]", "1s,2s", "exponential(",
+		"lognormal(3s,1.2,)", "zipf(1.2)", "(,)", ",",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var l, again Lifetime
+		if l.UnmarshalText([]byte(text)) == nil {
+			printed := l.String()
+			if err := again.UnmarshalText([]byte(printed)); err != nil || again.String() != printed {
+				t.Errorf("%q prints as %q, which reads as %q, %v", text, printed, again, err)
+			}
+		}
+		var w, same Weights
+		if w.UnmarshalText([]byte(text)) == nil {
+			if err := same.UnmarshalText([]byte(w.String())); err != nil || same != w {
+				t.Errorf("%q prints as %q, which reads as %v, %v", text, w, same, err)
+			}
+		}
+	})
+}
+
 // hostile are texts that break a careless loader.
 var hostile = []string{
 	"",

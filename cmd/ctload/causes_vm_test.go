@@ -69,7 +69,7 @@ experiment: too-fast
 dut:
   memory: 256MiB` + tracked + `
 workload:
-  - {generator: udp, rate: 50M/s, duration: 1s, silent: true}
+  - {generator: udp, rate: 50M/s, duration: 1s, silent: true, reuse: true}
 recovery: 1s
 scenarios:
   one: {}

@@ -75,6 +75,14 @@ func TestGenerate(t *testing.T) {
 		{"tcp", "silent", "--sine 400/s:400/s:500ms -t 500ms --catch-up", 200, 200},
 		{"hold", "silent", "-n 100 --rate 1k/s -t 500ms --payload 1B --interval 100ms --catch-up",
 			100, 100},
+		{"tcp", "silent", "--rate 500/s -n 200 --arrivals poisson --lifetime 10ms,50ms,300ms " +
+			"--seed 3 --catch-up", 200, 200},
+		{"tcp", "greet --body 100B", "-c 20 -n 500 --expect 100B", 500, 500},
+		{"http", "slow --delay 5ms", "-c 20 -n 200 --close rst", 200, 200},
+		{"udp", "echo --network udp", "-n 100 --rate 1k/s --reply --interval 20ms " +
+			"--lifetime exponential(60ms) --catch-up", 100, 0},
+		{"udp", "silent --network udp", "-t 500ms --rate 200/s --source-ports 20000-20009 --reuse " +
+			"--sources 127.0.0.1-127.0.0.9 --zipf 1.2 --catch-up", 100, 0},
 		{"udp", "echo --network udp", "-n 200 --rate 1k/s --reply --sources 127.0.0.1 " +
 			"--source-ports 20000-29999 --catch-up", 200, 0},
 		{"probe", "silent", "--rate 50/s -n 20 --timeout 10s --catch-up", 20, 20},
@@ -105,7 +113,9 @@ func TestGenerateLines(t *testing.T) {
 	for _, line := range []string{
 		`Document Path: +/some/where`, `Concurrency Level: +5`, `Complete requests: +100`,
 		`Failed requests: +0`, `Requests per second: +[0-9.]+ \[#/sec\] \(mean\)`,
-		` 100% +[0-9.]+ \(longest request\)`, `Connect: +[0-9.]+`, `First byte: +[0-9.]+`,
+		` 100% +[0-9.]+ \(longest request\)`, `Connect: +[0-9.]+`, `Processing: +[0-9.]+`,
+		`Waiting: +[0-9.]+`, `Server Software: +ctload`, `Document Length: +0 bytes`,
+		`HTML transferred: +0 bytes`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + line).MatchString(o.stdout) {
 			t.Errorf("no line %q in\n%s", line, o.stdout)
@@ -237,6 +247,11 @@ func TestGenerateRefusals(t *testing.T) {
 		{"udp -n 1 --crafted --sources 10.9.0.1 9.9.9.9:9", "public address"},
 		{"udp -n 9 --crafted --sources 10.9.0.1 --source-ports 1-8 10.0.0.1:9",
 			"9 wanted, 8 tuples"},
+		{"udp -t 20s --rate 20/s --source-ports 5000-5009 127.0.0.1:9", "400 wanted, 10 tuples"},
+		{"tcp -n 1 --rate 1/s --lifetime gamma(3s) 127.0.0.1:9", `--lifetime: "gamma" is not`},
+		{"tcp -n 1 --rate 1/s --zipf x 127.0.0.1:9", "--zipf|zipf(1.2)"},
+		{"tcp -n 1 --rate 1/s --arrivals odd 127.0.0.1:9", "--arrivals|poisson"},
+		{"http -n 1 --lifetime 3s http://127.0.0.1/", "--lifetime does not go with http"},
 		{"tcp -n 5 -c 70k 127.0.0.1:9", "70000 at once are more than the tuples"},
 		{"tcp -n 5 -c 9 --source-ports 1024-1031 127.0.0.1:9", "9 at once|8 tuples"},
 		{"udp -n 1 --gateway 02:00:00:00:00:01 127.0.0.1:9", "need crafted packets"},
@@ -275,7 +290,7 @@ func TestGenerateOwnLimit(t *testing.T) {
 	address, _ := answering(t, "silent")
 	path := labtest.Ctload(t)
 	cmd := exec.Command("sh", "-c", `ulimit -n 100 && exec "$0" "$@"`, path, "generate", "tcp",
-		"--rate", "1k/s", "-t", "1s", "--lifetime", "5s", address)
+		"--rate", "1k/s", "-t", "1s", "--expect", "1B", "--timeout", "5s", address)
 	// In a user namespace root has the limits of every user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,

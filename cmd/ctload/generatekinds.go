@@ -18,9 +18,9 @@ var kinds = []kindHelp{{
 	kind: generators.HTTP, argument: "URL",
 	short: "requests, a new connection each unless --keep-alive",
 	long: `HTTP requests, ab-style. Each has a connection of its own, which the server closes after
-its answer; with --close-by client or --close rst the client ends it, with --keep-alive N it carries N
-requests. An answer of 400 or above is a failure (bad-response), after which a kept-alive connection
-goes on unless --close-on-error ends it.`,
+its answer; with --close-by client or --close rst the client ends it, with --keep-alive N it
+carries N requests. An answer of 400 or above is a failure (bad-response), after which a kept-alive
+connection goes on unless --close-on-error ends it.`,
 	example: `  ctload generate http -c 1000 -n 5000 http://127.0.0.1:8080/
   ctload generate http --rate 3000/s -t 30s http://10.0.0.2/            open loop
   ctload generate http -c 50 -k 100 -t 10s http://10.0.0.2/             kept alive
@@ -29,9 +29,10 @@ goes on unless --close-on-error ends it.`,
 }, {
 	kind: generators.TCP, short: "connections, closed in a chosen way",
 	long: `TCP connections: connect, send --payload, wait for --expect bytes, stay open for a
---lifetime, close. The close mode decides the state of the conntrack entry after it: fin (TIME_WAIT), rst
-(CLOSE), abandon (ESTABLISHED: the client vanishes without a packet, which needs CAP_NET_ADMIN in
-the network namespace), half-close (CLOSE_WAIT if the peer stays open: ctload respond leak).`,
+--lifetime, close. The close mode decides the state of the conntrack entry after it: fin
+(TIME_WAIT), rst (CLOSE), abandon (ESTABLISHED: the client vanishes without a packet, which needs
+CAP_NET_ADMIN in the network namespace), half-close (CLOSE_WAIT if the peer stays open: ctload
+respond leak).`,
 	example: `  ctload generate tcp -c 100 -n 10000 --close rst 10.0.0.2:80
   ctload generate tcp --rate 2000/s -t 1m 10.0.0.2:80
   ctload generate tcp --stages 0/s-5000/s:30s,5000/s:1m 10.0.0.2:80      ramp up, then sustain
@@ -41,9 +42,9 @@ the network namespace), half-close (CLOSE_WAIT if the peer stays open: ctload re
 }, {
 	kind: generators.Hold, short: "connections that are opened and kept",
 	long: `TCP connections that are opened, at a rate or as fast as -c allows, and kept until the
-duration ends, or each for its --lifetime. With --payload and --interval they say something now and then. A
-connection that the peer ends before that is a failure (closed-early, reset). Run another generator
-beside it for what comes and goes meanwhile.`,
+duration ends, or each for its --lifetime. With --payload and --interval they say something now and
+then. A connection that the peer ends before that is a failure (closed-early, reset). Run another
+generator beside it for what comes and goes meanwhile.`,
 	example: `  ctload generate hold -n 10000 --rate 1000/s -t 1m 10.0.0.2:80
   ctload generate hold -n 10000 -c 100 -t 5m --payload 1B --interval 15s 10.0.0.2:80`,
 	flags: "concurrency ports close payload lifetime interval free-bind syn-retries",
@@ -54,8 +55,8 @@ beside it for what comes and goes meanwhile.`,
 each is a new flow. With --reply the first datagram of each must be answered, with --exchanges that
 many; a flow that is answered for more than 2 s becomes an ASSURED stream. An answer is what carries
 the datagram's label back: ctload respond echo. With --lifetime a flow sends a datagram at each
---interval of its life and one at its end, answered or not. With --reuse and few --source-ports it is
-a stream on fixed tuples, as syslog and statsd are.
+--interval of its life and one at its end, answered or not. With --reuse and few --source-ports it
+is a stream on fixed tuples, as syslog and statsd are.
 
 With --crafted the datagrams come from --sources, addresses that need not exist, and from no socket:
 a flood from very many or spoofed sources, at the speed of syn. Nothing is awaited; a flow is
@@ -79,8 +80,8 @@ target's routes lead. Without --reply a packet is completed when the device has 
 	short: "full handshakes from addresses that no host owns",
 	long: `Handshakes completed in user space, without sockets: ESTABLISHED, ASSURED entries by the
 million. The target's routes for --sources must lead here, and no host may own them. Connections
-are abandoned unless --close says fin or rst, at once or at the end of a --lifetime. To load a router, ctload respond handshake is the far
-end without sockets.` + craftedOnly,
+are abandoned unless --close says fin or rst, at once or at the end of a --lifetime. To load a
+router, ctload respond handshake is the far end without sockets.` + craftedOnly,
 	example: `  ip netns exec client ctload generate handshake -n 9k --sources 10.9.0.0/16 10.0.0.2
   ip netns exec client ctload generate handshake -r 5k/s -t 30s --sources 10.9.0.0/16 10.0.0.2:80`,
 	flags: "concurrency ports close lifetime interface gateway",
