@@ -28,6 +28,8 @@ type datagrams struct {
 	users   []int32           // by position: flows of the socket
 	flows   *flows            // nil when no answers are awaited and nothing has a lifetime
 	awaits  bool              // answers are awaited
+	// weighted says that the sources have weights: neighbours in number have different ones.
+	weighted bool
 	// barrier is nil unless each datagram is sent several times at once.
 	barrier *threads.Barrier
 	echo    *echo // for icmp
@@ -52,6 +54,7 @@ func newDatagrams(l *load, number int) (*datagrams, error) {
 	size := l.Payload
 	d := &datagrams{
 		base: base, numbers: make(map[uint64]int32), concurrency: l.workerConcurrency(number),
+		weighted: l.tuples.Weighted(),
 	}
 	if d.awaits = l.awaited(); d.awaits {
 		size = max(size, labelSize)
@@ -174,14 +177,18 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 			break
 		}
 		d.tally.offer(now, d.load.openLoop(), intended)
+		if d.flows == nil && errno == 0 {
+			d.fill(end, 0, target)
+			continue
+		}
 		c := begin{number: number, intended: intended, until: now + d.load.Timeout, errno: errno}
 		switch {
-		case d.waits(c, now):
+		case d.waits(&c, now):
 			d.await(c, now)
 		case errno != 0:
 			d.failed(intended, now, causeOf(errno))
 		default:
-			d.fill(end, d.add(c, socket, now), target)
+			d.fill(end, d.add(&c, socket, now), target)
 		}
 	}
 	if errno == 0 {
@@ -192,7 +199,7 @@ func (d *datagrams) run(first int64, i, n int, now time.Duration) int {
 
 // place returns the numbers of the source and of the target of a flow.
 func (d *datagrams) place(number int64) (source, target uint64) {
-	if d.load.tuples.Weighted() {
+	if d.weighted {
 		s, sp, t, tp := d.load.tuples.Split(uint64(number))
 		space := &d.load.space
 		return s*uint64(len(space.SourcePorts)) + sp, t*uint64(len(space.TargetPorts)) + tp
@@ -209,10 +216,7 @@ func (d *datagrams) place(number int64) (source, target uint64) {
 }
 
 // add returns the slot of a flow that begins.
-func (d *datagrams) add(c begin, socket int32, now time.Duration) int32 {
-	if d.flows == nil {
-		return 0
-	}
+func (d *datagrams) add(c *begin, socket int32, now time.Duration) int32 {
 	f := flow{
 		intended: c.intended, number: c.number, socket: socket, due: d.extra(),
 		left: max(int32(d.load.Exchanges), 1),
@@ -226,7 +230,7 @@ func (d *datagrams) add(c begin, socket int32, now time.Duration) int32 {
 }
 
 // waits reports whether a flow that found no free port waits for one, as a connection does.
-func (d *datagrams) waits(c begin, now time.Duration) bool {
+func (d *datagrams) waits(c *begin, now time.Duration) bool {
 	return c.errno != 0 && causeOf(c.errno) == NoPort && now < c.until && d.flows != nil &&
 		!d.load.openLoop()
 }
@@ -250,7 +254,7 @@ func (d *datagrams) retry(now time.Duration) {
 		c := d.portless[0]
 		source, target := d.place(c.number)
 		var socket int32
-		if socket, c.errno = d.socket(source); d.waits(c, now) {
+		if socket, c.errno = d.socket(source); d.waits(&c, now) {
 			d.retryAt = now + portRetry
 			return
 		}
@@ -259,14 +263,14 @@ func (d *datagrams) retry(now time.Duration) {
 			d.failed(c.intended, now, causeOf(c.errno))
 			continue
 		}
-		d.fill(0, d.add(c, socket, now), target)
+		d.fill(0, d.add(&c, socket, now), target)
 		d.send(socket, 0, 1, now)
 	}
 }
 
 // fill writes the datagram of a flow into message i of the batch.
 func (d *datagrams) fill(i int, slot int32, target uint64) {
-	if d.load.tuples.Weighted() {
+	if d.weighted {
 		d.out.Name(i).Set(d.load.space.Target(target))
 	} else {
 		d.out.Name(i).Set(d.targets.At(target).Target)
@@ -337,7 +341,7 @@ func (d *datagrams) refused(i int, now time.Duration, errno unix.Errno) {
 	f := d.flows.at(slot)
 	c := begin{number: f.number, intended: f.intended, until: f.intended + d.load.Timeout,
 		errno: errno}
-	if f.sequence == 0 && d.waits(c, now) { // the kernel found no port when it was to choose one
+	if f.sequence == 0 && d.waits(&c, now) { // the kernel found no port when it was to choose one
 		d.end(slot)
 		d.await(c, now)
 		return
@@ -388,7 +392,7 @@ func (d *datagrams) closeSocket(source uint64, position int32) {
 
 func (d *datagrams) openSocket(source uint64) (int32, unix.Errno) {
 	tuple := d.sources.At(source)
-	if d.load.tuples.Weighted() {
+	if d.weighted {
 		tuple.Source = d.load.space.Source(source)
 	}
 	target := d.load.space.Targets.At(0)

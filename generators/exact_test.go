@@ -140,6 +140,22 @@ func TestExactEntries(t *testing.T) {
 		{name: "icmp", spec: Spec{Kind: ICMP, Reply: true}},
 		{name: "icmp6", spec: Spec{Kind: ICMP, Target: serverAddress6, Sources: crowd6}},
 		{
+			name: "icmp6 answered",
+			spec: Spec{Kind: ICMP, Target: serverAddress6, Sources: crowd6, Reply: true},
+		},
+		{
+			name: "syn from top talkers", spec: Spec{Kind: SYN, Sources: crowd, Zipf: 1.2, Seed: 3},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
+			name: "tcp from top talkers",
+			spec: Spec{
+				Kind: TCP, Concurrency: 200, Sources: clientAddress + "," + clientAddressToo,
+				SourcePorts: "10000-19999", Zipf: 1.2, Close: CloseRST,
+			},
+			responder: responders.Spec{Kind: responders.Silent},
+		},
+		{
 			name: "probe tcp", n: 200, ports: "5000",
 			spec:      Spec{Kind: Probe, Rate: 1000, CatchUp: true, SourcePorts: "10000-14999"},
 			responder: responders.Spec{Kind: responders.Silent},

@@ -241,8 +241,8 @@ var kinds = []traits{
 	},
 	{kind: Hold, unit: "connections", engine: streams, lives: true, check: func(s *Spec) error {
 		return errors.Join(checkStream(s), refuse(s.Duration <= 0, "hold needs a duration"),
-			refuse((s.Payload > 0) != (s.Interval > 0), "payload and interval of hold go together: "+
-				"each connection sends the payload at each interval"))
+			refuse((s.Payload > 0) != (s.Interval > 0), "payload and interval of hold go "+
+				"together: each connection sends the payload at each interval"))
 	}},
 	{
 		kind: UDP, unit: "flows", engine: flowsOfDatagrams, flows: true, crafts: true, atOnce: true,

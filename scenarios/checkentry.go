@@ -133,7 +133,7 @@ func checkLife(p *problems, n *node, e *Entry) {
 			"the payload of hold needs an interval, at which each connection sends it")
 	case UDP:
 		p.refuse(n.has("interval") && !n.has("lifetime") && e.Packets <= 1, interval,
-			"interval needs packets, how many datagrams a flow has, or lifetime, how long it goes on")
+			"interval needs packets, the number of datagrams of a flow, or lifetime, its time")
 		p.refuse(n.has("lifetime") && !n.has("interval"), n.place("lifetime"),
 			"the lifetime of a flow needs an interval, at which it sends datagrams")
 		p.refuse(n.has("lifetime") && n.has("packets"), n.place("packets"),

@@ -69,7 +69,8 @@ func FuzzLifetime(f *testing.F) {
 		var l, again Lifetime
 		if l.UnmarshalText([]byte(text)) == nil {
 			printed := l.String()
-			if err := again.UnmarshalText([]byte(printed)); err != nil || again.String() != printed {
+			err := again.UnmarshalText([]byte(printed))
+			if err != nil || again.String() != printed {
 				t.Errorf("%q prints as %q, which reads as %q, %v", text, printed, again, err)
 			}
 		}

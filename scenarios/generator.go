@@ -113,8 +113,9 @@ var overUDP = map[string]string{
 
 func (g Generator) unsaid(word string) string {
 	if name, ok := overUDP[word]; ok {
-		return fmt.Sprintf("%s is datagrams for connection tracking: generator: udp, with interval "+
-			"and packets or lifetime for flows that go on, or with reuse: true for few tuples", name)
+		return fmt.Sprintf("%s is datagrams for connection tracking: generator: udp, with "+
+			"interval and packets or lifetime for flows that go on, or with reuse: true for few "+
+			"tuples", name)
 	}
 	if name, ok := unmade[word]; ok {
 		return fmt.Sprintf("ctload makes no %s packets: its generators are %s, over TCP, UDP and "+

@@ -83,13 +83,14 @@ func (t Topology) placeholders() []string {
 	if t.Kind == Router {
 		links = append(links, nodeServer)
 	}
+	nodes := map[string]int{nodeClient: t.Clients, nodeServer: t.Servers}
 	var words []string
 	for _, link := range links {
 		words = append(words, link+".interface")
 		for _, family := range t.Families {
 			six := family.suffix()
 			words = append(words, link+".network"+six)
-			for i := range max(1, map[string]int{nodeClient: t.Clients, nodeServer: t.Servers}[link]) {
+			for i := range max(1, nodes[link]) {
 				words = append(words, nodeNamed(fmt.Sprint(link, i+1))+".address"+six)
 			}
 			words = append(words, "dut."+link+".address"+six)

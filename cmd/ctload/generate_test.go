@@ -81,8 +81,8 @@ func TestGenerate(t *testing.T) {
 		{"http", "slow --delay 5ms", "-c 20 -n 200 --close rst", 200, 200},
 		{"udp", "echo --network udp", "-n 100 --rate 1k/s --reply --interval 20ms " +
 			"--lifetime exponential(60ms) --catch-up", 100, 0},
-		{"udp", "silent --network udp", "-t 500ms --rate 200/s --source-ports 20000-20009 --reuse " +
-			"--sources 127.0.0.1-127.0.0.9 --zipf 1.2 --catch-up", 100, 0},
+		{"udp", "silent --network udp", "-t 500ms --rate 200/s --source-ports 20000-20009 " +
+			"--reuse --sources 127.0.0.1-127.0.0.9 --zipf 1.2 --catch-up", 100, 0},
 		{"udp", "echo --network udp", "-n 200 --rate 1k/s --reply --sources 127.0.0.1 " +
 			"--source-ports 20000-29999 --catch-up", 200, 0},
 		{"probe", "silent", "--rate 50/s -n 20 --timeout 10s --catch-up", 20, 20},

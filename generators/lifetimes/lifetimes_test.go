@@ -12,7 +12,9 @@ var four = []Distribution{
 	Of(3 * time.Second),
 	{Shape: Exponential, Mean: 3 * time.Second},
 	{Shape: LogNormal, Mean: 3 * time.Second, Sigma: 1.2},
-	{Shape: Quantiles, Quantiles: []time.Duration{0, time.Second, 4 * time.Second, 8 * time.Second}},
+	{Shape: Quantiles, Quantiles: []time.Duration{
+		0, time.Second, 4 * time.Second, 8 * time.Second,
+	}},
 }
 
 // TestDraw checks the drawn lives against the distribution: their mean, and Kolmogorov's distance

@@ -20,7 +20,7 @@ type Schedule interface {
 // flowing is a schedule whose sends flow evenly: it also has a time for a part of a send.
 type flowing interface {
 	Schedule
-	// when returns the time until which sends were due, as a real number, or false when the schedule
+	// when returns the time until which sends, a real number, were due, or false when the schedule
 	// has fewer.
 	when(sends float64) (time.Duration, bool)
 }

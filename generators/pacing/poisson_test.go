@@ -66,7 +66,8 @@ func TestPoisson_ChiSquare(t *testing.T) {
 		for _, n := range windows {
 			chi += (n - want) * (n - want) / want
 		}
-		if limit := chiSquareLimit(len(windows) - 1); chi > limit || chi < .8*float64(len(windows)) {
+		limit := chiSquareLimit(len(windows) - 1)
+		if chi > limit || chi < .8*float64(len(windows)) {
 			t.Errorf("seed %d: chi-square of %d counts is %.0f, more than %.0f or far less",
 				seed, len(windows), chi, limit)
 		}

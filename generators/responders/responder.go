@@ -40,7 +40,7 @@ const (
 	// Leak acts as Silent, and keeps its side open after the peer's FIN (tcp): CLOSE_WAIT.
 	Leak  Kind = "leak"
 	Close Kind = "close" // closes first, as soon as it has accepted (tcp)
-	Greet Kind = "greet" // sends Body bytes as soon as it has accepted, and then acts as Silent (tcp)
+	Greet Kind = "greet" // sends Body bytes when it has accepted, and then acts as Silent (tcp)
 	Deaf  Kind = "deaf"  // listens and reads nothing, so that its queue fills (tcp, udp)
 )
 

@@ -263,8 +263,8 @@ type Space struct {
 	SourcePorts []uint16
 	Targets     Addresses
 	TargetPorts []uint16
-	// Zipf weighs the sources: the k-th, from 1, gets a share of the tuples proportional to k^-Zipf.
-	// At 0 all get the same.
+	// Zipf weighs the sources: the k-th, from 1, gets a share of the tuples proportional to
+	// k^-Zipf. At 0 all get the same.
 	Zipf float64
 }
 
