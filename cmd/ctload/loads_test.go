@@ -127,7 +127,7 @@ workload:
 			t.Errorf("exit status %d, no %q in %s", o.status, word, o.stderr)
 		}
 	}
-	again := strings.Replace(text, "timeout: 1s", "timeout: 1s, reuse: true", 1)
+	again := text + "    reuse: true\n"
 	if err := os.WriteFile(file, []byte(again), 0o600); err != nil {
 		t.Fatal(err)
 	}

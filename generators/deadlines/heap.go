@@ -5,8 +5,15 @@ import "time"
 // Heap keeps slots by their times, in any order of insertion, in eight bytes each. A slot stays
 // until its time has come: the caller checks whether it still waits for that time.
 type Heap struct {
-	items []uint64 // a binary heap; each is the time in ticks, and the slot in the low bits
+	// pieces hold a binary heap of n items: the time in ticks, and the slot in the low bits. They
+	// never move, so that a growing heap leaves no garbage.
+	pieces []*[pieceSize]uint64
+	n      int
 }
+
+const pieceSize = 1 << 12
+
+func (h *Heap) at(i int) *uint64 { return &h.pieces[i/pieceSize][i%pieceSize] }
 
 const (
 	// tick is the resolution of a heap. Its ticks reach 100 days.
@@ -19,28 +26,31 @@ const (
 // Push adds a slot, below MostSlots, for a time. Times are rounded up, by less than 128 µs.
 func (h *Heap) Push(slot int64, at time.Duration) {
 	item := uint64((at+tick-1)/tick)<<slotBits | uint64(slot)
-	h.items = append(h.items, item)
-	i := len(h.items) - 1
+	if h.n == len(h.pieces)*pieceSize {
+		h.pieces = append(h.pieces, new([pieceSize]uint64))
+	}
+	i := h.n
+	h.n++
 	for i > 0 {
 		parent := (i - 1) / 2
-		if h.items[parent] <= item {
+		if *h.at(parent) <= item {
 			break
 		}
-		h.items[i] = h.items[parent]
+		*h.at(i) = *h.at(parent)
 		i = parent
 	}
-	h.items[i] = item
+	*h.at(i) = item
 }
 
 // Len returns the number of slots, those included that wait no longer.
-func (h *Heap) Len() int { return len(h.items) }
+func (h *Heap) Len() int { return h.n }
 
 // First returns the earliest time, or false when the heap is empty.
 func (h *Heap) First() (time.Duration, bool) {
-	if len(h.items) == 0 {
+	if h.n == 0 {
 		return 0, false
 	}
-	return time.Duration(h.items[0]>>slotBits) * tick, true
+	return time.Duration(*h.at(0)>>slotBits) * tick, true
 }
 
 // Due removes the earliest slot and returns it, if its time has come.
@@ -53,23 +63,20 @@ func (h *Heap) Due(now time.Duration) (slot int64, ok bool) {
 
 // Pop removes the earliest slot of a heap that is not empty.
 func (h *Heap) Pop() int64 {
-	slot := int64(h.items[0] % MostSlots)
-	last := len(h.items) - 1
-	item := h.items[last]
-	h.items = h.items[:last]
+	slot := int64(*h.at(0) % MostSlots)
+	h.n--
+	item := *h.at(h.n)
 	i := 0
-	for child := 1; child < last; child = 2*i + 1 {
-		if child+1 < last && h.items[child+1] < h.items[child] {
+	for child := 1; child < h.n; child = 2*i + 1 {
+		if child+1 < h.n && *h.at(child + 1) < *h.at(child) {
 			child++
 		}
-		if item <= h.items[child] {
+		if item <= *h.at(child) {
 			break
 		}
-		h.items[i] = h.items[child]
+		*h.at(i) = *h.at(child)
 		i = child
 	}
-	if last > 0 {
-		h.items[i] = item
-	}
+	*h.at(i) = item
 	return slot
 }

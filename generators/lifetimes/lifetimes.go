@@ -92,7 +92,7 @@ func (d Distribution) Average() time.Duration {
 	return time.Duration(sum / float64(len(q)-1))
 }
 
-// Quantile returns the life that a share of all lives, 0 < share < 1, does not exceed.
+// Quantile returns the life that a share of all lives, 0 to 1, does not exceed.
 func (d Distribution) Quantile(share float64) time.Duration {
 	mean := float64(d.Mean)
 	switch d.Shape {
@@ -102,9 +102,10 @@ func (d Distribution) Quantile(share float64) time.Duration {
 		z := math.Sqrt2 * math.Erfinv(2*share-1)
 		mean *= math.Exp(d.Sigma*z - d.Sigma*d.Sigma/2)
 	case Quantiles:
-		step, rest := math.Modf(share * float64(len(d.Quantiles)-1))
-		from, to := d.Quantiles[int(step)], d.Quantiles[int(step)+1]
-		mean = float64(from) + rest*float64(to-from)
+		steps := len(d.Quantiles) - 1
+		at := share * float64(steps)
+		i := min(int(at), steps-1)
+		mean = float64(d.Quantiles[i]) + (at-float64(i))*float64(d.Quantiles[i+1]-d.Quantiles[i])
 	}
 	return time.Duration(min(mean, float64(Longest)))
 }

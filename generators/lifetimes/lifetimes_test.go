@@ -104,6 +104,11 @@ func TestValidate(t *testing.T) {
 	if !Of(0).None() || Of(0).Validate() != nil || Of(0).Draw(1, 1) != 0 {
 		t.Error("the life of what does not stay is not 0")
 	}
+	for _, d := range four {
+		if least, most := d.Quantile(0), d.Quantile(1); least > most || most > Longest {
+			t.Errorf("%s: lives from %s to %s", d.Shape, least, most)
+		}
+	}
 	heavy := Distribution{Shape: LogNormal, Mean: Longest, Sigma: MostSigma}
 	if got := heavy.Quantile(1 - 1e-9); got != Longest {
 		t.Errorf("the longest life is %s, want %s", got, Longest)
