@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/responders"
 )
@@ -358,17 +359,32 @@ func (l *lab) holding(client func(context.Context) (held, error)) measurement {
 // the router untracked, since the table's limit is this host's.
 func (l *lab) memory() row {
 	const million = 1_000_000
-	return row{
-		name: "memory", unit: "MB", setup: l.farEnd,
-		work: "resident memory of a generator that holds 1,000,000 handshakes",
-		contenders: []contender{{"ctload", "", func(ctx context.Context) (float64, error) {
-			out, err := l.generator(ctx, "", handshakes(farCrowd, million))
+	holds := func(name string, life lifetimes.Distribution) contender {
+		return contender{name, "", func(ctx context.Context) (float64, error) {
+			spec := handshakes(farCrowd, million)
+			if spec.Lifetime = life; !life.None() {
+				spec.Close = generators.CloseRST
+			}
+			out, err := l.generator(ctx, "", spec)
 			if n := out.Result.Completed; err == nil && n != million {
 				err = fmt.Errorf("%d of %d were completed: %v", n, million, out.Result.Causes)
 			}
 			return float64(out.PeakMemory) / 1e6, err
-		}}},
-		wants: []want{{ours: "ctload", most: 200}},
+		}}
+	}
+	lives := lifetimes.Distribution{
+		Shape: lifetimes.Quantiles, Quantiles: []time.Duration{15 * time.Second, 25 * time.Second},
+	}
+	return row{
+		name: "memory", unit: "MB", setup: l.farEnd,
+		work: "resident memory of a generator that holds 1,000,000 handshakes, for good and " +
+			"with lives of 15 to 25 s",
+		contenders: []contender{
+			holds("ctload", lifetimes.Distribution{}), holds("ctload, with lives", lives),
+		},
+		wants: []want{
+			{ours: "ctload", most: 200}, {ours: "ctload, with lives", most: 60},
+		},
 	}
 }
 

@@ -111,7 +111,7 @@ var house = []struct {
 		"vm/control", "vm/guest",
 		"vm/journal", "vm/libvirt", "vm/sandbox", "vm/vagrant",
 	}},
-	{"bench", []string{"agent/samplers", "generators", "generators/pacing",
+	{"bench", []string{"agent/samplers", "generators", "generators/lifetimes", "generators/pacing",
 		"generators/responders"}},
 	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded",
 		"vm/sandbox"}},

@@ -65,7 +65,8 @@ func respondCommand() *cobra.Command {
 		"ports, as 80 or 8000-8063,9000; 0: a free one")
 	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog",
 		"accept queue of each port (default 65535; the kernel caps it at somaxconn)")
-	flags.Var(sizeFlag(&spec.Body), "body", "size of an http answer's body, or of a greeting, as 10KiB")
+	flags.Var(sizeFlag(&spec.Body), "body",
+		"size of an http answer's body, or of a greeting, as 10KiB")
 	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
 	flags.Var(durationFlag(&spec.Idle), "idle", "close connections idle for this long, as 1m")
 	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface",
