@@ -232,6 +232,9 @@ func checkLoop(p *problems, n *node, e *Entry) {
 	open := len(given) > 0 && given[0] != "concurrency"
 	p.require(!n.has("slack") || open, n.place("slack"),
 		"slack does not go with a closed loop, which has no schedule to be late for")
+	p.refuse(n.has("slack") && e.Burst != nil && e.Slack <= e.Burst.Every, n.place("slack"),
+		"slack changes nothing for a burst unless it is more than every: the sends of a burst "+
+			"wait until the next one")
 	p.refuse(e.Arrivals == Poisson && !open, n.place("arrivals"),
 		"arrivals does not go with a closed loop, in which one begins when another ends")
 	p.refuse(e.Arrivals == Poisson && e.Burst != nil, n.place("arrivals"),

@@ -19,11 +19,11 @@ const (
 	// tick is the resolution of a heap. Its ticks reach 100 days.
 	tick     = 128 * time.Microsecond
 	slotBits = 28
-	// MostSlots bounds the numbers of the slots of a heap.
-	MostSlots = 1 << slotBits
+	// mostSlots bounds the numbers of the slots of a heap.
+	mostSlots = 1 << slotBits
 )
 
-// Push adds a slot, below MostSlots, for a time. Times are rounded up, by less than 128 µs.
+// Push adds a slot, below mostSlots, for a time. Times are rounded up, by less than 128 µs.
 func (h *Heap) Push(slot int64, at time.Duration) {
 	item := uint64((at+tick-1)/tick)<<slotBits | uint64(slot)
 	if h.n == len(h.pieces)*pieceSize {
@@ -63,7 +63,7 @@ func (h *Heap) Due(now time.Duration) (slot int64, ok bool) {
 
 // Pop removes the earliest slot of a heap that is not empty.
 func (h *Heap) Pop() int64 {
-	slot := int64(*h.at(0) % MostSlots)
+	slot := int64(*h.at(0) % mostSlots)
 	h.n--
 	item := *h.at(h.n)
 	i := 0

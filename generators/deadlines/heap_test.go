@@ -48,8 +48,8 @@ func TestHeap(t *testing.T) {
 	if _, ok := h.Due(time.Hour); ok {
 		t.Error("an empty heap has a slot")
 	}
-	h.Push(MostSlots-1, 100*24*time.Hour)
-	if at, _ := h.First(); at.Round(time.Second) != 100*24*time.Hour || h.Pop() != MostSlots-1 {
+	h.Push(mostSlots-1, 100*24*time.Hour)
+	if at, _ := h.First(); at.Round(time.Second) != 100*24*time.Hour || h.Pop() != mostSlots-1 {
 		t.Errorf("the last slot after 100 days came back at %s", at)
 	}
 }

@@ -34,11 +34,11 @@ type Distribution struct {
 	Quantiles []time.Duration `json:"quantiles,omitempty"`
 }
 
-// Longest bounds every life. The tail of a distribution ends there.
-const Longest = 30 * 24 * time.Hour
+// longest bounds every life. The tail of a distribution ends there.
+const longest = 30 * 24 * time.Hour
 
-// MostSigma bounds the spread of lognormal lives: at 4 the mean is 3000 times the median.
-const MostSigma = 4
+// mostSigma bounds the spread of lognormal lives: at 4 the mean is 3000 times the median.
+const mostSigma = 4
 
 // Of returns the distribution in which every life has one length; none for 0.
 func Of(life time.Duration) Distribution {
@@ -57,21 +57,21 @@ func (d Distribution) Validate() error {
 	case "":
 		return nil
 	case Fixed, Exponential, LogNormal:
-		if d.Mean <= 0 || d.Mean > Longest {
+		if d.Mean <= 0 || d.Mean > longest {
 			return fmt.Errorf("the mean of a lifetime must be more than 0s and at most %s, not %s",
-				Longest, d.Mean)
+				longest, d.Mean)
 		}
-		if d.Shape == LogNormal && !(d.Sigma > 0 && d.Sigma <= MostSigma) {
+		if d.Shape == LogNormal && !(d.Sigma > 0 && d.Sigma <= mostSigma) {
 			return fmt.Errorf("the spread of a lognormal lifetime must be more than 0 "+
-				"and at most %d, not %v", MostSigma, d.Sigma)
+				"and at most %d, not %v", mostSigma, d.Sigma)
 		}
 		return nil
 	case Quantiles:
 		q := d.Quantiles
-		if len(q) < 2 || !slices.IsSorted(q) || q[0] < 0 || q[len(q)-1] > Longest ||
+		if len(q) < 2 || !slices.IsSorted(q) || q[0] < 0 || q[len(q)-1] > longest ||
 			q[len(q)-1] == 0 {
 			return fmt.Errorf("the quantiles of a lifetime must be at least two durations "+
-				"from the shortest to the longest, the last more than 0s and at most %s", Longest)
+				"from the shortest to the longest, the last more than 0s and at most %s", longest)
 		}
 		return nil
 	}
@@ -107,7 +107,7 @@ func (d Distribution) Quantile(share float64) time.Duration {
 		i := min(int(at), steps-1)
 		mean = float64(d.Quantiles[i]) + (at-float64(i))*float64(d.Quantiles[i+1]-d.Quantiles[i])
 	}
-	return time.Duration(min(mean, float64(Longest)))
+	return time.Duration(min(mean, float64(longest)))
 }
 
 // Draw returns the life of number n. Lives are independent of each other.

@@ -87,10 +87,10 @@ func TestValidate(t *testing.T) {
 	for _, d := range []Distribution{
 		{Shape: Fixed},
 		{Shape: Exponential, Mean: -time.Second},
-		{Shape: Exponential, Mean: Longest + 1},
+		{Shape: Exponential, Mean: longest + 1},
 		{Shape: LogNormal, Mean: time.Second},
 		{Shape: LogNormal, Mean: time.Second, Sigma: math.NaN()},
-		{Shape: LogNormal, Mean: time.Second, Sigma: MostSigma + 1},
+		{Shape: LogNormal, Mean: time.Second, Sigma: mostSigma + 1},
 		{Shape: Quantiles},
 		{Shape: Quantiles, Quantiles: []time.Duration{1}},
 		{Shape: Quantiles, Quantiles: []time.Duration{0, 0}},
@@ -105,12 +105,12 @@ func TestValidate(t *testing.T) {
 		t.Error("the life of what does not stay is not 0")
 	}
 	for _, d := range four {
-		if least, most := d.Quantile(0), d.Quantile(1); least > most || most > Longest {
+		if least, most := d.Quantile(0), d.Quantile(1); least > most || most > longest {
 			t.Errorf("%s: lives from %s to %s", d.Shape, least, most)
 		}
 	}
-	heavy := Distribution{Shape: LogNormal, Mean: Longest, Sigma: MostSigma}
-	if got := heavy.Quantile(1 - 1e-9); got != Longest {
-		t.Errorf("the longest life is %s, want %s", got, Longest)
+	heavy := Distribution{Shape: LogNormal, Mean: longest, Sigma: mostSigma}
+	if got := heavy.Quantile(1 - 1e-9); got != longest {
+		t.Errorf("the longest life is %s, want %s", got, longest)
 	}
 }
