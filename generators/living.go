@@ -74,10 +74,13 @@ func (r *replyReader) endLives(now, limit time.Duration) {
 		}
 	}
 	r.worker.out.Flush()
-	for len(r.living.closing) > 0 && r.living.closing[0].until <= limit {
-		number := r.living.closing[0].number
+	for len(r.living.closing) > 0 {
+		c := r.living.closing[0]
+		if c.until > limit && a.held(c.number) {
+			break
+		}
 		r.living.closing = r.living.closing[1:]
-		if _, ok := a.finish(number, now); ok {
+		if _, ok := a.finish(c.number, now); ok {
 			r.worker.tally.fail(now, Timeout)
 		}
 	}
