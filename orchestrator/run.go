@@ -92,7 +92,7 @@ func (p *Plan) Expected() *results.Run {
 	for i, s := range p.Scenarios {
 		scenario := results.Scenario{
 			Name: s.Name, Summary: s.Summary,
-			Configuration: configuration(s.DUT), Actions: canonical(s.Actions),
+			Configuration: configuration(p.Experiment.Topology, s), Actions: canonical(s.Actions),
 		}
 		if load := canonical(s.Workload); i > 0 && load != canonical(p.Scenarios[0].Workload) {
 			scenario.Workload = load

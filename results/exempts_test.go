@@ -9,34 +9,34 @@ import (
 func TestRules6(t *testing.T) {
 	const notrack = "*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\nCOMMIT\n"
 	for name, test := range map[string]struct {
-		conf    Configuration
-		exempts bool
-		words   string
+		conf  Configuration
+		words string
 	}{
-		"none":    {Configuration{}, false, "no rule of the DUT uses connection tracking"},
-		"notrack": {Configuration{Rules6: notrack}, true, "the rules exempt the load"},
-		"some packets": {
-			Configuration{Rules6: strings.Replace(notrack, "--dport 80", "--syn", 1)}, false,
+		"none": {Configuration{}, "no rule of the DUT uses connection tracking"},
+		"notrack": {
+			Configuration{Rules6: notrack, Passage: Passage{Exempt: ExemptAll}},
 			"the rules exempt the load",
+		},
+		"some packets": {
+			Configuration{Rules6: notrack, Passage: Passage{Exempt: ExemptSome}},
+			"the rules exempt the load",
+		},
+		"notrack for other traffic": {
+			Configuration{Rules6: notrack}, "no rule of the DUT uses connection tracking",
 		},
 		"stateful": {
 			Configuration{Rules6: "*filter\n-A INPUT -m connbytes --connbytes 9: -j DROP\nCOMMIT"},
-			false, "although the rules use connection tracking",
-		},
-		"nft": {
-			Configuration{NFT: "table ip6 t { chain c { tcp dport 80 notrack; }; }"}, true,
-			"the rules exempt the load",
+			"although the rules use connection tracking",
 		},
 	} {
-		if got := test.conf.exempts(); got != test.exempts {
-			t.Errorf("%s: exempts is %v", name, got)
-		}
 		if got := untracked(test.conf); !strings.Contains(got, test.words) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	first := &Scenario{Name: "first"}
-	other := &Scenario{Name: "other", Configuration: Configuration{Rules6: notrack}}
+	other := &Scenario{Name: "other", Configuration: Configuration{
+		Rules6: notrack, Passage: Passage{Exempt: ExemptAll},
+	}}
 	if got := strings.Join(changes(first, other), ", "); got != "other rules" {
 		t.Errorf("changes: %s", got)
 	}
@@ -45,6 +45,13 @@ func TestRules6(t *testing.T) {
 		t.Errorf("the same rules in the other family: %s", got)
 	}
 	if got := costs(first, other); !strings.Contains(got, "cannot be translated") {
+		t.Errorf("costs: %s", got)
+	}
+	// Loopback alone is exempt.
+	trial := []Trial{{Conntrack: Conntrack{Max: 8192, Buckets: 4096}}}
+	lo := Configuration{Rules: strings.Replace(notrack, "-p tcp --dport 80", "-i lo", 1)}
+	larger := &Scenario{Name: "larger", Configuration: lo, Trials: trial}
+	if got := costs(first, larger); !strings.Contains(got, "of kernel memory") {
 		t.Errorf("costs: %s", got)
 	}
 }

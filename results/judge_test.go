@@ -303,7 +303,8 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Peak: 6, Max: 4096},
 			},
 			conf: Configuration{
-				Rules: "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\nCOMMIT",
+				Rules:   "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\nCOMMIT",
+				Passage: Passage{Exempt: ExemptAll},
 			},
 			verdict: Clean,
 			words:   []string{"held 6 entries at most because the rules exempt the load"},
@@ -317,9 +318,32 @@ func TestJudge(t *testing.T) {
 			conf: Configuration{
 				NFT: "table ip t { chain pre { type filter hook prerouting priority raw; tcp " +
 					"dport 80 notrack; }; }",
+				Passage: Passage{Exempt: ExemptOneWay},
 			},
 			verdict: Clean,
-			words:   []string{"although the rules exempt traffic", "both directions"},
+			words:   []string{"although the rules exempt traffic", "one direction of it only"},
+		},
+		{
+			name: "exempt, but other traffic",
+			trial: Trial{
+				Load:      failing("requests", 5000, 0),
+				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
+			},
+			conf:    Configuration{Rules: "*raw\n-A PREROUTING -i lo -j NOTRACK\nCOMMIT"},
+			verdict: Clean,
+			words:   []string{"All 5000 requests completed, the table held 5003 of 65,536"},
+		},
+		{
+			name:  "refused before an entry is made",
+			trial: Trial{Load: failing("requests", 5000, 5000), Conntrack: Conntrack{Max: 4096}},
+			conf: Configuration{
+				Rules:   "*raw\n-A PREROUTING -p udp --dport 53 -j NOTRACK\nCOMMIT",
+				Passage: Passage{Refused: "the policy DROP of chain INPUT of table ip filter"},
+			},
+			verdict: NotConntrack,
+			words: []string{
+				"nothing was tracked: the policy DROP of chain INPUT of table ip filter refuses the load",
+			},
 		},
 		{
 			name:    "nothing tracked, no rule asks for it",

@@ -193,6 +193,8 @@ func notConntrackWords(t *Trial, conf Configuration) string {
 	switch {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
+	case conf.Passage.Refused != "":
+		s += ", and " + refusedWords(conf)
 	case c.Invalid > 0:
 		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), "+
 			"which a rule may have dropped", heldAtMost(c), wasWere(c.Invalid, "packet"))
@@ -237,14 +239,13 @@ func around(before, text, after string) string {
 func cleanWords(t *Trial, conf Configuration) string {
 	c := t.Conntrack
 	s := outcome(t)
-	exempt := conf.exempts()
-	switch {
+	switch exempt := conf.Passage.Exempt; {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
-	case exempt && c.Peak-c.Baseline > t.done()/2:
+	case exempt == ExemptOneWay && c.Peak-c.Baseline > t.done()/2:
 		return s + ", yet the table held up to " + Entries(c.Peak) + " although the rules exempt " +
-			"traffic from tracking: are both directions exempt"
-	case exempt:
+			"traffic from tracking: they exempt one direction of it only"
+	case exempt == ExemptAll:
 		s += ", and the table held " + Entries(c.Peak) + " at most because the rules exempt the " +
 			"load from tracking (notrack)"
 	case c.reachedMax():
@@ -360,9 +361,6 @@ func (c Configuration) ruleset() rules.Ruleset {
 	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
 }
 
-// exempts reports whether a rule takes whole connections out of tracking.
-func (c Configuration) exempts() bool { return c.ruleset().Exempts() == rules.ExemptsFlows }
-
 // RulesText returns all rules as one text, to compare them.
 func (c Configuration) RulesText() string {
 	text := c.Rules
@@ -378,7 +376,9 @@ func (c Configuration) RulesText() string {
 func untracked(conf Configuration) string {
 	read := conf.ruleset()
 	switch {
-	case read.Exempts() != rules.ExemptsNothing:
+	case conf.Passage.Refused != "":
+		return "nothing was tracked: " + refusedWords(conf)
+	case conf.Passage.Exempt != ExemptNothing:
 		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
 	case read.Tracks(rules.IPv4) != nil || read.Tracks(rules.IPv6) != nil:
 		return "no sample found an entry, although the rules use connection tracking: an entry " +
@@ -387,6 +387,11 @@ func untracked(conf Configuration) string {
 		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel " +
 			"registers no hook for it"
 	}
+}
+
+// refusedWords words which rule refuses the load.
+func refusedWords(conf Configuration) string {
+	return conf.Passage.Refused + " refuses the load before an entry of it is made"
 }
 
 func heldAtMost(c Conntrack) string {

@@ -78,7 +78,7 @@ func checkTopology(p *problems, t *Topology, at Position) {
 
 func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
-	guide(p, tree.get("dut"), &r.DUT, topology)
+	guideHash(p, tree.get("dut"), &r.DUT)
 	workload := tree.get("workload")
 	seen, generators := map[string]bool{}, 0
 	for i := range r.Workload {
@@ -98,6 +98,7 @@ func check(p *problems, tree *node, r *Resolved, topology Topology) {
 		"the workload has no generator: nothing says when the load ends")
 	checkAnswering(p, workload, r, topology)
 	checkActions(p, tree.get("actions"), r, topology)
+	guideRules(p, tree.get("dut"), r, topology)
 	for i, steady := range r.Steady {
 		at := tree.get("steady").items[i].at
 		p.require(strings.TrimSpace(steady.Text) != "", at, "the expression is empty")
@@ -238,18 +239,6 @@ func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
 	return thresholds
 }
 
-// guide warns of common mistakes in guides: settings that the kernel accepts but that do not do
-// what their author expects.
-func guide(p *problems, n *node, c *Configuration, topology Topology) {
-	guideHash(p, n, c)
-	for _, key := range rulesKeys {
-		tables := rulesOf(n.get(key))
-		guideDirections(p, tables, topology)
-		guideUntracked(p, tables, topology)
-	}
-	guideNothingTracked(p, n, c)
-}
-
 // guideHash warns of a table that is much larger than its hash. Each entry is in the hash twice, so
 // that a chain holds 2 x entries / buckets on average.
 func guideHash(p *problems, n *node, c *Configuration) {
@@ -296,90 +285,6 @@ func hashSize(c *Configuration) (buckets int64, whose string) {
 	return own.Buckets, "the kernel's own (about)"
 }
 
-// guideDirections warns of a notrack rule without its counterpart: on a server the replies leave
-// through OUTPUT, through a router they come in through PREROUTING with the ports exchanged.
-func guideDirections(p *problems, tables []table, topology Topology) {
-	type side struct {
-		chain string
-		reply bool // matches the ports of replies
-	}
-	found := map[side]Position{}
-	for _, t := range tables {
-		for _, line := range t.Lines {
-			rule := line.Rule
-			if rule == nil || !rule.Notrack || rule.SYN {
-				continue // SYNs alone: SYNPROXY makes the entry when the handshake is complete
-			}
-			directions := map[bool]bool{false: rule.Sources.Any(), true: rule.Destinations.Any()}
-			for reply, matches := range directions {
-				if one := (side{rule.Chain, reply}); matches {
-					found[one] = cmp.Or(found[one], t.place(line.At))
-				}
-			}
-		}
-	}
-	replies := side{"OUTPUT", true}
-	if topology.Kind == Router {
-		replies = side{"PREROUTING", true}
-	}
-	at, there := found[side{"PREROUTING", false}]
-	replyAt, back := found[replies]
-	switch {
-	case there && !back:
-		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, "+
-			"and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the "+
-			"same", replies.chain)
-	case back && !there:
-		p.warnf(replyAt, "notrack in one direction only: what comes in (PREROUTING, --dport) is "+
-			"still tracked, and every SYN makes an entry that never sees its reply")
-	}
-}
-
-var (
-	filterChains = []string{"INPUT", "FORWARD", "OUTPUT"}
-	icmpNames    = []string{"icmp", "icmpv6", "ipv6-icmp"}
-)
-
-// guideUntracked warns when untracked packets reach a filter that accepts by state only.
-func guideUntracked(p *problems, tables []table, topology Topology) {
-	chain := "INPUT"
-	if topology.Kind == Router {
-		chain = "FORWARD"
-	}
-	var notrack Position
-	refuses, accepts, byState := false, false, false
-	for _, t := range tables {
-		if c := t.Chain(chain); t.Name == "filter" && c != nil && c.Policy == "DROP" {
-			refuses = true
-		}
-		for _, line := range t.Lines {
-			rule := line.Rule
-			if rule == nil {
-				continue
-			}
-			elsewhere := rule.Chain != chain && slices.Contains(filterChains, rule.Chain)
-			untracked := slices.Contains(rule.States, "UNTRACKED")
-			switch {
-			case rule.Notrack && notrack.Line == 0 && !rule.In.Has("lo") && !rule.Out.Has("lo"):
-				notrack = t.place(line.At)
-			case t.Name != "filter" || elsewhere:
-			case rule.Always && rule.Refuses():
-				refuses = true
-			case rule.Verdict == "SYNPROXY":
-				accepts = accepts || untracked
-			case rule.Verdict == "ACCEPT":
-				local := rule.In.Has("lo") || slices.ContainsFunc(icmpNames, rule.Protocols.Has)
-				byState = byState || len(rule.States) > 0
-				accepts = accepts || untracked || len(rule.States) == 0 && !local
-			}
-		}
-	}
-	if notrack.Line > 0 && refuses && byState && !accepts {
-		p.warnf(notrack, "the filter table accepts by state only, and untracked packets are "+
-			"neither NEW nor ESTABLISHED: it refuses them. Accept UNTRACKED in %s", chain)
-	}
-}
-
 // Ruleset returns the rules of the configuration.
 func (c Configuration) Ruleset() rules.Ruleset {
 	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
@@ -393,23 +298,4 @@ func (c Configuration) Tracks(family Family) bool {
 		slices.ContainsFunc(c.Modules.Load, func(module string) bool {
 			return slices.Contains(strings.Fields(module), "enable_hooks=1")
 		})
-}
-
-// guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
-// with "rules: none" means it.
-func guideNothingTracked(p *problems, n *node, c *Configuration) {
-	if c.Tracks(IPv4) || c.Tracks(IPv6) || n.get("modules").get("remove") != nil {
-		return
-	}
-	at := n.at
-	for _, key := range slices.Backward(rulesKeys) {
-		if text := n.get(key); text != nil {
-			if strings.TrimSpace(text.text) == noRules {
-				return
-			}
-			at = text.at
-		}
-	}
-	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks "+
-		"nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
 }

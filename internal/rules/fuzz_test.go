@@ -25,7 +25,9 @@ func FuzzIptables(f *testing.F) {
 				}
 			}
 			second := rules.Iptables(family, again.String())
-			if len(second.Tables) != len(read.Tables) || second.Exempts() != read.Exempts() ||
+			web := rules.Flow{Family: family, Protocol: "tcp", Port: 80}
+			if len(second.Tables) != len(read.Tables) ||
+				second.Fate(web).Untracked != read.Fate(web).Untracked ||
 				(second.Tracks(family) != nil) != (read.Tracks(family) != nil) {
 				t.Errorf("%q is read in another way as %q", text, again.String())
 			}
@@ -42,6 +44,8 @@ func FuzzNFT(f *testing.F) {
 		"type filter hook output priority raw + 5; tcp dport { $a } notrack; jump { drop; }; }; }")
 	f.Add("${\n}!0")
 	f.Add("${x}:1 fe80::1:2 \\\n}{;")
+	f.Add("table ip t { chain c { type filter hook input priority 0; iifname . tcp dport vmap { lo " +
+		": accept, eth0 : goto c }; ct state vmap { new : jump d, }; }; chain d { jump c; }; }")
 	f.Add("insert rule t c position 3 counter packets 1 bytes 2 drop\ndelete chain t c\n" +
 		"add element t s { 1 : 2 }")
 	f.Fuzz(func(t *testing.T, script string) {
@@ -95,8 +99,10 @@ func check(t *testing.T, text string, read rules.Ruleset) {
 		{Family: rules.IPv4, Protocol: "tcp", Port: 80},
 		{Family: rules.IPv6, Protocol: "udp", Local: true},
 	} {
-		if read.Untracked(flow) && read.Exempts() != rules.ExemptsFlows {
-			t.Errorf("%+v is not tracked, and nothing exempts it: %q", flow, text)
+		fate := read.Fate(flow)
+		if (fate.Untracked > rules.Never) != (fate.Exempting.Table != nil) ||
+			(fate.Refused > rules.Never) != (fate.Refusing.Table != nil) {
+			t.Errorf("%+v has the fate %+v without a cause: %q", flow, fate, text)
 		}
 	}
 }

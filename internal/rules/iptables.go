@@ -377,6 +377,12 @@ var (
 	partialOptions = []string{"tcp-flags", "tcp-option", "fragment"}
 )
 
+// readMatches are the matches that are no conditions by themselves: their options are read.
+var readMatches = strings.Fields("tcp udp icmp icmp6 state conntrack multiport comment")
+
+// keptPort is the target of a redirect that keeps the port: the DUT itself.
+const keptPort = "dut"
+
 // rule reads a rule: the words after its chain.
 func (p *iptables) rule(line *Line, command token, words []token) *Rule {
 	text := line.Text[command.from-line.from:]
@@ -389,6 +395,13 @@ func (p *iptables) rule(line *Line, command token, words []token) *Rule {
 		if (o.name == "jump" || o.name == "goto") && len(o.values) > 0 {
 			line.jump = [2]int{o.at.from, o.values[0].to}
 		}
+	}
+	switch r.Verdict {
+	case "REDIRECT":
+		r.Target = cmp.Or(r.Target, keptPort)
+	case "DNAT":
+	default: // MASQUERADE has ports too
+		r.Target = ""
 	}
 	r.Notrack = strings.EqualFold(r.Verdict, "NOTRACK") || r.Verdict == "CT" && notrack
 	r.Tracks = r.Tracks || slices.Contains(trackingTargets, r.Verdict) && !r.Notrack
@@ -415,6 +428,9 @@ func (r *Rule) option(o option) {
 	for _, w := range o.values {
 		values.List = append(values.List, strings.Split(w.Text, ",")...)
 	}
+	// Of a connection's entry, --ctstate alone is read.
+	r.other = r.other || o.name != "ctstate" && strings.HasPrefix(o.name, "ct") ||
+		strings.HasPrefix(o.name, "icmp")
 	// iptables-save writes --syn as the flags that it stands for.
 	syn := o.name == "syn" || o.name == "tcp-flags" && texts(o.values) == texts(synFlags)
 	r.SYN = r.SYN || syn && !o.negated
@@ -427,9 +443,10 @@ func (r *Rule) option(o option) {
 	switch o.name {
 	case "match":
 		r.Tracks = r.Tracks || slices.Contains(trackingMatches, first.Text)
+		r.other = r.other || !slices.Contains(readMatches, first.Text)
 		r.Partial = r.Partial || slices.Contains(partialMatches, first.Text)
 	case "jump", "goto":
-		r.Verdict = first.Text
+		r.Verdict, r.leaves = first.Text, o.name == "goto"
 		name(Jump, first)
 	case "protocol":
 		r.Protocols = values
@@ -441,13 +458,22 @@ func (r *Rule) option(o option) {
 		name(Interface, first)
 	case "dport", "dports", "destination-port", "destination-ports":
 		r.Destinations = values
-	case "sport", "sports", "source-port", "source-ports", "ports", "port":
+	case "sport", "sports", "source-port", "source-ports":
 		r.Sources = values
+	case "ports", "port":
+		r.either = values
 	case "state", "ctstate":
-		for _, state := range values.List {
-			r.States = append(r.States, strings.ToUpper(state))
+		for i, state := range values.List {
+			values.List[i] = strings.ToUpper(state)
 		}
+		r.States = values
+	case "to-ports":
+		r.Target = ":" + first.Text
+	case "to-destination":
+		r.Target = first.Text
 	case "source", "destination":
+		anywhere := []string{"0.0.0.0/0", "0/0", "::/0"}
+		r.other = r.other || o.negated || !slices.Contains(anywhere, first.Text)
 		r.Loads = min(r.Loads*len(values.List), maxLoads)
 		for _, address := range values.List {
 			host, _, _ := strings.Cut(address, "/")
@@ -460,22 +486,9 @@ func (r *Rule) option(o option) {
 		}
 	case "match-set":
 		name(Set, first)
-		r.unsure = true
 	case "zone", "zone-orig", "zone-reply":
 		name(Zone, first)
 	case "timeout", "helper", "nfacct-name":
 		name(Stateful, first)
 	}
-}
-
-// inRange reports whether a port is in a range as 80, 1000:1999, :1023 or 1000-1999.
-func inRange(ports string, port uint16) bool {
-	first, last, ranged := strings.Cut(strings.ReplaceAll(ports, "-", ":"), ":")
-	if !ranged {
-		last = first
-	}
-	low, errLow := strconv.ParseUint(cmp.Or(first, "0"), 0, 16)
-	high, errHigh := strconv.ParseUint(cmp.Or(last, "65535"), 0, 16)
-	return ports != "" && errLow == nil && errHigh == nil &&
-		low <= uint64(port) && uint64(port) <= high
 }

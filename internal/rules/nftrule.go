@@ -1,9 +1,8 @@
 package rules
 
 import (
-	"net"
+	"cmp"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -36,6 +35,9 @@ func (s *script) rule(words []token) *Rule {
 	r := nftRule{Rule: &Rule{At: words[0].At, Loads: 1, exact: true}, words: words}
 	r.Text = r.text(s.source[s.from:s.to], s.from)
 	for i, w := range words {
+		if w.Text == "with" && r.at(i-1) == "reject" {
+			break // the protocol of the answer
+		}
 		switch {
 		case w.Quoted:
 		case w.Text == "{":
@@ -49,6 +51,7 @@ func (s *script) rule(words []token) *Rule {
 	if words[0].Text == "counter" {
 		words = words[min(len(words), len(r.counter(0))):]
 	}
+	r.read()
 	ends := []string{"accept", "drop", "reject", "jump", "goto", "notrack"}
 	r.Always = len(words) > 0 && slices.Contains(ends, words[0].Text)
 	return r.Rule
@@ -115,10 +118,7 @@ func (r *nftRule) note(i int) {
 		r.Tracks = true
 		switch {
 		case next == "state":
-			states := r.values(i + 2)
-			for _, state := range states.List {
-				r.States = append(r.States, strings.ToUpper(state))
-			}
+			r.States = upper(r.values(i + 2))
 		case next == "zone" && r.at(i+2) == "set":
 			name(Zone, i+3)
 		case r.at(i+2) == "set" && (next == "helper" || next == "timeout" || next == "expectation"):
@@ -127,6 +127,13 @@ func (r *nftRule) note(i int) {
 	case "snat", "dnat":
 		if !r.Tracks {
 			r.only = r.translates(i + 1)
+		}
+		if w.Text == "dnat" {
+			r.Target = r.target(i + 1)
+		}
+	case "redirect":
+		if r.statement(i) {
+			r.Target = cmp.Or(r.target(i+1), keptPort)
 		}
 	case "flags":
 		at := i + 1
@@ -140,8 +147,10 @@ func (r *nftRule) note(i int) {
 		r.Partial = r.Partial || !r.SYN
 	case "notrack":
 		r.Notrack = true
-	case "limit", "quota", "numgen", "frag", "exthdr":
+	case "limit", "quota", "frag", "exthdr":
 		r.Partial = true
+	case "numgen":
+		r.Partial = r.Partial || !slices.Contains([]string{"set", "to"}, r.at(i-1))
 	case "tcp", "udp", "icmp", "icmpv6":
 		if r.Protocols.Any() {
 			r.Protocols.List = []string{w.Text}
@@ -158,7 +167,6 @@ func (r *nftRule) note(i int) {
 		}
 	case "dport":
 		r.Destinations = r.values(i + 1)
-		r.unsure = r.unsure || r.at(i-2) == "." || next == "." || next == "vmap" || next == "map"
 	case "sport":
 		r.Sources = r.values(i + 1)
 	case "iif", "iifname", "oif", "oifname":
@@ -178,6 +186,7 @@ func (r *nftRule) note(i int) {
 		if next != "{" && i+1 < len(r.words) {
 			name(Jump, i+1)
 			r.verdict(r.words[i+1].Text)
+			r.leaves = w.Text == "goto"
 		}
 	case "accept", "drop", "reject", "return":
 		r.verdict(strings.ToUpper(w.Text))
@@ -192,9 +201,7 @@ func (r *nftRule) note(i int) {
 	case strings.HasPrefix(w.Text, "@") && len(w.Text) > 1:
 		name(Set, i)
 	}
-	// The type of an ICMP message is called redirect too.
-	r.Tracks = r.Tracks || slices.Contains(trackingStatements, w.Text) &&
-		!slices.Contains([]string{"type", ",", "{", "!=", "==", "name"}, r.at(i-1))
+	r.Tracks = r.Tracks || slices.Contains(trackingStatements, w.Text) && r.statement(i)
 	if w.Text == "xt" && i+2 < len(r.words) { // what nft prints of a rule of iptables
 		name := r.words[i+2].Text
 		r.Tracks = r.Tracks ||
@@ -222,148 +229,15 @@ func (r nftRule) translates(i int) string {
 	}
 }
 
+// statement reports whether a word is a statement, and no value: the type of an ICMP message is
+// called redirect too.
+func (r nftRule) statement(i int) bool {
+	return !slices.Contains([]string{"type", ",", "{", "!=", "==", "name"}, r.at(i-1))
+}
+
 // verdict notes a verdict outside of braces, where it depends on a map.
 func (r *nftRule) verdict(word string) {
 	if r.depth == 0 {
 		r.Verdict = word
 	}
-}
-
-// values reads what a condition compares with.
-func (r nftRule) values(i int) Values {
-	v := Values{}
-	switch r.at(i) {
-	case "!=", "ne", "!":
-		v.Negated = true
-		i++
-	case "==", "eq":
-		i++
-	case "set":
-		return v // the statement that writes the field
-	case "<", ">", "<=", ">=", "&", "|", "^", "lt", "gt", "le", "ge", "vmap", "map", ".", "":
-		if i >= len(r.words) || !r.words[i].Quoted {
-			v.Unknown = true
-			return v
-		}
-	}
-	braced := r.at(i) == "{"
-	if braced {
-		i++
-	}
-	for ; i < len(r.words); i++ {
-		if r.at(i) == "}" || r.at(i) == "," {
-			v.Unknown = true // a word is missing
-			return v
-		}
-		v.List = append(v.List, r.words[i].Text)
-		switch next := r.at(i + 1); {
-		case next == ",":
-			i++
-		case braced && next != "}":
-			v.Unknown = true // a map
-			return v
-		default:
-			return v
-		}
-	}
-	return v
-}
-
-// newline is the text of the token that ends a line; no word has it.
-const newline = "\n"
-
-// placeholder matches what an experiment leaves to the lab: it stands for a word.
-var placeholder = regexp.MustCompile(`^\$\{[^}\n]*\}`)
-
-// lex takes a script of nft apart: words, strings, and signs by themselves. Comments are left out,
-// and a backslash at the end of a line joins the next one to it.
-func (s *Ruleset) lex(text string) []token {
-	var tokens []token
-	line, start := 1, 0 // the line that is read and where it begins
-	at := func(i int) Position { return Position{line, i - start + 1} }
-	add := func(from, to int) {
-		tokens = append(tokens, token{Text: text[from:to], At: at(from), from: from, to: to})
-	}
-	for i := 0; i < len(text); {
-		switch c := text[i]; {
-		case c == '\n':
-			add(i, i+1)
-			i++
-			line, start = line+1, i
-		case c == '\\' && i+1 < len(text) && text[i+1] == '\n':
-			i += 2
-			line, start = line+1, i
-		case c == '#':
-			for i < len(text) && text[i] != '\n' {
-				i++
-			}
-		case c == '"':
-			end := len(text)
-			if length := strings.IndexAny(text[i+1:], "\"\n"); length >= 0 {
-				end = i + 1 + length
-			}
-			after := end
-			if end < len(text) && text[end] == '"' {
-				after++
-			} else {
-				s.problem(at(i), "a double quote is not closed")
-			}
-			tokens = append(tokens, token{text[i+1 : end], at(i), true, i, after})
-			i = after
-		case placeholder.MatchString(text[i:]):
-			end := i + placeholder.FindStringIndex(text[i:])[1]
-			for end < len(text) && wordByte(text[end]) {
-				end++
-			}
-			add(i, end)
-			i = end
-		case wordByte(c):
-			end := i
-			for end < len(text) && (wordByte(text[end]) || text[end] == ':') {
-				end++
-			}
-			end = wordEnd(text, i, end)
-			add(i, end)
-			i = end
-		case c == ' ' || c == '\t' || c == '\r':
-			i++
-		default:
-			end := i + 1
-			if slices.Contains(twoSigns, text[i:min(i+2, len(text))]) {
-				end++
-			}
-			add(i, end)
-			i = end
-		}
-	}
-	return tokens
-}
-
-var twoSigns = []string{"!=", "==", "<=", ">=", "<<", ">>"}
-
-func wordByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c >= 0x80 ||
-		strings.IndexByte("_.-/@$*", c) >= 0
-}
-
-// wordEnd ends a word before its first colon, but for addresses and ranges of them, which have
-// colons.
-func wordEnd(text string, from, to int) int {
-	word := strings.TrimRight(text[from:to], ":")
-	colon := strings.IndexByte(word, ':')
-	if colon < 0 {
-		return from + len(word)
-	}
-	first, last, ranged := strings.Cut(word, "-")
-	if isAddress(first) && (!ranged || isAddress(last)) {
-		return from + len(word)
-	}
-	return from + colon
-}
-
-func isAddress(word string) bool {
-	_, notPrefix := netip.ParsePrefix(word)
-	_, notIP := netip.ParseAddr(word)
-	_, notMAC := net.ParseMAC(word)
-	return notPrefix == nil || notIP == nil || notMAC == nil
 }

@@ -9,7 +9,6 @@
 package rules
 
 import (
-	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -102,26 +101,33 @@ type Rule struct {
 	Chain   string // that it is in
 	Text    string // as the tool lists it, without counters and comments of nft
 	Count   Counter
-	Loads   int      // how many rules the kernel makes of it: one for each pair of addresses
-	Tracks  bool     // the kernel tracks the connections of the table's family because of it
-	Notrack bool     // it takes packets out of tracking
-	Partial bool     // it is about some packets of a connection, by flags, length or chance
-	SYN     bool     // it is about the first packets of TCP alone, as --syn; not Partial then
-	Always  bool     // it matches every packet
-	Verdict string   // in upper case: DROP, a target, the chain jumped to; "" without one
-	States  []string // that it matches, in upper case, as NEW
+	Loads   int    // how many rules the kernel makes of it: one for each pair of addresses
+	Tracks  bool   // the kernel tracks the connections of the table's family because of it
+	Notrack bool   // it takes packets out of tracking
+	Partial bool   // it is about some packets of a connection, by flags, length or chance
+	SYN     bool   // it is about the first packets of TCP alone, as --syn; not Partial then
+	Always  bool   // it matches every packet
+	Verdict string // in upper case: DROP, a target, the chain jumped to; "" without one
 
+	States       Values // in upper case, as NEW
 	Protocols    Values
 	Sources      Values // ports
 	Destinations Values // ports
 	In, Out      Values // interfaces
 	families     Values // of addresses, in tables of both
 	Names        []Name
+	// Target is where destination NAT leads: [ADDRESS][:PORT]; empty for no such NAT, and "dut"
+	// for a redirect that keeps the port.
+	Target string
 
-	exact  bool   // whether Loads is exact
-	spec   string // the words of a rule of iptables, to find it again
-	unsure bool   // it depends on what is in a set
-	only   string // with Tracks, in a table of both families: the one that the rule is about
+	either Values  // ports of the source or of the destination
+	other  bool    // it has conditions beside those in the fields
+	leaves bool    // its jump does not come back (goto)
+	opaque bool    // it may end the way of a packet in a way that the fields do not tell
+	cases  []*Rule // of a map of verdicts: a rule for each of its values
+	exact  bool    // whether Loads is exact
+	spec   string  // the words of a rule of iptables, to find it again
+	only   string  // with Tracks, in a table of both families: the one that the rule is about
 }
 
 // Values are compared by a condition; the zero value matches everything.
@@ -137,15 +143,31 @@ func (v Values) Any() bool { return len(v.List) == 0 && !v.Unknown }
 // Has reports whether the condition names a value itself, not its opposite.
 func (v Values) Has(value string) bool { return !v.Negated && slices.Contains(v.List, value) }
 
-// holds judges the condition by a test of its values.
-func (v Values) holds(test func(string) bool) bool {
+// Port returns the first of the ports that the condition names, if it names one.
+func (v Values) Port() (port uint16, ok bool) {
+	if v.Negated || v.Unknown || len(v.List) == 0 {
+		return 0, false
+	}
+	port, _, ok = portRange(v.List[0])
+	return port, ok && port > 0
+}
+
+// fit judges the condition by a test of its values.
+func (v Values) fit(test func(string) Fit) Fit {
 	switch {
 	case v.Any():
-		return true
+		return Surely
 	case v.Unknown:
-		return false
+		return Maybe
 	}
-	return slices.ContainsFunc(v.List, test) != v.Negated
+	best := Never
+	for _, value := range v.List {
+		best = max(best, test(value))
+	}
+	if v.Negated {
+		return Surely - best
+	}
+	return best
 }
 
 // Kind is the kind of object that a name stands for.
@@ -165,6 +187,12 @@ type Name struct {
 	Kind Kind
 	Text string
 	At   Position
+}
+
+// Matches reports whether the name stands for an interface: it may end in a wild card.
+func (n Name) Matches(given string) bool {
+	prefix, wild := wildcard(n.Text)
+	return n.Text == given || wild && strings.HasPrefix(given, prefix)
 }
 
 // Texts are the rules of one network namespace as text; each may be empty.
@@ -227,101 +255,6 @@ func (s Ruleset) rules() iter.Seq2[*Table, *Rule] {
 	}
 }
 
-// Exemption says which packets the rules take out of tracking.
-type Exemption int
-
-// The exemptions, the least first.
-const (
-	ExemptsNothing Exemption = iota
-	ExemptsPackets           // some packets of a connection
-	ExemptsFlows             // whole connections
-)
-
-// Exempts returns the most that any rule takes out of tracking.
-func (s Ruleset) Exempts() Exemption {
-	most := ExemptsNothing
-	for _, r := range s.rules() {
-		switch {
-		case r.Notrack && (r.Partial || r.SYN):
-			most = ExemptsPackets
-		case r.Notrack:
-			return ExemptsFlows
-		}
-	}
-	return most
-}
-
-// Flow is the first packet of a connection, or of a flow of datagrams.
-type Flow struct {
-	Family   string // IPv4 or IPv6
-	Protocol string // tcp, udp, icmp or icmpv6
-	Port     uint16 // of the destination
-	SYN      bool   // no other packet follows
-	Local    bool   // the node with the rules sends it
-	Loopback bool   // it stays on that node
-}
-
-// Untracked reports whether a rule takes a flow out of tracking. Rules are judged one by one: that
-// an earlier one accepts the packet, or that a rule is about some addresses only, is not seen.
-func (s Ruleset) Untracked(f Flow) bool {
-	for t, r := range s.rules() {
-		if t.handles(f.Family) && t.Chain(r.Chain).early(f.Local) && t.untracks(r, f) {
-			return true
-		}
-	}
-	return false
-}
-
-// conntrackPriority is NF_IP_PRI_CONNTRACK: a chain at it, or after it, exempts nothing.
-const conntrackPriority = -200
-
-// early reports whether the first packet of a flow meets the chain before connection tracking.
-// Which chain jumps to a chain without a hook is not asked.
-func (c *Chain) early(local bool) bool {
-	hook := "prerouting"
-	if local {
-		hook = "output"
-	}
-	return c.Hook == "" || c.Hook == hook && c.Priority < conntrackPriority
-}
-
-func (t *Table) untracks(r *Rule, f Flow) bool {
-	if !r.Notrack || r.Partial || r.SYN && !f.SYN || r.unsure || !r.Sources.Any() {
-		return false
-	}
-	loopback := func(name string) bool { return (name == "lo") == f.Loopback }
-	protocol := func(given string) bool { return sameProtocol(given, f.Protocol) }
-	port := func(given string) bool { return inRange(given, f.Port) }
-	return r.In.holds(loopback) && r.Out.holds(loopback) &&
-		r.families.holds(func(family string) bool {
-			return strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4") == f.Family
-		}) &&
-		r.Protocols.holds(func(given string) bool { return t.has(given, protocol) }) &&
-		r.Destinations.holds(func(given string) bool { return t.has(given, port) })
-}
-
-// has judges a value by a test; a value as @ports stands for the elements of a set.
-func (t *Table) has(value string, test func(string) bool) bool {
-	name, set := strings.CutPrefix(value, "@")
-	if !set {
-		return test(value)
-	}
-	return slices.ContainsFunc(t.Objects, func(o *Object) bool {
-		return o.Name == name && slices.ContainsFunc(o.elements, test)
-	})
-}
-
-// protocolNumbers are those of the protocols that a load of ctload uses.
-var protocolNumbers = map[string]string{
-	"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6",
-}
-
-func sameProtocol(given, protocol string) bool {
-	given = strings.ToLower(given)
-	given = cmp.Or(protocolNumbers[given], given)
-	return given == protocol || given == "all" || given == "0"
-}
-
 // Undefined lists what rules of nft name and their table lacks, which nft refuses: sets, chains and
 // objects. Tables that the text does not declare are left out.
 func (s Ruleset) Undefined() []Problem {
@@ -350,6 +283,12 @@ func (s Ruleset) Undefined() []Problem {
 		}
 	}
 	return list
+}
+
+// Specific reports whether the rule is about some ports or interfaces, and not about loopback.
+func (r *Rule) Specific() bool {
+	return !r.In.Has("lo") && !r.Out.Has("lo") && (!r.Destinations.Any() || !r.Sources.Any() ||
+		!r.either.Any() || !r.In.Any() || !r.Out.Any())
 }
 
 // Refuses reports whether the rule ends the way of a packet.

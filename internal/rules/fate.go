@@ -1,0 +1,455 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// This file follows a packet through the rules, from hook to hook, as far as texts tell.
+
+// Fit says how surely something holds for a packet: texts leave open what addresses, marks, sets
+// and limits decide.
+type Fit int
+
+// The degrees, the least first.
+const (
+	Never Fit = iota
+	Maybe
+	Surely
+)
+
+// Flow is the first packet of a connection, or of a flow of datagrams, or an answer to it.
+type Flow struct {
+	Family   string // IPv4 or IPv6
+	Protocol string // tcp, udp, icmp or icmpv6
+	Port     uint16 // of the destination; of an answer, of the source
+	SYN      bool   // no other packet follows
+	Local    bool   // the node with the rules sends it
+	Loopback bool   // it stays on that node
+	Through  bool   // that node forwards it
+	Reply    bool   // it is an answer
+	Tracked  bool   // no rule exempts it, whatever rules say
+	// In and Out are the names of the interfaces where it comes in and leaves, each by all of its
+	// names; empty where they are not known: any name then fits but lo.
+	In, Out []string
+}
+
+// Answer returns an answer to a flow that does not leave its node with a route of its own.
+func (f Flow) Answer() Flow {
+	f.Reply, f.In, f.Out = !f.Reply, f.Out, f.In
+	if !f.Through && !f.Loopback {
+		f.Local = !f.Local
+	}
+	return f
+}
+
+// Place is a rule of a chain, or its policy where Rule is nil.
+type Place struct {
+	Table *Table
+	Chain *Chain
+	Rule  *Rule
+}
+
+// At returns where the place is in its text.
+func (p Place) At() Position {
+	if p.Rule != nil {
+		return p.Rule.At
+	}
+	return p.Chain.At
+}
+
+// String names the place for a sentence.
+func (p Place) String() string {
+	where := fmt.Sprintf("chain %s of table %s", p.Chain.Name, p.Table.ID())
+	if p.Rule == nil {
+		return fmt.Sprintf("the policy %s of %s", strings.ToUpper(p.Chain.Policy), where)
+	}
+	return fmt.Sprintf("the rule %q in %s", p.Rule.Text, where)
+}
+
+// Fate is what the rules make of a packet.
+type Fate struct {
+	Untracked Fit   // rules take it out of tracking
+	Exempting Place // the first of them; without a table where Untracked is Never
+	Refused   Fit   // rules drop or reject it
+	Refusing  Place // likewise
+	// Target is where the first rule of destination NAT that it surely meets leads; see
+	// [Rule.Target].
+	Target  string
+	Leading Place
+	Met     bool // it may match some rule
+}
+
+// Untracked reports whether the rules surely take a flow out of tracking.
+func (s Ruleset) Untracked(f Flow) bool { return s.Fate(f).Untracked == Surely }
+
+// Fate follows a packet through the rules, up to where it is refused or another node's.
+func (s Ruleset) Fate(f Flow) Fate {
+	w := walker{flow: f, budget: maxSteps, reach: Surely}
+	for hooks := f.hooks(); len(hooks) > 0; hooks = hooks[1:] {
+		w.hook = hooks[0]
+		for _, base := range s.bases(f.Family, w.hook) {
+			// What comes back from the loopback interface has its entry.
+			w.early = base.Chain.Priority < conntrackPriority &&
+				!(f.Loopback && w.hook == "prerouting")
+			out := w.walk(base, w.reach, 0)
+			if out > Never && strings.EqualFold(base.Chain.Policy, "DROP") {
+				w.refuse(out, base)
+			}
+			if w.fate.Refused == Surely {
+				return w.fate
+			}
+			if w.fate.Refused == Maybe {
+				w.reach = Maybe
+			}
+		}
+		if w.fate.Target == "" || w.hook != "prerouting" {
+			continue
+		}
+		port, own := w.fate.Port(f.Port)
+		if !own {
+			return w.fate
+		}
+		w.flow.Port, w.flow.Through, hooks = port, false, []string{w.hook, "input"}
+	}
+	return w.fate
+}
+
+// Port returns the port that destination NAT leads a packet to, which came for a port; own reports
+// whether it is one of the node with the rules, as after a redirect.
+func (f Fate) Port(given uint16) (port uint16, own bool) {
+	at := strings.LastIndexByte(f.Target, ':')
+	own = f.Target == "" || f.Target == keptPort || at == 0
+	if low, _, ok := portRange(f.Target[at+1:]); at >= 0 && ok {
+		return low, own
+	}
+	return given, own
+}
+
+// hooks returns the hooks that a packet passes, in order.
+func (f Flow) hooks() []string {
+	switch {
+	case f.Loopback:
+		return []string{"output", "postrouting", "prerouting", "input"}
+	case f.Local:
+		return []string{"output", "postrouting"}
+	case f.Through:
+		return []string{"prerouting", "forward", "postrouting"}
+	default:
+		return []string{"prerouting", "input"}
+	}
+}
+
+// bases returns the chains that the kernel calls at a hook, in order. Frames that a bridge forwards
+// are no packets of the node.
+func (s Ruleset) bases(family, hook string) []Place {
+	var list []Place
+	for _, t := range s.Tables {
+		if t.Family != family && t.Family != "inet" {
+			continue
+		}
+		for _, c := range t.Chains {
+			if c.Hook == hook {
+				list = append(list, Place{Table: t, Chain: c})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Place) int {
+		return cmp.Compare(a.Chain.Priority, b.Chain.Priority)
+	})
+	return list
+}
+
+// conntrackPriority is NF_IP_PRI_CONNTRACK: a chain at it, or after it, exempts nothing.
+const conntrackPriority = -200
+
+// The bounds of a walk: the kernel allows 16 jumps in each other, and a chain may be reached by
+// many.
+const (
+	maxJumps = 16
+	maxSteps = 1 << 18
+)
+
+// walker is a packet on its way.
+type walker struct {
+	flow   Flow
+	hook   string
+	early  bool // conntrack has not seen the packet yet
+	reach  Fit  // how surely the packet gets to a hook
+	budget int
+	ended  int // how often the way of a packet ended, at least maybe
+	fate   Fate
+}
+
+func (w *walker) refuse(fit Fit, by Place) {
+	if fit > w.fate.Refused {
+		w.fate.Refused, w.fate.Refusing = fit, by
+	}
+}
+
+// walk passes a packet, which gets to a chain as surely as reach says, through its rules. It
+// returns how surely the packet leaves at the end, or by a return.
+func (w *walker) walk(at Place, reach Fit, depth int) (out Fit) {
+	for _, r := range at.Chain.Rules {
+		if w.budget--; w.budget < 0 || depth > maxJumps {
+			w.ended++
+			return min(reach, Maybe)
+		}
+		at.Rule = r
+		fit := min(reach, w.fit(at.Table, r))
+		if fit == Never {
+			continue
+		}
+		w.fate.Met = true
+		before := w.ended
+		left, returned := fit, Never // of those packets that meet the rule, those that go on
+		for _, one := range r.cases {
+			met, before := min(left, w.fit(at.Table, one)), w.ended
+			stay, back := w.apply(Place{at.Table, at.Chain, one}, met, depth)
+			returned = max(returned, back)
+			left = remaining(left, met, stay, w.ended > before)
+		}
+		if len(r.cases) == 0 {
+			left, returned = w.apply(at, fit, depth)
+		}
+		out = max(out, returned)
+		if reach = remaining(reach, fit, left, w.ended > before); reach == Never {
+			return out
+		}
+	}
+	return max(out, reach)
+}
+
+// remaining returns how surely a packet goes on behind a rule, which it reached and met as surely
+// as the first two say, and leaves for the next one as surely as the third says. The rule keeps
+// packets where some end their way in it.
+func remaining(reach, met, left Fit, keeps bool) Fit {
+	switch {
+	case !keeps:
+		return reach
+	case met == Surely:
+		return left
+	default:
+		return min(reach, Maybe)
+	}
+}
+
+// apply does what a rule does with a packet that meets it. It returns how surely the packet goes on
+// to the next rule, and how surely it returns to the chain that jumped here.
+func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
+	r := at.Rule
+	if fit == Never {
+		return Never, Never
+	}
+	if r.Notrack && w.early && !w.flow.Tracked {
+		exempt := fit
+		if r.Partial || r.SYN && !w.flow.SYN {
+			exempt = min(exempt, Maybe)
+		}
+		if exempt > w.fate.Untracked {
+			w.fate.Untracked, w.fate.Exempting = exempt, at
+		}
+	}
+	target := at.Table.byName[r.Verdict]
+	if target != nil && target != at.Chain {
+		out := w.walk(Place{Table: at.Table, Chain: target}, fit, depth+1)
+		if !r.leaves {
+			return out, Never
+		}
+		w.ended++
+		return Never, out
+	}
+	w.ended++
+	switch {
+	case r.Refuses():
+		w.refuse(fit, at)
+		return Never, Never
+	case r.Verdict == "RETURN":
+		return Never, fit
+	case r.Target != "":
+		if fit == Surely && w.fate.Target == "" && w.fate.Untracked != Surely {
+			w.fate.Target, w.fate.Leading = r.Target, at
+		}
+		return Never, Never
+	case slices.Contains(finalTargets, r.Verdict):
+		return Never, Never
+	case r.opaque:
+		return Maybe, Maybe
+	}
+	w.ended--
+	return fit, Never
+}
+
+// finalTargets end the way of a packet through a chain, and do not refuse it. A packet in a queue is
+// in the hands of a program.
+var finalTargets = strings.Fields("ACCEPT SNAT DNAT MASQUERADE REDIRECT NETMAP NFQUEUE QUEUE " +
+	"TPROXY SYNPROXY STOLEN")
+
+// fit returns how surely the packet meets the conditions of a rule.
+func (w *walker) fit(t *Table, r *Rule) Fit {
+	f := w.flow
+	whole := Surely
+	if r.other || r.Partial || r.opaque && len(r.cases) == 0 {
+		whole = Maybe
+	}
+	if r.SYN && (f.Reply || f.Protocol != "tcp") {
+		return Never
+	}
+	port := func(given string) Fit { return portFit(given, f.Port, f.Protocol) }
+	there, here := r.Destinations, r.Sources
+	if f.Reply {
+		there, here = here, there
+	}
+	return min(whole,
+		w.interfaces(r.In, f.In, slices.Contains([]string{"prerouting", "input", "forward"}, w.hook)),
+		w.interfaces(r.Out, f.Out,
+			slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)),
+		r.families.fit(func(family string) Fit {
+			return sure(strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4") == f.Family)
+		}),
+		r.Protocols.fit(func(given string) Fit {
+			return t.element(given, func(one string) Fit { return sure(sameProtocol(one, f.Protocol)) })
+		}),
+		there.fit(func(given string) Fit { return t.element(given, port) }),
+		here.fit(func(given string) Fit { return t.element(given, clientPort) }),
+		r.either.fit(func(given string) Fit {
+			return max(t.element(given, port), t.element(given, clientPort))
+		}),
+		r.States.fit(w.state))
+}
+
+func sure(holds bool) Fit {
+	if holds {
+		return Surely
+	}
+	return Never
+}
+
+// state judges a state that a rule names. Conntrack gives a packet its state before all chains but
+// the early ones.
+func (w *walker) state(name string) Fit {
+	untracked := name == "UNTRACKED"
+	switch known := slices.Contains(trackedStates, name) || untracked; {
+	case w.early || !known:
+		return Maybe
+	case w.fate.Untracked == Maybe:
+		return Maybe
+	case w.fate.Untracked == Surely:
+		return sure(untracked)
+	case w.flow.Reply:
+		return sure(name == "ESTABLISHED")
+	default:
+		return sure(name == "NEW")
+	}
+}
+
+var trackedStates = []string{"NEW", "ESTABLISHED", "RELATED", "INVALID"}
+
+// interfaces judges a condition on an interface: names are those of the packet's, and there says
+// whether it has one at this hook.
+func (w *walker) interfaces(v Values, names []string, there bool) Fit {
+	return v.fit(func(given string) Fit {
+		prefix, wild := wildcard(given)
+		switch {
+		case strings.HasPrefix(given, "@"):
+			return Maybe
+		case !there:
+			return Never
+		case w.flow.Loopback:
+			return sure(given == "lo" || wild && strings.HasPrefix("lo", prefix))
+		case given == "lo":
+			return Never
+		case len(names) == 0:
+			return Surely
+		}
+		return sure(slices.ContainsFunc(names, func(name string) bool {
+			return name == given || wild && strings.HasPrefix(name, prefix)
+		}))
+	})
+}
+
+// wildcard returns the part of an interface's name before a wild card: + of iptables, * of nft.
+func wildcard(name string) (prefix string, wild bool) {
+	prefix = strings.TrimSuffix(strings.TrimSuffix(name, "*"), "+")
+	return prefix, prefix != name
+}
+
+// element judges a value by a test; a value as @ports stands for the elements of a set.
+func (t *Table) element(value string, test func(string) Fit) Fit {
+	name, set := strings.CutPrefix(value, "@")
+	if !set {
+		return test(value)
+	}
+	best := Never
+	for _, o := range t.Objects {
+		if o.Name != name {
+			continue
+		}
+		if len(o.elements) == 0 { // packets may fill it
+			return Maybe
+		}
+		for _, element := range o.elements {
+			best = max(best, test(element))
+		}
+		return best
+	}
+	return Maybe
+}
+
+// protocolNumbers are those of the protocols that a load of ctload uses.
+var protocolNumbers = map[string]string{
+	"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6",
+}
+
+func sameProtocol(given, protocol string) bool {
+	given = strings.ToLower(given)
+	given = cmp.Or(protocolNumbers[given], given)
+	return given == protocol || given == "all" || given == "0"
+}
+
+// services are names of ports that rules use, as in /etc/services.
+var services = map[string]uint16{
+	"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80, "pop3": 110,
+	"ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587, "imaps": 993,
+}
+
+// portFit judges a port or a range of ports, as 80, http, 1000:1999, :1023 or 1000-1999.
+func portFit(ports string, port uint16, protocol string) Fit {
+	low, high, ok := portRange(ports)
+	switch {
+	case protocol == "icmp" || protocol == "icmpv6":
+		return Never
+	case !ok:
+		return Maybe
+	}
+	return sure(low <= port && port <= high)
+}
+
+// clientPort judges ports of the side that began the flow: the kernel chooses one of tens of
+// thousands from 1024 on, which is none of a few.
+func clientPort(ports string) Fit {
+	const few = 64
+	switch low, high, ok := portRange(ports); {
+	case ok && (high < 1024 || high-low < few):
+		return Never
+	case ok && low <= 1024 && high == 65535:
+		return Surely
+	}
+	return Maybe
+}
+
+func portRange(ports string) (low, high uint16, ok bool) {
+	if port, named := services[strings.ToLower(ports)]; named {
+		return port, port, true
+	}
+	first, last, ranged := strings.Cut(strings.ReplaceAll(ports, "-", ":"), ":")
+	if !ranged {
+		last = first
+	}
+	a, errLow := strconv.ParseUint(cmp.Or(first, "0"), 0, 16)
+	b, errHigh := strconv.ParseUint(cmp.Or(last, "65535"), 0, 16)
+	return uint16(a), uint16(b), ports != "" && errLow == nil && errHigh == nil
+}

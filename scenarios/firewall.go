@@ -1,0 +1,347 @@
+package scenarios
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ctload/ctload/internal/rules"
+)
+
+// firewall is the rules of a DUT, with where each table was read.
+type firewall struct {
+	rules.Ruleset
+	from map[*rules.Table]*node
+}
+
+// firewallOf reads the rules of a configuration, whose tree is n.
+func firewallOf(n *node, c *Configuration, topology Topology) firewall {
+	all := firewall{from: map[*rules.Table]*node{}}
+	add := func(t *rules.Table, from *node) {
+		all.Tables = append(all.Tables, t)
+		all.from[t] = from
+	}
+	for _, key := range rulesKeys {
+		for _, t := range rulesOf(n.get(key)) {
+			add(t.Table, t.from)
+		}
+		family := familyOf(key)
+		nat := rules.Iptables(ruleFamilies[family], natTable(c.NAT, topology, family))
+		for _, t := range nat.Tables {
+			add(t, nil)
+		}
+	}
+	if nft := n.scalar("nft"); nft != nil && c.NFT != "" {
+		for _, t := range rules.NFT(nft.text).Tables {
+			add(t, nft)
+		}
+	}
+	return all
+}
+
+// at returns the position of a place in the rules; otherwise for rules that the language writes.
+func (f firewall) at(place rules.Place, otherwise Position) Position {
+	if from := f.from[place.Table]; from != nil {
+		return from.placeOf(place.At())
+	}
+	return otherwise
+}
+
+// Cards of the DUT, as its kernel names them in the order in which it gets them.
+var cards = []struct{ link, name string }{{nodeClient, "eth0"}, {nodeServer, "eth1"}}
+
+// Interfaces returns the names of the DUT's interfaces by the link that each is on.
+func (c Configuration) Interfaces(topology Topology) map[string]string {
+	names := map[string]string{}
+	for _, card := range cards {
+		if card.link == nodeClient || topology.Kind == Router {
+			names[card.link] = card.name
+		}
+	}
+	return names
+}
+
+// mostPorts bounds the ports of an entry that the rules are asked about.
+const mostPorts = 16
+
+// flows returns the first packets of an entry, as the DUT's rules see them: one for each family and
+// port.
+func (e Entry) flows(topology Topology, c *Configuration) (list []rules.Flow) {
+	names := c.Interfaces(topology)
+	in := func(link string) []string { return []string{names[link], "${" + link + ".interface}"} }
+	ports := e.Ports.Expand()
+	if e.Port != 0 {
+		ports = []uint16{uint16(e.Port)}
+	}
+	if len(ports) == 0 {
+		ports = []uint16{0} // a protocol without ports
+	}
+	for _, family := range topology.Families {
+		for i := range min(len(ports), mostPorts) {
+			flow := rules.Flow{
+				Family: ruleFamilies[family], Protocol: e.Transport(),
+				Port: ports[i*len(ports)/min(len(ports), mostPorts)],
+				SYN:  e.Generator == SYN, In: in(nodeClient),
+			}
+			if flow.Protocol == "icmp" && family == IPv6 {
+				flow.Protocol = "icmpv6"
+			}
+			translated := c.NAT == DNAT || c.NAT == Redirect // to the DUT, for the rules to lead on
+			switch {
+			case e.From == nodeDUT && e.Target == nodeDUT:
+				flow.Local, flow.Loopback = true, true
+			case e.From == nodeDUT:
+				flow.Local, flow.In, flow.Out = true, nil, in(nodeServer)
+			case topology.Kind == Router && e.Target != nodeDUT && !translated:
+				flow.Through, flow.Out = true, in(nodeServer)
+			}
+			list = append(list, flow)
+		}
+	}
+	return list
+}
+
+// directions judges a flow and the answers to it. Packets that loop back keep what OUTPUT decided.
+func (f firewall) directions(flow rules.Flow) (there, back rules.Fate) {
+	there = f.Fate(flow)
+	if flow.Loopback {
+		return there, there
+	}
+	return there, f.Fate(flow.Answer())
+}
+
+// guideRules warns of rules that the kernel accepts but that do not do what their author expects.
+func guideRules(p *problems, n *node, r *Resolved, topology Topology) {
+	f := firewallOf(n, &r.DUT, topology)
+	at := n.at
+	for _, key := range []string{"nft", "rules6", "rules"} {
+		if n.has(key) {
+			at = n.place(key)
+		}
+	}
+	guideDirections(p, f, r, topology)
+	guideLoad(p, f, r, topology, at)
+	guideInterfaces(p, f, r, topology)
+	guideNothingTracked(p, n, &r.DUT)
+}
+
+// aboutRule returns flows to a port that a rule names, as they come to the DUT and as it makes them
+// itself.
+func aboutRule(r *rules.Rule, topology Topology, c *Configuration) (list []rules.Flow) {
+	for _, ports := range []rules.Values{r.Destinations, r.Sources} {
+		e := Entry{Generator: TCP, Ports: Ports{{defaultPort, defaultPort}}}
+		if port, ok := ports.Port(); ok {
+			e.Ports = Ports{{Port(port), Port(port)}}
+		}
+		if r.Protocols.Has("udp") || r.Protocols.Has("17") {
+			e.Generator = UDP
+		}
+		e.From, e.Target = nodeClient, nodeServer
+		list = append(list, e.flows(topology, c)...)
+		if topology.Kind == Server {
+			e.From = nodeDUT
+			list = append(list, e.flows(topology, c)...)
+		}
+	}
+	return list
+}
+
+// guideDirections warns of a notrack rule without its counterpart: on a server the replies leave
+// through OUTPUT, through a router they come in through PREROUTING with the ports exchanged.
+func guideDirections(p *problems, f firewall, r *Resolved, topology Topology) {
+	told := map[*rules.Rule]bool{}
+	for _, t := range f.Tables {
+		for _, c := range t.Chains {
+			for _, rule := range c.Rules {
+				if !rule.Notrack || rule.SYN {
+					continue // SYNs alone: SYNPROXY makes the entry after the handshake
+				}
+				for _, flow := range aboutRule(rule, topology, &r.DUT) {
+					there, back := f.directions(flow)
+					one := cmp.Or(there.Exempting.Rule, back.Exempting.Rule)
+					if one != rule || told[rule] ||
+						(there.Untracked > rules.Never) == (back.Untracked > rules.Never) {
+						continue
+					}
+					told[rule] = true
+					guideDirection(p, f.at(rules.Place{Table: t, Chain: c, Rule: rule}, Position{}),
+						flow, there.Untracked > rules.Never)
+				}
+			}
+		}
+	}
+}
+
+// guideDirection warns that one direction of a flow is exempt: the packets to it, or the answers.
+func guideDirection(p *problems, at Position, flow rules.Flow, there bool) {
+	chains := map[bool]string{false: "PREROUTING", true: "OUTPUT"}
+	if there {
+		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, "+
+			"and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the "+
+			"same", chains[flow.Answer().Local])
+		return
+	}
+	begins := "what comes in"
+	if flow.Local {
+		begins = "what goes out"
+	}
+	p.warnf(at, "notrack in one direction only: %s (%s, --dport) is still tracked, and every SYN "+
+		"makes an entry that never sees its reply", begins, chains[flow.Local])
+}
+
+// guideLoad warns where rules refuse all of an entry of the workload, and where no rule is about
+// the load.
+func guideLoad(p *problems, f firewall, r *Resolved, topology Topology, at Position) {
+	met, some, loads := false, false, 0
+	for _, t := range f.Tables {
+		for _, c := range t.Chains {
+			some = some || slices.ContainsFunc(c.Rules, (*rules.Rule).Specific)
+		}
+	}
+	told := map[rules.Place]bool{}
+	for _, e := range r.Workload {
+		if e.Probe != "" || e.Listener == ListenerClosed {
+			met = true
+			continue
+		}
+		loads++
+		for _, flow := range e.flows(topology, &r.DUT) {
+			there, back := f.directions(flow)
+			met = met || there.Met || back.Met
+			if there.Refused == rules.Surely && !told[there.Refusing] {
+				told[there.Refusing] = true
+				guideRefused(p, f, e, flow, there, at)
+			}
+		}
+	}
+	tracks := r.DUT.Tracks(IPv4) || r.DUT.Tracks(IPv6) // else guideNothingTracked warns
+	if some && tracks && !met && loads > 0 && len(told) == 0 {
+		p.warnf(at, "no rule of the DUT is about the load: none matches its packets")
+	}
+}
+
+// guideRefused warns that rules refuse the first packet of a flow, and why where they do so because
+// it is not tracked.
+func guideRefused(
+	p *problems, f firewall, e Entry, flow rules.Flow, there rules.Fate, at Position,
+) {
+	what := flow.Protocol
+	if flow.Port != 0 {
+		what = fmt.Sprintf("%s to port %d", flow.Protocol, flow.Port)
+	}
+	if there.Untracked > rules.Never {
+		flow.Tracked = true
+		if f.Fate(flow).Refused != rules.Surely {
+			p.warnf(f.at(there.Exempting, at), "%s refuses untracked packets (%s): they are "+
+				"neither NEW nor ESTABLISHED. Accept UNTRACKED in %s",
+				there.Refusing, what, there.Refusing.Chain.Name)
+			return
+		}
+	}
+	p.warnf(f.at(there.Refusing, at), "%s refuses the load %s (%s) before an entry of it is made",
+		there.Refusing, quote(e.Name), what)
+}
+
+// guideInterfaces warns of rules about interfaces that the DUT does not have.
+func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
+	names := r.DUT.Interfaces(topology)
+	known, words := []string{"lo"}, []string{}
+	for _, card := range cards {
+		if name := names[card.link]; name != "" {
+			known = append(known, name, "${"+card.link+".interface}")
+			words = append(words, fmt.Sprintf("%s (%s)", name, card.link))
+		}
+	}
+	told := map[string]bool{}
+	for _, t := range f.Tables {
+		for _, c := range t.Chains {
+			for _, rule := range c.Rules {
+				for _, name := range rule.Names {
+					opposite := rule.In.Negated && slices.Contains(rule.In.List, name.Text) ||
+						rule.Out.Negated && slices.Contains(rule.Out.List, name.Text)
+					if name.Kind != rules.Interface || opposite || told[name.Text] ||
+						slices.ContainsFunc(known, name.Matches) {
+						continue
+					}
+					told[name.Text] = true
+					place := rules.Place{Table: t, Chain: c, Rule: &rules.Rule{At: name.At}}
+					p.warnf(f.at(place, r.Position), "the DUT has no interface %s: it has %s; no "+
+						"packet can match", quote(name.Text), strings.Join(words, " and "))
+				}
+			}
+		}
+	}
+}
+
+// guideNothingTracked warns when a dut has rules and none of them turns tracking on. A scenario
+// with "rules: none" means it.
+func guideNothingTracked(p *problems, n *node, c *Configuration) {
+	if c.Tracks(IPv4) || c.Tracks(IPv6) || n.get("modules").get("remove") != nil {
+		return
+	}
+	at := n.at
+	for _, key := range slices.Backward(rulesKeys) {
+		if text := n.get(key); text != nil {
+			if strings.TrimSpace(text.text) == noRules {
+				return
+			}
+			at = text.at
+		}
+	}
+	p.warnf(at, "no rule needs connection tracking, so that the kernel (since 4.14) tracks "+
+		"nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
+}
+
+// Exempt says how much of a load the rules take out of tracking.
+type Exempt string
+
+// The exemptions of a load.
+const (
+	ExemptNothing Exempt = ""
+	ExemptOneWay  Exempt = "one-way" // one direction of some flows
+	ExemptSome    Exempt = "some"    // some flows, or some packets
+	ExemptAll     Exempt = "all"
+)
+
+// Passage is what the rules of the DUT make of the load's first packets, as far as their texts
+// tell.
+type Passage struct {
+	Exempt  Exempt
+	Refused string // the rule or policy that refuses all of them; empty where some pass
+}
+
+// Passage asks the rules of the scenario about the load.
+func (r Resolved) Passage(topology Topology) (passage Passage) {
+	f := firewall{Ruleset: r.DUT.Ruleset()}
+	all, refused, oneWay, some := true, true, false, false
+	for _, e := range r.Workload {
+		if e.Probe != "" {
+			continue
+		}
+		for _, flow := range e.flows(topology, &r.DUT) {
+			there, back := f.directions(flow)
+			if e.Silent || e.Crafted {
+				back.Untracked = there.Untracked // no answer, or none that matters
+			}
+			all = all && there.Untracked == rules.Surely && back.Untracked == rules.Surely
+			some = some || there.Untracked > rules.Never
+			oneWay = oneWay || (there.Untracked > rules.Never) != (back.Untracked > rules.Never)
+			if refused = refused && there.Refused == rules.Surely; refused {
+				passage.Refused = there.Refusing.String()
+			}
+		}
+	}
+	switch {
+	case all:
+		passage.Exempt = ExemptAll
+	case oneWay:
+		passage.Exempt = ExemptOneWay
+	case some:
+		passage.Exempt = ExemptSome
+	}
+	if !refused {
+		passage.Refused = ""
+	}
+	return passage
+}
