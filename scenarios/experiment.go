@@ -36,7 +36,9 @@ type Experiment struct {
 	source   []byte    // as read
 	root     *node     // extends applied, old names replaced
 	problems *problems // keeps the lines of the file for errors found later
-	resolved []Resolved
+	// normalised are the warnings about old names and forms.
+	normalised []Warning
+	resolved   []Resolved
 }
 
 // Head is a file without the dut, the workload and the scenarios, which the program reads apart,

@@ -39,7 +39,7 @@ const (
 func TestRules_WarnByMeaning(t *testing.T) {
 	for name, test := range map[string]struct {
 		topology, key, text string
-		want                          []string // in this order, one for each warning
+		want                []string // in this order, one for each warning
 	}{
 		"a word in a comment": {
 			key:  "rules",

@@ -93,11 +93,19 @@ func bounded(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, 
 
 // Parse parses an experiment from a text; name is the file name in messages. The error is an
 // [*InvalidError] with everything that is wrong; Parse returns warnings with and without it.
+//
+// Paths in the experiment are relative to the folder of name.
 func Parse(name string, data []byte) (*Experiment, []Warning, error) {
+	return parseWith(filesBeside(name), name, data)
+}
+
+func parseWith(f *files, name string, data []byte) (*Experiment, []Warning, error) {
 	p := newProblems()
+	p.files = f
 	e := &Experiment{source: slices.Clone(data), problems: p}
 	if root := parse(p, name, data); root != nil {
 		e.root = extendShipped(p, normalise(p, root))
+		e.normalised = slices.Clone(p.warnings)
 		e.read()
 	}
 	if err := p.err(); err != nil {
@@ -105,9 +113,6 @@ func Parse(name string, data []byte) (*Experiment, []Warning, error) {
 	}
 	return e, sorted(p.warnings), nil
 }
-
-// Source returns the text that the experiment was read from.
-func (e *Experiment) Source() []byte { return slices.Clone(e.source) }
 
 // extendShipped overlays a file on the shipped experiment that it extends. Shipped experiments
 // extend nothing.
@@ -346,7 +351,7 @@ func (e *Experiment) SetKernels(kernels []string) error {
 		return scenarios.each(func(s *node) *node { return s.without("kernel", "kernel-modules") })
 	})
 	p := newProblems()
-	p.sources, p.inherited = e.problems.sources, e.problems.inherited
+	p.files, p.sources, p.inherited = e.problems.files, e.problems.sources, e.problems.inherited
 	other := *e
 	other.root, other.problems = root, p
 	other.resolve()

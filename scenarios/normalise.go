@@ -30,6 +30,7 @@ type normaliser struct {
 
 // dut gives the settings, rules and modules of a dut or a scenario their current form.
 func (p normaliser) dut(dut *node) *node {
+	dut = p.inlined(dut)
 	if sysctl := dut.get("sysctl"); sysctl != nil {
 		dut = normaliseSysctl(p.problems, dut, sysctl)
 		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
@@ -46,6 +47,7 @@ func (p normaliser) dut(dut *node) *node {
 // actions gives the settings, rules and modules of actions their current form.
 func (p normaliser) actions(actions *node) *node {
 	return actions.each(func(action *node) *node {
+		action = p.inlined(action)
 		if sysctl := action.get("sysctl"); sysctl != nil {
 			action = normaliseSysctl(p.problems, action, sysctl)
 		}

@@ -81,6 +81,7 @@ func invalidf(cause error, format string, args ...any) *InvalidError {
 // problems collects errors and warnings while a file is read, each only once: a scenario inherits
 // the mistakes of the dut, which are reported where they were made.
 type problems struct {
+	files    *files
 	sources  map[string][]string // lines of each file
 	seen     map[Problem]bool
 	wrong    map[Position]bool
@@ -140,6 +141,7 @@ func pathTo(n *node, at Position) []string {
 
 func newProblems() *problems {
 	return &problems{
+		files:   &files{sealed: true},
 		sources: map[string][]string{}, seen: map[Problem]bool{}, wrong: map[Position]bool{},
 	}
 }

@@ -44,6 +44,8 @@ func Schema() ([]byte, error) {
 	for _, part := range []any{Configuration{}, Entry{}, Stage{}, Action{}} {
 		allowLists(top.Definitions[reflect.TypeOf(part).Name()], reflect.TypeOf(part))
 	}
+	allowFiles(top.Definitions["Configuration"])
+	allowFiles(top.Definitions["Action"])
 	allowNothing(top)
 	for _, name := range []string{"Configuration", "Modules", "Documentation"} {
 		allowNothing(top.Definitions[name])
@@ -214,6 +216,23 @@ func allowLists(s *jsonschema.Schema, t reflect.Type) {
 		property, ok := s.Properties.Get(fieldKey(f))
 		if ok && f.Tag.Get("matrix") != "no" && isAxis(of) {
 			setWide(s, fieldKey(f), property, orList(property))
+		}
+	}
+}
+
+// allowFiles accepts {file: PATH} for the keys whose text may stand in a file.
+func allowFiles(s *jsonschema.Schema) {
+	file := ofType("object")
+	file.Properties, file.Required = jsonschema.NewProperties(), []string{"file"}
+	file.Properties.Set("file", anyOf(ofType("string"), arrayOf(ofType("string"))))
+	file.AdditionalProperties = jsonschema.FalseSchema
+	for _, key := range fileKeys {
+		if property, ok := s.Properties.Get(key); ok {
+			wide := anyOf(property, file)
+			if len(property.AnyOf) > 0 {
+				wide = anyOf(append(slices.Clip(property.AnyOf), file)...)
+			}
+			setWide(s, key, property, wide)
 		}
 	}
 }

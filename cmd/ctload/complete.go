@@ -42,10 +42,14 @@ var flagCompletions = map[string]cobra.CompletionFunc{
 	"kernel":        commas(func([]string) []string { return guest.KernelNames() }),
 	"plan --kernel": cobra.NoFileCompletions, // a version
 	"namespace":     anyFile,
+	"nft":           anyFile,
 	"out":           anyFile,
 	"output":        anyFile,
 	"report":        reportFiles,
+	"rules":         anyFile,
+	"rules6":        anyFile,
 	"scenario":      commas(scenariosOf),
+	"sysctl-file":   anyFile,
 }
 
 // addCompletions registers the completions of the arguments and flags of every command with cobra.

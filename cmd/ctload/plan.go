@@ -75,7 +75,7 @@ hold it. With an experiment, it does so for each scenario, and boots nothing.
 
 // loadPlan plans an experiment for a command that does not run it.
 func loadPlan(cmd *cobra.Command, name string) (*orchestrator.Plan, error) {
-	experiment, err := loadExperiment(cmd, name)
+	experiment, err := loadExperiment(cmd, name, nil)
 	if err != nil {
 		return nil, err
 	}

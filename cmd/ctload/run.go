@@ -46,6 +46,7 @@ type runFlags struct {
 	out       string
 	dryRun    bool
 	choice    labs.Choice
+	texts     map[string][]string // paths of rules and sysctls, by key
 	judgeFlags
 }
 
@@ -125,7 +126,7 @@ func runInLab(cmd *cobra.Command, job orchestrator.Job, here func() error, more 
 	}
 	seed := strconv.FormatUint(job.Plan.Seed, 10)
 	args := slices.Concat(os.Args[1:], []string{"--seed", seed}, more)
-	text := job.Plan.Experiment.Source()
+	text := job.Plan.Experiment.Bundle()
 	status, err := job.Choice.Confine(context.WithoutCancel(ctx), args, text)
 	if err == nil && status != statusOK {
 		err = &statusError{status: status}
@@ -185,13 +186,18 @@ func (f *runFlags) check(cmd *cobra.Command, name string) (job orchestrator.Job,
 
 // loadExperiment reads an experiment and prints its warnings. In the sandbox it uses the text that
 // the command outside has read: files may have changed since, and the content of a pipe is gone.
-func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, error) {
+func loadExperiment(
+	cmd *cobra.Command, name string, texts map[string][]string,
+) (*scenarios.Experiment, error) {
 	if sandbox.Inside() {
 		text, err := io.ReadAll(os.Stdin)
 		if err != nil {
 			return nil, fmt.Errorf("take the experiment over: %w", err)
 		}
-		experiment, _, err := scenarios.Parse(name, text)
+		experiment, _, err := scenarios.Unbundle(name, text)
+		if err == nil && len(texts) > 0 {
+			_, err = experiment.SetFiles(texts)
+		}
 		return experiment, err
 	}
 	name, text, err := scenarios.Read(name, cmd.InOrStdin())
@@ -199,6 +205,9 @@ func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, err
 		return nil, err
 	}
 	experiment, warnings, err := scenarios.Parse(name, text)
+	if err == nil && len(texts) > 0 {
+		warnings, err = experiment.SetFiles(texts)
+	}
 	for _, w := range warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
 	}
@@ -207,7 +216,7 @@ func loadExperiment(cmd *cobra.Command, name string) (*scenarios.Experiment, err
 
 // plan loads the experiment, applies the flags, and settles the seed.
 func (f *runFlags) plan(cmd *cobra.Command, name string) (job orchestrator.Job, err error) {
-	experiment, err := loadExperiment(cmd, name)
+	experiment, err := loadExperiment(cmd, name, f.texts)
 	if err == nil && len(f.kernels) > 0 {
 		err = experiment.SetKernels(f.kernels)
 	}
@@ -268,6 +277,22 @@ func cacheFolder() (string, error) {
 func (f *runFlags) registerLab(flags *pflag.FlagSet) {
 	flags.Var(namesFlag(&f.scenarios, "baseline,raw-notrack"), "scenario",
 		"only these scenarios, separated by commas")
+	f.texts = map[string][]string{}
+	for _, of := range []struct{ key, flag, usage, example string }{
+		{"rules", "rules", "a file of iptables-save", "rules.v4"},
+		{"rules6", "rules6", "a file of ip6tables-save", "rules.v6"},
+		{"nft", "nft", "an nft script", "nftables.conf"},
+		{"sysctl", "sysctl-file", "a file of sysctl.d", "99-conntrack.conf"},
+	} {
+		path := textFlag(new(string), "file", of.example)
+		read := path.read
+		path.read = func(text string) error {
+			f.texts[of.key] = append(f.texts[of.key], text)
+			return read(text)
+		}
+		flags.Var(path, of.flag, of.usage+" for the DUT, in place of the experiment's; repeated: "+
+			"one after the other")
+	}
 	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel",
 		"every scenario with each of these kernels, as debian/bookworm,debian/trixie")
 	flags.Var(seedFlag(&f.seed), "seed",
