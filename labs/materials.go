@@ -58,6 +58,7 @@ func extras(list []scenarios.Resolved) (modules, tools []string) {
 			name, _, _ := strings.Cut(module, " ")
 			modules = append(modules, "?"+name)
 		}
+		modules = append(modules, valueModules(s.DUT.Sysctl)...)
 		if s.DUT.IPVS != "" {
 			modules = append(modules, "ip_vs", "ip_vs_*")
 			tools = append(tools, "ipvsadm")
@@ -70,6 +71,27 @@ func extras(list []scenarios.Resolved) (modules, tools []string) {
 	}
 	slices.Sort(tools)
 	return modules, slices.Compact(tools)
+}
+
+// valueModules returns the modules behind sysctls: those that the kernel loads for a congestion
+// control or a queueing discipline, and br_netfilter, which makes net.bridge.*.
+func valueModules(settings scenarios.Settings) (modules []string) {
+	for _, s := range settings {
+		prefix := map[string]string{
+			"net.ipv4.tcp_congestion_control":         "tcp_",
+			"net.ipv4.tcp_allowed_congestion_control": "tcp_",
+			"net.core.default_qdisc":                  "sch_",
+		}[s.Key]
+		for _, name := range strings.Fields(s.Value) {
+			if prefix != "" {
+				modules = append(modules, "?"+prefix+name)
+			}
+		}
+		if strings.HasPrefix(s.Key, "net.bridge.") {
+			modules = append(modules, "?br_netfilter")
+		}
+	}
+	return modules
 }
 
 // materials makes an initramfs for each kernel of the order in folder, with this program as its

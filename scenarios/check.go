@@ -79,6 +79,7 @@ func checkTopology(p *problems, t *Topology, at Position) {
 func check(p *problems, tree *node, r *Resolved, topology Topology) {
 	checkConfiguration(p, tree.get("dut"), &r.DUT, topology)
 	guideHash(p, tree.get("dut"), &r.DUT)
+	guideMemory(p, tree.get("dut"), &r.DUT)
 	workload := tree.get("workload")
 	seen, generators := map[string]bool{}, 0
 	for i := range r.Workload {
@@ -122,6 +123,8 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	if n.has("buckets") {
 		checkBuckets(p, at("buckets"), c.Buckets)
 	}
+	checkGone(p, n, c)
+	checkModules(p, n.get("modules"), c)
 	for _, name := range slices.Concat(c.Modules.Load, c.Modules.Remove) {
 		p.refuse(!moduleForm.MatchString(name), at("modules"), "%s is not a module, "+
 			`such as nf_conntrack or "nf_conntrack hashsize=4096"`, quote(name))
@@ -132,6 +135,24 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		}
 	}
 	checkRules(p, n, c, topology)
+}
+
+// checkModules refuses parameters that a module is known not to have: the kernel passes over them.
+func checkModules(p *problems, n *node, c *Configuration) {
+	for i, module := range c.Modules.Load {
+		words := strings.Fields(module)
+		for _, word := range words[min(1, len(words)):] {
+			parameter, _, _ := strings.Cut(word, "=")
+			if hint, known := kernels.ParameterMeant(words[0], parameter); !known {
+				at := n.place("load")
+				if load := n.get("load"); load != nil && i < len(load.items) {
+					at = load.items[i].at
+				}
+				p.errorf(at, "%s has no parameter %s, and the kernel passes over it%s",
+					words[0], quote(parameter), hint)
+			}
+		}
+	}
 }
 
 func checkBuckets(p *problems, at Position, buckets Count) {
@@ -180,6 +201,13 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 	checkTexts(p, n, topology)
 	if nft := n.scalar("nft"); nft != nil && strings.TrimSpace(nft.text) != noRules {
 		checkScript(p, nft, true)
+		for key, text := range map[string]string{"rules": c.Rules, "rules6": c.Rules6} {
+			flushes := rules.NFT(c.NFT).Flushes(ruleFamilies[familyOf(key)])
+			if flushes && text != "" && c.RulesBackend == BackendNFT {
+				p.warnf(nft.at, "flush ruleset removes %s too, which are loaded before the script: "+
+					"leave it out", key)
+			}
+		}
 	}
 	if ipvs := n.scalar("ipvs"); ipvs != nil {
 		for i, line := range strings.Split(ipvs.text, "\n") {
@@ -268,6 +296,22 @@ func guideHash(p *problems, n *node, c *Configuration) {
 	p.warnf(at, "max is raised but not the hash: %d entries in %s %d buckets make chains of %d "+
 		"entries on average when the table is full; %s. Give buckets too, between max/4 and max",
 		most, whose, buckets, 2*most/buckets, suffers)
+}
+
+// guideMemory warns of a table that does not fit into the machine.
+func guideMemory(p *problems, n *node, c *Configuration) {
+	value, _ := c.Sysctl.Get(kernels.KeyMax)
+	most, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || most < 0 || most > int64(maxCount) {
+		return
+	}
+	buckets, _ := hashSize(c)
+	full := Size(kernels.Size{Max: most, Buckets: buckets}.Bytes(0))
+	if full > Size(kernels.VisibleMemory(int64(c.Memory))) {
+		p.warnf(n.get("sysctl").place(kernels.KeyMax), "a full table of %d entries and its hash "+
+			"take %.1f GiB and more, and the machine has %s: allocations fail before it is full",
+			most, float64(full)/(1<<30), c.Memory)
+	}
 }
 
 // hashSize returns how many buckets the DUT's kernel will have, and words where that number comes

@@ -53,7 +53,7 @@ func TestSelect(t *testing.T) {
 		t.Fatalf("scenarios: %s", got)
 	}
 	a := e.Resolve()[1]
-	if a.Base != "a" || !cmp.Equal(a.Matrix, []Setting{{"vcpus", "2"}}) {
+	if a.Base != "a" || !cmp.Equal(a.Matrix, []Setting{{Key: "vcpus", Value: "2"}}) {
 		t.Errorf("variant: %+v", a)
 	}
 	err := e.Select([]string{"c"})

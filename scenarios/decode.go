@@ -222,7 +222,7 @@ func (s *Settings) decodeNode(p *problems, n *node) {
 		if word, ok := scalarText(p, e.value); ok {
 			p.refuse(strings.ContainsAny(word, "\r\n"), e.value.at,
 				"the value of a sysctl must be one line")
-			*s = append(*s, Setting{e.key, word})
+			*s = append(*s, Setting{e.key, word, e.value.lax})
 		}
 	}
 }

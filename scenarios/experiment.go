@@ -216,8 +216,10 @@ type Modules struct {
 
 // Setting is a sysctl and its value, or a key and value chosen from a matrix.
 type Setting struct {
-	Key   string
-	Value string
+	Key   string // of a sysctl, names in it may be patterns, as net.ipv4.conf.*.rp_filter
+	Value string // of a sysctl; empty: patterns leave the key out
+	// Optional says that the DUT's kernel may lack the sysctl, or refuse the value.
+	Optional bool
 }
 
 // Settings are sysctls in the order in which they are applied, each key once, in dotted form.

@@ -158,9 +158,13 @@ func rulesTree(rules, base string) *node {
 func settingsTree(settings, base Settings) *node {
 	n := &node{kind: mapping}
 	for _, s := range settings {
-		if below, ok := base.Get(s.Key); !ok || below != s.Value {
-			n.add(s.Key, text(s.Value))
+		if slices.Contains(base, s) {
+			continue
 		}
+		if s.Optional {
+			s.Key = "-" + s.Key
+		}
+		n.add(s.Key, text(s.Value))
 	}
 	for _, b := range base {
 		if _, ok := settings.Get(b.Key); !ok {

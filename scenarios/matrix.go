@@ -112,7 +112,7 @@ func expand(p *problems, tree *node, names map[string][]string) []variant {
 			for _, value := range a.values.items {
 				chosen := variant{v.matrix, replace(v.tree, a.path, value)}
 				if len(a.values.items) > 1 {
-					chosen.matrix = append(slices.Clip(v.matrix), Setting{a.label, value.text})
+					chosen.matrix = append(slices.Clip(v.matrix), Setting{Key: a.label, Value: value.text})
 				}
 				next = append(next, chosen)
 			}
@@ -135,7 +135,7 @@ func variantOf(name string) (base string, matrix []Setting) {
 	parts := strings.Split(name, "@")
 	for _, part := range parts[1:] {
 		key, value, _ := strings.Cut(part, "=")
-		matrix = append(matrix, Setting{key, value})
+		matrix = append(matrix, Setting{Key: key, Value: value})
 	}
 	return parts[0], matrix
 }

@@ -43,6 +43,7 @@ type node struct {
 	items   []*node
 	entries []entry
 	taken   bool // of a null: it removed a value of the dut or of the extended file
+	lax     bool // of a sysctl: a kernel may lack or refuse it
 }
 
 type entry struct {

@@ -70,7 +70,11 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
 }
 
 func (k Kernel) applyModules(ctx context.Context, s Settings) error {
-	names := s.LoadModules
+	names := slices.Clone(s.LoadModules)
+	// Those with parameters come first: another one may load them without.
+	slices.SortStableFunc(names, func(a, b string) int {
+		return min(1, len(strings.Fields(b))-1) - min(1, len(strings.Fields(a))-1)
+	})
 	// A module with listed parameters is loaded in its turn: a loaded one would not get them.
 	tracks := func(name string) bool { return moduleName(name) == kernels.Module }
 	if s.needsConntrack() && !slices.ContainsFunc(names, tracks) && !k.conntrackLoaded() {
@@ -139,15 +143,71 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 // terminated ends the text with a line feed: iptables-restore overlooks a last line without one.
 func terminated(text string) string { return strings.TrimSuffix(text, "\n") + "\n" }
 
+// applySysctl writes all parameters, and returns all failures.
 func (k Kernel) applySysctl(ctx context.Context, s Settings) error {
-	for _, p := range s.Sysctl {
-		key, _ := kernels.Key(p.Key)
-		what := fmt.Sprintf("set %s to %s", key, strings.TrimSpace(p.Value))
-		if err := step(ctx, what, func() error { return k.writeSysctl(key, p.Value) }); err != nil {
-			return err
+	if slices.ContainsFunc(s.Sysctl, aboutBridges) && !k.there("net/bridge") {
+		if err := k.Load(ctx, bridgeModule); err != nil {
+			return fmt.Errorf("load module %s: %w", bridgeModule, err)
 		}
 	}
-	return nil
+	var errs []error
+	for _, p := range k.expanded(s.Sysctl) {
+		what := fmt.Sprintf("set %s to %s", p.Key, strings.TrimSpace(p.Value))
+		err := step(ctx, what, func() error { return k.writeSysctl(p.Key, p.Value) })
+		if !p.Optional || ctx.Err() != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bridgeModule has the parameters net.bridge.*, which a host has where it bridges and filters.
+const bridgeModule = "br_netfilter"
+
+func aboutBridges(p Sysctl) bool {
+	key, _ := kernels.Key(p.Key)
+	return strings.HasPrefix(key, "net.bridge.")
+}
+
+func (k Kernel) there(path string) bool {
+	_, err := os.Stat(k.procSys(path))
+	return err == nil
+}
+
+// expanded returns parameters under their canonical names, with those that patterns stand for: the
+// ones that are not named themselves. It leaves out those without a value.
+func (k Kernel) expanded(list []Sysctl) (all []Sysctl) {
+	for _, p := range list {
+		p.Key, _ = kernels.Key(p.Key)
+		switch {
+		case p.Value == "":
+		case !isPattern(p.Key):
+			all = append(all, p)
+		default:
+			root := k.procSys("")
+			// A pattern that is malformed matches nothing.
+			files, _ := filepath.Glob(filepath.Join(root, kernels.SwapSeparators(p.Key)))
+			for _, file := range files {
+				path, err := filepath.Rel(root, file)
+				key := kernels.SwapSeparators(path)
+				if err == nil && filepath.IsLocal(path) && !named(list, key) {
+					all = append(all, Sysctl{Key: key, Value: p.Value, Optional: p.Optional})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// isPattern reports whether a key stands for several parameters.
+func isPattern(key string) bool { return strings.ContainsAny(key, "*?[") }
+
+// named reports whether a list has a key itself.
+func named(list []Sysctl, key string) bool {
+	return slices.ContainsFunc(list, func(p Sysctl) bool {
+		canonical, _ := kernels.Key(p.Key)
+		return canonical == key
+	})
 }
 
 // families are the tools of iptables by address family, and the files below /proc that name the

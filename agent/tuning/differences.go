@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,10 +22,11 @@ func Differences(s Settings, state State) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 
-	for _, p := range s.Sysctl {
-		key, _ := kernels.Key(p.Key)
-		value, ok := state.Sysctl[key]
+	for _, p := range asked(s.Sysctl, state) {
+		key, value := p.Key, state.Sysctl[p.Key]
+		_, ok := state.Sysctl[key]
 		switch {
+		case p.Optional:
 		case !ok:
 			say("%s could not be read: %s", key, state.Unread[key])
 		case key == kernels.KeyBuckets && sameBuckets(p.Value, value, state.BucketMultiple):
@@ -46,6 +48,7 @@ func Differences(s Settings, state State) []string {
 			say("module %s is not loaded", name)
 		}
 	}
+	out = append(out, parameterDifferences(s, state)...)
 	for _, name := range s.RemoveModules {
 		if name = moduleName(name); state.ModuleStates[name] != ModuleAbsent {
 			say("module %s is still there (%s)", name, state.ModuleStates[name])
@@ -55,15 +58,16 @@ func Differences(s Settings, state State) []string {
 		{"IPv4", rules.IPv4, s.Rules, state.Rules, state.Unread["rules"]},
 		{"IPv6", rules.IPv6, s.Rules6, state.Rules6, state.Unread["rules6"]},
 	} {
-		if part.asked == "" {
+		flushed := s.backend() == BackendNFT && rules.NFT(s.NFT).Flushes(part.family)
+		if part.asked == "" || flushed {
 			continue
 		}
 		if part.unread != "" {
 			say("the %s rules could not be listed: %s", part.what, part.unread)
 			continue
 		}
-		asked := rules.Iptables(part.family, part.asked)
-		for _, text := range chainDifferences(asked, rules.Iptables(part.family, part.loaded)) {
+		wanted := rules.Iptables(part.family, part.asked)
+		for _, text := range chainDifferences(wanted, rules.Iptables(part.family, part.loaded)) {
 			say("%s rules: %s", part.what, text)
 		}
 	}
@@ -80,6 +84,61 @@ func Differences(s Settings, state State) []string {
 		}
 	}
 	return append(out, ipvsDifferences(s, state)...)
+}
+
+// asked returns the parameters of settings under their canonical names; in place of patterns those
+// that the reading has of them.
+func asked(list []Sysctl, state State) (all []Sysctl) {
+	for _, p := range list {
+		p.Key, _ = kernels.Key(p.Key)
+		switch {
+		case p.Value == "":
+		case !isPattern(p.Key):
+			all = append(all, p)
+		default:
+			pattern := kernels.SwapSeparators(p.Key)
+			for _, key := range slices.Sorted(maps.Keys(state.Sysctl)) {
+				matches, _ := path.Match(pattern, kernels.SwapSeparators(key))
+				if matches && !named(list, key) {
+					all = append(all, Sysctl{Key: key, Value: p.Value, Optional: p.Optional})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// parameterDifferences compares the parameters of modules. The size of the hash may have been set
+// since.
+func parameterDifferences(s Settings, state State) (out []string) {
+	for _, entry := range s.LoadModules {
+		module := moduleName(entry)
+		_, given := splitModule(entry)
+		for _, parameter := range given {
+			name, value, valued := strings.Cut(parameter, "=")
+			have, there := state.Parameters[module+" "+name]
+			resized := module == kernels.Module && name == "hashsize"
+			switch {
+			case state.ModuleStates[module] == ModuleAbsent || have == unreadable:
+			case resized && s.Buckets > 0:
+			case !there:
+				out = append(out, fmt.Sprintf("module %s has no parameter %s: the kernel passes "+
+					"over it", module, name))
+			case resized && sameBuckets(value, have, state.BucketMultiple):
+			case valued && !sameParameter(value, have):
+				out = append(out, fmt.Sprintf("parameter %s of module %s is %s, not %s as asked: a "+
+					"module that is there already does not get it", name, module, have, value))
+			}
+		}
+	}
+	return out
+}
+
+// sameParameter compares values of a parameter, which the kernel shows as Y or N where it is a
+// switch.
+func sameParameter(asked, have string) bool {
+	switches := map[string]string{"1": "Y", "y": "Y", "0": "N", "n": "N"}
+	return sameValue(asked, have) || cmp.Or(switches[asked], asked) == have
 }
 
 // chainDifferences compares the chains of the settings; the tables hold others too. Chains come in
@@ -127,9 +186,15 @@ func Remarks(s Settings, state State) []string {
 		if renamed {
 			say("%s is called %s in this kernel", strings.TrimSpace(p.Key), key)
 		}
-		have := state.Sysctl[key]
-		if key == kernels.KeyBuckets && !sameValue(asked, have) && sameBuckets(asked, have, unit) {
+		have, there := state.Sysctl[key]
+		switch {
+		case key == kernels.KeyBuckets && !sameValue(asked, have) &&
+			sameBuckets(asked, have, unit):
 			say("the kernel rounded %s from %s up to %s, a multiple of %d", key, asked, have, unit)
+		case p.Optional && asked != "" && !there && !isPattern(key):
+			say("%s, which may be missing, is not in this kernel", key)
+		case p.Optional && asked != "" && there && !sameValue(asked, have):
+			say("%s, which may be refused, is %s and not %s", key, have, asked)
 		}
 	}
 	return out

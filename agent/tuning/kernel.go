@@ -122,18 +122,19 @@ func (k Kernel) ReadSysctl(key string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// writeSysctl sets a key in one write, as the kernel expects it.
+// writeSysctl sets a key in one write, as the kernel expects it: a kernel may take the value, answer
+// with a length that leaves out the line feed, and refuse a further write.
 func (k Kernel) writeSysctl(key, value string) error {
 	path, err := sysctlPath(key)
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(k.procSys(path), os.O_WRONLY|os.O_TRUNC, 0)
+	fd, err := unix.Open(k.procSys(path), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return k.explainSysctl(key, path, err)
 	}
-	_, err = file.WriteString(strings.TrimSpace(value) + "\n")
-	if err = errors.Join(err, file.Close()); err != nil {
+	_, err = unix.Write(fd, []byte(strings.TrimSpace(value)+"\n"))
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("set %s to %q: %w", key, value, err)
 	}
 	return nil

@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -48,6 +50,9 @@ type State struct {
 	Modules []Module `json:"modules,omitempty"`
 	// ModuleStates holds the state of each module of the settings.
 	ModuleStates map[string]ModuleState `json:"module_states,omitempty"`
+	// Parameters holds the readable parameters of those modules that the settings give parameters,
+	// by "MODULE PARAMETER".
+	Parameters map[string]string `json:"module_parameters,omitempty"`
 	// Tracking says whether the kernel tracks packets, and why.
 	Tracking Tracking `json:"tracking"`
 	// Unread holds what could not be read, with the reason.
@@ -82,16 +87,16 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 		Sysctl:         map[string]string{},
 		Timeouts:       map[string]int64{},
 		ModuleStates:   map[string]ModuleState{},
+		Parameters:     map[string]string{},
 		Unread:         map[string]string{},
 	}
 	k.readConntrack(&state)
-	for _, p := range s.Sysctl {
-		key, _ := kernels.Key(p.Key)
-		value, err := k.ReadSysctl(key)
+	for _, p := range k.expanded(s.Sysctl) {
+		value, err := k.ReadSysctl(p.Key)
 		if err == nil {
-			state.Sysctl[key] = value
+			state.Sysctl[p.Key] = value
 		}
-		state.unread(key, err)
+		state.unread(p.Key, err)
 	}
 	loaded, err := k.modules()
 	state.unread("modules", err)
@@ -107,8 +112,30 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 	for _, name := range slices.Concat(s.LoadModules, s.RemoveModules) {
 		state.ModuleStates[moduleName(name)] = k.moduleState(name, loaded)
 	}
+	k.readParameters(s, &state)
 	return state, ctx.Err()
 }
+
+// readParameters reads the parameters of modules. One that is there and cannot be read is "?".
+func (k Kernel) readParameters(s Settings, state *State) {
+	for _, entry := range s.LoadModules {
+		module := moduleName(entry)
+		_, given := splitModule(entry)
+		for _, parameter := range given {
+			name, _, _ := strings.Cut(parameter, "=")
+			file := filepath.Join(k.sys(), "module", module, "parameters", name)
+			switch text, err := os.ReadFile(file); {
+			case err == nil:
+				state.Parameters[module+" "+name] = strings.TrimSpace(string(text))
+			case !errors.Is(err, fs.ErrNotExist):
+				state.Parameters[module+" "+name] = unreadable
+			}
+		}
+	}
+}
+
+// unreadable stands for the value of a parameter that the kernel does not show.
+const unreadable = "?"
 
 func (k Kernel) release() string {
 	if text, err := os.ReadFile(k.procSys("kernel/osrelease")); err == nil {

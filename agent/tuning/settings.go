@@ -52,7 +52,8 @@ type Settings struct {
 	// IPVS is input of ipvsadm -R: services of the kernel's load balancer, added after the rules.
 	IPVS string `json:"ipvs,omitempty"`
 	// Sysctl are written last and in this order, since most keys of connection tracking exist only
-	// while the module is loaded, and rules load it.
+	// while the module is loaded, and rules load it. A key may be a pattern, as
+	// net.ipv4.conf.*.rp_filter, which stands for the parameters that are not named themselves.
 	Sysctl []Sysctl `json:"sysctl,omitempty"`
 }
 
@@ -77,7 +78,7 @@ func (s Settings) Validate() error {
 		if strings.ContainsAny(strings.TrimSpace(p.Value), "\n\x00") {
 			refuse("sysctl %s: value %q has more than one line", p.Key, p.Value)
 		}
-		if strings.TrimSpace(p.Value) == "" {
+		if strings.TrimSpace(p.Value) == "" && !p.Optional {
 			refuse("sysctl %s: empty value", p.Key)
 		}
 		canonical, _ := kernels.Key(p.Key)

@@ -71,17 +71,21 @@ func SwapSeparators(key string) string {
 // RenamedModules are modules of guides that current kernels lack, each with the module that holds
 // its code now.
 var RenamedModules = map[string]string{
-	"ip_conntrack":            Module,
-	"ip_conntrack_netbios_ns": "nf_conntrack_netbios_ns",
-	"nf_conntrack_ipv4":       Module,
-	"nf_conntrack_ipv6":       Module,
-	"ip_nat":                  "nf_nat",
-	"nf_nat_ipv4":             "nf_nat",
-	"nf_nat_ipv6":             "nf_nat",
-	"ipt_MASQUERADE":          "xt_MASQUERADE",
-	"xt_NOTRACK":              "xt_CT",
-	"ipt_NOTRACK":             "xt_CT",
-	"ipt_state":               "xt_state",
+	"ip_conntrack":               Module,
+	"ip_conntrack_netbios_ns":    "nf_conntrack_netbios_ns",
+	"nf_conntrack_ipv4":          Module,
+	"nf_conntrack_ipv6":          Module,
+	"ip_nat":                     "nf_nat",
+	"nf_nat_ipv4":                "nf_nat",
+	"nf_nat_ipv6":                "nf_nat",
+	"ipt_MASQUERADE":             "xt_MASQUERADE",
+	"xt_NOTRACK":                 "xt_CT",
+	"ipt_NOTRACK":                "xt_CT",
+	"ipt_state":                  "xt_state",
+	"nf_conntrack_proto_gre":     Module,
+	"nf_conntrack_proto_sctp":    Module,
+	"nf_conntrack_proto_dccp":    Module,
+	"nf_conntrack_proto_udplite": Module,
 }
 
 // Timeouts returns the timeouts that a kernel has by itself, in seconds, by key
@@ -121,4 +125,7 @@ func States(v Version) map[string]int64 {
 type Setting struct {
 	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [Key]
 	Value string `json:"value"`
+	// Optional says that a kernel may lack it, or refuse the value. Without a value it is not set:
+	// it is left out of the patterns of others.
+	Optional bool `json:"optional,omitempty"`
 }

@@ -178,6 +178,7 @@ func (s *script) command() {
 		family, one := s.accept(families...)
 		s.statement()
 		if verb == "flush" {
+			s.flushed = append(s.flushed, family)
 			flushed := func(t *Table) bool { return !one || t.Family == family }
 			s.Tables = slices.DeleteFunc(s.Tables, flushed)
 		}

@@ -47,6 +47,13 @@ type token struct {
 type Ruleset struct {
 	Tables   []*Table
 	Problems []Problem
+
+	flushed []string // families of the rules that a script removes; "" for all
+}
+
+// Flushes reports whether a script of nft removes the rules of a family that were there before.
+func (s Ruleset) Flushes(family string) bool {
+	return slices.Contains(s.flushed, "") || slices.Contains(s.flushed, family)
 }
 
 // Table is a table of nft, or of iptables in one family.

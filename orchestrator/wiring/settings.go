@@ -26,12 +26,14 @@ func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.
 		IPVS:          dut.IPVS,
 	}
 	if topology.Kind == scenarios.Router {
-		s.Sysctl = append(s.Sysctl,
-			tuning.Sysctl{Key: "net.ipv4.ip_forward", Value: "1"},
-			tuning.Sysctl{Key: "net.ipv6.conf.all.forwarding", Value: "1"})
+		for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+			if _, given := dut.Sysctl.Get(key); !given {
+				s.Sysctl = append(s.Sysctl, tuning.Sysctl{Key: key, Value: "1"})
+			}
+		}
 	}
 	for _, setting := range dut.Sysctl {
-		s.Sysctl = append(s.Sysctl, tuning.Sysctl{Key: setting.Key, Value: setting.Value})
+		s.Sysctl = append(s.Sysctl, tuning.Sysctl(setting))
 	}
 	return s, nil
 }

@@ -162,7 +162,8 @@ func writeHost(key, value string) error {
 
 // hostWide reports whether a parameter, by its canonical key, belongs to the host: one outside of
 // net., one that connection tracking shares, or one that this process's namespace lacks or cannot
-// write. A folder that does not exist yet may come with a card or a module.
+// write. A folder that does not exist yet may come with a card or a module, and what no kernel is
+// known to have is a mistake, which setting it shows.
 func hostWide(key string) bool {
 	if !strings.HasPrefix(key, "net.") || slices.Contains(kernels.SharedKeys, key) {
 		return true
@@ -170,7 +171,7 @@ func hostWide(key string) bool {
 	info, err := os.Stat(hostPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err := os.Stat(filepath.Dir(hostPath(key)))
-		return err == nil
+		return err == nil && kernels.KnownSysctl(key)
 	}
 	return err == nil && info.Mode().Perm()&0o222 == 0
 }
@@ -200,9 +201,11 @@ func split(s tuning.Settings) (host, own tuning.Settings) {
 	}
 	for _, p := range s.Sysctl {
 		key, _ := kernels.Key(p.Key)
-		if hostWide(key) {
+		switch wide := hostWide(key); {
+		case wide && p.Optional: // it may be missing
+		case wide:
 			host.Sysctl = append(host.Sysctl, tuning.Sysctl{Key: key, Value: p.Value})
-		} else {
+		default:
 			own.Sysctl = append(own.Sysctl, p)
 		}
 	}
