@@ -32,6 +32,9 @@ func (s *server) network(ctx context.Context, request Network) (nothing, error) 
 	if err != nil {
 		return nothing{}, err
 	}
+	if err := rename(link, request.Name); err != nil {
+		return nothing{}, err
+	}
 	name := link.Attrs().Name
 	s.mu.Lock()
 	if !slices.Contains(s.cards, name) {
@@ -76,6 +79,26 @@ func (s *server) network(ctx context.Context, request Network) (nothing, error) 
 		}
 	}
 	return nothing{}, nil
+}
+
+// rename gives a link a name, if it has not got it. Another link of that name gets one of its own,
+// until it is named in its turn.
+func rename(link netlink.Link, name string) error {
+	if name == "" || link.Attrs().Name == name {
+		return nil
+	}
+	if other, err := netlink.LinkByName(name); err == nil {
+		spare := fmt.Sprintf("card%d", other.Attrs().Index)
+		err := errors.Join(netlink.LinkSetDown(other), netlink.LinkSetName(other, spare))
+		if err != nil {
+			return fmt.Errorf("free the name %s: %w", name, err)
+		}
+	}
+	if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, name)); err != nil {
+		return fmt.Errorf("name %s %s: %w", link.Attrs().Name, name, err)
+	}
+	link.Attrs().Name = name
+	return nil
 }
 
 func addRoute(route *netlink.Route, to string) error {

@@ -45,6 +45,7 @@ type Clock struct {
 // Network is a node's configuration of one of its links.
 type Network struct {
 	MAC       string   // of the network card; empty: the only one
+	Name      string   // of that card; empty: as it is
 	Addresses []string // in CIDR notation
 	Routes    []Route
 	Local     []string // networks, in CIDR notation, of which every address is the node's

@@ -76,7 +76,8 @@ func RunChild() int {
 	stream := os.NewFile(childFD, "agent stream")
 	err := raiseLimits()
 	if err == nil {
-		err = serve(context.Background(), stream, new(children), faults.Node{})
+		node := faults.Node{Kernel: tuning.Kernel{Run: tuning.GivenBox()}}
+		err = serve(context.Background(), stream, new(children), node)
 	}
 	return exitStatus(err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -235,7 +236,13 @@ func openNamespaces(_ context.Context, s *Site) (vm.Lab, error) {
 	if s.journal != nil {
 		host = netns.NewSettings(s.journal)
 	}
-	return netns.Open(s.Folder, host), nil
+	// The host's tools, apart from its files.
+	box := filepath.Join(s.Folder, "tools")
+	_, tools := extras(s.Scenarios)
+	if err := guest.WriteTools(box, append(guest.DefaultTools(), tools...)...); err != nil {
+		return nil, err
+	}
+	return netns.Open(s.Folder, box, host), nil
 }
 
 func examineNamespaces(ctx context.Context) (f Finding, err error) {

@@ -63,6 +63,15 @@ func extras(list []scenarios.Resolved) (modules, tools []string) {
 			modules = append(modules, "ip_vs", "ip_vs_*")
 			tools = append(tools, "ipvsadm")
 		}
+		for _, line := range s.DUT.Setup {
+			tools = append(tools, strings.Fields(line)[0])
+		}
+		if s.DUT.IPSet != "" {
+			tools = append(tools, "ipset")
+		}
+		if slices.Contains(tools, "ipset") {
+			modules = append(modules, "ip_set", "ip_set_*", "xt_set")
+		}
 		for _, line := range s.DUT.Refused {
 			if strings.Fields(line)[0] == "sysctl" {
 				tools = append(tools, "sysctl")

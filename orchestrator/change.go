@@ -63,7 +63,7 @@ func (t *trial) changeReserved(ctx context.Context, a scenarios.Action, id strin
 		return change{}, nil
 	}
 	topology := t.Plan.Experiment.Topology
-	fault, err := wiring.Fault(topology, t.scenario.DUT.RulesBackend, a, id)
+	fault, err := wiring.Fault(topology, t.scenario.DUT, a, id)
 	if err != nil {
 		return change{}, err
 	}

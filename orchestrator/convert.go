@@ -27,7 +27,7 @@ func configuration(topology scenarios.Topology, s scenarios.Resolved) results.Co
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
 		Buckets: int(dut.Buckets), Rules: dut.Rules, Rules6: dut.Rules6,
-		NFT: dut.NFT, IPVS: dut.IPVS,
+		NFT: dut.NFT, IPSet: dut.IPSet, IPVS: dut.IPVS,
 		Passage: results.Passage{
 			Exempt: results.Exempt(passage.Exempt), Refused: passage.Refused,
 		},

@@ -260,7 +260,7 @@ func (r Request) machine(slot Slot, folder *results.TrialFolder) vm.Machine {
 	return vm.Machine{
 		Name: wiring.DUT, Kernel: kernel.Image, Initramfs: kernel.Initramfs,
 		VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
-		Ports:       wiring.DUTPorts(r.Plan.Experiment.Topology),
+		Ports:       wiring.DUTPorts(r.Plan.Experiment.Topology, dut),
 		ConsoleFile: folder.File(results.FileConsole),
 	}
 }

@@ -18,7 +18,7 @@ func TestRules6(t *testing.T) {
 			"the rules exempt the load",
 		},
 		"some packets": {
-			Configuration{Rules6: notrack, Passage: Passage{Exempt: ExemptSome}},
+			Configuration{Rules6: notrack, Passage: Passage{Exempt: exemptSome}},
 			"the rules exempt the load",
 		},
 		"notrack for other traffic": {

@@ -318,7 +318,7 @@ func TestJudge(t *testing.T) {
 			conf: Configuration{
 				NFT: "table ip t { chain pre { type filter hook prerouting priority raw; tcp " +
 					"dport 80 notrack; }; }",
-				Passage: Passage{Exempt: ExemptOneWay},
+				Passage: Passage{Exempt: exemptOneWay},
 			},
 			verdict: Clean,
 			words:   []string{"although the rules exempt traffic", "one direction of it only"},

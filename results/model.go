@@ -109,7 +109,8 @@ type Configuration struct {
 	Rules       string            `json:"rules,omitempty"`   // iptables-save format
 	Rules6      string            `json:"rules6,omitempty"`  // ip6tables-save format
 	NFT         string            `json:"nft,omitempty"`
-	IPVS        string            `json:"ipvs,omitempty"` // input of ipvsadm -R
+	IPVS        string            `json:"ipvs,omitempty"`  // input of ipvsadm -R
+	IPSet       string            `json:"ipset,omitempty"` // input of ipset restore
 	// Passage is what these rules make of the load, read from their texts before the run.
 	Passage Passage `json:"load_passage,omitzero"`
 }
@@ -127,9 +128,9 @@ type Exempt string
 
 // The exemptions of a load.
 const (
-	ExemptNothing Exempt = ""
-	ExemptOneWay  Exempt = "one-way" // one direction of some flows alone
-	ExemptSome    Exempt = "some"    // some flows, or some packets
+	exemptNothing Exempt = ""
+	exemptOneWay  Exempt = "one-way" // one direction of some flows alone
+	exemptSome    Exempt = "some"    // some flows, or some packets
 	ExemptAll     Exempt = "all"     // both directions of all flows
 )
 

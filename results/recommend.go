@@ -80,7 +80,7 @@ func Best(run *Run) *Scenario {
 }
 
 // exempts reports whether the rules take whole flows out of tracking.
-func (p Passage) exempts() bool { return p.Exempt == ExemptAll || p.Exempt == ExemptSome }
+func (p Passage) exempts() bool { return p.Exempt == ExemptAll || p.Exempt == exemptSome }
 
 func meets(s *Scenario) bool {
 	failed := slices.ContainsFunc(s.Thresholds, func(o Outcome) bool { return !o.Passed })

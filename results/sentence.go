@@ -242,7 +242,7 @@ func cleanWords(t *Trial, conf Configuration) string {
 	switch exempt := conf.Passage.Exempt; {
 	case !c.Tracked:
 		s += ", and " + untracked(conf)
-	case exempt == ExemptOneWay && c.Peak-c.Baseline > t.done()/2:
+	case exempt == exemptOneWay && c.Peak-c.Baseline > t.done()/2:
 		return s + ", yet the table held up to " + Entries(c.Peak) + " although the rules exempt " +
 			"traffic from tracking: they exempt one direction of it only"
 	case exempt == ExemptAll:
@@ -364,7 +364,7 @@ func (c Configuration) ruleset() rules.Ruleset {
 // RulesText returns all rules as one text, to compare them.
 func (c Configuration) RulesText() string {
 	text := c.Rules
-	for _, part := range [][2]string{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipvsadm", c.IPVS}} {
+	for _, part := range [][2]string{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipset", c.IPSet}, {"ipvsadm", c.IPVS}} {
 		if part[1] != "" {
 			text += "# " + part[0] + "\n" + part[1]
 		}
@@ -378,7 +378,7 @@ func untracked(conf Configuration) string {
 	switch {
 	case conf.Passage.Refused != "":
 		return "nothing was tracked: " + refusedWords(conf)
-	case conf.Passage.Exempt != ExemptNothing:
+	case conf.Passage.Exempt != exemptNothing:
 		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
 	case read.Tracks(rules.IPv4) != nil || read.Tracks(rules.IPv6) != nil:
 		return "no sample found an entry, although the rules use connection tracking: an entry " +

@@ -124,6 +124,9 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 		checkBuckets(p, at("buckets"), c.Buckets)
 	}
 	checkGone(p, n, c)
+	checkCards(p, n.get("interfaces"), c.Cards, topology)
+	checkObjects(p, firewallOf(n, c, topology), c)
+	checkSetup(p, n, c)
 	checkModules(p, n.get("modules"), c)
 	for _, name := range slices.Concat(c.Modules.Load, c.Modules.Remove) {
 		p.refuse(!moduleForm.MatchString(name), at("modules"), "%s is not a module, "+
@@ -162,6 +165,18 @@ func checkBuckets(p *problems, at Position, buckets Count) {
 // refusingTools are the programs that a faulty command line may run: each is in the guest, and a
 // command line that it refuses changes nothing.
 var refusingTools = []string{"sysctl", "iptables", "ip6tables", "nft"}
+
+func checkSetup(p *problems, n *node, c *Configuration) {
+	given := n.get("setup")
+	for i, line := range c.Setup {
+		if given == nil || i >= len(given.items) {
+			return
+		}
+		p.refuse(len(strings.Fields(line)) == 0 || strings.ContainsAny(line, "`$|&;<>\n'\""),
+			given.items[i].at, "%s is not a command line of words alone: no shell runs it",
+			quote(line))
+	}
+}
 
 func checkRefused(p *problems, at Position, line string) {
 	words := strings.Fields(line)

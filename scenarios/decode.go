@@ -243,7 +243,7 @@ func finish(r *Resolved, tree *node, names map[string][]string, topology Topolog
 	orDefault(dut, "memory", &c.Memory, DefaultMemory)
 	orDefault(dut, "rules-backend", &c.RulesBackend, BackendNFT)
 	orDefault(dut, "nat", &c.NAT, NoNAT)
-	for _, text := range []*string{&c.Rules, &c.Rules6, &c.NFT, &c.IPVS} {
+	for _, text := range []*string{&c.Rules, &c.Rules6, &c.NFT, &c.IPSet, &c.IPVS} {
 		if *text == noRules {
 			*text = ""
 		}

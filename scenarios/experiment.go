@@ -38,6 +38,7 @@ type Experiment struct {
 	problems *problems // keeps the lines of the file for errors found later
 	// normalised are the warnings about old names and forms.
 	normalised []Warning
+	places     map[string]places // by scenario
 	resolved   []Resolved
 }
 
@@ -71,6 +72,18 @@ type Resolved struct {
 	Steady   []Expression  `yaml:"steady"`
 	Actions  []Action      `yaml:"actions"`
 	Position Position      // of the scenario in the file
+}
+
+// places returns where a line and a column of a text of a DUT are written, by its key.
+type places map[string]func(line, column int) Position
+
+// Place returns where a line, and a column of it from 1 on, of a text of a scenario's DUT is
+// written: of rules, rules6, nft or ipset. Column 0 stands for the line, line 0 for the text.
+func (e *Experiment) Place(r Resolved, key string, line, column int) Position {
+	if place := e.places[r.Name][key]; place != nil {
+		return place(line, column)
+	}
+	return r.Position
 }
 
 // Threshold is an expression over the figures of a trial that must hold, such as
@@ -193,11 +206,15 @@ type Configuration struct {
 	Rules6        string       `yaml:"rules6" matrix:"no"`
 	RulesBackend  RulesBackend `yaml:"rules-backend"`
 	NFT           string       `yaml:"nft" matrix:"no"`
+	IPSet         string       `yaml:"ipset" matrix:"no"`
 	IPVS          string       `yaml:"ipvs" matrix:"no"`
 	NAT           NAT          `yaml:"nat"` // its rules are part of Rules and Rules6
 	Sysctl        Settings     `yaml:"sysctl"`
 	Buckets       Count        `yaml:"buckets"`
 	Modules       Modules      `yaml:"modules"`
+	Modprobe      string       `yaml:"modprobe" matrix:"no"` // in a file alone: becomes Modules
+	Setup         []string     `yaml:"setup"`
+	Cards         Cards        `yaml:"interfaces" matrix:"no"`
 	Refused       []string     `yaml:"refused"`
 }
 

@@ -3,10 +3,13 @@ package scenarios
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/internal/rules"
+	"github.com/ctload/ctload/internal/spelling"
 )
 
 // firewall is the rules of a DUT, with where each table was read.
@@ -48,16 +51,68 @@ func (f firewall) at(place rules.Place, otherwise Position) Position {
 	return otherwise
 }
 
-// Cards of the DUT, as its kernel names them in the order in which it gets them.
-var cards = []struct{ link, name string }{{nodeClient, "eth0"}, {nodeServer, "eth1"}}
+// Cards are names of the DUT's network cards.
+type Cards []Card
+
+// Card is a name of the card on a link.
+type Card struct{ Name, Link string }
+
+func (c *Cards) decodeNode(p *problems, n *node) {
+	if n.kind != mapping {
+		p.errorf(n.at, "interfaces must be names with links, as wan0: server, not %s", n.what())
+		return
+	}
+	for _, e := range n.entries {
+		if link, ok := scalarText(p, e.value); ok {
+			*c = append(*c, Card{e.key, link})
+		}
+	}
+}
+
+// tree returns the input of decodeNode.
+func (c Cards) tree() *node {
+	n := &node{kind: mapping}
+	for _, card := range c {
+		n.add(card.Name, text(card.Link))
+	}
+	return n
+}
+
+// checkCards checks the names of the DUT's cards.
+func checkCards(p *problems, n *node, cards Cards, topology Topology) {
+	links := []string{nodeClient}
+	if topology.Kind == Router {
+		links = append(links, nodeServer)
+	}
+	seen := map[string]string{}
+	for _, card := range cards {
+		at := n.keyPlace(card.Name)
+		p.refuse(!interfaceForm.MatchString(card.Name) || card.Name == "lo", at,
+			"%s is not the name of a network card: at most 15 characters, without / and blanks",
+			quote(card.Name))
+		p.refuse(!slices.Contains(links, card.Link), n.place(card.Name), "the %s topology has no "+
+			"link %s%s", topology.Kind, quote(card.Link), spelling.Hint(card.Link, links))
+		p.refuse(seen[card.Link] != "", at, "the card on the link %s has the name %s already",
+			card.Link, seen[card.Link])
+		seen[card.Link] = card.Name
+	}
+}
+
+var interfaceForm = regexp.MustCompile(`^[^/\s:]{1,15}$`)
+
+// ownCards are the cards of the DUT, as its kernel names them in the order in which it gets them.
+var ownCards = []struct{ link, name string }{{nodeClient, "eth0"}, {nodeServer, "eth1"}}
 
 // Interfaces returns the names of the DUT's interfaces by the link that each is on.
 func (c Configuration) Interfaces(topology Topology) map[string]string {
 	names := map[string]string{}
-	for _, card := range cards {
+	for _, card := range ownCards {
 		if card.link == nodeClient || topology.Kind == Router {
 			names[card.link] = card.name
 		}
+	}
+	for _, card := range c.Cards {
+		names[card.Link] = card.Name
 	}
 	return names
 }
@@ -123,6 +178,7 @@ func guideRules(p *problems, n *node, r *Resolved, topology Topology) {
 	guideDirections(p, f, r, topology)
 	guideLoad(p, f, r, topology, at)
 	guideInterfaces(p, f, r, topology)
+	guideListeners(p, f, r, topology, at)
 	guideNothingTracked(p, n, &r.DUT)
 }
 
@@ -247,7 +303,7 @@ func guideRefused(
 func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
 	names := r.DUT.Interfaces(topology)
 	known, words := []string{"lo"}, []string{}
-	for _, card := range cards {
+	for _, card := range ownCards {
 		if name := names[card.link]; name != "" {
 			known = append(known, name, "${"+card.link+".interface}")
 			words = append(words, fmt.Sprintf("%s (%s)", name, card.link))
@@ -267,7 +323,15 @@ func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
 					told[name.Text] = true
 					place := rules.Place{Table: t, Chain: c, Rule: &rules.Rule{At: name.At}}
 					p.warnf(f.at(place, r.Position), "the DUT has no interface %s: it has %s; no "+
-						"packet can match", quote(name.Text), strings.Join(words, " and "))
+						"packet can match. interfaces: {%s: client} gives its card that name",
+						quote(name.Text), strings.Join(words, " and "), name.Text)
+				}
+				if client := names[nodeClient]; topology.Kind == Router && rule.SourceNAT &&
+					rule.Out.Has(client) {
+					p.warnf(f.at(rules.Place{Table: t, Chain: c, Rule: rule}, r.Position), "the "+
+						"rule translates what leaves through %s, which leads to the clients; "+
+						"interfaces: {%s: server, %s: client} exchanges the cards",
+						client, client, names[nodeServer])
 				}
 			}
 		}
@@ -298,10 +362,10 @@ type Exempt string
 
 // The exemptions of a load.
 const (
-	ExemptNothing Exempt = ""
-	ExemptOneWay  Exempt = "one-way" // one direction of some flows
-	ExemptSome    Exempt = "some"    // some flows, or some packets
-	ExemptAll     Exempt = "all"
+	exemptNothing Exempt = ""
+	exemptOneWay  Exempt = "one-way" // one direction of some flows
+	exemptSome    Exempt = "some"    // some flows, or some packets
+	exemptAll     Exempt = "all"
 )
 
 // Passage is what the rules of the DUT make of the load's first packets, as far as their texts
@@ -334,14 +398,112 @@ func (r Resolved) Passage(topology Topology) (passage Passage) {
 	}
 	switch {
 	case all:
-		passage.Exempt = ExemptAll
+		passage.Exempt = exemptAll
 	case oneWay:
-		passage.Exempt = ExemptOneWay
+		passage.Exempt = exemptOneWay
 	case some:
-		passage.Exempt = ExemptSome
+		passage.Exempt = exemptSome
 	}
 	if !refused {
 		passage.Refused = ""
 	}
 	return passage
+}
+
+// checkObjects refuses rules of iptables that name sets and objects which do not exist: other tools
+// make those.
+func checkObjects(p *problems, f firewall, c *Configuration) {
+	sets := map[string]bool{}
+	for line := range strings.Lines(c.IPSet) {
+		words := strings.Fields(line)
+		if len(words) > 1 && slices.Contains([]string{"create", "-N", "n"}, words[0]) {
+			sets[words[1]] = true
+		}
+	}
+	made := func(name string) bool { // a command names it
+		return slices.ContainsFunc(c.Setup, func(line string) bool {
+			return slices.Contains(strings.Fields(line), name)
+		})
+	}
+	for _, t := range f.Tables {
+		if !t.Iptables() || f.from[t] == nil {
+			continue
+		}
+		for _, chain := range t.Chains {
+			for _, rule := range chain.Rules {
+				for _, name := range rule.Names {
+					at := f.from[t].placeOf(name.At)
+					switch {
+					case made(name.Text) || sets[name.Text]:
+					case name.Kind == rules.Set:
+						p.errorf(at, "there is no set %s: ipset: with a line create %s hash:ip "+
+							"makes it", quote(name.Text), name.Text)
+					case name.Kind == rules.Stateful:
+						p.errorf(at, "there is no object %s, which nfct or nfacct makes: setup: "+
+							"takes such commands, as nfct add timeout %s inet tcp established 600",
+							quote(name.Text), name.Text)
+					}
+				}
+			}
+		}
+	}
+}
+
+// guideListeners warns of rules that lead the load to a port of the DUT at which nothing listens.
+func guideListeners(
+	p *problems, f firewall, r *Resolved, topology Topology, at Position,
+) {
+	listening := map[string]bool{}
+	for _, l := range r.Answering(topology)[nodeDUT] {
+		listening[l.Transport+" "+strconv.Itoa(int(l.Port))] = true
+	}
+	told := map[*rules.Rule]bool{}
+	for _, e := range r.Workload {
+		for _, flow := range e.flows(topology, &r.DUT) {
+			fate := f.Fate(flow)
+			port, own := fate.Port(flow.Port)
+			rule := fate.Leading.Rule
+			if fate.Target == "" || !own || told[rule] || f.from[fate.Leading.Table] == nil ||
+				listening[fmt.Sprint(flow.Protocol, " ", port)] {
+				continue
+			}
+			told[rule] = true
+			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to port %d of the DUT, and "+
+				"nothing listens there: a probe to that port, {probe: %s, port: %d, target: dut}, "+
+				"brings a program that does", quote(e.Name), port, flow.Protocol, port)
+		}
+	}
+}
+
+// placesOf returns where the lines of a DUT's texts are written.
+func placesOf(dut *node) places {
+	all := places{}
+	for _, key := range rulesKeys {
+		var lines []Position // of rulesText
+		for _, t := range rulesOf(dut.get(key)) {
+			lines = append(lines, t.place(t.At))
+			for _, line := range t.Lines {
+				lines = append(lines, t.place(line.At))
+			}
+			lines = append(lines, t.place(t.At))
+		}
+		whole := dut.place(key)
+		all[key] = func(line, _ int) Position {
+			if line < 1 || line > len(lines) {
+				return whole
+			}
+			return lines[line-1]
+		}
+	}
+	for _, key := range []string{"nft", "ipset"} {
+		if text := dut.scalar(key); text != nil {
+			all[key] = func(line, column int) Position {
+				if line < 1 {
+					return text.at
+				}
+				return text.placeOf(rules.Position{Line: line, Column: max(1, column)})
+			}
+		}
+	}
+	return all
 }

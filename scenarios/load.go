@@ -182,6 +182,7 @@ func (e *Experiment) read() {
 // resolve overlays, expands and decodes every scenario.
 func (e *Experiment) resolve() {
 	p := e.problems
+	e.places = map[string]places{}
 	dut := cmp.Or(e.root.get("dut"), &node{kind: mapping, at: e.root.at})
 	workload := e.root.get("workload")
 	if workload == nil {
@@ -282,6 +283,7 @@ func (e *Experiment) variants(tree *node, r Resolved) []Resolved {
 		one.Phases = e.Phases
 		finish(&one, v.tree, names, e.Topology)
 		check(p, v.tree, &one, e.Topology)
+		e.places[one.Name] = placesOf(v.tree.get("dut"))
 		all = append(all, one)
 	}
 	return all

@@ -124,6 +124,7 @@ func (c Configuration) tree(base Configuration) *node {
 		"rules":   rulesTree(c.Rules, base.Rules),
 		"rules6":  rulesTree(c.Rules6, base.Rules6),
 		"nft":     textTree(c.NFT),
+		"ipset":   textTree(c.IPSet),
 		"ipvs":    textTree(c.IPVS),
 		"sysctl":  settingsTree(c.Sysctl, base.Sysctl),
 		"modules": fields(c.Modules, base.Modules),

@@ -118,7 +118,7 @@ func checkTexts(p *problems, n *node, topology Topology) {
 			}
 		}
 	}
-	for _, key := range []string{"nft", "ipvs"} {
+	for _, key := range []string{"nft", "ipset", "ipvs"} {
 		if script := n.scalar(key); script != nil {
 			for i, line := range strings.Split(script.text, "\n") {
 				checkPlaceholders(p, script.lineAt(i), line, topology)
@@ -130,7 +130,7 @@ func checkTexts(p *problems, n *node, topology Topology) {
 // Substitute replaces every placeholder in the configuration's rules and script by the lab's value.
 // A placeholder without a value is an error.
 func (c Configuration) Substitute(values map[string]string) (Configuration, error) {
-	err := substitute(values, &c.Rules, &c.Rules6, &c.NFT, &c.IPVS)
+	err := substitute(values, &c.Rules, &c.Rules6, &c.NFT, &c.IPSet, &c.IPVS)
 	return c, err
 }
 

@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
@@ -36,6 +38,7 @@ func (p normaliser) dut(dut *node) *node {
 			dut = dut.without("sysctl")
 		}
 	}
+	dut = p.modprobe(dut)
 	return p.rules(dut).change("modules", func(modules *node) *node {
 		return modules.change("load", p.modules).change("remove", p.modules)
 	})
@@ -115,3 +118,48 @@ func (p normaliser) modules(names *node) *node {
 	}
 	return &built
 }
+
+// modprobe turns lines of modprobe.d and modules-load.d into modules to load.
+func (p normaliser) modprobe(dut *node) *node {
+	given := dut.scalar("modprobe")
+	if given == nil {
+		return dut
+	}
+	modules := dut.get("modules")
+	if modules == nil {
+		modules = &node{kind: mapping, at: given.at}
+	}
+	load := &node{kind: list, at: given.at}
+	if before := modules.get("load"); before != nil && before.kind == list {
+		load.items = slices.Clone(before.items)
+	}
+	for i, line := range strings.Split(given.text, "\n") {
+		words, at := strings.Fields(line), given.lineAt(i)
+		switch {
+		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
+			continue
+		case words[0] == "options" && len(words) > 2:
+			words = words[1:]
+		case len(words) > 1:
+			p.warnf(at, "the line is left out: of modprobe.d, options of modules are read")
+			continue
+		}
+		if !packetModule.MatchString(words[0]) {
+			p.warnf(at, "the module %s is left out: it is not about packets", quote(words[0]))
+			continue
+		}
+		item := &node{kind: scalar, at: at, text: strings.Join(words, " ")}
+		same := func(n *node) bool { return n.text == words[0] }
+		if i := slices.IndexFunc(load.items, same); i >= 0 {
+			load.items[i] = item
+		} else {
+			load.items = append(load.items, item)
+		}
+	}
+	modules = modules.with("load", given.at, load)
+	return dut.without("modprobe").with("modules", given.at, modules)
+}
+
+// packetModule matches the modules that change what happens to packets.
+var packetModule = regexp.MustCompile(`^(nf_|nft_|nfnetlink|xt_|ipt_|ip6t_|ip_|ip6_|iptable_|` +
+	`ip6table_|x_tables|br|sch_|cls_|act_|tcp_|ts_)`)

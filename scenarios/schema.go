@@ -191,6 +191,10 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return pattern(`^[0-9]{1,12}(\.[0-9]{1,6})?\s*(`+units+`)(/s)?$`, "10Mbit/s")
 	case Phases:
 		return mapOf(schemaOf(reflect.TypeFor[Duration]()), nothing())
+	case Cards:
+		link := ofType("string")
+		link.Enum = []any{nodeClient, nodeServer}
+		return mapOf(link)
 	case Topology:
 		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), reflected(zero))
 	case Recovery:

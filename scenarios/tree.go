@@ -17,7 +17,7 @@ import (
 // expansion of anchors within a fraction of a second. They leave room for the rules of a host with
 // thousands of them, which are one token.
 const (
-	maxBytes  = 1 << 20
+	maxBytes  = 8 << 20
 	maxTokens = 12000
 	maxNodes  = 10000
 	maxDepth  = 40

@@ -73,6 +73,7 @@ type Machine struct {
 // Port is a node's place on a link, whose nodes reach each other and nothing else.
 type Port struct {
 	Link      string
+	Name      string   // of the node's card; empty: the kernel's
 	Addresses []string // in CIDR notation
 	Routes    []agent.Route
 	Local     []string // networks of which the node takes every address for its own
@@ -80,7 +81,9 @@ type Port struct {
 
 // Network returns what the agent of a node sets up on its card with the hardware address mac.
 func (p Port) Network(mac string) agent.Network {
-	return agent.Network{MAC: mac, Addresses: p.Addresses, Routes: p.Routes, Local: p.Local}
+	return agent.Network{
+		MAC: mac, Name: p.Name, Addresses: p.Addresses, Routes: p.Routes, Local: p.Local,
+	}
 }
 
 // LoadNode is a node that makes load; it needs no kernel of its own.

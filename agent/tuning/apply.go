@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ func (k Kernel) Apply(ctx context.Context, s Settings) error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	for _, part := range []func(context.Context, Settings) error{
-		k.applyRemovals, k.applyModules, k.applyBuckets,
+		k.applyRemovals, k.applyModules, k.applyBuckets, k.applySetup,
 		func(ctx context.Context, s Settings) error { return k.LoadRules(ctx, s, false) },
 		k.applyIPVS, k.applySysctl,
 	} {
@@ -112,6 +113,20 @@ func (k Kernel) setBuckets(buckets int) error {
 	return nil
 }
 
+func (k Kernel) applySetup(ctx context.Context, s Settings) error {
+	for _, line := range s.Setup {
+		words := strings.Fields(line)
+		err := step(ctx, "run "+line, func() error {
+			_, err := k.run(ctx, "", words[0], words[1:]...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // LoadRules loads rules as [Kernel.Apply] does; add keeps the present contents of iptables' tables.
 func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 	var flags []string
@@ -121,20 +136,65 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 	for _, load := range []struct {
 		what, text, tool string
 		flags            []string
+		parts            bool
 	}{
-		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore"), flags},
-		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore"), flags},
-		{"load the nft script", s.NFT, "nft", []string{"-f", "-"}},
+		{"make the sets", s.IPSet, "ipset", []string{"restore"}, false},
+		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore"), flags, true},
+		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore"), flags, true},
+		{"load the nft script", s.NFT, "nft", []string{"-f", "-"}, false},
 	} {
 		if load.text == "" {
 			continue
 		}
 		err := step(ctx, load.what, func() error {
 			_, err := k.run(ctx, terminated(load.text), load.tool, load.flags...)
+			if load.parts && tooLarge(err) {
+				err = k.loadParts(ctx, load.text, load.tool, load.flags)
+			}
 			return err
 		})
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// partLines is how many rules a transaction of an ordinary user's namespace has room for, whose
+// kernel does not let it raise the buffer (SO_SNDBUFFORCE): it ends at some 500.
+const partLines = 200
+
+// tooLarge reports whether a tool's transaction did not fit into the buffer of its socket.
+func tooLarge(err error) bool {
+	e, ok := errors.AsType[*ToolError](err)
+	return ok && bufferFull.MatchString(e.Stderr)
+}
+
+var bufferFull = regexp.MustCompile(`Message too long|No buffer space available`)
+
+// loadParts loads a text of iptables-save in parts: the chains of a table first, with the flags of
+// the whole, then its other lines, in their order.
+func (k Kernel) loadParts(ctx context.Context, text, tool string, whole []string) error {
+	for _, t := range rules.Iptables("", text).Tables {
+		var chains, others []string
+		for _, line := range t.Lines {
+			if line.Declares() != "" {
+				chains = append(chains, line.Text)
+			} else {
+				others = append(others, line.Text)
+			}
+		}
+		part, flags := chains, whole
+		for {
+			body := "*" + t.Name + "\n" + strings.Join(append(part, "COMMIT\n"), "\n")
+			if _, err := k.run(ctx, body, tool, flags...); err != nil {
+				return err
+			}
+			if len(others) == 0 {
+				break
+			}
+			n := min(partLines, len(others))
+			part, others, flags = slices.Clone(others[:n]), others[n:], []string{"--noflush"}
 		}
 	}
 	return nil

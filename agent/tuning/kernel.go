@@ -38,6 +38,9 @@ func (k Kernel) proc() string { return cmp.Or(k.Proc, "/proc") }
 func (k Kernel) sys() string  { return cmp.Or(k.Sys, "/sys") }
 
 func (k Kernel) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	late := fmt.Errorf("%s did not end within %s", name, toolLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, toolLimit, late)
+	defer cancel()
 	if k.Run == nil {
 		return Exec(ctx, stdin, name, args...)
 	}
@@ -80,7 +83,13 @@ func (e *ToolError) Unwrap() error { return e.Err }
 
 // Exec runs a program as an ordinary process; it is a [Runner].
 func Exec(ctx context.Context, stdin, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	return execute(ctx, exec.CommandContext(ctx, name, args...), stdin, name, args)
+}
+
+// execute runs a command that stands for a program and its arguments.
+func execute(
+	ctx context.Context, cmd *exec.Cmd, stdin, name string, args []string,
+) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	// English error texts, whatever the machine's language.
@@ -89,7 +98,7 @@ func Exec(ctx context.Context, stdin, name string, args ...string) (string, erro
 	cmd.WaitDelay = 2 * time.Second
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 		return stdout.String(), &ToolError{name, args, stderr.String(), err}
 	}

@@ -49,6 +49,10 @@ type Settings struct {
 	RulesBackend string `json:"rules_backend,omitempty"` // BackendNFT (default) or BackendLegacy
 	// NFT is a script for nft -f, loaded after Rules and Rules6.
 	NFT string `json:"nft,omitempty"`
+	// Setup lists command lines that run before sets and rules are loaded.
+	Setup []string `json:"setup,omitempty"`
+	// IPSet is input of ipset restore, loaded before the rules.
+	IPSet string `json:"ipset,omitempty"`
 	// IPVS is input of ipvsadm -R: services of the kernel's load balancer, added after the rules.
 	IPVS string `json:"ipvs,omitempty"`
 	// Sysctl are written last and in this order, since most keys of connection tracking exist only
@@ -129,6 +133,15 @@ func (s Settings) Tools() []string {
 	var tools []string
 	if len(s.RemoveModules) > 0 {
 		tools = append(tools, "nft")
+	}
+	for _, line := range s.Setup {
+		words := strings.Fields(line)
+		if len(words) > 0 && !slices.Contains(tools, words[0]) {
+			tools = append(tools, words[0])
+		}
+	}
+	if s.IPSet != "" && !slices.Contains(tools, "ipset") {
+		tools = append(tools, "ipset")
 	}
 	if s.Rules != "" {
 		tools = append(tools, s.tool("iptables", "restore"), s.tool("iptables", "save"))

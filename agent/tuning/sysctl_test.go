@@ -2,6 +2,8 @@ package tuning
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,5 +180,42 @@ func TestDifferences_FlushedByTheScript(t *testing.T) {
 	s.RulesBackend = BackendLegacy
 	if got := Differences(s, state); len(got) == 0 {
 		t.Error("the script does not reach legacy rules")
+	}
+}
+
+// TestLoadRules_InParts loads rules that one transaction has no room for.
+func TestLoadRules_InParts(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("*filter\n:INPUT DROP [0:0]\n:mine - [0:0]\n")
+	for i := range 2*partLines + 1 {
+		fmt.Fprintf(&b, "-A mine -p tcp --dport %d -j ACCEPT\n", i+1)
+	}
+	b.WriteString("-A INPUT -j mine\nCOMMIT\n*raw\n-A OUTPUT -j ACCEPT\nCOMMIT\n")
+	var parts []string
+	k := Kernel{Run: func(_ context.Context, in, name string, args ...string) (string, error) {
+		if strings.Count(in, "\n") > partLines+10 {
+			e := errors.New("exit status 1")
+			return "", &ToolError{name, args, "netlink: Message too long", e}
+		}
+		parts = append(parts, strings.Join(args, " ")+"\n"+in)
+		return "", nil
+	}}
+	if err := k.LoadRules(context.Background(), Settings{Rules: b.String()}, false); err != nil {
+		t.Fatal(err)
+	}
+	if len(parts) != 6 { // of filter: chains, and 402 rules in three parts; of raw: chains, a rule
+		t.Fatalf("%d parts: %q", len(parts), parts)
+	}
+	if want := "\n*filter\n:INPUT DROP [0:0]\n:mine - [0:0]\nCOMMIT\n"; parts[0] != want {
+		t.Errorf("the first part is %q", parts[0])
+	}
+	loaded := strings.Join(parts, "")
+	if n := strings.Count(loaded, "-A "); n != 2*partLines+3 {
+		t.Errorf("%d rules are loaded", n)
+	}
+	for _, part := range parts[1:4] {
+		if !strings.HasPrefix(part, "--noflush\n*filter\n-A ") {
+			t.Errorf("a part begins with %q", part[:40])
+		}
 	}
 }

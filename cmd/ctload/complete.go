@@ -24,6 +24,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"vm up":              first(experiments),
 	"plan":               first(experiments),
 	"explain":            anyFile,
+	"import":             anyFile,
 	"scenarios validate": experiments,
 	"scenarios show":     first(from(shipped)),
 	"report":             first(runs),

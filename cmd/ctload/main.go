@@ -12,7 +12,9 @@ import (
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
 	"github.com/ctload/ctload/agent/modload"
+	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/link"
+	"github.com/ctload/ctload/vm/preflight"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -24,6 +26,8 @@ var roles = map[string]func() int{
 	agent.StdioRole:        agent.RunStdio,
 	link.HelperRole:        link.RunHelper,
 	faults.EaterRole:       faults.RunEater,
+	preflight.Role:         preflight.Run,
+	tuning.BoxRole:         tuning.RunBox,
 	"modprobe":             func() int { return modload.Main(os.Args[1:]) },
 	sandbox.SupervisorRole: sandbox.Supervise,
 	sandbox.CheckRole:      sandbox.RunCheck,

@@ -26,7 +26,8 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	group(root, runCommand(), reportCommand(), compareCommand(), scenariosCommand(),
+	group(root, runCommand(), importCommand(), reportCommand(), compareCommand(),
+		scenariosCommand(),
 		generateCommand(), respondCommand(), planCommand(), captureCommand(),
 		explainCommand(), doctorCommand(), gcCommand(),
 		vmCommand(), versionCommand())

@@ -118,6 +118,9 @@ func interrupted(cmd *cobra.Command, err error, text string) error {
 // Signals reach it through the sandbox, which then ends by itself.
 func runInLab(cmd *cobra.Command, job orchestrator.Job, here func() error, more ...string) error {
 	ctx := cmd.Context()
+	if err := tryRules(cmd, job.Plan); err != nil {
+		return err
+	}
 	if err := job.Prepare(ctx); err != nil {
 		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
@@ -132,6 +135,15 @@ func runInLab(cmd *cobra.Command, job orchestrator.Job, here func() error, more 
 		err = &statusError{status: status}
 	}
 	return host(err)
+}
+
+// tryRules tries the rules of a plan before anything boots, and prints what may be wrong.
+func tryRules(cmd *cobra.Command, plan *orchestrator.Plan) error {
+	warnings, err := plan.Preflight(cmd.Context())
+	for _, w := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
+	}
+	return err
 }
 
 // count words a number of things, such as trials.

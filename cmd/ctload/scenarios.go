@@ -56,6 +56,9 @@ func scenariosCommand() *cobra.Command {
 // validate checks one file as a run would.
 func validate(cmd *cobra.Command, name string) error {
 	plan, err := loadPlan(cmd, name)
+	if err == nil {
+		err = tryRules(cmd, plan)
+	}
 	if err != nil {
 		return err
 	}

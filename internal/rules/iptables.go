@@ -403,6 +403,7 @@ func (p *iptables) rule(line *Line, command token, words []token) *Rule {
 	default: // MASQUERADE has ports too
 		r.Target = ""
 	}
+	r.SourceNAT = r.Verdict == "MASQUERADE" || r.Verdict == "SNAT"
 	r.Notrack = strings.EqualFold(r.Verdict, "NOTRACK") || r.Verdict == "CT" && notrack
 	r.Tracks = r.Tracks || slices.Contains(trackingTargets, r.Verdict) && !r.Notrack
 	return r
@@ -488,7 +489,9 @@ func (r *Rule) option(o option) {
 		name(Set, first)
 	case "zone", "zone-orig", "zone-reply":
 		name(Zone, first)
-	case "timeout", "helper", "nfacct-name":
+	case "helper":
+		name(helper, first)
+	case "timeout", "nfacct-name":
 		name(Stateful, first)
 	}
 }

@@ -124,7 +124,10 @@ func (r *nftRule) note(i int) {
 		case r.at(i+2) == "set" && (next == "helper" || next == "timeout" || next == "expectation"):
 			name(Stateful, i+3)
 		}
+	case "masquerade":
+		r.SourceNAT = true
 	case "snat", "dnat":
+		r.SourceNAT = r.SourceNAT || w.Text == "snat"
 		if !r.Tracks {
 			r.only = r.translates(i + 1)
 		}

@@ -125,7 +125,8 @@ type Rule struct {
 	Names        []Name
 	// Target is where destination NAT leads: [ADDRESS][:PORT]; empty for no such NAT, and "dut"
 	// for a redirect that keeps the port.
-	Target string
+	Target    string
+	SourceNAT bool // it translates sources
 
 	either Values  // ports of the source or of the destination
 	other  bool    // it has conditions beside those in the fields
@@ -186,7 +187,8 @@ const (
 	Set       Kind = "set"   // or map
 	Jump      Kind = "chain" // or, with iptables, a target
 	Zone      Kind = "zone"
-	Stateful  Kind = "object" // a helper, timeout, counter, ... of nft or of nfct
+	Stateful  Kind = "object" // a helper, timeout, counter, ... of nft; of nfct, nfacct
+	helper    Kind = "helper" // of the kernel, which iptables names
 )
 
 // Name is something that a rule names and does not define.
@@ -333,6 +335,9 @@ func (t *Table) drop(c *Chain) {
 	delete(t.byName, c.Name)
 	t.Chains = slices.DeleteFunc(t.Chains, func(other *Chain) bool { return other == c })
 }
+
+// Iptables reports whether the table is one of iptables.
+func (t *Table) Iptables() bool { return t.iptables }
 
 // ID is the family and the name, as nft takes them.
 func (t *Table) ID() string { return t.Family + " " + t.Name }

@@ -136,10 +136,17 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 const dutHost = 1
 
 // DUTPorts returns where the DUT is attached: one link in the server topology, two in the router's.
-func DUTPorts(topology scenarios.Topology) []vm.Port {
+func DUTPorts(topology scenarios.Topology, dut scenarios.Configuration) []vm.Port {
 	list := []vm.Port{port(topology, ClientLink, dutHost)}
 	if topology.Kind == scenarios.Router {
 		list = append(list, port(topology, serverLink, dutHost))
+	}
+	for _, card := range dut.Cards {
+		for i := range list {
+			if list[i].Link == card.Link {
+				list[i].Name = card.Name
+			}
+		}
 	}
 	return list
 }

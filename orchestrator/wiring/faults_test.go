@@ -23,7 +23,7 @@ actions:
 scenarios: {a: {}}
 `)
 	for i, a := range scenario.Actions {
-		f, err := Fault(topology, scenario.DUT.RulesBackend, a, "x")
+		f, err := Fault(topology, scenario.DUT, a, "x")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,6 @@
 package wiring
 
 import (
-	"fmt"
-
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/scenarios"
@@ -11,7 +9,7 @@ import (
 // Settings returns what the agent of the DUT applies: the scenario's configuration, with the lab's
 // addresses in place of the rules' placeholders, and forwarding where the DUT is a router.
 func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.Settings, error) {
-	dut, err := dut.Substitute(placeholders(topology))
+	dut, err := dut.Substitute(placeholders(topology, dut))
 	if err != nil {
 		return tuning.Settings{}, err
 	}
@@ -23,6 +21,8 @@ func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.
 		Rules6:        dut.Rules6,
 		RulesBackend:  string(dut.RulesBackend),
 		NFT:           dut.NFT,
+		Setup:         dut.Setup,
+		IPSet:         dut.IPSet,
 		IPVS:          dut.IPVS,
 	}
 	if topology.Kind == scenarios.Router {
@@ -38,15 +38,11 @@ func Settings(topology scenarios.Topology, dut scenarios.Configuration) (tuning.
 	return s, nil
 }
 
-// placeholders returns the lab's values for the placeholders in rules. The guest names its network
-// cards in the order in which it gets them.
-func placeholders(topology scenarios.Topology) map[string]string {
+// placeholders returns the lab's values for the placeholders in rules.
+func placeholders(topology scenarios.Topology, dut scenarios.Configuration) map[string]string {
 	values := map[string]string{}
-	for i, link := range []string{ClientLink, serverLink} {
-		if link == serverLink && topology.Kind != scenarios.Router {
-			continue
-		}
-		values[link+".interface"] = fmt.Sprintf("eth%d", i)
+	for link, name := range dut.Interfaces(topology) {
+		values[link+".interface"] = name
 		for _, family := range topology.Families {
 			suffix := ""
 			if family == scenarios.IPv6 {
@@ -72,8 +68,8 @@ func nodesOn(topology scenarios.Topology, link string) int {
 
 // Fault returns the form of an action that an agent understands.
 func Fault(
-	topology scenarios.Topology, backend scenarios.RulesBackend, a scenarios.Action, id string,
+	topology scenarios.Topology, dut scenarios.Configuration, a scenarios.Action, id string,
 ) (actions.Fault, error) {
-	a, err := a.Substitute(placeholders(topology))
-	return a.Fault(id, backend), err
+	a, err := a.Substitute(placeholders(topology, dut))
+	return a.Fault(id, dut.RulesBackend), err
 }

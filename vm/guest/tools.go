@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,6 +81,37 @@ func FindProgram(name string) (string, error) {
 
 // AdminPath returns the setting of PATH for programs that start those of administrators.
 func AdminPath() string { return "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin" }
+
+// WriteTools writes tools, named as in [Spec], with all that they need into a folder, to which a
+// process can change its root. The error may be a [MissingError].
+func WriteTools(folder string, tools ...string) error {
+	t := newTree()
+	for dir := range strings.FieldsSeq("dev etc proc run tmp usr/sbin usr/lib usr/lib64") {
+		t.add(dir, entry{mode: typeDir | 0o755})
+	}
+	for _, dir := range mergedDirs {
+		t.link(dir, "usr/"+dir)
+	}
+	if err := t.addTools(tools); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
+		e, at := t.entries[name], filepath.Join(folder, name)
+		var err error
+		switch e.mode &^ 0o7777 {
+		case typeDir:
+			err = os.MkdirAll(at, 0o755)
+		case typeLink:
+			err = os.Symlink(string(e.data), at)
+		default:
+			err = os.WriteFile(at, e.data, os.FileMode(e.mode&0o777))
+		}
+		if err != nil {
+			return fmt.Errorf("write the rule tools: %w", err)
+		}
+	}
+	return nil
+}
 
 // addTools adds the tools with their libraries and plugins.
 func (t *tree) addTools(tools []string) error {

@@ -26,12 +26,14 @@ type Lab struct {
 	host *Settings // settings that may be changed; nil: none
 }
 
-// Open makes a lab with its temporary files in runtime. host holds the host's settings that
-// scenarios may change; nil: none. It needs the capabilities and namespaces of the sandbox.
-func Open(runtime string, host *Settings) *Lab {
+// Open makes a lab with its temporary files in runtime. The nodes run the rule tools that the folder
+// box holds apart from the host's files (see tuning.Boxed); empty: all of them beside those. host
+// holds the host's settings that scenarios may change; nil: none. It needs the capabilities and
+// namespaces of the sandbox.
+func Open(runtime, box string, host *Settings) *Lab {
 	// The tools of legacy iptables lock a file in /run, which only root can write.
 	return &Lab{host: host, Nodes: Nodes{environment: []string{
-		"XTABLES_LOCKFILE=" + runtime + "/xtables.lock",
+		"XTABLES_LOCKFILE=" + runtime + "/xtables.lock", tuning.BoxEnvironment(box),
 		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
 	}}}
 }

@@ -45,11 +45,7 @@ const withTap = "tap"
 func check(ctx context.Context, further ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", further...)
-	cmd.Args[0] = CheckRole
-	cmd.SysProcAttr = namespaces()
-	cmd.SysProcAttr.Pdeathsig = 0 // the calling goroutine's thread may end first
-	out, err := cmd.CombinedOutput()
+	out, err := Command(ctx, CheckRole, further...).CombinedOutput()
 	if err == nil {
 		return nil
 	}
@@ -64,6 +60,15 @@ func check(ctx context.Context, further ...string) error {
 		reason += " (" + why + ")"
 	}
 	return &ForbiddenError{Reason: reason}
+}
+
+// Command returns this program under another name, in namespaces as those of [Run].
+func Command(ctx context.Context, role string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Args[0] = role
+	cmd.SysProcAttr = namespaces()
+	cmd.SysProcAttr.Pdeathsig = 0 // the calling goroutine's thread may end first
+	return cmd
 }
 
 // RunCheck tries the steps in the process that [Check] started and returns its exit status.
