@@ -95,6 +95,9 @@ func WriteTools(folder string, tools ...string) error {
 	if err := t.addTools(tools); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("write the rule tools: %w", err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
 		e, at := t.entries[name], filepath.Join(folder, name)
 		var err error
