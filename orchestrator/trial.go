@@ -36,6 +36,7 @@ type trial struct {
 	loads map[string]vm.Node // clients and servers, by name
 
 	settings tuning.Settings // requested of the DUT's kernel
+	unasked  bool            // the kernel has others, so that no load was made
 
 	clocks     map[string]*loadClock // of the load nodes
 	series     *series
@@ -112,7 +113,7 @@ func (t *trial) perform(ctx context.Context) error {
 	case err != nil:
 		t.invalidate(results.CodeBroken, "%v", err)
 	}
-	if t.result.Died == "" {
+	if t.result.Died == "" && !t.unasked {
 		for _, problem := range t.notes.read().problems {
 			t.invalidate(results.CodeUnread, "a figure could not be read: %s", problem)
 		}
@@ -148,10 +149,14 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 	t.result.Modules = moduleNames(before)
-	for _, difference := range tuning.Differences(t.settings, before) {
+	differences := tuning.Differences(t.settings, before)
+	for _, difference := range differences {
 		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %s", difference)
 	}
 	t.result.Remarks = tuning.Remarks(t.settings, before)
+	if t.unasked = len(differences) > 0; t.unasked { // a load would measure something else
+		return t.folder.SaveJSON(results.FileReadback, readback{Before: before, After: before})
+	}
 	entries := t.assignments()
 
 	t.begin("baseline")

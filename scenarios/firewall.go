@@ -438,10 +438,12 @@ func checkObjects(p *problems, f firewall, c *Configuration) {
 					case name.Kind == rules.Set:
 						p.errorf(at, "there is no set %s: ipset: with a line create %s hash:ip "+
 							"makes it", quote(name.Text), name.Text)
+					case name.Kind == rules.Account:
+						p.errorf(at, "there is no object %s, which nfacct makes: setup: "+
+							"[nfacct add %s]", quote(name.Text), name.Text)
 					case name.Kind == rules.Stateful:
-						p.errorf(at, "there is no object %s, which nfct or nfacct makes: setup: "+
-							"takes such commands, as nfct add timeout %s inet tcp established 600",
-							quote(name.Text), name.Text)
+						p.errorf(at, "there is no object %s, which nfct makes: setup: [nfct add "+
+							"timeout %s inet tcp established 600]", quote(name.Text), name.Text)
 					}
 				}
 			}

@@ -190,9 +190,13 @@ func (i *importer) experiment() (Imported, error) {
 	top.add("experiment", text("imported"))
 	top.add("topology", text(string(topology)))
 	top.add("dut", dut)
+	if setup := i.accounts(f); len(setup) > 0 {
+		dut.add("setup", listTree(setup))
+	}
+	port := i.port(f)
 	load := fields(Entry{
 		Generator: HTTP, Requests: 5000, Concurrency: 200, Timeout: Duration(10e9),
-		Ports: Ports{{i.port(f), i.port(f)}},
+		Ports: Ports{{port, port}},
 	}, Entry{})
 	top.add("workload", &node{kind: list, items: []*node{load}})
 	var b strings.Builder
@@ -260,6 +264,25 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 		i.note("the interface %s is none of the DUT: rules about it match nothing", name)
 	}
 	return topology, cards
+}
+
+// accounts returns the commands that make the accounting objects of rules, which the programs that
+// write the rules make.
+func (i *importer) accounts(f firewall) (commands []string) {
+	for _, t := range f.Tables {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				for _, n := range r.Names {
+					command := "nfacct add " + n.Text
+					if n.Kind == rules.Account && !slices.Contains(commands, command) {
+						commands = append(commands, command)
+						i.note("%s is made before the rules, by nfacct", n.Text)
+					}
+				}
+			}
+		}
+	}
+	return commands
 }
 
 // port chooses the port of the load: the first that a rule accepts, or leads on, or the default.

@@ -491,7 +491,9 @@ func (r *Rule) option(o option) {
 		name(Zone, first)
 	case "helper":
 		name(helper, first)
-	case "timeout", "nfacct-name":
+	case "nfacct-name":
+		name(Account, first)
+	case "timeout":
 		name(Stateful, first)
 	}
 }

@@ -187,8 +187,9 @@ const (
 	Set       Kind = "set"   // or map
 	Jump      Kind = "chain" // or, with iptables, a target
 	Zone      Kind = "zone"
-	Stateful  Kind = "object" // a helper, timeout, counter, ... of nft; of nfct, nfacct
-	helper    Kind = "helper" // of the kernel, which iptables names
+	Stateful  Kind = "object"  // a helper, timeout, counter, ... of nft; a timeout of nfct
+	Account   Kind = "account" // of nfacct
+	helper    Kind = "helper"  // of the kernel, which iptables names
 )
 
 // Name is something that a rule names and does not define.
