@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (s *Nodes) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
 	return &loadNode{node: n}, nil
 }
 
-// start starts a namespace with a card on each link, named eth0, eth1 and so on.
+// start starts a namespace with a card on each link, named eth0, eth1 and so on, or as its port is.
 func (s *Nodes) start(ctx context.Context, name string, ports ...vm.Port) (_ *node, err error) {
 	child, err := agent.StartChild(name, s.environment...)
 	if err != nil {
@@ -66,7 +67,8 @@ func (s *Nodes) start(ctx context.Context, name string, ports ...vm.Port) (_ *no
 			return nil, err
 		}
 		mac, veth := MAC(number, i), fmt.Sprintf("veth%d.%d", number, i)
-		if err := bridge.AddVeth(veth, fmt.Sprintf("eth%d", i), mac, child.Pid()); err != nil {
+		card := cmp.Or(port.Name, fmt.Sprintf("eth%d", i))
+		if err := bridge.AddVeth(veth, card, mac, child.Pid()); err != nil {
 			return nil, err
 		}
 		n.veths = append(n.veths, veth)
