@@ -79,7 +79,8 @@ func (f frames) passed() (n int64) {
 // readFrames reads all counters once.
 func (t *trial) readFrames(ctx context.Context) (frames, error) {
 	topology := t.Plan.Experiment.Topology
-	ports := map[string][]vm.Port{t.dut.Name(): wiring.DUTPorts(topology)}
+	dut := wiring.DUTPorts(topology, t.scenario.DUT)
+	ports := map[string][]vm.Port{t.dut.Name(): dut}
 	for _, node := range wiring.LoadNodes(topology) {
 		ports[node.Name] = []vm.Port{node.Port}
 	}
