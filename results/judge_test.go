@@ -326,7 +326,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "exempt, but other traffic",
 			trial: Trial{
-				Load:      failing("requests", 5000, 0),
+				Entries:      failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
 			},
 			conf:    Configuration{Rules: "*raw\n-A PREROUTING -i lo -j NOTRACK\nCOMMIT"},
@@ -335,7 +335,7 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name:  "refused before an entry is made",
-			trial: Trial{Load: failing("requests", 5000, 5000), Conntrack: Conntrack{Max: 4096}},
+			trial: Trial{Entries: failing("requests", 5000, 5000), Conntrack: Conntrack{Max: 4096}},
 			conf: Configuration{
 				Rules:   "*raw\n-A PREROUTING -p udp --dport 53 -j NOTRACK\nCOMMIT",
 				Passage: Passage{Refused: "the policy DROP of chain INPUT of table ip filter"},
