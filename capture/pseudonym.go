@@ -177,22 +177,18 @@ var (
 		`([0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*[0-9A-Fa-f:])(?:/(\d+)|-([0-9A-Fa-f.:]+))?`)
 	// hardware are addresses of network cards.
 	hardware = regexp.MustCompile(`\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b`)
-	// sayings are texts that somebody wrote: comments and prefixes of log lines.
-	sayings = regexp.MustCompile(
-		`(?m)^#.*\n| *-m comment\b| *--comment (?:"(?:\\.|[^"\\])*"|\S+)|` +
-			` *comment "(?:\\.|[^"\\])*"|(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
+	// comments and logPrefixes are texts that somebody wrote.
+	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b| *--comment (?:"(?:\\.|[^"\\])*"|\S+)|` +
+		` *comment "(?:\\.|[^"\\])*"`)
+	logPrefixes = regexp.MustCompile(`(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
 )
 
 // Text replaces the addresses in rules, and leaves out what somebody wrote in words: comments and
 // prefixes of log lines. A range becomes its first address, a network one address, since numbers
 // keep no neighbours; where prefixes are kept, a network stays one.
 func (p *Pseudonyms) Text(rules string) string {
-	rules = sayings.ReplaceAllStringFunc(rules, func(s string) string {
-		if before, _, ok := strings.Cut(s, "prefix "); ok {
-			return before + `prefix "x"`
-		}
-		return ""
-	})
+	rules = comments.ReplaceAllString(rules, "")
+	rules = logPrefixes.ReplaceAllString(rules, `$1 "x"`)
 	rules = hardware.ReplaceAllString(rules, "02:00:00:00:00:00")
 	return addresses.ReplaceAllStringFunc(rules, func(s string) string {
 		m := addresses.FindStringSubmatch(s)

@@ -11,6 +11,9 @@ import (
 // of 2.6.32 and of today. They count any rate-limited message of that function.
 var suppressions = regexp.MustCompile(`(?:(\d+) (?:messages|callbacks) suppressed)`)
 
+// tableFull is the line that a refused packet writes, in every version of the kernel.
+var tableFull = regexp.MustCompile(`conntrack: table full\b`)
+
 var (
 	uptimeStamp = regexp.MustCompile(`^(?:\S+ +\d+ \S+ \S+ kernel: )?\[ *(\d+\.\d+)\]`)
 	syslogStamp = regexp.MustCompile(`^([A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d) `)
@@ -21,7 +24,7 @@ var (
 func (r *reader) logLine(s string) bool {
 	log := &r.c.Log
 	switch m := suppressions.FindStringSubmatch(s); {
-	case strings.Contains(s, "conntrack: table full, dropping packet"):
+	case tableFull.MatchString(s):
 		log.TableFull++
 	case strings.Contains(s, "conntrack: expectation table full"):
 		log.ExpectFull++
