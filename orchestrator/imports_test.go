@@ -104,7 +104,8 @@ var house = []struct {
 		"vm/guest", "vm/libvirt", "vm/preflight",
 	}},
 	{"cmd/ctload", []string{
-		"agent", "agent/faults", "agent/modload", "agent/tuning", "capture", "capture/explain", "capture/host",
+		"agent", "agent/faults", "agent/modload", "agent/tuning", "capture",
+		"capture/explain", "capture/host",
 		"capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
 		"orchestrator/forecast", "orchestrator/wiring",

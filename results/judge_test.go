@@ -342,7 +342,8 @@ func TestJudge(t *testing.T) {
 			},
 			verdict: NotConntrack,
 			words: []string{
-				"nothing was tracked: the policy DROP of chain INPUT of table ip filter refuses the load",
+				"nothing was tracked: the policy DROP of chain INPUT of table ip filter refuses " +
+					"the load",
 			},
 		},
 		{

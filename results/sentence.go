@@ -364,7 +364,9 @@ func (c Configuration) ruleset() rules.Ruleset {
 // RulesText returns all rules as one text, to compare them.
 func (c Configuration) RulesText() string {
 	text := c.Rules
-	for _, part := range [][2]string{{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipset", c.IPSet}, {"ipvsadm", c.IPVS}} {
+	for _, part := range [][2]string{
+		{"ip6tables", c.Rules6}, {"nft", c.NFT}, {"ipset", c.IPSet}, {"ipvsadm", c.IPVS},
+	} {
 		if part[1] != "" {
 			text += "# " + part[0] + "\n" + part[1]
 		}

@@ -219,8 +219,8 @@ func checkRules(p *problems, n *node, c *Configuration, topology Topology) {
 		for key, text := range map[string]string{"rules": c.Rules, "rules6": c.Rules6} {
 			flushes := rules.NFT(c.NFT).Flushes(ruleFamilies[familyOf(key)])
 			if flushes && text != "" && c.RulesBackend == BackendNFT {
-				p.warnf(nft.at, "flush ruleset removes %s too, which are loaded before the script: "+
-					"leave it out", key)
+				p.warnf(nft.at, "flush ruleset removes %s too, which are loaded before the "+
+					"script: leave it out", key)
 			}
 		}
 	}

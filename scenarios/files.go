@@ -164,10 +164,10 @@ func Unbundle(name string, data []byte) (*Experiment, []Warning, error) {
 	return parseWith(f, name, []byte(b.Experiment))
 }
 
-// SetFiles gives the DUT texts from files, by key and relative to the working folder, in place of those of the experiment; settings
-// stay that the file of sysctls does not have. Scenarios change them as before. It returns all
-// warnings anew. A file that cannot be read, or is wrong, is an [*InvalidError], and then nothing
-// changes. Call it before [Experiment.Select].
+// SetFiles gives the DUT texts from files, by key and relative to the working folder, in place of
+// those of the experiment; settings stay that the file of sysctls does not have. Scenarios change
+// them as before. It returns all warnings anew. A file that cannot be read, or is wrong, is an
+// [*InvalidError], and then nothing changes. Call it before [Experiment.Select].
 func (e *Experiment) SetFiles(paths map[string][]string) ([]Warning, error) {
 	p := newProblems()
 	p.files, p.sources, p.inherited = e.problems.files, e.problems.sources, e.problems.inherited

@@ -31,7 +31,8 @@ func TestFiles_ByPath(t *testing.T) {
   nft: {file: ./nftables.conf}
   sysctl: {file: [10.conf, 20.conf]}
 `, map[string]string{
-		"etc/rules.v4":  "# Generated\r\n*filter\r\n:INPUT ACCEPT [0:0]\r\n-A INPUT -m state --state NEW -j ACCEPT\r\nCOMMIT\r\n",
+		"etc/rules.v4": "# Generated\r\n*filter\r\n:INPUT ACCEPT [0:0]\r\n-A INPUT -m state " +
+			"--state NEW -j ACCEPT\r\nCOMMIT\r\n",
 		"etc/rules.v6":  "*filter\n-A INPUT -p tcp --dport 80 -j ACCEPT\nCOMMIT",
 		"nftables.conf": "#!/usr/sbin/nft -f\ntable ip t {\n}\n",
 		"10.conf":       "net.netfilter.nf_conntrack_max = 1000\n",
@@ -85,14 +86,20 @@ func TestFiles_Problems(t *testing.T) {
 			"  nft: {file: r}\n", "# a\ntable ip t {\n  chain c { tcp dport $web accept; }\n}\n",
 			"r:3:23: there is no variable $web",
 		},
-		"of sysctls":    {"  sysctl: {file: r}\n", "# a\nnet.core.somaxconn\n", "r:2:1: "},
-		"missing":       {"  nft: {file: other}\n", "", "x.yaml:4:15: reading other: no such file"},
-		"a folder":      {"  nft: {file: .}\n", "", "reading .: it is not a regular file"},
-		"a device":      {"  nft: {file: /dev/zero}\n", "", "it is not a regular file"},
-		"a zero byte":   {"  nft: {file: r}\n", "a\x00b", "it holds a NUL byte"},
-		"and more":      {"  nft: {file: r, at: 3}\n", "\n", `"at" beside it is not read`},
-		"a path":        {"  rules: ./r\n", "", `x.yaml:4:10: "./r" is a path, and rules is a text; write rules: {file: ./r}`},
-		"a sysctl path": {"  sysctl: /etc/sysctl.d/99.conf\n", "", "write sysctl: {file: /etc/sysctl.d/99.conf}"},
+		"of sysctls":  {"  sysctl: {file: r}\n", "# a\nnet.core.somaxconn\n", "r:2:1: "},
+		"missing":     {"  nft: {file: other}\n", "", "x.yaml:4:15: reading other: no such file"},
+		"a folder":    {"  nft: {file: .}\n", "", "reading .: it is not a regular file"},
+		"a device":    {"  nft: {file: /dev/zero}\n", "", "it is not a regular file"},
+		"a zero byte": {"  nft: {file: r}\n", "a\x00b", "it holds a NUL byte"},
+		"and more":    {"  nft: {file: r, at: 3}\n", "\n", `"at" beside it is not read`},
+		"a path": {
+			"  rules: " +
+				"./r\n", "",
+			`x.yaml:4:10: "./r" is a path, and rules is a text; write rules: {file: ./r}`,
+		},
+		"a sysctl path": {
+			"  sysctl: /etc/sysctl.d/99.conf\n", "", "write sysctl: {file: /etc/sysctl.d/99.conf}",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := beside(t, test.dut, map[string]string{"r": test.text})
@@ -130,7 +137,8 @@ func TestSetFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "rules.v4:5:18: the DUT has no") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "rules.v4:5:18: the DUT "+
+		"has no") {
 		t.Errorf("warnings: %v", warnings)
 	}
 	for _, r := range e.Resolve() {

@@ -470,8 +470,8 @@ func guideListeners(
 				continue
 			}
 			told[rule] = true
-			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to port %d of the DUT, and "+
-				"nothing listens there: a probe to that port, {probe: %s, port: %d, target: dut}, "+
+			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to port %d of the DUT, "+
+				"and nothing listens there: a probe to that port, {probe: %s, port: %d, target: dut}, "+
 				"brings a program that does", quote(e.Name), port, flow.Protocol, port)
 		}
 	}

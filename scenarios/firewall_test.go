@@ -25,12 +25,14 @@ func warningsOf(t *testing.T, topology, dut, workload string) string {
 
 // keyed returns a text as the value of a key of a dut.
 func keyed(key, text string) string {
-	return "  " + key + ": |\n    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ") + "\n"
+	return "  " + key + ": |\n    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n   "+
+		" ") + "\n"
 }
 
 const (
-	load       = "{generator: tcp, connections: 10, concurrency: 2}"
-	stateful   = "*filter\n-A INPUT -m conntrack --ctstate NEW,ESTABLISHED,UNTRACKED -j ACCEPT\nCOMMIT\n"
+	load     = "{generator: tcp, connections: 10, concurrency: 2}"
+	stateful = "*filter\n-A INPUT -m conntrack --ctstate NEW,ESTABLISHED,UNTRACKED -j ACCEPT\n" +
+		"COMMIT\n"
 	oneWay     = "notrack in one direction only: the replies (OUTPUT, --sport)"
 	noTracking = "no rule needs connection tracking"
 )
@@ -82,7 +84,8 @@ func TestRules_WarnByMeaning(t *testing.T) {
 		"one direction, nft, and refused": {
 			key: "nft",
 			text: "table ip raw {\n chain p { type filter hook prerouting priority raw;\n" +
-				"  tcp dport 80 notrack\n }\n}\ntable ip filter {\n chain input { type filter hook " +
+				"  tcp dport 80 notrack\n }\n}\ntable ip filter {\n chain input { type filter " +
+				"hook " +
 				"input priority 0; policy drop;\n  ct state established accept\n" +
 				"  tcp dport 80 ct state new accept\n }\n}",
 			want: []string{
@@ -91,8 +94,10 @@ func TestRules_WarnByMeaning(t *testing.T) {
 		},
 		"untracked packets refused beside another port": {
 			key: "rules",
-			text: "*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\n-A OUTPUT -p tcp --sport " +
-				"80 -j CT --notrack\nCOMMIT\n*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 " +
+			text: "*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\n-A OUTPUT -p tcp " +
+				"--sport " +
+				"80 -j CT --notrack\nCOMMIT\n*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp " +
+				"--dport 22 " +
 				"-j ACCEPT\n-A INPUT -p tcp --dport 80 -m state --state NEW -j ACCEPT\nCOMMIT",
 			want: []string{"Accept UNTRACKED in INPUT"},
 		},
@@ -108,7 +113,8 @@ func TestRules_WarnByMeaning(t *testing.T) {
 		},
 		"other traffic exempt, and all refused": {
 			key: "rules",
-			text: "*raw\n-A PREROUTING -p udp --dport 53 -j CT --notrack\n-A OUTPUT -p udp --sport " +
+			text: "*raw\n-A PREROUTING -p udp --dport 53 -j CT --notrack\n-A OUTPUT -p udp " +
+				"--sport " +
 				"53 -j CT --notrack\nCOMMIT\n*filter\n:INPUT DROP [0:0]\n" +
 				"-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT",
 			want: []string{
@@ -119,7 +125,8 @@ func TestRules_WarnByMeaning(t *testing.T) {
 			key: "nft",
 			text: "table ip r {\n chain w { accept; }\n chain p { type filter hook prerouting " +
 				"priority -300; jump w; notrack; }\n chain o { type filter hook output priority " +
-				"-300; jump w; notrack; }\n chain i { type filter hook input priority 0; ct state " +
+				"-300; jump w; notrack; }\n chain i { type filter hook input priority 0; ct " +
+				"state " +
 				"new accept; }\n}",
 		},
 		"no such interface": {
@@ -182,8 +189,12 @@ func TestModulesRemoved_BesideRulesThatTrackNothing(t *testing.T) {
 // TestPassage says what run.json tells of the load and the rules.
 func TestPassage(t *testing.T) {
 	for text, want := range map[string]Passage{
-		"*raw\n-A PREROUTING -j CT --notrack\n-A OUTPUT -j CT --notrack\nCOMMIT": {Exempt: exemptAll},
-		"*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\nCOMMIT":          {Exempt: exemptOneWay},
+		"*raw\n-A PREROUTING -j CT --notrack\n-A OUTPUT -j CT --notrack\nCOMMIT": {
+			Exempt: exemptAll,
+		},
+		"*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\nCOMMIT": {
+			Exempt: exemptOneWay,
+		},
 		"*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\n-A OUTPUT -p tcp --sport 80 -j CT " +
 			"--notrack\nCOMMIT": {Exempt: exemptSome},
 		"*raw\n-A PREROUTING -p tcp --dport 81 -j CT --notrack\nCOMMIT": {},

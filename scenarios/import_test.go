@@ -59,14 +59,19 @@ func TestImport_EveryKind(t *testing.T) {
 		settings.WriteString("vm.swappiness = 60\n")
 	}
 	texts := map[string]string{
-		"saved":    "*filter\n:INPUT ACCEPT [5:6]\n[5:6] -A INPUT -m state --state NEW -j ACCEPT\nCOMMIT\n",
-		"commands": "#!/bin/sh\niptables -F\nsudo iptables -t nat -P PREROUTING ACCEPT\niptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE\nfor x in $LIST; do\n",
-		"nft":      "#!/usr/sbin/nft -f\ntable inet t {\n\tchain c {\n\t}\n}\n",
-		"99.conf":  "net.netfilter.nf_conntrack_max = 5000\nvm.swappiness = 10\nkernel.panic = 1\n",
-		"all":      settings.String() + "net.netfilter.nf_conntrack_max = 7\nnet.netfilter.nf_conntrack_count = 3\nnet.core.somaxconn = 9\n",
-		"mod":      "options nf_conntrack hashsize=4096\nblacklist pcspkr\noptions kvm nested=1\nnf_conntrack_ftp\n",
-		"sets":     "create blocked hash:ip family inet hashsize 1024 maxelem 65536\nadd blocked 192.0.2.1\n",
-		"other":    "hello, world\n",
+		"saved": "*filter\n:INPUT ACCEPT [5:6]\n[5:6] -A INPUT -m state --state NEW -j " +
+			"ACCEPT\nCOMMIT\n",
+		"commands": "#!/bin/sh\niptables -F\nsudo iptables -t nat -P PREROUTING ACCEPT\n" +
+			"iptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE\nfor x in $LIST; do\n",
+		"nft":     "#!/usr/sbin/nft -f\ntable inet t {\n\tchain c {\n\t}\n}\n",
+		"99.conf": "net.netfilter.nf_conntrack_max = 5000\nvm.swappiness = 10\nkernel.panic = 1\n",
+		"all": settings.String() + "net.netfilter.nf_conntrack_max = 7\n" +
+			"net.netfilter.nf_conntrack_count = 3\nnet.core.somaxconn = 9\n",
+		"mod": "options nf_conntrack hashsize=4096\nblacklist pcspkr\noptions kvm " +
+			"nested=1\nnf_conntrack_ftp\n",
+		"sets": "create blocked hash:ip family inet hashsize 1024 maxelem 65536\nadd " +
+			"blocked 192.0.2.1\n",
+		"other": "hello, world\n",
 	}
 	path := func(name string) string { return filepath.Join(folder, name) }
 	for name, text := range texts {
@@ -78,11 +83,25 @@ func TestImport_EveryKind(t *testing.T) {
 		text, note string
 		check      func(Configuration) bool
 	}{
-		"saved": {"", "saved is read as rules", func(c Configuration) bool { return strings.Contains(c.Rules, "--state NEW") }},
-		"commands": {"topology: router", "1 lines that are no plain command", func(c Configuration) bool {
-			return strings.Contains(c.Rules, "*nat\n:PREROUTING ACCEPT [0:0]\n-A POSTROUTING -o wan0") && slices.Contains(c.Cards, Card{"wan0", nodeServer})
+		"saved": {
+			"", "saved is read as " +
+				"rules", func(c Configuration) bool {
+				return strings.Contains(c.Rules, "--state "+
+					"NEW")
+			},
+		},
+		"commands": {"topology: router", "1 lines that are no plain " +
+			"command", func(c Configuration) bool {
+			return strings.Contains(c.Rules, "*nat\n:PREROUTING ACCEPT [0:0]\n-A POSTROUTING -o "+
+				"wan0") && slices.Contains(c.Cards, Card{"wan0", nodeServer})
 		}},
-		"nft": {"", "nft is read as nft", func(c Configuration) bool { return strings.Contains(c.NFT, "table inet t") }},
+		"nft": {
+			"", "nft is read as " +
+				"nft", func(c Configuration) bool {
+				return strings.Contains(c.NFT, "table inet "+
+					"t")
+			},
+		},
 		"99.conf": {"", "1 settings of vm.* are left out", func(c Configuration) bool {
 			v, _ := c.Sysctl.Get("net.netfilter.nf_conntrack_max")
 			return v == "5000" && len(c.Sysctl) == 1
@@ -92,9 +111,16 @@ func TestImport_EveryKind(t *testing.T) {
 			return v == "7" && len(c.Sysctl) == 1
 		}},
 		"mod": {"", "mod is read as modprobe", func(c Configuration) bool {
-			return slices.Equal(c.Modules.Load, []string{"nf_conntrack hashsize=4096", "nf_conntrack_ftp"})
+			return slices.Equal(c.Modules.Load, []string{"nf_conntrack " +
+				"hashsize=4096", "nf_conntrack_ftp"})
 		}},
-		"sets": {"", "sets is read as ipset", func(c Configuration) bool { return strings.HasPrefix(c.IPSet, "create blocked") }},
+		"sets": {
+			"", "sets is read as " +
+				"ipset", func(c Configuration) bool {
+				return strings.HasPrefix(c.IPSet, "create "+
+					"blocked")
+			},
+		},
 	} {
 		made, err := Import([]string{path(names)})
 		if err != nil {
@@ -133,7 +159,8 @@ func TestObjects_MustExist(t *testing.T) {
 		"a set":     {keyed("rules", set) + keyed("ipset", "create blocked hash:ip"), ""},
 		"no object": {keyed("rules", timeout), `there is no object "web-short", which nfct makes`},
 		"an object": {
-			keyed("rules", timeout) + "  setup: [nfct add timeout web-short inet tcp established 100]\n", "",
+			keyed("rules", timeout) + "  setup: [nfct add timeout web-short inet tcp " +
+				"established 100]\n", "",
 		},
 		"a shell": {"  setup: [\"nfct x | cat\"]\n", "no shell runs it"},
 	} {
@@ -152,7 +179,9 @@ func TestInterfaces_HaveTheNamesOfTheRules(t *testing.T) {
 	const rules = "*nat\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n"
 	named := strings.ReplaceAll(rules, "eth0", "wan0")
 	for name, test := range map[string]struct{ topology, dut, want string }{
-		"exchanged": {"router", keyed("rules", rules), "interfaces: {eth0: server, eth1: client} exchanges"},
+		"exchanged": {
+			"router", keyed("rules", rules), "interfaces: {eth0: server, eth1: client} exchanges",
+		},
 		"named": {
 			"router", keyed("rules", named) + "  interfaces: {wan0: server, lan0: client}\n", "",
 		},

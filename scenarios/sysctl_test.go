@@ -28,7 +28,8 @@ func TestSysctl_AsSysctlReadsIt(t *testing.T) {
 			max + "=5", []string{"x.yaml:5:39: " + max + ": a comment must be a line of its own"},
 		},
 		"net.core.somaxconn = 16384 12": {
-			"net.core.somaxconn=16384", []string{"x.yaml:5:31: net.core.somaxconn: it is one number"},
+			"net.core.somaxconn=16384", []string{"x.yaml:5:31: net.core.somaxconn: it is one " +
+				"number"},
 		},
 		"net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter": {
 			"net.ipv4.conf.*.rp_filter=2; -net.ipv4.conf.all.rp_filter=", nil,
@@ -72,7 +73,9 @@ func TestSysctl_AsSysctlReadsIt(t *testing.T) {
 	for text, want := range map[string]string{
 		"net.ipv4.tcp_tw_recycle = 1\nnet.netfilter.nf_conntrack_helper = 1": "x.yaml:6:5: " +
 			"net.netfilter.nf_conntrack_helper is gone since Linux 6.0",
-		"echo 5 > /sys/module/nf_conntrack/parameters/acct": `write modules: {load: ["nf_conntrack acct=5"]}`,
+		"echo 5 > " +
+			"/sys/module/nf_conntrack/parameters/acct":
+			`write modules: {load: ["nf_conntrack acct=5"]}`,
 		"echo 5 > /etc/x":        "is not a sysctl",
 		"sysctl -p /etc/x.conf":  "a setting must be key=value",
 		"net.core.somaxconn=":    "a setting must be key=value",
@@ -89,7 +92,8 @@ func TestSysctl_AsSysctlReadsIt(t *testing.T) {
 // TestModules_ParametersAndOldNames names what the kernel passes over, and today's modules.
 func TestModules_ParametersAndOldNames(t *testing.T) {
 	parse := func(modules string) (*Experiment, []Warning, error) {
-		return Parse("x.yaml", []byte("experiment: x\nworkload: ["+load+"]\ndut:\n  modules: {load: "+
+		return Parse("x.yaml", []byte("experiment: x\nworkload: ["+load+"]\ndut:\n  modules: "+
+			"{load: "+
 			modules+"}\n"+keyed("rules", stateful)))
 	}
 	if _, _, err := parse(`["nf_conntrack hashize=4096"]`); err == nil ||

@@ -126,8 +126,8 @@ func parameterDifferences(s Settings, state State) (out []string) {
 					"over it", module, name))
 			case resized && sameBuckets(value, have, state.BucketMultiple):
 			case valued && !sameParameter(value, have):
-				out = append(out, fmt.Sprintf("parameter %s of module %s is %s, not %s as asked: a "+
-					"module that is there already does not get it", name, module, have, value))
+				out = append(out, fmt.Sprintf("parameter %s of module %s is %s, not %s as asked: "+
+					"a module that is there already does not get it", name, module, have, value))
 			}
 		}
 	}

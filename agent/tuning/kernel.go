@@ -131,8 +131,8 @@ func (k Kernel) ReadSysctl(key string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// writeSysctl sets a key in one write, as the kernel expects it: a kernel may take the value, answer
-// with a length that leaves out the line feed, and refuse a further write.
+// writeSysctl sets a key in one write, as the kernel expects it: a kernel may take the value,
+// answer with a length that leaves out the line feed, and refuse a further write.
 func (k Kernel) writeSysctl(key, value string) error {
 	path, err := sysctlPath(key)
 	if err != nil {

@@ -91,7 +91,7 @@ func OneNumber(key string) bool {
 
 // moduleParameters are the parameters of modules that experiments give.
 var moduleParameters = map[string][]string{
-	Module: {"acct", "enable_hooks", "expect_hashsize", "hashsize", "nf_conntrack_helper", "tstamp"},
+	Module: strings.Fields("acct enable_hooks expect_hashsize hashsize nf_conntrack_helper tstamp"),
 }
 
 // ParameterMeant returns what a message says about a parameter of a module that it is known not to
@@ -110,7 +110,9 @@ func CurrentModule(name string) (current string, ok bool) {
 	if current, ok = RenamedModules[name]; ok {
 		return current, true
 	}
-	for old, now := range map[string]string{"ip_conntrack_": "nf_conntrack_", "ip_nat_": "nf_nat_"} {
+	for old, now := range map[string]string{
+		"ip_conntrack_": "nf_conntrack_", "ip_nat_": "nf_nat_",
+	} {
 		if rest, is := strings.CutPrefix(name, old); is {
 			return now + rest, true
 		}

@@ -52,14 +52,16 @@ func TestOneNumber(t *testing.T) {
 
 func TestCurrentModule(t *testing.T) {
 	for name, want := range map[string]string{
-		"ip_conntrack": Module, "ip_conntrack_ftp": "nf_conntrack_ftp", "ip_nat_tftp": "nf_nat_tftp",
+		"ip_conntrack": Module, "ip_conntrack_ftp": "nf_conntrack_ftp",
+		"ip_nat_tftp":            "nf_nat_tftp",
 		"nf_conntrack_proto_gre": Module, "nf_conntrack_ftp": "nf_conntrack_ftp",
 	} {
 		if got, _ := CurrentModule(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if hint, known := ParameterMeant(Module, "hashize"); known || hint != `; did you mean "hashsize"?` {
+	hint, known := ParameterMeant(Module, "hashize")
+	if known || hint != `; did you mean "hashsize"?` {
 		t.Errorf("%q, %v", hint, known)
 	}
 }

@@ -283,8 +283,8 @@ func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
 	return fit, Never
 }
 
-// finalTargets end the way of a packet through a chain, and do not refuse it. A packet in a queue is
-// in the hands of a program.
+// finalTargets end the way of a packet through a chain, and do not refuse it. A packet in a queue
+// is in the hands of a program.
 var finalTargets = strings.Fields("ACCEPT SNAT DNAT MASQUERADE REDIRECT NETMAP NFQUEUE QUEUE " +
 	"TPROXY SYNPROXY STOLEN")
 
@@ -303,16 +303,16 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 	if f.Reply {
 		there, here = here, there
 	}
+	protocol := func(given string) Fit { return sure(sameProtocol(given, f.Protocol)) }
+	comes := slices.Contains([]string{"prerouting", "input", "forward"}, w.hook)
+	leaves := slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)
 	return min(whole,
-		w.interfaces(r.In, f.In, slices.Contains([]string{"prerouting", "input", "forward"}, w.hook)),
-		w.interfaces(r.Out, f.Out,
-			slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)),
+		w.interfaces(r.In, f.In, comes), w.interfaces(r.Out, f.Out, leaves),
 		r.families.fit(func(family string) Fit {
-			return sure(strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4") == f.Family)
+			name := strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4")
+			return sure(name == f.Family)
 		}),
-		r.Protocols.fit(func(given string) Fit {
-			return t.element(given, func(one string) Fit { return sure(sameProtocol(one, f.Protocol)) })
-		}),
+		r.Protocols.fit(func(given string) Fit { return t.element(given, protocol) }),
 		there.fit(func(given string) Fit { return t.element(given, port) }),
 		here.fit(func(given string) Fit { return t.element(given, clientPort) }),
 		r.either.fit(func(given string) Fit {
@@ -412,8 +412,8 @@ func sameProtocol(given, protocol string) bool {
 
 // services are names of ports that rules use, as in /etc/services.
 var services = map[string]uint16{
-	"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80, "pop3": 110,
-	"ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587, "imaps": 993,
+	"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80,
+	"pop3": 110, "ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587, "imaps": 993,
 }
 
 // portFit judges a port or a range of ports, as 80, http, 1000:1999, :1023 or 1000-1999.

@@ -41,7 +41,8 @@ func TestFate_OfIptables(t *testing.T) {
 		"nothing":           {"", ""},
 		"accepted by state": {drops + "-A INPUT -m state --state NEW -j ACCEPT\nCOMMIT", ""},
 		"only answers accepted": {
-			drops + "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\nCOMMIT", refused,
+			drops + "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n" +
+				"COMMIT", refused,
 		},
 		"another port":      {drops + "-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT", refused},
 		"another interface": {drops + "-A INPUT -i wan0 -j ACCEPT\nCOMMIT", refused},
@@ -56,7 +57,8 @@ func TestFate_OfIptables(t *testing.T) {
 			strings.Replace(refused, "yes", "maybe", 1),
 		},
 		"a chain that accepts": {
-			drops + ":mine - [0:0]\n-A INPUT -j mine\n-A mine -p tcp --dport http -j ACCEPT\nCOMMIT", "",
+			drops + ":mine - [0:0]\n-A INPUT -j mine\n-A mine -p tcp --dport http -j ACCEPT\n" +
+				"COMMIT", "",
 		},
 		"a chain that returns": {
 			drops + ":mine - [0:0]\n-A INPUT -j mine\n-A mine -j RETURN\nCOMMIT", refused,
@@ -119,31 +121,32 @@ func TestFate_OfIptables(t *testing.T) {
 
 // TestFate_OfNFT follows a connection to port 80 through the rules of a router.
 func TestFate_OfNFT(t *testing.T) {
-	const refused = "refused %s by the policy DROP of chain f of table inet t"
+	const by = " by the policy DROP of chain f of table inet t"
+	const yes, maybe = "refused yes" + by, "refused maybe" + by
 	for rule, want := range map[string]string{
 		"accept":                      "",
-		"ct state established accept": fmt.Sprintf(refused, "yes"),
-		"ct state vmap { established : accept, related : accept, invalid : drop }": fmt.Sprintf(
-			refused, "yes"),
-		"ct state vmap { established : accept, new : jump mine, }":      "",
-		"iifname eth0 oifname { \"eth1\", \"eth2\" } accept":            "",
-		"iifname \"eth9\" accept":                                       fmt.Sprintf(refused, "yes"),
-		"iifname vmap { lo : accept, ${client.interface} : goto mine }": "",
-		"tcp dport vmap { 22 : accept, 80-81 : accept }":                "",
-		"tcp dport vmap { 22 : accept, 443 : accept }":                  fmt.Sprintf(refused, "yes"),
-		"tcp dport vmap @known":                                         fmt.Sprintf(refused, "maybe"),
-		"meta mark 7 accept":                                            fmt.Sprintf(refused, "maybe"),
-		"ip daddr 10.0.0.1 accept":                                      fmt.Sprintf(refused, "maybe"),
-		"fib daddr type local accept":                                   fmt.Sprintf(refused, "maybe"),
-		"counter log prefix \"x \" level info accept":                   "",
-		"counter packets 5 bytes 6 meta l4proto tcp th dport 80 accept": "",
-		"meta mark set 0x1 tcp dport 80 accept comment \"web\"":         "",
-		"udp dport 80 accept":                                           fmt.Sprintf(refused, "yes"),
-		"meta nfproto ipv6 accept":                                      fmt.Sprintf(refused, "yes"),
-		"jump { tcp dport 80 accept; }":                                 fmt.Sprintf(refused, "maybe"),
-		"limit rate 5/second accept":                                    fmt.Sprintf(refused, "maybe"),
-		"tcp flags & (fin | syn | rst | ack) == syn accept":             "",
-		"reject with icmp type admin-prohibited": "refused yes by the rule \"reject with icmp type " +
+		"ct state established accept": yes,
+		"ct state vmap { established : accept, related : accept, invalid : drop }": yes,
+		"ct state vmap { established : accept, new : jump mine, }":                 "",
+		"iifname eth0 oifname { \"eth1\", \"eth2\" } accept":                       "",
+		"iifname \"eth9\" accept":                                                  yes,
+		"iifname vmap { lo : accept, ${client.interface} : goto mine }":            "",
+		"tcp dport vmap { 22 : accept, 80-81 : accept }":                           "",
+		"tcp dport vmap { 22 : accept, 443 : accept }":                             yes,
+		"tcp dport vmap @known":                                                    maybe,
+		"meta mark 7 accept":                                                       maybe,
+		"ip daddr 10.0.0.1 accept":                                                 maybe,
+		"fib daddr type local accept":                                              maybe,
+		"counter log prefix \"x \" level info accept":                              "",
+		"counter packets 5 bytes 6 meta l4proto tcp th dport 80 accept":            "",
+		"meta mark set 0x1 tcp dport 80 accept comment \"web\"":                    "",
+		"udp dport 80 accept":                                                      yes,
+		"meta nfproto ipv6 accept":                                                 yes,
+		"jump { tcp dport 80 accept; }":                                            maybe,
+		"limit rate 5/second accept":                                               maybe,
+		"tcp flags & (fin | syn | rst | ack) == syn accept":                        "",
+		"reject with icmp type admin-prohibited": "refused yes by the rule \"reject with icmp " +
+			"type " +
 			"admin-prohibited\" in chain f of table inet t",
 	} {
 		read := rules.NFT("table inet t {\nmap known { type inet_service : verdict; }\n" +
@@ -201,7 +204,8 @@ func TestFate_IsBounded(t *testing.T) {
 	for i := range 40 {
 		fmt.Fprintf(&b, "-A c%d -j c%d\n-A c%d -j c%d\n", i, i+1, i, i+1)
 	}
-	if got := rules.Iptables(rules.IPv4, b.String()+"COMMIT").Fate(web); got.Refused != rules.Never {
+	if got := rules.Iptables(rules.IPv4,
+		b.String()+"COMMIT").Fate(web); got.Refused != rules.Never {
 		t.Errorf("%+v", got)
 	}
 }

@@ -44,7 +44,8 @@ func FuzzNFT(f *testing.F) {
 		"type filter hook output priority raw + 5; tcp dport { $a } notrack; jump { drop; }; }; }")
 	f.Add("${\n}!0")
 	f.Add("${x}:1 fe80::1:2 \\\n}{;")
-	f.Add("table ip t { chain c { type filter hook input priority 0; iifname . tcp dport vmap { lo " +
+	f.Add("table ip t { chain c { type filter hook input priority 0; iifname . tcp dport vmap { " +
+		"lo " +
 		": accept, eth0 : goto c }; ct state vmap { new : jump d, }; }; chain d { jump c; }; }")
 	f.Add("insert rule t c position 3 counter packets 1 bytes 2 drop\ndelete chain t c\n" +
 		"add element t s { 1 : 2 }")

@@ -223,6 +223,9 @@ func (r nftRule) valuesAt(i int) (v Values, end int) {
 	return v, i
 }
 
+// afterTarget are words behind the target of a translation.
+var afterTarget = strings.Fields("random persistent fully-random counter comment")
+
 // target reads where a destination translation leads, from the words behind its name:
 // [ip|ip6] [to] [ADDRESS][:PORT]; "" without any, and "?" where a map decides.
 func (r nftRule) target(i int) string {
@@ -230,7 +233,7 @@ func (r nftRule) target(i int) string {
 	for ; i < len(r.words); i++ {
 		switch word := r.at(i); {
 		case word == IPv4 || word == IPv6 || word == "to" || word == "addr":
-		case slices.Contains(strings.Fields("random persistent fully-random counter comment"), word):
+		case slices.Contains(afterTarget, word):
 			return to.String()
 		case word == "map" || word == "numgen" || word == "jhash" || word == "{":
 			return "?"

@@ -9,19 +9,24 @@ import (
 // TestRead reads what the tools of Debian 12 say.
 func TestRead(t *testing.T) {
 	for said, want := range map[string][]Fault{
-		"iptables-nft-restore v1.8.9 (nf_tables): Bad state \"ESTABLISHD\"\nError occurred at line: " +
-			"5\nTry `iptables-nft-restore -h' or 'iptables-nft-restore --help' for more information.\n": {
+		"iptables-nft-restore v1.8.9 (nf_tables): Bad state \"ESTABLISHD\"\nError occurred at " +
+			"line: " +
+			"5\nTry `iptables-nft-restore -h' or 'iptables-nft-restore --help' for more " +
+			"information.\n": {
 			{"rules", 5, 0, `Bad state "ESTABLISHD"`, false},
 		},
 		"iptables-nft-restore v1.8.9 (nf_tables): \nline 2: RULE_APPEND failed (No such file or " +
 			"directory): rule in chain PREROUTING\n": {
 			{
 				"rules", 2, 0,
-				"line 2: RULE_APPEND failed (No such file or directory): rule in chain PREROUTING", true,
+				"line 2: RULE_APPEND failed (No such file or directory): rule in chain " +
+					"PREROUTING", true,
 			},
 		},
-		"/dev/stdin:4:12-21: Error: Could not parse conntrack state\n  ct state stablished accept\n" +
-			"           ^^^^^^^^^^\n/dev/stdin:7:1-3: Error: Could not process rule: No such file\n": {
+		"/dev/stdin:4:12-21: Error: Could not parse conntrack state\n  ct state stablished " +
+			"accept\n" +
+			"           ^^^^^^^^^^\n/dev/stdin:7:1-3: Error: Could not process rule: No such " +
+			"file\n": {
 			{"rules", 4, 12, "Could not parse conntrack state", false},
 			{"rules", 7, 1, "Could not process rule: No such file", true},
 		},
