@@ -326,7 +326,7 @@ func TestJudge(t *testing.T) {
 		{
 			name: "exempt, but other traffic",
 			trial: Trial{
-				Entries:      failing("requests", 5000, 0),
+				Entries:   failing("requests", 5000, 0),
 				Conntrack: Conntrack{Tracked: true, Peak: 5003, Max: 65536},
 			},
 			conf:    Configuration{Rules: "*raw\n-A PREROUTING -i lo -j NOTRACK\nCOMMIT"},
