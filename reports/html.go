@@ -37,20 +37,20 @@ var (
 var page = template.Must(template.New("page").Parse(pageHTML))
 
 type pageData struct {
-	Title, Summary, Started, Interrupted string
-	Outcome, OutcomeClass                string
-	Experiment                           string // as run
-	Styles                               template.CSS
-	Library, Script                      template.JS
-	Judgements                           []judgement
-	Stories                              []pageStory
-	Table, Differences                   pageTable
-	Latencies                            []latencyRow
-	HasSeries                            bool
-	Plot                                 []plotScenario
-	Facts                                [][2]string
-	Notes, Commands                      []string
-	Apply                                *applied
+	Title, Summary, Started, Partial string
+	Outcome, OutcomeClass            string
+	Experiment                       string // as run
+	Styles                           template.CSS
+	Library, Script                  template.JS
+	Judgements                       []judgement
+	Stories                          []pageStory
+	Table, Differences               pageTable
+	Latencies                        []latencyRow
+	HasSeries                        bool
+	Plot                             []plotScenario
+	Facts                            [][2]string
+	Notes, Commands                  []string
+	Apply                            *applied
 }
 
 type pageStory struct {
@@ -104,9 +104,7 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
 	}
-	if run.Interrupted {
-		d.Interrupted = results.Figure(run.Seconds)
-	}
+	d.Partial = partial(run)
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))
 	}
@@ -320,7 +318,7 @@ type step struct {
 // applyOf returns how to change a machine from the first scenario to the recommended one, or nil.
 func applyOf(run *results.Run) *applied {
 	best := results.Best(run)
-	if best == nil || len(run.Scenarios) < 2 || run.Interrupted {
+	if best == nil || len(run.Scenarios) < 2 || run.Part("") != nil {
 		return nil
 	}
 	first, c := run.Scenarios[0].Configuration, best.Configuration

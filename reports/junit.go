@@ -50,22 +50,33 @@ type (
 	}
 )
 
+// suiteOf returns a suite without cases.
+func suiteOf(run *results.Run, id int, name string) junitSuite {
+	return junitSuite{
+		Package: run.Experiment, ID: id, Name: name, Hostname: "localhost", Time: "0.000",
+		Timestamp: run.Started.UTC().Format("2006-01-02T15:04:05"),
+		Properties: []junitProperty{
+			{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)},
+		},
+	}
+}
+
 // renderJUnit writes a suite for each scenario, with a case for the validity of all its
 // measurements (else an error), one for each threshold, and one for the baseline when the run was
-// compared with one. system-out says what happened.
+// compared with one. system-out says what happened. An unfinished or empty run has one more suite,
+// with an error.
 func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 	var doc junitSuites
 	list := rows(run)
 	stories := tell(list)
+	if text := partial(run); text != "" {
+		suite := suiteOf(run, len(run.Scenarios), "the whole run")
+		suite.add(junitCase{Name: "finished", Error: &junitResult{"invalid", text, text}})
+		doc.Suites = append(doc.Suites, suite)
+	}
 	for i, s := range run.Scenarios {
-		suite := junitSuite{
-			Package: run.Experiment, ID: i, Name: s.Name, Hostname: "localhost",
-			Timestamp: run.Started.UTC().Format("2006-01-02T15:04:05"),
-			Out:       strings.Join(stories[i].lines, "\n"),
-			Properties: []junitProperty{
-				{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)},
-			},
-		}
+		suite := suiteOf(run, i, s.Name)
+		suite.Out = strings.Join(stories[i].lines, "\n")
 		seconds := 0.0
 		for _, t := range s.Trials {
 			seconds += t.Seconds

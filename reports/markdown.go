@@ -20,9 +20,8 @@ func renderMarkdown(b *bytes.Buffer, run *results.Run, _ Options) error {
 	if run.Summary != "" {
 		fmt.Fprintf(b, "%s\n\n", markdownText(run.Summary))
 	}
-	if run.Interrupted {
-		fmt.Fprintf(b, "**INTERRUPTED** after %s s: what follows was measured until then.\n\n",
-			results.Figure(run.Seconds))
+	if text := partial(run); text != "" {
+		fmt.Fprintf(b, "**INVALID**: %s.\n\n", markdownText(text))
 	}
 	word, kind := outcomeOf(run)
 	const failed = "❌ "

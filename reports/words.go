@@ -20,12 +20,23 @@ func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
 	if run.Summary != "" {
 		paragraph(b, "", run.Summary, width)
 	}
-	if run.Interrupted {
-		seconds := results.Figure(run.Seconds)
-		text := "INTERRUPTED after " + seconds + " s: what follows was measured until then"
-		paragraph(b, "", text, width)
+	if text := partial(run); text != "" {
+		paragraph(b, "", "INVALID: "+text, width)
 	}
 	b.WriteByte('\n')
+}
+
+// partial words why a run cannot stand for the whole, or returns an empty text.
+func partial(run *results.Run) string {
+	err := run.Part("")
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if run.Interrupted {
+		text += " (it was interrupted after " + results.Figure(run.Seconds) + " s)"
+	}
+	return text
 }
 
 // told is the text about one scenario, one or more sentences in each line.

@@ -66,7 +66,7 @@ func TestFolderDiskFull(t *testing.T) {
 	if err := errors.Join(lines.Append(Sample{Seconds: 1e6}), lines.Close()); err != nil {
 		t.Error(err)
 	}
-	samples, err := readLines[Sample](tf.File(FileSamples))
+	samples, err := readLines[Sample](tf, FileSamples)
 	if err != nil || len(samples) != written+1 || samples[written].Seconds != 1e6 {
 		t.Errorf("read %d samples of %d: %v", len(samples), written+1, err)
 	}

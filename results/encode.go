@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"reflect"
 	"strings"
 
@@ -73,13 +72,26 @@ func notNumber(v reflect.Value, path string) (string, bool) {
 	return "", false
 }
 
+// maxTrials bounds the trials of a run, and with them the memory that a stranger's document takes.
+const maxTrials = 100_000
+
 // decode reads run.json of this or an older ctload, but no newer schema. It ignores unknown fields,
 // which a newer build of the same schema may have added.
 func decode(data []byte) (*Run, error) {
 	// Documents from before the first release carry no version and differ in nothing else.
-	version := struct{ Schema int }{SchemaVersion}
+	version := struct {
+		Schema    int
+		Scenarios []struct{ Trials []json.RawMessage }
+	}{Schema: SchemaVersion}
 	if err := json.Unmarshal(data, &version); err != nil {
 		return nil, jsonError(data, err)
+	}
+	trials := 0
+	for _, s := range version.Scenarios {
+		trials += len(s.Trials)
+	}
+	if trials > maxTrials {
+		return nil, fmt.Errorf("the run has %d trials, more than %d", trials, maxTrials)
 	}
 	if v := version.Schema; v < 1 || v > SchemaVersion {
 		return nil, fmt.Errorf("the run has schema %d; this ctload reads 1 to %d", v, SchemaVersion)
@@ -136,7 +148,7 @@ func (f *Folder) Distributions(t *Trial) (map[string]Distribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(tf.File(FileHistograms))
+	data, err := f.read(tf.at(FileHistograms), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -1,16 +1,16 @@
 package results
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
-	"sync"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +31,14 @@ import (
 //	    histograms.json           what each entry's generator kept, latency histograms among it
 //
 // A file that a driver cannot provide is absent.
+//
+// A folder may come from a stranger: no link leads out of it, and only regular files of bounded
+// size are read. Its files have the rights of the folder itself: a new one is the user's alone.
 type Folder struct {
 	path string
+	root *os.Root
+	dir  *os.File    // holds the lock of a run under way; nil where a run is only read
+	mode fs.FileMode // of the folders in it
 }
 
 // Names of the files of a run folder.
@@ -77,44 +83,193 @@ func CheckNew(dir string) error {
 	}
 }
 
-// Create makes the folder of a new run, with its parents; it must be empty: two runs never mix.
+// ErrBusy is the error of [Create] and [Resume] while another process writes the run.
+var ErrBusy = errors.New("another ctload is writing into it")
+
+// Create makes the folder of a new run, with its parents, and locks it until [Folder.Close]. It
+// must be empty: two runs never mix. A folder that exists keeps its rights.
 func Create(dir string) (*Folder, error) {
 	if err := CheckNew(dir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, dirTrials), 0o755); err != nil {
+	err := os.MkdirAll(filepath.Dir(dir), 0o755)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, diskError("creating the run folder", err)
 	}
-	return &Folder{path: dir}, nil
+	return create(dir)
 }
 
-// Open opens the folder of an earlier run. The path may be that of its run.json.
-func Open(path string) (*Folder, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() && filepath.Base(path) == fileRun {
-		path = filepath.Dir(path)
+// CreateFree makes the folder of a new run as [Create] does, under the first of the names dir,
+// dir-2, dir-3 and so on that is free.
+func CreateFree(dir string) (*Folder, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, diskError("creating the run folder", err)
 	}
-	_, err = os.Stat(filepath.Join(path, fileRun))
+	name := dir
+	for n := 2; ; n++ {
+		err := os.Mkdir(name, 0o700)
+		if err == nil {
+			return create(name)
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, diskError("creating the run folder", err)
+		}
+		name = dir + "-" + strconv.Itoa(n)
+	}
+}
+
+// create opens and locks an empty folder.
+func create(dir string) (*Folder, error) {
+	f, err := openLocked(dir)
+	if err != nil {
+		return nil, err
+	}
+	// Another process may have begun a run there since it was looked at.
+	if err := CheckNew(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := f.root.Mkdir(dirTrials, f.mode); err != nil {
+		return nil, errors.Join(diskError("creating the run folder", err), f.Close())
+	}
+	return f, nil
+}
+
+// openLocked opens a folder for writing.
+func openLocked(dir string) (*Folder, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	if f.dir, err = f.root.Open("."); err == nil {
+		err = unix.Flock(int(f.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the run folder %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+func openFolder(dir string) (*Folder, error) {
+	info, err := os.Stat(dir) // a FIFO would hang
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no folder", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the run folder: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the run folder: %w", err)
+	}
+	return &Folder{path: dir, root: root, mode: info.Mode().Perm() | 0o700}, nil
+}
+
+// Attach opens the folder of a run that another process has created, locked, and handed over.
+func Attach(dir string) (*Folder, error) { return openFolder(dir) }
+
+// Open opens the folder of an earlier run for reading. The path may be that of its run.json.
+func Open(path string) (*Folder, error) {
+	dir := path
+	if filepath.Base(path) == fileRun {
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			dir = filepath.Dir(path)
+		}
+	}
+	_, err := os.Stat(filepath.Join(dir, fileRun))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("opening the run %s: %w (%s is missing)", path, errNoRun, fileRun)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
-	return &Folder{path: path}, nil
+	return openFolder(dir)
 }
+
+// Resume opens the folder of an unfinished run to go on with it, and locks it. It returns the run
+// without the trials that an interrupt ended, and removes the folders of trials that are not in it.
+func Resume(path string) (*Folder, *Run, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir := f.path
+	if err := f.Close(); err != nil {
+		return nil, nil, err
+	}
+	if f, err = openLocked(dir); err != nil {
+		return nil, nil, err
+	}
+	run, err := f.Load()
+	if err == nil {
+		err = f.rewind(run)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, run, nil
+}
+
+// rewind takes back what was begun and not made.
+func (f *Folder) rewind(run *Run) error {
+	if run.Planned == 0 || run.Part("") == nil {
+		return fmt.Errorf("the run %s is finished: there is nothing to resume", f.path)
+	}
+	made := map[string]bool{}
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		s.Trials = slices.DeleteFunc(s.Trials, func(t Trial) bool { return t.Cut() })
+		s.Thresholds = nil
+		for _, t := range s.Trials {
+			made[path.Clean(t.Folder)] = true
+		}
+	}
+	trials, err := f.root.Open(dirTrials)
+	if err != nil {
+		return fmt.Errorf("resuming the run: %w", err)
+	}
+	names, err := trials.Readdirnames(-1)
+	err = errors.Join(err, trials.Close())
+	for _, name := range names {
+		if folder := dirTrials + "/" + name; !made[folder] {
+			err = errors.Join(err, f.root.RemoveAll(folder))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("resuming the run: %w", err)
+	}
+	return f.Save(run)
+}
+
+// Close releases the folder, and its lock.
+func (f *Folder) Close() error {
+	err := f.root.Close()
+	if f.dir != nil {
+		err = errors.Join(err, f.dir.Close())
+	}
+	return err
+}
+
+// Directory returns the open folder, to be handed over to another process; nil where the run is
+// only read.
+func (f *Folder) Directory() *os.File { return f.dir }
 
 // Path returns the folder's path as given.
 func (f *Folder) Path() string { return f.path }
 
 // SaveExperiment writes the experiment as run.
 func (f *Folder) SaveExperiment(yaml []byte) error {
-	return writeBytes(filepath.Join(f.path, fileExperiment), yaml)
+	return f.writeBytes(fileExperiment, yaml)
 }
 
 // Experiment returns the experiment as run.
 func (f *Folder) Experiment() ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(f.path, fileExperiment))
+	data, err := f.read(fileExperiment, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the experiment as run: %w", err)
 	}
@@ -123,13 +278,12 @@ func (f *Folder) Experiment() ([]byte, error) {
 
 // Save replaces run.json as a whole: readers see the old or the new one, also after a crash.
 func (f *Folder) Save(run *Run) error {
-	path := filepath.Join(f.path, fileRun)
-	return writeWhole(path, func(w io.Writer) error { return Encode(w, run) })
+	return f.writeWhole(fileRun, func(w io.Writer) error { return Encode(w, run) })
 }
 
 // Load reads run.json, of this or an older schema.
 func (f *Folder) Load() (run *Run, err error) {
-	data, err := os.ReadFile(filepath.Join(f.path, fileRun))
+	data, err := f.read(fileRun, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("opening the run: %w", err)
 	}
@@ -152,12 +306,10 @@ func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) 
 		return nil, fmt.Errorf("%s: number %d is not from 1", what, number)
 	}
 	name := fmt.Sprintf("%s/%s-%d", dirTrials, scenario, number)
-	t := &TrialFolder{name: name, path: filepath.Join(f.path, name)}
-	err := os.MkdirAll(filepath.Dir(t.path), 0o755)
-	if err == nil {
-		err = os.Mkdir(t.path, 0o755)
+	if err := f.root.Mkdir(name, f.mode); err != nil {
+		return nil, diskError(what, err)
 	}
-	return t, diskError(what, err)
+	return &TrialFolder{of: f, name: name}, nil
 }
 
 // Trial opens the folder of a trial of this run, named by the trial's Folder.
@@ -165,7 +317,7 @@ func (f *Folder) Trial(t *Trial) (*TrialFolder, error) {
 	if !filepath.IsLocal(t.Folder) {
 		return nil, fmt.Errorf("the folder %q of trial %d is outside the run", t.Folder, t.Number)
 	}
-	return &TrialFolder{name: t.Folder, path: filepath.Join(f.path, t.Folder)}, nil
+	return &TrialFolder{of: f, name: t.Folder}, nil
 }
 
 // Series reads the samples of a trial and the attempts of its probe, if there are any.
@@ -174,193 +326,51 @@ func (f *Folder) Series(t *Trial) ([]Sample, []ProbeSample, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	samples, err := readLines[Sample](tf.File(FileSamples))
+	samples, err := readLines[Sample](tf, FileSamples)
 	if err != nil {
 		return nil, nil, err
 	}
-	probes, err := readLines[ProbeSample](tf.File(fileProbe))
+	probes, err := readLines[ProbeSample](tf, fileProbe)
 	return samples, probes, err
 }
 
 // TrialFolder is the folder of one trial.
 type TrialFolder struct {
-	name, path string
+	of   *Folder
+	name string // in it, with slashes
 }
 
 // Name returns the folder's path in the run folder, with slashes: the Folder of a [Trial].
 func (t *TrialFolder) Name() string { return t.name }
 
-// File returns the path of a file in the folder, for files that other packages write.
-func (t *TrialFolder) File(name string) string { return filepath.Join(t.path, name) }
+// File returns the path of a file in the folder, for files that other programs write.
+func (t *TrialFolder) File(name string) string { return filepath.Join(t.of.path, t.name, name) }
 
 // Remove removes the folder, for a trial that is repeated.
-func (t *TrialFolder) Remove() error { return os.RemoveAll(t.path) }
+func (t *TrialFolder) Remove() error { return t.of.root.RemoveAll(t.name) }
 
 // Samples opens the series of samples for appending.
-func (t *TrialFolder) Samples() (*Lines[Sample], error) {
-	return appendLines[Sample](t.File(FileSamples))
-}
+func (t *TrialFolder) Samples() (*Lines[Sample], error) { return appendLines[Sample](t, FileSamples) }
 
 // Probes opens the series of the probe's attempts for appending.
 func (t *TrialFolder) Probes() (*Lines[ProbeSample], error) {
-	return appendLines[ProbeSample](t.File(fileProbe))
+	return appendLines[ProbeSample](t, fileProbe)
 }
 
 // Actions opens the record of the actions for appending.
 func (t *TrialFolder) Actions() (*Lines[ActionEvent], error) {
-	return appendLines[ActionEvent](t.File(FileActions))
+	return appendLines[ActionEvent](t, FileActions)
 }
 
 // SaveJSON writes a value as a whole file, for [FileReadback] and [FileHistograms].
 func (t *TrialFolder) SaveJSON(name string, v any) error {
-	return writeWhole(t.File(name), func(w io.Writer) error { return WriteJSON(w, v) })
+	return t.of.writeWhole(t.at(name), func(w io.Writer) error { return WriteJSON(w, v) })
 }
 
 // SaveText writes a text as a whole file, for [FileKernelLog].
 func (t *TrialFolder) SaveText(name, text string) error {
-	return writeBytes(t.File(name), []byte(text))
+	return t.of.writeBytes(t.at(name), []byte(text))
 }
 
-func writeBytes(path string, data []byte) error {
-	return writeWhole(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
-}
-
-// writeWhole writes a file under another name in the same folder and renames it into place.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
-	what := "writing " + path
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return diskError(what, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	if err := errors.Join(write(file), file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
-		return diskError(what, err)
-	}
-	return diskError(what, os.Rename(file.Name(), path))
-}
-
-// diskError reports a full disk plainly; the bare error hides it behind a file's name.
-func diskError(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%s: the disk is full; what was measured before is kept: %w", what, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
-// Lines appends values to a file as JSON, one on each line (JSON lines). It writes each value at
-// once, so that a crash loses none and tears at most the last. It is safe for concurrent use.
-type Lines[T any] struct {
-	mu   sync.Mutex
-	file *os.File
-	size int64 // of the complete lines
-}
-
-func appendLines[T any](path string) (*Lines[T], error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, diskError("opening a series", err)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, errors.Join(diskError("opening a series", err), file.Close())
-	}
-	return &Lines[T]{file: file, size: info.Size()}, nil
-}
-
-// Append writes one value.
-func (l *Lines[T]) Append(v T) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", l.file.Name(), err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n, err := l.file.Write(append(data, '\n'))
-	if err != nil {
-		// A full disk takes a part of the line: remove it, or the next line would follow it.
-		if n > 0 {
-			err = errors.Join(err, l.file.Truncate(l.size))
-		}
-		return diskError("writing "+l.file.Name(), err)
-	}
-	l.size += int64(n)
-	return nil
-}
-
-// Replace replaces all written values at once. Later appends follow the new values.
-func (l *Lines[T]) Replace(values []T) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	path := l.file.Name()
-	err := writeWhole(path, func(w io.Writer) error {
-		encoder := json.NewEncoder(w) // ends each value with a newline
-		encoder.SetEscapeHTML(false)
-		for _, v := range values {
-			if err := encoder.Encode(v); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	again, err := appendLines[T](path)
-	if err != nil {
-		return err
-	}
-	err = l.file.Close()
-	l.file, l.size = again.file, again.size
-	return diskError("closing a series", err)
-}
-
-// Close closes the file.
-func (l *Lines[T]) Close() error { return diskError("closing a series", l.file.Close()) }
-
-// readLines reads a file of JSON lines; a missing file has none.
-func readLines[T any](path string) ([]T, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a series: %w", err)
-	}
-	values, err := parseLines[T](data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return values, nil
-}
-
-// parseLines parses JSON lines. It leaves out a last line without its newline that does not parse:
-// a crash tore it. Any other line that does not parse is an error with its number.
-func parseLines[T any](data []byte) ([]T, error) {
-	var values []T
-	for number := 1; len(data) > 0; number++ {
-		line, rest, whole := bytes.Cut(data, []byte("\n"))
-		data = rest
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		var v T
-		if err := json.Unmarshal(line, &v); err != nil {
-			if !whole {
-				break
-			}
-			return nil, fmt.Errorf("reading a series: line %d: %w", number, err)
-		}
-		values = append(values, v)
-	}
-	return values, nil
-}
+// at returns a file's path in the run folder.
+func (t *TrialFolder) at(name string) string { return path.Join(t.name, name) }

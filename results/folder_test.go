@@ -68,14 +68,14 @@ func TestFolderRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		samples, err := readLines[Sample](of.File(FileSamples))
+		samples, err := readLines[Sample](of, FileSamples)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(series(), samples); diff != "" {
 			t.Error(diff)
 		}
-		if probes, err := readLines[ProbeSample](of.File(fileProbe)); err != nil || probes != nil {
+		if probes, err := readLines[ProbeSample](of, fileProbe); err != nil || probes != nil {
 			t.Errorf("probes: %v, %v", probes, err)
 		}
 	}
@@ -106,7 +106,10 @@ func TestFolderErrors(t *testing.T) {
 	if _, err := Open(filepath.Join(dir, "nowhere")); !errors.Is(err, errNoRun) {
 		t.Errorf("no folder: %v", err)
 	}
-	f := &Folder{path: dir}
+	f, err := Attach(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"", "..", "a/b", "-x", "a b"} {
 		if _, err := f.CreateTrial(name, 1); err == nil {
 			t.Errorf("scenario %q named a folder", name)
@@ -119,15 +122,11 @@ func TestFolderErrors(t *testing.T) {
 
 // TestLinesDiskFull: a full disk gives an error that says so; /dev/full is always full.
 func TestLinesDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	tf := &TrialFolder{name: "t", path: dir}
-	if err := os.Symlink("/dev/full", tf.File(FileSamples)); err != nil {
-		t.Fatal(err)
-	}
-	lines, err := tf.Samples()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines := &Lines[Sample]{file: full}
 	err = lines.Append(Sample{})
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk is full") {
 		t.Errorf("got %v", err)
@@ -212,7 +211,7 @@ func TestReplaceLines(t *testing.T) {
 			t.Fatal(step)
 		}
 	}
-	got, err := readLines[Sample](trial.File(FileSamples))
+	got, err := readLines[Sample](trial, FileSamples)
 	if err != nil {
 		t.Fatal(err)
 	}

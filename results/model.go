@@ -30,15 +30,19 @@ const SchemaVersion = 3
 
 // Run is one execution of an experiment.
 type Run struct {
-	Schema      int         `json:"schema"`
-	ID          string      `json:"id"`
-	Experiment  string      `json:"experiment"`
-	Summary     string      `json:"summary,omitempty"`
-	Ctload      string      `json:"ctload"` // version of the program
-	Started     time.Time   `json:"started"`
-	Seconds     float64     `json:"seconds"`
-	Seed        uint64      `json:"seed"`
-	Interrupted bool        `json:"interrupted,omitempty"`
+	Schema      int       `json:"schema"`
+	ID          string    `json:"id"`
+	Experiment  string    `json:"experiment"`
+	Summary     string    `json:"summary,omitempty"`
+	Ctload      string    `json:"ctload"` // version of the program
+	Started     time.Time `json:"started"`
+	Seconds     float64   `json:"seconds"`
+	Seed        uint64    `json:"seed"`
+	Interrupted bool      `json:"interrupted,omitempty"`
+	// Planned is how many trials the run makes in all; 0: a run of an older ctload.
+	Planned int `json:"planned,omitempty"`
+	// Unfinished is there from the first write on, and goes at a clean end: see [Run.Part].
+	Unfinished  bool        `json:"unfinished,omitempty"`
 	Environment Environment `json:"environment"`
 	// Workload is the canonical text of the workload; compared runs have the same.
 	Workload  string     `json:"workload,omitempty"`

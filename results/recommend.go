@@ -18,7 +18,7 @@ import (
 // A change is smaller when it leaves traffic tracked, then when it changes fewer settings, then
 // with a smaller table.
 func Recommend(run *Run) string {
-	if len(run.Scenarios) < 2 || run.Interrupted || slices.ContainsFunc(run.Scenarios, acted) {
+	if len(run.Scenarios) < 2 || run.Part("") != nil || slices.ContainsFunc(run.Scenarios, acted) {
 		return "" // the effect of an action is no configuration to choose
 	}
 	first, best := &run.Scenarios[0], Best(run)

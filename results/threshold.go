@@ -526,10 +526,14 @@ func Failures(run *Run) []string {
 	return list
 }
 
-// Unmeasured returns a line for each part of a run without a valid measurement: its INVALID trials
-// that none repeated, with reasons and cures, and scenarios without any trial.
+// Unmeasured returns a line for each part of a run without a valid measurement: that it is
+// unfinished or empty, its INVALID trials that none repeated, with reasons and cures, and scenarios
+// without any trial.
 func Unmeasured(run *Run) []string {
 	var list []string
+	if err := run.Part(""); err != nil {
+		list = append(list, err.Error())
+	}
 	for _, s := range run.Scenarios {
 		if len(s.Trials) == 0 {
 			list = append(list, "no trial of "+s.Name)

@@ -269,12 +269,15 @@ type Baseline struct {
 
 // Check refuses a baseline before its run: planned has scenarios without trials. Check takes an
 // empty driver or accelerator to be as in the baseline; [Baseline.Judge] finds out. The error for
-// unlike runs is an [*UnlikeError].
+// unlike runs is an [*UnlikeError], that for a part of a run a [*results.PartError].
 func (b *Baseline) Check(planned *results.Run) error {
 	like, of := *planned, b.Run.Environment
 	like.Environment.Driver = cmp.Or(like.Environment.Driver, of.Driver)
 	like.Environment.Accelerator = cmp.Or(like.Environment.Accelerator, of.Accelerator)
 	c, err := align([]string{b.Name, "this run"}, []*results.Run{b.Run, &like}, false)
+	if err == nil {
+		err = b.Run.Part(b.Name)
+	}
 	if err != nil {
 		return err
 	}
@@ -298,9 +301,36 @@ func (b *Baseline) TooFew(trials int) bool {
 	})
 }
 
-// Judge compares a run with the baseline and records in the run what became worse. The error for
-// unlike runs is an [*UnlikeError]; the run then stays unchanged.
+// Continues returns an [*UnlikeError] unless planned, whose trials are not made yet, would go on
+// with an unfinished run as that was begun: the same experiment, settings, ctload, host and lab.
+// What planned does not know yet is as in the unfinished run.
+func Continues(unfinished, planned *results.Run) error {
+	like, of := *planned, unfinished.Environment
+	e := &like.Environment
+	e.Driver, e.Accelerator = cmp.Or(e.Driver, of.Driver), cmp.Or(e.Accelerator, of.Accelerator)
+	e.Kernel, e.QEMU = cmp.Or(e.Kernel, of.Kernel), cmp.Or(e.QEMU, of.QEMU)
+	if e.Box == "" {
+		e.Box, e.BoxVersion = of.Box, of.BoxVersion
+	}
+	like.Ctload = cmp.Or(like.Ctload, unfinished.Ctload)
+	unlike, notes := pair{"the unfinished run", "its rest"}.differences(unfinished, &like, false)
+	unlike = append(unlike, notes...)
+	alike := func(a, b results.Scenario) bool { return a.Name == b.Name }
+	if !slices.EqualFunc(unfinished.Scenarios, like.Scenarios, alike) {
+		unlike = append(unlike, "the scenarios differ")
+	}
+	if len(unlike) > 0 {
+		return &UnlikeError{Reasons: unlike}
+	}
+	return nil
+}
+
+// Judge compares a run with the baseline and records in the run what became worse. The error is
+// as that of Check; the run then stays unchanged.
 func (b *Baseline) Judge(run *results.Run) error {
+	if err := b.Run.Part(b.Name); err != nil {
+		return err
+	}
 	r, err := findRegressions(b.Run, run, b.Allowed)
 	if err != nil {
 		return err

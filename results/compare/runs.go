@@ -101,7 +101,11 @@ func (e *UnlikeError) Error() string {
 // Runs of different experiments, workloads, actions, drivers, accelerators, hosts or guests are
 // unlike: the error is an [*UnlikeError]. The kernel, the version of ctload and the settings of a
 // scenario may differ, since comparisons are made for them; the notes name them.
+// A part of a run is never compared: the error is a [*results.PartError].
 func Runs(names []string, runs []*results.Run) (*Comparison, error) {
+	if err := whole(names, runs); err != nil {
+		return nil, err
+	}
 	c, err := align(names, runs, false)
 	if unlike, ok := errors.AsType[*UnlikeError](err); ok {
 		_, err := align(names, runs, true)
@@ -117,6 +121,9 @@ func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 // AcrossLabs compares as [Runs] does, but allows other drivers, accelerators, hosts, and CPUs and
 // memory of the DUT; the notes name them. Counts can then be compared, times and rates cannot.
 func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
+	if err := whole(names, runs); err != nil {
+		return nil, err
+	}
 	c, err := align(names, runs, true)
 	if err != nil {
 		return nil, err
@@ -127,15 +134,24 @@ func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	return c, nil
 }
 
+// whole refuses too few runs, and unfinished and empty ones.
+func whole(names []string, runs []*results.Run) error {
+	if len(runs) < 2 || len(names) != len(runs) {
+		return errors.New("comparing runs: at least two are needed, each with a name")
+	}
+	var errs []error
+	for i, run := range runs {
+		errs = append(errs, run.Part(names[i]))
+	}
+	return errors.Join(errs...)
+}
+
 func (c *Comparison) note(format string, args ...any) {
 	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
 }
 
 // align pairs the scenarios that all runs have; acrossLabs allows runs from different labs.
 func align(names []string, runs []*results.Run, acrossLabs bool) (*Comparison, error) {
-	if len(runs) < 2 || len(names) != len(runs) {
-		return nil, errors.New("comparing runs: at least two are needed, each with a name")
-	}
 	c := &Comparison{Sides: names}
 	var unlike []string
 	for i, run := range runs[1:] {
